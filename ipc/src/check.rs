@@ -1,0 +1,256 @@
+//! What is probed, and how. The limits here are the prober's own: it enforces them on whatever it is sent, so that
+//! a captured controller is no packet cannon.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The shortest time between the starts of two probes of one check.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(10);
+/// The longest time between the starts of two probes of one check.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(3600);
+/// The shortest time-out of a probe.
+pub const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+/// The longest time-out of a probe, all its phases together.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest path, in bytes.
+pub const MAX_PATH: usize = 2048;
+/// The longest host or server name, in bytes (RFC 1035 allows 253).
+pub const MAX_NAME: usize = 255;
+/// The longest regular expression, in bytes.
+pub const MAX_REGEXP: usize = 1024;
+/// How many ranges of status codes one check may name.
+pub const MAX_CODE_RANGES: usize = 32;
+/// The largest bundle of CA certificates, in bytes of PEM.
+pub const MAX_BUNDLE: usize = 60 * 1024;
+/// How many bundles one check set may carry.
+pub const MAX_BUNDLES: usize = 256;
+
+/// Names one check on one link. The controller never reuses a number within its life.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct CheckId(pub u32);
+
+impl fmt::Display for CheckId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// One thing to probe. Two equal checks are the same check to the prober: it is by this value, not by [`CheckId`],
+/// that a check keeps its schedule and its streak from one set to the next.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Check {
+    /// The address that is probed.
+    pub target: IpAddr,
+    /// The address it is probed from; `None` leaves the choice to the kernel.
+    pub source: Option<IpAddr>,
+    /// The bound on one probe, all its phases together.
+    pub timeout: Duration,
+    /// How it is probed.
+    pub probe: Probe,
+}
+
+/// The kinds of probe.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Probe {
+    /// An echo request (RFC 792, RFC 4443).
+    Icmp,
+    /// A connection, with a TLS handshake if asked.
+    Tcp {
+        /// The destination port.
+        port: u16,
+        /// The handshake that follows the connection.
+        tls: Option<Tls>,
+    },
+    /// An HTTP/1.1 `GET`, over TLS if asked.
+    Http {
+        /// The destination port.
+        port: u16,
+        /// What is asked, and which answer passes.
+        http: Http,
+        /// The handshake that precedes the request.
+        tls: Option<Tls>,
+    },
+}
+
+/// An HTTP request and the answer that passes.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Http {
+    /// The request target; starts with `/`.
+    pub path: String,
+    /// The `Host` header's value.
+    pub host: String,
+    /// The status codes that pass, as inclusive ranges.
+    pub codes: Vec<(u16, u16)>,
+    /// A regular expression that the first 64 KiB of the body must match.
+    pub body: Option<String>,
+}
+
+/// A TLS handshake.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Tls {
+    /// The name asked for (SNI, when it is no address) and expected in the certificate.
+    pub server_name: String,
+    /// What the certificate is held against.
+    pub verify: Verify,
+}
+
+/// What a server's certificate is held against.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Verify {
+    /// Nothing: any certificate passes.
+    Nothing,
+    /// The system's roots.
+    System,
+    /// The bundle of that number, sent ahead of the check in the same set.
+    Bundle(u32),
+}
+
+/// Why a check was refused.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
+pub enum Refusal {
+    /// No probe may go to this address.
+    #[error("{0} is never a target: {1}")]
+    Target(IpAddr, String),
+    /// A value lies outside its bounds.
+    #[error("{what} is out of bounds")]
+    Bounds {
+        /// The value's name.
+        what: String,
+    },
+    /// The prober serves as many checks, or as many probes a second, as it was started to serve.
+    #[error("the prober's own limit is reached: {what}")]
+    Limit {
+        /// The limit's name and value.
+        what: String,
+    },
+    /// The regular expression does not compile, or the bundle holds no certificate.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Check {
+    /// Holds every value against its bounds.
+    ///
+    /// # Errors
+    /// The first bound that is broken.
+    pub fn validate(&self) -> Result<(), Refusal> {
+        target_allowed(self.target).map_err(|why| Refusal::Target(self.target, why.to_owned()))?;
+        ensure(self.source.is_none_or(|s| s.is_ipv4() == self.target.is_ipv4()), "source family")?;
+        ensure((MIN_TIMEOUT..=MAX_TIMEOUT).contains(&self.timeout), "timeout")?;
+        let (port, tls) = match &self.probe {
+            Probe::Icmp => return Ok(()),
+            Probe::Tcp { port, tls } => (*port, tls),
+            Probe::Http { port, http, tls } => {
+                http.validate()?;
+                (*port, tls)
+            }
+        };
+        ensure(port != 0, "port")?;
+        tls.as_ref().map_or(Ok(()), |tls| ensure(is_token(&tls.server_name, MAX_NAME), "server name"))
+    }
+}
+
+impl Http {
+    /// Whether `status` passes.
+    #[must_use]
+    pub fn passes(&self, status: u16) -> bool {
+        self.codes.iter().any(|(low, high)| (*low..=*high).contains(&status))
+    }
+
+    fn validate(&self) -> Result<(), Refusal> {
+        ensure(self.path.starts_with('/') && is_token(&self.path, MAX_PATH), "path")?;
+        ensure(is_token(&self.host, MAX_NAME), "host")?;
+        ensure((1..=MAX_CODE_RANGES).contains(&self.codes.len()), "response codes")?;
+        ensure(
+            self.codes.iter().all(|(low, high)| 100 <= *low && low <= high && *high <= 599),
+            "response codes",
+        )?;
+        ensure(self.body.as_ref().is_none_or(|b| b.len() <= MAX_REGEXP), "response regexp")
+    }
+}
+
+/// Why no probe may go to `address`, if so: it names no single host.
+///
+/// # Errors
+/// The reason, in a few words.
+pub fn target_allowed(address: IpAddr) -> Result<(), &'static str> {
+    if address.is_unspecified() {
+        return Err("the unspecified address");
+    }
+    if address.is_multicast() {
+        return Err("a multicast address");
+    }
+    let v4 = match address {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped(),
+    };
+    match v4 {
+        Some(Ipv4Addr::BROADCAST) => Err("the broadcast address"),
+        Some(v4) if v4.octets()[0] == 0 => Err("an address of \"this network\" (RFC 1122)"),
+        Some(v4) if v4.is_multicast() => Err("a multicast address"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `text` is printable ASCII without blanks, so that it can neither end nor split a line of HTTP.
+#[must_use]
+pub fn is_token(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn ensure(holds: bool, what: &str) -> Result<(), Refusal> {
+    if holds { Ok(()) } else { Err(Refusal::Bounds { what: what.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http() -> Check {
+        Check {
+            target: "192.0.2.1".parse().unwrap(),
+            source: None,
+            timeout: Duration::from_secs(1),
+            probe: Probe::Http {
+                port: 80,
+                http: Http { path: "/".into(), host: "h".into(), codes: vec![(200, 200)], body: None },
+                tls: None,
+            },
+        }
+    }
+
+    #[test]
+    fn an_ordinary_check_passes() {
+        assert_eq!(http().validate(), Ok(()));
+    }
+
+    #[test]
+    fn no_address_that_names_many_hosts_is_a_target() {
+        for address in
+            ["0.0.0.0", "0.1.2.3", "::", "255.255.255.255", "224.0.0.1", "ff02::1", "::ffff:224.0.0.1"]
+        {
+            let check = Check { target: address.parse().unwrap(), ..http() };
+            assert!(matches!(check.validate(), Err(Refusal::Target(..))), "{address}");
+        }
+    }
+
+    #[test]
+    fn nothing_can_be_smuggled_into_a_request() {
+        for path in ["", "x", "/a b", "/a\r\nX: y", "/\u{e9}"] {
+            let mut check = http();
+            if let Probe::Http { http, .. } = &mut check.probe {
+                http.path = path.into();
+            }
+            assert_eq!(check.validate(), Err(Refusal::Bounds { what: "path".into() }), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_of_the_other_family_is_refused() {
+        let check = Check { source: Some("2001:db8::1".parse().unwrap()), ..http() };
+        assert_eq!(check.validate(), Err(Refusal::Bounds { what: "source family".into() }));
+    }
+}

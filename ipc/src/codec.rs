@@ -1,0 +1,127 @@
+//! Bytes from messages and back. bincode is known here only.
+
+use bincode::Options;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The largest message in bytes. One message is one packet of the socket.
+pub const MAX: usize = 64 * 1024;
+
+/// A message that does not fit, or bytes that are no message.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// More than [`MAX`] bytes.
+    #[error("{0} bytes are more than a message may hold")]
+    TooLarge(usize),
+    /// bincode's own words.
+    #[error(transparent)]
+    Codec(#[from] bincode::Error),
+}
+
+/// The bytes of `message`.
+///
+/// # Errors
+/// The message is larger than [`MAX`].
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Error> {
+    let bytes = options().serialize(message)?;
+    if bytes.len() > MAX { Err(Error::TooLarge(bytes.len())) } else { Ok(bytes) }
+}
+
+/// The message in `bytes`, which must hold it and nothing else. However long the sequences that the bytes claim to
+/// hold, serde sets aside at most 1 MiB ahead of what it has read.
+///
+/// # Errors
+/// The bytes are no such message, or more than [`MAX`].
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    if bytes.len() > MAX {
+        return Err(Error::TooLarge(bytes.len()));
+    }
+    Ok(options().deserialize(bytes)?)
+}
+
+fn options() -> impl Options {
+    bincode::DefaultOptions::new().with_limit(MAX as u64).reject_trailing_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::MAX_BATCH;
+    use crate::outcome::{MAX_DETAIL, Streak};
+    use crate::{CheckId, Code, Outcome, ToController, ToProber};
+
+    fn largest_outcome() -> Outcome {
+        Outcome {
+            check: CheckId(u32::MAX),
+            seq: u64::MAX,
+            started: u64::MAX,
+            duration: Duration::MAX,
+            code: Code::Local,
+            detail: "x".repeat(MAX_DETAIL).into(),
+        }
+    }
+
+    #[test]
+    fn full_batches_fit() {
+        let outcomes = ToController::Outcomes(vec![largest_outcome(); MAX_BATCH]);
+        let streak = Streak { last: largest_outcome(), passes: u64::MAX, known: 64 };
+        let streaks = ToController::Streaks(vec![streak; MAX_BATCH]);
+        let paces = ToProber::Pace(vec![(CheckId(u32::MAX), Duration::MAX); MAX_BATCH]);
+        let bundle = ToProber::Bundle { id: u32::MAX, pem: vec![b'x'; crate::check::MAX_BUNDLE] };
+        assert_eq!(decode::<ToController>(&encode(&outcomes).unwrap()).unwrap(), outcomes);
+        assert_eq!(decode::<ToController>(&encode(&streaks).unwrap()).unwrap(), streaks);
+        assert_eq!(decode::<ToProber>(&encode(&paces).unwrap()).unwrap(), paces);
+        assert_eq!(decode::<ToProber>(&encode(&bundle).unwrap()).unwrap(), bundle);
+    }
+
+    #[test]
+    fn a_message_beyond_the_bound_is_refused_by_both_ends() {
+        let pem = vec![0; MAX + 1];
+        assert!(encode(&ToProber::Bundle { id: 0, pem: pem.clone() }).is_err());
+        let bytes = bincode::DefaultOptions::new().serialize(&ToProber::Bundle { id: 0, pem }).unwrap();
+        assert!(decode::<ToProber>(&bytes).is_err());
+    }
+
+    #[test]
+    fn trailing_bytes_are_refused() {
+        let mut bytes = encode(&ToProber::Heartbeat).unwrap();
+        bytes.push(0);
+        assert!(decode::<ToProber>(&bytes).is_err());
+    }
+
+    #[test]
+    fn a_length_that_the_bytes_do_not_hold_is_refused() {
+        // Bundle { id: 0, pem: <claims 2^63 bytes> }
+        assert!(decode::<ToProber>(&[2, 0, 253, 0, 0, 0, 0, 0, 0, 0, 128]).is_err());
+        // Outcomes(<claims 2^32 elements>)
+        assert!(decode::<ToController>(&[4, 253, 0, 0, 0, 0, 1, 0, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn hello_keeps_its_bytes() {
+        let hello = ToProber::Hello { version: 1, release: "0.1".into() };
+        assert_eq!(encode(&hello).unwrap(), [0, 1, 3, b'0', b'.', b'1']);
+        let hello = ToController::Hello { version: 1, release: "0.1".into(), instance: 7 };
+        assert_eq!(encode(&hello).unwrap(), [0, 1, 3, b'0', b'.', b'1', 7]);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
+            let _ = decode::<ToProber>(&bytes);
+            let _ = decode::<ToController>(&bytes);
+        }
+
+        #[test]
+        fn mutilated_messages_never_panic(at in 0usize..400, to in any::<u8>(), cut in 0usize..400) {
+            let mut bytes = encode(&ToController::Outcomes(vec![largest_outcome(); 2])).unwrap();
+            let at = at % bytes.len();
+            bytes[at] = to;
+            bytes.truncate(cut.max(1));
+            let _ = decode::<ToController>(&bytes);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The messages, one enum per direction. Any change here raises [`VERSION`].
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::{Check, CheckId, Refusal};
+use crate::outcome::{Outcome, Stats, Streak};
+
+/// The version of the messages. `Hello` keeps its place and shape in every version.
+pub const VERSION: u16 = 1;
+
+/// How many outcomes, streaks or paces one message carries at most, so that it stays below [`crate::codec::MAX`].
+pub const MAX_BATCH: usize = 200;
+
+/// How often each end sends `Heartbeat`.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long an end waits for any message before it takes the link for dead.
+pub const SILENCE: Duration = Duration::from_secs(5);
+
+/// What the controller says.
+///
+/// The order on a link: `Hello`; then any number of check sets (`Begin`, `Bundle`s, `Check`s, `Commit`), with `Pace`
+/// and `Heartbeat` anywhere after it. A set replaces the one before it, whole, at its `Commit`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum ToProber {
+    /// The first message.
+    Hello {
+        /// [`VERSION`] of the sender.
+        version: u16,
+        /// The sender's release, for people.
+        release: String,
+    },
+    /// A check set begins.
+    Begin {
+        /// Grows with every set.
+        generation: u64,
+    },
+    /// CA certificates that checks of this set refer to.
+    Bundle {
+        /// Names the bundle within the set.
+        id: u32,
+        /// The certificates in PEM.
+        pem: Vec<u8>,
+    },
+    /// One check of the set.
+    Check {
+        /// The check's name from now on.
+        id: CheckId,
+        /// Between the starts of two probes, before the jitter of ±10 %.
+        interval: Duration,
+        /// What is probed.
+        check: Check,
+    },
+    /// The set is whole: it takes effect.
+    Commit {
+        /// As in `Begin`.
+        generation: u64,
+    },
+    /// New intervals for checks of the set in force. The next probe follows the new interval, counted from the
+    /// start of the last one.
+    Pace(Vec<(CheckId, Duration)>),
+    /// The controller lives.
+    Heartbeat,
+}
+
+/// What the prober says.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum ToController {
+    /// The first message.
+    Hello {
+        /// [`VERSION`] of the sender.
+        version: u16,
+        /// The sender's release, for people.
+        release: String,
+        /// A random number that this prober keeps until it ends.
+        instance: u64,
+    },
+    /// A check of the set that is being sent will not be probed.
+    Refused {
+        /// The check.
+        id: CheckId,
+        /// Why.
+        why: Refusal,
+    },
+    /// The streaks of those checks of the link's first set that the prober already had. Sent before `Committed`.
+    Streaks(Vec<Streak>),
+    /// The set is in force.
+    Committed {
+        /// As in `Commit`.
+        generation: u64,
+    },
+    /// What came of probes, in the order in which each check's probes started.
+    Outcomes(Vec<Outcome>),
+    /// The prober lives.
+    Heartbeat(Stats),
+}

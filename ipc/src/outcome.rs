@@ -1,0 +1,193 @@
+//! What came of a probe.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::CheckId;
+
+/// What came of one probe.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Outcome {
+    /// The check that it belongs to.
+    pub check: CheckId,
+    /// Counts the check's probes from 1, for as long as the prober keeps the check.
+    pub seq: u64,
+    /// When the probe started, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub started: u64,
+    /// From the start to the verdict.
+    pub duration: Duration,
+    /// The verdict.
+    pub code: Code,
+    /// What a person would ask next.
+    pub detail: Detail,
+}
+
+/// The verdict on one probe, named by the layer that gave it, as HAProxy names its own.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Code {
+    /// The connection was made.
+    L4Ok,
+    /// No answer in time to the connection attempt or the echo request.
+    L4Tout,
+    /// The connection was refused, or the network said that it cannot be made.
+    L4Con,
+    /// The TLS handshake was completed.
+    L6Ok,
+    /// The TLS handshake was not completed in time.
+    L6Tout,
+    /// The TLS handshake failed.
+    L6Rsp,
+    /// The answer was right.
+    L7Ok,
+    /// No whole answer in time.
+    L7Tout,
+    /// The answer was not of the protocol, or its body did not match.
+    L7Rsp,
+    /// The answer's status does not pass.
+    L7Sts,
+    /// Nothing was probed: the backend has no healthcheck.
+    Static,
+    /// No verdict: the fault is this host's own.
+    Local,
+}
+
+impl Code {
+    /// Every code, in the order of their numbers.
+    pub const ALL: [Self; 12] = [
+        Self::L4Ok,
+        Self::L4Tout,
+        Self::L4Con,
+        Self::L6Ok,
+        Self::L6Tout,
+        Self::L6Rsp,
+        Self::L7Ok,
+        Self::L7Tout,
+        Self::L7Rsp,
+        Self::L7Sts,
+        Self::Static,
+        Self::Local,
+    ];
+
+    /// Whether the backend passed; `None` when the probe says nothing about it.
+    #[must_use]
+    pub const fn passed(self) -> Option<bool> {
+        match self {
+            Self::L4Ok | Self::L6Ok | Self::L7Ok | Self::Static => Some(true),
+            Self::L4Tout
+            | Self::L4Con
+            | Self::L6Tout
+            | Self::L6Rsp
+            | Self::L7Tout
+            | Self::L7Rsp
+            | Self::L7Sts => Some(false),
+            Self::Local => None,
+        }
+    }
+
+    /// The code as users see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::L4Ok => "L4OK",
+            Self::L4Tout => "L4TOUT",
+            Self::L4Con => "L4CON",
+            Self::L6Ok => "L6OK",
+            Self::L6Tout => "L6TOUT",
+            Self::L6Rsp => "L6RSP",
+            Self::L7Ok => "L7OK",
+            Self::L7Tout => "L7TOUT",
+            Self::L7Rsp => "L7RSP",
+            Self::L7Sts => "L7STS",
+            Self::Static => "STATIC",
+            Self::Local => "LOCAL",
+        }
+    }
+
+    /// The layer that gave the verdict: `L4`, `L6`, `L7`, or empty where no layer did.
+    #[must_use]
+    pub fn layer(self) -> &'static str {
+        match self {
+            Self::Static | Self::Local => "",
+            _ => &self.as_str()[..2],
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The longest text in a [`Detail`], in bytes; the prober cuts what is longer.
+pub const MAX_DETAIL: usize = 200;
+
+/// What a person would ask after the code.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Detail {
+    /// The code says it all.
+    #[default]
+    None,
+    /// The status of the HTTP answer.
+    Status(u16),
+    /// In words, such as `connection refused`.
+    Text(Cow<'static, str>),
+}
+
+impl From<&'static str> for Detail {
+    fn from(text: &'static str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<String> for Detail {
+    fn from(mut text: String) -> Self {
+        if text.len() > MAX_DETAIL {
+            text.truncate(text.floor_char_boundary(MAX_DETAIL));
+        }
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::Status(status) => write!(f, "HTTP {status}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// What the prober remembers of a check, and hands to a controller that comes back.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Streak {
+    /// The newest outcome with a verdict. Its `check` names the check.
+    pub last: Outcome,
+    /// The newest verdicts, the newest in bit 0; a set bit is a pass.
+    pub passes: u64,
+    /// How many bits of `passes` are verdicts, at most 64.
+    pub known: u8,
+}
+
+/// What the prober counts over its life.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Stats {
+    /// Probes started.
+    pub probes: u64,
+    /// Outcomes that were thrown away because the controller did not read.
+    pub outcomes: u64,
+    /// Probes put off because `--max-rate` was reached.
+    pub rate: u64,
+    /// ICMP packets that came twice.
+    pub duplicate: u64,
+    /// ICMP packets that came after their probe had ended, or that answer no probe of ours.
+    pub stray: u64,
+    /// ICMP packets that name a probe of ours but do not carry its cookie, or come from another address.
+    pub spoofed: u64,
+    /// ICMP packets that do not parse.
+    pub malformed: u64,
+}
