@@ -1,2 +1,3 @@
 //! stub
+mod handle;
 fn main() {}

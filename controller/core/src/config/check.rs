@@ -1,0 +1,1 @@
+//! From what the file says to what is meant.

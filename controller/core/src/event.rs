@@ -1,0 +1,137 @@
+//! What happened, for whoever watches: logs, metrics and subscribers are told the same.
+
+use alloc::string::String;
+use core::fmt;
+use core::net::IpAddr;
+
+use crate::Name;
+use crate::dataplane::{Step, VipKey};
+use crate::health::Transition;
+use crate::time::Wall;
+
+/// What a frontend is.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum FrontendState {
+    /// None of its backends has left unknown.
+    Unknown,
+    /// At least one server has a weight.
+    Up,
+    /// No server has a weight.
+    Down,
+}
+
+impl FrontendState {
+    /// Every state, in the order in which they are shown.
+    pub const ALL: [Self; 3] = [Self::Unknown, Self::Up, Self::Down];
+
+    /// The state as users see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl fmt::Display for FrontendState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Event {
+    /// When.
+    pub at: Wall,
+    /// What.
+    pub kind: Kind,
+}
+
+/// The kinds of event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A backend changed its state.
+    Backend {
+        /// The backend.
+        name: Name,
+        /// Its address.
+        address: IpAddr,
+        /// From what to what, and why.
+        transition: Transition,
+    },
+    /// A frontend changed its state, or the pool that serves it.
+    Frontend {
+        /// The frontend.
+        name: Name,
+        /// The state before.
+        from: FrontendState,
+        /// The state after.
+        to: FrontendState,
+        /// The pool that serves it now.
+        active_pool: Option<Name>,
+    },
+    /// The link to the prober came up (with its generation of checks in force) or was lost.
+    Prober {
+        /// Whether it is there now.
+        connected: bool,
+    },
+    /// VPP came or went.
+    Vpp {
+        /// Whether it is there now.
+        connected: bool,
+    },
+    /// A run of steps ended in VPP.
+    Synced {
+        /// The VIP.
+        vip: VipKey,
+        /// What was done.
+        counts: Counts,
+    },
+    /// A step failed. The VIP's run ended with it, and is planned anew after a pause.
+    StepFailed {
+        /// The VIP.
+        vip: VipKey,
+        /// The step; `None` when it was the reading that failed.
+        step: Option<Step>,
+        /// VPP's word for it.
+        error: String,
+    },
+    /// A new configuration is in force.
+    Reloaded,
+}
+
+/// What a run of steps did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// VIPs created.
+    pub vip_added: u32,
+    /// VIPs removed.
+    pub vip_removed: u32,
+    /// Servers added.
+    pub as_added: u32,
+    /// Servers removed.
+    pub as_removed: u32,
+    /// Weights set.
+    pub as_weight_updated: u32,
+}
+
+impl Counts {
+    /// What `steps` do.
+    #[must_use]
+    pub fn of(steps: &[Step]) -> Self {
+        let mut counts = Self::default();
+        for step in steps {
+            match step {
+                Step::CreateVip { .. } => counts.vip_added += 1,
+                Step::RemoveVip => counts.vip_removed += 1,
+                Step::AddAs { .. } => counts.as_added += 1,
+                Step::RemoveAs { .. } => counts.as_removed += 1,
+                Step::SetWeight { .. } => counts.as_weight_updated += 1,
+            }
+        }
+        counts
+    }
+}

@@ -1,0 +1,134 @@
+//! The health of one backend: rise, fall, and what an operator wants.
+
+use alloc::string::String;
+use core::fmt;
+use core::time::Duration;
+
+use maglev_ipc::{Code, Detail};
+
+use crate::time::Wall;
+
+/// What a backend is.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Health {
+    /// Nothing is known yet.
+    Unknown,
+    /// It answers.
+    Up,
+    /// It does not.
+    Down,
+    /// An operator has stopped its probes.
+    Paused,
+    /// An operator has taken it out.
+    Disabled,
+    /// It has left the configuration.
+    Removed,
+}
+
+impl Health {
+    /// Every state, in the order in which they are shown.
+    pub const ALL: [Self; 6] =
+        [Self::Unknown, Self::Up, Self::Down, Self::Paused, Self::Disabled, Self::Removed];
+
+    /// The state as users see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Paused => "paused",
+            Self::Disabled => "disabled",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an operator can do to a backend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Stop its probes.
+    Pause,
+    /// Probe it again.
+    Resume,
+    /// Take it out.
+    Disable,
+    /// Put it back.
+    Enable,
+}
+
+impl Action {
+    /// The action as users type it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Disable => "disable",
+            Self::Enable => "enable",
+        }
+    }
+}
+
+/// What moved a backend from one state to another.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// A probe's outcome.
+    Outcome {
+        /// The verdict.
+        code: Code,
+        /// What a person would ask next.
+        detail: Detail,
+    },
+    /// An operator.
+    Operator(Action),
+    /// A new configuration.
+    Config,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outcome { code, detail: Detail::None } => write!(f, "{code}"),
+            Self::Outcome { code, detail } => write!(f, "{code} {detail}"),
+            Self::Operator(action) => write!(f, "operator: {}", action.as_str()),
+            Self::Config => f.write_str("configuration"),
+        }
+    }
+}
+
+/// A backend's move from one state to another.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Transition {
+    /// The state before.
+    pub from: Health,
+    /// The state after.
+    pub to: Health,
+    /// When.
+    pub at: Wall,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// The newest outcome of a backend's probes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LastOutcome {
+    /// When it was heard.
+    pub at: Wall,
+    /// How long the probe took.
+    pub duration: Duration,
+    /// The verdict.
+    pub code: Code,
+    /// What a person would ask next.
+    pub detail: Detail,
+}
+
+/// Why an operator's wish was refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refused(pub String);

@@ -1,0 +1,61 @@
+//! How the rest of `maglevd` speaks to the task that owns the core's state.
+
+use std::sync::Arc;
+
+use maglev_core::event::Event;
+use maglev_core::view::View;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// How many events a subscriber may lag behind before it loses the oldest.
+pub const EVENT_BACKLOG: usize = 4096;
+
+/// What is asked of the task that owns the state.
+#[derive(Debug)]
+pub enum Request {
+    /// Everything that can be shown.
+    View(oneshot::Sender<Arc<View>>),
+}
+
+/// A cheap handle on the task that owns the state.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    events: broadcast::Sender<Arc<Event>>,
+}
+
+/// The task that owns the state has ended: the daemon is going down.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("maglevd is shutting down")]
+pub struct Gone;
+
+impl Handle {
+    /// A handle, and the end on which its requests arrive.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Request>) {
+        let (requests, receiver) = mpsc::channel(64);
+        let (events, _) = broadcast::channel(EVENT_BACKLOG);
+        (Self { requests, events }, receiver)
+    }
+
+    /// Everything that can be shown, at this moment.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn view(&self) -> Result<Arc<View>, Gone> {
+        let (answer, view) = oneshot::channel();
+        self.requests.send(Request::View(answer)).await.map_err(|_| Gone)?;
+        view.await.map_err(|_| Gone)
+    }
+
+    /// What happens from now on. A receiver that lags by more than [`EVENT_BACKLOG`] loses the oldest, and is told.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.events.subscribe()
+    }
+
+    /// Tells everyone who watches.
+    pub fn publish(&self, event: Event) {
+        // Nobody watching is no fault.
+        let _ = self.events.send(Arc::new(event));
+    }
+}
