@@ -1,0 +1,247 @@
+//! The transition table, cell by cell; then sequences at random.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use maglev_ipc::CheckId;
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: Limits = Limits { rise: 2, fall: 3 };
+const AT: Wall = Wall(7);
+
+fn outcome(seq: u64, code: Code) -> Outcome {
+    let detail = Detail::None;
+    Outcome { check: CheckId(1), seq, started: 0, duration: Duration::ZERO, code, detail }
+}
+
+/// A tracker in the given state, with the given counter.
+fn tracker(health: Health, counter: u32) -> Tracker {
+    Tracker { counter, ..Tracker::new(LIMITS, 5, health, Wall(0)) }
+}
+
+fn after(mut tracker: Tracker, passed: bool, in_service: bool) -> (Health, u32) {
+    let code = if passed { Code::L7Ok } else { Code::L7Sts };
+    let before = tracker.health();
+    let moved = tracker.outcome(&outcome(1, code), in_service, AT);
+    assert_eq!(moved.is_some(), before != tracker.health(), "a transition is told exactly when there is one");
+    (tracker.health(), tracker.counter())
+}
+
+#[test]
+fn every_cell_of_the_outcome_table() {
+    use Health::{Disabled, Down, Paused, Removed, Unknown, Up};
+    let table = [
+        // state, counter, after a pass, after a failure
+        (Unknown, 0, (Up, 4), (Down, 0)),
+        (Down, 0, (Down, 1), (Down, 0)),
+        (Down, 1, (Up, 4), (Down, 0)),
+        (Up, 2, (Up, 3), (Down, 0)),
+        (Up, 3, (Up, 4), (Up, 2)),
+        (Up, 4, (Up, 4), (Up, 3)),
+        (Paused, 0, (Paused, 0), (Paused, 0)),
+        (Disabled, 0, (Disabled, 0), (Disabled, 0)),
+        (Removed, 0, (Removed, 0), (Removed, 0)),
+    ];
+    for (health, counter, passed, failed) in table {
+        assert_eq!(after(tracker(health, counter), true, false), passed, "{health} {counter} pass");
+        assert_eq!(after(tracker(health, counter), false, false), failed, "{health} {counter} failure");
+    }
+}
+
+#[test]
+fn every_cell_of_the_operator_table() {
+    use Action::{Disable, Enable, Pause, Resume};
+    use Health::{Disabled, Down, Paused, Removed, Unknown, Up};
+    let refused = None;
+    let table = [
+        // state, pause, resume, disable, enable
+        (Unknown, [Some(Paused), Some(Unknown), Some(Disabled), Some(Unknown)]),
+        (Up, [Some(Paused), Some(Up), Some(Disabled), Some(Up)]),
+        (Down, [Some(Paused), Some(Down), Some(Disabled), Some(Down)]),
+        (Paused, [Some(Paused), Some(Unknown), Some(Disabled), Some(Paused)]),
+        (Disabled, [refused, refused, Some(Disabled), Some(Unknown)]),
+        (Removed, [refused, refused, refused, refused]),
+    ];
+    for (health, row) in table {
+        for (action, expected) in [Pause, Resume, Disable, Enable].into_iter().zip(row) {
+            let mut tracker = tracker(health, 0);
+            let result = tracker.operate(action, AT);
+            assert_eq!(result.is_ok().then(|| tracker.health()), expected, "{health} {action:?}");
+            let told = result.ok().flatten().map(|t| (t.from, t.to));
+            let moved = (tracker.health() != health).then(|| (health, tracker.health()));
+            assert_eq!(told, moved, "{health} {action:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_in_service_is_not_taken_down_by_less_than_fall_failures() {
+    let mut tracker = tracker(Health::Unknown, 0);
+    let states: Vec<_> = (1..=3)
+        .map(|seq| {
+            tracker.outcome(&outcome(seq, Code::L4Tout), true, AT);
+            tracker.health()
+        })
+        .collect();
+    assert_eq!(states, [Health::Unknown, Health::Unknown, Health::Down]);
+}
+
+#[test]
+fn a_pass_in_between_brings_a_server_in_service_up() {
+    let mut tracker = tracker(Health::Unknown, 0);
+    tracker.outcome(&outcome(1, Code::L4Tout), true, AT);
+    tracker.outcome(&outcome(2, Code::L4Ok), true, AT);
+    assert_eq!((tracker.health(), tracker.counter()), (Health::Up, 4));
+}
+
+#[test]
+fn a_local_fault_is_no_verdict_but_is_shown() {
+    for (health, counter) in [(Health::Unknown, 0), (Health::Up, 3), (Health::Down, 1)] {
+        let mut tracker = tracker(health, counter);
+        assert_eq!(tracker.outcome(&outcome(1, Code::Local), false, AT), None);
+        assert_eq!((tracker.health(), tracker.counter()), (health, counter));
+        assert_eq!(tracker.last().unwrap().code, Code::Local);
+    }
+}
+
+#[test]
+fn an_older_outcome_does_not_count() {
+    let mut tracker = tracker(Health::Up, 4);
+    tracker.outcome(&outcome(5, Code::L7Ok), false, AT);
+    for seq in [5, 4, 1] {
+        tracker.outcome(&outcome(seq, Code::L7Sts), false, AT);
+    }
+    assert_eq!((tracker.health(), tracker.counter()), (Health::Up, 4));
+}
+
+#[test]
+fn a_streak_is_counted_as_if_it_had_been_heard() {
+    let cases: [(&[bool], Health, u32); 6] = [
+        (&[true], Health::Up, 4),
+        (&[false], Health::Down, 0),
+        (&[true, false, false], Health::Up, 2),
+        (&[true, false, false, false], Health::Down, 0),
+        (&[false, true], Health::Down, 1),
+        (&[false, true, true], Health::Up, 4),
+    ];
+    for (verdicts, health, counter) in cases {
+        let passes = verdicts.iter().fold(0, |bits, passed| bits << 1 | u64::from(*passed));
+        let streak =
+            Streak { last: outcome(9, Code::L7Ok), passes, known: u8::try_from(verdicts.len()).unwrap() };
+        let mut tracker = tracker(Health::Unknown, 0);
+        let transition = tracker.adopt(&streak, AT).unwrap();
+        assert_eq!((transition.from, transition.to), (Health::Unknown, health), "{verdicts:?}");
+        assert_eq!(tracker.counter(), counter, "{verdicts:?}");
+        assert_eq!(tracker.history().len(), 1, "one move, however long the streak");
+    }
+}
+
+#[test]
+fn a_streak_does_not_move_what_is_known() {
+    let mut tracker = tracker(Health::Up, 4);
+    let streak = Streak { last: outcome(9, Code::L7Sts), passes: 0, known: 64 };
+    assert_eq!(tracker.adopt(&streak, AT), None);
+    assert_eq!(tracker.outcome(&outcome(9, Code::L7Sts), false, AT), None);
+    assert_eq!(tracker.counter(), 4, "the outcome that the streak ends with is not counted again");
+}
+
+#[test]
+fn history_is_kept_newest_first_and_bounded() {
+    let mut tracker = tracker(Health::Unknown, 0);
+    for (at, action) in [Action::Pause, Action::Resume, Action::Disable, Action::Enable]
+        .into_iter()
+        .cycle()
+        .take(9)
+        .enumerate()
+    {
+        tracker.operate(action, Wall(at as u64)).unwrap();
+    }
+    let ats: Vec<_> = tracker.history().iter().map(|t| t.at.0).collect();
+    assert_eq!(ats, vec![8, 7, 6, 5, 4]);
+}
+
+#[test]
+fn the_pace_follows_the_state() {
+    let healthcheck = crate::config::Healthcheck {
+        probe: crate::config::Probe::Icmp,
+        interval: Duration::from_secs(2),
+        fast_interval: Duration::from_millis(500),
+        down_interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(1),
+        rise: 2,
+        fall: 3,
+        source4: None,
+        source6: None,
+    };
+    let cases = [
+        (Health::Unknown, 0, 500),
+        (Health::Up, 4, 2000),
+        (Health::Up, 3, 500),
+        (Health::Down, 0, 10_000),
+        (Health::Down, 1, 500),
+    ];
+    for (health, counter, millis) in cases {
+        assert_eq!(
+            tracker(health, counter).pace(&healthcheck),
+            Duration::from_millis(millis),
+            "{health} {counter}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_the_counter_keeps_its_promise(
+        rise in 1u32..6,
+        fall in 1u32..6,
+        steps in proptest::collection::vec((0u8..8, any::<bool>()), 0..200),
+    ) {
+        let limits = Limits { rise, fall };
+        let mut tracker = Tracker::new(limits, 3, Health::Unknown, Wall(0));
+        let mut run = (true, 0u32);
+        for (seq, (step, in_service)) in (1..).zip(steps) {
+            let before = tracker.health();
+            let verdict = match step {
+                0 => { let _ = tracker.operate(Action::Pause, AT); None }
+                1 => { let _ = tracker.operate(Action::Resume, AT); None }
+                2 => { let _ = tracker.operate(Action::Disable, AT); None }
+                3 => { let _ = tracker.operate(Action::Enable, AT); None }
+                4 | 5 => { tracker.outcome(&outcome(seq, Code::L7Ok), in_service, AT); Some(true) }
+                _ => { tracker.outcome(&outcome(seq, Code::L7Sts), in_service, AT); Some(false) }
+            };
+            if let Some(passed) = verdict {
+                run = if run.0 == passed { (passed, run.1 + 1) } else { (passed, 1) };
+            } else {
+                run = (true, 0);
+            }
+            prop_assert!(tracker.counter() <= limits.top());
+            match tracker.health() {
+                Health::Up => prop_assert!(tracker.counter() >= rise),
+                Health::Down => prop_assert!(tracker.counter() < rise),
+                _ => prop_assert_eq!(tracker.counter(), 0),
+            }
+            if before == Health::Up && tracker.health() == Health::Down {
+                prop_assert_eq!(verdict, Some(false));
+            }
+            if run == (false, run.1) && run.1 >= fall.max(limits.top()) && tracker.probed() {
+                prop_assert_eq!(tracker.health(), Health::Down);
+            }
+            prop_assert!(tracker.history().len() <= 3);
+        }
+    }
+
+    #[test]
+    fn after_coming_up_it_takes_fall_failures_to_go_down(rise in 1u32..6, fall in 1u32..6) {
+        let mut tracker = Tracker::new(Limits { rise, fall }, 3, Health::Down, Wall(0));
+        let mut seq = 0;
+        let mut say = |tracker: &mut Tracker, code| { seq += 1; tracker.outcome(&outcome(seq, code), false, AT) };
+        for n in 1..=rise {
+            prop_assert_eq!(say(&mut tracker, Code::L4Ok).is_some(), n == rise);
+        }
+        for n in 1..=fall {
+            prop_assert_eq!(say(&mut tracker, Code::L4Con).is_some(), n == fall);
+        }
+    }
+}
