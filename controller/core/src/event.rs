@@ -83,7 +83,17 @@ pub enum Kind {
         /// Whether it is there now.
         connected: bool,
     },
-    /// A run of steps ended in VPP.
+    /// Somebody else changed this VIP in VPP; it is mended.
+    Drift {
+        /// The VIP.
+        vip: VipKey,
+    },
+    /// VPP's global settings were sent.
+    ConfSent {
+        /// VPP's word for why it refused them, if it did. They are sent again after a pause.
+        error: Option<String>,
+    },
+    /// Steps were made in VPP.
     Synced {
         /// The VIP.
         vip: VipKey,
@@ -94,8 +104,8 @@ pub enum Kind {
     StepFailed {
         /// The VIP.
         vip: VipKey,
-        /// The step; `None` when it was the reading that failed.
-        step: Option<Step>,
+        /// The step.
+        step: Step,
         /// VPP's word for it.
         error: String,
     },

@@ -30,15 +30,16 @@ pub struct Decision {
 /// What follows for a frontend of these members.
 ///
 /// The first pool with a member that is up and has a weight serves; all other pools get weight 0. With `patient`, no
-/// pool is promoted while one above it holds a member of which nothing is known yet.
+/// pool is promoted, and no frontend is called down, because of members of which nothing is known yet.
 #[must_use]
 pub fn decide(members: &[Member], patient: bool) -> Decision {
     let active = active_pool(members, patient);
     let weight = |m: &Member| if Some(m.pool) == active && m.health == Health::Up { m.weight } else { 0 };
     let weights: Vec<u8> = members.iter().map(weight).collect();
+    let unknown = |m: &Member| m.health == Health::Unknown;
     let state = if weights.iter().any(|w| *w > 0) {
         FrontendState::Up
-    } else if members.iter().all(|m| m.health == Health::Unknown) {
+    } else if members.iter().all(unknown) || patient && members.iter().any(unknown) {
         FrontendState::Unknown
     } else {
         FrontendState::Down
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn patience_waits_for_the_pools_above_only() {
         let above = [member(0, Unknown, 1), member(1, Up, 1)];
-        assert_eq!(decide(&above, true).active, None);
+        assert_eq!((decide(&above, true).active, decide(&above, true).state), (None, FrontendState::Unknown));
         assert_eq!(decide(&above, false).active, Some(1));
         let beside = [member(0, Up, 1), member(0, Unknown, 1), member(1, Unknown, 1)];
         assert_eq!(decide(&beside, true).active, Some(0));

@@ -1,1 +1,97 @@
-//! stub
+//! The steps from what VPP has to what it should have, in an order in which no moment between two of them is worse
+//! for traffic than it must be.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::dataplane::{ANY_PROTOCOL, ActualAs, ActualVip, DesiredVip, Encap, Step, VipKey};
+
+/// The steps that make `found` into `wanted`.
+///
+/// Servers are added and raised before any is lowered or removed, so a VIP with a server that is to have weight is
+/// never without one. Within each kind of step, servers go in the order of their addresses, IPv4 first. What VPP
+/// cannot change in place (encapsulation, src-ip-sticky) takes the VIP away and makes it anew; without `may_create`
+/// (see [`forbids`]) only the first half is planned.
+#[must_use]
+pub fn plan(wanted: Option<&DesiredVip>, found: Option<&ActualVip>, may_create: bool) -> Vec<Step> {
+    match (wanted, found) {
+        (None, None) => Vec::new(),
+        (None, Some(found)) => remove(found),
+        (Some(wanted), Some(found)) if !needs_reset(wanted, found) => change(wanted, found),
+        (Some(wanted), found) => {
+            let mut steps = found.map(remove).unwrap_or_default();
+            if may_create {
+                steps.extend(create(wanted));
+            }
+            steps
+        }
+    }
+}
+
+/// Whether the VIP must be made anew, which breaks its flows.
+#[must_use]
+pub fn needs_reset(wanted: &DesiredVip, found: &ActualVip) -> bool {
+    wanted.encap != found.encap || found.src_ip_sticky.is_some_and(|sticky| sticky != wanted.src_ip_sticky)
+}
+
+/// Whether VPP refuses to create `vip` for as long as `other` exists: it allows either one VIP for all ports of a
+/// prefix, or some for one port each, which then must all be of one encapsulation.
+#[must_use]
+pub fn forbids(other: (&VipKey, Encap), vip: (&VipKey, Encap)) -> bool {
+    let all_ports = |key: &VipKey| key.protocol == ANY_PROTOCOL;
+    other.0 != vip.0
+        && other.0.same_prefix(vip.0)
+        && (all_ports(other.0) || all_ports(vip.0) || other.1 != vip.1)
+}
+
+/// Notes in `vip` that VPP has made `step`.
+pub fn apply(step: &Step, vip: &mut Option<ActualVip>) {
+    match (*step, vip) {
+        (Step::CreateVip { encap, src_ip_sticky, table_length }, vip) => {
+            let (table_length, src_ip_sticky) = (Some(table_length), Some(src_ip_sticky));
+            *vip = Some(ActualVip { encap, table_length, src_ip_sticky, servers: BTreeMap::new() });
+        }
+        (Step::RemoveVip, vip) => *vip = None,
+        (Step::AddAs { server, weight } | Step::SetWeight { server, to: weight, .. }, Some(vip)) => {
+            let buckets = vip.servers.get(&server).map_or(0, |s| s.buckets);
+            vip.servers.insert(server, ActualAs { weight, buckets });
+        }
+        (Step::RemoveAs { server }, Some(vip)) => {
+            vip.servers.remove(&server);
+        }
+        (Step::AddAs { .. } | Step::SetWeight { .. } | Step::RemoveAs { .. }, None) => {}
+    }
+}
+
+fn create(wanted: &DesiredVip) -> Vec<Step> {
+    let DesiredVip { encap, src_ip_sticky, table_length, ref servers } = *wanted;
+    let mut steps = Vec::with_capacity(servers.len() + 1);
+    steps.push(Step::CreateVip { encap, src_ip_sticky, table_length });
+    steps.extend(servers.iter().map(|(server, s)| Step::AddAs { server: *server, weight: s.weight }));
+    steps
+}
+
+fn remove(found: &ActualVip) -> Vec<Step> {
+    let mut steps: Vec<_> = found.servers.keys().map(|server| Step::RemoveAs { server: *server }).collect();
+    steps.push(Step::RemoveVip);
+    steps
+}
+
+fn change(wanted: &DesiredVip, found: &ActualVip) -> Vec<Step> {
+    let (mut add, mut raise, mut lower) = (Vec::new(), Vec::new(), Vec::new());
+    for (server, s) in &wanted.servers {
+        let (server, to, flush) = (*server, s.weight, s.flush);
+        match found.servers.get(&server).map(|f| f.weight) {
+            None => add.push(Step::AddAs { server, weight: to }),
+            Some(from) if from < to => raise.push(Step::SetWeight { server, from, to, flush }),
+            Some(from) if from > to || flush => lower.push(Step::SetWeight { server, from, to, flush }),
+            Some(_) => {}
+        }
+    }
+    let gone = found.servers.keys().filter(|server| !wanted.servers.contains_key(*server));
+    let remove = gone.map(|server| Step::RemoveAs { server: *server });
+    add.into_iter().chain(raise).chain(lower).chain(remove).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -218,13 +218,11 @@ impl Healthcheck {
 
     /// The certificates that the prober must have for it.
     #[must_use]
-    pub fn bundle(&self) -> Option<&Bundle> {
-        match &self.probe {
-            Probe::Icmp => None,
-            Probe::Tcp { tls, .. } | Probe::Http { tls, .. } => match &tls.as_ref()?.verify {
-                Verify::Bundle(bundle) => Some(bundle),
-                Verify::Nothing | Verify::System => None,
-            },
+    pub const fn bundle(&self) -> Option<&Arc<Bundle>> {
+        let (Probe::Tcp { tls, .. } | Probe::Http { tls, .. }) = &self.probe else { return None };
+        match tls {
+            Some(Tls { verify: Verify::Bundle(bundle), .. }) => Some(bundle),
+            Some(Tls { verify: Verify::Nothing | Verify::System, .. }) | None => None,
         }
     }
 }

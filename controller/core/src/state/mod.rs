@@ -1,1 +1,254 @@
-//! stub
+//! The whole of what `maglevd` knows, and what follows from each thing that it is told.
+//!
+//! Three things remember: the health trackers, the operators' wishes, and what VPP was last seen to have. Everything
+//! else (active pools, weights, steps) is computed from them, for the frontends that an input touches.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use maglev_ipc::{Check, CheckId, Code, Outcome, Stats, Streak};
+
+use crate::Name;
+use crate::config::{Bundle, Config};
+use crate::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, Run, VipKey};
+use crate::event::{Event, Kind};
+use crate::time::{Mono, Now};
+use crate::view::VppInfo;
+
+mod backends;
+mod frontends;
+mod operate;
+mod prober;
+mod reload;
+mod show;
+mod sync;
+
+pub use operate::{Command, OperateError};
+
+use backends::Backend;
+use frontends::Frontend;
+use operate::Overrides;
+use prober::Prober;
+use sync::Sync;
+
+/// Something that the core is told.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The prober is there; it knows nothing of us yet.
+    ProberUp,
+    /// The prober is lost.
+    ProberDown,
+    /// The prober kept running while we were away, and remembers this.
+    Streaks(Vec<Streak>),
+    /// The check set of that generation is in force.
+    Committed(u64),
+    /// The prober will not run a check.
+    Refused(CheckId, String),
+    /// What the prober counts.
+    ProberStats(Stats),
+    /// What came of a probe.
+    Outcome(Outcome),
+    /// A new configuration.
+    Reload(Arc<Config>),
+    /// VPP is there; nothing of it has been read yet.
+    VppUp(VppInfo),
+    /// VPP is lost. Nothing that was asked of it will be answered.
+    VppDown,
+    /// The answer to [`Output::ReadAll`].
+    AllRead(Actual),
+    /// The answer to [`Output::List`].
+    Listed(Option<LbConf>, BTreeMap<VipKey, Listed>),
+    /// The answer to [`Output::ReadServers`].
+    ServersRead(VipKey, BTreeMap<IpAddr, ActualAs>),
+    /// The answer to [`Output::ReadVip`].
+    VipRead(VipKey, Option<ActualVip>),
+    /// The answer to [`Output::SetConf`]: VPP's word for why it refused, if it did.
+    ConfSet(Option<String>),
+    /// The answer to [`Output::Run`].
+    Ran {
+        /// The run's VIP.
+        vip: VipKey,
+        /// How many of its steps were made.
+        done: usize,
+        /// VPP's word for why the next one was not.
+        error: Option<String>,
+    },
+    /// The time that [`State::wake_at`] asked for has come.
+    Tick,
+}
+
+/// A VIP as VPP lists it, without its servers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Listed {
+    /// How packets travel to its servers.
+    pub encap: Encap,
+    /// The length of its new-flow table, where VPP tells.
+    pub table_length: Option<u32>,
+}
+
+/// Something that the core wants done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Output {
+    /// Send the prober this set of checks, in place of any other.
+    Checks(CheckSet),
+    /// Tell the prober a check's new interval.
+    Pace(CheckId, Duration),
+    /// Read everything that VPP has; answered by [`Input::AllRead`].
+    ReadAll,
+    /// Read VPP's settings and the VIPs without their servers; answered by [`Input::Listed`].
+    List,
+    /// Read a VIP's servers; answered by [`Input::ServersRead`].
+    ReadServers(VipKey),
+    /// Read a VIP and its servers; answered by [`Input::VipRead`].
+    ReadVip(VipKey),
+    /// Send VPP's global settings; answered by [`Input::ConfSet`].
+    SetConf(LbConf),
+    /// Make these steps, in order, until one fails; answered by [`Input::Ran`].
+    Run(Run),
+    /// Tell whoever watches.
+    Event(Event),
+    /// Count an outcome.
+    Count {
+        /// Whose.
+        backend: Name,
+        /// `icmp`, `tcp`, `http`, `https`, or `static`.
+        kind: &'static str,
+        /// The verdict.
+        code: Code,
+        /// From the probe's start to the verdict.
+        duration: Duration,
+    },
+}
+
+/// A whole set of checks.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct CheckSet {
+    /// Grows with every set.
+    pub generation: u64,
+    /// The certificates that the checks refer to.
+    pub bundles: Vec<Arc<Bundle>>,
+    /// The checks, each with the interval between two probes.
+    pub checks: Vec<(CheckId, Duration, Check)>,
+}
+
+/// How often a static backend gets its synthetic pass.
+const STATIC_PERIOD: Duration = Duration::from_secs(30);
+
+/// What the core wants to be woken for.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Alarm {
+    /// Static backends pass again.
+    Static,
+    /// A warm-up may be over.
+    Release,
+    /// Compare the next VIP with what VPP has.
+    Drift,
+    /// Send VPP's global settings again.
+    RetryConf,
+    /// Read this VIP again, and plan anew.
+    Retry(VipKey),
+}
+
+/// The moment, and the list that outputs go to.
+struct Turn<'a> {
+    now: Now,
+    out: &'a mut Vec<Output>,
+}
+
+impl Turn<'_> {
+    fn event(&mut self, kind: Kind) {
+        self.out.push(Output::Event(Event { at: self.now.wall, kind }));
+    }
+}
+
+/// The whole of what `maglevd` knows.
+#[derive(Debug)]
+pub struct State {
+    config: Arc<Config>,
+    overrides: Overrides,
+    backends: Vec<Backend>,
+    frontends: Vec<Frontend>,
+    /// Which frontend a VIP belongs to.
+    vips: BTreeMap<VipKey, usize>,
+    prober: Prober,
+    sync: Sync,
+    alarms: BTreeSet<(Mono, Alarm)>,
+}
+
+impl State {
+    /// The state at the start. With `vpp` false there is no VPP to be programmed.
+    #[must_use]
+    pub fn new(config: Arc<Config>, vpp: bool, now: Now, out: &mut Vec<Output>) -> Self {
+        let mut state = Self {
+            config: Arc::clone(&config),
+            overrides: Overrides::default(),
+            backends: Vec::new(),
+            frontends: Vec::new(),
+            vips: BTreeMap::new(),
+            prober: Prober::new(now),
+            sync: Sync::new(vpp, now),
+            alarms: BTreeSet::new(),
+        };
+        let turn = &mut Turn { now, out };
+        state.start(config, turn);
+        state.alarm(turn, STATIC_PERIOD, Alarm::Static);
+        state
+    }
+
+    /// Takes in `input`, and appends to `out` what follows from it.
+    pub fn handle(&mut self, input: Input, now: Now, out: &mut Vec<Output>) {
+        let turn = &mut Turn { now, out };
+        match input {
+            Input::ProberUp => self.prober_up(turn),
+            Input::ProberDown => self.prober_down(turn),
+            Input::Streaks(streaks) => self.streaks(&streaks, turn),
+            Input::Committed(generation) => self.committed(generation, turn),
+            Input::Refused(check, why) => self.refused(check, why),
+            Input::ProberStats(stats) => self.prober.stats = stats,
+            Input::Outcome(outcome) => self.outcome(&outcome, turn),
+            Input::Reload(config) => self.reload(config, turn),
+            Input::VppUp(info) => self.vpp_up(info, turn),
+            Input::VppDown => self.vpp_down(turn),
+            Input::AllRead(actual) => self.all_read(actual, turn),
+            Input::Listed(conf, vips) => self.listed(conf, &vips, turn),
+            Input::ServersRead(vip, servers) => self.servers_read(vip, servers, turn),
+            Input::VipRead(vip, found) => self.vip_read(vip, found, turn),
+            Input::ConfSet(error) => self.conf_set(error, turn),
+            Input::Ran { vip, done, error } => self.ran(vip, done, error, turn),
+            Input::Tick => self.tick(turn),
+        }
+    }
+
+    /// When [`Input::Tick`] is wanted next.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Mono> {
+        self.alarms.first().map(|(at, _)| *at)
+    }
+
+    fn alarm(&mut self, turn: &Turn, after: Duration, alarm: Alarm) {
+        self.alarms.insert((turn.now.mono + after, alarm));
+    }
+
+    fn tick(&mut self, turn: &mut Turn) {
+        while let Some(&(at, alarm)) = self.alarms.first()
+            && at <= turn.now.mono
+        {
+            self.alarms.pop_first();
+            match alarm {
+                Alarm::Static => {
+                    self.static_passes(turn);
+                    self.alarm(turn, STATIC_PERIOD, Alarm::Static);
+                }
+                Alarm::Release => self.refresh_held(turn),
+                Alarm::Drift => self.next_drift_check(turn),
+                Alarm::RetryConf => self.sync_conf(turn),
+                Alarm::Retry(vip) => self.retry(vip, turn),
+            }
+        }
+    }
+}
+

@@ -1,0 +1,163 @@
+//! The frontends: which pool serves, which weights follow, and from when on they are followed.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::{State, Turn};
+use crate::Name;
+use crate::config;
+use crate::dataplane::{ActualVip, DesiredAs, DesiredVip, VipKey};
+use crate::event::{FrontendState, Kind};
+use crate::failover::{Decision, Member, decide};
+use crate::health::Health;
+use crate::maglev;
+use crate::time::{Mono, Wall};
+
+/// One frontend.
+#[derive(Clone, Debug)]
+pub(super) struct Frontend {
+    pub name: Name,
+    pub vip: VipKey,
+    pub config: config::Frontend,
+    pub slots: Vec<Slot>,
+    /// Until it is lifted, the weights that VPP has stay.
+    pub hold: Option<Hold>,
+    pub state: FrontendState,
+    pub since: Wall,
+    pub active: Option<usize>,
+    /// Servers whose flows are still to be flushed.
+    pub flush_due: BTreeSet<IpAddr>,
+}
+
+/// One backend of a frontend.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    pub pool: usize,
+    /// The backend's index.
+    pub backend: usize,
+    pub address: IpAddr,
+    /// As configured, or as an operator has set it.
+    pub weight: u8,
+    pub overridden: bool,
+}
+
+/// A warm-up: what VPP does is left as it is until enough is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    pub not_before: Mono,
+    /// When it began.
+    pub from: Mono,
+}
+
+impl Frontend {
+    /// A server's flows are flushed once when it is disabled, or goes down where the frontend says so; not any more
+    /// once it comes back.
+    pub fn note_flush(&mut self, server: IpAddr, to: Health) {
+        match to {
+            Health::Disabled => _ = self.flush_due.insert(server),
+            Health::Down if self.config.flush_on_down => _ = self.flush_due.insert(server),
+            Health::Up | Health::Unknown => _ = self.flush_due.remove(&server),
+            Health::Down | Health::Paused | Health::Removed => {}
+        }
+    }
+
+    /// What the weights sent to VPP are divided by. It follows from the configuration and the overrides, not from
+    /// health, so that no failover rescales.
+    pub fn divisor(&self) -> u8 {
+        maglev::divisor(self.slots.iter().map(|slot| slot.weight))
+    }
+
+    /// The length of the new-flow table that the VIP is created with.
+    pub fn table_length(&self) -> u32 {
+        let divisor = self.divisor();
+        let sum = self.slots.iter().map(|slot| u32::from(slot.weight / divisor)).sum();
+        self.config.table_length.unwrap_or_else(|| maglev::table_length(self.slots.len(), sum))
+    }
+}
+
+impl State {
+    /// What health and failover say of a frontend.
+    pub(super) fn decision(&self, frontend: &Frontend) -> Decision {
+        let member = |slot: &Slot| Member {
+            pool: slot.pool,
+            health: self.backends[slot.backend].tracker.health(),
+            weight: slot.weight,
+        };
+        let members: Vec<_> = frontend.slots.iter().map(member).collect();
+        decide(&members, frontend.hold.is_some())
+    }
+
+    /// What VPP should have for a frontend.
+    pub(super) fn desired(&self, frontend: &Frontend, found: Option<&ActualVip>, now: Mono) -> DesiredVip {
+        let decision = self.decision(frontend);
+        let divisor = frontend.divisor();
+        let serving = found.filter(|vip| vip.servers.values().any(|s| s.weight > 0));
+        let server = |(slot, weight): (&Slot, &u8)| {
+            let disabled = self.backends[slot.backend].tracker.health() == Health::Disabled;
+            let weight = match (frontend.hold, serving) {
+                (Some(_), Some(vip)) if !disabled => vip.servers.get(&slot.address).map_or(0, |s| s.weight),
+                (Some(hold), None) if now < hold.not_before => 0,
+                _ => weight / divisor,
+            };
+            let flush = weight == 0 && frontend.flush_due.contains(&slot.address);
+            (slot.address, DesiredAs { weight, flush })
+        };
+        DesiredVip {
+            encap: frontend.config.encap,
+            src_ip_sticky: frontend.config.src_ip_sticky,
+            table_length: frontend.table_length(),
+            servers: frontend.slots.iter().zip(&decision.weights).map(server).collect(),
+        }
+    }
+
+    /// Draws the consequences for a frontend after something that it depends on has changed.
+    pub(super) fn refresh(&mut self, index: usize, turn: &mut Turn) {
+        self.lift_hold(index, turn.now.mono);
+        let decision = self.decision(&self.frontends[index]);
+        let frontend = &mut self.frontends[index];
+        if (frontend.state, frontend.active) != (decision.state, decision.active) {
+            let from = frontend.state;
+            if from != decision.state {
+                frontend.since = turn.now.wall;
+            }
+            frontend.state = decision.state;
+            frontend.active = decision.active;
+            let active_pool = decision.active.map(|pool| Arc::clone(&frontend.config.pools[pool].name));
+            let name = Arc::clone(&frontend.name);
+            turn.event(Kind::Frontend { name, from, to: decision.state, active_pool });
+        }
+        let vip = self.frontends[index].vip;
+        self.sync_vip(vip, turn);
+    }
+
+    pub(super) fn refresh_held(&mut self, turn: &mut Turn) {
+        for index in 0..self.frontends.len() {
+            if self.frontends[index].hold.is_some() {
+                self.refresh(index, turn);
+            }
+        }
+    }
+
+    /// The prober kept running, so what it says is no news: there is nothing to wait for.
+    pub(super) fn waive_min_delay(&mut self, turn: &Turn) {
+        for hold in self.frontends.iter_mut().filter_map(|f| f.hold.as_mut()) {
+            hold.not_before = hold.not_before.min(turn.now.mono);
+        }
+    }
+
+    /// Ends a frontend's warm-up when each of its backends is known; or else when `startup-max-delay` has passed
+    /// since there was a prober to know them by, provided that at least one of them is known: blindness is no news.
+    fn lift_hold(&mut self, index: usize, now: Mono) {
+        let frontend = &self.frontends[index];
+        let Some(hold) = frontend.hold else { return };
+        let known = |slot: &Slot| self.backends[slot.backend].tracker.health() != Health::Unknown;
+        let all = now >= hold.not_before && frontend.slots.iter().all(known);
+        let patience = self.config.lb.startup_max_delay;
+        let overdue = self.prober.probing_since.is_some_and(|since| now >= hold.from.max(since) + patience);
+        if all || overdue && frontend.slots.iter().any(known) {
+            self.frontends[index].hold = None;
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A new configuration: what stays as it is, what begins again, what goes.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::backends::Backend;
+use super::frontends::{Frontend, Hold, Slot};
+use super::{Alarm, State, Turn};
+use crate::Name;
+use crate::config::{self, Config};
+use crate::event::{FrontendState, Kind};
+use crate::health::{Health, Limits, Tracker, Transition};
+
+/// A backend's move that is told once everything else is in place.
+type Move = (usize, Transition);
+
+impl State {
+    /// Takes in the first configuration.
+    pub(super) fn start(&mut self, config: Arc<Config>, turn: &mut Turn) {
+        self.replace(config, turn);
+        let (now, lb) = (turn.now.mono, &self.config.lb);
+        let (min, max) = (lb.startup_min_delay, lb.startup_max_delay);
+        for frontend in &mut self.frontends {
+            let warms_up = self.sync.enabled && !max.is_zero();
+            frontend.hold = warms_up.then_some(Hold { not_before: now + min, from: now });
+        }
+        self.alarm(turn, min, Alarm::Release);
+        self.static_passes(turn);
+    }
+
+    /// Takes in another configuration in place of the one in force.
+    pub(super) fn reload(&mut self, config: Arc<Config>, turn: &mut Turn) {
+        let moves = self.replace(config, turn);
+        turn.event(Kind::Reloaded);
+        self.send_checks(turn);
+        for (index, transition) in moves {
+            self.moved(index, Some(transition), turn);
+        }
+        self.static_passes(turn);
+        for index in 0..self.frontends.len() {
+            self.refresh(index, turn);
+        }
+        self.sync_all(turn);
+        self.alarm(turn, self.config.lb.startup_max_delay, Alarm::Release);
+    }
+
+    /// Puts the configuration in force, and keeps of the old one's backends and frontends what it says nothing new of.
+    fn replace(&mut self, config: Arc<Config>, turn: &mut Turn) -> Vec<Move> {
+        self.config = config;
+        let mut old: BTreeMap<_, _> = self.backends.drain(..).map(|b| (Arc::clone(&b.name), b)).collect();
+        self.prober.checks.clear();
+        let config = Arc::clone(&self.config);
+        let mut moves = Vec::new();
+        for (name, wanted) in &config.backends {
+            let transition = self.place_backend(name, wanted, old.remove(name), turn);
+            moves.extend(transition.map(|t| (self.backends.len() - 1, t)));
+        }
+        for (name, mut gone) in old {
+            if let Some(transition) = gone.tracker.configure(Health::Removed, turn.now.wall) {
+                turn.event(Kind::Backend { name, address: gone.address, transition });
+            }
+        }
+        self.replace_frontends(&moves, turn);
+        moves
+    }
+
+    /// Puts a backend in its place. One whose address and healthcheck are what they were goes on as it was.
+    fn place_backend(
+        &mut self,
+        name: &Name,
+        wanted: &config::Backend,
+        old: Option<Backend>,
+        turn: &Turn,
+    ) -> Option<Transition> {
+        let healthcheck = wanted.healthcheck.as_ref().and_then(|h| {
+            self.config.healthchecks.get(h).map(|healthcheck| (Arc::clone(h), Arc::clone(healthcheck)))
+        });
+        let limits = Backend::limits(healthcheck.as_ref().map(|(_, h)| h.as_ref()));
+        let enabled = self.overrides.enabled.get(name).copied().unwrap_or(wanted.enabled);
+        let known = old.is_some();
+        let mut backend = old.unwrap_or_else(|| self.new_backend(name, wanted, enabled, limits, turn));
+        let settings = |h: &Option<(Name, Arc<config::Healthcheck>)>| h.as_ref().map(|(_, h)| Arc::clone(h));
+        let same =
+            backend.address == wanted.address && settings(&backend.healthcheck) == settings(&healthcheck);
+        backend.address = wanted.address;
+        backend.healthcheck = healthcheck;
+        backend.frontends.clear();
+        backend.tracker.keep(self.config.transition_history);
+        let restarted = if known && !same { backend.tracker.restart(limits, turn.now.wall) } else { None };
+        let switched = match (backend.tracker.health(), enabled) {
+            (Health::Disabled, true) => backend.tracker.configure(Health::Unknown, turn.now.wall),
+            (Health::Disabled, false) | (_, true) => None,
+            (_, false) => backend.tracker.configure(Health::Disabled, turn.now.wall),
+        };
+        if known && !same || switched.is_some() {
+            backend.check = self.prober.new_check();
+            backend.tracker.renumber();
+        }
+        self.prober.checks.insert(backend.check, self.backends.len());
+        self.backends.push(backend);
+        switched.or(restarted)
+    }
+
+    fn new_backend(
+        &mut self,
+        name: &Name,
+        wanted: &config::Backend,
+        enabled: bool,
+        limits: Limits,
+        turn: &Turn,
+    ) -> Backend {
+        let health = if enabled { Health::Unknown } else { Health::Disabled };
+        Backend {
+            name: Arc::clone(name),
+            address: wanted.address,
+            healthcheck: None,
+            tracker: Tracker::new(limits, self.config.transition_history, health, turn.now.wall),
+            check: self.prober.new_check(),
+            paced: core::time::Duration::ZERO,
+            frontends: Vec::new(),
+        }
+    }
+
+    fn replace_frontends(&mut self, moves: &[Move], turn: &Turn) {
+        let config = Arc::clone(&self.config);
+        let mut old: BTreeMap<_, _> = self.frontends.drain(..).map(|f| (Arc::clone(&f.name), f)).collect();
+        self.sync.retired.extend(self.vips.keys());
+        self.vips.clear();
+        for (name, wanted) in &config.frontends {
+            let slots = self.slots(name, wanted);
+            let index = self.frontends.len();
+            let unsure =
+                |slot: &Slot| moves.iter().any(|(b, t)| *b == slot.backend && t.to == Health::Unknown);
+            let restarts = slots.iter().any(unsure);
+            for slot in &slots {
+                self.backends[slot.backend].frontends.push(index);
+            }
+            let hold = Hold { not_before: turn.now.mono, from: turn.now.mono };
+            let mut frontend = old.remove(name).unwrap_or_else(|| Frontend {
+                name: Arc::clone(name),
+                vip: wanted.vip,
+                config: wanted.clone(),
+                slots: Vec::new(),
+                hold: self.sync.enabled.then_some(hold),
+                state: FrontendState::Unknown,
+                since: turn.now.wall,
+                active: None,
+                flush_due: alloc::collections::BTreeSet::new(),
+            });
+            if restarts && self.sync.enabled {
+                frontend.hold.get_or_insert(hold);
+            }
+            frontend
+                .flush_due
+                .retain(|server| frontend.vip == wanted.vip && slots.iter().any(|s| s.address == *server));
+            frontend.vip = wanted.vip;
+            frontend.config = wanted.clone();
+            frontend.slots = slots;
+            self.vips.insert(frontend.vip, index);
+            self.sync.retired.remove(&frontend.vip);
+            self.frontends.push(frontend);
+        }
+        let vips = &self.vips;
+        self.sync.retired.retain(|vip| !vips.contains_key(vip));
+    }
+
+    fn slots(&self, name: &Name, frontend: &config::Frontend) -> Vec<Slot> {
+        let slot = |(pool, backend, weight): (usize, &Name, u8)| {
+            let index = self.backends.binary_search_by(|b| b.name.cmp(backend)).ok()?;
+            let key = (Arc::clone(name), Arc::clone(&frontend.pools[pool].name), Arc::clone(backend));
+            let wish = self.overrides.weights.get(&key).copied();
+            let address = self.backends[index].address;
+            Some(Slot {
+                pool,
+                backend: index,
+                address,
+                weight: wish.unwrap_or(weight),
+                overridden: wish.is_some(),
+            })
+        };
+        frontend.members().filter_map(slot).collect()
+    }
+}

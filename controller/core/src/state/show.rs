@@ -1,0 +1,96 @@
+//! Everything that can be shown, at one moment.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::State;
+use super::backends::Backend;
+use super::frontends::{Frontend, Slot};
+use crate::health::Health;
+use crate::time::Now;
+use crate::view::{BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppView};
+
+impl State {
+    /// Everything that can be shown, at this moment.
+    #[must_use]
+    pub fn view(&self, now: Now) -> View {
+        let refused = self.prober.refused.iter().filter_map(|(check, why)| {
+            let backend = self.prober.checks.get(check)?;
+            Some((Arc::clone(&self.backends[*backend].name), why.clone()))
+        });
+        View {
+            at: now,
+            config: Arc::clone(&self.config),
+            backends: self.backends.iter().map(backend_view).collect(),
+            frontends: self.frontends.iter().map(|f| self.frontend_view(f)).collect(),
+            prober: ProberView {
+                connected: self.prober.connected,
+                since: self.prober.since,
+                stats: self.prober.stats,
+                refused: refused.collect(),
+            },
+            vpp: VppView {
+                enabled: self.sync.enabled,
+                info: self.sync.info.clone(),
+                since: self.sync.since,
+                actual: self.sync.now().cloned(),
+            },
+        }
+    }
+
+    fn frontend_view(&self, frontend: &Frontend) -> FrontendView {
+        let found = self.sync.now().and_then(|actual| actual.vips.get(&frontend.vip));
+        let weights = self.decision(frontend).weights;
+        let member = |(slot, effective): (&Slot, &u8)| {
+            let backend = &self.backends[slot.backend];
+            let server = found.and_then(|vip| vip.servers.get(&slot.address));
+            MemberView {
+                name: Arc::clone(&backend.name),
+                address: slot.address,
+                health: backend.tracker.health(),
+                weight: slot.weight,
+                overridden: slot.overridden,
+                effective: *effective,
+                in_vpp: server.map(|s| s.weight),
+                buckets: server.map(|s| s.buckets),
+            }
+        };
+        let pool = |(index, pool): (usize, &crate::config::Pool)| {
+            let of_pool = |(slot, _): &(&Slot, &u8)| slot.pool == index;
+            let backends: Vec<_> = frontend.slots.iter().zip(&weights).filter(of_pool).map(member).collect();
+            PoolView { name: Arc::clone(&pool.name), backends }
+        };
+        let table_length = found.and_then(|vip| vip.table_length).unwrap_or_else(|| frontend.table_length());
+        let sum = found.map_or(0, |vip| vip.servers.values().map(|s| u32::from(s.weight)).sum());
+        FrontendView {
+            name: Arc::clone(&frontend.name),
+            state: frontend.state,
+            since: frontend.since,
+            released: frontend.hold.is_none(),
+            active_pool: frontend.active,
+            pools: frontend.config.pools.iter().enumerate().map(pool).collect(),
+            table_length,
+            distorted: sum > table_length,
+            failing: self.sync.failures.get(&frontend.vip).map(|f| f.error.clone()),
+        }
+    }
+}
+
+fn backend_view(backend: &Backend) -> BackendView {
+    let tracker = &backend.tracker;
+    BackendView {
+        name: Arc::clone(&backend.name),
+        address: backend.address,
+        healthcheck: backend.healthcheck.as_ref().map(|(name, _)| Arc::clone(name)),
+        kind: backend.kind(),
+        enabled: tracker.health() != Health::Disabled,
+        health: tracker.health(),
+        counter: tracker.counter(),
+        rise: tracker.limits().rise,
+        fall: tracker.limits().fall,
+        stale: tracker.stale(),
+        since: tracker.since(),
+        last: tracker.last().cloned(),
+        transitions: tracker.history(),
+    }
+}
