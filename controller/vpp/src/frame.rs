@@ -70,7 +70,7 @@ impl Splitter {
     ///
     /// # Errors
     /// The next frame is larger than [`MAX_PAYLOAD`]. The stream is of no use any more.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, TooLarge> {
+    pub fn payload(&mut self) -> Result<Option<&[u8]>, TooLarge> {
         let rest = &self.bytes[self.taken..];
         let Some((header, body)) = rest.split_first_chunk::<HEADER>() else { return Ok(None) };
         let length = u32::from_be_bytes([header[8], header[9], header[10], header[11]]) as usize;
@@ -100,7 +100,7 @@ mod tests {
 
     fn contexts(splitter: &mut Splitter) -> Vec<u32> {
         std::iter::from_fn(|| {
-            splitter.next().unwrap().map(|payload| decode::<ControlPing>(payload).unwrap().0.context)
+            splitter.payload().unwrap().map(|payload| decode::<ControlPing>(payload).unwrap().0.context)
         })
         .collect()
     }
@@ -127,7 +127,7 @@ mod tests {
     fn a_giant_is_refused_at_its_header() {
         let mut splitter = Splitter::default();
         splitter.space().extend([[0; 8], [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]].concat());
-        assert_eq!(splitter.next(), Err(TooLarge(0x7fff_ffff)));
+        assert_eq!(splitter.payload(), Err(TooLarge(0x7fff_ffff)));
     }
 
     proptest! {
@@ -136,7 +136,7 @@ mod tests {
             let mut splitter = Splitter::default();
             for piece in bytes.chunks(cut + 1) {
                 splitter.space().extend(piece);
-                while let Ok(Some(_)) = splitter.next() {}
+                while let Ok(Some(_)) = splitter.payload() {}
             }
         }
     }

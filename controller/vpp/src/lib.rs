@@ -5,7 +5,18 @@
 //!
 //! The crate knows nothing of health, pools or plans. It knows which requests kill VPP, and never sends one.
 
+mod call;
+mod client;
+mod connection;
+mod error;
+mod flight;
 pub mod frame;
+mod handshake;
 pub mod message;
+mod observer;
 pub mod retval;
 pub mod wire;
+
+pub use client::{Client, Options};
+pub use error::{Closed, Error, Violation};
+pub use observer::{Observer, Outcome};

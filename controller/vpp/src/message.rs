@@ -99,7 +99,7 @@ pub use route::*;
 pub use vip::*;
 
 /// A message: what follows its head on the wire, and how VPP's message table names it.
-pub trait Message: Field {
+pub trait Message: Field + Send + 'static {
     /// The name without its checksum.
     const NAME: &'static str;
     /// The checksum over the message's definition. VPP changes it whenever the layout changes.

@@ -1,5 +1,7 @@
 //! Our messages against frames captured from a real VPP: each is decoded to its values and encoded to the same bytes.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs;
