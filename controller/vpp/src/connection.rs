@@ -1,0 +1,103 @@
+//! The task that owns the socket.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep_until};
+
+use crate::call::Call;
+use crate::error::{Closed, Error};
+use crate::flight::Flight;
+use crate::frame::Splitter;
+
+/// Writes queued calls, several in one write, and never stops reading meanwhile: VPP queues without bound what is not
+/// read.
+pub(crate) struct Connection {
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+    splitter: Splitter,
+    calls: UnboundedReceiver<Call>,
+    /// The clients still exist.
+    open: bool,
+    /// What is to be written.
+    out: Vec<u8>,
+    flight: Flight,
+    max_in_flight: usize,
+    /// When to look for calls that waited for too long; never later than the first of them is due.
+    wake: Instant,
+}
+
+impl Connection {
+    pub fn new(
+        stream: UnixStream,
+        splitter: Splitter,
+        calls: UnboundedReceiver<Call>,
+        flight: Flight,
+        max_in_flight: usize,
+    ) -> Self {
+        let (reader, writer) = stream.into_split();
+        let (out, wake) = (Vec::new(), Instant::now());
+        Self { reader, writer, splitter, calls, open: true, out, flight, max_in_flight, wake }
+    }
+
+    /// Runs until the connection ends, for the reason returned.
+    pub async fn run(mut self) -> Closed {
+        let reason = loop {
+            if !self.open && self.flight.len() == 0 {
+                break Closed::Released;
+            }
+            if let Err(reason) = self.turn().await {
+                break reason;
+            }
+        };
+        self.flight.abandon(&reason, Instant::now());
+        self.calls.close();
+        while let Ok(call) = self.calls.try_recv() {
+            call.answers.fail(Error::Lost(reason.clone()));
+        }
+        reason
+    }
+
+    /// Does the first thing that can be done.
+    async fn turn(&mut self) -> Result<(), Closed> {
+        tokio::select! {
+            read = self.reader.read_buf(self.splitter.space()) => match read? {
+                0 => Err(Closed::Eof),
+                _ => self.receive(),
+            },
+            written = self.writer.write(&self.out), if !self.out.is_empty() => {
+                self.out.drain(..written?);
+                Ok(())
+            }
+            call = self.calls.recv(), if self.open && self.flight.len() < self.max_in_flight => {
+                self.open = call.is_some();
+                self.launch(call);
+                Ok(())
+            }
+            () = sleep_until(self.wake), if self.flight.len() > 0 => {
+                self.wake = self.flight.expire(Instant::now())?;
+                Ok(())
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<(), Closed> {
+        let now = Instant::now();
+        while let Some(payload) = self.splitter.payload()? {
+            self.flight.receive(payload, &mut self.out, now)?;
+        }
+        Ok(())
+    }
+
+    /// Puts `first` and what is queued behind it on its way, as far as there is room.
+    fn launch(&mut self, first: Option<Call>) {
+        let now = Instant::now();
+        let mut next = first;
+        while let Some(call) = next {
+            self.flight.launch(call, &mut self.out, now);
+            let room = self.flight.len() < self.max_in_flight;
+            next = if room { self.calls.try_recv().ok() } else { None };
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Frames: a 16-byte header, of which only the length means anything, and a payload.
+
+use crate::message::{Head, Message};
+use crate::wire::{Field, Malformed, Reader};
+
+/// Bytes before each payload.
+pub const HEADER: usize = 16;
+
+/// The largest payload accepted. VPP itself knows no limit; the longest thing it says is a description of its API, of
+/// about 1.2 MB.
+pub const MAX_PAYLOAD: usize = 16 << 20;
+
+/// What one read from the socket should find room for.
+const READ: usize = 64 << 10;
+
+/// A frame announces more than [`MAX_PAYLOAD`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a frame of {0} bytes is too large")]
+pub struct TooLarge(pub usize);
+
+/// Appends to `out` the frame of `message`, under the number `id` that this VPP gives to such messages.
+pub fn encode<M: Message>(out: &mut Vec<u8>, id: u16, head: Head, message: &M) {
+    let start = out.len();
+    out.resize(start + HEADER, 0);
+    id.put(out);
+    head.put::<M>(out);
+    message.put(out);
+    let length = u32::try_from(out.len() - start - HEADER).unwrap_or(u32::MAX);
+    out[start + 8..start + 12].copy_from_slice(&length.to_be_bytes());
+}
+
+/// The number of the message in `payload`.
+///
+/// # Errors
+/// The payload is shorter than a number.
+pub fn id(payload: &[u8]) -> Result<u16, Malformed> {
+    u16::get(&mut Reader::new(payload))
+}
+
+/// Reads `payload` as an `M`. VPP's own payloads may be longer than their message: the rest is ignored.
+///
+/// # Errors
+/// The payload is too short, or holds no such message.
+pub fn decode<M: Message>(payload: &[u8]) -> Result<(Head, M), Malformed> {
+    let mut from = Reader::new(payload);
+    u16::get(&mut from)?;
+    let head = Head::get::<M>(&mut from)?;
+    Ok((head, M::get(&mut from)?))
+}
+
+/// Cuts a stream of bytes into payloads, however the bytes were split or merged on their way.
+#[derive(Debug, Default)]
+pub struct Splitter {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Splitter {
+    /// Where to append what was read from the stream.
+    pub fn space(&mut self) -> &mut Vec<u8> {
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        if self.bytes.capacity() - self.bytes.len() < READ / 2 {
+            self.bytes.reserve(READ);
+        }
+        &mut self.bytes
+    }
+
+    /// The next whole payload, if it has arrived.
+    ///
+    /// # Errors
+    /// The next frame is larger than [`MAX_PAYLOAD`]. The stream is of no use any more.
+    pub fn payload(&mut self) -> Result<Option<&[u8]>, TooLarge> {
+        let rest = &self.bytes[self.taken..];
+        let Some((header, body)) = rest.split_first_chunk::<HEADER>() else { return Ok(None) };
+        let length = u32::from_be_bytes([header[8], header[9], header[10], header[11]]) as usize;
+        if length > MAX_PAYLOAD {
+            return Err(TooLarge(length));
+        }
+        let Some(payload) = body.get(..length) else { return Ok(None) };
+        self.taken += HEADER + length;
+        Ok(Some(payload))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::ControlPing;
+
+    fn pings(n: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        for context in 0..n {
+            encode(&mut out, 23, Head { client_index: 7, context }, &ControlPing {});
+        }
+        out
+    }
+
+    fn contexts(splitter: &mut Splitter) -> Vec<u32> {
+        std::iter::from_fn(|| {
+            splitter.payload().unwrap().map(|payload| decode::<ControlPing>(payload).unwrap().0.context)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn merged_frames_come_apart() {
+        let mut splitter = Splitter::default();
+        splitter.space().extend(pings(3));
+        assert_eq!(contexts(&mut splitter), [0, 1, 2]);
+    }
+
+    #[test]
+    fn single_bytes_come_together() {
+        let mut splitter = Splitter::default();
+        let mut seen = Vec::new();
+        for byte in pings(3) {
+            splitter.space().push(byte);
+            seen.extend(contexts(&mut splitter));
+        }
+        assert_eq!(seen, [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_giant_is_refused_at_its_header() {
+        let mut splitter = Splitter::default();
+        splitter.space().extend([[0; 8], [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]].concat());
+        assert_eq!(splitter.payload(), Err(TooLarge(0x7fff_ffff)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>, cut in 0usize..64) {
+            let mut splitter = Splitter::default();
+            for piece in bytes.chunks(cut + 1) {
+                splitter.space().extend(piece);
+                while let Ok(Some(_)) = splitter.payload() {}
+            }
+        }
+    }
+}

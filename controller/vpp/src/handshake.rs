@@ -1,0 +1,119 @@
+//! From a path to a session: the client's slot, the numbers of the messages, VPP's version.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::error::{Closed, Error, Violation};
+use crate::frame::{self, Splitter};
+use crate::message::{
+    Head, Message, MessageTable, NEEDED, Request, SOCKCLNT_CREATE_ID, SOCKCLNT_CREATE_REPLY_ID, ShowVersion,
+    SockclntCreate, SockclntCreateReply, table_name,
+};
+use crate::wire::Name;
+
+/// Where the handshake leaves the connection.
+pub(crate) struct Session {
+    pub stream: UnixStream,
+    pub splitter: Splitter,
+    /// The client's slot.
+    pub index: u32,
+    pub ids: Ids,
+    pub version: String,
+}
+
+/// The numbers that this VPP gives to the messages we need.
+#[derive(Clone, Debug)]
+pub(crate) struct Ids(HashMap<&'static str, u16>);
+
+impl Ids {
+    /// Finds the needed messages in VPP's table; those it lacks come second.
+    fn find(table: &MessageTable) -> (Self, Vec<String>) {
+        let rows: HashMap<&str, u16> = table.0.iter().map(|row| (row.name.0.as_str(), row.id)).collect();
+        let mut ids = HashMap::new();
+        let mut missing = BTreeSet::new();
+        for signature in NEEDED {
+            let name = table_name(*signature);
+            match rows.get(name.as_str()) {
+                Some(id) => _ = ids.insert(signature.0, *id),
+                None => _ = missing.insert(name),
+            }
+        }
+        (Self(ids), missing.into_iter().collect())
+    }
+
+    /// The number of `M`, if it is among [`NEEDED`].
+    pub fn of<M: Message>(&self) -> Option<u16> {
+        self.0.get(M::NAME).copied()
+    }
+}
+
+/// Connects and shakes hands. Takes as long as VPP likes; the caller sets the limit.
+pub(crate) async fn open(path: &Path, name: &str) -> Result<Session, Error> {
+    let stream = UnixStream::connect(path)
+        .await
+        .map_err(|error| Error::Connect { path: path.to_owned(), reason: Arc::new(error) })?;
+    let mut line = Line { stream, splitter: Splitter::default() };
+
+    let hello = SockclntCreate { name: Name(name.to_owned()) };
+    let ids = (SOCKCLNT_CREATE_ID, SOCKCLNT_CREATE_REPLY_ID);
+    let welcome: SockclntCreateReply = line.ask(ids, Head::default(), &hello).await.map_err(Error::Lost)?;
+    if welcome.response != 0 {
+        return Err(Error::refused(SockclntCreate::NAME, welcome.response));
+    }
+
+    let (ids, missing) = Ids::find(&welcome.table);
+    let version = line.version(welcome.index, &ids).await.map_err(Error::Lost)?;
+    if !missing.is_empty() {
+        return Err(Error::Unsupported { missing, version });
+    }
+    let Line { stream, splitter } = line;
+    Ok(Session { stream, splitter, index: welcome.index, ids, version })
+}
+
+/// A connection with one question on it at a time.
+struct Line {
+    stream: UnixStream,
+    splitter: Splitter,
+}
+
+impl Line {
+    /// Asks before anything else, so that a complaint about a missing message can name the version.
+    async fn version(&mut self, client_index: u32, ids: &Ids) -> Result<String, Closed> {
+        let numbers = ids.of::<ShowVersion>().zip(ids.of::<<ShowVersion as Request>::Reply>());
+        let Some(numbers) = numbers else { return Ok("of unknown version".to_owned()) };
+        let head = Head { client_index, context: 1 };
+        let reply: <ShowVersion as Request>::Reply = self.ask(numbers, head, &ShowVersion {}).await?;
+        Ok(reply.version.0)
+    }
+
+    /// Sends `question` and waits for its answer; whatever else arrives is dropped.
+    async fn ask<Q: Message, A: Message>(
+        &mut self,
+        (question_id, answer_id): (u16, u16),
+        head: Head,
+        question: &Q,
+    ) -> Result<A, Closed> {
+        let mut bytes = Vec::new();
+        frame::encode(&mut bytes, question_id, head, question);
+        self.stream.write_all(&bytes).await?;
+        loop {
+            while let Some(payload) = self.splitter.payload()? {
+                if frame::id(payload) != Ok(answer_id) {
+                    continue;
+                }
+                let (found, answer) = frame::decode::<A>(payload)
+                    .map_err(|fault| Violation::Malformed { message: Q::NAME, fault })?;
+                if found.context == head.context {
+                    return Ok(answer);
+                }
+            }
+            if self.stream.read_buf(self.splitter.space()).await? == 0 {
+                return Err(Closed::Eof);
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The lb plugin.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{Encap, Filter, Prefix, Vip};
+
+/// In [`LbConf`]: leave the number as it is.
+pub const KEEP: u32 = u32::MAX;
+
+/// [`LbAsV2Details::flags`] of an application server in use. Without it the record is a ghost: removed, and kept
+/// until VPP collects it.
+pub const FLAG_IN_USE: u8 = 1;
+
+/// The longest table of new flows worth having. VPP takes 2^24 and dies of 2^30, for want of memory.
+pub const MAX_TABLE_LENGTH: u32 = 1 << 24;
+
+fields! {
+    /// Sets the global parameters, all at once.
+    LbConf {
+        /// Source of the packets sent to IPv4 servers.
+        ip4_src: Ipv4Addr,
+        /// Source of the packets sent to IPv6 servers.
+        ip6_src: Ipv6Addr,
+        /// Of 4 flows each, in each thread: a power of two, or [`KEEP`]. 0 kills VPP at the next packet. A change forgets all flows.
+        sticky_buckets: u32,
+        /// Seconds after which an idle flow is forgotten, or [`KEEP`].
+        flow_timeout: u32,
+    }
+
+    /// Asks for the global parameters.
+    LbConfGet {}
+
+    /// Adds or deletes a VIP. Nothing of a VIP can be changed later.
+    LbAddDelVipV2 {
+        /// -81 when it exists, or collides with one of all ports; -6 when it is to be deleted and does not exist.
+        vip: Vip,
+        /// -73 when it differs from that of another port of the prefix.
+        encap: Encap,
+        /// L3DSR only.
+        dscp: u8,
+        /// NAT only. VPP reads it in host order, so 1 is no NODEPORT.
+        srv_type: u32,
+        /// NAT only.
+        target_port: u16,
+        /// Ignored by VPP.
+        node_port: u16,
+        /// A power of two, or -70. 0 kills VPP.
+        new_flows_table_length: u32,
+        /// Flows are told apart by addresses alone.
+        src_ip_sticky: bool,
+        /// Delete it. The encapsulation and the length are not looked at.
+        is_del: bool,
+    }
+
+    /// Adds or deletes an application server of a VIP.
+    LbAddDelAsV2 {
+        /// -6 when it does not exist.
+        vip: Vip,
+        /// -97 when its family is not that of the encapsulation; -81 when it exists, and its weight is left as it is;
+        /// -6 when it is to be deleted and does not exist.
+        address: IpAddr,
+        /// Its share of new flows.
+        weight: u8,
+        /// Delete it.
+        is_del: bool,
+        /// Forget its flows.
+        is_flush: bool,
+    }
+
+    /// Changes the share of new flows of an application server.
+    LbAsSetWeight {
+        /// -6 when it does not exist.
+        vip: Vip,
+        /// -6 when it does not exist or is a ghost.
+        address: IpAddr,
+        /// 0 drains: flows go on, no new ones come.
+        weight: u8,
+        /// Forget its flows.
+        is_flush: bool,
+    }
+
+    /// Forgets all flows of a VIP. The answer is 0 also when the VIP does not exist, and then the flows of another
+    /// may be forgotten.
+    LbFlushVip {
+        /// Must exist.
+        vip: Vip,
+    }
+
+    /// Lists all VIPs but the removed ones. VPP ignores its filter, so it has none here.
+    LbVipDump {
+        /// Unused.
+        prefix: Prefix,
+        /// Unused.
+        matcher_le: u8,
+        /// Unused.
+        matcher_ge: u8,
+        /// Unused.
+        protocol: u8,
+        /// Unused.
+        port: u16,
+    }
+
+    /// A VIP.
+    LbVipDetails {
+        /// Its name.
+        vip: Vip,
+        /// How packets reach its servers.
+        encap: Encap,
+        /// L3DSR only, else garbage.
+        dscp: u8,
+        /// NAT only, and in little-endian order; else garbage.
+        srv_type: u32,
+        /// NAT only, and byte-swapped; else garbage.
+        target_port: u16,
+        /// The low 16 bits of the length: 0 for 65,536 and more.
+        flow_table_length: u16,
+    }
+
+    /// Lists application servers, ghosts and those of removed VIPs included.
+    LbAsV2Dump {
+        /// Which VIP.
+        filter: Filter,
+        /// 255 for a VIP of all ports.
+        protocol: u8,
+        /// As in the VIP.
+        port: u16,
+    }
+
+    /// An application server of a VIP.
+    LbAsV2Details {
+        /// The VIP, which may be removed.
+        vip: Vip,
+        /// The server.
+        address: IpAddr,
+        /// See [`FLAG_IN_USE`].
+        flags: u8,
+        /// Despite its name the time of the last removal, in seconds since VPP started; of another server's removal
+        /// when this one took its slot.
+        in_use_since: u32,
+        /// Its share of new flows.
+        weight: u8,
+        /// How many buckets of the table of new flows are its.
+        num_buckets: u32,
+    }
+}
+
+replies! {
+    /// The parameters are set.
+    LbConfReply = "lb_conf_reply", 0xe8d4_e804 {}
+
+    /// The global parameters, see [`LbConf`].
+    LbConfGetReply = "lb_conf_get_reply", 0x9234_27ac {
+        /// 255.255.255.255 until set.
+        ip4_src: Ipv4Addr,
+        /// All ones until set.
+        ip6_src: Ipv6Addr,
+        /// 1024 until set.
+        sticky_buckets: u32,
+        /// 40 until set.
+        flow_timeout: u32,
+    }
+
+    /// The VIP is added or deleted.
+    LbAddDelVipV2Reply = "lb_add_del_vip_v2_reply", 0xe8d4_e804 {}
+
+    /// The server is added or deleted.
+    LbAddDelAsV2Reply = "lb_add_del_as_v2_reply", 0xe8d4_e804 {}
+
+    /// The weight is set.
+    LbAsSetWeightReply = "lb_as_set_weight_reply", 0xe8d4_e804 {}
+
+    /// The flows are forgotten.
+    LbFlushVipReply = "lb_flush_vip_reply", 0xe8d4_e804 {}
+}
+
+requests! {
+    LbConf = "lb_conf", 0x56cd_3261 => LbConfReply, hazard: LbConf::kills;
+    LbConfGet = "lb_conf_get", 0x5107_7d14 => LbConfGetReply;
+    LbAddDelVipV2 = "lb_add_del_vip_v2", 0x7c52_0e0f => LbAddDelVipV2Reply, hazard: LbAddDelVipV2::kills;
+    LbAddDelAsV2 = "lb_add_del_as_v2", 0x2f1d_3b0e => LbAddDelAsV2Reply, hazard: LbAddDelAsV2::kills;
+    LbAsSetWeight = "lb_as_set_weight", 0x2d89_bdbd => LbAsSetWeightReply, hazard: LbAsSetWeight::kills;
+    LbFlushVip = "lb_flush_vip", 0x1063_f819 => LbFlushVipReply, hazard: LbFlushVip::kills;
+}
+
+dumps! {
+    LbVipDump = "lb_vip_dump", 0x5611_0cb7 => LbVipDetails;
+    LbAsV2Dump = "lb_as_v2_dump", 0x1063_f819 => LbAsV2Details;
+}
+
+messages! {
+    LbVipDetails = "lb_vip_details", 0x1329_ec9b;
+    LbAsV2Details = "lb_as_v2_details", 0x9006_4aae;
+}
+
+impl LbConf {
+    fn kills(&self) -> Option<&'static str> {
+        (self.sticky_buckets == 0).then_some("no sticky buckets")
+    }
+}
+
+impl LbAddDelVipV2 {
+    /// Adds a VIP.
+    #[must_use]
+    pub const fn add(vip: Vip, encap: Encap, new_flows_table_length: u32, src_ip_sticky: bool) -> Self {
+        Self { encap, new_flows_table_length, src_ip_sticky, is_del: false, ..Self::delete(vip) }
+    }
+
+    /// Deletes a VIP and its servers. Their flows stay, and with them the ghosts, unless flushed before.
+    #[must_use]
+    pub const fn delete(vip: Vip) -> Self {
+        Self {
+            vip,
+            encap: Encap::Gre4,
+            dscp: 0,
+            srv_type: 0,
+            target_port: 0,
+            node_port: 0,
+            new_flows_table_length: 0,
+            src_ip_sticky: false,
+            is_del: true,
+        }
+    }
+
+    fn kills(&self) -> Option<&'static str> {
+        let nat = matches!(self.encap, Encap::Nat4 | Encap::Nat6);
+        match self.new_flows_table_length {
+            _ if self.is_del => self.vip.kills(),
+            0 => Some("a table of new flows without a bucket"),
+            length if length > MAX_TABLE_LENGTH => Some("a table of new flows larger than VPP's memory"),
+            _ if nat && self.vip.port == 0 => Some("NAT without a port"),
+            _ => self.vip.kills(),
+        }
+    }
+}
+
+impl LbAddDelAsV2 {
+    /// Adds a server, or takes a removed one up again.
+    #[must_use]
+    pub const fn add(vip: Vip, address: IpAddr, weight: u8) -> Self {
+        Self { vip, address, weight, is_del: false, is_flush: false }
+    }
+
+    /// Removes a server. Without `is_flush` it lingers as a ghost for as long as one of its flows has a slot.
+    #[must_use]
+    pub const fn delete(vip: Vip, address: IpAddr, is_flush: bool) -> Self {
+        Self { vip, address, weight: 0, is_del: true, is_flush }
+    }
+
+    fn kills(&self) -> Option<&'static str> {
+        self.vip.kills()
+    }
+}
+
+impl LbAsSetWeight {
+    fn kills(&self) -> Option<&'static str> {
+        self.vip.kills()
+    }
+}
+
+impl LbFlushVip {
+    fn kills(&self) -> Option<&'static str> {
+        self.vip.kills()
+    }
+}
+
+impl LbVipDump {
+    /// Lists all VIPs.
+    #[must_use]
+    pub const fn all() -> Self {
+        let prefix = Prefix { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), len: 0 };
+        Self { prefix, matcher_le: 0, matcher_ge: 0, protocol: 255, port: 0 }
+    }
+}
+
+impl LbAsV2Dump {
+    /// Lists the servers of all VIPs.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self { filter: Filter::ALL, protocol: 0, port: 0 }
+    }
+
+    /// Lists the servers of `vip`, and of its namesakes of other prefix lengths. VPP cannot filter on `0.0.0.0` or
+    /// `::` and lists all servers then, so the answer is always to be searched for the VIP.
+    #[must_use]
+    pub fn of_vip(vip: &Vip) -> Self {
+        let protocol = if vip.port == 0 { 255 } else { vip.protocol };
+        Self { filter: Filter::of(vip.prefix), protocol, port: vip.port }
+    }
+}
+
+impl LbAsV2Details {
+    /// Whether the server is in use, not a ghost.
+    #[must_use]
+    pub const fn in_use(&self) -> bool {
+        self.flags & FLAG_IN_USE != 0
+    }
+}

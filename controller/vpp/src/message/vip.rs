@@ -1,0 +1,186 @@
+//! What names a VIP, and how packets leave it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::wire::{Field, Malformed, Reader};
+
+fields! {
+    /// An address or a network of addresses.
+    ///
+    /// VPP masks the bits beyond the length, and does not check the length.
+    #[derive(Copy, Hash, PartialOrd, Ord)]
+    Prefix {
+        /// The address.
+        address: IpAddr,
+        /// 0..=32 for IPv4, 0..=128 for IPv6. More kills VPP.
+        len: u8,
+    }
+
+    /// What names a VIP in each call.
+    #[derive(Copy, Hash, PartialOrd, Ord)]
+    Vip {
+        /// The addresses.
+        prefix: Prefix,
+        /// 6 is TCP, 17 UDP; VPP puts 255 here when the port is 0.
+        protocol: u8,
+        /// 0: all ports of all protocols.
+        port: u16,
+    }
+}
+
+/// How packets travel to the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encap {
+    /// In GRE over IPv4.
+    Gre4,
+    /// In GRE over IPv6.
+    Gre6,
+    /// With the server's address in place of the VIP's and the VIP told by DSCP, IPv4 only.
+    L3dsr,
+    /// Rewritten, IPv4.
+    Nat4,
+    /// Rewritten, IPv6.
+    Nat6,
+    /// None that is known. VPP makes an IPv6 VIP with it a GRE6 one, and refuses an IPv4 one.
+    Other(u32),
+}
+
+impl Encap {
+    /// Whether servers need an IPv4 address. The VIP's own family does not matter.
+    #[must_use]
+    pub const fn is_ipv4(self) -> bool {
+        matches!(self, Self::Gre4 | Self::L3dsr | Self::Nat4)
+    }
+}
+
+impl Field for Encap {
+    fn put(&self, out: &mut Vec<u8>) {
+        let number: u32 = match *self {
+            Self::Gre4 => 0,
+            Self::Gre6 => 1,
+            Self::L3dsr => 2,
+            Self::Nat4 => 3,
+            Self::Nat6 => 4,
+            Self::Other(number) => number,
+        };
+        number.put(out);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match u32::get(from)? {
+            0 => Self::Gre4,
+            1 => Self::Gre6,
+            2 => Self::L3dsr,
+            3 => Self::Nat4,
+            4 => Self::Nat6,
+            other => Self::Other(other),
+        })
+    }
+}
+
+/// Which servers [`LbAsV2Dump`] lists.
+///
+/// VPP compares the 16 bytes with its own form of the VIP's prefix, in which IPv4 takes the *last* four bytes, whereas
+/// it takes the first four in any other message. All zero means every VIP; family and length are not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    family: u8,
+    bytes: [u8; 16],
+    len: u8,
+}
+
+impl Filter {
+    pub(super) const ALL: Self = Self { family: 0, bytes: [0; 16], len: 0 };
+
+    pub(super) fn of(prefix: Prefix) -> Self {
+        let Prefix { address, len } = prefix.masked();
+        let (family, bytes) = match address {
+            IpAddr::V4(address) => (0, u128::from(address.to_bits()).to_be_bytes()),
+            IpAddr::V6(address) => (1, address.octets()),
+        };
+        Self { family, bytes, len }
+    }
+
+    /// What VPP compares with.
+    #[must_use]
+    pub const fn bytes(&self) -> [u8; 16] {
+        self.bytes
+    }
+}
+
+impl Field for Filter {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.family.put(out);
+        self.bytes.put(out);
+        self.len.put(out);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { family: Field::get(from)?, bytes: Field::get(from)?, len: Field::get(from)? })
+    }
+}
+
+impl Prefix {
+    /// `address` alone.
+    #[must_use]
+    pub const fn host(address: IpAddr) -> Self {
+        Self { address, len: Self::max_len(address) }
+    }
+
+    /// Whether the length is one of the address's family.
+    #[must_use]
+    pub const fn is_valid(&self) -> bool {
+        self.len <= Self::max_len(self.address)
+    }
+
+    /// The prefix without the bits beyond its length, as VPP keeps it.
+    #[must_use]
+    pub fn masked(&self) -> Self {
+        let address = match self.address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.len.min(32))).unwrap_or(0);
+                Ipv4Addr::from_bits(address.to_bits() & mask).into()
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.len.min(128))).unwrap_or(0);
+                Ipv6Addr::from_bits(address.to_bits() & mask).into()
+            }
+        };
+        Self { address, len: self.len }
+    }
+
+    const fn max_len(address: IpAddr) -> u8 {
+        if address.is_ipv4() { 32 } else { 128 }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.len)
+    }
+}
+
+impl Vip {
+    /// All ports of all protocols of `prefix`.
+    #[must_use]
+    pub const fn all_ports(prefix: Prefix) -> Self {
+        Self { prefix, protocol: 255, port: 0 }
+    }
+
+    pub(super) fn kills(&self) -> Option<&'static str> {
+        (!self.prefix.is_valid()).then_some("the prefix is longer than its address")
+    }
+}
+
+impl fmt::Display for Vip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { prefix, protocol, port } = self;
+        match (*port, *protocol) {
+            (0, _) => write!(f, "{prefix}"),
+            (_, 6) => write!(f, "{prefix} tcp/{port}"),
+            (_, 17) => write!(f, "{prefix} udp/{port}"),
+            _ => write!(f, "{prefix} {protocol}/{port}"),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! How VPP lays out values on its socket: packed in declaration order, big-endian, without padding.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Bytes that are not the message they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// The bytes end before the message does.
+    #[error("{missing} bytes short")]
+    Short {
+        /// How many more bytes the field being read needed.
+        missing: usize,
+    },
+    /// An address that is neither IPv4 nor IPv6.
+    #[error("unknown address family {0}")]
+    Family(u8),
+}
+
+/// Takes values off the front of a payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// Reads `bytes` from their beginning.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The next `n` bytes.
+    ///
+    /// # Errors
+    /// [`Malformed::Short`] when fewer are left.
+    pub fn slice(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
+        let (head, rest) =
+            self.0.split_at_checked(n).ok_or(Malformed::Short { missing: n.saturating_sub(self.0.len()) })?;
+        self.0 = rest;
+        Ok(head)
+    }
+
+    /// The next `N` bytes.
+    ///
+    /// # Errors
+    /// [`Malformed::Short`] when fewer are left.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (head, rest) =
+            self.0.split_first_chunk().ok_or(Malformed::Short { missing: N.saturating_sub(self.0.len()) })?;
+        self.0 = rest;
+        Ok(*head)
+    }
+}
+
+/// A value with a place on the wire.
+pub trait Field: Sized {
+    /// Appends the value to `out`.
+    fn put(&self, out: &mut Vec<u8>);
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// The bytes are too few, or no such value.
+    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed>;
+}
+
+macro_rules! integers {
+    ($($int:ty),*) => {$(
+        impl Field for $int {
+            fn put(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.to_be_bytes());
+            }
+
+            fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+                Ok(Self::from_be_bytes(from.array()?))
+            }
+        }
+    )*};
+}
+
+integers!(u8, u16, u32, i32);
+
+impl Field for bool {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(*self));
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(u8::get(from)? != 0)
+    }
+}
+
+impl<const N: usize> Field for [u8; N] {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        from.array()
+    }
+}
+
+impl Field for Ipv4Addr {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.octets().put(out);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(from.array::<4>()?.into())
+    }
+}
+
+impl Field for Ipv6Addr {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.octets().put(out);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(from.array::<16>()?.into())
+    }
+}
+
+/// `vl_api_address_t`: a family byte and 16 bytes, of which an IPv4 address takes the first four.
+impl Field for IpAddr {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::V4(address) => {
+                out.push(0);
+                address.put(out);
+                [0; 12].put(out);
+            }
+            Self::V6(address) => {
+                out.push(1);
+                address.put(out);
+            }
+        }
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let family = u8::get(from)?;
+        let bytes = from.array::<16>()?;
+        match family {
+            0 => Ok(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into()),
+            1 => Ok(Ipv6Addr::from(bytes).into()),
+            other => Err(Malformed::Family(other)),
+        }
+    }
+}
+
+/// A string in a field of exactly `N` bytes, padded with NULs. Longer text is cut at `N - 1` bytes when sent, as VPP
+/// does; bytes that are no UTF-8 are replaced when read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Name<const N: usize>(pub String);
+
+impl<const N: usize> Field for Name<N> {
+    fn put(&self, out: &mut Vec<u8>) {
+        let mut field = [0; N];
+        let text = self.0.as_bytes();
+        let len = text.len().min(N.saturating_sub(1));
+        field[..len].copy_from_slice(&text[..len]);
+        field.put(out);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let field = from.array::<N>()?;
+        let text = field.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(Self(String::from_utf8_lossy(text).into_owned()))
+    }
+}
+
+/// A string of any length, the last field of its message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text(pub String);
+
+impl Field for Text {
+    fn put(&self, out: &mut Vec<u8>) {
+        // No frame is near 4 GiB, so neither is a text in it.
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX).put(out);
+        out.extend_from_slice(self.0.as_bytes());
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let len = u32::get(from)?;
+        let bytes = from.slice(len as usize)?;
+        Ok(Self(String::from_utf8_lossy(bytes).into_owned()))
+    }
+}
+
+/// Reads `count` values. Room is made as they are read, never on the word of `count`.
+pub(crate) fn list<T: Field>(from: &mut Reader<'_>, count: usize) -> Result<Vec<T>, Malformed> {
+    (0..count).map(|_| T::get(from)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(value: &impl Field) -> Vec<u8> {
+        let mut out = Vec::new();
+        value.put(&mut out);
+        out
+    }
+
+    #[test]
+    fn ipv4_sits_in_the_first_bytes_of_the_union() {
+        let bytes = put(&IpAddr::from([203, 0, 113, 10]));
+        assert_eq!(bytes, [[0, 203, 0, 113, 10].as_slice(), &[0; 12]].concat());
+        assert_eq!(IpAddr::get(&mut Reader::new(&bytes)), Ok(IpAddr::from([203, 0, 113, 10])));
+    }
+
+    #[test]
+    fn an_unknown_family_is_no_address() {
+        assert_eq!(IpAddr::get(&mut Reader::new(&[2; 17])), Err(Malformed::Family(2)));
+    }
+
+    #[test]
+    fn a_name_keeps_its_terminator() {
+        assert_eq!(put(&Name::<4>("abcdef".into())), b"abc\0");
+        assert_eq!(Name::<4>::get(&mut Reader::new(b"abcd")), Ok(Name("abcd".into())));
+    }
+
+    #[test]
+    fn any_byte_but_zero_is_true() {
+        assert_eq!(bool::get(&mut Reader::new(&[7])), Ok(true));
+    }
+
+    #[test]
+    fn a_text_longer_than_its_frame_is_short() {
+        let bytes = [0xff, 0xff, 0xff, 0xff, b'x'];
+        assert_eq!(Text::get(&mut Reader::new(&bytes)), Err(Malformed::Short { missing: 0xffff_fffe }));
+    }
+}
