@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use maglev_core::config::Config;
 use maglev_core::event::Event;
 use maglev_core::view::View;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -14,6 +15,8 @@ pub const EVENT_BACKLOG: usize = 4096;
 pub enum Request {
     /// Everything that can be shown.
     View(oneshot::Sender<Arc<View>>),
+    /// Put this configuration in force.
+    Reload(Arc<Config>),
 }
 
 /// A cheap handle on the task that owns the state.
@@ -45,6 +48,14 @@ impl Handle {
         let (answer, view) = oneshot::channel();
         self.requests.send(Request::View(answer)).await.map_err(|_| Gone)?;
         view.await.map_err(|_| Gone)
+    }
+
+    /// Puts a configuration in force.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn reload(&self, config: Arc<Config>) -> Result<(), Gone> {
+        self.requests.send(Request::Reload(config)).await.map_err(|_| Gone)
     }
 
     /// What happens from now on. A receiver that lags by more than [`EVENT_BACKLOG`] loses the oldest, and is told.

@@ -1,0 +1,148 @@
+//! The task that owns the core's state: it waits for one thing, tells the core, and does what the core says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_core::config::Config;
+use maglev_core::state::{Input, Output, State};
+use maglev_core::time::Mono;
+use maglev_core::view::View;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::handle::{Handle, Request};
+use crate::metrics::{Metrics, Scope};
+use crate::{clock, log, prober, vpp};
+
+/// How many batches of inputs may wait.
+pub const INPUT_BACKLOG: usize = 1024;
+
+/// The task that owns the core's state.
+pub struct Driver {
+    state: State,
+    outputs: Vec<Output>,
+    view: Option<Arc<View>>,
+    handle: Handle,
+    metrics: Arc<Metrics>,
+    inputs: mpsc::Receiver<Vec<Input>>,
+    requests: mpsc::Receiver<Request>,
+    prober: mpsc::UnboundedSender<prober::Command>,
+    netns: watch::Sender<Option<String>>,
+    vpp: Option<mpsc::UnboundedSender<vpp::Command>>,
+}
+
+/// The channels on which the driver hears and speaks.
+pub struct Channels {
+    /// From the links.
+    pub inputs: mpsc::Receiver<Vec<Input>>,
+    /// From whoever asks.
+    pub requests: mpsc::Receiver<Request>,
+    /// To the prober's link.
+    pub prober: mpsc::UnboundedSender<prober::Command>,
+    /// The network namespace that probes are to run in.
+    pub netns: watch::Sender<Option<String>>,
+    /// To VPP's link; `None` when no VPP is to be programmed.
+    pub vpp: Option<mpsc::UnboundedSender<vpp::Command>>,
+}
+
+impl Driver {
+    /// The driver at the start of a configuration.
+    #[must_use]
+    pub fn new(config: Arc<Config>, handle: Handle, metrics: Arc<Metrics>, channels: Channels) -> Self {
+        let Channels { inputs, requests, prober, netns, vpp } = channels;
+        let mut outputs = Vec::new();
+        let state = State::new(config, vpp.is_some(), clock::now(), &mut outputs);
+        let mut driver =
+            Self { state, outputs, view: None, handle, metrics, inputs, requests, prober, netns, vpp };
+        driver.dispatch(Scope::All);
+        driver
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let wake = sleep(self.until_wake());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(inputs) = self.inputs.recv() => self.tell_all(inputs),
+                Some(request) = self.requests.recv() => self.answer(request),
+                () = wake => self.tell(Input::Tick),
+            }
+        }
+    }
+
+    fn until_wake(&self) -> Duration {
+        const LONG: Duration = Duration::from_secs(3600);
+        let now: Mono = clock::now().mono;
+        self.state.wake_at().map_or(LONG, |at| at - now)
+    }
+
+    fn tell_all(&mut self, inputs: Vec<Input>) {
+        for input in inputs {
+            self.tell(input);
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        let scope = match input {
+            Input::AllRead(_) | Input::Listed(..) | Input::ServersRead(..) | Input::VipRead(..) | Input::Reload(_) => {
+                Scope::All
+            }
+            _ => Scope::Vip,
+        };
+        self.view = None;
+        self.state.handle(input, clock::now(), &mut self.outputs);
+        self.dispatch(scope);
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::View(answer) => {
+                let now = clock::now();
+                let view = self.view.take().unwrap_or_else(|| Arc::new(self.state.view(now)));
+                self.view = Some(Arc::clone(&view));
+                // Whoever asked may have gone since.
+                let _ = answer.send(view);
+            }
+            Request::Reload(config) => {
+                self.metrics.retain(&config);
+                self.netns.send_if_modified(|netns| {
+                    let changed = *netns != config.netns;
+                    netns.clone_from(&config.netns);
+                    changed
+                });
+                self.tell(Input::Reload(config));
+            }
+        }
+    }
+
+    /// Does what the core says. A link that is gone takes nothing, and the daemon is going down.
+    fn dispatch(&mut self, scope: Scope) {
+        for output in self.outputs.drain(..) {
+            match output {
+                Output::Checks(set) => _ = self.prober.send(prober::Command::Checks(set)),
+                Output::Pace(check, interval) => _ = self.prober.send(prober::Command::Pace(check, interval)),
+                Output::Event(event) => {
+                    log::event(&event);
+                    self.metrics.event(&event);
+                    self.handle.publish(event);
+                }
+                Output::Count { backend, kind, code, duration } => {
+                    self.metrics.outcome(&backend, kind, code, duration);
+                }
+                Output::ReadAll
+                | Output::List
+                | Output::ReadServers(_)
+                | Output::ReadVip(_)
+                | Output::SetConf(_)
+                | Output::Run(_) => {
+                    if let Some(vpp) = &self.vpp {
+                        let _ = vpp.send(vpp::Command { output, scope });
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The prober: a link that is sought again whenever it is lost.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use maglev_core::state::{CheckSet, Input};
+use maglev_ipc::CheckId;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use crate::metrics::Metrics;
+use crate::retry::Retry;
+
+mod connect;
+mod session;
+
+pub use connect::Target;
+
+/// Something to be told to the prober.
+#[derive(Debug)]
+pub enum Command {
+    /// This set of checks is to be run, in place of any other.
+    Checks(CheckSet),
+    /// A check has a new interval.
+    Pace(CheckId, std::time::Duration),
+}
+
+/// The task that speaks to the prober.
+pub struct Link {
+    /// Where the prober is.
+    pub target: Target,
+    /// The network namespace that it is to probe in.
+    pub netns: watch::Receiver<Option<String>>,
+    /// To the core.
+    pub inputs: mpsc::Sender<Vec<Input>>,
+    /// From the core.
+    pub commands: mpsc::UnboundedReceiver<Command>,
+    /// Where faults are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why a link has ended, or was not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The socket is not there, or may not be opened.
+    #[error("{}: {source}", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// The system's answer.
+        source: maglev_ipc::link::Error,
+    },
+    /// The prober's program cannot be started.
+    #[error("cannot start {}: {source}", path.display())]
+    Spawn {
+        /// The program.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Somebody else is at the other end.
+    #[error("the prober's socket belongs to uid {0}, who is not to be trusted")]
+    Stranger(u32),
+    /// The prober is of another release.
+    #[error("the prober ({release}) speaks version {theirs} of the protocol, and this is version {}", maglev_ipc::VERSION)]
+    Version {
+        /// Its version.
+        theirs: u16,
+        /// Its release.
+        release: String,
+    },
+    /// It said something out of turn.
+    #[error("the prober does not keep to the protocol: {0}")]
+    Protocol(&'static str),
+    /// It is silent.
+    #[error("the prober has been silent for {:?}", maglev_ipc::message::SILENCE)]
+    Silent,
+    /// The link is lost.
+    #[error(transparent)]
+    Link(#[from] maglev_ipc::link::Error),
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Probes are to run in another network namespace.
+    #[error("the network namespace has changed")]
+    Moved,
+    /// There is no core to tell.
+    #[error("maglevd is shutting down")]
+    Done,
+}
+
+impl Fault {
+    /// What the fault is counted under.
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } | Self::Spawn { .. } => "connect",
+            Self::Stranger(_) => "stranger",
+            Self::Version { .. } => "version",
+            Self::Protocol(_) | Self::Link(maglev_ipc::link::Error::Malformed(_) | maglev_ipc::link::Error::TooLarge) => {
+                "protocol"
+            }
+            Self::Silent => "silent",
+            Self::Link(_) | Self::Io(_) => "lost",
+            Self::Moved | Self::Done => "closed",
+        }
+    }
+}
+
+impl Link {
+    /// Keeps a link to the prober for as long as there is a core to tell.
+    pub async fn run(mut self) {
+        let mut retry = Retry::default();
+        let mut pending = VecDeque::new();
+        while !self.inputs.is_closed() {
+            let netns = self.netns.borrow_and_update().clone();
+            match self.target.connect(netns.as_deref()).await {
+                Ok(mut connection) => {
+                    let mut session = session::Session::new(&mut self, &mut connection.link, &mut pending);
+                    let (fault, greeted) = session.run().await;
+                    connection.end().await;
+                    self.lost(&fault, greeted, &mut retry).await;
+                }
+                Err(fault) => self.complain(&fault, &mut retry),
+            }
+            sleep(retry.pause()).await;
+        }
+    }
+
+    async fn lost(&self, fault: &Fault, greeted: bool, retry: &mut Retry) {
+        if !greeted {
+            return self.complain(fault, retry);
+        }
+        retry.reset();
+        self.metrics.link_error("prober", fault.label());
+        // Nothing of this session comes after this.
+        let _ = self.inputs.send(vec![Input::ProberDown]).await;
+        match fault {
+            Fault::Moved | Fault::Done => info!(reason = %fault, "prober released"),
+            fault => warn!(reason = %fault, "prober lost; health stays as it is"),
+        }
+    }
+
+    fn complain(&self, fault: &Fault, retry: &mut Retry) {
+        self.metrics.link_error("prober", fault.label());
+        let text = fault.to_string();
+        if retry.is_news(&text) {
+            warn!(error = %text, "no prober; it is tried again");
+        } else {
+            debug!(error = %text, "no prober");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! One link to the prober, from the greeting to its end.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use maglev_core::state::{CheckSet, Input};
+use maglev_ipc::message::{HEARTBEAT, MAX_BATCH, SILENCE};
+use maglev_ipc::{CheckId, ControllerLink, ToController, ToProber, VERSION, link};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::info;
+
+use super::{Command, Fault, Link};
+use crate::version;
+
+/// How many messages are read before others get their turn.
+const READ_BATCH: usize = 64;
+
+/// One link to the prober.
+pub struct Session<'a> {
+    owner: &'a mut Link,
+    link: &'a mut ControllerLink,
+    /// What is still to be sent.
+    outgoing: &'a mut VecDeque<ToProber>,
+    /// The prober has said who it is.
+    greeted: bool,
+    /// A set has been sent on this link. Until then, what the core says was meant for an earlier one.
+    begun: bool,
+}
+
+impl<'a> Session<'a> {
+    pub fn new(
+        owner: &'a mut Link,
+        link: &'a mut ControllerLink,
+        outgoing: &'a mut VecDeque<ToProber>,
+    ) -> Self {
+        outgoing.clear();
+        outgoing.push_back(ToProber::Hello { version: VERSION, release: version::RELEASE.to_owned() });
+        Self { owner, link, outgoing, greeted: false, begun: false }
+    }
+
+    /// Serves the link until it ends. Why it did, and whether the prober had said who it is.
+    pub async fn run(&mut self) -> (Fault, bool) {
+        let Err(fault) = self.serve().await;
+        (fault, self.greeted)
+    }
+
+    async fn serve(&mut self) -> Result<std::convert::Infallible, Fault> {
+        let socket = AsyncFd::with_interest(Raw(self.link.as_raw_fd()), Interest::READABLE | Interest::WRITABLE)?;
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut deadline = Instant::now() + SILENCE;
+        loop {
+            tokio::select! {
+                ready = socket.readable() => {
+                    if !self.receive().await? {
+                        ready?.clear_ready();
+                    }
+                    deadline = Instant::now() + SILENCE;
+                }
+                ready = socket.writable(), if !self.outgoing.is_empty() => {
+                    if !self.send()? {
+                        ready?.clear_ready();
+                    }
+                }
+                command = self.owner.commands.recv() => self.take(command.ok_or(Fault::Done)?),
+                _ = heartbeat.tick() => self.outgoing.push_back(ToProber::Heartbeat),
+                () = sleep_until(deadline) => return Err(Fault::Silent),
+                changed = self.owner.netns.changed() => {
+                    return Err(if changed.is_ok() { Fault::Moved } else { Fault::Done });
+                }
+            }
+        }
+    }
+
+    /// Sends what there is. Whether there may be room for more.
+    fn send(&mut self) -> Result<bool, Fault> {
+        while let Some(message) = self.outgoing.front() {
+            match self.link.send(message) {
+                Ok(()) => _ = self.outgoing.pop_front(),
+                Err(link::Error::WouldBlock) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Receives what there is, up to a bound, and tells the core. Whether there may be more.
+    async fn receive(&mut self) -> Result<bool, Fault> {
+        let mut inputs = Vec::new();
+        let mut more = true;
+        for _ in 0..READ_BATCH {
+            match self.link.receive() {
+                Ok(message) => self.understand(message, &mut inputs)?,
+                Err(link::Error::WouldBlock) => {
+                    more = false;
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !inputs.is_empty() {
+            self.owner.inputs.send(inputs).await.map_err(|_| Fault::Done)?;
+        }
+        Ok(more)
+    }
+
+    fn understand(&mut self, message: ToController, inputs: &mut Vec<Input>) -> Result<(), Fault> {
+        match message {
+            ToController::Hello { version: VERSION, release, instance } if !self.greeted => {
+                info!(%release, instance, "prober connected");
+                self.greeted = true;
+                inputs.push(Input::ProberUp);
+            }
+            ToController::Hello { version: theirs, release, .. } if theirs != VERSION => {
+                return Err(Fault::Version { theirs, release });
+            }
+            ToController::Hello { .. } => return Err(Fault::Protocol("a second greeting")),
+            _ if !self.greeted => return Err(Fault::Protocol("no greeting")),
+            ToController::Refused { id, why } => inputs.push(Input::Refused(id, why.to_string())),
+            ToController::Streaks(streaks) => inputs.push(Input::Streaks(streaks)),
+            ToController::Committed { generation } => inputs.push(Input::Committed(generation)),
+            ToController::Outcomes(outcomes) => inputs.extend(outcomes.into_iter().map(Input::Outcome)),
+            ToController::Heartbeat(stats) => inputs.push(Input::ProberStats(stats)),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Checks(set) if self.greeted => self.take_set(set),
+            Command::Pace(check, interval) if self.begun => self.take_pace(check, interval),
+            Command::Checks(_) | Command::Pace(..) => {}
+        }
+    }
+
+    fn take_set(&mut self, set: CheckSet) {
+        self.begun = true;
+        let CheckSet { generation, bundles, checks } = set;
+        self.outgoing.push_back(ToProber::Begin { generation });
+        let bundles = bundles.iter().map(|bundle| ToProber::Bundle { id: bundle.id, pem: bundle.pem.clone() });
+        self.outgoing.extend(bundles);
+        self.outgoing.extend(checks.into_iter().map(|(id, interval, check)| ToProber::Check { id, interval, check }));
+        self.outgoing.push_back(ToProber::Commit { generation });
+    }
+
+    fn take_pace(&mut self, check: CheckId, interval: Duration) {
+        match self.outgoing.back_mut() {
+            Some(ToProber::Pace(paces)) if paces.len() < MAX_BATCH => paces.push((check, interval)),
+            _ => self.outgoing.push_back(ToProber::Pace(vec![(check, interval)])),
+        }
+    }
+}
+
+/// The link's descriptor, to wait for. It is the link that closes it.
+struct Raw(RawFd);
+
+impl AsRawFd for Raw {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}

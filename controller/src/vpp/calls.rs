@@ -1,0 +1,194 @@
+//! The core's words in VPP's.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use maglev_core::dataplane::{self, Actual, ActualAs, ActualVip, LbConf, Run, Step, VipKey};
+use maglev_core::event::Counts;
+use maglev_core::state::{Input, Listed, Output};
+use maglev_vpp::message::{
+    self, Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbAsV2Details, LbAsV2Dump, LbConfGet, LbConfGetReply,
+    LbVipDetails, LbVipDump, Prefix, Vip,
+};
+use maglev_vpp::{Client, Error};
+
+use super::{Command, Work};
+use crate::metrics::Metrics;
+
+/// Starts what the core asks for. What is asked of VPP first is in VPP's hands first.
+pub fn start(client: &Client, command: Command, metrics: &Arc<Metrics>) -> Work {
+    match command.output {
+        Output::ReadAll => Box::pin(read_all(client)),
+        Output::List => Box::pin(list(client)),
+        Output::ReadServers(vip) => Box::pin(read_servers(client, vip)),
+        Output::ReadVip(vip) => Box::pin(read_vip(client, vip)),
+        Output::SetConf(conf) => Box::pin(set_conf(client, &conf)),
+        Output::Run(run) => {
+            let (client, metrics) = (client.clone(), Arc::clone(metrics));
+            Box::pin(async move {
+                let began = Instant::now();
+                let (done, error) = steps(&client, &run).await?;
+                metrics.sync(command.scope, Counts::of(&run.steps[..done]), began.elapsed());
+                Ok(Some(Input::Ran { vip: run.vip, done, error }))
+            })
+        }
+        Output::Checks(_) | Output::Pace(..) | Output::Event(_) | Output::Count { .. } => {
+            Box::pin(async { Ok(None) })
+        }
+    }
+}
+
+type Answer = Result<Option<Input>, Error>;
+
+fn read_all(client: &Client) -> impl Future<Output = Answer> + use<> {
+    let conf = client.request(&LbConfGet {});
+    let vips = client.dump(&LbVipDump::all());
+    let servers = client.dump(&LbAsV2Dump::all());
+    async move {
+        let (conf, vips, servers) = (conf.await?, vips.await?, servers.await?);
+        let mut actual = Actual { conf: Some(conf_of(&conf)), vips: BTreeMap::new() };
+        for details in &vips {
+            let Listed { encap, table_length } = listed(details);
+            let found = ActualVip { encap, table_length, src_ip_sticky: None, servers: BTreeMap::new() };
+            actual.vips.insert(key(&details.vip), found);
+        }
+        for details in servers.iter().filter(|d| d.in_use()) {
+            // A server of a VIP that is not in the list belongs to one that is removed and only lingers.
+            if let Some(found) = actual.vips.get_mut(&key(&details.vip)) {
+                found.servers.insert(details.address, server(details));
+            }
+        }
+        Ok(Some(Input::AllRead(actual)))
+    }
+}
+
+fn list(client: &Client) -> impl Future<Output = Answer> + use<> {
+    let conf = client.request(&LbConfGet {});
+    let vips = client.dump(&LbVipDump::all());
+    async move {
+        let (conf, vips) = (conf.await?, vips.await?);
+        let vips = vips.iter().map(|details| (key(&details.vip), listed(details))).collect();
+        Ok(Some(Input::Listed(Some(conf_of(&conf)), vips)))
+    }
+}
+
+fn read_servers(client: &Client, vip: VipKey) -> impl Future<Output = Answer> + use<> {
+    let servers = client.dump(&LbAsV2Dump::of_vip(&name(&vip)));
+    async move { Ok(Some(Input::ServersRead(vip, servers_in_use(vip, &servers.await?)))) }
+}
+
+fn read_vip(client: &Client, vip: VipKey) -> impl Future<Output = Answer> + use<> {
+    let vips = client.dump(&LbVipDump::all());
+    let servers = client.dump(&LbAsV2Dump::of_vip(&name(&vip)));
+    async move {
+        let (vips, servers) = (vips.await?, servers.await?);
+        let found = vips.iter().find(|details| key(&details.vip) == vip).map(|details| {
+            let Listed { encap, table_length } = listed(details);
+            ActualVip { encap, table_length, src_ip_sticky: None, servers: servers_in_use(vip, &servers) }
+        });
+        Ok(Some(Input::VipRead(vip, found)))
+    }
+}
+
+fn set_conf(client: &Client, conf: &LbConf) -> impl Future<Output = Answer> + use<> {
+    let call = client.request(&message::LbConf {
+        ip4_src: conf.ipv4_src,
+        ip6_src: conf.ipv6_src,
+        sticky_buckets: conf.sticky_buckets_per_core,
+        flow_timeout: conf.flow_timeout,
+    });
+    async move { Ok(Some(Input::ConfSet(refusal(call.await.map(drop))?))) }
+}
+
+/// Makes the steps of a run until one is refused. How many were made, and why the next was not.
+async fn steps(client: &Client, run: &Run) -> Result<(usize, Option<String>), Error> {
+    let vip = name(&run.vip);
+    for (done, step) in run.steps.iter().enumerate() {
+        let error = refusal(make(client, vip, step).await)?;
+        if error.is_some() {
+            return Ok((done, error));
+        }
+    }
+    Ok((run.steps.len(), None))
+}
+
+async fn make(client: &Client, vip: Vip, step: &Step) -> Result<(), Error> {
+    match *step {
+        Step::CreateVip { encap, src_ip_sticky, table_length } => {
+            let call = LbAddDelVipV2::add(vip, wire_encap(encap), table_length, src_ip_sticky);
+            client.request(&call).await.map(drop)
+        }
+        Step::AddAs { server, weight } => client.request(&LbAddDelAsV2::add(vip, server, weight)).await.map(drop),
+        Step::SetWeight { server, to, flush, .. } => {
+            let call = LbAsSetWeight { vip, address: server, weight: to, is_flush: flush };
+            client.request(&call).await.map(drop)
+        }
+        Step::RemoveAs { server } => client.request(&LbAddDelAsV2::delete(vip, server, true)).await.map(drop),
+        Step::RemoveVip => client.request(&LbAddDelVipV2::delete(vip)).await.map(drop),
+    }
+}
+
+/// Tells a refusal, which concerns one VIP, from the loss of VPP, which ends the session.
+fn refusal(result: Result<(), Error>) -> Result<Option<String>, Error> {
+    match result {
+        Ok(()) => Ok(None),
+        Err(error @ (Error::Refused { .. } | Error::Hazard { .. })) => Ok(Some(error.to_string())),
+        Err(lost) => Err(lost),
+    }
+}
+
+fn servers_in_use(vip: VipKey, servers: &[LbAsV2Details]) -> BTreeMap<IpAddr, ActualAs> {
+    let of_vip = servers.iter().filter(|d| d.in_use() && key(&d.vip) == vip);
+    of_vip.map(|details| (details.address, server(details))).collect()
+}
+
+const fn server(details: &LbAsV2Details) -> ActualAs {
+    ActualAs { weight: details.weight, buckets: details.num_buckets }
+}
+
+fn listed(details: &LbVipDetails) -> Listed {
+    // VPP cuts the length to 16 bits, and the length is a power of two.
+    let table_length = Some(u32::from(details.flow_table_length)).filter(|length| *length > 0);
+    Listed { encap: core_encap(details.encap), table_length }
+}
+
+const fn conf_of(conf: &LbConfGetReply) -> LbConf {
+    LbConf {
+        ipv4_src: conf.ip4_src,
+        ipv6_src: conf.ip6_src,
+        sticky_buckets_per_core: conf.sticky_buckets,
+        flow_timeout: conf.flow_timeout,
+    }
+}
+
+const fn key(vip: &Vip) -> VipKey {
+    VipKey { address: vip.prefix.address, prefix_len: vip.prefix.len, protocol: vip.protocol, port: vip.port }
+}
+
+const fn name(vip: &VipKey) -> Vip {
+    let prefix = Prefix { address: vip.address, len: vip.prefix_len };
+    Vip { prefix, protocol: vip.protocol, port: vip.port }
+}
+
+const fn wire_encap(encap: dataplane::Encap) -> Encap {
+    match encap {
+        dataplane::Encap::Gre4 => Encap::Gre4,
+        dataplane::Encap::Gre6 => Encap::Gre6,
+        dataplane::Encap::L3dsr => Encap::L3dsr,
+        dataplane::Encap::Nat4 => Encap::Nat4,
+        dataplane::Encap::Nat6 => Encap::Nat6,
+    }
+}
+
+/// VPP takes an encapsulation that it does not know for GRE over IPv6.
+const fn core_encap(encap: Encap) -> dataplane::Encap {
+    match encap {
+        Encap::Gre4 => dataplane::Encap::Gre4,
+        Encap::Gre6 | Encap::Other(_) => dataplane::Encap::Gre6,
+        Encap::L3dsr => dataplane::Encap::L3dsr,
+        Encap::Nat4 => dataplane::Encap::Nat4,
+        Encap::Nat6 => dataplane::Encap::Nat6,
+    }
+}

@@ -1,0 +1,155 @@
+//! VPP: a connection that is sought again whenever it is lost, and the calls that the core asks for.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use maglev_core::state::{Input, Output};
+use maglev_core::view::VppInfo;
+use maglev_vpp::message::{ControlPing, ShowVersion};
+use maglev_vpp::{Client, Error, Observer, Options};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::{debug, error, info, warn};
+
+use crate::metrics::{Metrics, Scope};
+use crate::retry::Retry;
+
+mod calls;
+
+/// How VPP's operator sees us.
+const CLIENT_NAME: &str = "vpp-maglev";
+/// How often VPP is asked whether it lives.
+const PING_PERIOD: Duration = Duration::from_secs(1);
+
+/// Something to be asked of VPP.
+#[derive(Debug)]
+pub struct Command {
+    /// One of the outputs that are VPP's to answer.
+    pub output: Output,
+    /// What it is counted under.
+    pub scope: Scope,
+}
+
+/// The task that speaks to VPP.
+pub struct Link {
+    /// VPP's API socket.
+    pub path: PathBuf,
+    /// To the core.
+    pub inputs: mpsc::Sender<Vec<Input>>,
+    /// From the core.
+    pub commands: mpsc::UnboundedReceiver<Command>,
+    /// Where calls are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A call under way; what it ends with is told to the core.
+type Work = BoxFuture<'static, Result<Option<Input>, Error>>;
+
+impl Link {
+    /// Keeps a connection to VPP for as long as there is a core to tell.
+    pub async fn run(mut self) {
+        let mut retry = Retry::default();
+        while !self.inputs.is_closed() {
+            match self.connect().await {
+                Ok((client, info)) => {
+                    retry.reset();
+                    info!(version = %info.version, pid = info.pid, "VPP connected");
+                    let reason = self.session(client, info).await;
+                    warn!(%reason, "VPP lost; its weights stay as they are");
+                }
+                Err(error) => complain(&mut retry, &error),
+            }
+            sleep(retry.pause()).await;
+        }
+    }
+
+    async fn connect(&self) -> Result<(Client, VppInfo), Error> {
+        let observer = Arc::new(Counter(Arc::clone(&self.metrics)));
+        let options = Options { observer, ..Options::default() };
+        let client = Client::connect(&self.path, CLIENT_NAME, options).await?;
+        let (version, ping) = (client.request(&ShowVersion {}), client.request(&ControlPing {}));
+        let (version, ping) = (version.await?, ping.await?);
+        let info = VppInfo { version: version.version.0, build_date: version.build_date.0, pid: ping.pid, boot: None };
+        Ok((client, info))
+    }
+
+    /// Serves the core until the connection is lost, and says why it was.
+    async fn session(&mut self, client: Client, info: VppInfo) -> String {
+        let reason = match self.serve(&client, info).await {
+            Ok(()) => "maglevd is shutting down".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        // Nothing of this session comes after this.
+        let _ = self.inputs.send(vec![Input::VppDown]).await;
+        reason
+    }
+
+    async fn serve(&mut self, client: &Client, info: VppInfo) -> Result<(), Error> {
+        let mut work: FuturesUnordered<Work> = FuturesUnordered::new();
+        let mut pings = interval(PING_PERIOD);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What was asked of an earlier session is void; the first thing asked of this one is to read everything.
+        let mut begun = false;
+        if self.inputs.send(vec![Input::VppUp(info)]).await.is_err() {
+            return Ok(());
+        }
+        loop {
+            tokio::select! {
+                reason = client.closed() => return Err(Error::Lost(reason)),
+                command = self.commands.recv() => {
+                    let Some(command) = command else { return Ok(()) };
+                    begun |= command.output == Output::ReadAll;
+                    if begun {
+                        work.push(calls::start(client, command, &self.metrics));
+                    }
+                }
+                Some(done) = work.next(), if !work.is_empty() => {
+                    if let Some(input) = done? && self.inputs.send(vec![input]).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                _ = pings.tick() => {
+                    let ping = client.request(&ControlPing {});
+                    work.push(Box::pin(async move { ping.await.map(|_| None) }));
+                }
+            }
+        }
+    }
+}
+
+fn complain(retry: &mut Retry, error: &Error) {
+    let text = error.to_string();
+    match (retry.is_news(&text), error) {
+        // A VPP that cannot be used is worth more noise than one that is not there.
+        (true, Error::Unsupported { .. }) => error!(error = %text, "VPP cannot be used"),
+        (true, _) => warn!(error = %text, "VPP is not to be had; it is tried again"),
+        (false, _) => debug!(error = %text, "VPP is not to be had"),
+    }
+}
+
+/// Counts each call.
+struct Counter(Arc<Metrics>);
+
+impl Observer for Counter {
+    fn sent(&self, message: &'static str) {
+        self.0.vpp_sent(message);
+    }
+
+    fn ended(&self, message: &'static str, outcome: maglev_vpp::Outcome, took: Duration) {
+        let result = match outcome {
+            maglev_vpp::Outcome::Ok => "ok",
+            maglev_vpp::Outcome::Refused => "refused",
+            maglev_vpp::Outcome::Timeout => "timeout",
+            maglev_vpp::Outcome::Lost => "lost",
+        };
+        self.0.vpp_ended(message, result, took);
+    }
+
+    fn stray(&self) {
+        self.0.link_error("vpp", "stray");
+    }
+}
