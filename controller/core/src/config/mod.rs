@@ -17,6 +17,8 @@ use crate::dataplane::{Encap, LbConf, VipKey};
 mod duration;
 pub mod file;
 
+pub use check::{Problem, Read, check};
+
 /// A whole configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {

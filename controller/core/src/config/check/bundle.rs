@@ -1,0 +1,87 @@
+//! The certificates of `ca-file`s.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use maglev_ipc::check::{MAX_BUNDLE, MAX_BUNDLES};
+
+use super::super::Bundle;
+use super::{Read, Scope};
+
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
+/// The bundles found so far. Each file is read once, and equal ones are one bundle.
+pub struct Bundles<'r, 'f> {
+    read: &'r mut Read<'f>,
+    by_path: BTreeMap<String, Arc<Bundle>>,
+    by_id: BTreeMap<u32, Arc<Bundle>>,
+}
+
+impl<'r, 'f> Bundles<'r, 'f> {
+    pub fn new(read: &'r mut Read<'f>) -> Self {
+        Self { read, by_path: BTreeMap::new(), by_id: BTreeMap::new() }
+    }
+
+    pub fn load(&mut self, scope: &mut Scope<'_>, path: &str) -> Option<Arc<Bundle>> {
+        if let Some(known) = self.by_path.get(path) {
+            return Some(known.clone());
+        }
+        match self.load_new(path) {
+            Ok(bundle) => {
+                self.by_path.insert(path.to_owned(), bundle.clone());
+                Some(bundle)
+            }
+            Err(why) => scope.refuse(format!("{path:?}: {why}")),
+        }
+    }
+
+    fn load_new(&mut self, path: &str) -> Result<Arc<Bundle>, String> {
+        // The daemon's working directory is nobody's business.
+        if !path.starts_with('/') {
+            return Err("not an absolute path".to_owned());
+        }
+        let pem = (self.read)(path)?;
+        if pem.len() > MAX_BUNDLE {
+            return Err(format!("larger than {MAX_BUNDLE} bytes"));
+        }
+        holds_certificates(&String::from_utf8_lossy(&pem))?;
+
+        let id = fnv1a(&pem);
+        match self.by_id.get(&id) {
+            Some(known) if known.pem == pem => return Ok(known.clone()),
+            Some(_) => return Err("has the checksum of another ca-file: add an empty line to it".to_owned()),
+            None if self.by_id.len() == MAX_BUNDLES => {
+                return Err(format!("more than {MAX_BUNDLES} different ca-files"));
+            }
+            None => {}
+        }
+        let bundle = Arc::new(Bundle { id, pem });
+        self.by_id.insert(id, bundle.clone());
+        Ok(bundle)
+    }
+}
+
+/// Whether there is at least one certificate, and nothing that must not be passed on.
+fn holds_certificates(text: &str) -> Result<(), &'static str> {
+    if text.contains("PRIVATE KEY-----") {
+        return Err("holds a private key, which has no place in a ca-file");
+    }
+    let mut blocks = text.split(BEGIN).skip(1).peekable();
+    if blocks.peek().is_none() {
+        return Err("holds no PEM certificate");
+    }
+    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || b"+/=".contains(&b) || b.is_ascii_whitespace();
+    let is_whole = |block: &str| {
+        block.split_once(END).is_some_and(|(body, _)| !body.trim().is_empty() && body.bytes().all(is_base64))
+    };
+    if blocks.all(is_whole) { Ok(()) } else { Err("holds a certificate that is cut short or garbled") }
+}
+
+/// FNV-1a: not against anyone who seeks collisions, who could as well edit the file.
+fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}

@@ -1,0 +1,213 @@
+//! The rules for healthchecks.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::vec;
+use core::time::Duration;
+
+use maglev_ipc::check::{MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT};
+use regex_lite::Regex;
+
+use super::super::{Healthcheck, Probe, Tls, Verify};
+use super::bundle::Bundles;
+use super::file::{self, Kind, Params};
+use super::{Scope, value};
+
+/// The highest rise and fall.
+const MAX_COUNT: u32 = 1000;
+
+pub fn healthcheck(
+    scope: &mut Scope<'_>,
+    check: &file::Healthcheck,
+    bundles: &mut Bundles<'_, '_>,
+) -> Option<Healthcheck> {
+    let Some(kind) = check.kind else {
+        return scope.at("type").refuse("required: icmp, tcp, http or https");
+    };
+    let port = port(&mut scope.at("port"), kind, check.port);
+
+    let paces = MIN_INTERVAL..=MAX_INTERVAL;
+    let timeouts = MIN_TIMEOUT..=MAX_TIMEOUT;
+    let counts = 1..=MAX_COUNT;
+    let interval =
+        value::span(&mut scope.at("interval"), check.interval, Duration::from_secs(2), paces.clone());
+    // What follows from a wrong interval is not wrong a second time.
+    let usual = interval.unwrap_or(MIN_INTERVAL);
+    let fast_interval =
+        value::span(&mut scope.at("fast-interval"), check.fast_interval, usual, paces.clone());
+    let down_interval = value::span(&mut scope.at("down-interval"), check.down_interval, usual, paces);
+    let timeout = value::span(&mut scope.at("timeout"), check.timeout, Duration::from_secs(1), timeouts);
+    let rise = value::integer(&mut scope.at("rise"), check.rise, 2, counts.clone());
+    let fall = value::integer(&mut scope.at("fall"), check.fall, 3, counts);
+    let source4 =
+        value::optional(check.probe_ipv4_src, |source| value::ipv4(&mut scope.at("probe-ipv4-src"), source));
+    let source6 =
+        value::optional(check.probe_ipv6_src, |source| value::ipv6(&mut scope.at("probe-ipv6-src"), source));
+    let probe = probe(&mut scope.at("params"), kind, port, &check.params, bundles);
+
+    Some(Healthcheck {
+        probe: probe?,
+        interval: interval?,
+        fast_interval: fast_interval?,
+        down_interval: down_interval?,
+        timeout: timeout?,
+        rise: rise?,
+        fall: fall?,
+        source4: source4?,
+        source6: source6?,
+    })
+}
+
+/// The port; 0 where there is none to have.
+fn port(scope: &mut Scope<'_>, kind: Kind, port: Option<u16>) -> Option<u16> {
+    match (kind, port) {
+        (Kind::Icmp, None) => Some(0),
+        (Kind::Icmp, Some(_)) => scope.refuse("an icmp check has no port"),
+        (_, Some(port)) => value::port(scope, port),
+        (_, None) => scope.refuse(format!("required for type {}", spelled(kind))),
+    }
+}
+
+fn probe(
+    scope: &mut Scope<'_>,
+    kind: Kind,
+    port: Option<u16>,
+    params: &Params,
+    bundles: &mut Bundles<'_, '_>,
+) -> Option<Probe> {
+    let fitting = only_fitting(scope, kind, params);
+    let probe = match kind {
+        Kind::Icmp => Some(Probe::Icmp),
+        Kind::Tcp => tcp(scope, port, params, bundles),
+        Kind::Http => http(scope, port, params, Some(None)),
+        Kind::Https => {
+            let tls = tls(scope, params, bundles).map(Some);
+            http(scope, port, params, tls)
+        }
+    };
+    fitting.and(probe)
+}
+
+fn tcp(
+    scope: &mut Scope<'_>,
+    port: Option<u16>,
+    params: &Params,
+    bundles: &mut Bundles<'_, '_>,
+) -> Option<Probe> {
+    let tls = if params.tls == Some(true) {
+        tls(scope, params, bundles).map(Some)
+    } else {
+        without_tls(scope, params).map(|()| None)
+    };
+    Some(Probe::Tcp { port: port?, tls: tls? })
+}
+
+fn http(
+    scope: &mut Scope<'_>,
+    port: Option<u16>,
+    params: &Params,
+    tls: Option<Option<Tls>>,
+) -> Option<Probe> {
+    let path = params.path.as_deref().unwrap_or("/");
+    let path = value::path(&mut scope.at("path"), path).map(|()| path.to_owned());
+    let host = value::optional(params.host.as_deref(), |host| {
+        value::host(&mut scope.at("host"), host).map(|()| host.to_owned())
+    });
+    let codes = match &params.response_code {
+        Some(list) => value::codes(&mut scope.at("response-code"), list),
+        None => Some(vec![(200, 200)]),
+    };
+    let body = value::optional(params.response_regexp.as_deref(), |pattern| {
+        regexp(&mut scope.at("response-regexp"), pattern).map(|()| pattern.to_owned())
+    });
+    Some(Probe::Http { port: port?, path: path?, host: host?, codes: codes?, body: body?, tls: tls? })
+}
+
+fn regexp(scope: &mut Scope<'_>, pattern: &str) -> Option<()> {
+    if pattern.len() > MAX_REGEXP {
+        return scope.refuse(format!("longer than {MAX_REGEXP} bytes"));
+    }
+    match Regex::new(pattern) {
+        Ok(_) => Some(()),
+        Err(why) => scope.refuse(format!("{pattern:?} is no regular expression: {why}")),
+    }
+}
+
+fn tls(scope: &mut Scope<'_>, params: &Params, bundles: &mut Bundles<'_, '_>) -> Option<Tls> {
+    let server_name = value::optional(params.server_name.as_deref(), |name| {
+        value::server_name(&mut scope.at("server-name"), name).map(|()| name.to_owned())
+    });
+    let insecure = params.insecure_skip_verify == Some(true);
+    let verify = match &params.ca_file {
+        None if insecure => Some(Verify::Nothing),
+        None => Some(Verify::System),
+        Some(_) if insecure => scope.at("ca-file").refuse("of no use with insecure-skip-verify"),
+        Some(path) => bundles.load(&mut scope.at("ca-file"), path).map(Verify::Bundle),
+    };
+    Some(Tls { server_name: server_name?, verify: verify? })
+}
+
+/// Reports what asks for a handshake where there is none.
+fn without_tls(scope: &mut Scope<'_>, params: &Params) -> Option<()> {
+    let asked = [
+        ("server-name", params.server_name.is_some()),
+        ("insecure-skip-verify", params.insecure_skip_verify.is_some()),
+        ("ca-file", params.ca_file.is_some()),
+    ];
+    refuse_given(scope, &asked, |_| false, "needs tls: true")
+}
+
+/// Reports the parameters that the type does not have.
+fn only_fitting(scope: &mut Scope<'_>, kind: Kind, params: &Params) -> Option<()> {
+    let fitting: &[&str] = match kind {
+        Kind::Icmp => &[],
+        Kind::Tcp => &["tls", "server-name", "insecure-skip-verify", "ca-file"],
+        Kind::Http => &["path", "host", "response-code", "response-regexp"],
+        Kind::Https => &[
+            "path",
+            "host",
+            "response-code",
+            "response-regexp",
+            "server-name",
+            "insecure-skip-verify",
+            "ca-file",
+        ],
+    };
+    let given = [
+        ("path", params.path.is_some()),
+        ("host", params.host.is_some()),
+        ("response-code", params.response_code.is_some()),
+        ("response-regexp", params.response_regexp.is_some()),
+        ("tls", params.tls.is_some()),
+        ("server-name", params.server_name.is_some()),
+        ("insecure-skip-verify", params.insecure_skip_verify.is_some()),
+        ("ca-file", params.ca_file.is_some()),
+    ];
+    let known = if fitting.is_empty() { "none".to_owned() } else { fitting.join(", ") };
+    let message = format!("not for type {}, whose params are: {known}", spelled(kind));
+    refuse_given(scope, &given, |name| fitting.contains(&name), &message)
+}
+
+fn refuse_given(
+    scope: &mut Scope<'_>,
+    given: &[(&str, bool)],
+    fits: impl Fn(&str) -> bool,
+    message: &str,
+) -> Option<()> {
+    let mut result = Some(());
+    for (name, is_given) in given {
+        if *is_given && !fits(name) {
+            result = scope.at(name).refuse(message);
+        }
+    }
+    result
+}
+
+fn spelled(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Icmp => "icmp",
+        Kind::Tcp => "tcp",
+        Kind::Http => "http",
+        Kind::Https => "https",
+    }
+}
