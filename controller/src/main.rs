@@ -1,3 +1,68 @@
-//! stub
+//! `maglevd`: decides health and failover, and keeps VPP as decided.
+//!
+//! Everything that decides is in `maglev_core`; the modules here are the thin edges around it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod clock;
+mod config;
+mod daemon;
+mod driver;
+mod flags;
+mod grpc;
 mod handle;
-fn main() {}
+mod listen;
+mod log;
+mod metrics;
+mod prober;
+mod retry;
+mod version;
+mod vpp;
+
+use flags::Flags;
+
+fn main() -> ExitCode {
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        Err(error) => {
+            // Nobody to tell is no reason to fail differently.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    if flags.check {
+        return check(&flags.config);
+    }
+    match daemon::run(&flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref() {
+            Some(error) => refuse(error),
+            None => {
+                eprintln!("maglevd: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// `--check`: 0 for a good file, 1 for one that cannot be read or parsed, 2 for one that makes no sense.
+fn check(path: &Path) -> ExitCode {
+    match config::load(path) {
+        Ok(_) => {
+            println!("{}: good", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+fn refuse(error: &config::LoadError) -> ExitCode {
+    let (code, lines) = config::report(error);
+    for line in lines {
+        eprintln!("{line}");
+    }
+    code.into()
+}

@@ -1,0 +1,154 @@
+//! The daemon: what is started, in which order, and how it ends.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use sd_notify::NotifyState;
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info};
+
+use crate::driver::{Channels, Driver, INPUT_BACKLOG};
+use crate::flags::Flags;
+use crate::handle::Handle;
+use crate::listen::{self, Listener};
+use crate::metrics::{self, Metrics};
+use crate::prober::Target;
+use crate::{clock, config, grpc, log, prober, version, vpp};
+
+/// How long tasks may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs `maglevd` until a signal ends it.
+///
+/// # Errors
+/// It cannot start: the configuration ([`config::LoadError`]) or an address is not to be used.
+pub fn run(flags: &Flags) -> anyhow::Result<()> {
+    let config = Arc::new(config::load(&flags.config)?);
+    // Those who render are not to hold up the one who decides.
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(serve(flags, config));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyhow::Result<()> {
+    let grpc_listeners = bind_grpc(flags)?;
+    let metrics_listeners = flags.metrics_addr.bind()?;
+    let tap = log::init(&flags.log_level, flags.log_format).context("--log-level")?;
+    info!(version = version::RELEASE, config = %flags.config.display(), "maglevd starts");
+
+    let metrics = Arc::new(Metrics::new());
+    let (handle, requests) = Handle::new();
+    let (inputs, heard) = mpsc::channel(INPUT_BACKLOG);
+    let (to_prober, prober_commands) = mpsc::unbounded_channel();
+    let (netns, probe_in) = watch::channel(config.netns.clone());
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+
+    let to_vpp = (!flags.vpp_api_addr.as_os_str().is_empty()).then(|| {
+        let (to_vpp, commands) = mpsc::unbounded_channel();
+        let (path, inputs, metrics) = (flags.vpp_api_addr.clone(), inputs.clone(), Arc::clone(&metrics));
+        tasks.spawn(vpp::Link { path, inputs, commands, metrics }.run());
+        to_vpp
+    });
+    let target = Target::parse(&flags.prober);
+    let link = prober::Link { target, netns: probe_in, inputs, commands: prober_commands, metrics: Arc::clone(&metrics) };
+    tasks.spawn(link.run());
+    let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp };
+    let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);
+    tasks.spawn(driver.run(stop.clone()));
+    let stopped = stop.clone().cancelled_owned();
+    tasks.spawn(complain(grpc::serve(grpc_listeners, handle.clone(), tap, flags.reflection, stopped)));
+    let stopped = stop.clone().cancelled_owned();
+    tasks.spawn(metrics::serve(metrics_listeners, handle.clone(), Arc::clone(&metrics), stopped));
+
+    let signals = Signals::new()?;
+    // Not being run by systemd is no fault.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    signals.obey(&flags.config, &handle, &metrics).await;
+
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    info!("maglevd ends; VPP stays as it is");
+    stop.cancel();
+    tasks.close();
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        error!("some tasks did not end in time");
+    }
+    Ok(())
+}
+
+fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = flags.grpc_addr.bind()?;
+    if !flags.grpc_socket.as_os_str().is_empty() {
+        make_folder(&flags.grpc_socket);
+        listeners.push(listen::bind_unix(&flags.grpc_socket)?);
+    }
+    Ok(listeners)
+}
+
+/// Makes the folder of a socket, which systemd would have made. If that fails, so does the binding, which tells.
+fn make_folder(socket: &Path) {
+    if let Some(folder) = socket.parent() {
+        let _ = fs::create_dir(folder);
+    }
+}
+
+async fn complain<E: std::error::Error>(task: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = task.await {
+        error!(%error, "a listener failed");
+    }
+}
+
+/// The signals that `maglevd` obeys.
+struct Signals {
+    hangup: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Reloads when told to, until told to end.
+    async fn obey(mut self, path: &Path, handle: &Handle, metrics: &Metrics) {
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => reload(path, handle, metrics).await,
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+            }
+        }
+    }
+}
+
+/// Puts what the file says now in force; if it is wrong anywhere, what is in force stays, whole.
+async fn reload(path: &Path, handle: &Handle, metrics: &Metrics) {
+    let file = path.to_owned();
+    let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
+    let Ok(loaded) = loaded else { return };
+    metrics.reload(loaded.is_ok(), clock::now());
+    match loaded {
+        Ok(config) => {
+            info!(config = %path.display(), "reloading");
+            // Going down; nothing to reload.
+            let _ = handle.reload(Arc::new(config)).await;
+        }
+        Err(error) => {
+            for line in config::report(&error).1 {
+                error!("not reloaded: {line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The command line. Every flag has an environment variable, and wins over it.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::listen::Addresses;
+use crate::log::Format;
+use crate::version;
+
+/// Decides health and failover for VPP's Maglev load balancer, and keeps VPP as decided.
+///
+/// SIGHUP reloads the configuration; on any error in it the one in force stays. SIGTERM ends maglevd and leaves VPP
+/// as it is.
+#[derive(Debug, Parser)]
+#[command(name = "maglevd", version = version::RELEASE, long_version = version::LONG, arg_required_else_help = false)]
+pub struct Flags {
+    /// The configuration
+    #[arg(long, env = "MAGLEV_CONFIG", value_name = "FILE", default_value = "/etc/vpp-maglev/maglev.yaml")]
+    pub config: PathBuf,
+
+    /// Where gRPC is served, a list; `:9090` is every address, and empty is off
+    #[arg(long, env = "MAGLEV_GRPC_ADDR", value_name = "LIST", default_value = "[::1]:9090,127.0.0.1:9090")]
+    pub grpc_addr: Addresses,
+
+    /// The unix socket where gRPC is served, of mode 0660; empty is off
+    #[arg(long, env = "MAGLEV_GRPC_SOCKET", value_name = "PATH", default_value = "/run/vpp-maglev/maglevd.sock")]
+    pub grpc_socket: PathBuf,
+
+    /// Where Prometheus finds /metrics, a list; empty is off
+    #[arg(long, env = "MAGLEV_METRICS_ADDR", value_name = "LIST", default_value = ":9091")]
+    pub metrics_addr: Addresses,
+
+    /// VPP's API socket; empty leaves VPP alone
+    #[arg(long, env = "MAGLEV_VPP_API_ADDR", value_name = "PATH", default_value = "/run/vpp/api.sock")]
+    pub vpp_api_addr: PathBuf,
+
+    /// The prober's socket; `spawn` or `spawn:PATH` starts the prober as a child
+    #[arg(long, env = "MAGLEV_PROBER", value_name = "WHERE", default_value = "/run/vpp-maglev/prober.sock")]
+    pub prober: String,
+
+    /// `error`, `warn`, `info`, `debug` or `trace`, or a list of tracing directives
+    #[arg(long, env = "MAGLEV_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+
+    /// How log lines look
+    #[arg(long, env = "MAGLEV_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "text")]
+    pub log_format: Format,
+
+    /// Whether gRPC describes itself to clients such as grpcurl
+    #[arg(long, env = "MAGLEV_REFLECTION", value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
+    pub reflection: bool,
+
+    /// Check the configuration and exit: 0 good, 1 cannot be read or parsed, 2 makes no sense
+    #[arg(long)]
+    pub check: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Flags::command().debug_assert();
+    }
+}
