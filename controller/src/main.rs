@@ -1,4 +1,6 @@
 //! stub
+#[cfg(test)]
+mod fixture;
 mod grpc;
 mod handle;
 mod listen;
