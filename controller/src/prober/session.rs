@@ -1,7 +1,7 @@
 //! One link to the prober, from the greeting to its end.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use maglev_core::state::{CheckSet, Input};
@@ -37,7 +37,7 @@ impl<'a> Session<'a> {
         outgoing: &'a mut VecDeque<ToProber>,
     ) -> Self {
         outgoing.clear();
-        outgoing.push_back(ToProber::Hello { version: VERSION, release: version::RELEASE.to_owned() });
+        outgoing.push_back(ToProber::Hello { version: VERSION, release: version::VERSION.to_owned() });
         Self { owner, link, outgoing, greeted: false, begun: false }
     }
 
@@ -48,7 +48,9 @@ impl<'a> Session<'a> {
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, Fault> {
-        let socket = AsyncFd::with_interest(Raw(self.link.as_raw_fd()), Interest::READABLE | Interest::WRITABLE)?;
+        let socket = self.link.as_fd().try_clone_to_owned()?;
+        let socket = AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE)
+            .map_err(|error| error.into_parts().1)?;
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut deadline = Instant::now() + SILENCE;
@@ -140,9 +142,14 @@ impl<'a> Session<'a> {
         self.begun = true;
         let CheckSet { generation, bundles, checks } = set;
         self.outgoing.push_back(ToProber::Begin { generation });
-        let bundles = bundles.iter().map(|bundle| ToProber::Bundle { id: bundle.id, pem: bundle.pem.clone() });
+        let bundles =
+            bundles.iter().map(|bundle| ToProber::Bundle { id: bundle.id, pem: bundle.pem.clone() });
         self.outgoing.extend(bundles);
-        self.outgoing.extend(checks.into_iter().map(|(id, interval, check)| ToProber::Check { id, interval, check }));
+        self.outgoing.extend(checks.into_iter().map(|(id, interval, check)| ToProber::Check {
+            id,
+            interval,
+            check,
+        }));
         self.outgoing.push_back(ToProber::Commit { generation });
     }
 
@@ -151,14 +158,5 @@ impl<'a> Session<'a> {
             Some(ToProber::Pace(paces)) if paces.len() < MAX_BATCH => paces.push((check, interval)),
             _ => self.outgoing.push_back(ToProber::Pace(vec![(check, interval)])),
         }
-    }
-}
-
-/// The link's descriptor, to wait for. It is the link that closes it.
-struct Raw(RawFd);
-
-impl AsRawFd for Raw {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
     }
 }
