@@ -1,6 +1,7 @@
 //! One link to the prober, from the greeting to its end.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use maglev_core::state::{CheckSet, Input};
 use maglev_ipc::message::{HEARTBEAT, MAX_BATCH, SILENCE};
 use maglev_ipc::{CheckId, ControllerLink, ToController, ToProber, VERSION, link};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::info;
 
@@ -48,23 +49,23 @@ impl<'a> Session<'a> {
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, Fault> {
-        let socket = self.link.as_fd().try_clone_to_owned()?;
-        let socket = AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE)
-            .map_err(|error| error.into_parts().1)?;
+        let socket = readiness(self.link)?;
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut deadline = Instant::now() + SILENCE;
         loop {
             tokio::select! {
                 ready = socket.readable() => {
+                    ready?;
                     if !self.receive().await? {
-                        ready?.clear_ready();
+                        not_ready(&socket, Interest::READABLE);
                     }
                     deadline = Instant::now() + SILENCE;
                 }
                 ready = socket.writable(), if !self.outgoing.is_empty() => {
+                    ready?;
                     if !self.send()? {
-                        ready?.clear_ready();
+                        not_ready(&socket, Interest::WRITABLE);
                     }
                 }
                 command = self.owner.commands.recv() => self.take(command.ok_or(Fault::Done)?),
@@ -159,4 +160,15 @@ impl<'a> Session<'a> {
             _ => self.outgoing.push_back(ToProber::Pace(vec![(check, interval)])),
         }
     }
+}
+
+/// The link's descriptor, to wait for. tokio has no type for sockets of type `SOCK_SEQPACKET`; all that is asked of
+/// this one is when the link can be read or written.
+fn readiness(link: &ControllerLink) -> io::Result<UnixStream> {
+    UnixStream::from_std(link.as_fd().try_clone_to_owned()?.into())
+}
+
+/// Tells tokio that the link has nothing more to read, or takes no more.
+fn not_ready(socket: &UnixStream, interest: Interest) {
+    let _ = socket.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
 }
