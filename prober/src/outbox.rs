@@ -98,7 +98,11 @@ mod tests {
         let (sent, room) = (RefCell::new(Vec::new()), Cell::new(1));
         let send = |message: &ToController| {
             room.set(room.get() - 1);
-            if room.get() < 0 { Err(Error::WouldBlock) } else { Ok(sent.borrow_mut().push(message.clone())) }
+            if room.get() < 0 {
+                return Err(Error::WouldBlock);
+            }
+            sent.borrow_mut().push(message.clone());
+            Ok(())
         };
         outbox.flush(send).unwrap();
         assert!(outbox.is_behind());

@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn the_checksum_of_a_request_verifies() {
         assert_eq!(checksum(&request_v4(0xabcd, TOKEN)), 0);
-        assert_eq!(request_v4(0xabcd, TOKEN)[..8], [8, 0, 0x16, 0x96, 0xab, 0xcd, 0x77, 0x88]);
+        assert_eq!(request_v4(0xabcd, TOKEN)[..8], [8, 0, 0xb3, 0x41, 0xab, 0xcd, 0x77, 0x88]);
     }
 
     #[test]

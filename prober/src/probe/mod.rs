@@ -38,7 +38,7 @@ pub enum Plan {
     /// Nothing.
     Icmp,
     /// For everything over TCP.
-    Stream(stream::Plan),
+    Stream(Box<stream::Plan>),
 }
 
 impl Plan {
@@ -51,7 +51,7 @@ impl Plan {
         match check.probe {
             Probe::Icmp => Ok(Self::Icmp),
             Probe::Tcp { .. } | Probe::Http { .. } => {
-                Ok(Self::Stream(stream::Plan::compile(check, configs)?))
+                Ok(Self::Stream(Box::new(stream::Plan::compile(check, configs)?)))
             }
         }
     }

@@ -45,6 +45,21 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The verdict on an error that came before anything could be said.
+    fn connection_ended(&self, error: &io::Error) -> Verdict {
+        // A reset that answers a SYN is reported as a refusal, so this one ended a connection that had been made.
+        if error.kind() != ErrorKind::ConnectionReset {
+            return tcp::remote(error);
+        }
+        match (&self.tls, &self.request) {
+            (Some(_), _) => failed(Code::L6Rsp, error),
+            (None, Some(_)) => failed(Code::L7Rsp, error),
+            (None, None) => Verdict::of(Code::L4Ok),
+        }
+    }
+}
+
 /// A connection that is being probed.
 #[derive(Debug)]
 pub struct Stream {
@@ -83,7 +98,7 @@ impl Stream {
             if events.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
                 && let Ok(Some(error)) = self.socket.take_error()
             {
-                return Some(tcp::remote(&error));
+                return Some(plan.connection_ended(&error));
             }
             if !events.contains(EpollFlags::EPOLLOUT) {
                 return None;
