@@ -81,15 +81,20 @@ fn run(args: Args) -> anyhow::Result<()> {
         seed,
     })?;
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
-    sd_notify::notify(&[NotifyState::Ready])?;
-    let end = engine.run().context("epoll")?;
-    match end {
+    tell_systemd(NotifyState::Ready);
+    match engine.run().context("epoll")? {
         End::Signal => info!("asked to end"),
         End::Orphaned => info!("no controller for {:?}: the end", args.orphan_timeout),
         End::Abandoned => info!("the controller is gone: the end"),
     }
-    sd_notify::notify(&[NotifyState::Stopping])?;
+    tell_systemd(NotifyState::Stopping);
     Ok(())
+}
+
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "cannot tell systemd");
+    }
 }
 
 fn open_door(args: &Args) -> anyhow::Result<Door> {
