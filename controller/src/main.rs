@@ -1,3 +1,5 @@
 //! stub
+#[allow(dead_code)]
+mod config;
 mod handle;
 fn main() {}

@@ -59,7 +59,7 @@ pub fn healthcheck(
 }
 
 /// The port; 0 where there is none to have.
-fn port(scope: &mut Scope<'_>, kind: Kind, port: Option<u16>) -> Option<u16> {
+fn port(scope: &mut Scope<'_>, kind: Kind, port: Option<i64>) -> Option<u16> {
     match (kind, port) {
         (Kind::Icmp, None) => Some(0),
         (Kind::Icmp, Some(_)) => scope.refuse("an icmp check has no port"),

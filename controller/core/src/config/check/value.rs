@@ -80,8 +80,11 @@ pub fn span(
     scope.refuse(format!("{value} is not within {shortest} to {longest}"))
 }
 
-pub fn port(scope: &mut Scope<'_>, port: u16) -> Option<u16> {
-    if port == 0 { scope.refuse("0 is not within 1 to 65535") } else { Some(port) }
+pub fn port(scope: &mut Scope<'_>, port: i64) -> Option<u16> {
+    match u16::try_from(port) {
+        Ok(port) if port != 0 => Some(port),
+        _ => scope.refuse(format!("{port} is not within 1 to {}", u16::MAX)),
+    }
 }
 
 /// An address of exactly one host, which VPP too takes for what it is.
