@@ -8,9 +8,9 @@ use core::time::Duration;
 use maglev_ipc::check::{MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT};
 use regex_lite::Regex;
 
+use super::super::file::{self, Kind, Params};
 use super::super::{Healthcheck, Probe, Tls, Verify};
 use super::bundle::Bundles;
-use super::file::{self, Kind, Params};
 use super::{Scope, value};
 
 /// The highest rise and fall.

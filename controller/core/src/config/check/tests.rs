@@ -3,6 +3,8 @@
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 use alloc::vec;
+use core::net::{IpAddr, Ipv4Addr};
+use core::time::Duration;
 
 use proptest::collection::vec as many;
 use proptest::option::weighted;
@@ -10,7 +12,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 
-use super::file::{Healthcheck, Kind, Member, Named, Params, Pool, Protocol};
+use super::super::ForeignVips;
+use super::super::duration::Span;
+use super::super::file::{Address, Healthcheck, Kind, Member, Named, Params, Pool, Protocol};
 use super::*;
 use crate::dataplane::{ANY_PROTOCOL, Encap};
 

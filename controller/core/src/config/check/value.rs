@@ -8,7 +8,9 @@ use core::time::Duration;
 
 use maglev_ipc::check::{MAX_CODE_RANGES, MAX_PATH, is_token, target_allowed};
 
-use super::{Address, Scope, Span};
+use super::super::duration::Span;
+use super::super::file::Address;
+use super::Scope;
 
 /// The longest name.
 const MAX_NAME: usize = 64;
