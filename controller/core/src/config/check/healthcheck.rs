@@ -8,9 +8,9 @@ use core::time::Duration;
 use maglev_ipc::check::{MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT};
 use regex_lite::Regex;
 
+use super::super::file::{self, Kind, Params};
 use super::super::{Healthcheck, Probe, Tls, Verify};
 use super::bundle::Bundles;
-use super::file::{self, Kind, Params};
 use super::{Scope, value};
 
 /// The highest rise and fall.
@@ -59,7 +59,7 @@ pub fn healthcheck(
 }
 
 /// The port; 0 where there is none to have.
-fn port(scope: &mut Scope<'_>, kind: Kind, port: Option<u16>) -> Option<u16> {
+fn port(scope: &mut Scope<'_>, kind: Kind, port: Option<i64>) -> Option<u16> {
     match (kind, port) {
         (Kind::Icmp, None) => Some(0),
         (Kind::Icmp, Some(_)) => scope.refuse("an icmp check has no port"),
