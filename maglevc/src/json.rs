@@ -230,6 +230,8 @@ pub fn event(event: &WatchEventsResponse) -> Value {
             let vip = failure.vip.as_ref().map(vip);
             ("sync_failure", json!({ "vip": vip, "step": given(&failure.step), "error": failure.error }))
         }
+        Some(Event::Drift(drift)) => ("drift", json!({ "vip": drift.vip.as_ref().map(vip) })),
+        Some(Event::Conf(conf)) => ("conf", json!({ "error": given(&conf.error) })),
         Some(Event::Reload(_)) => ("reload", json!({})),
         Some(Event::Log(log)) => ("log", log_event(log)),
         Some(Event::Lost(lost)) => ("lost", json!({ "count": lost.count })),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    BackendEvent, FrontendEvent, LogEvent, LogLevel, SyncEvent, SyncFailureEvent, WatchEventsRequest,
-    WatchEventsResponse,
+    BackendEvent, ConfEvent, DriftEvent, FrontendEvent, LogEvent, LogLevel, SyncEvent, SyncFailureEvent,
+    WatchEventsRequest, WatchEventsResponse,
 };
 use tonic::{Code, Streaming};
 
@@ -113,6 +113,8 @@ pub fn line(event: &WatchEventsResponse, paint: Paint) -> String {
         Some(Event::Vpp(vpp)) => connection_line("vpp", vpp.connected, event.replay, paint),
         Some(Event::Sync(sync)) => sync_line(sync),
         Some(Event::SyncFailure(failure)) => failure_line(failure, paint),
+        Some(Event::Drift(drift)) => drift_line(drift),
+        Some(Event::Conf(conf)) => conf_line(conf, paint),
         Some(Event::Reload(_)) => "config reloaded".into(),
         Some(Event::Log(log)) => log_line(log, paint),
         Some(Event::Lost(lost)) => paint.error(&format!("lost {} events: read too slowly", lost.count)),
@@ -182,6 +184,17 @@ fn failure_line(failure: &SyncFailureEvent, paint: Paint) -> String {
     let step = if failure.step.is_empty() { "read" } else { &failure.step };
     let vip = words::vip(failure.vip.as_ref());
     format!("vpp {}: {}", printable(&vip), paint.error(&format!("{step} failed: {}", failure.error)))
+}
+
+fn drift_line(drift: &DriftEvent) -> String {
+    format!("vpp {}: changed by somebody else", printable(&words::vip(drift.vip.as_ref())))
+}
+
+fn conf_line(conf: &ConfEvent, paint: Paint) -> String {
+    match conf.error.as_str() {
+        "" => "vpp global settings sent".into(),
+        error => format!("vpp {}", paint.error(&format!("global settings failed: {error}"))),
+    }
 }
 
 fn log_line(log: &LogEvent, paint: Paint) -> String {
