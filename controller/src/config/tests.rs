@@ -135,7 +135,7 @@ fn bombs_are_refused() {
             .unwrap();
     }
     refused(laughs.as_bytes());
-    let backends: String = (0..1000).map(|n| format!("b{n}: , ")).collect();
+    let backends: String = (0..1000).map(|n| format!("b{n:0>200}: , ")).collect();
     let frontends: String = (0..300).map(|n| format!("    f{n}: {{ pools: *p }}\n")).collect();
     let shapely = format!(
         "maglev:\n  backends: &b {{ {backends} }}\n  frontends:\n    p: {{ pools: &p [{}] }}\n{frontends}",
