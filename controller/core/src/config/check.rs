@@ -46,7 +46,7 @@ const MAX_HISTORY: u32 = 1000;
 /// What `file` means. `read` is called for each `ca-file`.
 ///
 /// # Errors
-/// Everything that is wrong, in the order of the keys in the documentation, and of the names.
+/// Everything that is wrong, in the order of the sections and of the names in them, whatever the order in the file.
 pub fn check(file: &File, read: &mut Read<'_>) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut root = Scope { path: "maglev".to_owned(), problems: &mut problems };

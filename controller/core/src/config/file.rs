@@ -1,5 +1,5 @@
 //! The shape of the file: what can be written, not yet what it means. What has the wrong shape is refused by the
-//! parser, with line and column; everything else is for [`check`](super::check) to judge.
+//! parser, with line and column; everything else is for [`check`](super::check()) to judge.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
