@@ -8,8 +8,10 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use maglev_core::state::{Input, Output};
+use maglev_core::time::Wall;
 use maglev_core::view::VppInfo;
 use maglev_vpp::message::{ControlPing, ShowVersion};
+use maglev_vpp::stats::{BOOT_TIME, Segment};
 use maglev_vpp::{Client, Error, Observer, Options};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -25,6 +27,9 @@ const CLIENT_NAME: &str = "vpp-maglev";
 /// How often VPP is asked whether it lives.
 const PING_PERIOD: Duration = Duration::from_secs(1);
 
+/// How long VPP may take to hand over its stats segment.
+const STATS_LIMIT: Duration = Duration::from_secs(3);
+
 /// Something to be asked of VPP.
 #[derive(Debug)]
 pub struct Command {
@@ -37,7 +42,9 @@ pub struct Command {
 /// The task that speaks to VPP.
 pub struct Link {
     /// VPP's API socket.
-    pub path: PathBuf,
+    pub api: PathBuf,
+    /// VPP's stats socket; empty does without.
+    pub stats: PathBuf,
     /// To the core.
     pub inputs: mpsc::Sender<Vec<Input>>,
     /// From the core.
@@ -58,8 +65,7 @@ impl Link {
                 Ok((client, info)) => {
                     retry.reset();
                     info!(version = %info.version, pid = info.pid, "VPP connected");
-                    let reason = self.session(client, info).await;
-                    warn!(%reason, "VPP lost; its weights stay as they are");
+                    self.session(client, info).await;
                 }
                 Err(error) => complain(&mut retry, &error),
             }
@@ -70,7 +76,7 @@ impl Link {
     async fn connect(&self) -> Result<(Client, VppInfo), Error> {
         let observer = Arc::new(Counter(Arc::clone(&self.metrics)));
         let options = Options { observer, ..Options::default() };
-        let client = Client::connect(&self.path, CLIENT_NAME, options).await?;
+        let client = Client::connect(&self.api, CLIENT_NAME, options).await?;
         let (version, ping) = (client.request(&ShowVersion {}), client.request(&ControlPing {}));
         let (version, ping) = (version.await?, ping.await?);
         let info = VppInfo {
@@ -82,17 +88,17 @@ impl Link {
         Ok((client, info))
     }
 
-    /// Serves the core until the connection is lost, and says why it was.
-    async fn session(&mut self, client: Client, info: VppInfo) -> String {
-        let reason = match self.serve(&client, info).await {
-            Ok(()) => "maglevd is shutting down".to_owned(),
-            Err(error) => error.to_string(),
-        };
+    /// Serves the core until the connection is lost.
+    async fn session(&mut self, client: Client, info: VppInfo) {
+        if let Err(reason) = self.serve(&client, info).await {
+            warn!(%reason, "VPP lost; it forwards as it was last told");
+            self.metrics.link_error("vpp", "lost");
+        }
         // Nothing of this session comes after this.
         let _ = self.inputs.send(vec![Input::VppDown]).await;
-        reason
     }
 
+    /// Ends without an error when there is no core left to serve.
     async fn serve(&mut self, client: &Client, info: VppInfo) -> Result<(), Error> {
         let mut work: FuturesUnordered<Work> = FuturesUnordered::new();
         let mut pings = interval(PING_PERIOD);
@@ -123,6 +129,23 @@ impl Link {
                 }
             }
         }
+    }
+}
+
+/// When VPP started. A VPP whose stats cannot be read is programmed all the same.
+async fn boot_time(path: PathBuf) -> Option<Wall> {
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    let read = move || Segment::open(&path, STATS_LIMIT)?.scalar(BOOT_TIME);
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(seconds)) => seconds.map(|seconds| Wall(seconds.saturating_mul(1_000_000_000))),
+        Ok(Err(error)) => {
+            warn!(%error, "it is not known since when VPP runs");
+            None
+        }
+        // The runtime is going down.
+        Err(_) => None,
     }
 }
 

@@ -15,6 +15,7 @@ mod handshake;
 pub mod message;
 mod observer;
 pub mod retval;
+pub mod stats;
 pub mod wire;
 
 pub use client::{Client, Options};
