@@ -79,12 +79,9 @@ impl Link {
         let client = Client::connect(&self.api, CLIENT_NAME, options).await?;
         let (version, ping) = (client.request(&ShowVersion {}), client.request(&ControlPing {}));
         let (version, ping) = (version.await?, ping.await?);
-        let info = VppInfo {
-            version: version.version.0,
-            build_date: version.build_date.0,
-            pid: ping.pid,
-            boot: None,
-        };
+        let boot = boot_time(self.stats.clone()).await;
+        let info =
+            VppInfo { version: version.version.0, build_date: version.build_date.0, pid: ping.pid, boot };
         Ok((client, info))
     }
 
