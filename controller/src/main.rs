@@ -5,5 +5,6 @@ mod grpc;
 mod handle;
 mod listen;
 mod log;
+mod metrics;
 mod version;
 fn main() {}
