@@ -272,3 +272,45 @@ fn time(at: Option<&Timestamp>) -> Option<String> {
 fn seconds(duration: Option<&ProtoDuration>) -> Option<f64> {
     Duration::try_from(*duration?).ok().map(|duration| duration.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn names_and_their_order_are_stable() {
+        assert_eq!(
+            render(&Shown::Backend(Box::new(fixture::nginx0()))).to_string(),
+            concat!(
+                r#"{"name":"nginx0","address":"192.0.2.10","healthcheck":"nginx","type":"http","enabled":true,"#,
+                r#""state":"down","since":"2026-11-22T12:00:30Z","counter":1,"rise":2,"fall":3,"stale":false,"#,
+                r#""refusal":null,"last":{"at":"2026-11-22T12:10:20Z","duration_seconds":0.0003,"#,
+                r#""code":"L4CON","detail":"connection refused"},"transitions":[{"from":"up","to":"down","#,
+                r#""at":"2026-11-22T12:00:30Z","code":"L4CON","detail":"connection refused","#,
+                r#""cause":"L4CON connection refused"}]}"#
+            )
+        );
+    }
+
+    #[test]
+    fn lists_are_named_and_what_is_not_there_is_null() {
+        let frontends = render(&Shown::Frontends(vec![fixture::web()]));
+        let sorry = &frontends["frontends"][0]["pools"][1]["backends"][0];
+        assert_eq!((&sorry["overridden"], &sorry["vpp_weight"]), (&json!(true), &Value::Null));
+        let backends = render(&Shown::Backends(vec![fixture::sorry()]));
+        assert_eq!(backends["backends"][0]["healthcheck"], Value::Null);
+        assert_eq!(backends["backends"][0].get("transitions"), None);
+    }
+
+    #[test]
+    fn an_event_is_named_by_its_kind() {
+        let lost = maglev_proto::v1::LostEvent { count: 7 };
+        let told =
+            WatchEventsResponse { at: Some(fixture::at(0)), replay: false, event: Some(Event::Lost(lost)) };
+        assert_eq!(
+            event(&told).to_string(),
+            r#"{"at":"2026-11-22T12:00:00Z","replay":false,"kind":"lost","lost":{"count":7}}"#
+        );
+    }
+}

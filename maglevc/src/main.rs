@@ -8,6 +8,8 @@ use clap::{Parser, ValueEnum};
 
 mod client;
 mod command;
+#[cfg(test)]
+mod fixture;
 mod json;
 mod show;
 mod style;

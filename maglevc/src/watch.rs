@@ -207,3 +207,74 @@ fn log_line(log: &LogEvent, paint: Paint) -> String {
     let fields: String = log.fields.iter().map(|field| format!(" {}={}", field.name, field.value)).collect();
     format!("log {level} {}{}", printable(&log.message), printable(&fields))
 }
+
+#[cfg(test)]
+mod tests {
+    use maglev_proto::v1::{FrontendState, LogField, LostEvent, ProberEvent, ReloadEvent};
+
+    use super::*;
+    use crate::fixture;
+    use crate::style::ColorChoice;
+
+    fn told(replay: bool, event: Event) -> String {
+        let event = WatchEventsResponse { at: Some(fixture::at(30)), replay, event: Some(event) };
+        let line = line(&event, Paint::new(ColorChoice::Never, false));
+        line.strip_prefix("2026-11-22T12:00:30.000Z ").unwrap().into()
+    }
+
+    #[test]
+    fn a_replay_says_what_is_and_an_event_what_changed() {
+        let transition = Some(fixture::went_down());
+        let nginx0 = || {
+            Event::Backend(BackendEvent {
+                name: "nginx0".into(),
+                address: "192.0.2.10".into(),
+                transition: transition.clone(),
+            })
+        };
+        assert_eq!(told(true, nginx0()), "backend nginx0 is down: L4CON connection refused");
+        assert_eq!(told(false, nginx0()), "backend nginx0 up -> down: L4CON connection refused");
+
+        let web = |from: FrontendState| {
+            Event::Frontend(FrontendEvent {
+                name: "web".into(),
+                from: from.into(),
+                to: FrontendState::Up.into(),
+                active_pool: "fallback".into(),
+            })
+        };
+        assert_eq!(told(false, web(FrontendState::Down)), "frontend web down -> up, pool fallback");
+        assert_eq!(told(false, web(FrontendState::Up)), "frontend web stays up, pool fallback");
+    }
+
+    #[test]
+    fn every_kind_has_its_line() {
+        assert_eq!(told(true, Event::Prober(ProberEvent { connected: false })), "prober is not connected");
+        assert_eq!(told(false, Event::Prober(ProberEvent { connected: false })), "prober lost");
+        let sync = SyncEvent {
+            vip: Some(fixture::vip()),
+            as_added: 3,
+            as_weight_updated: 1,
+            ..SyncEvent::default()
+        };
+        assert_eq!(told(false, Event::Sync(sync)), "vpp 192.0.2.80 tcp/80: as added 3, as weight updated 1");
+        let failure = SyncFailureEvent {
+            vip: Some(fixture::vip()),
+            step: "remove vip".into(),
+            error: "NO_SUCH_ENTRY".into(),
+        };
+        assert_eq!(
+            told(false, Event::SyncFailure(failure)),
+            "vpp 192.0.2.80 tcp/80: remove vip failed: NO_SUCH_ENTRY"
+        );
+        assert_eq!(told(false, Event::Reload(ReloadEvent {})), "config reloaded");
+        assert_eq!(told(false, Event::Lost(LostEvent { count: 7 })), "lost 7 events: read too slowly");
+        let log = LogEvent {
+            level: LogLevel::Warn.into(),
+            target: "maglevd".into(),
+            message: "odd".into(),
+            fields: vec![LogField { name: "detail".into(), value: "a\x1b[2J".into() }],
+        };
+        assert_eq!(told(false, Event::Log(log)), "log warn odd detail=a\\u{1b}[2J");
+    }
+}

@@ -68,6 +68,10 @@ pub async fn serve(
     reflection: bool,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    if listeners.is_empty() {
+        shutdown.await;
+        return Ok(());
+    }
     let (stop, stopping) = watch::channel(false);
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<MaglevServer<Api>>().await;

@@ -254,3 +254,28 @@ async fn the_health_service_knows_the_api() {
         assert_eq!(status.as_str_name(), "SERVING");
     }
 }
+
+/// The names of the services, as reflection lists them.
+macro_rules! reflected {
+    ($version:ident, $channel:expr) => {{
+        use tonic_reflection::pb::$version::ServerReflectionRequest;
+        use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
+        use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
+        use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        let request = ServerReflectionRequest { host: String::new(), message_request };
+        let asked = tokio_stream::once(request);
+        let mut answers =
+            ServerReflectionClient::new($channel).server_reflection_info(asked).await.unwrap().into_inner();
+        let answer = answers.message().await.unwrap().unwrap().message_response;
+        let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("no list") };
+        list.service.into_iter().map(|service| service.name).collect::<Vec<_>>()
+    }};
+}
+
+#[tokio::test]
+async fn both_versions_of_reflection_know_the_api() {
+    let daemon = daemon(fixture::view()).await;
+    assert!(reflected!(v1, daemon.channel.clone()).contains(&"maglev.v1.Maglev".into()));
+    assert!(reflected!(v1alpha, daemon.channel.clone()).contains(&"maglev.v1.Maglev".into()));
+}
