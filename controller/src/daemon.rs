@@ -44,7 +44,7 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
     let tap = log::init(&flags.log_level, flags.log_format).context("--log-level")?;
     info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
 
-    let metrics = Arc::new(Metrics::new());
+    let metrics = Arc::new(Metrics::new()?);
     let (handle, requests) = Handle::new();
     let (inputs, heard) = mpsc::channel(INPUT_BACKLOG);
     let (to_prober, prober_commands) = mpsc::unbounded_channel();

@@ -109,13 +109,13 @@ impl Driver {
                 let _ = answer.send(view);
             }
             Request::Reload(config) => {
-                self.metrics.retain(&config);
                 self.netns.send_if_modified(|netns| {
                     let changed = *netns != config.netns;
                     netns.clone_from(&config.netns);
                     changed
                 });
-                self.tell(Input::Reload(config));
+                self.tell(Input::Reload(Arc::clone(&config)));
+                self.metrics.retain(&config);
             }
         }
     }

@@ -35,6 +35,7 @@ pub fn owner(view: View) -> Handle {
     tokio::spawn(async move {
         while let Some(request) = requests.recv().await {
             match request {
+                Request::Reload(_) => panic!("nothing here reloads"),
                 Request::View(reply) => drop(reply.send(view.clone())),
             }
         }

@@ -168,10 +168,8 @@ pub fn event(event: &Event) {
                 info!(frontend = %name, from, to, pool, "frontend changed state");
             }
         }
-        Kind::Prober { connected: true } => info!("prober connected"),
-        Kind::Prober { connected: false } => warn!("prober lost: health stays as it is"),
-        Kind::Vpp { connected: true } => info!("VPP connected"),
-        Kind::Vpp { connected: false } => warn!("VPP lost: it forwards as it was last told"),
+        // The links tell themselves: they know to whom, and why no longer.
+        Kind::Prober { .. } | Kind::Vpp { .. } => {}
         Kind::Synced { vip, counts } => info!(
             %vip,
             vip_added = counts.vip_added,

@@ -150,12 +150,8 @@ impl Metrics {
     /// Something happened in the core.
     pub fn event(&self, event: &Event) {
         match &event.kind {
-            // What has left takes its counters along.
-            Kind::Backend { name, transition, .. } if transition.to == Health::Removed => {
-                self.probes.retain(|kept| kept != name);
-                lock(&self.backends).retain(|(kept, ..), _| kept != name);
-            }
-            Kind::Backend { name, transition, .. } => {
+            // What leaves takes its counters along: see `retain`.
+            Kind::Backend { name, transition, .. } if transition.to != Health::Removed => {
                 let key = (name.clone(), transition.from, transition.to);
                 *lock(&self.backends).entry(key).or_default() += 1;
             }
@@ -163,9 +159,12 @@ impl Metrics {
             Kind::Frontend { name, from, to, .. } if from != to => {
                 *lock(&self.frontends).entry((name.clone(), *from, *to)).or_default() += 1;
             }
-            Kind::Frontend { .. }
+            Kind::Backend { .. }
+            | Kind::Frontend { .. }
             | Kind::Prober { .. }
             | Kind::Vpp { .. }
+            | Kind::Drift { .. }
+            | Kind::ConfSent { .. }
             | Kind::Synced { .. }
             | Kind::StepFailed { .. }
             | Kind::Reloaded => {}

@@ -30,7 +30,7 @@ pub fn start(client: &Client, command: Command, metrics: &Arc<Metrics>) -> Work 
             Box::pin(async move {
                 let began = Instant::now();
                 let (done, error) = steps(&client, &run).await?;
-                metrics.sync(command.scope, Counts::of(&run.steps[..done]), began.elapsed());
+                metrics.sync(command.scope, &Counts::of(&run.steps[..done]), began.elapsed());
                 Ok(Some(Input::Ran { vip: run.vip, done, error }))
             })
         }

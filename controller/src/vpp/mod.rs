@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
-use crate::metrics::{Metrics, Scope};
+use crate::metrics::{Direction, Metrics, Scope};
 use crate::retry::Retry;
 
 mod calls;
@@ -161,7 +161,7 @@ struct Counter(Arc<Metrics>);
 
 impl Observer for Counter {
     fn sent(&self, message: &'static str) {
-        self.0.vpp_sent(message);
+        self.0.vpp_call(message, Direction::Sent, "ok", None);
     }
 
     fn ended(&self, message: &'static str, outcome: maglev_vpp::Outcome, took: Duration) {
@@ -171,7 +171,7 @@ impl Observer for Counter {
             maglev_vpp::Outcome::Timeout => "timeout",
             maglev_vpp::Outcome::Lost => "lost",
         };
-        self.0.vpp_ended(message, result, took);
+        self.0.vpp_call(message, Direction::Received, result, Some(took));
     }
 
     fn stray(&self) {
