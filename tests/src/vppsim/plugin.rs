@@ -342,7 +342,7 @@ impl Plugin {
     /// VPP keeps slot 0 of either pool for "none".
     fn reserve_first_slots(&mut self) {
         let nobody = Address([0; 16]);
-        let network = Network::host(nobody);
+        let network = Network { address: nobody, len: 128 };
         let key = Key { network, protocol: 255, port: 0 };
         self.vips.insert(|_| VipState {
             key,
