@@ -7,6 +7,8 @@
 use std::env;
 use std::fmt::Debug;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use maglev_tests::dataplane::{RealVpp, Vpp};
@@ -18,34 +20,65 @@ const STEPS: usize = 2000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn simulator_and_vpp_answer_alike() {
-    let Some(binary) = RealVpp::binary() else {
-        println!("SKIP vpp_differential: VPP_BIN is not set");
-        return;
-    };
-    let number = |name| env::var(name).ok().map(|text| text.parse().unwrap());
+    let Some(binary) = binary() else { return };
     let steps = number("VPP_STEPS").map_or(STEPS, |steps| steps as usize);
     let seeds =
         number("VPP_SEED").map_or_else(|| (0..SEEDS).map(|_| fastrand::u64(..)).collect(), |seed| vec![seed]);
     for seed in seeds {
-        println!("VPP_SEED={seed} VPP_STEPS={steps}");
-        let [real, simulated] = [Vpp::real(&binary).unwrap(), Vpp::simulated().unwrap()];
-        let connect = |vpp: &Vpp| Client::connect(vpp.api_socket(), "differential", Options::default());
-        let pair =
-            Pair { real: connect(&real).await.unwrap(), simulated: connect(&simulated).await.unwrap() };
-        let mut script = Script { rng: Rng::with_seed(seed), nat_port: 1 };
+        let (pair, mut script) = (Pair::start(&binary).await, Script::new(seed));
         for step in 0..steps {
             script.step(&pair, step).await;
         }
     }
 }
 
+/// Garbage is collected by the minute, so this one takes its time.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes more than six minutes"]
+async fn simulator_and_vpp_collect_alike() {
+    let Some(binary) = binary() else { return };
+    let begun = Instant::now();
+    let (pair, mut script) =
+        (Pair::start(&binary).await, Script::new(number("VPP_SEED").unwrap_or(fastrand::u64(..))));
+    for round in 0..4 {
+        // Far from full minutes of uptime, where a second more or less would matter.
+        tokio::time::sleep_until((begun + Duration::from_secs(round * 125)).into()).await;
+        let first = round as usize * 500;
+        script.compare_all(&pair, first).await;
+        for step in first..first + 500 {
+            script.step(&pair, step).await;
+        }
+    }
+}
+
+fn binary() -> Option<PathBuf> {
+    let binary = RealVpp::binary();
+    if binary.is_none() {
+        println!("SKIP vpp_differential: VPP_BIN is not set");
+    }
+    binary
+}
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
 /// Both of them.
 struct Pair {
     real: Client,
     simulated: Client,
+    _processes: [Vpp; 2],
 }
 
 impl Pair {
+    async fn start(binary: &Path) -> Self {
+        let processes = [Vpp::real(binary).unwrap(), Vpp::simulated().unwrap()];
+        let [real, simulated] = processes
+            .each_ref()
+            .map(|vpp| Client::connect(vpp.api_socket(), "differential", Options::default()));
+        Self { real: real.await.unwrap(), simulated: simulated.await.unwrap(), _processes: processes }
+    }
+
     /// Asks both, and compares their answers as far as `keep` leaves something of them.
     async fn request<R: Request + Debug>(&self, step: usize, request: R, keep: impl Fn(R::Reply) -> R::Reply)
     where
@@ -81,6 +114,11 @@ struct Script {
 }
 
 impl Script {
+    fn new(seed: u64) -> Self {
+        println!("VPP_SEED={seed}");
+        Self { rng: Rng::with_seed(seed), nat_port: 1 }
+    }
+
     async fn step(&mut self, pair: &Pair, step: usize) {
         match self.rng.u8(0..20) {
             0..=4 => pair.request(step, self.add_vip(), same).await,

@@ -369,3 +369,6 @@ impl Plugin {
 const fn is_power_of_two_or_zero(n: u32) -> bool {
     n & n.wrapping_sub(1) == 0
 }
+
+#[cfg(test)]
+mod tests;
