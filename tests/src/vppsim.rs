@@ -132,7 +132,7 @@ impl Sim {
     /// The messages that arrived, in order; the last 100,000 of them.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
-        self.inspect(|vpp| vpp.calls())
+        Inspection(&self.shared.lock()).calls()
     }
 
     /// How many messages of `name` arrived.
@@ -151,7 +151,7 @@ impl Sim {
     /// All VIPs, removed ones included, in the order of their slots.
     #[must_use]
     pub fn vips(&self) -> Vec<VipView> {
-        self.inspect(|vpp| vpp.vips())
+        Inspection(&self.shared.lock()).vips()
     }
 
     /// Waits until `predicate` holds, which is asked after each message and each change. Says whether it came to hold
@@ -272,8 +272,7 @@ impl Sim {
         let segment = Segment::new(boot_time)?;
         let stats_listener = stats::bind(&self.shared.stats_path)?;
         let listener = server::bind(&self.shared.api_path)?;
-        let shared = [Arc::clone(&self.shared), Arc::clone(&self.shared)];
-        let [for_api, for_stats] = shared;
+        let [for_api, for_stats] = [Arc::clone(&self.shared), Arc::clone(&self.shared)];
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.push(thread::spawn(move || server::accept(&for_api, &listener, life)));
         threads.push(thread::spawn(move || stats::serve(&for_stats, &stats_listener, &segment, life)));

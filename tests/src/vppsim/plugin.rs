@@ -342,7 +342,7 @@ impl Plugin {
     /// VPP keeps slot 0 of either pool for "none".
     fn reserve_first_slots(&mut self) {
         let nobody = Address([0; 16]);
-        let network = Network::host(nobody);
+        let network = Network { address: nobody, len: 128 };
         let key = Key { network, protocol: 255, port: 0 };
         self.vips.insert(|_| VipState {
             key,
@@ -369,3 +369,6 @@ impl Plugin {
 const fn is_power_of_two_or_zero(n: u32) -> bool {
     n & n.wrapping_sub(1) == 0
 }
+
+#[cfg(test)]
+mod tests;
