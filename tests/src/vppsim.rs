@@ -22,7 +22,6 @@ pub mod faults;
 pub mod fib;
 mod garbage;
 pub mod key;
-pub mod maglev;
 pub mod plugin;
 pub mod pool;
 mod server;
