@@ -42,7 +42,7 @@ async fn simulator_and_vpp_collect_alike() {
         (Pair::start(&binary).await, Script::new(number("VPP_SEED").unwrap_or(fastrand::u64(..))));
     for round in 0..4 {
         // Far from full minutes of uptime, where a second more or less would matter.
-        tokio::time::sleep_until((begun + Duration::from_secs(round * 125)).into()).await;
+        tokio::time::sleep_until((begun + Duration::from_secs(5 + round * 125)).into()).await;
         let first = round as usize * 500;
         script.compare_all(&pair, first).await;
         for step in first..first + 500 {
