@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use maglev_tests::dataplane::{RealVpp, Vpp};
 use maglev_vpp::message::*;
+use maglev_vpp::wire::Text;
 use maglev_vpp::{Client, Error, Options};
 
 const SEEDS: usize = 4;
@@ -146,6 +147,7 @@ impl Script {
                 for command in ["show lb", "show lb vips", "show nonsense"] {
                     pair.request(step, CliInband::new(command), same).await;
                 }
+                pair.request(step, CliInband::new("show lb vips verbose"), without_stats_indexes).await;
             }
             18 => {
                 let timeless = |record| LbAsV2Details { in_use_since: 0, ..record };
@@ -183,6 +185,7 @@ impl Script {
         LbAddDelVipV2 {
             dscp: self.rng.u8(..),
             target_port: self.nat_port,
+            srv_type: *self.rng.choice(&[0, 1, 0x0100_0000]).unwrap(),
             ..LbAddDelVipV2::add(vip, encap, length, self.rng.bool())
         }
     }
@@ -241,6 +244,12 @@ impl Script {
 
 fn same<T>(reply: T) -> T {
     reply
+}
+
+/// They are VPP's own choice.
+fn without_stats_indexes(reply: CliInbandReply) -> CliInbandReply {
+    let words = reply.output.0.split(' ').filter(|word| !word.starts_with("dpo:"));
+    CliInbandReply { output: Text(words.collect::<Vec<_>>().join(" ")), ..reply }
 }
 
 fn ip(text: &str) -> IpAddr {
