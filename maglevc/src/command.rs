@@ -112,6 +112,9 @@ const LEVELS: &[(&str, LogLevel)] = &[
     ("trace", LogLevel::Trace),
 ];
 
+/// How many candidates an error names.
+const MAX_NAMES: usize = 8;
+
 const fn group(word: &'static str, words: &'static [Node]) -> Node {
     Node { word, arguments: "", help: "", then: Then::Words(words) }
 }
@@ -264,20 +267,26 @@ pub fn choose<S: AsRef<str>>(word: &str, candidates: &[S]) -> Result<usize, Stri
     if let Some(exact) = candidates.iter().position(|candidate| candidate.as_ref() == word) {
         return Ok(exact);
     }
-    let begun = |candidate: &S| !word.is_empty() && candidate.as_ref().starts_with(word);
-    let found: Vec<usize> = (0..candidates.len()).filter(|i| begun(&candidates[*i])).collect();
-    let list = |indices: &[usize]| {
-        let names: Vec<&str> = indices.iter().map(|i| candidates[*i].as_ref()).collect();
-        names.join(", ")
-    };
+    let begun = |index: &usize| !word.is_empty() && candidates[*index].as_ref().starts_with(word);
+    let found: Vec<usize> = (0..candidates.len()).filter(begun).collect();
     match found.as_slice() {
         [only] => Ok(*only),
-        [] => Err(format!(
-            "unknown word `{word}`, expected one of: {}",
-            list(&Vec::from_iter(0..candidates.len()))
-        )),
-        several => Err(format!("`{word}` is ambiguous: {}", list(several))),
+        [] => Err(format!("unknown word `{word}`, expected one of: {}", list(candidates))),
+        several => {
+            let several: Vec<&S> = several.iter().map(|index| &candidates[*index]).collect();
+            Err(format!("`{word}` is ambiguous: {}", list(&several)))
+        }
     }
+}
+
+/// `names` on one line, which ten thousand would not be.
+fn list<S: AsRef<str>>(names: &[S]) -> String {
+    let mut line = names.iter().take(MAX_NAMES).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    if names.len() > MAX_NAMES {
+        // Writing to a string cannot fail.
+        let _ = write!(line, " and {} more", names.len() - MAX_NAMES);
+    }
+    line
 }
 
 #[cfg(test)]
@@ -302,6 +311,13 @@ mod tests {
     fn the_whole_word_wins() {
         assert_eq!(choose("web", &["web", "web2"]), Ok(0));
         assert_eq!(choose("we", &["web", "web2"]), Err("`we` is ambiguous: web, web2".into()));
+    }
+
+    #[test]
+    fn an_error_stays_on_its_line() {
+        let names: Vec<String> = (0..10).map(|i| format!("n{i}")).collect();
+        let error = choose("n", &names).unwrap_err();
+        assert_eq!(error, "`n` is ambiguous: n0, n1, n2, n3, n4, n5, n6, n7 and 2 more");
     }
 
     #[test]

@@ -84,7 +84,7 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     let paint = Paint::new(cli.color, io::stdout().is_terminal());
     let command = command::parse(&cli.command).map_err(anyhow::Error::msg)?;
-    let server = cli.server.unwrap_or_default();
+    let server = cli.server.filter(Server::is_given).unwrap_or_default();
     let out = match command {
         command::Command::Help => command::help(),
         command::Command::Watch(watch) => return watch::run(&server, &watch, cli.output, paint).await,

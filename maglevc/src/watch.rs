@@ -32,16 +32,12 @@ pub async fn run(server: &Server, watch: &Watch, output: Output, paint: Paint) -
         match follow(&mut client, watch, &mut printer).await? {
             ControlFlow::Break(()) => return Ok(()),
             ControlFlow::Continue(status) if is_passing(status.code()) => {
-                eprintln!("{}", paint_error(server, &status));
+                eprintln!("{}; waiting for it", printable(&server.failed(&status).to_string()));
             }
             ControlFlow::Continue(status) => return Err(server.failed(&status)),
         }
         client = reconnect(server).await;
     }
-}
-
-fn paint_error(server: &Server, status: &tonic::Status) -> String {
-    format!("{}; waiting for it", printable(&server.failed(status).to_string()))
 }
 
 async fn reconnect(server: &Server) -> Client {

@@ -14,7 +14,6 @@
 //! * Frames of more than 16 MiB and addresses of no known family close the connection or are ignored.
 //! * Prefixes that are too long always crash; in VPP some of them only go astray.
 //! * `lb_flush_vip` on a VIP that does not exist does nothing; VPP may flush another.
-//! * A node port stays taken when its VIP is deleted.
 //! * Stats indexes of routes are stable but not those that VPP would choose, and have no counters.
 
 pub mod cli;
@@ -22,7 +21,6 @@ pub mod faults;
 pub mod fib;
 mod garbage;
 pub mod key;
-pub mod maglev;
 pub mod plugin;
 pub mod pool;
 mod server;

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use maglev_core::maglev::table;
 use maglev_tests::dataplane::Vpp;
 use maglev_tests::vppsim::key::Address;
-use maglev_tests::vppsim::maglev;
 use maglev_vpp::message::*;
 use maglev_vpp::{Client, Error, Options};
 
@@ -174,7 +174,7 @@ async fn weights_share_the_buckets_as_the_model_says() {
 
 async fn check_shares(client: &Client, vip: &Vip, wanted: &[(IpAddr, u8)]) {
     let model: Vec<_> = wanted.iter().map(|(address, weight)| (Address::from(*address).0, *weight)).collect();
-    let shares = maglev::shares(&model, 1024);
+    let shares = table::shares(&model, 1024);
     let expected: Vec<_> = wanted
         .iter()
         .zip(shares)

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use maglev_tests::dataplane::{RealVpp, Vpp};
 use maglev_vpp::message::*;
+use maglev_vpp::wire::Text;
 use maglev_vpp::{Client, Error, Options};
 
 const SEEDS: usize = 4;
@@ -42,7 +43,7 @@ async fn simulator_and_vpp_collect_alike() {
         (Pair::start(&binary).await, Script::new(number("VPP_SEED").unwrap_or(fastrand::u64(..))));
     for round in 0..4 {
         // Far from full minutes of uptime, where a second more or less would matter.
-        tokio::time::sleep_until((begun + Duration::from_secs(round * 125)).into()).await;
+        tokio::time::sleep_until((begun + Duration::from_secs(5 + round * 125)).into()).await;
         let first = round as usize * 500;
         script.compare_all(&pair, first).await;
         for step in first..first + 500 {
@@ -146,6 +147,7 @@ impl Script {
                 for command in ["show lb", "show lb vips", "show nonsense"] {
                     pair.request(step, CliInband::new(command), same).await;
                 }
+                pair.request(step, CliInband::new("show lb vips verbose"), without_stats_indexes).await;
             }
             18 => {
                 let timeless = |record| LbAsV2Details { in_use_since: 0, ..record };
@@ -183,6 +185,7 @@ impl Script {
         LbAddDelVipV2 {
             dscp: self.rng.u8(..),
             target_port: self.nat_port,
+            srv_type: *self.rng.choice(&[0, 1, 0x0100_0000]).unwrap(),
             ..LbAddDelVipV2::add(vip, encap, length, self.rng.bool())
         }
     }
@@ -241,6 +244,12 @@ impl Script {
 
 fn same<T>(reply: T) -> T {
     reply
+}
+
+/// They are VPP's own choice.
+fn without_stats_indexes(reply: CliInbandReply) -> CliInbandReply {
+    let words = reply.output.0.split(' ').filter(|word| !word.starts_with("dpo:"));
+    CliInbandReply { output: Text(words.collect::<Vec<_>>().join(" ")), ..reply }
 }
 
 fn ip(text: &str) -> IpAddr {

@@ -41,7 +41,7 @@ fn logged(level: &str, log: impl FnOnce()) -> String {
 fn what_happens_has_stable_fields() {
     assert_eq!(
         logged("info", || event(&fixture::nginx0_down())),
-        " WARN maglevd::log: backend changed state backend=nginx0 address=2001:db8:1::10 from=\"up\" to=\"down\" \
+        " WARN maglevd::log: backend changed state backend=nginx0 address=2001:db8:1::10 from=up to=down \
          code=\"L4CON\" detail=\"connection refused\"\n"
     );
     let reloaded = Event { at: Wall(0), kind: Kind::Reloaded };

@@ -14,7 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signalfd::SignalFd;
 
 use crate::clock::{self, Nanos, nanos};
-use crate::probe::icmp::{Heard, Junk, Ping, Pinger};
+use crate::probe::icmp::{Claim, Heard, Junk, Pinger};
 use crate::probe::stream::Stream;
 use crate::probe::{Flight, Plan, Verdict, tcp, tls};
 use crate::schedule::{Pace, Rate, Wheel};
@@ -25,6 +25,8 @@ pub use control::Door;
 
 /// Events that one turn takes from the kernel at once.
 const EVENTS: usize = 1024;
+/// Batches of ICMP that one turn takes at once.
+const BATCHES: usize = 16;
 /// What one read takes from a connection at most, in bytes.
 const SCRATCH: usize = 16 * 1024;
 /// A turn that begins so much late shows that this host had stopped us. What timed out meanwhile may have been
@@ -253,7 +255,7 @@ impl Engine {
         self.stats.probes += 1;
         let started = match &held.plan {
             Plan::Icmp => match self.pinger.queue(key, held.check.target, held.check.source) {
-                Ok(serial) => Ok(Flight::Icmp(serial)),
+                Ok(ping) => Ok(Flight::Icmp(ping)),
                 Err(why) => Err(Verdict::new(Code::Local, why)),
             },
             Plan::Stream(_) if self.connections.0 >= self.connections.1 => {
@@ -303,10 +305,10 @@ impl Engine {
         }
     }
 
-    /// Reads all ICMP of a family.
+    /// Reads a family's ICMP, but not more of it at a time than leaves room for the rest of the turn.
     fn hear(&mut self, v4: bool) {
         let mut heard = std::mem::take(&mut self.heard);
-        loop {
+        for _ in 0..BATCHES {
             let more = self.pinger.receive(v4, &mut heard);
             let now = clock::now();
             for packet in heard.drain(..) {
@@ -325,30 +327,22 @@ impl Engine {
     }
 
     /// Holds what a packet says against the probe that it names.
-    fn judge(&mut self, heard: &Heard, now: Nanos) {
-        let slot = match heard.ping {
-            Ping::Proven(key, _) if !self.table.is_current(key) => u32::MAX,
-            Ping::Proven(Key { slot, .. }, _) | Ping::Short(slot, _) => slot,
+    fn judge(&mut self, &Heard { claim, about, error }: &Heard, now: Nanos) {
+        let slot = match claim {
+            Claim::Proven(key, _) if !self.table.is_current(key) => return self.stats.stray += 1,
+            Claim::Proven(Key { slot, .. }, _) | Claim::Short(slot, _) => slot,
         };
-        let is_it = |serial: u64| match heard.ping {
-            Ping::Proven(_, named) => serial == named,
-            Ping::Short(_, low) => serial as u16 == low,
-        };
-        let Some(held) = self.table.held_mut(slot) else {
-            self.stats.stray += 1;
-            return;
-        };
-        if held.check.target != heard.about {
-            self.stats.spoofed += 1;
-            return;
+        let Some(held) = self.table.held_mut(slot) else { return self.stats.stray += 1 };
+        if held.check.target != about {
+            return self.stats.spoofed += 1;
         }
-        match (&held.flight, heard.error) {
-            (Some(Flight::Icmp(serial)), error) if is_it(*serial) => {
-                held.answered = *serial;
+        match held.flight {
+            Some(Flight::Icmp(ping)) if claim.is_about(ping) => {
+                held.answered = Some(ping);
                 let verdict = error.map_or(Verdict::of(Code::L7Ok), |what| Verdict::new(Code::L4Con, what));
                 self.end(slot, now, verdict);
             }
-            _ if is_it(held.answered) => self.stats.duplicate += 1,
+            _ if held.answered.is_some_and(|ping| claim.is_about(ping)) => self.stats.duplicate += 1,
             _ => self.stats.stray += 1,
         }
     }

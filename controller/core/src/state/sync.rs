@@ -237,7 +237,8 @@ impl State {
                 Step::SetWeight { flush: false, .. } => {}
             }
         }
-        if let Some(found) = found {
+        if let Some(mut found) = found {
+            found.deal();
             actual.vips.insert(vip, found);
         }
     }

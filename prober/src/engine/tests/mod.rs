@@ -89,8 +89,21 @@ impl Controller {
     /// The next message, heartbeats left out.
     fn receive(&mut self) -> Result<ToController, Error> {
         loop {
-            match self.link.receive() {
+            match self.next() {
                 Ok(ToController::Heartbeat(_)) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// The next message of any kind.
+    fn anything(&mut self) -> ToController {
+        self.next().unwrap()
+    }
+
+    fn next(&mut self) -> Result<ToController, Error> {
+        loop {
+            match self.link.receive() {
                 Err(Error::WouldBlock) => {
                     let mut fds = [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
                     assert_eq!(poll(&mut fds, PollTimeout::from(STUCK)).unwrap(), 1, "the prober is stuck");
