@@ -1,6 +1,5 @@
 # Every target installs what it needs and the machine lacks: as root, on Debian 12 or later.
 
-CARGO := cargo
 # The prober is built by itself: in one build with the others, cargo would give its dependencies their features too.
 PROBER := --locked --package prober
 OTHERS := --locked --package controller --package maglevc --package maglev-tests
@@ -27,12 +26,12 @@ lint: ## Check formatting, run clippy, and check the shell scripts
 
 build: ## Build everything, for debugging
 	@scripts/setup.sh build
-	$(CARGO) build $(PROBER)
-	$(CARGO) build $(OTHERS)
+	cargo build $(PROBER)
+	cargo build $(OTHERS)
 
 fmt: ## Format everything
 	@scripts/setup.sh build test
-	$(CARGO) fmt --all
+	cargo fmt --all
 	shfmt --write $$(scripts/test.sh scripts)
 
 clean: ## Remove what was built

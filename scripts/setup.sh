@@ -44,7 +44,6 @@ list_missing() {
 		has cargo-fmt || ! has_debian_rust || echo rustfmt-web
 		has cargo-clippy || ! has_debian_rust || echo rust-web-clippy
 		;;
-	*) die "no such set of tools: $1" ;;
 	esac
 }
 
@@ -63,18 +62,21 @@ install() {
 	DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
 }
 
-missing=$(for tools in "$@"; do list_missing "$tools"; done)
-# Of package names, one or two to a line.
-read -r -d '' -a packages <<<"$missing" || true
+packages=()
+for tools in "$@"; do
+	# Of words, one or two to a line.
+	read -r -d '' -a missing < <(list_missing "$tools") || true
+	packages+=("${missing[@]}")
+done
 
 if ((${#packages[@]})); then
-	if ((EUID != 0)) || ! has apt-get; then
-		echo "setup: missing are ${packages[*]}: as root on Debian 12, I would install them" >&2
-	else
+	if ((EUID == 0)) && has apt-get; then
 		install "${packages[@]}"
 		hash -r
+	else
+		echo "setup: missing: ${packages[*]} (as root on Debian 12, this would install them)" >&2
 	fi
 fi
 
-has_rust || die "cargo in PATH ($(command -v cargo || echo none)) is older than Rust $rust_version"
-has cc || die "there is no C compiler"
+has_rust || die "Rust $rust_version or later is not in PATH"
+has cc || die "a C compiler is not in PATH"

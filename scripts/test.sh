@@ -59,7 +59,7 @@ lint() {
 	fi
 }
 
-run_tests() {
+start_tests() {
 	if cargo nextest --version &>/dev/null; then
 		cargo nextest run --locked --workspace --no-fail-fast --success-output immediate
 	else
@@ -67,20 +67,18 @@ run_tests() {
 	fi
 }
 
-# Hides what passing tests have printed, but for the reasons of those that were skipped. Rust's own runner shows it
-# under `successes:`, nextest after a line that begins with PASS.
+# Hides what passing tests have printed: Rust's own runner shows it under `successes:`, nextest after a line with PASS.
 hide_successes() {
 	awk '
 		$1 == "PASS" { print; quiet = 1; next }
 		/^successes:$/ { quiet = 1 }
 		/^failures:$|^test result:|^ *[A-Z]+ \[|^─/ { quiet = 0 }
-		!quiet || $1 == "SKIP"'
+		!quiet'
 }
 
-# Prints how many tests have passed, failed, and were skipped, from lines such as these:
+# Prints how many tests have passed, failed and were left out, as far as the runner knows, from lines such as these:
 #   test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
 #   Summary [   2.112s] 4 tests run: 3 passed (1 slow), 1 timed out, 2 skipped
-#   SKIP name: reason
 count() {
 	awk '
 		/^test result:/ { passed += $4; failed += $6; skipped += $8 }
@@ -92,23 +90,27 @@ count() {
 			}
 			failed += run - passed
 		}
-		$1 == "SKIP" { names[$2] }
-		END {
-			for (name in names) { passed--; skipped++ }
-			print passed + 0, failed + 0, skipped + 0
-		}' "$log"
+		END { print passed + 0, failed + 0, skipped + 0 }' "$log"
 }
 
-test_all() {
-	local status=0 tests
+list_skips() {
+	awk '$1 == "SKIP" && !seen[$2]++ { sub(/^ +/, ""); print }' "$log"
+}
+
+run_tests() {
+	local status=0 tests skips
 	mkdir -p "${log%/*}"
-	run_tests 2>&1 | tee "$log" | hide_successes || status=$?
+	start_tests 2>&1 | tee "$log" | hide_successes || status=$?
 	read -r -a tests < <(count)
-	# A runner can fail without a failed test: what does not compile is not run.
+	mapfile -t skips < <(list_skips)
+	# A runner can fail without a failed test, as when a test does not compile.
 	if ((status != 0 && tests[1] == 0)); then
 		tests[1]=1
 	fi
-	passed=$((passed + tests[0])) failed=$((failed + tests[1])) skipped=$((skipped + tests[2]))
+	passed=$((passed + tests[0] - ${#skips[@]}))
+	failed=$((failed + tests[1]))
+	skipped=$((skipped + tests[2] + ${#skips[@]}))
+	printf '%s\n' "${skips[@]}"
 }
 
 case ${1:-} in
@@ -122,7 +124,7 @@ lint) lint ;;
 	# The programs too, which some tests start.
 	check build cargo build --locked --workspace --all-targets
 	echo '== tests'
-	test_all
+	run_tests
 	;;
 esac
 echo "$passed passed, $failed failed, $skipped skipped"
