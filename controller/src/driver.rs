@@ -117,6 +117,13 @@ impl Driver {
                 self.tell(Input::Reload(Arc::clone(&config)));
                 self.metrics.retain(&config);
             }
+            Request::Copy(answer) => _ = answer.send(Box::new(self.state.clone())),
+            Request::ReadVpp(answer) => {
+                if let Some(vpp) = &self.vpp {
+                    let _ = vpp.send(vpp::Command::Read(answer));
+                }
+            }
+            Request::Resync => self.tell(Input::Resync),
         }
     }
 
@@ -141,7 +148,7 @@ impl Driver {
                 | Output::SetConf(_)
                 | Output::Run(_) => {
                     if let Some(vpp) = &self.vpp {
-                        let _ = vpp.send(vpp::Command { output, scope });
+                        let _ = vpp.send(vpp::Command::Do(output, scope));
                     }
                 }
             }

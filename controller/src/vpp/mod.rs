@@ -7,13 +7,14 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use maglev_core::dataplane::Actual;
 use maglev_core::state::{Input, Output};
 use maglev_core::time::Wall;
 use maglev_core::view::VppInfo;
 use maglev_vpp::message::{ControlPing, ShowVersion};
 use maglev_vpp::stats::{BOOT_TIME, Segment};
 use maglev_vpp::{Client, Error, Observer, Options};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
@@ -32,11 +33,11 @@ const STATS_LIMIT: Duration = Duration::from_secs(3);
 
 /// Something to be asked of VPP.
 #[derive(Debug)]
-pub struct Command {
-    /// One of the outputs that are VPP's to answer.
-    pub output: Output,
-    /// What it is counted under.
-    pub scope: Scope,
+pub enum Command {
+    /// One of the outputs that are VPP's to answer, and what it is counted under.
+    Do(Output, Scope),
+    /// What VPP has, for somebody who asks. Dropped without an answer if it cannot be read.
+    Read(oneshot::Sender<Actual>),
 }
 
 /// The task that speaks to VPP.
@@ -69,7 +70,19 @@ impl Link {
                 }
                 Err(error) => complain(&mut retry, &error),
             }
-            sleep(retry.pause()).await;
+            let pause = sleep(retry.pause());
+            self.refuse_until(pause).await;
+        }
+    }
+
+    /// Refuses whatever is asked while there is no VPP.
+    async fn refuse_until(&mut self, end: impl Future<Output = ()>) {
+        let mut end = std::pin::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                command = self.commands.recv() => if command.is_none() { return },
+            }
         }
     }
 
@@ -110,7 +123,7 @@ impl Link {
                 reason = client.closed() => return Err(Error::Lost(reason)),
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Ok(()) };
-                    begun |= command.output == Output::ReadAll;
+                    begun |= matches!(command, Command::Do(Output::ReadAll, _));
                     if begun {
                         work.push(calls::start(client, command, &self.metrics));
                     }
