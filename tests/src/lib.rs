@@ -2,4 +2,6 @@
 //! real thing.
 
 pub mod dataplane;
+pub mod demo;
+pub mod programs;
 pub mod vppsim;
