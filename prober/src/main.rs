@@ -1,2 +1,153 @@
-//! stub
-fn main() {}
+//! `maglevd-prober` sends health probes and streams their outcomes to `maglevd`. It decides nothing.
+//!
+//! It is the only part of vpp-maglev that reads bytes from backends, and it holds no privilege while it does: `main`
+//! opens what needs privilege, gives privilege up, and only then lets anybody in.
+
+mod args;
+mod clock;
+mod engine;
+mod listen;
+mod outbox;
+mod privilege;
+mod probe;
+mod protocol;
+mod schedule;
+mod set;
+mod table;
+
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use sd_notify::NotifyState;
+use tracing::{info, warn};
+
+use args::{Args, LogFormat};
+use engine::{Door, End, Engine, Setup};
+use probe::icmp::Pinger;
+use probe::tls;
+use set::Limits;
+
+/// Descriptors that are not for connections: raw sockets, the link and its successor, epoll, signals, logs.
+const RESERVED: u64 = 64;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    log_to_stderr(&args);
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("maglevd-prober: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    // First of all, so that no thread and no library can be surprised by it.
+    let signals = block_signals().context("signals")?;
+    let descriptors = raise_descriptor_limit().context("RLIMIT_NOFILE")?;
+    if let Some(name) = &args.netns {
+        enter_netns(name).with_context(|| format!("network namespace {name}"))?;
+    }
+    let pinger = Pinger::open().context("raw sockets")?;
+    for (socket, family) in pinger.sockets().iter().zip(["IPv4", "IPv6"]) {
+        if let Err(why) = socket {
+            warn!("no ICMP over {family}: {why}");
+        }
+    }
+    let configs = read_system_roots();
+    let door = open_door(&args)?;
+    let seed = u64::from_ne_bytes(probe::icmp::random()?);
+    let watchdog = sd_notify::watchdog_enabled();
+    privilege::give_up().context("privilege")?;
+
+    let mut engine = Engine::new(Setup {
+        door,
+        pinger,
+        configs,
+        signals,
+        limits: Limits { checks: args.max_checks, rate: args.max_rate },
+        connections: descriptors.saturating_sub(RESERVED),
+        orphan_timeout: args.orphan_timeout,
+        watchdog,
+        seed,
+    })?;
+    info!(version = env!("CARGO_PKG_VERSION"), "ready");
+    tell_systemd(NotifyState::Ready);
+    match engine.run().context("epoll")? {
+        End::Signal => info!("asked to end"),
+        End::Orphaned => info!("no controller for {:?}: the end", args.orphan_timeout),
+        End::Abandoned => info!("the controller is gone: the end"),
+    }
+    tell_systemd(NotifyState::Stopping);
+    Ok(())
+}
+
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "cannot tell systemd");
+    }
+}
+
+fn open_door(args: &Args) -> anyhow::Result<Door> {
+    if args.stdin {
+        return Ok(Door::Inherited(io::stdin().as_fd().try_clone_to_owned().context("standard input")?));
+    }
+    let listener = match &args.socket {
+        Some(path) => listen::at(path).with_context(|| path.display().to_string())?,
+        None => {
+            listen::activated()?.context("nowhere to listen: give --socket, or start by a systemd socket")?
+        }
+    };
+    let users = listen::users(&listener);
+    Ok(Door::Listener(listener, users))
+}
+
+fn log_to_stderr(args: &Args) {
+    let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(args.log_level);
+    let builder = builder.with_target(false).with_ansi(io::stderr().is_terminal());
+    // The journal has clocks of its own.
+    let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    match (args.log_format, is_journal) {
+        (LogFormat::Text, false) => builder.init(),
+        (LogFormat::Text, true) => builder.without_time().init(),
+        (LogFormat::Json, false) => builder.json().init(),
+        (LogFormat::Json, true) => builder.json().without_time().init(),
+    }
+}
+
+fn block_signals() -> nix::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// Returns the limit.
+fn raise_descriptor_limit() -> nix::Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(hard)
+}
+
+fn enter_netns(name: &str) -> anyhow::Result<()> {
+    let namespace = File::open(format!("/run/netns/{name}"))?;
+    Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
+}
+
+fn read_system_roots() -> tls::Configs {
+    let found = rustls_native_certs::load_native_certs();
+    for error in found.errors {
+        warn!(%error, "a root certificate of this host cannot be read");
+    }
+    tls::Configs::new(found.certs)
+}

@@ -1,0 +1,287 @@
+//! The engine's other half: the controller, from the door to the last outcome.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use maglev_ipc::link::{Error, Peer};
+use maglev_ipc::message::{HEARTBEAT, MAX_BATCH, SILENCE};
+use maglev_ipc::{CheckId, Outcome, ProberLink, ToController, VERSION};
+use nix::errno::Errno;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use sd_notify::NotifyState;
+use socket2::Socket;
+use tracing::{info, warn};
+
+use super::{End, Engine, LINK, LISTENER, Setup};
+use crate::clock::{Nanos, nanos};
+use crate::outbox::Outbox;
+use crate::protocol::{Protocol, Request, Violation};
+use crate::set::{Limits, Set};
+use crate::table::Change;
+
+/// How many messages one turn takes from the controller at most, so that a long set does not hold up the probes.
+const MESSAGES: usize = 256;
+
+/// How controllers come in.
+#[derive(Debug)]
+pub enum Door {
+    /// Through a listening socket, if they are of these users. The newest takes the place of the one before.
+    Listener(Socket, Vec<u32>),
+    /// There is one, at the other end of this socket, and when it goes we go.
+    Inherited(OwnedFd),
+}
+
+/// What the engine knows of its controller.
+#[derive(Debug)]
+pub struct Control {
+    listener: Option<(Socket, Vec<u32>)>,
+    session: Option<Session>,
+    limits: Limits,
+    instance: u64,
+    orphan_timeout: Nanos,
+    /// Since when there has been no controller, once there was one.
+    lost: Option<Nanos>,
+    watchdog: bool,
+    beat: Nanos,
+    next_beat: Nanos,
+}
+
+#[derive(Debug)]
+struct Session {
+    link: ProberLink,
+    protocol: Protocol,
+    outbox: Outbox,
+    heard: Nanos,
+    /// There may be something to read, or room to write.
+    awake: bool,
+    /// A set of this link is in force, so that the names in outcomes are this controller's.
+    committed: bool,
+}
+
+/// Why a controller is not listened to any more.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Link(#[from] Error),
+    #[error("the controller does not keep to the protocol: {0}")]
+    Protocol(#[from] Violation),
+    #[error("the controller has said nothing for {} s", SILENCE.as_secs())]
+    Silent,
+    #[error("process {0} is of user {1}, who is not allowed here")]
+    Stranger(i32, u32),
+}
+
+impl Control {
+    pub(super) fn new(setup: &Setup, now: Nanos) -> Self {
+        let beat = setup.watchdog.map_or(HEARTBEAT, |watchdog| HEARTBEAT.min(watchdog / 2));
+        Self {
+            listener: None,
+            session: None,
+            limits: setup.limits,
+            instance: setup.seed,
+            orphan_timeout: nanos(setup.orphan_timeout),
+            lost: None,
+            watchdog: setup.watchdog.is_some(),
+            beat: nanos(beat),
+            next_beat: now,
+        }
+    }
+
+    /// Something has happened on the link. Its events are edges, so that nothing is to be switched on and off.
+    pub(super) fn awaken(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.awake = true;
+        }
+    }
+
+    /// Queues an outcome for a controller that knows the check by that name. Returns how many were thrown away.
+    pub(super) fn report(&mut self, outcome: Outcome) -> u64 {
+        let session = self.session.as_mut().filter(|session| session.committed);
+        session.map_or(0, |session| session.outbox.outcome(outcome))
+    }
+
+    /// When there is something to do, at the latest.
+    pub(super) fn next(&self, now: Nanos) -> Nanos {
+        if self.session.as_ref().is_some_and(|session| session.awake && !session.outbox.is_clogged()) {
+            return now;
+        }
+        self.lost.map_or(Nanos::MAX, |lost| lost + self.orphan_timeout).min(self.next_beat)
+    }
+}
+
+impl Engine {
+    pub(super) fn open_door(&mut self, door: Door, now: Nanos) -> Result<(), Errno> {
+        match door {
+            Door::Listener(socket, users) => {
+                self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+                self.control.listener = Some((socket, users));
+            }
+            Door::Inherited(socket) => self.welcome(socket, now),
+        }
+        Ok(())
+    }
+
+    /// Lets controllers in.
+    pub(super) fn accept(&mut self, now: Nanos) {
+        while let Some((listener, _)) = &self.control.listener {
+            match listener.accept() {
+                Ok((socket, _)) => self.welcome(socket.into(), now),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) => return warn!(%error, "cannot accept a controller"),
+            }
+        }
+    }
+
+    fn welcome(&mut self, socket: OwnedFd, now: Nanos) {
+        match self.greet(socket, now) {
+            Ok((session, peer)) => {
+                if self.control.session.is_some() {
+                    warn!("another controller takes over");
+                }
+                info!(pid = peer.pid, uid = peer.uid, "a controller has connected");
+                self.control.session = Some(session);
+                self.control.lost = None;
+            }
+            Err(error) => warn!(%error, "a connection was turned away"),
+        }
+    }
+
+    fn greet(&self, socket: OwnedFd, now: Nanos) -> Result<(Session, Peer), Fault> {
+        let link = ProberLink::new(socket)?;
+        let peer = link.peer()?;
+        if let Some((_, users)) = &self.control.listener
+            && !users.contains(&peer.uid)
+        {
+            return Err(Fault::Stranger(peer.pid, peer.uid));
+        }
+        let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+        self.epoll.add(link.as_fd(), EpollEvent::new(events, LINK)).map_err(Error::from)?;
+        let release = env!("CARGO_PKG_VERSION").to_owned();
+        let mut outbox = Outbox::default();
+        outbox.message(ToController::Hello { version: VERSION, release, instance: self.control.instance });
+        let protocol = Protocol::new(self.control.limits);
+        Ok((Session { link, protocol, outbox, heard: now, awake: true, committed: false }, peer))
+    }
+
+    /// Once a turn: listens to the controller, tells it what there is to tell, and keeps the time of the link.
+    pub(super) fn tend(&mut self, now: Nanos) -> Option<End> {
+        if now >= self.control.next_beat {
+            self.control.next_beat = now + self.control.beat;
+            self.beat();
+        }
+        if let Err(error) = self.converse(now) {
+            warn!(%error, "the link to the controller is closed");
+            self.control.session = None;
+            self.control.lost = Some(now);
+        }
+        if self.control.session.is_some() {
+            return None;
+        }
+        if self.control.listener.is_none() {
+            return Some(End::Abandoned);
+        }
+        let lost = self.control.lost?;
+        (now.saturating_sub(lost) >= self.control.orphan_timeout).then_some(End::Orphaned)
+    }
+
+    fn beat(&mut self) {
+        if self.control.watchdog
+            && let Err(error) = sd_notify::notify(&[NotifyState::Watchdog])
+        {
+            warn!(%error, "cannot tell systemd that all is well");
+        }
+        // A controller that does not read finds enough to read when it does.
+        if let Some(session) = self.control.session.as_mut().filter(|session| !session.outbox.is_behind()) {
+            session.outbox.message(ToController::Heartbeat(self.stats));
+        }
+    }
+
+    fn converse(&mut self, now: Nanos) -> Result<(), Fault> {
+        for _ in 0..MESSAGES {
+            let Some(session) = &mut self.control.session else { return Ok(()) };
+            if !session.awake || session.outbox.is_clogged() {
+                break;
+            }
+            let message = match session.link.receive() {
+                Err(Error::WouldBlock) => {
+                    session.awake = false;
+                    break;
+                }
+                message => message?,
+            };
+            session.heard = now;
+            match session.protocol.handle(message, &mut self.configs)? {
+                None => {}
+                Some(Request::Replace(set)) => self.replace(set, now),
+                Some(Request::Pace(paces)) => self.set_paces(&paces, now),
+            }
+        }
+        let Some(session) = &mut self.control.session else { return Ok(()) };
+        if now.saturating_sub(session.heard) > nanos(SILENCE) {
+            return Err(Fault::Silent);
+        }
+        Ok(session.outbox.flush(|message| session.link.send(message))?)
+    }
+
+    /// Puts a set in force.
+    fn replace(&mut self, Set { generation, members, refused }: Set, now: Nanos) {
+        let change = self.table.replace(members);
+        self.connections.0 = self.table.connections();
+        for slot in &change.dropped {
+            self.wheel.cancel(*slot);
+        }
+        for slot in &change.added {
+            if let Some(held) = self.table.held_mut(*slot) {
+                held.due = self.pace.first(now, held.interval);
+                self.wheel.set(*slot, held.due);
+            }
+        }
+        for (slot, interval) in &change.kept {
+            self.set_interval(*slot, *interval, now);
+        }
+        let Change { kept, added, dropped } = &change;
+        info!(
+            generation,
+            kept = kept.len(),
+            added = added.len(),
+            dropped = dropped.len(),
+            refused = refused.len(),
+            "a check set is in force"
+        );
+        let Some(session) = &mut self.control.session else { return };
+        for (id, why) in refused {
+            session.outbox.message(ToController::Refused { id, why });
+        }
+        if !session.committed {
+            let slots = kept.iter().map(|(slot, _)| *slot);
+            let mut streaks = self.table.streaks(slots).peekable();
+            while streaks.peek().is_some() {
+                session.outbox.message(ToController::Streaks(streaks.by_ref().take(MAX_BATCH).collect()));
+            }
+        }
+        session.committed = true;
+        session.outbox.message(ToController::Committed { generation });
+    }
+
+    /// Checks that are gone since the controller named them are passed over: it may not know yet.
+    fn set_paces(&mut self, paces: &[(CheckId, Duration)], now: Nanos) {
+        for (id, interval) in paces {
+            if let Some(slot) = self.table.slot(*id) {
+                self.set_interval(slot, *interval, now);
+            }
+        }
+    }
+
+    /// The next probe follows the new interval, counted from the last start, and not before now.
+    fn set_interval(&mut self, slot: u32, interval: Duration, now: Nanos) {
+        let Some(held) = self.table.held_mut(slot).filter(|held| held.interval != interval) else { return };
+        held.interval = interval;
+        held.due = match held.seq {
+            0 => held.due.min(self.pace.first(now, interval)),
+            _ => self.pace.next(held.slated, interval).max(now),
+        };
+        if held.flight.is_none() && !held.ready {
+            self.wheel.set(slot, held.due);
+        }
+    }
+}

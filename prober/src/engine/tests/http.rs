@@ -1,0 +1,123 @@
+use std::io::{Read, Write};
+
+use maglev_ipc::Http;
+
+use super::*;
+
+pub fn get(address: SocketAddr) -> Check {
+    matching(address, None)
+}
+
+fn matching(address: SocketAddr, body: Option<&str>) -> Check {
+    let http =
+        Http { path: "/x".into(), host: "h".into(), codes: vec![(200, 299)], body: body.map(Into::into) };
+    check(address.ip(), Probe::Http { port: address.port(), http, tls: None })
+}
+
+fn l7(code: Code, detail: &str) -> (Code, String) {
+    (code, detail.to_owned())
+}
+
+#[test]
+fn the_request_is_plain_http() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let address = serve(move |mut stream| {
+        let mut request = vec![0; 4096];
+        let length = stream.read(&mut request).unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        request.truncate(length);
+        sender.send(String::from_utf8(request).unwrap()).unwrap();
+    });
+    assert_eq!(probe(get(address)), l7(Code::L7Ok, "HTTP 204"));
+    let release = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        receiver.recv().unwrap(),
+        format!(
+            "GET /x HTTP/1.1\r\nHost: h\r\nUser-Agent: vpp-maglev/{release}\r\n\
+             Accept: */*\r\nConnection: close\r\n\r\n"
+        )
+    );
+}
+
+#[test]
+fn the_status_decides() {
+    assert_eq!(probe(get(answering("HTTP/1.1 200 OK\r\n\r\n"))), l7(Code::L7Ok, "HTTP 200"));
+    assert_eq!(probe(get(answering("HTTP/1.0 503 No\r\n\r\n"))), l7(Code::L7Sts, "HTTP 503"));
+    let elsewhere = "HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\n\r\n";
+    assert_eq!(probe(get(answering(elsewhere))), l7(Code::L7Sts, "HTTP 301"));
+}
+
+#[test]
+fn the_body_is_matched() {
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nall\r\n5\r\n well\r\n0\r\n\r\n";
+    assert_eq!(probe(matching(answering(answer), Some("^all w.ll$"))).0, Code::L7Ok);
+    assert_eq!(probe(matching(answering(answer), Some("ill"))), l7(Code::L7Rsp, "body does not match"));
+}
+
+#[test]
+fn a_server_that_sends_one_byte_at_a_time_in_time_passes() {
+    let address = serve(|mut stream| {
+        stream.set_nodelay(true).unwrap();
+        let _ = stream.read(&mut [0; 4096]);
+        for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" {
+            if stream.write_all(&[*byte]).is_err() {
+                return;
+            }
+        }
+    });
+    assert_eq!(probe(matching(address, Some("^ok$"))).0, Code::L7Ok);
+}
+
+#[test]
+fn a_server_that_does_not_answer_times_out() {
+    let (_listener, address) = silent();
+    assert_eq!(probe(quickly(get(address))), l7(Code::L7Tout, "no answer"));
+}
+
+#[test]
+fn a_server_that_drips_times_out() {
+    let address = serve(|mut stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nX:");
+        // Held open until the prober closes.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    assert_eq!(probe(quickly(get(address))), l7(Code::L7Tout, "no whole head"));
+}
+
+#[test]
+fn hostile_answers_end_the_probe() {
+    let endless_head = [&b"HTTP/1.1 200 OK\r\n"[..], &b"a: b\r\n".repeat(100_000)].concat();
+    let endless_interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100_000);
+    let gigabytes = [&b"HTTP/1.1 200 OK\r\n\r\n"[..], &vec![b'x'; 10_000_000]].concat();
+    let tiny_chunks =
+        [&b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..], &b"1\r\nx\r\n".repeat(100_000)]
+            .concat();
+    for (answer, expected) in [
+        (Vec::new(), "connection closed before an answer"),
+        (b"HTTP/1.1 200".to_vec(), "connection closed within the head"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "not an HTTP answer"),
+        (vec![0; 100_000], "not an HTTP answer"),
+        (endless_head, "the head is too long"),
+        (endless_interim, "the head is too long"),
+        (gigabytes, "body does not match"),
+        (tiny_chunks, "chunks carry too little"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok".to_vec(), "connection closed within the body"),
+    ] {
+        assert_eq!(probe(matching(answering(answer), Some("ok"))), l7(Code::L7Rsp, expected));
+    }
+}
+
+#[test]
+fn a_reset_after_accept_is_no_answer() {
+    let address = serve(|stream| {
+        let socket = socket2::Socket::from(stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    });
+    let (code, detail) = probe(get(address));
+    assert_eq!((code, detail.as_str()), (Code::L7Rsp, "connection reset"));
+}
+
+#[test]
+fn a_closed_port_is_refused() {
+    assert_eq!(probe(get(closed())), l7(Code::L4Con, "connection refused"));
+}

@@ -1,0 +1,207 @@
+//! The whole engine, against real sockets, driven as a controller drives it.
+
+mod http;
+mod icmp;
+mod link;
+mod tcp;
+mod tls;
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use maglev_ipc::link::Error;
+use maglev_ipc::{Check, CheckId, Code, ControllerLink, Outcome, Probe, ToController, ToProber, VERSION};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use super::*;
+use crate::listen;
+
+/// How long a test waits before it calls the prober stuck.
+const STUCK: u16 = 30_000;
+/// The shortest there is, so that tests need not wait.
+const INTERVAL: Duration = Duration::from_millis(10);
+const LIMITS: Limits = Limits { checks: 1000, rate: 100_000 };
+
+/// An engine in a thread of its own. Its sockets are made there: they are not to be sent.
+fn start(door: Door, limits: Limits, orphan_timeout: Duration) -> JoinHandle<End> {
+    std::thread::spawn(move || {
+        let setup = Setup {
+            door,
+            pinger: Pinger::open().unwrap(),
+            configs: crate::probe::tls::Configs::new([]),
+            signals: SignalFd::new(&SigSet::empty()).unwrap(),
+            limits,
+            connections: 100,
+            orphan_timeout,
+            watchdog: None,
+            seed: 7,
+        };
+        Engine::new(setup).unwrap().run().unwrap()
+    })
+}
+
+/// An engine whose only controller is the one that is returned.
+fn spawn() -> (Controller, JoinHandle<End>) {
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    (Controller::new(ours), start(Door::Inherited(theirs), LIMITS, Duration::ZERO))
+}
+
+/// An engine that listens.
+struct Listening {
+    directory: tempfile::TempDir,
+    thread: JoinHandle<End>,
+}
+
+impl Listening {
+    fn start(limits: Limits, orphan_timeout: Duration, users: Option<Vec<u32>>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = listen::at(&directory.path().join("sock")).unwrap();
+        let users = users.unwrap_or_else(|| listen::users(&listener));
+        let thread = start(Door::Listener(listener, users), limits, orphan_timeout);
+        Self { directory, thread }
+    }
+
+    fn connect(&self) -> Controller {
+        Controller { link: ControllerLink::connect(&self.directory.path().join("sock")).unwrap() }
+    }
+}
+
+struct Controller {
+    link: ControllerLink,
+}
+
+impl Controller {
+    fn new(fd: OwnedFd) -> Self {
+        Self { link: ControllerLink::new(fd).unwrap() }
+    }
+
+    fn send(&self, message: &ToProber) {
+        self.link.send(message).unwrap();
+    }
+
+    /// The next message, heartbeats left out.
+    fn receive(&mut self) -> Result<ToController, Error> {
+        loop {
+            match self.link.receive() {
+                Ok(ToController::Heartbeat(_)) => {}
+                Err(Error::WouldBlock) => {
+                    let mut fds = [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
+                    assert_eq!(poll(&mut fds, PollTimeout::from(STUCK)).unwrap(), 1, "the prober is stuck");
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn greet(&mut self) -> u64 {
+        self.send(&ToProber::Hello { version: VERSION, release: "test".into() });
+        let Ok(ToController::Hello { version: VERSION, instance, .. }) = self.receive() else {
+            panic!("no Hello")
+        };
+        instance
+    }
+
+    /// Sends a set and returns what is said up to `Committed`, outcomes left out.
+    fn commit(&mut self, generation: u64, checks: &[(u32, Check)]) -> Vec<ToController> {
+        self.send(&ToProber::Begin { generation });
+        for (id, check) in checks {
+            self.send(&ToProber::Check { id: CheckId(*id), interval: INTERVAL, check: check.clone() });
+        }
+        self.send(&ToProber::Commit { generation });
+        self.until_committed(generation)
+    }
+
+    fn until_committed(&mut self, generation: u64) -> Vec<ToController> {
+        let mut said = Vec::new();
+        loop {
+            match self.receive().unwrap() {
+                ToController::Outcomes(_) => {}
+                ToController::Committed { generation: committed } => {
+                    assert_eq!(committed, generation);
+                    return said;
+                }
+                message => said.push(message),
+            }
+        }
+    }
+
+    /// The next outcomes.
+    fn outcomes(&mut self) -> Vec<Outcome> {
+        match self.receive().unwrap() {
+            ToController::Outcomes(outcomes) => outcomes,
+            message => panic!("{message:?} where outcomes were to come"),
+        }
+    }
+
+    /// The next outcome of one check.
+    fn outcome(&mut self, id: u32) -> Outcome {
+        loop {
+            if let Some(outcome) = self.outcomes().into_iter().find(|o| o.check == CheckId(id)) {
+                return outcome;
+            }
+        }
+    }
+}
+
+fn check(target: impl Into<IpAddr>, probe: Probe) -> Check {
+    Check { target: target.into(), source: None, timeout: Duration::from_secs(10), probe }
+}
+
+fn quickly(check: Check) -> Check {
+    Check { timeout: Duration::from_millis(20), ..check }
+}
+
+/// What one probe of that check comes to.
+fn probe(check: Check) -> (Code, String) {
+    let (mut controller, _thread) = spawn();
+    controller.greet();
+    assert_eq!(controller.commit(1, &[(1, check)]), []);
+    let Outcome { seq, code, detail, .. } = controller.outcome(1);
+    assert_eq!(seq, 1);
+    (code, detail.to_string())
+}
+
+/// A server that does so with every connection.
+fn serve(handle: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            handle(stream.unwrap());
+        }
+    });
+    address
+}
+
+/// A server that sends so much, however it is asked, and then closes.
+fn answering(answer: impl Into<Vec<u8>>) -> SocketAddr {
+    let answer = answer.into();
+    serve(move |mut stream| {
+        let mut request = [0; 4096];
+        let _ = std::io::Read::read(&mut stream, &mut request);
+        let _ = stream.write_all(&answer);
+    })
+}
+
+/// A server whose connections are made by the kernel, and on which nothing ever happens.
+fn silent() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// A port on which nobody listens.
+fn closed() -> SocketAddr {
+    silent().1
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}

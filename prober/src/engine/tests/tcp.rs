@@ -1,0 +1,69 @@
+use std::net::Ipv4Addr;
+
+use super::*;
+
+fn tcp(address: SocketAddr) -> Check {
+    check(address.ip(), Probe::Tcp { port: address.port(), tls: None })
+}
+
+#[test]
+fn a_port_that_listens_passes() {
+    let (_listener, address) = silent();
+    assert_eq!(probe(tcp(address)), (Code::L4Ok, String::new()));
+}
+
+#[test]
+fn a_port_that_listens_passes_over_ipv6() {
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    assert_eq!(probe(tcp(listener.local_addr().unwrap())).0, Code::L4Ok);
+}
+
+#[test]
+fn a_closed_port_is_refused() {
+    assert_eq!(probe(tcp(closed())), (Code::L4Con, "connection refused".into()));
+}
+
+#[test]
+fn a_source_address_is_used() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    // Only an HTTP probe ends its handshake, and so comes to be accepted.
+    let address = serve(move |stream| sender.send(stream.peer_addr().unwrap()).unwrap());
+    let source = Some(Ipv4Addr::new(127, 7, 7, 7).into());
+    let (_, _) = probe(Check { source, ..http::get(address) });
+    assert_eq!(Some(receiver.recv().unwrap().ip()), source);
+}
+
+#[test]
+fn a_source_address_that_is_not_ours_is_a_local_fault() {
+    let (_listener, address) = silent();
+    let source = Some(Ipv4Addr::new(192, 0, 2, 77).into());
+    let (code, detail) = probe(Check { source, ..tcp(address) });
+    assert_eq!((code, detail.contains("no such source address")), (Code::Local, true), "{detail}");
+}
+
+#[test]
+fn a_full_backlog_times_out() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    // The one that a backlog of 0 has room for. Every other segment is dropped from here on.
+    let _first = TcpStream::connect(address).unwrap();
+    assert_eq!(probe(quickly(tcp(address))), (Code::L4Tout, String::new()));
+}
+
+#[test]
+fn a_probe_that_has_no_descriptor_left_is_a_local_fault() {
+    // Every connection of these hangs, so that they use up the 100 that this engine may have.
+    let (_listener, address) = silent();
+    let hanging = |n: u8| Check { target: Ipv4Addr::new(127, 0, 1, n).into(), ..http::get(address) };
+    let listeners: Vec<_> =
+        (0..110).map(|n| TcpListener::bind((hanging(n).target, address.port())).unwrap()).collect();
+    let (mut controller, _thread) = spawn();
+    controller.greet();
+    let checks: Vec<_> = (0..110).map(|n| (n.into(), hanging(n))).collect();
+    controller.commit(1, &checks);
+    let outcome = controller.outcomes().remove(0);
+    assert_eq!((outcome.code, outcome.detail.to_string()), (Code::Local, "out of descriptors".into()));
+    drop(listeners);
+}

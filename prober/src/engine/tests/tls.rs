@@ -1,0 +1,165 @@
+use std::sync::Arc;
+
+use maglev_ipc::{Http, Tls, Verify};
+use rcgen::{CertificateParams, CertifiedIssuer, Issuer, KeyPair, date_time_ymd};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
+
+use super::*;
+
+/// A certificate authority, and a server with a certificate from it.
+struct Server {
+    address: SocketAddr,
+    /// The authority's certificate.
+    pem: String,
+}
+
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A server for the name `good.test`, whose certificate is changed by `change` before it is signed.
+fn server(change: impl FnOnce(&mut CertificateParams)) -> Server {
+    let authority = authority("one");
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["good.test".into(), "127.0.0.1".into()]).unwrap();
+    change(&mut params);
+    let issuer: &Issuer<'_, KeyPair> = &authority;
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    let address = tls_server(certificate.der().clone(), &key);
+    Server { address, pem: authority.pem() }
+}
+
+fn tls_server(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr {
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap());
+    serve(move |mut stream| {
+        let mut tls = ServerConnection::new(config.clone()).unwrap();
+        let mut stream = rustls::Stream::new(&mut tls, &mut stream);
+        let mut request = [0; 4096];
+        if let Ok(1..) = std::io::Read::read(&mut stream, &mut request) {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+        }
+    })
+}
+
+fn check_of(address: SocketAddr, name: &str, verify: Verify, body: Option<&str>) -> Check {
+    let tls = Some(Tls { server_name: name.into(), verify });
+    let port = address.port();
+    let probe = match body {
+        None => Probe::Tcp { port, tls },
+        Some(body) => {
+            let body = Some(body.into());
+            let http = Http { path: "/".into(), host: name.into(), codes: vec![(200, 200)], body };
+            Probe::Http { port, http, tls }
+        }
+    };
+    check(address.ip(), probe)
+}
+
+/// What a probe comes to that trusts the authority, or everybody.
+fn handshake(server: &Server, name: &str, verify: Verify, body: Option<&str>) -> (Code, String) {
+    let (mut controller, _thread) = spawn();
+    controller.greet();
+    controller.send(&ToProber::Begin { generation: 1 });
+    controller.send(&ToProber::Bundle { id: 3, pem: server.pem.clone().into_bytes() });
+    let check = check_of(server.address, name, verify, body);
+    controller.send(&ToProber::Check { id: CheckId(1), interval: INTERVAL, check });
+    controller.send(&ToProber::Commit { generation: 1 });
+    assert_eq!(controller.until_committed(1), []);
+    let outcome = controller.outcome(1);
+    (outcome.code, outcome.detail.to_string())
+}
+
+const BUNDLE: Verify = Verify::Bundle(3);
+
+#[test]
+fn a_good_certificate_passes() {
+    let server = server(|_| {});
+    for name in ["good.test", "127.0.0.1"] {
+        assert_eq!(handshake(&server, name, BUNDLE, None), (Code::L6Ok, String::new()), "{name}");
+    }
+}
+
+#[test]
+fn https_passes_and_its_body_is_matched() {
+    let server = server(|_| {});
+    assert_eq!(handshake(&server, "good.test", BUNDLE, Some("^hello$")).0, Code::L7Ok);
+    let (code, detail) = handshake(&server, "good.test", BUNDLE, Some("goodbye"));
+    assert_eq!((code, detail.as_str()), (Code::L7Rsp, "body does not match"));
+}
+
+#[test]
+fn a_certificate_for_another_name_fails() {
+    let (code, detail) = handshake(&server(|_| {}), "bad.test", BUNDLE, None);
+    assert_eq!((code, detail.as_str()), (Code::L6Rsp, "certificate not valid for name bad.test"));
+}
+
+#[test]
+fn an_expired_certificate_fails() {
+    let server = server(|params| params.not_after = date_time_ymd(2020, 1, 1));
+    let (code, detail) = handshake(&server, "good.test", BUNDLE, None);
+    assert_eq!((code, detail.as_str()), (Code::L6Rsp, "certificate expired"));
+}
+
+#[test]
+fn a_certificate_from_elsewhere_fails_unless_nothing_is_verified() {
+    let Server { address, .. } = server(|_| {});
+    let elsewhere = Server { address, pem: authority("another").pem() };
+    let (code, detail) = handshake(&elsewhere, "good.test", BUNDLE, None);
+    assert_eq!((code, detail.as_str()), (Code::L6Rsp, "certificate from an unknown issuer"));
+    assert_eq!(handshake(&elsewhere, "bad.test", Verify::Nothing, None).0, Code::L6Ok);
+}
+
+#[test]
+fn a_server_that_speaks_no_tls_fails() {
+    let server = Server { address: answering("220 smtp\r\n"), pem: String::new() };
+    let (code, detail) = handshake(&server, "x", Verify::Nothing, None);
+    assert_eq!((code, detail.as_str()), (Code::L6Rsp, "the answer is not TLS"));
+}
+
+#[test]
+fn a_server_that_closes_during_the_handshake_fails() {
+    let server = Server { address: answering(""), pem: String::new() };
+    let (code, _) = handshake(&server, "x", Verify::Nothing, None);
+    assert_eq!(code, Code::L6Rsp);
+}
+
+#[test]
+fn a_handshake_that_hangs_times_out() {
+    let (_listener, address) = silent();
+    let check = check_of(address, "x", Verify::Nothing, None);
+    assert_eq!(probe(quickly(check)), (Code::L6Tout, String::new()));
+}
+
+#[test]
+fn a_bundle_without_a_certificate_is_refused() {
+    let (mut controller, _thread) = spawn();
+    controller.greet();
+    controller.send(&ToProber::Begin { generation: 1 });
+    controller.send(&ToProber::Bundle { id: 3, pem: b"nothing".to_vec() });
+    for (id, verify) in [(1, BUNDLE), (2, Verify::Bundle(4)), (3, Verify::System)] {
+        let check = check_of(closed(), "x", verify, None);
+        controller.send(&ToProber::Check { id: CheckId(id), interval: INTERVAL, check });
+    }
+    controller.send(&ToProber::Commit { generation: 1 });
+    let refused: Vec<_> = controller
+        .until_committed(1)
+        .into_iter()
+        .map(|message| match message {
+            ToController::Refused { id, why } => (id.0, why.to_string()),
+            message => panic!("{message:?}"),
+        })
+        .collect();
+    let expected = [
+        (1, "the CA bundle holds no certificate".to_owned()),
+        (2, "bundle 4 was not sent".to_owned()),
+        (3, "this host has no root certificates".to_owned()),
+    ];
+    assert_eq!(refused, expected);
+}

@@ -1,0 +1,261 @@
+//! Echo requests and what comes back, as bytes (RFC 792, RFC 4443). Nothing here touches a socket.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What an echo request carries: the header of 8 bytes and a [`Token`] of 24.
+pub const REQUEST: usize = 32;
+
+/// ICMP (RFC 792).
+const V4: Kinds = Kinds { request: 8, reply: 0 };
+/// ICMPv6 (RFC 4443).
+const V6: Kinds = Kinds { request: 128, reply: 129 };
+
+struct Kinds {
+    request: u8,
+    reply: u8,
+}
+
+/// The payload by which a reply is known to be ours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Token {
+    /// The check.
+    pub key: u64,
+    /// The number of the request.
+    pub serial: u64,
+    /// Proves that the other two were read off our request: nobody else can compute it.
+    pub cookie: u64,
+}
+
+/// The part of an echo message that comes back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Echo {
+    /// The identifier, one per prober.
+    pub ident: u16,
+    /// The low 16 bits of the serial.
+    pub seq: u16,
+    /// The payload, where it is whole: a router may quote as little as 8 bytes of our request.
+    pub token: Option<Token>,
+}
+
+/// A packet that the filter lets through.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Packet {
+    /// An echo reply.
+    Reply(Echo),
+    /// The network's word that an echo request did not arrive.
+    Error {
+        /// In words.
+        what: &'static str,
+        /// Where the request was to go.
+        target: IpAddr,
+        /// What is quoted of it.
+        echo: Echo,
+    },
+}
+
+/// An echo request to an IPv4 address.
+pub fn request_v4(ident: u16, token: Token) -> [u8; REQUEST] {
+    let mut packet = request(V4.request, ident, token);
+    let sum = checksum(&packet);
+    packet[2..4].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// An echo request to an IPv6 address. The kernel fills in the checksum (RFC 3542 section 3.1).
+pub fn request_v6(ident: u16, token: Token) -> [u8; REQUEST] {
+    request(V6.request, ident, token)
+}
+
+fn request(kind: u8, ident: u16, token: Token) -> [u8; REQUEST] {
+    let mut packet = [0; REQUEST];
+    packet[0] = kind;
+    packet[4..6].copy_from_slice(&ident.to_be_bytes());
+    // The low 16 bits; errors that quote no payload are matched by them.
+    packet[6..8].copy_from_slice(&token.serial.to_be_bytes()[6..]);
+    packet[8..16].copy_from_slice(&token.key.to_be_bytes());
+    packet[16..24].copy_from_slice(&token.serial.to_be_bytes());
+    packet[24..32].copy_from_slice(&token.cookie.to_be_bytes());
+    packet
+}
+
+/// A packet as a raw IPv4 socket gives it, IP header first. `None` when it does not parse.
+pub fn parse_v4(bytes: &[u8]) -> Option<Packet> {
+    let (_, icmp) = split_v4(bytes)?;
+    let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
+    if kind == V4.reply {
+        return Some(Packet::Reply(echo(icmp)?));
+    }
+    let what = error_v4(kind, code)?;
+    let (target, quoted) = split_v4(icmp.get(8..)?)?;
+    (*quoted.first()? == V4.request).then_some(())?;
+    Some(Packet::Error { what, target: target.into(), echo: echo(quoted)? })
+}
+
+/// A packet as a raw ICMPv6 socket gives it, without IP header. `None` when it does not parse.
+pub fn parse_v6(icmp: &[u8]) -> Option<Packet> {
+    let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
+    if kind == V6.reply {
+        return Some(Packet::Reply(echo(icmp)?));
+    }
+    let what = error_v6(kind, code)?;
+    let ip = icmp.get(8..48)?;
+    let target: [u8; 16] = ip[24..40].try_into().ok()?;
+    let quoted = icmp.get(48..)?;
+    (ip[0] >> 4 == 6 && ip[6] == 58 && *quoted.first()? == V6.request).then_some(())?;
+    Some(Packet::Error { what, target: Ipv6Addr::from(target).into(), echo: echo(quoted)? })
+}
+
+/// The destination and the payload of an IPv4 packet that carries ICMP.
+fn split_v4(bytes: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
+    let first = *bytes.first()?;
+    let length = usize::from(first & 0x0f) * 4;
+    (first >> 4 == 4 && length >= 20 && *bytes.get(9)? == 1).then_some(())?;
+    let target: [u8; 4] = bytes.get(16..20)?.try_into().ok()?;
+    Some((target.into(), bytes.get(length..)?))
+}
+
+fn echo(icmp: &[u8]) -> Option<Echo> {
+    let header: &[u8; 8] = icmp.first_chunk()?;
+    let token = icmp.get(8..32).and_then(|payload| {
+        let word = |at: usize| Some(u64::from_be_bytes(payload.get(at..at + 8)?.try_into().ok()?));
+        Some(Token { key: word(0)?, serial: word(8)?, cookie: word(16)? })
+    });
+    Some(Echo {
+        ident: u16::from_be_bytes([header[4], header[5]]),
+        seq: u16::from_be_bytes([header[6], header[7]]),
+        token,
+    })
+}
+
+/// What an ICMP error says (RFC 792, RFC 1122, RFC 1812). `None` for what is no error of delivery: fragmentation
+/// needed, source quench, redirect.
+fn error_v4(kind: u8, code: u8) -> Option<&'static str> {
+    Some(match (kind, code) {
+        (3, 0 | 6 | 11) => "network unreachable",
+        (3, 1 | 7 | 8 | 12) => "host unreachable",
+        (3, 2) => "protocol unreachable",
+        (3, 3) => "port unreachable",
+        (3, 5) => "source route failed",
+        (3, 9 | 10 | 13) => "administratively prohibited",
+        (3, 4) => return None,
+        (3, _) => "destination unreachable",
+        (11, _) => "time to live exceeded",
+        (12, _) => "parameter problem",
+        _ => return None,
+    })
+}
+
+/// What an ICMPv6 error says (RFC 4443 section 3). `None` for packet too big.
+fn error_v6(kind: u8, code: u8) -> Option<&'static str> {
+    Some(match (kind, code) {
+        (1, 0) => "no route to destination",
+        (1, 1) => "administratively prohibited",
+        (1, 2) => "beyond scope of source address",
+        (1, 3) => "address unreachable",
+        (1, 4) => "port unreachable",
+        (1, 5) => "source address failed policy",
+        (1, 6) => "route rejected",
+        (1, _) => "destination unreachable",
+        (3, _) => "hop limit exceeded",
+        (4, _) => "parameter problem",
+        _ => return None,
+    })
+}
+
+/// The Internet checksum (RFC 1071) of an even number of bytes.
+fn checksum(bytes: &[u8]) -> u16 {
+    let sum: u32 = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !((folded & 0xffff) + (folded >> 16)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TOKEN: Token =
+        Token { key: 0x0102_0304_0506_0708, serial: 0x1122_3344_5566_7788, cookie: u64::MAX - 1 };
+    const ECHO: Echo = Echo { ident: 0xabcd, seq: 0x7788, token: Some(TOKEN) };
+
+    fn ip_v4(target: [u8; 4], icmp: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; 20];
+        (packet[0], packet[9]) = (0x45, 1);
+        packet[16..20].copy_from_slice(&target);
+        packet.extend_from_slice(icmp);
+        packet
+    }
+
+    fn reply(mut request: [u8; REQUEST], kind: u8) -> [u8; REQUEST] {
+        request[0] = kind;
+        request
+    }
+
+    #[test]
+    fn the_checksum_of_a_request_verifies() {
+        assert_eq!(checksum(&request_v4(0xabcd, TOKEN)), 0);
+        assert_eq!(request_v4(0xabcd, TOKEN)[..8], [8, 0, 0xb3, 0x41, 0xab, 0xcd, 0x77, 0x88]);
+    }
+
+    #[test]
+    fn a_reply_gives_back_what_was_sent() {
+        let v4 = ip_v4([192, 0, 2, 1], &reply(request_v4(0xabcd, TOKEN), 0));
+        assert_eq!(parse_v4(&v4), Some(Packet::Reply(ECHO)));
+        let v6 = reply(request_v6(0xabcd, TOKEN), 129);
+        assert_eq!(parse_v6(&v6), Some(Packet::Reply(ECHO)));
+    }
+
+    #[test]
+    fn an_error_names_the_target_and_what_is_quoted() {
+        let quoted = ip_v4([192, 0, 2, 9], &request_v4(0xabcd, TOKEN));
+        let error = [&[3, 13, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
+        let expected = |token| Packet::Error {
+            what: "administratively prohibited",
+            target: [192, 0, 2, 9].into(),
+            echo: Echo { token, ..ECHO },
+        };
+        assert_eq!(parse_v4(&ip_v4([192, 0, 2, 2], &error)), Some(expected(Some(TOKEN))));
+        // RFC 792 promises no more than 8 bytes of what the IP header was followed by.
+        assert_eq!(parse_v4(&ip_v4([192, 0, 2, 2], &error[..36])), Some(expected(None)));
+        assert_eq!(parse_v4(&ip_v4([192, 0, 2, 2], &error[..35])), None);
+    }
+
+    #[test]
+    fn fragmentation_needed_and_packet_too_big_are_no_failure() {
+        let quoted = ip_v4([192, 0, 2, 9], &request_v4(0xabcd, TOKEN));
+        let error = [&[3, 4, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
+        assert_eq!(parse_v4(&ip_v4([192, 0, 2, 2], &error)), None);
+        assert_eq!(parse_v6(&[2; 100]), None);
+    }
+
+    #[test]
+    fn an_error_about_an_ipv6_request() {
+        let mut error = vec![0; 48];
+        (error[0], error[1], error[8], error[14]) = (1, 3, 0x60, 58);
+        error[32..48].copy_from_slice(&Ipv6Addr::LOCALHOST.octets());
+        error.extend_from_slice(&request_v6(0xabcd, TOKEN));
+        let what = "address unreachable";
+        let target = Ipv6Addr::LOCALHOST.into();
+        assert_eq!(parse_v6(&error), Some(Packet::Error { what, target, echo: ECHO }));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_v4(&bytes);
+            let _ = parse_v6(&bytes);
+        }
+
+        #[test]
+        fn mutilated_errors_never_panic(at in 0usize..100, to: u8, cut in 0usize..100) {
+            let quoted = ip_v4([192, 0, 2, 9], &request_v4(1, TOKEN));
+            let mut packet = ip_v4([192, 0, 2, 2], &[&[3, 1, 0, 0, 0, 0, 0, 0][..], &quoted].concat());
+            let at = at % packet.len();
+            packet[at] = to;
+            packet.truncate(cut);
+            let _ = parse_v4(&packet);
+            let _ = parse_v6(&packet);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! TLS, as far as a probe needs it: configurations that checks share, and certificate faults in few words.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use maglev_ipc::{Refusal, Tls, Verify};
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerIncompatible, RootCertStore,
+    SignatureScheme,
+};
+
+/// A handshake that can be begun at once.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Shared by all checks that verify the same way.
+    pub config: Arc<ClientConfig>,
+    /// Asked for, unless it is an address, and expected in the certificate.
+    pub name: ServerName<'static>,
+}
+
+/// The configurations in use, made when first asked for.
+pub struct Configs {
+    provider: Arc<CryptoProvider>,
+    system: Arc<RootCertStore>,
+    /// By content; the numbers are never used again.
+    numbers: HashMap<Box<[u8]>, u32>,
+    bundles: HashMap<u32, Arc<RootCertStore>>,
+    last: u32,
+    made: HashMap<(Verify, bool), Arc<ClientConfig>>,
+}
+
+impl fmt::Debug for Configs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Configs").field("system", &self.system.len()).finish_non_exhaustive()
+    }
+}
+
+impl Configs {
+    /// With these certificates as the system's roots; what is no certificate among them is left out.
+    pub fn new(system: impl IntoIterator<Item = CertificateDer<'static>>) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(system);
+        Self {
+            provider: Arc::new(ring::default_provider()),
+            system: Arc::new(roots),
+            numbers: HashMap::new(),
+            bundles: HashMap::new(),
+            last: 0,
+            made: HashMap::new(),
+        }
+    }
+
+    /// Knows a CA bundle in PEM from now on, by the number that it returns: the same for the same content.
+    pub fn add_bundle(&mut self, pem: &[u8]) -> u32 {
+        if let Some(number) = self.numbers.get(pem) {
+            return *number;
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok));
+        self.last += 1;
+        self.numbers.insert(pem.into(), self.last);
+        self.bundles.insert(self.last, Arc::new(roots));
+        self.last
+    }
+
+    /// Forgets the bundles that are not used any more.
+    pub fn retain(&mut self, used: &HashSet<u32>) {
+        self.numbers.retain(|_, number| used.contains(number));
+        self.bundles.retain(|number, _| used.contains(number));
+        self.made.retain(|(verify, _), _| match verify {
+            Verify::Bundle(number) => used.contains(number),
+            Verify::Nothing | Verify::System => true,
+        });
+    }
+
+    /// What a check's handshakes need.
+    ///
+    /// # Errors
+    /// The name is no name, or there is no certificate to hold the server's against.
+    pub fn plan(&mut self, tls: &Tls, http: bool) -> Result<Plan, Refusal> {
+        let name = ServerName::try_from(tls.server_name.clone());
+        let name = name.map_err(|_| Refusal::Invalid(format!("{}: no server name", tls.server_name)))?;
+        let key = (tls.verify, http);
+        if let Some(config) = self.made.get(&key) {
+            return Ok(Plan { config: config.clone(), name });
+        }
+        let config = Arc::new(self.make(tls.verify, http)?);
+        self.made.insert(key, config.clone());
+        Ok(Plan { config, name })
+    }
+
+    fn make(&self, verify: Verify, http: bool) -> Result<ClientConfig, Refusal> {
+        let builder =
+            ClientConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let roots = match verify {
+            Verify::Nothing => None,
+            Verify::System if self.system.is_empty() => {
+                return Err(Refusal::Invalid("this host has no root certificates".to_owned()));
+            }
+            Verify::System => Some(self.system.clone()),
+            Verify::Bundle(number) => {
+                let roots = self.bundles.get(&number).filter(|roots| !roots.is_empty()).cloned();
+                Some(roots.ok_or_else(|| Refusal::Invalid("the CA bundle holds no certificate".to_owned()))?)
+            }
+        };
+        let mut config = match roots {
+            Some(roots) => builder.with_root_certificates(roots).with_no_client_auth(),
+            None => {
+                let anyone = Arc::new(Anyone(self.provider.clone()));
+                builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth()
+            }
+        };
+        // A resumed session would not show the certificate, and so not its expiry.
+        config.resumption = Resumption::disabled();
+        if http {
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        Ok(config)
+    }
+}
+
+/// What is wrong, in the words that users read.
+pub fn words(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(fault) => certificate(fault),
+        Error::AlertReceived(alert) => format!("the server sent the alert {alert:?}"),
+        Error::InvalidMessage(_) => "the answer is not TLS".to_owned(),
+        Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
+            "the server speaks neither TLS 1.2 nor 1.3".to_owned()
+        }
+        Error::NoCertificatesPresented => "the server sent no certificate".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn certificate(fault: &CertificateError) -> String {
+    match fault {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "certificate expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "certificate not valid yet".to_owned()
+        }
+        CertificateError::NotValidForName => "certificate not valid for this name".to_owned(),
+        CertificateError::NotValidForNameContext { expected, .. } => {
+            format!("certificate not valid for name {}", expected.to_str())
+        }
+        CertificateError::UnknownIssuer => "certificate from an unknown issuer".to_owned(),
+        CertificateError::BadSignature => "certificate with a bad signature".to_owned(),
+        CertificateError::BadEncoding => "certificate is malformed".to_owned(),
+        CertificateError::Revoked => "certificate revoked".to_owned(),
+        // rustls knows no name of its own for this fault of webpki's.
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "certificate is a CA's own".to_owned()
+        }
+        other => format!("certificate: {other}"),
+    }
+}
+
+/// Takes any certificate, but still has the server prove that it holds the key to it.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

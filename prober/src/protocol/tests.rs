@@ -1,0 +1,151 @@
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use maglev_ipc::{Check, Probe, Refusal, Tls, Verify};
+
+use super::*;
+use crate::table::{Key, Table};
+
+const SECOND: Duration = Duration::from_secs(1);
+const LIMITS: Limits = Limits { checks: 3, rate: 100 };
+
+fn icmp(last: u8) -> Check {
+    Check { target: Ipv4Addr::new(192, 0, 2, last).into(), source: None, timeout: SECOND, probe: Probe::Icmp }
+}
+
+struct Link {
+    protocol: Protocol,
+    configs: tls::Configs,
+}
+
+impl Link {
+    fn new() -> Self {
+        let mut link = Self { protocol: Protocol::new(LIMITS), configs: tls::Configs::new([]) };
+        link.say(ToProber::Hello { version: VERSION, release: String::new() }).unwrap();
+        link
+    }
+
+    fn say(&mut self, message: ToProber) -> Result<Option<Request>, Violation> {
+        self.protocol.handle(message, &mut self.configs)
+    }
+
+    fn set(&mut self, generation: u64, checks: impl IntoIterator<Item = (u32, Duration, Check)>) -> Set {
+        self.say(ToProber::Begin { generation }).unwrap();
+        for (id, interval, check) in checks {
+            self.say(ToProber::Check { id: CheckId(id), interval, check }).unwrap();
+        }
+        match self.say(ToProber::Commit { generation }) {
+            Ok(Some(Request::Replace(set))) => set,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_check_that_is_equal_by_value_keeps_its_slot_under_its_new_name() {
+    let (mut link, mut table) = (Link::new(), Table::default());
+    let set = link.set(1, [(1, SECOND, icmp(1)), (2, SECOND, icmp(2))]);
+    let change = table.replace(set.members);
+    assert_eq!((change.kept.len(), change.added.len(), change.dropped.len()), (0, 2, 0));
+    let slot = table.slot(CheckId(2)).unwrap();
+    let (kept, gone) = (table.key(slot), table.key(table.slot(CheckId(1)).unwrap()));
+    table.held_mut(slot).unwrap().seq = 5;
+
+    let set = link.set(2, [(7, SECOND * 2, icmp(2)), (8, SECOND, icmp(3))]);
+    let change = table.replace(set.members);
+    assert_eq!(change.kept, [(slot, SECOND * 2)]);
+    assert_eq!(change.dropped, [gone.slot]);
+    assert!(table.is_current(kept) && !table.is_current(gone));
+    let held = table.held(slot).unwrap();
+    assert_eq!((held.id, held.seq), (CheckId(7), 5));
+    assert_eq!((table.slot(CheckId(2)), table.slot(CheckId(7))), (None, Some(slot)));
+}
+
+#[test]
+fn equal_checks_under_two_names_are_two_checks() {
+    let (mut link, mut table) = (Link::new(), Table::default());
+    table.replace(link.set(1, [(1, SECOND, icmp(1)), (2, SECOND, icmp(1))]).members);
+    assert_ne!(table.slot(CheckId(1)), table.slot(CheckId(2)));
+    let change = table.replace(link.set(2, [(3, SECOND, icmp(1))]).members);
+    assert_eq!((change.kept.len(), change.added.len(), change.dropped.len()), (1, 0, 1));
+}
+
+#[test]
+fn a_slot_that_changes_hands_changes_its_key() {
+    let (mut link, mut table) = (Link::new(), Table::default());
+    table.replace(link.set(1, [(1, SECOND, icmp(1))]).members);
+    let old = table.key(0);
+    table.replace(link.set(2, [(2, SECOND, icmp(2))]).members);
+    assert_eq!(table.key(0), Key { epoch: old.epoch + 1, ..old });
+    assert!(!table.is_current(old));
+    assert_eq!(Key::from(u64::from(old)), old);
+}
+
+#[test]
+fn limits_refuse_what_is_beyond_them() {
+    let mut link = Link::new();
+    let set = link.set(1, (1..=5).map(|n| (n.into(), SECOND, icmp(n))));
+    let refused: Vec<_> = set.refused.iter().map(|(id, why)| (id.0, why.to_string())).collect();
+    let why = "the prober's own limit is reached: --max-checks 3".to_owned();
+    assert_eq!((set.members.len(), refused), (3, vec![(4, why.clone()), (5, why)]));
+
+    let hasty = Duration::from_millis(10);
+    let set = link.set(2, [(1, hasty, icmp(1)), (2, SECOND, icmp(2))]);
+    assert_eq!(set.members.len(), 1);
+    assert_eq!(set.refused[0].1, Refusal::Limit { what: "--max-rate 100".into() });
+}
+
+#[test]
+fn intervals_have_bounds() {
+    let mut link = Link::new();
+    let set = link.set(1, [(1, Duration::from_millis(9), icmp(1)), (2, SECOND * 3601, icmp(2))]);
+    let bounds = Refusal::Bounds { what: "interval".into() };
+    assert_eq!(set.refused, [(CheckId(1), bounds.clone()), (CheckId(2), bounds)]);
+    let pace = |interval| ToProber::Pace(vec![(CheckId(1), interval)]);
+    assert_eq!(link.say(pace(Duration::MAX)).unwrap_err(), Violation::Bound("Pace"));
+    assert!(matches!(link.say(pace(SECOND)), Ok(Some(Request::Pace(_)))));
+}
+
+#[test]
+fn a_bundle_is_known_by_its_content() {
+    let check = |bundle| Check {
+        probe: Probe::Tcp {
+            port: 1,
+            tls: Some(Tls { server_name: "x".into(), verify: Verify::Bundle(bundle) }),
+        },
+        ..icmp(1)
+    };
+    let mut configs = tls::Configs::new([]);
+    let (one, other) = (configs.add_bundle(b"one"), configs.add_bundle(b"other"));
+    assert_eq!(configs.add_bundle(b"one"), one);
+    assert_ne!(one, other);
+    configs.retain(&HashSet::from([other]));
+    // A number is never given to other content.
+    assert!(![one, other].contains(&configs.add_bundle(b"third")));
+    let mut link = Link::new();
+    link.say(ToProber::Begin { generation: 1 }).unwrap();
+    link.say(ToProber::Bundle { id: 1, pem: b"x".to_vec() }).unwrap();
+    let twice = link.say(ToProber::Bundle { id: 1, pem: b"y".to_vec() });
+    assert_eq!(twice.unwrap_err(), Violation::TwiceBundle(1));
+    let unsent = link.say(ToProber::Check { id: CheckId(1), interval: SECOND, check: check(9) });
+    assert!(unsent.is_ok());
+}
+
+#[test]
+fn a_flood_of_checks_ends_the_link() {
+    let mut link = Link::new();
+    link.say(ToProber::Begin { generation: 1 }).unwrap();
+    let mut say = |n| link.say(ToProber::Check { id: CheckId(n), interval: SECOND, check: icmp(1) });
+    for n in 0..6 {
+        assert!(say(n).is_ok());
+    }
+    assert_eq!(say(6).unwrap_err(), Violation::Bound("the number of checks"));
+}
+
+#[test]
+fn another_version_is_named() {
+    let mut protocol = Protocol::new(LIMITS);
+    let hello = ToProber::Hello { version: 77, release: String::new() };
+    let violation = protocol.handle(hello, &mut tls::Configs::new([])).unwrap_err();
+    assert_eq!(violation.to_string(), "it speaks version 77 of the messages, this prober version 1");
+}

@@ -1,0 +1,260 @@
+//! When probes start and when they are given up. Told the time, it knows no clock.
+
+use std::time::Duration;
+
+use crate::clock::{Nanos, nanos};
+
+/// The grain of every timer. epoll cannot wait for less.
+const TICK: Nanos = 1_000_000;
+/// Starts fall on multiples of this, so that one wake-up serves many: a wake-up costs as much as a probe.
+const LAUNCH_GRAIN: Nanos = 4 * TICK;
+/// Buckets of the wheel, a power of two. Timers further away than one turn stay for the next.
+const BUCKETS: usize = 4096;
+/// First probes are spread over the interval, but over no more than this.
+const MAX_SPREAD: Duration = Duration::from_secs(1);
+/// The end of a list.
+const NONE: u32 = u32::MAX;
+
+/// One timer per slot, in a hashed wheel (Varghese and Lauck, scheme 6): setting and cancelling cost the same
+/// however many there are.
+#[derive(Debug)]
+pub struct Wheel {
+    /// Every timer up to this tick has expired.
+    tick: u64,
+    heads: Vec<u32>,
+    /// One bit per bucket that is not empty.
+    occupied: [u64; BUCKETS / 64],
+    timers: Vec<Timer>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Timer {
+    at: u64,
+    next: u32,
+    previous: u32,
+    set: bool,
+}
+
+const UNSET: Timer = Timer { at: 0, next: NONE, previous: NONE, set: false };
+
+impl Wheel {
+    /// A wheel on which nothing is set.
+    pub fn new(now: Nanos) -> Self {
+        Self { tick: now / TICK, heads: vec![NONE; BUCKETS], occupied: [0; BUCKETS / 64], timers: Vec::new() }
+    }
+
+    /// Sets the timer of `slot`, in place of the one that was set. It never expires before `at`.
+    pub fn set(&mut self, slot: u32, at: Nanos) {
+        self.cancel(slot);
+        let index = slot as usize;
+        if index >= self.timers.len() {
+            self.timers.resize(index + 1, UNSET);
+        }
+        let at = at.div_ceil(TICK).max(self.tick + 1);
+        let bucket = bucket(at);
+        let next = std::mem::replace(&mut self.heads[bucket], slot);
+        if next != NONE {
+            self.timers[next as usize].previous = slot;
+        }
+        self.timers[index] = Timer { at, next, previous: NONE, set: true };
+        self.occupied[bucket / 64] |= 1 << (bucket % 64);
+    }
+
+    /// Takes back the timer of `slot`, if it is set.
+    pub fn cancel(&mut self, slot: u32) {
+        let Some(timer) = self.timers.get_mut(slot as usize).filter(|timer| timer.set) else { return };
+        let Timer { at, next, previous, .. } = std::mem::replace(timer, UNSET);
+        if next != NONE {
+            self.timers[next as usize].previous = previous;
+        }
+        if previous != NONE {
+            self.timers[previous as usize].next = next;
+            return;
+        }
+        let bucket = bucket(at);
+        self.heads[bucket] = next;
+        if next == NONE {
+            self.occupied[bucket / 64] &= !(1 << (bucket % 64));
+        }
+    }
+
+    /// Moves the slots whose timers have expired by `now` to the end of `expired`.
+    pub fn expire(&mut self, now: Nanos, expired: &mut Vec<u32>) {
+        let until = now / TICK;
+        let turn = self.tick + BUCKETS as u64;
+        for tick in self.tick + 1..=until.min(turn) {
+            let mut slot = self.heads[bucket(tick)];
+            while slot != NONE {
+                let Timer { at, next, .. } = self.timers[slot as usize];
+                if at <= until {
+                    self.cancel(slot);
+                    expired.push(slot);
+                }
+                slot = next;
+            }
+        }
+        self.tick = self.tick.max(until);
+    }
+
+    /// No timer expires before this. It may come early for timers that are more than one turn away.
+    pub fn next(&self) -> Option<Nanos> {
+        let start = bucket(self.tick + 1);
+        let (word, bit) = (start / 64, start % 64);
+        let words = self.occupied.len();
+        let ahead = self.occupied[word] & (u64::MAX << bit);
+        let behind = self.occupied[word] & !(u64::MAX << bit);
+        let found = std::iter::once((0, ahead))
+            .chain((1..words).map(|i| (i, self.occupied[(word + i) % words])))
+            .chain(std::iter::once((words, behind)))
+            .find(|(_, bits)| *bits != 0);
+        found.map(|(i, bits)| {
+            let distance = i * 64 + bits.trailing_zeros() as usize - bit;
+            (self.tick + 1 + distance as u64) * TICK
+        })
+    }
+}
+
+fn bucket(tick: u64) -> usize {
+    (tick % BUCKETS as u64) as usize
+}
+
+/// Draws the times of probes.
+#[derive(Debug)]
+pub struct Pace(fastrand::Rng);
+
+impl Pace {
+    /// The same seed draws the same times.
+    pub fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
+    }
+
+    /// When a check of that interval is probed for the first time: the first probes of many make no burst.
+    pub fn first(&mut self, now: Nanos, interval: Duration) -> Nanos {
+        now + self.0.u64(0..=nanos(interval.min(MAX_SPREAD)))
+    }
+
+    /// When the probe after the one that started at `start` is due: the interval later, ±10 %, at the nearest grain.
+    pub fn next(&mut self, start: Nanos, interval: Duration) -> Nanos {
+        let interval = nanos(interval);
+        let due = start + interval - interval / 10 + self.0.u64(0..=interval / 5);
+        (due + LAUNCH_GRAIN / 2) / LAUNCH_GRAIN * LAUNCH_GRAIN
+    }
+}
+
+/// The bound on probes a second, as a token bucket.
+#[derive(Debug)]
+pub struct Rate {
+    per_second: u64,
+    /// In billionths of a probe.
+    credit: u64,
+    refilled: Nanos,
+}
+
+/// What one probe costs.
+const PROBE: u64 = 1_000_000_000;
+
+impl Rate {
+    /// As many as `per_second`, and never more at once than 50 ms of them.
+    pub fn new(per_second: u32, now: Nanos) -> Self {
+        Self { per_second: per_second.into(), credit: PROBE, refilled: now }
+    }
+
+    /// Lets the time pass.
+    pub fn refill(&mut self, now: Nanos) {
+        let most = (self.per_second * (PROBE / 20)).max(PROBE);
+        let earned = self.per_second.saturating_mul(now.saturating_sub(self.refilled));
+        self.credit = self.credit.saturating_add(earned).min(most);
+        self.refilled = now;
+    }
+
+    /// Whether one more probe may start now.
+    pub fn take(&mut self) -> bool {
+        let rest = self.credit.checked_sub(PROBE);
+        self.credit = rest.unwrap_or(self.credit);
+        rest.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: Nanos = 1_000_000;
+
+    proptest! {
+        /// The wheel against a plain list of times.
+        #[test]
+        fn the_wheel_keeps_the_time_of_every_slot(
+            steps in proptest::collection::vec((0u32..20, 0u64..12_000, 0u8..4), 1..200)
+        ) {
+            let (mut wheel, mut now) = (Wheel::new(5 * MS), 5 * MS);
+            let mut model: Vec<Option<Nanos>> = vec![None; 20];
+            for (slot, delay, what) in steps {
+                match what {
+                    0 | 1 => {
+                        wheel.set(slot, now + delay * MS);
+                        model[slot as usize] = Some((now + delay * MS).max(now + MS));
+                    }
+                    2 => {
+                        wheel.cancel(slot);
+                        model[slot as usize] = None;
+                    }
+                    _ => {
+                        now += delay * MS;
+                        let mut expired = Vec::new();
+                        wheel.expire(now, &mut expired);
+                        expired.sort_unstable();
+                        let due: Vec<u32> =
+                            (0..20).filter(|s| model[*s as usize].is_some_and(|at| at <= now)).collect();
+                        prop_assert_eq!(&expired, &due);
+                        for slot in due {
+                            model[slot as usize] = None;
+                        }
+                    }
+                }
+                let earliest = model.iter().flatten().min().copied();
+                prop_assert_eq!(wheel.next().is_some(), earliest.is_some());
+                if let (Some(next), Some(earliest)) = (wheel.next(), earliest) {
+                    prop_assert!(now < next && next <= earliest);
+                }
+            }
+        }
+
+        #[test]
+        fn jitter_stays_within_a_tenth(seed: u64, ms in 10u64..3_600_000) {
+            let interval = Duration::from_millis(ms);
+            let due = Pace::new(seed).next(0, interval);
+            let (low, high) = (ms * MS * 9 / 10, ms * MS * 11 / 10);
+            prop_assert!(due + LAUNCH_GRAIN / 2 >= low && due <= high + LAUNCH_GRAIN / 2);
+        }
+
+        #[test]
+        fn first_probes_are_spread_over_the_interval_or_a_second(seed: u64, ms in 10u64..3_600_000) {
+            let first = Pace::new(seed).first(7, Duration::from_millis(ms));
+            prop_assert!((7..=7 + ms.min(1000) * MS).contains(&first));
+        }
+
+        #[test]
+        fn no_window_sees_more_than_its_rate(per_second in 1u32..10_000, steps in proptest::collection::vec(0u64..50, 1..100)) {
+            let (mut rate, mut now, mut taken) = (Rate::new(per_second, 0), 0, 0u64);
+            for step in steps {
+                now += step * MS;
+                rate.refill(now);
+                while rate.take() {
+                    taken += 1;
+                }
+            }
+            prop_assert!(taken <= 1 + u64::from(per_second) * now / 1_000_000_000);
+        }
+    }
+
+    #[test]
+    fn the_mean_interval_is_the_one_asked_for() {
+        let mut pace = Pace::new(1);
+        let end = (0..10_000).fold(0, |start, _| pace.next(start, Duration::from_millis(500)));
+        let mean = end / 10_000;
+        assert!((499 * MS..=501 * MS).contains(&mean), "{mean}");
+    }
+}

@@ -1,0 +1,90 @@
+//! What privilege the running prober holds, read from /proc. All of these need root, to give and to take away.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+
+use super::harness::{Place, Prober, skip};
+use maglev_ipc::Probe;
+
+const NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+const NET_RAW: [&str; 4] = ["--inh-caps", "-all,+net_raw", "--ambient-caps", "-all,+net_raw"];
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+fn assert_holds_nothing(prober: &Prober) {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(prober.status(set), "0000000000000000", "{set}");
+    }
+    assert_eq!(prober.status("NoNewPrivs"), "1");
+    assert_eq!(prober.status("Uid"), ["65534"; 4].join("\t"));
+}
+
+#[test]
+fn with_cap_net_raw_it_probes_after_having_given_it_up() {
+    if skip("with_cap_net_raw_it_probes_after_having_given_it_up") {
+        return;
+    }
+    let place = Place::new();
+    let prober = place.start(&[&NOBODY[..], &NET_RAW].concat(), &[]);
+    let mut controller = prober.connect();
+    assert_holds_nothing(&prober);
+    // Two raw sockets, the listener and the link; epoll; signals.
+    assert_eq!(prober.descriptors(), ["anon_inode", "anon_inode", "socket", "socket", "socket", "socket"]);
+    for (generation, target) in (1..).zip(LOOPBACK) {
+        assert_eq!(controller.probe(generation, target, Probe::Icmp), "L7OK");
+    }
+    assert_holds_nothing(&prober);
+}
+
+#[test]
+fn without_any_capability_it_probes_all_but_icmp() {
+    if skip("without_any_capability_it_probes_all_but_icmp") {
+        return;
+    }
+    let place = Place::new();
+    let prober = place.start(&NOBODY, &[]);
+    let mut controller = prober.connect();
+    assert_holds_nothing(&prober);
+    assert_eq!(prober.descriptors(), ["anon_inode", "anon_inode", "socket", "socket"]);
+    let icmp = controller.probe(1, LOOPBACK[0], Probe::Icmp);
+    assert_eq!(icmp, "LOCAL raw sockets are not permitted (CAP_NET_RAW)");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    assert_eq!(controller.probe(2, LOOPBACK[0], Probe::Tcp { port, tls: None }), "L4OK");
+}
+
+#[test]
+fn started_as_root_it_goes_on_as_nobody() {
+    if skip("started_as_root_it_goes_on_as_nobody") {
+        return;
+    }
+    let place = Place::new();
+    let prober = place.start(&[], &[]);
+    let mut controller = prober.connect();
+    assert_holds_nothing(&prober);
+    assert_eq!(prober.status("CapBnd"), "0000000000000000");
+    assert_eq!(prober.status("Groups"), "");
+    assert_eq!(controller.probe(1, LOOPBACK[0], Probe::Icmp), "L7OK");
+}
+
+#[test]
+fn it_probes_in_the_namespace_that_it_is_told() {
+    if skip("it_probes_in_the_namespace_that_it_is_told") {
+        return;
+    }
+    let name = format!("prober-test-{}", std::process::id());
+    let ip = |words: &[&str]| {
+        assert!(std::process::Command::new("ip").args(words).status().unwrap().success(), "{words:?}");
+    };
+    ip(&["netns", "add", &name]);
+    let place = Place::new();
+    let prober = place.start(&[], &["--netns", &name]);
+    ip(&["netns", "del", &name]);
+    let ours = fs::read_link("/proc/self/ns/net").unwrap();
+    assert_ne!(fs::read_link(prober.proc("ns/net")).unwrap(), ours);
+    // Loopback is down in there: both kinds of socket were made inside.
+    let mut controller = prober.connect();
+    assert_holds_nothing(&prober);
+    for (generation, probe) in (1..).zip([Probe::Icmp, Probe::Tcp { port: 9, tls: None }]) {
+        assert_eq!(controller.probe(generation, LOOPBACK[0], probe), "LOCAL no route from this host");
+    }
+}
