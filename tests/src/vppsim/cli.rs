@@ -1,0 +1,115 @@
+//! The commands of VPP's command line that tests look at, in VPP's own shapes.
+
+use std::fmt::Write;
+
+use maglev_vpp::message::Encap;
+
+use super::plugin::Plugin;
+use super::state::VipState;
+
+/// Runs `command`; `version` is what VPP says of its own. Returns the return value and the text.
+#[must_use]
+pub fn run(plugin: &Plugin, version: &str, command: &str) -> (i32, String) {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let text = match words.as_slice() {
+        ["show", "version"] => {
+            Ok(format!("vpp v{version} built by nobody on nowhere at 2026-11-22T08:29:54\n"))
+        }
+        ["show", "lb"] => show_lb(plugin),
+        ["show", "lb", "vips"] => show_vips(plugin),
+        ["show", "lb", "vips", "verbose"] => show_vips_verbose(plugin),
+        ["show", rest @ ..] => return (-1, format!("show: unknown input `{}'\n", rest.join(" "))),
+        _ => return (-1, format!("unknown input `{command}'\n")),
+    };
+    // Writing to a string does not fail.
+    (0, text.unwrap_or_default())
+}
+
+type Shown = Result<String, std::fmt::Error>;
+
+fn show_lb(plugin: &Plugin) -> Shown {
+    let conf = &plugin.conf;
+    let mut out = String::new();
+    writeln!(out, "lb_main ip4-src-address: {} ", conf.ip4_src)?;
+    writeln!(out, " ip6-src-address: {} ", conf.ip6_src)?;
+    writeln!(out, " #vips: {}", plugin.vips.len())?;
+    writeln!(out, " #ass: {}", plugin.servers.len() - 1)?;
+    if !plugin.flows.is_empty() {
+        writeln!(out, "[core 0\n  timeout: {}s", conf.flow_timeout)?;
+        writeln!(out, "  usage: {} / {}\n]", plugin.flows.len(), conf.sticky_buckets + 3)?;
+    }
+    Ok(out)
+}
+
+fn show_vips(plugin: &Plugin) -> Shown {
+    let mut out = String::new();
+    for (_, vip) in plugin.shown_vips() {
+        let removed = if vip.used { "" } else { " removed" };
+        write!(out, "{} {}", kind(vip), vip.key.network.prefix())?;
+        write!(out, " new_size:{} #as:{}{removed}", vip.table_length, vip.servers.len())?;
+        if vip.key.port != 0 {
+            write!(out, "  protocol:{} port:{} ", vip.key.protocol, vip.key.port)?;
+        }
+        match vip.family.encap {
+            Encap::L3dsr => writeln!(out, "  dscp:{}", vip.dscp_or_type)?,
+            _ if vip.family.is_nat() => writeln!(out, " {}", nat(vip))?,
+            _ => writeln!(out)?,
+        }
+    }
+    Ok(out)
+}
+
+fn show_vips_verbose(plugin: &Plugin) -> Shown {
+    let mut out = String::new();
+    for (index, vip) in plugin.shown_vips() {
+        let removed = if vip.used { "" } else { " removed" };
+        let sticky = if vip.src_ip_sticky { " src_ip_sticky" } else { "" };
+        let prefix = vip.key.network.prefix();
+        writeln!(out, " {} [{index}] {prefix}{sticky}{removed}", kind(vip))?;
+        writeln!(out, "  new_size:{}", vip.table_length)?;
+        if vip.key.port != 0 {
+            writeln!(out, "  protocol:{} port:{}", vip.key.protocol, vip.key.port)?;
+        }
+        match vip.family.encap {
+            Encap::L3dsr => writeln!(out, "  dscp:{}", vip.dscp_or_type)?,
+            // VPP forgets the end of this line.
+            _ if vip.family.is_nat() => write!(out, "  {}", nat(vip))?,
+            _ => {}
+        }
+        write!(out, "  counters:\n    packet from existing sessions: 0\n")?;
+        writeln!(out, "    first session packet: {}", vip.first_packets)?;
+        write!(out, "    untracked packet: 0\n    no server configured: 0\n")?;
+        writeln!(out, "  #as:{}", vip.servers.len())?;
+        show_servers(plugin, vip, &mut out)?;
+        writeln!(out)?;
+    }
+    Ok(out)
+}
+
+fn show_servers(plugin: &Plugin, vip: &VipState, out: &mut String) -> std::fmt::Result {
+    for (index, buckets) in plugin.buckets(vip) {
+        let Some(server) = plugin.servers.get(index) else { continue };
+        let address = std::net::IpAddr::from(server.address);
+        let state = if server.used { "used" } else { " removed" };
+        write!(out, "    {address} weight:{} buckets:{buckets}", server.weight)?;
+        writeln!(out, " flows:{} dpo:{} {state}", plugin.references(index), server.stats_index)?;
+    }
+    Ok(())
+}
+
+fn kind(vip: &VipState) -> String {
+    let family = if vip.family.is_ipv4 { "ip4" } else { "ip6" };
+    let encap = match vip.family.encap {
+        Encap::Gre4 => "gre4",
+        Encap::Gre6 | Encap::Other(_) => "gre6",
+        Encap::L3dsr => "l3dsr",
+        Encap::Nat4 => "nat4",
+        Encap::Nat6 => "nat6",
+    };
+    format!("{family}-{encap}")
+}
+
+fn nat(vip: &VipState) -> String {
+    let kind = if vip.dscp_or_type == 0 { "clusterip" } else { "nodeport" };
+    format!("type:{kind} port:{} target_port:{}", vip.key.port.swap_bytes(), vip.target_port)
+}

@@ -1,0 +1,371 @@
+//! The lb plugin, without packets: what each call does, what it returns, and what stays behind.
+//!
+//! Pure: it is told the time, as VPP's uptime in whole seconds. Each method that imitates an API call returns the
+//! call's return value, or the [`Crash`] that ends VPP.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use maglev_vpp::message::{Encap, KEEP, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, Vip};
+
+use super::fib::Fib;
+use super::garbage;
+use super::key::{Address, Key, Network};
+use super::maglev;
+use super::pool::Pool;
+use super::state::{Conf, Family, Flow, Server, VipState};
+
+/// VPP's error numbers.
+pub mod error {
+    /// No such routing table.
+    pub const NO_SUCH_FIB: i32 = -3;
+    /// No such VIP, server or route.
+    pub const NO_SUCH_ENTRY: i32 = -6;
+    /// Not a power of two.
+    pub const INVALID_MEMORY_SIZE: i32 = -70;
+    /// Not the encapsulation of the prefix's other ports.
+    pub const INVALID_ARGUMENT: i32 = -73;
+    /// Exists, or collides.
+    pub const VALUE_EXIST: i32 = -81;
+    /// Not the family of the encapsulation.
+    pub const INVALID_ADDRESS_FAMILY: i32 = -97;
+}
+
+/// From here on a table of new flows does not fit VPP's memory.
+const TABLE_TOO_LONG: u32 = 1 << 30;
+/// `type` of a NAT VIP on each of VPP's own addresses; VPP reads the field in the wrong byte order.
+const NODEPORT: u32 = 0x0100_0000;
+
+/// What VPP died of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crash(pub String);
+
+/// A call's return value: 0, or a negative error number.
+pub type Retval = Result<i32, Crash>;
+
+/// The state of the plugin.
+#[derive(Debug)]
+pub struct Plugin {
+    pub(super) conf: Conf,
+    pub(super) vips: Pool<VipState>,
+    pub(super) servers: Pool<Server>,
+    pub(super) flows: Vec<Flow>,
+    pub(super) fib: Fib,
+    /// The flow tables are to be dropped at the next packet.
+    resized: bool,
+    /// (server, target port) of NAT VIPs.
+    pub(super) nat: BTreeSet<(Address, u16)>,
+    node_ports: BTreeSet<u16>,
+    pub(super) next_collection: u32,
+}
+
+impl Default for Plugin {
+    fn default() -> Self {
+        let conf = Conf {
+            ip4_src: Ipv4Addr::BROADCAST,
+            ip6_src: Ipv6Addr::from_bits(u128::MAX),
+            sticky_buckets: 1024,
+            flow_timeout: 40,
+        };
+        let mut plugin = Self {
+            conf,
+            vips: Pool::default(),
+            servers: Pool::default(),
+            flows: Vec::new(),
+            fib: Fib::default(),
+            resized: false,
+            nat: BTreeSet::new(),
+            node_ports: BTreeSet::new(),
+            next_collection: garbage::RUN,
+        };
+        plugin.reserve_first_slots();
+        plugin
+    }
+}
+
+impl Plugin {
+    /// `lb_conf`.
+    pub fn configure(&mut self, request: &LbConf) -> i32 {
+        let kept = |new, old| if new == KEEP { old } else { new };
+        let sticky_buckets = kept(request.sticky_buckets, self.conf.sticky_buckets);
+        if !is_power_of_two_or_zero(sticky_buckets) {
+            return error::INVALID_MEMORY_SIZE;
+        }
+        self.resized |= sticky_buckets != self.conf.sticky_buckets;
+        self.conf = Conf {
+            ip4_src: request.ip4_src,
+            ip6_src: request.ip6_src,
+            sticky_buckets,
+            flow_timeout: kept(request.flow_timeout, self.conf.flow_timeout),
+        };
+        0
+    }
+
+    /// `lb_add_del_vip_v2`.
+    ///
+    /// # Errors
+    /// See [`Crash`].
+    pub fn add_del_vip(&mut self, request: &LbAddDelVipV2, now: u32) -> Retval {
+        let key = Key::new(&request.vip)?;
+        if request.is_del { self.delete_vip(&key, now) } else { self.add_vip(key, request, now) }
+    }
+
+    /// `lb_add_del_as_v2`.
+    ///
+    /// # Errors
+    /// See [`Crash`].
+    pub fn add_del_as(&mut self, request: &LbAddDelAsV2, now: u32) -> Retval {
+        let Some(vip) = self.find_vip(&Key::new(&request.vip)?) else { return Ok(error::NO_SUCH_ENTRY) };
+        let address = request.address.into();
+        if request.is_del {
+            let Some(server) = self.find_server(vip, address) else { return Ok(error::NO_SUCH_ENTRY) };
+            self.remove_servers(vip, &[server], request.is_flush, now)?;
+        } else {
+            let retval = self.add_server(vip, address, request)?;
+            if retval != 0 {
+                return Ok(retval);
+            }
+            self.collect(vip, now)?;
+        }
+        Ok(0)
+    }
+
+    /// `lb_as_set_weight`.
+    ///
+    /// # Errors
+    /// See [`Crash`].
+    pub fn set_weight(&mut self, request: &LbAsSetWeight) -> Retval {
+        let vip = self.find_vip(&Key::new(&request.vip)?);
+        let found = vip.and_then(|vip| Some((vip, self.find_server(vip, request.address.into())?)));
+        let Some((vip, index)) = found else { return Ok(error::NO_SUCH_ENTRY) };
+        match self.servers.get_any_mut(index) {
+            Some(server) if server.used => server.weight = request.weight,
+            _ => return Ok(error::NO_SUCH_ENTRY),
+        }
+        if request.is_flush {
+            self.flush(vip, index);
+        }
+        Ok(0)
+    }
+
+    /// `lb_flush_vip`. For a VIP that does not exist VPP may flush another; this does nothing.
+    ///
+    /// # Errors
+    /// See [`Crash`].
+    pub fn flush_vip(&mut self, vip: &Vip) -> Retval {
+        if let Some(vip) = self.find_vip(&Key::new(vip)?) {
+            self.flows.retain(|flow| flow.vip != vip);
+        }
+        Ok(0)
+    }
+
+    /// A packet of a new flow to `vip`, which its bucket gives to `address`. Says whether it found its server.
+    ///
+    /// # Errors
+    /// See [`Crash`].
+    pub fn add_flow(&mut self, vip: &Vip, address: IpAddr) -> Result<bool, Crash> {
+        if self.conf.sticky_buckets == 0 {
+            return Err(Crash("a packet found no sticky bucket".into()));
+        }
+        if std::mem::take(&mut self.resized) {
+            self.flows.clear();
+        }
+        let vip = self.find_vip(&Key::new(vip)?);
+        let found = vip.and_then(|vip| Some(Flow { vip, server: self.find_server(vip, address.into())? }));
+        let Some(flow) = found else { return Ok(false) };
+        self.flows.push(flow);
+        if let Some(vip) = self.vips.get_any_mut(flow.vip) {
+            vip.first_packets += 1;
+        }
+        Ok(true)
+    }
+
+    /// An address of one of VPP's interfaces.
+    pub fn add_interface(&mut self, address: IpAddr) {
+        self.fib.add_interface(address);
+    }
+
+    /// How many buckets each server of `vip` has. A ghost has none.
+    pub(super) fn buckets(&self, vip: &VipState) -> Vec<(usize, u32)> {
+        let (indexes, servers): (Vec<usize>, Vec<maglev::Server>) = vip
+            .servers
+            .iter()
+            .filter_map(|(_, index)| Some((*index, self.servers.get(*index)?)))
+            .map(|(index, server)| (index, (server.address.0, if server.used { server.weight } else { 0 })))
+            .unzip();
+        indexes.into_iter().zip(maglev::shares(&servers, vip.table_length)).collect()
+    }
+
+    /// How many flows hold on to a server's slot.
+    pub(super) fn references(&self, server: usize) -> usize {
+        self.flows.iter().filter(|flow| flow.server == server).count()
+    }
+
+    fn add_vip(&mut self, key: Key, request: &LbAddDelVipV2, now: u32) -> Retval {
+        let family = Family::of(&key, request.encap);
+        let refusal = self.refusal(&key, family, request.new_flows_table_length);
+        if refusal != 0 {
+            return Ok(refusal);
+        }
+        let table_length = request.new_flows_table_length;
+        if table_length == 0 || table_length >= TABLE_TOO_LONG {
+            return Err(Crash(format!("a table of new flows of length {table_length}")));
+        }
+        self.vips.insert(|old| {
+            let (dscp_or_type, target_port) = match (family.encap, old) {
+                (Encap::L3dsr, old) => (request.dscp & 0x3f, old.map_or(0, |old| old.target_port)),
+                (Encap::Nat4 | Encap::Nat6, _) => {
+                    (u8::from(request.srv_type == NODEPORT), request.target_port)
+                }
+                (_, old) => old.map_or((0, 0), |old| (old.dscp_or_type, old.target_port)),
+            };
+            VipState {
+                key,
+                family,
+                table_length,
+                src_ip_sticky: request.src_ip_sticky,
+                used: true,
+                servers: Pool::default(),
+                first_packets: 0,
+                dscp_or_type,
+                target_port,
+                last_collection: now,
+            }
+        });
+        self.fib.add_vip(key.network);
+        let node_port = family.is_nat() && request.srv_type == NODEPORT;
+        // Too late to refuse: the VIP is there.
+        Ok(if node_port && !self.node_ports.insert(key.port) { error::VALUE_EXIST } else { 0 })
+    }
+
+    /// The checks on a new VIP, in VPP's order.
+    fn refusal(&self, key: &Key, family: Family, table_length: u32) -> i32 {
+        let mut neighbours =
+            self.vips.iter().map(|(_, vip)| vip).filter(|vip| vip.used && vip.key.network == key.network);
+        let collides = |vip: &VipState| vip.key == *key || (vip.key.port == 0) != (key.port == 0);
+        if neighbours.clone().any(collides) {
+            return error::VALUE_EXIST;
+        }
+        if neighbours.any(|vip| vip.family != family) {
+            return error::INVALID_ARGUMENT;
+        }
+        if !is_power_of_two_or_zero(table_length) {
+            return error::INVALID_MEMORY_SIZE;
+        }
+        if key.network.is_ipv4() && matches!(family.encap, Encap::Nat6 | Encap::Other(_)) {
+            return error::INVALID_ADDRESS_FAMILY;
+        }
+        0
+    }
+
+    fn delete_vip(&mut self, key: &Key, now: u32) -> Retval {
+        let Some(index) = self.find_vip(key) else { return Ok(error::NO_SUCH_ENTRY) };
+        let servers: Vec<usize> =
+            self.vips.get(index).map_or(Vec::new(), |vip| vip.servers.iter().map(|(_, i)| *i).collect());
+        if !servers.is_empty() {
+            self.remove_servers(index, &servers, false, now)?;
+        }
+        if let Some(vip) = self.vips.get_any_mut(index) {
+            vip.used = false;
+        }
+        self.fib.remove_vip(key.network);
+        Ok(0)
+    }
+
+    fn add_server(&mut self, vip: usize, address: Address, request: &LbAddDelAsV2) -> Retval {
+        if let Some(index) = self.find_server(vip, address) {
+            let Some(server) = self.servers.get_any_mut(index).filter(|server| !server.used) else {
+                return Ok(error::VALUE_EXIST);
+            };
+            (server.used, server.weight) = (true, request.weight);
+            if request.is_flush {
+                self.flush(vip, index);
+            }
+            return Ok(0);
+        }
+        let Some(state) = self.vips.get_any_mut(vip) else { return Ok(error::NO_SUCH_ENTRY) };
+        if address.is_ipv4() != state.family.encap.is_ipv4() {
+            return Ok(error::INVALID_ADDRESS_FAMILY);
+        }
+        if state.family.is_nat() {
+            if state.key.port == 0 {
+                return Err(Crash("a server of a NAT VIP of all ports".into()));
+            }
+            self.nat.insert((address, state.target_port));
+        }
+        let stats_index = self.fib.add_server(address);
+        let index = self.servers.insert(|old| Server {
+            address,
+            weight: request.weight,
+            used: true,
+            last_used: old.map_or(0, |old| old.last_used),
+            stats_index,
+        });
+        state.servers.insert(|_| index);
+        Ok(0)
+    }
+
+    /// Collects first, and then marks: a ghost may be marked that is gone already, which leaves its mark in the slot.
+    fn remove_servers(
+        &mut self,
+        vip: usize,
+        servers: &[usize],
+        is_flush: bool,
+        now: u32,
+    ) -> Result<(), Crash> {
+        self.collect(vip, now)?;
+        for index in servers {
+            if let Some(server) = self.servers.get_any_mut(*index) {
+                (server.used, server.last_used) = (false, now);
+            }
+            if is_flush {
+                self.flush(vip, *index);
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, vip: usize, server: usize) {
+        self.flows.retain(|flow| (flow.vip, flow.server) != (vip, server));
+    }
+
+    fn find_vip(&self, key: &Key) -> Option<usize> {
+        self.vips.iter().find(|(_, vip)| vip.used && vip.key == *key).map(|(index, _)| index)
+    }
+
+    fn find_server(&self, vip: usize, address: Address) -> Option<usize> {
+        let indexes = self.vips.get(vip)?.servers.iter().map(|(_, index)| *index);
+        let mut servers = indexes.filter_map(|index| Some((index, self.servers.get(index)?)));
+        servers.find(|(_, server)| server.address == address).map(|(index, _)| index)
+    }
+
+    /// VPP keeps slot 0 of either pool for "none".
+    fn reserve_first_slots(&mut self) {
+        let nobody = Address([0; 16]);
+        let network = Network::host(nobody);
+        let key = Key { network, protocol: 255, port: 0 };
+        self.vips.insert(|_| VipState {
+            key,
+            family: Family { is_ipv4: true, encap: Encap::Gre4 },
+            table_length: 1,
+            src_ip_sticky: false,
+            used: false,
+            servers: Pool::default(),
+            first_packets: 0,
+            dscp_or_type: 0,
+            target_port: 0,
+            last_collection: 0,
+        });
+        self.servers.insert(|_| Server {
+            address: nobody,
+            weight: 0,
+            used: false,
+            last_used: 0,
+            stats_index: 0,
+        });
+    }
+}
+
+const fn is_power_of_two_or_zero(n: u32) -> bool {
+    n & n.wrapping_sub(1) == 0
+}
