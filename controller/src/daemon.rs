@@ -42,7 +42,7 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
     let grpc_listeners = bind_grpc(flags)?;
     let metrics_listeners = flags.metrics_addr.bind()?;
     let tap = log::init(&flags.log_level, flags.log_format).context("--log-level")?;
-    info!(version = version::RELEASE, config = %flags.config.display(), "maglevd starts");
+    info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
 
     let metrics = Arc::new(Metrics::new());
     let (handle, requests) = Handle::new();
@@ -58,7 +58,13 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
         to_vpp
     });
     let target = Target::parse(&flags.prober);
-    let link = prober::Link { target, netns: probe_in, inputs, commands: prober_commands, metrics: Arc::clone(&metrics) };
+    let link = prober::Link {
+        target,
+        netns: probe_in,
+        inputs,
+        commands: prober_commands,
+        metrics: Arc::clone(&metrics),
+    };
     tasks.spawn(link.run());
     let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp };
     let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);

@@ -87,9 +87,11 @@ impl Driver {
 
     fn tell(&mut self, input: Input) {
         let scope = match input {
-            Input::AllRead(_) | Input::Listed(..) | Input::ServersRead(..) | Input::VipRead(..) | Input::Reload(_) => {
-                Scope::All
-            }
+            Input::AllRead(_)
+            | Input::Listed(..)
+            | Input::ServersRead(..)
+            | Input::VipRead(..)
+            | Input::Reload(_) => Scope::All,
             _ => Scope::Vip,
         };
         self.view = None;

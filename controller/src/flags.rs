@@ -13,7 +13,7 @@ use crate::version;
 /// SIGHUP reloads the configuration; on any error in it the one in force stays. SIGTERM ends maglevd and leaves VPP
 /// as it is.
 #[derive(Debug, Parser)]
-#[command(name = "maglevd", version = version::RELEASE, long_version = version::LONG, arg_required_else_help = false)]
+#[command(name = "maglevd", version = version::VERSION, long_version = version::long(), arg_required_else_help = false)]
 pub struct Flags {
     /// The configuration
     #[arg(long, env = "MAGLEV_CONFIG", value_name = "FILE", default_value = "/etc/vpp-maglev/maglev.yaml")]
@@ -24,7 +24,12 @@ pub struct Flags {
     pub grpc_addr: Addresses,
 
     /// The unix socket where gRPC is served, of mode 0660; empty is off
-    #[arg(long, env = "MAGLEV_GRPC_SOCKET", value_name = "PATH", default_value = "/run/vpp-maglev/maglevd.sock")]
+    #[arg(
+        long,
+        env = "MAGLEV_GRPC_SOCKET",
+        value_name = "PATH",
+        default_value = "/run/vpp-maglev/maglevd.sock"
+    )]
     pub grpc_socket: PathBuf,
 
     /// Where Prometheus finds /metrics, a list; empty is off

@@ -11,6 +11,8 @@ mod clock;
 mod config;
 mod daemon;
 mod driver;
+#[cfg(test)]
+mod fixture;
 mod flags;
 mod grpc;
 mod handle;

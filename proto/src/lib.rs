@@ -1,5 +1,7 @@
 //! The gRPC API of maglevd, generated from `maglev/v1/maglev.proto`, which is its manual.
 
+pub use prost_types::{Duration, Timestamp};
+
 /// Version 1 of the API.
 pub mod v1 {
     #![allow(missing_docs, clippy::all)]

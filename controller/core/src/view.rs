@@ -9,7 +9,7 @@ use maglev_ipc::Stats;
 
 use crate::Name;
 use crate::config::Config;
-use crate::dataplane::Actual;
+use crate::dataplane::{Actual, VipKey};
 use crate::event::FrontendState;
 use crate::health::{Health, LastOutcome, Transition};
 use crate::time::{Now, Wall};
@@ -81,8 +81,8 @@ pub struct FrontendView {
     pub table_length: u32,
     /// Whether the sum of its weights in VPP is beyond its table's length, which distorts the shares.
     pub distorted: bool,
-    /// Why VPP did not make the last step that it was asked for.
-    pub failing: Option<String>,
+    /// What an operator should look at.
+    pub warnings: Vec<String>,
 }
 
 /// One pool of a frontend.
@@ -139,6 +139,8 @@ pub struct VppView {
     pub since: Wall,
     /// What it was last seen to have, kept up to date by what was done to it since.
     pub actual: Option<Actual>,
+    /// VIPs whose last run failed, and why.
+    pub failing: Vec<(VipKey, String)>,
 }
 
 /// A VPP.

@@ -64,7 +64,10 @@ pub enum Fault {
     #[error("the prober's socket belongs to uid {0}, who is not to be trusted")]
     Stranger(u32),
     /// The prober is of another release.
-    #[error("the prober ({release}) speaks version {theirs} of the protocol, and this is version {}", maglev_ipc::VERSION)]
+    #[error(
+        "the prober ({release}) speaks version {theirs} of the protocol, and this is version {}",
+        maglev_ipc::VERSION
+    )]
     Version {
         /// Its version.
         theirs: u16,
@@ -98,7 +101,8 @@ impl Fault {
             Self::Connect { .. } | Self::Spawn { .. } => "connect",
             Self::Stranger(_) => "stranger",
             Self::Version { .. } => "version",
-            Self::Protocol(_) | Self::Link(maglev_ipc::link::Error::Malformed(_) | maglev_ipc::link::Error::TooLarge) => {
+            Self::Protocol(_)
+            | Self::Link(maglev_ipc::link::Error::Malformed(_) | maglev_ipc::link::Error::TooLarge) => {
                 "protocol"
             }
             Self::Silent => "silent",

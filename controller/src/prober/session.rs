@@ -1,14 +1,15 @@
 //! One link to the prober, from the greeting to its end.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, RawFd};
+use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use maglev_core::state::{CheckSet, Input};
 use maglev_ipc::message::{HEARTBEAT, MAX_BATCH, SILENCE};
 use maglev_ipc::{CheckId, ControllerLink, ToController, ToProber, VERSION, link};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::info;
 
@@ -37,7 +38,7 @@ impl<'a> Session<'a> {
         outgoing: &'a mut VecDeque<ToProber>,
     ) -> Self {
         outgoing.clear();
-        outgoing.push_back(ToProber::Hello { version: VERSION, release: version::RELEASE.to_owned() });
+        outgoing.push_back(ToProber::Hello { version: VERSION, release: version::VERSION.to_owned() });
         Self { owner, link, outgoing, greeted: false, begun: false }
     }
 
@@ -48,21 +49,23 @@ impl<'a> Session<'a> {
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, Fault> {
-        let socket = AsyncFd::with_interest(Raw(self.link.as_raw_fd()), Interest::READABLE | Interest::WRITABLE)?;
+        let socket = readiness(self.link)?;
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut deadline = Instant::now() + SILENCE;
         loop {
             tokio::select! {
                 ready = socket.readable() => {
+                    ready?;
                     if !self.receive().await? {
-                        ready?.clear_ready();
+                        not_ready(&socket, Interest::READABLE);
                     }
                     deadline = Instant::now() + SILENCE;
                 }
                 ready = socket.writable(), if !self.outgoing.is_empty() => {
+                    ready?;
                     if !self.send()? {
-                        ready?.clear_ready();
+                        not_ready(&socket, Interest::WRITABLE);
                     }
                 }
                 command = self.owner.commands.recv() => self.take(command.ok_or(Fault::Done)?),
@@ -140,9 +143,14 @@ impl<'a> Session<'a> {
         self.begun = true;
         let CheckSet { generation, bundles, checks } = set;
         self.outgoing.push_back(ToProber::Begin { generation });
-        let bundles = bundles.iter().map(|bundle| ToProber::Bundle { id: bundle.id, pem: bundle.pem.clone() });
+        let bundles =
+            bundles.iter().map(|bundle| ToProber::Bundle { id: bundle.id, pem: bundle.pem.clone() });
         self.outgoing.extend(bundles);
-        self.outgoing.extend(checks.into_iter().map(|(id, interval, check)| ToProber::Check { id, interval, check }));
+        self.outgoing.extend(checks.into_iter().map(|(id, interval, check)| ToProber::Check {
+            id,
+            interval,
+            check,
+        }));
         self.outgoing.push_back(ToProber::Commit { generation });
     }
 
@@ -154,11 +162,13 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The link's descriptor, to wait for. It is the link that closes it.
-struct Raw(RawFd);
+/// The link's descriptor, to wait for. tokio has no type for sockets of type `SOCK_SEQPACKET`; all that is asked of
+/// this one is when the link can be read or written.
+fn readiness(link: &ControllerLink) -> io::Result<UnixStream> {
+    UnixStream::from_std(link.as_fd().try_clone_to_owned()?.into())
+}
 
-impl AsRawFd for Raw {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
-    }
+/// Tells tokio that the link has nothing more to read, or takes no more.
+fn not_ready(socket: &UnixStream, interest: Interest) {
+    let _ = socket.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
 }

@@ -9,8 +9,8 @@ use maglev_core::dataplane::{self, Actual, ActualAs, ActualVip, LbConf, Run, Ste
 use maglev_core::event::Counts;
 use maglev_core::state::{Input, Listed, Output};
 use maglev_vpp::message::{
-    self, Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbAsV2Details, LbAsV2Dump, LbConfGet, LbConfGetReply,
-    LbVipDetails, LbVipDump, Prefix, Vip,
+    self, Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbAsV2Details, LbAsV2Dump, LbConfGet,
+    LbConfGetReply, LbVipDetails, LbVipDump, Prefix, Vip,
 };
 use maglev_vpp::{Client, Error};
 
@@ -120,7 +120,9 @@ async fn make(client: &Client, vip: Vip, step: &Step) -> Result<(), Error> {
             let call = LbAddDelVipV2::add(vip, wire_encap(encap), table_length, src_ip_sticky);
             client.request(&call).await.map(drop)
         }
-        Step::AddAs { server, weight } => client.request(&LbAddDelAsV2::add(vip, server, weight)).await.map(drop),
+        Step::AddAs { server, weight } => {
+            client.request(&LbAddDelAsV2::add(vip, server, weight)).await.map(drop)
+        }
         Step::SetWeight { server, to, flush, .. } => {
             let call = LbAsSetWeight { vip, address: server, weight: to, is_flush: flush };
             client.request(&call).await.map(drop)

@@ -73,7 +73,12 @@ impl Link {
         let client = Client::connect(&self.path, CLIENT_NAME, options).await?;
         let (version, ping) = (client.request(&ShowVersion {}), client.request(&ControlPing {}));
         let (version, ping) = (version.await?, ping.await?);
-        let info = VppInfo { version: version.version.0, build_date: version.build_date.0, pid: ping.pid, boot: None };
+        let info = VppInfo {
+            version: version.version.0,
+            build_date: version.build_date.0,
+            pid: ping.pid,
+            boot: None,
+        };
         Ok((client, info))
     }
 

@@ -1,6 +1,5 @@
 //! How the prober starts and ends.
 
-use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use super::harness::{Controller, Place};
@@ -59,11 +58,7 @@ fn it_serves_the_controller_that_started_it_and_ends_with_it() {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let place = Place::new();
-    let mut child = Command::new(place.binary())
-        .arg("--stdin")
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .spawn()
-        .unwrap();
+    let mut child = Command::new(place.binary()).arg("--stdin").stdin(Stdio::from(theirs)).spawn().unwrap();
     drop(Controller::greet(ControllerLink::new(ours).unwrap()));
     assert!(child.wait().unwrap().success());
 }

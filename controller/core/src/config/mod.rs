@@ -13,7 +13,7 @@ use maglev_ipc as ipc;
 use crate::Name;
 use crate::dataplane::{Encap, LbConf, VipKey};
 
-//mod check;
+mod check;
 mod duration;
 pub mod file;
 

@@ -34,6 +34,7 @@ impl State {
                 info: self.sync.info.clone(),
                 since: self.sync.since,
                 actual: self.sync.now().cloned(),
+                failing: self.sync.failures.iter().map(|(vip, f)| (*vip, f.error.clone())).collect(),
             },
         }
     }
@@ -61,7 +62,12 @@ impl State {
             PoolView { name: Arc::clone(&pool.name), backends }
         };
         let table_length = found.and_then(|vip| vip.table_length).unwrap_or_else(|| frontend.table_length());
-        let sum = found.map_or(0, |vip| vip.servers.values().map(|s| u32::from(s.weight)).sum());
+        let sum: u32 = found.map_or(0, |vip| vip.servers.values().map(|s| u32::from(s.weight)).sum());
+        let distorted = sum > table_length;
+        let failing = self.sync.failures.get(&frontend.vip).map(|f| alloc::format!("VPP: {}", f.error));
+        let too_short = distorted.then(|| {
+            alloc::format!("the weights in VPP add up to {sum}, more than its table of {table_length}: shares are distorted")
+        });
         FrontendView {
             name: Arc::clone(&frontend.name),
             state: frontend.state,
@@ -70,8 +76,8 @@ impl State {
             active_pool: frontend.active,
             pools: frontend.config.pools.iter().enumerate().map(pool).collect(),
             table_length,
-            distorted: sum > table_length,
-            failing: self.sync.failures.get(&frontend.vip).map(|f| f.error.clone()),
+            distorted,
+            warnings: failing.into_iter().chain(too_short).collect(),
         }
     }
 }

@@ -1,0 +1,227 @@
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+mod rules;
+
+/// What `report` says of `text` as a file, without the file's name.
+fn said(text: &[u8]) -> (u8, Vec<String>) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    let Err(error) = load(file.path()) else { return (0, Vec::new()) };
+    let (code, lines) = report(&error);
+    let name = format!("{}:", file.path().display());
+    (code, lines.iter().map(|line| line.strip_prefix(&name).unwrap().to_owned()).collect())
+}
+
+fn refused(text: &[u8]) -> String {
+    let (code, lines) = said(text);
+    assert_eq!((code, lines.len()), (1, 1), "{lines:?}");
+    lines.into_iter().next().unwrap()
+}
+
+/// Every shipped document, by name: the examples, and what the guide shows.
+fn shipped() -> Vec<(String, String)> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let guide = fs::read_to_string(docs.join("config-guide.md")).unwrap();
+    let blocks = guide.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut all: Vec<_> = blocks.map(|block| ("config-guide.md".to_owned(), block.to_owned())).collect();
+    assert!(!all.is_empty());
+    for entry in fs::read_dir(docs.join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        all.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+    }
+    all
+}
+
+#[test]
+fn what_is_shipped_is_good() {
+    for (name, text) in shipped() {
+        assert_eq!(said(text.as_bytes()), (0, vec![]), "{name}");
+    }
+}
+
+#[test]
+fn errors_of_shape_say_where_and_what() {
+    let backend = "maglev:\n  backends:\n    x: ";
+    for (text, expected) in [
+        ("", "1:1: the file is empty: a configuration starts with `maglev:`"),
+        ("# nothing yet\n\n", "1:1: the file is empty: a configuration starts with `maglev:`"),
+        ("{}", "1:1: missing field `maglev`"),
+        ("maglev: {}\nvpp: {}\n", "2:1: unknown field `vpp`, expected `maglev`"),
+        ("maglev: [1]\n", "1:9: maglev: invalid type: sequence, expected a map of keys"),
+        (
+            "maglev:\n\tbackends: {}\n",
+            "2:1: found character that cannot start any token, while scanning for the next token",
+        ),
+        (
+            "maglev: {}\n---\nmaglev: {}\n",
+            "1:1: deserializing from YAML containing more than one document is not supported",
+        ),
+    ] {
+        assert_eq!(refused(text.as_bytes()), expected, "{text}");
+    }
+    for (text, expected) in [
+        (
+            "{ adress: 192.0.2.1 }",
+            "3:10: maglev.backends.x: unknown field `adress`, \
+             expected one of `address`, `healthcheck`, `enabled`",
+        ),
+        (
+            "{ address: www.example.org }",
+            "3:19: maglev.backends.x.address: \"www.example.org\" is no IP address (names are not looked up)",
+        ),
+        (
+            "{ enabled: yes }",
+            "3:19: maglev.backends.x.enabled: invalid type: string \"yes\", expected a boolean",
+        ),
+        ("{ enabled: true, enabled: true }", "3:8: maglev.backends.x: duplicate field `enabled`"),
+        ("{}\n    y: {}\n    x: {}", "5:5: maglev.backends: duplicate key `x`"),
+        ("{}\n    \"x\": {}", "4:5: maglev.backends: duplicate key `x`"),
+        ("{", "4:1: did not find expected node content, while parsing a flow node"),
+    ] {
+        assert_eq!(refused(format!("{backend}{text}\n").as_bytes()), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_scalar_of_the_wrong_kind_is_an_error_of_shape() {
+    for (field, expected) in [
+        (
+            "interval: 30",
+            "4:17: maglev.healthchecks.x.interval: \"30\" is a duration without a unit: write 30s for seconds",
+        ),
+        (
+            "interval: soon",
+            "4:17: maglev.healthchecks.x.interval: \"soon\" is no duration: write it like 500ms, 2s, 1m30s or 1h",
+        ),
+        (
+            "interval: []",
+            "4:17: maglev.healthchecks.x.interval: invalid type: sequence, expected a duration such as 500ms or 1m30s",
+        ),
+        ("port: \"80\"", "4:13: maglev.healthchecks.x.port: invalid type: string \"80\", expected i64"),
+        (
+            "type: ping",
+            "4:13: maglev.healthchecks.x.type: unknown variant `ping`, expected one of `icmp`, `tcp`, `http`, `https`",
+        ),
+        ("rise: 1.5", "4:13: maglev.healthchecks.x.rise: invalid type: floating point `1.5`, expected i64"),
+    ] {
+        let text = format!("maglev:\n  healthchecks:\n    x:\n      {field}\n");
+        assert_eq!(refused(text.as_bytes()), expected, "{field}");
+    }
+}
+
+#[test]
+fn sections_may_be_empty() {
+    for text in [
+        "maglev:\n",
+        "maglev: ~\n",
+        "maglev: { healthchecker: , vpp: , healthchecks: , backends: , frontends: }\n",
+        "maglev:\n  vpp:\n    lb:\n      flow-timeout:\n",
+    ] {
+        assert_eq!(said(text.as_bytes()), (0, vec![]), "{text}");
+    }
+}
+
+#[test]
+fn bombs_are_refused() {
+    let mut laughs = String::from("maglev:\n  a: &a [x, x, x, x, x, x, x, x, x]\n");
+    let mut pools = String::from("maglev:\n  frontends:\n    a: &a { pools: [{ name: p }] }\n");
+    for (this, next) in ('a'..'z').zip('b'..='z') {
+        writeln!(laughs, "  {next}: &{next} [{}]", vec![format!("*{this}"); 9].join(", ")).unwrap();
+        writeln!(pools, "    {next}: &{next} {{ pools: [{}] }}", vec![format!("*{this}"); 9].join(", "))
+            .unwrap();
+    }
+    refused(laughs.as_bytes());
+    let backends: String = (0..1000).map(|n| format!("b{n}: , ")).collect();
+    let frontends: String = (0..300).map(|n| format!("    f{n}: {{ pools: *p }}\n")).collect();
+    let shapely = format!(
+        "maglev:\n  backends: &b {{ {backends} }}\n  frontends:\n    p: {{ pools: &p [{}] }}\n{frontends}",
+        "{ backends: *b }, ".repeat(100)
+    );
+    assert!(refused(shapely.as_bytes()).ends_with("the aliases up to here make the file too large"));
+    refused(pools.as_bytes());
+
+    for (unit, place) in
+        [("[", "1:65"), ("{a: ", "1:257"), ("{a:\n", "65:1"), ("[ #]\n", "65:1"), ("{'}': ", "1:385")]
+    {
+        let expected = format!("{place}: too many brackets and braces are open");
+        assert_eq!(refused(unit.repeat(100_000).as_bytes()), expected, "{unit}");
+    }
+    refused("- ".repeat(100_000).as_bytes());
+    refused("? ".repeat(100_000).as_bytes());
+}
+
+#[test]
+fn brackets_in_text_are_not_counted() {
+    for text in [
+        "# [ [ [\n",
+        "description: \"[ [\\\" [\"\n",
+        "description: ' [ ['\n",
+        "description: \\[[^[]\n",
+        "[a]\n",
+    ] {
+        assert_eq!(nesting::too_deep(text.repeat(1000).as_bytes()), None, "{text}");
+    }
+}
+
+#[test]
+fn only_regular_files_of_some_size_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = |path: &Path| report(&load(path).unwrap_err());
+    let alone = |line: &str| (1, vec![line.to_owned()]);
+
+    assert_eq!(said(Path::new("/dev/zero")), alone("/dev/zero: not a regular file"));
+    assert_eq!(said(Path::new("/nowhere")), alone("/nowhere: No such file or directory (os error 2)"));
+    let name = directory.path().display();
+    assert_eq!(said(directory.path()), alone(&format!("{name}: not a regular file")));
+
+    let fifo = directory.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(said(&fifo), alone(&format!("{name}/fifo: not a regular file")));
+
+    let huge = directory.path().join("huge");
+    fs::File::create(&huge).unwrap().set_len(100 << 20).unwrap();
+    assert_eq!(said(&huge), alone(&format!("{name}/huge: larger than 16777216 bytes")));
+}
+
+#[test]
+fn bytes_that_are_no_text_are_placed() {
+    assert_eq!(refused(b"maglev:\n  \xc3\xa9 \xff\n"), "2:5: not UTF-8 text");
+}
+
+#[test]
+fn what_is_quoted_stays_on_its_line() {
+    assert_eq!(
+        said(b"maglev: { backends: { \"a\\n\\e[31m\": { address: 192.0.2.1 } } }\n"),
+        (
+            2,
+            vec![
+                " maglev.backends.\"a\\n\\u{1b}[31m\": not a name: \
+                 1 to 64 letters, digits, and - _ . : after the first, are allowed"
+                    .to_owned()
+            ]
+        )
+    );
+    assert_eq!(
+        refused(b"maglev: { backends: { \"a\\n\\e\": 5 } }\n"),
+        "1:32: maglev.backends.a\\n\\u{1b}: invalid type: integer `5`, expected a map of keys"
+    );
+}
+
+#[test]
+fn nothing_made_of_an_example_panics() {
+    for (_, text) in shipped() {
+        for at in (0..text.len()).filter(|at| text.is_char_boundary(*at)) {
+            // One of them at each place is enough, and an order of magnitude faster than all.
+            let piece = ["", "[", "\"", "\n", "&a ", "-1"][at % 6];
+            let broken = format!("{}{piece}{}", &text[..at], text.get(at + 1..).unwrap_or_default());
+            if let Ok(file) = parse(broken.as_bytes()) {
+                let _ = check(&file, &mut |_| Err("unread".into()));
+            }
+            let _ = parse(&text.as_bytes()[..at]);
+        }
+    }
+}

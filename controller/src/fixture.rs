@@ -1,0 +1,232 @@
+//! A view made by hand, and a task that answers with it, for the tests of everything that shows one.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_core::config::{self, Backend, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool, Probe};
+use maglev_core::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, VipKey};
+use maglev_core::event::{Event, FrontendState, Kind};
+use maglev_core::health::{Cause, Health, LastOutcome, Transition};
+use maglev_core::time::{Mono, Now, Wall};
+use maglev_core::view::{
+    BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppInfo, VppView,
+};
+use maglev_ipc::{Code, Detail, Stats};
+
+use crate::handle::{Handle, Request};
+
+/// The last group of the address of `nginx0`.
+const NGINX0: u16 = 0x10;
+
+/// The last group of the address of `sorry`.
+const SORRY: u16 = 0x11;
+
+/// 2026-11-22 12:00:00 UTC plus `seconds`.
+pub const fn wall(seconds: u64) -> Wall {
+    Wall((1_795_348_800 + seconds) * 1_000_000_000)
+}
+
+/// A handle on a task that answers every question with `view`.
+pub fn owner(view: View) -> Handle {
+    let (handle, mut requests) = Handle::new();
+    let view = Arc::new(view);
+    tokio::spawn(async move {
+        while let Some(request) = requests.recv().await {
+            match request {
+                Request::View(reply) => drop(reply.send(view.clone())),
+            }
+        }
+    });
+    handle
+}
+
+/// A backend's transition.
+pub fn went(from: Health, to: Health, at: Wall, code: Code, detail: Detail) -> Transition {
+    Transition { from, to, at, cause: Cause::Outcome { code, detail } }
+}
+
+/// That `nginx0` went down.
+pub fn nginx0_down() -> Event {
+    let transition = went(Health::Up, Health::Down, wall(700), Code::L4Con, "connection refused".into());
+    let kind = Kind::Backend { name: "nginx0".into(), address: address(NGINX0), transition };
+    Event { at: wall(700), kind }
+}
+
+/// One frontend, `web`, with `nginx0` up in its first pool and the static `sorry` standing by in its second; VPP and
+/// the prober are connected.
+pub fn view() -> View {
+    View {
+        at: Now { mono: Mono(0), wall: wall(630) },
+        config: Arc::new(config()),
+        backends: vec![nginx0(), sorry()],
+        frontends: vec![web()],
+        prober: ProberView {
+            connected: true,
+            since: wall(1),
+            stats: Stats { probes: 1000, stray: 7, ..Stats::default() },
+            refused: Vec::new(),
+        },
+        vpp: vpp(),
+    }
+}
+
+fn address(last: u16) -> IpAddr {
+    Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, last).into()
+}
+
+fn vip() -> VipKey {
+    VipKey::host(Ipv4Addr::new(192, 0, 2, 80).into(), 6, 80)
+}
+
+fn config() -> Config {
+    let healthcheck = Healthcheck {
+        probe: Probe::Http {
+            port: 80,
+            path: "/healthz".into(),
+            host: Some("example.org".into()),
+            codes: vec![(200, 299), (304, 304)],
+            body: None,
+            tls: Some(config::Tls { server_name: None, verify: config::Verify::System }),
+        },
+        interval: Duration::from_secs(2),
+        fast_interval: Duration::from_millis(500),
+        down_interval: Duration::from_secs(10),
+        timeout: Duration::from_secs(1),
+        rise: 2,
+        fall: 3,
+        source4: None,
+        source6: None,
+    };
+    let pool = |name: &str, backend: &str, weight| Pool {
+        name: name.into(),
+        backends: BTreeMap::from([(backend.into(), weight)]),
+    };
+    let frontend = Frontend {
+        description: "the web site".into(),
+        vip: vip(),
+        encap: Encap::Gre6,
+        src_ip_sticky: false,
+        flush_on_down: true,
+        table_length: None,
+        pools: vec![pool("primary", "nginx0", 100), pool("fallback", "sorry", 10)],
+    };
+    let backend = |last, healthcheck: Option<&str>| Backend {
+        address: address(last),
+        healthcheck: healthcheck.map(Into::into),
+        enabled: true,
+    };
+    Config {
+        transition_history: 5,
+        netns: None,
+        lb: Lb {
+            sync_interval: Duration::from_secs(30),
+            conf: conf(),
+            startup_min_delay: Duration::ZERO,
+            startup_max_delay: Duration::from_secs(30),
+            foreign_vips: ForeignVips::Remove,
+        },
+        healthchecks: BTreeMap::from([("nginx".into(), Arc::new(healthcheck))]),
+        backends: BTreeMap::from([
+            ("nginx0".into(), backend(NGINX0, Some("nginx"))),
+            ("sorry".into(), backend(SORRY, None)),
+        ]),
+        frontends: BTreeMap::from([("web".into(), frontend)]),
+    }
+}
+
+const fn conf() -> LbConf {
+    LbConf {
+        ipv4_src: Ipv4Addr::BROADCAST,
+        ipv6_src: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+        sticky_buckets_per_core: 65_536,
+        flow_timeout: 40,
+    }
+}
+
+fn nginx0() -> BackendView {
+    BackendView {
+        name: "nginx0".into(),
+        address: address(NGINX0),
+        healthcheck: Some("nginx".into()),
+        kind: "https",
+        enabled: true,
+        health: Health::Up,
+        counter: 4,
+        rise: 2,
+        fall: 3,
+        stale: false,
+        since: wall(3),
+        last: Some(LastOutcome {
+            at: wall(629),
+            duration: Duration::from_micros(1200),
+            code: Code::L7Ok,
+            detail: Detail::Status(200),
+        }),
+        transitions: vec![went(Health::Unknown, Health::Up, wall(3), Code::L7Ok, Detail::Status(200))],
+    }
+}
+
+fn sorry() -> BackendView {
+    BackendView {
+        name: "sorry".into(),
+        address: address(SORRY),
+        healthcheck: None,
+        kind: "static",
+        counter: 1,
+        rise: 1,
+        fall: 1,
+        last: None,
+        transitions: Vec::new(),
+        ..nginx0()
+    }
+}
+
+fn web() -> FrontendView {
+    let member = |name: &str, last, weight, effective, in_vpp, buckets| MemberView {
+        name: name.into(),
+        address: address(last),
+        health: Health::Up,
+        weight,
+        overridden: false,
+        effective,
+        in_vpp: Some(in_vpp),
+        buckets: Some(buckets),
+    };
+    let primary =
+        PoolView { name: "primary".into(), backends: vec![member("nginx0", NGINX0, 100, 100, 10, 1024)] };
+    let fallback = PoolView { name: "fallback".into(), backends: vec![member("sorry", SORRY, 10, 0, 0, 0)] };
+    FrontendView {
+        name: "web".into(),
+        state: FrontendState::Up,
+        since: wall(3),
+        released: true,
+        active_pool: Some(0),
+        pools: vec![primary, fallback],
+        table_length: 1024,
+        distorted: false,
+        warnings: Vec::new(),
+    }
+}
+
+fn vpp() -> VppView {
+    let servers = BTreeMap::from([
+        (address(NGINX0), ActualAs { weight: 10, buckets: 1024 }),
+        (address(SORRY), ActualAs { weight: 0, buckets: 0 }),
+    ]);
+    let ours =
+        ActualVip { encap: Encap::Gre6, table_length: Some(1024), src_ip_sticky: Some(false), servers };
+    VppView {
+        enabled: true,
+        info: Some(VppInfo {
+            version: "26.10-release".into(),
+            build_date: "2026-10-28T12:00:00".into(),
+            pid: 4711,
+            boot: Some(wall(0)),
+        }),
+        since: wall(2),
+        actual: Some(Actual { conf: Some(conf()), vips: BTreeMap::from([(vip(), ours)]) }),
+        failing: Vec::new(),
+    }
+}

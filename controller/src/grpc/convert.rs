@@ -1,0 +1,326 @@
+//! From what the core and the prober call things to what the API calls them, and nowhere else.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use maglev_core::config::{Config, Healthcheck, Probe, Tls, Verify};
+use maglev_core::dataplane::{self, Actual, ActualVip, VipKey};
+use maglev_core::event::{Event, Kind};
+use maglev_core::health::{self, Cause};
+use maglev_core::time::Wall;
+use maglev_core::view::{
+    BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppInfo, VppView,
+};
+use maglev_ipc as ipc;
+use maglev_proto::v1::watch_events_response::Event as Told;
+use maglev_proto::v1::{self, WatchEventsResponse, transition};
+use maglev_proto::{Duration as ProtoDuration, Timestamp};
+
+use super::names::{action, backend_state, code, encap, frontend_state, log_level, probe_type};
+use crate::log::Record;
+
+/// Why the prober refuses checks, by backend.
+pub type Refusals<'a> = BTreeMap<&'a str, &'a str>;
+
+/// Why the prober refuses checks, by backend.
+pub fn refusals(prober: &ProberView) -> Refusals<'_> {
+    prober.refused.iter().map(|(name, reason)| (&**name, reason.as_str())).collect()
+}
+
+/// A backend without its transitions.
+pub fn backend(view: &BackendView, refusals: &Refusals<'_>) -> v1::Backend {
+    v1::Backend {
+        name: view.name.to_string(),
+        address: view.address.to_string(),
+        healthcheck: view.healthcheck.as_deref().unwrap_or_default().into(),
+        r#type: probe_type(view.kind).into(),
+        enabled: view.enabled,
+        state: backend_state(view.health).into(),
+        since: Some(timestamp(view.since)),
+        counter: view.counter,
+        rise: view.rise,
+        fall: view.fall,
+        stale: view.stale,
+        refusal: refusals.get(&*view.name).copied().unwrap_or_default().into(),
+        last: view.last.as_ref().map(outcome),
+        transitions: Vec::new(),
+    }
+}
+
+fn outcome(last: &health::LastOutcome) -> v1::Outcome {
+    v1::Outcome {
+        at: Some(timestamp(last.at)),
+        duration: Some(duration(last.duration)),
+        verdict: Some(verdict(last.code, &last.detail)),
+    }
+}
+
+/// A backend's move.
+pub fn transition(transition: &health::Transition) -> v1::Transition {
+    let cause = match &transition.cause {
+        Cause::Outcome { code, detail } => transition::Cause::Verdict(verdict(*code, detail)),
+        Cause::Operator(wish) => transition::Cause::Action(action(*wish).into()),
+        Cause::Config => transition::Cause::Config(v1::ConfigChange {}),
+    };
+    v1::Transition {
+        from: backend_state(transition.from).into(),
+        to: backend_state(transition.to).into(),
+        at: Some(timestamp(transition.at)),
+        cause: Some(cause),
+    }
+}
+
+fn verdict(verdict: ipc::Code, detail: &ipc::Detail) -> v1::Verdict {
+    v1::Verdict { code: code(verdict).into(), detail: detail.to_string() }
+}
+
+/// A frontend.
+pub fn frontend(view: &FrontendView, config: &Config) -> v1::Frontend {
+    let configured = config.frontends.get(&view.name);
+    let active = view.active_pool.and_then(|index| view.pools.get(index));
+    v1::Frontend {
+        name: view.name.to_string(),
+        description: configured.map(|frontend| frontend.description.clone()).unwrap_or_default(),
+        vip: configured.map(|frontend| vip(&frontend.vip)),
+        state: frontend_state(view.state).into(),
+        since: Some(timestamp(view.since)),
+        active_pool: active.map(|pool| pool.name.to_string()).unwrap_or_default(),
+        released: view.released,
+        src_ip_sticky: configured.is_some_and(|frontend| frontend.src_ip_sticky),
+        flush_on_down: configured.is_some_and(|frontend| frontend.flush_on_down),
+        encap: configured.map(|frontend| encap(frontend.encap)).unwrap_or_default().into(),
+        table_length: view.table_length,
+        distorted: view.distorted,
+        warnings: view.warnings.clone(),
+        pools: view.pools.iter().map(pool).collect(),
+    }
+}
+
+fn pool(view: &PoolView) -> v1::Pool {
+    v1::Pool { name: view.name.to_string(), backends: view.backends.iter().map(pool_backend).collect() }
+}
+
+fn pool_backend(view: &MemberView) -> v1::PoolBackend {
+    v1::PoolBackend {
+        name: view.name.to_string(),
+        address: view.address.to_string(),
+        state: backend_state(view.health).into(),
+        weight: view.weight.into(),
+        overridden: view.overridden,
+        effective_weight: view.effective.into(),
+        vpp_weight: view.in_vpp.map(u32::from),
+        vpp_buckets: view.buckets,
+    }
+}
+
+/// A healthcheck.
+pub fn healthcheck(name: &str, check: &Healthcheck) -> v1::HealthCheck {
+    let (port, http, tls) = match &check.probe {
+        Probe::Icmp => (0, None, None),
+        Probe::Tcp { port, tls } => (*port, None, tls.as_ref()),
+        Probe::Http { port, path, host, codes, body, tls } => {
+            let response_codes = codes
+                .iter()
+                .map(|(first, last)| v1::CodeRange { first: (*first).into(), last: (*last).into() });
+            let http = v1::HttpParams {
+                path: path.clone(),
+                host: host.clone().unwrap_or_default(),
+                response_codes: response_codes.collect(),
+                response_regexp: body.clone().unwrap_or_default(),
+            };
+            (*port, Some(http), tls.as_ref())
+        }
+    };
+    v1::HealthCheck {
+        name: name.into(),
+        r#type: probe_type(check.kind()).into(),
+        interval: Some(duration(check.interval)),
+        fast_interval: Some(duration(check.fast_interval)),
+        down_interval: Some(duration(check.down_interval)),
+        timeout: Some(duration(check.timeout)),
+        rise: check.rise,
+        fall: check.fall,
+        probe_ipv4_src: check.source4.map(|source| source.to_string()).unwrap_or_default(),
+        probe_ipv6_src: check.source6.map(|source| source.to_string()).unwrap_or_default(),
+        port: port.into(),
+        http,
+        tls: tls.map(tls_params),
+    }
+}
+
+fn tls_params(tls: &Tls) -> v1::TlsParams {
+    let verify = match &tls.verify {
+        Verify::Nothing => v1::TlsVerify::Nothing,
+        Verify::System => v1::TlsVerify::System,
+        Verify::Bundle(_) => v1::TlsVerify::CaFile,
+    };
+    v1::TlsParams { server_name: tls.server_name.clone().unwrap_or_default(), verify: verify.into() }
+}
+
+/// The VPP that is connected.
+pub fn vpp_info(info: &VppInfo, since: Wall) -> v1::GetVppInfoResponse {
+    v1::GetVppInfoResponse {
+        version: info.version.clone(),
+        build_date: info.build_date.clone(),
+        pid: info.pid,
+        boot_time: info.boot.map(timestamp),
+        connected_since: Some(timestamp(since)),
+    }
+}
+
+/// What VPP was last seen to have.
+pub fn lb_state(actual: &Actual, view: &View) -> v1::GetVpplbStateResponse {
+    let owners: BTreeMap<VipKey, &FrontendView> = view
+        .frontends
+        .iter()
+        .filter_map(|frontend| Some((view.config.frontends.get(&frontend.name)?.vip, frontend)))
+        .collect();
+    let failures: BTreeMap<VipKey, &str> =
+        view.vpp.failing.iter().map(|(key, why)| (*key, why.as_str())).collect();
+    let vips = actual.vips.iter().map(|(key, found)| {
+        let failure = failures.get(key).copied().unwrap_or_default();
+        lb_vip(key, found, owners.get(key).copied(), failure)
+    });
+    v1::GetVpplbStateResponse { conf: actual.conf.as_ref().map(lb_conf), vips: vips.collect() }
+}
+
+fn lb_conf(conf: &dataplane::LbConf) -> v1::LbConf {
+    // The plugin's word for `none` is an address of all ones.
+    let ipv4 = (conf.ipv4_src.to_bits() != u32::MAX).then(|| conf.ipv4_src.to_string());
+    let ipv6 = (conf.ipv6_src.to_bits() != u128::MAX).then(|| conf.ipv6_src.to_string());
+    v1::LbConf {
+        ipv4_src_address: ipv4.unwrap_or_default(),
+        ipv6_src_address: ipv6.unwrap_or_default(),
+        sticky_buckets_per_core: conf.sticky_buckets_per_core,
+        flow_timeout: Some(duration(Duration::from_secs(conf.flow_timeout.into()))),
+    }
+}
+
+fn lb_vip(key: &VipKey, found: &ActualVip, owner: Option<&FrontendView>, failure: &str) -> v1::LbVip {
+    let members = owner.into_iter().flat_map(|frontend| &frontend.pools).flat_map(|pool| &pool.backends);
+    let names: BTreeMap<IpAddr, &str> = members.map(|member| (member.address, &*member.name)).collect();
+    let servers = found.servers.iter().map(|(address, server)| v1::LbServer {
+        address: address.to_string(),
+        backend: names.get(address).copied().unwrap_or_default().into(),
+        weight: server.weight.into(),
+        buckets: server.buckets,
+    });
+    v1::LbVip {
+        vip: Some(vip(key)),
+        frontend: owner.map(|frontend| frontend.name.to_string()).unwrap_or_default(),
+        encap: encap(found.encap).into(),
+        table_length: found.table_length,
+        src_ip_sticky: found.src_ip_sticky,
+        servers: servers.collect(),
+        failure: failure.into(),
+    }
+}
+
+fn vip(key: &VipKey) -> v1::Vip {
+    v1::Vip { prefix: key.prefix(), protocol: key.protocol_name(), port: key.port.into() }
+}
+
+/// Something that happened.
+pub fn event(event: &Event) -> WatchEventsResponse {
+    let told = match &event.kind {
+        Kind::Backend { name, address, transition: moved } => Told::Backend(v1::BackendEvent {
+            name: name.to_string(),
+            address: address.to_string(),
+            transition: Some(transition(moved)),
+        }),
+        Kind::Frontend { name, from, to, active_pool } => Told::Frontend(v1::FrontendEvent {
+            name: name.to_string(),
+            from: frontend_state(*from).into(),
+            to: frontend_state(*to).into(),
+            active_pool: active_pool.as_deref().unwrap_or_default().into(),
+        }),
+        Kind::Prober { connected } => Told::Prober(v1::ProberEvent { connected: *connected }),
+        Kind::Vpp { connected } => Told::Vpp(v1::VppEvent { connected: *connected }),
+        Kind::Synced { vip: key, counts } => Told::Sync(v1::SyncEvent {
+            vip: Some(vip(key)),
+            vip_added: counts.vip_added,
+            vip_removed: counts.vip_removed,
+            as_added: counts.as_added,
+            as_removed: counts.as_removed,
+            as_weight_updated: counts.as_weight_updated,
+        }),
+        Kind::StepFailed { vip: key, step, error } => Told::SyncFailure(v1::SyncFailureEvent {
+            vip: Some(vip(key)),
+            step: step.to_string(),
+            error: error.clone(),
+        }),
+        Kind::Drift { vip: key } => Told::Drift(v1::DriftEvent { vip: Some(vip(key)) }),
+        Kind::ConfSent { error } => Told::Conf(v1::ConfEvent { error: error.clone().unwrap_or_default() }),
+        Kind::Reloaded => Told::Reload(v1::ReloadEvent {}),
+    };
+    WatchEventsResponse { at: Some(timestamp(event.at)), replay: false, event: Some(told) }
+}
+
+/// What a backend is now.
+pub fn backend_now(view: &BackendView) -> WatchEventsResponse {
+    let state = backend_state(view.health).into();
+    let newest = view.transitions.first().map(transition);
+    let still = || v1::Transition { from: state, to: state, at: Some(timestamp(view.since)), cause: None };
+    let told = Told::Backend(v1::BackendEvent {
+        name: view.name.to_string(),
+        address: view.address.to_string(),
+        transition: Some(newest.unwrap_or_else(still)),
+    });
+    now(view.since, told)
+}
+
+/// What a frontend is now.
+pub fn frontend_now(view: &FrontendView) -> WatchEventsResponse {
+    let state = frontend_state(view.state).into();
+    let active = view.active_pool.and_then(|index| view.pools.get(index));
+    let told = Told::Frontend(v1::FrontendEvent {
+        name: view.name.to_string(),
+        from: state,
+        to: state,
+        active_pool: active.map(|pool| pool.name.to_string()).unwrap_or_default(),
+    });
+    now(view.since, told)
+}
+
+/// Whether the prober is there now.
+pub fn prober_now(view: &ProberView) -> WatchEventsResponse {
+    now(view.since, Told::Prober(v1::ProberEvent { connected: view.connected }))
+}
+
+/// Whether VPP is there now.
+pub fn vpp_now(view: &VppView) -> WatchEventsResponse {
+    now(view.since, Told::Vpp(v1::VppEvent { connected: view.info.is_some() }))
+}
+
+fn now(since: Wall, told: Told) -> WatchEventsResponse {
+    WatchEventsResponse { at: Some(timestamp(since)), replay: true, event: Some(told) }
+}
+
+/// A log record.
+pub fn record(record: &Record) -> WatchEventsResponse {
+    let fields =
+        record.fields.iter().map(|(name, value)| v1::LogField { name: (*name).into(), value: value.clone() });
+    let told = Told::Log(v1::LogEvent {
+        level: log_level(record.level).into(),
+        target: record.target.into(),
+        message: record.message.clone(),
+        fields: fields.collect(),
+    });
+    WatchEventsResponse { at: Some(record.at.into()), replay: false, event: Some(told) }
+}
+
+/// That the subscriber has lost `count` events.
+pub fn lost(count: u64) -> WatchEventsResponse {
+    let told = Told::Lost(v1::LostEvent { count });
+    WatchEventsResponse { at: Some(SystemTime::now().into()), replay: false, event: Some(told) }
+}
+
+fn timestamp(wall: Wall) -> Timestamp {
+    (SystemTime::UNIX_EPOCH + Duration::from_nanos(wall.0)).into()
+}
+
+fn duration(duration: Duration) -> ProtoDuration {
+    // The bound is 292 billion years.
+    duration.try_into().unwrap_or_default()
+}

@@ -1,0 +1,121 @@
+//! The gRPC server. The API itself is described in `proto/maglev/v1/maglev.proto`.
+
+use std::future::Future;
+use std::time::Duration;
+
+use maglev_proto::DESCRIPTORS;
+use maglev_proto::v1::maglev_server::MaglevServer;
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::handle::Handle;
+use crate::listen::{self, Listener};
+use crate::log;
+
+mod api;
+mod convert;
+mod names;
+#[cfg(test)]
+mod tests;
+mod watching;
+
+use api::Api;
+
+/// The largest request.
+const MAX_REQUEST: usize = 1 << 20;
+
+/// How many connections each listener has at most.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// How many calls one connection has under way at most.
+const MAX_STREAMS: u32 = 64;
+
+/// How long a call may take until its answer begins.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection is asked this often whether its other end is still there,
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// and closed if it has not said so by then.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the streams of others (health, reflection) may take to end at shutdown; our own end at once.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Why the server could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The compiled-in description of the API is broken.
+    #[error("gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The server failed.
+    #[error("gRPC: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves the API, the standard health service and, if asked, reflection on `listeners` until `shutdown` is there.
+/// Then every stream of events ends with a status.
+///
+/// # Errors
+/// The server failed. No client can cause that.
+pub async fn serve(
+    listeners: Vec<Listener>,
+    handle: Handle,
+    log: log::Tap,
+    reflection: bool,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let (stop, stopping) = watch::channel(false);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<MaglevServer<Api>>().await;
+
+    let api = MaglevServer::new(Api::new(handle, log, stopping.clone()));
+    let mut routes = Routes::new(api.max_decoding_message_size(MAX_REQUEST))
+        .add_service(health_service.max_decoding_message_size(MAX_REQUEST));
+    if reflection {
+        routes = add_reflection(routes)?;
+    }
+    let server = Server::builder()
+        .timeout(ANSWER_TIMEOUT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(listen::accept(listeners, MAX_CONNECTIONS), stopped(stopping));
+
+    let mut server = std::pin::pin!(server);
+    tokio::select! {
+        ended = &mut server => return Ok(ended?),
+        () = shutdown => {}
+    }
+    report_not_serving(&health).await;
+    stop.send_replace(true);
+    // Whoever has not left by then is cut off when the process ends.
+    tokio::time::timeout(GRACE, server).await.unwrap_or(Ok(())).map_err(ServeError::from)
+}
+
+/// Ends once the server stops.
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // That the sender is gone means the same.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn report_not_serving(health: &HealthReporter) {
+    health.set_service_status("", ServingStatus::NotServing).await;
+    health.set_not_serving::<MaglevServer<Api>>().await;
+}
+
+/// Both versions: grpcurl and its like of some age know the older one only.
+fn add_reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(routes
+        .add_service(builder().build_v1()?.max_decoding_message_size(MAX_REQUEST))
+        .add_service(builder().build_v1alpha()?.max_decoding_message_size(MAX_REQUEST)))
+}

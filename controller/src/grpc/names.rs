@@ -1,0 +1,91 @@
+//! The enums of the API, value by value.
+
+use maglev_core::dataplane::Encap;
+use maglev_core::event::FrontendState;
+use maglev_core::health::{Action, Health};
+use maglev_ipc::Code;
+use maglev_proto::v1;
+use tracing::Level;
+
+/// A backend's state.
+pub const fn backend_state(health: Health) -> v1::BackendState {
+    match health {
+        Health::Unknown => v1::BackendState::Unknown,
+        Health::Up => v1::BackendState::Up,
+        Health::Down => v1::BackendState::Down,
+        Health::Paused => v1::BackendState::Paused,
+        Health::Disabled => v1::BackendState::Disabled,
+        Health::Removed => v1::BackendState::Removed,
+    }
+}
+
+/// A frontend's state.
+pub const fn frontend_state(state: FrontendState) -> v1::FrontendState {
+    match state {
+        FrontendState::Unknown => v1::FrontendState::Unknown,
+        FrontendState::Up => v1::FrontendState::Up,
+        FrontendState::Down => v1::FrontendState::Down,
+    }
+}
+
+/// A kind of probe, by the word that the configuration has for it.
+pub fn probe_type(kind: &str) -> v1::ProbeType {
+    match kind {
+        "icmp" => v1::ProbeType::Icmp,
+        "tcp" => v1::ProbeType::Tcp,
+        "http" => v1::ProbeType::Http,
+        "https" => v1::ProbeType::Https,
+        "static" => v1::ProbeType::Static,
+        _ => v1::ProbeType::Unspecified,
+    }
+}
+
+/// A verdict.
+pub const fn code(code: Code) -> v1::Code {
+    match code {
+        Code::L4Ok => v1::Code::L4ok,
+        Code::L4Tout => v1::Code::L4tout,
+        Code::L4Con => v1::Code::L4con,
+        Code::L6Ok => v1::Code::L6ok,
+        Code::L6Tout => v1::Code::L6tout,
+        Code::L6Rsp => v1::Code::L6rsp,
+        Code::L7Ok => v1::Code::L7ok,
+        Code::L7Tout => v1::Code::L7tout,
+        Code::L7Rsp => v1::Code::L7rsp,
+        Code::L7Sts => v1::Code::L7sts,
+        Code::Static => v1::Code::Static,
+        Code::Local => v1::Code::Local,
+    }
+}
+
+/// An operator's wish.
+pub const fn action(action: Action) -> v1::Action {
+    match action {
+        Action::Pause => v1::Action::Pause,
+        Action::Resume => v1::Action::Resume,
+        Action::Disable => v1::Action::Disable,
+        Action::Enable => v1::Action::Enable,
+    }
+}
+
+/// An encapsulation.
+pub const fn encap(encap: Encap) -> v1::Encap {
+    match encap {
+        Encap::Gre4 => v1::Encap::Gre4,
+        Encap::Gre6 => v1::Encap::Gre6,
+        Encap::L3dsr => v1::Encap::L3dsr,
+        Encap::Nat4 => v1::Encap::Nat4,
+        Encap::Nat6 => v1::Encap::Nat6,
+    }
+}
+
+/// The severity of a log record.
+pub fn log_level(level: Level) -> v1::LogLevel {
+    match level {
+        Level::ERROR => v1::LogLevel::Error,
+        Level::WARN => v1::LogLevel::Warn,
+        Level::INFO => v1::LogLevel::Info,
+        Level::DEBUG => v1::LogLevel::Debug,
+        Level::TRACE => v1::LogLevel::Trace,
+    }
+}

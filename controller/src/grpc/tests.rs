@@ -1,0 +1,256 @@
+//! The whole server, over a unix socket.
+
+use std::future::Future;
+use std::path::Path;
+
+use maglev_core::event::Event;
+use maglev_core::view::View;
+use maglev_proto::v1::maglev_client::MaglevClient;
+use maglev_proto::v1::watch_events_response::Event as Told;
+use maglev_proto::v1::{
+    BackendState, EventKind, GetBackendRequest, GetFrontendRequest, GetHealthCheckRequest, GetVppInfoRequest,
+    GetVpplbStateRequest, ListBackendsRequest, ListFrontendsRequest, LogLevel, ProbeType, WatchEventsRequest,
+    WatchEventsResponse,
+};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tracing_subscriber::layer::SubscriberExt;
+
+use crate::fixture;
+use crate::handle::{EVENT_BACKLOG, Handle};
+use crate::listen::bind_unix;
+use crate::log::Tap;
+
+struct Daemon {
+    handle: Handle,
+    channel: Channel,
+    tap: Tap,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), super::ServeError>>,
+    _directory: tempfile::TempDir,
+}
+
+async fn daemon(view: View) -> Daemon {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("maglevd.sock");
+    let listener = bind_unix(&socket).unwrap();
+    let handle = fixture::owner(view);
+    let tap = Tap::default();
+    let (stop, stopped) = oneshot::channel();
+    let shutdown = async { drop(stopped.await) };
+    let server = tokio::spawn(super::serve(vec![listener], handle.clone(), tap.clone(), true, shutdown));
+    Daemon { handle, channel: connect(&socket).await, tap, stop, server, _directory: directory }
+}
+
+async fn connect(socket: &Path) -> Channel {
+    Endpoint::from_shared(format!("unix:{}", socket.display())).unwrap().connect().await.unwrap()
+}
+
+impl Daemon {
+    fn client(&self) -> MaglevClient<Channel> {
+        MaglevClient::new(self.channel.clone())
+    }
+
+    async fn watch(&self, kinds: &[EventKind], level: LogLevel) -> Streaming<WatchEventsResponse> {
+        let kinds = kinds.iter().map(|kind| i32::from(*kind)).collect();
+        let request = WatchEventsRequest { kinds, log_level: level.into() };
+        self.client().watch_events(request).await.unwrap().into_inner()
+    }
+}
+
+async fn refused<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> (Code, String) {
+    let status = call.await.map(drop).unwrap_err();
+    (status.code(), status.message().to_owned())
+}
+
+async fn next(events: &mut Streaming<WatchEventsResponse>) -> WatchEventsResponse {
+    events.message().await.unwrap().unwrap()
+}
+
+/// What the client has been told by name, as `backend nginx0`, and whether as a replay.
+fn told(event: &WatchEventsResponse) -> (String, bool) {
+    let what = match event.event.as_ref().unwrap() {
+        Told::Backend(backend) => format!("backend {}", backend.name),
+        Told::Frontend(frontend) => format!("frontend {}", frontend.name),
+        Told::Prober(prober) => format!("prober {}", prober.connected),
+        Told::Vpp(vpp) => format!("vpp {}", vpp.connected),
+        Told::Log(log) => format!("log {}", log.message),
+        Told::Lost(lost) => format!("lost {}", lost.count),
+        other => format!("{other:?}"),
+    };
+    (what, event.replay)
+}
+
+#[tokio::test]
+async fn lists_are_what_the_view_has() {
+    let daemon = daemon(fixture::view()).await;
+    let mut client = daemon.client();
+    let backends = client.list_backends(ListBackendsRequest {}).await.unwrap().into_inner().backends;
+    let found: Vec<_> = backends.iter().map(|b| (b.name.as_str(), b.state(), b.r#type())).collect();
+    assert_eq!(
+        found,
+        [("nginx0", BackendState::Up, ProbeType::Https), ("sorry", BackendState::Up, ProbeType::Static)]
+    );
+    assert!(backends.iter().all(|backend| backend.transitions.is_empty()));
+
+    let frontends = client.list_frontends(ListFrontendsRequest {}).await.unwrap().into_inner().frontends;
+    let web = &frontends[0];
+    assert_eq!((web.name.as_str(), web.active_pool.as_str(), web.pools.len()), ("web", "primary", 2));
+}
+
+#[tokio::test]
+async fn one_backend_comes_with_its_transitions() {
+    let mut view = fixture::view();
+    view.prober.refused.push(("nginx0".into(), "192.0.2.255 is no target".into()));
+    let daemon = daemon(view).await;
+    let request = GetBackendRequest { name: "nginx0".into() };
+    let backend = daemon.client().get_backend(request).await.unwrap().into_inner().backend.unwrap();
+    assert_eq!(backend.transitions.len(), 1);
+    assert_eq!(backend.refusal, "192.0.2.255 is no target");
+}
+
+#[tokio::test]
+async fn refusals_name_the_thing() {
+    let daemon = daemon(fixture::view()).await;
+    let mut client = daemon.client();
+    assert_eq!(
+        refused(client.get_frontend(GetFrontendRequest { name: "shop".into() })).await,
+        (Code::NotFound, "no frontend is named `shop`".into())
+    );
+    assert_eq!(
+        refused(client.get_backend(GetBackendRequest { name: "nginx9".into() })).await,
+        (Code::NotFound, "no backend is named `nginx9`".into())
+    );
+    assert_eq!(
+        refused(client.get_health_check(GetHealthCheckRequest { name: "ping".into() })).await,
+        (Code::NotFound, "no healthcheck is named `ping`".into())
+    );
+    let request = WatchEventsRequest { kinds: vec![77], log_level: 0 };
+    assert_eq!(
+        refused(client.watch_events(request)).await,
+        (Code::InvalidArgument, "77 is no kind of event".into())
+    );
+}
+
+#[tokio::test]
+async fn a_vpp_that_is_off_away_or_unread_is_unavailable() {
+    let mut view = fixture::view();
+    view.vpp.actual = None;
+    let unread = daemon(view.clone()).await;
+    assert_eq!(
+        refused(unread.client().get_vpplb_state(GetVpplbStateRequest {})).await,
+        (Code::Unavailable, "VPP's load balancer has not been read yet".into())
+    );
+    view.vpp.info = None;
+    let away = daemon(view.clone()).await;
+    assert_eq!(
+        refused(away.client().get_vpp_info(GetVppInfoRequest {})).await,
+        (Code::Unavailable, "VPP is not connected".into())
+    );
+    view.vpp.enabled = false;
+    let off = daemon(view).await;
+    assert_eq!(
+        refused(off.client().get_vpp_info(GetVppInfoRequest {})).await,
+        (Code::Unavailable, "VPP is not used: maglevd runs without --vpp-api-addr".into())
+    );
+}
+
+#[tokio::test]
+async fn vpps_servers_are_named() {
+    let daemon = daemon(fixture::view()).await;
+    let state = daemon.client().get_vpplb_state(GetVpplbStateRequest {}).await.unwrap().into_inner();
+    let conf = state.conf.unwrap();
+    assert_eq!((conf.ipv4_src_address.as_str(), conf.ipv6_src_address.as_str()), ("", "2001:db8::1"));
+    let vip = &state.vips[0];
+    assert_eq!((vip.frontend.as_str(), vip.servers[0].backend.as_str()), ("web", "nginx0"));
+}
+
+#[tokio::test]
+async fn watching_starts_with_what_is_so() {
+    let daemon = daemon(fixture::view()).await;
+    let mut events = daemon.watch(&[], LogLevel::Unspecified).await;
+    for expected in ["prober true", "backend nginx0", "backend sorry", "frontend web", "vpp true"] {
+        assert_eq!(told(&next(&mut events).await), (expected.into(), true));
+    }
+    daemon.handle.publish(fixture::nginx0_down());
+    assert_eq!(told(&next(&mut events).await), ("backend nginx0".into(), false));
+}
+
+#[tokio::test]
+async fn only_what_is_chosen_is_sent() {
+    let daemon = daemon(fixture::view()).await;
+    let mut events = daemon.watch(&[EventKind::Frontend], LogLevel::Unspecified).await;
+    assert_eq!(told(&next(&mut events).await), ("frontend web".into(), true));
+    daemon.handle.publish(fixture::nginx0_down());
+    let reloaded = Event { at: fixture::wall(701), kind: maglev_core::event::Kind::Reloaded };
+    daemon.handle.publish(reloaded);
+    assert!(matches!(next(&mut events).await.event, Some(Told::Reload(_))));
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_is_told_what_it_has_lost() {
+    let (handle, mut requests) = Handle::new();
+    let tap = Tap::default();
+    let (_stop, stopping) = tokio::sync::watch::channel(false);
+    let request = WatchEventsRequest { kinds: vec![EventKind::Backend.into()], log_level: 0 };
+    let choice = super::watching::Choice::try_from(&request).unwrap();
+    let answer = async {
+        let Some(crate::handle::Request::View(reply)) = requests.recv().await else { return };
+        let _ = reply.send(fixture::view().into());
+    };
+    let (events, ()) = tokio::join!(super::watching::events(choice, &handle, &tap, stopping), answer);
+    // Nobody reads while more happens than is kept.
+    for _ in 0..EVENT_BACKLOG + 5 {
+        handle.publish(fixture::nginx0_down());
+    }
+    let mut events = std::pin::pin!(events.unwrap());
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        seen.push(told(&futures_util::StreamExt::next(&mut events).await.unwrap().unwrap()));
+    }
+    assert_eq!(seen[2], ("backend sorry".into(), true));
+    assert_eq!(seen[3], ("lost 5".into(), false));
+    assert_eq!(seen[4], ("backend nginx0".into(), false));
+}
+
+#[tokio::test]
+async fn the_log_is_sent_from_the_level_asked_for() {
+    let daemon = daemon(fixture::view()).await;
+    let mut events = daemon.watch(&[EventKind::Log], LogLevel::Warn).await;
+    let subscriber = tracing_subscriber::registry().with(daemon.tap.clone());
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info!("not severe enough");
+        tracing::warn!(target: "h2", "not ours");
+        tracing::warn!(backend = "nginx0", tries = 3, "severe");
+    });
+    let Some(Told::Log(log)) = next(&mut events).await.event else { panic!("no log record") };
+    assert_eq!((log.level(), log.message.as_str()), (LogLevel::Warn, "severe"));
+    let fields: Vec<_> = log.fields.iter().map(|f| (f.name.as_str(), f.value.as_str())).collect();
+    assert_eq!(fields, [("backend", "nginx0"), ("tries", "3")]);
+}
+
+#[tokio::test]
+async fn shutdown_ends_streams_with_a_status() {
+    let daemon = daemon(fixture::view()).await;
+    let mut events = daemon.watch(&[EventKind::Vpp], LogLevel::Unspecified).await;
+    assert_eq!(told(&next(&mut events).await), ("vpp true".into(), true));
+    daemon.stop.send(()).unwrap();
+    let status = events.message().await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "maglevd is shutting down"));
+    daemon.server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_health_service_knows_the_api() {
+    let daemon = daemon(fixture::view()).await;
+    let mut client = HealthClient::new(daemon.channel.clone());
+    for service in ["", "maglev.v1.Maglev"] {
+        let request = HealthCheckRequest { service: service.into() };
+        let status = client.check(request).await.unwrap().into_inner().status();
+        assert_eq!(status.as_str_name(), "SERVING");
+    }
+}

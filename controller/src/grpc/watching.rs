@@ -1,0 +1,168 @@
+//! The stream of events: what is so, then what happens.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures_util::{Stream, stream};
+use maglev_core::event::{Event, Kind};
+use maglev_core::view::View;
+use maglev_proto::v1::{EventKind, LogLevel, WatchEventsRequest, WatchEventsResponse};
+use tokio::sync::{broadcast, watch};
+use tonic::Status;
+use tracing::Level;
+
+use super::{convert, stopped};
+use crate::handle::{Gone, Handle};
+use crate::log::{self, Record};
+
+/// What a subscriber wants to hear of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choice {
+    backend: bool,
+    frontend: bool,
+    vpp: bool,
+    log: Option<Level>,
+}
+
+impl TryFrom<&WatchEventsRequest> for Choice {
+    type Error = Status;
+
+    fn try_from(request: &WatchEventsRequest) -> Result<Self, Status> {
+        if request.kinds.is_empty() {
+            return Ok(Self { backend: true, frontend: true, vpp: true, log: None });
+        }
+        let level = level(request.log_level)?;
+        let mut choice = Self::default();
+        for kind in &request.kinds {
+            match EventKind::try_from(*kind) {
+                Ok(EventKind::Backend) => choice.backend = true,
+                Ok(EventKind::Frontend) => choice.frontend = true,
+                Ok(EventKind::Vpp) => choice.vpp = true,
+                Ok(EventKind::Log) => choice.log = Some(level),
+                Ok(EventKind::Unspecified) | Err(_) => {
+                    return Err(Status::invalid_argument(format!("{kind} is no kind of event")));
+                }
+            }
+        }
+        Ok(choice)
+    }
+}
+
+fn level(number: i32) -> Result<Level, Status> {
+    match LogLevel::try_from(number) {
+        Ok(LogLevel::Error) => Ok(Level::ERROR),
+        Ok(LogLevel::Warn) => Ok(Level::WARN),
+        Ok(LogLevel::Info | LogLevel::Unspecified) => Ok(Level::INFO),
+        Ok(LogLevel::Debug) => Ok(Level::DEBUG),
+        Ok(LogLevel::Trace) => Ok(Level::TRACE),
+        Err(_) => Err(Status::invalid_argument(format!("{number} is no log level"))),
+    }
+}
+
+impl Choice {
+    /// Whether anything but the log is chosen.
+    const fn events(self) -> bool {
+        self.backend || self.frontend || self.vpp
+    }
+
+    const fn has_event(self, kind: &Kind) -> bool {
+        match kind {
+            Kind::Backend { .. } | Kind::Prober { .. } => self.backend,
+            Kind::Frontend { .. } => self.frontend,
+            Kind::Vpp { .. }
+            | Kind::Drift { .. }
+            | Kind::ConfSent { .. }
+            | Kind::Synced { .. }
+            | Kind::StepFailed { .. } => self.vpp,
+            Kind::Reloaded => self.backend || self.frontend,
+        }
+    }
+
+    fn has_record(self, record: &Record) -> bool {
+        self.log.is_some_and(|least| record.level <= least)
+    }
+}
+
+/// What is so, marked as replay, and then what happens, until `stopping` says that it is over.
+///
+/// # Errors
+/// [`Gone`].
+pub async fn events(
+    choice: Choice,
+    handle: &Handle,
+    log: &log::Tap,
+    stopping: watch::Receiver<bool>,
+) -> Result<impl Stream<Item = Result<WatchEventsResponse, Status>> + Send + use<>, Gone> {
+    // Subscribed before the view is taken, so that nothing falls in between.
+    let events = choice.events().then(|| handle.events());
+    let records = choice.log.map(|_| log.records());
+    let replay = Box::new(replay(handle.view().await?, choice));
+    let subscriber = Subscriber { choice, replay, events, records, stop: Box::pin(stopped(stopping)) };
+    Ok(stream::unfold(Some(subscriber), |subscriber| async {
+        let mut subscriber = subscriber?;
+        let next = subscriber.next().await;
+        let rest = next.is_ok().then_some(subscriber);
+        Some((next, rest))
+    }))
+}
+
+/// Converted one by one as the client reads them: ten thousand backends cost a slow client's stream no memory.
+fn replay(view: Arc<View>, choice: Choice) -> impl Iterator<Item = WatchEventsResponse> + Send {
+    let prober = choice.backend.then(|| convert::prober_now(&view.prober));
+    let vpp = (choice.vpp && view.vpp.enabled).then(|| convert::vpp_now(&view.vpp));
+    let backends = if choice.backend { view.backends.len() } else { 0 };
+    let frontends = if choice.frontend { view.frontends.len() } else { 0 };
+    let other = view.clone();
+    let backends = (0..backends).map(move |i| convert::backend_now(&view.backends[i]));
+    let frontends = (0..frontends).map(move |i| convert::frontend_now(&other.frontends[i]));
+    prober.into_iter().chain(backends).chain(frontends).chain(vpp)
+}
+
+struct Subscriber {
+    choice: Choice,
+    replay: Box<dyn Iterator<Item = WatchEventsResponse> + Send>,
+    events: Option<broadcast::Receiver<Arc<Event>>>,
+    records: Option<broadcast::Receiver<Arc<Record>>>,
+    stop: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Subscriber {
+    /// The next event of the chosen kinds, or the status that ends the stream.
+    async fn next(&mut self) -> Result<WatchEventsResponse, Status> {
+        if let Some(response) = self.replay.next() {
+            return Ok(response);
+        }
+        loop {
+            let response = tokio::select! {
+                biased;
+                () = &mut self.stop => return Err(Status::unavailable(Gone.to_string())),
+                event = receive(&mut self.events) => match event? {
+                    Received::Item(event) if self.choice.has_event(&event.kind) => convert::event(&event),
+                    Received::Item(_) => continue,
+                    Received::Lost(count) => convert::lost(count),
+                },
+                record = receive(&mut self.records) => match record? {
+                    Received::Item(record) if self.choice.has_record(&record) => convert::record(&record),
+                    Received::Item(_) => continue,
+                    Received::Lost(count) => convert::lost(count),
+                },
+            };
+            return Ok(response);
+        }
+    }
+}
+
+enum Received<T> {
+    Item(T),
+    Lost(u64),
+}
+
+/// Waits for ever on what was not subscribed to.
+async fn receive<T: Clone>(receiver: &mut Option<broadcast::Receiver<T>>) -> Result<Received<T>, Status> {
+    let Some(receiver) = receiver else { return std::future::pending().await };
+    match receiver.recv().await {
+        Ok(item) => Ok(Received::Item(item)),
+        Err(broadcast::error::RecvError::Lagged(count)) => Ok(Received::Lost(count)),
+        Err(broadcast::error::RecvError::Closed) => Err(Status::unavailable(Gone.to_string())),
+    }
+}

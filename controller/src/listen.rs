@@ -1,0 +1,290 @@
+//! Addresses to listen on, from the command line to accepted connections.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::warn;
+
+#[cfg(test)]
+mod tests;
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// How long to wait when the system cannot accept, as when it is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who may use the unix socket: its owner and its group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// A list of TCP addresses, separated by commas: `[::1]:9090,127.0.0.1:9090`. `:9090` is port 9090 of every address,
+/// and an empty list is none.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Addresses(Vec<Address>);
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Address {
+    /// A port of every address, IPv6 and IPv4.
+    Every(u16),
+    One(SocketAddr),
+}
+
+/// An address that cannot be listened on, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {reason}")]
+pub struct ListenError {
+    address: String,
+    reason: String,
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub enum Listener {
+    /// Over TCP.
+    Tcp(TcpListener),
+    /// Over a unix socket.
+    Unix(UnixListener),
+}
+
+/// An accepted connection, which counts towards its listener's bound until it is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    _permit: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl FromStr for Addresses {
+    type Err = String;
+
+    fn from_str(list: &str) -> Result<Self, String> {
+        let addresses = list.split(',').map(str::trim).filter(|address| !address.is_empty());
+        addresses.map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(address: &str) -> Result<Self, String> {
+        let parsed = match address.strip_prefix(':') {
+            Some(port) => port.parse().ok().map(Self::Every),
+            None => address.parse().ok().map(Self::One),
+        };
+        parsed.ok_or_else(|| format!("`{address}` is neither ADDRESS:PORT, [ADDRESS]:PORT nor :PORT"))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every(port) => write!(f, ":{port}"),
+            Self::One(address) => address.fmt(f),
+        }
+    }
+}
+
+impl Addresses {
+    /// Binds them all.
+    ///
+    /// # Errors
+    /// The first address that cannot be had, and why.
+    pub fn bind(&self) -> Result<Vec<Listener>, ListenError> {
+        self.0.iter().map(|address| bind_tcp(*address).map_err(|e| ListenError::new(address, &e))).collect()
+    }
+}
+
+impl ListenError {
+    fn new(address: &dyn fmt::Display, error: &io::Error) -> Self {
+        let reason = match error.raw_os_error() {
+            Some(errno) => Errno::from_raw(errno).desc().to_lowercase(),
+            None => error.to_string(),
+        };
+        Self { address: address.to_string(), reason }
+    }
+}
+
+fn bind_tcp(address: Address) -> io::Result<Listener> {
+    let listener = match address {
+        Address::One(address) => bind_socket(address, true)?,
+        Address::Every(port) => match bind_socket((Ipv6Addr::UNSPECIFIED, port).into(), false) {
+            // A host without IPv6 still has every address of the other kind.
+            Err(e) if is_no_ipv6(&e) => bind_socket((Ipv4Addr::UNSPECIFIED, port).into(), true)?,
+            result => result?,
+        },
+    };
+    Ok(Listener::Tcp(listener))
+}
+
+/// `only_v6` makes `[::]` leave the IPv4 addresses to whoever asks for them.
+fn bind_socket(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if let IpAddr::V6(_) = address.ip() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn is_no_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
+}
+
+/// Binds a unix socket of mode 0660. A socket that a dead process has left there is replaced.
+///
+/// # Errors
+/// The path, and why it cannot be had.
+pub fn bind_unix(path: &Path) -> Result<Listener, ListenError> {
+    claim(path).and_then(|()| bind_and_move(path)).map_err(|e| ListenError::new(&path.display(), &e))
+}
+
+/// Fails if somebody listens at `path`, or if what is there is no socket.
+fn claim(path: &Path) -> io::Result<()> {
+    let kind = match path.symlink_metadata() {
+        Ok(metadata) => metadata.file_type(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if !kind.is_socket() {
+        return Err(io::Error::other("there is a file that is no socket"));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(e) => Err(e),
+        Ok(_) => Err(io::Error::other("another process listens there")),
+    }
+}
+
+/// The socket gets its mode under a name that nobody knows, so that it never has a wider one under its own; moving it
+/// also replaces a stale one without a gap.
+fn bind_and_move(path: &Path) -> io::Result<Listener> {
+    let temporary = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
+    let listener = UnixListener::bind(&temporary)?;
+    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(SOCKET_MODE))
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .inspect_err(|_| drop(std::fs::remove_file(&temporary)))?;
+    Ok(Listener::Unix(listener))
+}
+
+/// Accepts from every listener, at most `limit` connections of each at a time: what is beyond waits in the kernel, and
+/// one listener's crowd does not shut out the others. Ends with the runtime, or when the stream is dropped.
+pub fn accept(listeners: Vec<Listener>, limit: usize) -> ReceiverStream<io::Result<Connection>> {
+    let (sender, receiver) = mpsc::channel(1);
+    for listener in listeners {
+        tokio::spawn(accept_from(listener, Arc::new(Semaphore::new(limit)), sender.clone()));
+    }
+    ReceiverStream::new(receiver)
+}
+
+async fn accept_from(
+    listener: Listener,
+    permits: Arc<Semaphore>,
+    sender: mpsc::Sender<io::Result<Connection>>,
+) {
+    while let Ok(permit) = permits.clone().acquire_owned().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = sender.closed() => return,
+        };
+        match accepted {
+            Ok(stream) => {
+                if sender.send(Ok(Connection { stream, _permit: permit })).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Replies are whole messages: there is nothing to wait for.
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+impl tonic::transport::server::Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) -> Self::ConnectInfo {}
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+use std::os::unix::fs::PermissionsExt;
+
+use futures_util::StreamExt;
+use tokio::io::AsyncReadExt;
+
+use super::*;
+
+fn parsed(list: &str) -> Vec<Address> {
+    list.parse::<Addresses>().unwrap().0
+}
+
+#[test]
+fn lists_of_addresses() {
+    assert_eq!(parsed(""), []);
+    assert_eq!(parsed(":9090"), [Address::Every(9090)]);
+    let both =
+        [Address::One((Ipv6Addr::LOCALHOST, 9090).into()), Address::One((Ipv4Addr::LOCALHOST, 9090).into())];
+    assert_eq!(parsed("[::1]:9090, 127.0.0.1:9090"), both);
+    for wrong in ["localhost:9090", "::1", "9090", ":65536", "127.0.0.1"] {
+        let error = wrong.parse::<Addresses>().unwrap_err();
+        assert_eq!(error, format!("`{wrong}` is neither ADDRESS:PORT, [ADDRESS]:PORT nor :PORT"));
+    }
+}
+
+fn port(listener: &Listener) -> u16 {
+    let Listener::Tcp(listener) = listener else { panic!("not TCP") };
+    listener.local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn every_address_is_both_families() {
+    let listeners = ":0".parse::<Addresses>().unwrap().bind().unwrap();
+    let port = port(&listeners[0]);
+    let mut connections = accept(listeners, 2);
+    let _v4 = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    connections.next().await.unwrap().unwrap();
+    let _v6 = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
+    connections.next().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn both_wildcards_can_be_had_side_by_side() {
+    let v6 = "[::]:0".parse::<Addresses>().unwrap().bind().unwrap();
+    format!("0.0.0.0:{}", port(&v6[0])).parse::<Addresses>().unwrap().bind().unwrap();
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let first = "127.0.0.1:0".parse::<Addresses>().unwrap().bind().unwrap();
+    let address = format!("127.0.0.1:{}", port(&first[0]));
+    let error = address.parse::<Addresses>().unwrap().bind().unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot listen on {address}: address already in use"));
+}
+
+#[tokio::test]
+async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("maglevd.sock");
+    drop(bind_unix(&path).unwrap());
+    let living = bind_unix(&path).unwrap();
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
+
+    let error = bind_unix(&path).unwrap_err().to_string();
+    assert_eq!(error, format!("cannot listen on {}: another process listens there", path.display()));
+    let (connected, accepted) = tokio::join!(UnixStream::connect(&path), living.accept());
+    drop((connected.unwrap(), accepted.unwrap()));
+    assert_eq!(directory.path().read_dir().unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn what_is_no_socket_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("maglevd.sock");
+    std::fs::write(&path, "precious").unwrap();
+    let error = bind_unix(&path).unwrap_err().to_string();
+    assert_eq!(error, format!("cannot listen on {}: there is a file that is no socket", path.display()));
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("maglevd.sock");
+    let mut connections = accept(vec![bind_unix(&path).unwrap()], 1);
+    let mut first_client = UnixStream::connect(&path).await.unwrap();
+    let _second_client = UnixStream::connect(&path).await.unwrap();
+    let first = connections.next().await.unwrap().unwrap();
+    assert_eq!(futures_util::FutureExt::now_or_never(connections.next()).map(drop), None);
+    drop(first);
+    assert_eq!(first_client.read(&mut [0]).await.unwrap(), 0);
+    connections.next().await.unwrap().unwrap();
+}

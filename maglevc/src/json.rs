@@ -1,0 +1,272 @@
+//! What there is and what happens, as JSON. The names are an interface: they are added to, never changed.
+//!
+//! Times are RFC 3339 in UTC, durations are seconds, and what is not there is null.
+
+use std::time::Duration;
+
+use maglev_proto::v1::watch_events_response::Event;
+use maglev_proto::v1::{
+    Backend, Frontend, GetVersionResponse, GetVppInfoResponse, GetVpplbStateResponse, HealthCheck,
+    HttpParams, LbConf, LbServer, LbVip, LogEvent, Outcome, Pool, PoolBackend, SyncEvent, TlsParams,
+    Transition, Vip, WatchEventsResponse, transition,
+};
+use maglev_proto::{Duration as ProtoDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::show::Shown;
+use crate::{BUILD_DATE, COMMIT, VERSION, words};
+
+/// What is shown: an object, or for a list an object with that list.
+pub fn render(shown: &Shown) -> Value {
+    match shown {
+        Shown::Version(daemon) => version(daemon),
+        Shown::Frontends(all) => json!({ "frontends": list(all, frontend) }),
+        Shown::Frontend(one) => frontend(one),
+        Shown::Backends(all) => json!({ "backends": list(all, backend) }),
+        Shown::Backend(one) => {
+            let mut object = backend(one);
+            object["transitions"] = list(&one.transitions, transition);
+            object
+        }
+        Shown::HealthChecks(all) => json!({ "healthchecks": list(all, healthcheck) }),
+        Shown::HealthCheck(one) => healthcheck(one),
+        Shown::VppInfo(info) => vpp_info(info),
+        Shown::VppLbState(state) => lb_state(state),
+    }
+}
+
+/// The lines of `value`.
+pub fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn list<T>(all: &[T], one: fn(&T) -> Value) -> Value {
+    all.iter().map(one).collect()
+}
+
+fn version(daemon: &GetVersionResponse) -> Value {
+    let program = |version: &str, commit: &str, built: &str| json!({ "version": version, "commit": given(commit), "build_date": given(built) });
+    json!({
+        "maglevd": program(&daemon.version, &daemon.commit, &daemon.build_date),
+        "maglevc": program(VERSION, COMMIT.unwrap_or_default(), BUILD_DATE.unwrap_or_default()),
+    })
+}
+
+fn frontend(one: &Frontend) -> Value {
+    json!({
+        "name": one.name,
+        "description": one.description,
+        "vip": one.vip.as_ref().map(vip),
+        "state": words::frontend_state(one.state()),
+        "since": time(one.since.as_ref()),
+        "active_pool": given(&one.active_pool),
+        "released": one.released,
+        "src_ip_sticky": one.src_ip_sticky,
+        "flush_on_down": one.flush_on_down,
+        "encap": words::encap(one.encap()),
+        "table_length": one.table_length,
+        "distorted": one.distorted,
+        "warnings": one.warnings,
+        "pools": list(&one.pools, pool),
+    })
+}
+
+fn pool(one: &Pool) -> Value {
+    json!({ "name": one.name, "backends": list(&one.backends, pool_backend) })
+}
+
+fn pool_backend(one: &PoolBackend) -> Value {
+    json!({
+        "name": one.name,
+        "address": one.address,
+        "state": words::backend_state(one.state()),
+        "weight": one.weight,
+        "overridden": one.overridden,
+        "effective_weight": one.effective_weight,
+        "vpp_weight": one.vpp_weight,
+        "vpp_buckets": one.vpp_buckets,
+    })
+}
+
+fn backend(one: &Backend) -> Value {
+    json!({
+        "name": one.name,
+        "address": one.address,
+        "healthcheck": given(&one.healthcheck),
+        "type": words::probe_type(one.r#type()),
+        "enabled": one.enabled,
+        "state": words::backend_state(one.state()),
+        "since": time(one.since.as_ref()),
+        "counter": one.counter,
+        "rise": one.rise,
+        "fall": one.fall,
+        "stale": one.stale,
+        "refusal": given(&one.refusal),
+        "last": one.last.as_ref().map(outcome),
+    })
+}
+
+fn outcome(one: &Outcome) -> Value {
+    let verdict = one.verdict.clone().unwrap_or_default();
+    json!({
+        "at": time(one.at.as_ref()),
+        "duration_seconds": seconds(one.duration.as_ref()),
+        "code": words::code(verdict.code()),
+        "detail": given(&verdict.detail),
+    })
+}
+
+fn transition(one: &Transition) -> Value {
+    let verdict = match &one.cause {
+        Some(transition::Cause::Verdict(verdict)) => Some(verdict),
+        _ => None,
+    };
+    json!({
+        "from": words::backend_state(one.from()),
+        "to": words::backend_state(one.to()),
+        "at": time(one.at.as_ref()),
+        "code": verdict.map(|verdict| words::code(verdict.code())),
+        "detail": verdict.and_then(|verdict| given(&verdict.detail)),
+        "cause": given(&words::cause(one)),
+    })
+}
+
+fn healthcheck(one: &HealthCheck) -> Value {
+    json!({
+        "name": one.name,
+        "type": words::probe_type(one.r#type()),
+        "port": (one.port != 0).then_some(one.port),
+        "interval_seconds": seconds(one.interval.as_ref()),
+        "fast_interval_seconds": seconds(one.fast_interval.as_ref()),
+        "down_interval_seconds": seconds(one.down_interval.as_ref()),
+        "timeout_seconds": seconds(one.timeout.as_ref()),
+        "rise": one.rise,
+        "fall": one.fall,
+        "probe_ipv4_src": given(&one.probe_ipv4_src),
+        "probe_ipv6_src": given(&one.probe_ipv6_src),
+        "http": one.http.as_ref().map(http_params),
+        "tls": one.tls.as_ref().map(tls_params),
+    })
+}
+
+fn http_params(http: &HttpParams) -> Value {
+    json!({
+        "path": http.path,
+        "host": given(&http.host),
+        "response_code": words::codes(&http.response_codes),
+        "response_regexp": given(&http.response_regexp),
+    })
+}
+
+fn tls_params(tls: &TlsParams) -> Value {
+    json!({ "server_name": given(&tls.server_name), "verify": words::tls_verify(tls.verify()) })
+}
+
+fn vpp_info(info: &GetVppInfoResponse) -> Value {
+    json!({
+        "version": info.version,
+        "build_date": info.build_date,
+        "pid": info.pid,
+        "boot_time": time(info.boot_time.as_ref()),
+        "connected_since": time(info.connected_since.as_ref()),
+    })
+}
+
+fn lb_state(state: &GetVpplbStateResponse) -> Value {
+    json!({ "conf": state.conf.as_ref().map(lb_conf), "vips": list(&state.vips, lb_vip) })
+}
+
+fn lb_conf(conf: &LbConf) -> Value {
+    json!({
+        "ipv4_src_address": given(&conf.ipv4_src_address),
+        "ipv6_src_address": given(&conf.ipv6_src_address),
+        "sticky_buckets_per_core": conf.sticky_buckets_per_core,
+        "flow_timeout_seconds": seconds(conf.flow_timeout.as_ref()),
+    })
+}
+
+fn lb_vip(one: &LbVip) -> Value {
+    json!({
+        "vip": one.vip.as_ref().map(vip),
+        "frontend": given(&one.frontend),
+        "encap": words::encap(one.encap()),
+        "table_length": one.table_length,
+        "src_ip_sticky": one.src_ip_sticky,
+        "failure": given(&one.failure),
+        "servers": list(&one.servers, lb_server),
+    })
+}
+
+fn lb_server(one: &LbServer) -> Value {
+    json!({
+        "address": one.address,
+        "backend": given(&one.backend),
+        "weight": one.weight,
+        "buckets": one.buckets,
+    })
+}
+
+fn vip(vip: &Vip) -> Value {
+    json!({ "prefix": vip.prefix, "protocol": vip.protocol, "port": (vip.port != 0).then_some(vip.port) })
+}
+
+/// An event: its time, whether it is a replay, its kind, and one object that is named by the kind.
+pub fn event(event: &WatchEventsResponse) -> Value {
+    let (kind, body) = match &event.event {
+        None => ("unknown", Value::Null),
+        Some(Event::Backend(backend)) => {
+            let moved = backend.transition.as_ref().map(transition);
+            ("backend", json!({ "name": backend.name, "address": backend.address, "transition": moved }))
+        }
+        Some(Event::Frontend(frontend)) => {
+            let (from, to) = (words::frontend_state(frontend.from()), words::frontend_state(frontend.to()));
+            let pool = given(&frontend.active_pool);
+            ("frontend", json!({ "name": frontend.name, "from": from, "to": to, "active_pool": pool }))
+        }
+        Some(Event::Prober(prober)) => ("prober", json!({ "connected": prober.connected })),
+        Some(Event::Vpp(vpp)) => ("vpp", json!({ "connected": vpp.connected })),
+        Some(Event::Sync(sync)) => ("sync", sync_event(sync)),
+        Some(Event::SyncFailure(failure)) => {
+            let vip = failure.vip.as_ref().map(vip);
+            ("sync_failure", json!({ "vip": vip, "step": given(&failure.step), "error": failure.error }))
+        }
+        Some(Event::Reload(_)) => ("reload", json!({})),
+        Some(Event::Log(log)) => ("log", log_event(log)),
+        Some(Event::Lost(lost)) => ("lost", json!({ "count": lost.count })),
+    };
+    json!({ "at": time(event.at.as_ref()), "replay": event.replay, "kind": kind, kind: body })
+}
+
+fn sync_event(sync: &SyncEvent) -> Value {
+    json!({
+        "vip": sync.vip.as_ref().map(vip),
+        "vip_added": sync.vip_added,
+        "vip_removed": sync.vip_removed,
+        "as_added": sync.as_added,
+        "as_removed": sync.as_removed,
+        "as_weight_updated": sync.as_weight_updated,
+    })
+}
+
+fn log_event(log: &LogEvent) -> Value {
+    let fields: serde_json::Map<String, Value> =
+        log.fields.iter().map(|field| (field.name.clone(), json!(field.value))).collect();
+    json!({
+        "level": words::log_level(log.level()),
+        "target": log.target,
+        "message": log.message,
+        "fields": fields,
+    })
+}
+
+fn given(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn time(at: Option<&Timestamp>) -> Option<String> {
+    at.map(Timestamp::to_string)
+}
+
+fn seconds(duration: Option<&ProtoDuration>) -> Option<f64> {
+    Duration::try_from(*duration?).ok().map(|duration| duration.as_secs_f64())
+}

@@ -1,0 +1,114 @@
+//! Colour, where it is wanted, and nothing that a terminal would act on where it is not ours.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use clap::ValueEnum;
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// What text can look like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Style {
+    /// As it comes.
+    Plain,
+    /// A heading.
+    Heading,
+    /// As it should be.
+    Good,
+    /// Something that somebody has to see to.
+    Bad,
+    /// Neither.
+    Odd,
+}
+
+/// Whether to use colour.
+#[derive(Clone, Copy, Debug)]
+pub struct Paint(bool);
+
+impl Paint {
+    /// Decides for an output that is a terminal or not.
+    pub fn new(choice: ColorChoice, terminal: bool) -> Self {
+        let wanted = || {
+            std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+        };
+        Self(match choice {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && wanted(),
+        })
+    }
+
+    /// `text` in `style`.
+    pub fn apply(self, style: Style, text: &str) -> String {
+        let code = match style {
+            Style::Plain => return text.into(),
+            Style::Heading => "1",
+            Style::Good => "32",
+            Style::Bad => "31",
+            Style::Odd => "33",
+        };
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
+    }
+
+    /// An error message.
+    pub fn error(self, message: &str) -> String {
+        self.apply(Style::Bad, &printable(message))
+    }
+}
+
+/// The style of a backend's or a frontend's state.
+pub fn of_state(state: &str) -> Style {
+    match state {
+        "up" => Style::Good,
+        "down" => Style::Bad,
+        _ => Style::Odd,
+    }
+}
+
+/// `text` with its control characters spelt out: some of what is shown was written by the servers that are probed.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return text.into();
+    }
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            // Writing to a string cannot fail.
+            let _ = write!(clean, "{}", c.escape_default());
+        } else {
+            clean.push(c);
+        }
+    }
+    clean.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_only_where_it_is_wanted() {
+        assert_eq!(Paint::new(ColorChoice::Always, false).apply(Style::Good, "up"), "\x1b[32mup\x1b[0m");
+        assert_eq!(Paint::new(ColorChoice::Never, true).apply(Style::Good, "up"), "up");
+        assert_eq!(Paint::new(ColorChoice::Auto, false).apply(Style::Good, "up"), "up");
+        assert_eq!(Paint::new(ColorChoice::Always, true).apply(Style::Plain, "up"), "up");
+    }
+
+    #[test]
+    fn a_servers_words_cannot_drive_the_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
+        assert_eq!(printable("grün"), "grün");
+    }
+}

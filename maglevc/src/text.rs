@@ -1,0 +1,317 @@
+//! What there is, as tables for people.
+
+use std::time::SystemTime;
+
+use maglev_proto::v1::{
+    Backend, Frontend, GetVersionResponse, GetVppInfoResponse, GetVpplbStateResponse, HealthCheck,
+    HttpParams, LbVip, Pool, PoolBackend, TlsParams, Transition,
+};
+
+use crate::show::Shown;
+use crate::style::{Paint, Style, of_state, printable};
+use crate::table::{Cell, Table, maybe, number, styled, text};
+use crate::time::{age, duration, second};
+use crate::{BUILD_DATE, COMMIT, VERSION, words};
+
+/// What is shown, as seen at `now`.
+pub fn render(shown: &Shown, now: SystemTime, paint: Paint) -> String {
+    match shown {
+        Shown::Version(daemon) => version(daemon, paint),
+        Shown::Frontends(all) => frontends(all, now).render(paint),
+        Shown::Frontend(one) => frontend(one, now, paint),
+        Shown::Backends(all) => backends(all, now).render(paint),
+        Shown::Backend(one) => backend(one, now, paint),
+        Shown::HealthChecks(all) => healthchecks(all).render(paint),
+        Shown::HealthCheck(one) => healthcheck(one).render(paint),
+        Shown::VppInfo(info) => vpp_info(info, now).render(paint),
+        Shown::VppLbState(state) => lb_state(state, paint),
+    }
+}
+
+fn version(daemon: &GetVersionResponse, paint: Paint) -> String {
+    let mut table = Table::new(&["program", "version", "commit", "built"]);
+    table.row([text("maglevd"), text(&daemon.version), text(&daemon.commit), text(&daemon.build_date)]);
+    let own = [VERSION, COMMIT.unwrap_or_default(), BUILD_DATE.unwrap_or_default()];
+    table.row([text("maglevc")].into_iter().chain(own.map(text)));
+    table.render(paint)
+}
+
+fn frontends(all: &[Frontend], now: SystemTime) -> Table {
+    let mut table = Table::new(&["name", "vip", "state", "pool", "since", "note"]);
+    for one in all {
+        table.row([
+            text(&one.name),
+            text(words::vip(one.vip.as_ref())),
+            state(&words::frontend_state(one.state())),
+            text(&one.active_pool),
+            text(age(one.since.as_ref(), now)),
+            text(note(one)),
+        ]);
+    }
+    table
+}
+
+/// What a frontend's details are worth looking at for.
+fn note(frontend: &Frontend) -> String {
+    let mut notes = Vec::new();
+    if !frontend.released {
+        notes.push("held".into());
+    }
+    if frontend.distorted {
+        notes.push("distorted".into());
+    }
+    match frontend.warnings.len() {
+        0 => {}
+        1 => notes.push("1 warning".into()),
+        n => notes.push(format!("{n} warnings")),
+    }
+    notes.join(", ")
+}
+
+fn frontend(one: &Frontend, now: SystemTime, paint: Paint) -> String {
+    let mut list = Table::list();
+    list.entry("name", text(&one.name));
+    list.entry("description", text(&one.description));
+    list.entry("vip", text(words::vip(one.vip.as_ref())));
+    list.entry("state", state(&words::frontend_state(one.state())));
+    list.entry("since", text(format!("{} ({})", second(one.since.as_ref()), age(one.since.as_ref(), now))));
+    list.entry("active pool", text(&one.active_pool));
+    list.entry("encapsulation", text(words::encap(one.encap())));
+    list.entry("src-ip-sticky", text(yes(one.src_ip_sticky)));
+    list.entry("flush-on-down", text(yes(one.flush_on_down)));
+    list.entry("table length", text(one.table_length.to_string()));
+    if !one.released {
+        list.entry("held", styled(Style::Odd, "VPP's weights stay until more is known of the backends"));
+    }
+    if one.distorted {
+        list.entry(
+            "distorted",
+            styled(Style::Odd, "the weights in VPP add up to more than the table's length"),
+        );
+    }
+    for warning in &one.warnings {
+        list.entry("warning", styled(Style::Odd, warning));
+    }
+    format!("{}\n{}", list.render(paint), members(&one.pools).render(paint))
+}
+
+fn members(pools: &[Pool]) -> Table {
+    let headings =
+        ["pool", "backend", "address", "state", "weight", "effective", "vpp-weight", "vpp-buckets"];
+    let mut table = Table::new(&headings);
+    for pool in pools {
+        for member in &pool.backends {
+            table.row(member_cells(pool, member));
+        }
+    }
+    table
+}
+
+fn member_cells(pool: &Pool, member: &PoolBackend) -> [Cell; 8] {
+    let set = if member.overridden { "*" } else { "" };
+    [
+        text(&pool.name),
+        text(&member.name),
+        text(&member.address),
+        state(&words::backend_state(member.state())),
+        number(format!("{}{set}", member.weight)),
+        number(member.effective_weight),
+        maybe(member.vpp_weight),
+        maybe(member.vpp_buckets),
+    ]
+}
+
+fn backends(all: &[Backend], now: SystemTime) -> Table {
+    let mut table = Table::new(&["name", "address", "healthcheck", "state", "counter", "since", "last"]);
+    for one in all {
+        table.row([
+            text(&one.name),
+            text(&one.address),
+            text(&one.healthcheck),
+            backend_state(one),
+            number(counter(one)),
+            text(age(one.since.as_ref(), now)),
+            text(last(one)),
+        ]);
+    }
+    table
+}
+
+fn backend(one: &Backend, now: SystemTime, paint: Paint) -> String {
+    let mut list = Table::list();
+    list.entry("name", text(&one.name));
+    list.entry("address", text(&one.address));
+    list.entry("healthcheck", text(&one.healthcheck));
+    list.entry("type", text(words::probe_type(one.r#type())));
+    list.entry("state", backend_state(one));
+    list.entry("since", text(format!("{} ({})", second(one.since.as_ref()), age(one.since.as_ref(), now))));
+    list.entry("enabled", text(yes(one.enabled)));
+    list.entry("counter", text(format!("{} (rise {}, fall {})", counter(one), one.rise, one.fall)));
+    list.entry("last", text(last(one)));
+    if let Some(outcome) = &one.last {
+        let ago = age(outcome.at.as_ref(), now);
+        list.entry("probed", text(format!("{ago} ago, in {}", duration(outcome.duration.as_ref()))));
+    }
+    let details = list.render(paint);
+    if one.transitions.is_empty() {
+        return details;
+    }
+    format!("{details}\n{}", transitions(&one.transitions, now).render(paint))
+}
+
+fn transitions(all: &[Transition], now: SystemTime) -> Table {
+    let mut table = Table::new(&["when", "age", "from", "to", "why"]);
+    for one in all {
+        table.row([
+            text(second(one.at.as_ref())),
+            text(age(one.at.as_ref(), now)),
+            state(&words::backend_state(one.from())),
+            state(&words::backend_state(one.to())),
+            text(words::cause(one)),
+        ]);
+    }
+    table
+}
+
+fn backend_state(one: &Backend) -> Cell {
+    let word = words::backend_state(one.state());
+    if one.stale { styled(Style::Odd, format!("{word} (stale)")) } else { state(&word) }
+}
+
+fn counter(one: &Backend) -> String {
+    format!("{}/{}", one.counter, (one.rise + one.fall).saturating_sub(1))
+}
+
+fn last(one: &Backend) -> String {
+    if !one.refusal.is_empty() {
+        return format!("not probed: {}", one.refusal);
+    }
+    let verdict = one.last.as_ref().and_then(|outcome| outcome.verdict.as_ref());
+    verdict.map(words::verdict).unwrap_or_default()
+}
+
+fn healthchecks(all: &[HealthCheck]) -> Table {
+    let headings = ["name", "type", "port", "interval", "fast", "down", "timeout", "rise", "fall"];
+    let mut table = Table::new(&headings);
+    for one in all {
+        table.row([
+            text(&one.name),
+            text(words::probe_type(one.r#type())),
+            maybe((one.port != 0).then_some(one.port)),
+            number(duration(one.interval.as_ref())),
+            number(duration(one.fast_interval.as_ref())),
+            number(duration(one.down_interval.as_ref())),
+            number(duration(one.timeout.as_ref())),
+            number(one.rise),
+            number(one.fall),
+        ]);
+    }
+    table
+}
+
+fn healthcheck(one: &HealthCheck) -> Table {
+    let mut list = Table::list();
+    list.entry("name", text(&one.name));
+    list.entry("type", text(words::probe_type(one.r#type())));
+    if one.port != 0 {
+        list.entry("port", text(one.port.to_string()));
+    }
+    list.entry("interval", text(duration(one.interval.as_ref())));
+    list.entry("fast-interval", text(duration(one.fast_interval.as_ref())));
+    list.entry("down-interval", text(duration(one.down_interval.as_ref())));
+    list.entry("timeout", text(duration(one.timeout.as_ref())));
+    list.entry("rise", text(one.rise.to_string()));
+    list.entry("fall", text(one.fall.to_string()));
+    list.entry("probe-ipv4-src", text(&one.probe_ipv4_src));
+    list.entry("probe-ipv6-src", text(&one.probe_ipv6_src));
+    if let Some(http) = &one.http {
+        http_entries(&mut list, http);
+    }
+    if let Some(tls) = &one.tls {
+        tls_entries(&mut list, tls);
+    }
+    list
+}
+
+fn http_entries(list: &mut Table, http: &HttpParams) {
+    list.entry("path", text(&http.path));
+    list.entry("host", text(&http.host));
+    list.entry("response-code", text(words::codes(&http.response_codes)));
+    list.entry("response-regexp", text(&http.response_regexp));
+}
+
+fn tls_entries(list: &mut Table, tls: &TlsParams) {
+    list.entry("server-name", text(&tls.server_name));
+    list.entry("verified by", text(words::tls_verify(tls.verify())));
+}
+
+fn vpp_info(info: &GetVppInfoResponse, now: SystemTime) -> Table {
+    let mut list = Table::list();
+    list.entry("version", text(&info.version));
+    list.entry("built", text(&info.build_date));
+    list.entry("pid", text(info.pid.to_string()));
+    let (boot, since) = (info.boot_time.as_ref(), info.connected_since.as_ref());
+    list.entry("started", text(format!("{} ({})", second(boot), age(boot, now))));
+    list.entry("connected", text(format!("{} ({})", second(since), age(since, now))));
+    list
+}
+
+fn lb_state(state: &GetVpplbStateResponse, paint: Paint) -> String {
+    let mut out = String::new();
+    if let Some(conf) = &state.conf {
+        let mut list = Table::list();
+        list.entry("ipv4-src-address", text(&conf.ipv4_src_address));
+        list.entry("ipv6-src-address", text(&conf.ipv6_src_address));
+        list.entry("sticky-buckets-per-core", text(conf.sticky_buckets_per_core.to_string()));
+        list.entry("flow-timeout", text(duration(conf.flow_timeout.as_ref())));
+        out.push_str(&list.render(paint));
+    }
+    for vip in &state.vips {
+        let gap = if out.is_empty() { "" } else { "\n" };
+        let heading = paint.apply(Style::Heading, &printable(&words::vip(vip.vip.as_ref())));
+        out.extend([gap, &heading, &printable(&about(vip)), "\n"]);
+        if !vip.failure.is_empty() {
+            out.extend([&paint.error(&format!("  the newest change failed: {}", vip.failure)), "\n"]);
+        }
+        out.push_str(&servers(vip).render(paint));
+    }
+    out
+}
+
+fn about(vip: &LbVip) -> String {
+    let frontend = match vip.frontend.as_str() {
+        "" => ": no frontend's".into(),
+        name => format!(": frontend {name}"),
+    };
+    let length = vip.table_length.map(|length| format!(", table length {length}")).unwrap_or_default();
+    let sticky = if vip.src_ip_sticky == Some(true) { ", src-ip-sticky" } else { "" };
+    format!("{frontend}, {}{length}{sticky}", words::encap(vip.encap()))
+}
+
+fn servers(vip: &LbVip) -> Table {
+    let total: u64 = vip.servers.iter().map(|server| u64::from(server.buckets)).sum();
+    let mut table = Table::new(&["server", "backend", "weight", "buckets", "share"]).indented();
+    for server in &vip.servers {
+        table.row([
+            text(&server.address),
+            text(&server.backend),
+            number(server.weight),
+            number(server.buckets),
+            maybe(share(server.buckets, total)),
+        ]);
+    }
+    table
+}
+
+fn share(buckets: u32, total: u64) -> Option<String> {
+    // Counts of buckets are far below 2^52.
+    (total > 0).then(|| format!("{:.1}%", f64::from(buckets) * 100.0 / total as f64))
+}
+
+fn state(word: &str) -> Cell {
+    styled(of_state(word), word)
+}
+
+const fn yes(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}

@@ -1,0 +1,81 @@
+//! Times as people read them.
+
+use std::time::{Duration, SystemTime};
+
+use maglev_proto::{Duration as ProtoDuration, Timestamp};
+
+/// How long ago `then` was: the two largest units, such as `10m30s`. A clock that runs ahead of ours makes it `0s`.
+pub fn age(then: Option<&Timestamp>, now: SystemTime) -> String {
+    let Some(then) = then.and_then(|then| SystemTime::try_from(*then).ok()) else { return "-".into() };
+    let seconds = now.duration_since(then).unwrap_or_default().as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes, seconds % 60) {
+        (0, 0, 0, s) => format!("{s}s"),
+        (0, 0, m, s) => format!("{m}m{s}s"),
+        (0, h, m, _) => format!("{h}h{m}m"),
+        (d, h, _, _) => format!("{d}d{h}h"),
+    }
+}
+
+/// A moment, in UTC, to the second.
+pub fn second(at: Option<&Timestamp>) -> String {
+    at.map_or_else(|| "-".into(), |at| Timestamp { nanos: 0, ..*at }.to_string())
+}
+
+/// A moment, in UTC, to the millisecond.
+pub fn millisecond(at: Option<&Timestamp>) -> String {
+    let Some(at) = at else { return "-".into() };
+    let second = Timestamp { nanos: 0, ..*at }.to_string();
+    format!("{}.{:03}Z", second.trim_end_matches('Z'), at.nanos / 1_000_000)
+}
+
+/// A duration, such as `500ms` or `1.2ms`.
+pub fn duration(duration: Option<&ProtoDuration>) -> String {
+    let Some(duration) = duration.and_then(|duration| Duration::try_from(*duration).ok()) else {
+        return "-".into();
+    };
+    let nanos = duration.as_nanos();
+    match nanos {
+        0 => "0s".into(),
+        _ if nanos % 60_000_000_000 == 0 => format!("{}m", nanos / 60_000_000_000),
+        _ if nanos % 1_000_000_000 == 0 => format!("{}s", nanos / 1_000_000_000),
+        _ if nanos % 1_000_000 == 0 => format!("{}ms", nanos / 1_000_000),
+        1_000_000.. => format!("{:.1}ms", duration.as_secs_f64() * 1e3),
+        _ => format!("{}us", nanos / 1_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_have_two_units() {
+        let age = |seconds| {
+            let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+            age(Some(&then.into()), then + Duration::from_secs(seconds))
+        };
+        assert_eq!([0, 59, 60, 630, 3_661, 90_000].map(age), ["0s", "59s", "1m0s", "10m30s", "1h1m", "1d1h"]);
+    }
+
+    #[test]
+    fn a_clock_that_runs_ahead_is_no_fault() {
+        let ahead = Timestamp { seconds: 10, nanos: 0 };
+        assert_eq!(age(Some(&ahead), SystemTime::UNIX_EPOCH), "0s");
+        assert_eq!(age(None, SystemTime::UNIX_EPOCH), "-");
+    }
+
+    #[test]
+    fn moments_are_utc() {
+        let at = Timestamp { seconds: 1_795_349_400, nanos: 45_600_000 };
+        assert_eq!(second(Some(&at)), "2026-11-22T12:10:00Z");
+        assert_eq!(millisecond(Some(&at)), "2026-11-22T12:10:00.045Z");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        let duration = |nanos| duration(Some(&Duration::from_nanos(nanos).try_into().unwrap()));
+        let nanos = [0, 120_000, 1_234_567, 500_000_000, 2_000_000_000, 60_000_000_000, 1_500_000_000];
+        assert_eq!(nanos.map(duration), ["0s", "120us", "1.2ms", "500ms", "2s", "1m", "1500ms"]);
+    }
+}
