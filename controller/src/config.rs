@@ -94,7 +94,7 @@ fn parse(bytes: &[u8]) -> Result<file::File, Fault> {
         return Err(fault_at(bytes, 0, "the file is empty: a configuration starts with `maglev:`".into()));
     }
     if let Some(offset) = nesting::too_deep(bytes) {
-        return Err(fault_at(bytes, offset, "too many brackets and braces are open".into()));
+        return Err(fault_at(bytes, offset, "nested too deeply".into()));
     }
     let file = aliases::weigh(text, MAX_FILE).and_then(|()| serde_yaml::from_str(text));
     file.map_err(|error| match error.location() {

@@ -109,14 +109,21 @@ impl Driver {
                 let _ = answer.send(view);
             }
             Request::Reload(config) => {
-                self.metrics.retain(&config);
                 self.netns.send_if_modified(|netns| {
                     let changed = *netns != config.netns;
                     netns.clone_from(&config.netns);
                     changed
                 });
-                self.tell(Input::Reload(config));
+                self.tell(Input::Reload(Arc::clone(&config)));
+                self.metrics.retain(&config);
             }
+            Request::Copy(answer) => _ = answer.send(Box::new(self.state.clone())),
+            Request::ReadVpp(answer) => {
+                if let Some(vpp) = &self.vpp {
+                    let _ = vpp.send(vpp::Command::Read(answer));
+                }
+            }
+            Request::Resync => self.tell(Input::Resync),
         }
     }
 
@@ -141,7 +148,7 @@ impl Driver {
                 | Output::SetConf(_)
                 | Output::Run(_) => {
                     if let Some(vpp) = &self.vpp {
-                        let _ = vpp.send(vpp::Command { output, scope });
+                        let _ = vpp.send(vpp::Command::Do(output, scope));
                     }
                 }
             }

@@ -40,6 +40,10 @@ pub struct Flags {
     #[arg(long, env = "MAGLEV_VPP_API_ADDR", value_name = "PATH", default_value = "/run/vpp/api.sock")]
     pub vpp_api_addr: PathBuf,
 
+    /// VPP's stats socket, which tells since when VPP runs; empty does without
+    #[arg(long, env = "MAGLEV_VPP_STATS_ADDR", value_name = "PATH", default_value = "/run/vpp/stats.sock")]
+    pub vpp_stats_addr: PathBuf,
+
     /// The prober's socket; `spawn` or `spawn:PATH` starts the prober as a child
     #[arg(long, env = "MAGLEV_PROBER", value_name = "WHERE", default_value = "/run/vpp-maglev/prober.sock")]
     pub prober: String,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use maglev_core::config::Config;
+use maglev_core::dataplane::Actual;
 use maglev_core::event::Event;
+use maglev_core::state::State;
 use maglev_core::view::View;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -17,6 +19,12 @@ pub enum Request {
     View(oneshot::Sender<Arc<View>>),
     /// Put this configuration in force.
     Reload(Arc<Config>),
+    /// A copy of the state, to try things on.
+    Copy(oneshot::Sender<Box<State>>),
+    /// What VPP has, read now. Dropped without an answer if there is no VPP.
+    ReadVpp(oneshot::Sender<Actual>),
+    /// Compare everything with what VPP has.
+    Resync,
 }
 
 /// A cheap handle on the task that owns the state.
@@ -56,6 +64,34 @@ impl Handle {
     /// [`Gone`].
     pub async fn reload(&self, config: Arc<Config>) -> Result<(), Gone> {
         self.requests.send(Request::Reload(config)).await.map_err(|_| Gone)
+    }
+
+    /// A copy of the state, to try things on.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn copy(&self) -> Result<Box<State>, Gone> {
+        let (answer, state) = oneshot::channel();
+        self.requests.send(Request::Copy(answer)).await.map_err(|_| Gone)?;
+        state.await.map_err(|_| Gone)
+    }
+
+    /// What VPP has, read now; `None` if there is no VPP to be read.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn read_vpp(&self) -> Result<Option<Actual>, Gone> {
+        let (answer, actual) = oneshot::channel();
+        self.requests.send(Request::ReadVpp(answer)).await.map_err(|_| Gone)?;
+        Ok(actual.await.ok())
+    }
+
+    /// Has everything compared with what VPP has, and mended.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn resync(&self) -> Result<(), Gone> {
+        self.requests.send(Request::Resync).await.map_err(|_| Gone)
     }
 
     /// What happens from now on. A receiver that lags by more than [`EVENT_BACKLOG`] loses the oldest, and is told.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -138,7 +138,7 @@ fn bind_tcp(address: Address) -> io::Result<Listener> {
 /// `only_v6` makes `[::]` leave the IPv4 addresses to whoever asks for them.
 fn bind_socket(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    if let IpAddr::V6(_) = address.ip() {
+    if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
     socket.set_reuse_address(true)?;
@@ -227,8 +227,9 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // Replies are whole messages: there is nothing to wait for.
-                stream.set_nodelay(true)?;
+                // Replies are whole messages, so there is nothing to wait for. A connection that is gone already will
+                // say so when it is read.
+                let _ = stream.set_nodelay(true);
                 Ok(Stream::Tcp(stream))
             }
             Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),

@@ -79,10 +79,12 @@ pub fn init(level: &str, format: Format) -> Result<Tap, ParseError> {
     let stderr = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     // The journal puts its own time on each line.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let color =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     match format {
         Format::Json => registry.with(stderr.json().flatten_event(true)).init(),
         Format::Text if journal => registry.with(stderr.with_ansi(false).without_time()).init(),
-        Format::Text => registry.with(stderr.with_ansi(io::stderr().is_terminal())).init(),
+        Format::Text => registry.with(stderr.with_ansi(color)).init(),
     }
     Ok(tap)
 }
@@ -145,33 +147,29 @@ impl Visit for Fields {
 pub fn event(event: &Event) {
     match &event.kind {
         Kind::Backend { name, address, transition } => {
-            let (from, to) = (transition.from.as_str(), transition.to.as_str());
-            let cause = &transition.cause;
-            let (code, detail, operator) = match cause {
+            let (from, to) = (transition.from, transition.to);
+            let (code, detail, operator) = match &transition.cause {
                 Cause::Outcome { code, detail } => (Some(code.as_str()), Some(detail.to_string()), None),
                 Cause::Operator(action) => (None, None, Some(action.as_str())),
                 Cause::Config => (None, None, None),
             };
             let detail = detail.filter(|detail| !detail.is_empty());
-            if transition.to == Health::Down {
-                warn!(backend = %name, %address, from, to, code, detail, operator, "backend changed state");
+            if to == Health::Down {
+                warn!(backend = %name, %address, %from, %to, code, detail, operator, "backend changed state");
             } else {
-                info!(backend = %name, %address, from, to, code, detail, operator, "backend changed state");
+                info!(backend = %name, %address, %from, %to, code, detail, operator, "backend changed state");
             }
         }
         Kind::Frontend { name, from, to, active_pool } => {
-            let (from, down, to) = (from.as_str(), *to == FrontendState::Down, to.as_str());
             let pool = active_pool.as_deref();
-            if down {
-                warn!(frontend = %name, from, to, pool, "frontend changed state");
+            if *to == FrontendState::Down {
+                warn!(frontend = %name, %from, %to, pool, "frontend changed state");
             } else {
-                info!(frontend = %name, from, to, pool, "frontend changed state");
+                info!(frontend = %name, %from, %to, pool, "frontend changed state");
             }
         }
-        Kind::Prober { connected: true } => info!("prober connected"),
-        Kind::Prober { connected: false } => warn!("prober lost: health stays as it is"),
-        Kind::Vpp { connected: true } => info!("VPP connected"),
-        Kind::Vpp { connected: false } => warn!("VPP lost: it forwards as it was last told"),
+        // The links tell themselves: they know to whom, and why no longer.
+        Kind::Prober { .. } | Kind::Vpp { .. } => {}
         Kind::Synced { vip, counts } => info!(
             %vip,
             vip_added = counts.vip_added,

@@ -30,6 +30,18 @@ pub enum What {
     VppInfo,
     /// What VPP's load balancer has.
     VppLbState,
+    /// What a comparison with VPP does, or would do.
+    Sync {
+        /// Only say what it would do.
+        dry_run: bool,
+    },
+    /// What is wrong with the configuration file.
+    ConfigCheck {
+        /// Say, too, what a reload would do to VPP.
+        plan: bool,
+    },
+    /// Whether there was a reload.
+    ConfigReload,
 }
 
 /// Which events to watch.
@@ -68,6 +80,35 @@ const COMMANDS: &[Node] = &[
             help: "What is so now, then what happens; all but the log if no kind is named",
             then: Then::Run(watch),
         }],
+    ),
+    group(
+        "sync",
+        &[group(
+            "vpp",
+            &[group(
+                "lb",
+                &[Node {
+                    word: "state",
+                    arguments: "[dry-run]",
+                    help: "Compare everything with what VPP has, and mend it",
+                    then: Then::Run(|words| {
+                        Ok(Command::Show(What::Sync { dry_run: words.option("dry-run")? }))
+                    }),
+                }],
+            )],
+        )],
+    ),
+    group(
+        "config",
+        &[
+            Node {
+                word: "check",
+                arguments: "[plan]",
+                help: "What is wrong with the file; what a reload would do",
+                then: Then::Run(|words| Ok(Command::Show(What::ConfigCheck { plan: words.option("plan")? }))),
+            },
+            leaf("reload", "Put the file in force", |_| Ok(Command::Show(What::ConfigReload))),
+        ],
     ),
     leaf("help", "This list", |_| Ok(Command::Help)),
 ];
@@ -111,6 +152,9 @@ const LEVELS: &[(&str, LogLevel)] = &[
     ("debug", LogLevel::Debug),
     ("trace", LogLevel::Trace),
 ];
+
+/// How many candidates an error names.
+const MAX_NAMES: usize = 8;
 
 const fn group(word: &'static str, words: &'static [Node]) -> Node {
     Node { word, arguments: "", help: "", then: Then::Words(words) }
@@ -224,6 +268,14 @@ impl Words<'_> {
             && self.next().is_some()
     }
 
+    /// Whether the next word is `key`, perhaps shortened; there may be none.
+    fn option(&mut self, key: &'static str) -> Result<bool, String> {
+        if self.is_empty() {
+            return Ok(false);
+        }
+        self.keyword(&[key]).map(|_| true)
+    }
+
     /// Which of `keys` the next word is, perhaps shortened.
     fn keyword(&mut self, keys: &[&'static str]) -> Result<usize, String> {
         let context = self.context();
@@ -264,20 +316,26 @@ pub fn choose<S: AsRef<str>>(word: &str, candidates: &[S]) -> Result<usize, Stri
     if let Some(exact) = candidates.iter().position(|candidate| candidate.as_ref() == word) {
         return Ok(exact);
     }
-    let begun = |candidate: &S| !word.is_empty() && candidate.as_ref().starts_with(word);
-    let found: Vec<usize> = (0..candidates.len()).filter(|i| begun(&candidates[*i])).collect();
-    let list = |indices: &[usize]| {
-        let names: Vec<&str> = indices.iter().map(|i| candidates[*i].as_ref()).collect();
-        names.join(", ")
-    };
+    let begun = |index: &usize| !word.is_empty() && candidates[*index].as_ref().starts_with(word);
+    let found: Vec<usize> = (0..candidates.len()).filter(begun).collect();
     match found.as_slice() {
         [only] => Ok(*only),
-        [] => Err(format!(
-            "unknown word `{word}`, expected one of: {}",
-            list(&Vec::from_iter(0..candidates.len()))
-        )),
-        several => Err(format!("`{word}` is ambiguous: {}", list(several))),
+        [] => Err(format!("unknown word `{word}`, expected one of: {}", list(candidates))),
+        several => {
+            let several: Vec<&S> = several.iter().map(|index| &candidates[*index]).collect();
+            Err(format!("`{word}` is ambiguous: {}", list(&several)))
+        }
     }
+}
+
+/// `names` on one line, which ten thousand would not be.
+fn list<S: AsRef<str>>(names: &[S]) -> String {
+    let mut line = names.iter().take(MAX_NAMES).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    if names.len() > MAX_NAMES {
+        // Writing to a string cannot fail.
+        let _ = write!(line, " and {} more", names.len() - MAX_NAMES);
+    }
+    line
 }
 
 #[cfg(test)]
@@ -305,9 +363,17 @@ mod tests {
     }
 
     #[test]
+    fn an_error_stays_on_its_line() {
+        let names: Vec<String> = (0..10).map(|i| format!("n{i}")).collect();
+        let error = choose("n", &names).unwrap_err();
+        assert_eq!(error, "`n` is ambiguous: n0, n1, n2, n3, n4, n5, n6, n7 and 2 more");
+    }
+
+    #[test]
     fn mistakes_are_pointed_out() {
         let cases = [
-            ("shw", "unknown word `shw`, expected one of: show, watch, help"),
+            ("shw", "unknown word `shw`, expected one of: show, watch, sync, config, help"),
+            ("sync vpp lb state now", "sync vpp lb state: unknown word `now`, expected one of: dry-run"),
             ("show", "show: what? One of: version, frontends, backends, healthchecks, vpp"),
             ("sh vpp lb", "show vpp lb: what? One of: state"),
             ("show version now", "show version: there is nothing to do with `now`"),
@@ -341,15 +407,18 @@ mod tests {
             help(),
             "\
 Commands:
-  show version              The versions of maglevd and maglevc
-  show frontends [NAME]     Every frontend, or one with its pools
-  show backends [NAME]      Every backend, or one with its transitions
-  show healthchecks [NAME]  Every healthcheck, or one in full
-  show vpp info             The VPP that is connected
-  show vpp lb state         What VPP's load balancer has, with shares
+  show version                 The versions of maglevd and maglevc
+  show frontends [NAME]        Every frontend, or one with its pools
+  show backends [NAME]         Every backend, or one with its transitions
+  show healthchecks [NAME]     Every healthcheck, or one in full
+  show vpp info                The VPP that is connected
+  show vpp lb state            What VPP's load balancer has, with shares
   watch events [num N] [log [level L]] [backend] [frontend] [vpp]
-                            What is so now, then what happens; all but the log if no kind is named
-  help                      This list
+                               What is so now, then what happens; all but the log if no kind is named
+  sync vpp lb state [dry-run]  Compare everything with what VPP has, and mend it
+  config check [plan]          What is wrong with the file; what a reload would do
+  config reload                Put the file in force
+  help                         This list
 "
         );
     }

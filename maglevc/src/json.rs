@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    Backend, Frontend, GetVersionResponse, GetVppInfoResponse, GetVpplbStateResponse, HealthCheck,
-    HttpParams, LbConf, LbServer, LbVip, LogEvent, Outcome, Pool, PoolBackend, SyncEvent, TlsParams,
-    Transition, Vip, WatchEventsResponse, transition,
+    Backend, ConfigFault, ConfigProblem, Frontend, GetVersionResponse, GetVppInfoResponse,
+    GetVpplbStateResponse, HealthCheck, HttpParams, LbConf, LbServer, LbVip, LogEvent, Outcome, Plan, Pool,
+    PoolBackend, SyncEvent, TlsParams, Transition, Vip, VipPlan, WatchEventsResponse, transition,
 };
 use maglev_proto::{Duration as ProtoDuration, Timestamp};
 use serde_json::{Value, json};
@@ -32,6 +32,11 @@ pub fn render(shown: &Shown) -> Value {
         Shown::HealthCheck(one) => healthcheck(one),
         Shown::VppInfo(info) => vpp_info(info),
         Shown::VppLbState(state) => lb_state(state),
+        Shown::Synced { plan: planned, dry_run } => json!({ "plan": plan(planned), "dry_run": dry_run }),
+        Shown::Checked(answer) => {
+            json!({ "fault": answer.fault.as_ref().map(fault), "plan": answer.plan.as_ref().map(plan) })
+        }
+        Shown::Reloaded(wrong) => json!({ "reloaded": wrong.is_none(), "fault": wrong.as_ref().map(fault) }),
     }
 }
 
@@ -210,6 +215,27 @@ fn vip(vip: &Vip) -> Value {
     json!({ "prefix": vip.prefix, "protocol": vip.protocol, "port": (vip.port != 0).then_some(vip.port) })
 }
 
+fn plan(plan: &Plan) -> Value {
+    let vip_plan = |planned: &VipPlan| {
+        json!({
+            "vip": planned.vip.as_ref().map(vip),
+            "frontend": given(&planned.frontend),
+            "steps": planned.steps,
+            "moved": planned.moved,
+            "resets": planned.resets,
+        })
+    };
+    json!({ "conf": plan.conf, "vips": plan.vips.iter().map(vip_plan).collect::<Value>() })
+}
+
+fn fault(fault: &ConfigFault) -> Value {
+    let problem = |problem: &ConfigProblem| json!({ "path": problem.path, "message": problem.message });
+    json!({
+        "parse_error": given(&fault.parse_error),
+        "problems": fault.problems.iter().map(problem).collect::<Value>(),
+    })
+}
+
 /// An event: its time, whether it is a replay, its kind, and one object that is named by the kind.
 pub fn event(event: &WatchEventsResponse) -> Value {
     let (kind, body) = match &event.event {
@@ -230,6 +256,8 @@ pub fn event(event: &WatchEventsResponse) -> Value {
             let vip = failure.vip.as_ref().map(vip);
             ("sync_failure", json!({ "vip": vip, "step": given(&failure.step), "error": failure.error }))
         }
+        Some(Event::Drift(drift)) => ("drift", json!({ "vip": drift.vip.as_ref().map(vip) })),
+        Some(Event::Conf(conf)) => ("conf", json!({ "error": given(&conf.error) })),
         Some(Event::Reload(_)) => ("reload", json!({})),
         Some(Event::Log(log)) => ("log", log_event(log)),
         Some(Event::Lost(lost)) => ("lost", json!({ "count": lost.count })),
@@ -269,4 +297,46 @@ fn time(at: Option<&Timestamp>) -> Option<String> {
 
 fn seconds(duration: Option<&ProtoDuration>) -> Option<f64> {
     Duration::try_from(*duration?).ok().map(|duration| duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn names_and_their_order_are_stable() {
+        assert_eq!(
+            render(&Shown::Backend(Box::new(fixture::nginx0()))).to_string(),
+            concat!(
+                r#"{"name":"nginx0","address":"192.0.2.10","healthcheck":"nginx","type":"http","enabled":true,"#,
+                r#""state":"down","since":"2026-11-22T12:00:30Z","counter":1,"rise":2,"fall":3,"stale":false,"#,
+                r#""refusal":null,"last":{"at":"2026-11-22T12:10:20Z","duration_seconds":0.0003,"#,
+                r#""code":"L4CON","detail":"connection refused"},"transitions":[{"from":"up","to":"down","#,
+                r#""at":"2026-11-22T12:00:30Z","code":"L4CON","detail":"connection refused","#,
+                r#""cause":"L4CON connection refused"}]}"#
+            )
+        );
+    }
+
+    #[test]
+    fn lists_are_named_and_what_is_not_there_is_null() {
+        let frontends = render(&Shown::Frontends(vec![fixture::web()]));
+        let sorry = &frontends["frontends"][0]["pools"][1]["backends"][0];
+        assert_eq!((&sorry["overridden"], &sorry["vpp_weight"]), (&json!(true), &Value::Null));
+        let backends = render(&Shown::Backends(vec![fixture::sorry()]));
+        assert_eq!(backends["backends"][0]["healthcheck"], Value::Null);
+        assert_eq!(backends["backends"][0].get("transitions"), None);
+    }
+
+    #[test]
+    fn an_event_is_named_by_its_kind() {
+        let lost = maglev_proto::v1::LostEvent { count: 7 };
+        let told =
+            WatchEventsResponse { at: Some(fixture::at(0)), replay: false, event: Some(Event::Lost(lost)) };
+        assert_eq!(
+            event(&told).to_string(),
+            r#"{"at":"2026-11-22T12:00:00Z","replay":false,"kind":"lost","lost":{"count":7}}"#
+        );
+    }
 }

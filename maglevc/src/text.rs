@@ -13,6 +13,10 @@ use crate::table::{Cell, Table, maybe, number, styled, text};
 use crate::time::{age, duration, second};
 use crate::{BUILD_DATE, COMMIT, VERSION, words};
 
+mod plan;
+#[cfg(test)]
+mod tests;
+
 /// What is shown, as seen at `now`.
 pub fn render(shown: &Shown, now: SystemTime, paint: Paint) -> String {
     match shown {
@@ -25,6 +29,9 @@ pub fn render(shown: &Shown, now: SystemTime, paint: Paint) -> String {
         Shown::HealthCheck(one) => healthcheck(one).render(paint),
         Shown::VppInfo(info) => vpp_info(info, now).render(paint),
         Shown::VppLbState(state) => lb_state(state, paint),
+        Shown::Synced { plan: planned, dry_run } => plan::synced(planned, *dry_run, paint),
+        Shown::Checked(answer) => plan::checked(answer, paint),
+        Shown::Reloaded(fault) => plan::reloaded(fault.as_ref(), paint),
     }
 }
 
@@ -92,7 +99,9 @@ fn frontend(one: &Frontend, now: SystemTime, paint: Paint) -> String {
     for warning in &one.warnings {
         list.entry("warning", styled(Style::Odd, warning));
     }
-    format!("{}\n{}", list.render(paint), members(&one.pools).render(paint))
+    let set = one.pools.iter().flat_map(|pool| &pool.backends).any(|member| member.overridden);
+    let legend = if set { "\n* set by an operator\n" } else { "" };
+    format!("{}\n{}{legend}", list.render(paint), members(&one.pools).render(paint))
 }
 
 fn members(pools: &[Pool]) -> Table {
@@ -273,14 +282,18 @@ fn lb_state(state: &GetVpplbStateResponse, paint: Paint) -> String {
         if !vip.failure.is_empty() {
             out.extend([&paint.error(&format!("  the newest change failed: {}", vip.failure)), "\n"]);
         }
-        out.push_str(&servers(vip).render(paint));
+        if vip.servers.is_empty() {
+            out.push_str("  no servers\n");
+        } else {
+            out.push_str(&servers(vip).render(paint));
+        }
     }
     out
 }
 
 fn about(vip: &LbVip) -> String {
     let frontend = match vip.frontend.as_str() {
-        "" => ": no frontend's".into(),
+        "" => ": of no frontend".into(),
         name => format!(": frontend {name}"),
     };
     let length = vip.table_length.map(|length| format!(", table length {length}")).unwrap_or_default();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    BackendEvent, FrontendEvent, LogEvent, LogLevel, SyncEvent, SyncFailureEvent, WatchEventsRequest,
-    WatchEventsResponse,
+    BackendEvent, ConfEvent, DriftEvent, FrontendEvent, LogEvent, LogLevel, SyncEvent, SyncFailureEvent,
+    WatchEventsRequest, WatchEventsResponse,
 };
 use tonic::{Code, Streaming};
 
@@ -32,16 +32,12 @@ pub async fn run(server: &Server, watch: &Watch, output: Output, paint: Paint) -
         match follow(&mut client, watch, &mut printer).await? {
             ControlFlow::Break(()) => return Ok(()),
             ControlFlow::Continue(status) if is_passing(status.code()) => {
-                eprintln!("{}", paint_error(server, &status));
+                eprintln!("{}; waiting for it", printable(&server.failed(&status).to_string()));
             }
             ControlFlow::Continue(status) => return Err(server.failed(&status)),
         }
         client = reconnect(server).await;
     }
-}
-
-fn paint_error(server: &Server, status: &tonic::Status) -> String {
-    format!("{}; waiting for it", printable(&server.failed(status).to_string()))
 }
 
 async fn reconnect(server: &Server) -> Client {
@@ -113,6 +109,8 @@ pub fn line(event: &WatchEventsResponse, paint: Paint) -> String {
         Some(Event::Vpp(vpp)) => connection_line("vpp", vpp.connected, event.replay, paint),
         Some(Event::Sync(sync)) => sync_line(sync),
         Some(Event::SyncFailure(failure)) => failure_line(failure, paint),
+        Some(Event::Drift(drift)) => drift_line(drift),
+        Some(Event::Conf(conf)) => conf_line(conf, paint),
         Some(Event::Reload(_)) => "config reloaded".into(),
         Some(Event::Log(log)) => log_line(log, paint),
         Some(Event::Lost(lost)) => paint.error(&format!("lost {} events: read too slowly", lost.count)),
@@ -184,6 +182,17 @@ fn failure_line(failure: &SyncFailureEvent, paint: Paint) -> String {
     format!("vpp {}: {}", printable(&vip), paint.error(&format!("{step} failed: {}", failure.error)))
 }
 
+fn drift_line(drift: &DriftEvent) -> String {
+    format!("vpp {}: changed by somebody else", printable(&words::vip(drift.vip.as_ref())))
+}
+
+fn conf_line(conf: &ConfEvent, paint: Paint) -> String {
+    match conf.error.as_str() {
+        "" => "vpp global settings sent".into(),
+        error => format!("vpp {}", paint.error(&format!("global settings failed: {error}"))),
+    }
+}
+
 fn log_line(log: &LogEvent, paint: Paint) -> String {
     let style = match log.level() {
         LogLevel::Error => Style::Bad,
@@ -193,4 +202,75 @@ fn log_line(log: &LogEvent, paint: Paint) -> String {
     let level = paint.apply(style, &words::log_level(log.level()));
     let fields: String = log.fields.iter().map(|field| format!(" {}={}", field.name, field.value)).collect();
     format!("log {level} {}{}", printable(&log.message), printable(&fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use maglev_proto::v1::{FrontendState, LogField, LostEvent, ProberEvent, ReloadEvent};
+
+    use super::*;
+    use crate::fixture;
+    use crate::style::ColorChoice;
+
+    fn told(replay: bool, event: Event) -> String {
+        let event = WatchEventsResponse { at: Some(fixture::at(30)), replay, event: Some(event) };
+        let line = line(&event, Paint::new(ColorChoice::Never, false));
+        line.strip_prefix("2026-11-22T12:00:30.000Z ").unwrap().into()
+    }
+
+    #[test]
+    fn a_replay_says_what_is_and_an_event_what_changed() {
+        let transition = Some(fixture::went_down());
+        let nginx0 = || {
+            Event::Backend(BackendEvent {
+                name: "nginx0".into(),
+                address: "192.0.2.10".into(),
+                transition: transition.clone(),
+            })
+        };
+        assert_eq!(told(true, nginx0()), "backend nginx0 is down: L4CON connection refused");
+        assert_eq!(told(false, nginx0()), "backend nginx0 up -> down: L4CON connection refused");
+
+        let web = |from: FrontendState| {
+            Event::Frontend(FrontendEvent {
+                name: "web".into(),
+                from: from.into(),
+                to: FrontendState::Up.into(),
+                active_pool: "fallback".into(),
+            })
+        };
+        assert_eq!(told(false, web(FrontendState::Down)), "frontend web down -> up, pool fallback");
+        assert_eq!(told(false, web(FrontendState::Up)), "frontend web stays up, pool fallback");
+    }
+
+    #[test]
+    fn every_kind_has_its_line() {
+        assert_eq!(told(true, Event::Prober(ProberEvent { connected: false })), "prober is not connected");
+        assert_eq!(told(false, Event::Prober(ProberEvent { connected: false })), "prober lost");
+        let sync = SyncEvent {
+            vip: Some(fixture::vip()),
+            as_added: 3,
+            as_weight_updated: 1,
+            ..SyncEvent::default()
+        };
+        assert_eq!(told(false, Event::Sync(sync)), "vpp 192.0.2.80 tcp/80: as added 3, as weight updated 1");
+        let failure = SyncFailureEvent {
+            vip: Some(fixture::vip()),
+            step: "remove vip".into(),
+            error: "NO_SUCH_ENTRY".into(),
+        };
+        assert_eq!(
+            told(false, Event::SyncFailure(failure)),
+            "vpp 192.0.2.80 tcp/80: remove vip failed: NO_SUCH_ENTRY"
+        );
+        assert_eq!(told(false, Event::Reload(ReloadEvent {})), "config reloaded");
+        assert_eq!(told(false, Event::Lost(LostEvent { count: 7 })), "lost 7 events: read too slowly");
+        let log = LogEvent {
+            level: LogLevel::Warn.into(),
+            target: "maglevd".into(),
+            message: "odd".into(),
+            fields: vec![LogField { name: "detail".into(), value: "a\x1b[2J".into() }],
+        };
+        assert_eq!(told(false, Event::Log(log)), "log warn odd detail=a\\u{1b}[2J");
+    }
 }

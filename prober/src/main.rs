@@ -11,6 +11,7 @@ mod outbox;
 mod privilege;
 mod probe;
 mod protocol;
+mod random;
 mod schedule;
 mod set;
 mod table;
@@ -65,7 +66,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     }
     let configs = read_system_roots();
     let door = open_door(&args)?;
-    let seed = u64::from_ne_bytes(probe::icmp::random()?);
+    let seed = u64::from_ne_bytes(random::bytes().context("randomness")?);
     let watchdog = sd_notify::watchdog_enabled();
     privilege::give_up().context("privilege")?;
 
@@ -75,7 +76,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         configs,
         signals,
         limits: Limits { checks: args.max_checks, rate: args.max_rate },
-        connections: descriptors.saturating_sub(RESERVED),
+        max_connections: descriptors.saturating_sub(RESERVED),
         orphan_timeout: args.orphan_timeout,
         watchdog,
         seed,

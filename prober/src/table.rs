@@ -6,6 +6,7 @@ use std::time::Duration;
 use maglev_ipc::{Check, CheckId, Outcome, Streak};
 
 use crate::clock::Nanos;
+use crate::probe::icmp::Ping;
 use crate::probe::{Flight, Plan};
 use crate::set::Member;
 
@@ -53,8 +54,8 @@ pub struct Held {
     pub ready: bool,
     /// The probe in flight.
     pub flight: Option<Flight>,
-    /// The serial of the last echo request that was answered.
-    pub answered: u64,
+    /// The last echo request that was answered.
+    pub answered: Option<Ping>,
     /// What came of the probes so far.
     pub history: History,
 }
@@ -111,29 +112,18 @@ impl Table {
     /// Puts a new set in force. A check that is equal by value to one in force keeps its slot with all that is in
     /// it, its probe in flight included.
     pub fn replace(&mut self, members: Vec<Member>) -> Change {
-        let mut change = Change::default();
-        let mut fresh = Vec::new();
-        let mut leaving = self.by_value();
-        for member in members {
-            match leaving.get_mut(&member.check).and_then(Vec::pop) {
-                Some(slot) => {
-                    change.kept.push((slot, member.interval));
-                    fresh.push((Some(slot), member));
-                }
-                None => fresh.push((None, member)),
-            }
-        }
+        let (places, dropped) = self.places(&members);
+        let mut change = Change { dropped, ..Change::default() };
         // What leaves makes room before what is new takes it.
-        change.dropped = leaving.into_values().flatten().collect();
-        change.dropped.sort_unstable();
         for slot in &change.dropped {
             self.clear(*slot);
         }
         self.ids.clear();
-        for (slot, member) in fresh {
+        for (place, member) in places.into_iter().zip(members) {
             let id = member.id;
-            let slot = match slot {
+            let slot = match place {
                 Some(slot) => {
+                    change.kept.push((slot, member.interval));
                     if let Some(held) = self.held_mut(slot) {
                         held.id = id;
                     }
@@ -186,14 +176,18 @@ impl Table {
         slots.filter_map(|slot| self.held(slot)).filter_map(|held| held.history.streak(held.id))
     }
 
-    fn by_value(&self) -> HashMap<Check, Vec<u32>> {
-        let mut slots: HashMap<_, Vec<_>> = HashMap::with_capacity(self.ids.len());
-        for (index, slot) in self.slots.iter().enumerate().rev() {
-            if let Some(held) = &slot.held {
-                slots.entry(held.check.clone()).or_default().push(index as u32);
-            }
+    /// The slot that each of `members` has already, if any, and the slots of all others.
+    fn places(&self, members: &[Member]) -> (Vec<Option<u32>>, Vec<u32>) {
+        let mut leaving: HashMap<&Check, Vec<u32>> = HashMap::with_capacity(self.ids.len());
+        for (slot, held) in
+            (0..).zip(&self.slots).filter_map(|(slot, place)| Some((slot, place.held.as_ref()?)))
+        {
+            leaving.entry(&held.check).or_default().push(slot);
         }
-        slots
+        let places = members.iter().map(|member| leaving.get_mut(&member.check)?.pop()).collect();
+        let mut dropped: Vec<_> = leaving.into_values().flatten().collect();
+        dropped.sort_unstable();
+        (places, dropped)
     }
 
     fn clear(&mut self, slot: u32) {
@@ -220,7 +214,7 @@ impl Table {
             due: 0,
             ready: false,
             flight: None,
-            answered: 0,
+            answered: None,
             history: History::default(),
         });
         slot

@@ -2,6 +2,7 @@
 //! real thing, and a laboratory for the whole programs.
 
 pub mod dataplane;
+pub mod demo;
 pub mod lab;
 pub mod programs;
 pub mod vppsim;

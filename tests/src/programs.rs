@@ -1,20 +1,31 @@
-//! Where the built programs are.
+//! Where the programs under test are.
 
-use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{env, io};
 
-/// The program `name` of the build that the running test is part of.
+/// The program `name` of the build that the caller belongs to: it lies beside the caller, or beside the folder `deps` if
+/// the caller is a test.
 ///
-/// # Panics
-/// It is not there.
-#[must_use]
-#[expect(clippy::expect_used, clippy::panic, reason = "without the programs there is nothing to test")]
-pub fn program(name: &str) -> PathBuf {
-    let test = env::current_exe().expect("the running test's own path");
-    let folder = test.parent().and_then(|deps| deps.parent()).expect("a test is in target/PROFILE/deps");
-    let program = folder.join(name);
-    if !program.exists() {
-        panic!("{} is not built: run `cargo build --workspace` first", program.display());
+/// # Errors
+/// It is not built; the error says how to.
+pub fn program(name: &str) -> io::Result<PathBuf> {
+    let caller = env::current_exe()?;
+    let folder = caller.parent().unwrap_or(Path::new("."));
+    let built = if folder.ends_with("deps") { folder.with_file_name(name) } else { folder.join(name) };
+    if built.is_file() {
+        return Ok(built);
     }
-    program
+    let problem = format!("{} is not there: run `make build` first", built.display());
+    Err(io::Error::new(io::ErrorKind::NotFound, problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_built_is_asked_for_by_name() {
+        let error = program("no-such-program").unwrap_err().to_string();
+        assert!(error.contains("no-such-program") && error.contains("make build"), "{error}");
+    }
 }

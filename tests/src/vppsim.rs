@@ -14,7 +14,6 @@
 //! * Frames of more than 16 MiB and addresses of no known family close the connection or are ignored.
 //! * Prefixes that are too long always crash; in VPP some of them only go astray.
 //! * `lb_flush_vip` on a VIP that does not exist does nothing; VPP may flush another.
-//! * A node port stays taken when its VIP is deleted.
 //! * Stats indexes of routes are stable but not those that VPP would choose, and have no counters.
 
 pub mod cli;
@@ -22,7 +21,6 @@ pub mod faults;
 pub mod fib;
 mod garbage;
 pub mod key;
-pub mod maglev;
 pub mod plugin;
 pub mod pool;
 mod server;
@@ -132,7 +130,7 @@ impl Sim {
     /// The messages that arrived, in order; the last 100,000 of them.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
-        self.inspect(|vpp| vpp.calls())
+        Inspection(&self.shared.lock()).calls()
     }
 
     /// How many messages of `name` arrived.
@@ -151,7 +149,7 @@ impl Sim {
     /// All VIPs, removed ones included, in the order of their slots.
     #[must_use]
     pub fn vips(&self) -> Vec<VipView> {
-        self.inspect(|vpp| vpp.vips())
+        Inspection(&self.shared.lock()).vips()
     }
 
     /// Waits until `predicate` holds, which is asked after each message and each change. Says whether it came to hold
@@ -272,8 +270,7 @@ impl Sim {
         let segment = Segment::new(boot_time)?;
         let stats_listener = stats::bind(&self.shared.stats_path)?;
         let listener = server::bind(&self.shared.api_path)?;
-        let shared = [Arc::clone(&self.shared), Arc::clone(&self.shared)];
-        let [for_api, for_stats] = shared;
+        let [for_api, for_stats] = [Arc::clone(&self.shared), Arc::clone(&self.shared)];
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.push(thread::spawn(move || server::accept(&for_api, &listener, life)));
         threads.push(thread::spawn(move || stats::serve(&for_stats, &stats_listener, &segment, life)));

@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::maglev::table;
+
 /// The protocol number by which VPP marks a VIP for all protocols and ports.
 pub const ANY_PROTOCOL: u8 = 255;
 
@@ -130,12 +132,24 @@ pub struct ActualVip {
     pub servers: BTreeMap<IpAddr, ActualAs>,
 }
 
+impl ActualVip {
+    /// Works out how many entries of the new-flow table each server has now, where the table's length is known.
+    pub fn deal(&mut self) {
+        let Some(length) = self.table_length else { return };
+        let servers: Vec<_> =
+            self.servers.iter().map(|(server, s)| (table::raw(*server), s.weight)).collect();
+        for (server, buckets) in self.servers.values_mut().zip(table::shares(&servers, length)) {
+            server.buckets = buckets;
+        }
+    }
+}
+
 /// One server of a VIP in VPP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ActualAs {
     /// Its share of new flows, relative to the other servers'.
     pub weight: u8,
-    /// How many entries of the new-flow table are its own, as of the last read.
+    /// How many entries of the new-flow table are its own.
     pub buckets: u32,
 }
 

@@ -4,6 +4,8 @@
 //! as long as the sum of the weights stays well below the table's length, and the smaller the weights, the cheaper
 //! each rebuild.
 
+pub mod table;
+
 /// The shortest table that a VIP is created with: the plugin's own default.
 pub const MIN_TABLE: u32 = 1024;
 /// The longest table that a VIP is created with.

@@ -111,7 +111,7 @@ pub struct MemberView {
     pub effective: u8,
     /// The weight that VPP has, if it has this server.
     pub in_vpp: Option<u8>,
-    /// How many entries of VPP's new-flow table are its own, as of the last read.
+    /// How many entries of VPP's new-flow table are its own.
     pub buckets: Option<u32>,
 }
 

@@ -177,6 +177,9 @@ impl World {
             }
             ["vpp", "edit", address, server, weight] => self.edit(address, server, weight),
             ["operator", action, name] => self.operate(action, name),
+            ["resync"] => self.tell(Input::Resync),
+            ["preview"] => self.preview(None),
+            ["preview", "reload"] => self.preview(Some(Arc::new(self.config.clone()))),
             ["show"] => self.show(),
             _ => panic!("unknown command: {command}"),
         }
@@ -434,6 +437,23 @@ impl World {
             self.said.push(format!("{error:?}"));
         }
         self.take(out);
+    }
+
+    fn preview(&mut self, config: Option<Arc<Config>>) {
+        let preview =
+            self.state.as_ref().unwrap().preview(untold(self.vpp.actual.clone()), config, self.now());
+        if let Some(conf) = preview.conf {
+            self.said.push(format!("conf {} {}", conf.ipv4_src, conf.sticky_buckets_per_core));
+        }
+        for planned in preview.vips {
+            let frontend = planned.frontend.map_or("nobody's".into(), |name| name.to_string());
+            let moved = planned
+                .moved
+                .map_or(String::new(), |part| format!(", {:.1}% of new flows move", part * 100.0));
+            let resets = if planned.resets { ", RESET" } else { "" };
+            self.said.push(format!("{} ({frontend}{moved}{resets})", planned.vip));
+            self.said.extend(planned.steps.iter().map(|step| format!("  {step}")));
+        }
     }
 
     fn show(&mut self) {

@@ -129,13 +129,13 @@ fn sections_may_be_empty() {
 fn bombs_are_refused() {
     let mut laughs = String::from("maglev:\n  a: &a [x, x, x, x, x, x, x, x, x]\n");
     let mut pools = String::from("maglev:\n  frontends:\n    a: &a { pools: [{ name: p }] }\n");
-    for (this, next) in ('a'..'z').zip('b'..='z') {
+    for (this, next) in ('a'..='y').zip('b'..='z') {
         writeln!(laughs, "  {next}: &{next} [{}]", vec![format!("*{this}"); 9].join(", ")).unwrap();
         writeln!(pools, "    {next}: &{next} {{ pools: [{}] }}", vec![format!("*{this}"); 9].join(", "))
             .unwrap();
     }
     refused(laughs.as_bytes());
-    let backends: String = (0..1000).map(|n| format!("b{n}: , ")).collect();
+    let backends: String = (0..1000).map(|n| format!("b{n:0>200}: , ")).collect();
     let frontends: String = (0..300).map(|n| format!("    f{n}: {{ pools: *p }}\n")).collect();
     let shapely = format!(
         "maglev:\n  backends: &b {{ {backends} }}\n  frontends:\n    p: {{ pools: &p [{}] }}\n{frontends}",
@@ -144,14 +144,18 @@ fn bombs_are_refused() {
     assert!(refused(shapely.as_bytes()).ends_with("the aliases up to here make the file too large"));
     refused(pools.as_bytes());
 
-    for (unit, place) in
-        [("[", "1:65"), ("{a: ", "1:257"), ("{a:\n", "65:1"), ("[ #]\n", "65:1"), ("{'}': ", "1:385")]
-    {
-        let expected = format!("{place}: too many brackets and braces are open");
+    for (unit, place) in [
+        ("[", "1:65"),
+        ("{a: ", "1:257"),
+        ("{a:\n", "65:1"),
+        ("[ #]\n", "65:1"),
+        ("{'}': ", "1:385"),
+        ("- ", "1:129"),
+        ("? ", "1:129"),
+    ] {
+        let expected = format!("{place}: nested too deeply");
         assert_eq!(refused(unit.repeat(100_000).as_bytes()), expected, "{unit}");
     }
-    refused("- ".repeat(100_000).as_bytes());
-    refused("? ".repeat(100_000).as_bytes());
 }
 
 #[test]
@@ -162,6 +166,8 @@ fn brackets_in_text_are_not_counted() {
         "description: ' [ ['\n",
         "description: \\[[^[]\n",
         "[a]\n",
+        "- - a\n",
+        "# - - -\n",
     ] {
         assert_eq!(nesting::too_deep(text.repeat(1000).as_bytes()), None, "{text}");
     }

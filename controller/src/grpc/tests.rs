@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 
 use maglev_core::event::Event;
 use maglev_core::view::View;
@@ -24,6 +25,8 @@ use crate::fixture;
 use crate::handle::{EVENT_BACKLOG, Handle};
 use crate::listen::bind_unix;
 use crate::log::Tap;
+use crate::metrics::Metrics;
+use crate::reload::Reloader;
 
 struct Daemon {
     handle: Handle,
@@ -42,7 +45,10 @@ async fn daemon(view: View) -> Daemon {
     let tap = Tap::default();
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { drop(stopped.await) };
-    let server = tokio::spawn(super::serve(vec![listener], handle.clone(), tap.clone(), true, shutdown));
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let reloader = Reloader::new(directory.path().join("maglev.yaml"), handle.clone(), metrics);
+    let serving = super::serve(vec![listener], handle.clone(), tap.clone(), reloader, true, shutdown);
+    let server = tokio::spawn(serving);
     Daemon { handle, channel: connect(&socket).await, tap, stop, server, _directory: directory }
 }
 
@@ -193,28 +199,14 @@ async fn only_what_is_chosen_is_sent() {
 
 #[tokio::test]
 async fn a_slow_subscriber_is_told_what_it_has_lost() {
-    let (handle, mut requests) = Handle::new();
-    let tap = Tap::default();
-    let (_stop, stopping) = tokio::sync::watch::channel(false);
-    let request = WatchEventsRequest { kinds: vec![EventKind::Backend.into()], log_level: 0 };
-    let choice = super::watching::Choice::try_from(&request).unwrap();
-    let answer = async {
-        let Some(crate::handle::Request::View(reply)) = requests.recv().await else { return };
-        let _ = reply.send(fixture::view().into());
-    };
-    let (events, ()) = tokio::join!(super::watching::events(choice, &handle, &tap, stopping), answer);
-    // Nobody reads while more happens than is kept.
+    let daemon = daemon(fixture::view()).await;
+    let mut events = daemon.watch(&[EventKind::Frontend], LogLevel::Unspecified).await;
+    assert_eq!(told(&next(&mut events).await), ("frontend web".into(), true));
+    // The test's one thread does not let the server read before all of it has happened.
     for _ in 0..EVENT_BACKLOG + 5 {
-        handle.publish(fixture::nginx0_down());
+        daemon.handle.publish(fixture::nginx0_down());
     }
-    let mut events = std::pin::pin!(events.unwrap());
-    let mut seen = Vec::new();
-    while seen.len() < 5 {
-        seen.push(told(&futures_util::StreamExt::next(&mut events).await.unwrap().unwrap()));
-    }
-    assert_eq!(seen[2], ("backend sorry".into(), true));
-    assert_eq!(seen[3], ("lost 5".into(), false));
-    assert_eq!(seen[4], ("backend nginx0".into(), false));
+    assert_eq!(told(&next(&mut events).await), ("lost 5".into(), false));
 }
 
 #[tokio::test]
@@ -253,4 +245,29 @@ async fn the_health_service_knows_the_api() {
         let status = client.check(request).await.unwrap().into_inner().status();
         assert_eq!(status.as_str_name(), "SERVING");
     }
+}
+
+/// The names of the services, as reflection lists them.
+macro_rules! reflected {
+    ($version:ident, $channel:expr) => {{
+        use tonic_reflection::pb::$version::ServerReflectionRequest;
+        use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
+        use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
+        use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        let request = ServerReflectionRequest { host: String::new(), message_request };
+        let asked = tokio_stream::once(request);
+        let mut answers =
+            ServerReflectionClient::new($channel).server_reflection_info(asked).await.unwrap().into_inner();
+        let answer = answers.message().await.unwrap().unwrap().message_response;
+        let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("no list") };
+        list.service.into_iter().map(|service| service.name).collect::<Vec<_>>()
+    }};
+}
+
+#[tokio::test]
+async fn both_versions_of_reflection_know_the_api() {
+    let daemon = daemon(fixture::view()).await;
+    assert!(reflected!(v1, daemon.channel.clone()).contains(&"maglev.v1.Maglev".into()));
+    assert!(reflected!(v1alpha, daemon.channel.clone()).contains(&"maglev.v1.Maglev".into()));
 }

@@ -41,12 +41,12 @@ fn logged(level: &str, log: impl FnOnce()) -> String {
 fn what_happens_has_stable_fields() {
     assert_eq!(
         logged("info", || event(&fixture::nginx0_down())),
-        " WARN maglevd::log: backend changed state backend=nginx0 address=2001:db8:1::10 from=\"up\" to=\"down\" \
+        " WARN maglevd::log: backend changed state backend=nginx0 address=2001:db8:1::10 from=up to=down \
          code=\"L4CON\" detail=\"connection refused\"\n"
     );
-    let vpp = Event { at: Wall(0), kind: Kind::Vpp { connected: true } };
-    assert_eq!(logged("info", || event(&vpp)), " INFO maglevd::log: VPP connected\n");
-    assert_eq!(logged("warn", || event(&vpp)), "");
+    let reloaded = Event { at: Wall(0), kind: Kind::Reloaded };
+    assert_eq!(logged("info", || event(&reloaded)), " INFO maglevd::log: configuration in force\n");
+    assert_eq!(logged("warn", || event(&reloaded)), "");
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn trusted(uid: u32) -> bool {
 fn spawn(program: &Path, netns: Option<&str>) -> Result<Connection, Fault> {
     let (ours, theirs) = pair()?;
     let mut command = Command::new(program);
-    command.args(["--fd", "0"]).stdin(Stdio::from(theirs)).kill_on_drop(true);
+    command.arg("--stdin").stdin(Stdio::from(theirs)).kill_on_drop(true);
     if let Some(netns) = netns {
         command.args(["--netns", netns]);
     }

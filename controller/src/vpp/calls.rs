@@ -13,13 +13,18 @@ use maglev_vpp::message::{
     LbConfGetReply, LbVipDetails, LbVipDump, Prefix, Vip,
 };
 use maglev_vpp::{Client, Error};
+use tokio::sync::oneshot;
 
 use super::{Command, Work};
 use crate::metrics::Metrics;
 
 /// Starts what the core asks for. What is asked of VPP first is in VPP's hands first.
 pub fn start(client: &Client, command: Command, metrics: &Arc<Metrics>) -> Work {
-    match command.output {
+    let (output, scope) = match command {
+        Command::Do(output, scope) => (output, scope),
+        Command::Read(answer) => return Box::pin(answer_read(client, answer)),
+    };
+    match output {
         Output::ReadAll => Box::pin(read_all(client)),
         Output::List => Box::pin(list(client)),
         Output::ReadServers(vip) => Box::pin(read_servers(client, vip)),
@@ -30,7 +35,7 @@ pub fn start(client: &Client, command: Command, metrics: &Arc<Metrics>) -> Work 
             Box::pin(async move {
                 let began = Instant::now();
                 let (done, error) = steps(&client, &run).await?;
-                metrics.sync(command.scope, Counts::of(&run.steps[..done]), began.elapsed());
+                metrics.sync(scope, &Counts::of(&run.steps[..done]), began.elapsed());
                 Ok(Some(Input::Ran { vip: run.vip, done, error }))
             })
         }
@@ -43,6 +48,20 @@ pub fn start(client: &Client, command: Command, metrics: &Arc<Metrics>) -> Work 
 type Answer = Result<Option<Input>, Error>;
 
 fn read_all(client: &Client) -> impl Future<Output = Answer> + use<> {
+    let actual = read_actual(client);
+    async move { Ok(Some(Input::AllRead(actual.await?))) }
+}
+
+fn answer_read(client: &Client, answer: oneshot::Sender<Actual>) -> impl Future<Output = Answer> + use<> {
+    let actual = read_actual(client);
+    async move {
+        // Whoever asked may have gone since.
+        let _ = answer.send(actual.await?);
+        Ok(None)
+    }
+}
+
+fn read_actual(client: &Client) -> impl Future<Output = Result<Actual, Error>> + use<> {
     let conf = client.request(&LbConfGet {});
     let vips = client.dump(&LbVipDump::all());
     let servers = client.dump(&LbAsV2Dump::all());
@@ -60,7 +79,7 @@ fn read_all(client: &Client) -> impl Future<Output = Answer> + use<> {
                 found.servers.insert(details.address, server(details));
             }
         }
-        Ok(Some(Input::AllRead(actual)))
+        Ok(actual)
     }
 }
 

@@ -7,15 +7,18 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use maglev_core::dataplane::Actual;
 use maglev_core::state::{Input, Output};
+use maglev_core::time::Wall;
 use maglev_core::view::VppInfo;
 use maglev_vpp::message::{ControlPing, ShowVersion};
+use maglev_vpp::stats::{BOOT_TIME, Segment};
 use maglev_vpp::{Client, Error, Observer, Options};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
-use crate::metrics::{Metrics, Scope};
+use crate::metrics::{Direction, Metrics, Scope};
 use crate::retry::Retry;
 
 mod calls;
@@ -25,19 +28,24 @@ const CLIENT_NAME: &str = "vpp-maglev";
 /// How often VPP is asked whether it lives.
 const PING_PERIOD: Duration = Duration::from_secs(1);
 
+/// How long VPP may take to hand over its stats segment.
+const STATS_LIMIT: Duration = Duration::from_secs(3);
+
 /// Something to be asked of VPP.
 #[derive(Debug)]
-pub struct Command {
-    /// One of the outputs that are VPP's to answer.
-    pub output: Output,
-    /// What it is counted under.
-    pub scope: Scope,
+pub enum Command {
+    /// One of the outputs that are VPP's to answer, and what it is counted under.
+    Do(Output, Scope),
+    /// What VPP has, for somebody who asks. Dropped without an answer if it cannot be read.
+    Read(oneshot::Sender<Actual>),
 }
 
 /// The task that speaks to VPP.
 pub struct Link {
     /// VPP's API socket.
-    pub path: PathBuf,
+    pub api: PathBuf,
+    /// VPP's stats socket; empty does without.
+    pub stats: PathBuf,
     /// To the core.
     pub inputs: mpsc::Sender<Vec<Input>>,
     /// From the core.
@@ -58,41 +66,49 @@ impl Link {
                 Ok((client, info)) => {
                     retry.reset();
                     info!(version = %info.version, pid = info.pid, "VPP connected");
-                    let reason = self.session(client, info).await;
-                    warn!(%reason, "VPP lost; its weights stay as they are");
+                    self.session(client, info).await;
                 }
                 Err(error) => complain(&mut retry, &error),
             }
-            sleep(retry.pause()).await;
+            let pause = sleep(retry.pause());
+            self.refuse_until(pause).await;
+        }
+    }
+
+    /// Refuses whatever is asked while there is no VPP.
+    async fn refuse_until(&mut self, end: impl Future<Output = ()>) {
+        let mut end = std::pin::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                command = self.commands.recv() => if command.is_none() { return },
+            }
         }
     }
 
     async fn connect(&self) -> Result<(Client, VppInfo), Error> {
         let observer = Arc::new(Counter(Arc::clone(&self.metrics)));
         let options = Options { observer, ..Options::default() };
-        let client = Client::connect(&self.path, CLIENT_NAME, options).await?;
+        let client = Client::connect(&self.api, CLIENT_NAME, options).await?;
         let (version, ping) = (client.request(&ShowVersion {}), client.request(&ControlPing {}));
         let (version, ping) = (version.await?, ping.await?);
-        let info = VppInfo {
-            version: version.version.0,
-            build_date: version.build_date.0,
-            pid: ping.pid,
-            boot: None,
-        };
+        let boot = boot_time(self.stats.clone()).await;
+        let info =
+            VppInfo { version: version.version.0, build_date: version.build_date.0, pid: ping.pid, boot };
         Ok((client, info))
     }
 
-    /// Serves the core until the connection is lost, and says why it was.
-    async fn session(&mut self, client: Client, info: VppInfo) -> String {
-        let reason = match self.serve(&client, info).await {
-            Ok(()) => "maglevd is shutting down".to_owned(),
-            Err(error) => error.to_string(),
-        };
+    /// Serves the core until the connection is lost.
+    async fn session(&mut self, client: Client, info: VppInfo) {
+        if let Err(reason) = self.serve(&client, info).await {
+            warn!(%reason, "VPP lost; it forwards as it was last told");
+            self.metrics.link_error("vpp", "lost");
+        }
         // Nothing of this session comes after this.
         let _ = self.inputs.send(vec![Input::VppDown]).await;
-        reason
     }
 
+    /// Ends without an error when there is no core left to serve.
     async fn serve(&mut self, client: &Client, info: VppInfo) -> Result<(), Error> {
         let mut work: FuturesUnordered<Work> = FuturesUnordered::new();
         let mut pings = interval(PING_PERIOD);
@@ -107,7 +123,7 @@ impl Link {
                 reason = client.closed() => return Err(Error::Lost(reason)),
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Ok(()) };
-                    begun |= command.output == Output::ReadAll;
+                    begun |= matches!(command, Command::Do(Output::ReadAll, _));
                     if begun {
                         work.push(calls::start(client, command, &self.metrics));
                     }
@@ -126,6 +142,23 @@ impl Link {
     }
 }
 
+/// When VPP started. A VPP whose stats cannot be read is programmed all the same.
+async fn boot_time(path: PathBuf) -> Option<Wall> {
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    let read = move || Segment::open(&path, STATS_LIMIT)?.scalar(BOOT_TIME);
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(seconds)) => seconds.map(|seconds| Wall(seconds.saturating_mul(1_000_000_000))),
+        Ok(Err(error)) => {
+            warn!(%error, "it is not known since when VPP runs");
+            None
+        }
+        // The runtime is going down.
+        Err(_) => None,
+    }
+}
+
 fn complain(retry: &mut Retry, error: &Error) {
     let text = error.to_string();
     match (retry.is_news(&text), error) {
@@ -141,7 +174,7 @@ struct Counter(Arc<Metrics>);
 
 impl Observer for Counter {
     fn sent(&self, message: &'static str) {
-        self.0.vpp_sent(message);
+        self.0.vpp_call(message, Direction::Sent, "ok", None);
     }
 
     fn ended(&self, message: &'static str, outcome: maglev_vpp::Outcome, took: Duration) {
@@ -151,7 +184,7 @@ impl Observer for Counter {
             maglev_vpp::Outcome::Timeout => "timeout",
             maglev_vpp::Outcome::Lost => "lost",
         };
-        self.0.vpp_ended(message, result, took);
+        self.0.vpp_call(message, Direction::Received, result, Some(took));
     }
 
     fn stray(&self) {

@@ -1,5 +1,6 @@
 //! The client.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,7 +27,8 @@ pub struct Options {
     /// How long the handshake may take in all, and each call from the moment it is sent, or a dump from its last
     /// record: 3 s.
     pub timeout: Duration,
-    /// How many calls VPP is given at once: 256. VPP itself has no limit, and queues answers without bound.
+    /// How many calls VPP is given at once: 256. VPP itself has no limit, and queues answers without bound. The calls
+    /// beyond wait here; there are never more of them than callers.
     pub in_flight: usize,
     /// Is told of each call.
     pub observer: Arc<dyn Observer>,
@@ -188,6 +190,12 @@ impl Shared {
         let head = Head { client_index: self.index, context: call.context };
         frame::encode(&mut call.frames, self.id::<M>()?, head, message);
         Ok(())
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("version", &self.shared.version).finish_non_exhaustive()
     }
 }
 

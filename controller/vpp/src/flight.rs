@@ -108,3 +108,96 @@ fn head(payload: &[u8]) -> Result<(u16, u32), Malformed> {
     let mut from = Reader::new(payload);
     Ok((u16::get(&mut from)?, u32::get(&mut from)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::call::One;
+    use crate::message::{ControlPingReply, LbConfGet, LbConfGetReply, Message};
+
+    const LIMIT: Duration = Duration::from_secs(3);
+    const KEEPALIVE: (u16, u16) = (21, 22);
+
+    fn flight() -> Flight {
+        Flight::new(LIMIT, KEEPALIVE, Arc::new(()))
+    }
+
+    fn call(context: u32, vital: bool) -> (Call, oneshot::Receiver<Result<LbConfGetReply, Error>>) {
+        let (caller, waiting) = oneshot::channel();
+        let answers = Box::new(One::<LbConfGet> { reply_id: 92, caller: Some(caller) });
+        (Call { message: LbConfGet::NAME, context, frames: vec![7], vital, answers }, waiting)
+    }
+
+    fn payload<M: Message>(id: u16, context: u32, message: &M) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        frame::encode(&mut bytes, id, Head { client_index: 1, context }, message);
+        bytes.split_off(frame::HEADER)
+    }
+
+    #[test]
+    fn vpp_is_told_that_we_live() {
+        let mut out = Vec::new();
+        let question = payload(KEEPALIVE.0, 9, &MemclntKeepalive {});
+        flight().receive(&question, &mut out, Instant::now()).unwrap();
+        assert_eq!(out[frame::HEADER..], payload(KEEPALIVE.1, 9, &MemclntKeepaliveReply { retval: 0 }));
+    }
+
+    #[test]
+    fn a_call_without_a_caller_does_not_leave() {
+        let (mut flight, mut out) = (flight(), Vec::new());
+        let (call, waiting) = call(1, false);
+        drop(waiting);
+        flight.launch(call, &mut out, Instant::now());
+        assert_eq!((flight.len(), out), (0, Vec::new()));
+    }
+
+    #[test]
+    fn only_what_is_due_expires() {
+        let (mut flight, mut out) = (flight(), Vec::new());
+        let begun = Instant::now();
+        let (early, mut first) = call(1, false);
+        let (late, mut second) = call(2, false);
+        flight.launch(early, &mut out, begun);
+        flight.launch(late, &mut out, begun + LIMIT / 2);
+        assert_eq!(flight.expire(begun + LIMIT / 2).unwrap(), begun + LIMIT);
+        assert!(first.try_recv().is_err());
+        assert_eq!(flight.expire(begun + LIMIT).unwrap(), begun + LIMIT + LIMIT / 2);
+        assert!(matches!(first.try_recv(), Ok(Err(Error::Timeout { .. }))));
+        assert!(second.try_recv().is_err());
+        assert_eq!(flight.len(), 1);
+    }
+
+    #[test]
+    fn a_vital_call_that_expires_ends_the_connection() {
+        let (mut flight, now) = (flight(), Instant::now());
+        let (call, _waiting) = call(1, true);
+        flight.launch(call, &mut Vec::new(), now);
+        assert!(matches!(flight.expire(now + LIMIT), Err(Closed::Silent { .. })));
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_a_violation() {
+        let (mut flight, now) = (flight(), Instant::now());
+        let (call, _waiting) = call(1, false);
+        flight.launch(call, &mut Vec::new(), now);
+        let pong = payload(24, 1, &ControlPingReply { retval: 0, client_index: 1, pid: 1 });
+        let expected = Violation::Mismatch { message: LbConfGet::NAME, id: 24 };
+        assert_eq!(flight.receive(&pong, &mut Vec::new(), now), Err(expected));
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_panics(id in prop_oneof![Just(92u16), Just(21), any::<u16>()], rest: Vec<u8>) {
+            let (mut flight, now) = (flight(), Instant::now());
+            let (call, _waiting) = call(1, false);
+            flight.launch(call, &mut Vec::new(), now);
+            let payload = [id.to_be_bytes().as_slice(), &1u32.to_be_bytes(), &rest].concat();
+            for payload in [&payload[..], &rest] {
+                _ = flight.receive(payload, &mut Vec::new(), now);
+            }
+        }
+    }
+}

@@ -113,7 +113,9 @@ impl Engine {
     pub(super) fn open_door(&mut self, door: Door, now: Nanos) -> Result<(), Errno> {
         match door {
             Door::Listener(socket, users) => {
-                self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+                // An edge: one that cannot be accepted for now must not keep the loop turning.
+                let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+                self.epoll.add(&socket, EpollEvent::new(events, LISTENER))?;
                 self.control.listener = Some((socket, users));
             }
             Door::Inherited(socket) => self.welcome(socket, now),
@@ -157,8 +159,9 @@ impl Engine {
         let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
         self.epoll.add(link.as_fd(), EpollEvent::new(events, LINK)).map_err(Error::from)?;
         let release = env!("CARGO_PKG_VERSION").to_owned();
-        let mut outbox = Outbox::default();
-        outbox.message(ToController::Hello { version: VERSION, release, instance: self.control.instance });
+        // At once, so that it arrives even if what the controller says first ends the link.
+        link.send(&ToController::Hello { version: VERSION, release, instance: self.control.instance })?;
+        let outbox = Outbox::default();
         let protocol = Protocol::new(self.control.limits);
         Ok((Session { link, protocol, outbox, heard: now, awake: true, committed: false }, peer))
     }
@@ -168,6 +171,7 @@ impl Engine {
         if now >= self.control.next_beat {
             self.control.next_beat = now + self.control.beat;
             self.beat();
+            self.accept(now);
         }
         if let Err(error) = self.converse(now) {
             warn!(%error, "the link to the controller is closed");
@@ -226,7 +230,7 @@ impl Engine {
     /// Puts a set in force.
     fn replace(&mut self, Set { generation, members, refused }: Set, now: Nanos) {
         let change = self.table.replace(members);
-        self.connections.0 = self.table.connections();
+        self.connections = self.table.connections();
         for slot in &change.dropped {
             self.wheel.cancel(*slot);
         }

@@ -26,12 +26,20 @@ pub struct Token {
     pub cookie: u64,
 }
 
+impl Token {
+    /// The sequence number that goes with it: part of the cookie, so that it cannot be guessed either. Errors that
+    /// quote no payload are matched by it.
+    pub fn seq(self) -> u16 {
+        self.cookie as u16
+    }
+}
+
 /// The part of an echo message that comes back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Echo {
     /// The identifier, one per prober.
     pub ident: u16,
-    /// The low 16 bits of the serial.
+    /// The sequence number.
     pub seq: u16,
     /// The payload, where it is whole: a router may quote as little as 8 bytes of our request.
     pub token: Option<Token>,
@@ -70,8 +78,7 @@ fn request(kind: u8, ident: u16, token: Token) -> [u8; REQUEST] {
     let mut packet = [0; REQUEST];
     packet[0] = kind;
     packet[4..6].copy_from_slice(&ident.to_be_bytes());
-    // The low 16 bits; errors that quote no payload are matched by them.
-    packet[6..8].copy_from_slice(&token.serial.to_be_bytes()[6..]);
+    packet[6..8].copy_from_slice(&token.seq().to_be_bytes());
     packet[8..16].copy_from_slice(&token.key.to_be_bytes());
     packet[16..24].copy_from_slice(&token.serial.to_be_bytes());
     packet[24..32].copy_from_slice(&token.cookie.to_be_bytes());
@@ -176,7 +183,7 @@ mod tests {
     use super::*;
 
     const TOKEN: Token =
-        Token { key: 0x0102_0304_0506_0708, serial: 0x1122_3344_5566_7788, cookie: u64::MAX - 1 };
+        Token { key: 0x0102_0304_0506_0708, serial: 0x1122_3344_5566_7788, cookie: 0x99aa_bbcc_ddee_7788 };
     const ECHO: Echo = Echo { ident: 0xabcd, seq: 0x7788, token: Some(TOKEN) };
 
     fn ip_v4(target: [u8; 4], icmp: &[u8]) -> Vec<u8> {
@@ -195,7 +202,7 @@ mod tests {
     #[test]
     fn the_checksum_of_a_request_verifies() {
         assert_eq!(checksum(&request_v4(0xabcd, TOKEN)), 0);
-        assert_eq!(request_v4(0xabcd, TOKEN)[..8], [8, 0, 0xb3, 0x41, 0xab, 0xcd, 0x77, 0x88]);
+        assert_eq!(request_v4(0xabcd, TOKEN)[..8], [8, 0, 0x08, 0x52, 0xab, 0xcd, 0x77, 0x88]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::echo::{self, Packet, REQUEST, Token};
 use super::filter;
+use crate::random;
 use crate::table::Key;
 
 /// How many packets one system call sends or receives at most.
@@ -33,7 +34,7 @@ pub struct Pinger {
     cookies: RandomState,
     /// The number of the last request.
     serial: u64,
-    /// The slot of the newest request by the low 16 bits of its serial, for errors that quote nothing else.
+    /// The slot of the newest request of each sequence number, for errors that quote nothing else.
     recent: Vec<u32>,
 }
 
@@ -41,28 +42,49 @@ pub struct Pinger {
 #[derive(Debug)]
 pub struct Heard {
     /// The probe's request.
-    pub ping: Ping,
+    pub claim: Claim,
     /// The address that answered, or the one that an error says is not reached.
     pub about: IpAddr,
     /// `None` is an answer; else the network's word.
     pub error: Option<&'static str>,
 }
 
+/// A request that was sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ping {
+    /// Counts all requests.
+    serial: u64,
+    /// The sequence number in its header.
+    seq: u16,
+}
+
 /// Which request a packet is about, as far as the packet says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Ping {
-    /// Proven by the cookie.
+pub enum Claim {
+    /// That check's request of that serial: the cookie proves it.
     Proven(Key, u64),
-    /// By slot and the low 16 bits of the serial only: all that a short quote tells.
+    /// The request of that sequence number, from that slot: all that a short quote tells.
     Short(u32, u16),
+}
+
+impl Claim {
+    /// Whether it is this request.
+    pub fn is_about(self, ping: Ping) -> bool {
+        match self {
+            Self::Proven(_, serial) => serial == ping.serial,
+            Self::Short(_, seq) => seq == ping.seq,
+        }
+    }
 }
 
 /// A packet that says nothing about a probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Junk {
-    /// It is of another identifier.
+    /// Its probe has been answered.
+    Duplicate,
+    /// Its probe is over, or there never was one.
     Stray,
-    /// Its cookie is not ours.
+    /// It does not carry the cookie, or comes from elsewhere.
     Spoofed,
     /// It does not parse.
     Malformed,
@@ -75,13 +97,13 @@ impl Pinger {
     /// The system has no randomness, or a socket cannot be set up. A socket that is not permitted is no error: every
     /// probe that needs it says so.
     pub fn open() -> io::Result<Self> {
-        let ident = u16::from_ne_bytes(random()?);
+        let ident = u16::from_ne_bytes(random::bytes()?);
         Ok(Self {
             v4: Family::open(Domain::IPV4, Protocol::ICMPV4, &filter::v4(ident))?,
             v6: Family::open(Domain::IPV6, Protocol::ICMPV6, &filter::v6(ident))?,
             ident,
             cookies: RandomState::new(),
-            serial: u64::from(u16::from_ne_bytes(random()?)),
+            serial: u64::from(u16::from_ne_bytes(random::bytes()?)),
             recent: vec![u32::MAX; 1 << 16],
         })
     }
@@ -94,11 +116,11 @@ impl Pinger {
         })
     }
 
-    /// Queues a request and returns its serial; [`Self::flush`] sends it.
+    /// Queues a request; [`Self::flush`] sends it.
     ///
     /// # Errors
     /// There is no socket of that family.
-    pub fn queue(&mut self, key: Key, target: IpAddr, source: Option<IpAddr>) -> Result<u64, &'static str> {
+    pub fn queue(&mut self, key: Key, target: IpAddr, source: Option<IpAddr>) -> Result<Ping, &'static str> {
         let serial = self.serial + 1;
         let token = self.token(key, serial);
         let family = if target.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
@@ -107,8 +129,8 @@ impl Pinger {
         let to = SocketAddr::new(target, 0).into();
         family.queue.push(Request { key, to, source, packet: request(self.ident, token) });
         self.serial = serial;
-        self.recent[usize::from(serial as u16)] = key.slot;
-        Ok(serial)
+        self.recent[usize::from(token.seq())] = key.slot;
+        Ok(Ping { serial, seq: token.seq() })
     }
 
     /// Whether a batch is full.
@@ -145,16 +167,18 @@ impl Pinger {
         if echo.ident != self.ident {
             return Err(Junk::Stray);
         }
-        let ping = match echo.token {
+        let claim = match echo.token {
             Some(token) => {
                 let key = Key::from(token.key);
-                let ours = token == self.token(key, token.serial) && echo.seq == token.serial as u16;
-                if ours { Ping::Proven(key, token.serial) } else { return Err(Junk::Spoofed) }
+                if token != self.token(key, token.serial) || echo.seq != token.seq() {
+                    return Err(Junk::Spoofed);
+                }
+                Claim::Proven(key, token.serial)
             }
-            None if error.is_some() => Ping::Short(self.recent[usize::from(echo.seq)], echo.seq),
+            None if error.is_some() => Claim::Short(self.recent[usize::from(echo.seq)], echo.seq),
             None => return Err(Junk::Spoofed),
         };
-        Ok(Heard { ping, about, error })
+        Ok(Heard { claim, about, error })
     }
 
     /// The cookie is a keyed hash (SipHash, its key from the kernel's randomness): a server that has seen any
@@ -163,13 +187,6 @@ impl Pinger {
         let key = u64::from(key);
         Token { key, serial, cookie: self.cookies.hash_one((key, serial)) }
     }
-}
-
-/// What the kernel's random number generator gives.
-pub fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(bytes)
 }
 
 #[derive(Debug)]
@@ -295,4 +312,52 @@ const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 fn address(storage: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = storage.as_sockaddr_in().map(|v4| v4.ip().into());
     v4.or_else(|| storage.as_sockaddr_in6().map(|v6| v6.ip().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::echo::Echo;
+
+    const KEY: Key = Key { slot: 7, epoch: 3 };
+    const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    fn reply(pinger: &Pinger, change: impl FnOnce(&mut Echo)) -> Result<Claim, Junk> {
+        let token = pinger.token(KEY, 42);
+        let mut echo = Echo { ident: pinger.ident, seq: token.seq(), token: Some(token) };
+        change(&mut echo);
+        pinger.recognise(Packet::Reply(echo), TARGET).map(|heard| heard.claim)
+    }
+
+    fn forge(echo: &mut Echo, change: impl FnOnce(&mut Token)) {
+        echo.token.as_mut().map(change);
+    }
+
+    #[test]
+    fn only_the_cookie_proves_a_reply() {
+        let pinger = Pinger::open().unwrap();
+        assert_eq!(reply(&pinger, |_| {}), Ok(Claim::Proven(KEY, 42)));
+        assert_eq!(reply(&pinger, |echo| echo.ident ^= 1), Err(Junk::Stray));
+        assert_eq!(reply(&pinger, |echo| echo.seq ^= 1), Err(Junk::Spoofed));
+        assert_eq!(reply(&pinger, |echo| echo.token = None), Err(Junk::Spoofed));
+        assert_eq!(reply(&pinger, |echo| forge(echo, |token| token.cookie ^= 1)), Err(Junk::Spoofed));
+        assert_eq!(reply(&pinger, |echo| forge(echo, |token| token.key ^= 1)), Err(Junk::Spoofed));
+        assert_eq!(reply(&pinger, |echo| forge(echo, |token| token.serial ^= 1)), Err(Junk::Spoofed));
+        // Another prober's cookies are worth nothing.
+        let token = Pinger::open().unwrap().token(KEY, 42);
+        assert_eq!(reply(&pinger, |echo| echo.token = Some(token)), Err(Junk::Spoofed));
+    }
+
+    #[test]
+    fn a_short_quote_is_known_by_its_sequence_number() {
+        let mut pinger = Pinger::open().unwrap();
+        let token = pinger.token(KEY, 42);
+        pinger.recent[usize::from(token.seq())] = KEY.slot;
+        let echo = Echo { ident: pinger.ident, seq: token.seq(), token: None };
+        let error = Packet::Error { what: "host unreachable", target: TARGET, echo };
+        let heard = pinger.recognise(error, Ipv4Addr::LOCALHOST.into()).unwrap();
+        assert_eq!((heard.claim, heard.about), (Claim::Short(KEY.slot, token.seq()), TARGET));
+        assert!(heard.claim.is_about(Ping { serial: 42, seq: token.seq() }));
+        assert!(!heard.claim.is_about(Ping { serial: 42, seq: token.seq() ^ 1 }));
+    }
 }

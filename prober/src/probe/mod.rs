@@ -60,8 +60,8 @@ impl Plan {
 /// A probe under way.
 #[derive(Debug)]
 pub enum Flight {
-    /// The serial of the echo request.
-    Icmp(u64),
+    /// The echo request.
+    Icmp(icmp::Ping),
     /// The connection.
     Stream(stream::Stream),
 }

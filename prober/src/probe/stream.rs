@@ -83,8 +83,7 @@ impl Stream {
     /// # Errors
     /// The verdict, when there is one already.
     pub fn start(plan: &Plan) -> Result<Self, Verdict> {
-        let half_open = plan.tls.is_none() && plan.request.is_none();
-        Ok(Self { socket: tcp::connect(plan.to, plan.from, half_open)?, talk: None })
+        Ok(Self { socket: tcp::connect(plan.to, plan.from)?, talk: None })
     }
 
     /// The socket to wait for.
@@ -111,6 +110,8 @@ impl Stream {
                 Err(error) => return Some(Verdict::new(Code::Local, error.to_string())),
             }
         }
+        // What is not there yet will come with an edge of its own.
+        let scratch = if events == EpollFlags::EPOLLOUT { &mut [] } else { scratch };
         self.talk.as_mut()?.advance(plan, &self.socket, scratch)
     }
 
@@ -165,7 +166,8 @@ impl Talk {
     }
 }
 
-/// Sends the request and reads the answer, until there is a verdict or the stream would block.
+/// Sends the request and reads the answer, until there is a verdict or the stream would block. Without `scratch` there
+/// is nothing to read.
 fn exchange(
     request: &Request,
     sent: &mut usize,
@@ -177,6 +179,9 @@ fn exchange(
         *sent += uninterrupted(|| stream.write(&request.bytes[*sent..]))?;
     }
     stream.flush()?;
+    if scratch.is_empty() {
+        return Err(ErrorKind::WouldBlock.into());
+    }
     loop {
         let length = match uninterrupted(|| stream.read(scratch)) {
             // A server that does not close its TLS session in due form has closed all the same.

@@ -10,11 +10,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use maglev_ipc::link::Error;
-use maglev_ipc::{Check, CheckId, ControllerLink, Outcome, Probe, ToController, ToProber, VERSION};
+use maglev_ipc::{Check, CheckId, ControllerLink, Probe, ToController, ToProber, VERSION};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// How long a test waits before it calls the prober stuck.
 const STUCK: u16 = 30_000;
+
+/// The time-out of every probe: less than the silence that the prober bears.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A place that every user can reach, with a copy of the binary in it.
 pub struct Place(tempfile::TempDir);
@@ -119,20 +122,29 @@ impl Controller {
 
     /// What the first probe of a check comes to, as code and detail.
     pub fn probe(&mut self, generation: u64, target: IpAddr, probe: Probe) -> String {
-        let check = Check { target, source: None, timeout: Duration::from_secs(10), probe };
-        let id = CheckId(u32::try_from(generation).unwrap());
+        self.ask(generation, target, probe, TIMEOUT);
+        self.outcome(generation)
+    }
+
+    /// Sends a set of one check.
+    pub fn ask(&mut self, generation: u64, target: IpAddr, probe: Probe, timeout: Duration) {
+        let check = Check { target, source: None, timeout, probe };
         for message in [
             ToProber::Begin { generation },
-            ToProber::Check { id, interval: Duration::from_millis(10), check },
+            ToProber::Check { id: name(generation), interval: Duration::from_millis(10), check },
             ToProber::Commit { generation },
         ] {
             self.0.send(&message).unwrap();
         }
+    }
+
+    /// The next outcome of the check of that set, as code and detail.
+    pub fn outcome(&mut self, generation: u64) -> String {
         loop {
             if let ToController::Outcomes(outcomes) = self.receive()
-                && let Some(Outcome { code, detail, .. }) = outcomes.into_iter().find(|o| o.check == id)
+                && let Some(outcome) = outcomes.into_iter().find(|o| o.check == name(generation))
             {
-                return format!("{code} {detail}").trim_end().to_owned();
+                return format!("{} {}", outcome.code, outcome.detail).trim_end().to_owned();
             }
         }
     }
@@ -145,6 +157,10 @@ impl Controller {
             }
         }
     }
+}
+
+fn name(generation: u64) -> CheckId {
+    CheckId(u32::try_from(generation).unwrap())
 }
 
 /// What descriptors a process has above standard error.

@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod privilege;
+#[cfg(test)]
+mod stall;
 #[cfg(test)]
 mod start;

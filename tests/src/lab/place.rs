@@ -50,7 +50,7 @@ impl Place {
     /// Starts the prober at `prober.sock`: on `host` if there is one, and as whoever runs the test.
     #[must_use]
     pub fn prober(&self, host: Option<&Host>, flags: &[&str]) -> Process {
-        let prober = program("maglevd-prober");
+        let prober = program("maglevd-prober").unwrap();
         let mut command = match host {
             Some(host) => host.command("env"),
             None => Command::new("env"),
@@ -70,7 +70,7 @@ impl Place {
         chown(self.0.path(), Some(NOBODY), None).unwrap();
         // `nobody` may not be let into the directory of the build.
         let prober = self.path("maglevd-prober");
-        fs::copy(program("maglevd-prober"), &prober).unwrap();
+        fs::copy(program("maglevd-prober").unwrap(), &prober).unwrap();
         let mut command = host.command("setpriv");
         command
             .args(["--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups"])

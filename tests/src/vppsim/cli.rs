@@ -45,7 +45,7 @@ fn show_vips(plugin: &Plugin) -> Shown {
     let mut out = String::new();
     for (_, vip) in plugin.shown_vips() {
         let removed = if vip.used { "" } else { " removed" };
-        write!(out, "{} {}", kind(vip), vip.key.network.prefix())?;
+        write!(out, "{} {}", kind(vip), vip.key.network.proper_prefix())?;
         write!(out, " new_size:{} #as:{}{removed}", vip.table_length, vip.servers.len())?;
         if vip.key.port != 0 {
             write!(out, "  protocol:{} port:{} ", vip.key.protocol, vip.key.port)?;
@@ -64,7 +64,7 @@ fn show_vips_verbose(plugin: &Plugin) -> Shown {
     for (index, vip) in plugin.shown_vips() {
         let removed = if vip.used { "" } else { " removed" };
         let sticky = if vip.src_ip_sticky { " src_ip_sticky" } else { "" };
-        let prefix = vip.key.network.prefix();
+        let prefix = vip.key.network.proper_prefix();
         writeln!(out, " {} [{index}] {prefix}{sticky}{removed}", kind(vip))?;
         writeln!(out, "  new_size:{}", vip.table_length)?;
         if vip.key.port != 0 {

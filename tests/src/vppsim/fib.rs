@@ -18,10 +18,21 @@ const NORMAL: u32 = 0;
 const LOCAL: u32 = 1;
 const DROP: u32 = 2;
 
+/// What VPP drops from the start.
+const BUILT_IN: [(IpAddr, u8); 7] = [
+    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 32),
+    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
+    (IpAddr::V4(Ipv4Addr::new(240, 0, 0, 0)), 4),
+    (IpAddr::V4(Ipv4Addr::BROADCAST), 32),
+    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+    (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+];
+
 /// Routes, and why they are there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Fib {
-    routes: BTreeMap<Network, Route>,
+    routes: BTreeMap<Prefix, Route>,
     /// Its slots are the stats indexes. VPP shares their numbers among more objects than routes.
     stats: Pool<()>,
 }
@@ -29,126 +40,128 @@ pub struct Fib {
 #[derive(Debug, Default)]
 struct Route {
     stats_index: u32,
+    built_in: bool,
     interface: bool,
     vips: usize,
     servers: usize,
 }
 
-/// What a look-up found.
-struct Found {
-    network: Network,
-    stats_index: u32,
-    source: u8,
-    /// What becomes of packets.
-    kind: u32,
+impl Default for Fib {
+    fn default() -> Self {
+        let mut fib = Self { routes: BTreeMap::new(), stats: Pool::default() };
+        for (address, len) in BUILT_IN {
+            fib.route(Prefix { address, len }).built_in = true;
+        }
+        fib
+    }
 }
 
 impl Fib {
     /// An address of one of VPP's interfaces.
     pub fn add_interface(&mut self, address: IpAddr) {
-        self.route(Network::host(address.into())).interface = true;
+        self.route(Prefix::host(address)).interface = true;
     }
 
     /// A VIP. All ports of a network share its route.
     pub fn add_vip(&mut self, network: Network) {
-        self.route(network).vips += 1;
+        self.route(network.proper_prefix()).vips += 1;
     }
 
     /// See [`Fib::add_vip`].
     pub fn remove_vip(&mut self, network: Network) {
-        self.release(network, |route| &mut route.vips);
+        self.release(network.proper_prefix(), |route| &mut route.vips);
     }
 
     /// A server, of however many VIPs. Its route leads nowhere until the address resolves.
     pub fn add_server(&mut self, address: Address) -> u32 {
-        let route = self.route(Network::host(address));
+        let route = self.route(Prefix::host(address.into()));
         route.servers += 1;
         route.stats_index
     }
 
     /// See [`Fib::add_server`].
     pub fn remove_server(&mut self, address: Address) {
-        self.release(Network::host(address), |route| &mut route.servers);
+        self.release(Prefix::host(address.into()), |route| &mut route.servers);
     }
 
     /// Answers a look-up.
     ///
     /// # Errors
-    /// See [`Network::new`].
+    /// VPP does not check the length of the prefix.
     pub fn look_up(&self, request: &IpRouteLookupV2) -> Result<IpRouteLookupV2Reply, Crash> {
-        let wanted = Network::new(&request.prefix)?;
+        Network::new(&request.prefix)?;
         if request.table_id != 0 {
             return Ok(nothing(error::NO_SUCH_FIB));
         }
-        let best = if request.exact == 0 { self.longest_match(wanted) } else { self.exact_match(wanted) };
-        let Some(Found { network, stats_index, source, kind }) = best else {
-            return Ok(nothing(error::NO_SUCH_ENTRY));
-        };
-        let is_ipv6 = request.prefix.address.is_ipv6();
-        let (prefix, paths) = (shown(network, is_ipv6), vec![path(kind, is_ipv6)]);
-        Ok(IpRouteLookupV2Reply { retval: 0, table_id: 0, stats_index, prefix, source, paths })
+        let wanted = request.prefix.masked();
+        let found =
+            if request.exact == 0 { self.longest_match(&wanted) } else { self.routes.get_key_value(&wanted) };
+        let Some((prefix, route)) = found else { return Ok(nothing(error::NO_SUCH_ENTRY)) };
+        Ok(IpRouteLookupV2Reply {
+            retval: 0,
+            table_id: 0,
+            stats_index: route.stats_index,
+            prefix: *prefix,
+            source: route.best_source(),
+            paths: vec![path(self.kind(prefix, route), wanted.address.is_ipv6())],
+        })
     }
 
-    fn exact_match(&self, wanted: Network) -> Option<Found> {
-        match self.routes.get(&wanted) {
-            Some(route) => Some(route.describe(wanted)),
-            None if wanted == default_of(wanted) => self.longest_match(wanted),
-            None => None,
+    /// What becomes of packets. A server's own route leads where the route around it does.
+    fn kind(&self, prefix: &Prefix, route: &Route) -> u32 {
+        match route.best_source() {
+            SOURCE_INTERFACE => LOCAL,
+            SOURCE_LB => NORMAL,
+            SOURCE_RECURSIVE => {
+                let around = self.covering(prefix).filter(|(other, _)| *other != prefix);
+                let closest = around.max_by_key(|(other, _)| other.len);
+                if closest.is_some_and(|(_, route)| route.best_source() == SOURCE_LB) { NORMAL } else { DROP }
+            }
+            _ => DROP,
         }
     }
 
-    fn longest_match(&self, wanted: Network) -> Option<Found> {
-        self.routes
-            .iter()
-            .filter(|(network, _)| network.contains(&wanted))
-            .max_by_key(|(network, _)| network.len)
-            .map(|(network, route)| route.describe(*network))
-            .or_else(|| {
-                let network = default_of(wanted);
-                Some(Found { network, stats_index: 0, source: SOURCE_DEFAULT, kind: DROP })
-            })
+    fn longest_match(&self, wanted: &Prefix) -> Option<(&Prefix, &Route)> {
+        self.covering(wanted).max_by_key(|(prefix, _)| prefix.len)
     }
 
-    fn route(&mut self, network: Network) -> &mut Route {
+    fn covering(&self, wanted: &Prefix) -> impl Iterator<Item = (&Prefix, &Route)> {
+        let covers = |prefix: &Prefix| {
+            prefix.address.is_ipv4() == wanted.address.is_ipv4()
+                && prefix.len <= wanted.len
+                && Prefix { len: prefix.len, ..*wanted }.masked() == *prefix
+        };
+        self.routes.iter().filter(move |(prefix, _)| covers(prefix))
+    }
+
+    fn route(&mut self, prefix: Prefix) -> &mut Route {
         let stats = &mut self.stats;
-        self.routes.entry(network).or_insert_with(|| Route {
+        self.routes.entry(prefix).or_insert_with(|| Route {
             stats_index: u32::try_from(stats.insert(|_| ())).unwrap_or(u32::MAX),
             ..Route::default()
         })
     }
 
-    fn release(&mut self, network: Network, count: impl FnOnce(&mut Route) -> &mut usize) {
-        let Some(route) = self.routes.get_mut(&network) else { return };
+    fn release(&mut self, prefix: Prefix, count: impl FnOnce(&mut Route) -> &mut usize) {
+        let Some(route) = self.routes.get_mut(&prefix) else { return };
         let count = count(route);
         *count = count.saturating_sub(1);
-        if !route.interface && route.vips == 0 && route.servers == 0 {
+        if !route.built_in && !route.interface && route.vips == 0 && route.servers == 0 {
             self.stats.remove(route.stats_index as usize);
-            self.routes.remove(&network);
+            self.routes.remove(&prefix);
         }
     }
 }
 
 impl Route {
-    fn describe(&self, network: Network) -> Found {
-        let (source, kind) = match self {
-            Self { interface: true, .. } => (SOURCE_INTERFACE, LOCAL),
-            Self { vips: 1.., .. } => (SOURCE_LB, NORMAL),
-            _ => (SOURCE_RECURSIVE, DROP),
-        };
-        Found { network, stats_index: self.stats_index, source, kind }
-    }
-}
-
-fn default_of(wanted: Network) -> Network {
-    Network { address: Address([0; 16]), len: if wanted.is_ipv4() { 96 } else { 0 } }
-}
-
-/// The table tells the family of a route, where a VIP goes by its address.
-fn shown(network: Network, is_ipv6: bool) -> Prefix {
-    if is_ipv6 {
-        Prefix { address: Ipv6Addr::from(network.address.0).into(), len: network.len }
-    } else {
-        network.prefix()
+    /// Of its sources, the one that wins.
+    const fn best_source(&self) -> u8 {
+        match self {
+            Self { interface: true, .. } => SOURCE_INTERFACE,
+            Self { vips: 1.., .. } => SOURCE_LB,
+            Self { servers: 1.., .. } => SOURCE_RECURSIVE,
+            _ => SOURCE_DEFAULT,
+        }
     }
 }
 

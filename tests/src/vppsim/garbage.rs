@@ -34,7 +34,7 @@ impl Plugin {
     /// Frees the ghosts of a VIP, if it is time.
     pub(super) fn collect(&mut self, vip: usize, now: u32) -> Result<(), Crash> {
         let Some(state) = self.vips.get_any_mut(vip) else { return Ok(()) };
-        if now <= state.last_collection + RUN {
+        if now < state.last_collection + RUN {
             return Ok(());
         }
         state.last_collection = now;
@@ -43,7 +43,7 @@ impl Plugin {
         for (slot, index) in members {
             let Some(server) = self.servers.get(index) else { continue };
             let address = server.address;
-            if server.used || now <= server.last_used + CONCURRENCY_TIMEOUT || self.references(index) > 0 {
+            if server.used || now < server.last_used + CONCURRENCY_TIMEOUT || self.references(index) > 0 {
                 continue;
             }
             if nat_port.is_some_and(|port| !self.nat.remove(&(address, port))) {

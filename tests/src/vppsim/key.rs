@@ -71,27 +71,23 @@ impl Network {
         Ok(Self { address: masked.address.into(), len })
     }
 
-    /// The network of `address` alone.
-    #[must_use]
-    pub const fn host(address: Address) -> Self {
-        Self { address, len: 128 }
-    }
-
     /// Whether VPP takes it for an IPv4 network.
     #[must_use]
     pub fn is_ipv4(&self) -> bool {
         self.address.is_ipv4() && self.len >= 96
     }
 
-    /// Whether `other` lies in this network.
+    /// As VPP's command line and routing tables have it.
     #[must_use]
-    pub fn contains(&self, other: &Self) -> bool {
-        let mask = u128::MAX.checked_shl(128 - u32::from(self.len)).unwrap_or(0);
-        let masked = u128::from_be_bytes(other.address.0) & mask;
-        self.is_ipv4() == other.is_ipv4() && self.len <= other.len && masked.to_be_bytes() == self.address.0
+    pub fn proper_prefix(&self) -> Prefix {
+        if self.is_ipv4() {
+            self.prefix()
+        } else {
+            Prefix { address: Ipv6Addr::from(self.address.0).into(), len: self.len }
+        }
     }
 
-    /// As VPP shows it. `::/64` becomes `0.0.0.0/64`, as the address alone tells the family.
+    /// As VPP's API has it. `::/64` becomes `0.0.0.0/64`, as the address alone tells the family.
     #[must_use]
     pub fn prefix(&self) -> Prefix {
         let len = if self.is_ipv4() { self.len - 96 } else { self.len };

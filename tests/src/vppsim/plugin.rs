@@ -11,9 +11,9 @@ use maglev_vpp::message::{Encap, KEEP, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeigh
 use super::fib::Fib;
 use super::garbage;
 use super::key::{Address, Key, Network};
-use super::maglev;
 use super::pool::Pool;
 use super::state::{Conf, Family, Flow, Server, VipState};
+use maglev_core::maglev::table;
 
 /// VPP's error numbers.
 pub mod error {
@@ -187,13 +187,13 @@ impl Plugin {
 
     /// How many buckets each server of `vip` has. A ghost has none.
     pub(super) fn buckets(&self, vip: &VipState) -> Vec<(usize, u32)> {
-        let (indexes, servers): (Vec<usize>, Vec<maglev::Server>) = vip
+        let (indexes, servers): (Vec<usize>, Vec<table::Server>) = vip
             .servers
             .iter()
             .filter_map(|(_, index)| Some((*index, self.servers.get(*index)?)))
             .map(|(index, server)| (index, (server.address.0, if server.used { server.weight } else { 0 })))
             .unzip();
-        indexes.into_iter().zip(maglev::shares(&servers, vip.table_length)).collect()
+        indexes.into_iter().zip(table::shares(&servers, vip.table_length)).collect()
     }
 
     /// How many flows hold on to a server's slot.
@@ -342,7 +342,7 @@ impl Plugin {
     /// VPP keeps slot 0 of either pool for "none".
     fn reserve_first_slots(&mut self) {
         let nobody = Address([0; 16]);
-        let network = Network::host(nobody);
+        let network = Network { address: nobody, len: 128 };
         let key = Key { network, protocol: 255, port: 0 };
         self.vips.insert(|_| VipState {
             key,
@@ -369,3 +369,6 @@ impl Plugin {
 const fn is_power_of_two_or_zero(n: u32) -> bool {
     n & n.wrapping_sub(1) == 0
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,6 +150,13 @@ impl World {
             IpRouteLookupV2::NAME => {
                 self.answer(payload, out, |world, _, request| world.plugin.fib.look_up(request))
             }
+            _ => self.handle_lb(name, payload, now, out),
+        }
+    }
+
+    /// Handles what is for the lb plugin.
+    fn handle_lb(&mut self, name: &str, payload: &[u8], now: u32, out: &mut Outbox) -> Result<(), Crash> {
+        match name {
             LbConfGet::NAME => self.answer(payload, out, |world, _, _: &LbConfGet| Ok(world.plugin.conf())),
             LbConf::NAME => self.answer(payload, out, |world, _, request| {
                 Ok(LbConfReply { retval: world.plugin.configure(request) })
@@ -166,14 +173,8 @@ impl World {
             LbFlushVip::NAME => self.answer(payload, out, |world, _, request: &LbFlushVip| {
                 Ok(LbFlushVipReply { retval: world.plugin.flush_vip(&request.vip)? })
             }),
-            LbVipDump::NAME => {
-                self.list(payload, out, |world, _: &LbVipDump| world.plugin.vip_details());
-                Ok(())
-            }
-            LbAsV2Dump::NAME => {
-                self.list(payload, out, |world, dump| world.plugin.server_details(dump));
-                Ok(())
-            }
+            LbVipDump::NAME => self.list(payload, out, |world, _: &LbVipDump| world.plugin.vip_details()),
+            LbAsV2Dump::NAME => self.list(payload, out, |world, dump| world.plugin.server_details(dump)),
             _ => Ok(()),
         }
     }
@@ -206,12 +207,13 @@ impl World {
         payload: &[u8],
         out: &mut Outbox,
         details: impl FnOnce(&Self, &D) -> Vec<D::Details>,
-    ) {
-        let Ok((head, dump)) = frame::decode::<D>(payload) else { return };
+    ) -> Result<(), Crash> {
+        let Ok((head, dump)) = frame::decode::<D>(payload) else { return Ok(()) };
         self.record(head.client_index, &dump);
         for details in details(self, &dump) {
             self.send(head, &details, out);
         }
+        Ok(())
     }
 
     fn welcome(&mut self, slot: usize, payload: &[u8], out: &mut Outbox) -> Result<(), Crash> {
@@ -280,7 +282,7 @@ impl World {
         MessageTable(rows.collect())
     }
 
-    /// The first lines of each message, to be looked at by tests.
+    /// Keeps the message for tests to look at.
     fn record<M: Message + Debug>(&mut self, client: u32, message: &M) {
         *self.counts.entry(M::NAME).or_default() += 1;
         if self.calls.len() == MAX_CALLS {

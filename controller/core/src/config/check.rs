@@ -7,20 +7,17 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use core::time::Duration;
 
-use super::duration::Span;
-use super::file::{self, Address, File, Maglev};
-use super::{Backend, Config, ForeignVips, Lb};
+use super::file::{self, File, Maglev};
+use super::{Backend, Config};
 use crate::Name;
-use crate::dataplane::LbConf;
 use bundle::Bundles;
 use frontend::Frontends;
 
 mod bundle;
 mod frontend;
 mod healthcheck;
+mod lb;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -45,13 +42,11 @@ impl fmt::Display for Problem {
 
 /// The longest history of transitions that can be asked for.
 const MAX_HISTORY: u32 = 1000;
-/// The most buckets: 4 entries and 64 bytes each, for every worker of VPP.
-const MAX_BUCKETS: u32 = 1 << 22;
 
 /// What `file` means. `read` is called for each `ca-file`.
 ///
 /// # Errors
-/// Everything that is wrong, in the order of the keys in the documentation, and of the names.
+/// Everything that is wrong, in the order of the sections and of the names in them, whatever the order in the file.
 pub fn check(file: &File, read: &mut Read<'_>) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut root = Scope { path: "maglev".to_owned(), problems: &mut problems };
@@ -91,25 +86,19 @@ impl Scope<'_> {
 }
 
 fn config(scope: &mut Scope<'_>, file: &Maglev, read: &mut Read<'_>) -> Option<Config> {
-    let history = {
-        let mut scope = scope.at("healthchecker");
-        let wanted = file.healthchecker.transition_history;
-        value::integer(&mut scope.at("transition-history"), wanted, 5, 1..=MAX_HISTORY)
-    };
-    let netns = netns(&mut scope.at("healthchecker").at("netns"), file.healthchecker.netns.as_deref());
-    let lb = lb(&mut scope.at("vpp").at("lb"), file);
+    let mut probes = scope.at("healthchecker");
+    let wanted = file.healthchecker.transition_history;
+    let history = value::integer(&mut probes.at("transition-history"), wanted, 5, 1..=MAX_HISTORY);
+    let netns = netns(&mut probes.at("netns"), file.healthchecker.netns.as_deref());
+    let lb = lb::lb(&mut scope.at("vpp").at("lb"), file);
 
     let mut bundles = Bundles::new(read);
-    let healthchecks = {
-        let mut scope = scope.at("healthchecks");
-        named(&mut scope, &file.healthchecks, |scope, _, check| {
-            healthcheck::healthcheck(scope, check, &mut bundles).map(Arc::new)
-        })
-    };
-    let backends = {
-        let mut scope = scope.at("backends");
-        named(&mut scope, &file.backends, |scope, _, backend| self::backend(scope, backend, file))
-    };
+    let healthchecks = named(&mut scope.at("healthchecks"), &file.healthchecks, |scope, _, check| {
+        healthcheck::healthcheck(scope, check, &mut bundles).map(Arc::new)
+    });
+    let backends = named(&mut scope.at("backends"), &file.backends, |scope, _, backend| {
+        self::backend(scope, backend, file)
+    });
     let mut frontends = Frontends::new(file);
     let frontends = named(&mut scope.at("frontends"), &file.frontends, |scope, name, frontend| {
         frontends.check(scope, name, frontend)
@@ -157,74 +146,6 @@ fn netns(scope: &mut Scope<'_>, name: Option<&str>) -> Option<Option<String>> {
         None | Some("") => Some(None),
         Some(name) => value::name(scope, name).map(|()| Some(name.to_owned())),
     }
-}
-
-fn lb(scope: &mut Scope<'_>, file: &Maglev) -> Option<Lb> {
-    let lb = &file.vpp.lb;
-    let any = Duration::ZERO..=Duration::MAX;
-    let sync_interval = {
-        let positive = Duration::from_millis(1)..=Duration::MAX;
-        let mut scope = scope.at("sync-interval");
-        value::span(&mut scope, lb.sync_interval, Duration::from_secs(30), positive)
-    };
-    let ipv4_src = source4(&mut scope.at("ipv4-src-address"), lb.ipv4_src_address, file);
-    let ipv6_src = source6(&mut scope.at("ipv6-src-address"), lb.ipv6_src_address, file);
-    let sticky_buckets_per_core = {
-        let mut scope = scope.at("sticky-buckets-per-core");
-        value::power_of_two(&mut scope, lb.sticky_buckets_per_core.unwrap_or(65536), 1..=MAX_BUCKETS)
-    };
-    let flow_timeout = flow_timeout(&mut scope.at("flow-timeout"), lb.flow_timeout);
-    let min = {
-        let mut scope = scope.at("startup-min-delay");
-        value::span(&mut scope, lb.startup_min_delay, Duration::ZERO, any.clone())
-    };
-    let max = {
-        let mut scope = scope.at("startup-max-delay");
-        value::span(&mut scope, lb.startup_max_delay, Duration::from_secs(30), any)
-    };
-    if let (Some(min), Some(max)) = (min, max)
-        && min > max
-    {
-        let message = format!("{} is more than startup-max-delay, which is {}", Span(min), Span(max));
-        scope.at("startup-min-delay").refuse(message)?;
-    }
-    let conf = LbConf {
-        ipv4_src: ipv4_src?,
-        ipv6_src: ipv6_src?,
-        sticky_buckets_per_core: sticky_buckets_per_core?,
-        flow_timeout: flow_timeout?,
-    };
-    let foreign_vips = match lb.foreign_vips {
-        None | Some(file::ForeignVips::Remove) => ForeignVips::Remove,
-        Some(file::ForeignVips::Keep) => ForeignVips::Keep,
-    };
-    let sync_interval = sync_interval?;
-    Some(Lb { sync_interval, conf, startup_min_delay: min?, startup_max_delay: max?, foreign_vips })
-}
-
-fn source4(scope: &mut Scope<'_>, address: Option<Address>, file: &Maglev) -> Option<Ipv4Addr> {
-    match (address, frontend::first_with(file, IpAddr::is_ipv4)) {
-        (Some(address), _) => value::ipv4(scope, address),
-        (None, Some(name)) => scope.refuse(format!("required, since frontend {name} has IPv4 backends")),
-        (None, None) => Some(Ipv4Addr::BROADCAST),
-    }
-}
-
-fn source6(scope: &mut Scope<'_>, address: Option<Address>, file: &Maglev) -> Option<Ipv6Addr> {
-    match (address, frontend::first_with(file, IpAddr::is_ipv6)) {
-        (Some(address), _) => value::ipv6(scope, address),
-        (None, Some(name)) => scope.refuse(format!("required, since frontend {name} has IPv6 backends")),
-        (None, None) => Some(Ipv6Addr::from_bits(u128::MAX)),
-    }
-}
-
-fn flow_timeout(scope: &mut Scope<'_>, wanted: Option<Span>) -> Option<u32> {
-    let bounds = Duration::from_secs(1)..=Duration::from_secs(120);
-    let timeout = value::span(scope, wanted, Duration::from_secs(40), bounds)?;
-    if timeout.subsec_nanos() != 0 {
-        return scope.refuse(format!("{} is not a whole number of seconds", Span(timeout)));
-    }
-    u32::try_from(timeout.as_secs()).ok()
 }
 
 fn backend(scope: &mut Scope<'_>, backend: &file::Backend, file: &Maglev) -> Option<Backend> {

@@ -1,5 +1,5 @@
 //! The shape of the file: what can be written, not yet what it means. What has the wrong shape is refused by the
-//! parser, with line and column; everything else is for [`check`](super::check) to judge.
+//! parser, with line and column; everything else is for [`check`](super::check()) to judge.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -16,7 +16,7 @@ use super::duration::Span;
 
 /// A whole file.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(expecting = "a map of keys", deny_unknown_fields)]
 pub struct File {
     /// Everything is below this one key.
     #[serde(deserialize_with = "or_empty")]
@@ -25,7 +25,7 @@ pub struct File {
 
 /// `maglev`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(expecting = "a map of keys", deny_unknown_fields)]
 pub struct Maglev {
     /// What concerns all probes.
     #[serde(default, deserialize_with = "or_empty")]
@@ -46,7 +46,7 @@ pub struct Maglev {
 
 /// `maglev.healthchecker`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Healthchecker {
     /// How many transitions are kept per backend.
     pub transition_history: Option<i64>,
@@ -56,7 +56,7 @@ pub struct Healthchecker {
 
 /// `maglev.vpp`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(expecting = "a map of keys", deny_unknown_fields)]
 pub struct Vpp {
     /// The load balancer plugin.
     #[serde(default, deserialize_with = "or_empty")]
@@ -65,7 +65,7 @@ pub struct Vpp {
 
 /// `maglev.vpp.lb`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Lb {
     /// The period of the full comparison.
     pub sync_interval: Option<Span>,
@@ -97,13 +97,13 @@ pub enum ForeignVips {
 
 /// One of `maglev.healthchecks`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Healthcheck {
     /// What is sent.
     #[serde(rename = "type")]
     pub kind: Option<Kind>,
     /// The destination port.
-    pub port: Option<u16>,
+    pub port: Option<i64>,
     /// The ordinary pace.
     pub interval: Option<Span>,
     /// The pace while degraded or unknown.
@@ -141,7 +141,7 @@ pub enum Kind {
 
 /// `params`: of all types together, since which belong to which is not a matter of shape.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Params {
     /// The request target.
     pub path: Option<String>,
@@ -163,7 +163,7 @@ pub struct Params {
 
 /// One of `maglev.backends`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(expecting = "a map of keys", deny_unknown_fields)]
 pub struct Backend {
     /// Its address.
     pub address: Option<Address>,
@@ -175,7 +175,7 @@ pub struct Backend {
 
 /// One of `maglev.frontends`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Frontend {
     /// For people.
     pub description: Option<String>,
@@ -184,7 +184,7 @@ pub struct Frontend {
     /// The VIP's protocol.
     pub protocol: Option<Protocol>,
     /// The VIP's port.
-    pub port: Option<u16>,
+    pub port: Option<i64>,
     /// Whether flows are told apart by their addresses alone.
     pub src_ip_sticky: Option<bool>,
     /// Whether a server that goes down loses its flows at once.
@@ -208,7 +208,7 @@ pub enum Protocol {
 
 /// One of a frontend's `pools`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(expecting = "a map of keys", deny_unknown_fields)]
 pub struct Pool {
     /// Its name.
     pub name: Option<String>,
@@ -219,7 +219,7 @@ pub struct Pool {
 
 /// One of a pool's `backends`.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(expecting = "a map of keys", deny_unknown_fields)]
 pub struct Member {
     /// Its share of the pool's new flows, relative to the others'.
     pub weight: Option<i64>,

@@ -1,4 +1,4 @@
-//! The configuration, valid by construction: a [`Config`] comes from [`check`] only, and holds nothing that VPP or
+//! The configuration, valid by construction: a [`Config`] comes from [`check()`] only, and holds nothing that VPP or
 //! the prober would refuse.
 
 use alloc::collections::BTreeMap;

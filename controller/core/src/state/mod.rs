@@ -22,12 +22,14 @@ use crate::view::VppInfo;
 mod backends;
 mod frontends;
 mod operate;
+mod preview;
 mod prober;
 mod reload;
 mod show;
 mod sync;
 
 pub use operate::{Command, OperateError};
+pub use preview::{Preview, VipPreview};
 
 use backends::Backend;
 use frontends::Frontend;
@@ -77,6 +79,8 @@ pub enum Input {
         /// VPP's word for why the next one was not.
         error: Option<String>,
     },
+    /// Compare everything with what VPP has, at once.
+    Resync,
     /// The time that [`State::wake_at`] asked for has come.
     Tick,
 }
@@ -166,7 +170,7 @@ impl Turn<'_> {
 }
 
 /// The whole of what `maglevd` knows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct State {
     config: Arc<Config>,
     overrides: Overrides,
@@ -219,6 +223,7 @@ impl State {
             Input::VipRead(vip, found) => self.vip_read(vip, found, turn),
             Input::ConfSet(error) => self.conf_set(error, turn),
             Input::Ran { vip, done, error } => self.ran(vip, done, error, turn),
+            Input::Resync => self.resync(turn),
             Input::Tick => self.tick(turn),
         }
     }

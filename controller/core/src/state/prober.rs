@@ -11,7 +11,7 @@ use crate::event::Kind;
 use crate::time::{Mono, Now, Wall};
 
 /// The prober, as seen from the core.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Prober {
     pub connected: bool,
     pub since: Wall,

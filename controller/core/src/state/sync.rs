@@ -21,7 +21,7 @@ use crate::view::VppInfo;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// VPP, as seen from the core.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sync {
     pub enabled: bool,
     pub info: Option<VppInfo>,
@@ -92,6 +92,15 @@ impl Sync {
         self.seen.as_ref().filter(|_| self.current)
     }
 
+    /// Nothing is under way any more, and what VPP has is to be read before anything is.
+    pub fn forget_jobs(&mut self) {
+        self.current = false;
+        self.jobs.clear();
+        self.failures.clear();
+        self.listing = None;
+        self.conf = ConfJob::Idle { failures: 0 };
+    }
+
     fn found(&self, vip: &VipKey) -> Option<&ActualVip> {
         self.now()?.vips.get(vip)
     }
@@ -141,11 +150,7 @@ impl State {
             return;
         }
         self.sync.since = turn.now.wall;
-        self.sync.current = false;
-        self.sync.jobs.clear();
-        self.sync.failures.clear();
-        self.sync.listing = None;
-        self.sync.conf = ConfJob::Idle { failures: 0 };
+        self.sync.forget_jobs();
         turn.event(Kind::Vpp { connected: false });
     }
 
@@ -237,7 +242,8 @@ impl State {
                 Step::SetWeight { flush: false, .. } => {}
             }
         }
-        if let Some(found) = found {
+        if let Some(mut found) = found {
+            found.deal();
             actual.vips.insert(vip, found);
         }
     }
@@ -323,15 +329,34 @@ impl State {
         let next = self.vips.range((after, core::ops::Bound::Unbounded)).next().map(|(vip, _)| *vip);
         self.sync.cursor = next;
         match next {
-            Some(vip) if self.sync.found(&vip).is_some() && !self.sync.jobs.contains_key(&vip) => {
-                self.sync.begin(vip, Job::Reading);
-                turn.out.push(Output::ReadServers(vip));
-            }
-            None if self.sync.listing.is_none() => {
-                self.sync.listing = Some(BTreeSet::new());
-                turn.out.push(Output::List);
-            }
-            _ => {}
+            Some(vip) => self.read_servers(vip, turn),
+            None => self.list(turn),
+        }
+    }
+
+    /// Compares everything with what VPP has, at once.
+    pub(super) fn resync(&mut self, turn: &mut Turn) {
+        if !self.sync.current {
+            return;
+        }
+        self.list(turn);
+        let vips: Vec<_> = self.vips.keys().copied().collect();
+        for vip in vips {
+            self.read_servers(vip, turn);
+        }
+    }
+
+    fn read_servers(&mut self, vip: VipKey, turn: &mut Turn) {
+        if self.sync.found(&vip).is_some() && !self.sync.jobs.contains_key(&vip) {
+            self.sync.begin(vip, Job::Reading);
+            turn.out.push(Output::ReadServers(vip));
+        }
+    }
+
+    fn list(&mut self, turn: &mut Turn) {
+        if self.sync.listing.is_none() {
+            self.sync.listing = Some(BTreeSet::new());
+            turn.out.push(Output::List);
         }
     }
 

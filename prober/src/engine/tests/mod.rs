@@ -37,7 +37,7 @@ fn start(door: Door, limits: Limits, orphan_timeout: Duration) -> JoinHandle<End
             configs: crate::probe::tls::Configs::new([]),
             signals: SignalFd::new(&SigSet::empty()).unwrap(),
             limits,
-            connections: 100,
+            max_connections: 100,
             orphan_timeout,
             watchdog: None,
             seed: 7,
@@ -89,8 +89,21 @@ impl Controller {
     /// The next message, heartbeats left out.
     fn receive(&mut self) -> Result<ToController, Error> {
         loop {
-            match self.link.receive() {
+            match self.next() {
                 Ok(ToController::Heartbeat(_)) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// The next message of any kind.
+    fn anything(&mut self) -> ToController {
+        self.next().unwrap()
+    }
+
+    fn next(&mut self) -> Result<ToController, Error> {
+        loop {
+            match self.link.receive() {
                 Err(Error::WouldBlock) => {
                     let mut fds = [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
                     assert_eq!(poll(&mut fds, PollTimeout::from(STUCK)).unwrap(), 1, "the prober is stuck");

@@ -117,6 +117,25 @@ fn a_certificate_from_elsewhere_fails_unless_nothing_is_verified() {
 }
 
 #[test]
+fn a_certificate_that_vouches_for_itself_fails() {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["good.test".into()]).unwrap();
+    let address = tls_server(params.self_signed(&key).unwrap().der().clone(), &key);
+    let pem = authority("one").pem();
+    let (code, detail) = handshake(&Server { address, pem }, "good.test", BUNDLE, None);
+    assert_eq!((code, detail.as_str()), (Code::L6Rsp, "certificate from an unknown issuer"));
+}
+
+#[test]
+fn the_certificate_of_an_authority_is_no_servers() {
+    let authority = authority("good.test");
+    let address = tls_server(authority.der().clone(), authority.key());
+    let server = Server { address, pem: authority.pem() };
+    let (code, detail) = handshake(&server, "good.test", BUNDLE, None);
+    assert_eq!((code, detail.as_str()), (Code::L6Rsp, "certificate is a CA's own"));
+}
+
+#[test]
 fn a_server_that_speaks_no_tls_fails() {
     let server = Server { address: answering("220 smtp\r\n"), pem: String::new() };
     let (code, detail) = handshake(&server, "x", Verify::Nothing, None);

@@ -7,8 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use super::super::file::{self, Maglev, Protocol};
 use super::super::{Frontend, Pool};
-use super::file::{self, Maglev, Protocol};
 use super::{Scope, value};
 use crate::Name;
 use crate::dataplane::{ANY_PROTOCOL, Encap, VipKey};

@@ -8,9 +8,9 @@ use core::time::Duration;
 use maglev_ipc::check::{MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT};
 use regex_lite::Regex;
 
+use super::super::file::{self, Kind, Params};
 use super::super::{Healthcheck, Probe, Tls, Verify};
 use super::bundle::Bundles;
-use super::file::{self, Kind, Params};
 use super::{Scope, value};
 
 /// The highest rise and fall.
@@ -21,10 +21,8 @@ pub fn healthcheck(
     check: &file::Healthcheck,
     bundles: &mut Bundles<'_, '_>,
 ) -> Option<Healthcheck> {
-    let Some(kind) = check.kind else {
-        return scope.at("type").refuse("required: icmp, tcp, http or https");
-    };
-    let port = port(&mut scope.at("port"), kind, check.port);
+    let kind = check.kind.or_else(|| scope.at("type").refuse("required: icmp, tcp, http or https"));
+    let port = kind.and_then(|kind| port(&mut scope.at("port"), kind, check.port));
 
     let paces = MIN_INTERVAL..=MAX_INTERVAL;
     let timeouts = MIN_TIMEOUT..=MAX_TIMEOUT;
@@ -43,7 +41,7 @@ pub fn healthcheck(
         value::optional(check.probe_ipv4_src, |source| value::ipv4(&mut scope.at("probe-ipv4-src"), source));
     let source6 =
         value::optional(check.probe_ipv6_src, |source| value::ipv6(&mut scope.at("probe-ipv6-src"), source));
-    let probe = probe(&mut scope.at("params"), kind, port, &check.params, bundles);
+    let probe = kind.and_then(|kind| probe(&mut scope.at("params"), kind, port, &check.params, bundles));
 
     Some(Healthcheck {
         probe: probe?,
@@ -59,7 +57,7 @@ pub fn healthcheck(
 }
 
 /// The port; 0 where there is none to have.
-fn port(scope: &mut Scope<'_>, kind: Kind, port: Option<u16>) -> Option<u16> {
+fn port(scope: &mut Scope<'_>, kind: Kind, port: Option<i64>) -> Option<u16> {
     match (kind, port) {
         (Kind::Icmp, None) => Some(0),
         (Kind::Icmp, Some(_)) => scope.refuse("an icmp check has no port"),
@@ -79,11 +77,8 @@ fn probe(
     let probe = match kind {
         Kind::Icmp => Some(Probe::Icmp),
         Kind::Tcp => tcp(scope, port, params, bundles),
-        Kind::Http => http(scope, port, params, Some(None)),
-        Kind::Https => {
-            let tls = tls(scope, params, bundles).map(Some);
-            http(scope, port, params, tls)
-        }
+        Kind::Http => http(scope, port, params, |_| Some(None)),
+        Kind::Https => http(scope, port, params, |scope| tls(scope, params, bundles).map(Some)),
     };
     fitting.and(probe)
 }
@@ -106,7 +101,7 @@ fn http(
     scope: &mut Scope<'_>,
     port: Option<u16>,
     params: &Params,
-    tls: Option<Option<Tls>>,
+    tls: impl FnOnce(&mut Scope<'_>) -> Option<Option<Tls>>,
 ) -> Option<Probe> {
     let path = params.path.as_deref().unwrap_or("/");
     let path = value::path(&mut scope.at("path"), path).map(|()| path.to_owned());
@@ -120,6 +115,7 @@ fn http(
     let body = value::optional(params.response_regexp.as_deref(), |pattern| {
         regexp(&mut scope.at("response-regexp"), pattern).map(|()| pattern.to_owned())
     });
+    let tls = tls(scope);
     Some(Probe::Http { port: port?, path: path?, host: host?, codes: codes?, body: body?, tls: tls? })
 }
 

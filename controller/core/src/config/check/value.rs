@@ -8,7 +8,9 @@ use core::time::Duration;
 
 use maglev_ipc::check::{MAX_CODE_RANGES, MAX_PATH, is_token, target_allowed};
 
-use super::{Address, Scope, Span};
+use super::super::duration::Span;
+use super::super::file::Address;
+use super::Scope;
 
 /// The longest name.
 const MAX_NAME: usize = 64;
@@ -80,8 +82,11 @@ pub fn span(
     scope.refuse(format!("{value} is not within {shortest} to {longest}"))
 }
 
-pub fn port(scope: &mut Scope<'_>, port: u16) -> Option<u16> {
-    if port == 0 { scope.refuse("0 is not within 1 to 65535") } else { Some(port) }
+pub fn port(scope: &mut Scope<'_>, port: i64) -> Option<u16> {
+    match u16::try_from(port) {
+        Ok(port) if port != 0 => Some(port),
+        _ => scope.refuse(format!("{port} is not within 1 to {}", u16::MAX)),
+    }
 }
 
 /// An address of exactly one host, which VPP too takes for what it is.

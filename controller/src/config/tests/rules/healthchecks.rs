@@ -7,6 +7,7 @@ fn healthcheck() {
         "healthchecks.x.",
         &[
             ("", "type: required: icmp, tcp, http or https"),
+            ("rise: 0", "type: required: icmp, tcp, http or https\nrise: 0 is not within 1 to 1000"),
             ("type: icmp", ""),
             ("type: icmp, port: 7", "port: an icmp check has no port"),
             ("type: tcp", "port: required for type tcp"),
@@ -109,6 +110,10 @@ fn tls_params() {
         "healthchecks.x.params.",
         &[
             ("server-name: www.example.org", ""),
+            (
+                "ca-file: a, path: b",
+                "path: \"b\" does not start with /\nca-file: \"a\": not an absolute path",
+            ),
             ("server-name: \"2001:db8::1\"", ""),
             ("server-name: \"a:443\"", "server-name: \"a:443\" is neither a host name nor an address"),
             ("server-name: -a.example", "server-name: \"-a.example\" is neither a host name nor an address"),

@@ -1,9 +1,22 @@
 //! The table of new flows: how VPP's lb plugin gives the buckets of a VIP to its servers.
 //!
-//! Maglev hashing, with one permutation per unit of weight. Pure; depends on nothing but `alloc`.
+//! Maglev hashing, with one permutation per unit of weight.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
 /// A server: its address as 16 bytes, IPv4 in the last four, and its weight.
 pub type Server = ([u8; 16], u8);
+
+/// An address as the plugin sorts and hashes it.
+#[must_use]
+pub const fn raw(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => (address.to_bits() as u128).to_be_bytes(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
 
 /// How many of `length` buckets each of `servers` has. `length` is a power of two.
 ///
@@ -100,21 +113,16 @@ const fn xxh64(value: u64, seed: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use proptest::prelude::*;
 
     use super::*;
 
     /// Lines of `length server=weight... -> share... | fingerprint`, from an independent model that agreed with a real
     /// VPP. The fingerprint is the FNV-1a hash of the table's server numbers, one byte each.
-    const VECTORS: &str = include_str!("maglev_vectors.txt");
+    const VECTORS: &str = include_str!("table_vectors.txt");
 
     fn raw(address: &str) -> [u8; 16] {
-        match address.parse().unwrap() {
-            IpAddr::V4(address) => u128::from(address.to_bits()).to_be_bytes(),
-            IpAddr::V6(address) => address.octets(),
-        }
+        super::raw(address.parse().unwrap())
     }
 
     fn fingerprint(table: &[Option<usize>]) -> u64 {

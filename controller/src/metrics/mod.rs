@@ -1,0 +1,257 @@
+//! The Prometheus endpoint: what counts, what is shown of it, and how it is served.
+//!
+//! What is so at the moment of a scrape is rendered from one view ([`state`]). What only history knows is counted here
+//! as it happens: per backend in [`probes`], with nothing to format or allocate, and the rest with the `prometheus`
+//! crate.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use maglev_core::Name;
+use maglev_core::config::Config;
+use maglev_core::event::{Counts, Event, FrontendState, Kind};
+use maglev_core::health::Health;
+use maglev_core::time::Now;
+use maglev_core::view::View;
+use maglev_ipc::Code;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::version;
+
+mod http;
+mod probes;
+mod state;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use http::serve;
+
+use probes::Probes;
+use text::{Text, Type};
+
+/// The upper bounds of the buckets for calls to VPP, in seconds: each call stops VPP's workers for as long.
+const CALL_BUCKETS: [f64; 10] = [1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 1e-1, 1.0];
+
+/// What a sync was about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// One VIP.
+    Vip,
+}
+
+/// Which way a message of VPP's API went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// To VPP.
+    Sent,
+    /// From VPP.
+    Received,
+}
+
+/// What is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    probes: Probes,
+    backends: Mutex<BTreeMap<(Name, Health, Health), u64>>,
+    frontends: Mutex<BTreeMap<(Name, FrontendState, FrontendState), u64>>,
+    registry: Registry,
+    calls: IntCounterVec,
+    call_seconds: HistogramVec,
+    syncs: IntCounterVec,
+    sync_seconds: HistogramVec,
+    reloads: IntCounterVec,
+    reloaded: Gauge,
+    link_errors: IntCounterVec,
+    /// The size of the newest scrape, so that the next one need not grow into it.
+    size: AtomicUsize,
+}
+
+impl Metrics {
+    /// Nothing has happened yet.
+    ///
+    /// # Errors
+    /// Two metrics have one name.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let build = IntGaugeVec::new(
+            Opts::new("maglev_build_info", "What maglevd was built from; always 1."),
+            &["version", "commit", "build_date"],
+        )?;
+        registry.register(Box::new(build.clone()))?;
+        build.with_label_values(&[version::VERSION, version::COMMIT, version::BUILD_DATE]).set(1);
+
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            prometheus::Result::Ok(counter)
+        };
+        let seconds = |name: &str, help: &str, labels: &[&str]| {
+            let options = HistogramOpts::new(name, help).buckets(CALL_BUCKETS.to_vec());
+            let histogram = HistogramVec::new(options, labels)?;
+            registry.register(Box::new(histogram.clone()))?;
+            prometheus::Result::Ok(histogram)
+        };
+        let reloads = counter("maglev_config_reload_total", "Reloads of the configuration.", &["result"])?;
+        for result in ["success", "failure"] {
+            reloads.with_label_values(&[result]);
+        }
+        let reloaded = Gauge::new(
+            "maglev_config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was read, since the Unix epoch.",
+        )?;
+        registry.register(Box::new(reloaded.clone()))?;
+
+        Ok(Self {
+            probes: Probes::default(),
+            backends: Mutex::default(),
+            frontends: Mutex::default(),
+            calls: counter(
+                "maglev_vpp_api_total",
+                "Messages of VPP's binary API.",
+                &["msg", "direction", "result"],
+            )?,
+            call_seconds: seconds(
+                "maglev_vpp_api_duration_seconds",
+                "How long VPP took to answer a message.",
+                &["msg"],
+            )?,
+            syncs: counter("maglev_vpp_lbsync_total", "What was changed in VPP.", &["scope", "kind"])?,
+            sync_seconds: seconds(
+                "maglev_vpp_lbsync_duration_seconds",
+                "How long it took to change VPP, from the first step to the last answer.",
+                &["scope"],
+            )?,
+            reloads,
+            reloaded,
+            link_errors: counter(
+                "maglev_link_errors_total",
+                "Faults on the links to the prober and to VPP.",
+                &["peer", "reason"],
+            )?,
+            registry,
+            size: AtomicUsize::default(),
+        })
+    }
+
+    /// An outcome was heard. Cheap enough to be called for each of them.
+    pub fn outcome(&self, backend: &Name, kind: &'static str, code: Code, duration: Duration) {
+        self.probes.outcome(backend, kind, code, duration);
+    }
+
+    /// Something happened in the core.
+    pub fn event(&self, event: &Event) {
+        match &event.kind {
+            // What leaves takes its counters along: see `retain`.
+            Kind::Backend { name, transition, .. } if transition.to != Health::Removed => {
+                let key = (name.clone(), transition.from, transition.to);
+                *lock(&self.backends).entry(key).or_default() += 1;
+            }
+            // With the state the same, it is the pool that changed.
+            Kind::Frontend { name, from, to, .. } if from != to => {
+                *lock(&self.frontends).entry((name.clone(), *from, *to)).or_default() += 1;
+            }
+            Kind::Backend { .. }
+            | Kind::Frontend { .. }
+            | Kind::Prober { .. }
+            | Kind::Vpp { .. }
+            | Kind::Drift { .. }
+            | Kind::ConfSent { .. }
+            | Kind::Synced { .. }
+            | Kind::StepFailed { .. }
+            | Kind::Reloaded => {}
+        }
+    }
+
+    /// A message of VPP's API was sent or received; `duration` is how long its answer took, where that is known.
+    pub fn vpp_call(&self, msg: &str, direction: Direction, result: &str, duration: Option<Duration>) {
+        let direction = match direction {
+            Direction::Sent => "tx",
+            Direction::Received => "rx",
+        };
+        self.calls.with_label_values(&[msg, direction, result]).inc();
+        if let Some(duration) = duration {
+            self.call_seconds.with_label_values(&[msg]).observe(duration.as_secs_f64());
+        }
+    }
+
+    /// Steps were made in VPP.
+    pub fn sync(&self, scope: Scope, counts: &Counts, duration: Duration) {
+        let scope = match scope {
+            Scope::All => "all",
+            Scope::Vip => "vip",
+        };
+        let kinds = [
+            ("vip_added", counts.vip_added),
+            ("vip_removed", counts.vip_removed),
+            ("as_added", counts.as_added),
+            ("as_removed", counts.as_removed),
+            ("as_weight_updated", counts.as_weight_updated),
+        ];
+        for (kind, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
+            self.syncs.with_label_values(&[scope, kind]).inc_by(count.into());
+        }
+        self.sync_seconds.with_label_values(&[scope]).observe(duration.as_secs_f64());
+    }
+
+    /// The configuration was read, at the start or again; or it was wrong, and the one before stays.
+    pub fn reload(&self, ok: bool, at: Now) {
+        self.reloads.with_label_values(&[if ok { "success" } else { "failure" }]).inc();
+        if ok {
+            self.reloaded.set(Duration::from_nanos(at.wall.0).as_secs_f64());
+        }
+    }
+
+    /// The link to `peer` (`prober` or `vpp`) has failed; `reason` is one of a few fixed words.
+    pub fn link_error(&self, peer: &str, reason: &str) {
+        self.link_errors.with_label_values(&[peer, reason]).inc();
+    }
+
+    /// Forgets what has left the configuration.
+    pub fn retain(&self, config: &Config) {
+        self.probes.retain(|name| config.backends.contains_key(name));
+        lock(&self.backends).retain(|(name, ..), _| config.backends.contains_key(name));
+        lock(&self.frontends).retain(|(name, ..), _| config.frontends.contains_key(name));
+    }
+
+    /// Everything, in Prometheus' text format.
+    pub fn render(&self, view: &View) -> String {
+        let mut text = Text::with_capacity(self.size.load(Ordering::Relaxed));
+        state::render(view, &mut text);
+        self.render_transitions(&mut text);
+        self.probes.render(view, &mut text);
+        let mut out = text.into_string();
+        // Fails for a family without a name or without metrics; the registry has neither.
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut out) {
+            tracing::error!(%error, "metrics are incomplete");
+        }
+        self.size.store(out.len() + out.len() / 16, Ordering::Relaxed);
+        out
+    }
+
+    fn render_transitions(&self, text: &mut Text) {
+        let mut family =
+            text.family("maglev_backend_transitions_total", Type::Counter, "Changes of a backend's state.");
+        for ((name, from, to), count) in lock(&self.backends).iter() {
+            family.sample(&[("backend", name), ("from", from.as_str()), ("to", to.as_str())], *count);
+        }
+        let mut family =
+            text.family("maglev_frontend_transitions_total", Type::Counter, "Changes of a frontend's state.");
+        for ((name, from, to), count) in lock(&self.frontends).iter() {
+            family.sample(&[("frontend", name), ("from", from.as_str()), ("to", to.as_str())], *count);
+        }
+    }
+}
+
+/// No holder of these locks leaves anything half done.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,141 @@
+//! What is so at the moment of a scrape.
+
+use std::time::Duration;
+
+use maglev_core::event::FrontendState;
+use maglev_core::health::Health;
+use maglev_core::time::Wall;
+use maglev_core::view::{ProberView, View, VppView};
+
+use super::text::{Text, Type, labels};
+
+/// Writes every family that follows from a view.
+pub fn render(view: &View, text: &mut Text) {
+    backends(view, text);
+    frontends(view, text);
+    weights(view, text);
+    prober(&view.prober, text);
+    vpp(&view.vpp, view.at.wall, text);
+}
+
+fn backends(view: &View, text: &mut Text) {
+    let mut family = text.family(
+        "maglev_backend_state",
+        Type::Gauge,
+        "Whether a backend is in a state: 1 for the one it is in.",
+    );
+    for backend in &view.backends {
+        let labels = labels(&[
+            ("backend", &backend.name),
+            ("address", &backend.address.to_string()),
+            ("healthcheck", backend.healthcheck.as_deref().unwrap_or_default()),
+        ]);
+        family.one_hot(&labels, Health::ALL.iter().map(|state| (state.as_str(), *state == backend.health)));
+    }
+    let mut family = text.family(
+        "maglev_backend_health",
+        Type::Gauge,
+        "A backend's rise/fall counter, from 0 to rise + fall - 1.",
+    );
+    for backend in &view.backends {
+        family.sample(&[("backend", &backend.name)], backend.counter);
+    }
+    let mut family = text.family("maglev_backend_enabled", Type::Gauge, "Whether a backend is not disabled.");
+    for backend in &view.backends {
+        family.sample(&[("backend", &backend.name)], u8::from(backend.enabled));
+    }
+}
+
+fn frontends(view: &View, text: &mut Text) {
+    let mut family = text.family(
+        "maglev_frontend_state",
+        Type::Gauge,
+        "Whether a frontend is in a state: 1 for the one it is in.",
+    );
+    for frontend in &view.frontends {
+        let vip = view.config.frontends.get(&frontend.name).map(|configured| configured.vip);
+        let labels = labels(&[
+            ("frontend", &frontend.name),
+            ("address", &vip.map(|vip| vip.prefix()).unwrap_or_default()),
+            ("protocol", &vip.map(|vip| vip.protocol_name()).unwrap_or_default()),
+            ("port", &vip.map(|vip| vip.port.to_string()).unwrap_or_default()),
+        ]);
+        let states = FrontendState::ALL.iter();
+        family.one_hot(&labels, states.map(|state| (state.as_str(), *state == frontend.state)));
+    }
+    let mut family = text.family(
+        "maglev_frontend_distorted",
+        Type::Gauge,
+        "Whether the weights of a frontend are beyond its table in VPP, which distorts the shares.",
+    );
+    for frontend in &view.frontends {
+        family.sample(&[("frontend", &frontend.name)], u8::from(frontend.distorted));
+    }
+}
+
+fn weights(view: &View, text: &mut Text) {
+    let members = || {
+        let pools = view.frontends.iter().flat_map(|f| f.pools.iter().map(move |pool| (&f.name, pool)));
+        pools.flat_map(|(frontend, pool)| {
+            pool.backends.iter().map(move |member| (frontend, &pool.name, member))
+        })
+    };
+    let mut family = text.family(
+        "maglev_frontend_pool_backend_weight",
+        Type::Gauge,
+        "A backend's weight, as configured or as set by an operator.",
+    );
+    for (frontend, pool, member) in members() {
+        let labels = [("frontend", &**frontend), ("pool", &**pool), ("backend", &*member.name)];
+        family.sample(&labels, member.weight);
+    }
+    let mut family = text.family(
+        "maglev_frontend_pool_backend_effective_weight",
+        Type::Gauge,
+        "A backend's weight, as it follows from health and failover.",
+    );
+    for (frontend, pool, member) in members() {
+        let labels = [("frontend", &**frontend), ("pool", &**pool), ("backend", &*member.name)];
+        family.sample(&labels, member.effective);
+    }
+}
+
+fn prober(prober: &ProberView, text: &mut Text) {
+    text.gauge("maglev_prober_connected", "Whether the prober is connected.", u8::from(prober.connected));
+    text.gauge("maglev_prober_refused_checks", "Checks that the prober refuses.", prober.refused.len());
+    let mut family =
+        text.family("maglev_prober_dropped_total", Type::Counter, "What the prober has dropped or put off.");
+    let stats = &prober.stats;
+    let reasons = [
+        ("outcomes", stats.outcomes),
+        ("rate", stats.rate),
+        ("duplicate", stats.duplicate),
+        ("stray", stats.stray),
+        ("spoofed", stats.spoofed),
+        ("malformed", stats.malformed),
+    ];
+    for (reason, count) in reasons {
+        family.sample(&[("reason", reason)], count);
+    }
+}
+
+/// While VPP is away nothing is known of it; where it is not used there is nothing to know.
+fn vpp(vpp: &VppView, now: Wall, text: &mut Text) {
+    if !vpp.enabled {
+        return;
+    }
+    text.gauge("maglev_vpp_connected", "Whether VPP is connected.", u8::from(vpp.info.is_some()));
+    let Some(info) = &vpp.info else { return };
+    if let Some(boot) = info.boot {
+        text.gauge("maglev_vpp_uptime_seconds", "How long VPP has been running.", seconds(boot, now));
+    }
+    text.gauge("maglev_vpp_connected_seconds", "How long VPP has been connected.", seconds(vpp.since, now));
+    let mut family = text.family("maglev_vpp_info", Type::Gauge, "The VPP that is connected; always 1.");
+    let labels =
+        [("version", &*info.version), ("build_date", &*info.build_date), ("pid", &*info.pid.to_string())];
+    family.sample(&labels, 1);
+}
+
+fn seconds(from: Wall, to: Wall) -> f64 {
+    Duration::from_nanos(to.0.saturating_sub(from.0)).as_secs_f64()
+}

@@ -1,0 +1,191 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use maglev_core::time::Mono;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::fixture;
+use crate::listen::bind_unix;
+
+/// The lines of `text` that begin with `name`.
+fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    text.lines().filter(|line| line.starts_with(name)).collect()
+}
+
+fn rendered(view: &View) -> String {
+    Metrics::new().unwrap().render(view)
+}
+
+#[test]
+fn states_are_one_hot() {
+    let text = rendered(&fixture::view());
+    let nginx0 = "maglev_backend_state{backend=\"nginx0\",address=\"2001:db8:1::10\",healthcheck=\"nginx\"";
+    assert_eq!(
+        lines(&text, nginx0),
+        ["unknown\"} 0", "up\"} 1", "down\"} 0", "paused\"} 0", "disabled\"} 0", "removed\"} 0"]
+            .map(|state| format!("{nginx0},state=\"{state}"))
+    );
+    let web = "maglev_frontend_state{frontend=\"web\",address=\"192.0.2.80\",protocol=\"tcp\",port=\"80\"";
+    assert_eq!(
+        lines(&text, web),
+        ["unknown\"} 0", "up\"} 1", "down\"} 0"].map(|state| format!("{web},state=\"{state}"))
+    );
+}
+
+#[test]
+fn gauges_are_the_views() {
+    let text = rendered(&fixture::view());
+    for line in [
+        "maglev_backend_health{backend=\"nginx0\"} 4",
+        "maglev_backend_enabled{backend=\"sorry\"} 1",
+        "maglev_frontend_pool_backend_weight{frontend=\"web\",pool=\"fallback\",backend=\"sorry\"} 10",
+        "maglev_frontend_pool_backend_effective_weight{frontend=\"web\",pool=\"fallback\",backend=\"sorry\"} 0",
+        "maglev_prober_connected 1",
+        "maglev_prober_dropped_total{reason=\"stray\"} 7",
+        "maglev_vpp_connected 1",
+        "maglev_vpp_uptime_seconds 630",
+        "maglev_vpp_connected_seconds 628",
+        "maglev_vpp_info{version=\"26.10-release\",build_date=\"2026-10-28T12:00:00\",pid=\"4711\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn nothing_is_said_of_a_vpp_that_is_away_or_off() {
+    let mut view = fixture::view();
+    view.vpp.info = None;
+    assert_eq!(lines(&rendered(&view), "maglev_vpp_"), ["maglev_vpp_connected 0"]);
+    view.vpp.enabled = false;
+    assert!(lines(&rendered(&view), "maglev_vpp_").is_empty());
+}
+
+#[test]
+fn outcomes_are_counted_by_code_and_duration() {
+    let metrics = Metrics::new().unwrap();
+    let nginx0: Name = "nginx0".into();
+    metrics.outcome(&nginx0, "https", Code::L7Ok, Duration::from_millis(1));
+    metrics.outcome(&nginx0, "https", Code::L7Ok, Duration::from_millis(30));
+    metrics.outcome(&nginx0, "https", Code::L4Tout, Duration::from_secs(3));
+    metrics.outcome(&nginx0, "https", Code::Local, Duration::ZERO);
+    metrics.outcome(&"sorry".into(), "static", Code::Static, Duration::ZERO);
+    let text = metrics.render(&fixture::view());
+    assert_eq!(
+        lines(&text, "maglev_probe_total"),
+        [
+            "maglev_probe_total{backend=\"nginx0\",type=\"https\",result=\"failure\",code=\"L4TOUT\"} 1",
+            "maglev_probe_total{backend=\"nginx0\",type=\"https\",result=\"success\",code=\"L7OK\"} 2",
+            "maglev_probe_total{backend=\"nginx0\",type=\"https\",result=\"error\",code=\"LOCAL\"} 1",
+            "maglev_probe_total{backend=\"sorry\",type=\"static\",result=\"success\",code=\"STATIC\"} 1",
+        ]
+    );
+    let histogram = lines(&text, "maglev_probe_duration_seconds");
+    let values: Vec<&str> = histogram.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+    assert_eq!(
+        values,
+        ["1", "1", "1", "1", "1", "2", "2", "2", "2", "2", "2", "3", "3.031", "3"],
+        "{histogram:#?}"
+    );
+}
+
+#[test]
+fn transitions_are_counted() {
+    let metrics = Metrics::new().unwrap();
+    metrics.event(&fixture::nginx0_down());
+    metrics.event(&fixture::nginx0_down());
+    assert_eq!(
+        lines(&metrics.render(&fixture::view()), "maglev_backend_transitions_total"),
+        ["maglev_backend_transitions_total{backend=\"nginx0\",from=\"up\",to=\"down\"} 2"]
+    );
+}
+
+#[test]
+fn what_has_left_is_forgotten() {
+    let metrics = Metrics::new().unwrap();
+    metrics.event(&fixture::nginx0_down());
+    metrics.outcome(&"nginx0".into(), "https", Code::L7Ok, Duration::ZERO);
+    let view = fixture::view();
+    let mut config = (*view.config).clone();
+    config.backends.remove("nginx0");
+    metrics.retain(&config);
+    assert!(!metrics.render(&view).contains("_total{backend=\"nginx0\""));
+}
+
+#[test]
+fn what_is_done_is_counted() {
+    let metrics = Metrics::new().unwrap();
+    let counts = Counts { as_added: 3, ..Counts::default() };
+    metrics.sync(Scope::Vip, &counts, Duration::from_micros(700));
+    metrics.vpp_call("lb_add_del_as", Direction::Sent, "ok", None);
+    metrics.vpp_call("lb_add_del_as_reply", Direction::Received, "ok", Some(Duration::from_micros(50)));
+    metrics.reload(true, Now { mono: Mono(0), wall: fixture::wall(0) });
+    metrics.reload(false, Now::default());
+    metrics.link_error("prober", "malformed");
+    let text = metrics.render(&fixture::view());
+    assert_eq!(
+        lines(&text, "maglev_vpp_lbsync_total"),
+        ["maglev_vpp_lbsync_total{kind=\"as_added\",scope=\"vip\"} 3"]
+    );
+    for line in [
+        "maglev_vpp_api_total{direction=\"tx\",msg=\"lb_add_del_as\",result=\"ok\"} 1",
+        "maglev_vpp_api_duration_seconds_count{msg=\"lb_add_del_as_reply\"} 1",
+        "maglev_config_reload_total{result=\"failure\"} 1",
+        "maglev_config_last_reload_success_timestamp_seconds 1795348800",
+        "maglev_link_errors_total{peer=\"prober\",reason=\"malformed\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn every_family_comes_once_and_labels_are_escaped() {
+    let mut view = fixture::view();
+    view.vpp.info.as_mut().unwrap().version = "a\"b\\c\nd".into();
+    let text = rendered(&view);
+    assert!(text.contains("version=\"a\\\"b\\\\c\\nd\""));
+    let mut seen = HashSet::new();
+    assert!(lines(&text, "# TYPE").into_iter().all(|line| seen.insert(line)));
+}
+
+/// What the endpoint answers to a request line.
+async fn asked(line: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("metrics.sock");
+    let listener = bind_unix(&path).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let shutdown = async { drop(stopped.await) };
+    let server = tokio::spawn(serve(vec![listener], fixture::owner(fixture::view()), metrics, shutdown));
+    let mut client = UnixStream::connect(&path).await.unwrap();
+    client.write_all(format!("{line}\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    drop(stop);
+    server.await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_endpoint_answers() {
+    let answer = asked("GET /metrics HTTP/1.1").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+    assert!(answer.contains("\nmaglev_vpp_connected 1\n"));
+
+    let head = asked("HEAD /metrics HTTP/1.1").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn the_endpoint_points_to_the_metrics() {
+    let answer = asked("GET / HTTP/1.1").await;
+    assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
+    assert!(answer.ends_with("the metrics are at /metrics\n"));
+
+    let post = asked("POST /metrics HTTP/1.1").await;
+    assert!(post.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{post}");
+    assert!(post.contains("allow: GET, HEAD\r\n"));
+}

@@ -1,0 +1,127 @@
+use super::*;
+use crate::fixture;
+use crate::style::ColorChoice;
+
+fn shown(shown: &Shown) -> String {
+    render(shown, fixture::now(), Paint::new(ColorChoice::Never, false))
+}
+
+#[test]
+fn a_list_of_backends() {
+    assert_eq!(
+        shown(&Shown::Backends(vec![fixture::nginx0(), fixture::sorry()])),
+        "\
+name    address     healthcheck  state       counter  since   last
+nginx0  192.0.2.10  nginx        down            1/4  10m0s   L4CON connection refused
+sorry   192.0.2.11  -            up (stale)      1/1  10m30s  -
+"
+    );
+}
+
+#[test]
+fn one_backend() {
+    assert_eq!(
+        shown(&Shown::Backend(Box::new(fixture::nginx0()))),
+        "\
+name         nginx0
+address      192.0.2.10
+healthcheck  nginx
+type         http
+state        down
+since        2026-11-22T12:00:30Z (10m0s)
+enabled      yes
+counter      1/4 (rise 2, fall 3)
+last         L4CON connection refused
+probed       10s ago, in 300us
+
+when                  age    from  to    why
+2026-11-22T12:00:30Z  10m0s  up    down  L4CON connection refused
+"
+    );
+}
+
+#[test]
+fn a_backend_that_is_not_probed_says_why() {
+    let refused = Backend { refusal: "too many checks".into(), ..fixture::nginx0() };
+    assert!(shown(&Shown::Backends(vec![refused])).contains("not probed: too many checks"));
+}
+
+#[test]
+fn a_list_of_frontends() {
+    let held = Frontend {
+        name: "shop".into(),
+        released: false,
+        distorted: false,
+        warnings: Vec::new(),
+        ..fixture::web()
+    };
+    let plain = Frontend { name: "wiki".into(), released: true, ..held.clone() };
+    assert_eq!(
+        shown(&Shown::Frontends(vec![held, fixture::web(), plain])),
+        "\
+name  vip                state  pool      since   note
+shop  192.0.2.80 tcp/80  up     fallback  10m30s  held
+web   192.0.2.80 tcp/80  up     fallback  10m30s  distorted, 1 warning
+wiki  192.0.2.80 tcp/80  up     fallback  10m30s  -
+"
+    );
+}
+
+#[test]
+fn one_frontend() {
+    assert_eq!(
+        shown(&Shown::Frontend(Box::new(fixture::web()))),
+        "\
+name           web
+description    the web site
+vip            192.0.2.80 tcp/80
+state          up
+since          2026-11-22T12:00:00Z (10m30s)
+active pool    fallback
+encapsulation  gre4
+src-ip-sticky  no
+flush-on-down  yes
+table length   1024
+distorted      the weights in VPP add up to more than the table's length
+warning        192.0.2.80 is an address of VPP's own
+
+pool      backend  address     state  weight  effective  vpp-weight  vpp-buckets
+primary   nginx0   192.0.2.10  down      100          0           0            0
+fallback  sorry    192.0.2.10  up        50*         50           -            -
+
+* set by an operator
+"
+    );
+}
+
+#[test]
+fn what_vpp_has() {
+    let stranger = LbVip {
+        frontend: String::new(),
+        table_length: None,
+        src_ip_sticky: None,
+        servers: Vec::new(),
+        failure: "VNET_API_ERROR_NO_SUCH_ENTRY".into(),
+        ..fixture::lb_vip()
+    };
+    let state =
+        GetVpplbStateResponse { conf: Some(fixture::conf()), vips: vec![fixture::lb_vip(), stranger] };
+    assert_eq!(
+        shown(&Shown::VppLbState(state)),
+        "\
+ipv4-src-address         192.0.2.1
+ipv6-src-address         -
+sticky-buckets-per-core  65536
+flow-timeout             40s
+
+192.0.2.80 tcp/80: frontend web, gre4, table length 1024, src-ip-sticky
+  server      backend  weight  buckets  share
+  192.0.2.10  nginx0        2      683  66.7%
+  192.0.2.11  -             1      341  33.3%
+
+192.0.2.80 tcp/80: of no frontend, gre4
+  the newest change failed: VNET_API_ERROR_NO_SUCH_ENTRY
+  no servers
+"
+    );
+}

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Installs from Debian what `make` needs and the machine lacks. Does nothing when all is there.
+#
+#   scripts/setup.sh build|test...
+#
+# Without the tools to build, it fails; without those to test, it warns, and what needs them is skipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+rust_version=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+
+die() {
+	echo "setup: $*" >&2
+	exit 1
+}
+
+has() {
+	command -v "$1" >/dev/null
+}
+
+has_rust() {
+	local version
+	version=$(rustc --version 2>/dev/null | cut -d' ' -f2) &&
+		cargo --version >/dev/null 2>&1 &&
+		printf '%s\n' "$rust_version" "$version" | sort -C -V
+}
+
+# Where cargo is not Debian's own, its parts are not for Debian to add.
+has_debian_rust() {
+	! has cargo || [[ $(command -v cargo) == /usr/bin/cargo ]]
+}
+
+list_missing() {
+	case $1 in
+	build)
+		has_rust || echo cargo-web rustc-web
+		has cc || echo gcc libc6-dev
+		[[ -e /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
+		;;
+	test)
+		has ip || echo iproute2
+		has shellcheck || echo shellcheck
+		has shfmt || echo shfmt
+		has cargo-fmt || ! has_debian_rust || echo rustfmt-web
+		has cargo-clippy || ! has_debian_rust || echo rust-web-clippy
+		;;
+	esac
+}
+
+update_lists() {
+	local pause
+	# Another apt may hold the lock, which apt-get does not wait for here.
+	for pause in 10 30 90; do
+		apt-get update -q && return
+		sleep "$pause"
+	done
+	apt-get update -q
+}
+
+install() {
+	update_lists
+	DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
+}
+
+packages=()
+for tools in "$@"; do
+	# Of words, one or two to a line.
+	read -r -d '' -a missing < <(list_missing "$tools") || true
+	packages+=("${missing[@]}")
+done
+
+if ((${#packages[@]})); then
+	if ((EUID == 0)) && has apt-get; then
+		install "${packages[@]}"
+		hash -r
+	else
+		echo "setup: missing: ${packages[*]} (as root on Debian 12, this would install them)" >&2
+	fi
+fi
+
+has_rust || die "Rust $rust_version or later is not in PATH"
+has cc || die "a C compiler is not in PATH"

@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# Runs the lints and all tests, and ends with the line `N passed, N failed, N skipped`. Each lint and each test is one.
+#
+#   scripts/test.sh           the lints and the tests
+#   scripts/test.sh lint      the lints alone
+#   scripts/test.sh scripts   lists the shell scripts
+#
+# A test that cannot run here prints a line `SKIP name: reason` and returns: for its runner it has passed, here it counts
+# as skipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+log=target/test.log
+passed=0 failed=0 skipped=0
+
+check() { # NAME COMMAND...
+	local name=$1
+	shift
+	echo "== $name"
+	if "$@"; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+		echo "FAIL $name"
+	fi
+}
+
+skip() { # NAME REASON
+	skipped=$((skipped + 1))
+	echo "SKIP $1: $2"
+}
+
+list_scripts() {
+	git grep -l -m1 '^#!.*sh$'
+}
+
+lint() {
+	local scripts
+	mapfile -t scripts < <(list_scripts)
+	if cargo fmt --version &>/dev/null; then
+		check fmt cargo fmt --all --check
+	else
+		skip fmt 'this Rust toolchain has no rustfmt'
+	fi
+	if cargo clippy --version &>/dev/null; then
+		check clippy cargo clippy --locked --workspace --all-targets -- -D warnings
+	else
+		skip clippy 'this Rust toolchain has no clippy'
+	fi
+	if command -v shellcheck >/dev/null; then
+		check shellcheck shellcheck "${scripts[@]}"
+	else
+		skip shellcheck 'it is not installed'
+	fi
+	if command -v shfmt >/dev/null; then
+		check shfmt shfmt --diff "${scripts[@]}"
+	else
+		skip shfmt 'it is not installed'
+	fi
+}
+
+start_tests() {
+	if cargo nextest --version &>/dev/null; then
+		cargo nextest run --locked --workspace --no-fail-fast --success-output immediate
+	else
+		cargo test --locked --workspace --all-targets --no-fail-fast -- --show-output
+	fi
+}
+
+# Hides what passing tests have printed: Rust's own runner shows it under `successes:`, nextest after a line with PASS.
+hide_successes() {
+	awk '
+		$1 == "PASS" { print; quiet = 1; next }
+		/^successes:$/ { quiet = 1 }
+		/^failures:$|^test result:|^ *[A-Z]+ \[|^─/ { quiet = 0 }
+		!quiet'
+}
+
+# Prints how many tests have passed, failed and were left out, as far as the runner knows, from lines such as these:
+#   test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+#   Summary [   2.112s] 4 tests run: 3 passed (1 slow), 1 timed out, 2 skipped
+count() {
+	awk '
+		/^test result:/ { passed += $4; failed += $6; skipped += $8 }
+		$1 == "Summary" {
+			for (i = 1; i < NF; i++) {
+				if ($(i + 1) ~ /^tests?$/) run = $i
+				if ($(i + 1) ~ /^passed/) passed += $i
+				if ($(i + 1) ~ /^skipped/) skipped += $i
+			}
+			failed += run - passed
+		}
+		END { print passed + 0, failed + 0, skipped + 0 }' "$log"
+}
+
+list_skips() {
+	awk '$1 == "SKIP" && !seen[$2]++ { sub(/^ +/, ""); print }' "$log"
+}
+
+run_tests() {
+	local status=0 tests skips
+	mkdir -p "${log%/*}"
+	start_tests 2>&1 | tee "$log" | hide_successes || status=$?
+	read -r -a tests < <(count)
+	mapfile -t skips < <(list_skips)
+	# A runner can fail without a failed test, as when a test does not compile.
+	if ((status != 0 && tests[1] == 0)); then
+		tests[1]=1
+	fi
+	passed=$((passed + tests[0] - ${#skips[@]}))
+	failed=$((failed + tests[1]))
+	skipped=$((skipped + tests[2] + ${#skips[@]}))
+	printf '%s\n' "${skips[@]}"
+}
+
+case ${1:-} in
+scripts)
+	list_scripts
+	exit
+	;;
+lint) lint ;;
+*)
+	lint
+	# The programs too, which some tests start.
+	check build cargo build --locked --workspace --all-targets
+	echo '== tests'
+	run_tests
+	;;
+esac
+echo "$passed passed, $failed failed, $skipped skipped"
+((failed == 0))

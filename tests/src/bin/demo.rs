@@ -1,0 +1,79 @@
+//! Shows how the weights in VPP follow the health of real servers.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use maglev_tests::demo::show::{Act, Show};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+
+/// Shows how the weights in VPP follow the health of real servers.
+#[derive(Parser)]
+struct Arguments {
+    /// Leave everything running until Ctrl-C
+    #[arg(long)]
+    stay: bool,
+}
+
+const OPENING: Act = Act {
+    title: "maglevd starts, finds three healthy servers, and tells VPP",
+    running: [true, true, true],
+    weights: [2, 1, 0],
+};
+
+const ACTS: [Act; 4] = [
+    Act { title: "web1 stops", running: [false, true, true], weights: [0, 1, 0] },
+    Act {
+        title: "web2 stops too: the first pool is gone, the second takes over",
+        running: [false, false, true],
+        weights: [0, 0, 2],
+    },
+    Act { title: "web2 comes back", running: [false, true, true], weights: [0, 1, 0] },
+    Act { title: "web1 comes back", running: [true, true, true], weights: [2, 1, 0] },
+];
+
+/// How long a reader is left with the table of an act.
+const PAUSE: Duration = Duration::from_secs(3);
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> ExitCode {
+    let Arguments { stay } = Arguments::parse();
+    // Whichever loses is dropped, and with the show everything that it started.
+    let ended = tokio::select! {
+        biased;
+        interrupted = interrupt() => interrupted.map(|()| ExitCode::from(if stay { 0 } else { 130 })),
+        ended = show(stay) => ended.map(|()| ExitCode::SUCCESS),
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("demo: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn show(stay: bool) -> anyhow::Result<()> {
+    let mut show = Show::open().await?;
+    show.play(&OPENING).await?;
+    if stay {
+        show.hand_over()?;
+        return show.follow().await;
+    }
+    for act in &ACTS {
+        if show.has_readers() {
+            sleep(PAUSE).await;
+        }
+        show.play(act).await?;
+    }
+    show.close();
+    Ok(())
+}
+
+/// Waits until somebody wants an end.
+async fn interrupt() -> anyhow::Result<()> {
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut terminations = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupts.recv() => Ok(()),
+        _ = terminations.recv() => Ok(()),
+    }
+}

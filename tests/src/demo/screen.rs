@@ -1,0 +1,88 @@
+//! How the demo looks.
+
+use std::env;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+/// How wide the bar of a server with all new flows is.
+const BAR: u32 = 30;
+
+/// The terminal, or whatever standard output is. It is only ever appended to.
+pub struct Screen {
+    is_terminal: bool,
+    colors: bool,
+}
+
+/// One server's line of the table.
+pub struct Row<'a> {
+    /// The server.
+    pub name: &'a str,
+    /// Its pool.
+    pub pool: &'a str,
+    /// Its health, as maglevd sees it.
+    pub health: &'a str,
+    /// Its weight in VPP; none if VPP does not have it.
+    pub weight: Option<u8>,
+    /// How many buckets of VPP's Maglev table are its own.
+    pub buckets: u32,
+}
+
+impl Default for Screen {
+    fn default() -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { is_terminal, colors: is_terminal && !no_color }
+    }
+}
+
+impl Screen {
+    /// Whether somebody may be reading along.
+    #[must_use]
+    pub const fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// A headline.
+    pub fn title(&self, title: &str) {
+        println!("\n{}", self.paint("1", title));
+    }
+
+    /// A sentence.
+    pub fn say(&self, text: &str) {
+        println!("{text}");
+    }
+
+    /// Something that has happened, so long after the act began, in the colour of `health`.
+    pub fn event(&self, after: Duration, what: &str, health: &str) {
+        let after = format!("{:6.3} s", after.as_secs_f64());
+        println!("  {}  {}", self.paint("2", &after), self.health(health, what));
+    }
+
+    /// What VPP has.
+    pub fn table(&self, rows: &[Row<'_>]) {
+        let total: u32 = rows.iter().map(|row| row.buckets).sum();
+        println!("\n  server  pool      health   weight in VPP  share of VPP's buckets");
+        for row in rows {
+            let weight = row.weight.map_or("-".into(), |weight| weight.to_string());
+            let health = self.health(row.health, &format!("{:<8}", row.health));
+            let bar = "#".repeat((row.buckets * BAR).checked_div(total).unwrap_or(0) as usize);
+            let percent = f64::from(row.buckets) * 100.0 / f64::from(total.max(1));
+            let line =
+                format!("  {:<7} {:<9} {health} {weight:<14} {percent:5.1} %  {bar}", row.name, row.pool);
+            println!("{}", line.trim_end());
+        }
+    }
+
+    /// Green for what is up, red for what is down.
+    fn health(&self, health: &str, text: &str) -> String {
+        match health {
+            "up" => self.paint("32", text),
+            "down" => self.paint("31", text),
+            _ => text.into(),
+        }
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colors { format!("\x1b[{code}m{text}\x1b[m") } else { text.into() }
+    }
+}

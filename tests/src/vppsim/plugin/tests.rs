@@ -1,0 +1,289 @@
+use maglev_vpp::message::{LbAsV2Details, LbAsV2Dump, Prefix};
+
+use super::*;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn vip(address: &str, port: u16) -> Vip {
+    Vip { prefix: Prefix::host(ip(address)), protocol: 6, port }
+}
+
+fn web() -> Vip {
+    vip("203.0.113.10", 443)
+}
+
+/// A plugin and the time.
+struct Bench {
+    plugin: Plugin,
+    now: u32,
+}
+
+impl Bench {
+    /// With [`web`], added at second 1.
+    fn new() -> Self {
+        let mut bench = Self { plugin: Plugin::default(), now: 1 };
+        assert_eq!(bench.add_vip(web(), Encap::Gre4), 0);
+        bench
+    }
+
+    fn at(&mut self, now: u32) -> &mut Self {
+        self.now = now;
+        self.plugin.tick(now).unwrap();
+        self
+    }
+
+    fn add_vip(&mut self, vip: Vip, encap: Encap) -> i32 {
+        self.plugin.add_del_vip(&LbAddDelVipV2::add(vip, encap, 1024, false), self.now).unwrap()
+    }
+
+    fn delete_vip(&mut self, vip: Vip) -> i32 {
+        self.plugin.add_del_vip(&LbAddDelVipV2::delete(vip), self.now).unwrap()
+    }
+
+    fn add(&mut self, vip: Vip, address: &str) -> i32 {
+        self.plugin.add_del_as(&LbAddDelAsV2::add(vip, ip(address), 10), self.now).unwrap()
+    }
+
+    fn delete(&mut self, vip: Vip, address: &str, is_flush: bool) -> i32 {
+        self.plugin.add_del_as(&LbAddDelAsV2::delete(vip, ip(address), is_flush), self.now).unwrap()
+    }
+
+    /// Address, flags and time of removal of every server.
+    fn servers(&self) -> Vec<(String, u8, u32)> {
+        let records = self.plugin.server_details(&LbAsV2Dump::all()).into_iter();
+        records
+            .map(|LbAsV2Details { address, flags, in_use_since, .. }| {
+                (address.to_string(), flags, in_use_since)
+            })
+            .collect()
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.servers().into_iter().map(|(address, ..)| address).collect()
+    }
+}
+
+#[test]
+fn a_ghost_is_collected_at_the_second_minute() {
+    let mut bench = Bench::new();
+    bench.add(web(), "10.0.0.1");
+    bench.at(5).delete(web(), "10.0.0.1", true);
+    // The first run is at second 60, but the VIP is not 60 seconds old then.
+    assert_eq!(bench.at(119).servers(), [("10.0.0.1".into(), 0, 5)]);
+    assert_eq!(bench.at(120).servers(), []);
+    assert_eq!(bench.delete(web(), "10.0.0.1", true), error::NO_SUCH_ENTRY);
+}
+
+#[test]
+fn a_fresh_ghost_outlives_a_collection() {
+    let mut bench = Bench::new();
+    bench.add(web(), "10.0.0.1");
+    bench.at(110).delete(web(), "10.0.0.1", true);
+    assert_eq!(bench.at(120).servers(), [("10.0.0.1".into(), 0, 110)]);
+    // The removal itself has collected at second 110.
+    assert_eq!(bench.at(179).servers().len(), 1);
+    assert_eq!(bench.at(180).servers(), []);
+}
+
+#[test]
+fn removing_a_ghost_again_postpones_its_end() {
+    let mut bench = Bench::new();
+    bench.at(70).add(web(), "10.0.0.1");
+    bench.at(75).delete(web(), "10.0.0.1", true);
+    bench.at(125).delete(web(), "10.0.0.1", true);
+    bench.at(131).add(web(), "10.0.0.2");
+    assert_eq!(bench.servers(), [("10.0.0.1".into(), 0, 125), ("10.0.0.2".into(), 1, 0)]);
+}
+
+#[test]
+fn an_add_collects_after_and_a_delete_before() {
+    let mut bench = Bench::new();
+    bench.add(web(), "10.0.0.1");
+    bench.add(web(), "10.0.0.2");
+    bench.delete(web(), "10.0.0.1", true);
+    bench.at(61).add(web(), "10.0.0.3");
+    assert_eq!(bench.addresses(), ["10.0.0.2", "10.0.0.3"]);
+
+    bench.at(63).delete(web(), "10.0.0.2", true);
+    // It collects the ghost that it is to remove, which is not to be found any more; VPP says 0 all the same.
+    assert_eq!(bench.at(121).delete(web(), "10.0.0.2", true), 0);
+    assert_eq!(bench.addresses(), ["10.0.0.3"]);
+}
+
+#[test]
+fn a_new_server_shows_the_time_of_its_slot() {
+    let mut bench = Bench::new();
+    bench.add(web(), "10.0.0.1");
+    bench.at(5).delete(web(), "10.0.0.1", true);
+    bench.at(120).add(web(), "10.0.0.2");
+    assert_eq!(bench.servers(), [("10.0.0.2".into(), 1, 5)]);
+}
+
+#[test]
+fn a_flow_holds_on_to_its_ghost_until_flushed() {
+    let mut bench = Bench::new();
+    bench.add(web(), "10.0.0.1");
+    assert_eq!(bench.plugin.add_flow(&web(), ip("10.0.0.1")), Ok(true));
+    bench.at(5).delete(web(), "10.0.0.1", false);
+    assert_eq!(bench.at(1000).servers(), [("10.0.0.1".into(), 0, 5)]);
+    bench.plugin.flush_vip(&web()).unwrap();
+    assert_eq!(bench.at(1200).servers(), []);
+}
+
+#[test]
+fn a_server_that_returns_meets_its_flows_unless_they_are_flushed() {
+    let mut bench = Bench::new();
+    for (is_flush, flows) in [(false, 1), (true, 0)] {
+        bench.add(web(), "10.0.0.1");
+        bench.plugin.add_flow(&web(), ip("10.0.0.1")).unwrap();
+        bench.delete(web(), "10.0.0.1", false);
+        let again = LbAddDelAsV2 { is_flush, ..LbAddDelAsV2::add(web(), ip("10.0.0.1"), 1) };
+        assert_eq!(bench.plugin.add_del_as(&again, 2), Ok(0));
+        assert_eq!(bench.plugin.view()[0].servers[0].flows, flows);
+        bench.delete(web(), "10.0.0.1", true);
+    }
+}
+
+#[test]
+fn a_set_weight_with_flush_lets_go_of_the_flows() {
+    let mut bench = Bench::new();
+    bench.add(web(), "10.0.0.1");
+    bench.plugin.add_flow(&web(), ip("10.0.0.1")).unwrap();
+    let drain = LbAsSetWeight { vip: web(), address: ip("10.0.0.1"), weight: 0, is_flush: false };
+    bench.plugin.set_weight(&drain).unwrap();
+    assert_eq!((bench.plugin.flows.len(), bench.plugin.view()[0].servers[0].buckets), (1, 0));
+    bench.plugin.set_weight(&LbAsSetWeight { is_flush: true, ..drain }).unwrap();
+    assert_eq!(bench.plugin.flows.len(), 0);
+}
+
+#[test]
+fn other_sticky_buckets_drop_all_flows_at_the_next_packet() {
+    let mut bench = Bench::new();
+    bench.add(web(), "10.0.0.1");
+    bench.plugin.add_flow(&web(), ip("10.0.0.1")).unwrap();
+    bench.plugin.add_flow(&web(), ip("10.0.0.1")).unwrap();
+    let conf =
+        LbConf { ip4_src: [0; 4].into(), ip6_src: [0; 16].into(), sticky_buckets: 64, flow_timeout: KEEP };
+    assert_eq!(bench.plugin.configure(&conf), 0);
+    assert_eq!(bench.plugin.flows.len(), 2);
+    bench.plugin.add_flow(&web(), ip("10.0.0.1")).unwrap();
+    assert_eq!(bench.plugin.flows.len(), 1);
+}
+
+#[test]
+fn a_removed_vip_goes_when_its_last_ghost_has_gone_and_its_slot_is_reused() {
+    let mut bench = Bench::new();
+    let other = vip("203.0.113.11", 80);
+    bench.add_vip(other, Encap::Gre4);
+    bench.add(web(), "10.0.0.1");
+    bench.at(5).delete_vip(web());
+    assert_eq!(
+        (bench.delete_vip(web()), bench.add(web(), "10.0.0.1")),
+        (error::NO_SUCH_ENTRY, error::NO_SUCH_ENTRY)
+    );
+    assert_eq!(bench.plugin.view().len(), 2);
+    assert_eq!(bench.at(119).plugin.view().len(), 2);
+    assert_eq!(bench.at(120).plugin.view().len(), 1);
+    bench.add_vip(vip("203.0.113.12", 80), Encap::Gre4);
+    let order: Vec<_> =
+        bench.plugin.vip_details().iter().map(|record| record.vip.prefix.to_string()).collect();
+    assert_eq!(order, ["203.0.113.12/32", "203.0.113.11/32"]);
+}
+
+#[test]
+fn an_empty_vip_goes_within_a_minute() {
+    let mut bench = Bench::new();
+    bench.at(5).delete_vip(web());
+    assert_eq!(bench.at(60).plugin.view(), []);
+}
+
+#[test]
+fn a_recycled_slot_shows_what_was_there_before() {
+    let mut bench = Bench::new();
+    let dsr = vip("203.0.113.11", 80);
+    let l3dsr = LbAddDelVipV2 { dscp: 70, ..LbAddDelVipV2::add(dsr, Encap::L3dsr, 1024, false) };
+    bench.plugin.add_del_vip(&l3dsr, 1).unwrap();
+    assert_eq!(bench.plugin.vip_details()[1].dscp, 6);
+    bench.delete_vip(dsr);
+    bench.at(60).add_vip(vip("203.0.113.12", 80), Encap::Gre4);
+    let shown = &bench.plugin.vip_details()[1];
+    assert_eq!((shown.dscp, shown.srv_type), (6, 0x0600_0000));
+}
+
+#[test]
+fn ports_of_a_prefix_share_its_route() {
+    let mut bench = Bench::new();
+    let found = |bench: &Bench| {
+        let request = maglev_vpp::message::IpRouteLookupV2::exact(web().prefix);
+        bench.plugin.fib.look_up(&request).unwrap().retval
+    };
+    bench.add_vip(vip("203.0.113.10", 80), Encap::Gre4);
+    bench.delete_vip(web());
+    assert_eq!(found(&bench), 0);
+    bench.delete_vip(vip("203.0.113.10", 80));
+    assert_eq!(found(&bench), error::NO_SUCH_ENTRY);
+}
+
+#[test]
+fn an_interface_address_wins_over_a_vip() {
+    let mut bench = Bench::new();
+    bench.plugin.add_interface(ip("203.0.113.10"));
+    let request = maglev_vpp::message::IpRouteLookupV2::exact(web().prefix);
+    let source = bench.plugin.fib.look_up(&request).unwrap().source;
+    assert_eq!(source, maglev_vpp::message::SOURCE_INTERFACE);
+}
+
+#[test]
+fn the_longest_match_is_found() {
+    let mut bench = Bench::new();
+    let net = Vip { prefix: Prefix { address: ip("203.0.113.0"), len: 24 }, ..web() };
+    bench.add_vip(net, Encap::Gre4);
+    let found = |address| {
+        let prefix = Prefix::host(ip(address));
+        let request = maglev_vpp::message::IpRouteLookupV2 { table_id: 0, exact: 0, prefix };
+        bench.plugin.fib.look_up(&request).unwrap().prefix.to_string()
+    };
+    assert_eq!(found("203.0.113.10"), "203.0.113.10/32");
+    assert_eq!(found("203.0.113.11"), "203.0.113.0/24");
+    assert_eq!(found("198.51.100.1"), "0.0.0.0/0");
+    assert_eq!(found("2001:db8::1"), "::/0");
+}
+
+#[test]
+fn what_kills_vpp_kills() {
+    let conf =
+        LbConf { ip4_src: [0; 4].into(), ip6_src: [0; 16].into(), sticky_buckets: 0, flow_timeout: KEEP };
+    let mut bench = Bench::new();
+    bench.add(web(), "10.0.0.1");
+    assert_eq!(bench.plugin.configure(&conf), 0);
+    assert!(bench.plugin.add_flow(&web(), ip("10.0.0.1")).is_err());
+
+    let add = |vip, length| LbAddDelVipV2::add(vip, Encap::Gre4, length, false);
+    let other = vip("203.0.113.11", 80);
+    assert!(Bench::new().plugin.add_del_vip(&add(other, 0), 1).is_err());
+    assert!(Bench::new().plugin.add_del_vip(&add(other, 1 << 30), 1).is_err());
+    let long = Vip { prefix: Prefix { len: 128, ..other.prefix }, ..other };
+    assert!(Bench::new().plugin.add_del_vip(&add(long, 1024), 1).is_err());
+
+    let mut bench = Bench::new();
+    let all = Vip::all_ports(other.prefix);
+    assert_eq!(bench.add_vip(all, Encap::Nat4), 0);
+    assert!(bench.plugin.add_del_as(&LbAddDelAsV2::add(all, ip("10.0.0.1"), 1), 1).is_err());
+}
+
+#[test]
+fn nat_vips_that_share_a_server_kill_vpp_when_both_have_gone() {
+    let mut bench = Bench::new();
+    let vips = [vip("203.0.113.11", 53), vip("203.0.113.12", 53)];
+    for vip in vips {
+        let nat = LbAddDelVipV2 { target_port: 5353, ..LbAddDelVipV2::add(vip, Encap::Nat4, 1024, false) };
+        assert_eq!(bench.plugin.add_del_vip(&nat, 1), Ok(0));
+        assert_eq!(bench.add(vip, "10.0.0.1"), 0);
+    }
+    bench.delete(vips[0], "10.0.0.1", true);
+    bench.at(120);
+    bench.delete(vips[1], "10.0.0.1", true);
+    assert!(bench.plugin.tick(240).is_err());
+}

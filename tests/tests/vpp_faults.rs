@@ -1,0 +1,318 @@
+//! What the client makes of a VPP that misbehaves. On the simulator only.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use maglev_tests::vppsim::{Sim, Spoil};
+use maglev_vpp::message::*;
+use maglev_vpp::{Client, Closed, Error, Observer, Options, Outcome, Violation};
+use tempfile::TempDir;
+
+/// Short, for the sake of the tests that wait it out.
+const LIMIT: Duration = Duration::from_millis(300);
+const LONG: Duration = Duration::from_secs(10);
+
+struct Lab {
+    sim: Sim,
+    _dir: TempDir,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { sim: Sim::start(dir.path()).unwrap(), _dir: dir }
+    }
+
+    async fn try_connect(&self) -> Result<Client, Error> {
+        Client::connect(self.sim.api_socket(), "vpp-faults", options()).await
+    }
+
+    async fn connect(&self) -> Client {
+        self.try_connect().await.unwrap()
+    }
+}
+
+fn options() -> Options {
+    Options { timeout: LIMIT, ..Options::default() }
+}
+
+fn error<T>(result: Result<T, Error>) -> Error {
+    result.map(drop).unwrap_err()
+}
+
+fn web() -> Vip {
+    Vip { prefix: Prefix::host(IpAddr::from([203, 0, 113, 10])), protocol: 6, port: 443 }
+}
+
+fn add_web() -> LbAddDelVipV2 {
+    LbAddDelVipV2::add(web(), Encap::Gre4, 1024, false)
+}
+
+#[tokio::test]
+async fn nobody_at_home() {
+    let lab = Lab::new();
+    lab.sim.kill();
+    let error = error(lab.try_connect().await);
+    assert!(matches!(error, Error::Connect { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_half_open_socket_ends_in_a_timeout() {
+    let lab = Lab::new();
+    lab.sim.faults(|faults| faults.mute = true);
+    let begun = Instant::now();
+    let error = error(lab.try_connect().await);
+    assert!(matches!(error, Error::Timeout { message: "sockclnt_create", .. }), "{error}");
+    assert!(begun.elapsed() < LONG);
+    // Nothing is left behind.
+    assert!(lab.sim.wait_for(LONG, |vpp| vpp.clients() == 0));
+}
+
+#[tokio::test]
+async fn connections_that_nobody_accepts_end_in_a_timeout() {
+    let lab = Lab::new();
+    lab.sim.faults(|faults| faults.pause_accept = true);
+    assert!(matches!(lab.try_connect().await, Err(Error::Timeout { .. })));
+    lab.sim.faults(|faults| faults.pause_accept = false);
+    lab.connect().await;
+}
+
+#[tokio::test]
+async fn an_old_vpp_is_refused_by_name() {
+    let lab = Lab::new();
+    lab.sim.faults(|faults| {
+        faults.omit = vec![LbAsSetWeight::NAME, LbConfGet::NAME];
+        faults.wrong_crc = vec![LbConf::NAME];
+        faults.version = Some("26.06-release".into());
+    });
+    let error = error(lab.try_connect().await);
+    assert_eq!(
+        error.to_string(),
+        "VPP 26.06-release lacks lb_as_set_weight_2d89bdbd, lb_conf_56cd3261, lb_conf_get_51077d14; \
+         VPP 26.10 or later is needed"
+    );
+}
+
+#[tokio::test]
+async fn a_vpp_that_cannot_even_tell_its_version_is_refused() {
+    let lab = Lab::new();
+    lab.sim.faults(|faults| faults.omit = vec![ShowVersion::NAME]);
+    let Error::Unsupported { missing, version } = error(lab.try_connect().await) else { panic!() };
+    assert_eq!((missing, version.as_str()), (vec!["show_version_51077d14".into()], "of unknown version"));
+}
+
+#[tokio::test]
+async fn a_giant_table_is_not_read() {
+    let lab = Lab::new();
+    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Giant));
+    let error = error(lab.try_connect().await);
+    assert!(matches!(error, Error::Lost(Closed::Violation(Violation::TooLarge(_)))), "{error}");
+}
+
+#[tokio::test]
+async fn a_hung_vpp_is_noticed_and_ends_the_connection() {
+    let lab = Lab::new();
+    let client = lab.connect().await;
+    lab.sim.faults(|faults| faults.hang = true);
+    let (ping, add) = tokio::join!(client.request(&ControlPing {}), client.request(&add_web()));
+    assert!(matches!(ping, Err(Error::Timeout { message: "control_ping", .. })));
+    // Of the other call it is not known whether VPP will do it.
+    assert!(matches!(add, Err(Error::Timeout { .. } | Error::Lost(Closed::Silent { .. }))));
+    assert!(matches!(client.closed().await, Closed::Silent { message: "control_ping", .. }));
+    let late = error(client.request(&ControlPing {}).await);
+    assert!(matches!(late, Error::Lost(Closed::Silent { .. })), "{late}");
+
+    lab.sim.faults(|faults| faults.hang = false);
+    lab.connect().await;
+}
+
+#[tokio::test]
+async fn a_dump_that_is_not_answered_ends_the_connection() {
+    let lab = Lab::new();
+    let client = lab.connect().await;
+    lab.sim.faults(|faults| faults.mute = true);
+    let error = error(client.dump(&LbVipDump::all()).await);
+    assert!(matches!(error, Error::Timeout { message: "lb_vip_dump", .. }), "{error}");
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn one_lost_answer_harms_no_other_call() {
+    let lab = Lab::new();
+    let client = lab.connect().await;
+    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Lost));
+    let (add, conf) = tokio::join!(client.request(&add_web()), client.request(&LbConfGet {}));
+    assert!(matches!(add, Err(Error::Timeout { message: "lb_add_del_vip_v2", .. })));
+    assert!(conf.is_ok());
+    client.request(&ControlPing {}).await.unwrap();
+    assert_eq!(lab.sim.vips().len(), 1);
+}
+
+#[tokio::test]
+async fn answers_to_nobody_are_dropped() {
+    let lab = Lab::new();
+    let client = lab.connect().await;
+    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Context));
+    assert!(matches!(client.request(&LbConfGet {}).await, Err(Error::Timeout { .. })));
+    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Preceded));
+    client.request(&LbConfGet {}).await.unwrap();
+    client.request(&ControlPing {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_of_the_wrong_kind_ends_the_connection() {
+    let lab = Lab::new();
+    let client = lab.connect().await;
+    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Kind));
+    let error = error(client.request(&LbConfGet {}).await);
+    let expected =
+        matches!(error, Error::Lost(Closed::Violation(Violation::Mismatch { message: "lb_conf_get", .. })));
+    assert!(expected, "{error}");
+    assert!(matches!(client.closed().await, Closed::Violation(_)));
+}
+
+#[tokio::test]
+async fn an_answer_cut_short_ends_the_connection() {
+    let lab = Lab::new();
+    let client = lab.connect().await;
+    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Short));
+    let error = error(client.request(&LbConfGet {}).await);
+    assert_eq!(error.to_string(), "connection to VPP lost: malformed answer to lb_conf_get: 4 bytes short");
+}
+
+#[tokio::test]
+async fn refusals_have_names_and_spare_the_connection() {
+    let lab = Lab::new();
+    let client = lab.connect().await;
+    lab.sim.faults(|faults| faults.refuse(LbAddDelVipV2::NAME, -165, 2));
+    for _ in 0..2 {
+        let error = error(client.request(&add_web()).await);
+        assert_eq!(error.to_string(), "lb_add_del_vip_v2 refused: EAGAIN (-165)");
+    }
+    client.request(&add_web()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_vpp_that_hangs_up_fails_the_calls_in_flight() {
+    let lab = Lab::new();
+    let client = lab.connect().await;
+    lab.sim.faults(|faults| faults.drop_after = Some(3));
+    let calls: Vec<_> = (0..5).map(|_| client.request(&LbConfGet {})).collect();
+    let mut lost = 0;
+    for call in calls {
+        lost += usize::from(matches!(call.await, Err(Error::Lost(Closed::Eof | Closed::Io(_)))));
+    }
+    assert!(lost >= 3, "{lost}");
+    assert!(matches!(client.closed().await, Closed::Eof | Closed::Io(_)));
+}
+
+#[tokio::test]
+async fn a_restarted_vpp_is_empty_and_has_another_pid() {
+    let lab = Lab::new();
+    let client = lab.connect().await;
+    client.request(&add_web()).await.unwrap();
+    let before = client.request(&ControlPing {}).await.unwrap().pid;
+    lab.sim.restart().unwrap();
+    assert!(matches!(client.closed().await, Closed::Eof | Closed::Io(_)));
+
+    let client = lab.connect().await;
+    assert_ne!(client.request(&ControlPing {}).await.unwrap().pid, before);
+    assert_eq!(client.dump(&LbVipDump::all()).await.unwrap(), []);
+    assert!(lab.sim.vips().is_empty());
+}
+
+#[tokio::test]
+async fn slow_answers_arrive() {
+    let lab = Lab::new();
+    let client = lab.connect().await;
+    lab.sim.faults(|faults| faults.delay = LIMIT / 6);
+    let begun = Instant::now();
+    client.request(&LbConfGet {}).await.unwrap();
+    assert!(begun.elapsed() >= LIMIT / 6);
+}
+
+#[tokio::test]
+async fn no_more_calls_are_in_flight_than_allowed() {
+    let lab = Lab::new();
+    let options = Options { in_flight: 4, timeout: LONG, ..options() };
+    let client = Client::connect(lab.sim.api_socket(), "few", options).await.unwrap();
+    lab.sim.faults(|faults| faults.hang = true);
+    let calls: Vec<_> = (0..20).map(|_| client.request(&LbConfGet {})).collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Those beyond the limit whose callers have gone away are never sent.
+    let kept: Vec<_> = calls.into_iter().take(10).collect();
+    lab.sim.faults(|faults| faults.hang = false);
+    for call in kept {
+        call.await.unwrap();
+    }
+    client.request(&ControlPing {}).await.unwrap();
+    assert_eq!(lab.sim.count(LbConfGet::NAME), 10);
+}
+
+#[derive(Default)]
+struct Tally(Mutex<BTreeMap<(&'static str, String), usize>>);
+
+impl Tally {
+    fn add(&self, message: &'static str, what: String) {
+        *self.0.lock().unwrap().entry((message, what)).or_default() += 1;
+    }
+}
+
+impl Observer for Tally {
+    fn sent(&self, message: &'static str) {
+        self.add(message, "sent".into());
+    }
+
+    fn ended(&self, message: &'static str, outcome: Outcome, _took: Duration) {
+        self.add(message, format!("{outcome:?}"));
+    }
+
+    fn stray(&self) {
+        self.add("", "stray".into());
+    }
+}
+
+#[tokio::test]
+async fn the_observer_hears_of_every_call() {
+    let lab = Lab::new();
+    let tally = Arc::new(Tally::default());
+    let options = Options { observer: tally.clone(), ..options() };
+    let client = Client::connect(lab.sim.api_socket(), "observed", options).await.unwrap();
+    client.request(&add_web()).await.unwrap();
+    error(client.request(&add_web()).await);
+    client.dump(&LbVipDump::all()).await.unwrap();
+    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Context));
+    error(client.request(&LbConfGet {}).await);
+    let (vip, dump, conf) = (LbAddDelVipV2::NAME, LbVipDump::NAME, LbConfGet::NAME);
+    let expected = [
+        (("", "stray"), 1),
+        ((vip, "Ok"), 1),
+        ((vip, "Refused"), 1),
+        ((vip, "sent"), 2),
+        ((conf, "Timeout"), 1),
+        ((conf, "sent"), 1),
+        ((dump, "Ok"), 1),
+        ((dump, "sent"), 1),
+    ];
+    let found = tally.0.lock().unwrap().clone();
+    let expected: BTreeMap<_, _> =
+        expected.into_iter().map(|((message, what), n)| ((message, what.to_owned()), n)).collect();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_client_ends_the_connection() {
+    let lab = Lab::new();
+    let client = lab.connect().await;
+    let clone = client.clone();
+    drop(client);
+    clone.request(&ControlPing {}).await.unwrap();
+    let last = clone.request(&add_web());
+    drop(clone);
+    last.await.unwrap();
+    assert!(lab.sim.wait_for(LONG, |vpp| vpp.clients() == 0));
+}

@@ -1,0 +1,99 @@
+//! The stats socket, on the simulator, or on the real VPP that `VPP_BIN` names.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use maglev_tests::dataplane::Vpp;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg, socket,
+};
+
+const SCALARS: [u32; 2] = [1, 9];
+
+/// The segment that VPP hands out.
+struct Segment(File);
+
+impl Segment {
+    fn receive(path: &Path) -> Self {
+        let client = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        connect(client.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+        let (mut byte, mut room) = ([0], nix::cmsg_space!([i32; 1]));
+        let mut data = [IoSliceMut::new(&mut byte)];
+        let message =
+            recvmsg::<()>(client.as_raw_fd(), &mut data, Some(&mut room), MsgFlags::empty()).unwrap();
+        assert_eq!(message.bytes, 0);
+        let Some(ControlMessageOwned::ScmRights(files)) = message.cmsgs().unwrap().next() else {
+            unreachable!("a message without a file");
+        };
+        let file = File::open(format!("/proc/self/fd/{}", files[0])).unwrap();
+        nix::unistd::close(files[0]).unwrap();
+        Self(file)
+    }
+
+    fn bytes<const N: usize>(&self, at: u64) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.0.read_exact_at(&mut bytes, at).unwrap();
+        bytes
+    }
+
+    fn word(&self, at: u64) -> u64 {
+        u64::from_le_bytes(self.bytes(at))
+    }
+
+    fn scalars(&self) -> HashMap<String, u64> {
+        assert_eq!(self.word(0), 2);
+        let directory = self.word(32) - self.word(8);
+        let entries = u32::from_le_bytes(self.bytes(directory - 8));
+        (0..u64::from(entries))
+            .map(|entry| directory + entry * 144)
+            .filter(|at| SCALARS.contains(&u32::from_le_bytes(self.bytes(*at))))
+            .map(|at| {
+                let name: [u8; 128] = self.bytes(at + 16);
+                let name = name.split(|byte| *byte == 0).next().unwrap();
+                (String::from_utf8_lossy(name).into_owned(), self.word(at + 8))
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn the_segment_tells_when_vpp_was_started() {
+    let vpp = Vpp::start().unwrap();
+    let scalars = Segment::receive(&vpp.stats_socket()).scalars();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    assert!(scalars["/sys/boottime"].abs_diff(now) < 30);
+    assert!(scalars.contains_key("/sys/heartbeat"));
+}
+
+#[test]
+fn a_restart_is_another_segment_and_the_old_one_stands_still() {
+    let vpp = Vpp::simulated().unwrap();
+    let sim = vpp.sim().unwrap();
+    let old = Segment::receive(&vpp.stats_socket());
+    let booted = old.scalars()["/sys/boottime"];
+    sim.restart().unwrap();
+    let new = Segment::receive(&vpp.stats_socket());
+    assert!(new.scalars()["/sys/boottime"] > booted);
+    assert_eq!(old.scalars()["/sys/boottime"], booted);
+}
+
+#[test]
+fn the_heart_beats_unless_vpp_hangs() {
+    let vpp = Vpp::simulated().unwrap();
+    let segment = Segment::receive(&vpp.stats_socket());
+    let beats = || segment.scalars()["/sys/heartbeat"];
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(beats() > 0);
+    vpp.sim().unwrap().faults(|faults| faults.hang = true);
+    std::thread::sleep(Duration::from_millis(200));
+    let before = beats();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(beats(), before);
+}

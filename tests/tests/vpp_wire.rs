@@ -1,0 +1,268 @@
+//! What VPP does with clients that are not like ours, byte by byte. On the simulator, or, but for what kills it, on the
+//! real VPP that `VPP_BIN` names.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use maglev_tests::dataplane::Vpp;
+use maglev_tests::vppsim::Sim;
+use maglev_vpp::frame::{self, Splitter};
+use maglev_vpp::message::*;
+use maglev_vpp::wire::Name;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const LONG: Duration = Duration::from_secs(10);
+
+/// A client without manners.
+struct Raw {
+    stream: UnixStream,
+    splitter: Splitter,
+    index: u32,
+    ids: HashMap<String, u16>,
+}
+
+impl Raw {
+    fn connect(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let mut raw = Self { stream, splitter: Splitter::default(), index: 0, ids: HashMap::new() };
+        let mut hello = Vec::new();
+        let head = Head { client_index: 0, context: 7 };
+        frame::encode(&mut hello, SOCKCLNT_CREATE_ID, head, &SockclntCreate { name: Name("raw".into()) });
+        raw.send(&hello);
+        let (head, welcome) = raw.receive::<SockclntCreateReply>().unwrap();
+        assert_eq!((head.context, welcome.response), (7, 0));
+        raw.index = welcome.index;
+        raw.ids = welcome.table.0.into_iter().map(|row| (row.name.0, row.id)).collect();
+        raw
+    }
+
+    fn id<M: Message>(&self) -> u16 {
+        self.ids[&table_name((M::NAME, M::CRC))]
+    }
+
+    fn frame<M: Message>(&self, client_index: u32, context: u32, message: &M) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        frame::encode(&mut bytes, self.id::<M>(), Head { client_index, context }, message);
+        bytes
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The next payload; `None` when VPP hangs up.
+    fn payload(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(payload) = self.splitter.payload().unwrap() {
+                return Some(payload.to_vec());
+            }
+            let mut buffer = [0; 4096];
+            let Ok(read @ 1..) = self.stream.read(&mut buffer) else { return None };
+            self.splitter.space().extend(&buffer[..read]);
+        }
+    }
+
+    fn receive<M: Message>(&mut self) -> Option<(Head, M)> {
+        self.payload().map(|payload| frame::decode(&payload).unwrap())
+    }
+
+    /// Pings, and finds that the answer to the ping is the next thing said.
+    fn expect_silence(&mut self) {
+        let ping = self.frame(self.index, 0xfeed, &ControlPing {});
+        self.send(&ping);
+        let (head, _) = self.receive::<ControlPingReply>().unwrap();
+        assert_eq!(head.context, 0xfeed);
+    }
+}
+
+fn web() -> Vip {
+    Vip { prefix: Prefix::host(IpAddr::from([203, 0, 113, 10])), protocol: 6, port: 443 }
+}
+
+fn add_web() -> LbAddDelVipV2 {
+    LbAddDelVipV2::add(web(), Encap::Gre4, 1024, false)
+}
+
+#[test]
+fn short_unknown_and_empty_messages_meet_silence() {
+    let vpp = Vpp::start().unwrap();
+    let mut raw = Raw::connect(&vpp.api_socket());
+    let whole = raw.frame(raw.index, 1, &add_web());
+    let mut short = whole.clone();
+    short.pop();
+    short[11] -= 1;
+    raw.send(&short);
+    raw.expect_silence();
+
+    let mut unknown = whole.clone();
+    unknown[16..18].fill(0xff);
+    raw.send(&unknown);
+    raw.expect_silence();
+
+    let mut cut_text = raw.frame(raw.index, 1, &CliInband::new("show version"));
+    cut_text[29] += 1;
+    raw.send(&cut_text);
+    raw.expect_silence();
+
+    raw.send(&[0; frame::HEADER]);
+    raw.expect_silence();
+}
+
+#[test]
+fn long_messages_and_scattered_bytes_are_fine() {
+    let vpp = Vpp::start().unwrap();
+    let mut raw = Raw::connect(&vpp.api_socket());
+    let mut long = raw.frame(raw.index, 1, &add_web());
+    long.extend([0xaa; 5]);
+    long[11] += 5;
+    for byte in long {
+        raw.send(&[byte]);
+    }
+    let (head, reply) = raw.receive::<LbAddDelVipV2Reply>().unwrap();
+    assert_eq!((head.context, reply.retval), (1, 0));
+}
+
+#[test]
+fn an_answer_goes_to_the_client_named_in_the_message() {
+    let vpp = Vpp::start().unwrap();
+    let [mut left, mut right] = [Raw::connect(&vpp.api_socket()), Raw::connect(&vpp.api_socket())];
+    assert_ne!(left.index, right.index);
+    let astray = left.frame(right.index, 5, &add_web());
+    left.send(&astray);
+    let (head, reply) = right.receive::<LbAddDelVipV2Reply>().unwrap();
+    assert_eq!((head.context, reply.retval), (5, 0));
+    left.expect_silence();
+
+    // Done, and answered to nobody.
+    let to_nobody = left.frame(0, 6, &LbAddDelVipV2::delete(web()));
+    left.send(&to_nobody);
+    left.expect_silence();
+    let again = left.frame(left.index, 7, &LbAddDelVipV2::delete(web()));
+    left.send(&again);
+    assert_eq!(left.receive::<LbAddDelVipV2Reply>().unwrap().1.retval, -6);
+}
+
+#[test]
+fn the_slot_freed_last_is_given_first() {
+    let vpp = Vpp::start().unwrap();
+    // Connections of the past end in their own time.
+    let settle = || std::thread::sleep(Duration::from_millis(100));
+    settle();
+    let connect = || Raw::connect(&vpp.api_socket());
+    let mut clients: Vec<_> = (0..4).map(|_| connect()).collect();
+    let first = clients[0].index;
+    for n in [1, 2] {
+        let bye = SockclntDelete { index: clients[n].index };
+        let bye = clients[n].frame(clients[n].index, 1, &bye);
+        clients[n].send(&bye);
+        assert_eq!(clients[n].receive::<SockclntDeleteReply>().unwrap().1.response, 1);
+        assert_eq!(clients[n].payload(), None);
+        settle();
+    }
+    let next = [connect(), connect(), connect()].map(|raw| (raw.index - first, raw));
+    assert_eq!(next.each_ref().map(|(slot, _)| *slot), [2, 1, 4]);
+}
+
+#[test]
+fn a_client_may_introduce_itself_twice() {
+    let vpp = Vpp::start().unwrap();
+    let mut raw = Raw::connect(&vpp.api_socket());
+    let hello = raw.frame(0, 9, &SockclntCreate { name: Name("again".into()) });
+    raw.send(&hello);
+    let (head, welcome) = raw.receive::<SockclntCreateReply>().unwrap();
+    assert_eq!((head.context, welcome.index), (9, raw.index));
+}
+
+fn kills<M: Message + Debug>(deadly: &[M]) {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = Sim::start(dir.path()).unwrap();
+    let mut raw = Raw::connect(&sim.api_socket());
+    for message in deadly {
+        let bytes = raw.frame(raw.index, 1, message);
+        raw.send(&bytes);
+    }
+    // One answer to each but the last.
+    let answers = std::iter::from_fn(|| raw.payload()).count();
+    assert!(answers < deadly.len(), "{deadly:?}");
+    assert!(sim.expect_crash(LONG).is_some());
+    assert!(UnixStream::connect(dir.path().join("api.sock")).is_err());
+}
+
+#[test]
+fn what_kills_vpp_kills_the_simulator() {
+    let long = Vip { prefix: Prefix { len: 128, ..web().prefix }, ..web() };
+    kills(&[LbAddDelVipV2::add(long, Encap::Gre4, 1024, false)]);
+    kills(&[add_web(), LbAddDelVipV2::add(Vip { port: 1, ..web() }, Encap::Gre4, 0, false)]);
+    kills(&[LbFlushVip { vip: long }]);
+}
+
+#[test]
+fn a_slot_freed_by_another_client_kills_the_simulator() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = Sim::start(dir.path()).unwrap();
+    let [mut left, mut right] = [Raw::connect(&sim.api_socket()), Raw::connect(&sim.api_socket())];
+    let bye = left.frame(left.index, 1, &SockclntDelete { index: right.index });
+    left.send(&bye);
+    assert_eq!(left.receive::<SockclntDeleteReply>().unwrap().1.response, 1);
+    assert_eq!(left.payload(), None);
+    assert_eq!(sim.crashed(), None);
+    let ping = right.frame(right.index, 2, &ControlPing {});
+    right.send(&ping);
+    assert_eq!(right.payload(), None);
+    assert!(sim.expect_crash(LONG).is_some());
+}
+
+#[test]
+#[should_panic(expected = "the simulated VPP has crashed")]
+fn a_crash_that_nobody_expects_fails_the_test() {
+    let dir = tempfile::tempdir().unwrap();
+    let sim = Sim::start(dir.path()).unwrap();
+    let mut raw = Raw::connect(&sim.api_socket());
+    let deadly = raw.frame(raw.index, 1, &LbAddDelVipV2::add(web(), Encap::Gre4, 0, false));
+    raw.send(&deadly);
+    assert_eq!(raw.payload(), None);
+}
+
+#[test]
+fn the_program_says_when_it_is_ready_and_ends_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_vppsim"))
+        .arg("--dir")
+        .arg(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    assert!(ready.starts_with("vppsim is ready at "), "{ready}");
+    Raw::connect(&dir.path().join("api.sock")).expect_silence();
+    kill(Pid::from_raw(process.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+
+    let mut process = Command::new(env!("CARGO_BIN_EXE_vppsim"))
+        .arg("--dir")
+        .arg(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let mut raw = Raw::connect(&dir.path().join("api.sock"));
+    let deadly = raw.frame(raw.index, 1, &LbAddDelVipV2::add(web(), Encap::Gre4, 0, false));
+    raw.send(&deadly);
+    assert_eq!(process.wait().unwrap().code(), Some(134));
+    let mut last_words = String::new();
+    process.stderr.unwrap().read_to_string(&mut last_words).unwrap();
+    assert!(last_words.starts_with("vppsim: crashed: "), "{last_words}");
+}
