@@ -351,8 +351,8 @@ mod tests {
         let nginx0 = Ok(Command::Show(What::Backends(Some("nginx0".into()))));
         assert_eq!(said("show backends nginx0"), nginx0);
         assert_eq!(said("sh ba nginx0"), nginx0);
-        assert_eq!(said("s v l s"), Err("show: `v` is ambiguous: version, vpp".into()));
-        assert_eq!(said("s vp l s"), Ok(Command::Show(What::VppLbState)));
+        assert_eq!(said("sh v l s"), Err("show: `v` is ambiguous: version, vpp".into()));
+        assert_eq!(said("sh vp l s"), Ok(Command::Show(What::VppLbState)));
         assert_eq!(said(""), Ok(Command::Help));
     }
 
