@@ -20,7 +20,8 @@ use crate::handle::Handle;
 use crate::listen::{self, Listener};
 use crate::metrics::{self, Metrics};
 use crate::prober::Target;
-use crate::{clock, config, grpc, log, prober, version, vpp};
+use crate::reload::Reloader;
+use crate::{config, grpc, log, prober, version, vpp};
 
 /// How long tasks may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -70,15 +71,18 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
     let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp };
     let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);
     tasks.spawn(driver.run(stop.clone()));
+    let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics));
     let stopped = stop.clone().cancelled_owned();
-    tasks.spawn(complain(grpc::serve(grpc_listeners, handle.clone(), tap, flags.reflection, stopped)));
+    let serving =
+        grpc::serve(grpc_listeners, handle.clone(), tap, reloader.clone(), flags.reflection, stopped);
+    tasks.spawn(complain(serving));
     let stopped = stop.clone().cancelled_owned();
     tasks.spawn(metrics::serve(metrics_listeners, handle.clone(), Arc::clone(&metrics), stopped));
 
     let signals = Signals::new()?;
     // Not being run by systemd is no fault.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
-    signals.obey(&flags.config, &handle, &metrics).await;
+    signals.obey(&reloader).await;
 
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     info!("maglevd ends; VPP stays as it is");
@@ -129,32 +133,13 @@ impl Signals {
     }
 
     /// Reloads when told to, until told to end.
-    async fn obey(mut self, path: &Path, handle: &Handle, metrics: &Metrics) {
+    async fn obey(mut self, reloader: &Reloader) {
         loop {
             tokio::select! {
-                _ = self.hangup.recv() => reload(path, handle, metrics).await,
+                // What is wrong with the file is in the log.
+                _ = self.hangup.recv() => drop(reloader.reload().await),
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-            }
-        }
-    }
-}
-
-/// Puts what the file says now in force; if it is wrong anywhere, what is in force stays, whole.
-async fn reload(path: &Path, handle: &Handle, metrics: &Metrics) {
-    let file = path.to_owned();
-    let loaded = tokio::task::spawn_blocking(move || config::load(&file)).await;
-    let Ok(loaded) = loaded else { return };
-    metrics.reload(loaded.is_ok(), clock::now());
-    match loaded {
-        Ok(config) => {
-            info!(config = %path.display(), "reloading");
-            // Going down; nothing to reload.
-            let _ = handle.reload(Arc::new(config)).await;
-        }
-        Err(error) => {
-            for line in config::report(&error).1 {
-                error!("not reloaded: {line}");
             }
         }
     }

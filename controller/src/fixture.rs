@@ -35,7 +35,9 @@ pub fn owner(view: View) -> Handle {
     tokio::spawn(async move {
         while let Some(request) = requests.recv().await {
             match request {
-                Request::Reload(_) => panic!("nothing here reloads"),
+                Request::Reload(_) | Request::Copy(_) | Request::ReadVpp(_) | Request::Resync => {
+                    panic!("there is only a view to be had here")
+                }
                 Request::View(reply) => drop(reply.send(view.clone())),
             }
         }

@@ -30,6 +30,18 @@ pub enum What {
     VppInfo,
     /// What VPP's load balancer has.
     VppLbState,
+    /// What a comparison with VPP does, or would do.
+    Sync {
+        /// Only say what it would do.
+        dry_run: bool,
+    },
+    /// What is wrong with the configuration file.
+    ConfigCheck {
+        /// Say, too, what a reload would do to VPP.
+        plan: bool,
+    },
+    /// Whether there was a reload.
+    ConfigReload,
 }
 
 /// Which events to watch.
@@ -68,6 +80,35 @@ const COMMANDS: &[Node] = &[
             help: "What is so now, then what happens; all but the log if no kind is named",
             then: Then::Run(watch),
         }],
+    ),
+    group(
+        "sync",
+        &[group(
+            "vpp",
+            &[group(
+                "lb",
+                &[Node {
+                    word: "state",
+                    arguments: "[dry-run]",
+                    help: "Compare everything with what VPP has, and mend it",
+                    then: Then::Run(|words| {
+                        Ok(Command::Show(What::Sync { dry_run: words.option("dry-run")? }))
+                    }),
+                }],
+            )],
+        )],
+    ),
+    group(
+        "config",
+        &[
+            Node {
+                word: "check",
+                arguments: "[plan]",
+                help: "What is wrong with the file; what a reload would do",
+                then: Then::Run(|words| Ok(Command::Show(What::ConfigCheck { plan: words.option("plan")? }))),
+            },
+            leaf("reload", "Put the file in force", |_| Ok(Command::Show(What::ConfigReload))),
+        ],
     ),
     leaf("help", "This list", |_| Ok(Command::Help)),
 ];
@@ -227,6 +268,14 @@ impl Words<'_> {
             && self.next().is_some()
     }
 
+    /// Whether the next word is `key`, perhaps shortened; there may be none.
+    fn option(&mut self, key: &'static str) -> Result<bool, String> {
+        if self.is_empty() {
+            return Ok(false);
+        }
+        self.keyword(&[key]).map(|_| true)
+    }
+
     /// Which of `keys` the next word is, perhaps shortened.
     fn keyword(&mut self, keys: &[&'static str]) -> Result<usize, String> {
         let context = self.context();
@@ -302,8 +351,8 @@ mod tests {
         let nginx0 = Ok(Command::Show(What::Backends(Some("nginx0".into()))));
         assert_eq!(said("show backends nginx0"), nginx0);
         assert_eq!(said("sh ba nginx0"), nginx0);
-        assert_eq!(said("s v l s"), Err("show: `v` is ambiguous: version, vpp".into()));
-        assert_eq!(said("s vp l s"), Ok(Command::Show(What::VppLbState)));
+        assert_eq!(said("sh v l s"), Err("show: `v` is ambiguous: version, vpp".into()));
+        assert_eq!(said("sh vp l s"), Ok(Command::Show(What::VppLbState)));
         assert_eq!(said(""), Ok(Command::Help));
     }
 
@@ -323,7 +372,8 @@ mod tests {
     #[test]
     fn mistakes_are_pointed_out() {
         let cases = [
-            ("shw", "unknown word `shw`, expected one of: show, watch, help"),
+            ("shw", "unknown word `shw`, expected one of: show, watch, sync, config, help"),
+            ("sync vpp lb state now", "sync vpp lb state: unknown word `now`, expected one of: dry-run"),
             ("show", "show: what? One of: version, frontends, backends, healthchecks, vpp"),
             ("sh vpp lb", "show vpp lb: what? One of: state"),
             ("show version now", "show version: there is nothing to do with `now`"),
@@ -357,15 +407,18 @@ mod tests {
             help(),
             "\
 Commands:
-  show version              The versions of maglevd and maglevc
-  show frontends [NAME]     Every frontend, or one with its pools
-  show backends [NAME]      Every backend, or one with its transitions
-  show healthchecks [NAME]  Every healthcheck, or one in full
-  show vpp info             The VPP that is connected
-  show vpp lb state         What VPP's load balancer has, with shares
+  show version                 The versions of maglevd and maglevc
+  show frontends [NAME]        Every frontend, or one with its pools
+  show backends [NAME]         Every backend, or one with its transitions
+  show healthchecks [NAME]     Every healthcheck, or one in full
+  show vpp info                The VPP that is connected
+  show vpp lb state            What VPP's load balancer has, with shares
   watch events [num N] [log [level L]] [backend] [frontend] [vpp]
-                            What is so now, then what happens; all but the log if no kind is named
-  help                      This list
+                               What is so now, then what happens; all but the log if no kind is named
+  sync vpp lb state [dry-run]  Compare everything with what VPP has, and mend it
+  config check [plan]          What is wrong with the file; what a reload would do
+  config reload                Put the file in force
+  help                         This list
 "
         );
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    Backend, Frontend, GetVersionResponse, GetVppInfoResponse, GetVpplbStateResponse, HealthCheck,
-    HttpParams, LbConf, LbServer, LbVip, LogEvent, Outcome, Pool, PoolBackend, SyncEvent, TlsParams,
-    Transition, Vip, WatchEventsResponse, transition,
+    Backend, ConfigFault, ConfigProblem, Frontend, GetVersionResponse, GetVppInfoResponse,
+    GetVpplbStateResponse, HealthCheck, HttpParams, LbConf, LbServer, LbVip, LogEvent, Outcome, Plan, Pool,
+    PoolBackend, SyncEvent, TlsParams, Transition, Vip, VipPlan, WatchEventsResponse, transition,
 };
 use maglev_proto::{Duration as ProtoDuration, Timestamp};
 use serde_json::{Value, json};
@@ -32,6 +32,11 @@ pub fn render(shown: &Shown) -> Value {
         Shown::HealthCheck(one) => healthcheck(one),
         Shown::VppInfo(info) => vpp_info(info),
         Shown::VppLbState(state) => lb_state(state),
+        Shown::Synced { plan: planned, dry_run } => json!({ "plan": plan(planned), "dry_run": dry_run }),
+        Shown::Checked(answer) => {
+            json!({ "fault": answer.fault.as_ref().map(fault), "plan": answer.plan.as_ref().map(plan) })
+        }
+        Shown::Reloaded(wrong) => json!({ "reloaded": wrong.is_none(), "fault": wrong.as_ref().map(fault) }),
     }
 }
 
@@ -208,6 +213,27 @@ fn lb_server(one: &LbServer) -> Value {
 
 fn vip(vip: &Vip) -> Value {
     json!({ "prefix": vip.prefix, "protocol": vip.protocol, "port": (vip.port != 0).then_some(vip.port) })
+}
+
+fn plan(plan: &Plan) -> Value {
+    let vip_plan = |planned: &VipPlan| {
+        json!({
+            "vip": planned.vip.as_ref().map(vip),
+            "frontend": given(&planned.frontend),
+            "steps": planned.steps,
+            "moved": planned.moved,
+            "resets": planned.resets,
+        })
+    };
+    json!({ "conf": plan.conf, "vips": plan.vips.iter().map(vip_plan).collect::<Value>() })
+}
+
+fn fault(fault: &ConfigFault) -> Value {
+    let problem = |problem: &ConfigProblem| json!({ "path": problem.path, "message": problem.message });
+    json!({
+        "parse_error": given(&fault.parse_error),
+        "problems": fault.problems.iter().map(problem).collect::<Value>(),
+    })
 }
 
 /// An event: its time, whether it is a replay, its kind, and one object that is named by the kind.

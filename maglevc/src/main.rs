@@ -71,7 +71,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let color = cli.color;
     match run(cli).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let paint = Paint::new(color, io::stderr().is_terminal());
@@ -81,22 +81,27 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let paint = Paint::new(cli.color, io::stdout().is_terminal());
     let command = command::parse(&cli.command).map_err(anyhow::Error::msg)?;
     let server = cli.server.filter(Server::is_given).unwrap_or_default();
-    let out = match command {
-        command::Command::Help => command::help(),
-        command::Command::Watch(watch) => return watch::run(&server, &watch, cli.output, paint).await,
+    let (out, code) = match command {
+        command::Command::Help => (command::help(), ExitCode::SUCCESS),
+        command::Command::Watch(watch) => {
+            watch::run(&server, &watch, cli.output, paint).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
         command::Command::Show(what) => {
             let shown = show::ask(&server, what).await?;
-            match cli.output {
+            let out = match cli.output {
                 Output::Text => text::render(&shown, SystemTime::now(), paint),
                 Output::Json => json::pretty(&json::render(&shown)),
-            }
+            };
+            (out, if shown.is_failure() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
     };
-    Ok(io::stdout().lock().write_all(out.as_bytes())?)
+    io::stdout().lock().write_all(out.as_bytes())?;
+    Ok(code)
 }
 
 /// Whoever reads our output has had enough, as `head` does.

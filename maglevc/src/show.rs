@@ -1,9 +1,10 @@
 //! Asking the daemon for what there is.
 
 use maglev_proto::v1::{
-    Backend, Frontend, GetBackendRequest, GetFrontendRequest, GetHealthCheckRequest, GetVersionRequest,
-    GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse, GetVpplbStateRequest, GetVpplbStateResponse,
-    HealthCheck, ListBackendsRequest, ListFrontendsRequest, ListHealthChecksRequest,
+    Backend, CheckConfigRequest, CheckConfigResponse, ConfigFault, Frontend, GetBackendRequest,
+    GetFrontendRequest, GetHealthCheckRequest, GetVersionRequest, GetVersionResponse, GetVppInfoRequest,
+    GetVppInfoResponse, GetVpplbStateRequest, GetVpplbStateResponse, HealthCheck, ListBackendsRequest,
+    ListFrontendsRequest, ListHealthChecksRequest, Plan, ReloadConfigRequest, SyncVpplbStateRequest,
 };
 use tonic::{Code, Request, Status};
 
@@ -34,6 +35,24 @@ pub enum Shown {
     VppInfo(GetVppInfoResponse),
     /// What VPP's load balancer has.
     VppLbState(GetVpplbStateResponse),
+    /// What a comparison with VPP does, or would do.
+    Synced {
+        /// The plan.
+        plan: Plan,
+        /// Whether it is not carried out.
+        dry_run: bool,
+    },
+    /// What is wrong with the configuration file, and what a reload would do.
+    Checked(CheckConfigResponse),
+    /// Why there was no reload, if there was none.
+    Reloaded(Option<ConfigFault>),
+}
+
+impl Shown {
+    /// Whether what was asked for was not to be had.
+    pub const fn is_failure(&self) -> bool {
+        matches!(self, Self::Checked(CheckConfigResponse { fault: Some(_), .. }) | Self::Reloaded(Some(_)))
+    }
 }
 
 /// Asks `server` for `what`.
@@ -60,6 +79,16 @@ async fn ask_client(client: &mut Client, what: What) -> Result<Shown, Status> {
         What::VppInfo => Shown::VppInfo(client.get_vpp_info(GetVppInfoRequest {}).await?.into_inner()),
         What::VppLbState => {
             Shown::VppLbState(client.get_vpplb_state(GetVpplbStateRequest {}).await?.into_inner())
+        }
+        What::Sync { dry_run } => {
+            let answer = client.sync_vpplb_state(SyncVpplbStateRequest { dry_run }).await?.into_inner();
+            Shown::Synced { plan: answer.plan.unwrap_or_default(), dry_run }
+        }
+        What::ConfigCheck { plan } => {
+            Shown::Checked(client.check_config(CheckConfigRequest { plan }).await?.into_inner())
+        }
+        What::ConfigReload => {
+            Shown::Reloaded(client.reload_config(ReloadConfigRequest {}).await?.into_inner().fault)
         }
     })
 }

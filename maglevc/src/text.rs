@@ -13,6 +13,7 @@ use crate::table::{Cell, Table, maybe, number, styled, text};
 use crate::time::{age, duration, second};
 use crate::{BUILD_DATE, COMMIT, VERSION, words};
 
+mod plan;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,9 @@ pub fn render(shown: &Shown, now: SystemTime, paint: Paint) -> String {
         Shown::HealthCheck(one) => healthcheck(one).render(paint),
         Shown::VppInfo(info) => vpp_info(info, now).render(paint),
         Shown::VppLbState(state) => lb_state(state, paint),
+        Shown::Synced { plan: planned, dry_run } => plan::synced(planned, *dry_run, paint),
+        Shown::Checked(answer) => plan::checked(answer, paint),
+        Shown::Reloaded(fault) => plan::reloaded(fault.as_ref(), paint),
     }
 }
 

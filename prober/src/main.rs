@@ -76,7 +76,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         configs,
         signals,
         limits: Limits { checks: args.max_checks, rate: args.max_rate },
-        connections: descriptors.saturating_sub(RESERVED),
+        max_connections: descriptors.saturating_sub(RESERVED),
         orphan_timeout: args.orphan_timeout,
         watchdog,
         seed,

@@ -7,23 +7,27 @@ use futures_util::Stream;
 use maglev_core::view::{View, VppInfo, VppView};
 use maglev_proto::v1::maglev_server::Maglev;
 use maglev_proto::v1::{
-    GetBackendRequest, GetBackendResponse, GetFrontendRequest, GetFrontendResponse, GetHealthCheckRequest,
-    GetHealthCheckResponse, GetVersionRequest, GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse,
-    GetVpplbStateRequest, GetVpplbStateResponse, ListBackendsRequest, ListBackendsResponse,
-    ListFrontendsRequest, ListFrontendsResponse, ListHealthChecksRequest, ListHealthChecksResponse,
-    WatchEventsRequest, WatchEventsResponse,
+    CheckConfigRequest, CheckConfigResponse, GetBackendRequest, GetBackendResponse, GetFrontendRequest,
+    GetFrontendResponse, GetHealthCheckRequest, GetHealthCheckResponse, GetVersionRequest,
+    GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse, GetVpplbStateRequest, GetVpplbStateResponse,
+    ListBackendsRequest, ListBackendsResponse, ListFrontendsRequest, ListFrontendsResponse,
+    ListHealthChecksRequest, ListHealthChecksResponse, ReloadConfigRequest, ReloadConfigResponse,
+    SyncVpplbStateRequest, SyncVpplbStateResponse, WatchEventsRequest, WatchEventsResponse,
 };
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
+use tracing::info;
 
-use super::{convert, watching};
+use super::{convert, plans, watching};
 use crate::handle::{Gone, Handle};
+use crate::reload::Reloader;
 use crate::{log, version};
 
 /// The service.
 pub struct Api {
     handle: Handle,
     log: log::Tap,
+    reloader: Reloader,
     stopping: watch::Receiver<bool>,
 }
 
@@ -31,8 +35,8 @@ type Reply<T> = Result<Response<T>, Status>;
 
 impl Api {
     /// A service that ends its streams once `stopping` says so.
-    pub fn new(handle: Handle, log: log::Tap, stopping: watch::Receiver<bool>) -> Self {
-        Self { handle, log, stopping }
+    pub fn new(handle: Handle, log: log::Tap, reloader: Reloader, stopping: watch::Receiver<bool>) -> Self {
+        Self { handle, log, reloader, stopping }
     }
 
     async fn view(&self) -> Result<Arc<View>, Status> {
@@ -127,9 +131,43 @@ impl Maglev for Api {
         let actual = view.vpp.actual.as_ref().ok_or_else(unread)?;
         Ok(Response::new(convert::lb_state(actual, &view)))
     }
+
+    async fn sync_vpplb_state(
+        &self,
+        request: Request<SyncVpplbStateRequest>,
+    ) -> Reply<SyncVpplbStateResponse> {
+        let plan = plans::plan(&self.handle, None).await?;
+        if !request.into_inner().dry_run {
+            info!("an operator has everything compared with what VPP has");
+            self.handle.resync().await.map_err(gone)?;
+        }
+        Ok(Response::new(SyncVpplbStateResponse { plan: Some(plan) }))
+    }
+
+    async fn check_config(&self, request: Request<CheckConfigRequest>) -> Reply<CheckConfigResponse> {
+        let config = match self.reloader.load().await.map_err(gone)? {
+            Ok(config) => config,
+            Err(error) => {
+                return Ok(Response::new(CheckConfigResponse {
+                    fault: Some(plans::fault(&error)),
+                    plan: None,
+                }));
+            }
+        };
+        let plan = match request.into_inner().plan {
+            true => Some(plans::plan(&self.handle, Some(Arc::new(config))).await?),
+            false => None,
+        };
+        Ok(Response::new(CheckConfigResponse { fault: None, plan }))
+    }
+
+    async fn reload_config(&self, _: Request<ReloadConfigRequest>) -> Reply<ReloadConfigResponse> {
+        let reloaded = self.reloader.reload().await.map_err(gone)?;
+        Ok(Response::new(ReloadConfigResponse { fault: reloaded.err().map(|error| plans::fault(&error)) }))
+    }
 }
 
-fn gone(gone: Gone) -> Status {
+pub(super) fn gone(gone: Gone) -> Status {
     Status::unavailable(gone.to_string())
 }
 
@@ -137,7 +175,7 @@ fn not_found(kind: &str, name: &str) -> Status {
     Status::not_found(format!("no {kind} is named `{name}`"))
 }
 
-fn connected(vpp: &VppView) -> Result<&VppInfo, Status> {
+pub(super) fn connected(vpp: &VppView) -> Result<&VppInfo, Status> {
     if !vpp.enabled {
         return Err(Status::unavailable("VPP is not used: maglevd runs without --vpp-api-addr"));
     }

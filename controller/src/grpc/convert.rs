@@ -217,7 +217,7 @@ fn lb_vip(key: &VipKey, found: &ActualVip, owner: Option<&FrontendView>, failure
     }
 }
 
-fn vip(key: &VipKey) -> v1::Vip {
+pub fn vip(key: &VipKey) -> v1::Vip {
     v1::Vip { prefix: key.prefix(), protocol: key.protocol_name(), port: key.port.into() }
 }
 

@@ -14,10 +14,12 @@ use tonic_health::server::HealthReporter;
 use crate::handle::Handle;
 use crate::listen::{self, Listener};
 use crate::log;
+use crate::reload::Reloader;
 
 mod api;
 mod convert;
 mod names;
+mod plans;
 #[cfg(test)]
 mod tests;
 mod watching;
@@ -65,6 +67,7 @@ pub async fn serve(
     listeners: Vec<Listener>,
     handle: Handle,
     log: log::Tap,
+    reloader: Reloader,
     reflection: bool,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -76,7 +79,7 @@ pub async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<MaglevServer<Api>>().await;
 
-    let api = MaglevServer::new(Api::new(handle, log, stopping.clone()));
+    let api = MaglevServer::new(Api::new(handle, log, reloader, stopping.clone()));
     let mut routes = Routes::new(api.max_decoding_message_size(MAX_REQUEST))
         .add_service(health_service.max_decoding_message_size(MAX_REQUEST));
     if reflection {

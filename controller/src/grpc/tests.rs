@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 
 use maglev_core::event::Event;
 use maglev_core::view::View;
@@ -24,6 +25,8 @@ use crate::fixture;
 use crate::handle::{EVENT_BACKLOG, Handle};
 use crate::listen::bind_unix;
 use crate::log::Tap;
+use crate::metrics::Metrics;
+use crate::reload::Reloader;
 
 struct Daemon {
     handle: Handle,
@@ -42,7 +45,10 @@ async fn daemon(view: View) -> Daemon {
     let tap = Tap::default();
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { drop(stopped.await) };
-    let server = tokio::spawn(super::serve(vec![listener], handle.clone(), tap.clone(), true, shutdown));
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let reloader = Reloader::new(directory.path().join("maglev.yaml"), handle.clone(), metrics);
+    let serving = super::serve(vec![listener], handle.clone(), tap.clone(), reloader, true, shutdown);
+    let server = tokio::spawn(serving);
     Daemon { handle, channel: connect(&socket).await, tap, stop, server, _directory: directory }
 }
 

@@ -230,7 +230,7 @@ impl Engine {
     /// Puts a set in force.
     fn replace(&mut self, Set { generation, members, refused }: Set, now: Nanos) {
         let change = self.table.replace(members);
-        self.connections.0 = self.table.connections();
+        self.connections = self.table.connections();
         for slot in &change.dropped {
             self.wheel.cancel(*slot);
         }

@@ -67,7 +67,7 @@ pub struct Setup {
     /// What the controller may ask for at most.
     pub limits: Limits,
     /// How many connections may be open at a time.
-    pub connections: u64,
+    pub max_connections: u64,
     /// How long to go on without a controller.
     pub orphan_timeout: Duration,
     /// systemd's watchdog, if there is one.
@@ -90,8 +90,10 @@ pub struct Engine {
     rate: Rate,
     /// Checks that are due, in the order in which they fell due.
     ready: VecDeque<Key>,
-    /// Connections that are open, and how many may be.
-    connections: (u64, u64),
+    /// Connections that are open.
+    connections: u64,
+    /// How many may be.
+    max_connections: u64,
     /// When the last stall ended.
     stalled: Nanos,
     stats: Stats,
@@ -125,7 +127,8 @@ impl Engine {
             pace: Pace::new(setup.seed),
             rate: Rate::new(setup.limits.rate, now),
             ready: VecDeque::new(),
-            connections: (0, setup.connections),
+            connections: 0,
+            max_connections: setup.max_connections,
             stalled: 0,
             stats: Stats::default(),
             expired: Vec::new(),
@@ -258,14 +261,14 @@ impl Engine {
                 Ok(ping) => Ok(Flight::Icmp(ping)),
                 Err(why) => Err(Verdict::new(Code::Local, why)),
             },
-            Plan::Stream(_) if self.connections.0 >= self.connections.1 => {
+            Plan::Stream(_) if self.connections >= self.max_connections => {
                 Err(Verdict::new(Code::Local, "out of descriptors"))
             }
             Plan::Stream(plan) => Stream::start(plan).and_then(|stream| {
                 let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
                 let added = self.epoll.add(stream.socket(), EpollEvent::new(events, key.into()));
                 added.map_err(|errno| tcp::local(&errno.into()))?;
-                self.connections.0 += 1;
+                self.connections += 1;
                 Ok(Flight::Stream(stream))
             }),
         };
@@ -312,12 +315,14 @@ impl Engine {
             let more = self.pinger.receive(v4, &mut heard);
             let now = clock::now();
             for packet in heard.drain(..) {
-                match packet {
-                    Ok(heard) => self.judge(&heard, now),
-                    Err(Junk::Stray) => self.stats.stray += 1,
-                    Err(Junk::Spoofed) => self.stats.spoofed += 1,
-                    Err(Junk::Malformed) => self.stats.malformed += 1,
-                }
+                let counter = match packet.and_then(|heard| self.judge(&heard, now)) {
+                    Ok(()) => continue,
+                    Err(Junk::Duplicate) => &mut self.stats.duplicate,
+                    Err(Junk::Stray) => &mut self.stats.stray,
+                    Err(Junk::Spoofed) => &mut self.stats.spoofed,
+                    Err(Junk::Malformed) => &mut self.stats.malformed,
+                };
+                *counter += 1;
             }
             if !more {
                 break;
@@ -327,37 +332,38 @@ impl Engine {
     }
 
     /// Holds what a packet says against the probe that it names.
-    fn judge(&mut self, &Heard { claim, about, error }: &Heard, now: Nanos) {
-        let slot = match claim {
-            Claim::Proven(key, _) if !self.table.is_current(key) => return self.stats.stray += 1,
+    fn judge(&mut self, heard: &Heard, now: Nanos) -> Result<(), Junk> {
+        let slot = match heard.claim {
+            Claim::Proven(key, _) if !self.table.is_current(key) => return Err(Junk::Stray),
             Claim::Proven(Key { slot, .. }, _) | Claim::Short(slot, _) => slot,
         };
-        let Some(held) = self.table.held_mut(slot) else { return self.stats.stray += 1 };
-        if held.check.target != about {
-            return self.stats.spoofed += 1;
+        let held = self.table.held_mut(slot).ok_or(Junk::Stray)?;
+        if held.check.target != heard.about {
+            return Err(Junk::Spoofed);
         }
         match held.flight {
-            Some(Flight::Icmp(ping)) if claim.is_about(ping) => {
-                held.answered = Some(ping);
-                let verdict = error.map_or(Verdict::of(Code::L7Ok), |what| Verdict::new(Code::L4Con, what));
-                self.end(slot, now, verdict);
-            }
-            _ if held.answered.is_some_and(|ping| claim.is_about(ping)) => self.stats.duplicate += 1,
-            _ => self.stats.stray += 1,
+            Some(Flight::Icmp(ping)) if heard.claim.is_about(ping) => held.answered = Some(ping),
+            _ if held.answered.is_some_and(|ping| heard.claim.is_about(ping)) => return Err(Junk::Duplicate),
+            _ => return Err(Junk::Stray),
         }
+        let verdict = heard.error.map_or(Verdict::of(Code::L7Ok), |what| Verdict::new(Code::L4Con, what));
+        self.end(slot, now, verdict);
+        Ok(())
     }
 
     /// Ends the probe in flight, and sets the next.
     fn end(&mut self, slot: u32, now: Nanos, Verdict { code, detail }: Verdict) {
         let Some(held) = self.table.held_mut(slot) else { return };
         if let Some(Flight::Stream(_)) = held.flight.take() {
-            self.connections.0 -= 1;
+            self.connections -= 1;
         }
         let (check, seq, started) = (held.id, held.seq, held.started);
         let duration = Duration::from_nanos(now.saturating_sub(started));
         let outcome = Outcome { check, seq, started, duration, code, detail };
         held.history.record(&outcome);
-        self.wheel.set(slot, held.due.max(now));
+        // One probe at a time: what outlived its interval is followed at once.
+        held.due = held.due.max(now);
+        self.wheel.set(slot, held.due);
         self.stats.outcomes += self.control.report(outcome);
     }
 }

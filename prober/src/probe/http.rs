@@ -57,6 +57,8 @@ pub struct Answer {
     searched: usize,
     /// Bytes of interim answers, which are no longer in `head`.
     interim: usize,
+    /// The status of the final answer, once its body is awaited.
+    status: u16,
     body: Option<Body>,
 }
 
@@ -82,7 +84,7 @@ impl Answer {
     /// The verdict when the other end closes.
     pub fn finish(&mut self, request: &Request) -> Verdict {
         match &self.body {
-            Some(body) if body.may_end_here() => judge_body(request, body),
+            Some(body) if body.may_end_here() => judge_body(request, self.status, body),
             Some(_) => malformed("connection closed within the body"),
             None if self.head.is_empty() && self.interim == 0 => {
                 malformed("connection closed before an answer")
@@ -125,6 +127,7 @@ impl Answer {
             if request.body.is_none() {
                 return Some(Verdict::new(Code::L7Ok, Detail::Status(status)));
             }
+            self.status = status;
             self.body = Some(Body::new(framing, MAX_BODY));
             return None;
         }
@@ -147,7 +150,7 @@ impl Answer {
         let body = self.body.as_mut()?;
         match body.feed(bytes) {
             Ok(false) => None,
-            Ok(true) => Some(judge_body(request, body)),
+            Ok(true) => Some(judge_body(request, self.status, body)),
             Err(why) => Some(malformed(why)),
         }
     }
@@ -177,11 +180,11 @@ fn parse(head: &[u8]) -> Result<(u16, Framing), Verdict> {
     Ok((status, framing))
 }
 
-fn judge_body(request: &Request, body: &Body) -> Verdict {
+fn judge_body(request: &Request, status: u16, body: &Body) -> Verdict {
     let text = String::from_utf8_lossy(body.bytes());
     match &request.body {
         Some(regexp) if !regexp.is_match(&text) => malformed("body does not match"),
-        _ => Verdict::of(Code::L7Ok),
+        _ => Verdict::new(Code::L7Ok, Detail::Status(status)),
     }
 }
 

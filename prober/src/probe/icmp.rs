@@ -80,9 +80,11 @@ impl Claim {
 /// A packet that says nothing about a probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Junk {
-    /// It is of another identifier.
+    /// Its probe has been answered.
+    Duplicate,
+    /// Its probe is over, or there never was one.
     Stray,
-    /// Its cookie is not ours.
+    /// It does not carry the cookie, or comes from elsewhere.
     Spoofed,
     /// It does not parse.
     Malformed,
@@ -310,4 +312,52 @@ const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 fn address(storage: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = storage.as_sockaddr_in().map(|v4| v4.ip().into());
     v4.or_else(|| storage.as_sockaddr_in6().map(|v6| v6.ip().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::echo::Echo;
+
+    const KEY: Key = Key { slot: 7, epoch: 3 };
+    const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    fn reply(pinger: &Pinger, change: impl FnOnce(&mut Echo)) -> Result<Claim, Junk> {
+        let token = pinger.token(KEY, 42);
+        let mut echo = Echo { ident: pinger.ident, seq: token.seq(), token: Some(token) };
+        change(&mut echo);
+        pinger.recognise(Packet::Reply(echo), TARGET).map(|heard| heard.claim)
+    }
+
+    fn forge(echo: &mut Echo, change: impl FnOnce(&mut Token)) {
+        echo.token.as_mut().map(change);
+    }
+
+    #[test]
+    fn only_the_cookie_proves_a_reply() {
+        let pinger = Pinger::open().unwrap();
+        assert_eq!(reply(&pinger, |_| {}), Ok(Claim::Proven(KEY, 42)));
+        assert_eq!(reply(&pinger, |echo| echo.ident ^= 1), Err(Junk::Stray));
+        assert_eq!(reply(&pinger, |echo| echo.seq ^= 1), Err(Junk::Spoofed));
+        assert_eq!(reply(&pinger, |echo| echo.token = None), Err(Junk::Spoofed));
+        assert_eq!(reply(&pinger, |echo| forge(echo, |token| token.cookie ^= 1)), Err(Junk::Spoofed));
+        assert_eq!(reply(&pinger, |echo| forge(echo, |token| token.key ^= 1)), Err(Junk::Spoofed));
+        assert_eq!(reply(&pinger, |echo| forge(echo, |token| token.serial ^= 1)), Err(Junk::Spoofed));
+        // Another prober's cookies are worth nothing.
+        let token = Pinger::open().unwrap().token(KEY, 42);
+        assert_eq!(reply(&pinger, |echo| echo.token = Some(token)), Err(Junk::Spoofed));
+    }
+
+    #[test]
+    fn a_short_quote_is_known_by_its_sequence_number() {
+        let mut pinger = Pinger::open().unwrap();
+        let token = pinger.token(KEY, 42);
+        pinger.recent[usize::from(token.seq())] = KEY.slot;
+        let echo = Echo { ident: pinger.ident, seq: token.seq(), token: None };
+        let error = Packet::Error { what: "host unreachable", target: TARGET, echo };
+        let heard = pinger.recognise(error, Ipv4Addr::LOCALHOST.into()).unwrap();
+        assert_eq!((heard.claim, heard.about), (Claim::Short(KEY.slot, token.seq()), TARGET));
+        assert!(heard.claim.is_about(Ping { serial: 42, seq: token.seq() }));
+        assert!(!heard.claim.is_about(Ping { serial: 42, seq: token.seq() ^ 1 }));
+    }
 }

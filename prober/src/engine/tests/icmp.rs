@@ -1,4 +1,7 @@
+use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::*;
 
@@ -61,6 +64,53 @@ fn many_are_probed_at_a_time_and_none_is_taken_for_another() {
         for Outcome { check, seq, code, .. } in controller.outcomes() {
             seen[check.0 as usize] += 1;
             assert_eq!((code, seq), (Code::L7Ok, seen[check.0 as usize]));
+        }
+    }
+}
+
+/// Plays a host that answers, and worse, beside the kernel, which answers as well.
+#[test]
+fn what_answers_no_probe_is_counted_and_changes_nothing() {
+    if skip("what_answers_no_probe_is_counted_and_changes_nothing") {
+        return;
+    }
+    let target = Ipv4Addr::new(127, 66, 66, 66);
+    let raw = |address: Ipv4Addr| {
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).unwrap();
+        socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(STUCK.into()))).unwrap();
+        socket
+    };
+    let (host, other) = (raw(target), raw(Ipv4Addr::new(127, 66, 66, 67)));
+    let (mut controller, _thread) = spawn();
+    controller.greet();
+    assert_eq!(controller.commit(1, &[(1, check(target, Probe::Icmp))]), []);
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into();
+    loop {
+        let mut packet = [0; 100];
+        let length = (&host).read(&mut packet).unwrap();
+        let mut reply = packet[20..length].to_vec();
+        if reply[0] == 8 {
+            reply[0] = 0;
+            // RFC 1624: the type was the only change.
+            let sum = u32::from(u16::from_be_bytes([reply[2], reply[3]])) + 0x0800;
+            reply[2..4].copy_from_slice(&((sum + (sum >> 16)) as u16).to_be_bytes());
+            host.send_to(&reply, &to).unwrap();
+            other.send_to(&reply, &to).unwrap();
+            host.send_to(&reply[..8], &to).unwrap();
+            // An error that quotes a request of IP version 1.
+            let error = [[3, 1, 0, 0, 0, 0, 0, 0].as_slice(), &[0x15], &[0; 19], &packet[20..28]].concat();
+            host.send_to(&error, &to).unwrap();
+        }
+        match controller.link.receive() {
+            Ok(ToController::Heartbeat(Stats { duplicate, spoofed, malformed, .. }))
+                if duplicate.min(spoofed).min(malformed) > 0 =>
+            {
+                return;
+            }
+            Ok(ToController::Outcomes(outcomes)) => assert!(outcomes.iter().all(|o| o.code == Code::L7Ok)),
+            Ok(_) | Err(Error::WouldBlock) => {}
+            Err(error) => panic!("{error}"),
         }
     }
 }

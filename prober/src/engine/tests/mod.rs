@@ -37,7 +37,7 @@ fn start(door: Door, limits: Limits, orphan_timeout: Duration) -> JoinHandle<End
             configs: crate::probe::tls::Configs::new([]),
             signals: SignalFd::new(&SigSet::empty()).unwrap(),
             limits,
-            connections: 100,
+            max_connections: 100,
             orphan_timeout,
             watchdog: None,
             seed: 7,

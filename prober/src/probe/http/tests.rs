@@ -60,10 +60,10 @@ fn what_is_not_http_is_known_by_its_first_bytes() {
 fn the_body_ends_where_the_head_says() {
     let ok = |head: &str, body: &str| format!("HTTP/1.1 200 OK\r\n{head}\r\n{body}");
     let all = Some("^good$");
-    expect(all, &ok("Content-Length: 4\r\n", "good, bad"), Code::L7Ok, "");
-    expect(all, &ok("", "good"), Code::L7Ok, "");
+    expect(all, &ok("Content-Length: 4\r\n", "good, bad"), Code::L7Ok, "HTTP 200");
+    expect(all, &ok("", "good"), Code::L7Ok, "HTTP 200");
     expect(all, &ok("Content-Length: 5\r\n", "good"), Code::L7Rsp, "connection closed within the body");
-    expect(all, &ok("Transfer-Encoding: Chunked\r\n", "4\r\ngood\r\n0\r\n\r\n"), Code::L7Ok, "");
+    expect(all, &ok("Transfer-Encoding: Chunked\r\n", "4\r\ngood\r\n0\r\n\r\n"), Code::L7Ok, "HTTP 200");
     expect(
         all,
         &ok("Transfer-Encoding: chunked\r\n", "4\r\ngood"),
@@ -73,7 +73,7 @@ fn the_body_ends_where_the_head_says() {
     expect(all, &ok("Content-Length: x\r\n", "good"), Code::L7Rsp, "content-length is no number");
     let twice = "Content-Length: 4\r\nContent-Length: 5\r\n";
     expect(all, &ok(twice, "good"), Code::L7Rsp, "two different content-lengths");
-    expect(Some("^$"), "HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", Code::L7Ok, "");
+    expect(Some("^$"), "HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", Code::L7Ok, "HTTP 204");
 }
 
 #[test]

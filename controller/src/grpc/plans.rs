@@ -1,0 +1,54 @@
+//! The calls that plan: what a comparison with VPP, or a reload, would do.
+
+use std::sync::Arc;
+
+use maglev_core::config::{Config, Problem};
+use maglev_core::state::{Preview, VipPreview};
+use maglev_proto::v1;
+use tokio::task::spawn_blocking;
+use tonic::Status;
+
+use super::api::{connected, gone};
+use super::convert::vip;
+use crate::clock;
+use crate::config::{LoadError, report};
+use crate::handle::Handle;
+
+/// What would be done to VPP as it is now, after a reload to `config` if one is given.
+pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Plan, Status> {
+    connected(&handle.view().await.map_err(gone)?.vpp)?;
+    let actual = handle.read_vpp().await.map_err(gone)?;
+    let actual = actual.ok_or_else(|| Status::unavailable("VPP is not connected"))?;
+    let state = handle.copy().await.map_err(gone)?;
+    // Long tables take their time, and others have calls under way.
+    let preview = spawn_blocking(move || state.preview(actual, config, clock::now())).await;
+    let preview = preview.map_err(|error| Status::internal(format!("no plan: {error}")))?;
+    Ok(convert(&preview))
+}
+
+fn convert(preview: &Preview) -> v1::Plan {
+    let vip_plan = |planned: &VipPreview| v1::VipPlan {
+        vip: Some(vip(&planned.vip)),
+        frontend: planned.frontend.as_deref().unwrap_or_default().into(),
+        steps: planned.steps.iter().map(ToString::to_string).collect(),
+        moved: planned.moved,
+        resets: planned.resets,
+    };
+    v1::Plan { conf: preview.conf.is_some(), vips: preview.vips.iter().map(vip_plan).collect() }
+}
+
+/// What is wrong with the configuration file.
+pub fn fault(error: &LoadError) -> v1::ConfigFault {
+    let problem = |problem: &Problem| v1::ConfigProblem {
+        path: problem.path.clone(),
+        message: problem.message.clone(),
+    };
+    match error {
+        LoadError::Semantic { problems, .. } => {
+            v1::ConfigFault { parse_error: String::new(), problems: problems.iter().map(problem).collect() }
+        }
+        LoadError::Read { .. } | LoadError::Parse { .. } => {
+            v1::ConfigFault { parse_error: report(error).1.concat(), problems: Vec::new() }
+        }
+    }
+}

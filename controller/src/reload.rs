@@ -1,0 +1,64 @@
+//! The configuration file, read anew: on a signal, or when an operator asks.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use maglev_core::config::Config;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+use tracing::{error, info};
+
+use crate::clock;
+use crate::config::{self, LoadError};
+use crate::handle::{Gone, Handle};
+use crate::metrics::Metrics;
+
+/// Reads the configuration file anew. Clones share the file and the turn.
+#[derive(Clone)]
+pub struct Reloader {
+    path: PathBuf,
+    handle: Handle,
+    metrics: Arc<Metrics>,
+    /// One reload at a time, so that the file that was read last is the one in force.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Reloader {
+    /// For the file at `path`.
+    #[must_use]
+    pub fn new(path: PathBuf, handle: Handle, metrics: Arc<Metrics>) -> Self {
+        Self { path, handle, metrics, turn: Arc::default() }
+    }
+
+    /// What the file says now.
+    ///
+    /// # Errors
+    /// [`Gone`]; or, inside, what is wrong with the file.
+    pub async fn load(&self) -> Result<Result<Config, LoadError>, Gone> {
+        let path = self.path.clone();
+        // It fails only if the runtime goes down.
+        spawn_blocking(move || config::load(&path)).await.map_err(|_| Gone)
+    }
+
+    /// Puts what the file says now in force; if it is wrong anywhere, what is in force stays, whole.
+    ///
+    /// # Errors
+    /// [`Gone`]; or, inside, what is wrong with the file.
+    pub async fn reload(&self) -> Result<Result<(), LoadError>, Gone> {
+        let _turn = self.turn.lock().await;
+        let loaded = self.load().await?;
+        self.metrics.reload(loaded.is_ok(), clock::now());
+        match loaded {
+            Ok(config) => {
+                info!(config = %self.path.display(), "reloading");
+                self.handle.reload(Arc::new(config)).await.map(Ok)
+            }
+            Err(fault) => {
+                for line in config::report(&fault).1 {
+                    error!("not reloaded: {line}");
+                }
+                Ok(Err(fault))
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Plans, and what is wrong with a configuration, for people.
+
+use std::fmt::Write;
+
+use maglev_proto::v1::{CheckConfigResponse, ConfigFault, Plan, VipPlan};
+
+use crate::style::{Paint, Style, printable};
+use crate::words;
+
+/// What a comparison with VPP does, or would do.
+pub fn synced(plan: &Plan, dry_run: bool, paint: Paint) -> String {
+    match (is_empty(plan), dry_run) {
+        (true, _) => "VPP has all that it should have\n".into(),
+        (false, true) => steps(plan, paint) + "nothing was written\n",
+        (false, false) => steps(plan, paint),
+    }
+}
+
+/// What is wrong with the configuration file, or what a reload would do.
+pub fn checked(answer: &CheckConfigResponse, paint: Paint) -> String {
+    match (&answer.fault, &answer.plan) {
+        (Some(fault), _) => lines(fault, paint),
+        (None, None) => "the configuration is good\n".into(),
+        (None, Some(plan)) if is_empty(plan) => {
+            "the configuration is good; a reload writes nothing to VPP\n".into()
+        }
+        (None, Some(plan)) => {
+            format!("the configuration is good; a reload does this to VPP:\n{}", steps(plan, paint))
+        }
+    }
+}
+
+/// Whether there was a reload.
+pub fn reloaded(fault: Option<&ConfigFault>, paint: Paint) -> String {
+    match fault {
+        None => "reloaded\n".into(),
+        Some(fault) => format!("{}not reloaded: the configuration in force stays\n", lines(fault, paint)),
+    }
+}
+
+const fn is_empty(plan: &Plan) -> bool {
+    !plan.conf && plan.vips.is_empty()
+}
+
+fn steps(plan: &Plan, paint: Paint) -> String {
+    let mut text = String::new();
+    if plan.conf {
+        text.push_str("global settings: send\n");
+    }
+    for vip in &plan.vips {
+        text.push_str(&vip_steps(vip, paint));
+    }
+    text
+}
+
+fn vip_steps(vip: &VipPlan, paint: Paint) -> String {
+    let mut text = printable(&words::vip(vip.vip.as_ref())).into_owned();
+    // Writing to a string cannot fail.
+    let _ = match vip.frontend.as_str() {
+        "" => write!(text, ": no frontend"),
+        frontend => write!(text, ": frontend {}", printable(frontend)),
+    };
+    if let Some(moved) = vip.moved {
+        let _ = write!(text, ", {:.1}% of new flows move", moved * 100.0);
+    }
+    if vip.resets {
+        let _ = write!(text, ", {}", paint.apply(Style::Bad, "made anew: all its flows break"));
+    }
+    text.push('\n');
+    for step in &vip.steps {
+        let _ = writeln!(text, "  {}", printable(step));
+    }
+    text
+}
+
+fn lines(fault: &ConfigFault, paint: Paint) -> String {
+    let mut text = String::new();
+    if !fault.parse_error.is_empty() {
+        text = paint.error(&printable(&fault.parse_error)) + "\n";
+    }
+    for problem in &fault.problems {
+        text.push_str(&paint.error(&printable(&format!("{}: {}", problem.path, problem.message))));
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use maglev_proto::v1::{ConfigProblem, Vip};
+
+    use super::*;
+    use crate::style::ColorChoice;
+
+    fn paint() -> Paint {
+        Paint::new(ColorChoice::Never, false)
+    }
+
+    fn plan() -> Plan {
+        let vip = |port| Some(Vip { prefix: "192.0.2.1".into(), protocol: "tcp".into(), port });
+        let steps = |steps: &[&str]| steps.iter().map(ToString::to_string).collect();
+        let set = VipPlan {
+            vip: vip(80),
+            frontend: "web".into(),
+            steps: steps(&["set 192.0.2.11 weight 3 -> 1"]),
+            moved: Some(0.254),
+            resets: false,
+        };
+        let reset = VipPlan {
+            vip: vip(443),
+            frontend: "tls".into(),
+            steps: steps(&["remove vip", "create vip gre4 table 1024"]),
+            moved: Some(0.0),
+            resets: true,
+        };
+        let gone = VipPlan {
+            vip: vip(8080),
+            frontend: String::new(),
+            steps: steps(&["remove vip"]),
+            moved: None,
+            resets: false,
+        };
+        Plan { conf: true, vips: vec![set, reset, gone] }
+    }
+
+    #[test]
+    fn a_plan_names_each_step_and_what_it_breaks() {
+        assert_eq!(
+            synced(&plan(), true, paint()),
+            "\
+global settings: send
+192.0.2.1 tcp/80: frontend web, 25.4% of new flows move
+  set 192.0.2.11 weight 3 -> 1
+192.0.2.1 tcp/443: frontend tls, 0.0% of new flows move, made anew: all its flows break
+  remove vip
+  create vip gre4 table 1024
+192.0.2.1 tcp/8080: no frontend
+  remove vip
+nothing was written
+"
+        );
+        assert_eq!(synced(&Plan::default(), false, paint()), "VPP has all that it should have\n");
+    }
+
+    #[test]
+    fn each_problem_has_its_line() {
+        let problem =
+            |path: &str, message: &str| ConfigProblem { path: path.into(), message: message.into() };
+        let fault = ConfigFault {
+            parse_error: String::new(),
+            problems: vec![problem("maglev.a", "is wrong"), problem("maglev.b", "is worse")],
+        };
+        assert_eq!(
+            reloaded(Some(&fault), paint()),
+            "maglev.a: is wrong\nmaglev.b: is worse\nnot reloaded: the configuration in force stays\n"
+        );
+        let answer = CheckConfigResponse { fault: Some(fault), plan: None };
+        assert_eq!(checked(&answer, paint()), "maglev.a: is wrong\nmaglev.b: is worse\n");
+        assert_eq!(checked(&CheckConfigResponse::default(), paint()), "the configuration is good\n");
+    }
+}
