@@ -5,7 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
     BackendEvent, BackendState, EventKind, Transition, WatchEventsRequest, WatchEventsResponse, transition,
@@ -90,13 +90,13 @@ web1 has weight 100, web2 has 50. VPP gets 2 and 1: the same shares, in fewer bu
                 self.step().await?;
             }
             anyhow::Ok(())
-        });
-        let played = played.await;
+        })
+        .await;
         self.print_table()?;
-        let Act { title, weights, .. } = act;
-        played.map_err(|_| {
-            anyhow!("{title}: VPP did not come to the weights {weights:?} within {DEADLINE:?}")
-        })?
+        played.unwrap_or_else(|_| {
+            let (Act { title, weights, .. }, log) = (act, self.stage.last_words());
+            bail!("{title}: VPP did not come to the weights {weights:?} within {DEADLINE:?}. maglevd's log ends:\n{log}")
+        })
     }
 
     /// Tells the reader how to go on.
