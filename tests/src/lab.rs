@@ -16,13 +16,16 @@ use std::time::Duration;
 
 pub mod certificates;
 pub mod controller;
+pub mod farm;
 pub mod host;
+pub mod maglevd;
 pub mod nginx;
 pub mod place;
 pub mod process;
 pub mod shared;
 pub mod site;
 pub mod topology;
+pub mod vips;
 
 /// How long anything may take that is to happen. Only a test that fails ever waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
