@@ -29,7 +29,7 @@ pub struct Vpp {
 
 enum Kind {
     Simulated(Sim),
-    Real(#[expect(dead_code, reason = "held to end VPP when dropped")] RealVpp),
+    Real(RealVpp),
 }
 
 impl Vpp {
@@ -58,8 +58,27 @@ impl Vpp {
     /// # Errors
     /// It does not start.
     pub fn real(binary: &Path) -> io::Result<Self> {
+        Self::real_with(binary, &["lb_plugin.so"])
+    }
+
+    /// Starts `binary` with these plugins, and no others.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn real_with(binary: &Path, plugins: &[&str]) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
-        Ok(Self { kind: Kind::Real(RealVpp::start(binary, dir.path())?), dir })
+        Ok(Self { kind: Kind::Real(RealVpp::start(binary, dir.path(), plugins)?), dir })
+    }
+
+    /// Kills VPP as `kill -9` does, and starts an empty one in its place. Returns once that one answers.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn restart(&mut self) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Simulated(sim) => sim.restart(),
+            Kind::Real(vpp) => vpp.restart(self.dir.path()),
+        }
     }
 
     /// Where clients of the API connect.
@@ -82,10 +101,20 @@ impl Vpp {
             Kind::Real(_) => None,
         }
     }
+
+    /// The process, if it is a real one.
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        match &self.kind {
+            Kind::Simulated(_) => None,
+            Kind::Real(vpp) => Some(Pid::from_raw(vpp.process.id().cast_signed())),
+        }
+    }
 }
 
 /// A real VPP, with the lb plugin alone, no interfaces and no privileges.
 pub struct RealVpp {
+    binary: PathBuf,
     process: Child,
     /// Of its shared memory files, which it leaves behind.
     segment: String,
@@ -98,22 +127,22 @@ impl RealVpp {
         env::var_os("VPP_BIN").filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
-    fn start(binary: &Path, dir: &Path) -> io::Result<Self> {
+    fn start(binary: &Path, dir: &Path, plugins: &[&str]) -> io::Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let segment = format!("maglev-test-{}-{number}", std::process::id());
-        let config = dir.join("startup.conf");
-        fs::write(&config, startup_conf(dir, &segment))?;
-        let process = Command::new(binary)
-            .arg("-c")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(dir.join("stderr.log"))?)
-            .spawn()?;
-        let mut vpp = Self { process, segment };
+        fs::write(dir.join("startup.conf"), startup_conf(dir, &segment, plugins))?;
+        let process = spawn(binary, dir)?;
+        let mut vpp = Self { binary: binary.to_owned(), process, segment };
         vpp.wait_for(&dir.join("api.sock"))?;
         Ok(vpp)
+    }
+
+    fn restart(&mut self, dir: &Path) -> io::Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        self.process = spawn(&self.binary, dir)?;
+        self.wait_for(&dir.join("api.sock"))
     }
 
     fn wait_for(&mut self, socket: &Path) -> io::Result<()> {
@@ -149,8 +178,19 @@ impl Drop for RealVpp {
     }
 }
 
-fn startup_conf(dir: &Path, segment: &str) -> String {
+fn spawn(binary: &Path, dir: &Path) -> io::Result<Child> {
+    Command::new(binary)
+        .arg("-c")
+        .arg(dir.join("startup.conf"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(dir.join("stderr.log"))?)
+        .spawn()
+}
+
+fn startup_conf(dir: &Path, segment: &str, plugins: &[&str]) -> String {
     let dir = dir.display();
+    let enabled: String = plugins.iter().map(|plugin| format!("plugin {plugin} {{ enable }} ")).collect();
     let plugin_path = env::var("VPP_PLUGIN_PATH").map_or(String::new(), |path| format!("path {path}"));
     format!(
         "unix {{ nodaemon nosyslog nobanner log {dir}/vpp.log runtime-dir {dir} cli-listen {dir}/cli.sock }}
@@ -160,7 +200,7 @@ statseg {{ socket-name {dir}/stats.sock size 64m page-size 4k }}
 memory {{ main-heap-size 512m main-heap-page-size 4k }}
 buffers {{ buffers-per-numa 8192 page-size 4k }}
 cpu {{ }}
-plugins {{ {plugin_path} plugin default {{ disable }} plugin lb_plugin.so {{ enable }} }}
+plugins {{ {plugin_path} plugin default {{ disable }} {enabled}}}
 "
     )
 }
