@@ -21,6 +21,7 @@ pub mod host;
 pub mod maglevd;
 pub mod nginx;
 pub mod place;
+pub mod prober;
 pub mod process;
 pub mod shared;
 pub mod site;

@@ -30,12 +30,6 @@ const SOURCES: u32 = 251;
 const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
 impl Flows {
-    /// How many flows there are before the first comes again.
-    #[must_use]
-    pub fn len(&self) -> u32 {
-        u32::from(self.ports) * if self.to.is_ipv4() { SOURCES } else { 1 }
-    }
-
     /// What is in the packets, in the words of VPP's packet generator.
     pub(super) fn data(&self) -> String {
         let Self { to, port, ports } = self;

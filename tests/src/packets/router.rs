@@ -64,7 +64,8 @@ impl Router {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let vpp = Vpp::real(&binary).unwrap();
         let client = connect(&runtime, &vpp);
-        let router = Self { vpp, client, runtime, folder: tempfile::tempdir().unwrap(), captures: Cell::new(0) };
+        let router =
+            Self { vpp, client, runtime, folder: tempfile::tempdir().unwrap(), captures: Cell::new(0) };
         router.wire();
         Some(router)
     }

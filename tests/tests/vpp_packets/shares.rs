@@ -1,6 +1,4 @@
-//! What packets meet, on the real VPP that `VPP_BIN` names.
-
-#![cfg(test)]
+//! New flows are shared by weight.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,7 +21,8 @@ fn new_flows_are_shared_by_weight() {
 /// Has `count` servers with weights of 100, 50 and 25 in turn serve a VIP, and counts the new flows of each.
 fn shares(router: &Router, count: u16) {
     const FLOWS: u32 = 200_000;
-    let servers: Vec<(IpAddr, u8)> = (0..count).map(|n| (server(n), [100, 50, 25][usize::from(n % 3)])).collect();
+    let servers: Vec<(IpAddr, u8)> =
+        (0..count).map(|n| (server(n), [100, 50, 25][usize::from(n % 3)])).collect();
     // A VIP keeps the table that it was created with, so each number of servers has one of its own.
     let vip = SocketAddr::from(([203, 0, 113, count.ilog2() as u8], 80));
     let place = Place::new();
@@ -60,7 +59,8 @@ fn config(vip: IpAddr, servers: &[(IpAddr, u8)]) -> String {
     for (number, (address, _)) in servers.iter().enumerate() {
         writeln!(text, "    s{number}: {{ address: {address} }}").unwrap();
     }
-    writeln!(text, "  frontends:\n    web:\n      address: {vip}\n      protocol: udp\n      port: 80").unwrap();
+    writeln!(text, "  frontends:\n    web:\n      address: {vip}\n      protocol: udp\n      port: 80")
+        .unwrap();
     text += "      pools:\n        - name: all\n          backends:\n";
     for (number, (_, weight)) in servers.iter().enumerate() {
         writeln!(text, "            s{number}: {{ weight: {weight} }}").unwrap();
