@@ -16,6 +16,7 @@ use std::time::Duration;
 
 pub mod certificates;
 pub mod controller;
+pub mod crowd;
 pub mod farm;
 pub mod host;
 pub mod maglevd;

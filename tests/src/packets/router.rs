@@ -4,8 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use maglev_vpp::message::{CliInband, LbAsV2Details, LbAsV2Dump};
 use maglev_vpp::{Client, Options};
@@ -14,8 +13,10 @@ use tokio::runtime::{self, Runtime};
 
 use super::capture::{self, Packet};
 use super::flow::Flows;
+use super::until;
 use crate::dataplane::{RealVpp, Vpp};
 use crate::lab::PATIENCE;
+use crate::lab::vips::WRITES;
 
 /// Clients are behind `pg0`. All servers are behind one router on `pg1`, whom VPP knows without asking.
 const WIRING: [&str; 10] = [
@@ -70,14 +71,17 @@ impl Router {
         Some(router)
     }
 
-    /// Kills VPP as `kill -9` does, and starts an empty one. Returns when it is ready for packets.
+    /// Kills VPP as `kill -9` does, and starts an empty one. Returns when it is ready for packets, and says since when
+    /// its API has answered.
     ///
     /// # Panics
     /// It does not start.
-    pub fn restart(&mut self) {
+    pub fn restart(&mut self) -> Instant {
         self.vpp.restart().unwrap();
+        let answers = Instant::now();
         self.client = connect(&self.runtime, &self.vpp);
         self.wire();
+        answers
     }
 
     fn wire(&self) {
@@ -94,6 +98,20 @@ impl Router {
         let reply = self.runtime.block_on(self.client.request(&CliInband::new(command))).unwrap();
         assert_eq!(reply.retval, 0, "{command}: {}", reply.output.0);
         reply.output.0
+    }
+
+    /// Has VPP write down what its clients ask of it, from now on.
+    pub fn record(&self) {
+        self.cli("api trace free");
+        self.cli("api trace on");
+    }
+
+    /// What clients have asked VPP to change since [`Self::record`], as the names of the messages.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<String> {
+        let trace = self.cli("api trace dump");
+        let names = trace.lines().filter_map(|line| line.strip_prefix("vl_api_")?.strip_suffix("_t:"));
+        names.filter(|name| WRITES.contains(name)).map(str::to_owned).collect()
     }
 
     /// The servers that a VIP has and that are not removed.
@@ -117,6 +135,28 @@ impl Router {
     pub fn until(&self, vip: SocketAddr, wanted: &Weights) {
         let weights = || -> Weights { self.servers(vip).iter().map(|s| (s.address, s.weight)).collect() };
         until(|| weights() == *wanted, || format!("{vip} has {:?}, not {wanted:?}", weights()));
+    }
+
+    /// Waits until `count` servers, of all VIPs together, have weight.
+    ///
+    /// # Panics
+    /// They never have.
+    pub fn until_raised(&self, count: usize) {
+        let raised = || {
+            let servers = self.runtime.block_on(self.client.dump(&LbAsV2Dump::all())).unwrap();
+            servers.iter().filter(|server| server.in_use() && server.weight > 0).count()
+        };
+        until(|| raised() == count, || format!("{} servers have weight, not {count}", raised()));
+    }
+
+    /// Waits until all VIPs together have `count` servers, which disturbs VPP less than to ask for them.
+    ///
+    /// # Panics
+    /// They never have.
+    pub fn until_filled(&self, count: usize) {
+        let wanted = format!("#ass: {count}");
+        let holds = || self.cli("show lb").lines().any(|line| line.trim() == wanted);
+        until(holds, || format!("{wanted} was not reached: {}", self.cli("show lb")));
     }
 
     /// Sends one packet of each of the first `count` flows, as fast as it goes, and returns what came of them.
@@ -194,15 +234,6 @@ impl<'a> Traffic<'a> {
         }
         self.router.cli("packet-generator capture pg1 disable");
         (sent, capture::read(&self.capture))
-    }
-}
-
-/// Waits for what VPP tells nobody of. If it does not come, says `instead`.
-fn until(mut holds: impl FnMut() -> bool, instead: impl Fn() -> String) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{}", instead());
-        thread::sleep(Duration::from_millis(5));
     }
 }
 
