@@ -47,8 +47,8 @@ struct Stage {
     maglevd: Maglevd,
     prober: Prober,
     place: Place,
-    /// How often new flows were sent.
-    fresh: u16,
+    /// How often flows were sent that had never been there.
+    rounds: u16,
 }
 
 impl Stage {
@@ -59,7 +59,7 @@ impl Stage {
         let prober = Prober::listen(&place.path("prober.sock"));
         let maglevd = Setup::new(&place, CONFIG).vpp(&router.vpp).start();
         prober.until_asked(4);
-        let stage = Self { router, maglevd, prober, place, fresh: 0 };
+        let stage = Self { router, maglevd, prober, place, rounds: 0 };
         stage.say(&[1, 2, 3, 4], Code::L7Ok);
         stage.until([1, 1, 1, 0]);
         Some(stage)
@@ -84,9 +84,9 @@ impl Stage {
     }
 
     /// Where flows go that have never been there before.
-    fn new(&mut self, vip: Ipv4Addr) -> Servers {
-        self.fresh += 1;
-        self.look(vip, 1024 + self.fresh * 1000)
+    fn fresh(&mut self, vip: Ipv4Addr) -> Servers {
+        self.rounds += 1;
+        self.look(vip, 1024 + self.rounds * 1000)
     }
 
     fn look(&self, vip: Ipv4Addr, port: u16) -> Servers {
@@ -124,7 +124,7 @@ fn a_server_that_goes_down_gets_no_new_flow_and_loses_its_old_ones_if_the_fronte
     stage.say(&[1], Code::L4Con);
     stage.until([0, 1, 1, 0]);
     for vip in [FLUSHES, KEEPS] {
-        assert_eq!(count(&stage.new(vip), 1), 0);
+        assert_eq!(count(&stage.fresh(vip), 1), 0);
     }
     let moved = stage.old(FLUSHES);
     assert_moved(&flushed, &moved, 1);
@@ -133,7 +133,7 @@ fn a_server_that_goes_down_gets_no_new_flow_and_loses_its_old_ones_if_the_fronte
     stage.say(&[1], Code::L7Ok);
     stage.until([1, 1, 1, 0]);
     for vip in [FLUSHES, KEEPS] {
-        assert!(count(&stage.new(vip), 1) > 0);
+        assert!(count(&stage.fresh(vip), 1) > 0);
     }
     assert_eq!((stage.old(FLUSHES), stage.old(KEEPS)), (moved, kept));
 }
@@ -150,7 +150,7 @@ fn a_pool_that_is_relieved_keeps_its_flows_and_gets_no_new_ones() {
     stage.say(&[3], Code::L7Ok);
     stage.until([0, 0, 1, 0]);
     assert_eq!([FLUSHES, KEEPS].map(|vip| stage.old(vip)), before);
-    assert_eq!([FLUSHES, KEEPS].map(|vip| count(&stage.new(vip), 3)), [FLOWS as usize; 2]);
+    assert_eq!([FLUSHES, KEEPS].map(|vip| count(&stage.fresh(vip), 3)), [FLOWS as usize; 2]);
 }
 
 #[test]
@@ -166,6 +166,6 @@ fn a_disabled_server_loses_its_flows_and_gets_no_new_ones() {
     stage.until([1, 1, 0, 0]);
     for (vip, before) in [FLUSHES, KEEPS].iter().zip(before) {
         assert_moved(&before, &stage.old(*vip), 3);
-        assert_eq!(count(&stage.new(*vip), 3), 0);
+        assert_eq!(count(&stage.fresh(*vip), 3), 0);
     }
 }

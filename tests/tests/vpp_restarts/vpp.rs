@@ -28,7 +28,7 @@ fn an_empty_vpp_is_filled_in_one_pass() {
     let answers = router.restart();
     maglevd.process.line(said, "VPP connected");
     let connected = answers.elapsed();
-    router.until_filled(CROWD.len());
+    until(|| router.server_count() == CROWD.len(), || format!("{} servers", router.server_count()));
     println!("connected {connected:?} after VPP answered, complete after {:?}", answers.elapsed());
 
     for frontend in [0, CROWD.frontends - 1] {
