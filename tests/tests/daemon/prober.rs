@@ -4,7 +4,6 @@ use maglev_ipc::{ToController, VERSION};
 use maglev_proto::v1::BackendState;
 use maglev_tests::lab::impostor::{Impostor, Stranger};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::{BACKENDS, Stage, VIP};
 
@@ -19,14 +18,16 @@ fn a_prober_of_another_version_is_refused_in_one_line() {
     let impostor = Impostor::at(&stage.place.path("prober.sock"));
     let maglevd = stage.setup(&stage.config()).start();
     // It comes back, and has nothing new to say.
-    for _ in 0..3 {
-        impostor.accept().tell(&hello(VERSION + 1));
-    }
+    let strangers = [(); 3].map(|()| {
+        let stranger = impostor.accept();
+        stranger.tell(&hello(VERSION + 1));
+        stranger
+    });
     let line = maglevd.process.line(0, "9.9.9");
     assert!(line.contains(&format!("version {}", VERSION + 1)) && line.contains("WARN"), "{line}");
     _ = impostor.accept();
     let said = maglevd.process.lines(0).iter().filter(|line| line.contains("9.9.9")).count();
-    assert_eq!(said, 1);
+    assert_eq!((said, strangers.len()), (1, 3));
     assert_eq!(maglevd.backend("a").state(), BackendState::Unknown);
 }
 
@@ -71,9 +72,7 @@ fn a_prober_that_maglevd_has_started_is_started_again_when_it_dies() {
     stage.prober.kill();
     let mut maglevd = stage.setup(&stage.config()).flag("--prober", "spawn").start();
     maglevd.until_up(&BACKENDS);
-    let children = format!("/proc/{0}/task/{0}/children", maglevd.process.pid());
-    let child: i32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
-    kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    kill(maglevd.process.child(), Signal::SIGKILL).unwrap();
     maglevd.until_prober(false);
     stage.farm.sites[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);

@@ -70,7 +70,7 @@ fn maglevc_shows_it_in_words() {
         ("show healthchecks site", &["50ms", "20s"]),
         ("show vpp info", &["26.10"]),
         ("show vpp lb state", &[VIP, "10", "5"]),
-        ("watch events num 3", &["a", "unknown", "up"]),
+        ("watch events num 3", &["prober is connected", "backend a is up", "L7OK"]),
         ("help", &["show", "watch"]),
     ] {
         let words: Vec<&str> = command.split(' ').collect();
