@@ -94,7 +94,9 @@ impl Process {
             let line = said.lines.iter().skip(from).find(|line| line.contains(text)).cloned();
             if line.is_none() && said.ended { Some(None) } else { line.map(Some) }
         });
-        found.flatten().unwrap_or_else(|| panic!("{} never said {text:?}; it said:\n{}", self.name, self.tail()))
+        found
+            .flatten()
+            .unwrap_or_else(|| panic!("{} never said {text:?}; it said:\n{}", self.name, self.tail()))
     }
 
     /// A line of its `/proc/PID/status`.
@@ -116,7 +118,8 @@ impl Process {
     pub fn child(&self) -> Pid {
         // Each thread has a list of its own.
         let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
-        let children = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
+        let children =
+            threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
         Pid::from_raw(children.collect::<String>().trim().parse().unwrap())
     }
 

@@ -116,17 +116,28 @@ fn a_prober_that_is_not_there_is_sought_until_it_is() {
     maglevd.until_up(&BACKENDS);
     let scrape = Scrape::of(metrics);
     assert_eq!(scrape.value("maglev_prober_connected", &[]), 1.0);
-    let complaints = maglevd.process.lines(0).iter().filter(|line| line.contains("WARN") && line.contains("prober.sock")).count();
+    let complaints = maglevd
+        .process
+        .lines(0)
+        .iter()
+        .filter(|line| line.contains("WARN") && line.contains("prober.sock"))
+        .count();
     assert_eq!(complaints, 1);
 }
 
 #[test]
 fn nonsense_on_its_ports_does_not_disturb_it() {
     let stage = Stage::new();
-    let [metrics, grpc] = [198, 199].map(|server| SocketAddr::new(stage.farm.address(server), stage.farm.port()));
+    let [metrics, grpc] =
+        [198, 199].map(|server| SocketAddr::new(stage.farm.address(server), stage.farm.port()));
     let setup = stage.setup(&stage.config()).flag("--metrics-addr", metrics).flag("--grpc-addr", grpc);
     let mut maglevd = setup.start();
-    let nonsense = [&b"\x00\xff"[..], &[b'A'; 1 << 20], b"GET / HTTP/0.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff"];
+    let nonsense = [
+        &b"\x00\xff"[..],
+        &[b'A'; 1 << 20],
+        b"GET / HTTP/0.1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff",
+    ];
     for bytes in nonsense {
         // It may hang up before it has heard all of it.
         for address in [metrics, grpc] {

@@ -9,6 +9,7 @@ use maglev_proto::v1::{BackendState, ListBackendsRequest};
 use maglev_tests::lab::controller::{Controller, check};
 use maglev_tests::lab::maglevd::Setup;
 use maglev_tests::lab::place::Place;
+use maglev_tests::lab::process::Process;
 use maglev_tests::lab::skip;
 
 const CHECKS: u32 = 10_000;
@@ -27,10 +28,12 @@ fn the_first_probes_of_ten_thousand_checks_are_no_burst() {
     let place = Place::new();
     let _prober = place.prober(None, &[]);
     let mut controller = Controller::connect(&place.path("prober.sock"));
-    let starts = controller.first_starts(Duration::from_secs(10), targets().map(|target| check(target, Probe::Icmp)));
+    let starts =
+        controller.first_starts(Duration::from_secs(10), targets().map(|target| check(target, Probe::Icmp)));
     // They are meant to take a second. Sent as fast as can be, they take less than a fifth of one.
     let slot = 100_000_000;
-    let fullest = starts.iter().map(|from| starts.iter().filter(|at| (*from..*from + slot).contains(at)).count()).max();
+    let fullest =
+        starts.iter().map(|from| starts.iter().filter(|at| (*from..*from + slot).contains(at)).count()).max();
     assert!(fullest.unwrap() < starts.len() / 2, "{fullest:?} of {} in one slot", starts.len());
 }
 
@@ -41,7 +44,9 @@ fn ten_thousand_backends_come_up_within_the_bounds_on_memory() {
     }
     let place = Place::new();
     let prober = place.prober(None, &[]);
-    let mut config = "maglev:\n  healthchecks:\n    ping: { type: icmp, interval: 2s, timeout: 20s }\n  backends:\n".to_owned();
+    let mut config =
+        "maglev:\n  healthchecks:\n    ping: { type: icmp, interval: 2s, timeout: 20s }\n  backends:\n"
+            .to_owned();
     for (number, target) in targets().enumerate() {
         writeln!(config, "    n{number}: {{ address: {target}, healthcheck: ping }}").unwrap();
     }
@@ -56,7 +61,7 @@ fn ten_thousand_backends_come_up_within_the_bounds_on_memory() {
 }
 
 /// What the process has in memory, in bytes.
-fn memory(process: &maglev_tests::lab::process::Process) -> u64 {
+fn memory(process: &Process) -> u64 {
     let text = process.status("VmRSS");
     text.trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }

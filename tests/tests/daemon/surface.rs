@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
+use maglev_proto::v1::BackendState;
 use maglev_tests::lab::maglevd::Maglevd;
 use maglev_tests::lab::metrics::Scrape;
-use maglev_proto::v1::BackendState;
 use serde_json::Value;
 
 use crate::{BACKENDS, Stage, VIP};
@@ -40,9 +40,13 @@ fn metrics_say_what_is_so() {
     }
     assert!(scrape.value("maglev_probe_total", &["backend=\"b\"", "code=\"L7STS\""]) >= 3.0);
     assert!(scrape.value("maglev_probe_duration_seconds_count", &["backend=\"a\""]) >= 1.0);
-    for family in
-        ["maglev_vpp_info", "maglev_vpp_api_total", "maglev_build_info", "maglev_config_reload_total", "process_open_fds"]
-    {
+    for family in [
+        "maglev_vpp_info",
+        "maglev_vpp_api_total",
+        "maglev_build_info",
+        "maglev_config_reload_total",
+        "process_open_fds",
+    ] {
         assert!(scrape.families.contains(family), "{family} in {:#?}", scrape.families);
     }
 }
@@ -90,7 +94,9 @@ fn maglevc_shows_it_in_json() {
         let words: Vec<&str> = ["--output", "json"].into_iter().chain(command.split(' ')).collect();
         serde_json::from_str(&text(&maglevd, &words)).unwrap()
     };
-    for command in ["show version", "show frontends", "show healthchecks", "show healthchecks site", "show vpp info"] {
+    for command in
+        ["show version", "show frontends", "show healthchecks", "show healthchecks site", "show vpp info"]
+    {
         assert!(json(command).is_object() || json(command).is_array(), "{command}");
     }
     let backend = json("show backends a").to_string();
