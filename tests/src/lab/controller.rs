@@ -38,7 +38,8 @@ impl Controller {
         let link = ControllerLink::connect(socket).unwrap();
         let mut controller = Self { link, generation: 0, beat: Instant::now() };
         controller.send(&ToProber::Hello { version: VERSION, release: "lab".to_owned() });
-        controller.hear("its greeting", |message| matches!(message, ToController::Hello { .. }).then_some(()));
+        controller
+            .hear("its greeting", |message| matches!(message, ToController::Hello { .. }).then_some(()));
         controller
     }
 
@@ -65,7 +66,9 @@ impl Controller {
     pub fn verdict_with_roots(&mut self, check: Check, roots: &str) -> String {
         let id = self.replace(check, roots.as_bytes());
         self.hear("an outcome", |message| match message {
-            ToController::Outcomes(outcomes) => outcomes.iter().find(|outcome| outcome.check == id).map(words),
+            ToController::Outcomes(outcomes) => {
+                outcomes.iter().find(|outcome| outcome.check == id).map(words)
+            }
             _ => None,
         })
     }

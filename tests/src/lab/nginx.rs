@@ -47,7 +47,8 @@ impl Nginx {
         ] {
             let certificate = place.write(&format!("{port}.crt"), identity.certificate);
             let key = place.write(&format!("{port}.key"), identity.key);
-            let tls = format!("ssl_certificate {}; ssl_certificate_key {};", certificate.display(), key.display());
+            let tls =
+                format!("ssl_certificate {}; ssl_certificate_key {};", certificate.display(), key.display());
             sites += &listen(port, &tls);
         }
         let config = place.write("nginx.conf", main(&place.path("nginx.pid").display().to_string(), &sites));

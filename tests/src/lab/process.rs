@@ -94,7 +94,9 @@ impl Process {
             let line = said.lines.iter().skip(from).find(|line| line.contains(text)).cloned();
             if line.is_none() && said.ended { Some(None) } else { line.map(Some) }
         });
-        found.flatten().unwrap_or_else(|| panic!("{} never said {text:?}; it said:\n{}", self.name, self.tail()))
+        found
+            .flatten()
+            .unwrap_or_else(|| panic!("{} never said {text:?}; it said:\n{}", self.name, self.tail()))
     }
 
     /// A line of its `/proc/PID/status`.

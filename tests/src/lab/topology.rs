@@ -55,7 +55,8 @@ impl Lab {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it has an effect")]
     pub fn new() -> Self {
-        let lab = Self { switch: Host::new("switch"), prober: Host::new("prober"), server: Host::new("server") };
+        let lab =
+            Self { switch: Host::new("switch"), prober: Host::new("prober"), server: Host::new("server") };
         lab.switch.ip("link add br0 type bridge");
         lab.switch.ip("link set br0 up");
         lab.plug(&lab.prober, "p-prober");

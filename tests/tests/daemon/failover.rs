@@ -1,12 +1,12 @@
 //! From the health of a server to the weights in VPP.
 
 use maglev_proto::v1::BackendState;
+use maglev_tests::dataplane::Vpp;
 use maglev_tests::lab::maglevd::Setup;
 use maglev_tests::lab::place::Place;
 use maglev_tests::lab::topology::{Lab, V4, V6};
 use maglev_tests::lab::vips::Observer;
 use maglev_tests::lab::{site::Site, skip};
-use maglev_tests::dataplane::Vpp;
 use maglev_vpp::message::Vip;
 use std::net::SocketAddr;
 
@@ -49,22 +49,30 @@ fn the_next_pool_is_raised_before_the_failed_one_is_lowered() {
 fn flows_of_a_server_that_goes_down_are_flushed_unless_the_frontend_keeps_them() {
     let stage = Stage::new();
     let Some(sim) = stage.vpp.sim() else {
-        println!("SKIP flows_of_a_server_that_goes_down_are_flushed_unless_the_frontend_keeps_them: needs the simulator");
+        println!(
+            "SKIP flows_of_a_server_that_goes_down_are_flushed_unless_the_frontend_keeps_them: needs the simulator"
+        );
         return;
     };
     const KEEPER: &str = "203.0.113.81";
     let mut config = stage.config();
-    config.frontends.push(crate::frontend("keeper", KEEPER, "{ name: only, backends: { a: {} } }") + "\n      flush-on-down: false");
+    config.frontends.push(
+        crate::frontend("keeper", KEEPER, "{ name: only, backends: { a: {} } }")
+            + "\n      flush-on-down: false",
+    );
     let mut maglevd = stage.setup(&config).start();
     maglevd.until_up(&BACKENDS);
     let a = stage.farm.address(0);
     stage.observer().until([(VIP, stage.weights(10, 5, 0)), (KEEPER, [(a, 1)].into())]);
     for address in [VIP, KEEPER] {
-        assert!(sim.add_flow(&Vip { prefix: maglev_tests::lab::vips::host(address), protocol: 6, port: 80 }, a));
+        assert!(
+            sim.add_flow(&Vip { prefix: maglev_tests::lab::vips::host(address), protocol: 6, port: 80 }, a)
+        );
     }
     stage.farm.sites[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0)), (KEEPER, [(a, 0)].into())]);
-    let flows = |vip: &maglev_tests::vppsim::VipView| vip.servers.iter().map(|server| server.flows).sum::<usize>();
+    let flows =
+        |vip: &maglev_tests::vppsim::VipView| vip.servers.iter().map(|server| server.flows).sum::<usize>();
     assert_eq!(sim.vips().iter().map(flows).collect::<Vec<_>>(), [0, 1]);
 }
 
@@ -92,7 +100,9 @@ fn a_server_that_the_network_cuts_off_is_taken_out_until_it_is_back() {
         V4.server, V6.server
     );
     let mut maglevd = Setup::new(&place, &config).vpp(&vpp).start();
-    let weights = |weight| [("2001:db8::80", [(V4.server, weight)].into()), ("192.0.2.80", [(V6.server, weight)].into())];
+    let weights = |weight| {
+        [("2001:db8::80", [(V4.server, weight)].into()), ("192.0.2.80", [(V6.server, weight)].into())]
+    };
     Observer::of(&vpp).until(weights(1));
     lab.server.filter("input", &["tcp dport 80 drop", "icmpv6 type echo-request drop"]);
     Observer::of(&vpp).until(weights(0));

@@ -46,8 +46,12 @@ impl Stage {
         Config {
             lb: "sync-interval: 1h, startup-max-delay: 1h".to_owned(),
             backends: vec![backend("a", a), backend("b", b), backend("c", c)],
-            frontends: vec![frontend("web", VIP, "{ name: first, backends: { a: { weight: 100 }, b: { weight: 50 } } },
-        { name: last, backends: { c: { weight: 10 } } }")],
+            frontends: vec![frontend(
+                "web",
+                VIP,
+                "{ name: first, backends: { a: { weight: 100 }, b: { weight: 50 } } },
+        { name: last, backends: { c: { weight: 10 } } }",
+            )],
             port: self.farm.port(),
         }
     }
@@ -106,5 +110,7 @@ fn backend(name: &str, address: IpAddr) -> String {
 }
 
 fn frontend(name: &str, vip: &str, pools: &str) -> String {
-    format!("    {name}:\n      address: {vip}\n      protocol: tcp\n      port: 80\n      pools: [\n        {pools} ]")
+    format!(
+        "    {name}:\n      address: {vip}\n      protocol: tcp\n      port: 80\n      pools: [\n        {pools} ]"
+    )
 }

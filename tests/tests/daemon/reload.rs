@@ -52,7 +52,10 @@ fn a_broken_file_changes_nothing_and_the_log_says_where_it_is_broken() {
     let good = stage.config().text();
     for (broken, complaint) in [
         (good.replace("frontends:", "frontend:"), format!("{path}:9:3: ")),
-        (good.replace("a: { weight: 100 }", "nginx9: {}"), format!("{path}: maglev.frontends.web.pools[0].backends.nginx9: no such backend")),
+        (
+            good.replace("a: { weight: 100 }", "nginx9: {}"),
+            format!("{path}: maglev.frontends.web.pools[0].backends.nginx9: no such backend"),
+        ),
         (good.replace("rise: 2", "rise: 0"), format!("{path}: maglev.healthchecks.site.rise: ")),
     ] {
         let said = maglevd.process.said();

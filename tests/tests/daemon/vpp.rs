@@ -51,7 +51,9 @@ fn a_vpp_that_hangs_is_noticed_and_served_when_it_goes_on() {
 #[test]
 fn a_vpp_that_is_too_old_is_refused_by_name_and_the_next_one_is_taken() {
     let stage = Stage::new();
-    let Some(sim) = sim(&stage, "a_vpp_that_is_too_old_is_refused_by_name_and_the_next_one_is_taken") else { return };
+    let Some(sim) = sim(&stage, "a_vpp_that_is_too_old_is_refused_by_name_and_the_next_one_is_taken") else {
+        return;
+    };
     sim.faults(|faults| {
         faults.omit = vec!["lb_as_set_weight"];
         faults.version = Some("26.02-release".to_owned());
@@ -134,10 +136,14 @@ fn what_somebody_else_changes_is_mended_within_the_sync_interval() {
     stage.observer().client(async |client| client.request(&weight).await.unwrap());
     stage.observer().until([(VIP, right.clone())]);
 
-    stage.observer().client(async |client| client.request(&LbAddDelAsV2::delete(WEB(), b, true)).await.unwrap());
+    stage
+        .observer()
+        .client(async |client| client.request(&LbAddDelAsV2::delete(WEB(), b, true)).await.unwrap());
     stage.observer().until([(VIP, right.clone())]);
 
-    stage.observer().client(async |client| client.request(&LbAddDelAsV2::add(WEB(), nobody, 3)).await.unwrap());
+    stage
+        .observer()
+        .client(async |client| client.request(&LbAddDelAsV2::add(WEB(), nobody, 3)).await.unwrap());
     stage.observer().until([(VIP, right.clone())]);
 
     stage.observer().client(async |client| client.request(&LbAddDelVipV2::delete(WEB())).await.unwrap());

@@ -52,7 +52,11 @@ fn an_icmp_error_fails_at_once_and_says_which() {
     ] {
         let rule = format!("icmp type echo-request reject with icmp type {code}");
         bench.lab.server.filter("input", &[&rule]);
-        assert_eq!(bench.controller.verdict(check(V4.server, Probe::Icmp)), format!("L4CON {words}"), "{code}");
+        assert_eq!(
+            bench.controller.verdict(check(V4.server, Probe::Icmp)),
+            format!("L4CON {words}"),
+            "{code}"
+        );
         bench.lab.server.unfilter();
     }
     for (code, words) in [
@@ -65,7 +69,11 @@ fn an_icmp_error_fails_at_once_and_says_which() {
     ] {
         let rule = format!("icmpv6 type echo-request reject with icmpv6 type {code}");
         bench.lab.server.filter("input", &[&rule]);
-        assert_eq!(bench.controller.verdict(check(V6.server, Probe::Icmp)), format!("L4CON {words}"), "{code}");
+        assert_eq!(
+            bench.controller.verdict(check(V6.server, Probe::Icmp)),
+            format!("L4CON {words}"),
+            "{code}"
+        );
         bench.lab.server.unfilter();
     }
 }

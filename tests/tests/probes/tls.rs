@@ -51,7 +51,8 @@ fn a_port_without_tls_fails_the_handshake() {
     let mut bench = Bench::new();
     let _nginx = Nginx::start(&bench.lab.server, &bench.place);
     for family in FAMILIES {
-        let verdict = bench.controller.verdict(check(family.server, https(nginx::HTTP, NAME, Verify::Nothing)));
+        let verdict =
+            bench.controller.verdict(check(family.server, https(nginx::HTTP, NAME, Verify::Nothing)));
         assert_eq!(verdict, "L6RSP the answer is not TLS");
     }
 }
