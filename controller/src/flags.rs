@@ -99,6 +99,9 @@ mod tests {
     fn an_empty_address_is_off() {
         let flags = ["maglevd", "--grpc-addr=", "--grpc-socket=", "--vpp-api-addr=", "--vpp-stats-addr="];
         let flags = Flags::try_parse_from(flags).unwrap();
-        assert_eq!([flags.grpc_socket, flags.vpp_api_addr, flags.vpp_stats_addr], [const { PathBuf::new() }; 3]);
+        assert_eq!(
+            [flags.grpc_socket, flags.vpp_api_addr, flags.vpp_stats_addr],
+            [const { PathBuf::new() }; 3]
+        );
     }
 }
