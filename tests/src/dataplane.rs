@@ -29,7 +29,8 @@ pub struct Vpp {
 
 enum Kind {
     Simulated(Sim),
-    Real(#[expect(dead_code, reason = "held to end VPP when dropped")] RealVpp),
+    /// With its program. There is none between [`Vpp::kill`] and [`Vpp::boot`].
+    Real(Option<RealVpp>, PathBuf),
 }
 
 impl Vpp {
@@ -59,7 +60,7 @@ impl Vpp {
     /// It does not start.
     pub fn real(binary: &Path) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
-        Ok(Self { kind: Kind::Real(RealVpp::start(binary, dir.path())?), dir })
+        Ok(Self { kind: Kind::Real(Some(RealVpp::start(binary, dir.path())?), binary.to_owned()), dir })
     }
 
     /// Where clients of the API connect.
@@ -79,7 +80,49 @@ impl Vpp {
     pub const fn sim(&self) -> Option<&Sim> {
         match &self.kind {
             Kind::Simulated(sim) => Some(sim),
-            Kind::Real(_) => None,
+            Kind::Real(..) => None,
+        }
+    }
+}
+
+/// What can befall either kind.
+impl Vpp {
+    /// Ends VPP, as a crash would: its connections are lost, and there are no new ones until [`Self::boot`].
+    pub fn kill(&mut self) {
+        match &mut self.kind {
+            Kind::Simulated(sim) => sim.kill(),
+            Kind::Real(vpp, _) => {
+                if let Some(mut vpp) = vpp.take() {
+                    // It may have ended already.
+                    _ = vpp.process.kill();
+                }
+            }
+        }
+    }
+
+    /// Starts an empty VPP in the place of one that was killed.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn boot(&mut self) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Simulated(sim) => sim.boot(),
+            Kind::Real(vpp, binary) => {
+                *vpp = Some(RealVpp::start(binary, self.dir.path())?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Stops VPP in its tracks, or lets it go on.
+    pub fn hang(&self, hang: bool) {
+        match &self.kind {
+            Kind::Simulated(sim) => sim.faults(|faults| faults.hang = hang),
+            Kind::Real(vpp, _) => {
+                if let Some(vpp) = vpp {
+                    vpp.signal(if hang { Signal::SIGSTOP } else { Signal::SIGCONT });
+                }
+            }
         }
     }
 }
@@ -116,6 +159,13 @@ impl RealVpp {
         Ok(vpp)
     }
 
+    /// It may have ended already.
+    fn signal(&self, signal: Signal) {
+        if let Ok(pid) = i32::try_from(self.process.id()) {
+            _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
     fn wait_for(&mut self, socket: &Path) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while UnixStream::connect(socket).is_err() {
@@ -133,10 +183,7 @@ impl RealVpp {
 
 impl Drop for RealVpp {
     fn drop(&mut self) {
-        // It may have ended already.
-        if let Ok(pid) = i32::try_from(self.process.id()) {
-            _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
+        self.signal(Signal::SIGTERM);
         let deadline = Instant::now() + PATIENCE;
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));

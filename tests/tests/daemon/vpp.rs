@@ -24,30 +24,28 @@ fn web() -> Vip {
 
 #[test]
 fn a_vpp_that_restarts_empty_is_filled_again() {
-    let stage = Stage::new();
-    let Some(sim) = sim(&stage, "a_vpp_that_restarts_empty_is_filled_again") else { return };
+    let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     stage.farm.sites[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
-    sim.kill();
+    stage.vpp.kill();
     maglevd.until_vpp(false);
     // What happens meanwhile is not forgotten.
     stage.farm.sites[1].answer(503);
     maglevd.until_backend("b", BackendState::Down);
-    sim.boot().unwrap();
+    stage.vpp.boot().unwrap();
     stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
 }
 
 #[test]
 fn a_vpp_that_hangs_is_noticed_and_served_when_it_goes_on() {
     let stage = Stage::new();
-    let Some(sim) = sim(&stage, "a_vpp_that_hangs_is_noticed_and_served_when_it_goes_on") else { return };
     let mut maglevd = stage.settled();
-    sim.faults(|faults| faults.hang = true);
+    stage.vpp.hang(true);
     maglevd.until_vpp(false);
     stage.farm.sites[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
-    sim.faults(|faults| faults.hang = false);
+    stage.vpp.hang(false);
     maglevd.until_vpp(true);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
 }
