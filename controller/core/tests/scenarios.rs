@@ -87,6 +87,7 @@ struct Vpp {
     waiting: bool,
     asked: Vec<Output>,
     refusals: usize,
+    refuses_conf: bool,
 }
 
 /// What a prober remembers.
@@ -170,6 +171,9 @@ impl World {
                 self.vpp.waiting = false;
                 self.vpp_works();
             }
+            ["vpp", "works", "unheard"] => self.vpp_works_unheard(),
+            ["vpp", "refuses", "conf"] => self.vpp.refuses_conf = true,
+            ["vpp", "takes", "conf"] => self.vpp.refuses_conf = false,
             ["vpp", "refuses", times] => self.vpp.refusals = times.parse().unwrap(),
             ["vpp", "loses", "vip", address] => {
                 let address: IpAddr = address.parse().unwrap();
@@ -357,6 +361,13 @@ impl World {
         }
     }
 
+    /// Does everything that is asked of VPP, and loses the answers.
+    fn vpp_works_unheard(&mut self) {
+        for asked in std::mem::take(&mut self.vpp.asked) {
+            self.vpp_answers(asked);
+        }
+    }
+
     fn vpp_answers(&mut self, asked: Output) -> Input {
         match asked {
             Output::ReadAll => {
@@ -378,6 +389,10 @@ impl World {
             Output::ReadVip(vip) => {
                 self.said.push(format!("vpp: read {vip}"));
                 Input::VipRead(vip, untold(self.vpp.actual.clone()).vips.remove(&vip))
+            }
+            Output::SetConf(_) if self.vpp.refuses_conf => {
+                self.said.push("vpp: REFUSES conf".into());
+                Input::ConfSet(Some("INVALID_MEMORY_SIZE".into()))
             }
             Output::SetConf(conf) => {
                 self.said.push(format!("vpp: conf {} {}", conf.ipv4_src, conf.sticky_buckets_per_core));

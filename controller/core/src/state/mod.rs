@@ -20,6 +20,8 @@ use crate::time::{Mono, Now};
 use crate::view::VppInfo;
 
 mod backends;
+mod beliefs;
+mod drift;
 mod frontends;
 mod operate;
 mod preview;
@@ -250,7 +252,7 @@ impl State {
                 }
                 Alarm::Release => self.refresh_held(turn),
                 Alarm::Drift => self.next_drift_check(turn),
-                Alarm::RetryConf => self.sync_conf(turn),
+                Alarm::RetryConf => self.retry_conf(turn),
                 Alarm::Retry(vip) => self.retry(vip, turn),
             }
         }
