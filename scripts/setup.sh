@@ -40,6 +40,8 @@ list_missing() {
 		;;
 	test)
 		has ip || echo iproute2
+		has nft || echo nftables
+		has nginx || echo nginx-light
 		has sysctl || echo procps
 		has shellcheck || echo shellcheck
 		has shfmt || echo shfmt
