@@ -40,6 +40,7 @@ list_missing() {
 		;;
 	test)
 		has ip || echo iproute2
+		has nft || echo nftables
 		has sysctl || echo procps
 		has shellcheck || echo shellcheck
 		has shfmt || echo shfmt
