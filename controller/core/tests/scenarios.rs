@@ -151,6 +151,7 @@ impl World {
             }
             ["set", "startup-min-delay", delay] => self.config.lb.startup_min_delay = seconds(delay),
             ["set", "foreign-vips", "keep"] => self.config.lb.foreign_vips = ForeignVips::Keep,
+            ["set", "foreign-vips", "remove"] => self.config.lb.foreign_vips = ForeignVips::Remove,
             ["start"] => self.start(),
             ["reload"] => self.tell(Input::Reload(Arc::new(self.config.clone()))),
             ["prober", "up"] => self.prober_up(false),
@@ -180,6 +181,12 @@ impl World {
                 self.vpp.actual.vips.retain(|vip, _| vip.address != address);
             }
             ["vpp", "edit", address, server, weight] => self.edit(address, server, weight),
+            ["vpp", "nat", address] => {
+                let address: IpAddr = address.parse().unwrap();
+                let vip = self.vpp.actual.vips.iter_mut().find(|(vip, _)| vip.address == address);
+                vip.unwrap().1.encap = Encap::Nat4;
+            }
+            ["prober", "refuses", name, ref why @ ..] => self.refuse(name, &why.join(" ")),
             ["operator", action, name] => self.operate(action, name),
             ["resync"] => self.tell(Input::Resync),
             ["preview"] => self.preview(None),
@@ -323,6 +330,12 @@ impl World {
                 detail,
             }));
         }
+    }
+
+    fn refuse(&mut self, name: &str, why: &str) {
+        let address = self.config.backends[name].address;
+        let check = self.prober.set.checks.iter().find(|(_, _, check)| check.target == address).unwrap().0;
+        self.tell(Input::Refused(check, why.to_owned()));
     }
 
     fn wait(&mut self, time: Duration) {
@@ -476,6 +489,7 @@ impl World {
         for frontend in &view.frontends {
             let held = if frontend.released { "" } else { " (warming up)" };
             self.said.push(format!("{} {}{held}", frontend.name, frontend.state));
+            self.said.extend(frontend.warnings.iter().map(|warning| format!("  warning: {warning}")));
             for pool in &frontend.pools {
                 for b in &pool.backends {
                     let in_vpp = b.in_vpp.map_or("-".into(), |w| w.to_string());
@@ -538,6 +552,7 @@ fn event_text(kind: &Kind) -> String {
             format!("frontend {name} {from} -> {to}, pool {pool}")
         }
         Kind::Prober { connected } => format!("prober {}", there(*connected)),
+        Kind::Refused { name, why } => format!("prober refuses {name}: {why}"),
         Kind::Vpp { connected } => format!("vpp {}", there(*connected)),
         Kind::Drift { vip } => format!("drift {vip}"),
         Kind::ConfSent { error: None } => "conf sent".into(),

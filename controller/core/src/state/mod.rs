@@ -213,7 +213,7 @@ impl State {
             Input::ProberDown => self.prober_down(turn),
             Input::Streaks(streaks) => self.streaks(&streaks, turn),
             Input::Committed(generation) => self.committed(generation, turn),
-            Input::Refused(check, why) => self.refused(check, why),
+            Input::Refused(check, why) => self.refused(check, why, turn),
             Input::ProberStats(stats) => self.prober.stats = stats,
             Input::Outcome(outcome) => self.outcome(&outcome, turn),
             Input::Reload(config) => self.reload(config, turn),

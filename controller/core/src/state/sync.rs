@@ -117,7 +117,7 @@ impl Sync {
     }
 
     /// Whether no VIP that VPP has, or is being given, keeps it from creating this one.
-    fn may_create(&self, vip: &VipKey, encap: Encap) -> bool {
+    pub fn may_create(&self, vip: &VipKey, encap: Encap) -> bool {
         let Some(actual) = self.now() else { return false };
         let there = of_prefix(&actual.vips, vip).map(|(key, found)| (key, found.encap));
         let coming = of_prefix(&self.jobs, vip).filter_map(|(key, job)| match job {
@@ -136,6 +136,11 @@ fn of_prefix<'a, T>(
     let first = VipKey { protocol: 0, port: 0, ..*vip };
     let last = VipKey { protocol: u8::MAX, port: u16::MAX, ..*vip };
     vips.range(first..=last)
+}
+
+/// VPP dies when it collects two removed VIPs of this kind that share a server, so nobody's are left alone.
+const fn is_nat(found: &ActualVip) -> bool {
+    matches!(found.encap, Encap::Nat4 | Encap::Nat6)
 }
 
 /// Between one failure and the next try.
@@ -211,7 +216,8 @@ impl State {
     fn steps(&self, vip: VipKey, now: Now) -> Vec<Step> {
         let found = self.sync.found(&vip);
         let Some(index) = self.vips.get(&vip) else {
-            let goes = self.config.lb.foreign_vips == ForeignVips::Remove || self.sync.retired.contains(&vip);
+            let foreign = self.config.lb.foreign_vips == ForeignVips::Remove && !found.is_some_and(is_nat);
+            let goes = foreign || self.sync.retired.contains(&vip);
             return if goes { plan::plan(None, found, false) } else { Vec::new() };
         };
         let wanted = self.desired(&self.frontends[*index], found, now.mono);
