@@ -16,7 +16,7 @@ die() {
 }
 
 has() {
-	command -v "$1" >/dev/null
+	PATH=$PATH:/usr/sbin command -v "$1" >/dev/null
 }
 
 has_rust() {
@@ -40,6 +40,9 @@ list_missing() {
 		;;
 	test)
 		has ip || echo iproute2
+		has nft || echo nftables
+		has nginx || echo nginx-light
+		has sysctl || echo procps
 		has shellcheck || echo shellcheck
 		has shfmt || echo shfmt
 		! uses_debian_rust || [[ -x /usr/bin/cargo-fmt ]] || echo rustfmt-web

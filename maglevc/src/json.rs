@@ -256,6 +256,7 @@ pub fn event(event: &WatchEventsResponse) -> Value {
             let vip = failure.vip.as_ref().map(vip);
             ("sync_failure", json!({ "vip": vip, "step": given(&failure.step), "error": failure.error }))
         }
+        Some(Event::Refused(refused)) => ("refused", json!({ "name": refused.name, "why": refused.why })),
         Some(Event::Drift(drift)) => ("drift", json!({ "vip": drift.vip.as_ref().map(vip) })),
         Some(Event::Conf(conf)) => ("conf", json!({ "error": given(&conf.error) })),
         Some(Event::Reload(_)) => ("reload", json!({})),

@@ -20,6 +20,8 @@ use crate::vppsim::Sim;
 
 /// How long VPP may take to open its socket, or to exit.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What a VPP for tests is for.
+const LB_PLUGIN: &str = "lb_plugin.so";
 
 /// A running dataplane, empty at first. It ends when dropped.
 pub struct Vpp {
@@ -29,7 +31,8 @@ pub struct Vpp {
 
 enum Kind {
     Simulated(Sim),
-    Real(RealVpp),
+    /// With its program. There is none between [`Vpp::kill`] and [`Vpp::boot`].
+    Real(Option<RealVpp>, PathBuf),
 }
 
 impl Vpp {
@@ -58,7 +61,7 @@ impl Vpp {
     /// # Errors
     /// It does not start.
     pub fn real(binary: &Path) -> io::Result<Self> {
-        Self::real_with(binary, &["lb_plugin.so"])
+        Self::real_with(binary, &[LB_PLUGIN])
     }
 
     /// Starts `binary` with these plugins, and no others.
@@ -67,18 +70,8 @@ impl Vpp {
     /// It does not start.
     pub fn real_with(binary: &Path, plugins: &[&str]) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
-        Ok(Self { kind: Kind::Real(RealVpp::start(binary, dir.path(), plugins)?), dir })
-    }
-
-    /// Kills VPP as `kill -9` does, and starts an empty one in its place. Returns once that one answers.
-    ///
-    /// # Errors
-    /// It does not start.
-    pub fn restart(&mut self) -> io::Result<()> {
-        match &mut self.kind {
-            Kind::Simulated(sim) => sim.restart(),
-            Kind::Real(vpp) => vpp.restart(self.dir.path()),
-        }
+        let vpp = RealVpp::start(binary, dir.path(), plugins)?;
+        Ok(Self { kind: Kind::Real(Some(vpp), binary.to_owned()), dir })
     }
 
     /// Where clients of the API connect.
@@ -98,23 +91,55 @@ impl Vpp {
     pub const fn sim(&self) -> Option<&Sim> {
         match &self.kind {
             Kind::Simulated(sim) => Some(sim),
-            Kind::Real(_) => None,
-        }
-    }
-
-    /// The process, if it is a real one.
-    #[must_use]
-    pub fn pid(&self) -> Option<Pid> {
-        match &self.kind {
-            Kind::Simulated(_) => None,
-            Kind::Real(vpp) => Some(Pid::from_raw(vpp.process.id().cast_signed())),
+            Kind::Real(..) => None,
         }
     }
 }
 
-/// A real VPP, with the lb plugin alone, no interfaces and no privileges.
+/// What can befall either kind.
+impl Vpp {
+    /// Ends VPP, as a crash would: its connections are lost, and there are no new ones until [`Self::boot`].
+    pub fn kill(&mut self) {
+        match &mut self.kind {
+            Kind::Simulated(sim) => sim.kill(),
+            Kind::Real(vpp, _) => {
+                if let Some(mut vpp) = vpp.take() {
+                    // It may have ended already.
+                    _ = vpp.process.kill();
+                }
+            }
+        }
+    }
+
+    /// Starts an empty VPP in the place of one that was killed.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn boot(&mut self) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Simulated(sim) => sim.boot(),
+            Kind::Real(vpp, binary) => {
+                *vpp = Some(RealVpp::start(binary, self.dir.path(), &[LB_PLUGIN])?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Stops VPP in its tracks, or lets it go on.
+    pub fn hang(&self, hang: bool) {
+        match &self.kind {
+            Kind::Simulated(sim) => sim.faults(|faults| faults.hang = hang),
+            Kind::Real(vpp, _) => {
+                if let Some(vpp) = vpp {
+                    vpp.signal(if hang { Signal::SIGSTOP } else { Signal::SIGCONT });
+                }
+            }
+        }
+    }
+}
+
+/// A real VPP, with the lb plugin at most, no interfaces and no privileges.
 pub struct RealVpp {
-    binary: PathBuf,
     process: Child,
     /// Of its shared memory files, which it leaves behind.
     segment: String,
@@ -131,18 +156,25 @@ impl RealVpp {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let segment = format!("maglev-test-{}-{number}", std::process::id());
-        fs::write(dir.join("startup.conf"), startup_conf(dir, &segment, plugins))?;
-        let process = spawn(binary, dir)?;
-        let mut vpp = Self { binary: binary.to_owned(), process, segment };
+        let config = dir.join("startup.conf");
+        fs::write(&config, startup_conf(dir, &segment, plugins))?;
+        let process = Command::new(binary)
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(dir.join("stderr.log"))?)
+            .spawn()?;
+        let mut vpp = Self { process, segment };
         vpp.wait_for(&dir.join("api.sock"))?;
         Ok(vpp)
     }
 
-    fn restart(&mut self, dir: &Path) -> io::Result<()> {
-        self.process.kill()?;
-        self.process.wait()?;
-        self.process = spawn(&self.binary, dir)?;
-        self.wait_for(&dir.join("api.sock"))
+    /// It may have ended already.
+    fn signal(&self, signal: Signal) {
+        if let Ok(pid) = i32::try_from(self.process.id()) {
+            _ = kill(Pid::from_raw(pid), signal);
+        }
     }
 
     fn wait_for(&mut self, socket: &Path) -> io::Result<()> {
@@ -162,10 +194,7 @@ impl RealVpp {
 
 impl Drop for RealVpp {
     fn drop(&mut self) {
-        // It may have ended already.
-        if let Ok(pid) = i32::try_from(self.process.id()) {
-            _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
+        self.signal(Signal::SIGTERM);
         let deadline = Instant::now() + PATIENCE;
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
@@ -176,16 +205,6 @@ impl Drop for RealVpp {
             _ = fs::remove_file(format!("/dev/shm/{}-{file}", self.segment));
         }
     }
-}
-
-fn spawn(binary: &Path, dir: &Path) -> io::Result<Child> {
-    Command::new(binary)
-        .arg("-c")
-        .arg(dir.join("startup.conf"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(dir.join("stderr.log"))?)
-        .spawn()
 }
 
 fn startup_conf(dir: &Path, segment: &str, plugins: &[&str]) -> String {

@@ -14,7 +14,6 @@ use maglev_tests::lab::prober::Prober;
 use maglev_tests::packets::flow::{Flows, Maglev};
 use maglev_tests::packets::router::{Router, Weights};
 use maglev_tests::packets::until;
-use nix::sys::signal::{Signal, kill};
 
 const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
 
@@ -67,10 +66,10 @@ fn a_vpp_that_stops_while_it_is_filled_is_filled_when_it_goes_on() {
     let Some(router) = Router::start(test) else { return };
     let stage = Stage::set(&router);
     until_half_way(&router);
-    let (vpp, said) = (router.vpp.pid().unwrap(), stage.maglevd.process.said());
-    kill(vpp, Signal::SIGSTOP).unwrap();
+    let said = stage.maglevd.process.said();
+    router.vpp.hang(true);
     stage.maglevd.process.line(said, "VPP lost");
-    kill(vpp, Signal::SIGCONT).unwrap();
+    router.vpp.hang(false);
     assert_whole(&router);
 }
 

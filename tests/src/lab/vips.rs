@@ -10,6 +10,7 @@ use tokio::runtime::{self, Runtime};
 
 use super::PATIENCE;
 use crate::dataplane::Vpp;
+use crate::vppsim::Sim;
 
 /// Each server of a VIP, and its weight.
 pub type Weights = BTreeMap<IpAddr, u8>;
@@ -84,7 +85,7 @@ impl<'a> Observer<'a> {
     /// The changes that were asked of VPP so far, where that is known: of the simulator.
     #[must_use]
     pub fn writes(&self) -> Vec<String> {
-        let calls = self.vpp.sim().map(|sim| sim.calls()).unwrap_or_default();
+        let calls = self.vpp.sim().map(Sim::calls).unwrap_or_default();
         calls.into_iter().filter(|call| WRITES.contains(&call.name)).map(|call| call.message).collect()
     }
 }

@@ -77,7 +77,8 @@ impl Router {
     /// # Panics
     /// It does not start.
     pub fn restart(&mut self) -> Instant {
-        self.vpp.restart().unwrap();
+        self.vpp.kill();
+        self.vpp.boot().unwrap();
         let answers = Instant::now();
         self.client = connect(&self.runtime, &self.vpp);
         self.wire();

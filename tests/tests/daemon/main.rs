@@ -5,6 +5,7 @@
 
 mod failover;
 mod input;
+mod operator;
 mod prober;
 mod reload;
 mod restart;
