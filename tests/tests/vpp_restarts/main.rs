@@ -1,6 +1,7 @@
-//! What becomes of flows, and of VPP's tables, when something restarts, on the real VPP that `VPP_BIN` names.
+//! What becomes of flows, and of VPP's tables, when something restarts, mostly on the real VPP that `VPP_BIN` names.
 
 #![cfg(test)]
 
 mod daemons;
+mod hand_over;
 mod vpp;
