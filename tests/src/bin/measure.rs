@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use maglev_core::maglev::table_length;
 use maglev_ipc::Code;
 use maglev_tests::dataplane::Vpp;
 use maglev_tests::lab::PATIENCE;
@@ -17,7 +18,7 @@ use maglev_tests::lab::process::Process;
 use maglev_tests::packets::router::Router;
 use maglev_tests::packets::until;
 use maglev_tests::vppsim::Inspection;
-use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, Prefix, Vip};
+use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, Prefix, Vip};
 use maglev_vpp::{Client, Error};
 
 const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
@@ -25,12 +26,14 @@ const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
 const CONNECTED: &str = "VPP connected";
 const CHANGED: &str = "VIP changed in VPP";
 const FLIPS: usize = 2000;
+const CHANGES: u16 = 20;
 const FILLS: usize = 5;
 
 fn main() {
     println!("{} frontends of {} backends each", CROWD.frontends, CROWD.backends);
     flips();
-    if let Some(router) = Router::start("filling an empty VPP") {
+    if let Some(router) = Router::start("what needs a real VPP") {
+        changes(&router);
         fills(router);
     }
 }
@@ -67,6 +70,35 @@ fn flips() {
         times.push(began.elapsed());
     }
     tell("from an outcome to VPP", &mut times);
+}
+
+/// How long VPP takes to change a weight, between idle servers of one VIP, and to hear and answer.
+fn changes(router: &Router) {
+    for (vip, (servers, weight)) in
+        (0..).zip([(10, 1), (10, 100), (100, 1), (100, 100), (1000, 1), (1000, 100)])
+    {
+        let mut times = router.client(async |client| change(client, vip, servers, weight).await).unwrap();
+        let length = table_length(servers.into(), servers.into());
+        tell(&format!("a change among {servers} servers of weight {weight}, table {length}"), &mut times);
+    }
+}
+
+async fn change(client: Client, vip: u16, servers: u16, weight: u8) -> Result<Vec<Duration>, Error> {
+    let vip = Vip::all_ports(Prefix::host(Crowd::vip(vip)));
+    let length = table_length(servers.into(), servers.into());
+    client.request(&LbAddDelVipV2::add(vip, Encap::Gre4, length, false)).await?;
+    for server in 0..servers {
+        client.request(&LbAddDelAsV2::add(vip, Crowd::server(server, 0), weight)).await?;
+    }
+    let mut times = Vec::new();
+    for time in 0..CHANGES {
+        let (address, weight) = (Crowd::server(time / 2, 0), if time % 2 == 0 { 0 } else { weight });
+        let began = Instant::now();
+        client.request(&LbAsSetWeight { vip, address, weight, is_flush: false }).await?;
+        times.push(began.elapsed());
+    }
+    client.request(&LbAddDelVipV2::delete(vip)).await?;
+    Ok(times)
 }
 
 /// An empty VPP filled by `maglevd`, and by a client that does nothing else.
