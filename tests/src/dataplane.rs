@@ -20,6 +20,8 @@ use crate::vppsim::Sim;
 
 /// How long VPP may take to open its socket, or to exit.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What a VPP for tests is for.
+const LB_PLUGIN: &str = "lb_plugin.so";
 
 /// A running dataplane, empty at first. It ends when dropped.
 pub struct Vpp {
@@ -59,8 +61,17 @@ impl Vpp {
     /// # Errors
     /// It does not start.
     pub fn real(binary: &Path) -> io::Result<Self> {
+        Self::real_with(binary, &[LB_PLUGIN])
+    }
+
+    /// Starts `binary` with these plugins, and no others.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn real_with(binary: &Path, plugins: &[&str]) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
-        Ok(Self { kind: Kind::Real(Some(RealVpp::start(binary, dir.path())?), binary.to_owned()), dir })
+        let vpp = RealVpp::start(binary, dir.path(), plugins)?;
+        Ok(Self { kind: Kind::Real(Some(vpp), binary.to_owned()), dir })
     }
 
     /// Where clients of the API connect.
@@ -108,7 +119,7 @@ impl Vpp {
         match &mut self.kind {
             Kind::Simulated(sim) => sim.boot(),
             Kind::Real(vpp, binary) => {
-                *vpp = Some(RealVpp::start(binary, self.dir.path())?);
+                *vpp = Some(RealVpp::start(binary, self.dir.path(), &[LB_PLUGIN])?);
                 Ok(())
             }
         }
@@ -127,7 +138,7 @@ impl Vpp {
     }
 }
 
-/// A real VPP, with the lb plugin alone, no interfaces and no privileges.
+/// A real VPP, with the lb plugin at most, no interfaces and no privileges.
 pub struct RealVpp {
     process: Child,
     /// Of its shared memory files, which it leaves behind.
@@ -141,12 +152,12 @@ impl RealVpp {
         env::var_os("VPP_BIN").filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
-    fn start(binary: &Path, dir: &Path) -> io::Result<Self> {
+    fn start(binary: &Path, dir: &Path, plugins: &[&str]) -> io::Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let segment = format!("maglev-test-{}-{number}", std::process::id());
         let config = dir.join("startup.conf");
-        fs::write(&config, startup_conf(dir, &segment))?;
+        fs::write(&config, startup_conf(dir, &segment, plugins))?;
         let process = Command::new(binary)
             .arg("-c")
             .arg(&config)
@@ -196,8 +207,9 @@ impl Drop for RealVpp {
     }
 }
 
-fn startup_conf(dir: &Path, segment: &str) -> String {
+fn startup_conf(dir: &Path, segment: &str, plugins: &[&str]) -> String {
     let dir = dir.display();
+    let enabled: String = plugins.iter().map(|plugin| format!("plugin {plugin} {{ enable }} ")).collect();
     let plugin_path = env::var("VPP_PLUGIN_PATH").map_or(String::new(), |path| format!("path {path}"));
     format!(
         "unix {{ nodaemon nosyslog nobanner log {dir}/vpp.log runtime-dir {dir} cli-listen {dir}/cli.sock }}
@@ -207,7 +219,7 @@ statseg {{ socket-name {dir}/stats.sock size 64m page-size 4k }}
 memory {{ main-heap-size 512m main-heap-page-size 4k }}
 buffers {{ buffers-per-numa 8192 page-size 4k }}
 cpu {{ }}
-plugins {{ {plugin_path} plugin default {{ disable }} plugin lb_plugin.so {{ enable }} }}
+plugins {{ {plugin_path} plugin default {{ disable }} {enabled}}}
 "
     )
 }

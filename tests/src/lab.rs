@@ -16,6 +16,7 @@ use std::time::Duration;
 
 pub mod certificates;
 pub mod controller;
+pub mod crowd;
 pub mod farm;
 pub mod host;
 pub mod impostor;
@@ -23,6 +24,7 @@ pub mod maglevd;
 pub mod metrics;
 pub mod nginx;
 pub mod place;
+pub mod prober;
 pub mod process;
 pub mod shared;
 pub mod site;

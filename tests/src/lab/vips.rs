@@ -16,7 +16,7 @@ use crate::vppsim::Sim;
 pub type Weights = BTreeMap<IpAddr, u8>;
 
 /// The messages that change something, but for those that a new client sends to say who it is.
-const WRITES: [&str; 5] =
+pub const WRITES: [&str; 5] =
     ["lb_conf", "lb_add_del_vip_v2", "lb_add_del_as_v2", "lb_as_set_weight", "lb_flush_vip"];
 
 /// Looks into VPP, as a client of its own.
