@@ -71,7 +71,8 @@ impl Place {
         // `nobody` may not be let into the directory of the build. Another process copies, as a program that is open for
         // writing cannot be run, and whatever another test starts at this moment would inherit our descriptor.
         let prober = self.path("maglevd-prober");
-        let copied = Command::new("cp").arg(program("maglevd-prober").unwrap()).arg(&prober).status().unwrap();
+        let copied =
+            Command::new("cp").arg(program("maglevd-prober").unwrap()).arg(&prober).status().unwrap();
         assert!(copied.success());
         let mut command = host.command("setpriv");
         command

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use maglev_proto::v1::{Backend, BackendState, ListBackendsRequest};
 use maglev_tests::dataplane::Vpp;
 use maglev_tests::lab::farm::Farm;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::lab::maglevd::Setup;
 use maglev_tests::lab::place::Place;
-use maglev_tests::packets::until;
+
+use crate::until_in_control;
 
 const SERVERS: u8 = 100;
 
@@ -27,17 +27,6 @@ fn a_new_maglevd_knows_every_backend_without_a_probe() {
     until_in_control(&second);
     println!("{SERVERS} backends: in control {:?} after its start", began.elapsed());
     assert_eq!(visits(), SERVERS.into());
-}
-
-/// Waits until each backend is known to be up, and nothing is held back.
-fn until_in_control(maglevd: &Maglevd) {
-    let backends = || -> Vec<Backend> {
-        let mut client = maglevd.client.clone();
-        maglevd.wait(client.list_backends(ListBackendsRequest {})).unwrap().into_inner().backends
-    };
-    let known = |backend: &Backend| backend.state() == BackendState::Up && !backend.stale;
-    let in_control = || backends().iter().all(known) && maglevd.frontend("web").released;
-    until(in_control, || format!("{:#?}", backends()));
 }
 
 /// Nobody is probed twice.
