@@ -147,7 +147,7 @@ async fn boot_time(path: PathBuf) -> Option<Wall> {
     if path.as_os_str().is_empty() {
         return None;
     }
-    let read = move || Segment::open(&path, STATS_LIMIT)?.scalar(BOOT_TIME);
+    let read = move || Segment::open(&path, STATS_LIMIT)?.read(|now| now.scalar(BOOT_TIME));
     match tokio::task::spawn_blocking(read).await {
         Ok(Ok(seconds)) => seconds.map(|seconds| Wall(seconds.saturating_mul(1_000_000_000))),
         Ok(Err(error)) => {
