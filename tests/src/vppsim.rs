@@ -14,6 +14,8 @@
 //! * Frames of more than 16 MiB and addresses of no known family close the connection or are ignored.
 //! * Prefixes that are too long always crash; in VPP some of them only go astray.
 //! * `lb_flush_vip` on a VIP that does not exist does nothing; VPP may flush another.
+//! * After many VIPs of ports have come and gone, VPP may answer the deletion of one with -6, though it is done; this
+//!   answers 0.
 //! * Stats indexes of routes are stable but not those that VPP would choose, and have no counters.
 
 pub mod cli;
