@@ -175,6 +175,10 @@ impl World {
                 let address: IpAddr = address.parse().unwrap();
                 self.vpp.actual.vips.retain(|vip, _| vip.address != address);
             }
+            ["vpp", "has", ref frontends @ ..] => {
+                let vips = frontends.iter().map(|name| self.config.frontends[*name].vip).collect();
+                self.tell(Input::Shadowed(vips));
+            }
             ["vpp", "edit", address, server, weight] => self.edit(address, server, weight),
             ["operator", action, name] => self.operate(action, name),
             ["resync"] => self.tell(Input::Resync),
@@ -461,6 +465,7 @@ impl World {
         for frontend in &view.frontends {
             let held = if frontend.released { "" } else { " (warming up)" };
             self.said.push(format!("{} {}{held}", frontend.name, frontend.state));
+            self.said.extend(frontend.warnings.iter().map(|warning| format!("  warning: {warning}")));
             for pool in &frontend.pools {
                 for b in &pool.backends {
                     let in_vpp = b.in_vpp.map_or("-".into(), |w| w.to_string());
@@ -524,6 +529,8 @@ fn event_text(kind: &Kind) -> String {
         }
         Kind::Prober { connected } => format!("prober {}", there(*connected)),
         Kind::Vpp { connected } => format!("vpp {}", there(*connected)),
+        Kind::Shadowed { vip, shadowed: true } => format!("shadowed {vip}"),
+        Kind::Shadowed { vip, shadowed: false } => format!("no longer shadowed {vip}"),
         Kind::Drift { vip } => format!("drift {vip}"),
         Kind::ConfSent { error: None } => "conf sent".into(),
         Kind::ConfSent { error: Some(error) } => format!("conf refused: {error}"),

@@ -33,6 +33,8 @@ pub(super) struct Sync {
     pub failures: BTreeMap<VipKey, Failure>,
     /// VIPs that were ours until a reload, and go whatever becomes of foreign ones.
     pub retired: BTreeSet<VipKey>,
+    /// VIPs whose address VPP has on an interface of its own, as of this connection.
+    pub shadowed: BTreeSet<VipKey>,
     jobs: BTreeMap<VipKey, Job>,
     /// While VPP is being asked for its VIPs: those to which something was done since, so that the answer is stale.
     listing: Option<BTreeSet<VipKey>>,
@@ -78,6 +80,7 @@ impl Sync {
             current: false,
             failures: BTreeMap::new(),
             retired: BTreeSet::new(),
+            shadowed: BTreeSet::new(),
             jobs: BTreeMap::new(),
             listing: None,
             conf: ConfJob::Idle { failures: 0 },
@@ -151,6 +154,7 @@ impl State {
         }
         self.sync.since = turn.now.wall;
         self.sync.forget_jobs();
+        self.sync.shadowed.clear();
         turn.event(Kind::Vpp { connected: false });
     }
 
