@@ -2,6 +2,7 @@
 # Installs from Debian what `make` needs and the machine lacks. Does nothing when all is there.
 #
 #   scripts/setup.sh build|test...
+#   scripts/setup.sh path            prints a PATH in which Debian's Rust comes first, if the first one is too old
 #
 # Without the tools to build, it fails; without those to test, it warns, and what needs them is skipped.
 set -euo pipefail
@@ -15,7 +16,7 @@ die() {
 }
 
 has() {
-	command -v "$1" >/dev/null
+	PATH=$PATH:/usr/sbin command -v "$1" >/dev/null
 }
 
 has_rust() {
@@ -25,9 +26,9 @@ has_rust() {
 		printf '%s\n' "$rust_version" "$version" | sort -C -V
 }
 
-# Where cargo is not Debian's own, its parts are not for Debian to add.
-has_debian_rust() {
-	! has cargo || [[ $(command -v cargo) == /usr/bin/cargo ]]
+# Whether cargo is Debian's, or will be. The parts of another are not for Debian to add.
+uses_debian_rust() {
+	[[ $(command -v cargo || echo /usr/bin/cargo) == /usr/bin/cargo ]]
 }
 
 list_missing() {
@@ -39,10 +40,11 @@ list_missing() {
 		;;
 	test)
 		has ip || echo iproute2
+		has sysctl || echo procps
 		has shellcheck || echo shellcheck
 		has shfmt || echo shfmt
-		has cargo-fmt || ! has_debian_rust || echo rustfmt-web
-		has cargo-clippy || ! has_debian_rust || echo rust-web-clippy
+		! uses_debian_rust || [[ -x /usr/bin/cargo-fmt ]] || echo rustfmt-web
+		! uses_debian_rust || [[ -x /usr/bin/cargo-clippy ]] || echo rust-web-clippy
 		;;
 	esac
 }
@@ -62,6 +64,12 @@ install() {
 	DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
 }
 
+if [[ $1 == path ]]; then
+	has_rust || PATH=/usr/bin:$PATH
+	echo "$PATH"
+	exit
+fi
+
 packages=()
 for tools in "$@"; do
 	# Of words, one or two to a line.
@@ -78,5 +86,5 @@ if ((${#packages[@]})); then
 	fi
 fi
 
-has_rust || die "Rust $rust_version or later is not in PATH"
+has_rust || die "Rust $rust_version or later is needed; in PATH is $(rustc --version 2>/dev/null || echo none)"
 has cc || die "a C compiler is not in PATH"

@@ -102,15 +102,15 @@ run_tests() {
 	mkdir -p "${log%/*}"
 	start_tests 2>&1 | tee "$log" | hide_successes || status=$?
 	read -r -a tests < <(count)
-	mapfile -t skips < <(list_skips)
+	skips=$(list_skips | wc -l)
 	# A runner can fail without a failed test, as when a test does not compile.
 	if ((status != 0 && tests[1] == 0)); then
 		tests[1]=1
 	fi
-	passed=$((passed + tests[0] - ${#skips[@]}))
+	passed=$((passed + tests[0] - skips))
 	failed=$((failed + tests[1]))
-	skipped=$((skipped + tests[2] + ${#skips[@]}))
-	printf '%s\n' "${skips[@]}"
+	skipped=$((skipped + tests[2] + skips))
+	list_skips
 }
 
 case ${1:-} in

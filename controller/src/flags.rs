@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use crate::listen::Addresses;
 use crate::log::Format;
@@ -28,7 +29,8 @@ pub struct Flags {
         long,
         env = "MAGLEV_GRPC_SOCKET",
         value_name = "PATH",
-        default_value = "/run/vpp-maglev/maglevd.sock"
+        default_value = "/run/vpp-maglev/maglevd.sock",
+        value_parser = path_or_off()
     )]
     pub grpc_socket: PathBuf,
 
@@ -37,11 +39,23 @@ pub struct Flags {
     pub metrics_addr: Addresses,
 
     /// VPP's API socket; empty leaves VPP alone
-    #[arg(long, env = "MAGLEV_VPP_API_ADDR", value_name = "PATH", default_value = "/run/vpp/api.sock")]
+    #[arg(
+        long,
+        env = "MAGLEV_VPP_API_ADDR",
+        value_name = "PATH",
+        default_value = "/run/vpp/api.sock",
+        value_parser = path_or_off()
+    )]
     pub vpp_api_addr: PathBuf,
 
     /// VPP's stats socket, which tells since when VPP runs; empty does without
-    #[arg(long, env = "MAGLEV_VPP_STATS_ADDR", value_name = "PATH", default_value = "/run/vpp/stats.sock")]
+    #[arg(
+        long,
+        env = "MAGLEV_VPP_STATS_ADDR",
+        value_name = "PATH",
+        default_value = "/run/vpp/stats.sock",
+        value_parser = path_or_off()
+    )]
     pub vpp_stats_addr: PathBuf,
 
     /// The prober's socket; `spawn` or `spawn:PATH` starts the prober as a child
@@ -65,6 +79,11 @@ pub struct Flags {
     pub check: bool,
 }
 
+/// A path that may be empty, which clap's own parser of paths refuses.
+fn path_or_off() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -74,5 +93,15 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn an_empty_address_is_off() {
+        let flags = ["maglevd", "--grpc-addr=", "--grpc-socket=", "--vpp-api-addr=", "--vpp-stats-addr="];
+        let flags = Flags::try_parse_from(flags).unwrap();
+        assert_eq!(
+            [flags.grpc_socket, flags.vpp_api_addr, flags.vpp_stats_addr],
+            [const { PathBuf::new() }; 3]
+        );
     }
 }

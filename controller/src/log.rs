@@ -168,6 +168,7 @@ pub fn event(event: &Event) {
                 info!(frontend = %name, %from, %to, pool, "frontend changed state");
             }
         }
+        Kind::Refused { name, why } => warn!(backend = %name, why, "the prober refuses to probe"),
         // The links tell themselves: they know to whom, and why no longer.
         Kind::Prober { .. } | Kind::Vpp { .. } => {}
         Kind::Synced { vip, counts } => info!(

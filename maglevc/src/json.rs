@@ -259,6 +259,7 @@ pub fn event(event: &WatchEventsResponse) -> Value {
             let vip = failure.vip.as_ref().map(vip);
             ("sync_failure", json!({ "vip": vip, "step": given(&failure.step), "error": failure.error }))
         }
+        Some(Event::Refused(refused)) => ("refused", json!({ "name": refused.name, "why": refused.why })),
         Some(Event::Drift(drift)) => ("drift", json!({ "vip": drift.vip.as_ref().map(vip) })),
         Some(Event::Shadow(shadow)) => {
             ("shadow", json!({ "vip": shadow.vip.as_ref().map(vip), "shadowed": shadow.shadowed }))

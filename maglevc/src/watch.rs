@@ -109,6 +109,10 @@ pub fn line(event: &WatchEventsResponse, paint: Paint) -> String {
         Some(Event::Vpp(vpp)) => connection_line("vpp", vpp.connected, event.replay, paint),
         Some(Event::Sync(sync)) => sync_line(sync),
         Some(Event::SyncFailure(failure)) => failure_line(failure, paint),
+        Some(Event::Refused(refused)) => {
+            let why = paint.error(&format!("the prober refuses: {}", refused.why));
+            format!("backend {} {why}", printable(&refused.name))
+        }
         Some(Event::Drift(drift)) => drift_line(drift),
         Some(Event::Shadow(shadow)) => shadow_line(shadow, paint),
         Some(Event::Conf(conf)) => conf_line(conf, paint),

@@ -119,6 +119,15 @@ pub struct Actual {
     pub vips: BTreeMap<VipKey, ActualVip>,
 }
 
+impl Actual {
+    /// Whether a VIP gives a server weight.
+    #[must_use]
+    pub fn serves(&self, vip: &VipKey, server: &IpAddr) -> bool {
+        let found = self.vips.get(vip).and_then(|found| found.servers.get(server));
+        found.is_some_and(|server| server.weight > 0)
+    }
+}
+
 /// One VIP in VPP.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ActualVip {
@@ -126,7 +135,7 @@ pub struct ActualVip {
     pub encap: Encap,
     /// The length of its new-flow table; `None` where VPP does not tell (its 16 bits cannot hold 65,536 and more).
     pub table_length: Option<u32>,
-    /// `None` until we have set it: VPP does not tell.
+    /// As far as anybody knows: VPP does not tell.
     pub src_ip_sticky: Option<bool>,
     /// Its servers.
     pub servers: BTreeMap<IpAddr, ActualAs>,
@@ -141,6 +150,12 @@ impl ActualVip {
         for (server, buckets) in self.servers.values_mut().zip(table::shares(&servers, length)) {
             server.buckets = buckets;
         }
+    }
+
+    /// The weight of each server.
+    #[must_use]
+    pub fn weights(&self) -> Vec<(IpAddr, u8)> {
+        self.servers.iter().map(|(server, s)| (*server, s.weight)).collect()
     }
 }
 

@@ -78,6 +78,13 @@ pub enum Kind {
         /// Whether it is there now.
         connected: bool,
     },
+    /// The prober will not probe a backend.
+    Refused {
+        /// The backend.
+        name: Name,
+        /// Why.
+        why: String,
+    },
     /// VPP came or went.
     Vpp {
         /// Whether it is there now.

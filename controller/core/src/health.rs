@@ -3,8 +3,8 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use core::time::Duration;
+use core::{fmt, mem};
 
 use maglev_ipc::{Code, Detail, Outcome, Streak};
 
@@ -270,7 +270,7 @@ impl Tracker {
         self.stale = false;
         self.remember(outcome, at);
         let next = self.judge(outcome.code.passed()?, in_service);
-        self.go(next, at, cause(outcome))
+        self.go(next, at, || cause(outcome))
     }
 
     /// Counts a pass that nobody probed: the backend is static.
@@ -281,12 +281,12 @@ impl Tracker {
         let (code, detail) = (Code::Static, Detail::None);
         self.last = Some(LastOutcome { at, duration: Duration::ZERO, code, detail: detail.clone() });
         let next = self.judge(true, false);
-        self.go(next, at, Cause::Outcome { code, detail })
+        self.go(next, at, || Cause::Outcome { code, detail })
     }
 
-    /// Takes over what a prober that kept running remembers. If nothing is known here, its verdicts are counted anew;
-    /// else the outcomes to come will tell.
-    pub fn adopt(&mut self, streak: &Streak, at: Wall) -> Option<Transition> {
+    /// Takes over what a prober that kept running remembers. If nothing is known here, its verdicts are counted anew,
+    /// as [`Self::outcome`] would have; else the outcomes to come will tell.
+    pub fn adopt(&mut self, streak: &Streak, in_service: bool, at: Wall) -> Option<Transition> {
         if !self.probed() {
             return None;
         }
@@ -296,12 +296,11 @@ impl Tracker {
         }
         self.stale = false;
         self.remember(&streak.last, at);
-        let mut replay = self.clone();
         for bit in (0..u32::from(streak.known.min(64))).rev() {
-            replay.health = replay.judge(streak.passes >> bit & 1 == 1, false);
+            self.health = self.judge(streak.passes >> bit & 1 == 1, in_service);
         }
-        self.counter = replay.counter;
-        self.go(replay.health, at, cause(&streak.last))
+        let next = mem::replace(&mut self.health, Health::Unknown);
+        self.go(next, at, || cause(&streak.last))
     }
 
     /// Does what an operator asks for. Repeating what already holds succeeds and moves nothing.
@@ -322,12 +321,12 @@ impl Tracker {
             (Action::Resume, Health::Paused) | (Action::Enable, Health::Disabled) => Health::Unknown,
             (Action::Resume | Action::Enable, other) => other,
         };
-        Ok(self.go(next, at, Cause::Operator(action)))
+        Ok(self.go(next, at, || Cause::Operator(action)))
     }
 
     /// The configuration sends it to `next`.
     pub fn configure(&mut self, next: Health, at: Wall) -> Option<Transition> {
-        self.go(next, at, Cause::Config)
+        self.go(next, at, || Cause::Config)
     }
 
     /// Begins again from unknown, with other limits, unless an operator has taken it out.
@@ -392,11 +391,11 @@ impl Tracker {
     }
 
     /// Moves to `next`, and writes it down if that is a move.
-    fn go(&mut self, next: Health, at: Wall, cause: Cause) -> Option<Transition> {
+    fn go(&mut self, next: Health, at: Wall, cause: impl FnOnce() -> Cause) -> Option<Transition> {
         if next == self.health {
             return None;
         }
-        let transition = Transition { from: self.health, to: next, at, cause };
+        let transition = Transition { from: self.health, to: next, at, cause: cause() };
         self.health = next;
         self.since = at;
         if !matches!(next, Health::Up | Health::Down) {

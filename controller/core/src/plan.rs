@@ -31,7 +31,7 @@ pub fn plan(wanted: Option<&DesiredVip>, found: Option<&ActualVip>, may_create: 
 /// Whether the VIP must be made anew, which breaks its flows.
 #[must_use]
 pub fn needs_reset(wanted: &DesiredVip, found: &ActualVip) -> bool {
-    wanted.encap != found.encap || found.src_ip_sticky.is_some_and(|sticky| sticky != wanted.src_ip_sticky)
+    wanted.encap != found.encap || found.src_ip_sticky != Some(wanted.src_ip_sticky)
 }
 
 /// Whether VPP refuses to create `vip` for as long as `other` exists: it allows either one VIP for all ports of a
@@ -42,6 +42,15 @@ pub fn forbids(other: (&VipKey, Encap), vip: (&VipKey, Encap)) -> bool {
     other.0 != vip.0
         && other.0.same_prefix(vip.0)
         && (all_ports(other.0) || all_ports(vip.0) || other.1 != vip.1)
+}
+
+/// The encapsulation and src-ip-sticky of the VIP that these steps create.
+#[must_use]
+pub fn created(steps: &[Step]) -> Option<(Encap, bool)> {
+    steps.iter().find_map(|step| match *step {
+        Step::CreateVip { encap, src_ip_sticky, .. } => Some((encap, src_ip_sticky)),
+        _ => None,
+    })
 }
 
 /// Notes in `vip` that VPP has made `step`.

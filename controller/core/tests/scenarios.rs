@@ -87,6 +87,7 @@ struct Vpp {
     waiting: bool,
     asked: Vec<Output>,
     refusals: usize,
+    refuses_conf: bool,
 }
 
 /// What a prober remembers.
@@ -150,6 +151,7 @@ impl World {
             }
             ["set", "startup-min-delay", delay] => self.config.lb.startup_min_delay = seconds(delay),
             ["set", "foreign-vips", "keep"] => self.config.lb.foreign_vips = ForeignVips::Keep,
+            ["set", "foreign-vips", "remove"] => self.config.lb.foreign_vips = ForeignVips::Remove,
             ["start"] => self.start(),
             ["reload"] => self.tell(Input::Reload(Arc::new(self.config.clone()))),
             ["prober", "up"] => self.prober_up(false),
@@ -170,6 +172,9 @@ impl World {
                 self.vpp.waiting = false;
                 self.vpp_works();
             }
+            ["vpp", "works", "unheard"] => self.vpp_works_unheard(),
+            ["vpp", "refuses", "conf"] => self.vpp.refuses_conf = true,
+            ["vpp", "takes", "conf"] => self.vpp.refuses_conf = false,
             ["vpp", "refuses", times] => self.vpp.refusals = times.parse().unwrap(),
             ["vpp", "loses", "vip", address] => {
                 let address: IpAddr = address.parse().unwrap();
@@ -180,6 +185,12 @@ impl World {
                 self.tell(Input::Shadowed(vips));
             }
             ["vpp", "edit", address, server, weight] => self.edit(address, server, weight),
+            ["vpp", "nat", address] => {
+                let address: IpAddr = address.parse().unwrap();
+                let vip = self.vpp.actual.vips.iter_mut().find(|(vip, _)| vip.address == address);
+                vip.unwrap().1.encap = Encap::Nat4;
+            }
+            ["prober", "refuses", name, ref why @ ..] => self.refuse(name, &why.join(" ")),
             ["operator", action, name] => self.operate(action, name),
             ["resync"] => self.tell(Input::Resync),
             ["preview"] => self.preview(None),
@@ -325,6 +336,12 @@ impl World {
         }
     }
 
+    fn refuse(&mut self, name: &str, why: &str) {
+        let address = self.config.backends[name].address;
+        let check = self.prober.set.checks.iter().find(|(_, _, check)| check.target == address).unwrap().0;
+        self.tell(Input::Refused(check, why.to_owned()));
+    }
+
     fn wait(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(at) = self.state.as_ref().unwrap().wake_at().filter(|at| *at <= end) {
@@ -361,6 +378,13 @@ impl World {
         }
     }
 
+    /// Does everything that is asked of VPP, and loses the answers.
+    fn vpp_works_unheard(&mut self) {
+        for asked in std::mem::take(&mut self.vpp.asked) {
+            self.vpp_answers(asked);
+        }
+    }
+
     fn vpp_answers(&mut self, asked: Output) -> Input {
         match asked {
             Output::ReadAll => {
@@ -382,6 +406,10 @@ impl World {
             Output::ReadVip(vip) => {
                 self.said.push(format!("vpp: read {vip}"));
                 Input::VipRead(vip, untold(self.vpp.actual.clone()).vips.remove(&vip))
+            }
+            Output::SetConf(_) if self.vpp.refuses_conf => {
+                self.said.push("vpp: REFUSES conf".into());
+                Input::ConfSet(Some("INVALID_MEMORY_SIZE".into()))
             }
             Output::SetConf(conf) => {
                 self.said.push(format!("vpp: conf {} {}", conf.ipv4_src, conf.sticky_buckets_per_core));
@@ -528,6 +556,7 @@ fn event_text(kind: &Kind) -> String {
             format!("frontend {name} {from} -> {to}, pool {pool}")
         }
         Kind::Prober { connected } => format!("prober {}", there(*connected)),
+        Kind::Refused { name, why } => format!("prober refuses {name}: {why}"),
         Kind::Vpp { connected } => format!("vpp {}", there(*connected)),
         Kind::Shadowed { vip, shadowed: true } => format!("shadowed {vip}"),
         Kind::Shadowed { vip, shadowed: false } => format!("no longer shadowed {vip}"),

@@ -236,6 +236,9 @@ pub fn event(event: &Event) -> WatchEventsResponse {
             active_pool: active_pool.as_deref().unwrap_or_default().into(),
         }),
         Kind::Prober { connected } => Told::Prober(v1::ProberEvent { connected: *connected }),
+        Kind::Refused { name, why } => {
+            Told::Refused(v1::RefusedEvent { name: name.to_string(), why: why.clone() })
+        }
         Kind::Vpp { connected } => Told::Vpp(v1::VppEvent { connected: *connected }),
         Kind::Synced { vip: key, counts } => Told::Sync(v1::SyncEvent {
             vip: Some(vip(key)),

@@ -67,7 +67,7 @@ impl Choice {
 
     const fn has_event(self, kind: &Kind) -> bool {
         match kind {
-            Kind::Backend { .. } | Kind::Prober { .. } => self.backend,
+            Kind::Backend { .. } | Kind::Prober { .. } | Kind::Refused { .. } => self.backend,
             Kind::Frontend { .. } => self.frontend,
             Kind::Vpp { .. }
             | Kind::Drift { .. }

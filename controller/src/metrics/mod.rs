@@ -164,6 +164,7 @@ impl Metrics {
             Kind::Backend { .. }
             | Kind::Frontend { .. }
             | Kind::Prober { .. }
+            | Kind::Refused { .. }
             | Kind::Vpp { .. }
             | Kind::Drift { .. }
             | Kind::Shadowed { .. }

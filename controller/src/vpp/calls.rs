@@ -18,6 +18,9 @@ use tokio::sync::oneshot;
 use super::{Command, Work};
 use crate::metrics::Metrics;
 
+/// VPP's error number for something that is not there.
+const NO_SUCH_ENTRY: i32 = -6;
+
 /// Starts what the core asks for. What is asked of VPP first is in VPP's hands first.
 pub fn start(client: &Client, command: Command, metrics: &Arc<Metrics>) -> Work {
     let (output, scope) = match command {
@@ -146,8 +149,16 @@ async fn make(client: &Client, vip: Vip, step: &Step) -> Result<(), Error> {
             let call = LbAsSetWeight { vip, address: server, weight: to, is_flush: flush };
             client.request(&call).await.map(drop)
         }
-        Step::RemoveAs { server } => client.request(&LbAddDelAsV2::delete(vip, server, true)).await.map(drop),
-        Step::RemoveVip => client.request(&LbAddDelVipV2::delete(vip)).await.map(drop),
+        Step::RemoveAs { server } => gone(client.request(&LbAddDelAsV2::delete(vip, server, true)).await),
+        Step::RemoveVip => gone(client.request(&LbAddDelVipV2::delete(vip)).await),
+    }
+}
+
+/// What is to be removed and is not there is as it should be. VPP says so at times of a VIP that it has just removed.
+fn gone<T>(result: Result<T, Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::Refused { retval: NO_SUCH_ENTRY, .. }) => Ok(()),
+        other => other.map(drop),
     }
 }
 

@@ -64,7 +64,7 @@ async fn show(stay: bool) -> anyhow::Result<()> {
         }
         show.play(act).await?;
     }
-    show.close();
+    show.close()?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! How the demo looks.
 
 use std::env;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 /// How wide the bar of a server with all new flows is.
@@ -43,25 +43,37 @@ impl Screen {
     }
 
     /// A headline.
-    pub fn title(&self, title: &str) {
-        println!("\n{}", self.paint("1", title));
+    ///
+    /// # Errors
+    /// Nobody reads any more; the same below.
+    pub fn title(&self, title: &str) -> io::Result<()> {
+        writeln!(io::stdout(), "\n{}", self.paint("1", title))
     }
 
-    /// A sentence.
-    pub fn say(&self, text: &str) {
-        println!("{text}");
+    /// Some sentences.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn say(&self, text: &str) -> io::Result<()> {
+        writeln!(io::stdout(), "{text}")
     }
 
     /// Something that has happened, so long after the act began, in the colour of `health`.
-    pub fn event(&self, after: Duration, what: &str, health: &str) {
+    ///
+    /// # Errors
+    /// As above.
+    pub fn event(&self, after: Duration, what: &str, health: &str) -> io::Result<()> {
         let after = format!("{:6.3} s", after.as_secs_f64());
-        println!("  {}  {}", self.paint("2", &after), self.health(health, what));
+        writeln!(io::stdout(), "  {}  {}", self.paint("2", &after), self.health(health, what))
     }
 
     /// What VPP has.
-    pub fn table(&self, rows: &[Row<'_>]) {
+    ///
+    /// # Errors
+    /// As above.
+    pub fn table(&self, rows: &[Row<'_>]) -> io::Result<()> {
         let total: u32 = rows.iter().map(|row| row.buckets).sum();
-        println!("\n  server  pool      health   weight in VPP  share of VPP's buckets");
+        writeln!(io::stdout(), "\n  server  pool      health   weight in VPP  share of VPP's buckets")?;
         for row in rows {
             let weight = row.weight.map_or("-".into(), |weight| weight.to_string());
             let health = self.health(row.health, &format!("{:<8}", row.health));
@@ -69,8 +81,9 @@ impl Screen {
             let percent = f64::from(row.buckets) * 100.0 / f64::from(total.max(1));
             let line =
                 format!("  {:<7} {:<9} {health} {weight:<14} {percent:5.1} %  {bar}", row.name, row.pool);
-            println!("{}", line.trim_end());
+            writeln!(io::stdout(), "{}", line.trim_end())?;
         }
+        Ok(())
     }
 
     /// Green for what is up, red for what is down.

@@ -1,10 +1,11 @@
 //! The show: what is done to the servers, and what comes of it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
     BackendEvent, BackendState, EventKind, Transition, WatchEventsRequest, WatchEventsResponse, transition,
@@ -51,16 +52,16 @@ impl Show {
     /// Something does not start.
     pub async fn open() -> anyhow::Result<Self> {
         let screen = Screen::default();
-        screen.title("vpp-maglev: the weights in VPP follow the health of the servers");
+        screen.title("vpp-maglev: the weights in VPP follow the health of the servers")?;
         let began = Instant::now();
         let mut stage = Stage::set().await?;
         let vpp = if stage.vpp_is_simulated() { "a simulated VPP" } else { "VPP" };
         screen.say(&format!(
-            "Here run {vpp} {}, maglevd, its prober, and three web servers.",
+            "Here run {vpp} {}, maglevd, its prober, and three web servers.
+A server is probed every 200 ms, is down after 3 failures, and up again after 2 passes.
+web1 has weight 100, web2 has 50. VPP gets 2 and 1: the same shares, in fewer buckets.",
             stage.vpp.version()
-        ));
-        screen.say("A server is probed every 200 ms, is down after 3 failures, and up again after 2 passes.");
-        screen.say("web1 has weight 100, web2 has 50. VPP gets 2 and 1: the same shares, in fewer buckets.");
+        ))?;
         let request = WatchEventsRequest { kinds: vec![EventKind::Backend.into()], ..Default::default() };
         let events = stage.connect().await?.watch_events(request).await?.into_inner();
         Ok(Self { screen, events, stage, health: BTreeMap::new(), table: Table::new(), began })
@@ -77,7 +78,7 @@ impl Show {
     /// # Errors
     /// It does not, in time.
     pub async fn play(&mut self, act: &Act) -> anyhow::Result<()> {
-        self.screen.title(act.title);
+        self.screen.title(act.title)?;
         for (server, runs) in self.stage.servers.iter_mut().zip(act.running) {
             if server.is_running() != runs {
                 self.began = Instant::now();
@@ -89,13 +90,13 @@ impl Show {
                 self.step().await?;
             }
             anyhow::Ok(())
-        });
-        let played = played.await;
-        self.print_table();
-        let Act { title, weights, .. } = act;
-        played.map_err(|_| {
-            anyhow!("{title}: VPP did not come to the weights {weights:?} within {DEADLINE:?}")
-        })?
+        })
+        .await;
+        self.print_table()?;
+        played.unwrap_or_else(|_| {
+            let (Act { title, weights, .. }, log) = (act, self.stage.last_words());
+            bail!("{title}: VPP did not come to the weights {weights:?} within {DEADLINE:?}. maglevd's log ends:\n{log}")
+        })
     }
 
     /// Tells the reader how to go on.
@@ -107,7 +108,7 @@ impl Show {
         let maglevc = program("maglevc")?;
         let maglevc = maglevc.display();
         let (metrics, pid) = (self.stage.metrics, self.stage.maglevd());
-        self.screen.title("It is yours until Ctrl-C, which ends and removes everything");
+        self.screen.title("It is yours until Ctrl-C, which ends and removes everything")?;
         self.screen.say(&format!(
             "  make a server sick      touch {folder}/web1.sick
   make it well again      rm {folder}/web1.sick
@@ -116,7 +117,7 @@ impl Show {
   change the settings     {folder}/maglev.yaml, then: kill -HUP {pid}
   read the log            {folder}/maglevd.log
 "
-        ));
+        ))?;
         Ok(())
     }
 
@@ -131,11 +132,12 @@ impl Show {
         }
     }
 
-    /// The last word.
-    pub fn close(&self) {
-        self.screen.title(
-            "VPP came to what was expected in each act. To play with all this yourself: make demo-run",
-        );
+    /// Says the last word.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
+    pub fn close(&self) -> io::Result<()> {
+        self.screen.title("VPP came to what each act expects. To play with all this yourself: make demo-run")
     }
 
     fn has_come_to(&self, act: &Act) -> bool {
@@ -152,7 +154,7 @@ impl Show {
                 let event = event.map_err(|status| anyhow!("maglevd is gone: {}", status.message()))?;
                 let event = event.context("maglevd is gone")?.event;
                 if let Some(Event::Backend(BackendEvent { name, transition: Some(transition), .. })) = event {
-                    self.hear(name, &transition);
+                    self.hear(name, &transition)?;
                 }
             }
             () = sleep(PERIOD) => self.look().await?,
@@ -161,13 +163,14 @@ impl Show {
     }
 
     /// Takes down what maglevd says of a server.
-    fn hear(&mut self, name: String, transition: &Transition) {
+    fn hear(&mut self, name: String, transition: &Transition) -> io::Result<()> {
         let state = transition.to();
         if transition.from() != state {
             let (word, why) = (state_word(state), cause(transition));
-            self.screen.event(self.began.elapsed(), &format!("maglevd  {name} is {word}{why}"), word);
+            self.screen.event(self.began.elapsed(), &format!("maglevd  {name} is {word}{why}"), word)?;
         }
         self.health.insert(name, state);
+        Ok(())
     }
 
     /// Takes down what VPP has.
@@ -180,13 +183,13 @@ impl Show {
                 (None, Some(after)) => format!("has {name}, weight {after}"),
                 (_, None) => format!("has lost {name}"),
             };
-            self.screen.event(self.began.elapsed(), &format!("VPP      {what}"), "");
+            self.screen.event(self.began.elapsed(), &format!("VPP      {what}"), "")?;
         }
         self.table = table;
         Ok(())
     }
 
-    fn print_table(&self) {
+    fn print_table(&self) -> io::Result<()> {
         let rows = SERVERS.map(|(name, address, pool)| {
             let entry = self.table.get(&address.into());
             Row {
@@ -197,7 +200,7 @@ impl Show {
                 buckets: entry.map_or(0, |entry| entry.buckets),
             }
         });
-        self.screen.table(&rows);
+        self.screen.table(&rows)
     }
 }
 

@@ -24,6 +24,9 @@ use crate::programs::program;
 /// How long a daemon may take to start, or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How many lines of a log say why something failed.
+const LAST_WORDS: usize = 20;
+
 /// The servers, as in [`configuration`]: name, address and pool.
 pub const SERVERS: [(&str, Ipv4Addr, &str); 3] = [
     ("web1", Ipv4Addr::new(127, 0, 1, 1), "primary"),
@@ -94,6 +97,12 @@ impl Stage {
         self.maglevd.process.id()
     }
 
+    /// The end of maglevd's log.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        self.maglevd.last_words()
+    }
+
     /// Connects to maglevd as soon as it listens.
     ///
     /// # Errors
@@ -135,13 +144,18 @@ impl Daemon {
         Ok(Self { process, log })
     }
 
-    /// Fails with its last words if it has ended.
+    /// Fails if it has ended.
     fn check(&mut self) -> anyhow::Result<()> {
         if let Some(status) = self.process.try_wait()? {
-            let log = fs::read_to_string(&self.log).unwrap_or_default();
-            bail!("maglevd has ended ({status}): {}", log.lines().last().unwrap_or("without a word"));
+            bail!("maglevd has ended, {status}:\n{}", self.last_words());
         }
         Ok(())
+    }
+
+    fn last_words(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")
     }
 }
 

@@ -131,7 +131,7 @@ fn a_streak_is_counted_as_if_it_had_been_heard() {
         let streak =
             Streak { last: outcome(9, Code::L7Ok), passes, known: u8::try_from(verdicts.len()).unwrap() };
         let mut tracker = tracker(Health::Unknown, 0);
-        let transition = tracker.adopt(&streak, AT).unwrap();
+        let transition = tracker.adopt(&streak, false, AT).unwrap();
         assert_eq!((transition.from, transition.to), (Health::Unknown, health), "{verdicts:?}");
         assert_eq!(tracker.counter(), counter, "{verdicts:?}");
         assert_eq!(tracker.history().len(), 1, "one move, however long the streak");
@@ -142,7 +142,7 @@ fn a_streak_is_counted_as_if_it_had_been_heard() {
 fn a_streak_does_not_move_what_is_known() {
     let mut tracker = tracker(Health::Up, 4);
     let streak = Streak { last: outcome(9, Code::L7Sts), passes: 0, known: 64 };
-    assert_eq!(tracker.adopt(&streak, AT), None);
+    assert_eq!(tracker.adopt(&streak, false, AT), None);
     assert_eq!(tracker.outcome(&outcome(9, Code::L7Sts), false, AT), None);
     assert_eq!(tracker.counter(), 4, "the outcome that the streak ends with is not counted again");
 }

@@ -18,7 +18,7 @@ fn found(servers: &[(u8, u8)]) -> ActualVip {
     ActualVip {
         encap: Encap::Gre4,
         table_length: Some(1024),
-        src_ip_sticky: None,
+        src_ip_sticky: Some(false),
         servers: servers.iter().map(|(a, w)| (v4(*a), ActualAs { weight: *w, buckets: 0 })).collect(),
     }
 }
@@ -121,7 +121,7 @@ fn encap() -> impl Strategy<Value = Encap> {
 prop_compose! {
     fn any_found()(
         encap in encap(),
-        src_ip_sticky in any::<Option<bool>>(),
+        src_ip_sticky in proptest::option::weighted(0.9, proptest::bool::weighted(0.1)),
         servers in btree_map(address(), (0u8..=4).prop_map(|weight| ActualAs { weight, buckets: 0 }), 0..8),
     ) -> ActualVip {
         ActualVip { encap, table_length: None, src_ip_sticky, servers }
@@ -131,7 +131,7 @@ prop_compose! {
 prop_compose! {
     fn any_wanted()(
         encap in encap(),
-        src_ip_sticky in any::<bool>(),
+        src_ip_sticky in proptest::bool::weighted(0.1),
         servers in btree_map(address(), (0u8..=4).prop_map(|weight| DesiredAs { weight, flush: false }), 0..8),
     ) -> DesiredVip {
         DesiredVip { encap, src_ip_sticky, table_length: 1024, servers }

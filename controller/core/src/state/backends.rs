@@ -42,7 +42,7 @@ impl Backend {
 impl State {
     pub(super) fn outcome(&mut self, outcome: &Outcome, turn: &mut Turn) {
         let Some(&index) = self.prober.checks.get(&outcome.check) else { return };
-        let in_service = self.backends[index].tracker.health() == Health::Unknown && self.in_service(index);
+        let in_service = self.in_service(index);
         let backend = &mut self.backends[index];
         turn.out.push(Output::Count {
             backend: Arc::clone(&backend.name),
@@ -58,23 +58,29 @@ impl State {
         self.waive_min_delay(turn);
         for streak in streaks {
             let Some(&index) = self.prober.checks.get(&streak.last.check) else { continue };
-            let transition = self.backends[index].tracker.adopt(streak, turn.now.wall);
+            let in_service = self.in_service(index);
+            let transition = self.backends[index].tracker.adopt(streak, in_service, turn.now.wall);
             self.moved(index, transition, turn);
         }
     }
 
+    /// Passes every static backend, and only then draws the consequences: frontends see all of them up at once.
     pub(super) fn static_passes(&mut self, turn: &mut Turn) {
+        let mut moved = Vec::new();
         for index in 0..self.backends.len() {
-            if self.backends[index].healthcheck.is_none() {
-                self.static_pass(index, turn);
+            if self.backends[index].healthcheck.is_none() && self.static_pass(index, turn) {
+                moved.push(index);
             }
+        }
+        for index in moved {
+            self.refresh_frontends(index, turn);
         }
     }
 
-    fn static_pass(&mut self, index: usize, turn: &mut Turn) {
+    fn static_pass(&mut self, index: usize, turn: &mut Turn) -> bool {
         let backend = &mut self.backends[index];
         if !backend.tracker.probed() {
-            return;
+            return false;
         }
         let (code, duration) = (Code::Static, Duration::ZERO);
         turn.out.push(Output::Count {
@@ -84,25 +90,39 @@ impl State {
             duration,
         });
         let transition = backend.tracker.static_pass(turn.now.wall);
-        self.moved(index, transition, turn);
+        self.tell(index, transition, turn)
     }
 
     /// Everything that follows from what a backend's tracker has just been told.
     pub(super) fn moved(&mut self, index: usize, transition: Option<Transition>, turn: &mut Turn) {
+        if self.tell(index, transition, turn) {
+            self.refresh_frontends(index, turn);
+        }
+    }
+
+    /// Tells the prober and whoever watches what became of a backend. Whether it has moved; what follows for its
+    /// frontends is left to the caller, who may have more to tell first.
+    pub(super) fn tell(&mut self, index: usize, transition: Option<Transition>, turn: &mut Turn) -> bool {
         self.pace(index, turn);
-        let Some(transition) = transition else { return };
+        let Some(transition) = transition else { return false };
         let to = transition.to;
         let backend = &self.backends[index];
         let (name, address) = (Arc::clone(&backend.name), backend.address);
-        let is_static = backend.healthcheck.is_none();
         turn.event(Kind::Backend { name, address, transition });
-        for at in 0..self.backends[index].frontends.len() {
-            let frontend = self.backends[index].frontends[at];
-            self.frontends[frontend].note_flush(address, to);
-            self.refresh(frontend, turn);
+        if to == Health::Disabled {
+            for frontend in &backend.frontends {
+                self.sync.beliefs.disabled(self.frontends[*frontend].vip, address);
+            }
         }
-        if is_static && to == Health::Unknown {
+        if to == Health::Unknown && backend.healthcheck.is_none() {
             self.static_pass(index, turn);
+        }
+        true
+    }
+
+    fn refresh_frontends(&mut self, index: usize, turn: &mut Turn) {
+        for at in 0..self.backends[index].frontends.len() {
+            self.refresh(self.backends[index].frontends[at], turn);
         }
     }
 
@@ -120,15 +140,14 @@ impl State {
         }
     }
 
-    /// Whether VPP gives the backend weight; also as long as VPP has never been asked.
+    /// Whether nothing is known of a backend to which VPP gives weight; also as long as VPP has never been asked.
     fn in_service(&self, index: usize) -> bool {
         let backend = &self.backends[index];
-        self.sync.enabled
+        backend.tracker.health() == Health::Unknown
+            && self.sync.enabled
             && self.sync.seen.as_ref().is_none_or(|seen| {
-                backend.frontends.iter().any(|frontend| {
-                    let vip = seen.vips.get(&self.frontends[*frontend].vip);
-                    vip.and_then(|v| v.servers.get(&backend.address)).is_some_and(|s| s.weight > 0)
-                })
+                let frontends = &mut backend.frontends.iter();
+                frontends.any(|f| seen.serves(&self.frontends[*f].vip, &backend.address))
             })
     }
 }

@@ -1,6 +1,5 @@
 //! The frontends: which pool serves, which weights follow, and from when on they are followed.
 
-use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -27,8 +26,6 @@ pub(super) struct Frontend {
     pub state: FrontendState,
     pub since: Wall,
     pub active: Option<usize>,
-    /// Servers whose flows are still to be flushed.
-    pub flush_due: BTreeSet<IpAddr>,
 }
 
 /// One backend of a frontend.
@@ -52,15 +49,9 @@ pub(super) struct Hold {
 }
 
 impl Frontend {
-    /// A server's flows are flushed once when it is disabled, or goes down where the frontend says so; not any more
-    /// once it comes back.
-    pub fn note_flush(&mut self, server: IpAddr, to: Health) {
-        match to {
-            Health::Disabled => _ = self.flush_due.insert(server),
-            Health::Down if self.config.flush_on_down => _ = self.flush_due.insert(server),
-            Health::Up | Health::Unknown => _ = self.flush_due.remove(&server),
-            Health::Down | Health::Paused | Health::Removed => {}
-        }
+    /// Whether a server of that health is to lose the flows that it has.
+    fn flushes(&self, health: Health) -> bool {
+        health == Health::Disabled || health == Health::Down && self.config.flush_on_down
     }
 
     /// What the weights sent to VPP are divided by. It follows from the configuration and the overrides, not from
@@ -93,15 +84,20 @@ impl State {
     pub(super) fn desired(&self, frontend: &Frontend, found: Option<&ActualVip>, now: Mono) -> DesiredVip {
         let decision = self.decision(frontend);
         let divisor = frontend.divisor();
-        let serving = found.filter(|vip| vip.servers.values().any(|s| s.weight > 0));
+        let health = |slot: &Slot| self.backends[slot.backend].tracker.health();
+        // What an operator has taken out is no matter of knowing.
+        let stays = |slot: &Slot| !matches!(health(slot), Health::Paused | Health::Disabled);
+        let has = |slot: &Slot| found.and_then(|vip| vip.servers.get(&slot.address)).map_or(0, |s| s.weight);
+        let serving = frontend.slots.iter().any(|slot| stays(slot) && has(slot) > 0);
         let server = |(slot, weight): (&Slot, &u8)| {
-            let disabled = self.backends[slot.backend].tracker.health() == Health::Disabled;
-            let weight = match (frontend.hold, serving) {
-                (Some(_), Some(vip)) if !disabled => vip.servers.get(&slot.address).map_or(0, |s| s.weight),
-                (Some(hold), None) if now < hold.not_before => 0,
+            let weight = match frontend.hold {
+                Some(_) if serving && stays(slot) => has(slot),
+                Some(hold) if !serving && now < hold.not_before => 0,
                 _ => weight / divisor,
             };
-            let flush = weight == 0 && frontend.flush_due.contains(&slot.address);
+            let may_have_flows =
+                has(slot) > 0 || self.sync.beliefs.may_have_flows(frontend.vip, slot.address);
+            let flush = weight == 0 && may_have_flows && frontend.flushes(health(slot));
             (slot.address, DesiredAs { weight, flush })
         };
         DesiredVip {

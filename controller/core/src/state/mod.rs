@@ -20,6 +20,8 @@ use crate::time::{Mono, Now};
 use crate::view::VppInfo;
 
 mod backends;
+mod beliefs;
+mod drift;
 mod frontends;
 mod operate;
 mod preview;
@@ -214,7 +216,7 @@ impl State {
             Input::ProberDown => self.prober_down(turn),
             Input::Streaks(streaks) => self.streaks(&streaks, turn),
             Input::Committed(generation) => self.committed(generation, turn),
-            Input::Refused(check, why) => self.refused(check, why),
+            Input::Refused(check, why) => self.refused(check, why, turn),
             Input::ProberStats(stats) => self.prober.stats = stats,
             Input::Outcome(outcome) => self.outcome(&outcome, turn),
             Input::Reload(config) => self.reload(config, turn),
@@ -254,7 +256,7 @@ impl State {
                 }
                 Alarm::Release => self.refresh_held(turn),
                 Alarm::Drift => self.next_drift_check(turn),
-                Alarm::RetryConf => self.sync_conf(turn),
+                Alarm::RetryConf => self.retry_conf(turn),
                 Alarm::Retry(vip) => self.retry(vip, turn),
             }
         }

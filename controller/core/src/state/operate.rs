@@ -81,8 +81,15 @@ impl State {
             .tracker
             .operate(action, turn.now.wall)
             .map_err(|Refused(why)| OperateError::Refused(alloc::format!("backend {name}: {why}")))?;
-        if let Action::Disable | Action::Enable = action {
-            self.overrides.enabled.insert(Arc::clone(name), action == Action::Enable);
+        let wishes = &mut self.overrides.enabled;
+        match action {
+            Action::Disable => _ = wishes.insert(Arc::clone(name), false),
+            // What the configuration says too is no override: a later one may say otherwise.
+            Action::Enable if self.config.backends.get(name).is_some_and(|b| b.enabled) => {
+                _ = wishes.remove(name);
+            }
+            Action::Enable => _ = wishes.insert(Arc::clone(name), true),
+            Action::Pause | Action::Resume => {}
         }
         if transition.is_none() {
             return Ok(());

@@ -85,7 +85,9 @@ impl State {
         }
     }
 
-    pub(super) fn refused(&mut self, check: CheckId, why: String) {
+    pub(super) fn refused(&mut self, check: CheckId, why: String, turn: &mut Turn) {
+        let Some(&index) = self.prober.checks.get(&check) else { return };
+        turn.event(Kind::Refused { name: Arc::clone(&self.backends[index].name), why: why.clone() });
         self.prober.refused.insert(check, why);
     }
 

@@ -9,6 +9,7 @@ use super::frontends::{Frontend, Hold, Slot};
 use super::{Alarm, State, Turn};
 use crate::Name;
 use crate::config::{self, Config};
+use crate::dataplane::VipKey;
 use crate::event::{FrontendState, Kind};
 use crate::health::{Health, Limits, Tracker, Transition};
 
@@ -35,7 +36,7 @@ impl State {
         turn.event(Kind::Reloaded);
         self.send_checks(turn);
         for (index, transition) in moves {
-            self.moved(index, Some(transition), turn);
+            self.tell(index, Some(transition), turn);
         }
         self.static_passes(turn);
         for index in 0..self.frontends.len() {
@@ -61,7 +62,7 @@ impl State {
                 turn.event(Kind::Backend { name, address: gone.address, transition });
             }
         }
-        self.replace_frontends(&moves, turn);
+        self.replace_frontends(turn);
         moves
     }
 
@@ -122,7 +123,7 @@ impl State {
         }
     }
 
-    fn replace_frontends(&mut self, moves: &[Move], turn: &Turn) {
+    fn replace_frontends(&mut self, turn: &Turn) {
         let config = Arc::clone(&self.config);
         let mut old: BTreeMap<_, _> = self.frontends.drain(..).map(|f| (Arc::clone(&f.name), f)).collect();
         self.sync.retired.extend(self.vips.keys());
@@ -130,9 +131,7 @@ impl State {
         for (name, wanted) in &config.frontends {
             let slots = self.slots(name, wanted);
             let index = self.frontends.len();
-            let unsure =
-                |slot: &Slot| moves.iter().any(|(b, t)| *b == slot.backend && t.to == Health::Unknown);
-            let restarts = slots.iter().any(unsure);
+            let warms_up = slots.iter().any(|slot| self.serves_unknown(&wanted.vip, slot));
             for slot in &slots {
                 self.backends[slot.backend].frontends.push(index);
             }
@@ -146,14 +145,10 @@ impl State {
                 state: FrontendState::Unknown,
                 since: turn.now.wall,
                 active: None,
-                flush_due: alloc::collections::BTreeSet::new(),
             });
-            if restarts && self.sync.enabled {
+            if warms_up {
                 frontend.hold.get_or_insert(hold);
             }
-            frontend
-                .flush_due
-                .retain(|server| frontend.vip == wanted.vip && slots.iter().any(|s| s.address == *server));
             frontend.vip = wanted.vip;
             frontend.config = wanted.clone();
             frontend.slots = slots;
@@ -163,6 +158,12 @@ impl State {
         }
         let vips = &self.vips;
         self.sync.retired.retain(|vip| !vips.contains_key(vip));
+    }
+
+    /// Whether VPP gives weight to a backend of which nothing is known any more.
+    fn serves_unknown(&self, vip: &VipKey, slot: &Slot) -> bool {
+        self.backends[slot.backend].tracker.health() == Health::Unknown
+            && self.sync.seen.as_ref().is_some_and(|seen| seen.serves(vip, &slot.address))
     }
 
     fn slots(&self, name: &Name, frontend: &config::Frontend) -> Vec<Slot> {

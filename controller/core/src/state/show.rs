@@ -67,6 +67,11 @@ impl State {
         let table_length = found.and_then(|vip| vip.table_length).unwrap_or_else(|| frontend.table_length());
         let sum: u32 = found.map_or(0, |vip| vip.servers.values().map(|s| u32::from(s.weight)).sum());
         let distorted = sum > table_length;
+        let blocked = self.sync.current
+            && found.is_none()
+            && !self.sync.may_create(&frontend.vip, frontend.config.encap);
+        let blocked =
+            blocked.then(|| "VPP has another VIP on this address that does not allow this one".into());
         let failing = self.sync.failures.get(&frontend.vip).map(|f| alloc::format!("VPP: {}", f.error));
         let too_short = distorted.then(|| {
             alloc::format!("the weights in VPP add up to {sum}, more than its table of {table_length}: shares are distorted")
@@ -81,7 +86,7 @@ impl State {
             pools: frontend.config.pools.iter().enumerate().map(pool).collect(),
             table_length,
             distorted,
-            warnings: failing.into_iter().chain(too_short).chain(shadowed).collect(),
+            warnings: blocked.into_iter().chain(failing).chain(too_short).chain(shadowed).collect(),
         }
     }
 }

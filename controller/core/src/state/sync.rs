@@ -6,12 +6,12 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::IpAddr;
 use core::time::Duration;
 
-use super::{Alarm, Listed, Output, State, Turn};
+use super::beliefs::Beliefs;
+use super::{Alarm, Output, State, Turn};
 use crate::config::ForeignVips;
-use crate::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, Run, Step, VipKey};
+use crate::dataplane::{Actual, ActualVip, Encap, LbConf, Run, Step, VipKey};
 use crate::event::{Counts, Kind};
 use crate::plan;
 use crate::time::{Now, Wall};
@@ -31,20 +31,20 @@ pub(super) struct Sync {
     /// Whether `seen` is of this connection.
     pub current: bool,
     pub failures: BTreeMap<VipKey, Failure>,
-    /// VIPs that were ours until a reload, and go whatever becomes of foreign ones.
+    /// VIPs that were ours until a reload, and go whatever becomes of foreign ones; until they are seen to be gone.
     pub retired: BTreeSet<VipKey>,
     /// VIPs whose address VPP has on an interface of its own, as of this connection.
     pub shadowed: BTreeSet<VipKey>,
-    jobs: BTreeMap<VipKey, Job>,
-    /// While VPP is being asked for its VIPs: those to which something was done since, so that the answer is stale.
-    listing: Option<BTreeSet<VipKey>>,
-    conf: ConfJob,
+    pub jobs: BTreeMap<VipKey, Job>,
+    /// While VPP is being asked for its VIPs: those to which something was done meanwhile, so that the answer is stale.
+    pub listing: Option<BTreeSet<VipKey>>,
+    pub conf: ConfJob,
+    conf_failures: u32,
     /// The last VIP that was compared with what VPP has.
-    cursor: Option<VipKey>,
+    pub cursor: Option<VipKey>,
     /// Tells one life of VPP from the next.
     life: Option<(u32, Option<Wall>)>,
-    /// What src-ip-sticky is in VPP, which does not tell.
-    sticky: BTreeMap<VipKey, bool>,
+    pub beliefs: Beliefs,
 }
 
 /// A VIP's last runs, all of which failed.
@@ -56,7 +56,7 @@ pub(super) struct Failure {
 
 /// What is under way for a VIP.
 #[derive(Clone, Debug)]
-enum Job {
+pub(super) enum Job {
     Running(Vec<Step>),
     Reading,
     /// For its alarm, after a failure.
@@ -65,13 +65,15 @@ enum Job {
 
 /// What is under way for VPP's global settings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum ConfJob {
-    Idle { failures: u32 },
-    Sent(LbConf, u32),
+pub(super) enum ConfJob {
+    Idle,
+    Sent(LbConf),
+    /// For its alarm, after a failure.
+    Waiting,
 }
 
 impl Sync {
-    pub const fn new(enabled: bool, now: Now) -> Self {
+    pub fn new(enabled: bool, now: Now) -> Self {
         Self {
             enabled,
             info: None,
@@ -83,10 +85,11 @@ impl Sync {
             shadowed: BTreeSet::new(),
             jobs: BTreeMap::new(),
             listing: None,
-            conf: ConfJob::Idle { failures: 0 },
+            conf: ConfJob::Idle,
+            conf_failures: 0,
             cursor: None,
             life: None,
-            sticky: BTreeMap::new(),
+            beliefs: Beliefs::default(),
         }
     }
 
@@ -101,30 +104,46 @@ impl Sync {
         self.jobs.clear();
         self.failures.clear();
         self.listing = None;
-        self.conf = ConfJob::Idle { failures: 0 };
+        self.conf = ConfJob::Idle;
+        self.conf_failures = 0;
     }
 
-    fn found(&self, vip: &VipKey) -> Option<&ActualVip> {
+    pub fn found(&self, vip: &VipKey) -> Option<&ActualVip> {
         self.now()?.vips.get(vip)
     }
 
-    fn begin(&mut self, vip: VipKey, job: Job) {
+    pub fn begin(&mut self, vip: VipKey, job: Job) {
         self.jobs.insert(vip, job);
         if let Some(touched) = &mut self.listing {
             touched.insert(vip);
         }
     }
 
-    /// Whether no VIP that VPP has keeps it from creating this one.
-    fn may_create(&self, vip: &VipKey, encap: Encap) -> bool {
-        let neighbours = |key: &&VipKey| key.same_prefix(vip);
+    /// Whether no VIP that VPP has, or is being given, keeps it from creating this one.
+    pub fn may_create(&self, vip: &VipKey, encap: Encap) -> bool {
         let Some(actual) = self.now() else { return false };
-        let first = VipKey { protocol: 0, port: 0, prefix_len: 0, ..*vip };
-        let of_address = actual.vips.range(first..).take_while(|(key, _)| key.address == vip.address);
-        !of_address
-            .filter(|(key, _)| neighbours(key))
-            .any(|(key, found)| plan::forbids((key, found.encap), (vip, encap)))
+        let there = of_prefix(&actual.vips, vip).map(|(key, found)| (key, found.encap));
+        let coming = of_prefix(&self.jobs, vip).filter_map(|(key, job)| match job {
+            Job::Running(steps) => plan::created(steps).map(|(encap, _)| (key, encap)),
+            Job::Reading | Job::Waiting => None,
+        });
+        !there.chain(coming).any(|other| plan::forbids(other, (vip, encap)))
     }
+}
+
+/// What is known of the VIPs of one prefix.
+fn of_prefix<'a, T>(
+    vips: &'a BTreeMap<VipKey, T>,
+    vip: &VipKey,
+) -> impl Iterator<Item = (&'a VipKey, &'a T)> + use<'a, T> {
+    let first = VipKey { protocol: 0, port: 0, ..*vip };
+    let last = VipKey { protocol: u8::MAX, port: u16::MAX, ..*vip };
+    vips.range(first..=last)
+}
+
+/// VPP dies when it collects two removed VIPs of this kind that share a server, so nobody's are left alone.
+const fn is_nat(found: &ActualVip) -> bool {
+    matches!(found.encap, Encap::Nat4 | Encap::Nat6)
 }
 
 /// Between one failure and the next try.
@@ -134,12 +153,11 @@ fn backoff(failures: u32, longest: Duration) -> Duration {
 
 impl State {
     pub(super) fn vpp_up(&mut self, info: VppInfo, turn: &mut Turn) {
-        let life = Some((info.pid, info.boot));
-        if self.sync.life != life {
-            // Another VPP has no flows of ours to flush.
-            self.frontends.iter_mut().for_each(|f| f.flush_due.clear());
-            self.sync.sticky.clear();
-            self.sync.life = life;
+        let life = (info.pid, info.boot);
+        if self.sync.life.replace(life).is_some_and(|before| before != life) {
+            // What is believed of one VPP is not true of another.
+            self.sync.beliefs = Beliefs::default();
+            self.sync.retired.clear();
         }
         self.sync.info = Some(info);
         self.sync.since = turn.now.wall;
@@ -155,12 +173,13 @@ impl State {
         self.sync.since = turn.now.wall;
         self.sync.forget_jobs();
         self.sync.shadowed.clear();
+        self.alarms.retain(|(_, alarm)| !matches!(alarm, Alarm::Drift | Alarm::RetryConf | Alarm::Retry(_)));
         turn.event(Kind::Vpp { connected: false });
     }
 
     pub(super) fn all_read(&mut self, mut actual: Actual, turn: &mut Turn) {
         for (vip, found) in &mut actual.vips {
-            found.src_ip_sticky = Some(self.sticky_belief(vip));
+            found.src_ip_sticky = self.sticky_belief(vip);
         }
         self.sync.seen = Some(actual);
         self.sync.current = true;
@@ -173,7 +192,7 @@ impl State {
         self.sync_conf(turn);
         let ours = self.vips.keys().copied();
         let there = self.sync.now().into_iter().flat_map(|actual| actual.vips.keys().copied());
-        let vips: BTreeSet<_> = ours.chain(there).collect();
+        let vips: BTreeSet<_> = ours.chain(there).chain(self.sync.retired.iter().copied()).collect();
         for vip in vips {
             self.sync_vip(vip, turn);
         }
@@ -187,8 +206,13 @@ impl State {
         let steps = self.steps(vip, turn.now);
         if steps.is_empty() {
             self.sync.failures.remove(&vip);
+            if self.sync.found(&vip).is_none() {
+                self.sync.retired.remove(&vip);
+            }
             return;
         }
+        let exists = self.sync.found(&vip).is_some();
+        self.sync.beliefs.asked(vip, &steps, exists);
         self.sync.begin(vip, Job::Running(steps.clone()));
         turn.out.push(Output::Run(Run { vip, steps }));
     }
@@ -196,7 +220,8 @@ impl State {
     fn steps(&self, vip: VipKey, now: Now) -> Vec<Step> {
         let found = self.sync.found(&vip);
         let Some(index) = self.vips.get(&vip) else {
-            let goes = self.config.lb.foreign_vips == ForeignVips::Remove || self.sync.retired.contains(&vip);
+            let foreign = self.config.lb.foreign_vips == ForeignVips::Remove && !found.is_some_and(is_nat);
+            let goes = foreign || self.sync.retired.contains(&vip);
             return if goes { plan::plan(None, found, false) } else { Vec::new() };
         };
         let wanted = self.desired(&self.frontends[*index], found, now.mono);
@@ -218,7 +243,7 @@ impl State {
             self.sync.failures.remove(&vip);
             self.sync_vip(vip, turn);
         }
-        if made.contains(&Step::RemoveVip) {
+        if self.sync.found(&vip).is_none() {
             self.sync_neighbours(vip, turn);
         }
     }
@@ -227,24 +252,9 @@ impl State {
     fn note_made(&mut self, vip: VipKey, made: &[Step]) {
         let Some(actual) = &mut self.sync.seen else { return };
         let mut found = actual.vips.remove(&vip);
-        let frontend = self.vips.get(&vip).copied();
         for step in made {
             plan::apply(step, &mut found);
-            match step {
-                Step::CreateVip { src_ip_sticky, .. } => _ = self.sync.sticky.insert(vip, *src_ip_sticky),
-                Step::RemoveVip => {
-                    self.sync.sticky.remove(&vip);
-                    self.sync.retired.remove(&vip);
-                }
-                Step::AddAs { server, .. }
-                | Step::RemoveAs { server }
-                | Step::SetWeight { server, flush: true, .. } => {
-                    if let Some(frontend) = frontend {
-                        self.frontends[frontend].flush_due.remove(server);
-                    }
-                }
-                Step::SetWeight { flush: false, .. } => {}
-            }
+            self.sync.beliefs.made(vip, step);
         }
         if let Some(mut found) = found {
             found.deal();
@@ -270,165 +280,64 @@ impl State {
 
     pub(super) fn vip_read(&mut self, vip: VipKey, found: Option<ActualVip>, turn: &mut Turn) {
         let Some(Job::Reading) = self.sync.jobs.remove(&vip) else { return };
-        let sticky = self.sticky_belief(&vip);
+        let src_ip_sticky = self.sticky_belief(&vip);
         let Some(actual) = &mut self.sync.seen else { return };
         let before = actual.vips.remove(&vip);
+        if before.as_ref().map(ActualVip::weights) != found.as_ref().map(ActualVip::weights) {
+            turn.event(Kind::Drift { vip });
+        }
         if let Some(found) = found {
-            actual.vips.insert(vip, ActualVip { src_ip_sticky: Some(sticky), ..found });
+            actual.vips.insert(vip, ActualVip { src_ip_sticky, ..found });
         } else {
-            self.sync.sticky.remove(&vip);
-            if before.is_some() {
-                turn.event(Kind::Drift { vip });
-            }
+            self.sync.beliefs.gone(vip);
         }
         self.sync_vip(vip, turn);
     }
 
-    /// VIPs that may have waited for this one to go.
+    /// VIPs that may have waited for this one to go, or not to come.
     fn sync_neighbours(&mut self, gone: VipKey, turn: &mut Turn) {
-        let neighbours: Vec<_> = self.vips.keys().filter(|vip| vip.same_prefix(&gone)).copied().collect();
+        let neighbours: Vec<_> = of_prefix(&self.vips, &gone).map(|(vip, _)| *vip).collect();
         for vip in neighbours {
             self.sync_vip(vip, turn);
         }
     }
 
+    pub(super) fn retry_conf(&mut self, turn: &mut Turn) {
+        if self.sync.conf == ConfJob::Waiting {
+            self.sync.conf = ConfJob::Idle;
+            self.sync_conf(turn);
+        }
+    }
+
     pub(super) fn sync_conf(&mut self, turn: &mut Turn) {
-        let (Some(actual), ConfJob::Idle { failures }) = (self.sync.now(), self.sync.conf) else { return };
+        let (Some(actual), ConfJob::Idle) = (self.sync.now(), self.sync.conf) else { return };
         let wanted = self.config.lb.conf;
         if actual.conf != Some(wanted) {
-            self.sync.conf = ConfJob::Sent(wanted, failures);
+            self.sync.conf = ConfJob::Sent(wanted);
             turn.out.push(Output::SetConf(wanted));
         }
     }
 
     pub(super) fn conf_set(&mut self, error: Option<String>, turn: &mut Turn) {
-        let ConfJob::Sent(conf, failures) = self.sync.conf else { return };
+        let ConfJob::Sent(conf) = self.sync.conf else { return };
         turn.event(Kind::ConfSent { error: error.clone() });
         if error.is_some() {
-            self.sync.conf = ConfJob::Idle { failures: failures + 1 };
-            let pause = backoff(failures + 1, self.config.lb.sync_interval);
+            self.sync.conf = ConfJob::Waiting;
+            self.sync.conf_failures += 1;
+            let pause = backoff(self.sync.conf_failures, self.config.lb.sync_interval);
             self.alarm(turn, pause, Alarm::RetryConf);
             return;
         }
-        self.sync.conf = ConfJob::Idle { failures: 0 };
+        self.sync.conf = ConfJob::Idle;
+        self.sync.conf_failures = 0;
         if let Some(actual) = &mut self.sync.seen {
             actual.conf = Some(conf);
         }
         self.sync_conf(turn);
     }
 
-    fn schedule_drift_check(&mut self, turn: &Turn) {
-        self.alarms.retain(|(_, alarm)| *alarm != Alarm::Drift);
-        let checks = u32::try_from(self.vips.len()).unwrap_or(u32::MAX).saturating_add(1);
-        self.alarm(turn, self.config.lb.sync_interval / checks, Alarm::Drift);
-    }
-
-    /// Compares the next VIP with what VPP has; after the last one, VPP's list of VIPs with ours.
-    pub(super) fn next_drift_check(&mut self, turn: &mut Turn) {
-        if !self.sync.current {
-            return;
-        }
-        self.schedule_drift_check(turn);
-        let after = self.sync.cursor.map_or(core::ops::Bound::Unbounded, core::ops::Bound::Excluded);
-        let next = self.vips.range((after, core::ops::Bound::Unbounded)).next().map(|(vip, _)| *vip);
-        self.sync.cursor = next;
-        match next {
-            Some(vip) => self.read_servers(vip, turn),
-            None => self.list(turn),
-        }
-    }
-
-    /// Compares everything with what VPP has, at once.
-    pub(super) fn resync(&mut self, turn: &mut Turn) {
-        if !self.sync.current {
-            return;
-        }
-        self.list(turn);
-        let vips: Vec<_> = self.vips.keys().copied().collect();
-        for vip in vips {
-            self.read_servers(vip, turn);
-        }
-    }
-
-    fn read_servers(&mut self, vip: VipKey, turn: &mut Turn) {
-        if self.sync.found(&vip).is_some() && !self.sync.jobs.contains_key(&vip) {
-            self.sync.begin(vip, Job::Reading);
-            turn.out.push(Output::ReadServers(vip));
-        }
-    }
-
-    fn list(&mut self, turn: &mut Turn) {
-        if self.sync.listing.is_none() {
-            self.sync.listing = Some(BTreeSet::new());
-            turn.out.push(Output::List);
-        }
-    }
-
-    pub(super) fn servers_read(&mut self, vip: VipKey, servers: BTreeMap<IpAddr, ActualAs>, turn: &mut Turn) {
-        let Some(Job::Reading) = self.sync.jobs.get(&vip) else { return };
-        let Some(found) = self.sync.seen.as_mut().and_then(|actual| actual.vips.get_mut(&vip)) else {
-            return;
-        };
-        if servers.is_empty() && !found.servers.is_empty() {
-            // Without servers the answer does not tell whether the VIP itself is still there.
-            turn.out.push(Output::ReadVip(vip));
-            return;
-        }
-        let weights = |servers: &BTreeMap<IpAddr, ActualAs>| -> Vec<_> {
-            servers.iter().map(|(server, s)| (*server, s.weight)).collect()
-        };
-        // A VIP without servers was found just now, and told of.
-        let drifted = !found.servers.is_empty() && weights(&servers) != weights(&found.servers);
-        found.servers = servers;
-        self.sync.jobs.remove(&vip);
-        if drifted {
-            turn.event(Kind::Drift { vip });
-        }
-        self.sync_vip(vip, turn);
-    }
-
-    pub(super) fn listed(&mut self, conf: Option<LbConf>, vips: &BTreeMap<VipKey, Listed>, turn: &mut Turn) {
-        let Some(touched) = self.sync.listing.take() else { return };
-        let Some(actual) = &mut self.sync.seen else { return };
-        if matches!(self.sync.conf, ConfJob::Idle { .. }) {
-            actual.conf = conf;
-        }
-        let settled = |vip: &VipKey| !touched.contains(vip) && !self.sync.jobs.contains_key(vip);
-        let gone: Vec<_> =
-            actual.vips.keys().filter(|v| !vips.contains_key(v) && settled(v)).copied().collect();
-        let differs = |(vip, listed): &(&VipKey, &Listed)| {
-            settled(vip) && actual.vips.get(vip).is_none_or(|found| found.encap != listed.encap)
-        };
-        let new: Vec<_> = vips.iter().filter(differs).map(|(vip, listed)| (*vip, *listed)).collect();
-        self.sync_conf(turn);
-        for vip in gone {
-            if let Some(actual) = &mut self.sync.seen {
-                actual.vips.remove(&vip);
-            }
-            self.sync.sticky.remove(&vip);
-            turn.event(Kind::Drift { vip });
-            self.sync_vip(vip, turn);
-        }
-        for (vip, listed) in new {
-            self.found_vip(vip, listed, turn);
-        }
-    }
-
-    /// Somebody else has created a VIP, or made one anew: its servers are still to be read.
-    fn found_vip(&mut self, vip: VipKey, listed: Listed, turn: &mut Turn) {
-        turn.event(Kind::Drift { vip });
-        self.sync.sticky.remove(&vip);
-        let src_ip_sticky = Some(self.sticky_belief(&vip));
-        let Some(actual) = &mut self.sync.seen else { return };
-        let Listed { encap, table_length } = listed;
-        actual.vips.insert(vip, ActualVip { encap, table_length, src_ip_sticky, servers: BTreeMap::new() });
-        self.sync.begin(vip, Job::Reading);
-        turn.out.push(Output::ReadServers(vip));
-    }
-
-    /// What src-ip-sticky is in VPP: what we have set, or else what the configuration asked for when we found it.
-    fn sticky_belief(&mut self, vip: &VipKey) -> bool {
-        let asked = self.vips.get(vip).is_some_and(|index| self.frontends[*index].config.src_ip_sticky);
-        *self.sync.sticky.entry(*vip).or_insert(asked)
+    pub(super) fn sticky_belief(&mut self, vip: &VipKey) -> Option<bool> {
+        let configured = self.vips.get(vip).is_some_and(|index| self.frontends[*index].config.src_ip_sticky);
+        self.sync.beliefs.sticky(*vip, configured)
     }
 }

@@ -1,0 +1,64 @@
+//! What VPP does not tell, and has to be remembered: src-ip-sticky, and who may have flows.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::net::IpAddr;
+
+use crate::dataplane::{Step, VipKey};
+use crate::plan;
+
+/// What is believed of one VPP.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Beliefs {
+    /// What src-ip-sticky is; `None` if nobody can know.
+    sticky: BTreeMap<VipKey, Option<bool>>,
+    /// Servers that may have flows although they have no weight: it was taken from them without a flush, or they were
+    /// disabled since, which is to leave no doubt. One that was found without weight has none: what had to be flushed
+    /// was flushed by who ran before us.
+    flows: BTreeSet<(VipKey, IpAddr)>,
+}
+
+impl Beliefs {
+    /// VPP is asked for these steps. It may make them without our hearing of it.
+    pub fn asked(&mut self, vip: VipKey, steps: &[Step], exists: bool) {
+        if let Some((_, src_ip_sticky)) = plan::created(steps) {
+            // Where there was none, it can only be this one; else it may be the one before.
+            self.sticky.insert(vip, (!exists).then_some(src_ip_sticky));
+        }
+        self.flows.extend(steps.iter().filter_map(|step| match step {
+            Step::SetWeight { server, from: 1.., flush: false, .. } => Some((vip, *server)),
+            _ => None,
+        }));
+    }
+
+    /// VPP has made this step.
+    pub fn made(&mut self, vip: VipKey, step: &Step) {
+        match *step {
+            Step::CreateVip { src_ip_sticky, .. } => _ = self.sticky.insert(vip, Some(src_ip_sticky)),
+            Step::RemoveVip => self.gone(vip),
+            Step::AddAs { server, .. }
+            | Step::RemoveAs { server }
+            | Step::SetWeight { server, flush: true, .. } => _ = self.flows.remove(&(vip, server)),
+            Step::SetWeight { flush: false, .. } => {}
+        }
+    }
+
+    /// VPP does not have this VIP, or another of that name than before.
+    pub fn gone(&mut self, vip: VipKey) {
+        self.sticky.remove(&vip);
+        self.flows.retain(|(of, _)| *of != vip);
+    }
+
+    /// Whoever disables a server wants no flow left.
+    pub fn disabled(&mut self, vip: VipKey, server: IpAddr) {
+        self.flows.insert((vip, server));
+    }
+
+    pub fn may_have_flows(&self, vip: VipKey, server: IpAddr) -> bool {
+        self.flows.contains(&(vip, server))
+    }
+
+    /// What src-ip-sticky is: what we have set, or else what is `configured` when we find the VIP.
+    pub fn sticky(&mut self, vip: VipKey, configured: bool) -> Option<bool> {
+        *self.sticky.entry(vip).or_insert(Some(configured))
+    }
+}

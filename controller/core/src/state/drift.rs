@@ -1,0 +1,126 @@
+//! Somebody else may work on VPP too: one VIP after the other is compared with what it should be, and then the list of
+//! them, so that everything has been looked at once in `sync-interval`.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::ops::Bound;
+
+use super::sync::{ConfJob, Job};
+use super::{Alarm, Listed, Output, State, Turn};
+use crate::dataplane::{ActualAs, ActualVip, LbConf, VipKey};
+use crate::event::Kind;
+
+impl State {
+    pub(super) fn schedule_drift_check(&mut self, turn: &Turn) {
+        self.alarms.retain(|(_, alarm)| *alarm != Alarm::Drift);
+        let checks = u32::try_from(self.vips.len()).unwrap_or(u32::MAX).saturating_add(1);
+        self.alarm(turn, self.config.lb.sync_interval / checks, Alarm::Drift);
+    }
+
+    /// Compares the next VIP with what VPP has; after the last one, VPP's list of VIPs with ours.
+    pub(super) fn next_drift_check(&mut self, turn: &mut Turn) {
+        if !self.sync.current {
+            return;
+        }
+        self.schedule_drift_check(turn);
+        let after = self.sync.cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.vips.range((after, Bound::Unbounded)).next().map(|(vip, _)| *vip);
+        self.sync.cursor = next;
+        match next {
+            Some(vip) => self.look_at(vip, turn),
+            None => self.list(turn),
+        }
+    }
+
+    /// Compares everything with what VPP has, at once.
+    pub(super) fn resync(&mut self, turn: &mut Turn) {
+        if !self.sync.current {
+            return;
+        }
+        self.list(turn);
+        let vips: Vec<_> = self.vips.keys().copied().collect();
+        for vip in vips {
+            self.look_at(vip, turn);
+        }
+    }
+
+    fn look_at(&mut self, vip: VipKey, turn: &mut Turn) {
+        if self.sync.jobs.contains_key(&vip) {
+            return;
+        }
+        if self.sync.found(&vip).is_some() {
+            self.sync.begin(vip, Job::Reading);
+            turn.out.push(Output::ReadServers(vip));
+        } else {
+            // Whoever kept VPP from creating it may be gone.
+            self.sync_vip(vip, turn);
+        }
+    }
+
+    fn list(&mut self, turn: &mut Turn) {
+        if self.sync.listing.is_none() {
+            // What is under way may be done before the list is read, or after.
+            self.sync.listing = Some(self.sync.jobs.keys().copied().collect());
+            turn.out.push(Output::List);
+        }
+    }
+
+    pub(super) fn servers_read(&mut self, vip: VipKey, servers: BTreeMap<IpAddr, ActualAs>, turn: &mut Turn) {
+        let Some(Job::Reading) = self.sync.jobs.get(&vip) else { return };
+        let found = self.sync.seen.as_mut().and_then(|actual| actual.vips.get_mut(&vip));
+        // Without servers the answer does not tell whether the VIP itself is still there.
+        let Some(found) = found.filter(|found| !servers.is_empty() || found.servers.is_empty()) else {
+            turn.out.push(Output::ReadVip(vip));
+            return;
+        };
+        let before = found.weights();
+        found.servers = servers;
+        // A VIP without servers was found just now, and told of.
+        let drifted = !before.is_empty() && before != found.weights();
+        self.sync.jobs.remove(&vip);
+        if drifted {
+            turn.event(Kind::Drift { vip });
+        }
+        self.sync_vip(vip, turn);
+    }
+
+    pub(super) fn listed(&mut self, conf: Option<LbConf>, vips: &BTreeMap<VipKey, Listed>, turn: &mut Turn) {
+        let Some(touched) = self.sync.listing.take() else { return };
+        let Some(actual) = &mut self.sync.seen else { return };
+        if !matches!(self.sync.conf, ConfJob::Sent(_)) {
+            actual.conf = conf;
+        }
+        let settled = |vip: &VipKey| !touched.contains(vip) && !self.sync.jobs.contains_key(vip);
+        let gone: Vec<_> =
+            actual.vips.keys().filter(|v| !vips.contains_key(v) && settled(v)).copied().collect();
+        let differs = |(vip, listed): &(&VipKey, &Listed)| {
+            settled(vip) && actual.vips.get(vip).is_none_or(|found| found.encap != listed.encap)
+        };
+        let new: Vec<_> = vips.iter().filter(differs).map(|(vip, listed)| (*vip, *listed)).collect();
+        self.sync_conf(turn);
+        for vip in gone {
+            if let Some(actual) = &mut self.sync.seen {
+                actual.vips.remove(&vip);
+            }
+            self.sync.beliefs.gone(vip);
+            turn.event(Kind::Drift { vip });
+            self.sync_vip(vip, turn);
+        }
+        for (vip, listed) in new {
+            self.found_vip(vip, listed, turn);
+        }
+    }
+
+    /// Somebody else has created a VIP, or made one anew: its servers are still to be read.
+    fn found_vip(&mut self, vip: VipKey, listed: Listed, turn: &mut Turn) {
+        turn.event(Kind::Drift { vip });
+        self.sync.beliefs.gone(vip);
+        let src_ip_sticky = self.sticky_belief(&vip);
+        let Some(actual) = &mut self.sync.seen else { return };
+        let Listed { encap, table_length } = listed;
+        actual.vips.insert(vip, ActualVip { encap, table_length, src_ip_sticky, servers: BTreeMap::new() });
+        self.sync.begin(vip, Job::Reading);
+        turn.out.push(Output::ReadServers(vip));
+    }
+}

@@ -1,0 +1,93 @@
+//! What happens, at random.
+
+use std::time::Duration;
+
+use maglev_core::health::Action;
+use maglev_ipc::Code;
+use proptest::prelude::*;
+
+use crate::shape::{BACKENDS, Mutation, mutations, weights};
+use crate::vpp::Edit;
+
+/// Something that happens to the core.
+#[derive(Clone, Debug)]
+pub enum Op {
+    ProberUp {
+        remembers: bool,
+    },
+    ProberDown,
+    Probed {
+        backend: usize,
+        code: Code,
+        times: u8,
+    },
+    StaleOutcome(usize),
+    StrangeOutcome,
+    /// Time passes, and the core is woken whenever it wants to be.
+    Wait(Duration),
+    /// Time passes, and the core is woken only at its end.
+    Jump(Duration),
+    Reload(Mutation),
+    /// `maglevd` starts again.
+    Restart,
+    Operate(usize, Action),
+    Weight(usize, usize, usize, Option<u8>),
+    VppUp,
+    VppDown,
+    VppRestart,
+    Edit(Edit),
+    Refuse(u8),
+    /// VPP goes on with something that it was asked.
+    Work(usize),
+    /// VPP does all that it was asked.
+    Drain,
+}
+
+pub fn ops() -> impl Strategy<Value = Op> {
+    let backend = 0..BACKENDS;
+    let code = prop_oneof![4 => Just(Code::L7Ok), 4 => Just(Code::L4Tout), 1 => Just(Code::Local)];
+    let action = prop::sample::select(vec![Action::Pause, Action::Resume, Action::Disable, Action::Enable]);
+    let time = (0..8000u64).prop_map(Duration::from_millis);
+    prop_oneof![
+        3 => any::<bool>().prop_map(|remembers| Op::ProberUp { remembers }),
+        1 => Just(Op::ProberDown),
+        10 => (backend.clone(), code, 1..5u8).prop_map(|(backend, code, times)| Op::Probed { backend, code, times }),
+        1 => backend.clone().prop_map(Op::StaleOutcome),
+        1 => Just(Op::StrangeOutcome),
+        4 => time.clone().prop_map(Op::Wait),
+        1 => time.prop_map(Op::Jump),
+        4 => mutations().prop_map(Op::Reload),
+        1 => Just(Op::Restart),
+        4 => (backend.clone(), action).prop_map(|(backend, action)| Op::Operate(backend, action)),
+        2 => (0..4usize, 0..3usize, backend, prop::option::of(weights()))
+            .prop_map(|(f, p, b, w)| Op::Weight(f, p, b, w)),
+        4 => Just(Op::VppUp),
+        1 => Just(Op::VppDown),
+        1 => Just(Op::VppRestart),
+        2 => edits().prop_map(Op::Edit),
+        1 => (0..4u8).prop_map(Op::Refuse),
+        8 => any::<usize>().prop_map(Op::Work),
+        6 => Just(Op::Drain),
+    ]
+}
+
+fn edits() -> impl Strategy<Value = Edit> {
+    let index = 0..8usize;
+    prop_oneof![
+        (index.clone(), index.clone(), 0..20u8).prop_map(|(v, s, w)| Edit::Weight(v, s, w)),
+        (index.clone(), index.clone()).prop_map(|(v, s)| Edit::RemoveServer(v, s)),
+        index.clone().prop_map(Edit::AddServer),
+        index.clone().prop_map(Edit::RemoveVip),
+        index.clone().prop_map(Edit::Remake),
+        (index, any::<bool>()).prop_map(|(v, elsewhere)| Edit::Foreign(v, elsewhere)),
+        Just(Edit::RemoveForeign),
+        Just(Edit::Conf),
+    ]
+}
+
+impl Op {
+    /// Whether VPP is left to us.
+    pub fn is_gentle(&self) -> bool {
+        !matches!(self, Self::Edit(_) | Self::Refuse(_) | Self::Restart)
+    }
+}

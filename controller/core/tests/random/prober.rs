@@ -1,0 +1,37 @@
+//! What a prober remembers.
+
+use std::time::Duration;
+
+use maglev_core::state::CheckSet;
+use maglev_ipc::{Check, CheckId, Code, Detail, Outcome, Streak};
+
+#[derive(Default)]
+pub struct Prober {
+    pub connected: bool,
+    pub set: CheckSet,
+    pub seq: u64,
+    /// What it remembers: the newest verdicts of a check and their number.
+    pub verdicts: Vec<(Check, u64, u8)>,
+}
+
+impl Prober {
+    pub fn remember(&mut self, check: &Check, passed: bool) {
+        if !self.verdicts.iter().any(|(c, ..)| c == check) {
+            self.verdicts.push((check.clone(), 0, 0));
+        }
+        let verdicts = self.verdicts.iter_mut().find(|(c, ..)| c == check);
+        let (_, passes, known) = verdicts.unwrap();
+        *passes = *passes << 1 | u64::from(passed);
+        *known = (*known + 1).min(64);
+    }
+
+    pub fn streak(&self, id: CheckId, check: &Check) -> Option<Streak> {
+        let (_, passes, known) = self.verdicts.iter().find(|(c, ..)| c == check)?;
+        let code = if passes & 1 == 1 { Code::L7Ok } else { Code::L4Tout };
+        Some(Streak { last: outcome(id, self.seq, code), passes: *passes, known: *known })
+    }
+}
+
+pub fn outcome(check: CheckId, seq: u64, code: Code) -> Outcome {
+    Outcome { check, seq, started: 0, duration: Duration::ZERO, code, detail: Detail::None }
+}

@@ -1,0 +1,50 @@
+//! A laboratory for whole programs: daemons as processes, hosts as network namespaces, servers to probe, and the faults
+//! that befall them all.
+//!
+//! Nothing here waits for time to pass. Every wait is for something to happen, and ends after [`PATIENCE`] with a panic
+//! that says what was seen instead.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what a lab cannot do ends the test that asked for it, there and then"
+)]
+
+use std::env;
+use std::time::Duration;
+
+pub mod certificates;
+pub mod controller;
+pub mod farm;
+pub mod host;
+pub mod maglevd;
+pub mod nginx;
+pub mod place;
+pub mod process;
+pub mod shared;
+pub mod site;
+pub mod topology;
+pub mod vips;
+
+/// How long anything may take that is to happen. Only a test that fails ever waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether the test called `name` cannot run here, for want of root or of one of `programs`. Says so in the form in
+/// which skipped tests are counted.
+#[must_use]
+pub fn skip(name: &str, programs: &[&str]) -> bool {
+    let missing = programs.iter().find(|program| !is_installed(program));
+    let why = match missing {
+        _ if !nix::unistd::geteuid().is_root() => "needs root".to_owned(),
+        Some(program) => format!("needs {program}"),
+        None => return false,
+    };
+    println!("SKIP {name}: {why}");
+    true
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

@@ -1,0 +1,84 @@
+//! An authority, and the good and bad certificates that servers have.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+
+/// A certificate and its key, in PEM.
+pub struct Identity {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+}
+
+/// A certificate authority.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    /// A new one.
+    ///
+    /// # Panics
+    /// There is no randomness.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "no two are the same")]
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = called("an authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Its own certificate, in PEM.
+    #[must_use]
+    pub fn certificate(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for `name`.
+    #[must_use]
+    pub fn good(&self, name: &str) -> Identity {
+        self.sign(server(name))
+    }
+
+    /// A certificate for `name` that was good until the year 2001.
+    #[must_use]
+    pub fn expired(&self, name: &str) -> Identity {
+        let mut params = server(name);
+        params.not_before = date_time_ymd(2000, 1, 1);
+        params.not_after = date_time_ymd(2001, 1, 1);
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+}
+
+/// A certificate for `name` that only its owner vouches for.
+///
+/// # Panics
+/// There is no randomness.
+#[must_use]
+pub fn self_signed(name: &str) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let certificate = server(name).self_signed(&key).unwrap();
+    Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+}
+
+fn server(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    // The authority's own name here would pass a stranger's certificate off as its.
+    params.distinguished_name = called(name);
+    params
+}
+
+fn called(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}

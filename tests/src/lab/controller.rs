@@ -1,0 +1,172 @@
+//! Plays the controller to a prober.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use maglev_ipc::link::Error;
+use maglev_ipc::message::HEARTBEAT;
+use maglev_ipc::{
+    Check, CheckId, ControllerLink, Http, Outcome, Probe, Stats, Tls, ToController, ToProber, VERSION, Verify,
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::PATIENCE;
+
+/// Between two probes of one check.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// Where a probe is to run into its time-out, it is this one. Elsewhere it is to be out of the way.
+pub const SHORT: Duration = Duration::from_millis(300);
+/// See [`SHORT`].
+const LONG: Duration = Duration::from_secs(30);
+
+/// A controller that has said Hello.
+pub struct Controller {
+    link: ControllerLink,
+    generation: u32,
+    beat: Instant,
+}
+
+impl Controller {
+    /// Connects to the prober at `socket`.
+    ///
+    /// # Panics
+    /// The prober does not want us.
+    #[must_use]
+    pub fn connect(socket: &Path) -> Self {
+        let link = ControllerLink::connect(socket).unwrap();
+        let mut controller = Self { link, generation: 0, beat: Instant::now() };
+        controller.send(&ToProber::Hello { version: VERSION, release: "lab".to_owned() });
+        controller
+            .hear("its greeting", |message| matches!(message, ToController::Hello { .. }).then_some(()));
+        controller
+    }
+
+    /// What the first probe of `check` comes to, such as `L7STS HTTP 503`.
+    pub fn verdict(&mut self, check: Check) -> String {
+        self.outcomes(check, 1).remove(0)
+    }
+
+    /// What the first `count` probes of `check` come to.
+    pub fn outcomes(&mut self, check: Check, count: usize) -> Vec<String> {
+        let mut seen = Vec::new();
+        let id = self.replace(check, &[]);
+        self.hear("outcomes", |message| {
+            if let ToController::Outcomes(outcomes) = message {
+                seen.extend(outcomes.iter().filter(|outcome| outcome.check == id).map(words));
+            }
+            (seen.len() >= count).then_some(())
+        });
+        seen.truncate(count);
+        seen
+    }
+
+    /// As [`Self::verdict`], for a check whose `tls` is verified against `roots`, in PEM.
+    pub fn verdict_with_roots(&mut self, check: Check, roots: &str) -> String {
+        let id = self.replace(check, roots.as_bytes());
+        self.hear("an outcome", |message| match message {
+            ToController::Outcomes(outcomes) => {
+                outcomes.iter().find(|outcome| outcome.check == id).map(words)
+            }
+            _ => None,
+        })
+    }
+
+    /// The prober's counters, as of now or later, once they are as `wanted`.
+    pub fn stats(&mut self, wanted: impl Fn(&Stats) -> bool) -> Stats {
+        self.hear("counters", |message| match message {
+            ToController::Heartbeat(stats) if wanted(stats) => Some(*stats),
+            _ => None,
+        })
+    }
+
+    /// Puts one check in the place of all others, and waits until it is in force.
+    fn replace(&mut self, check: Check, roots: &[u8]) -> CheckId {
+        self.generation += 1;
+        let (id, generation) = (CheckId(self.generation), self.generation.into());
+        self.send(&ToProber::Begin { generation });
+        if !roots.is_empty() {
+            self.send(&ToProber::Bundle { id: ROOTS, pem: roots.to_vec() });
+        }
+        self.send(&ToProber::Check { id, interval: INTERVAL, check });
+        self.send(&ToProber::Commit { generation });
+        self.hear("that the check is in force", |message| match message {
+            ToController::Committed { generation: committed } => (*committed == generation).then_some(()),
+            ToController::Refused { why, .. } => panic!("the prober refuses the check: {why}"),
+            _ => None,
+        });
+        id
+    }
+
+    fn send(&self, message: &ToProber) {
+        self.link.send(message).unwrap();
+    }
+
+    /// Listens until `find` finds something.
+    fn hear<T>(&mut self, what: &str, mut find: impl FnMut(&ToController) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut last = None;
+        while Instant::now() < deadline {
+            if self.beat.elapsed() > HEARTBEAT {
+                self.beat = Instant::now();
+                self.send(&ToProber::Heartbeat);
+            }
+            match self.link.receive() {
+                Ok(message) => match find(&message) {
+                    Some(found) => return found,
+                    None => last = Some(message),
+                },
+                Err(Error::WouldBlock) => self.wait(),
+                Err(error) => panic!("waiting for {what}, the link was lost: {error}"),
+            }
+        }
+        panic!("the prober does not tell {what}; the last it said was {last:?}")
+    }
+
+    fn wait(&self) {
+        let mut fds = [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::from(100_u8)).unwrap();
+    }
+}
+
+/// The number of the only bundle.
+const ROOTS: u32 = 1;
+
+/// The roots that [`Controller::verdict_with_roots`] sends.
+pub const GIVEN_ROOTS: Verify = Verify::Bundle(ROOTS);
+
+/// A check that has time.
+#[must_use]
+pub const fn check(target: IpAddr, probe: Probe) -> Check {
+    Check { target, source: None, timeout: LONG, probe }
+}
+
+/// A connection to `port`.
+#[must_use]
+pub const fn tcp(port: u16) -> Probe {
+    Probe::Tcp { port, tls: None }
+}
+
+/// A `GET` of `path` that passes with 200.
+#[must_use]
+pub fn http(port: u16, path: &str) -> Probe {
+    Probe::Http { port, http: get(path), tls: None }
+}
+
+/// The same over TLS, from a server that is to prove to be `name`.
+#[must_use]
+pub fn https(port: u16, name: &str, verify: Verify) -> Probe {
+    let tls = Tls { server_name: name.to_owned(), verify };
+    Probe::Http { port, http: get("/"), tls: Some(tls) }
+}
+
+/// A `GET` of `path` that passes with 200.
+#[must_use]
+pub fn get(path: &str) -> Http {
+    Http { path: path.to_owned(), host: "lab".to_owned(), codes: vec![(200, 200)], body: None }
+}
+
+fn words(outcome: &Outcome) -> String {
+    format!("{} {}", outcome.code, outcome.detail).trim_end().to_owned()
+}

@@ -1,0 +1,219 @@
+//! `maglevd` as a process, and what its API tells of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use maglev_proto::v1::maglev_client::MaglevClient;
+use maglev_proto::v1::watch_events_response::Event;
+use maglev_proto::v1::{
+    Backend, BackendState, EventKind, Frontend, GetBackendRequest, GetFrontendRequest, WatchEventsRequest,
+    WatchEventsResponse,
+};
+use nix::sys::signal::Signal;
+use tokio::runtime::{self, Runtime};
+use tokio::time::timeout;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+
+use super::PATIENCE;
+use super::place::Place;
+use super::process::Process;
+use crate::dataplane::Vpp;
+use crate::programs::program;
+
+/// How many of the last events a failing test shows.
+const TAIL: usize = 40;
+
+/// A running `maglevd`. It is killed when dropped.
+pub struct Maglevd {
+    /// The process.
+    pub process: Process,
+    /// A client of its API.
+    pub client: MaglevClient<Channel>,
+    socket: PathBuf,
+    events: Streaming<WatchEventsResponse>,
+    backends: BTreeMap<String, BackendState>,
+    prober: Option<bool>,
+    vpp: Option<bool>,
+    seen: VecDeque<WatchEventsResponse>,
+    runtime: Runtime,
+}
+
+/// What `maglevd` is started with.
+pub struct Setup<'a> {
+    place: &'a Place,
+    flags: BTreeMap<&'static str, String>,
+}
+
+impl<'a> Setup<'a> {
+    /// With `config` as its file, the prober at `prober.sock` in `place`, and neither VPP nor an address in use.
+    ///
+    /// # Panics
+    /// There is no room.
+    #[must_use]
+    pub fn new(place: &'a Place, config: &str) -> Self {
+        Self { place, flags: BTreeMap::new() }
+            .flag("--config", place.write("maglev.yaml", config).display())
+            .flag("--grpc-addr", "")
+            .flag("--grpc-socket", place.path("maglevd.sock").display())
+            .flag("--metrics-addr", "")
+            .flag("--vpp-api-addr", "")
+            .flag("--vpp-stats-addr", "")
+            .flag("--prober", place.path("prober.sock").display())
+    }
+
+    /// With `vpp` to be programmed.
+    #[must_use]
+    pub fn vpp(self, vpp: &Vpp) -> Self {
+        let (api, stats) = (vpp.api_socket(), vpp.stats_socket());
+        self.flag("--vpp-api-addr", api.display()).flag("--vpp-stats-addr", stats.display())
+    }
+
+    /// With a flag, in place of any of that name.
+    #[must_use]
+    pub fn flag(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.flags.insert(name, value.to_string());
+        self
+    }
+
+    /// Starts it, and waits until its API answers.
+    #[must_use]
+    pub fn start(self) -> Maglevd {
+        let process = self.spawn();
+        process.line(0, "maglevd starts");
+        Maglevd::watch(process, self.place.path("maglevd.sock"))
+    }
+
+    /// Starts it, which is to fail, and returns how it ended and what it said.
+    #[must_use]
+    pub fn fail(self) -> (ExitStatus, Vec<String>) {
+        let mut process = self.spawn();
+        let status = process.end();
+        (status, process.lines(0))
+    }
+
+    fn spawn(&self) -> Process {
+        let flags = self.flags.iter().map(|(name, value)| format!("{name}={value}"));
+        Process::spawn("maglevd", Command::new(program("maglevd").unwrap()).args(flags))
+    }
+}
+
+impl Maglevd {
+    fn watch(process: Process, socket: PathBuf) -> Self {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let kinds = [EventKind::Backend, EventKind::Frontend, EventKind::Vpp].map(|kind| kind as i32);
+        let request = WatchEventsRequest { kinds: kinds.to_vec(), ..WatchEventsRequest::default() };
+        let (client, events) = runtime.block_on(async {
+            let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display())).unwrap();
+            let mut client = MaglevClient::new(endpoint.connect().await.unwrap());
+            let events = client.watch_events(request).await.unwrap().into_inner();
+            (client, events)
+        });
+        let (backends, seen) = (BTreeMap::new(), VecDeque::new());
+        Self { process, client, socket, events, backends, prober: None, vpp: None, seen, runtime }
+    }
+
+    /// Where its API is.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Waits for a call of [`Self::client`].
+    pub fn wait<T>(&self, call: impl Future<Output = T>) -> T {
+        self.runtime.block_on(async { timeout(PATIENCE, call).await.unwrap() })
+    }
+
+    /// Waits until backend `name` is in `state`.
+    pub fn until_backend(&mut self, name: &str, state: BackendState) {
+        while self.backends.get(name) != Some(&state) {
+            self.next(&format!("{name} to be {}", state.as_str_name()));
+        }
+    }
+
+    /// Waits until all of `names` are up.
+    pub fn until_up(&mut self, names: &[&str]) {
+        for name in names {
+            self.until_backend(name, BackendState::Up);
+        }
+    }
+
+    /// Waits until the prober is there, or away.
+    pub fn until_prober(&mut self, connected: bool) {
+        while self.prober != Some(connected) {
+            self.next(&format!("the prober to be connected: {connected}"));
+        }
+    }
+
+    /// Waits until VPP is there, or away.
+    pub fn until_vpp(&mut self, connected: bool) {
+        while self.vpp != Some(connected) {
+            self.next(&format!("VPP to be connected: {connected}"));
+        }
+    }
+
+    /// Waits for an event that `is_it`, from the first that no wait has seen yet.
+    pub fn until(&mut self, what: &str, is_it: impl Fn(&Event) -> bool) {
+        while !self.next(what).is_some_and(|event| is_it(&event)) {}
+    }
+
+    /// A backend, as it is now.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn backend(&self, name: &str) -> Backend {
+        let mut client = self.client.clone();
+        let reply = self.wait(client.get_backend(GetBackendRequest { name: name.to_owned() }));
+        reply.unwrap().into_inner().backend.unwrap()
+    }
+
+    /// A frontend, as it is now.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn frontend(&self, name: &str) -> Frontend {
+        let mut client = self.client.clone();
+        let reply = self.wait(client.get_frontend(GetFrontendRequest { name: name.to_owned() }));
+        reply.unwrap().into_inner().frontend.unwrap()
+    }
+
+    /// Has it read `config` in place of its file.
+    pub fn reload(&mut self, place: &Place, config: &str) {
+        place.write("maglev.yaml", config);
+        self.process.signal(Signal::SIGHUP);
+        self.until("the new configuration", |event| matches!(event, Event::Reload(_)));
+    }
+
+    /// Runs `maglevc` on it.
+    ///
+    /// # Panics
+    /// It is not built.
+    #[must_use]
+    pub fn maglevc(&self, words: &[&str]) -> std::process::Output {
+        let server = format!("unix:{}", self.socket.display());
+        let mut command = Command::new(program("maglevc").unwrap());
+        command.args(["--server", &server]).args(words).output().unwrap()
+    }
+
+    fn next(&mut self, what: &str) -> Option<Event> {
+        let next = self.runtime.block_on(async { timeout(PATIENCE, self.events.message()).await });
+        let Ok(Ok(Some(response))) = next else {
+            panic!("waited for {what}; instead {next:?}, after {:#?}", self.seen);
+        };
+        match &response.event {
+            Some(Event::Backend(event)) => {
+                let to = event.transition.as_ref().map(|transition| transition.to());
+                self.backends.extend(to.map(|state| (event.name.clone(), state)));
+            }
+            Some(Event::Prober(event)) => self.prober = Some(event.connected),
+            Some(Event::Vpp(event)) => self.vpp = Some(event.connected),
+            _ => {}
+        }
+        if self.seen.len() == TAIL {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(response.clone());
+        response.event
+    }
+}

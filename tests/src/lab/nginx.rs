@@ -1,0 +1,123 @@
+//! nginx, on one host, with good and bad pages and certificates.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+
+use super::PATIENCE;
+use super::certificates::{Authority, self_signed};
+use super::host::Host;
+use super::place::Place;
+use super::process::Process;
+
+/// Answers `/` and `/healthz` with 200, `/503` and `/301` with these, and `/body` with a sentence.
+pub const HTTP: u16 = 80;
+/// Over TLS, with a good certificate for [`NAME`].
+pub const GOOD: u16 = 443;
+/// Over TLS, with an expired one.
+pub const EXPIRED: u16 = 444;
+/// Over TLS, with a good one for another name.
+pub const OTHER_NAME: u16 = 445;
+/// Over TLS, with one that nobody but itself vouches for.
+pub const SELF_SIGNED: u16 = 446;
+/// The name of the server.
+pub const NAME: &str = "www.example.org";
+
+/// A running nginx. It ends when dropped.
+pub struct Nginx {
+    process: Process,
+    /// Who vouches for its good certificates, in PEM.
+    pub roots: String,
+}
+
+impl Nginx {
+    /// Starts it on `host`, with its files in `place`.
+    #[must_use]
+    pub fn start(host: &Host, place: &Place) -> Self {
+        let authority = Authority::new();
+        let mut sites = listen(HTTP, "");
+        for (port, identity) in [
+            (GOOD, authority.good(NAME)),
+            (EXPIRED, authority.expired(NAME)),
+            (OTHER_NAME, authority.good("other.example.org")),
+            (SELF_SIGNED, self_signed(NAME)),
+        ] {
+            let certificate = place.write(&format!("{port}.crt"), identity.certificate);
+            let key = place.write(&format!("{port}.key"), identity.key);
+            let tls =
+                format!("ssl_certificate {}; ssl_certificate_key {};", certificate.display(), key.display());
+            sites += &listen(port, &tls);
+        }
+        let config = place.write("nginx.conf", main(&place.path("nginx.pid").display().to_string(), &sites));
+        let mut command = host.command("nginx");
+        command.args(["-e", "stderr", "-c"]).arg(config);
+        // A group of its own, so that its workers can be stopped with it.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let nginx = Self { process: Process::spawn("nginx", &mut command), roots: authority.certificate() };
+        wait_until_open(host, SELF_SIGNED);
+        nginx
+    }
+
+    /// Stops every process of it: the kernel goes on accepting connections, and nobody answers.
+    ///
+    /// # Panics
+    /// It is not there any more.
+    pub fn hang(&self) {
+        killpg(self.process.pid(), Signal::SIGSTOP).unwrap();
+    }
+
+    /// Undoes [`Self::hang`].
+    ///
+    /// # Panics
+    /// It is not there any more.
+    pub fn go_on(&self) {
+        killpg(self.process.pid(), Signal::SIGCONT).unwrap();
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its workers would outlive it.
+        _ = killpg(self.process.pid(), Signal::SIGKILL);
+    }
+}
+
+fn main(pid: &str, sites: &str) -> String {
+    format!(
+        "daemon off; worker_processes 1; error_log stderr; pid {pid};
+events {{ worker_connections 512; }}
+http {{ access_log off; default_type text/plain;
+{sites}}}
+"
+    )
+}
+
+fn listen(port: u16, tls: &str) -> String {
+    let ssl = if tls.is_empty() { "" } else { " ssl" };
+    let mut site = format!("server {{ listen {port}{ssl}; listen [::]:{port}{ssl}; {tls}\n");
+    for (path, answer) in [
+        ("/", "200 well"),
+        ("/503", "503"),
+        ("/301", "301 http://127.0.0.1/"),
+        ("/body", "200 'all is well here'"),
+    ] {
+        // Writing to a string does not fail.
+        _ = writeln!(site, "location = {path} {{ return {answer}; }}");
+    }
+    site + "}\n"
+}
+
+/// nginx does not tell when it listens: it opens its ports in order, and this is the last.
+fn wait_until_open(host: &Host, port: u16) {
+    let deadline = Instant::now() + PATIENCE;
+    let address = (IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    host.inside(|| {
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline, "nginx does not listen on port {port}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    });
+}

@@ -1,0 +1,91 @@
+//! Where a test's files and sockets are.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::unistd::geteuid;
+use tempfile::TempDir;
+
+use super::host::Host;
+use super::process::Process;
+use crate::programs::program;
+
+/// The user `nobody`.
+const NOBODY: u32 = 65534;
+
+/// A directory of one test's own. It goes when dropped.
+pub struct Place(TempDir);
+
+impl Place {
+    /// A new one, that every user can reach.
+    ///
+    /// # Panics
+    /// There is no room.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it has an effect")]
+    pub fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        fs::set_permissions(place.0.path(), Permissions::from_mode(0o755)).unwrap();
+        place
+    }
+
+    /// The file called `name` in it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file.
+    ///
+    /// # Panics
+    /// There is no room.
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Starts the prober at `prober.sock`: on `host` if there is one, and as whoever runs the test.
+    #[must_use]
+    pub fn prober(&self, host: Option<&Host>, flags: &[&str]) -> Process {
+        let prober = program("maglevd-prober").unwrap();
+        let mut command = match host {
+            Some(host) => host.command("env"),
+            None => Command::new("env"),
+        };
+        command.arg(prober).arg("--socket").arg(self.path("prober.sock")).args(flags);
+        ready(&mut command)
+    }
+
+    /// Starts the prober at `prober.sock` on `host`, through `wrapper`, as `nobody` with no privilege but
+    /// `CAP_NET_RAW`. Needs root.
+    ///
+    /// # Panics
+    /// There is no room.
+    #[must_use]
+    pub fn humble_prober(&self, host: &Host, wrapper: &[&str]) -> Process {
+        assert!(geteuid().is_root());
+        chown(self.0.path(), Some(NOBODY), None).unwrap();
+        // `nobody` may not be let into the directory of the build.
+        let prober = self.path("maglevd-prober");
+        fs::copy(program("maglevd-prober").unwrap(), &prober).unwrap();
+        let mut command = host.command("setpriv");
+        command
+            .args(["--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups"])
+            .args(["--inh-caps", "-all,+net_raw", "--ambient-caps", "-all,+net_raw"])
+            .args(["--bounding-set", "-all,+net_raw"])
+            .args(wrapper)
+            .arg(prober)
+            .arg("--socket")
+            .arg(self.path("prober.sock"));
+        ready(&mut command)
+    }
+}
+
+fn ready(command: &mut Command) -> Process {
+    let prober = Process::spawn("maglevd-prober", command);
+    prober.line(0, "ready");
+    prober
+}

@@ -1,0 +1,133 @@
+//! A daemon, what it says, and what is done to it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::{fs, thread};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::shared::Shared;
+
+/// How many of its last lines a failing test shows of a daemon.
+const TAIL: usize = 60;
+
+/// A running program. It is killed when dropped.
+pub struct Process {
+    name: String,
+    child: Child,
+    said: Arc<Shared<Said>>,
+}
+
+/// What a program has written to standard error.
+#[derive(Debug, Default)]
+struct Said {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Process {
+    /// Starts `command`, to be called `name`.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn spawn(name: &str, command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let said = Arc::new(Shared::new(Said::default()));
+        let stderr = child.stderr.take().expect("standard error is a pipe");
+        let heard = Arc::clone(&said);
+        thread::spawn(move || listen(stderr, &heard));
+        Self { name: name.to_owned(), child, said }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Sends `signal`.
+    ///
+    /// # Panics
+    /// There is no such process any more.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Kills it as `kill -9` does, and waits until it is gone.
+    pub fn kill(&mut self) {
+        // It may have ended already, which is what is wanted.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+
+    /// Waits until it ends.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn end(&mut self) -> ExitStatus {
+        let ended = self.said.wait_for(|said| said.ended.then_some(()));
+        assert!(ended.is_some(), "{} does not end; it said:\n{}", self.name, self.tail());
+        self.child.wait().unwrap()
+    }
+
+    /// How many lines it has written so far.
+    #[must_use]
+    pub fn said(&self) -> usize {
+        self.said.look(|said| said.lines.len())
+    }
+
+    /// The lines that it has written after the first `from`.
+    #[must_use]
+    pub fn lines(&self, from: usize) -> Vec<String> {
+        self.said.look(|said| said.lines.get(from..).unwrap_or_default().to_vec())
+    }
+
+    /// Waits for a line that contains `text`, after the first `from`.
+    ///
+    /// # Panics
+    /// It does not come.
+    pub fn line(&self, from: usize, text: &str) -> String {
+        let found = self.said.wait_for(|said| {
+            let line = said.lines.iter().skip(from).find(|line| line.contains(text)).cloned();
+            if line.is_none() && said.ended { Some(None) } else { line.map(Some) }
+        });
+        found
+            .flatten()
+            .unwrap_or_else(|| panic!("{} never said {text:?}; it said:\n{}", self.name, self.tail()))
+    }
+
+    /// A line of its `/proc/PID/status`.
+    ///
+    /// # Panics
+    /// There is no such line, or no such process.
+    #[must_use]
+    pub fn status(&self, key: &str) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        line.unwrap().trim().to_owned()
+    }
+
+    fn tail(&self) -> String {
+        let lines = self.lines(0);
+        lines[lines.len().saturating_sub(TAIL)..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("--- {} said:\n{}", self.name, self.tail());
+        }
+    }
+}
+
+fn listen(from: impl Read, said: &Shared<Said>) {
+    for line in BufReader::new(from).lines().map_while(Result::ok) {
+        said.change(|said| said.lines.push(line));
+    }
+    said.change(|said| said.ended = true);
+}

@@ -1,0 +1,51 @@
+//! A value that some threads change and others wait for.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::PATIENCE;
+
+/// A value that some threads change and others wait for.
+#[derive(Debug, Default)]
+pub struct Shared<T> {
+    value: Mutex<T>,
+    news: Condvar,
+}
+
+impl<T> Shared<T> {
+    /// Shares `value`.
+    pub fn new(value: T) -> Self {
+        Self { value: Mutex::new(value), news: Condvar::new() }
+    }
+
+    /// Looks at the value.
+    pub fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.lock())
+    }
+
+    /// Changes the value.
+    pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        let result = change(&mut self.lock());
+        self.news.notify_all();
+        result
+    }
+
+    /// Waits until `find` finds something, for as long as patience lasts.
+    pub fn wait_for<R>(&self, mut find: impl FnMut(&T) -> Option<R>) -> Option<R> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut value = self.lock();
+        loop {
+            let found = find(&value);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if found.is_some() || left.is_zero() {
+                return found;
+            }
+            value = self.news.wait_timeout(value, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// A thread that panicked has failed its test already; the others may still look at the value.
+    fn lock(&self) -> MutexGuard<'_, T> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

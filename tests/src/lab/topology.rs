@@ -1,0 +1,89 @@
+//! A prober and a server on one network.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::host::{Host, run};
+
+/// The addresses of one kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Of the host that the prober is on.
+    pub prober: IpAddr,
+    /// The same host's other one.
+    pub second: IpAddr,
+    /// Of the host that is probed.
+    pub server: IpAddr,
+    /// Of nobody on this network.
+    pub nobody: IpAddr,
+    /// Of a network that there is no route to.
+    pub elsewhere: IpAddr,
+}
+
+/// IPv4.
+pub const V4: Family = Family {
+    prober: v4(10, 77, 1),
+    second: v4(10, 77, 11),
+    server: v4(10, 77, 2),
+    nobody: v4(10, 77, 99),
+    elsewhere: v4(10, 78, 1),
+};
+
+/// IPv6.
+pub const V6: Family = Family {
+    prober: v6(0xfd77, 1),
+    second: v6(0xfd77, 11),
+    server: v6(0xfd77, 2),
+    nobody: v6(0xfd77, 99),
+    elsewhere: v6(0xfd78, 1),
+};
+
+/// Both.
+pub const FAMILIES: [Family; 2] = [V4, V6];
+
+/// Two hosts behind one switch.
+pub struct Lab {
+    /// The switch. Its port `p-server` leads to the server, `p-prober` to the prober.
+    pub switch: Host,
+    /// Where the prober runs.
+    pub prober: Host,
+    /// What it probes.
+    pub server: Host,
+}
+
+impl Lab {
+    /// Builds it. Needs root.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it has an effect")]
+    pub fn new() -> Self {
+        let lab =
+            Self { switch: Host::new("switch"), prober: Host::new("prober"), server: Host::new("server") };
+        lab.switch.ip("link add br0 type bridge");
+        lab.switch.ip("link set br0 up");
+        lab.plug(&lab.prober, "p-prober");
+        lab.plug(&lab.server, "p-server");
+        for family in FAMILIES {
+            let length = if family.prober.is_ipv4() { 24 } else { 64 };
+            for (host, address) in
+                [(&lab.prober, family.prober), (&lab.prober, family.second), (&lab.server, family.server)]
+            {
+                host.ip(&format!("address add {address}/{length} dev eth0"));
+            }
+        }
+        lab
+    }
+
+    fn plug(&self, host: &Host, port: &str) {
+        let (host_name, switch) = (host.name(), self.switch.name());
+        run(&format!("ip link add eth0 netns {host_name} type veth peer name {port} netns {switch}"));
+        self.switch.ip(&format!("link set {port} master br0 up"));
+        host.ip("link set eth0 up");
+    }
+}
+
+const fn v4(a: u8, b: u8, d: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, 0, d))
+}
+
+const fn v6(first: u16, last: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, last))
+}

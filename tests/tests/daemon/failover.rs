@@ -1,0 +1,113 @@
+//! From the health of a server to the weights in VPP.
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::dataplane::Vpp;
+use maglev_tests::lab::maglevd::Setup;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::topology::{Lab, V4, V6};
+use maglev_tests::lab::vips::Observer;
+use maglev_tests::lab::{site::Site, skip};
+use maglev_vpp::message::Vip;
+use std::net::SocketAddr;
+
+use crate::{BACKENDS, Stage, VIP};
+
+#[test]
+fn weights_follow_health_from_pool_to_pool_and_back() {
+    let mut stage = Stage::new();
+    let _maglevd = stage.settled();
+    stage.farm.sites[0].answer(503);
+    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
+    stage.farm.sites[1].close();
+    stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
+    stage.farm.sites[0].answer(200);
+    stage.observer().until([(VIP, stage.weights(10, 0, 0))]);
+    stage.farm.sites[1].open();
+    stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
+}
+
+#[test]
+fn the_next_pool_is_raised_before_the_failed_one_is_lowered() {
+    let stage = Stage::new();
+    let _maglevd = stage.settled();
+    let Some(sim) = stage.vpp.sim() else {
+        println!("SKIP the_next_pool_is_raised_before_the_failed_one_is_lowered: needs the simulator");
+        return;
+    };
+    stage.farm.sites[0].answer(503);
+    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
+    sim.forget_calls();
+    stage.farm.sites[1].answer(503);
+    stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
+    let writes = stage.observer().writes();
+    assert_eq!(writes.len(), 2, "{writes:#?}");
+    assert!(writes[0].contains("weight: 1, is_flush: false"), "{writes:#?}");
+    assert!(writes[1].contains("weight: 0, is_flush: true"), "{writes:#?}");
+}
+
+#[test]
+fn flows_of_a_server_that_goes_down_are_flushed_unless_the_frontend_keeps_them() {
+    let stage = Stage::new();
+    let Some(sim) = stage.vpp.sim() else {
+        println!(
+            "SKIP flows_of_a_server_that_goes_down_are_flushed_unless_the_frontend_keeps_them: needs the simulator"
+        );
+        return;
+    };
+    const KEEPER: &str = "203.0.113.81";
+    let mut config = stage.config();
+    config.frontends.push(
+        crate::frontend("keeper", KEEPER, "{ name: only, backends: { a: {} } }")
+            + "\n      flush-on-down: false",
+    );
+    let mut maglevd = stage.setup(&config).start();
+    maglevd.until_up(&BACKENDS);
+    let a = stage.farm.address(0);
+    stage.observer().until([(VIP, stage.weights(10, 5, 0)), (KEEPER, [(a, 1)].into())]);
+    for address in [VIP, KEEPER] {
+        assert!(
+            sim.add_flow(&Vip { prefix: maglev_tests::lab::vips::host(address), protocol: 6, port: 80 }, a)
+        );
+    }
+    stage.farm.sites[0].answer(503);
+    stage.observer().until([(VIP, stage.weights(0, 5, 0)), (KEEPER, [(a, 0)].into())]);
+    let flows =
+        |vip: &maglev_tests::vppsim::VipView| vip.servers.iter().map(|server| server.flows).sum::<usize>();
+    assert_eq!(sim.vips().iter().map(flows).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn a_server_that_the_network_cuts_off_is_taken_out_until_it_is_back() {
+    if skip("a_server_that_the_network_cuts_off_is_taken_out_until_it_is_back", &["nft"]) {
+        return;
+    }
+    let (lab, place, vpp) = (Lab::new(), Place::new(), Vpp::start().unwrap());
+    let _prober = place.prober(Some(&lab.prober), &[]);
+    let _sites = [V4, V6].map(|family| lab.server.inside(|| Site::start(SocketAddr::new(family.server, 80))));
+    let config = format!(
+        "maglev:
+  vpp: {{ lb: {{ ipv4-src-address: 192.0.2.1, ipv6-src-address: '2001:db8::1' }} }}
+  healthchecks:
+    ping: {{ type: icmp, interval: 50ms, timeout: 300ms }}
+    connect: {{ type: tcp, port: 80, interval: 50ms, timeout: 300ms }}
+  backends:
+    four: {{ address: {}, healthcheck: connect }}
+    six: {{ address: '{}', healthcheck: ping }}
+  frontends:
+    to-four: {{ address: '2001:db8::80', pools: [ {{ name: only, backends: {{ four: {{}} }} }} ] }}
+    to-six: {{ address: 192.0.2.80, pools: [ {{ name: only, backends: {{ six: {{}} }} }} ] }}
+",
+        V4.server, V6.server
+    );
+    let mut maglevd = Setup::new(&place, &config).vpp(&vpp).start();
+    let weights = |weight| {
+        [("2001:db8::80", [(V4.server, weight)].into()), ("192.0.2.80", [(V6.server, weight)].into())]
+    };
+    Observer::of(&vpp).until(weights(1));
+    lab.server.filter("input", &["tcp dport 80 drop", "icmpv6 type echo-request drop"]);
+    Observer::of(&vpp).until(weights(0));
+    maglevd.until_backend("four", BackendState::Down);
+    assert_eq!(maglevd.backend("four").last.unwrap().verdict.unwrap().code().as_str_name(), "CODE_L4TOUT");
+    lab.server.unfilter();
+    Observer::of(&vpp).until(weights(1));
+}

@@ -1,0 +1,116 @@
+//! `maglevd` and `maglevd-prober` as processes, with servers to probe, and VPP: the simulated one, or the real one that
+//! the environment names.
+
+#![cfg(test)]
+
+mod failover;
+mod input;
+mod prober;
+mod reload;
+mod restart;
+mod scale;
+mod surface;
+mod vpp;
+
+use std::net::IpAddr;
+
+use maglev_tests::dataplane::Vpp;
+use maglev_tests::lab::farm::Farm;
+use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::process::Process;
+use maglev_tests::lab::vips::{Observer, Weights};
+
+/// The VIP of frontend `web`.
+const VIP: &str = "203.0.113.80";
+/// The backends of frontend `web`, in the order of the servers of the farm.
+const BACKENDS: [&str; 3] = ["a", "b", "c"];
+
+/// Everything around `maglevd`: a prober, three servers, and VPP.
+struct Stage {
+    prober: Process,
+    farm: Farm,
+    place: Place,
+    vpp: Vpp,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let place = Place::new();
+        Self { prober: place.prober(None, &[]), farm: Farm::new(3), place, vpp: Vpp::start().unwrap() }
+    }
+
+    /// The healthcheck and the backends `a`, `b` and `c`; frontend `web` prefers `a` and `b` (2 : 1) to `c`.
+    fn config(&self) -> Config {
+        let [a, b, c] = [0, 1, 2].map(|server| self.farm.address(server));
+        Config {
+            lb: "sync-interval: 1h, startup-max-delay: 1h".to_owned(),
+            backends: vec![backend("a", a), backend("b", b), backend("c", c)],
+            frontends: vec![frontend(
+                "web",
+                VIP,
+                "{ name: first, backends: { a: { weight: 100 }, b: { weight: 50 } } },
+        { name: last, backends: { c: { weight: 10 } } }",
+            )],
+            port: self.farm.port(),
+        }
+    }
+
+    fn setup(&self, config: &Config) -> Setup<'_> {
+        Setup::new(&self.place, &config.text()).vpp(&self.vpp)
+    }
+
+    /// `maglevd` with the plain configuration, once every backend is up and VPP knows it.
+    fn settled(&self) -> Maglevd {
+        let mut maglevd = self.setup(&self.config()).start();
+        maglevd.until_up(&BACKENDS);
+        self.observer().until([(VIP, self.weights(10, 5, 0))]);
+        maglevd
+    }
+
+    fn observer(&self) -> Observer<'_> {
+        Observer::of(&self.vpp)
+    }
+
+    /// The weights of the three servers.
+    fn weights(&self, a: u8, b: u8, c: u8) -> Weights {
+        [(self.farm.address(0), a), (self.farm.address(1), b), (self.farm.address(2), c)].into()
+    }
+}
+
+/// A configuration in parts.
+#[derive(Clone)]
+struct Config {
+    lb: String,
+    backends: Vec<String>,
+    frontends: Vec<String>,
+    port: u16,
+}
+
+impl Config {
+    fn text(&self) -> String {
+        let Self { lb, port, .. } = self;
+        let (backends, frontends) = (self.backends.join("\n"), self.frontends.join("\n"));
+        format!(
+            "maglev:
+  vpp: {{ lb: {{ ipv4-src-address: 192.0.2.1, {lb} }} }}
+  healthchecks:
+    site: {{ type: http, port: {port}, interval: 50ms, timeout: 20s, rise: 2, fall: 3 }}
+  backends:
+{backends}
+  frontends:
+{frontends}
+"
+        )
+    }
+}
+
+fn backend(name: &str, address: IpAddr) -> String {
+    format!("    {name}: {{ address: {address}, healthcheck: site }}")
+}
+
+fn frontend(name: &str, vip: &str, pools: &str) -> String {
+    format!(
+        "    {name}:\n      address: {vip}\n      protocol: tcp\n      port: 80\n      pools: [\n        {pools} ]"
+    )
+}

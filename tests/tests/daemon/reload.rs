@@ -1,0 +1,72 @@
+//! A new configuration, while probing goes on.
+
+use maglev_proto::v1::BackendState;
+use nix::sys::signal::Signal;
+
+use crate::{BACKENDS, Stage, VIP, backend, frontend};
+
+const OTHER_VIP: &str = "203.0.113.81";
+
+#[test]
+fn a_reload_touches_only_what_it_changes() {
+    let stage = Stage::new();
+    let [a, b, c] = [0, 1, 2].map(|server| stage.farm.address(server));
+    let mut config = stage.config();
+    // `web` has `a` and `b`, and `other` has `c`.
+    config.frontends = vec![
+        frontend("web", VIP, "{ name: only, backends: { a: {}, b: {} } }"),
+        frontend("other", OTHER_VIP, "{ name: only, backends: { c: {} } }"),
+    ];
+    let mut maglevd = stage.setup(&config).start();
+    maglevd.until_up(&BACKENDS);
+    stage.observer().until([(VIP, [(a, 1), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
+
+    let (before, said) = (maglevd.backend("c"), stage.prober.said());
+    let written = stage.observer().writes().len();
+    let visits = stage.farm.sites[2].visits().len();
+    // `a` has another address, which nobody serves; `b` goes; `d` comes, at what was `b`'s address.
+    let nobody = stage.farm.address(100);
+    config.backends = vec![backend("a", nobody), backend("c", c), backend("d", b)];
+    config.frontends[0] = frontend("web", VIP, "{ name: only, backends: { a: {}, d: {} } }");
+    maglevd.reload(&stage.place, &config.text());
+    maglevd.until_backend("b", BackendState::Removed);
+    maglevd.until_backend("a", BackendState::Down);
+    maglevd.until_up(&["d"]);
+    stage.observer().until([(VIP, [(nobody, 0), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
+
+    // To the prober `d` is what `b` was, so it kept two of three.
+    stage.prober.line(said, "kept=2 added=1 dropped=1 refused=0");
+    stage.farm.sites[2].wait_for_visits(visits + 3);
+    let after = maglevd.backend("c");
+    assert_eq!((after.since, after.transitions), (before.since, before.transitions));
+    let writes = stage.observer().writes().split_off(written);
+    assert!(writes.iter().all(|write| !write.contains(OTHER_VIP)), "{writes:#?}");
+}
+
+#[test]
+fn a_broken_file_changes_nothing_and_the_log_says_where_it_is_broken() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let written = stage.observer().writes();
+    let path = stage.place.path("maglev.yaml").display().to_string();
+    let good = stage.config().text();
+    for (broken, complaint) in [
+        (good.replace("frontends:", "frontend:"), format!("{path}:9:3: ")),
+        (
+            good.replace("a: { weight: 100 }", "nginx9: {}"),
+            format!("{path}: maglev.frontends.web.pools[0].backends.nginx9: no such backend"),
+        ),
+        (good.replace("rise: 2", "rise: 0"), format!("{path}: maglev.healthchecks.site.rise: ")),
+    ] {
+        let said = maglevd.process.said();
+        stage.place.write("maglev.yaml", broken);
+        maglevd.process.signal(Signal::SIGHUP);
+        let line = maglevd.process.line(said, &complaint);
+        assert!(line.contains("ERROR"), "{line}");
+    }
+    assert_eq!(maglevd.frontend("web").active_pool, "first");
+    assert_eq!(stage.observer().writes(), written);
+    // And the next good one is taken.
+    maglevd.reload(&stage.place, &good.replace("a: { weight: 100 }", "a: { weight: 25 }"));
+    stage.observer().until([(VIP, stage.weights(5, 10, 0))]);
+}

@@ -1,0 +1,96 @@
+//! What becomes of VPP when a daemon dies: nothing.
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::maglevd::Maglevd;
+use nix::sys::signal::Signal;
+
+use crate::{BACKENDS, Stage, VIP};
+
+fn assert_frozen(stage: &Stage, maglevd: &Maglevd, written: &[String]) {
+    for name in BACKENDS {
+        let backend = maglevd.backend(name);
+        assert!(backend.stale, "{backend:#?}");
+        assert_eq!(backend.state(), BackendState::Up);
+    }
+    assert_eq!(stage.observer().writes(), written);
+}
+
+#[test]
+fn without_a_prober_health_is_frozen_and_with_a_new_one_it_follows_again() {
+    let mut stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let written = stage.observer().writes();
+    stage.prober.kill();
+    maglevd.until_prober(false);
+    stage.farm.sites[0].answer(503);
+    assert_frozen(&stage, &maglevd, &written);
+    stage.prober = stage.place.prober(None, &[]);
+    maglevd.until_backend("a", BackendState::Down);
+    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
+    assert!(!maglevd.backend("a").stale);
+}
+
+#[test]
+fn a_prober_that_hangs_is_a_prober_that_is_lost() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let written = stage.observer().writes();
+    stage.prober.signal(Signal::SIGSTOP);
+    maglevd.until_prober(false);
+    assert_frozen(&stage, &maglevd, &written);
+    stage.farm.sites[1].answer(503);
+    stage.prober.signal(Signal::SIGCONT);
+    maglevd.until_backend("b", BackendState::Down);
+    stage.observer().until([(VIP, stage.weights(10, 0, 0))]);
+}
+
+#[test]
+fn a_new_maglevd_knows_at_once_what_the_prober_knew_and_leaves_vpp_as_it_is() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    stage.farm.sites[0].answer(503);
+    maglevd.until_backend("a", BackendState::Down);
+    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
+    let written = stage.observer().writes();
+    maglevd.process.kill();
+    let mut maglevd = stage.setup(&stage.config()).start();
+    maglevd.until_backend("a", BackendState::Down);
+    maglevd.until_up(&["b", "c"]);
+    assert!(!maglevd.frontend("web").warnings.iter().any(|warning| warning.contains("VPP")));
+    // A change that it does make proves that it had the chance to make others.
+    stage.farm.sites[1].answer(503);
+    stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
+    let writes = stage.observer().writes().split_off(written.len());
+    if stage.vpp.sim().is_some() {
+        assert_eq!(writes.len(), 2, "{writes:#?}");
+    }
+}
+
+#[test]
+fn two_new_daemons_leave_vpp_as_it_is() {
+    let mut stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let written = stage.observer().writes();
+    maglevd.process.kill();
+    stage.prober.kill();
+    stage.prober = stage.place.prober(None, &[]);
+    let mut maglevd = stage.setup(&stage.config()).start();
+    maglevd.until_up(&BACKENDS);
+    stage.farm.sites[0].answer(503);
+    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
+    let writes = stage.observer().writes().split_off(written.len());
+    if stage.vpp.sim().is_some() {
+        assert_eq!(writes.len(), 1, "{writes:#?}");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_asked_to_end_leaves_vpp_as_it_is() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let written = stage.observer().writes();
+    maglevd.process.signal(Signal::SIGTERM);
+    assert_eq!(maglevd.process.end().code(), Some(0));
+    assert_eq!(stage.observer().writes(), written);
+    stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
+}

@@ -1,0 +1,99 @@
+//! HTTP, from nginx and from servers that nobody should have built.
+
+use std::net::SocketAddr;
+
+use maglev_ipc::{Check, Http, Probe};
+use maglev_tests::lab::controller::{SHORT, check, get, http};
+use maglev_tests::lab::nginx::{self, Nginx};
+use maglev_tests::lab::site::Site;
+use maglev_tests::lab::skip;
+use maglev_tests::lab::topology::{FAMILIES, V4};
+
+use crate::Bench;
+
+fn matching(regexp: &str) -> Probe {
+    let http = Http { body: Some(regexp.to_owned()), ..get("/body") };
+    Probe::Http { port: nginx::HTTP, http, tls: None }
+}
+
+#[test]
+fn the_status_decides_and_a_redirect_is_not_followed() {
+    if skip("the_status_decides_and_a_redirect_is_not_followed", &["nginx"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let _nginx = Nginx::start(&bench.lab.server, &bench.place);
+    for family in FAMILIES {
+        for (path, verdict) in [
+            ("/", "L7OK HTTP 200"),
+            ("/503", "L7STS HTTP 503"),
+            ("/301", "L7STS HTTP 301"),
+            ("/missing", "L7STS HTTP 404"),
+        ] {
+            let check = check(family.server, http(nginx::HTTP, path));
+            assert_eq!(bench.controller.verdict(check), verdict, "{path}");
+        }
+        let redirect = Http { codes: vec![(200, 204), (300, 399)], ..get("/301") };
+        let check = check(family.server, Probe::Http { port: nginx::HTTP, http: redirect, tls: None });
+        assert_eq!(bench.controller.verdict(check), "L7OK HTTP 301");
+    }
+}
+
+#[test]
+fn the_body_is_held_against_the_regular_expression() {
+    if skip("the_body_is_held_against_the_regular_expression", &["nginx"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let _nginx = Nginx::start(&bench.lab.server, &bench.place);
+    for family in FAMILIES {
+        let well = bench.controller.verdict(check(family.server, matching("^all is [a-z]+ here$")));
+        assert_eq!(well, "L7OK HTTP 200");
+        let ill = bench.controller.verdict(check(family.server, matching("out of order")));
+        assert!(ill.starts_with("L7RSP "), "{ill}");
+    }
+}
+
+#[test]
+fn a_server_that_hangs_after_it_has_accepted_fails_by_the_time_out() {
+    if skip("a_server_that_hangs_after_it_has_accepted_fails_by_the_time_out", &["nginx"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let nginx = Nginx::start(&bench.lab.server, &bench.place);
+    nginx.hang();
+    for family in FAMILIES {
+        let check = Check { timeout: SHORT, ..check(family.server, http(nginx::HTTP, "/")) };
+        let verdict = bench.controller.verdict(check);
+        assert!(verdict.starts_with("L7TOUT"), "{verdict}");
+    }
+    nginx.go_on();
+    for family in FAMILIES {
+        assert_eq!(bench.controller.verdict(check(family.server, http(nginx::HTTP, "/"))), "L7OK HTTP 200");
+    }
+}
+
+#[test]
+fn no_answer_is_so_odd_that_it_passes_or_stops_the_prober() {
+    if skip("no_answer_is_so_odd_that_it_passes_or_stops_the_prober", &[]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let site = bench.lab.server.inside(|| Site::start(SocketAddr::new(V4.server, 80)));
+    let endless_header = [b"HTTP/1.1 200 OK\r\n".to_vec(), b"X: y\r\n".repeat(1 << 18)].concat();
+    for (what, answer) in [
+        ("nothing", &b""[..]),
+        ("not HTTP", b"SSH-2.0-OpenSSH_9.2\r\n"),
+        ("zeros", &[0; 4096]),
+        ("a status that is none", b"HTTP/1.1 99999 Well\r\n\r\n"),
+        ("another protocol's version", b"HTTP/3.0 200 OK\r\n\r\n"),
+        ("half a header", b"HTTP/1.1 200 OK\r\nContent-Le"),
+        ("a megabyte of header", &endless_header),
+    ] {
+        site.answer_with(answer);
+        let verdict = bench.controller.verdict(check(V4.server, http(80, "/")));
+        assert!(verdict.starts_with("L7RSP"), "{what}: {verdict}");
+    }
+    site.answer(200);
+    assert_eq!(bench.controller.verdict(check(V4.server, http(80, "/"))), "L7OK HTTP 200");
+}

@@ -1,0 +1,157 @@
+//! Echo requests.
+
+use std::time::Duration;
+
+use maglev_ipc::{Check, Probe};
+use maglev_tests::lab::controller::{SHORT, check};
+use maglev_tests::lab::skip;
+use maglev_tests::lab::topology::{FAMILIES, V4, V6};
+
+use crate::Bench;
+
+#[test]
+fn a_host_that_answers_an_echo_request_passes() {
+    if skip("a_host_that_answers_an_echo_request_passes", &[]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    for family in FAMILIES {
+        assert_eq!(bench.controller.verdict(check(family.server, Probe::Icmp)), "L7OK");
+    }
+    assert_eq!(bench.prober.status("Uid"), ["65534"; 4].join("\t"));
+    assert_eq!(bench.prober.status("CapEff"), "0000000000000000");
+}
+
+#[test]
+fn a_host_that_does_not_answer_fails_by_the_time_out() {
+    if skip("a_host_that_does_not_answer_fails_by_the_time_out", &["nft"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.lab.server.filter("input", &["icmp type echo-request drop", "icmpv6 type echo-request drop"]);
+    for family in FAMILIES {
+        let check = Check { timeout: SHORT, ..check(family.server, Probe::Icmp) };
+        assert_eq!(bench.controller.verdict(check), "L4TOUT");
+    }
+}
+
+#[test]
+fn an_icmp_error_fails_at_once_and_says_which() {
+    if skip("an_icmp_error_fails_at_once_and_says_which", &["nft"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    for (code, words) in [
+        ("net-unreachable", "network unreachable"),
+        ("host-unreachable", "host unreachable"),
+        ("prot-unreachable", "protocol unreachable"),
+        ("port-unreachable", "port unreachable"),
+        ("net-prohibited", "administratively prohibited"),
+        ("host-prohibited", "administratively prohibited"),
+        ("admin-prohibited", "administratively prohibited"),
+    ] {
+        let rule = format!("icmp type echo-request reject with icmp type {code}");
+        bench.lab.server.filter("input", &[&rule]);
+        assert_eq!(
+            bench.controller.verdict(check(V4.server, Probe::Icmp)),
+            format!("L4CON {words}"),
+            "{code}"
+        );
+        bench.lab.server.unfilter();
+    }
+    for (code, words) in [
+        ("no-route", "no route to destination"),
+        ("admin-prohibited", "administratively prohibited"),
+        ("addr-unreachable", "address unreachable"),
+        ("port-unreachable", "port unreachable"),
+        ("policy-fail", "source address failed policy"),
+        ("reject-route", "route rejected"),
+    ] {
+        let rule = format!("icmpv6 type echo-request reject with icmpv6 type {code}");
+        bench.lab.server.filter("input", &[&rule]);
+        assert_eq!(
+            bench.controller.verdict(check(V6.server, Probe::Icmp)),
+            format!("L4CON {words}"),
+            "{code}"
+        );
+        bench.lab.server.unfilter();
+    }
+}
+
+#[test]
+fn a_reply_that_comes_twice_counts_once() {
+    if skip("a_reply_that_comes_twice_counts_once", &["nft"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.lab.switch.nft(
+        "add table netdev lab
+add chain netdev lab twice { type filter hook ingress device p-server priority 0; }
+add rule netdev lab twice icmp type echo-reply dup to p-prober
+add rule netdev lab twice icmpv6 type echo-reply dup to p-prober
+",
+    );
+    for family in FAMILIES {
+        let before = bench.controller.stats(|_| true).duplicate;
+        let verdicts = bench.controller.outcomes(check(family.server, Probe::Icmp), 10);
+        assert_eq!(verdicts, ["L7OK"; 10]);
+        let stats = bench.controller.stats(|stats| stats.duplicate >= before + 9);
+        assert_eq!((stats.stray, stats.spoofed, stats.malformed), (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_reply_that_is_not_to_this_request_is_no_answer() {
+    if skip("a_reply_that_is_not_to_this_request_is_no_answer", &["nft"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    // Another's cookie. The kernel holds IPv6 replies against a checksum that nftables mends for named fields only:
+    // there it is another's number.
+    bench.lab.server.filter(
+        "output",
+        &["icmp type echo-reply @th,224,16 set 0xbeef", "icmpv6 type echo-reply icmpv6 sequence set 48879"],
+    );
+    for family in FAMILIES {
+        let before = bench.controller.stats(|_| true).spoofed;
+        let check = Check { timeout: SHORT, ..check(family.server, Probe::Icmp) };
+        assert_eq!(bench.controller.outcomes(check, 3), ["L4TOUT"; 3]);
+        bench.controller.stats(|stats| stats.spoofed >= before + 3);
+    }
+}
+
+#[test]
+fn a_reply_from_another_address_is_no_answer() {
+    if skip("a_reply_from_another_address_is_no_answer", &["nft"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.lab.server.filter(
+        "output",
+        &[
+            &format!("icmp type echo-reply ip saddr set {}", V4.nobody),
+            &format!("icmpv6 type echo-reply ip6 saddr set {}", V6.nobody),
+        ],
+    );
+    for family in FAMILIES {
+        let before = bench.controller.stats(|_| true).spoofed;
+        let check = Check { timeout: SHORT, ..check(family.server, Probe::Icmp) };
+        assert_eq!(bench.controller.outcomes(check, 3), ["L4TOUT"; 3]);
+        bench.controller.stats(|stats| stats.spoofed >= before + 3);
+    }
+}
+
+#[test]
+fn a_reply_that_comes_too_late_is_no_answer() {
+    if skip("a_reply_that_comes_too_late_is_no_answer", &["tc"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    // Each reply takes longer than a probe has, so that they queue up.
+    bench.lab.server.tc("qdisc add dev eth0 root tbf rate 8kbit burst 1540 latency 10s");
+    let check = Check { timeout: Duration::from_millis(30), ..check(V4.server, Probe::Icmp) };
+    let verdicts = bench.controller.outcomes(check, 200);
+    bench.controller.stats(|stats| stats.stray > 0);
+    assert!(verdicts.iter().any(|verdict| verdict == "L4TOUT"), "{verdicts:?}");
+    assert!(verdicts.iter().all(|verdict| verdict == "L4TOUT" || verdict == "L7OK"), "{verdicts:?}");
+}

@@ -1,0 +1,36 @@
+//! The real prober, as an ordinary user with `CAP_NET_RAW`, against real servers on another host.
+
+#![cfg(test)]
+
+mod http;
+mod icmp;
+mod local;
+mod tcp;
+mod tls;
+
+use maglev_tests::lab::controller::Controller;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::process::Process;
+use maglev_tests::lab::topology::Lab;
+
+/// A lab, a prober in it, and a controller of that prober.
+struct Bench {
+    controller: Controller,
+    prober: Process,
+    place: Place,
+    lab: Lab,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with_prober_in(&[])
+    }
+
+    /// The prober is started through `wrapper`.
+    fn with_prober_in(wrapper: &[&str]) -> Self {
+        let (lab, place) = (Lab::new(), Place::new());
+        let prober = place.humble_prober(&lab.prober, wrapper);
+        let controller = Controller::connect(&place.path("prober.sock"));
+        Self { controller, prober, place, lab }
+    }
+}
