@@ -4,5 +4,6 @@
 pub mod dataplane;
 pub mod demo;
 pub mod lab;
+pub mod packets;
 pub mod programs;
 pub mod vppsim;

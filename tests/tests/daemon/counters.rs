@@ -8,17 +8,12 @@ use maglev_proto::v1::{GetVpplbCountersRequest, GetVpplbCountersResponse, LbPack
 use maglev_tests::lab::PATIENCE;
 use maglev_tests::lab::maglevd::Maglevd;
 use maglev_tests::lab::vips::host;
-use maglev_tests::vppsim::{Fate, Sim};
+use maglev_tests::packets::{self, GRE, SIZE};
+use maglev_tests::vppsim::Sim;
 use maglev_vpp::message::{CliInband, Vip};
-use maglev_vpp::stats::Traffic;
 use tonic::{Code, Status};
 
 use crate::{BACKENDS, Stage, VIP, frontend};
-
-/// The size of a packet, from its IP header on.
-const SIZE: u64 = 100;
-/// GRE over IPv4 and the header around it.
-const GRE: u64 = 24;
 
 /// The simulator, for tests of what only it can be made to do.
 fn sim<'a>(stage: &'a Stage, test: &str) -> Option<&'a Sim> {
@@ -34,35 +29,9 @@ fn web() -> Vip {
 
 /// Lets VPP have `count` packets of one new flow to the VIP.
 fn send(stage: &Stage, count: u64) {
-    let packets = |packets| Traffic { packets, bytes: packets * SIZE };
-    if let Some(sim) = stage.vpp.sim() {
-        let server = Some(stage.farm.address(0));
-        assert!(sim.count_traffic(&web(), Fate::First, server, packets(1)));
-        assert!(sim.count_traffic(&web(), Fate::Next, server, packets(count - 1)));
-        return;
-    }
-    let stream = format!(
-        "packet-generator new {{
-  name s0
-  limit {count}
-  node ip4-input
-  interface pg0
-  size {SIZE}-{SIZE}
-  data {{ TCP: 192.0.2.99 -> {VIP} TCP: 1234 -> 80 incrementing 60 }}
-}}"
-    );
-    let commands = [
-        "create packet-generator interface pg0",
-        "set interface state pg0 up",
-        "set interface ip address pg0 192.0.2.98/31",
-        &stream,
-        "packet-generator enable-stream s0",
-    ];
+    let server = Some(stage.farm.address(0));
     stage.observer().client(async |client| {
-        for command in commands {
-            let reply = client.request(&CliInband::new(command)).await.unwrap();
-            assert_eq!(reply.retval, 0, "{command}: {}", reply.output.0);
-        }
+        packets::send(&stage.vpp, &client, &web(), count, server).await.unwrap();
     });
 }
 
@@ -89,8 +58,8 @@ fn until(
     }
 }
 
-/// The packets of the first VIP.
-fn packets(found: &Result<GetVpplbCountersResponse, Status>) -> Option<LbPackets> {
+/// What became of the packets of the first VIP.
+fn fates(found: &Result<GetVpplbCountersResponse, Status>) -> Option<LbPackets> {
     found.as_ref().ok()?.vips.first()?.packets
 }
 
@@ -104,7 +73,7 @@ fn every_packet_is_counted_where_it_belongs() {
     let maglevd = stage.settled();
     send(&stage, 10);
     let expected = LbPackets { next: 9, first: 1, untracked: 0, no_server: 0 };
-    let found = until(&maglevd, "10 packets", |found| packets(found) == Some(expected)).unwrap();
+    let found = until(&maglevd, "10 packets", |found| fates(found) == Some(expected)).unwrap();
 
     let [vip] = found.vips.as_slice() else { panic!("one VIP, and not {found:#?}") };
     assert_eq!((vip.frontend.as_str(), &vip.vip.as_ref().unwrap().prefix), ("web", &VIP.to_owned()));
@@ -170,12 +139,12 @@ fn counters_go_and_come_with_vpp() {
     let Some(sim) = sim(&stage, "counters_go_and_come_with_vpp") else { return };
     let mut maglevd = stage.settled();
     send(&stage, 10);
-    until(&maglevd, "10 packets", |found| packets(found).is_some_and(|p| p.next == 9)).unwrap();
+    until(&maglevd, "10 packets", |found| fates(found).is_some_and(|p| p.next == 9)).unwrap();
     sim.kill();
     maglevd.until_vpp(false);
     assert!(unavailable(&counters(&maglevd)));
     sim.boot().unwrap();
-    until(&maglevd, "no packets", |found| packets(found) == Some(LbPackets::default())).unwrap();
+    until(&maglevd, "no packets", |found| fates(found) == Some(LbPackets::default())).unwrap();
 }
 
 #[test]
@@ -187,7 +156,7 @@ fn a_segment_that_makes_no_sense_is_no_counters_and_the_next_one_is_taken() {
     };
     let maglevd = stage.settled();
     send(&stage, 10);
-    let there = |found: &Result<_, _>| packets(found).is_some_and(|p| p.next == 9);
+    let there = |found: &Result<_, _>| fates(found).is_some_and(|p| p.next == 9);
     until(&maglevd, "10 packets", there).unwrap();
     sim.faults(|faults| faults.stats_size = Some(5000));
     until(&maglevd, "no counters", unavailable).unwrap_err();
