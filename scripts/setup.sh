@@ -40,6 +40,8 @@ list_missing() {
 		;;
 	test)
 		has ip || echo iproute2
+		has nft || echo nftables
+		has nginx || echo nginx-light
 		has sysctl || echo procps
 		has shellcheck || echo shellcheck
 		has shfmt || echo shfmt
@@ -62,6 +64,10 @@ update_lists() {
 install() {
 	update_lists
 	DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
+	# The tests start servers of their own.
+	if [[ " $* " == *' nginx-light '* && -d /run/systemd/system ]]; then
+		systemctl disable --now nginx
+	fi
 }
 
 if [[ $1 == path ]]; then

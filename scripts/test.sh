@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 log=target/test.log
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 remarks=
 
 check() { # NAME COMMAND...
 	local name=$1
@@ -21,13 +21,13 @@ check() { # NAME COMMAND...
 		passed=$((passed + 1))
 	else
 		failed=$((failed + 1))
-		echo "FAIL $name"
+		remarks+="FAIL $name"$'\n'
 	fi
 }
 
 skip() { # NAME REASON
 	skipped=$((skipped + 1))
-	echo "SKIP $1: $2"
+	remarks+="SKIP $1: $2"$'\n'
 }
 
 list_scripts() {
@@ -110,7 +110,7 @@ run_tests() {
 	passed=$((passed + tests[0] - skips))
 	failed=$((failed + tests[1]))
 	skipped=$((skipped + tests[2] + skips))
-	list_skips
+	remarks+=$(list_skips)$'\n'
 }
 
 case ${1:-} in
@@ -127,5 +127,6 @@ lint) lint ;;
 	run_tests
 	;;
 esac
+sed '/^$/d' <<<"$remarks"
 echo "$passed passed, $failed failed, $skipped skipped"
 ((failed == 0))

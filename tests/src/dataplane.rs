@@ -20,6 +20,8 @@ use crate::vppsim::Sim;
 
 /// How long VPP may take to open its socket, or to exit.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What a VPP for tests is for.
+const LB_PLUGIN: &str = "lb_plugin.so";
 
 /// A running dataplane, empty at first. It ends when dropped.
 pub struct Vpp {
@@ -29,7 +31,8 @@ pub struct Vpp {
 
 enum Kind {
     Simulated(Sim),
-    Real(#[expect(dead_code, reason = "held to end VPP when dropped")] RealVpp),
+    /// With its program. There is none between [`Vpp::kill`] and [`Vpp::boot`].
+    Real(Option<RealVpp>, PathBuf),
 }
 
 impl Vpp {
@@ -58,8 +61,17 @@ impl Vpp {
     /// # Errors
     /// It does not start.
     pub fn real(binary: &Path) -> io::Result<Self> {
+        Self::real_with(binary, &[LB_PLUGIN])
+    }
+
+    /// Starts `binary` with these plugins, and no others.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn real_with(binary: &Path, plugins: &[&str]) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
-        Ok(Self { kind: Kind::Real(RealVpp::start(binary, dir.path())?), dir })
+        let vpp = RealVpp::start(binary, dir.path(), plugins)?;
+        Ok(Self { kind: Kind::Real(Some(vpp), binary.to_owned()), dir })
     }
 
     /// Where clients of the API connect.
@@ -79,12 +91,54 @@ impl Vpp {
     pub const fn sim(&self) -> Option<&Sim> {
         match &self.kind {
             Kind::Simulated(sim) => Some(sim),
-            Kind::Real(_) => None,
+            Kind::Real(..) => None,
         }
     }
 }
 
-/// A real VPP, with the lb plugin alone, no interfaces and no privileges.
+/// What can befall either kind.
+impl Vpp {
+    /// Ends VPP, as a crash would: its connections are lost, and there are no new ones until [`Self::boot`].
+    pub fn kill(&mut self) {
+        match &mut self.kind {
+            Kind::Simulated(sim) => sim.kill(),
+            Kind::Real(vpp, _) => {
+                if let Some(mut vpp) = vpp.take() {
+                    // It may have ended already.
+                    _ = vpp.process.kill();
+                }
+            }
+        }
+    }
+
+    /// Starts an empty VPP in the place of one that was killed.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn boot(&mut self) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Simulated(sim) => sim.boot(),
+            Kind::Real(vpp, binary) => {
+                *vpp = Some(RealVpp::start(binary, self.dir.path(), &[LB_PLUGIN])?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Stops VPP in its tracks, or lets it go on.
+    pub fn hang(&self, hang: bool) {
+        match &self.kind {
+            Kind::Simulated(sim) => sim.faults(|faults| faults.hang = hang),
+            Kind::Real(vpp, _) => {
+                if let Some(vpp) = vpp {
+                    vpp.signal(if hang { Signal::SIGSTOP } else { Signal::SIGCONT });
+                }
+            }
+        }
+    }
+}
+
+/// A real VPP, with the lb plugin at most, no interfaces and no privileges.
 pub struct RealVpp {
     process: Child,
     /// Of its shared memory files, which it leaves behind.
@@ -98,12 +152,12 @@ impl RealVpp {
         env::var_os("VPP_BIN").filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
-    fn start(binary: &Path, dir: &Path) -> io::Result<Self> {
+    fn start(binary: &Path, dir: &Path, plugins: &[&str]) -> io::Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let segment = format!("maglev-test-{}-{number}", std::process::id());
         let config = dir.join("startup.conf");
-        fs::write(&config, startup_conf(dir, &segment))?;
+        fs::write(&config, startup_conf(dir, &segment, plugins))?;
         let process = Command::new(binary)
             .arg("-c")
             .arg(&config)
@@ -114,6 +168,13 @@ impl RealVpp {
         let mut vpp = Self { process, segment };
         vpp.wait_for(&dir.join("api.sock"))?;
         Ok(vpp)
+    }
+
+    /// It may have ended already.
+    fn signal(&self, signal: Signal) {
+        if let Ok(pid) = i32::try_from(self.process.id()) {
+            _ = kill(Pid::from_raw(pid), signal);
+        }
     }
 
     fn wait_for(&mut self, socket: &Path) -> io::Result<()> {
@@ -133,10 +194,7 @@ impl RealVpp {
 
 impl Drop for RealVpp {
     fn drop(&mut self) {
-        // It may have ended already.
-        if let Ok(pid) = i32::try_from(self.process.id()) {
-            _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
+        self.signal(Signal::SIGTERM);
         let deadline = Instant::now() + PATIENCE;
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(10));
@@ -149,8 +207,9 @@ impl Drop for RealVpp {
     }
 }
 
-fn startup_conf(dir: &Path, segment: &str) -> String {
+fn startup_conf(dir: &Path, segment: &str, plugins: &[&str]) -> String {
     let dir = dir.display();
+    let enabled: String = plugins.iter().map(|plugin| format!("plugin {plugin} {{ enable }} ")).collect();
     let plugin_path = env::var("VPP_PLUGIN_PATH").map_or(String::new(), |path| format!("path {path}"));
     format!(
         "unix {{ nodaemon nosyslog nobanner log {dir}/vpp.log runtime-dir {dir} cli-listen {dir}/cli.sock }}
@@ -160,7 +219,7 @@ statseg {{ socket-name {dir}/stats.sock size 64m page-size 4k }}
 memory {{ main-heap-size 512m main-heap-page-size 4k }}
 buffers {{ buffers-per-numa 8192 page-size 4k }}
 cpu {{ }}
-plugins {{ {plugin_path} plugin default {{ disable }} plugin lb_plugin.so {{ enable }} }}
+plugins {{ {plugin_path} plugin default {{ disable }} {enabled}}}
 "
     )
 }

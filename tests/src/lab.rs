@@ -16,11 +16,15 @@ use std::time::Duration;
 
 pub mod certificates;
 pub mod controller;
+pub mod crowd;
 pub mod farm;
 pub mod host;
+pub mod impostor;
 pub mod maglevd;
+pub mod metrics;
 pub mod nginx;
 pub mod place;
+pub mod prober;
 pub mod process;
 pub mod shared;
 pub mod site;

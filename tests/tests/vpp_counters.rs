@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use maglev_tests::dataplane::Vpp;
-use maglev_tests::packets::{self, GRE, SIZE};
+use maglev_tests::packets::few::{self, GRE, SIZE};
 use maglev_vpp::cli::{self, ShownVip};
 use maglev_vpp::message::{
     CliInband, Encap, IpRouteLookupV2, LbAddDelAsV2, LbAddDelVipV2, LbAsV2Dump, Prefix, SOURCE_INTERFACE, Vip,
@@ -68,9 +68,9 @@ async fn the_numbers_of_the_listing_are_those_of_the_counters() {
         add_vip(&client, vip, servers).await;
     }
     client.request(&LbAddDelVipV2::delete(gone)).await.unwrap();
-    packets::send(&vpp, &client, &http, 5, Some(server)).await.unwrap();
-    packets::send(&vpp, &client, &https, 3, Some(server)).await.unwrap();
-    packets::send(&vpp, &client, &empty, 2, None).await.unwrap();
+    few::send(&vpp, &client, &http, 5, Some(server)).await.unwrap();
+    few::send(&vpp, &client, &https, 3, Some(server)).await.unwrap();
+    few::send(&vpp, &client, &empty, 2, None).await.unwrap();
 
     let shown = listing(&client).await;
     let numbers: BTreeMap<Vip, u32> = shown.iter().map(|shown| (shown.vip, shown.index)).collect();
@@ -96,8 +96,11 @@ async fn an_address_of_an_interface_is_told_by_its_route() {
     if let Some(sim) = vpp.sim() {
         sim.add_interface_address(ours.prefix.address);
     } else {
-        for command in ["create loopback interface", "set interface ip address loop0 203.0.113.1/32"] {
-            assert_eq!(client.request(&CliInband::new(command)).await.unwrap().retval, 0, "{command}");
+        let address = "set interface ip address loop0 203.0.113.1/32";
+        // An interface that is down has no routes.
+        for command in ["create loopback interface", "set interface state loop0 up", address] {
+            let reply = client.request(&CliInband::new(command)).await.unwrap();
+            assert_eq!(reply.retval, 0, "{command}: {}", reply.output.0);
         }
     }
     add_vip(&client, ours, &[]).await;

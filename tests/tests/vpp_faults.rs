@@ -98,6 +98,15 @@ async fn an_old_vpp_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_vpp_without_the_plugin_is_told_from_one_that_is_too_old() {
+    let lab = Lab::new();
+    let of_plugin = NEEDED.iter().map(|(name, _)| *name).filter(|name| name.starts_with("lb_"));
+    lab.sim.faults(|faults| faults.omit = of_plugin.collect());
+    let error = error(lab.try_connect().await);
+    assert_eq!(error.to_string(), "VPP 26.10-vppsim has not loaded lb_plugin.so");
+}
+
+#[tokio::test]
 async fn a_vpp_that_cannot_even_tell_its_version_is_refused() {
     let lab = Lab::new();
     lab.sim.faults(|faults| faults.omit = vec![ShowVersion::NAME]);

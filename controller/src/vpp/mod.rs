@@ -175,7 +175,9 @@ fn complain(retry: &mut Retry, error: &Error) {
     let text = error.to_string();
     match (retry.is_news(&text), error) {
         // A VPP that cannot be used is worth more noise than one that is not there.
-        (true, Error::Unsupported { .. }) => error!(error = %text, "VPP cannot be used"),
+        (true, Error::Unsupported { .. } | Error::NoPlugin { .. }) => {
+            error!(error = %text, "VPP cannot be used");
+        }
         (true, _) => warn!(error = %text, "VPP is not to be had; it is tried again"),
         (false, _) => debug!(error = %text, "VPP is not to be had"),
     }

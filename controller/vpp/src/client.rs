@@ -67,7 +67,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Connect`]; [`Error::Timeout`] when VPP accepts and does not answer; [`Error::Unsupported`] when it
-    /// lacks a message of [`crate::message::NEEDED`]; [`Error::Lost`] when it hangs up or talks nonsense.
+    /// lacks a message of [`crate::message::NEEDED`]; [`Error::NoPlugin`] when it lacks all of the plugin's; [`Error::Lost`] when it hangs up or talks nonsense.
     pub async fn connect(path: impl AsRef<Path>, name: &str, options: Options) -> Result<Self, Error> {
         let limit = options.timeout;
         let session = timeout(limit, handshake::open(path.as_ref(), name))

@@ -27,6 +27,12 @@ pub enum Error {
         /// VPP's own words.
         version: String,
     },
+    /// VPP runs without the plugin.
+    #[error("VPP {version} has not loaded lb_plugin.so")]
+    NoPlugin {
+        /// VPP's own words.
+        version: String,
+    },
     /// VPP did not answer in time. It may still do what was asked.
     #[error("no answer to {message} within {limit:?}")]
     Timeout {

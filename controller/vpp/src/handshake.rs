@@ -67,6 +67,9 @@ pub(crate) async fn open(path: &Path, name: &str) -> Result<Session, Error> {
 
     let (ids, missing) = Ids::find(&welcome.table);
     let version = line.version(welcome.index, &ids).await.map_err(Error::Lost)?;
+    if !welcome.table.0.iter().any(|row| row.name.0.starts_with("lb_")) {
+        return Err(Error::NoPlugin { version });
+    }
     if !missing.is_empty() {
         return Err(Error::Unsupported { missing, version });
     }

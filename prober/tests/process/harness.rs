@@ -26,7 +26,14 @@ impl Place {
     pub fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         fs::set_permissions(place.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_maglevd-prober"), place.binary()).unwrap();
+        // Another process copies, as a program that is open for writing cannot be run, and whatever another test starts
+        // at this moment would inherit our descriptor.
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_maglevd-prober"))
+            .arg(place.binary())
+            .status()
+            .unwrap();
+        assert!(copied.success());
         fs::set_permissions(place.binary(), fs::Permissions::from_mode(0o755)).unwrap();
         place
     }

@@ -81,6 +81,30 @@ impl Controller {
         })
     }
 
+    /// When, in nanoseconds, the first probe of each of `checks` started, the earliest first.
+    pub fn first_starts(&mut self, interval: Duration, checks: impl Iterator<Item = Check>) -> Vec<u64> {
+        self.generation += 1;
+        let generation = self.generation.into();
+        self.send(&ToProber::Begin { generation });
+        let mut count = 0;
+        for (id, check) in (1..).map(CheckId).zip(checks) {
+            self.send(&ToProber::Check { id, interval, check });
+            count += 1;
+        }
+        self.send(&ToProber::Commit { generation });
+        let mut starts = Vec::new();
+        self.hear("an outcome of each check", |message| {
+            if let ToController::Outcomes(outcomes) = message {
+                starts.extend(
+                    outcomes.iter().filter(|outcome| outcome.seq == 1).map(|outcome| outcome.started),
+                );
+            }
+            (starts.len() == count).then_some(())
+        });
+        starts.sort_unstable();
+        starts
+    }
+
     /// Puts one check in the place of all others, and waits until it is in force.
     fn replace(&mut self, check: Check, roots: &[u8]) -> CheckId {
         self.generation += 1;
@@ -100,7 +124,10 @@ impl Controller {
     }
 
     fn send(&self, message: &ToProber) {
-        self.link.send(message).unwrap();
+        while let Err(error) = self.link.send(message) {
+            assert!(matches!(error, Error::WouldBlock), "the link was lost: {error}");
+            self.wait(PollFlags::POLLOUT);
+        }
     }
 
     /// Listens until `find` finds something.
@@ -117,15 +144,15 @@ impl Controller {
                     Some(found) => return found,
                     None => last = Some(message),
                 },
-                Err(Error::WouldBlock) => self.wait(),
+                Err(Error::WouldBlock) => self.wait(PollFlags::POLLIN),
                 Err(error) => panic!("waiting for {what}, the link was lost: {error}"),
             }
         }
         panic!("the prober does not tell {what}; the last it said was {last:?}")
     }
 
-    fn wait(&self) {
-        let mut fds = [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
+    fn wait(&self, event: PollFlags) {
+        let mut fds = [PollFd::new(self.link.as_fd(), event)];
         poll(&mut fds, PollTimeout::from(100_u8)).unwrap();
     }
 }

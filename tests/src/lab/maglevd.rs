@@ -7,8 +7,8 @@ use std::process::{Command, ExitStatus};
 use maglev_proto::v1::maglev_client::MaglevClient;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    Backend, BackendState, EventKind, Frontend, GetBackendRequest, GetFrontendRequest, WatchEventsRequest,
-    WatchEventsResponse,
+    Backend, BackendState, EventKind, Frontend, GetBackendRequest, GetFrontendRequest, Transition,
+    WatchEventsRequest, WatchEventsResponse,
 };
 use nix::sys::signal::Signal;
 use tokio::runtime::{self, Runtime};
@@ -203,7 +203,7 @@ impl Maglevd {
         };
         match &response.event {
             Some(Event::Backend(event)) => {
-                let to = event.transition.as_ref().map(|transition| transition.to());
+                let to = event.transition.as_ref().map(Transition::to);
                 self.backends.extend(to.map(|state| (event.name.clone(), state)));
             }
             Some(Event::Prober(event)) => self.prober = Some(event.connected),

@@ -68,9 +68,12 @@ impl Place {
     pub fn humble_prober(&self, host: &Host, wrapper: &[&str]) -> Process {
         assert!(geteuid().is_root());
         chown(self.0.path(), Some(NOBODY), None).unwrap();
-        // `nobody` may not be let into the directory of the build.
+        // `nobody` may not be let into the directory of the build. Another process copies, as a program that is open for
+        // writing cannot be run, and whatever another test starts at this moment would inherit our descriptor.
         let prober = self.path("maglevd-prober");
-        fs::copy(program("maglevd-prober").unwrap(), &prober).unwrap();
+        let copied =
+            Command::new("cp").arg(program("maglevd-prober").unwrap()).arg(&prober).status().unwrap();
+        assert!(copied.success());
         let mut command = host.command("setpriv");
         command
             .args(["--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups"])

@@ -110,6 +110,19 @@ impl Process {
         line.unwrap().trim().to_owned()
     }
 
+    /// Its only child.
+    ///
+    /// # Panics
+    /// It has none.
+    #[must_use]
+    pub fn child(&self) -> Pid {
+        // Each thread has a list of its own.
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let children =
+            threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
+        Pid::from_raw(children.collect::<String>().trim().parse().unwrap())
+    }
+
     fn tail(&self) -> String {
         let lines = self.lines(0);
         lines[lines.len().saturating_sub(TAIL)..].join("\n")

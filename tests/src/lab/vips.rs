@@ -10,12 +10,13 @@ use tokio::runtime::{self, Runtime};
 
 use super::PATIENCE;
 use crate::dataplane::Vpp;
+use crate::vppsim::Sim;
 
 /// Each server of a VIP, and its weight.
 pub type Weights = BTreeMap<IpAddr, u8>;
 
 /// The messages that change something, but for those that a new client sends to say who it is.
-const WRITES: [&str; 5] =
+pub const WRITES: [&str; 5] =
     ["lb_conf", "lb_add_del_vip_v2", "lb_add_del_as_v2", "lb_as_set_weight", "lb_flush_vip"];
 
 /// Looks into VPP, as a client of its own.
@@ -84,7 +85,7 @@ impl<'a> Observer<'a> {
     /// The changes that were asked of VPP so far, where that is known: of the simulator.
     #[must_use]
     pub fn writes(&self) -> Vec<String> {
-        let calls = self.vpp.sim().map(|sim| sim.calls()).unwrap_or_default();
+        let calls = self.vpp.sim().map(Sim::calls).unwrap_or_default();
         calls.into_iter().filter(|call| WRITES.contains(&call.name)).map(|call| call.message).collect()
     }
 }

@@ -8,7 +8,7 @@ use maglev_proto::v1::{GetVpplbCountersRequest, GetVpplbCountersResponse, LbPack
 use maglev_tests::lab::PATIENCE;
 use maglev_tests::lab::maglevd::Maglevd;
 use maglev_tests::lab::vips::host;
-use maglev_tests::packets::{self, GRE, SIZE};
+use maglev_tests::packets::few::{self, GRE, SIZE};
 use maglev_tests::vppsim::Sim;
 use maglev_vpp::message::{CliInband, Vip};
 use tonic::{Code, Status};
@@ -31,7 +31,7 @@ fn web() -> Vip {
 fn send(stage: &Stage, count: u64) {
     let server = Some(stage.farm.address(0));
     stage.observer().client(async |client| {
-        packets::send(&stage.vpp, &client, &web(), count, server).await.unwrap();
+        few::send(&stage.vpp, &client, &web(), count, server).await.unwrap();
     });
 }
 

@@ -1,16 +1,20 @@
 //! From the health of a server to the weights in VPP.
 
+use std::net::SocketAddr;
+
 use maglev_proto::v1::BackendState;
 use maglev_tests::dataplane::Vpp;
 use maglev_tests::lab::maglevd::Setup;
+use maglev_tests::lab::nginx::{self, NAME, Nginx};
 use maglev_tests::lab::place::Place;
+use maglev_tests::lab::site::Site;
+use maglev_tests::lab::skip;
 use maglev_tests::lab::topology::{Lab, V4, V6};
-use maglev_tests::lab::vips::Observer;
-use maglev_tests::lab::{site::Site, skip};
+use maglev_tests::lab::vips::{Observer, host};
+use maglev_tests::vppsim::VipView;
 use maglev_vpp::message::Vip;
-use std::net::SocketAddr;
 
-use crate::{BACKENDS, Stage, VIP};
+use crate::{BACKENDS, Stage, VIP, frontend};
 
 #[test]
 fn weights_follow_health_from_pool_to_pool_and_back() {
@@ -57,22 +61,18 @@ fn flows_of_a_server_that_goes_down_are_flushed_unless_the_frontend_keeps_them()
     const KEEPER: &str = "203.0.113.81";
     let mut config = stage.config();
     config.frontends.push(
-        crate::frontend("keeper", KEEPER, "{ name: only, backends: { a: {} } }")
-            + "\n      flush-on-down: false",
+        frontend("keeper", KEEPER, "{ name: only, backends: { a: {} } }") + "\n      flush-on-down: false",
     );
     let mut maglevd = stage.setup(&config).start();
     maglevd.until_up(&BACKENDS);
     let a = stage.farm.address(0);
     stage.observer().until([(VIP, stage.weights(10, 5, 0)), (KEEPER, [(a, 1)].into())]);
     for address in [VIP, KEEPER] {
-        assert!(
-            sim.add_flow(&Vip { prefix: maglev_tests::lab::vips::host(address), protocol: 6, port: 80 }, a)
-        );
+        assert!(sim.add_flow(&Vip { prefix: host(address), protocol: 6, port: 80 }, a));
     }
     stage.farm.sites[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0)), (KEEPER, [(a, 0)].into())]);
-    let flows =
-        |vip: &maglev_tests::vppsim::VipView| vip.servers.iter().map(|server| server.flows).sum::<usize>();
+    let flows = |vip: &VipView| vip.servers.iter().map(|server| server.flows).sum::<usize>();
     assert_eq!(sim.vips().iter().map(flows).collect::<Vec<_>>(), [0, 1]);
 }
 
@@ -110,4 +110,36 @@ fn a_server_that_the_network_cuts_off_is_taken_out_until_it_is_back() {
     assert_eq!(maglevd.backend("four").last.unwrap().verdict.unwrap().code().as_str_name(), "CODE_L4TOUT");
     lab.server.unfilter();
     Observer::of(&vpp).until(weights(1));
+}
+
+#[test]
+fn a_server_with_a_bad_certificate_is_down_unless_nobody_is_to_look_at_it() {
+    if skip("a_server_with_a_bad_certificate_is_down_unless_nobody_is_to_look_at_it", &["nginx"]) {
+        return;
+    }
+    let (lab, place) = (Lab::new(), Place::new());
+    let _prober = place.prober(Some(&lab.prober), &[]);
+    let nginx = Nginx::start(&lab.server, &place);
+    let roots = place.write("roots.pem", &nginx.roots);
+    let mut config = "maglev:\n  healthchecks:\n".to_owned();
+    for (name, port, params) in [
+        ("good", nginx::GOOD, format!("ca-file: {}", roots.display())),
+        ("expired", nginx::EXPIRED, format!("ca-file: {}", roots.display())),
+        ("careless", nginx::EXPIRED, "insecure-skip-verify: true".to_owned()),
+    ] {
+        config +=
+            &format!("    {name}: {{ type: https, port: {port}, params: {{ host: {NAME}, {params} }} }}\n");
+    }
+    config += "  backends:\n";
+    for name in ["good", "expired", "careless"] {
+        config += &format!("    {name}: {{ address: '{}', healthcheck: {name} }}\n", V6.server);
+    }
+    let mut maglevd = Setup::new(&place, &config).start();
+    maglevd.until_up(&["good", "careless"]);
+    maglevd.until_backend("expired", BackendState::Down);
+    let verdict = maglevd.backend("expired").last.unwrap().verdict.unwrap();
+    assert_eq!(
+        (verdict.code().as_str_name(), verdict.detail.as_str()),
+        ("CODE_L6RSP", "certificate expired")
+    );
 }

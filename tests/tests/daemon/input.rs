@@ -1,1 +1,153 @@
-//! TODO
+//! Bad input: one clear line, the right exit code, or nothing at all.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Output};
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::farm::Farm;
+use maglev_tests::lab::maglevd::Setup;
+use maglev_tests::lab::metrics::Scrape;
+use maglev_tests::lab::place::Place;
+use maglev_tests::programs::program;
+
+use crate::{BACKENDS, Stage};
+
+/// What `maglevd` says of a file, with `--check` and when it is to run with it, which is the same.
+fn refusal(config: &str) -> (Option<i32>, Vec<String>) {
+    let place = Place::new();
+    let path = place.path("maglev.yaml").display().to_string();
+    let (status, lines) = Setup::new(&place, config).fail();
+    let Output { status: checked, stdout, stderr } =
+        Command::new(program("maglevd").unwrap()).args(["--check", "--config", &path]).output().unwrap();
+    assert_eq!((checked.code(), stdout), (status.code(), Vec::new()));
+    assert_eq!(String::from_utf8(stderr).unwrap().lines().collect::<Vec<_>>(), lines);
+    (status.code(), lines.iter().map(|line| line.replace(&path, "FILE")).collect())
+}
+
+#[test]
+fn a_file_of_the_wrong_shape_is_refused_with_line_and_column() {
+    for (config, complaint) in [
+        ("maglev:\n  backends: {\n", "FILE:3:1: "),
+        ("maglev:\n  backend: {}\n", "FILE:2:3: maglev: unknown field `backend`"),
+        ("maglev:\n  backends: { a: {}, a: {} }\n", "FILE:2:22: maglev.backends: duplicate key `a`"),
+        ("maglev:\n  backends:\n    a: { address: 7 }\n", "FILE:3:19: maglev.backends.a.address: "),
+        ("\u{0}", "FILE:1:1: "),
+    ] {
+        let (code, lines) = refusal(config);
+        assert_eq!((code, lines.len()), (Some(1), 1), "{lines:#?}");
+        assert!(lines[0].starts_with(complaint), "{lines:#?}");
+    }
+}
+
+#[test]
+fn every_mistake_in_a_file_is_told_at_once() {
+    let (code, lines) = refusal(
+        "maglev:
+  healthchecks:
+    site: { type: http, rise: 0 }
+  backends:
+    a: { healthcheck: nosuch }
+  frontends:
+    web: { address: 192.0.2.1, protocol: tcp, pools: [ { name: only, backends: { nginx9: { weight: 101 } } } ] }
+",
+    );
+    assert_eq!(code, Some(2));
+    for mistake in [
+        "maglev.healthchecks.site.port: required",
+        "maglev.healthchecks.site.rise: ",
+        "maglev.backends.a.address: required",
+        "maglev.backends.a.healthcheck: no such healthcheck: nosuch",
+        "maglev.frontends.web.port: required",
+        "maglev.frontends.web.pools[0].backends.nginx9: no such backend",
+        "maglev.frontends.web.pools[0].backends.nginx9.weight: ",
+    ] {
+        assert!(lines.iter().any(|line| line.contains(mistake)), "{mistake} in {lines:#?}");
+    }
+    assert_eq!(lines.len(), 7, "{lines:#?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let place = Place::new();
+    let missing = place.path("missing.yaml").display().to_string();
+    let (status, lines) = Setup::new(&place, "").flag("--config", &missing).fail();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(lines, [format!("{missing}: No such file or directory (os error 2)")]);
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let (place, farm) = (Place::new(), Farm::new(1));
+    let taken = farm.sites[0].address();
+    for flag in ["--metrics-addr", "--grpc-addr"] {
+        let (status, lines) = Setup::new(&place, "maglev: {}").flag(flag, taken).fail();
+        assert_eq!(status.code(), Some(1));
+        assert_eq!(lines, [format!("maglevd: cannot listen on {taken}: address already in use")]);
+    }
+}
+
+#[test]
+fn the_socket_of_a_living_maglevd_is_not_taken_away() {
+    let place = Place::new();
+    let setup = || Setup::new(&place, "maglev: {}");
+    let mut first = setup().start();
+    let (status, lines) = setup().fail();
+    assert_eq!(status.code(), Some(1));
+    let socket = first.socket().display();
+    assert_eq!(lines, [format!("maglevd: cannot listen on {socket}: another process listens there")]);
+    assert!(first.maglevc(&["show", "version"]).status.success());
+    // That of a dead one is.
+    first.process.kill();
+    assert!(setup().start().maglevc(&["show", "version"]).status.success());
+}
+
+#[test]
+fn a_prober_that_is_not_there_is_sought_until_it_is() {
+    let mut stage = Stage::new();
+    stage.prober.kill();
+    std::fs::remove_file(stage.place.path("prober.sock")).unwrap();
+    let metrics = SocketAddr::new(stage.farm.address(199), stage.farm.port());
+    let mut maglevd = stage.setup(&stage.config()).flag("--metrics-addr", metrics).start();
+    maglevd.process.line(0, "prober.sock");
+    assert_eq!(Scrape::of(metrics).value("maglev_prober_connected", &[]), 0.0);
+    stage.prober = stage.place.prober(None, &[]);
+    maglevd.until_up(&BACKENDS);
+    let scrape = Scrape::of(metrics);
+    assert_eq!(scrape.value("maglev_prober_connected", &[]), 1.0);
+    let complaints = maglevd
+        .process
+        .lines(0)
+        .iter()
+        .filter(|line| line.contains("WARN") && line.contains("prober.sock"))
+        .count();
+    assert_eq!(complaints, 1);
+}
+
+#[test]
+fn nonsense_on_its_ports_does_not_disturb_it() {
+    let stage = Stage::new();
+    let [metrics, grpc] =
+        [198, 199].map(|server| SocketAddr::new(stage.farm.address(server), stage.farm.port()));
+    let setup = stage.setup(&stage.config()).flag("--metrics-addr", metrics).flag("--grpc-addr", grpc);
+    let mut maglevd = setup.start();
+    let nonsense = [
+        &b"\x00\xff"[..],
+        &[b'A'; 1 << 20],
+        b"GET / HTTP/0.1\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff",
+    ];
+    for bytes in nonsense {
+        // It may hang up before it has heard all of it.
+        for address in [metrics, grpc] {
+            _ = TcpStream::connect(address).unwrap().write_all(bytes);
+        }
+        _ = UnixStream::connect(maglevd.socket()).unwrap().write_all(bytes);
+    }
+    maglevd.until_up(&BACKENDS);
+    stage.farm.sites[0].answer(503);
+    maglevd.until_backend("a", BackendState::Down);
+    assert!(maglevd.maglevc(&["show", "backends"]).status.success());
+    assert_eq!(Scrape::of(metrics).value("maglev_prober_connected", &[]), 1.0);
+}

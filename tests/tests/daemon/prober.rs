@@ -1,1 +1,80 @@
-//! TODO
+//! Probers that are not what they should be.
+
+use maglev_ipc::{ToController, VERSION};
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::impostor::{Impostor, Stranger};
+use nix::sys::signal::{Signal, kill};
+
+use crate::{BACKENDS, Stage, VIP};
+
+fn hello(version: u16) -> ToController {
+    ToController::Hello { version, release: "9.9.9".to_owned(), instance: 1 }
+}
+
+#[test]
+fn a_prober_of_another_version_is_refused_in_one_line() {
+    let mut stage = Stage::new();
+    stage.prober.kill();
+    let impostor = Impostor::at(&stage.place.path("prober.sock"));
+    let maglevd = stage.setup(&stage.config()).start();
+    // It comes back, and has nothing new to say.
+    let strangers = [(); 3].map(|()| {
+        let stranger = impostor.accept();
+        stranger.tell(&hello(VERSION + 1));
+        stranger
+    });
+    let line = maglevd.process.line(0, "9.9.9");
+    assert!(line.contains(&format!("version {}", VERSION + 1)) && line.contains("WARN"), "{line}");
+    _ = impostor.accept();
+    let said = maglevd.process.lines(0).iter().filter(|line| line.contains("9.9.9")).count();
+    assert_eq!((said, strangers.len()), (1, 3));
+    assert_eq!(maglevd.backend("a").state(), BackendState::Unknown);
+}
+
+#[test]
+fn a_prober_that_talks_nonsense_is_left_and_health_is_frozen() {
+    let mut stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let written = stage.observer().writes();
+    stage.prober.kill();
+    maglevd.until_prober(false);
+    let impostor = Impostor::at(&stage.place.path("prober.sock"));
+    for nonsense in [&b"\xff\xff\xff\xff"[..], &[0; 60_000], b"GET / HTTP/1.1\r\n\r\n"] {
+        let stranger = impostor.accept();
+        stranger.tell(&hello(VERSION));
+        maglevd.until_prober(true);
+        stranger.say(nonsense);
+        maglevd.until_prober(false);
+    }
+    for name in BACKENDS {
+        let backend = maglevd.backend(name);
+        assert_eq!((backend.state(), backend.stale), (BackendState::Up, true), "{backend:#?}");
+    }
+    assert_eq!(stage.observer().writes(), written);
+}
+
+#[test]
+fn whoever_disturbs_the_probers_socket_does_not_disturb_the_probing() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let said = stage.prober.said();
+    let stranger = Stranger::connect(&stage.place.path("prober.sock"));
+    stranger.say(&[0xff; 1000]);
+    stage.prober.line(said, "the link to the controller is closed");
+    stage.farm.sites[0].answer(503);
+    maglevd.until_backend("a", BackendState::Down);
+    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
+}
+
+#[test]
+fn a_prober_that_maglevd_has_started_is_started_again_when_it_dies() {
+    let mut stage = Stage::new();
+    stage.prober.kill();
+    let mut maglevd = stage.setup(&stage.config()).flag("--prober", "spawn").start();
+    maglevd.until_up(&BACKENDS);
+    kill(maglevd.process.child(), Signal::SIGKILL).unwrap();
+    maglevd.until_prober(false);
+    stage.farm.sites[0].answer(503);
+    maglevd.until_backend("a", BackendState::Down);
+    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
+}

@@ -1,1 +1,67 @@
-//! TODO
+//! Ten thousand checks.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use maglev_ipc::Probe;
+use maglev_proto::v1::{BackendState, ListBackendsRequest};
+use maglev_tests::lab::controller::{Controller, check};
+use maglev_tests::lab::maglevd::Setup;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::process::Process;
+use maglev_tests::lab::skip;
+
+const CHECKS: u32 = 10_000;
+
+/// Addresses of this host, each of which answers.
+fn targets() -> impl Iterator<Item = IpAddr> {
+    let first = Ipv4Addr::new(127, 99, 0, 1).to_bits();
+    (first..first + CHECKS).map(|bits| Ipv4Addr::from_bits(bits).into())
+}
+
+#[test]
+fn the_first_probes_of_ten_thousand_checks_are_no_burst() {
+    if skip("the_first_probes_of_ten_thousand_checks_are_no_burst", &[]) {
+        return;
+    }
+    let place = Place::new();
+    let _prober = place.prober(None, &[]);
+    let mut controller = Controller::connect(&place.path("prober.sock"));
+    let starts =
+        controller.first_starts(Duration::from_secs(10), targets().map(|target| check(target, Probe::Icmp)));
+    // They are meant to take a second. Sent as fast as can be, they take less than a fifth of one.
+    let slot = 100_000_000;
+    let fullest =
+        starts.iter().map(|from| starts.iter().filter(|at| (*from..*from + slot).contains(at)).count()).max();
+    assert!(fullest.unwrap() < starts.len() / 2, "{fullest:?} of {} in one slot", starts.len());
+}
+
+#[test]
+fn ten_thousand_backends_come_up_within_the_bounds_on_memory() {
+    if skip("ten_thousand_backends_come_up_within_the_bounds_on_memory", &[]) {
+        return;
+    }
+    let place = Place::new();
+    let prober = place.prober(None, &[]);
+    let mut config =
+        "maglev:\n  healthchecks:\n    ping: { type: icmp, interval: 2s, timeout: 20s }\n  backends:\n"
+            .to_owned();
+    for (number, target) in targets().enumerate() {
+        writeln!(config, "    n{number}: {{ address: {target}, healthcheck: ping }}").unwrap();
+    }
+    let mut maglevd = Setup::new(&place, &config).start();
+    for number in 0..CHECKS {
+        maglevd.until_backend(&format!("n{number}"), BackendState::Up);
+    }
+    let mut client = maglevd.client.clone().max_decoding_message_size(1 << 30);
+    let listed = maglevd.wait(client.list_backends(ListBackendsRequest {})).unwrap().into_inner().backends;
+    assert_eq!(listed.len(), CHECKS as usize);
+    assert!(memory(&prober) < 64 << 20, "{}", memory(&prober));
+}
+
+/// What the process has in memory, in bytes.
+fn memory(process: &Process) -> u64 {
+    let text = process.status("VmRSS");
+    text.trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}

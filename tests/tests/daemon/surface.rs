@@ -1,1 +1,127 @@
-//! TODO
+//! What operators see: `/metrics`, and `maglevc` in words and in JSON.
+
+use std::net::SocketAddr;
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::maglevd::Maglevd;
+use maglev_tests::lab::metrics::Scrape;
+use serde_json::Value;
+
+use crate::{BACKENDS, Stage, VIP};
+
+#[test]
+fn metrics_say_what_is_so() {
+    let stage = Stage::new();
+    let metrics = SocketAddr::new(stage.farm.address(199), stage.farm.port());
+    let mut maglevd = stage.setup(&stage.config()).flag("--metrics-addr", metrics).start();
+    maglevd.until_up(&BACKENDS);
+    stage.farm.sites[1].answer(503);
+    maglevd.until_backend("b", BackendState::Down);
+    stage.observer().until([(VIP, stage.weights(10, 0, 0))]);
+
+    let scrape = Scrape::of(metrics);
+    for (name, labels, value) in [
+        ("maglev_prober_connected", &[][..], 1.0),
+        ("maglev_vpp_connected", &[], 1.0),
+        ("maglev_backend_state", &["backend=\"a\"", "state=\"up\""], 1.0),
+        ("maglev_backend_state", &["backend=\"a\"", "state=\"down\""], 0.0),
+        ("maglev_backend_state", &["backend=\"b\"", "state=\"down\""], 1.0),
+        ("maglev_backend_health", &["backend=\"a\""], 4.0),
+        ("maglev_backend_enabled", &["backend=\"a\""], 1.0),
+        ("maglev_backend_transitions_total", &["backend=\"b\"", "from=\"up\"", "to=\"down\""], 1.0),
+        ("maglev_frontend_state", &["frontend=\"web\"", "state=\"up\""], 1.0),
+        ("maglev_frontend_pool_backend_weight", &["backend=\"b\"", "pool=\"first\""], 50.0),
+        ("maglev_frontend_pool_backend_effective_weight", &["backend=\"a\""], 100.0),
+        ("maglev_frontend_pool_backend_effective_weight", &["backend=\"b\""], 0.0),
+        ("maglev_vpp_lbsync_total", &["vip_added"], 1.0),
+        ("maglev_vpp_lbsync_total", &["as_added"], 3.0),
+    ] {
+        assert_eq!(scrape.value(name, labels), value, "{name} {labels:?}");
+    }
+    assert!(scrape.value("maglev_probe_total", &["backend=\"b\"", "code=\"L7STS\""]) >= 3.0);
+    assert!(scrape.value("maglev_probe_duration_seconds_count", &["backend=\"a\""]) >= 1.0);
+    for family in [
+        "maglev_vpp_info",
+        "maglev_vpp_api_total",
+        "maglev_build_info",
+        "maglev_config_reload_total",
+        "process_open_fds",
+    ] {
+        assert!(scrape.families.contains(family), "{family} in {:#?}", scrape.families);
+    }
+}
+
+/// What `maglevc` prints.
+fn text(maglevd: &Maglevd, words: &[&str]) -> String {
+    let output = maglevd.maglevc(words);
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.stderr, b"", "{words:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn maglevc_shows_it_in_words() {
+    let stage = Stage::new();
+    let maglevd = stage.settled();
+    for (command, expected) in [
+        ("show version", &["maglevd", "maglevc"][..]),
+        ("show frontends", &["web", VIP, "up"]),
+        ("show frontends web", &["first", "last", "weight", "effective", "100", "50"]),
+        ("show backends", &["a", "b", "c", "up", "site"]),
+        ("show backends a", &["unknown", "up", "L7OK"]),
+        ("sh ba a", &["unknown", "up", "L7OK"]),
+        ("show healthchecks", &["site", "http"]),
+        ("show healthchecks site", &["50ms", "20s"]),
+        ("show vpp info", &["26.10"]),
+        ("show vpp lb state", &[VIP, "10", "5"]),
+        ("watch events num 3", &["prober is connected", "backend a is up", "L7OK"]),
+        ("help", &["show", "watch"]),
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let shown = text(&maglevd, &words);
+        for word in expected {
+            assert!(shown.contains(word), "{command}: {word} in\n{shown}");
+        }
+        assert!(!shown.contains('\u{1b}'), "{command}: colour in a pipe");
+    }
+}
+
+#[test]
+fn maglevc_shows_it_in_json() {
+    let stage = Stage::new();
+    let maglevd = stage.settled();
+    let json = |command: &str| -> Value {
+        let words: Vec<&str> = ["--output", "json"].into_iter().chain(command.split(' ')).collect();
+        serde_json::from_str(&text(&maglevd, &words)).unwrap()
+    };
+    for command in
+        ["show version", "show frontends", "show healthchecks", "show healthchecks site", "show vpp info"]
+    {
+        assert!(json(command).is_object() || json(command).is_array(), "{command}");
+    }
+    let backend = json("show backends a").to_string();
+    assert!(backend.contains("\"up\"") && backend.contains("L7OK"), "{backend}");
+    let frontend = json("show frontends web").to_string();
+    assert!(frontend.contains("\"first\"") && frontend.contains("\"effective_weight\":100"), "{frontend}");
+    let state = json("show vpp lb state").to_string();
+    assert!(state.contains(VIP) && state.contains("\"weight\":10"), "{state}");
+    for event in text(&maglevd, &["--output", "json", "watch", "events", "num", "3"]).lines() {
+        assert!(serde_json::from_str::<Value>(event).unwrap().is_object(), "{event}");
+    }
+}
+
+#[test]
+fn maglevc_says_what_is_wrong_in_the_servers_own_words() {
+    let stage = Stage::new();
+    let maglevd = stage.settled();
+    for (command, complaint) in [
+        ("show backends nobody", "nobody"),
+        ("show frontends nothing", "nothing"),
+        ("show nonsense", "unknown word `nonsense`"),
+    ] {
+        let output = maglevd.maglevc(&command.split(' ').collect::<Vec<_>>());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains(complaint), "{said}");
+    }
+}

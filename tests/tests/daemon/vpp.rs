@@ -2,8 +2,9 @@
 
 use maglev_proto::v1::BackendState;
 use maglev_proto::v1::watch_events_response::Event;
+use maglev_tests::lab::PATIENCE;
 use maglev_tests::lab::vips::host;
-use maglev_tests::vppsim::{Sim, Spoil};
+use maglev_tests::vppsim::{Faults, Sim, Spoil};
 use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, Vip};
 
 use crate::{BACKENDS, Stage, VIP};
@@ -16,34 +17,35 @@ fn sim<'a>(stage: &'a Stage, test: &str) -> Option<&'a Sim> {
     stage.vpp.sim()
 }
 
-const WEB: fn() -> Vip = || Vip { prefix: host(VIP), protocol: 6, port: 80 };
+/// The VIP of frontend `web`, as VPP knows it.
+fn web() -> Vip {
+    Vip { prefix: host(VIP), protocol: 6, port: 80 }
+}
 
 #[test]
 fn a_vpp_that_restarts_empty_is_filled_again() {
-    let stage = Stage::new();
-    let Some(sim) = sim(&stage, "a_vpp_that_restarts_empty_is_filled_again") else { return };
+    let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     stage.farm.sites[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
-    sim.kill();
+    stage.vpp.kill();
     maglevd.until_vpp(false);
     // What happens meanwhile is not forgotten.
     stage.farm.sites[1].answer(503);
     maglevd.until_backend("b", BackendState::Down);
-    sim.boot().unwrap();
+    stage.vpp.boot().unwrap();
     stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
 }
 
 #[test]
 fn a_vpp_that_hangs_is_noticed_and_served_when_it_goes_on() {
     let stage = Stage::new();
-    let Some(sim) = sim(&stage, "a_vpp_that_hangs_is_noticed_and_served_when_it_goes_on") else { return };
     let mut maglevd = stage.settled();
-    sim.faults(|faults| faults.hang = true);
+    stage.vpp.hang(true);
     maglevd.until_vpp(false);
     stage.farm.sites[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
-    sim.faults(|faults| faults.hang = false);
+    stage.vpp.hang(false);
     maglevd.until_vpp(true);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
 }
@@ -63,7 +65,7 @@ fn a_vpp_that_is_too_old_is_refused_by_name_and_the_next_one_is_taken() {
     assert!(line.contains("ERROR") && line.contains("26.02-release"), "{line}");
     maglevd.until_up(&BACKENDS);
     assert_eq!(stage.observer().writes(), Vec::<String>::new());
-    sim.faults(|faults| *faults = maglev_tests::vppsim::Faults::default());
+    sim.faults(|faults| *faults = Faults::default());
     sim.restart().unwrap();
     stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
 }
@@ -79,7 +81,7 @@ fn whatever_vpp_answers_the_right_weights_come_in_the_end() {
         stage.farm.sites[0].answer(if well { 200 } else { 503 });
         let weights = if well { stage.weights(10, 5, 0) } else { stage.weights(0, 5, 0) };
         assert!(
-            sim.wait_for(maglev_tests::lab::PATIENCE, |vpp| {
+            sim.wait_for(PATIENCE, |vpp| {
                 vpp.vips().iter().any(|vip| weights == vip.weights().into_iter().collect())
             }),
             "{spoil:?}: {:#?}",
@@ -132,20 +134,20 @@ fn what_somebody_else_changes_is_mended_within_the_sync_interval() {
     stage.observer().until([(VIP, right.clone())]);
     let [a, b, nobody] = [0, 1, 100].map(|server| stage.farm.address(server));
 
-    let weight = LbAsSetWeight { vip: WEB(), address: a, weight: 99, is_flush: false };
+    let weight = LbAsSetWeight { vip: web(), address: a, weight: 99, is_flush: false };
     stage.observer().client(async |client| client.request(&weight).await.unwrap());
     stage.observer().until([(VIP, right.clone())]);
 
     stage
         .observer()
-        .client(async |client| client.request(&LbAddDelAsV2::delete(WEB(), b, true)).await.unwrap());
+        .client(async |client| client.request(&LbAddDelAsV2::delete(web(), b, true)).await.unwrap());
     stage.observer().until([(VIP, right.clone())]);
 
     stage
         .observer()
-        .client(async |client| client.request(&LbAddDelAsV2::add(WEB(), nobody, 3)).await.unwrap());
+        .client(async |client| client.request(&LbAddDelAsV2::add(web(), nobody, 3)).await.unwrap());
     stage.observer().until([(VIP, right.clone())]);
 
-    stage.observer().client(async |client| client.request(&LbAddDelVipV2::delete(WEB())).await.unwrap());
+    stage.observer().client(async |client| client.request(&LbAddDelVipV2::delete(web())).await.unwrap());
     stage.observer().until([(VIP, right)]);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use maglev_core::Name;
-use maglev_core::config::Config;
+use maglev_core::config::{Config, Frontend};
 use maglev_core::dataplane::{Run, Step, VipKey};
 use maglev_core::health::Health;
 use maglev_core::view::{MemberView, View};
@@ -14,10 +14,10 @@ use crate::vpp::Vpp;
 
 #[derive(Default)]
 pub struct Flushes {
-    /// The backends that are disabled: their address, and since when.
-    disabled: BTreeMap<Name, (IpAddr, u64)>,
-    /// When a backend was last disabled, whatever became of it since.
-    doubted: BTreeMap<Name, u64>,
+    /// The backends that are disabled: the VIPs and the address that they had then, and since when.
+    disabled: BTreeMap<Name, (Vec<VipKey>, IpAddr, u64)>,
+    /// When the backend of an address was last disabled, whatever became of it since.
+    doubted: BTreeMap<IpAddr, u64>,
     under_way: BTreeMap<VipKey, Run>,
     /// Which VPP it was that was last heard of.
     pid: Option<u32>,
@@ -31,11 +31,13 @@ impl Flushes {
         }
     }
 
-    pub fn moved(&mut self, backend: &Name, address: IpAddr, to: Health, now: u64) {
+    pub fn moved(&mut self, backend: &Name, address: IpAddr, to: Health, now: u64, config: &Config) {
         self.disabled.remove(backend);
         if to == Health::Disabled {
-            self.disabled.insert(backend.clone(), (address, now));
-            self.doubted.insert(backend.clone(), now);
+            let uses = |f: &&Frontend| f.pools.iter().any(|p| p.backends.contains_key(backend));
+            let vips = config.frontends.values().filter(uses).map(|f| f.vip).collect();
+            self.disabled.insert(backend.clone(), (vips, address, now));
+            self.doubted.insert(address, now);
         }
     }
 
@@ -45,7 +47,7 @@ impl Flushes {
             let member = members(config, view, &run.vip).find(|m| m.address == server).unwrap();
             assert!(loses_flows(config, &run.vip, member.health), "{server} is {}: {run:?}", member.health);
             let Some(found) = vpp.vips.get(&run.vip).and_then(|v| v.servers.get(&server)) else { continue };
-            let disabled = self.doubted.get(&member.name).is_some_and(|at| *at >= found.flushed);
+            let disabled = self.doubted.get(&server).is_some_and(|at| *at >= found.flushed);
             let edited = vpp.edited.contains(&run.vip.address);
             assert!(
                 found.dirty || found.unheard || disabled || edited,
@@ -77,9 +79,9 @@ impl Flushes {
         for (vip, found) in vpp.vips.iter().filter(|(vip, _)| !vpp.edited.contains(&vip.address)) {
             for member in members(config, view, vip) {
                 let Some(server) = found.servers.get(&member.address) else { continue };
-                let disabled =
-                    self.disabled.get(&member.name).filter(|(address, _)| *address == member.address);
-                let flushed = disabled.is_none_or(|(_, at)| server.flushed.max(server.added) >= *at);
+                let disabled = self.disabled.get(&member.name);
+                let disabled = disabled.filter(|(vips, at, _)| vips.contains(vip) && *at == member.address);
+                let flushed = disabled.is_none_or(|(.., at)| server.flushed.max(server.added) >= *at);
                 let empty = !server.dirty || !loses_flows(config, vip, member.health);
                 assert!(flushed && empty, "{} keeps its flows on {vip}: {server:?}", member.name);
             }

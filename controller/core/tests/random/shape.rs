@@ -15,7 +15,7 @@ use crate::vpp;
 /// The first half of the backends is IPv4, the second IPv6.
 pub const BACKENDS: usize = 8;
 const FRONTENDS: usize = 4;
-pub const SYNC_INTERVAL: Duration = Duration::from_secs(10);
+pub const SYNC_INTERVAL: Duration = Duration::from_secs(3);
 
 /// What a configuration is made of. What VPP would not take is left out of the configuration, not of the shape.
 #[derive(Clone, Debug)]

@@ -133,7 +133,7 @@ impl World {
                 Output::Count { .. } => {}
                 Output::Event(event) => {
                     if let Kind::Backend { name, address, transition } = event.kind {
-                        self.flushes.moved(&name, address, transition.to, self.vpp.now);
+                        self.flushes.moved(&name, address, transition.to, self.vpp.now, &self.config);
                     }
                 }
                 Output::Checks(set) => self.install(set),

@@ -1,0 +1,94 @@
+//! A prober that says what it is told to, and remembers it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use maglev_core::state::{CheckSet, Input};
+use maglev_ipc::{CheckId, Code, Detail, Outcome, Streak};
+
+use super::world::World;
+
+/// What a prober remembers.
+#[derive(Default)]
+pub struct Prober {
+    pub set: CheckSet,
+    pub seq: u64,
+    pub verdicts: BTreeMap<IpAddr, (u64, u8)>,
+}
+
+impl World {
+    pub fn target(&self, check: CheckId) -> IpAddr {
+        self.prober.set.checks.iter().find(|(id, ..)| *id == check).unwrap().2.target
+    }
+
+    pub fn install(&mut self, set: CheckSet) {
+        let checks: Vec<_> =
+            set.checks.iter().map(|(id, pace, check)| format!("#{id} {} {pace:?}", check.target)).collect();
+        self.said.push(format!("checks {}", checks.join(", ")));
+        self.prober.set = set;
+    }
+
+    pub fn prober_up(&mut self, remembers: bool) {
+        self.tell(Input::ProberUp);
+        if remembers {
+            let streaks: Vec<_> = self
+                .prober
+                .set
+                .checks
+                .iter()
+                .filter_map(|(id, _, check)| self.streak(*id, check.target))
+                .collect();
+            self.tell(Input::Streaks(streaks));
+        } else {
+            self.prober.verdicts.clear();
+        }
+        self.tell(Input::Committed(self.prober.set.generation));
+    }
+
+    pub fn streak(&self, check: CheckId, target: IpAddr) -> Option<Streak> {
+        let (passes, known) = *self.prober.verdicts.get(&target)?;
+        let code = if passes & 1 == 1 { Code::L7Ok } else { Code::L4Tout };
+        let last = Outcome {
+            check,
+            seq: self.prober.seq,
+            started: 0,
+            duration: Duration::ZERO,
+            code,
+            detail: Detail::None,
+        };
+        Some(Streak { last, passes, known })
+    }
+
+    pub fn outcomes(&mut self, names: &[&str], code: Code, detail: Detail) {
+        for name in names {
+            let address = self.config.backends[*name].address;
+            let check = self.prober.set.checks.iter().find(|(_, _, check)| check.target == address);
+            let Some(&(check, ..)) = check else {
+                self.said.push(format!("{name} is not probed"));
+                continue;
+            };
+            self.prober.seq += 1;
+            if let Some(passed) = code.passed() {
+                let (passes, known) = self.prober.verdicts.entry(address).or_default();
+                *passes = *passes << 1 | u64::from(passed);
+                *known = (*known + 1).min(64);
+            }
+            let (seq, detail) = (self.prober.seq, detail.clone());
+            self.tell(Input::Outcome(Outcome {
+                check,
+                seq,
+                started: 0,
+                duration: Duration::ZERO,
+                code,
+                detail,
+            }));
+        }
+    }
+
+    pub fn refuse(&mut self, name: &str, why: &str) {
+        let address = self.config.backends[name].address;
+        let check = self.prober.set.checks.iter().find(|(_, _, check)| check.target == address).unwrap().0;
+        self.tell(Input::Refused(check, why.to_owned()));
+    }
+}

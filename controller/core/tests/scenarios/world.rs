@@ -1,0 +1,260 @@
+//! The core with a configuration, a prober and a VPP around it, and the commands that move them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_core::config::{self, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool};
+use maglev_core::dataplane::{Actual, Encap, LbConf, VipKey};
+use maglev_core::health::Action;
+use maglev_core::state::{Command, Input, Output, State};
+use maglev_core::time::{Mono, Now, Wall};
+use maglev_ipc::{Code, Detail};
+
+use super::prober::Prober;
+use super::vpp::{Vpp, default_conf, untold};
+use super::words::{event_text, healthcheck, seconds};
+
+pub struct World {
+    pub config: Config,
+    pub state: Option<State>,
+    pub now: Mono,
+    pub vpp: Vpp,
+    pub prober: Prober,
+    pub said: Vec<String>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self {
+            config: Config {
+                transition_history: 5,
+                netns: None,
+                lb: Lb {
+                    sync_interval: Duration::from_secs(30),
+                    conf: LbConf {
+                        ipv4_src: "192.0.2.254".parse().unwrap(),
+                        ipv6_src: "2001:db8::254".parse().unwrap(),
+                        sticky_buckets_per_core: 65536,
+                        flow_timeout: 40,
+                    },
+                    startup_min_delay: Duration::ZERO,
+                    startup_max_delay: Duration::from_secs(30),
+                    foreign_vips: ForeignVips::Remove,
+                },
+                healthchecks: BTreeMap::from([("ping".into(), Arc::new(healthcheck()))]),
+                backends: BTreeMap::new(),
+                frontends: BTreeMap::new(),
+            },
+            state: None,
+            now: Mono(0),
+            vpp: Vpp::default(),
+            prober: Prober::default(),
+            said: Vec::new(),
+        }
+    }
+
+    pub fn now(&self) -> Now {
+        Now { mono: self.now, wall: Wall(self.now.0) }
+    }
+
+    pub fn command(&mut self, command: &str) {
+        let words: Vec<_> = command.split_whitespace().collect();
+        match words[..] {
+            ["backend", name, address] => self.backend(name, address, Some("ping")),
+            ["backend", name, address, "static"] => self.backend(name, address, None),
+            ["backend", name, address, "disabled"] => {
+                self.backend(name, address, Some("ping"));
+                self.config.backends.get_mut(name).unwrap().enabled = false;
+            }
+            ["frontend", name, vip, ref pools @ ..] => self.frontend(name, vip, pools),
+            ["no", "frontend", name] => _ = self.config.frontends.remove(name),
+            ["no", "backend", name] => _ = self.config.backends.remove(name),
+            ["set", "fall", fall] => {
+                let fall = fall.parse().unwrap();
+                let changed = Healthcheck { fall, ..healthcheck() };
+                self.config.healthchecks.insert("ping".into(), Arc::new(changed));
+            }
+            ["set", "startup-min-delay", delay] => self.config.lb.startup_min_delay = seconds(delay),
+            ["set", "foreign-vips", "keep"] => self.config.lb.foreign_vips = ForeignVips::Keep,
+            ["set", "foreign-vips", "remove"] => self.config.lb.foreign_vips = ForeignVips::Remove,
+            ["start"] => self.start(),
+            ["reload"] => self.tell(Input::Reload(Arc::new(self.config.clone()))),
+            ["prober", "up"] => self.prober_up(false),
+            ["prober", "back"] => self.prober_up(true),
+            ["prober", "down"] => self.tell(Input::ProberDown),
+            ["pass", ref names @ ..] => self.outcomes(names, Code::L7Ok, Detail::None),
+            ["fail", ref names @ ..] => self.outcomes(names, Code::L4Tout, Detail::None),
+            ["local", ref names @ ..] => self.outcomes(names, Code::Local, "no buffer space".into()),
+            ["wait", time] => self.wait(seconds(time)),
+            ["vpp", "up"] => self.vpp_up(),
+            ["vpp", "down"] => self.vpp_down(),
+            ["vpp", "restarts", "empty"] => {
+                self.vpp.actual = Actual { conf: Some(default_conf()), vips: BTreeMap::new() };
+                self.vpp.pid += 1;
+            }
+            ["vpp", "waits"] => self.vpp.waiting = true,
+            ["vpp", "goes", "on"] => {
+                self.vpp.waiting = false;
+                self.vpp_works();
+            }
+            ["vpp", "works", "unheard"] => self.vpp_works_unheard(),
+            ["vpp", "refuses", "conf"] => self.vpp.refuses_conf = true,
+            ["vpp", "takes", "conf"] => self.vpp.refuses_conf = false,
+            ["vpp", "refuses", times] => self.vpp.refusals = times.parse().unwrap(),
+            ["vpp", "loses", "vip", address] => {
+                let address: IpAddr = address.parse().unwrap();
+                self.vpp.actual.vips.retain(|vip, _| vip.address != address);
+            }
+            ["vpp", "has", ref frontends @ ..] => {
+                let vips = frontends.iter().map(|name| self.config.frontends[*name].vip).collect();
+                self.tell(Input::Shadowed(vips));
+            }
+            ["vpp", "edit", address, server, weight] => self.edit(address, server, weight),
+            ["vpp", "nat", address] => {
+                let address: IpAddr = address.parse().unwrap();
+                let vip = self.vpp.actual.vips.iter_mut().find(|(vip, _)| vip.address == address);
+                vip.unwrap().1.encap = Encap::Nat4;
+            }
+            ["prober", "refuses", name, ref why @ ..] => self.refuse(name, &why.join(" ")),
+            ["operator", action, name] => self.operate(action, name),
+            ["resync"] => self.tell(Input::Resync),
+            ["preview"] => self.preview(None),
+            ["preview", "reload"] => self.preview(Some(Arc::new(self.config.clone()))),
+            ["show"] => self.show(),
+            _ => panic!("unknown command: {command}"),
+        }
+    }
+
+    pub fn backend(&mut self, name: &str, address: &str, healthcheck: Option<&str>) {
+        let backend = config::Backend {
+            address: address.parse().unwrap(),
+            healthcheck: healthcheck.map(Into::into),
+            enabled: true,
+        };
+        self.config.backends.insert(name.into(), backend);
+    }
+
+    /// `frontend NAME ADDRESS[:PORT] [flush] [sticky] POOL BACKEND=WEIGHT... [| POOL BACKEND=WEIGHT...]`
+    pub fn frontend(&mut self, name: &str, vip: &str, rest: &[&str]) {
+        let (address, port) = vip.split_once(':').map_or((vip, 0), |(a, p)| (a, p.parse().unwrap()));
+        let protocol = if port == 0 { 255 } else { 6 };
+        let has = |flag| rest.contains(&flag);
+        let words: Vec<_> = rest.iter().copied().filter(|w| !["flush", "sticky"].contains(w)).collect();
+        let pool = |words: &[&str]| Pool {
+            name: words[0].into(),
+            backends: words[1..]
+                .iter()
+                .map(|word| {
+                    let (name, weight) = word.split_once('=').unwrap();
+                    (name.into(), weight.parse().unwrap())
+                })
+                .collect(),
+        };
+        let pools: Vec<_> = words.split(|word| *word == "|").map(pool).collect();
+        let frontend = Frontend {
+            description: String::new(),
+            vip: VipKey::host(address.parse().unwrap(), protocol, port),
+            encap: Encap::Gre4,
+            src_ip_sticky: has("sticky"),
+            flush_on_down: has("flush"),
+            table_length: None,
+            pools,
+        };
+        self.config.frontends.insert(name.into(), frontend);
+    }
+
+    /// Starts `maglevd`; VPP and the prober stay as they are.
+    pub fn start(&mut self) {
+        let mut out = Vec::new();
+        self.state = Some(State::new(Arc::new(self.config.clone()), true, self.now(), &mut out));
+        self.take(out);
+    }
+
+    pub fn tell(&mut self, input: Input) {
+        let mut out = Vec::new();
+        let now = self.now();
+        self.state.as_mut().unwrap().handle(input, now, &mut out);
+        self.take(out);
+    }
+
+    pub fn take(&mut self, out: Vec<Output>) {
+        for output in out {
+            match output {
+                Output::Checks(set) => self.install(set),
+                Output::Pace(check, pace) => {
+                    let target = self.target(check);
+                    self.said.push(format!("pace {target} {pace:?}"));
+                }
+                Output::Event(event) => self.said.push(event_text(&event.kind)),
+                Output::Count { .. } => {}
+                other => self.vpp.asked.push(other),
+            }
+        }
+        self.vpp_works();
+    }
+
+    pub fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.state.as_ref().unwrap().wake_at().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.tell(Input::Tick);
+        }
+        self.now = end;
+    }
+
+    pub fn operate(&mut self, action: &str, name: &str) {
+        let action = [Action::Pause, Action::Resume, Action::Disable, Action::Enable]
+            .into_iter()
+            .find(|a| a.as_str() == action)
+            .unwrap();
+        let mut out = Vec::new();
+        let now = self.now();
+        let command = Command::Backend { name: name.into(), action };
+        if let Err(error) = self.state.as_mut().unwrap().operate(&command, now, &mut out) {
+            self.said.push(format!("{error:?}"));
+        }
+        self.take(out);
+    }
+
+    pub fn preview(&mut self, config: Option<Arc<Config>>) {
+        let preview =
+            self.state.as_ref().unwrap().preview(untold(self.vpp.actual.clone()), config, self.now());
+        if let Some(conf) = preview.conf {
+            self.said.push(format!("conf {} {}", conf.ipv4_src, conf.sticky_buckets_per_core));
+        }
+        for planned in preview.vips {
+            let frontend = planned.frontend.map_or("nobody's".into(), |name| name.to_string());
+            let moved = planned
+                .moved
+                .map_or(String::new(), |part| format!(", {:.1}% of new flows move", part * 100.0));
+            let resets = if planned.resets { ", RESET" } else { "" };
+            self.said.push(format!("{} ({frontend}{moved}{resets})", planned.vip));
+            self.said.extend(planned.steps.iter().map(|step| format!("  {step}")));
+        }
+    }
+
+    pub fn show(&mut self) {
+        let view = self.state.as_ref().unwrap().view(self.now());
+        for frontend in &view.frontends {
+            let held = if frontend.released { "" } else { " (warming up)" };
+            self.said.push(format!("{} {}{held}", frontend.name, frontend.state));
+            self.said.extend(frontend.warnings.iter().map(|warning| format!("  warning: {warning}")));
+            for pool in &frontend.pools {
+                for b in &pool.backends {
+                    let in_vpp = b.in_vpp.map_or("-".into(), |w| w.to_string());
+                    let (name, health) = (&b.name, b.health);
+                    let (weight, effective) = (b.weight, b.effective);
+                    self.said.push(format!(
+                        "  {} {name} {health} weight {weight} effective {effective} in vpp {in_vpp}",
+                        pool.name
+                    ));
+                }
+            }
+        }
+        for backend in view.backends.iter().filter(|b| b.stale) {
+            self.said.push(format!("{} is stale", backend.name));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Many frontends, each with backends of its own.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// How many of each there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Crowd {
+    /// Frontends.
+    pub frontends: u16,
+    /// Backends of each frontend, at most 254.
+    pub backends: u8,
+}
+
+impl Crowd {
+    /// How many backends there are in all.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.frontends) * usize::from(self.backends)
+    }
+
+    /// Whether there are no backends.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The address of a frontend.
+    #[must_use]
+    pub fn vip(frontend: u16) -> IpAddr {
+        let [high, low] = frontend.to_be_bytes();
+        Ipv4Addr::new(172, 16, high, low).into()
+    }
+
+    /// The address of a frontend's backend.
+    #[must_use]
+    pub fn server(frontend: u16, backend: u8) -> IpAddr {
+        let [high, low] = frontend.to_be_bytes();
+        Ipv4Addr::new(10, high, low, backend + 1).into()
+    }
+
+    /// The addresses of all backends, one frontend after the other.
+    pub fn servers(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let backends = self.backends;
+        (0..self.frontends).flat_map(move |f| (0..backends).map(move |backend| Self::server(f, backend)))
+    }
+
+    /// `maglevd`'s file. A single outcome decides, and is not asked for twice.
+    #[must_use]
+    pub fn config(&self) -> String {
+        let mut text = "maglev:
+  vpp: { lb: { ipv4-src-address: 192.0.2.1, sync-interval: 1h } }
+  healthchecks:
+    ping: { type: icmp, interval: 1h, rise: 1, fall: 1 }
+"
+        .to_owned();
+        let all = || (0..self.frontends).flat_map(|f| (0..self.backends).map(move |backend| (f, backend)));
+        text += "  backends:\n";
+        for (frontend, backend) in all() {
+            let address = Self::server(frontend, backend);
+            _ = writeln!(text, "    s{frontend}-{backend}: {{ address: {address}, healthcheck: ping }}");
+        }
+        text += "  frontends:\n";
+        for frontend in 0..self.frontends {
+            let backends: Vec<_> = (0..self.backends).map(|b| format!("s{frontend}-{b}: {{}}")).collect();
+            let (vip, backends) = (Self::vip(frontend), backends.join(", "));
+            _ = writeln!(
+                text,
+                "    f{frontend}: {{ address: {vip}, pools: [ {{ name: all, backends: {{ {backends} }} }} ] }}"
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,53 @@
+//! What `/metrics` says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use super::PATIENCE;
+
+/// One scrape.
+#[derive(Debug)]
+pub struct Scrape {
+    /// Each sample, by its name and labels as they are written.
+    pub samples: BTreeMap<String, f64>,
+    /// The families that are declared.
+    pub families: BTreeSet<String>,
+}
+
+impl Scrape {
+    /// Asks the daemon at `address`.
+    ///
+    /// # Panics
+    /// The answer is none.
+    #[must_use]
+    pub fn of(address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let samples = body.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        });
+        let families = body.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        Self { samples: samples.collect(), families: families.map(str::to_owned).collect() }
+    }
+
+    /// The value of the sample of `name` that has all of `labels`.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn value(&self, name: &str, labels: &[&str]) -> f64 {
+        let is_it = |key: &str| {
+            key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+                && labels.iter().all(|label| key.contains(label))
+        };
+        let found = self.samples.iter().find(|(key, _)| is_it(key));
+        *found.unwrap_or_else(|| panic!("no {name} with {labels:?} in {:#?}", self.samples)).1
+    }
+}

@@ -1,0 +1,168 @@
+//! Plays the prober to `maglevd`, and has its own idea of what came of each probe.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use maglev_ipc::link::Error;
+use maglev_ipc::message::{HEARTBEAT, MAX_BATCH};
+use maglev_ipc::{CheckId, Code, Detail, Outcome, ProberLink, Stats, ToController, ToProber, VERSION};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::time::{ClockId, clock_gettime};
+
+use super::shared::Shared;
+
+/// A prober that probes nothing. It ends when dropped.
+pub struct Prober {
+    state: Arc<Shared<State>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// To whoever is the controller now.
+    link: Option<Arc<ProberLink>>,
+    /// What is to be probed, by target; while a set is being received, what is known of it.
+    checks: BTreeMap<IpAddr, CheckId>,
+    /// The set is whole.
+    in_force: bool,
+    seq: u64,
+    ended: bool,
+}
+
+impl Prober {
+    /// Listens at `socket`.
+    ///
+    /// # Panics
+    /// It cannot.
+    #[must_use]
+    pub fn listen(path: &Path) -> Self {
+        let listener =
+            socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(listener.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let listener = UnixListener::from(listener);
+        let state = Arc::new(Shared::new(State::default()));
+        let served = Arc::clone(&state);
+        Self { state, thread: Some(thread::spawn(move || serve(&listener, &served))) }
+    }
+
+    /// Waits until a controller wants `count` targets probed.
+    ///
+    /// # Panics
+    /// None does.
+    pub fn until_asked(&self, count: usize) {
+        let asked = self.state.wait_for(|s| (s.in_force && s.checks.len() == count).then_some(()));
+        let seen = || self.state.look(|state| (state.in_force, state.checks.len()));
+        assert!(asked.is_some(), "{count} targets were to be probed; (in force, targets): {:?}", seen());
+    }
+
+    /// Says that one probe of each of these targets came to `code`, in that order.
+    ///
+    /// # Panics
+    /// A target is not to be probed, or the controller has gone.
+    pub fn say(&self, targets: impl IntoIterator<Item = IpAddr>, code: Code) {
+        let (link, outcomes) = self.state.change(|state| {
+            let link = state.link.clone().expect("there is no controller");
+            let outcome = |target| state.outcome(target, code);
+            (link, targets.into_iter().map(outcome).collect::<Vec<_>>())
+        });
+        for batch in outcomes.chunks(MAX_BATCH) {
+            send(&link, &ToController::Outcomes(batch.to_vec()));
+        }
+    }
+}
+
+impl State {
+    fn outcome(&mut self, target: IpAddr, code: Code) -> Outcome {
+        self.seq += 1;
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
+        Outcome {
+            check: *self.checks.get(&target).unwrap_or_else(|| panic!("{target} is not to be probed")),
+            seq: self.seq,
+            started: now.as_nanos() as u64,
+            duration: Duration::from_micros(100),
+            code,
+            detail: Detail::None,
+        }
+    }
+}
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        self.state.change(|state| state.ended = true);
+        if let Some(thread) = self.thread.take() {
+            // If it panicked, the test that it should have served has failed.
+            _ = thread.join();
+        }
+    }
+}
+
+/// How soon the end is noticed, in milliseconds.
+const GLANCE: u8 = 50;
+
+/// Serves one controller after the other.
+fn serve(listener: &UnixListener, state: &Shared<State>) {
+    while !state.look(|state| state.ended) {
+        if is_ready(listener, PollFlags::POLLIN)
+            && let Ok((controller, _)) = listener.accept()
+        {
+            greet(controller.into(), state);
+            state.change(|state| *state = State { seq: state.seq, ended: state.ended, ..State::default() });
+        }
+    }
+}
+
+/// Serves one controller until it goes.
+fn greet(controller: OwnedFd, state: &Shared<State>) {
+    let link = Arc::new(ProberLink::new(controller.try_clone().unwrap()).unwrap());
+    let mut ears = ProberLink::new(controller).unwrap();
+    send(&link, &ToController::Hello { version: VERSION, release: "lab".to_owned(), instance: 1 });
+    state.change(|state| state.link = Some(Arc::clone(&link)));
+    let mut beat = Instant::now();
+    while !state.look(|state| state.ended) {
+        if beat.elapsed() > HEARTBEAT {
+            beat = Instant::now();
+            send(&link, &ToController::Heartbeat(Stats::default()));
+        }
+        match ears.receive() {
+            Ok(message) => obey(&link, state, message),
+            Err(Error::WouldBlock) => _ = is_ready(&ears, PollFlags::POLLIN),
+            Err(_) => return,
+        }
+    }
+}
+
+fn obey(link: &ProberLink, state: &Shared<State>, message: ToProber) {
+    match message {
+        ToProber::Begin { .. } => state.change(|state| {
+            state.checks.clear();
+            state.in_force = false;
+        }),
+        ToProber::Check { id, check, .. } => _ = state.change(|state| state.checks.insert(check.target, id)),
+        ToProber::Commit { generation } => {
+            send(link, &ToController::Committed { generation });
+            state.change(|state| state.in_force = true);
+        }
+        ToProber::Hello { .. } | ToProber::Bundle { .. } | ToProber::Pace(_) | ToProber::Heartbeat => {}
+    }
+}
+
+/// Sends a message as soon as there is room for it. A controller that has gone hears nothing.
+fn send(link: &ProberLink, message: &ToController) {
+    while let Err(Error::WouldBlock) = link.send(message) {
+        is_ready(link, PollFlags::POLLOUT);
+    }
+}
+
+/// Whether there is something to be done within a glance.
+fn is_ready(what: &impl AsFd, how: PollFlags) -> bool {
+    let mut fds = [PollFd::new(what.as_fd(), how)];
+    poll(&mut fds, PollTimeout::from(GLANCE)).is_ok_and(|ready| ready > 0)
+}

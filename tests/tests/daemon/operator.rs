@@ -1,0 +1,67 @@
+//! What an operator can ask of a running `maglevd`.
+
+use std::net::SocketAddr;
+
+use maglev_proto::v1::{
+    CheckConfigRequest, ConfigFault, ReloadConfigRequest, SyncVpplbStateRequest, SyncVpplbStateResponse,
+};
+use maglev_tests::lab::maglevd::Maglevd;
+use maglev_tests::lab::metrics::Scrape;
+use maglev_tests::lab::vips::host;
+use maglev_vpp::message::{LbAsSetWeight, Vip};
+
+use crate::{BACKENDS, Stage, VIP};
+
+fn sync(maglevd: &Maglevd, dry_run: bool) -> SyncVpplbStateResponse {
+    let mut client = maglevd.client.clone();
+    maglevd.wait(client.sync_vpplb_state(SyncVpplbStateRequest { dry_run })).unwrap().into_inner()
+}
+
+#[test]
+fn a_sync_mends_what_a_dry_run_only_tells() {
+    let stage = Stage::new();
+    let maglevd = stage.settled();
+    let vip = Vip { prefix: host(VIP), protocol: 6, port: 80 };
+    let edit = LbAsSetWeight { vip, address: stage.farm.address(0), weight: 99, is_flush: false };
+    stage.observer().client(async |client| client.request(&edit).await.unwrap());
+
+    let plan = sync(&maglevd, true).plan.unwrap();
+    assert_eq!((plan.conf, plan.vips.len()), (false, 1), "{plan:#?}");
+    assert_eq!((plan.vips[0].frontend.as_str(), plan.vips[0].steps.len()), ("web", 1), "{plan:#?}");
+    assert_eq!(stage.observer().vips()[&VIP.parse().unwrap()], stage.weights(99, 5, 0));
+
+    assert_eq!(sync(&maglevd, false).plan.unwrap(), plan);
+    stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
+    assert_eq!(sync(&maglevd, true).plan.unwrap_or_default().vips, []);
+}
+
+#[test]
+fn a_wrong_file_is_told_in_the_answer_and_counted() {
+    let stage = Stage::new();
+    let metrics = SocketAddr::new(stage.farm.address(199), stage.farm.port());
+    let mut maglevd = stage.setup(&stage.config()).flag("--metrics-addr", metrics).start();
+    maglevd.until_up(&BACKENDS);
+    let ask = |plan| {
+        let (mut checker, mut reloader) = (maglevd.client.clone(), maglevd.client.clone());
+        let checked = maglevd.wait(checker.check_config(CheckConfigRequest { plan })).unwrap().into_inner();
+        let reloaded = maglevd.wait(reloader.reload_config(ReloadConfigRequest {})).unwrap().into_inner();
+        assert_eq!(checked.fault, reloaded.fault);
+        reloaded.fault
+    };
+    let good = stage.config().text();
+    stage.place.write("maglev.yaml", good.replace("frontends:", "frontend:"));
+    let Some(ConfigFault { parse_error, problems }) = ask(false) else { panic!("the file is accepted") };
+    assert!(parse_error.contains("maglev.yaml:9:3: ") && problems.is_empty(), "{parse_error} {problems:#?}");
+    stage.place.write("maglev.yaml", good.replace("rise: 2, fall: 3", "rise: 0, fall: 0"));
+    let Some(ConfigFault { parse_error, problems }) = ask(false) else { panic!("the file is accepted") };
+    let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(
+        (parse_error.as_str(), paths),
+        ("", vec!["maglev.healthchecks.site.rise", "maglev.healthchecks.site.fall"])
+    );
+    stage.place.write("maglev.yaml", &good);
+    assert_eq!(ask(true), None);
+
+    let reloads = |result| Scrape::of(metrics).value("maglev_config_reload_total", &[result]);
+    assert_eq!((reloads("failure"), reloads("success")), (2.0, 1.0));
+}

@@ -1,0 +1,171 @@
+//! What becomes of new flows, and of those that a server has, when the server goes out of service.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use maglev_ipc::Code;
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::prober::Prober;
+use maglev_tests::packets::flow::{Flow, Flows};
+use maglev_tests::packets::router::Router;
+
+/// Three servers in the first pool, one in the second; frontend `flushes` flushes a server that goes down, `keeps` does not.
+const CONFIG: &str = "
+maglev:
+  vpp: { lb: { ipv4-src-address: 192.0.2.1, flow-timeout: 120s } }
+  healthchecks:
+    ping: { type: icmp, rise: 1, fall: 1 }
+  backends:
+    s1: { address: 10.1.0.1, healthcheck: ping }
+    s2: { address: 10.1.0.2, healthcheck: ping }
+    s3: { address: 10.1.0.3, healthcheck: ping }
+    s4: { address: 10.1.0.4, healthcheck: ping }
+  frontends:
+    flushes:
+      address: 203.0.113.1
+      flush-on-down: true
+      pools: &pools
+        - { name: first, backends: { s1: {}, s2: {}, s3: {} } }
+        - { name: second, backends: { s4: {} } }
+    keeps:
+      address: 203.0.113.2
+      flush-on-down: false
+      pools: *pools
+";
+const FLUSHES: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const KEEPS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+/// Flows of each of which there is a packet at each look.
+const FLOWS: u32 = 3000;
+
+type Servers = BTreeMap<Flow, IpAddr>;
+
+/// VPP, and a `maglevd` that believes whatever a test wants.
+struct Stage {
+    router: Router,
+    maglevd: Maglevd,
+    prober: Prober,
+    place: Place,
+    /// How often flows were sent that had never been there.
+    rounds: u16,
+}
+
+impl Stage {
+    /// With every server up.
+    fn set(test: &str) -> Option<Self> {
+        let router = Router::start(test)?;
+        let place = Place::new();
+        let prober = Prober::listen(&place.path("prober.sock"));
+        let maglevd = Setup::new(&place, CONFIG).vpp(&router.vpp).start();
+        prober.until_asked(4);
+        let stage = Self { router, maglevd, prober, place, rounds: 0 };
+        stage.say(&[1, 2, 3, 4], Code::L7Ok);
+        stage.until([1, 1, 1, 0]);
+        Some(stage)
+    }
+
+    /// Lets one probe of each of these servers come to `code`.
+    fn say(&self, servers: &[u8], code: Code) {
+        self.prober.say(servers.iter().map(|number| server(*number)), code);
+    }
+
+    /// Waits until VPP has these weights for both VIPs.
+    fn until(&self, weights: [u8; 4]) {
+        for vip in [FLUSHES, KEEPS] {
+            let wanted = (1..).zip(weights).map(|(number, weight)| (server(number), weight)).collect();
+            self.router.until(SocketAddr::new(vip.into(), 0), &wanted);
+        }
+    }
+
+    /// Where the flows that were there from the beginning go now.
+    fn old(&self, vip: Ipv4Addr) -> Servers {
+        self.look(vip, 1024)
+    }
+
+    /// Where flows go that have never been there before.
+    fn fresh(&mut self, vip: Ipv4Addr) -> Servers {
+        self.rounds += 1;
+        self.look(vip, 1024 + self.rounds * 1000)
+    }
+
+    fn look(&self, vip: Ipv4Addr, port: u16) -> Servers {
+        let to = SocketAddr::new(vip.into(), 80);
+        let packets = self.router.send(&Flows { to, port, ports: 1000 }, FLOWS);
+        let servers: Servers = packets.iter().map(|packet| (packet.flow, packet.server)).collect();
+        assert_eq!(servers.len(), FLOWS as usize, "{}", self.router.cli("show lb vips verbose"));
+        servers
+    }
+}
+
+fn server(number: u8) -> IpAddr {
+    Ipv4Addr::new(10, 1, 0, number).into()
+}
+
+fn count(servers: &Servers, number: u8) -> usize {
+    servers.values().filter(|address| **address == server(number)).count()
+}
+
+/// Asserts that of the flows `before` those of one server went elsewhere, and all others stay.
+fn assert_moved(before: &Servers, after: &Servers, number: u8) {
+    for (flow, was) in before {
+        let is = after[flow];
+        assert_eq!(is == *was, *was != server(number), "{flow} went to {was} and goes to {is}");
+    }
+}
+
+#[test]
+fn a_server_that_goes_down_gets_no_new_flow_and_loses_its_old_ones_if_the_frontend_says_so() {
+    let test = "a_server_that_goes_down_gets_no_new_flow_and_loses_its_old_ones_if_the_frontend_says_so";
+    let Some(mut stage) = Stage::set(test) else { return };
+    let (flushed, kept) = (stage.old(FLUSHES), stage.old(KEEPS));
+    assert!((1..=3).all(|number| count(&flushed, number) > 0 && count(&kept, number) > 0));
+
+    stage.say(&[1], Code::L4Con);
+    stage.until([0, 1, 1, 0]);
+    for vip in [FLUSHES, KEEPS] {
+        assert_eq!(count(&stage.fresh(vip), 1), 0);
+    }
+    let moved = stage.old(FLUSHES);
+    assert_moved(&flushed, &moved, 1);
+    assert_eq!(stage.old(KEEPS), kept);
+
+    stage.say(&[1], Code::L7Ok);
+    stage.until([1, 1, 1, 0]);
+    for vip in [FLUSHES, KEEPS] {
+        assert!(count(&stage.fresh(vip), 1) > 0);
+    }
+    assert_eq!((stage.old(FLUSHES), stage.old(KEEPS)), (moved, kept));
+}
+
+#[test]
+fn a_pool_that_is_relieved_keeps_its_flows_and_gets_no_new_ones() {
+    let test = "a_pool_that_is_relieved_keeps_its_flows_and_gets_no_new_ones";
+    let Some(mut stage) = Stage::set(test) else { return };
+    stage.say(&[1, 2, 3], Code::L4Tout);
+    stage.until([0, 0, 0, 1]);
+    let before = [FLUSHES, KEEPS].map(|vip| stage.old(vip));
+    assert_eq!(before.each_ref().map(|servers| count(servers, 4)), [FLOWS as usize; 2]);
+
+    stage.say(&[3], Code::L7Ok);
+    stage.until([0, 0, 1, 0]);
+    assert_eq!([FLUSHES, KEEPS].map(|vip| stage.old(vip)), before);
+    assert_eq!([FLUSHES, KEEPS].map(|vip| count(&stage.fresh(vip), 3)), [FLOWS as usize; 2]);
+}
+
+#[test]
+fn a_disabled_server_loses_its_flows_and_gets_no_new_ones() {
+    let Some(mut stage) = Stage::set("a_disabled_server_loses_its_flows_and_gets_no_new_ones") else {
+        return;
+    };
+    let before = [FLUSHES, KEEPS].map(|vip| stage.old(vip));
+    let disabled =
+        CONFIG.replace("10.1.0.3, healthcheck: ping", "10.1.0.3, healthcheck: ping, enabled: false");
+    stage.maglevd.reload(&stage.place, &disabled);
+    stage.maglevd.until_backend("s3", BackendState::Disabled);
+    stage.until([1, 1, 0, 0]);
+    for (vip, before) in [FLUSHES, KEEPS].iter().zip(before) {
+        assert_moved(&before, &stage.old(*vip), 3);
+        assert_eq!(count(&stage.fresh(*vip), 3), 0);
+    }
+}

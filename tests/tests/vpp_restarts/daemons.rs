@@ -1,0 +1,188 @@
+//! No restart of a daemon moves a flow.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use maglev_proto::v1::{BackendState, ListBackendsRequest};
+use maglev_tests::lab::PATIENCE;
+use maglev_tests::lab::farm::Farm;
+use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::process::Process;
+use maglev_tests::packets::flow::{Flow, Flows, Maglev};
+use maglev_tests::packets::router::{Router, Traffic, Weights};
+use nix::sys::signal::Signal;
+
+/// How often each daemon is restarted, and how often both are.
+const TIMES: usize = 20;
+const TABLE: u32 = 1024;
+
+/// Flows that are there before the first restart, and go on.
+const OLD: u32 = 1004;
+/// So many packets a second, of flows that were there before and of flows that begin.
+const RATES: [u32; 2] = [2000, 1000];
+
+fn vip() -> SocketAddr {
+    SocketAddr::from(([203, 0, 113, 80], 80))
+}
+
+fn old_flows() -> Flows {
+    Flows { to: vip(), port: 1024, ports: 4 }
+}
+
+fn new_flows() -> Flows {
+    Flows { to: vip(), port: 2000, ports: 60_000 }
+}
+
+/// The daemons, and the servers that they look after.
+struct Daemons<'a> {
+    router: &'a Router,
+    prober: Process,
+    maglevd: Maglevd,
+    farm: Farm,
+    place: Place,
+}
+
+impl<'a> Daemons<'a> {
+    fn start(router: &'a Router) -> Self {
+        let (place, farm) = (Place::new(), Farm::new(4));
+        let prober = place.prober(None, &[]);
+        let maglevd = Setup::new(&place, &config(&farm)).vpp(&router.vpp).start();
+        Self { router, prober, maglevd, farm, place }
+    }
+
+    fn weights(&self, weights: [u8; 4]) -> Weights {
+        (0..).zip(weights).map(|(server, weight)| (self.farm.address(server), weight)).collect()
+    }
+
+    /// Returns once a new `maglevd` is in control.
+    fn restart_maglevd(&mut self, rude: bool) {
+        end(&mut self.maglevd.process, rude);
+        self.maglevd = Setup::new(&self.place, &config(&self.farm)).vpp(&self.router.vpp).start();
+        self.until_in_control();
+    }
+
+    /// Returns once `maglevd` has heard of each server from a new prober.
+    fn restart_prober(&mut self, rude: bool) {
+        let said = self.maglevd.process.said();
+        end(&mut self.prober, rude);
+        self.prober = self.place.prober(None, &[]);
+        self.maglevd.process.line(said, "prober connected");
+        self.until_in_control();
+    }
+
+    fn restart_both(&mut self, rude: bool) {
+        end(&mut self.prober, rude);
+        end(&mut self.maglevd.process, rude);
+        self.prober = self.place.prober(None, &[]);
+        self.maglevd = Setup::new(&self.place, &config(&self.farm)).vpp(&self.router.vpp).start();
+        self.until_in_control();
+    }
+
+    /// Waits until `maglevd` knows each backend by its own prober, and holds nothing back.
+    fn until_in_control(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut client = self.maglevd.client.clone();
+        loop {
+            let reply = self.maglevd.wait(client.list_backends(ListBackendsRequest {})).unwrap();
+            let backends = reply.into_inner().backends;
+            let known = |state| state != BackendState::Unknown;
+            if backends.iter().all(|b| known(b.state()) && !b.stale) && self.maglevd.frontend("web").released
+            {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not in control: {backends:#?}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Ends a daemon as `kill -9` does, or as systemd does.
+fn end(daemon: &mut Process, rude: bool) {
+    if rude {
+        daemon.kill();
+    } else {
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.end().success());
+    }
+}
+
+/// The last server's flows stay with it when it goes down.
+fn config(farm: &Farm) -> String {
+    let [a, b, c, d] = [0, 1, 2, 3].map(|server| farm.address(server));
+    format!(
+        "maglev:
+  vpp: {{ lb: {{ ipv4-src-address: 192.0.2.1, flow-timeout: 120s, sync-interval: 1s }} }}
+  healthchecks:
+    site: {{ type: http, port: {}, interval: 200ms, rise: 2, fall: 3 }}
+  backends:
+    a: {{ address: {a}, healthcheck: site }}
+    b: {{ address: {b}, healthcheck: site }}
+    c: {{ address: {c}, healthcheck: site }}
+    d: {{ address: {d}, healthcheck: site }}
+  frontends:
+    web:
+      address: 203.0.113.80
+      protocol: udp
+      port: 80
+      flush-on-down: false
+      pools:
+        - {{ name: all, backends: {{ a: {{ weight: 100 }}, b: {{ weight: 50 }}, c: {{ weight: 25 }}, d: {{ weight: 25 }} }} }}
+",
+        farm.port()
+    )
+}
+
+#[test]
+fn no_restart_moves_a_flow() {
+    let Some(router) = Router::start("no_restart_moves_a_flow") else { return };
+    let mut daemons = Daemons::start(&router);
+    router.until(vip(), &daemons.weights([4, 2, 1, 1]));
+    let began: BTreeMap<Flow, IpAddr> =
+        router.send(&old_flows(), OLD).iter().map(|packet| (packet.flow, packet.server)).collect();
+    daemons.farm.sites[3].answer(503);
+    let weights = daemons.weights([4, 2, 1, 0]);
+    router.until(vip(), &weights);
+    daemons.until_in_control();
+
+    let before = router.servers(vip());
+    router.record();
+    let traffic = Traffic::begin(&router);
+    traffic.flow(&old_flows(), RATES[0]);
+    traffic.flow(&new_flows(), RATES[1]);
+    restart(&mut daemons, "maglevd", Daemons::restart_maglevd);
+    restart(&mut daemons, "maglevd-prober", Daemons::restart_prober);
+    restart(&mut daemons, "both", Daemons::restart_both);
+    let (sent, packets) = traffic.end();
+
+    assert_eq!(router.recorded(), [""; 0]);
+    assert_eq!(router.servers(vip()), before);
+    let table = Maglev::new(weights, TABLE);
+    for packet in &packets {
+        let server = began.get(&packet.flow).copied().or_else(|| table.server(&packet.flow));
+        assert_eq!(Some(packet.server), server, "{}", packet.flow);
+    }
+    assert_eq!(packets.len() as u64, sent, "{}", router.cli("show lb vips verbose"));
+    let drained = packets.iter().filter(|packet| packet.server == daemons.farm.address(3)).count();
+    assert!(drained > 0);
+    // A change that is made proves that others would have been seen.
+    daemons.farm.sites[0].answer(503);
+    router.until(vip(), &daemons.weights([0, 2, 1, 0]));
+    assert_eq!(router.recorded(), ["lb_as_set_weight"]);
+    println!("{sent} packets, {drained} of them of flows that drain: each to the server of its flow");
+}
+
+/// Restarts something so often, every other time by `kill -9`, and tells how long it took to be in control again.
+fn restart<'a>(daemons: &mut Daemons<'a>, what: &str, restart: fn(&mut Daemons<'a>, bool)) {
+    let mut times: Vec<Duration> = (0..TIMES)
+        .map(|time| {
+            let began = Instant::now();
+            restart(daemons, time % 2 == 1);
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("{what}: in control after {:?} (median), {:?} (longest)", times[TIMES / 2], times[TIMES - 1]);
+}

@@ -1,0 +1,52 @@
+//! A VPP that restarts empty is filled at once.
+
+use std::net::SocketAddr;
+
+use maglev_ipc::Code;
+use maglev_tests::lab::crowd::Crowd;
+use maglev_tests::lab::maglevd::Setup;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::prober::Prober;
+use maglev_tests::lab::process::Process;
+use maglev_tests::packets::flow::Flows;
+use maglev_tests::packets::router::{Router, Weights};
+use maglev_tests::packets::until;
+
+const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
+
+#[test]
+fn an_empty_vpp_is_filled_in_one_pass() {
+    let Some(mut router) = Router::start("an_empty_vpp_is_filled_in_one_pass") else { return };
+    let place = Place::new();
+    let prober = Prober::listen(&place.path("prober.sock"));
+    let maglevd = Setup::new(&place, &CROWD.config()).vpp(&router.vpp).start();
+    prober.until_asked(CROWD.len());
+    prober.say(CROWD.servers(), Code::L7Ok);
+    router.until_raised(CROWD.len());
+
+    let said = maglevd.process.said();
+    let answers = router.restart();
+    maglevd.process.line(said, "VPP connected");
+    let connected = answers.elapsed();
+    until(|| router.server_count() == CROWD.len(), || format!("{} servers", router.server_count()));
+    println!("connected {connected:?} after VPP answered, complete after {:?}", answers.elapsed());
+
+    for frontend in [0, CROWD.frontends - 1] {
+        let vip = SocketAddr::new(Crowd::vip(frontend), 0);
+        let weights: Weights = (0..CROWD.backends).map(|b| (Crowd::server(frontend, b), 1)).collect();
+        router.until(vip, &weights);
+        let flows = Flows { to: SocketAddr::new(vip.ip(), 80), port: 1024, ports: 100 };
+        assert_eq!(router.send(&flows, 1000).len(), 1000);
+    }
+    let passes = || passes(&maglevd.process, said);
+    let all = usize::from(CROWD.frontends);
+    until(|| passes() >= all, || format!("{} passes", passes()));
+    assert_eq!(passes(), all);
+}
+
+/// How many VIPs were worked on since VPP was connected again.
+fn passes(maglevd: &Process, said: usize) -> usize {
+    let lines = maglevd.lines(said);
+    let since = lines.iter().skip_while(|line| !line.contains("VPP connected"));
+    since.filter(|line| line.contains("VIP changed in VPP")).count()
+}

@@ -1,0 +1,92 @@
+//! Every backend flaps at once. VPP is told how it ended, and not each step on the way there.
+
+#![cfg(test)]
+
+use std::time::Instant;
+
+use maglev_ipc::Code;
+use maglev_proto::v1::BackendState;
+use maglev_tests::dataplane::Vpp;
+use maglev_tests::lab::PATIENCE;
+use maglev_tests::lab::crowd::Crowd;
+use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::prober::Prober;
+use maglev_tests::packets::router::Router;
+use maglev_tests::packets::until;
+use maglev_tests::vppsim::Inspection;
+
+const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
+/// The last backend of the last frontend, which stays down.
+const LAST: (u16, u8) = (CROWD.frontends - 1, CROWD.backends - 1);
+const CALL: &str = "lb_as_set_weight";
+
+struct Stage {
+    maglevd: Maglevd,
+    prober: Prober,
+    _place: Place,
+}
+
+impl Stage {
+    /// With every backend up, as far as `maglevd` is concerned.
+    fn set(vpp: &Vpp) -> Self {
+        let place = Place::new();
+        let prober = Prober::listen(&place.path("prober.sock"));
+        let maglevd = Setup::new(&place, &CROWD.config()).vpp(vpp).start();
+        prober.until_asked(CROWD.len());
+        prober.say(CROWD.servers(), Code::L7Ok);
+        Self { maglevd, prober, _place: place }
+    }
+
+    /// Lets every backend go down and come up twice, and one go down in the end. Returns once `maglevd` knows.
+    fn storm(&self) {
+        let began = Instant::now();
+        for code in [Code::L4Con, Code::L7Ok, Code::L4Con, Code::L7Ok] {
+            self.prober.say(CROWD.servers(), code);
+        }
+        self.prober.say([Crowd::server(LAST.0, LAST.1)], Code::L4Con);
+        let last = || self.maglevd.backend(&format!("s{}-{}", LAST.0, LAST.1));
+        // Its history begins with unknown, and has the five outcomes after the first.
+        let told = || last().transitions.len() == 5 && last().state() == BackendState::Down;
+        until(told, || format!("{:#?}", last()));
+        println!("a storm of {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn a_vpp_that_is_slow_is_spared_the_flaps() {
+    let vpp = Vpp::simulated().unwrap();
+    let sim = vpp.sim().unwrap();
+    let stage = Stage::set(&vpp);
+    assert!(sim.wait_for(PATIENCE, |vpp| raised(vpp) == CROWD.len()), "{}", sim.inspect(raised));
+
+    sim.forget_calls();
+    sim.faults(|faults| faults.hang = true);
+    stage.storm();
+    sim.faults(|faults| faults.hang = false);
+    assert!(sim.wait_for(PATIENCE, |vpp| raised(vpp) == CROWD.len() - 1), "{}", sim.inspect(raised));
+    // The step that was under way when VPP stopped to answer, and the one back.
+    let calls = sim.count(CALL);
+    let most = 2 * u64::from(CROWD.frontends) + 1;
+    println!("a VPP that hangs: {calls} calls for {} outcomes", 4 * CROWD.len() + 1);
+    assert!(calls <= most, "{calls} calls, not {most}");
+}
+
+fn raised(vpp: &Inspection<'_>) -> usize {
+    let vips = vpp.vips();
+    vips.iter().flat_map(|vip| &vip.servers).filter(|server| server.weight > 0).count()
+}
+
+#[test]
+fn a_storm_ends_with_the_right_weights() {
+    let Some(router) = Router::start("a_storm_ends_with_the_right_weights") else { return };
+    let stage = Stage::set(&router.vpp);
+    router.until_raised(CROWD.len());
+    router.record();
+    stage.storm();
+    router.until_raised(CROWD.len() - 1);
+    let calls = router.recorded();
+    println!("a VPP that keeps up: {} calls for {} outcomes", calls.len(), 4 * CROWD.len() + 1);
+    assert!(calls.iter().all(|call| call == CALL));
+    assert!(calls.len() <= 4 * CROWD.len() + 1);
+}
