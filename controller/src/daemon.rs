@@ -55,8 +55,8 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
     let to_vpp = (!flags.vpp_api_addr.as_os_str().is_empty()).then(|| {
         let (to_vpp, commands) = mpsc::unbounded_channel();
         let (api, stats) = (flags.vpp_api_addr.clone(), flags.vpp_stats_addr.clone());
-        let (inputs, metrics) = (inputs.clone(), Arc::clone(&metrics));
-        tasks.spawn(vpp::Link { api, stats, inputs, commands, metrics }.run());
+        let (handle, inputs, metrics) = (handle.clone(), inputs.clone(), Arc::clone(&metrics));
+        tasks.spawn(vpp::Link { api, stats, handle, inputs, commands, metrics }.run());
         to_vpp
     });
     let target = Target::parse(&flags.prober);

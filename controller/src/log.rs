@@ -184,6 +184,12 @@ pub fn event(event: &Event) {
             error!(vip = shown(vip), step = shown(step), error, "VIP not changed in VPP");
         }
         Kind::Drift { vip } => warn!(vip = shown(vip), "VIP changed by somebody else; it is mended"),
+        Kind::Shadowed { vip, shadowed: true } => {
+            warn!(vip = shown(vip), "VPP has this address on an interface: the VIP gets no traffic");
+        }
+        Kind::Shadowed { vip, shadowed: false } => {
+            info!(vip = shown(vip), "VPP no longer has this address on an interface");
+        }
         Kind::ConfSent { error: None } => info!("VPP's global settings sent"),
         Kind::ConfSent { error: Some(error) } => error!(error, "VPP refused the global settings"),
         Kind::Reloaded => info!("configuration in force"),

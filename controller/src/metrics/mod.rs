@@ -22,6 +22,7 @@ use prometheus::{
 };
 
 use crate::version;
+use crate::vpp::Counters;
 
 mod http;
 mod probes;
@@ -29,6 +30,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod text;
+mod traffic;
 
 pub use http::serve;
 
@@ -165,6 +167,7 @@ impl Metrics {
             | Kind::Refused { .. }
             | Kind::Vpp { .. }
             | Kind::Drift { .. }
+            | Kind::Shadowed { .. }
             | Kind::ConfSent { .. }
             | Kind::Synced { .. }
             | Kind::StepFailed { .. }
@@ -224,9 +227,12 @@ impl Metrics {
     }
 
     /// Everything, in Prometheus' text format.
-    pub fn render(&self, view: &View) -> String {
+    pub fn render(&self, view: &View, counters: Option<&Counters>) -> String {
         let mut text = Text::with_capacity(self.size.load(Ordering::Relaxed));
         state::render(view, &mut text);
+        if let Some(counters) = counters {
+            traffic::render(view, counters, &mut text);
+        }
         self.render_transitions(&mut text);
         self.probes.render(view, &mut text);
         let mut out = text.into_string();
