@@ -17,7 +17,7 @@ use maglev_tests::lab::prober::Prober;
 use maglev_tests::lab::process::Process;
 use maglev_tests::packets::router::Router;
 use maglev_tests::packets::until;
-use maglev_tests::vppsim::Inspection;
+use maglev_tests::vppsim::Sim;
 use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, Prefix, Vip};
 use maglev_vpp::{Client, Error};
 
@@ -25,13 +25,14 @@ const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
 /// What `maglevd` writes when it is connected, and for each VIP.
 const CONNECTED: &str = "VPP connected";
 const CHANGED: &str = "VIP changed in VPP";
+const SET_WEIGHT: &str = "lb_as_set_weight";
 const FLIPS: usize = 2000;
 const CHANGES: u16 = 20;
 const FILLS: usize = 5;
 
 fn main() {
     println!("{} frontends of {} backends each", CROWD.frontends, CROWD.backends);
-    flips();
+    on_the_simulator();
     if let Some(router) = Router::start("what needs a real VPP") {
         changes(&router);
         fills(router);
@@ -48,16 +49,20 @@ fn start(vpp: &Vpp) -> (Place, Prober, Maglevd) {
     (place, prober, maglevd)
 }
 
-/// From the outcome that decides, at the prober's end of its link, to the weight that VPP has received.
-fn flips() {
+/// What needs no real VPP.
+fn on_the_simulator() {
     let vpp = Vpp::simulated().unwrap();
     let sim = vpp.sim().unwrap();
     let (_place, prober, _maglevd) = start(&vpp);
-    let raised = |vpp: &Inspection<'_>| {
-        let vips = vpp.vips();
-        vips.iter().flat_map(|vip| &vip.servers).filter(|server| server.weight > 0).count()
-    };
-    until(|| sim.inspect(raised) == CROWD.len(), || format!("{} servers have weight", sim.inspect(raised)));
+    until_raised(sim, CROWD.len());
+    flips(sim, &prober);
+    for delay in [Duration::ZERO, Duration::from_micros(500)] {
+        storm(sim, &prober, delay);
+    }
+}
+
+/// From the outcome that decides, at the prober's end of its link, to the weight that VPP has received.
+fn flips(sim: &Sim, prober: &Prober) {
     sim.forget_calls();
     // Spread over the crowd: the step has no divisor in common with its size.
     let servers: Vec<_> = CROWD.servers().collect();
@@ -66,10 +71,36 @@ fn flips() {
         let server = servers[(flip as usize / 2 * 7919) % servers.len()];
         let began = Instant::now();
         prober.say([server], if flip % 2 == 0 { Code::L4Con } else { Code::L7Ok });
-        assert!(sim.wait_for(PATIENCE, |vpp| vpp.count("lb_as_set_weight") == flip + 1));
+        assert!(sim.wait_for(PATIENCE, |vpp| vpp.count(SET_WEIGHT) == flip + 1));
         times.push(began.elapsed());
     }
     tell("from an outcome to VPP", &mut times);
+}
+
+/// Every backend goes down and comes up twice, as fast as the prober can say it, and the last one goes down for good.
+fn storm(sim: &Sim, prober: &Prober, delay: Duration) {
+    sim.forget_calls();
+    sim.faults(|faults| faults.delay = delay);
+    let began = Instant::now();
+    for code in [Code::L4Con, Code::L7Ok, Code::L4Con, Code::L7Ok] {
+        prober.say(CROWD.servers(), code);
+    }
+    let last = CROWD.servers().last();
+    prober.say(last, Code::L4Con);
+    let said = began.elapsed();
+    until_raised(sim, CROWD.len() - 1);
+    let (calls, over) = (sim.count(SET_WEIGHT), began.elapsed());
+    println!("a storm of {said:?}, answers {delay:?} late: {calls} calls, over after {over:?}");
+    prober.say(last, Code::L7Ok);
+    until_raised(sim, CROWD.len());
+}
+
+fn until_raised(sim: &Sim, count: usize) {
+    let raised = || {
+        let vips = sim.vips();
+        vips.iter().flat_map(|vip| &vip.servers).filter(|server| server.weight > 0).count()
+    };
+    until(|| raised() == count, || format!("{} servers have weight, not {count}", raised()));
 }
 
 /// How long VPP takes to change a weight, between idle servers of one VIP, and to hear and answer.
