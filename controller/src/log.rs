@@ -171,6 +171,9 @@ pub fn event(event: &Event) {
         Kind::Refused { name, why } => warn!(backend = %name, why, "the prober refuses to probe"),
         // The links tell themselves: they know to whom, and why no longer.
         Kind::Prober { .. } | Kind::Vpp { .. } => {}
+        Kind::Synced { vip, counts } if counts.vip_added > 0 && counts.vip_removed > 0 => {
+            warn!(vip = shown(vip), servers = counts.as_added, "VIP made anew in VPP: its flows are broken");
+        }
         Kind::Synced { vip, counts } => info!(
             vip = shown(vip),
             vip_added = counts.vip_added,
