@@ -172,7 +172,7 @@ pub fn event(event: &Event) {
         // The links tell themselves: they know to whom, and why no longer.
         Kind::Prober { .. } | Kind::Vpp { .. } => {}
         Kind::Synced { vip, counts } => info!(
-            %vip,
+            vip = shown(vip),
             vip_added = counts.vip_added,
             vip_removed = counts.vip_removed,
             as_added = counts.as_added,
@@ -181,17 +181,22 @@ pub fn event(event: &Event) {
             "VIP changed in VPP"
         ),
         Kind::StepFailed { vip, step, error } => {
-            error!(%vip, %step, error, "VIP not changed in VPP");
+            error!(vip = shown(vip), step = shown(step), error, "VIP not changed in VPP");
         }
-        Kind::Drift { vip } => warn!(%vip, "VIP changed by somebody else; it is mended"),
+        Kind::Drift { vip } => warn!(vip = shown(vip), "VIP changed by somebody else; it is mended"),
         Kind::Shadowed { vip, shadowed: true } => {
-            warn!(%vip, "VPP has this address on an interface: the VIP gets no traffic");
+            warn!(vip = shown(vip), "VPP has this address on an interface: the VIP gets no traffic");
         }
         Kind::Shadowed { vip, shadowed: false } => {
-            info!(%vip, "VPP no longer has this address on an interface");
+            info!(vip = shown(vip), "VPP no longer has this address on an interface");
         }
         Kind::ConfSent { error: None } => info!("VPP's global settings sent"),
         Kind::ConfSent { error: Some(error) } => error!(error, "VPP refused the global settings"),
         Kind::Reloaded => info!("configuration in force"),
     }
+}
+
+/// As a value of one piece: what holds blanks is quoted in the log.
+fn shown(value: &impl fmt::Display) -> String {
+    value.to_string()
 }

@@ -213,7 +213,7 @@ impl Tracker {
         self.limits
     }
 
-    /// Whether the prober was lost since its last outcome.
+    /// Whether the prober was lost since its last verdict.
     #[must_use]
     pub const fn stale(&self) -> bool {
         self.stale
@@ -267,9 +267,10 @@ impl Tracker {
             return None;
         }
         self.seq = outcome.seq;
-        self.stale = false;
         self.remember(outcome, at);
-        let next = self.judge(outcome.code.passed()?, in_service);
+        let passed = outcome.code.passed()?;
+        self.stale = false;
+        let next = self.judge(passed, in_service);
         self.go(next, at, || cause(outcome))
     }
 

@@ -52,7 +52,7 @@ pub struct BackendView {
     pub rise: u32,
     /// How many failures take it down.
     pub fall: u32,
-    /// Whether the prober has been lost since its last outcome.
+    /// Whether the prober has been lost since its last verdict.
     pub stale: bool,
     /// Since when it is what it is.
     pub since: Wall,

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use maglev_core::maglev::table_length;
 use maglev_ipc::Code;
 use maglev_tests::dataplane::Vpp;
 use maglev_tests::lab::PATIENCE;
@@ -16,21 +17,24 @@ use maglev_tests::lab::prober::Prober;
 use maglev_tests::lab::process::Process;
 use maglev_tests::packets::router::Router;
 use maglev_tests::packets::until;
-use maglev_tests::vppsim::Inspection;
-use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, Prefix, Vip};
+use maglev_tests::vppsim::Sim;
+use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, Prefix, Vip};
 use maglev_vpp::{Client, Error};
 
 const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
 /// What `maglevd` writes when it is connected, and for each VIP.
 const CONNECTED: &str = "VPP connected";
 const CHANGED: &str = "VIP changed in VPP";
+const SET_WEIGHT: &str = "lb_as_set_weight";
 const FLIPS: usize = 2000;
+const CHANGES: u16 = 20;
 const FILLS: usize = 5;
 
 fn main() {
     println!("{} frontends of {} backends each", CROWD.frontends, CROWD.backends);
-    flips();
-    if let Some(router) = Router::start("filling an empty VPP") {
+    on_the_simulator();
+    if let Some(router) = Router::start("what needs a real VPP") {
+        changes(&router);
         fills(router);
     }
 }
@@ -45,16 +49,20 @@ fn start(vpp: &Vpp) -> (Place, Prober, Maglevd) {
     (place, prober, maglevd)
 }
 
-/// From the outcome that decides, at the prober's end of its link, to the weight that VPP has received.
-fn flips() {
+/// What needs no real VPP.
+fn on_the_simulator() {
     let vpp = Vpp::simulated().unwrap();
     let sim = vpp.sim().unwrap();
     let (_place, prober, _maglevd) = start(&vpp);
-    let raised = |vpp: &Inspection<'_>| {
-        let vips = vpp.vips();
-        vips.iter().flat_map(|vip| &vip.servers).filter(|server| server.weight > 0).count()
-    };
-    until(|| sim.inspect(raised) == CROWD.len(), || format!("{} servers have weight", sim.inspect(raised)));
+    until_raised(sim, CROWD.len());
+    flips(sim, &prober);
+    for delay in [Duration::ZERO, Duration::from_micros(500)] {
+        storm(sim, &prober, delay);
+    }
+}
+
+/// From the outcome that decides, at the prober's end of its link, to the weight that VPP has received.
+fn flips(sim: &Sim, prober: &Prober) {
     sim.forget_calls();
     // Spread over the crowd: the step has no divisor in common with its size.
     let servers: Vec<_> = CROWD.servers().collect();
@@ -63,10 +71,65 @@ fn flips() {
         let server = servers[(flip as usize / 2 * 7919) % servers.len()];
         let began = Instant::now();
         prober.say([server], if flip % 2 == 0 { Code::L4Con } else { Code::L7Ok });
-        assert!(sim.wait_for(PATIENCE, |vpp| vpp.count("lb_as_set_weight") == flip + 1));
+        assert!(sim.wait_for(PATIENCE, |vpp| vpp.count(SET_WEIGHT) == flip + 1));
         times.push(began.elapsed());
     }
     tell("from an outcome to VPP", &mut times);
+}
+
+/// Every backend goes down and comes up twice, as fast as the prober can say it, and the last one goes down for good.
+fn storm(sim: &Sim, prober: &Prober, delay: Duration) {
+    sim.forget_calls();
+    sim.faults(|faults| faults.delay = delay);
+    let began = Instant::now();
+    for code in [Code::L4Con, Code::L7Ok, Code::L4Con, Code::L7Ok] {
+        prober.say(CROWD.servers(), code);
+    }
+    let last = CROWD.servers().last();
+    prober.say(last, Code::L4Con);
+    let said = began.elapsed();
+    until_raised(sim, CROWD.len() - 1);
+    let (calls, over) = (sim.count(SET_WEIGHT), began.elapsed());
+    println!("a storm of {said:?}, answers {delay:?} late: {calls} calls, over after {over:?}");
+    prober.say(last, Code::L7Ok);
+    until_raised(sim, CROWD.len());
+}
+
+fn until_raised(sim: &Sim, count: usize) {
+    let raised = || {
+        let vips = sim.vips();
+        vips.iter().flat_map(|vip| &vip.servers).filter(|server| server.weight > 0).count()
+    };
+    until(|| raised() == count, || format!("{} servers have weight, not {count}", raised()));
+}
+
+/// How long VPP takes to change a weight, between idle servers of one VIP, and to hear and answer.
+fn changes(router: &Router) {
+    for (vip, (servers, weight)) in
+        (0..).zip([(10, 1), (10, 100), (100, 1), (100, 100), (1000, 1), (1000, 100)])
+    {
+        let mut times = router.client(async |client| change(client, vip, servers, weight).await).unwrap();
+        let length = table_length(servers.into(), servers.into());
+        tell(&format!("a change among {servers} servers of weight {weight}, table {length}"), &mut times);
+    }
+}
+
+async fn change(client: Client, vip: u16, servers: u16, weight: u8) -> Result<Vec<Duration>, Error> {
+    let vip = Vip::all_ports(Prefix::host(Crowd::vip(vip)));
+    let length = table_length(servers.into(), servers.into());
+    client.request(&LbAddDelVipV2::add(vip, Encap::Gre4, length, false)).await?;
+    for server in 0..servers {
+        client.request(&LbAddDelAsV2::add(vip, Crowd::server(server, 0), weight)).await?;
+    }
+    let mut times = Vec::new();
+    for time in 0..CHANGES {
+        let (address, weight) = (Crowd::server(time / 2, 0), if time % 2 == 0 { 0 } else { weight });
+        let began = Instant::now();
+        client.request(&LbAsSetWeight { vip, address, weight, is_flush: false }).await?;
+        times.push(began.elapsed());
+    }
+    client.request(&LbAddDelVipV2::delete(vip)).await?;
+    Ok(times)
 }
 
 /// An empty VPP filled by `maglevd`, and by a client that does nothing else.

@@ -49,7 +49,7 @@ impl Crowd {
     #[must_use]
     pub fn config(&self) -> String {
         let mut text = "maglev:
-  vpp: { lb: { ipv4-src-address: 192.0.2.1, sync-interval: 1h } }
+  vpp: { lb: { ipv4-src-address: 192.0.2.1 } }
   healthchecks:
     ping: { type: icmp, interval: 1h, rise: 1, fall: 1 }
 "

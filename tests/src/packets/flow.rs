@@ -98,8 +98,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crc32c_agrees_with_the_check_value() {
-        // The nine bytes "123456789" have the CRC 0xe3069283; these are eight bytes of zeroes and of ones (RFC 3720, B.4).
+    fn crc32c_agrees_with_the_examples_of_its_standard() {
+        // 32 bytes of zeroes, and of ones (RFC 3720, B.4).
         let zeroes = [0_u64; 4].iter().fold(u32::MAX, |crc, word| crc32c(crc, *word));
         let ones = [u64::MAX; 4].iter().fold(u32::MAX, |crc, word| crc32c(crc, *word));
         assert_eq!((!zeroes, !ones), (0x8a91_36aa, 0x62a8_ab43));

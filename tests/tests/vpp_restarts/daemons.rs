@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use maglev_proto::v1::{BackendState, ListBackendsRequest};
-use maglev_tests::lab::PATIENCE;
 use maglev_tests::lab::farm::Farm;
 use maglev_tests::lab::maglevd::{Maglevd, Setup};
 use maglev_tests::lab::place::Place;
@@ -14,6 +11,8 @@ use maglev_tests::lab::process::Process;
 use maglev_tests::packets::flow::{Flow, Flows, Maglev};
 use maglev_tests::packets::router::{Router, Traffic, Weights};
 use nix::sys::signal::Signal;
+
+use crate::until_in_control;
 
 /// How often each daemon is restarted, and how often both are.
 const TIMES: usize = 20;
@@ -61,7 +60,7 @@ impl<'a> Daemons<'a> {
     fn restart_maglevd(&mut self, rude: bool) {
         end(&mut self.maglevd.process, rude);
         self.maglevd = Setup::new(&self.place, &config(&self.farm)).vpp(&self.router.vpp).start();
-        self.until_in_control();
+        until_in_control(&self.maglevd);
     }
 
     /// Returns once `maglevd` has heard of each server from a new prober.
@@ -70,7 +69,7 @@ impl<'a> Daemons<'a> {
         end(&mut self.prober, rude);
         self.prober = self.place.prober(None, &[]);
         self.maglevd.process.line(said, "prober connected");
-        self.until_in_control();
+        until_in_control(&self.maglevd);
     }
 
     fn restart_both(&mut self, rude: bool) {
@@ -78,24 +77,7 @@ impl<'a> Daemons<'a> {
         end(&mut self.maglevd.process, rude);
         self.prober = self.place.prober(None, &[]);
         self.maglevd = Setup::new(&self.place, &config(&self.farm)).vpp(&self.router.vpp).start();
-        self.until_in_control();
-    }
-
-    /// Waits until `maglevd` knows each backend by its own prober, and holds nothing back.
-    fn until_in_control(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        let mut client = self.maglevd.client.clone();
-        loop {
-            let reply = self.maglevd.wait(client.list_backends(ListBackendsRequest {})).unwrap();
-            let backends = reply.into_inner().backends;
-            let known = |state| state != BackendState::Unknown;
-            if backends.iter().all(|b| known(b.state()) && !b.stale) && self.maglevd.frontend("web").released
-            {
-                return;
-            }
-            assert!(Instant::now() < deadline, "not in control: {backends:#?}");
-            thread::sleep(Duration::from_millis(1));
-        }
+        until_in_control(&self.maglevd);
     }
 }
 
@@ -145,7 +127,7 @@ fn no_restart_moves_a_flow() {
     daemons.farm.sites[3].answer(503);
     let weights = daemons.weights([4, 2, 1, 0]);
     router.until(vip(), &weights);
-    daemons.until_in_control();
+    until_in_control(&daemons.maglevd);
 
     let before = router.servers(vip());
     router.record();

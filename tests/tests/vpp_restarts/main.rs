@@ -1,6 +1,22 @@
-//! What becomes of flows, and of VPP's tables, when something restarts, on the real VPP that `VPP_BIN` names.
+//! What becomes of flows, and of VPP's tables, when something restarts, mostly on the real VPP that `VPP_BIN` names.
 
 #![cfg(test)]
 
 mod daemons;
+mod hand_over;
 mod vpp;
+
+use maglev_proto::v1::{Backend, BackendState, ListBackendsRequest};
+use maglev_tests::lab::maglevd::Maglevd;
+use maglev_tests::packets::until;
+
+/// Waits until `maglevd` knows each backend by its own prober, and holds nothing of frontend `web` back.
+fn until_in_control(maglevd: &Maglevd) {
+    let backends = || -> Vec<Backend> {
+        let mut client = maglevd.client.clone();
+        maglevd.wait(client.list_backends(ListBackendsRequest {})).unwrap().into_inner().backends
+    };
+    let known = |backend: &Backend| backend.state() != BackendState::Unknown && !backend.stale;
+    let in_control = || backends().iter().all(known) && maglevd.frontend("web").released;
+    until(in_control, || format!("{:#?}", backends()));
+}

@@ -100,7 +100,9 @@ fn a_pass_in_between_brings_a_server_in_service_up() {
 fn a_local_fault_is_no_verdict_but_is_shown() {
     for (health, counter) in [(Health::Unknown, 0), (Health::Up, 3), (Health::Down, 1)] {
         let mut tracker = tracker(health, counter);
+        tracker.lose_sight();
         assert_eq!(tracker.outcome(&outcome(1, Code::Local), false, AT), None);
+        assert!(tracker.stale(), "nothing is known of the backend yet");
         assert_eq!((tracker.health(), tracker.counter()), (health, counter));
         assert_eq!(tracker.last().unwrap().code, Code::Local);
     }
