@@ -99,32 +99,35 @@ impl Book {
         true
     }
 
-    /// Asks VPP for the numbers of what it has that are not in the book.
+    /// Asks VPP for the routes of its VIPs that are not in the book.
     ///
     /// # Errors
     /// VPP is lost.
-    pub async fn complete(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
-        self.strike_gone(actual);
-        if actual.vips.keys().any(|vip| !self.vips.contains_key(vip)) {
-            self.read_listing(client, actual).await?;
-        }
+    pub async fn find_routes(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
         let prefixes: BTreeSet<Prefix> = actual.vips.keys().map(|vip| name(vip).prefix).collect();
+        self.routes.retain(|prefix, _| prefixes.contains(prefix));
         let unknown = prefixes.into_iter().filter(|prefix| !self.routes.contains_key(prefix));
         let routes = look_up(client, unknown.collect()).await?;
         self.routes.extend(routes);
-        let unknown = servers(actual).filter(|server| !self.servers.contains_key(server));
-        let unknown: BTreeSet<Prefix> = unknown.copied().map(Prefix::host).collect();
-        let found = look_up(client, unknown).await?;
-        self.servers.extend(found.into_iter().map(|(p, route)| (p.address, route.map(|r| r.index))));
         Ok(())
     }
 
-    fn strike_gone(&mut self, actual: &Actual) {
-        let prefixes: BTreeSet<Prefix> = actual.vips.keys().map(|vip| name(vip).prefix).collect();
-        let servers: BTreeSet<&IpAddr> = servers(actual).collect();
+    /// Asks VPP for the numbers of its VIPs and servers that are not in the book.
+    ///
+    /// # Errors
+    /// VPP is lost.
+    pub async fn find_numbers(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
+        let servers: BTreeSet<&IpAddr> =
+            actual.vips.values().flat_map(|found| found.servers.keys()).collect();
         self.vips.retain(|vip, _| actual.vips.contains_key(vip));
-        self.routes.retain(|prefix, _| prefixes.contains(prefix));
         self.servers.retain(|server, _| servers.contains(server));
+        if actual.vips.keys().any(|vip| !self.vips.contains_key(vip)) {
+            self.read_listing(client, actual).await?;
+        }
+        let unknown = servers.into_iter().filter(|server| !self.servers.contains_key(server));
+        let found = look_up(client, unknown.copied().map(Prefix::host).collect()).await?;
+        self.servers.extend(found.into_iter().map(|(p, route)| (p.address, route.map(|r| r.index))));
+        Ok(())
     }
 
     /// Reads VPP's listing, which has the numbers of all VIPs, and of all servers as well.
@@ -159,10 +162,6 @@ impl Book {
     fn route_of(&self, vip: &VipKey) -> Option<Route> {
         self.routes.get(&name(vip).prefix).copied().flatten()
     }
-}
-
-fn servers(actual: &Actual) -> impl Iterator<Item = &IpAddr> {
-    actual.vips.values().flat_map(|found| found.servers.keys())
 }
 
 async fn look_up(client: &Client, prefixes: BTreeSet<Prefix>) -> Result<Vec<(Prefix, Option<Route>)>, Error> {

@@ -96,7 +96,7 @@ impl Counting {
             let Ok(view) = handle.view().await else { return std::future::pending().await };
             let Some(actual) = &view.vpp.actual else { continue };
             book.hear(&mut events, actual);
-            book.complete(&self.client, actual).await?;
+            book.find_routes(&self.client, actual).await?;
             let found = book.shadowed(actual);
             if found != shadowed {
                 shadowed.clone_from(&found);
@@ -106,6 +106,7 @@ impl Counting {
             if self.stats.as_os_str().is_empty() {
                 continue;
             }
+            book.find_numbers(&self.client, actual).await?;
             let counters = self.read(Wanted::new(&book, actual)).await;
             // What was made anew meanwhile may have the number of something else.
             if !book.hear(&mut events, actual) {
