@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use maglev_core::config::Config;
-use maglev_core::dataplane::Actual;
 use maglev_core::event::Event;
 use maglev_core::state::State;
 use maglev_core::view::View;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::vpp::Counters;
+use crate::vpp::{Counters, Reading};
 
 /// How many events a subscriber may lag behind before it loses the oldest.
 pub const EVENT_BACKLOG: usize = 4096;
@@ -24,7 +23,7 @@ pub enum Request {
     /// A copy of the state, to try things on.
     Copy(oneshot::Sender<Box<State>>),
     /// What VPP has, read now. Dropped without an answer if there is no VPP.
-    ReadVpp(oneshot::Sender<Actual>),
+    ReadVpp(oneshot::Sender<Reading>),
     /// Compare everything with what VPP has.
     Resync,
 }
@@ -84,10 +83,10 @@ impl Handle {
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn read_vpp(&self) -> Result<Option<Actual>, Gone> {
-        let (answer, actual) = oneshot::channel();
+    pub async fn read_vpp(&self) -> Result<Option<Reading>, Gone> {
+        let (answer, reading) = oneshot::channel();
         self.requests.send(Request::ReadVpp(answer)).await.map_err(|_| Gone)?;
-        Ok(actual.await.ok())
+        Ok(reading.await.ok())
     }
 
     /// Has everything compared with what VPP has, and mended.

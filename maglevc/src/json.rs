@@ -225,6 +225,7 @@ fn plan(plan: &Plan) -> Value {
             "frontend": given(&planned.frontend),
             "steps": planned.steps,
             "moved": planned.moved,
+            "flushed": planned.flushed,
             "resets": planned.resets,
         })
     };

@@ -85,7 +85,12 @@ async fn the_numbers_of_the_listing_are_those_of_the_counters() {
     assert_eq!(traffic(&mut segment, ROUTE_TO, to), Traffic { packets: 8, bytes: 8 * SIZE });
     let (via, _) = route(&client, Prefix::host(server)).await;
     assert_eq!(traffic(&mut segment, ROUTE_VIA, via), Traffic { packets: 8, bytes: 8 * (SIZE + GRE) });
-    assert!(shown.iter().flat_map(|shown| &shown.servers).all(|found| *found == (server, via)));
+    assert!(
+        shown
+            .iter()
+            .flat_map(|shown| &shown.servers)
+            .all(|found| (found.address, found.index) == (server, via))
+    );
 }
 
 #[tokio::test]
@@ -133,7 +138,7 @@ async fn cost() {
 
     let vips: BTreeSet<u32> = shown.iter().map(|shown| shown.index).collect();
     let servers: BTreeSet<u32> =
-        shown.iter().flat_map(|s| s.servers.iter().map(|(_, index)| *index)).collect();
+        shown.iter().flat_map(|s| s.servers.iter().map(|server| server.index)).collect();
     let mut segment = open(&vpp);
     for which in ["the first reading", "the next one", "another"] {
         let began = Instant::now();

@@ -1,8 +1,11 @@
 //! The calls that plan: what a comparison with VPP, or a reload, would do.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use maglev_core::config::{Config, Problem};
+use maglev_core::dataplane::{Step, VipKey};
 use maglev_core::state::{Preview, VipPreview};
 use maglev_proto::v1;
 use tokio::task::spawn_blocking;
@@ -13,28 +16,40 @@ use super::convert::vip;
 use crate::clock;
 use crate::config::{LoadError, report};
 use crate::handle::Handle;
+use crate::vpp::Reading;
 
 /// What would be done to VPP as it is now, after a reload to `config` if one is given.
 pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Plan, Status> {
     connected(&handle.view().await.map_err(gone)?.vpp)?;
-    let actual = handle.read_vpp().await.map_err(gone)?;
-    let actual = actual.ok_or_else(|| Status::unavailable("VPP is not connected"))?;
+    let reading = handle.read_vpp().await.map_err(gone)?;
+    let Reading { actual, flows } = reading.ok_or_else(|| Status::unavailable("VPP is not connected"))?;
     let state = handle.copy().await.map_err(gone)?;
     // Long tables take their time, and others have calls under way.
     let preview = spawn_blocking(move || state.preview(actual, config, clock::now())).await;
     let preview = preview.map_err(|error| Status::internal(format!("no plan: {error}")))?;
-    Ok(convert(&preview))
+    Ok(convert(&preview, &flows))
 }
 
-fn convert(preview: &Preview) -> v1::Plan {
+fn convert(preview: &Preview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> v1::Plan {
     let vip_plan = |planned: &VipPreview| v1::VipPlan {
         vip: Some(vip(&planned.vip)),
         frontend: planned.frontend.as_deref().unwrap_or_default().into(),
         steps: planned.steps.iter().map(ToString::to_string).collect(),
         moved: planned.moved,
+        flushed: flushed(planned, flows),
         resets: planned.resets,
     };
     v1::Plan { conf: preview.conf.is_some(), vips: preview.vips.iter().map(vip_plan).collect() }
+}
+
+/// How many flows the plan flushes, if it flushes any and VPP tells.
+fn flushed(planned: &VipPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> Option<u64> {
+    let flushed = planned.steps.iter().filter_map(|step| match step {
+        Step::RemoveAs { server } | Step::SetWeight { server, flush: true, .. } => Some(server),
+        _ => None,
+    });
+    let flows = flushed.filter_map(|server| flows.get(&(planned.vip, *server)));
+    flows.copied().reduce(|sum, flows| sum + flows)
 }
 
 /// What is wrong with the configuration file.

@@ -8,14 +8,15 @@ use std::time::Instant;
 use maglev_core::dataplane::{self, Actual, ActualAs, ActualVip, LbConf, Run, Step, VipKey};
 use maglev_core::event::Counts;
 use maglev_core::state::{Input, Listed, Output};
+use maglev_vpp::cli::{self, ShownVip};
 use maglev_vpp::message::{
-    self, Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbAsV2Details, LbAsV2Dump, LbConfGet,
+    self, CliInband, Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbAsV2Details, LbAsV2Dump, LbConfGet,
     LbConfGetReply, LbVipDetails, LbVipDump, Prefix, Vip,
 };
 use maglev_vpp::{Client, Error};
 use tokio::sync::oneshot;
 
-use super::{Command, Work};
+use super::{Command, Reading, Work};
 use crate::metrics::Metrics;
 
 /// VPP's error number for something that is not there.
@@ -55,13 +56,30 @@ fn read_all(client: &Client) -> impl Future<Output = Answer> + use<> {
     async move { Ok(Some(Input::AllRead(actual.await?))) }
 }
 
-fn answer_read(client: &Client, answer: oneshot::Sender<Actual>) -> impl Future<Output = Answer> + use<> {
+fn answer_read(client: &Client, answer: oneshot::Sender<Reading>) -> impl Future<Output = Answer> + use<> {
     let actual = read_actual(client);
+    let listing = client.request(&CliInband::new(cli::SHOW_VIPS));
     async move {
+        let actual = actual.await?;
+        let flows = match listing.await {
+            Ok(reply) => flows(&cli::vips(&reply.output.0)),
+            // A plan does without.
+            Err(Error::Refused { .. } | Error::Timeout { .. }) => BTreeMap::new(),
+            Err(lost) => return Err(lost),
+        };
         // Whoever asked may have gone since.
-        let _ = answer.send(actual.await?);
+        let _ = answer.send(Reading { actual, flows });
         Ok(None)
     }
+}
+
+fn flows(shown: &[ShownVip]) -> BTreeMap<(VipKey, IpAddr), u64> {
+    let of_vip = |vip: &ShownVip| {
+        let name = key(&vip.vip);
+        let servers = vip.servers.iter().filter(|server| server.in_use);
+        servers.map(|server| ((name, server.address), server.flows)).collect::<Vec<_>>()
+    };
+    shown.iter().flat_map(of_vip).collect()
 }
 
 fn read_actual(client: &Client) -> impl Future<Output = Result<Actual, Error>> + use<> {

@@ -1,5 +1,7 @@
 //! VPP: a connection that is sought again whenever it is lost, and the calls that the core asks for.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use maglev_core::dataplane::Actual;
+use maglev_core::dataplane::{Actual, VipKey};
 use maglev_core::state::{Input, Output};
 use maglev_core::time::Wall;
 use maglev_core::view::VppInfo;
@@ -43,7 +45,16 @@ pub enum Command {
     /// One of the outputs that are VPP's to answer, and what it is counted under.
     Do(Output, Scope),
     /// What VPP has, for somebody who asks. Dropped without an answer if it cannot be read.
-    Read(oneshot::Sender<Actual>),
+    Read(oneshot::Sender<Reading>),
+}
+
+/// What VPP has, for somebody who asks.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// What it has.
+    pub actual: Actual,
+    /// The flows of each VIP's servers, those that have expired and are still kept included, as far as VPP tells.
+    pub flows: BTreeMap<(VipKey, IpAddr), u64>,
 }
 
 /// The task that speaks to VPP.

@@ -15,8 +15,21 @@ pub struct ShownVip {
     pub vip: Vip,
     /// Its place in the vectors of counters per VIP.
     pub index: u32,
-    /// Its servers, those that were removed included, each with the stats index of its route.
-    pub servers: Vec<(IpAddr, u32)>,
+    /// Its servers, those that were removed included.
+    pub servers: Vec<ShownServer>,
+}
+
+/// A server, as the command line has it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ShownServer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The places that its flows take, flows that have expired included.
+    pub flows: u64,
+    /// The stats index of its route.
+    pub index: u32,
+    /// It was not removed.
+    pub in_use: bool,
 }
 
 /// The VIPs in what [`SHOW_VIPS`] prints; those that were removed are left out, and so is whatever does not read as
@@ -64,11 +77,12 @@ fn port(line: &str) -> Option<(u8, u16)> {
 }
 
 /// `10.0.2.9 weight:100 buckets:674 flows:1 dpo:16 used`.
-fn server(line: &str) -> Option<(IpAddr, u32)> {
+fn server(line: &str) -> Option<ShownServer> {
     let mut words = line.split_ascii_whitespace();
     let address = words.next()?.parse().ok()?;
-    let index = words.find_map(|word| word.strip_prefix("dpo:"))?;
-    Some((address, index.parse().ok()?))
+    let flows = words.find_map(|word| word.strip_prefix("flows:"))?.parse().ok()?;
+    let index = words.find_map(|word| word.strip_prefix("dpo:"))?.parse().ok()?;
+    Some(ShownServer { address, flows, index, in_use: words.next() == Some("used") })
 }
 
 #[cfg(test)]
@@ -117,10 +131,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn shown(prefix: (&str, u8), protocol: u8, port: u16, index: u32, servers: &[(&str, u32)]) -> ShownVip {
+    fn shown(prefix: (&str, u8), protocol: u8, port: u16, index: u32, servers: &[ShownServer]) -> ShownVip {
         let prefix = Prefix { address: ip(prefix.0), len: prefix.1 };
-        let servers = servers.iter().map(|(address, index)| (ip(address), *index)).collect();
-        ShownVip { vip: Vip { prefix, protocol, port }, index, servers }
+        ShownVip { vip: Vip { prefix, protocol, port }, index, servers: servers.to_vec() }
+    }
+
+    fn server(address: &str, flows: u64, index: u32, in_use: bool) -> ShownServer {
+        ShownServer { address: ip(address), flows, index, in_use }
     }
 
     #[test]
@@ -128,9 +145,15 @@ mod tests {
         assert_eq!(
             vips(SHOWN),
             [
-                shown(("203.0.113.1", 32), 17, 80, 1, &[("10.0.2.9", 16), ("10.0.2.8", 17)]),
+                shown(
+                    ("203.0.113.1", 32),
+                    17,
+                    80,
+                    1,
+                    &[server("10.0.2.9", 1, 16, true), server("10.0.2.8", 0, 17, false)]
+                ),
                 shown(("203.0.113.4", 32), 6, 53, 5, &[]),
-                shown(("2001:db8::", 64), 255, 0, 4, &[("2001:db8:1::9", 19)]),
+                shown(("2001:db8::", 64), 255, 0, 4, &[server("2001:db8:1::9", 0, 19, true)]),
             ]
         );
     }

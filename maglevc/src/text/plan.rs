@@ -63,6 +63,9 @@ fn vip_steps(vip: &VipPlan, paint: Paint) -> String {
     if let Some(moved) = vip.moved {
         let _ = write!(text, ", {:.1}% of new flows move", moved * 100.0);
     }
+    if let Some(flushed) = vip.flushed {
+        let _ = write!(text, ", {flushed} flows flushed");
+    }
     if vip.resets {
         let _ = write!(text, ", {}", paint.apply(Style::Bad, "made anew: all its flows break"));
     }
@@ -104,6 +107,7 @@ mod tests {
             frontend: "web".into(),
             steps: steps(&["set 192.0.2.11 weight 3 -> 1"]),
             moved: Some(0.254),
+            flushed: Some(17),
             resets: false,
         };
         let reset = VipPlan {
@@ -111,6 +115,7 @@ mod tests {
             frontend: "tls".into(),
             steps: steps(&["remove vip", "create vip gre4 table 1024"]),
             moved: Some(0.0),
+            flushed: Some(0),
             resets: true,
         };
         let gone = VipPlan {
@@ -118,6 +123,7 @@ mod tests {
             frontend: String::new(),
             steps: steps(&["remove vip"]),
             moved: None,
+            flushed: None,
             resets: false,
         };
         Plan { conf: true, vips: vec![set, reset, gone] }
@@ -129,9 +135,9 @@ mod tests {
             synced(&plan(), true, paint()),
             "\
 global settings: send
-192.0.2.1 tcp/80: frontend web, 25.4% of new flows move
+192.0.2.1 tcp/80: frontend web, 25.4% of new flows move, 17 flows flushed
   set 192.0.2.11 weight 3 -> 1
-192.0.2.1 tcp/443: frontend tls, 0.0% of new flows move, made anew: all its flows break
+192.0.2.1 tcp/443: frontend tls, 0.0% of new flows move, 0 flows flushed, made anew: all its flows break
   remove vip
   create vip gre4 table 1024
 192.0.2.1 tcp/8080: no frontend

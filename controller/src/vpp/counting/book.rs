@@ -153,7 +153,7 @@ impl Book {
             let vip = key(&shown.vip);
             if let Some(known) = self.vips.get_mut(&vip) {
                 *known = Some(shown.index);
-                self.servers.extend(shown.servers.into_iter().map(|(server, index)| (server, Some(index))));
+                self.servers.extend(shown.servers.iter().map(|server| (server.address, Some(server.index))));
             }
         }
         Ok(())
