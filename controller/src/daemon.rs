@@ -21,7 +21,7 @@ use crate::listen::{self, Listener};
 use crate::metrics::{self, Metrics};
 use crate::prober::Target;
 use crate::reload::Reloader;
-use crate::{config, grpc, log, prober, version, vpp};
+use crate::{clock, config, grpc, log, prober, version, vpp};
 
 /// How long tasks may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -46,6 +46,7 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
     info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
 
     let metrics = Arc::new(Metrics::new()?);
+    metrics.loaded(clock::now());
     let (handle, requests) = Handle::new();
     let (inputs, heard) = mpsc::channel(INPUT_BACKLOG);
     let (to_prober, prober_commands) = mpsc::unbounded_channel();
@@ -55,8 +56,8 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
     let to_vpp = (!flags.vpp_api_addr.as_os_str().is_empty()).then(|| {
         let (to_vpp, commands) = mpsc::unbounded_channel();
         let (api, stats) = (flags.vpp_api_addr.clone(), flags.vpp_stats_addr.clone());
-        let (inputs, metrics) = (inputs.clone(), Arc::clone(&metrics));
-        tasks.spawn(vpp::Link { api, stats, inputs, commands, metrics }.run());
+        let (handle, inputs, metrics) = (handle.clone(), inputs.clone(), Arc::clone(&metrics));
+        tasks.spawn(vpp::Link { api, stats, handle, inputs, commands, metrics }.run());
         to_vpp
     });
     let target = Target::parse(&flags.prober);

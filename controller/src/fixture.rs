@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use maglev_core::config::{self, Backend, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool, Probe};
 use maglev_core::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, VipKey};
@@ -14,8 +14,10 @@ use maglev_core::view::{
     BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppInfo, VppView,
 };
 use maglev_ipc::{Code, Detail, Stats};
+use maglev_vpp::stats::Traffic;
 
 use crate::handle::{Handle, Request};
+use crate::vpp::{Counters, Packets, VipCounters};
 
 /// The last group of the address of `nginx0`.
 const NGINX0: u16 = 0x10;
@@ -72,6 +74,21 @@ pub fn view() -> View {
             refused: Vec::new(),
         },
         vpp: vpp(),
+    }
+}
+
+/// What VPP has counted for that frontend, whose address has another VIP besides, and for `nginx0`.
+pub fn counters() -> Counters {
+    let route = Some(Traffic { packets: 18, bytes: 1800 });
+    let packets = Some(Packets { next: 9, first: 1, untracked: 3, no_server: 4 });
+    let other = VipKey { port: 443, ..vip() };
+    Counters {
+        at: SystemTime::UNIX_EPOCH + Duration::from_nanos(wall(629).0),
+        vips: BTreeMap::from([
+            (vip(), VipCounters { packets, route }),
+            (other, VipCounters { packets: None, route }),
+        ]),
+        servers: BTreeMap::from([(address(NGINX0), Traffic { packets: 15, bytes: 1860 })]),
     }
 }
 

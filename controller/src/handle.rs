@@ -7,7 +7,9 @@ use maglev_core::dataplane::Actual;
 use maglev_core::event::Event;
 use maglev_core::state::State;
 use maglev_core::view::View;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::vpp::Counters;
 
 /// How many events a subscriber may lag behind before it loses the oldest.
 pub const EVENT_BACKLOG: usize = 4096;
@@ -32,6 +34,7 @@ pub enum Request {
 pub struct Handle {
     requests: mpsc::Sender<Request>,
     events: broadcast::Sender<Arc<Event>>,
+    counters: watch::Sender<Option<Arc<Counters>>>,
 }
 
 /// The task that owns the state has ended: the daemon is going down.
@@ -45,7 +48,8 @@ impl Handle {
     pub fn new() -> (Self, mpsc::Receiver<Request>) {
         let (requests, receiver) = mpsc::channel(64);
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
-        (Self { requests, events }, receiver)
+        let (counters, _) = watch::channel(None);
+        (Self { requests, events, counters }, receiver)
     }
 
     /// Everything that can be shown, at this moment.
@@ -92,6 +96,17 @@ impl Handle {
     /// [`Gone`].
     pub async fn resync(&self) -> Result<(), Gone> {
         self.requests.send(Request::Resync).await.map_err(|_| Gone)
+    }
+
+    /// How much traffic VPP has seen, as of the last reading; `None` while VPP is away, or does not tell.
+    #[must_use]
+    pub fn counters(&self) -> Option<Arc<Counters>> {
+        self.counters.borrow().clone()
+    }
+
+    /// Says how much traffic VPP has seen, or that it is not known.
+    pub fn set_counters(&self, counters: Option<Counters>) {
+        self.counters.send_replace(counters.map(Arc::new));
     }
 
     /// What happens from now on. A receiver that lags by more than [`EVENT_BACKLOG`] loses the oldest, and is told.

@@ -171,6 +171,9 @@ pub fn event(event: &Event) {
         Kind::Refused { name, why } => warn!(backend = %name, why, "the prober refuses to probe"),
         // The links tell themselves: they know to whom, and why no longer.
         Kind::Prober { .. } | Kind::Vpp { .. } => {}
+        Kind::Synced { vip, counts } if counts.vip_added > 0 && counts.vip_removed > 0 => {
+            warn!(vip = shown(vip), servers = counts.as_added, "VIP made anew in VPP: its flows are broken");
+        }
         Kind::Synced { vip, counts } => info!(
             vip = shown(vip),
             vip_added = counts.vip_added,
@@ -184,6 +187,12 @@ pub fn event(event: &Event) {
             error!(vip = shown(vip), step = shown(step), error, "VIP not changed in VPP");
         }
         Kind::Drift { vip } => warn!(vip = shown(vip), "VIP changed by somebody else; it is mended"),
+        Kind::Shadowed { vip, shadowed: true } => {
+            warn!(vip = shown(vip), "VPP has this address on an interface: the VIP gets no traffic");
+        }
+        Kind::Shadowed { vip, shadowed: false } => {
+            info!(vip = shown(vip), "VPP no longer has this address on an interface");
+        }
         Kind::ConfSent { error: None } => info!("VPP's global settings sent"),
         Kind::ConfSent { error: Some(error) } => error!(error, "VPP refused the global settings"),
         Kind::Reloaded => info!("configuration in force"),

@@ -30,6 +30,8 @@ pub enum What {
     VppInfo,
     /// What VPP's load balancer has.
     VppLbState,
+    /// How much traffic VPP's load balancer has seen.
+    VppLbCounters,
     /// What a comparison with VPP does, or would do.
     Sync {
         /// Only say what it would do.
@@ -130,9 +132,14 @@ const SHOW: &[Node] = &[
             leaf("info", "The VPP that is connected", |_| Ok(Command::Show(What::VppInfo))),
             group(
                 "lb",
-                &[leaf("state", "What VPP's load balancer has, with shares", |_| {
-                    Ok(Command::Show(What::VppLbState))
-                })],
+                &[
+                    leaf("state", "What VPP's load balancer has, with shares", |_| {
+                        Ok(Command::Show(What::VppLbState))
+                    }),
+                    leaf("counters", "How much traffic it has seen", |_| {
+                        Ok(Command::Show(What::VppLbCounters))
+                    }),
+                ],
             ),
         ],
     ),
@@ -375,7 +382,7 @@ mod tests {
             ("shw", "unknown word `shw`, expected one of: show, watch, sync, config, help"),
             ("sync vpp lb state now", "sync vpp lb state: unknown word `now`, expected one of: dry-run"),
             ("show", "show: what? One of: version, frontends, backends, healthchecks, vpp"),
-            ("sh vpp lb", "show vpp lb: what? One of: state"),
+            ("sh vpp lb", "show vpp lb: what? One of: state, counters"),
             ("show version now", "show version: there is nothing to do with `now`"),
             ("show backends a b", "show backends a: there is nothing to do with `b`"),
             ("watch events num", "watch events num: a number is missing"),
@@ -413,6 +420,7 @@ Commands:
   show healthchecks [NAME]     Every healthcheck, or one in full
   show vpp info                The VPP that is connected
   show vpp lb state            What VPP's load balancer has, with shares
+  show vpp lb counters         How much traffic it has seen
   watch events [num N] [log [level L]] [backend] [frontend] [vpp]
                                What is so now, then what happens; all but the log if no kind is named
   sync vpp lb state [dry-run]  Compare everything with what VPP has, and mend it

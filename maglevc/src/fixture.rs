@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use maglev_proto::Timestamp;
 use maglev_proto::v1::{
-    Backend, BackendState, Code, Encap, Frontend, FrontendState, LbConf, LbServer, LbVip, Outcome, Pool,
-    PoolBackend, ProbeType, Transition, Verdict, Vip, transition,
+    Backend, BackendState, Code, Encap, Frontend, FrontendState, GetVpplbCountersResponse, LbBackendCounters,
+    LbConf, LbPackets, LbServer, LbVip, LbVipCounters, Outcome, Pool, PoolBackend, ProbeType, Traffic,
+    Transition, Verdict, Vip, transition,
 };
 
 /// 2026-11-22 12:00:00 UTC plus `seconds`.
@@ -114,6 +115,24 @@ pub fn conf() -> LbConf {
         ipv6_src_address: String::new(),
         sticky_buckets_per_core: 65_536,
         flow_timeout: Some(Duration::from_secs(40).try_into().unwrap()),
+    }
+}
+
+pub fn lb_counters() -> GetVpplbCountersResponse {
+    let route = Some(Traffic { packets: 18, bytes: 1800 });
+    let packets = Some(LbPackets { next: 9, first: 1, untracked: 3, no_server: 4 });
+    let other = Vip { port: 443, ..vip() };
+    GetVpplbCountersResponse {
+        read_at: Some(at(628)),
+        vips: vec![
+            LbVipCounters { vip: Some(vip()), frontend: "web".into(), packets, route },
+            LbVipCounters { vip: Some(other), frontend: String::new(), packets: None, route },
+        ],
+        backends: vec![LbBackendCounters {
+            backend: "nginx0".into(),
+            address: "192.0.2.10".into(),
+            traffic: Some(Traffic { packets: 15, bytes: 1860 }),
+        }],
     }
 }
 

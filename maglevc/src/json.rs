@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use crate::show::Shown;
 use crate::{BUILD_DATE, COMMIT, VERSION, words};
 
+mod counters;
+
 /// What is shown: an object, or for a list an object with that list.
 pub fn render(shown: &Shown) -> Value {
     match shown {
@@ -32,6 +34,7 @@ pub fn render(shown: &Shown) -> Value {
         Shown::HealthCheck(one) => healthcheck(one),
         Shown::VppInfo(info) => vpp_info(info),
         Shown::VppLbState(state) => lb_state(state),
+        Shown::VppLbCounters(found) => counters::render(found),
         Shown::Synced { plan: planned, dry_run } => json!({ "plan": plan(planned), "dry_run": dry_run }),
         Shown::Checked(answer) => {
             json!({ "fault": answer.fault.as_ref().map(fault), "plan": answer.plan.as_ref().map(plan) })
@@ -258,6 +261,9 @@ pub fn event(event: &WatchEventsResponse) -> Value {
         }
         Some(Event::Refused(refused)) => ("refused", json!({ "name": refused.name, "why": refused.why })),
         Some(Event::Drift(drift)) => ("drift", json!({ "vip": drift.vip.as_ref().map(vip) })),
+        Some(Event::Shadow(shadow)) => {
+            ("shadow", json!({ "vip": shadow.vip.as_ref().map(vip), "shadowed": shadow.shadowed }))
+        }
         Some(Event::Conf(conf)) => ("conf", json!({ "error": given(&conf.error) })),
         Some(Event::Reload(_)) => ("reload", json!({})),
         Some(Event::Log(log)) => ("log", log_event(log)),

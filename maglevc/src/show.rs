@@ -3,8 +3,9 @@
 use maglev_proto::v1::{
     Backend, CheckConfigRequest, CheckConfigResponse, ConfigFault, Frontend, GetBackendRequest,
     GetFrontendRequest, GetHealthCheckRequest, GetVersionRequest, GetVersionResponse, GetVppInfoRequest,
-    GetVppInfoResponse, GetVpplbStateRequest, GetVpplbStateResponse, HealthCheck, ListBackendsRequest,
-    ListFrontendsRequest, ListHealthChecksRequest, Plan, ReloadConfigRequest, SyncVpplbStateRequest,
+    GetVppInfoResponse, GetVpplbCountersRequest, GetVpplbCountersResponse, GetVpplbStateRequest,
+    GetVpplbStateResponse, HealthCheck, ListBackendsRequest, ListFrontendsRequest, ListHealthChecksRequest,
+    Plan, ReloadConfigRequest, SyncVpplbStateRequest,
 };
 use tonic::{Code, Request, Status};
 
@@ -35,6 +36,8 @@ pub enum Shown {
     VppInfo(GetVppInfoResponse),
     /// What VPP's load balancer has.
     VppLbState(GetVpplbStateResponse),
+    /// How much traffic VPP's load balancer has seen.
+    VppLbCounters(GetVpplbCountersResponse),
     /// What a comparison with VPP does, or would do.
     Synced {
         /// The plan.
@@ -79,6 +82,10 @@ async fn ask_client(client: &mut Client, what: What) -> Result<Shown, Status> {
         What::VppInfo => Shown::VppInfo(client.get_vpp_info(GetVppInfoRequest {}).await?.into_inner()),
         What::VppLbState => {
             Shown::VppLbState(client.get_vpplb_state(GetVpplbStateRequest {}).await?.into_inner())
+        }
+        What::VppLbCounters => {
+            let counters = client.get_vpplb_counters(GetVpplbCountersRequest {}).await?;
+            Shown::VppLbCounters(counters.into_inner())
         }
         What::Sync { dry_run } => {
             let answer = client.sync_vpplb_state(SyncVpplbStateRequest { dry_run }).await?.into_inner();

@@ -13,6 +13,7 @@ use crate::table::{Cell, Table, maybe, number, styled, text};
 use crate::time::{age, duration, second};
 use crate::{BUILD_DATE, COMMIT, VERSION, words};
 
+mod counters;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub fn render(shown: &Shown, now: SystemTime, paint: Paint) -> String {
         Shown::HealthCheck(one) => healthcheck(one).render(paint),
         Shown::VppInfo(info) => vpp_info(info, now).render(paint),
         Shown::VppLbState(state) => lb_state(state, paint),
+        Shown::VppLbCounters(found) => counters::render(found, now, paint),
         Shown::Synced { plan: planned, dry_run } => plan::synced(planned, *dry_run, paint),
         Shown::Checked(answer) => plan::checked(answer, paint),
         Shown::Reloaded(fault) => plan::reloaded(fault.as_ref(), paint),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    BackendEvent, ConfEvent, DriftEvent, FrontendEvent, LogEvent, LogLevel, SyncEvent, SyncFailureEvent,
-    WatchEventsRequest, WatchEventsResponse,
+    BackendEvent, ConfEvent, DriftEvent, FrontendEvent, LogEvent, LogLevel, ShadowEvent, SyncEvent,
+    SyncFailureEvent, WatchEventsRequest, WatchEventsResponse,
 };
 use tonic::{Code, Streaming};
 
@@ -114,6 +114,7 @@ pub fn line(event: &WatchEventsResponse, paint: Paint) -> String {
             format!("backend {} {why}", printable(&refused.name))
         }
         Some(Event::Drift(drift)) => drift_line(drift),
+        Some(Event::Shadow(shadow)) => shadow_line(shadow, paint),
         Some(Event::Conf(conf)) => conf_line(conf, paint),
         Some(Event::Reload(_)) => "config reloaded".into(),
         Some(Event::Log(log)) => log_line(log, paint),
@@ -188,6 +189,15 @@ fn failure_line(failure: &SyncFailureEvent, paint: Paint) -> String {
 
 fn drift_line(drift: &DriftEvent) -> String {
     format!("vpp {}: changed by somebody else", printable(&words::vip(drift.vip.as_ref())))
+}
+
+fn shadow_line(shadow: &ShadowEvent, paint: Paint) -> String {
+    let told = if shadow.shadowed {
+        paint.apply(Style::Odd, "VPP has this address on an interface: the VIP gets no traffic")
+    } else {
+        "VPP no longer has this address on an interface".into()
+    };
+    format!("vpp {}: {told}", printable(&words::vip(shadow.vip.as_ref())))
 }
 
 fn conf_line(conf: &ConfEvent, paint: Paint) -> String {

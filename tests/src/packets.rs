@@ -1,4 +1,5 @@
 //! Packets through a real VPP: its packet generator sends flows to VIPs, and what leaves towards the servers is captured.
+//! Only [`few`] can do with the simulator.
 //!
 //! No packet leaves VPP's process, and none of this needs a privilege.
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::lab::PATIENCE;
 
 pub mod capture;
+pub mod few;
 pub mod flow;
 pub mod router;
 

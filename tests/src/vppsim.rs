@@ -4,11 +4,12 @@
 //! named in the message; silence towards unknown and short messages; the lb plugin's keys, checks and error numbers,
 //! ghosts, garbage collection, slots and the order of dumps, bucket counts, and the leftovers and slips that its
 //! answers show; route look-ups for VIPs, servers and interface addresses; `show version` and `show lb ...`; a stats
-//! segment with VPP's boot time and heartbeat. Inputs that kill VPP kill it as well, and loudly.
+//! segment with VPP's boot time, its heartbeat, and the counters of VIPs and routes. Inputs that kill VPP kill it as well, and loudly.
 //!
 //! What it does not:
 //!
-//! * There are no packets. A test adds flows by hand, and no flow ever expires or is pushed out by another.
+//! * There are no packets. A test adds flows and counts traffic by hand, and no flow ever expires or is pushed out by
+//!   another.
 //! * It has one thread and no barrier, so no call costs more than another.
 //! * A client that does not read its answers holds up its own requests; VPP queues without bound.
 //! * Frames of more than 16 MiB and addresses of no known family close the connection or are ignored.
@@ -16,7 +17,10 @@
 //! * `lb_flush_vip` on a VIP that does not exist does nothing; VPP may flush another.
 //! * After many VIPs of ports have come and gone, VPP may answer the deletion of one with -6, though it is done; this
 //!   answers 0.
-//! * Stats indexes of routes are stable but not those that VPP would choose, and have no counters.
+//! * Stats indexes of routes are stable but not those that VPP would choose.
+//! * The stats segment has counters of one thread. It follows the plugin when somebody connects, when a test counts
+//!   traffic, and once a second; VPP's does at once. The counters of a route that is gone are 0, where VPP keeps them until
+//!   another has its index.
 
 pub mod cli;
 pub mod faults;
@@ -39,8 +43,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use maglev_vpp::message::Vip;
+use maglev_vpp::stats::Traffic;
 
 pub use faults::{Faults, Refusal, Spoil};
+pub use state::Fate;
 pub use view::{ServerView, VipView};
 pub use world::Call;
 
@@ -173,7 +179,10 @@ impl Sim {
 
     /// Changes the faults in force.
     pub fn faults(&self, change: impl FnOnce(&mut Faults)) {
-        change(&mut self.shared.lock().faults);
+        let mut world = self.shared.lock();
+        change(&mut world.faults);
+        world.publish();
+        drop(world);
         self.shared.notify();
     }
 
@@ -186,6 +195,25 @@ impl Sim {
     /// Says whether there are such a VIP and server.
     pub fn add_flow(&self, vip: &Vip, server: IpAddr) -> bool {
         self.change(|world| world.plugin.add_flow(vip, server)).unwrap_or(false)
+    }
+
+    /// Counts packets to `vip` that meet this `fate`, at `server` unless they are dropped. Says whether they get there.
+    pub fn count_traffic(&self, vip: &Vip, fate: Fate, server: Option<IpAddr>, traffic: Traffic) -> bool {
+        self.change(|world| {
+            let counted = world.plugin.count(vip, fate, server, traffic)?;
+            world.publish();
+            Ok(counted)
+        })
+        .unwrap_or(false)
+    }
+
+    /// Moves everything in the stats segment to another place, which is another epoch.
+    pub fn shift_stats(&self) {
+        let mut world = self.shared.lock();
+        if let Some(segment) = &mut world.segment {
+            segment.shift();
+        }
+        world.publish();
     }
 
     /// Gives one of VPP's interfaces an address.
@@ -265,17 +293,17 @@ impl Sim {
 
     /// Binds both sockets and starts the threads that accept.
     fn listen(&self) -> io::Result<()> {
-        let (life, boot_time) = {
-            let world = self.shared.lock();
-            (world.life, world.boot_time)
+        let life = {
+            let mut world = self.shared.lock();
+            world.segment = Some(Segment::new(world.boot_time)?);
+            world.life
         };
-        let segment = Segment::new(boot_time)?;
         let stats_listener = stats::bind(&self.shared.stats_path)?;
         let listener = server::bind(&self.shared.api_path)?;
         let [for_api, for_stats] = [Arc::clone(&self.shared), Arc::clone(&self.shared)];
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.push(thread::spawn(move || server::accept(&for_api, &listener, life)));
-        threads.push(thread::spawn(move || stats::serve(&for_stats, &stats_listener, &segment, life)));
+        threads.push(thread::spawn(move || stats::serve(&for_stats, &stats_listener, life)));
         Ok(())
     }
 }

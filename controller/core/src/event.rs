@@ -95,6 +95,13 @@ pub enum Kind {
         /// The VIP.
         vip: VipKey,
     },
+    /// VPP has a VIP's address on an interface of its own, so that the VIP gets no traffic; or no longer has.
+    Shadowed {
+        /// The VIP.
+        vip: VipKey,
+        /// Whether that is so now.
+        shadowed: bool,
+    },
     /// VPP's global settings were sent.
     ConfSent {
         /// VPP's word for why it refused them, if it did. They are sent again after a pause.

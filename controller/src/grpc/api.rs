@@ -9,16 +9,17 @@ use maglev_proto::v1::maglev_server::Maglev;
 use maglev_proto::v1::{
     CheckConfigRequest, CheckConfigResponse, GetBackendRequest, GetBackendResponse, GetFrontendRequest,
     GetFrontendResponse, GetHealthCheckRequest, GetHealthCheckResponse, GetVersionRequest,
-    GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse, GetVpplbStateRequest, GetVpplbStateResponse,
-    ListBackendsRequest, ListBackendsResponse, ListFrontendsRequest, ListFrontendsResponse,
-    ListHealthChecksRequest, ListHealthChecksResponse, ReloadConfigRequest, ReloadConfigResponse,
-    SyncVpplbStateRequest, SyncVpplbStateResponse, WatchEventsRequest, WatchEventsResponse,
+    GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse, GetVpplbCountersRequest,
+    GetVpplbCountersResponse, GetVpplbStateRequest, GetVpplbStateResponse, ListBackendsRequest,
+    ListBackendsResponse, ListFrontendsRequest, ListFrontendsResponse, ListHealthChecksRequest,
+    ListHealthChecksResponse, ReloadConfigRequest, ReloadConfigResponse, SyncVpplbStateRequest,
+    SyncVpplbStateResponse, WatchEventsRequest, WatchEventsResponse,
 };
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::info;
 
-use super::{convert, plans, watching};
+use super::{convert, counters, plans, watching};
 use crate::handle::{Gone, Handle};
 use crate::reload::Reloader;
 use crate::{log, version};
@@ -130,6 +131,17 @@ impl Maglev for Api {
         let unread = || Status::unavailable("VPP's load balancer has not been read yet");
         let actual = view.vpp.actual.as_ref().ok_or_else(unread)?;
         Ok(Response::new(convert::lb_state(actual, &view)))
+    }
+
+    async fn get_vpplb_counters(
+        &self,
+        _: Request<GetVpplbCountersRequest>,
+    ) -> Reply<GetVpplbCountersResponse> {
+        let view = self.view().await?;
+        connected(&view.vpp)?;
+        let unread = || Status::unavailable("VPP's counters have not been read yet, or cannot be");
+        let found = self.handle.counters().ok_or_else(unread)?;
+        Ok(Response::new(counters::lb_counters(&found, &view)))
     }
 
     async fn sync_vpplb_state(

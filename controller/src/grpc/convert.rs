@@ -254,6 +254,9 @@ pub fn event(event: &Event) -> WatchEventsResponse {
             error: error.clone(),
         }),
         Kind::Drift { vip: key } => Told::Drift(v1::DriftEvent { vip: Some(vip(key)) }),
+        Kind::Shadowed { vip: key, shadowed } => {
+            Told::Shadow(v1::ShadowEvent { vip: Some(vip(key)), shadowed: *shadowed })
+        }
         Kind::ConfSent { error } => Told::Conf(v1::ConfEvent { error: error.clone().unwrap_or_default() }),
         Kind::Reloaded => Told::Reload(v1::ReloadEvent {}),
     };

@@ -18,6 +18,7 @@ use crate::reload::Reloader;
 
 mod api;
 mod convert;
+mod counters;
 mod names;
 mod plans;
 #[cfg(test)]

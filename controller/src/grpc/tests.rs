@@ -10,8 +10,8 @@ use maglev_proto::v1::maglev_client::MaglevClient;
 use maglev_proto::v1::watch_events_response::Event as Told;
 use maglev_proto::v1::{
     BackendState, EventKind, GetBackendRequest, GetFrontendRequest, GetHealthCheckRequest, GetVppInfoRequest,
-    GetVpplbStateRequest, ListBackendsRequest, ListFrontendsRequest, LogLevel, ProbeType, WatchEventsRequest,
-    WatchEventsResponse,
+    GetVpplbCountersRequest, GetVpplbStateRequest, ListBackendsRequest, ListFrontendsRequest, LogLevel,
+    ProbeType, WatchEventsRequest, WatchEventsResponse,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -163,6 +163,24 @@ async fn a_vpp_that_is_off_away_or_unread_is_unavailable() {
         refused(off.client().get_vpp_info(GetVppInfoRequest {})).await,
         (Code::Unavailable, "VPP is not used: maglevd runs without --vpp-api-addr".into())
     );
+}
+
+#[tokio::test]
+async fn traffic_is_there_once_it_was_read() {
+    let daemon = daemon(fixture::view()).await;
+    assert_eq!(
+        refused(daemon.client().get_vpplb_counters(GetVpplbCountersRequest {})).await,
+        (Code::Unavailable, "VPP's counters have not been read yet, or cannot be".into())
+    );
+    daemon.handle.set_counters(Some(fixture::counters()));
+    let counters = daemon.client().get_vpplb_counters(GetVpplbCountersRequest {}).await.unwrap().into_inner();
+    let [web, other] = counters.vips.as_slice() else { panic!("two VIPs") };
+    let packets = web.packets.unwrap();
+    assert_eq!((web.frontend.as_str(), packets.next, packets.no_server), ("web", 9, 4));
+    assert_eq!((other.frontend.as_str(), other.packets), ("", None));
+    assert_eq!(other.route.unwrap().bytes, 1800);
+    let [nginx0] = counters.backends.as_slice() else { panic!("one backend") };
+    assert_eq!((nginx0.backend.as_str(), nginx0.traffic.unwrap().packets), ("nginx0", 15));
 }
 
 #[tokio::test]

@@ -71,6 +71,7 @@ impl Choice {
             Kind::Frontend { .. } => self.frontend,
             Kind::Vpp { .. }
             | Kind::Drift { .. }
+            | Kind::Shadowed { .. }
             | Kind::ConfSent { .. }
             | Kind::Synced { .. }
             | Kind::StepFailed { .. } => self.vpp,

@@ -94,7 +94,8 @@ async fn scrape(handle: &Handle, metrics: Arc<Metrics>) -> Response<Full<Bytes>>
         return plain(StatusCode::SERVICE_UNAVAILABLE, "maglevd is shutting down\n");
     };
     // At 10,000 backends this takes milliseconds, which no probe's outcome shall wait for.
-    match tokio::task::spawn_blocking(move || metrics.render(&view)).await {
+    let counters = handle.counters();
+    match tokio::task::spawn_blocking(move || metrics.render(&view, counters.as_deref())).await {
         Ok(text) => with_type(StatusCode::OK, TEXT_FORMAT, text.into()),
         Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be rendered\n"),
     }

@@ -18,10 +18,11 @@ use maglev_core::view::View;
 use maglev_ipc::Code;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::version;
+use crate::vpp::Counters;
 
 mod http;
 mod probes;
@@ -29,6 +30,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod text;
+mod traffic;
 
 pub use http::serve;
 
@@ -65,6 +67,7 @@ pub struct Metrics {
     registry: Registry,
     calls: IntCounterVec,
     call_seconds: HistogramVec,
+    longest_call: GaugeVec,
     syncs: IntCounterVec,
     sync_seconds: HistogramVec,
     reloads: IntCounterVec,
@@ -109,6 +112,14 @@ impl Metrics {
             "When the configuration in force was read, since the Unix epoch.",
         )?;
         registry.register(Box::new(reloaded.clone()))?;
+        let longest_call = GaugeVec::new(
+            Opts::new(
+                "maglev_vpp_api_longest_seconds",
+                "The longest that VPP took to answer a message so far.",
+            ),
+            &["msg"],
+        )?;
+        registry.register(Box::new(longest_call.clone()))?;
 
         Ok(Self {
             probes: Probes::default(),
@@ -124,6 +135,7 @@ impl Metrics {
                 "How long VPP took to answer a message.",
                 &["msg"],
             )?,
+            longest_call,
             syncs: counter("maglev_vpp_lbsync_total", "What was changed in VPP.", &["scope", "kind"])?,
             sync_seconds: seconds(
                 "maglev_vpp_lbsync_duration_seconds",
@@ -165,6 +177,7 @@ impl Metrics {
             | Kind::Refused { .. }
             | Kind::Vpp { .. }
             | Kind::Drift { .. }
+            | Kind::Shadowed { .. }
             | Kind::ConfSent { .. }
             | Kind::Synced { .. }
             | Kind::StepFailed { .. }
@@ -180,7 +193,10 @@ impl Metrics {
         };
         self.calls.with_label_values(&[msg, direction, result]).inc();
         if let Some(duration) = duration {
-            self.call_seconds.with_label_values(&[msg]).observe(duration.as_secs_f64());
+            let seconds = duration.as_secs_f64();
+            self.call_seconds.with_label_values(&[msg]).observe(seconds);
+            let longest = self.longest_call.with_label_values(&[msg]);
+            longest.set(longest.get().max(seconds));
         }
     }
 
@@ -203,11 +219,16 @@ impl Metrics {
         self.sync_seconds.with_label_values(&[scope]).observe(duration.as_secs_f64());
     }
 
-    /// The configuration was read, at the start or again; or it was wrong, and the one before stays.
+    /// The configuration in force was read.
+    pub fn loaded(&self, at: Now) {
+        self.reloaded.set(Duration::from_nanos(at.wall.0).as_secs_f64());
+    }
+
+    /// The configuration was read again; or it was wrong, and the one before stays.
     pub fn reload(&self, ok: bool, at: Now) {
         self.reloads.with_label_values(&[if ok { "success" } else { "failure" }]).inc();
         if ok {
-            self.reloaded.set(Duration::from_nanos(at.wall.0).as_secs_f64());
+            self.loaded(at);
         }
     }
 
@@ -224,9 +245,12 @@ impl Metrics {
     }
 
     /// Everything, in Prometheus' text format.
-    pub fn render(&self, view: &View) -> String {
+    pub fn render(&self, view: &View, counters: Option<&Counters>) -> String {
         let mut text = Text::with_capacity(self.size.load(Ordering::Relaxed));
         state::render(view, &mut text);
+        if let Some(counters) = counters {
+            traffic::render(view, counters, &mut text);
+        }
         self.render_transitions(&mut text);
         self.probes.render(view, &mut text);
         let mut out = text.into_string();

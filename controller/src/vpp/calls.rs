@@ -195,11 +195,13 @@ const fn conf_of(conf: &LbConfGetReply) -> LbConf {
     }
 }
 
-const fn key(vip: &Vip) -> VipKey {
+/// A VIP in the core's words.
+pub(super) const fn key(vip: &Vip) -> VipKey {
     VipKey { address: vip.prefix.address, prefix_len: vip.prefix.len, protocol: vip.protocol, port: vip.port }
 }
 
-const fn name(vip: &VipKey) -> Vip {
+/// A VIP in VPP's words.
+pub(super) const fn name(vip: &VipKey) -> Vip {
     let prefix = Prefix { address: vip.address, len: vip.prefix_len };
     Vip { prefix, protocol: vip.protocol, port: vip.port }
 }

@@ -18,10 +18,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
+use crate::handle::Handle;
 use crate::metrics::{Direction, Metrics, Scope};
 use crate::retry::Retry;
 
 mod calls;
+mod counting;
+
+pub use counting::{Counters, Packets, VipCounters};
+
+use counting::Counting;
 
 /// How VPP's operator sees us.
 const CLIENT_NAME: &str = "vpp-maglev";
@@ -46,6 +52,8 @@ pub struct Link {
     pub api: PathBuf,
     /// VPP's stats socket; empty does without.
     pub stats: PathBuf,
+    /// Where the counters go.
+    pub handle: Handle,
     /// To the core.
     pub inputs: mpsc::Sender<Vec<Input>>,
     /// From the core.
@@ -118,6 +126,9 @@ impl Link {
         if self.inputs.send(vec![Input::VppUp(info)]).await.is_err() {
             return Ok(());
         }
+        let counting =
+            Counting::new(client.clone(), self.stats.clone(), self.handle.clone(), self.inputs.clone());
+        let mut counting = std::pin::pin!(counting.run());
         loop {
             tokio::select! {
                 reason = client.closed() => return Err(Error::Lost(reason)),
@@ -133,6 +144,7 @@ impl Link {
                         return Ok(());
                     }
                 }
+                lost = &mut counting => match lost? {},
                 _ = pings.tick() => {
                     let ping = client.request(&ControlPing {});
                     work.push(Box::pin(async move { ping.await.map(|_| None) }));
@@ -147,7 +159,7 @@ async fn boot_time(path: PathBuf) -> Option<Wall> {
     if path.as_os_str().is_empty() {
         return None;
     }
-    let read = move || Segment::open(&path, STATS_LIMIT)?.scalar(BOOT_TIME);
+    let read = move || Segment::open(&path, STATS_LIMIT)?.read(|now| now.scalar(BOOT_TIME));
     match tokio::task::spawn_blocking(read).await {
         Ok(Ok(seconds)) => seconds.map(|seconds| Wall(seconds.saturating_mul(1_000_000_000))),
         Ok(Err(error)) => {

@@ -23,6 +23,7 @@
 //! The crate knows nothing of health, pools or plans. It knows which requests kill VPP, and never sends one.
 
 mod call;
+pub mod cli;
 mod client;
 mod connection;
 mod error;

@@ -76,9 +76,10 @@ fn show_vips_verbose(plugin: &Plugin) -> Shown {
             _ if vip.family.is_nat() => write!(out, "  {}", nat(vip))?,
             _ => {}
         }
-        write!(out, "  counters:\n    packet from existing sessions: 0\n")?;
-        writeln!(out, "    first session packet: {}", vip.first_packets)?;
-        write!(out, "    untracked packet: 0\n    no server configured: 0\n")?;
+        let [next, first, untracked, no_server] = vip.packets;
+        write!(out, "  counters:\n    packet from existing sessions: {next}\n")?;
+        writeln!(out, "    first session packet: {first}")?;
+        write!(out, "    untracked packet: {untracked}\n    no server configured: {no_server}\n")?;
         writeln!(out, "  #as:{}", vip.servers.len())?;
         show_servers(plugin, vip, &mut out)?;
         writeln!(out)?;

@@ -21,6 +21,10 @@ pub struct Faults {
     pub omit: Vec<&'static str>,
     /// Messages by name, without checksum, that the table has with another checksum.
     pub wrong_crc: Vec<&'static str>,
+    /// VPP is always about to change the layout of its stats segment.
+    pub stats_restless: bool,
+    /// The stats segment ends after so many bytes.
+    pub stats_size: Option<u64>,
     /// What VPP calls its version.
     pub version: Option<String>,
     /// What is wrong with the next answer.

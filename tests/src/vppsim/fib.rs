@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use maglev_vpp::message::{IpRouteLookupV2, IpRouteLookupV2Reply, Path, Prefix, SOURCE_INTERFACE};
 
+use maglev_vpp::stats::Traffic;
+
 use super::key::{Address, Network};
 use super::plugin::{Crash, error};
 use super::pool::Pool;
@@ -44,6 +46,8 @@ struct Route {
     interface: bool,
     vips: usize,
     servers: usize,
+    to: Traffic,
+    via: Traffic,
 }
 
 impl Default for Fib {
@@ -82,6 +86,32 @@ impl Fib {
     /// See [`Fib::add_server`].
     pub fn remove_server(&mut self, address: Address) {
         self.release(Prefix::host(address.into()), |route| &mut route.servers);
+    }
+
+    /// Counts packets that arrive for a VIP's network. Says whether they go to the VIP.
+    pub fn arrive(&mut self, network: Network, traffic: Traffic) -> bool {
+        let Some(route) = self.routes.get_mut(&network.proper_prefix()) else { return false };
+        add(&mut route.to, traffic);
+        route.best_source() == SOURCE_LB
+    }
+
+    /// Counts packets that the plugin sends to a server.
+    pub fn pass(&mut self, server: Address, traffic: Traffic) {
+        if let Some(route) = self.routes.get_mut(&Prefix::host(server.into())) {
+            add(&mut route.via, traffic);
+        }
+    }
+
+    /// The counters of all routes by their stats index, of what arrived for them and what passed through them.
+    #[must_use]
+    pub fn counters(&self) -> [Vec<Traffic>; 2] {
+        let length = self.stats.all().count();
+        let mut counters = [vec![Traffic::default(); length], vec![Traffic::default(); length]];
+        for route in self.routes.values() {
+            let index = route.stats_index as usize;
+            (counters[0][index], counters[1][index]) = (route.to, route.via);
+        }
+        counters
     }
 
     /// Answers a look-up.
@@ -163,6 +193,11 @@ impl Route {
             _ => SOURCE_DEFAULT,
         }
     }
+}
+
+fn add(sum: &mut Traffic, traffic: Traffic) {
+    sum.packets += traffic.packets;
+    sum.bytes += traffic.bytes;
 }
 
 fn nothing(retval: i32) -> IpRouteLookupV2Reply {

@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use maglev_vpp::message::{Encap, KEEP, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, Vip};
+use maglev_vpp::stats::Traffic;
 
 use super::fib::Fib;
 use super::garbage;
 use super::key::{Address, Key, Network};
 use super::pool::Pool;
-use super::state::{Conf, Family, Flow, Server, VipState};
+use super::state::{Conf, Family, Fate, Flow, Server, VipState};
 use maglev_core::maglev::table;
 
 /// VPP's error numbers.
@@ -170,12 +171,35 @@ impl Plugin {
         if std::mem::take(&mut self.resized) {
             self.flows.clear();
         }
-        let vip = self.find_vip(&Key::new(vip)?);
-        let found = vip.and_then(|vip| Some(Flow { vip, server: self.find_server(vip, address.into())? }));
-        let Some(flow) = found else { return Ok(false) };
-        self.flows.push(flow);
-        if let Some(vip) = self.vips.get_any_mut(flow.vip) {
-            vip.first_packets += 1;
+        let key = Key::new(vip)?;
+        let found = self.find_vip(&key).and_then(|vip| Some((vip, self.find_server(vip, address.into())?)));
+        let Some((index, server)) = found else { return Ok(false) };
+        self.flows.push(Flow { vip: index, server });
+        self.count(vip, Fate::First, Some(address), Traffic { packets: 1, bytes: 100 })
+    }
+
+    /// Counts packets to `vip` that meet this `fate`, at `server` unless they are dropped. No flow comes of them. Says
+    /// whether they get there: a VIP on an address of an interface has no traffic.
+    ///
+    /// # Errors
+    /// See [`Crash`].
+    pub fn count(
+        &mut self,
+        vip: &Vip,
+        fate: Fate,
+        server: Option<IpAddr>,
+        traffic: Traffic,
+    ) -> Result<bool, Crash> {
+        let key = Key::new(vip)?;
+        let Some(index) = self.find_vip(&key) else { return Ok(false) };
+        if !self.fib.arrive(key.network, traffic) {
+            return Ok(false);
+        }
+        let Some(state) = self.vips.get_any_mut(index) else { return Ok(false) };
+        state.packets[fate as usize] += traffic.packets;
+        if let Some(server) = server {
+            let bytes = traffic.bytes + state.family.overhead() * traffic.packets;
+            self.fib.pass(server.into(), Traffic { bytes, ..traffic });
         }
         Ok(true)
     }
@@ -226,7 +250,7 @@ impl Plugin {
                 src_ip_sticky: request.src_ip_sticky,
                 used: true,
                 servers: Pool::default(),
-                first_packets: 0,
+                packets: [0; 4],
                 dscp_or_type,
                 target_port,
                 last_collection: now,
@@ -351,7 +375,7 @@ impl Plugin {
             src_ip_sticky: false,
             used: false,
             servers: Pool::default(),
-            first_packets: 0,
+            packets: [0; 4],
             dscp_or_type: 0,
             target_port: 0,
             last_collection: 0,

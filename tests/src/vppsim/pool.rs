@@ -53,6 +53,11 @@ impl<T> Pool<T> {
         self.slots.iter().enumerate().filter(|(_, (_, used))| *used).map(|(index, (value, _))| (index, value))
     }
 
+    /// What each slot holds, or held before it was freed.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().map(|(value, _)| value)
+    }
+
     /// How many slots are in use.
     #[must_use]
     pub fn len(&self) -> usize {

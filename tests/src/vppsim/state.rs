@@ -31,7 +31,8 @@ pub(super) struct VipState {
     pub used: bool,
     /// Indexes into the plugin's servers.
     pub servers: Pool<usize>,
-    pub first_packets: u64,
+    /// By [`Fate`]. They stay in the slot until another VIP takes it.
+    pub packets: [u64; 4],
     /// DSCP of L3DSR and service type of NAT share a byte; other VIPs show what the slot held before.
     pub dscp_or_type: u8,
     pub target_port: u16,
@@ -43,6 +44,19 @@ pub(super) struct VipState {
 pub(super) struct Family {
     pub is_ipv4: bool,
     pub encap: Encap,
+}
+
+/// What becomes of a packet to a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes where its flow goes.
+    Next,
+    /// It begins a flow.
+    First,
+    /// It finds no room in the table of flows.
+    Untracked,
+    /// It is dropped for want of a server.
+    NoServer,
 }
 
 /// A server of one VIP, or what is left of one.
@@ -73,6 +87,15 @@ impl Family {
             other => other,
         };
         Self { is_ipv4, encap }
+    }
+
+    /// How many bytes longer packets leave than they came.
+    pub fn overhead(self) -> u64 {
+        match self.encap {
+            Encap::Gre4 => 24,
+            Encap::Gre6 | Encap::Other(_) => 44,
+            Encap::L3dsr | Encap::Nat4 | Encap::Nat6 => 0,
+        }
     }
 
     pub fn is_nat(self) -> bool {

@@ -14,6 +14,7 @@ use super::faults::{self, Faults};
 use super::plugin::{Crash, Plugin};
 use super::pool::Pool;
 use super::server::Line;
+use super::stats::Segment;
 
 /// How many messages [`World::calls`] remembers.
 const MAX_CALLS: usize = 100_000;
@@ -36,6 +37,8 @@ pub(super) struct Outbox(pub Vec<(Arc<Line>, Vec<u8>)>);
 /// Everything behind the sockets.
 pub(super) struct World {
     pub plugin: Plugin,
+    /// Once there is a socket to hand it out on.
+    pub segment: Option<Segment>,
     pub faults: Faults,
     pub calls: VecDeque<Call>,
     pub counts: BTreeMap<&'static str, u64>,
@@ -82,6 +85,7 @@ impl World {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
             plugin: Plugin::default(),
+            segment: None,
             faults,
             calls: VecDeque::new(),
             counts: BTreeMap::new(),
@@ -105,6 +109,14 @@ impl World {
     pub fn advance(&mut self, by: Duration) -> Result<(), Crash> {
         self.advanced += by;
         self.tick().map(drop)
+    }
+
+    /// Writes the stats segment anew.
+    pub fn publish(&mut self) {
+        if let Some(segment) = &mut self.segment {
+            // The file is memory; if there is none left, the readers' numbers are the least of the worries.
+            _ = segment.publish(&self.plugin, &self.faults);
+        }
     }
 
     pub fn lines(&self) -> Vec<Arc<Line>> {

@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod counters;
 mod failover;
 mod input;
 mod operator;

@@ -27,6 +27,7 @@ mod operate;
 mod preview;
 mod prober;
 mod reload;
+mod shadow;
 mod show;
 mod sync;
 
@@ -83,6 +84,8 @@ pub enum Input {
     },
     /// Compare everything with what VPP has, at once.
     Resync,
+    /// The VIPs whose address VPP has on an interface of its own, whole: they get no traffic.
+    Shadowed(BTreeSet<VipKey>),
     /// The time that [`State::wake_at`] asked for has come.
     Tick,
 }
@@ -226,6 +229,7 @@ impl State {
             Input::ConfSet(error) => self.conf_set(error, turn),
             Input::Ran { vip, done, error } => self.ran(vip, done, error, turn),
             Input::Resync => self.resync(turn),
+            Input::Shadowed(vips) => self.shadowed(vips, turn),
             Input::Tick => self.tick(turn),
         }
     }

@@ -10,6 +10,9 @@ use crate::health::Health;
 use crate::time::Now;
 use crate::view::{BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppView};
 
+/// What is said of a VIP that is one of VPP's own addresses.
+const SHADOWED: &str = "VPP has this address on an interface: the VIP gets no traffic";
+
 impl State {
     /// Everything that can be shown, at this moment.
     #[must_use]
@@ -73,6 +76,7 @@ impl State {
         let too_short = distorted.then(|| {
             alloc::format!("the weights in VPP add up to {sum}, more than its table of {table_length}: shares are distorted")
         });
+        let shadowed = self.sync.shadowed.contains(&frontend.vip).then(|| SHADOWED.into());
         FrontendView {
             name: Arc::clone(&frontend.name),
             state: frontend.state,
@@ -82,7 +86,7 @@ impl State {
             pools: frontend.config.pools.iter().enumerate().map(pool).collect(),
             table_length,
             distorted,
-            warnings: blocked.into_iter().chain(failing).chain(too_short).collect(),
+            warnings: blocked.into_iter().chain(failing).chain(too_short).chain(shadowed).collect(),
         }
     }
 }

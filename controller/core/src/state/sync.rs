@@ -33,6 +33,8 @@ pub(super) struct Sync {
     pub failures: BTreeMap<VipKey, Failure>,
     /// VIPs that were ours until a reload, and go whatever becomes of foreign ones; until they are seen to be gone.
     pub retired: BTreeSet<VipKey>,
+    /// VIPs whose address VPP has on an interface of its own, as of this connection.
+    pub shadowed: BTreeSet<VipKey>,
     pub jobs: BTreeMap<VipKey, Job>,
     /// While VPP is being asked for its VIPs: those to which something was done meanwhile, so that the answer is stale.
     pub listing: Option<BTreeSet<VipKey>>,
@@ -80,6 +82,7 @@ impl Sync {
             current: false,
             failures: BTreeMap::new(),
             retired: BTreeSet::new(),
+            shadowed: BTreeSet::new(),
             jobs: BTreeMap::new(),
             listing: None,
             conf: ConfJob::Idle,
@@ -169,6 +172,7 @@ impl State {
         }
         self.sync.since = turn.now.wall;
         self.sync.forget_jobs();
+        self.sync.shadowed.clear();
         self.alarms.retain(|(_, alarm)| !matches!(alarm, Alarm::Drift | Alarm::RetryConf | Alarm::Retry(_)));
         turn.event(Kind::Vpp { connected: false });
     }

@@ -36,6 +36,8 @@ pub fn event_text(kind: &Kind) -> String {
         Kind::Prober { connected } => format!("prober {}", there(*connected)),
         Kind::Refused { name, why } => format!("prober refuses {name}: {why}"),
         Kind::Vpp { connected } => format!("vpp {}", there(*connected)),
+        Kind::Shadowed { vip, shadowed: true } => format!("shadowed {vip}"),
+        Kind::Shadowed { vip, shadowed: false } => format!("no longer shadowed {vip}"),
         Kind::Drift { vip } => format!("drift {vip}"),
         Kind::ConfSent { error: None } => "conf sent".into(),
         Kind::ConfSent { error: Some(error) } => format!("conf refused: {error}"),

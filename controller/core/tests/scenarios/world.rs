@@ -107,6 +107,10 @@ impl World {
                 let address: IpAddr = address.parse().unwrap();
                 self.vpp.actual.vips.retain(|vip, _| vip.address != address);
             }
+            ["vpp", "has", ref frontends @ ..] => {
+                let vips = frontends.iter().map(|name| self.config.frontends[*name].vip).collect();
+                self.tell(Input::Shadowed(vips));
+            }
             ["vpp", "edit", address, server, weight] => self.edit(address, server, weight),
             ["vpp", "nat", address] => {
                 let address: IpAddr = address.parse().unwrap();

@@ -1,0 +1,49 @@
+//! VPP's counters in the words of the API.
+
+use std::collections::BTreeMap;
+
+use maglev_core::dataplane::VipKey;
+use maglev_core::view::View;
+use maglev_proto::v1;
+use maglev_vpp::stats::Traffic;
+
+use super::convert;
+use crate::vpp::{Counters, Packets, VipCounters};
+
+/// How much traffic VPP has seen.
+pub fn lb_counters(counters: &Counters, view: &View) -> v1::GetVpplbCountersResponse {
+    let owners: BTreeMap<VipKey, &str> =
+        view.config.frontends.iter().map(|(name, frontend)| (frontend.vip, &**name)).collect();
+    let vips = counters.vips.iter().map(|(key, found)| vip(key, found, owners.get(key).copied()));
+    let backends = view.backends.iter().filter_map(|backend| {
+        Some(v1::LbBackendCounters {
+            backend: backend.name.to_string(),
+            address: backend.address.to_string(),
+            traffic: Some(traffic(*counters.servers.get(&backend.address)?)),
+        })
+    });
+    v1::GetVpplbCountersResponse {
+        read_at: Some(counters.at.into()),
+        vips: vips.collect(),
+        backends: backends.collect(),
+    }
+}
+
+fn vip(key: &VipKey, found: &VipCounters, frontend: Option<&str>) -> v1::LbVipCounters {
+    v1::LbVipCounters {
+        vip: Some(convert::vip(key)),
+        frontend: frontend.unwrap_or_default().into(),
+        packets: found.packets.map(packets),
+        route: found.route.map(traffic),
+    }
+}
+
+const fn packets(packets: Packets) -> v1::LbPackets {
+    let Packets { next, first, untracked, no_server } = packets;
+    v1::LbPackets { next, first, untracked, no_server }
+}
+
+const fn traffic(traffic: Traffic) -> v1::Traffic {
+    let Traffic { packets, bytes } = traffic;
+    v1::Traffic { packets, bytes }
+}

@@ -1,0 +1,69 @@
+//! How much traffic VPP has seen. The numbers are VPP's own, which begin anew with it, as counters may.
+
+use maglev_core::view::View;
+use maglev_vpp::stats::Traffic;
+
+use super::text::{Text, Type};
+use crate::vpp::Counters;
+
+/// Writes every family that follows from VPP's counters.
+pub fn render(view: &View, counters: &Counters, text: &mut Text) {
+    vips(counters, text);
+    routes(counters, text);
+    backends(view, counters, text);
+}
+
+fn vips(counters: &Counters, text: &mut Text) {
+    let mut family = text.family(
+        "maglev_vpp_vip_packets_total",
+        Type::Counter,
+        "Packets to a VIP, by what became of them.",
+    );
+    for (vip, found) in &counters.vips {
+        let Some(packets) = found.packets else { continue };
+        let (prefix, protocol, port) = (vip.prefix(), vip.protocol_name(), vip.port.to_string());
+        let kinds = [
+            ("next", packets.next),
+            ("first", packets.first),
+            ("untracked", packets.untracked),
+            ("no-server", packets.no_server),
+        ];
+        for (kind, count) in kinds {
+            let labels = [("prefix", &*prefix), ("protocol", &protocol), ("port", &port), ("kind", kind)];
+            family.sample(&labels, count);
+        }
+    }
+}
+
+/// One series per prefix: its VIPs are side by side, and share a route.
+fn routes(counters: &Counters, text: &mut Text) {
+    let vips: Vec<_> = counters.vips.iter().collect();
+    let prefixes = vips.chunk_by(|(a, _), (b, _)| a.same_prefix(b)).map(|vips| vips[0]);
+    let routes: Vec<_> = prefixes.filter_map(|(vip, found)| Some((vip.prefix(), found.route?))).collect();
+    let mut family = |name, help, of: fn(&Traffic) -> u64| {
+        let mut family = text.family(name, Type::Counter, help);
+        for (prefix, route) in &routes {
+            family.sample(&[("prefix", prefix)], of(route));
+        }
+    };
+    let packets = "Packets to all VIPs of a prefix, before encapsulation.";
+    family("maglev_vpp_vip_route_packets_total", packets, |route| route.packets);
+    let bytes = "Bytes to all VIPs of a prefix, before encapsulation.";
+    family("maglev_vpp_vip_route_bytes_total", bytes, |route| route.bytes);
+}
+
+fn backends(view: &View, counters: &Counters, text: &mut Text) {
+    let mut family = |name, help, of: fn(&Traffic) -> u64| {
+        let mut family = text.family(name, Type::Counter, help);
+        for backend in &view.backends {
+            if let Some(traffic) = counters.servers.get(&backend.address) {
+                let labels = [("backend", &*backend.name), ("address", &*backend.address.to_string())];
+                family.sample(&labels, of(traffic));
+            }
+        }
+    };
+    let packets = "Packets to a backend's address, from all VIPs, encapsulated.";
+    family("maglev_vpp_backend_packets_total", packets, |traffic| traffic.packets);
+    let bytes = "Bytes to a backend's address, from all VIPs, encapsulated.";
+    family("maglev_vpp_backend_bytes_total", bytes, |traffic| traffic.bytes);
+}

@@ -1,0 +1,179 @@
+//! Under which numbers VPP counts for what it has. No message of its API tells the number of a VIP.
+//!
+//! What is in the book is not asked again: each question stops VPP's workers. A number is struck out when what it is of
+//! was made anew, by us or by others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use maglev_core::dataplane::{Actual, VipKey};
+use maglev_core::event::{Event, Kind};
+use maglev_vpp::message::{CliInband, IpRouteLookupV2, Prefix, SOURCE_INTERFACE};
+use maglev_vpp::{Client, Error, cli};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::TryRecvError;
+use tracing::warn;
+
+use super::super::calls::{key, name};
+
+/// How many look-ups VPP is given at once. A change of a weight waits behind no more than these.
+const LOOK_UPS: usize = 8;
+
+/// VPP's listing is asked for up to this many lines: some 5 MB, and 0.1 s in which VPP does nothing else.
+const MOST_LINES: usize = 100_000;
+
+/// Lines of the listing for each VIP, beside those of its servers.
+const LINES_PER_VIP: usize = 10;
+
+/// The numbers under which VPP counts. `None`: it was asked, and has none.
+#[derive(Debug, Default)]
+pub struct Book {
+    vips: BTreeMap<VipKey, Option<u32>>,
+    routes: BTreeMap<Prefix, Option<Route>>,
+    servers: BTreeMap<IpAddr, Option<u32>>,
+}
+
+/// The route of a VIP's prefix.
+#[derive(Clone, Copy, Debug)]
+struct Route {
+    index: u32,
+    /// It is that of an address of an interface of VPP's own.
+    own: bool,
+}
+
+impl Book {
+    /// The place of a VIP in the vectors of packets per VIP.
+    pub fn vip(&self, vip: &VipKey) -> Option<u32> {
+        self.vips.get(vip).copied().flatten()
+    }
+
+    /// The place of the route of a VIP's prefix in the vectors of routes.
+    pub fn route(&self, vip: &VipKey) -> Option<u32> {
+        Some(self.route_of(vip)?.index)
+    }
+
+    /// The place of a server's route in the vectors of routes.
+    pub fn server(&self, server: &IpAddr) -> Option<u32> {
+        self.servers.get(server).copied().flatten()
+    }
+
+    /// Those of VPP's VIPs whose address it has on an interface.
+    pub fn shadowed(&self, actual: &Actual) -> BTreeSet<VipKey> {
+        let own = |vip: &&VipKey| self.route_of(vip).is_some_and(|route| route.own);
+        actual.vips.keys().filter(own).copied().collect()
+    }
+
+    /// Strikes out what has changed according to the events that are waiting. Says whether there was anything.
+    pub fn hear(&mut self, events: &mut Receiver<Arc<Event>>, actual: &Actual) -> bool {
+        let mut changed = false;
+        loop {
+            match events.try_recv() {
+                Ok(event) => changed |= self.note(&event.kind, actual),
+                Err(TryRecvError::Lagged(_)) => {
+                    *self = Self::default();
+                    changed = true;
+                }
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return changed,
+            }
+        }
+    }
+
+    /// A server's route needs no such care: it lasts until VPP has collected the last that is left of the server,
+    /// long after the server was missed here.
+    fn note(&mut self, kind: &Kind, actual: &Actual) -> bool {
+        let vip = match kind {
+            Kind::Synced { vip, counts } if counts.vip_added + counts.vip_removed > 0 => vip,
+            // Who knows what else they have done.
+            Kind::Drift { vip } => {
+                for server in actual.vips.get(vip).into_iter().flat_map(|found| found.servers.keys()) {
+                    self.servers.remove(server);
+                }
+                vip
+            }
+            _ => return false,
+        };
+        self.vips.remove(vip);
+        self.routes.remove(&name(vip).prefix);
+        true
+    }
+
+    /// Asks VPP for the routes of its VIPs that are not in the book.
+    ///
+    /// # Errors
+    /// VPP is lost.
+    pub async fn find_routes(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
+        let prefixes: BTreeSet<Prefix> = actual.vips.keys().map(|vip| name(vip).prefix).collect();
+        self.routes.retain(|prefix, _| prefixes.contains(prefix));
+        let unknown = prefixes.into_iter().filter(|prefix| !self.routes.contains_key(prefix));
+        let routes = look_up(client, unknown.collect()).await?;
+        self.routes.extend(routes);
+        Ok(())
+    }
+
+    /// Asks VPP for the numbers of its VIPs and servers that are not in the book.
+    ///
+    /// # Errors
+    /// VPP is lost.
+    pub async fn find_numbers(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
+        let servers: BTreeSet<&IpAddr> =
+            actual.vips.values().flat_map(|found| found.servers.keys()).collect();
+        self.vips.retain(|vip, _| actual.vips.contains_key(vip));
+        self.servers.retain(|server, _| servers.contains(server));
+        if actual.vips.keys().any(|vip| !self.vips.contains_key(vip)) {
+            self.read_listing(client, actual).await?;
+        }
+        let unknown = servers.into_iter().filter(|server| !self.servers.contains_key(server));
+        let found = look_up(client, unknown.copied().map(Prefix::host).collect()).await?;
+        self.servers.extend(found.into_iter().map(|(p, route)| (p.address, route.map(|r| r.index))));
+        Ok(())
+    }
+
+    /// Reads VPP's listing, which has the numbers of all VIPs, and of all servers as well.
+    async fn read_listing(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
+        // Whatever comes of it, it is not asked again for these.
+        for vip in actual.vips.keys() {
+            self.vips.entry(*vip).or_default();
+        }
+        let servers: usize = actual.vips.values().map(|found| found.servers.len()).sum();
+        if actual.vips.len() * LINES_PER_VIP + servers > MOST_LINES {
+            warn!("VPP has too many VIPs and servers for packets per VIP to be worth their price");
+            return Ok(());
+        }
+        let listing = match client.request(&CliInband::new(cli::SHOW_VIPS)).await {
+            Ok(reply) => reply.output.0,
+            Err(error @ (Error::Refused { .. } | Error::Timeout { .. })) => {
+                warn!(%error, "it is not known where VPP counts packets per VIP");
+                return Ok(());
+            }
+            Err(lost) => return Err(lost),
+        };
+        for shown in cli::vips(&listing) {
+            let vip = key(&shown.vip);
+            if let Some(known) = self.vips.get_mut(&vip) {
+                *known = Some(shown.index);
+                self.servers.extend(shown.servers.into_iter().map(|(server, index)| (server, Some(index))));
+            }
+        }
+        Ok(())
+    }
+
+    fn route_of(&self, vip: &VipKey) -> Option<Route> {
+        self.routes.get(&name(vip).prefix).copied().flatten()
+    }
+}
+
+async fn look_up(client: &Client, prefixes: BTreeSet<Prefix>) -> Result<Vec<(Prefix, Option<Route>)>, Error> {
+    let asked = stream::iter(prefixes).map(|prefix| async move {
+        match client.request(&IpRouteLookupV2::exact(prefix)).await {
+            Ok(reply) => {
+                let own = reply.source == SOURCE_INTERFACE;
+                Ok((prefix, Some(Route { index: reply.stats_index, own })))
+            }
+            Err(Error::Refused { .. }) => Ok((prefix, None)),
+            Err(lost) => Err(lost),
+        }
+    });
+    asked.buffered(LOOK_UPS).try_collect().await
+}

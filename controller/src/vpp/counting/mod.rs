@@ -1,0 +1,207 @@
+//! How much traffic VPP has seen: read from its stats segment every few seconds, for whoever shows it.
+//!
+//! The segment costs VPP nothing to be read. What has to be asked of VPP itself, under which numbers it counts for
+//! what it has, is asked once for each VIP and server ([`book`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use maglev_core::dataplane::{Actual, VipKey};
+use maglev_core::state::Input;
+use maglev_vpp::stats::{
+    self, FIRST_PACKETS, NEXT_PACKETS, NO_SERVER_PACKETS, ROUTE_TO, ROUTE_VIA, Segment, Snapshot, Traffic,
+    UNTRACKED_PACKETS,
+};
+use maglev_vpp::{Client, Error};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, warn};
+
+use super::STATS_LIMIT;
+use crate::handle::Handle;
+use crate::retry::Retry;
+
+mod book;
+
+use book::Book;
+
+/// How often the counters are read.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// How much traffic VPP has seen since it has what is counted for. Keys are those of the [`Actual`] of the moment.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    /// When this was read.
+    pub at: SystemTime,
+    /// What arrived for each VIP.
+    pub vips: BTreeMap<VipKey, VipCounters>,
+    /// What was sent to each server, by all VIPs together.
+    pub servers: BTreeMap<IpAddr, Traffic>,
+}
+
+/// What arrived for a VIP.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct VipCounters {
+    /// By what became of them; `None` if it is not known where VPP counts them.
+    pub packets: Option<Packets>,
+    /// All that arrived for its prefix, whatever the port.
+    pub route: Option<Traffic>,
+}
+
+/// A VIP's packets.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Packets {
+    /// Of flows that are known.
+    pub next: u64,
+    /// That began a flow.
+    pub first: u64,
+    /// That found no room in the table of flows.
+    pub untracked: u64,
+    /// That were dropped for want of a server.
+    pub no_server: u64,
+}
+
+/// Reads the counters of one VPP for as long as it is connected.
+pub struct Counting {
+    client: Client,
+    stats: PathBuf,
+    handle: Handle,
+    inputs: mpsc::Sender<Vec<Input>>,
+    segment: Option<Segment>,
+    retry: Retry,
+}
+
+impl Counting {
+    /// For the VPP of `client`, whose stats socket is at `stats`; without one it is only looked for shadowed VIPs.
+    pub fn new(client: Client, stats: PathBuf, handle: Handle, inputs: mpsc::Sender<Vec<Input>>) -> Self {
+        Self { client, stats, handle, inputs, segment: None, retry: Retry::default() }
+    }
+
+    /// Counts until VPP is lost, or is to be left alone. Dropped or ended, it leaves no counters behind.
+    ///
+    /// # Errors
+    /// VPP is lost.
+    pub async fn run(mut self) -> Result<Infallible, Error> {
+        let handle = self.handle.clone();
+        let _absent = Absent(&handle);
+        let (mut book, mut shadowed) = (Book::default(), BTreeSet::new());
+        let mut events = handle.events();
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let Ok(view) = handle.view().await else { return std::future::pending().await };
+            let Some(actual) = &view.vpp.actual else { continue };
+            book.hear(&mut events, actual);
+            book.find_routes(&self.client, actual).await?;
+            let found = book.shadowed(actual);
+            if found != shadowed {
+                shadowed.clone_from(&found);
+                // Without a core to tell, the daemon is going down.
+                let _ = self.inputs.send(vec![Input::Shadowed(found)]).await;
+            }
+            if self.stats.as_os_str().is_empty() {
+                continue;
+            }
+            book.find_numbers(&self.client, actual).await?;
+            let counters = self.read(Wanted::new(&book, actual)).await;
+            // What was made anew meanwhile may have the number of something else.
+            if !book.hear(&mut events, actual) {
+                handle.set_counters(counters);
+            }
+        }
+    }
+
+    /// Reads the segment, which may block for a moment. One that fails is sought anew the next time.
+    async fn read(&mut self, wanted: Wanted) -> Option<Counters> {
+        let (path, segment) = (self.stats.clone(), self.segment.take());
+        let task = tokio::task::spawn_blocking(move || read(&path, segment, &wanted));
+        match task.await {
+            Ok(Ok((segment, counters))) => {
+                self.segment = Some(segment);
+                self.retry.reset();
+                Some(counters)
+            }
+            Ok(Err(error)) => {
+                let error = error.to_string();
+                if self.retry.is_news(&error) {
+                    warn!(error, "VPP's counters cannot be read");
+                } else {
+                    debug!(error, "VPP's counters cannot be read");
+                }
+                None
+            }
+            // The runtime is going down.
+            Err(_) => None,
+        }
+    }
+}
+
+/// Takes the counters away with VPP.
+struct Absent<'a>(&'a Handle);
+
+impl Drop for Absent<'_> {
+    fn drop(&mut self) {
+        self.0.set_counters(None);
+    }
+}
+
+/// What is to be read, and under which number.
+struct Wanted {
+    vips: Vec<(VipKey, Option<u32>, Option<u32>)>,
+    servers: Vec<(IpAddr, u32)>,
+}
+
+impl Wanted {
+    fn new(book: &Book, actual: &Actual) -> Self {
+        let servers: BTreeSet<IpAddr> =
+            actual.vips.values().flat_map(|found| found.servers.keys()).copied().collect();
+        Self {
+            vips: actual.vips.keys().map(|vip| (*vip, book.vip(vip), book.route(vip))).collect(),
+            servers: servers.into_iter().filter_map(|server| Some((server, book.server(&server)?))).collect(),
+        }
+    }
+}
+
+fn read(path: &Path, segment: Option<Segment>, wanted: &Wanted) -> Result<(Segment, Counters), stats::Error> {
+    let mut segment = match segment {
+        Some(segment) => segment,
+        None => Segment::open(path, STATS_LIMIT)?,
+    };
+    let at = SystemTime::now();
+    let (vips, servers) = segment.read(|now| Ok((vips(now, wanted)?, servers(now, wanted)?)))?;
+    Ok((segment, Counters { at, vips, servers }))
+}
+
+fn vips(now: &Snapshot<'_>, wanted: &Wanted) -> Result<BTreeMap<VipKey, VipCounters>, stats::Error> {
+    let indexes: BTreeSet<u32> = wanted.vips.iter().filter_map(|(_, index, _)| *index).collect();
+    let routes: BTreeSet<u32> = wanted.vips.iter().filter_map(|(_, _, route)| *route).collect();
+    let kind = |name| now.simple(name, &indexes);
+    let (next, first) = (kind(NEXT_PACKETS)?, kind(FIRST_PACKETS)?);
+    let (untracked, no_server) = (kind(UNTRACKED_PACKETS)?, kind(NO_SERVER_PACKETS)?);
+    let routes = now.combined(ROUTE_TO, &routes)?.unwrap_or_default();
+    let packets = |index: u32| {
+        let of = |counts: &Option<BTreeMap<u32, u64>>| counts.as_ref()?.get(&index).copied();
+        Some(Packets {
+            next: of(&next)?,
+            first: of(&first)?,
+            untracked: of(&untracked)?,
+            no_server: of(&no_server)?,
+        })
+    };
+    let counters = wanted.vips.iter().map(|(vip, index, route)| {
+        let route = route.and_then(|route| routes.get(&route).copied());
+        (*vip, VipCounters { packets: index.and_then(packets), route })
+    });
+    Ok(counters.collect())
+}
+
+fn servers(now: &Snapshot<'_>, wanted: &Wanted) -> Result<BTreeMap<IpAddr, Traffic>, stats::Error> {
+    let indexes = wanted.servers.iter().map(|(_, index)| *index).collect();
+    let routes = now.combined(ROUTE_VIA, &indexes)?.unwrap_or_default();
+    let traffic = |(server, index): &(IpAddr, u32)| Some((*server, *routes.get(index)?));
+    Ok(wanted.servers.iter().filter_map(traffic).collect())
+}

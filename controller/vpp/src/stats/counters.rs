@@ -1,0 +1,53 @@
+//! Vectors of counters: one row per thread of VPP, which are summed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Error;
+use super::memory::{Memory, Vector, word_at};
+
+/// No VPP has more threads.
+const MAX_THREADS: u64 = 1024;
+/// Counters that lie no further apart are read at once: passing over the ones between costs less than another read.
+const NEAR: u32 = 32;
+/// How many counters are read at once at most, so that a read takes no more than half a megabyte.
+const AT_ONCE: usize = 1024;
+
+/// Reads the counters with these `indexes`, of `N` words each, of the vector at VPP's address `pointer`. A row that
+/// has not grown as far counts as zero, and so does one that is not there.
+pub(super) fn sums<const N: usize>(
+    memory: &Memory<'_>,
+    pointer: u64,
+    indexes: &BTreeSet<u32>,
+) -> Result<BTreeMap<u32, [u64; N]>, Error> {
+    let mut sums: Vec<(u32, [u64; N])> = indexes.iter().map(|index| (*index, [0; N])).collect();
+    let mut buffer = Vec::new();
+    for row in memory.words(pointer, MAX_THREADS)? {
+        let row = memory.vector(row, N * 8)?;
+        let near = sums.chunk_by_mut(|a, b| b.0 - a.0 <= NEAR);
+        for sums in near.flat_map(|sums| sums.chunks_mut(AT_ONCE)) {
+            add(memory, row, sums, &mut buffer)?;
+        }
+    }
+    Ok(sums.into_iter().collect())
+}
+
+/// Adds what `row` has to `sums`, by one read.
+fn add<const N: usize>(
+    memory: &Memory<'_>,
+    row: Vector,
+    sums: &mut [(u32, [u64; N])],
+    buffer: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let there = sums.partition_point(|(index, _)| u64::from(*index) < row.len);
+    let ([(first, _), ..], [.., (last, _)]) = (&sums[..there], &sums[..there]) else { return Ok(()) };
+    let (first, last) = (*first, *last);
+    buffer.resize((last - first + 1) as usize * N * 8, 0);
+    memory.fill(row.at + u64::from(first) * N as u64 * 8, buffer)?;
+    for (index, sum) in &mut sums[..there] {
+        let counter = (*index - first) as usize * N * 8;
+        for (word, sum) in sum.iter_mut().enumerate() {
+            *sum = sum.wrapping_add(word_at(buffer, counter + word * 8));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! The socket on which VPP hands out its segment.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::cmsg_space;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg, setsockopt,
+    socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::Error;
+
+/// Asks the VPP whose stats socket is at `path` for its segment. Blocks for as long as `limit`.
+pub(super) fn ask(path: &Path, limit: Duration) -> Result<File, Error> {
+    let failed = |errno: nix::Error| Error::Connect { path: path.to_owned(), reason: errno.into() };
+    let socket =
+        socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
+    let limit = TimeVal::milliseconds(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+    setsockopt(&socket, sockopt::ReceiveTimeout, &limit).map_err(failed)?;
+    let address = UnixAddr::new(path).map_err(failed)?;
+    connect(socket.as_raw_fd(), &address).map_err(failed)?;
+    received(&socket)
+}
+
+/// The descriptor that VPP sends with an empty message.
+fn received(socket: &OwnedFd) -> Result<File, Error> {
+    let mut space = cmsg_space!([i32; 1]);
+    let mut byte = [0];
+    let mut into = [IoSliceMut::new(&mut byte)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut into, Some(&mut space), flags)
+        .map_err(io::Error::from)?;
+    let Some(ControlMessageOwned::ScmRights(fds)) = message.cmsgs().map_err(io::Error::from)?.next() else {
+        return Err(Error::NoSegment);
+    };
+    let fd = *fds.first().ok_or(Error::NoSegment)?;
+    Ok(File::from(owned(fd)))
+}
+
+/// Takes over a descriptor that was received just now. nix knows it by its number only.
+#[expect(
+    unsafe_code,
+    reason = "the kernel made the descriptor for this message, and nobody else knows its number"
+)]
+fn owned(fd: RawFd) -> OwnedFd {
+    // SAFETY: as above: it is open, and it is nobody else's to close.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}

@@ -1,0 +1,79 @@
+//! How much traffic VPP's load balancer has seen.
+
+use std::time::SystemTime;
+
+use maglev_proto::v1::{GetVpplbCountersResponse, LbBackendCounters, LbVipCounters};
+
+use crate::style::Paint;
+use crate::table::{Table, maybe, text};
+use crate::time::{age, second};
+use crate::words;
+
+/// One table of the VIPs and one of the backends, and when they were read.
+pub fn render(counters: &GetVpplbCountersResponse, now: SystemTime, paint: Paint) -> String {
+    let read = counters.read_at.as_ref();
+    let (vips, backends) = (vips(&counters.vips), backends(&counters.backends));
+    format!(
+        "read {} ({} ago)\n\n{}\n{}",
+        second(read),
+        age(read, now),
+        vips.render(paint),
+        backends.render(paint)
+    )
+}
+
+fn vips(all: &[LbVipCounters]) -> Table {
+    let headings =
+        ["vip", "frontend", "next", "first", "untracked", "no-server", "prefix-packets", "prefix-bytes"];
+    let mut table = Table::new(&headings);
+    for one in all {
+        table.row([
+            text(words::vip(one.vip.as_ref())),
+            text(&one.frontend),
+            maybe(one.packets.map(|packets| packets.next)),
+            maybe(one.packets.map(|packets| packets.first)),
+            maybe(one.packets.map(|packets| packets.untracked)),
+            maybe(one.packets.map(|packets| packets.no_server)),
+            maybe(one.route.map(|route| route.packets)),
+            maybe(one.route.map(|route| route.bytes)),
+        ]);
+    }
+    table
+}
+
+fn backends(all: &[LbBackendCounters]) -> Table {
+    let mut table = Table::new(&["backend", "address", "packets", "bytes"]);
+    for one in all {
+        table.row([
+            text(&one.backend),
+            text(&one.address),
+            maybe(one.traffic.map(|traffic| traffic.packets)),
+            maybe(one.traffic.map(|traffic| traffic.bytes)),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use crate::style::ColorChoice;
+
+    #[test]
+    fn what_is_not_known_is_no_zero() {
+        assert_eq!(
+            render(&fixture::lb_counters(), fixture::now(), Paint::new(ColorChoice::Never, false)),
+            "\
+read 2026-11-22T12:10:28Z (2s ago)
+
+vip                 frontend  next  first  untracked  no-server  prefix-packets  prefix-bytes
+192.0.2.80 tcp/80   web          9      1          3          4              18          1800
+192.0.2.80 tcp/443  -            -      -          -          -              18          1800
+
+backend  address     packets  bytes
+nginx0   192.0.2.10       15   1860
+"
+        );
+    }
+}

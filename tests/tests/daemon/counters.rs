@@ -1,0 +1,170 @@
+//! How much traffic VPP has seen, from its stats segment to the API.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use maglev_proto::v1::watch_events_response::Event;
+use maglev_proto::v1::{GetVpplbCountersRequest, GetVpplbCountersResponse, LbPackets};
+use maglev_tests::lab::PATIENCE;
+use maglev_tests::lab::maglevd::Maglevd;
+use maglev_tests::lab::vips::host;
+use maglev_tests::packets::few::{self, GRE, SIZE};
+use maglev_tests::vppsim::Sim;
+use maglev_vpp::message::{CliInband, Vip};
+use tonic::{Code, Status};
+
+use crate::{BACKENDS, Stage, VIP, frontend};
+
+/// The simulator, for tests of what only it can be made to do.
+fn sim<'a>(stage: &'a Stage, test: &str) -> Option<&'a Sim> {
+    if stage.vpp.sim().is_none() {
+        println!("SKIP {test}: needs the simulator");
+    }
+    stage.vpp.sim()
+}
+
+fn web() -> Vip {
+    Vip { prefix: host(VIP), protocol: 6, port: 80 }
+}
+
+/// Lets VPP have `count` packets of one new flow to the VIP.
+fn send(stage: &Stage, count: u64) {
+    let server = Some(stage.farm.address(0));
+    stage.observer().client(async |client| {
+        few::send(&stage.vpp, &client, &web(), count, server).await.unwrap();
+    });
+}
+
+fn counters(maglevd: &Maglevd) -> Result<GetVpplbCountersResponse, Status> {
+    let mut client = maglevd.client.clone();
+    let reply = maglevd.wait(client.get_vpplb_counters(GetVpplbCountersRequest {}));
+    reply.map(tonic::Response::into_inner)
+}
+
+/// Waits until the counters are as they should be. Nobody tells that they were read.
+fn until(
+    maglevd: &Maglevd,
+    what: &str,
+    is_it: impl Fn(&Result<GetVpplbCountersResponse, Status>) -> bool,
+) -> Result<GetVpplbCountersResponse, Status> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = counters(maglevd);
+        if is_it(&found) {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited for {what}; instead {found:#?}");
+        sleep(Duration::from_millis(50));
+    }
+}
+
+/// What became of the packets of the first VIP.
+fn fates(found: &Result<GetVpplbCountersResponse, Status>) -> Option<LbPackets> {
+    found.as_ref().ok()?.vips.first()?.packets
+}
+
+fn unavailable(found: &Result<GetVpplbCountersResponse, Status>) -> bool {
+    found.as_ref().is_err_and(|status| status.code() == Code::Unavailable)
+}
+
+#[test]
+fn every_packet_is_counted_where_it_belongs() {
+    let stage = Stage::new();
+    let maglevd = stage.settled();
+    send(&stage, 10);
+    let expected = LbPackets { next: 9, first: 1, untracked: 0, no_server: 0 };
+    let found = until(&maglevd, "10 packets", |found| fates(found) == Some(expected)).unwrap();
+
+    let [vip] = found.vips.as_slice() else { panic!("one VIP, and not {found:#?}") };
+    assert_eq!((vip.frontend.as_str(), &vip.vip.as_ref().unwrap().prefix), ("web", &VIP.to_owned()));
+    let route = vip.route.unwrap();
+    assert_eq!((route.packets, route.bytes), (10, 10 * SIZE));
+
+    let names: Vec<&str> = found.backends.iter().map(|backend| backend.backend.as_str()).collect();
+    assert_eq!(names, BACKENDS);
+    let traffic = found.backends.iter().map(|backend| backend.traffic.unwrap());
+    let (packets, bytes) = traffic.fold((0, 0), |sum, t| (sum.0 + t.packets, sum.1 + t.bytes));
+    assert_eq!((packets, bytes), (10, 10 * (SIZE + GRE)));
+
+    let shown = maglevd.maglevc(&["show", "vpp", "lb", "counters"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let web = shown.lines().find(|line| line.contains("web")).unwrap();
+    assert!(web.split_whitespace().eq([VIP, "tcp/80", "web", "9", "1", "0", "0", "10", "1000"]), "{shown}");
+}
+
+#[test]
+fn vpp_is_asked_once_and_again_for_what_is_new() {
+    let stage = Stage::new();
+    let Some(sim) = sim(&stage, "vpp_is_asked_once_and_again_for_what_is_new") else { return };
+    let mut maglevd = stage.settled();
+    let asked = || ["cli_inband", "ip_route_lookup_v2"].map(|name| sim.count(name));
+    let mut last = None;
+    for _ in 0..3 {
+        let new =
+            |found: &Result<GetVpplbCountersResponse, _>| found.as_ref().is_ok_and(|f| f.read_at != last);
+        last = until(&maglevd, "another reading", new).unwrap().read_at;
+    }
+    assert_eq!(asked(), [1, 1], "the listing has the servers, too");
+
+    let mut config = stage.config();
+    config.frontends.push(frontend("mail", "203.0.113.81", "{ name: all, backends: { c: { weight: 1 } } }"));
+    maglevd.reload(&stage.place, &config.text());
+    until(&maglevd, "the new VIP", |found| found.as_ref().is_ok_and(|f| f.vips.len() == 2)).unwrap();
+    assert_eq!(asked(), [2, 2]);
+}
+
+#[test]
+fn a_vip_on_an_address_of_vpps_own_is_warned_of() {
+    let stage = Stage::new();
+    if let Some(sim) = stage.vpp.sim() {
+        sim.add_interface_address(VIP.parse().unwrap());
+    } else {
+        stage.observer().client(async |client| {
+            let address = format!("set interface ip address loop0 {VIP}/32");
+            for command in ["create loopback interface", "set interface state loop0 up", &address] {
+                let reply = client.request(&CliInband::new(command)).await.unwrap();
+                assert_eq!(reply.retval, 0, "{command}: {}", reply.output.0);
+            }
+        });
+    }
+    let mut maglevd = stage.setup(&stage.config()).start();
+    maglevd.until("the warning", |event| matches!(event, Event::Shadow(event) if event.shadowed));
+    let warnings = maglevd.frontend("web").warnings;
+    assert_eq!(warnings, ["VPP has this address on an interface: the VIP gets no traffic"]);
+}
+
+#[test]
+fn counters_go_and_come_with_vpp() {
+    let stage = Stage::new();
+    let Some(sim) = sim(&stage, "counters_go_and_come_with_vpp") else { return };
+    let mut maglevd = stage.settled();
+    send(&stage, 10);
+    until(&maglevd, "10 packets", |found| fates(found).is_some_and(|p| p.next == 9)).unwrap();
+    sim.kill();
+    maglevd.until_vpp(false);
+    assert!(unavailable(&counters(&maglevd)));
+    sim.boot().unwrap();
+    until(&maglevd, "no packets", |found| fates(found) == Some(LbPackets::default())).unwrap();
+}
+
+#[test]
+fn a_segment_that_makes_no_sense_is_no_counters_and_the_next_one_is_taken() {
+    let stage = Stage::new();
+    let Some(sim) = sim(&stage, "a_segment_that_makes_no_sense_is_no_counters_and_the_next_one_is_taken")
+    else {
+        return;
+    };
+    let maglevd = stage.settled();
+    send(&stage, 10);
+    let there = |found: &Result<_, _>| fates(found).is_some_and(|p| p.next == 9);
+    until(&maglevd, "10 packets", there).unwrap();
+    sim.faults(|faults| faults.stats_size = Some(5000));
+    until(&maglevd, "no counters", unavailable).unwrap_err();
+    sim.faults(|faults| faults.stats_size = None);
+    until(&maglevd, "10 packets", there).unwrap();
+    sim.faults(|faults| faults.stats_restless = true);
+    until(&maglevd, "no counters", unavailable).unwrap_err();
+    sim.faults(|faults| faults.stats_restless = false);
+    sim.shift_stats();
+    until(&maglevd, "10 packets", there).unwrap();
+}
