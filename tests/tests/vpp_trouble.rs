@@ -130,11 +130,12 @@ fn what_lingers_of_servers_and_vips_removed_by_hand_confuses_nobody() {
     process.kill();
     router.record();
     let maglevd = start();
-    maglevd.process.line(0, "VPP connected");
-    let mut client = maglevd.client.clone();
-    let request = SyncVpplbStateRequest { dry_run: true };
-    let plan = maglevd.wait(client.sync_vpplb_state(request)).unwrap().into_inner();
-    let plan = plan.plan.unwrap();
+    let plan = || {
+        let mut client = maglevd.client.clone();
+        maglevd.wait(client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: true }))
+    };
+    until(|| plan().is_ok(), || format!("{:?}", plan()));
+    let plan = plan().unwrap().into_inner().plan.unwrap();
     assert_eq!((plan.conf, plan.vips), (false, vec![]));
     assert_eq!(router.recorded(), [""; 0]);
     assert_flows();
