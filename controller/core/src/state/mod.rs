@@ -156,6 +156,8 @@ enum Alarm {
     Release,
     /// Compare the next VIP with what VPP has.
     Drift,
+    /// Compare everything with what VPP has.
+    Resync,
     /// Send VPP's global settings again.
     RetryConf,
     /// Read this VIP again, and plan anew.
@@ -256,6 +258,7 @@ impl State {
                 }
                 Alarm::Release => self.refresh_held(turn),
                 Alarm::Drift => self.next_drift_check(turn),
+                Alarm::Resync => self.resync(turn),
                 Alarm::RetryConf => self.retry_conf(turn),
                 Alarm::Retry(vip) => self.retry(vip, turn),
             }

@@ -20,6 +20,9 @@ use crate::view::VppInfo;
 /// The pause after the first failure; it doubles with each one that follows, up to `sync-interval`.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
+/// After this long, a VPP that was lost and is back is looked at once more.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
 /// VPP, as seen from the core.
 #[derive(Clone, Debug)]
 pub(super) struct Sync {
@@ -154,10 +157,15 @@ fn backoff(failures: u32, longest: Duration) -> Duration {
 impl State {
     pub(super) fn vpp_up(&mut self, info: VppInfo, turn: &mut Turn) {
         let life = (info.pid, info.boot);
-        if self.sync.life.replace(life).is_some_and(|before| before != life) {
+        match self.sync.life.replace(life) {
+            // A VPP that had stopped may do what it was asked on the old connection after it is read on this one.
+            Some(before) if before == life => self.alarm(turn, SECOND_LOOK, Alarm::Resync),
             // What is believed of one VPP is not true of another.
-            self.sync.beliefs = Beliefs::default();
-            self.sync.retired.clear();
+            Some(_) => {
+                self.sync.beliefs = Beliefs::default();
+                self.sync.retired.clear();
+            }
+            None => {}
         }
         self.sync.info = Some(info);
         self.sync.since = turn.now.wall;
@@ -173,7 +181,9 @@ impl State {
         self.sync.since = turn.now.wall;
         self.sync.forget_jobs();
         self.sync.shadowed.clear();
-        self.alarms.retain(|(_, alarm)| !matches!(alarm, Alarm::Drift | Alarm::RetryConf | Alarm::Retry(_)));
+        self.alarms.retain(|(_, alarm)| {
+            !matches!(alarm, Alarm::Drift | Alarm::Resync | Alarm::RetryConf | Alarm::Retry(_))
+        });
         turn.event(Kind::Vpp { connected: false });
     }
 
