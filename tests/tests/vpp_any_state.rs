@@ -1,0 +1,146 @@
+//! Whatever VPP has, `maglevd` brings it to what it should have, and then has nothing left to do.
+//!
+//! `VPP_SEED` repeats a run.
+
+#![cfg(test)]
+
+use std::collections::BTreeMap;
+use std::env;
+use std::net::IpAddr;
+
+use fastrand::Rng;
+use maglev_proto::v1::SyncVpplbStateRequest;
+use maglev_tests::dataplane::Vpp;
+use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::vips::{Observer, Weights, host};
+use maglev_tests::packets::until;
+use maglev_vpp::Client;
+use maglev_vpp::message::*;
+
+/// How often VPP is brought into disorder, each time on top of what is left of the last.
+const ROUNDS: usize = 12;
+/// Calls that make the disorder.
+const CALLS: usize = 60;
+
+/// Static backends, so that all of it follows from the file.
+const CONFIG: &str = "
+maglev:
+  vpp:
+    lb: { ipv4-src-address: 192.0.2.254, ipv6-src-address: '2001:db8::254', startup-max-delay: 0s }
+  backends:
+    a: { address: 192.0.2.1 }
+    b: { address: 192.0.2.2 }
+    c: { address: 192.0.2.3, enabled: false }
+    x: { address: '2001:db8:1::1' }
+    y: { address: '2001:db8:1::2' }
+  frontends:
+    web:
+      { address: 203.0.113.1, protocol: tcp, port: 80, pools: [{ name: p, backends: { a: { weight: 100 }, b: { weight: 50 }, c: {} } }] }
+    tls: { address: 203.0.113.1, protocol: tcp, port: 443, pools: [{ name: p, backends: { a: {} } }, { name: q, backends: { b: {} } }] }
+    all: { address: 203.0.113.2, pools: [{ name: p, backends: { x: {}, y: {} } }] }
+    six: { address: '2001:db8::80', protocol: udp, port: 53, pools: [{ name: p, backends: { y: { weight: 30 }, x: { weight: 20 } } }] }
+";
+
+type Found = BTreeMap<Vip, (Encap, Weights)>;
+
+#[test]
+fn whatever_vpp_has_it_comes_to_what_it_should_have() {
+    let seed = env::var("VPP_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("VPP_SEED={seed}");
+    let (vpp, mut random) = (Vpp::start().unwrap(), Rng::with_seed(seed));
+    let observer = Observer::of(&vpp);
+    for round in 0..ROUNDS {
+        observer.client(async |client| disorder(&client, &mut random).await);
+        let place = Place::new();
+        let maglevd = Setup::new(&place, CONFIG).vpp(&vpp).start();
+        until(|| is_content(&maglevd), || format!("round {round}: {:#?}", found(&observer)));
+        assert_eq!(found(&observer), wanted(), "round {round}");
+    }
+}
+
+/// Whether a plan is to be had, and has nothing in it.
+fn is_content(maglevd: &Maglevd) -> bool {
+    let mut client = maglevd.client.clone();
+    let plan = maglevd.wait(client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: true }));
+    plan.is_ok_and(|plan| plan.into_inner().plan.is_none_or(|plan| !plan.conf && plan.vips.is_empty()))
+}
+
+fn wanted() -> Found {
+    let servers = |list: &[(&str, u8)]| list.iter().map(|(server, weight)| (ip(server), *weight)).collect();
+    let vip = |address, protocol, port| Vip { prefix: host(address), protocol, port };
+    BTreeMap::from([
+        (
+            vip("203.0.113.1", 6, 80),
+            (Encap::Gre4, servers(&[("192.0.2.1", 2), ("192.0.2.2", 1), ("192.0.2.3", 0)])),
+        ),
+        (vip("203.0.113.1", 6, 443), (Encap::Gre4, servers(&[("192.0.2.1", 1), ("192.0.2.2", 0)]))),
+        (vip("203.0.113.2", 255, 0), (Encap::Gre6, servers(&[("2001:db8:1::1", 1), ("2001:db8:1::2", 1)]))),
+        (vip("2001:db8::80", 17, 53), (Encap::Gre6, servers(&[("2001:db8:1::1", 2), ("2001:db8:1::2", 3)]))),
+    ])
+}
+
+/// What VPP has, without what only lingers.
+fn found(observer: &Observer<'_>) -> Found {
+    observer.client(async |client| {
+        let vips = client.dump(&LbVipDump::all()).await.unwrap();
+        let mut found: Found = vips.iter().map(|vip| (vip.vip, (vip.encap, Weights::new()))).collect();
+        for server in client.dump(&LbAsV2Dump::all()).await.unwrap() {
+            if let Some((_, servers)) = found.get_mut(&server.vip).filter(|_| server.in_use()) {
+                servers.insert(server.address, server.weight);
+            }
+        }
+        found
+    })
+}
+
+/// Calls at random: VIPs of ours in other guises, VIPs of others, servers and weights, removals with and without a
+/// flush. VPP refuses some of them, as it may.
+async fn disorder(client: &Client, random: &mut Rng) {
+    for _ in 0..CALLS {
+        let vip = any_vip(random);
+        let address = any_server(random);
+        match random.u8(..10) {
+            0..3 => {
+                let encap = if random.bool() { Encap::Gre4 } else { Encap::Gre6 };
+                let length = 1 << random.u32(6..17);
+                drop(client.request(&LbAddDelVipV2::add(vip, encap, length, false)).await);
+            }
+            3..7 => drop(client.request(&LbAddDelAsV2::add(vip, address, random.u8(..))).await),
+            7 => drop(client.request(&LbAddDelAsV2::delete(vip, address, random.bool())).await),
+            8 => {
+                let call = LbAsSetWeight { vip, address, weight: random.u8(..), is_flush: random.bool() };
+                drop(client.request(&call).await);
+            }
+            _ => drop(client.request(&LbAddDelVipV2::delete(vip)).await),
+        }
+    }
+    let conf = LbConf {
+        ip4_src: [192, 0, 2, random.u8(..)].into(),
+        ip6_src: "2001:db8::1".parse().unwrap(),
+        sticky_buckets: 1 << random.u32(4..12),
+        flow_timeout: random.u32(1..120),
+    };
+    client.request(&conf).await.unwrap();
+}
+
+fn any_vip(random: &mut Rng) -> Vip {
+    let ours = ["203.0.113.1", "203.0.113.2", "2001:db8::80"];
+    let others = ["203.0.113.9", "2001:db8::90"];
+    let address = if random.u8(..4) > 0 { ours[random.usize(..3)] } else { others[random.usize(..2)] };
+    match random.u8(..4) {
+        0 => Vip::all_ports(host(address)),
+        1 => Vip { prefix: host(address), protocol: 6, port: 443 },
+        2 => Vip { prefix: host(address), protocol: 17, port: 53 },
+        _ => Vip { prefix: host(address), protocol: 6, port: 80 },
+    }
+}
+
+fn any_server(random: &mut Rng) -> IpAddr {
+    let servers = ["192.0.2.1", "192.0.2.2", "192.0.2.9", "2001:db8:1::1", "2001:db8:1::2", "2001:db8:1::9"];
+    ip(servers[random.usize(..servers.len())])
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
