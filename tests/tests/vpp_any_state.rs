@@ -15,8 +15,8 @@ use maglev_tests::lab::maglevd::{Maglevd, Setup};
 use maglev_tests::lab::place::Place;
 use maglev_tests::lab::vips::{Observer, Weights, host};
 use maglev_tests::packets::until;
-use maglev_vpp::Client;
 use maglev_vpp::message::*;
+use maglev_vpp::{Client, cli};
 
 /// How often VPP is brought into disorder, each time on top of what is left of the last.
 const ROUNDS: usize = 12;
@@ -56,6 +56,7 @@ fn whatever_vpp_has_it_comes_to_what_it_should_have() {
         let maglevd = Setup::new(&place, CONFIG).vpp(&vpp).start();
         until(|| is_content(&maglevd), || format!("round {round}: {:#?}", found(&observer)));
         assert_eq!(found(&observer), wanted(), "round {round}");
+        assert_eq!(sticky(&observer), [], "round {round}");
     }
 }
 
@@ -94,6 +95,14 @@ fn found(observer: &Observer<'_>) -> Found {
     })
 }
 
+/// The VIPs that tell flows apart by addresses alone.
+fn sticky(observer: &Observer<'_>) -> Vec<Vip> {
+    let listing =
+        observer.client(async |client| client.request(&CliInband::new(cli::SHOW_VIPS)).await.unwrap());
+    let sticky = cli::vips(&listing.output.0).into_iter().filter(|shown| shown.src_ip_sticky);
+    sticky.map(|shown| shown.vip).collect()
+}
+
 /// Calls at random: VIPs of ours in other guises, VIPs of others, servers and weights, removals with and without a
 /// flush. VPP refuses some of them, as it may.
 async fn disorder(client: &Client, random: &mut Rng) {
@@ -104,7 +113,7 @@ async fn disorder(client: &Client, random: &mut Rng) {
             0..3 => {
                 let encap = if random.bool() { Encap::Gre4 } else { Encap::Gre6 };
                 let length = 1 << random.u32(6..17);
-                drop(client.request(&LbAddDelVipV2::add(vip, encap, length, false)).await);
+                drop(client.request(&LbAddDelVipV2::add(vip, encap, length, random.bool())).await);
             }
             3..7 => drop(client.request(&LbAddDelAsV2::add(vip, address, random.u8(..))).await),
             7 => drop(client.request(&LbAddDelAsV2::delete(vip, address, random.bool())).await),

@@ -135,7 +135,7 @@ pub struct ActualVip {
     pub encap: Encap,
     /// The length of its new-flow table; `None` where VPP does not tell (its 16 bits cannot hold 65,536 and more).
     pub table_length: Option<u32>,
-    /// As far as anybody knows: VPP does not tell.
+    /// As far as anybody knows: VPP's API does not tell, only its command line.
     pub src_ip_sticky: Option<bool>,
     /// Its servers.
     pub servers: BTreeMap<IpAddr, ActualAs>,

@@ -19,6 +19,12 @@ use tokio::sync::oneshot;
 use super::{Command, Reading, Work};
 use crate::metrics::Metrics;
 
+/// VPP's listing is asked for up to this many lines: some 5 MB, and 0.1 s in which VPP does nothing else.
+const MOST_LINES: usize = 100_000;
+
+/// Lines of the listing for each VIP, beside those of its servers.
+const LINES_PER_VIP: usize = 10;
+
 /// VPP's error number for something that is not there.
 const NO_SUCH_ENTRY: i32 = -6;
 
@@ -52,24 +58,47 @@ pub fn start(client: &Client, command: Command, metrics: &Arc<Metrics>) -> Work 
 type Answer = Result<Option<Input>, Error>;
 
 fn read_all(client: &Client) -> impl Future<Output = Answer> + use<> {
-    let actual = read_actual(client);
-    async move { Ok(Some(Input::AllRead(actual.await?))) }
+    let reading = read_whole(client);
+    async move { Ok(Some(Input::AllRead(reading.await?.actual))) }
 }
 
 fn answer_read(client: &Client, answer: oneshot::Sender<Reading>) -> impl Future<Output = Answer> + use<> {
-    let actual = read_actual(client);
-    let listing = client.request(&CliInband::new(cli::SHOW_VIPS));
+    let reading = read_whole(client);
     async move {
-        let actual = actual.await?;
-        let flows = match listing.await {
-            Ok(reply) => flows(&cli::vips(&reply.output.0)),
-            // A plan does without.
-            Err(Error::Refused { .. } | Error::Timeout { .. }) => BTreeMap::new(),
-            Err(lost) => return Err(lost),
-        };
         // Whoever asked may have gone since.
-        let _ = answer.send(Reading { actual, flows });
+        let _ = answer.send(reading.await?);
         Ok(None)
+    }
+}
+
+fn read_whole(client: &Client) -> impl Future<Output = Result<Reading, Error>> + use<> {
+    let (client, actual) = (client.clone(), read_actual(client));
+    async move {
+        let mut actual = actual.await?;
+        let shown = listing(&client, &actual).await?.unwrap_or_default();
+        for shown in &shown {
+            if let Some(found) = actual.vips.get_mut(&key(&shown.vip)) {
+                found.src_ip_sticky = Some(shown.src_ip_sticky);
+            }
+        }
+        Ok(Reading { actual, flows: flows(&shown) })
+    }
+}
+
+/// What VPP's command line tells of its VIPs beyond the API; `None` if it does not, or if there are so many that it is
+/// not worth its price.
+///
+/// # Errors
+/// VPP is lost.
+pub async fn listing(client: &Client, actual: &Actual) -> Result<Option<Vec<ShownVip>>, Error> {
+    let servers: usize = actual.vips.values().map(|found| found.servers.len()).sum();
+    if actual.vips.len() * LINES_PER_VIP + servers > MOST_LINES {
+        return Ok(None);
+    }
+    match client.request(&CliInband::new(cli::SHOW_VIPS)).await {
+        Ok(reply) => Ok(Some(cli::vips(&reply.output.0))),
+        Err(Error::Refused { .. } | Error::Timeout { .. }) => Ok(None),
+        Err(lost) => Err(lost),
     }
 }
 

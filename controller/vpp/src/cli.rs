@@ -1,4 +1,5 @@
-//! The one text of VPP's command line that is read: nothing else tells the numbers under which VPP counts for VIPs.
+//! The one text of VPP's command line that is read: nothing else tells the numbers under which VPP counts for VIPs, nor
+//! their src-ip-sticky.
 
 use std::net::IpAddr;
 
@@ -15,6 +16,8 @@ pub struct ShownVip {
     pub vip: Vip,
     /// Its place in the vectors of counters per VIP.
     pub index: u32,
+    /// Flows are told apart by addresses alone. No message of the API tells.
+    pub src_ip_sticky: bool,
     /// Its servers, those that were removed included.
     pub servers: Vec<ShownServer>,
 }
@@ -63,8 +66,16 @@ fn head(line: &str) -> Option<ShownVip> {
     let index = words.next()?.strip_prefix('[')?.strip_suffix(']')?.parse().ok()?;
     let (address, len) = words.next()?.split_once('/')?;
     let prefix = Prefix { address: address.parse().ok()?, len: len.parse().ok()? };
-    let shown = ShownVip { vip: Vip::all_ports(prefix), index, servers: Vec::new() };
-    words.all(|word| word != "removed").then_some(shown)
+    let vip = Vip::all_ports(prefix);
+    let mut shown = ShownVip { vip, index, src_ip_sticky: false, servers: Vec::new() };
+    for word in words {
+        match word {
+            "src_ip_sticky" => shown.src_ip_sticky = true,
+            "removed" => return None,
+            _ => {}
+        }
+    }
+    Some(shown)
 }
 
 /// `protocol:17 port:80`, which a VIP of all ports has not.
@@ -133,7 +144,8 @@ mod tests {
 
     fn shown(prefix: (&str, u8), protocol: u8, port: u16, index: u32, servers: &[ShownServer]) -> ShownVip {
         let prefix = Prefix { address: ip(prefix.0), len: prefix.1 };
-        ShownVip { vip: Vip { prefix, protocol, port }, index, servers: servers.to_vec() }
+        let src_ip_sticky = index == 1;
+        ShownVip { vip: Vip { prefix, protocol, port }, index, src_ip_sticky, servers: servers.to_vec() }
     }
 
     fn server(address: &str, flows: u64, index: u32, in_use: bool) -> ShownServer {

@@ -1,4 +1,4 @@
-//! What VPP does not tell, and has to be remembered: src-ip-sticky, and who may have flows.
+//! What VPP does not always tell, and has to be remembered: src-ip-sticky, and who may have flows.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::IpAddr;
@@ -55,6 +55,11 @@ impl Beliefs {
 
     pub fn may_have_flows(&self, vip: VipKey, server: IpAddr) -> bool {
         self.flows.contains(&(vip, server))
+    }
+
+    /// VPP has told what src-ip-sticky is.
+    pub fn told(&mut self, vip: VipKey, src_ip_sticky: bool) {
+        self.sticky.insert(vip, Some(src_ip_sticky));
     }
 
     /// What src-ip-sticky is: what we have set, or else what is `configured` when we find the VIP.

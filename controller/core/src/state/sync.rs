@@ -189,6 +189,9 @@ impl State {
 
     pub(super) fn all_read(&mut self, mut actual: Actual, turn: &mut Turn) {
         for (vip, found) in &mut actual.vips {
+            if let Some(told) = found.src_ip_sticky {
+                self.sync.beliefs.told(*vip, told);
+            }
             found.src_ip_sticky = self.sticky_belief(vip);
         }
         self.sync.seen = Some(actual);

@@ -17,6 +17,8 @@ pub struct Vpp {
     pub up: bool,
     pub actual: Actual,
     pub waiting: bool,
+    /// Its command line can be read, which tells of src-ip-sticky.
+    pub tells_all: bool,
     pub asked: Vec<Output>,
     pub refusals: usize,
     pub refuses_conf: bool,
@@ -61,7 +63,8 @@ impl World {
         match asked {
             Output::ReadAll => {
                 self.said.push("vpp: read all".into());
-                Input::AllRead(untold(self.vpp.actual.clone()))
+                let actual = self.vpp.actual.clone();
+                Input::AllRead(if self.vpp.tells_all { actual } else { untold(actual) })
             }
             Output::List => {
                 self.said.push("vpp: list".into());

@@ -94,6 +94,7 @@ impl World {
                 self.vpp.actual = Actual { conf: Some(default_conf()), vips: BTreeMap::new() };
                 self.vpp.pid += 1;
             }
+            ["vpp", "tells", "all"] => self.vpp.tells_all = true,
             ["vpp", "waits"] => self.vpp.waiting = true,
             ["vpp", "goes", "on"] => {
                 self.vpp.waiting = false;

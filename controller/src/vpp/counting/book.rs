@@ -10,22 +10,16 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use maglev_core::dataplane::{Actual, VipKey};
 use maglev_core::event::{Event, Kind};
-use maglev_vpp::message::{CliInband, IpRouteLookupV2, Prefix, SOURCE_INTERFACE};
-use maglev_vpp::{Client, Error, cli};
+use maglev_vpp::message::{IpRouteLookupV2, Prefix, SOURCE_INTERFACE};
+use maglev_vpp::{Client, Error};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 use tracing::warn;
 
-use super::super::calls::{key, name};
+use super::super::calls::{key, listing, name};
 
 /// How many look-ups VPP is given at once. A change of a weight waits behind no more than these.
 const LOOK_UPS: usize = 8;
-
-/// VPP's listing is asked for up to this many lines: some 5 MB, and 0.1 s in which VPP does nothing else.
-const MOST_LINES: usize = 100_000;
-
-/// Lines of the listing for each VIP, beside those of its servers.
-const LINES_PER_VIP: usize = 10;
 
 /// The numbers under which VPP counts. `None`: it was asked, and has none.
 #[derive(Debug, Default)]
@@ -136,20 +130,11 @@ impl Book {
         for vip in actual.vips.keys() {
             self.vips.entry(*vip).or_default();
         }
-        let servers: usize = actual.vips.values().map(|found| found.servers.len()).sum();
-        if actual.vips.len() * LINES_PER_VIP + servers > MOST_LINES {
-            warn!("VPP has too many VIPs and servers for packets per VIP to be worth their price");
+        let Some(listing) = listing(client, actual).await? else {
+            warn!("it is not known where VPP counts packets per VIP");
             return Ok(());
-        }
-        let listing = match client.request(&CliInband::new(cli::SHOW_VIPS)).await {
-            Ok(reply) => reply.output.0,
-            Err(error @ (Error::Refused { .. } | Error::Timeout { .. })) => {
-                warn!(%error, "it is not known where VPP counts packets per VIP");
-                return Ok(());
-            }
-            Err(lost) => return Err(lost),
         };
-        for shown in cli::vips(&listing) {
+        for shown in listing {
             let vip = key(&shown.vip);
             if let Some(known) = self.vips.get_mut(&vip) {
                 *known = Some(shown.index);
