@@ -19,7 +19,7 @@ pub(super) struct Prober {
     /// Which backend a check belongs to.
     pub checks: BTreeMap<CheckId, usize>,
     pub refused: BTreeMap<CheckId, String>,
-    /// When a set of checks was first in force: no later than this may silence be taken for a sign.
+    /// Since when the prober probes. Without one, silence is no sign.
     pub probing_since: Option<Mono>,
     generation: u64,
     next_check: u32,
@@ -71,6 +71,7 @@ impl State {
             return;
         }
         self.prober.connected = false;
+        self.prober.probing_since = None;
         self.prober.since = turn.now.wall;
         turn.event(Kind::Prober { connected: false });
         for backend in self.backends.iter_mut().filter(|b| b.healthcheck.is_some()) {
