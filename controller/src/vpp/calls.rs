@@ -91,6 +91,9 @@ fn read_whole(client: &Client) -> impl Future<Output = Result<Reading, Error>> +
 /// # Errors
 /// VPP is lost.
 pub async fn listing(client: &Client, actual: &Actual) -> Result<Option<Vec<ShownVip>>, Error> {
+    if actual.vips.is_empty() {
+        return Ok(Some(Vec::new()));
+    }
     let servers: usize = actual.vips.values().map(|found| found.servers.len()).sum();
     if actual.vips.len() * LINES_PER_VIP + servers > MOST_LINES {
         return Ok(None);
