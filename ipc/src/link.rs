@@ -87,14 +87,22 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         Ok(Self { fd, buffer: Vec::new(), direction: PhantomData })
     }
 
-    /// Connects to the socket at `path`.
+    /// Connects to the socket at `path`. Never waits: an end that is stopped, and whose queue is full, is an error.
     ///
     /// # Errors
-    /// Nobody listens there, or this user may not connect.
+    /// Nobody listens there, nobody accepts, or this user may not connect.
     pub fn connect(path: &Path) -> Result<Self, Error> {
-        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-        connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-        Self::new(fd)
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        match connect(fd.as_raw_fd(), &UnixAddr::new(path)?) {
+            Err(Errno::EAGAIN) => {
+                Err(io::Error::other("connections are not accepted: the queue is full").into())
+            }
+            done => {
+                done?;
+                Self::new(fd)
+            }
+        }
     }
 
     /// Sends one message, whole or not at all.
@@ -151,7 +159,7 @@ impl<Out, In> AsRawFd for Link<Out, In> {
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::socket::socketpair;
+    use nix::sys::socket::{Backlog, bind, listen, socketpair};
 
     use super::*;
 
@@ -205,6 +213,21 @@ mod tests {
             gid: nix::unistd::getgid().as_raw(),
         };
         assert_eq!(controller.peer().unwrap(), me);
+    }
+
+    #[test]
+    fn an_end_that_accepts_nobody_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("maglev-ipc-{}", std::process::id()));
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let connected: Vec<_> = (0..8).map(|_| ControllerLink::connect(&path)).collect();
+        std::fs::remove_file(&path).unwrap();
+        assert!(connected[0].is_ok());
+        assert!(
+            matches!(&connected[7], Err(Error::Io(error)) if error.to_string().contains("queue is full"))
+        );
     }
 
     #[test]

@@ -113,7 +113,7 @@ struct Header {
 }
 
 impl Segment {
-    /// Asks the VPP whose stats socket is at `path` for its segment. Blocks for as long as `limit`.
+    /// Asks the VPP whose stats socket is at `path` for its segment. Blocks for twice `limit` at most.
     ///
     /// # Errors
     /// [`Error::Connect`], [`Error::NoSegment`] or [`Error::Io`].

@@ -15,13 +15,15 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::Error;
 
-/// Asks the VPP whose stats socket is at `path` for its segment. Blocks for as long as `limit`.
+/// Asks the VPP whose stats socket is at `path` for its segment. Blocks for twice `limit` at most.
 pub(super) fn ask(path: &Path, limit: Duration) -> Result<File, Error> {
     let failed = |errno: nix::Error| Error::Connect { path: path.to_owned(), reason: errno.into() };
     let socket =
         socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
     let limit = TimeVal::milliseconds(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+    // The latter bounds the connecting, too, to a VPP that accepts nobody.
     setsockopt(&socket, sockopt::ReceiveTimeout, &limit).map_err(failed)?;
+    setsockopt(&socket, sockopt::SendTimeout, &limit).map_err(failed)?;
     let address = UnixAddr::new(path).map_err(failed)?;
     connect(socket.as_raw_fd(), &address).map_err(failed)?;
     received(&socket)
