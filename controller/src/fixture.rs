@@ -209,6 +209,7 @@ fn web() -> FrontendView {
         address: address(last),
         health: Health::Up,
         weight,
+        configured: weight,
         overridden: false,
         effective,
         in_vpp: Some(in_vpp),

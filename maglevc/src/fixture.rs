@@ -37,6 +37,7 @@ pub fn nginx0() -> Backend {
             verdict: Some(refused()),
         }),
         transitions: vec![went_down()],
+        overrides: Vec::new(),
         ..Backend::default()
     }
 }
@@ -79,6 +80,7 @@ pub fn web() -> Frontend {
         effective_weight,
         vpp_weight,
         vpp_buckets: vpp_weight.map(|weight| weight * 100),
+        configured_weight: 100,
         overridden: weight == 50,
     };
     Frontend {

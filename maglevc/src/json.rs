@@ -266,6 +266,7 @@ pub fn event(event: &WatchEventsResponse) -> Value {
             ("shadow", json!({ "vip": shadow.vip.as_ref().map(vip), "shadowed": shadow.shadowed }))
         }
         Some(Event::Conf(conf)) => ("conf", json!({ "error": given(&conf.error) })),
+        Some(Event::Operator(order)) => ("operator", json!({ "who": order.who, "what": order.what })),
         Some(Event::Reload(_)) => ("reload", json!({})),
         Some(Event::Log(log)) => ("log", log_event(log)),
         Some(Event::Lost(lost)) => ("lost", json!({ "count": lost.count })),

@@ -116,6 +116,7 @@ pub fn line(event: &WatchEventsResponse, paint: Paint) -> String {
         Some(Event::Drift(drift)) => drift_line(drift),
         Some(Event::Shadow(shadow)) => shadow_line(shadow, paint),
         Some(Event::Conf(conf)) => conf_line(conf, paint),
+        Some(Event::Operator(order)) => format!("{} {}", printable(&order.who), printable(&order.what)),
         Some(Event::Reload(_)) => "config reloaded".into(),
         Some(Event::Log(log)) => log_line(log, paint),
         Some(Event::Lost(lost)) => paint.error(&format!("lost {} events: read too slowly", lost.count)),

@@ -105,6 +105,8 @@ pub struct MemberView {
     pub health: Health,
     /// Its weight as configured, or as an operator has set it.
     pub weight: u8,
+    /// Its weight as configured.
+    pub configured: u8,
     /// Whether an operator has set that weight.
     pub overridden: bool,
     /// The weight that follows from health and failover.

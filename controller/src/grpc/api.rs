@@ -7,19 +7,24 @@ use futures_util::Stream;
 use maglev_core::view::{View, VppInfo, VppView};
 use maglev_proto::v1::maglev_server::Maglev;
 use maglev_proto::v1::{
-    CheckConfigRequest, CheckConfigResponse, GetBackendRequest, GetBackendResponse, GetFrontendRequest,
-    GetFrontendResponse, GetHealthCheckRequest, GetHealthCheckResponse, GetVersionRequest,
-    GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse, GetVpplbCountersRequest,
+    CheckConfigRequest, CheckConfigResponse, DisableBackendRequest, DisableBackendResponse,
+    EnableBackendRequest, EnableBackendResponse, ExplainBackendRequest, ExplainBackendResponse,
+    ExplainFrontendRequest, ExplainFrontendResponse, GetBackendRequest, GetBackendResponse,
+    GetFrontendRequest, GetFrontendResponse, GetHealthCheckRequest, GetHealthCheckResponse,
+    GetVersionRequest, GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse, GetVpplbCountersRequest,
     GetVpplbCountersResponse, GetVpplbStateRequest, GetVpplbStateResponse, ListBackendsRequest,
     ListBackendsResponse, ListFrontendsRequest, ListFrontendsResponse, ListHealthChecksRequest,
-    ListHealthChecksResponse, ReloadConfigRequest, ReloadConfigResponse, SyncVpplbStateRequest,
-    SyncVpplbStateResponse, WatchEventsRequest, WatchEventsResponse,
+    ListHealthChecksResponse, ListOverridesRequest, ListOverridesResponse, PauseBackendRequest,
+    PauseBackendResponse, ReloadConfigRequest, ReloadConfigResponse, ResumeBackendRequest,
+    ResumeBackendResponse, SetFrontendPoolBackendWeightRequest, SetFrontendPoolBackendWeightResponse,
+    SyncVpplbStateRequest, SyncVpplbStateResponse, UnsetFrontendPoolBackendWeightRequest,
+    UnsetFrontendPoolBackendWeightResponse, WatchEventsRequest, WatchEventsResponse,
 };
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::info;
 
-use super::{convert, counters, plans, watching};
+use super::{access, convert, counters, plans, watching};
 use crate::handle::{Gone, Handle};
 use crate::reload::Reloader;
 use crate::{log, version};
@@ -103,6 +108,57 @@ impl Maglev for Api {
         Ok(Response::new(GetHealthCheckResponse { healthcheck }))
     }
 
+    async fn pause_backend(&self, request: Request<PauseBackendRequest>) -> Reply<PauseBackendResponse> {
+        Err(unbuilt(&request))
+    }
+
+    async fn resume_backend(&self, request: Request<ResumeBackendRequest>) -> Reply<ResumeBackendResponse> {
+        Err(unbuilt(&request))
+    }
+
+    async fn disable_backend(
+        &self,
+        request: Request<DisableBackendRequest>,
+    ) -> Reply<DisableBackendResponse> {
+        Err(unbuilt(&request))
+    }
+
+    async fn enable_backend(&self, request: Request<EnableBackendRequest>) -> Reply<EnableBackendResponse> {
+        Err(unbuilt(&request))
+    }
+
+    async fn set_frontend_pool_backend_weight(
+        &self,
+        request: Request<SetFrontendPoolBackendWeightRequest>,
+    ) -> Reply<SetFrontendPoolBackendWeightResponse> {
+        Err(unbuilt(&request))
+    }
+
+    async fn unset_frontend_pool_backend_weight(
+        &self,
+        request: Request<UnsetFrontendPoolBackendWeightRequest>,
+    ) -> Reply<UnsetFrontendPoolBackendWeightResponse> {
+        Err(unbuilt(&request))
+    }
+
+    async fn list_overrides(&self, request: Request<ListOverridesRequest>) -> Reply<ListOverridesResponse> {
+        Err(unbuilt(&request))
+    }
+
+    async fn explain_backend(
+        &self,
+        request: Request<ExplainBackendRequest>,
+    ) -> Reply<ExplainBackendResponse> {
+        Err(unbuilt(&request))
+    }
+
+    async fn explain_frontend(
+        &self,
+        request: Request<ExplainFrontendRequest>,
+    ) -> Reply<ExplainFrontendResponse> {
+        Err(unbuilt(&request))
+    }
+
     type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
 
     async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
@@ -177,6 +233,10 @@ impl Maglev for Api {
         let reloaded = self.reloader.reload().await.map_err(gone)?;
         Ok(Response::new(ReloadConfigResponse { fault: reloaded.err().map(|error| plans::fault(&error)) }))
     }
+}
+
+fn unbuilt<T>(request: &Request<T>) -> Status {
+    Status::unimplemented(format!("not built yet, {}", access::who(request)))
 }
 
 pub(super) fn gone(gone: Gone) -> Status {

@@ -45,6 +45,7 @@ pub fn backend(view: &BackendView, refusals: &Refusals<'_>) -> v1::Backend {
         refusal: refusals.get(&*view.name).copied().unwrap_or_default().into(),
         last: view.last.as_ref().map(outcome),
         transitions: Vec::new(),
+        overrides: Vec::new(),
     }
 }
 
@@ -107,6 +108,7 @@ fn pool_backend(view: &MemberView) -> v1::PoolBackend {
         address: view.address.to_string(),
         state: backend_state(view.health).into(),
         weight: view.weight.into(),
+        configured_weight: view.configured.into(),
         overridden: view.overridden,
         effective_weight: view.effective.into(),
         vpp_weight: view.in_vpp.map(u32::from),

@@ -16,6 +16,7 @@ use crate::listen::{self, Listener};
 use crate::log;
 use crate::reload::Reloader;
 
+mod access;
 mod api;
 mod convert;
 mod counters;

@@ -21,6 +21,7 @@ pub struct Choice {
     backend: bool,
     frontend: bool,
     vpp: bool,
+    operator: bool,
     log: Option<Level>,
 }
 
@@ -29,7 +30,7 @@ impl TryFrom<&WatchEventsRequest> for Choice {
 
     fn try_from(request: &WatchEventsRequest) -> Result<Self, Status> {
         if request.kinds.is_empty() {
-            return Ok(Self { backend: true, frontend: true, vpp: true, log: None });
+            return Ok(Self { backend: true, frontend: true, vpp: true, operator: true, log: None });
         }
         let level = level(request.log_level)?;
         let mut choice = Self::default();
@@ -38,6 +39,7 @@ impl TryFrom<&WatchEventsRequest> for Choice {
                 Ok(EventKind::Backend) => choice.backend = true,
                 Ok(EventKind::Frontend) => choice.frontend = true,
                 Ok(EventKind::Vpp) => choice.vpp = true,
+                Ok(EventKind::Operator) => choice.operator = true,
                 Ok(EventKind::Log) => choice.log = Some(level),
                 Ok(EventKind::Unspecified) | Err(_) => {
                     return Err(Status::invalid_argument(format!("{kind} is no kind of event")));
@@ -62,7 +64,7 @@ fn level(number: i32) -> Result<Level, Status> {
 impl Choice {
     /// Whether anything but the log is chosen.
     const fn events(self) -> bool {
-        self.backend || self.frontend || self.vpp
+        self.backend || self.frontend || self.vpp || self.operator
     }
 
     const fn has_event(self, kind: &Kind) -> bool {

@@ -53,6 +53,11 @@ impl State {
                 address: slot.address,
                 health: backend.tracker.health(),
                 weight: slot.weight,
+                configured: frontend.config.pools[slot.pool]
+                    .backends
+                    .get(&backend.name)
+                    .copied()
+                    .unwrap_or_default(),
                 overridden: slot.overridden,
                 effective: *effective,
                 in_vpp: server.map(|s| s.weight),
