@@ -37,7 +37,11 @@ pub fn owner(view: View) -> Handle {
     tokio::spawn(async move {
         while let Some(request) = requests.recv().await {
             match request {
-                Request::Reload(_) | Request::Copy(_) | Request::ReadVpp(_) | Request::Resync => {
+                Request::Reload(..)
+                | Request::Copy(_)
+                | Request::ReadVpp(_)
+                | Request::Resync(_)
+                | Request::Operate(..) => {
                     panic!("there is only a view to be had here")
                 }
                 Request::View(reply) => drop(reply.send(view.clone())),
@@ -74,6 +78,7 @@ pub fn view() -> View {
             refused: Vec::new(),
         },
         vpp: vpp(),
+        overrides: Arc::default(),
     }
 }
 

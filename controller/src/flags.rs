@@ -1,5 +1,8 @@
 //! The command line. Every flag has an environment variable, and wins over it.
 
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -62,6 +65,11 @@ pub struct Flags {
     #[arg(long, env = "MAGLEV_PROBER", value_name = "WHERE", default_value = "/run/vpp-maglev/prober.sock")]
     pub prober: String,
 
+    /// Where operators' overrides are kept; empty forgets them at the end [default: $STATE_DIRECTORY, or else
+    /// /var/lib/vpp-maglev]
+    #[arg(long, env = "MAGLEV_STATE_DIR", value_name = "DIR", value_parser = path_or_off())]
+    pub state_dir: Option<PathBuf>,
+
     /// `error`, `warn`, `info`, `debug` or `trace`, or a list of tracing directives
     #[arg(long, env = "MAGLEV_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
@@ -77,6 +85,22 @@ pub struct Flags {
     /// Check the configuration and exit: 0 good, 1 cannot be read or parsed, 2 makes no sense
     #[arg(long)]
     pub check: bool,
+}
+
+impl Flags {
+    /// Where overrides are kept; empty is nowhere. systemd names the folder that it has made.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        let named = |value: OsString| {
+            // A list, if the unit has several; ours is the first.
+            let first = value.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
+            (!first.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(first)))
+        };
+        self.state_dir
+            .clone()
+            .or_else(|| env::var_os("STATE_DIRECTORY").and_then(named))
+            .unwrap_or_else(|| "/var/lib/vpp-maglev".into())
+    }
 }
 
 /// A path that may be empty, which clap's own parser of paths refuses.

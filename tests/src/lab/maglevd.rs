@@ -61,6 +61,7 @@ impl<'a> Setup<'a> {
             .flag("--vpp-api-addr", "")
             .flag("--vpp-stats-addr", "")
             .flag("--prober", place.path("prober.sock").display())
+            .flag("--state-dir", place.path("state").display())
     }
 
     /// With `vpp` to be programmed.
