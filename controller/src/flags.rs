@@ -1,7 +1,7 @@
 //! The command line. Every flag has an environment variable, and wins over it.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -91,15 +91,16 @@ impl Flags {
     /// Where overrides are kept; empty is nowhere. systemd names the folder that it has made.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
-        let named = |value: OsString| {
-            // A list, if the unit has several; ours is the first.
-            let first = value.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
-            (!first.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(first)))
-        };
-        self.state_dir
-            .clone()
-            .or_else(|| env::var_os("STATE_DIRECTORY").and_then(named))
-            .unwrap_or_else(|| "/var/lib/vpp-maglev".into())
+        let default = || default_state_dir(env::var_os("STATE_DIRECTORY").unwrap_or_default().as_bytes());
+        self.state_dir.clone().unwrap_or_else(default)
+    }
+}
+
+/// `folders` is a list, if the unit has several; ours is the first.
+fn default_state_dir(folders: &[u8]) -> PathBuf {
+    match folders.split(|byte| *byte == b':').next() {
+        None | Some(b"") => "/var/lib/vpp-maglev".into(),
+        Some(first) => OsStr::from_bytes(first).into(),
     }
 }
 
@@ -117,6 +118,16 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn overrides_are_kept_where_the_flag_says_or_else_systemd() {
+        let flags = |flag: &str| Flags::try_parse_from(["maglevd", flag]).unwrap();
+        assert_eq!(flags("--state-dir=").state_dir(), PathBuf::new());
+        assert_eq!(flags("--state-dir=/x").state_dir(), PathBuf::from("/x"));
+        for (folders, ours) in [("", "/var/lib/vpp-maglev"), ("/a", "/a"), ("/a:/b", "/a")] {
+            assert_eq!(default_state_dir(folders.as_bytes()), PathBuf::from(ours));
+        }
     }
 
     #[test]

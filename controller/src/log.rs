@@ -206,7 +206,7 @@ pub fn event(event: &Event) {
             to = audit.to,
             reason = audit.reason,
             expires = audit.expires.map(shown_time),
-            "operator"
+            "audit"
         ),
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use maglev_core::Name;
 use maglev_core::overrides::{MAX, MAX_REASON, MAX_WHO, Note, Override, Overrides, Says, tame};
 use maglev_core::time::Wall;
 use maglev_proto::Timestamp;
@@ -261,7 +262,7 @@ impl Line {
             (kind, _) => return Err(format!("`{kind}` is no kind of override")),
         };
         let slot = match (says, self.frontend, self.pool) {
-            (Says::Weight(_), Some(frontend), Some(pool)) => Some((frontend.into(), pool.into())),
+            (Says::Weight(_), Some(frontend), Some(pool)) => Some((name(&frontend), name(&pool))),
             (Says::Weight(_), ..) => return Err("a weight needs `frontend` and `pool`".to_owned()),
             (_, None, None) => None,
             (says, ..) => return Err(format!("`{}` has no `frontend` and no `pool`", says.as_str())),
@@ -272,7 +273,7 @@ impl Line {
             reason: tame(&self.reason, MAX_REASON),
             expires: self.expires.map(|text| read_time(&text)).transpose()?,
         };
-        Ok(Override { backend: self.backend.into(), slot, says, note: Arc::new(note) })
+        Ok(Override { backend: name(&self.backend), slot, says, note: Arc::new(note) })
     }
 
     fn of(kept: &Override) -> Self {
@@ -293,6 +294,11 @@ impl Line {
             expires: kept.note.expires.map(shown_time),
         }
     }
+}
+
+/// No configuration has a name that is longer than 64 bytes, or is not tame.
+fn name(text: &str) -> Name {
+    tame(text, 64).into()
 }
 
 fn render(overrides: &Overrides) -> String {

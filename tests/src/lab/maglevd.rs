@@ -12,6 +12,7 @@ use maglev_proto::v1::{
 };
 use nix::sys::signal::Signal;
 use tokio::runtime::{self, Runtime};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
@@ -124,6 +125,11 @@ impl Maglevd {
     /// Waits for a call of [`Self::client`].
     pub fn wait<T>(&self, call: impl Future<Output = T>) -> T {
         self.runtime.block_on(async { timeout(PATIENCE, call).await.unwrap() })
+    }
+
+    /// Begins a call of [`Self::client`], which nobody waits for.
+    pub fn spawn<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.runtime.spawn(call)
     }
 
     /// Waits until backend `name` is in `state`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use maglev_core::config::{self, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool};
 use maglev_core::dataplane::{Actual, Encap, LbConf, VipKey};
 use maglev_core::health::Action;
-use maglev_core::overrides::Override;
+use maglev_core::overrides::{Override, Overrides};
 use maglev_core::state::{By, Command, Input, Output, State};
 use maglev_core::time::{Mono, Now, Wall};
 use maglev_ipc::{Code, Detail};
@@ -188,8 +188,12 @@ impl World {
 
     /// Starts `maglevd`, which finds the overrides of the last run; VPP and the prober stay as they are.
     pub fn start(&mut self) {
-        let mut out = Vec::new();
         let kept = self.state.as_ref().map(|state| Arc::clone(state.overrides())).unwrap_or_default();
+        self.start_with(kept);
+    }
+
+    pub fn start_with(&mut self, kept: Arc<Overrides>) {
+        let mut out = Vec::new();
         self.state = Some(State::new(Arc::new(self.config.clone()), kept, true, self.now(), &mut out));
         self.take(out);
     }
