@@ -28,6 +28,10 @@ impl State {
         }
         self.alarm(turn, min, Alarm::Release);
         self.static_passes(turn);
+        // Backends that are out or paused from the start are known, and never move.
+        for index in 0..self.frontends.len() {
+            self.refresh(index, turn);
+        }
     }
 
     /// Takes in another configuration in place of the one in force.
