@@ -19,6 +19,7 @@ use crate::flags::Flags;
 use crate::handle::Handle;
 use crate::listen::{self, Listener};
 use crate::metrics::{self, Metrics};
+use crate::overrides::{self, Keeper};
 use crate::prober::Target;
 use crate::reload::Reloader;
 use crate::{clock, config, grpc, log, prober, version, vpp};
@@ -69,7 +70,10 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(link.run());
-    let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp };
+    let (store, overrides) = overrides::open(flags.state_dir());
+    let (keep, wanted) = watch::channel((0, overrides));
+    tasks.spawn(Keeper { store, wanted, handle: handle.clone(), metrics: Arc::clone(&metrics) }.run());
+    let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp, keep };
     let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);
     tasks.spawn(driver.run(stop.clone()));
     let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics));
@@ -138,7 +142,7 @@ impl Signals {
         loop {
             tokio::select! {
                 // What is wrong with the file is in the log.
-                _ = self.hangup.recv() => drop(reloader.reload().await),
+                _ = self.hangup.recv() => drop(reloader.reload("SIGHUP".into()).await),
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
             }

@@ -7,6 +7,7 @@ mod counters;
 mod failover;
 mod input;
 mod operator;
+mod overrides;
 mod prober;
 mod reload;
 mod restart;
