@@ -127,6 +127,26 @@ pub enum Kind {
     Reloaded,
 }
 
+impl Kind {
+    /// The name that it has everywhere: in the API, in the log, and in the guide.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Backend { .. } => "backend",
+            Self::Frontend { .. } => "frontend",
+            Self::Prober { .. } => "prober",
+            Self::Refused { .. } => "refused",
+            Self::Vpp { .. } => "vpp",
+            Self::Drift { .. } => "drift",
+            Self::Shadowed { .. } => "shadow",
+            Self::ConfSent { .. } => "conf",
+            Self::Synced { .. } => "sync",
+            Self::StepFailed { .. } => "sync_failure",
+            Self::Reloaded => "reload",
+        }
+    }
+}
+
 /// What a run of steps did.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {

@@ -16,7 +16,7 @@ fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 fn rendered(view: &View) -> String {
-    Metrics::new().unwrap().render(view, Some(&fixture::counters()))
+    Metrics::new().unwrap().render(view, Some(&fixture::counters()), Format::Text)
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn gauges_are_the_views() {
 fn nothing_is_said_of_a_vpp_that_is_away_or_off() {
     let mut view = fixture::view();
     view.vpp.info = None;
-    let text = |view: &View| Metrics::new().unwrap().render(view, None);
+    let text = |view: &View| Metrics::new().unwrap().render(view, None, Format::Text);
     assert_eq!(lines(&text(&view), "maglev_vpp_"), ["maglev_vpp_connected 0"]);
     view.vpp.enabled = false;
     assert!(lines(&text(&view), "maglev_vpp_").is_empty());
@@ -99,7 +99,7 @@ fn outcomes_are_counted_by_code_and_duration() {
     metrics.outcome(&nginx0, "https", Code::L4Tout, Duration::from_secs(3));
     metrics.outcome(&nginx0, "https", Code::Local, Duration::ZERO);
     metrics.outcome(&"sorry".into(), "static", Code::Static, Duration::ZERO);
-    let text = metrics.render(&fixture::view(), None);
+    let text = metrics.render(&fixture::view(), None, Format::Text);
     assert_eq!(
         lines(&text, "maglev_probe_total"),
         [
@@ -124,7 +124,7 @@ fn transitions_are_counted() {
     metrics.event(&fixture::nginx0_down());
     metrics.event(&fixture::nginx0_down());
     assert_eq!(
-        lines(&metrics.render(&fixture::view(), None), "maglev_backend_transitions_total"),
+        lines(&metrics.render(&fixture::view(), None, Format::Text), "maglev_backend_transitions_total"),
         ["maglev_backend_transitions_total{backend=\"nginx0\",from=\"up\",to=\"down\"} 2"]
     );
 }
@@ -138,7 +138,7 @@ fn what_has_left_is_forgotten() {
     let mut config = (*view.config).clone();
     config.backends.remove("nginx0");
     metrics.retain(&config);
-    assert!(!metrics.render(&view, None).contains("_total{backend=\"nginx0\""));
+    assert!(!metrics.render(&view, None, Format::Text).contains("_total{backend=\"nginx0\""));
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn what_is_done_is_counted() {
     metrics.reload(true, Now { mono: Mono(0), wall: fixture::wall(0) });
     metrics.reload(false, Now::default());
     metrics.link_error("prober", "malformed");
-    let text = metrics.render(&fixture::view(), None);
+    let text = metrics.render(&fixture::view(), None, Format::Text);
     assert_eq!(
         lines(&text, "maglev_vpp_lbsync_total"),
         ["maglev_vpp_lbsync_total{kind=\"as_added\",scope=\"vip\"} 3"]
