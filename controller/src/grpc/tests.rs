@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::reload::Reloader;
 
 mod counting;
+mod vocabulary;
 
 struct Daemon {
     handle: Handle,
