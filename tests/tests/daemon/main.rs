@@ -6,8 +6,10 @@
 mod counters;
 mod failover;
 mod input;
+mod log;
 mod operator;
 mod prober;
+mod prometheus;
 mod reload;
 mod restart;
 mod scale;
