@@ -31,6 +31,11 @@ uses_debian_rust() {
 	[[ $(command -v cargo || echo /usr/bin/cargo) == /usr/bin/cargo ]]
 }
 
+# Debian's own python, whichever comes first in PATH.
+has_openmetrics() {
+	/usr/bin/python3 -c 'import prometheus_client.openmetrics.parser' 2>/dev/null
+}
+
 list_missing() {
 	case $1 in
 	build)
@@ -43,6 +48,8 @@ list_missing() {
 		has nft || echo nftables
 		has nginx || echo nginx-light
 		has sysctl || echo procps
+		has promtool || echo prometheus
+		has_openmetrics || echo python3-prometheus-client
 		has shellcheck || echo shellcheck
 		has shfmt || echo shfmt
 		! uses_debian_rust || [[ -x /usr/bin/cargo-fmt ]] || echo rustfmt-web
@@ -67,6 +74,9 @@ install() {
 	# The tests start servers of their own.
 	if [[ " $* " == *' nginx-light '* && -d /run/systemd/system ]]; then
 		systemctl disable --now nginx
+	fi
+	if [[ " $* " == *' prometheus '* && -d /run/systemd/system ]]; then
+		systemctl disable --now prometheus
 	fi
 }
 

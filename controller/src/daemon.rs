@@ -48,6 +48,9 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
 
     let metrics = Arc::new(Metrics::new()?);
     metrics.loaded(clock::now());
+    if !grpc_listeners.is_empty() {
+        metrics.show_calls(grpc::calls(flags.reflection)?);
+    }
     let (handle, requests) = Handle::new();
     let (inputs, heard) = mpsc::channel(INPUT_BACKLOG);
     let (to_prober, prober_commands) = mpsc::unbounded_channel();
@@ -78,8 +81,15 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
     tasks.spawn(driver.run(stop.clone()));
     let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics));
     let stopped = stop.clone().cancelled_owned();
-    let serving =
-        grpc::serve(grpc_listeners, handle.clone(), tap, reloader.clone(), flags.reflection, stopped);
+    let serving = grpc::serve(
+        grpc_listeners,
+        handle.clone(),
+        tap,
+        reloader.clone(),
+        Arc::clone(&metrics),
+        flags.reflection,
+        stopped,
+    );
     tasks.spawn(complain(serving));
     let stopped = stop.clone().cancelled_owned();
     tasks.spawn(metrics::serve(metrics_listeners, handle.clone(), Arc::clone(&metrics), stopped));

@@ -98,7 +98,7 @@ pub fn view() -> View {
         prober: ProberView {
             connected: true,
             since: wall(1),
-            stats: Stats { probes: 1000, stray: 7, ..Stats::default() },
+            stats: Stats { probes: 1000, stray: 7, stalled: 3, ..Stats::default() },
             refused: Vec::new(),
         },
         vpp: vpp(),

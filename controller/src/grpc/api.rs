@@ -27,6 +27,7 @@ use tonic::{Request, Response, Status};
 use super::operating::{self, by};
 use super::{access, convert, counters, plans, watching};
 use crate::handle::{Gone, Handle};
+use crate::metrics::Metrics;
 use crate::reload::Reloader;
 use crate::{log, version};
 
@@ -35,6 +36,7 @@ pub struct Api {
     handle: Handle,
     log: log::Tap,
     reloader: Reloader,
+    metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -42,8 +44,14 @@ type Reply<T> = Result<Response<T>, Status>;
 
 impl Api {
     /// A service that ends its streams once `stopping` says so.
-    pub fn new(handle: Handle, log: log::Tap, reloader: Reloader, stopping: watch::Receiver<bool>) -> Self {
-        Self { handle, log, reloader, stopping }
+    pub fn new(
+        handle: Handle,
+        log: log::Tap,
+        reloader: Reloader,
+        metrics: Arc<Metrics>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { handle, log, reloader, metrics, stopping }
     }
 
     async fn view(&self) -> Result<Arc<View>, Status> {
@@ -193,7 +201,8 @@ impl Maglev for Api {
 
     async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
         let choice = watching::Choice::try_from(&request.into_inner())?;
-        let stream = watching::events(choice, &self.handle, &self.log, self.stopping.clone());
+        let watcher = self.metrics.watcher();
+        let stream = watching::events(choice, &self.handle, &self.log, watcher, self.stopping.clone());
         Ok(Response::new(Box::pin(stream.await.map_err(gone)?)))
     }
 
