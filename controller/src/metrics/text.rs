@@ -159,8 +159,8 @@ impl Family<'_> {
         let comma = if labels.is_empty() { "" } else { "," };
         for (bound, count) in buckets {
             let bound = bound.as_ref();
-            let is_whole = bound.bytes().all(|byte| byte.is_ascii_digit());
-            let point = if is_whole && self.format == Format::OpenMetrics { ".0" } else { "" };
+            let is_whole = || bound.bytes().all(|byte| byte.is_ascii_digit());
+            let point = if self.format == Format::OpenMetrics && is_whole() { ".0" } else { "" };
             self.out.extend([self.name, "_bucket{", labels, comma, "le=\"", bound, point, "\"}"]);
             push_value(self.out, count);
         }
