@@ -65,7 +65,7 @@ fn what_happens_has_stable_fields() {
     let audit = Event { at: Wall(0), kind: Kind::Operator(audit) };
     assert_eq!(
         logged("info", || event(&audit)),
-        " INFO maglevd::log: audit who=\"alice (uid 1000)\" what=\"disable\" subject=\"backend web3\" \
+        "<6> INFO maglevd::log: audit event=operator who=\"alice (uid 1000)\" what=\"disable\" subject=\"backend web3\" \
          from=\"up\" to=\"disabled\" reason=\"disk swap\" expires=\"2026-11-22T12:00:00Z\"\n"
     );
     let reloaded = Event { at: Wall(0), kind: Kind::Reloaded };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use maglev_core::dataplane::{Step, VipKey};
-use maglev_core::event::{Counts, Event, FrontendState, Kind};
+use maglev_core::event::{Audit, Counts, Deed, Event, FrontendState, Kind};
 use maglev_proto::DESCRIPTORS;
 use prost::Message;
 use prost_types::FileDescriptorSet;
@@ -26,6 +26,7 @@ fn kinds() -> Vec<Kind> {
         Kind::Synced { vip, counts: Counts::default() },
         Kind::StepFailed { vip, step: Step::RemoveVip, error: String::new() },
         Kind::Reloaded,
+        Kind::Operator(Audit::of("root".into(), Deed::Sync)),
     ]
 }
 
