@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use rustix::net::{
@@ -123,6 +125,10 @@ fn ask(link: BorrowedFd<'_>, netns: Option<&str>, prober: BorrowedFd<'_>) -> io:
 /// It was not started by `maglevd`.
 pub fn serve(flags: &Flags) -> anyhow::Result<()> {
     let Target::Spawn(program) = Target::parse(&flags.prober) else { anyhow::bail!("no program to start") };
+    // What is told to everybody of maglevd's name is not for this process, which ends when its link does. What it starts
+    // hears signals again.
+    SigSet::from_iter([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]).thread_block()?;
+    prctl::set_name(c"maglevd-spawner")?;
     let link = io::stdin().as_fd().try_clone_to_owned()?;
     let mut prober = None;
     while let Some((netns, theirs)) = receive(link.as_fd()).context("--spawner is for maglevd itself")? {
