@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use maglev_proto::v1::BackendState;
 use maglev_tests::lab::maglevd::Setup;
 use maglev_tests::lab::place::Place;
 use maglev_tests::lab::process::child_of;
@@ -36,7 +37,8 @@ fn both_processes_are_confined_and_the_one_that_starts_probers_is_not() {
     let mut maglevd = Setup::new(&place, CONFIG).flag("--prober", "spawn").start();
     let line = maglevd.process.line(0, "sandbox: ");
     assert!(line.contains("seccomp ") && line.contains("Landlock"), "{line}");
-    maglevd.until_prober(true);
+    // It greets before it is confined, and probes after.
+    maglevd.until_backend("a", BackendState::Down);
     let spawner = maglevd.process.child();
     let in_force = ("1".to_owned(), "2".to_owned());
     let ours = confinement(maglevd.process.pid());
@@ -51,7 +53,7 @@ fn what_is_switched_off_is_off_in_both_and_said() {
     let place = Place::new();
     let mut maglevd = Setup::new(&place, CONFIG).flag("--prober", "spawn").flag("--sandbox", "off").start();
     maglevd.process.line(0, "sandbox: off");
-    maglevd.until_prober(true);
+    maglevd.until_backend("a", BackendState::Down);
     let prober = child_of(maglevd.process.child());
     assert_eq!(confinement(prober)[0].1, "0");
     assert!(confinement(maglevd.process.pid()).iter().all(|(_, filter)| filter == "0"));
