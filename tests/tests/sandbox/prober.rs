@@ -176,6 +176,15 @@ fn no_file_is_read_and_to_write_one_is_deadly() {
         assert_eq!(attempt(PROBER, &[what, "/"]), End::Refused(Errno::EACCES), "{what}");
     }
     assert_eq!(attempt(PROBER, &["read", "/etc/passwd"]), End::Refused(Errno::EACCES));
+    let rows: &[Row<'_>] = &[
+        ("newfstatat", libc::SYS_newfstatat, &[]),
+        ("statx", libc::SYS_statx, &[]),
+        ("readlinkat", libc::SYS_readlinkat, &[]),
+        ("getcwd", libc::SYS_getcwd, &[]),
+        #[cfg(target_arch = "x86_64")]
+        ("open", libc::SYS_open, &[-1, 0]),
+    ];
+    assert_calls(PROBER, End::Refused(Errno::EACCES), rows);
     assert_eq!(attempt(PROBER, &["overwrite", "/dev/null"]), End::Killed);
     assert_calls(
         PROBER,
