@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,14 +15,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
+use crate::access::Access;
+use crate::config::Loaded;
 use crate::driver::{Channels, Driver, INPUT_BACKLOG};
 use crate::flags::Flags;
 use crate::handle::Handle;
-use crate::listen::{self, Listener};
+use crate::listen::{self, Inherited, Listener};
 use crate::metrics::{self, Metrics};
 use crate::prober::Target;
 use crate::reload::Reloader;
 use crate::{clock, config, grpc, log, prober, version, vpp};
+
+/// The most descriptors that are asked for: some thousand connections, and what else there is.
+const MAX_DESCRIPTORS: u64 = 65_536;
 
 /// How long tasks may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -31,22 +37,24 @@ const GRACE: Duration = Duration::from_secs(5);
 /// # Errors
 /// It cannot start: the configuration ([`config::LoadError`]) or an address is not to be used.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
-    let config = Arc::new(config::load(&flags.config)?);
+    let loaded = config::load(&flags.config)?;
     // Those who render are not to hold up the one who decides.
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let result = runtime.block_on(serve(flags, config));
+    let result = runtime.block_on(serve(flags, loaded));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyhow::Result<()> {
-    let grpc_listeners = bind_grpc(flags)?;
-    let metrics_listeners = flags.metrics_addr.bind()?;
+async fn serve(flags: &Flags, loaded: Loaded) -> anyhow::Result<()> {
+    raise_descriptors();
+    let (grpc_listeners, metrics_listeners) = listeners(flags)?;
     let tap = log::init(&flags.log_level, flags.log_format).context("--log-level")?;
     info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
 
     let metrics = Arc::new(Metrics::new()?);
     metrics.loaded(clock::now());
+    let access = Access::new(&loaded, Arc::clone(&metrics));
+    let config = Arc::new(loaded.config);
     let (handle, requests) = Handle::new();
     let (inputs, heard) = mpsc::channel(INPUT_BACKLOG);
     let (to_prober, prober_commands) = mpsc::unbounded_channel();
@@ -72,7 +80,7 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
     let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp };
     let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);
     tasks.spawn(driver.run(stop.clone()));
-    let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics));
+    let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics), access);
     let stopped = stop.clone().cancelled_owned();
     let serving =
         grpc::serve(grpc_listeners, handle.clone(), tap, reloader.clone(), flags.reflection, stopped);
@@ -93,6 +101,22 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
         error!("some tasks did not end in time");
     }
     Ok(())
+}
+
+/// One descriptor for each client: systemd and shells give far fewer than may be had, for the sake of programs that use
+/// `select`. If no more are to be had, there are fewer places.
+fn raise_descriptors() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(MAX_DESCRIPTORS), hard);
+    }
+}
+
+/// For gRPC and for the metrics. What systemd passes wins over what the flags say.
+fn listeners(flags: &Flags) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
+    let Inherited { grpc, metrics } = Inherited::take()?;
+    let grpc = if grpc.is_empty() { bind_grpc(flags)? } else { grpc };
+    let metrics = if metrics.is_empty() { flags.metrics_addr.bind()? } else { metrics };
+    Ok((grpc, metrics))
 }
 
 fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {

@@ -21,6 +21,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tracing_subscriber::layer::SubscriberExt;
 
+use crate::access::Access;
+use crate::config::Loaded;
 use crate::fixture;
 use crate::handle::{EVENT_BACKLOG, Handle};
 use crate::listen::bind_unix;
@@ -46,7 +48,8 @@ async fn daemon(view: View) -> Daemon {
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { drop(stopped.await) };
     let metrics = Arc::new(Metrics::new().unwrap());
-    let reloader = Reloader::new(directory.path().join("maglev.yaml"), handle.clone(), metrics);
+    let access = Access::new(&Loaded { config: fixture::config(), tls: None }, metrics.clone());
+    let reloader = Reloader::new(directory.path().join("maglev.yaml"), handle.clone(), metrics, access);
     let serving = super::serve(vec![listener], handle.clone(), tap.clone(), reloader, true, shutdown);
     let server = tokio::spawn(serving);
     Daemon { handle, channel: connect(&socket).await, tap, stop, server, _directory: directory }

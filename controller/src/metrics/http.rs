@@ -59,12 +59,13 @@ pub async fn serve(
 }
 
 async fn talk(connection: Connection, handle: Handle, metrics: Arc<Metrics>) {
+    let Connection { stream, permit: _place } = connection;
     let service = service_fn(move |request| answer(request, handle.clone(), metrics.clone()));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(connection), service);
+        .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = served.await {
         debug!(%error, "a client of the metrics has failed");
     }

@@ -73,6 +73,7 @@ pub struct Metrics {
     reloads: IntCounterVec,
     reloaded: Gauge,
     link_errors: IntCounterVec,
+    refusals: IntCounterVec,
     /// The size of the newest scrape, so that the next one need not grow into it.
     size: AtomicUsize,
 }
@@ -148,6 +149,11 @@ impl Metrics {
                 "maglev_link_errors_total",
                 "Faults on the links to the prober and to VPP.",
                 &["peer", "reason"],
+            )?,
+            refusals: counter(
+                "maglev_api_refused_total",
+                "Calls of the API that were refused because of the caller's role.",
+                &["method"],
             )?,
             registry,
             size: AtomicUsize::default(),
@@ -235,6 +241,11 @@ impl Metrics {
     /// The link to `peer` (`prober` or `vpp`) has failed; `reason` is one of a few fixed words.
     pub fn link_error(&self, peer: &str, reason: &str) {
         self.link_errors.with_label_values(&[peer, reason]).inc();
+    }
+
+    /// A call was refused because of its caller's role, `times` more than before.
+    pub fn refused(&self, method: &str, times: u64) {
+        self.refusals.with_label_values(&[method]).inc_by(times);
     }
 
     /// Forgets what has left the configuration.
