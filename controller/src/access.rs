@@ -124,11 +124,12 @@ impl Access {
         self.metrics.refused(call, 0);
     }
 
-    /// Tells that `who` was refused `call`. Whoever asks again and again does not fill the log.
-    pub fn refused(&self, who: &str, call: &str, why: &str) {
+    /// Tells that `who` was refused `call`, which takes `role`. Whoever asks again and again does not fill the log.
+    pub fn refused(&self, who: &str, call: &str, role: Role, grant: Grant) {
         self.metrics.refused(call, 1);
         if let Some(untold) = admit(&self.refusals) {
-            warn!(who, call, why, untold, "call refused");
+            let (takes, has) = (role.as_str(), grant.as_str());
+            warn!(who, call, takes, has, why = grant.ground.to_string(), untold, "call refused");
         }
     }
 
@@ -145,6 +146,14 @@ fn admit(limiter: &Mutex<Limiter>) -> Option<Option<u64>> {
     // No holder of this lock leaves anything half done.
     let untold = limiter.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())?;
     Some((untold > 0).then_some(untold))
+}
+
+impl Grant {
+    /// The role as users write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.role.map_or("no role", Role::as_str)
+    }
 }
 
 impl Policy {

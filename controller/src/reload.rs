@@ -61,9 +61,9 @@ impl Reloader {
                 let access = self.access.clone();
                 let prepared = spawn_blocking(move || (access.prepare(&loaded), loaded.config)).await;
                 let (policy, config) = prepared.map_err(|_| Gone)?;
-                self.handle.reload(Arc::new(config)).await?;
+                // First, so that they are in force when somebody hears of the new configuration.
                 self.access.set(policy);
-                Ok(Ok(()))
+                self.handle.reload(Arc::new(config)).await.map(Ok)
             }
             Err(fault) => {
                 for line in config::report(&fault).1 {

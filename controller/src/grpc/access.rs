@@ -74,11 +74,10 @@ impl Admitted {
         if self.grant.role >= Some(role) {
             return Ok(());
         }
-        let (call, who, ground) = (self.call, &self.caller.who, self.grant.ground);
-        let has = self.grant.role.map_or("no role", Role::as_str);
-        let why = format!("{call} takes the role {role}; {who} has {has}, {ground}");
-        self.access.refused(who, call, &why);
-        Err(Status::permission_denied(why))
+        let Self { call, grant, caller, access } = self;
+        access.refused(&caller.who, call, role, *grant);
+        let (who, has, ground) = (&caller.who, grant.as_str(), grant.ground);
+        Err(Status::permission_denied(format!("{call} takes the role {role}; {who} has {has}, {ground}")))
     }
 }
 
