@@ -42,6 +42,7 @@ list_missing() {
 		has ip || echo iproute2
 		has nft || echo nftables
 		has nginx || echo nginx-light
+		has systemd-socket-activate || echo systemd
 		/usr/bin/python3 -c 'import grpc, google.protobuf' 2>/dev/null || echo python3-grpcio python3-protobuf
 		has sysctl || echo procps
 		has shellcheck || echo shellcheck

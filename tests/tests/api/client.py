@@ -30,7 +30,7 @@ def build_reflection(pool):
         for field, number, kind, label, of in fields:
             built.field.add(name=field, number=number, type=kinds[kind], label=label, type_name=of or None)
 
-    message("Request", ("symbol", 4, "string", 1, ""), ("list", 7, "string", 1, ""))
+    message("Request", ("path", 3, "string", 1, ""), ("symbol", 4, "string", 1, ""), ("list", 7, "string", 1, ""))
     message("Service", ("name", 1, "string", 1, ""))
     message("Services", ("service", 1, "message", 3, ".r.Service"))
     message("Files", ("file", 1, "bytes", 3, ""))
@@ -43,30 +43,28 @@ def build_reflection(pool):
 def reflect(channel, version, pool):
     """Adds to the pool what the server tells of its services, and returns their names."""
     request, response = build_reflection(pool)
-    ask = channel.stream_stream(
+    stream = channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=request.SerializeToString,
         response_deserializer=response.FromString,
     )
+
+    def ask(**question):
+        return next(stream(iter([request(**question)]), timeout=PATIENCE))
+
+    def add(files):
+        for file in map(descriptor_pb2.FileDescriptorProto.FromString, files):
+            if file.name not in added:
+                added.add(file.name)
+                for needed in file.dependency:
+                    add(ask(path=needed).files.file)
+                pool.Add(file)
+
+    added = set()
+    for symbol in (SERVICE, "grpc.health.v1.Health"):
+        add(ask(symbol=symbol).files.file)
     # What a list is asked for with is looked at by nobody, but a field that is empty would not be sent.
-    asked = [request(list="*"), request(symbol=SERVICE), request(symbol="grpc.health.v1.Health")]
-    listed, *described = list(ask(iter(asked), timeout=PATIENCE))
-    files = {}
-    for answer in described:
-        for encoded in answer.files.file:
-            file = descriptor_pb2.FileDescriptorProto.FromString(encoded)
-            files[file.name] = file
-
-    def add(name):
-        if name in files:
-            file = files.pop(name)
-            for needed in file.dependency:
-                add(needed)
-            pool.Add(file)
-
-    for name in list(files):
-        add(name)
-    return [service.name for service in listed.services.service]
+    return [service.name for service in ask(list="*").services.service]
 
 
 def caller(channel, pool):
