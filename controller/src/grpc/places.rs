@@ -178,8 +178,9 @@ mod tests {
     #[test]
     fn a_call_keeps_a_connection_while_there_are_idle_ones() {
         let places = Places::new(2);
-        let (busy, idle) = (places.take(Owner::User(1)), places.take(Owner::User(1)));
+        let busy = places.take(Owner::User(1));
         let call = busy.place().call();
+        let idle = places.take(Owner::User(1));
         let second = places.take(Owner::User(1));
         assert!(has_left(&idle) && !has_left(&busy));
         let calls = [call, second.place().call()];
