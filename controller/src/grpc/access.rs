@@ -12,6 +12,7 @@ use tonic::{Code, Request, Status};
 use tower::{Layer, Service};
 
 use super::MAX_REQUEST;
+use super::budget::Budget;
 use super::transport::Caller;
 use crate::access::{Access, Grant};
 
@@ -83,7 +84,10 @@ impl Admitted {
 
 /// Lets calls in, or does not.
 #[derive(Clone)]
-pub struct Gate(Access);
+pub struct Gate {
+    access: Access,
+    budget: Budget,
+}
 
 impl Gate {
     /// By what `access` has in force at the time of each call.
@@ -92,7 +96,7 @@ impl Gate {
         for (call, _) in CALLS {
             access.announce(call);
         }
-        Self(access)
+        Self { access, budget: Budget::default() }
     }
 
     /// What the service is to make of a call, or why there is no such call.
@@ -108,8 +112,8 @@ impl Gate {
         let Some(caller) = request.extensions().get::<Caller>().cloned() else {
             return Err(Status::permission_denied("nobody knows who calls"));
         };
-        let grant = self.0.policy().grant(&caller.peer);
-        let admitted = Admitted { call, grant, caller, access: self.0.clone() };
+        let grant = self.access.policy().grant(&caller.peer);
+        let admitted = Admitted { call, grant, caller, access: self.access.clone() };
         admitted.demand(role)?;
         request.extensions_mut().insert(admitted);
         Ok(())
@@ -149,7 +153,7 @@ where
             return Box::pin(async move { Ok(status.into_http()) });
         }
         let under_way = request.extensions().get::<Caller>().map(|caller| caller.place.call());
-        let answer = self.inner.call(request);
+        let answer = self.inner.call(request.map(|body| self.gate.budget.limit(body)));
         Box::pin(async move {
             let response = too_large(answer.await?);
             // The call lasts as long as its answer.

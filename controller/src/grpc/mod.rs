@@ -18,6 +18,7 @@ use crate::reload::Reloader;
 
 mod access;
 mod api;
+mod budget;
 mod convert;
 mod counters;
 mod incoming;
