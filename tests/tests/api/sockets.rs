@@ -60,6 +60,30 @@ fn sockets_of_systemd_win_over_the_flags() {
 }
 
 #[test]
+fn the_daemon_has_no_network_of_its_own() {
+    if skip("the_daemon_has_no_network_of_its_own", &[ACTIVATE, "unshare"]) {
+        return;
+    }
+    let place = Place::new();
+    let grpc = SocketAddr::new(farm::address(), 9090);
+    let mut command = Command::new(ACTIVATE);
+    command.args(["--listen", &grpc.to_string(), "--fdname=grpc", "unshare", "--net"]);
+    command.arg(program("maglevd").unwrap());
+    let setup = Setup::new(&place, &config("{}")).flag("--grpc-socket", "");
+    let process = setup.spawn_as(&mut command);
+    process.line(0, "Listening on");
+    let maglevc = program("maglevc").unwrap();
+    let call = |words: [&str; 2]| {
+        Command::new(&maglevc).args(["--server", &grpc.to_string()]).args(words).output().unwrap()
+    };
+    let output = call(["show", "version"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(crate::complaint(&call(["config", "reload"])).contains("127.0.0.1 has operate"));
+    let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    assert_ne!(network(&process.pid().to_string()), network("self"));
+}
+
+#[test]
 fn a_socket_of_metrics_alone_leaves_grpc_to_the_flags() {
     if skip("a_socket_of_metrics_alone_leaves_grpc_to_the_flags", &[ACTIVATE]) {
         return;
