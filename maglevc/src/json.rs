@@ -7,34 +7,37 @@ use std::time::Duration;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
     Backend, ConfigFault, ConfigProblem, Frontend, GetVersionResponse, GetVppInfoResponse,
-    GetVpplbStateResponse, HealthCheck, HttpParams, LbConf, LbServer, LbVip, LogEvent, Outcome, Plan, Pool,
-    PoolBackend, SyncEvent, TlsParams, Transition, Vip, VipPlan, WatchEventsResponse, transition,
+    GetVpplbStateResponse, HealthCheck, HttpParams, LbConf, LbServer, LbVip, LogEvent, OperatorEvent,
+    Outcome, Override, Plan, Pool, PoolBackend, Reason, SyncEvent, TlsParams, Transition, Vip, VipPlan,
+    WatchEventsResponse, transition,
 };
 use maglev_proto::{Duration as ProtoDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::change::{Ordered, Weighed};
 use crate::show::Shown;
-use crate::{BUILD_DATE, COMMIT, VERSION, words};
+use crate::{BUILD_DATE, COMMIT, VERSION, help, words};
 
 mod counters;
 
 /// What is shown: an object, or for a list an object with that list.
 pub fn render(shown: &Shown) -> Value {
     match shown {
+        Shown::Help => help::commands_json(),
         Shown::Version(daemon) => version(daemon),
         Shown::Frontends(all) => json!({ "frontends": list(all, frontend) }),
         Shown::Frontend(one) => frontend(one),
         Shown::Backends(all) => json!({ "backends": list(all, backend) }),
-        Shown::Backend(one) => {
-            let mut object = backend(one);
-            object["transitions"] = list(&one.transitions, transition);
-            object
-        }
+        Shown::Backend(one) => backend_in_full(one),
         Shown::HealthChecks(all) => json!({ "healthchecks": list(all, healthcheck) }),
         Shown::HealthCheck(one) => healthcheck(one),
+        Shown::Overrides(all) => json!({ "overrides": list(all, overriding) }),
         Shown::VppInfo(info) => vpp_info(info),
         Shown::VppLbState(state) => lb_state(state),
         Shown::VppLbCounters(found) => counters::render(found),
+        Shown::Ordered(done) => ordered(done),
+        Shown::Weighed(done) => weighed(done),
+        Shown::Explained(reasons) => json!({ "reasons": list(reasons, reason) }),
         Shown::Synced { plan: planned, dry_run } => json!({ "plan": plan(planned), "dry_run": dry_run }),
         Shown::Checked(answer) => {
             json!({ "fault": answer.fault.as_ref().map(fault), "plan": answer.plan.as_ref().map(plan) })
@@ -90,6 +93,7 @@ fn pool_backend(one: &PoolBackend) -> Value {
         "state": words::backend_state(one.state()),
         "weight": one.weight,
         "overridden": one.overridden,
+        "configured_weight": one.configured_weight,
         "effective_weight": one.effective_weight,
         "vpp_weight": one.vpp_weight,
         "vpp_buckets": one.vpp_buckets,
@@ -111,7 +115,50 @@ fn backend(one: &Backend) -> Value {
         "stale": one.stale,
         "refusal": given(&one.refusal),
         "last": one.last.as_ref().map(outcome),
+        "overrides": list(&one.overrides, overriding),
     })
+}
+
+fn backend_in_full(one: &Backend) -> Value {
+    let mut object = backend(one);
+    object["transitions"] = list(&one.transitions, transition);
+    object
+}
+
+fn overriding(one: &Override) -> Value {
+    json!({
+        "kind": words::override_kind(one.kind()),
+        "backend": one.backend,
+        "frontend": given(&one.frontend),
+        "pool": given(&one.pool),
+        "weight": one.weight,
+        "who": one.who,
+        "at": time(one.at.as_ref()),
+        "reason": given(&one.reason),
+        "expires": time(one.expires.as_ref()),
+        "dangling": one.dangling,
+    })
+}
+
+fn ordered(done: &Ordered) -> Value {
+    let before = done.before.as_ref();
+    json!({
+        "was": before.map(|before| words::backend_state(before.state())),
+        "backend": backend_in_full(&done.after),
+    })
+}
+
+fn weighed(done: &Weighed) -> Value {
+    json!({
+        "frontend": done.frontend,
+        "pool": done.pool,
+        "was": done.before.weight,
+        "backend": pool_backend(&done.after),
+    })
+}
+
+fn reason(one: &Reason) -> Value {
+    json!({ "topic": one.topic, "text": one.text })
 }
 
 fn outcome(one: &Outcome) -> Value {
@@ -266,7 +313,7 @@ pub fn event(event: &WatchEventsResponse) -> Value {
             ("shadow", json!({ "vip": shadow.vip.as_ref().map(vip), "shadowed": shadow.shadowed }))
         }
         Some(Event::Conf(conf)) => ("conf", json!({ "error": given(&conf.error) })),
-        Some(Event::Operator(order)) => ("operator", json!({ "who": order.who, "what": order.what })),
+        Some(Event::Operator(order)) => ("operator", operator_event(order)),
         Some(Event::Reload(_)) => ("reload", json!({})),
         Some(Event::Log(log)) => ("log", log_event(log)),
         Some(Event::Lost(lost)) => ("lost", json!({ "count": lost.count })),
@@ -282,6 +329,18 @@ fn sync_event(sync: &SyncEvent) -> Value {
         "as_added": sync.as_added,
         "as_removed": sync.as_removed,
         "as_weight_updated": sync.as_weight_updated,
+    })
+}
+
+fn operator_event(order: &OperatorEvent) -> Value {
+    json!({
+        "who": order.who,
+        "what": order.what,
+        "subject": given(&order.subject),
+        "from": given(&order.from),
+        "to": given(&order.to),
+        "reason": given(&order.reason),
+        "expires": time(order.expires.as_ref()),
     })
 }
 
@@ -321,7 +380,7 @@ mod tests {
                 r#"{"name":"nginx0","address":"192.0.2.10","healthcheck":"nginx","type":"http","enabled":true,"#,
                 r#""state":"down","since":"2026-11-22T12:00:30Z","counter":1,"rise":2,"fall":3,"stale":false,"#,
                 r#""refusal":null,"last":{"at":"2026-11-22T12:10:20Z","duration_seconds":0.0003,"#,
-                r#""code":"L4CON","detail":"connection refused"},"transitions":[{"from":"up","to":"down","#,
+                r#""code":"L4CON","detail":"connection refused"},"overrides":[],"transitions":[{"from":"up","to":"down","#,
                 r#""at":"2026-11-22T12:00:30Z","code":"L4CON","detail":"connection refused","#,
                 r#""cause":"L4CON connection refused"}]}"#
             )
