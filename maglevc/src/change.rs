@@ -116,7 +116,8 @@ pub async fn unset_weight(client: &mut Client, command: &Command) -> Result<Weig
 async fn member(client: &mut Client, command: &Command) -> Result<Member, Status> {
     let given = |kind| command.name(kind).unwrap_or_default();
     let frontend = show::frontend(client, given(Kind::Frontend).into()).await?;
-    let unknown = |kind: &str, name: &str, of: &str| Status::not_found(format!("no {kind} `{name}` in {of}"));
+    let unknown =
+        |kind: &str, name: &str, of: &str| Status::not_found(format!("no {kind} is named `{name}` in {of}"));
 
     let (name, of) = (given(Kind::Pool), format!("frontend `{}`", frontend.name));
     let pools = frontend.pools.iter().map(|pool| pool.name.clone());

@@ -234,11 +234,10 @@ impl Command {
 
 fn value(token: Token, word: &str) -> Result<Given, String> {
     let of = match token {
-        Token::Word(_) => return Ok(Given::Text),
         Token::Name(kind) if word.is_empty() => {
             return Err(format!("an empty word names no {}", kind.noun()));
         }
-        Token::Name(_) => return Ok(Given::Text),
+        Token::Word(_) | Token::Name(_) => return Ok(Given::Text),
         Token::Value(of) => of,
     };
     let number = || word.parse::<u32>().ok();

@@ -174,7 +174,7 @@ impl Api {
 }
 
 fn no(kind: &str, name: &str) -> Status {
-    Status::not_found(format!("no {kind} has the name {name}"))
+    Status::not_found(format!("no {kind} is named `{name}`"))
 }
 
 fn reply<T>(answer: T) -> Reply<T> {

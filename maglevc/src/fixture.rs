@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 use maglev_proto::Timestamp;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    Backend, BackendEvent, BackendState, Code, CodeRange, ConfigFault, ConfigProblem, Encap, Frontend,
-    FrontendEvent, FrontendState, GetVppInfoResponse, GetVpplbCountersResponse, HealthCheck, HttpParams,
-    LbBackendCounters, LbConf, LbPackets, LbServer, LbVip, LbVipCounters, Note, Outcome, Override,
-    OverrideKind, Plan, Pool, PoolBackend, ProbeType, ProberEvent, Reason, TlsParams, TlsVerify, Traffic,
-    Transition, Verdict, Vip, VipPlan, WatchEventsResponse, transition,
+    Backend, BackendEvent, BackendState, Code, CodeRange, Encap, Frontend, FrontendEvent, FrontendState,
+    GetVppInfoResponse, GetVpplbCountersResponse, HealthCheck, HttpParams, LbBackendCounters, LbConf,
+    LbPackets, LbServer, LbVip, LbVipCounters, Note, Outcome, Override, OverrideKind, Plan, Pool,
+    PoolBackend, ProbeType, ProberEvent, Reason, TlsParams, TlsVerify, Traffic, Transition, Verdict, Vip,
+    VipPlan, WatchEventsResponse, transition,
 };
 
 /// 2026-11-22 12:00:00 UTC plus `seconds`.
@@ -35,7 +35,7 @@ pub fn nginx0() -> Backend {
         rise: 2,
         fall: 3,
         last: Some(Outcome {
-            at: Some(at(620)),
+            at: Some((now() - Duration::from_secs(10)).into()),
             duration: Some(Duration::from_micros(300).try_into().unwrap()),
             verdict: Some(refused()),
         }),
@@ -138,14 +138,6 @@ pub fn plan() -> Plan {
         resets: false,
     };
     Plan { conf: false, vips: vec![set] }
-}
-
-pub fn fault() -> ConfigFault {
-    let problem = ConfigProblem {
-        path: "maglev.frontends.web.pools[1].backends.nginx9".into(),
-        message: "no such backend".into(),
-    };
-    ConfigFault { parse_error: String::new(), problems: vec![problem] }
 }
 
 /// What is so at noon.

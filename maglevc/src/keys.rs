@@ -67,7 +67,7 @@ pub async fn enough(keys: Option<&Keys>) {
         Err(_) => false,
     };
     if !heard {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -186,9 +186,11 @@ impl Shell {
     /// Ctrl-C ends what runs, and not the shell.
     fn unless_interrupted<T>(&self, run: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         self.runtime.block_on(async {
+            // Ctrl-C is listened for before anything else is done.
             tokio::select! {
-                ended = run => ended,
+                biased;
                 Ok(()) = tokio::signal::ctrl_c() => Err(Failure::new(Code::Cancelled, "interrupted")),
+                ended = run => ended,
             }
         })
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::{env, fs};
 
-use maglev_proto::v1::{ConfigFault, Plan};
+use maglev_proto::v1::{ConfigFault, ConfigProblem, Plan};
 use tonic::Status;
 
 use crate::client::Server;
@@ -77,7 +77,11 @@ const CASES: &[Case] = &[
 ];
 
 fn bad(state: &mut State) {
-    state.fault = Some(fixture::fault());
+    let problem = ConfigProblem {
+        path: "maglev.frontends.web.pools[1].backends.nginx9".into(),
+        message: "no such backend".into(),
+    };
+    state.fault = Some(ConfigFault { parse_error: String::new(), problems: vec![problem] });
 }
 
 fn unreadable(state: &mut State) {

@@ -110,41 +110,35 @@ fn frontend(one: &Frontend, now: SystemTime, screen: Screen) -> String {
         list.entry("warning", styled(Style::Odd, warning));
     }
     let set = one.pools.iter().flat_map(|pool| &pool.backends).any(|member| member.overridden);
-    let legend = if set { "\n* set by an operator: `show overrides` says who and why\n" } else { "" };
-    format!("{}\n{}{legend}", list.render(screen), members(&one.pools, set).render(screen))
+    let legend =
+        if set { "\n(N) is configured: `show overrides` says who has set another, and why\n" } else { "" };
+    format!("{}\n{}{legend}", list.render(screen), members(&one.pools).render(screen))
 }
 
-/// The backends of all pools; with the configured weights, if operators have set others.
-fn members(pools: &[Pool], set: bool) -> Table {
-    let configured = set.then_some("configured");
-    let headings: Vec<&str> = ["pool", "backend", "address", "state", "weight"]
-        .into_iter()
-        .chain(configured)
-        .chain(["effective", "vpp-weight", "vpp-buckets"])
-        .collect();
+fn members(pools: &[Pool]) -> Table {
+    let headings = ["pool", "backend", "address", "state", "weight", "effective", "in-vpp", "buckets"];
     let mut table = Table::new(&headings).names(&["pool", "backend"]);
     for pool in pools {
         for member in &pool.backends {
-            table.row(member_cells(pool, member, set));
+            table.row(member_cells(pool, member));
         }
     }
     table
 }
 
-fn member_cells(pool: &Pool, member: &PoolBackend, set: bool) -> Vec<Cell> {
-    let mark = if member.overridden { "*" } else { "" };
-    let mut cells = vec![
+fn member_cells(pool: &Pool, member: &PoolBackend) -> [Cell; 8] {
+    let configured =
+        if member.overridden { format!(" ({})", member.configured_weight) } else { String::new() };
+    [
         text(&pool.name),
         text(&member.name),
         text(&member.address),
         state(&words::backend_state(member.state())),
-        number(format!("{}{mark}", member.weight)),
-    ];
-    if set {
-        cells.push(number(member.configured_weight));
-    }
-    cells.extend([number(member.effective_weight), maybe(member.vpp_weight), maybe(member.vpp_buckets)]);
-    cells
+        number(format!("{}{configured}", member.weight)),
+        number(member.effective_weight),
+        maybe(member.vpp_weight),
+        maybe(member.vpp_buckets),
+    ]
 }
 
 fn backends(all: &[Backend], now: SystemTime) -> Table {

@@ -85,11 +85,11 @@ table length   1024
 distorted      the weights in VPP add up to more than the table's length
 warning        192.0.2.80 is an address of VPP's own
 
-pool      backend  address     state  weight  configured  effective  vpp-weight  vpp-buckets
-primary   nginx0   192.0.2.10  down      100         100          0           0            0
-fallback  sorry    192.0.2.11  up        50*         100         50           -            -
+pool      backend  address     state    weight  effective  in-vpp  buckets
+primary   nginx0   192.0.2.10  down        100          0       0        0
+fallback  sorry    192.0.2.11  up     50 (100)         50       -        -
 
-* set by an operator: `show overrides` says who and why
+(N) is configured: `show overrides` says who has set another, and why
 "
     );
 }
