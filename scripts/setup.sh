@@ -45,6 +45,9 @@ list_missing() {
 		has sysctl || echo procps
 		has shellcheck || echo shellcheck
 		has shfmt || echo shfmt
+		has mandoc || echo mandoc
+		has zsh || echo zsh
+		has fish || echo fish
 		! uses_debian_rust || [[ -x /usr/bin/cargo-fmt ]] || echo rustfmt-web
 		! uses_debian_rust || [[ -x /usr/bin/cargo-clippy ]] || echo rust-web-clippy
 		;;

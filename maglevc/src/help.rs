@@ -85,3 +85,73 @@ pub fn at_cursor(rows: &[(String, String)], screen: Screen) -> String {
     }
     table.render(screen)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    const MANUAL: &str = include_str!("../../docs/man/maglevc.1");
+
+    /// The items of the manual's lists that begin with this macro, without macros.
+    fn items(kind: &str) -> Vec<String> {
+        MANUAL.lines().filter_map(|line| line.strip_prefix(&format!(".It {kind} "))).map(plain).collect()
+    }
+
+    fn plain(item: &str) -> String {
+        let mut words = Vec::new();
+        let mut open = 0;
+        for word in item.split_whitespace() {
+            match word {
+                "Ic" | "Ar" | "Cm" | "Fl" => {}
+                "Oo" => words.push("["),
+                "Oc" => words.push("]"),
+                // It goes to the end of the line.
+                "Op" => {
+                    words.push("[");
+                    open += 1;
+                }
+                word => words.push(word),
+            }
+        }
+        words.extend(std::iter::repeat_n("]", open));
+        words.join(" ").replace("[ ", "[").replace(" ]", "]").replace(" | ", "|")
+    }
+
+    #[test]
+    fn the_manual_has_every_command() {
+        let commands: Vec<String> = usages().into_iter().map(|one| one.usage).collect();
+        assert_eq!(items("Ic"), commands);
+    }
+
+    #[test]
+    fn the_manual_has_every_option() {
+        let mut program = crate::Cli::command();
+        program.build();
+        let mut options: Vec<String> = program
+            .get_arguments()
+            .filter_map(|option| {
+                let long = option.get_long()?;
+                let value = option.get_value_names().filter(|_| option.get_action().takes_values());
+                Some(format!("-{long} {}", value.map(|names| names.join(" ")).unwrap_or_default()))
+            })
+            .map(|option| option.trim_end().to_owned())
+            .collect();
+        let mut manual = items("Fl");
+        options.sort();
+        manual.sort();
+        assert_eq!(manual, options);
+    }
+
+    #[test]
+    fn the_manual_is_well_formed() {
+        let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/man/maglevc.1");
+        match Command::new("mandoc").args(["-T", "lint", "-W", "warning", manual]).output() {
+            Ok(lint) => assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stdout)),
+            Err(_) => println!("SKIP the_manual_is_well_formed: mandoc is not installed"),
+        }
+    }
+}

@@ -191,6 +191,6 @@ fn a_line_is_drawn_anew_when_the_terminal_changes() {
     };
     terminal.until("the line in two", |lines| lines.len() == 2 && folded(lines));
     terminal.press(" 30\r");
-    terminal.resize(100);
+    terminal.resize(140);
     terminal.until_line("nginx0 has weight 30 in pool primary of web (was 100)");
 }

@@ -15,9 +15,12 @@ use rustix::termios::{Winsize, tcsetwinsize};
 pub const MAGLEVC: &str = env!("CARGO_BIN_EXE_maglevc");
 
 /// Only a test that fails waits for so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const ROWS: u16 = 50;
+
+/// Wide enough for the longest line that is waited for.
+const COLUMNS: u16 = 140;
 
 /// A terminal, and what runs in it.
 pub struct Terminal {
@@ -32,7 +35,7 @@ struct Seen {
 }
 
 impl Terminal {
-    /// Starts `maglevc` in a terminal of 100 columns, with this folder as its home.
+    /// Starts `maglevc` in a wide terminal, with this folder as its home.
     pub fn start(home: &Path, arguments: &[&str]) -> Self {
         Self::run(home, MAGLEVC, arguments)
     }
@@ -45,7 +48,7 @@ impl Terminal {
         let name = ptsname(&keyboard, Vec::new()).unwrap().into_string().unwrap();
         let mut terminal = OpenOptions::new();
         let terminal = terminal.read(true).write(true).open(name).unwrap();
-        set_size(&keyboard, 100);
+        set_size(&keyboard, COLUMNS);
         let path = format!("{}:/usr/bin:/bin", Path::new(MAGLEVC).parent().unwrap().display());
         let end = || Stdio::from(terminal.try_clone().unwrap());
         let child = Command::new("setsid")
@@ -60,7 +63,7 @@ impl Terminal {
             .stderr(end())
             .spawn()
             .unwrap();
-        let screen = vt100::Parser::new(ROWS, 100, 1_000);
+        let screen = vt100::Parser::new(ROWS, COLUMNS, 1_000);
         let seen = Arc::new((Mutex::new(Seen { screen, closed: false }), Condvar::new()));
         let keyboard = File::from(keyboard);
         let mut output = keyboard.try_clone().unwrap();
