@@ -66,7 +66,7 @@ pub fn overrides() -> Vec<Override> {
         weight: Some(50),
         ..override_of("sorry", OverrideKind::Weight, None)
     };
-    let gone = Override { dangling: true, ..override_of("web", OverrideKind::Disabled, None) };
+    let gone = Override { dangling: true, ..override_of("sor", OverrideKind::Disabled, None) };
     vec![override_of("nginx1", OverrideKind::Paused, Some(note)), gone, weight]
 }
 

@@ -50,7 +50,7 @@ const CASES: &[Case] = &[
     case("set-backend-enable", "set backend sorry enable"),
     case("set-backend-enable-for", "set backend sorry enable for 1d"),
     case("set-backend-as-before", "set backend nginx1 pause"),
-    case("set-backend-gone", "set backend web enable"),
+    case("set-backend-gone", "set backend sor enable"),
     case("set-weight", "set frontend web pool prim backend nginx0 weight 30 for 1h30m"),
     case("set-weight-as-before", "set frontend web pool fallback backend sorry weight 50"),
     case("unset-weight", "unset frontend web pool fallback backend sorry weight"),
