@@ -117,6 +117,9 @@ impl Driver {
                 self.tell(Input::Reload(Arc::clone(&config)));
                 self.metrics.retain(&config);
             }
+            Request::Explain(subject, answer) => {
+                let _ = answer.send(subject.explain(&self.state, clock::now()));
+            }
             Request::Copy(answer) => _ = answer.send(Box::new(self.state.clone())),
             Request::ReadVpp(answer) => {
                 if let Some(vpp) = &self.vpp {

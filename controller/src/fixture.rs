@@ -9,6 +9,7 @@ use maglev_core::config::{self, Backend, Config, ForeignVips, Frontend, Healthch
 use maglev_core::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, VipKey};
 use maglev_core::event::{Event, FrontendState, Kind};
 use maglev_core::health::{Cause, Health, LastOutcome, Transition};
+use maglev_core::state::State;
 use maglev_core::time::{Mono, Now, Wall};
 use maglev_core::view::{
     BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppInfo, VppView,
@@ -30,7 +31,7 @@ pub const fn wall(seconds: u64) -> Wall {
     Wall((1_795_348_800 + seconds) * 1_000_000_000)
 }
 
-/// A handle on a task that answers every question with `view`.
+/// A handle on a task that answers every question with `view`, and explains the start of its configuration.
 pub fn owner(view: View) -> Handle {
     let (handle, mut requests) = Handle::new();
     let view = Arc::new(view);
@@ -39,6 +40,10 @@ pub fn owner(view: View) -> Handle {
             match request {
                 Request::Reload(_) | Request::Copy(_) | Request::ReadVpp(_) | Request::Resync => {
                     panic!("there is only a view to be had here")
+                }
+                Request::Explain(subject, reply) => {
+                    let state = State::new(view.config.clone(), true, view.at, &mut Vec::new());
+                    drop(reply.send(subject.explain(&state, view.at)));
                 }
                 Request::View(reply) => drop(reply.send(view.clone())),
             }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use maglev_core::config::Config;
 use maglev_core::event::Event;
-use maglev_core::state::State;
+use maglev_core::state::{Reason, State};
+use maglev_core::time::Now;
 use maglev_core::view::View;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -20,12 +21,33 @@ pub enum Request {
     View(oneshot::Sender<Arc<View>>),
     /// Put this configuration in force.
     Reload(Arc<Config>),
+    /// Why something is as it is; `None` if there is no such thing.
+    Explain(Subject, oneshot::Sender<Option<Vec<Reason>>>),
     /// A copy of the state, to try things on.
     Copy(oneshot::Sender<Box<State>>),
     /// What VPP has, read now. Dropped without an answer if there is no VPP.
     ReadVpp(oneshot::Sender<Reading>),
     /// Compare everything with what VPP has.
     Resync,
+}
+
+/// What can be explained, by its whole name.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// A backend.
+    Backend(String),
+    /// A frontend.
+    Frontend(String),
+}
+
+impl Subject {
+    /// The reasons, the conclusion first; `None` if there is no such thing.
+    pub fn explain(&self, state: &State, now: Now) -> Option<Vec<Reason>> {
+        match self {
+            Self::Backend(name) => state.explain_backend(name, now),
+            Self::Frontend(name) => state.explain_frontend(name, now),
+        }
+    }
 }
 
 /// A cheap handle on the task that owns the state.
@@ -67,6 +89,16 @@ impl Handle {
     /// [`Gone`].
     pub async fn reload(&self, config: Arc<Config>) -> Result<(), Gone> {
         self.requests.send(Request::Reload(config)).await.map_err(|_| Gone)
+    }
+
+    /// Why something is as it is, the conclusion first; `None` if there is no such thing.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn explain(&self, subject: Subject) -> Result<Option<Vec<Reason>>, Gone> {
+        let (answer, reasons) = oneshot::channel();
+        self.requests.send(Request::Explain(subject, answer)).await.map_err(|_| Gone)?;
+        reasons.await.map_err(|_| Gone)
     }
 
     /// A copy of the state, to try things on.

@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status};
 use tracing::info;
 
 use super::{access, convert, counters, plans, watching};
-use crate::handle::{Gone, Handle};
+use crate::handle::{Gone, Handle, Subject};
 use crate::reload::Reloader;
 use crate::{log, version};
 
@@ -149,14 +149,22 @@ impl Maglev for Api {
         &self,
         request: Request<ExplainBackendRequest>,
     ) -> Reply<ExplainBackendResponse> {
-        Err(unbuilt(&request))
+        let name = request.into_inner().name;
+        let reasons = self.handle.explain(Subject::Backend(name.clone())).await.map_err(gone)?;
+        let reasons = reasons.ok_or_else(|| not_found("backend", &name))?;
+        let reasons = reasons.into_iter().map(convert::reason).collect();
+        Ok(Response::new(ExplainBackendResponse { reasons }))
     }
 
     async fn explain_frontend(
         &self,
         request: Request<ExplainFrontendRequest>,
     ) -> Reply<ExplainFrontendResponse> {
-        Err(unbuilt(&request))
+        let name = request.into_inner().name;
+        let reasons = self.handle.explain(Subject::Frontend(name.clone())).await.map_err(gone)?;
+        let reasons = reasons.ok_or_else(|| not_found("frontend", &name))?;
+        let reasons = reasons.into_iter().map(convert::reason).collect();
+        Ok(Response::new(ExplainFrontendResponse { reasons }))
     }
 
     type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;

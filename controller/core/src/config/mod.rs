@@ -18,6 +18,7 @@ mod duration;
 pub mod file;
 
 pub use check::{Problem, Read, check};
+pub(crate) use duration::Span;
 
 /// A whole configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]

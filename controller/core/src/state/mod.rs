@@ -22,6 +22,7 @@ use crate::view::VppInfo;
 mod backends;
 mod beliefs;
 mod drift;
+mod explain;
 mod frontends;
 mod operate;
 mod preview;
@@ -31,6 +32,7 @@ mod shadow;
 mod show;
 mod sync;
 
+pub use explain::{Reason, Topic};
 pub use operate::{Command, OperateError};
 pub use preview::{Preview, VipPreview};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use maglev_core::config::{self, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool};
 use maglev_core::dataplane::{Actual, Encap, LbConf, VipKey};
 use maglev_core::health::Action;
-use maglev_core::state::{Command, Input, Output, State};
+use maglev_core::state::{Command, Input, Output, Reason, State};
 use maglev_core::time::{Mono, Now, Wall};
 use maglev_ipc::{Code, Detail};
 
@@ -120,10 +120,13 @@ impl World {
             }
             ["prober", "refuses", name, ref why @ ..] => self.refuse(name, &why.join(" ")),
             ["operator", action, name] => self.operate(action, name),
+            ["operator", "weight", ref path @ ..] => self.weight(path.try_into().unwrap()),
             ["resync"] => self.tell(Input::Resync),
             ["preview"] => self.preview(None),
             ["preview", "reload"] => self.preview(Some(Arc::new(self.config.clone()))),
             ["show"] => self.show(),
+            ["explain", "backend", name] => self.explain(|state, now| state.explain_backend(name, now)),
+            ["explain", "frontend", name] => self.explain(|state, now| state.explain_frontend(name, now)),
             _ => panic!("unknown command: {command}"),
         }
     }
@@ -234,6 +237,23 @@ impl World {
             self.said.push(format!("{} ({frontend}{moved}{resets})", planned.vip));
             self.said.extend(planned.steps.iter().map(|step| format!("  {step}")));
         }
+    }
+
+    pub fn explain(&mut self, ask: impl Fn(&State, Now) -> Option<Vec<Reason>>) {
+        let reasons = ask(self.state.as_ref().unwrap(), self.now()).expect("there is no such thing");
+        self.said.extend(reasons.iter().map(|reason| format!("{}: {}", reason.topic.as_str(), reason.text)));
+    }
+
+    /// `weight FRONTEND POOL BACKEND N|-`
+    pub fn weight(&mut self, [frontend, pool, backend, weight]: [&str; 4]) {
+        let (frontend, pool, backend) = (frontend.into(), pool.into(), backend.into());
+        let mut out = Vec::new();
+        let now = self.now();
+        let command = Command::Weight { frontend, pool, backend, weight: weight.parse().ok() };
+        if let Err(error) = self.state.as_mut().unwrap().operate(&command, now, &mut out) {
+            self.said.push(format!("{error:?}"));
+        }
+        self.take(out);
     }
 
     pub fn show(&mut self) {
