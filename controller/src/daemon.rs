@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::driver::{Channels, Driver, INPUT_BACKLOG};
 use crate::flags::Flags;
@@ -20,6 +20,7 @@ use crate::handle::Handle;
 use crate::listen::{self, Listener};
 use crate::metrics::{self, Metrics};
 use crate::prober::Target;
+use crate::pulse::Pulse;
 use crate::reload::Reloader;
 use crate::{clock, config, grpc, log, prober, version, vpp};
 
@@ -69,7 +70,8 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(link.run());
-    let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp };
+    let pulse = Pulse::from_env();
+    let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp, pulse };
     let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);
     tasks.spawn(driver.run(stop.clone()));
     let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics));
@@ -81,11 +83,12 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
     tasks.spawn(metrics::serve(metrics_listeners, handle.clone(), Arc::clone(&metrics), stopped));
 
     let signals = Signals::new()?;
-    // Not being run by systemd is no fault.
-    let _ = sd_notify::notify(&[NotifyState::Ready]);
-    signals.obey(&reloader).await;
+    // An answer shows that the driver's loop turns.
+    let _ = handle.view().await;
+    tell_manager(&[NotifyState::Ready]);
+    signals.obey(&reloader, &handle).await;
 
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    tell_manager(&[NotifyState::Stopping]);
     info!("maglevd ends; VPP stays as it is");
     stop.cancel();
     tasks.close();
@@ -93,6 +96,26 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
         error!("some tasks did not end in time");
     }
     Ok(())
+}
+
+/// Tells the service manager, if there is one.
+fn tell_manager(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!(%error, "the service manager cannot be told");
+    }
+}
+
+/// Reads the configuration anew, and tells the service manager when that begins and when it is done.
+async fn reload(reloader: &Reloader, handle: &Handle) {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "no clock"),
+    }
+    // What is wrong with the file is in the log.
+    let _ = reloader.reload().await;
+    // What was asked of the driver before is done once it answers this.
+    let _ = handle.view().await;
+    tell_manager(&[NotifyState::Ready]);
 }
 
 fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {
@@ -134,11 +157,10 @@ impl Signals {
     }
 
     /// Reloads when told to, until told to end.
-    async fn obey(mut self, reloader: &Reloader) {
+    async fn obey(mut self, reloader: &Reloader, handle: &Handle) {
         loop {
             tokio::select! {
-                // What is wrong with the file is in the log.
-                _ = self.hangup.recv() => drop(reloader.reload().await),
+                _ = self.hangup.recv() => reload(reloader, handle).await,
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
             }

@@ -8,11 +8,12 @@ use maglev_core::state::{Input, Output, State};
 use maglev_core::time::Mono;
 use maglev_core::view::View;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::handle::{Handle, Request};
 use crate::metrics::{Metrics, Scope};
+use crate::pulse::Pulse;
 use crate::{clock, log, prober, vpp};
 
 /// How many batches of inputs may wait.
@@ -30,6 +31,7 @@ pub struct Driver {
     prober: mpsc::UnboundedSender<prober::Command>,
     netns: watch::Sender<Option<String>>,
     vpp: Option<mpsc::UnboundedSender<vpp::Command>>,
+    pulse: Pulse,
 }
 
 /// The channels on which the driver hears and speaks.
@@ -44,17 +46,19 @@ pub struct Channels {
     pub netns: watch::Sender<Option<String>>,
     /// To VPP's link; `None` when no VPP is to be programmed.
     pub vpp: Option<mpsc::UnboundedSender<vpp::Command>>,
+    /// To the service manager.
+    pub pulse: Pulse,
 }
 
 impl Driver {
     /// The driver at the start of a configuration.
     #[must_use]
     pub fn new(config: Arc<Config>, handle: Handle, metrics: Arc<Metrics>, channels: Channels) -> Self {
-        let Channels { inputs, requests, prober, netns, vpp } = channels;
+        let Channels { inputs, requests, prober, netns, vpp, pulse } = channels;
         let mut outputs = Vec::new();
         let state = State::new(config, vpp.is_some(), clock::now(), &mut outputs);
         let mut driver =
-            Self { state, outputs, view: None, handle, metrics, inputs, requests, prober, netns, vpp };
+            Self { state, outputs, view: None, handle, metrics, inputs, requests, prober, netns, vpp, pulse };
         driver.dispatch(Scope::All);
         driver
     }
@@ -62,13 +66,17 @@ impl Driver {
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
+            // Here, so that no flood of inputs keeps it from being said, and nothing else says it.
+            self.pulse.turn(|| self.state.summary().to_string());
             let wake = sleep(self.until_wake());
+            let pulse = pulse_due(self.pulse.next());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 Some(inputs) = self.inputs.recv() => self.tell_all(inputs),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = wake => self.tell(Input::Tick),
+                () = pulse => {}
             }
         }
     }
@@ -139,6 +147,7 @@ impl Driver {
                 Output::Event(event) => {
                     log::event(&event);
                     self.metrics.event(&event);
+                    self.pulse.changed();
                     self.handle.publish(event);
                 }
                 Output::Count { backend, kind, code, duration } => {
@@ -158,3 +167,13 @@ impl Driver {
         }
     }
 }
+
+async fn pulse_due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ mod listen;
 mod log;
 mod metrics;
 mod prober;
+mod pulse;
 mod reload;
 mod retry;
 mod version;

@@ -94,6 +94,10 @@ fn spawn(program: &Path, netns: Option<&str>) -> Result<Connection, Fault> {
     let (ours, theirs) = pair()?;
     let mut command = Command::new(program);
     command.arg("--stdin").stdin(Stdio::from(theirs)).kill_on_drop(true);
+    // The service manager is ours to speak to.
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+        command.env_remove(name);
+    }
     if let Some(netns) = netns {
         command.args(["--netns", netns]);
     }

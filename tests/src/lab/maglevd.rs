@@ -44,6 +44,7 @@ pub struct Maglevd {
 pub struct Setup<'a> {
     place: &'a Place,
     flags: BTreeMap<&'static str, String>,
+    environment: BTreeMap<&'static str, String>,
 }
 
 impl<'a> Setup<'a> {
@@ -53,7 +54,7 @@ impl<'a> Setup<'a> {
     /// There is no room.
     #[must_use]
     pub fn new(place: &'a Place, config: &str) -> Self {
-        Self { place, flags: BTreeMap::new() }
+        Self { place, flags: BTreeMap::new(), environment: BTreeMap::new() }
             .flag("--config", place.write("maglev.yaml", config).display())
             .flag("--grpc-addr", "")
             .flag("--grpc-socket", place.path("maglevd.sock").display())
@@ -77,6 +78,13 @@ impl<'a> Setup<'a> {
         self
     }
 
+    /// With a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.environment.insert(name, value.to_string());
+        self
+    }
+
     /// Starts it, and waits until its API answers.
     #[must_use]
     pub fn start(self) -> Maglevd {
@@ -95,7 +103,8 @@ impl<'a> Setup<'a> {
 
     fn spawn(&self) -> Process {
         let flags = self.flags.iter().map(|(name, value)| format!("{name}={value}"));
-        Process::spawn("maglevd", Command::new(program("maglevd").unwrap()).args(flags))
+        let mut command = Command::new(program("maglevd").unwrap());
+        Process::spawn("maglevd", command.args(flags).envs(&self.environment))
     }
 }
 

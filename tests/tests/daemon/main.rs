@@ -6,6 +6,7 @@
 mod counters;
 mod failover;
 mod input;
+mod manager;
 mod operator;
 mod prober;
 mod reload;

@@ -30,11 +30,13 @@ mod prober;
 mod reload;
 mod shadow;
 mod show;
+mod summary;
 mod sync;
 
 pub use explain::{Reason, Topic};
 pub use operate::{Command, OperateError};
 pub use preview::{Preview, VipPreview};
+pub use summary::Summary;
 
 use backends::Backend;
 use frontends::Frontend;
