@@ -19,6 +19,7 @@ use crate::flags::Flags;
 use crate::handle::Handle;
 use crate::listen::{self, Listener};
 use crate::metrics::{self, Metrics};
+use crate::overrides::{self, Keeper};
 use crate::prober::Target;
 use crate::pulse::Pulse;
 use crate::reload::Reloader;
@@ -70,8 +71,18 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(link.run());
-    let pulse = Pulse::from_env();
-    let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp, pulse };
+    let (store, overrides) = overrides::open(flags.state_dir());
+    let (keep, wanted) = watch::channel((0, overrides));
+    tasks.spawn(Keeper { store, wanted, handle: handle.clone(), metrics: Arc::clone(&metrics) }.run());
+    let channels = Channels {
+        inputs: heard,
+        requests,
+        prober: to_prober,
+        netns,
+        vpp: to_vpp,
+        keep,
+        pulse: Pulse::from_env(),
+    };
     let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);
     tasks.spawn(driver.run(stop.clone()));
     let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics));
@@ -112,7 +123,7 @@ async fn reload(reloader: &Reloader, handle: &Handle) {
         Err(error) => warn!(%error, "no clock"),
     }
     // What is wrong with the file is in the log.
-    let _ = reloader.reload().await;
+    let _ = reloader.reload("SIGHUP".into()).await;
     // What was asked of the driver before is done once it answers this.
     let _ = handle.view().await;
     tell_manager(&[NotifyState::Ready]);

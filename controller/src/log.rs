@@ -3,10 +3,12 @@
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use maglev_core::event::{Event, FrontendState, Kind};
 use maglev_core::health::{Cause, Health};
+use maglev_core::time::Wall;
+use maglev_proto::Timestamp;
 use tokio::sync::broadcast;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -196,7 +198,22 @@ pub fn event(event: &Event) {
         Kind::ConfSent { error: None } => info!("VPP's global settings sent"),
         Kind::ConfSent { error: Some(error) } => error!(error, "VPP refused the global settings"),
         Kind::Reloaded => info!("configuration in force"),
+        Kind::Operator(audit) => info!(
+            who = audit.who,
+            what = audit.what.as_str(),
+            subject = audit.subject,
+            from = audit.from,
+            to = audit.to,
+            reason = audit.reason,
+            expires = audit.expires.map(shown_time),
+            "audit"
+        ),
     }
+}
+
+/// In UTC, as RFC 3339 has it.
+fn shown_time(at: Wall) -> String {
+    Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
 }
 
 /// As a value of one piece: what holds blanks is quoted in the log.

@@ -19,6 +19,7 @@ mod handle;
 mod listen;
 mod log;
 mod metrics;
+mod overrides;
 mod prober;
 mod pulse;
 mod reload;

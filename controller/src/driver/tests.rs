@@ -50,6 +50,7 @@ fn a_driver_that_is_stuck_does_not_feed_the_watchdog() {
     let (inputs, heard) = mpsc::channel(1);
     let (prober, _commands) = mpsc::unbounded_channel();
     let (netns, _) = watch::channel(None);
+    let (keep, _) = watch::channel(Default::default());
     let (handle, requests) = Handle::new();
     let stop = CancellationToken::new();
     let stopped = stop.clone();
@@ -60,7 +61,7 @@ fn a_driver_that_is_stuck_does_not_feed_the_watchdog() {
         let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let pulse = Pulse::to(socket.as_os_str(), LIMIT).unwrap();
-            let channels = Channels { inputs: heard, requests, prober, netns, vpp: None, pulse };
+            let channels = Channels { inputs: heard, requests, prober, netns, vpp: None, keep, pulse };
             let (config, metrics) = (fixture::view().config, Arc::new(Metrics::new().unwrap()));
             Driver::new(config, handle, metrics, channels).run(stopped).await;
         });

@@ -21,6 +21,7 @@ mod api;
 mod convert;
 mod counters;
 mod names;
+mod operating;
 mod plans;
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,8 @@ use crate::log::Tap;
 use crate::metrics::Metrics;
 use crate::reload::Reloader;
 
+mod operating;
+
 struct Daemon {
     handle: Handle,
     channel: Channel,
@@ -39,10 +41,13 @@ struct Daemon {
 }
 
 async fn daemon(view: View) -> Daemon {
+    daemon_of(fixture::owner(view)).await
+}
+
+async fn daemon_of(handle: Handle) -> Daemon {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("maglevd.sock");
     let listener = bind_unix(&socket).unwrap();
-    let handle = fixture::owner(view);
     let tap = Tap::default();
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { drop(stopped.await) };

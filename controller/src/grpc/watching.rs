@@ -78,6 +78,7 @@ impl Choice {
             | Kind::Synced { .. }
             | Kind::StepFailed { .. } => self.vpp,
             Kind::Reloaded => self.backend || self.frontend,
+            Kind::Operator(_) => self.operator,
         }
     }
 

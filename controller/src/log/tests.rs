@@ -1,6 +1,7 @@
 use std::io::Write;
 use std::sync::Mutex;
 
+use maglev_core::event::{Audit, Deed};
 use maglev_core::time::Wall;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -43,6 +44,20 @@ fn what_happens_has_stable_fields() {
         logged("info", || event(&fixture::nginx0_down())),
         " WARN maglevd::log: backend changed state backend=nginx0 address=2001:db8:1::10 from=up to=down \
          code=\"L4CON\" detail=\"connection refused\"\n"
+    );
+    let audit = Audit {
+        subject: "backend web3".into(),
+        from: "up".into(),
+        to: "disabled".into(),
+        reason: "disk swap".into(),
+        expires: Some(fixture::wall(0)),
+        ..Audit::of("alice (uid 1000)".into(), Deed::Disable)
+    };
+    let audit = Event { at: Wall(0), kind: Kind::Operator(audit) };
+    assert_eq!(
+        logged("info", || event(&audit)),
+        " INFO maglevd::log: audit who=\"alice (uid 1000)\" what=\"disable\" subject=\"backend web3\" \
+         from=\"up\" to=\"disabled\" reason=\"disk swap\" expires=\"2026-11-22T12:00:00Z\"\n"
     );
     let reloaded = Event { at: Wall(0), kind: Kind::Reloaded };
     assert_eq!(logged("info", || event(&reloaded)), " INFO maglevd::log: configuration in force\n");

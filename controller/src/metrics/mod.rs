@@ -25,6 +25,7 @@ use crate::version;
 use crate::vpp::Counters;
 
 mod http;
+mod operators;
 mod probes;
 mod state;
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod traffic;
 
 pub use http::serve;
 
+use operators::Operators;
 use probes::Probes;
 use text::{Text, Type};
 
@@ -73,6 +75,7 @@ pub struct Metrics {
     reloads: IntCounterVec,
     reloaded: Gauge,
     link_errors: IntCounterVec,
+    operators: Operators,
     /// The size of the newest scrape, so that the next one need not grow into it.
     size: AtomicUsize,
 }
@@ -149,6 +152,7 @@ impl Metrics {
                 "Faults on the links to the prober and to VPP.",
                 &["peer", "reason"],
             )?,
+            operators: Operators::new(&registry)?,
             registry,
             size: AtomicUsize::default(),
         })
@@ -182,6 +186,7 @@ impl Metrics {
             | Kind::Synced { .. }
             | Kind::StepFailed { .. }
             | Kind::Reloaded => {}
+            Kind::Operator(audit) => self.operators.audit(audit),
         }
     }
 
@@ -237,6 +242,11 @@ impl Metrics {
         self.link_errors.with_label_values(&[peer, reason]).inc();
     }
 
+    /// The overrides were written down; or it was tried, and the file stays as it was.
+    pub fn saved(&self, ok: bool) {
+        self.operators.saved(ok);
+    }
+
     /// Forgets what has left the configuration.
     pub fn retain(&self, config: &Config) {
         self.probes.retain(|name| config.backends.contains_key(name));
@@ -248,6 +258,7 @@ impl Metrics {
     pub fn render(&self, view: &View, counters: Option<&Counters>) -> String {
         let mut text = Text::with_capacity(self.size.load(Ordering::Relaxed));
         state::render(view, &mut text);
+        operators::render(view, &mut text);
         if let Some(counters) = counters {
             traffic::render(view, counters, &mut text);
         }

@@ -1,6 +1,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use maglev_core::event::{Audit, Deed};
+use maglev_core::overrides::{Note, Override, Overrides, Says};
 use maglev_core::time::Mono;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -215,4 +217,51 @@ async fn the_endpoint_points_to_the_metrics() {
     let post = asked("POST /metrics HTTP/1.1").await;
     assert!(post.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{post}");
     assert!(post.contains("allow: GET, HEAD\r\n"));
+}
+
+#[test]
+fn overrides_are_counted_and_dated() {
+    let mut view = fixture::view();
+    let mut overrides = Overrides::default();
+    let note = Arc::new(Note { at: fixture::wall(0), ..Note::default() });
+    let slot = Some(("web".into(), "primary".into()));
+    for (slot, says) in [(None, Says::Disabled), (slot, Says::Weight(7))] {
+        overrides.insert(Override { backend: "nginx0".into(), slot, says, note: note.clone() });
+    }
+    view.overrides = Arc::new(overrides);
+    let text = rendered(&view);
+    let counts = ["disabled\"} 1", "enabled\"} 0", "paused\"} 0", "weight\"} 1"];
+    assert_eq!(
+        lines(&text, "maglev_overrides{"),
+        counts.map(|count| format!("maglev_overrides{{kind=\"{count}"))
+    );
+    assert_eq!(
+        lines(&text, "maglev_override_timestamp_seconds"),
+        [
+            "maglev_override_timestamp_seconds{kind=\"disabled\",backend=\"nginx0\",frontend=\"\",pool=\"\"} 1795348800",
+            "maglev_override_timestamp_seconds{kind=\"weight\",backend=\"nginx0\",frontend=\"web\",pool=\"primary\"} 1795348800",
+        ]
+    );
+}
+
+#[test]
+fn what_operators_do_is_counted_from_the_start() {
+    let metrics = Metrics::new().unwrap();
+    let text = |metrics: &Metrics| metrics.render(&fixture::view(), None);
+    assert_eq!(lines(&text(&metrics), "maglev_operator_actions_total").len(), Deed::ALL.len());
+    let audit = Audit::of("alice".into(), Deed::SetWeight);
+    metrics.event(&Event { at: fixture::wall(0), kind: Kind::Operator(audit) });
+    metrics.saved(false);
+    let after = text(&metrics);
+    for line in [
+        "maglev_operator_actions_total{action=\"set_weight\"} 1",
+        "maglev_operator_actions_total{action=\"reload\"} 0",
+        "maglev_overrides_save_total{result=\"failure\"} 1",
+        "maglev_overrides_save_total{result=\"success\"} 0",
+        "maglev_overrides_unsaved 1",
+    ] {
+        assert!(after.lines().any(|found| found == line), "{line} is not in\n{after}");
+    }
+    metrics.saved(true);
+    assert_eq!(lines(&text(&metrics), "maglev_overrides_unsaved"), ["maglev_overrides_unsaved 0"]);
 }

@@ -8,6 +8,7 @@ mod failover;
 mod input;
 mod manager;
 mod operator;
+mod overrides;
 mod prober;
 mod reload;
 mod restart;

@@ -49,16 +49,13 @@ fn backend_agrees(backend: &BackendView, view: &View, told: &[Reason]) {
     assert_eq!(weights.next(), None, "{told:?}");
     let used = view.frontends.iter().any(|f| member_of(f, backend).is_some());
     assert_eq!(told[0].text.contains("; VPP "), used && !agrees, "{told:?}");
-    assert_eq!(
-        told.iter().any(|r| r.topic == Topic::Operator && r.text.contains("paused it")),
-        backend.health == Health::Paused
-    );
-    assert_eq!(
-        told.iter().any(|r| r.text.contains("has disabled it")
-            || r.text.contains("no weight; `set backend b") && r.topic == Topic::State),
-        backend.health == Health::Disabled,
-        "{told:?}"
-    );
+    let says = |topic, part| lines(told, topic).any(|line| line.contains(part));
+    assert_eq!(says(Topic::Operator, "resume` ends that"), backend.health == Health::Paused, "{told:?}");
+    let out =
+        says(Topic::Operator, "disabled by") || says(Topic::State, "the configuration has `enabled: false`");
+    assert_eq!(out, backend.health == Health::Disabled, "{told:?}");
+    let overrides = view.overrides.of_backend(&backend.name).count();
+    assert_eq!(lines(told, Topic::Operator).count(), overrides, "{told:?}");
 }
 
 /// What is said to follow once a backend is up would follow.

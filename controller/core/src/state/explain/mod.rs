@@ -4,7 +4,6 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::backends::Backend;
 use super::frontends::Frontend;
@@ -127,9 +126,9 @@ impl<'a> Explanation<'a> {
         &self.state.backends[index]
     }
 
-    /// How long something has been so; nothing if the clock was set back since.
+    /// How long something has been so.
     fn age(&self, since: Wall) -> words::Age {
-        words::Age(Duration::from_nanos(self.now.wall.0.saturating_sub(since.0)))
+        words::age(since, self.now)
     }
 
     /// What concerns every frontend alike: VPP as a whole.

@@ -14,7 +14,7 @@ use super::{Reason, Topic};
 use crate::config::{self, Config, ForeignVips, Healthcheck, Lb, Pool, Probe};
 use crate::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, VipKey};
 use crate::health::{Action, Health};
-use crate::state::{Command, Input, Output, State};
+use crate::state::{By, Command, Input, Output, State};
 use crate::time::{Mono, Now, Wall};
 use crate::view::VppInfo;
 
@@ -168,7 +168,7 @@ impl World {
     fn new(cell: Cell) -> Self {
         let mut out = Vec::new();
         let enabled = cell.vpp != Vpp::Off;
-        let state = State::new(Arc::new(cell.config()), enabled, at(0), &mut out);
+        let state = State::new(Arc::new(cell.config()), Arc::default(), enabled, at(0), &mut out);
         let mut world = Self { state, vpp: cell.vpp };
         if !matches!(cell.vpp, Vpp::Off | Vpp::Away) {
             let (version, build_date) = ("26.10".into(), String::new());
@@ -202,7 +202,8 @@ impl World {
 
     fn operate(&mut self, command: &Command) {
         let mut out = Vec::new();
-        self.state.operate(command, at(1), &mut out).unwrap();
+        let by = By { who: "alice".into(), ..By::default() };
+        self.state.operate(command, &by, at(1), &mut out).unwrap();
         self.follow(out);
     }
 
@@ -282,7 +283,7 @@ fn a_weight_follows_from_health_pool_and_operator() {
         let (weight, health) = (cell.weight.unwrap_or(100), cell.health());
         let said = match cell.weight {
             None => "as configured".to_string(),
-            Some(weight) => format!("an operator has set it to {weight}; configured: 100"),
+            Some(weight) => format!("set to {weight} by alice 2s ago; configured: 100"),
         };
         let why = match (cell.is, weight, cell.first) {
             (Is::Up, 0, _) | (Is::Up, _, true) => said,
@@ -335,10 +336,10 @@ fn what_keeps_it_as_it_is_is_named() {
         let undo = |is, word: &str| {
             assert_eq!(has(&told, Topic::Operator, word), cell.is == is, "{cell:?}: {told:?}");
         };
-        undo(Is::Paused, "an operator has paused it: no probes, no weight; `set backend x resume` ends that");
+        undo(Is::Paused, "paused by alice 2s ago: no probes, no weight; `set backend x resume` ends that");
         undo(
             Is::Disabled,
-            "an operator has disabled it: no probes, no weight; `set backend x enable` ends that",
+            "disabled by alice 2s ago: no probes, no weight; `set backend x enable` ends that",
         );
         let configured =
             "the configuration has `enabled: false`: no probes, no weight; `set backend x enable`";

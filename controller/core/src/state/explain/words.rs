@@ -5,6 +5,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::config::Span;
+use crate::time::{Now, Wall};
 
 /// How long something has been so: the two largest units, such as `10m30s`.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,11 @@ impl fmt::Display for Age {
             (d, h, ..) => write!(f, "{d}d{h}h"),
         }
     }
+}
+
+/// How long something has been so; nothing if the clock was set back since.
+pub fn age(since: Wall, now: Now) -> Age {
+    Age(now.wall - since)
 }
 
 /// How long until something happens, rounded up, so that it is never said to be due too early.
