@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Parser, ValueEnum};
 
 use crate::listen::Addresses;
 use crate::log::Format;
@@ -82,6 +82,14 @@ pub struct Flags {
     #[arg(long, env = "MAGLEV_REFLECTION", value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
     pub reflection: bool,
 
+    /// Whether to be confined by a seccomp filter and Landlock; `off` is for finding faults
+    #[arg(long, env = "MAGLEV_SANDBOX", value_name = "WHETHER", value_enum, default_value = "on")]
+    pub sandbox: Switch,
+
+    /// Start probers for the maglevd at the other end of standard input, and do nothing else
+    #[arg(long, hide = true)]
+    pub spawner: bool,
+
     /// Check the configuration and exit: 0 good, 1 cannot be read or parsed, 2 makes no sense
     #[arg(long)]
     pub check: bool,
@@ -102,6 +110,15 @@ fn default_state_dir(folders: &[u8]) -> PathBuf {
         None | Some(b"") => "/var/lib/vpp-maglev".into(),
         Some(first) => OsStr::from_bytes(first).into(),
     }
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// A path that may be empty, which clap's own parser of paths refuses.
