@@ -25,7 +25,7 @@ use crate::prober::{Target, Way};
 use crate::pulse::Pulse;
 use crate::reload::Reloader;
 use crate::spawner::Spawner;
-use crate::{clock, config, grpc, log, prober, version, vpp};
+use crate::{clock, config, grpc, log, privilege, prober, version, vpp};
 
 /// How long tasks may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -70,6 +70,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<Ready> {
 
 /// From here on, no byte from outside is read by anything that is not confined.
 fn confine(flags: &Flags) -> anyhow::Result<()> {
+    privilege::give_up().context("privilege")?;
     let state_dir = flags.state_dir();
     let state_dir = (!state_dir.as_os_str().is_empty()).then_some(state_dir.as_path());
     match flags.sandbox {

@@ -20,6 +20,7 @@ mod listen;
 mod log;
 mod metrics;
 mod overrides;
+mod privilege;
 mod prober;
 mod pulse;
 mod reload;

@@ -46,6 +46,8 @@ pub struct Setup<'a> {
     place: &'a Place,
     flags: BTreeMap<&'static str, String>,
     environment: BTreeMap<&'static str, String>,
+    program: PathBuf,
+    wrapper: Vec<String>,
 }
 
 impl<'a> Setup<'a> {
@@ -55,7 +57,8 @@ impl<'a> Setup<'a> {
     /// There is no room.
     #[must_use]
     pub fn new(place: &'a Place, config: &str) -> Self {
-        Self { place, flags: BTreeMap::new(), environment: BTreeMap::new() }
+        let (flags, environment) = (BTreeMap::new(), BTreeMap::new());
+        Self { place, flags, environment, program: program("maglevd").unwrap(), wrapper: Vec::new() }
             .flag("--config", place.write("maglev.yaml", config).display())
             .flag("--grpc-addr", "")
             .flag("--grpc-socket", place.path("maglevd.sock").display())
@@ -87,6 +90,18 @@ impl<'a> Setup<'a> {
         self
     }
 
+    /// The program at `path`.
+    #[must_use]
+    pub fn program(self, path: PathBuf) -> Self {
+        Self { program: path, ..self }
+    }
+
+    /// Started by these words, which are to become it.
+    #[must_use]
+    pub fn wrapped(self, wrapper: &[&str]) -> Self {
+        Self { wrapper: wrapper.iter().map(|word| (*word).to_owned()).collect(), ..self }
+    }
+
     /// Starts it, and waits until its API answers.
     #[must_use]
     pub fn start(self) -> Maglevd {
@@ -105,7 +120,14 @@ impl<'a> Setup<'a> {
 
     fn spawn(&self) -> Process {
         let flags = self.flags.iter().map(|(name, value)| format!("{name}={value}"));
-        let mut command = Command::new(program("maglevd").unwrap());
+        let mut command = match self.wrapper.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         Process::spawn("maglevd", command.args(flags).envs(&self.environment))
     }
 }

@@ -9,6 +9,7 @@ mod input;
 mod manager;
 mod operator;
 mod overrides;
+mod privilege;
 mod prober;
 mod reload;
 mod restart;
