@@ -34,7 +34,7 @@ build() { # DIR ARCH...
 	shift
 	export_sources "$sources"
 	for arch in "$@"; do
-		(cd "$sources" && MAGLEV_COMMIT=$(name_commit) dpkg-buildpackage --host-arch "$arch" --build="$what" --no-sign)
+		(cd "$sources" && MAGLEV_COMMIT=${MAGLEV_COMMIT:-$(name_commit)} dpkg-buildpackage --host-arch "$arch" --build="$what" --no-sign)
 		what=any
 	done
 	rm -rf "$sources"
