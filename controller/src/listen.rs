@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
@@ -17,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tracing::warn;
+use tracing::{error, warn};
 
 #[cfg(test)]
 mod tests;
@@ -51,12 +52,19 @@ pub struct ListenError {
     reason: String,
 }
 
-/// A bound socket.
+/// A bound socket. There need be no runtime yet.
 #[derive(Debug)]
 pub enum Listener {
     /// Over TCP.
-    Tcp(TcpListener),
+    Tcp(net::TcpListener),
     /// Over a unix socket.
+    Unix(unix::UnixListener),
+}
+
+/// A bound socket that the runtime waits for.
+#[derive(Debug)]
+enum Acceptor {
+    Tcp(TcpListener),
     Unix(UnixListener),
 }
 
@@ -136,7 +144,7 @@ fn bind_tcp(address: Address) -> io::Result<Listener> {
 }
 
 /// `only_v6` makes `[::]` leave the IPv4 addresses to whoever asks for them.
-fn bind_socket(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+fn bind_socket(address: SocketAddr, only_v6: bool) -> io::Result<net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
@@ -145,7 +153,7 @@ fn bind_socket(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 fn is_no_ipv6(error: &io::Error) -> bool {
@@ -170,7 +178,7 @@ fn claim(path: &Path) -> io::Result<()> {
     if !kind.is_socket() {
         return Err(io::Error::other("there is a file that is no socket"));
     }
-    match std::os::unix::net::UnixStream::connect(path) {
+    match unix::UnixStream::connect(path) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(e) => Err(e),
         Ok(_) => Err(io::Error::other("another process listens there")),
@@ -181,7 +189,8 @@ fn claim(path: &Path) -> io::Result<()> {
 /// also replaces a stale one without a gap.
 fn bind_and_move(path: &Path) -> io::Result<Listener> {
     let temporary = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
-    let listener = UnixListener::bind(&temporary)?;
+    let listener = unix::UnixListener::bind(&temporary)?;
+    listener.set_nonblocking(true)?;
     std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(SOCKET_MODE))
         .and_then(|()| std::fs::rename(&temporary, path))
         .inspect_err(|_| drop(std::fs::remove_file(&temporary)))?;
@@ -203,9 +212,13 @@ async fn accept_from(
     permits: Arc<Semaphore>,
     sender: mpsc::Sender<io::Result<Connection>>,
 ) {
+    let acceptor = match Acceptor::try_from(listener) {
+        Ok(acceptor) => acceptor,
+        Err(error) => return error!(%error, "cannot wait for connections"),
+    };
     while let Ok(permit) = permits.clone().acquire_owned().await {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = acceptor.accept() => accepted,
             () = sender.closed() => return,
         };
         match accepted {
@@ -222,7 +235,18 @@ async fn accept_from(
     }
 }
 
-impl Listener {
+impl TryFrom<Listener> for Acceptor {
+    type Error = io::Error;
+
+    fn try_from(listener: Listener) -> io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Listener::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+}
+
+impl Acceptor {
     async fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {

@@ -40,18 +40,18 @@ impl Reloader {
         spawn_blocking(move || config::load(&path)).await.map_err(|_| Gone)
     }
 
-    /// Puts what the file says now in force; if it is wrong anywhere, what is in force stays, whole.
+    /// Puts what the file says now in force, as `who` asked; if it is wrong anywhere, what is in force stays, whole.
     ///
     /// # Errors
     /// [`Gone`]; or, inside, what is wrong with the file.
-    pub async fn reload(&self) -> Result<Result<(), LoadError>, Gone> {
+    pub async fn reload(&self, who: String) -> Result<Result<(), LoadError>, Gone> {
         let _turn = self.turn.lock().await;
         let loaded = self.load().await?;
         self.metrics.reload(loaded.is_ok(), clock::now());
         match loaded {
             Ok(config) => {
                 info!(config = %self.path.display(), "reloading");
-                self.handle.reload(Arc::new(config)).await.map(Ok)
+                self.handle.reload(Arc::new(config), who).await.map(Ok)
             }
             Err(fault) => {
                 for line in config::report(&fault).1 {

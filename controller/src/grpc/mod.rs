@@ -1,6 +1,7 @@
 //! The gRPC server. The API itself is described in `proto/maglev/v1/maglev.proto`.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_proto::DESCRIPTORS;
@@ -14,19 +15,23 @@ use tonic_health::server::HealthReporter;
 use crate::handle::Handle;
 use crate::listen::{self, Listener};
 use crate::log;
+use crate::metrics::{Calls, Metrics};
 use crate::reload::Reloader;
 
 mod access;
 mod api;
 mod convert;
 mod counters;
+mod counting;
 mod names;
+mod operating;
 mod plans;
 #[cfg(test)]
 mod tests;
 mod watching;
 
 use api::Api;
+use counting::Counting;
 
 /// The largest request.
 const MAX_REQUEST: usize = 1 << 20;
@@ -60,6 +65,19 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
+/// The calls of everything that [`serve`] serves.
+///
+/// # Errors
+/// The compiled-in description of a service is broken.
+pub fn calls(reflection: bool) -> Result<Calls, prost::DecodeError> {
+    use tonic_reflection::pb::{v1, v1alpha};
+    let mut descriptors = vec![DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+    if reflection {
+        descriptors.extend([v1::FILE_DESCRIPTOR_SET, v1alpha::FILE_DESCRIPTOR_SET]);
+    }
+    Calls::of(&descriptors)
+}
+
 /// Serves the API, the standard health service and, if asked, reflection on `listeners` until `shutdown` is there.
 /// Then every stream of events ends with a status.
 ///
@@ -70,6 +88,7 @@ pub async fn serve(
     handle: Handle,
     log: log::Tap,
     reloader: Reloader,
+    metrics: Arc<Metrics>,
     reflection: bool,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -81,13 +100,14 @@ pub async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<MaglevServer<Api>>().await;
 
-    let api = MaglevServer::new(Api::new(handle, log, reloader, stopping.clone()));
+    let api = MaglevServer::new(Api::new(handle, log, reloader, Arc::clone(&metrics), stopping.clone()));
     let mut routes = Routes::new(api.max_decoding_message_size(MAX_REQUEST))
         .add_service(health_service.max_decoding_message_size(MAX_REQUEST));
     if reflection {
         routes = add_reflection(routes)?;
     }
     let server = Server::builder()
+        .layer(Counting(metrics.calls()))
         .timeout(ANSWER_TIMEOUT)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))

@@ -12,6 +12,7 @@ use maglev_proto::v1::{
 };
 use nix::sys::signal::Signal;
 use tokio::runtime::{self, Runtime};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
@@ -61,6 +62,7 @@ impl<'a> Setup<'a> {
             .flag("--vpp-api-addr", "")
             .flag("--vpp-stats-addr", "")
             .flag("--prober", place.path("prober.sock").display())
+            .flag("--state-dir", place.path("state").display())
     }
 
     /// With `vpp` to be programmed.
@@ -123,6 +125,11 @@ impl Maglevd {
     /// Waits for a call of [`Self::client`].
     pub fn wait<T>(&self, call: impl Future<Output = T>) -> T {
         self.runtime.block_on(async { timeout(PATIENCE, call).await.unwrap() })
+    }
+
+    /// Begins a call of [`Self::client`], which nobody waits for.
+    pub fn spawn<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.runtime.spawn(call)
     }
 
     /// Waits until backend `name` is in `state`.
