@@ -38,14 +38,18 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// which skipped tests are counted.
 #[must_use]
 pub fn skip(name: &str, programs: &[&str]) -> bool {
-    let missing = programs.iter().find(|program| !is_installed(program));
-    let why = match missing {
-        _ if !nix::unistd::geteuid().is_root() => "needs root".to_owned(),
-        Some(program) => format!("needs {program}"),
-        None => return false,
-    };
+    let Some(why) = missing(programs) else { return false };
     println!("SKIP {name}: {why}");
     true
+}
+
+/// What is missing here of root and `programs`, as a reason.
+pub(crate) fn missing(programs: &[&str]) -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root".to_owned());
+    }
+    let program = programs.iter().find(|program| !is_installed(program))?;
+    Some(format!("needs {program}"))
 }
 
 fn is_installed(program: &str) -> bool {
