@@ -15,6 +15,8 @@ use std::env;
 use crate::lab;
 
 pub mod cgroups;
+pub mod dockerfile;
+pub mod image;
 pub mod inside;
 pub mod machine;
 pub mod rootfs;

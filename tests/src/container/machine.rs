@@ -47,6 +47,21 @@ impl Machine {
     /// It does not boot.
     #[must_use]
     pub fn boot(rootfs: Rootfs, shared: &[(&Path, &str)]) -> Self {
+        let machine = Self::start(rootfs, shared, &["--notify-ready=yes", "--boot"]);
+        machine.own_controllers();
+        machine
+    }
+
+    /// Makes a machine of `rootfs` on which nothing runs. Each of `shared` is a folder here and where it is there.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    #[must_use]
+    pub fn idle(rootfs: Rootfs, shared: &[(&Path, &str)]) -> Self {
+        Self::start(rootfs, shared, &["--as-pid2", "sleep", "infinity"])
+    }
+
+    fn start(rootfs: Rootfs, shared: &[(&Path, &str)], payload: &[&str]) -> Self {
         let (place, cgroups) = (Place::new(), Cgroups::new());
         let news = UnixDatagram::bind(place.path("notify")).unwrap();
         let console = File::create(place.path("console")).unwrap();
@@ -56,7 +71,7 @@ impl Machine {
             .args(cgroups.folders())
             // A test that is killed takes its machine along.
             .args(["--", "setpriv", "--pdeathsig", "TERM"])
-            .args(["systemd-nspawn", "--quiet", "--boot", "--volatile=overlay", "--private-network"])
+            .args(["systemd-nspawn", "--quiet", "--volatile=overlay", "--private-network", "--console=pipe"])
             .args([
                 "--register=no",
                 "--keep-unit",
@@ -66,25 +81,22 @@ impl Machine {
             ])
             // As a machine has them, that services may be deprived of them. No module is to be loaded from in there.
             .args(["--capability=all", "--drop-capability=CAP_SYS_MODULE", "--system-call-filter=bpf"])
-            .args(["--console=pipe", "--notify-ready=yes"])
             .arg(format!("--machine={}", cgroups.name()))
-            .arg("--directory")
-            .arg(rootfs.path())
+            .arg(format!("--directory={}", rootfs.path().display()))
             .args(shared.iter().map(|(here, there)| format!("--bind={}:{there}", here.display())))
+            .args(payload)
             .env("NOTIFY_SOCKET", place.path("notify"))
             .stdin(Stdio::null())
             .stdout(console.try_clone().unwrap())
             .stderr(console);
         let mut nspawn = command.spawn().unwrap();
-        let leader = booted(&mut nspawn, &news).unwrap_or_else(|| {
+        let leader = leader(&mut nspawn, &news).unwrap_or_else(|| {
             // It may have ended already.
             _ = nspawn.kill();
             _ = nspawn.wait();
-            panic!("the container does not boot:\n{}", fs::read_to_string(place.path("console")).unwrap());
+            panic!("the container does not start:\n{}", fs::read_to_string(place.path("console")).unwrap());
         });
-        let machine = Self { nspawn, leader, place, _cgroups: cgroups, _rootfs: rootfs };
-        machine.own_controllers();
-        machine
+        Self { nspawn, leader, place, _cgroups: cgroups, _rootfs: rootfs }
     }
 
     /// The first of its processes, as seen from here.
@@ -118,6 +130,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if thread::panicking() {
+            // Where nothing runs, there is no journal either.
             let journal = self.try_run(&format!("journalctl --no-pager -q -n {TAIL} -o short-precise"));
             eprintln!("--- the journal ends with:\n{}", String::from_utf8_lossy(&journal.stdout));
             let console = fs::read_to_string(self.place.path("console")).unwrap_or_default();
@@ -129,8 +142,8 @@ impl Drop for Machine {
     }
 }
 
-/// Waits until its systemd has started all. Returns its process, or nothing if it never does.
-fn booted(nspawn: &mut Child, news: &UnixDatagram) -> Option<Pid> {
+/// Waits until a container is ready. Returns its first process, or nothing if it never is.
+fn leader(nspawn: &mut Child, news: &UnixDatagram) -> Option<Pid> {
     let deadline = Instant::now() + PATIENCE;
     let (mut buffer, mut leader) = ([0; 4096], None);
     news.set_read_timeout(Some(LOOK)).unwrap();

@@ -16,13 +16,13 @@ const MAKER: &str = "mmdebstrap";
 
 /// A Debian to be had.
 #[derive(Clone, Copy, Debug)]
-pub struct Debian {
+pub struct Debian<'a> {
     /// What its folder is called.
-    pub name: &'static str,
+    pub name: &'a str,
     /// The release.
-    pub suite: &'static str,
+    pub suite: &'a str,
     /// What it has beside the essential packages.
-    pub packages: &'static [&'static str],
+    pub packages: &'a [&'a str],
 }
 
 /// A folder with a Debian in it, which nobody writes to, and nobody replaces until this is dropped.
@@ -37,7 +37,7 @@ impl Rootfs {
     /// # Panics
     /// There is none, and none can be made.
     #[must_use]
-    pub fn of(debian: Debian) -> Self {
+    pub fn of(debian: Debian<'_>) -> Self {
         let folder = env::var_os("MAGLEV_ROOTFS").map_or_else(beside_the_build, PathBuf::from);
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join(debian.name);
@@ -71,7 +71,7 @@ fn beside_the_build() -> PathBuf {
 }
 
 /// Whether that folder is there, of these packages, and not too old.
-fn is_good(path: &Path, debian: Debian) -> bool {
+fn is_good(path: &Path, debian: Debian<'_>) -> bool {
     let stamp = stamp(path);
     let made = fs::metadata(&stamp).and_then(|stamp| stamp.modified());
     let age = made.ok().and_then(|made| SystemTime::now().duration_since(made).ok());
@@ -85,7 +85,7 @@ fn stamp(path: &Path) -> PathBuf {
     path.with_extension("packages")
 }
 
-fn make(path: &Path, debian: Debian) {
+fn make(path: &Path, debian: Debian<'_>) {
     if let Some(missing) = lab::missing(&[MAKER]) {
         panic!("no Debian can be made for a container: {missing}; SKIP_CONTAINER=1 leaves these tests out");
     }
