@@ -17,8 +17,11 @@ use crate::lab;
 pub mod cgroups;
 pub mod dockerfile;
 pub mod image;
+#[cfg(target_arch = "x86_64")]
+pub mod inject;
 pub mod inside;
 pub mod machine;
+pub mod package;
 pub mod rootfs;
 
 /// What a container cannot be booted without.

@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use nix::unistd::Pid;
+
 use super::machine::Machine;
 use crate::lab::host;
 use crate::lab::process::Process;
@@ -129,6 +131,27 @@ impl Machine {
         let pid = self.property(service, "MainPID").parse().unwrap();
         assert_ne!(pid, 0, "{service} does not run");
         pid
+    }
+
+    /// The main process of a service, as it is called here.
+    ///
+    /// # Panics
+    /// It does not run.
+    #[must_use]
+    pub fn main_pid_here(&self, service: &str) -> Pid {
+        let there = self.main_pid(service).to_string();
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let ours = namespace(&self.leader().to_string());
+        let processes =
+            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let is_it = |pid: &String| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let names = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            names.is_some_and(|names| names.split_whitespace().last() == Some(&there))
+                && namespace(pid) == ours
+        };
+        let mut numbers = processes.filter(|name| name.parse::<u32>().is_ok());
+        Pid::from_raw(numbers.find(is_it).unwrap().parse().unwrap())
     }
 
     /// A file below the `/proc/PID` of a service's main process.

@@ -27,7 +27,7 @@ const CONTROLLERS: [&str; 6] = ["memory", "pids", "cpu", "cpuacct", "blkio", "de
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How many of its last lines a failing test shows of the journal.
-const TAIL: &str = "60";
+const TAIL: &str = "40";
 
 /// A machine that has booted. What it changes in its files is gone when it is dropped, as it is then itself.
 ///
@@ -36,6 +36,8 @@ pub struct Machine {
     nspawn: Child,
     leader: Pid,
     place: Place,
+    /// It goes on to tell of itself.
+    _news: UnixDatagram,
     _cgroups: Cgroups,
     _rootfs: Rootfs,
 }
@@ -96,7 +98,7 @@ impl Machine {
             _ = nspawn.wait();
             panic!("the container does not start:\n{}", fs::read_to_string(place.path("console")).unwrap());
         });
-        Self { nspawn, leader, place, _cgroups: cgroups, _rootfs: rootfs }
+        Self { nspawn, leader, place, _news: news, _cgroups: cgroups, _rootfs: rootfs }
     }
 
     /// The first of its processes, as seen from here.

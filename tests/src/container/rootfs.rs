@@ -38,7 +38,7 @@ impl Rootfs {
     /// There is none, and none can be made.
     #[must_use]
     pub fn of(debian: Debian<'_>) -> Self {
-        let folder = env::var_os("MAGLEV_ROOTFS").map_or_else(beside_the_build, PathBuf::from);
+        let folder = env::var_os("MAGLEV_ROOTFS").map_or_else(|| target().join("rootfs"), PathBuf::from);
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join(debian.name);
         let lock = File::create(path.with_extension("lock")).unwrap();
@@ -63,11 +63,11 @@ impl Rootfs {
     }
 }
 
-/// `target/rootfs`, where `target` is the build that the caller belongs to.
-fn beside_the_build() -> PathBuf {
+/// The folder `target` of the build that the caller belongs to.
+pub(super) fn target() -> PathBuf {
     let caller = env::current_exe().unwrap();
     let profile = caller.ancestors().find(|folder| folder.ends_with("debug") || folder.ends_with("release"));
-    profile.and_then(Path::parent).expect("a test is in the folder of its build").join("rootfs")
+    profile.and_then(Path::parent).expect("a test is in the folder of its build").to_owned()
 }
 
 /// Whether that folder is there, of these packages, and not too old.

@@ -2,4 +2,12 @@
 
 #![cfg(test)]
 
+mod doors;
 mod image;
+mod install;
+mod lifecycle;
+mod netns;
+mod recovery;
+mod sandbox;
+mod service;
+mod stage;
