@@ -64,7 +64,7 @@ endif
 
 deb: ## Build the Debian packages, for amd64 and arm64, in target/deb
 	@scripts/setup.sh build deb
-	@scripts/deb.sh
+	@scripts/deb.sh build
 
 fmt: ## Format everything
 	@scripts/setup.sh build test

@@ -3,6 +3,7 @@
 #
 #   scripts/test.sh           the lints and the tests
 #   scripts/test.sh lint      the lints alone
+#   scripts/test.sh deb       the Debian packages alone
 #   scripts/test.sh scripts   lists the shell scripts
 #
 # A test that cannot run here prints a line `SKIP name: reason` and returns: for its runner it has passed, here it counts
@@ -57,6 +58,32 @@ lint() {
 	else
 		skip shfmt 'it is not installed'
 	fi
+	if command -v mandoc >/dev/null; then
+		check mandoc lint_manuals
+	else
+		skip mandoc 'it is not installed'
+	fi
+	if systemd-analyze --version &>/dev/null; then
+		check systemd-analyze scripts/units.sh
+	else
+		skip systemd-analyze 'it is not installed'
+	fi
+}
+
+lint_manuals() {
+	local remarks
+	# Which other manuals there are is a matter of the machine.
+	remarks=$(mandoc -T lint docs/man/*.[0-9] 2>&1 | grep -vE 'referenced manual not found|^mandoc: (outdated|[^ ]*db)' || true)
+	echo -n "$remarks"
+	[[ -z $remarks ]]
+}
+
+# The packages, which take long to build.
+check_packages() {
+	check deb scripts/deb.sh build
+	check lintian scripts/deb.sh lint
+	check deb-arm64 scripts/deb.sh start
+	check deb-reproducible scripts/deb.sh compare
 }
 
 start_tests() {
@@ -119,6 +146,7 @@ scripts)
 	exit
 	;;
 lint) lint ;;
+deb) check_packages ;;
 *)
 	lint
 	# The programs too, which some tests start.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::handle::{Handle, Request};
 use crate::metrics::{Metrics, Scope};
+use crate::watchdog::Watchdog;
 use crate::{clock, log, prober, vpp};
 
 /// How many batches of inputs may wait.
@@ -61,11 +62,13 @@ impl Driver {
 
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
+        let mut watchdog = Watchdog::new();
         loop {
             let wake = sleep(self.until_wake());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                () = watchdog.beat() => {}
                 Some(inputs) = self.inputs.recv() => self.tell_all(inputs),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = wake => self.tell(Input::Tick),

@@ -24,6 +24,7 @@ mod reload;
 mod retry;
 mod version;
 mod vpp;
+mod watchdog;
 
 use flags::Flags;
 

@@ -324,6 +324,10 @@ impl State {
 
     pub(super) fn sync_conf(&mut self, turn: &mut Turn) {
         let (Some(actual), ConfJob::Idle) = (self.sync.now(), self.sync.conf) else { return };
+        // Nothing of ours needs them. They may be somebody else's, and a change can cost all flows.
+        if self.config.frontends.is_empty() {
+            return;
+        }
         let wanted = self.config.lb.conf;
         if actual.conf != Some(wanted) {
             self.sync.conf = ConfJob::Sent(wanted);
