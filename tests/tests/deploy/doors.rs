@@ -31,8 +31,8 @@ fn strangers_are_kept_out_of_every_socket() {
     let ask = format!("maglevc --server unix:{SOCKET} show version");
     let refusal = machine.fail(&format!("runuser -u nobody -- {ask}"));
     assert!(refusal.to_lowercase().contains("permission denied"), "{refusal}");
-    machine.run("useradd --system --groups maglevd operator");
-    machine.run(&format!("runuser -u operator -- {ask}"));
+    machine.run("useradd --system --groups maglevd alice");
+    machine.run(&format!("runuser -u alice -- {ask}"));
 
     let line = strange_maglevd(machine).line(0, "no prober");
     assert!(line.to_lowercase().contains("permission denied"), "{line}");

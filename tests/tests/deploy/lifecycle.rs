@@ -15,9 +15,11 @@ dpkg-deb --root-owner-group --build /root/later /root/later.deb >/dev/null
 rm -r /root/later
 echo /root/later.deb"#;
 
-/// All files but those that keep a record of what was installed, and the users.
-const LIST: &str = "find / -xdev \\( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache -o -path /var/log \
-                    -o -path /root -o -path /tmp -o -path /etc/.pwd.lock -o -path '/etc/*-' \\) -prune -o -print
+/// All files but those that keep a record of what was done and the folders that `systemctl enable` makes, and the users.
+const LIST: &str =
+    "find / -xdev \\( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache -o -path /var/log \
+                    -o -path /root -o -path /tmp -o -path /etc/.pwd.lock -o -path '/etc/*-' \\) -prune \
+                    -o -type d -path '/etc/systemd/system/*.wants' -o -print
 find /run -name '*maglev*' -not -path '/run/systemd/*/propagate*'
 cat /etc/passwd /etc/group /etc/shadow /etc/gshadow";
 
