@@ -82,7 +82,7 @@ impl<'a> Setup<'a> {
     pub fn start(self) -> Maglevd {
         let process = self.spawn();
         process.line(0, "maglevd starts");
-        Maglevd::of(process, self.place.path("maglevd.sock"))
+        Maglevd::watch(process, self.place.path("maglevd.sock"))
     }
 
     /// Starts it, which is to fail, and returns how it ended and what it said.
@@ -100,12 +100,12 @@ impl<'a> Setup<'a> {
 }
 
 impl Maglevd {
-    /// The one that says what `process` says, and whose API is at `socket`.
+    /// `process`, once its API answers at `socket`.
     ///
     /// # Panics
-    /// It does not answer.
+    /// It does not.
     #[must_use]
-    pub fn of(process: Process, socket: PathBuf) -> Self {
+    pub fn watch(process: Process, socket: PathBuf) -> Self {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let kinds = [EventKind::Backend, EventKind::Frontend, EventKind::Vpp].map(|kind| kind as i32);
         let request = WatchEventsRequest { kinds: kinds.to_vec(), ..WatchEventsRequest::default() };

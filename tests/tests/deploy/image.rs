@@ -73,7 +73,7 @@ impl Stage {
     fn started(&self, run: &Run<'_>) -> Maglevd {
         let process = self.image.run(run);
         process.line(0, "maglevd starts");
-        Maglevd::of(process, self.image.machine.path("/run/vpp-maglev/maglevd.sock"))
+        Maglevd::watch(process, self.image.machine.path("/run/vpp-maglev/maglevd.sock"))
     }
 
     fn until_weight(&self, weight: u8) {
@@ -184,7 +184,7 @@ fn without_the_capability_the_image_says_what_is_missing() {
     stop(&mut dropped);
     let confined = stage.image.run(&Run { more: &["--no-new-privs"], ..AS_DOCKER });
     confined.line(0, "no ICMP over IPv4");
-    let mut maglevd = Maglevd::of(confined, stage.image.machine.path("/run/vpp-maglev/maglevd.sock"));
+    let mut maglevd = Maglevd::watch(confined, stage.image.machine.path("/run/vpp-maglev/maglevd.sock"));
     maglevd.until_up(&["serving"]);
 }
 

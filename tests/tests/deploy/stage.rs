@@ -115,7 +115,7 @@ impl Stage {
 
     /// What watches `maglevd` from now on.
     pub fn maglevd(&self) -> Maglevd {
-        Maglevd::of(self.machine.journal(CONTROLLER), self.machine.path(SOCKET))
+        Maglevd::watch(self.machine.journal(CONTROLLER), self.machine.path(SOCKET))
     }
 
     pub fn observer(&self) -> Observer<'_> {
