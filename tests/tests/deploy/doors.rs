@@ -41,7 +41,7 @@ fn strangers_are_kept_out_of_every_socket() {
     machine.run(&format!("chmod 0666 {PROBER_SOCKET}"));
     let stranger = strange_maglevd(machine);
     let uid = machine.run("id -u nobody");
-    let line = journal.line(0, &format!("uid={uid}"));
+    let line = journal.line(0, &format!("is of user {uid}, who is not allowed"));
     stranger.line(0, "no prober");
     println!("{line}");
     // The one that belongs there has noticed nothing.
