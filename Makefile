@@ -15,7 +15,7 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSCONFDIR ?= /etc
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-run test lint build release install deb fmt clean
+.PHONY: help demo demo-run test lint build release install deb deb-check fmt clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -65,6 +65,10 @@ endif
 deb: ## Build the Debian packages, for amd64 and arm64, in target/deb
 	@scripts/setup.sh build deb
 	@scripts/deb.sh build
+
+deb-check: ## Build them, ask lintian, start those for arm64, and build once more for comparison
+	@scripts/setup.sh build deb
+	@scripts/test.sh deb
 
 fmt: ## Format everything
 	@scripts/setup.sh build test

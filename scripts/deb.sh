@@ -21,6 +21,9 @@ name_commit() {
 	echo "$commit"
 }
 
+# What --version says.
+export MAGLEV_COMMIT=${MAGLEV_COMMIT:-$(name_commit)}
+
 # Copies what is in the repository, so that nothing else gets into a package. Times are kept, for cargo.
 export_sources() { # DIR
 	rm -rf "$1"
@@ -34,7 +37,7 @@ build() { # DIR ARCH...
 	shift
 	export_sources "$sources"
 	for arch in "$@"; do
-		(cd "$sources" && MAGLEV_COMMIT=$(name_commit) dpkg-buildpackage --host-arch "$arch" --build="$what" --no-sign)
+		(cd "$sources" && dpkg-buildpackage --host-arch "$arch" --build="$what" --no-sign)
 		what=any
 	done
 	rm -rf "$sources"
@@ -63,9 +66,6 @@ compare_builds() {
 	(
 		umask 077
 		export CARGO_TARGET_DIR=$elsewhere/cargo CARGO_HOME=$elsewhere/home TZ=Pacific/Auckland LC_ALL=C.UTF-8
-		mkdir "$CARGO_HOME"
-		# To save the registry the trouble.
-		ln -s "${HOME:-/root}/.cargo/registry" "$CARGO_HOME/registry"
 		build "$elsewhere/build" amd64
 	)
 	for package in "$elsewhere"/build/*.deb; do

@@ -61,7 +61,7 @@ list_missing() {
 	deb)
 		# Packages are built with Debian's Rust in any case, as it has the standard library of arm64 too.
 		list_uninstalled build-essential debhelper git lintian cargo-web rustc-web \
-			libstd-rust-web-dev:amd64 libstd-rust-web-dev:arm64 crossbuild-essential-arm64 qemu-user-static
+			libstd-rust-web-dev:amd64 libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 		;;
 	esac
 }

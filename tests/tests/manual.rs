@@ -65,6 +65,14 @@ fn the_configuration_that_is_installed_is_good_and_harmless() {
     assert_eq!(said, sections);
 }
 
+#[test]
+fn the_package_has_the_version_of_the_programs() {
+    // vpp-maglev (0.1.0) unstable; urgency=medium
+    let changelog = read("debian/changelog");
+    let version = changelog.split(['(', ')']).nth(1).unwrap();
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+}
+
 fn compare(name: &str, page: &str) {
     let output = Command::new(program(name).unwrap()).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Starts the programs of an arm64 package in qemu: `maglevd` and `maglevc` answer, and the prober finds a server up.
+#
+#   scripts/deb-start.sh PACKAGE
+set -euo pipefail
+
+folder=$(mktemp -d)
+processes=()
+
+end() {
+	((${#processes[@]} == 0)) || kill "${processes[@]}" || true
+	wait
+	rm -r "$folder"
+}
+trap end EXIT
+
+dpkg-deb --extract "$1" "$folder"
+cd "$folder"
+
+arm64() { # PROGRAM ARGUMENT...
+	qemu-aarch64-static "$@"
+}
+
+# Waits until a command succeeds.
+await() { # COMMAND...
+	local tries=300
+	until "$@" >said 2>&1; do
+		if ((tries-- == 0)); then
+			cat said prober.log maglevd.log
+			echo "in vain: $*"
+			return 1
+		fi
+		sleep 0.1
+	done
+	cat said
+}
+
+arm64 usr/sbin/maglevd --version
+arm64 usr/sbin/maglevd-prober --version
+arm64 usr/sbin/maglevd --check --config etc/vpp-maglev/maglev.yaml
+
+# The server that is probed is maglevd's own, for metrics.
+port=$((20000 + $$ % 10000))
+cat >maglev.yaml <<-END
+	maglev:
+	  healthchecks:
+	    metrics: { type: http, port: $port, params: { path: /metrics }, interval: 100ms }
+	  backends:
+	    self: { address: 127.0.0.1, healthcheck: metrics }
+	  frontends:
+	    self: { address: 192.0.2.1, pools: [ { name: only, backends: { self: } } ] }
+	  vpp: { lb: { ipv4-src-address: 192.0.2.2 } }
+END
+arm64 usr/sbin/maglevd-prober --socket prober.sock 2>prober.log &
+processes+=($!)
+arm64 usr/sbin/maglevd --config maglev.yaml --prober prober.sock --vpp-api-addr= --grpc-addr= \
+	--grpc-socket maglevd.sock --metrics-addr "127.0.0.1:$port" 2>maglevd.log &
+processes+=($!)
+
+is_up() {
+	arm64 usr/bin/maglevc --server unix:maglevd.sock show backends | tee /dev/stderr | grep -qw up
+}
+await is_up
