@@ -63,10 +63,9 @@ impl Image {
     /// Runs its entry point as process 1 of a container.
     #[must_use]
     pub fn run(&self, run: &Run<'_>) -> Process {
-        // If the test is killed, this goes by itself.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "nsenter"]).args(self.namespaces());
-        command.args(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        let mut command = Command::new("nsenter");
+        // Its processes go with the machine, whatever becomes of this test.
+        command.args(self.namespaces()).args(["unshare", "--pid", "--fork", "--mount-proc"]);
         if run.read_only {
             command.args(["sh", "-euc", r#"mount -o remount,bind,ro /; exec "$@""#, "sh"]);
         }
@@ -87,7 +86,7 @@ impl Image {
 
     fn namespaces(&self) -> Vec<String> {
         let leader = self.machine.leader().to_string();
-        ["--target", &leader, "--mount", "--uts", "--ipc", "--net", "--"].map(str::to_owned).into()
+        ["--target", &leader, "--mount", "--uts", "--ipc", "--net", "--pid", "--"].map(str::to_owned).into()
     }
 
     fn person(&self, run: &Run<'_>) -> Vec<String> {

@@ -36,8 +36,6 @@ pub struct Machine {
     nspawn: Child,
     leader: Pid,
     place: Place,
-    /// It goes on to tell of itself.
-    _news: UnixDatagram,
     _cgroups: Cgroups,
     _rootfs: Rootfs,
 }
@@ -98,7 +96,9 @@ impl Machine {
             _ = nspawn.wait();
             panic!("the container does not start:\n{}", fs::read_to_string(place.path("console")).unwrap());
         });
-        Self { nspawn, leader, place, _news: news, _cgroups: cgroups, _rootfs: rootfs }
+        // What else it has to tell goes nowhere: unread, it would hold nspawn up.
+        drop(news);
+        Self { nspawn, leader, place, _cgroups: cgroups, _rootfs: rootfs }
     }
 
     /// The first of its processes, as seen from here.

@@ -98,7 +98,7 @@ fn connect(image: &Image, server: &Host) {
 
 /// As `docker stop` does.
 fn stop(container: &mut Process) {
-    kill(container.child(), Signal::SIGTERM).unwrap();
+    kill(first(container), Signal::SIGTERM).unwrap();
     assert!(container.end().success());
 }
 
@@ -109,6 +109,12 @@ fn status<const N: usize>(pid: Pid, keys: [&str; N]) -> [String; N] {
         let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
         line.unwrap().trim().to_owned()
     })
+}
+
+/// The first process of a container.
+fn first(container: &Process) -> Pid {
+    let is_first = |pid: &Pid| status(*pid, ["NSpid"])[0].ends_with("\t1");
+    descendants(container.pid()).into_iter().find(is_first).expect("a container has a first process")
 }
 
 /// Every process that a process has started, and that those have.
@@ -131,7 +137,7 @@ fn the_image_probes_and_programs_vpp_as_an_ordinary_user() {
     maglevd.until_up(&["alive", "serving"]);
     stage.until_weight(1);
 
-    let controller = maglevd.process.child();
+    let controller = first(&maglevd.process);
     let others = descendants(controller);
     assert!(!others.is_empty());
     for pid in others.iter().copied().chain([controller]) {
