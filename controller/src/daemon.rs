@@ -6,47 +6,98 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use maglev_core::config::Config;
+use maglev_core::overrides::Overrides;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use crate::access::Access;
 use crate::driver::{Channels, Driver, INPUT_BACKLOG};
-use crate::flags::Flags;
+use crate::flags::{Flags, Switch};
 use crate::handle::Handle;
-use crate::listen::{self, Listener};
+use crate::listen::{self, Inherited, Listener};
 use crate::metrics::{self, Metrics};
-use crate::prober::Target;
+use crate::overrides::{self, Keeper, Store};
+use crate::prober::{Target, Way};
 use crate::reload::Reloader;
+use crate::spawner::Spawner;
 use crate::{clock, config, grpc, log, prober, version, vpp};
+
+/// The most descriptors that are asked for: some thousand connections, and what else there is.
+const MAX_DESCRIPTORS: u64 = 65_536;
 
 /// How long tasks may take to end.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// What is made ready before there is a second thread, as none but the first is confined otherwise.
+struct Ready {
+    config: Arc<Config>,
+    access: Access,
+    metrics: Arc<Metrics>,
+    grpc_listeners: Vec<Listener>,
+    metrics_listeners: Vec<Listener>,
+    tap: log::Tap,
+    prober: Way,
+    overrides: (Option<Store>, Arc<Overrides>),
+}
 
 /// Runs `maglevd` until a signal ends it.
 ///
 /// # Errors
 /// It cannot start: the configuration ([`config::LoadError`]) or an address is not to be used.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
-    let config = Arc::new(config::load(&flags.config)?);
+    let ready = prepare(flags)?;
+    confine(flags)?;
     // Those who render are not to hold up the one who decides.
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let result = runtime.block_on(serve(flags, config));
+    let result = runtime.block_on(serve(flags, ready));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyhow::Result<()> {
-    let grpc_listeners = bind_grpc(flags)?;
-    let metrics_listeners = flags.metrics_addr.bind()?;
+fn prepare(flags: &Flags) -> anyhow::Result<Ready> {
+    let loaded = config::load(&flags.config)?;
+    raise_descriptors();
+    let (grpc_listeners, metrics_listeners) = listeners(flags)?;
     let tap = log::init(&flags.log_level, flags.log_format).context("--log-level")?;
     info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
-
+    let prober = match Target::parse(&flags.prober) {
+        Target::Socket(path) => Way::Socket(path),
+        Target::Spawn(program) => Way::Spawner(Arc::new(Spawner::begin(&program, flags)?)),
+    };
+    let overrides = overrides::open(flags.state_dir());
     let metrics = Arc::new(Metrics::new()?);
     metrics.loaded(clock::now());
+    let access = Access::new(&loaded, Arc::clone(&metrics));
+    let config = Arc::new(loaded.config);
+    Ok(Ready { config, access, metrics, grpc_listeners, metrics_listeners, tap, prober, overrides })
+}
+
+/// From here on, no byte from outside is read by anything that is not confined.
+fn confine(flags: &Flags) -> anyhow::Result<()> {
+    match flags.sandbox {
+        Switch::On => {
+            let state_dir = Some(flags.state_dir()).filter(|folder| folder.is_dir());
+            let held = maglev_sandbox::controller::enter(state_dir.as_deref()).context("sandbox")?;
+            info!("sandbox: {held}");
+        }
+        Switch::Off => warn!("sandbox: off, as --sandbox says"),
+    }
+    Ok(())
+}
+
+async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
+    let Ready { config, access, metrics, grpc_listeners, metrics_listeners, tap, prober: way, overrides } =
+        ready;
+    if !grpc_listeners.is_empty() {
+        metrics.show_calls(grpc::calls(flags.reflection)?);
+    }
     let (handle, requests) = Handle::new();
     let (inputs, heard) = mpsc::channel(INPUT_BACKLOG);
     let (to_prober, prober_commands) = mpsc::unbounded_channel();
@@ -60,22 +111,31 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
         tasks.spawn(vpp::Link { api, stats, handle, inputs, commands, metrics }.run());
         to_vpp
     });
-    let target = Target::parse(&flags.prober);
     let link = prober::Link {
-        target,
+        way,
         netns: probe_in,
         inputs,
         commands: prober_commands,
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(link.run());
-    let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp };
+    let (store, overrides) = overrides;
+    let (keep, wanted) = watch::channel((0, overrides));
+    tasks.spawn(Keeper { store, wanted, handle: handle.clone(), metrics: Arc::clone(&metrics) }.run());
+    let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp, keep };
     let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);
     tasks.spawn(driver.run(stop.clone()));
-    let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics));
+    let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics), access);
     let stopped = stop.clone().cancelled_owned();
-    let serving =
-        grpc::serve(grpc_listeners, handle.clone(), tap, reloader.clone(), flags.reflection, stopped);
+    let serving = grpc::serve(
+        grpc_listeners,
+        handle.clone(),
+        tap,
+        reloader.clone(),
+        Arc::clone(&metrics),
+        flags.reflection,
+        stopped,
+    );
     tasks.spawn(complain(serving));
     let stopped = stop.clone().cancelled_owned();
     tasks.spawn(metrics::serve(metrics_listeners, handle.clone(), Arc::clone(&metrics), stopped));
@@ -93,6 +153,22 @@ async fn serve(flags: &Flags, config: Arc<maglev_core::config::Config>) -> anyho
         error!("some tasks did not end in time");
     }
     Ok(())
+}
+
+/// One descriptor for each client: systemd and shells give far fewer than may be had, for the sake of programs that use
+/// `select`. If no more are to be had, there are fewer places.
+fn raise_descriptors() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(MAX_DESCRIPTORS), hard);
+    }
+}
+
+/// For gRPC and for the metrics. What systemd passes wins over what the flags say.
+fn listeners(flags: &Flags) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
+    let Inherited { grpc, metrics } = Inherited::take()?;
+    let grpc = if grpc.is_empty() { bind_grpc(flags)? } else { grpc };
+    let metrics = if metrics.is_empty() { flags.metrics_addr.bind()? } else { metrics };
+    Ok((grpc, metrics))
 }
 
 fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {
@@ -138,7 +214,7 @@ impl Signals {
         loop {
             tokio::select! {
                 // What is wrong with the file is in the log.
-                _ = self.hangup.recv() => drop(reloader.reload().await),
+                _ = self.hangup.recv() => drop(reloader.reload("SIGHUP".into()).await),
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
             }

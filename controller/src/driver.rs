@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_core::config::Config;
+use maglev_core::event::Deed;
+use maglev_core::overrides::Overrides;
 use maglev_core::state::{Input, Output, State};
 use maglev_core::time::Mono;
 use maglev_core::view::View;
@@ -13,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::handle::{Handle, Request};
 use crate::metrics::{Metrics, Scope};
+use crate::overrides::Wanted;
 use crate::watchdog::Watchdog;
 use crate::{clock, log, prober, vpp};
 
@@ -31,6 +34,7 @@ pub struct Driver {
     prober: mpsc::UnboundedSender<prober::Command>,
     netns: watch::Sender<Option<String>>,
     vpp: Option<mpsc::UnboundedSender<vpp::Command>>,
+    keep: watch::Sender<Wanted>,
 }
 
 /// The channels on which the driver hears and speaks.
@@ -45,17 +49,20 @@ pub struct Channels {
     pub netns: watch::Sender<Option<String>>,
     /// To VPP's link; `None` when no VPP is to be programmed.
     pub vpp: Option<mpsc::UnboundedSender<vpp::Command>>,
+    /// To whoever writes down the overrides. It has those of the last run, which are on disk.
+    pub keep: watch::Sender<Wanted>,
 }
 
 impl Driver {
     /// The driver at the start of a configuration.
     #[must_use]
     pub fn new(config: Arc<Config>, handle: Handle, metrics: Arc<Metrics>, channels: Channels) -> Self {
-        let Channels { inputs, requests, prober, netns, vpp } = channels;
+        let Channels { inputs, requests, prober, netns, vpp, keep } = channels;
         let mut outputs = Vec::new();
-        let state = State::new(config, vpp.is_some(), clock::now(), &mut outputs);
+        let overrides = Arc::clone(&keep.borrow().1);
+        let state = State::new(config, overrides, vpp.is_some(), clock::now(), &mut outputs);
         let mut driver =
-            Self { state, outputs, view: None, handle, metrics, inputs, requests, prober, netns, vpp };
+            Self { state, outputs, view: None, handle, metrics, inputs, requests, prober, netns, vpp, keep };
         driver.dispatch(Scope::All);
         driver
     }
@@ -111,7 +118,8 @@ impl Driver {
                 // Whoever asked may have gone since.
                 let _ = answer.send(view);
             }
-            Request::Reload(config) => {
+            Request::Reload(config, who) => {
+                self.tell(Input::Asked(who, Deed::Reload));
                 self.netns.send_if_modified(|netns| {
                     let changed = *netns != config.netns;
                     netns.clone_from(&config.netns);
@@ -126,12 +134,31 @@ impl Driver {
                     let _ = vpp.send(vpp::Command::Read(answer));
                 }
             }
-            Request::Resync => self.tell(Input::Resync),
+            Request::Resync(who) => {
+                self.tell(Input::Asked(who, Deed::Sync));
+                self.tell(Input::Resync);
+            }
+            Request::Operate(command, by, answer) => {
+                self.view = None;
+                let result = self.state.operate(&command, &by, clock::now(), &mut self.outputs);
+                self.dispatch(Scope::Vip);
+                let _ = answer.send(result.map(|()| self.keep.borrow().0));
+            }
+        }
+    }
+
+    /// Has the overrides written down if they are others than before. They are whole each time, so whoever writes may skip
+    /// some.
+    fn keep_overrides(&mut self) {
+        let now: &Arc<Overrides> = self.state.overrides();
+        if !Arc::ptr_eq(&self.keep.borrow().1, now) {
+            self.keep.send_modify(|(number, wanted)| (*number, *wanted) = (*number + 1, Arc::clone(now)));
         }
     }
 
     /// Does what the core says. A link that is gone takes nothing, and the daemon is going down.
     fn dispatch(&mut self, scope: Scope) {
+        self.keep_overrides();
         for output in self.outputs.drain(..) {
             match output {
                 Output::Checks(set) => _ = self.prober.send(prober::Command::Checks(set)),

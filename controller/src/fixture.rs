@@ -15,8 +15,13 @@ use maglev_core::view::{
 };
 use maglev_ipc::{Code, Detail, Stats};
 use maglev_vpp::stats::Traffic;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
+use crate::driver::{Channels, Driver};
 use crate::handle::{Handle, Request};
+use crate::metrics::Metrics;
+use crate::overrides::Kept;
 use crate::vpp::{Counters, Packets, VipCounters};
 
 /// The last group of the address of `nginx0`.
@@ -37,12 +42,35 @@ pub fn owner(view: View) -> Handle {
     tokio::spawn(async move {
         while let Some(request) = requests.recv().await {
             match request {
-                Request::Reload(_) | Request::Copy(_) | Request::ReadVpp(_) | Request::Resync => {
+                Request::Reload(..)
+                | Request::Copy(_)
+                | Request::ReadVpp(_)
+                | Request::Resync(_)
+                | Request::Operate(..) => {
                     panic!("there is only a view to be had here")
                 }
                 Request::View(reply) => drop(reply.send(view.clone())),
             }
         }
+    });
+    handle
+}
+
+/// A handle on a task that has the configuration of [`view`] in force, with neither prober nor VPP, and does what it is
+/// asked. `kept` is what there is to say of the disk.
+pub fn driven(kept: Kept) -> Handle {
+    let (handle, requests) = Handle::new();
+    handle.set_kept(kept);
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let (keep, wanted) = watch::channel((0, Arc::default()));
+    let (prober, probed) = mpsc::unbounded_channel();
+    let (inputs, heard) = mpsc::channel(1);
+    let channels =
+        Channels { inputs: heard, requests, prober, netns: watch::channel(None).0, vpp: None, keep };
+    let driver = Driver::new(Arc::new(config()), handle.clone(), metrics, channels);
+    tokio::spawn(async move {
+        driver.run(CancellationToken::new()).await;
+        drop((inputs, probed, wanted));
     });
     handle
 }
@@ -70,10 +98,11 @@ pub fn view() -> View {
         prober: ProberView {
             connected: true,
             since: wall(1),
-            stats: Stats { probes: 1000, stray: 7, ..Stats::default() },
+            stats: Stats { probes: 1000, stray: 7, stalled: 3, ..Stats::default() },
             refused: Vec::new(),
         },
         vpp: vpp(),
+        overrides: Arc::default(),
     }
 }
 
@@ -100,7 +129,8 @@ fn vip() -> VipKey {
     VipKey::host(Ipv4Addr::new(192, 0, 2, 80).into(), 6, 80)
 }
 
-fn config() -> Config {
+/// What that view is of.
+pub fn config() -> Config {
     let healthcheck = Healthcheck {
         probe: Probe::Http {
             port: 80,
@@ -153,6 +183,7 @@ fn config() -> Config {
             ("sorry".into(), backend(SORRY, None)),
         ]),
         frontends: BTreeMap::from([("web".into(), frontend)]),
+        api: config::Api::default(),
     }
 }
 

@@ -1,9 +1,12 @@
 //! The command line. Every flag has an environment variable, and wins over it.
 
+use std::env;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Parser, ValueEnum};
 
 use crate::listen::Addresses;
 use crate::log::Format;
@@ -12,7 +15,7 @@ use crate::version;
 /// Decides health and failover for VPP's Maglev load balancer, and keeps VPP as decided.
 ///
 /// SIGHUP reloads the configuration; on any error in it the one in force stays. SIGTERM ends maglevd and leaves VPP
-/// as it is.
+/// as it is. Sockets that systemd passes by the names `grpc` and `metrics` take the place of the addresses given here.
 #[derive(Debug, Parser)]
 #[command(name = "maglevd", version = version::VERSION, long_version = version::long(), arg_required_else_help = false)]
 pub struct Flags {
@@ -62,6 +65,11 @@ pub struct Flags {
     #[arg(long, env = "MAGLEV_PROBER", value_name = "WHERE", default_value = "/run/vpp-maglev/prober.sock")]
     pub prober: String,
 
+    /// Where operators' overrides are kept; empty forgets them at the end [default: $STATE_DIRECTORY, or else
+    /// /var/lib/vpp-maglev]
+    #[arg(long, env = "MAGLEV_STATE_DIR", value_name = "DIR", value_parser = path_or_off())]
+    pub state_dir: Option<PathBuf>,
+
     /// `error`, `warn`, `info`, `debug` or `trace`, or a list of tracing directives
     #[arg(long, env = "MAGLEV_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
@@ -74,9 +82,43 @@ pub struct Flags {
     #[arg(long, env = "MAGLEV_REFLECTION", value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
     pub reflection: bool,
 
+    /// Whether to be confined by a seccomp filter and Landlock; `off` is for finding faults
+    #[arg(long, env = "MAGLEV_SANDBOX", value_name = "WHETHER", value_enum, default_value = "on")]
+    pub sandbox: Switch,
+
+    /// Start probers for the maglevd at the other end of standard input, and do nothing else
+    #[arg(long, hide = true)]
+    pub spawner: bool,
+
     /// Check the configuration and exit: 0 good, 1 cannot be read or parsed, 2 makes no sense
     #[arg(long)]
     pub check: bool,
+}
+
+impl Flags {
+    /// Where overrides are kept; empty is nowhere. systemd names the folder that it has made.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        let default = || default_state_dir(env::var_os("STATE_DIRECTORY").unwrap_or_default().as_bytes());
+        self.state_dir.clone().unwrap_or_else(default)
+    }
+}
+
+/// `folders` is a list, if the unit has several; ours is the first.
+fn default_state_dir(folders: &[u8]) -> PathBuf {
+    match folders.split(|byte| *byte == b':').next() {
+        None | Some(b"") => "/var/lib/vpp-maglev".into(),
+        Some(first) => OsStr::from_bytes(first).into(),
+    }
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// A path that may be empty, which clap's own parser of paths refuses.
@@ -93,6 +135,16 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn overrides_are_kept_where_the_flag_says_or_else_systemd() {
+        let flags = |flag: &str| Flags::try_parse_from(["maglevd", flag]).unwrap();
+        assert_eq!(flags("--state-dir=").state_dir(), PathBuf::new());
+        assert_eq!(flags("--state-dir=/x").state_dir(), PathBuf::from("/x"));
+        for (folders, ours) in [("", "/var/lib/vpp-maglev"), ("/a", "/a"), ("/a:/b", "/a")] {
+            assert_eq!(default_state_dir(folders.as_bytes()), PathBuf::from(ours));
+        }
     }
 
     #[test]

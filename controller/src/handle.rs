@@ -1,31 +1,38 @@
 //! How the rest of `maglevd` speaks to the task that owns the core's state.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use maglev_core::config::Config;
 use maglev_core::event::Event;
-use maglev_core::state::State;
+use maglev_core::state::{By, Command, OperateError, State};
 use maglev_core::view::View;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::overrides::Kept;
 use crate::vpp::{Counters, Reading};
 
 /// How many events a subscriber may lag behind before it loses the oldest.
 pub const EVENT_BACKLOG: usize = 4096;
+
+/// How long an operator waits for the disk, at most.
+const KEEPING: Duration = Duration::from_secs(3);
 
 /// What is asked of the task that owns the state.
 #[derive(Debug)]
 pub enum Request {
     /// Everything that can be shown.
     View(oneshot::Sender<Arc<View>>),
-    /// Put this configuration in force.
-    Reload(Arc<Config>),
+    /// Put this configuration in force, as somebody asked.
+    Reload(Arc<Config>, String),
     /// A copy of the state, to try things on.
     Copy(oneshot::Sender<Box<State>>),
     /// What VPP has, read now. Dropped without an answer if there is no VPP.
     ReadVpp(oneshot::Sender<Reading>),
-    /// Compare everything with what VPP has.
-    Resync,
+    /// Compare everything with what VPP has, as somebody asked.
+    Resync(String),
+    /// An operator's command, answered by the number of what is to be on disk then.
+    Operate(Command, By, oneshot::Sender<Result<u64, OperateError>>),
 }
 
 /// A cheap handle on the task that owns the state.
@@ -34,6 +41,7 @@ pub struct Handle {
     requests: mpsc::Sender<Request>,
     events: broadcast::Sender<Arc<Event>>,
     counters: watch::Sender<Option<Arc<Counters>>>,
+    kept: watch::Sender<Kept>,
 }
 
 /// The task that owns the state has ended: the daemon is going down.
@@ -48,7 +56,8 @@ impl Handle {
         let (requests, receiver) = mpsc::channel(64);
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let (counters, _) = watch::channel(None);
-        (Self { requests, events, counters }, receiver)
+        let (kept, _) = watch::channel(Kept::default());
+        (Self { requests, events, counters, kept }, receiver)
     }
 
     /// Everything that can be shown, at this moment.
@@ -61,12 +70,55 @@ impl Handle {
         view.await.map_err(|_| Gone)
     }
 
-    /// Puts a configuration in force.
+    /// Puts a configuration in force, as `who` asked.
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn reload(&self, config: Arc<Config>) -> Result<(), Gone> {
-        self.requests.send(Request::Reload(config)).await.map_err(|_| Gone)
+    pub async fn reload(&self, config: Arc<Config>, who: String) -> Result<(), Gone> {
+        self.requests.send(Request::Reload(config, who)).await.map_err(|_| Gone)
+    }
+
+    /// Carries out an operator's command, and waits until it is on disk, but not for ever. The answer says why a restart
+    /// would forget it; it is empty if it would not.
+    ///
+    /// # Errors
+    /// [`Gone`]; or, inside, why the command was not carried out.
+    pub async fn operate(&self, command: Command, by: By) -> Result<Result<String, OperateError>, Gone> {
+        let (answer, done) = oneshot::channel();
+        self.requests.send(Request::Operate(command, by, answer)).await.map_err(|_| Gone)?;
+        Ok(match done.await.map_err(|_| Gone)? {
+            Ok(number) => Ok(self.keep(number).await),
+            Err(error) => Err(error),
+        })
+    }
+
+    async fn keep(&self, number: u64) -> String {
+        let mut kept = self.kept.subscribe();
+        // That it is too late is told by what is known then.
+        let _ = tokio::time::timeout(KEEPING, kept.wait_for(|kept| kept.tried >= number)).await;
+        let kept = kept.borrow();
+        match kept.trouble.as_str() {
+            _ if kept.number >= number => String::new(),
+            "" => "the overrides have not been written down yet".into(),
+            trouble => trouble.into(),
+        }
+    }
+
+    /// Why a restart would forget the newest overrides; empty if it would not, as far as is known.
+    #[must_use]
+    pub fn unkept(&self) -> String {
+        self.kept.borrow().trouble.clone()
+    }
+
+    /// What is on disk, and when that changes.
+    #[cfg(test)]
+    pub fn kept(&self) -> watch::Receiver<Kept> {
+        self.kept.subscribe()
+    }
+
+    /// Says what is on disk.
+    pub fn set_kept(&self, kept: Kept) {
+        self.kept.send_replace(kept);
     }
 
     /// A copy of the state, to try things on.
@@ -89,12 +141,12 @@ impl Handle {
         Ok(reading.await.ok())
     }
 
-    /// Has everything compared with what VPP has, and mended.
+    /// Has everything compared with what VPP has, and mended, as `who` asked.
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn resync(&self) -> Result<(), Gone> {
-        self.requests.send(Request::Resync).await.map_err(|_| Gone)
+    pub async fn resync(&self, who: String) -> Result<(), Gone> {
+        self.requests.send(Request::Resync(who)).await.map_err(|_| Gone)
     }
 
     /// How much traffic VPP has seen, as of the last reading; `None` while VPP is away, or does not tell.

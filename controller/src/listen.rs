@@ -2,31 +2,34 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tracing::warn;
+use tracing::{error, warn};
 
+mod inherited;
+mod stream;
 #[cfg(test)]
 mod tests;
+
+pub use inherited::Inherited;
+pub use stream::Stream;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
 /// How long to wait when the system cannot accept, as when it is out of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who may use the unix socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
@@ -51,9 +54,18 @@ pub struct ListenError {
     reason: String,
 }
 
-/// A bound socket.
+/// A bound socket. There need be no runtime yet.
 #[derive(Debug)]
 pub enum Listener {
+    /// Over TCP.
+    Tcp(net::TcpListener),
+    /// Over a unix socket.
+    Unix(unix::UnixListener),
+}
+
+/// A bound socket that the runtime waits for.
+#[derive(Debug)]
+pub enum Acceptor {
     /// Over TCP.
     Tcp(TcpListener),
     /// Over a unix socket.
@@ -63,14 +75,10 @@ pub enum Listener {
 /// An accepted connection, which counts towards its listener's bound until it is dropped.
 #[derive(Debug)]
 pub struct Connection {
-    stream: Stream,
-    _permit: OwnedSemaphorePermit,
-}
-
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    /// What goes to and fro.
+    pub stream: Stream,
+    /// Its place among those of its listener.
+    pub permit: OwnedSemaphorePermit,
 }
 
 impl FromStr for Addresses {
@@ -136,7 +144,7 @@ fn bind_tcp(address: Address) -> io::Result<Listener> {
 }
 
 /// `only_v6` makes `[::]` leave the IPv4 addresses to whoever asks for them.
-fn bind_socket(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+fn bind_socket(address: SocketAddr, only_v6: bool) -> io::Result<net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
@@ -145,7 +153,7 @@ fn bind_socket(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 fn is_no_ipv6(error: &io::Error) -> bool {
@@ -170,7 +178,7 @@ fn claim(path: &Path) -> io::Result<()> {
     if !kind.is_socket() {
         return Err(io::Error::other("there is a file that is no socket"));
     }
-    match std::os::unix::net::UnixStream::connect(path) {
+    match unix::UnixStream::connect(path) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(e) => Err(e),
         Ok(_) => Err(io::Error::other("another process listens there")),
@@ -181,7 +189,8 @@ fn claim(path: &Path) -> io::Result<()> {
 /// also replaces a stale one without a gap.
 fn bind_and_move(path: &Path) -> io::Result<Listener> {
     let temporary = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
-    let listener = UnixListener::bind(&temporary)?;
+    let listener = unix::UnixListener::bind(&temporary)?;
+    listener.set_nonblocking(true)?;
     std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(SOCKET_MODE))
         .and_then(|()| std::fs::rename(&temporary, path))
         .inspect_err(|_| drop(std::fs::remove_file(&temporary)))?;
@@ -203,14 +212,18 @@ async fn accept_from(
     permits: Arc<Semaphore>,
     sender: mpsc::Sender<io::Result<Connection>>,
 ) {
+    let acceptor = match Acceptor::try_from(listener) {
+        Ok(acceptor) => acceptor,
+        Err(error) => return error!(%error, "cannot wait for connections"),
+    };
     while let Ok(permit) = permits.clone().acquire_owned().await {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = acceptor.accept() => accepted,
             () = sender.closed() => return,
         };
         match accepted {
             Ok(stream) => {
-                if sender.send(Ok(Connection { stream, _permit: permit })).await.is_err() {
+                if sender.send(Ok(Connection { stream, permit })).await.is_err() {
                     return;
                 }
             }
@@ -222,8 +235,23 @@ async fn accept_from(
     }
 }
 
-impl Listener {
-    async fn accept(&self) -> io::Result<Stream> {
+impl TryFrom<Listener> for Acceptor {
+    type Error = io::Error;
+
+    fn try_from(listener: Listener) -> io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Listener::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+}
+
+impl Acceptor {
+    /// The next connection.
+    ///
+    /// # Errors
+    /// The system's. Those that do not pass by themselves, such as having no descriptors left, come again at once.
+    pub async fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -233,59 +261,6 @@ impl Listener {
                 Ok(Stream::Tcp(stream))
             }
             Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
-        }
-    }
-}
-
-impl tonic::transport::server::Connected for Connection {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) -> Self::ConnectInfo {}
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

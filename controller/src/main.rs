@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod access;
 mod clock;
 mod config;
 mod daemon;
@@ -19,9 +20,11 @@ mod handle;
 mod listen;
 mod log;
 mod metrics;
+mod overrides;
 mod prober;
 mod reload;
 mod retry;
+mod spawner;
 mod version;
 mod vpp;
 mod watchdog;
@@ -40,16 +43,24 @@ fn main() -> ExitCode {
     if flags.check {
         return check(&flags.config);
     }
+    if flags.spawner {
+        return match spawner::serve(&flags) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        };
+    }
     match daemon::run(&flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref() {
             Some(error) => refuse(error),
-            None => {
-                eprintln!("maglevd: {error:#}");
-                ExitCode::FAILURE
-            }
+            None => fail(&error),
         },
     }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("maglevd: {error:#}");
+    ExitCode::FAILURE
 }
 
 /// `--check`: 0 for a good file, 1 for one that cannot be read or parsed, 2 for one that makes no sense.

@@ -41,12 +41,24 @@ pub struct Args {
     /// Start no more than so many probes a second.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub max_rate: u32,
+    /// Whether to be confined by a seccomp filter and Landlock, from before the first probe; `off` is for finding faults.
+    #[arg(long, value_name = "WHETHER", default_value = "on")]
+    pub sandbox: Switch,
     /// Log what is at least so grave: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: Level,
     /// How to log.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// How log lines look.

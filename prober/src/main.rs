@@ -1,7 +1,7 @@
 //! `maglevd-prober` sends health probes and streams their outcomes to `maglevd`. It decides nothing.
 //!
 //! It is the only part of vpp-maglev that reads bytes from backends, and it holds no privilege while it does: `main`
-//! opens what needs privilege, gives privilege up, and only then lets anybody in.
+//! opens what needs privilege, gives privilege up, has itself confined, and only then listens to anybody.
 
 mod args;
 mod clock;
@@ -30,7 +30,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sd_notify::NotifyState;
 use tracing::{info, warn};
 
-use args::{Args, LogFormat};
+use args::{Args, LogFormat, Switch};
 use engine::{Door, End, Engine, Setup};
 use probe::icmp::Pinger;
 use probe::tls;
@@ -81,6 +81,10 @@ fn run(args: Args) -> anyhow::Result<()> {
         watchdog,
         seed,
     })?;
+    match args.sandbox {
+        Switch::On => info!("sandbox: {}", maglev_sandbox::prober::enter().context("sandbox")?),
+        Switch::Off => warn!("sandbox: off, as --sandbox says"),
+    }
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
     tell_systemd(NotifyState::Ready);
     match engine.run().context("epoll")? {

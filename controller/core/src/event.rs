@@ -6,7 +6,7 @@ use core::net::IpAddr;
 
 use crate::Name;
 use crate::dataplane::{Step, VipKey};
-use crate::health::Transition;
+use crate::health::{Action, Transition};
 use crate::time::Wall;
 
 /// What a frontend is.
@@ -125,7 +125,122 @@ pub enum Kind {
     },
     /// A new configuration is in force.
     Reloaded,
+    /// An operator has changed something, or an override's time was over.
+    Operator(Audit),
 }
+
+impl Kind {
+    /// The name that it has everywhere: in the API, in the log, and in the guide.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Backend { .. } => "backend",
+            Self::Frontend { .. } => "frontend",
+            Self::Prober { .. } => "prober",
+            Self::Refused { .. } => "refused",
+            Self::Vpp { .. } => "vpp",
+            Self::Drift { .. } => "drift",
+            Self::Shadowed { .. } => "shadow",
+            Self::ConfSent { .. } => "conf",
+            Self::Synced { .. } => "sync",
+            Self::StepFailed { .. } => "sync_failure",
+            Self::Reloaded => "reload",
+            Self::Operator(_) => "operator",
+        }
+    }
+}
+
+/// What an operator can ask for.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Deed {
+    /// That a backend's probes stop.
+    Pause,
+    /// That a backend be probed again.
+    Resume,
+    /// That a backend be taken out.
+    Disable,
+    /// That a backend be put in.
+    Enable,
+    /// Another weight.
+    SetWeight,
+    /// The configured weight.
+    UnsetWeight,
+    /// A comparison with what VPP has.
+    Sync,
+    /// A new configuration.
+    Reload,
+}
+
+impl Deed {
+    /// Every one of them.
+    pub const ALL: [Self; 8] = [
+        Self::Pause,
+        Self::Resume,
+        Self::Disable,
+        Self::Enable,
+        Self::SetWeight,
+        Self::UnsetWeight,
+        Self::Sync,
+        Self::Reload,
+    ];
+
+    /// As users see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Disable => "disable",
+            Self::Enable => "enable",
+            Self::SetWeight => "set weight",
+            Self::UnsetWeight => "unset weight",
+            Self::Sync => "sync",
+            Self::Reload => "reload",
+        }
+    }
+}
+
+impl From<Action> for Deed {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Pause => Self::Pause,
+            Action::Resume => Self::Resume,
+            Action::Disable => Self::Disable,
+            Action::Enable => Self::Enable,
+        }
+    }
+}
+
+/// A line of the audit trail.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Audit {
+    /// Who asked; [`EXPIRY`] if it was the clock.
+    pub who: String,
+    /// What for.
+    pub what: Deed,
+    /// Of what, such as `backend web3`; empty if it is of everything.
+    pub subject: String,
+    /// What it was before; empty where there is no such thing.
+    pub from: String,
+    /// What it is now; empty where there is no such thing.
+    pub to: String,
+    /// Why, in the operator's words; may be empty.
+    pub reason: String,
+    /// When it is undone by itself; `None` is never.
+    pub expires: Option<Wall>,
+}
+
+impl Audit {
+    /// That `who` asked for `what`.
+    #[must_use]
+    pub fn of(who: String, what: Deed) -> Self {
+        let (subject, from, to, reason) = Default::default();
+        Self { who, what, subject, from, to, reason, expires: None }
+    }
+}
+
+/// Who undoes an override whose time is over.
+pub const EXPIRY: &str = "expiry";
 
 /// What a run of steps did.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -20,6 +20,7 @@ pub mod event;
 pub mod failover;
 pub mod health;
 pub mod maglev;
+pub mod overrides;
 pub mod plan;
 pub mod state;
 pub mod time;

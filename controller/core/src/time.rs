@@ -7,7 +7,8 @@ use core::time::Duration;
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Mono(pub u64);
 
-/// Wall-clock time: nanoseconds since the Unix epoch. It is shown, and never computed with.
+/// Wall-clock time: nanoseconds since the Unix epoch. It is shown; nothing but the expiry of overrides, which outlives
+/// the machine, is computed with it.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Wall(pub u64);
 
@@ -16,7 +17,7 @@ pub struct Wall(pub u64);
 pub struct Now {
     /// What is computed with.
     pub mono: Mono,
-    /// What is shown.
+    /// What is shown, and told by when overrides expire.
     pub wall: Wall,
 }
 
@@ -25,6 +26,23 @@ impl Add<Duration> for Mono {
 
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Add<Duration> for Wall {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Sub for Wall {
+    type Output = Duration;
+
+    /// The time since `earlier`; zero if that is later.
+    fn sub(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::dataplane::{Actual, VipKey};
 use crate::event::FrontendState;
 use crate::health::{Health, LastOutcome, Transition};
+use crate::overrides::Overrides;
 use crate::time::{Now, Wall};
 
 /// Everything that can be shown, at one moment.
@@ -29,6 +30,8 @@ pub struct View {
     pub prober: ProberView,
     /// VPP, as seen from here.
     pub vpp: VppView,
+    /// In what operators have overridden the configuration.
+    pub overrides: Arc<Overrides>,
 }
 
 /// One backend.

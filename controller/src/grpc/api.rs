@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
+use maglev_core::config::Role;
+use maglev_core::health::Action;
 use maglev_core::view::{View, VppInfo, VppView};
 use maglev_proto::v1::maglev_server::Maglev;
 use maglev_proto::v1::{
@@ -22,10 +24,11 @@ use maglev_proto::v1::{
 };
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
-use tracing::info;
 
+use super::operating::{self, by};
 use super::{access, convert, counters, plans, watching};
 use crate::handle::{Gone, Handle};
+use crate::metrics::Metrics;
 use crate::reload::Reloader;
 use crate::{log, version};
 
@@ -34,6 +37,7 @@ pub struct Api {
     handle: Handle,
     log: log::Tap,
     reloader: Reloader,
+    metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -41,8 +45,14 @@ type Reply<T> = Result<Response<T>, Status>;
 
 impl Api {
     /// A service that ends its streams once `stopping` says so.
-    pub fn new(handle: Handle, log: log::Tap, reloader: Reloader, stopping: watch::Receiver<bool>) -> Self {
-        Self { handle, log, reloader, stopping }
+    pub fn new(
+        handle: Handle,
+        log: log::Tap,
+        reloader: Reloader,
+        metrics: Arc<Metrics>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { handle, log, reloader, metrics, stopping }
     }
 
     async fn view(&self) -> Result<Arc<View>, Status> {
@@ -71,7 +81,8 @@ impl Maglev for Api {
     async fn list_backends(&self, _: Request<ListBackendsRequest>) -> Reply<ListBackendsResponse> {
         let view = self.view().await?;
         let refusals = convert::refusals(&view.prober);
-        let backends = view.backends.iter().map(|backend| convert::backend(backend, &refusals)).collect();
+        let backends =
+            view.backends.iter().map(|backend| convert::backend(backend, &refusals, &view)).collect();
         Ok(Response::new(ListBackendsResponse { backends }))
     }
 
@@ -80,7 +91,7 @@ impl Maglev for Api {
         let view = self.view().await?;
         let found = view.backends.iter().find(|backend| *backend.name == *name);
         let found = found.ok_or_else(|| not_found("backend", &name))?;
-        let mut backend = convert::backend(found, &convert::refusals(&view.prober));
+        let mut backend = convert::backend(found, &convert::refusals(&view.prober), &view);
         backend.transitions = found.transitions.iter().map(convert::transition).collect();
         Ok(Response::new(GetBackendResponse { backend: Some(backend) }))
     }
@@ -109,40 +120,68 @@ impl Maglev for Api {
     }
 
     async fn pause_backend(&self, request: Request<PauseBackendRequest>) -> Reply<PauseBackendResponse> {
-        Err(unbuilt(&request))
+        let who = access::who(&request);
+        let PauseBackendRequest { name, note } = request.into_inner();
+        let (backend, unkept) =
+            operating::backend(&self.handle, &name, Action::Pause, by(who, note)?).await?;
+        Ok(Response::new(PauseBackendResponse { backend, unkept }))
     }
 
     async fn resume_backend(&self, request: Request<ResumeBackendRequest>) -> Reply<ResumeBackendResponse> {
-        Err(unbuilt(&request))
+        let who = access::who(&request);
+        let ResumeBackendRequest { name } = request.into_inner();
+        let (backend, unkept) =
+            operating::backend(&self.handle, &name, Action::Resume, by(who, None)?).await?;
+        Ok(Response::new(ResumeBackendResponse { backend, unkept }))
     }
 
     async fn disable_backend(
         &self,
         request: Request<DisableBackendRequest>,
     ) -> Reply<DisableBackendResponse> {
-        Err(unbuilt(&request))
+        let who = access::who(&request);
+        let DisableBackendRequest { name, note } = request.into_inner();
+        let (backend, unkept) =
+            operating::backend(&self.handle, &name, Action::Disable, by(who, note)?).await?;
+        Ok(Response::new(DisableBackendResponse { backend, unkept }))
     }
 
     async fn enable_backend(&self, request: Request<EnableBackendRequest>) -> Reply<EnableBackendResponse> {
-        Err(unbuilt(&request))
+        let who = access::who(&request);
+        let EnableBackendRequest { name, note } = request.into_inner();
+        let (backend, unkept) =
+            operating::backend(&self.handle, &name, Action::Enable, by(who, note)?).await?;
+        Ok(Response::new(EnableBackendResponse { backend, unkept }))
     }
 
     async fn set_frontend_pool_backend_weight(
         &self,
         request: Request<SetFrontendPoolBackendWeightRequest>,
     ) -> Reply<SetFrontendPoolBackendWeightResponse> {
-        Err(unbuilt(&request))
+        let who = access::who(&request);
+        let SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, note } =
+            request.into_inner();
+        let by = by(who, note)?;
+        let (frontend, unkept) =
+            operating::weight(&self.handle, [frontend, pool, backend], Some(weight), by).await?;
+        Ok(Response::new(SetFrontendPoolBackendWeightResponse { frontend, unkept }))
     }
 
     async fn unset_frontend_pool_backend_weight(
         &self,
         request: Request<UnsetFrontendPoolBackendWeightRequest>,
     ) -> Reply<UnsetFrontendPoolBackendWeightResponse> {
-        Err(unbuilt(&request))
+        let who = access::who(&request);
+        let UnsetFrontendPoolBackendWeightRequest { frontend, pool, backend } = request.into_inner();
+        let by = by(who, None)?;
+        let (frontend, unkept) = operating::weight(&self.handle, [frontend, pool, backend], None, by).await?;
+        Ok(Response::new(UnsetFrontendPoolBackendWeightResponse { frontend, unkept }))
     }
 
-    async fn list_overrides(&self, request: Request<ListOverridesRequest>) -> Reply<ListOverridesResponse> {
-        Err(unbuilt(&request))
+    async fn list_overrides(&self, _: Request<ListOverridesRequest>) -> Reply<ListOverridesResponse> {
+        let view = self.view().await?;
+        let overrides = view.overrides.list().map(|listed| convert::over(&listed, &view.config)).collect();
+        Ok(Response::new(ListOverridesResponse { overrides, unkept: self.handle.unkept() }))
     }
 
     async fn explain_backend(
@@ -163,7 +202,8 @@ impl Maglev for Api {
 
     async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
         let choice = watching::Choice::try_from(&request.into_inner())?;
-        let stream = watching::events(choice, &self.handle, &self.log, self.stopping.clone());
+        let watcher = self.metrics.watcher();
+        let stream = watching::events(choice, &self.handle, &self.log, watcher, self.stopping.clone());
         Ok(Response::new(Box::pin(stream.await.map_err(gone)?)))
     }
 
@@ -204,17 +244,20 @@ impl Maglev for Api {
         &self,
         request: Request<SyncVpplbStateRequest>,
     ) -> Reply<SyncVpplbStateResponse> {
+        if !request.get_ref().dry_run {
+            access::demand(&request, Role::Operate)?;
+        }
+        let who = access::who(&request);
         let plan = plans::plan(&self.handle, None).await?;
         if !request.into_inner().dry_run {
-            info!("an operator has everything compared with what VPP has");
-            self.handle.resync().await.map_err(gone)?;
+            self.handle.resync(who).await.map_err(gone)?;
         }
         Ok(Response::new(SyncVpplbStateResponse { plan: Some(plan) }))
     }
 
     async fn check_config(&self, request: Request<CheckConfigRequest>) -> Reply<CheckConfigResponse> {
         let config = match self.reloader.load().await.map_err(gone)? {
-            Ok(config) => config,
+            Ok(loaded) => loaded.config,
             Err(error) => {
                 return Ok(Response::new(CheckConfigResponse {
                     fault: Some(plans::fault(&error)),
@@ -229,8 +272,8 @@ impl Maglev for Api {
         Ok(Response::new(CheckConfigResponse { fault: None, plan }))
     }
 
-    async fn reload_config(&self, _: Request<ReloadConfigRequest>) -> Reply<ReloadConfigResponse> {
-        let reloaded = self.reloader.reload().await.map_err(gone)?;
+    async fn reload_config(&self, request: Request<ReloadConfigRequest>) -> Reply<ReloadConfigResponse> {
+        let reloaded = self.reloader.reload(access::who(&request)).await.map_err(gone)?;
         Ok(Response::new(ReloadConfigResponse { fault: reloaded.err().map(|error| plans::fault(&error)) }))
     }
 }

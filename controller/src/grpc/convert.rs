@@ -8,6 +8,7 @@ use maglev_core::config::{Config, Healthcheck, Probe, Tls, Verify};
 use maglev_core::dataplane::{self, Actual, ActualVip, VipKey};
 use maglev_core::event::{Event, Kind};
 use maglev_core::health::{self, Cause};
+use maglev_core::overrides::{Override, Says};
 use maglev_core::time::Wall;
 use maglev_core::view::{
     BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppInfo, VppView,
@@ -17,7 +18,9 @@ use maglev_proto::v1::watch_events_response::Event as Told;
 use maglev_proto::v1::{self, WatchEventsResponse, transition};
 use maglev_proto::{Duration as ProtoDuration, Timestamp};
 
-use super::names::{action, backend_state, code, encap, frontend_state, log_level, probe_type};
+use super::names::{
+    action, backend_state, code, encap, frontend_state, log_level, override_kind, probe_type,
+};
 use crate::log::Record;
 
 /// Why the prober refuses checks, by backend.
@@ -28,8 +31,30 @@ pub fn refusals(prober: &ProberView) -> Refusals<'_> {
     prober.refused.iter().map(|(name, reason)| (&**name, reason.as_str())).collect()
 }
 
+/// An override.
+pub fn over(listed: &Override, config: &Config) -> v1::Override {
+    let (frontend, pool) =
+        listed.slot.as_ref().map(|(f, p)| (f.to_string(), p.to_string())).unwrap_or_default();
+    let weight = match listed.says {
+        Says::Weight(weight) => Some(weight.into()),
+        Says::Disabled | Says::Enabled | Says::Paused => None,
+    };
+    v1::Override {
+        kind: override_kind(listed.says).into(),
+        backend: listed.backend.to_string(),
+        frontend,
+        pool,
+        weight,
+        who: listed.note.who.clone(),
+        at: Some(timestamp(listed.note.at)),
+        reason: listed.note.reason.clone(),
+        expires: listed.note.expires.map(timestamp),
+        dangling: listed.dangling(config),
+    }
+}
+
 /// A backend without its transitions.
-pub fn backend(view: &BackendView, refusals: &Refusals<'_>) -> v1::Backend {
+pub fn backend(view: &BackendView, refusals: &Refusals<'_>, all: &View) -> v1::Backend {
     v1::Backend {
         name: view.name.to_string(),
         address: view.address.to_string(),
@@ -45,7 +70,7 @@ pub fn backend(view: &BackendView, refusals: &Refusals<'_>) -> v1::Backend {
         refusal: refusals.get(&*view.name).copied().unwrap_or_default().into(),
         last: view.last.as_ref().map(outcome),
         transitions: Vec::new(),
-        overrides: Vec::new(),
+        overrides: all.overrides.of_backend(&view.name).map(|o| over(&o, &all.config)).collect(),
     }
 }
 
@@ -261,6 +286,15 @@ pub fn event(event: &Event) -> WatchEventsResponse {
         }
         Kind::ConfSent { error } => Told::Conf(v1::ConfEvent { error: error.clone().unwrap_or_default() }),
         Kind::Reloaded => Told::Reload(v1::ReloadEvent {}),
+        Kind::Operator(audit) => Told::Operator(v1::OperatorEvent {
+            who: audit.who.clone(),
+            what: audit.what.as_str().into(),
+            subject: audit.subject.clone(),
+            from: audit.from.clone(),
+            to: audit.to.clone(),
+            reason: audit.reason.clone(),
+            expires: audit.expires.map(timestamp),
+        }),
     };
     WatchEventsResponse { at: Some(timestamp(event.at)), replay: false, event: Some(told) }
 }

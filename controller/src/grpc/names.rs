@@ -3,6 +3,7 @@
 use maglev_core::dataplane::Encap;
 use maglev_core::event::FrontendState;
 use maglev_core::health::{Action, Health};
+use maglev_core::overrides::Says;
 use maglev_ipc::Code;
 use maglev_proto::v1;
 use tracing::Level;
@@ -16,6 +17,16 @@ pub const fn backend_state(health: Health) -> v1::BackendState {
         Health::Paused => v1::BackendState::Paused,
         Health::Disabled => v1::BackendState::Disabled,
         Health::Removed => v1::BackendState::Removed,
+    }
+}
+
+/// What an override says.
+pub const fn override_kind(says: Says) -> v1::OverrideKind {
+    match says {
+        Says::Paused => v1::OverrideKind::Paused,
+        Says::Disabled => v1::OverrideKind::Disabled,
+        Says::Enabled => v1::OverrideKind::Enabled,
+        Says::Weight(_) => v1::OverrideKind::Weight,
     }
 }
 

@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use futures_util::StreamExt;
 use tokio::io::AsyncReadExt;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::*;
 
@@ -57,7 +58,7 @@ async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("maglevd.sock");
     drop(bind_unix(&path).unwrap());
-    let living = bind_unix(&path).unwrap();
+    let living = Acceptor::try_from(bind_unix(&path).unwrap()).unwrap();
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
 
     let error = bind_unix(&path).unwrap_err().to_string();

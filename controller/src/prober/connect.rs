@@ -1,16 +1,15 @@
-//! How the prober is reached: at its socket, or as a child.
+//! How the prober is reached: at its socket, or as a child of the process that starts it.
 
-use std::os::fd::OwnedFd;
+use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::{env, io};
+use std::sync::Arc;
 
 use maglev_ipc::ControllerLink;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{User, getuid};
-use tokio::process::{Child, Command};
+use tokio::task::spawn_blocking;
 
 use super::Fault;
+use crate::spawner::Spawner;
 
 /// The user that the package makes for the prober.
 const PROBER_USER: &str = "maglevd-prober";
@@ -26,10 +25,13 @@ pub enum Target {
     Spawn(PathBuf),
 }
 
-/// A way to the prober.
-pub struct Connection {
-    pub link: ControllerLink,
-    child: Option<Child>,
+/// How the prober is reached.
+#[derive(Debug)]
+pub enum Way {
+    /// At this socket.
+    Socket(PathBuf),
+    /// As a child of this process.
+    Spawner(Arc<Spawner>),
 }
 
 impl Target {
@@ -42,22 +44,18 @@ impl Target {
             _ => Self::Socket(text.into()),
         }
     }
-
-    pub async fn connect(&self, netns: Option<&str>) -> Result<Connection, Fault> {
-        match self {
-            Self::Socket(path) => connect(&socket_in(path, netns)),
-            Self::Spawn(program) => spawn(program, netns),
-        }
-    }
 }
 
-impl Connection {
-    /// Ends the child, if there is one, and waits until it is gone. It ends by itself when its link does.
-    pub async fn end(self) {
-        drop(self.link);
-        if let Some(mut child) = self.child {
-            // A child that is already gone cannot be killed, which is what is wanted.
-            let _ = child.kill().await;
+impl Way {
+    pub async fn connect(&self, netns: Option<&str>) -> Result<ControllerLink, Fault> {
+        match self {
+            Self::Socket(path) => connect(&socket_in(path, netns)),
+            Self::Spawner(spawner) => {
+                let (spawner, netns) = (Arc::clone(spawner), netns.map(str::to_owned));
+                let started = spawn_blocking(move || spawner.start(netns.as_deref()));
+                // It fails only if the runtime goes down.
+                Ok(ControllerLink::new(started.await.map_err(|_| Fault::Done)??)?)
+            }
         }
     }
 }
@@ -75,11 +73,11 @@ fn socket_in(path: &Path, netns: Option<&str>) -> PathBuf {
     path.with_file_name(format!("{stem}@{netns}.sock"))
 }
 
-fn connect(path: &Path) -> Result<Connection, Fault> {
+fn connect(path: &Path) -> Result<ControllerLink, Fault> {
     let failed = |source| Fault::Connect { path: path.to_owned(), source };
     let link = ControllerLink::connect(path).map_err(failed)?;
     let uid = link.peer()?.uid;
-    if trusted(uid) { Ok(Connection { link, child: None }) } else { Err(Fault::Stranger(uid)) }
+    if trusted(uid) { Ok(link) } else { Err(Fault::Stranger(uid)) }
 }
 
 /// Whether that user may tell us about health: root (who is systemd, when it made the socket), ourselves, or the
@@ -87,22 +85,6 @@ fn connect(path: &Path) -> Result<Connection, Fault> {
 fn trusted(uid: u32) -> bool {
     let prober = || User::from_name(PROBER_USER).ok().flatten();
     uid == 0 || uid == getuid().as_raw() || prober().is_some_and(|user| user.uid.as_raw() == uid)
-}
-
-/// Starts the prober with its end of the link as its standard input.
-fn spawn(program: &Path, netns: Option<&str>) -> Result<Connection, Fault> {
-    let (ours, theirs) = pair()?;
-    let mut command = Command::new(program);
-    command.arg("--stdin").stdin(Stdio::from(theirs)).kill_on_drop(true);
-    if let Some(netns) = netns {
-        command.args(["--netns", netns]);
-    }
-    let child = command.spawn().map_err(|source| Fault::Spawn { path: program.to_owned(), source })?;
-    Ok(Connection { link: ControllerLink::new(ours)?, child: Some(child) })
-}
-
-fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::retry::Retry;
 mod connect;
 mod session;
 
-pub use connect::Target;
+pub use connect::{Target, Way};
 
 /// Something to be told to the prober.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ pub enum Command {
 
 /// The task that speaks to the prober.
 pub struct Link {
-    /// Where the prober is.
-    pub target: Target,
+    /// How the prober is reached.
+    pub way: Way,
     /// The network namespace that it is to probe in.
     pub netns: watch::Receiver<Option<String>>,
     /// To the core.
@@ -52,14 +52,9 @@ pub enum Fault {
         /// The system's answer.
         source: maglev_ipc::link::Error,
     },
-    /// The prober's program cannot be started.
-    #[error("cannot start {}: {source}", path.display())]
-    Spawn {
-        /// The program.
-        path: PathBuf,
-        /// The system's answer.
-        source: std::io::Error,
-    },
+    /// The prober cannot be started.
+    #[error(transparent)]
+    Spawn(#[from] crate::spawner::Error),
     /// Somebody else is at the other end.
     #[error("the prober's socket belongs to uid {0}, who is not to be trusted")]
     Stranger(u32),
@@ -98,7 +93,7 @@ impl Fault {
     /// What the fault is counted under.
     const fn label(&self) -> &'static str {
         match self {
-            Self::Connect { .. } | Self::Spawn { .. } => "connect",
+            Self::Connect { .. } | Self::Spawn(_) => "connect",
             Self::Stranger(_) => "stranger",
             Self::Version { .. } => "version",
             Self::Protocol(_)
@@ -119,11 +114,12 @@ impl Link {
         let mut pending = VecDeque::new();
         while !self.inputs.is_closed() {
             let netns = self.netns.borrow_and_update().clone();
-            match self.target.connect(netns.as_deref()).await {
-                Ok(mut connection) => {
-                    let mut session = session::Session::new(&mut self, &mut connection.link, &mut pending);
+            match self.way.connect(netns.as_deref()).await {
+                Ok(mut link) => {
+                    let mut session = session::Session::new(&mut self, &mut link, &mut pending);
                     let (fault, greeted) = session.run().await;
-                    connection.end().await;
+                    // A child ends with its link.
+                    drop(link);
                     self.lost(&fault, greeted, &mut retry).await;
                 }
                 Err(fault) => self.complain(&fault, &mut retry),
@@ -141,8 +137,8 @@ impl Link {
         // Nothing of this session comes after this.
         let _ = self.inputs.send(vec![Input::ProberDown]).await;
         match fault {
-            Fault::Moved | Fault::Done => info!(reason = %fault, "prober released"),
-            fault => warn!(reason = %fault, "prober lost; health stays as it is"),
+            Fault::Moved | Fault::Done => info!(event = %"prober", reason = %fault, "prober released"),
+            fault => warn!(event = %"prober", reason = %fault, "prober lost; health stays as it is"),
         }
     }
 

@@ -15,6 +15,8 @@ fn assert_holds_nothing(prober: &Prober) {
         assert_eq!(prober.status(set), "0000000000000000", "{set}");
     }
     assert_eq!(prober.status("NoNewPrivs"), "1");
+    // A filter.
+    assert_eq!(prober.status("Seccomp"), "2");
     assert_eq!(prober.status("Uid"), ["65534"; 4].join("\t"));
 }
 

@@ -73,6 +73,7 @@ impl Stage {
             ("--metrics-addr", metrics.to_string().into()),
             ("--vpp-api-addr", vpp_process.api_socket()),
             ("--vpp-stats-addr", vpp_process.stats_socket()),
+            ("--state-dir", folder.path().join("state")),
             ("--prober", format!("spawn:{}", program("maglevd-prober")?.display()).into()),
         ];
         let maglevd = Daemon::start(&program("maglevd")?, &flags, folder.path().join("maglevd.log"))?;

@@ -12,6 +12,7 @@ use maglev_proto::v1::{
 };
 use nix::sys::signal::Signal;
 use tokio::runtime::{self, Runtime};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
@@ -61,6 +62,7 @@ impl<'a> Setup<'a> {
             .flag("--vpp-api-addr", "")
             .flag("--vpp-stats-addr", "")
             .flag("--prober", place.path("prober.sock").display())
+            .flag("--state-dir", place.path("state").display())
     }
 
     /// With `vpp` to be programmed.
@@ -85,6 +87,14 @@ impl<'a> Setup<'a> {
         Maglevd::watch(process, self.place.path("maglevd.sock"))
     }
 
+    /// Starts it as `command` does, to which the flags are added, and waits until its API answers.
+    #[must_use]
+    pub fn start_as(self, command: &mut Command) -> Maglevd {
+        let process = self.spawn_as(command);
+        process.line(0, "maglevd starts");
+        Maglevd::watch(process, self.place.path("maglevd.sock"))
+    }
+
     /// Starts it, which is to fail, and returns how it ended and what it said.
     #[must_use]
     pub fn fail(self) -> (ExitStatus, Vec<String>) {
@@ -93,9 +103,15 @@ impl<'a> Setup<'a> {
         (status, process.lines(0))
     }
 
-    fn spawn(&self) -> Process {
+    /// Starts it as `command` does, to which the flags are added.
+    #[must_use]
+    pub fn spawn_as(&self, command: &mut Command) -> Process {
         let flags = self.flags.iter().map(|(name, value)| format!("{name}={value}"));
-        Process::spawn("maglevd", Command::new(program("maglevd").unwrap()).args(flags))
+        Process::spawn("maglevd", command.args(flags))
+    }
+
+    fn spawn(&self) -> Process {
+        self.spawn_as(&mut Command::new(program("maglevd").unwrap()))
     }
 }
 
@@ -128,6 +144,11 @@ impl Maglevd {
     /// Waits for a call of [`Self::client`].
     pub fn wait<T>(&self, call: impl Future<Output = T>) -> T {
         self.runtime.block_on(async { timeout(PATIENCE, call).await.unwrap() })
+    }
+
+    /// Begins a call of [`Self::client`], which nobody waits for.
+    pub fn spawn<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.runtime.spawn(call)
     }
 
     /// Waits until backend `name` is in `state`.

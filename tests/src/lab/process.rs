@@ -116,17 +116,25 @@ impl Process {
     /// It has none.
     #[must_use]
     pub fn child(&self) -> Pid {
-        // Each thread has a list of its own.
-        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
-        let children =
-            threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
-        Pid::from_raw(children.collect::<String>().trim().parse().unwrap())
+        child_of(self.pid())
     }
 
     fn tail(&self) -> String {
         let lines = self.lines(0);
         lines[lines.len().saturating_sub(TAIL)..].join("\n")
     }
+}
+
+/// The only child of a process.
+///
+/// # Panics
+/// It has none.
+#[must_use]
+pub fn child_of(parent: Pid) -> Pid {
+    // Each thread has a list of its own.
+    let threads = fs::read_dir(format!("/proc/{parent}/task")).unwrap();
+    let children = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
+    Pid::from_raw(children.collect::<String>().trim().parse().unwrap())
 }
 
 impl Drop for Process {

@@ -6,8 +6,11 @@
 mod counters;
 mod failover;
 mod input;
+mod log;
 mod operator;
+mod overrides;
 mod prober;
+mod prometheus;
 mod reload;
 mod restart;
 mod scale;

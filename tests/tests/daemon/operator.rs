@@ -9,6 +9,7 @@ use maglev_tests::lab::maglevd::Maglevd;
 use maglev_tests::lab::metrics::Scrape;
 use maglev_tests::lab::vips::host;
 use maglev_vpp::message::{LbAsSetWeight, Vip};
+use nix::sys::signal::Signal;
 
 use crate::{BACKENDS, Stage, VIP};
 
@@ -30,7 +31,9 @@ fn a_sync_mends_what_a_dry_run_only_tells() {
     assert_eq!((plan.vips[0].frontend.as_str(), plan.vips[0].steps.len()), ("web", 1), "{plan:#?}");
     assert_eq!(stage.observer().vips()[&VIP.parse().unwrap()], stage.weights(99, 5, 0));
 
+    assert!(!maglevd.process.lines(0).iter().any(|line| line.contains("audit")), "nothing was changed");
     assert_eq!(sync(&maglevd, false).plan.unwrap(), plan);
+    maglevd.process.line(0, "what=\"sync\"");
     stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
     assert_eq!(sync(&maglevd, true).plan.unwrap_or_default().vips, []);
 }
@@ -61,7 +64,10 @@ fn a_wrong_file_is_told_in_the_answer_and_counted() {
     );
     stage.place.write("maglev.yaml", &good);
     assert_eq!(ask(true), None);
+    maglevd.process.line(0, "what=\"reload\"");
+    maglevd.process.signal(Signal::SIGHUP);
+    maglevd.process.line(0, "who=\"SIGHUP\" what=\"reload\"");
 
     let reloads = |result| Scrape::of(metrics).value("maglev_config_reload_total", &[result]);
-    assert_eq!((reloads("failure"), reloads("success")), (2.0, 1.0));
+    assert_eq!((reloads("failure"), reloads("success")), (2.0, 2.0));
 }

@@ -3,6 +3,7 @@
 use maglev_ipc::{ToController, VERSION};
 use maglev_proto::v1::BackendState;
 use maglev_tests::lab::impostor::{Impostor, Stranger};
+use maglev_tests::lab::process::child_of;
 use nix::sys::signal::{Signal, kill};
 
 use crate::{BACKENDS, Stage, VIP};
@@ -72,7 +73,8 @@ fn a_prober_that_maglevd_has_started_is_started_again_when_it_dies() {
     stage.prober.kill();
     let mut maglevd = stage.setup(&stage.config()).flag("--prober", "spawn").start();
     maglevd.until_up(&BACKENDS);
-    kill(maglevd.process.child(), Signal::SIGKILL).unwrap();
+    // It is a child of the process that starts probers.
+    kill(child_of(maglevd.process.child()), Signal::SIGKILL).unwrap();
     maglevd.until_prober(false);
     stage.farm.sites[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);

@@ -15,13 +15,15 @@ use maglev_ipc::{Check, CheckId, Code, Outcome, Stats, Streak};
 use crate::Name;
 use crate::config::{Bundle, Config};
 use crate::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, Run, VipKey};
-use crate::event::{Event, Kind};
+use crate::event::{Audit, Deed, Event, Kind};
+use crate::overrides::Overrides;
 use crate::time::{Mono, Now};
 use crate::view::VppInfo;
 
 mod backends;
 mod beliefs;
 mod drift;
+mod expiry;
 mod frontends;
 mod operate;
 mod preview;
@@ -31,12 +33,11 @@ mod shadow;
 mod show;
 mod sync;
 
-pub use operate::{Command, OperateError};
+pub use operate::{By, Command, OperateError};
 pub use preview::{Preview, VipPreview};
 
 use backends::Backend;
 use frontends::Frontend;
-use operate::Overrides;
 use prober::Prober;
 use sync::Sync;
 
@@ -84,6 +85,8 @@ pub enum Input {
     },
     /// Compare everything with what VPP has, at once.
     Resync,
+    /// An operator asks for something that is no override, which follows as an input of its own. It is only told.
+    Asked(String, Deed),
     /// The VIPs whose address VPP has on an interface of its own, whole: they get no traffic.
     Shadowed(BTreeSet<VipKey>),
     /// The time that [`State::wake_at`] asked for has come.
@@ -162,6 +165,8 @@ enum Alarm {
     RetryConf,
     /// Read this VIP again, and plan anew.
     Retry(VipKey),
+    /// An override's time may be over.
+    Expire,
 }
 
 /// The moment, and the list that outputs go to.
@@ -180,7 +185,8 @@ impl Turn<'_> {
 #[derive(Clone, Debug)]
 pub struct State {
     config: Arc<Config>,
-    overrides: Overrides,
+    /// Shared with whoever shows them or writes them down; a change makes another.
+    overrides: Arc<Overrides>,
     backends: Vec<Backend>,
     frontends: Vec<Frontend>,
     /// Which frontend a VIP belongs to.
@@ -191,12 +197,19 @@ pub struct State {
 }
 
 impl State {
-    /// The state at the start. With `vpp` false there is no VPP to be programmed.
+    /// The state at the start, with the `overrides` of the last run, of which those whose time is over are left out. With
+    /// `vpp` false there is no VPP to be programmed.
     #[must_use]
-    pub fn new(config: Arc<Config>, vpp: bool, now: Now, out: &mut Vec<Output>) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        overrides: Arc<Overrides>,
+        vpp: bool,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Self {
         let mut state = Self {
             config: Arc::clone(&config),
-            overrides: Overrides::default(),
+            overrides,
             backends: Vec::new(),
             frontends: Vec::new(),
             vips: BTreeMap::new(),
@@ -205,7 +218,9 @@ impl State {
             alarms: BTreeSet::new(),
         };
         let turn = &mut Turn { now, out };
+        let over = state.take_overdue(turn);
         state.start(config, turn);
+        state.tell_overdue(&over, turn);
         state.alarm(turn, STATIC_PERIOD, Alarm::Static);
         state
     }
@@ -231,6 +246,7 @@ impl State {
             Input::ConfSet(error) => self.conf_set(error, turn),
             Input::Ran { vip, done, error } => self.ran(vip, done, error, turn),
             Input::Resync => self.resync(turn),
+            Input::Asked(who, what) => turn.event(Kind::Operator(Audit::of(who, what))),
             Input::Shadowed(vips) => self.shadowed(vips, turn),
             Input::Tick => self.tick(turn),
         }
@@ -240,6 +256,12 @@ impl State {
     #[must_use]
     pub fn wake_at(&self) -> Option<Mono> {
         self.alarms.first().map(|(at, _)| *at)
+    }
+
+    /// In what operators have overridden the configuration. After a change it is another allocation.
+    #[must_use]
+    pub const fn overrides(&self) -> &Arc<Overrides> {
+        &self.overrides
     }
 
     fn alarm(&mut self, turn: &Turn, after: Duration, alarm: Alarm) {
@@ -261,6 +283,7 @@ impl State {
                 Alarm::Resync => self.resync(turn),
                 Alarm::RetryConf => self.retry_conf(turn),
                 Alarm::Retry(vip) => self.retry(vip, turn),
+                Alarm::Expire => self.expire(turn),
             }
         }
     }

@@ -1,13 +1,18 @@
-//! What operators want.
+//! What operators ask for.
 
-use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
 
+use super::frontends::Slot;
 use super::{Output, State, Turn};
 use crate::Name;
-use crate::health::{Action, Health, Refused};
-use crate::time::Now;
+use crate::event::{Audit, Deed, Kind};
+use crate::health::{Action, Health, Refused, Transition};
+use crate::overrides::{LIFETIMES, MAX, MAX_REASON, MAX_WHO, Note, Override, Overrides, Says, tame};
+use crate::time::{Now, Wall};
 
 /// What an operator can ask for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,6 +37,38 @@ pub enum Command {
     },
 }
 
+/// Who asks, and what is to be remembered of it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct By {
+    /// Who.
+    pub who: String,
+    /// Why; at most [`MAX_REASON`] bytes.
+    pub reason: String,
+    /// For how long, within [`LIFETIMES`]; `None` is until it is undone.
+    pub lifetime: Option<Duration>,
+}
+
+impl By {
+    fn note(&self, now: Wall) -> Result<Note, OperateError> {
+        if self.reason.len() > MAX_REASON {
+            let most = alloc::format!("reason: at most {MAX_REASON} bytes are allowed");
+            return Err(OperateError::Invalid(most));
+        }
+        if self.reason.chars().any(char::is_control) {
+            return Err(OperateError::Invalid("reason: control characters are not allowed".into()));
+        }
+        if self.lifetime.is_some_and(|lifetime| !LIFETIMES.contains(&lifetime)) {
+            return Err(OperateError::Invalid("lifetime: 1 second to 365 days are allowed".into()));
+        }
+        Ok(Note {
+            who: tame(&self.who, MAX_WHO),
+            at: now,
+            reason: self.reason.clone(),
+            expires: self.lifetime.map(|lifetime| now + lifetime),
+        })
+    }
+}
+
 /// Why a command was not carried out.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum OperateError {
@@ -43,15 +80,6 @@ pub enum OperateError {
     Refused(String),
 }
 
-/// The wishes of operators that outlive a reload.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Overrides {
-    /// Backends that are to be enabled, or not, whatever the configuration says.
-    pub enabled: BTreeMap<Name, bool>,
-    /// By frontend, pool and backend.
-    pub weights: BTreeMap<(Name, Name, Name), u8>,
-}
-
 impl State {
     /// Carries out what an operator asks for, and appends to `out` what follows from it.
     ///
@@ -60,81 +88,271 @@ impl State {
     pub fn operate(
         &mut self,
         command: &Command,
+        by: &By,
         now: Now,
-        out: &mut alloc::vec::Vec<Output>,
+        out: &mut Vec<Output>,
     ) -> Result<(), OperateError> {
         let turn = &mut Turn { now, out };
+        let note = Arc::new(by.note(now.wall)?);
         match command {
-            Command::Backend { name, action } => self.operate_backend(name, *action, turn),
+            Command::Backend { name, action } => self.operate_backend(name, *action, &note, turn),
             Command::Weight { frontend, pool, backend, weight } => {
-                self.operate_weight([frontend, pool, backend], *weight, turn)
+                self.operate_weight([frontend, pool, backend], *weight, &note, turn)
             }
         }
     }
 
-    fn operate_backend(&mut self, name: &Name, action: Action, turn: &mut Turn) -> Result<(), OperateError> {
-        let index = self
-            .backends
-            .binary_search_by(|b| b.name.cmp(name))
-            .map_err(|_| OperateError::NotFound(alloc::format!("backend {name}: no such backend")))?;
+    fn operate_backend(
+        &mut self,
+        name: &Name,
+        action: Action,
+        note: &Arc<Note>,
+        turn: &mut Turn,
+    ) -> Result<(), OperateError> {
+        let Some(index) = self.backend(name) else {
+            let none = || OperateError::NotFound(alloc::format!("no backend is named `{name}`"));
+            let left = self.undone_by(name, action).ok_or_else(none)?;
+            self.forget(&left, &note.who, turn);
+            return Ok(());
+        };
+        let from = self.backends[index].tracker.health();
+        if (action, from) == (Action::Resume, Health::Disabled)
+            && let Some(pause) = self.undone_by(name, action)
+        {
+            // The configuration has disabled what is paused: the pause can still be called off.
+            self.forget(&pause, &note.who, turn);
+            return Ok(());
+        }
+        let added = self.added_by(name, action, note);
+        self.check_room(added.as_ref())?;
         let transition = self.backends[index]
             .tracker
             .operate(action, turn.now.wall)
-            .map_err(|Refused(why)| OperateError::Refused(alloc::format!("backend {name}: {why}")))?;
-        let wishes = &mut self.overrides.enabled;
-        match action {
-            Action::Disable => _ = wishes.insert(Arc::clone(name), false),
-            // What the configuration says too is no override: a later one may say otherwise.
-            Action::Enable if self.config.backends.get(name).is_some_and(|b| b.enabled) => {
-                _ = wishes.remove(name);
-            }
-            Action::Enable => _ = wishes.insert(Arc::clone(name), true),
-            Action::Pause | Action::Resume => {}
-        }
-        if transition.is_none() {
-            return Ok(());
-        }
-        if self.backends[index].tracker.health() == Health::Unknown {
-            self.renew_check(index);
-        }
-        self.send_checks(turn);
-        self.moved(index, transition, turn);
+            .map_err(|Refused(why)| OperateError::Refused(alloc::format!("backend `{name}`: {why}")))?;
+        self.replace_wishes(name, action, from);
+        turn.event(Kind::Operator(Audit {
+            subject: alloc::format!("backend {name}"),
+            from: from.to_string(),
+            to: self.backends[index].tracker.health().to_string(),
+            reason: note.reason.clone(),
+            expires: added.as_ref().and(note.expires),
+            ..Audit::of(note.who.clone(), action.into())
+        }));
+        self.add(added, turn);
+        let moves = transition.map(|transition| (index, transition));
+        self.follow(moves.into_iter().collect(), BTreeSet::new(), turn);
         Ok(())
+    }
+
+    /// The override that an action leaves behind. What the configuration says too is none: a later one may say otherwise.
+    fn added_by(&self, name: &Name, action: Action, note: &Arc<Note>) -> Option<Override> {
+        let says = match action {
+            Action::Pause => Says::Paused,
+            Action::Disable => Says::Disabled,
+            Action::Enable if !self.config.backends.get(name).is_some_and(|b| b.enabled) => Says::Enabled,
+            Action::Enable | Action::Resume => return None,
+        };
+        Some(Override { backend: Arc::clone(name), slot: None, says, note: Arc::clone(note) })
+    }
+
+    /// The override that an action calls off.
+    fn undone_by(&self, name: &Name, action: Action) -> Option<Override> {
+        self.overrides.of_backend(name).find(|left| match action {
+            Action::Resume => left.says == Says::Paused,
+            Action::Enable => left.says != Says::Paused,
+            Action::Pause | Action::Disable => false,
+        })
+    }
+
+    /// Takes away what an action that is being carried out calls off.
+    fn replace_wishes(&mut self, name: &Name, action: Action, from: Health) {
+        let put_in = action == Action::Enable && from == Health::Disabled;
+        for left in self.overrides.of_backend(name).collect::<Vec<_>>() {
+            let called_off = match left.says {
+                Says::Paused => action == Action::Resume || put_in,
+                Says::Disabled | Says::Enabled | Says::Weight(_) => action == Action::Enable,
+            };
+            if called_off {
+                Arc::make_mut(&mut self.overrides).remove(&left);
+            }
+        }
     }
 
     fn operate_weight(
         &mut self,
         path: [&Name; 3],
         weight: Option<u8>,
+        note: &Arc<Note>,
         turn: &mut Turn,
     ) -> Result<(), OperateError> {
         let [frontend, pool, backend] = path;
-        let not_found =
-            |what: &str, name: &Name| OperateError::NotFound(alloc::format!("{what} {name}: no such {what}"));
-        let index = self
-            .frontends
-            .binary_search_by(|f| f.name.cmp(frontend))
-            .map_err(|_| not_found("frontend", frontend))?;
-        let config = &self.frontends[index].config;
-        let at = config.pools.iter().position(|p| p.name == *pool).ok_or_else(|| not_found("pool", pool))?;
-        let configured =
-            *config.pools[at].backends.get(backend).ok_or_else(|| not_found("backend", backend))?;
+        if let Err(missing) = self.find_slot(path) {
+            let left = self.weight_override(path).filter(|_| weight.is_none());
+            self.forget(&left.ok_or(OperateError::NotFound(missing))?, &note.who, turn);
+            return Ok(());
+        }
         if weight.is_some_and(|w| w > 100) {
             return Err(OperateError::Invalid("weight: 0 to 100 are allowed".into()));
         }
-        let key = path.map(Arc::clone).into();
-        match weight {
-            Some(weight) => _ = self.overrides.weights.insert(key, weight),
-            None => _ = self.overrides.weights.remove(&key),
+        let slot = Some((Arc::clone(frontend), Arc::clone(pool)));
+        let added = weight.map(|weight| Override {
+            backend: Arc::clone(backend),
+            slot,
+            says: Says::Weight(weight),
+            note: Arc::clone(note),
+        });
+        self.check_room(added.as_ref())?;
+        if let (None, Some(left)) = (weight, self.weight_override(path)) {
+            Arc::make_mut(&mut self.overrides).remove(&left);
         }
-        let of_backend = |b: usize| self.backends[b].name == *backend;
-        if let Some(slot) =
-            self.frontends[index].slots.iter_mut().find(|s| s.pool == at && of_backend(s.backend))
-        {
-            slot.weight = weight.unwrap_or(configured);
-            slot.overridden = weight.is_some();
-        }
+        let from = self.shown_weight(path);
+        let Some(index) = self.weigh(path, weight) else { return Ok(()) };
+        let to = self.shown_weight(path);
+        turn.event(Kind::Operator(Audit {
+            subject: subject(path),
+            from: from.unwrap_or_default(),
+            to: to.unwrap_or_default(),
+            reason: note.reason.clone(),
+            expires: added.as_ref().and(note.expires),
+            ..Audit::of(note.who.clone(), if weight.is_some() { Deed::SetWeight } else { Deed::UnsetWeight })
+        }));
+        self.add(added, turn);
         self.refresh(index, turn);
         Ok(())
     }
+
+    fn find_slot(&self, [frontend, pool, backend]: [&Name; 3]) -> Result<(), String> {
+        let found = self.config.frontends.get(frontend);
+        let found = found.ok_or_else(|| alloc::format!("no frontend is named `{frontend}`"))?;
+        let found = found.pools.iter().find(|p| p.name == *pool);
+        let found =
+            found.ok_or_else(|| alloc::format!("no pool of frontend `{frontend}` is named `{pool}`"))?;
+        match found.backends.contains_key(backend) {
+            true => Ok(()),
+            false => Err(alloc::format!(
+                "no backend of pool `{pool}` of frontend `{frontend}` is named `{backend}`"
+            )),
+        }
+    }
+
+    fn weight_override(&self, path: [&Name; 3]) -> Option<Override> {
+        let [frontend, pool, backend] = path.map(Arc::clone);
+        let key = (Arc::clone(&frontend), Arc::clone(&pool), Arc::clone(&backend));
+        let (weight, note) = self.overrides.weights.get(&key)?;
+        let (slot, note) = (Some((frontend, pool)), Arc::clone(note));
+        Some(Override { backend, slot, says: Says::Weight(*weight), note })
+    }
+
+    /// Gives a backend of a pool a weight, or the configured one. The frontend, if there is such a thing.
+    pub(super) fn weigh(&mut self, path: [&Name; 3], weight: Option<u8>) -> Option<usize> {
+        let (index, at) = self.slot(path)?;
+        let frontend = &mut self.frontends[index];
+        let slot = &mut frontend.slots[at];
+        let configured = *frontend.config.pools[slot.pool].backends.get(path[2])?;
+        slot.weight = weight.unwrap_or(configured);
+        slot.overridden = weight.is_some();
+        Some(index)
+    }
+
+    fn shown_weight(&self, path: [&Name; 3]) -> Option<String> {
+        self.slot(path).map(|(index, at)| self.frontends[index].slots[at].weight.to_string())
+    }
+
+    /// The index of a frontend, and of a slot in it.
+    fn slot(&self, [frontend, pool, backend]: [&Name; 3]) -> Option<(usize, usize)> {
+        let index = self.frontends.binary_search_by(|f| f.name.cmp(frontend)).ok()?;
+        let frontend = &self.frontends[index];
+        let is_it = |slot: &Slot| {
+            frontend.config.pools[slot.pool].name == *pool && self.backends[slot.backend].name == *backend
+        };
+        Some((index, frontend.slots.iter().position(is_it)?))
+    }
+
+    pub(super) fn backend(&self, name: &Name) -> Option<usize> {
+        self.backends.binary_search_by(|b| b.name.cmp(name)).ok()
+    }
+
+    /// Whether there is room for one more, or it takes the place of another.
+    fn check_room(&self, added: Option<&Override>) -> Result<(), OperateError> {
+        let Some(added) = added.filter(|_| self.overrides.len() >= MAX) else { return Ok(()) };
+        let mut after = Overrides::clone(&self.overrides);
+        after.insert(added.clone());
+        if after.len() <= MAX {
+            return Ok(());
+        }
+        let full = alloc::format!("there are {MAX} overrides already, which is the most; undo some first");
+        Err(OperateError::Refused(full))
+    }
+
+    fn add(&mut self, added: Option<Override>, turn: &Turn) {
+        let Some(added) = added else { return };
+        let expires = added.note.expires;
+        Arc::make_mut(&mut self.overrides).insert(added);
+        if let Some(expires) = expires {
+            self.watch_expiry(expires, turn);
+        }
+    }
+
+    /// Takes away an override from which nothing follows now.
+    fn forget(&mut self, left: &Override, who: &str, turn: &mut Turn) {
+        Arc::make_mut(&mut self.overrides).remove(left);
+        let held = self.held(left);
+        turn.event(Kind::Operator(undoing(left, who, held.clone(), held)));
+    }
+
+    /// What is so now of what an override is about: a backend's state, or a weight.
+    pub(super) fn held(&self, of: &Override) -> Option<String> {
+        match &of.slot {
+            Some((frontend, pool)) => self.shown_weight([frontend, pool, &of.backend]),
+            None => self.backend(&of.backend).map(|index| self.backends[index].tracker.health().to_string()),
+        }
+    }
+
+    /// Draws the consequences of what has become of backends and, for the frontends of `touched`, of weights.
+    pub(super) fn follow(
+        &mut self,
+        moves: Vec<(usize, Transition)>,
+        mut touched: BTreeSet<usize>,
+        turn: &mut Turn,
+    ) {
+        for (index, _) in &moves {
+            if self.backends[*index].tracker.health() == Health::Unknown {
+                self.renew_check(*index);
+            }
+        }
+        if !moves.is_empty() {
+            self.send_checks(turn);
+        }
+        for (index, transition) in moves {
+            self.tell(index, Some(transition), turn);
+            touched.extend(&self.backends[index].frontends);
+        }
+        for frontend in touched {
+            self.refresh(frontend, turn);
+        }
+    }
+}
+
+/// The line of the audit trail for an override that is undone. `from` and `to` are what its backend or weight was and is;
+/// if there was none, it is the override itself that is no more.
+pub(super) fn undoing(left: &Override, who: &str, from: Option<String>, to: Option<String>) -> Audit {
+    let (what, subject, said) = match (left.says, &left.slot) {
+        (Says::Weight(weight), Some((frontend, pool))) => {
+            (Deed::UnsetWeight, subject([frontend, pool, &left.backend]), weight.to_string())
+        }
+        (says, _) => {
+            let what = match says {
+                Says::Paused => Deed::Resume,
+                Says::Enabled => Deed::Disable,
+                Says::Disabled | Says::Weight(_) => Deed::Enable,
+            };
+            (what, alloc::format!("backend {}", left.backend), says.as_str().to_string())
+        }
+    };
+    let (from, to) = (from.unwrap_or(said), to.unwrap_or_default());
+    Audit { subject, from, to, ..Audit::of(who.to_string(), what) }
+}
+
+fn subject([frontend, pool, backend]: [&Name; 3]) -> String {
+    alloc::format!("frontend {frontend} pool {pool} backend {backend}")
 }

@@ -28,6 +28,10 @@ impl State {
         }
         self.alarm(turn, min, Alarm::Release);
         self.static_passes(turn);
+        // Backends that are out or paused from the start are known, and never move.
+        for index in 0..self.frontends.len() {
+            self.refresh(index, turn);
+        }
     }
 
     /// Takes in another configuration in place of the one in force.
@@ -78,9 +82,9 @@ impl State {
             self.config.healthchecks.get(h).map(|healthcheck| (Arc::clone(h), Arc::clone(healthcheck)))
         });
         let limits = Backend::limits(healthcheck.as_ref().map(|(_, h)| h.as_ref()));
-        let enabled = self.overrides.enabled.get(name).copied().unwrap_or(wanted.enabled);
+        let stance = self.stance(name, wanted.enabled);
         let known = old.is_some();
-        let mut backend = old.unwrap_or_else(|| self.new_backend(name, wanted, enabled, limits, turn));
+        let mut backend = old.unwrap_or_else(|| self.new_backend(name, wanted, stance, limits, turn));
         let settings = |h: &Option<(Name, Arc<config::Healthcheck>)>| h.as_ref().map(|(_, h)| Arc::clone(h));
         let same =
             backend.address == wanted.address && settings(&backend.healthcheck) == settings(&healthcheck);
@@ -89,11 +93,9 @@ impl State {
         backend.frontends.clear();
         backend.tracker.keep(self.config.transition_history);
         let restarted = if known && !same { backend.tracker.restart(limits, turn.now.wall) } else { None };
-        let switched = match (backend.tracker.health(), enabled) {
-            (Health::Disabled, true) => backend.tracker.configure(Health::Unknown, turn.now.wall),
-            (Health::Disabled, false) | (_, true) => None,
-            (_, false) => backend.tracker.configure(Health::Disabled, turn.now.wall),
-        };
+        let stays =
+            backend.tracker.health() == stance || stance == Health::Unknown && backend.tracker.probed();
+        let switched = if stays { None } else { backend.tracker.configure(stance, turn.now.wall) };
         if known && !same || switched.is_some() {
             backend.check = self.prober.new_check();
             backend.tracker.renumber();
@@ -103,15 +105,24 @@ impl State {
         switched.or(restarted)
     }
 
+    /// What a backend is that is not known yet: `unknown`, or what the configuration and operators say.
+    fn stance(&self, name: &Name, configured: bool) -> Health {
+        let enabled = self.overrides.enabled.get(name).map_or(configured, |(enabled, _)| *enabled);
+        match (enabled, self.overrides.paused.contains_key(name)) {
+            (false, _) => Health::Disabled,
+            (true, true) => Health::Paused,
+            (true, false) => Health::Unknown,
+        }
+    }
+
     fn new_backend(
         &mut self,
         name: &Name,
         wanted: &config::Backend,
-        enabled: bool,
+        health: Health,
         limits: Limits,
         turn: &Turn,
     ) -> Backend {
-        let health = if enabled { Health::Unknown } else { Health::Disabled };
         Backend {
             name: Arc::clone(name),
             address: wanted.address,
@@ -170,7 +181,7 @@ impl State {
         let slot = |(pool, backend, weight): (usize, &Name, u8)| {
             let index = self.backends.binary_search_by(|b| b.name.cmp(backend)).ok()?;
             let key = (Arc::clone(name), Arc::clone(&frontend.pools[pool].name), Arc::clone(backend));
-            let wish = self.overrides.weights.get(&key).copied();
+            let wish = self.overrides.weights.get(&key).map(|(weight, _)| *weight);
             let address = self.backends[index].address;
             Some(Slot {
                 pool,

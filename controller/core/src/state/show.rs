@@ -39,6 +39,7 @@ impl State {
                 actual: self.sync.now().cloned(),
                 failing: self.sync.failures.iter().map(|(vip, f)| (*vip, f.error.clone())).collect(),
             },
+            overrides: Arc::clone(&self.overrides),
         }
     }
 

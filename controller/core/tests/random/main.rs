@@ -10,6 +10,7 @@ mod oracle;
 mod prober;
 mod shape;
 mod vpp;
+mod wishes;
 mod world;
 
 use std::env;
@@ -20,7 +21,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-use ops::{Op, ops};
+use ops::{Op, ops, overrides};
 use shape::{BACKENDS, named, shapes};
 use world::World;
 
@@ -50,10 +51,12 @@ proptest! {
         world.settle(healthy);
     }
 
-    /// `maglevd` or both processes start again and find the backends as they were: nothing is written.
+    /// `maglevd` or both processes start again and find the backends as they were, and what operators wanted:
+    /// nothing is written, and nothing flushed.
     #[test]
     fn a_restart_is_not_seen_in_vpp(
         shape in shapes(),
+        wishes in vec(overrides(Just(None)), 0..8),
         healthy: u8,
         remembers: bool,
         vpp_first: bool,
@@ -62,6 +65,7 @@ proptest! {
     ) {
         let shape = shape.with_warm_up();
         let mut world = World::new(shape);
+        wishes.iter().for_each(|op| world.happens(op));
         world.settle(healthy);
         world.restart();
         world.read_only = true;

@@ -30,8 +30,9 @@ pub enum Op {
     Reload(Mutation),
     /// `maglevd` starts again.
     Restart,
-    Operate(usize, Action),
-    Weight(usize, usize, usize, Option<u8>),
+    /// An operator's wish, and for how many seconds.
+    Operate(usize, Action, Option<u64>),
+    Weight(usize, usize, usize, Option<u8>, Option<u64>),
     VppUp,
     VppDown,
     VppRestart,
@@ -43,24 +44,33 @@ pub enum Op {
     Drain,
 }
 
+/// Operators' wishes that outlive reloads and restarts.
+pub fn overrides(lifetime: impl Strategy<Value = Option<u64>> + Clone) -> impl Strategy<Value = Op> {
+    let backend = 0..BACKENDS;
+    let action = prop::sample::select(vec![Action::Pause, Action::Resume, Action::Disable, Action::Enable]);
+    let weight = prop::option::of(weights());
+    prop_oneof![
+        2 => (backend.clone(), action, lifetime.clone()).prop_map(|(b, action, l)| Op::Operate(b, action, l)),
+        1 => (0..4usize, 0..3usize, backend, weight, lifetime)
+            .prop_map(|(f, p, b, w, l)| Op::Weight(f, p, b, w, l)),
+    ]
+}
+
 pub fn ops() -> impl Strategy<Value = Op> {
     let backend = 0..BACKENDS;
     let code = prop_oneof![4 => Just(Code::L7Ok), 4 => Just(Code::L4Tout), 1 => Just(Code::Local)];
-    let action = prop::sample::select(vec![Action::Pause, Action::Resume, Action::Disable, Action::Enable]);
     let time = (0..8000u64).prop_map(Duration::from_millis);
     prop_oneof![
         3 => any::<bool>().prop_map(|remembers| Op::ProberUp { remembers }),
         1 => Just(Op::ProberDown),
         10 => (backend.clone(), code, 1..5u8).prop_map(|(backend, code, times)| Op::Probed { backend, code, times }),
-        1 => backend.clone().prop_map(Op::StaleOutcome),
+        1 => backend.prop_map(Op::StaleOutcome),
         1 => Just(Op::StrangeOutcome),
         4 => time.clone().prop_map(Op::Wait),
         1 => time.prop_map(Op::Jump),
         4 => mutations().prop_map(Op::Reload),
         1 => Just(Op::Restart),
-        4 => (backend.clone(), action).prop_map(|(backend, action)| Op::Operate(backend, action)),
-        2 => (0..4usize, 0..3usize, backend, prop::option::of(weights()))
-            .prop_map(|(f, p, b, w)| Op::Weight(f, p, b, w)),
+        6 => overrides(prop::option::of(1..20u64)),
         4 => Just(Op::VppUp),
         1 => Just(Op::VppDown),
         1 => Just(Op::VppRestart),

@@ -70,7 +70,7 @@ fn weights_of(world: &World, name: &Name, frontend: &Frontend, view: &View) -> B
     for pool in &frontend.pools {
         for (backend, configured) in &pool.backends {
             let path = (name.clone(), pool.name.clone(), backend.clone());
-            let weight = world.overrides.get(&path).copied().unwrap_or(*configured);
+            let weight = world.wishes.weight(&path).unwrap_or(*configured);
             members.push((&pool.name, backend, weight, health_of(view, backend) == Health::Up));
         }
     }

@@ -1,6 +1,6 @@
 //! The core between a VPP, a prober and operators, all of whom do as they please.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use maglev_core::Name;
 use maglev_core::config::Config;
 use maglev_core::dataplane::VipKey;
 use maglev_core::event::Kind;
-use maglev_core::health::Health;
-use maglev_core::state::{CheckSet, Command, Input, Output, State};
+use maglev_core::health::{Action, Health};
+use maglev_core::state::{By, CheckSet, Command, Input, Output, State};
 use maglev_core::time::{Mono, Now, Wall};
 use maglev_core::view::{BackendView, View};
 use maglev_ipc::{Check, CheckId, Code};
@@ -20,12 +20,13 @@ use crate::oracle;
 use crate::prober::{Prober, outcome};
 use crate::shape::{BACKENDS, Mutation, SYNC_INTERVAL, Shape, named};
 use crate::vpp::{Vip, Vpp, Work};
+use crate::wishes::Wishes;
 
 pub struct World {
     pub shape: Shape,
     pub config: Arc<Config>,
     pub vpp: Vpp,
-    pub overrides: BTreeMap<(Name, Name, Name), u8>,
+    pub wishes: Wishes,
     /// VIPs that were found, and were never ours.
     pub strangers: BTreeSet<VipKey>,
     state: State,
@@ -40,12 +41,12 @@ impl World {
     pub fn new(shape: Shape) -> Self {
         let config = shape.config();
         let mut out = Vec::new();
-        let state = State::new(Arc::clone(&config), true, Now::default(), &mut out);
+        let state = State::new(Arc::clone(&config), Arc::default(), true, Now::default(), &mut out);
         let mut world = Self {
             shape,
             config,
             vpp: Vpp::new(),
-            overrides: BTreeMap::new(),
+            wishes: Wishes::default(),
             strangers: BTreeSet::new(),
             state,
             now: Mono::default(),
@@ -83,15 +84,12 @@ impl World {
             }
             Op::Reload(mutation) => self.reload(mutation),
             Op::Restart => self.restart(),
-            Op::Operate(backend, action) => {
-                let command = Command::Backend { name: named('b', *backend), action: *action };
-                self.operate(&command);
+            Op::Operate(backend, action, seconds) => {
+                self.override_backend(named('b', *backend), *action, *seconds);
             }
-            Op::Weight(frontend, pool, backend, weight) => {
-                self.override_weight(
-                    (named('f', *frontend), named('p', *pool), named('b', *backend)),
-                    *weight,
-                );
+            Op::Weight(frontend, pool, backend, weight, seconds) => {
+                let path = (named('f', *frontend), named('p', *pool), named('b', *backend));
+                self.override_weight(path, *weight, *seconds);
             }
             Op::VppUp => self.vpp_up(),
             Op::VppDown => self.vpp_down(),
@@ -104,6 +102,7 @@ impl World {
             Op::Work(index) => self.work(*index),
             Op::Drain => self.drain(),
         }
+        self.wishes.hold(&self.state.view(self.now()), &self.config);
     }
 
     fn tell(&mut self, input: Input) {
@@ -302,14 +301,13 @@ impl World {
         }
     }
 
-    /// `maglevd` starts again; what operators wanted is forgotten.
+    /// `maglevd` starts again, and finds what operators wanted.
     pub fn restart(&mut self) {
         self.prober.connected = false;
         self.prober.set.generation = 0;
         if self.vpp.linked {
             self.vpp.cut();
         }
-        self.overrides.clear();
         self.flushes = Flushes::default();
         self.vpp.is_new_to_us();
         self.strangers = self
@@ -320,26 +318,41 @@ impl World {
             .filter(|v| oracle::frontend_of(&self.config, v).is_none())
             .collect();
         let mut out = Vec::new();
-        self.state = State::new(Arc::clone(&self.config), true, self.now(), &mut out);
+        let kept = Arc::clone(self.state.overrides());
+        self.state = State::new(Arc::clone(&self.config), kept, true, self.now(), &mut out);
+        let is_news =
+            |output: &Output| matches!(output, Output::Event(event) if !may_come_first(&event.kind));
+        assert!(!out.iter().any(is_news), "what is restored is no news: {out:?}");
         self.take(out);
     }
 
-    fn operate(&mut self, command: &Command) -> bool {
+    fn operate(&mut self, command: &Command, by: &By) -> bool {
         let mut out = Vec::new();
         let now = self.now();
-        let done = self.state.operate(command, now, &mut out).is_ok();
+        let done = self.state.operate(command, by, now, &mut out).is_ok();
         assert!(done || out.is_empty(), "refused, and done: {out:?}");
         self.take(out);
         done
     }
 
-    fn override_weight(&mut self, path: (Name, Name, Name), weight: Option<u8>) {
+    fn by(&self, seconds: Option<u64>) -> (By, Option<Wall>) {
+        let lifetime = seconds.map(Duration::from_secs);
+        let expires = lifetime.map(|lifetime| self.now().wall + lifetime);
+        (By { lifetime, ..By::default() }, expires)
+    }
+
+    fn override_backend(&mut self, name: Name, action: Action, seconds: Option<u64>) {
+        let (by, expires) = self.by(seconds);
+        if self.operate(&Command::Backend { name: Arc::clone(&name), action }, &by) {
+            self.wishes.operated(name, action, expires, &self.config);
+        }
+    }
+
+    fn override_weight(&mut self, path: (Name, Name, Name), weight: Option<u8>, seconds: Option<u64>) {
+        let (by, expires) = self.by(seconds);
         let (frontend, pool, backend) = path.clone();
-        if self.operate(&Command::Weight { frontend, pool, backend, weight }) {
-            match weight {
-                Some(weight) => _ = self.overrides.insert(path, weight),
-                None => _ = self.overrides.remove(&path),
-            }
+        if self.operate(&Command::Weight { frontend, pool, backend, weight }, &by) {
+            self.wishes.weighed(path, weight, expires);
         }
     }
 
@@ -396,10 +409,20 @@ impl World {
             }
         }
         self.wait_drained(Duration::from_secs(20) + SYNC_INTERVAL * 3);
+        self.wishes.hold(&self.state.view(self.now()), &self.config);
         oracle::converged(self);
         self.flushes.complete(&self.config, &self.view(), &self.vpp);
         self.read_only = true;
         self.wait_drained(SYNC_INTERVAL * 2);
         self.read_only = false;
+    }
+}
+
+/// A backend that nobody probes is up from the start, and overrides may have expired meanwhile.
+const fn may_come_first(kind: &Kind) -> bool {
+    match kind {
+        Kind::Backend { transition, .. } => matches!(transition.to, Health::Up),
+        Kind::Frontend { .. } | Kind::Operator(_) => true,
+        _ => false,
     }
 }

@@ -12,6 +12,8 @@ mod world;
 use std::fmt::Write as _;
 use std::{env, fs};
 
+use maglev_core::overrides::{MAX, Override, Overrides, Says};
+
 use world::World;
 
 #[test]
@@ -35,6 +37,35 @@ fn transcripts() {
         wrong.push(format!("{}:\n{}", file.display(), first_difference(&transcript, &replayed)));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Some file may be full of what left the configuration long ago: nothing is added, but everything can be undone.
+#[test]
+fn there_are_not_more_overrides_than_there_may_be() {
+    let mut world = World::new();
+    world.command("backend a1 192.0.2.1");
+    world.command("backend a2 192.0.2.2");
+    let paused = |backend: String| Override {
+        backend: backend.into(),
+        slot: None,
+        says: Says::Paused,
+        note: Default::default(),
+    };
+    let mut overrides = Overrides::default();
+    (1..MAX).for_each(|n| overrides.insert(paused(format!("gone{n}"))));
+    overrides.insert(paused("a1".into()));
+    world.start_with(overrides.into());
+    for (command, said) in [
+        ("operator pause a2", "there are 100000 overrides already"),
+        ("operator pause a1", "alice: pause backend a1: paused -> paused"),
+        ("operator disable a1", "alice: disable backend a1: paused -> disabled"),
+        ("operator resume gone1", "alice: resume backend gone1: paused -> "),
+        ("operator pause a2", "alice: pause backend a2: unknown -> paused"),
+    ] {
+        world.said.clear();
+        world.command(command);
+        assert!(world.said[0].contains(said), "{command}: {:?}", world.said);
+    }
 }
 
 fn first_difference(expected: &str, got: &str) -> String {

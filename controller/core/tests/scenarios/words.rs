@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use maglev_core::config::{Healthcheck, Probe};
-use maglev_core::event::Kind;
+use maglev_core::event::{Audit, Kind};
+use maglev_core::overrides::Override;
+use maglev_core::time::Wall;
 
 pub fn healthcheck() -> Healthcheck {
     Healthcheck {
@@ -51,5 +53,27 @@ pub fn event_text(kind: &Kind) -> String {
         ),
         Kind::StepFailed { vip, step, error } => format!("failed {vip}: {step}: {error}"),
         Kind::Reloaded => "reloaded".into(),
+        Kind::Operator(audit) => audit_text(audit),
     }
+}
+
+fn audit_text(audit: &Audit) -> String {
+    let Audit { who, what, subject, from, to, .. } = audit;
+    let note = note_text(&audit.reason, audit.expires);
+    format!("{who}: {} {subject}: {from} -> {to}{note}", what.as_str())
+}
+
+/// An override as a line of a list.
+pub fn override_text(listed: &Override, dangling: bool) -> String {
+    let Override { backend, slot, says, note } = listed;
+    let of = slot.as_ref().map_or(String::new(), |(frontend, pool)| format!("{frontend} {pool} "));
+    let dangling = if dangling { ", dangling" } else { "" };
+    let (who, note) = (&note.who, note_text(&note.reason, note.expires));
+    format!("{of}{backend} {says:?} by {who}{note}{dangling}")
+}
+
+fn note_text(reason: &str, expires: Option<Wall>) -> String {
+    let reason = if reason.is_empty() { String::new() } else { format!(", {reason}") };
+    let until = |at: Wall| format!(", until {}s", at.0 / 1_000_000_000);
+    format!("{reason}{}", expires.map_or(String::new(), until))
 }

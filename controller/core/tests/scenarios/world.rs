@@ -8,18 +8,21 @@ use std::time::Duration;
 use maglev_core::config::{self, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool};
 use maglev_core::dataplane::{Actual, Encap, LbConf, VipKey};
 use maglev_core::health::Action;
-use maglev_core::state::{Command, Input, Output, State};
+use maglev_core::overrides::{Override, Overrides};
+use maglev_core::state::{By, Command, Input, Output, State};
 use maglev_core::time::{Mono, Now, Wall};
 use maglev_ipc::{Code, Detail};
 
 use super::prober::Prober;
 use super::vpp::{Vpp, default_conf, untold};
-use super::words::{event_text, healthcheck, seconds};
+use super::words::{event_text, healthcheck, override_text, seconds};
 
 pub struct World {
     pub config: Config,
     pub state: Option<State>,
     pub now: Mono,
+    /// How far the wall clock has been set ahead.
+    pub ahead: Duration,
     pub vpp: Vpp,
     pub prober: Prober,
     pub said: Vec<String>,
@@ -46,9 +49,11 @@ impl World {
                 healthchecks: BTreeMap::from([("ping".into(), Arc::new(healthcheck()))]),
                 backends: BTreeMap::new(),
                 frontends: BTreeMap::new(),
+                api: config::Api::default(),
             },
             state: None,
             now: Mono(0),
+            ahead: Duration::ZERO,
             vpp: Vpp::default(),
             prober: Prober::default(),
             said: Vec::new(),
@@ -56,7 +61,7 @@ impl World {
     }
 
     pub fn now(&self) -> Now {
-        Now { mono: self.now, wall: Wall(self.now.0) }
+        Now { mono: self.now, wall: Wall(self.now.0) + self.ahead }
     }
 
     pub fn command(&mut self, command: &str) {
@@ -80,6 +85,10 @@ impl World {
             ["set", "foreign-vips", "keep"] => self.config.lb.foreign_vips = ForeignVips::Keep,
             ["set", "foreign-vips", "remove"] => self.config.lb.foreign_vips = ForeignVips::Remove,
             ["start"] => self.start(),
+            ["start", "without", "overrides"] => {
+                self.state = None;
+                self.start();
+            }
             ["reload"] => self.tell(Input::Reload(Arc::new(self.config.clone()))),
             ["prober", "up"] => self.prober_up(false),
             ["prober", "back"] => self.prober_up(true),
@@ -119,7 +128,19 @@ impl World {
                 vip.unwrap().1.encap = Encap::Nat4;
             }
             ["prober", "refuses", name, ref why @ ..] => self.refuse(name, &why.join(" ")),
-            ["operator", action, name] => self.operate(action, name),
+            ["operator", "weight", frontend, pool, backend, weight, ref note @ ..] => {
+                let [frontend, pool, backend] = [frontend, pool, backend].map(Into::into);
+                self.operate(Command::Weight { frontend, pool, backend, weight: weight.parse().ok() }, note);
+            }
+            ["operator", action, name, ref note @ ..] => {
+                let action = [Action::Pause, Action::Resume, Action::Disable, Action::Enable]
+                    .into_iter()
+                    .find(|a| a.as_str() == action)
+                    .unwrap();
+                self.operate(Command::Backend { name: name.into(), action }, note);
+            }
+            ["overrides"] => self.list_overrides(),
+            ["clock", "ahead", time] => self.ahead += seconds(time),
             ["resync"] => self.tell(Input::Resync),
             ["preview"] => self.preview(None),
             ["preview", "reload"] => self.preview(Some(Arc::new(self.config.clone()))),
@@ -166,10 +187,15 @@ impl World {
         self.config.frontends.insert(name.into(), frontend);
     }
 
-    /// Starts `maglevd`; VPP and the prober stay as they are.
+    /// Starts `maglevd`, which finds the overrides of the last run; VPP and the prober stay as they are.
     pub fn start(&mut self) {
+        let kept = self.state.as_ref().map(|state| Arc::clone(state.overrides())).unwrap_or_default();
+        self.start_with(kept);
+    }
+
+    pub fn start_with(&mut self, kept: Arc<Overrides>) {
         let mut out = Vec::new();
-        self.state = Some(State::new(Arc::new(self.config.clone()), true, self.now(), &mut out));
+        self.state = Some(State::new(Arc::new(self.config.clone()), kept, true, self.now(), &mut out));
         self.take(out);
     }
 
@@ -205,18 +231,28 @@ impl World {
         self.now = end;
     }
 
-    pub fn operate(&mut self, action: &str, name: &str) {
-        let action = [Action::Pause, Action::Resume, Action::Disable, Action::Enable]
-            .into_iter()
-            .find(|a| a.as_str() == action)
-            .unwrap();
+    /// `note` is `[because REASON] [for TIME]`.
+    pub fn operate(&mut self, command: Command, note: &[&str]) {
+        let mut by = By { who: "alice".into(), ..By::default() };
+        for pair in note.chunks(2) {
+            match pair {
+                ["because", reason] => by.reason = (*reason).into(),
+                ["for", time] => by.lifetime = Some(seconds(time)),
+                _ => panic!("unknown note: {pair:?}"),
+            }
+        }
         let mut out = Vec::new();
         let now = self.now();
-        let command = Command::Backend { name: name.into(), action };
-        if let Err(error) = self.state.as_mut().unwrap().operate(&command, now, &mut out) {
+        if let Err(error) = self.state.as_mut().unwrap().operate(&command, &by, now, &mut out) {
             self.said.push(format!("{error:?}"));
         }
         self.take(out);
+    }
+
+    fn list_overrides(&mut self) {
+        let view = self.state.as_ref().unwrap().view(self.now());
+        let line = |o: Override| override_text(&o, o.dangling(&view.config));
+        self.said.extend(view.overrides.list().map(line));
     }
 
     pub fn preview(&mut self, config: Option<Arc<Config>>) {

@@ -1,0 +1,257 @@
+//! In what operators have overridden the configuration: what outlives a reload and a restart.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::ops::RangeInclusive;
+use core::time::Duration;
+
+use crate::Name;
+use crate::config::Config;
+use crate::time::Wall;
+
+/// How many overrides there are at most.
+pub const MAX: usize = 100_000;
+
+/// The longest reason, in bytes.
+pub const MAX_REASON: usize = 200;
+
+/// The longest name of an operator, in bytes. What is longer is cut.
+pub const MAX_WHO: usize = 128;
+
+/// How long an override may last that ends by itself.
+pub const LIFETIMES: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What goes with an override, for whoever finds it in force at night.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Note {
+    /// Who asked for it.
+    pub who: String,
+    /// When.
+    pub at: Wall,
+    /// Why; may be empty.
+    pub reason: String,
+    /// When it is undone by itself; `None` is never.
+    pub expires: Option<Wall>,
+}
+
+/// What an override says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Says {
+    /// The backend is out.
+    Disabled,
+    /// The backend is in, although the configuration has it disabled.
+    Enabled,
+    /// The backend is not probed.
+    Paused,
+    /// The backend has this weight, 0 to 100, in one pool.
+    Weight(u8),
+}
+
+impl Says {
+    /// Every kind, by the words of [`Self::as_str`].
+    pub const KINDS: [&str; 4] = ["disabled", "enabled", "paused", "weight"];
+
+    /// The kind as users see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Enabled => "enabled",
+            Self::Paused => "paused",
+            Self::Weight(_) => "weight",
+        }
+    }
+}
+
+/// One override.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Override {
+    /// The backend.
+    pub backend: Name,
+    /// The frontend and the pool; for a weight only.
+    pub slot: Option<(Name, Name)>,
+    /// What it says.
+    pub says: Says,
+    /// Who, when, why, and for how long.
+    pub note: Arc<Note>,
+}
+
+impl Override {
+    /// Whether what it is about is not in the configuration.
+    #[must_use]
+    pub fn dangling(&self, config: &Config) -> bool {
+        let Some((frontend, pool)) = &self.slot else { return !config.backends.contains_key(&self.backend) };
+        let there = config.frontends.get(frontend).is_some_and(|frontend| {
+            frontend.pools.iter().any(|p| p.name == *pool && p.backends.contains_key(&self.backend))
+        });
+        !there
+    }
+
+    /// Whether its time is over.
+    #[must_use]
+    pub fn is_over(&self, now: Wall) -> bool {
+        self.note.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
+/// A frontend, a pool of it, and a backend of that.
+pub(crate) type Path = (Name, Name, Name);
+
+/// Every override. Its clones share the notes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Overrides {
+    /// Backends that are in, or out, whatever the configuration says.
+    pub(crate) enabled: BTreeMap<Name, (bool, Arc<Note>)>,
+    /// Backends that are not probed. None of them is out by an override too.
+    pub(crate) paused: BTreeMap<Name, Arc<Note>>,
+    pub(crate) weights: BTreeMap<Path, (u8, Arc<Note>)>,
+}
+
+impl Overrides {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.enabled.len() + self.paused.len() + self.weights.len()
+    }
+
+    /// Whether the configuration holds as it stands.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds one, in place of any of the same kind about the same thing. To be out replaces a pause, whichever came
+    /// first.
+    pub fn insert(&mut self, added: Override) {
+        let Override { backend, slot, says, note } = added;
+        match (says, slot) {
+            (Says::Weight(weight), Some((frontend, pool))) => {
+                self.weights.insert((frontend, pool, backend), (weight, note));
+            }
+            // Of no pool: there is no such thing.
+            (Says::Weight(_), None) => {}
+            (Says::Disabled, _) => {
+                self.paused.remove(&backend);
+                self.enabled.insert(backend, (false, note));
+            }
+            (Says::Enabled, _) => _ = self.enabled.insert(backend, (true, note)),
+            (Says::Paused, _) if self.enabled.get(&backend).is_some_and(|(enabled, _)| !enabled) => {}
+            (Says::Paused, _) => _ = self.paused.insert(backend, note),
+        }
+    }
+
+    /// Takes one away.
+    pub(crate) fn remove(&mut self, gone: &Override) {
+        match (gone.says, &gone.slot) {
+            (Says::Weight(_), Some((frontend, pool))) => {
+                let path = (Arc::clone(frontend), Arc::clone(pool), Arc::clone(&gone.backend));
+                self.weights.remove(&path);
+            }
+            (Says::Weight(_), None) => {}
+            (Says::Disabled | Says::Enabled, _) => _ = self.enabled.remove(&gone.backend),
+            (Says::Paused, _) => _ = self.paused.remove(&gone.backend),
+        }
+    }
+
+    /// Those of backends by name, then those of weights by frontend, pool and backend.
+    pub fn list(&self) -> impl Iterator<Item = Override> {
+        // A backend can be in by one override and paused by another.
+        let mut paused = self.paused.iter().map(paused).peekable();
+        let mut enabled = self.enabled.iter().map(enabled).peekable();
+        let backends = core::iter::from_fn(move || match (enabled.peek(), paused.peek()) {
+            (Some(e), Some(p)) if e.backend <= p.backend => enabled.next(),
+            (_, Some(_)) => paused.next(),
+            (_, None) => enabled.next(),
+        });
+        backends.chain(self.weights.iter().map(weight))
+    }
+
+    /// Those of one backend, weights apart.
+    pub fn of_backend(&self, name: &str) -> impl Iterator<Item = Override> {
+        let enabled = self.enabled.get_key_value(name).map(enabled);
+        let paused = self.paused.get_key_value(name).map(paused);
+        enabled.into_iter().chain(paused)
+    }
+}
+
+fn paused((backend, note): (&Name, &Arc<Note>)) -> Override {
+    Override { backend: Arc::clone(backend), slot: None, says: Says::Paused, note: Arc::clone(note) }
+}
+
+fn enabled((backend, (enabled, note)): (&Name, &(bool, Arc<Note>))) -> Override {
+    let says = if *enabled { Says::Enabled } else { Says::Disabled };
+    Override { backend: Arc::clone(backend), slot: None, says, note: Arc::clone(note) }
+}
+
+fn weight(((frontend, pool, backend), (weight, note)): (&Path, &(u8, Arc<Note>))) -> Override {
+    let slot = Some((Arc::clone(frontend), Arc::clone(pool)));
+    Override { backend: Arc::clone(backend), slot, says: Says::Weight(*weight), note: Arc::clone(note) }
+}
+
+/// `text` as it may stand in a log or on a terminal: without control characters, and of at most `most` bytes.
+#[must_use]
+pub fn tame(text: &str, most: usize) -> String {
+    let mut tame: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    tame.truncate(tame.floor_char_boundary(most));
+    tame
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    fn of(backend: &str, says: Says) -> Override {
+        Override { backend: backend.into(), slot: None, says, note: Arc::default() }
+    }
+
+    #[test]
+    fn they_are_listed_by_name_and_weights_last() {
+        let mut all = Overrides::default();
+        let weight = Override { slot: Some(("web".into(), "first".into())), ..of("a", Says::Weight(7)) };
+        for one in [
+            weight,
+            of("c", Says::Paused),
+            of("a", Says::Paused),
+            of("b", Says::Disabled),
+            of("a", Says::Enabled),
+        ] {
+            all.insert(one);
+        }
+        let listed: Vec<_> = all.list().map(|o| (o.backend, o.says)).collect();
+        let expected = [
+            ("a", Says::Enabled),
+            ("a", Says::Paused),
+            ("b", Says::Disabled),
+            ("c", Says::Paused),
+            ("a", Says::Weight(7)),
+        ];
+        assert_eq!(listed, expected.map(|(name, says)| (Name::from(name), says)));
+        assert_eq!(all.len(), listed.len());
+        assert_eq!(all.of_backend("a").count(), 2);
+        for one in all.clone().list() {
+            all.remove(&one);
+        }
+        assert!(all.is_empty());
+    }
+
+    #[test]
+    fn who_is_out_is_not_paused() {
+        for order in [[Says::Paused, Says::Disabled], [Says::Disabled, Says::Paused]] {
+            let mut all = Overrides::default();
+            for says in order {
+                all.insert(of("a", says));
+            }
+            assert_eq!(all.list().map(|o| o.says).collect::<Vec<_>>(), [Says::Disabled]);
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_tame() {
+        assert_eq!(tame("al\nice\u{1b}[31m", 200), "al?ice?[31m");
+        assert_eq!(tame("ééé", 5), "éé");
+    }
+}

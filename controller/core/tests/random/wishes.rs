@@ -1,0 +1,105 @@
+//! What operators were told that it holds.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use maglev_core::Name;
+use maglev_core::config::Config;
+use maglev_core::health::{Action, Health};
+use maglev_core::overrides::Says;
+use maglev_core::time::Wall;
+use maglev_core::view::View;
+
+/// The core may look at its clock this much later than it meant to.
+const LATE: Duration = Duration::from_millis(10);
+
+#[derive(Default)]
+pub struct Wishes {
+    paused: BTreeMap<Name, Option<Wall>>,
+    enabled: BTreeMap<Name, (bool, Option<Wall>)>,
+    weights: BTreeMap<(Name, Name, Name), (u8, Option<Wall>)>,
+}
+
+impl Wishes {
+    /// A command to a backend has succeeded.
+    pub fn operated(&mut self, name: Name, action: Action, expires: Option<Wall>, config: &Config) {
+        let configured = config.backends.get(&name).map(|b| b.enabled);
+        let was_out = self.is_out(&name, configured);
+        match (action, configured) {
+            (Action::Pause, _) => _ = self.paused.insert(name, expires),
+            (Action::Resume, _) => _ = self.paused.remove(&name),
+            (Action::Disable, _) => {
+                self.paused.remove(&name);
+                self.enabled.insert(name, (false, expires));
+            }
+            (Action::Enable, None) => _ = self.enabled.remove(&name),
+            (Action::Enable, Some(configured)) => {
+                if was_out {
+                    self.paused.remove(&name);
+                }
+                if configured {
+                    self.enabled.remove(&name);
+                } else {
+                    self.enabled.insert(name, (true, expires));
+                }
+            }
+        }
+    }
+
+    /// A weight was set, or unset.
+    pub fn weighed(&mut self, path: (Name, Name, Name), weight: Option<u8>, expires: Option<Wall>) {
+        match weight {
+            Some(weight) => _ = self.weights.insert(path, (weight, expires)),
+            None => _ = self.weights.remove(&path),
+        }
+    }
+
+    pub fn weight(&self, path: &(Name, Name, Name)) -> Option<u8> {
+        self.weights.get(path).map(|(weight, _)| *weight)
+    }
+
+    fn is_out(&self, name: &Name, configured: Option<bool>) -> bool {
+        self.enabled.get(name).map(|(enabled, _)| *enabled).or(configured) == Some(false)
+    }
+
+    /// Nothing that an operator was told is lost before its time, nothing lasts beyond it, and every backend keeps to it.
+    pub fn hold(&mut self, view: &View, config: &Config) {
+        let now = view.at.wall;
+        if self.expiries().any(|at| at <= now && now - at < LATE) {
+            return;
+        }
+        let lasts = |expires: &Option<Wall>| expires.is_none_or(|at| at > now);
+        self.paused.retain(|_, expires| lasts(expires));
+        self.enabled.retain(|_, (_, expires)| lasts(expires));
+        self.weights.retain(|_, (_, expires)| lasts(expires));
+        for backend in &view.backends {
+            let out = self.is_out(&backend.name, Some(config.backends[&backend.name].enabled));
+            let paused = self.paused.contains_key(&backend.name);
+            assert_eq!(backend.health == Health::Disabled, out, "{backend:?}");
+            assert_eq!(backend.health == Health::Paused, paused && !out, "{backend:?}");
+        }
+        let mut kept = 0;
+        for listed in view.overrides.list() {
+            let (expires, name) = (listed.note.expires, listed.backend);
+            let told = match (listed.says, listed.slot) {
+                (Says::Weight(weight), Some((frontend, pool))) => {
+                    self.weights.get(&(frontend, pool, name)) == Some(&(weight, expires))
+                }
+                (Says::Paused, _) => self.paused.get(&name) == Some(&expires),
+                (says, _) => self.enabled.get(&name) == Some(&(says == Says::Enabled, expires)),
+            };
+            assert!(told, "{:?}", view.overrides);
+            kept += 1;
+        }
+        assert_eq!(kept, self.all().count(), "{:?}", view.overrides);
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Option<Wall>> {
+        let (enabled, weights) = (self.enabled.values(), self.weights.values());
+        self.paused.values().chain(enabled.map(|(_, e)| e)).chain(weights.map(|(_, e)| e))
+    }
+
+    fn expiries(&self) -> impl Iterator<Item = Wall> {
+        self.all().filter_map(|expires| *expires)
+    }
+}

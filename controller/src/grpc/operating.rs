@@ -1,0 +1,71 @@
+//! The calls that override the configuration.
+
+use maglev_core::health::Action;
+use maglev_core::state::{By, Command, OperateError};
+use maglev_proto::v1::{Backend, Frontend, Note};
+use tonic::Status;
+
+use super::api::gone;
+use super::convert;
+use crate::handle::Handle;
+
+/// Who asks, and what they say to it.
+///
+/// # Errors
+/// The lifetime is none.
+pub fn by(who: String, note: Option<Note>) -> Result<By, Status> {
+    let Note { reason, lifetime } = note.unwrap_or_default();
+    let lifetime = lifetime.map(|lifetime| {
+        lifetime
+            .try_into()
+            .map_err(|_| Status::invalid_argument("lifetime: 1 second to 365 days are allowed"))
+    });
+    Ok(By { who, reason, lifetime: lifetime.transpose()? })
+}
+
+/// Does something to a backend. The backend, as it is then, unless it has left the configuration; and why a restart would
+/// forget it.
+///
+/// # Errors
+/// It was not done.
+pub async fn backend(
+    handle: &Handle,
+    name: &str,
+    action: Action,
+    by: By,
+) -> Result<(Option<Backend>, String), Status> {
+    let unkept = operate(handle, Command::Backend { name: name.into(), action }, by).await?;
+    let view = handle.view().await.map_err(gone)?;
+    let found = view.backends.iter().find(|backend| *backend.name == *name);
+    let found = found.map(|found| convert::backend(found, &convert::refusals(&view.prober), &view));
+    Ok((found, unkept))
+}
+
+/// Gives a backend of a pool a weight. The frontend, as it is then, unless it has left the configuration; and why a restart
+/// would forget it.
+///
+/// # Errors
+/// It was not done.
+pub async fn weight(
+    handle: &Handle,
+    path: [String; 3],
+    weight: Option<u32>,
+    by: By,
+) -> Result<(Option<Frontend>, String), Status> {
+    // What is beyond a byte is beyond the bound too.
+    let weight = weight.map(|weight| u8::try_from(weight).unwrap_or(u8::MAX));
+    let [frontend, pool, backend] = path.map(Into::into);
+    let name = std::sync::Arc::clone(&frontend);
+    let unkept = operate(handle, Command::Weight { frontend, pool, backend, weight }, by).await?;
+    let view = handle.view().await.map_err(gone)?;
+    let found = view.frontends.iter().find(|frontend| frontend.name == name);
+    Ok((found.map(|found| convert::frontend(found, &view.config)), unkept))
+}
+
+async fn operate(handle: &Handle, command: Command, by: By) -> Result<String, Status> {
+    handle.operate(command, by).await.map_err(gone)?.map_err(|error| match error {
+        OperateError::NotFound(why) => Status::not_found(why),
+        OperateError::Invalid(why) => Status::invalid_argument(why),
+        OperateError::Refused(why) => Status::failed_precondition(why),
+    })
+}

@@ -1,0 +1,180 @@
+//! The calls that override the configuration, on a core that carries them out.
+
+use std::time::{Duration, SystemTime};
+
+use maglev_proto::v1::*;
+use tonic::{Code, Response};
+
+use super::*;
+use crate::overrides::{Kept, NOT_KEPT};
+
+/// Everything is on disk, whatever it is.
+fn on_disk() -> Kept {
+    Kept { number: u64::MAX, tried: u64::MAX, trouble: String::new() }
+}
+
+fn note(reason: &str, seconds: Option<i64>) -> Option<Note> {
+    let lifetime = seconds.map(|seconds| maglev_proto::Duration { seconds, nanos: 0 });
+    Some(Note { reason: reason.into(), lifetime })
+}
+
+fn pause(name: &str) -> PauseBackendRequest {
+    PauseBackendRequest { name: name.into(), note: None }
+}
+
+fn disable(name: &str, note: Option<Note>) -> DisableBackendRequest {
+    DisableBackendRequest { name: name.into(), note }
+}
+
+fn set(path: [&str; 3], weight: u32) -> SetFrontendPoolBackendWeightRequest {
+    let [frontend, pool, backend] = path.map(Into::into);
+    SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, note: None }
+}
+
+fn unset(path: [&str; 3]) -> UnsetFrontendPoolBackendWeightRequest {
+    let [frontend, pool, backend] = path.map(Into::into);
+    UnsetFrontendPoolBackendWeightRequest { frontend, pool, backend }
+}
+
+const SLOT: [&str; 3] = ["web", "primary", "nginx0"];
+
+#[tokio::test]
+async fn what_is_asked_for_holds_and_is_listed_until_it_is_undone() {
+    let daemon = daemon_of(fixture::driven(on_disk())).await;
+    let mut client = daemon.client();
+    let listed = async |client: &mut MaglevClient<Channel>| {
+        client.list_overrides(ListOverridesRequest {}).await.unwrap().into_inner()
+    };
+
+    let paused = client.pause_backend(pause("nginx0")).await.unwrap().into_inner();
+    assert_eq!((paused.backend.unwrap().state(), paused.unkept.as_str()), (BackendState::Paused, ""));
+    let resumed = client.resume_backend(ResumeBackendRequest { name: "nginx0".into() }).await;
+    assert_eq!(resumed.unwrap().into_inner().backend.unwrap().state(), BackendState::Unknown);
+    let request = disable("nginx0", note("disk swap", Some(7200)));
+    let disabled = client.disable_backend(request).await.unwrap().into_inner().backend.unwrap();
+    assert_eq!(
+        (disabled.state(), disabled.enabled, disabled.overrides.len()),
+        (BackendState::Disabled, false, 1)
+    );
+    let weighed = client.set_frontend_pool_backend_weight(set(SLOT, 7)).await.unwrap().into_inner();
+    let member = weighed.frontend.unwrap().pools[0].backends[0].clone();
+    assert_eq!((member.weight, member.configured_weight, member.overridden), (7, 100, true));
+
+    let all = listed(&mut client).await;
+    let [out, weight] = &all.overrides[..] else { panic!("{all:#?}") };
+    assert_eq!((out.kind(), weight.kind()), (OverrideKind::Disabled, OverrideKind::Weight));
+    assert_eq!(disabled.overrides.first(), Some(out));
+    assert_eq!((out.backend.as_str(), out.reason.as_str(), out.weight), ("nginx0", "disk swap", None));
+    let [at, expires] = [&out.at, &out.expires].map(|time| SystemTime::try_from(time.unwrap()).unwrap());
+    assert_eq!(expires.duration_since(at).unwrap(), Duration::from_secs(7200));
+    assert_eq!([&weight.frontend, &weight.pool, &weight.backend], SLOT);
+    assert_eq!((weight.weight, weight.expires, weight.dangling), (Some(7), None, false));
+    assert!(!weight.who.is_empty());
+
+    let unset = client.unset_frontend_pool_backend_weight(unset(SLOT)).await.unwrap().into_inner();
+    assert_eq!(unset.frontend.unwrap().pools[0].backends[0].weight, 100);
+    let enabled = client.enable_backend(EnableBackendRequest { name: "nginx0".into(), note: None }).await;
+    assert_eq!(enabled.unwrap().into_inner().backend.unwrap().state(), BackendState::Unknown);
+    assert_eq!(listed(&mut client).await, ListOverridesResponse::default());
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_told_by_code_and_name() {
+    let daemon = daemon_of(fixture::driven(on_disk())).await;
+    let mut client = daemon.client();
+    client.disable_backend(disable("sorry", None)).await.unwrap();
+    let too_long = "x".repeat(201);
+    let notes = [
+        (note(&too_long, None), "reason: at most 200 bytes are allowed"),
+        (note("a\nb", None), "reason: control characters are not allowed"),
+        (note("", Some(0)), "lifetime: 1 second to 365 days are allowed"),
+        (note("", Some(-1)), "lifetime: 1 second to 365 days are allowed"),
+        (note("", Some(365 * 86_400 + 1)), "lifetime: 1 second to 365 days are allowed"),
+    ];
+    for (note, why) in notes {
+        let refusal = refused(client.disable_backend(disable("nginx0", note))).await;
+        assert_eq!(refusal, (Code::InvalidArgument, why.to_owned()));
+    }
+    for (refusal, code, why) in [
+        (refused(client.pause_backend(pause("nginx"))).await, Code::NotFound, "no backend is named `nginx`"),
+        (
+            refused(client.pause_backend(pause("sorry"))).await,
+            Code::FailedPrecondition,
+            "backend `sorry`: it is disabled, so it cannot pause; enable it first",
+        ),
+        (
+            refused(client.set_frontend_pool_backend_weight(set(["blog", "p", "b"], 1))).await,
+            Code::NotFound,
+            "no frontend is named `blog`",
+        ),
+        (
+            refused(client.set_frontend_pool_backend_weight(set(["web", "p", "b"], 1))).await,
+            Code::NotFound,
+            "no pool of frontend `web` is named `p`",
+        ),
+        (
+            refused(client.unset_frontend_pool_backend_weight(unset(["web", "primary", "sorry"]))).await,
+            Code::NotFound,
+            "no backend of pool `primary` of frontend `web` is named `sorry`",
+        ),
+        (
+            refused(client.set_frontend_pool_backend_weight(set(SLOT, 101))).await,
+            Code::InvalidArgument,
+            "weight: 0 to 100 are allowed",
+        ),
+        (
+            refused(client.set_frontend_pool_backend_weight(set(SLOT, 256))).await,
+            Code::InvalidArgument,
+            "weight: 0 to 100 are allowed",
+        ),
+    ] {
+        assert_eq!(refusal, (code, why.to_owned()));
+    }
+    let left = client.list_overrides(ListOverridesRequest {}).await.unwrap().into_inner().overrides;
+    assert_eq!(left.len(), 1, "{left:#?}");
+}
+
+#[tokio::test]
+async fn an_answer_waits_for_the_disk_and_tells_what_became_of_it() {
+    let handle = fixture::driven(Kept::default());
+    let daemon = daemon_of(handle.clone()).await;
+    let (mut first, mut second) = (daemon.client(), daemon.client());
+    let asked = tokio::spawn(async move { first.pause_backend(pause("nginx0")).await });
+    // It is in force before it is on disk.
+    while handle.view().await.unwrap().overrides.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!asked.is_finished());
+    handle.set_kept(Kept { number: 1, tried: 1, trouble: String::new() });
+    assert_eq!(asked.await.unwrap().map(Response::into_inner).unwrap().unkept, "");
+    handle.set_kept(Kept { number: 1, tried: u64::MAX, trouble: NOT_KEPT.into() });
+    let answer = second.disable_backend(disable("nginx0", None)).await.unwrap().into_inner();
+    assert_eq!((answer.backend.unwrap().state(), answer.unkept.as_str()), (BackendState::Disabled, NOT_KEPT));
+    let all = second.list_overrides(ListOverridesRequest {}).await.unwrap().into_inner();
+    assert_eq!((all.overrides.len(), all.unkept.as_str()), (1, NOT_KEPT));
+}
+
+#[tokio::test]
+async fn the_audit_trail_is_told_to_who_wants_it() {
+    let daemon = daemon_of(fixture::driven(on_disk())).await;
+    let mut events = daemon.watch(&[EventKind::Operator], LogLevel::Unspecified).await;
+    let mut client = daemon.client();
+    for _ in 0..2 {
+        client.disable_backend(disable("nginx0", note("disk swap", None))).await.unwrap();
+    }
+    client.set_frontend_pool_backend_weight(set(SLOT, 7)).await.unwrap();
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let Some(Told::Operator(event)) = next(&mut events).await.event else { panic!("another kind") };
+        assert!(!event.who.is_empty());
+        told.push([event.what, event.subject, event.from, event.to, event.reason].join("; "));
+    }
+    assert_eq!(
+        told,
+        [
+            "disable; backend nginx0; unknown; disabled; disk swap",
+            "disable; backend nginx0; disabled; disabled; disk swap",
+            "set weight; frontend web pool primary backend nginx0; 100; 7; ",
+        ]
+    );
+}

@@ -1,0 +1,91 @@
+//! What operators do, and what they leave behind.
+
+use std::time::Duration;
+
+use maglev_core::event::{Audit, Deed};
+use maglev_core::overrides::Says;
+use maglev_core::view::View;
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+
+use super::text::{Text, Type};
+
+/// What is counted.
+#[derive(Debug)]
+pub struct Operators {
+    actions: IntCounterVec,
+    saves: IntCounterVec,
+    unsaved: IntGauge,
+}
+
+impl Operators {
+    /// Nothing has happened yet.
+    ///
+    /// # Errors
+    /// Two metrics have one name.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str, label: &str| {
+            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counter.clone()))?;
+            prometheus::Result::Ok(counter)
+        };
+        let help = "What operators asked for, and what was undone because its time was over.";
+        let actions = counter("maglev_operator_actions_total", help, "action")?;
+        for deed in Deed::ALL {
+            actions.with_label_values(&[label(deed).as_str()]);
+        }
+        let saves =
+            counter("maglev_overrides_save_total", "Attempts to write down the overrides.", "result")?;
+        for result in ["success", "failure"] {
+            saves.with_label_values(&[result]);
+        }
+        let unsaved = IntGauge::new(
+            "maglev_overrides_unsaved",
+            "Whether the overrides in force could not be written down.",
+        )?;
+        registry.register(Box::new(unsaved.clone()))?;
+        Ok(Self { actions, saves, unsaved })
+    }
+
+    pub fn audit(&self, audit: &Audit) {
+        self.actions.with_label_values(&[label(audit.what).as_str()]).inc();
+    }
+
+    pub fn saved(&self, ok: bool) {
+        self.saves.with_label_values(&[if ok { "success" } else { "failure" }]).inc();
+        self.unsaved.set((!ok).into());
+    }
+}
+
+fn label(deed: Deed) -> String {
+    deed.as_str().replace(' ', "_")
+}
+
+/// Writes every family that follows from a view.
+pub fn render(view: &View, text: &mut Text) {
+    let mut counts = Says::KINDS.map(|kind| (kind, 0));
+    for listed in view.overrides.list() {
+        for (_, count) in counts.iter_mut().filter(|(kind, _)| *kind == listed.says.as_str()) {
+            *count += 1;
+        }
+    }
+    let mut family =
+        text.family("maglev_overrides", Type::Gauge, "Overrides by operators that are in force.");
+    for (kind, count) in counts {
+        family.sample(&[("kind", kind)], count);
+    }
+    let mut family = text.family(
+        "maglev_override_timestamp_seconds",
+        Type::Gauge,
+        "When an override was made, since the Unix epoch.",
+    );
+    for listed in view.overrides.list() {
+        let (frontend, pool) = listed.slot.as_ref().map_or(("", ""), |(frontend, pool)| (frontend, pool));
+        let labels = [
+            ("kind", listed.says.as_str()),
+            ("backend", &*listed.backend),
+            ("frontend", frontend),
+            ("pool", pool),
+        ];
+        family.sample(&labels, Duration::from_nanos(listed.note.at.0).as_secs_f64());
+    }
+}

@@ -1,0 +1,328 @@
+//! The file that overrides are kept in: JSON, one override per line, replaced whole.
+
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use maglev_core::Name;
+use maglev_core::overrides::{MAX, MAX_REASON, MAX_WHO, Note, Override, Overrides, Says, tame};
+use maglev_core::time::Wall;
+use maglev_proto::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::{error, warn};
+
+/// The version that is written. One that is not known is not read.
+const VERSION: u64 = 1;
+
+/// The largest file that is read: as many overrides as there may be, each of them as long as it may be.
+const MAX_FILE: u64 = 192 << 20;
+
+const NAME: &str = "overrides.json";
+
+/// What is to become of a file that stands in the way of a new one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Aside {
+    /// It makes no sense.
+    Corrupt,
+    /// A later release wrote it.
+    Newer(u64),
+    /// It could not be read, so nobody knows what it says.
+    Unread,
+}
+
+impl Aside {
+    fn label(self) -> String {
+        match self {
+            Self::Corrupt => "corrupt".to_owned(),
+            Self::Newer(version) => format!("version-{version}"),
+            Self::Unread => "unread".to_owned(),
+        }
+    }
+}
+
+/// Where overrides are kept.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    aside: Option<Aside>,
+}
+
+impl Store {
+    /// The overrides that are kept in `folder`, which is made if its parent is there. Whatever is wrong is logged and no
+    /// reason to end; a file that cannot be used is kept, under another name at the latest when one is written.
+    #[must_use]
+    pub fn open(folder: PathBuf) -> (Self, Overrides) {
+        let mut store = Self { folder, aside: None };
+        let overrides = store.load();
+        (store, overrides)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join(NAME)
+    }
+
+    fn load(&mut self) -> Overrides {
+        let path = self.path();
+        let shown = path.display();
+        if let Err(error) = make_folder(&self.folder) {
+            error!(folder = %self.folder.display(), %error, "cannot make the folder of the overrides");
+        }
+        match read(&path) {
+            Ok(None) => return Overrides::default(),
+            Ok(Some(bytes)) => match parse(&bytes) {
+                Ok(overrides) => return overrides,
+                Err(Fault::Newer(version)) => {
+                    error!(
+                        file = %shown, version,
+                        "a later release wrote the overrides: none is in force; the file stays until one is made"
+                    );
+                    self.aside = Some(Aside::Newer(version));
+                }
+                Err(Fault::Corrupt(error)) => {
+                    error!(file = %shown, error, "the overrides make no sense: none is in force");
+                    self.aside = Some(Aside::Corrupt);
+                    if let Err(error) = self.move_aside() {
+                        error!(file = %shown, %error, "the corrupt file cannot be moved aside");
+                    }
+                }
+            },
+            Err(error) => {
+                error!(file = %shown, %error, "cannot read the overrides: none is in force");
+                self.aside = Some(Aside::Unread);
+            }
+        }
+        Overrides::default()
+    }
+
+    /// Writes them down, in place of what was there, or not at all.
+    ///
+    /// # Errors
+    /// The system's answer; what was there is still there.
+    pub fn save(&mut self, overrides: &Overrides) -> io::Result<()> {
+        make_folder(&self.folder)?;
+        self.move_aside()?;
+        let new = self.folder.join(format!("{NAME}.new"));
+        let written = write(&new, render(overrides).as_bytes());
+        let moved = written.and_then(|()| fs::rename(&new, self.path()));
+        if moved.is_err() {
+            // What is half written would take up room where there is little.
+            let _ = fs::remove_file(&new);
+        }
+        moved?;
+        sync_folder(&self.folder)
+    }
+
+    /// Gives a file that cannot be used a name that no other file has.
+    fn move_aside(&mut self) -> io::Result<()> {
+        let Some(aside) = self.aside else { return Ok(()) };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let name = format!("{NAME}.{}-{now}", aside.label());
+        let mut to = self.folder.join(&name);
+        for number in 1..1000 {
+            if fs::symlink_metadata(&to).is_err() {
+                break;
+            }
+            to = self.folder.join(format!("{name}.{number}"));
+        }
+        match fs::rename(self.path(), &to) {
+            Ok(()) => {
+                warn!(file = %self.path().display(), to = %to.display(), "the overrides' file was moved aside");
+                sync_folder(&self.folder)?;
+            }
+            // Somebody else has.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        self.aside = None;
+        Ok(())
+    }
+}
+
+/// Makes the last part of a path; systemd would have made it.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o750).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !folder.is_dir() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The whole file; `None` if there is none.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    // A pipe of that name would otherwise be waited for.
+    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::other(format!("it is larger than {MAX_FILE} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Left by a run that died before it could give it its name.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A name is on the disk when its folder is.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Why the contents of a file cannot be used.
+#[derive(Debug, Eq, PartialEq)]
+enum Fault {
+    Corrupt(String),
+    Newer(u64),
+}
+
+/// What any version has.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Contents {
+    #[serde(rename = "version")]
+    _version: u64,
+    overrides: Vec<Line>,
+}
+
+/// One override, as it is written.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    kind: String,
+    backend: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    frontend: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pool: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weight: Option<u8>,
+    #[serde(default)]
+    who: String,
+    at: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
+}
+
+fn parse(bytes: &[u8]) -> Result<Overrides, Fault> {
+    let corrupt = |error: serde_json::Error| Fault::Corrupt(error.to_string());
+    let Versioned { version } = serde_json::from_slice(bytes).map_err(corrupt)?;
+    if version > VERSION {
+        return Err(Fault::Newer(version));
+    }
+    if version < VERSION {
+        return Err(Fault::Corrupt(format!("there never was a version {version}")));
+    }
+    let contents: Contents = serde_json::from_slice(bytes).map_err(corrupt)?;
+    let mut overrides = Overrides::default();
+    for (number, line) in (1..).zip(contents.overrides) {
+        overrides.insert(line.read().map_err(|why| Fault::Corrupt(format!("override {number}: {why}")))?);
+    }
+    match overrides.len() {
+        0..=MAX => Ok(overrides),
+        len => Err(Fault::Corrupt(format!("{len} overrides are more than the {MAX} that are allowed"))),
+    }
+}
+
+impl Line {
+    fn read(self) -> Result<Override, String> {
+        let says = match (self.kind.as_str(), self.weight) {
+            ("disabled", None) => Says::Disabled,
+            ("enabled", None) => Says::Enabled,
+            ("paused", None) => Says::Paused,
+            ("weight", Some(weight @ 0..=100)) => Says::Weight(weight),
+            ("weight", Some(weight)) => return Err(format!("weight {weight} is not within 0 to 100")),
+            ("weight", None) => return Err("a weight without `weight`".to_owned()),
+            (kind @ ("disabled" | "enabled" | "paused"), Some(_)) => {
+                return Err(format!("`{kind}` has no `weight`"));
+            }
+            (kind, _) => return Err(format!("`{kind}` is no kind of override")),
+        };
+        let slot = match (says, self.frontend, self.pool) {
+            (Says::Weight(_), Some(frontend), Some(pool)) => Some((name(&frontend), name(&pool))),
+            (Says::Weight(_), ..) => return Err("a weight needs `frontend` and `pool`".to_owned()),
+            (_, None, None) => None,
+            (says, ..) => return Err(format!("`{}` has no `frontend` and no `pool`", says.as_str())),
+        };
+        let note = Note {
+            who: tame(&self.who, MAX_WHO),
+            at: read_time(&self.at)?,
+            reason: tame(&self.reason, MAX_REASON),
+            expires: self.expires.map(|text| read_time(&text)).transpose()?,
+        };
+        Ok(Override { backend: name(&self.backend), slot, says, note: Arc::new(note) })
+    }
+
+    fn of(kept: &Override) -> Self {
+        let (frontend, pool) = kept.slot.as_ref().map(|(f, p)| (f.to_string(), p.to_string())).unzip();
+        let weight = match kept.says {
+            Says::Weight(weight) => Some(weight),
+            Says::Disabled | Says::Enabled | Says::Paused => None,
+        };
+        Self {
+            kind: kept.says.as_str().to_owned(),
+            backend: kept.backend.to_string(),
+            frontend,
+            pool,
+            weight,
+            who: kept.note.who.clone(),
+            at: shown_time(kept.note.at),
+            reason: kept.note.reason.clone(),
+            expires: kept.note.expires.map(shown_time),
+        }
+    }
+}
+
+/// No configuration has a name that is longer than 64 bytes, or is not tame.
+fn name(text: &str) -> Name {
+    tame(text, 64).into()
+}
+
+fn render(overrides: &Overrides) -> String {
+    let mut text = format!("{{\n\"version\": {VERSION},\n\"overrides\": [");
+    for (number, kept) in overrides.list().enumerate() {
+        // Neither can fail: a string takes everything, and a line has no key that is none.
+        let line = serde_json::to_string(&Line::of(&kept)).unwrap_or_default();
+        let _ = write!(text, "{}\n  {line}", if number == 0 { "" } else { "," });
+    }
+    text.push_str("\n]\n}\n");
+    text
+}
+
+/// In UTC, as RFC 3339 has it.
+fn shown_time(at: Wall) -> String {
+    Timestamp::from(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
+}
+
+fn read_time(text: &str) -> Result<Wall, String> {
+    let wrong = || format!("`{text}` is no time such as 2026-11-22T12:00:00Z");
+    let at = SystemTime::try_from(text.parse::<Timestamp>().map_err(|_| wrong())?).map_err(|_| wrong())?;
+    let since = at.duration_since(UNIX_EPOCH).map_err(|_| wrong())?;
+    Ok(Wall(u64::try_from(since.as_nanos()).map_err(|_| wrong())?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+/// 2026-11-22T12:00:00Z, and a half second.
+const AT: Wall = Wall(1_795_348_800_500_000_000);
+
+fn note(reason: &str, expires: Option<Wall>) -> Arc<Note> {
+    Arc::new(Note { who: "alice (uid 1000)".into(), at: AT, reason: reason.into(), expires })
+}
+
+fn of(backend: &str, says: Says, note: Arc<Note>) -> Override {
+    let slot = matches!(says, Says::Weight(_)).then(|| ("web".into(), "primary".into()));
+    Override { backend: backend.into(), slot, says, note }
+}
+
+fn some() -> Overrides {
+    let mut overrides = Overrides::default();
+    for one in [
+        of("nginx0", Says::Disabled, note("disk \"swap\" \\ ünï", Some(Wall(AT.0 + 7_200_000_000_001)))),
+        of("nginx1", Says::Enabled, note("", None)),
+        of("nginx1", Says::Paused, note("", None)),
+        of("nginx2", Says::Weight(0), note("", None)),
+        of("nginx3", Says::Weight(100), note("", None)),
+    ] {
+        overrides.insert(one);
+    }
+    overrides
+}
+
+/// A folder, what is opened in it, and the names of what is in it then.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn holding(bytes: &[u8]) -> Self {
+        let place = Self::new();
+        fs::write(place.file(), bytes).unwrap();
+        place
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join(NAME)
+    }
+
+    fn open(&self) -> (Store, Overrides) {
+        Store::open(self.0.path().to_owned())
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn kept(&self) -> Overrides {
+        parse(&fs::read(self.file()).unwrap()).unwrap()
+    }
+
+    /// The contents of the only file whose name begins with `overrides.json.LABEL-`.
+    fn aside(&self, label: &str) -> Vec<u8> {
+        let names = self.names();
+        let found: Vec<_> =
+            names.iter().filter(|name| name.starts_with(&format!("{NAME}.{label}-"))).collect();
+        assert_eq!(found.len(), 1, "{names:?}");
+        fs::read(self.0.path().join(found[0])).unwrap()
+    }
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let place = Place::new();
+    let (mut store, none) = place.open();
+    assert!(none.is_empty());
+    store.save(&some()).unwrap();
+    assert_eq!(place.names(), [NAME]);
+    assert_eq!(fs::metadata(place.file()).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(place.open().1, some());
+    store.save(&Overrides::default()).unwrap();
+    assert!(place.open().1.is_empty());
+}
+
+#[test]
+fn it_is_written_for_people() {
+    let text = render(&some());
+    let expected = r#"{
+"version": 1,
+"overrides": [
+  {"kind":"disabled","backend":"nginx0","who":"alice (uid 1000)","at":"2026-11-22T12:00:00.500Z","reason":"disk \"swap\" \\ ünï","expires":"2026-11-22T14:00:00.500000001Z"},
+  {"kind":"enabled","backend":"nginx1","who":"alice (uid 1000)","at":"2026-11-22T12:00:00.500Z"},
+  {"kind":"paused","backend":"nginx1","who":"alice (uid 1000)","at":"2026-11-22T12:00:00.500Z"},
+  {"kind":"weight","backend":"nginx2","frontend":"web","pool":"primary","weight":0,"who":"alice (uid 1000)","at":"2026-11-22T12:00:00.500Z"},
+  {"kind":"weight","backend":"nginx3","frontend":"web","pool":"primary","weight":100,"who":"alice (uid 1000)","at":"2026-11-22T12:00:00.500Z"}
+]
+}
+"#;
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn a_file_that_ends_anywhere_is_corrupt_and_nothing_else() {
+    let text = render(&some());
+    for end in 0..text.trim_end().len() {
+        assert!(matches!(parse(&text.as_bytes()[..end]), Err(Fault::Corrupt(_))), "{}", &text[..end.min(40)]);
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_corrupt() {
+    let good =
+        r#"{"version": 1, "overrides": [{"kind": "paused", "backend": "a", "at": "2026-11-22T12:00:00Z"}]}"#;
+    assert_eq!(parse(good.as_bytes()).unwrap().len(), 1);
+    for (part, wrong, why) in [
+        ("\"paused\"", "\"stopped\"", "`stopped` is no kind of override"),
+        ("\"paused\"", "\"weight\"", "a weight without `weight`"),
+        ("\"paused\"", "\"weight\", \"weight\": 101", "weight 101 is not within 0 to 100"),
+        ("\"paused\"", "\"weight\", \"weight\": 256", "expected u8"),
+        ("\"paused\"", "\"weight\", \"weight\": 7", "a weight needs `frontend` and `pool`"),
+        ("\"paused\"", "\"paused\", \"weight\": 7", "`paused` has no `weight`"),
+        ("\"paused\"", "\"paused\", \"pool\": \"p\"", "`paused` has no `frontend` and no `pool`"),
+        ("\"paused\"", "\"paused\", \"expries\": \"\"", "unknown field `expries`"),
+        ("2026-11-22T12:00:00Z", "noon", "`noon` is no time"),
+        ("2026-11-22T12:00:00Z", "1969-12-31T23:59:59Z", "is no time"),
+        ("2026-11-22T12:00:00Z", "9999-12-31T23:59:59Z", "is no time"),
+        ("\"version\": 1", "\"version\": 0", "there never was a version 0"),
+        ("\"version\": 1", "\"vision\": 1", "missing field `version`"),
+        (", \"overrides\"", ", \"rest\": 1, \"overrides\"", "unknown field `rest`"),
+    ] {
+        assert!(good.contains(part), "{part}");
+        match parse(good.replace(part, wrong).as_bytes()) {
+            Err(Fault::Corrupt(said)) => assert!(said.contains(why), "{wrong}: {said}"),
+            other => panic!("{wrong}: {other:?}"),
+        }
+    }
+    let deep = "[".repeat(1 << 20);
+    assert!(matches!(parse(deep.as_bytes()), Err(Fault::Corrupt(_))));
+}
+
+#[test]
+fn a_corrupt_file_is_moved_aside_and_no_other_is_lost_for_it() {
+    let place = Place::new();
+    for (times, text) in [(1, "garbage"), (2, "more garbage"), (3, "")] {
+        fs::write(place.file(), text).unwrap();
+        let (mut store, overrides) = place.open();
+        assert!(overrides.is_empty());
+        assert_eq!(place.names().len(), times, "{:?}", place.names());
+        assert!(!place.file().exists());
+        store.save(&Overrides::default()).unwrap();
+        fs::remove_file(place.file()).unwrap();
+    }
+    let all: Vec<_> =
+        place.names().iter().map(|n| fs::read_to_string(place.0.path().join(n)).unwrap()).collect();
+    for text in ["garbage", "more garbage", ""] {
+        assert!(all.iter().any(|found| found == text), "{all:?}");
+    }
+}
+
+#[test]
+fn a_later_releases_file_stays_until_there_is_something_to_write() {
+    let later = br#"{"version": 2, "wishes": {}}"#;
+    let place = Place::holding(later);
+    let (mut store, overrides) = place.open();
+    assert!(overrides.is_empty());
+    assert_eq!((place.names(), fs::read(place.file()).unwrap()), (vec![NAME.into()], later.to_vec()));
+    store.save(&some()).unwrap();
+    assert_eq!((place.kept(), place.aside("version-2")), (some(), later.to_vec()));
+}
+
+#[test]
+fn what_cannot_be_read_is_kept() {
+    let place = Place::new();
+    fs::create_dir(place.file()).unwrap();
+    fs::write(place.file().join("precious"), "x").unwrap();
+    let (mut store, overrides) = place.open();
+    assert!(overrides.is_empty() && place.file().is_dir());
+    store.save(&some()).unwrap();
+    assert_eq!(place.kept(), some());
+    assert_eq!(place.names().len(), 2, "{:?}", place.names());
+}
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let place = Place::new();
+    nix::unistd::mkfifo(&place.file(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(place.open().1.is_empty());
+}
+
+#[test]
+fn names_that_nobody_knows_are_no_fault() {
+    let text = render(&some()).replace("nginx0", "whoever").replace("\"web\"", "\"\"");
+    assert_eq!(parse(text.as_bytes()).unwrap().len(), some().len());
+}
+
+#[test]
+fn what_people_write_is_tamed() {
+    let line = |who: &str| {
+        format!(
+            r#"{{"version":1,"overrides":[{{"kind":"paused","backend":"a","who":"{who}","at":"2026-11-22T12:00:00Z","reason":"{who}"}}]}}"#
+        )
+    };
+    let long = "\\u001b".to_owned() + &"x".repeat(1000);
+    let kept = parse(line(&long).as_bytes()).unwrap();
+    let note = kept.list().next().unwrap().note;
+    assert_eq!((note.who.len(), note.reason.len()), (MAX_WHO, MAX_REASON));
+    assert!(note.who.starts_with("?x"));
+}
+
+/// The moment between the writing of the new file and its taking the place of the old.
+#[test]
+fn a_new_file_that_did_not_come_into_force_is_no_file() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    store.save(&some()).unwrap();
+    fs::write(place.0.path().join(format!("{NAME}.new")), "{\"version\": 1, \"overr").unwrap();
+    let (mut store, overrides) = place.open();
+    assert_eq!(overrides, some());
+    store.save(&Overrides::default()).unwrap();
+    assert_eq!((place.names(), place.kept()), (vec![NAME.to_owned()], Overrides::default()));
+}
+
+#[test]
+fn the_new_file_is_not_written_through_a_link() {
+    let place = Place::new();
+    let elsewhere = tempfile::NamedTempFile::new().unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), place.0.path().join(format!("{NAME}.new"))).unwrap();
+    place.open().0.save(&some()).unwrap();
+    assert_eq!((fs::read(elsewhere.path()).unwrap(), place.kept()), (vec![], some()));
+}
+
+#[test]
+fn a_folder_is_made_but_not_its_parents() {
+    let place = Place::new();
+    let (mut store, _) = Store::open(place.0.path().join("state"));
+    store.save(&some()).unwrap();
+    assert_eq!(fs::metadata(place.0.path().join("state")).unwrap().permissions().mode() & 0o777, 0o750);
+    let (mut store, overrides) = Store::open(place.0.path().join("no/such"));
+    assert!(overrides.is_empty());
+    assert_eq!(store.save(&some()).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert!(!place.0.path().join("no").exists());
+}
+
+/// As many as there may be, each as long as it may be, can be read again.
+#[test]
+fn the_largest_file_fits() {
+    let name = |n: usize| "n".repeat(60) + &format!("{n:04}");
+    let quotes = |bytes| "\"".repeat(bytes);
+    let longest =
+        Note { who: quotes(MAX_WHO), at: AT, reason: quotes(MAX_REASON), expires: Some(Wall(AT.0 + 1)) };
+    let slot = Some((name(1).into(), name(2).into()));
+    let line =
+        Line::of(&Override { backend: name(3).into(), slot, says: Says::Weight(100), note: longest.into() });
+    let bytes = serde_json::to_string(&line).unwrap().len() + 4;
+    assert!((bytes * MAX) as u64 + 100 < MAX_FILE, "{bytes}");
+}
+
+#[test]
+fn a_name_that_is_taken_is_not_overwritten() {
+    let place = Place::holding(b"garbage");
+    let (mut store, _) = place.open();
+    let first = place.names();
+    // Another one in the same second; or in the next, which proves as much.
+    fs::write(place.file(), "garbage too").unwrap();
+    store.aside = Some(Aside::Corrupt);
+    store.move_aside().unwrap();
+    assert_eq!(place.names().len(), 2, "{first:?} {:?}", place.names());
+    assert_eq!(fs::read_to_string(place.0.path().join(&first[0])).unwrap(), "garbage");
+}

@@ -1,0 +1,127 @@
+use std::fs;
+use std::path::Path;
+
+use maglev_core::overrides::{Note, Override, Says};
+
+use super::*;
+
+fn paused(names: &[&str]) -> Arc<Overrides> {
+    let mut overrides = Overrides::default();
+    for name in names {
+        let note = Arc::new(Note { who: "alice".into(), ..Note::default() });
+        overrides.insert(Override { backend: (*name).into(), slot: None, says: Says::Paused, note });
+    }
+    Arc::new(overrides)
+}
+
+/// What the daemon has around a keeper.
+struct Daemon {
+    wanted: watch::Sender<Wanted>,
+    handle: Handle,
+    kept: watch::Receiver<Kept>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Daemon {
+    fn new(folder: &Path) -> Self {
+        let (store, overrides) = open(folder.to_owned());
+        let (wanted, receiver) = watch::channel((0, overrides));
+        let (handle, _) = Handle::new();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let kept = handle.kept();
+        let keeper = Keeper { store, wanted: receiver, handle: handle.clone(), metrics };
+        Self { wanted, handle, kept, task: tokio::spawn(keeper.run()) }
+    }
+
+    fn want(&self, names: &[&str]) -> u64 {
+        self.wanted.send_modify(|(number, wanted)| (*number, *wanted) = (*number + 1, paused(names)));
+        self.wanted.borrow().0
+    }
+
+    async fn tried(&mut self, number: u64) -> Kept {
+        self.kept.wait_for(|kept| kept.tried >= number).await.unwrap().clone()
+    }
+}
+
+fn on_disk(folder: &Path) -> Arc<Overrides> {
+    open(folder.to_owned()).1
+}
+
+#[tokio::test]
+async fn what_is_wanted_is_on_disk_when_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::new(folder.path());
+    for names in [&["a"][..], &["a", "b"], &[]] {
+        let number = daemon.want(names);
+        let kept = daemon.tried(number).await;
+        assert_eq!((kept.number, kept.trouble.as_str()), (number, ""));
+        assert_eq!(on_disk(folder.path()), paused(names));
+    }
+}
+
+#[tokio::test]
+async fn the_end_does_not_come_before_the_last_wish_is_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::new(folder.path());
+    daemon.want(&["a"]);
+    drop(daemon.wanted);
+    daemon.task.await.unwrap();
+    assert_eq!(on_disk(folder.path()), paused(&["a"]));
+}
+
+#[tokio::test]
+async fn nothing_is_written_when_nothing_is_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let daemon = Daemon::new(folder.path());
+    drop(daemon.wanted);
+    daemon.task.await.unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_told_and_written_later() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("not/there");
+    let mut daemon = Daemon::new(&folder);
+    let number = daemon.want(&["a"]);
+    let kept = daemon.tried(number).await;
+    assert!(kept.number < number && kept.trouble.contains("No such file"), "{kept:?}");
+    assert_eq!(daemon.handle.unkept(), kept.trouble);
+    fs::create_dir(parent.path().join("not")).unwrap();
+    daemon.kept.wait_for(|kept| kept.number == number).await.unwrap();
+    assert_eq!((on_disk(&folder), daemon.handle.unkept()), (paused(&["a"]), String::new()));
+}
+
+#[tokio::test]
+async fn the_end_comes_also_if_nothing_can_be_written() {
+    let parent = tempfile::tempdir().unwrap();
+    let daemon = Daemon::new(&parent.path().join("not/there"));
+    daemon.want(&["a"]);
+    drop(daemon.wanted);
+    daemon.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_folder_it_is_said_that_nothing_is_kept() {
+    let mut daemon = Daemon::new(Path::new(""));
+    let number = daemon.want(&["a"]);
+    assert_eq!(daemon.tried(number).await.trouble, NOT_KEPT);
+}
+
+#[test]
+fn in_the_long_run_there_is_one_write_a_second() {
+    let start = Instant::now();
+    let mut pace = Pace::new(start);
+    let mut now = start;
+    let mut writes = Vec::new();
+    for _ in 0..BURST + 100 {
+        now = pace.next(now);
+        writes.push((now - start).as_secs());
+    }
+    assert_eq!(writes[BURST as usize - 1], 0);
+    assert_eq!(writes[BURST as usize..], (1..=100).collect::<Vec<_>>());
+    // A quiet minute restores the burst, and a quiet hour no more than that.
+    now += Duration::from_secs(3600);
+    let burst = (0..BURST + 1).map(|_| pace.next(now) - now).filter(Duration::is_zero).count();
+    assert_eq!(burst, BURST as usize);
+}

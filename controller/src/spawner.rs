@@ -1,0 +1,192 @@
+//! The process that starts probers, where no service manager does.
+//!
+//! Once `maglevd` is confined it can start no program, and a program that it started would be as confined as itself:
+//! no prober could probe. So it starts itself once more before that, with `--spawner`. That process keeps the privilege
+//! which probers need at their start, runs what is in this file, and reads nothing but what `maglevd` asks of it: the
+//! name of a network namespace, and the prober's end of a link.
+
+use std::ffi::OsStr;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recv, recvmsg, send, sendmsg,
+};
+
+use crate::flags::{Flags, Switch};
+use crate::prober::Target;
+
+/// What comes before the name of the namespace, so that no message is empty.
+const START: &[u8] = b"start ";
+
+/// The longest name of a namespace, which is that of a file.
+const MAX_NAME: usize = 255;
+
+/// How long starting a prober may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Why a prober cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system's answer.
+    #[error("cannot start {}: {source}", program.display())]
+    Start {
+        /// The prober's program.
+        program: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// Nobody is left who may start it.
+    #[error("the process that starts probers is gone; maglevd is to be restarted: {0}")]
+    Gone(io::Error),
+}
+
+/// The other process, as `maglevd` sees it. It ends when this is dropped, and its prober with it.
+#[derive(Debug)]
+pub struct Spawner {
+    program: PathBuf,
+    link: Mutex<OwnedFd>,
+}
+
+impl Spawner {
+    /// Starts the other process, which is to start `program`. To be called before anything is given up.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn begin(program: &Path, flags: &Flags) -> anyhow::Result<Self> {
+        let (ours, theirs) = pair()?;
+        let limit = TimeVal::seconds(i64::try_from(LIMIT.as_secs())?);
+        setsockopt(&ours, sockopt::ReceiveTimeout, &limit)?;
+        let mut target = std::ffi::OsString::from("--prober=spawn:");
+        target.push(program);
+        // By this name it is this program, even if an upgrade has put another in its place.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("maglevd").arg("--spawner").arg(target).stdin(Stdio::from(theirs));
+        if flags.sandbox == Switch::Off {
+            command.arg("--sandbox=off");
+        }
+        // A group of its own: what a terminal tells ours is for maglevd alone to obey.
+        command.process_group(0).spawn().context("the process that starts probers")?;
+        Ok(Self { program: program.to_owned(), link: Mutex::new(ours) })
+    }
+
+    /// Has a prober started, in place of the one before, and returns our end of the link. Blocks.
+    ///
+    /// # Errors
+    /// The prober's program cannot be run.
+    pub fn start(&self, netns: Option<&str>) -> Result<OwnedFd, Error> {
+        let (ours, theirs) = pair().map_err(|source| self.failed(source))?;
+        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        match ask(link.as_fd(), netns, theirs.as_fd()).map_err(Error::Gone)? {
+            0 => Ok(ours),
+            errno => Err(self.failed(io::Error::from_raw_os_error(errno))),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        Error::Start { program: self.program.clone(), source }
+    }
+}
+
+/// Returns the error number of the answer; 0 is none.
+fn ask(link: BorrowedFd<'_>, netns: Option<&str>, prober: BorrowedFd<'_>) -> io::Result<i32> {
+    let request = [IoSlice::new(START), IoSlice::new(netns.unwrap_or_default().as_bytes())];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [prober];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(link, &request, &mut control, SendFlags::NOSIGNAL)?;
+    let mut answer = [0; 4];
+    let (length, _) = recv(link, &mut answer[..], RecvFlags::empty())?;
+    if length == answer.len() {
+        Ok(i32::from_ne_bytes(answer))
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// What the other process does: it starts one prober after the other, until `maglevd` is gone.
+///
+/// # Errors
+/// It was not started by `maglevd`.
+pub fn serve(flags: &Flags) -> anyhow::Result<()> {
+    let Target::Spawn(program) = Target::parse(&flags.prober) else { anyhow::bail!("no program to start") };
+    // What is told to everybody of maglevd's name is not for this process, which ends when its link does. What it starts
+    // hears signals again.
+    SigSet::from_iter([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]).thread_block()?;
+    prctl::set_name(c"maglevd-spawner")?;
+    let link = io::stdin().as_fd().try_clone_to_owned()?;
+    let mut prober = None;
+    while let Some((netns, theirs)) = receive(link.as_fd()).context("--spawner is for maglevd itself")? {
+        // The one before is gone before its successor comes.
+        drop(prober.take());
+        let answer = match start(&program, flags.sandbox, &netns, theirs) {
+            Ok(child) => {
+                prober = Some(Prober(child));
+                0
+            }
+            Err(error) => error.raw_os_error().unwrap_or(Errno::EINVAL as i32),
+        };
+        send(&link, &answer.to_ne_bytes(), SendFlags::NOSIGNAL)?;
+    }
+    Ok(())
+}
+
+fn receive(link: BorrowedFd<'_>) -> anyhow::Result<Option<(Vec<u8>, OwnedFd)>> {
+    let mut bytes = [0; START.len() + MAX_NAME];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut into = [IoSliceMut::new(&mut bytes)];
+    let length = recvmsg(link, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    if length == 0 {
+        return Ok(None);
+    }
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    let netns = bytes[..length].strip_prefix(START).context("a malformed request")?.to_vec();
+    Ok(Some((netns, descriptor.context("a request without a link")?)))
+}
+
+/// Starts the prober with its end of the link as its standard input.
+fn start(program: &Path, sandbox: Switch, netns: &[u8], link: OwnedFd) -> io::Result<Child> {
+    let mut command = Command::new(program);
+    command.arg("--stdin").stdin(Stdio::from(link));
+    if sandbox == Switch::Off {
+        command.arg("--sandbox=off");
+    }
+    if !netns.is_empty() {
+        command.arg("--netns").arg(OsStr::from_bytes(netns));
+    }
+    command.spawn()
+}
+
+/// A prober. It ends by itself when its link does, unless it hangs.
+struct Prober(Child);
+
+impl Drop for Prober {
+    fn drop(&mut self) {
+        // One that is already gone cannot be killed, which is what is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}

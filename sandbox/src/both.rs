@@ -1,0 +1,98 @@
+//! What both processes do all the time, and what every program of this libc may do at any time.
+
+use libc::c_int;
+
+use crate::filter::{ANY, Arg, Arg::Is, Arg::Masked, Arg::OurPid, Call, Group};
+
+/// Memory. The allocator asks for it and gives it back; none of it can be made to hold code.
+pub(crate) const MEMORY: Group = &[
+    (libc::SYS_mmap, &[&[NO_CODE]]),
+    (libc::SYS_mprotect, &[&[NO_CODE]]),
+    (libc::SYS_munmap, ANY),
+    (libc::SYS_mremap, ANY),
+    (libc::SYS_brk, ANY),
+    (libc::SYS_madvise, ANY),
+    // A newer allocator names what it maps.
+    (libc::SYS_prctl, &[&[Is(0, PR_SET_VMA)]]),
+];
+
+/// Waiting, and being woken.
+pub(crate) const WAITING: Group = &[
+    (libc::SYS_epoll_ctl, ANY),
+    (libc::SYS_epoll_pwait, ANY),
+    (libc::SYS_epoll_pwait2, ANY),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_epoll_wait, ANY),
+    (libc::SYS_futex, ANY),
+    (libc::SYS_sched_yield, ANY),
+    // Taken up again after a stop by a signal.
+    (libc::SYS_restart_syscall, ANY),
+];
+
+/// Clocks and randomness, where the vDSO does not do; how many threads may run, which the allocator wants to know
+/// when memory is short.
+pub(crate) const LOOKING: Group = &[
+    (libc::SYS_clock_gettime, ANY),
+    (libc::SYS_clock_getres, ANY),
+    (libc::SYS_gettimeofday, ANY),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_time, ANY),
+    (libc::SYS_getrandom, ANY),
+    (libc::SYS_sched_getaffinity, ANY),
+    (libc::SYS_getcpu, ANY),
+    (libc::SYS_getpid, ANY),
+    (libc::SYS_gettid, ANY),
+    (libc::SYS_getuid, ANY),
+    (libc::SYS_geteuid, ANY),
+    (libc::SYS_getgid, ANY),
+    (libc::SYS_getegid, ANY),
+];
+
+/// Reading, writing and closing what is open, the log included.
+pub(crate) const OPEN_FILES: Group = &[
+    (libc::SYS_read, ANY),
+    (libc::SYS_readv, ANY),
+    (libc::SYS_write, ANY),
+    (libc::SYS_writev, ANY),
+    (libc::SYS_recvfrom, ANY),
+    (libc::SYS_recvmsg, ANY),
+    (libc::SYS_sendto, ANY),
+    (libc::SYS_sendmsg, ANY),
+    (libc::SYS_fstat, ANY),
+    (libc::SYS_close, ANY),
+    // Whether it is a terminal. Nothing that would type into one.
+    (libc::SYS_ioctl, &[&[Is(1, TCGETS)], &[Is(1, TCGETS2)]]),
+];
+
+/// Ending, in good order or by a bug: signal handlers and their stack, and `abort`, which signals this process and no
+/// other.
+pub(crate) const ENDING: Group = &[
+    (libc::SYS_exit_group, ANY),
+    (libc::SYS_exit, ANY),
+    (libc::SYS_rt_sigreturn, ANY),
+    (libc::SYS_rt_sigaction, ANY),
+    (libc::SYS_rt_sigprocmask, ANY),
+    (libc::SYS_sigaltstack, ANY),
+    (libc::SYS_tgkill, &[&[OurPid(0)]]),
+];
+
+/// `socket` of this family and type, whatever flags come with the type.
+pub(crate) const fn of_type(family: c_int, kind: c_int) -> [Arg; 2] {
+    [Is(0, family), Masked(1, !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC), kind)]
+}
+
+/// `setsockopt` or `getsockopt` of this option.
+pub(crate) const fn option(level: c_int, name: c_int) -> [Arg; 2] {
+    [Is(1, level), Is(2, name)]
+}
+
+/// Datagrams to systemd, which is told of readiness and that the loop turns.
+pub(crate) const NOTIFY: Call = (libc::SYS_socket, &[&of_type(libc::AF_UNIX, libc::SOCK_DGRAM)]);
+
+/// Memory that nothing is run from.
+pub(crate) const NO_CODE: Arg = Masked(2, libc::PROT_EXEC, 0);
+
+const PR_SET_VMA: c_int = 0x5356_4d41;
+const TCGETS: c_int = 0x5401;
+/// What newer versions of libc ask instead.
+const TCGETS2: c_int = 0x802c_542a_u32.cast_signed();

@@ -1,0 +1,204 @@
+//! The controller's rules.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::libc::{self, c_int};
+
+use super::{End, Row, assert_calls, attempt, attempt_in, skip_before_landlock};
+
+const CONTROLLER: &str = "controller";
+
+const FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+const EXECUTABLE: c_int = libc::PROT_READ | libc::PROT_EXEC;
+
+#[test]
+fn sockets_are_unix_sockets() {
+    assert_calls(
+        CONTROLLER,
+        End::Allowed,
+        &[
+            ("VPP's API", libc::SYS_socket, &[libc::AF_UNIX, libc::SOCK_STREAM | FLAGS, 0]),
+            ("the prober's", libc::SYS_socket, &[libc::AF_UNIX, libc::SOCK_SEQPACKET, 0]),
+            ("options of a client", libc::SYS_setsockopt, &[-1, libc::SOL_TCP, libc::TCP_NODELAY]),
+            ("who a client is", libc::SYS_getsockopt, &[-1, libc::SOL_SOCKET, libc::SO_PEERCRED]),
+        ],
+    );
+    assert_calls(
+        CONTROLLER,
+        End::Refused(Errno::EPERM),
+        &[
+            ("TCP", libc::SYS_socket, &[libc::AF_INET, libc::SOCK_STREAM, 0]),
+            ("TCP over IPv6", libc::SYS_socket, &[libc::AF_INET6, libc::SOCK_STREAM | FLAGS, 0]),
+            ("UDP", libc::SYS_socket, &[libc::AF_INET, libc::SOCK_DGRAM, 0]),
+            ("netlink", libc::SYS_socket, &[libc::AF_NETLINK, libc::SOCK_RAW, 0]),
+            ("hypervisor", libc::SYS_socket, &[libc::AF_VSOCK, libc::SOCK_STREAM, 0]),
+            ("bind", libc::SYS_bind, &[]),
+            ("listen", libc::SYS_listen, &[]),
+            ("foreign addresses", libc::SYS_setsockopt, &[-1, libc::SOL_IP, libc::IP_TRANSPARENT]),
+        ],
+    );
+    assert_calls(
+        CONTROLLER,
+        End::Killed,
+        &[
+            ("raw", libc::SYS_socket, &[libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP]),
+            ("raw IPv6", libc::SYS_socket, &[libc::AF_INET6, libc::SOCK_RAW | FLAGS, libc::IPPROTO_ICMPV6]),
+            ("packets", libc::SYS_socket, &[libc::AF_PACKET, libc::SOCK_DGRAM, 0]),
+        ],
+    );
+}
+
+#[test]
+fn no_server_is_reached() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port().to_string();
+    assert_eq!(attempt(CONTROLLER, &["connect", &port]), End::Refused(Errno::EPERM));
+}
+
+#[test]
+fn threads_and_no_processes() {
+    assert_eq!(attempt(CONTROLLER, &["thread"]), End::Allowed);
+    assert_calls(CONTROLLER, End::Refused(Errno::ENOSYS), &[("clone3", libc::SYS_clone3, &[])]);
+    assert_calls(
+        CONTROLLER,
+        End::Refused(Errno::EPERM),
+        &[
+            ("a thread elsewhere", libc::SYS_clone, &[libc::CLONE_THREAD | libc::CLONE_NEWNET]),
+            ("kill", libc::SYS_kill, &[1, 0]),
+            ("a signal to another process", libc::SYS_tgkill, &[1, 1, 0]),
+        ],
+    );
+    let rows: &[Row<'_>] = &[
+        ("execve", libc::SYS_execve, &[]),
+        ("execveat", libc::SYS_execveat, &[]),
+        ("a process", libc::SYS_clone, &[libc::SIGCHLD]),
+        #[cfg(target_arch = "x86_64")]
+        ("fork", libc::SYS_fork, &[]),
+        #[cfg(target_arch = "x86_64")]
+        ("vfork", libc::SYS_vfork, &[]),
+        ("ptrace", libc::SYS_ptrace, &[]),
+        ("process_vm_readv", libc::SYS_process_vm_readv, &[]),
+        ("process_vm_writev", libc::SYS_process_vm_writev, &[]),
+        ("process_madvise", libc::SYS_process_madvise, &[]),
+        ("pidfd_getfd", libc::SYS_pidfd_getfd, &[]),
+        ("kcmp", libc::SYS_kcmp, &[]),
+    ];
+    assert_calls(CONTROLLER, End::Killed, rows);
+}
+
+#[test]
+fn nothing_of_the_administrators() {
+    let rows: &[Row<'_>] = &[
+        ("bpf", libc::SYS_bpf, &[]),
+        ("perf_event_open", libc::SYS_perf_event_open, &[]),
+        ("userfaultfd", libc::SYS_userfaultfd, &[]),
+        ("io_uring_setup", libc::SYS_io_uring_setup, &[]),
+        ("io_uring_enter", libc::SYS_io_uring_enter, &[]),
+        ("io_uring_register", libc::SYS_io_uring_register, &[]),
+        ("keyctl", libc::SYS_keyctl, &[]),
+        ("add_key", libc::SYS_add_key, &[]),
+        ("request_key", libc::SYS_request_key, &[]),
+        ("mount", libc::SYS_mount, &[]),
+        ("umount2", libc::SYS_umount2, &[]),
+        ("pivot_root", libc::SYS_pivot_root, &[]),
+        ("chroot", libc::SYS_chroot, &[]),
+        ("open_tree", libc::SYS_open_tree, &[]),
+        ("move_mount", libc::SYS_move_mount, &[]),
+        ("fsopen", libc::SYS_fsopen, &[]),
+        ("fsconfig", libc::SYS_fsconfig, &[]),
+        ("fsmount", libc::SYS_fsmount, &[]),
+        ("fspick", libc::SYS_fspick, &[]),
+        ("mount_setattr", libc::SYS_mount_setattr, &[]),
+        ("setns", libc::SYS_setns, &[]),
+        ("unshare", libc::SYS_unshare, &[]),
+        ("open_by_handle_at", libc::SYS_open_by_handle_at, &[]),
+        ("mknodat", libc::SYS_mknodat, &[]),
+        ("init_module", libc::SYS_init_module, &[]),
+        ("finit_module", libc::SYS_finit_module, &[]),
+        ("delete_module", libc::SYS_delete_module, &[]),
+        ("kexec_load", libc::SYS_kexec_load, &[]),
+        ("kexec_file_load", libc::SYS_kexec_file_load, &[]),
+        ("reboot", libc::SYS_reboot, &[]),
+        ("swapon", libc::SYS_swapon, &[]),
+        ("swapoff", libc::SYS_swapoff, &[]),
+        ("acct", libc::SYS_acct, &[]),
+        ("settimeofday", libc::SYS_settimeofday, &[]),
+        ("clock_settime", libc::SYS_clock_settime, &[]),
+        ("sethostname", libc::SYS_sethostname, &[]),
+        ("setdomainname", libc::SYS_setdomainname, &[]),
+    ];
+    assert_calls(CONTROLLER, End::Killed, rows);
+}
+
+#[test]
+fn nobody_else_is_to_be_become() {
+    let rows: &[Row<'_>] = &[
+        ("setuid", libc::SYS_setuid, &[]),
+        ("setgid", libc::SYS_setgid, &[]),
+        ("setreuid", libc::SYS_setreuid, &[]),
+        ("setregid", libc::SYS_setregid, &[]),
+        ("setresuid", libc::SYS_setresuid, &[]),
+        ("setresgid", libc::SYS_setresgid, &[]),
+        ("setfsuid", libc::SYS_setfsuid, &[]),
+        ("setfsgid", libc::SYS_setfsgid, &[]),
+        ("setgroups", libc::SYS_setgroups, &[]),
+        ("capset", libc::SYS_capset, &[]),
+        ("dumpable", libc::SYS_prctl, &[libc::PR_SET_DUMPABLE, 1]),
+        ("the memory map", libc::SYS_prctl, &[libc::PR_SET_MM]),
+    ];
+    assert_calls(CONTROLLER, End::Killed, rows);
+    assert_calls(
+        CONTROLLER,
+        End::Refused(Errno::EPERM),
+        &[
+            ("ambient capabilities", libc::SYS_prctl, &[libc::PR_CAP_AMBIENT]),
+            ("another filter", libc::SYS_seccomp, &[]),
+            ("memfd_create", libc::SYS_memfd_create, &[]),
+        ],
+    );
+}
+
+/// A module of the name service that is not loaded yet is not there, which its caller bears.
+#[test]
+fn no_memory_becomes_code() {
+    let mapping = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    assert_calls(
+        CONTROLLER,
+        End::Refused(Errno::EPERM),
+        &[
+            ("executable", libc::SYS_mmap, &[0, 4096, EXECUTABLE, mapping, -1, 0]),
+            ("made executable", libc::SYS_mprotect, &[0, 0, EXECUTABLE]),
+        ],
+    );
+    assert_eq!(attempt(CONTROLLER, &["user"]), End::Allowed);
+}
+
+#[test]
+fn every_file_is_read_and_those_of_the_state_directory_are_written() {
+    let place = tempfile::tempdir().unwrap();
+    let (state, other) = (place.path().join("state"), place.path().join("other"));
+    for folder in [&state, &other] {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("file"), "old").unwrap();
+    }
+    let name = |folder: &Path| folder.join("file").to_str().unwrap().to_owned();
+    for file in [&name(&state), &name(&other), "/etc/passwd", "/proc/self/stat"] {
+        assert_eq!(attempt_in(&state, CONTROLLER, &["read", file]), End::Allowed, "{file}");
+    }
+    assert_eq!(attempt_in(&state, CONTROLLER, &["list", "/proc/self/fd"]), End::Allowed);
+    assert_eq!(attempt_in(&state, CONTROLLER, &["replace", &name(&state)]), End::Allowed);
+    assert_eq!(fs::read(state.join("file")).unwrap(), b"new");
+    if skip_before_landlock(1, "every_file_is_read_and_those_of_the_state_directory_are_written") {
+        return;
+    }
+    for what in ["replace", "overwrite"] {
+        let end = attempt_in(&state, CONTROLLER, &[what, &name(&other)]);
+        assert_eq!(end, End::Refused(Errno::EACCES), "{what}");
+        let end = attempt(CONTROLLER, &[what, &name(&state)]);
+        assert_eq!(end, End::Refused(Errno::EACCES), "{what} without a state directory");
+    }
+    assert_eq!(fs::read(other.join("file")).unwrap(), b"old");
+}

@@ -1,0 +1,60 @@
+//! What is in force in the real processes, read from /proc.
+
+use std::fs;
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::maglevd::Setup;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::process::child_of;
+use nix::unistd::Pid;
+
+const CONFIG: &str = "
+maglev:
+  vpp: { lb: { ipv4-src-address: 192.0.2.1 } }
+  healthchecks: { nobody: { type: tcp, port: 9, interval: 100ms, timeout: 50ms } }
+  backends: { a: { address: 127.0.0.1, healthcheck: nobody } }
+  frontends: { web: { address: 192.0.2.80, pools: [ { name: all, backends: { a: {} } } ] } }
+";
+
+/// `NoNewPrivs` and `Seccomp` of each of its threads.
+fn confinement(process: Pid) -> Vec<(String, String)> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().map(Result::unwrap);
+    threads
+        .map(|thread| {
+            let status = fs::read_to_string(thread.path().join("status")).unwrap();
+            let value = |key: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t"));
+                line.unwrap().to_owned()
+            };
+            (value("NoNewPrivs"), value("Seccomp"))
+        })
+        .collect()
+}
+
+#[test]
+fn both_processes_are_confined_and_the_one_that_starts_probers_is_not() {
+    let place = Place::new();
+    let mut maglevd = Setup::new(&place, CONFIG).flag("--prober", "spawn").start();
+    let line = maglevd.process.line(0, "sandbox: ");
+    assert!(line.contains("seccomp ") && line.contains("Landlock"), "{line}");
+    // It greets before it is confined, and probes after.
+    maglevd.until_backend("a", BackendState::Down);
+    let spawner = maglevd.process.child();
+    let in_force = ("1".to_owned(), "2".to_owned());
+    let ours = confinement(maglevd.process.pid());
+    assert!(ours.len() > 1 && ours.iter().all(|thread| *thread == in_force), "{ours:?}");
+    assert_eq!(confinement(child_of(spawner)), [in_force]);
+    // What it starts must be able to get the privilege that its file has.
+    assert_eq!(confinement(spawner), [("0".to_owned(), "0".to_owned())]);
+}
+
+#[test]
+fn what_is_switched_off_is_off_in_both_and_said() {
+    let place = Place::new();
+    let mut maglevd = Setup::new(&place, CONFIG).flag("--prober", "spawn").flag("--sandbox", "off").start();
+    maglevd.process.line(0, "sandbox: off");
+    maglevd.until_backend("a", BackendState::Down);
+    let prober = child_of(maglevd.process.child());
+    assert_eq!(confinement(prober)[0].1, "0");
+    assert!(confinement(maglevd.process.pid()).iter().all(|(_, filter)| filter == "0"));
+}
