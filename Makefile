@@ -27,7 +27,7 @@ demo-run: build ## Set up the same and leave it to you until Ctrl-C
 	@target/debug/demo --stay
 
 test: ## Run the lints and all tests
-	@scripts/setup.sh build test
+	@scripts/setup.sh build test container
 	@scripts/test.sh
 
 lint: ## Check formatting, run clippy, and check the shell scripts
