@@ -60,7 +60,7 @@ ifneq (,$(wildcard maglevc/completions))
 endif
 	@# What an operator has written stays.
 	for file in default/vpp-maglev vpp-maglev/maglev.yaml; do \
-		test -e $(DESTDIR)$(SYSCONFDIR)/$$file || install -Dm644 -T etc/$$file $(DESTDIR)$(SYSCONFDIR)/$$file || exit; done
+		test -e $(DESTDIR)$(SYSCONFDIR)/$$file || install -Dm644 -T debian/etc/$$file $(DESTDIR)$(SYSCONFDIR)/$$file || exit; done
 
 deb: ## Build the Debian packages, for amd64 and arm64, in target/deb
 	@scripts/setup.sh build deb
