@@ -31,6 +31,11 @@ uses_debian_rust() {
 	[[ $(command -v cargo || echo /usr/bin/cargo) == /usr/bin/cargo ]]
 }
 
+# Debian's own python, whichever comes first in PATH.
+has_openmetrics() {
+	/usr/bin/python3 -c 'import prometheus_client.openmetrics.parser' 2>/dev/null
+}
+
 list_missing() {
 	case $1 in
 	build)
@@ -42,7 +47,11 @@ list_missing() {
 		has ip || echo iproute2
 		has nft || echo nftables
 		has nginx || echo nginx-light
+		has systemd-socket-activate || echo systemd
+		/usr/bin/python3 -c 'import grpc, google.protobuf' 2>/dev/null || echo python3-grpcio python3-protobuf
 		has sysctl || echo procps
+		has promtool || echo prometheus
+		has_openmetrics || echo python3-prometheus-client
 		has shellcheck || echo shellcheck
 		has shfmt || echo shfmt
 		! uses_debian_rust || [[ -x /usr/bin/cargo-fmt ]] || echo rustfmt-web
@@ -67,6 +76,9 @@ install() {
 	# The tests start servers of their own.
 	if [[ " $* " == *' nginx-light '* && -d /run/systemd/system ]]; then
 		systemctl disable --now nginx
+	fi
+	if [[ " $* " == *' prometheus '* && -d /run/systemd/system ]]; then
+		systemctl disable --now prometheus
 	fi
 }
 

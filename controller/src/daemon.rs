@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use maglev_core::config::Config;
 use maglev_core::overrides::Overrides;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::access::Access;
 use crate::driver::{Channels, Driver, INPUT_BACKLOG};
 use crate::flags::{Flags, Switch};
 use crate::handle::Handle;
-use crate::listen::{self, Listener};
+use crate::listen::{self, Inherited, Listener};
 use crate::metrics::{self, Metrics};
 use crate::overrides::{self, Keeper, Store};
 use crate::prober::{Target, Way};
@@ -27,18 +30,22 @@ use crate::reload::Reloader;
 use crate::spawner::Spawner;
 use crate::{clock, config, grpc, log, privilege, prober, version, vpp};
 
+/// The most descriptors that are asked for: some thousand connections, and what else there is.
+const MAX_DESCRIPTORS: u64 = 65_536;
+
 /// How long tasks may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What is made ready before there is a second thread, as none but the first is confined otherwise.
 struct Ready {
-    config: Arc<maglev_core::config::Config>,
-    grpc: Vec<Listener>,
-    metrics: Vec<Listener>,
+    config: Arc<Config>,
+    access: Access,
+    metrics: Arc<Metrics>,
+    grpc_listeners: Vec<Listener>,
+    metrics_listeners: Vec<Listener>,
     tap: log::Tap,
     prober: Way,
-    store: Option<Store>,
-    overrides: Arc<Overrides>,
+    overrides: (Option<Store>, Arc<Overrides>),
 }
 
 /// Runs `maglevd` until a signal ends it.
@@ -56,34 +63,43 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
 }
 
 fn prepare(flags: &Flags) -> anyhow::Result<Ready> {
-    let config = Arc::new(config::load(&flags.config)?);
-    let (grpc, metrics) = (bind_grpc(flags)?, flags.metrics_addr.bind()?);
+    let loaded = config::load(&flags.config)?;
+    raise_descriptors();
+    let (grpc_listeners, metrics_listeners) = listeners(flags)?;
     let tap = log::init(&flags.log_level, flags.log_format).context("--log-level")?;
     info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
     let prober = match Target::parse(&flags.prober) {
         Target::Socket(path) => Way::Socket(path),
         Target::Spawn(program) => Way::Spawner(Arc::new(Spawner::begin(&program, flags)?)),
     };
-    let (store, overrides) = overrides::open(flags.state_dir());
-    Ok(Ready { config, grpc, metrics, tap, prober, store, overrides })
+    let overrides = overrides::open(flags.state_dir());
+    let metrics = Arc::new(Metrics::new()?);
+    metrics.loaded(clock::now());
+    let access = Access::new(&loaded, Arc::clone(&metrics));
+    let config = Arc::new(loaded.config);
+    Ok(Ready { config, access, metrics, grpc_listeners, metrics_listeners, tap, prober, overrides })
 }
 
 /// From here on, no byte from outside is read by anything that is not confined.
 fn confine(flags: &Flags) -> anyhow::Result<()> {
     privilege::give_up().context("privilege")?;
-    let state_dir = flags.state_dir();
-    let state_dir = (!state_dir.as_os_str().is_empty()).then_some(state_dir.as_path());
     match flags.sandbox {
-        Switch::On => info!("sandbox: {}", maglev_sandbox::controller::enter(state_dir).context("sandbox")?),
+        Switch::On => {
+            let state_dir = Some(flags.state_dir()).filter(|folder| folder.is_dir());
+            let held = maglev_sandbox::controller::enter(state_dir.as_deref()).context("sandbox")?;
+            info!("sandbox: {held}");
+        }
         Switch::Off => warn!("sandbox: off, as --sandbox says"),
     }
     Ok(())
 }
 
 async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
-    let Ready { config, grpc, metrics: metrics_listeners, tap, prober: way, store, overrides } = ready;
-    let metrics = Arc::new(Metrics::new()?);
-    metrics.loaded(clock::now());
+    let Ready { config, access, metrics, grpc_listeners, metrics_listeners, tap, prober: way, overrides } =
+        ready;
+    if !grpc_listeners.is_empty() {
+        metrics.show_calls(grpc::calls(flags.reflection)?);
+    }
     let (handle, requests) = Handle::new();
     let (inputs, heard) = mpsc::channel(INPUT_BACKLOG);
     let (to_prober, prober_commands) = mpsc::unbounded_channel();
@@ -105,6 +121,7 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(link.run());
+    let (store, overrides) = overrides;
     let (keep, wanted) = watch::channel((0, overrides));
     tasks.spawn(Keeper { store, wanted, handle: handle.clone(), metrics: Arc::clone(&metrics) }.run());
     let channels = Channels {
@@ -118,9 +135,17 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
     };
     let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);
     tasks.spawn(driver.run(stop.clone()));
-    let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics));
+    let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics), access);
     let stopped = stop.clone().cancelled_owned();
-    let serving = grpc::serve(grpc, handle.clone(), tap, reloader.clone(), flags.reflection, stopped);
+    let serving = grpc::serve(
+        grpc_listeners,
+        handle.clone(),
+        tap,
+        reloader.clone(),
+        Arc::clone(&metrics),
+        flags.reflection,
+        stopped,
+    );
     tasks.spawn(complain(serving));
     let stopped = stop.clone().cancelled_owned();
     tasks.spawn(metrics::serve(metrics_listeners, handle.clone(), Arc::clone(&metrics), stopped));
@@ -159,6 +184,22 @@ async fn reload(reloader: &Reloader, handle: &Handle) {
     // What was asked of the driver before is done once it answers this.
     let _ = handle.view().await;
     tell_manager(&[NotifyState::Ready]);
+}
+
+/// One descriptor for each client: systemd and shells give far fewer than may be had, for the sake of programs that use
+/// `select`. If no more are to be had, there are fewer places.
+fn raise_descriptors() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(MAX_DESCRIPTORS), hard);
+    }
+}
+
+/// For gRPC and for the metrics. What systemd passes wins over what the flags say.
+fn listeners(flags: &Flags) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
+    let Inherited { grpc, metrics } = Inherited::take()?;
+    let grpc = if grpc.is_empty() { bind_grpc(flags)? } else { grpc };
+    let metrics = if metrics.is_empty() { flags.metrics_addr.bind()? } else { metrics };
+    Ok((grpc, metrics))
 }
 
 fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {

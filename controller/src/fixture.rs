@@ -112,7 +112,7 @@ pub fn view() -> View {
         prober: ProberView {
             connected: true,
             since: wall(1),
-            stats: Stats { probes: 1000, stray: 7, ..Stats::default() },
+            stats: Stats { probes: 1000, stray: 7, stalled: 3, ..Stats::default() },
             refused: Vec::new(),
         },
         vpp: vpp(),
@@ -143,7 +143,8 @@ fn vip() -> VipKey {
     VipKey::host(Ipv4Addr::new(192, 0, 2, 80).into(), 6, 80)
 }
 
-fn config() -> Config {
+/// What that view is of.
+pub fn config() -> Config {
     let healthcheck = Healthcheck {
         probe: Probe::Http {
             port: 80,
@@ -196,6 +197,7 @@ fn config() -> Config {
             ("sorry".into(), backend(SORRY, None)),
         ]),
         frontends: BTreeMap::from([("web".into(), frontend)]),
+        api: config::Api::default(),
     }
 }
 

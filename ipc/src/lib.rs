@@ -13,4 +13,4 @@ pub mod outcome;
 pub use check::{Check, CheckId, Http, Probe, Refusal, Tls, Verify};
 pub use link::{ControllerLink, Link, ProberLink};
 pub use message::{ToController, ToProber, VERSION};
-pub use outcome::{Code, Detail, Outcome, Stats, Streak};
+pub use outcome::{Code, Detail, Lateness, Outcome, Stats, Streak};

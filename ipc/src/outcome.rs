@@ -190,4 +190,54 @@ pub struct Stats {
     pub spoofed: u64,
     /// ICMP packets that do not parse.
     pub malformed: u64,
+    /// Probes put off because this host had stopped the prober when they were due.
+    pub stalled: u64,
+    /// How late probes started.
+    pub lateness: Lateness,
+}
+
+/// How long after they were due probes started, as a histogram.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Lateness {
+    /// How many were late by no more than each of [`Lateness::BOUNDS`], but by more than the one before; the last are
+    /// those beyond all of them.
+    pub counts: [u64; Lateness::BOUNDS.len() + 1],
+    /// All of it together, in nanoseconds.
+    pub nanos: u64,
+}
+
+impl Lateness {
+    /// The upper bounds, in nanoseconds. The prober's timers have a grain of 1 ms.
+    pub const BOUNDS: [u64; 9] = [
+        1_000_000,
+        2_500_000,
+        5_000_000,
+        10_000_000,
+        25_000_000,
+        50_000_000,
+        100_000_000,
+        250_000_000,
+        1_000_000_000,
+    ];
+
+    /// A probe started so many nanoseconds late.
+    pub fn count(&mut self, late: u64) {
+        self.counts[Self::BOUNDS.partition_point(|bound| *bound < late)] += 1;
+        self.nanos = self.nanos.saturating_add(late);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lateness_up_to_a_bound_belongs_to_its_bucket() {
+        let mut lateness = Lateness::default();
+        for late in [0, 1_000_000, 1_000_001, 1_000_000_000, u64::MAX] {
+            lateness.count(late);
+        }
+        assert_eq!(lateness.counts, [2, 1, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(lateness.nanos, u64::MAX);
+    }
 }

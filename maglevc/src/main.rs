@@ -26,9 +26,12 @@ use style::{ColorChoice, Paint};
 #[derive(Debug, Parser)]
 #[command(version = version(), after_help = command::help())]
 struct Cli {
-    /// The daemon: HOST:PORT or unix:PATH [default: the daemon's unix socket if there is one, else 127.0.0.1:9090]
+    /// The daemon: HOST:PORT, https://HOST:PORT or unix:PATH [default: the daemon's unix socket if there is one, else 127.0.0.1:9090]
     #[arg(long, env = "MAGLEV_SERVER", value_name = "ADDR")]
     server: Option<Server>,
+
+    #[command(flatten)]
+    tls: client::Tls,
 
     /// When to use colour
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
@@ -84,7 +87,7 @@ async fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let paint = Paint::new(cli.color, io::stdout().is_terminal());
     let command = command::parse(&cli.command).map_err(anyhow::Error::msg)?;
-    let server = cli.server.filter(Server::is_given).unwrap_or_default();
+    let server = cli.server.filter(Server::is_given).unwrap_or_default().with(cli.tls);
     let (out, code) = match command {
         command::Command::Help => (command::help(), ExitCode::SUCCESS),
         command::Command::Watch(watch) => {

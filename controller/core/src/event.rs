@@ -129,6 +129,27 @@ pub enum Kind {
     Operator(Audit),
 }
 
+impl Kind {
+    /// The name that it has everywhere: in the API, in the log, and in the guide.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Backend { .. } => "backend",
+            Self::Frontend { .. } => "frontend",
+            Self::Prober { .. } => "prober",
+            Self::Refused { .. } => "refused",
+            Self::Vpp { .. } => "vpp",
+            Self::Drift { .. } => "drift",
+            Self::Shadowed { .. } => "shadow",
+            Self::ConfSent { .. } => "conf",
+            Self::Synced { .. } => "sync",
+            Self::StepFailed { .. } => "sync_failure",
+            Self::Reloaded => "reload",
+            Self::Operator(_) => "operator",
+        }
+    }
+}
+
 /// What an operator can ask for.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Deed {

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
+use maglev_core::config::Role;
 use maglev_core::health::Action;
 use maglev_core::view::{View, VppInfo, VppView};
 use maglev_proto::v1::maglev_server::Maglev;
@@ -27,6 +28,7 @@ use tonic::{Request, Response, Status};
 use super::operating::{self, by};
 use super::{access, convert, counters, plans, watching};
 use crate::handle::{Gone, Handle, Subject};
+use crate::metrics::Metrics;
 use crate::reload::Reloader;
 use crate::{log, version};
 
@@ -35,6 +37,7 @@ pub struct Api {
     handle: Handle,
     log: log::Tap,
     reloader: Reloader,
+    metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -42,8 +45,14 @@ type Reply<T> = Result<Response<T>, Status>;
 
 impl Api {
     /// A service that ends its streams once `stopping` says so.
-    pub fn new(handle: Handle, log: log::Tap, reloader: Reloader, stopping: watch::Receiver<bool>) -> Self {
-        Self { handle, log, reloader, stopping }
+    pub fn new(
+        handle: Handle,
+        log: log::Tap,
+        reloader: Reloader,
+        metrics: Arc<Metrics>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { handle, log, reloader, metrics, stopping }
     }
 
     async fn view(&self) -> Result<Arc<View>, Status> {
@@ -201,7 +210,8 @@ impl Maglev for Api {
 
     async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
         let choice = watching::Choice::try_from(&request.into_inner())?;
-        let stream = watching::events(choice, &self.handle, &self.log, self.stopping.clone());
+        let watcher = self.metrics.watcher();
+        let stream = watching::events(choice, &self.handle, &self.log, watcher, self.stopping.clone());
         Ok(Response::new(Box::pin(stream.await.map_err(gone)?)))
     }
 
@@ -242,6 +252,9 @@ impl Maglev for Api {
         &self,
         request: Request<SyncVpplbStateRequest>,
     ) -> Reply<SyncVpplbStateResponse> {
+        if !request.get_ref().dry_run {
+            access::demand(&request, Role::Operate)?;
+        }
         let who = access::who(&request);
         let plan = plans::plan(&self.handle, None).await?;
         if !request.into_inner().dry_run {
@@ -252,7 +265,7 @@ impl Maglev for Api {
 
     async fn check_config(&self, request: Request<CheckConfigRequest>) -> Reply<CheckConfigResponse> {
         let config = match self.reloader.load().await.map_err(gone)? {
-            Ok(config) => config,
+            Ok(loaded) => loaded.config,
             Err(error) => {
                 return Ok(Response::new(CheckConfigResponse {
                     fault: Some(plans::fault(&error)),

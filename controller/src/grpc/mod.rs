@@ -1,6 +1,7 @@
 //! The gRPC server. The API itself is described in `proto/maglev/v1/maglev.proto`.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_proto::DESCRIPTORS;
@@ -12,28 +13,33 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::handle::Handle;
-use crate::listen::{self, Listener};
+use crate::listen::Listener;
 use crate::log;
+use crate::metrics::{Calls, Metrics};
 use crate::reload::Reloader;
 
 mod access;
 mod api;
+mod budget;
 mod convert;
 mod counters;
+mod counting;
+mod incoming;
 mod names;
 mod operating;
+mod places;
 mod plans;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod watching;
 
+use access::Gate;
 use api::Api;
+use counting::Counting;
 
 /// The largest request.
 const MAX_REQUEST: usize = 1 << 20;
-
-/// How many connections each listener has at most.
-const MAX_CONNECTIONS: usize = 1024;
 
 /// How many calls one connection has under way at most.
 const MAX_STREAMS: u32 = 64;
@@ -61,6 +67,19 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
+/// The calls of everything that [`serve`] serves.
+///
+/// # Errors
+/// The compiled-in description of a service is broken.
+pub fn calls(reflection: bool) -> Result<Calls, prost::DecodeError> {
+    use tonic_reflection::pb::{v1, v1alpha};
+    let mut descriptors = vec![DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+    if reflection {
+        descriptors.extend([v1::FILE_DESCRIPTOR_SET, v1alpha::FILE_DESCRIPTOR_SET]);
+    }
+    Calls::of(&descriptors)
+}
+
 /// Serves the API, the standard health service and, if asked, reflection on `listeners` until `shutdown` is there.
 /// Then every stream of events ends with a status.
 ///
@@ -71,6 +90,7 @@ pub async fn serve(
     handle: Handle,
     log: log::Tap,
     reloader: Reloader,
+    metrics: Arc<Metrics>,
     reflection: bool,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -82,19 +102,23 @@ pub async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<MaglevServer<Api>>().await;
 
-    let api = MaglevServer::new(Api::new(handle, log, reloader, stopping.clone()));
+    let connections = incoming::incoming(listeners, reloader.access());
+    let gate = Gate::new(reloader.access().clone());
+    let api = MaglevServer::new(Api::new(handle, log, reloader, Arc::clone(&metrics), stopping.clone()));
     let mut routes = Routes::new(api.max_decoding_message_size(MAX_REQUEST))
         .add_service(health_service.max_decoding_message_size(MAX_REQUEST));
     if reflection {
         routes = add_reflection(routes)?;
     }
     let server = Server::builder()
+        .layer(Counting(metrics.calls()))
         .timeout(ANSWER_TIMEOUT)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(gate)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(listen::accept(listeners, MAX_CONNECTIONS), stopped(stopping));
+        .serve_with_incoming_shutdown(connections, stopped(stopping));
 
     let mut server = std::pin::pin!(server);
     tokio::select! {

@@ -22,6 +22,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tracing_subscriber::layer::SubscriberExt;
 
+use crate::access::Access;
+use crate::config::Loaded;
 use crate::fixture;
 use crate::handle::{EVENT_BACKLOG, Handle};
 use crate::listen::bind_unix;
@@ -29,12 +31,15 @@ use crate::log::Tap;
 use crate::metrics::Metrics;
 use crate::reload::Reloader;
 
+mod counting;
 mod operating;
+mod vocabulary;
 
 struct Daemon {
     handle: Handle,
     channel: Channel,
     tap: Tap,
+    metrics: Arc<Metrics>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Result<(), super::ServeError>>,
     _directory: tempfile::TempDir,
@@ -52,10 +57,23 @@ async fn daemon_of(handle: Handle) -> Daemon {
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { drop(stopped.await) };
     let metrics = Arc::new(Metrics::new().unwrap());
-    let reloader = Reloader::new(directory.path().join("maglev.yaml"), handle.clone(), metrics);
-    let serving = super::serve(vec![listener], handle.clone(), tap.clone(), reloader, true, shutdown);
+    metrics.show_calls(super::calls(true).unwrap());
+    let access = Access::new(&Loaded { config: fixture::config(), tls: None }, metrics.clone());
+    let reloader =
+        Reloader::new(directory.path().join("maglev.yaml"), handle.clone(), Arc::clone(&metrics), access);
+    let shown = Arc::clone(&metrics);
+    let serving =
+        super::serve(vec![listener], handle.clone(), tap.clone(), reloader, metrics, true, shutdown);
     let server = tokio::spawn(serving);
-    Daemon { handle, channel: connect(&socket).await, tap, stop, server, _directory: directory }
+    Daemon {
+        handle,
+        channel: connect(&socket).await,
+        tap,
+        metrics: shown,
+        stop,
+        server,
+        _directory: directory,
+    }
 }
 
 async fn connect(socket: &Path) -> Channel {
@@ -261,7 +279,7 @@ async fn a_slow_subscriber_is_told_what_it_has_lost() {
 async fn the_log_is_sent_from_the_level_asked_for() {
     let daemon = daemon(fixture::view()).await;
     let mut events = daemon.watch(&[EventKind::Log], LogLevel::Warn).await;
-    let subscriber = tracing_subscriber::registry().with(daemon.tap.clone());
+    let subscriber = tracing_subscriber::registry().with(daemon.tap.layer());
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!("not severe enough");
         tracing::warn!(target: "h2", "not ours");

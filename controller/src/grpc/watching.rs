@@ -13,7 +13,8 @@ use tracing::Level;
 
 use super::{convert, stopped};
 use crate::handle::{Gone, Handle};
-use crate::log::{self, Record};
+use crate::log::{self, Record, Records};
+use crate::metrics::Watcher;
 
 /// What a subscriber wants to hear of.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,13 +96,15 @@ pub async fn events(
     choice: Choice,
     handle: &Handle,
     log: &log::Tap,
+    watcher: Watcher,
     stopping: watch::Receiver<bool>,
 ) -> Result<impl Stream<Item = Result<WatchEventsResponse, Status>> + Send + use<>, Gone> {
     // Subscribed before the view is taken, so that nothing falls in between.
     let events = choice.events().then(|| handle.events());
-    let records = choice.log.map(|_| log.records());
+    let records = choice.log.map(|level| log.records(level));
     let replay = Box::new(replay(handle.view().await?, choice));
-    let subscriber = Subscriber { choice, replay, events, records, stop: Box::pin(stopped(stopping)) };
+    let subscriber =
+        Subscriber { choice, replay, events, records, watcher, stop: Box::pin(stopped(stopping)) };
     Ok(stream::unfold(Some(subscriber), |subscriber| async {
         let mut subscriber = subscriber?;
         let next = subscriber.next().await;
@@ -126,7 +129,8 @@ struct Subscriber {
     choice: Choice,
     replay: Box<dyn Iterator<Item = WatchEventsResponse> + Send>,
     events: Option<broadcast::Receiver<Arc<Event>>>,
-    records: Option<broadcast::Receiver<Arc<Record>>>,
+    records: Option<Records>,
+    watcher: Watcher,
     stop: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -140,15 +144,21 @@ impl Subscriber {
             let response = tokio::select! {
                 biased;
                 () = &mut self.stop => return Err(Status::unavailable(Gone.to_string())),
-                event = receive(&mut self.events) => match event? {
+                event = receive(self.events.as_mut()) => match event? {
                     Received::Item(event) if self.choice.has_event(&event.kind) => convert::event(&event),
                     Received::Item(_) => continue,
-                    Received::Lost(count) => convert::lost(count),
+                    Received::Lost(count) => {
+                        self.watcher.lost_events(count);
+                        convert::lost(count)
+                    }
                 },
-                record = receive(&mut self.records) => match record? {
+                record = receive(self.records.as_mut().map(Records::receiver)) => match record? {
                     Received::Item(record) if self.choice.has_record(&record) => convert::record(&record),
                     Received::Item(_) => continue,
-                    Received::Lost(count) => convert::lost(count),
+                    Received::Lost(count) => {
+                        self.watcher.lost_records(count);
+                        convert::lost(count)
+                    }
                 },
             };
             return Ok(response);
@@ -162,7 +172,7 @@ enum Received<T> {
 }
 
 /// Waits for ever on what was not subscribed to.
-async fn receive<T: Clone>(receiver: &mut Option<broadcast::Receiver<T>>) -> Result<Received<T>, Status> {
+async fn receive<T: Clone>(receiver: Option<&mut broadcast::Receiver<T>>) -> Result<Received<T>, Status> {
     let Some(receiver) = receiver else { return std::future::pending().await };
     match receiver.recv().await {
         Ok(item) => Ok(Received::Item(item)),

@@ -1,9 +1,9 @@
 use std::io::Write;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use maglev_core::event::{Audit, Deed};
 use maglev_core::time::Wall;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::{Level, debug, trace};
 
 use super::*;
 use crate::fixture;
@@ -29,21 +29,30 @@ impl<'a> MakeWriter<'a> for Paper {
     }
 }
 
-fn logged(level: &str, log: impl FnOnce()) -> String {
+impl Paper {
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+    }
+}
+
+fn written(level: &str, format: Format, style: Style, log: impl FnOnce()) -> String {
     let paper = Paper::default();
-    let lines = tracing_subscriber::fmt::layer().with_writer(paper.clone()).with_ansi(false).without_time();
-    let subscriber = tracing_subscriber::registry().with(filter(level).unwrap()).with(lines);
-    tracing::subscriber::with_default(subscriber, log);
-    let bytes = paper.0.lock().unwrap();
-    String::from_utf8(bytes.clone()).unwrap()
+    let lines = lines(format, style, paper.clone()).with_filter(filter(level).unwrap());
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), log);
+    paper.take()
+}
+
+/// In the journal's style, which has no time.
+fn logged(level: &str, log: impl FnOnce()) -> String {
+    written(level, Format::Text, Style::Journal, log)
 }
 
 #[test]
 fn what_happens_has_stable_fields() {
     assert_eq!(
         logged("info", || event(&fixture::nginx0_down())),
-        " WARN maglevd::log: backend changed state backend=nginx0 address=2001:db8:1::10 from=up to=down \
-         code=\"L4CON\" detail=\"connection refused\"\n"
+        "<4> WARN maglevd::log: backend changed state event=backend backend=nginx0 address=2001:db8:1::10 from=up \
+         to=down code=\"L4CON\" detail=\"connection refused\"\n"
     );
     let audit = Audit {
         subject: "backend web3".into(),
@@ -56,41 +65,143 @@ fn what_happens_has_stable_fields() {
     let audit = Event { at: Wall(0), kind: Kind::Operator(audit) };
     assert_eq!(
         logged("info", || event(&audit)),
-        " INFO maglevd::log: audit who=\"alice (uid 1000)\" what=\"disable\" subject=\"backend web3\" \
+        "<6> INFO maglevd::log: audit event=operator who=\"alice (uid 1000)\" what=\"disable\" subject=\"backend web3\" \
          from=\"up\" to=\"disabled\" reason=\"disk swap\" expires=\"2026-11-22T12:00:00Z\"\n"
     );
     let reloaded = Event { at: Wall(0), kind: Kind::Reloaded };
-    assert_eq!(logged("info", || event(&reloaded)), " INFO maglevd::log: configuration in force\n");
+    assert_eq!(
+        logged("info", || event(&reloaded)),
+        "<6> INFO maglevd::log: configuration in force event=reload\n"
+    );
     assert_eq!(logged("warn", || event(&reloaded)), "");
+}
+
+#[test]
+fn json_has_the_same_fields() {
+    let plain = written("info", Format::Json, Style::Plain, || event(&fixture::nginx0_down()));
+    assert!(plain.starts_with("{\"timestamp\":\"20"), "{plain}");
+    assert!(
+        plain.ends_with(
+            "Z\",\"level\":\"WARN\",\"message\":\"backend changed state\",\"event\":\"backend\",\
+             \"backend\":\"nginx0\",\"address\":\"2001:db8:1::10\",\"from\":\"up\",\"to\":\"down\",\
+             \"code\":\"L4CON\",\"detail\":\"connection refused\",\"target\":\"maglevd::log\"}\n"
+        ),
+        "{plain}"
+    );
+    let journal = written("info", Format::Json, Style::Journal, || warn!("w"));
+    assert!(journal.starts_with("<4>{\"timestamp\":"), "{journal}");
+}
+
+#[test]
+fn the_journal_gets_priorities_and_a_terminal_colours() {
+    let all = || {
+        error!("e");
+        warn!("w");
+        info!("i");
+        debug!("d");
+        trace!("t");
+        // Nothing that is put into a record begins one of its own.
+        info!(reason = %"one\n<0>two", "cut");
+    };
+    let priorities: Vec<_> = logged("trace", all).lines().map(|line| line[..3].to_owned()).collect();
+    assert_eq!(priorities, ["<3>", "<4>", "<6>", "<7>", "<7>", "<6>", "<6>"]);
+    let plain = written("info", Format::Text, Style::Plain, || warn!("w"));
+    assert!(plain.starts_with("20") && plain.ends_with("Z  WARN maglevd::log::tests: w\n"), "{plain}");
+    assert!(written("info", Format::Text, Style::Color, || warn!("w")).contains("\u{1b}[33m"));
 }
 
 #[test]
 fn a_plain_level_is_about_this_program() {
     let both = || {
-        tracing::debug!("ours");
-        tracing::debug!(target: "h2::codec", "theirs");
-        tracing::warn!(target: "h2::codec", "their trouble");
+        debug!("ours");
+        debug!(target: "h2::codec", "theirs");
+        warn!(target: "h2::codec", "their trouble");
     };
-    let lines = logged("debug", both);
-    assert_eq!(lines, "DEBUG maglevd::log::tests: ours\n WARN h2::codec: their trouble\n");
+    assert_eq!(
+        logged("debug", both),
+        "<7>DEBUG maglevd::log::tests: ours\n<4> WARN h2::codec: their trouble\n"
+    );
     assert_eq!(logged("error", both), "");
     assert_eq!(logged("warn,h2=debug", both).lines().count(), 2);
     assert!(filter("maglevd=loud").is_err());
 }
 
 #[test]
-fn records_are_made_only_for_somebody() {
-    let tap = Tap::default();
-    let subscriber = tracing_subscriber::registry().with(tap.clone());
+fn a_subscriber_has_a_level_of_its_own() {
+    let (tap, paper) = (Tap::default(), Paper::default());
+    let lines = lines(Format::Text, Style::Journal, paper.clone()).with_filter(filter("warn").unwrap());
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines).with(tap.layer()), || {
+        let log = || {
+            debug!(n = 1, "deep");
+            debug!(target: "h2", "not ours");
+            info!("shallow");
+            error!("wrong");
+        };
+        let heard = |records: &mut Records| {
+            std::iter::from_fn(|| records.receiver().try_recv().ok())
+                .map(|record| record.message.clone())
+                .collect::<Vec<_>>()
+        };
+        let on_stderr = "<3>ERROR maglevd::log::tests: wrong\n";
+        log();
+        assert_eq!(paper.take(), on_stderr);
+
+        let mut debug = tap.records(Level::DEBUG);
+        log();
+        assert_eq!(
+            (heard(&mut debug), paper.take()),
+            (vec!["deep".into(), "shallow".into(), "wrong".into()], on_stderr.into())
+        );
+
+        let mut info = tap.records(Level::INFO);
+        drop(debug);
+        log();
+        assert_eq!(
+            (heard(&mut info), paper.take()),
+            (vec!["shallow".into(), "wrong".into()], on_stderr.into())
+        );
+    });
+}
+
+#[test]
+fn what_nobody_asks_for_is_not_even_looked_at() {
+    let (tap, paper) = (Tap::default(), Paper::default());
+    let lines = lines(Format::Text, Style::Journal, paper).with_filter(filter("warn").unwrap());
+    let subscriber = tracing_subscriber::registry().with(lines).with(tap.layer());
+    assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::WARN));
+    let records = tap.records(Level::DEBUG);
+    assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::DEBUG));
+    drop(records);
+    assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::WARN));
+
     tracing::subscriber::with_default(subscriber, || {
-        info!("nobody listens");
-        let mut records = tap.records();
-        info!(n = 1, "somebody does");
-        let record = records.try_recv().unwrap();
+        let looked = || {
+            let mut looked = false;
+            let mut look = || {
+                looked = true;
+                1
+            };
+            debug!(n = look(), "deep");
+            looked
+        };
+        assert!(!looked());
+        let records = tap.records(Level::DEBUG);
+        assert!(looked());
+        drop(records);
+        assert!(!looked());
+    });
+}
+
+#[test]
+fn records_have_their_fields_in_order() {
+    let tap = Tap::default();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(tap.layer()), || {
+        let mut records = tap.records(Level::INFO);
+        info!(b = 1, a = "x", "words");
+        let record = records.receiver().try_recv().unwrap();
         assert_eq!(
             (record.message.as_str(), &record.fields[..]),
-            ("somebody does", &[("n", "1".into())][..])
+            ("words", &[("b", "1".into()), ("a", "x".into())][..])
         );
-        assert!(records.try_recv().is_err());
     });
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use maglev_core::Name;
@@ -18,12 +18,15 @@ use maglev_core::view::View;
 use maglev_ipc::Code;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 use crate::version;
 use crate::vpp::Counters;
 
+mod accept;
+mod calls;
 mod http;
 mod operators;
 mod probes;
@@ -33,7 +36,9 @@ mod tests;
 mod text;
 mod traffic;
 
+pub use calls::{Call, Calls, Method};
 pub use http::serve;
+pub use text::Format;
 
 use operators::Operators;
 use probes::Probes;
@@ -60,6 +65,32 @@ pub enum Direction {
     Received,
 }
 
+/// A subscriber to events, while it is there.
+#[derive(Debug)]
+pub struct Watcher {
+    watchers: IntGauge,
+    events: IntCounter,
+    records: IntCounter,
+}
+
+impl Watcher {
+    /// It has lost so many events.
+    pub fn lost_events(&self, count: u64) {
+        self.events.inc_by(count);
+    }
+
+    /// It has lost so many records of the log.
+    pub fn lost_records(&self, count: u64) {
+        self.records.inc_by(count);
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.watchers.dec();
+    }
+}
+
 /// What is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -76,6 +107,11 @@ pub struct Metrics {
     reloaded: Gauge,
     link_errors: IntCounterVec,
     operators: Operators,
+    watchers: IntGauge,
+    lost_events: IntCounter,
+    lost_records: IntCounter,
+    served: OnceLock<Arc<Calls>>,
+    refusals: IntCounterVec,
     /// The size of the newest scrape, so that the next one need not grow into it.
     size: AtomicUsize,
 }
@@ -123,6 +159,13 @@ impl Metrics {
             &["msg"],
         )?;
         registry.register(Box::new(longest_call.clone()))?;
+        let watchers = IntGauge::new("maglev_event_subscribers", "Calls of WatchEvents that are under way.")?;
+        registry.register(Box::new(watchers.clone()))?;
+        let lost = counter(
+            "maglev_events_lost_total",
+            "What subscribers have lost because they read too slowly.",
+            &["kind"],
+        )?;
 
         Ok(Self {
             probes: Probes::default(),
@@ -153,9 +196,40 @@ impl Metrics {
                 &["peer", "reason"],
             )?,
             operators: Operators::new(&registry)?,
+            watchers,
+            lost_events: lost.with_label_values(&["event"]),
+            lost_records: lost.with_label_values(&["log"]),
+            served: OnceLock::new(),
+            refusals: counter(
+                "maglev_api_refused_total",
+                "Calls of the API that were refused because of the caller's role.",
+                &["method"],
+            )?,
             registry,
             size: AtomicUsize::default(),
         })
+    }
+
+    /// From now on the calls of gRPC are shown, those that were never made included.
+    pub fn show_calls(&self, calls: Calls) {
+        // There is one server.
+        let _ = self.served.set(Arc::new(calls));
+    }
+
+    /// Where the calls of gRPC are counted. What is not to be shown is not counted.
+    pub fn calls(&self) -> Arc<Calls> {
+        self.served.get().cloned().unwrap_or_default()
+    }
+
+    /// A subscriber to events is there for as long as the returned value.
+    #[must_use]
+    pub fn watcher(&self) -> Watcher {
+        self.watchers.inc();
+        Watcher {
+            watchers: self.watchers.clone(),
+            events: self.lost_events.clone(),
+            records: self.lost_records.clone(),
+        }
     }
 
     /// An outcome was heard. Cheap enough to be called for each of them.
@@ -247,6 +321,11 @@ impl Metrics {
         self.operators.saved(ok);
     }
 
+    /// A call was refused because of its caller's role, `times` more than before.
+    pub fn refused(&self, method: &str, times: u64) {
+        self.refusals.with_label_values(&[method]).inc_by(times);
+    }
+
     /// Forgets what has left the configuration.
     pub fn retain(&self, config: &Config) {
         self.probes.retain(|name| config.backends.contains_key(name));
@@ -254,9 +333,9 @@ impl Metrics {
         lock(&self.frontends).retain(|(name, ..), _| config.frontends.contains_key(name));
     }
 
-    /// Everything, in Prometheus' text format.
-    pub fn render(&self, view: &View, counters: Option<&Counters>) -> String {
-        let mut text = Text::with_capacity(self.size.load(Ordering::Relaxed));
+    /// Everything.
+    pub fn render(&self, view: &View, counters: Option<&Counters>, format: Format) -> String {
+        let mut text = Text::with_capacity(self.size.load(Ordering::Relaxed), format);
         state::render(view, &mut text);
         operators::render(view, &mut text);
         if let Some(counters) = counters {
@@ -264,11 +343,11 @@ impl Metrics {
         }
         self.render_transitions(&mut text);
         self.probes.render(view, &mut text);
-        let mut out = text.into_string();
-        // Fails for a family without a name or without metrics; the registry has neither.
-        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut out) {
-            tracing::error!(%error, "metrics are incomplete");
+        if let Some(calls) = self.served.get() {
+            calls.render(&mut text);
         }
+        text.gathered(&self.registry.gather());
+        let out = text.into_string();
         self.size.store(out.len() + out.len() / 16, Ordering::Relaxed);
         out
     }

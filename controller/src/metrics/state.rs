@@ -6,6 +6,7 @@ use maglev_core::event::FrontendState;
 use maglev_core::health::Health;
 use maglev_core::time::Wall;
 use maglev_core::view::{ProberView, View, VppView};
+use maglev_ipc::Lateness;
 
 use super::text::{Text, Type, labels};
 
@@ -109,6 +110,7 @@ fn prober(prober: &ProberView, text: &mut Text) {
     let reasons = [
         ("outcomes", stats.outcomes),
         ("rate", stats.rate),
+        ("stall", stats.stalled),
         ("duplicate", stats.duplicate),
         ("stray", stats.stray),
         ("spoofed", stats.spoofed),
@@ -117,6 +119,15 @@ fn prober(prober: &ProberView, text: &mut Text) {
     for (reason, count) in reasons {
         family.sample(&[("reason", reason)], count);
     }
+    let lateness = &stats.lateness;
+    let bounds = Lateness::BOUNDS.map(|bound| Duration::from_nanos(bound).as_secs_f64().to_string());
+    let sum = Duration::from_nanos(lateness.nanos).as_secs_f64();
+    text.family(
+        "maglev_probe_lateness_seconds",
+        Type::Histogram,
+        "How long after they were due probes started.",
+    )
+    .histogram("", &bounds.each_ref().map(String::as_str), &lateness.counts, sum);
 }
 
 /// While VPP is away nothing is known of it; where it is not used there is nothing to know.

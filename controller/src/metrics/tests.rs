@@ -1,16 +1,15 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use maglev_core::event::{Audit, Deed};
 use maglev_core::overrides::{Note, Override, Overrides, Says};
 use maglev_core::time::Mono;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::sync::oneshot;
 
 use super::*;
 use crate::fixture;
-use crate::listen::bind_unix;
+
+mod cost;
+mod endpoint;
 
 /// The lines of `text` that begin with `name`.
 fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
@@ -18,7 +17,7 @@ fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 fn rendered(view: &View) -> String {
-    Metrics::new().unwrap().render(view, Some(&fixture::counters()))
+    Metrics::new().unwrap().render(view, Some(&fixture::counters()), Format::Text)
 }
 
 #[test]
@@ -47,6 +46,7 @@ fn gauges_are_the_views() {
         "maglev_frontend_pool_backend_effective_weight{frontend=\"web\",pool=\"fallback\",backend=\"sorry\"} 0",
         "maglev_prober_connected 1",
         "maglev_prober_dropped_total{reason=\"stray\"} 7",
+        "maglev_prober_dropped_total{reason=\"stall\"} 3",
         "maglev_vpp_connected 1",
         "maglev_vpp_uptime_seconds 630",
         "maglev_vpp_connected_seconds 628",
@@ -60,7 +60,7 @@ fn gauges_are_the_views() {
 fn nothing_is_said_of_a_vpp_that_is_away_or_off() {
     let mut view = fixture::view();
     view.vpp.info = None;
-    let text = |view: &View| Metrics::new().unwrap().render(view, None);
+    let text = |view: &View| Metrics::new().unwrap().render(view, None, Format::Text);
     assert_eq!(lines(&text(&view), "maglev_vpp_"), ["maglev_vpp_connected 0"]);
     view.vpp.enabled = false;
     assert!(lines(&text(&view), "maglev_vpp_").is_empty());
@@ -101,7 +101,7 @@ fn outcomes_are_counted_by_code_and_duration() {
     metrics.outcome(&nginx0, "https", Code::L4Tout, Duration::from_secs(3));
     metrics.outcome(&nginx0, "https", Code::Local, Duration::ZERO);
     metrics.outcome(&"sorry".into(), "static", Code::Static, Duration::ZERO);
-    let text = metrics.render(&fixture::view(), None);
+    let text = metrics.render(&fixture::view(), None, Format::Text);
     assert_eq!(
         lines(&text, "maglev_probe_total"),
         [
@@ -126,7 +126,7 @@ fn transitions_are_counted() {
     metrics.event(&fixture::nginx0_down());
     metrics.event(&fixture::nginx0_down());
     assert_eq!(
-        lines(&metrics.render(&fixture::view(), None), "maglev_backend_transitions_total"),
+        lines(&metrics.render(&fixture::view(), None, Format::Text), "maglev_backend_transitions_total"),
         ["maglev_backend_transitions_total{backend=\"nginx0\",from=\"up\",to=\"down\"} 2"]
     );
 }
@@ -140,7 +140,7 @@ fn what_has_left_is_forgotten() {
     let mut config = (*view.config).clone();
     config.backends.remove("nginx0");
     metrics.retain(&config);
-    assert!(!metrics.render(&view, None).contains("_total{backend=\"nginx0\""));
+    assert!(!metrics.render(&view, None, Format::Text).contains("_total{backend=\"nginx0\""));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn what_is_done_is_counted() {
     metrics.reload(true, Now { mono: Mono(0), wall: fixture::wall(0) });
     metrics.reload(false, Now::default());
     metrics.link_error("prober", "malformed");
-    let text = metrics.render(&fixture::view(), None);
+    let text = metrics.render(&fixture::view(), None, Format::Text);
     assert_eq!(
         lines(&text, "maglev_vpp_lbsync_total"),
         ["maglev_vpp_lbsync_total{kind=\"as_added\",scope=\"vip\"} 3"]
@@ -179,57 +179,123 @@ fn every_family_comes_once_and_labels_are_escaped() {
     assert!(lines(&text, "# TYPE").into_iter().all(|line| seen.insert(line)));
 }
 
-/// What the endpoint answers to a request line.
-async fn asked(line: &str) -> String {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("metrics.sock");
-    let listener = bind_unix(&path).unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let shutdown = async { drop(stopped.await) };
-    let server = tokio::spawn(serve(vec![listener], fixture::owner(fixture::view()), metrics, shutdown));
-    let mut client = UnixStream::connect(&path).await.unwrap();
-    client.write_all(format!("{line}\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).await.unwrap();
-    drop(stop);
-    server.await.unwrap();
-    answer
+#[test]
+fn lateness_is_a_histogram_of_the_probers() {
+    let mut view = fixture::view();
+    for late in [0, 3_000_000, 2_000_000_000] {
+        view.prober.stats.lateness.count(late);
+    }
+    let text = rendered(&view);
+    let lines = lines(&text, "maglev_probe_lateness_seconds");
+    assert_eq!(lines[0], "maglev_probe_lateness_seconds_bucket{le=\"0.001\"} 1");
+    assert_eq!(lines[2], "maglev_probe_lateness_seconds_bucket{le=\"0.005\"} 2");
+    assert_eq!(
+        lines[8..],
+        [
+            "maglev_probe_lateness_seconds_bucket{le=\"1\"} 2",
+            "maglev_probe_lateness_seconds_bucket{le=\"+Inf\"} 3",
+            "maglev_probe_lateness_seconds_sum 2.003",
+            "maglev_probe_lateness_seconds_count 3",
+        ]
+    );
+    // A prober that is not what it should be says anything.
+    view.prober.stats.lateness.counts = [u64::MAX; 10];
+    assert!(rendered(&view).contains("maglev_probe_lateness_seconds_count 18446744073709551615\n"));
 }
 
-#[tokio::test]
-async fn the_endpoint_answers() {
-    let answer = asked("GET /metrics HTTP/1.1").await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
-    assert!(answer.contains("\nmaglev_vpp_connected 1\n"));
-
-    let head = asked("HEAD /metrics HTTP/1.1").await;
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+/// With everything having happened once.
+fn everything(format: Format) -> String {
+    let metrics = Metrics::new().unwrap();
+    metrics.show_calls(crate::grpc::calls(true).unwrap());
+    metrics.outcome(&"nginx0".into(), "https", Code::L7Ok, Duration::from_millis(1));
+    metrics.event(&fixture::nginx0_down());
+    let (from, to) = (FrontendState::Up, FrontendState::Down);
+    let kind = Kind::Frontend { name: "web".into(), from, to, active_pool: None };
+    metrics.event(&Event { at: fixture::wall(1), kind });
+    metrics.vpp_call("show_version", Direction::Received, "ok", Some(Duration::from_micros(50)));
+    metrics.sync(Scope::All, &Counts { vip_added: 1, ..Counts::default() }, Duration::from_micros(700));
+    metrics.link_error("vpp", "lost");
+    metrics.loaded(Now::default());
+    metrics.refused("ReloadConfig", 1);
+    let view = View { overrides: disabled_and_weighed(), ..fixture::view() };
+    metrics.render(&view, Some(&fixture::counters()), format)
 }
 
-#[tokio::test]
-async fn the_endpoint_points_to_the_metrics() {
-    let answer = asked("GET / HTTP/1.1").await;
-    assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
-    assert!(answer.ends_with("the metrics are at /metrics\n"));
-
-    let post = asked("POST /metrics HTTP/1.1").await;
-    assert!(post.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{post}");
-    assert!(post.contains("allow: GET, HEAD\r\n"));
+/// The families of a scrape, each with its type and the labels of its samples.
+fn families(text: &str) -> BTreeMap<&str, (&str, BTreeSet<&str>)> {
+    let mut families = BTreeMap::new();
+    let mut family = "";
+    for line in text.lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|line| line.split_once(' ')) {
+            family = name;
+            assert!(families.insert(name, (kind, BTreeSet::new())).is_none(), "{name} comes twice");
+        } else if let Some((name, labels)) = line.split_once('{') {
+            assert!(name.starts_with(family), "{name} in {family}");
+            let labels = labels.split("\",").filter_map(|label| Some(label.split_once("=\"")?.0));
+            let labels = labels.filter(|label| *label != "le");
+            families.get_mut(family).unwrap().1.extend(labels);
+        }
+    }
+    families
 }
 
 #[test]
-fn overrides_are_counted_and_dated() {
-    let mut view = fixture::view();
+fn the_guide_names_every_family_with_its_labels_and_no_other() {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/user-guide.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let (_, rest) = guide.split_once("| metric | labels | what |").unwrap();
+    let in_quotes = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let mut told = BTreeMap::new();
+    for row in rest.lines().skip(2).take_while(|line| line.starts_with('|')) {
+        let cells: Vec<_> = row.split('|').collect();
+        let labels: BTreeSet<_> = in_quotes(cells[2]).into_iter().collect();
+        told.extend(in_quotes(cells[1]).into_iter().map(|name| (name, labels.clone())));
+    }
+    let text = everything(Format::Text);
+    let shown: BTreeMap<_, BTreeSet<_>> = families(&text)
+        .into_iter()
+        .map(|(name, (_, labels))| (name.to_owned(), labels.into_iter().map(str::to_owned).collect()))
+        .collect();
+    assert_eq!(shown, told);
+}
+
+#[test]
+fn open_metrics_has_the_same_families_by_its_own_rules() {
+    let (text, open) = (everything(Format::Text), everything(Format::OpenMetrics));
+    let (text, open_families) = (families(&text), families(&open));
+    for (name, (kind, labels)) in &text {
+        assert_eq!(*kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+        let name = if *kind == "counter" { name.strip_suffix("_total").unwrap() } else { name };
+        assert_eq!(open_families.get(name), Some(&(*kind, labels.clone())), "{name}");
+    }
+    assert_eq!(text.len(), open_families.len());
+    assert!(open.ends_with("\n# EOF\n"));
+    for line in [
+        "# TYPE maglev_vpp_backend_bytes counter",
+        "# UNIT maglev_vpp_backend_bytes bytes",
+        "maglev_vpp_backend_bytes_total{backend=\"nginx0\",address=\"2001:db8:1::10\"} 1860",
+        "# UNIT maglev_probe_lateness_seconds seconds",
+        "maglev_probe_lateness_seconds_bucket{le=\"1.0\"} 0",
+        "maglev_config_reload_total{result=\"failure\"} 0",
+    ] {
+        assert!(open.lines().any(|found| found == line), "{line} is not in\n{open}");
+    }
+}
+
+/// An override of each shape.
+fn disabled_and_weighed() -> Arc<Overrides> {
     let mut overrides = Overrides::default();
     let note = Arc::new(Note { at: fixture::wall(0), ..Note::default() });
     let slot = Some(("web".into(), "primary".into()));
     for (slot, says) in [(None, Says::Disabled), (slot, Says::Weight(7))] {
         overrides.insert(Override { backend: "nginx0".into(), slot, says, note: note.clone() });
     }
-    view.overrides = Arc::new(overrides);
-    let text = rendered(&view);
+    Arc::new(overrides)
+}
+
+#[test]
+fn overrides_are_counted_and_dated() {
+    let text = rendered(&View { overrides: disabled_and_weighed(), ..fixture::view() });
     let counts = ["disabled\"} 1", "enabled\"} 0", "paused\"} 0", "weight\"} 1"];
     assert_eq!(
         lines(&text, "maglev_overrides{"),
@@ -247,7 +313,7 @@ fn overrides_are_counted_and_dated() {
 #[test]
 fn what_operators_do_is_counted_from_the_start() {
     let metrics = Metrics::new().unwrap();
-    let text = |metrics: &Metrics| metrics.render(&fixture::view(), None);
+    let text = |metrics: &Metrics| metrics.render(&fixture::view(), None, Format::Text);
     assert_eq!(lines(&text(&metrics), "maglev_operator_actions_total").len(), Deed::ALL.len());
     let audit = Audit::of("alice".into(), Deed::SetWeight);
     metrics.event(&Event { at: fixture::wall(0), kind: Kind::Operator(audit) });

@@ -1,11 +1,26 @@
-//! Prometheus' text format 0.0.4, written straight into one buffer: at 10,000 backends there are hundreds of thousands
-//! of lines, each of which would otherwise be a tree of small strings first.
+//! Prometheus' text format 0.0.4 and OpenMetrics 1.0.0, written straight into one buffer: at 10,000 backends there are
+//! hundreds of thousands of lines, each of which would otherwise be a tree of small strings first.
 
 use std::fmt::{Display, Write};
 
+use prometheus::proto::{MetricFamily, MetricType};
+
+/// How a scrape is written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Format {
+    /// Prometheus' own, which every reader of metrics knows.
+    #[default]
+    Text,
+    /// OpenMetrics, which has rules for names, units and the end.
+    OpenMetrics,
+}
+
 /// The text of a scrape.
 #[derive(Debug)]
-pub struct Text(String);
+pub struct Text {
+    out: String,
+    format: Format,
+}
 
 /// The types of metric that are written here.
 #[derive(Clone, Copy, Debug)]
@@ -22,31 +37,64 @@ pub enum Type {
 #[derive(Debug)]
 pub struct Family<'a> {
     out: &'a mut String,
-    name: &'static str,
+    format: Format,
+    name: &'a str,
     kind: Type,
-    help: &'static str,
+    help: &'a str,
     begun: bool,
 }
 
 impl Text {
     /// An empty text that can grow to `capacity` in place.
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self(String::with_capacity(capacity))
+    pub fn with_capacity(capacity: usize, format: Format) -> Self {
+        Self { out: String::with_capacity(capacity), format }
     }
 
-    /// Begins a family.
-    pub fn family(&mut self, name: &'static str, kind: Type, help: &'static str) -> Family<'_> {
-        Family { out: &mut self.0, name, kind, help, begun: false }
+    /// Begins a family. A counter's name ends in `_total`.
+    pub fn family<'a>(&'a mut self, name: &'a str, kind: Type, help: &'a str) -> Family<'a> {
+        Family { out: &mut self.out, format: self.format, name, kind, help, begun: false }
     }
 
     /// A family of one gauge without labels.
-    pub fn gauge(&mut self, name: &'static str, help: &'static str, value: impl Display) {
+    pub fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, Type::Gauge, help).sample(&[], value);
     }
 
+    /// Writes what the `prometheus` crate has gathered.
+    pub fn gathered(&mut self, families: &[MetricFamily]) {
+        for gathered in families {
+            let kind = match gathered.get_field_type() {
+                MetricType::COUNTER => Type::Counter,
+                MetricType::GAUGE => Type::Gauge,
+                MetricType::HISTOGRAM => Type::Histogram,
+                // We register none.
+                MetricType::SUMMARY | MetricType::UNTYPED => continue,
+            };
+            let mut family = self.family(gathered.name(), kind, gathered.help());
+            for metric in gathered.get_metric() {
+                let pairs: Vec<_> =
+                    metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+                match kind {
+                    Type::Counter => family.sample(&pairs, metric.get_counter().get_value()),
+                    Type::Gauge => family.sample(&pairs, metric.get_gauge().get_value()),
+                    Type::Histogram => {
+                        let histogram = metric.get_histogram();
+                        let buckets = histogram.get_bucket().iter();
+                        let buckets = buckets.map(|b| (b.upper_bound().to_string(), b.cumulative_count()));
+                        let (sum, count) = (histogram.get_sample_sum(), histogram.get_sample_count());
+                        family.buckets(&labels(&pairs), buckets, sum, count);
+                    }
+                }
+            }
+        }
+    }
+
     /// What was written.
-    pub fn into_string(self) -> String {
-        self.0
+    pub fn into_string(mut self) -> String {
+        if self.format == Format::OpenMetrics {
+            self.out.push_str("# EOF\n");
+        }
+        self.out
     }
 }
 
@@ -60,6 +108,13 @@ impl Family<'_> {
             push_labels(self.out, labels);
             self.out.push('}');
         }
+        push_value(self.out, value);
+    }
+
+    /// Writes one sample whose labels are [`prepared`](labels).
+    pub fn prepared(&mut self, labels: &str, value: impl Display) {
+        self.begin();
+        self.out.extend([self.name, "{", labels, "}"]);
         push_value(self.out, value);
     }
 
@@ -80,19 +135,42 @@ impl Family<'_> {
     }
 
     /// Writes a histogram from the counts of its buckets, the last of which has no bound, and the sum. `labels` are
-    /// [`prepared`](labels).
+    /// [`prepared`](labels), or empty.
     pub fn histogram(&mut self, labels: &str, bounds: &[&str], counts: &[u64], sum: f64) {
+        let up_to = |total: &mut u64, count: &u64| {
+            // The prober's own may be anything.
+            *total = total.saturating_add(*count);
+            Some(*total)
+        };
+        let totals = counts.iter().scan(0, up_to);
+        let all = totals.clone().last().unwrap_or_default();
+        self.buckets(labels, bounds.iter().zip(totals), sum, all);
+    }
+
+    /// Writes a histogram from its buckets, each with all before it.
+    fn buckets(
+        &mut self,
+        labels: &str,
+        buckets: impl Iterator<Item = (impl AsRef<str>, u64)>,
+        sum: f64,
+        count: u64,
+    ) {
         self.begin();
-        let mut total = 0;
-        for (bound, count) in bounds.iter().chain(&["+Inf"]).zip(counts) {
-            total += count;
-            self.out.extend([self.name, "_bucket{", labels, ",le=\"", bound, "\"}"]);
-            push_value(self.out, total);
+        let comma = if labels.is_empty() { "" } else { "," };
+        for (bound, count) in buckets {
+            let bound = bound.as_ref();
+            let is_whole = || bound.bytes().all(|byte| byte.is_ascii_digit());
+            let point = if self.format == Format::OpenMetrics && is_whole() { ".0" } else { "" };
+            self.out.extend([self.name, "_bucket{", labels, comma, "le=\"", bound, point, "\"}"]);
+            push_value(self.out, count);
         }
-        self.out.extend([self.name, "_sum{", labels, "}"]);
+        self.out.extend([self.name, "_bucket{", labels, comma, "le=\"+Inf\"}"]);
+        push_value(self.out, count);
+        let (open, close) = if labels.is_empty() { ("", "") } else { ("{", "}") };
+        self.out.extend([self.name, "_sum", open, labels, close]);
         push_value(self.out, sum);
-        self.out.extend([self.name, "_count{", labels, "}"]);
-        push_value(self.out, total);
+        self.out.extend([self.name, "_count", open, labels, close]);
+        push_value(self.out, count);
     }
 
     fn begin(&mut self) {
@@ -105,7 +183,16 @@ impl Family<'_> {
             Type::Gauge => "gauge",
             Type::Histogram => "histogram",
         };
-        self.out.extend(["# HELP ", self.name, " ", self.help, "\n# TYPE ", self.name, " ", kind, "\n"]);
+        let name = match self.format {
+            Format::Text => self.name,
+            Format::OpenMetrics => self.name.strip_suffix("_total").unwrap_or(self.name),
+        };
+        self.out.extend(["# HELP ", name, " ", self.help, "\n# TYPE ", name, " ", kind, "\n"]);
+        if self.format == Format::OpenMetrics
+            && let Some(unit) = ["seconds", "bytes"].into_iter().find(|unit| name.ends_with(unit))
+        {
+            self.out.extend(["# UNIT ", name, " ", unit, "\n"]);
+        }
     }
 }
 

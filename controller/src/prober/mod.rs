@@ -137,8 +137,8 @@ impl Link {
         // Nothing of this session comes after this.
         let _ = self.inputs.send(vec![Input::ProberDown]).await;
         match fault {
-            Fault::Moved | Fault::Done => info!(reason = %fault, "prober released"),
-            fault => warn!(reason = %fault, "prober lost; health stays as it is"),
+            Fault::Moved | Fault::Done => info!(event = %"prober", reason = %fault, "prober released"),
+            fault => warn!(event = %"prober", reason = %fault, "prober lost; health stays as it is"),
         }
     }
 

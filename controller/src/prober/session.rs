@@ -113,7 +113,7 @@ impl<'a> Session<'a> {
     fn understand(&mut self, message: ToController, inputs: &mut Vec<Input>) -> Result<(), Fault> {
         match message {
             ToController::Hello { version: VERSION, release, instance } if !self.greeted => {
-                info!(%release, instance, "prober connected");
+                info!(event = %"prober", %release, instance, "prober connected");
                 self.greeted = true;
                 inputs.push(Input::ProberUp);
             }

@@ -84,7 +84,7 @@ impl Link {
             match self.connect().await {
                 Ok((client, info)) => {
                     retry.reset();
-                    info!(version = %info.version, pid = info.pid, "VPP connected");
+                    info!(event = %"vpp", version = %info.version, pid = info.pid, "VPP connected");
                     self.session(client, info).await;
                 }
                 Err(error) => complain(&mut retry, &error),
@@ -120,7 +120,7 @@ impl Link {
     /// Serves the core until the connection is lost.
     async fn session(&mut self, client: Client, info: VppInfo) {
         if let Err(reason) = self.serve(&client, info).await {
-            warn!(%reason, "VPP lost; it forwards as it was last told");
+            warn!(event = %"vpp", %reason, "VPP lost; it forwards as it was last told");
             self.metrics.link_error("vpp", "lost");
         }
         // Nothing of this session comes after this.

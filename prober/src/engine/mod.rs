@@ -208,6 +208,7 @@ impl Engine {
                 None if now.saturating_sub(held.due) > STALL => {
                     held.due = self.pace.first(now, held.interval);
                     self.wheel.set(slot, held.due);
+                    self.stats.stalled += 1;
                 }
                 None => {
                     held.ready = true;
@@ -251,6 +252,7 @@ impl Engine {
         held.ready = false;
         held.seq += 1;
         held.started = now;
+        self.stats.lateness.count(now.saturating_sub(held.due));
         // Lateness within the jitter is caught up, so that the mean interval holds; more than that is forgotten.
         held.slated = held.due.max(now.saturating_sub(nanos(held.interval) / 10));
         held.due = self.pace.next(held.slated, held.interval);

@@ -147,5 +147,8 @@ fn another_version_is_named() {
     let mut protocol = Protocol::new(LIMITS);
     let hello = ToProber::Hello { version: 77, release: String::new() };
     let violation = protocol.handle(hello, &mut tls::Configs::new([])).unwrap_err();
-    assert_eq!(violation.to_string(), "it speaks version 77 of the messages, this prober version 1");
+    assert_eq!(
+        violation.to_string(),
+        format!("it speaks version 77 of the messages, this prober version {VERSION}")
+    );
 }

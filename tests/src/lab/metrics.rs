@@ -6,6 +6,23 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::PATIENCE;
 
+/// What the server at `address` answers to a question for `path`, asked with `headers`, each of which ends its line.
+///
+/// # Panics
+/// The answer is none.
+#[must_use]
+pub fn get(address: SocketAddr, path: &str, headers: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Of this version, for an answer in one piece.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: lab\r\n{headers}\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(head.split(' ').nth(1), Some("200"), "{head}");
+    body.to_owned()
+}
+
 /// One scrape.
 #[derive(Debug)]
 pub struct Scrape {
@@ -22,13 +39,10 @@ impl Scrape {
     /// The answer is none.
     #[must_use]
     pub fn of(address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        Self::read(&get(address, "/metrics", ""))
+    }
+
+    fn read(body: &str) -> Self {
         let samples = body.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
             let (name, value) = line.rsplit_once(' ')?;
             Some((name.to_owned(), value.parse().ok()?))

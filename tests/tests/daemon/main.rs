@@ -6,11 +6,13 @@
 mod counters;
 mod failover;
 mod input;
+mod log;
 mod manager;
 mod operator;
 mod overrides;
 mod privilege;
 mod prober;
+mod prometheus;
 mod reload;
 mod restart;
 mod scale;

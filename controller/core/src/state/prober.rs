@@ -26,19 +26,11 @@ pub(super) struct Prober {
 }
 
 impl Prober {
-    pub const fn new(now: Now) -> Self {
+    pub fn new(now: Now) -> Self {
         Self {
             connected: false,
             since: now.wall,
-            stats: Stats {
-                probes: 0,
-                outcomes: 0,
-                rate: 0,
-                duplicate: 0,
-                stray: 0,
-                spoofed: 0,
-                malformed: 0,
-            },
+            stats: Stats::default(),
             checks: BTreeMap::new(),
             refused: BTreeMap::new(),
             probing_since: None,

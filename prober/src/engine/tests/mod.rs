@@ -96,6 +96,17 @@ impl Controller {
         }
     }
 
+    /// The first counters that are as they are `wanted`.
+    fn stats(&mut self, wanted: impl Fn(&Stats) -> bool) -> Stats {
+        loop {
+            if let ToController::Heartbeat(stats) = self.anything()
+                && wanted(&stats)
+            {
+                return stats;
+            }
+        }
+    }
+
     /// The next message of any kind.
     fn anything(&mut self) -> ToController {
         self.next().unwrap()

@@ -136,6 +136,7 @@ impl Cell {
         Config {
             transition_history: 5,
             netns: None,
+            api: config::Api::default(),
             lb: Lb {
                 sync_interval: Duration::from_secs(30),
                 conf: CONF,

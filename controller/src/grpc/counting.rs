@@ -1,0 +1,207 @@
+//! The layer that counts calls and their messages, around everything that is served.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use hyper::body::{Frame, SizeHint};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use crate::metrics::{Call, Calls, Method};
+
+/// The header or trailer that has the status.
+const STATUS: &str = "grpc-status";
+
+/// What stands before each message in a body: whether it is compressed, and its length.
+const PREFIX: usize = 5;
+
+/// Counts calls.
+#[derive(Clone, Debug)]
+pub struct Counting(pub Arc<Calls>);
+
+/// A service whose calls are counted.
+#[derive(Clone, Debug)]
+pub struct Counted<S> {
+    inner: S,
+    calls: Arc<Calls>,
+}
+
+impl<S> Layer<S> for Counting {
+    type Service = Counted<S>;
+
+    fn layer(&self, inner: S) -> Counted<S> {
+        Counted { inner, calls: Arc::clone(&self.0) }
+    }
+}
+
+impl<S> Service<Request<Body>> for Counted<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Some(call) = self.calls.begin(request.uri().path()) else {
+            return Box::pin(self.inner.call(request));
+        };
+        let method = Arc::clone(call.method());
+        let response = self
+            .inner
+            .call(request.map(|body| Body::new(Incoming { body, method, frames: Frames::default() })));
+        // The call is in here, so that it counts as given up if this is dropped.
+        Box::pin(async move { Ok(watch(response.await?, call)) })
+    }
+}
+
+fn watch(response: Response<Body>, mut call: Call) -> Response<Body> {
+    // A call that fails before its first message has its status among the headers, and no body.
+    if let Some(code) = code(response.headers()) {
+        call.end(code);
+        return response;
+    }
+    response.map(|body| Body::new(Outgoing { body, call, frames: Frames::default() }))
+}
+
+fn code(headers: &HeaderMap) -> Option<Code> {
+    headers.get(STATUS).map(|status| Code::from_bytes(status.as_bytes()))
+}
+
+/// What the client sends.
+struct Incoming {
+    body: Body,
+    method: Arc<Method>,
+    frames: Frames,
+}
+
+/// What the client is sent.
+struct Outgoing {
+    body: Body,
+    call: Call,
+    frames: Frames,
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, Status>>>;
+
+impl hyper::body::Body for Incoming {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            let messages = self.frames.pass(data);
+            self.method.received(messages);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl hyper::body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    let messages = self.frames.pass(data);
+                    self.call.method().sent(messages);
+                }
+                if let Some(code) = frame.trailers_ref().and_then(code) {
+                    self.call.end(code);
+                }
+            }
+            Poll::Ready(Some(Err(status))) => self.call.end(status.code()),
+            // An end without a status is one that the client cannot know either.
+            Poll::Ready(None) => self.call.end(Code::Unknown),
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Where in the sequence of messages a body is.
+#[derive(Debug, Default)]
+struct Frames {
+    prefix: [u8; PREFIX],
+    /// How much of the prefix is there.
+    begun: usize,
+    /// How much of the message is not.
+    left: usize,
+}
+
+impl Frames {
+    /// Lets `data` pass, and returns how many messages end in it.
+    fn pass(&mut self, mut data: &[u8]) -> u64 {
+        let mut ended = 0;
+        while !data.is_empty() {
+            if self.left > 0 {
+                let passed = self.left.min(data.len());
+                self.left -= passed;
+                data = &data[passed..];
+            } else {
+                let passed = (PREFIX - self.begun).min(data.len());
+                self.prefix[self.begun..][..passed].copy_from_slice(&data[..passed]);
+                self.begun += passed;
+                data = &data[passed..];
+                if self.begun < PREFIX {
+                    break;
+                }
+                self.begun = 0;
+                let [_, a, b, c, d] = self.prefix;
+                self.left = u32::from_be_bytes([a, b, c, d]) as usize;
+            }
+            if self.left == 0 {
+                ended += 1;
+            }
+        }
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_counted_however_they_are_cut() {
+        let body = [&[0, 0, 0, 0, 3][..], b"abc", &[0, 0, 0, 0, 0], &[1, 0, 0, 1, 0], &[7; 256]].concat();
+        for size in 1..=body.len() {
+            let mut frames = Frames::default();
+            let count: u64 = body.chunks(size).map(|chunk| frames.pass(chunk)).sum();
+            assert_eq!(count, 3, "in pieces of {size}");
+        }
+        assert_eq!(Frames::default().pass(&body[..body.len() - 1]), 2);
+    }
+}

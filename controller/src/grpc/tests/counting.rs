@@ -1,0 +1,150 @@
+//! What is counted of calls.
+
+use std::collections::BTreeSet;
+
+use http::Request;
+use tonic::body::Body;
+use tower::ServiceExt;
+
+use super::*;
+use crate::metrics::Format;
+
+/// What is counted.
+struct Counts(Arc<Metrics>);
+
+impl Daemon {
+    fn counts(&self) -> Counts {
+        Counts(Arc::clone(&self.metrics))
+    }
+}
+
+impl Counts {
+    fn scrape(&self) -> String {
+        self.0.render(&fixture::view(), None, Format::Text)
+    }
+
+    /// The value of the sample that is written so.
+    fn sample(&self, name: &str) -> u64 {
+        let text = self.scrape();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    }
+
+    /// How many calls of a method were started and ended, how often with `code`, and the messages either way.
+    fn counted(&self, kind: &str, method: &str, code: &str) -> [u64; 5] {
+        let labels =
+            format!("grpc_type=\"{kind}\",grpc_service=\"maglev.v1.Maglev\",grpc_method=\"{method}\"");
+        [
+            self.sample(&format!("grpc_server_started_total{{{labels}}}")),
+            self.sample(&format!("grpc_server_handling_seconds_count{{{labels}}}")),
+            self.sample(&format!("grpc_server_handled_total{{{labels},grpc_code=\"{code}\"}}")),
+            self.sample(&format!("grpc_server_msg_received_total{{{labels}}}")),
+            self.sample(&format!("grpc_server_msg_sent_total{{{labels}}}")),
+        ]
+    }
+
+    /// Waits for what the server does once it has heard that a client has left.
+    async fn until(&self, name: &str, value: u64) {
+        while self.sample(name) != value {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn series(text: &str) -> BTreeSet<&str> {
+    text.lines().filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series).collect()
+}
+
+#[tokio::test]
+async fn a_call_is_counted_with_its_messages() {
+    let daemon = daemon(fixture::view()).await;
+    let counts = daemon.counts();
+    daemon.client().list_backends(ListBackendsRequest {}).await.unwrap();
+    daemon.client().list_backends(ListBackendsRequest {}).await.unwrap();
+    assert_eq!(counts.counted("unary", "ListBackends", "OK"), [2, 2, 2, 2, 2]);
+}
+
+#[tokio::test]
+async fn a_refusal_is_counted_by_its_code() {
+    let daemon = daemon(fixture::view()).await;
+    let counts = daemon.counts();
+    daemon.client().get_backend(GetBackendRequest { name: "nobody".into() }).await.unwrap_err();
+    assert_eq!(counts.counted("unary", "GetBackend", "NotFound"), [1, 1, 1, 1, 0]);
+    assert_eq!(counts.counted("unary", "GetBackend", "OK")[2], 0);
+}
+
+#[tokio::test]
+async fn a_stream_counts_from_its_first_message_to_its_status() {
+    let daemon = daemon(fixture::view()).await;
+    let counts = daemon.counts();
+    let mut events = daemon.watch(&[], LogLevel::Unspecified).await;
+    for _ in 0..5 {
+        next(&mut events).await;
+    }
+    assert_eq!(counts.counted("server_stream", "WatchEvents", "Unavailable"), [1, 0, 0, 1, 5]);
+    daemon.stop.send(()).unwrap();
+    events.message().await.unwrap_err();
+    counts.until("maglev_event_subscribers", 0).await;
+    assert_eq!(counts.counted("server_stream", "WatchEvents", "Unavailable"), [1, 1, 1, 1, 5]);
+}
+
+#[tokio::test]
+async fn a_stream_that_the_client_drops_was_cancelled() {
+    let daemon = daemon(fixture::view()).await;
+    let counts = daemon.counts();
+    let mut events = daemon.watch(&[EventKind::Frontend], LogLevel::Unspecified).await;
+    next(&mut events).await;
+    assert_eq!(counts.sample("maglev_event_subscribers"), 1);
+    drop(events);
+    counts.until("maglev_event_subscribers", 0).await;
+    assert_eq!(counts.counted("server_stream", "WatchEvents", "Canceled"), [1, 1, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn no_client_adds_a_series() {
+    let daemon = daemon(fixture::view()).await;
+    let counts = daemon.counts();
+    let before = counts.scrape();
+    for path in ["/maglev.v1.Maglev/Nothing", "/no.Service/Method", "/"] {
+        let request = Request::post(format!("http://x{path}")).header("content-type", "application/grpc");
+        let response = daemon.channel.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.headers()["grpc-status"], "12", "{path}");
+    }
+    assert_eq!(series(&counts.scrape()), series(&before));
+}
+
+#[tokio::test]
+async fn every_method_is_there_from_the_start() {
+    let text = daemon(fixture::view()).await.counts().scrape();
+    for labels in [
+        "grpc_type=\"unary\",grpc_service=\"maglev.v1.Maglev\",grpc_method=\"ListOverrides\"",
+        "grpc_type=\"server_stream\",grpc_service=\"maglev.v1.Maglev\",grpc_method=\"WatchEvents\"",
+        "grpc_type=\"unary\",grpc_service=\"grpc.health.v1.Health\",grpc_method=\"Check\"",
+        "grpc_type=\"server_stream\",grpc_service=\"grpc.health.v1.Health\",grpc_method=\"Watch\"",
+        "grpc_type=\"bidi_stream\",grpc_service=\"grpc.reflection.v1.ServerReflection\",\
+         grpc_method=\"ServerReflectionInfo\"",
+        "grpc_type=\"bidi_stream\",grpc_service=\"grpc.reflection.v1alpha.ServerReflection\",\
+         grpc_method=\"ServerReflectionInfo\"",
+    ] {
+        for name in ["started_total", "msg_received_total", "msg_sent_total", "handling_seconds_count"] {
+            assert!(text.contains(&format!("grpc_server_{name}{{{labels}}} 0\n")), "{name} {labels}");
+        }
+        let handled = format!("grpc_server_handled_total{{{labels},grpc_code=");
+        assert_eq!(text.lines().filter(|line| line.starts_with(&handled)).count(), 17, "{labels}");
+        assert!(text.contains(&format!("{handled}\"FailedPrecondition\"}} 0\n")));
+    }
+}
+
+#[tokio::test]
+async fn what_a_slow_subscriber_loses_is_counted() {
+    let daemon = daemon(fixture::view()).await;
+    let counts = daemon.counts();
+    let mut events = daemon.watch(&[EventKind::Backend], LogLevel::Unspecified).await;
+    assert_eq!(told(&next(&mut events).await), ("prober true".into(), true));
+    for _ in 0..EVENT_BACKLOG + 5 {
+        daemon.handle.publish(fixture::nginx0_down());
+    }
+    while told(&next(&mut events).await).0 != "lost 5" {}
+    assert_eq!(counts.sample("maglev_events_lost_total{kind=\"event\"}"), 5);
+    assert_eq!(counts.sample("maglev_events_lost_total{kind=\"log\"}"), 0);
+}

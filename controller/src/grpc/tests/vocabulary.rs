@@ -1,0 +1,64 @@
+//! One name for each kind of event.
+
+use std::collections::BTreeSet;
+
+use maglev_core::dataplane::{Step, VipKey};
+use maglev_core::event::{Audit, Counts, Deed, Event, FrontendState, Kind};
+use maglev_proto::DESCRIPTORS;
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
+use crate::fixture;
+use crate::grpc::convert;
+
+fn kinds() -> Vec<Kind> {
+    let vip = VipKey::host("192.0.2.80".parse().unwrap(), 6, 80);
+    let (from, to) = (FrontendState::Up, FrontendState::Down);
+    vec![
+        fixture::nginx0_down().kind,
+        Kind::Frontend { name: "web".into(), from, to, active_pool: None },
+        Kind::Prober { connected: true },
+        Kind::Refused { name: "nginx0".into(), why: String::new() },
+        Kind::Vpp { connected: true },
+        Kind::Drift { vip },
+        Kind::Shadowed { vip, shadowed: true },
+        Kind::ConfSent { error: None },
+        Kind::Synced { vip, counts: Counts::default() },
+        Kind::StepFailed { vip, step: Step::RemoveVip, error: String::new() },
+        Kind::Reloaded,
+        Kind::Operator(Audit::of("root".into(), Deed::Sync)),
+    ]
+}
+
+/// The events of the API, as its description has them.
+fn described() -> BTreeSet<String> {
+    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
+    let mut messages = files.into_iter().flat_map(|file| file.message_type);
+    let response = messages.find(|message| message.name() == "WatchEventsResponse").unwrap();
+    let events = response.field.into_iter().filter(|field| field.oneof_index.is_some());
+    events.map(|field| field.name().to_owned()).collect()
+}
+
+/// The events of the guide's table.
+fn told() -> BTreeSet<String> {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/user-guide.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let (_, rest) = guide.split_once("| event | when |").unwrap();
+    let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.split('`').nth(1).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_core_the_api_and_the_guide_name_events_alike() {
+    for kind in kinds() {
+        let name = kind.name();
+        let event = convert::event(&Event { at: fixture::wall(0), kind }).event;
+        let variant = format!("{:?}", event.unwrap()).to_lowercase();
+        assert!(variant.starts_with(&format!("{}(", name.replace('_', ""))), "{name} is {variant}");
+        assert!(described().contains(name), "{name}");
+    }
+    let mut told = told();
+    // These two are about the stream itself.
+    told.extend(["log".to_owned(), "lost".to_owned()]);
+    assert_eq!(told, described());
+}

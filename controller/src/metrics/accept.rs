@@ -1,0 +1,105 @@
+//! What a client of the endpoint asks for.
+
+use http::HeaderMap;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AsHeaderName};
+
+use super::text::Format;
+
+/// The format that a client prefers; without a word from it, Prometheus' own.
+pub fn format(headers: &HeaderMap) -> Format {
+    let (mut text, mut open_metrics) = (0.0_f32, 0.0_f32);
+    for offer in offers(headers, ACCEPT) {
+        match offer.name {
+            // The version before is like it in most, not in all.
+            "application/openmetrics-text" if matches!(offer.version, None | Some("1.0.0")) => {
+                open_metrics = open_metrics.max(offer.quality);
+            }
+            "text/plain" if matches!(offer.version, None | Some("0.0.4")) => text = text.max(offer.quality),
+            _ => {}
+        }
+    }
+    if open_metrics > 0.0 && open_metrics >= text { Format::OpenMetrics } else { Format::Text }
+}
+
+/// Whether a client unpacks gzip.
+pub fn gzip(headers: &HeaderMap) -> bool {
+    let quality = |name: &str| {
+        let mut named =
+            offers(headers, ACCEPT_ENCODING).filter(|offer| offer.name.eq_ignore_ascii_case(name));
+        named.next().map(|offer| offer.quality)
+    };
+    quality("gzip").or_else(|| quality("*")).is_some_and(|quality| quality > 0.0)
+}
+
+/// One of the things that a client can do with.
+struct Offer<'a> {
+    name: &'a str,
+    version: Option<&'a str>,
+    /// 0 is never, and 1 best of all.
+    quality: f32,
+}
+
+fn offers(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = Offer<'_>> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(offer)
+}
+
+fn offer(text: &str) -> Offer<'_> {
+    let mut parts = text.split(';').map(str::trim);
+    let mut offer = Offer { name: parts.next().unwrap_or_default(), version: None, quality: 1.0 };
+    for (key, value) in parts.filter_map(|part| part.split_once('=')) {
+        match key {
+            "version" => offer.version = Some(value),
+            "q" => offer.quality = value.parse().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    offer
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(accept: &'static str, encoding: &'static str) -> HeaderMap {
+        let accept = (ACCEPT, HeaderValue::from_static(accept));
+        [accept, (ACCEPT_ENCODING, HeaderValue::from_static(encoding))].into_iter().collect()
+    }
+
+    #[test]
+    fn open_metrics_is_for_those_who_prefer_it() {
+        let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\
+                          version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let newer = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+                     text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3";
+        for accept in
+            [prometheus, newer, "application/openmetrics-text; version=1.0.0", "application/openmetrics-text"]
+        {
+            assert_eq!(format(&headers(accept, "")), Format::OpenMetrics, "{accept}");
+        }
+        for accept in [
+            "",
+            "*/*",
+            "text/html,*/*;q=0.8",
+            "application/openmetrics-text;version=0.0.1",
+            "application/openmetrics-text;q=0",
+            "application/openmetrics-text;q=0.3, text/plain;q=0.5",
+            "application/openmetrics-text;q=nonsense",
+        ] {
+            assert_eq!(format(&headers(accept, "")), Format::Text, "{accept}");
+        }
+        assert_eq!(format(&HeaderMap::new()), Format::Text);
+    }
+
+    #[test]
+    fn gzip_is_for_those_who_ask() {
+        for encoding in ["gzip", "deflate, gzip;q=0.5", "GZIP", "*"] {
+            assert!(gzip(&headers("", encoding)), "{encoding}");
+        }
+        for encoding in ["", "identity", "gzip;q=0", "gzip; q=0.0, *", "br"] {
+            assert!(!gzip(&headers("", encoding)), "{encoding}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What a scrape costs.
+
+use nix::time::{ClockId, clock_gettime};
+
+use super::*;
+
+const BACKENDS: usize = 10_000;
+const TIMES: u32 = 20;
+
+/// The time that this thread has had on a processor.
+fn spent() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+}
+
+/// Run it optimised: `cargo test --release -p controller -- --ignored --nocapture cost`.
+#[test]
+#[ignore = "prints what a scrape costs at 10,000 backends"]
+fn of_ten_thousand_backends() {
+    let metrics = Metrics::new().unwrap();
+    metrics.show_calls(crate::grpc::calls(true).unwrap());
+    let mut view = fixture::view();
+    let model = view.backends[0].clone();
+    view.backends = (0..BACKENDS)
+        .map(|number| {
+            let name: Name = format!("backend-{number}").into();
+            for took in [3, 20, 700] {
+                metrics.outcome(&name, "https", Code::L7Ok, Duration::from_micros(took * number as u64 / 10));
+            }
+            metrics.outcome(&name, "https", Code::L4Tout, Duration::from_secs(1));
+            maglev_core::view::BackendView { name, ..model.clone() }
+        })
+        .collect();
+    let mut web = view.frontends[0].clone();
+    let member = web.pools[0].backends[0].clone();
+    web.pools[0].backends = view
+        .backends
+        .iter()
+        .map(|backend| maglev_core::view::MemberView { name: backend.name.clone(), ..member.clone() })
+        .collect();
+    view.frontends = vec![web];
+    for format in [Format::Text, Format::OpenMetrics] {
+        let text = metrics.render(&view, None, format);
+        let began = spent();
+        for _ in 0..TIMES {
+            assert_eq!(metrics.render(&view, None, format).len(), text.len());
+        }
+        let rendering = (spent() - began) / TIMES;
+        let began = spent();
+        let packed = http::pack(&text).unwrap();
+        let packing = spent() - began;
+        println!(
+            "{format:?}: {} lines of {} bytes in {rendering:?}, packed into {} in {packing:?}",
+            text.lines().count(),
+            text.len(),
+            packed.len()
+        );
+    }
+}

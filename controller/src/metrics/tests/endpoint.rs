@@ -1,0 +1,80 @@
+//! The endpoint, over a unix socket.
+
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::listen::bind_unix;
+
+/// What the endpoint answers to a request line and headers: its headers, and the body.
+async fn asked(request: &str) -> (String, Vec<u8>) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("metrics.sock");
+    let listener = bind_unix(&path).unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let shutdown = async { drop(stopped.await) };
+    let server = tokio::spawn(serve(vec![listener], fixture::owner(fixture::view()), metrics, shutdown));
+    let mut client = UnixStream::connect(&path).await.unwrap();
+    client.write_all(format!("{request}\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A server that has had enough answers and hangs up on what is still to be read.
+    let _ = client.read_to_end(&mut answer).await;
+    drop(stop);
+    server.await.unwrap();
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+    let body = answer.split_off(end + 4);
+    (String::from_utf8(answer).unwrap(), body)
+}
+
+fn text(body: &[u8]) -> &str {
+    std::str::from_utf8(body).unwrap()
+}
+
+#[tokio::test]
+async fn it_answers() {
+    let (head, body) = asked("GET /metrics HTTP/1.1").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{head}");
+    assert!(head.contains("vary: accept, accept-encoding\r\n"), "{head}");
+    assert!(text(&body).contains("\nmaglev_vpp_connected 1\n"));
+
+    let (head, body) = asked("HEAD /metrics HTTP/1.1").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body.is_empty(), "{head}");
+}
+
+#[tokio::test]
+async fn it_speaks_open_metrics_and_gzip_if_asked() {
+    let (head, body) =
+        asked("GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text; version=1.0.0").await;
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"));
+    assert!(text(&body).ends_with("\n# EOF\n"));
+
+    let (head, body) = asked("GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip").await;
+    assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+    assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{head}");
+    let mut unpacked = String::new();
+    GzDecoder::new(&*body).read_to_string(&mut unpacked).unwrap();
+    assert!(unpacked.contains("\nmaglev_vpp_connected 1\n"));
+}
+
+#[tokio::test]
+async fn it_points_to_the_metrics() {
+    let (head, body) = asked("GET / HTTP/1.1").await;
+    assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"), "{head}");
+    assert_eq!(text(&body), "the metrics are at /metrics\n");
+
+    let (head, _) = asked("POST /metrics HTTP/1.1").await;
+    assert!(head.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{head}");
+    assert!(head.contains("allow: GET, HEAD\r\n"));
+}
+
+#[tokio::test]
+async fn a_request_has_a_bound() {
+    let (head, _) = asked(&format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(64 * 1024))).await;
+    assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
+}

@@ -1,0 +1,150 @@
+//! What Prometheus makes of the metrics: its linter, a parser of OpenMetrics, and the server itself.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::{Command, Output, Stdio};
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::metrics::get;
+use maglev_tests::lab::process::Process;
+use maglev_tests::lab::skip_without;
+use maglev_tests::packets::until;
+use serde_json::Value;
+
+use crate::{BACKENDS, Stage, VIP};
+
+const OPEN_METRICS: &str = "Accept: application/openmetrics-text; version=1.0.0\r\n";
+
+/// Debian's own python, which has its packages.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// Ends with an error for what is not OpenMetrics, and prints the names of the families.
+const PARSER: &str = "
+import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as families
+for family in families(sys.stdin.read()):
+    print(family.name)
+";
+
+/// A stage whose `maglevd` has seen a backend fail, and shows its metrics at an address.
+fn watched<T>(then: impl FnOnce(&Stage, SocketAddr) -> T) -> T {
+    let stage = Stage::new();
+    let metrics = SocketAddr::new(stage.farm.address(199), stage.farm.port());
+    let mut maglevd = stage.setup(&stage.config()).flag("--metrics-addr", metrics).start();
+    maglevd.until_up(&BACKENDS);
+    stage.farm.sites[1].answer(503);
+    maglevd.until_backend("b", BackendState::Down);
+    stage.observer().until([(VIP, stage.weights(10, 0, 0))]);
+    then(&stage, metrics)
+}
+
+fn fed(command: &mut Command, text: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn its_linter_finds_nothing() {
+    if skip_without("its_linter_finds_nothing", &["promtool"]) {
+        return;
+    }
+    let text = watched(|_, metrics| get(metrics, "/metrics", ""));
+    let output = fed(Command::new("promtool").args(["check", "metrics"]), &text);
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+#[test]
+fn a_strict_parser_reads_open_metrics() {
+    let imports = Command::new(PYTHON).args(["-c", "import prometheus_client.openmetrics.parser"]).output();
+    if !imports.is_ok_and(|output| output.status.success()) {
+        println!("SKIP a_strict_parser_reads_open_metrics: needs python3-prometheus-client");
+        return;
+    }
+    let text = watched(|_, metrics| get(metrics, "/metrics", OPEN_METRICS));
+    let output = fed(Command::new(PYTHON).args(["-c", PARSER]), &text);
+    assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
+    let names = String::from_utf8(output.stdout).unwrap();
+    for name in
+        ["maglev_backend_state", "maglev_backend_transitions", "grpc_server_handled", "process_cpu_seconds"]
+    {
+        assert!(names.lines().any(|found| found == name), "{name} in\n{names}");
+    }
+}
+
+#[test]
+fn it_scrapes_maglevd() {
+    if skip_without("it_scrapes_maglevd", &["prometheus"]) {
+        return;
+    }
+    watched(|stage, metrics| {
+        let prometheus = Prometheus::start(stage, metrics);
+        until(|| prometheus.value("up") == Some(1.0), || prometheus.targets());
+        for (query, value) in [
+            ("maglev_backend_state{backend=\"a\",state=\"up\"}", 1.0),
+            ("maglev_backend_state{backend=\"b\",state=\"down\"}", 1.0),
+            ("maglev_backend_transitions_total{backend=\"b\",from=\"up\",to=\"down\"}", 1.0),
+            ("maglev_prober_connected", 1.0),
+            ("maglev_vpp_connected", 1.0),
+            ("grpc_server_started_total{grpc_method=\"WatchEvents\"}", 1.0),
+            ("grpc_server_handled_total{grpc_method=\"WatchEvents\",grpc_code=\"OK\"}", 0.0),
+            ("count(maglev_probe_lateness_seconds_bucket)", 10.0),
+            ("maglev_build_info", 1.0),
+        ] {
+            assert_eq!(prometheus.value(query), Some(value), "{query}");
+        }
+        // Units are known only to who has read OpenMetrics.
+        let metadata = prometheus.ask("metadata?metric=maglev_probe_lateness_seconds");
+        let lateness = &metadata["data"]["maglev_probe_lateness_seconds"][0];
+        assert_eq!(
+            (&lateness["type"], &lateness["unit"]),
+            (&"histogram".into(), &"seconds".into()),
+            "{metadata}"
+        );
+    });
+}
+
+/// A Prometheus that scrapes `maglevd`.
+struct Prometheus {
+    address: SocketAddr,
+    _process: Process,
+}
+
+impl Prometheus {
+    fn start(stage: &Stage, target: SocketAddr) -> Self {
+        let config = format!(
+            "global: {{ scrape_interval: 1s }}
+scrape_configs:
+  - job_name: maglev
+    static_configs: [{{ targets: ['{target}'] }}]
+"
+        );
+        let config = stage.place.write("prometheus.yml", config);
+        let address = SocketAddr::new(stage.farm.address(198), stage.farm.port());
+        let mut command = Command::new("prometheus");
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", stage.place.path("prometheus").display()))
+            .arg(format!("--web.listen-address={address}"));
+        let process = Process::spawn("prometheus", &mut command);
+        process.line(0, "Server is ready to receive web requests");
+        Self { address, _process: process }
+    }
+
+    fn ask(&self, question: &str) -> Value {
+        serde_json::from_str(&get(self.address, &format!("/api/v1/{question}"), "")).unwrap()
+    }
+
+    /// The value of the only series that a query finds.
+    fn value(&self, query: &str) -> Option<f64> {
+        let escaped: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let answer = self.ask(&format!("query?query={escaped}"));
+        answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    }
+
+    fn targets(&self) -> String {
+        self.ask("targets").to_string()
+    }
+}
