@@ -17,10 +17,6 @@ trap end EXIT
 dpkg-deb --extract "$1" "$folder"
 cd "$folder"
 
-arm64() { # PROGRAM ARGUMENT...
-	qemu-aarch64-static "$@"
-}
-
 # Waits until a command succeeds.
 await() { # COMMAND...
 	local tries=300
@@ -35,9 +31,9 @@ await() { # COMMAND...
 	cat said
 }
 
-arm64 usr/sbin/maglevd --version
-arm64 usr/sbin/maglevd-prober --version
-arm64 usr/sbin/maglevd --check --config etc/vpp-maglev/maglev.yaml
+qemu-aarch64-static usr/sbin/maglevd --version
+qemu-aarch64-static usr/sbin/maglevd-prober --version
+qemu-aarch64-static usr/sbin/maglevd --check --config etc/vpp-maglev/maglev.yaml
 
 # The server that is probed is maglevd's own, for metrics.
 port=$((20000 + $$ % 10000))
@@ -51,13 +47,14 @@ cat >maglev.yaml <<-END
 	    self: { address: 192.0.2.1, pools: [ { name: only, backends: { self: } } ] }
 	  vpp: { lb: { ipv4-src-address: 192.0.2.2 } }
 END
-arm64 usr/sbin/maglevd-prober --socket prober.sock 2>prober.log &
+# Without the sandbox, as qemu has no seccomp for those inside.
+qemu-aarch64-static usr/sbin/maglevd-prober --sandbox off --socket prober.sock 2>prober.log &
 processes+=($!)
-arm64 usr/sbin/maglevd --config maglev.yaml --prober prober.sock --vpp-api-addr= --grpc-addr= \
-	--grpc-socket maglevd.sock --metrics-addr "127.0.0.1:$port" 2>maglevd.log &
+qemu-aarch64-static usr/sbin/maglevd --sandbox off --config maglev.yaml --state-dir= --prober prober.sock --vpp-api-addr= \
+	--grpc-addr= --grpc-socket maglevd.sock --metrics-addr "127.0.0.1:$port" 2>maglevd.log &
 processes+=($!)
 
 is_up() {
-	arm64 usr/bin/maglevc --server unix:maglevd.sock show backends | tee /dev/stderr | grep -qw up
+	qemu-aarch64-static usr/bin/maglevc --server unix:maglevd.sock show backends | tee /dev/stderr | grep -qw up
 }
 await is_up

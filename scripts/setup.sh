@@ -62,6 +62,9 @@ list_missing() {
 		has_openmetrics || echo python3-prometheus-client
 		has shellcheck || echo shellcheck
 		has shfmt || echo shfmt
+		has mandoc || echo mandoc
+		has zsh || echo zsh
+		has fish || echo fish
 		! uses_debian_rust || [[ -x /usr/bin/cargo-fmt ]] || echo rustfmt-web
 		! uses_debian_rust || [[ -x /usr/bin/cargo-clippy ]] || echo rust-web-clippy
 		has mandoc || echo mandoc

@@ -21,6 +21,7 @@ pub mod farm;
 pub mod host;
 pub mod impostor;
 pub mod maglevd;
+pub mod manager;
 pub mod metrics;
 pub mod nginx;
 pub mod place;
