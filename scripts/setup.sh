@@ -55,11 +55,16 @@ list_missing() {
 		has ip || echo iproute2
 		has nft || echo nftables
 		has nginx || echo nginx-light
+		has systemd-socket-activate || echo systemd
+		/usr/bin/python3 -c 'import grpc, google.protobuf' 2>/dev/null || echo python3-grpcio python3-protobuf
 		has sysctl || echo procps
 		has promtool || echo prometheus
 		has_openmetrics || echo python3-prometheus-client
 		has shellcheck || echo shellcheck
 		has shfmt || echo shfmt
+		has mandoc || echo mandoc
+		has zsh || echo zsh
+		has fish || echo fish
 		! uses_debian_rust || [[ -x /usr/bin/cargo-fmt ]] || echo rustfmt-web
 		! uses_debian_rust || [[ -x /usr/bin/cargo-clippy ]] || echo rust-web-clippy
 		has mandoc || echo mandoc

@@ -13,10 +13,22 @@ mod aliases;
 mod nesting;
 #[cfg(test)]
 mod tests;
+mod tls;
+
+pub use tls::Tls;
 
 /// The largest file that is read, and the most that aliases may make of one: over a hundred times what 1,000
 /// frontends take.
 const MAX_FILE: usize = 16 << 20;
+
+/// A file, and what it names.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the file means.
+    pub config: Config,
+    /// What TLS takes, if it is to be spoken over TCP.
+    pub tls: Option<Tls>,
+}
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +67,7 @@ pub enum LoadError {
 ///
 /// # Errors
 /// [`LoadError`].
-pub fn load(path: &Path) -> Result<Config, LoadError> {
+pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     let bytes = read(path, MAX_FILE).map_err(|why| LoadError::Read { path: path.to_owned(), why })?;
     let file = parse(&bytes).map_err(|Fault { line, column, message }| LoadError::Parse {
         path: path.to_owned(),
@@ -63,7 +75,15 @@ pub fn load(path: &Path) -> Result<Config, LoadError> {
         column,
         message,
     })?;
-    check(&file, &mut read_bundle).map_err(|problems| LoadError::Semantic { path: path.to_owned(), problems })
+    let config = check(&file, &mut read_bundle);
+    let tls = file.maglev.api.tls.as_ref().map_or(Ok(None), tls::load);
+    match (config, tls) {
+        (Ok(config), Ok(tls)) => Ok(Loaded { config, tls }),
+        (config, tls) => {
+            let problems = [config.err(), tls.err()].into_iter().flatten().flatten().collect();
+            Err(LoadError::Semantic { path: path.to_owned(), problems })
+        }
+    }
 }
 
 /// The exit code that `error` deserves, and what to say: one line for each thing that is wrong.

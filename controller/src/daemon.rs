@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use maglev_core::config::Config;
 use maglev_core::overrides::Overrides;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::access::Access;
 use crate::driver::{Channels, Driver, INPUT_BACKLOG};
 use crate::flags::{Flags, Switch};
 use crate::handle::Handle;
-use crate::listen::{self, Listener};
+use crate::listen::{self, Inherited, Listener};
 use crate::metrics::{self, Metrics};
 use crate::overrides::{self, Keeper, Store};
 use crate::prober::{Target, Way};
@@ -26,14 +29,19 @@ use crate::reload::Reloader;
 use crate::spawner::Spawner;
 use crate::{clock, config, grpc, log, prober, version, vpp};
 
+/// The most descriptors that are asked for: some thousand connections, and what else there is.
+const MAX_DESCRIPTORS: u64 = 65_536;
+
 /// How long tasks may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What is made ready before there is a second thread, as none but the first is confined otherwise.
 struct Ready {
-    config: Arc<maglev_core::config::Config>,
-    grpc: Vec<Listener>,
-    metrics: Vec<Listener>,
+    config: Arc<Config>,
+    access: Access,
+    metrics: Arc<Metrics>,
+    grpc_listeners: Vec<Listener>,
+    metrics_listeners: Vec<Listener>,
     tap: log::Tap,
     prober: Way,
     overrides: (Option<Store>, Arc<Overrides>),
@@ -54,8 +62,9 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
 }
 
 fn prepare(flags: &Flags) -> anyhow::Result<Ready> {
-    let config = Arc::new(config::load(&flags.config)?);
-    let (grpc, metrics) = (bind_grpc(flags)?, flags.metrics_addr.bind()?);
+    let loaded = config::load(&flags.config)?;
+    raise_descriptors();
+    let (grpc_listeners, metrics_listeners) = listeners(flags)?;
     let tap = log::init(&flags.log_level, flags.log_format).context("--log-level")?;
     info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
     let prober = match Target::parse(&flags.prober) {
@@ -63,7 +72,11 @@ fn prepare(flags: &Flags) -> anyhow::Result<Ready> {
         Target::Spawn(program) => Way::Spawner(Arc::new(Spawner::begin(&program, flags)?)),
     };
     let overrides = overrides::open(flags.state_dir());
-    Ok(Ready { config, grpc, metrics, tap, prober, overrides })
+    let metrics = Arc::new(Metrics::new()?);
+    metrics.loaded(clock::now());
+    let access = Access::new(&loaded, Arc::clone(&metrics));
+    let config = Arc::new(loaded.config);
+    Ok(Ready { config, access, metrics, grpc_listeners, metrics_listeners, tap, prober, overrides })
 }
 
 /// From here on, no byte from outside is read by anything that is not confined.
@@ -80,11 +93,9 @@ fn confine(flags: &Flags) -> anyhow::Result<()> {
 }
 
 async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
-    let Ready { config, grpc, metrics: metrics_listeners, tap, prober: way, overrides: (store, overrides) } =
+    let Ready { config, access, metrics, grpc_listeners, metrics_listeners, tap, prober: way, overrides } =
         ready;
-    let metrics = Arc::new(Metrics::new()?);
-    metrics.loaded(clock::now());
-    if !grpc.is_empty() {
+    if !grpc_listeners.is_empty() {
         metrics.show_calls(grpc::calls(flags.reflection)?);
     }
     let (handle, requests) = Handle::new();
@@ -108,15 +119,16 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(link.run());
+    let (store, overrides) = overrides;
     let (keep, wanted) = watch::channel((0, overrides));
     tasks.spawn(Keeper { store, wanted, handle: handle.clone(), metrics: Arc::clone(&metrics) }.run());
     let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp, keep };
     let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);
     tasks.spawn(driver.run(stop.clone()));
-    let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics));
+    let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics), access);
     let stopped = stop.clone().cancelled_owned();
     let serving = grpc::serve(
-        grpc,
+        grpc_listeners,
         handle.clone(),
         tap,
         reloader.clone(),
@@ -141,6 +153,22 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
         error!("some tasks did not end in time");
     }
     Ok(())
+}
+
+/// One descriptor for each client: systemd and shells give far fewer than may be had, for the sake of programs that use
+/// `select`. If no more are to be had, there are fewer places.
+fn raise_descriptors() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(MAX_DESCRIPTORS), hard);
+    }
+}
+
+/// For gRPC and for the metrics. What systemd passes wins over what the flags say.
+fn listeners(flags: &Flags) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
+    let Inherited { grpc, metrics } = Inherited::take()?;
+    let grpc = if grpc.is_empty() { bind_grpc(flags)? } else { grpc };
+    let metrics = if metrics.is_empty() { flags.metrics_addr.bind()? } else { metrics };
+    Ok((grpc, metrics))
 }
 
 fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {

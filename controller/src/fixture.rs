@@ -129,7 +129,8 @@ fn vip() -> VipKey {
     VipKey::host(Ipv4Addr::new(192, 0, 2, 80).into(), 6, 80)
 }
 
-fn config() -> Config {
+/// What that view is of.
+pub fn config() -> Config {
     let healthcheck = Healthcheck {
         probe: Probe::Http {
             port: 80,
@@ -182,6 +183,7 @@ fn config() -> Config {
             ("sorry".into(), backend(SORRY, None)),
         ]),
         frontends: BTreeMap::from([("web".into(), frontend)]),
+        api: config::Api::default(),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::version;
 /// Decides health and failover for VPP's Maglev load balancer, and keeps VPP as decided.
 ///
 /// SIGHUP reloads the configuration; on any error in it the one in force stays. SIGTERM ends maglevd and leaves VPP
-/// as it is.
+/// as it is. Sockets that systemd passes by the names `grpc` and `metrics` take the place of the addresses given here.
 #[derive(Debug, Parser)]
 #[command(name = "maglevd", version = version::VERSION, long_version = version::long(), arg_required_else_help = false)]
 pub struct Flags {

@@ -6,28 +6,30 @@ use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{error, warn};
 
+mod inherited;
+mod stream;
 #[cfg(test)]
 mod tests;
+
+pub use inherited::Inherited;
+pub use stream::Stream;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
 /// How long to wait when the system cannot accept, as when it is out of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who may use the unix socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
@@ -63,22 +65,20 @@ pub enum Listener {
 
 /// A bound socket that the runtime waits for.
 #[derive(Debug)]
-enum Acceptor {
+pub enum Acceptor {
+    /// Over TCP.
     Tcp(TcpListener),
+    /// Over a unix socket.
     Unix(UnixListener),
 }
 
 /// An accepted connection, which counts towards its listener's bound until it is dropped.
 #[derive(Debug)]
 pub struct Connection {
-    stream: Stream,
-    _permit: OwnedSemaphorePermit,
-}
-
-#[derive(Debug)]
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    /// What goes to and fro.
+    pub stream: Stream,
+    /// Its place among those of its listener.
+    pub permit: OwnedSemaphorePermit,
 }
 
 impl FromStr for Addresses {
@@ -223,7 +223,7 @@ async fn accept_from(
         };
         match accepted {
             Ok(stream) => {
-                if sender.send(Ok(Connection { stream, _permit: permit })).await.is_err() {
+                if sender.send(Ok(Connection { stream, permit })).await.is_err() {
                     return;
                 }
             }
@@ -247,7 +247,11 @@ impl TryFrom<Listener> for Acceptor {
 }
 
 impl Acceptor {
-    async fn accept(&self) -> io::Result<Stream> {
+    /// The next connection.
+    ///
+    /// # Errors
+    /// The system's. Those that do not pass by themselves, such as having no descriptors left, come again at once.
+    pub async fn accept(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
@@ -257,59 +261,6 @@ impl Acceptor {
                 Ok(Stream::Tcp(stream))
             }
             Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
-        }
-    }
-}
-
-impl tonic::transport::server::Connected for Connection {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) -> Self::ConnectInfo {}
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

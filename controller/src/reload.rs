@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use maglev_core::config::Config;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
+use crate::access::Access;
 use crate::clock;
-use crate::config::{self, LoadError};
+use crate::config::{self, LoadError, Loaded};
 use crate::handle::{Gone, Handle};
 use crate::metrics::Metrics;
 
@@ -19,6 +19,7 @@ pub struct Reloader {
     path: PathBuf,
     handle: Handle,
     metrics: Arc<Metrics>,
+    access: Access,
     /// One reload at a time, so that the file that was read last is the one in force.
     turn: Arc<Mutex<()>>,
 }
@@ -26,15 +27,21 @@ pub struct Reloader {
 impl Reloader {
     /// For the file at `path`.
     #[must_use]
-    pub fn new(path: PathBuf, handle: Handle, metrics: Arc<Metrics>) -> Self {
-        Self { path, handle, metrics, turn: Arc::default() }
+    pub fn new(path: PathBuf, handle: Handle, metrics: Arc<Metrics>, access: Access) -> Self {
+        Self { path, handle, metrics, access, turn: Arc::default() }
+    }
+
+    /// Who may call what.
+    #[must_use]
+    pub const fn access(&self) -> &Access {
+        &self.access
     }
 
     /// What the file says now.
     ///
     /// # Errors
     /// [`Gone`]; or, inside, what is wrong with the file.
-    pub async fn load(&self) -> Result<Result<Config, LoadError>, Gone> {
+    pub async fn load(&self) -> Result<Result<Loaded, LoadError>, Gone> {
         let path = self.path.clone();
         // It fails only if the runtime goes down.
         spawn_blocking(move || config::load(&path)).await.map_err(|_| Gone)
@@ -49,8 +56,13 @@ impl Reloader {
         let loaded = self.load().await?;
         self.metrics.reload(loaded.is_ok(), clock::now());
         match loaded {
-            Ok(config) => {
+            Ok(loaded) => {
                 info!(config = %self.path.display(), "reloading");
+                let access = self.access.clone();
+                let prepared = spawn_blocking(move || (access.prepare(&loaded), loaded.config)).await;
+                let (policy, config) = prepared.map_err(|_| Gone)?;
+                // First, so that they are in force when somebody hears of the new configuration.
+                self.access.set(policy);
                 self.handle.reload(Arc::new(config), who).await.map(Ok)
             }
             Err(fault) => {

@@ -3,15 +3,18 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use maglev_proto::v1::maglev_client::MaglevClient;
 use tonic::Status;
 use tonic::codegen::http::uri::Authority;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 /// Where the daemon's unix socket is, as it comes.
 const SOCKET: &str = "/run/vpp-maglev/maglevd.sock";
@@ -30,9 +33,33 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// A list of ten thousand backends is some megabytes.
 const MAX_REPLY: usize = 256 << 20;
 
-/// A daemon's address: `HOST:PORT` or `unix:PATH`.
+/// A daemon's address: `HOST:PORT`, `https://HOST:PORT` or `unix:PATH`.
 #[derive(Clone, Debug)]
-pub struct Server(String);
+pub struct Server {
+    address: String,
+    tls: Tls,
+}
+
+/// Files in PEM. Any of them makes TLS of TCP, as `https://` does.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Tls {
+    /// Use TLS, and trust servers that these certificates vouch for [default with https://: the system's]
+    #[arg(long = "tls-ca", env = "MAGLEV_TLS_CA", value_name = "FILE", value_parser = path_or_none())]
+    ca: Option<PathBuf>,
+
+    /// Use TLS, and show this certificate
+    #[arg(long = "tls-cert", env = "MAGLEV_TLS_CERT", value_name = "FILE", value_parser = path_or_none())]
+    certificate: Option<PathBuf>,
+
+    /// The certificate's key
+    #[arg(long = "tls-key", env = "MAGLEV_TLS_KEY", value_name = "FILE", value_parser = path_or_none())]
+    key: Option<PathBuf>,
+}
+
+/// A path that may be empty, which clap's own parser of paths refuses.
+fn path_or_none() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
 
 /// What is called.
 pub type Client = MaglevClient<Channel>;
@@ -41,26 +68,34 @@ impl FromStr for Server {
     type Err = Infallible;
 
     fn from_str(server: &str) -> Result<Self, Infallible> {
-        Ok(Self(server.into()))
+        Ok(Self { address: server.into(), tls: Tls::default() })
     }
 }
 
 impl Default for Server {
     fn default() -> Self {
-        if Path::new(SOCKET).exists() { Self(format!("unix:{SOCKET}")) } else { Self(ADDRESS.into()) }
+        let unix = Path::new(SOCKET).exists();
+        let address = if unix { format!("unix:{SOCKET}") } else { ADDRESS.into() };
+        Self { address, tls: Tls::default() }
     }
 }
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.address)
     }
 }
 
 impl Server {
     /// Whether it is more than a variable that was left empty.
     pub fn is_given(&self) -> bool {
-        !self.0.is_empty()
+        !self.address.is_empty()
+    }
+
+    /// The same server, by TLS if `tls` says so.
+    #[must_use]
+    pub fn with(self, tls: Tls) -> Self {
+        Self { tls, ..self }
     }
 
     /// Connects.
@@ -68,24 +103,33 @@ impl Server {
     /// # Errors
     /// One line that names the server and the reason.
     pub async fn connect(&self) -> anyhow::Result<Client> {
-        let endpoint =
-            self.endpoint().ok_or_else(|| anyhow!("`{self}` is neither HOST:PORT nor unix:PATH"))?;
-        let endpoint = endpoint
+        let endpoint = self
+            .endpoint()
+            .ok_or_else(|| anyhow!("`{self}` is none of HOST:PORT, https://HOST:PORT and unix:PATH"))?;
+        let mut endpoint = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(CONNECT_TIMEOUT);
+        if self.speaks_tls() {
+            endpoint = endpoint.tls_config(self.tls.config()?)?;
+        }
         let connected = endpoint.connect().await;
         let channel = connected.map_err(|e| anyhow!("cannot reach maglevd at {self}: {}", root(&e)))?;
         Ok(MaglevClient::new(channel).max_decoding_message_size(MAX_REPLY))
     }
 
+    fn speaks_tls(&self) -> bool {
+        !self.address.starts_with("unix:") && (self.address.starts_with("https://") || self.tls.is_given())
+    }
+
     fn endpoint(&self) -> Option<Endpoint> {
-        if self.0.starts_with("unix:") {
-            return Endpoint::from_shared(self.0.clone()).ok();
+        if self.address.starts_with("unix:") {
+            return Endpoint::from_shared(self.address.clone()).ok();
         }
-        let authority: Authority = self.0.parse().ok()?;
+        let authority: Authority = self.address.trim_start_matches("https://").parse().ok()?;
         let port = authority.port_u16().unwrap_or(PORT);
-        Endpoint::from_shared(format!("http://{}:{port}", authority.host())).ok()
+        let scheme = if self.speaks_tls() { "https" } else { "http" };
+        Endpoint::from_shared(format!("{scheme}://{}:{port}", authority.host())).ok()
     }
 
     /// What to say of a call that failed: the server's own words, if it was the server that failed it.
@@ -96,6 +140,33 @@ impl Server {
             None => anyhow!("{}", status.message().to_owned()),
         }
     }
+}
+
+impl Tls {
+    /// A variable that was left empty gives nothing.
+    fn is_given(&self) -> bool {
+        [&self.ca, &self.certificate, &self.key].into_iter().any(|path| given(path).is_some())
+    }
+
+    fn config(&self) -> anyhow::Result<ClientTlsConfig> {
+        let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+        let mut config = match given(&self.ca) {
+            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        match (given(&self.certificate), given(&self.key)) {
+            (Some(certificate), Some(key)) => {
+                config = config.identity(Identity::from_pem(read(certificate)?, read(key)?));
+            }
+            (None, None) => {}
+            _ => bail!("--tls-cert and --tls-key want each other"),
+        }
+        Ok(config)
+    }
+}
+
+fn given(path: &Option<PathBuf>) -> Option<&Path> {
+    path.as_deref().filter(|path| !path.as_os_str().is_empty())
 }
 
 /// The reason behind the reasons.
@@ -112,16 +183,28 @@ mod tests {
     use super::*;
 
     fn address(server: &str) -> Option<String> {
-        Some(Server(server.into()).endpoint()?.uri().to_string())
+        Some(server.parse::<Server>().unwrap().endpoint()?.uri().to_string())
     }
 
     #[test]
     fn addresses_are_host_and_port() {
         assert_eq!(address("lb1.example.org").as_deref(), Some("http://lb1.example.org:9090/"));
         assert_eq!(address("[::1]:9190").as_deref(), Some("http://[::1]:9190/"));
+        assert_eq!(address("https://lb1.example.org").as_deref(), Some("https://lb1.example.org:9090/"));
         assert!(address("unix:/run/maglevd.sock").is_some());
-        for wrong in ["", "foo bar", "::1", "http://lb1:9090"] {
+        for wrong in ["", "foo bar", "::1", "http://lb1:9090", "https://"] {
             assert_eq!(address(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn any_file_makes_tls_of_tcp() {
+        let tls = Tls { ca: Some("ca.pem".into()), ..Tls::default() };
+        let speaks =
+            |address: &str, tls: &Tls| address.parse::<Server>().unwrap().with(tls.clone()).speaks_tls();
+        assert!(speaks("lb1:9090", &tls) && speaks("https://lb1:9090", &Tls::default()));
+        assert!(!speaks("unix:/run/maglevd.sock", &tls) && !speaks("lb1:9090", &Tls::default()));
+        let empty = Tls { ca: Some(PathBuf::new()), ..Tls::default() };
+        assert!(!speaks("lb1:9090", &empty));
     }
 }

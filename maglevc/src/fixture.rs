@@ -3,10 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use maglev_proto::Timestamp;
+use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    Backend, BackendState, Code, Encap, Frontend, FrontendState, GetVpplbCountersResponse, LbBackendCounters,
-    LbConf, LbPackets, LbServer, LbVip, LbVipCounters, Outcome, Pool, PoolBackend, ProbeType, Traffic,
-    Transition, Verdict, Vip, transition,
+    Backend, BackendEvent, BackendState, Code, CodeRange, Encap, Frontend, FrontendEvent, FrontendState,
+    GetVppInfoResponse, GetVpplbCountersResponse, HealthCheck, HttpParams, LbBackendCounters, LbConf,
+    LbPackets, LbServer, LbVip, LbVipCounters, Note, Outcome, Override, OverrideKind, Plan, Pool,
+    PoolBackend, ProbeType, ProberEvent, Reason, TlsParams, TlsVerify, Traffic, Transition, Verdict, Vip,
+    VipPlan, WatchEventsResponse, transition,
 };
 
 /// 2026-11-22 12:00:00 UTC plus `seconds`.
@@ -32,7 +35,7 @@ pub fn nginx0() -> Backend {
         rise: 2,
         fall: 3,
         last: Some(Outcome {
-            at: Some(at(620)),
+            at: Some((now() - Duration::from_secs(10)).into()),
             duration: Some(Duration::from_micros(300).try_into().unwrap()),
             verdict: Some(refused()),
         }),
@@ -40,6 +43,117 @@ pub fn nginx0() -> Backend {
         overrides: Vec::new(),
         ..Backend::default()
     }
+}
+
+pub fn nginx1() -> Backend {
+    Backend {
+        name: "nginx1".into(),
+        address: "192.0.2.12".into(),
+        state: BackendState::Paused.into(),
+        counter: 4,
+        overrides: vec![overrides().remove(0)],
+        transitions: Vec::new(),
+        ..nginx0()
+    }
+}
+
+pub fn overrides() -> Vec<Override> {
+    let note =
+        Note { reason: "disk swap".into(), lifetime: Some(Duration::from_secs(7_200).try_into().unwrap()) };
+    let weight = Override {
+        frontend: "web".into(),
+        pool: "fallback".into(),
+        weight: Some(50),
+        ..override_of("sorry", OverrideKind::Weight, None)
+    };
+    let gone = Override { dangling: true, ..override_of("sor", OverrideKind::Disabled, None) };
+    vec![override_of("nginx1", OverrideKind::Paused, Some(note)), gone, weight]
+}
+
+/// What alice asked for half a minute past noon.
+pub fn override_of(backend: &str, kind: OverrideKind, note: Option<Note>) -> Override {
+    let note = note.unwrap_or_default();
+    let expires = note.lifetime.map(|lifetime| at(30 + lifetime.seconds));
+    Override {
+        kind: kind.into(),
+        backend: backend.into(),
+        who: "alice (uid 1000)".into(),
+        at: Some(at(30)),
+        reason: note.reason,
+        expires,
+        ..Override::default()
+    }
+}
+
+pub fn healthcheck() -> HealthCheck {
+    let duration = |millis| Some(Duration::from_millis(millis).try_into().unwrap());
+    HealthCheck {
+        name: "nginx".into(),
+        r#type: ProbeType::Https.into(),
+        interval: duration(2_000),
+        fast_interval: duration(500),
+        down_interval: duration(10_000),
+        timeout: duration(1_000),
+        rise: 2,
+        fall: 3,
+        probe_ipv4_src: "192.0.2.9".into(),
+        probe_ipv6_src: String::new(),
+        port: 443,
+        http: Some(HttpParams {
+            path: "/healthz".into(),
+            host: "example.org".into(),
+            response_codes: vec![CodeRange { first: 200, last: 299 }],
+            response_regexp: String::new(),
+        }),
+        tls: Some(TlsParams { server_name: String::new(), verify: TlsVerify::System.into() }),
+    }
+}
+
+pub fn reasons() -> Vec<Reason> {
+    let reason = |topic: &str, text: &str| Reason { topic: topic.into(), text: text.into() };
+    vec![
+        reason("state", "down since 10m0s ago, because 3 probes in a row failed"),
+        reason("probes", "the newest: L4CON connection refused"),
+        reason("weight", "0 of 100 in pool primary of web: only what is up has weight"),
+    ]
+}
+
+pub fn vpp_info() -> GetVppInfoResponse {
+    GetVppInfoResponse {
+        version: "26.10-release".into(),
+        build_date: "2026-10-28T12:00:00".into(),
+        pid: 4711,
+        boot_time: Some(at(-86_400)),
+        connected_since: Some(at(0)),
+    }
+}
+
+pub fn plan() -> Plan {
+    let set = VipPlan {
+        vip: Some(vip()),
+        frontend: "web".into(),
+        steps: vec!["set 192.0.2.11 weight 3 -> 1".into()],
+        moved: Some(0.254),
+        flushed: Some(17),
+        resets: false,
+    };
+    Plan { conf: false, vips: vec![set] }
+}
+
+/// What is so at noon.
+pub fn replay() -> Vec<WatchEventsResponse> {
+    let backend =
+        BackendEvent { name: "nginx0".into(), address: "192.0.2.10".into(), transition: Some(went_down()) };
+    let frontend = FrontendEvent {
+        name: "web".into(),
+        from: FrontendState::Up.into(),
+        to: FrontendState::Up.into(),
+        active_pool: "fallback".into(),
+    };
+    let events =
+        [Event::Prober(ProberEvent { connected: true }), Event::Backend(backend), Event::Frontend(frontend)];
+    let replayed = |event| WatchEventsResponse { at: Some(at(0)), replay: true, event: Some(event) };
+    events.map(replayed).into()
 }
 
 pub fn sorry() -> Backend {
@@ -74,7 +188,7 @@ fn refused() -> Verdict {
 pub fn web() -> Frontend {
     let member = |name: &str, state: BackendState, weight, effective_weight, vpp_weight| PoolBackend {
         name: name.into(),
-        address: "192.0.2.10".into(),
+        address: if name == "sorry" { "192.0.2.11" } else { "192.0.2.10" }.into(),
         state: state.into(),
         weight,
         effective_weight,

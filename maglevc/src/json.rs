@@ -4,37 +4,41 @@
 
 use std::time::Duration;
 
-use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
     Backend, ConfigFault, ConfigProblem, Frontend, GetVersionResponse, GetVppInfoResponse,
-    GetVpplbStateResponse, HealthCheck, HttpParams, LbConf, LbServer, LbVip, LogEvent, Outcome, Plan, Pool,
-    PoolBackend, SyncEvent, TlsParams, Transition, Vip, VipPlan, WatchEventsResponse, transition,
+    GetVpplbStateResponse, HealthCheck, HttpParams, LbConf, LbServer, LbVip, Outcome, Override, Plan, Pool,
+    PoolBackend, Reason, TlsParams, Transition, Vip, VipPlan, transition,
 };
 use maglev_proto::{Duration as ProtoDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::change::{Ordered, Weighed};
 use crate::show::Shown;
-use crate::{BUILD_DATE, COMMIT, VERSION, words};
+use crate::{BUILD_DATE, COMMIT, VERSION, help, words};
 
 mod counters;
+mod events;
+
+pub use events::event;
 
 /// What is shown: an object, or for a list an object with that list.
 pub fn render(shown: &Shown) -> Value {
     match shown {
+        Shown::Help => help::commands_json(),
         Shown::Version(daemon) => version(daemon),
         Shown::Frontends(all) => json!({ "frontends": list(all, frontend) }),
         Shown::Frontend(one) => frontend(one),
         Shown::Backends(all) => json!({ "backends": list(all, backend) }),
-        Shown::Backend(one) => {
-            let mut object = backend(one);
-            object["transitions"] = list(&one.transitions, transition);
-            object
-        }
+        Shown::Backend(one) => backend_in_full(one),
         Shown::HealthChecks(all) => json!({ "healthchecks": list(all, healthcheck) }),
         Shown::HealthCheck(one) => healthcheck(one),
+        Shown::Overrides(all) => json!({ "overrides": list(all, overriding) }),
         Shown::VppInfo(info) => vpp_info(info),
         Shown::VppLbState(state) => lb_state(state),
         Shown::VppLbCounters(found) => counters::render(found),
+        Shown::Ordered(done) => ordered(done),
+        Shown::Weighed(done) => weighed(done),
+        Shown::Explained(reasons) => json!({ "reasons": list(reasons, reason) }),
         Shown::Synced { plan: planned, dry_run } => json!({ "plan": plan(planned), "dry_run": dry_run }),
         Shown::Checked(answer) => {
             json!({ "fault": answer.fault.as_ref().map(fault), "plan": answer.plan.as_ref().map(plan) })
@@ -90,6 +94,7 @@ fn pool_backend(one: &PoolBackend) -> Value {
         "state": words::backend_state(one.state()),
         "weight": one.weight,
         "overridden": one.overridden,
+        "configured_weight": one.configured_weight,
         "effective_weight": one.effective_weight,
         "vpp_weight": one.vpp_weight,
         "vpp_buckets": one.vpp_buckets,
@@ -111,7 +116,50 @@ fn backend(one: &Backend) -> Value {
         "stale": one.stale,
         "refusal": given(&one.refusal),
         "last": one.last.as_ref().map(outcome),
+        "overrides": list(&one.overrides, overriding),
     })
+}
+
+fn backend_in_full(one: &Backend) -> Value {
+    let mut object = backend(one);
+    object["transitions"] = list(&one.transitions, transition);
+    object
+}
+
+fn overriding(one: &Override) -> Value {
+    json!({
+        "kind": words::override_kind(one.kind()),
+        "backend": one.backend,
+        "frontend": given(&one.frontend),
+        "pool": given(&one.pool),
+        "weight": one.weight,
+        "who": one.who,
+        "at": time(one.at.as_ref()),
+        "reason": given(&one.reason),
+        "expires": time(one.expires.as_ref()),
+        "dangling": one.dangling,
+    })
+}
+
+fn ordered(done: &Ordered) -> Value {
+    let before = done.before.as_ref();
+    json!({
+        "was": before.map(|before| words::backend_state(before.state())),
+        "backend": backend_in_full(&done.after),
+    })
+}
+
+fn weighed(done: &Weighed) -> Value {
+    json!({
+        "frontend": done.frontend,
+        "pool": done.pool,
+        "was": done.before.weight,
+        "backend": pool_backend(&done.after),
+    })
+}
+
+fn reason(one: &Reason) -> Value {
+    json!({ "topic": one.topic, "text": one.text })
 }
 
 fn outcome(one: &Outcome) -> Value {
@@ -240,62 +288,6 @@ fn fault(fault: &ConfigFault) -> Value {
     })
 }
 
-/// An event: its time, whether it is a replay, its kind, and one object that is named by the kind.
-pub fn event(event: &WatchEventsResponse) -> Value {
-    let (kind, body) = match &event.event {
-        None => ("unknown", Value::Null),
-        Some(Event::Backend(backend)) => {
-            let moved = backend.transition.as_ref().map(transition);
-            ("backend", json!({ "name": backend.name, "address": backend.address, "transition": moved }))
-        }
-        Some(Event::Frontend(frontend)) => {
-            let (from, to) = (words::frontend_state(frontend.from()), words::frontend_state(frontend.to()));
-            let pool = given(&frontend.active_pool);
-            ("frontend", json!({ "name": frontend.name, "from": from, "to": to, "active_pool": pool }))
-        }
-        Some(Event::Prober(prober)) => ("prober", json!({ "connected": prober.connected })),
-        Some(Event::Vpp(vpp)) => ("vpp", json!({ "connected": vpp.connected })),
-        Some(Event::Sync(sync)) => ("sync", sync_event(sync)),
-        Some(Event::SyncFailure(failure)) => {
-            let vip = failure.vip.as_ref().map(vip);
-            ("sync_failure", json!({ "vip": vip, "step": given(&failure.step), "error": failure.error }))
-        }
-        Some(Event::Refused(refused)) => ("refused", json!({ "name": refused.name, "why": refused.why })),
-        Some(Event::Drift(drift)) => ("drift", json!({ "vip": drift.vip.as_ref().map(vip) })),
-        Some(Event::Shadow(shadow)) => {
-            ("shadow", json!({ "vip": shadow.vip.as_ref().map(vip), "shadowed": shadow.shadowed }))
-        }
-        Some(Event::Conf(conf)) => ("conf", json!({ "error": given(&conf.error) })),
-        Some(Event::Operator(order)) => ("operator", json!({ "who": order.who, "what": order.what })),
-        Some(Event::Reload(_)) => ("reload", json!({})),
-        Some(Event::Log(log)) => ("log", log_event(log)),
-        Some(Event::Lost(lost)) => ("lost", json!({ "count": lost.count })),
-    };
-    json!({ "at": time(event.at.as_ref()), "replay": event.replay, "kind": kind, kind: body })
-}
-
-fn sync_event(sync: &SyncEvent) -> Value {
-    json!({
-        "vip": sync.vip.as_ref().map(vip),
-        "vip_added": sync.vip_added,
-        "vip_removed": sync.vip_removed,
-        "as_added": sync.as_added,
-        "as_removed": sync.as_removed,
-        "as_weight_updated": sync.as_weight_updated,
-    })
-}
-
-fn log_event(log: &LogEvent) -> Value {
-    let fields: serde_json::Map<String, Value> =
-        log.fields.iter().map(|field| (field.name.clone(), json!(field.value))).collect();
-    json!({
-        "level": words::log_level(log.level()),
-        "target": log.target,
-        "message": log.message,
-        "fields": fields,
-    })
-}
-
 fn given(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
@@ -321,7 +313,7 @@ mod tests {
                 r#"{"name":"nginx0","address":"192.0.2.10","healthcheck":"nginx","type":"http","enabled":true,"#,
                 r#""state":"down","since":"2026-11-22T12:00:30Z","counter":1,"rise":2,"fall":3,"stale":false,"#,
                 r#""refusal":null,"last":{"at":"2026-11-22T12:10:20Z","duration_seconds":0.0003,"#,
-                r#""code":"L4CON","detail":"connection refused"},"transitions":[{"from":"up","to":"down","#,
+                r#""code":"L4CON","detail":"connection refused"},"overrides":[],"transitions":[{"from":"up","to":"down","#,
                 r#""at":"2026-11-22T12:00:30Z","code":"L4CON","detail":"connection refused","#,
                 r#""cause":"L4CON connection refused"}]}"#
             )
@@ -336,16 +328,5 @@ mod tests {
         let backends = render(&Shown::Backends(vec![fixture::sorry()]));
         assert_eq!(backends["backends"][0]["healthcheck"], Value::Null);
         assert_eq!(backends["backends"][0].get("transitions"), None);
-    }
-
-    #[test]
-    fn an_event_is_named_by_its_kind() {
-        let lost = maglev_proto::v1::LostEvent { count: 7 };
-        let told =
-            WatchEventsResponse { at: Some(fixture::at(0)), replay: false, event: Some(Event::Lost(lost)) };
-        assert_eq!(
-            event(&told).to_string(),
-            r#"{"at":"2026-11-22T12:00:00Z","replay":false,"kind":"lost","lost":{"count":7}}"#
-        );
     }
 }

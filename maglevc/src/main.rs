@@ -1,18 +1,34 @@
 //! `maglevc`: the command line of vpp-maglev.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use clap::{Parser, ValueEnum};
+use tokio::runtime::{Builder, Runtime};
 
+mod change;
+mod choose;
 mod client;
 mod command;
+mod complete;
+mod failure;
+#[cfg(test)]
+mod fake;
 #[cfg(test)]
 mod fixture;
+mod grammar;
+mod help;
 mod json;
+mod keys;
+mod line;
+mod names;
+mod screen;
+mod session;
+mod shell;
 mod show;
-mod style;
+#[cfg(test)]
+mod snapshots;
+mod suggest;
 mod table;
 mod text;
 mod time;
@@ -20,15 +36,20 @@ mod watch;
 mod words;
 
 use client::Server;
-use style::{ColorChoice, Paint};
+use failure::Failure;
+use screen::ColorChoice;
+use session::Session;
 
-/// Shows what vpp-maglev's daemon is doing.
+/// Shows and changes what vpp-maglev's daemon is doing.
 #[derive(Debug, Parser)]
-#[command(version = version(), after_help = command::help())]
+#[command(name = "maglevc", version = version(), after_help = help::commands())]
 struct Cli {
-    /// The daemon: HOST:PORT or unix:PATH [default: the daemon's unix socket if there is one, else 127.0.0.1:9090]
+    /// The daemon: HOST:PORT, https://HOST:PORT or unix:PATH [default: the daemon's unix socket if there is one, else 127.0.0.1:9090]
     #[arg(long, env = "MAGLEV_SERVER", value_name = "ADDR")]
     server: Option<Server>,
+
+    #[command(flatten)]
+    tls: client::Tls,
 
     /// When to use colour
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
@@ -38,8 +59,15 @@ struct Cli {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Output,
 
-    /// What to do; every word may be shortened, as in `sh ba nginx0`
+    /// What to do; every word may be shortened, as in `sh ba nginx0`. Without a command, maglevc is a shell
     command: Vec<String>,
+}
+
+impl Cli {
+    /// Which daemon is meant, and how it is spoken to.
+    fn server(&self) -> Server {
+        self.server.clone().filter(Server::is_given).unwrap_or_default().with(self.tls.clone())
+    }
 }
 
 /// What to print.
@@ -66,45 +94,41 @@ fn version() -> String {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let color = cli.color;
-    match run(cli).await {
-        Ok(code) => code,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+fn main() -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
         Err(error) => {
-            let paint = Paint::new(color, io::stderr().is_terminal());
-            eprintln!("{}", paint.error(&format!("{error:#}")));
-            ExitCode::FAILURE
+            eprintln!("maglevc cannot start: {error}");
+            return ExitCode::FAILURE;
         }
+    };
+    if let Some(words) = complete::asked() {
+        runtime.block_on(complete::run(words));
+        return ExitCode::SUCCESS;
+    }
+    let cli = Cli::parse();
+    let session = Session { server: cli.server(), output: cli.output, color: cli.color };
+    if !cli.command.is_empty() {
+        return once(&runtime, &session, &cli.command);
+    }
+    if io::stdin().is_terminal() {
+        shell::interactive(runtime, session)
+    } else {
+        shell::batch(&runtime, &session)
     }
 }
 
-async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let paint = Paint::new(cli.color, io::stdout().is_terminal());
-    let command = command::parse(&cli.command).map_err(anyhow::Error::msg)?;
-    let server = cli.server.filter(Server::is_given).unwrap_or_default();
-    let (out, code) = match command {
-        command::Command::Help => (command::help(), ExitCode::SUCCESS),
-        command::Command::Watch(watch) => {
-            watch::run(&server, &watch, cli.output, paint).await?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        command::Command::Show(what) => {
-            let shown = show::ask(&server, what).await?;
-            let out = match cli.output {
-                Output::Text => text::render(&shown, SystemTime::now(), paint),
-                Output::Json => json::pretty(&json::render(&shown)),
-            };
-            (out, if shown.is_failure() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-        }
+fn once(runtime: &Runtime, session: &Session, words: &[String]) -> ExitCode {
+    let ran = match command::parse(words) {
+        Ok(command) => runtime.block_on(session.run(&command)),
+        Err(mistake) => Err(Failure::mistaken(mistake)),
     };
-    io::stdout().lock().write_all(out.as_bytes())?;
-    Ok(code)
-}
-
-/// Whoever reads our output has had enough, as `head` does.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    match ran {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            session.complain(&failure);
+            ExitCode::FAILURE
+        }
+    }
 }

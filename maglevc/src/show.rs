@@ -1,23 +1,32 @@
 //! Asking the daemon for what there is.
 
+use std::time::Duration;
+
 use maglev_proto::v1::{
-    Backend, CheckConfigRequest, CheckConfigResponse, ConfigFault, Frontend, GetBackendRequest,
-    GetFrontendRequest, GetHealthCheckRequest, GetVersionRequest, GetVersionResponse, GetVppInfoRequest,
-    GetVppInfoResponse, GetVpplbCountersRequest, GetVpplbCountersResponse, GetVpplbStateRequest,
-    GetVpplbStateResponse, HealthCheck, ListBackendsRequest, ListFrontendsRequest, ListHealthChecksRequest,
-    Plan, ReloadConfigRequest, SyncVpplbStateRequest,
+    Backend, CheckConfigRequest, CheckConfigResponse, ConfigFault, ExplainBackendRequest,
+    ExplainFrontendRequest, Frontend, GetBackendRequest, GetFrontendRequest, GetHealthCheckRequest,
+    GetVersionRequest, GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse, GetVpplbCountersRequest,
+    GetVpplbCountersResponse, GetVpplbStateRequest, GetVpplbStateResponse, HealthCheck, ListBackendsRequest,
+    ListFrontendsRequest, ListHealthChecksRequest, ListOverridesRequest, Override, Plan, Reason,
+    ReloadConfigRequest, SyncVpplbStateRequest,
 };
 use tonic::{Code, Request, Status};
 
+use crate::change::{self, Ordered, Weighed};
+use crate::choose::{Unclear, choose, list, nearest};
 use crate::client::{Client, Server};
-use crate::command::{What, choose};
+use crate::command::Command;
+use crate::failure::Failure;
+use crate::grammar::{Kind, Verb};
 
 /// How long an answer may take.
-const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What there is to show.
 #[derive(Clone, Debug)]
 pub enum Shown {
+    /// The list of commands.
+    Help,
     /// The daemon's version.
     Version(GetVersionResponse),
     /// Every frontend.
@@ -32,12 +41,20 @@ pub enum Shown {
     HealthChecks(Vec<HealthCheck>),
     /// One healthcheck.
     HealthCheck(Box<HealthCheck>),
+    /// Every override.
+    Overrides(Vec<Override>),
     /// The VPP that is connected.
     VppInfo(GetVppInfoResponse),
     /// What VPP's load balancer has.
     VppLbState(GetVpplbStateResponse),
     /// How much traffic VPP's load balancer has seen.
     VppLbCounters(GetVpplbCountersResponse),
+    /// What was done to a backend.
+    Ordered(Box<Ordered>),
+    /// What became of a weight.
+    Weighed(Box<Weighed>),
+    /// Why something is as it is.
+    Explained(Vec<Reason>),
     /// What a comparison with VPP does, or would do.
     Synced {
         /// The plan.
@@ -58,61 +75,99 @@ impl Shown {
     }
 }
 
-/// Asks `server` for `what`.
+/// Has `server` do `command`, which is one that has an answer.
 ///
 /// # Errors
 /// The server cannot be reached, or says no; in one line.
-pub async fn ask(server: &Server, what: What) -> anyhow::Result<Shown> {
-    let mut client = server.connect().await?;
-    let asked = ask_client(&mut client, what);
+pub async fn ask(server: &Server, command: &Command) -> Result<Shown, Failure> {
+    if command.verb == Verb::Help {
+        return Ok(Shown::Help);
+    }
+    let mut client = server.connect().await.map_err(|error| Failure::unreachable(&error))?;
+    let asked = ask_client(&mut client, command);
     let answer = tokio::time::timeout(TIMEOUT, asked).await;
-    let answer = answer.map_err(|_| anyhow::anyhow!("maglevd at {server} does not answer"))?;
-    answer.map_err(|status| server.failed(&status))
+    let answer = answer
+        .map_err(|_| Failure::new(Code::DeadlineExceeded, format!("maglevd at {server} does not answer")))?;
+    answer.map_err(|status| Failure::new(status.code(), server.failed(&status).to_string()))
 }
 
-async fn ask_client(client: &mut Client, what: What) -> Result<Shown, Status> {
-    Ok(match what {
-        What::Version => Shown::Version(client.get_version(GetVersionRequest {}).await?.into_inner()),
-        What::Frontends(None) => Shown::Frontends(frontends(client).await?),
-        What::Frontends(Some(name)) => Shown::Frontend(Box::new(frontend(client, name).await?)),
-        What::Backends(None) => Shown::Backends(backends(client).await?),
-        What::Backends(Some(name)) => Shown::Backend(Box::new(backend(client, name).await?)),
-        What::HealthChecks(None) => Shown::HealthChecks(healthchecks(client).await?),
-        What::HealthChecks(Some(name)) => Shown::HealthCheck(Box::new(healthcheck(client, name).await?)),
-        What::VppInfo => Shown::VppInfo(client.get_vpp_info(GetVppInfoRequest {}).await?.into_inner()),
-        What::VppLbState => {
+async fn ask_client(client: &mut Client, command: &Command) -> Result<Shown, Status> {
+    let name = |kind| command.name(kind).map(String::from);
+    Ok(match command.verb {
+        // Neither asks for anything.
+        Verb::Help | Verb::Quit | Verb::WatchEvents => Shown::Help,
+        Verb::ShowVersion => Shown::Version(client.get_version(GetVersionRequest {}).await?.into_inner()),
+        Verb::ShowFrontends => match name(Kind::Frontend) {
+            None => Shown::Frontends(frontends(client).await?),
+            Some(name) => Shown::Frontend(Box::new(frontend(client, name).await?)),
+        },
+        Verb::ShowBackends => match name(Kind::Backend) {
+            None => Shown::Backends(backends(client).await?),
+            Some(name) => Shown::Backend(Box::new(backend(client, name).await?)),
+        },
+        Verb::ShowHealthChecks => match name(Kind::HealthCheck) {
+            None => Shown::HealthChecks(healthchecks(client).await?),
+            Some(name) => Shown::HealthCheck(Box::new(healthcheck(client, name).await?)),
+        },
+        Verb::ShowOverrides => Shown::Overrides(overrides(client).await?),
+        Verb::ShowVppInfo => Shown::VppInfo(client.get_vpp_info(GetVppInfoRequest {}).await?.into_inner()),
+        Verb::ShowVppLbState => {
             Shown::VppLbState(client.get_vpplb_state(GetVpplbStateRequest {}).await?.into_inner())
         }
-        What::VppLbCounters => {
+        Verb::ShowVppLbCounters => {
             let counters = client.get_vpplb_counters(GetVpplbCountersRequest {}).await?;
             Shown::VppLbCounters(counters.into_inner())
         }
-        What::Sync { dry_run } => {
+        Verb::SetBackend(order) => Shown::Ordered(Box::new(change::order(client, order, command).await?)),
+        Verb::SetWeight => Shown::Weighed(Box::new(change::set_weight(client, command).await?)),
+        Verb::UnsetWeight => Shown::Weighed(Box::new(change::unset_weight(client, command).await?)),
+        Verb::ExplainBackend => {
+            let name = backend_name(client, name(Kind::Backend).unwrap_or_default()).await?;
+            let answer = client.explain_backend(ExplainBackendRequest { name }).await?;
+            Shown::Explained(answer.into_inner().reasons)
+        }
+        Verb::ExplainFrontend => {
+            let name = frontend(client, name(Kind::Frontend).unwrap_or_default()).await?.name;
+            let answer = client.explain_frontend(ExplainFrontendRequest { name }).await?;
+            Shown::Explained(answer.into_inner().reasons)
+        }
+        Verb::SyncVppLbState => {
+            let dry_run = command.has("dry-run");
             let answer = client.sync_vpplb_state(SyncVpplbStateRequest { dry_run }).await?.into_inner();
             Shown::Synced { plan: answer.plan.unwrap_or_default(), dry_run }
         }
-        What::ConfigCheck { plan } => {
+        Verb::ConfigCheck => {
+            let plan = command.has("plan");
             Shown::Checked(client.check_config(CheckConfigRequest { plan }).await?.into_inner())
         }
-        What::ConfigReload => {
+        Verb::ConfigReload => {
             Shown::Reloaded(client.reload_config(ReloadConfigRequest {}).await?.into_inner().fault)
         }
     })
 }
 
-async fn frontends(client: &mut Client) -> Result<Vec<Frontend>, Status> {
+/// Every frontend.
+pub async fn frontends(client: &mut Client) -> Result<Vec<Frontend>, Status> {
     Ok(client.list_frontends(ListFrontendsRequest {}).await?.into_inner().frontends)
 }
 
-async fn backends(client: &mut Client) -> Result<Vec<Backend>, Status> {
+/// Every backend.
+pub async fn backends(client: &mut Client) -> Result<Vec<Backend>, Status> {
     Ok(client.list_backends(ListBackendsRequest {}).await?.into_inner().backends)
 }
 
-async fn healthchecks(client: &mut Client) -> Result<Vec<HealthCheck>, Status> {
+/// Every healthcheck.
+pub async fn healthchecks(client: &mut Client) -> Result<Vec<HealthCheck>, Status> {
     Ok(client.list_health_checks(ListHealthChecksRequest {}).await?.into_inner().healthchecks)
 }
 
-async fn frontend(client: &mut Client, name: String) -> Result<Frontend, Status> {
+/// Every override.
+pub async fn overrides(client: &mut Client) -> Result<Vec<Override>, Status> {
+    Ok(client.list_overrides(ListOverridesRequest {}).await?.into_inner().overrides)
+}
+
+/// The frontend whose name this is, or begins so.
+pub async fn frontend(client: &mut Client, name: String) -> Result<Frontend, Status> {
     let answer = match client.get_frontend(GetFrontendRequest { name: name.clone() }).await {
         Err(status) if status.code() == Code::NotFound => {
             let names = frontends(client).await?.into_iter().map(|frontend| frontend.name);
@@ -124,7 +179,8 @@ async fn frontend(client: &mut Client, name: String) -> Result<Frontend, Status>
     answer.into_inner().frontend.ok_or_else(empty)
 }
 
-async fn backend(client: &mut Client, name: String) -> Result<Backend, Status> {
+/// The backend whose name this is, or begins so.
+pub async fn backend(client: &mut Client, name: String) -> Result<Backend, Status> {
     let answer = match client.get_backend(GetBackendRequest { name: name.clone() }).await {
         Err(status) if status.code() == Code::NotFound => {
             let names = backends(client).await?.into_iter().map(|backend| backend.name);
@@ -134,6 +190,10 @@ async fn backend(client: &mut Client, name: String) -> Result<Backend, Status> {
         answer => answer?,
     };
     answer.into_inner().backend.ok_or_else(empty)
+}
+
+async fn backend_name(client: &mut Client, name: String) -> Result<String, Status> {
+    Ok(backend(client, name).await?.name)
 }
 
 async fn healthcheck(client: &mut Client, name: String) -> Result<HealthCheck, Status> {
@@ -149,17 +209,24 @@ async fn healthcheck(client: &mut Client, name: String) -> Result<HealthCheck, S
     answer.into_inner().healthcheck.ok_or_else(empty)
 }
 
-/// The name that `begun` begins. If there is none, the server has said it all; if there are several, they are named.
-fn whole(begun: &str, names: impl Iterator<Item = String>, unknown: Status) -> Result<String, Status> {
-    let mut candidates: Vec<String> = names.filter(|name| name.starts_with(begun)).collect();
-    if candidates.is_empty() {
-        return Err(unknown);
+/// The name that `begun` begins. If there is none, the server has said it, and those that are alike are named; if there are
+/// several, they are.
+pub fn whole(begun: &str, names: impl Iterator<Item = String>, unknown: Status) -> Result<String, Status> {
+    let mut names: Vec<String> = names.collect();
+    match choose(begun, &names) {
+        Ok(index) => Ok(names.swap_remove(index)),
+        Err(Unclear::Ambiguous(several)) => {
+            Err(Status::invalid_argument(format!("`{begun}` is ambiguous: {}", list(&several))))
+        }
+        Err(Unclear::Unknown(_)) => Err(match nearest(begun, &names).as_slice() {
+            [] => unknown,
+            near => Status::not_found(format!("{}, did you mean: {}", unknown.message(), list(near))),
+        }),
     }
-    let index = choose(begun, &candidates).map_err(Status::invalid_argument)?;
-    Ok(candidates.swap_remove(index))
 }
 
-fn empty() -> Status {
+/// The server's answer lacks what it is about.
+pub fn empty() -> Status {
     Status::internal("the server's answer is empty")
 }
 
@@ -177,5 +244,6 @@ mod tests {
         assert_eq!(full("nginx0"), Ok("nginx0-ams".into()));
         assert_eq!(full("nginx1"), Err("`nginx1` is ambiguous: nginx1-ams, nginx1-fra".into()));
         assert_eq!(full("apache"), Err("no such thing".into()));
+        assert_eq!(full("ngnix1-fra"), Err("no such thing, did you mean: nginx1-fra".into()));
     }
 }

@@ -1,6 +1,14 @@
-//! Tables of text.
+//! Tables of text, no wider than the screen.
 
-use crate::style::{Paint, Style, printable};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::screen::{Screen, Style, printable};
+
+/// What stands for what was cut off.
+const CUT: char = '…';
+
+/// Between columns.
+const GAP: usize = 2;
 
 /// A cell.
 #[derive(Clone, Debug)]
@@ -32,22 +40,37 @@ pub fn maybe(value: Option<impl ToString>) -> Cell {
     value.map_or_else(|| Cell { right: true, ..text("") }, number)
 }
 
-/// Lines of cells in columns of equal width.
+/// Lines of cells in columns of equal width. A table that is wider than the screen has its columns cut: those of prose
+/// first, those of names last, those of numbers never. The values of a list go on in the next line instead.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<Cell>>,
     indent: usize,
+    list: bool,
+    names: &'static [&'static str],
+    prose: &'static [&'static str],
 }
 
 impl Table {
     /// A table with headings.
     pub fn new(headings: &[&str]) -> Self {
-        Self { rows: vec![headings.iter().map(|h| styled(Style::Heading, h)).collect()], indent: 0 }
+        let headings = headings.iter().map(|h| styled(Style::Heading, h)).collect();
+        Self { rows: vec![headings], ..Self::default() }
     }
 
     /// A list of names and values.
     pub fn list() -> Self {
-        Self::default()
+        Self { list: true, ..Self::default() }
+    }
+
+    /// The same, with these columns the last to be cut.
+    pub fn names(self, names: &'static [&'static str]) -> Self {
+        Self { names, ..self }
+    }
+
+    /// The same, with these columns the first to be cut.
+    pub fn prose(self, prose: &'static [&'static str]) -> Self {
+        Self { prose, ..self }
     }
 
     /// The same, set off from the margin.
@@ -66,43 +89,167 @@ impl Table {
     }
 
     /// The lines, without blanks at their ends. A heading stands over its column as the column's cells do.
-    pub fn render(&self, paint: Paint) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let cells = |column: usize| self.rows.iter().filter_map(move |row| row.get(column));
-        let widths: Vec<usize> =
-            (0..columns).map(|column| cells(column).map(Cell::width).max().unwrap_or(0)).collect();
-        let rights: Vec<bool> = (0..columns).map(|column| cells(column).any(|cell| cell.right)).collect();
+    pub fn render(&self, screen: Screen) -> String {
+        if self.list { self.render_list(screen) } else { self.render_table(screen) }
+    }
+
+    fn render_table(&self, screen: Screen) -> String {
+        let widths = self.widths(screen.width());
+        let rights: Vec<bool> =
+            (0..widths.len()).map(|column| self.column(column).any(|cell| cell.right)).collect();
         let mut out = String::new();
         for row in &self.rows {
+            let mut left = screen.width().unwrap_or(usize::MAX).saturating_sub(self.indent);
             let mut line = " ".repeat(self.indent);
             for (column, cell) in row.iter().enumerate() {
-                let padding = " ".repeat(widths[column] - cell.width());
-                let content = paint.apply(cell.style, &cell.text);
+                let gap = if column == 0 { 0 } else { GAP };
+                let width = widths[column].min(left.saturating_sub(gap));
+                let content = cut(&cell.text, width);
+                if content.is_empty() {
+                    break;
+                }
+                let padding = " ".repeat(width.saturating_sub(content.width()));
+                let painted = screen.apply(cell.style, &content);
                 let (before, after) =
                     if rights[column] { (padding, String::new()) } else { (String::new(), padding) };
-                let gap = if column == 0 { "" } else { "  " };
-                line.extend([gap, &before, &content, &after]);
+                line.extend([" ".repeat(gap).as_str(), &before, &painted, &after]);
+                left = left.saturating_sub(gap + width);
             }
             out.push_str(line.trim_end());
             out.push('\n');
         }
         out
     }
+
+    fn render_list(&self, screen: Screen) -> String {
+        let width = self.column(0).map(Cell::width).max().unwrap_or(0);
+        let hanging = self.indent + width + GAP;
+        // A screen too narrow for anything is left to itself.
+        let room = screen.width().map(|all| all.saturating_sub(hanging)).filter(|room| *room >= 16);
+        let mut out = String::new();
+        for row in &self.rows {
+            let [name, value] = row.as_slice() else { continue };
+            let label = screen.apply(name.style, &name.text);
+            let padding = " ".repeat(width - name.width() + GAP);
+            out.extend([" ".repeat(self.indent).as_str(), &label, &padding]);
+            for (index, line) in fold(&value.text, room.unwrap_or(usize::MAX)).into_iter().enumerate() {
+                if index > 0 {
+                    out += &" ".repeat(hanging);
+                }
+                out.extend([screen.apply(value.style, line).as_str(), "\n"]);
+            }
+        }
+        out
+    }
+
+    fn column(&self, column: usize) -> impl Iterator<Item = &Cell> {
+        self.rows.iter().filter_map(move |row| row.get(column))
+    }
+
+    /// How wide the columns are, on a screen of this width.
+    fn widths(&self, screen: Option<usize>) -> Vec<usize> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let mut widths: Vec<usize> =
+            (0..columns).map(|column| self.column(column).map(Cell::width).max().unwrap_or(0)).collect();
+        let Some(room) = screen.map(|screen| screen.saturating_sub(self.indent)) else { return widths };
+        let gaps = GAP * columns.saturating_sub(1);
+        for rank in [Rank::Prose, Rank::Plain, Rank::Name] {
+            let of_rank: Vec<usize> = (0..columns).filter(|column| self.rank(*column) == rank).collect();
+            while widths.iter().sum::<usize>() + gaps > room {
+                let widest = of_rank.iter().copied().filter(|column| widths[*column] > rank.least());
+                let Some(widest) = widest.max_by_key(|column| widths[*column]) else { break };
+                widths[widest] -= 1;
+            }
+        }
+        widths
+    }
+
+    fn rank(&self, column: usize) -> Rank {
+        let heading = self.rows.first().and_then(|row| row.get(column)).map_or("", |cell| &cell.text);
+        if self.column(column).any(|cell| cell.right) {
+            Rank::Number
+        } else if self.names.contains(&heading) {
+            Rank::Name
+        } else if self.prose.contains(&heading) {
+            Rank::Prose
+        } else {
+            Rank::Plain
+        }
+    }
+}
+
+/// When a column is cut.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Rank {
+    Prose,
+    Plain,
+    Name,
+    Number,
+}
+
+impl Rank {
+    /// How wide a column stays in any case.
+    const fn least(self) -> usize {
+        match self {
+            Self::Prose | Self::Name => 8,
+            Self::Plain => 5,
+            Self::Number => usize::MAX,
+        }
+    }
 }
 
 impl Cell {
     fn width(&self) -> usize {
-        self.text.chars().count()
+        self.text.width()
     }
+}
+
+/// As much of `text` as is at most `width` wide.
+fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.into();
+    }
+    let mut room = width.saturating_sub(1);
+    let fits = |c: &char| {
+        let fits = c.width().unwrap_or(0) <= room;
+        room = room.saturating_sub(c.width().unwrap_or(0));
+        fits
+    };
+    let kept: String = text.chars().take_while(fits).collect();
+    if width == 0 { String::new() } else { format!("{}{CUT}", kept.trim_end()) }
+}
+
+/// `text` in lines of at most `width`, broken at blanks where there are any.
+fn fold(text: &str, width: usize) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    while rest.width() > width {
+        let mut used = 0;
+        let fits = |(_, c): &(usize, char)| {
+            used += c.width().unwrap_or(0);
+            used <= width
+        };
+        let room = rest.char_indices().take_while(fits).last().map_or(1, |(at, c)| at + c.len_utf8());
+        let blank = rest[..room].rfind(' ').filter(|at| *at > 0 && !rest[room..].starts_with(' '));
+        let (line, after) = rest.split_at(blank.unwrap_or(room));
+        lines.push(line);
+        rest = after.trim_start();
+    }
+    lines.push(rest);
+    lines
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::style::ColorChoice;
+    use crate::screen::ColorChoice;
+
+    fn plain() -> Screen {
+        Screen::new(ColorChoice::Never, false)
+    }
 
     fn table() -> Table {
-        let mut table = Table::new(&["name", "state", "weight", "last"]);
+        let mut table = Table::new(&["name", "state", "weight", "last"]).names(&["name"]).prose(&["last"]);
         table.row([text("nginx0"), styled(Style::Good, "up"), number(100), text("L7OK")]);
         table.row([text("größe"), styled(Style::Bad, "down"), number(5), text("")]);
         table
@@ -111,7 +258,7 @@ mod tests {
     #[test]
     fn columns_are_aligned() {
         assert_eq!(
-            table().render(Paint::new(ColorChoice::Never, false)),
+            table().render(plain()),
             "\
 name    state  weight  last
 nginx0  up        100  L7OK
@@ -122,11 +269,87 @@ größe   down        5  -
 
     #[test]
     fn colour_does_not_count() {
-        let plain = table().render(Paint::new(ColorChoice::Never, false));
-        let mut painted = table().render(Paint::new(ColorChoice::Always, false));
+        let mut painted = table().render(Screen::new(ColorChoice::Always, false));
         for code in ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m"] {
             painted = painted.replace(code, "");
         }
-        assert_eq!(painted, plain);
+        assert_eq!(painted, table().render(plain()));
+    }
+
+    #[test]
+    fn wide_letters_count_twice() {
+        let mut table = Table::new(&["name", "state"]);
+        table.row([text("網頁"), text("up")]);
+        assert_eq!(table.render(plain()), "name  state\n網頁  up\n");
+    }
+
+    #[test]
+    fn prose_is_cut_first_and_names_last() {
+        let mut table = table();
+        table.row([
+            text("a-backend-with-a-long-name"),
+            text("unknown (stale)"),
+            number(7),
+            text("L4CON connection refused"),
+        ]);
+        assert_eq!(
+            table.render(plain().fit(Some(70))),
+            "\
+name                        state            weight  last
+nginx0                      up                  100  L7OK
+größe                       down                  5  -
+a-backend-with-a-long-name  unknown (stale)       7  L4CON connection…
+"
+        );
+        assert_eq!(
+            table.render(plain().fit(Some(56))),
+            "\
+name                        state       weight  last
+nginx0                      up             100  L7OK
+größe                       down             5  -
+a-backend-with-a-long-name  unknown (…       7  L4CON c…
+"
+        );
+        assert_eq!(
+            table.render(plain().fit(Some(36))),
+            "\
+name         state  weight  last
+nginx0       up        100  L7OK
+größe        down        5  -
+a-backend-…  unkn…       7  L4CON c…
+"
+        );
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_screen() {
+        let mut list = Table::list();
+        list.entry("description", text("a site that has a rather long description, and anunbreakableword"));
+        list.entry("größe", text("網頁網頁網頁網頁網頁網頁"));
+        for width in 1..80 {
+            let screen = plain().fit(Some(width));
+            let lines = table().render(screen) + &table().indented().render(screen);
+            assert!(lines.lines().all(|line| line.width() <= width), "{width}:\n{lines}");
+        }
+        for width in 29..80 {
+            let lines = list.render(plain().fit(Some(width)));
+            assert!(lines.lines().all(|line| line.width() <= width), "{width}:\n{lines}");
+        }
+    }
+
+    #[test]
+    fn a_lists_values_go_on() {
+        let mut list = Table::list();
+        list.entry("name", text("web"));
+        list.entry("description", text("a site that has a rather long description"));
+        assert_eq!(
+            list.render(plain().fit(Some(34))),
+            "\
+name         web
+description  a site that has a
+             rather long
+             description
+"
+        );
     }
 }

@@ -4,49 +4,57 @@ use std::time::SystemTime;
 
 use maglev_proto::v1::{
     Backend, Frontend, GetVersionResponse, GetVppInfoResponse, GetVpplbStateResponse, HealthCheck,
-    HttpParams, LbVip, Pool, PoolBackend, TlsParams, Transition,
+    HttpParams, LbVip, Pool, PoolBackend, Reason, TlsParams, Transition,
 };
 
+use crate::screen::{Screen, Style, of_state, printable};
 use crate::show::Shown;
-use crate::style::{Paint, Style, of_state, printable};
 use crate::table::{Cell, Table, maybe, number, styled, text};
 use crate::time::{age, duration, second};
-use crate::{BUILD_DATE, COMMIT, VERSION, words};
+use crate::{BUILD_DATE, COMMIT, VERSION, help, words};
 
+mod changes;
 mod counters;
 mod plan;
 #[cfg(test)]
 mod tests;
 
 /// What is shown, as seen at `now`.
-pub fn render(shown: &Shown, now: SystemTime, paint: Paint) -> String {
+pub fn render(shown: &Shown, now: SystemTime, screen: Screen) -> String {
     match shown {
-        Shown::Version(daemon) => version(daemon, paint),
-        Shown::Frontends(all) => frontends(all, now).render(paint),
-        Shown::Frontend(one) => frontend(one, now, paint),
-        Shown::Backends(all) => backends(all, now).render(paint),
-        Shown::Backend(one) => backend(one, now, paint),
-        Shown::HealthChecks(all) => healthchecks(all).render(paint),
-        Shown::HealthCheck(one) => healthcheck(one).render(paint),
-        Shown::VppInfo(info) => vpp_info(info, now).render(paint),
-        Shown::VppLbState(state) => lb_state(state, paint),
-        Shown::VppLbCounters(found) => counters::render(found, now, paint),
-        Shown::Synced { plan: planned, dry_run } => plan::synced(planned, *dry_run, paint),
-        Shown::Checked(answer) => plan::checked(answer, paint),
-        Shown::Reloaded(fault) => plan::reloaded(fault.as_ref(), paint),
+        Shown::Help => help::commands(),
+        Shown::Version(daemon) => version(daemon, screen),
+        Shown::Frontends(all) => frontends(all, now).render(screen),
+        Shown::Frontend(one) => frontend(one, now, screen),
+        Shown::Backends(all) => backends(all, now).render(screen),
+        Shown::Backend(one) => backend(one, now, screen),
+        Shown::HealthChecks(all) => healthchecks(all).render(screen),
+        Shown::HealthCheck(one) => healthcheck(one).render(screen),
+        Shown::Overrides(all) => changes::overrides(all, now, screen),
+        Shown::VppInfo(info) => vpp_info(info, now).render(screen),
+        Shown::VppLbState(state) => lb_state(state, screen),
+        Shown::VppLbCounters(found) => counters::render(found, now, screen),
+        Shown::Ordered(done) => changes::ordered(done, screen),
+        Shown::Weighed(done) => changes::weighed(done),
+        Shown::Explained(reasons) => explained(reasons).render(screen),
+        Shown::Synced { plan: planned, dry_run } => plan::synced(planned, *dry_run, screen),
+        Shown::Checked(answer) => plan::checked(answer, screen),
+        Shown::Reloaded(fault) => plan::reloaded(fault.as_ref(), screen),
     }
 }
 
-fn version(daemon: &GetVersionResponse, paint: Paint) -> String {
+fn version(daemon: &GetVersionResponse, screen: Screen) -> String {
     let mut table = Table::new(&["program", "version", "commit", "built"]);
     table.row([text("maglevd"), text(&daemon.version), text(&daemon.commit), text(&daemon.build_date)]);
     let own = [VERSION, COMMIT.unwrap_or_default(), BUILD_DATE.unwrap_or_default()];
     table.row([text("maglevc")].into_iter().chain(own.map(text)));
-    table.render(paint)
+    table.render(screen)
 }
 
 fn frontends(all: &[Frontend], now: SystemTime) -> Table {
-    let mut table = Table::new(&["name", "vip", "state", "pool", "since", "note"]);
+    let mut table = Table::new(&["name", "vip", "state", "pool", "since", "note"])
+        .names(&["name", "vip"])
+        .prose(&["note"]);
     for one in all {
         table.row([
             text(&one.name),
@@ -77,7 +85,7 @@ fn note(frontend: &Frontend) -> String {
     notes.join(", ")
 }
 
-fn frontend(one: &Frontend, now: SystemTime, paint: Paint) -> String {
+fn frontend(one: &Frontend, now: SystemTime, screen: Screen) -> String {
     let mut list = Table::list();
     list.entry("name", text(&one.name));
     list.entry("description", text(&one.description));
@@ -102,14 +110,14 @@ fn frontend(one: &Frontend, now: SystemTime, paint: Paint) -> String {
         list.entry("warning", styled(Style::Odd, warning));
     }
     let set = one.pools.iter().flat_map(|pool| &pool.backends).any(|member| member.overridden);
-    let legend = if set { "\n* set by an operator\n" } else { "" };
-    format!("{}\n{}{legend}", list.render(paint), members(&one.pools).render(paint))
+    let legend =
+        if set { "\n(N) is configured: `show overrides` says who has set another, and why\n" } else { "" };
+    format!("{}\n{}{legend}", list.render(screen), members(&one.pools).render(screen))
 }
 
 fn members(pools: &[Pool]) -> Table {
-    let headings =
-        ["pool", "backend", "address", "state", "weight", "effective", "vpp-weight", "vpp-buckets"];
-    let mut table = Table::new(&headings);
+    let headings = ["pool", "backend", "address", "state", "weight", "effective", "in-vpp", "buckets"];
+    let mut table = Table::new(&headings).names(&["pool", "backend"]);
     for pool in pools {
         for member in &pool.backends {
             table.row(member_cells(pool, member));
@@ -119,13 +127,14 @@ fn members(pools: &[Pool]) -> Table {
 }
 
 fn member_cells(pool: &Pool, member: &PoolBackend) -> [Cell; 8] {
-    let set = if member.overridden { "*" } else { "" };
+    let configured =
+        if member.overridden { format!(" ({})", member.configured_weight) } else { String::new() };
     [
         text(&pool.name),
         text(&member.name),
         text(&member.address),
         state(&words::backend_state(member.state())),
-        number(format!("{}{set}", member.weight)),
+        number(format!("{}{configured}", member.weight)),
         number(member.effective_weight),
         maybe(member.vpp_weight),
         maybe(member.vpp_buckets),
@@ -133,7 +142,9 @@ fn member_cells(pool: &Pool, member: &PoolBackend) -> [Cell; 8] {
 }
 
 fn backends(all: &[Backend], now: SystemTime) -> Table {
-    let mut table = Table::new(&["name", "address", "healthcheck", "state", "counter", "since", "last"]);
+    let mut table = Table::new(&["name", "address", "healthcheck", "state", "counter", "since", "last"])
+        .names(&["name"])
+        .prose(&["last"]);
     for one in all {
         table.row([
             text(&one.name),
@@ -148,7 +159,7 @@ fn backends(all: &[Backend], now: SystemTime) -> Table {
     table
 }
 
-fn backend(one: &Backend, now: SystemTime, paint: Paint) -> String {
+fn backend(one: &Backend, now: SystemTime, screen: Screen) -> String {
     let mut list = Table::list();
     list.entry("name", text(&one.name));
     list.entry("address", text(&one.address));
@@ -163,15 +174,18 @@ fn backend(one: &Backend, now: SystemTime, paint: Paint) -> String {
         let ago = age(outcome.at.as_ref(), now);
         list.entry("probed", text(format!("{ago} ago, in {}", duration(outcome.duration.as_ref()))));
     }
-    let details = list.render(paint);
+    for set in &one.overrides {
+        list.entry("override", styled(Style::Odd, changes::sentence(set, now)));
+    }
+    let details = list.render(screen);
     if one.transitions.is_empty() {
         return details;
     }
-    format!("{details}\n{}", transitions(&one.transitions, now).render(paint))
+    format!("{details}\n{}", transitions(&one.transitions, now).render(screen))
 }
 
 fn transitions(all: &[Transition], now: SystemTime) -> Table {
-    let mut table = Table::new(&["when", "age", "from", "to", "why"]);
+    let mut table = Table::new(&["when", "age", "from", "to", "why"]).prose(&["why"]);
     for one in all {
         table.row([
             text(second(one.at.as_ref())),
@@ -203,7 +217,7 @@ fn last(one: &Backend) -> String {
 
 fn healthchecks(all: &[HealthCheck]) -> Table {
     let headings = ["name", "type", "port", "interval", "fast", "down", "timeout", "rise", "fall"];
-    let mut table = Table::new(&headings);
+    let mut table = Table::new(&headings).names(&["name"]);
     for one in all {
         table.row([
             text(&one.name),
@@ -256,6 +270,14 @@ fn tls_entries(list: &mut Table, tls: &TlsParams) {
     list.entry("verified by", text(words::tls_verify(tls.verify())));
 }
 
+fn explained(reasons: &[Reason]) -> Table {
+    let mut list = Table::list();
+    for reason in reasons {
+        list.entry(&printable(&reason.topic), text(&reason.text));
+    }
+    list
+}
+
 fn vpp_info(info: &GetVppInfoResponse, now: SystemTime) -> Table {
     let mut list = Table::list();
     list.entry("version", text(&info.version));
@@ -267,7 +289,7 @@ fn vpp_info(info: &GetVppInfoResponse, now: SystemTime) -> Table {
     list
 }
 
-fn lb_state(state: &GetVpplbStateResponse, paint: Paint) -> String {
+fn lb_state(state: &GetVpplbStateResponse, screen: Screen) -> String {
     let mut out = String::new();
     if let Some(conf) = &state.conf {
         let mut list = Table::list();
@@ -275,19 +297,19 @@ fn lb_state(state: &GetVpplbStateResponse, paint: Paint) -> String {
         list.entry("ipv6-src-address", text(&conf.ipv6_src_address));
         list.entry("sticky-buckets-per-core", text(conf.sticky_buckets_per_core.to_string()));
         list.entry("flow-timeout", text(duration(conf.flow_timeout.as_ref())));
-        out.push_str(&list.render(paint));
+        out.push_str(&list.render(screen));
     }
     for vip in &state.vips {
         let gap = if out.is_empty() { "" } else { "\n" };
-        let heading = paint.apply(Style::Heading, &printable(&words::vip(vip.vip.as_ref())));
+        let heading = screen.apply(Style::Heading, &printable(&words::vip(vip.vip.as_ref())));
         out.extend([gap, &heading, &printable(&about(vip)), "\n"]);
         if !vip.failure.is_empty() {
-            out.extend([&paint.error(&format!("  the newest change failed: {}", vip.failure)), "\n"]);
+            out.extend([&screen.error(&format!("  the newest change failed: {}", vip.failure)), "\n"]);
         }
         if vip.servers.is_empty() {
             out.push_str("  no servers\n");
         } else {
-            out.push_str(&servers(vip).render(paint));
+            out.push_str(&servers(vip).render(screen));
         }
     }
     out
@@ -305,7 +327,9 @@ fn about(vip: &LbVip) -> String {
 
 fn servers(vip: &LbVip) -> Table {
     let total: u64 = vip.servers.iter().map(|server| u64::from(server.buckets)).sum();
-    let mut table = Table::new(&["server", "backend", "weight", "buckets", "share"]).indented();
+    let mut table = Table::new(&["server", "backend", "weight", "buckets", "share"])
+        .names(&["server", "backend"])
+        .indented();
     for server in &vip.servers {
         table.row([
             text(&server.address),

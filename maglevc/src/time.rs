@@ -4,10 +4,22 @@ use std::time::{Duration, SystemTime};
 
 use maglev_proto::{Duration as ProtoDuration, Timestamp};
 
+const UNITS: &[(char, u64)] = &[('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
+
 /// How long ago `then` was: the two largest units, such as `10m30s`. A clock that runs ahead of ours makes it `0s`.
 pub fn age(then: Option<&Timestamp>, now: SystemTime) -> String {
     let Some(then) = then.and_then(|then| SystemTime::try_from(*then).ok()) else { return "-".into() };
-    let seconds = now.duration_since(then).unwrap_or_default().as_secs();
+    short(now.duration_since(then).unwrap_or_default())
+}
+
+/// How long it is until `then`, in the same way.
+pub fn left(then: Option<&Timestamp>, now: SystemTime) -> String {
+    let Some(then) = then.and_then(|then| SystemTime::try_from(*then).ok()) else { return "-".into() };
+    short(then.duration_since(now).unwrap_or_default())
+}
+
+fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes, seconds % 60) {
         (0, 0, 0, s) => format!("{s}s"),
@@ -45,6 +57,35 @@ pub fn duration(duration: Option<&ProtoDuration>) -> String {
     }
 }
 
+/// A duration that a user wrote, such as `30s` or `1h30m`: whole numbers of days, hours, minutes and seconds, the largest
+/// first, and not nothing.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut seconds: u64 = 0;
+    for (unit, length) in UNITS {
+        let Some((number, after)) = rest.split_once(*unit) else { continue };
+        if !number.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(*length)?)?;
+        rest = after;
+    }
+    (rest.is_empty() && seconds > 0).then_some(Duration::from_secs(seconds))
+}
+
+/// A duration in whole seconds, in all its units: what [`parse_duration`] reads.
+pub fn written(duration: Duration) -> String {
+    let mut rest = duration.as_secs();
+    let mut text = String::new();
+    for (unit, length) in UNITS {
+        if rest >= *length {
+            text += &format!("{}{unit}", rest / length);
+        }
+        rest %= length;
+    }
+    if text.is_empty() { "0s".into() } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +97,50 @@ mod tests {
             age(Some(&then.into()), then + Duration::from_secs(seconds))
         };
         assert_eq!([0, 59, 60, 630, 3_661, 90_000].map(age), ["0s", "59s", "1m0s", "10m30s", "1h1m", "1d1h"]);
+    }
+
+    #[test]
+    fn what_is_left_has_two_units() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let left = |seconds| left(Some(&(now + Duration::from_secs(seconds)).into()), now);
+        assert_eq!([0, 7_199, 180_000].map(left), ["0s", "1h59m", "2d2h"]);
+    }
+
+    #[test]
+    fn durations_are_read() {
+        let cases = [
+            ("30s", Some(30)),
+            ("10m", Some(600)),
+            ("2h", Some(7_200)),
+            ("1d", Some(86_400)),
+            ("1h30m", Some(5_400)),
+            ("1d2h3m4s", Some(93_784)),
+            ("90m", Some(5_400)),
+            ("", None),
+            ("0s", None),
+            ("10", None),
+            ("s", None),
+            ("-1s", None),
+            ("+1s", None),
+            ("1.5h", None),
+            ("1m1h", None),
+            ("1h1h", None),
+            ("1h 2m", None),
+            ("99999999999999999999d", None),
+            ("999999999999999999d", None),
+        ];
+        for (text, seconds) in cases {
+            assert_eq!(parse_duration(text), seconds.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        for seconds in [1, 59, 60, 3_600, 5_400, 86_400, 93_784] {
+            let duration = Duration::from_secs(seconds);
+            assert_eq!(parse_duration(&written(duration)), Some(duration));
+        }
+        assert_eq!(written(Duration::from_secs(5_400)), "1h30m");
     }
 
     #[test]

@@ -6,35 +6,55 @@ use std::time::Duration;
 
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    BackendEvent, ConfEvent, DriftEvent, FrontendEvent, LogEvent, LogLevel, ShadowEvent, SyncEvent,
-    SyncFailureEvent, WatchEventsRequest, WatchEventsResponse,
+    BackendEvent, ConfEvent, DriftEvent, FrontendEvent, LogEvent, LogLevel, OperatorEvent, ShadowEvent,
+    SyncEvent, SyncFailureEvent, WatchEventsRequest, WatchEventsResponse,
 };
 use tonic::{Code, Streaming};
 
 use crate::Output;
 use crate::client::{Client, Server};
-use crate::command::Watch;
-use crate::style::{Paint, Style, of_state, printable};
+use crate::command::Command;
+use crate::failure::Failure;
+use crate::keys::{self, Keys};
+use crate::screen::{Screen, Style, of_state, printable};
 use crate::{json, time, words};
 
 /// How long to wait before the server is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Prints events until there have been as many as wanted. A server that goes away is waited for; one that was never
-/// there is not.
+/// Prints events until there have been as many as wanted, a key is pressed, or nobody reads them any more. A server that goes
+/// away is waited for; one that was never there is not.
 ///
 /// # Errors
-/// The server cannot be reached at first, or refuses; or the output is closed.
-pub async fn run(server: &Server, watch: &Watch, output: Output, paint: Paint) -> anyhow::Result<()> {
-    let mut printer = Printer { left: watch.count, output, paint };
-    let mut client = server.connect().await?;
+/// The server cannot be reached at first, or refuses; or the output cannot be written.
+pub async fn run(server: &Server, command: &Command, output: Output, screen: Screen) -> Result<(), Failure> {
+    let mut printer = Printer { left: command.number("num"), output, screen, out: io::stdout() };
+    let client = server.connect().await.map_err(|error| Failure::unreachable(&error))?;
+    let keys = Keys::take();
+    if keys.is_some() {
+        eprintln!("until any key is pressed:");
+    }
+    tokio::select! {
+        ended = follow_on(server, client, command, &mut printer) => ended,
+        () = keys::enough(keys.as_ref()) => Ok(()),
+    }
+}
+
+async fn follow_on(
+    server: &Server,
+    mut client: Client,
+    command: &Command,
+    printer: &mut Printer<impl Write>,
+) -> Result<(), Failure> {
     loop {
-        match follow(&mut client, watch, &mut printer).await? {
+        match follow(&mut client, command, printer).await? {
             ControlFlow::Break(()) => return Ok(()),
             ControlFlow::Continue(status) if is_passing(status.code()) => {
                 eprintln!("{}; waiting for it", printable(&server.failed(&status).to_string()));
             }
-            ControlFlow::Continue(status) => return Err(server.failed(&status)),
+            ControlFlow::Continue(status) => {
+                return Err(Failure::new(status.code(), server.failed(&status).to_string()));
+            }
         }
         client = reconnect(server).await;
     }
@@ -58,11 +78,11 @@ const fn is_passing(code: Code) -> bool {
 /// Prints one connection's events. Continues with the status that ended it.
 async fn follow(
     client: &mut Client,
-    watch: &Watch,
-    printer: &mut Printer,
-) -> anyhow::Result<ControlFlow<(), tonic::Status>> {
-    let kinds = watch.kinds.iter().map(|kind| i32::from(*kind)).collect();
-    let request = WatchEventsRequest { kinds, log_level: watch.level.into() };
+    command: &Command,
+    printer: &mut Printer<impl Write>,
+) -> Result<ControlFlow<(), tonic::Status>, Failure> {
+    let kinds = command.event_kinds().into_iter().map(i32::from).collect();
+    let request = WatchEventsRequest { kinds, log_level: command.level().into() };
     let mut events: Streaming<WatchEventsResponse> = match client.watch_events(request).await {
         Ok(response) => response.into_inner(),
         Err(status) => return Ok(ControlFlow::Continue(status)),
@@ -80,54 +100,58 @@ async fn follow(
     }
 }
 
-struct Printer {
-    left: Option<u64>,
+struct Printer<W> {
+    left: Option<u32>,
     output: Output,
-    paint: Paint,
+    screen: Screen,
+    out: W,
 }
 
-impl Printer {
-    fn print(&mut self, event: &WatchEventsResponse) -> anyhow::Result<ControlFlow<()>> {
+impl<W: Write> Printer<W> {
+    fn print(&mut self, event: &WatchEventsResponse) -> Result<ControlFlow<()>, Failure> {
         let line = match self.output {
             Output::Json => json::event(event).to_string(),
-            Output::Text => line(event, self.paint),
+            Output::Text => line(event, self.screen),
         };
-        writeln!(io::stdout().lock(), "{line}")?;
+        match writeln!(self.out, "{line}").and_then(|()| self.out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ControlFlow::Break(())),
+            written => written.map_err(|error| Failure::unwritten(&error))?,
+        }
         self.left = self.left.map(|left| left.saturating_sub(1));
         Ok(if self.left == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 }
 
 /// An event on one line. A replay says what `is`, an event what changed.
-pub fn line(event: &WatchEventsResponse, paint: Paint) -> String {
+pub fn line(event: &WatchEventsResponse, screen: Screen) -> String {
     let at = time::millisecond(event.at.as_ref());
     let told = match &event.event {
         None => "an event that this maglevc does not know".into(),
-        Some(Event::Backend(backend)) => backend_line(backend, event.replay, paint),
-        Some(Event::Frontend(frontend)) => frontend_line(frontend, event.replay, paint),
-        Some(Event::Prober(prober)) => connection_line("prober", prober.connected, event.replay, paint),
-        Some(Event::Vpp(vpp)) => connection_line("vpp", vpp.connected, event.replay, paint),
+        Some(Event::Backend(backend)) => backend_line(backend, event.replay, screen),
+        Some(Event::Frontend(frontend)) => frontend_line(frontend, event.replay, screen),
+        Some(Event::Prober(prober)) => connection_line("prober", prober.connected, event.replay, screen),
+        Some(Event::Vpp(vpp)) => connection_line("vpp", vpp.connected, event.replay, screen),
         Some(Event::Sync(sync)) => sync_line(sync),
-        Some(Event::SyncFailure(failure)) => failure_line(failure, paint),
+        Some(Event::SyncFailure(failure)) => failure_line(failure, screen),
         Some(Event::Refused(refused)) => {
-            let why = paint.error(&format!("the prober refuses: {}", refused.why));
+            let why = screen.error(&format!("the prober refuses: {}", refused.why));
             format!("backend {} {why}", printable(&refused.name))
         }
         Some(Event::Drift(drift)) => drift_line(drift),
-        Some(Event::Shadow(shadow)) => shadow_line(shadow, paint),
-        Some(Event::Conf(conf)) => conf_line(conf, paint),
-        Some(Event::Operator(order)) => format!("{} {}", printable(&order.who), printable(&order.what)),
+        Some(Event::Shadow(shadow)) => shadow_line(shadow, screen),
+        Some(Event::Conf(conf)) => conf_line(conf, screen),
+        Some(Event::Operator(order)) => operator_line(order),
         Some(Event::Reload(_)) => "config reloaded".into(),
-        Some(Event::Log(log)) => log_line(log, paint),
-        Some(Event::Lost(lost)) => paint.error(&format!("lost {} events: read too slowly", lost.count)),
+        Some(Event::Log(log)) => log_line(log, screen),
+        Some(Event::Lost(lost)) => screen.error(&format!("lost {} events: read too slowly", lost.count)),
     };
     format!("{at} {told}")
 }
 
-fn backend_line(backend: &BackendEvent, replay: bool, paint: Paint) -> String {
+fn backend_line(backend: &BackendEvent, replay: bool, screen: Screen) -> String {
     let moved = backend.transition.clone().unwrap_or_default();
     let change =
-        change(&words::backend_state(moved.from()), &words::backend_state(moved.to()), replay, paint);
+        change(&words::backend_state(moved.from()), &words::backend_state(moved.to()), replay, screen);
     let why = match words::cause(&moved) {
         why if why.is_empty() => why,
         why => format!(": {why}"),
@@ -135,7 +159,7 @@ fn backend_line(backend: &BackendEvent, replay: bool, paint: Paint) -> String {
     format!("backend {} {change}{}", printable(&backend.name), printable(&why))
 }
 
-fn frontend_line(frontend: &FrontendEvent, replay: bool, paint: Paint) -> String {
+fn frontend_line(frontend: &FrontendEvent, replay: bool, screen: Screen) -> String {
     let (from, to) = (words::frontend_state(frontend.from()), words::frontend_state(frontend.to()));
     let pool = match frontend.active_pool.as_str() {
         "" => String::new(),
@@ -144,29 +168,29 @@ fn frontend_line(frontend: &FrontendEvent, replay: bool, paint: Paint) -> String
     format!(
         "frontend {} {}{}",
         printable(&frontend.name),
-        change(&from, &to, replay, paint),
+        change(&from, &to, replay, screen),
         printable(&pool)
     )
 }
 
 /// `is up` in a replay, `down -> up` when it changed, `stays up` when it was something else that changed.
-fn change(from: &str, to: &str, replay: bool, paint: Paint) -> String {
-    let after = paint.apply(of_state(to), to);
+fn change(from: &str, to: &str, replay: bool, screen: Screen) -> String {
+    let after = screen.apply(of_state(to), to);
     match (replay, from == to) {
         (true, _) => format!("is {after}"),
         (false, true) => format!("stays {after}"),
-        (false, false) => format!("{} -> {after}", paint.apply(of_state(from), from)),
+        (false, false) => format!("{} -> {after}", screen.apply(of_state(from), from)),
     }
 }
 
-fn connection_line(what: &str, connected: bool, replay: bool, paint: Paint) -> String {
+fn connection_line(what: &str, connected: bool, replay: bool, screen: Screen) -> String {
     let (style, word) = match (connected, replay) {
         (true, true) => (Style::Good, "is connected"),
         (true, false) => (Style::Good, "connected"),
         (false, true) => (Style::Bad, "is not connected"),
         (false, false) => (Style::Bad, "lost"),
     };
-    format!("{what} {}", paint.apply(style, word))
+    format!("{what} {}", screen.apply(style, word))
 }
 
 fn sync_line(sync: &SyncEvent) -> String {
@@ -182,39 +206,56 @@ fn sync_line(sync: &SyncEvent) -> String {
     format!("vpp {}: {}", printable(&words::vip(sync.vip.as_ref())), done.join(", "))
 }
 
-fn failure_line(failure: &SyncFailureEvent, paint: Paint) -> String {
+fn failure_line(failure: &SyncFailureEvent, screen: Screen) -> String {
     let step = if failure.step.is_empty() { "read" } else { &failure.step };
     let vip = words::vip(failure.vip.as_ref());
-    format!("vpp {}: {}", printable(&vip), paint.error(&format!("{step} failed: {}", failure.error)))
+    format!("vpp {}: {}", printable(&vip), screen.error(&format!("{step} failed: {}", failure.error)))
 }
 
 fn drift_line(drift: &DriftEvent) -> String {
     format!("vpp {}: changed by somebody else", printable(&words::vip(drift.vip.as_ref())))
 }
 
-fn shadow_line(shadow: &ShadowEvent, paint: Paint) -> String {
+fn shadow_line(shadow: &ShadowEvent, screen: Screen) -> String {
     let told = if shadow.shadowed {
-        paint.apply(Style::Odd, "VPP has this address on an interface: the VIP gets no traffic")
+        screen.apply(Style::Odd, "VPP has this address on an interface: the VIP gets no traffic")
     } else {
         "VPP no longer has this address on an interface".into()
     };
     format!("vpp {}: {told}", printable(&words::vip(shadow.vip.as_ref())))
 }
 
-fn conf_line(conf: &ConfEvent, paint: Paint) -> String {
+fn conf_line(conf: &ConfEvent, screen: Screen) -> String {
     match conf.error.as_str() {
         "" => "vpp global settings sent".into(),
-        error => format!("vpp {}", paint.error(&format!("global settings failed: {error}"))),
+        error => format!("vpp {}", screen.error(&format!("global settings failed: {error}"))),
     }
 }
 
-fn log_line(log: &LogEvent, paint: Paint) -> String {
+fn operator_line(order: &OperatorEvent) -> String {
+    let mut told = format!("operator {}: {} {}", order.who, order.what, order.subject).trim_end().to_owned();
+    match (order.from.as_str(), order.to.as_str()) {
+        ("", "") => {}
+        ("", to) => told += &format!(", {to}"),
+        (from, to) if from == to => told += &format!(", stays {to}"),
+        (from, to) => told += &format!(", {from} -> {to}"),
+    }
+    if order.expires.is_some() {
+        told += &format!(", until {}", time::second(order.expires.as_ref()));
+    }
+    if !order.reason.is_empty() {
+        told += &format!(": {}", order.reason);
+    }
+    printable(&told).into_owned()
+}
+
+fn log_line(log: &LogEvent, screen: Screen) -> String {
     let style = match log.level() {
         LogLevel::Error => Style::Bad,
         LogLevel::Warn => Style::Odd,
         _ => Style::Plain,
     };
-    let level = paint.apply(style, &words::log_level(log.level()));
+    let level = screen.apply(style, &words::log_level(log.level()));
     let fields: String = log.fields.iter().map(|field| format!(" {}={}", field.name, field.value)).collect();
     format!("log {level} {}{}", printable(&log.message), printable(&fields))
 }
@@ -224,12 +265,13 @@ mod tests {
     use maglev_proto::v1::{FrontendState, LogField, LostEvent, ProberEvent, ReloadEvent};
 
     use super::*;
+    use crate::fake::Fake;
     use crate::fixture;
-    use crate::style::ColorChoice;
+    use crate::screen::ColorChoice;
 
     fn told(replay: bool, event: Event) -> String {
         let event = WatchEventsResponse { at: Some(fixture::at(30)), replay, event: Some(event) };
-        let line = line(&event, Paint::new(ColorChoice::Never, false));
+        let line = line(&event, Screen::new(ColorChoice::Never, false));
         line.strip_prefix("2026-11-22T12:00:30.000Z ").unwrap().into()
     }
 
@@ -259,6 +301,39 @@ mod tests {
     }
 
     #[test]
+    fn as_many_as_wanted_are_printed() {
+        let fake = Fake::start();
+        let Ok(server) = fake.address().parse::<Server>();
+        let command = crate::command::parse(&["watch", "events", "num", "4", "backend", "operator"]).unwrap();
+        let screen = Screen::new(ColorChoice::Never, false);
+        let watching = std::thread::spawn(move || {
+            let mut printer =
+                Printer { left: command.number("num"), output: Output::Text, screen, out: Vec::new() };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let ended = runtime.block_on(async {
+                let client = server.connect().await.unwrap();
+                follow_on(&server, client, &command, &mut printer).await
+            });
+            (ended, String::from_utf8(printer.out).unwrap())
+        });
+        while !watching.is_finished() {
+            fake.tell(Event::Reload(ReloadEvent {}));
+            std::thread::yield_now();
+        }
+        let (ended, printed) = watching.join().unwrap();
+        assert_eq!(ended, Ok(()));
+        assert_eq!(
+            printed,
+            "\
+2026-11-22T12:00:00.000Z prober is connected
+2026-11-22T12:00:00.000Z backend nginx0 is down: L4CON connection refused
+2026-11-22T12:00:00.000Z frontend web is up, pool fallback
+2026-11-22T12:01:00.000Z config reloaded
+"
+        );
+    }
+
+    #[test]
     fn every_kind_has_its_line() {
         assert_eq!(told(true, Event::Prober(ProberEvent { connected: false })), "prober is not connected");
         assert_eq!(told(false, Event::Prober(ProberEvent { connected: false })), "prober lost");
@@ -278,6 +353,26 @@ mod tests {
             told(false, Event::SyncFailure(failure)),
             "vpp 192.0.2.80 tcp/80: remove vip failed: NO_SUCH_ENTRY"
         );
+        let order = OperatorEvent {
+            who: "alice (uid 1000)".into(),
+            what: "disable".into(),
+            subject: "backend web3".into(),
+            from: "up".into(),
+            to: "disabled".into(),
+            reason: "disk swap".into(),
+            expires: Some(fixture::at(7_200)),
+        };
+        assert_eq!(
+            told(false, Event::Operator(order.clone())),
+            "operator alice (uid 1000): disable backend web3, up -> disabled, until 2026-11-22T14:00:00Z: disk swap"
+        );
+        let again = OperatorEvent { from: "disabled".into(), expires: None, ..order };
+        assert_eq!(
+            told(false, Event::Operator(again)),
+            "operator alice (uid 1000): disable backend web3, stays disabled: disk swap"
+        );
+        let reload = OperatorEvent { who: "bob".into(), what: "reload".into(), ..OperatorEvent::default() };
+        assert_eq!(told(false, Event::Operator(reload)), "operator bob: reload");
         assert_eq!(told(false, Event::Reload(ReloadEvent {})), "config reloaded");
         assert_eq!(told(false, Event::Lost(LostEvent { count: 7 })), "lost 7 events: read too slowly");
         let log = LogEvent {

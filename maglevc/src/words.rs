@@ -1,8 +1,8 @@
 //! The API's values in the words that users know from the configuration.
 
 use maglev_proto::v1::{
-    Action, BackendState, Code, CodeRange, Encap, FrontendState, LogLevel, ProbeType, TlsVerify, Transition,
-    Verdict, Vip, transition,
+    Action, BackendState, Code, CodeRange, Encap, FrontendState, LogLevel, Override, OverrideKind, ProbeType,
+    TlsVerify, Transition, Verdict, Vip, transition,
 };
 
 /// A backend's state.
@@ -18,6 +18,17 @@ pub fn frontend_state(state: FrontendState) -> String {
 /// A kind of probe.
 pub fn probe_type(kind: ProbeType) -> String {
     word(kind.as_str_name(), "PROBE_TYPE_")
+}
+
+/// What an override says.
+pub fn override_kind(kind: OverrideKind) -> String {
+    word(kind.as_str_name(), "OVERRIDE_KIND_")
+}
+
+/// What an override says, with the weight if it is one.
+pub fn overriding(one: &Override) -> String {
+    let kind = override_kind(one.kind());
+    one.weight.map_or_else(|| kind.clone(), |weight| format!("{kind} {weight}"))
 }
 
 /// An encapsulation.

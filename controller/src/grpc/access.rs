@@ -1,8 +1,220 @@
-//! Who calls, and what they may do.
+//! Who calls, and what they may do: one table of what each call takes, and the gate that every call comes through.
 
-use tonic::Request;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http_body_util::BodyExt;
+use maglev_core::config::Role;
+use maglev_proto::v1::maglev_server::SERVICE_NAME;
+use tonic::body::Body;
+use tonic::{Code, Request, Status};
+use tower::{Layer, Service};
+
+use super::MAX_REQUEST;
+use super::budget::Budget;
+use super::transport::Caller;
+use crate::access::{Access, Grant};
+
+/// What each call takes. A call that is not here is nobody's.
+///
+/// What SyncVPPLBState takes depends on its request; see [`demand`].
+const CALLS: [(&str, Role); 23] = [
+    ("CheckConfig", Role::View),
+    ("DisableBackend", Role::Operate),
+    ("EnableBackend", Role::Operate),
+    ("ExplainBackend", Role::View),
+    ("ExplainFrontend", Role::View),
+    ("GetBackend", Role::View),
+    ("GetFrontend", Role::View),
+    ("GetHealthCheck", Role::View),
+    ("GetVPPInfo", Role::View),
+    ("GetVPPLBCounters", Role::View),
+    ("GetVPPLBState", Role::View),
+    ("GetVersion", Role::View),
+    ("ListBackends", Role::View),
+    ("ListFrontends", Role::View),
+    ("ListHealthChecks", Role::View),
+    ("ListOverrides", Role::View),
+    ("PauseBackend", Role::Operate),
+    ("ReloadConfig", Role::Admin),
+    ("ResumeBackend", Role::Operate),
+    ("SetFrontendPoolBackendWeight", Role::Operate),
+    ("SyncVPPLBState", Role::View),
+    ("UnsetFrontendPoolBackendWeight", Role::Operate),
+    ("WatchEvents", Role::View),
+];
+
+/// A call that was let in.
+#[derive(Clone)]
+struct Admitted {
+    call: &'static str,
+    grant: Grant,
+    caller: Caller,
+    access: Access,
+}
 
 /// The caller in words, for the audit trail.
-pub fn who<T>(_request: &Request<T>) -> String {
-    "somebody".into()
+pub fn who<T>(request: &Request<T>) -> String {
+    request.extensions().get::<Caller>().map_or_else(|| "somebody".into(), |caller| caller.who.to_string())
+}
+
+/// For calls whose requests say what they take: lets in who has `role`.
+///
+/// # Errors
+/// PERMISSION_DENIED, which is logged and counted.
+pub fn demand<T>(request: &Request<T>, role: Role) -> Result<(), Status> {
+    match request.extensions().get::<Admitted>() {
+        Some(admitted) => admitted.demand(role),
+        None => Err(Status::permission_denied("nobody knows who calls")),
+    }
+}
+
+impl Admitted {
+    fn demand(&self, role: Role) -> Result<(), Status> {
+        if self.grant.role >= Some(role) {
+            return Ok(());
+        }
+        let Self { call, grant, caller, access } = self;
+        access.refused(&caller.who, call, role, *grant);
+        let (who, has, ground) = (&caller.who, grant.as_str(), grant.ground);
+        Err(Status::permission_denied(format!("{call} takes the role {role}; {who} has {has}, {ground}")))
+    }
+}
+
+/// Lets calls in, or does not.
+#[derive(Clone)]
+pub struct Gate {
+    access: Access,
+    budget: Budget,
+}
+
+impl Gate {
+    /// By what `access` has in force at the time of each call.
+    #[must_use]
+    pub fn new(access: Access) -> Self {
+        for (call, _) in CALLS {
+            access.announce(call);
+        }
+        Self { access, budget: Budget::default() }
+    }
+
+    /// What the service is to make of a call, or why there is no such call.
+    fn admit(&self, request: &mut http::Request<Body>) -> Result<(), Status> {
+        let path = request.uri().path().strip_prefix('/').unwrap_or_default();
+        let Some(method) = path.strip_prefix(SERVICE_NAME).and_then(|rest| rest.strip_prefix('/')) else {
+            // Health and reflection are for everybody.
+            return Ok(());
+        };
+        let Some((call, role)) = CALLS.into_iter().find(|(call, _)| *call == method) else {
+            return Err(Status::unimplemented(format!("there is no call {method:?}")));
+        };
+        let Some(caller) = request.extensions().get::<Caller>().cloned() else {
+            return Err(Status::permission_denied("nobody knows who calls"));
+        };
+        let grant = self.access.policy().grant(&caller.peer);
+        let admitted = Admitted { call, grant, caller, access: self.access.clone() };
+        admitted.demand(role)?;
+        request.extensions_mut().insert(admitted);
+        Ok(())
+    }
+}
+
+impl<S> Layer<S> for Gate {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        Gated { gate: self.clone(), inner }
+    }
+}
+
+/// A service behind the gate.
+#[derive(Clone)]
+pub struct Gated<S> {
+    gate: Gate,
+    inner: S,
+}
+
+impl<S> Service<http::Request<Body>> for Gated<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        if let Err(status) = self.gate.admit(&mut request) {
+            return Box::pin(async move { Ok(status.into_http()) });
+        }
+        let under_way = request.extensions().get::<Caller>().map(|caller| caller.place.call());
+        let answer = self.inner.call(request.map(|body| self.gate.budget.limit(body)));
+        Box::pin(async move {
+            let response = too_large(answer.await?);
+            // The call lasts as long as its answer.
+            Ok(response.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _ = &under_way;
+                    frame
+                }))
+            }))
+        })
+    }
+}
+
+/// The library calls a request that is too large out of range, which nothing else here is.
+fn too_large(response: http::Response<Body>) -> http::Response<Body> {
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() == Code::OutOfRange => {
+            let limit = MAX_REQUEST >> 20;
+            Status::resource_exhausted(format!("a request may have at most {limit} MiB")).into_http()
+        }
+        _ => response,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use maglev_proto::DESCRIPTORS;
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    /// What the API's manual says of each call: its comment in the description.
+    fn manual() -> BTreeMap<String, String> {
+        let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
+        let file = files.into_iter().find(|file| file.package() == "maglev.v1").unwrap();
+        let comments = file.source_code_info.unwrap().location;
+        // Service 0 (field 6), its method of that number (field 2).
+        let comment = |number: usize| {
+            let path = [6, 0, 2, i32::try_from(number).unwrap()];
+            comments.iter().find(|location| location.path == path).unwrap().leading_comments().to_owned()
+        };
+        let methods = file.service[0].method.iter().enumerate();
+        methods.map(|(number, method)| (method.name().to_owned(), comment(number))).collect()
+    }
+
+    #[test]
+    fn each_call_takes_what_the_manual_says() {
+        let said = |comment: &str| match comment.replace('\n', "").split_once("Role: ") {
+            None => Role::View,
+            Some((_, role)) if role.starts_with("operate; view with") => Role::View,
+            Some((_, role)) if role.starts_with("operate.") => Role::Operate,
+            Some((_, role)) if role.starts_with("admin.") => Role::Admin,
+            Some((_, role)) => panic!("{role}"),
+        };
+        let manual: BTreeMap<_, _> =
+            manual().into_iter().map(|(name, comment)| (name, said(&comment))).collect();
+        let table: BTreeMap<_, _> = CALLS.into_iter().map(|(call, role)| (call.to_owned(), role)).collect();
+        assert_eq!(table, manual);
+        assert_eq!(manual.values().filter(|role| **role == Role::Admin).count(), 1);
+    }
 }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
+use maglev_core::config::Role;
 use maglev_core::health::Action;
 use maglev_core::view::{View, VppInfo, VppView};
 use maglev_proto::v1::maglev_server::Maglev;
@@ -243,6 +244,9 @@ impl Maglev for Api {
         &self,
         request: Request<SyncVpplbStateRequest>,
     ) -> Reply<SyncVpplbStateResponse> {
+        if !request.get_ref().dry_run {
+            access::demand(&request, Role::Operate)?;
+        }
         let who = access::who(&request);
         let plan = plans::plan(&self.handle, None).await?;
         if !request.into_inner().dry_run {
@@ -253,7 +257,7 @@ impl Maglev for Api {
 
     async fn check_config(&self, request: Request<CheckConfigRequest>) -> Reply<CheckConfigResponse> {
         let config = match self.reloader.load().await.map_err(gone)? {
-            Ok(config) => config,
+            Ok(loaded) => loaded.config,
             Err(error) => {
                 return Ok(Response::new(CheckConfigResponse {
                     fault: Some(plans::fault(&error)),

@@ -13,31 +13,33 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::handle::Handle;
-use crate::listen::{self, Listener};
+use crate::listen::Listener;
 use crate::log;
 use crate::metrics::{Calls, Metrics};
 use crate::reload::Reloader;
 
 mod access;
 mod api;
+mod budget;
 mod convert;
 mod counters;
 mod counting;
+mod incoming;
 mod names;
 mod operating;
+mod places;
 mod plans;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod watching;
 
+use access::Gate;
 use api::Api;
 use counting::Counting;
 
 /// The largest request.
 const MAX_REQUEST: usize = 1 << 20;
-
-/// How many connections each listener has at most.
-const MAX_CONNECTIONS: usize = 1024;
 
 /// How many calls one connection has under way at most.
 const MAX_STREAMS: u32 = 64;
@@ -100,6 +102,8 @@ pub async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<MaglevServer<Api>>().await;
 
+    let connections = incoming::incoming(listeners, reloader.access());
+    let gate = Gate::new(reloader.access().clone());
     let api = MaglevServer::new(Api::new(handle, log, reloader, Arc::clone(&metrics), stopping.clone()));
     let mut routes = Routes::new(api.max_decoding_message_size(MAX_REQUEST))
         .add_service(health_service.max_decoding_message_size(MAX_REQUEST));
@@ -112,8 +116,9 @@ pub async fn serve(
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(gate)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(listen::accept(listeners, MAX_CONNECTIONS), stopped(stopping));
+        .serve_with_incoming_shutdown(connections, stopped(stopping));
 
     let mut server = std::pin::pin!(server);
     tokio::select! {

@@ -21,6 +21,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tracing_subscriber::layer::SubscriberExt;
 
+use crate::access::Access;
+use crate::config::Loaded;
 use crate::fixture;
 use crate::handle::{EVENT_BACKLOG, Handle};
 use crate::listen::bind_unix;
@@ -55,7 +57,9 @@ async fn daemon_of(handle: Handle) -> Daemon {
     let shutdown = async { drop(stopped.await) };
     let metrics = Arc::new(Metrics::new().unwrap());
     metrics.show_calls(super::calls(true).unwrap());
-    let reloader = Reloader::new(directory.path().join("maglev.yaml"), handle.clone(), Arc::clone(&metrics));
+    let access = Access::new(&Loaded { config: fixture::config(), tls: None }, metrics.clone());
+    let reloader =
+        Reloader::new(directory.path().join("maglev.yaml"), handle.clone(), Arc::clone(&metrics), access);
     let shown = Arc::clone(&metrics);
     let serving =
         super::serve(vec![listener], handle.clone(), tap.clone(), reloader, metrics, true, shutdown);

@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use futures_util::StreamExt;
 use tokio::io::AsyncReadExt;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::*;
 

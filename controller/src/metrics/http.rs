@@ -80,13 +80,14 @@ pub async fn serve(
 }
 
 async fn talk(connection: Connection, endpoint: Arc<Endpoint>) {
+    let Connection { stream, permit: _place } = connection;
     let service = service_fn(move |request| answer(request, Arc::clone(&endpoint)));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_REQUEST)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(connection), service);
+        .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = served.await {
         debug!(%error, "a client of the metrics has failed");
     }

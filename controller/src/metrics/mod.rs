@@ -111,6 +111,7 @@ pub struct Metrics {
     lost_events: IntCounter,
     lost_records: IntCounter,
     served: OnceLock<Arc<Calls>>,
+    refusals: IntCounterVec,
     /// The size of the newest scrape, so that the next one need not grow into it.
     size: AtomicUsize,
 }
@@ -199,6 +200,11 @@ impl Metrics {
             lost_events: lost.with_label_values(&["event"]),
             lost_records: lost.with_label_values(&["log"]),
             served: OnceLock::new(),
+            refusals: counter(
+                "maglev_api_refused_total",
+                "Calls of the API that were refused because of the caller's role.",
+                &["method"],
+            )?,
             registry,
             size: AtomicUsize::default(),
         })
@@ -313,6 +319,11 @@ impl Metrics {
     /// The overrides were written down; or it was tried, and the file stays as it was.
     pub fn saved(&self, ok: bool) {
         self.operators.saved(ok);
+    }
+
+    /// A call was refused because of its caller's role, `times` more than before.
+    pub fn refused(&self, method: &str, times: u64) {
+        self.refusals.with_label_values(&[method]).inc_by(times);
     }
 
     /// Forgets what has left the configuration.

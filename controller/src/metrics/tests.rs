@@ -216,7 +216,9 @@ fn everything(format: Format) -> String {
     metrics.sync(Scope::All, &Counts { vip_added: 1, ..Counts::default() }, Duration::from_micros(700));
     metrics.link_error("vpp", "lost");
     metrics.loaded(Now::default());
-    metrics.render(&fixture::view(), Some(&fixture::counters()), format)
+    metrics.refused("ReloadConfig", 1);
+    let view = View { overrides: disabled_and_weighed(), ..fixture::view() };
+    metrics.render(&view, Some(&fixture::counters()), format)
 }
 
 /// The families of a scrape, each with its type and the labels of its samples.
@@ -280,17 +282,20 @@ fn open_metrics_has_the_same_families_by_its_own_rules() {
     }
 }
 
-#[test]
-fn overrides_are_counted_and_dated() {
-    let mut view = fixture::view();
+/// An override of each shape.
+fn disabled_and_weighed() -> Arc<Overrides> {
     let mut overrides = Overrides::default();
     let note = Arc::new(Note { at: fixture::wall(0), ..Note::default() });
     let slot = Some(("web".into(), "primary".into()));
     for (slot, says) in [(None, Says::Disabled), (slot, Says::Weight(7))] {
         overrides.insert(Override { backend: "nginx0".into(), slot, says, note: note.clone() });
     }
-    view.overrides = Arc::new(overrides);
-    let text = rendered(&view);
+    Arc::new(overrides)
+}
+
+#[test]
+fn overrides_are_counted_and_dated() {
+    let text = rendered(&View { overrides: disabled_and_weighed(), ..fixture::view() });
     let counts = ["disabled\"} 1", "enabled\"} 0", "paused\"} 0", "weight\"} 1"];
     assert_eq!(
         lines(&text, "maglev_overrides{"),

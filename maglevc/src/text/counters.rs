@@ -4,28 +4,28 @@ use std::time::SystemTime;
 
 use maglev_proto::v1::{GetVpplbCountersResponse, LbBackendCounters, LbVipCounters};
 
-use crate::style::Paint;
+use crate::screen::Screen;
 use crate::table::{Table, maybe, text};
 use crate::time::{age, second};
 use crate::words;
 
 /// One table of the VIPs and one of the backends, and when they were read.
-pub fn render(counters: &GetVpplbCountersResponse, now: SystemTime, paint: Paint) -> String {
+pub fn render(counters: &GetVpplbCountersResponse, now: SystemTime, screen: Screen) -> String {
     let read = counters.read_at.as_ref();
     let (vips, backends) = (vips(&counters.vips), backends(&counters.backends));
     format!(
         "read {} ({} ago)\n\n{}\n{}",
         second(read),
         age(read, now),
-        vips.render(paint),
-        backends.render(paint)
+        vips.render(screen),
+        backends.render(screen)
     )
 }
 
 fn vips(all: &[LbVipCounters]) -> Table {
     let headings =
         ["vip", "frontend", "next", "first", "untracked", "no-server", "prefix-packets", "prefix-bytes"];
-    let mut table = Table::new(&headings);
+    let mut table = Table::new(&headings).names(&["vip", "frontend"]);
     for one in all {
         table.row([
             text(words::vip(one.vip.as_ref())),
@@ -42,7 +42,7 @@ fn vips(all: &[LbVipCounters]) -> Table {
 }
 
 fn backends(all: &[LbBackendCounters]) -> Table {
-    let mut table = Table::new(&["backend", "address", "packets", "bytes"]);
+    let mut table = Table::new(&["backend", "address", "packets", "bytes"]).names(&["backend", "address"]);
     for one in all {
         table.row([
             text(&one.backend),
@@ -58,12 +58,12 @@ fn backends(all: &[LbBackendCounters]) -> Table {
 mod tests {
     use super::*;
     use crate::fixture;
-    use crate::style::ColorChoice;
+    use crate::screen::ColorChoice;
 
     #[test]
     fn what_is_not_known_is_no_zero() {
         assert_eq!(
-            render(&fixture::lb_counters(), fixture::now(), Paint::new(ColorChoice::Never, false)),
+            render(&fixture::lb_counters(), fixture::now(), Screen::new(ColorChoice::Never, false)),
             "\
 read 2026-11-22T12:10:28Z (2s ago)
 

@@ -4,37 +4,37 @@ use std::fmt::Write;
 
 use maglev_proto::v1::{CheckConfigResponse, ConfigFault, Plan, VipPlan};
 
-use crate::style::{Paint, Style, printable};
+use crate::screen::{Screen, Style, printable};
 use crate::words;
 
 /// What a comparison with VPP does, or would do.
-pub fn synced(plan: &Plan, dry_run: bool, paint: Paint) -> String {
+pub fn synced(plan: &Plan, dry_run: bool, screen: Screen) -> String {
     match (is_empty(plan), dry_run) {
         (true, _) => "VPP has all that it should have\n".into(),
-        (false, true) => steps(plan, paint) + "nothing was written\n",
-        (false, false) => steps(plan, paint),
+        (false, true) => steps(plan, screen) + "nothing was written\n",
+        (false, false) => steps(plan, screen),
     }
 }
 
 /// What is wrong with the configuration file, or what a reload would do.
-pub fn checked(answer: &CheckConfigResponse, paint: Paint) -> String {
+pub fn checked(answer: &CheckConfigResponse, screen: Screen) -> String {
     match (&answer.fault, &answer.plan) {
-        (Some(fault), _) => lines(fault, paint),
+        (Some(fault), _) => lines(fault, screen),
         (None, None) => "the configuration is good\n".into(),
         (None, Some(plan)) if is_empty(plan) => {
             "the configuration is good; a reload writes nothing to VPP\n".into()
         }
         (None, Some(plan)) => {
-            format!("the configuration is good; a reload does this to VPP:\n{}", steps(plan, paint))
+            format!("the configuration is good; a reload does this to VPP:\n{}", steps(plan, screen))
         }
     }
 }
 
 /// Whether there was a reload.
-pub fn reloaded(fault: Option<&ConfigFault>, paint: Paint) -> String {
+pub fn reloaded(fault: Option<&ConfigFault>, screen: Screen) -> String {
     match fault {
         None => "reloaded\n".into(),
-        Some(fault) => format!("{}not reloaded: the configuration in force stays\n", lines(fault, paint)),
+        Some(fault) => format!("{}not reloaded: the configuration in force stays\n", lines(fault, screen)),
     }
 }
 
@@ -42,18 +42,18 @@ const fn is_empty(plan: &Plan) -> bool {
     !plan.conf && plan.vips.is_empty()
 }
 
-fn steps(plan: &Plan, paint: Paint) -> String {
+fn steps(plan: &Plan, screen: Screen) -> String {
     let mut text = String::new();
     if plan.conf {
         text.push_str("global settings: send\n");
     }
     for vip in &plan.vips {
-        text.push_str(&vip_steps(vip, paint));
+        text.push_str(&vip_steps(vip, screen));
     }
     text
 }
 
-fn vip_steps(vip: &VipPlan, paint: Paint) -> String {
+fn vip_steps(vip: &VipPlan, screen: Screen) -> String {
     let mut text = printable(&words::vip(vip.vip.as_ref())).into_owned();
     // Writing to a string cannot fail.
     let _ = match vip.frontend.as_str() {
@@ -67,7 +67,7 @@ fn vip_steps(vip: &VipPlan, paint: Paint) -> String {
         let _ = write!(text, ", {flushed} flows flushed");
     }
     if vip.resets {
-        let _ = write!(text, ", {}", paint.apply(Style::Bad, "made anew: all its flows break"));
+        let _ = write!(text, ", {}", screen.apply(Style::Bad, "made anew: all its flows break"));
     }
     text.push('\n');
     for step in &vip.steps {
@@ -76,13 +76,13 @@ fn vip_steps(vip: &VipPlan, paint: Paint) -> String {
     text
 }
 
-fn lines(fault: &ConfigFault, paint: Paint) -> String {
+fn lines(fault: &ConfigFault, screen: Screen) -> String {
     let mut text = String::new();
     if !fault.parse_error.is_empty() {
-        text = paint.error(&printable(&fault.parse_error)) + "\n";
+        text = screen.error(&printable(&fault.parse_error)) + "\n";
     }
     for problem in &fault.problems {
-        text.push_str(&paint.error(&printable(&format!("{}: {}", problem.path, problem.message))));
+        text.push_str(&screen.error(&printable(&format!("{}: {}", problem.path, problem.message))));
         text.push('\n');
     }
     text
@@ -93,10 +93,10 @@ mod tests {
     use maglev_proto::v1::{ConfigProblem, Vip};
 
     use super::*;
-    use crate::style::ColorChoice;
+    use crate::screen::ColorChoice;
 
-    fn paint() -> Paint {
-        Paint::new(ColorChoice::Never, false)
+    fn screen() -> Screen {
+        Screen::new(ColorChoice::Never, false)
     }
 
     fn plan() -> Plan {
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_plan_names_each_step_and_what_it_breaks() {
         assert_eq!(
-            synced(&plan(), true, paint()),
+            synced(&plan(), true, screen()),
             "\
 global settings: send
 192.0.2.1 tcp/80: frontend web, 25.4% of new flows move, 17 flows flushed
@@ -145,7 +145,7 @@ global settings: send
 nothing was written
 "
         );
-        assert_eq!(synced(&Plan::default(), false, paint()), "VPP has all that it should have\n");
+        assert_eq!(synced(&Plan::default(), false, screen()), "VPP has all that it should have\n");
     }
 
     #[test]
@@ -157,11 +157,11 @@ nothing was written
             problems: vec![problem("maglev.a", "is wrong"), problem("maglev.b", "is worse")],
         };
         assert_eq!(
-            reloaded(Some(&fault), paint()),
+            reloaded(Some(&fault), screen()),
             "maglev.a: is wrong\nmaglev.b: is worse\nnot reloaded: the configuration in force stays\n"
         );
         let answer = CheckConfigResponse { fault: Some(fault), plan: None };
-        assert_eq!(checked(&answer, paint()), "maglev.a: is wrong\nmaglev.b: is worse\n");
-        assert_eq!(checked(&CheckConfigResponse::default(), paint()), "the configuration is good\n");
+        assert_eq!(checked(&answer, screen()), "maglev.a: is wrong\nmaglev.b: is worse\n");
+        assert_eq!(checked(&CheckConfigResponse::default(), screen()), "the configuration is good\n");
     }
 }

@@ -1,9 +1,9 @@
 use super::*;
 use crate::fixture;
-use crate::style::ColorChoice;
+use crate::screen::ColorChoice;
 
 fn shown(shown: &Shown) -> String {
-    render(shown, fixture::now(), Paint::new(ColorChoice::Never, false))
+    render(shown, fixture::now(), Screen::new(ColorChoice::Never, false))
 }
 
 #[test]
@@ -85,11 +85,11 @@ table length   1024
 distorted      the weights in VPP add up to more than the table's length
 warning        192.0.2.80 is an address of VPP's own
 
-pool      backend  address     state  weight  effective  vpp-weight  vpp-buckets
-primary   nginx0   192.0.2.10  down      100          0           0            0
-fallback  sorry    192.0.2.10  up        50*         50           -            -
+pool      backend  address     state    weight  effective  in-vpp  buckets
+primary   nginx0   192.0.2.10  down        100          0       0        0
+fallback  sorry    192.0.2.11  up     50 (100)         50       -        -
 
-* set by an operator
+(N) is configured: `show overrides` says who has set another, and why
 "
     );
 }

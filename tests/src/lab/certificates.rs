@@ -52,6 +52,17 @@ impl Authority {
         self.sign(params)
     }
 
+    /// A certificate of old, which has `name` as its common name alone.
+    ///
+    /// # Panics
+    /// There is no randomness.
+    #[must_use]
+    pub fn common(&self, name: &str) -> Identity {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = called(name);
+        self.sign(params)
+    }
+
     fn sign(&self, params: CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();

@@ -42,6 +42,12 @@ impl Farm {
     }
 }
 
+/// An address of this machine that no other test has.
+#[must_use]
+pub fn address() -> IpAddr {
+    host(subnet(), 1)
+}
+
 /// The middle of 127.x.y.z, which no other test of this process has, and hardly one of another.
 fn subnet() -> u16 {
     static MADE: AtomicU16 = AtomicU16::new(0);

@@ -87,6 +87,14 @@ impl<'a> Setup<'a> {
         Maglevd::watch(process, self.place.path("maglevd.sock"))
     }
 
+    /// Starts it as `command` does, to which the flags are added, and waits until its API answers.
+    #[must_use]
+    pub fn start_as(self, command: &mut Command) -> Maglevd {
+        let process = self.spawn_as(command);
+        process.line(0, "maglevd starts");
+        Maglevd::watch(process, self.place.path("maglevd.sock"))
+    }
+
     /// Starts it, which is to fail, and returns how it ended and what it said.
     #[must_use]
     pub fn fail(self) -> (ExitStatus, Vec<String>) {
@@ -95,14 +103,25 @@ impl<'a> Setup<'a> {
         (status, process.lines(0))
     }
 
-    fn spawn(&self) -> Process {
+    /// Starts it as `command` does, to which the flags are added.
+    #[must_use]
+    pub fn spawn_as(&self, command: &mut Command) -> Process {
         let flags = self.flags.iter().map(|(name, value)| format!("{name}={value}"));
-        Process::spawn("maglevd", Command::new(program("maglevd").unwrap()).args(flags))
+        Process::spawn("maglevd", command.args(flags))
+    }
+
+    fn spawn(&self) -> Process {
+        self.spawn_as(&mut Command::new(program("maglevd").unwrap()))
     }
 }
 
 impl Maglevd {
-    fn watch(process: Process, socket: PathBuf) -> Self {
+    /// `process`, once its API answers at `socket`.
+    ///
+    /// # Panics
+    /// It does not.
+    #[must_use]
+    pub fn watch(process: Process, socket: PathBuf) -> Self {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let kinds = [EventKind::Backend, EventKind::Frontend, EventKind::Vpp].map(|kind| kind as i32);
         let request = WatchEventsRequest { kinds: kinds.to_vec(), ..WatchEventsRequest::default() };

@@ -14,6 +14,7 @@ use crate::Name;
 use bundle::Bundles;
 use frontend::Frontends;
 
+mod api;
 mod bundle;
 mod frontend;
 mod healthcheck;
@@ -103,6 +104,7 @@ fn config(scope: &mut Scope<'_>, file: &Maglev, read: &mut Read<'_>) -> Option<C
     let frontends = named(&mut scope.at("frontends"), &file.frontends, |scope, name, frontend| {
         frontends.check(scope, name, frontend)
     });
+    let api = api::api(&mut scope.at("api"), &file.api);
 
     Some(Config {
         transition_history: usize::try_from(history?).ok()?,
@@ -111,6 +113,7 @@ fn config(scope: &mut Scope<'_>, file: &Maglev, read: &mut Read<'_>) -> Option<C
         healthchecks: healthchecks?,
         backends: backends?,
         frontends: frontends?,
+        api: api?,
     })
 }
 

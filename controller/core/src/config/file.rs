@@ -42,6 +42,9 @@ pub struct Maglev {
     /// By name.
     #[serde(default, deserialize_with = "or_empty")]
     pub frontends: Named<Frontend>,
+    /// Who may call what.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub api: Api,
 }
 
 /// `maglev.healthchecker`.
@@ -225,6 +228,66 @@ pub struct Member {
     pub weight: Option<i64>,
 }
 
+/// `maglev.api`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(expecting = "a map of keys", deny_unknown_fields)]
+pub struct Api {
+    /// TLS on TCP. Left without a value it is wrong, and not absent: nobody shall take plain text for TLS.
+    #[serde(default, deserialize_with = "present")]
+    pub tls: Option<ApiTls>,
+    /// Who has which role.
+    #[serde(default, deserialize_with = "or_empty")]
+    pub roles: Vec<Rule>,
+}
+
+/// `maglev.api.tls`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ApiTls {
+    /// The file of the server's certificate.
+    pub certificate: Option<String>,
+    /// The file of its key.
+    pub key: Option<String>,
+    /// The file of the certificates that vouch for clients'.
+    pub client_ca: Option<String>,
+}
+
+/// One of `maglev.api.roles`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(expecting = "a map of keys", deny_unknown_fields)]
+pub struct Rule {
+    /// A user of the system.
+    pub user: Option<Account>,
+    /// A group of the system.
+    pub group: Option<Account>,
+    /// A name in a client's certificate.
+    pub certificate: Option<String>,
+    /// What they may do.
+    pub role: Option<Role>,
+}
+
+/// A user or a group: its number, or its name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "a name or a number")]
+pub enum Account {
+    /// Its number.
+    Id(i64),
+    /// Its name.
+    Name(String),
+}
+
+/// `role`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Look.
+    View,
+    /// Change what traffic does.
+    Operate,
+    /// Change what is in force.
+    Admin,
+}
+
 /// Things by their names, each given once.
 #[derive(Clone, Debug)]
 pub struct Named<T>(pub BTreeMap<String, T>);
@@ -331,4 +394,13 @@ where
     D: Deserializer<'de>,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Takes a key without a value for an empty section that is there.
+fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    or_empty(deserializer).map(Some)
 }

@@ -13,10 +13,12 @@ use maglev_ipc as ipc;
 use crate::Name;
 use crate::dataplane::{Encap, LbConf, VipKey};
 
+mod api;
 mod check;
 mod duration;
 pub mod file;
 
+pub use api::{Account, Api, ApiTls, Caller, Role, Rule};
 pub use check::{Problem, Read, check};
 
 /// A whole configuration.
@@ -34,6 +36,8 @@ pub struct Config {
     pub backends: BTreeMap<Name, Backend>,
     /// By name.
     pub frontends: BTreeMap<Name, Frontend>,
+    /// Who may call what.
+    pub api: Api,
 }
 
 /// `vpp.lb`: what concerns VPP.

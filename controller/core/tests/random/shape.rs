@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use maglev_core::config::{Backend, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool, Probe};
+use maglev_core::config::{Api, Backend, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool, Probe};
 use maglev_core::dataplane::{Encap, LbConf, VipKey};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -180,6 +180,7 @@ impl Shape {
             healthchecks: healthchecks.collect(),
             backends: backends.collect(),
             frontends: self.frontends_that_vpp_takes(),
+            api: Api::default(),
         })
     }
 

@@ -49,6 +49,7 @@ impl World {
                 healthchecks: BTreeMap::from([("ping".into(), Arc::new(healthcheck()))]),
                 backends: BTreeMap::new(),
                 frontends: BTreeMap::new(),
+                api: config::Api::default(),
             },
             state: None,
             now: Mono(0),

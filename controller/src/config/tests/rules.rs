@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod api;
 mod healthchecks;
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n-----END CERTIFICATE-----\n";

@@ -1,9 +1,12 @@
-//! Colour, where it is wanted, and nothing that a terminal would act on where it is not ours.
+//! The terminal: colour where it is wanted, and nothing that a terminal would act on where it is not ours.
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
 
 use clap::ValueEnum;
+use rustix::termios::tcgetwinsize;
 
 /// When to use colour.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
@@ -32,22 +35,42 @@ pub enum Style {
     Odd,
 }
 
-/// Whether to use colour.
+/// What is written to: whether it takes colour, and how wide it is.
 #[derive(Clone, Copy, Debug)]
-pub struct Paint(bool);
+pub struct Screen {
+    color: bool,
+    width: Option<usize>,
+}
 
-impl Paint {
-    /// Decides for an output that is a terminal or not.
+impl Screen {
+    /// Decides for an output that is a terminal or not, without a bound on its lines.
     pub fn new(choice: ColorChoice, terminal: bool) -> Self {
         let wanted = || {
             std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
                 && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
         };
-        Self(match choice {
+        let color = match choice {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto => terminal && wanted(),
-        })
+        };
+        Self { color, width: None }
+    }
+
+    /// Decides for this output, as wide as it is now.
+    pub fn of(choice: ColorChoice, output: &(impl AsFd + IsTerminal)) -> Self {
+        let width = tcgetwinsize(output).ok().map(|size| usize::from(size.ws_col));
+        Self::new(choice, output.is_terminal()).fit(width.filter(|width| *width > 0))
+    }
+
+    /// The same, this wide.
+    pub const fn fit(self, width: Option<usize>) -> Self {
+        Self { width, ..self }
+    }
+
+    /// How long a line may be.
+    pub const fn width(self) -> Option<usize> {
+        self.width
     }
 
     /// `text` in `style`.
@@ -59,7 +82,7 @@ impl Paint {
             Style::Bad => "31",
             Style::Odd => "33",
         };
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
+        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
     }
 
     /// An error message.
@@ -100,10 +123,10 @@ mod tests {
 
     #[test]
     fn colour_only_where_it_is_wanted() {
-        assert_eq!(Paint::new(ColorChoice::Always, false).apply(Style::Good, "up"), "\x1b[32mup\x1b[0m");
-        assert_eq!(Paint::new(ColorChoice::Never, true).apply(Style::Good, "up"), "up");
-        assert_eq!(Paint::new(ColorChoice::Auto, false).apply(Style::Good, "up"), "up");
-        assert_eq!(Paint::new(ColorChoice::Always, true).apply(Style::Plain, "up"), "up");
+        assert_eq!(Screen::new(ColorChoice::Always, false).apply(Style::Good, "up"), "\x1b[32mup\x1b[0m");
+        assert_eq!(Screen::new(ColorChoice::Never, true).apply(Style::Good, "up"), "up");
+        assert_eq!(Screen::new(ColorChoice::Auto, false).apply(Style::Good, "up"), "up");
+        assert_eq!(Screen::new(ColorChoice::Always, true).apply(Style::Plain, "up"), "up");
     }
 
     #[test]

@@ -1,0 +1,147 @@
+//! Who may call what.
+
+use maglev_core::config::{Account, Caller, Role, Rule};
+use rcgen::{CertificateParams, KeyPair};
+use tempfile::TempDir;
+
+use super::*;
+
+#[test]
+fn roles() {
+    let one = "exactly one of user, group and certificate is wanted";
+    cases(
+        "maglev: { api: { tls: { certificate: /c, key: /k, client-ca: /ca }, roles: [ @ ] } }",
+        "api.roles[0]",
+        &[
+            ("{ user: alice, role: admin }", ""),
+            ("{ user: 1000, role: view }", ""),
+            ("{ group: 'domain admins', role: operate }", ""),
+            ("{ certificate: deploy.example.org, role: operate }", ""),
+            ("{ role: view }", &format!(": {one}")),
+            ("{ user: a, group: b, role: view }", &format!(": {one}")),
+            ("{ user: a }", ".role: required: view, operate or admin"),
+            ("{}", &format!(": {one}\n.role: required: view, operate or admin")),
+            ("{ user: -1, role: view }", ".user: -1 is not within 0 to 4294967294"),
+            ("{ group: 4294967295, role: view }", ".group: 4294967295 is not within 0 to 4294967294"),
+            ("{ user: '', role: view }", ".user: \"\" is no name of a user or a group"),
+            ("{ user: 'a:b', role: view }", ".user: \"a:b\" is no name of a user or a group"),
+            ("{ group: '1000', role: view }", ".group: \"1000\" is no name of a user or a group"),
+            ("{ certificate: \"a\\n\", role: view }", ".certificate: \"a\\n\" is no name in a certificate"),
+        ],
+    );
+    cases(
+        "maglev: { api: { roles: [ { user: a, role: view }, @ ] } }",
+        "api.roles[1]",
+        &[(
+            "{ certificate: deploy.example.org, role: operate }",
+            ".certificate: no certificate is asked for: maglev.api.tls.client-ca is missing",
+        )],
+    );
+    let many = vec!["{ user: a, role: view }"; 257].join(", ");
+    let all = problems(&format!("maglev: {{ api: {{ roles: [{many}] }} }}"));
+    assert_eq!(all, ["api.roles: more than 256 rules"]);
+}
+
+#[test]
+fn a_role_is_what_was_written() {
+    let text = "maglev: { api: { roles: [ { group: netops, role: operate }, { user: 0, role: admin } ] } }";
+    let config = check(&parse(text.as_bytes()).unwrap(), &mut |_| Err(String::new())).unwrap();
+    let rules = [
+        Rule { caller: Caller::Group(Account::Name("netops".into())), role: Role::Operate },
+        Rule { caller: Caller::User(Account::Id(0)), role: Role::Admin },
+    ];
+    assert_eq!(config.api.roles, rules);
+}
+
+#[test]
+fn paths_of_tls() {
+    cases(
+        "maglev: { api: { tls: @ } }",
+        "api.tls.",
+        &[
+            ("{ certificate: /c, key: /k }", ""),
+            ("", "certificate: required\nkey: required"),
+            ("{ certificate: c.pem }", "certificate: \"c.pem\": not an absolute path\nkey: required"),
+            ("{ certificate: /c, key: /k, client-ca: '' }", "client-ca: \"\": not an absolute path"),
+        ],
+    );
+}
+
+/// The files of TLS, good and bad.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let files = Self(tempfile::tempdir().unwrap());
+        for name in ["one", "other"] {
+            let key = KeyPair::generate().unwrap();
+            let certificate =
+                CertificateParams::new(vec!["lb1".to_owned()]).unwrap().self_signed(&key).unwrap();
+            files.write(&format!("{name}.pem"), &certificate.pem());
+            files.write(&format!("{name}.key"), &key.serialize_pem());
+        }
+        files.write("empty", "nothing here");
+        files.write("cut", "-----BEGIN CERTIFICATE-----\nMIIB\n");
+        files
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    /// What is wrong with a configuration that has these files.
+    fn said(&self, certificate: &str, key: &str, client_ca: &str) -> Vec<String> {
+        let path = |name: &str| self.0.path().join(name).display().to_string();
+        let text = format!(
+            "maglev: {{ api: {{ tls: {{ certificate: {}, key: {}, client-ca: {} }} }} }}",
+            path(certificate),
+            path(key),
+            path(client_ca)
+        );
+        let (_, lines) = super::super::said(text.as_bytes());
+        let folder = format!("{}/", self.0.path().display());
+        lines
+            .iter()
+            .map(|line| line.trim_start().replace(&folder, "").replace("maglev.api.tls.", ""))
+            .collect()
+    }
+}
+
+#[test]
+fn files_of_tls() {
+    let files = Files::new();
+    assert_eq!(files.said("one.pem", "one.key", "other.pem"), [""; 0]);
+    for (certificate, key, client_ca, expected) in [
+        (
+            "none",
+            "one.key",
+            "none",
+            &[
+                "certificate: \"none\": No such file or directory (os error 2)",
+                "client-ca: \"none\": No such file or directory (os error 2)",
+            ][..],
+        ),
+        (
+            "empty",
+            "empty",
+            "empty",
+            &[
+                "certificate: \"empty\": holds no PEM certificate",
+                "key: \"empty\": holds no PEM private key without a passphrase",
+                "client-ca: \"empty\": holds no PEM certificate",
+            ],
+        ),
+        (
+            "one.pem",
+            "other.key",
+            "one.pem",
+            &[
+                "certificate: \"one.pem\": cannot be used with the key: keys may not be consistent: KeyMismatch",
+            ],
+        ),
+    ] {
+        assert_eq!(files.said(certificate, key, client_ca), expected, "{certificate} {key} {client_ca}");
+    }
+    let [cut] = &files.said("cut", "one.key", "one.pem")[..] else { panic!("one problem") };
+    assert!(cut.starts_with("certificate: \"cut\": holds a certificate that is cut short"), "{cut}");
+}

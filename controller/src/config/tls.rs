@@ -1,0 +1,111 @@
+//! `api.tls`: the files that it names, read and tried.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use maglev_core::config::{Problem, file};
+use maglev_ipc::check::MAX_BUNDLE;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+/// The protocol that gRPC is spoken over.
+const ALPN: &[u8] = b"h2";
+
+/// What TLS on TCP takes.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// For handshakes.
+    pub server: Arc<ServerConfig>,
+    /// What clients' certificates are held against, in PEM; `None` asks for none.
+    pub client_ca: Option<Arc<[u8]>>,
+}
+
+/// What `files` come to. What is wrong with the paths themselves is not said here, but by the rules for them.
+///
+/// # Errors
+/// Everything that is wrong with the files.
+pub fn load(files: &file::ApiTls) -> Result<Option<Tls>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut read = |key: &str, path: &Option<String>| {
+        let path = path.as_deref().filter(|path| path.starts_with('/'))?;
+        let bytes = super::read(Path::new(path), MAX_BUNDLE).map_err(|error| error.to_string());
+        bytes.map_err(|why| problems.push(problem(key, path, &why))).ok()
+    };
+    let certificate = read("certificate", &files.certificate);
+    let key = read("key", &files.key);
+    let client_ca = read("client-ca", &files.client_ca);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
+
+    let mut fault = |key: &str, path: &Option<String>, why: String| {
+        problems.push(problem(key, path.as_deref().unwrap_or_default(), &why));
+    };
+    let chain = certificates(&certificate).map_err(|why| fault("certificate", &files.certificate, why));
+    let key = private_key(&key).map_err(|why| fault("key", &files.key, why));
+    let verifier = match &client_ca {
+        Some(pem) => verifier(pem).map_err(|why| fault("client-ca", &files.client_ca, why)),
+        None => Ok(WebPkiClientVerifier::no_client_auth()),
+    };
+    let (Ok(chain), Ok(key), Ok(verifier)) = (chain, key, verifier) else { return Err(problems) };
+    match server(chain, key, verifier) {
+        Ok(server) => Ok(Some(Tls { server: Arc::new(server), client_ca: client_ca.map(Into::into) })),
+        Err(error) => {
+            let path = files.certificate.as_deref().unwrap_or_default();
+            Err(vec![problem("certificate", path, &format!("cannot be used with the key: {error}"))])
+        }
+    }
+}
+
+fn problem(key: &str, path: &str, why: &str) -> Problem {
+    Problem { path: format!("maglev.api.tls.{key}"), message: format!("{path:?}: {why}") }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(chain) if chain.is_empty() => Err("holds no PEM certificate".into()),
+        Ok(chain) => Ok(chain),
+        Err(error) => Err(format!("holds a certificate that is cut short or garbled: {error}")),
+    }
+}
+
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
+        pem::Error::NoItemsFound => "holds no PEM private key without a passphrase".into(),
+        error => format!("holds a key that is cut short or garbled: {error}"),
+    })
+}
+
+/// A client may do without a certificate; one that it shows must be good.
+fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        roots
+            .add(certificate)
+            .map_err(|error| format!("holds a certificate that is no authority's: {error}"))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider());
+    builder.allow_unauthenticated().build().map_err(|error| error.to_string())
+}
+
+fn server(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(config)
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}

@@ -1,0 +1,114 @@
+//! The memory that requests may take together while they arrive.
+//!
+//! A request may be of 1 MiB, a connection may have 64 under way, and a listener has 1,024 connections. Real requests
+//! have some hundred bytes, so those are free, and what is more comes out of one budget for all.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tonic::Status;
+use tonic::body::Body;
+
+/// What any request may have without asking.
+const FREE: usize = 4 << 10;
+
+/// What all requests together may have beyond that.
+const TOTAL: usize = 32 << 20;
+
+/// What is taken of the budget. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Budget(Arc<AtomicUsize>);
+
+impl Budget {
+    /// `body`, which fails with RESOURCE_EXHAUSTED once the budget is used up.
+    #[must_use]
+    pub fn limit(&self, body: Body) -> Body {
+        Body::new(Limited { body, budget: self.clone(), seen: 0 })
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        self.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= TOTAL
+    }
+}
+
+/// A body that gives back what it has taken when it is dropped, by when its request is whole or refused.
+struct Limited {
+    body: Body,
+    budget: Budget,
+    seen: usize,
+}
+
+impl Limited {
+    const fn taken(&self) -> usize {
+        self.seen.saturating_sub(FREE)
+    }
+}
+
+impl hyper::body::Body for Limited {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            let before = self.taken();
+            self.seen += frame.data_ref().map_or(0, Bytes::len);
+            let more = self.taken() - before;
+            if more > 0 && !self.budget.take(more) {
+                let why = "the requests of all clients are too large together";
+                return Poll::Ready(Some(Err(Status::resource_exhausted(why))));
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        self.budget.0.fetch_sub(self.taken(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    fn request(budget: &Budget, length: usize) -> Body {
+        budget.limit(Body::new(Full::new(Bytes::from(vec![0; length]))))
+    }
+
+    #[tokio::test]
+    async fn what_is_large_is_paid_for_and_given_back() {
+        let budget = Budget::default();
+        let mut held = Vec::new();
+        for _ in 0..31 {
+            let mut large = request(&budget, 1 << 20);
+            large.frame().await.unwrap().unwrap();
+            held.push(large);
+        }
+        let mut too_much = request(&budget, 2 << 20);
+        let status = too_much.frame().await.unwrap().unwrap_err();
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+        request(&budget, FREE).frame().await.unwrap().unwrap();
+        drop((held, too_much));
+        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+        request(&budget, 2 << 20).frame().await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,140 @@
+//! From listeners to connections that calls come in by.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::{debug, error, warn};
+
+use super::places::{Owner, Places, Taken};
+use super::transport::Transport;
+use crate::access::{Access, Certificate, Peer, names};
+use crate::config::Tls;
+use crate::listen::{ACCEPT_PAUSE, Acceptor, Listener, Stream};
+
+/// How many connections each listener has at most.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// How many descriptors the rest of the daemon may want.
+const OTHER_DESCRIPTORS: usize = 128;
+
+/// How long a client may take until it speaks HTTP/2, a TLS handshake included.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// Accepts from every listener, so that one's crowd does not shut out the others. Ends with the runtime, or when the
+/// stream is dropped.
+pub fn incoming(listeners: Vec<Listener>, access: &Access) -> ReceiverStream<io::Result<Transport>> {
+    let (sender, receiver) = mpsc::channel(1);
+    let limit = places_each(listeners.len());
+    for listener in listeners {
+        let door = Door { places: Places::new(limit), access: access.clone(), sender: sender.clone() };
+        tokio::spawn(door.accept_from(listener));
+    }
+    ReceiverStream::new(receiver)
+}
+
+/// No listener may use up the descriptors of the others.
+fn places_each(listeners: usize) -> usize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let share = descriptors.saturating_sub(OTHER_DESCRIPTORS) / listeners.max(1);
+    share.clamp(1, MAX_CONNECTIONS)
+}
+
+/// What those who come in pass.
+#[derive(Clone)]
+struct Door {
+    places: Arc<Places>,
+    access: Access,
+    sender: mpsc::Sender<io::Result<Transport>>,
+}
+
+impl Door {
+    async fn accept_from(self, listener: Listener) {
+        let acceptor = match Acceptor::try_from(listener) {
+            Ok(acceptor) => acceptor,
+            Err(error) => return error!(%error, "cannot wait for connections"),
+        };
+        loop {
+            let accepted = tokio::select! {
+                accepted = acceptor.accept() => accepted,
+                () = self.sender.closed() => return,
+            };
+            match accepted {
+                Ok(stream) => self.admit(stream),
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: Stream) {
+        let peer = match &stream {
+            Stream::Unix(stream) => Peer::of_unix(stream, self.access.accounts()),
+            Stream::Tcp(stream) => stream.peer_addr().map(|address| Peer::of_tcp(address.ip(), false, None)),
+        };
+        match peer {
+            Ok(peer) => {
+                let taken = self.places.take(Owner::from(&peer));
+                tokio::spawn(self.clone().open(stream, peer, taken));
+            }
+            // It has left already.
+            Err(error) => debug!(%error, "a client without an address"),
+        }
+    }
+
+    async fn open(self, stream: Stream, peer: Peer, taken: Taken) {
+        let leave = taken.leave();
+        let transport = tokio::select! {
+            transport = self.greet(stream, peer, taken) => transport,
+            () = leave.cancelled() => return,
+        };
+        if let Some(transport) = transport {
+            // The server has ended if nobody takes it.
+            let _ = self.sender.send(Ok(transport)).await;
+        }
+    }
+
+    async fn greet(&self, stream: Stream, peer: Peer, taken: Taken) -> Option<Transport> {
+        let deadline = Instant::now() + OPENING;
+        let tls = self.access.policy().tls.clone();
+        let (bytes, peer): (Box<dyn super::transport::Bytes>, _) = match (stream, peer, tls) {
+            (Stream::Tcp(stream), Peer::Tcp { address, .. }, Some(tls)) => {
+                match timeout_at(deadline, shake_hands(stream, &tls)).await {
+                    Ok(Ok((stream, certificate))) => {
+                        (Box::new(stream), Peer::of_tcp(address, true, certificate))
+                    }
+                    Ok(Err(error)) => {
+                        self.access.no_handshake(address, &error);
+                        return None;
+                    }
+                    Err(_) => return None,
+                }
+            }
+            (stream, peer, _) => (Box::new(stream), peer),
+        };
+        let who = peer.describe(self.access.accounts()).await;
+        Some(Transport::new(bytes, peer, who, taken, deadline))
+    }
+}
+
+async fn shake_hands(
+    stream: TcpStream,
+    tls: &Tls,
+) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Option<Certificate>)> {
+    let stream = TlsAcceptor::from(Arc::clone(&tls.server)).accept(stream).await?;
+    let (_, session) = stream.get_ref();
+    let first = session.peer_certificates().and_then(|chain| chain.first());
+    let certificate = first
+        .zip(tls.client_ca.clone())
+        .map(|(certificate, authority)| Certificate { names: names(certificate), authority });
+    Ok((stream, certificate))
+}

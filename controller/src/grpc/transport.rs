@@ -1,0 +1,111 @@
+//! A connection that calls come in by: who is at its other end, and how long it may stay.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::transport::server::Connected;
+
+use super::places::{Place, Taken};
+use crate::access::Peer;
+
+/// What every HTTP/2 client sends first (RFC 9113 §3.4).
+const PREFACE: usize = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+
+/// Bytes to and fro, with TLS or without.
+pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
+/// A connection. It ends if its client has not begun to speak HTTP/2 in time, or if its place is wanted.
+pub struct Transport {
+    bytes: Box<dyn Bytes>,
+    /// How many bytes of the preface are wanted by when.
+    opening: Option<(usize, Pin<Box<Sleep>>)>,
+    leave: Pin<Box<WaitForCancellationFutureOwned>>,
+    caller: Caller,
+    _taken: Taken,
+}
+
+/// Who calls, and by which connection.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who.
+    pub peer: Arc<Peer>,
+    /// Who, in words.
+    pub who: Arc<str>,
+    /// The connection's place.
+    pub place: Arc<Place>,
+}
+
+impl Transport {
+    /// A connection of `peer` that must have begun to speak by `deadline`.
+    pub fn new(bytes: Box<dyn Bytes>, peer: Peer, who: String, taken: Taken, deadline: Instant) -> Self {
+        let caller = Caller { peer: peer.into(), who: who.into(), place: Arc::clone(taken.place()) };
+        let leave = Box::pin(taken.leave().cancelled_owned());
+        let opening = Some((PREFACE, Box::pin(sleep_until(deadline))));
+        Self { bytes, opening, leave, caller, _taken: taken }
+    }
+}
+
+impl Connected for Transport {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.leave.as_mut().poll(cx).is_ready() {
+            // As if the client had left.
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.bytes).poll_read(cx, buf);
+        let Some((wanted, deadline)) = &mut this.opening else { return read };
+        match *wanted - (buf.filled().len() - before).min(*wanted) {
+            0 => this.opening = None,
+            left => {
+                *wanted = left;
+                if read.is_pending() {
+                    ready!(deadline.as_mut().poll(cx));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.bytes).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.bytes).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.bytes.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.bytes).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.bytes).poll_shutdown(cx)
+    }
+}

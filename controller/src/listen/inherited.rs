@@ -1,0 +1,69 @@
+//! Listening sockets that systemd has made (`LISTEN_FDS`), by the names that its units give them.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockType, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
+};
+use socket2::Socket;
+use std::os::fd::AsRawFd;
+
+use super::{ListenError, Listener};
+
+/// The sockets that systemd passes, by what they are for.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    /// `FileDescriptorName=grpc`.
+    pub grpc: Vec<Listener>,
+    /// `FileDescriptorName=metrics`.
+    pub metrics: Vec<Listener>,
+}
+
+impl Inherited {
+    /// Takes them; there are none if something else than systemd has started us.
+    ///
+    /// # Errors
+    /// A socket has another name, or is of another kind than a listening TCP or unix stream socket.
+    pub fn take() -> Result<Self, ListenError> {
+        let refuse = |address: &str, reason: String| ListenError { address: address.into(), reason };
+        let passed = sd_listen_fds::get().map_err(|error| refuse("LISTEN_FDS", error.to_string()))?;
+        let mut inherited = Self::default();
+        for (name, socket) in passed {
+            let name = name.unwrap_or_default();
+            let list = match name.as_str() {
+                "grpc" => &mut inherited.grpc,
+                "metrics" => &mut inherited.metrics,
+                _ => {
+                    let reason = "FileDescriptorName= must be `grpc` or `metrics`".into();
+                    return Err(refuse(&format!("the socket `{name}` of systemd"), reason));
+                }
+            };
+            let listener = listener(socket.into_std());
+            list.push(listener.map_err(|error| {
+                ListenError::new(&format_args!("the socket `{name}` of systemd"), &error)
+            })?);
+        }
+        Ok(inherited)
+    }
+}
+
+/// Needs nothing of the network but the socket itself: where systemd makes the sockets, there may be none.
+fn listener(socket: OwnedFd) -> io::Result<Listener> {
+    let is_listening = getsockopt(&socket, sockopt::AcceptConn)?;
+    if !is_listening || getsockopt(&socket, sockopt::SockType)? != SockType::Stream {
+        return Err(io::Error::other("it is not of ListenStream="));
+    }
+    let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+    let family = address.family();
+    let socket = Socket::from(socket);
+    // The prober that we may start has no business with it.
+    socket.set_cloexec(true)?;
+    socket.set_nonblocking(true)?;
+    match family {
+        Some(AddressFamily::Inet | AddressFamily::Inet6) => Ok(Listener::Tcp(socket.into())),
+        Some(AddressFamily::Unix) => Ok(Listener::Unix(socket.into())),
+        _ => Err(Errno::EAFNOSUPPORT.into()),
+    }
+}

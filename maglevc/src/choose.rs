@@ -1,0 +1,89 @@
+//! Choosing among words by their beginnings, and saying what else could have been meant.
+
+/// How many candidates an error names.
+const MAX_NAMES: usize = 8;
+
+/// Why nothing was chosen.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Unclear {
+    /// Nothing begins so. These are the most alike, if any is at all.
+    Unknown(Vec<String>),
+    /// Several begin so.
+    Ambiguous(Vec<String>),
+}
+
+/// Which of `candidates` is meant by `word`: the one that it is, or else the only one that it begins.
+///
+/// # Errors
+/// There is no such one.
+pub fn choose<S: AsRef<str>>(word: &str, candidates: &[S]) -> Result<usize, Unclear> {
+    if let Some(exact) = candidates.iter().position(|candidate| candidate.as_ref() == word) {
+        return Ok(exact);
+    }
+    let begun = |index: &usize| !word.is_empty() && candidates[*index].as_ref().starts_with(word);
+    let found: Vec<usize> = (0..candidates.len()).filter(begun).collect();
+    match found.as_slice() {
+        [only] => Ok(*only),
+        [] => Err(Unclear::Unknown(nearest(word, candidates))),
+        several => {
+            Err(Unclear::Ambiguous(several.iter().map(|index| candidates[*index].as_ref().into()).collect()))
+        }
+    }
+}
+
+/// The candidates that `word` is most likely a slip of, the nearest first: a third of its letters may be wrong.
+pub fn nearest<S: AsRef<str>>(word: &str, candidates: &[S]) -> Vec<String> {
+    let length = word.chars().count();
+    let bound = (length / 3).max(1);
+    let mut near: Vec<(usize, &str)> = candidates
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= bound)
+        .map(|candidate| (strsim::osa_distance(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= bound && *distance < length)
+        .collect();
+    near.sort_unstable();
+    near.truncate(3);
+    near.into_iter().map(|(_, candidate)| candidate.into()).collect()
+}
+
+/// `names` on one line, which ten thousand would not be.
+pub fn list<S: AsRef<str>>(names: &[S]) -> String {
+    let mut line = names.iter().take(MAX_NAMES).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    if names.len() > MAX_NAMES {
+        line += &format!(" and {} more", names.len() - MAX_NAMES);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_word_wins() {
+        assert_eq!(choose("web", &["web", "web2"]), Ok(0));
+        assert_eq!(
+            choose("we", &["web", "web2"]),
+            Err(Unclear::Ambiguous(vec!["web".into(), "web2".into()]))
+        );
+        assert_eq!(choose("web2", &["web", "web2"]), Ok(1));
+        assert_eq!(choose("", &["web"]), Err(Unclear::Unknown(Vec::new())));
+    }
+
+    #[test]
+    fn slips_are_recognised() {
+        let words = ["show", "watch", "set", "sync", "config", "help"];
+        assert_eq!(nearest("shwo", &words), ["show"]);
+        assert_eq!(nearest("hlep", &words), ["help"]);
+        assert_eq!(nearest("wacth", &words), ["watch"]);
+        assert_eq!(nearest("nonsense", &words), [""; 0]);
+        assert_eq!(nearest("x", &["y", "z"]), [""; 0]);
+    }
+
+    #[test]
+    fn a_list_stays_on_its_line() {
+        let names: Vec<String> = (0..10).map(|i| format!("n{i}")).collect();
+        assert_eq!(list(&names), "n0, n1, n2, n3, n4, n5, n6, n7 and 2 more");
+    }
+}

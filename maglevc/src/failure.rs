@@ -1,0 +1,87 @@
+//! What is said when something was not to be had.
+
+use std::{fmt, io};
+
+use serde_json::json;
+use tonic::Code;
+
+use crate::Output;
+use crate::command::Mistake;
+use crate::screen::Screen;
+
+/// One line, and the gRPC code of the fault.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    code: Code,
+    text: String,
+}
+
+impl Failure {
+    /// A fault, in a line.
+    pub fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+
+    /// There is no connection to the server.
+    pub fn unreachable(error: &anyhow::Error) -> Self {
+        Self::new(Code::Unavailable, format!("{error:#}"))
+    }
+
+    /// The output takes no more.
+    pub fn unwritten(error: &io::Error) -> Self {
+        Self::new(Code::Internal, format!("cannot write: {error}"))
+    }
+
+    /// A command that makes no sense.
+    pub fn mistaken(mistake: Mistake) -> Self {
+        Self::new(Code::InvalidArgument, mistake.text)
+    }
+
+    /// The same, of a line of several.
+    pub fn at_line(self, line: usize) -> Self {
+        Self { text: format!("line {line}: {}", self.text), ..self }
+    }
+
+    /// How it is written to the standard error.
+    pub fn render(&self, output: Output, screen: Screen) -> String {
+        match output {
+            Output::Text => screen.error(&self.text),
+            Output::Json => json!({ "error": self.text, "code": self.code_name() }).to_string(),
+        }
+    }
+
+    /// The code, as gRPC spells it.
+    fn code_name(&self) -> String {
+        let mut name = String::new();
+        for c in format!("{:?}", self.code).chars() {
+            if c.is_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(c.to_ascii_uppercase());
+        }
+        name
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::screen::ColorChoice;
+
+    #[test]
+    fn json_has_the_code_and_no_colour() {
+        let failure = Failure::new(Code::PermissionDenied, "no \"way\"");
+        let screen = Screen::new(ColorChoice::Always, false);
+        assert_eq!(
+            failure.render(Output::Json, screen),
+            r#"{"error":"no \"way\"","code":"PERMISSION_DENIED"}"#
+        );
+        assert_eq!(failure.render(Output::Text, screen), "\x1b[31mno \"way\"\x1b[0m");
+    }
+}

@@ -1,0 +1,318 @@
+//! A daemon that is not one: it answers every call from [`fixture`], and keeps what is changed.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+
+use maglev_proto::v1::maglev_server::{Maglev, MaglevServer};
+use maglev_proto::v1::watch_events_response::Event;
+use maglev_proto::v1::*;
+use tokio::net::UnixListener;
+use tokio::sync::{broadcast, oneshot};
+use tokio_stream::wrappers::{BroadcastStream, UnixListenerStream};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+
+use crate::fixture;
+
+type Reply<T> = Result<Response<T>, Status>;
+
+/// What the daemon has.
+#[derive(Debug)]
+pub struct State {
+    /// Its frontends.
+    pub frontends: Vec<Frontend>,
+    /// Its backends.
+    pub backends: Vec<Backend>,
+    /// Its overrides.
+    pub overrides: Vec<Override>,
+    /// Why it refuses every change, if it does.
+    pub refusal: Option<Status>,
+    /// What is wrong with its configuration file.
+    pub fault: Option<ConfigFault>,
+    /// What it would do to VPP.
+    pub plan: Plan,
+}
+
+/// A daemon that runs until it is dropped.
+pub struct Fake {
+    /// What it has.
+    pub state: Arc<Mutex<State>>,
+    folder: tempfile::TempDir,
+    running: Option<Running>,
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    thread: thread::JoinHandle<()>,
+    events: broadcast::Sender<WatchEventsResponse>,
+}
+
+struct Api {
+    state: Arc<Mutex<State>>,
+    events: broadcast::Sender<WatchEventsResponse>,
+}
+
+impl Fake {
+    /// Starts one, on a socket of its own.
+    pub fn start() -> Self {
+        let state = State {
+            frontends: vec![fixture::web()],
+            backends: vec![fixture::nginx0(), fixture::nginx1(), fixture::sorry()],
+            overrides: fixture::overrides(),
+            refusal: None,
+            fault: None,
+            plan: fixture::plan(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let mut fake = Self { state: Arc::new(Mutex::new(state)), folder, running: None };
+        fake.resume();
+        fake
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("maglevd.sock")
+    }
+
+    /// Its address.
+    pub fn address(&self) -> String {
+        format!("unix:{}", self.socket().display())
+    }
+
+    /// Tells all who watch.
+    pub fn tell(&self, event: Event) {
+        let event = WatchEventsResponse { at: Some(fixture::at(60)), replay: false, event: Some(event) };
+        // Nobody may be watching.
+        let _ = self.running.as_ref().unwrap().events.send(event);
+    }
+
+    /// Goes away, and breaks all connections.
+    pub fn stop(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        let _ = running.stop.send(());
+        running.thread.join().unwrap();
+        std::fs::remove_file(self.socket()).unwrap();
+    }
+
+    /// Comes back.
+    pub fn resume(&mut self) {
+        let (events, _) = broadcast::channel(64);
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = {
+            let _context = runtime.enter();
+            UnixListener::bind(self.socket()).unwrap()
+        };
+        let api = Api { state: Arc::clone(&self.state), events: events.clone() };
+        let serve = tonic::transport::Server::builder()
+            .add_service(MaglevServer::new(api))
+            .serve_with_incoming(UnixListenerStream::new(listener));
+        let thread = thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    served = serve => served.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+            runtime.shutdown_background();
+        });
+        self.running = Some(Running { stop, thread, events });
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Api {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn changeable(&self) -> Result<MutexGuard<'_, State>, Status> {
+        let state = self.state();
+        state.refusal.clone().map_or(Ok(state), Err)
+    }
+
+    fn order(
+        &self,
+        name: &str,
+        note: Option<Note>,
+        to: BackendState,
+        kind: Option<OverrideKind>,
+    ) -> Result<Option<Backend>, Status> {
+        let mut state = self.changeable()?;
+        let backend = state.backends.iter_mut().find(|one| one.name == name);
+        let backend = backend.ok_or_else(|| no("backend", name))?;
+        backend.state = to.into();
+        backend.overrides = kind.map(|kind| fixture::override_of(name, kind, note)).into_iter().collect();
+        Ok(Some(backend.clone()))
+    }
+
+    fn weigh(
+        &self,
+        frontend: &str,
+        pool: &str,
+        backend: &str,
+        weight: Option<u32>,
+    ) -> Result<Option<Frontend>, Status> {
+        let mut state = self.changeable()?;
+        let frontend = state.frontends.iter_mut().find(|one| one.name == frontend);
+        let frontend = frontend.ok_or_else(|| no("frontend", pool))?;
+        let members =
+            frontend.pools.iter_mut().filter(|one| one.name == pool).flat_map(|one| &mut one.backends);
+        let member = members.into_iter().find(|one| one.name == backend);
+        let member = member.ok_or_else(|| no("backend", backend))?;
+        member.overridden = weight.is_some();
+        member.weight = weight.unwrap_or(member.configured_weight);
+        Ok(Some(frontend.clone()))
+    }
+}
+
+fn no(kind: &str, name: &str) -> Status {
+    Status::not_found(format!("no {kind} is named `{name}`"))
+}
+
+fn reply<T>(answer: T) -> Reply<T> {
+    Ok(Response::new(answer))
+}
+
+#[tonic::async_trait]
+impl Maglev for Api {
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
+
+    async fn list_frontends(&self, _: Request<ListFrontendsRequest>) -> Reply<ListFrontendsResponse> {
+        reply(ListFrontendsResponse { frontends: self.state().frontends.clone() })
+    }
+
+    async fn get_frontend(&self, asked: Request<GetFrontendRequest>) -> Reply<GetFrontendResponse> {
+        let name = asked.into_inner().name;
+        let found = self.state().frontends.iter().find(|one| one.name == name).cloned();
+        reply(GetFrontendResponse { frontend: Some(found.ok_or_else(|| no("frontend", &name))?) })
+    }
+
+    async fn list_backends(&self, _: Request<ListBackendsRequest>) -> Reply<ListBackendsResponse> {
+        reply(ListBackendsResponse { backends: self.state().backends.clone() })
+    }
+
+    async fn get_backend(&self, asked: Request<GetBackendRequest>) -> Reply<GetBackendResponse> {
+        let name = asked.into_inner().name;
+        let found = self.state().backends.iter().find(|one| one.name == name).cloned();
+        reply(GetBackendResponse { backend: Some(found.ok_or_else(|| no("backend", &name))?) })
+    }
+
+    async fn list_health_checks(
+        &self,
+        _: Request<ListHealthChecksRequest>,
+    ) -> Reply<ListHealthChecksResponse> {
+        reply(ListHealthChecksResponse { healthchecks: vec![fixture::healthcheck()] })
+    }
+
+    async fn get_health_check(&self, asked: Request<GetHealthCheckRequest>) -> Reply<GetHealthCheckResponse> {
+        let name = asked.into_inner().name;
+        let found = Some(fixture::healthcheck()).filter(|one| one.name == name);
+        reply(GetHealthCheckResponse { healthcheck: Some(found.ok_or_else(|| no("healthcheck", &name))?) })
+    }
+
+    async fn pause_backend(&self, asked: Request<PauseBackendRequest>) -> Reply<PauseBackendResponse> {
+        let PauseBackendRequest { name, note } = asked.into_inner();
+        let backend = self.order(&name, note, BackendState::Paused, Some(OverrideKind::Paused))?;
+        reply(PauseBackendResponse { backend, unkept: String::new() })
+    }
+
+    async fn resume_backend(&self, asked: Request<ResumeBackendRequest>) -> Reply<ResumeBackendResponse> {
+        let backend = self.order(&asked.into_inner().name, None, BackendState::Unknown, None)?;
+        reply(ResumeBackendResponse { backend, unkept: String::new() })
+    }
+
+    async fn disable_backend(&self, asked: Request<DisableBackendRequest>) -> Reply<DisableBackendResponse> {
+        let DisableBackendRequest { name, note } = asked.into_inner();
+        let backend = self.order(&name, note, BackendState::Disabled, Some(OverrideKind::Disabled))?;
+        reply(DisableBackendResponse { backend, unkept: String::new() })
+    }
+
+    async fn enable_backend(&self, asked: Request<EnableBackendRequest>) -> Reply<EnableBackendResponse> {
+        let EnableBackendRequest { name, note } = asked.into_inner();
+        let lasting = note.is_some().then_some(OverrideKind::Enabled);
+        let backend = self.order(&name, note, BackendState::Unknown, lasting)?;
+        reply(EnableBackendResponse { backend, unkept: String::new() })
+    }
+
+    async fn set_frontend_pool_backend_weight(
+        &self,
+        asked: Request<SetFrontendPoolBackendWeightRequest>,
+    ) -> Reply<SetFrontendPoolBackendWeightResponse> {
+        let asked = asked.into_inner();
+        let frontend = self.weigh(&asked.frontend, &asked.pool, &asked.backend, Some(asked.weight))?;
+        reply(SetFrontendPoolBackendWeightResponse { frontend, unkept: String::new() })
+    }
+
+    async fn unset_frontend_pool_backend_weight(
+        &self,
+        asked: Request<UnsetFrontendPoolBackendWeightRequest>,
+    ) -> Reply<UnsetFrontendPoolBackendWeightResponse> {
+        let asked = asked.into_inner();
+        let frontend = self.weigh(&asked.frontend, &asked.pool, &asked.backend, None)?;
+        reply(UnsetFrontendPoolBackendWeightResponse { frontend, unkept: String::new() })
+    }
+
+    async fn list_overrides(&self, _: Request<ListOverridesRequest>) -> Reply<ListOverridesResponse> {
+        reply(ListOverridesResponse { overrides: self.state().overrides.clone(), unkept: String::new() })
+    }
+
+    async fn explain_backend(&self, _: Request<ExplainBackendRequest>) -> Reply<ExplainBackendResponse> {
+        reply(ExplainBackendResponse { reasons: fixture::reasons() })
+    }
+
+    async fn explain_frontend(&self, _: Request<ExplainFrontendRequest>) -> Reply<ExplainFrontendResponse> {
+        reply(ExplainFrontendResponse { reasons: fixture::reasons() })
+    }
+
+    async fn watch_events(&self, _: Request<WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
+        let replay = fixture::replay();
+        let more = BroadcastStream::new(self.events.subscribe()).filter_map(Result::ok);
+        reply(Box::pin(tokio_stream::iter(replay).chain(more).map(Ok)))
+    }
+
+    async fn get_version(&self, _: Request<GetVersionRequest>) -> Reply<GetVersionResponse> {
+        reply(GetVersionResponse {
+            version: "1.2.3".into(),
+            commit: "c0ffee".into(),
+            build_date: String::new(),
+        })
+    }
+
+    async fn get_vpp_info(&self, _: Request<GetVppInfoRequest>) -> Reply<GetVppInfoResponse> {
+        reply(fixture::vpp_info())
+    }
+
+    async fn get_vpplb_state(&self, _: Request<GetVpplbStateRequest>) -> Reply<GetVpplbStateResponse> {
+        reply(GetVpplbStateResponse { conf: Some(fixture::conf()), vips: vec![fixture::lb_vip()] })
+    }
+
+    async fn get_vpplb_counters(
+        &self,
+        _: Request<GetVpplbCountersRequest>,
+    ) -> Reply<GetVpplbCountersResponse> {
+        reply(fixture::lb_counters())
+    }
+
+    async fn sync_vpplb_state(&self, asked: Request<SyncVpplbStateRequest>) -> Reply<SyncVpplbStateResponse> {
+        let state = if asked.into_inner().dry_run { self.state() } else { self.changeable()? };
+        reply(SyncVpplbStateResponse { plan: Some(state.plan.clone()) })
+    }
+
+    async fn check_config(&self, asked: Request<CheckConfigRequest>) -> Reply<CheckConfigResponse> {
+        let state = self.state();
+        let plan = (asked.into_inner().plan && state.fault.is_none()).then(|| state.plan.clone());
+        reply(CheckConfigResponse { fault: state.fault.clone(), plan })
+    }
+
+    async fn reload_config(&self, _: Request<ReloadConfigRequest>) -> Reply<ReloadConfigResponse> {
+        reply(ReloadConfigResponse { fault: self.changeable()?.fault.clone() })
+    }
+}

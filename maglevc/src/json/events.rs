@@ -1,0 +1,93 @@
+//! What happens.
+
+use maglev_proto::v1::watch_events_response::Event;
+use maglev_proto::v1::{LogEvent, OperatorEvent, SyncEvent, WatchEventsResponse};
+use serde_json::{Value, json};
+
+use super::{given, time, transition, vip};
+use crate::words;
+
+/// An event: its time, whether it is a replay, its kind, and one object that is named by the kind.
+pub fn event(event: &WatchEventsResponse) -> Value {
+    let (kind, body) = match &event.event {
+        None => ("unknown", Value::Null),
+        Some(Event::Backend(backend)) => {
+            let moved = backend.transition.as_ref().map(transition);
+            ("backend", json!({ "name": backend.name, "address": backend.address, "transition": moved }))
+        }
+        Some(Event::Frontend(frontend)) => {
+            let (from, to) = (words::frontend_state(frontend.from()), words::frontend_state(frontend.to()));
+            let pool = given(&frontend.active_pool);
+            ("frontend", json!({ "name": frontend.name, "from": from, "to": to, "active_pool": pool }))
+        }
+        Some(Event::Prober(prober)) => ("prober", json!({ "connected": prober.connected })),
+        Some(Event::Vpp(vpp)) => ("vpp", json!({ "connected": vpp.connected })),
+        Some(Event::Sync(sync)) => ("sync", sync_event(sync)),
+        Some(Event::SyncFailure(failure)) => {
+            let vip = failure.vip.as_ref().map(vip);
+            ("sync_failure", json!({ "vip": vip, "step": given(&failure.step), "error": failure.error }))
+        }
+        Some(Event::Refused(refused)) => ("refused", json!({ "name": refused.name, "why": refused.why })),
+        Some(Event::Drift(drift)) => ("drift", json!({ "vip": drift.vip.as_ref().map(vip) })),
+        Some(Event::Shadow(shadow)) => {
+            ("shadow", json!({ "vip": shadow.vip.as_ref().map(vip), "shadowed": shadow.shadowed }))
+        }
+        Some(Event::Conf(conf)) => ("conf", json!({ "error": given(&conf.error) })),
+        Some(Event::Operator(order)) => ("operator", operator_event(order)),
+        Some(Event::Reload(_)) => ("reload", json!({})),
+        Some(Event::Log(log)) => ("log", log_event(log)),
+        Some(Event::Lost(lost)) => ("lost", json!({ "count": lost.count })),
+    };
+    json!({ "at": time(event.at.as_ref()), "replay": event.replay, "kind": kind, kind: body })
+}
+
+fn sync_event(sync: &SyncEvent) -> Value {
+    json!({
+        "vip": sync.vip.as_ref().map(vip),
+        "vip_added": sync.vip_added,
+        "vip_removed": sync.vip_removed,
+        "as_added": sync.as_added,
+        "as_removed": sync.as_removed,
+        "as_weight_updated": sync.as_weight_updated,
+    })
+}
+
+fn operator_event(order: &OperatorEvent) -> Value {
+    json!({
+        "who": order.who,
+        "what": order.what,
+        "subject": given(&order.subject),
+        "from": given(&order.from),
+        "to": given(&order.to),
+        "reason": given(&order.reason),
+        "expires": time(order.expires.as_ref()),
+    })
+}
+
+fn log_event(log: &LogEvent) -> Value {
+    let fields: serde_json::Map<String, Value> =
+        log.fields.iter().map(|field| (field.name.clone(), json!(field.value))).collect();
+    json!({
+        "level": words::log_level(log.level()),
+        "target": log.target,
+        "message": log.message,
+        "fields": fields,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn an_event_is_named_by_its_kind() {
+        let lost = maglev_proto::v1::LostEvent { count: 7 };
+        let told =
+            WatchEventsResponse { at: Some(fixture::at(0)), replay: false, event: Some(Event::Lost(lost)) };
+        assert_eq!(
+            event(&told).to_string(),
+            r#"{"at":"2026-11-22T12:00:00Z","replay":false,"kind":"lost","lost":{"count":7}}"#
+        );
+    }
+}

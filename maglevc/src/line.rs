@@ -1,0 +1,115 @@
+//! A line of the shell, as words.
+
+/// A word of a line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Word {
+    /// What it says, without quotes.
+    pub text: String,
+    /// Where it begins in the line, in bytes.
+    pub start: usize,
+}
+
+/// A line that has been taken apart.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Line {
+    /// Its words.
+    pub words: Vec<Word>,
+    /// Where a quote begins that does not end.
+    pub open: Option<usize>,
+    /// Whether the last word may still go on: nothing stands after it, not even a blank.
+    pub unfinished: bool,
+}
+
+/// Takes a line apart at its blanks. What stands between `"` or between `'` is taken as it is, but that within `"` a
+/// backslash goes before a `"` or a backslash that is meant. `#` begins a remark where a word could begin.
+pub fn split(line: &str) -> Line {
+    let mut split = Line::default();
+    let mut word: Option<Word> = None;
+    let mut quote: Option<(char, usize)> = None;
+    let mut chars = line.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        if quote.is_none() && c.is_whitespace() {
+            split.words.extend(word.take());
+            continue;
+        }
+        if word.is_none() && c == '#' {
+            return split;
+        }
+        let text = &mut word.get_or_insert_with(|| Word { text: String::new(), start: at }).text;
+        match (quote, c) {
+            (None, '"' | '\'') => quote = Some((c, at)),
+            (Some((open, _)), _) if open == c => quote = None,
+            (Some(('"', _)), '\\') => {
+                text.push(chars.next_if(|(_, c)| matches!(c, '"' | '\\')).map_or('\\', |(_, c)| c));
+            }
+            (None | Some(_), c) => text.push(c),
+        }
+    }
+    split.unfinished = word.is_some();
+    split.words.extend(word);
+    split.open = quote.map(|(_, at)| at);
+    split
+}
+
+/// `text` as one word.
+pub fn quoted(text: &str) -> String {
+    let plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | '#' | '\\');
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.into();
+    }
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<(String, usize)> {
+        split(line).words.into_iter().map(|word| (word.text, word.start)).collect()
+    }
+
+    fn word(text: &str, start: usize) -> (String, usize) {
+        (text.into(), start)
+    }
+
+    #[test]
+    fn blanks_part_words() {
+        assert_eq!(words("  show\tbackends  "), [word("show", 2), word("backends", 7)]);
+        assert_eq!(words(" \t"), []);
+        assert!(split("show").unfinished);
+        assert!(!split("show ").unfinished);
+        assert!(!split("").unfinished);
+    }
+
+    #[test]
+    fn quotes_hold_words_together() {
+        assert_eq!(
+            words(r#"reason "disk swap" now"#),
+            [word("reason", 0), word("disk swap", 7), word("now", 19)]
+        );
+        assert_eq!(words(r#"'a "b" \' c"#), [word(r#"a "b" \"#, 0), word("c", 10)]);
+        assert_eq!(words(r#""a \"b\" \\ \n""#), [word(r#"a "b" \ \n"#, 0)]);
+        assert_eq!(words(r#"a"b c"d "" "#), [word("ab cd", 0), word("", 8)]);
+    }
+
+    #[test]
+    fn an_open_quote_is_found() {
+        assert_eq!(split("a 'b c").open, Some(2));
+        assert_eq!(split("a \"it's\"").open, None);
+        assert_eq!(split("a \"it's").open, Some(2));
+    }
+
+    #[test]
+    fn remarks_are_left_out() {
+        assert_eq!(words("# nothing"), []);
+        assert_eq!(words("show # this"), [word("show", 0)]);
+        assert_eq!(words("a#b '#c'"), [word("a#b", 0), word("#c", 4)]);
+    }
+
+    #[test]
+    fn quoting_is_undone_by_splitting() {
+        for text in ["plain", "two words", "", "it's", r#"say "hi" \ #"#, "größe"] {
+            assert_eq!(words(&quoted(text)), [word(text, 0)], "{text}");
+        }
+    }
+}

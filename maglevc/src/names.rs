@@ -1,0 +1,130 @@
+//! The names that the server knows, for completion: asked with a short deadline, and kept for a few seconds.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use maglev_proto::v1::{Backend, Frontend, HealthCheck};
+use tonic::Status;
+
+use crate::choose::choose;
+use crate::client::{Client, Server};
+use crate::command::Walk;
+use crate::grammar::Kind;
+use crate::{show, words};
+
+/// How long somebody who presses TAB waits.
+const DEADLINE: Duration = Duration::from_millis(400);
+
+/// How long an answer is good enough, or the lack of one.
+const KEPT: Duration = Duration::from_secs(3);
+
+/// A name, and what there is to say of it in a word or two.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Name {
+    /// The name.
+    pub name: String,
+    /// Its state, its address or the like.
+    pub about: String,
+}
+
+/// The names that one server knows.
+#[derive(Debug)]
+pub struct Names {
+    server: Server,
+    frontends: Kept<Frontend>,
+    backends: Kept<Backend>,
+    healthchecks: Kept<HealthCheck>,
+}
+
+#[derive(Debug)]
+struct Kept<T>(Option<(Instant, Vec<T>)>);
+
+impl Names {
+    /// Those of `server`, none of which have been asked for yet.
+    pub const fn new(server: Server) -> Self {
+        Self { server, frontends: Kept(None), backends: Kept(None), healthchecks: Kept(None) }
+    }
+
+    /// The names of this kind that can follow what was given so far. None, if the server does not answer at once.
+    pub async fn of(&mut self, kind: Kind, given: &Walk) -> Vec<Name> {
+        match kind {
+            Kind::Frontend => self.frontends().await.iter().map(frontend).collect(),
+            Kind::Pool => pools(self.frontends().await, given),
+            Kind::Member => members(self.frontends().await, given),
+            Kind::Backend => {
+                let asked = |mut client: Client| async move { show::backends(&mut client).await };
+                self.backends.get(&self.server, asked).await.iter().map(backend).collect()
+            }
+            Kind::HealthCheck => {
+                let asked = |mut client: Client| async move { show::healthchecks(&mut client).await };
+                self.healthchecks.get(&self.server, asked).await.iter().map(healthcheck).collect()
+            }
+        }
+    }
+
+    /// Asks anew from now on, as somebody has just changed something.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.server.clone());
+    }
+
+    async fn frontends(&mut self) -> &[Frontend] {
+        let asked = |mut client: Client| async move { show::frontends(&mut client).await };
+        self.frontends.get(&self.server, asked).await
+    }
+}
+
+impl<T> Kept<T> {
+    async fn get<F>(&mut self, server: &Server, ask: impl FnOnce(Client) -> F) -> &[T]
+    where
+        F: Future<Output = Result<Vec<T>, Status>>,
+    {
+        let fresh = self.0.take().filter(|(at, _)| at.elapsed() < KEPT);
+        let kept = match fresh {
+            Some(kept) => kept,
+            None => {
+                let answer = async { ask(server.connect().await.ok()?).await.ok() };
+                let answer = tokio::time::timeout(DEADLINE, answer).await.ok().flatten();
+                (Instant::now(), answer.unwrap_or_default())
+            }
+        };
+        &self.0.insert(kept).1
+    }
+}
+
+fn frontend(one: &Frontend) -> Name {
+    let about = format!("{}, {}", words::frontend_state(one.state()), words::vip(one.vip.as_ref()));
+    Name { name: one.name.clone(), about }
+}
+
+fn backend(one: &Backend) -> Name {
+    Name { name: one.name.clone(), about: format!("{}, {}", words::backend_state(one.state()), one.address) }
+}
+
+fn healthcheck(one: &HealthCheck) -> Name {
+    Name { name: one.name.clone(), about: words::probe_type(one.r#type()) }
+}
+
+fn pools(frontends: &[Frontend], given: &Walk) -> Vec<Name> {
+    let Some(frontend) = chosen(frontends, given.name(Kind::Frontend), |one| &one.name) else {
+        return Vec::new();
+    };
+    let about = |name: &str| if *name == frontend.active_pool { "active".into() } else { String::new() };
+    frontend.pools.iter().map(|pool| Name { name: pool.name.clone(), about: about(&pool.name) }).collect()
+}
+
+fn members(frontends: &[Frontend], given: &Walk) -> Vec<Name> {
+    let frontend = chosen(frontends, given.name(Kind::Frontend), |one| &one.name);
+    let pool = frontend.and_then(|one| chosen(&one.pools, given.name(Kind::Pool), |pool| &pool.name));
+    let members = pool.map(|pool| pool.backends.as_slice()).unwrap_or_default();
+    let about = |state: &str, weight: u32| format!("{state}, weight {weight}");
+    let name = |one: &maglev_proto::v1::PoolBackend| Name {
+        name: one.name.clone(),
+        about: about(&words::backend_state(one.state()), one.weight),
+    };
+    members.iter().map(name).collect()
+}
+
+fn chosen<'a, T>(all: &'a [T], begun: Option<&str>, name: fn(&T) -> &String) -> Option<&'a T> {
+    let names: Vec<&String> = all.iter().map(name).collect();
+    all.get(choose(begun?, &names).ok()?)
+}

@@ -1,0 +1,245 @@
+//! The shell: commands that are typed, or read from a pipe.
+
+use std::cell::RefCell;
+use std::io::{self, BufRead};
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use maglev_proto::v1::GetVersionRequest;
+use tokio::runtime::Runtime;
+use tonic::Code;
+use unicode_width::UnicodeWidthStr;
+
+use crate::command::{self, Command};
+use crate::failure::Failure;
+use crate::grammar::Verb;
+use crate::line::{self, Line};
+use crate::names::Names;
+use crate::session::{self, Session};
+use crate::suggest::{Suggestions, suggest};
+use crate::{Output, VERSION, help};
+
+mod editor;
+mod history;
+
+use editor::{Editor, PROMPT, Typed};
+
+/// How many names the help at the cursor shows.
+const MAX_NAMES: usize = 20;
+
+/// What became of a line.
+enum Ran {
+    Well,
+    Badly,
+    Quit,
+}
+
+/// Reads commands from a person until there are no more.
+pub fn interactive(runtime: Runtime, session: Session) -> ExitCode {
+    let runtime = Rc::new(runtime);
+    let names = Rc::new(RefCell::new(Names::new(session.server.clone())));
+    let mut editor = match Editor::new(Rc::clone(&runtime), Rc::clone(&names)) {
+        Ok(editor) => editor,
+        Err(error) => {
+            session.complain(&Failure::new(Code::Internal, format!("cannot use this terminal: {error}")));
+            return ExitCode::FAILURE;
+        }
+    };
+    let shell = Shell { runtime, session, names };
+    shell.greet();
+    let mut kept = None;
+    loop {
+        match editor.read(kept.take()) {
+            Ok(Typed::Line(line)) => {
+                if matches!(shell.run(&line), Ran::Quit) {
+                    return ExitCode::SUCCESS;
+                }
+            }
+            Ok(Typed::Question { line, at }) => {
+                shell.help(&line[..at]);
+                kept = Some((line, at));
+            }
+            Ok(Typed::Nothing) => {}
+            Ok(Typed::End) => return ExitCode::SUCCESS,
+            Err(error) => {
+                let failure =
+                    Failure::new(Code::Internal, format!("cannot read from this terminal: {error}"));
+                shell.session.complain(&failure);
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+}
+
+/// Reads commands from a pipe or a file, one to a line, and stops at the first that fails: the next ones were written in
+/// the belief that it would not.
+pub fn batch(runtime: &Runtime, session: &Session) -> ExitCode {
+    for (index, line) in io::stdin().lock().lines().enumerate() {
+        let ran = line
+            .map_err(|error| Failure::new(Code::InvalidArgument, format!("cannot read: {error}")))
+            .and_then(|line| batch_line(runtime, session, &line));
+        match ran {
+            Ok(Ran::Well) => {}
+            Ok(Ran::Quit) => break,
+            Ok(Ran::Badly) => return ExitCode::FAILURE,
+            Err(failure) => {
+                session.complain(&failure.at_line(index + 1));
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn batch_line(runtime: &Runtime, session: &Session, line: &str) -> Result<Ran, Failure> {
+    let Some(command) = understand(line).map_err(|wrong| wrong.failure)? else { return Ok(Ran::Well) };
+    if command.verb == Verb::Quit {
+        return Ok(Ran::Quit);
+    }
+    let well = runtime.block_on(session.run(&command))?;
+    Ok(if well { Ran::Well } else { Ran::Badly })
+}
+
+/// A line that is not understood.
+struct Wrong {
+    failure: Failure,
+    /// Where, in bytes.
+    at: usize,
+}
+
+/// The command of a line. None if there is none on it.
+fn understand(line: &str) -> Result<Option<Command>, Wrong> {
+    let Line { words, open, .. } = line::split(line);
+    if let Some(at) = open {
+        let failure = Failure::new(Code::InvalidArgument, "this quote is never closed");
+        return Err(Wrong { failure, at });
+    }
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+    match command::parse(&texts) {
+        Ok(command) => Ok(Some(command)),
+        Err(mistake) => {
+            let at = words.get(mistake.word).map_or(line.trim_end().len() + 1, |word| word.start);
+            Err(Wrong { failure: Failure::mistaken(mistake), at })
+        }
+    }
+}
+
+struct Shell {
+    runtime: Rc<Runtime>,
+    session: Session,
+    names: Rc<RefCell<Names>>,
+}
+
+impl Shell {
+    fn greet(&self) {
+        if self.session.output == Output::Json {
+            return;
+        }
+        let asked = async {
+            let server = &self.session.server;
+            let mut client = server.connect().await.map_err(|error| Failure::unreachable(&error))?;
+            let answer = client.get_version(GetVersionRequest {}).await;
+            answer.map_err(|status| Failure::new(status.code(), server.failed(&status).to_string()))
+        };
+        match self.unless_interrupted(asked) {
+            Ok(daemon) => {
+                let daemon = daemon.into_inner().version;
+                println!("maglevc {VERSION}, maglevd {daemon} at {}; ? for help", self.session.server);
+            }
+            Err(failure) => self.session.complain(&failure),
+        }
+    }
+
+    fn run(&self, line: &str) -> Ran {
+        let command = match understand(line) {
+            Ok(None) => return Ran::Well,
+            Ok(Some(command)) => command,
+            Err(wrong) => {
+                self.point(line, wrong.at);
+                self.session.complain(&wrong.failure);
+                return Ran::Badly;
+            }
+        };
+        if command.verb == Verb::Quit {
+            return Ran::Quit;
+        }
+        let ran = self.unless_interrupted(self.session.run(&command));
+        if matches!(
+            command.verb,
+            Verb::SetBackend(_) | Verb::SetWeight | Verb::UnsetWeight | Verb::ConfigReload
+        ) {
+            self.names.borrow_mut().forget();
+        }
+        match ran {
+            Ok(true) => Ran::Well,
+            Ok(false) => Ran::Badly,
+            Err(failure) => {
+                self.session.complain(&failure);
+                Ran::Badly
+            }
+        }
+    }
+
+    /// Ctrl-C ends what runs, and not the shell.
+    fn unless_interrupted<T>(&self, run: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        self.runtime.block_on(async {
+            // Ctrl-C is listened for before anything else is done.
+            tokio::select! {
+                biased;
+                Ok(()) = tokio::signal::ctrl_c() => Err(Failure::new(Code::Cancelled, "interrupted")),
+                ended = run => ended,
+            }
+        })
+    }
+
+    /// Points at a place of the line that was typed.
+    fn point(&self, line: &str, at: usize) {
+        let errors = self.session.errors();
+        // What is missing belongs behind the line.
+        let behind = usize::from(at > line.len());
+        let column = PROMPT.len() + line.get(..at).unwrap_or(line).width() + behind;
+        // A line that has been wrapped is not above us as it was typed.
+        if self.session.output == Output::Text && errors.width().is_some_and(|width| column < width) {
+            eprintln!("{}{}", " ".repeat(column), errors.error("^"));
+        }
+    }
+
+    /// What may stand at the cursor, after what was typed so far.
+    fn help(&self, typed: &str) {
+        let screen = self.session.screen();
+        let mut names = self.names.borrow_mut();
+        let (before, begun) = at_cursor(typed);
+        let suggested = self.unless_interrupted(async {
+            suggest(&before, &begun, &mut names).await.map_err(Failure::mistaken)
+        });
+        let written = match suggested {
+            Ok(suggestions) => session::write(&help::at_cursor(&rows(suggestions), screen)),
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = written {
+            self.session.complain(&failure);
+        }
+    }
+}
+
+/// The whole words before the cursor, and the word that has been begun there.
+fn at_cursor(typed: &str) -> (Vec<String>, String) {
+    let Line { words, unfinished, .. } = line::split(typed);
+    let mut words: Vec<String> = words.into_iter().map(|word| word.text).collect();
+    let begun = if unfinished { words.pop() } else { None };
+    (words, begun.unwrap_or_default())
+}
+
+fn rows(suggestions: Suggestions) -> Vec<(String, String)> {
+    let more = suggestions.all.len().saturating_sub(MAX_NAMES);
+    let shown = suggestions.all.into_iter().take(MAX_NAMES);
+    let mut rows: Vec<(String, String)> = shown.map(|one| (one.text, one.help)).collect();
+    if more > 0 {
+        rows.push(("…".into(), format!("and {more} more")));
+    }
+    rows.extend(suggestions.whole.map(|help| ("<Enter>".into(), help.into())));
+    rows
+}

@@ -1,0 +1,156 @@
+//! The line editor: rustyline, with our completion and help.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustyline::completion::{Completer, Pair};
+use rustyline::config::BellStyle;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{
+    Cmd, CompletionType, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler, Helper,
+    KeyEvent, RepeatCount,
+};
+use tokio::runtime::Runtime;
+
+use super::history;
+use crate::line::{self, quoted};
+use crate::names::Names;
+use crate::suggest::suggest;
+
+/// What stands before what is typed.
+pub const PROMPT: &str = "maglev> ";
+
+/// No question was asked.
+const NOWHERE: usize = usize::MAX;
+
+/// What a person has typed.
+pub enum Typed {
+    /// A line.
+    Line(String),
+    /// `?` at a place of a line, in bytes. It is not in the line.
+    Question {
+        /// The line.
+        line: String,
+        /// The place.
+        at: usize,
+    },
+    /// A line that was taken back.
+    Nothing,
+    /// There is no more.
+    End,
+}
+
+/// The line editor.
+pub struct Editor {
+    editor: rustyline::Editor<Words, FileHistory>,
+    question: Arc<AtomicUsize>,
+    history: Option<PathBuf>,
+}
+
+impl Editor {
+    /// An editor that completes names by these.
+    ///
+    /// # Errors
+    /// The terminal cannot be used.
+    pub fn new(runtime: Rc<Runtime>, names: Rc<RefCell<Names>>) -> rustyline::Result<Self> {
+        let config = Config::builder()
+            .max_history_size(history::MAX_LINES)?
+            .history_ignore_dups(true)?
+            .history_ignore_space(true)
+            .completion_type(CompletionType::List)
+            .completion_show_all_if_ambiguous(true)
+            .bell_style(BellStyle::None)
+            .build();
+        let mut editor = rustyline::Editor::with_config(config)?;
+        let question = Arc::new(AtomicUsize::new(NOWHERE));
+        editor.set_helper(Some(Words { runtime, names }));
+        let asks = EventHandler::Conditional(Box::new(Asks(Arc::clone(&question))));
+        editor.bind_sequence(KeyEvent::from('?'), asks);
+        let history = history::file();
+        if let Some(file) = &history {
+            // The first time, there is none.
+            let _ = editor.load_history(file);
+        }
+        Ok(Self { editor, question, history })
+    }
+
+    /// Reads a line, which begins as one that was kept, with the cursor where it was.
+    ///
+    /// # Errors
+    /// The terminal cannot be read.
+    pub fn read(&mut self, kept: Option<(String, usize)>) -> rustyline::Result<Typed> {
+        let (line, at) = kept.unwrap_or_default();
+        self.question.store(NOWHERE, Ordering::Relaxed);
+        match self.editor.readline_with_initial(PROMPT, line.split_at(at)) {
+            Ok(line) => Ok(match self.question.load(Ordering::Relaxed) {
+                NOWHERE => {
+                    self.remember(&line);
+                    Typed::Line(line)
+                }
+                at => Typed::Question { at: at.min(line.len()), line },
+            }),
+            Err(ReadlineError::Interrupted) => Ok(Typed::Nothing),
+            Err(ReadlineError::Eof) => Ok(Typed::End),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// At once, so that it is there after whatever happens next. A history that cannot be written is no fault.
+    fn remember(&mut self, line: &str) {
+        let added = self.editor.add_history_entry(line).unwrap_or_default();
+        if let Some(file) = self.history.as_ref().filter(|_| added) {
+            let _ = self.editor.append_history(file);
+        }
+    }
+}
+
+/// `?` ends the reading of the line, which then begins again below the help; within quotes it is a character.
+struct Asks(Arc<AtomicUsize>);
+
+impl ConditionalEventHandler for Asks {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext<'_>) -> Option<Cmd> {
+        let typed = context.line().get(..context.pos())?;
+        if line::split(typed).open.is_some() {
+            return None;
+        }
+        self.0.store(context.pos(), Ordering::Relaxed);
+        Some(Cmd::AcceptLine)
+    }
+}
+
+/// Completes words.
+struct Words {
+    runtime: Rc<Runtime>,
+    names: Rc<RefCell<Names>>,
+}
+
+impl Completer for Words {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let split = line::split(line.get(..at).unwrap_or(line));
+        let mut words = split.words;
+        let begun = if split.unfinished { words.pop() } else { None };
+        let (begun, start) = begun.map_or((String::new(), at), |word| (word.text, word.start));
+        let before: Vec<String> = words.into_iter().map(|word| word.text).collect();
+        let mut names = self.names.borrow_mut();
+        let suggested = self.runtime.block_on(suggest(&before, &begun, &mut names)).unwrap_or_default();
+        let literal = suggested.all.into_iter().filter(|one| one.literal);
+        let pair = |text: String| Pair { replacement: quoted(&text) + " ", display: text };
+        Ok((start, literal.map(|one| pair(one.text)).collect()))
+    }
+}
+
+impl Helper for Words {}
+impl Highlighter for Words {}
+impl Hinter for Words {
+    type Hint = String;
+}
+impl Validator for Words {}

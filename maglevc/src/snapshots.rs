@@ -1,0 +1,190 @@
+//! What every command writes, as text and as JSON, and what every fault looks like, against a daemon that is not one.
+//!
+//! `MAGLEV_REWRITE=1 cargo test -p maglevc` writes the files of `snapshots/` anew, and the difference is the review.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::str::FromStr;
+use std::{env, fs};
+
+use maglev_proto::v1::{ConfigFault, ConfigProblem, Plan};
+use tonic::Status;
+
+use crate::client::Server;
+use crate::command;
+use crate::failure::Failure;
+use crate::fake::{Fake, State};
+use crate::grammar::{Order, Verb};
+use crate::screen::{ColorChoice, Screen};
+use crate::{Output, fixture, session, show};
+
+/// A command, and what the daemon is made to be before it.
+struct Case {
+    name: &'static str,
+    line: &'static str,
+    before: fn(&mut State),
+}
+
+const fn case(name: &'static str, line: &'static str) -> Case {
+    Case { name, line, before: |_| {} }
+}
+
+const CASES: &[Case] = &[
+    case("help", "help"),
+    case("show-version", "show version"),
+    case("show-frontends", "show frontends"),
+    case("show-frontend", "show frontends web"),
+    case("show-backends", "show backends"),
+    case("show-backend", "sh ba nginx0"),
+    case("show-backend-overridden", "show backends nginx1"),
+    case("show-healthchecks", "show healthchecks"),
+    case("show-healthcheck", "show healthchecks ng"),
+    case("show-overrides", "show overrides"),
+    Case { name: "show-no-overrides", line: "show overrides", before: |state| state.overrides.clear() },
+    case("show-vpp-info", "show vpp info"),
+    case("show-vpp-lb-state", "show vpp lb state"),
+    case("show-vpp-lb-counters", "show vpp lb counters"),
+    case("set-backend-pause", "set backend sorry pause"),
+    case("set-backend-resume", "set backend nginx1 resume"),
+    case("set-backend-disable", "set backend nginx0 disable reason 'disk swap' for 2h"),
+    case("set-backend-enable", "set backend sorry enable"),
+    case("set-backend-enable-for", "set backend sorry enable for 1d"),
+    case("set-backend-as-before", "set backend nginx1 pause"),
+    case("set-backend-gone", "set backend sor enable"),
+    case("set-weight", "set frontend web pool prim backend nginx0 weight 30 for 1h30m"),
+    case("set-weight-as-before", "set frontend web pool fallback backend sorry weight 50"),
+    case("unset-weight", "unset frontend web pool fallback backend sorry weight"),
+    case("explain-backend", "explain backend nginx0"),
+    case("explain-frontend", "explain frontend web"),
+    case("sync", "sync vpp lb state"),
+    case("sync-dry-run", "sync vpp lb state dry-run"),
+    Case { name: "sync-nothing", line: "sync vpp lb state", before: |state| state.plan = Plan::default() },
+    case("config-check", "config check"),
+    case("config-check-plan", "config check plan"),
+    Case { name: "config-check-bad", line: "config check plan", before: bad },
+    case("config-reload", "config reload"),
+    Case { name: "config-reload-bad", line: "config reload", before: bad },
+    Case { name: "config-reload-unreadable", line: "config reload", before: unreadable },
+    case("no-such-backend", "show backends apache"),
+    case("no-such-backend-but-alike", "set backend ngnix0 disable"),
+    case("no-such-pool", "set frontend web pool spare backend sorry weight 1"),
+    case("no-such-member", "unset frontend web pool primary backend sorry weight"),
+    case("ambiguous", "explain backend nginx"),
+    case("unknown-word", "show bakcends"),
+    case("not-whole", "set backend nginx0"),
+    Case { name: "denied", line: "set backend nginx0 disable", before: denied },
+    Case { name: "refused", line: "set backend nginx0 resume", before: refused },
+];
+
+fn bad(state: &mut State) {
+    let problem = ConfigProblem {
+        path: "maglev.frontends.web.pools[1].backends.nginx9".into(),
+        message: "no such backend".into(),
+    };
+    state.fault = Some(ConfigFault { parse_error: String::new(), problems: vec![problem] });
+}
+
+fn unreadable(state: &mut State) {
+    let parse_error = "/etc/vpp-maglev/maglev.yaml: mapping values are not allowed at line 3 column 7".into();
+    state.fault = Some(ConfigFault { parse_error, problems: Vec::new() });
+}
+
+fn denied(state: &mut State) {
+    state.refusal = Some(Status::permission_denied("nobody (uid 65534) may view; this takes operate"));
+}
+
+fn refused(state: &mut State) {
+    state.refusal = Some(Status::failed_precondition("backend nginx0 is disabled: enable it first"));
+}
+
+#[test]
+fn every_command_and_fault_looks_as_it_did() {
+    let wrong: Vec<&str> = CASES.iter().filter(|case| !is_as_recorded(case)).map(|case| case.name).collect();
+    assert!(wrong.is_empty(), "other than recorded: {wrong:?}; MAGLEV_REWRITE=1 records anew");
+}
+
+#[test]
+fn there_is_a_case_for_every_command() {
+    use Verb::{
+        ConfigCheck, ConfigReload, ExplainBackend, ExplainFrontend, Help, SetBackend, SetWeight,
+        ShowBackends, ShowFrontends, ShowHealthChecks, ShowOverrides, ShowVersion, ShowVppInfo,
+        ShowVppLbCounters, ShowVppLbState, SyncVppLbState, UnsetWeight,
+    };
+    let shown: HashSet<Verb> = CASES.iter().filter_map(|case| Some(parse(case.line).ok()?.verb)).collect();
+    let all: HashSet<Verb> = [
+        ConfigCheck,
+        ConfigReload,
+        ExplainBackend,
+        ExplainFrontend,
+        Help,
+        SetBackend(Order::Pause),
+        SetBackend(Order::Resume),
+        SetBackend(Order::Disable),
+        SetBackend(Order::Enable),
+        SetWeight,
+        ShowBackends,
+        ShowFrontends,
+        ShowHealthChecks,
+        ShowOverrides,
+        ShowVersion,
+        ShowVppInfo,
+        ShowVppLbCounters,
+        ShowVppLbState,
+        SyncVppLbState,
+        UnsetWeight,
+    ]
+    .into();
+    assert_eq!(shown, all);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_one_line() {
+    let mut fake = Fake::start();
+    let address = fake.address();
+    fake.stop();
+    let said = answer(&address, "show version", Output::Text).unwrap_err().to_string();
+    assert!(said.starts_with(&format!("cannot reach maglevd at {address}: ")), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+fn is_as_recorded(case: &Case) -> bool {
+    let transcript = [Output::Text, Output::Json].map(|output| transcript(case, output)).concat();
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/snapshots").join(case.name).with_extension("txt");
+    if env::var_os("MAGLEV_REWRITE").is_some() {
+        fs::write(&file, &transcript).unwrap();
+    }
+    let recorded = fs::read_to_string(&file).unwrap_or_default();
+    if recorded != transcript {
+        println!("{}: recorded:\n{recorded}\nnow:\n{transcript}", file.display());
+    }
+    recorded == transcript
+}
+
+fn transcript(case: &Case, output: Output) -> String {
+    let fake = Fake::start();
+    (case.before)(&mut fake.state.lock().unwrap());
+    let flag = if output == Output::Json { " --output json" } else { "" };
+    let (said, code) = match answer(&fake.address(), case.line, output) {
+        Ok((said, good)) => (said, i32::from(!good)),
+        Err(failure) => (failure.render(output, plain()) + "\n", 1),
+    };
+    format!("$ maglevc{flag} {}\n{said}[exit {code}]\n\n", case.line)
+}
+
+fn answer(server: &str, line: &str, output: Output) -> Result<(String, bool), Failure> {
+    let command = parse(line)?;
+    let Ok(server) = Server::from_str(server);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let shown = runtime.block_on(show::ask(&server, &command))?;
+    Ok((session::render(&shown, fixture::now(), output, plain()), !shown.is_failure()))
+}
+
+fn parse(line: &str) -> Result<command::Command, Failure> {
+    let words: Vec<String> = crate::line::split(line).words.into_iter().map(|word| word.text).collect();
+    command::parse(&words).map_err(Failure::mistaken)
+}
+
+fn plain() -> Screen {
+    Screen::new(ColorChoice::Never, false)
+}

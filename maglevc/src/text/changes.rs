@@ -1,0 +1,94 @@
+//! What operators have changed.
+
+use std::time::SystemTime;
+
+use maglev_proto::v1::{Backend, BackendState, Override};
+
+use crate::change::{Ordered, Weighed};
+use crate::screen::{Screen, Style, of_state, printable};
+use crate::table::{Table, styled, text};
+use crate::time::{age, left, second, written};
+use crate::words;
+
+/// Every override, and who is behind it.
+pub fn overrides(all: &[Override], now: SystemTime, screen: Screen) -> String {
+    if all.is_empty() {
+        return "nothing is overridden\n".into();
+    }
+    let headings = ["backend", "frontend", "pool", "override", "who", "age", "left", "reason"];
+    let mut table = Table::new(&headings).names(&["backend", "frontend", "pool"]).prose(&["reason", "who"]);
+    for one in all {
+        let mark = if one.dangling { "*" } else { "" };
+        table.row([
+            text(&one.backend),
+            text(&one.frontend),
+            text(&one.pool),
+            styled(Style::Odd, format!("{}{mark}", words::overriding(one))),
+            text(&one.who),
+            text(age(one.at.as_ref(), now)),
+            text(left(one.expires.as_ref(), now)),
+            text(&one.reason),
+        ]);
+    }
+    let dangling = all.iter().any(|one| one.dangling);
+    let legend = if dangling { "\n* of something that is not in the configuration now\n" } else { "" };
+    table.render(screen) + legend
+}
+
+/// An override in one sentence.
+pub fn sentence(one: &Override, now: SystemTime) -> String {
+    let mut told = format!("{} by {}, {} ago", words::overriding(one), one.who, age(one.at.as_ref(), now));
+    if one.expires.is_some() {
+        let until = second(one.expires.as_ref());
+        told += &format!(", until {until} ({} left)", left(one.expires.as_ref(), now));
+    }
+    if !one.reason.is_empty() {
+        told += &format!(": {}", one.reason);
+    }
+    told
+}
+
+/// What a backend is after something was done to it.
+pub fn ordered(done: &Ordered, screen: Screen) -> String {
+    let (before, after) = (done.before.as_ref(), &done.after);
+    let state = words::backend_state(after.state());
+    let until = match ends(after, &state) {
+        Some(expires) => format!(" until {expires}"),
+        None if after.state() == BackendState::Unknown => " until it is probed".into(),
+        None => String::new(),
+    };
+    let was = match before.map(|before| words::backend_state(before.state())) {
+        Some(was) if was == state => " (as before)".into(),
+        Some(was) => format!(" (was {was})"),
+        None => String::new(),
+    };
+    let enabled = ends(after, "enabled").map(|expires| format!("; enabled until {expires}"));
+    let told = format!("{until}{was}{}", enabled.unwrap_or_default());
+    format!("{} is {}{told}\n", printable(&after.name), screen.apply(of_state(&state), &state))
+}
+
+/// When the override of this kind ends by itself.
+fn ends(backend: &Backend, kind: &str) -> Option<String> {
+    let mut overrides = backend.overrides.iter();
+    let expires = overrides.find(|one| words::override_kind(one.kind()) == kind)?.expires.as_ref();
+    expires.map(|expires| second(Some(expires)))
+}
+
+/// What the weight of a backend of a pool is after it was set or unset.
+pub fn weighed(done: &Weighed) -> String {
+    let (before, after) = (&done.before, &done.after);
+    let whose = if after.overridden { "weight" } else { "its configured weight" };
+    let lifetime = done.lifetime.map(|lifetime| format!(" for {}", written(lifetime))).unwrap_or_default();
+    let was = if before.weight == after.weight && before.overridden == after.overridden {
+        "as before".into()
+    } else {
+        format!("was {}", before.weight)
+    };
+    format!(
+        "{} has {whose} {} in pool {} of {}{lifetime} ({was})\n",
+        printable(&after.name),
+        after.weight,
+        printable(&done.pool),
+        printable(&done.frontend),
+    )
+}

@@ -1,0 +1,93 @@
+//! Without a terminal: commands from a pipe, and output to one.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Output, Stdio};
+
+use crate::fake::Fake;
+use crate::terminal::MAGLEVC;
+
+fn maglevc(fake: &Fake) -> Command {
+    let mut command = Command::new(MAGLEVC);
+    command.args(["--server", &fake.address()]);
+    command
+}
+
+fn batch(fake: &Fake, arguments: &[&str], lines: &str) -> Output {
+    let mut command = maglevc(fake);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn commands_are_read_line_by_line() {
+    let fake = Fake::start();
+    let lines =
+        "# maintenance\n\nset backend nginx0 disable reason 'disk swap'  # soon\nset backend sorry pause\n";
+    let output = batch(&fake, &[], lines);
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(text(&output.stdout), "nginx0 is disabled (was down)\nsorry is paused (was up)\n");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn the_first_failure_ends_a_batch() {
+    let fake = Fake::start();
+    for (wrong, said) in [
+        ("show backends nobody", "line 2: no backend is named `nobody`\n"),
+        ("shwo", "line 2: unknown word `shwo`, did you mean: show\n"),
+        ("explain backend 'a", "line 2: this quote is never closed\n"),
+    ] {
+        let output = batch(&fake, &[], &format!("help\n{wrong}\nset backend nginx0 disable\n"));
+        assert_eq!((text(&output.stderr), output.status.code()), (said, Some(1)));
+        assert!(text(&output.stdout).starts_with("Commands:"), "{wrong}");
+        assert!(fake.state.lock().unwrap().backends[0].overrides.is_empty(), "{wrong}");
+    }
+    let output = batch(&fake, &["--output", "json"], "show backends nobody");
+    assert_eq!(
+        text(&output.stderr),
+        "{\"error\":\"line 1: no backend is named `nobody`\",\"code\":\"NOT_FOUND\"}\n"
+    );
+}
+
+#[test]
+fn quit_ends_a_batch() {
+    let output = batch(&Fake::start(), &[], "quit\nnonsense\n");
+    assert_eq!((text(&output.stderr), output.status.code()), ("", Some(0)));
+}
+
+#[test]
+fn a_pipe_is_as_wide_as_it_takes_and_has_no_colour() {
+    let fake = Fake::start();
+    fake.state.lock().unwrap().overrides[0].reason = "a long story ".repeat(20);
+    let output = maglevc(&fake).args(["show", "overrides"]).env("COLUMNS", "40").output().unwrap();
+    assert!(text(&output.stdout).contains(&"a long story ".repeat(19)));
+    assert!(!text(&output.stdout).contains('\x1b'));
+    let output = maglevc(&fake).args(["--color", "always", "show", "overrides"]).output().unwrap();
+    assert!(text(&output.stdout).contains("\x1b[33mpaused\x1b[0m"));
+}
+
+#[test]
+fn watching_ends_when_nobody_reads() {
+    let fake = Fake::start();
+    let mut child = maglevc(&fake).args(["watch", "events"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert_eq!(first, "2026-11-22T12:00:00.000Z prober is connected\n");
+    // The pipe is closed now, and no further event comes.
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn whoever_closes_the_pipe_has_had_enough() {
+    let fake = Fake::start();
+    let mut child = maglevc(&fake).arg("help").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((text(&output.stderr), output.status.code()), ("", Some(0)));
+}

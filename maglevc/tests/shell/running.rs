@@ -1,0 +1,98 @@
+//! Commands that take their time, and a daemon that goes away.
+
+use std::os::unix::net::UnixListener;
+
+use maglev_proto::v1::LostEvent;
+use maglev_proto::v1::watch_events_response::Event;
+
+use crate::fake::Fake;
+use crate::terminal::Terminal;
+
+const CTRL_C: &str = "\x03";
+
+#[test]
+fn events_are_watched_until_a_key_is_pressed() {
+    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
+    terminal.until_last("maglev>");
+    // An arrow is several characters, none of which are left over.
+    for key in ["x", " ", CTRL_C, "\x1b[A"] {
+        terminal.press("watch events\r");
+        terminal.until_line("until any key is pressed:");
+        terminal.until_line("frontend web is up, pool fallback");
+        fake.tell(Event::Lost(LostEvent { count: 7 }));
+        terminal.until_last("2026-11-22T12:01:00.000Z lost 7 events: read too slowly");
+        terminal.press(key);
+        terminal.until_last("maglev>");
+        terminal.press("\x0c");
+        terminal.until("an empty screen", |lines| lines == ["maglev>"]);
+    }
+    terminal.press("quit\r");
+    assert!(terminal.ended().success());
+}
+
+#[test]
+fn a_key_ends_a_single_command_too() {
+    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    for key in ["x", CTRL_C] {
+        let mut terminal = Terminal::start(home.path(), &["--server", &fake.address(), "watch", "events"]);
+        terminal.until_line("frontend web is up, pool fallback");
+        terminal.press(key);
+        assert!(terminal.ended().success(), "{key:?}");
+    }
+}
+
+#[test]
+fn events_go_on_when_the_daemon_comes_back() {
+    let (mut fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
+    terminal.press("watch events\r");
+    terminal.until_line("frontend web is up, pool fallback");
+    fake.stop();
+    terminal.until_line("; waiting for it");
+    fake.resume();
+    let again = format!("connected to maglevd at {} again", fake.address());
+    terminal.until_line(&again);
+    let replayed =
+        |lines: &[String]| lines.iter().filter(|line| line.contains("frontend web is up")).count() == 2;
+    terminal.until("a second replay", replayed);
+    fake.tell(Event::Lost(LostEvent { count: 7 }));
+    terminal.until_line("lost 7 events");
+    terminal.press("x");
+    terminal.until_last("maglev>");
+}
+
+#[test]
+fn the_shell_outlives_the_daemon() {
+    let (mut fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    fake.stop();
+    let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
+    let gone = format!("cannot reach maglevd at {}: No such file or directory (os error 2)", fake.address());
+    terminal.until_last("maglev>");
+    terminal.press("show version\r");
+    // Once at its start, and once for the command.
+    terminal.until("two lines", |lines| lines.iter().filter(|line| **line == gone).count() == 2);
+    // Neither TAB nor ? has anything to say of names.
+    terminal.press("show backends \t?");
+    terminal.until_line("  BACKEND");
+    fake.resume();
+    terminal.press("\x15show version\r");
+    terminal.until_line("c0ffee");
+}
+
+#[test]
+fn ctrl_c_ends_a_command_and_not_the_shell() {
+    let (mut fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
+    terminal.until_last("maglev>");
+    fake.stop();
+    // It takes connections, and never says a word.
+    let mute = UnixListener::bind(fake.socket()).unwrap();
+    terminal.press("show backends\r");
+    let _connection = mute.accept().unwrap();
+    terminal.press(CTRL_C);
+    terminal.until_line("interrupted");
+    terminal.until_last("maglev>");
+    terminal.press("quit\r");
+    assert!(terminal.ended().success());
+}

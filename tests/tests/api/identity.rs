@@ -1,0 +1,155 @@
+//! Who comes in by the unix socket, as the kernel says.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+
+use maglev_tests::lab::host::Host;
+use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::skip;
+use maglev_tests::programs::program;
+
+use crate::{Stage, complaint, config};
+
+/// A client of the unix socket at `place`, with these numbers.
+fn call_as(place: &Place, uid: u32, gid: u32, groups: &[u32], words: &str) -> Output {
+    let socket = place.path("maglevd.sock");
+    // Who is let in by the socket's mode is not what is asked here.
+    fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
+    let maglevc = place.path("maglevc");
+    if !maglevc.exists() {
+        // Others may not be let into the directory of the build. Another process copies, as a program that is open for
+        // writing cannot be run, and whatever another test starts at this moment would inherit our descriptor.
+        assert!(
+            Command::new("cp").arg(program("maglevc").unwrap()).arg(&maglevc).status().unwrap().success()
+        );
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &uid.to_string(), "--regid", &gid.to_string()]);
+    if groups.is_empty() {
+        command.arg("--clear-groups");
+    } else {
+        let groups: Vec<_> = groups.iter().map(u32::to_string).collect();
+        command.args(["--groups", &groups.join(",")]);
+    }
+    let server = format!("unix:{}", socket.display());
+    command.arg(maglevc).args(["--server", &server]).args(words.split(' ')).output().unwrap()
+}
+
+/// Which of the roles a caller has, as the daemon says when it refuses what the next one may.
+fn role(place: &Place, uid: u32, gid: u32, groups: &[u32]) -> String {
+    let output = call_as(place, uid, gid, groups, "config reload");
+    if output.status.success() {
+        return "admin".to_owned();
+    }
+    let said = complaint(&output);
+    let (_, has) = said.split_once(" has ").unwrap_or_else(|| panic!("{said}"));
+    has.split(',').next().unwrap().to_owned()
+}
+
+#[test]
+fn peers_are_who_the_kernel_says_they_are() {
+    if skip("peers_are_who_the_kernel_says_they_are", &["setpriv"]) {
+        return;
+    }
+    let stage = Stage::new("{}");
+    let place = &stage.place;
+    assert_eq!(role(place, 0, 0, &[]), "admin");
+    assert_eq!(role(place, 61001, 61001, &[]), "operate");
+    let refused = complaint(&call_as(place, 61001, 61001, &[], "config reload"));
+    assert!(refused.contains("uid 61001 has operate, as a peer on the unix socket"), "{refused}");
+    let refused = complaint(&call_as(place, 65534, 65534, &[], "config reload"));
+    assert!(refused.contains("nobody (uid 65534) has operate"), "{refused}");
+
+    stage.reload(
+        "{ roles: [{ user: 61001, role: admin }, { group: 61500, role: operate }, { user: nobody, role: operate }] }",
+    );
+    for (uid, gid, groups, expected) in [
+        (0, 0, &[][..], "admin"),
+        (61001, 61001, &[], "admin"),
+        (61002, 61500, &[], "operate"),
+        (61002, 61002, &[61499, 61500, 256], "operate"),
+        (61002, 61002, &[61499], "view"),
+        (65534, 65534, &[], "operate"),
+    ] {
+        assert_eq!(role(place, uid, gid, groups), expected, "{uid} {gid} {groups:?}");
+    }
+}
+
+#[test]
+fn the_daemons_own_user_is_an_admin() {
+    if skip("the_daemons_own_user_is_an_admin", &["setpriv"]) {
+        return;
+    }
+    let place = Place::new();
+    fs::set_permissions(place.path(""), Permissions::from_mode(0o777)).unwrap();
+    let setup = Setup::new(&place, &config("{ roles: [{ user: 61002, role: view }] }"));
+    let wrapper = ["setpriv", "--reuid", "61001", "--regid", "61001", "--clear-groups"];
+    let _maglevd = start(setup, &place, &wrapper);
+    assert_eq!(role(&place, 61001, 61001, &[]), "admin");
+    assert_eq!(role(&place, 61002, 61002, &[]), "view");
+}
+
+#[test]
+fn hidden_users_are_told_apart_by_nothing() {
+    if skip("hidden_users_are_told_apart_by_nothing", &["setpriv", "unshare"]) {
+        return;
+    }
+    let place = Place::new();
+    let wrapper = ["unshare", "--user", "--map-root-user"];
+    let maglevd = start(Setup::new(&place, &config("{}")), &place, &wrapper);
+    let refused = complaint(&call_as(&place, 61001, 61001, &[61500], "config reload"));
+    assert!(refused.contains("a unix peer (uid hidden) has operate"), "{refused}");
+    assert_eq!(role(&place, 0, 0, &[]), "admin");
+    let said = maglevd.process.said();
+    place.write(
+        "maglev.yaml",
+        config("{ roles: [{ user: nobody, role: admin }, { group: nogroup, role: admin }] }"),
+    );
+    maglevd.process.signal(nix::sys::signal::Signal::SIGHUP);
+    let warning = maglevd.process.line(said, "cannot be told apart");
+    assert!(warning.contains("PrivateUsers=no"), "{warning}");
+    maglevd.process.line(said, "configuration in force");
+    assert_eq!(role(&place, 65534, 65534, &[65534]), "view");
+    assert_eq!(role(&place, 61001, 61001, &[]), "view");
+}
+
+/// Starts `maglevd` through `wrapper`.
+fn start(setup: Setup<'_>, place: &Place, wrapper: &[&str]) -> Maglevd {
+    // Others may not be let into the directory of the build.
+    let copy = place.path("maglevd");
+    assert!(Command::new("cp").arg(program("maglevd").unwrap()).arg(&copy).status().unwrap().success());
+    let mut command = Command::new(wrapper[0]);
+    command.args(&wrapper[1..]).arg(copy);
+    setup.start_as(&mut command)
+}
+
+#[test]
+fn others_of_the_network_may_look() {
+    if skip("others_of_the_network_may_look", &["ip"]) {
+        return;
+    }
+    let host = Host::new("api");
+    host.ip("addr add 192.0.2.7/32 dev lo");
+    let place = Place::new();
+    let setup = Setup::new(&place, &config("{}")).flag("--grpc-addr", ":9090");
+    let mut wrapper = host.command("env");
+    let _maglevd = setup.start_as(wrapper.arg(program("maglevd").unwrap()));
+    let call = |server: &str, words: &str| {
+        let mut command = host.command("env");
+        let maglevc = program("maglevc").unwrap();
+        command.arg(maglevc).args(["--server", server]).args(words.split(' ')).output().unwrap()
+    };
+    for (server, who, has) in [
+        ("192.0.2.7:9090", "192.0.2.7", "view"),
+        ("127.0.0.1:9090", "127.0.0.1", "operate"),
+        ("[::1]:9090", "::1", "operate"),
+    ] {
+        assert!(call(server, "show version").status.success(), "{server}");
+        let refused = complaint(&call(server, "config reload"));
+        assert!(refused.contains(&format!("takes the role admin; {who} has {has}, ")), "{refused}");
+    }
+    let refused = complaint(&call("192.0.2.7:9090", "sync vpp lb state"));
+    assert!(refused.contains("takes the role operate"), "{refused}");
+}

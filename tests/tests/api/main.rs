@@ -1,0 +1,140 @@
+//! Who may call what, and how they get in: `maglevd` as a process, and clients of every kind.
+
+#![cfg(test)]
+
+mod bounds;
+mod identity;
+mod others;
+mod roles;
+mod sockets;
+mod tls;
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use maglev_proto::v1::GetVersionRequest;
+use maglev_proto::v1::maglev_client::MaglevClient;
+use maglev_tests::lab::certificates::{Authority, Identity};
+use maglev_tests::lab::farm;
+use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::lab::place::Place;
+use maglev_tests::programs::program;
+use nix::sys::signal::Signal;
+use tonic::Status;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+
+/// What the server's certificate is for.
+const NAME: &str = "maglevd.example.org";
+
+/// `maglevd` on a unix socket and by TCP, with nothing to do but to answer.
+struct Stage {
+    maglevd: Maglevd,
+    address: SocketAddr,
+    place: Place,
+}
+
+/// A configuration whose `api` is this.
+fn config(api: impl Display) -> String {
+    format!("maglev:\n  api: {api}\n")
+}
+
+impl Stage {
+    fn new(api: impl Display) -> Self {
+        Self::at(Place::new(), api)
+    }
+
+    /// With files that are in `place` already.
+    fn at(place: Place, api: impl Display) -> Self {
+        let address = SocketAddr::new(farm::address(), 9090);
+        let maglevd = Setup::new(&place, &config(api)).flag("--grpc-addr", address).start();
+        Self { maglevd, address, place }
+    }
+
+    /// Has it read another `api`, and waits until that is in force.
+    fn reload(&self, api: impl Display) {
+        self.place.write("maglev.yaml", config(api));
+        let said = self.maglevd.process.said();
+        self.maglevd.process.signal(Signal::SIGHUP);
+        self.maglevd.process.line(said, "configuration in force");
+    }
+
+    /// Has it read another `api`, which is wrong, and returns what it says of that.
+    fn fail_to_reload(&self, api: impl Display) -> String {
+        self.place.write("maglev.yaml", config(api));
+        let said = self.maglevd.process.said();
+        self.maglevd.process.signal(Signal::SIGHUP);
+        self.maglevd.process.line(said, "not reloaded")
+    }
+
+    /// Runs `maglevc` by TCP.
+    fn maglevc(&self, flags: &[&str], words: &str) -> Output {
+        let mut command = Command::new(program("maglevc").unwrap());
+        command.arg("--server").arg(self.address.to_string()).args(flags);
+        command.args(words.split(' ')).output().unwrap()
+    }
+}
+
+/// The files of TLS.
+struct Files {
+    authority: Authority,
+    place: Place,
+}
+
+impl Files {
+    /// In a place of their own: `server.pem` and `server.key`, and the authority's `ca.pem`.
+    fn new() -> Self {
+        let files = Self { authority: Authority::new(), place: Place::new() };
+        files.place.write("ca.pem", files.authority.certificate());
+        files.serve(&files.authority.good(NAME));
+        files
+    }
+
+    /// Writes the server's own.
+    fn serve(&self, identity: &Identity) {
+        self.place.write("server.pem", &identity.certificate);
+        self.place.write("server.key", &identity.key);
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.place.path(name)
+    }
+
+    /// `api`, with clients' certificates held against the authority, and these rules.
+    fn api(&self, roles: &str) -> String {
+        let [certificate, key, ca] =
+            ["server.pem", "server.key", "ca.pem"].map(|name| self.path(name).display().to_string());
+        format!("{{ tls: {{ certificate: {certificate}, key: {key}, client-ca: {ca} }}, roles: [{roles}] }}")
+    }
+
+    /// A client that trusts the authority and shows `identity`.
+    async fn connect(&self, address: SocketAddr, identity: Option<&Identity>) -> Result<Channel, Status> {
+        connect(address, &self.authority, identity).await
+    }
+}
+
+async fn connect(
+    address: SocketAddr,
+    trusted: &Authority,
+    identity: Option<&Identity>,
+) -> Result<Channel, Status> {
+    let mut tls =
+        ClientTlsConfig::new().domain_name(NAME).ca_certificate(Certificate::from_pem(trusted.certificate()));
+    if let Some(identity) = identity {
+        tls = tls.identity(tonic::transport::Identity::from_pem(&identity.certificate, &identity.key));
+    }
+    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap();
+    endpoint.connect().await.map_err(|error| Status::unknown(format!("{error:?}")))
+}
+
+/// Whether the daemon answers `channel`.
+async fn answers(channel: Channel) -> Result<(), Status> {
+    MaglevClient::new(channel).get_version(GetVersionRequest {}).await.map(drop)
+}
+
+/// What a failed `maglevc` says.
+fn complaint(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

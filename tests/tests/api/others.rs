@@ -1,0 +1,49 @@
+//! A client that is none of ours: gRPC's own, in Python.
+
+use std::process::Command;
+
+use maglev_tests::lab::skip;
+
+use crate::{Files, NAME, Stage};
+
+/// Debian's own, which sees Debian's packages.
+const PYTHON: &str = "/usr/bin/python3";
+
+fn has_grpc() -> bool {
+    let import = Command::new(PYTHON).args(["-c", "import grpc, google.protobuf"]).output();
+    import.is_ok_and(|output| output.status.success())
+}
+
+fn run(name: &str, target: &str, arguments: &[String]) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/api/client.py");
+    let output = Command::new(PYTHON).arg(script).arg(target).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{name}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(said.lines().last(), Some("good"), "{said}");
+}
+
+#[test]
+fn grpcs_own_client_finds_and_calls_everything() {
+    let name = "grpcs_own_client_finds_and_calls_everything";
+    if skip(name, &["python3"]) {
+        return;
+    }
+    if !has_grpc() {
+        println!("SKIP {name}: needs python3-grpcio and python3-protobuf");
+        return;
+    }
+    let stage = Stage::new("{}");
+    run("unix", &format!("unix:{}", stage.maglevd.socket().display()), &["admin".to_owned()]);
+    stage.reload("{ roles: [{ user: root, role: admin }] }");
+    run("plain text", &stage.address.to_string(), &["view".to_owned()]);
+
+    let files = Files::new();
+    let stage = Stage::new(files.api("{ certificate: deploy.example.org, role: admin }"));
+    let identity = files.authority.good("deploy.example.org");
+    files.place.write("client.pem", &identity.certificate);
+    files.place.write("client.key", &identity.key);
+    let [ca, certificate, key] =
+        ["ca.pem", "client.pem", "client.key"].map(|name| files.path(name).display().to_string());
+    run("TLS", &stage.address.to_string(), &["operate".into(), NAME.into(), ca.clone()]);
+    run("mTLS", &stage.address.to_string(), &["admin".into(), NAME.into(), ca, certificate, key]);
+}

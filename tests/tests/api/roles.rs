@@ -1,0 +1,137 @@
+//! Each role and each call.
+
+use std::net::SocketAddr;
+
+use maglev_proto::DESCRIPTORS;
+use maglev_proto::v1::maglev_client::MaglevClient;
+use maglev_proto::v1::{CheckConfigRequest, ReloadConfigRequest, SyncVpplbStateRequest};
+use maglev_tests::lab::farm;
+use maglev_tests::lab::maglevd::Setup;
+use maglev_tests::lab::metrics::Scrape;
+use maglev_tests::lab::place::Place;
+use prost::Message;
+use prost_types::FileDescriptorSet;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
+
+use crate::{Files, Stage, config};
+
+const ROLES: [&str; 3] = ["view", "operate", "admin"];
+
+/// The calls that take more than `view`, and what they take.
+const TAKE_MORE: [(&str, &str); 8] = [
+    ("DisableBackend", "operate"),
+    ("EnableBackend", "operate"),
+    ("PauseBackend", "operate"),
+    ("ReloadConfig", "admin"),
+    ("ResumeBackend", "operate"),
+    ("SetFrontendPoolBackendWeight", "operate"),
+    ("SyncVPPLBState", "operate"),
+    ("UnsetFrontendPoolBackendWeight", "operate"),
+];
+
+/// Every call that the API describes.
+fn calls() -> Vec<String> {
+    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
+    let services = files.iter().flat_map(|file| &file.service);
+    services.flat_map(|service| &service.method).map(|method| method.name().to_owned()).collect()
+}
+
+/// Makes a call with an empty request, and looks no further than the beginning of its answer.
+async fn call(channel: &Channel, call: &str) -> Result<(), Status> {
+    let mut client = tonic::client::Grpc::new(channel.clone());
+    client.ready().await.unwrap();
+    let path = PathAndQuery::from_maybe_shared(format!("/maglev.v1.Maglev/{call}")).unwrap();
+    let codec = ProstCodec::<(), ()>::default();
+    let mut answer = client.server_streaming(Request::new(()), path, codec).await?.into_inner();
+    answer.message().await.map(drop)
+}
+
+#[test]
+fn every_role_may_make_its_calls_and_no_others() {
+    let files = Files::new();
+    let rules = ROLES.map(|role| format!("{{ certificate: {role}.example.org, role: {role} }}")).join(", ");
+    let stage = Stage::new(files.api(&rules));
+    assert_eq!(calls().len(), 23);
+    for role in ROLES {
+        let identity = files.authority.good(&format!("{role}.example.org"));
+        stage.maglevd.wait(async {
+            let channel = files.connect(stage.address, Some(&identity)).await.unwrap();
+            for name in calls() {
+                let takes = TAKE_MORE.iter().find(|(call, _)| *call == name).map_or("view", |(_, role)| role);
+                let rank = |role| ROLES.iter().position(|known| *known == role);
+                let refused = match call(&channel, &name).await {
+                    Err(status) if status.code() == Code::PermissionDenied => {
+                        Some(status.message().to_owned())
+                    }
+                    _ => None,
+                };
+                let index = rank(role).unwrap();
+                let expected = (rank(role) < rank(takes)).then(|| {
+                    format!(
+                        "{name} takes the role {takes}; {role}.example.org (127.0.0.1) has {role}, \
+                         by maglev.api.roles[{index}]"
+                    )
+                });
+                assert_eq!(refused, expected, "{role} {name}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_dry_run_is_a_look() {
+    let files = Files::new();
+    let stage = Stage::new(files.api("{ certificate: view.example.org, role: view }"));
+    let identity = files.authority.good("view.example.org");
+    stage.maglevd.wait(async {
+        let mut client = MaglevClient::new(files.connect(stage.address, Some(&identity)).await.unwrap());
+        let dry = client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: true }).await.unwrap_err();
+        assert_eq!(dry.code(), Code::Unavailable, "{dry}");
+        let wet = client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: false }).await.unwrap_err();
+        assert_eq!(wet.code(), Code::PermissionDenied, "{wet}");
+    });
+}
+
+#[test]
+fn what_is_no_call_is_nobodys() {
+    let stage = Stage::new("{}");
+    stage.maglevd.wait(async {
+        let uri = format!("http://{}", stage.address);
+        let channel = Channel::from_shared(uri).unwrap().connect().await.unwrap();
+        for name in ["Nonsense", "getVersion", "GetVersion/"] {
+            assert_eq!(call(&channel, name).await.unwrap_err().code(), Code::Unimplemented, "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_refusal_is_logged_and_counted_and_a_flood_of_them_is_not_logged() {
+    let ip = farm::address();
+    let (address, metrics) = (SocketAddr::new(ip, 9090), SocketAddr::new(ip, 9091));
+    let place = Place::new();
+    let setup = Setup::new(&place, &config("{ roles: [{ user: 4000000, role: view }] }"));
+    let maglevd = setup.flag("--metrics-addr", metrics).flag("--grpc-addr", address).start();
+    let said = maglevd.process.said();
+    let refused = 200;
+    maglevd.wait(async {
+        let uri = format!("http://{address}");
+        let mut client = MaglevClient::connect(uri).await.unwrap();
+        for _ in 0..refused {
+            let status = client.reload_config(ReloadConfigRequest {}).await.unwrap_err();
+            assert_eq!(status.code(), Code::PermissionDenied);
+        }
+        client.check_config(CheckConfigRequest::default()).await.unwrap();
+    });
+    let line = maglevd.process.line(said, "call refused");
+    for word in ["WARN", "ReloadConfig", "takes=\"admin\"", "has=\"view\"", "127.0.0.1"] {
+        assert!(line.contains(word), "{word} in {line}");
+    }
+    let told = maglevd.process.lines(said).iter().filter(|line| line.contains("call refused")).count();
+    assert!(told < refused, "{told}");
+    let scrape = Scrape::of(metrics);
+    assert_eq!(scrape.value("maglev_api_refused_total", &["method=\"ReloadConfig\""]), 200.0);
+    assert_eq!(scrape.value("maglev_api_refused_total", &["method=\"PauseBackend\""]), 0.0);
+}

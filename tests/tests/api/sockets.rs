@@ -1,0 +1,136 @@
+//! Listeners that systemd has made.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use maglev_tests::lab::farm;
+use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::lab::metrics::Scrape;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::process::Process;
+use maglev_tests::lab::skip;
+use maglev_tests::programs::program;
+
+use crate::config;
+
+const ACTIVATE: &str = "systemd-socket-activate";
+
+/// What hands over sockets at these addresses, of these names, to `maglevd` as soon as somebody connects.
+fn activate(addresses: &[&str], names: &str) -> Command {
+    let mut command = Command::new(ACTIVATE);
+    for address in addresses {
+        command.arg("--listen").arg(address);
+    }
+    command.arg(format!("--fdname={names}")).arg(program("maglevd").unwrap());
+    command
+}
+
+fn is_listening(socket: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(socket).is_ok()
+}
+
+#[test]
+fn sockets_of_systemd_win_over_the_flags() {
+    if skip("sockets_of_systemd_win_over_the_flags", &[ACTIVATE]) {
+        return;
+    }
+    let place = Place::new();
+    let ip = farm::address();
+    let (grpc, metrics, flag) =
+        (SocketAddr::new(ip, 9090), SocketAddr::new(ip, 9091), SocketAddr::new(ip, 9092));
+    let unix = place.path("maglevd.sock");
+    let unused = place.path("flag.sock");
+    let setup = Setup::new(&place, &config("{}"))
+        .flag("--grpc-addr", flag)
+        .flag("--grpc-socket", unused.display())
+        .flag("--metrics-addr", flag);
+    let addresses = [unix.to_str().unwrap(), &grpc.to_string(), &metrics.to_string()];
+    let process = setup.spawn_as(&mut activate(&addresses, "grpc:grpc:metrics"));
+    process.line(0, &format!("Listening on {metrics}"));
+    let maglevd = Maglevd::watch(process, unix);
+    maglevd.process.line(0, "maglevd starts");
+    let output = Command::new(program("maglevc").unwrap())
+        .args(["--server", &grpc.to_string(), "show", "version"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(Scrape::of(metrics).families.contains("maglev_build_info"));
+    assert!(std::net::TcpStream::connect(flag).is_err() && !unused.exists());
+}
+
+#[test]
+fn the_daemon_has_no_network_of_its_own() {
+    if skip("the_daemon_has_no_network_of_its_own", &[ACTIVATE, "unshare"]) {
+        return;
+    }
+    let place = Place::new();
+    let grpc = SocketAddr::new(farm::address(), 9090);
+    let mut command = Command::new(ACTIVATE);
+    command.args(["--listen", &grpc.to_string(), "--fdname=grpc", "unshare", "--net"]);
+    command.arg(program("maglevd").unwrap());
+    let setup = Setup::new(&place, &config("{}")).flag("--grpc-socket", "");
+    let process = setup.spawn_as(&mut command);
+    process.line(0, "Listening on");
+    let maglevc = program("maglevc").unwrap();
+    let call = |words: [&str; 2]| {
+        Command::new(&maglevc).args(["--server", &grpc.to_string()]).args(words).output().unwrap()
+    };
+    let output = call(["show", "version"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(crate::complaint(&call(["config", "reload"])).contains("127.0.0.1 has operate"));
+    let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    assert_ne!(network(&process.pid().to_string()), network("self"));
+}
+
+#[test]
+fn a_socket_of_metrics_alone_leaves_grpc_to_the_flags() {
+    if skip("a_socket_of_metrics_alone_leaves_grpc_to_the_flags", &[ACTIVATE]) {
+        return;
+    }
+    let place = Place::new();
+    let metrics = place.path("metrics.sock");
+    let setup = Setup::new(&place, &config("{}"));
+    let process = setup.spawn_as(&mut activate(&[metrics.to_str().unwrap()], "metrics"));
+    process.line(0, "Listening on");
+    assert!(is_listening(&metrics));
+    process.line(0, "maglevd starts");
+    assert!(is_listening(&place.path("maglevd.sock")));
+}
+
+#[test]
+fn what_is_no_socket_of_ours_is_refused() {
+    if skip("what_is_no_socket_of_ours_is_refused", &[ACTIVATE]) {
+        return;
+    }
+    for (name, kind, complaint) in [
+        (
+            "web",
+            "stream",
+            "cannot listen on the socket `web` of systemd: FileDescriptorName= must be `grpc` or `metrics`",
+        ),
+        ("grpc", "seqpacket", "cannot listen on the socket `grpc` of systemd: it is not of ListenStream="),
+    ] {
+        let place = Place::new();
+        let path = place.path("socket");
+        let mut command = activate(&[path.to_str().unwrap()], name);
+        if kind == "seqpacket" {
+            command = Command::new(ACTIVATE);
+            command.arg("--seqpacket").arg("--listen").arg(&path).arg("--fdname=grpc");
+            command.arg(program("maglevd").unwrap());
+        }
+        let mut process: Process = Setup::new(&place, &config("{}")).spawn_as(&mut command);
+        process.line(0, "Listening on");
+        connect(&path, kind);
+        assert_eq!(process.end().code(), Some(1));
+        process.line(0, complaint);
+    }
+}
+
+/// Whoever comes first has the daemon started.
+fn connect(path: &Path, kind: &str) {
+    use socket2::{Domain, SockAddr, Socket, Type};
+    let kind = if kind == "seqpacket" { Type::SEQPACKET } else { Type::STREAM };
+    let socket = Socket::new(Domain::UNIX, kind, None).unwrap();
+    socket.connect(&SockAddr::unix(path).unwrap()).unwrap();
+}

@@ -1,0 +1,156 @@
+//! TLS by TCP: who is let in, and what a reload changes.
+
+use maglev_proto::v1::maglev_client::MaglevClient;
+use maglev_proto::v1::{GetVersionRequest, ReloadConfigRequest};
+use maglev_tests::lab::certificates::Authority;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::{Files, NAME, Stage, answers, complaint, connect};
+
+const DEPLOY: &str = "{ certificate: deploy.example.org, role: admin }";
+
+async fn reload(channel: Channel) -> Result<(), Status> {
+    MaglevClient::new(channel).reload_config(ReloadConfigRequest {}).await.map(drop)
+}
+
+#[test]
+fn a_certificate_of_a_rule_has_its_role() {
+    let files = Files::new();
+    let stage = Stage::new(files.api(DEPLOY));
+    stage.maglevd.wait(async {
+        for identity in
+            [files.authority.good("deploy.example.org"), files.authority.common("deploy.example.org")]
+        {
+            let channel = files.connect(stage.address, Some(&identity)).await.unwrap();
+            reload(channel).await.unwrap();
+        }
+        for identity in [None, Some(&files.authority.good("other.example.org"))] {
+            let channel = files.connect(stage.address, identity).await.unwrap();
+            answers(channel.clone()).await.unwrap();
+            assert_eq!(reload(channel).await.unwrap_err().code(), Code::PermissionDenied);
+        }
+    });
+}
+
+#[test]
+fn a_certificate_that_is_no_good_is_worse_than_none() {
+    let files = Files::new();
+    let stage = Stage::new(files.api(DEPLOY));
+    let said = stage.maglevd.process.said();
+    stage.maglevd.wait(async {
+        let strangers = Authority::new().good("deploy.example.org");
+        let expired = files.authority.expired("deploy.example.org");
+        for identity in [strangers, expired] {
+            // With TLS 1.3 a client can believe that it is in, until it asks.
+            let asked = match files.connect(stage.address, Some(&identity)).await {
+                Ok(channel) => answers(channel).await,
+                Err(status) => Err(status),
+            };
+            assert!(asked.is_err());
+        }
+    });
+    stage.maglevd.process.line(said, "invalid peer certificate: BadSignature");
+    stage.maglevd.process.line(said, "invalid peer certificate: certificate expired");
+}
+
+#[test]
+fn plain_text_is_refused_where_tls_is_wanted() {
+    let files = Files::new();
+    let stage = Stage::new("{}");
+    let plain = Endpoint::from_shared(format!("http://{}", stage.address)).unwrap();
+    let before = stage.maglevd.wait(plain.connect()).unwrap();
+    stage.maglevd.wait(answers(before.clone())).unwrap();
+
+    stage.reload(files.api(""));
+    let status = stage.maglevd.wait(answers(before)).unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+    assert!(status.message().contains("plain text"), "{status}");
+    let said = stage.maglevd.process.said();
+    stage.maglevd.wait(async {
+        let asked = match plain.connect().await {
+            Ok(channel) => answers(channel).await.map_err(drop),
+            Err(_) => Err(()),
+        };
+        asked.unwrap_err();
+    });
+    stage.maglevd.process.line(said, "no TLS handshake");
+    stage.maglevd.wait(stage.maglevd.client.clone().get_version(GetVersionRequest {})).unwrap();
+}
+
+#[test]
+fn a_reload_brings_new_rules_to_old_connections() {
+    let files = Files::new();
+    let stage = Stage::new(files.api(""));
+    let identity = files.authority.good("deploy.example.org");
+    let channel = stage.maglevd.wait(files.connect(stage.address, Some(&identity))).unwrap();
+    let may_reload = || stage.maglevd.wait(reload(channel.clone()));
+    assert_eq!(may_reload().unwrap_err().code(), Code::PermissionDenied);
+    stage.reload(files.api(DEPLOY));
+    may_reload().unwrap();
+    // Another authority vouches for nobody whom the one before has let in.
+    files.place.write("ca.pem", Authority::new().certificate());
+    stage.reload(files.api(DEPLOY));
+    assert_eq!(may_reload().unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[test]
+fn a_reload_brings_a_new_certificate_and_keeps_connections() {
+    let files = Files::new();
+    let stage = Stage::new(files.api(""));
+    let before = stage.maglevd.wait(files.connect(stage.address, None)).unwrap();
+    let renewed = Authority::new();
+    files.serve(&renewed.good(NAME));
+    stage.reload(files.api(""));
+    stage.maglevd.wait(async {
+        answers(connect(stage.address, &renewed, None).await.unwrap()).await.unwrap();
+        files.connect(stage.address, None).await.unwrap_err();
+        answers(before).await.unwrap();
+    });
+}
+
+#[test]
+fn a_reload_with_a_certificate_that_cannot_be_read_changes_nothing() {
+    let files = Files::new();
+    let stage = Stage::new(files.api(DEPLOY));
+    let identity = files.authority.good("deploy.example.org");
+    std::fs::remove_file(files.path("server.pem")).unwrap();
+    files.place.write("ca.pem", "nonsense");
+    let line = stage.fail_to_reload(files.api(""));
+    assert!(line.contains("maglev.api.tls.certificate: ") && line.contains("No such file"), "{line}");
+    stage.maglevd.wait(async {
+        let channel = files.connect(stage.address, Some(&identity)).await.unwrap();
+        // The rule is in force still, and the answer says what is wrong.
+        let mut client = MaglevClient::new(channel);
+        let fault = client.reload_config(ReloadConfigRequest {}).await.unwrap().into_inner().fault.unwrap();
+        assert_eq!(fault.problems[0].path, "maglev.api.tls.certificate");
+    });
+}
+
+#[test]
+fn maglevc_speaks_tls() {
+    let files = Files::new();
+    let stage = Stage::new(files.api(DEPLOY));
+    let identity = files.authority.good("deploy.example.org");
+    let at = |name: &str| files.path(name).display().to_string();
+    files.place.write("client.pem", &identity.certificate);
+    files.place.write("client.key", &identity.key);
+    // The address is not in the certificate, so the server has to prove a name that it has not.
+    let output = stage.maglevc(&["--tls-ca", &at("ca.pem")], "show version");
+    assert!(complaint(&output).contains("certificate not valid for name"), "{output:?}");
+
+    files.serve(&files.authority.good(&stage.address.ip().to_string()));
+    stage.reload(files.api(DEPLOY));
+    let output = stage.maglevc(&["--tls-ca", &at("ca.pem")], "show version");
+    assert!(output.status.success(), "{output:?}");
+    let output = stage.maglevc(&["--tls-ca", &at("ca.pem")], "config reload");
+    assert!(complaint(&output).contains("takes the role admin"), "{output:?}");
+    let (certificate, key) = (at("client.pem"), at("client.key"));
+    let flags = ["--tls-ca", &at("ca.pem"), "--tls-cert", &certificate, "--tls-key", &key];
+    let output = stage.maglevc(&flags, "config reload");
+    assert!(output.status.success(), "{output:?}");
+    let output = stage.maglevc(&flags[..4], "config reload");
+    assert!(complaint(&output).contains("--tls-cert and --tls-key want each other"), "{output:?}");
+    let output = stage.maglevc(&[], "show version");
+    assert!(complaint(&output).contains("maglevd at"), "{output:?}");
+}
