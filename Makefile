@@ -52,12 +52,10 @@ install: ## Install them, with units and manuals, below PREFIX (/usr/local) and 
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d systemd/sysusers.d/vpp-maglev.conf
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d systemd/tmpfiles.d/vpp-maglev.conf
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/vpp-maglev/examples docs/examples/*.yaml
-	for page in $(wildcard docs/man/*.[158]); do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
-ifneq (,$(wildcard maglevc/completions))
+	for page in docs/man/*.[158]; do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
 	install -Dm644 -T maglevc/completions/maglevc.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/maglevc
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions maglevc/completions/_maglevc
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d maglevc/completions/maglevc.fish
-endif
 	@# What an operator has written stays.
 	for file in default/vpp-maglev vpp-maglev/maglev.yaml; do \
 		test -e $(DESTDIR)$(SYSCONFDIR)/$$file || install -Dm644 -T debian/etc/$$file $(DESTDIR)$(SYSCONFDIR)/$$file || exit; done

@@ -16,7 +16,19 @@ fn what_is_installed_waits_to_be_enabled_and_then_runs() {
     if container::skip("what_is_installed_waits_to_be_enabled_and_then_runs") {
         return;
     }
-    let stage = Stage::new("bookworm");
+    install_and_enable("bookworm");
+}
+
+#[test]
+fn what_is_installed_on_a_later_debian_runs_as_well() {
+    if container::skip("what_is_installed_on_a_later_debian_runs_as_well") {
+        return;
+    }
+    install_and_enable("trixie");
+}
+
+fn install_and_enable(suite: &str) {
+    let stage = Stage::new(suite);
     let machine = &stage.machine;
     machine.install(&stage.package);
     for user in ["maglevd", "maglevd-prober"] {

@@ -11,7 +11,7 @@ use crate::stage::{CONTROLLER, FILE, PROBER, Stage};
 /// Makes of a package one of a later version, and prints where it is.
 const LATER: &str = r#"dpkg-deb --raw-extract "$0" /root/later
 sed -i 's/^Version: .*/&+later/' /root/later/DEBIAN/control
-dpkg-deb --root-owner-group --build /root/later /root/later.deb >/dev/null
+dpkg-deb -Zgzip -z1 --root-owner-group --build /root/later /root/later.deb >/dev/null
 rm -r /root/later
 echo /root/later.deb"#;
 
@@ -40,7 +40,10 @@ fn an_upgrade_keeps_edits_and_is_nothing_to_vpp() {
     machine.write("/etc/default/vpp-maglev", "MAGLEV_LOG_LEVEL=debug\n");
     stage.forget_writes();
 
-    for package in ["/root/later.deb", "--reinstall /root/later.deb"] {
+    let journal = machine.journal(CONTROLLER);
+    let starts = || journal.lines(0).iter().filter(|line| line.contains("maglevd starts")).count();
+    until(|| starts() == 1, || format!("{:#?}", journal.lines(0)));
+    for (package, before_it) in ["/root/later.deb", "--reinstall /root/later.deb"].into_iter().zip(1..) {
         let before = [CONTROLLER, PROBER].map(|service| (service, machine.main_pid(service)));
         machine.install(package);
         let version = machine.run("dpkg-query --show --showformat ${Version} vpp-maglev");
@@ -49,6 +52,9 @@ fn an_upgrade_keeps_edits_and_is_nothing_to_vpp() {
             stage.until_restarted(service, pid);
         }
         stage.settled();
+        // And no more often than it takes.
+        until(|| starts() > before_it, || format!("{:#?}", journal.lines(0)));
+        assert_eq!(starts(), before_it + 1, "{:#?}", journal.lines(0));
     }
     assert_eq!(stage.observer().writes(), [""; 0]);
     assert_eq!(machine.read(FILE), config);

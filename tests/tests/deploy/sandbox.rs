@@ -20,7 +20,19 @@ fn both_daemons_run_without_privilege_and_the_controller_without_a_network() {
     if container::skip("both_daemons_run_without_privilege_and_the_controller_without_a_network") {
         return;
     }
-    let stage = Stage::running("bookworm");
+    see_what_they_hold("bookworm");
+}
+
+#[test]
+fn a_later_systemd_confines_them_as_well() {
+    if container::skip("a_later_systemd_confines_them_as_well") {
+        return;
+    }
+    see_what_they_hold("trixie");
+}
+
+fn see_what_they_hold(suite: &str) {
+    let stage = Stage::running(suite);
     let machine = &stage.machine;
     for (service, user) in [(CONTROLLER, "maglevd"), (PROBER, "maglevd-prober")] {
         let id = |what: &str| machine.run(&format!("id {what} {user}"));
