@@ -7,8 +7,15 @@ OTHERS := --locked --package controller --package maglevc --package maglev-tests
 # Debian's Rust, if the one that comes first in PATH is too old.
 export PATH := $(shell scripts/setup.sh path)
 
+# What `make release` builds, and `make install` installs.
+PROFILE ?= release
+PROGRAMS ?= target/release
+PREFIX ?= /usr/local
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSCONFDIR ?= /etc
+
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-run test lint build fmt clean
+.PHONY: help demo demo-run test lint build release install deb deb-check fmt clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -20,7 +27,7 @@ demo-run: build ## Set up the same and leave it to you until Ctrl-C
 	@target/debug/demo --stay
 
 test: ## Run the lints and all tests
-	@scripts/setup.sh build test
+	@scripts/setup.sh build test container
 	@scripts/test.sh
 
 lint: ## Check formatting, run clippy, and check the shell scripts
@@ -31,6 +38,37 @@ build: ## Build everything, for debugging
 	@scripts/setup.sh build
 	cargo build $(PROBER)
 	cargo build $(OTHERS)
+
+release: ## Build the three programs as they are shipped, in target/release
+	@scripts/setup.sh build
+	cargo build --profile $(PROFILE) $(CARGO_FLAGS) $(PROBER)
+	cargo build --profile $(PROFILE) $(CARGO_FLAGS) --locked --package controller --package maglevc
+
+install: ## Install them, with units and manuals, below PREFIX (/usr/local) and DESTDIR
+	install -Dm755 -t $(DESTDIR)$(PREFIX)/sbin $(PROGRAMS)/maglevd $(PROGRAMS)/maglevd-prober
+	install -Dm755 -t $(DESTDIR)$(PREFIX)/bin $(PROGRAMS)/maglevc
+	install -Dm644 -t $(DESTDIR)$(UNITDIR) systemd/*.service systemd/*.socket
+	sed -i 's,/usr/sbin/,$(PREFIX)/sbin/,' $(DESTDIR)$(UNITDIR)/vpp-maglevd*.service
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d systemd/sysusers.d/vpp-maglev.conf
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d systemd/tmpfiles.d/vpp-maglev.conf
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/vpp-maglev/examples docs/examples/*.yaml
+	for page in $(wildcard docs/man/*.[158]); do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
+ifneq (,$(wildcard maglevc/completions))
+	install -Dm644 -T maglevc/completions/maglevc.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/maglevc
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions maglevc/completions/_maglevc
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d maglevc/completions/maglevc.fish
+endif
+	@# What an operator has written stays.
+	for file in default/vpp-maglev vpp-maglev/maglev.yaml; do \
+		test -e $(DESTDIR)$(SYSCONFDIR)/$$file || install -Dm644 -T debian/etc/$$file $(DESTDIR)$(SYSCONFDIR)/$$file || exit; done
+
+deb: ## Build the Debian packages, for amd64 and arm64, in target/deb
+	@scripts/setup.sh build deb
+	@scripts/deb.sh build
+
+deb-check: ## Build them, ask lintian, start those for arm64, and build once more for comparison
+	@scripts/setup.sh build deb
+	@scripts/test.sh deb
 
 fmt: ## Format everything
 	@scripts/setup.sh build test

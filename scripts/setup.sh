@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs from Debian what `make` needs and the machine lacks. Does nothing when all is there.
 #
-#   scripts/setup.sh build|test...
+#   scripts/setup.sh build|test|container|deb...
 #   scripts/setup.sh path            prints a PATH in which Debian's Rust comes first, if the first one is too old
 #
 # Without the tools to build, it fails; without those to test, it warns, and what needs them is skipped.
@@ -29,6 +29,14 @@ has_rust() {
 # Whether cargo is Debian's, or will be. The parts of another are not for Debian to add.
 uses_debian_rust() {
 	[[ $(command -v cargo || echo /usr/bin/cargo) == /usr/bin/cargo ]]
+}
+
+# Of Debian packages, those that are not installed.
+list_uninstalled() {
+	local package
+	for package in "$@"; do
+		[[ $(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || echo "$package"
+	done
 }
 
 # Debian's own python, whichever comes first in PATH.
@@ -59,6 +67,18 @@ list_missing() {
 		has fish || echo fish
 		! uses_debian_rust || [[ -x /usr/bin/cargo-fmt ]] || echo rustfmt-web
 		! uses_debian_rust || [[ -x /usr/bin/cargo-clippy ]] || echo rust-web-clippy
+		has mandoc || echo mandoc
+		has systemd-analyze || echo systemd
+		;;
+	container)
+		# To boot one, and to build the package that is tried out in it.
+		[[ ${SKIP_CONTAINER:-} == 1 ]] || list_uninstalled systemd-container mmdebstrap \
+			build-essential debhelper git cargo-web rustc-web libstd-rust-web-dev
+		;;
+	deb)
+		# Packages are built with Debian's Rust in any case, as it has the standard library of arm64 too.
+		list_uninstalled build-essential debhelper git lintian cargo-web rustc-web \
+			libstd-rust-web-dev:amd64 libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 		;;
 	esac
 }
@@ -74,6 +94,10 @@ update_lists() {
 }
 
 install() {
+	# Those of another architecture, for Debian packages of it.
+	if [[ " $* " == *:arm64\ * ]]; then
+		dpkg --add-architecture arm64
+	fi
 	update_lists
 	DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
 	# The tests start servers of their own.

@@ -3,6 +3,7 @@
 #
 #   scripts/test.sh           the lints and the tests
 #   scripts/test.sh lint      the lints alone
+#   scripts/test.sh deb       the Debian packages alone
 #   scripts/test.sh scripts   lists the shell scripts
 #
 # A test that cannot run here prints a line `SKIP name: reason` and returns: for its runner it has passed, here it counts
@@ -57,6 +58,44 @@ lint() {
 	else
 		skip shfmt 'it is not installed'
 	fi
+	if command -v mandoc >/dev/null; then
+		check mandoc lint_manuals
+	else
+		skip mandoc 'it is not installed'
+	fi
+	if systemd-analyze --version &>/dev/null; then
+		check systemd-analyze scripts/units.sh
+	else
+		skip systemd-analyze 'it is not installed'
+	fi
+}
+
+lint_manuals() {
+	local remarks
+	# Which other manuals there are is a matter of the machine.
+	remarks=$(mandoc -T lint docs/man/*.[0-9] 2>&1 | grep -vE 'referenced manual not found|^mandoc: (outdated|[^ ]*db)' || true)
+	echo -n "$remarks"
+	[[ -z $remarks ]]
+}
+
+# The packages, which take long to build.
+check_packages() {
+	check deb scripts/deb.sh build
+	check lintian scripts/deb.sh lint
+	check deb-arm64 scripts/deb.sh start
+	check deb-reproducible scripts/deb.sh compare
+}
+
+# Whether the tests of the deployment want a package that is not there, or is older than what it is to be built of.
+needs_package() {
+	local package file
+	[[ ${SKIP_CONTAINER:-} != 1 && -z ${MAGLEV_DEB:-} ]] || return 1
+	package=$(find target/deb -maxdepth 1 -name "vpp-maglev_*_$(dpkg --print-architecture).deb" 2>/dev/null | tail -n 1)
+	[[ -n $package ]] || return 0
+	while read -r -d '' file; do
+		[[ ! $file -nt $package ]] || return 0
+	done < <(git ls-files -z --cached --others --exclude-standard)
+	return 1
 }
 
 start_tests() {
@@ -119,10 +158,14 @@ scripts)
 	exit
 	;;
 lint) lint ;;
+deb) check_packages ;;
 *)
 	lint
 	# The programs too, which some tests start.
 	check build cargo build --locked --workspace --all-targets
+	if needs_package; then
+		check deb scripts/deb.sh build "$(dpkg --print-architecture)"
+	fi
 	echo '== tests'
 	run_tests
 	;;
