@@ -93,8 +93,8 @@ fn a_disk_swap_is_seen_by_all_and_outlives_a_restart() {
     assert!(only["expires"].as_str().unwrap().starts_with(until.trim_end_matches('Z')), "{overrides}");
     assert_eq!(overrides["unkept"], Value::Null);
 
-    maglevd.process.kill();
     drop(watch);
+    maglevd.process.kill();
     let mut maglevd = stage.setup(&stage.config()).start();
     maglevd.until_up(&["b", "c"]);
     assert_eq!(json_of(&maglevd, "show overrides"), overrides);
@@ -108,10 +108,46 @@ fn a_disk_swap_is_seen_by_all_and_outlives_a_restart() {
     {
         assert!(backend.contains(expected), "{expected} in\n{backend}");
     }
+    let why = says(&maglevd, "explain backend a");
+    for expected in [
+        "a is disabled, weight 0 in web",
+        &format!("disabled by {who}"),
+        "disk swap",
+        "`set backend a enable`",
+    ] {
+        assert!(why.contains(expected), "{expected} in\n{why}");
+    }
     assert_eq!(says(&maglevd, "set backend a enable"), "a is unknown until it is probed (was disabled)\n");
     maglevd.until_up(&["a"]);
     stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
     assert_eq!(says(&maglevd, "show overrides"), "nothing is overridden\n");
+}
+
+#[test]
+fn a_failover_is_explained() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    for server in [0, 1] {
+        stage.farm.sites[server].answer(503);
+        maglevd.until_backend(BACKENDS[server], BackendState::Down);
+    }
+    stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
+    for (command, conclusion, more) in [
+        ("explain backend a", "a is down, weight 0 in web", &["HTTP 503", "pool first"][..]),
+        ("explain backend c", "c is up, weight 10 in web", &["HTTP 200", "pool last"]),
+        ("explain frontend web", ": pool last serves with c", &["a is down, b is down"]),
+    ] {
+        let why = says(&maglevd, command);
+        let first = why.lines().next().unwrap();
+        assert!(first.starts_with("state ") && first.ends_with(conclusion), "{why}");
+        assert!(more.iter().all(|word| why.contains(word)), "{command}: {more:?} in\n{why}");
+        let reasons = json_of(&maglevd, command);
+        let first = &reasons["reasons"][0];
+        let said = first["text"].as_str().unwrap();
+        assert!(first["topic"] == "state" && said.ends_with(conclusion), "{reasons}");
+    }
+    let unknown = maglevd.maglevc(&["explain", "backend", "nobody"]);
+    assert_eq!((unknown.status.code(), text(&unknown.stderr)), (Some(1), "no backend is named `nobody`\n"));
 }
 
 #[test]
