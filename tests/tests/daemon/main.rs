@@ -7,6 +7,7 @@ mod counters;
 mod failover;
 mod input;
 mod log;
+mod maglevc;
 mod manager;
 mod operator;
 mod overrides;
