@@ -16,7 +16,6 @@ use maglev_core::health::Health;
 use maglev_core::time::Now;
 use maglev_core::view::View;
 use maglev_ipc::Code;
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
@@ -30,6 +29,7 @@ mod calls;
 mod http;
 mod operators;
 mod probes;
+mod process;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -42,6 +42,7 @@ pub use text::Format;
 
 use operators::Operators;
 use probes::Probes;
+use process::Process;
 use text::{Text, Type};
 
 /// The upper bounds of the buckets for calls to VPP, in seconds: each call stops VPP's workers for as long.
@@ -123,7 +124,7 @@ impl Metrics {
     /// Two metrics have one name.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        registry.register(Box::new(ProcessCollector::for_self()))?;
+        registry.register(Box::new(Process::new()))?;
         let build = IntGaugeVec::new(
             Opts::new("maglev_build_info", "What maglevd was built from; always 1."),
             &["version", "commit", "build_date"],

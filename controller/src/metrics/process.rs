@@ -1,0 +1,68 @@
+//! What the system tells of our own process.
+
+use std::time::Duration;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::{Gauge, MetricFamily};
+
+use crate::clock;
+
+/// CPU, memory and descriptors, and since when we run.
+pub struct Process {
+    system: ProcessCollector,
+    /// Seconds since the Unix epoch.
+    started: f64,
+}
+
+impl Process {
+    /// Of this process, which has just been started.
+    pub fn new() -> Self {
+        Self {
+            system: ProcessCollector::for_self(),
+            started: Duration::from_nanos(clock::now().wall.0).as_secs_f64(),
+        }
+    }
+}
+
+impl Collector for Process {
+    fn desc(&self) -> Vec<&Desc> {
+        self.system.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = self.system.collect();
+        set_start(&mut families, self.started);
+        families
+    }
+}
+
+/// The time of the start comes from /proc/stat. Where a unit hides that (`ProcSubset=pid`), it is 0, and ours does.
+fn set_start(families: &mut [MetricFamily], started: f64) {
+    let start = families.iter_mut().filter(|family| family.name() == "process_start_time_seconds");
+    for metric in start.flat_map(MetricFamily::mut_metric) {
+        if metric.get_gauge().get_value() == 0.0 {
+            let mut gauge = Gauge::default();
+            gauge.set_value(started.floor());
+            metric.set_gauge(gauge);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::IntGauge;
+
+    use super::*;
+
+    #[test]
+    fn the_start_is_known_without_proc_stat() {
+        for (told, shown) in [(0, 1000.0), (900, 900.0)] {
+            let gauge = IntGauge::new("process_start_time_seconds", "Start.").unwrap();
+            gauge.set(told);
+            let mut families = gauge.collect();
+            set_start(&mut families, 1000.5);
+            assert_eq!(families[0].get_metric()[0].get_gauge().get_value(), shown);
+        }
+    }
+}
