@@ -88,12 +88,14 @@ impl Keeper {
             kept.tried = number;
             match result {
                 Ok(()) => {
-                    if !kept.trouble.is_empty() {
-                        info!("the overrides are written down again");
-                    }
+                    let was_behind = !kept.trouble.is_empty();
                     kept = Kept { number, tried: number, trouble: String::new() };
                     retry.reset();
+                    // Before the log says so: whoever reads it there finds it true.
                     self.handle.set_kept(kept.clone());
+                    if was_behind {
+                        info!("the overrides are written down again");
+                    }
                 }
                 Err(error) => {
                     kept.trouble = format!("the overrides cannot be written down: {error}");
