@@ -27,7 +27,7 @@ demo-run: build ## Set up the same and leave it to you until Ctrl-C
 	@target/debug/demo --stay
 
 test: ## Run the lints and all tests
-	@scripts/setup.sh build test
+	@scripts/setup.sh build test container
 	@scripts/test.sh
 
 lint: ## Check formatting, run clippy, and check the shell scripts
@@ -58,7 +58,7 @@ install: ## Install them, with units and manuals, below PREFIX (/usr/local) and 
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d maglevc/completions/maglevc.fish
 	@# What an operator has written stays.
 	for file in default/vpp-maglev vpp-maglev/maglev.yaml; do \
-		test -e $(DESTDIR)$(SYSCONFDIR)/$$file || install -Dm644 -T etc/$$file $(DESTDIR)$(SYSCONFDIR)/$$file || exit; done
+		test -e $(DESTDIR)$(SYSCONFDIR)/$$file || install -Dm644 -T debian/etc/$$file $(DESTDIR)$(SYSCONFDIR)/$$file || exit; done
 
 deb: ## Build the Debian packages, for amd64 and arm64, in target/deb
 	@scripts/setup.sh build deb

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs from Debian what `make` needs and the machine lacks. Does nothing when all is there.
 #
-#   scripts/setup.sh build|test|deb...
+#   scripts/setup.sh build|test|container|deb...
 #   scripts/setup.sh path            prints a PATH in which Debian's Rust comes first, if the first one is too old
 #
 # Without the tools to build, it fails; without those to test, it warns, and what needs them is skipped.
@@ -69,6 +69,11 @@ list_missing() {
 		! uses_debian_rust || [[ -x /usr/bin/cargo-clippy ]] || echo rust-web-clippy
 		has mandoc || echo mandoc
 		has systemd-analyze || echo systemd
+		;;
+	container)
+		# To boot one, and to build the package that is tried out in it.
+		[[ ${SKIP_CONTAINER:-} == 1 ]] || list_uninstalled systemd-container mmdebstrap \
+			build-essential debhelper git cargo-web rustc-web libstd-rust-web-dev
 		;;
 	deb)
 		# Packages are built with Debian's Rust in any case, as it has the standard library of arm64 too.

@@ -86,6 +86,18 @@ check_packages() {
 	check deb-reproducible scripts/deb.sh compare
 }
 
+# Whether the tests of the deployment want a package that is not there, or is older than what it is to be built of.
+needs_package() {
+	local package file
+	[[ ${SKIP_CONTAINER:-} != 1 && -z ${MAGLEV_DEB:-} ]] || return 1
+	package=$(find target/deb -maxdepth 1 -name "vpp-maglev_*_$(dpkg --print-architecture).deb" 2>/dev/null | tail -n 1)
+	[[ -n $package ]] || return 0
+	while read -r -d '' file; do
+		[[ ! $file -nt $package ]] || return 0
+	done < <(git ls-files -z --cached --others --exclude-standard)
+	return 1
+}
+
 start_tests() {
 	if cargo nextest --version &>/dev/null; then
 		cargo nextest run --locked --workspace --no-fail-fast --success-output immediate
@@ -151,6 +163,9 @@ deb) check_packages ;;
 	lint
 	# The programs too, which some tests start.
 	check build cargo build --locked --workspace --all-targets
+	if needs_package; then
+		check deb scripts/deb.sh build "$(dpkg --print-architecture)"
+	fi
 	echo '== tests'
 	run_tests
 	;;

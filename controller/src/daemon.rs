@@ -25,9 +25,10 @@ use crate::listen::{self, Inherited, Listener};
 use crate::metrics::{self, Metrics};
 use crate::overrides::{self, Keeper, Store};
 use crate::prober::{Target, Way};
+use crate::pulse::Pulse;
 use crate::reload::Reloader;
 use crate::spawner::Spawner;
-use crate::{clock, config, grpc, log, prober, version, vpp};
+use crate::{clock, config, grpc, log, privilege, prober, version, vpp};
 
 /// The most descriptors that are asked for: some thousand connections, and what else there is.
 const MAX_DESCRIPTORS: u64 = 65_536;
@@ -44,7 +45,8 @@ struct Ready {
     metrics_listeners: Vec<Listener>,
     tap: log::Tap,
     prober: Way,
-    overrides: (Option<Store>, Arc<Overrides>),
+    store: Option<Store>,
+    overrides: Arc<Overrides>,
 }
 
 /// Runs `maglevd` until a signal ends it.
@@ -71,30 +73,38 @@ fn prepare(flags: &Flags) -> anyhow::Result<Ready> {
         Target::Socket(path) => Way::Socket(path),
         Target::Spawn(program) => Way::Spawner(Arc::new(Spawner::begin(&program, flags)?)),
     };
-    let overrides = overrides::open(flags.state_dir());
+    let (store, overrides) = overrides::open(flags.state_dir());
     let metrics = Arc::new(Metrics::new()?);
     metrics.loaded(clock::now());
     let access = Access::new(&loaded, Arc::clone(&metrics));
     let config = Arc::new(loaded.config);
-    Ok(Ready { config, access, metrics, grpc_listeners, metrics_listeners, tap, prober, overrides })
+    Ok(Ready { config, access, metrics, grpc_listeners, metrics_listeners, tap, prober, store, overrides })
 }
 
 /// From here on, no byte from outside is read by anything that is not confined.
 fn confine(flags: &Flags) -> anyhow::Result<()> {
+    privilege::give_up().context("privilege")?;
+    let state_dir = flags.state_dir();
+    let state_dir = (!state_dir.as_os_str().is_empty()).then_some(state_dir.as_path());
     match flags.sandbox {
-        Switch::On => {
-            let state_dir = Some(flags.state_dir()).filter(|folder| folder.is_dir());
-            let held = maglev_sandbox::controller::enter(state_dir.as_deref()).context("sandbox")?;
-            info!("sandbox: {held}");
-        }
+        Switch::On => info!("sandbox: {}", maglev_sandbox::controller::enter(state_dir).context("sandbox")?),
         Switch::Off => warn!("sandbox: off, as --sandbox says"),
     }
     Ok(())
 }
 
 async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
-    let Ready { config, access, metrics, grpc_listeners, metrics_listeners, tap, prober: way, overrides } =
-        ready;
+    let Ready {
+        config,
+        access,
+        metrics,
+        grpc_listeners,
+        metrics_listeners,
+        tap,
+        prober: way,
+        store,
+        overrides,
+    } = ready;
     if !grpc_listeners.is_empty() {
         metrics.show_calls(grpc::calls(flags.reflection)?);
     }
@@ -119,10 +129,17 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(link.run());
-    let (store, overrides) = overrides;
     let (keep, wanted) = watch::channel((0, overrides));
     tasks.spawn(Keeper { store, wanted, handle: handle.clone(), metrics: Arc::clone(&metrics) }.run());
-    let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp, keep };
+    let channels = Channels {
+        inputs: heard,
+        requests,
+        prober: to_prober,
+        netns,
+        vpp: to_vpp,
+        keep,
+        pulse: Pulse::from_env(),
+    };
     let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);
     tasks.spawn(driver.run(stop.clone()));
     let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics), access);
@@ -141,11 +158,12 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
     tasks.spawn(metrics::serve(metrics_listeners, handle.clone(), Arc::clone(&metrics), stopped));
 
     let signals = Signals::new()?;
-    // Not being run by systemd is no fault.
-    let _ = sd_notify::notify(&[NotifyState::Ready]);
-    signals.obey(&reloader).await;
+    // An answer shows that the driver's loop turns.
+    let _ = handle.view().await;
+    tell_manager(&[NotifyState::Ready]);
+    signals.obey(&reloader, &handle).await;
 
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    tell_manager(&[NotifyState::Stopping]);
     info!("maglevd ends; VPP stays as it is");
     stop.cancel();
     tasks.close();
@@ -169,6 +187,26 @@ fn listeners(flags: &Flags) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
     let grpc = if grpc.is_empty() { bind_grpc(flags)? } else { grpc };
     let metrics = if metrics.is_empty() { flags.metrics_addr.bind()? } else { metrics };
     Ok((grpc, metrics))
+}
+
+/// Tells the service manager, if there is one.
+fn tell_manager(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!(%error, "the service manager cannot be told");
+    }
+}
+
+/// Reads the configuration anew, and tells the service manager when that begins and when it is done.
+async fn reload(reloader: &Reloader, handle: &Handle) {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "no clock"),
+    }
+    // What is wrong with the file is in the log.
+    let _ = reloader.reload("SIGHUP".into()).await;
+    // What was asked of the driver before is done once it answers this.
+    let _ = handle.view().await;
+    tell_manager(&[NotifyState::Ready]);
 }
 
 fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {
@@ -210,11 +248,10 @@ impl Signals {
     }
 
     /// Reloads when told to, until told to end.
-    async fn obey(mut self, reloader: &Reloader) {
+    async fn obey(mut self, reloader: &Reloader, handle: &Handle) {
         loop {
             tokio::select! {
-                // What is wrong with the file is in the log.
-                _ = self.hangup.recv() => drop(reloader.reload("SIGHUP".into()).await),
+                _ = self.hangup.recv() => reload(reloader, handle).await,
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
             }

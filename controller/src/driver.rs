@@ -10,13 +10,13 @@ use maglev_core::state::{Input, Output, State};
 use maglev_core::time::Mono;
 use maglev_core::view::View;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::handle::{Handle, Request};
 use crate::metrics::{Metrics, Scope};
 use crate::overrides::Wanted;
-use crate::watchdog::Watchdog;
+use crate::pulse::Pulse;
 use crate::{clock, log, prober, vpp};
 
 /// How many batches of inputs may wait.
@@ -35,6 +35,7 @@ pub struct Driver {
     netns: watch::Sender<Option<String>>,
     vpp: Option<mpsc::UnboundedSender<vpp::Command>>,
     keep: watch::Sender<Wanted>,
+    pulse: Pulse,
 }
 
 /// The channels on which the driver hears and speaks.
@@ -51,34 +52,50 @@ pub struct Channels {
     pub vpp: Option<mpsc::UnboundedSender<vpp::Command>>,
     /// To whoever writes down the overrides. It has those of the last run, which are on disk.
     pub keep: watch::Sender<Wanted>,
+    /// To the service manager.
+    pub pulse: Pulse,
 }
 
 impl Driver {
     /// The driver at the start of a configuration.
     #[must_use]
     pub fn new(config: Arc<Config>, handle: Handle, metrics: Arc<Metrics>, channels: Channels) -> Self {
-        let Channels { inputs, requests, prober, netns, vpp, keep } = channels;
+        let Channels { inputs, requests, prober, netns, vpp, keep, pulse } = channels;
         let mut outputs = Vec::new();
         let overrides = Arc::clone(&keep.borrow().1);
         let state = State::new(config, overrides, vpp.is_some(), clock::now(), &mut outputs);
-        let mut driver =
-            Self { state, outputs, view: None, handle, metrics, inputs, requests, prober, netns, vpp, keep };
+        let mut driver = Self {
+            state,
+            outputs,
+            view: None,
+            handle,
+            metrics,
+            inputs,
+            requests,
+            prober,
+            netns,
+            vpp,
+            keep,
+            pulse,
+        };
         driver.dispatch(Scope::All);
         driver
     }
 
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut watchdog = Watchdog::new();
         loop {
+            // Here, so that no flood of inputs keeps it from being said, and nothing else says it.
+            self.pulse.turn(|| self.state.summary().to_string());
             let wake = sleep(self.until_wake());
+            let pulse = pulse_due(self.pulse.next());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = watchdog.beat() => {}
                 Some(inputs) = self.inputs.recv() => self.tell_all(inputs),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = wake => self.tell(Input::Tick),
+                () = pulse => {}
             }
         }
     }
@@ -128,6 +145,9 @@ impl Driver {
                 self.tell(Input::Reload(Arc::clone(&config)));
                 self.metrics.retain(&config);
             }
+            Request::Explain(subject, answer) => {
+                let _ = answer.send(subject.explain(&self.state, clock::now()));
+            }
             Request::Copy(answer) => _ = answer.send(Box::new(self.state.clone())),
             Request::ReadVpp(answer) => {
                 if let Some(vpp) = &self.vpp {
@@ -166,6 +186,7 @@ impl Driver {
                 Output::Event(event) => {
                     log::event(&event);
                     self.metrics.event(&event);
+                    self.pulse.changed();
                     self.handle.publish(event);
                 }
                 Output::Count { backend, kind, code, duration } => {
@@ -185,3 +206,13 @@ impl Driver {
         }
     }
 }
+
+async fn pulse_due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use maglev_core::config::{self, Backend, Config, ForeignVips, Frontend, Healthch
 use maglev_core::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, VipKey};
 use maglev_core::event::{Event, FrontendState, Kind};
 use maglev_core::health::{Cause, Health, LastOutcome, Transition};
+use maglev_core::state::State;
 use maglev_core::time::{Mono, Now, Wall};
 use maglev_core::view::{
     BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppInfo, VppView,
@@ -22,6 +23,7 @@ use crate::driver::{Channels, Driver};
 use crate::handle::{Handle, Request};
 use crate::metrics::Metrics;
 use crate::overrides::Kept;
+use crate::pulse::Pulse;
 use crate::vpp::{Counters, Packets, VipCounters};
 
 /// The last group of the address of `nginx0`.
@@ -35,7 +37,7 @@ pub const fn wall(seconds: u64) -> Wall {
     Wall((1_795_348_800 + seconds) * 1_000_000_000)
 }
 
-/// A handle on a task that answers every question with `view`.
+/// A handle on a task that answers every question with `view`, and explains the start of its configuration.
 pub fn owner(view: View) -> Handle {
     let (handle, mut requests) = Handle::new();
     let view = Arc::new(view);
@@ -48,6 +50,11 @@ pub fn owner(view: View) -> Handle {
                 | Request::Resync(_)
                 | Request::Operate(..) => {
                     panic!("there is only a view to be had here")
+                }
+                Request::Explain(subject, reply) => {
+                    let state =
+                        State::new(view.config.clone(), Arc::default(), true, view.at, &mut Vec::new());
+                    drop(reply.send(subject.explain(&state, view.at)));
                 }
                 Request::View(reply) => drop(reply.send(view.clone())),
             }
@@ -65,8 +72,15 @@ pub fn driven(kept: Kept) -> Handle {
     let (keep, wanted) = watch::channel((0, Arc::default()));
     let (prober, probed) = mpsc::unbounded_channel();
     let (inputs, heard) = mpsc::channel(1);
-    let channels =
-        Channels { inputs: heard, requests, prober, netns: watch::channel(None).0, vpp: None, keep };
+    let channels = Channels {
+        inputs: heard,
+        requests,
+        prober,
+        netns: watch::channel(None).0,
+        vpp: None,
+        keep,
+        pulse: Pulse::from_env(),
+    };
     let driver = Driver::new(Arc::new(config()), handle.clone(), metrics, channels);
     tokio::spawn(async move {
         driver.run(CancellationToken::new()).await;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use maglev_core::config::Config;
 use maglev_core::event::Event;
-use maglev_core::state::{By, Command, OperateError, State};
+use maglev_core::state::{By, Command, OperateError, Reason, State};
+use maglev_core::time::Now;
 use maglev_core::view::View;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -25,6 +26,8 @@ pub enum Request {
     View(oneshot::Sender<Arc<View>>),
     /// Put this configuration in force, as somebody asked.
     Reload(Arc<Config>, String),
+    /// Why something is as it is; `None` if there is no such thing.
+    Explain(Subject, oneshot::Sender<Option<Vec<Reason>>>),
     /// A copy of the state, to try things on.
     Copy(oneshot::Sender<Box<State>>),
     /// What VPP has, read now. Dropped without an answer if there is no VPP.
@@ -33,6 +36,25 @@ pub enum Request {
     Resync(String),
     /// An operator's command, answered by the number of what is to be on disk then.
     Operate(Command, By, oneshot::Sender<Result<u64, OperateError>>),
+}
+
+/// What can be explained, by its whole name.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// A backend.
+    Backend(String),
+    /// A frontend.
+    Frontend(String),
+}
+
+impl Subject {
+    /// The reasons, the conclusion first; `None` if there is no such thing.
+    pub fn explain(&self, state: &State, now: Now) -> Option<Vec<Reason>> {
+        match self {
+            Self::Backend(name) => state.explain_backend(name, now),
+            Self::Frontend(name) => state.explain_frontend(name, now),
+        }
+    }
 }
 
 /// A cheap handle on the task that owns the state.
@@ -119,6 +141,16 @@ impl Handle {
     /// Says what is on disk.
     pub fn set_kept(&self, kept: Kept) {
         self.kept.send_replace(kept);
+    }
+
+    /// Why something is as it is, the conclusion first; `None` if there is no such thing.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn explain(&self, subject: Subject) -> Result<Option<Vec<Reason>>, Gone> {
+        let (answer, reasons) = oneshot::channel();
+        self.requests.send(Request::Explain(subject, answer)).await.map_err(|_| Gone)?;
+        reasons.await.map_err(|_| Gone)
     }
 
     /// A copy of the state, to try things on.

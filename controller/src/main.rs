@@ -21,13 +21,14 @@ mod listen;
 mod log;
 mod metrics;
 mod overrides;
+mod privilege;
 mod prober;
+mod pulse;
 mod reload;
 mod retry;
 mod spawner;
 mod version;
 mod vpp;
-mod watchdog;
 
 use flags::Flags;
 

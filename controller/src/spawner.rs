@@ -28,6 +28,7 @@ use rustix::net::{
 };
 
 use crate::flags::{Flags, Switch};
+use crate::privilege;
 use crate::prober::Target;
 
 /// What comes before the name of the namespace, so that no message is empty.
@@ -79,6 +80,10 @@ impl Spawner {
         if flags.sandbox == Switch::Off {
             command.arg("--sandbox=off");
         }
+        // The service manager is ours to speak to.
+        for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+            command.env_remove(name);
+        }
         // A group of its own: what a terminal tells ours is for maglevd alone to obey.
         command.process_group(0).spawn().context("the process that starts probers")?;
         Ok(Self { program: program.to_owned(), link: Mutex::new(ours) })
@@ -125,6 +130,7 @@ fn ask(link: BorrowedFd<'_>, netns: Option<&str>, prober: BorrowedFd<'_>) -> io:
 /// It was not started by `maglevd`.
 pub fn serve(flags: &Flags) -> anyhow::Result<()> {
     let Target::Spawn(program) = Target::parse(&flags.prober) else { anyhow::bail!("no program to start") };
+    privilege::keep_for_probers().context("privilege")?;
     // What is told to everybody of maglevd's name is not for this process, which ends when its link does. What it starts
     // hears signals again.
     SigSet::from_iter([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]).thread_block()?;

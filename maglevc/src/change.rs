@@ -16,10 +16,14 @@ use crate::show::{self, empty, whole};
 /// What was done to a backend.
 #[derive(Clone, Debug)]
 pub struct Ordered {
+    /// Its name.
+    pub name: String,
     /// As it was. Absent if the configuration does not have it, and only an override was left of it.
     pub before: Option<Backend>,
-    /// As it is.
-    pub after: Backend,
+    /// As it is. Absent if an override was undone that was all that was left of it.
+    pub after: Option<Backend>,
+    /// Why a restart of the daemon would forget it; empty if it would not.
+    pub unkept: String,
 }
 
 /// What became of the weight of a backend of a pool.
@@ -29,19 +33,25 @@ pub struct Weighed {
     pub frontend: String,
     /// The pool's name.
     pub pool: String,
-    /// As it was.
-    pub before: PoolBackend,
-    /// As it is.
-    pub after: PoolBackend,
+    /// The backend's name.
+    pub backend: String,
+    /// As it was. Absent if the configuration does not have it there, and only an override was left of it.
+    pub before: Option<PoolBackend>,
+    /// As it is. Absent if an override was undone that was all that was left of it.
+    pub after: Option<PoolBackend>,
     /// For how long.
     pub lifetime: Option<Duration>,
+    /// Why a restart of the daemon would forget it; empty if it would not.
+    pub unkept: String,
 }
 
 /// Where a weight is.
 struct Member {
     frontend: String,
     pool: String,
-    backend: PoolBackend,
+    backend: String,
+    /// Absent if it has left the configuration and an override still names it.
+    before: Option<PoolBackend>,
 }
 
 /// Does something to the backend that the command names.
@@ -52,18 +62,35 @@ pub async fn order(client: &mut Client, order: Order, command: &Command) -> Resu
     let given = command.name(Kind::Backend).unwrap_or_default();
     let before = find(client, given).await?;
     let name = before.as_ref().map_or_else(|| given.into(), |backend| backend.name.clone());
-    let note = note(command)?;
-    let after = match order {
-        Order::Pause => client.pause_backend(PauseBackendRequest { name, note }).await?.into_inner().backend,
-        Order::Resume => client.resume_backend(ResumeBackendRequest { name }).await?.into_inner().backend,
+    let (after, unkept) = give(client, order, name.clone(), note(command)?).await?;
+    Ok(Ordered { name, before, after, unkept })
+}
+
+/// What the server says of the backend, and of the disk. Only who undoes something may be told of no backend.
+async fn give(
+    client: &mut Client,
+    order: Order,
+    name: String,
+    note: Option<Note>,
+) -> Result<(Option<Backend>, String), Status> {
+    Ok(match order {
+        Order::Pause => {
+            let answer = client.pause_backend(PauseBackendRequest { name, note }).await?.into_inner();
+            (Some(answer.backend.ok_or_else(empty)?), answer.unkept)
+        }
+        Order::Resume => {
+            let answer = client.resume_backend(ResumeBackendRequest { name }).await?.into_inner();
+            (answer.backend, answer.unkept)
+        }
         Order::Disable => {
-            client.disable_backend(DisableBackendRequest { name, note }).await?.into_inner().backend
+            let answer = client.disable_backend(DisableBackendRequest { name, note }).await?.into_inner();
+            (Some(answer.backend.ok_or_else(empty)?), answer.unkept)
         }
         Order::Enable => {
-            client.enable_backend(EnableBackendRequest { name, note }).await?.into_inner().backend
+            let answer = client.enable_backend(EnableBackendRequest { name, note }).await?.into_inner();
+            (answer.backend, answer.unkept)
         }
-    };
-    Ok(Ordered { before, after: after.ok_or_else(empty)? })
+    })
 }
 
 /// The backend that is meant. None if it has left the configuration and an override still names it: its name must not be
@@ -74,7 +101,7 @@ async fn find(client: &mut Client, name: &str) -> Result<Option<Backend>, Status
         Err(status) if status.code() == Code::NotFound => {}
         answer => return answer?.into_inner().backend.ok_or_else(empty).map(Some),
     }
-    let overrides = show::overrides(client).await?;
+    let overrides = show::overrides(client).await?.overrides;
     if overrides.iter().any(|one| one.frontend.is_empty() && one.backend == name) {
         return Ok(None);
     }
@@ -90,12 +117,13 @@ pub async fn set_weight(client: &mut Client, command: &Command) -> Result<Weighe
     let request = SetFrontendPoolBackendWeightRequest {
         frontend: member.frontend.clone(),
         pool: member.pool.clone(),
-        backend: member.backend.name.clone(),
+        backend: member.backend.clone(),
         weight: command.number("weight").unwrap_or_default(),
         note: note(command)?,
     };
-    let answer = client.set_frontend_pool_backend_weight(request).await?.into_inner().frontend;
-    weighed(member, answer, command.duration("for"))
+    let answer = client.set_frontend_pool_backend_weight(request).await?.into_inner();
+    let weighed = member.weighed(answer.frontend, command.duration("for"), answer.unkept);
+    weighed.after.is_some().then_some(weighed).ok_or_else(empty)
 }
 
 /// Gives the backend that the command names its configured weight.
@@ -107,14 +135,22 @@ pub async fn unset_weight(client: &mut Client, command: &Command) -> Result<Weig
     let request = UnsetFrontendPoolBackendWeightRequest {
         frontend: member.frontend.clone(),
         pool: member.pool.clone(),
-        backend: member.backend.name.clone(),
+        backend: member.backend.clone(),
     };
-    let answer = client.unset_frontend_pool_backend_weight(request).await?.into_inner().frontend;
-    weighed(member, answer, None)
+    let answer = client.unset_frontend_pool_backend_weight(request).await?.into_inner();
+    Ok(member.weighed(answer.frontend, None, answer.unkept))
 }
 
+/// The backend of a pool that is meant. What has left the configuration and an override still names comes first: its names must
+/// not be taken for the beginnings of others.
 async fn member(client: &mut Client, command: &Command) -> Result<Member, Status> {
     let given = |kind| command.name(kind).unwrap_or_default();
+    let names = [Kind::Frontend, Kind::Pool, Kind::Member].map(given);
+    let overrides = show::overrides(client).await?.overrides;
+    if overrides.iter().any(|one| one.dangling && [&one.frontend, &one.pool, &one.backend] == names) {
+        let [frontend, pool, backend] = names.map(String::from);
+        return Ok(Member { frontend, pool, backend, before: None });
+    }
     let frontend = show::frontend(client, given(Kind::Frontend).into()).await?;
     let unknown =
         |kind: &str, name: &str, of: &str| Status::not_found(format!("no {kind} is named `{name}` in {of}"));
@@ -127,16 +163,19 @@ async fn member(client: &mut Client, command: &Command) -> Result<Member, Status
     let here = || frontend.pools.iter().filter(|one| one.name == pool).flat_map(|one| &one.backends);
     let unknown = unknown("backend", name, &of);
     let name = whole(name, here().map(|one| one.name.clone()), unknown)?;
-    let backend = here().find(|one| one.name == name).cloned().ok_or_else(empty)?;
-    Ok(Member { frontend: frontend.name, pool, backend })
+    let before = here().find(|one| one.name == name).cloned();
+    Ok(Member { frontend: frontend.name, pool, backend: name, before })
 }
 
-fn weighed(member: Member, answer: Option<Frontend>, lifetime: Option<Duration>) -> Result<Weighed, Status> {
-    let Member { frontend, pool, backend: before } = member;
-    let answer = answer.ok_or_else(empty)?;
-    let here = answer.pools.into_iter().filter(|one| one.name == pool).flat_map(|one| one.backends);
-    let after = here.into_iter().find(|one| one.name == before.name).ok_or_else(empty)?;
-    Ok(Weighed { frontend, pool, before, after, lifetime })
+impl Member {
+    /// What has become of it, as the frontend is now.
+    fn weighed(self, answer: Option<Frontend>, lifetime: Option<Duration>, unkept: String) -> Weighed {
+        let Self { frontend, pool, backend, before } = self;
+        let pools = answer.map(|answer| answer.pools).unwrap_or_default();
+        let mut here = pools.into_iter().filter(|one| one.name == pool).flat_map(|one| one.backends);
+        let after = here.find(|one| one.name == backend);
+        Weighed { frontend, pool, backend, before, after, lifetime, unkept }
+    }
 }
 
 fn note(command: &Command) -> Result<Option<Note>, Status> {

@@ -27,6 +27,8 @@ pub struct State {
     pub backends: Vec<Backend>,
     /// Its overrides.
     pub overrides: Vec<Override>,
+    /// Why it cannot write them down, if it cannot.
+    pub unkept: String,
     /// Why it refuses every change, if it does.
     pub refusal: Option<Status>,
     /// What is wrong with its configuration file.
@@ -61,6 +63,7 @@ impl Fake {
             frontends: vec![fixture::web()],
             backends: vec![fixture::nginx0(), fixture::nginx1(), fixture::sorry()],
             overrides: fixture::overrides(),
+            unkept: String::new(),
             refusal: None,
             fault: None,
             plan: fixture::plan(),
@@ -144,13 +147,23 @@ impl Api {
         note: Option<Note>,
         to: BackendState,
         kind: Option<OverrideKind>,
-    ) -> Result<Option<Backend>, Status> {
+    ) -> Result<(Option<Backend>, String), Status> {
         let mut state = self.changeable()?;
+        let unkept = state.unkept.clone();
         let backend = state.backends.iter_mut().find(|one| one.name == name);
         let backend = backend.ok_or_else(|| no("backend", name))?;
         backend.state = to.into();
         backend.overrides = kind.map(|kind| fixture::override_of(name, kind, note)).into_iter().collect();
-        Ok(Some(backend.clone()))
+        Ok((Some(backend.clone()), unkept))
+    }
+
+    /// Undoes what is left of something that the configuration does not have. Whether there was anything.
+    fn forget(&self, dangling: [&str; 3], kinds: &[OverrideKind]) -> Result<bool, Status> {
+        let mut state = self.changeable()?;
+        let before = state.overrides.len();
+        let named = |one: &Override| [&one.frontend, &one.pool, &one.backend] == dangling;
+        state.overrides.retain(|one| !(one.dangling && named(one) && kinds.contains(&one.kind())));
+        Ok(state.overrides.len() < before)
     }
 
     fn weigh(
@@ -159,17 +172,23 @@ impl Api {
         pool: &str,
         backend: &str,
         weight: Option<u32>,
-    ) -> Result<Option<Frontend>, Status> {
+    ) -> Result<(Option<Frontend>, String), Status> {
+        if weight.is_none() && self.forget([frontend, pool, backend], &[OverrideKind::Weight])? {
+            let state = self.state();
+            let left = state.frontends.iter().find(|one| one.name == frontend).cloned();
+            return Ok((left, state.unkept.clone()));
+        }
         let mut state = self.changeable()?;
-        let frontend = state.frontends.iter_mut().find(|one| one.name == frontend);
-        let frontend = frontend.ok_or_else(|| no("frontend", pool))?;
+        let unkept = state.unkept.clone();
+        let frontend_of = state.frontends.iter_mut().find(|one| one.name == frontend);
+        let frontend = frontend_of.ok_or_else(|| no("frontend", frontend))?;
         let members =
             frontend.pools.iter_mut().filter(|one| one.name == pool).flat_map(|one| &mut one.backends);
         let member = members.into_iter().find(|one| one.name == backend);
         let member = member.ok_or_else(|| no("backend", backend))?;
         member.overridden = weight.is_some();
         member.weight = weight.unwrap_or(member.configured_weight);
-        Ok(Some(frontend.clone()))
+        Ok((Some(frontend.clone()), unkept))
     }
 }
 
@@ -220,26 +239,34 @@ impl Maglev for Api {
 
     async fn pause_backend(&self, asked: Request<PauseBackendRequest>) -> Reply<PauseBackendResponse> {
         let PauseBackendRequest { name, note } = asked.into_inner();
-        let backend = self.order(&name, note, BackendState::Paused, Some(OverrideKind::Paused))?;
-        reply(PauseBackendResponse { backend, unkept: String::new() })
+        let (backend, unkept) = self.order(&name, note, BackendState::Paused, Some(OverrideKind::Paused))?;
+        reply(PauseBackendResponse { backend, unkept })
     }
 
     async fn resume_backend(&self, asked: Request<ResumeBackendRequest>) -> Reply<ResumeBackendResponse> {
-        let backend = self.order(&asked.into_inner().name, None, BackendState::Unknown, None)?;
-        reply(ResumeBackendResponse { backend, unkept: String::new() })
+        let name = asked.into_inner().name;
+        if self.forget(["", "", &name], &[OverrideKind::Paused])? {
+            return reply(ResumeBackendResponse { backend: None, unkept: self.state().unkept.clone() });
+        }
+        let (backend, unkept) = self.order(&name, None, BackendState::Unknown, None)?;
+        reply(ResumeBackendResponse { backend, unkept })
     }
 
     async fn disable_backend(&self, asked: Request<DisableBackendRequest>) -> Reply<DisableBackendResponse> {
         let DisableBackendRequest { name, note } = asked.into_inner();
-        let backend = self.order(&name, note, BackendState::Disabled, Some(OverrideKind::Disabled))?;
-        reply(DisableBackendResponse { backend, unkept: String::new() })
+        let (backend, unkept) =
+            self.order(&name, note, BackendState::Disabled, Some(OverrideKind::Disabled))?;
+        reply(DisableBackendResponse { backend, unkept })
     }
 
     async fn enable_backend(&self, asked: Request<EnableBackendRequest>) -> Reply<EnableBackendResponse> {
         let EnableBackendRequest { name, note } = asked.into_inner();
+        if self.forget(["", "", &name], &[OverrideKind::Disabled, OverrideKind::Enabled])? {
+            return reply(EnableBackendResponse { backend: None, unkept: self.state().unkept.clone() });
+        }
         let lasting = note.is_some().then_some(OverrideKind::Enabled);
-        let backend = self.order(&name, note, BackendState::Unknown, lasting)?;
-        reply(EnableBackendResponse { backend, unkept: String::new() })
+        let (backend, unkept) = self.order(&name, note, BackendState::Unknown, lasting)?;
+        reply(EnableBackendResponse { backend, unkept })
     }
 
     async fn set_frontend_pool_backend_weight(
@@ -247,8 +274,9 @@ impl Maglev for Api {
         asked: Request<SetFrontendPoolBackendWeightRequest>,
     ) -> Reply<SetFrontendPoolBackendWeightResponse> {
         let asked = asked.into_inner();
-        let frontend = self.weigh(&asked.frontend, &asked.pool, &asked.backend, Some(asked.weight))?;
-        reply(SetFrontendPoolBackendWeightResponse { frontend, unkept: String::new() })
+        let (frontend, unkept) =
+            self.weigh(&asked.frontend, &asked.pool, &asked.backend, Some(asked.weight))?;
+        reply(SetFrontendPoolBackendWeightResponse { frontend, unkept })
     }
 
     async fn unset_frontend_pool_backend_weight(
@@ -256,12 +284,13 @@ impl Maglev for Api {
         asked: Request<UnsetFrontendPoolBackendWeightRequest>,
     ) -> Reply<UnsetFrontendPoolBackendWeightResponse> {
         let asked = asked.into_inner();
-        let frontend = self.weigh(&asked.frontend, &asked.pool, &asked.backend, None)?;
-        reply(UnsetFrontendPoolBackendWeightResponse { frontend, unkept: String::new() })
+        let (frontend, unkept) = self.weigh(&asked.frontend, &asked.pool, &asked.backend, None)?;
+        reply(UnsetFrontendPoolBackendWeightResponse { frontend, unkept })
     }
 
     async fn list_overrides(&self, _: Request<ListOverridesRequest>) -> Reply<ListOverridesResponse> {
-        reply(ListOverridesResponse { overrides: self.state().overrides.clone(), unkept: String::new() })
+        let state = self.state();
+        reply(ListOverridesResponse { overrides: state.overrides.clone(), unkept: state.unkept.clone() })
     }
 
     async fn explain_backend(&self, _: Request<ExplainBackendRequest>) -> Reply<ExplainBackendResponse> {

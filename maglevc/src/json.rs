@@ -32,7 +32,9 @@ pub fn render(shown: &Shown) -> Value {
         Shown::Backend(one) => backend_in_full(one),
         Shown::HealthChecks(all) => json!({ "healthchecks": list(all, healthcheck) }),
         Shown::HealthCheck(one) => healthcheck(one),
-        Shown::Overrides(all) => json!({ "overrides": list(all, overriding) }),
+        Shown::Overrides(all) => {
+            json!({ "overrides": list(&all.overrides, overriding), "unkept": given(&all.unkept) })
+        }
         Shown::VppInfo(info) => vpp_info(info),
         Shown::VppLbState(state) => lb_state(state),
         Shown::VppLbCounters(found) => counters::render(found),
@@ -145,7 +147,8 @@ fn ordered(done: &Ordered) -> Value {
     let before = done.before.as_ref();
     json!({
         "was": before.map(|before| words::backend_state(before.state())),
-        "backend": backend_in_full(&done.after),
+        "backend": done.after.as_ref().map(backend_in_full),
+        "unkept": given(&done.unkept),
     })
 }
 
@@ -153,8 +156,9 @@ fn weighed(done: &Weighed) -> Value {
     json!({
         "frontend": done.frontend,
         "pool": done.pool,
-        "was": done.before.weight,
-        "backend": pool_backend(&done.after),
+        "was": done.before.as_ref().map(|before| before.weight),
+        "backend": done.after.as_ref().map(pool_backend),
+        "unkept": given(&done.unkept),
     })
 }
 

@@ -1,8 +1,9 @@
-//! Waiting for a key, and for whoever reads our output to go away.
+//! Waiting for a key, and for whoever reads our output to go away; and leaving the keyboard as it was.
 
 use std::io::{self, IsTerminal};
 use std::os::unix::net::UnixStream;
-use std::thread;
+use std::sync::{Once, mpsc};
+use std::{process, thread};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -10,6 +11,8 @@ use rustix::termios::{
     LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr, tcgetpgrp,
     tcsetattr,
 };
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// The keyboard, with every key telling at once and none of them written to the screen. Ctrl-C is a key like any other.
@@ -26,9 +29,10 @@ impl Keys {
         if !stdin.is_terminal() || !io::stdout().is_terminal() {
             return None;
         }
-        if tcgetpgrp(&stdin).ok()? != rustix::process::getpgrp() {
+        if !is_ours() {
             return None;
         }
+        guard();
         let before = tcgetattr(&stdin).ok()?;
         let mut raw = before.clone();
         raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
@@ -46,6 +50,47 @@ impl Drop for Keys {
         let _ = tcflush(io::stdin(), QueueSelector::IFlush);
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
+}
+
+/// Has SIGTERM and SIGHUP end the program with the keyboard as it is now, which nobody may have changed yet. Once is enough.
+pub fn guard() {
+    static GUARDED: Once = Once::new();
+    GUARDED.call_once(|| {
+        let Ok(before) = tcgetattr(io::stdin()) else { return };
+        let (ready, listening) = mpsc::channel();
+        // Whoever runs commands may be waiting for a key, and hear of no signal.
+        let started = thread::Builder::new().spawn(move || end_well(&before, ready));
+        if started.is_ok() {
+            // If it cannot listen, signals are what they have always been.
+            let _ = listening.recv();
+        }
+    });
+}
+
+fn end_well(before: &Termios, ready: mpsc::Sender<()>) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let told = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        // It waits for this.
+        let _ = ready.send(());
+        let told = tokio::select! {
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = hang_up.recv() => SignalKind::hangup(),
+        };
+        Ok::<_, io::Error>(told)
+    })?;
+    if is_ours() {
+        // A terminal that is gone cannot be set right.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
+    }
+    // As a shell tells of whoever a signal has ended.
+    process::exit(128 + told.as_raw_value())
+}
+
+/// Whether we are in the foreground. Who changes the terminal from the background is stopped.
+fn is_ours() -> bool {
+    tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
 /// Until a key is pressed, if there is a keyboard, or nobody reads our output any more.

@@ -17,7 +17,7 @@ use crate::line::{self, Line};
 use crate::names::Names;
 use crate::session::{self, Session};
 use crate::suggest::{Suggestions, suggest};
-use crate::{Output, VERSION, help};
+use crate::{Output, VERSION, help, keys};
 
 mod editor;
 mod history;
@@ -36,6 +36,7 @@ enum Ran {
 
 /// Reads commands from a person until there are no more.
 pub fn interactive(runtime: Runtime, session: Session) -> ExitCode {
+    keys::guard();
     let runtime = Rc::new(runtime);
     let names = Rc::new(RefCell::new(Names::new(session.server.clone())));
     let mut editor = match Editor::new(Rc::clone(&runtime), Rc::clone(&names)) {

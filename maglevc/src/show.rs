@@ -7,7 +7,7 @@ use maglev_proto::v1::{
     ExplainFrontendRequest, Frontend, GetBackendRequest, GetFrontendRequest, GetHealthCheckRequest,
     GetVersionRequest, GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse, GetVpplbCountersRequest,
     GetVpplbCountersResponse, GetVpplbStateRequest, GetVpplbStateResponse, HealthCheck, ListBackendsRequest,
-    ListFrontendsRequest, ListHealthChecksRequest, ListOverridesRequest, Override, Plan, Reason,
+    ListFrontendsRequest, ListHealthChecksRequest, ListOverridesRequest, ListOverridesResponse, Plan, Reason,
     ReloadConfigRequest, SyncVpplbStateRequest,
 };
 use tonic::{Code, Request, Status};
@@ -42,7 +42,7 @@ pub enum Shown {
     /// One healthcheck.
     HealthCheck(Box<HealthCheck>),
     /// Every override.
-    Overrides(Vec<Override>),
+    Overrides(ListOverridesResponse),
     /// The VPP that is connected.
     VppInfo(GetVppInfoResponse),
     /// What VPP's load balancer has.
@@ -162,8 +162,8 @@ pub async fn healthchecks(client: &mut Client) -> Result<Vec<HealthCheck>, Statu
 }
 
 /// Every override.
-pub async fn overrides(client: &mut Client) -> Result<Vec<Override>, Status> {
-    Ok(client.list_overrides(ListOverridesRequest {}).await?.into_inner().overrides)
+pub async fn overrides(client: &mut Client) -> Result<ListOverridesResponse, Status> {
+    Ok(client.list_overrides(ListOverridesRequest {}).await?.into_inner())
 }
 
 /// The frontend whose name this is, or begins so.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::{env, fs};
 
-use maglev_proto::v1::{ConfigFault, ConfigProblem, Plan};
+use maglev_proto::v1::{ConfigFault, ConfigProblem, Override, OverrideKind, Plan};
 use tonic::Status;
 
 use crate::client::Server;
@@ -41,6 +41,15 @@ const CASES: &[Case] = &[
     case("show-healthcheck", "show healthchecks ng"),
     case("show-overrides", "show overrides"),
     Case { name: "show-no-overrides", line: "show overrides", before: |state| state.overrides.clear() },
+    Case { name: "show-overrides-unkept", line: "show overrides", before: full },
+    Case {
+        name: "show-no-overrides-unkept",
+        line: "show overrides",
+        before: |state| {
+            state.overrides.clear();
+            full(state);
+        },
+    },
     case("show-vpp-info", "show vpp info"),
     case("show-vpp-lb-state", "show vpp lb state"),
     case("show-vpp-lb-counters", "show vpp lb counters"),
@@ -50,10 +59,41 @@ const CASES: &[Case] = &[
     case("set-backend-enable", "set backend sorry enable"),
     case("set-backend-enable-for", "set backend sorry enable for 1d"),
     case("set-backend-as-before", "set backend nginx1 pause"),
-    case("set-backend-gone", "set backend sor enable"),
+    case("set-backend-gone-enable", "set backend sor enable"),
+    Case { name: "set-backend-gone-resume", line: "set backend sor resume", before: paused },
+    case("set-backend-gone-disable", "set backend sor disable"),
+    Case { name: "set-backend-unkept", line: "set backend nginx0 disable", before: full },
     case("set-weight", "set frontend web pool prim backend nginx0 weight 30 for 1h30m"),
     case("set-weight-as-before", "set frontend web pool fallback backend sorry weight 50"),
     case("unset-weight", "unset frontend web pool fallback backend sorry weight"),
+    Case {
+        name: "unset-weight-gone",
+        line: "unset frontend we pool prim backend nginx weight",
+        before: |state| weighted(state, ["we", "prim", "nginx"]),
+    },
+    Case {
+        name: "unset-weight-gone-from-pool",
+        line: "unset frontend web pool fallback backend sor weight",
+        before: |state| weighted(state, ["web", "fallback", "sor"]),
+    },
+    Case {
+        name: "set-weight-gone",
+        line: "set frontend we pool prim backend nginx weight 30",
+        before: |state| weighted(state, ["we", "prim", "nginx"]),
+    },
+    Case {
+        name: "set-weight-unkept",
+        line: "set frontend web pool primary backend nginx0 weight 30",
+        before: full,
+    },
+    Case {
+        name: "unset-weight-gone-unkept",
+        line: "unset frontend we pool prim backend nginx weight",
+        before: |state| {
+            weighted(state, ["we", "prim", "nginx"]);
+            full(state);
+        },
+    },
     case("explain-backend", "explain backend nginx0"),
     case("explain-frontend", "explain frontend web"),
     case("sync", "sync vpp lb state"),
@@ -82,6 +122,26 @@ fn bad(state: &mut State) {
         message: "no such backend".into(),
     };
     state.fault = Some(ConfigFault { parse_error: String::new(), problems: vec![problem] });
+}
+
+/// The backend that has left the configuration is a paused one.
+fn paused(state: &mut State) {
+    state.overrides[1].kind = OverrideKind::Paused.into();
+}
+
+fn full(state: &mut State) {
+    state.unkept = "/var/lib/vpp-maglev/overrides.json: No space left on device (os error 28)".into();
+}
+
+/// There is an override of a weight that is not in the configuration.
+fn weighted(state: &mut State, [frontend, pool, backend]: [&str; 3]) {
+    state.overrides.push(Override {
+        frontend: frontend.into(),
+        pool: pool.into(),
+        weight: Some(7),
+        dangling: true,
+        ..fixture::override_of(backend, OverrideKind::Weight, None)
+    });
 }
 
 fn unreadable(state: &mut State) {

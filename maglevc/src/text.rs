@@ -35,7 +35,7 @@ pub fn render(shown: &Shown, now: SystemTime, screen: Screen) -> String {
         Shown::VppLbState(state) => lb_state(state, screen),
         Shown::VppLbCounters(found) => counters::render(found, now, screen),
         Shown::Ordered(done) => changes::ordered(done, screen),
-        Shown::Weighed(done) => changes::weighed(done),
+        Shown::Weighed(done) => changes::weighed(done, screen),
         Shown::Explained(reasons) => explained(reasons).render(screen),
         Shown::Synced { plan: planned, dry_run } => plan::synced(planned, *dry_run, screen),
         Shown::Checked(answer) => plan::checked(answer, screen),

@@ -21,6 +21,7 @@ pub mod farm;
 pub mod host;
 pub mod impostor;
 pub mod maglevd;
+pub mod manager;
 pub mod metrics;
 pub mod nginx;
 pub mod place;
@@ -38,21 +39,31 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// which skipped tests are counted.
 #[must_use]
 pub fn skip(name: &str, programs: &[&str]) -> bool {
-    if !nix::unistd::geteuid().is_root() {
-        println!("SKIP {name}: needs root");
-        return true;
-    }
-    skip_without(name, programs)
+    let Some(why) = missing(programs) else { return false };
+    println!("SKIP {name}: {why}");
+    true
 }
 
 /// Whether the test called `name`, for which any user will do, cannot run here for want of one of `programs`.
 #[must_use]
 pub fn skip_without(name: &str, programs: &[&str]) -> bool {
-    let missing = programs.iter().find(|program| !is_installed(program));
+    let missing = first_missing(programs);
     if let Some(program) = missing {
         println!("SKIP {name}: needs {program}");
     }
     missing.is_some()
+}
+
+/// What is missing here of root and `programs`, as a reason.
+pub(crate) fn missing(programs: &[&str]) -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root".to_owned());
+    }
+    first_missing(programs).map(|program| format!("needs {program}"))
+}
+
+fn first_missing<'a>(programs: &[&'a str]) -> Option<&'a str> {
+    programs.iter().copied().find(|program| !is_installed(program))
 }
 
 fn is_installed(program: &str) -> bool {

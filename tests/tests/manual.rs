@@ -52,7 +52,7 @@ fn the_configuration_in_maglev_yaml_5_is_good() {
 
 #[test]
 fn the_configuration_that_is_installed_is_good_and_harmless() {
-    let file = path("etc/vpp-maglev/maglev.yaml");
+    let file = path("debian/etc/vpp-maglev/maglev.yaml");
     check(&file);
     let said: Vec<_> = fs::read_to_string(file)
         .unwrap()

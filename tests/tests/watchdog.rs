@@ -1,4 +1,4 @@
-//! Both daemons tell systemd's watchdog that their main loops go round.
+//! The prober tells systemd's watchdog that its main loop goes round. What maglevd tells is tested with the daemon.
 
 #![cfg(test)]
 
@@ -11,16 +11,6 @@ use maglev_tests::lab::PATIENCE;
 use maglev_tests::lab::place::Place;
 use maglev_tests::lab::process::Process;
 use maglev_tests::programs::program;
-
-#[test]
-fn maglevd_is_watched() {
-    let place = Place::new();
-    let config = place.write("maglev.yaml", "maglev:\n");
-    let mut maglevd = Command::new(program("maglevd").unwrap());
-    maglevd.arg("--config").arg(config).arg("--prober").arg(place.path("prober.sock"));
-    maglevd.args(["--grpc-addr=", "--grpc-socket=", "--metrics-addr=", "--vpp-api-addr="]);
-    hear_beats(&place, maglevd);
-}
 
 #[test]
 fn the_prober_is_watched() {

@@ -123,8 +123,7 @@ impl Actual {
     /// Whether a VIP gives a server weight.
     #[must_use]
     pub fn serves(&self, vip: &VipKey, server: &IpAddr) -> bool {
-        let found = self.vips.get(vip).and_then(|found| found.servers.get(server));
-        found.is_some_and(|server| server.weight > 0)
+        self.vips.get(vip).is_some_and(|found| found.serves(server))
     }
 }
 
@@ -142,6 +141,12 @@ pub struct ActualVip {
 }
 
 impl ActualVip {
+    /// Whether it gives a server weight.
+    #[must_use]
+    pub fn serves(&self, server: &IpAddr) -> bool {
+        self.servers.get(server).is_some_and(|server| server.weight > 0)
+    }
+
     /// Works out how many entries of the new-flow table each server has now, where the table's length is known.
     pub fn deal(&mut self) {
         let Some(length) = self.table_length else { return };

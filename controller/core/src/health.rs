@@ -11,6 +11,12 @@ use maglev_ipc::{Code, Detail, Outcome, Streak};
 use crate::config::Healthcheck;
 use crate::time::Wall;
 
+mod recent;
+
+pub use recent::Spell;
+
+use recent::Recent;
+
 /// What a backend is.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Health {
@@ -168,6 +174,7 @@ pub struct Tracker {
     seq: u64,
     stale: bool,
     last: Option<LastOutcome>,
+    recent: Recent,
     history: VecDeque<Transition>,
 }
 
@@ -185,6 +192,7 @@ impl Tracker {
             seq: 0,
             stale: false,
             last: None,
+            recent: Recent::default(),
             history: VecDeque::new(),
         }
     }
@@ -223,6 +231,23 @@ impl Tracker {
     #[must_use]
     pub const fn last(&self) -> Option<&LastOutcome> {
         self.last.as_ref()
+    }
+
+    /// What has come of the last probes, the newest first. Static passes are not among them.
+    pub fn spells(&self) -> impl Iterator<Item = Spell> {
+        self.recent.spells()
+    }
+
+    /// How many failures have been counted while nothing was known.
+    #[must_use]
+    pub const fn misses(&self) -> u32 {
+        self.misses
+    }
+
+    /// The move that brought it where it is; `None` if it began so, or if that is not remembered.
+    #[must_use]
+    pub fn arrived(&self) -> Option<&Transition> {
+        self.history.front().filter(|newest| newest.to == self.health)
     }
 
     /// The newest transitions, the newest first.
@@ -337,6 +362,7 @@ impl Tracker {
         self.counter = 0;
         self.misses = 0;
         self.last = None;
+        self.recent = Recent::default();
         if self.probed() { self.configure(Health::Unknown, at) } else { None }
     }
 
@@ -409,6 +435,7 @@ impl Tracker {
     }
 
     fn remember(&mut self, outcome: &Outcome, at: Wall) {
+        self.recent.push(outcome.code, &outcome.detail, at);
         self.last = Some(LastOutcome {
             at,
             duration: outcome.duration,

@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status};
 
 use super::operating::{self, by};
 use super::{access, convert, counters, plans, watching};
-use crate::handle::{Gone, Handle};
+use crate::handle::{Gone, Handle, Subject};
 use crate::metrics::Metrics;
 use crate::reload::Reloader;
 use crate::{log, version};
@@ -188,14 +188,22 @@ impl Maglev for Api {
         &self,
         request: Request<ExplainBackendRequest>,
     ) -> Reply<ExplainBackendResponse> {
-        Err(unbuilt(&request))
+        let name = request.into_inner().name;
+        let reasons = self.handle.explain(Subject::Backend(name.clone())).await.map_err(gone)?;
+        let reasons = reasons.ok_or_else(|| not_found("backend", &name))?;
+        let reasons = reasons.into_iter().map(convert::reason).collect();
+        Ok(Response::new(ExplainBackendResponse { reasons }))
     }
 
     async fn explain_frontend(
         &self,
         request: Request<ExplainFrontendRequest>,
     ) -> Reply<ExplainFrontendResponse> {
-        Err(unbuilt(&request))
+        let name = request.into_inner().name;
+        let reasons = self.handle.explain(Subject::Frontend(name.clone())).await.map_err(gone)?;
+        let reasons = reasons.ok_or_else(|| not_found("frontend", &name))?;
+        let reasons = reasons.into_iter().map(convert::reason).collect();
+        Ok(Response::new(ExplainFrontendResponse { reasons }))
     }
 
     type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
@@ -276,10 +284,6 @@ impl Maglev for Api {
         let reloaded = self.reloader.reload(access::who(&request)).await.map_err(gone)?;
         Ok(Response::new(ReloadConfigResponse { fault: reloaded.err().map(|error| plans::fault(&error)) }))
     }
-}
-
-fn unbuilt<T>(request: &Request<T>) -> Status {
-    Status::unimplemented(format!("not built yet, {}", access::who(request)))
 }
 
 pub(super) fn gone(gone: Gone) -> Status {

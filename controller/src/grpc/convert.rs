@@ -9,6 +9,7 @@ use maglev_core::dataplane::{self, Actual, ActualVip, VipKey};
 use maglev_core::event::{Event, Kind};
 use maglev_core::health::{self, Cause};
 use maglev_core::overrides::{Override, Says};
+use maglev_core::state::Reason;
 use maglev_core::time::Wall;
 use maglev_core::view::{
     BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppInfo, VppView,
@@ -337,6 +338,11 @@ pub fn vpp_now(view: &VppView) -> WatchEventsResponse {
 
 fn now(since: Wall, told: Told) -> WatchEventsResponse {
     WatchEventsResponse { at: Some(timestamp(since)), replay: true, event: Some(told) }
+}
+
+/// One line of an explanation.
+pub fn reason(reason: Reason) -> v1::Reason {
+    v1::Reason { topic: reason.topic.as_str().into(), text: reason.text }
 }
 
 /// A log record.

@@ -9,9 +9,10 @@ use maglev_core::view::View;
 use maglev_proto::v1::maglev_client::MaglevClient;
 use maglev_proto::v1::watch_events_response::Event as Told;
 use maglev_proto::v1::{
-    BackendState, EventKind, GetBackendRequest, GetFrontendRequest, GetHealthCheckRequest, GetVppInfoRequest,
-    GetVpplbCountersRequest, GetVpplbStateRequest, ListBackendsRequest, ListFrontendsRequest, LogLevel,
-    ProbeType, WatchEventsRequest, WatchEventsResponse,
+    BackendState, EventKind, ExplainBackendRequest, ExplainFrontendRequest, GetBackendRequest,
+    GetFrontendRequest, GetHealthCheckRequest, GetVppInfoRequest, GetVpplbCountersRequest,
+    GetVpplbStateRequest, ListBackendsRequest, ListFrontendsRequest, LogLevel, ProbeType, WatchEventsRequest,
+    WatchEventsResponse,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -143,6 +144,22 @@ async fn one_backend_comes_with_its_transitions() {
 }
 
 #[tokio::test]
+async fn explanations_begin_with_the_conclusion() {
+    let daemon = daemon(fixture::view()).await;
+    let mut client = daemon.client();
+    let request = ExplainBackendRequest { name: "nginx0".into() };
+    let reasons = client.explain_backend(request).await.unwrap().into_inner().reasons;
+    let conclusion = "nginx0 is unknown, weight 0 in web; VPP is not connected";
+    assert_eq!((reasons[0].topic.as_str(), reasons[0].text.as_str()), ("state", conclusion));
+    assert!(reasons.iter().any(|reason| reason.topic == "counter"), "{reasons:?}");
+
+    let request = ExplainFrontendRequest { name: "web".into() };
+    let reasons = client.explain_frontend(request).await.unwrap().into_inner().reasons;
+    assert!(reasons[0].text.starts_with("web is unknown, for 0ms: "), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.topic == "pool"), "{reasons:?}");
+}
+
+#[tokio::test]
 async fn refusals_name_the_thing() {
     let daemon = daemon(fixture::view()).await;
     let mut client = daemon.client();
@@ -157,6 +174,14 @@ async fn refusals_name_the_thing() {
     assert_eq!(
         refused(client.get_health_check(GetHealthCheckRequest { name: "ping".into() })).await,
         (Code::NotFound, "no healthcheck is named `ping`".into())
+    );
+    assert_eq!(
+        refused(client.explain_backend(ExplainBackendRequest { name: "web".into() })).await,
+        (Code::NotFound, "no backend is named `web`".into())
+    );
+    assert_eq!(
+        refused(client.explain_frontend(ExplainFrontendRequest { name: "nginx0".into() })).await,
+        (Code::NotFound, "no frontend is named `nginx0`".into())
     );
     let request = WatchEventsRequest { kinds: vec![77], log_level: 0 };
     assert_eq!(

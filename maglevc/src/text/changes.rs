@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use maglev_proto::v1::{Backend, BackendState, Override};
+use maglev_proto::v1::{Backend, BackendState, ListOverridesResponse, Override, PoolBackend};
 
 use crate::change::{Ordered, Weighed};
 use crate::screen::{Screen, Style, of_state, printable};
@@ -11,9 +11,11 @@ use crate::time::{age, left, second, written};
 use crate::words;
 
 /// Every override, and who is behind it.
-pub fn overrides(all: &[Override], now: SystemTime, screen: Screen) -> String {
+pub fn overrides(listed: &ListOverridesResponse, now: SystemTime, screen: Screen) -> String {
+    let ListOverridesResponse { overrides: all, unkept } = listed;
+    let warning = warning("changes", unkept, screen);
     if all.is_empty() {
-        return "nothing is overridden\n".into();
+        return format!("nothing is overridden\n{warning}");
     }
     let headings = ["backend", "frontend", "pool", "override", "who", "age", "left", "reason"];
     let mut table = Table::new(&headings).names(&["backend", "frontend", "pool"]).prose(&["reason", "who"]);
@@ -32,7 +34,17 @@ pub fn overrides(all: &[Override], now: SystemTime, screen: Screen) -> String {
     }
     let dangling = all.iter().any(|one| one.dangling);
     let legend = if dangling { "\n* of something that is not in the configuration now\n" } else { "" };
-    table.render(screen) + legend
+    let gap = if warning.is_empty() { "" } else { "\n" };
+    format!("{}{legend}{gap}{warning}", table.render(screen))
+}
+
+/// That `what` is not on disk, if it is not.
+fn warning(what: &str, unkept: &str, screen: Screen) -> String {
+    if unkept.is_empty() {
+        return String::new();
+    }
+    let warning = format!("warning: a restart of maglevd would forget {what}: {unkept}");
+    screen.apply(Style::Odd, &printable(&warning)) + "\n"
 }
 
 /// An override in one sentence.
@@ -50,7 +62,19 @@ pub fn sentence(one: &Override, now: SystemTime) -> String {
 
 /// What a backend is after something was done to it.
 pub fn ordered(done: &Ordered, screen: Screen) -> String {
-    let (before, after) = (done.before.as_ref(), &done.after);
+    let told = match &done.after {
+        Some(after) => is_now(done.before.as_ref(), after, screen),
+        None => gone(&done.name),
+    };
+    told + &warning("this", &done.unkept, screen)
+}
+
+/// That the configuration does not have what an override was undone of. Other overrides of it may be left.
+fn gone(what: &str) -> String {
+    format!("{} is not in the configuration; its override is undone\n", printable(what))
+}
+
+fn is_now(before: Option<&Backend>, after: &Backend, screen: Screen) -> String {
     let state = words::backend_state(after.state());
     let until = match ends(after, &state) {
         Some(expires) => format!(" until {expires}"),
@@ -75,17 +99,26 @@ fn ends(backend: &Backend, kind: &str) -> Option<String> {
 }
 
 /// What the weight of a backend of a pool is after it was set or unset.
-pub fn weighed(done: &Weighed) -> String {
-    let (before, after) = (&done.before, &done.after);
+pub fn weighed(done: &Weighed, screen: Screen) -> String {
+    let told = match &done.after {
+        Some(after) => has_now(done, after),
+        None => gone(&format!("{} in pool {} of {}", done.backend, done.pool, done.frontend)),
+    };
+    told + &warning("this", &done.unkept, screen)
+}
+
+fn has_now(done: &Weighed, after: &PoolBackend) -> String {
     let whose = if after.overridden { "weight" } else { "its configured weight" };
     let lifetime = done.lifetime.map(|lifetime| format!(" for {}", written(lifetime))).unwrap_or_default();
-    let was = if before.weight == after.weight && before.overridden == after.overridden {
-        "as before".into()
-    } else {
-        format!("was {}", before.weight)
+    let was = match &done.before {
+        None => String::new(),
+        Some(before) if before.weight == after.weight && before.overridden == after.overridden => {
+            " (as before)".into()
+        }
+        Some(before) => format!(" (was {})", before.weight),
     };
     format!(
-        "{} has {whose} {} in pool {} of {}{lifetime} ({was})\n",
+        "{} has {whose} {} in pool {} of {}{lifetime}{was}\n",
         printable(&after.name),
         after.weight,
         printable(&done.pool),

@@ -57,6 +57,8 @@ fn a_question_mark_helps_and_does_not_stay() {
         lines.iter().any(|line| line.contains("nginx1") && line.contains("paused, 192.0.2.12")),
         "{lines:#?}"
     );
+    // While it shows help, Ctrl-C would be about that.
+    terminal.until_last("maglev> show backends");
     terminal.press(CTRL_C);
     terminal.until_prompts(1);
 

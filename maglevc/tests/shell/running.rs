@@ -4,6 +4,8 @@ use std::os::unix::net::UnixListener;
 
 use maglev_proto::v1::LostEvent;
 use maglev_proto::v1::watch_events_response::Event;
+use rustix::process::Signal;
+use rustix::termios::LocalModes;
 
 use crate::fake::Fake;
 use crate::terminal::Terminal;
@@ -39,6 +41,31 @@ fn a_key_ends_a_single_command_too() {
         terminal.until_line("frontend web is up, pool fallback");
         terminal.press(key);
         assert!(terminal.ended().success(), "{key:?}");
+    }
+}
+
+#[test]
+fn who_is_told_to_end_leaves_the_keyboard_as_it_was() {
+    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let address = fake.address();
+    let once = ["--server", &address, "watch", "events"];
+    for (arguments, typed) in [(&once[..], ""), (&once[..2], "watch events\r"), (&once[..2], "")] {
+        for signal in [Signal::TERM, Signal::HUP] {
+            let mut terminal = Terminal::start(home.path(), arguments);
+            if arguments.len() == 2 {
+                terminal.until_last("maglev>");
+            }
+            terminal.press(typed);
+            if arguments.len() > 2 || !typed.is_empty() {
+                terminal.until_line("frontend web is up, pool fallback");
+            }
+            assert!(!terminal.modes().contains(LocalModes::ECHO), "{typed} waits for a key");
+            terminal.signal(signal);
+            let (status, modes) = terminal.left();
+            assert_eq!(status.code(), Some(128 + signal.as_raw()), "{arguments:?} {typed}");
+            let cooked = LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
+            assert!(modes.contains(cooked), "{modes:?} after {arguments:?} {typed}");
+        }
     }
 }
 

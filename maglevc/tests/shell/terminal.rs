@@ -8,8 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
 
 /// The program.
 pub const MAGLEVC: &str = env!("CARGO_BIN_EXE_maglevc");
@@ -125,6 +126,26 @@ impl Terminal {
     /// Waits until this is the last line.
     pub fn until_last(&self, line: &str) -> Vec<String> {
         self.until(line, |lines| lines.last().is_some_and(|last| last == line))
+    }
+
+    /// Sends a signal to what runs in it.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.program(), signal).unwrap();
+    }
+
+    /// Waits for the end of the program while the terminal stays open, and returns the modes of the keyboard then.
+    pub fn left(&mut self) -> (ExitStatus, LocalModes) {
+        (self.child.wait().unwrap(), self.modes())
+    }
+
+    /// The modes of the keyboard.
+    pub fn modes(&self) -> LocalModes {
+        tcgetattr(&self.keyboard).unwrap().local_modes
+    }
+
+    fn program(&self) -> Pid {
+        // It leads its session, and is the only one in it.
+        tcgetpgrp(&self.keyboard).unwrap()
     }
 
     /// Waits for the end of the program.

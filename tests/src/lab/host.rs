@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{process, thread};
@@ -99,12 +100,7 @@ impl Host {
     /// # Panics
     /// `work` does, or its network cannot be entered.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let enter = || {
-            let namespace = File::open(format!("/run/netns/{}", self.name)).unwrap();
-            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-            work()
-        };
-        thread::scope(|scope| scope.spawn(enter).join().unwrap())
+        inside(Path::new("/run/netns").join(&self.name).as_path(), work)
     }
 }
 
@@ -113,6 +109,18 @@ impl Drop for Host {
         // Nothing more can be done about a namespace that does not go.
         _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }
+}
+
+/// Does something in a network namespace: sockets that `work` makes, and threads that it starts, belong there.
+///
+/// # Panics
+/// `work` does, or the namespace cannot be entered.
+pub(crate) fn inside<T: Send>(namespace: &Path, work: impl FnOnce() -> T + Send) -> T {
+    let enter = || {
+        setns(File::open(namespace).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+        work()
+    };
+    thread::scope(|scope| scope.spawn(enter).join().unwrap())
 }
 
 /// Runs a command, which is to succeed.

@@ -45,6 +45,9 @@ pub struct Maglevd {
 pub struct Setup<'a> {
     place: &'a Place,
     flags: BTreeMap<&'static str, String>,
+    environment: BTreeMap<&'static str, String>,
+    program: PathBuf,
+    wrapper: Vec<String>,
 }
 
 impl<'a> Setup<'a> {
@@ -54,7 +57,8 @@ impl<'a> Setup<'a> {
     /// There is no room.
     #[must_use]
     pub fn new(place: &'a Place, config: &str) -> Self {
-        Self { place, flags: BTreeMap::new() }
+        let (flags, environment) = (BTreeMap::new(), BTreeMap::new());
+        Self { place, flags, environment, program: program("maglevd").unwrap(), wrapper: Vec::new() }
             .flag("--config", place.write("maglev.yaml", config).display())
             .flag("--grpc-addr", "")
             .flag("--grpc-socket", place.path("maglevd.sock").display())
@@ -77,6 +81,25 @@ impl<'a> Setup<'a> {
     pub fn flag(mut self, name: &'static str, value: impl ToString) -> Self {
         self.flags.insert(name, value.to_string());
         self
+    }
+
+    /// With a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.environment.insert(name, value.to_string());
+        self
+    }
+
+    /// The program at `path`.
+    #[must_use]
+    pub fn program(self, path: PathBuf) -> Self {
+        Self { program: path, ..self }
+    }
+
+    /// Started by these words, which are to become it.
+    #[must_use]
+    pub fn wrapped(self, wrapper: &[&str]) -> Self {
+        Self { wrapper: wrapper.iter().map(|word| (*word).to_owned()).collect(), ..self }
     }
 
     /// Starts it, and waits until its API answers.
@@ -107,11 +130,19 @@ impl<'a> Setup<'a> {
     #[must_use]
     pub fn spawn_as(&self, command: &mut Command) -> Process {
         let flags = self.flags.iter().map(|(name, value)| format!("{name}={value}"));
-        Process::spawn("maglevd", command.args(flags))
+        Process::spawn("maglevd", command.args(flags).envs(&self.environment))
     }
 
     fn spawn(&self) -> Process {
-        self.spawn_as(&mut Command::new(program("maglevd").unwrap()))
+        let mut command = match self.wrapper.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
+        self.spawn_as(&mut command)
     }
 }
 

@@ -19,14 +19,14 @@ fn a_new_maglevd_knows_every_backend_without_a_probe() {
     let mut first = start();
     let visits = || farm.sites.iter().map(|site| site.visits().len()).sum::<usize>();
     until_in_control(&first);
-    assert_eq!(visits(), SERVERS.into());
+    assert_eq!(visits(), usize::from(SERVERS));
 
     first.process.kill();
     let began = Instant::now();
     let second = start();
     until_in_control(&second);
     println!("{SERVERS} backends: in control {:?} after its start", began.elapsed());
-    assert_eq!(visits(), SERVERS.into());
+    assert_eq!(visits(), usize::from(SERVERS));
 }
 
 /// Nobody is probed twice.

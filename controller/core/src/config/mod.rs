@@ -20,6 +20,7 @@ pub mod file;
 
 pub use api::{Account, Api, ApiTls, Caller, Role, Rule};
 pub use check::{Problem, Read, check};
+pub(crate) use duration::Span;
 
 /// A whole configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -141,7 +141,7 @@ impl State {
     }
 
     /// Whether nothing is known of a backend to which VPP gives weight; also as long as VPP has never been asked.
-    fn in_service(&self, index: usize) -> bool {
+    pub(super) fn in_service(&self, index: usize) -> bool {
         let backend = &self.backends[index];
         backend.tracker.health() == Health::Unknown
             && self.sync.enabled

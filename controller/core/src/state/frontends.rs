@@ -80,18 +80,27 @@ impl State {
         decide(&members, frontend.hold.is_some())
     }
 
+    /// Whether VPP gives weight to any backend of a frontend. What an operator has taken out is no matter of knowing.
+    pub(super) fn serving(&self, frontend: &Frontend, found: Option<&ActualVip>) -> bool {
+        let has = |slot: &Slot| found.is_some_and(|vip| vip.serves(&slot.address));
+        frontend.slots.iter().any(|slot| self.stays(slot) && has(slot))
+    }
+
+    /// Whether a hold keeps the weight that it has.
+    fn stays(&self, slot: &Slot) -> bool {
+        !matches!(self.backends[slot.backend].tracker.health(), Health::Paused | Health::Disabled)
+    }
+
     /// What VPP should have for a frontend.
     pub(super) fn desired(&self, frontend: &Frontend, found: Option<&ActualVip>, now: Mono) -> DesiredVip {
         let decision = self.decision(frontend);
         let divisor = frontend.divisor();
         let health = |slot: &Slot| self.backends[slot.backend].tracker.health();
-        // What an operator has taken out is no matter of knowing.
-        let stays = |slot: &Slot| !matches!(health(slot), Health::Paused | Health::Disabled);
         let has = |slot: &Slot| found.and_then(|vip| vip.servers.get(&slot.address)).map_or(0, |s| s.weight);
-        let serving = frontend.slots.iter().any(|slot| stays(slot) && has(slot) > 0);
+        let serving = self.serving(frontend, found);
         let server = |(slot, weight): (&Slot, &u8)| {
             let weight = match frontend.hold {
-                Some(_) if serving && stays(slot) => has(slot),
+                Some(_) if serving && self.stays(slot) => has(slot),
                 Some(hold) if !serving && now < hold.not_before => 0,
                 _ => weight / divisor,
             };

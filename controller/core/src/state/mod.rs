@@ -24,6 +24,7 @@ mod backends;
 mod beliefs;
 mod drift;
 mod expiry;
+mod explain;
 mod frontends;
 mod operate;
 mod preview;
@@ -31,10 +32,13 @@ mod prober;
 mod reload;
 mod shadow;
 mod show;
+mod summary;
 mod sync;
 
+pub use explain::{Reason, Topic};
 pub use operate::{By, Command, OperateError};
 pub use preview::{Preview, VipPreview};
+pub use summary::Summary;
 
 use backends::Backend;
 use frontends::Frontend;

@@ -1,17 +1,19 @@
 //! Everything that can be shown, at one moment.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::State;
 use super::backends::Backend;
 use super::frontends::{Frontend, Slot};
+use crate::dataplane::ActualVip;
 use crate::health::Health;
 use crate::time::Now;
 use crate::view::{BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppView};
 
 /// What is said of a VIP that is one of VPP's own addresses.
-const SHADOWED: &str = "VPP has this address on an interface: the VIP gets no traffic";
+pub(super) const SHADOWED: &str = "VPP has this address on an interface: the VIP gets no traffic";
 
 impl State {
     /// Everything that can be shown, at this moment.
@@ -71,17 +73,13 @@ impl State {
             PoolView { name: Arc::clone(&pool.name), backends }
         };
         let table_length = found.and_then(|vip| vip.table_length).unwrap_or_else(|| frontend.table_length());
-        let sum: u32 = found.map_or(0, |vip| vip.servers.values().map(|s| u32::from(s.weight)).sum());
-        let distorted = sum > table_length;
         let blocked = self.sync.current
             && found.is_none()
             && !self.sync.may_create(&frontend.vip, frontend.config.encap);
         let blocked =
             blocked.then(|| "VPP has another VIP on this address that does not allow this one".into());
         let failing = self.sync.failures.get(&frontend.vip).map(|f| alloc::format!("VPP: {}", f.error));
-        let too_short = distorted.then(|| {
-            alloc::format!("the weights in VPP add up to {sum}, more than its table of {table_length}: shares are distorted")
-        });
+        let too_short = found.and_then(|vip| too_short(vip, table_length));
         let shadowed = self.sync.shadowed.contains(&frontend.vip).then(|| SHADOWED.into());
         FrontendView {
             name: Arc::clone(&frontend.name),
@@ -91,10 +89,20 @@ impl State {
             active_pool: frontend.active,
             pools: frontend.config.pools.iter().enumerate().map(pool).collect(),
             table_length,
-            distorted,
+            distorted: too_short.is_some(),
             warnings: blocked.into_iter().chain(failing).chain(too_short).chain(shadowed).collect(),
         }
     }
+}
+
+/// What is said of a VIP whose weights in VPP distort its shares, if they do.
+pub(super) fn too_short(vip: &ActualVip, table_length: u32) -> Option<String> {
+    let sum: u32 = vip.servers.values().map(|s| u32::from(s.weight)).sum();
+    (sum > table_length).then(|| {
+        alloc::format!(
+            "the weights in VPP add up to {sum}, more than its table of {table_length}: shares are distorted"
+        )
+    })
 }
 
 fn backend_view(backend: &Backend) -> BackendView {

@@ -43,6 +43,8 @@ pub(super) struct Sync {
     pub listing: Option<BTreeSet<VipKey>>,
     pub conf: ConfJob,
     conf_failures: u32,
+    /// VPP's word for why it refused its global settings, as long as it does.
+    pub conf_refusal: Option<String>,
     /// The last VIP that was compared with what VPP has.
     pub cursor: Option<VipKey>,
     /// Tells one life of VPP from the next.
@@ -53,8 +55,10 @@ pub(super) struct Sync {
 /// A VIP's last runs, all of which failed.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
+    /// The step that VPP refused last.
+    pub step: Step,
     pub error: String,
-    times: u32,
+    pub times: u32,
 }
 
 /// What is under way for a VIP.
@@ -90,6 +94,7 @@ impl Sync {
             listing: None,
             conf: ConfJob::Idle,
             conf_failures: 0,
+            conf_refusal: None,
             cursor: None,
             life: None,
             beliefs: Beliefs::default(),
@@ -109,6 +114,7 @@ impl Sync {
         self.listing = None;
         self.conf = ConfJob::Idle;
         self.conf_failures = 0;
+        self.conf_refusal = None;
     }
 
     pub fn found(&self, vip: &VipKey) -> Option<&ActualVip> {
@@ -124,13 +130,18 @@ impl Sync {
 
     /// Whether no VIP that VPP has, or is being given, keeps it from creating this one.
     pub fn may_create(&self, vip: &VipKey, encap: Encap) -> bool {
-        let Some(actual) = self.now() else { return false };
+        self.current && self.blocker(vip, encap).is_none()
+    }
+
+    /// The VIP that VPP has, or is being given, and that keeps it from creating this one.
+    pub fn blocker(&self, vip: &VipKey, encap: Encap) -> Option<VipKey> {
+        let actual = self.now()?;
         let there = of_prefix(&actual.vips, vip).map(|(key, found)| (key, found.encap));
         let coming = of_prefix(&self.jobs, vip).filter_map(|(key, job)| match job {
             Job::Running(steps) => plan::created(steps).map(|(encap, _)| (key, encap)),
             Job::Reading | Job::Waiting => None,
         });
-        !there.chain(coming).any(|other| plan::forbids(other, (vip, encap)))
+        there.chain(coming).find(|other| plan::forbids(*other, (vip, encap))).map(|(key, _)| *key)
     }
 }
 
@@ -145,7 +156,7 @@ fn of_prefix<'a, T>(
 }
 
 /// VPP dies when it collects two removed VIPs of this kind that share a server, so nobody's are left alone.
-const fn is_nat(found: &ActualVip) -> bool {
+pub(super) const fn is_nat(found: &ActualVip) -> bool {
     matches!(found.encap, Encap::Nat4 | Encap::Nat6)
 }
 
@@ -277,7 +288,7 @@ impl State {
 
     fn failed(&mut self, vip: VipKey, step: Step, error: String, turn: &mut Turn) {
         let times = self.sync.failures.get(&vip).map_or(0, |f| f.times) + 1;
-        self.sync.failures.insert(vip, Failure { error: error.clone(), times });
+        self.sync.failures.insert(vip, Failure { step, error: error.clone(), times });
         self.sync.begin(vip, Job::Waiting);
         let pause = backoff(times, self.config.lb.sync_interval);
         self.alarm(turn, pause, Alarm::Retry(vip));
@@ -338,6 +349,7 @@ impl State {
     pub(super) fn conf_set(&mut self, error: Option<String>, turn: &mut Turn) {
         let ConfJob::Sent(conf) = self.sync.conf else { return };
         turn.event(Kind::ConfSent { error: error.clone() });
+        self.sync.conf_refusal.clone_from(&error);
         if error.is_some() {
             self.sync.conf = ConfJob::Waiting;
             self.sync.conf_failures += 1;

@@ -4,6 +4,7 @@
 
 #![cfg(test)]
 
+mod explanations;
 mod flushes;
 mod ops;
 mod oracle;

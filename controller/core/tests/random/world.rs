@@ -9,11 +9,12 @@ use maglev_core::config::Config;
 use maglev_core::dataplane::VipKey;
 use maglev_core::event::Kind;
 use maglev_core::health::{Action, Health};
-use maglev_core::state::{By, CheckSet, Command, Input, Output, State};
+use maglev_core::state::{By, CheckSet, Command, Input, Output, Reason, State};
 use maglev_core::time::{Mono, Now, Wall};
 use maglev_core::view::{BackendView, View};
 use maglev_ipc::{Check, CheckId, Code};
 
+use crate::explanations;
 use crate::flushes::Flushes;
 use crate::ops::Op;
 use crate::oracle;
@@ -103,6 +104,15 @@ impl World {
             Op::Drain => self.drain(),
         }
         self.wishes.hold(&self.state.view(self.now()), &self.config);
+        explanations::agree(self);
+    }
+
+    pub fn explain_backend(&self, name: &str) -> Option<Vec<Reason>> {
+        self.state.explain_backend(name, self.now())
+    }
+
+    pub fn explain_frontend(&self, name: &str) -> Option<Vec<Reason>> {
+        self.state.explain_frontend(name, self.now())
     }
 
     fn tell(&mut self, input: Input) {

@@ -9,7 +9,7 @@ use maglev_core::config::{self, Config, ForeignVips, Frontend, Healthcheck, Lb, 
 use maglev_core::dataplane::{Actual, Encap, LbConf, VipKey};
 use maglev_core::health::Action;
 use maglev_core::overrides::{Override, Overrides};
-use maglev_core::state::{By, Command, Input, Output, State};
+use maglev_core::state::{By, Command, Input, Output, Reason, State};
 use maglev_core::time::{Mono, Now, Wall};
 use maglev_ipc::{Code, Detail};
 
@@ -145,6 +145,8 @@ impl World {
             ["preview"] => self.preview(None),
             ["preview", "reload"] => self.preview(Some(Arc::new(self.config.clone()))),
             ["show"] => self.show(),
+            ["explain", "backend", name] => self.explain(|state, now| state.explain_backend(name, now)),
+            ["explain", "frontend", name] => self.explain(|state, now| state.explain_frontend(name, now)),
             _ => panic!("unknown command: {command}"),
         }
     }
@@ -270,6 +272,11 @@ impl World {
             self.said.push(format!("{} ({frontend}{moved}{resets})", planned.vip));
             self.said.extend(planned.steps.iter().map(|step| format!("  {step}")));
         }
+    }
+
+    pub fn explain(&mut self, ask: impl Fn(&State, Now) -> Option<Vec<Reason>>) {
+        let reasons = ask(self.state.as_ref().unwrap(), self.now()).expect("there is no such thing");
+        self.said.extend(reasons.iter().map(|reason| format!("{}: {}", reason.topic.as_str(), reason.text)));
     }
 
     pub fn show(&mut self) {

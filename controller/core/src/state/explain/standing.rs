@@ -1,0 +1,145 @@
+//! How one frontend stands, worked out once for all lines about it.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use super::super::State;
+use super::super::frontends::{Frontend, Slot};
+use super::words::{known, list};
+use crate::dataplane::{ActualVip, DesiredVip};
+use crate::failover::Decision;
+use crate::health::Health;
+use crate::time::Now;
+
+/// How one frontend stands.
+pub struct Standing<'a> {
+    pub state: &'a State,
+    pub frontend: &'a Frontend,
+    pub now: Now,
+    pub decision: Decision,
+    pub divisor: u8,
+    /// What VPP has, as far as that is known.
+    pub found: Option<&'a ActualVip>,
+    /// What VPP should have.
+    pub wanted: DesiredVip,
+}
+
+impl<'a> Standing<'a> {
+    pub fn new(state: &'a State, frontend: &'a Frontend, now: Now) -> Self {
+        let found = state.sync.found(&frontend.vip);
+        Self {
+            state,
+            frontend,
+            now,
+            decision: state.decision(frontend),
+            divisor: frontend.divisor(),
+            found,
+            wanted: state.desired(frontend, found, now.mono),
+        }
+    }
+
+    pub fn health(&self, slot: &Slot) -> Health {
+        self.state.backends[slot.backend].tracker.health()
+    }
+
+    pub fn name(&self, slot: &Slot) -> &'a str {
+        &self.state.backends[slot.backend].name
+    }
+
+    pub fn pool_name(&self, pool: usize) -> &'a str {
+        &self.frontend.config.pools[pool].name
+    }
+
+    /// The slots with the weights that follow for them.
+    pub fn slots(&self) -> impl Iterator<Item = (&'a Slot, u8)> {
+        self.frontend.slots.iter().zip(self.decision.weights.iter().copied())
+    }
+
+    pub fn slots_of(&self, pool: usize) -> impl Iterator<Item = &'a Slot> + Clone {
+        self.frontend.slots.iter().filter(move |slot| slot.pool == pool)
+    }
+
+    pub fn can_serve(&self, slot: &Slot) -> bool {
+        slot.weight > 0 && self.health(slot) == Health::Up
+    }
+
+    /// Those in the pools above on which a held frontend waits before it promotes `pool`.
+    pub fn awaited(&self, pool: usize) -> impl Iterator<Item = &'a Slot> + Clone {
+        let held = self.frontend.hold.is_some();
+        let undecided =
+            move |s: &&Slot| held && s.pool < pool && s.weight > 0 && self.health(s) == Health::Unknown;
+        self.frontend.slots.iter().filter(undecided)
+    }
+
+    /// What a pool waits for before it is promoted.
+    fn waits_for(&self, pool: usize) -> String {
+        known(self.awaited(pool).map(|s| self.name(s)))
+    }
+
+    /// Whether a backend of that pool that is up and has a weight would have it.
+    fn would_serve(&self, pool: usize) -> bool {
+        match self.decision.active {
+            Some(active) => pool <= active,
+            None => self.awaited(pool).next().is_none(),
+        }
+    }
+
+    /// Why a backend has the weight that it has.
+    pub fn why(&self, slot: &Slot) -> String {
+        let (health, weight) = (self.health(slot), slot.weight);
+        let said = self.weight_word(slot);
+        match (health, self.decision.active) {
+            (Health::Up, _) if weight == 0 => said,
+            (Health::Up, Some(active)) if active == slot.pool => said,
+            (Health::Up, Some(active)) => {
+                format!("it stands by with {weight} ({said}), while pool {} serves", self.pool_name(active))
+            }
+            (Health::Up, None) => {
+                format!("it waits with {weight} ({said}) until {}", self.waits_for(slot.pool))
+            }
+            _ if weight == 0 => format!("it is {health}; once up it has 0 ({said})"),
+            _ if self.would_serve(slot.pool) => format!("it is {health}; once up it has {weight} ({said})"),
+            _ => format!("it is {health}; once up it stands by with {weight} ({said})"),
+        }
+    }
+
+    /// Where a backend's own weight comes from.
+    fn weight_word(&self, slot: &Slot) -> String {
+        let name = self.name(slot);
+        let configured = self.frontend.config.pools[slot.pool].backends.get(name);
+        match configured {
+            Some(configured) if slot.overridden => self.overridden(slot, *configured),
+            _ => "as configured".to_string(),
+        }
+    }
+
+    /// What follows for a pool, and why.
+    pub fn pool(&self, pool: usize) -> String {
+        let name = self.pool_name(pool);
+        let (all, able) =
+            (self.slots_of(pool).count(), self.slots_of(pool).filter(|s| self.can_serve(s)).count());
+        let unable = || {
+            let why = |s: &Slot| match self.health(s) {
+                Health::Up => format!("{} has weight 0", self.name(s)),
+                health => format!("{} is {health}", self.name(s)),
+            };
+            list(self.slots_of(pool).filter(|s| !self.can_serve(s)).map(why))
+        };
+        let can = || format!("{able} of {all} can");
+        match self.decision.active {
+            _ if all == 0 => format!("{name} has no backends"),
+            Some(active) if active == pool && able == all => format!("{name} serves: {}", can()),
+            Some(active) if active == pool => format!("{name} serves: {} ({})", can(), unable()),
+            Some(active) if active < pool => {
+                let better = self.pool_name(active);
+                let rest =
+                    if able == 0 { format!(", and could not serve: {}", unable()) } else { String::new() };
+                format!("{name} stands by, as {better} comes first{rest}")
+            }
+            _ if able == 0 => format!("{name} cannot serve: {}", unable()),
+            _ => {
+                format!("{name} could serve, but waits until {}", self.waits_for(pool))
+            }
+        }
+    }
+}

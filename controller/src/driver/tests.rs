@@ -1,0 +1,85 @@
+//! What the service manager hears of the driver.
+
+use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use tokio::runtime;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+
+use super::*;
+use crate::fixture;
+
+/// A log that, once armed, takes no line until it is let.
+struct Stuck {
+    armed: Arc<AtomicBool>,
+    began: Sender<()>,
+    go_on: Mutex<Receiver<()>>,
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Stuck {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if self.armed.load(Ordering::Relaxed) && event.metadata().target().starts_with("maglevd") {
+            self.began.send(()).unwrap();
+            self.go_on.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap();
+        }
+    }
+}
+
+/// Waits for the next beat.
+fn beat(manager: &UnixDatagram) -> std::io::Result<()> {
+    let mut buffer = [0; 200];
+    while manager.recv(&mut buffer).map(|n| &buffer[..n] != b"WATCHDOG=1")? {}
+    Ok(())
+}
+
+#[test]
+fn a_driver_that_is_stuck_does_not_feed_the_watchdog() {
+    const LIMIT: Duration = Duration::from_millis(40);
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+
+    let armed = Arc::new(AtomicBool::new(false));
+    let (began, has_begun) = channel();
+    let (let_go, go_on) = channel();
+    let (inputs, heard) = mpsc::channel(1);
+    let (prober, _commands) = mpsc::unbounded_channel();
+    let (netns, _) = watch::channel(None);
+    let (keep, _) = watch::channel(Default::default());
+    let (handle, requests) = Handle::new();
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let stuck = Stuck { armed: Arc::clone(&armed), began, go_on: Mutex::new(go_on) };
+    let driver = thread::spawn(move || {
+        let subscriber = tracing_subscriber::registry().with(stuck);
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let pulse = Pulse::to(socket.as_os_str(), LIMIT).unwrap();
+            let channels = Channels { inputs: heard, requests, prober, netns, vpp: None, keep, pulse };
+            let (config, metrics) = (fixture::view().config, Arc::new(Metrics::new().unwrap()));
+            Driver::new(config, handle, metrics, channels).run(stopped).await;
+        });
+    });
+    beat(&manager).unwrap();
+    armed.store(true, Ordering::Relaxed);
+    inputs.blocking_send(vec![Input::ProberUp]).unwrap();
+    has_begun.recv().unwrap();
+    // What was sent before is still to be read.
+    manager.set_nonblocking(true).unwrap();
+    while beat(&manager).is_ok() {}
+    manager.set_nonblocking(false).unwrap();
+    manager.set_read_timeout(Some(LIMIT * 10)).unwrap();
+    beat(&manager).unwrap_err();
+    manager.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    armed.store(false, Ordering::Relaxed);
+    let_go.send(()).unwrap();
+    beat(&manager).unwrap();
+    stop.cancel();
+    driver.join().unwrap();
+}

@@ -1,0 +1,185 @@
+//! What the driver tells the service manager from its own loop: that the loop turns, and how things are.
+//!
+//! The watchdog is fed here and nowhere else, so what feeds it is what decides. The driver waits for nobody: a service
+//! manager that does not read its socket misses what it is told.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::time::Instant;
+use tracing::debug;
+
+/// Between two lines of status.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the driver tells the service manager.
+#[derive(Debug)]
+pub struct Pulse {
+    manager: Option<Manager>,
+    /// How often it beats, and when next.
+    beat: Option<(Duration, Instant)>,
+    /// The status that was told last.
+    status: String,
+    /// Before that, no other is told.
+    quiet_until: Instant,
+    changed: bool,
+}
+
+/// The service manager's socket.
+#[derive(Debug)]
+struct Manager {
+    socket: UnixDatagram,
+    address: SocketAddr,
+}
+
+impl Pulse {
+    /// For the service manager that the environment names, if there is one.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let manager = env::var_os("NOTIFY_SOCKET").and_then(|name| {
+            Manager::new(&name).inspect_err(|error| debug!(%error, "the service manager cannot be told")).ok()
+        });
+        Self::new(manager, sd_notify::watchdog_enabled())
+    }
+
+    /// `watchdog` is how long the service manager bears to hear nothing.
+    fn new(manager: Option<Manager>, watchdog: Option<Duration>) -> Self {
+        let now = Instant::now();
+        let beat = watchdog.filter(|_| manager.is_some()).map(|limit| (limit / 2, now));
+        Self { manager, beat, status: String::new(), quiet_until: now, changed: true }
+    }
+
+    /// For the service manager at `socket`.
+    #[cfg(test)]
+    pub fn to(socket: &OsStr, watchdog: Duration) -> io::Result<Self> {
+        Ok(Self::new(Some(Manager::new(socket)?), Some(watchdog)))
+    }
+
+    /// Things are not as they were.
+    pub const fn changed(&mut self) {
+        self.changed = true;
+    }
+
+    /// The loop turns: tells what is due. `status` is how things are.
+    pub fn turn(&mut self, status: impl FnOnce() -> String) {
+        let Some(manager) = &self.manager else { return };
+        let now = Instant::now();
+        if let Some((every, next)) = &mut self.beat
+            && *next <= now
+        {
+            *next = now + *every;
+            manager.tell(NotifyState::Watchdog);
+        }
+        if self.changed && self.quiet_until <= now {
+            self.changed = false;
+            let status = status();
+            if status != self.status {
+                self.quiet_until = now + STATUS_PAUSE;
+                manager.tell(NotifyState::Status(&status));
+                self.status = status;
+            }
+        }
+    }
+
+    /// When the loop is to turn at the latest.
+    pub fn next(&self) -> Option<Instant> {
+        let status = (self.manager.is_some() && self.changed).then_some(self.quiet_until);
+        let beat = self.beat.map(|(_, next)| next);
+        beat.into_iter().chain(status).min()
+    }
+}
+
+impl Manager {
+    fn new(name: &OsStr) -> io::Result<Self> {
+        let address = match name.as_bytes().strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(name)?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, address })
+    }
+
+    fn tell(&self, state: NotifyState<'_>) {
+        if let Err(error) = self.socket.send_to_addr(state.to_string().as_bytes(), &self.address) {
+            debug!(%error, "the service manager cannot be told");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A service manager, and a pulse for it.
+    fn listen(watchdog: Option<Duration>) -> (tempfile::TempDir, UnixDatagram, Pulse) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let heard = UnixDatagram::bind(&path).unwrap();
+        heard.set_nonblocking(true).unwrap();
+        let pulse = Pulse::new(Some(Manager::new(path.as_os_str()).unwrap()), watchdog);
+        (directory, heard, pulse)
+    }
+
+    fn heard(socket: &UnixDatagram) -> Vec<String> {
+        let mut buffer = [0; 200];
+        let receive =
+            || socket.recv(&mut buffer).ok().map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned());
+        std::iter::from_fn(receive).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_beats_at_half_the_limit_whatever_else_happens() {
+        let (_directory, manager, mut pulse) = listen(Some(Duration::from_secs(4)));
+        let mut beats = 0;
+        for _ in 0..100 {
+            pulse.turn(String::new);
+            beats += heard(&manager).iter().filter(|state| *state == "WATCHDOG=1").count();
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert_eq!(beats, 5);
+        assert!(pulse.next().unwrap() <= Instant::now() + Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_status_is_told_when_it_changes_and_at_most_once_a_second() {
+        let (_directory, manager, mut pulse) = listen(None);
+        pulse.turn(|| "1 up".into());
+        assert_eq!(heard(&manager), ["STATUS=1 up"]);
+        for _ in 0..9 {
+            pulse.changed();
+            pulse.turn(|| panic!("too soon"));
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert_eq!(pulse.next(), Some(Instant::now() + Duration::from_millis(100)));
+        tokio::time::advance(Duration::from_millis(100)).await;
+        pulse.turn(|| "1 down".into());
+        assert_eq!((heard(&manager), pulse.next()), (vec!["STATUS=1 down".to_owned()], None));
+        tokio::time::advance(STATUS_PAUSE).await;
+        pulse.changed();
+        pulse.turn(|| "1 down".into());
+        assert_eq!(heard(&manager), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_service_manager_that_does_not_read_is_not_waited_for() {
+        let (_directory, manager, mut pulse) = listen(Some(Duration::from_nanos(2)));
+        for _ in 0..10_000 {
+            pulse.turn(String::new);
+        }
+        assert!(heard(&manager).len() < 10_000);
+    }
+
+    #[tokio::test]
+    async fn without_a_service_manager_there_is_nothing_to_do() {
+        let mut pulse = Pulse::new(None, Some(Duration::from_secs(1)));
+        pulse.turn(|| panic!("nobody asks"));
+        assert_eq!(pulse.next(), None);
+    }
+}

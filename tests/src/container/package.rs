@@ -1,0 +1,39 @@
+//! The Debian package, as `make deb` builds it.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::machine::Machine;
+use super::rootfs::target;
+
+impl Machine {
+    /// Puts the package there, and returns where. It is the one that `MAGLEV_DEB` names, or else the newest in
+    /// `target/deb`.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    pub fn put_package(&self) -> String {
+        let package = env::var_os("MAGLEV_DEB").map(PathBuf::from).or_else(|| newest(&target().join("deb")));
+        self.put(&package.expect("there is no package in target/deb: run `make deb` first"))
+    }
+
+    /// Installs a package that is there.
+    pub fn install(&self, package: &str) {
+        self.run(&format!("apt-get install -y --no-install-recommends {package}"));
+    }
+}
+
+/// The package for machines such as this one that was built last.
+fn newest(folder: &Path) -> Option<PathBuf> {
+    let end = match env::consts::ARCH {
+        "aarch64" => "_arm64.deb",
+        _ => "_amd64.deb",
+    };
+    let packages = fs::read_dir(folder).ok()?.flatten().filter(|entry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| name.starts_with("vpp-maglev_") && name.ends_with(end))
+    });
+    packages.max_by_key(|entry| entry.metadata().and_then(|it| it.modified()).ok()).map(|entry| entry.path())
+}

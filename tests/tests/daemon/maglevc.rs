@@ -1,0 +1,239 @@
+//! What operators change with `maglevc`, from end to end: the program, the daemon, and a restart of it.
+
+use std::io::{BufRead, BufReader, Lines};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::programs::program;
+use nix::unistd::geteuid;
+use serde_json::{Value, json};
+
+use crate::{BACKENDS, Stage, VIP};
+
+/// What `maglevc` prints; it is not to fail.
+fn said(maglevd: &Maglevd, words: &[&str]) -> String {
+    let output = maglevd.maglevc(words);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{words:?}");
+    text(&output.stdout).to_owned()
+}
+
+/// The same of a command without quotes.
+fn says(maglevd: &Maglevd, command: &str) -> String {
+    said(maglevd, &command.split(' ').collect::<Vec<_>>())
+}
+
+fn json_of(maglevd: &Maglevd, command: &str) -> Value {
+    serde_json::from_str(&says(maglevd, &format!("--output json {command}"))).unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap()
+}
+
+/// `maglevc watch events`, until dropped.
+struct Watch(Child, Lines<BufReader<ChildStdout>>);
+
+impl Watch {
+    fn new(maglevd: &Maglevd, kinds: &[&str]) -> Self {
+        let server = format!("unix:{}", maglevd.socket().display());
+        let mut command = Command::new(program("maglevc").unwrap());
+        command.args(["--server", &server, "watch", "events"]).args(kinds);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self(child, lines)
+    }
+
+    /// The next line with this in it.
+    fn line(&mut self, with: &str) -> String {
+        let found = self.1.by_ref().map(Result::unwrap).find(|line| line.contains(with));
+        found.unwrap_or_else(|| panic!("nobody was told of {with}"))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_disk_swap_is_seen_by_all_and_outlives_a_restart() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let mut watch = Watch::new(&maglevd, &["backend", "operator"]);
+    // What is so is told to whoever is listening already.
+    watch.line("backend c is up");
+    let disable = ["set", "backend", "a", "disable", "reason", "disk swap", "for", "2h"];
+    let answer = said(&maglevd, &disable);
+    let until = answer.strip_prefix("a is disabled until ").and_then(|rest| rest.strip_suffix(" (was up)\n"));
+    let until = until.unwrap_or_else(|| panic!("{answer}"));
+    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
+
+    let told = watch.line(" operator ");
+    let what = format!(": disable backend a, up -> disabled, until {until}: disk swap");
+    let (_, who) =
+        told.strip_suffix(&what).unwrap_or_else(|| panic!("{told}")).split_once(" operator ").unwrap();
+    let root = geteuid().is_root() && who == "root";
+    assert!(root || who.ends_with(&format!("(uid {})", geteuid())), "{who}");
+
+    let overrides = json_of(&maglevd, "show overrides");
+    let [only] = overrides["overrides"].as_array().unwrap().as_slice() else { panic!("{overrides}") };
+    for (name, value) in [
+        ("kind", json!("disabled")),
+        ("backend", json!("a")),
+        ("who", json!(who)),
+        ("reason", json!("disk swap")),
+        ("dangling", json!(false)),
+    ] {
+        assert_eq!(only[name], value, "{overrides}");
+    }
+    assert!(only["expires"].as_str().unwrap().starts_with(until.trim_end_matches('Z')), "{overrides}");
+    assert_eq!(overrides["unkept"], Value::Null);
+
+    drop(watch);
+    maglevd.process.kill();
+    let mut maglevd = stage.setup(&stage.config()).start();
+    maglevd.until_up(&["b", "c"]);
+    assert_eq!(json_of(&maglevd, "show overrides"), overrides);
+    let listed = says(&maglevd, "show overrides");
+    for expected in ["a  ", "disabled", who, "1h", "disk swap"] {
+        assert!(listed.contains(expected), "{expected} in\n{listed}");
+    }
+    let backend = says(&maglevd, "show backends a");
+    for expected in
+        ["state        disabled", &format!("disabled by {who}"), &format!("until {until}"), "disk swap"]
+    {
+        assert!(backend.contains(expected), "{expected} in\n{backend}");
+    }
+    let why = says(&maglevd, "explain backend a");
+    for expected in [
+        "a is disabled, weight 0 in web",
+        &format!("disabled by {who}"),
+        "disk swap",
+        "`set backend a enable`",
+    ] {
+        assert!(why.contains(expected), "{expected} in\n{why}");
+    }
+    assert_eq!(says(&maglevd, "set backend a enable"), "a is unknown until it is probed (was disabled)\n");
+    maglevd.until_up(&["a"]);
+    stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
+    assert_eq!(says(&maglevd, "show overrides"), "nothing is overridden\n");
+}
+
+#[test]
+fn a_failover_is_explained() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    for server in [0, 1] {
+        stage.farm.sites[server].answer(503);
+        maglevd.until_backend(BACKENDS[server], BackendState::Down);
+    }
+    stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
+    for (command, conclusion, more) in [
+        ("explain backend a", "a is down, weight 0 in web", &["HTTP 503", "pool first"][..]),
+        ("explain backend c", "c is up, weight 10 in web", &["HTTP 200", "pool last"]),
+        ("explain frontend web", ": pool last serves with c", &["a is down, b is down"]),
+    ] {
+        let why = says(&maglevd, command);
+        let first = why.lines().next().unwrap();
+        assert!(first.starts_with("state ") && first.ends_with(conclusion), "{why}");
+        assert!(more.iter().all(|word| why.contains(word)), "{command}: {more:?} in\n{why}");
+        let reasons = json_of(&maglevd, command);
+        let first = &reasons["reasons"][0];
+        let said = first["text"].as_str().unwrap();
+        assert!(first["topic"] == "state" && said.ends_with(conclusion), "{reasons}");
+    }
+    let unknown = maglevd.maglevc(&["explain", "backend", "nobody"]);
+    assert_eq!((unknown.status.code(), text(&unknown.stderr)), (Some(1), "no backend is named `nobody`\n"));
+}
+
+#[test]
+fn weights_are_set_and_unset() {
+    let stage = Stage::new();
+    let maglevd = stage.settled();
+    assert_eq!(
+        says(&maglevd, "set frontend web pool first backend b weight 100 for 1d"),
+        "b has weight 100 in pool first of web for 1d (was 50)\n"
+    );
+    stage.observer().until([(VIP, stage.weights(10, 10, 0))]);
+    let shown = says(&maglevd, "show frontends web");
+    assert!(shown.contains("100 (50)"), "{shown}");
+    let unset = json_of(&maglevd, "unset frontend web pool first backend b weight");
+    assert_eq!((&unset["was"], &unset["backend"]["weight"]), (&json!(100), &json!(50)), "{unset}");
+    stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
+}
+
+#[test]
+fn what_has_left_the_configuration_can_be_undone() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    says(&maglevd, "set backend a disable");
+    says(&maglevd, "set frontend web pool first backend a weight 7");
+    says(&maglevd, "set backend c pause");
+    let mut config = stage.config();
+    config.backends.retain(|backend| backend.trim_start().starts_with("b:"));
+    config.frontends = vec![crate::frontend("shop", VIP, "{ name: first, backends: { b: { weight: 1 } } }")];
+    maglevd.reload(&stage.place, &config.text());
+
+    let listed = says(&maglevd, "show overrides");
+    for dangling in ["disabled*", "paused*", "weight 7*"] {
+        assert!(listed.contains(dangling), "{dangling} in\n{listed}");
+    }
+    let gone = |what: &str| format!("{what} is not in the configuration; its override is undone\n");
+    assert_eq!(says(&maglevd, "set backend a enable"), gone("a"));
+    assert_eq!(says(&maglevd, "set backend c resume"), gone("c"));
+    assert_eq!(
+        says(&maglevd, "unset frontend web pool first backend a weight"),
+        gone("a in pool first of web")
+    );
+    assert_eq!(says(&maglevd, "show overrides"), "nothing is overridden\n");
+    let again = maglevd.maglevc(&["set", "backend", "a", "enable"]);
+    assert_eq!((again.status.code(), text(&again.stderr)), (Some(1), "no backend is named `a`\n"));
+}
+
+#[test]
+fn what_is_not_kept_is_warned_of() {
+    let stage = Stage::new();
+    let mut maglevd = stage.setup(&stage.config()).flag("--state-dir", "").start();
+    maglevd.until_up(&BACKENDS);
+    let answer = says(&maglevd, "set backend a pause");
+    let (first, warning) = answer.split_once('\n').unwrap();
+    assert_eq!(first, "a is paused (was up)");
+    let begun = "warning: a restart of maglevd would forget this: ";
+    assert!(warning.starts_with(begun) && warning.contains("--state-dir"), "{answer}");
+    let listed = says(&maglevd, "show overrides");
+    assert!(listed.contains("\nwarning: a restart of maglevd would forget changes: "), "{listed}");
+}
+
+#[test]
+fn who_may_only_look_is_told_so_by_the_server() {
+    let stage = Stage::new();
+    let address = SocketAddr::new(stage.farm.address(199), 9090);
+    // A rule about users is the whole list of those who may do more than look.
+    let api = "maglev:\n  api: { roles: [{ user: root, role: admin }] }\n";
+    let config = stage.config().text().replacen("maglev:\n", api, 1);
+    let setup = Setup::new(&stage.place, &config).vpp(&stage.vpp);
+    let mut maglevd = setup.flag("--grpc-addr", address).start();
+    maglevd.until_up(&BACKENDS);
+    let call = |words: &str| -> Output {
+        let mut command = Command::new(program("maglevc").unwrap());
+        command.args(["--server", &address.to_string()]).args(words.split(' ')).output().unwrap()
+    };
+    assert!(call("show overrides").status.success());
+    for (words, name) in [
+        ("set backend a disable", "DisableBackend"),
+        ("set frontend web pool first backend a weight 1", "SetFrontendPoolBackendWeight"),
+        ("unset frontend web pool first backend a weight", "UnsetFrontendPoolBackendWeight"),
+    ] {
+        let output = call(words);
+        let complaint = text(&output.stderr);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""), "{complaint}");
+        let begun = format!("{name} takes the role operate; ");
+        assert!(complaint.starts_with(&begun) && complaint.contains(" has view"), "{complaint}");
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    }
+    assert_eq!(maglevd.backend("a").state(), BackendState::Up);
+}

@@ -1,0 +1,39 @@
+//! What the service manager is told.
+
+use std::os::unix::net::UnixStream;
+
+use maglev_tests::lab::manager::Manager;
+use nix::sys::signal::Signal;
+
+use crate::{BACKENDS, Stage};
+
+#[test]
+fn the_service_manager_is_told_how_things_are() {
+    let mut stage = Stage::new();
+    stage.prober.kill();
+    let manager = Manager::new(&stage.place);
+    let notify = stage.place.path("notify");
+    let setup = stage.setup(&stage.config()).flag("--prober", "spawn");
+    let mut maglevd = setup.env("NOTIFY_SOCKET", notify.display()).env("WATCHDOG_USEC", "200000").start();
+    let mut told = manager.until("READY=1");
+    UnixStream::connect(maglevd.socket()).unwrap();
+
+    maglevd.until_up(&BACKENDS);
+    let up = "STATUS=3 backends: 3 up; 1 frontend: 1 up; prober connected; VPP connected";
+    told.extend(manager.until(up));
+    // The prober that it has started says nothing here.
+    assert_eq!(told.iter().filter(|state| state.starts_with("READY=1")).count(), 1, "{told:?}");
+    manager.until("WATCHDOG=1");
+    manager.until("WATCHDOG=1");
+
+    stage.farm.sites[0].answer(503);
+    manager.until("STATUS=3 backends: 2 up, 1 down; 1 frontend: 1 up; prober connected; VPP connected");
+
+    maglevd.process.signal(Signal::SIGHUP);
+    let told = manager.until("RELOADING=1");
+    assert!(told.last().unwrap().contains("\nMONOTONIC_USEC="), "{told:?}");
+    manager.until("READY=1");
+    maglevd.process.signal(Signal::SIGTERM);
+    manager.until("STOPPING=1");
+    assert!(maglevd.process.end().success());
+}

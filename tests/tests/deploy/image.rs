@@ -1,0 +1,208 @@
+//! The container image.
+
+use std::fs::{self, Permissions};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+
+use maglev_tests::container;
+use maglev_tests::container::image::{DOCKER, Image, Run};
+use maglev_tests::dataplane::Vpp;
+use maglev_tests::lab::host::Host;
+use maglev_tests::lab::maglevd::Maglevd;
+use maglev_tests::lab::metrics::Scrape;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::process::Process;
+use maglev_tests::lab::site::Site;
+use maglev_tests::lab::vips::Observer;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The group that VPP's sockets belong to where it runs.
+const VPP_GROUP: u32 = 990;
+const VIP: &str = "203.0.113.80";
+const HERE: &str = "10.77.0.1";
+const SERVER: &str = "10.77.0.2";
+
+const CONFIG: &str = "maglev:
+  vpp: { lb: { ipv4-src-address: 192.0.2.1 } }
+  healthchecks:
+    ping: { type: icmp, interval: 50ms, timeout: 20s, rise: 2, fall: 2 }
+    page: { type: http, port: 80, interval: 50ms, timeout: 20s, rise: 2, fall: 2 }
+  backends:
+    alive: { address: 10.77.0.2, healthcheck: ping }
+    serving: { address: 10.77.0.2, healthcheck: page }
+  frontends:
+    web:
+      address: 203.0.113.80
+      pools: [ { name: all, backends: { serving: } } ]
+";
+
+const AS_DOCKER: Run<'_> = Run { capabilities: DOCKER, group: VPP_GROUP, more: &[], read_only: false };
+/// What the example for Compose says.
+const AS_COMPOSE: Run<'_> = Run { capabilities: "-all,+net_raw", read_only: true, ..AS_DOCKER };
+
+/// The image on a network with a server, and with VPP and a configuration mounted.
+struct Stage {
+    image: Image,
+    site: Site,
+    server: Host,
+    place: Place,
+    vpp: Vpp,
+}
+
+impl Stage {
+    fn new(config: &str) -> Self {
+        let (vpp, place, server) = (Vpp::start().unwrap(), Place::new(), Host::new("server"));
+        let vpp_folder = vpp.api_socket().parent().unwrap().to_owned();
+        fs::set_permissions(&vpp_folder, Permissions::from_mode(0o755)).unwrap();
+        for socket in [vpp.api_socket(), vpp.stats_socket()] {
+            chown(&socket, None, Some(VPP_GROUP)).unwrap();
+            fs::set_permissions(&socket, Permissions::from_mode(0o770)).unwrap();
+        }
+        fs::create_dir(place.path("vpp-maglev")).unwrap();
+        place.write("vpp-maglev/maglev.yaml", config);
+        let shared = [(vpp_folder.as_path(), "/run/vpp"), (&place.path("vpp-maglev"), "/etc/vpp-maglev")];
+        let image = Image::build(&shared);
+        connect(&image, &server);
+        let site = server.inside(|| Site::start((SERVER.parse::<IpAddr>().unwrap(), 80).into()));
+        Self { image, site, server, place, vpp }
+    }
+
+    fn started(&self, run: &Run<'_>) -> Maglevd {
+        let process = self.image.run(run);
+        process.line(0, "maglevd starts");
+        Maglevd::watch(process, self.image.machine.path("/run/vpp-maglev/maglevd.sock"))
+    }
+
+    fn until_weight(&self, weight: u8) {
+        Observer::of(&self.vpp).until([(VIP, [(SERVER.parse().unwrap(), weight)].into())]);
+    }
+}
+
+/// Puts the container and a server on one wire. As in many containers, there is no IPv6 in this one.
+fn connect(image: &Image, server: &Host) {
+    let leader = image.machine.leader();
+    server.ip(&format!("link add eth0 type veth peer name eth0 netns {leader}"));
+    server.ip(&format!("address add {SERVER}/24 dev eth0"));
+    server.ip("link set eth0 up");
+    image.machine.inside(|| {
+        fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
+        for words in ["link set lo up", &format!("address add {HERE}/24 dev eth0"), "link set eth0 up"] {
+            let done = Command::new("ip").args(words.split(' ')).status().unwrap();
+            assert!(done.success(), "ip {words}");
+        }
+    });
+}
+
+/// As `docker stop` does.
+fn stop(container: &mut Process) {
+    kill(first(container), Signal::SIGTERM).unwrap();
+    assert!(container.end().success());
+}
+
+/// Lines of a process's status.
+fn status<const N: usize>(pid: Pid, keys: [&str; N]) -> [String; N] {
+    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap();
+    keys.map(|key| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        line.unwrap().trim().to_owned()
+    })
+}
+
+/// The first process of a container.
+fn first(container: &Process) -> Pid {
+    let is_first = |pid: &Pid| status(*pid, ["NSpid"])[0].ends_with("\t1");
+    descendants(container.pid()).into_iter().find(is_first).expect("a container has a first process")
+}
+
+/// Every process that a process has started, and that those have.
+fn descendants(of: Pid) -> Vec<Pid> {
+    let threads = fs::read_dir(format!("/proc/{of}/task")).unwrap();
+    let lists = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
+    let children: Vec<_> =
+        lists.collect::<String>().split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect();
+    children.iter().flat_map(|child| descendants(*child)).chain(children.clone()).collect()
+}
+
+#[test]
+fn the_image_probes_and_programs_vpp_as_an_ordinary_user() {
+    if container::skip("the_image_probes_and_programs_vpp_as_an_ordinary_user") {
+        return;
+    }
+    let mut stage = Stage::new(CONFIG);
+    assert!(!stage.image.healthcheck(&AS_DOCKER).status.success());
+    let mut maglevd = stage.started(&AS_DOCKER);
+    maglevd.until_up(&["alive", "serving"]);
+    stage.until_weight(1);
+
+    let controller = first(&maglevd.process);
+    let others = descendants(controller);
+    assert!(!others.is_empty());
+    for pid in others.iter().copied().chain([controller]) {
+        let [uid, gid, groups, effective, permitted] =
+            status(pid, ["Uid", "Gid", "Groups", "CapEff", "CapPrm"]);
+        assert_eq!([uid, gid], [["10001"; 4].join("\t"), ["10001"; 4].join("\t")]);
+        assert_eq!(groups, VPP_GROUP.to_string());
+        assert_eq!([effective, permitted], ["0000000000000000"; 2]);
+    }
+    let is_prober = |pid: &&Pid| status(**pid, ["Name"]) == ["maglevd-prober"];
+    let prober = others.iter().find(is_prober).expect("a prober");
+    assert_eq!(status(*prober, ["NoNewPrivs"]), ["1"]);
+
+    let health = stage.image.healthcheck(&AS_DOCKER);
+    assert!(health.status.success(), "{health:?}");
+    let metrics = SocketAddr::new(HERE.parse().unwrap(), 9091);
+    let scrape = stage.server.inside(|| Scrape::of(metrics));
+    assert!(scrape.value("maglev_backend_state", &["alive", "\"up\""]) > 0.0);
+
+    stage.site.close();
+    stage.until_weight(0);
+    stop(&mut maglevd.process);
+    assert!(!stage.image.healthcheck(&AS_DOCKER).status.success());
+}
+
+#[test]
+fn the_image_needs_nothing_beyond_what_the_example_for_compose_grants() {
+    if container::skip("the_image_needs_nothing_beyond_what_the_example_for_compose_grants") {
+        return;
+    }
+    let stage = Stage::new(CONFIG);
+    let tmpfs = "mount -t tmpfs -o uid=10001,gid=10001,mode=0750 tmpfs /run/vpp-maglev";
+    stage.image.machine.run(tmpfs);
+    // A volume stays writable.
+    stage.image.machine.run("mount --bind /var/lib/vpp-maglev /var/lib/vpp-maglev");
+    let mut maglevd = stage.started(&AS_COMPOSE);
+    maglevd.until_up(&["alive", "serving"]);
+    stage.until_weight(1);
+}
+
+#[test]
+fn without_the_capability_the_image_says_what_is_missing() {
+    if container::skip("without_the_capability_the_image_says_what_is_missing") {
+        return;
+    }
+    let stage = Stage::new(CONFIG);
+    let mut dropped = stage.image.run(&Run { capabilities: "-all", ..AS_DOCKER });
+    let line = dropped.line(0, "no prober");
+    assert!(line.contains("/usr/bin/maglevd-prober: Operation not permitted"), "{line}");
+    stop(&mut dropped);
+    let confined = stage.image.run(&Run { more: &["--no-new-privs"], ..AS_DOCKER });
+    confined.line(0, "no ICMP over IPv4");
+    let mut maglevd = Maglevd::watch(confined, stage.image.machine.path("/run/vpp-maglev/maglevd.sock"));
+    maglevd.until_up(&["serving"]);
+}
+
+#[test]
+fn a_container_with_a_wrong_configuration_ends_and_says_where() {
+    if container::skip("a_container_with_a_wrong_configuration_ends_and_says_where") {
+        return;
+    }
+    let stage = Stage::new(&CONFIG.replace("healthcheck: page", "healthcheck: pag"));
+    let mut maglevd: Process = stage.image.run(&AS_DOCKER);
+    assert_eq!(maglevd.end().code(), Some(2));
+    assert!(maglevd.lines(0).join("\n").contains("pag"), "{:?}", maglevd.lines(0));
+    stage.place.write("vpp-maglev/maglev.yaml", CONFIG);
+    stage.started(&AS_DOCKER).until_up(&["serving"]);
+}

@@ -1,0 +1,101 @@
+//! What becomes of an installation: upgraded, installed again, removed, purged.
+
+use std::collections::BTreeSet;
+
+use maglev_tests::container;
+use maglev_tests::container::machine::Machine;
+use maglev_tests::packets::until;
+
+use crate::stage::{CONTROLLER, FILE, PROBER, Stage};
+
+/// Makes of a package one of a later version, and prints where it is.
+const LATER: &str = r#"dpkg-deb --raw-extract "$0" /root/later
+sed -i 's/^Version: .*/&+later/' /root/later/DEBIAN/control
+dpkg-deb -Zgzip -z1 --root-owner-group --build /root/later /root/later.deb >/dev/null
+rm -r /root/later
+echo /root/later.deb"#;
+
+/// All files but those that keep a record of what was done and the folders that `systemctl enable` makes, and the users.
+const LIST: &str =
+    "find / -xdev \\( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache -o -path /var/log \
+                    -o -path /root -o -path /tmp -o -path /etc/.pwd.lock -o -path '/etc/*-' \\) -prune \
+                    -o -type d -path '/etc/systemd/system/*.wants' -o -print
+find /run -name '*maglev*' -not -path '/run/systemd/*/propagate*'
+cat /etc/passwd /etc/group /etc/shadow /etc/gshadow";
+
+fn everything(machine: &Machine) -> BTreeSet<String> {
+    machine.sh(LIST).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn an_upgrade_keeps_edits_and_is_nothing_to_vpp() {
+    if container::skip("an_upgrade_keeps_edits_and_is_nothing_to_vpp") {
+        return;
+    }
+    let stage = Stage::running("bookworm");
+    let machine = &stage.machine;
+    let later = machine.command("sh").args(["-euc", LATER, &stage.package]).output().unwrap();
+    assert!(later.status.success(), "{later:?}");
+    let config = machine.read(FILE);
+    machine.write("/etc/default/vpp-maglev", "MAGLEV_LOG_LEVEL=debug\n");
+    stage.forget_writes();
+
+    let journal = machine.journal(CONTROLLER);
+    let starts = || journal.lines(0).iter().filter(|line| line.contains("maglevd starts")).count();
+    until(|| starts() == 1, || format!("{:#?}", journal.lines(0)));
+    for (package, before_it) in ["/root/later.deb", "--reinstall /root/later.deb"].into_iter().zip(1..) {
+        let before = [CONTROLLER, PROBER].map(|service| (service, machine.main_pid(service)));
+        machine.install(package);
+        let version = machine.run("dpkg-query --show --showformat ${Version} vpp-maglev");
+        assert!(version.ends_with("+later"), "{version}");
+        for (service, pid) in before {
+            stage.until_restarted(service, pid);
+        }
+        stage.settled();
+        // And no more often than it takes.
+        until(|| starts() > before_it, || format!("{:#?}", journal.lines(0)));
+        assert_eq!(starts(), before_it + 1, "{:#?}", journal.lines(0));
+    }
+    assert_eq!(stage.observer().writes(), [""; 0]);
+    assert_eq!(machine.read(FILE), config);
+    assert_eq!(machine.read("/etc/default/vpp-maglev"), "MAGLEV_LOG_LEVEL=debug\n");
+}
+
+#[test]
+fn a_purge_leaves_nothing_and_a_removal_the_files_of_operators() {
+    if container::skip("a_purge_leaves_nothing_and_a_removal_the_files_of_operators") {
+        return;
+    }
+    let stage = Stage::new("bookworm");
+    let machine = &stage.machine;
+    let before = everything(machine);
+    machine.install(&stage.package);
+    machine.write(FILE, crate::stage::CONFIG);
+    machine.run("systemctl enable --now vpp-maglevd");
+    stage.settled();
+    machine.run("systemctl enable vpp-maglevd-prober@servers.socket");
+    stage.forget_writes();
+
+    machine.run("apt-get remove -y vpp-maglev");
+    for unit in [CONTROLLER, PROBER, "vpp-maglevd-grpc.socket", "vpp-maglevd-prober.socket"] {
+        let gone = || machine.property(unit, "ActiveState") == "inactive";
+        until(gone, || format!("{unit} is {}", machine.property(unit, "ActiveState")));
+    }
+    assert_eq!(machine.read(FILE), crate::stage::CONFIG);
+    // VPP serves on as it did.
+    assert_eq!(stage.observer().writes(), [""; 0]);
+
+    machine.install(&stage.package);
+    machine.run("systemctl start vpp-maglevd");
+    stage.settled();
+
+    machine.run("apt-get purge -y vpp-maglev");
+    let after = everything(machine);
+    let left: Vec<_> = after.difference(&before).collect();
+    let lost: Vec<_> = before.difference(&after).collect();
+    assert!(left.is_empty() && lost.is_empty(), "left: {left:#?}\nlost: {lost:#?}");
+    assert_eq!(
+        machine.run("systemctl list-units --plain --no-legend --state=active,failed vpp-maglevd*"),
+        ""
+    );
+}

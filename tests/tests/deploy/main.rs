@@ -1,0 +1,13 @@
+//! What is deployed, on machines of its own: the package under a systemd, and the container image.
+
+#![cfg(test)]
+
+mod doors;
+mod image;
+mod install;
+mod lifecycle;
+mod netns;
+mod recovery;
+mod sandbox;
+mod service;
+mod stage;

@@ -1,0 +1,48 @@
+//! A prober in a network namespace.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use maglev_tests::container;
+use maglev_tests::lab::site::Site;
+
+use crate::stage::{CONFIG, FILE, SERVERS, Stage};
+
+const INSTANCE: &str = "vpp-maglevd-prober@dataplane.service";
+
+/// Servers on a network that only the namespace `dataplane` is on as well.
+const NETWORK: &str = "ip netns add dataplane
+ip -n servers link add plane type veth peer name eth0 netns dataplane
+ip -n servers address add 10.98.0.11/24 dev plane
+ip -n servers address add 10.98.0.12/24 dev plane
+ip -n servers address add fd98::11/64 dev plane nodad
+ip -n servers link set plane up
+ip -n dataplane address add 10.98.0.1/24 dev eth0
+ip -n dataplane address add fd98::1/64 dev eth0 nodad
+ip -n dataplane link set eth0 up";
+
+#[test]
+fn an_instance_of_the_prober_probes_in_a_network_namespace() {
+    if container::skip("an_instance_of_the_prober_probes_in_a_network_namespace") {
+        return;
+    }
+    let stage = Stage::installed("bookworm");
+    let machine = &stage.machine;
+    machine.sh(NETWORK);
+    let sites = machine.inside_netns(SERVERS, || {
+        ["10.98.0.11:80", "10.98.0.12:80"].map(|address| Site::start(address.parse().unwrap()))
+    });
+    let config = CONFIG.replace("10.99.", "10.98.").replace("fd99:", "fd98:");
+    machine.write(FILE, config.replacen("maglev:\n", "maglev:\n  healthchecker: { netns: dataplane }\n", 1));
+    machine.run("systemctl enable --now vpp-maglevd-prober@dataplane.socket vpp-maglevd");
+    let mut maglevd = stage.maglevd();
+    maglevd.until_up(&["a", "b", "alive4", "alive6"]);
+    assert!(!sites[0].visits().is_empty());
+
+    let namespace = fs::metadata(machine.path("/run/netns/dataplane")).unwrap().ino();
+    assert_eq!(fs::metadata(machine.proc(INSTANCE, "ns/net")).unwrap().ino(), namespace);
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(machine.status(INSTANCE, set), "0000000000000000", "{set}");
+    }
+    assert_eq!(machine.property("vpp-maglevd-prober.service", "ActiveState"), "inactive");
+}

@@ -1,0 +1,137 @@
+//! What the running daemons may do, as the kernel has it.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use maglev_tests::container;
+
+use crate::stage::{CONTROLLER, PROBER, Stage};
+
+const NOTHING: &str = "0000000000000000";
+const NET_RAW: &str = "0000000000002000";
+
+/// As a status has a user: real, effective, saved, and for files.
+fn four(id: &str) -> String {
+    [id; 4].join("\t")
+}
+
+#[test]
+fn both_daemons_run_without_privilege_and_the_controller_without_a_network() {
+    if container::skip("both_daemons_run_without_privilege_and_the_controller_without_a_network") {
+        return;
+    }
+    see_what_they_hold("bookworm");
+}
+
+#[test]
+fn a_later_systemd_confines_them_as_well() {
+    if container::skip("a_later_systemd_confines_them_as_well") {
+        return;
+    }
+    see_what_they_hold("trixie");
+}
+
+fn see_what_they_hold(suite: &str) {
+    let stage = Stage::running(suite);
+    let machine = &stage.machine;
+    for (service, user) in [(CONTROLLER, "maglevd"), (PROBER, "maglevd-prober")] {
+        let id = |what: &str| machine.run(&format!("id {what} {user}"));
+        assert_eq!(machine.status(service, "Uid"), four(&id("-u")), "{service}");
+        assert_eq!(machine.status(service, "Gid"), four(&id("-g")), "{service}");
+        let groups = |list: &str| list.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
+        assert_eq!(groups(&machine.status(service, "Groups")), groups(&id("-G")), "{service}");
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(machine.status(service, set), NOTHING, "{service} {set}");
+        }
+        assert_eq!(machine.status(service, "NoNewPrivs"), "1", "{service}");
+        assert_eq!(machine.status(service, "Seccomp"), "2", "{service}");
+    }
+    assert_eq!(machine.status(CONTROLLER, "CapBnd"), NOTHING);
+    // Nothing can be gained from it: no_new_privs is set, and to clear it takes a capability that the prober never had.
+    assert_eq!(machine.status(PROBER, "CapBnd"), NET_RAW);
+
+    let network = |service: &str| fs::read_link(machine.proc(service, "ns/net")).unwrap();
+    let of_the_machine = fs::read_link(format!("/proc/{}/ns/net", machine.leader())).unwrap();
+    assert_ne!(network(CONTROLLER), of_the_machine);
+    assert_eq!(network(PROBER), of_the_machine);
+
+    // The prober has nothing to read that an attacker would want.
+    let root = machine.proc(PROBER, "root");
+    assert!(root.join("usr").exists());
+    for path in ["etc/shadow", "etc/vpp-maglev", "var/lib/vpp-maglev", "run/vpp", "srv"] {
+        assert!(!root.join(path).exists(), "{path}");
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod taken_over {
+    use maglev_tests::container::inject::{Answer, Call, call};
+    use maglev_tests::container::machine::Machine;
+    use nix::errno::Errno;
+    use nix::libc;
+    use nix::sys::signal::Signal;
+
+    use super::*;
+
+    /// How the kernel says that something is not allowed, where it does not kill for it.
+    const REFUSALS: [Errno; 3] = [Errno::EPERM, Errno::EACCES, Errno::EAFNOSUPPORT];
+
+    const fn socket(family: i32, kind: i32, protocol: i32) -> Call {
+        Call { number: libc::SYS_socket, arguments: [family as u64, kind as u64, protocol as u64] }
+    }
+
+    const EXECVE: Call = Call { number: libc::SYS_execve, arguments: [0; 3] };
+    const PTRACE: Call = Call { number: libc::SYS_ptrace, arguments: [libc::PTRACE_ATTACH as u64, 1, 0] };
+    const GETPID: Call = Call { number: libc::SYS_getpid, arguments: [0; 3] };
+
+    const TO_CONTROLLER: [(&str, Call); 6] = [
+        ("a TCP socket", socket(libc::AF_INET, libc::SOCK_STREAM, 0)),
+        ("a UDP socket over IPv6", socket(libc::AF_INET6, libc::SOCK_DGRAM, 0)),
+        ("a raw socket", socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)),
+        ("a packet socket", socket(libc::AF_PACKET, libc::SOCK_RAW, 0)),
+        ("another program", EXECVE),
+        ("another process", PTRACE),
+    ];
+    const TO_PROBER: [(&str, Call); 5] = [
+        ("a raw socket", socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)),
+        ("a raw socket over IPv6", socket(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6)),
+        ("a packet socket", socket(libc::AF_PACKET, libc::SOCK_RAW, 0)),
+        ("another program", EXECVE),
+        ("another process", PTRACE),
+    ];
+
+    fn ask(machine: &Machine, service: &str, wanted: &Call) -> Answer {
+        call(machine.main_pid_here(service), wanted)
+    }
+
+    fn is_refusal(answer: Answer) -> bool {
+        match answer {
+            Answer::Killed(signal) => signal == Signal::SIGSYS,
+            Answer::Returned(value) => REFUSALS.iter().any(|errno| value == -i64::from(*errno as i32)),
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_is_taken_over_gets_no_socket_and_no_program() {
+        if container::skip("a_daemon_that_is_taken_over_gets_no_socket_and_no_program") {
+            return;
+        }
+        let stage = Stage::running("bookworm");
+        let machine = &stage.machine;
+        for (service, calls) in [(CONTROLLER, &TO_CONTROLLER[..]), (PROBER, &TO_PROBER)] {
+            // What any process may ask for, it gets: so much for the means.
+            let pid = i64::from(machine.main_pid(service));
+            assert_eq!(ask(machine, service, &GETPID), Answer::Returned(pid), "{service}");
+            for (what, wanted) in calls {
+                let before = machine.main_pid(service);
+                let answer = ask(machine, service, wanted);
+                println!("{service} asks for {what}: {answer:?}");
+                assert!(is_refusal(answer), "{service} asks for {what}: {answer:?}");
+                if matches!(answer, Answer::Killed(_)) {
+                    stage.until_restarted(service, before);
+                }
+            }
+        }
+        stage.settled();
+    }
+}

@@ -1,0 +1,60 @@
+//! What the service does, as its operators see it.
+
+use maglev_tests::container;
+
+use crate::stage::{CONFIG, CONTROLLER, FILE, SERVERS, Stage};
+
+#[test]
+fn vpp_follows_the_health_of_servers_and_the_file() {
+    if container::skip("vpp_follows_the_health_of_servers_and_the_file") {
+        return;
+    }
+    let mut stage = Stage::running("bookworm");
+    stage.sites[0].close();
+    stage.until_weights([0, 1]);
+    let Stage { machine, sites, .. } = &mut stage;
+    machine.inside_netns(SERVERS, || sites[0].open());
+    stage.until_weights([1, 0]);
+
+    let machine = &stage.machine;
+    let journal = machine.journal(CONTROLLER);
+    let pid = machine.main_pid(CONTROLLER);
+    machine.write(
+        FILE,
+        CONFIG.replace("{ a: }", "{ b: }").replace("last, backends: { b: }", "last, backends: { a: }"),
+    );
+    machine.run("systemctl reload vpp-maglevd");
+    stage.until_weights([0, 1]);
+
+    // Nothing of it is put in force, and who asked is told why.
+    let said = journal.said();
+    machine.write(FILE, CONFIG.replace("healthcheck: ping", "healthcheck: pong"));
+    let _ = machine.fail("systemctl reload vpp-maglevd");
+    let line = journal.line(said, "pong");
+    assert!(line.contains(FILE), "{line}");
+    assert_eq!(machine.property(CONTROLLER, "ActiveState"), "active");
+    stage.until_weights([0, 1]);
+    assert_eq!(machine.main_pid(CONTROLLER), pid);
+}
+
+#[test]
+fn a_wrong_configuration_fails_the_start_with_its_reason_in_the_journal() {
+    if container::skip("a_wrong_configuration_fails_the_start_with_its_reason_in_the_journal") {
+        return;
+    }
+    let stage = Stage::installed("bookworm");
+    let machine = &stage.machine;
+    let journal = machine.journal(CONTROLLER);
+    machine.write(FILE, CONFIG.replace("healthcheck: ping", "healthcheck: pong"));
+    let _ = machine.fail("systemctl start vpp-maglevd");
+    let line = journal.line(0, "pong");
+    assert!(line.contains(FILE), "{line}");
+    // And it is not tried again: nothing would change.
+    assert_eq!(machine.property(CONTROLLER, "ActiveState"), "failed");
+    assert_eq!(machine.property(CONTROLLER, "ExecMainStatus"), "2");
+    assert_eq!(machine.property(CONTROLLER, "NRestarts"), "0");
+
+    machine.write(FILE, CONFIG);
+    machine.run("systemctl start vpp-maglevd");
+    stage.settled();
+}

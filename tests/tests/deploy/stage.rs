@@ -1,0 +1,155 @@
+//! A machine with the package on it.
+
+use std::fs::{self, Permissions};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{PermissionsExt, chown};
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::container::machine::Machine;
+use maglev_tests::container::rootfs::{Debian, Rootfs};
+use maglev_tests::dataplane::Vpp;
+use maglev_tests::lab::maglevd::Maglevd;
+use maglev_tests::lab::site::Site;
+use maglev_tests::lab::vips::Observer;
+use maglev_tests::packets::until;
+
+pub const CONTROLLER: &str = "vpp-maglevd.service";
+pub const PROBER: &str = "vpp-maglevd-prober.service";
+/// Where the configuration is.
+pub const FILE: &str = "/etc/vpp-maglev/maglev.yaml";
+/// Where the API is.
+pub const SOCKET: &str = "/run/vpp-maglev/maglevd.sock";
+
+/// The network namespace that the servers are in.
+pub const SERVERS: &str = "servers";
+/// The addresses of the servers.
+pub const ADDRESSES: [&str; 2] = ["10.99.0.11", "10.99.0.12"];
+const VIP: &str = "203.0.113.80";
+
+/// Two servers in pools of their own, one of which is pinged as well, over IPv6 too.
+pub const CONFIG: &str = "maglev:
+  vpp: { lb: { ipv4-src-address: 192.0.2.1, sync-interval: 1h, startup-max-delay: 1h } }
+  healthchecks:
+    page: { type: http, port: 80, interval: 100ms, timeout: 20s, rise: 2, fall: 2 }
+    ping: { type: icmp, interval: 100ms, timeout: 20s, rise: 2, fall: 2 }
+  backends:
+    a: { address: 10.99.0.11, healthcheck: page }
+    b: { address: 10.99.0.12, healthcheck: page }
+    alive4: { address: 10.99.0.11, healthcheck: ping }
+    alive6: { address: 'fd99::11', healthcheck: ping }
+  frontends:
+    web:
+      address: 203.0.113.80
+      pools: [ { name: first, backends: { a: } }, { name: last, backends: { b: } } ]
+";
+pub const BACKENDS: [&str; 4] = ["a", "b", "alive4", "alive6"];
+
+const NETWORK: &str = "ip netns add servers
+ip link add servers type veth peer name eth0 netns servers
+ip address add 10.99.0.1/24 dev servers
+ip address add fd99::1/64 dev servers nodad
+ip link set servers up
+ip -n servers address add 10.99.0.11/24 dev eth0
+ip -n servers address add 10.99.0.12/24 dev eth0
+ip -n servers address add fd99::11/64 dev eth0 nodad
+ip -n servers link set lo up
+ip -n servers link set eth0 up";
+
+/// A Debian that the package is for.
+pub const fn debian(suite: &str) -> Debian<'_> {
+    let packages = &["systemd", "systemd-sysv", "dbus", "iproute2", "procps", "ca-certificates"];
+    Debian { name: suite, suite, packages }
+}
+
+/// A machine with two servers in a network namespace, and with VPP. The package is there, and not installed yet.
+pub struct Stage {
+    pub machine: Machine,
+    pub sites: [Site; 2],
+    pub vpp: Vpp,
+    pub package: String,
+}
+
+impl Stage {
+    pub fn new(suite: &str) -> Self {
+        let vpp = Vpp::start().unwrap();
+        let folder = vpp.api_socket().parent().unwrap().to_owned();
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        let machine = Machine::boot(Rootfs::of(debian(suite)), &[(&folder, "/run/vpp")]);
+        machine.run("groupadd --system vpp");
+        let group = machine.sh("getent group vpp | cut -d: -f3").parse().unwrap();
+        for socket in [vpp.api_socket(), vpp.stats_socket()] {
+            chown(&socket, None, Some(group)).unwrap();
+            fs::set_permissions(&socket, Permissions::from_mode(0o770)).unwrap();
+        }
+        machine.sh(NETWORK);
+        let serve = |address: &str| SocketAddr::new(address.parse().unwrap(), 80);
+        let sites = machine.inside_netns(SERVERS, || ADDRESSES.map(|address| Site::start(serve(address))));
+        let package = machine.put_package();
+        Self { machine, sites, vpp, package }
+    }
+
+    /// With the package installed and a configuration written.
+    pub fn installed(suite: &str) -> Self {
+        let stage = Self::new(suite);
+        stage.machine.install(&stage.package);
+        stage.machine.write(FILE, CONFIG);
+        stage
+    }
+
+    /// With all of it enabled and started, every backend up, and VPP as it should be.
+    pub fn running(suite: &str) -> Self {
+        let stage = Self::installed(suite);
+        stage.machine.run("systemctl enable --now vpp-maglevd");
+        stage.settled();
+        stage
+    }
+
+    /// Waits until every backend is known to be up, and VPP is as it should be. Returns what watches `maglevd`.
+    pub fn settled(&self) -> Maglevd {
+        let mut maglevd = self.maglevd();
+        maglevd.until_up(&BACKENDS);
+        until(|| is_in_control(&maglevd), || format!("{:#?}", maglevd.frontend("web")));
+        self.until_weights([1, 0]);
+        maglevd
+    }
+
+    /// What watches `maglevd` from now on.
+    pub fn maglevd(&self) -> Maglevd {
+        Maglevd::watch(self.machine.journal(CONTROLLER), self.machine.path(SOCKET))
+    }
+
+    pub fn observer(&self) -> Observer<'_> {
+        Observer::of(&self.vpp)
+    }
+
+    /// Waits until VPP has these weights for the two servers.
+    pub fn until_weights(&self, weights: [u8; 2]) {
+        let addresses = ADDRESSES.map(|address| address.parse::<IpAddr>().unwrap());
+        self.observer().until([(VIP, addresses.into_iter().zip(weights).collect())]);
+    }
+
+    /// Forgets what was written to VPP so far.
+    pub fn forget_writes(&self) {
+        if let Some(sim) = self.vpp.sim() {
+            sim.forget_calls();
+        }
+    }
+
+    /// Waits until a service runs as another process than `before`.
+    pub fn until_restarted(&self, service: &str, before: u32) {
+        let show = format!("systemctl show --property SubState --property MainPID {service}");
+        let runs = || {
+            let now = self.machine.run(&show);
+            let pid = now.lines().find_map(|line| line.strip_prefix("MainPID=")?.parse::<u32>().ok());
+            now.contains("SubState=running") && pid.is_some_and(|pid| pid != before)
+        };
+        until(runs, || self.machine.sh(&format!("systemctl status --no-pager {service} || true")));
+    }
+}
+
+/// Whether `maglevd` knows every backend by its own prober, and holds nothing back.
+fn is_in_control(maglevd: &Maglevd) -> bool {
+    let backend = |name: &&str| maglevd.backend(name);
+    let known = BACKENDS.iter().map(backend).all(|it| it.state() == BackendState::Up && !it.stale);
+    known && maglevd.frontend("web").released
+}
