@@ -24,11 +24,12 @@ name_commit() {
 # What --version says.
 export MAGLEV_COMMIT=${MAGLEV_COMMIT:-$(name_commit)}
 
-# Copies what is in the repository, so that nothing else gets into a package. Times are kept, for cargo.
+# Copies what is in the repository, so that nothing else gets into a package. Every file is new: by an older time, cargo would
+# take one that was changed during the last build for compiled.
 export_sources() { # DIR
 	rm -rf "$1"
 	mkdir -p "$1"
-	git ls-files -z --cached --others --exclude-standard | tar -c --null --ignore-failed-read -T - | tar -x -C "$1"
+	git ls-files -z --cached --others --exclude-standard | tar -c --null --ignore-failed-read -T - | tar -x --touch -C "$1"
 }
 
 # Leaves the packages in DIR. The source goes with the first architecture.
