@@ -7,30 +7,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-mod access;
-mod clock;
-mod config;
-mod daemon;
-mod driver;
-#[cfg(test)]
-mod fixture;
-mod flags;
-mod grpc;
-mod handle;
-mod listen;
-mod log;
-mod metrics;
-mod overrides;
-mod privilege;
-mod prober;
-mod pulse;
-mod reload;
-mod retry;
-mod spawner;
-mod version;
-mod vpp;
-
-use flags::Flags;
+use maglevd::flags::Flags;
+use maglevd::{config, daemon, spawner};
 
 fn main() -> ExitCode {
     let flags = match Flags::try_parse() {

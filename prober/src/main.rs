@@ -3,19 +3,6 @@
 //! It is the only part of vpp-maglev that reads bytes from backends, and it holds no privilege while it does: `main`
 //! opens what needs privilege, gives privilege up, has itself confined, and only then listens to anybody.
 
-mod args;
-mod clock;
-mod engine;
-mod listen;
-mod outbox;
-mod privilege;
-mod probe;
-mod protocol;
-mod random;
-mod schedule;
-mod set;
-mod table;
-
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -30,11 +17,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sd_notify::NotifyState;
 use tracing::{info, warn};
 
-use args::{Args, LogFormat, Switch};
-use engine::{Door, End, Engine, Setup};
-use probe::icmp::Pinger;
-use probe::tls;
-use set::Limits;
+use maglevd_prober::args::{Args, LogFormat, Switch};
+use maglevd_prober::engine::{Door, End, Engine, Setup};
+use maglevd_prober::probe::icmp::Pinger;
+use maglevd_prober::probe::tls;
+use maglevd_prober::set::Limits;
+use maglevd_prober::{listen, privilege, random};
 
 /// Descriptors that are not for connections: raw sockets, the link and its successor, epoll, signals, logs.
 const RESERVED: u64 = 64;

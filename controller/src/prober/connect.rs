@@ -47,6 +47,10 @@ impl Target {
 }
 
 impl Way {
+    /// Reaches a prober, or starts one.
+    ///
+    /// # Errors
+    /// What stands in the way; it may be gone at the next try.
     pub async fn connect(&self, netns: Option<&str>) -> Result<ControllerLink, Fault> {
         match self {
             Self::Socket(path) => connect(&socket_in(path, netns)),
