@@ -93,8 +93,23 @@ fn is_ours() -> bool {
     tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
-/// Until a key is pressed, if there is a keyboard, or nobody reads our output any more.
+/// Until a key is pressed, if there is a keyboard, or nobody reads our output any more. With a keyboard that is not as it was,
+/// SIGINT is a Ctrl-C like any other.
 pub async fn enough(keys: Option<&Keys>) {
+    let interrupted = async {
+        match keys.map(|_| signal(SignalKind::interrupt())) {
+            Some(Ok(mut interrupt)) => drop(interrupt.recv().await),
+            // Then it ends us as it always has.
+            Some(Err(_)) | None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = pressed_or_unread(keys) => {}
+        () = interrupted => {}
+    }
+}
+
+async fn pressed_or_unread(keys: Option<&Keys>) {
     let watched = UnixStream::pair().and_then(|(ours, theirs)| {
         let (tell, told) = oneshot::channel();
         let keys = keys.is_some();

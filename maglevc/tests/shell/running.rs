@@ -70,6 +70,17 @@ fn who_is_told_to_end_leaves_the_keyboard_as_it_was() {
 }
 
 #[test]
+fn an_interrupt_from_elsewhere_ends_a_watch_as_a_key_does() {
+    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let mut terminal = Terminal::start(home.path(), &["--server", &fake.address(), "watch", "events"]);
+    terminal.until_line("frontend web is up, pool fallback");
+    terminal.signal(Signal::INT);
+    let (status, modes) = terminal.left();
+    assert!(status.success(), "{status:?}");
+    assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG), "{modes:?}");
+}
+
+#[test]
 fn events_go_on_when_the_daemon_comes_back() {
     let (mut fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
     let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);

