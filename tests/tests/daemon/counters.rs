@@ -7,25 +7,11 @@ use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{GetVpplbCountersRequest, GetVpplbCountersResponse, LbPackets};
 use maglev_tests::lab::PATIENCE;
 use maglev_tests::lab::maglevd::Maglevd;
-use maglev_tests::lab::vips::host;
 use maglev_tests::packets::few::{self, GRE, SIZE};
-use maglev_tests::vppsim::Sim;
-use maglev_vpp::message::{CliInband, Vip};
+use maglev_vpp::message::CliInband;
 use tonic::{Code, Status};
 
-use crate::{BACKENDS, Stage, VIP, frontend};
-
-/// The simulator, for tests of what only it can be made to do.
-fn sim<'a>(stage: &'a Stage, test: &str) -> Option<&'a Sim> {
-    if stage.vpp.sim().is_none() {
-        println!("SKIP {test}: needs the simulator");
-    }
-    stage.vpp.sim()
-}
-
-fn web() -> Vip {
-    Vip { prefix: host(VIP), protocol: 6, port: 80 }
-}
+use crate::{BACKENDS, Stage, VIP, frontend, web};
 
 /// Lets VPP have `count` packets of one new flow to the VIP.
 fn send(stage: &Stage, count: u64) {
@@ -95,7 +81,7 @@ fn every_packet_is_counted_where_it_belongs() {
 #[test]
 fn vpp_is_asked_once_and_again_for_what_is_new() {
     let stage = Stage::new();
-    let Some(sim) = sim(&stage, "vpp_is_asked_once_and_again_for_what_is_new") else { return };
+    let Some(sim) = stage.sim("vpp_is_asked_once_and_again_for_what_is_new") else { return };
     let mut maglevd = stage.settled();
     let asked = || ["cli_inband", "ip_route_lookup_v2"].map(|name| sim.count(name));
     let mut last = None;
@@ -136,7 +122,7 @@ fn a_vip_on_an_address_of_vpps_own_is_warned_of() {
 #[test]
 fn counters_go_and_come_with_vpp() {
     let stage = Stage::new();
-    let Some(sim) = sim(&stage, "counters_go_and_come_with_vpp") else { return };
+    let Some(sim) = stage.sim("counters_go_and_come_with_vpp") else { return };
     let mut maglevd = stage.settled();
     send(&stage, 10);
     until(&maglevd, "10 packets", |found| fates(found).is_some_and(|p| p.next == 9)).unwrap();
@@ -150,7 +136,7 @@ fn counters_go_and_come_with_vpp() {
 #[test]
 fn a_segment_that_makes_no_sense_is_no_counters_and_the_next_one_is_taken() {
     let stage = Stage::new();
-    let Some(sim) = sim(&stage, "a_segment_that_makes_no_sense_is_no_counters_and_the_next_one_is_taken")
+    let Some(sim) = stage.sim("a_segment_that_makes_no_sense_is_no_counters_and_the_next_one_is_taken")
     else {
         return;
     };

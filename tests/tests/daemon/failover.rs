@@ -34,10 +34,7 @@ fn weights_follow_health_from_pool_to_pool_and_back() {
 fn the_next_pool_is_raised_before_the_failed_one_is_lowered() {
     let stage = Stage::new();
     let _maglevd = stage.settled();
-    let Some(sim) = stage.vpp.sim() else {
-        println!("SKIP the_next_pool_is_raised_before_the_failed_one_is_lowered: needs the simulator");
-        return;
-    };
+    let Some(sim) = stage.sim("the_next_pool_is_raised_before_the_failed_one_is_lowered") else { return };
     stage.farm.sites[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
     sim.forget_calls();
@@ -52,10 +49,8 @@ fn the_next_pool_is_raised_before_the_failed_one_is_lowered() {
 #[test]
 fn flows_of_a_server_that_goes_down_are_flushed_unless_the_frontend_keeps_them() {
     let stage = Stage::new();
-    let Some(sim) = stage.vpp.sim() else {
-        println!(
-            "SKIP flows_of_a_server_that_goes_down_are_flushed_unless_the_frontend_keeps_them: needs the simulator"
-        );
+    let Some(sim) = stage.sim("flows_of_a_server_that_goes_down_are_flushed_unless_the_frontend_keeps_them")
+    else {
         return;
     };
     const KEEPER: &str = "203.0.113.81";

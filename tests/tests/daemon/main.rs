@@ -20,14 +20,17 @@ mod scale;
 mod surface;
 mod vpp;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use maglev_proto::v1::BackendState;
 use maglev_tests::dataplane::Vpp;
 use maglev_tests::lab::farm::Farm;
 use maglev_tests::lab::maglevd::{Maglevd, Setup};
 use maglev_tests::lab::place::Place;
 use maglev_tests::lab::process::Process;
-use maglev_tests::lab::vips::{Observer, Weights};
+use maglev_tests::lab::vips::{Observer, Weights, host};
+use maglev_tests::vppsim::Sim;
+use maglev_vpp::message::Vip;
 
 /// The VIP of frontend `web`.
 const VIP: &str = "203.0.113.80";
@@ -76,6 +79,25 @@ impl Stage {
         maglevd
     }
 
+    /// `maglevd` that shows its metrics at an address, once it has seen `b` fail.
+    fn watched(&self) -> (Maglevd, SocketAddr) {
+        let metrics = SocketAddr::new(self.farm.address(199), self.farm.port());
+        let mut maglevd = self.setup(&self.config()).flag("--metrics-addr", metrics).start();
+        maglevd.until_up(&BACKENDS);
+        self.farm.sites[1].answer(503);
+        maglevd.until_backend("b", BackendState::Down);
+        self.observer().until([(VIP, self.weights(10, 0, 0))]);
+        (maglevd, metrics)
+    }
+
+    /// The simulator, for tests of what only it can be made to do.
+    fn sim(&self, test: &str) -> Option<&Sim> {
+        if self.vpp.sim().is_none() {
+            println!("SKIP {test}: needs the simulator");
+        }
+        self.vpp.sim()
+    }
+
     fn observer(&self) -> Observer<'_> {
         Observer::of(&self.vpp)
     }
@@ -84,6 +106,11 @@ impl Stage {
     fn weights(&self, a: u8, b: u8, c: u8) -> Weights {
         [(self.farm.address(0), a), (self.farm.address(1), b), (self.farm.address(2), c)].into()
     }
+}
+
+/// The VIP of frontend `web`, as VPP knows it.
+fn web() -> Vip {
+    Vip { prefix: host(VIP), protocol: 6, port: 80 }
 }
 
 /// A configuration in parts.

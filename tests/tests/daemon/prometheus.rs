@@ -4,14 +4,13 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 
-use maglev_proto::v1::BackendState;
 use maglev_tests::lab::metrics::get;
 use maglev_tests::lab::process::Process;
 use maglev_tests::lab::skip_without;
 use maglev_tests::packets::until;
 use serde_json::Value;
 
-use crate::{BACKENDS, Stage, VIP};
+use crate::Stage;
 
 const OPEN_METRICS: &str = "Accept: application/openmetrics-text; version=1.0.0\r\n";
 
@@ -29,12 +28,7 @@ for family in families(sys.stdin.read()):
 /// A stage whose `maglevd` has seen a backend fail, and shows its metrics at an address.
 fn watched<T>(then: impl FnOnce(&Stage, SocketAddr) -> T) -> T {
     let stage = Stage::new();
-    let metrics = SocketAddr::new(stage.farm.address(199), stage.farm.port());
-    let mut maglevd = stage.setup(&stage.config()).flag("--metrics-addr", metrics).start();
-    maglevd.until_up(&BACKENDS);
-    stage.farm.sites[1].answer(503);
-    maglevd.until_backend("b", BackendState::Down);
-    stage.observer().until([(VIP, stage.weights(10, 0, 0))]);
+    let (_maglevd, metrics) = stage.watched();
     then(&stage, metrics)
 }
 

@@ -1,24 +1,15 @@
 //! What operators see: `/metrics`, and `maglevc` in words and in JSON.
 
-use std::net::SocketAddr;
-
-use maglev_proto::v1::BackendState;
 use maglev_tests::lab::maglevd::Maglevd;
 use maglev_tests::lab::metrics::Scrape;
 use serde_json::Value;
 
-use crate::{BACKENDS, Stage, VIP};
+use crate::{Stage, VIP};
 
 #[test]
 fn metrics_say_what_is_so() {
     let stage = Stage::new();
-    let metrics = SocketAddr::new(stage.farm.address(199), stage.farm.port());
-    let mut maglevd = stage.setup(&stage.config()).flag("--metrics-addr", metrics).start();
-    maglevd.until_up(&BACKENDS);
-    stage.farm.sites[1].answer(503);
-    maglevd.until_backend("b", BackendState::Down);
-    stage.observer().until([(VIP, stage.weights(10, 0, 0))]);
-
+    let (_maglevd, metrics) = stage.watched();
     let scrape = Scrape::of(metrics);
     for (name, labels, value) in [
         ("maglev_prober_connected", &[][..], 1.0),

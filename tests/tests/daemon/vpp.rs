@@ -4,23 +4,10 @@ use maglev_proto::v1::BackendState;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_tests::lab::PATIENCE;
 use maglev_tests::lab::vips::host;
-use maglev_tests::vppsim::{Faults, Sim, Spoil};
+use maglev_tests::vppsim::{Faults, Spoil};
 use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, Vip};
 
-use crate::{BACKENDS, Stage, VIP};
-
-/// The simulator, for tests of what only it can be made to do.
-fn sim<'a>(stage: &'a Stage, test: &str) -> Option<&'a Sim> {
-    if stage.vpp.sim().is_none() {
-        println!("SKIP {test}: needs the simulator");
-    }
-    stage.vpp.sim()
-}
-
-/// The VIP of frontend `web`, as VPP knows it.
-fn web() -> Vip {
-    Vip { prefix: host(VIP), protocol: 6, port: 80 }
-}
+use crate::{BACKENDS, Stage, VIP, web};
 
 #[test]
 fn a_vpp_that_restarts_empty_is_filled_again() {
@@ -53,7 +40,7 @@ fn a_vpp_that_hangs_is_noticed_and_served_when_it_goes_on() {
 #[test]
 fn a_vpp_that_is_too_old_is_refused_by_name_and_the_next_one_is_taken() {
     let stage = Stage::new();
-    let Some(sim) = sim(&stage, "a_vpp_that_is_too_old_is_refused_by_name_and_the_next_one_is_taken") else {
+    let Some(sim) = stage.sim("a_vpp_that_is_too_old_is_refused_by_name_and_the_next_one_is_taken") else {
         return;
     };
     sim.faults(|faults| {
@@ -73,7 +60,7 @@ fn a_vpp_that_is_too_old_is_refused_by_name_and_the_next_one_is_taken() {
 #[test]
 fn whatever_vpp_answers_the_right_weights_come_in_the_end() {
     let stage = Stage::new();
-    let Some(sim) = sim(&stage, "whatever_vpp_answers_the_right_weights_come_in_the_end") else { return };
+    let Some(sim) = stage.sim("whatever_vpp_answers_the_right_weights_come_in_the_end") else { return };
     let _maglevd = stage.settled();
     let spoils = [Spoil::Context, Spoil::Kind, Spoil::Short, Spoil::Giant, Spoil::Lost, Spoil::Preceded];
     for (spoil, well) in spoils.into_iter().zip([false, true].into_iter().cycle()) {
@@ -93,7 +80,7 @@ fn whatever_vpp_answers_the_right_weights_come_in_the_end() {
 #[test]
 fn a_step_that_vpp_refuses_is_told_and_tried_again() {
     let stage = Stage::new();
-    let Some(sim) = sim(&stage, "a_step_that_vpp_refuses_is_told_and_tried_again") else { return };
+    let Some(sim) = stage.sim("a_step_that_vpp_refuses_is_told_and_tried_again") else { return };
     let mut maglevd = stage.settled();
     sim.faults(|faults| faults.refuse("lb_as_set_weight", -1, 1));
     stage.farm.sites[0].answer(503);
