@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod clock;
+pub mod course;
 pub mod engine;
 pub mod listen;
 pub mod outbox;
@@ -10,6 +11,4 @@ pub mod privilege;
 pub mod probe;
 pub mod protocol;
 pub mod random;
-pub mod schedule;
 pub mod set;
-pub mod table;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use maglev_ipc::check::{MAX_BUNDLE, MAX_BUNDLES, MAX_INTERVAL, MIN_INTERVAL};
 use maglev_ipc::{Check, CheckId, Probe, Refusal, Tls, Verify};
 
+use crate::course::Member;
 use crate::probe::{Plan, tls};
 use crate::protocol::Violation;
 
@@ -24,23 +25,9 @@ pub struct Set {
     /// As the controller numbers it.
     pub generation: u64,
     /// What is to be probed.
-    pub members: Vec<Member>,
+    pub members: Vec<Member<Plan>>,
     /// What is not, and why.
     pub refused: Vec<(CheckId, Refusal)>,
-}
-
-/// A check that was accepted.
-#[derive(Debug)]
-pub struct Member {
-    /// What the controller calls it.
-    pub id: CheckId,
-    /// Between the starts of two probes.
-    pub interval: Duration,
-    /// What is probed. A bundle is named by the number that [`tls::Configs`] gave it, so that equal checks compare equal
-    /// across sets.
-    pub check: Check,
-    /// How it is probed.
-    pub plan: Plan,
 }
 
 /// A set that is being received.

@@ -1,11 +1,10 @@
 //! The engine's other half: the controller, from the door to the last outcome.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use maglev_ipc::link::{Error, Peer};
 use maglev_ipc::message::{HEARTBEAT, MAX_BATCH, SILENCE};
-use maglev_ipc::{CheckId, Outcome, ProberLink, ToController, VERSION};
+use maglev_ipc::{Outcome, ProberLink, Stats, ToController, VERSION};
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use sd_notify::NotifyState;
@@ -14,10 +13,10 @@ use tracing::{info, warn};
 
 use super::{End, Engine, LINK, LISTENER, Setup};
 use crate::clock::{Nanos, nanos};
+use crate::course::Change;
 use crate::outbox::Outbox;
 use crate::protocol::{Protocol, Request, Violation};
 use crate::set::{Limits, Set};
-use crate::table::Change;
 
 /// How many messages one turn takes from the controller at most, so that a long set does not hold up the probes.
 const MESSAGES: usize = 256;
@@ -115,7 +114,7 @@ impl Engine {
             Door::Listener(socket, users) => {
                 // An edge: one that cannot be accepted for now must not keep the loop turning.
                 let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-                self.epoll.add(&socket, EpollEvent::new(events, LISTENER))?;
+                self.sockets.epoll.add(&socket, EpollEvent::new(events, LISTENER))?;
                 self.control.listener = Some((socket, users));
             }
             Door::Inherited(socket) => self.welcome(socket, now),
@@ -157,7 +156,7 @@ impl Engine {
             return Err(Fault::Stranger(peer.pid, peer.uid));
         }
         let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
-        self.epoll.add(link.as_fd(), EpollEvent::new(events, LINK)).map_err(Error::from)?;
+        self.sockets.epoll.add(link.as_fd(), EpollEvent::new(events, LINK)).map_err(Error::from)?;
         let release = env!("CARGO_PKG_VERSION").to_owned();
         // At once, so that it arrives even if what the controller says first ends the link.
         link.send(&ToController::Hello { version: VERSION, release, instance: self.control.instance })?;
@@ -196,7 +195,9 @@ impl Engine {
         }
         // A controller that does not read finds enough to read when it does.
         if let Some(session) = self.control.session.as_mut().filter(|session| !session.outbox.is_behind()) {
-            session.outbox.message(ToController::Heartbeat(self.stats));
+            let Stats { probes, rate, stalled, lateness, .. } = *self.course.stats();
+            let stats = Stats { probes, rate, stalled, lateness, ..self.stats };
+            session.outbox.message(ToController::Heartbeat(stats));
         }
     }
 
@@ -217,7 +218,7 @@ impl Engine {
             match session.protocol.handle(message, &mut self.configs)? {
                 None => {}
                 Some(Request::Replace(set)) => self.replace(set, now),
-                Some(Request::Pace(paces)) => self.set_paces(&paces, now),
+                Some(Request::Pace(paces)) => self.course.set_paces(&paces, now),
             }
         }
         let Some(session) = &mut self.control.session else { return Ok(()) };
@@ -229,21 +230,8 @@ impl Engine {
 
     /// Puts a set in force.
     fn replace(&mut self, Set { generation, members, refused }: Set, now: Nanos) {
-        let change = self.table.replace(members);
-        self.connections = self.table.connections();
-        for slot in &change.dropped {
-            self.wheel.cancel(*slot);
-        }
-        for slot in &change.added {
-            if let Some(held) = self.table.held_mut(*slot) {
-                held.due = self.pace.first(now, held.interval);
-                self.wheel.set(*slot, held.due);
-            }
-        }
-        for (slot, interval) in &change.kept {
-            self.set_interval(*slot, *interval, now);
-        }
-        let Change { kept, added, dropped } = &change;
+        let Change { kept, added, dropped } = &self.course.replace(members, now);
+        self.sockets.recount(self.course.flights());
         info!(
             generation,
             kept = kept.len(),
@@ -258,34 +246,12 @@ impl Engine {
         }
         if !session.committed {
             let slots = kept.iter().map(|(slot, _)| *slot);
-            let mut streaks = self.table.streaks(slots).peekable();
+            let mut streaks = self.course.streaks(slots).peekable();
             while streaks.peek().is_some() {
                 session.outbox.message(ToController::Streaks(streaks.by_ref().take(MAX_BATCH).collect()));
             }
         }
         session.committed = true;
         session.outbox.message(ToController::Committed { generation });
-    }
-
-    /// Checks that are gone since the controller named them are passed over: it may not know yet.
-    fn set_paces(&mut self, paces: &[(CheckId, Duration)], now: Nanos) {
-        for (id, interval) in paces {
-            if let Some(slot) = self.table.slot(*id) {
-                self.set_interval(slot, *interval, now);
-            }
-        }
-    }
-
-    /// The next probe follows the new interval, counted from the last start, and not before now.
-    fn set_interval(&mut self, slot: u32, interval: Duration, now: Nanos) {
-        let Some(held) = self.table.held_mut(slot).filter(|held| held.interval != interval) else { return };
-        held.interval = interval;
-        held.due = match held.seq {
-            0 => held.due.min(self.pace.first(now, interval)),
-            _ => self.pace.next(held.slated, interval).max(now),
-        };
-        if held.flight.is_none() && !held.ready {
-            self.wheel.set(slot, held.due);
-        }
     }
 }

@@ -12,8 +12,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::echo::{self, Packet, REQUEST, Token};
 use super::filter;
+use crate::course::Key;
 use crate::random;
-use crate::table::Key;
 
 /// How many packets one system call sends or receives at most.
 const BATCH: usize = 64;

@@ -32,11 +32,14 @@ impl Verdict {
     }
 }
 
-/// All that can be worked out about a check ahead of its probes.
+/// All that can be worked out about a check ahead of its probes, and what one probe leaves to the next.
 #[derive(Debug)]
 pub enum Plan {
-    /// Nothing.
-    Icmp,
+    /// An echo request.
+    Icmp {
+        /// The last one that was answered.
+        answered: Option<icmp::Ping>,
+    },
     /// For everything over TCP.
     Stream(Box<stream::Plan>),
 }
@@ -49,7 +52,7 @@ impl Plan {
     pub fn compile(check: &Check, configs: &mut tls::Configs) -> Result<Self, Refusal> {
         tcp::reachable(check.target)?;
         match check.probe {
-            Probe::Icmp => Ok(Self::Icmp),
+            Probe::Icmp => Ok(Self::Icmp { answered: None }),
             Probe::Tcp { .. } | Probe::Http { .. } => {
                 Ok(Self::Stream(Box::new(stream::Plan::compile(check, configs)?)))
             }

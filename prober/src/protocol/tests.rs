@@ -4,7 +4,6 @@ use std::net::Ipv4Addr;
 use maglev_ipc::{Check, Probe, Refusal, Tls, Verify};
 
 use super::*;
-use crate::table::{Key, Table};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LIMITS: Limits = Limits { checks: 3, rate: 100 };
@@ -39,46 +38,6 @@ impl Link {
             other => panic!("{other:?}"),
         }
     }
-}
-
-#[test]
-fn a_check_that_is_equal_by_value_keeps_its_slot_under_its_new_name() {
-    let (mut link, mut table) = (Link::new(), Table::default());
-    let set = link.set(1, [(1, SECOND, icmp(1)), (2, SECOND, icmp(2))]);
-    let change = table.replace(set.members);
-    assert_eq!((change.kept.len(), change.added.len(), change.dropped.len()), (0, 2, 0));
-    let slot = table.slot(CheckId(2)).unwrap();
-    let (kept, gone) = (table.key(slot), table.key(table.slot(CheckId(1)).unwrap()));
-    table.held_mut(slot).unwrap().seq = 5;
-
-    let set = link.set(2, [(7, SECOND * 2, icmp(2)), (8, SECOND, icmp(3))]);
-    let change = table.replace(set.members);
-    assert_eq!(change.kept, [(slot, SECOND * 2)]);
-    assert_eq!(change.dropped, [gone.slot]);
-    assert!(table.is_current(kept) && !table.is_current(gone));
-    let held = table.held(slot).unwrap();
-    assert_eq!((held.id, held.seq), (CheckId(7), 5));
-    assert_eq!((table.slot(CheckId(2)), table.slot(CheckId(7))), (None, Some(slot)));
-}
-
-#[test]
-fn equal_checks_under_two_names_are_two_checks() {
-    let (mut link, mut table) = (Link::new(), Table::default());
-    table.replace(link.set(1, [(1, SECOND, icmp(1)), (2, SECOND, icmp(1))]).members);
-    assert_ne!(table.slot(CheckId(1)), table.slot(CheckId(2)));
-    let change = table.replace(link.set(2, [(3, SECOND, icmp(1))]).members);
-    assert_eq!((change.kept.len(), change.added.len(), change.dropped.len()), (1, 0, 1));
-}
-
-#[test]
-fn a_slot_that_changes_hands_changes_its_key() {
-    let (mut link, mut table) = (Link::new(), Table::default());
-    table.replace(link.set(1, [(1, SECOND, icmp(1))]).members);
-    let old = table.key(0);
-    table.replace(link.set(2, [(2, SECOND, icmp(2))]).members);
-    assert_eq!(table.key(0), Key { epoch: old.epoch + 1, ..old });
-    assert!(!table.is_current(old));
-    assert_eq!(Key::from(u64::from(old)), old);
 }
 
 #[test]

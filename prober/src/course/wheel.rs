@@ -1,17 +1,11 @@
-//! When probes start and when they are given up. Told the time, it knows no clock.
+//! When each slot is to be looked at.
 
-use std::time::Duration;
-
-use crate::clock::{Nanos, nanos};
+use crate::clock::Nanos;
 
 /// The grain of every timer. epoll cannot wait for less.
-const TICK: Nanos = 1_000_000;
-/// Starts fall on multiples of this, so that one wake-up serves many: a wake-up costs as much as a probe.
-const LAUNCH_GRAIN: Nanos = 4 * TICK;
+pub const TICK: Nanos = 1_000_000;
 /// Buckets of the wheel, a power of two. Timers further away than one turn stay for the next.
 const BUCKETS: usize = 4096;
-/// First probes are spread over the interval, but over no more than this.
-const MAX_SPREAD: Duration = Duration::from_secs(1);
 /// The end of a list.
 const NONE: u32 = u32::MAX;
 
@@ -118,63 +112,6 @@ fn bucket(tick: u64) -> usize {
     (tick % BUCKETS as u64) as usize
 }
 
-/// Draws the times of probes.
-#[derive(Debug)]
-pub struct Pace(fastrand::Rng);
-
-impl Pace {
-    /// The same seed draws the same times.
-    pub fn new(seed: u64) -> Self {
-        Self(fastrand::Rng::with_seed(seed))
-    }
-
-    /// When a check of that interval is probed for the first time: the first probes of many make no burst.
-    pub fn first(&mut self, now: Nanos, interval: Duration) -> Nanos {
-        now + self.0.u64(0..=nanos(interval.min(MAX_SPREAD)))
-    }
-
-    /// When the probe after the one that started at `start` is due: the interval later, ±10 %, at the nearest grain.
-    pub fn next(&mut self, start: Nanos, interval: Duration) -> Nanos {
-        let interval = nanos(interval);
-        let due = start + interval - interval / 10 + self.0.u64(0..=interval / 5);
-        (due + LAUNCH_GRAIN / 2) / LAUNCH_GRAIN * LAUNCH_GRAIN
-    }
-}
-
-/// The bound on probes a second, as a token bucket.
-#[derive(Debug)]
-pub struct Rate {
-    per_second: u64,
-    /// In billionths of a probe.
-    credit: u64,
-    refilled: Nanos,
-}
-
-/// What one probe costs.
-const PROBE: u64 = 1_000_000_000;
-
-impl Rate {
-    /// As many as `per_second`, and never more at once than 50 ms of them.
-    pub fn new(per_second: u32, now: Nanos) -> Self {
-        Self { per_second: per_second.into(), credit: PROBE, refilled: now }
-    }
-
-    /// Lets the time pass.
-    pub fn refill(&mut self, now: Nanos) {
-        let most = (self.per_second * (PROBE / 20)).max(PROBE);
-        let earned = self.per_second.saturating_mul(now.saturating_sub(self.refilled));
-        self.credit = self.credit.saturating_add(earned).min(most);
-        self.refilled = now;
-    }
-
-    /// Whether one more probe may start now.
-    pub fn take(&mut self) -> bool {
-        let rest = self.credit.checked_sub(PROBE);
-        self.credit = rest.unwrap_or(self.credit);
-        rest.is_some()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -221,40 +158,5 @@ mod tests {
                 }
             }
         }
-
-        #[test]
-        fn jitter_stays_within_a_tenth(seed: u64, ms in 10u64..3_600_000) {
-            let interval = Duration::from_millis(ms);
-            let due = Pace::new(seed).next(0, interval);
-            let (low, high) = (ms * MS * 9 / 10, ms * MS * 11 / 10);
-            prop_assert!(due + LAUNCH_GRAIN / 2 >= low && due <= high + LAUNCH_GRAIN / 2);
-        }
-
-        #[test]
-        fn first_probes_are_spread_over_the_interval_or_a_second(seed: u64, ms in 10u64..3_600_000) {
-            let first = Pace::new(seed).first(7, Duration::from_millis(ms));
-            prop_assert!((7..=7 + ms.min(1000) * MS).contains(&first));
-        }
-
-        #[test]
-        fn no_window_sees_more_than_its_rate(per_second in 1u32..10_000, steps in proptest::collection::vec(0u64..50, 1..100)) {
-            let (mut rate, mut now, mut taken) = (Rate::new(per_second, 0), 0, 0u64);
-            for step in steps {
-                now += step * MS;
-                rate.refill(now);
-                while rate.take() {
-                    taken += 1;
-                }
-            }
-            prop_assert!(taken <= 1 + u64::from(per_second) * now / 1_000_000_000);
-        }
-    }
-
-    #[test]
-    fn the_mean_interval_is_the_one_asked_for() {
-        let mut pace = Pace::new(1);
-        let end = (0..10_000).fold(0, |start, _| pace.next(start, Duration::from_millis(500)));
-        let mean = end / 10_000;
-        assert!((499 * MS..=501 * MS).contains(&mean), "{mean}");
     }
 }

@@ -1,0 +1,280 @@
+//! What is probed when, and what came of it: all that a prober decides. Told the time, it knows no clock and no
+//! socket, nor what a probe is; it begins with a seed, and the same inputs give the same outputs.
+//!
+//! `P` is what whoever probes keeps with a check, `F` what it keeps with a probe in flight. Its turn, in this order:
+//! [`Course::woken`], [`Course::end`] for all that is over, [`Course::expire`], [`Course::launch`] until there is nothing
+//! left, [`Course::told`]; and [`Course::next`] says when the next turn is wanted.
+
+mod held;
+mod history;
+mod pace;
+mod rate;
+mod table;
+mod wheel;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use maglev_ipc::{Check, CheckId, Code, Outcome, Stats, Streak};
+
+use crate::clock::{Nanos, nanos};
+use crate::probe::Verdict;
+pub use held::Member;
+use held::{Held, Probe};
+use pace::Pace;
+use rate::Rate;
+use table::Table;
+pub use table::{Change, Key};
+use wheel::Wheel;
+
+/// A turn that begins so much late shows that this host had stopped us. What timed out meanwhile may have been
+/// answered in a buffer that overflowed, so it is no verdict; and what fell due meanwhile is spread anew.
+const STALL: Nanos = 250_000_000;
+/// What such a time-out says.
+const STOPPED: &str = "this host had stopped the prober";
+/// How long a probe that was put off by the rate waits for the next turn.
+const RATE_WAIT: Nanos = 1_000_000;
+
+/// The checks in force, and their probes.
+#[derive(Debug)]
+pub struct Course<P, F> {
+    table: Table<P, F>,
+    wheel: Wheel,
+    pace: Pace,
+    rate: Rate,
+    /// Slots of checks that are due, in the order in which they fell due.
+    ready: VecDeque<u32>,
+    /// How many of them fell due in this turn.
+    fresh: usize,
+    /// When the last stall ended.
+    stalled: Nanos,
+    stats: Stats,
+    told: Vec<Outcome>,
+    expired: Vec<u32>,
+}
+
+impl<P, F> Course<P, F> {
+    /// Without checks. `seed` draws the jitter, `rate` is how many probes a second may start.
+    pub fn new(seed: u64, rate: u32, now: Nanos) -> Self {
+        Self {
+            table: Table::default(),
+            wheel: Wheel::new(now),
+            pace: Pace::new(seed),
+            rate: Rate::new(rate, now),
+            ready: VecDeque::new(),
+            fresh: 0,
+            stalled: 0,
+            stats: Stats::default(),
+            told: Vec::new(),
+            expired: Vec::new(),
+        }
+    }
+
+    /// Puts a set in force. Probes in flight of checks that are gone are dropped.
+    pub fn replace(&mut self, members: Vec<Member<P>>, now: Nanos) -> Change {
+        let change = self.table.replace(members);
+        for slot in &change.dropped {
+            self.wheel.cancel(*slot);
+        }
+        for slot in &change.added {
+            if let Some(held) = self.table.held_mut(*slot) {
+                held.due = self.pace.first(now, held.interval);
+                self.wheel.set(*slot, held.due);
+            }
+        }
+        for (slot, interval) in &change.kept {
+            self.set_interval(*slot, *interval, now);
+        }
+        change
+    }
+
+    /// Gives checks new intervals. Those that are gone since the controller named them are passed over: it may not
+    /// know yet.
+    pub fn set_paces(&mut self, paces: &[(CheckId, Duration)], now: Nanos) {
+        for (id, interval) in paces {
+            if let Some(slot) = self.table.slot(*id) {
+                self.set_interval(slot, *interval, now);
+            }
+        }
+    }
+
+    /// What is known of the checks in `slots`.
+    pub fn streaks(&self, slots: impl Iterator<Item = u32>) -> impl Iterator<Item = Streak> {
+        slots.filter_map(|slot| self.table.held(slot)).filter_map(|held| held.history.streak(held.id))
+    }
+
+    /// A turn begins, which was to begin at `planned`.
+    pub fn woken(&mut self, planned: Nanos, now: Nanos) {
+        if now.saturating_sub(planned) > STALL {
+            self.stalled = now;
+        }
+    }
+
+    /// Gives up probes that are overdue, and finds what is due. `give_up` says what an overdue probe waited for.
+    pub fn expire(&mut self, now: Nanos, mut give_up: impl FnMut(&mut P, F) -> Verdict) {
+        self.rate.refill(now);
+        let before = self.ready.len();
+        let mut expired = std::mem::take(&mut self.expired);
+        self.wheel.expire(now, &mut expired);
+        for slot in expired.drain(..) {
+            self.give_up(slot, now, &mut give_up);
+            self.tell(slot, now);
+            self.fall_due(slot, now);
+            self.set_timer(slot);
+        }
+        self.expired = expired;
+        self.fresh = self.ready.len() - before;
+    }
+
+    /// Starts the next probe that is due, if the rate allows one: `start` says whether it is in flight. Returns whether
+    /// there may be more.
+    pub fn launch(
+        &mut self,
+        now: Nanos,
+        start: impl FnOnce(Key, &Check, &mut P) -> Result<F, Verdict>,
+    ) -> bool {
+        while let Some(slot) = self.ready.front().copied() {
+            if !self.table.held(slot).is_some_and(|held| held.ready) {
+                // It left after it fell due.
+                self.ready.pop_front();
+                continue;
+            }
+            if !self.rate.take() {
+                self.stats.rate += std::mem::take(&mut self.fresh).min(self.ready.len()) as u64;
+                return false;
+            }
+            self.ready.pop_front();
+            self.begin(slot, now, start);
+            self.settle(slot, now);
+            return true;
+        }
+        false
+    }
+
+    /// The check in a slot.
+    pub fn check(&mut self, slot: u32) -> Option<(&Check, &mut P)> {
+        self.table.held_mut(slot).map(|held| (&held.check, &mut held.plan))
+    }
+
+    /// A probe that is in flight.
+    pub fn flight(&mut self, key: Key) -> Option<(&mut P, &mut F)> {
+        let (held, index) = self.table.find(key)?;
+        let flight = held.probes.get_mut(index)?.flight.as_mut()?;
+        Some((&mut held.plan, flight))
+    }
+
+    /// All that is in flight.
+    pub fn flights(&self) -> impl Iterator<Item = &F> {
+        self.table.iter().flat_map(|held| held.probes.iter().filter_map(|probe| probe.flight.as_ref()))
+    }
+
+    /// The probe of the check in a slot that is in flight and that `wanted` knows.
+    pub fn find(&self, slot: u32, wanted: impl Fn(&F) -> bool) -> Option<Key> {
+        let mut probes = self.table.held(slot)?.probes.iter();
+        let index = probes.position(|probe| probe.flight.as_ref().is_some_and(&wanted))?;
+        self.table.key(slot, index)
+    }
+
+    /// Ends a probe, and returns it if it was in flight.
+    pub fn end(&mut self, key: Key, verdict: Verdict, now: Nanos) -> Option<F> {
+        let (held, index) = self.table.find(key)?;
+        let probe = held.probes.get_mut(index)?;
+        let flight = probe.flight.take()?;
+        probe.judge(verdict, now);
+        self.settle(key.slot, now);
+        Some(flight)
+    }
+
+    /// Takes the outcomes that can be told, those of each check in the order in which its probes started.
+    pub fn told(&mut self) -> impl Iterator<Item = Outcome> {
+        self.told.drain(..)
+    }
+
+    /// When there is something to do at the latest, if nothing happens before.
+    pub fn next(&self, now: Nanos) -> Nanos {
+        let launch = if self.ready.is_empty() { Nanos::MAX } else { now + RATE_WAIT };
+        self.wheel.next().unwrap_or(Nanos::MAX).min(launch)
+    }
+
+    /// Probes started and put off, and how late they were; all else is left at 0.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    fn give_up(&mut self, slot: u32, now: Nanos, give_up: &mut impl FnMut(&mut P, F) -> Verdict) {
+        let Some(held) = self.table.held_mut(slot) else { return };
+        for probe in held.probes.iter_mut().filter(|probe| probe.deadline <= now) {
+            let Some(flight) = probe.flight.take() else { continue };
+            let waited = give_up(&mut held.plan, flight);
+            let stalled = probe.started <= self.stalled;
+            probe.judge(if stalled { Verdict::new(Code::Local, STOPPED) } else { waited }, now);
+        }
+    }
+
+    fn fall_due(&mut self, slot: u32, now: Nanos) {
+        let Some(held) = self.table.held_mut(slot) else { return };
+        if held.start_at().is_none_or(|start| start > now) {
+            return;
+        }
+        if now.saturating_sub(held.due) > STALL {
+            held.due = self.pace.first(now, held.interval);
+            self.stats.stalled += 1;
+        } else {
+            held.ready = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    fn begin(
+        &mut self,
+        slot: u32,
+        now: Nanos,
+        start: impl FnOnce(Key, &Check, &mut P) -> Result<F, Verdict>,
+    ) {
+        let Some((key, held)) = self.table.name(slot) else { return };
+        held.ready = false;
+        held.seq += 1;
+        self.stats.probes += 1;
+        self.stats.lateness.count(now.saturating_sub(held.due));
+        // Lateness within the jitter is caught up, so that the mean interval holds; more than that is forgotten.
+        held.slated = held.due.max(now.saturating_sub(nanos(held.interval) / 10));
+        held.due = self.pace.next(held.slated, held.interval);
+        let (flight, end) = match start(key, &held.check, &mut held.plan) {
+            Ok(flight) => (Some(flight), None),
+            Err(verdict) => (None, Some((Duration::ZERO, verdict))),
+        };
+        held.probes.push_back(Probe { started: now, deadline: now + nanos(held.check.timeout), flight, end });
+    }
+
+    fn settle(&mut self, slot: u32, now: Nanos) {
+        self.tell(slot, now);
+        self.set_timer(slot);
+    }
+
+    fn tell(&mut self, slot: u32, now: Nanos) {
+        if let Some(held) = self.table.held_mut(slot) {
+            self.told.extend(std::iter::from_fn(|| held.tell(now)));
+        }
+    }
+
+    fn set_timer(&mut self, slot: u32) {
+        match self.table.held(slot).and_then(Held::wake_at) {
+            Some(at) => self.wheel.set(slot, at),
+            None => self.wheel.cancel(slot),
+        }
+    }
+
+    /// The next probe follows the new interval, counted from the last start, and not before now.
+    fn set_interval(&mut self, slot: u32, interval: Duration, now: Nanos) {
+        let Some(held) = self.table.held_mut(slot).filter(|held| held.interval != interval) else { return };
+        held.interval = interval;
+        held.due = match held.seq {
+            0 => held.due.min(self.pace.first(now, interval)),
+            _ => self.pace.next(held.slated, interval).max(now),
+        };
+        self.settle(slot, now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

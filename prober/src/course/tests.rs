@@ -1,0 +1,273 @@
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use maglev_ipc::Probe as Kind;
+use proptest::prelude::*;
+
+use super::*;
+
+const MS: Nanos = 1_000_000;
+const SECOND: Duration = Duration::from_secs(1);
+const OK: Verdict = Verdict::of(Code::L4Ok);
+
+fn check(last: u8) -> Check {
+    let target = Ipv4Addr::new(192, 0, 2, last).into();
+    Check { target, source: None, timeout: SECOND, probe: Kind::Icmp }
+}
+
+/// A probe is known by what its target ends in.
+fn last(check: &Check) -> u8 {
+    let IpAddr::V4(v4) = check.target else { panic!("{check:?}") };
+    v4.octets()[3]
+}
+
+fn member(id: u32, last: u8) -> Member<()> {
+    Member { id: CheckId(id), interval: SECOND, check: check(last), plan: () }
+}
+
+/// A course without a host: its probes are what the test says they are.
+struct World {
+    course: Course<(), u8>,
+    now: Nanos,
+    /// What is in flight, in the order in which it started.
+    flying: Vec<(Nanos, Key)>,
+    outcomes: Vec<Outcome>,
+}
+
+impl World {
+    fn new(rate: u32) -> Self {
+        Self { course: Course::new(7, rate, 0), now: 0, flying: Vec::new(), outcomes: Vec::new() }
+    }
+
+    fn of(members: Vec<Member<()>>) -> Self {
+        let mut world = Self::new(100_000);
+        world.course.replace(members, 0);
+        world
+    }
+
+    /// One turn, at that time.
+    fn turn(&mut self, now: Nanos) {
+        self.now = now;
+        self.course.expire(now, |(), _| Verdict::of(Code::L4Tout));
+        let flying = &mut self.flying;
+        let mut start = |key, check: &Check| {
+            flying.push((now, key));
+            last(check)
+        };
+        while self.course.launch(now, |key, check, ()| Ok(start(key, check))) {}
+        self.flying.retain(|(_, key)| self.course.flight(*key).is_some());
+        self.outcomes.extend(self.course.told());
+    }
+
+    /// Turns as they fall due, up to that time.
+    fn run(&mut self, until: Nanos) {
+        while let next = self.course.next(self.now)
+            && next <= until
+        {
+            self.turn(next);
+        }
+        self.now = until;
+    }
+
+    /// As [`Self::run`], and every probe is answered at once.
+    fn run_answered(&mut self, until: Nanos) {
+        while let next = self.course.next(self.now)
+            && next <= until
+        {
+            self.turn(next);
+            self.answer();
+        }
+        self.now = until;
+    }
+
+    fn answer(&mut self) {
+        for (_, key) in std::mem::take(&mut self.flying) {
+            assert!(self.course.end(key, OK, self.now).is_some());
+        }
+        self.outcomes.extend(self.course.told());
+    }
+}
+
+#[test]
+fn a_check_that_is_equal_by_value_goes_on_under_its_new_name() {
+    let mut world = World::of(vec![member(1, 1), member(2, 2)]);
+    world.run(1000 * MS);
+    assert_eq!(world.flying.len(), 2);
+    let slower = Member { interval: 2 * SECOND, ..member(7, 2) };
+    let change = world.course.replace(vec![slower, member(8, 3)], world.now);
+    let [(kept, interval)] = change.kept[..] else { panic!("{change:?}") };
+    assert_eq!(interval, 2 * SECOND);
+    assert_eq!((change.added.len(), change.dropped.len()), (1, 1));
+    let of =
+        |goes_on| world.flying.iter().map(|(_, key)| *key).find(|key| (key.slot == kept) == goes_on).unwrap();
+    assert_eq!(world.course.end(of(false), OK, world.now), None, "a probe of a check that is gone");
+    assert_eq!(world.course.end(of(true), OK, world.now), Some(2));
+    let told: Vec<_> = world.course.told().collect();
+    assert_eq!((told.len(), told[0].check, told[0].seq), (1, CheckId(7), 1));
+    let streaks: Vec<_> = world.course.streaks([kept].into_iter()).collect();
+    assert_eq!((streaks[0].last.check, streaks[0].passes, streaks[0].known), (CheckId(7), 1, 1));
+}
+
+#[test]
+fn equal_checks_under_two_names_are_two_checks() {
+    let mut world = World::of(vec![member(1, 1), member(2, 1)]);
+    world.run(1000 * MS);
+    assert_eq!(world.flying.len(), 2);
+    let change = world.course.replace(vec![member(3, 1)], world.now);
+    assert_eq!((change.kept.len(), change.added.len(), change.dropped.len()), (1, 0, 1));
+    assert_eq!(world.course.flights().count(), 1);
+}
+
+#[test]
+fn what_comes_late_finds_nothing() {
+    let mut world = World::of(vec![member(1, 1)]);
+    world.run(1000 * MS);
+    let (started, old) = world.flying[0];
+    assert_eq!(Key::from(u64::from(old)), old);
+    world.run(started + 1001 * MS);
+    assert_eq!(world.outcomes[0].code, Code::L4Tout);
+    assert_eq!(world.course.end(old, OK, world.now), None);
+    // Nor does it find another check's probe in the same slot.
+    world.course.replace(vec![member(2, 2)], world.now);
+    world.run(world.now + 1000 * MS);
+    let (_, new) = world.flying[0];
+    assert_eq!(new.slot, old.slot);
+    assert_eq!(world.course.end(old, OK, world.now), None);
+    assert!(world.course.flight(old).is_none() && world.course.flight(new).is_some());
+}
+
+#[test]
+fn a_check_that_leaves_while_it_is_due_is_not_probed() {
+    let mut world = World::new(1);
+    world.course.replace((0..3).map(|n| member(n, 1)).collect(), 0);
+    world.run(1000 * MS);
+    assert!(!world.course.ready.is_empty(), "nothing was put off");
+    world.course.replace(vec![member(9, 9)], world.now);
+    world.flying.clear();
+    world.run(world.now + 2000 * MS);
+    assert_eq!(world.course.flights().copied().collect::<Vec<_>>(), [9]);
+}
+
+#[test]
+fn a_new_interval_counts_from_the_last_start() {
+    let mut world = World::of(vec![member(1, 1)]);
+    world.run_answered(1000 * MS);
+    let started = world.outcomes[0].started;
+    world.course.set_paces(&[(CheckId(1), Duration::from_millis(100)), (CheckId(77), SECOND)], world.now);
+    world.run_answered(world.now + 50 * MS);
+    let again = world.outcomes[1].started;
+    assert!((1000 * MS..1004 * MS).contains(&again) || again - started <= 112 * MS, "{started} {again}");
+    world.course.set_paces(&[(CheckId(1), 3600 * SECOND)], world.now);
+    let count = world.outcomes.len();
+    world.run_answered(world.now + 3_000_000 * MS);
+    assert_eq!(world.outcomes.len(), count);
+}
+
+#[test]
+fn what_outlives_its_interval_is_followed_at_once() {
+    let fast = Member { interval: Duration::from_millis(100), ..member(1, 1) };
+    let mut world = World::of(vec![fast]);
+    world.run(5000 * MS);
+    for pair in world.outcomes.windows(2) {
+        let (first, second) = (&pair[0], &pair[1]);
+        let over = first.started + nanos(first.duration);
+        assert!(second.started >= over && second.started <= over + MS, "{first:?} {second:?}");
+    }
+    assert!(world.outcomes.len() >= 4);
+}
+
+#[test]
+fn what_times_out_in_a_stall_is_no_verdict_and_what_fell_due_is_spread() {
+    let mut world = World::of((0..100).map(|n| member(n, n as u8)).collect());
+    world.run(500 * MS);
+    let (flying, waiting) = (world.flying.len(), 100 - world.flying.len());
+    let planned = world.course.next(world.now);
+    let now = world.now + 5000 * MS;
+    world.course.woken(planned, now);
+    world.turn(now);
+    let told = std::mem::take(&mut world.outcomes);
+    assert_eq!(told.len(), flying);
+    assert!(told.iter().all(|outcome| outcome.code == Code::Local));
+    assert_eq!(world.course.stats().stalled, waiting as u64);
+    // What was in flight is followed at once; the rest is spread, no two tenths of it in one turn.
+    world.flying.clear();
+    let mut starts: HashMap<Nanos, usize> = HashMap::new();
+    while let next = world.course.next(world.now)
+        && next < now + 1000 * MS
+    {
+        world.turn(next);
+        let fresh = world.flying.iter().filter(|(started, _)| *started == next && next > now + MS).count();
+        *starts.entry(next).or_default() += fresh;
+    }
+    assert_eq!(starts.values().sum::<usize>(), waiting);
+    assert!(starts.values().all(|count| *count <= waiting / 5), "{starts:?}");
+    // And what times out later is a verdict again.
+    world.run(now + 2500 * MS);
+    assert!(world.outcomes.iter().any(|outcome| outcome.code == Code::L4Tout));
+}
+
+#[test]
+fn the_rate_has_a_limit_and_every_check_its_turn() {
+    let mut world = World::new(50);
+    let fast = |n| Member { interval: Duration::from_millis(100), ..member(n, n as u8) };
+    world.course.replace((0..50).map(fast).collect(), 0);
+    world.run_answered(10_000 * MS);
+    assert!((490..=501).contains(&world.outcomes.len()), "{}", world.outcomes.len());
+    let mut counts = [0; 50];
+    world.outcomes.iter().for_each(|outcome| counts[outcome.check.0 as usize] += 1);
+    assert!(counts.iter().all(|count| (9..=11).contains(count)), "{counts:?}");
+    let stats = world.course.stats();
+    assert_eq!(stats.probes, world.outcomes.len() as u64);
+    assert!(stats.rate > 0 && stats.lateness.counts[7] > 0, "{stats:?}");
+}
+
+#[test]
+fn a_probe_that_cannot_start_is_told_and_the_next_follows_in_time() {
+    let mut world = World::of(vec![member(1, 1)]);
+    while let next = world.course.next(world.now)
+        && next < 5000 * MS
+    {
+        world.now = next;
+        world.course.expire(next, |(), _| Verdict::of(Code::L4Tout));
+        while world.course.launch(next, |_, _, ()| Err(Verdict::new(Code::Local, "out of ports"))) {}
+    }
+    let told: Vec<_> = world.course.told().collect();
+    assert!((4..=6).contains(&told.len()), "{told:?}");
+    assert!(told.iter().all(|outcome| outcome.code == Code::Local && outcome.duration == Duration::ZERO));
+}
+
+proptest! {
+    /// Whatever happens when: one probe at a time, told once and in order, and none before it is due.
+    #[test]
+    fn probes_of_a_check_are_one_at_a_time_and_told_in_order(
+        steps in proptest::collection::vec((0u8..4, 0u64..3000), 1..200)
+    ) {
+        let mut world = World::of((0..5).map(|n| member(n, n as u8)).collect());
+        for (what, value) in steps {
+            match what {
+                0 if !world.flying.is_empty() => {
+                    let (_, key) = world.flying.remove(value as usize % world.flying.len());
+                    prop_assert!(world.course.end(key, OK, world.now).is_some());
+                }
+                1 => {
+                    let interval = Duration::from_millis(value.max(10));
+                    world.course.set_paces(&[(CheckId(value as u32 % 5), interval)], world.now);
+                }
+                _ => world.run(world.now + value * MS),
+            }
+            let mut slots: Vec<_> = world.flying.iter().map(|(_, key)| key.slot).collect();
+            slots.sort_unstable();
+            slots.dedup();
+            prop_assert_eq!(slots.len(), world.flying.len());
+        }
+        world.outcomes.extend(world.course.told());
+        let mut newest = HashMap::new();
+        for outcome in &world.outcomes {
+            let (seq, over) = newest.insert(outcome.check, (outcome.seq, outcome.started + nanos(outcome.duration)))
+                .unwrap_or_default();
+            prop_assert_eq!(outcome.seq, seq + 1);
+            prop_assert!(outcome.started >= over);
+            prop_assert!(outcome.duration <= SECOND + Duration::from_millis(1));
+        }
+    }
+}
