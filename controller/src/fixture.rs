@@ -183,6 +183,7 @@ pub fn config() -> Config {
     };
     Config {
         transition_history: 5,
+        blind_threshold: 100,
         netns: None,
         lb: Lb {
             sync_interval: Duration::from_secs(30),

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use core::fmt;
 use core::net::IpAddr;
+use core::time::Duration;
 
 use crate::Name;
 use crate::dataplane::{Step, VipKey};
@@ -78,6 +79,8 @@ pub enum Kind {
         /// Whether it is there now.
         connected: bool,
     },
+    /// All that was up fails at once, so that it may be this host that is cut off; or that is decided.
+    Blind(Blindness),
     /// The prober will not probe a backend.
     Refused {
         /// The backend.
@@ -137,6 +140,7 @@ impl Kind {
             Self::Backend { .. } => "backend",
             Self::Frontend { .. } => "frontend",
             Self::Prober { .. } => "prober",
+            Self::Blind(_) => "blind",
             Self::Refused { .. } => "refused",
             Self::Vpp { .. } => "vpp",
             Self::Drift { .. } => "drift",
@@ -148,6 +152,24 @@ impl Kind {
             Self::Operator(_) => "operator",
         }
     }
+}
+
+/// What is made of it when all that was up fails at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Blindness {
+    /// This host may be cut off: verdicts wait.
+    Suspected {
+        /// How many fail.
+        failing: usize,
+        /// Of how many that were up.
+        of: usize,
+        /// How long verdicts wait at most.
+        wait: Duration,
+    },
+    /// Enough of them pass again, or the prober or the configuration is another: the outcomes to come decide.
+    Refuted,
+    /// Nothing has passed: the backends that waited are down.
+    Confirmed,
 }
 
 /// What an operator can ask for.

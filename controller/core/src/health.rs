@@ -173,6 +173,8 @@ pub struct Tracker {
     misses: u32,
     seq: u64,
     stale: bool,
+    failing: Option<u64>,
+    doubted: bool,
     last: Option<LastOutcome>,
     recent: Recent,
     history: VecDeque<Transition>,
@@ -191,6 +193,8 @@ impl Tracker {
             misses: 0,
             seq: 0,
             stale: false,
+            failing: None,
+            doubted: false,
             last: None,
             recent: Recent::default(),
             history: VecDeque::new(),
@@ -225,6 +229,28 @@ impl Tracker {
     #[must_use]
     pub const fn stale(&self) -> bool {
         self.stale
+    }
+
+    /// When the first of the failures began that nothing has passed since, in nanoseconds of `CLOCK_MONOTONIC`. A backend
+    /// that is down since is still failing.
+    #[must_use]
+    pub const fn failing(&self) -> Option<u64> {
+        self.failing
+    }
+
+    /// Whether its fall waits, or has waited, for another round of probes; see [`Self::doubt`].
+    #[must_use]
+    pub const fn doubted(&self) -> bool {
+        self.doubted
+    }
+
+    /// Whether [`Self::outcome`] would take it from up to down.
+    #[must_use]
+    pub fn would_fall(&self, outcome: &Outcome) -> bool {
+        self.health == Health::Up
+            && outcome.seq > self.seq
+            && outcome.code.passed() == Some(false)
+            && self.counter <= self.limits.rise
     }
 
     /// The newest outcome.
@@ -266,7 +292,7 @@ impl Tracker {
     #[must_use]
     pub const fn degraded(&self) -> bool {
         match self.health {
-            Health::Up => self.counter < self.limits.top(),
+            Health::Up => self.doubted || self.counter < self.limits.top(),
             Health::Down => self.counter > 0,
             Health::Unknown | Health::Paused | Health::Disabled | Health::Removed => false,
         }
@@ -295,8 +321,28 @@ impl Tracker {
         self.remember(outcome, at);
         let passed = outcome.code.passed()?;
         self.stale = false;
+        self.follow(outcome, passed);
         let next = self.judge(passed, in_service);
-        self.go(next, at, || cause(outcome))
+        self.go(next, at, || outcome.into())
+    }
+
+    /// Hears an outcome by which it would fall, and leaves it where it is, at its last failure but one. Whoever doubts the
+    /// outcome lets it [`fall`](Self::fall) later, or leaves it to the outcomes to come.
+    pub fn doubt(&mut self, outcome: &Outcome, at: Wall) {
+        self.seq = outcome.seq;
+        self.remember(outcome, at);
+        self.stale = false;
+        self.follow(outcome, false);
+        self.doubted = true;
+    }
+
+    /// What was doubted has come true.
+    pub fn fall(&mut self, cause: Cause, at: Wall) -> Option<Transition> {
+        if self.health != Health::Up || !self.doubted {
+            return None;
+        }
+        self.counter = 0;
+        self.go(Health::Down, at, || cause)
     }
 
     /// Counts a pass that nobody probed: the backend is static.
@@ -322,11 +368,12 @@ impl Tracker {
         }
         self.stale = false;
         self.remember(&streak.last, at);
+        self.follow(&streak.last, streak.passes & 1 == 1);
         for bit in (0..u32::from(streak.known.min(64))).rev() {
             self.health = self.judge(streak.passes >> bit & 1 == 1, in_service);
         }
         let next = mem::replace(&mut self.health, Health::Unknown);
-        self.go(next, at, || cause(&streak.last))
+        self.go(next, at, || (&streak.last).into())
     }
 
     /// Does what an operator asks for. Repeating what already holds succeeds and moves nothing.
@@ -361,6 +408,8 @@ impl Tracker {
         self.seq = 0;
         self.counter = 0;
         self.misses = 0;
+        self.failing = None;
+        self.doubted = false;
         self.last = None;
         self.recent = Recent::default();
         if self.probed() { self.configure(Health::Unknown, at) } else { None }
@@ -425,13 +474,21 @@ impl Tracker {
         let transition = Transition { from: self.health, to: next, at, cause: cause() };
         self.health = next;
         self.since = at;
+        self.doubted = false;
         if !matches!(next, Health::Up | Health::Down) {
             self.counter = 0;
             self.misses = 0;
+            self.failing = None;
         }
         self.history.truncate(self.keep.saturating_sub(1));
         self.history.push_front(transition.clone());
         Some(transition)
+    }
+
+    /// Keeps since when it fails.
+    fn follow(&mut self, outcome: &Outcome, passed: bool) {
+        self.failing = if passed { None } else { self.failing.or(Some(outcome.started)) };
+        self.doubted &= !passed;
     }
 
     fn remember(&mut self, outcome: &Outcome, at: Wall) {
@@ -445,8 +502,10 @@ impl Tracker {
     }
 }
 
-fn cause(outcome: &Outcome) -> Cause {
-    Cause::Outcome { code: outcome.code, detail: outcome.detail.clone() }
+impl From<&Outcome> for Cause {
+    fn from(outcome: &Outcome) -> Self {
+        Self::Outcome { code: outcome.code, detail: outcome.detail.clone() }
+    }
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ pub struct Maglev {
 pub struct Healthchecker {
     /// How many transitions are kept per backend.
     pub transition_history: Option<i64>,
+    /// How many of the backends that were up have to fail at once for verdicts to wait, in percent.
+    pub blind_threshold: Option<i64>,
     /// The network namespace that probes run in.
     pub netns: Option<String>,
 }

@@ -27,6 +27,9 @@ pub(crate) use duration::Span;
 pub struct Config {
     /// How many transitions are kept per backend, at least 1.
     pub transition_history: usize,
+    /// When so many of the backends that were up fail at once, in percent, verdicts wait for another round of probes; 0 is
+    /// never.
+    pub blind_threshold: u8,
     /// The network namespace that probes run in; `None` is the prober's own.
     pub netns: Option<String>,
     /// What concerns VPP.

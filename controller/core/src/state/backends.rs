@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use maglev_ipc::{CheckId, Code, Outcome, Streak};
 
-use super::{Output, State, Turn};
+use super::{Output, State, Turn, blind};
 use crate::Name;
 use crate::config::Healthcheck;
 use crate::event::Kind;
@@ -43,14 +43,23 @@ impl State {
     pub(super) fn outcome(&mut self, outcome: &Outcome, turn: &mut Turn) {
         let Some(&index) = self.prober.checks.get(&outcome.check) else { return };
         let in_service = self.in_service(index);
-        let backend = &mut self.backends[index];
+        let backend = &self.backends[index];
         turn.out.push(Output::Count {
             backend: Arc::clone(&backend.name),
             kind: backend.kind(),
             code: outcome.code,
             duration: outcome.duration,
         });
-        let transition = backend.tracker.outcome(outcome, in_service, turn.now.wall);
+        if self.waits(index, outcome, turn) {
+            self.backends[index].tracker.doubt(outcome, turn.now.wall);
+            return self.moved(index, None, turn);
+        }
+        let tracker = &mut self.backends[index].tracker;
+        let was_fine = blind::is_fine(tracker);
+        let transition = tracker.outcome(outcome, in_service, turn.now.wall);
+        if outcome.code.passed() == Some(true) {
+            self.passed(index, was_fine, turn);
+        }
         self.moved(index, transition, turn);
     }
 
@@ -120,7 +129,7 @@ impl State {
         true
     }
 
-    fn refresh_frontends(&mut self, index: usize, turn: &mut Turn) {
+    pub(super) fn refresh_frontends(&mut self, index: usize, turn: &mut Turn) {
         for at in 0..self.backends[index].frontends.len() {
             self.refresh(self.backends[index].frontends[at], turn);
         }

@@ -22,6 +22,7 @@ use crate::view::VppInfo;
 
 mod backends;
 mod beliefs;
+mod blind;
 mod drift;
 mod expiry;
 mod explain;
@@ -41,6 +42,7 @@ pub use preview::{Preview, VipPreview};
 pub use summary::Summary;
 
 use backends::Backend;
+use blind::Blind;
 use frontends::Frontend;
 use prober::Prober;
 use sync::Sync;
@@ -171,6 +173,8 @@ enum Alarm {
     Retry(VipKey),
     /// An override's time may be over.
     Expire,
+    /// Verdicts that wait may have waited long enough.
+    Doubt,
 }
 
 /// The moment, and the list that outputs go to.
@@ -196,6 +200,7 @@ pub struct State {
     /// Which frontend a VIP belongs to.
     vips: BTreeMap<VipKey, usize>,
     prober: Prober,
+    blind: Blind,
     sync: Sync,
     alarms: BTreeSet<(Mono, Alarm)>,
 }
@@ -218,6 +223,7 @@ impl State {
             frontends: Vec::new(),
             vips: BTreeMap::new(),
             prober: Prober::new(now),
+            blind: Blind::default(),
             sync: Sync::new(vpp, now),
             alarms: BTreeSet::new(),
         };
@@ -288,6 +294,7 @@ impl State {
                 Alarm::RetryConf => self.retry_conf(turn),
                 Alarm::Retry(vip) => self.retry(vip, turn),
                 Alarm::Expire => self.expire(turn),
+                Alarm::Doubt => self.end_doubt(turn),
             }
         }
     }

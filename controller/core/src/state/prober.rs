@@ -66,6 +66,7 @@ impl State {
         self.prober.probing_since = None;
         self.prober.since = turn.now.wall;
         turn.event(Kind::Prober { connected: false });
+        self.see_again(turn);
         for backend in self.backends.iter_mut().filter(|b| b.healthcheck.is_some()) {
             backend.tracker.lose_sight();
         }

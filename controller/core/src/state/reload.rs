@@ -36,6 +36,7 @@ impl State {
 
     /// Takes in another configuration in place of the one in force.
     pub(super) fn reload(&mut self, config: Arc<Config>, turn: &mut Turn) {
+        self.see_again(turn);
         let moves = self.replace(config, turn);
         turn.event(Kind::Reloaded);
         self.send_checks(turn);

@@ -169,6 +169,7 @@ impl Shape {
         });
         Arc::new(Config {
             transition_history: 3,
+            blind_threshold: 100,
             netns: None,
             lb: Lb {
                 sync_interval: SYNC_INTERVAL,

@@ -78,7 +78,7 @@ impl World {
             self.tell(Input::Outcome(Outcome {
                 check,
                 seq,
-                started: 0,
+                started: self.now.0,
                 duration: Duration::ZERO,
                 code,
                 detail,

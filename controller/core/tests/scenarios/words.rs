@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maglev_core::config::{Healthcheck, Probe};
-use maglev_core::event::{Audit, Kind};
+use maglev_core::event::{Audit, Blindness, Kind};
 use maglev_core::overrides::Override;
 use maglev_core::time::Wall;
 
@@ -36,6 +36,11 @@ pub fn event_text(kind: &Kind) -> String {
             format!("frontend {name} {from} -> {to}, pool {pool}")
         }
         Kind::Prober { connected } => format!("prober {}", there(*connected)),
+        Kind::Blind(Blindness::Suspected { failing, of, wait }) => {
+            format!("blind? {failing} of {of} fail at once; verdicts wait {wait:?}")
+        }
+        Kind::Blind(Blindness::Refuted) => "not blind".into(),
+        Kind::Blind(Blindness::Confirmed) => "they are down indeed".into(),
         Kind::Refused { name, why } => format!("prober refuses {name}: {why}"),
         Kind::Vpp { connected } => format!("vpp {}", there(*connected)),
         Kind::Shadowed { vip, shadowed: true } => format!("shadowed {vip}"),

@@ -33,6 +33,7 @@ impl World {
         Self {
             config: Config {
                 transition_history: 5,
+                blind_threshold: 100,
                 netns: None,
                 lb: Lb {
                     sync_interval: Duration::from_secs(30),
@@ -81,6 +82,7 @@ impl World {
                 let changed = Healthcheck { fall, ..healthcheck() };
                 self.config.healthchecks.insert("ping".into(), Arc::new(changed));
             }
+            ["set", "blind-threshold", percent] => self.config.blind_threshold = percent.parse().unwrap(),
             ["set", "startup-min-delay", delay] => self.config.lb.startup_min_delay = seconds(delay),
             ["set", "foreign-vips", "keep"] => self.config.lb.foreign_vips = ForeignVips::Keep,
             ["set", "foreign-vips", "remove"] => self.config.lb.foreign_vips = ForeignVips::Remove,

@@ -135,6 +135,7 @@ impl Cell {
         let held = self.vpp == Vpp::Held;
         Config {
             transition_history: 5,
+            blind_threshold: 100,
             netns: None,
             api: Api::default(),
             lb: Lb {
