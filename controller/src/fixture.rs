@@ -112,6 +112,7 @@ pub fn view() -> View {
         prober: ProberView {
             connected: true,
             since: wall(1),
+            blind: false,
             stats: Stats { probes: 1000, stray: 7, stalled: 3, ..Stats::default() },
             refused: Vec::new(),
         },

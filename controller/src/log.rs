@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
-use maglev_core::event::{Event, FrontendState, Kind};
+use maglev_core::event::{Blindness, Event, FrontendState, Kind};
 use maglev_core::health::{Cause, Health};
 use maglev_core::time::Wall;
 use maglev_proto::Timestamp;
@@ -132,6 +132,16 @@ pub fn event(Event { kind, .. }: &Event) {
             } else {
                 info!(%event, frontend = %name, %from, %to, pool, "frontend changed state");
             }
+        }
+        Kind::Blind(verdict @ Blindness::Suspected { failing, of, wait }) => warn!(
+            %event, verdict = verdict.as_str(), failing, of, ?wait,
+            "all that was up fails at once: it may be this host that is cut off, so verdicts wait"
+        ),
+        Kind::Blind(verdict @ Blindness::Refuted) => {
+            info!(%event, verdict = verdict.as_str(), "not all fails any more: the outcomes to come decide");
+        }
+        Kind::Blind(verdict @ Blindness::Confirmed) => {
+            warn!(%event, verdict = verdict.as_str(), "nothing has passed meanwhile: what has failed is down");
         }
         Kind::Refused { name, why } => warn!(%event, backend = %name, why, "the prober refuses to probe"),
         // The links tell themselves: they know to whom, and why no longer.

@@ -300,7 +300,7 @@ fn time(at: Option<&Timestamp>) -> Option<String> {
     at.map(Timestamp::to_string)
 }
 
-fn seconds(duration: Option<&ProtoDuration>) -> Option<f64> {
+pub fn seconds(duration: Option<&ProtoDuration>) -> Option<f64> {
     Duration::try_from(*duration?).ok().map(|duration| duration.as_secs_f64())
 }
 

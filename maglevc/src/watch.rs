@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    BackendEvent, ConfEvent, DriftEvent, FrontendEvent, LogEvent, LogLevel, OperatorEvent, ShadowEvent,
-    SyncEvent, SyncFailureEvent, WatchEventsRequest, WatchEventsResponse,
+    BackendEvent, BlindEvent, Blindness, ConfEvent, DriftEvent, FrontendEvent, LogEvent, LogLevel,
+    OperatorEvent, ShadowEvent, SyncEvent, SyncFailureEvent, WatchEventsRequest, WatchEventsResponse,
 };
 use tonic::{Code, Streaming};
 
@@ -130,6 +130,7 @@ pub fn line(event: &WatchEventsResponse, screen: Screen) -> String {
         Some(Event::Backend(backend)) => backend_line(backend, event.replay, screen),
         Some(Event::Frontend(frontend)) => frontend_line(frontend, event.replay, screen),
         Some(Event::Prober(prober)) => connection_line("prober", prober.connected, event.replay, screen),
+        Some(Event::Blind(blind)) => blind_line(blind, screen),
         Some(Event::Vpp(vpp)) => connection_line("vpp", vpp.connected, event.replay, screen),
         Some(Event::Sync(sync)) => sync_line(sync),
         Some(Event::SyncFailure(failure)) => failure_line(failure, screen),
@@ -210,6 +211,21 @@ fn failure_line(failure: &SyncFailureEvent, screen: Screen) -> String {
     let step = if failure.step.is_empty() { "read" } else { &failure.step };
     let vip = words::vip(failure.vip.as_ref());
     format!("vpp {}: {}", printable(&vip), screen.error(&format!("{step} failed: {}", failure.error)))
+}
+
+fn blind_line(blind: &BlindEvent, screen: Screen) -> String {
+    match blind.verdict() {
+        Blindness::Suspected => {
+            let (failing, of, wait) = (blind.failing, blind.of, time::duration(blind.wait.as_ref()));
+            let told =
+                format!("{failing} of {of} fail at once: this host may be cut off, so verdicts wait {wait}");
+            format!("prober {}", screen.apply(Style::Odd, &told))
+        }
+        Blindness::Confirmed => {
+            format!("prober {}", screen.error("nothing has passed: what has failed is down"))
+        }
+        Blindness::Refuted | Blindness::Unspecified => "prober not all fails any more".into(),
+    }
 }
 
 fn drift_line(drift: &DriftEvent) -> String {
@@ -337,6 +353,17 @@ mod tests {
     fn every_kind_has_its_line() {
         assert_eq!(told(true, Event::Prober(ProberEvent { connected: false })), "prober is not connected");
         assert_eq!(told(false, Event::Prober(ProberEvent { connected: false })), "prober lost");
+        let wait = Some(Duration::from_millis(300).try_into().unwrap());
+        let blind = BlindEvent { verdict: Blindness::Suspected.into(), failing: 10, of: 10, wait };
+        assert_eq!(
+            told(false, Event::Blind(blind)),
+            "prober 10 of 10 fail at once: this host may be cut off, so verdicts wait 300ms"
+        );
+        let blind = |verdict: Blindness| {
+            told(false, Event::Blind(BlindEvent { verdict: verdict.into(), ..BlindEvent::default() }))
+        };
+        assert_eq!(blind(Blindness::Refuted), "prober not all fails any more");
+        assert_eq!(blind(Blindness::Confirmed), "prober nothing has passed: what has failed is down");
         let sync = SyncEvent {
             vip: Some(fixture::vip()),
             as_added: 3,

@@ -1,8 +1,8 @@
 //! The API's values in the words that users know from the configuration.
 
 use maglev_proto::v1::{
-    Action, BackendState, Code, CodeRange, Encap, FrontendState, LogLevel, Override, OverrideKind, ProbeType,
-    TlsVerify, Transition, Verdict, Vip, transition,
+    Action, BackendState, Blindness, Code, CodeRange, Encap, FrontendState, LogLevel, Override, OverrideKind,
+    ProbeType, TlsVerify, Transition, Verdict, Vip, transition,
 };
 
 /// A backend's state.
@@ -44,6 +44,11 @@ pub fn action(action: Action) -> String {
 /// The severity of a log record.
 pub fn log_level(level: LogLevel) -> String {
     word(level.as_str_name(), "LOG_LEVEL_")
+}
+
+/// What is made of it when all that was up fails at once.
+pub fn blindness(verdict: Blindness) -> String {
+    word(verdict.as_str_name(), "BLINDNESS_")
 }
 
 /// What a certificate is held against.

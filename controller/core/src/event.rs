@@ -172,6 +172,18 @@ pub enum Blindness {
     Confirmed,
 }
 
+impl Blindness {
+    /// As users see it.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Suspected { .. } => "suspected",
+            Self::Refuted => "refuted",
+            Self::Confirmed => "confirmed",
+        }
+    }
+}
+
 /// What an operator can ask for.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Deed {

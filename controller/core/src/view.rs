@@ -127,6 +127,8 @@ pub struct ProberView {
     pub connected: bool,
     /// Since when that is so.
     pub since: Wall,
+    /// Whether verdicts wait, as all that was up fails at once.
+    pub blind: bool,
     /// What it last said that it counted.
     pub stats: Stats,
     /// The checks that it refuses, by backend, with its reason.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use maglev_core::config::{Config, Healthcheck, Probe, Tls, Verify};
 use maglev_core::dataplane::{self, Actual, ActualVip, VipKey};
-use maglev_core::event::{Event, Kind};
+use maglev_core::event::{Blindness, Event, Kind};
 use maglev_core::health::{self, Cause};
 use maglev_core::overrides::{Override, Says};
 use maglev_core::state::Reason;
@@ -264,6 +264,7 @@ pub fn event(event: &Event) -> WatchEventsResponse {
             active_pool: active_pool.as_deref().unwrap_or_default().into(),
         }),
         Kind::Prober { connected } => Told::Prober(v1::ProberEvent { connected: *connected }),
+        Kind::Blind(verdict) => Told::Blind(blind(verdict)),
         Kind::Refused { name, why } => {
             Told::Refused(v1::RefusedEvent { name: name.to_string(), why: why.clone() })
         }
@@ -298,6 +299,18 @@ pub fn event(event: &Event) -> WatchEventsResponse {
         }),
     };
     WatchEventsResponse { at: Some(timestamp(event.at)), replay: false, event: Some(told) }
+}
+
+fn blind(verdict: &Blindness) -> v1::BlindEvent {
+    let few = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let (verdict, failing, of, wait) = match *verdict {
+        Blindness::Suspected { failing, of, wait } => {
+            (v1::Blindness::Suspected, few(failing), few(of), Some(duration(wait)))
+        }
+        Blindness::Refuted => (v1::Blindness::Refuted, 0, 0, None),
+        Blindness::Confirmed => (v1::Blindness::Confirmed, 0, 0, None),
+    };
+    v1::BlindEvent { verdict: verdict.into(), failing, of, wait }
 }
 
 /// What a backend is now.

@@ -70,7 +70,9 @@ impl Choice {
 
     const fn has_event(self, kind: &Kind) -> bool {
         match kind {
-            Kind::Backend { .. } | Kind::Prober { .. } | Kind::Refused { .. } => self.backend,
+            Kind::Backend { .. } | Kind::Prober { .. } | Kind::Blind(_) | Kind::Refused { .. } => {
+                self.backend
+            }
             Kind::Frontend { .. } => self.frontend,
             Kind::Vpp { .. }
             | Kind::Drift { .. }

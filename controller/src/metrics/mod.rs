@@ -103,6 +103,7 @@ pub struct Metrics {
     call_seconds: HistogramVec,
     longest_call: GaugeVec,
     syncs: IntCounterVec,
+    blind: IntCounterVec,
     sync_seconds: HistogramVec,
     reloads: IntCounterVec,
     reloaded: Gauge,
@@ -162,6 +163,11 @@ impl Metrics {
         registry.register(Box::new(longest_call.clone()))?;
         let watchers = IntGauge::new("maglev_event_subscribers", "Calls of WatchEvents that are under way.")?;
         registry.register(Box::new(watchers.clone()))?;
+        let help = "How often all that was up failed at once, and what was made of it.";
+        let blind = counter("maglev_blind_total", help, &["verdict"])?;
+        for verdict in ["suspected", "refuted", "confirmed"] {
+            blind.with_label_values(&[verdict]);
+        }
         let lost = counter(
             "maglev_events_lost_total",
             "What subscribers have lost because they read too slowly.",
@@ -183,6 +189,7 @@ impl Metrics {
                 &["msg"],
             )?,
             longest_call,
+            blind,
             syncs: counter("maglev_vpp_lbsync_total", "What was changed in VPP.", &["scope", "kind"])?,
             sync_seconds: seconds(
                 "maglev_vpp_lbsync_duration_seconds",
@@ -261,6 +268,7 @@ impl Metrics {
             | Kind::Synced { .. }
             | Kind::StepFailed { .. }
             | Kind::Reloaded => {}
+            Kind::Blind(verdict) => self.blind.with_label_values(&[verdict.as_str()]).inc(),
             Kind::Operator(audit) => self.operators.audit(audit),
         }
     }

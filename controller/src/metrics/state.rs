@@ -103,6 +103,11 @@ fn weights(view: &View, text: &mut Text) {
 
 fn prober(prober: &ProberView, text: &mut Text) {
     text.gauge("maglev_prober_connected", "Whether the prober is connected.", u8::from(prober.connected));
+    text.gauge(
+        "maglev_verdicts_waiting",
+        "Whether verdicts wait, as all that was up fails at once.",
+        u8::from(prober.blind),
+    );
     text.gauge("maglev_prober_refused_checks", "Checks that the prober refuses.", prober.refused.len());
     let mut family =
         text.family("maglev_prober_dropped_total", Type::Counter, "What the prober has dropped or put off.");

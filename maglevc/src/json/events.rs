@@ -1,10 +1,10 @@
 //! What happens.
 
 use maglev_proto::v1::watch_events_response::Event;
-use maglev_proto::v1::{LogEvent, OperatorEvent, SyncEvent, WatchEventsResponse};
+use maglev_proto::v1::{BlindEvent, Blindness, LogEvent, OperatorEvent, SyncEvent, WatchEventsResponse};
 use serde_json::{Value, json};
 
-use super::{given, time, transition, vip};
+use super::{given, seconds, time, transition, vip};
 use crate::words;
 
 /// An event: its time, whether it is a replay, its kind, and one object that is named by the kind.
@@ -21,6 +21,7 @@ pub fn event(event: &WatchEventsResponse) -> Value {
             ("frontend", json!({ "name": frontend.name, "from": from, "to": to, "active_pool": pool }))
         }
         Some(Event::Prober(prober)) => ("prober", json!({ "connected": prober.connected })),
+        Some(Event::Blind(blind)) => ("blind", blind_event(blind)),
         Some(Event::Vpp(vpp)) => ("vpp", json!({ "connected": vpp.connected })),
         Some(Event::Sync(sync)) => ("sync", sync_event(sync)),
         Some(Event::SyncFailure(failure)) => {
@@ -39,6 +40,16 @@ pub fn event(event: &WatchEventsResponse) -> Value {
         Some(Event::Lost(lost)) => ("lost", json!({ "count": lost.count })),
     };
     json!({ "at": time(event.at.as_ref()), "replay": event.replay, "kind": kind, kind: body })
+}
+
+fn blind_event(blind: &BlindEvent) -> Value {
+    let mut told = json!({ "verdict": words::blindness(blind.verdict()) });
+    if blind.verdict() == Blindness::Suspected {
+        told["failing"] = blind.failing.into();
+        told["of"] = blind.of.into();
+        told["wait_seconds"] = json!(seconds(blind.wait.as_ref()));
+    }
+    told
 }
 
 fn sync_event(sync: &SyncEvent) -> Value {

@@ -50,9 +50,9 @@ enum Sight {
 }
 
 impl Blind {
-    /// Whether verdicts wait.
-    pub const fn doubts(&self) -> bool {
-        self.doubt.is_some()
+    /// Until when verdicts wait at most, if they do.
+    pub fn until(&self) -> Option<Mono> {
+        self.doubt.as_ref().map(|doubt| doubt.until)
     }
 }
 
@@ -66,7 +66,7 @@ impl State {
         }
         if backend.tracker.doubted() {
             // It waits already, or has waited.
-            return self.blind.doubts();
+            return self.blind.doubt.is_some();
         }
         let wait = healthcheck.fast_interval * healthcheck.fall;
         if self.blind.confirmed

@@ -31,6 +31,7 @@ impl State {
             prober: ProberView {
                 connected: self.prober.connected,
                 since: self.prober.since,
+                blind: self.blind.until().is_some(),
                 stats: self.prober.stats,
                 refused: refused.collect(),
             },

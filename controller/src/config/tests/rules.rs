@@ -41,6 +41,10 @@ fn healthchecker() {
             ("transition-history: 1", ""),
             ("transition-history: 0", "transition-history: 0 is not within 1 to 1000"),
             ("transition-history: 1001", "transition-history: 1001 is not within 1 to 1000"),
+            ("blind-threshold: 0", ""),
+            ("blind-threshold: 100", ""),
+            ("blind-threshold: 101", "blind-threshold: 101 is not within 0 to 100"),
+            ("blind-threshold: -1", "blind-threshold: -1 is not within 0 to 100"),
             ("netns: ''", ""),
             ("netns: dataplane", ""),
             (

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use maglev_core::dataplane::{Step, VipKey};
-use maglev_core::event::{Audit, Counts, Deed, Event, FrontendState, Kind};
+use maglev_core::event::{Audit, Blindness, Counts, Deed, Event, FrontendState, Kind};
 use maglev_proto::DESCRIPTORS;
 use prost::Message;
 use prost_types::FileDescriptorSet;
@@ -18,6 +18,7 @@ fn kinds() -> Vec<Kind> {
         fixture::nginx0_down().kind,
         Kind::Frontend { name: "web".into(), from, to, active_pool: None },
         Kind::Prober { connected: true },
+        Kind::Blind(Blindness::Refuted),
         Kind::Refused { name: "nginx0".into(), why: String::new() },
         Kind::Vpp { connected: true },
         Kind::Drift { vip },

@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::super::backends::Backend;
 use super::super::frontends::Slot;
 use super::standing::Standing;
-use super::words::{count, list};
+use super::words::{self, count, list};
 use super::{Explanation, Topic};
 use crate::config::{Healthcheck, Span};
 use crate::health::{Health, Spell, Tracker};
@@ -42,6 +42,7 @@ impl<'a> Explanation<'a> {
                 }
                 self.say_if(Topic::Probes, self.outcomes(tracker));
                 self.say(Topic::Counter, self.counter(index));
+                self.say_if(Topic::Counter, self.doubt(tracker));
             }
             Some(_) => self.say_if(Topic::Probes, self.outcomes(tracker)),
             None if tracker.probed() => self.say(Topic::Probes, "no healthcheck: it passes by itself"),
@@ -108,6 +109,15 @@ impl<'a> Explanation<'a> {
             Some(t) => format!("{} -> {} {age} ago: {}", t.from, t.to, t.cause),
             None => format!("{} for {age}, from the start", tracker.health()),
         }
+    }
+
+    /// Why its fall waits, if it does.
+    fn doubt(&self, tracker: &Tracker) -> Option<String> {
+        let until = self.state.blind.until().filter(|_| tracker.doubted())?;
+        let left = words::until(until - self.now.mono);
+        Some(format!(
+            "its fall waits for {left}: all that was up fails at once, so it may be this host that is cut off"
+        ))
     }
 
     /// Why nothing is heard of it, if that is so.
