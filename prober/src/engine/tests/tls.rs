@@ -55,7 +55,8 @@ fn check_of(address: SocketAddr, name: &str, verify: Verify, body: Option<&str>)
         None => Probe::Tcp { port, tls },
         Some(body) => {
             let body = Some(body.into());
-            let http = Http { path: "/".into(), host: name.into(), codes: vec![(200, 200)], body };
+            let http =
+                Http { path: "/".into(), host: name.into(), codes: vec![(200, 200)], body, keep_alive: None };
             Probe::Http { port, http, tls }
         }
     };
