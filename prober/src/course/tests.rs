@@ -54,7 +54,7 @@ impl World {
             flying.push((now, key));
             last(check)
         };
-        while self.course.launch(now, |key, check, ()| Ok(start(key, check))) {}
+        while self.course.launch(now, |key, check, ()| Start::Flying(start(key, check))) {}
         self.flying.retain(|(_, key)| self.course.flight(*key).is_some());
         self.outcomes.extend(self.course.told());
     }
@@ -229,7 +229,7 @@ fn a_probe_that_cannot_start_is_told_and_the_next_follows_in_time() {
     {
         world.now = next;
         world.course.expire(next, |(), _| Verdict::of(Code::L4Tout));
-        while world.course.launch(next, |_, _, ()| Err(Verdict::new(Code::Local, "out of ports"))) {}
+        while world.course.launch(next, |_, _, ()| Start::Over(Verdict::new(Code::Local, "out of ports"))) {}
     }
     let told: Vec<_> = world.course.told().collect();
     assert!((4..=6).contains(&told.len()), "{told:?}");

@@ -169,7 +169,11 @@ impl Answer {
     pub fn rest(&self) -> Rest {
         match &self.body {
             Some(body) if self.persists && !body.is_beyond(MAX_BODY) => {
-                if body.is_whole() { Rest::Whole } else { Rest::Awaited }
+                if body.is_whole() {
+                    Rest::Whole
+                } else {
+                    Rest::Awaited
+                }
             }
             _ => Rest::Lost,
         }

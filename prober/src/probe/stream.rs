@@ -29,6 +29,16 @@ pub struct Plan {
     from: Option<IpAddr>,
     tls: Option<tls::Plan>,
     request: Option<Request>,
+    /// For a check that keeps its connections.
+    turns: Option<Turns>,
+}
+
+/// Which probes of a check that keeps its connections begin with a fresh one all the same.
+#[derive(Debug)]
+struct Turns {
+    every: NonZeroU32,
+    /// How many probes may begin before the next that does; unknown before the first probe.
+    left: Option<u32>,
 }
 
 impl Plan {
@@ -45,6 +55,7 @@ impl Plan {
         Ok(Self {
             to: SocketAddr::new(check.target, port),
             from: check.source,
+            turns: http.and_then(|http| http.keep_alive).map(|every| Turns { every, left: None }),
             tls: tls.map(|tls| configs.plan(tls, http)).transpose()?,
             request: http.map(Request::compile).transpose()?,
         })
@@ -52,9 +63,17 @@ impl Plan {
 }
 
 impl Plan {
-    /// Every how many probes the connection is a fresh one, if connections are kept.
-    pub fn fresh_every(&self) -> Option<NonZeroU32> {
-        self.request.as_ref()?.fresh_every()
+    /// A probe begins, of the check in that slot.
+    pub fn begin(&mut self, slot: u32) {
+        let Some(Turns { every, left }) = &mut self.turns else { return };
+        // Each slot has its own turn, so that not all connections of many checks are fresh at once.
+        let before = left.unwrap_or(every.get() - slot % every.get());
+        *left = Some(before.checked_sub(1).unwrap_or(every.get() - 1));
+    }
+
+    /// Whether the next probe may use the connection of this one.
+    pub fn keeps(&self) -> bool {
+        self.turns.as_ref().is_some_and(|turns| turns.left != Some(0))
     }
 
     /// Whether a fresh connection begins with a handshake, which costs more than all else.
@@ -80,6 +99,8 @@ impl Plan {
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
+    /// What its events are known by.
+    token: u64,
     /// `None` while connecting.
     talk: Option<Box<Talk>>,
     /// An earlier probe has begun it.
@@ -112,12 +133,12 @@ impl Stream {
         .union(EpollFlags::EPOLLRDHUP)
         .union(EpollFlags::EPOLLET);
 
-    /// Begins a probe on a fresh connection.
+    /// Begins a probe on a fresh connection, whose events are to be known by `token`.
     ///
     /// # Errors
     /// The verdict, when there is one already.
-    pub fn start(plan: &Plan) -> Result<Self, Verdict> {
-        Ok(Self { socket: tcp::connect(plan.to, plan.from)?, talk: None, kept: false })
+    pub fn start(plan: &Plan, token: u64) -> Result<Self, Verdict> {
+        Ok(Self { socket: tcp::connect(plan.to, plan.from)?, token, talk: None, kept: false })
     }
 
     /// Begins another probe on a kept connection. Returns whether it could be.
@@ -128,6 +149,11 @@ impl Stream {
         self.kept = true;
         (talk.sent, talk.read, talk.answer) = (0, 0, Answer::default());
         self.advance(plan, EpollFlags::EPOLLOUT, &mut [], now).is_none()
+    }
+
+    /// What its events are known by, through all probes that use it.
+    pub const fn token(&self) -> u64 {
+        self.token
     }
 
     /// The socket to wait for.
