@@ -6,6 +6,7 @@
 mod control;
 mod idle;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use maglev_ipc::{Check, Code, Stats};
@@ -29,9 +30,9 @@ const EVENTS: usize = 1024;
 const BATCHES: usize = 16;
 /// What one read takes from a connection at most, in bytes.
 const SCRATCH: usize = 16 * 1024;
-/// How many TLS handshakes begin in one turn at most, each of which costs as much as some ten other probes. The rest
-/// waits for the next turn, which follows at once, so that other probes wait for no more of them than these.
-const HANDSHAKES: u32 = 16;
+/// How many steps of TLS handshakes one turn takes at most, each of which costs as much as some five other probes. The
+/// rest waits for the next turn, which follows at once, so that other probes wait for no more of them than these.
+const HANDSHAKES: u32 = 32;
 
 /// What the events of epoll belong to; all that is no slot.
 const LISTENER: u64 = u64::MAX;
@@ -98,8 +99,11 @@ struct Sockets {
     /// How many may be.
     max_connections: u64,
     idle: Idle,
-    /// How many handshakes may still begin in this turn.
+    /// How many steps of handshakes this turn may still take. Those under way come first, so that no more begin than
+    /// can be brought to an end.
     handshakes: u32,
+    /// Connections on which a step of the handshake waits for another turn, and what has happened on them.
+    waiting: VecDeque<(u64, EpollFlags)>,
 }
 
 impl Engine {
@@ -125,7 +129,8 @@ impl Engine {
                 connections: 0,
                 max_connections: setup.max_connections,
                 idle: Idle::default(),
-                handshakes: 0,
+                handshakes: HANDSHAKES,
+                waiting: VecDeque::new(),
             },
             signals: setup.signals,
             configs: setup.configs,
@@ -153,6 +158,8 @@ impl Engine {
             };
             let now = clock::now();
             self.course.woken(wake, now);
+            self.sockets.handshakes = HANDSHAKES;
+            self.shake_hands(now);
             for event in &events[..count] {
                 if let Some(end) = self.dispatch(*event, now) {
                     return Ok(end);
@@ -169,6 +176,9 @@ impl Engine {
                 return Ok(end);
             }
             wake = self.course.next(now).min(self.control.next(now));
+            if !self.sockets.waiting.is_empty() {
+                wake = now;
+            }
         }
     }
 
@@ -201,7 +211,6 @@ impl Engine {
 
     /// Starts what is due.
     fn launch(&mut self) {
-        self.sockets.handshakes = HANDSHAKES;
         loop {
             let now = clock::now();
             if !self.course.launch(now, |key, check, plan| self.sockets.start(key, check, plan, now)) {
@@ -231,6 +240,15 @@ impl Engine {
         }
     }
 
+    /// Goes on with the handshakes that wait.
+    fn shake_hands(&mut self, now: Nanos) {
+        while self.sockets.handshakes > 0
+            && let Some((token, events)) = self.sockets.waiting.pop_front()
+        {
+            self.advance(Key::from(token), events, now);
+        }
+    }
+
     /// Goes on with a connection, which is known by the name of the probe that opened it.
     fn advance(&mut self, opener: Key, events: EpollFlags, now: Nanos) {
         let token = u64::from(opener);
@@ -239,6 +257,10 @@ impl Engine {
             return self.stir(opener.slot, token, events, now);
         };
         let Some((Plan::Stream(plan), Flight::Stream(stream))) = self.course.flight(key) else { return };
+        if stream.is_handshaking(plan) && !self.sockets.may_shake_hands() {
+            stream.put_off();
+            return self.sockets.waiting.push_back((token, events));
+        }
         let verdict = match stream.advance(plan, events, &mut self.scratch, now) {
             None => return,
             Some(stream::End::Verdict(verdict)) => verdict,
@@ -328,12 +350,18 @@ impl Sockets {
             }
             self.connections -= 1;
         }
-        if plan.has_handshake() {
-            let Some(left) = self.handshakes.checked_sub(1) else { return Start::Later };
-            self.handshakes = left;
+        if plan.has_handshake() && !self.may_shake_hands() {
+            return Start::Later;
         }
         plan.begin(key.slot);
         self.open(key, plan).map(Flight::Stream).into()
+    }
+
+    /// Takes one step of a handshake out of this turn's.
+    fn may_shake_hands(&mut self) -> bool {
+        let left = self.handshakes.checked_sub(1);
+        self.handshakes = left.unwrap_or_default();
+        left.is_some()
     }
 
     /// Begins with a fresh connection, at the cost of an idle one if there is no room.

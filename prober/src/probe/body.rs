@@ -146,7 +146,7 @@ impl Body {
                 let size = size.unwrap_or_default().checked_mul(16).ok_or("a chunk's size is too large")?;
                 State::Size(Some(size | digit))
             }
-            (State::Size(Some(0)) | State::Extension(0), b'\n') => State::TrailerStart,
+            (State::Size(Some(0)) | State::Extension(0) | State::Trailer, b'\n') => State::TrailerStart,
             (State::Size(Some(size)) | State::Extension(size), b'\n') => State::Chunk(size),
             (State::Size(Some(size)), b';' | b' ' | b'\t' | b'\r') | (State::Extension(size), _) => {
                 State::Extension(size)
@@ -155,7 +155,6 @@ impl Body {
             (State::ChunkEnd, b'\n') => State::Size(None),
             (State::TrailerStart, b'\r') => State::LastEnd,
             (State::TrailerStart | State::LastEnd, b'\n') => State::Whole,
-            (State::Trailer, b'\n') => State::TrailerStart,
             (State::TrailerStart | State::Trailer, _) => State::Trailer,
             _ => return Err("malformed chunk"),
         })

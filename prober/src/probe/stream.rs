@@ -105,6 +105,8 @@ pub struct Stream {
     talk: Option<Box<Talk>>,
     /// An earlier probe has begun it.
     kept: bool,
+    /// Something has happened that this host has not had the time to look at.
+    put_off: bool,
 }
 
 /// What is said over the connection.
@@ -138,7 +140,7 @@ impl Stream {
     /// # Errors
     /// The verdict, when there is one already.
     pub fn start(plan: &Plan, token: u64) -> Result<Self, Verdict> {
-        Ok(Self { socket: tcp::connect(plan.to, plan.from)?, token, talk: None, kept: false })
+        Ok(Self { socket: tcp::connect(plan.to, plan.from)?, token, talk: None, kept: false, put_off: false })
     }
 
     /// Begins another probe on a kept connection. Returns whether it could be.
@@ -169,6 +171,7 @@ impl Stream {
         scratch: &mut [u8],
         now: Nanos,
     ) -> Option<End> {
+        self.put_off = false;
         if self.talk.is_none() {
             if events.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
                 && let Ok(Some(error)) = self.socket.take_error()
@@ -194,6 +197,19 @@ impl Stream {
         Some(if self.kept && is_stale && !is_pass { End::Stale } else { End::Verdict(verdict) })
     }
 
+    /// Whether the next step is one of a TLS handshake.
+    pub fn is_handshaking(&self, plan: &Plan) -> bool {
+        match &self.talk {
+            None => plan.has_handshake(),
+            Some(talk) => talk.is_handshaking(),
+        }
+    }
+
+    /// The next step has to wait.
+    pub const fn put_off(&mut self) {
+        self.put_off = true;
+    }
+
     /// Whether the connection is good for another probe, as far as is known, now that this one has its verdict.
     pub fn is_good(&self) -> bool {
         self.talk.as_ref().is_some_and(|talk| talk.answer.is_judged() && talk.answer.rest() != Rest::Lost)
@@ -210,6 +226,7 @@ impl Stream {
     /// The verdict when the time is up.
     pub fn time_out(&self, plan: &Plan) -> Verdict {
         match &self.talk {
+            _ if self.put_off => Verdict::new(Code::Local, "more TLS handshakes than this host has time for"),
             None => Verdict::of(Code::L4Tout),
             Some(talk) if talk.is_handshaking() => Verdict::of(Code::L6Tout),
             Some(talk) => talk.time_out(plan),

@@ -178,7 +178,7 @@ fn what_can_be_told_from_the_next_answer_lets_the_connection_be_kept() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n", Rest::Lost),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n", Rest::Lost),
     ] {
-        assert_eq!(rest(None, answer), expected, "{:.120}", answer);
+        assert_eq!(rest(None, answer), expected, "{answer:.120}");
     }
 }
 
@@ -230,7 +230,7 @@ proptest! {
         let bytes = format!("{interim}{start} Because\r\n{}\r\n{body}", headers.concat()).into_bytes();
         let outcome = |sizes: &mut dyn Iterator<Item = usize>| {
             let (mut answer, mut verdict, mut left) = (Answer::default(), None, &bytes[..]);
-            while !left.is_empty() && !(answer.is_judged() && answer.rest() == Rest::Lost) {
+            while !(left.is_empty() || answer.is_judged() && answer.rest() == Rest::Lost) {
                 let (piece, rest) = left.split_at(left.len().min(sizes.next().unwrap_or(usize::MAX)));
                 verdict = verdict.or(answer.feed(&request, piece));
                 left = rest;

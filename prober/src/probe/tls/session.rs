@@ -65,3 +65,6 @@ impl ClientSessionStore for Session {
         self.lock().ticket.take()
     }
 }
+
+#[cfg(test)]
+mod tests;
