@@ -12,7 +12,7 @@ use crate::clock::Nanos;
 /// was replaced may go unnoticed, besides the time to the next fresh connection.
 const RESUMED_FOR: Nanos = 60_000_000_000;
 
-/// One ticket of TLS 1.3, the newest. Each is used once (RFC 8446 appendix C.4).
+/// The newest ticket of TLS 1.3, which is used once (RFC 8446 appendix C.4), or the session of TLS 1.2.
 #[derive(Debug, Default)]
 pub struct Session(Mutex<Inner>);
 
@@ -21,6 +21,7 @@ struct Inner {
     /// When the server last showed its certificate.
     seen: Nanos,
     ticket: Option<Tls13ClientSessionValue>,
+    tls12: Option<Tls12ClientSessionValue>,
 }
 
 impl Session {
@@ -29,6 +30,7 @@ impl Session {
         let mut inner = self.lock();
         if now.saturating_sub(inner.seen) >= RESUMED_FOR {
             inner.ticket = None;
+            inner.tls12 = None;
         }
     }
 
@@ -49,13 +51,17 @@ impl ClientSessionStore for Session {
         None
     }
 
-    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
-
-    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        None
+    fn set_tls12_session(&self, _: ServerName<'static>, session: Tls12ClientSessionValue) {
+        self.lock().tls12 = Some(session);
     }
 
-    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.lock().tls12.clone()
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.lock().tls12 = None;
+    }
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
         self.lock().ticket = Some(ticket);
