@@ -7,8 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use maglev_ipc::{Http, Refusal, Tls, Verify};
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, Tls12Resumption};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -122,7 +122,7 @@ impl Configs {
         // rustls finds sessions by name, and servers of one name have tickets of their own.
         let session = Arc::new(Session::default());
         let mut config = ClientConfig::clone(&config);
-        config.resumption = Resumption::store(session.clone()).tls12_resumption(Tls12Resumption::Disabled);
+        config.resumption = Resumption::store(session.clone());
         Ok(Plan { config: Arc::new(config), name, session: Some(session) })
     }
 

@@ -5,7 +5,8 @@ use maglev_ipc::{Http, Tls, Verify};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::ProducesTickets;
-use rustls::{HandshakeKind, ServerConfig, ServerConnection};
+use rustls::version::{TLS12, TLS13};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 use super::super::{Configs, Plan, words};
 use super::*;
@@ -16,22 +17,23 @@ const SECOND: Nanos = 1_000_000_000;
 struct Server {
     authority: CertifiedIssuer<'static, KeyPair>,
     ticketer: Arc<dyn ProducesTickets>,
+    version: &'static SupportedProtocolVersion,
     config: Arc<ServerConfig>,
 }
 
 impl Server {
-    fn new() -> Self {
+    fn new(version: &'static SupportedProtocolVersion) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
-        let config = config(&authority, &ticketer, 4096);
-        Self { authority, ticketer, config }
+        let config = config(&authority, &ticketer, version, 4096);
+        Self { authority, ticketer, version, config }
     }
 
     /// Its certificate is one that has expired from now on.
     fn expire(&mut self) {
-        self.config = config(&self.authority, &self.ticketer, 2020);
+        self.config = config(&self.authority, &self.ticketer, self.version, 2020);
     }
 
     /// The plan of a check that keeps its connections, or not.
@@ -68,6 +70,7 @@ impl Server {
 fn config(
     authority: &CertifiedIssuer<'static, KeyPair>,
     ticketer: &Arc<dyn ProducesTickets>,
+    version: &'static SupportedProtocolVersion,
     until: i32,
 ) -> Arc<ServerConfig> {
     let key = KeyPair::generate().unwrap();
@@ -76,7 +79,7 @@ fn config(
     let certificate = params.signed_by(&key, authority).unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[version]);
     let builder = builder.unwrap().with_no_client_auth();
     let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
     config.ticketer = ticketer.clone();
@@ -85,31 +88,37 @@ fn config(
 
 #[test]
 fn a_certificate_that_expires_is_noticed_within_the_bound() {
-    let mut server = Server::new();
-    let plan = server.plan(10);
-    assert_eq!(server.handshake(&plan, 100 * SECOND), Ok(HandshakeKind::Full));
-    assert_eq!(server.handshake(&plan, 130 * SECOND), Ok(HandshakeKind::Resumed));
-    server.expire();
-    // That the session was resumed meanwhile makes it no younger.
-    assert_eq!(server.handshake(&plan, 160 * SECOND - 1), Ok(HandshakeKind::Resumed));
-    assert_eq!(server.handshake(&plan, 160 * SECOND), Err("certificate expired".to_owned()));
-    assert_eq!(server.handshake(&plan, 161 * SECOND), Err("certificate expired".to_owned()));
+    for version in [&TLS12, &TLS13] {
+        let mut server = Server::new(version);
+        let plan = server.plan(10);
+        assert_eq!(server.handshake(&plan, 100 * SECOND), Ok(HandshakeKind::Full));
+        assert_eq!(server.handshake(&plan, 130 * SECOND), Ok(HandshakeKind::Resumed));
+        server.expire();
+        // That the session was resumed meanwhile makes it no younger.
+        assert_eq!(server.handshake(&plan, 160 * SECOND - 1), Ok(HandshakeKind::Resumed));
+        assert_eq!(server.handshake(&plan, 160 * SECOND), Err("certificate expired".to_owned()));
+        assert_eq!(server.handshake(&plan, 161 * SECOND), Err("certificate expired".to_owned()));
+    }
 }
 
 #[test]
 fn without_keep_alive_each_handshake_shows_the_certificate() {
-    let server = Server::new();
-    let plan = server.plan(0);
-    for now in 1..4 {
-        assert_eq!(server.handshake(&plan, now), Ok(HandshakeKind::Full));
+    for version in [&TLS12, &TLS13] {
+        let server = Server::new(version);
+        let plan = server.plan(0);
+        for now in 1..4 {
+            assert_eq!(server.handshake(&plan, now), Ok(HandshakeKind::Full));
+        }
     }
 }
 
 #[test]
 fn servers_of_one_name_have_sessions_of_their_own() {
-    let server = Server::new();
-    let (one, other) = (server.plan(10), server.plan(10));
-    assert_eq!(server.handshake(&one, SECOND), Ok(HandshakeKind::Full));
-    assert_eq!(server.handshake(&other, SECOND), Ok(HandshakeKind::Full));
-    assert_eq!(server.handshake(&one, SECOND), Ok(HandshakeKind::Resumed));
+    for version in [&TLS12, &TLS13] {
+        let server = Server::new(version);
+        let (one, other) = (server.plan(10), server.plan(10));
+        assert_eq!(server.handshake(&one, SECOND), Ok(HandshakeKind::Full));
+        assert_eq!(server.handshake(&other, SECOND), Ok(HandshakeKind::Full));
+        assert_eq!(server.handshake(&one, SECOND), Ok(HandshakeKind::Resumed));
+    }
 }
