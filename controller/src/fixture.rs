@@ -153,6 +153,7 @@ pub fn config() -> Config {
             host: Some("example.org".into()),
             codes: vec![(200, 299), (304, 304)],
             body: None,
+            keep_alive: None,
             tls: Some(config::Tls { server_name: None, verify: config::Verify::System }),
         },
         interval: Duration::from_secs(2),

@@ -3,6 +3,8 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,8 @@ pub const MAX_NAME: usize = 255;
 pub const MAX_REGEXP: usize = 1024;
 /// How many ranges of status codes one check may name.
 pub const MAX_CODE_RANGES: usize = 32;
+/// Of how many probes over kept connections one may begin with a fresh connection.
+pub const FRESH_EVERY: RangeInclusive<u32> = 2..=1000;
 /// The largest bundle of CA certificates, in bytes of PEM.
 pub const MAX_BUNDLE: usize = 60 * 1024;
 /// How many bundles one check set may carry.
@@ -86,6 +90,9 @@ pub struct Http {
     pub codes: Vec<(u16, u16)>,
     /// A regular expression that the first 64 KiB of the body must match.
     pub body: Option<String>,
+    /// Whether the connection is kept for the next probe, and if so, every how many probes there is a fresh one all the
+    /// same.
+    pub keep_alive: Option<NonZeroU32>,
 }
 
 /// A TLS handshake.
@@ -168,7 +175,8 @@ impl Http {
             self.codes.iter().all(|(low, high)| 100 <= *low && low <= high && *high <= 599),
             "response codes",
         )?;
-        ensure(self.body.as_ref().is_none_or(|b| b.len() <= MAX_REGEXP), "response regexp")
+        ensure(self.body.as_ref().is_none_or(|b| b.len() <= MAX_REGEXP), "response regexp")?;
+        ensure(self.keep_alive.is_none_or(|every| FRESH_EVERY.contains(&every.get())), "fresh-every")
     }
 }
 
@@ -216,7 +224,13 @@ mod tests {
             timeout: Duration::from_secs(1),
             probe: Probe::Http {
                 port: 80,
-                http: Http { path: "/".into(), host: "h".into(), codes: vec![(200, 200)], body: None },
+                http: Http {
+                    path: "/".into(),
+                    host: "h".into(),
+                    codes: vec![(200, 200)],
+                    body: None,
+                    keep_alive: None,
+                },
                 tls: None,
             },
         }
@@ -245,6 +259,17 @@ mod tests {
                 http.path = path.into();
             }
             assert_eq!(check.validate(), Err(Refusal::Bounds { what: "path".into() }), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_not_kept_for_ever() {
+        for (every, allowed) in [(1, false), (2, true), (1000, true), (1001, false)] {
+            let mut check = http();
+            if let Probe::Http { http, .. } = &mut check.probe {
+                http.keep_alive = NonZeroU32::new(every);
+            }
+            assert_eq!(check.validate().is_ok(), allowed, "{every}");
         }
     }
 

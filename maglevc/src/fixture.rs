@@ -104,6 +104,7 @@ pub fn healthcheck() -> HealthCheck {
             host: "example.org".into(),
             response_codes: vec![CodeRange { first: 200, last: 299 }],
             response_regexp: String::new(),
+            fresh_every: Some(10),
         }),
         tls: Some(TlsParams { server_name: String::new(), verify: TlsVerify::System.into() }),
     }

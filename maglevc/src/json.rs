@@ -215,6 +215,8 @@ fn http_params(http: &HttpParams) -> Value {
         "host": given(&http.host),
         "response_code": words::codes(&http.response_codes),
         "response_regexp": given(&http.response_regexp),
+        "keep_alive": http.fresh_every.is_some(),
+        "fresh_every": http.fresh_every,
     })
 }
 

@@ -263,6 +263,10 @@ fn http_entries(list: &mut Table, http: &HttpParams) {
     list.entry("host", text(&http.host));
     list.entry("response-code", text(words::codes(&http.response_codes)));
     list.entry("response-regexp", text(&http.response_regexp));
+    list.entry("keep-alive", text(http.fresh_every.is_some().to_string()));
+    if let Some(every) = http.fresh_every {
+        list.entry("fresh-every", text(every.to_string()));
+    }
 }
 
 fn tls_entries(list: &mut Table, tls: &TlsParams) {

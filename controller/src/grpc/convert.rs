@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use maglev_core::config::{Config, Healthcheck, Probe, Tls, Verify};
@@ -147,7 +148,7 @@ pub fn healthcheck(name: &str, check: &Healthcheck) -> v1::HealthCheck {
     let (port, http, tls) = match &check.probe {
         Probe::Icmp => (0, None, None),
         Probe::Tcp { port, tls } => (*port, None, tls.as_ref()),
-        Probe::Http { port, path, host, codes, body, tls } => {
+        Probe::Http { port, path, host, codes, body, keep_alive, tls } => {
             let response_codes = codes
                 .iter()
                 .map(|(first, last)| v1::CodeRange { first: (*first).into(), last: (*last).into() });
@@ -156,6 +157,7 @@ pub fn healthcheck(name: &str, check: &Healthcheck) -> v1::HealthCheck {
                 host: host.clone().unwrap_or_default(),
                 response_codes: response_codes.collect(),
                 response_regexp: body.clone().unwrap_or_default(),
+                fresh_every: keep_alive.map(NonZeroU32::get),
             };
             (*port, Some(http), tls.as_ref())
         }

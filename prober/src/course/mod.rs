@@ -46,11 +46,32 @@ pub struct Course<P, F> {
     ready: VecDeque<u32>,
     /// How many of them fell due in this turn.
     fresh: usize,
+    /// Slots of checks that are due and were put off by whoever probes, in that order.
+    later: VecDeque<u32>,
+    /// One of them was put off in this turn.
+    is_late: bool,
     /// When the last stall ended.
     stalled: Nanos,
     stats: Stats,
     told: Vec<Outcome>,
     expired: Vec<u32>,
+}
+
+/// What became of a probe that was to start.
+#[derive(Debug)]
+pub enum Start<F> {
+    /// It is in flight.
+    Flying(F),
+    /// It is over.
+    Over(Verdict),
+    /// Nothing: it is to be started in another turn, with the first.
+    Later,
+}
+
+impl<F> From<Result<F, Verdict>> for Start<F> {
+    fn from(result: Result<F, Verdict>) -> Self {
+        result.map_or_else(Self::Over, Self::Flying)
+    }
 }
 
 impl<P, F> Course<P, F> {
@@ -63,6 +84,8 @@ impl<P, F> Course<P, F> {
             rate: Rate::new(rate, now),
             ready: VecDeque::new(),
             fresh: 0,
+            later: VecDeque::new(),
+            is_late: false,
             stalled: 0,
             stats: Stats::default(),
             told: Vec::new(),
@@ -113,6 +136,7 @@ impl<P, F> Course<P, F> {
     /// Gives up probes that are overdue, and finds what is due. `give_up` says what an overdue probe waited for.
     pub fn expire(&mut self, now: Nanos, mut give_up: impl FnMut(&mut P, F) -> Verdict) {
         self.rate.refill(now);
+        self.is_late = false;
         let before = self.ready.len();
         let mut expired = std::mem::take(&mut self.expired);
         self.wheel.expire(now, &mut expired);
@@ -126,29 +150,37 @@ impl<P, F> Course<P, F> {
         self.fresh = self.ready.len() - before;
     }
 
-    /// Starts the next probe that is due, if the rate allows one: `start` says whether it is in flight. Returns whether
-    /// there may be more.
-    pub fn launch(
-        &mut self,
-        now: Nanos,
-        start: impl FnOnce(Key, &Check, &mut P) -> Result<F, Verdict>,
-    ) -> bool {
-        while let Some(slot) = self.ready.front().copied() {
+    /// Starts the next probe that is due, if the rate allows one: `start` says what became of it. Returns whether there
+    /// may be more.
+    pub fn launch(&mut self, now: Nanos, start: impl FnOnce(Key, &Check, &mut P) -> Start<F>) -> bool {
+        loop {
+            // Those that were put off come first, until one of them is again.
+            let from_later = !self.is_late && !self.later.is_empty();
+            let queue = if from_later { &mut self.later } else { &mut self.ready };
+            let Some(slot) = queue.front().copied() else { return false };
             if !self.table.held(slot).is_some_and(|held| held.ready) {
                 // It left after it fell due.
-                self.ready.pop_front();
+                queue.pop_front();
                 continue;
             }
             if !self.rate.take() {
                 self.stats.rate += std::mem::take(&mut self.fresh).min(self.ready.len()) as u64;
                 return false;
             }
-            self.ready.pop_front();
-            self.begin(slot, now, start);
-            self.settle(slot, now);
+            queue.pop_front();
+            if self.begin(slot, now, start) {
+                self.settle(slot, now);
+                return true;
+            }
+            self.rate.give_back();
+            self.is_late = true;
+            if from_later {
+                self.later.push_front(slot);
+            } else {
+                self.later.push_back(slot);
+            }
             return true;
         }
-        false
     }
 
     /// The check in a slot.
@@ -192,7 +224,11 @@ impl<P, F> Course<P, F> {
 
     /// When there is something to do at the latest, if nothing happens before.
     pub fn next(&self, now: Nanos) -> Nanos {
-        let launch = if self.ready.is_empty() { Nanos::MAX } else { now + RATE_WAIT };
+        let launch = match (self.is_late, self.ready.is_empty() && self.later.is_empty()) {
+            (true, _) => now,
+            (false, true) => Nanos::MAX,
+            (false, false) => now + RATE_WAIT,
+        };
         self.wheel.next().unwrap_or(Nanos::MAX).min(launch)
     }
 
@@ -225,13 +261,14 @@ impl<P, F> Course<P, F> {
         }
     }
 
-    fn begin(
-        &mut self,
-        slot: u32,
-        now: Nanos,
-        start: impl FnOnce(Key, &Check, &mut P) -> Result<F, Verdict>,
-    ) {
-        let Some((key, held)) = self.table.name(slot) else { return };
+    /// Returns whether the probe has begun.
+    fn begin(&mut self, slot: u32, now: Nanos, start: impl FnOnce(Key, &Check, &mut P) -> Start<F>) -> bool {
+        let Some((key, held)) = self.table.name(slot) else { return true };
+        let (flight, end) = match start(key, &held.check, &mut held.plan) {
+            Start::Flying(flight) => (Some(flight), None),
+            Start::Over(verdict) => (None, Some((Duration::ZERO, verdict))),
+            Start::Later => return false,
+        };
         held.ready = false;
         held.seq += 1;
         self.stats.probes += 1;
@@ -239,11 +276,8 @@ impl<P, F> Course<P, F> {
         // Lateness within the jitter is caught up, so that the mean interval holds; more than that is forgotten.
         held.slated = held.due.max(now.saturating_sub(nanos(held.interval) / 10));
         held.due = self.pace.next(held.slated, held.interval);
-        let (flight, end) = match start(key, &held.check, &mut held.plan) {
-            Ok(flight) => (Some(flight), None),
-            Err(verdict) => (None, Some((Duration::ZERO, verdict))),
-        };
         held.probes.push_back(Probe { started: now, deadline: now + nanos(held.check.timeout), flight, end });
+        true
     }
 
     fn settle(&mut self, slot: u32, now: Nanos) {

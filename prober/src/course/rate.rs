@@ -34,6 +34,11 @@ impl Rate {
         self.credit = rest.unwrap_or(self.credit);
         rest.is_some()
     }
+
+    /// The probe did not start.
+    pub fn give_back(&mut self) {
+        self.credit = self.credit.saturating_add(PROBE);
+    }
 }
 
 #[cfg(test)]

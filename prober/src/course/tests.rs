@@ -54,7 +54,7 @@ impl World {
             flying.push((now, key));
             last(check)
         };
-        while self.course.launch(now, |key, check, ()| Ok(start(key, check))) {}
+        while self.course.launch(now, |key, check, ()| Start::Flying(start(key, check))) {}
         self.flying.retain(|(_, key)| self.course.flight(*key).is_some());
         self.outcomes.extend(self.course.told());
     }
@@ -221,6 +221,49 @@ fn the_rate_has_a_limit_and_every_check_its_turn() {
     assert!(stats.rate > 0 && stats.lateness.counts[7] > 0, "{stats:?}");
 }
 
+/// Twenty checks that have all fallen due, and nothing was started yet. Each time it is the same.
+fn all_due() -> World {
+    let mut world = World::of((0..20).map(|n| member(n, n as u8)).collect());
+    for ms in 1..=1000 {
+        world.now = ms * MS;
+        world.course.expire(world.now, |(), _| OK);
+    }
+    world
+}
+
+#[test]
+fn what_is_put_off_starts_in_its_order_and_holds_up_nobody_else() {
+    let mut order = Vec::new();
+    let mut world = all_due();
+    let mut start = |check: &Check| {
+        order.push(last(check));
+        Start::Flying(0)
+    };
+    while world.course.launch(world.now, |_, check, ()| start(check)) {}
+    // Every other check costs so much that a turn has time for two of them.
+    let is_dear = |number: &u8| number % 2 == 1;
+    let mut turns: Vec<Vec<u8>> = Vec::new();
+    let mut world = all_due();
+    while world.course.stats().probes < 20 {
+        let mut started = Vec::new();
+        let mut start = |number: u8| {
+            if is_dear(&number) && started.iter().filter(|n| is_dear(n)).count() == 2 {
+                return Start::Later;
+            }
+            started.push(number);
+            Start::Flying(number)
+        };
+        while world.course.launch(world.now, |_, check, ()| start(last(check))) {}
+        turns.push(started);
+        // The next turn follows at once as long as there is something put off.
+        assert_eq!(world.course.next(world.now) == world.now, world.course.stats().probes < 20);
+        world.course.expire(world.now, |(), _| OK);
+    }
+    assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [12, 2, 2, 2, 2], "{turns:?}");
+    let dear = |numbers: &[u8]| numbers.iter().copied().filter(is_dear).collect::<Vec<_>>();
+    assert_eq!(dear(&turns.concat()), dear(&order));
+}
+
 #[test]
 fn a_probe_that_cannot_start_is_told_and_the_next_follows_in_time() {
     let mut world = World::of(vec![member(1, 1)]);
@@ -229,7 +272,7 @@ fn a_probe_that_cannot_start_is_told_and_the_next_follows_in_time() {
     {
         world.now = next;
         world.course.expire(next, |(), _| Verdict::of(Code::L4Tout));
-        while world.course.launch(next, |_, _, ()| Err(Verdict::new(Code::Local, "out of ports"))) {}
+        while world.course.launch(next, |_, _, ()| Start::Over(Verdict::new(Code::Local, "out of ports"))) {}
     }
     let told: Vec<_> = world.course.told().collect();
     assert!((4..=6).contains(&told.len()), "{told:?}");

@@ -231,6 +231,9 @@ impl Engine {
     /// Puts a set in force.
     fn replace(&mut self, Set { generation, members, refused }: Set, now: Nanos) {
         let Change { kept, added, dropped } = &self.course.replace(members, now);
+        for slot in dropped {
+            self.sockets.close_idle(*slot);
+        }
         self.sockets.recount(self.course.flights());
         info!(
             generation,

@@ -4,7 +4,9 @@
 //! controller. In that order, a probe whose answer has arrived is never given up, however late the turn.
 
 mod control;
+mod idle;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use maglev_ipc::{Check, Code, Stats};
@@ -13,13 +15,14 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signalfd::SignalFd;
 
 use crate::clock::{self, Nanos};
-use crate::course::{Course, Key};
+use crate::course::{Course, Key, Start};
 use crate::probe::icmp::{Claim, Heard, Junk, Ping, Pinger};
-use crate::probe::stream::Stream;
+use crate::probe::stream::{self, Stream};
 use crate::probe::{Flight, Plan, Verdict, tcp, tls};
 use crate::set::Limits;
 use control::Control;
 pub use control::Door;
+use idle::Idle;
 
 /// Events that one turn takes from the kernel at once.
 const EVENTS: usize = 1024;
@@ -27,6 +30,10 @@ const EVENTS: usize = 1024;
 const BATCHES: usize = 16;
 /// What one read takes from a connection at most, in bytes.
 const SCRATCH: usize = 16 * 1024;
+/// How many steps of TLS handshakes one turn takes at most, each of which costs as much as some five other probes. The
+/// rest waits for the next turn, which follows at once, so that other probes wait for no more of them than these.
+const HANDSHAKES: u32 = 32;
+
 /// What the events of epoll belong to; all that is no slot.
 const LISTENER: u64 = u64::MAX;
 const LINK: u64 = u64::MAX - 1;
@@ -87,10 +94,16 @@ pub struct Engine {
 struct Sockets {
     epoll: Epoll,
     pinger: Pinger,
-    /// Connections that are open.
+    /// Connections that are open, idle ones included.
     connections: u64,
     /// How many may be.
     max_connections: u64,
+    idle: Idle,
+    /// How many steps of handshakes this turn may still take. Those under way come first, so that no more begin than
+    /// can be brought to an end.
+    handshakes: u32,
+    /// Connections on which a step of the handshake waits for another turn, and what has happened on them.
+    waiting: VecDeque<(u64, EpollFlags)>,
 }
 
 impl Engine {
@@ -115,6 +128,9 @@ impl Engine {
                 pinger: setup.pinger,
                 connections: 0,
                 max_connections: setup.max_connections,
+                idle: Idle::default(),
+                handshakes: HANDSHAKES,
+                waiting: VecDeque::new(),
             },
             signals: setup.signals,
             configs: setup.configs,
@@ -142,6 +158,8 @@ impl Engine {
             };
             let now = clock::now();
             self.course.woken(wake, now);
+            self.sockets.handshakes = HANDSHAKES;
+            self.shake_hands(now);
             for event in &events[..count] {
                 if let Some(end) = self.dispatch(*event, now) {
                     return Ok(end);
@@ -158,6 +176,9 @@ impl Engine {
                 return Ok(end);
             }
             wake = self.course.next(now).min(self.control.next(now));
+            if !self.sockets.waiting.is_empty() {
+                wake = now;
+            }
         }
     }
 
@@ -190,7 +211,11 @@ impl Engine {
 
     /// Starts what is due.
     fn launch(&mut self) {
-        while self.course.launch(clock::now(), |key, check, plan| self.sockets.start(key, check, plan)) {
+        loop {
+            let now = clock::now();
+            if !self.course.launch(now, |key, check, plan| self.sockets.start(key, check, plan, now)) {
+                break;
+            }
             if self.sockets.pinger.is_full() {
                 self.flush_pings();
                 // The answers may be there already, and the socket's buffer holds a few hundred.
@@ -215,13 +240,49 @@ impl Engine {
         }
     }
 
-    /// Goes on with a connection.
-    fn advance(&mut self, key: Key, events: EpollFlags, now: Nanos) {
-        if let Some((Plan::Stream(plan), Flight::Stream(stream))) = self.course.flight(key)
-            && let Some(verdict) = stream.advance(plan, events, &mut self.scratch)
-            && let Some(flight) = self.course.end(key, verdict, now)
+    /// Goes on with the handshakes that wait.
+    fn shake_hands(&mut self, now: Nanos) {
+        while self.sockets.handshakes > 0
+            && let Some((token, events)) = self.sockets.waiting.pop_front()
         {
-            self.sockets.closed(&flight);
+            self.advance(Key::from(token), events, now);
+        }
+    }
+
+    /// Goes on with a connection, which is known by the name of the probe that opened it.
+    fn advance(&mut self, opener: Key, events: EpollFlags, now: Nanos) {
+        let token = u64::from(opener);
+        let is_it = |flight: &Flight| matches!(flight, Flight::Stream(stream) if stream.token() == token);
+        let Some(key) = self.course.find(opener.slot, is_it) else {
+            return self.stir(opener.slot, token, events, now);
+        };
+        let Some((Plan::Stream(plan), Flight::Stream(stream))) = self.course.flight(key) else { return };
+        if stream.is_handshaking(plan) && !self.sockets.may_shake_hands() {
+            stream.put_off();
+            return self.sockets.waiting.push_back((token, events));
+        }
+        let verdict = match stream.advance(plan, events, &mut self.scratch, now) {
+            None => return,
+            Some(stream::End::Verdict(verdict)) => verdict,
+            Some(stream::End::Stale) => match self.sockets.reopen(key, plan, stream) {
+                Ok(()) => return,
+                Err(verdict) => verdict,
+            },
+        };
+        if let Some(Flight::Stream(stream)) = self.course.end(key, verdict, now)
+            && let Some((_, Plan::Stream(plan))) = self.course.check(key.slot)
+        {
+            self.sockets.keep_or_close(key.slot, plan, stream);
+        }
+    }
+
+    /// Something has happened on an idle connection.
+    fn stir(&mut self, slot: u32, token: u64, events: EpollFlags, now: Nanos) {
+        if let Some(stream) = self.sockets.idle.get_mut(slot, token)
+            && let Some((_, Plan::Stream(plan))) = self.course.check(slot)
+            && !stream.idle(plan, events, &mut self.scratch, now)
+        {
+            self.sockets.close_idle(slot);
         }
     }
 
@@ -274,28 +335,78 @@ impl Engine {
 
 impl Sockets {
     /// Starts a probe.
-    fn start(&mut self, key: Key, check: &Check, plan: &Plan) -> Result<Flight, Verdict> {
+    fn start(&mut self, key: Key, check: &Check, plan: &mut Plan, now: Nanos) -> Start<Flight> {
         let plan = match plan {
             Plan::Icmp { .. } => {
                 let ping = self.pinger.queue(key, check.target, check.source);
-                return ping.map(Flight::Icmp).map_err(|why| Verdict::new(Code::Local, why));
-            }
-            Plan::Stream(_) if self.connections >= self.max_connections => {
-                return Err(Verdict::new(Code::Local, "out of descriptors"));
+                return ping.map(Flight::Icmp).map_err(|why| Verdict::new(Code::Local, why)).into();
             }
             Plan::Stream(plan) => plan,
         };
-        let stream = Stream::start(plan)?;
-        let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
-        let added = self.epoll.add(stream.socket(), EpollEvent::new(events, key.into()));
+        if let Some(mut stream) = self.idle.take(key.slot) {
+            if stream.restart(plan, now) {
+                plan.begin(key.slot);
+                return Start::Flying(Flight::Stream(stream));
+            }
+            self.connections -= 1;
+        }
+        if plan.has_handshake() && !self.may_shake_hands() {
+            return Start::Later;
+        }
+        plan.begin(key.slot);
+        self.open(key, plan).map(Flight::Stream).into()
+    }
+
+    /// Takes one step of a handshake out of this turn's.
+    fn may_shake_hands(&mut self) -> bool {
+        let left = self.handshakes.checked_sub(1);
+        self.handshakes = left.unwrap_or_default();
+        left.is_some()
+    }
+
+    /// Begins with a fresh connection, at the cost of an idle one if there is no room.
+    fn open(&mut self, key: Key, plan: &stream::Plan) -> Result<Stream, Verdict> {
+        if self.connections >= self.max_connections {
+            if !self.idle.evict() {
+                return Err(Verdict::new(Code::Local, "out of descriptors"));
+            }
+            self.connections -= 1;
+        }
+        let stream = Stream::start(plan, key.into())?;
+        let added = self.epoll.add(stream.socket(), EpollEvent::new(Stream::EVENTS, key.into()));
         added.map_err(|errno| tcp::local(&errno.into()))?;
         self.connections += 1;
-        Ok(Flight::Stream(stream))
+        Ok(stream)
+    }
+
+    /// Begins the same probe again with a fresh connection in the place of a stale one.
+    fn reopen(&mut self, key: Key, plan: &stream::Plan, stale: &mut Stream) -> Result<(), Verdict> {
+        self.connections -= 1;
+        let fresh = self.open(key, plan);
+        if fresh.is_err() {
+            self.connections += 1;
+        }
+        *stale = fresh?;
+        Ok(())
+    }
+
+    /// A probe has its verdict: its connection waits for the next one, or is closed.
+    fn keep_or_close(&mut self, slot: u32, plan: &stream::Plan, stream: Stream) {
+        if !(plan.keeps() && stream.is_good() && self.idle.put(slot, stream)) {
+            self.connections -= 1;
+        }
+    }
+
+    fn close_idle(&mut self, slot: u32) {
+        if self.idle.take(slot).is_some() {
+            self.connections -= 1;
+        }
     }
 
     /// Counts the connections among what is in flight.
     fn recount<'a>(&mut self, flights: impl Iterator<Item = &'a Flight>) {
-        self.connections = flights.filter(|flight| matches!(flight, Flight::Stream(_))).count() as u64;
+        let flying = flights.filter(|flight| matches!(flight, Flight::Stream(_))).count() as u64;
+        self.connections = flying + self.idle.count();
     }
 
     /// Counts a probe that is over.

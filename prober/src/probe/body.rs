@@ -19,6 +19,8 @@ pub enum Framing {
 pub struct Body {
     bytes: Vec<u8>,
     wanted: usize,
+    /// Bytes that have been decoded.
+    seen: u64,
     state: State,
     overhead: usize,
 }
@@ -36,91 +38,135 @@ enum State {
     Chunk(u64),
     /// Between a chunk and the next size.
     ChunkEnd,
+    /// At the beginning of a line after the last chunk.
+    TrailerStart,
+    /// Within such a line.
+    Trailer,
+    /// Within the end of the line that ends it all.
+    LastEnd,
+    /// Nothing is to come.
+    Whole,
+    /// Chunks that are malformed, which matters no more.
+    Broken,
 }
 
 impl Body {
     /// A body of which the first `wanted` bytes are of interest.
     pub fn new(framing: Framing, wanted: usize) -> Self {
         let state = match framing {
+            Framing::Length(0) => State::Whole,
             Framing::Length(length) => State::Plain(length),
             Framing::UntilClose => State::UntilClose,
             Framing::Chunked => State::Size(None),
         };
-        Self { bytes: Vec::new(), wanted, state, overhead: 0 }
+        Self { bytes: Vec::new(), wanted, seen: 0, state, overhead: 0 }
     }
 
-    /// What has been decoded.
+    /// The part of interest, as far as it has come.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
+    /// Whether all that is of interest has come.
+    pub fn is_enough(&self) -> bool {
+        self.bytes.len() >= self.wanted
+            || matches!(
+                self.state,
+                State::Whole | State::TrailerStart | State::Trailer | State::LastEnd | State::Broken
+            )
+    }
+
+    /// Whether all of it has come, trailers included: what comes now belongs to something else.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.state, State::Whole)
+    }
+
+    /// Whether its end is not to be awaited: it is none that can be told, or more than `most` bytes away from the
+    /// beginning.
+    pub fn is_beyond(&self, most: usize) -> bool {
+        let ahead = match self.state {
+            State::UntilClose | State::Broken => return true,
+            State::Plain(left) | State::Chunk(left) => left,
+            _ => 0,
+        };
+        self.seen.saturating_add(ahead) > most as u64
+    }
+
     /// Whether the body is whole if nothing more comes.
     pub fn may_end_here(&self) -> bool {
-        matches!(self.state, State::UntilClose | State::Plain(0))
+        matches!(self.state, State::UntilClose | State::Whole)
     }
 
-    /// Takes what has arrived. Returns whether there is no need for more.
+    /// Takes what has arrived. Returns how much of it belongs to the body.
     ///
     /// # Errors
-    /// The chunks are malformed.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<bool, &'static str> {
-        loop {
-            if self.bytes.len() >= self.wanted || matches!(self.state, State::Plain(0)) {
-                return Ok(true);
-            }
-            let Some((first, rest)) = bytes.split_first() else { return Ok(false) };
-            bytes = match self.state {
-                State::UntilClose => self.keep(bytes, u64::MAX).1,
-                State::Plain(left) => {
-                    let (taken, rest) = self.keep(bytes, left);
-                    self.state = State::Plain(left - taken);
+    /// The chunks are malformed before all that is of interest has come.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
+        let mut left = bytes;
+        while let Some((first, rest)) = left.split_first() {
+            left = match self.state {
+                State::Whole => break,
+                State::Broken => &[],
+                State::UntilClose => self.keep(left, u64::MAX).1,
+                State::Plain(length) => {
+                    let (taken, rest) = self.keep(left, length);
+                    self.state = if taken == length { State::Whole } else { State::Plain(length - taken) };
                     rest
                 }
-                State::Chunk(left) => {
-                    let (taken, rest) = self.keep(bytes, left);
-                    self.state = if left == taken { State::ChunkEnd } else { State::Chunk(left - taken) };
+                State::Chunk(length) => {
+                    let (taken, rest) = self.keep(left, length);
+                    self.state = if taken == length { State::ChunkEnd } else { State::Chunk(length - taken) };
                     rest
                 }
-                State::Size(_) | State::Extension(_) | State::ChunkEnd => {
-                    if self.overhead == MAX_OVERHEAD {
-                        return Err("chunks carry too little");
+                _ => match self.step(*first) {
+                    Ok(state) => {
+                        self.state = state;
+                        rest
                     }
-                    self.overhead += 1;
-                    if self.step(*first)? {
-                        return Ok(true);
+                    Err(why) if !self.is_enough() => return Err(why),
+                    Err(_) => {
+                        self.state = State::Broken;
+                        &[]
                     }
-                    rest
-                }
+                },
             };
         }
+        Ok(bytes.len() - left.len())
     }
 
-    /// One byte of what is around the chunks. Returns whether the last chunk was announced: no trailer is read.
-    fn step(&mut self, byte: u8) -> Result<bool, &'static str> {
-        self.state = match (self.state, byte) {
+    /// What follows one byte of what is around the chunks.
+    fn step(&mut self, byte: u8) -> Result<State, &'static str> {
+        if self.overhead == MAX_OVERHEAD {
+            return Err("chunks carry too little");
+        }
+        self.overhead += 1;
+        Ok(match (self.state, byte) {
             (State::Size(size), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = u64::from(char::from(byte).to_digit(16).unwrap_or_default());
                 let size = size.unwrap_or_default().checked_mul(16).ok_or("a chunk's size is too large")?;
                 State::Size(Some(size | digit))
             }
-            (State::Size(Some(0)) | State::Extension(0), b'\n') => return Ok(true),
+            (State::Size(Some(0)) | State::Extension(0) | State::Trailer, b'\n') => State::TrailerStart,
             (State::Size(Some(size)) | State::Extension(size), b'\n') => State::Chunk(size),
             (State::Size(Some(size)), b';' | b' ' | b'\t' | b'\r') | (State::Extension(size), _) => {
                 State::Extension(size)
             }
             (State::ChunkEnd, b'\r') => State::ChunkEnd,
             (State::ChunkEnd, b'\n') => State::Size(None),
+            (State::TrailerStart, b'\r') => State::LastEnd,
+            (State::TrailerStart | State::LastEnd, b'\n') => State::Whole,
+            (State::TrailerStart | State::Trailer, _) => State::Trailer,
             _ => return Err("malformed chunk"),
-        };
-        Ok(false)
+        })
     }
 
     /// Keeps what is wanted of the next `most` bytes. Returns how many those were, and the rest.
     fn keep<'a>(&mut self, bytes: &'a [u8], most: u64) -> (u64, &'a [u8]) {
-        let room = self.wanted - self.bytes.len();
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let (taken, rest) = bytes.split_at(bytes.len().min(most).min(room));
-        self.bytes.extend_from_slice(taken);
+        let (taken, rest) = bytes.split_at(bytes.len().min(most));
+        let room = self.wanted - self.bytes.len();
+        self.bytes.extend_from_slice(&taken[..taken.len().min(room)]);
+        self.seen += taken.len() as u64;
         (taken.len() as u64, rest)
     }
 }
@@ -131,69 +177,119 @@ mod tests {
 
     use super::*;
 
-    /// Feeds `bytes` in pieces of the given size.
-    fn decode(framing: Framing, bytes: &[u8], piece: usize) -> (Result<bool, &'static str>, Body) {
+    /// How far off an end is still awaited.
+    const MOST: usize = 200;
+
+    /// What is known of a body of which the first 100 bytes are wanted, after bytes that came in pieces of the given
+    /// size: the bytes, whether those are enough, how many belonged to the body if it is whole, and what is wrong.
+    fn decode(framing: Framing, bytes: &[u8], piece: usize) -> (Vec<u8>, bool, Option<usize>, &'static str) {
         let mut body = Body::new(framing, 100);
+        let mut taken = 0;
         for piece in bytes.chunks(piece) {
             match body.feed(piece) {
-                Ok(false) => {}
-                decided => return (decided, body),
+                Ok(length) => taken += length,
+                Err(why) => return (body.bytes, false, None, why),
             }
         }
-        (Ok(false), body)
+        let whole = body.is_whole().then_some(taken);
+        assert!(whole.is_none() || body.is_enough(), "{bytes:?}");
+        let fault = if body.is_beyond(MOST) { "beyond" } else { "" };
+        (body.bytes.clone(), body.is_enough(), whole, fault)
     }
 
     #[test]
     fn chunks_are_put_together() {
         let bytes = b"5\r\nhello\r\n1;name=value\r\n,\r\n6 \r\n world\r\n0\r\n\r\n";
         for piece in 1..=bytes.len() {
-            let (decided, body) = decode(Framing::Chunked, bytes, piece);
-            assert_eq!((decided, body.bytes()), (Ok(true), &b"hello, world"[..]), "{piece}");
+            let expected = (b"hello, world".to_vec(), true, Some(bytes.len()), "");
+            assert_eq!(decode(Framing::Chunked, bytes, piece), expected, "{piece}");
+        }
+    }
+
+    #[test]
+    fn the_last_chunk_is_enough_and_the_trailers_end_it() {
+        for (bytes, whole) in [
+            ("0\r\n", None),
+            ("0\r\n\r", None),
+            ("0\r\n\r\nx", Some(5)),
+            ("0\n\nx", Some(3)),
+            ("0;x\r\n\r\n", Some(7)),
+            ("0\r\nA: b\r\n", None),
+            ("0\r\nA: b\r\n\r\nx", Some(11)),
+            ("0\r\nA: \r\r\n\r\nx", Some(11)),
+        ] {
+            for piece in [1, 2, 100] {
+                let expected = (Vec::new(), true, whole, "");
+                assert_eq!(decode(Framing::Chunked, bytes.as_bytes(), piece), expected, "{bytes:?}");
+            }
         }
     }
 
     #[test]
     fn malformed_chunks_are_refused() {
         for bytes in [&b"\r\n"[..], b"x", b";", b"5\r\nhello!", b"11111111111111111\r\n", b"-1\r\n"] {
-            assert!(decode(Framing::Chunked, bytes, 1).0.is_err(), "{bytes:?}");
+            assert_ne!(decode(Framing::Chunked, bytes, 1).3, "", "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_after_enough_only_hides_the_end() {
+        let hundred = "x".repeat(100);
+        for bytes in [format!("64\r\n{hundred}!"), "0\r\n\rx".to_owned()] {
+            let (_, enough, whole, fault) = decode(Framing::Chunked, bytes.as_bytes(), 7);
+            assert_eq!((enough, whole, fault), (true, None, "beyond"), "{bytes}");
         }
     }
 
     #[test]
     fn endless_extensions_are_refused() {
         let bytes = [&b"5;"[..], &vec![b'x'; MAX_OVERHEAD]].concat();
-        assert!(decode(Framing::Chunked, &bytes, 1000).0.is_err());
+        assert_eq!(decode(Framing::Chunked, &bytes, 1000).3, "chunks carry too little");
     }
 
     #[test]
     fn a_length_ends_the_body() {
-        let (decided, body) = decode(Framing::Length(3), b"abcdef", 2);
-        assert_eq!((decided, body.bytes()), (Ok(true), &b"abc"[..]));
-        assert_eq!(decode(Framing::Length(0), b"x", 1).0, Ok(true));
-        let (decided, body) = decode(Framing::Length(9), b"abc", 2);
-        assert_eq!((decided, body.may_end_here()), (Ok(false), false));
+        assert_eq!(decode(Framing::Length(3), b"abcdef", 2), (b"abc".to_vec(), true, Some(3), ""));
+        assert_eq!(decode(Framing::Length(0), b"x", 1), (Vec::new(), true, Some(0), ""));
+        assert_eq!(decode(Framing::Length(9), b"abc", 2), (b"abc".to_vec(), false, None, ""));
     }
 
     #[test]
     fn no_more_is_kept_than_is_wanted() {
-        for framing in [Framing::UntilClose, Framing::Length(u64::MAX)] {
-            let (decided, body) = decode(framing, &[b'x'; 1000], 64);
-            assert_eq!((decided, body.bytes().len()), (Ok(true), 100));
+        for framing in [Framing::UntilClose, Framing::Length(u64::MAX), Framing::Length(1000)] {
+            let (bytes, enough, _, _) = decode(framing, &[b'x'; 1000], 64);
+            assert_eq!((bytes.len(), enough), (100, true));
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_far_off_is_not_awaited() {
+        for (framing, bytes, fault) in [
+            (Framing::Length(200), "", ""),
+            (Framing::Length(201), "", "beyond"),
+            (Framing::Length(u64::MAX), "x", "beyond"),
+            (Framing::UntilClose, "", "beyond"),
+            (Framing::Chunked, "", ""),
+            (Framing::Chunked, "c8\n", ""),
+            (Framing::Chunked, "c9\n", "beyond"),
+            (Framing::Chunked, "1\nx\nc7\n", ""),
+            (Framing::Chunked, "1\nx\nc8\n", "beyond"),
+        ] {
+            assert_eq!(decode(framing, bytes.as_bytes(), 100).3, fault, "{framing:?} {bytes:?}");
         }
     }
 
     proptest! {
         #[test]
         fn arbitrary_chunks_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), piece in 1usize..50) {
-            let (_, body) = decode(Framing::Chunked, &bytes, piece);
-            prop_assert!(body.bytes().len() <= 100);
+            let (bytes, ..) = decode(Framing::Chunked, &bytes, piece);
+            prop_assert!(bytes.len() <= 100);
         }
 
         #[test]
         fn pieces_make_no_difference(text in "[0-9a-f\r\n;x]{0,40}", piece in 1usize..40) {
-            let (whole, a) = decode(Framing::Chunked, text.as_bytes(), 1000);
-            let (pieces, b) = decode(Framing::Chunked, text.as_bytes(), piece);
-            prop_assert_eq!((whole, a.bytes()), (pieces, b.bytes()));
+            let whole = decode(Framing::Chunked, text.as_bytes(), 1000);
+            prop_assert_eq!(whole, decode(Framing::Chunked, text.as_bytes(), piece));
         }
     }
 }

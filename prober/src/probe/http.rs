@@ -1,18 +1,21 @@
 //! HTTP/1.1 as far as a probe needs it (RFC 9112): one `GET`, and a judgement on the answer. Nothing here touches a
 //! socket, and whatever arrives, no more is kept than [`MAX_HEAD`] and [`MAX_BODY`].
 
+mod head;
+
+use std::num::NonZeroU32;
+
 use maglev_ipc::{Code, Detail, Http, Refusal};
 use regex_lite::{Regex, RegexBuilder};
 
 use super::Verdict;
-use super::body::{Body, Framing};
+use super::body::Body;
+use head::Head;
 
 /// The longest head of an answer, interim answers included, in bytes.
 pub const MAX_HEAD: usize = 16 * 1024;
 /// How much of the body the regular expression sees, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
-/// The most headers in one head.
-const MAX_HEADERS: usize = 64;
 /// The largest compiled regular expression, in bytes: it bounds the time that one match takes.
 const MAX_COMPILED: usize = 32 * 1024;
 /// How every answer begins.
@@ -35,12 +38,19 @@ impl Request {
     pub fn compile(http: &Http) -> Result<Self, Refusal> {
         let body = http.body.as_deref().map(compile_regexp).transpose()?;
         let bytes = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: vpp-maglev/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: vpp-maglev/{}\r\nAccept: */*\r\n{}\r\n",
             http.path,
             http.host,
             env!("CARGO_PKG_VERSION"),
+            // Who does not say so is understood to keep the connection.
+            if http.keep_alive.is_some() { "" } else { "Connection: close\r\n" },
         );
         Ok(Self { bytes: bytes.into_bytes().into(), http: http.clone(), body })
+    }
+
+    /// Every how many requests the connection is a fresh one, if connections are kept.
+    pub const fn fresh_every(&self) -> Option<NonZeroU32> {
+        self.http.keep_alive
     }
 }
 
@@ -49,48 +59,96 @@ fn compile_regexp(pattern: &str) -> Result<Regex, Refusal> {
     regexp.map_err(|error| Refusal::Invalid(format!("response-regexp: {error}")))
 }
 
-/// An answer that is being received.
+/// An answer that is being received. It is read on after the verdict, to where the next answer will begin.
 #[derive(Debug, Default)]
 pub struct Answer {
+    /// Whether anything has come.
+    begun: bool,
+    /// Whether there has been a verdict.
+    judged: bool,
+    /// Whether the connection can take another request after this answer, as far as is known.
+    persists: bool,
+    /// What has come of a head that is not whole.
     head: Vec<u8>,
     /// Bytes of `head` in which no end of a head was found.
     searched: usize,
-    /// Bytes of interim answers, which are no longer in `head`.
+    /// Bytes of interim answers.
     interim: usize,
-    /// The status of the final answer, once its body is awaited.
+    /// The status of the final answer, once its head is there.
     status: u16,
     body: Option<Body>,
 }
 
+/// What is to be expected after the verdict.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rest {
+    /// Nothing: the next answer begins here.
+    Whole,
+    /// The end of this answer.
+    Awaited,
+    /// Nothing that could be told from the next answer.
+    Lost,
+}
+
 impl Answer {
-    /// Takes what has arrived. Returns the verdict once it is certain.
+    /// Takes what has arrived. Returns the verdict once, when it is certain.
     pub fn feed(&mut self, request: &Request, bytes: &[u8]) -> Option<Verdict> {
-        if self.body.is_some() {
+        self.begun |= !bytes.is_empty();
+        if self.body.is_some() || self.judged {
             return self.feed_body(request, bytes);
         }
         let room = MAX_HEAD.saturating_sub(self.interim + self.head.len());
         let (fits, rest) = bytes.split_at(bytes.len().min(room));
-        self.head.extend_from_slice(fits);
-        if let Some(verdict) = self.read_heads(request) {
-            return Some(verdict);
+        // A head that comes in one piece, as most do, is read where it lies.
+        let mut held = std::mem::take(&mut self.head);
+        if !held.is_empty() {
+            held.extend_from_slice(fits);
         }
-        if self.body.is_none() {
-            return (fits.len() == room).then(|| malformed("the head is too long"));
+        let heads = if held.is_empty() { fits } else { &held };
+        match self.read_heads(request, heads) {
+            Err(verdict) => self.spoil(verdict),
+            Ok((Some(verdict), body)) => {
+                self.feed_body(request, body);
+                self.feed_body(request, rest);
+                Some(verdict)
+            }
+            Ok((None, body)) if self.body.is_some() => {
+                let verdict = self.feed_body(request, body);
+                let later = self.feed_body(request, rest);
+                verdict.or(later)
+            }
+            Ok((None, _)) if fits.len() == room => self.spoil(malformed("the head is too long")),
+            Ok((None, partial)) => {
+                let read = heads.len() - partial.len();
+                if held.is_empty() {
+                    held.extend_from_slice(&fits[read..]);
+                } else {
+                    held.drain(..read);
+                }
+                self.head = held;
+                None
+            }
         }
-        let begin = std::mem::take(&mut self.head);
-        self.feed_body(request, &begin).or_else(|| self.feed_body(request, rest))
     }
 
-    /// The verdict when the other end closes.
-    pub fn finish(&mut self, request: &Request) -> Verdict {
-        match &self.body {
+    /// The other end has closed. Returns the verdict, if there was none before.
+    pub fn finish(&mut self, request: &Request) -> Option<Verdict> {
+        self.persists = false;
+        if self.judged {
+            return None;
+        }
+        self.judged = true;
+        Some(match &self.body {
             Some(body) if body.may_end_here() => judge_body(request, self.status, body),
             Some(_) => malformed("connection closed within the body"),
-            None if self.head.is_empty() && self.interim == 0 => {
-                malformed("connection closed before an answer")
-            }
-            None => malformed("connection closed within the head"),
-        }
+            None if self.begun => malformed("connection closed within the head"),
+            None => malformed("connection closed before an answer"),
+        })
+    }
+
+    /// Whether anything of it has come.
+    pub const fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// What has not come yet.
@@ -102,82 +160,98 @@ impl Answer {
         }
     }
 
-    /// Reads every whole head there is, until one is final. What follows it stays in `self.head`.
-    fn read_heads(&mut self, request: &Request) -> Option<Verdict> {
-        loop {
-            let known = self.head.len().min(MAGIC.len());
-            if self.head[..known] != MAGIC[..known] {
-                return Some(malformed("not an HTTP answer"));
+    /// Whether there has been a verdict.
+    pub const fn is_judged(&self) -> bool {
+        self.judged
+    }
+
+    /// Where the answer stands after the verdict.
+    pub fn rest(&self) -> Rest {
+        match &self.body {
+            Some(body) if self.persists && !body.is_beyond(MAX_BODY) => {
+                if body.is_whole() {
+                    Rest::Whole
+                } else {
+                    Rest::Awaited
+                }
             }
-            let end = self.find_end()?;
-            let (status, framing) = match parse(&self.head[..end]) {
-                Ok(parsed) => parsed,
-                Err(verdict) => return Some(verdict),
-            };
-            self.head.drain(..end);
-            self.searched = 0;
+            _ => Rest::Lost,
+        }
+    }
+
+    /// Reads every whole head there is, until one is final. Returns the verdict, if the head is enough for one, and what
+    /// follows the last whole head.
+    fn read_heads<'a>(
+        &mut self,
+        request: &Request,
+        mut bytes: &'a [u8],
+    ) -> Result<(Option<Verdict>, &'a [u8]), Verdict> {
+        loop {
+            let known = bytes.len().min(MAGIC.len());
+            if bytes[..known] != MAGIC[..known] {
+                return Err(malformed("not an HTTP answer"));
+            }
+            let Some(end) = self.find_end(bytes) else { return Ok((None, bytes)) };
+            let head = head::parse(&bytes[..end]).map_err(malformed)?;
+            bytes = &bytes[end..];
             // An interim answer (RFC 9110 section 15.2). After 101 no HTTP follows, so it counts as final.
-            if (100..200).contains(&status) && status != 101 {
+            if (100..200).contains(&head.status) && head.status != 101 {
                 self.interim += end;
+                self.searched = 0;
                 continue;
             }
-            if !request.http.passes(status) {
-                return Some(Verdict::new(Code::L7Sts, Detail::Status(status)));
-            }
-            if request.body.is_none() {
-                return Some(Verdict::new(Code::L7Ok, Detail::Status(status)));
-            }
-            self.status = status;
-            self.body = Some(Body::new(framing, MAX_BODY));
-            return None;
+            return Ok((self.begin_body(request, &head), bytes));
         }
     }
 
     /// Where the first head ends. Each byte is looked at once, however few arrive at a time.
-    fn find_end(&mut self) -> Option<usize> {
+    fn find_end(&mut self, bytes: &[u8]) -> Option<usize> {
         let from = self.searched.saturating_sub(3);
-        let tail = &self.head[from..];
+        let tail = &bytes[from..];
         let newline = |at: &usize| {
             let before = &tail[..*at];
             tail[*at] == b'\n' && (before.ends_with(b"\n") || before.ends_with(b"\n\r"))
         };
         let end = (0..tail.len()).find(newline).map(|at| from + at + 1);
-        self.searched = self.head.len();
+        self.searched = bytes.len();
         end
+    }
+
+    fn begin_body(&mut self, request: &Request, head: &Head) -> Option<Verdict> {
+        let status = Detail::Status(head.status);
+        let verdict = match &request.body {
+            _ if !request.http.passes(head.status) => Some(Verdict::new(Code::L7Sts, status)),
+            None => Some(Verdict::new(Code::L7Ok, status)),
+            Some(_) => None,
+        };
+        self.status = head.status;
+        self.judged = verdict.is_some();
+        self.persists = head.persists && request.fresh_every().is_some();
+        if !self.judged || self.persists {
+            self.body = Some(Body::new(head.framing, if self.judged { 0 } else { MAX_BODY }));
+        }
+        verdict
     }
 
     fn feed_body(&mut self, request: &Request, bytes: &[u8]) -> Option<Verdict> {
         let body = self.body.as_mut()?;
         match body.feed(bytes) {
-            Ok(false) => None,
-            Ok(true) => Some(judge_body(request, self.status, body)),
-            Err(why) => Some(malformed(why)),
+            // What nobody has asked for is no beginning of the next answer.
+            Ok(taken) => self.persists &= taken == bytes.len(),
+            Err(why) => return self.spoil(malformed(why)),
         }
+        if self.judged || !body.is_enough() {
+            return None;
+        }
+        self.judged = true;
+        Some(judge_body(request, self.status, body))
     }
-}
 
-/// The status, and how the body is delimited (RFC 9112 section 6.3).
-fn parse(head: &[u8]) -> Result<(u16, Framing), Verdict> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut headers);
-    response.parse(head).map_err(|error| malformed(format!("not an HTTP answer: {error}")))?;
-    let status = response.code.ok_or_else(|| malformed("not an HTTP answer"))?;
-    let mut framing = if matches!(status, 204 | 304) { Framing::Length(0) } else { Framing::UntilClose };
-    for header in response.headers.iter() {
-        if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            let chunked = header.value.trim_ascii_end().to_ascii_lowercase().ends_with(b"chunked");
-            return Ok((status, if chunked { Framing::Chunked } else { Framing::UntilClose }));
-        }
-        if header.name.eq_ignore_ascii_case("content-length") && !matches!(status, 204 | 304) {
-            let length = std::str::from_utf8(header.value).ok().and_then(|v| v.trim().parse().ok());
-            let length = Framing::Length(length.ok_or_else(|| malformed("content-length is no number"))?);
-            if !matches!(framing, Framing::UntilClose) && framing != length {
-                return Err(malformed("two different content-lengths"));
-            }
-            framing = length;
-        }
+    fn spoil(&mut self, verdict: Verdict) -> Option<Verdict> {
+        self.judged = true;
+        self.persists = false;
+        Some(verdict)
     }
-    Ok((status, framing))
 }
 
 fn judge_body(request: &Request, status: u16, body: &Body) -> Verdict {

@@ -2,19 +2,25 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use maglev_ipc::{Check, Code, Http, Probe, Refusal, Tls};
+use maglev_ipc::{Check, Code, Detail, Http, Probe, Refusal, Tls};
 use nix::sys::epoll::EpollFlags;
 use rustls::ClientConnection;
 use socket2::Socket;
 
-use super::http::{Answer, Request};
+use super::http::{Answer, Request, Rest};
 use super::{Verdict, tcp, tls};
+use crate::clock::Nanos;
 
 /// How much one probe reads at most, in bytes: the most that an answer may need, and as much again for TLS. Else
 /// a server that never stops could keep the prober busy until the time-out.
 const MAX_READ: usize = 512 * 1024;
+/// The events after which a connection has an end.
+const CLOSING: EpollFlags = EpollFlags::EPOLLRDHUP.union(EpollFlags::EPOLLHUP).union(EpollFlags::EPOLLERR);
+/// The status with which a server may end a connection that was idle (RFC 9110 section 15.5.9).
+const REQUEST_TIMEOUT: u16 = 408;
 
 /// What a check asks for.
 #[derive(Debug)]
@@ -23,6 +29,16 @@ pub struct Plan {
     from: Option<IpAddr>,
     tls: Option<tls::Plan>,
     request: Option<Request>,
+    /// For a check that keeps its connections.
+    turns: Option<Turns>,
+}
+
+/// Which probes of a check that keeps its connections begin with a fresh one all the same.
+#[derive(Debug)]
+struct Turns {
+    every: NonZeroU32,
+    /// How many probes may begin before the next that does; unknown before the first probe.
+    left: Option<u32>,
 }
 
 impl Plan {
@@ -39,13 +55,32 @@ impl Plan {
         Ok(Self {
             to: SocketAddr::new(check.target, port),
             from: check.source,
-            tls: tls.map(|tls| configs.plan(tls, http.is_some())).transpose()?,
+            turns: http.and_then(|http| http.keep_alive).map(|every| Turns { every, left: None }),
+            tls: tls.map(|tls| configs.plan(tls, http)).transpose()?,
             request: http.map(Request::compile).transpose()?,
         })
     }
 }
 
 impl Plan {
+    /// A probe begins, of the check in that slot.
+    pub fn begin(&mut self, slot: u32) {
+        let Some(Turns { every, left }) = &mut self.turns else { return };
+        // Each slot has its own turn, so that not all connections of many checks are fresh at once.
+        let before = left.unwrap_or(every.get() - slot % every.get());
+        *left = Some(before.checked_sub(1).unwrap_or(every.get() - 1));
+    }
+
+    /// Whether the next probe may use the connection of this one.
+    pub fn keeps(&self) -> bool {
+        self.turns.as_ref().is_some_and(|turns| turns.left != Some(0))
+    }
+
+    /// Whether a fresh connection begins with a handshake, which costs more than all else.
+    pub const fn has_handshake(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// The verdict on an error that came before anything could be said.
     fn connection_ended(&self, error: &io::Error) -> Verdict {
         // A reset that answers a SYN is reported as a refusal, so this one ended a connection that had been made.
@@ -60,30 +95,67 @@ impl Plan {
     }
 }
 
-/// A connection that is being probed.
+/// A connection that is being probed, or kept until it will be.
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
+    /// What its events are known by.
+    token: u64,
     /// `None` while connecting.
     talk: Option<Box<Talk>>,
+    /// An earlier probe has begun it.
+    kept: bool,
+    /// Something has happened that this host has not had the time to look at.
+    put_off: bool,
 }
 
 /// What is said over the connection.
 #[derive(Debug, Default)]
 struct Talk {
-    tls: Option<ClientConnection>,
+    tls: Option<Box<ClientConnection>>,
     sent: usize,
     read: usize,
     answer: Answer,
 }
 
+/// How a probe ends.
+#[derive(Debug)]
+pub enum End {
+    /// With a verdict.
+    Verdict(Verdict),
+    /// The server had closed a kept connection before it knew of this probe, which says nothing of the server (RFC 9112
+    /// section 9.3.1). The probe is to be begun again on a fresh one.
+    Stale,
+}
+
 impl Stream {
-    /// Begins a probe.
+    /// What is to be waited for.
+    pub const EVENTS: EpollFlags = EpollFlags::EPOLLIN
+        .union(EpollFlags::EPOLLOUT)
+        .union(EpollFlags::EPOLLRDHUP)
+        .union(EpollFlags::EPOLLET);
+
+    /// Begins a probe on a fresh connection, whose events are to be known by `token`.
     ///
     /// # Errors
     /// The verdict, when there is one already.
-    pub fn start(plan: &Plan) -> Result<Self, Verdict> {
-        Ok(Self { socket: tcp::connect(plan.to, plan.from)?, talk: None })
+    pub fn start(plan: &Plan, token: u64) -> Result<Self, Verdict> {
+        Ok(Self { socket: tcp::connect(plan.to, plan.from)?, token, talk: None, kept: false, put_off: false })
+    }
+
+    /// Begins another probe on a kept connection. Returns whether it could be.
+    pub fn restart(&mut self, plan: &Plan, now: Nanos) -> bool {
+        let Some(talk) = self.talk.as_mut().filter(|talk| talk.answer.rest() == Rest::Whole) else {
+            return false;
+        };
+        self.kept = true;
+        (talk.sent, talk.read, talk.answer) = (0, 0, Answer::default());
+        self.advance(plan, EpollFlags::EPOLLOUT, &mut [], now).is_none()
+    }
+
+    /// What its events are known by, through all probes that use it.
+    pub const fn token(&self) -> u64 {
+        self.token
     }
 
     /// The socket to wait for.
@@ -92,32 +164,69 @@ impl Stream {
     }
 
     /// Goes as far as the socket allows. `events` are edges, so it goes on until the socket would block.
-    pub fn advance(&mut self, plan: &Plan, events: EpollFlags, scratch: &mut [u8]) -> Option<Verdict> {
+    pub fn advance(
+        &mut self,
+        plan: &Plan,
+        events: EpollFlags,
+        scratch: &mut [u8],
+        now: Nanos,
+    ) -> Option<End> {
+        self.put_off = false;
         if self.talk.is_none() {
             if events.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
                 && let Ok(Some(error)) = self.socket.take_error()
             {
-                return Some(plan.connection_ended(&error));
+                return Some(End::Verdict(plan.connection_ended(&error)));
             }
             if !events.contains(EpollFlags::EPOLLOUT) {
                 return None;
             }
             if plan.tls.is_none() && plan.request.is_none() {
-                return Some(Verdict::of(Code::L4Ok));
+                return Some(End::Verdict(Verdict::of(Code::L4Ok)));
             }
-            match Talk::new(plan) {
+            match Talk::new(plan, now) {
                 Ok(talk) => self.talk = Some(Box::new(talk)),
-                Err(error) => return Some(Verdict::new(Code::Local, error.to_string())),
+                Err(error) => return Some(End::Verdict(Verdict::new(Code::Local, error.to_string()))),
             }
         }
-        // What is not there yet will come with an edge of its own.
-        let scratch = if events == EpollFlags::EPOLLOUT { &mut [] } else { scratch };
-        self.talk.as_mut()?.advance(plan, &self.socket, scratch)
+        let talk = self.talk.as_mut()?;
+        let verdict = talk.advance(plan, &self.socket, events, scratch, now)?;
+        // Some servers announce that they close an idle connection by an answer that nobody asked for.
+        let is_stale = !talk.answer.has_begun() || verdict.detail == Detail::Status(REQUEST_TIMEOUT);
+        let is_pass = verdict.code.passed() == Some(true);
+        Some(if self.kept && is_stale && !is_pass { End::Stale } else { End::Verdict(verdict) })
+    }
+
+    /// Whether the next step is one of a TLS handshake.
+    pub fn is_handshaking(&self, plan: &Plan) -> bool {
+        match &self.talk {
+            None => plan.has_handshake(),
+            Some(talk) => talk.is_handshaking(),
+        }
+    }
+
+    /// The next step has to wait.
+    pub const fn put_off(&mut self) {
+        self.put_off = true;
+    }
+
+    /// Whether the connection is good for another probe, as far as is known, now that this one has its verdict.
+    pub fn is_good(&self) -> bool {
+        self.talk.as_ref().is_some_and(|talk| talk.answer.is_judged() && talk.answer.rest() != Rest::Lost)
+    }
+
+    /// Something has happened on a kept connection. Returns whether it is still good.
+    pub fn idle(&mut self, plan: &Plan, events: EpollFlags, scratch: &mut [u8], now: Nanos) -> bool {
+        let Some(talk) = &mut self.talk else { return false };
+        !events.intersects(CLOSING)
+            && talk.advance(plan, &self.socket, events, scratch, now).is_none()
+            && talk.answer.rest() != Rest::Lost
     }
 
     /// The verdict when the time is up.
     pub fn time_out(&self, plan: &Plan) -> Verdict {
         match &self.talk {
+            _ if self.put_off => Verdict::new(Code::Local, "more TLS handshakes than this host has time for"),
             None => Verdict::of(Code::L4Tout),
             Some(talk) if talk.is_handshaking() => Verdict::of(Code::L6Tout),
             Some(talk) => talk.time_out(plan),
@@ -126,34 +235,49 @@ impl Stream {
 }
 
 impl Talk {
-    fn new(plan: &Plan) -> Result<Self, rustls::Error> {
-        let connection = |tls: &tls::Plan| ClientConnection::new(tls.config.clone(), tls.name.clone());
-        Ok(Self { tls: plan.tls.as_ref().map(connection).transpose()?, ..Self::default() })
+    fn new(plan: &Plan, now: Nanos) -> Result<Self, rustls::Error> {
+        Ok(Self { tls: plan.tls.as_ref().map(|tls| tls.begin(now)).transpose()?, ..Self::default() })
     }
 
     fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    fn advance(&mut self, plan: &Plan, socket: &Socket, scratch: &mut [u8]) -> Option<Verdict> {
-        let mut socket = Counted { socket, read: &mut self.read };
-        if let Some(tls) = &mut self.tls {
+    fn advance(
+        &mut self,
+        plan: &Plan,
+        socket: &Socket,
+        events: EpollFlags,
+        scratch: &mut [u8],
+        now: Nanos,
+    ) -> Option<Verdict> {
+        let mut socket = Counted {
+            socket,
+            read: &mut self.read,
+            ends: events.intersects(CLOSING),
+            // What is not there yet will come with an edge of its own.
+            drained: !events.intersects(CLOSING | EpollFlags::EPOLLIN),
+        };
+        if let (Some(tls), Some(plan)) = (&mut self.tls, &plan.tls)
+            && tls.is_handshaking()
+        {
             while tls.is_handshaking() {
                 if let Err(error) = tls.complete_io(&mut socket) {
                     return handshake_failed(&error);
                 }
             }
+            plan.completed(tls, now);
         }
         let Some(request) = &plan.request else { return Some(Verdict::of(Code::L6Ok)) };
         let result = match &mut self.tls {
             Some(tls) => {
-                let mut stream = rustls::Stream::new(tls, &mut socket);
+                let mut stream = rustls::Stream::new(&mut **tls, &mut socket);
                 exchange(request, &mut self.sent, &mut self.answer, &mut stream, scratch)
             }
             None => exchange(request, &mut self.sent, &mut self.answer, &mut socket, scratch),
         };
         match result {
-            Ok(verdict) => Some(verdict),
+            Ok(verdict) => verdict,
             Err(error) if error.kind() == ErrorKind::WouldBlock => None,
             Err(error) => Some(failed(Code::L7Rsp, &error)),
         }
@@ -166,32 +290,36 @@ impl Talk {
     }
 }
 
-/// Sends the request and reads the answer, until there is a verdict or the stream would block. Without `scratch` there
-/// is nothing to read.
+/// Sends the request and reads the answer until the stream would block, or until nothing more is to be learnt from it.
+/// Returns the verdict in the call in which it becomes certain.
 fn exchange(
     request: &Request,
     sent: &mut usize,
     answer: &mut Answer,
     stream: &mut (impl Read + Write),
     scratch: &mut [u8],
-) -> io::Result<Verdict> {
-    while *sent < request.bytes.len() {
-        *sent += uninterrupted(|| stream.write(&request.bytes[*sent..]))?;
+) -> io::Result<Option<Verdict>> {
+    if *sent < request.bytes.len() {
+        while *sent < request.bytes.len() {
+            *sent += uninterrupted(|| stream.write(&request.bytes[*sent..]))?;
+        }
+        stream.flush()?;
     }
-    stream.flush()?;
-    if scratch.is_empty() {
-        return Err(ErrorKind::WouldBlock.into());
-    }
+    let mut verdict = None;
     loop {
         let length = match uninterrupted(|| stream.read(scratch)) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(verdict),
             // A server that does not close its TLS session in due form has closed all the same.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
+            // What happens after the verdict does not change it.
+            Err(_) if answer.is_judged() => 0,
             other => other?,
         };
         if length == 0 {
-            return Ok(answer.finish(request));
+            return Ok(verdict.or(answer.finish(request)));
         }
-        if let Some(verdict) = answer.feed(request, &scratch[..length]) {
+        verdict = verdict.or(answer.feed(request, &scratch[..length]));
+        if answer.is_judged() && answer.rest() == Rest::Lost {
             return Ok(verdict);
         }
     }
@@ -227,18 +355,27 @@ fn failed(code: Code, error: &io::Error) -> Verdict {
     }
 }
 
-/// A socket that gives no more than [`MAX_READ`] bytes.
+/// A socket that gives no more than [`MAX_READ`] bytes, and is not asked in vain.
 struct Counted<'a> {
     socket: &'a Socket,
     read: &'a mut usize,
+    /// There is an end or an error to be read after the last byte.
+    ends: bool,
+    /// There is nothing more to read before the next edge.
+    drained: bool,
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.drained {
+            return Err(ErrorKind::WouldBlock.into());
+        }
         if *self.read >= MAX_READ {
             return Err(io::Error::other("the server sends without end"));
         }
         let length = self.socket.read(into)?;
+        // What comes after this read has an edge of its own.
+        self.drained = length < into.len() && !self.ends;
         *self.read += length;
         Ok(length)
     }

@@ -1,27 +1,56 @@
 //! TLS, as far as a probe needs it: configurations that checks share, and certificate faults in few words.
 
+mod session;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use maglev_ipc::{Refusal, Tls, Verify};
+use maglev_ipc::{Http, Refusal, Tls, Verify};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerIncompatible, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind,
+    PeerIncompatible, RootCertStore, SignatureScheme,
 };
+
+use crate::clock::Nanos;
+use session::Session;
 
 /// A handshake that can be begun at once.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Shared by all checks that verify the same way.
-    pub config: Arc<ClientConfig>,
+    /// Shared by all checks that verify the same way and resume no session.
+    config: Arc<ClientConfig>,
     /// Asked for, unless it is an address, and expected in the certificate.
-    pub name: ServerName<'static>,
+    name: ServerName<'static>,
+    /// What is left of the last handshake, for a check that may resume it. It is in `config` as well.
+    session: Option<Arc<Session>>,
+}
+
+impl Plan {
+    /// Begins a handshake, or resumes a session of which the certificate was seen not long ago.
+    ///
+    /// # Errors
+    /// rustls finds no randomness.
+    pub fn begin(&self, now: Nanos) -> Result<Box<ClientConnection>, Error> {
+        if let Some(session) = &self.session {
+            session.age(now);
+        }
+        Ok(Box::new(ClientConnection::new(self.config.clone(), self.name.clone())?))
+    }
+
+    /// The handshake is over.
+    pub fn completed(&self, connection: &ClientConnection, now: Nanos) {
+        if let Some(session) = &self.session
+            && connection.handshake_kind() != Some(HandshakeKind::Resumed)
+        {
+            session.seen(now);
+        }
+    }
 }
 
 /// The configurations in use, made when first asked for.
@@ -79,20 +108,31 @@ impl Configs {
         });
     }
 
-    /// What a check's handshakes need.
+    /// What a check's handshakes need. One that keeps its connections resumes its sessions.
     ///
     /// # Errors
     /// The name is no name, or there is no certificate to hold the server's against.
-    pub fn plan(&mut self, tls: &Tls, http: bool) -> Result<Plan, Refusal> {
+    pub fn plan(&mut self, tls: &Tls, http: Option<&Http>) -> Result<Plan, Refusal> {
         let name = ServerName::try_from(tls.server_name.clone());
         let name = name.map_err(|_| Refusal::Invalid(format!("{}: no server name", tls.server_name)))?;
-        let key = (tls.verify, http);
-        if let Some(config) = self.made.get(&key) {
-            return Ok(Plan { config: config.clone(), name });
+        let config = self.shared(tls.verify, http.is_some())?;
+        if http.is_none_or(|http| http.keep_alive.is_none()) {
+            return Ok(Plan { config, name, session: None });
         }
-        let config = Arc::new(self.make(tls.verify, http)?);
-        self.made.insert(key, config.clone());
-        Ok(Plan { config, name })
+        // rustls finds sessions by name, and servers of one name have tickets of their own.
+        let session = Arc::new(Session::default());
+        let mut config = ClientConfig::clone(&config);
+        config.resumption = Resumption::store(session.clone());
+        Ok(Plan { config: Arc::new(config), name, session: Some(session) })
+    }
+
+    fn shared(&mut self, verify: Verify, http: bool) -> Result<Arc<ClientConfig>, Refusal> {
+        if let Some(config) = self.made.get(&(verify, http)) {
+            return Ok(config.clone());
+        }
+        let config = Arc::new(self.make(verify, http)?);
+        self.made.insert((verify, http), config.clone());
+        Ok(config)
     }
 
     fn make(&self, verify: Verify, http: bool) -> Result<ClientConfig, Refusal> {
@@ -117,7 +157,7 @@ impl Configs {
                 builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth()
             }
         };
-        // A resumed session would not show the certificate, and so not its expiry.
+        // A resumed session does not show the certificate, and so not its expiry.
         config.resumption = Resumption::disabled();
         if http {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];

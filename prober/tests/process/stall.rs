@@ -21,8 +21,8 @@ fn what_times_out_while_the_prober_is_stopped_is_no_verdict() {
     let pid = Pid::from_raw(prober.child.id().cast_signed());
     for generation in 1.. {
         // Another check each time, so that its first outcome is of a probe that the stop may have hit.
-        let http =
-            Http { path: "/".into(), host: format!("h{generation}"), codes: vec![(200, 200)], body: None };
+        let host = format!("h{generation}");
+        let http = Http { path: "/".into(), host, codes: vec![(200, 200)], body: None, keep_alive: None };
         controller.ask(generation, target, Probe::Http { port, http, tls: None }, Duration::from_millis(150));
         // There is no event by which to know that a probe has started; if this one had not, the next may.
         std::thread::sleep(Duration::from_millis(20));

@@ -191,7 +191,13 @@ pub fn https(port: u16, name: &str, verify: Verify) -> Probe {
 /// A `GET` of `path` that passes with 200.
 #[must_use]
 pub fn get(path: &str) -> Http {
-    Http { path: path.to_owned(), host: "lab".to_owned(), codes: vec![(200, 200)], body: None }
+    Http {
+        path: path.to_owned(),
+        host: "lab".to_owned(),
+        codes: vec![(200, 200)],
+        body: None,
+        keep_alive: None,
+    }
 }
 
 fn words(outcome: &Outcome) -> String {

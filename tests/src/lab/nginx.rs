@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 
 use super::PATIENCE;
 use super::certificates::{Authority, self_signed};
@@ -13,7 +13,8 @@ use super::host::Host;
 use super::place::Place;
 use super::process::Process;
 
-/// Answers `/` and `/healthz` with 200, `/503` and `/301` with these, and `/body` with a sentence.
+/// Answers `/` and `/healthz` with 200, `/503` and `/301` with these, `/body` with a sentence, and `/resumed` with `r` on a
+/// resumed TLS session.
 pub const HTTP: u16 = 80;
 /// Over TLS, with a good certificate for [`NAME`].
 pub const GOOD: u16 = 443;
@@ -69,6 +70,14 @@ impl Nginx {
         killpg(self.process.pid(), Signal::SIGSTOP).unwrap();
     }
 
+    /// Has it start new workers, while the old ones close the connections that they have.
+    ///
+    /// # Panics
+    /// It is not there any more.
+    pub fn reload(&self) {
+        kill(self.process.pid(), Signal::SIGHUP).unwrap();
+    }
+
     /// Undoes [`Self::hang`].
     ///
     /// # Panics
@@ -103,6 +112,7 @@ fn listen(port: u16, tls: &str) -> String {
         ("/503", "503"),
         ("/301", "301 http://127.0.0.1/"),
         ("/body", "200 'all is well here'"),
+        ("/resumed", "200 $ssl_session_reused"),
     ] {
         // Writing to a string does not fail.
         _ = writeln!(site, "location = {path} {{ return {answer}; }}");

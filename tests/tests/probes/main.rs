@@ -4,6 +4,7 @@
 
 mod http;
 mod icmp;
+mod kept;
 mod local;
 mod tcp;
 mod tls;

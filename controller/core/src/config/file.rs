@@ -156,6 +156,10 @@ pub struct Params {
     pub response_code: Option<String>,
     /// What the body must match.
     pub response_regexp: Option<String>,
+    /// Whether the connection is kept for the next probe.
+    pub keep_alive: Option<bool>,
+    /// Every how many probes there is a fresh connection all the same.
+    pub fresh_every: Option<i64>,
     /// Whether a TLS handshake follows the connection.
     pub tls: Option<bool>,
     /// The name asked for and expected in the certificate.

@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 use maglev_ipc as ipc;
@@ -115,6 +116,8 @@ pub enum Probe {
         codes: Vec<(u16, u16)>,
         /// What the first 64 KiB of the body must match.
         body: Option<String>,
+        /// Every how many probes there is a fresh connection; `None` is every one: no connection is kept.
+        keep_alive: Option<NonZeroU32>,
         /// The handshake that precedes the request.
         tls: Option<Tls>,
     },
@@ -212,13 +215,14 @@ impl Healthcheck {
             Probe::Tcp { port, tls } => {
                 ipc::Probe::Tcp { port: *port, tls: tls.as_ref().map(|tls| tls.resolve(None, target)) }
             }
-            Probe::Http { port, path, host, codes, body, tls } => ipc::Probe::Http {
+            Probe::Http { port, path, host, codes, body, keep_alive, tls } => ipc::Probe::Http {
                 port: *port,
                 http: ipc::Http {
                     path: path.clone(),
                     host: host.clone().unwrap_or_else(|| host_of(target)),
                     codes: codes.clone(),
                     body: body.clone(),
+                    keep_alive: *keep_alive,
                 },
                 tls: tls.as_ref().map(|tls| tls.resolve(host.as_deref(), target)),
             },

@@ -9,8 +9,8 @@ pub fn get(address: SocketAddr) -> Check {
 }
 
 fn matching(address: SocketAddr, body: Option<&str>) -> Check {
-    let http =
-        Http { path: "/x".into(), host: "h".into(), codes: vec![(200, 299)], body: body.map(Into::into) };
+    let body = body.map(Into::into);
+    let http = Http { path: "/x".into(), host: "h".into(), codes: vec![(200, 299)], body, keep_alive: None };
     check(address.ip(), Probe::Http { port: address.port(), http, tls: None })
 }
 

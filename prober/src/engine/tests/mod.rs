@@ -2,6 +2,7 @@
 
 mod http;
 mod icmp;
+mod kept;
 mod link;
 mod tcp;
 mod tls;

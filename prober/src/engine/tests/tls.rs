@@ -3,7 +3,7 @@ use std::sync::Arc;
 use maglev_ipc::{Http, Tls, Verify};
 use rcgen::{CertificateParams, CertifiedIssuer, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 
 use super::*;
 
@@ -55,7 +55,8 @@ fn check_of(address: SocketAddr, name: &str, verify: Verify, body: Option<&str>)
         None => Probe::Tcp { port, tls },
         Some(body) => {
             let body = Some(body.into());
-            let http = Http { path: "/".into(), host: name.into(), codes: vec![(200, 200)], body };
+            let http =
+                Http { path: "/".into(), host: name.into(), codes: vec![(200, 200)], body, keep_alive: None };
             Probe::Http { port, http, tls }
         }
     };
@@ -92,6 +93,48 @@ fn https_passes_and_its_body_is_matched() {
     assert_eq!(handshake(&server, "good.test", BUNDLE, Some("^hello$")).0, Code::L7Ok);
     let (code, detail) = handshake(&server, "good.test", BUNDLE, Some("goodbye"));
     assert_eq!((code, detail.as_str()), (Code::L7Rsp, "body does not match"));
+}
+
+#[test]
+fn kept_connections_save_handshakes_and_fresh_ones_resume_them() {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["good.test".into()]).unwrap().self_signed(&key).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    let config = Arc::new(config);
+    let (sender, connections) = std::sync::mpsc::channel();
+    let address = serve(move |mut stream| {
+        let mut tls = ServerConnection::new(config.clone()).unwrap();
+        let mut requests = 0;
+        while let Ok(1..) =
+            std::io::Read::read(&mut rustls::Stream::new(&mut tls, &mut stream), &mut [0; 4096])
+        {
+            requests += 1;
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+            if rustls::Stream::new(&mut tls, &mut stream).write_all(answer).is_err() {
+                break;
+            }
+        }
+        let _ = sender.send((tls.handshake_kind(), requests));
+    });
+    let mut check = check_of(address, "good.test", Verify::Nothing, Some("^hello$"));
+    if let Probe::Http { http, .. } = &mut check.probe {
+        http.keep_alive = std::num::NonZeroU32::new(3);
+    }
+    let (mut controller, _thread) = spawn();
+    controller.greet();
+    assert_eq!(controller.commit(1, &[(1, check)]), []);
+    let seen: Vec<_> = connections.iter().take(4).collect();
+    let resumed = (Some(HandshakeKind::Resumed), 3);
+    assert_eq!(seen, [(Some(HandshakeKind::Full), 3), resumed, resumed, resumed]);
+    while let Ok(ToController::Outcomes(outcomes)) = controller.receive() {
+        assert!(outcomes.iter().all(|outcome| outcome.code == Code::L7Ok), "{outcomes:?}");
+        if outcomes.iter().any(|outcome| outcome.seq > 9) {
+            break;
+        }
+    }
 }
 
 #[test]

@@ -2,10 +2,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn http(body: Option<&str>) -> Http {
+    let body = body.map(Into::into);
+    Http { path: "/".into(), host: "h".into(), codes: vec![(200, 204)], body, keep_alive: None }
+}
+
 fn request(body: Option<&str>) -> Request {
-    let http =
-        Http { path: "/".into(), host: "h".into(), codes: vec![(200, 204)], body: body.map(Into::into) };
-    Request::compile(&http).unwrap()
+    Request::compile(&http(body)).unwrap()
 }
 
 /// What comes of bytes that arrive in pieces of the given size, and then the end.
@@ -16,7 +19,7 @@ fn judge(request: &Request, bytes: &[u8], piece: usize) -> (Verdict, Answer) {
             return (verdict, answer);
         }
     }
-    (answer.finish(request), answer)
+    (answer.finish(request).unwrap(), answer)
 }
 
 fn expect(body: Option<&str>, bytes: &str, code: Code, detail: &str) {
@@ -86,8 +89,7 @@ fn bytes_that_are_no_text_match_as_far_as_they_are() {
 #[test]
 fn a_regular_expression_has_bounds() {
     for pattern in ["(", "a{1000}{1000}"] {
-        let http = Http { path: "/".into(), host: "h".into(), codes: vec![], body: Some(pattern.into()) };
-        assert!(matches!(Request::compile(&http), Err(Refusal::Invalid(_))), "{pattern}");
+        assert!(matches!(Request::compile(&http(Some(pattern))), Err(Refusal::Invalid(_))), "{pattern}");
     }
 }
 
@@ -105,5 +107,137 @@ proptest! {
         prop_assert!(answer.head.len() <= MAX_HEAD);
         prop_assert!(answer.body.is_none_or(|body| body.bytes().len() <= MAX_BODY));
         prop_assert_eq!(judge(&request, &bytes, 10_000).0, verdict);
+    }
+}
+
+/// Where an answer to a check that keeps its connections stands after its verdict, whatever the pieces in which it came.
+fn rest(body: Option<&str>, bytes: &str) -> Rest {
+    let request = Request::compile(&Http { keep_alive: NonZeroU32::new(10), ..http(body) }).unwrap();
+    let rests = [1, 2, 3, 7, 100_000].map(|piece| {
+        let mut answer = Answer::default();
+        for piece in bytes.as_bytes().chunks(piece) {
+            answer.feed(&request, piece);
+        }
+        assert!(answer.is_judged(), "{bytes:?}");
+        answer.rest()
+    });
+    assert!(rests.iter().all(|rest| *rest == rests[0]), "{bytes:?}: {rests:?}");
+    rests[0]
+}
+
+#[test]
+fn what_can_be_told_from_the_next_answer_lets_the_connection_be_kept() {
+    let length =
+        |length: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
+    for (answer, expected) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Rest::Whole),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Rest::Whole),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", Rest::Whole),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok", Rest::Whole),
+        ("HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno", Rest::Whole),
+        ("HTTP/1.1 204 No Content\r\n\r\n", Rest::Whole),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 7\r\n\r\n", Rest::Whole),
+        ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", Rest::Whole),
+        ("HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 204 No\r\n\r\n", Rest::Whole),
+        ("HTTP/1.1 100 Go\r\nConnection: close\r\n\r\nHTTP/1.1 204 No\r\n\r\n", Rest::Whole),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Rest::Whole),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked \r\n\r\n2\r\nok\r\n0\r\nA: b\r\n\r\n", Rest::Whole),
+        (&length(MAX_BODY), Rest::Whole),
+        // What is not whole yet.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", Rest::Awaited),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", Rest::Awaited),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Rest::Awaited),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", Rest::Awaited),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nA: b\r\n", Rest::Awaited),
+        // What says that it closes, or does so without saying.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, CLOSE\r\n\r\n", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x\r\nConnection: close\r\n\r\n", Rest::Lost),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", Rest::Lost),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\n\r\n", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Rest::Lost),
+        ("HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\n\r\n", Rest::Lost),
+        // What two readers may understand in two ways.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", Rest::Lost),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            Rest::Lost,
+        ),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok", Rest::Lost),
+        // What nobody has asked for.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\r\n", Rest::Lost),
+        ("HTTP/1.1 204 No\r\n\r\nHTTP/1.1 204 No\r\n\r\n", Rest::Lost),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nok", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nx", Rest::Lost),
+        // What is too long to be waited for.
+        (&length(MAX_BODY + 1), Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n", Rest::Lost),
+    ] {
+        assert_eq!(rest(None, answer), expected, "{answer:.120}");
+    }
+}
+
+#[test]
+fn a_body_that_is_matched_is_read_to_its_end_as_well() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n";
+    assert_eq!(rest(Some("ok"), chunked), Rest::Awaited);
+    assert_eq!(rest(Some("ok"), &format!("{chunked}\r\n")), Rest::Whole);
+    assert_eq!(rest(Some("ill"), &format!("{chunked}\r\n")), Rest::Whole);
+}
+
+#[test]
+fn without_keep_alive_nothing_is_awaited() {
+    let mut answer = Answer::default();
+    answer.feed(&request(None), b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    assert_eq!(answer.rest(), Rest::Lost);
+}
+
+#[test]
+fn an_end_or_more_bytes_after_the_verdict_lose_the_connection_and_change_nothing_else() {
+    let request = Request::compile(&Http { keep_alive: NonZeroU32::new(10), ..http(None) }).unwrap();
+    for end in [None, Some(b"HTTP/1.1 408 Too Late\r\n\r\n")] {
+        let mut answer = Answer::default();
+        answer.feed(&request, b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        assert_eq!(answer.rest(), Rest::Whole);
+        let verdict = match end {
+            None => answer.finish(&request),
+            Some(bytes) => answer.feed(&request, bytes),
+        };
+        assert_eq!((verdict, answer.rest()), (None, Rest::Lost));
+    }
+}
+
+proptest! {
+    #[test]
+    fn where_an_answer_is_split_makes_no_difference(
+        interim in prop_oneof![4 => Just(""), 1 => Just("HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n")],
+        start in prop_oneof![6 => Just("HTTP/1.1 200"), 1 => Just("HTTP/1.1 503"), 1 => Just("HTTP/1.1 204"),
+            1 => Just("HTTP/1.0 200")],
+        headers in proptest::collection::vec(prop_oneof![Just("Content-Length: 4\r\n"), Just("Content-Length: 5\r\n"),
+            Just("Transfer-Encoding: chunked\r\n"), Just("Connection: close\r\n"), Just("X: y\r\n")], 0..3),
+        body in prop_oneof!["[a-z]{0,9}", "[0-9a-f\r\n;x]{0,20}", Just("4\r\ngood\r\n0\r\n\r\n".to_owned()),
+            Just("0\r\nA: b\r\n\r\n".to_owned())],
+        matched in any::<bool>(),
+        splits in proptest::collection::vec(1usize..40, 0..6),
+    ) {
+        let matched = matched.then_some("good");
+        let request = Request::compile(&Http { keep_alive: NonZeroU32::new(10), ..http(matched) }).unwrap();
+        let bytes = format!("{interim}{start} Because\r\n{}\r\n{body}", headers.concat()).into_bytes();
+        let outcome = |sizes: &mut dyn Iterator<Item = usize>| {
+            let (mut answer, mut verdict, mut left) = (Answer::default(), None, &bytes[..]);
+            while !(left.is_empty() || answer.is_judged() && answer.rest() == Rest::Lost) {
+                let (piece, rest) = left.split_at(left.len().min(sizes.next().unwrap_or(usize::MAX)));
+                verdict = verdict.or(answer.feed(&request, piece));
+                left = rest;
+            }
+            let rest = answer.is_judged().then(|| answer.rest());
+            (verdict.or(answer.finish(&request)), rest)
+        };
+        prop_assert_eq!(outcome(&mut splits.into_iter()), outcome(&mut std::iter::empty()));
     }
 }

@@ -3,9 +3,10 @@
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::vec;
+use core::num::NonZeroU32;
 use core::time::Duration;
 
-use maglev_ipc::check::{MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT};
+use maglev_ipc::check::{FRESH_EVERY, MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT};
 use regex_lite::Regex;
 
 use super::super::file::{self, Kind, Params};
@@ -15,6 +16,8 @@ use super::{Scope, value};
 
 /// The highest rise and fall.
 const MAX_COUNT: u32 = 1000;
+/// Every how many probes there is a fresh connection, if connections are kept.
+const USUAL_FRESH_EVERY: u32 = 10;
 
 pub fn healthcheck(
     scope: &mut Scope<'_>,
@@ -115,8 +118,29 @@ fn http(
     let body = value::optional(params.response_regexp.as_deref(), |pattern| {
         regexp(&mut scope.at("response-regexp"), pattern).map(|()| pattern.to_owned())
     });
+    let keep_alive = keep_alive(scope, params);
     let tls = tls(scope);
-    Some(Probe::Http { port: port?, path: path?, host: host?, codes: codes?, body: body?, tls: tls? })
+    Some(Probe::Http {
+        port: port?,
+        path: path?,
+        host: host?,
+        codes: codes?,
+        body: body?,
+        keep_alive: keep_alive?,
+        tls: tls?,
+    })
+}
+
+fn keep_alive(scope: &mut Scope<'_>, params: &Params) -> Option<Option<NonZeroU32>> {
+    let mut scope = scope.at("fresh-every");
+    if params.keep_alive == Some(true) {
+        return value::integer(&mut scope, params.fresh_every, USUAL_FRESH_EVERY, FRESH_EVERY)
+            .map(NonZeroU32::new);
+    }
+    match params.fresh_every {
+        None => Some(None),
+        Some(_) => scope.refuse("needs keep-alive: true"),
+    }
 }
 
 fn regexp(scope: &mut Scope<'_>, pattern: &str) -> Option<()> {
@@ -158,12 +182,14 @@ fn only_fitting(scope: &mut Scope<'_>, kind: Kind, params: &Params) -> Option<()
     let fitting: &[&str] = match kind {
         Kind::Icmp => &[],
         Kind::Tcp => &["tls", "server-name", "insecure-skip-verify", "ca-file"],
-        Kind::Http => &["path", "host", "response-code", "response-regexp"],
+        Kind::Http => &["path", "host", "response-code", "response-regexp", "keep-alive", "fresh-every"],
         Kind::Https => &[
             "path",
             "host",
             "response-code",
             "response-regexp",
+            "keep-alive",
+            "fresh-every",
             "server-name",
             "insecure-skip-verify",
             "ca-file",
@@ -174,6 +200,8 @@ fn only_fitting(scope: &mut Scope<'_>, kind: Kind, params: &Params) -> Option<()
         ("host", params.host.is_some()),
         ("response-code", params.response_code.is_some()),
         ("response-regexp", params.response_regexp.is_some()),
+        ("keep-alive", params.keep_alive.is_some()),
+        ("fresh-every", params.fresh_every.is_some()),
         ("tls", params.tls.is_some()),
         ("server-name", params.server_name.is_some()),
         ("insecure-skip-verify", params.insecure_skip_verify.is_some()),

@@ -51,21 +51,26 @@ fn params(kind: Kind) -> impl Strategy<Value = Params> {
         text(&["example.org", "2001:db8::1"]),
         weighted(0.1, any::<bool>()),
         text(&["/ca.pem"]),
+        weighted(0.3, weighted(0.5, prop_oneof![20 => 2..20_i64, 1 => any::<i64>()])),
     );
-    all.prop_map(move |(path, host, response_code, response_regexp, tls, server_name, insecure, ca_file)| {
-        let http = matches!(kind, Kind::Http | Kind::Https);
-        let with_tls = kind == Kind::Https || (kind == Kind::Tcp && tls);
-        Params {
-            path: path.filter(|_| http),
-            host: host.filter(|_| http),
-            response_code: response_code.filter(|_| http),
-            response_regexp: response_regexp.filter(|_| http),
-            tls: (kind == Kind::Tcp).then_some(tls),
-            server_name: server_name.filter(|_| with_tls),
-            insecure_skip_verify: insecure.filter(|_| with_tls),
-            ca_file: ca_file.filter(|_| with_tls),
-        }
-    })
+    all.prop_map(
+        move |(path, host, response_code, response_regexp, tls, server_name, insecure, ca_file, kept)| {
+            let http = matches!(kind, Kind::Http | Kind::Https);
+            let with_tls = kind == Kind::Https || (kind == Kind::Tcp && tls);
+            Params {
+                path: path.filter(|_| http),
+                host: host.filter(|_| http),
+                response_code: response_code.filter(|_| http),
+                response_regexp: response_regexp.filter(|_| http),
+                keep_alive: kept.map(|_| true).filter(|_| http),
+                fresh_every: kept.flatten().filter(|_| http),
+                tls: (kind == Kind::Tcp).then_some(tls),
+                server_name: server_name.filter(|_| with_tls),
+                insecure_skip_verify: insecure.filter(|_| with_tls),
+                ca_file: ca_file.filter(|_| with_tls),
+            }
+        },
+    )
 }
 
 fn healthcheck() -> impl Strategy<Value = Healthcheck> {

@@ -31,7 +31,7 @@ fn healthcheck() {
 
 #[test]
 fn params_belong_to_types() {
-    let http = "path, host, response-code, response-regexp";
+    let http = "path, host, response-code, response-regexp, keep-alive, fresh-every";
     let tls = "server-name, insecure-skip-verify, ca-file";
     cases(
         "maglev: { healthchecks: { x: { @ } } }",
@@ -99,6 +99,14 @@ fn http_params() {
                 "response-regexp: \"(\" is no regular expression: found open group without closing ')'",
             ),
             (&pattern, "response-regexp: longer than 1024 bytes"),
+            ("keep-alive: true", ""),
+            ("keep-alive: true, fresh-every: 2", ""),
+            ("keep-alive: true, fresh-every: 1000", ""),
+            ("keep-alive: true, fresh-every: 1", "fresh-every: 1 is not within 2 to 1000"),
+            ("keep-alive: true, fresh-every: 1001", "fresh-every: 1001 is not within 2 to 1000"),
+            ("keep-alive: true, fresh-every: -1", "fresh-every: -1 is not within 2 to 1000"),
+            ("fresh-every: 10", "fresh-every: needs keep-alive: true"),
+            ("keep-alive: false, fresh-every: 10", "fresh-every: needs keep-alive: true"),
         ],
     );
 }

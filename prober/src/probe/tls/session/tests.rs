@@ -1,0 +1,124 @@
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use maglev_ipc::{Http, Tls, Verify};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::ProducesTickets;
+use rustls::version::{TLS12, TLS13};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, SupportedProtocolVersion};
+
+use super::super::{Configs, Plan, words};
+use super::*;
+
+const SECOND: Nanos = 1_000_000_000;
+
+/// A server whose certificate can change, while the tickets that it has given out stay good.
+struct Server {
+    authority: CertifiedIssuer<'static, KeyPair>,
+    ticketer: Arc<dyn ProducesTickets>,
+    version: &'static SupportedProtocolVersion,
+    config: Arc<ServerConfig>,
+}
+
+impl Server {
+    fn new(version: &'static SupportedProtocolVersion) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
+        let config = config(&authority, &ticketer, version, 4096);
+        Self { authority, ticketer, version, config }
+    }
+
+    /// Its certificate is one that has expired from now on.
+    fn expire(&mut self) {
+        self.config = config(&self.authority, &self.ticketer, self.version, 2020);
+    }
+
+    /// The plan of a check that keeps its connections, or not.
+    fn plan(&self, keep_alive: u32) -> Plan {
+        let mut configs = Configs::new([]);
+        let verify = Verify::Bundle(configs.add_bundle(self.authority.pem().as_bytes()));
+        let keep_alive = NonZeroU32::new(keep_alive);
+        let http = Http { path: "/".into(), host: "h".into(), codes: Vec::new(), body: None, keep_alive };
+        configs.plan(&Tls { server_name: "good.test".into(), verify }, Some(&http)).unwrap()
+    }
+
+    /// A handshake at that time, and what the server sends after it.
+    fn handshake(&self, plan: &Plan, now: Nanos) -> Result<HandshakeKind, String> {
+        let mut client = plan.begin(now).unwrap();
+        let mut server = ServerConnection::new(self.config.clone()).unwrap();
+        while client.wants_write() || server.wants_write() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut &wire[..]).unwrap();
+            // What it thinks of an alert is not of interest.
+            let _ = server.process_new_packets();
+            wire.clear();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            client.read_tls(&mut &wire[..]).unwrap();
+            client.process_new_packets().map_err(|error| words(&error))?;
+        }
+        plan.completed(&client, now);
+        Ok(client.handshake_kind().unwrap())
+    }
+}
+
+fn config(
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    ticketer: &Arc<dyn ProducesTickets>,
+    version: &'static SupportedProtocolVersion,
+    until: i32,
+) -> Arc<ServerConfig> {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["good.test".into()]).unwrap();
+    params.not_after = date_time_ymd(until, 1, 1);
+    let certificate = params.signed_by(&key, authority).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[version]);
+    let builder = builder.unwrap().with_no_client_auth();
+    let mut config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+    config.ticketer = ticketer.clone();
+    Arc::new(config)
+}
+
+#[test]
+fn a_certificate_that_expires_is_noticed_within_the_bound() {
+    for version in [&TLS12, &TLS13] {
+        let mut server = Server::new(version);
+        let plan = server.plan(10);
+        assert_eq!(server.handshake(&plan, 100 * SECOND), Ok(HandshakeKind::Full));
+        assert_eq!(server.handshake(&plan, 130 * SECOND), Ok(HandshakeKind::Resumed));
+        server.expire();
+        // That the session was resumed meanwhile makes it no younger.
+        assert_eq!(server.handshake(&plan, 160 * SECOND - 1), Ok(HandshakeKind::Resumed));
+        assert_eq!(server.handshake(&plan, 160 * SECOND), Err("certificate expired".to_owned()));
+        assert_eq!(server.handshake(&plan, 161 * SECOND), Err("certificate expired".to_owned()));
+    }
+}
+
+#[test]
+fn without_keep_alive_each_handshake_shows_the_certificate() {
+    for version in [&TLS12, &TLS13] {
+        let server = Server::new(version);
+        let plan = server.plan(0);
+        for now in 1..4 {
+            assert_eq!(server.handshake(&plan, now), Ok(HandshakeKind::Full));
+        }
+    }
+}
+
+#[test]
+fn servers_of_one_name_have_sessions_of_their_own() {
+    for version in [&TLS12, &TLS13] {
+        let server = Server::new(version);
+        let (one, other) = (server.plan(10), server.plan(10));
+        assert_eq!(server.handshake(&one, SECOND), Ok(HandshakeKind::Full));
+        assert_eq!(server.handshake(&other, SECOND), Ok(HandshakeKind::Full));
+        assert_eq!(server.handshake(&one, SECOND), Ok(HandshakeKind::Resumed));
+    }
+}

@@ -1,0 +1,93 @@
+//! Connections that are kept between probes, by nginx.
+
+use std::fs;
+use std::num::NonZeroU32;
+
+use maglev_ipc::{Check, Http, Probe, Tls, Verify};
+use maglev_tests::lab::controller::{check, get};
+use maglev_tests::lab::host::Host;
+use maglev_tests::lab::nginx::{self, NAME, Nginx};
+use maglev_tests::lab::skip;
+use maglev_tests::lab::topology::{FAMILIES, Family};
+
+use crate::Bench;
+
+fn keeping(family: &Family, path: &str, every: u32, over_tls: bool) -> Check {
+    let http = Http { keep_alive: NonZeroU32::new(every), ..get(path) };
+    let tls = Tls { server_name: NAME.to_owned(), verify: Verify::Nothing };
+    let (port, tls) = if over_tls { (nginx::GOOD, Some(tls)) } else { (nginx::HTTP, None) };
+    check(family.server, Probe::Http { port, http, tls })
+}
+
+/// How many connections a host has accepted.
+fn accepted(host: &Host) -> u64 {
+    let snmp = host.inside(|| fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
+    let mut tcp = snmp.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
+    let (mut names, values) = (tcp.next().unwrap(), tcp.next().unwrap());
+    let index = names.position(|name| name == "PassiveOpens").unwrap();
+    values.skip(index).next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn one_connection_is_accepted_for_many_probes() {
+    if skip("one_connection_is_accepted_for_many_probes", &["nginx"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let _nginx = Nginx::start(&bench.lab.server, &bench.place);
+    for family in FAMILIES {
+        for over_tls in [false, true] {
+            let before = accepted(&bench.lab.server);
+            let verdicts = bench.controller.outcomes(keeping(&family, "/", 1000, over_tls), 30);
+            assert_eq!(verdicts, ["L7OK HTTP 200"; 30]);
+            assert_eq!(accepted(&bench.lab.server) - before, 1);
+            let verdicts = bench.controller.outcomes(keeping(&family, "/503", 5, over_tls), 21);
+            assert_eq!(verdicts, ["L7STS HTTP 503"; 21]);
+            assert!(accepted(&bench.lab.server) - before >= 1 + 5);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_reloaded_fails_no_probe() {
+    if skip("a_server_that_is_reloaded_fails_no_probe", &["nginx"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let nginx = Nginx::start(&bench.lab.server, &bench.place);
+    for over_tls in [false, true] {
+        let check = keeping(&FAMILIES[0], "/", 1000, over_tls);
+        let before = accepted(&bench.lab.server);
+        for _ in 0..3 {
+            // The check stays what it is, and so keeps its connection from one round to the next.
+            assert_eq!(bench.controller.outcomes(check.clone(), 10), ["L7OK HTTP 200"; 10]);
+            nginx.reload();
+        }
+        // The last reload takes its time.
+        while accepted(&bench.lab.server) - before < 4 {
+            assert_eq!(bench.controller.outcomes(check.clone(), 10), ["L7OK HTTP 200"; 10]);
+        }
+    }
+}
+
+#[test]
+fn a_fresh_connection_resumes_the_session() {
+    if skip("a_fresh_connection_resumes_the_session", &["nginx"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let _nginx = Nginx::start(&bench.lab.server, &bench.place);
+    for family in FAMILIES {
+        let mut check = keeping(&family, "/resumed", 2, true);
+        let Probe::Http { http, .. } = &mut check.probe else { panic!("no HTTP") };
+        http.body = Some("^r$".to_owned());
+        let verdicts = bench.controller.outcomes(check.clone(), 8);
+        assert!(verdicts[..2].iter().all(|verdict| verdict.starts_with("L7RSP")), "{verdicts:?}");
+        assert_eq!(verdicts[2..], ["L7OK HTTP 200"; 6]);
+        // Without keep-alive, each handshake is a whole one.
+        let Probe::Http { http, .. } = &mut check.probe else { panic!("no HTTP") };
+        http.keep_alive = None;
+        let verdicts = bench.controller.outcomes(check, 8);
+        assert!(verdicts.iter().all(|verdict| verdict.starts_with("L7RSP")), "{verdicts:?}");
+    }
+}
