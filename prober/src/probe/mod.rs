@@ -5,6 +5,7 @@ pub mod echo;
 pub mod filter;
 pub mod http;
 pub mod icmp;
+pub mod raw;
 pub mod stream;
 pub mod tcp;
 pub mod tls;
