@@ -8,9 +8,11 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol};
 
-use super::echo::{self, Packet, Token};
+use super::echo::{self, Packet, Quoted, Token};
 use super::filter;
+use super::ports::Ports;
 use super::raw::{Opened, Raw};
+use super::segment::Syn;
 use crate::course::Key;
 use crate::random;
 
@@ -30,7 +32,7 @@ pub struct Pinger {
 /// What a packet that came in says about a probe.
 #[derive(Debug)]
 pub struct Heard {
-    /// The probe's request.
+    /// What the probe sent.
     pub claim: Claim,
     /// The address that answered, or the one that an error says is not reached.
     pub about: IpAddr,
@@ -54,6 +56,8 @@ pub enum Claim {
     Proven(Key, u64),
     /// The request of that sequence number, from that slot: all that a short quote tells.
     Short(u32, u16),
+    /// A SYN, by an error that quotes it, and the error. Whether it was ours is another's to say.
+    Syn(Syn, &'static str),
 }
 
 impl Claim {
@@ -62,6 +66,7 @@ impl Claim {
         match self {
             Self::Proven(_, serial) => serial == ping.serial,
             Self::Short(_, seq) => seq == ping.seq,
+            Self::Syn(..) => false,
         }
     }
 }
@@ -80,16 +85,18 @@ pub enum Junk {
 }
 
 impl Pinger {
-    /// Opens what this process may open. Needs `CAP_NET_RAW`, and only here.
+    /// Opens what this process may open. Needs `CAP_NET_RAW`, and only here. Errors about segments from `ports` are heard
+    /// as well.
     ///
     /// # Errors
     /// The system has no randomness, or a socket cannot be set up. A socket that is not permitted is no error: every
     /// probe that needs it says so.
-    pub fn open() -> io::Result<Self> {
+    pub fn open(ports: Option<&Ports>) -> io::Result<Self> {
         let ident = u16::from_ne_bytes(random::bytes()?);
+        let first_port = ports.map_or(0, Ports::first);
         Ok(Self {
-            v4: Raw::open(Domain::IPV4, Protocol::ICMPV4, &filter::v4(ident))?,
-            v6: Raw::open(Domain::IPV6, Protocol::ICMPV6, &filter::v6(ident))?,
+            v4: Raw::open(Domain::IPV4, Protocol::ICMPV4, &filter::v4(ident, first_port))?,
+            v6: Raw::open(Domain::IPV6, Protocol::ICMPV6, &filter::v6(ident, first_port))?,
             ident,
             cookies: RandomState::new(),
             serial: u64::from(u16::from_ne_bytes(random::bytes()?)),
@@ -150,7 +157,10 @@ impl Pinger {
     fn recognise(&self, packet: Packet, from: IpAddr) -> Result<Heard, Junk> {
         let (echo, about, error) = match packet {
             Packet::Reply(echo) => (echo, from, None),
-            Packet::Error { what, target, echo } => (echo, target, Some(what)),
+            Packet::Error { what, target, quoted: Quoted::Echo(echo) } => (echo, target, Some(what)),
+            Packet::Error { what, target, quoted: Quoted::Syn(syn) } => {
+                return Ok(Heard { claim: Claim::Syn(syn, what), about: target, error: Some(what) });
+            }
         };
         if echo.ident != self.ident {
             return Err(Junk::Stray);
@@ -200,7 +210,7 @@ mod tests {
 
     #[test]
     fn only_the_cookie_proves_a_reply() {
-        let pinger = Pinger::open().unwrap();
+        let pinger = Pinger::open(None).unwrap();
         assert_eq!(reply(&pinger, |_| {}), Ok(Claim::Proven(KEY, 42)));
         assert_eq!(reply(&pinger, |echo| echo.ident ^= 1), Err(Junk::Stray));
         assert_eq!(reply(&pinger, |echo| echo.seq ^= 1), Err(Junk::Spoofed));
@@ -209,17 +219,17 @@ mod tests {
         assert_eq!(reply(&pinger, |echo| forge(echo, |token| token.key ^= 1)), Err(Junk::Spoofed));
         assert_eq!(reply(&pinger, |echo| forge(echo, |token| token.serial ^= 1)), Err(Junk::Spoofed));
         // Another prober's cookies are worth nothing.
-        let token = Pinger::open().unwrap().token(KEY, 42);
+        let token = Pinger::open(None).unwrap().token(KEY, 42);
         assert_eq!(reply(&pinger, |echo| echo.token = Some(token)), Err(Junk::Spoofed));
     }
 
     #[test]
     fn a_short_quote_is_known_by_its_sequence_number() {
-        let mut pinger = Pinger::open().unwrap();
+        let mut pinger = Pinger::open(None).unwrap();
         let token = pinger.token(KEY, 42);
         pinger.recent[usize::from(token.seq())] = KEY.slot;
         let echo = Echo { ident: pinger.ident, seq: token.seq(), token: None };
-        let error = Packet::Error { what: "host unreachable", target: TARGET, echo };
+        let error = Packet::Error { what: "host unreachable", target: TARGET, quoted: Quoted::Echo(echo) };
         let heard = pinger.recognise(error, Ipv4Addr::LOCALHOST.into()).unwrap();
         assert_eq!((heard.claim, heard.about), (Claim::Short(KEY.slot, token.seq()), TARGET));
         assert!(heard.claim.is_about(Ping { serial: 42, seq: token.seq() }));

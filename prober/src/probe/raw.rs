@@ -162,7 +162,7 @@ impl Raw {
 }
 
 /// Why this host gives no raw socket, if it may be so for good.
-pub fn unavailable(error: &io::Error) -> Option<&'static str> {
+fn unavailable(error: &io::Error) -> Option<&'static str> {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EPERM | Errno::EACCES) => Some("raw sockets are not permitted (CAP_NET_RAW)"),
         Some(Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT) => Some("this host has no such address family"),

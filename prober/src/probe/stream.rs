@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use maglev_ipc::{Check, Code, Http, Probe, Refusal, Tls};
+use maglev_ipc::{Check, Code, Http, Mode, Probe, Refusal, Tls};
 use nix::sys::epoll::EpollFlags;
 use rustls::ClientConnection;
 use socket2::Socket;
@@ -21,6 +21,8 @@ const MAX_READ: usize = 512 * 1024;
 pub struct Plan {
     to: SocketAddr,
     from: Option<IpAddr>,
+    /// Whether the server's program is to see the connection even if nothing is said over it.
+    acknowledge: bool,
     tls: Option<tls::Plan>,
     request: Option<Request>,
 }
@@ -33,12 +35,13 @@ impl Plan {
     pub fn compile(check: &Check, configs: &mut tls::Configs) -> Result<Self, Refusal> {
         let (port, tls, http): (u16, Option<&Tls>, Option<&Http>) = match &check.probe {
             Probe::Icmp => (0, None, None),
-            Probe::Tcp { port, tls } => (*port, tls.as_ref(), None),
+            Probe::Tcp { port, tls, .. } => (*port, tls.as_ref(), None),
             Probe::Http { port, http, tls } => (*port, tls.as_ref(), Some(http)),
         };
         Ok(Self {
             to: SocketAddr::new(check.target, port),
             from: check.source,
+            acknowledge: matches!(check.probe, Probe::Tcp { mode: Mode::Full, tls: None, .. }),
             tls: tls.map(|tls| configs.plan(tls, http.is_some())).transpose()?,
             request: http.map(Request::compile).transpose()?,
         })
@@ -46,6 +49,11 @@ impl Plan {
 }
 
 impl Plan {
+    /// Where it connects to, and from which address.
+    pub const fn ends(&self) -> (SocketAddr, Option<IpAddr>) {
+        (self.to, self.from)
+    }
+
     /// The verdict on an error that came before anything could be said.
     fn connection_ended(&self, error: &io::Error) -> Verdict {
         // A reset that answers a SYN is reported as a refusal, so this one ended a connection that had been made.
@@ -83,7 +91,7 @@ impl Stream {
     /// # Errors
     /// The verdict, when there is one already.
     pub fn start(plan: &Plan) -> Result<Self, Verdict> {
-        Ok(Self { socket: tcp::connect(plan.to, plan.from)?, talk: None })
+        Ok(Self { socket: tcp::connect(plan.to, plan.from, plan.acknowledge)?, talk: None })
     }
 
     /// The socket to wait for.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use maglev_ipc::link::Error;
 use maglev_ipc::message::HEARTBEAT;
 use maglev_ipc::{
-    Check, CheckId, ControllerLink, Http, Outcome, Probe, Stats, Tls, ToController, ToProber, VERSION, Verify,
+    Check, CheckId, ControllerLink, Http, Mode, Outcome, Probe, Stats, Tls, ToController, ToProber, VERSION,
+    Verify,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -172,7 +173,7 @@ pub const fn check(target: IpAddr, probe: Probe) -> Check {
 /// A connection to `port`.
 #[must_use]
 pub const fn tcp(port: u16) -> Probe {
-    Probe::Tcp { port, tls: None }
+    Probe::Tcp { port, mode: Mode::Full, tls: None }
 }
 
 /// A `GET` of `path` that passes with 200.
