@@ -105,6 +105,7 @@ pub fn healthcheck() -> HealthCheck {
             response_codes: vec![CodeRange { first: 200, last: 299 }],
             response_regexp: String::new(),
         }),
+        tcp: None,
         tls: Some(TlsParams { server_name: String::new(), verify: TlsVerify::System.into() }),
     }
 }

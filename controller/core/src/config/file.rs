@@ -156,6 +156,8 @@ pub struct Params {
     pub response_code: Option<String>,
     /// What the body must match.
     pub response_regexp: Option<String>,
+    /// How far a connection goes.
+    pub mode: Option<Mode>,
     /// Whether a TLS handshake follows the connection.
     pub tls: Option<bool>,
     /// The name asked for and expected in the certificate.
@@ -164,6 +166,16 @@ pub struct Params {
     pub insecure_skip_verify: Option<bool>,
     /// The file of the certificates that vouch for the server's.
     pub ca_file: Option<String>,
+}
+
+/// `mode`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// All the way.
+    Full,
+    /// Until the server has agreed to it.
+    HalfOpen,
 }
 
 /// One of `maglev.backends`.
