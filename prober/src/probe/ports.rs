@@ -42,9 +42,9 @@ impl Ports {
         self.first
     }
 
-    /// One of them, chosen by any number.
-    pub const fn pick(&self, number: u64) -> u16 {
-        self.first | (number % COUNT as u64) as u16
+    /// One of them; all, in turn, for numbers in a row.
+    pub const fn pick(&self, number: u32) -> u16 {
+        self.first | (number % COUNT as u32) as u16
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
     fn nobody_else_gets_them_and_nobody_answers_there() {
         let ports = Ports::reserve().unwrap();
         assert_eq!(ports.first() % COUNT, 0);
-        for port in (0..u64::from(COUNT)).map(|number| ports.pick(number)) {
+        for port in (0..COUNT.into()).map(|number| ports.pick(number)) {
             for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()]
             {
                 let taken = TcpListener::bind(address).unwrap_err();
