@@ -65,7 +65,9 @@ pub enum Probe {
     Tcp {
         /// The destination port.
         port: u16,
-        /// The handshake that follows the connection.
+        /// How far the connection goes.
+        mode: Mode,
+        /// The handshake that follows the connection, which is then [`Mode::Full`].
         tls: Option<Tls>,
     },
     /// An HTTP/1.1 `GET`, over TLS if asked.
@@ -77,6 +79,16 @@ pub enum Probe {
         /// The handshake that precedes the request.
         tls: Option<Tls>,
     },
+}
+
+/// How far a connection goes that is made to see that it can be.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Mode {
+    /// It is made, and then reset: the server's program may accept it.
+    #[default]
+    Full,
+    /// It is reset before it is made, when the server's kernel has agreed to it: no program hears of it.
+    HalfOpen,
 }
 
 /// An HTTP request and the answer that passes.
@@ -149,7 +161,10 @@ impl Check {
         ensure((MIN_TIMEOUT..=MAX_TIMEOUT).contains(&self.timeout), "timeout")?;
         let (port, tls) = match &self.probe {
             Probe::Icmp => return Ok(()),
-            Probe::Tcp { port, tls } => (*port, tls),
+            Probe::Tcp { port, mode, tls } => {
+                ensure(*mode == Mode::Full || tls.is_none(), "mode with TLS")?;
+                (*port, tls)
+            }
             Probe::Http { port, http, tls } => {
                 http.validate()?;
                 (*port, tls)
@@ -270,6 +285,20 @@ mod tests {
                 http.keep_alive = NonZeroU32::new(every);
             }
             assert_eq!(check.validate().is_ok(), allowed, "{every}");
+        }
+    }
+
+    #[test]
+    fn there_is_no_handshake_over_half_a_connection() {
+        let tls = Tls { server_name: "h".into(), verify: Verify::System };
+        for (mode, tls, passes) in [
+            (Mode::Full, Some(&tls), true),
+            (Mode::Full, None, true),
+            (Mode::HalfOpen, None, true),
+            (Mode::HalfOpen, Some(&tls), false),
+        ] {
+            let check = Check { probe: Probe::Tcp { port: 443, mode, tls: tls.cloned() }, ..http() };
+            assert_eq!(check.validate().is_ok(), passes, "{mode:?} {tls:?}");
         }
     }
 

@@ -106,6 +106,7 @@ pub fn healthcheck() -> HealthCheck {
             response_regexp: String::new(),
             fresh_every: Some(10),
         }),
+        tcp: None,
         tls: Some(TlsParams { server_name: String::new(), verify: TlsVerify::System.into() }),
     }
 }

@@ -204,6 +204,7 @@ fn healthcheck(one: &HealthCheck) -> Value {
         "fall": one.fall,
         "probe_ipv4_src": given(&one.probe_ipv4_src),
         "probe_ipv6_src": given(&one.probe_ipv6_src),
+        "tcp": one.tcp.as_ref().map(|tcp| json!({ "mode": words::tcp_mode(tcp.mode()) })),
         "http": one.http.as_ref().map(http_params),
         "tls": one.tls.as_ref().map(tls_params),
     })

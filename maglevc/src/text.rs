@@ -249,6 +249,9 @@ fn healthcheck(one: &HealthCheck) -> Table {
     list.entry("fall", text(one.fall.to_string()));
     list.entry("probe-ipv4-src", text(&one.probe_ipv4_src));
     list.entry("probe-ipv6-src", text(&one.probe_ipv6_src));
+    if let Some(tcp) = &one.tcp {
+        list.entry("mode", text(words::tcp_mode(tcp.mode())));
+    }
     if let Some(http) = &one.http {
         http_entries(&mut list, http);
     }

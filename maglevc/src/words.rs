@@ -2,7 +2,7 @@
 
 use maglev_proto::v1::{
     Action, BackendState, Blindness, Code, CodeRange, Encap, FrontendState, LogLevel, Override, OverrideKind,
-    ProbeType, TlsVerify, Transition, Verdict, Vip, transition,
+    ProbeType, TcpMode, TlsVerify, Transition, Verdict, Vip, transition,
 };
 
 /// A backend's state.
@@ -49,6 +49,11 @@ pub fn log_level(level: LogLevel) -> String {
 /// What is made of it when all that was up fails at once.
 pub fn blindness(verdict: Blindness) -> String {
     word(verdict.as_str_name(), "BLINDNESS_")
+}
+
+/// How far a connection goes.
+pub fn tcp_mode(mode: TcpMode) -> String {
+    word(mode.as_str_name(), "TCP_MODE_").replace('_', "-")
 }
 
 /// What a certificate is held against.

@@ -19,12 +19,14 @@ use tracing::{info, warn};
 
 use maglevd_prober::args::{Args, LogFormat, Switch};
 use maglevd_prober::engine::{Door, End, Engine, Setup};
+use maglevd_prober::probe::half_open::HalfOpener;
 use maglevd_prober::probe::icmp::Pinger;
+use maglevd_prober::probe::ports::Ports;
 use maglevd_prober::probe::tls;
 use maglevd_prober::set::Limits;
 use maglevd_prober::{listen, privilege, random};
 
-/// Descriptors that are not for connections: raw sockets, the link and its successor, epoll, signals, logs.
+/// Descriptors that are not for connections: raw sockets and reserved ports, the link and its successor, epoll, signals, logs.
 const RESERVED: u64 = 64;
 
 fn main() -> ExitCode {
@@ -46,7 +48,9 @@ fn run(args: Args) -> anyhow::Result<()> {
     if let Some(name) = &args.netns {
         enter_netns(name).with_context(|| format!("network namespace {name}"))?;
     }
-    let pinger = Pinger::open().context("raw sockets")?;
+    let ports = Ports::reserve().inspect_err(|error| warn!(%error, "no ports for half-open probes")).ok();
+    let pinger = Pinger::open(ports.as_ref()).context("raw sockets")?;
+    let half_opener = HalfOpener::open(ports).context("raw sockets")?;
     for (socket, family) in pinger.sockets().iter().zip(["IPv4", "IPv6"]) {
         if let Err(why) = socket {
             warn!("no ICMP over {family}: {why}");
@@ -61,6 +65,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     let mut engine = Engine::new(Setup {
         door,
         pinger,
+        half_opener,
         configs,
         signals,
         limits: Limits { checks: args.max_checks, rate: args.max_rate },

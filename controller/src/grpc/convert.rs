@@ -145,9 +145,11 @@ fn pool_backend(view: &MemberView) -> v1::PoolBackend {
 
 /// A healthcheck.
 pub fn healthcheck(name: &str, check: &Healthcheck) -> v1::HealthCheck {
-    let (port, http, tls) = match &check.probe {
-        Probe::Icmp => (0, None, None),
-        Probe::Tcp { port, tls } => (*port, None, tls.as_ref()),
+    let (port, tcp, http, tls) = match &check.probe {
+        Probe::Icmp => (0, None, None, None),
+        Probe::Tcp { port, mode, tls } => {
+            (*port, Some(v1::TcpParams { mode: tcp_mode(*mode).into() }), None, tls.as_ref())
+        }
         Probe::Http { port, path, host, codes, body, keep_alive, tls } => {
             let response_codes = codes
                 .iter()
@@ -159,7 +161,7 @@ pub fn healthcheck(name: &str, check: &Healthcheck) -> v1::HealthCheck {
                 response_regexp: body.clone().unwrap_or_default(),
                 fresh_every: keep_alive.map(NonZeroU32::get),
             };
-            (*port, Some(http), tls.as_ref())
+            (*port, None, Some(http), tls.as_ref())
         }
     };
     v1::HealthCheck {
@@ -174,8 +176,16 @@ pub fn healthcheck(name: &str, check: &Healthcheck) -> v1::HealthCheck {
         probe_ipv4_src: check.source4.map(|source| source.to_string()).unwrap_or_default(),
         probe_ipv6_src: check.source6.map(|source| source.to_string()).unwrap_or_default(),
         port: port.into(),
+        tcp,
         http,
         tls: tls.map(tls_params),
+    }
+}
+
+fn tcp_mode(mode: ipc::Mode) -> v1::TcpMode {
+    match mode {
+        ipc::Mode::Full => v1::TcpMode::Full,
+        ipc::Mode::HalfOpen => v1::TcpMode::HalfOpen,
     }
 }
 

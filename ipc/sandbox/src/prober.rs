@@ -31,7 +31,7 @@ pub fn enter() -> Result<Report, Error> {
     Ok(Report::new(calls, &status))
 }
 
-/// Probes: connections over TCP, and echo requests through the raw sockets that are open. No option with which a raw
+/// Probes: connections over TCP, and echo requests and SYNs through the raw sockets that are open. No option with which a raw
 /// socket would take forged headers, another interface or another kernel filter.
 const PROBES: Group = &[
     (libc::SYS_socket, &[&tcp(libc::AF_INET), &tcp(libc::AF_INET6)]),
@@ -48,6 +48,8 @@ const PROBES: Group = &[
     // To a source address; nothing can listen.
     (libc::SYS_bind, ANY),
     (libc::SYS_connect, ANY),
+    // From which address a SYN would go out.
+    (libc::SYS_getsockname, ANY),
     (libc::SYS_getsockopt, &[&option(libc::SOL_SOCKET, libc::SO_ERROR)]),
     (libc::SYS_sendmmsg, ANY),
     (libc::SYS_recvmmsg, ANY),

@@ -6,16 +6,18 @@
 mod control;
 mod idle;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use maglev_ipc::{Check, Code, Stats};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
+use tracing::warn;
 
 use crate::clock::{self, Nanos};
 use crate::course::{Course, Key, Start};
+use crate::probe::half_open::{Answered, HalfOpener};
 use crate::probe::icmp::{Claim, Heard, Junk, Ping, Pinger};
 use crate::probe::stream::{self, Stream};
 use crate::probe::{Flight, Plan, Verdict, tcp, tls};
@@ -26,7 +28,7 @@ use idle::Idle;
 
 /// Events that one turn takes from the kernel at once.
 const EVENTS: usize = 1024;
-/// Batches of ICMP that one turn takes at once.
+/// Batches of packets that one turn takes from a raw socket at once.
 const BATCHES: usize = 16;
 /// What one read takes from a connection at most, in bytes.
 const SCRATCH: usize = 16 * 1024;
@@ -40,6 +42,8 @@ const LINK: u64 = u64::MAX - 1;
 const SIGNAL: u64 = u64::MAX - 2;
 const ICMP_V4: u64 = u64::MAX - 3;
 const ICMP_V6: u64 = u64::MAX - 4;
+const TCP_V4: u64 = u64::MAX - 5;
+const TCP_V6: u64 = u64::MAX - 6;
 
 /// Why the loop ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,8 +61,10 @@ pub enum End {
 pub struct Setup {
     /// How controllers come in.
     pub door: Door,
-    /// Raw sockets.
+    /// Raw sockets of ICMP.
     pub pinger: Pinger,
+    /// Raw sockets of TCP.
+    pub half_opener: HalfOpener,
     /// TLS configurations.
     pub configs: tls::Configs,
     /// Signals that end the loop.
@@ -86,6 +92,7 @@ pub struct Engine {
     /// What packets counted; the course counts the rest.
     stats: Stats,
     heard: Vec<Result<Heard, Junk>>,
+    answers: Vec<Result<Answered, Junk>>,
     scratch: Vec<u8>,
 }
 
@@ -94,6 +101,9 @@ pub struct Engine {
 struct Sockets {
     epoll: Epoll,
     pinger: Pinger,
+    half_opener: HalfOpener,
+    /// Whether it was told that half-open probes do without raw sockets.
+    told: bool,
     /// Connections that are open, idle ones included.
     connections: u64,
     /// How many may be.
@@ -115,7 +125,8 @@ impl Engine {
         let now = clock::now();
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&setup.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL))?;
-        for (socket, token) in setup.pinger.sockets().into_iter().zip([ICMP_V4, ICMP_V6]) {
+        let raw = setup.pinger.sockets().into_iter().chain(setup.half_opener.sockets());
+        for (socket, token) in raw.zip([ICMP_V4, ICMP_V6, TCP_V4, TCP_V6]) {
             if let Ok(socket) = socket {
                 epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
             }
@@ -126,6 +137,8 @@ impl Engine {
             sockets: Sockets {
                 epoll,
                 pinger: setup.pinger,
+                half_opener: setup.half_opener,
+                told: false,
                 connections: 0,
                 max_connections: setup.max_connections,
                 idle: Idle::default(),
@@ -136,6 +149,7 @@ impl Engine {
             configs: setup.configs,
             stats: Stats::default(),
             heard: Vec::new(),
+            answers: Vec::new(),
             scratch: vec![0; SCRATCH],
         };
         engine.open_door(setup.door, now)?;
@@ -193,6 +207,8 @@ impl Engine {
             }
             ICMP_V4 => self.hear(true),
             ICMP_V6 => self.hear(false),
+            TCP_V4 => self.hear_segments(true),
+            TCP_V6 => self.hear_segments(false),
             word => self.advance(Key::from(word), event.events(), now),
         }
         None
@@ -202,8 +218,8 @@ impl Engine {
         let sockets = &mut self.sockets;
         self.course.expire(now, |plan, flight| {
             sockets.closed(&flight);
-            match (&flight, plan) {
-                (Flight::Stream(stream), Plan::Stream(plan)) => stream.time_out(plan),
+            match (&flight, plan.stream()) {
+                (Flight::Stream(stream), Some(plan)) => stream.time_out(plan),
                 _ => Verdict::of(Code::L4Tout),
             }
         });
@@ -222,8 +238,14 @@ impl Engine {
                 self.hear(true);
                 self.hear(false);
             }
+            if self.sockets.half_opener.is_full() {
+                self.flush_segments();
+                self.hear_segments(true);
+                self.hear_segments(false);
+            }
         }
         self.flush_pings();
+        self.flush_segments();
     }
 
     fn flush_pings(&mut self) {
@@ -231,6 +253,19 @@ impl Engine {
         sockets.pinger.flush(|key, errno| {
             course.end(key, tcp::local(&errno.into()), clock::now());
         });
+    }
+
+    fn flush_segments(&mut self) {
+        let mut unsent = Vec::new();
+        self.sockets.half_opener.flush(|key, errno| unsent.push((key, errno)));
+        for (key, errno) in unsent {
+            if let Some((Plan::HalfOpen(plan, _), _)) = self.course.flight(key) {
+                plan.forget_source();
+            }
+            if let Some(flight) = self.course.end(key, tcp::local(&errno.into()), clock::now()) {
+                self.sockets.closed(&flight);
+            }
+        }
     }
 
     /// Hands what came of the probes to the controller.
@@ -256,7 +291,8 @@ impl Engine {
         let Some(key) = self.course.find(opener.slot, is_it) else {
             return self.stir(opener.slot, token, events, now);
         };
-        let Some((Plan::Stream(plan), Flight::Stream(stream))) = self.course.flight(key) else { return };
+        let Some((plan, Flight::Stream(stream))) = self.course.flight(key) else { return };
+        let Some(plan) = plan.stream() else { return };
         if stream.is_handshaking(plan) && !self.sockets.may_shake_hands() {
             stream.put_off();
             return self.sockets.waiting.push_back((token, events));
@@ -270,7 +306,7 @@ impl Engine {
             },
         };
         if let Some(Flight::Stream(stream)) = self.course.end(key, verdict, now)
-            && let Some((_, Plan::Stream(plan))) = self.course.check(key.slot)
+            && let Some(plan) = self.course.check(key.slot).and_then(|(_, plan)| plan.stream())
         {
             self.sockets.keep_or_close(key.slot, plan, stream);
         }
@@ -279,7 +315,7 @@ impl Engine {
     /// Something has happened on an idle connection.
     fn stir(&mut self, slot: u32, token: u64, events: EpollFlags, now: Nanos) {
         if let Some(stream) = self.sockets.idle.get_mut(slot, token)
-            && let Some((_, Plan::Stream(plan))) = self.course.check(slot)
+            && let Some(plan) = self.course.check(slot).and_then(|(_, plan)| plan.stream())
             && !stream.idle(plan, events, &mut self.scratch, now)
         {
             self.sockets.close_idle(slot);
@@ -293,14 +329,9 @@ impl Engine {
             let more = self.sockets.pinger.receive(v4, &mut heard);
             let now = clock::now();
             for packet in heard.drain(..) {
-                let counter = match packet.and_then(|heard| self.judge(&heard, now)) {
-                    Ok(()) => continue,
-                    Err(Junk::Duplicate) => &mut self.stats.duplicate,
-                    Err(Junk::Stray) => &mut self.stats.stray,
-                    Err(Junk::Spoofed) => &mut self.stats.spoofed,
-                    Err(Junk::Malformed) => &mut self.stats.malformed,
-                };
-                *counter += 1;
+                if let Err(junk) = packet.and_then(|heard| self.judge(&heard, now)) {
+                    self.count(junk);
+                }
             }
             if !more {
                 break;
@@ -309,9 +340,46 @@ impl Engine {
         self.heard = heard;
     }
 
+    /// The same for the segments that answer half-open probes.
+    fn hear_segments(&mut self, v4: bool) {
+        let mut answers = std::mem::take(&mut self.answers);
+        for _ in 0..BATCHES {
+            let more = self.sockets.half_opener.receive(v4, &mut answers);
+            let now = clock::now();
+            for answer in answers.drain(..) {
+                match answer {
+                    Ok(Answered { key, verdict }) => _ = self.course.end(key, verdict, now),
+                    Err(junk) => self.count(junk),
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+        self.answers = answers;
+    }
+
+    fn count(&mut self, junk: Junk) {
+        let counter = match junk {
+            Junk::Duplicate => &mut self.stats.duplicate,
+            Junk::Stray => &mut self.stats.stray,
+            Junk::Spoofed => &mut self.stats.spoofed,
+            Junk::Malformed => &mut self.stats.malformed,
+        };
+        *counter += 1;
+    }
+
     /// Holds what a packet says against the probe that it names.
     fn judge(&mut self, heard: &Heard, now: Nanos) -> Result<(), Junk> {
-        let (Claim::Proven(Key { slot, .. }, _) | Claim::Short(slot, _)) = heard.claim;
+        let slot = match heard.claim {
+            Claim::Proven(Key { slot, .. }, _) | Claim::Short(slot, _) => slot,
+            Claim::Syn(syn, what) => {
+                let Answered { key, verdict } =
+                    self.sockets.half_opener.unreachable(syn, heard.about, what)?;
+                self.course.end(key, verdict, now);
+                return Ok(());
+            }
+        };
         let about = |ping: &Ping| heard.claim.is_about(*ping);
         let key = self.course.find(slot, |flight| matches!(flight, Flight::Icmp(ping) if about(ping)));
         let Some((check, Plan::Icmp { answered })) = self.course.check(slot) else { return Err(Junk::Stray) };
@@ -336,13 +404,31 @@ impl Engine {
 impl Sockets {
     /// Starts a probe.
     fn start(&mut self, key: Key, check: &Check, plan: &mut Plan, now: Nanos) -> Start<Flight> {
-        let plan = match plan {
+        match plan {
             Plan::Icmp { .. } => {
                 let ping = self.pinger.queue(key, check.target, check.source);
-                return ping.map(Flight::Icmp).map_err(|why| Verdict::new(Code::Local, why)).into();
+                ping.map(Flight::Icmp).map_err(|why| Verdict::new(Code::Local, why)).into()
             }
-            Plan::Stream(plan) => plan,
-        };
+            Plan::Stream(plan) => self.connect(key, plan, now),
+            Plan::HalfOpen(plan, stream) => match self.half_opener.serves(check.target) {
+                Ok(()) => self.half_opener.queue(key, plan, now).map(Flight::HalfOpen).into(),
+                Err(why) => {
+                    self.tell_fallback(why);
+                    self.connect(key, stream, now)
+                }
+            },
+        }
+    }
+
+    /// Says once that half-open probes are the kernel's.
+    fn tell_fallback(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.told, true) {
+            warn!("half-open probes are made over the kernel's own sockets: {why}");
+        }
+    }
+
+    /// Begins with the connection that was kept, or with a fresh one.
+    fn connect(&mut self, key: Key, plan: &mut stream::Plan, now: Nanos) -> Start<Flight> {
         if let Some(mut stream) = self.idle.take(key.slot) {
             if stream.restart(plan, now) {
                 plan.begin(key.slot);
@@ -403,16 +489,26 @@ impl Sockets {
         }
     }
 
-    /// Counts the connections among what is in flight.
+    /// Holds what is kept of probes against what is in flight.
     fn recount<'a>(&mut self, flights: impl Iterator<Item = &'a Flight>) {
-        let flying = flights.filter(|flight| matches!(flight, Flight::Stream(_))).count() as u64;
+        let (mut flying, mut numbers) = (0, HashSet::new());
+        for flight in flights {
+            match flight {
+                Flight::Icmp(_) => {}
+                Flight::Stream(_) => flying += 1,
+                Flight::HalfOpen(number) => _ = numbers.insert(*number),
+            }
+        }
         self.connections = flying + self.idle.count();
+        self.half_opener.retain(&numbers);
     }
 
     /// Counts a probe that is over.
     fn closed(&mut self, flight: &Flight) {
-        if matches!(flight, Flight::Stream(_)) {
-            self.connections -= 1;
+        match flight {
+            Flight::Icmp(_) => {}
+            Flight::Stream(_) => self.connections -= 1,
+            Flight::HalfOpen(number) => self.half_opener.forget(*number),
         }
     }
 }

@@ -2,18 +2,25 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::segment::{self, Syn};
+
 /// What an echo request carries: the header of 8 bytes and a [`Token`] of 24.
 pub const REQUEST: usize = 32;
 
 /// ICMP (RFC 792).
-const V4: Kinds = Kinds { request: 8, reply: 0 };
+const V4: Kinds = Kinds { protocol: 1, request: 8, reply: 0 };
 /// ICMPv6 (RFC 4443).
-const V6: Kinds = Kinds { request: 128, reply: 129 };
+const V6: Kinds = Kinds { protocol: 58, request: 128, reply: 129 };
 
 struct Kinds {
+    /// The number that IP knows the protocol by.
+    protocol: u8,
     request: u8,
     reply: u8,
 }
+
+/// The number that IP knows TCP by.
+const TCP: u8 = 6;
 
 /// The payload by which a reply is known to be ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,15 +57,24 @@ pub struct Echo {
 pub enum Packet {
     /// An echo reply.
     Reply(Echo),
-    /// The network's word that an echo request did not arrive.
+    /// The network's word that a packet did not arrive.
     Error {
         /// In words.
         what: &'static str,
-        /// Where the request was to go.
+        /// Where the packet was to go.
         target: IpAddr,
         /// What is quoted of it.
-        echo: Echo,
+        quoted: Quoted,
     },
+}
+
+/// A packet of ours, as an error quotes it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Quoted {
+    /// An echo request.
+    Echo(Echo),
+    /// The SYN of a half-open probe.
+    Syn(Syn),
 }
 
 /// An echo request to an IPv4 address.
@@ -87,15 +103,15 @@ fn request(kind: u8, ident: u16, token: Token) -> [u8; REQUEST] {
 
 /// A packet as a raw IPv4 socket gives it, IP header first. `None` when it does not parse.
 pub fn parse_v4(bytes: &[u8]) -> Option<Packet> {
-    let (_, icmp) = split_v4(bytes)?;
+    let (protocol, _, icmp) = split_v4(bytes)?;
+    (protocol == V4.protocol).then_some(())?;
     let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
     if kind == V4.reply {
         return Some(Packet::Reply(echo(icmp)?));
     }
     let what = error_v4(kind, code)?;
-    let (target, quoted) = split_v4(icmp.get(8..)?)?;
-    (*quoted.first()? == V4.request).then_some(())?;
-    Some(Packet::Error { what, target: target.into(), echo: echo(quoted)? })
+    let (protocol, target, payload) = split_v4(icmp.get(8..)?)?;
+    Some(Packet::Error { what, target: target.into(), quoted: quoted(&V4, protocol, payload)? })
 }
 
 /// A packet as a raw ICMPv6 socket gives it, without IP header. `None` when it does not parse.
@@ -107,18 +123,27 @@ pub fn parse_v6(icmp: &[u8]) -> Option<Packet> {
     let what = error_v6(kind, code)?;
     let ip = icmp.get(8..48)?;
     let target: [u8; 16] = ip[24..40].try_into().ok()?;
-    let quoted = icmp.get(48..)?;
-    (ip[0] >> 4 == 6 && ip[6] == 58 && *quoted.first()? == V6.request).then_some(())?;
-    Some(Packet::Error { what, target: Ipv6Addr::from(target).into(), echo: echo(quoted)? })
+    (ip[0] >> 4 == 6).then_some(())?;
+    let quoted = quoted(&V6, ip[6], icmp.get(48..)?)?;
+    Some(Packet::Error { what, target: Ipv6Addr::from(target).into(), quoted })
 }
 
-/// The destination and the payload of an IPv4 packet that carries ICMP.
-fn split_v4(bytes: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
+/// The protocol, the destination and the payload of an IPv4 packet.
+fn split_v4(bytes: &[u8]) -> Option<(u8, Ipv4Addr, &[u8])> {
     let first = *bytes.first()?;
     let length = usize::from(first & 0x0f) * 4;
-    (first >> 4 == 4 && length >= 20 && *bytes.get(9)? == 1).then_some(())?;
+    (first >> 4 == 4 && length >= 20).then_some(())?;
     let target: [u8; 4] = bytes.get(16..20)?.try_into().ok()?;
-    Some((target.into(), bytes.get(length..)?))
+    Some((*bytes.get(9)?, target.into(), bytes.get(length..)?))
+}
+
+/// What an error quotes after the IP header.
+fn quoted(kinds: &Kinds, protocol: u8, payload: &[u8]) -> Option<Quoted> {
+    if protocol == TCP {
+        return Some(Quoted::Syn(segment::quoted(payload)?));
+    }
+    (protocol == kinds.protocol && *payload.first()? == kinds.request).then_some(())?;
+    Some(Quoted::Echo(echo(payload)?))
 }
 
 fn echo(icmp: &[u8]) -> Option<Echo> {
@@ -170,7 +195,7 @@ fn error_v6(kind: u8, code: u8) -> Option<&'static str> {
 }
 
 /// The Internet checksum (RFC 1071) of an even number of bytes.
-fn checksum(bytes: &[u8]) -> u16 {
+pub fn checksum(bytes: &[u8]) -> u16 {
     let sum: u32 = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     !((folded & 0xffff) + (folded >> 16)) as u16
@@ -220,7 +245,7 @@ mod tests {
         let expected = |token| Packet::Error {
             what: "administratively prohibited",
             target: [192, 0, 2, 9].into(),
-            echo: Echo { token, ..ECHO },
+            quoted: Quoted::Echo(Echo { token, ..ECHO }),
         };
         assert_eq!(parse_v4(&ip_v4([192, 0, 2, 2], &error)), Some(expected(Some(TOKEN))));
         // RFC 792 promises no more than 8 bytes of what the IP header was followed by.
@@ -244,7 +269,26 @@ mod tests {
         error.extend_from_slice(&request_v6(0xabcd, TOKEN));
         let what = "address unreachable";
         let target = Ipv6Addr::LOCALHOST.into();
-        assert_eq!(parse_v6(&error), Some(Packet::Error { what, target, echo: ECHO }));
+        assert_eq!(parse_v6(&error), Some(Packet::Error { what, target, quoted: Quoted::Echo(ECHO) }));
+    }
+
+    #[test]
+    fn an_error_about_a_syn_needs_no_more_than_8_bytes_of_it() {
+        let syn = Syn { from: 40_000, to: 80, number: 0x0102_0304 };
+        let bytes = segment::syn([192, 0, 2, 1].into(), [192, 0, 2, 9].into(), syn);
+        let mut quoted = ip_v4([192, 0, 2, 9], &bytes[..8]);
+        quoted[9] = TCP;
+        let error = ip_v4([192, 0, 2, 2], &[&[3, 3, 0, 0, 0, 0, 0, 0][..], &quoted].concat());
+        let expected = |what, target| Some(Packet::Error { what, target, quoted: Quoted::Syn(syn) });
+        assert_eq!(parse_v4(&error), expected("port unreachable", [192, 0, 2, 9].into()));
+        assert_eq!(parse_v4(&error[..error.len() - 1]), None);
+
+        let mut error = vec![0; 48];
+        (error[0], error[1], error[8], error[14]) = (1, 0, 0x60, TCP);
+        error[32..48].copy_from_slice(&Ipv6Addr::LOCALHOST.octets());
+        error.extend_from_slice(&bytes[..8]);
+        assert_eq!(parse_v6(&error), expected("no route to destination", Ipv6Addr::LOCALHOST.into()));
+        assert_eq!(parse_v6(&error[..55]), None);
     }
 
     proptest! {

@@ -3,13 +3,18 @@
 pub mod body;
 pub mod echo;
 pub mod filter;
+pub mod half_open;
 pub mod http;
 pub mod icmp;
+pub mod ports;
+pub mod raw;
+pub mod routes;
+pub mod segment;
 pub mod stream;
 pub mod tcp;
 pub mod tls;
 
-use maglev_ipc::{Check, Code, Detail, Probe, Refusal};
+use maglev_ipc::{Check, Code, Detail, Mode, Probe, Refusal};
 
 /// What a probe came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +47,8 @@ pub enum Plan {
     },
     /// For everything over TCP.
     Stream(Box<stream::Plan>),
+    /// For half-open probes, and how they are made over the kernel's sockets where there are none of ours.
+    HalfOpen(half_open::Plan, Box<stream::Plan>),
 }
 
 impl Plan {
@@ -53,9 +60,22 @@ impl Plan {
         tcp::reachable(check.target)?;
         match check.probe {
             Probe::Icmp => Ok(Self::Icmp { answered: None }),
-            Probe::Tcp { .. } | Probe::Http { .. } => {
+            Probe::Tcp { mode: Mode::HalfOpen, .. } => {
+                let stream = stream::Plan::compile(check, configs)?;
+                let (to, from) = stream.ends();
+                Ok(Self::HalfOpen(half_open::Plan::new(to, from), Box::new(stream)))
+            }
+            Probe::Tcp { mode: Mode::Full, .. } | Probe::Http { .. } => {
                 Ok(Self::Stream(Box::new(stream::Plan::compile(check, configs)?)))
             }
+        }
+    }
+
+    /// How it is probed over a connection.
+    pub fn stream(&self) -> Option<&stream::Plan> {
+        match self {
+            Self::Icmp { .. } => None,
+            Self::Stream(plan) | Self::HalfOpen(_, plan) => Some(plan),
         }
     }
 }
@@ -67,4 +87,6 @@ pub enum Flight {
     Icmp(icmp::Ping),
     /// The connection.
     Stream(stream::Stream),
+    /// The number of the SYN.
+    HalfOpen(u32),
 }

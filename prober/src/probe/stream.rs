@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use maglev_ipc::{Check, Code, Detail, Http, Probe, Refusal, Tls};
+use maglev_ipc::{Check, Code, Detail, Http, Mode, Probe, Refusal, Tls};
 use nix::sys::epoll::EpollFlags;
 use rustls::ClientConnection;
 use socket2::Socket;
@@ -27,6 +27,8 @@ const REQUEST_TIMEOUT: u16 = 408;
 pub struct Plan {
     to: SocketAddr,
     from: Option<IpAddr>,
+    /// Whether the server's program is to see the connection even if nothing is said over it.
+    acknowledge: bool,
     tls: Option<tls::Plan>,
     request: Option<Request>,
     /// For a check that keeps its connections.
@@ -49,12 +51,13 @@ impl Plan {
     pub fn compile(check: &Check, configs: &mut tls::Configs) -> Result<Self, Refusal> {
         let (port, tls, http): (u16, Option<&Tls>, Option<&Http>) = match &check.probe {
             Probe::Icmp => (0, None, None),
-            Probe::Tcp { port, tls } => (*port, tls.as_ref(), None),
+            Probe::Tcp { port, tls, .. } => (*port, tls.as_ref(), None),
             Probe::Http { port, http, tls } => (*port, tls.as_ref(), Some(http)),
         };
         Ok(Self {
             to: SocketAddr::new(check.target, port),
             from: check.source,
+            acknowledge: matches!(check.probe, Probe::Tcp { mode: Mode::Full, tls: None, .. }),
             turns: http.and_then(|http| http.keep_alive).map(|every| Turns { every, left: None }),
             tls: tls.map(|tls| configs.plan(tls, http)).transpose()?,
             request: http.map(Request::compile).transpose()?,
@@ -74,6 +77,11 @@ impl Plan {
     /// Whether the next probe may use the connection of this one.
     pub fn keeps(&self) -> bool {
         self.turns.as_ref().is_some_and(|turns| turns.left != Some(0))
+    }
+
+    /// Where it connects to, and from which address.
+    pub const fn ends(&self) -> (SocketAddr, Option<IpAddr>) {
+        (self.to, self.from)
     }
 
     /// Whether a fresh connection begins with a handshake, which costs more than all else.
@@ -140,7 +148,8 @@ impl Stream {
     /// # Errors
     /// The verdict, when there is one already.
     pub fn start(plan: &Plan, token: u64) -> Result<Self, Verdict> {
-        Ok(Self { socket: tcp::connect(plan.to, plan.from)?, token, talk: None, kept: false, put_off: false })
+        let socket = tcp::connect(plan.to, plan.from, plan.acknowledge)?;
+        Ok(Self { socket, token, talk: None, kept: false, put_off: false })
     }
 
     /// Begins another probe on a kept connection. Returns whether it could be.

@@ -13,13 +13,13 @@ use super::Verdict;
 
 /// Starts to connect.
 ///
-/// The last segment of the handshake is left to the first that carries data. Where none follows, the close that ends
-/// the probe sends a reset in its place, so that the server's application never sees the connection.
+/// Without `acknowledge`, the last segment of the handshake is left to the first that carries data. Where none follows,
+/// the close that ends the probe sends a reset in its place, so that the server's application never sees the connection.
 ///
 /// # Errors
 /// The verdict, when there is one already.
-pub fn connect(to: SocketAddr, from: Option<IpAddr>) -> Result<Socket, Verdict> {
-    let socket = open(to, from).map_err(|error| local(&error))?;
+pub fn connect(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> Result<Socket, Verdict> {
+    let socket = open(to, from, acknowledge).map_err(|error| local(&error))?;
     match socket.connect(&to.into()) {
         Ok(()) => Ok(socket),
         Err(error) => match errno(&error) {
@@ -88,7 +88,7 @@ pub fn reachable(target: IpAddr) -> Result<(), Refusal> {
     Err(Refusal::Target(target, why.to_owned()))
 }
 
-fn open(to: SocketAddr, from: Option<IpAddr>) -> io::Result<Socket> {
+fn open(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(to), kind, Some(Protocol::TCP))?;
     // Without this, an ICMP error that arrives while connect() still holds the socket is put off to the next
@@ -99,7 +99,9 @@ fn open(to: SocketAddr, from: Option<IpAddr>) -> io::Result<Socket> {
     }
     // Closing sends a reset: no TIME_WAIT, and the port is free again at once.
     socket.set_linger(Some(Duration::ZERO))?;
-    socket.set_tcp_quickack(false)?;
+    if !acknowledge {
+        socket.set_tcp_quickack(false)?;
+    }
     if let Some(from) = from {
         // The port is chosen by connect(), which knows the destination, so that one port serves many.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;

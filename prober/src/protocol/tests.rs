@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
-use maglev_ipc::{Check, Probe, Refusal, Tls, Verify};
+use maglev_ipc::{Check, Mode, Probe, Refusal, Tls, Verify};
 
 use super::*;
 
@@ -70,6 +70,7 @@ fn a_bundle_is_known_by_its_content() {
     let check = |bundle| Check {
         probe: Probe::Tcp {
             port: 1,
+            mode: Mode::Full,
             tls: Some(Tls { server_name: "x".into(), verify: Verify::Bundle(bundle) }),
         },
         ..icmp(1)

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use maglev_ipc::Probe;
+use maglev_ipc::{Mode, Probe};
 
 use super::harness::{Place, skip};
 
@@ -77,7 +77,7 @@ fn a_routers_word_ends_a_probe_at_once_and_this_hosts_own_is_no_verdict() {
     for router in ["10.77.1.2", "fd77::2"] {
         while outcome(router, icmp()) != "L7OK" {}
     }
-    let tcp = || Probe::Tcp { port: 80, tls: None };
+    let tcp = || Probe::Tcp { port: 80, mode: Mode::Full, tls: None };
     let expected = [
         ("10.88.1.9", icmp(), "L4CON host unreachable"),
         ("10.88.2.9", icmp(), "L4CON administratively prohibited"),

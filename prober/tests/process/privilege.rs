@@ -4,10 +4,12 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
 use super::harness::{Place, Prober, skip};
-use maglev_ipc::Probe;
+use maglev_ipc::{Mode, Probe};
 
 const NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
 const NET_RAW: [&str; 4] = ["--inh-caps", "-all,+net_raw", "--ambient-caps", "-all,+net_raw"];
+/// How many ports are reserved.
+const PORTS: usize = maglevd_prober::probe::ports::COUNT as usize;
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 fn assert_holds_nothing(prober: &Prober) {
@@ -29,8 +31,9 @@ fn with_cap_net_raw_it_probes_after_having_given_it_up() {
     let prober = place.start(&[&NOBODY[..], &NET_RAW].concat(), &[]);
     let mut controller = prober.connect();
     assert_holds_nothing(&prober);
-    // Two raw sockets, the listener and the link; epoll; signals.
-    assert_eq!(prober.descriptors(), ["anon_inode", "anon_inode", "socket", "socket", "socket", "socket"]);
+    // Raw sockets of two families for ICMP, for TCP, and for routes; ports; the listener and the link. Epoll; signals.
+    let sockets = 3 * 2 + PORTS + 2;
+    assert_eq!(prober.descriptors(), [vec!["anon_inode"; 2], vec!["socket"; sockets]].concat());
     for (generation, target) in (1..).zip(LOOPBACK) {
         assert_eq!(controller.probe(generation, target, Probe::Icmp), "L7OK");
     }
@@ -46,12 +49,12 @@ fn without_any_capability_it_probes_all_but_icmp() {
     let prober = place.start(&NOBODY, &[]);
     let mut controller = prober.connect();
     assert_holds_nothing(&prober);
-    assert_eq!(prober.descriptors(), ["anon_inode", "anon_inode", "socket", "socket"]);
+    assert_eq!(prober.descriptors(), [vec!["anon_inode"; 2], vec!["socket"; PORTS + 2]].concat());
     let icmp = controller.probe(1, LOOPBACK[0], Probe::Icmp);
     assert_eq!(icmp, "LOCAL raw sockets are not permitted (CAP_NET_RAW)");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    assert_eq!(controller.probe(2, LOOPBACK[0], Probe::Tcp { port, tls: None }), "L4OK");
+    assert_eq!(controller.probe(2, LOOPBACK[0], Probe::Tcp { port, mode: Mode::Full, tls: None }), "L4OK");
 }
 
 #[test]
@@ -86,7 +89,7 @@ fn it_probes_in_the_namespace_that_it_is_told() {
     // Loopback is down in there: both kinds of socket were made inside.
     let mut controller = prober.connect();
     assert_holds_nothing(&prober);
-    for (generation, probe) in (1..).zip([Probe::Icmp, Probe::Tcp { port: 9, tls: None }]) {
+    for (generation, probe) in (1..).zip([Probe::Icmp, Probe::Tcp { port: 9, mode: Mode::Full, tls: None }]) {
         assert_eq!(controller.probe(generation, LOOPBACK[0], probe), "LOCAL no route from this host");
     }
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use maglev_ipc::link::Error;
 use maglev_ipc::message::HEARTBEAT;
 use maglev_ipc::{
-    Check, CheckId, ControllerLink, Http, Outcome, Probe, Stats, Tls, ToController, ToProber, VERSION, Verify,
+    Check, CheckId, ControllerLink, Http, Mode, Outcome, Probe, Stats, Tls, ToController, ToProber, VERSION,
+    Verify,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -62,6 +63,18 @@ impl Controller {
         seen
     }
 
+    /// What at least `count` more probes of the check that is in force come to.
+    pub fn more(&mut self, count: usize) -> Vec<String> {
+        let (id, mut seen) = (CheckId(self.generation), Vec::new());
+        self.hear("more outcomes", |message| {
+            if let ToController::Outcomes(outcomes) = message {
+                seen.extend(outcomes.iter().filter(|outcome| outcome.check == id).map(words));
+            }
+            (seen.len() >= count).then_some(())
+        });
+        seen
+    }
+
     /// As [`Self::verdict`], for a check whose `tls` is verified against `roots`, in PEM.
     pub fn verdict_with_roots(&mut self, check: Check, roots: &str) -> String {
         let id = self.replace(check, roots.as_bytes());
@@ -83,6 +96,22 @@ impl Controller {
 
     /// When, in nanoseconds, the first probe of each of `checks` started, the earliest first.
     pub fn first_starts(&mut self, interval: Duration, checks: impl Iterator<Item = Check>) -> Vec<u64> {
+        let mut starts = self.firsts(interval, checks, |outcome| outcome.started);
+        starts.sort_unstable();
+        starts
+    }
+
+    /// What the first probe of each of `checks` comes to, in no order.
+    pub fn first_verdicts(&mut self, interval: Duration, checks: impl Iterator<Item = Check>) -> Vec<String> {
+        self.firsts(interval, checks, words)
+    }
+
+    fn firsts<T>(
+        &mut self,
+        interval: Duration,
+        checks: impl Iterator<Item = Check>,
+        told: impl Fn(&Outcome) -> T,
+    ) -> Vec<T> {
         self.generation += 1;
         let generation = self.generation.into();
         self.send(&ToProber::Begin { generation });
@@ -92,17 +121,14 @@ impl Controller {
             count += 1;
         }
         self.send(&ToProber::Commit { generation });
-        let mut starts = Vec::new();
+        let mut firsts = Vec::new();
         self.hear("an outcome of each check", |message| {
             if let ToController::Outcomes(outcomes) = message {
-                starts.extend(
-                    outcomes.iter().filter(|outcome| outcome.seq == 1).map(|outcome| outcome.started),
-                );
+                firsts.extend(outcomes.iter().filter(|outcome| outcome.seq == 1).map(&told));
             }
-            (starts.len() == count).then_some(())
+            (firsts.len() == count).then_some(())
         });
-        starts.sort_unstable();
-        starts
+        firsts
     }
 
     /// Puts one check in the place of all others, and waits until it is in force.
@@ -172,7 +198,7 @@ pub const fn check(target: IpAddr, probe: Probe) -> Check {
 /// A connection to `port`.
 #[must_use]
 pub const fn tcp(port: u16) -> Probe {
-    Probe::Tcp { port, tls: None }
+    Probe::Tcp { port, mode: Mode::Full, tls: None }
 }
 
 /// A `GET` of `path` that passes with 200.

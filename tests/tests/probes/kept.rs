@@ -23,9 +23,9 @@ fn keeping(family: &Family, path: &str, every: u32, over_tls: bool) -> Check {
 fn accepted(host: &Host) -> u64 {
     let snmp = host.inside(|| fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
     let mut tcp = snmp.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
-    let (mut names, values) = (tcp.next().unwrap(), tcp.next().unwrap());
+    let (mut names, mut values) = (tcp.next().unwrap(), tcp.next().unwrap());
     let index = names.position(|name| name == "PassiveOpens").unwrap();
-    values.skip(index).next().unwrap().parse().unwrap()
+    values.nth(index).unwrap().parse().unwrap()
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn one_connection_is_accepted_for_many_probes() {
             assert_eq!(accepted(&bench.lab.server) - before, 1);
             let verdicts = bench.controller.outcomes(keeping(&family, "/503", 5, over_tls), 21);
             assert_eq!(verdicts, ["L7STS HTTP 503"; 21]);
-            assert!(accepted(&bench.lab.server) - before >= 1 + 5);
+            assert!(accepted(&bench.lab.server) - before > 5);
         }
     }
 }

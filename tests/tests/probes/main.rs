@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod half_open;
 mod http;
 mod icmp;
 mod kept;

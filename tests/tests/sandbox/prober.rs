@@ -34,6 +34,7 @@ fn sockets_are_those_of_probes_over_tcp_and_of_nothing_else() {
             socket("TCP over IPv4", &[libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP]),
             socket("TCP over IPv6", &[libc::AF_INET6, libc::SOCK_STREAM | FLAGS, libc::IPPROTO_TCP]),
             socket("systemd's", &[libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0]),
+            ("the address of its own end", libc::SYS_getsockname, &[-1]),
         ],
     );
     assert_calls(

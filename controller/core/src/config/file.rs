@@ -160,6 +160,8 @@ pub struct Params {
     pub keep_alive: Option<bool>,
     /// Every how many probes there is a fresh connection all the same.
     pub fresh_every: Option<i64>,
+    /// How far a connection goes.
+    pub mode: Option<Mode>,
     /// Whether a TLS handshake follows the connection.
     pub tls: Option<bool>,
     /// The name asked for and expected in the certificate.
@@ -168,6 +170,16 @@ pub struct Params {
     pub insecure_skip_verify: Option<bool>,
     /// The file of the certificates that vouch for the server's.
     pub ca_file: Option<String>,
+}
+
+/// `mode`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// All the way.
+    Full,
+    /// Until the server has agreed to it.
+    HalfOpen,
 }
 
 /// One of `maglev.backends`.

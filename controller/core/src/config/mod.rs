@@ -101,6 +101,8 @@ pub enum Probe {
     Tcp {
         /// The destination port.
         port: u16,
+        /// How far it goes; all the way, if a handshake follows.
+        mode: ipc::Mode,
         /// The handshake that follows the connection.
         tls: Option<Tls>,
     },
@@ -212,9 +214,11 @@ impl Healthcheck {
         };
         let probe = match &self.probe {
             Probe::Icmp => ipc::Probe::Icmp,
-            Probe::Tcp { port, tls } => {
-                ipc::Probe::Tcp { port: *port, tls: tls.as_ref().map(|tls| tls.resolve(None, target)) }
-            }
+            Probe::Tcp { port, mode, tls } => ipc::Probe::Tcp {
+                port: *port,
+                mode: *mode,
+                tls: tls.as_ref().map(|tls| tls.resolve(None, target)),
+            },
             Probe::Http { port, path, host, codes, body, keep_alive, tls } => ipc::Probe::Http {
                 port: *port,
                 http: ipc::Http {

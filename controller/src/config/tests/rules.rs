@@ -329,7 +329,7 @@ maglev:
             "healthchecks.z.interval: 1ms is not within 10ms to 1h",
             "healthchecks.z.rise: 0 is not within 1 to 1000",
             "healthchecks.z.params.path: not for type tcp, \
-             whose params are: tls, server-name, insecure-skip-verify, ca-file",
+             whose params are: mode, tls, server-name, insecure-skip-verify, ca-file",
             "backends.b.healthcheck: no such healthcheck: nope",
             "frontends.api.address: required",
             "frontends.api.pools: required: at least one",

@@ -99,7 +99,9 @@ fn what_answers_no_probe_is_counted_and_changes_nothing() {
             other.send_to(&reply, &to).unwrap();
             host.send_to(&reply[..8], &to).unwrap();
             // An error that quotes a request of IP version 1.
-            let error = [[3, 1, 0, 0, 0, 0, 0, 0].as_slice(), &[0x15], &[0; 19], &packet[20..28]].concat();
+            let error =
+                [[3, 1, 0, 0, 0, 0, 0, 0].as_slice(), &[0x15], &[0; 8], &[1], &[0; 10], &packet[20..28]]
+                    .concat();
             host.send_to(&error, &to).unwrap();
         }
         match controller.link.receive() {

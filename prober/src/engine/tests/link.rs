@@ -9,7 +9,7 @@ use super::*;
 const LONG: Duration = Duration::from_secs(600);
 
 fn tcp(target: impl Into<IpAddr>, port: u16) -> Check {
-    check(target, Probe::Tcp { port, tls: None })
+    check(target, Probe::Tcp { port, mode: Mode::Full, tls: None })
 }
 
 fn refused(port: u16) -> Check {

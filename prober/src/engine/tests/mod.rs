@@ -1,5 +1,6 @@
 //! The whole engine, against real sockets, driven as a controller drives it.
 
+mod half_open;
 mod http;
 mod icmp;
 mod kept;
@@ -14,7 +15,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use maglev_ipc::link::Error;
-use maglev_ipc::{Check, CheckId, Code, ControllerLink, Outcome, Probe, ToController, ToProber, VERSION};
+use maglev_ipc::{
+    Check, CheckId, Code, ControllerLink, Mode, Outcome, Probe, ToController, ToProber, VERSION,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
@@ -22,6 +25,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::*;
 use crate::listen;
+use crate::probe::ports::Ports;
 
 /// How long a test waits before it calls the prober stuck.
 const STUCK: u16 = 30_000;
@@ -32,9 +36,11 @@ const LIMITS: Limits = Limits { checks: 1000, rate: 100_000 };
 /// An engine in a thread of its own. Its sockets are made there: they are not to be sent.
 fn start(door: Door, limits: Limits, orphan_timeout: Duration) -> JoinHandle<End> {
     std::thread::spawn(move || {
+        let ports = Ports::reserve().unwrap();
         let setup = Setup {
             door,
-            pinger: Pinger::open().unwrap(),
+            pinger: Pinger::open(Some(&ports)).unwrap(),
+            half_opener: HalfOpener::open(Some(ports)).unwrap(),
             configs: crate::probe::tls::Configs::new([]),
             signals: SignalFd::new(&SigSet::empty()).unwrap(),
             limits,

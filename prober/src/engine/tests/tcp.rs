@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use super::*;
 
 fn tcp(address: SocketAddr) -> Check {
-    check(address.ip(), Probe::Tcp { port: address.port(), tls: None })
+    check(address.ip(), Probe::Tcp { port: address.port(), mode: Mode::Full, tls: None })
 }
 
 #[test]

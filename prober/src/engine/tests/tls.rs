@@ -52,7 +52,7 @@ fn check_of(address: SocketAddr, name: &str, verify: Verify, body: Option<&str>)
     let tls = Some(Tls { server_name: name.into(), verify });
     let port = address.port();
     let probe = match body {
-        None => Probe::Tcp { port, tls },
+        None => Probe::Tcp { port, mode: Mode::Full, tls },
         Some(body) => {
             let body = Some(body.into());
             let http =

@@ -6,6 +6,7 @@ use alloc::vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
+use maglev_ipc::Mode;
 use maglev_ipc::check::{FRESH_EVERY, MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT};
 use regex_lite::Regex;
 
@@ -97,7 +98,18 @@ fn tcp(
     } else {
         without_tls(scope, params).map(|()| None)
     };
-    Some(Probe::Tcp { port: port?, tls: tls? })
+    let mode = mode(&mut scope.at("mode"), params);
+    Some(Probe::Tcp { port: port?, mode: mode?, tls: tls? })
+}
+
+fn mode(scope: &mut Scope<'_>, params: &Params) -> Option<Mode> {
+    match params.mode {
+        None | Some(file::Mode::Full) => Some(Mode::Full),
+        Some(file::Mode::HalfOpen) if params.tls == Some(true) => {
+            scope.refuse("a handshake needs a connection: half-open is of no use with tls: true")
+        }
+        Some(file::Mode::HalfOpen) => Some(Mode::HalfOpen),
+    }
 }
 
 fn http(
@@ -181,7 +193,7 @@ fn without_tls(scope: &mut Scope<'_>, params: &Params) -> Option<()> {
 fn only_fitting(scope: &mut Scope<'_>, kind: Kind, params: &Params) -> Option<()> {
     let fitting: &[&str] = match kind {
         Kind::Icmp => &[],
-        Kind::Tcp => &["tls", "server-name", "insecure-skip-verify", "ca-file"],
+        Kind::Tcp => &["mode", "tls", "server-name", "insecure-skip-verify", "ca-file"],
         Kind::Http => &["path", "host", "response-code", "response-regexp", "keep-alive", "fresh-every"],
         Kind::Https => &[
             "path",
@@ -202,6 +214,7 @@ fn only_fitting(scope: &mut Scope<'_>, kind: Kind, params: &Params) -> Option<()
         ("response-regexp", params.response_regexp.is_some()),
         ("keep-alive", params.keep_alive.is_some()),
         ("fresh-every", params.fresh_every.is_some()),
+        ("mode", params.mode.is_some()),
         ("tls", params.tls.is_some()),
         ("server-name", params.server_name.is_some()),
         ("insecure-skip-verify", params.insecure_skip_verify.is_some()),

@@ -14,7 +14,7 @@ use proptest::strategy::ValueTree;
 
 use super::super::ForeignVips;
 use super::super::duration::Span;
-use super::super::file::{Address, Healthcheck, Kind, Member, Named, Params, Pool, Protocol};
+use super::super::file::{Address, Healthcheck, Kind, Member, Mode, Named, Params, Pool, Protocol};
 use super::*;
 use crate::dataplane::{ANY_PROTOCOL, Encap};
 
@@ -51,10 +51,23 @@ fn params(kind: Kind) -> impl Strategy<Value = Params> {
         text(&["example.org", "2001:db8::1"]),
         weighted(0.1, any::<bool>()),
         text(&["/ca.pem"]),
-        weighted(0.3, weighted(0.5, prop_oneof![20 => 2..20_i64, 1 => any::<i64>()])),
+        (
+            weighted(0.3, weighted(0.5, prop_oneof![20 => 2..20_i64, 1 => any::<i64>()])),
+            weighted(0.3, select(vec![Mode::Full, Mode::HalfOpen])),
+        ),
     );
     all.prop_map(
-        move |(path, host, response_code, response_regexp, tls, server_name, insecure, ca_file, kept)| {
+        move |(
+            path,
+            host,
+            response_code,
+            response_regexp,
+            tls,
+            server_name,
+            insecure,
+            ca_file,
+            (kept, mode),
+        )| {
             let http = matches!(kind, Kind::Http | Kind::Https);
             let with_tls = kind == Kind::Https || (kind == Kind::Tcp && tls);
             Params {
@@ -64,6 +77,7 @@ fn params(kind: Kind) -> impl Strategy<Value = Params> {
                 response_regexp: response_regexp.filter(|_| http),
                 keep_alive: kept.map(|_| true).filter(|_| http),
                 fresh_every: kept.flatten().filter(|_| http),
+                mode: mode.filter(|_| kind == Kind::Tcp && !tls),
                 tls: (kind == Kind::Tcp).then_some(tls),
                 server_name: server_name.filter(|_| with_tls),
                 insecure_skip_verify: insecure.filter(|_| with_tls),

@@ -33,6 +33,7 @@ fn healthcheck() {
 fn params_belong_to_types() {
     let http = "path, host, response-code, response-regexp, keep-alive, fresh-every";
     let tls = "server-name, insecure-skip-verify, ca-file";
+    let no_half = "mode: a handshake needs a connection: half-open is of no use with tls: true";
     cases(
         "maglev: { healthchecks: { x: { @ } } }",
         "healthchecks.x.params.",
@@ -41,8 +42,8 @@ fn params_belong_to_types() {
             (
                 "type: tcp, port: 1, params: { path: /, host: h }",
                 &format!(
-                    "path: not for type tcp, whose params are: tls, {tls}\n\
-                     host: not for type tcp, whose params are: tls, {tls}"
+                    "path: not for type tcp, whose params are: mode, tls, {tls}\n\
+                     host: not for type tcp, whose params are: mode, tls, {tls}"
                 ),
             ),
             (
@@ -55,6 +56,15 @@ fn params_belong_to_types() {
             ),
             ("type: tcp, port: 1, params: { server-name: a }", "server-name: needs tls: true"),
             ("type: tcp, port: 1, params: { tls: true, server-name: a }", ""),
+            ("type: tcp, port: 1, params: { mode: half-open }", ""),
+            ("type: tcp, port: 1, params: { mode: half-open, tls: false }", ""),
+            ("type: tcp, port: 1, params: { mode: full, tls: true }", ""),
+            ("type: tcp, port: 1, params: { mode: half-open, tls: true }", no_half),
+            ("type: icmp, params: { mode: full }", "mode: not for type icmp, whose params are: none"),
+            (
+                "type: https, port: 1, params: { mode: full }",
+                &format!("mode: not for type https, whose params are: {http}, {tls}"),
+            ),
         ],
     );
 }

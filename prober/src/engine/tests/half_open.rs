@@ -1,0 +1,109 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::*;
+
+fn half_open(address: SocketAddr) -> Check {
+    check(address.ip(), Probe::Tcp { port: address.port(), mode: Mode::HalfOpen, tls: None })
+}
+
+/// Prints the line by which skipped tests are counted.
+fn skip(name: &str) -> bool {
+    if !is_root() {
+        println!("SKIP {name}: needs root");
+    }
+    !is_root()
+}
+
+/// Whether anybody has connected to a listener.
+fn has_accepted(listener: &TcpListener) -> bool {
+    listener.set_nonblocking(true).unwrap();
+    listener.accept().is_ok()
+}
+
+// Without root, these are half-open probes over sockets of the kernel, and the rest holds for them as well.
+
+#[test]
+fn a_port_that_listens_passes_and_its_program_never_knows() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let listener = TcpListener::bind(address).unwrap();
+        let (mut controller, _thread) = spawn();
+        controller.greet();
+        controller.commit(1, &[(1, half_open(listener.local_addr().unwrap()))]);
+        for _ in 0..20 {
+            assert_eq!(controller.outcome(1).code, Code::L4Ok, "{address}");
+        }
+        assert!(!has_accepted(&listener), "{address}");
+    }
+}
+
+#[test]
+fn a_full_probe_is_accepted() {
+    let (listener, address) = silent();
+    let full = Probe::Tcp { port: address.port(), mode: Mode::Full, tls: None };
+    assert_eq!(probe(check(address.ip(), full)).0, Code::L4Ok);
+    assert!(has_accepted(&listener));
+}
+
+#[test]
+fn a_closed_port_is_refused() {
+    assert_eq!(probe(half_open(closed())), (Code::L4Con, "connection refused".into()));
+    let v6 = TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
+    assert_eq!(probe(half_open(v6)), (Code::L4Con, "connection refused".into()));
+}
+
+#[test]
+fn a_source_address_is_used() {
+    if skip("a_source_address_is_used") {
+        return;
+    }
+    let (_listener, address) = silent();
+    let ear = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)).unwrap();
+    ear.set_read_timeout(Some(Duration::from_millis(STUCK.into()))).unwrap();
+    let source = Ipv4Addr::new(127, 7, 7, 7);
+    let check = Check { source: Some(source.into()), ..half_open(address) };
+    assert_eq!(probe(check).0, Code::L4Ok);
+    loop {
+        let mut packet = [0; 100];
+        let length = std::io::Read::read(&mut (&ear), &mut packet).unwrap();
+        // A SYN to the port.
+        if packet[22..24] == address.port().to_be_bytes() && packet[33] == 2 {
+            assert_eq!((&packet[12..16], length), (&source.octets()[..], 44));
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_source_address_that_is_not_ours_is_a_local_fault() {
+    let target = |ip: IpAddr| half_open(SocketAddr::new(ip, 9));
+    let sources: [(IpAddr, IpAddr); 2] = [
+        (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(192, 0, 2, 77).into()),
+        (Ipv6Addr::LOCALHOST.into(), "2001:db8::77".parse().unwrap()),
+    ];
+    for (ip, source) in sources {
+        let code = probe(Check { source: Some(source), ..target(ip) }).0;
+        assert_eq!(code, Code::Local, "{source}");
+    }
+}
+
+#[test]
+fn many_are_probed_at_a_time_and_none_is_taken_for_another() {
+    let (_listener, open) = silent();
+    let (mut controller, _thread) = spawn();
+    controller.greet();
+    // Even ones reach the listener, which is bound to one address; odd ones go where nobody listens.
+    let target = |n: u8| if n.is_multiple_of(2) { open.ip() } else { Ipv4Addr::new(127, 5, 5, n).into() };
+    let checks: Vec<_> =
+        (0..250).map(|n| (u32::from(n), half_open(SocketAddr::new(target(n), open.port())))).collect();
+    assert_eq!(controller.commit(1, &checks), []);
+    let mut seen = vec![0; 250];
+    while seen.iter().any(|seen| *seen < 3) {
+        for Outcome { check, seq, code, .. } in controller.outcomes() {
+            seen[check.0 as usize] += 1;
+            let expected = if check.0.is_multiple_of(2) { Code::L4Ok } else { Code::L4Con };
+            assert_eq!((code, seq), (expected, seen[check.0 as usize]));
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Half-open probes: a SYN goes out, and what answers it comes in, both from raw sockets. The kernel knows of no such
+//! connection, so it answers a SYN-ACK by a reset, and the server forgets: nothing is accepted, and nothing is left.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
+
+use maglev_ipc::Code;
+use nix::errno::Errno;
+use socket2::{Domain, Protocol};
+
+use super::icmp::Junk;
+use super::ports::Ports;
+use super::raw::{Opened, Raw};
+use super::routes::Routes;
+use super::segment::{self, Answer, Syn};
+use super::{Verdict, filter, tcp};
+use crate::clock::Nanos;
+use crate::course::Key;
+
+/// How long an address that the kernel chose for us is used before it is asked again: routes change. An address that
+/// has left this host is noticed at once, since nothing can be sent from it.
+const FRESH: Nanos = 30_000_000_000;
+/// Why there is no socket when there is no port.
+const NO_PORTS: &str = "no block of free ports";
+
+/// What a check asks for.
+#[derive(Debug)]
+pub struct Plan {
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    /// The address that the kernel chose, and when.
+    chosen: Option<(IpAddr, Nanos)>,
+}
+
+impl Plan {
+    /// Probes of `to`, from that address if there is one.
+    pub const fn new(to: SocketAddr, from: Option<IpAddr>) -> Self {
+        Self { to, from, chosen: None }
+    }
+
+    /// Has the kernel asked again for an address, as nothing could be sent from the last.
+    pub const fn forget_source(&mut self) {
+        self.chosen = None;
+    }
+
+    fn source(&mut self, routes: &Routes, now: Nanos) -> io::Result<IpAddr> {
+        if let Some(from) = self.from {
+            return Ok(from);
+        }
+        match self.chosen {
+            Some((source, when)) if now.saturating_sub(when) < FRESH => Ok(source),
+            _ => {
+                let source = routes.source(self.to.ip())?;
+                self.chosen = Some((source, now));
+                Ok(source)
+            }
+        }
+    }
+}
+
+/// Both families.
+#[derive(Debug)]
+pub struct HalfOpener {
+    v4: Opened,
+    v6: Opened,
+    ports: Option<Ports>,
+    routes: Routes,
+    cookies: RandomState,
+    /// The number of the last SYN.
+    serial: u64,
+    /// Those that are not answered yet, by their sequence numbers.
+    waiting: HashMap<u32, Waiting>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    key: Key,
+    from: u16,
+    to: SocketAddr,
+}
+
+/// What was heard of a SYN.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered {
+    /// The probe that sent it.
+    pub key: Key,
+    /// What that comes to.
+    pub verdict: Verdict,
+}
+
+impl HalfOpener {
+    /// Opens what this process may open. Needs `CAP_NET_RAW`, and only here.
+    ///
+    /// # Errors
+    /// A socket cannot be set up. A socket that is not permitted is no error: probes do without.
+    pub fn open(ports: Option<Ports>) -> io::Result<Self> {
+        let (v4, v6) = match &ports {
+            None => (Err(NO_PORTS), Err(NO_PORTS)),
+            Some(ports) => (
+                Raw::open(Domain::IPV4, Protocol::TCP, &filter::segments_v4(ports.first()))?,
+                Raw::open(Domain::IPV6, Protocol::TCP, &filter::segments_v6(ports.first()))?,
+            ),
+        };
+        Ok(Self {
+            v4,
+            v6,
+            ports,
+            routes: Routes::open(),
+            cookies: RandomState::new(),
+            serial: 0,
+            waiting: HashMap::new(),
+        })
+    }
+
+    /// The sockets, IPv4 first, or why there is none.
+    pub fn sockets(&self) -> [Result<BorrowedFd<'_>, &'static str>; 2] {
+        [&self.v4, &self.v6].map(|raw| raw.as_ref().map(Raw::socket).map_err(|why| *why))
+    }
+
+    /// Whether there is a socket for this target; or why there is none.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn serves(&self, target: IpAddr) -> Result<(), &'static str> {
+        let raw = if target.is_ipv4() { &self.v4 } else { &self.v6 };
+        raw.as_ref().map(|_| ()).map_err(|why| *why)
+    }
+
+    /// Queues a SYN; [`Self::flush`] sends it. Returns its number.
+    ///
+    /// # Errors
+    /// The verdict, when it cannot be sent.
+    pub fn queue(&mut self, key: Key, plan: &mut Plan, now: Nanos) -> Result<u32, Verdict> {
+        let source = plan.source(&self.routes, now).map_err(|error| tcp::local(&error))?;
+        let (number, from) = self.draw(key);
+        let raw = if plan.to.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+        let raw = raw.as_mut().map_err(|why| Verdict::new(Code::Local, *why))?;
+        let syn = Syn { from, to: plan.to.port(), number };
+        raw.queue(key, plan.to.ip(), Some(source), segment::syn(source, plan.to.ip(), syn));
+        self.waiting.insert(number, Waiting { key, from, to: plan.to });
+        Ok(number)
+    }
+
+    /// Whether a batch is full.
+    pub fn is_full(&self) -> bool {
+        [&self.v4, &self.v6].into_iter().flatten().any(Raw::is_full)
+    }
+
+    /// Sends what is queued. Calls `failed` for each SYN that this host could not send.
+    pub fn flush(&mut self, mut failed: impl FnMut(Key, Errno)) {
+        for raw in [&mut self.v4, &mut self.v6].into_iter().flatten() {
+            raw.flush(&mut failed);
+        }
+    }
+
+    /// Takes a SYN that was given up off the list of those that are waited for.
+    pub fn forget(&mut self, number: u32) {
+        self.waiting.remove(&number);
+    }
+
+    /// Waits for none but these.
+    pub fn retain(&mut self, in_flight: &HashSet<u32>) {
+        self.waiting.retain(|number, _| in_flight.contains(number));
+    }
+
+    /// Reads up to one batch of a family's segments. Returns whether there may be more.
+    pub fn receive(&mut self, v4: bool, heard: &mut Vec<Result<Answered, Junk>>) -> bool {
+        let (raw, parse): (_, fn(&[u8]) -> _) =
+            if v4 { (&mut self.v4, segment::parse_v4) } else { (&mut self.v6, segment::parse_v6) };
+        let Ok(raw) = raw else { return false };
+        let more = raw.receive();
+        let waiting = &mut self.waiting;
+        heard.extend(raw.packets().map(|(from, bytes)| {
+            let (syn, answer) = parse(bytes).ok_or(Junk::Malformed)?;
+            let verdict = match answer {
+                Answer::Accepts => Verdict::of(Code::L4Ok),
+                Answer::Refuses => Verdict::new(Code::L4Con, "connection refused"),
+            };
+            recognise(waiting, syn, from, verdict)
+        }));
+        more
+    }
+
+    /// Takes the network's word that a SYN did not arrive.
+    ///
+    /// # Errors
+    /// It is about no SYN that is waited for.
+    pub fn unreachable(&mut self, syn: Syn, target: IpAddr, what: &'static str) -> Result<Answered, Junk> {
+        recognise(&mut self.waiting, syn, target, Verdict::new(Code::L4Con, what))
+    }
+
+    /// A number that is not in use, and a port. The number is of a keyed hash (SipHash, its key from the kernel's
+    /// randomness): a server that has seen any number of its own cannot tell the next of another. A check takes the ports
+    /// in turn, so that a probe whose reset was lost is long forgotten when its port comes again.
+    fn draw(&mut self, key: Key) -> (u32, u16) {
+        loop {
+            self.serial += 1;
+            let number = self.cookies.hash_one((u64::from(key), self.serial)) as u32;
+            if !self.waiting.contains_key(&number) {
+                return (number, self.ports.as_ref().map_or(0, |ports| ports.pick(key.epoch)));
+            }
+        }
+    }
+}
+
+/// Holds what is said of a SYN against those that are waited for. The first that counts is the last: a second answer
+/// finds nothing.
+fn recognise(
+    waiting: &mut HashMap<u32, Waiting>,
+    syn: Syn,
+    about: IpAddr,
+    verdict: Verdict,
+) -> Result<Answered, Junk> {
+    let Waiting { key, from, to } = *waiting.get(&syn.number).ok_or(Junk::Stray)?;
+    if (syn.from, SocketAddr::new(about, syn.to)) != (from, to) {
+        return Err(Junk::Spoofed);
+    }
+    waiting.remove(&syn.number);
+    Ok(Answered { key, verdict })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::ports::COUNT;
+    use super::*;
+
+    const KEY: Key = Key { slot: 7, epoch: 3 };
+    const TARGET: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn waiting(syn: Syn) -> HashMap<u32, Waiting> {
+        let to = SocketAddr::new(TARGET, syn.to);
+        HashMap::from([(syn.number, Waiting { key: KEY, from: syn.from, to })])
+    }
+
+    fn opener() -> HalfOpener {
+        HalfOpener::open(Some(Ports::reserve().unwrap())).unwrap()
+    }
+
+    #[test]
+    fn one_answer_counts_and_a_second_is_a_stray() {
+        let syn = Syn { from: 40_000, to: 80, number: 9 };
+        let mut waiting = waiting(syn);
+        let verdict = Verdict::of(Code::L4Ok);
+        let heard = Ok(Answered { key: KEY, verdict: verdict.clone() });
+        assert_eq!(recognise(&mut waiting, syn, TARGET, verdict.clone()), heard);
+        assert_eq!(recognise(&mut waiting, syn, TARGET, verdict), Err(Junk::Stray));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_but_the_right_answer_counts(from: u16, to: u16, number: u32, a: u16, b: u16, c: u32, other: u32) {
+            let syn = Syn { from, to, number };
+            for (forged, about) in [
+                (Syn { from: a, ..syn }, TARGET),
+                (Syn { to: b, ..syn }, TARGET),
+                (Syn { number: c, ..syn }, TARGET),
+                (syn, IpAddr::V4(other.into())),
+            ] {
+                let right = (forged, about) == (syn, TARGET);
+                let mut waiting = waiting(syn);
+                let verdict = Verdict::of(Code::L4Ok);
+                let heard = recognise(&mut waiting, forged, about, verdict);
+                let expected = if forged.number == number { Junk::Spoofed } else { Junk::Stray };
+                prop_assert_eq!(heard.map(|answered| answered.key), if right { Ok(KEY) } else { Err(expected) });
+                // A forgery takes nothing from the real answer.
+                prop_assert_eq!(waiting.is_empty(), right);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_in_use_once_and_ports_are_ours() {
+        let mut opener = opener();
+        let first = opener.ports.as_ref().unwrap().first();
+        let to = SocketAddr::new(TARGET, 80);
+        let mut ports = std::collections::HashSet::new();
+        for drawn in 1..=20_000 {
+            let (number, from) = opener.draw(Key { epoch: drawn as u32, ..KEY });
+            assert!((first..first + COUNT).contains(&from));
+            if drawn <= COUNT.into() {
+                assert!(ports.insert(from), "a port comes again before all others have been");
+            }
+            opener.waiting.insert(number, Waiting { key: KEY, from, to });
+            assert_eq!(opener.waiting.len(), drawn);
+        }
+    }
+
+    #[test]
+    fn another_probers_numbers_are_others() {
+        let (mut one, mut other) = (opener(), opener());
+        assert_ne!((one.draw(KEY).0, one.draw(KEY).0), (other.draw(KEY).0, other.draw(KEY).0));
+    }
+
+    #[test]
+    fn what_is_no_longer_in_flight_is_not_waited_for() {
+        let mut opener = opener();
+        opener.waiting = waiting(Syn { from: 1, to: 2, number: 3 });
+        opener.retain(&HashSet::from([3]));
+        assert_eq!(opener.waiting.len(), 1);
+        opener.retain(&HashSet::from([4]));
+        assert!(opener.waiting.is_empty());
+    }
+}

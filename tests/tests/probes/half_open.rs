@@ -1,0 +1,220 @@
+//! Half-open connections.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use maglev_ipc::{Check, Mode, Probe};
+use maglev_tests::lab::controller::{SHORT, check, tcp};
+use maglev_tests::lab::host::Host;
+use maglev_tests::lab::skip;
+use maglev_tests::lab::topology::{FAMILIES, V4, V6};
+
+use crate::Bench;
+
+const OPEN: u16 = 80;
+const CLOSED: u16 = 81;
+/// What a server that would connect says.
+const SYN_ACK: &str = "tcp flags & (syn | ack) == syn | ack";
+/// Started so, the prober has no capability.
+const WITHOUT: [&str; 5] = ["setpriv", "--inh-caps", "-all", "--ambient-caps", "-all"];
+/// The state of a connection that is over and kept in mind, as `/proc/net/tcp` has it.
+const TIME_WAIT: &str = "06";
+
+fn half_open(port: u16) -> Probe {
+    Probe::Tcp { port, mode: Mode::HalfOpen, tls: None }
+}
+
+fn listen(host: &Host, address: SocketAddr) -> TcpListener {
+    host.inside(|| TcpListener::bind(address).unwrap())
+}
+
+/// Connections that the kernel of `host` has made for programs that listen.
+fn passive_opens(host: &Host) -> u64 {
+    host.inside(|| {
+        let text = fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        let mut pairs = names.split(' ').zip(values.split(' '));
+        pairs.find(|(name, _)| *name == "PassiveOpens").unwrap().1.parse().unwrap()
+    })
+}
+
+fn has_time_wait(host: &Host) -> bool {
+    host.inside(|| {
+        ["tcp", "tcp6"].iter().any(|file| {
+            let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+            text.lines().skip(1).any(|line| line.split_whitespace().nth(3) == Some(TIME_WAIT))
+        })
+    })
+}
+
+#[test]
+fn a_server_that_would_connect_passes_and_none_of_its_programs_knows() {
+    if skip("a_server_that_would_connect_passes_and_none_of_its_programs_knows", &[]) {
+        return;
+    }
+    for (wrapper, fallback) in [(&[][..], false), (&WITHOUT, true)] {
+        let mut bench = Bench::with_prober_in(wrapper);
+        for family in FAMILIES {
+            let listener = listen(&bench.lab.server, SocketAddr::new(family.server, OPEN));
+            let before = passive_opens(&bench.lab.server);
+            let half = bench.controller.outcomes(check(family.server, half_open(OPEN)), 50);
+            assert_eq!(half, ["L4OK"; 50], "fallback: {fallback}");
+            assert_eq!(passive_opens(&bench.lab.server), before, "fallback: {fallback}");
+            listener.set_nonblocking(true).unwrap();
+            assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+            assert!(!has_time_wait(&bench.lab.server) && !has_time_wait(&bench.lab.prober));
+            // The other mode does what this one does not.
+            assert_eq!(bench.controller.verdict(check(family.server, tcp(OPEN))), "L4OK");
+            assert!(passive_opens(&bench.lab.server) > before);
+        }
+        let said = bench.prober.lines(0);
+        let told = said.iter().filter(|line| line.contains("half-open probes are made over")).count();
+        assert_eq!(told, usize::from(fallback), "{said:?}");
+        assert_eq!(bench.prober.status("CapEff"), "0000000000000000");
+    }
+}
+
+#[test]
+fn a_port_that_refuses_fails_at_once() {
+    if skip("a_port_that_refuses_fails_at_once", &[]) {
+        return;
+    }
+    for wrapper in [&[][..], &WITHOUT] {
+        let mut bench = Bench::with_prober_in(wrapper);
+        for family in FAMILIES {
+            let refused = bench.controller.verdict(check(family.server, half_open(CLOSED)));
+            assert_eq!(refused, "L4CON connection refused");
+        }
+    }
+}
+
+#[test]
+fn silence_fails_by_the_time_out() {
+    if skip("silence_fails_by_the_time_out", &["nft"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    bench.lab.server.filter("input", &["tcp dport 82 drop"]);
+    for family in FAMILIES {
+        let check = Check { timeout: SHORT, ..check(family.server, half_open(82)) };
+        assert_eq!(bench.controller.verdict(check), "L4TOUT");
+    }
+}
+
+#[test]
+fn what_the_network_rejects_fails_at_once_and_says_how() {
+    if skip("what_the_network_rejects_fails_at_once_and_says_how", &["nft"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    for (server, how, words) in [
+        (V4.server, "tcp reset", "connection refused"),
+        (V4.server, "icmp type net-unreachable", "network unreachable"),
+        (V4.server, "icmp type host-unreachable", "host unreachable"),
+        (V4.server, "icmp type port-unreachable", "port unreachable"),
+        (V4.server, "icmp type admin-prohibited", "administratively prohibited"),
+        (V6.server, "tcp reset", "connection refused"),
+        (V6.server, "icmpv6 type no-route", "no route to destination"),
+        (V6.server, "icmpv6 type admin-prohibited", "administratively prohibited"),
+        (V6.server, "icmpv6 type addr-unreachable", "address unreachable"),
+        (V6.server, "icmpv6 type port-unreachable", "port unreachable"),
+    ] {
+        bench.lab.server.filter("input", &[&format!("tcp dport 82 reject with {how}")]);
+        let verdict = bench.controller.verdict(check(server, half_open(82)));
+        assert_eq!(verdict, format!("L4CON {words}"), "{server} {how}");
+        bench.lab.server.unfilter();
+    }
+}
+
+#[test]
+fn an_answer_from_elsewhere_or_to_another_syn_is_none() {
+    if skip("an_answer_from_elsewhere_or_to_another_syn_is_none", &["nft"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let _listeners = FAMILIES.map(|family| listen(&bench.lab.server, SocketAddr::new(family.server, OPEN)));
+    for (family, ip) in FAMILIES.iter().zip(["ip", "ip6"]) {
+        // What is forged, and whether it is known for what it is: a wrong number is nobody's.
+        for (forgery, is_spoofed) in [
+            (format!("{ip} saddr set {}", family.nobody), true),
+            ("tcp sport set 83".to_owned(), true),
+            ("tcp ackseq set 48879".to_owned(), false),
+        ] {
+            bench.lab.server.filter("output", &[&format!("meta nfproto {} {SYN_ACK} {forgery}", kind(ip))]);
+            let before = bench.controller.stats(|_| true);
+            let check = Check { timeout: SHORT, ..check(family.server, half_open(OPEN)) };
+            assert_eq!(bench.controller.outcomes(check, 3), ["L4TOUT"; 3], "{forgery}");
+            let after = bench.controller.stats(|stats| {
+                let (now, then) =
+                    if is_spoofed { (stats.spoofed, before.spoofed) } else { (stats.stray, before.stray) };
+                now >= then + 3
+            });
+            assert_eq!(after.malformed, before.malformed);
+            bench.lab.server.unfilter();
+        }
+        // The server may still wait for the end of some: a SYN from the same port only tells it that there is none.
+        let check = Check { timeout: SHORT, ..check(family.server, half_open(OPEN)) };
+        assert!(bench.controller.outcomes(check, 40).ends_with(&["L4OK".to_owned()]));
+    }
+}
+
+fn kind(ip: &str) -> &'static str {
+    if ip == "ip" { "ipv4" } else { "ipv6" }
+}
+
+#[test]
+fn a_server_sees_the_source_address_that_was_asked_for() {
+    if skip("a_server_sees_the_source_address_that_was_asked_for", &["nft"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    for (family, ip) in FAMILIES.iter().zip(["ip", "ip6"]) {
+        let _listener = listen(&bench.lab.server, SocketAddr::new(family.server, OPEN));
+        // Whoever comes from elsewhere is not let in.
+        bench.lab.server.filter(
+            "input",
+            &[&format!("tcp dport {OPEN} {ip} saddr != {} reject with tcp reset", family.second)],
+        );
+        let from = |source| Check { source: Some(source), ..check(family.server, half_open(OPEN)) };
+        assert_eq!(bench.controller.verdict(from(family.second)), "L4OK");
+        assert_eq!(bench.controller.verdict(from(family.prober)), "L4CON connection refused");
+        bench.lab.server.unfilter();
+    }
+}
+
+#[test]
+fn an_address_that_leaves_this_host_is_replaced_by_the_one_that_comes() {
+    if skip("an_address_that_leaves_this_host_is_replaced_by_the_one_that_comes", &[]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let _listener = listen(&bench.lab.server, SocketAddr::new(V4.server, OPEN));
+    assert_eq!(bench.controller.verdict(check(V4.server, half_open(OPEN))), "L4OK");
+    // The other address goes with the first unless it is told to take its place.
+    bench.lab.prober.set("ipv4/conf/all/promote_secondaries", "1");
+    bench.lab.prober.ip(&format!("address del {}/24 dev eth0", V4.prober));
+    let verdicts = bench.controller.more(50);
+    // It takes one probe to notice.
+    assert!(verdicts.iter().filter(|verdict| *verdict != "L4OK").count() <= 2, "{verdicts:?}");
+    assert!(verdicts.iter().all(|verdict| verdict == "L4OK" || verdict.starts_with("LOCAL")), "{verdicts:?}");
+    assert_eq!(verdicts.last().map(String::as_str), Some("L4OK"));
+}
+
+#[test]
+fn ten_thousand_are_probed_at_once_and_all_answer() {
+    if skip("ten_thousand_are_probed_at_once_and_all_answer", &[]) {
+        return;
+    }
+    const SERVERS: u16 = 10_000;
+    let mut bench = Bench::new();
+    let _listener = listen(&bench.lab.prober, SocketAddr::from((Ipv4Addr::UNSPECIFIED, OPEN)));
+    let checks = (0..SERVERS).map(|n| {
+        let [high, low] = n.to_be_bytes();
+        check(Ipv4Addr::new(127, 9, high, low).into(), half_open(OPEN))
+    });
+    let verdicts = bench.controller.first_verdicts(Duration::from_secs(1), checks);
+    assert_eq!(verdicts, vec!["L4OK"; SERVERS.into()]);
+}
