@@ -159,7 +159,7 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
 
     let signals = Signals::new()?;
     // An answer shows that the driver's loop turns.
-    let _ = handle.view().await;
+    let _ = handle.snapshot().await;
     tell_manager(&[NotifyState::Ready]);
     signals.obey(&reloader, &handle).await;
 
@@ -205,7 +205,7 @@ async fn reload(reloader: &Reloader, handle: &Handle) {
     // What is wrong with the file is in the log.
     let _ = reloader.reload("SIGHUP".into()).await;
     // What was asked of the driver before is done once it answers this.
-    let _ = handle.view().await;
+    let _ = handle.snapshot().await;
     tell_manager(&[NotifyState::Ready]);
 }
 

@@ -22,6 +22,7 @@ pub mod health;
 pub mod maglev;
 pub mod overrides;
 pub mod plan;
+mod shared;
 pub mod state;
 pub mod time;
 pub mod view;

@@ -115,6 +115,7 @@ impl State {
         self.pace(index, turn);
         let Some(transition) = transition else { return false };
         let to = transition.to;
+        self.tally.moved(transition.from, to);
         let backend = &self.backends[index];
         let (name, address) = (Arc::clone(&backend.name), backend.address);
         turn.event(Kind::Backend { name, address, transition });

@@ -17,6 +17,7 @@ use crate::config::{Bundle, Config};
 use crate::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, Run, VipKey};
 use crate::event::{Audit, Deed, Event, Kind};
 use crate::overrides::Overrides;
+use crate::shared::Shared;
 use crate::time::{Mono, Now};
 use crate::view::VppInfo;
 
@@ -45,6 +46,7 @@ use backends::Backend;
 use blind::Blind;
 use frontends::Frontend;
 use prober::Prober;
+use summary::Tally;
 use sync::Sync;
 
 /// Something that the core is told.
@@ -189,16 +191,19 @@ impl Turn<'_> {
     }
 }
 
-/// The whole of what `maglevd` knows.
+/// The whole of what `maglevd` knows. To clone it costs little, however much it knows: a clone shares what stays as it is.
 #[derive(Clone, Debug)]
 pub struct State {
     config: Arc<Config>,
     /// Shared with whoever shows them or writes them down; a change makes another.
     overrides: Arc<Overrides>,
-    backends: Vec<Backend>,
-    frontends: Vec<Frontend>,
+    /// By name.
+    backends: Shared<Backend>,
+    /// By name.
+    frontends: Shared<Frontend>,
     /// Which frontend a VIP belongs to.
-    vips: BTreeMap<VipKey, usize>,
+    vips: Arc<BTreeMap<VipKey, usize>>,
+    tally: Tally,
     prober: Prober,
     blind: Blind,
     sync: Sync,
@@ -219,9 +224,10 @@ impl State {
         let mut state = Self {
             config: Arc::clone(&config),
             overrides,
-            backends: Vec::new(),
-            frontends: Vec::new(),
-            vips: BTreeMap::new(),
+            backends: Shared::default(),
+            frontends: Shared::default(),
+            vips: Arc::default(),
+            tally: Tally::default(),
             prober: Prober::new(now),
             blind: Blind::default(),
             sync: Sync::new(vpp, now),

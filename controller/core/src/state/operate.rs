@@ -260,7 +260,7 @@ impl State {
 
     /// The index of a frontend, and of a slot in it.
     fn slot(&self, [frontend, pool, backend]: [&Name; 3]) -> Option<(usize, usize)> {
-        let index = self.frontends.binary_search_by(|f| f.name.cmp(frontend)).ok()?;
+        let index = self.frontends.search(|f| f.name.cmp(frontend))?;
         let frontend = &self.frontends[index];
         let is_it = |slot: &Slot| {
             frontend.config.pools[slot.pool].name == *pool && self.backends[slot.backend].name == *backend
@@ -269,7 +269,7 @@ impl State {
     }
 
     pub(super) fn backend(&self, name: &Name) -> Option<usize> {
-        self.backends.binary_search_by(|b| b.name.cmp(name)).ok()
+        self.backends.search(|b| b.name.cmp(name))
     }
 
     /// Whether there is room for one more, or it takes the place of another.

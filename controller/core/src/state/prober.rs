@@ -17,7 +17,7 @@ pub(super) struct Prober {
     pub since: Wall,
     pub stats: Stats,
     /// Which backend a check belongs to.
-    pub checks: BTreeMap<CheckId, usize>,
+    pub checks: Arc<BTreeMap<CheckId, usize>>,
     pub refused: BTreeMap<CheckId, String>,
     /// Since when the prober probes. Without one, silence is no sign.
     pub probing_since: Option<Mono>,
@@ -31,7 +31,7 @@ impl Prober {
             connected: false,
             since: now.wall,
             stats: Stats::default(),
-            checks: BTreeMap::new(),
+            checks: Arc::default(),
             refused: BTreeMap::new(),
             probing_since: None,
             generation: 0,
@@ -52,7 +52,7 @@ impl State {
         self.prober.connected = true;
         self.prober.since = turn.now.wall;
         turn.event(Kind::Prober { connected: true });
-        for backend in &mut self.backends {
+        for backend in self.backends.iter_mut() {
             backend.tracker.renumber();
         }
         self.send_checks(turn);
@@ -111,8 +111,9 @@ impl State {
     pub(super) fn renew_check(&mut self, index: usize) {
         let check = self.prober.new_check();
         let backend = &mut self.backends[index];
-        self.prober.checks.remove(&backend.check);
-        self.prober.checks.insert(check, index);
+        let checks = Arc::make_mut(&mut self.prober.checks);
+        checks.remove(&backend.check);
+        checks.insert(check, index);
         backend.check = check;
         backend.tracker.renumber();
     }

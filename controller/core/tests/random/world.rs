@@ -7,7 +7,7 @@ use std::time::Duration;
 use maglev_core::Name;
 use maglev_core::config::Config;
 use maglev_core::dataplane::VipKey;
-use maglev_core::event::Kind;
+use maglev_core::event::{FrontendState, Kind};
 use maglev_core::health::{Action, Health};
 use maglev_core::state::{By, CheckSet, Command, Input, Output, Reason, State};
 use maglev_core::time::{Mono, Now, Wall};
@@ -67,7 +67,18 @@ impl World {
         Now { mono: self.now, wall: Wall(self.now.0) }
     }
 
+    /// What follows is what should, and nothing of it is seen by whoever holds on to a clone of the state.
     pub fn happens(&mut self, op: &Op) {
+        let (snapshot, then) = (self.state.clone(), self.now());
+        let shown = format!("{:?}", snapshot.view(then));
+        self.happens_unseen(op);
+        assert_eq!(format!("{:?}", snapshot.view(then)), shown);
+        self.wishes.hold(&self.state.view(self.now()), &self.config);
+        explanations::agree(self);
+        self.is_summed_up();
+    }
+
+    fn happens_unseen(&mut self, op: &Op) {
         match op {
             Op::ProberUp { remembers } => self.prober_up(*remembers),
             Op::ProberDown => self.prober_down(),
@@ -103,8 +114,19 @@ impl World {
             Op::Work(index) => self.work(*index),
             Op::Drain => self.drain(),
         }
-        self.wishes.hold(&self.state.view(self.now()), &self.config);
-        explanations::agree(self);
+    }
+
+    /// The summary, which counts each move, is what counting shows.
+    fn is_summed_up(&self) {
+        let (view, summary) = (self.view(), self.state.summary().to_string());
+        for state in Health::ALL {
+            let count = view.backends.iter().filter(|b| b.health == state).count();
+            assert_eq!(summed_up(&summary, "backend", state.as_str()), count, "{summary}");
+        }
+        for state in FrontendState::ALL {
+            let count = view.frontends.iter().filter(|f| f.state == state).count();
+            assert_eq!(summed_up(&summary, "frontend", state.as_str()), count, "{summary}");
+        }
     }
 
     pub fn explain_backend(&self, name: &str) -> Option<Vec<Reason>> {
@@ -435,4 +457,12 @@ const fn may_come_first(kind: &Kind) -> bool {
         Kind::Frontend { .. } | Kind::Operator(_) => true,
         _ => false,
     }
+}
+
+/// How many of `what` are in `state`, as a summary has it.
+fn summed_up(summary: &str, what: &str, state: &str) -> usize {
+    let part = summary.split("; ").find(|part| part.contains(what)).unwrap();
+    let counts = part.split(": ").nth(1).unwrap_or_default().split(", ");
+    let count = counts.filter_map(|count| count.strip_suffix(state)).next();
+    count.map_or(0, |count| count.trim_end().parse().unwrap())
 }
