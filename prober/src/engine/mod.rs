@@ -403,12 +403,6 @@ impl Sockets {
         }
     }
 
-    /// Counts the connections among what is in flight.
-    fn recount<'a>(&mut self, flights: impl Iterator<Item = &'a Flight>) {
-        let flying = flights.filter(|flight| matches!(flight, Flight::Stream(_))).count() as u64;
-        self.connections = flying + self.idle.count();
-    }
-
     /// Counts a probe that is over.
     fn closed(&mut self, flight: &Flight) {
         if matches!(flight, Flight::Stream(_)) {

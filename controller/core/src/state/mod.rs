@@ -113,7 +113,7 @@ pub struct Listed {
 /// Something that the core wants done.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Output {
-    /// Send the prober this set of checks, in place of any other.
+    /// Send the prober this set of checks, in place of any other or as an amendment to it.
     Checks(CheckSet),
     /// Tell the prober a check's new interval.
     Pace(CheckId, Duration),
@@ -144,12 +144,14 @@ pub enum Output {
     },
 }
 
-/// A whole set of checks.
+/// A set of checks, or an amendment to the one that was sent last.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CheckSet {
     /// Grows with every set.
     pub generation: u64,
-    /// The certificates that the checks refer to.
+    /// What leaves the set that was sent last; `None` is all of it.
+    pub dropped: Option<Vec<CheckId>>,
+    /// The certificates that the checks of a whole set refer to. Those of an amendment were sent with the set.
     pub bundles: Vec<Arc<Bundle>>,
     /// The checks, each with the interval between two probes.
     pub checks: Vec<(CheckId, Duration, Check)>,

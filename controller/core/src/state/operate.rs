@@ -320,9 +320,7 @@ impl State {
                 self.renew_check(*index);
             }
         }
-        if !moves.is_empty() {
-            self.send_checks(turn);
-        }
+        self.amend_checks(Vec::new(), moves.iter().map(|(index, _)| *index), turn);
         for (index, transition) in moves {
             self.tell(index, Some(transition), turn);
             touched.extend(&self.backends[index].frontends);

@@ -4,6 +4,8 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use maglev_ipc::CheckId;
+
 use super::backends::Backend;
 use super::frontends::{Frontend, Hold, Slot};
 use super::{Alarm, State, Turn};
@@ -38,9 +40,13 @@ impl State {
     /// Takes in another configuration in place of the one in force.
     pub(super) fn reload(&mut self, config: Arc<Config>, turn: &mut Turn) {
         self.see_again(turn);
-        let moves = self.replace(config, turn);
+        if *config == *self.config {
+            turn.event(Kind::Reloaded);
+            return self.sync_all(turn);
+        }
+        let (moves, gone) = self.replace(config, turn);
         turn.event(Kind::Reloaded);
-        self.send_checks(turn);
+        self.amend_checks(gone, 0..self.backends.len(), turn);
         for (index, transition) in moves {
             self.tell(index, Some(transition), turn);
         }
@@ -54,7 +60,8 @@ impl State {
     }
 
     /// Puts the configuration in force, and keeps of the old one's backends and frontends what it says nothing new of.
-    fn replace(&mut self, config: Arc<Config>, turn: &mut Turn) -> Vec<Move> {
+    /// The moves that are still to be told, and the checks of backends that are gone.
+    fn replace(&mut self, config: Arc<Config>, turn: &mut Turn) -> (Vec<Move>, Vec<CheckId>) {
         self.config = config;
         let mut old: BTreeMap<_, _> = self.backends.take().map(|b| (Arc::clone(&b.name), b)).collect();
         let mut checks = BTreeMap::new();
@@ -67,13 +74,14 @@ impl State {
             moves.extend(transition.map(|t| (index, t)));
         }
         self.prober.checks = Arc::new(checks);
+        let sent = old.values().filter_map(|gone| gone.sent).collect();
         for (name, mut gone) in old {
             if let Some(transition) = gone.tracker.configure(Health::Removed, turn.now.wall) {
                 turn.event(Kind::Backend { name, address: gone.address, transition });
             }
         }
         self.replace_frontends(turn);
-        moves
+        (moves, sent)
     }
 
     /// Puts a backend in its place. One whose address and healthcheck are what they were goes on as it was.
@@ -134,6 +142,7 @@ impl State {
             healthcheck: None,
             tracker: Tracker::new(limits, self.config.transition_history, health, turn.now.wall),
             check: self.prober.new_check(),
+            sent: None,
             paced: core::time::Duration::ZERO,
             frontends: Vec::new(),
         }

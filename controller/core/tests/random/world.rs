@@ -179,9 +179,17 @@ impl World {
 
     fn install(&mut self, set: CheckSet) {
         assert!(self.prober.connected && set.generation > self.prober.set.generation);
-        let ids: BTreeSet<_> = set.checks.iter().map(|(id, ..)| *id).collect();
-        assert_eq!(ids.len(), set.checks.len(), "two checks of one number");
-        self.prober.set = set;
+        let mut checks = set.checks;
+        if let Some(dropped) = &set.dropped {
+            let mut kept = std::mem::take(&mut self.prober.set.checks);
+            let known = kept.len();
+            kept.retain(|(id, ..)| !dropped.contains(id));
+            assert_eq!(kept.len() + dropped.len(), known, "a check leaves that was not there");
+            checks.extend(kept);
+        }
+        let ids: BTreeSet<_> = checks.iter().map(|(id, ..)| *id).collect();
+        assert_eq!(ids.len(), checks.len(), "two checks of one number");
+        self.prober.set = CheckSet { checks, ..set };
     }
 
     fn ask(&mut self, asked: Output, view: &View) {
