@@ -13,9 +13,13 @@ use crate::event::Kind;
 
 impl State {
     pub(super) fn schedule_drift_check(&mut self, turn: &Turn) {
-        self.alarms.retain(|(_, alarm)| *alarm != Alarm::Drift);
+        if let Some(set) = self.sync.drift_check.take() {
+            self.alarms.remove(&(set, Alarm::Drift));
+        }
         let checks = u32::try_from(self.vips.len()).unwrap_or(u32::MAX).saturating_add(1);
-        self.alarm(turn, self.config.lb.sync_interval / checks, Alarm::Drift);
+        let pause = self.config.lb.sync_interval / checks;
+        self.sync.drift_check = Some(turn.now.mono + pause);
+        self.alarm(turn, pause, Alarm::Drift);
     }
 
     /// Compares the next VIP with what VPP has; after the last one, VPP's list of VIPs with ours.

@@ -11,7 +11,7 @@ use super::{Output, State, Turn};
 use crate::Name;
 use crate::event::{Audit, Deed, Kind};
 use crate::health::{Action, Health, Refused, Transition};
-use crate::overrides::{LIFETIMES, MAX, MAX_REASON, MAX_WHO, Note, Override, Overrides, Says, tame};
+use crate::overrides::{LIFETIMES, MAX, MAX_REASON, MAX_WHO, Note, Override, Says, tame};
 use crate::time::{Now, Wall};
 
 /// What an operator can ask for.
@@ -275,9 +275,7 @@ impl State {
     /// Whether there is room for one more, or it takes the place of another.
     fn check_room(&self, added: Option<&Override>) -> Result<(), OperateError> {
         let Some(added) = added.filter(|_| self.overrides.len() >= MAX) else { return Ok(()) };
-        let mut after = Overrides::clone(&self.overrides);
-        after.insert(added.clone());
-        if after.len() <= MAX {
+        if self.overrides.replaces(added) {
             return Ok(());
         }
         let full = alloc::format!("there are {MAX} overrides already, which is the most; undo some first");

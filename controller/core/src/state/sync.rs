@@ -15,7 +15,7 @@ use crate::config::ForeignVips;
 use crate::dataplane::{Actual, ActualVip, Encap, LbConf, Run, Step, VipKey};
 use crate::event::{Counts, Kind};
 use crate::plan;
-use crate::time::{Now, Wall};
+use crate::time::{Mono, Now, Wall};
 use crate::view::VppInfo;
 
 /// The pause after the first failure; it doubles with each one that follows, up to `sync-interval`.
@@ -48,6 +48,8 @@ pub(super) struct Sync {
     pub conf_refusal: Option<String>,
     /// The last VIP that was compared with what VPP has.
     pub cursor: Option<VipKey>,
+    /// When the next VIP is to be compared.
+    pub drift_check: Option<Mono>,
     /// Tells one life of VPP from the next.
     life: Option<(u32, Option<Wall>)>,
     pub beliefs: Beliefs,
@@ -97,6 +99,7 @@ impl Sync {
             conf_failures: 0,
             conf_refusal: None,
             cursor: None,
+            drift_check: None,
             life: None,
             beliefs: Beliefs::default(),
         }
