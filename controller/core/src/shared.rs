@@ -30,7 +30,7 @@ impl<T> Shared<T> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter())
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).inspect(|_| look())
     }
 
     /// Every item, from the one at `first` round to the one before it.
@@ -60,7 +60,7 @@ impl<T: Clone> Shared<T> {
 
     /// Every item, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.chunks.iter_mut().flat_map(|chunk| Arc::make_mut(chunk).iter_mut())
+        self.chunks.iter_mut().flat_map(|chunk| Arc::make_mut(chunk).iter_mut()).inspect(|_| look())
     }
 
     /// Takes all items out.
@@ -73,13 +73,36 @@ impl<T> Index<usize> for Shared<T> {
     type Output = T;
 
     fn index(&self, index: usize) -> &T {
+        look();
         &self.chunks[index / CHUNK][index % CHUNK]
     }
 }
 
 impl<T: Clone> IndexMut<usize> for Shared<T> {
     fn index_mut(&mut self, index: usize) -> &mut T {
+        look();
         &mut Arc::make_mut(&mut self.chunks[index / CHUNK])[index % CHUNK]
+    }
+}
+
+/// Counts that an item is looked at, for the test of what things cost.
+fn look() {
+    #[cfg(test)]
+    looks::COUNT.with(|count| count.set(count.get() + 1));
+}
+
+/// How many items were looked at, by this thread.
+#[cfg(test)]
+pub(crate) mod looks {
+    use core::cell::Cell;
+
+    std::thread_local! {
+        pub(super) static COUNT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// How many since the last call.
+    pub fn take() -> usize {
+        COUNT.with(Cell::take)
     }
 }
 

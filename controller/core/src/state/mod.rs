@@ -24,6 +24,8 @@ use crate::view::VppInfo;
 mod backends;
 mod beliefs;
 mod blind;
+#[cfg(test)]
+mod cost;
 mod drift;
 mod expiry;
 mod explain;
