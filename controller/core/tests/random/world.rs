@@ -442,19 +442,26 @@ impl World {
         self.vpp_up();
         self.prober_up(false);
         self.drain();
-        for index in 0..BACKENDS {
-            let code = if healthy >> index & 1 == 1 { Code::L7Ok } else { Code::L4Tout };
-            for _ in 0..6 {
-                self.probed(&named('b', index), code);
-            }
-        }
-        self.wait_drained(Duration::from_secs(20) + SYNC_INTERVAL * 3);
+        self.probe_all(healthy);
+        // A pause may be over meanwhile, and what is probed again then is unknown until that is told.
+        self.wait_drained(Duration::from_secs(20));
+        self.probe_all(healthy);
+        self.wait_drained(SYNC_INTERVAL * 3);
         self.wishes.hold(&self.state.view(self.now()), &self.config);
         oracle::converged(self);
         self.flushes.complete(&self.config, &self.view(), &self.vpp);
         self.read_only = true;
         self.wait_drained(SYNC_INTERVAL * 2);
         self.read_only = false;
+    }
+
+    fn probe_all(&mut self, healthy: u8) {
+        for index in 0..BACKENDS {
+            let code = if healthy >> index & 1 == 1 { Code::L7Ok } else { Code::L4Tout };
+            for _ in 0..6 {
+                self.probed(&named('b', index), code);
+            }
+        }
     }
 }
 
