@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use maglev_core::config::Config;
 use maglev_core::overrides::Overrides;
+use maglev_core::state::Input;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::runtime;
@@ -23,7 +24,7 @@ use crate::flags::{Flags, Switch};
 use crate::handle::Handle;
 use crate::listen::{self, Inherited, Listener};
 use crate::metrics::{self, Metrics};
-use crate::overrides::{self, Keeper, Store};
+use crate::overrides::{self, Keeper, Store, Wanted};
 use crate::prober::{Target, Way};
 use crate::pulse::Pulse;
 use crate::reload::Reloader;
@@ -109,68 +110,106 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
         metrics.show_calls(grpc::calls(flags.reflection)?);
     }
     let (handle, requests) = Handle::new();
+    let running = Running { handle, metrics, stop: CancellationToken::new(), tasks: TaskTracker::new() };
     let (inputs, heard) = mpsc::channel(INPUT_BACKLOG);
-    let (to_prober, prober_commands) = mpsc::unbounded_channel();
     let (netns, probe_in) = watch::channel(config.netns.clone());
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-
-    let to_vpp = (!flags.vpp_api_addr.as_os_str().is_empty()).then(|| {
-        let (to_vpp, commands) = mpsc::unbounded_channel();
-        let (api, stats) = (flags.vpp_api_addr.clone(), flags.vpp_stats_addr.clone());
-        let (handle, inputs, metrics) = (handle.clone(), inputs.clone(), Arc::clone(&metrics));
-        tasks.spawn(vpp::Link { api, stats, handle, inputs, commands, metrics }.run());
-        to_vpp
-    });
-    let link = prober::Link {
-        way,
-        netns: probe_in,
-        inputs,
-        commands: prober_commands,
-        metrics: Arc::clone(&metrics),
-    };
-    tasks.spawn(link.run());
     let (keep, wanted) = watch::channel((0, overrides));
-    tasks.spawn(Keeper { store, wanted, handle: handle.clone(), metrics: Arc::clone(&metrics) }.run());
-    let channels = Channels {
-        inputs: heard,
-        requests,
-        prober: to_prober,
-        netns,
-        vpp: to_vpp,
-        keep,
-        pulse: Pulse::from_env(),
-    };
-    let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);
-    tasks.spawn(driver.run(stop.clone()));
-    let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics), access);
-    let stopped = stop.clone().cancelled_owned();
-    let serving = grpc::serve(
-        grpc_listeners,
-        handle.clone(),
-        tap,
-        reloader.clone(),
-        Arc::clone(&metrics),
-        flags.reflection,
-        stopped,
-    );
-    tasks.spawn(complain(serving));
-    let stopped = stop.clone().cancelled_owned();
-    tasks.spawn(metrics::serve(metrics_listeners, handle.clone(), Arc::clone(&metrics), stopped));
+
+    let vpp = running.link_vpp(flags, &inputs);
+    let prober = running.link_prober(way, probe_in, inputs);
+    running.keep_overrides(store, wanted);
+    let pulse = Pulse::from_env();
+    running.drive(config, Channels { inputs: heard, requests, prober, netns, vpp, keep, pulse });
+    let reloader = running.reloader(flags, access);
+    running.serve_api(grpc_listeners, tap, &reloader, flags.reflection);
+    running.serve_metrics(metrics_listeners);
 
     let signals = Signals::new()?;
     // An answer shows that the driver's loop turns.
-    let _ = handle.view().await;
+    let _ = running.handle.snapshot().await;
     tell_manager(&[NotifyState::Ready]);
-    signals.obey(&reloader, &handle).await;
+    signals.obey(&reloader, &running.handle).await;
 
     tell_manager(&[NotifyState::Stopping]);
     info!("maglevd ends; VPP stays as it is");
-    stop.cancel();
-    tasks.close();
-    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-        error!("some tasks did not end in time");
-    }
+    running.end().await;
     Ok(())
+}
+
+/// What runs, and what all of it shares.
+struct Running {
+    handle: Handle,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Running {
+    /// Seeks VPP, unless the flags name none.
+    fn link_vpp(
+        &self,
+        flags: &Flags,
+        inputs: &mpsc::Sender<Vec<Input>>,
+    ) -> Option<mpsc::UnboundedSender<vpp::Command>> {
+        if flags.vpp_api_addr.as_os_str().is_empty() {
+            return None;
+        }
+        let (to_vpp, commands) = mpsc::unbounded_channel();
+        let (api, stats) = (flags.vpp_api_addr.clone(), flags.vpp_stats_addr.clone());
+        let (handle, inputs, metrics) = (self.handle.clone(), inputs.clone(), Arc::clone(&self.metrics));
+        self.tasks.spawn(vpp::Link { api, stats, handle, inputs, commands, metrics }.run());
+        Some(to_vpp)
+    }
+
+    /// Seeks the prober.
+    fn link_prober(
+        &self,
+        way: Way,
+        netns: watch::Receiver<Option<String>>,
+        inputs: mpsc::Sender<Vec<Input>>,
+    ) -> mpsc::UnboundedSender<prober::Command> {
+        let (to_prober, commands) = mpsc::unbounded_channel();
+        let metrics = Arc::clone(&self.metrics);
+        self.tasks.spawn(prober::Link { way, netns, inputs, commands, metrics }.run());
+        to_prober
+    }
+
+    /// Writes down what operators want.
+    fn keep_overrides(&self, store: Option<Store>, wanted: watch::Receiver<Wanted>) {
+        let (handle, metrics) = (self.handle.clone(), Arc::clone(&self.metrics));
+        self.tasks.spawn(Keeper { store, wanted, handle, metrics }.run());
+    }
+
+    /// Decides.
+    fn drive(&self, config: Arc<Config>, channels: Channels) {
+        let driver = Driver::new(config, self.handle.clone(), Arc::clone(&self.metrics), channels);
+        self.tasks.spawn(driver.run(self.stop.clone()));
+    }
+
+    fn reloader(&self, flags: &Flags, access: Access) -> Reloader {
+        Reloader::new(flags.config.clone(), self.handle.clone(), Arc::clone(&self.metrics), access)
+    }
+
+    fn serve_api(&self, listeners: Vec<Listener>, tap: log::Tap, reloader: &Reloader, reflection: bool) {
+        let (handle, metrics) = (self.handle.clone(), Arc::clone(&self.metrics));
+        let stopped = self.stop.clone().cancelled_owned();
+        let serving = grpc::serve(listeners, handle, tap, reloader.clone(), metrics, reflection, stopped);
+        self.tasks.spawn(complain(serving));
+    }
+
+    fn serve_metrics(&self, listeners: Vec<Listener>) {
+        let (handle, metrics) = (self.handle.clone(), Arc::clone(&self.metrics));
+        let stopped = self.stop.clone().cancelled_owned();
+        self.tasks.spawn(metrics::serve(listeners, handle, metrics, stopped));
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+            error!("some tasks did not end in time");
+        }
+    }
 }
 
 /// One descriptor for each client: systemd and shells give far fewer than may be had, for the sake of programs that use
@@ -205,7 +244,7 @@ async fn reload(reloader: &Reloader, handle: &Handle) {
     // What is wrong with the file is in the log.
     let _ = reloader.reload("SIGHUP".into()).await;
     // What was asked of the driver before is done once it answers this.
-    let _ = handle.view().await;
+    let _ = handle.snapshot().await;
     tell_manager(&[NotifyState::Ready]);
 }
 

@@ -1,6 +1,6 @@
 //! The task that owns the core's state: it waits for one thing, tells the core, and does what the core says.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use maglev_core::config::Config;
@@ -8,12 +8,11 @@ use maglev_core::event::Deed;
 use maglev_core::overrides::Overrides;
 use maglev_core::state::{Input, Output, State};
 use maglev_core::time::Mono;
-use maglev_core::view::View;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::handle::{Handle, Request};
+use crate::handle::{Handle, Request, Snapshot};
 use crate::metrics::{Metrics, Scope};
 use crate::overrides::Wanted;
 use crate::pulse::Pulse;
@@ -26,7 +25,9 @@ pub const INPUT_BACKLOG: usize = 1024;
 pub struct Driver {
     state: State,
     outputs: Vec<Output>,
-    view: Option<Arc<View>>,
+    /// The newest, for as long as nothing has changed and somebody holds it. Whoever lets go of it last takes it apart,
+    /// which is not to be done here.
+    snapshot: Weak<Snapshot>,
     handle: Handle,
     metrics: Arc<Metrics>,
     inputs: mpsc::Receiver<Vec<Input>>,
@@ -67,7 +68,7 @@ impl Driver {
         let mut driver = Self {
             state,
             outputs,
-            view: None,
+            snapshot: Weak::new(),
             handle,
             metrics,
             inputs,
@@ -121,19 +122,19 @@ impl Driver {
             | Input::Reload(_) => Scope::All,
             _ => Scope::Vip,
         };
-        self.view = None;
+        self.snapshot = Weak::new();
         self.state.handle(input, clock::now(), &mut self.outputs);
         self.dispatch(scope);
     }
 
     fn answer(&mut self, request: Request) {
         match request {
-            Request::View(answer) => {
-                let now = clock::now();
-                let view = self.view.take().unwrap_or_else(|| Arc::new(self.state.view(now)));
-                self.view = Some(Arc::clone(&view));
+            Request::Snapshot(answer) => {
+                let new = || Arc::new(Snapshot::new(self.state.clone(), clock::now()));
+                let snapshot = self.snapshot.upgrade().unwrap_or_else(new);
+                self.snapshot = Arc::downgrade(&snapshot);
                 // Whoever asked may have gone since.
-                let _ = answer.send(view);
+                let _ = answer.send(snapshot);
             }
             Request::Reload(config, who) => {
                 self.tell(Input::Asked(who, Deed::Reload));
@@ -145,10 +146,6 @@ impl Driver {
                 self.tell(Input::Reload(Arc::clone(&config)));
                 self.metrics.retain(&config);
             }
-            Request::Explain(subject, answer) => {
-                let _ = answer.send(subject.explain(&self.state, clock::now()));
-            }
-            Request::Copy(answer) => _ = answer.send(Box::new(self.state.clone())),
             Request::ReadVpp(answer) => {
                 if let Some(vpp) = &self.vpp {
                     let _ = vpp.send(vpp::Command::Read(answer));
@@ -159,7 +156,7 @@ impl Driver {
                 self.tell(Input::Resync);
             }
             Request::Operate(command, by, answer) => {
-                self.view = None;
+                self.snapshot = Weak::new();
                 let result = self.state.operate(&command, &by, clock::now(), &mut self.outputs);
                 self.dispatch(Scope::Vip);
                 let _ = answer.send(result.map(|()| self.keep.borrow().0));

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Channels, Driver};
-use crate::handle::{Handle, Request};
+use crate::handle::{Handle, Request, Snapshot};
 use crate::metrics::Metrics;
 use crate::overrides::Kept;
 use crate::pulse::Pulse;
@@ -44,19 +44,14 @@ pub fn owner(view: View) -> Handle {
     tokio::spawn(async move {
         while let Some(request) = requests.recv().await {
             match request {
-                Request::Reload(..)
-                | Request::Copy(_)
-                | Request::ReadVpp(_)
-                | Request::Resync(_)
-                | Request::Operate(..) => {
+                Request::Reload(..) | Request::ReadVpp(_) | Request::Resync(_) | Request::Operate(..) => {
                     panic!("there is only a view to be had here")
                 }
-                Request::Explain(subject, reply) => {
+                Request::Snapshot(reply) => {
                     let state =
                         State::new(view.config.clone(), Arc::default(), true, view.at, &mut Vec::new());
-                    drop(reply.send(subject.explain(&state, view.at)));
+                    drop(reply.send(Arc::new(Snapshot::showing(view.clone(), state))));
                 }
-                Request::View(reply) => drop(reply.send(view.clone())),
             }
         }
     });
@@ -199,7 +194,7 @@ pub fn config() -> Config {
             ("nginx0".into(), backend(NGINX0, Some("nginx"))),
             ("sorry".into(), backend(SORRY, None)),
         ]),
-        frontends: BTreeMap::from([("web".into(), frontend)]),
+        frontends: BTreeMap::from([("web".into(), Arc::new(frontend))]),
         api: config::Api::default(),
     }
 }
@@ -295,7 +290,7 @@ fn vpp() -> VppView {
             boot: Some(wall(0)),
         }),
         since: wall(2),
-        actual: Some(Actual { conf: Some(conf()), vips: BTreeMap::from([(vip(), ours)]) }),
+        actual: Some(Arc::new(Actual { conf: Some(conf()), vips: BTreeMap::from([(vip(), ours)]) })),
         failing: Vec::new(),
     }
 }

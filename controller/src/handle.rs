@@ -1,14 +1,16 @@
 //! How the rest of `maglevd` speaks to the task that owns the core's state.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use maglev_core::config::Config;
+use maglev_core::dataplane::Actual;
 use maglev_core::event::Event;
 use maglev_core::state::{By, Command, OperateError, Reason, State};
 use maglev_core::time::Now;
 use maglev_core::view::View;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
 
 use crate::overrides::Kept;
 use crate::vpp::{Counters, Reading};
@@ -22,14 +24,10 @@ const KEEPING: Duration = Duration::from_secs(3);
 /// What is asked of the task that owns the state.
 #[derive(Debug)]
 pub enum Request {
-    /// Everything that can be shown.
-    View(oneshot::Sender<Arc<View>>),
+    /// All that is so at the moment.
+    Snapshot(oneshot::Sender<Arc<Snapshot>>),
     /// Put this configuration in force, as somebody asked.
     Reload(Arc<Config>, String),
-    /// Why something is as it is; `None` if there is no such thing.
-    Explain(Subject, oneshot::Sender<Option<Vec<Reason>>>),
-    /// A copy of the state, to try things on.
-    Copy(oneshot::Sender<Box<State>>),
     /// What VPP has, read now. Dropped without an answer if there is no VPP.
     ReadVpp(oneshot::Sender<Reading>),
     /// Compare everything with what VPP has, as somebody asked.
@@ -38,7 +36,7 @@ pub enum Request {
     Operate(Command, By, oneshot::Sender<Result<u64, OperateError>>),
 }
 
-/// What can be explained, by its whole name.
+/// What can be asked about, by its whole name.
 #[derive(Clone, Debug)]
 pub enum Subject {
     /// A backend.
@@ -48,12 +46,54 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The reasons, the conclusion first; `None` if there is no such thing.
-    pub fn explain(&self, state: &State, now: Now) -> Option<Vec<Reason>> {
+    fn explain(&self, state: &State, now: Now) -> Option<Vec<Reason>> {
         match self {
             Self::Backend(name) => state.explain_backend(name, now),
             Self::Frontend(name) => state.explain_frontend(name, now),
         }
+    }
+
+    fn view(&self, state: &State, now: Now) -> View {
+        match self {
+            Self::Backend(name) => state.view_of_backend(name, now),
+            Self::Frontend(name) => state.view_of_frontend(name, now),
+        }
+    }
+}
+
+/// All that is so at one moment. It is shown from here, in the time of whoever asks: the task that owns the state only
+/// parts with a clone of it.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The moment.
+    pub at: Now,
+    /// The state, as it was then.
+    pub state: State,
+    /// Made for the first who asks for it, and shared with all others.
+    view: OnceLock<Arc<View>>,
+}
+
+impl Snapshot {
+    /// What is so in `state`.
+    #[must_use]
+    pub const fn new(state: State, at: Now) -> Self {
+        Self { at, state, view: OnceLock::new() }
+    }
+
+    /// One that shows `view`, whatever is so in `state`.
+    #[cfg(test)]
+    pub fn showing(view: Arc<View>, state: State) -> Self {
+        Self { at: view.at, state, view: view.into() }
+    }
+
+    /// Everything that can be shown.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(self.view.get_or_init(|| Arc::new(self.state.view(self.at))))
+    }
+
+    fn view_of(&self, subject: &Subject) -> Arc<View> {
+        let whole = self.view.get().cloned();
+        whole.unwrap_or_else(|| Arc::new(subject.view(&self.state, self.at)))
     }
 }
 
@@ -87,9 +127,36 @@ impl Handle {
     /// # Errors
     /// [`Gone`].
     pub async fn view(&self) -> Result<Arc<View>, Gone> {
-        let (answer, view) = oneshot::channel();
-        self.requests.send(Request::View(answer)).await.map_err(|_| Gone)?;
-        view.await.map_err(|_| Gone)
+        let snapshot = self.snapshot().await?;
+        // It fails only if the runtime goes down.
+        spawn_blocking(move || snapshot.view()).await.map_err(|_| Gone)
+    }
+
+    /// As [`Self::view`], but of what is asked about alone, as far as it is there: it costs the same however much else
+    /// there is.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn view_of(&self, subject: &Subject) -> Result<Arc<View>, Gone> {
+        Ok(self.snapshot().await?.view_of(subject))
+    }
+
+    /// What VPP was last seen to have; `None` while that is not known.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn actual(&self) -> Result<Option<Arc<Actual>>, Gone> {
+        Ok(self.snapshot().await?.state.actual())
+    }
+
+    /// All that is so at this moment.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, Gone> {
+        let (answer, snapshot) = oneshot::channel();
+        self.requests.send(Request::Snapshot(answer)).await.map_err(|_| Gone)?;
+        snapshot.await.map_err(|_| Gone)
     }
 
     /// Puts a configuration in force, as `who` asked.
@@ -148,19 +215,9 @@ impl Handle {
     /// # Errors
     /// [`Gone`].
     pub async fn explain(&self, subject: Subject) -> Result<Option<Vec<Reason>>, Gone> {
-        let (answer, reasons) = oneshot::channel();
-        self.requests.send(Request::Explain(subject, answer)).await.map_err(|_| Gone)?;
-        reasons.await.map_err(|_| Gone)
-    }
-
-    /// A copy of the state, to try things on.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub async fn copy(&self) -> Result<Box<State>, Gone> {
-        let (answer, state) = oneshot::channel();
-        self.requests.send(Request::Copy(answer)).await.map_err(|_| Gone)?;
-        state.await.map_err(|_| Gone)
+        let snapshot = self.snapshot().await?;
+        let explain = move || subject.explain(&snapshot.state, snapshot.at);
+        spawn_blocking(explain).await.map_err(|_| Gone)
     }
 
     /// What VPP has, read now; `None` if there is no VPP to be read.

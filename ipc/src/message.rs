@@ -10,7 +10,7 @@ use crate::outcome::{Outcome, Stats, Streak};
 /// The version of the messages. `Hello` keeps its place and shape in every version.
 pub const VERSION: u16 = 3;
 
-/// How many outcomes, streaks or paces one message carries at most, so that it stays below [`crate::codec::MAX`].
+/// How many outcomes, streaks, paces or names one message carries at most, so that it stays below [`crate::codec::MAX`].
 pub const MAX_BATCH: usize = 200;
 
 /// How often each end sends `Heartbeat`.
@@ -21,7 +21,9 @@ pub const SILENCE: Duration = Duration::from_secs(5);
 /// What the controller says.
 ///
 /// The order on a link: `Hello`; then any number of check sets (`Begin`, `Bundle`s, `Check`s, `Commit`), with `Pace`
-/// and `Heartbeat` anywhere after it. A set replaces the one before it, whole, at its `Commit`.
+/// and `Heartbeat` anywhere after it. A set replaces the one before it, whole, at its `Commit`. In place of a set there
+/// may come an amendment to the one in force (`Amend`, `Drop`s, `Check`s, `Commit`), which too takes effect at its
+/// `Commit`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum ToProber {
     /// The first message.
@@ -33,17 +35,24 @@ pub enum ToProber {
     },
     /// A check set begins.
     Begin {
-        /// Grows with every set.
+        /// Grows with every set and amendment.
         generation: u64,
     },
-    /// CA certificates that checks of this set refer to.
+    /// An amendment to the set in force begins.
+    Amend {
+        /// Grows with every set and amendment.
+        generation: u64,
+    },
+    /// Checks of the set in force that leave it. In an amendment, before its `Check`s.
+    Drop(Vec<CheckId>),
+    /// CA certificates that checks of this set, and of amendments to it, refer to. In a set, not in an amendment.
     Bundle {
         /// Names the bundle within the set.
         id: u32,
         /// The certificates in PEM.
         pem: Vec<u8>,
     },
-    /// One check of the set.
+    /// One check of the set, or one that is added to it.
     Check {
         /// The check's name from now on.
         id: CheckId,
@@ -52,9 +61,9 @@ pub enum ToProber {
         /// What is probed.
         check: Check,
     },
-    /// The set is whole: it takes effect.
+    /// The set or the amendment is whole: it takes effect.
     Commit {
-        /// As in `Begin`.
+        /// As in `Begin` or `Amend`.
         generation: u64,
     },
     /// New intervals for checks of the set in force. The next probe follows the new interval, counted from the
@@ -85,7 +94,7 @@ pub enum ToController {
     },
     /// The streaks of those checks of the link's first set that the prober already had. Sent before `Committed`.
     Streaks(Vec<Streak>),
-    /// The set is in force.
+    /// The set or the amendment is in force.
     Committed {
         /// As in `Commit`.
         generation: u64,

@@ -6,13 +6,13 @@ use maglev_ipc::message::MAX_BATCH;
 use maglev_ipc::{CheckId, ToProber, VERSION};
 
 use crate::probe::tls;
-use crate::set::{Limits, Set, Staging, interval_allowed};
+use crate::set::{Book, Limits, Set, Staging, interval_allowed};
 
 /// What the controller asks for.
 #[derive(Debug)]
 pub enum Request {
-    /// A check set, in place of the one in force.
-    Replace(Set),
+    /// A check set, in place of the one in force or as an amendment to it.
+    Put(Set),
     /// Other intervals for checks in force.
     Pace(Vec<(CheckId, Duration)>),
 }
@@ -20,6 +20,9 @@ pub enum Request {
 /// What breaks the protocol. It ends the link.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Violation {
+    /// A check that leaves the set is not in it.
+    #[error("check {0} is dropped, and is not in the set")]
+    Unknown(CheckId),
     /// Two checks of one set have one name.
     #[error("check {0} is sent twice in one set")]
     TwiceCheck(CheckId),
@@ -44,12 +47,14 @@ pub struct Protocol {
     greeted: bool,
     staging: Option<Staging>,
     generation: Option<u64>,
+    /// What is in force, while no amendment to it is being received.
+    book: Book,
 }
 
 impl Protocol {
     /// A link on which nothing has been said.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, greeted: false, staging: None, generation: None }
+        Self { limits, greeted: false, staging: None, generation: None, book: Book::default() }
     }
 
     /// Takes the next message. Most ask for nothing yet.
@@ -74,7 +79,23 @@ impl Protocol {
                 if self.staging.is_some() || !grows {
                     return Err(Violation::Turn("Begin"));
                 }
-                self.staging = Some(Staging::new(generation, self.limits));
+                self.staging = Some(Staging::set(generation, self.limits));
+                Ok(None)
+            }
+            ToProber::Amend { generation } => {
+                let grows = self.generation.is_some_and(|last| last < generation);
+                if self.staging.is_some() || !grows {
+                    return Err(Violation::Turn("Amend"));
+                }
+                let book = std::mem::take(&mut self.book);
+                self.staging = Some(Staging::amendment(generation, self.limits, book));
+                Ok(None)
+            }
+            ToProber::Drop(ids) => {
+                if ids.len() > MAX_BATCH {
+                    return Err(Violation::Bound("Drop"));
+                }
+                self.staging.as_mut().ok_or(Violation::Turn("Drop"))?.drop_checks(ids)?;
                 Ok(None)
             }
             ToProber::Bundle { id, pem } => {
@@ -89,7 +110,9 @@ impl Protocol {
             ToProber::Commit { generation } => {
                 let staging = self.staging.take().ok_or(Violation::Turn("Commit"))?;
                 self.generation = Some(generation);
-                Ok(Some(Request::Replace(staging.commit(generation, configs)?)))
+                let (set, book) = staging.commit(generation, configs)?;
+                self.book = book;
+                Ok(Some(Request::Put(set)))
             }
             ToProber::Pace(paces) => {
                 if paces.len() > MAX_BATCH || !paces.iter().all(|(_, interval)| interval_allowed(*interval)) {

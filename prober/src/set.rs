@@ -1,6 +1,6 @@
-//! Receiving a check set: a transaction that takes effect whole at its commit, or not at all.
+//! Receiving a check set, or an amendment to one: a transaction that takes effect whole at its commit, or not at all.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use maglev_ipc::check::{MAX_BUNDLE, MAX_BUNDLES, MAX_INTERVAL, MIN_INTERVAL};
@@ -19,47 +19,85 @@ pub struct Limits {
     pub rate: u32,
 }
 
-/// A whole set.
+/// A whole set, or an amendment to the one in force.
 #[derive(Debug)]
 pub struct Set {
     /// As the controller numbers it.
     pub generation: u64,
+    /// What leaves the set in force; `None` is all of it.
+    pub dropped: Option<Vec<CheckId>>,
     /// What is to be probed.
     pub members: Vec<Member<Plan>>,
     /// What is not, and why.
     pub refused: Vec<(CheckId, Refusal)>,
 }
 
-/// A set that is being received.
+/// What a set holds, as far as amendments to it are judged by that.
+#[derive(Debug, Default)]
+pub struct Book {
+    /// Probes a second of each member, in thousandths; `None` is a check that was refused.
+    checks: HashMap<CheckId, Option<u64>>,
+    bundles: HashMap<u32, u32>,
+    members: usize,
+    /// Probes a second of all members, in thousandths.
+    rate: u64,
+}
+
+/// A set or an amendment that is being received.
 #[derive(Debug)]
 pub struct Staging {
     limits: Limits,
     set: Set,
-    ids: HashSet<CheckId>,
-    bundles: HashMap<u32, u32>,
-    /// Probes a second of the members, in thousandths.
-    rate: u64,
+    book: Book,
 }
 
 impl Staging {
     /// Begins a set.
-    pub fn new(generation: u64, limits: Limits) -> Self {
-        let set = Set { generation, members: Vec::new(), refused: Vec::new() };
-        Self { limits, set, ids: HashSet::new(), bundles: HashMap::new(), rate: 0 }
+    pub fn set(generation: u64, limits: Limits) -> Self {
+        let set = Set { generation, dropped: None, members: Vec::new(), refused: Vec::new() };
+        Self { limits, set, book: Book::default() }
+    }
+
+    /// Begins an amendment to the set that holds what stands in `book`.
+    pub fn amendment(generation: u64, limits: Limits, book: Book) -> Self {
+        let dropped = Some(Vec::new());
+        Self { limits, set: Set { generation, dropped, members: Vec::new(), refused: Vec::new() }, book }
     }
 
     /// Takes a bundle.
     ///
     /// # Errors
-    /// Too large, too many, or a number that is taken.
+    /// Too large, too many, a number that is taken, or part of an amendment.
     pub fn bundle(&mut self, id: u32, pem: &[u8], configs: &mut tls::Configs) -> Result<(), Violation> {
-        if pem.len() > MAX_BUNDLE || self.bundles.len() >= MAX_BUNDLES {
+        if self.set.dropped.is_some() {
+            return Err(Violation::Turn("Bundle"));
+        }
+        if pem.len() > MAX_BUNDLE || self.book.bundles.len() >= MAX_BUNDLES {
             return Err(Violation::Bound("a bundle"));
         }
-        match self.bundles.insert(id, configs.add_bundle(pem)) {
+        match self.book.bundles.insert(id, configs.add_bundle(pem)) {
             Some(_) => Err(Violation::TwiceBundle(id)),
             None => Ok(()),
         }
+    }
+
+    /// Takes the names of checks that leave.
+    ///
+    /// # Errors
+    /// A name is not in the set, or this is no amendment, or one that has come to what is added.
+    pub fn drop_checks(&mut self, ids: Vec<CheckId>) -> Result<(), Violation> {
+        let Self { set, book, .. } = self;
+        let dropped = set.dropped.as_mut().filter(|_| set.members.is_empty() && set.refused.is_empty());
+        let dropped = dropped.ok_or(Violation::Turn("Drop"))?;
+        for id in ids {
+            // A refused one is in no slot.
+            if let Some(rate) = book.checks.remove(&id).ok_or(Violation::Unknown(id))? {
+                book.members -= 1;
+                book.rate -= rate;
+                dropped.push(id);
+            }
+        }
+        Ok(())
     }
 
     /// Takes a check. One that will not be probed is kept among the refused; the others run all the same.
@@ -73,33 +111,42 @@ impl Staging {
         check: Check,
         configs: &mut tls::Configs,
     ) -> Result<(), Violation> {
-        if !self.ids.insert(id) {
+        if self.book.checks.contains_key(&id) {
             return Err(Violation::TwiceCheck(id));
         }
-        if self.ids.len() as u64 > 2 * u64::from(self.limits.checks) {
+        if self.book.checks.len() as u64 >= 2 * u64::from(self.limits.checks) {
             return Err(Violation::Bound("the number of checks"));
         }
-        match self.admit(interval, check, configs) {
-            Ok((check, plan)) => self.set.members.push(Member { id, interval, check, plan }),
-            Err(why) => self.set.refused.push((id, why)),
-        }
+        let rate = match self.admit(interval, check, configs) {
+            Ok((check, plan)) => {
+                self.set.members.push(Member { id, interval, check, plan });
+                Some(per_mille(interval))
+            }
+            Err(why) => {
+                self.set.refused.push((id, why));
+                None
+            }
+        };
+        self.book.members += usize::from(rate.is_some());
+        self.book.rate += rate.unwrap_or_default();
+        self.book.checks.insert(id, rate);
         Ok(())
     }
 
-    /// Ends the set.
+    /// Ends the set or the amendment. Returns it, and what is in force with it.
     ///
     /// # Errors
-    /// Another set was begun.
-    pub fn commit(self, generation: u64, configs: &mut tls::Configs) -> Result<Set, Violation> {
+    /// Another was begun.
+    pub fn commit(self, generation: u64, configs: &mut tls::Configs) -> Result<(Set, Book), Violation> {
         if generation != self.set.generation {
             return Err(Violation::Turn("Commit of another generation"));
         }
-        configs.retain(&self.bundles.into_values().collect());
-        Ok(self.set)
+        configs.retain(&self.book.bundles.values().copied().collect());
+        Ok((self.set, self.book))
     }
 
     fn admit(
-        &mut self,
+        &self,
         interval: Duration,
         mut check: Check,
         configs: &mut tls::Configs,
@@ -108,16 +155,14 @@ impl Staging {
         if !interval_allowed(interval) {
             return Err(Refusal::Bounds { what: "interval".to_owned() });
         }
-        if self.set.members.len() >= self.limits.checks as usize {
+        if self.book.members >= self.limits.checks as usize {
             return Err(Refusal::Limit { what: format!("--max-checks {}", self.limits.checks) });
         }
-        let rate = self.rate + per_mille(interval);
-        if rate > u64::from(self.limits.rate) * 1000 {
+        if self.book.rate + per_mille(interval) > u64::from(self.limits.rate) * 1000 {
             return Err(Refusal::Limit { what: format!("--max-rate {}", self.limits.rate) });
         }
         self.renumber(&mut check)?;
         let plan = Plan::compile(&check, configs)?;
-        self.rate = rate;
         Ok((check, plan))
     }
 
@@ -125,7 +170,7 @@ impl Staging {
     fn renumber(&self, check: &mut Check) -> Result<(), Refusal> {
         let (Probe::Tcp { tls, .. } | Probe::Http { tls, .. }) = &mut check.probe else { return Ok(()) };
         let Some(Tls { verify: Verify::Bundle(id), .. }) = tls else { return Ok(()) };
-        let number = self.bundles.get(id).copied();
+        let number = self.book.bundles.get(id).copied();
         *id = number.ok_or_else(|| Refusal::Invalid(format!("bundle {id} was not sent")))?;
         Ok(())
     }

@@ -13,6 +13,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod config;
 pub mod dataplane;
@@ -22,6 +24,7 @@ pub mod health;
 pub mod maglev;
 pub mod overrides;
 pub mod plan;
+mod shared;
 pub mod state;
 pub mod time;
 pub mod view;

@@ -142,6 +142,25 @@ impl Overrides {
         }
     }
 
+    /// Whether `added` takes the place of another.
+    pub(crate) fn replaces(&self, added: &Override) -> bool {
+        match (added.says, &added.slot) {
+            (Says::Weight(_), Some((frontend, pool))) => {
+                let path = (Arc::clone(frontend), Arc::clone(pool), Arc::clone(&added.backend));
+                self.weights.contains_key(&path)
+            }
+            (Says::Weight(_), None) => true,
+            (Says::Disabled, _) => {
+                self.enabled.contains_key(&added.backend) || self.paused.contains_key(&added.backend)
+            }
+            (Says::Enabled, _) => self.enabled.contains_key(&added.backend),
+            (Says::Paused, _) => {
+                let out = self.enabled.get(&added.backend).is_some_and(|(enabled, _)| !enabled);
+                out || self.paused.contains_key(&added.backend)
+            }
+        }
+    }
+
     /// Takes one away.
     pub(crate) fn remove(&mut self, gone: &Override) {
         match (gone.says, &gone.slot) {

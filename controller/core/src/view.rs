@@ -145,7 +145,7 @@ pub struct VppView {
     /// Since when it is connected, or not.
     pub since: Wall,
     /// What it was last seen to have, kept up to date by what was done to it since.
-    pub actual: Option<Actual>,
+    pub actual: Option<Arc<Actual>>,
     /// VIPs whose last run failed, and why.
     pub failing: Vec<(VipKey, String)>,
 }

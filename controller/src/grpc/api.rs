@@ -58,6 +58,10 @@ impl Api {
     async fn view(&self) -> Result<Arc<View>, Status> {
         self.handle.view().await.map_err(gone)
     }
+
+    async fn view_of(&self, subject: Subject) -> Result<Arc<View>, Status> {
+        self.handle.view_of(&subject).await.map_err(gone)
+    }
 }
 
 #[tonic::async_trait]
@@ -71,7 +75,7 @@ impl Maglev for Api {
 
     async fn get_frontend(&self, request: Request<GetFrontendRequest>) -> Reply<GetFrontendResponse> {
         let name = request.into_inner().name;
-        let view = self.view().await?;
+        let view = self.view_of(Subject::Frontend(name.clone())).await?;
         let found = view.frontends.iter().find(|frontend| *frontend.name == *name);
         let frontend = found.ok_or_else(|| not_found("frontend", &name))?;
         let frontend = Some(convert::frontend(frontend, &view.config));
@@ -88,7 +92,7 @@ impl Maglev for Api {
 
     async fn get_backend(&self, request: Request<GetBackendRequest>) -> Reply<GetBackendResponse> {
         let name = request.into_inner().name;
-        let view = self.view().await?;
+        let view = self.view_of(Subject::Backend(name.clone())).await?;
         let found = view.backends.iter().find(|backend| *backend.name == *name);
         let found = found.ok_or_else(|| not_found("backend", &name))?;
         let mut backend = convert::backend(found, &convert::refusals(&view.prober), &view);

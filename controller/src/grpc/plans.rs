@@ -23,9 +23,9 @@ pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Pl
     connected(&handle.view().await.map_err(gone)?.vpp)?;
     let reading = handle.read_vpp().await.map_err(gone)?;
     let Reading { actual, flows } = reading.ok_or_else(|| Status::unavailable("VPP is not connected"))?;
-    let state = handle.copy().await.map_err(gone)?;
+    let snapshot = handle.snapshot().await.map_err(gone)?;
     // Long tables take their time, and others have calls under way.
-    let preview = spawn_blocking(move || state.preview(actual, config, clock::now())).await;
+    let preview = spawn_blocking(move || snapshot.state.preview(actual, config, clock::now())).await;
     let preview = preview.map_err(|error| Status::internal(format!("no plan: {error}")))?;
     Ok(convert(&preview, &flows))
 }

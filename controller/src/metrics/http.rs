@@ -20,12 +20,13 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::scrapes::Scrapes;
 use super::text::Format;
 use super::{Metrics, accept};
 use crate::handle::Handle;
 use crate::listen::{self, Connection, Listener};
 
-/// How many connections each listener has at most. Each can hold a whole scrape in memory.
+/// How many connections each listener has at most.
 const MAX_CONNECTIONS: usize = 8;
 
 /// How long a request may be, in bytes.
@@ -51,6 +52,7 @@ struct Endpoint {
     metrics: Arc<Metrics>,
     /// One scrape is rendered at a time: however many ask, it costs one thread and the memory of one.
     turn: Arc<Semaphore>,
+    scrapes: Arc<Scrapes>,
 }
 
 /// Serves `/metrics` on `listeners` until `shutdown` is there.
@@ -60,7 +62,8 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let endpoint = Arc::new(Endpoint { handle, metrics, turn: Arc::new(Semaphore::new(1)) });
+    let endpoint =
+        Arc::new(Endpoint { handle, metrics, turn: Arc::new(Semaphore::new(1)), scrapes: Arc::default() });
     let mut connections = listen::accept(listeners, MAX_CONNECTIONS);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -120,19 +123,27 @@ impl Endpoint {
         let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, GONE);
         };
-        let Ok(view) = self.handle.view().await else {
-            return plain(StatusCode::SERVICE_UNAVAILABLE, GONE);
-        };
-        let (metrics, counters) = (Arc::clone(&self.metrics), self.handle.counters());
-        // At 10,000 backends this takes milliseconds, which no probe's outcome shall wait for. It goes on when the
-        // client has left, and so it keeps its turn.
-        let rendered = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let text = metrics.render(&view, counters.as_deref(), format);
-            if gzip { pack(&text) } else { Ok(text.into()) }
-        });
-        let Ok(Ok(body)) = rendered.await else {
-            return plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be rendered\n");
+        let body = match self.scrapes.find((format, gzip)) {
+            Some(body) => body,
+            None => {
+                let Ok(snapshot) = self.handle.snapshot().await else {
+                    return plain(StatusCode::SERVICE_UNAVAILABLE, GONE);
+                };
+                let (metrics, counters) = (Arc::clone(&self.metrics), self.handle.counters());
+                let scrapes = Arc::clone(&self.scrapes);
+                // At 10,000 backends this takes milliseconds, which no probe's outcome shall wait for. It goes on when
+                // the client has left, and so it keeps its turn.
+                let rendered = tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    let text = metrics.render(&snapshot.view(), counters.as_deref(), format);
+                    let body = if gzip { pack(&text)? } else { text.into_bytes() };
+                    io::Result::Ok(scrapes.add((format, gzip), body))
+                });
+                let Ok(Ok(body)) = rendered.await else {
+                    return plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be rendered\n");
+                };
+                body
+            }
         };
         let content_type = match format {
             Format::Text => TEXT_FORMAT,
@@ -148,10 +159,10 @@ impl Endpoint {
 }
 
 /// The fastest level: it packs metrics to a twentieth or so, and a better one costs more than the bytes it saves.
-pub(super) fn pack(text: &str) -> io::Result<Bytes> {
+pub(super) fn pack(text: &str) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 16), Compression::fast());
     encoder.write_all(text.as_bytes())?;
-    Ok(encoder.finish()?.into())
+    encoder.finish()
 }
 
 fn plain(status: StatusCode, words: &'static str) -> Response<Full<Bytes>> {

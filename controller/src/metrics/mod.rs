@@ -30,6 +30,7 @@ mod http;
 mod operators;
 mod probes;
 mod process;
+mod scrapes;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -133,7 +133,8 @@ impl<'a> Session<'a> {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Checks(set) if self.greeted => self.take_set(set),
+            // An amendment is to a set that was sent on this link.
+            Command::Checks(set) if self.begun || self.greeted && set.dropped.is_none() => self.take_set(set),
             Command::Pace(check, interval) if self.begun => self.take_pace(check, interval),
             Command::Checks(_) | Command::Pace(..) => {}
         }
@@ -141,8 +142,13 @@ impl<'a> Session<'a> {
 
     fn take_set(&mut self, set: CheckSet) {
         self.begun = true;
-        let CheckSet { generation, bundles, checks } = set;
-        self.outgoing.push_back(ToProber::Begin { generation });
+        let CheckSet { generation, dropped, bundles, checks } = set;
+        self.outgoing.push_back(match &dropped {
+            Some(_) => ToProber::Amend { generation },
+            None => ToProber::Begin { generation },
+        });
+        let dropped = dropped.unwrap_or_default();
+        self.outgoing.extend(dropped.chunks(MAX_BATCH).map(|names| ToProber::Drop(names.to_vec())));
         let bundles =
             bundles.iter().map(|bundle| ToProber::Bundle { id: bundle.id, pem: bundle.pem.clone() });
         self.outgoing.extend(bundles);

@@ -94,8 +94,20 @@ impl<P, F> Course<P, F> {
     }
 
     /// Puts a set in force. Probes in flight of checks that are gone are dropped.
-    pub fn replace(&mut self, members: Vec<Member<P>>, now: Nanos) -> Change {
+    pub fn replace(&mut self, members: Vec<Member<P>>, now: Nanos) -> Change<F> {
         let change = self.table.replace(members);
+        self.follow(&change, now);
+        change
+    }
+
+    /// Takes the checks `gone` out of the set in force, with their probes in flight, and puts `members` in it.
+    pub fn amend(&mut self, gone: &[CheckId], members: Vec<Member<P>>, now: Nanos) -> Change<F> {
+        let change = self.table.amend(gone, members);
+        self.follow(&change, now);
+        change
+    }
+
+    fn follow(&mut self, change: &Change<F>, now: Nanos) {
         for slot in &change.dropped {
             self.wheel.cancel(*slot);
         }
@@ -108,7 +120,6 @@ impl<P, F> Course<P, F> {
         for (slot, interval) in &change.kept {
             self.set_interval(*slot, *interval, now);
         }
-        change
     }
 
     /// Gives checks new intervals. Those that are gone since the controller named them are passed over: it may not
@@ -193,11 +204,6 @@ impl<P, F> Course<P, F> {
         let (held, index) = self.table.find(key)?;
         let flight = held.probes.get_mut(index)?.flight.as_mut()?;
         Some((&mut held.plan, flight))
-    }
-
-    /// All that is in flight.
-    pub fn flights(&self) -> impl Iterator<Item = &F> {
-        self.table.iter().flat_map(|held| held.probes.iter().filter_map(|probe| probe.flight.as_ref()))
     }
 
     /// The probe of the check in a slot that is in flight and that `wanted` knows.

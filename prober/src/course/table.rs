@@ -28,15 +28,17 @@ impl From<Key> for u64 {
     }
 }
 
-/// What a new set changes.
-#[derive(Debug, Default, Eq, PartialEq)]
-pub struct Change {
+/// What a new set, or an amendment to the one in force, changes.
+#[derive(Debug)]
+pub struct Change<F> {
     /// Slots whose check goes on as it was under a new name, and the interval that is now asked for.
     pub kept: Vec<(u32, Duration)>,
     /// Slots of new checks.
     pub added: Vec<u32>,
     /// Slots of checks that are gone.
     pub dropped: Vec<u32>,
+    /// What was in flight of them.
+    pub ended: Vec<F>,
 }
 
 /// All slots.
@@ -62,15 +64,30 @@ impl<P, F> Default for Table<P, F> {
 impl<P, F> Table<P, F> {
     /// Puts a new set in force. A check that is equal by value to one in force keeps its slot with all that is in
     /// it, its probes in flight included.
-    pub fn replace(&mut self, members: Vec<Member<P>>) -> Change {
-        let (places, dropped) = self.places(&members);
-        let mut change = Change { dropped, ..Change::default() };
+    pub fn replace(&mut self, members: Vec<Member<P>>) -> Change<F> {
+        self.ids.clear();
+        let all = (0..).zip(&self.slots).filter_map(|(slot, place)| place.held.as_ref().map(|_| slot));
+        self.change(all.collect(), members)
+    }
+
+    /// Takes the checks that the controller calls `gone` out of the set in force, and puts `members` in it. One of these
+    /// that is equal by value to one that leaves takes its slot with all that is in it.
+    pub fn amend(&mut self, gone: &[CheckId], members: Vec<Member<P>>) -> Change<F> {
+        let leaving = gone.iter().filter_map(|id| self.ids.remove(id)).collect();
+        self.change(leaving, members)
+    }
+
+    /// Puts `members` in place of what is in the slots `leaving`.
+    fn change(&mut self, leaving: Vec<u32>, members: Vec<Member<P>>) -> Change<F> {
+        let (places, dropped) = self.places(leaving, &members);
+        let mut change = Change { kept: Vec::new(), added: Vec::new(), dropped, ended: Vec::new() };
         // What leaves makes room before what is new takes it.
         for slot in &change.dropped {
-            self.slots[*slot as usize].held = None;
+            let held = self.slots[*slot as usize].held.take();
+            let probes = held.into_iter().flat_map(|held| held.probes);
+            change.ended.extend(probes.filter_map(|probe| probe.flight));
             self.free.push(*slot);
         }
-        self.ids.clear();
         for (place, member) in places.into_iter().zip(members) {
             let id = member.id;
             let slot = match place {
@@ -102,11 +119,6 @@ impl<P, F> Table<P, F> {
         self.slots.get_mut(slot as usize)?.held.as_mut()
     }
 
-    /// All checks.
-    pub fn iter(&self) -> impl Iterator<Item = &Held<P, F>> {
-        self.slots.iter().filter_map(|slot| slot.held.as_ref())
-    }
-
     /// A name for the next probe in a slot, and the check that is in it.
     pub fn name(&mut self, slot: u32) -> Option<(Key, &mut Held<P, F>)> {
         let place = self.slots.get_mut(slot as usize)?;
@@ -136,16 +148,16 @@ impl<P, F> Table<P, F> {
         self.ids.get(&id).copied()
     }
 
-    /// The slot that each of `members` has already, if any, and the slots of all others.
-    fn places(&self, members: &[Member<P>]) -> (Vec<Option<u32>>, Vec<u32>) {
-        let mut leaving: HashMap<&Check, Vec<u32>> = HashMap::with_capacity(self.ids.len());
-        for (slot, held) in
-            (0..).zip(&self.slots).filter_map(|(slot, place)| Some((slot, place.held.as_ref()?)))
-        {
-            leaving.entry(&held.check).or_default().push(slot);
+    /// The slot of `leaving` that each of `members` has already, if any, and the slots of all others.
+    fn places(&self, leaving: Vec<u32>, members: &[Member<P>]) -> (Vec<Option<u32>>, Vec<u32>) {
+        let mut by_value: HashMap<&Check, Vec<u32>> = HashMap::with_capacity(leaving.len());
+        for slot in leaving {
+            if let Some(held) = self.held(slot) {
+                by_value.entry(&held.check).or_default().push(slot);
+            }
         }
-        let places = members.iter().map(|member| leaving.get_mut(&member.check)?.pop()).collect();
-        let mut dropped: Vec<_> = leaving.into_values().flatten().collect();
+        let places = members.iter().map(|member| by_value.get_mut(&member.check)?.pop()).collect();
+        let mut dropped: Vec<_> = by_value.into_values().flatten().collect();
         dropped.sort_unstable();
         (places, dropped)
     }

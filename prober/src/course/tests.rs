@@ -109,13 +109,34 @@ fn a_check_that_is_equal_by_value_goes_on_under_its_new_name() {
 }
 
 #[test]
+fn an_amendment_touches_nothing_but_what_it_names() {
+    let mut world = World::of((1..=4).map(|n| member(n, n as u8)).collect());
+    world.run(1000 * MS);
+    let flying: Vec<_> = world.flying.iter().map(|(_, key)| *key).collect();
+    assert_eq!(flying.len(), 4);
+    // The second leaves, the third begins under another name, the fifth is new.
+    let members = vec![member(6, 3), member(5, 5)];
+    let change = world.course.amend(&[CheckId(2), CheckId(3), CheckId(9)], members, world.now);
+    assert_eq!((change.kept.len(), change.added.len(), change.dropped.len()), (1, 1, 1));
+    assert_eq!((change.ended.len(), change.added), (1, change.dropped.clone()), "a slot is used again");
+    let mut ended = |key: &Key| world.course.end(*key, OK, world.now).is_some();
+    assert_eq!(
+        flying.iter().filter(|key| !change.dropped.contains(&key.slot)).filter(|k| ended(k)).count(),
+        3
+    );
+    let mut told: Vec<_> = world.course.told().map(|outcome| (outcome.check.0, outcome.seq)).collect();
+    told.sort_unstable();
+    assert_eq!(told, [(1, 1), (4, 1), (6, 1)]);
+}
+
+#[test]
 fn equal_checks_under_two_names_are_two_checks() {
     let mut world = World::of(vec![member(1, 1), member(2, 1)]);
     world.run(1000 * MS);
     assert_eq!(world.flying.len(), 2);
     let change = world.course.replace(vec![member(3, 1)], world.now);
     assert_eq!((change.kept.len(), change.added.len(), change.dropped.len()), (1, 0, 1));
-    assert_eq!(world.course.flights().count(), 1);
+    assert_eq!(change.ended.len(), 1);
 }
 
 #[test]
@@ -145,7 +166,8 @@ fn a_check_that_leaves_while_it_is_due_is_not_probed() {
     world.course.replace(vec![member(9, 9)], world.now);
     world.flying.clear();
     world.run(world.now + 2000 * MS);
-    assert_eq!(world.course.flights().copied().collect::<Vec<_>>(), [9]);
+    let ended = world.course.replace(Vec::new(), world.now).ended;
+    assert_eq!(ended, [9]);
 }
 
 #[test]

@@ -217,7 +217,7 @@ impl Engine {
             session.heard = now;
             match session.protocol.handle(message, &mut self.configs)? {
                 None => {}
-                Some(Request::Replace(set)) => self.replace(set, now),
+                Some(Request::Put(set)) => self.put(set, now),
                 Some(Request::Pace(paces)) => self.course.set_paces(&paces, now),
             }
         }
@@ -228,20 +228,26 @@ impl Engine {
         Ok(session.outbox.flush(|message| session.link.send(message))?)
     }
 
-    /// Puts a set in force.
-    fn replace(&mut self, Set { generation, members, refused }: Set, now: Nanos) {
-        let Change { kept, added, dropped } = &self.course.replace(members, now);
+    /// Puts a set or an amendment in force.
+    fn put(&mut self, Set { generation, dropped: gone, members, refused }: Set, now: Nanos) {
+        let what = if gone.is_some() { "a check set is amended" } else { "a check set is in force" };
+        let Change { kept, added, dropped, ended } = &match gone {
+            Some(gone) => self.course.amend(&gone, members, now),
+            None => self.course.replace(members, now),
+        };
         for slot in dropped {
             self.sockets.close_idle(*slot);
         }
-        self.sockets.recount(self.course.flights());
+        for flight in ended {
+            self.sockets.closed(flight);
+        }
         info!(
             generation,
             kept = kept.len(),
             added = added.len(),
             dropped = dropped.len(),
             refused = refused.len(),
-            "a check set is in force"
+            "{what}"
         );
         let Some(session) = &mut self.control.session else { return };
         for (id, why) in refused {

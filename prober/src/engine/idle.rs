@@ -12,11 +12,6 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// How many there are.
-    pub const fn count(&self) -> u64 {
-        self.count
-    }
-
     /// Keeps a connection. Returns whether there was room for it.
     pub fn put(&mut self, slot: u32, stream: Stream) -> bool {
         let slot = slot as usize;

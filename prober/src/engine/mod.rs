@@ -6,7 +6,7 @@
 mod control;
 mod idle;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use maglev_ipc::{Check, Code, Stats};
@@ -487,20 +487,6 @@ impl Sockets {
         if self.idle.take(slot).is_some() {
             self.connections -= 1;
         }
-    }
-
-    /// Holds what is kept of probes against what is in flight.
-    fn recount<'a>(&mut self, flights: impl Iterator<Item = &'a Flight>) {
-        let (mut flying, mut numbers) = (0, HashSet::new());
-        for flight in flights {
-            match flight {
-                Flight::Icmp(_) => {}
-                Flight::Stream(_) => flying += 1,
-                Flight::HalfOpen(number) => _ = numbers.insert(*number),
-            }
-        }
-        self.connections = flying + self.idle.count();
-        self.half_opener.retain(&numbers);
     }
 
     /// Counts a probe that is over.

@@ -1,7 +1,7 @@
 //! Half-open probes: a SYN goes out, and what answers it comes in, both from raw sockets. The kernel knows of no such
 //! connection, so it answers a SYN-ACK by a reset, and the server forgets: nothing is accepted, and nothing is left.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -161,11 +161,6 @@ impl HalfOpener {
         self.waiting.remove(&number);
     }
 
-    /// Waits for none but these.
-    pub fn retain(&mut self, in_flight: &HashSet<u32>) {
-        self.waiting.retain(|number, _| in_flight.contains(number));
-    }
-
     /// Reads up to one batch of a family's segments. Returns whether there may be more.
     pub fn receive(&mut self, v4: bool, heard: &mut Vec<Result<Answered, Junk>>) -> bool {
         let (raw, parse): (_, fn(&[u8]) -> _) =
@@ -300,9 +295,9 @@ mod tests {
     fn what_is_no_longer_in_flight_is_not_waited_for() {
         let mut opener = opener();
         opener.waiting = waiting(Syn { from: 1, to: 2, number: 3 });
-        opener.retain(&HashSet::from([3]));
+        opener.forget(4);
         assert_eq!(opener.waiting.len(), 1);
-        opener.retain(&HashSet::from([4]));
+        opener.forget(3);
         assert!(opener.waiting.is_empty());
     }
 }

@@ -33,8 +33,26 @@ impl Link {
         for (id, interval, check) in checks {
             self.say(ToProber::Check { id: CheckId(id), interval, check }).unwrap();
         }
+        self.commit(generation)
+    }
+
+    fn amendment(
+        &mut self,
+        generation: u64,
+        gone: &[u32],
+        checks: impl IntoIterator<Item = (u32, Duration, Check)>,
+    ) -> Set {
+        self.say(ToProber::Amend { generation }).unwrap();
+        self.say(ToProber::Drop(gone.iter().copied().map(CheckId).collect())).unwrap();
+        for (id, interval, check) in checks {
+            self.say(ToProber::Check { id: CheckId(id), interval, check }).unwrap();
+        }
+        self.commit(generation)
+    }
+
+    fn commit(&mut self, generation: u64) -> Set {
         match self.say(ToProber::Commit { generation }) {
-            Ok(Some(Request::Replace(set))) => set,
+            Ok(Some(Request::Put(set))) => set,
             other => panic!("{other:?}"),
         }
     }
@@ -52,6 +70,48 @@ fn limits_refuse_what_is_beyond_them() {
     let set = link.set(2, [(1, hasty, icmp(1)), (2, SECOND, icmp(2))]);
     assert_eq!(set.members.len(), 1);
     assert_eq!(set.refused[0].1, Refusal::Limit { what: "--max-rate 100".into() });
+}
+
+#[test]
+fn limits_hold_for_a_set_with_all_its_amendments() {
+    let mut link = Link::new();
+    link.set(1, [(1, SECOND, icmp(1)), (2, SECOND, icmp(2))]);
+    let set = link.amendment(2, &[1], [(3, SECOND, icmp(3)), (4, SECOND, icmp(4)), (5, SECOND, icmp(5))]);
+    let refused: Vec<_> = set.refused.iter().map(|(id, _)| id.0).collect();
+    assert_eq!((set.dropped, set.members.len(), refused), (Some(vec![CheckId(1)]), 2, vec![5]));
+    // One that was refused can be taken back, and held no place.
+    let hasty = Duration::from_millis(10);
+    let set = link.amendment(3, &[5, 2], [(6, hasty, icmp(6)), (7, SECOND, icmp(7))]);
+    assert_eq!((set.dropped, set.members.len()), (Some(vec![CheckId(2)]), 1));
+    assert_eq!(set.refused[0], (CheckId(6), Refusal::Limit { what: "--max-rate 100".into() }));
+    assert_eq!(link.set(4, [(1, hasty, icmp(1))]).members.len(), 1, "a whole set begins anew");
+}
+
+#[test]
+fn an_amendment_has_its_place_and_order() {
+    let check = |id| ToProber::Check { id: CheckId(id), interval: SECOND, check: icmp(1) };
+    let gone = |id| ToProber::Drop(vec![CheckId(id)]);
+    let begun = |messages: &[ToProber]| {
+        let mut link = Link::new();
+        link.set(1, [(1, SECOND, icmp(1))]);
+        link.say(ToProber::Amend { generation: 2 }).unwrap();
+        messages.iter().map(|message| link.say(message.clone())).find_map(Result::err)
+    };
+    assert_eq!(Link::new().say(ToProber::Amend { generation: 1 }).unwrap_err(), Violation::Turn("Amend"));
+    assert_eq!(Link::new().say(gone(1)).unwrap_err(), Violation::Turn("Drop"));
+    assert_eq!(begun(&[gone(1), check(1), ToProber::Commit { generation: 2 }]), None);
+    assert_eq!(begun(&[ToProber::Amend { generation: 3 }]), Some(Violation::Turn("Amend")));
+    assert_eq!(begun(&[check(2), gone(1)]), Some(Violation::Turn("Drop")));
+    assert_eq!(begun(&[gone(2)]), Some(Violation::Unknown(CheckId(2))));
+    assert_eq!(begun(&[gone(1), gone(1)]), Some(Violation::Unknown(CheckId(1))));
+    assert_eq!(begun(&[check(1)]), Some(Violation::TwiceCheck(CheckId(1))));
+    let bundle = ToProber::Bundle { id: 1, pem: Vec::new() };
+    assert_eq!(begun(&[bundle]), Some(Violation::Turn("Bundle")));
+    let many = ToProber::Drop(vec![CheckId(1); MAX_BATCH + 1]);
+    assert_eq!(begun(&[many]), Some(Violation::Bound("Drop")));
+    let mut link = Link::new();
+    link.set(2, []);
+    assert_eq!(link.say(ToProber::Amend { generation: 2 }).unwrap_err(), Violation::Turn("Amend"));
 }
 
 #[test]

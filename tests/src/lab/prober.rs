@@ -146,6 +146,8 @@ fn obey(link: &ProberLink, state: &Shared<State>, message: ToProber) {
             state.in_force = false;
         }),
         ToProber::Check { id, check, .. } => _ = state.change(|state| state.checks.insert(check.target, id)),
+        ToProber::Amend { .. } => state.change(|state| state.in_force = false),
+        ToProber::Drop(ids) => state.change(|state| state.checks.retain(|_, id| !ids.contains(id))),
         ToProber::Commit { generation } => {
             send(link, &ToController::Committed { generation });
             state.change(|state| state.in_force = true);

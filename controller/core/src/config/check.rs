@@ -104,7 +104,7 @@ fn config(scope: &mut Scope<'_>, file: &Maglev, read: &mut Read<'_>) -> Option<C
     });
     let mut frontends = Frontends::new(file);
     let frontends = named(&mut scope.at("frontends"), &file.frontends, |scope, name, frontend| {
-        frontends.check(scope, name, frontend)
+        frontends.check(scope, name, frontend).map(Arc::new)
     });
     let api = api::api(&mut scope.at("api"), &file.api);
 

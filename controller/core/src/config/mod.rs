@@ -40,7 +40,7 @@ pub struct Config {
     /// By name.
     pub backends: BTreeMap<Name, Backend>,
     /// By name.
-    pub frontends: BTreeMap<Name, Frontend>,
+    pub frontends: BTreeMap<Name, Arc<Frontend>>,
     /// Who may call what.
     pub api: Api,
 }

@@ -23,6 +23,8 @@ pub(super) struct Backend {
     pub tracker: Tracker,
     /// Names it to the prober; a new one whenever the prober is to begin anew with it.
     pub check: CheckId,
+    /// The name by which the prober was last told to probe it, if it was.
+    pub sent: Option<CheckId>,
     /// The interval that the prober was last told.
     pub paced: Duration,
     /// Indices of the frontends that use it.
@@ -64,7 +66,10 @@ impl State {
     }
 
     pub(super) fn streaks(&mut self, streaks: &[Streak], turn: &mut Turn) {
-        self.waive_min_delay(turn);
+        if !self.prober.adopted {
+            self.prober.adopted = true;
+            self.waive_min_delay(turn);
+        }
         for streak in streaks {
             let Some(&index) = self.prober.checks.get(&streak.last.check) else { continue };
             let in_service = self.in_service(index);
@@ -115,6 +120,7 @@ impl State {
         self.pace(index, turn);
         let Some(transition) = transition else { return false };
         let to = transition.to;
+        self.tally.moved(transition.from, to);
         let backend = &self.backends[index];
         let (name, address) = (Arc::clone(&backend.name), backend.address);
         turn.event(Kind::Backend { name, address, transition });

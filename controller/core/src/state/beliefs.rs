@@ -1,7 +1,7 @@
 //! What VPP does not always tell, and has to be remembered: src-ip-sticky, and who may have flows.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use crate::dataplane::{Step, VipKey};
 use crate::plan;
@@ -45,7 +45,11 @@ impl Beliefs {
     /// VPP does not have this VIP, or another of that name than before.
     pub fn gone(&mut self, vip: VipKey) {
         self.sticky.remove(&vip);
-        self.flows.retain(|(of, _)| *of != vip);
+        let first = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        while let Some(server) = self.flows.range((vip, first)..).next().filter(|(of, _)| *of == vip).copied()
+        {
+            self.flows.remove(&server);
+        }
     }
 
     /// Whoever disables a server wants no flow left.

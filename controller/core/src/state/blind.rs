@@ -100,9 +100,8 @@ impl State {
         let since = self.backends[index].tracker.failing().unwrap_or(outcome.started);
         let interval = interval(&self.backends[index]);
         let (mut failing, mut fine, most) = (1, 0, self.tolerated(self.backends.len()));
-        let (before, after) = self.backends.split_at(self.blind.newest_pass.min(self.backends.len()));
         // Most times it is answered by the first that is looked at.
-        for backend in after.iter().chain(before) {
+        for backend in self.backends.iter_from(self.blind.newest_pass) {
             match sight(backend, since, interval) {
                 _ if core::ptr::eq(backend, &self.backends[index]) => {}
                 Sight::Fails => failing += 1,

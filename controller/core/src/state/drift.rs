@@ -13,9 +13,13 @@ use crate::event::Kind;
 
 impl State {
     pub(super) fn schedule_drift_check(&mut self, turn: &Turn) {
-        self.alarms.retain(|(_, alarm)| *alarm != Alarm::Drift);
+        if let Some(set) = self.sync.drift_check.take() {
+            self.alarms.remove(&(set, Alarm::Drift));
+        }
         let checks = u32::try_from(self.vips.len()).unwrap_or(u32::MAX).saturating_add(1);
-        self.alarm(turn, self.config.lb.sync_interval / checks, Alarm::Drift);
+        let pause = self.config.lb.sync_interval / checks;
+        self.sync.drift_check = Some(turn.now.mono + pause);
+        self.alarm(turn, pause, Alarm::Drift);
     }
 
     /// Compares the next VIP with what VPP has; after the last one, VPP's list of VIPs with ours.
@@ -68,16 +72,22 @@ impl State {
 
     pub(super) fn servers_read(&mut self, vip: VipKey, servers: BTreeMap<IpAddr, ActualAs>, turn: &mut Turn) {
         let Some(Job::Reading) = self.sync.jobs.get(&vip) else { return };
-        let found = self.sync.seen.as_mut().and_then(|actual| actual.vips.get_mut(&vip));
+        let found = self.sync.seen.as_ref().and_then(|actual| actual.vips.get(&vip));
         // Without servers the answer does not tell whether the VIP itself is still there.
         let Some(found) = found.filter(|found| !servers.is_empty() || found.servers.is_empty()) else {
             turn.out.push(Output::ReadVip(vip));
             return;
         };
         let before = found.weights();
-        found.servers = servers;
+        // What stays as it is, as almost everything does, goes on being shared with those who show it.
+        if found.servers != servers
+            && let Some(found) = self.sync.found_mut(&vip)
+        {
+            found.servers = servers;
+        }
         // A VIP without servers was found just now, and told of.
-        let drifted = !before.is_empty() && before != found.weights();
+        let drifted =
+            !before.is_empty() && self.sync.found(&vip).is_some_and(|found| found.weights() != before);
         self.sync.jobs.remove(&vip);
         if drifted {
             turn.event(Kind::Drift { vip });
@@ -87,10 +97,13 @@ impl State {
 
     pub(super) fn listed(&mut self, conf: Option<LbConf>, vips: &BTreeMap<VipKey, Listed>, turn: &mut Turn) {
         let Some(touched) = self.sync.listing.take() else { return };
-        let Some(actual) = &mut self.sync.seen else { return };
-        if !matches!(self.sync.conf, ConfJob::Sent(_)) {
+        if !matches!(self.sync.conf, ConfJob::Sent(_))
+            && self.sync.seen.as_ref().is_some_and(|actual| actual.conf != conf)
+            && let Some(actual) = self.sync.seen_mut()
+        {
             actual.conf = conf;
         }
+        let Some(actual) = &self.sync.seen else { return };
         let settled = |vip: &VipKey| !touched.contains(vip) && !self.sync.jobs.contains_key(vip);
         let gone: Vec<_> =
             actual.vips.keys().filter(|v| !vips.contains_key(v) && settled(v)).copied().collect();
@@ -100,7 +113,7 @@ impl State {
         let new: Vec<_> = vips.iter().filter(differs).map(|(vip, listed)| (*vip, *listed)).collect();
         self.sync_conf(turn);
         for vip in gone {
-            if let Some(actual) = &mut self.sync.seen {
+            if let Some(actual) = self.sync.seen_mut() {
                 actual.vips.remove(&vip);
             }
             self.sync.beliefs.gone(vip);
@@ -117,7 +130,7 @@ impl State {
         turn.event(Kind::Drift { vip });
         self.sync.beliefs.gone(vip);
         let src_ip_sticky = self.sticky_belief(&vip);
-        let Some(actual) = &mut self.sync.seen else { return };
+        let Some(actual) = self.sync.seen_mut() else { return };
         let Listed { encap, table_length } = listed;
         actual.vips.insert(vip, ActualVip { encap, table_length, src_ip_sticky, servers: BTreeMap::new() });
         self.sync.begin(vip, Job::Reading);

@@ -19,7 +19,7 @@ use crate::time::{Mono, Wall};
 pub(super) struct Frontend {
     pub name: Name,
     pub vip: VipKey,
-    pub config: config::Frontend,
+    pub config: Arc<config::Frontend>,
     pub slots: Vec<Slot>,
     /// Until it is lifted, the weights that VPP has stay.
     pub hold: Option<Hold>,
@@ -128,6 +128,7 @@ impl State {
                 frontend.since = turn.now.wall;
             }
             frontend.state = decision.state;
+            self.tally.turned(from, decision.state);
             frontend.active = decision.active;
             let active_pool = decision.active.map(|pool| Arc::clone(&frontend.config.pools[pool].name));
             let name = Arc::clone(&frontend.name);
@@ -147,8 +148,12 @@ impl State {
 
     /// The prober kept running, so what it says is no news: there is nothing to wait for.
     pub(super) fn waive_min_delay(&mut self, turn: &Turn) {
-        for hold in self.frontends.iter_mut().filter_map(|f| f.hold.as_mut()) {
-            hold.not_before = hold.not_before.min(turn.now.mono);
+        for index in 0..self.frontends.len() {
+            if self.frontends[index].hold.is_some_and(|hold| turn.now.mono < hold.not_before)
+                && let Some(hold) = &mut self.frontends[index].hold
+            {
+                hold.not_before = turn.now.mono;
+            }
         }
     }
 

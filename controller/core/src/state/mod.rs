@@ -17,12 +17,15 @@ use crate::config::{Bundle, Config};
 use crate::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, Run, VipKey};
 use crate::event::{Audit, Deed, Event, Kind};
 use crate::overrides::Overrides;
+use crate::shared::Shared;
 use crate::time::{Mono, Now};
 use crate::view::VppInfo;
 
 mod backends;
 mod beliefs;
 mod blind;
+#[cfg(test)]
+mod cost;
 mod drift;
 mod expiry;
 mod explain;
@@ -45,6 +48,7 @@ use backends::Backend;
 use blind::Blind;
 use frontends::Frontend;
 use prober::Prober;
+use summary::Tally;
 use sync::Sync;
 
 /// Something that the core is told.
@@ -111,7 +115,7 @@ pub struct Listed {
 /// Something that the core wants done.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Output {
-    /// Send the prober this set of checks, in place of any other.
+    /// Send the prober this set of checks, in place of any other or as an amendment to it.
     Checks(CheckSet),
     /// Tell the prober a check's new interval.
     Pace(CheckId, Duration),
@@ -142,12 +146,14 @@ pub enum Output {
     },
 }
 
-/// A whole set of checks.
+/// A set of checks, or an amendment to the one that was sent last.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CheckSet {
     /// Grows with every set.
     pub generation: u64,
-    /// The certificates that the checks refer to.
+    /// What leaves the set that was sent last; `None` is all of it.
+    pub dropped: Option<Vec<CheckId>>,
+    /// The certificates that the checks of a whole set refer to. Those of an amendment were sent with the set.
     pub bundles: Vec<Arc<Bundle>>,
     /// The checks, each with the interval between two probes.
     pub checks: Vec<(CheckId, Duration, Check)>,
@@ -189,16 +195,19 @@ impl Turn<'_> {
     }
 }
 
-/// The whole of what `maglevd` knows.
+/// The whole of what `maglevd` knows. To clone it costs little, however much it knows: a clone shares what stays as it is.
 #[derive(Clone, Debug)]
 pub struct State {
     config: Arc<Config>,
     /// Shared with whoever shows them or writes them down; a change makes another.
     overrides: Arc<Overrides>,
-    backends: Vec<Backend>,
-    frontends: Vec<Frontend>,
+    /// By name.
+    backends: Shared<Backend>,
+    /// By name.
+    frontends: Shared<Frontend>,
     /// Which frontend a VIP belongs to.
-    vips: BTreeMap<VipKey, usize>,
+    vips: Arc<BTreeMap<VipKey, usize>>,
+    tally: Tally,
     prober: Prober,
     blind: Blind,
     sync: Sync,
@@ -219,9 +228,10 @@ impl State {
         let mut state = Self {
             config: Arc::clone(&config),
             overrides,
-            backends: Vec::new(),
-            frontends: Vec::new(),
-            vips: BTreeMap::new(),
+            backends: Shared::default(),
+            frontends: Shared::default(),
+            vips: Arc::default(),
+            tally: Tally::default(),
             prober: Prober::new(now),
             blind: Blind::default(),
             sync: Sync::new(vpp, now),

@@ -11,7 +11,7 @@ use super::{Output, State, Turn};
 use crate::Name;
 use crate::event::{Audit, Deed, Kind};
 use crate::health::{Action, Health, Refused, Transition};
-use crate::overrides::{LIFETIMES, MAX, MAX_REASON, MAX_WHO, Note, Override, Overrides, Says, tame};
+use crate::overrides::{LIFETIMES, MAX, MAX_REASON, MAX_WHO, Note, Override, Says, tame};
 use crate::time::{Now, Wall};
 
 /// What an operator can ask for.
@@ -260,7 +260,7 @@ impl State {
 
     /// The index of a frontend, and of a slot in it.
     fn slot(&self, [frontend, pool, backend]: [&Name; 3]) -> Option<(usize, usize)> {
-        let index = self.frontends.binary_search_by(|f| f.name.cmp(frontend)).ok()?;
+        let index = self.frontends.search(|f| f.name.cmp(frontend))?;
         let frontend = &self.frontends[index];
         let is_it = |slot: &Slot| {
             frontend.config.pools[slot.pool].name == *pool && self.backends[slot.backend].name == *backend
@@ -269,15 +269,13 @@ impl State {
     }
 
     pub(super) fn backend(&self, name: &Name) -> Option<usize> {
-        self.backends.binary_search_by(|b| b.name.cmp(name)).ok()
+        self.backends.search(|b| b.name.cmp(name))
     }
 
     /// Whether there is room for one more, or it takes the place of another.
     fn check_room(&self, added: Option<&Override>) -> Result<(), OperateError> {
         let Some(added) = added.filter(|_| self.overrides.len() >= MAX) else { return Ok(()) };
-        let mut after = Overrides::clone(&self.overrides);
-        after.insert(added.clone());
-        if after.len() <= MAX {
+        if self.overrides.replaces(added) {
             return Ok(());
         }
         let full = alloc::format!("there are {MAX} overrides already, which is the most; undo some first");
@@ -320,9 +318,7 @@ impl State {
                 self.renew_check(*index);
             }
         }
-        if !moves.is_empty() {
-            self.send_checks(turn);
-        }
+        self.amend_checks(Vec::new(), moves.iter().map(|(index, _)| *index), turn);
         for (index, transition) in moves {
             self.tell(index, Some(transition), turn);
             touched.extend(&self.backends[index].frontends);

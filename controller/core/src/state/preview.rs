@@ -1,5 +1,6 @@
 //! What would be done to VPP, worked out on a copy: nothing is written.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -58,7 +59,7 @@ impl State {
 
     /// Lets everything that is asked of VPP succeed at once, until nothing more is asked.
     fn carry_out(&mut self, mut out: Vec<Output>, now: Now) -> Preview {
-        let mut preview = Preview::default();
+        let (mut preview, mut places) = (Preview::default(), BTreeMap::new());
         while !out.is_empty() {
             for output in core::mem::take(&mut out) {
                 match output {
@@ -68,7 +69,7 @@ impl State {
                     }
                     Output::Run(Run { vip, steps }) => {
                         let done = steps.len();
-                        self.plan_of(vip, &mut preview).steps.extend(steps);
+                        self.plan_of(vip, &mut preview, &mut places).steps.extend(steps);
                         self.handle(Input::Ran { vip, done, error: None }, now, &mut out);
                     }
                     _ => {}
@@ -81,8 +82,13 @@ impl State {
         preview
     }
 
-    fn plan_of<'a>(&self, vip: VipKey, preview: &'a mut Preview) -> &'a mut VipPreview {
-        let index = preview.vips.iter().position(|planned| planned.vip == vip).unwrap_or_else(|| {
+    fn plan_of<'a>(
+        &self,
+        vip: VipKey,
+        preview: &'a mut Preview,
+        places: &mut BTreeMap<VipKey, usize>,
+    ) -> &'a mut VipPreview {
+        let index = *places.entry(vip).or_insert_with(|| {
             let frontend = self.vips.get(&vip).map(|index| Arc::clone(&self.frontends[*index].name));
             preview.vips.push(VipPreview { vip, frontend, steps: Vec::new(), moved: None, resets: false });
             preview.vips.len() - 1

@@ -3,10 +3,14 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
 
-use maglev_ipc::{CheckId, Stats};
+use maglev_ipc::{Check, CheckId, Stats};
 
+use super::backends::Backend;
 use super::{Alarm, CheckSet, Output, State, Turn};
+use crate::config::Bundle;
 use crate::event::Kind;
 use crate::time::{Mono, Now, Wall};
 
@@ -17,12 +21,16 @@ pub(super) struct Prober {
     pub since: Wall,
     pub stats: Stats,
     /// Which backend a check belongs to.
-    pub checks: BTreeMap<CheckId, usize>,
+    pub checks: Arc<BTreeMap<CheckId, usize>>,
     pub refused: BTreeMap<CheckId, String>,
     /// Since when the prober probes. Without one, silence is no sign.
     pub probing_since: Option<Mono>,
+    /// Whether it has told what it remembers.
+    pub adopted: bool,
     generation: u64,
     next_check: u32,
+    /// The numbers of the certificates that came with the last whole set.
+    bundles: BTreeSet<u32>,
 }
 
 impl Prober {
@@ -31,11 +39,13 @@ impl Prober {
             connected: false,
             since: now.wall,
             stats: Stats::default(),
-            checks: BTreeMap::new(),
+            checks: Arc::default(),
             refused: BTreeMap::new(),
             probing_since: None,
+            adopted: false,
             generation: 0,
             next_check: 1,
+            bundles: BTreeSet::new(),
         }
     }
 
@@ -47,12 +57,31 @@ impl Prober {
     }
 }
 
+impl Backend {
+    fn is_probed(&self) -> bool {
+        self.healthcheck.is_some() && self.tracker.probed()
+    }
+
+    fn bundle(&self) -> Option<&Arc<Bundle>> {
+        self.healthcheck.as_ref()?.1.bundle()
+    }
+
+    /// What the prober is to be told of it, if it is to be probed; notes that it was.
+    fn send(&mut self) -> Option<(CheckId, Duration, Check)> {
+        let (_, healthcheck) = self.healthcheck.as_ref().filter(|_| self.tracker.probed())?;
+        self.paced = self.tracker.pace(healthcheck);
+        self.sent = Some(self.check);
+        Some((self.check, self.paced, healthcheck.check(self.address)))
+    }
+}
+
 impl State {
     pub(super) fn prober_up(&mut self, turn: &mut Turn) {
         self.prober.connected = true;
+        self.prober.adopted = false;
         self.prober.since = turn.now.wall;
         turn.event(Kind::Prober { connected: true });
-        for backend in &mut self.backends {
+        for backend in self.backends.iter_mut() {
             backend.tracker.renumber();
         }
         self.send_checks(turn);
@@ -86,20 +115,20 @@ impl State {
     }
 
     /// Sends the prober all that is to be probed.
-    pub(super) fn send_checks(&mut self, turn: &mut Turn) {
+    fn send_checks(&mut self, turn: &mut Turn) {
         if !self.prober.connected {
             return;
         }
         self.prober.generation += 1;
         self.prober.refused.clear();
+        self.prober.bundles.clear();
         let mut set = CheckSet { generation: self.prober.generation, ..CheckSet::default() };
-        let mut bundles = BTreeSet::new();
-        for backend in self.backends.iter_mut().filter(|b| b.tracker.probed()) {
-            let Some((_, healthcheck)) = &backend.healthcheck else { continue };
-            backend.paced = backend.tracker.pace(healthcheck);
-            set.checks.push((backend.check, backend.paced, healthcheck.check(backend.address)));
-            if let Some(bundle) = healthcheck.bundle()
-                && bundles.insert(bundle.id)
+        for backend in self.backends.iter_mut() {
+            backend.sent = None;
+            let Some(check) = backend.send() else { continue };
+            set.checks.push(check);
+            if let Some(bundle) = backend.bundle()
+                && self.prober.bundles.insert(bundle.id)
             {
                 set.bundles.push(Arc::clone(bundle));
             }
@@ -107,12 +136,51 @@ impl State {
         turn.out.push(Output::Checks(set));
     }
 
-    /// Makes the prober begin anew with a backend, at its next set.
+    /// Tells the prober what is to be probed otherwise than it was told, of the backends in `changed`; `gone` are checks
+    /// of backends that are no more.
+    pub(super) fn amend_checks(
+        &mut self,
+        mut gone: Vec<CheckId>,
+        changed: impl Iterator<Item = usize>,
+        turn: &mut Turn,
+    ) {
+        if !self.prober.connected {
+            return;
+        }
+        let mut checks = Vec::new();
+        for index in changed {
+            let backend = &self.backends[index];
+            let wanted = backend.is_probed().then_some(backend.check);
+            if backend.sent == wanted {
+                continue;
+            }
+            let unsent = |bundle: &Arc<Bundle>| !self.prober.bundles.contains(&bundle.id);
+            if wanted.is_some() && backend.bundle().is_some_and(unsent) {
+                return self.send_checks(turn);
+            }
+            let backend = &mut self.backends[index];
+            gone.extend(backend.sent.take());
+            checks.extend(backend.send());
+        }
+        if gone.is_empty() && checks.is_empty() {
+            return;
+        }
+        // What the prober has refused for want of room may have room now.
+        if !self.prober.refused.is_empty() {
+            return self.send_checks(turn);
+        }
+        self.prober.generation += 1;
+        let (generation, dropped) = (self.prober.generation, Some(gone));
+        turn.out.push(Output::Checks(CheckSet { generation, dropped, checks, ..CheckSet::default() }));
+    }
+
+    /// Makes the prober begin anew with a backend, once its checks are amended.
     pub(super) fn renew_check(&mut self, index: usize) {
         let check = self.prober.new_check();
         let backend = &mut self.backends[index];
-        self.prober.checks.remove(&backend.check);
-        self.prober.checks.insert(check, index);
+        let checks = Arc::make_mut(&mut self.prober.checks);
+        checks.remove(&backend.check);
+        checks.insert(check, index);
         backend.check = check;
         backend.tracker.renumber();
     }

@@ -4,6 +4,8 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use maglev_ipc::CheckId;
+
 use super::backends::Backend;
 use super::frontends::{Frontend, Hold, Slot};
 use super::{Alarm, State, Turn};
@@ -22,7 +24,7 @@ impl State {
         self.replace(config, turn);
         let (now, lb) = (turn.now.mono, &self.config.lb);
         let (min, max) = (lb.startup_min_delay, lb.startup_max_delay);
-        for frontend in &mut self.frontends {
+        for frontend in self.frontends.iter_mut() {
             let warms_up = self.sync.enabled && !max.is_zero();
             frontend.hold = warms_up.then_some(Hold { not_before: now + min, from: now });
         }
@@ -32,14 +34,19 @@ impl State {
         for index in 0..self.frontends.len() {
             self.refresh(index, turn);
         }
+        self.count();
     }
 
     /// Takes in another configuration in place of the one in force.
     pub(super) fn reload(&mut self, config: Arc<Config>, turn: &mut Turn) {
         self.see_again(turn);
-        let moves = self.replace(config, turn);
+        if *config == *self.config {
+            turn.event(Kind::Reloaded);
+            return self.sync_all(turn);
+        }
+        let (moves, gone) = self.replace(config, turn);
         turn.event(Kind::Reloaded);
-        self.send_checks(turn);
+        self.amend_checks(gone, 0..self.backends.len(), turn);
         for (index, transition) in moves {
             self.tell(index, Some(transition), turn);
         }
@@ -47,28 +54,34 @@ impl State {
         for index in 0..self.frontends.len() {
             self.refresh(index, turn);
         }
+        self.count();
         self.sync_all(turn);
         self.alarm(turn, self.config.lb.startup_max_delay, Alarm::Release);
     }
 
     /// Puts the configuration in force, and keeps of the old one's backends and frontends what it says nothing new of.
-    fn replace(&mut self, config: Arc<Config>, turn: &mut Turn) -> Vec<Move> {
+    /// The moves that are still to be told, and the checks of backends that are gone.
+    fn replace(&mut self, config: Arc<Config>, turn: &mut Turn) -> (Vec<Move>, Vec<CheckId>) {
         self.config = config;
-        let mut old: BTreeMap<_, _> = self.backends.drain(..).map(|b| (Arc::clone(&b.name), b)).collect();
-        self.prober.checks.clear();
+        let mut old: BTreeMap<_, _> = self.backends.take().map(|b| (Arc::clone(&b.name), b)).collect();
+        let mut checks = BTreeMap::new();
         let config = Arc::clone(&self.config);
         let mut moves = Vec::new();
         for (name, wanted) in &config.backends {
             let transition = self.place_backend(name, wanted, old.remove(name), turn);
-            moves.extend(transition.map(|t| (self.backends.len() - 1, t)));
+            let index = self.backends.len() - 1;
+            checks.insert(self.backends[index].check, index);
+            moves.extend(transition.map(|t| (index, t)));
         }
+        self.prober.checks = Arc::new(checks);
+        let sent = old.values().filter_map(|gone| gone.sent).collect();
         for (name, mut gone) in old {
             if let Some(transition) = gone.tracker.configure(Health::Removed, turn.now.wall) {
                 turn.event(Kind::Backend { name, address: gone.address, transition });
             }
         }
         self.replace_frontends(turn);
-        moves
+        (moves, sent)
     }
 
     /// Puts a backend in its place. One whose address and healthcheck are what they were goes on as it was.
@@ -101,7 +114,6 @@ impl State {
             backend.check = self.prober.new_check();
             backend.tracker.renumber();
         }
-        self.prober.checks.insert(backend.check, self.backends.len());
         self.backends.push(backend);
         switched.or(restarted)
     }
@@ -130,6 +142,7 @@ impl State {
             healthcheck: None,
             tracker: Tracker::new(limits, self.config.transition_history, health, turn.now.wall),
             check: self.prober.new_check(),
+            sent: None,
             paced: core::time::Duration::ZERO,
             frontends: Vec::new(),
         }
@@ -137,9 +150,9 @@ impl State {
 
     fn replace_frontends(&mut self, turn: &Turn) {
         let config = Arc::clone(&self.config);
-        let mut old: BTreeMap<_, _> = self.frontends.drain(..).map(|f| (Arc::clone(&f.name), f)).collect();
+        let mut old: BTreeMap<_, _> = self.frontends.take().map(|f| (Arc::clone(&f.name), f)).collect();
         self.sync.retired.extend(self.vips.keys());
-        self.vips.clear();
+        let mut vips = BTreeMap::new();
         for (name, wanted) in &config.frontends {
             let slots = self.slots(name, wanted);
             let index = self.frontends.len();
@@ -151,7 +164,7 @@ impl State {
             let mut frontend = old.remove(name).unwrap_or_else(|| Frontend {
                 name: Arc::clone(name),
                 vip: wanted.vip,
-                config: wanted.clone(),
+                config: Arc::clone(wanted),
                 slots: Vec::new(),
                 hold: self.sync.enabled.then_some(hold),
                 state: FrontendState::Unknown,
@@ -162,14 +175,14 @@ impl State {
                 frontend.hold.get_or_insert(hold);
             }
             frontend.vip = wanted.vip;
-            frontend.config = wanted.clone();
+            frontend.config = Arc::clone(wanted);
             frontend.slots = slots;
-            self.vips.insert(frontend.vip, index);
+            vips.insert(frontend.vip, index);
             self.sync.retired.remove(&frontend.vip);
             self.frontends.push(frontend);
         }
-        let vips = &self.vips;
         self.sync.retired.retain(|vip| !vips.contains_key(vip));
+        self.vips = Arc::new(vips);
     }
 
     /// Whether VPP gives weight to a backend of which nothing is known any more.
@@ -180,7 +193,7 @@ impl State {
 
     fn slots(&self, name: &Name, frontend: &config::Frontend) -> Vec<Slot> {
         let slot = |(pool, backend, weight): (usize, &Name, u8)| {
-            let index = self.backends.binary_search_by(|b| b.name.cmp(backend)).ok()?;
+            let index = self.backends.search(|b| b.name.cmp(backend))?;
             let key = (Arc::clone(name), Arc::clone(&frontend.pools[pool].name), Arc::clone(backend));
             let wish = self.overrides.weights.get(&key).map(|(weight, _)| *weight);
             let address = self.backends[index].address;

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::State;
 use super::backends::Backend;
 use super::frontends::{Frontend, Slot};
-use crate::dataplane::ActualVip;
+use crate::dataplane::{Actual, ActualVip};
 use crate::health::Health;
 use crate::time::Now;
 use crate::view::{BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppView};
@@ -19,6 +19,34 @@ impl State {
     /// Everything that can be shown, at this moment.
     #[must_use]
     pub fn view(&self, now: Now) -> View {
+        let backends = self.backends.iter().map(backend_view).collect();
+        let frontends = self.frontends.iter().map(|f| self.frontend_view(f)).collect();
+        View { backends, frontends, ..self.view_of_none(now) }
+    }
+
+    /// As [`Self::view`], of no backend but the one of that name, if there is one, and of no frontend.
+    #[must_use]
+    pub fn view_of_backend(&self, name: &str, now: Now) -> View {
+        let found = self.backends.search(|backend| (*backend.name).cmp(name));
+        let backends = found.map(|index| backend_view(&self.backends[index])).into_iter().collect();
+        View { backends, ..self.view_of_none(now) }
+    }
+
+    /// As [`Self::view`], of no frontend but the one of that name, if there is one, and of no backend.
+    #[must_use]
+    pub fn view_of_frontend(&self, name: &str, now: Now) -> View {
+        let found = self.frontends.search(|frontend| (*frontend.name).cmp(name));
+        let frontends = found.map(|index| self.frontend_view(&self.frontends[index])).into_iter().collect();
+        View { frontends, ..self.view_of_none(now) }
+    }
+
+    /// What VPP was last seen to have, kept up to date by what was done to it since; `None` while that is not known.
+    #[must_use]
+    pub fn actual(&self) -> Option<Arc<Actual>> {
+        self.sync.seen.clone().filter(|_| self.sync.current)
+    }
+
+    fn view_of_none(&self, now: Now) -> View {
         let refused = self.prober.refused.iter().filter_map(|(check, why)| {
             let backend = self.prober.checks.get(check)?;
             Some((Arc::clone(&self.backends[*backend].name), why.clone()))
@@ -26,8 +54,8 @@ impl State {
         View {
             at: now,
             config: Arc::clone(&self.config),
-            backends: self.backends.iter().map(backend_view).collect(),
-            frontends: self.frontends.iter().map(|f| self.frontend_view(f)).collect(),
+            backends: Vec::new(),
+            frontends: Vec::new(),
             prober: ProberView {
                 connected: self.prober.connected,
                 since: self.prober.since,
@@ -39,7 +67,7 @@ impl State {
                 enabled: self.sync.enabled,
                 info: self.sync.info.clone(),
                 since: self.sync.since,
-                actual: self.sync.now().cloned(),
+                actual: self.actual(),
                 failing: self.sync.failures.iter().map(|(vip, f)| (*vip, f.error.clone())).collect(),
             },
             overrides: Arc::clone(&self.overrides),

@@ -19,15 +19,47 @@ pub struct Summary {
     vpp: Option<bool>,
 }
 
+/// How many there are of each, kept up to date with each move, so that nobody has to count them all.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    backends: [usize; Health::ALL.len()],
+    frontends: [usize; FrontendState::ALL.len()],
+}
+
+impl Tally {
+    /// A backend has moved. While a new configuration is taken in, it may be one that is still to be counted.
+    pub const fn moved(&mut self, from: Health, to: Health) {
+        let (from, to) = (from as usize, to as usize);
+        self.backends[from] = self.backends[from].saturating_sub(1);
+        self.backends[to] += 1;
+    }
+
+    /// A frontend has turned into another state; as with [`Self::moved`].
+    pub const fn turned(&mut self, from: FrontendState, to: FrontendState) {
+        let (from, to) = (from as usize, to as usize);
+        self.frontends[from] = self.frontends[from].saturating_sub(1);
+        self.frontends[to] += 1;
+    }
+}
+
 impl State {
+    /// Counts everything anew, after a change of what there is.
+    pub(super) fn count(&mut self) {
+        self.tally = Tally::default();
+        for backend in self.backends.iter() {
+            self.tally.backends[backend.tracker.health() as usize] += 1;
+        }
+        for frontend in self.frontends.iter() {
+            self.tally.frontends[frontend.state as usize] += 1;
+        }
+    }
+
     /// How everything is.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let backends = |health| self.backends.iter().filter(|b| b.tracker.health() == health).count();
-        let frontends = |state| self.frontends.iter().filter(|f| f.state == state).count();
         Summary {
-            backends: Health::ALL.map(backends),
-            frontends: FrontendState::ALL.map(frontends),
+            backends: self.tally.backends,
+            frontends: self.tally.frontends,
             prober: self.prober.connected,
             vpp: self.sync.enabled.then_some(self.sync.info.is_some()),
         }

@@ -5,6 +5,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::config::ForeignVips;
 use crate::dataplane::{Actual, ActualVip, Encap, LbConf, Run, Step, VipKey};
 use crate::event::{Counts, Kind};
 use crate::plan;
-use crate::time::{Now, Wall};
+use crate::time::{Mono, Now, Wall};
 use crate::view::VppInfo;
 
 /// The pause after the first failure; it doubles with each one that follows, up to `sync-interval`.
@@ -30,7 +31,7 @@ pub(super) struct Sync {
     pub info: Option<VppInfo>,
     pub since: Wall,
     /// What it was last seen to have, with what was done to it since. Outlives the connection.
-    pub seen: Option<Actual>,
+    pub seen: Option<Arc<Actual>>,
     /// Whether `seen` is of this connection.
     pub current: bool,
     pub failures: BTreeMap<VipKey, Failure>,
@@ -47,6 +48,8 @@ pub(super) struct Sync {
     pub conf_refusal: Option<String>,
     /// The last VIP that was compared with what VPP has.
     pub cursor: Option<VipKey>,
+    /// When the next VIP is to be compared.
+    pub drift_check: Option<Mono>,
     /// Tells one life of VPP from the next.
     life: Option<(u32, Option<Wall>)>,
     pub beliefs: Beliefs,
@@ -96,6 +99,7 @@ impl Sync {
             conf_failures: 0,
             conf_refusal: None,
             cursor: None,
+            drift_check: None,
             life: None,
             beliefs: Beliefs::default(),
         }
@@ -103,7 +107,17 @@ impl Sync {
 
     /// What VPP was last seen to have, if that is of this connection.
     pub fn now(&self) -> Option<&Actual> {
-        self.seen.as_ref().filter(|_| self.current)
+        self.seen.as_deref().filter(|_| self.current)
+    }
+
+    /// As `seen`, to be changed.
+    pub fn seen_mut(&mut self) -> Option<&mut Actual> {
+        self.seen.as_mut().map(Arc::make_mut)
+    }
+
+    /// As [`Self::found`], to be changed.
+    pub fn found_mut(&mut self, vip: &VipKey) -> Option<&mut ActualVip> {
+        self.seen_mut()?.vips.get_mut(vip)
     }
 
     /// Nothing is under way any more, and what VPP has is to be read before anything is.
@@ -205,7 +219,7 @@ impl State {
             }
             found.src_ip_sticky = self.sticky_belief(vip);
         }
-        self.sync.seen = Some(actual);
+        self.sync.seen = Some(Arc::new(actual));
         self.sync.current = true;
         self.sync_all(turn);
         self.schedule_drift_check(turn);
@@ -274,11 +288,13 @@ impl State {
 
     /// Writes down what VPP has done.
     fn note_made(&mut self, vip: VipKey, made: &[Step]) {
-        let Some(actual) = &mut self.sync.seen else { return };
+        for step in made {
+            self.sync.beliefs.made(vip, step);
+        }
+        let Some(actual) = self.sync.seen_mut() else { return };
         let mut found = actual.vips.remove(&vip);
         for step in made {
             plan::apply(step, &mut found);
-            self.sync.beliefs.made(vip, step);
         }
         if let Some(mut found) = found {
             found.deal();
@@ -305,7 +321,7 @@ impl State {
     pub(super) fn vip_read(&mut self, vip: VipKey, found: Option<ActualVip>, turn: &mut Turn) {
         let Some(Job::Reading) = self.sync.jobs.remove(&vip) else { return };
         let src_ip_sticky = self.sticky_belief(&vip);
-        let Some(actual) = &mut self.sync.seen else { return };
+        let Some(actual) = self.sync.seen.as_mut().map(Arc::make_mut) else { return };
         let before = actual.vips.remove(&vip);
         if before.as_ref().map(ActualVip::weights) != found.as_ref().map(ActualVip::weights) {
             turn.event(Kind::Drift { vip });
@@ -359,7 +375,7 @@ impl State {
         }
         self.sync.conf = ConfJob::Idle;
         self.sync.conf_failures = 0;
-        if let Some(actual) = &mut self.sync.seen {
+        if let Some(actual) = self.sync.seen_mut() {
             actual.conf = Some(conf);
         }
         self.sync_conf(turn);

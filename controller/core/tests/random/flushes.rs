@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use maglev_core::Name;
 use maglev_core::config::{Config, Frontend};
@@ -34,7 +35,7 @@ impl Flushes {
     pub fn moved(&mut self, backend: &Name, address: IpAddr, to: Health, now: u64, config: &Config) {
         self.disabled.remove(backend);
         if to == Health::Disabled {
-            let uses = |f: &&Frontend| f.pools.iter().any(|p| p.backends.contains_key(backend));
+            let uses = |f: &&Arc<Frontend>| f.pools.iter().any(|p| p.backends.contains_key(backend));
             let vips = config.frontends.values().filter(uses).map(|f| f.vip).collect();
             self.disabled.insert(backend.clone(), (vips, address, now));
             self.doubted.insert(address, now);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use maglev_core::Name;
 use maglev_core::config::{Backend, Config, ForeignVips, Frontend, Healthcheck};
@@ -40,7 +41,7 @@ pub fn converged(world: &World) {
 /// The VIPs that are what they should be, and for which nothing is under way.
 pub fn settled(world: &World, view: &View) -> BTreeSet<VipKey> {
     let vpp = &world.vpp;
-    let right = |(name, frontend): &(&Name, &Frontend)| {
+    let right = |(name, frontend): &(&Name, &Arc<Frontend>)| {
         let shown = view.frontends.iter().find(|f| f.name == **name).unwrap();
         let vip = frontend.vip;
         shown.released

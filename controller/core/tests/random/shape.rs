@@ -185,15 +185,15 @@ impl Shape {
         })
     }
 
-    fn frontends_that_vpp_takes(&self) -> BTreeMap<Arc<str>, Frontend> {
-        let mut frontends: BTreeMap<_, Frontend> = BTreeMap::new();
+    fn frontends_that_vpp_takes(&self) -> BTreeMap<Arc<str>, Arc<Frontend>> {
+        let mut frontends: BTreeMap<_, Arc<Frontend>> = BTreeMap::new();
         for (i, shape) in self.frontends.iter().enumerate().filter(|(_, f)| f.present) {
             let frontend = self.frontend(shape);
-            let conflicts = |other: &Frontend| {
+            let conflicts = |other: &Arc<Frontend>| {
                 vpp::refusal((&other.vip, other.encap), (&frontend.vip, frontend.encap)).is_some()
             };
             if !frontends.values().any(conflicts) {
-                frontends.insert(named('f', i), frontend);
+                frontends.insert(named('f', i), Arc::new(frontend));
             }
         }
         frontends

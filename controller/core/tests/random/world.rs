@@ -7,7 +7,7 @@ use std::time::Duration;
 use maglev_core::Name;
 use maglev_core::config::Config;
 use maglev_core::dataplane::VipKey;
-use maglev_core::event::Kind;
+use maglev_core::event::{FrontendState, Kind};
 use maglev_core::health::{Action, Health};
 use maglev_core::state::{By, CheckSet, Command, Input, Output, Reason, State};
 use maglev_core::time::{Mono, Now, Wall};
@@ -67,7 +67,18 @@ impl World {
         Now { mono: self.now, wall: Wall(self.now.0) }
     }
 
+    /// What follows is what should, and nothing of it is seen by whoever holds on to a clone of the state.
     pub fn happens(&mut self, op: &Op) {
+        let (snapshot, then) = (self.state.clone(), self.now());
+        let shown = format!("{:?}", snapshot.view(then));
+        self.happens_unseen(op);
+        assert_eq!(format!("{:?}", snapshot.view(then)), shown);
+        self.wishes.hold(&self.state.view(self.now()), &self.config);
+        explanations::agree(self);
+        self.is_summed_up();
+    }
+
+    fn happens_unseen(&mut self, op: &Op) {
         match op {
             Op::ProberUp { remembers } => self.prober_up(*remembers),
             Op::ProberDown => self.prober_down(),
@@ -103,8 +114,19 @@ impl World {
             Op::Work(index) => self.work(*index),
             Op::Drain => self.drain(),
         }
-        self.wishes.hold(&self.state.view(self.now()), &self.config);
-        explanations::agree(self);
+    }
+
+    /// The summary, which counts each move, is what counting shows.
+    fn is_summed_up(&self) {
+        let (view, summary) = (self.view(), self.state.summary().to_string());
+        for state in Health::ALL {
+            let count = view.backends.iter().filter(|b| b.health == state).count();
+            assert_eq!(summed_up(&summary, "backend", state.as_str()), count, "{summary}");
+        }
+        for state in FrontendState::ALL {
+            let count = view.frontends.iter().filter(|f| f.state == state).count();
+            assert_eq!(summed_up(&summary, "frontend", state.as_str()), count, "{summary}");
+        }
     }
 
     pub fn explain_backend(&self, name: &str) -> Option<Vec<Reason>> {
@@ -157,9 +179,17 @@ impl World {
 
     fn install(&mut self, set: CheckSet) {
         assert!(self.prober.connected && set.generation > self.prober.set.generation);
-        let ids: BTreeSet<_> = set.checks.iter().map(|(id, ..)| *id).collect();
-        assert_eq!(ids.len(), set.checks.len(), "two checks of one number");
-        self.prober.set = set;
+        let mut checks = set.checks;
+        if let Some(dropped) = &set.dropped {
+            let mut kept = std::mem::take(&mut self.prober.set.checks);
+            let known = kept.len();
+            kept.retain(|(id, ..)| !dropped.contains(id));
+            assert_eq!(kept.len() + dropped.len(), known, "a check leaves that was not there");
+            checks.extend(kept);
+        }
+        let ids: BTreeSet<_> = checks.iter().map(|(id, ..)| *id).collect();
+        assert_eq!(ids.len(), checks.len(), "two checks of one number");
+        self.prober.set = CheckSet { checks, ..set };
     }
 
     fn ask(&mut self, asked: Output, view: &View) {
@@ -412,19 +442,26 @@ impl World {
         self.vpp_up();
         self.prober_up(false);
         self.drain();
-        for index in 0..BACKENDS {
-            let code = if healthy >> index & 1 == 1 { Code::L7Ok } else { Code::L4Tout };
-            for _ in 0..6 {
-                self.probed(&named('b', index), code);
-            }
-        }
-        self.wait_drained(Duration::from_secs(20) + SYNC_INTERVAL * 3);
+        self.probe_all(healthy);
+        // A pause may be over meanwhile, and what is probed again then is unknown until that is told.
+        self.wait_drained(Duration::from_secs(20));
+        self.probe_all(healthy);
+        self.wait_drained(SYNC_INTERVAL * 3);
         self.wishes.hold(&self.state.view(self.now()), &self.config);
         oracle::converged(self);
         self.flushes.complete(&self.config, &self.view(), &self.vpp);
         self.read_only = true;
         self.wait_drained(SYNC_INTERVAL * 2);
         self.read_only = false;
+    }
+
+    fn probe_all(&mut self, healthy: u8) {
+        for index in 0..BACKENDS {
+            let code = if healthy >> index & 1 == 1 { Code::L7Ok } else { Code::L4Tout };
+            for _ in 0..6 {
+                self.probed(&named('b', index), code);
+            }
+        }
     }
 }
 
@@ -435,4 +472,12 @@ const fn may_come_first(kind: &Kind) -> bool {
         Kind::Frontend { .. } | Kind::Operator(_) => true,
         _ => false,
     }
+}
+
+/// How many of `what` are in `state`, as a summary has it.
+fn summed_up(summary: &str, what: &str, state: &str) -> usize {
+    let part = summary.split("; ").find(|part| part.contains(what)).unwrap();
+    let counts = part.split(": ").nth(1).unwrap_or_default().split(", ");
+    let count = counts.filter_map(|count| count.strip_suffix(state)).next();
+    count.map_or(0, |count| count.trim_end().parse().unwrap())
 }

@@ -25,8 +25,18 @@ impl World {
     pub fn install(&mut self, set: CheckSet) {
         let checks: Vec<_> =
             set.checks.iter().map(|(id, pace, check)| format!("#{id} {} {pace:?}", check.target)).collect();
-        self.said.push(format!("checks {}", checks.join(", ")));
-        self.prober.set = set;
+        let mut checks_in_force = set.checks.clone();
+        if let Some(dropped) = &set.dropped {
+            let gone: Vec<_> = dropped.iter().map(|id| format!("-#{id} {}", self.target(*id))).collect();
+            let checks = checks.iter().map(|check| format!("+{check}"));
+            self.said
+                .push(format!("checks {}", gone.into_iter().chain(checks).collect::<Vec<_>>().join(", ")));
+            let kept = self.prober.set.checks.iter().filter(|(id, ..)| !dropped.contains(id));
+            checks_in_force.extend(kept.cloned());
+        } else {
+            self.said.push(format!("checks {}", checks.join(", ")));
+        }
+        self.prober.set = CheckSet { checks: checks_in_force, ..set };
     }
 
     pub fn prober_up(&mut self, remembers: bool) {

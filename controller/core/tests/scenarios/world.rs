@@ -188,7 +188,7 @@ impl World {
             table_length: None,
             pools,
         };
-        self.config.frontends.insert(name.into(), frontend);
+        self.config.frontends.insert(name.into(), Arc::new(frontend));
     }
 
     /// Starts `maglevd`, which finds the overrides of the last run; VPP and the prober stay as they are.

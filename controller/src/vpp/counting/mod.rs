@@ -93,8 +93,8 @@ impl Counting {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let Ok(view) = handle.view().await else { return std::future::pending().await };
-            let Some(actual) = &view.vpp.actual else { continue };
+            let Ok(actual) = handle.actual().await else { return std::future::pending().await };
+            let Some(actual) = &actual else { continue };
             book.hear(&mut events, actual);
             book.find_routes(&self.client, actual).await?;
             let found = book.shadowed(actual);

@@ -81,7 +81,7 @@ impl State {
     /// backend.
     #[must_use]
     pub fn explain_backend(&self, name: &str, now: Now) -> Option<Vec<Reason>> {
-        let index = self.backends.binary_search_by(|b| (*b.name).cmp(name)).ok()?;
+        let index = self.backends.search(|b| (*b.name).cmp(name))?;
         let mut explanation = Explanation::new(self, now);
         explanation.backend(index);
         Some(explanation.reasons)
@@ -91,7 +91,7 @@ impl State {
     /// there is no such frontend.
     #[must_use]
     pub fn explain_frontend(&self, name: &str, now: Now) -> Option<Vec<Reason>> {
-        let index = self.frontends.binary_search_by(|f| (*f.name).cmp(name)).ok()?;
+        let index = self.frontends.search(|f| (*f.name).cmp(name))?;
         let mut explanation = Explanation::new(self, now);
         explanation.frontend(&self.frontends[index]);
         Some(explanation.reasons)

@@ -150,7 +150,7 @@ impl Cell {
                 ("x".into(), backend(X, self.is != Is::DisabledByConfig)),
                 ("y".into(), backend(Y, true)),
             ]),
-            frontends: BTreeMap::from([("web".into(), frontend)]),
+            frontends: BTreeMap::from([("web".into(), Arc::new(frontend))]),
         }
     }
 }

@@ -1,0 +1,168 @@
+//! A list whose clones share what none of them has changed.
+//!
+//! Whoever shows the state works on a clone of it, which is made in between two inputs: it is to cost next to nothing,
+//! and so is the change that follows it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+use core::ops::{Index, IndexMut};
+
+/// How many items are copied for the first change to one of them after a clone. Fewer make each clone dearer.
+const CHUNK: usize = 32;
+
+/// A list whose clones share what none of them has changed.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared<T> {
+    /// Each full but the last.
+    chunks: Vec<Arc<Vec<T>>>,
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self { chunks: Vec::new() }
+    }
+}
+
+impl<T> Shared<T> {
+    pub fn len(&self) -> usize {
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).inspect(|_| look())
+    }
+
+    /// Every item, from the one at `first` round to the one before it.
+    pub fn iter_from(&self, first: usize) -> impl Iterator<Item = &T> {
+        (0..self.len()).map(move |number| &self[(first + number) % self.len()])
+    }
+
+    /// The index of the item that `compare` finds equal, in a list that it finds sorted.
+    pub fn search(&self, mut compare: impl FnMut(&T) -> Ordering) -> Option<usize> {
+        let chunk = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|i| compare(i).is_lt()));
+        let at = self.chunks.get(chunk)?.binary_search_by(compare).ok()?;
+        Some(chunk * CHUNK + at)
+    }
+}
+
+impl<T: Clone> Shared<T> {
+    pub fn push(&mut self, item: T) {
+        match self.chunks.last_mut() {
+            Some(last) if last.len() < CHUNK => Arc::make_mut(last).push(item),
+            _ => {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                chunk.push(item);
+                self.chunks.push(Arc::new(chunk));
+            }
+        }
+    }
+
+    /// Every item, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.chunks.iter_mut().flat_map(|chunk| Arc::make_mut(chunk).iter_mut()).inspect(|_| look())
+    }
+
+    /// Takes all items out.
+    pub fn take(&mut self) -> impl Iterator<Item = T> + use<T> {
+        core::mem::take(&mut self.chunks).into_iter().flat_map(Arc::unwrap_or_clone)
+    }
+}
+
+impl<T> Index<usize> for Shared<T> {
+    type Output = T;
+
+    fn index(&self, index: usize) -> &T {
+        look();
+        &self.chunks[index / CHUNK][index % CHUNK]
+    }
+}
+
+impl<T: Clone> IndexMut<usize> for Shared<T> {
+    fn index_mut(&mut self, index: usize) -> &mut T {
+        look();
+        &mut Arc::make_mut(&mut self.chunks[index / CHUNK])[index % CHUNK]
+    }
+}
+
+/// Counts that an item is looked at, for the test of what things cost.
+fn look() {
+    #[cfg(test)]
+    looks::COUNT.with(|count| count.set(count.get() + 1));
+}
+
+/// How many items were looked at, by this thread.
+#[cfg(test)]
+pub(crate) mod looks {
+    use core::cell::Cell;
+
+    std::thread_local! {
+        pub(super) static COUNT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// How many since the last call.
+    pub fn take() -> usize {
+        COUNT.with(Cell::take)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    use super::*;
+
+    /// Counts how often it is cloned.
+    #[derive(Debug)]
+    struct Item<'a>(usize, &'a Cell<usize>);
+
+    impl Clone for Item<'_> {
+        fn clone(&self) -> Self {
+            self.1.set(self.1.get() + 1);
+            Self(self.0, self.1)
+        }
+    }
+
+    fn list(len: usize, clones: &Cell<usize>) -> Shared<Item<'_>> {
+        let mut list = Shared::default();
+        for number in 0..len {
+            list.push(Item(number, clones));
+        }
+        list
+    }
+
+    #[test]
+    fn it_is_a_list() {
+        let clones = Cell::new(0);
+        for len in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK] {
+            let mut list = list(len, &clones);
+            assert_eq!(list.len(), len);
+            assert!(list.iter().map(|item| item.0).eq(0..len));
+            assert!(list.iter_from(3).map(|item| item.0).eq((3..len + 3).map(|number| number % len)));
+            (0..len).for_each(|number| list[number].0 *= 2);
+            for number in 0..len {
+                assert_eq!(list.search(|item| item.0.cmp(&(2 * number))), Some(number));
+                assert_eq!(list.search(|item| item.0.cmp(&(2 * number + 1))), None);
+            }
+            list.iter_mut().for_each(|item| item.0 += 1);
+            assert!(list.take().map(|item| item.0).eq((0..len).map(|number| 2 * number + 1)));
+            assert_eq!(list.len(), 0);
+        }
+        assert_eq!(clones.get(), 0);
+    }
+
+    #[test]
+    fn a_clone_copies_nothing_and_a_change_after_it_copies_one_chunk() {
+        let clones = Cell::new(0);
+        let mut list = list(100 * CHUNK, &clones);
+        let shown = list.clone();
+        assert_eq!(clones.get(), 0);
+        list[5].0 = 7;
+        list[6].0 = 8;
+        assert_eq!((clones.get(), list[5].0, shown[5].0), (CHUNK, 7, 5));
+        drop(shown);
+        list[50 * CHUNK].0 = 9;
+        assert_eq!(clones.get(), CHUNK);
+        assert!(list.clone().take().count() == list.len());
+    }
+}

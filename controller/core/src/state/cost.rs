@@ -1,0 +1,154 @@
+//! What follows from an outcome costs the same however many others there are. What is counted is how many backends and
+//! frontends are looked at, as all of them are looked at through their lists.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
+
+use maglev_ipc::{CheckId, Code, Detail, Outcome};
+
+use super::{By, Command, Input, Output, State};
+use crate::config::{self, Api, Config, ForeignVips, Healthcheck, Lb, Pool, Probe};
+use crate::dataplane::{Actual, Encap, LbConf, VipKey};
+use crate::health::Action;
+use crate::shared::looks;
+use crate::time::{Mono, Now, Wall};
+use crate::view::VppInfo;
+
+const NOW: Now = Now { mono: Mono(1), wall: Wall(1) };
+/// Backends of each frontend.
+const EACH: u32 = 10;
+
+fn config(backends: u32) -> Config {
+    let second = Duration::from_secs(1);
+    let healthcheck = Healthcheck {
+        probe: Probe::Icmp,
+        interval: second,
+        fast_interval: second,
+        down_interval: second,
+        timeout: second,
+        rise: 1,
+        fall: 1,
+        source4: None,
+        source6: None,
+    };
+    let name = |number: u32| alloc::format!("{number:05}").into();
+    let backend = |number: u32| {
+        let address = IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 + number));
+        (name(number), config::Backend { address, healthcheck: Some("ping".into()), enabled: true })
+    };
+    let frontend = |number: u32| {
+        let backends = (number * EACH..(number + 1) * EACH).map(|backend| (name(backend), 100)).collect();
+        let frontend = config::Frontend {
+            description: alloc::string::String::new(),
+            vip: VipKey::host(Ipv4Addr::from_bits(0xac10_0000 + number).into(), 6, 80),
+            encap: Encap::Gre4,
+            src_ip_sticky: false,
+            flush_on_down: true,
+            table_length: None,
+            pools: vec![Pool { name: "all".into(), backends }],
+        };
+        (name(number), Arc::new(frontend))
+    };
+    Config {
+        transition_history: 5,
+        blind_threshold: 100,
+        netns: None,
+        api: Api::default(),
+        lb: Lb {
+            sync_interval: Duration::from_secs(30),
+            conf: LbConf {
+                ipv4_src: Ipv4Addr::LOCALHOST,
+                ipv6_src: Ipv6Addr::LOCALHOST,
+                sticky_buckets_per_core: 1024,
+                flow_timeout: 40,
+            },
+            startup_min_delay: Duration::ZERO,
+            startup_max_delay: Duration::ZERO,
+            foreign_vips: ForeignVips::Keep,
+        },
+        healthchecks: BTreeMap::from([("ping".into(), Arc::new(healthcheck))]),
+        backends: (0..backends).map(backend).collect(),
+        frontends: (0..backends / EACH).map(frontend).collect(),
+    }
+}
+
+/// A state of which all is up, and VPP does what it is asked.
+fn running(backends: u32) -> State {
+    let mut state = State::new(Arc::new(config(backends)), Arc::default(), true, NOW, &mut Vec::new());
+    let info = VppInfo { version: "26.10".into(), build_date: "".into(), pid: 1, boot: None };
+    for input in [Input::ProberUp, Input::Committed(1), Input::VppUp(info), Input::AllRead(Actual::default())]
+    {
+        tell(&mut state, input);
+    }
+    for check in checks(&state) {
+        tell(&mut state, outcome(check, 1, Code::L7Ok));
+    }
+    state
+}
+
+fn checks(state: &State) -> Vec<CheckId> {
+    state.backends.iter().map(|backend| backend.check).collect()
+}
+
+fn outcome(check: CheckId, seq: u64, code: Code) -> Input {
+    let duration = Duration::from_millis(1);
+    Input::Outcome(Outcome { check, seq, started: 0, duration, code, detail: Detail::None })
+}
+
+/// How many steps follow.
+fn tell(state: &mut State, input: Input) -> usize {
+    let mut out = Vec::new();
+    state.handle(input, NOW, &mut out);
+    obey(state, out)
+}
+
+fn obey(state: &mut State, out: Vec<Output>) -> usize {
+    let mut steps = 0;
+    for output in out {
+        if let Output::Run(run) = output {
+            steps += run.steps.len();
+            tell(state, Input::Ran { vip: run.vip, done: run.steps.len(), error: None });
+        }
+    }
+    steps
+}
+
+/// How many are looked at for an outcome that moves nothing, for one that decides, for an operator's pause, for what is
+/// said of how all is, and for a clone.
+fn costs(backends: u32) -> [usize; 5] {
+    let mut state = running(backends);
+    let check = checks(&state)[backends as usize / 2];
+    looks::take();
+    assert_eq!(tell(&mut state, outcome(check, 2, Code::L7Ok)), 0);
+    let pass = looks::take();
+    assert_eq!(tell(&mut state, outcome(check, 3, Code::L4Con)), 1);
+    let fall = looks::take();
+    let mut out = Vec::new();
+    let pause = Command::Backend { name: "00001".into(), action: Action::Pause };
+    state.operate(&pause, &By::default(), NOW, &mut out).unwrap();
+    let amends = |output: &Output| match output {
+        Output::Checks(set) => set.dropped.as_ref().is_some_and(|d| d.len() == 1) && set.checks.is_empty(),
+        _ => false,
+    };
+    assert!(out.iter().any(amends), "{out:?}");
+    assert_eq!(obey(&mut state, out), 1);
+    let paused = looks::take();
+    let _ = state.summary();
+    let summary = looks::take();
+    let _ = state.clone();
+    [pass, fall, paused, summary, looks::take()]
+}
+
+#[test]
+fn an_outcome_costs_the_same_however_many_backends_there_are() {
+    let few = costs(100);
+    assert!(few[1] > 0);
+    // A search by name takes a step more for each doubling.
+    let many = costs(10_000);
+    assert_eq!((few[0], few[1], few[3], few[4]), (many[0], many[1], many[3], many[4]));
+    assert!(many[2] <= few[2] + 10, "{few:?} {many:?}");
+}
