@@ -50,7 +50,7 @@ pub enum ToProber {
         /// Between the starts of two probes, before the jitter of ±10 %.
         interval: Duration,
         /// What is probed.
-        check: Check,
+        check: Box<Check>,
     },
     /// The set is whole: it takes effect.
     Commit {

@@ -56,6 +56,7 @@ impl World {
             duration: Duration::ZERO,
             code,
             detail: Detail::None,
+            timeout: None,
         };
         Some(Streak { last, passes, known })
     }
@@ -82,6 +83,7 @@ impl World {
                 duration: Duration::ZERO,
                 code,
                 detail,
+                timeout: None,
             }));
         }
     }
