@@ -328,7 +328,8 @@ mod tests {
             concat!(
                 r#"{"name":"nginx0","address":"192.0.2.10","healthcheck":"nginx","type":"http","enabled":true,"#,
                 r#""state":"down","since":"2026-11-22T12:00:30Z","counter":1,"rise":2,"fall":3,"stale":false,"#,
-                r#""refusal":null,"last":{"at":"2026-11-22T12:10:20Z","duration_seconds":0.0003,"#,
+                r#""refusal":null,"derived_timeout":{"now_seconds":0.083,"min_seconds":0.05,"max_seconds":1.0},"#,
+                r#""last":{"at":"2026-11-22T12:10:20Z","duration_seconds":0.0003,"#,
                 r#""code":"L4CON","detail":"connection refused"},"overrides":[],"transitions":[{"from":"up","to":"down","#,
                 r#""at":"2026-11-22T12:00:30Z","code":"L4CON","detail":"connection refused","#,
                 r#""cause":"L4CON connection refused"}]}"#

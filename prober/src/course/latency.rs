@@ -6,8 +6,8 @@ use crate::clock::Nanos;
 
 /// How many answers it takes to know anything.
 const KNOWN: u8 = 4;
-/// A server that becomes so many times slower than it usually is still answers in time.
-const SLACK: u64 = 10;
+/// A server that becomes ten times slower than it usually is still answers in time, though the mean is somewhat off.
+const SLACK: u64 = 12;
 
 /// A running mean and mean deviation, as TCP keeps of round trips (RFC 6298).
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn it_follows_and_forgets() {
         let mut latency = after([20 * MS; 100]);
-        assert_eq!(latency.timeout(MIN, MAX, 0).as_millis(), 200);
+        assert_eq!(latency.timeout(MIN, MAX, 0).as_millis(), 240);
         assert!(latency.usual().unwrap() < 21 * MS);
         // One slow answer among many makes the next less suspicious.
         latency.sample(200 * MS);
@@ -97,7 +97,7 @@ mod tests {
             let before = before.into_iter().filter(|took| *took >= usual);
             let latency = after(before.chain(vec![usual; steady]));
             let timeout = latency.timeout(Duration::ZERO, MAX, 0);
-            prop_assert!(timeout >= Duration::from_nanos(usual * SLACK / 100 * 99).min(MAX));
+            prop_assert!(timeout >= Duration::from_nanos(usual * 10).min(MAX));
         }
     }
 }

@@ -429,7 +429,7 @@ fn a_derived_time_out_is_told_and_doubles_while_nothing_answers() {
     let mut world = World::of(vec![auto(1, 1)], |_, _, now| Some(now + 8 * MS));
     world.run(10_000 * MS);
     let told: Vec<_> = world.outcomes.iter().map(|outcome| outcome.timeout.unwrap().as_millis()).collect();
-    assert_eq!(told[..5], [1000, 1000, 1000, 80, 80]);
+    assert_eq!(told[..5], [1000, 1000, 1000, 96, 96]);
     world.server = never;
     world.outcomes.clear();
     while world.outcomes.is_empty() {
@@ -439,9 +439,9 @@ fn a_derived_time_out_is_told_and_doubles_while_nothing_answers() {
     world.run_for(5 * SECOND);
     let took: Vec<_> =
         world.outcomes.iter().map(|outcome| outcome.duration.as_millis() / 10).take(6).collect();
-    assert_eq!(took, [8, 16, 32, 64, 100, 100]);
+    assert_eq!(took, [9, 19, 38, 76, 100, 100]);
     // By the time that the second is given up, the third has started.
-    assert_eq!(world.outcomes[1].timeout, Some(Duration::from_millis(640)));
+    assert_eq!(world.outcomes[1].timeout, Some(Duration::from_millis(768)));
 }
 
 proptest! {

@@ -39,7 +39,12 @@ fn span() -> impl Strategy<Value = Option<Span>> {
 
 fn timeouts() -> impl Strategy<Value = (Option<Timeout>, Option<Span>, Option<Span>)> {
     let fixed = span().prop_map(|span| (span.map(Timeout::Fixed), None, None));
-    let auto = (span(), span()).prop_map(|(min, max)| (Some(Timeout::Auto), min, max));
+    let bound = |usual: core::ops::Range<u64>| {
+        let millis = prop_oneof![20 => usual, 1 => 0..100_000_u64];
+        weighted(0.5, millis.prop_map(|ms| Span(Duration::from_millis(ms))))
+    };
+    let bounds = (bound(1..500), bound(500..60_000));
+    let auto = bounds.prop_map(|(min, max)| (Some(Timeout::Auto), min, max));
     prop_oneof![3 => fixed, 1 => auto]
 }
 
