@@ -10,7 +10,7 @@ use maglev_core::config::{Healthcheck, Probe};
 use maglev_core::health::{Health, Limits, Tracker};
 use maglev_core::time::Wall;
 use maglev_ipc::{Check, CheckId, Code, Probe as Kind, Timeout};
-use maglevd_prober::course::{Course, Key, Member};
+use maglevd_prober::course::{Course, Key, Member, Start};
 use maglevd_prober::probe::Verdict;
 
 const MS: u64 = 1_000_000;
@@ -94,7 +94,7 @@ impl World {
             *probes += 1;
             let answer = backends[index(check)].1(random, *now);
             answers.extend(answer.map(|after| (*now + after, key)));
-            Ok(())
+            Start::Flying(())
         }) {}
         self.listen();
     }
