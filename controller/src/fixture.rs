@@ -14,7 +14,7 @@ use maglev_core::time::{Mono, Now, Wall};
 use maglev_core::view::{
     BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppInfo, VppView,
 };
-use maglev_ipc::{Code, Detail, Stats};
+use maglev_ipc::{Code, Detail, Stats, Timeout};
 use maglev_vpp::stats::Traffic;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -154,7 +154,7 @@ pub fn config() -> Config {
         interval: Duration::from_secs(2),
         fast_interval: Duration::from_millis(500),
         down_interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(1),
+        timeout: Timeout::Auto { min: Duration::from_millis(50), max: Duration::from_secs(1) },
         rise: 2,
         fall: 3,
         source4: None,
@@ -226,6 +226,7 @@ fn nginx0() -> BackendView {
             duration: Duration::from_micros(1200),
             code: Code::L7Ok,
             detail: Detail::Status(200),
+            timeout: Some(Duration::from_millis(83)),
         }),
         transitions: vec![went(Health::Unknown, Health::Up, wall(3), Code::L7Ok, Detail::Status(200))],
     }

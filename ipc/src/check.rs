@@ -51,9 +51,35 @@ pub struct Check {
     /// The address it is probed from; `None` leaves the choice to the kernel.
     pub source: Option<IpAddr>,
     /// The bound on one probe, all its phases together.
-    pub timeout: Duration,
+    pub timeout: Timeout,
+    /// Between the starts of probes while one is not answered as soon as it usually is.
+    pub fast: Duration,
     /// How it is probed.
     pub probe: Probe,
+}
+
+/// The bound on one probe.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Timeout {
+    /// Always the same.
+    Fixed(Duration),
+    /// Derived by the prober from how long the check's probes take.
+    Auto {
+        /// It is never less.
+        min: Duration,
+        /// It is never more, and it is this until enough is known.
+        max: Duration,
+    },
+}
+
+impl Timeout {
+    /// The longest that it can be.
+    #[must_use]
+    pub const fn longest(self) -> Duration {
+        match self {
+            Self::Fixed(longest) | Self::Auto { max: longest, .. } => longest,
+        }
+    }
 }
 
 /// The kinds of probe.
@@ -158,7 +184,8 @@ impl Check {
     pub fn validate(&self) -> Result<(), Refusal> {
         target_allowed(self.target).map_err(|why| Refusal::Target(self.target, why.to_owned()))?;
         ensure(self.source.is_none_or(|s| s.is_ipv4() == self.target.is_ipv4()), "source family")?;
-        ensure((MIN_TIMEOUT..=MAX_TIMEOUT).contains(&self.timeout), "timeout")?;
+        self.timeout.validate()?;
+        ensure((MIN_INTERVAL..=MAX_INTERVAL).contains(&self.fast), "fast interval")?;
         let (port, tls) = match &self.probe {
             Probe::Icmp => return Ok(()),
             Probe::Tcp { port, mode, tls } => {
@@ -172,6 +199,18 @@ impl Check {
         };
         ensure(port != 0, "port")?;
         tls.as_ref().map_or(Ok(()), |tls| ensure(is_token(&tls.server_name, MAX_NAME), "server name"))
+    }
+}
+
+impl Timeout {
+    fn validate(self) -> Result<(), Refusal> {
+        let allowed = MIN_TIMEOUT..=MAX_TIMEOUT;
+        match self {
+            Self::Fixed(timeout) => ensure(allowed.contains(&timeout), "timeout"),
+            Self::Auto { min, max } => {
+                ensure(min <= max && allowed.contains(&min) && allowed.contains(&max), "timeout")
+            }
+        }
     }
 }
 
@@ -236,7 +275,8 @@ mod tests {
         Check {
             target: "192.0.2.1".parse().unwrap(),
             source: None,
-            timeout: Duration::from_secs(1),
+            timeout: Timeout::Fixed(Duration::from_secs(1)),
+            fast: Duration::from_millis(100),
             probe: Probe::Http {
                 port: 80,
                 http: Http {
@@ -300,6 +340,24 @@ mod tests {
             let check = Check { probe: Probe::Tcp { port: 443, mode, tls: tls.cloned() }, ..http() };
             assert_eq!(check.validate().is_ok(), passes, "{mode:?} {tls:?}");
         }
+    }
+
+    #[test]
+    fn times_have_bounds() {
+        let auto =
+            |min, max| Timeout::Auto { min: Duration::from_millis(min), max: Duration::from_millis(max) };
+        for (timeout, is_allowed) in [
+            (auto(1, 60_000), true),
+            (auto(50, 50), true),
+            (auto(51, 50), false),
+            (auto(0, 50), false),
+            (auto(50, 60_001), false),
+            (Timeout::Fixed(Duration::ZERO), false),
+        ] {
+            assert_eq!(Check { timeout, ..http() }.validate().is_ok(), is_allowed, "{timeout:?}");
+        }
+        let check = Check { fast: MIN_INTERVAL / 2, ..http() };
+        assert_eq!(check.validate(), Err(Refusal::Bounds { what: "fast interval".into() }));
     }
 
     #[test]

@@ -61,6 +61,7 @@ mod tests {
             duration: Duration::MAX,
             code: Code::Local,
             detail: "x".repeat(MAX_DETAIL).into(),
+            timeout: Some(Duration::MAX),
         }
     }
 

@@ -59,7 +59,7 @@ pub enum ToProber {
         /// Between the starts of two probes, before the jitter of ±10 %.
         interval: Duration,
         /// What is probed.
-        check: Check,
+        check: Box<Check>,
     },
     /// The set or the amendment is whole: it takes effect.
     Commit {

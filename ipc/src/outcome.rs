@@ -23,6 +23,8 @@ pub struct Outcome {
     pub code: Code,
     /// What a person would ask next.
     pub detail: Detail,
+    /// What the next probe is given, if the check's time-out is derived.
+    pub timeout: Option<Duration>,
 }
 
 /// The verdict on one probe, named by the layer that gave it, as HAProxy names its own.

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use maglev_proto::Timestamp;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    Backend, BackendEvent, BackendState, Code, CodeRange, Encap, Frontend, FrontendEvent, FrontendState,
-    GetVppInfoResponse, GetVpplbCountersResponse, HealthCheck, HttpParams, LbBackendCounters, LbConf,
-    LbPackets, LbServer, LbVip, LbVipCounters, Note, Outcome, Override, OverrideKind, Plan, Pool,
+    Backend, BackendEvent, BackendState, Code, CodeRange, DerivedTimeout, Encap, Frontend, FrontendEvent,
+    FrontendState, GetVppInfoResponse, GetVpplbCountersResponse, HealthCheck, HttpParams, LbBackendCounters,
+    LbConf, LbPackets, LbServer, LbVip, LbVipCounters, Note, Outcome, Override, OverrideKind, Plan, Pool,
     PoolBackend, ProbeType, ProberEvent, Reason, TlsParams, TlsVerify, Traffic, Transition, Verdict, Vip,
     VipPlan, WatchEventsResponse, transition,
 };
@@ -41,6 +41,7 @@ pub fn nginx0() -> Backend {
         }),
         transitions: vec![went_down()],
         overrides: Vec::new(),
+        derived_timeout: Some(DerivedTimeout { now: duration(83), min: duration(50), max: duration(1_000) }),
         ..Backend::default()
     }
 }
@@ -85,8 +86,11 @@ pub fn override_of(backend: &str, kind: OverrideKind, note: Option<Note>) -> Ove
     }
 }
 
+fn duration(millis: u64) -> Option<maglev_proto::Duration> {
+    Some(Duration::from_millis(millis).try_into().unwrap())
+}
+
 pub fn healthcheck() -> HealthCheck {
-    let duration = |millis| Some(Duration::from_millis(millis).try_into().unwrap());
     HealthCheck {
         name: "nginx".into(),
         r#type: ProbeType::Https.into(),
@@ -94,6 +98,7 @@ pub fn healthcheck() -> HealthCheck {
         fast_interval: duration(500),
         down_interval: duration(10_000),
         timeout: duration(1_000),
+        timeout_min: duration(50),
         rise: 2,
         fall: 3,
         probe_ipv4_src: "192.0.2.9".into(),

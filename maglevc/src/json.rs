@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use maglev_proto::v1::{
-    Backend, ConfigFault, ConfigProblem, Frontend, GetVersionResponse, GetVppInfoResponse,
+    Backend, ConfigFault, ConfigProblem, DerivedTimeout, Frontend, GetVersionResponse, GetVppInfoResponse,
     GetVpplbStateResponse, HealthCheck, HttpParams, LbConf, LbServer, LbVip, Outcome, Override, Plan, Pool,
     PoolBackend, Reason, TlsParams, Transition, Vip, VipPlan, transition,
 };
@@ -117,6 +117,7 @@ fn backend(one: &Backend) -> Value {
         "fall": one.fall,
         "stale": one.stale,
         "refusal": given(&one.refusal),
+        "derived_timeout": one.derived_timeout.as_ref().map(derived_timeout),
         "last": one.last.as_ref().map(outcome),
         "overrides": list(&one.overrides, overriding),
     })
@@ -166,6 +167,14 @@ fn reason(one: &Reason) -> Value {
     json!({ "topic": one.topic, "text": one.text })
 }
 
+fn derived_timeout(one: &DerivedTimeout) -> Value {
+    json!({
+        "now_seconds": seconds(one.now.as_ref()),
+        "min_seconds": seconds(one.min.as_ref()),
+        "max_seconds": seconds(one.max.as_ref()),
+    })
+}
+
 fn outcome(one: &Outcome) -> Value {
     let verdict = one.verdict.clone().unwrap_or_default();
     json!({
@@ -200,6 +209,7 @@ fn healthcheck(one: &HealthCheck) -> Value {
         "fast_interval_seconds": seconds(one.fast_interval.as_ref()),
         "down_interval_seconds": seconds(one.down_interval.as_ref()),
         "timeout_seconds": seconds(one.timeout.as_ref()),
+        "timeout_min_seconds": seconds(one.timeout_min.as_ref()),
         "rise": one.rise,
         "fall": one.fall,
         "probe_ipv4_src": given(&one.probe_ipv4_src),
@@ -319,7 +329,8 @@ mod tests {
             concat!(
                 r#"{"name":"nginx0","address":"192.0.2.10","healthcheck":"nginx","type":"http","enabled":true,"#,
                 r#""state":"down","since":"2026-11-22T12:00:30Z","counter":1,"rise":2,"fall":3,"stale":false,"#,
-                r#""refusal":null,"last":{"at":"2026-11-22T12:10:20Z","duration_seconds":0.0003,"#,
+                r#""refusal":null,"derived_timeout":{"now_seconds":0.083,"min_seconds":0.05,"max_seconds":1.0},"#,
+                r#""last":{"at":"2026-11-22T12:10:20Z","duration_seconds":0.0003,"#,
                 r#""code":"L4CON","detail":"connection refused"},"overrides":[],"transitions":[{"from":"up","to":"down","#,
                 r#""at":"2026-11-22T12:00:30Z","code":"L4CON","detail":"connection refused","#,
                 r#""cause":"L4CON connection refused"}]}"#

@@ -169,6 +169,11 @@ fn backend(one: &Backend, now: SystemTime, screen: Screen) -> String {
     list.entry("since", text(format!("{} ({})", second(one.since.as_ref()), age(one.since.as_ref(), now))));
     list.entry("enabled", text(yes(one.enabled)));
     list.entry("counter", text(format!("{} (rise {}, fall {})", counter(one), one.rise, one.fall)));
+    if let Some(timeout) = &one.derived_timeout {
+        let (min, max) = (duration(timeout.min.as_ref()), duration(timeout.max.as_ref()));
+        let now = duration(timeout.now.as_ref());
+        list.entry("timeout", text(format!("auto: now {now} ({min} to {max})")));
+    }
     list.entry("last", text(last(one)));
     if let Some(outcome) = &one.last {
         let ago = age(outcome.at.as_ref(), now);
@@ -226,12 +231,21 @@ fn healthchecks(all: &[HealthCheck]) -> Table {
             number(duration(one.interval.as_ref())),
             number(duration(one.fast_interval.as_ref())),
             number(duration(one.down_interval.as_ref())),
-            number(duration(one.timeout.as_ref())),
+            number(timeout(one)),
             number(one.rise),
             number(one.fall),
         ]);
     }
     table
+}
+
+/// One that is derived, by its bounds.
+fn timeout(one: &HealthCheck) -> String {
+    let longest = duration(one.timeout.as_ref());
+    match &one.timeout_min {
+        None => longest,
+        Some(min) => format!("auto, {} to {longest}", duration(Some(min))),
+    }
 }
 
 fn healthcheck(one: &HealthCheck) -> Table {
@@ -244,7 +258,7 @@ fn healthcheck(one: &HealthCheck) -> Table {
     list.entry("interval", text(duration(one.interval.as_ref())));
     list.entry("fast-interval", text(duration(one.fast_interval.as_ref())));
     list.entry("down-interval", text(duration(one.down_interval.as_ref())));
-    list.entry("timeout", text(duration(one.timeout.as_ref())));
+    list.entry("timeout", text(timeout(one)));
     list.entry("rise", text(one.rise.to_string()));
     list.entry("fall", text(one.fall.to_string()));
     list.entry("probe-ipv4-src", text(&one.probe_ipv4_src));

@@ -83,8 +83,8 @@ mod tests {
     use super::*;
 
     fn outcome(seq: u64) -> Outcome {
-        let duration = Duration::ZERO;
-        Outcome { check: CheckId(1), seq, started: 0, duration, code: Code::L4Ok, detail: Detail::None }
+        let (duration, code, detail) = (Duration::ZERO, Code::L4Ok, Detail::None);
+        Outcome { check: CheckId(1), seq, started: 0, duration, code, detail, timeout: None }
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Protocol {
             }
             ToProber::Check { id, interval, check } => {
                 let staging = self.staging.as_mut().ok_or(Violation::Turn("Check"))?;
-                staging.check(id, interval, check, configs)?;
+                staging.check(id, interval, *check, configs)?;
                 Ok(None)
             }
             ToProber::Commit { generation } => {

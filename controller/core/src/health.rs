@@ -136,6 +136,8 @@ pub struct LastOutcome {
     pub code: Code,
     /// What a person would ask next.
     pub detail: Detail,
+    /// What the next probe is given, if the time-out is derived.
+    pub timeout: Option<Duration>,
 }
 
 /// Why an operator's wish was refused.
@@ -351,7 +353,8 @@ impl Tracker {
             return None;
         }
         let (code, detail) = (Code::Static, Detail::None);
-        self.last = Some(LastOutcome { at, duration: Duration::ZERO, code, detail: detail.clone() });
+        self.last =
+            Some(LastOutcome { at, duration: Duration::ZERO, code, detail: detail.clone(), timeout: None });
         let next = self.judge(true, false);
         self.go(next, at, || Cause::Outcome { code, detail })
     }
@@ -498,6 +501,7 @@ impl Tracker {
             duration: outcome.duration,
             code: outcome.code,
             detail: outcome.detail.clone(),
+            timeout: outcome.timeout,
         });
     }
 }

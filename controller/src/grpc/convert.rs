@@ -73,7 +73,15 @@ pub fn backend(view: &BackendView, refusals: &Refusals<'_>, all: &View) -> v1::B
         last: view.last.as_ref().map(outcome),
         transitions: Vec::new(),
         overrides: all.overrides.of_backend(&view.name).map(|o| over(&o, &all.config)).collect(),
+        derived_timeout: derived_timeout(view, &all.config),
     }
+}
+
+fn derived_timeout(view: &BackendView, config: &Config) -> Option<v1::DerivedTimeout> {
+    let check = config.healthchecks.get(view.healthcheck.as_ref()?)?;
+    let (min, max) = (timeout_min(check)?, check.timeout.longest());
+    let now = view.last.as_ref().and_then(|last| last.timeout).unwrap_or(max);
+    Some(v1::DerivedTimeout { now: Some(duration(now)), min: Some(duration(min)), max: Some(duration(max)) })
 }
 
 fn outcome(last: &health::LastOutcome) -> v1::Outcome {
@@ -170,7 +178,8 @@ pub fn healthcheck(name: &str, check: &Healthcheck) -> v1::HealthCheck {
         interval: Some(duration(check.interval)),
         fast_interval: Some(duration(check.fast_interval)),
         down_interval: Some(duration(check.down_interval)),
-        timeout: Some(duration(check.timeout)),
+        timeout: Some(duration(check.timeout.longest())),
+        timeout_min: timeout_min(check).map(duration),
         rise: check.rise,
         fall: check.fall,
         probe_ipv4_src: check.source4.map(|source| source.to_string()).unwrap_or_default(),
@@ -186,6 +195,14 @@ fn tcp_mode(mode: ipc::Mode) -> v1::TcpMode {
     match mode {
         ipc::Mode::Full => v1::TcpMode::Full,
         ipc::Mode::HalfOpen => v1::TcpMode::HalfOpen,
+    }
+}
+
+/// The least that the time-out can be, if it is derived.
+fn timeout_min(check: &Healthcheck) -> Option<Duration> {
+    match check.timeout {
+        ipc::Timeout::Auto { min, .. } => Some(min),
+        ipc::Timeout::Fixed(_) => None,
     }
 }
 

@@ -155,7 +155,7 @@ impl<'a> Session<'a> {
         self.outgoing.extend(checks.into_iter().map(|(id, interval, check)| ToProber::Check {
             id,
             interval,
-            check,
+            check: check.into(),
         }));
         self.outgoing.push_back(ToProber::Commit { generation });
     }

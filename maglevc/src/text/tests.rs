@@ -31,6 +31,7 @@ state        down
 since        2026-11-22T12:00:30Z (10m0s)
 enabled      yes
 counter      1/4 (rise 2, fall 3)
+timeout      auto: now 83ms (50ms to 1s)
 last         L4CON connection refused
 probed       10s ago, in 300us
 

@@ -3,11 +3,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use maglev_ipc::{Check, CheckId, Outcome};
+use maglev_ipc::{Check, CheckId, Code, Outcome, Timeout};
 
 use super::history::History;
+use super::latency::Latency;
 use crate::clock::Nanos;
 use crate::probe::Verdict;
+
+/// How many probes of a check are under way or wait to be told at most: a `fall` of 3, and one more. When all that there
+/// is falls silent at once, it is also what the load is multiplied by until the first time-outs.
+pub const MAX_PROBES: usize = 4;
 
 /// A check that was accepted.
 #[derive(Debug)]
@@ -40,6 +45,12 @@ pub struct Held<P, F> {
     pub slated: Nanos,
     /// When the next start is due.
     pub due: Nanos,
+    /// When it is, if the newest probe is not answered as soon as it usually is.
+    pub hurried: Nanos,
+    /// How many probes have started since the newest that was answered.
+    pub unanswered: u32,
+    /// How long answers take.
+    pub latency: Latency,
     /// Whether it is due and waits for its turn.
     pub ready: bool,
     /// The probes that are not told yet, in the order in which they started.
@@ -61,13 +72,6 @@ pub struct Probe<F> {
     pub end: Option<(Duration, Verdict)>,
 }
 
-impl<F> Probe<F> {
-    /// Writes down what came of it.
-    pub fn judge(&mut self, verdict: Verdict, now: Nanos) {
-        self.end = Some((Duration::from_nanos(now.saturating_sub(self.started)), verdict));
-    }
-}
-
 impl<P, F> Held<P, F> {
     /// A check of which nothing has been probed.
     pub fn new(Member { id, interval, check, plan }: Member<P>) -> Self {
@@ -79,15 +83,37 @@ impl<P, F> Held<P, F> {
             seq: 0,
             slated: 0,
             due: 0,
+            hurried: 0,
+            unanswered: 0,
+            latency: Latency::default(),
             ready: false,
             probes: VecDeque::with_capacity(1),
             history: History::default(),
         }
     }
 
-    /// When the next probe is to start. One at a time: it waits for the one in flight.
+    /// When the next probe is to start.
+    ///
+    /// One at a time, while all is well: it waits for the end of the one before. But where there is doubt, it does not wait
+    /// for a time-out, so that the time-outs of a silent server run side by side. Doubt begins when a probe is not answered
+    /// as soon as the check's probes usually are; from then on a probe starts each `fast` interval. Once one has timed
+    /// out, the controller has been told, and the pace is what it says. Any answer to the newest probe ends the doubt.
     pub fn start_at(&self) -> Option<Nanos> {
-        (!self.ready && self.probes.is_empty()).then_some(self.due)
+        if self.ready || self.probes.len() >= MAX_PROBES {
+            return None;
+        }
+        if self.probes.is_empty() || self.unanswered == 0 {
+            return Some(self.due);
+        }
+        let since = self.probes.len().checked_sub(self.unanswered as usize);
+        let Some(since) =
+            since.filter(|since| self.probes.range(since..).all(|probe| probe.flight.is_some()))
+        else {
+            // One of them has timed out.
+            return Some(self.due);
+        };
+        let doubt = self.probes[since].started + self.latency.usual()?;
+        Some(doubt.max(self.due.min(self.hurried)))
     }
 
     /// When there is something to do: a start, or a probe to be given up.
@@ -96,15 +122,46 @@ impl<P, F> Held<P, F> {
         flying.map(|probe| probe.deadline).chain(self.start_at()).min()
     }
 
+    /// How long the next probe may take.
+    pub fn timeout(&self) -> Duration {
+        match self.check.timeout {
+            Timeout::Fixed(timeout) => timeout,
+            Timeout::Auto { min, max } => self.latency.timeout(min, max, self.unanswered),
+        }
+    }
+
+    /// Takes a probe that is under way.
+    pub fn land(&mut self, index: usize) -> Option<F> {
+        self.probes.get_mut(index)?.flight.take()
+    }
+
+    /// Writes down what came of a probe whose flight is over.
+    pub fn judge(&mut self, index: usize, verdict: Verdict, now: Nanos) {
+        let newer = self.probes.len().saturating_sub(index + 1) as u32;
+        let Some(probe) = self.probes.get_mut(index) else { return };
+        let took = now.saturating_sub(probe.started);
+        if verdict.code.passed() == Some(true) {
+            self.latency.sample(took);
+        }
+        // A fault of this host says nothing of the server, so it is no reason for doubt either.
+        if !matches!(verdict.code, Code::L4Tout | Code::L6Tout | Code::L7Tout) {
+            self.unanswered = self.unanswered.min(newer);
+        }
+        probe.end = Some((Duration::from_nanos(took), verdict));
+        // What outlived its interval is followed at once.
+        self.due = self.due.max(now);
+        self.hurried = self.hurried.max(now);
+    }
+
     /// Takes the first outcome that can be told: what is known waits for the probes that started before it.
-    pub fn tell(&mut self, now: Nanos) -> Option<Outcome> {
+    pub fn tell(&mut self) -> Option<Outcome> {
         let seq = self.seq + 1 - self.probes.len() as u64;
         let Probe { started, end, .. } = self.probes.front_mut()?;
         let (duration, Verdict { code, detail }) = end.take()?;
-        let outcome = Outcome { check: self.id, seq, started: *started, duration, code, detail };
+        let started = *started;
         self.probes.pop_front();
-        // What outlived its interval is followed at once.
-        self.due = self.due.max(now);
+        let timeout = matches!(self.check.timeout, Timeout::Auto { .. }).then(|| self.timeout());
+        let outcome = Outcome { check: self.id, seq, started, duration, code, detail, timeout };
         self.history.record(&outcome);
         Some(outcome)
     }

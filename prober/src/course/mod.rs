@@ -7,6 +7,7 @@
 
 mod held;
 mod history;
+mod latency;
 mod pace;
 mod rate;
 mod table;
@@ -153,7 +154,7 @@ impl<P, F> Course<P, F> {
         self.wheel.expire(now, &mut expired);
         for slot in expired.drain(..) {
             self.give_up(slot, now, &mut give_up);
-            self.tell(slot, now);
+            self.tell(slot);
             self.fall_due(slot, now);
             self.set_timer(slot);
         }
@@ -180,7 +181,7 @@ impl<P, F> Course<P, F> {
             }
             queue.pop_front();
             if self.begin(slot, now, start) {
-                self.settle(slot, now);
+                self.settle(slot);
                 return true;
             }
             self.rate.give_back();
@@ -216,10 +217,9 @@ impl<P, F> Course<P, F> {
     /// Ends a probe, and returns it if it was in flight.
     pub fn end(&mut self, key: Key, verdict: Verdict, now: Nanos) -> Option<F> {
         let (held, index) = self.table.find(key)?;
-        let probe = held.probes.get_mut(index)?;
-        let flight = probe.flight.take()?;
-        probe.judge(verdict, now);
-        self.settle(key.slot, now);
+        let flight = held.land(index)?;
+        held.judge(index, verdict, now);
+        self.settle(key.slot);
         Some(flight)
     }
 
@@ -245,19 +245,20 @@ impl<P, F> Course<P, F> {
 
     fn give_up(&mut self, slot: u32, now: Nanos, give_up: &mut impl FnMut(&mut P, F) -> Verdict) {
         let Some(held) = self.table.held_mut(slot) else { return };
-        for probe in held.probes.iter_mut().filter(|probe| probe.deadline <= now) {
-            let Some(flight) = probe.flight.take() else { continue };
+        for index in 0..held.probes.len() {
+            let Probe { started, deadline, .. } = held.probes[index];
+            let overdue = if deadline <= now { held.land(index) } else { None };
+            let Some(flight) = overdue else { continue };
             let waited = give_up(&mut held.plan, flight);
-            let stalled = probe.started <= self.stalled;
-            probe.judge(if stalled { Verdict::new(Code::Local, STOPPED) } else { waited }, now);
+            let stalled = started <= self.stalled;
+            held.judge(index, if stalled { Verdict::new(Code::Local, STOPPED) } else { waited }, now);
         }
     }
 
     fn fall_due(&mut self, slot: u32, now: Nanos) {
         let Some(held) = self.table.held_mut(slot) else { return };
-        if held.start_at().is_none_or(|start| start > now) {
-            return;
-        }
+        let Some(start) = held.start_at().filter(|start| *start <= now) else { return };
+        held.due = start;
         if now.saturating_sub(held.due) > STALL {
             held.due = self.pace.first(now, held.interval);
             self.stats.stalled += 1;
@@ -269,7 +270,8 @@ impl<P, F> Course<P, F> {
 
     /// Returns whether the probe has begun.
     fn begin(&mut self, slot: u32, now: Nanos, start: impl FnOnce(Key, &Check, &mut P) -> Start<F>) -> bool {
-        let Some((key, held)) = self.table.name(slot) else { return true };
+        let key = self.table.next_key(slot);
+        let Some(held) = self.table.held_mut(slot) else { return true };
         let (flight, end) = match start(key, &held.check, &mut held.plan) {
             Start::Flying(flight) => (Some(flight), None),
             Start::Over(verdict) => (None, Some((Duration::ZERO, verdict))),
@@ -282,18 +284,22 @@ impl<P, F> Course<P, F> {
         // Lateness within the jitter is caught up, so that the mean interval holds; more than that is forgotten.
         held.slated = held.due.max(now.saturating_sub(nanos(held.interval) / 10));
         held.due = self.pace.next(held.slated, held.interval);
-        held.probes.push_back(Probe { started: now, deadline: now + nanos(held.check.timeout), flight, end });
+        held.hurried = self.pace.next(held.slated, held.check.fast);
+        let timeout = nanos(held.timeout());
+        held.unanswered = if flight.is_some() { held.unanswered + 1 } else { 0 };
+        held.probes.push_back(Probe { started: now, deadline: now + timeout, flight, end });
+        self.table.advance(key);
         true
     }
 
-    fn settle(&mut self, slot: u32, now: Nanos) {
-        self.tell(slot, now);
+    fn settle(&mut self, slot: u32) {
+        self.tell(slot);
         self.set_timer(slot);
     }
 
-    fn tell(&mut self, slot: u32, now: Nanos) {
+    fn tell(&mut self, slot: u32) {
         if let Some(held) = self.table.held_mut(slot) {
-            self.told.extend(std::iter::from_fn(|| held.tell(now)));
+            self.told.extend(std::iter::from_fn(|| held.tell()));
         }
     }
 
@@ -312,7 +318,7 @@ impl<P, F> Course<P, F> {
             0 => held.due.min(self.pace.first(now, interval)),
             _ => self.pace.next(held.slated, interval).max(now),
         };
-        self.settle(slot, now);
+        self.settle(slot);
     }
 }
 

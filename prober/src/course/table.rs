@@ -119,12 +119,16 @@ impl<P, F> Table<P, F> {
         self.slots.get_mut(slot as usize)?.held.as_mut()
     }
 
-    /// A name for the next probe in a slot, and the check that is in it.
-    pub fn name(&mut self, slot: u32) -> Option<(Key, &mut Held<P, F>)> {
-        let place = self.slots.get_mut(slot as usize)?;
-        let held = place.held.as_mut()?;
-        place.epoch = place.epoch.wrapping_add(1);
-        Some((Key { slot, epoch: place.epoch }, held))
+    /// What the next probe in a slot is called.
+    pub fn next_key(&self, slot: u32) -> Key {
+        Key { slot, epoch: self.slots.get(slot as usize).map_or(0, |place| place.epoch.wrapping_add(1)) }
+    }
+
+    /// That probe has begun.
+    pub fn advance(&mut self, key: Key) {
+        if let Some(place) = self.slots.get_mut(key.slot as usize) {
+            place.epoch = key.epoch;
+        }
     }
 
     /// The name of the probe that is at `index` among those of its check.

@@ -1,18 +1,21 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use maglev_ipc::Probe as Kind;
+use maglev_ipc::{Probe as Kind, Timeout};
 use proptest::prelude::*;
 
+use super::held::MAX_PROBES;
 use super::*;
 
 const MS: Nanos = 1_000_000;
 const SECOND: Duration = Duration::from_secs(1);
+/// The shortest there is between two starts of a check in doubt.
+const FAST: Duration = Duration::from_millis(100);
 const OK: Verdict = Verdict::of(Code::L4Ok);
 
 fn check(last: u8) -> Check {
     let target = Ipv4Addr::new(192, 0, 2, last).into();
-    Check { target, source: None, timeout: SECOND, probe: Kind::Icmp }
+    Check { target, source: None, timeout: Timeout::Fixed(SECOND), fast: FAST, probe: Kind::Icmp }
 }
 
 /// A probe is known by what its target ends in.
@@ -25,22 +28,44 @@ fn member(id: u32, last: u8) -> Member<()> {
     Member { id: CheckId(id), interval: SECOND, check: check(last), plan: () }
 }
 
-/// A course without a host: its probes are what the test says they are.
+/// When a server answers a probe that reaches it at that time; `None` is never.
+type Server = fn(&mut fastrand::Rng, u8, Nanos) -> Option<Nanos>;
+
+/// A course without a host: its probes are answered as the test says.
 struct World {
     course: Course<(), u8>,
     now: Nanos,
-    /// What is in flight, in the order in which it started.
-    flying: Vec<(Nanos, Key)>,
+    server: Server,
+    random: fastrand::Rng,
+    /// What is in flight, when it started, and when it will be answered.
+    flying: Vec<(Nanos, Key, Option<Nanos>)>,
     outcomes: Vec<Outcome>,
+    starts: Vec<Nanos>,
+}
+
+fn at_once(_: &mut fastrand::Rng, _: u8, now: Nanos) -> Option<Nanos> {
+    Some(now)
+}
+
+fn never(_: &mut fastrand::Rng, _: u8, _: Nanos) -> Option<Nanos> {
+    None
 }
 
 impl World {
-    fn new(rate: u32) -> Self {
-        Self { course: Course::new(7, rate, 0), now: 0, flying: Vec::new(), outcomes: Vec::new() }
+    fn new(rate: u32, server: Server) -> Self {
+        Self {
+            course: Course::new(7, rate, 0),
+            now: 0,
+            server,
+            random: fastrand::Rng::with_seed(7),
+            flying: Vec::new(),
+            outcomes: Vec::new(),
+            starts: Vec::new(),
+        }
     }
 
-    fn of(members: Vec<Member<()>>) -> Self {
-        let mut world = Self::new(100_000);
+    fn of(members: Vec<Member<()>>, server: Server) -> Self {
+        let mut world = Self::new(100_000, server);
         world.course.replace(members, 0);
         world
     }
@@ -48,20 +73,34 @@ impl World {
     /// One turn, at that time.
     fn turn(&mut self, now: Nanos) {
         self.now = now;
+        let (answered, flying) =
+            self.flying.iter().partition(|(.., answer)| answer.is_some_and(|at| at <= now));
+        self.flying = flying;
+        let answered: Vec<(Nanos, Key, Option<Nanos>)> = answered;
+        for (_, key, _) in answered {
+            assert!(self.course.end(key, OK, now).is_some());
+        }
         self.course.expire(now, |(), _| Verdict::of(Code::L4Tout));
-        let flying = &mut self.flying;
+        let Self { flying, starts, random, .. } = self;
         let mut start = |key, check: &Check| {
-            flying.push((now, key));
+            starts.push(now);
+            flying.push((now, key, (self.server)(random, last(check), now)));
             last(check)
         };
         while self.course.launch(now, |key, check, ()| Start::Flying(start(key, check))) {}
-        self.flying.retain(|(_, key)| self.course.flight(*key).is_some());
+        self.flying.retain(|(_, key, _)| self.course.flight(*key).is_some());
         self.outcomes.extend(self.course.told());
+    }
+
+    /// When something happens next.
+    fn next(&self) -> Nanos {
+        let answers = self.flying.iter().filter_map(|(.., answer)| *answer);
+        answers.chain([self.course.next(self.now)]).min().unwrap()
     }
 
     /// Turns as they fall due, up to that time.
     fn run(&mut self, until: Nanos) {
-        while let next = self.course.next(self.now)
+        while let next = self.next()
             && next <= until
         {
             self.turn(next);
@@ -69,28 +108,18 @@ impl World {
         self.now = until;
     }
 
-    /// As [`Self::run`], and every probe is answered at once.
-    fn run_answered(&mut self, until: Nanos) {
-        while let next = self.course.next(self.now)
-            && next <= until
-        {
-            self.turn(next);
-            self.answer();
-        }
-        self.now = until;
+    fn run_for(&mut self, time: Duration) {
+        self.run(self.now + nanos(time));
     }
 
-    fn answer(&mut self) {
-        for (_, key) in std::mem::take(&mut self.flying) {
-            assert!(self.course.end(key, OK, self.now).is_some());
-        }
-        self.outcomes.extend(self.course.told());
+    fn keys(&self) -> Vec<Key> {
+        self.flying.iter().map(|(_, key, _)| *key).collect()
     }
 }
 
 #[test]
 fn a_check_that_is_equal_by_value_goes_on_under_its_new_name() {
-    let mut world = World::of(vec![member(1, 1), member(2, 2)]);
+    let mut world = World::of(vec![member(1, 1), member(2, 2)], never);
     world.run(1000 * MS);
     assert_eq!(world.flying.len(), 2);
     let slower = Member { interval: 2 * SECOND, ..member(7, 2) };
@@ -98,8 +127,8 @@ fn a_check_that_is_equal_by_value_goes_on_under_its_new_name() {
     let [(kept, interval)] = change.kept[..] else { panic!("{change:?}") };
     assert_eq!(interval, 2 * SECOND);
     assert_eq!((change.added.len(), change.dropped.len()), (1, 1));
-    let of =
-        |goes_on| world.flying.iter().map(|(_, key)| *key).find(|key| (key.slot == kept) == goes_on).unwrap();
+    let keys = world.keys();
+    let of = |goes_on| keys.iter().copied().find(|key| (key.slot == kept) == goes_on).unwrap();
     assert_eq!(world.course.end(of(false), OK, world.now), None, "a probe of a check that is gone");
     assert_eq!(world.course.end(of(true), OK, world.now), Some(2));
     let told: Vec<_> = world.course.told().collect();
@@ -110,9 +139,9 @@ fn a_check_that_is_equal_by_value_goes_on_under_its_new_name() {
 
 #[test]
 fn an_amendment_touches_nothing_but_what_it_names() {
-    let mut world = World::of((1..=4).map(|n| member(n, n as u8)).collect());
+    let mut world = World::of((1..=4).map(|n| member(n, n as u8)).collect(), never);
     world.run(1000 * MS);
-    let flying: Vec<_> = world.flying.iter().map(|(_, key)| *key).collect();
+    let flying = world.keys();
     assert_eq!(flying.len(), 4);
     // The second leaves, the third begins under another name, the fifth is new.
     let members = vec![member(6, 3), member(5, 5)];
@@ -131,7 +160,7 @@ fn an_amendment_touches_nothing_but_what_it_names() {
 
 #[test]
 fn equal_checks_under_two_names_are_two_checks() {
-    let mut world = World::of(vec![member(1, 1), member(2, 1)]);
+    let mut world = World::of(vec![member(1, 1), member(2, 1)], never);
     world.run(1000 * MS);
     assert_eq!(world.flying.len(), 2);
     let change = world.course.replace(vec![member(3, 1)], world.now);
@@ -141,9 +170,9 @@ fn equal_checks_under_two_names_are_two_checks() {
 
 #[test]
 fn what_comes_late_finds_nothing() {
-    let mut world = World::of(vec![member(1, 1)]);
+    let mut world = World::of(vec![member(1, 1)], never);
     world.run(1000 * MS);
-    let (started, old) = world.flying[0];
+    let (started, old, _) = world.flying[0];
     assert_eq!(Key::from(u64::from(old)), old);
     world.run(started + 1001 * MS);
     assert_eq!(world.outcomes[0].code, Code::L4Tout);
@@ -151,7 +180,7 @@ fn what_comes_late_finds_nothing() {
     // Nor does it find another check's probe in the same slot.
     world.course.replace(vec![member(2, 2)], world.now);
     world.run(world.now + 1000 * MS);
-    let (_, new) = world.flying[0];
+    let (_, new, _) = world.flying[0];
     assert_eq!(new.slot, old.slot);
     assert_eq!(world.course.end(old, OK, world.now), None);
     assert!(world.course.flight(old).is_none() && world.course.flight(new).is_some());
@@ -159,7 +188,7 @@ fn what_comes_late_finds_nothing() {
 
 #[test]
 fn a_check_that_leaves_while_it_is_due_is_not_probed() {
-    let mut world = World::new(1);
+    let mut world = World::new(1, never);
     world.course.replace((0..3).map(|n| member(n, 1)).collect(), 0);
     world.run(1000 * MS);
     assert!(!world.course.ready.is_empty(), "nothing was put off");
@@ -172,35 +201,34 @@ fn a_check_that_leaves_while_it_is_due_is_not_probed() {
 
 #[test]
 fn a_new_interval_counts_from_the_last_start() {
-    let mut world = World::of(vec![member(1, 1)]);
-    world.run_answered(1000 * MS);
+    let mut world = World::of(vec![member(1, 1)], at_once);
+    world.run(1000 * MS);
     let started = world.outcomes[0].started;
     world.course.set_paces(&[(CheckId(1), Duration::from_millis(100)), (CheckId(77), SECOND)], world.now);
-    world.run_answered(world.now + 50 * MS);
+    world.run(world.now + 50 * MS);
     let again = world.outcomes[1].started;
     assert!((1000 * MS..1004 * MS).contains(&again) || again - started <= 112 * MS, "{started} {again}");
     world.course.set_paces(&[(CheckId(1), 3600 * SECOND)], world.now);
     let count = world.outcomes.len();
-    world.run_answered(world.now + 3_000_000 * MS);
+    world.run(world.now + 3_000_000 * MS);
     assert_eq!(world.outcomes.len(), count);
 }
 
 #[test]
 fn what_outlives_its_interval_is_followed_at_once() {
     let fast = Member { interval: Duration::from_millis(100), ..member(1, 1) };
-    let mut world = World::of(vec![fast]);
+    let mut world = World::of(vec![fast], |_, _, now| Some(now + 300 * MS));
     world.run(5000 * MS);
     for pair in world.outcomes.windows(2) {
-        let (first, second) = (&pair[0], &pair[1]);
-        let over = first.started + nanos(first.duration);
-        assert!(second.started >= over && second.started <= over + MS, "{first:?} {second:?}");
+        let over = pair[0].started + nanos(pair[0].duration);
+        assert!((over..=over + MS).contains(&pair[1].started), "{pair:?}");
     }
-    assert!(world.outcomes.len() >= 4);
+    assert!(world.outcomes.len() >= 14, "{}", world.outcomes.len());
 }
 
 #[test]
 fn what_times_out_in_a_stall_is_no_verdict_and_what_fell_due_is_spread() {
-    let mut world = World::of((0..100).map(|n| member(n, n as u8)).collect());
+    let mut world = World::of((0..100).map(|n| member(n, n as u8)).collect(), never);
     world.run(500 * MS);
     let (flying, waiting) = (world.flying.len(), 100 - world.flying.len());
     let planned = world.course.next(world.now);
@@ -218,7 +246,7 @@ fn what_times_out_in_a_stall_is_no_verdict_and_what_fell_due_is_spread() {
         && next < now + 1000 * MS
     {
         world.turn(next);
-        let fresh = world.flying.iter().filter(|(started, _)| *started == next && next > now + MS).count();
+        let fresh = world.starts.iter().filter(|started| **started == next && next > now + MS).count();
         *starts.entry(next).or_default() += fresh;
     }
     assert_eq!(starts.values().sum::<usize>(), waiting);
@@ -230,10 +258,10 @@ fn what_times_out_in_a_stall_is_no_verdict_and_what_fell_due_is_spread() {
 
 #[test]
 fn the_rate_has_a_limit_and_every_check_its_turn() {
-    let mut world = World::new(50);
+    let mut world = World::new(50, at_once);
     let fast = |n| Member { interval: Duration::from_millis(100), ..member(n, n as u8) };
     world.course.replace((0..50).map(fast).collect(), 0);
-    world.run_answered(10_000 * MS);
+    world.run(10_000 * MS);
     assert!((490..=501).contains(&world.outcomes.len()), "{}", world.outcomes.len());
     let mut counts = [0; 50];
     world.outcomes.iter().for_each(|outcome| counts[outcome.check.0 as usize] += 1);
@@ -245,7 +273,7 @@ fn the_rate_has_a_limit_and_every_check_its_turn() {
 
 /// Twenty checks that have all fallen due, and nothing was started yet. Each time it is the same.
 fn all_due() -> World {
-    let mut world = World::of((0..20).map(|n| member(n, n as u8)).collect());
+    let mut world = World::of((0..20).map(|n| member(n, n as u8)).collect(), never);
     for ms in 1..=1000 {
         world.now = ms * MS;
         world.course.expire(world.now, |(), _| OK);
@@ -288,8 +316,8 @@ fn what_is_put_off_starts_in_its_order_and_holds_up_nobody_else() {
 
 #[test]
 fn a_probe_that_cannot_start_is_told_and_the_next_follows_in_time() {
-    let mut world = World::of(vec![member(1, 1)]);
-    while let next = world.course.next(world.now)
+    let mut world = World::of(vec![member(1, 1)], never);
+    while let next = world.next()
         && next < 5000 * MS
     {
         world.now = next;
@@ -301,37 +329,174 @@ fn a_probe_that_cannot_start_is_told_and_the_next_follows_in_time() {
     assert!(told.iter().all(|outcome| outcome.code == Code::Local && outcome.duration == Duration::ZERO));
 }
 
+#[test]
+fn time_outs_of_a_silent_server_run_side_by_side() {
+    let mut world = World::of(vec![member(1, 1)], at_once);
+    world.run(10_000 * MS);
+    world.server = never;
+    (world.starts, world.outcomes) = (Vec::new(), Vec::new());
+    while world.outcomes.is_empty() {
+        world.turn(world.next());
+    }
+    let [first, .., last] = world.starts[..] else { panic!("{:?}", world.starts) };
+    assert_eq!(world.starts.len(), MAX_PROBES, "{:?}", world.starts);
+    assert!(world.starts.windows(2).all(|pair| (88 * MS..=114 * MS).contains(&(pair[1] - pair[0]))));
+    assert!((first + 1000 * MS..=first + 1001 * MS).contains(&world.now));
+    // The controller hears of it, and what it says is obeyed although some are still in flight.
+    world.course.set_paces(&[(CheckId(1), FAST)], world.now);
+    world.run(last + 1001 * MS);
+    assert_eq!(world.outcomes.iter().map(|outcome| outcome.seq).collect::<Vec<_>>(), {
+        let first = world.outcomes[0].seq;
+        (first..first + 4).collect::<Vec<_>>()
+    });
+    assert!(world.starts.len() > MAX_PROBES + 1);
+    // It is down: from now on there is a probe each interval, silent as it may be.
+    world.course.set_paces(&[(CheckId(1), 2 * SECOND)], world.now);
+    world.run_for(2 * SECOND);
+    world.starts.clear();
+    world.run_for(20 * SECOND);
+    assert!((9..=11).contains(&world.starts.len()), "{:?}", world.starts);
+}
+
+#[test]
+fn a_lost_packet_is_followed_by_one_probe_and_told_in_its_turn() {
+    let mut world = World::of(vec![member(1, 1)], at_once);
+    world.run(10_000 * MS);
+    world.outcomes.clear();
+    // One is lost, and no other.
+    world.server = never;
+    world.starts.clear();
+    while world.starts.is_empty() {
+        world.turn(world.next());
+    }
+    world.server = at_once;
+    let lost = world.starts[0];
+    world.run(lost + 999 * MS);
+    assert_eq!((world.starts.len(), world.outcomes.len()), (2, 0), "{:?}", world.starts);
+    world.run(lost + 1001 * MS);
+    let codes: Vec<_> = world.outcomes.iter().map(|outcome| (outcome.code, outcome.started)).collect();
+    assert_eq!(codes, [(Code::L4Tout, lost), (Code::L4Ok, world.starts[1])]);
+    world.starts.clear();
+    world.run_for(10 * SECOND);
+    assert!((9..=11).contains(&world.starts.len()), "{:?}", world.starts);
+}
+
+#[test]
+fn a_slow_server_is_not_probed_more_often_for_it() {
+    // Slower than `fast-interval` by far, and one in ten by a half more.
+    fn slow(random: &mut fastrand::Rng, _: u8, now: Nanos) -> Option<Nanos> {
+        let tail = if random.u8(0..10) == 0 { 150 * MS } else { 0 };
+        Some(now + 280 * MS + random.u64(0..40 * MS) + tail)
+    }
+    let mut world = World::of(vec![member(1, 1)], slow);
+    world.run(1_000_000 * MS);
+    assert!(world.outcomes.iter().all(|outcome| outcome.code == Code::L4Ok));
+    assert!((950..=1100).contains(&world.starts.len()), "{}", world.starts.len());
+}
+
+#[test]
+fn a_probe_that_is_put_off_takes_no_name_from_the_one_in_flight() {
+    let mut world = World::of(vec![member(1, 1)], at_once);
+    world.run(10_000 * MS);
+    world.server = never;
+    world.starts.clear();
+    while world.starts.is_empty() {
+        world.turn(world.next());
+    }
+    // In doubt, the next is due while it is in flight.
+    let (started, key, _) = world.flying[0];
+    let now = started + 150 * MS;
+    world.course.expire(now, |(), _| Verdict::of(Code::L4Tout));
+    let mut asked = 0;
+    while world.course.launch(now, |_, _, ()| {
+        asked += 1;
+        Start::Later
+    }) && asked < 3
+    {}
+    assert!(asked > 0);
+    assert_eq!(world.course.end(key, OK, now), Some(1));
+}
+
+#[test]
+fn what_is_not_known_is_not_doubted() {
+    let mut world = World::of(vec![member(1, 1)], never);
+    world.run(1000 * MS);
+    let first = world.starts[0];
+    world.run(first + 999 * MS);
+    assert_eq!(world.starts.len(), 1);
+}
+
+#[test]
+fn a_fault_of_this_host_is_no_doubt() {
+    let mut world = World::of(vec![member(1, 1)], at_once);
+    world.run(10_000 * MS);
+    world.server = never;
+    world.starts.clear();
+    while world.starts.is_empty() {
+        world.turn(world.next());
+    }
+    let key = world.keys()[0];
+    assert!(world.course.end(key, Verdict::of(Code::Local), world.now).is_some());
+    world.run_for(Duration::from_millis(850));
+    assert_eq!(world.starts.len(), 1, "{:?}", world.starts);
+}
+
+fn auto(id: u32, last: u8) -> Member<()> {
+    let timeout = Timeout::Auto { min: Duration::from_millis(50), max: SECOND };
+    Member { check: Check { timeout, ..check(last) }, ..member(id, last) }
+}
+
+#[test]
+fn a_derived_time_out_is_told_and_doubles_while_nothing_answers() {
+    let mut world = World::of(vec![auto(1, 1)], |_, _, now| Some(now + 8 * MS));
+    world.run(10_000 * MS);
+    let told: Vec<_> = world.outcomes.iter().map(|outcome| outcome.timeout.unwrap().as_millis()).collect();
+    assert_eq!(told[..5], [1000, 1000, 1000, 96, 96]);
+    world.server = never;
+    world.outcomes.clear();
+    while world.outcomes.is_empty() {
+        world.turn(world.next());
+    }
+    world.course.set_paces(&[(CheckId(1), FAST)], world.now);
+    world.run_for(5 * SECOND);
+    let took: Vec<_> =
+        world.outcomes.iter().map(|outcome| outcome.duration.as_millis() / 10).take(6).collect();
+    assert_eq!(took, [9, 19, 38, 76, 100, 100]);
+    // By the time that the second is given up, the third has started.
+    assert_eq!(world.outcomes[1].timeout, Some(Duration::from_millis(768)));
+}
+
 proptest! {
-    /// Whatever happens when: one probe at a time, told once and in order, and none before it is due.
+    /// Whatever becomes of probes: each is told once and in order, few are in flight, and none follows another sooner than
+    /// the shortest interval, its jitter and the grain of starts allow.
     #[test]
-    fn probes_of_a_check_are_one_at_a_time_and_told_in_order(
-        steps in proptest::collection::vec((0u8..4, 0u64..3000), 1..200)
+    fn probes_of_a_check_are_few_and_told_in_order(
+        seed: u64, loss in 0u8..100, slowest in 1..1500u64,
+        paces in proptest::collection::vec((0u32..5, 10..3000u64, 0..3000u64), 1..50)
     ) {
-        let mut world = World::of((0..5).map(|n| member(n, n as u8)).collect());
-        for (what, value) in steps {
-            match what {
-                0 if !world.flying.is_empty() => {
-                    let (_, key) = world.flying.remove(value as usize % world.flying.len());
-                    prop_assert!(world.course.end(key, OK, world.now).is_some());
+        let members = (0..5).map(|n| if n % 2 == 0 { member(n, n as u8) } else { auto(n, n as u8) });
+        let mut world = World::of(members.collect(), never);
+        world.random.seed(seed);
+        for (id, interval, time) in paces {
+            world.course.set_paces(&[(CheckId(id), Duration::from_millis(interval))], world.now);
+            let until = world.now + time * MS;
+            while let next = world.next() && next <= until {
+                world.turn(next);
+                for (started, _, answer) in &mut world.flying {
+                    if *started == next && world.random.u8(0..100) >= loss {
+                        *answer = Some(next + 1 + world.random.u64(0..slowest * MS));
+                    }
                 }
-                1 => {
-                    let interval = Duration::from_millis(value.max(10));
-                    world.course.set_paces(&[(CheckId(value as u32 % 5), interval)], world.now);
-                }
-                _ => world.run(world.now + value * MS),
+                let slots = world.keys().into_iter().map(|key| key.slot);
+                prop_assert!((0..5).all(|slot| slots.clone().filter(|s| *s == slot).count() <= MAX_PROBES));
             }
-            let mut slots: Vec<_> = world.flying.iter().map(|(_, key)| key.slot).collect();
-            slots.sort_unstable();
-            slots.dedup();
-            prop_assert_eq!(slots.len(), world.flying.len());
+            world.now = until;
         }
-        world.outcomes.extend(world.course.told());
-        let mut newest = HashMap::new();
+        let mut newest: HashMap<CheckId, &Outcome> = HashMap::new();
         for outcome in &world.outcomes {
-            let (seq, over) = newest.insert(outcome.check, (outcome.seq, outcome.started + nanos(outcome.duration)))
-                .unwrap_or_default();
-            prop_assert_eq!(outcome.seq, seq + 1);
-            prop_assert!(outcome.started >= over);
+            let last = newest.insert(outcome.check, outcome);
+            prop_assert_eq!(outcome.seq, last.map_or(0, |last| last.seq) + 1);
+            prop_assert!(last.is_none_or(|last| outcome.started >= last.started + 6 * MS), "{last:?} {outcome:?}");
             prop_assert!(outcome.duration <= SECOND + Duration::from_millis(1));
         }
     }

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
-use maglev_ipc::{Check, Mode, Probe, Refusal, Tls, Verify};
+use maglev_ipc::{Check, Mode, Probe, Refusal, Timeout, Tls, Verify};
 
 use super::*;
 
@@ -9,7 +9,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const LIMITS: Limits = Limits { checks: 3, rate: 100 };
 
 fn icmp(last: u8) -> Check {
-    Check { target: Ipv4Addr::new(192, 0, 2, last).into(), source: None, timeout: SECOND, probe: Probe::Icmp }
+    let target = Ipv4Addr::new(192, 0, 2, last).into();
+    Check { target, source: None, timeout: Timeout::Fixed(SECOND), fast: SECOND, probe: Probe::Icmp }
 }
 
 struct Link {
@@ -31,7 +32,7 @@ impl Link {
     fn set(&mut self, generation: u64, checks: impl IntoIterator<Item = (u32, Duration, Check)>) -> Set {
         self.say(ToProber::Begin { generation }).unwrap();
         for (id, interval, check) in checks {
-            self.say(ToProber::Check { id: CheckId(id), interval, check }).unwrap();
+            self.say(ToProber::Check { id: CheckId(id), interval, check: check.into() }).unwrap();
         }
         self.commit(generation)
     }
@@ -45,7 +46,7 @@ impl Link {
         self.say(ToProber::Amend { generation }).unwrap();
         self.say(ToProber::Drop(gone.iter().copied().map(CheckId).collect())).unwrap();
         for (id, interval, check) in checks {
-            self.say(ToProber::Check { id: CheckId(id), interval, check }).unwrap();
+            self.say(ToProber::Check { id: CheckId(id), interval, check: check.into() }).unwrap();
         }
         self.commit(generation)
     }
@@ -89,7 +90,7 @@ fn limits_hold_for_a_set_with_all_its_amendments() {
 
 #[test]
 fn an_amendment_has_its_place_and_order() {
-    let check = |id| ToProber::Check { id: CheckId(id), interval: SECOND, check: icmp(1) };
+    let check = |id| ToProber::Check { id: CheckId(id), interval: SECOND, check: icmp(1).into() };
     let gone = |id| ToProber::Drop(vec![CheckId(id)]);
     let begun = |messages: &[ToProber]| {
         let mut link = Link::new();
@@ -147,7 +148,7 @@ fn a_bundle_is_known_by_its_content() {
     link.say(ToProber::Bundle { id: 1, pem: b"x".to_vec() }).unwrap();
     let twice = link.say(ToProber::Bundle { id: 1, pem: b"y".to_vec() });
     assert_eq!(twice.unwrap_err(), Violation::TwiceBundle(1));
-    let unsent = link.say(ToProber::Check { id: CheckId(1), interval: SECOND, check: check(9) });
+    let unsent = link.say(ToProber::Check { id: CheckId(1), interval: SECOND, check: check(9).into() });
     assert!(unsent.is_ok());
 }
 
@@ -155,7 +156,7 @@ fn a_bundle_is_known_by_its_content() {
 fn a_flood_of_checks_ends_the_link() {
     let mut link = Link::new();
     link.say(ToProber::Begin { generation: 1 }).unwrap();
-    let mut say = |n| link.say(ToProber::Check { id: CheckId(n), interval: SECOND, check: icmp(1) });
+    let mut say = |n| link.say(ToProber::Check { id: CheckId(n), interval: SECOND, check: icmp(1).into() });
     for n in 0..6 {
         assert!(say(n).is_ok());
     }

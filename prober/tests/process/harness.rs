@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use maglev_ipc::link::Error;
-use maglev_ipc::{Check, CheckId, ControllerLink, Probe, ToController, ToProber, VERSION};
+use maglev_ipc::{Check, CheckId, ControllerLink, Probe, Timeout, ToController, ToProber, VERSION};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// How long a test waits before it calls the prober stuck.
@@ -135,10 +135,11 @@ impl Controller {
 
     /// Sends a set of one check.
     pub fn ask(&mut self, generation: u64, target: IpAddr, probe: Probe, timeout: Duration) {
-        let check = Check { target, source: None, timeout, probe };
+        let interval = Duration::from_millis(10);
+        let check = Check { target, source: None, timeout: Timeout::Fixed(timeout), fast: interval, probe };
         for message in [
             ToProber::Begin { generation },
-            ToProber::Check { id: name(generation), interval: Duration::from_millis(10), check },
+            ToProber::Check { id: name(generation), interval, check: check.into() },
             ToProber::Commit { generation },
         ] {
             self.0.send(&message).unwrap();

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use maglev_ipc::link::Error;
 use maglev_ipc::message::HEARTBEAT;
 use maglev_ipc::{
-    Check, CheckId, ControllerLink, Http, Mode, Outcome, Probe, Stats, Tls, ToController, ToProber, VERSION,
-    Verify,
+    Check, CheckId, ControllerLink, Http, Mode, Outcome, Probe, Stats, Timeout, Tls, ToController, ToProber,
+    VERSION, Verify,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -18,9 +18,9 @@ use super::PATIENCE;
 /// Between two probes of one check.
 const INTERVAL: Duration = Duration::from_millis(20);
 /// Where a probe is to run into its time-out, it is this one. Elsewhere it is to be out of the way.
-pub const SHORT: Duration = Duration::from_millis(300);
+pub const SHORT: Timeout = Timeout::Fixed(Duration::from_millis(300));
 /// See [`SHORT`].
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Timeout = Timeout::Fixed(Duration::from_secs(30));
 
 /// A controller that has said Hello.
 pub struct Controller {
@@ -117,7 +117,7 @@ impl Controller {
         self.send(&ToProber::Begin { generation });
         let mut count = 0;
         for (id, check) in (1..).map(CheckId).zip(checks) {
-            self.send(&ToProber::Check { id, interval, check });
+            self.send(&ToProber::Check { id, interval, check: check.into() });
             count += 1;
         }
         self.send(&ToProber::Commit { generation });
@@ -139,7 +139,7 @@ impl Controller {
         if !roots.is_empty() {
             self.send(&ToProber::Bundle { id: ROOTS, pem: roots.to_vec() });
         }
-        self.send(&ToProber::Check { id, interval: INTERVAL, check });
+        self.send(&ToProber::Check { id, interval: INTERVAL, check: check.into() });
         self.send(&ToProber::Commit { generation });
         self.hear("that the check is in force", |message| match message {
             ToController::Committed { generation: committed } => (*committed == generation).then_some(()),
@@ -192,7 +192,7 @@ pub const GIVEN_ROOTS: Verify = Verify::Bundle(ROOTS);
 /// A check that has time.
 #[must_use]
 pub const fn check(target: IpAddr, probe: Probe) -> Check {
-    Check { target, source: None, timeout: LONG, probe }
+    Check { target, source: None, timeout: LONG, fast: INTERVAL, probe }
 }
 
 /// A connection to `port`.

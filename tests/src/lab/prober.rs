@@ -90,6 +90,7 @@ impl State {
             duration: Duration::from_micros(100),
             code,
             detail: Detail::None,
+            timeout: None,
         }
     }
 }

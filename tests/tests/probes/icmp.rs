@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use maglev_ipc::{Check, Probe};
+use maglev_ipc::{Check, Probe, Timeout};
 use maglev_tests::lab::controller::{SHORT, check};
 use maglev_tests::lab::skip;
 use maglev_tests::lab::topology::{FAMILIES, V4, V6};
@@ -149,7 +149,7 @@ fn a_reply_that_comes_too_late_is_no_answer() {
     let mut bench = Bench::new();
     // Each reply takes longer than a probe has, so that they queue up.
     bench.lab.server.tc("qdisc add dev eth0 root tbf rate 8kbit burst 1540 latency 10s");
-    let check = Check { timeout: Duration::from_millis(30), ..check(V4.server, Probe::Icmp) };
+    let check = Check { timeout: Timeout::Fixed(Duration::from_millis(30)), ..check(V4.server, Probe::Icmp) };
     let verdicts = bench.controller.outcomes(check, 200);
     bench.controller.stats(|stats| stats.stray > 0);
     assert!(verdicts.iter().any(|verdict| verdict == "L4TOUT"), "{verdicts:?}");

@@ -116,7 +116,11 @@ pub struct Healthcheck {
     /// The pace while down.
     pub down_interval: Option<Span>,
     /// The bound on one probe.
-    pub timeout: Option<Span>,
+    pub timeout: Option<Timeout>,
+    /// The least that a derived one can be.
+    pub timeout_min: Option<Span>,
+    /// The most that a derived one can be.
+    pub timeout_max: Option<Span>,
     /// How many passes bring a backend up.
     pub rise: Option<i64>,
     /// How many failures take a backend down.
@@ -128,6 +132,15 @@ pub struct Healthcheck {
     /// What only some types have.
     #[serde(default, deserialize_with = "or_empty")]
     pub params: Params,
+}
+
+/// `timeout`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Timeout {
+    /// That long.
+    Fixed(Span),
+    /// `auto`: derived from how long probes take.
+    Auto,
 }
 
 /// `type`.
@@ -384,6 +397,16 @@ impl<'de> Deserialize<'de> for Address {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Scalar { what: "a duration such as 500ms or 1m30s", parse: Self::parse })
+    }
+}
+
+impl<'de> Deserialize<'de> for Timeout {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parse = |text: &str| match text {
+            "auto" => Ok(Self::Auto),
+            other => Span::parse(other).map(Self::Fixed),
+        };
+        deserializer.deserialize_str(Scalar { what: "auto, or a duration such as 500ms or 1m30s", parse })
     }
 }
 

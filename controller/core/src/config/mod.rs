@@ -9,7 +9,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-use maglev_ipc as ipc;
+use maglev_ipc::{self as ipc, Timeout};
 
 use crate::Name;
 use crate::dataplane::{Encap, LbConf, VipKey};
@@ -81,7 +81,7 @@ pub struct Healthcheck {
     /// Between two probes of a backend that is fully down.
     pub down_interval: Duration,
     /// The bound on one probe, all its phases together.
-    pub timeout: Duration,
+    pub timeout: Timeout,
     /// How many passes bring a backend up, at least 1.
     pub rise: u32,
     /// How many failures take a backend down, at least 1.
@@ -231,7 +231,7 @@ impl Healthcheck {
                 tls: tls.as_ref().map(|tls| tls.resolve(host.as_deref(), target)),
             },
         };
-        ipc::Check { target, source, timeout: self.timeout, probe }
+        ipc::Check { target, source, timeout: self.timeout, fast: self.fast_interval, probe }
     }
 
     /// The certificates that the prober must have for it.

@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use maglev_ipc::CheckId;
+use maglev_ipc::{CheckId, Timeout};
 use proptest::prelude::*;
 
 use super::*;
@@ -13,7 +13,7 @@ const AT: Wall = Wall(7);
 
 fn outcome(seq: u64, code: Code) -> Outcome {
     let detail = Detail::None;
-    Outcome { check: CheckId(1), seq, started: 0, duration: Duration::ZERO, code, detail }
+    Outcome { check: CheckId(1), seq, started: 0, duration: Duration::ZERO, code, detail, timeout: None }
 }
 
 /// A tracker in the given state, with the given counter.
@@ -171,7 +171,7 @@ fn the_pace_follows_the_state() {
         interval: Duration::from_secs(2),
         fast_interval: Duration::from_millis(500),
         down_interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(1),
+        timeout: Timeout::Fixed(Duration::from_secs(1)),
         rise: 2,
         fall: 3,
         source4: None,

@@ -29,7 +29,7 @@ fn config(backends: u32) -> Config {
         interval: second,
         fast_interval: second,
         down_interval: second,
-        timeout: second,
+        timeout: maglev_ipc::Timeout::Fixed(second),
         rise: 1,
         fall: 1,
         source4: None,
@@ -96,7 +96,7 @@ fn checks(state: &State) -> Vec<CheckId> {
 
 fn outcome(check: CheckId, seq: u64, code: Code) -> Input {
     let duration = Duration::from_millis(1);
-    Input::Outcome(Outcome { check, seq, started: 0, duration, code, detail: Detail::None })
+    Input::Outcome(Outcome { check, seq, started: 0, duration, timeout: None, code, detail: Detail::None })
 }
 
 /// How many steps follow.

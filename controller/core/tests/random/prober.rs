@@ -33,5 +33,5 @@ impl Prober {
 }
 
 pub fn outcome(check: CheckId, seq: u64, code: Code) -> Outcome {
-    Outcome { check, seq, started: 0, duration: Duration::ZERO, code, detail: Detail::None }
+    Outcome { check, seq, started: 0, duration: Duration::ZERO, code, detail: Detail::None, timeout: None }
 }

@@ -66,6 +66,7 @@ impl World {
             duration: Duration::ZERO,
             code,
             detail: Detail::None,
+            timeout: None,
         };
         Some(Streak { last, passes, known })
     }
@@ -92,6 +93,7 @@ impl World {
                 duration: Duration::ZERO,
                 code,
                 detail,
+                timeout: None,
             }));
         }
     }

@@ -81,7 +81,7 @@ fn assert_all_pass(check: Check, count: usize) {
 fn commit_at(controller: &mut Controller, interval: Duration, checks: &[(u32, Check)]) {
     controller.send(&ToProber::Begin { generation: 1 });
     for (id, check) in checks {
-        controller.send(&ToProber::Check { id: CheckId(*id), interval, check: check.clone() });
+        controller.send(&ToProber::Check { id: CheckId(*id), interval, check: check.clone().into() });
     }
     controller.send(&ToProber::Commit { generation: 1 });
     assert_eq!(controller.until_committed(1), []);
@@ -228,7 +228,8 @@ fn a_listener_that_is_gone_is_noticed_by_the_next_fresh_connection() {
 #[test]
 fn a_time_out_ends_the_connection() {
     let (address, counts) = server(|stream, count| count == 2 || stream.write_all(OK).is_ok());
-    let found = verdicts(Check { timeout: Duration::from_millis(200), ..keeping(address, 1000) }, 4);
+    let found =
+        verdicts(Check { timeout: Timeout::Fixed(Duration::from_millis(200)), ..keeping(address, 1000) }, 4);
     let codes: Vec<_> = found.iter().map(|(code, _)| *code).collect();
     assert_eq!(codes, [Code::L7Ok, Code::L7Tout, Code::L7Ok, Code::L7Tout], "{found:?}");
     assert_eq!(counts.recv().unwrap(), 2);

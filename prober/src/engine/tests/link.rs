@@ -127,7 +127,7 @@ fn whoever_breaks_the_protocol_is_cut_off() {
     let begin = |generation| ToProber::Begin { generation };
     let commit = |generation| ToProber::Commit { generation };
     let hello = |version| ToProber::Hello { version, release: String::new() };
-    let check = ToProber::Check { id: CheckId(1), interval: INTERVAL, check: refused(1) };
+    let check = ToProber::Check { id: CheckId(1), interval: INTERVAL, check: refused(1).into() };
     let breaches = [
         vec![begin(1)],
         vec![hello(VERSION + 1)],
@@ -178,7 +178,11 @@ fn the_rate_has_a_limit_and_every_check_its_turn() {
     controller.greet();
     controller.send(&ToProber::Begin { generation: 1 });
     for (id, check) in checks {
-        controller.send(&ToProber::Check { id: CheckId(id), interval: Duration::from_secs(3600), check });
+        controller.send(&ToProber::Check {
+            id: CheckId(id),
+            interval: Duration::from_secs(3600),
+            check: check.into(),
+        });
     }
     controller.send(&ToProber::Commit { generation: 1 });
     assert_eq!(controller.until_committed(1), []);

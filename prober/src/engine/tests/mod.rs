@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use maglev_ipc::link::Error;
 use maglev_ipc::{
-    Check, CheckId, Code, ControllerLink, Mode, Outcome, Probe, ToController, ToProber, VERSION,
+    Check, CheckId, Code, ControllerLink, Mode, Outcome, Probe, Timeout, ToController, ToProber, VERSION,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
@@ -143,7 +143,7 @@ impl Controller {
     fn commit(&mut self, generation: u64, checks: &[(u32, Check)]) -> Vec<ToController> {
         self.send(&ToProber::Begin { generation });
         for (id, check) in checks {
-            self.send(&ToProber::Check { id: CheckId(*id), interval: INTERVAL, check: check.clone() });
+            self.send(&ToProber::Check { id: CheckId(*id), interval: INTERVAL, check: check.clone().into() });
         }
         self.send(&ToProber::Commit { generation });
         self.until_committed(generation)
@@ -182,11 +182,12 @@ impl Controller {
 }
 
 fn check(target: impl Into<IpAddr>, probe: Probe) -> Check {
-    Check { target: target.into(), source: None, timeout: Duration::from_secs(10), probe }
+    let timeout = Timeout::Fixed(Duration::from_secs(10));
+    Check { target: target.into(), source: None, timeout, fast: INTERVAL, probe }
 }
 
 fn quickly(check: Check) -> Check {
-    Check { timeout: Duration::from_millis(20), ..check }
+    Check { timeout: Timeout::Fixed(Duration::from_millis(20)), ..check }
 }
 
 /// What one probe of that check comes to.

@@ -6,10 +6,11 @@ use alloc::vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-use maglev_ipc::Mode;
 use maglev_ipc::check::{FRESH_EVERY, MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT};
+use maglev_ipc::{Mode, Timeout};
 use regex_lite::Regex;
 
+use super::super::duration::Span;
 use super::super::file::{self, Kind, Params};
 use super::super::{Healthcheck, Probe, Tls, Verify};
 use super::bundle::Bundles;
@@ -19,6 +20,8 @@ use super::{Scope, value};
 const MAX_COUNT: u32 = 1000;
 /// Every how many probes there is a fresh connection, if connections are kept.
 const USUAL_FRESH_EVERY: u32 = 10;
+/// The least that a derived time-out can be.
+const USUAL_TIMEOUT_MIN: Duration = Duration::from_millis(50);
 
 pub fn healthcheck(
     scope: &mut Scope<'_>,
@@ -29,7 +32,6 @@ pub fn healthcheck(
     let port = kind.and_then(|kind| port(&mut scope.at("port"), kind, check.port));
 
     let paces = MIN_INTERVAL..=MAX_INTERVAL;
-    let timeouts = MIN_TIMEOUT..=MAX_TIMEOUT;
     let counts = 1..=MAX_COUNT;
     let interval =
         value::span(&mut scope.at("interval"), check.interval, Duration::from_secs(2), paces.clone());
@@ -38,7 +40,7 @@ pub fn healthcheck(
     let fast_interval =
         value::span(&mut scope.at("fast-interval"), check.fast_interval, usual, paces.clone());
     let down_interval = value::span(&mut scope.at("down-interval"), check.down_interval, usual, paces);
-    let timeout = value::span(&mut scope.at("timeout"), check.timeout, Duration::from_secs(1), timeouts);
+    let timeout = timeout(scope, check);
     let rise = value::integer(&mut scope.at("rise"), check.rise, 2, counts.clone());
     let fall = value::integer(&mut scope.at("fall"), check.fall, 3, counts);
     let source4 =
@@ -58,6 +60,30 @@ pub fn healthcheck(
         source4: source4?,
         source6: source6?,
     })
+}
+
+fn timeout(scope: &mut Scope<'_>, check: &file::Healthcheck) -> Option<Timeout> {
+    let bounds = MIN_TIMEOUT..=MAX_TIMEOUT;
+    let usual = Duration::from_secs(1);
+    if check.timeout == Some(file::Timeout::Auto) {
+        let max = value::span(&mut scope.at("timeout-max"), check.timeout_max, usual, bounds.clone());
+        // Whoever lowers the one alone means the other to give way.
+        let least = USUAL_TIMEOUT_MIN.min(max.unwrap_or(usual));
+        let min = value::span(&mut scope.at("timeout-min"), check.timeout_min, least, bounds);
+        let (min, max) = (min?, max?);
+        if min > max {
+            return scope.at("timeout-min").refuse(format!("more than timeout-max, {}", Span(max)));
+        }
+        return Some(Timeout::Auto { min, max });
+    }
+    let given = [("timeout-min", check.timeout_min.is_some()), ("timeout-max", check.timeout_max.is_some())];
+    let fitting = refuse_given(scope, &given, |_| false, "needs timeout: auto");
+    let span = check.timeout.and_then(|timeout| match timeout {
+        file::Timeout::Fixed(span) => Some(span),
+        file::Timeout::Auto => None,
+    });
+    let fixed = value::span(&mut scope.at("timeout"), span, usual, bounds).map(Timeout::Fixed);
+    fitting.and(fixed)
 }
 
 /// The port; 0 where there is none to have.

@@ -14,7 +14,7 @@ use proptest::strategy::ValueTree;
 
 use super::super::ForeignVips;
 use super::super::duration::Span;
-use super::super::file::{Address, Healthcheck, Kind, Member, Mode, Named, Params, Pool, Protocol};
+use super::super::file::{Address, Healthcheck, Kind, Member, Mode, Named, Params, Pool, Protocol, Timeout};
 use super::*;
 use crate::dataplane::{ANY_PROTOCOL, Encap};
 
@@ -35,6 +35,17 @@ fn address() -> impl Strategy<Value = Address> {
 fn span() -> impl Strategy<Value = Option<Span>> {
     let millis = prop_oneof![20 => 10_u64..60_000, 1 => 0..10_000_000_u64];
     weighted(0.2, millis.prop_map(|ms| Span(Duration::from_millis(ms))))
+}
+
+fn timeouts() -> impl Strategy<Value = (Option<Timeout>, Option<Span>, Option<Span>)> {
+    let fixed = span().prop_map(|span| (span.map(Timeout::Fixed), None, None));
+    let bound = |usual: core::ops::Range<u64>| {
+        let millis = prop_oneof![20 => usual, 1 => 0..100_000_u64];
+        weighted(0.5, millis.prop_map(|ms| Span(Duration::from_millis(ms))))
+    };
+    let bounds = (bound(1..500), bound(500..60_000));
+    let auto = bounds.prop_map(|(min, max)| (Some(Timeout::Auto), min, max));
+    prop_oneof![3 => fixed, 1 => auto]
 }
 
 fn text(good: &'static [&'static str]) -> impl Strategy<Value = Option<String>> {
@@ -93,21 +104,40 @@ fn healthcheck() -> impl Strategy<Value = Healthcheck> {
         let counts = weighted(0.2, prop_oneof![20 => 1..5_i64, 1 => any::<i64>()]);
         let port = prop_oneof![20 => 1..65535_i64, 1 => any::<i64>()]
             .prop_map(move |p| (kind != Kind::Icmp).then_some(p));
-        let all =
-            (port, span(), span(), counts, weighted(0.1, address()), weighted(0.1, address()), params(kind));
-        all.prop_map(move |(port, interval, timeout, rise, probe_ipv4_src, probe_ipv6_src, params)| {
-            Healthcheck {
-                kind: Some(kind),
+        let all = (
+            port,
+            span(),
+            timeouts(),
+            counts,
+            weighted(0.1, address()),
+            weighted(0.1, address()),
+            params(kind),
+        );
+        all.prop_map(
+            move |(
                 port,
                 interval,
-                timeout,
+                (timeout, timeout_min, timeout_max),
                 rise,
                 probe_ipv4_src,
                 probe_ipv6_src,
                 params,
-                ..Healthcheck::default()
-            }
-        })
+            )| {
+                Healthcheck {
+                    kind: Some(kind),
+                    port,
+                    interval,
+                    timeout,
+                    timeout_min,
+                    timeout_max,
+                    rise,
+                    probe_ipv4_src,
+                    probe_ipv6_src,
+                    params,
+                    ..Healthcheck::default()
+                }
+            },
+        )
     })
 }
 

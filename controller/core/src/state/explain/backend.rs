@@ -5,6 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use maglev_ipc::Timeout;
+
 use super::super::backends::Backend;
 use super::super::frontends::Slot;
 use super::standing::Standing;
@@ -193,7 +195,15 @@ fn pace(tracker: &Tracker, name: &str, healthcheck: &Healthcheck) -> String {
         _ => "interval: it is fully up",
     };
     let (kind, every) = (healthcheck.kind(), Span(tracker.pace(healthcheck)));
-    format!("{kind} by healthcheck {name}, every {every} ({why})")
+    let timeout = derived_timeout(tracker, healthcheck);
+    format!("{kind} by healthcheck {name}, every {every} ({why}){timeout}")
+}
+
+/// Where the time-out is between its bounds, if it is derived.
+fn derived_timeout(tracker: &Tracker, healthcheck: &Healthcheck) -> String {
+    let Timeout::Auto { min, max } = healthcheck.timeout else { return String::new() };
+    let now = tracker.last().and_then(|last| last.timeout).unwrap_or(max);
+    format!("; timeout auto: now {} ({} to {})", Span(now), Span(min), Span(max))
 }
 
 fn spell(spell: &Spell) -> String {

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
-use maglev_ipc::{CheckId, Code, Detail, Outcome};
+use maglev_ipc::{CheckId, Code, Detail, Outcome, Timeout};
 
 use super::{Reason, Topic};
 use crate::config::{self, Api, Config, ForeignVips, Healthcheck, Lb, Pool, Probe};
@@ -106,7 +106,7 @@ impl Cell {
             interval: Duration::from_secs(2),
             fast_interval: Duration::from_millis(500),
             down_interval: Duration::from_secs(10),
-            timeout: Duration::from_secs(1),
+            timeout: Timeout::Fixed(Duration::from_secs(1)),
             rise: 2,
             fall: 3,
             source4: None,
@@ -248,7 +248,15 @@ impl World {
         let check: CheckId = self.state.backends.iter().find(|b| *b.name == *name).unwrap().check;
         for seq in 1..=times {
             let (duration, detail) = (Duration::from_millis(3), Detail::None);
-            self.tell(Input::Outcome(Outcome { check, seq, started: 0, duration, code, detail }));
+            self.tell(Input::Outcome(Outcome {
+                check,
+                seq,
+                started: 0,
+                duration,
+                code,
+                detail,
+                timeout: None,
+            }));
         }
     }
 

@@ -1,0 +1,216 @@
+#![cfg(test)]
+
+//! How soon a backend that falls silent is down, and that nothing else is: the prober's course and the controller's health
+//! joined, in virtual time, with seeded jitter, loss and latency.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use maglev_core::config::{Healthcheck, Probe};
+use maglev_core::health::{Health, Limits, Tracker};
+use maglev_core::time::Wall;
+use maglev_ipc::{Check, CheckId, Code, Probe as Kind, Timeout};
+use maglevd_prober::course::{Course, Key, Member, Start};
+use maglevd_prober::probe::Verdict;
+
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1000 * MS;
+const BACKENDS: usize = 200;
+const FIXED: Timeout = Timeout::Fixed(Duration::from_secs(1));
+const AUTO: Timeout = Timeout::Auto { min: Duration::from_millis(50), max: Duration::from_secs(1) };
+
+/// How long a server takes to answer what reaches it now; `None` is for ever.
+type Server = Box<dyn Fn(&mut fastrand::Rng, u64) -> Option<u64>>;
+
+/// Backends, their probes and their health.
+struct World {
+    now: u64,
+    course: Course<(), ()>,
+    random: fastrand::Rng,
+    healthcheck: Healthcheck,
+    backends: Vec<(Tracker, Server)>,
+    /// Which backend's probe is answered when.
+    answers: Vec<(u64, Key)>,
+    /// When which backend went where.
+    moves: Vec<(u64, usize, Health)>,
+    probes: usize,
+}
+
+impl World {
+    fn new(timeout: Timeout, fall: u32, server: impl Fn() -> Server) -> Self {
+        let healthcheck = Healthcheck {
+            probe: Probe::Icmp,
+            interval: Duration::from_secs(1),
+            fast_interval: Duration::from_millis(100),
+            down_interval: Duration::from_secs(1),
+            timeout,
+            rise: 2,
+            fall,
+            source4: None,
+            source6: None,
+        };
+        let limits = Limits { rise: 2, fall };
+        let tracker = || Tracker::new(limits, 5, Health::Unknown, Wall(0));
+        let mut course = Course::new(1, 100_000, 0);
+        let member = |n: usize| Member {
+            id: CheckId(n as u32),
+            interval: healthcheck.fast_interval,
+            check: check(&healthcheck, n),
+            plan: (),
+        };
+        course.replace((0..BACKENDS).map(member).collect(), 0);
+        Self {
+            now: 0,
+            course,
+            random: fastrand::Rng::with_seed(1),
+            healthcheck,
+            backends: (0..BACKENDS).map(|_| (tracker(), server())).collect(),
+            answers: Vec::new(),
+            moves: Vec::new(),
+            probes: 0,
+        }
+    }
+
+    fn run(&mut self, until: u64) {
+        loop {
+            let answer = self.answers.iter().map(|(at, _)| *at).min().unwrap_or(u64::MAX);
+            let next = answer.min(self.course.next(self.now));
+            if next > until {
+                break;
+            }
+            self.now = next;
+            self.turn();
+        }
+        self.now = until;
+    }
+
+    fn turn(&mut self) {
+        let Self { now, course, random, backends, answers, probes, .. } = self;
+        for (_, key) in answers.extract_if(.., |(at, _)| *at <= *now) {
+            course.end(key, Verdict::of(Code::L7Ok), *now);
+        }
+        course.expire(*now, |(), ()| Verdict::of(Code::L4Tout));
+        while course.launch(*now, |key, check, ()| {
+            *probes += 1;
+            let answer = backends[index(check)].1(random, *now);
+            answers.extend(answer.map(|after| (*now + after, key)));
+            Start::Flying(())
+        }) {}
+        self.listen();
+    }
+
+    /// The controller hears of outcomes at once, and sets the pace.
+    fn listen(&mut self) {
+        let outcomes: Vec<_> = self.course.told().collect();
+        for outcome in outcomes {
+            let index = outcome.check.0 as usize;
+            let tracker = &mut self.backends[index].0;
+            if let Some(transition) = tracker.outcome(&outcome, false, Wall(self.now)) {
+                self.moves.push((self.now, index, transition.to));
+            }
+            let pace = tracker.pace(&self.healthcheck);
+            self.course.set_paces(&[(outcome.check, pace)], self.now);
+        }
+    }
+}
+
+fn check(healthcheck: &Healthcheck, index: usize) -> Check {
+    let target = Ipv4Addr::from_bits(0x0a00_0000 + index as u32).into();
+    Check { probe: Kind::Icmp, ..healthcheck.check(target) }
+}
+
+fn index(check: &Check) -> usize {
+    let std::net::IpAddr::V4(v4) = check.target else { panic!("{check:?}") };
+    (v4.to_bits() - 0x0a00_0000) as usize
+}
+
+/// A server of the local network: 0.5 to 2 ms, and one in a hundred takes 20 ms more.
+fn near(random: &mut fastrand::Rng) -> u64 {
+    let tail = if random.u8(0..100) == 0 { 20 * MS } else { 0 };
+    random.u64(MS / 2..2 * MS) + tail
+}
+
+/// How long it takes until each backend is down that falls silent at its own instant, the shortest first.
+fn silences(timeout: Timeout) -> Vec<Duration> {
+    let mut world = World::new(timeout, 3, || Box::new(|random, _| Some(near(random))));
+    world.run(20 * SECOND);
+    assert!(world.backends.iter().all(|(tracker, _)| tracker.health() == Health::Up));
+    let mut instants = Vec::new();
+    for (_, server) in &mut world.backends {
+        let instant = world.now + world.random.u64(0..10 * SECOND);
+        instants.push(instant);
+        *server = Box::new(move |random, now| (now < instant).then(|| near(random)));
+    }
+    world.moves.clear();
+    world.run(world.now + 20 * SECOND);
+    let downs = world.moves.iter().map(|(at, backend, to)| {
+        assert_eq!(*to, Health::Down);
+        Duration::from_nanos(at - instants[*backend])
+    });
+    let mut times: Vec<_> = downs.collect();
+    assert_eq!(times.len(), BACKENDS);
+    times.sort();
+    times
+}
+
+#[test]
+fn silence_is_found_soon() {
+    for (timeout, median, longest) in [(FIXED, 1750, 2350), (AUTO, 950, 1550)] {
+        let times = silences(timeout);
+        let at = |percent: usize| times[(BACKENDS - 1) * percent / 100].as_millis();
+        println!("{timeout:?}: {} {} {} {} (p50, p90, p99, max, in ms)", at(50), at(90), at(99), at(100));
+        assert!(at(50) <= median && at(100) <= longest, "{} {}", at(50), at(100));
+    }
+}
+
+/// Over ten minutes, with no move and no more probes than are needed.
+fn nothing_happens(timeout: Timeout, fall: u32, most: usize, server: impl Fn() -> Server) {
+    let mut world = World::new(timeout, fall, server);
+    world.run(20 * SECOND);
+    world.moves.clear();
+    world.probes = 0;
+    world.run(world.now + 600 * SECOND);
+    assert_eq!(world.moves, [], "{timeout:?}");
+    let each = world.probes / BACKENDS;
+    assert!((590..=most).contains(&each), "{timeout:?}: {each} probes of each backend in 600 s");
+}
+
+#[test]
+fn packets_lost_at_random_take_nothing_down() {
+    for timeout in [FIXED, AUTO] {
+        nothing_happens(timeout, 3, 680, || {
+            Box::new(|random, _| (random.u8(0..100) > 0).then(|| near(random)))
+        });
+    }
+}
+
+#[test]
+fn a_slow_server_stays_up_and_is_not_probed_more_often() {
+    for timeout in [FIXED, AUTO] {
+        nothing_happens(timeout, 1, 680, || Box::new(|random, _| Some(random.u64(250 * MS..350 * MS))));
+    }
+}
+
+#[test]
+fn a_server_that_becomes_ten_times_slower_stays_up() {
+    // From whatever it was to ten times that, at its own instant, and one failure would be enough.
+    for usual in [MS, 5 * MS, 20 * MS, 80 * MS] {
+        nothing_happens(AUTO, 1, 680, || {
+            Box::new(move |random, now| {
+                let spread = random.u64(usual * 9 / 10..usual * 11 / 10);
+                Some(if now < 60 * SECOND { spread } else { usual * 10 })
+            })
+        });
+    }
+}
+
+#[test]
+fn a_pause_of_many_time_outs_takes_nothing_down() {
+    // Every 10 s the server stops for 300 ms, and then answers all that has come.
+    nothing_happens(AUTO, 3, 720, || {
+        Box::new(|random, now| {
+            let into = now % (10 * SECOND);
+            Some(near(random) + (300 * MS).saturating_sub(into))
+        })
+    });
+}
