@@ -249,10 +249,12 @@ fn a_check_that_leaves_takes_its_connection_along() {
     controller.outcome(1);
     controller.outcome(2);
     controller.commit(2, &[(3, keeping(address, 999))]);
-    take(&counts, 1);
-    // The other one goes on as it was.
-    controller.outcome(3);
-    assert!(counts.try_recv().is_err());
+    // The other one goes on as it was, and is no way for this one to end with the engine.
+    let has_ended = (0..300).any(|_| {
+        controller.outcome(3);
+        counts.try_recv().is_ok()
+    });
+    assert!(has_ended && counts.try_recv().is_err());
 }
 
 #[test]
