@@ -77,6 +77,12 @@ fn assert_all_pass(check: Check, count: usize) {
     }
 }
 
+/// The first of what a server tells.
+fn take(counts: &Receiver<usize>, count: usize) -> Vec<usize> {
+    let stuck = Duration::from_millis(STUCK.into());
+    (0..count).map(|_| counts.recv_timeout(stuck).expect("no connection has ended")).collect()
+}
+
 /// Sends a set with an interval of its own.
 fn commit_at(controller: &mut Controller, interval: Duration, checks: &[(u32, Check)]) {
     controller.send(&ToProber::Begin { generation: 1 });
@@ -96,7 +102,7 @@ fn one_connection_serves_as_many_probes_as_the_check_says() {
     ] {
         let (address, counts) = server(always(answer));
         assert_all_pass(keeping(address, 5), 21);
-        assert_eq!(counts.iter().take(4).collect::<Vec<_>>(), [5; 4]);
+        assert_eq!(take(&counts, 4), [5; 4]);
     }
 }
 
@@ -124,7 +130,7 @@ fn what_does_not_let_the_next_answer_be_told_from_this_one_ends_the_connection()
     ] {
         let (address, counts) = server(always(answer));
         assert_all_pass(keeping(address, 5), 4);
-        assert_eq!(counts.iter().take(3).collect::<Vec<_>>(), [1; 3]);
+        assert_eq!(take(&counts, 3), [1; 3]);
     }
 }
 
@@ -139,14 +145,14 @@ fn bytes_that_nobody_asked_for_between_two_probes_end_the_connection() {
     controller.greet();
     assert_eq!(controller.commit(1, &[(1, keeping(address, 1000))]), []);
     assert_eq!(controller.outcome(1).code, Code::L7Ok);
-    assert_eq!(counts.recv().unwrap(), 1);
+    assert_eq!(take(&counts, 1)[0], 1);
 }
 
 #[test]
 fn a_connection_that_the_server_closes_between_two_probes_is_no_failure() {
     let (address, counts) = server(|stream, count| stream.write_all(OK).is_ok() && count < 3);
     assert_all_pass(keeping(address, 1000), 10);
-    assert_eq!(counts.iter().take(3).collect::<Vec<_>>(), [3; 3]);
+    assert_eq!(take(&counts, 3), [3; 3]);
 }
 
 #[test]
@@ -167,7 +173,7 @@ fn a_connection_that_the_server_closes_as_the_request_comes_is_no_failure() {
             stream.write_all(OK).is_ok()
         });
         assert_all_pass(keeping(address, 1000), 10);
-        assert_eq!(counts.iter().take(4).collect::<Vec<_>>(), [3; 4]);
+        assert_eq!(take(&counts, 4), [3; 4]);
     }
 }
 
@@ -208,7 +214,7 @@ fn a_body_that_comes_after_the_verdict_is_awaited_until_the_next_probe() {
         assert_eq!(controller.outcome(1).code, Code::L7Ok);
         verdict.send(()).unwrap();
     }
-    assert_eq!(counts.recv().unwrap(), 2);
+    assert_eq!(take(&counts, 1)[0], 2);
 }
 
 #[test]
@@ -232,7 +238,7 @@ fn a_time_out_ends_the_connection() {
         verdicts(Check { timeout: Timeout::Fixed(Duration::from_millis(200)), ..keeping(address, 1000) }, 4);
     let codes: Vec<_> = found.iter().map(|(code, _)| *code).collect();
     assert_eq!(codes, [Code::L7Ok, Code::L7Tout, Code::L7Ok, Code::L7Tout], "{found:?}");
-    assert_eq!(counts.recv().unwrap(), 2);
+    assert_eq!(take(&counts, 1)[0], 2);
 }
 
 #[test]
@@ -244,10 +250,12 @@ fn a_check_that_leaves_takes_its_connection_along() {
     controller.outcome(1);
     controller.outcome(2);
     controller.commit(2, &[(3, keeping(address, 999))]);
-    counts.recv().unwrap();
-    // The other one goes on as it was.
-    controller.outcome(3);
-    assert!(counts.try_recv().is_err());
+    // The other one goes on as it was, and is no way for this one to end with the engine.
+    let has_ended = (0..300).any(|_| {
+        controller.outcome(3);
+        counts.try_recv().is_ok()
+    });
+    assert!(has_ended && counts.try_recv().is_err());
 }
 
 #[test]
@@ -274,5 +282,5 @@ fn idle_connections_make_room_for_others() {
             seen.insert(outcome.check);
         }
     }
-    counts.recv().unwrap();
+    take(&counts, 1);
 }
