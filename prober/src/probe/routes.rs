@@ -1,7 +1,7 @@
 //! From which address this host would send to another: the checksum of a segment covers both.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use rustix::net::connect_unspec;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
@@ -41,5 +41,10 @@ fn open(domain: Domain, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new_raw(domain, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
     let nothing: [SockFilter; 1] = filter::nothing();
     socket.attach_filter(&nothing)?;
+    // The kernel copies a packet before it asks the filter, but not for a socket that is connected elsewhere. Where there
+    // is no loopback, copies are made until the first question.
+    let elsewhere: IpAddr =
+        if domain == Domain::IPV4 { [127, 255, 255, 254].into() } else { Ipv6Addr::LOCALHOST.into() };
+    let _ = socket.connect(&SocketAddr::new(elsewhere, 0).into());
     Ok(socket)
 }
