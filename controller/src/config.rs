@@ -13,7 +13,7 @@ mod aliases;
 mod nesting;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub mod tls;
 
 pub use tls::Tls;
 
@@ -100,13 +100,20 @@ pub fn report(error: &LoadError) -> (u8, Vec<String>) {
 
 /// What is wrong with a text, and where.
 #[derive(Debug)]
-struct Fault {
-    line: usize,
-    column: usize,
-    message: String,
+pub struct Fault {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1.
+    pub column: usize,
+    /// What is wrong, and with which key.
+    pub message: String,
 }
 
-fn parse(bytes: &[u8]) -> Result<file::File, Fault> {
+/// The configuration as it is written in `bytes`; whether it makes sense is for [`check`] to say.
+///
+/// # Errors
+/// The bytes are not YAML, or not of the shape that a configuration has, or more than one may be.
+pub fn parse(bytes: &[u8]) -> Result<file::File, Fault> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| fault_at(bytes, error.valid_up_to(), "not UTF-8 text".into()))?;
     let says_nothing = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
