@@ -123,7 +123,7 @@ pub fn parse(bytes: &[u8]) -> Result<file::File, Fault> {
     if let Some(offset) = nesting::too_deep(bytes) {
         return Err(fault_at(bytes, offset, "nested too deeply".into()));
     }
-    let file = aliases::weigh(text, MAX_FILE).and_then(|()| serde_yaml::from_str(text));
+    let file = aliases::weigh(text, aliases::allowance(text.len())).and_then(|()| serde_yaml::from_str(text));
     file.map_err(|error| match error.location() {
         Some(at) => Fault { line: at.line(), column: at.column(), message: without_place(&error, &at) },
         None => fault_at(bytes, 0, error.to_string()),

@@ -242,5 +242,4 @@ mod tests {
             assert_eq!(all.list().map(|o| o.says).collect::<Vec<_>>(), [Says::Disabled]);
         }
     }
-
 }

@@ -62,7 +62,11 @@ impl Hearing {
 
 /// A batch is within its bound.
 fn bounded<T>(batch: &[T]) -> Result<(), Fault> {
-    if batch.len() > MAX_BATCH { Err(Fault::Protocol("more in one message than it may hold")) } else { Ok(()) }
+    if batch.len() > MAX_BATCH {
+        Err(Fault::Protocol("more in one message than it may hold"))
+    } else {
+        Ok(())
+    }
 }
 
 /// The outcome, with a detail that may be kept, logged and shown. Most have no text, and are not copied.

@@ -11,8 +11,8 @@ use maglevd::overrides::file;
 use crate::Target;
 use crate::world::{LIMITS, World, received, within_limits};
 
-/// What aliases may make of a file is the largest part of it.
-pub const CONFIG: Target = Target { name: "config", longest: 64 << 10, memory: 512 << 20, seeds, run };
+/// What aliases make of a file is the largest part of it: some 50 bytes for each that it may weigh.
+pub const CONFIG: Target = Target { name: "config", longest: 64 << 10, memory: 96 << 20, seeds, run };
 
 pub const OVERRIDES: Target =
     Target { name: "overrides", longest: 64 << 10, memory: 4 << 20, seeds: kept, run: run_overrides };

@@ -87,9 +87,8 @@ fn seeds() -> Vec<Vec<u8>> {
         b"HTTP/1.1 302 Found\r\nLocation: http://h/\r\nSet-Cookie: a=b\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.2\r\n",
     ];
-    let seed = |(options, answer): (u8, &&[u8])| {
-        [&[options][..], &of_parts([[1, 5, 9, 20]]), answer].concat()
-    };
+    let seed =
+        |(options, answer): (u8, &&[u8])| [&[options][..], &of_parts([[1, 5, 9, 20]]), answer].concat();
     (0..).zip(&answers).map(seed).chain((0..).zip(&answers).map(|(o, a)| seed((o | 4, a)))).collect()
 }
 

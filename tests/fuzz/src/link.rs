@@ -8,7 +8,7 @@ use std::time::Duration;
 use maglev_ipc::check::{Http, Tls, Verify};
 use maglev_ipc::outcome::Stats;
 use maglev_ipc::{
-    Check, CheckId, Code, Outcome, Probe, Refusal, Streak, ToController, ToProber, VERSION, codec,
+    Check, CheckId, Code, Detail, Outcome, Probe, Refusal, Streak, ToController, ToProber, VERSION, codec,
 };
 use maglevd::prober::Hearing;
 use maglevd_prober::probe::tls::Configs;
@@ -26,8 +26,13 @@ use crate::world::{World, within_limits};
 pub const TO_PROBER: Target =
     Target { name: "to-prober", longest: 256 << 10, memory: 16 << 20, seeds: orders, run: run_prober };
 
-pub const TO_CONTROLLER: Target =
-    Target { name: "to-controller", longest: 256 << 10, memory: 16 << 20, seeds: answers, run: run_controller };
+pub const TO_CONTROLLER: Target = Target {
+    name: "to-controller",
+    longest: 256 << 10,
+    memory: 16 << 20,
+    seeds: answers,
+    run: run_controller,
+};
 
 const CONFIG: &[u8] = b"maglev: { vpp: { lb: { ipv4-src-address: 192.0.2.254 } }, healthchecks: {
  a: { type: icmp, interval: 1s }, h: { type: http, port: 80, interval: 1s, rise: 1, fall: 1, params: { path: / } } },
@@ -127,13 +132,26 @@ fn answers() -> Vec<Vec<u8>> {
     let all = [
         hello.clone(),
         ToController::Refused { id: CheckId(1), why: Refusal::Bounds { what: "timeout".into() } },
-        ToController::Streaks(vec![Streak { last: outcome(2, 9, Code::L7Ok, ""), passes: u64::MAX, known: 64 }]),
+        ToController::Streaks(vec![Streak {
+            last: outcome(2, 9, Code::L7Ok, ""),
+            passes: u64::MAX,
+            known: 64,
+        }]),
         ToController::Committed { generation: 1 },
         ToController::Outcomes(vec![outcome(1, 10, Code::L4Ok, ""), outcome(2, 10, Code::Local, "no route")]),
         ToController::Outcomes(down),
         ToController::Heartbeat(Stats::default()),
     ];
-    vec![encoded(&all), encoded(&[hello])]
+    // What a prober of ours never says.
+    let wild = Detail::Text("\u{1b}[2J\n".repeat(100).into());
+    let last = Outcome { detail: wild, ..outcome(2, 1, Code::L4Con, "") };
+    let rude = [
+        hello.clone(),
+        ToController::Streaks(vec![Streak { last: last.clone(), passes: 0, known: u8::MAX }]),
+        ToController::Refused { id: CheckId(1), why: Refusal::Invalid("\r".repeat(5000)) },
+        ToController::Outcomes(vec![last; 50]),
+    ];
+    vec![encoded(&all), encoded(&rude), encoded(&[hello])]
 }
 
 fn encoded<T: Serialize>(messages: &[T]) -> Vec<u8> {
