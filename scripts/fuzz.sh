@@ -18,9 +18,9 @@ fuzz=target/fuzz/$triple/fuzz/fuzz
 # The compiler's own instrumentation, for which it needs no leave: LLVM's pass, and what libFuzzer reads of it. With
 # --target, build scripts and derive macros go without.
 build() {
-	RUSTFLAGS='-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
-		-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
-		-Cllvm-args=-sanitizer-coverage-trace-compares' \
+	local coverage=-Cllvm-args=-sanitizer-coverage
+	local flags="$coverage-level=4 $coverage-inline-8bit-counters $coverage-pc-table $coverage-trace-compares"
+	RUSTFLAGS="-Cpasses=sancov-module $flags" \
 		cargo build --locked --package maglev-fuzz --features engine --bin fuzz --profile fuzz \
 		--target "$triple" --target-dir target/fuzz
 }

@@ -86,9 +86,8 @@ fn seeds() -> Vec<Vec<u8>> {
 
 fn request_seeds() -> Vec<Vec<u8>> {
     let note = v1::Note { reason: "disk".into(), lifetime: Duration::from_secs(7200).try_into().ok() };
-    let watch = v1::WatchEventsRequest { kinds: vec![1, 2, 3], log_level: 2, ..Default::default() };
-    let named =
-        v1::DisableBackendRequest { name: "nginx0".into(), note: Some(note.clone()), ..Default::default() };
+    let watch = v1::WatchEventsRequest { kinds: vec![1, 2, 3], log_level: 2 };
+    let named = v1::DisableBackendRequest { name: "nginx0".into(), note: Some(note.clone()) };
     vec![
         [&[0][..], &watch.encode_to_vec()].concat(),
         [&[2][..], &named.encode_to_vec()].concat(),
