@@ -75,7 +75,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let examples: [&[u8]; 3] = [
         include_bytes!("../../../docs/examples/maglev.yaml"),
         include_bytes!("../../../docs/examples/minimal.yaml"),
-        b"maglev: { vpp: { lb: { ipv4-src-address: 192.0.2.254 } }, healthchecks: { a: { type: tcp, port: 1, interval: 1s, params: { ssl: true, ca-file: /x.pem } } },
+        b"maglev: { vpp: { lb: { ipv4-src-address: 192.0.2.254 } }, healthchecks: { a: { type: tcp, port: 1, interval: 1s, params: { tls: true, ca-file: /x.pem } } },
  backends: { b: { address: 192.0.2.1, healthcheck: a } },
  frontends: { f: { address: 192.0.2.2, protocol: tcp, port: 1, pools: [ { name: p, backends: { b: } } ] } } }",
     ];
@@ -94,4 +94,21 @@ fn kept() -> Vec<Vec<u8>> {
 }
 "#;
     vec![text.as_bytes().to_vec()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What does not get there explores nothing.
+    #[test]
+    fn the_seeds_are_good() {
+        for seed in seeds() {
+            let file = parse(&seed).expect("of the right shape");
+            assert_eq!(check(&file, &mut |_| Ok(PEM.to_vec())).map(drop), Ok(()));
+        }
+        for seed in kept() {
+            assert_eq!(file::parse(&seed).expect("read").len(), 4);
+        }
+    }
 }

@@ -157,3 +157,30 @@ fn answers() -> Vec<Vec<u8>> {
 fn encoded<T: Serialize>(messages: &[T]) -> Vec<u8> {
     of_parts(messages.iter().map(|message| codec::encode(message).expect("a seed is small")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::LIMITS;
+
+    /// What does not get there explores nothing.
+    #[test]
+    fn the_seeds_are_understood_to_the_end() {
+        let (mut protocol, mut configs) = (Protocol::new(LIMITS), Configs::new([]));
+        let mut sets = Vec::new();
+        for part in Scraps(&orders()[0]).parts() {
+            let message = message::<ToProber>(part).expect("a message");
+            if let Some(Request::Replace(set)) = protocol.handle(message, &mut configs).expect("in turn") {
+                sets.push((set.members.len(), set.refused));
+            }
+        }
+        assert_eq!(sets, [(5, Vec::new())]);
+        for seed in answers() {
+            let mut hearing = Hearing::default();
+            for part in Scraps(&seed).parts() {
+                let message = message::<ToController>(part).expect("a message");
+                hearing.take(message, &mut Vec::new()).expect("in turn");
+            }
+        }
+    }
+}
