@@ -2,7 +2,7 @@
 # Explores the decoders with libFuzzer, each for as long, and ends with a table of what that came to.
 #
 #   scripts/fuzz.sh MINUTES [TARGET...]
-#   scripts/fuzz.sh minimise [TARGET...]   keeps in tests/fuzz/corpus what adds to the coverage, and no more
+#   scripts/fuzz.sh minimise [TARGET...]   keeps in tests/fuzz/corpus, of what is short, what adds to the coverage
 #
 # What it learns stays in target/fuzz/corpus, and the next run goes on from there. What breaks a target is put in
 # target/fuzz/found, and the run fails.
@@ -62,17 +62,24 @@ show() {
 	grep --line-buffered -E '#[0-9]+.*(INITED|pulse|DONE)|panicked|ERROR|SUMMARY|artifact' || true
 }
 
-minimise() { # TARGET LONGEST
+minimise() { # TARGET
 	local small=target/fuzz/small/$1
 	prepare "$1"
 	rm -rf "$small"
 	mkdir -p "$small"
-	# Those of before come first, and stay if they add anything. What is in the seeds is not kept twice.
-	run "$1" "$2" -runs=0 "$seeds/$1" &>/dev/null
-	run "$1" "$2" -merge=1 "$small" "$seeds/$1" "$kept/$1" "$learned/$1" 2>&1 | grep 'MERGE-OUTER.*new files' || true
+	# It writes the seeds, which are not to be kept twice.
+	run "$1" 1 -runs=0 &>/dev/null
+	run "$1" 1024 -use_counters=0 -set_cover_merge=1 "$small" "$seeds/$1" "$kept/$1" "$learned/$1" &>/dev/null
 	find "$kept/$1" -type f ! -name 'found-*' -delete
-	find "$small" -type f -size -8k -exec cp -t "$kept/$1" {} +
+	# Of the messages between the two processes the seeds are enough: files would be of one version.
+	if [[ $1 != to-* ]]; then
+		cp -t "$kept/$1" "$small"/*
+	fi
+	for file in "$seeds/$1"/*; do
+		rm -f "$kept/$1/$(sha1sum "$file" | cut -d' ' -f1)"
+	done
 	rmdir --ignore-fail-on-non-empty "$kept/$1"
+	echo "$1: $(find "$kept/$1" -type f 2>/dev/null | wc -l) files"
 }
 
 build
@@ -84,7 +91,7 @@ while read -r target longest; do
 		continue
 	fi
 	if [[ $task == minimise ]]; then
-		minimise "$target" "$longest"
+		minimise "$target" </dev/null
 	else
 		explore "$target" "$longest" </dev/null || failed=1
 	fi
