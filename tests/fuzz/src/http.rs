@@ -1,9 +1,11 @@
 //! What backends answer to probes over HTTP. However the bytes are split on their way, the verdict is the same.
 
+use std::num::NonZeroU32;
+
 use maglev_ipc::check::Http;
 use maglevd_prober::probe::Verdict;
 use maglevd_prober::probe::body::{Body, Framing};
-use maglevd_prober::probe::http::{Answer, MAX_BODY, MAX_HEAD, Request};
+use maglevd_prober::probe::http::{Answer, MAX_BODY, MAX_HEAD, Request, Rest};
 
 use crate::Target;
 use crate::scraps::{Scraps, of_parts, pieces};
@@ -28,7 +30,8 @@ fn run(input: &[u8]) {
         _ => Some(r"[\w]+ \d{2,5}$"),
     };
     let codes = if options & 4 == 0 { vec![(200, 299)] } else { vec![(100, 599)] };
-    let http = Http { path: "/".into(), host: "h".into(), codes, body: body.map(str::to_owned) };
+    let keep_alive = if options & 8 == 0 { None } else { NonZeroU32::new(10) };
+    let http = Http { path: "/".into(), host: "h".into(), codes, body: body.map(str::to_owned), keep_alive };
     let request = Request::compile(&http).expect("our own expression");
     let whole = verdict(&request, [answer]);
     let cut = verdict(&request, pieces(answer, cuts));
@@ -39,15 +42,20 @@ fn run(input: &[u8]) {
     }
 }
 
-fn verdict<'a>(request: &Request, pieces: impl IntoIterator<Item = &'a [u8]>) -> Verdict {
+/// The verdict, and what is to be expected behind it on a connection that is kept.
+fn verdict<'a>(request: &Request, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Verdict, Option<Rest>) {
     let mut answer = Answer::default();
+    let mut verdict = None;
     for piece in pieces {
         assert!(!answer.waiting_for().is_empty());
-        if let Some(verdict) = answer.feed(request, piece) {
-            return verdict;
+        if let Some(given) = answer.feed(request, piece) {
+            assert_eq!(verdict.replace(given), None, "one verdict for one answer");
         }
     }
-    answer.finish(request)
+    let rest = verdict.is_some().then(|| answer.rest());
+    let last = answer.finish(request);
+    assert_eq!(last.is_some(), verdict.is_none());
+    (verdict.or(last).expect("one of them"), rest)
 }
 
 /// How the body is delimited; where it is cut; the body.
@@ -62,14 +70,14 @@ fn run_body(input: &[u8]) {
     let cuts = input.part();
     let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
         let mut body = Body::new(framing, WANTED);
-        let decided = pieces.map(|piece| body.feed(piece)).find(|decided| *decided != Ok(false));
+        let fed: Result<usize, _> = pieces.map(|piece| body.feed(piece)).sum();
         assert!(body.bytes().len() <= WANTED);
-        (decided.unwrap_or(Ok(false)), body.bytes().to_vec(), body.may_end_here())
+        (fed, body.bytes().to_vec(), body.is_enough(), body.is_whole(), body.may_end_here())
     };
     let whole = read(&mut [input.0].into_iter());
     assert_eq!(whole, read(&mut pieces(input.0, cuts).into_iter()));
     assert_eq!(whole, read(&mut input.0.chunks(1)));
-    if let (Framing::UntilClose | Framing::Length(_), (Ok(_), bytes, _)) = (framing, &whole) {
+    if let (Framing::UntilClose | Framing::Length(_), (Ok(_), bytes, ..)) = (framing, &whole) {
         assert!(input.0.starts_with(bytes));
     }
 }

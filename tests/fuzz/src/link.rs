@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,7 +93,13 @@ fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) ->
 
 fn orders() -> Vec<Vec<u8>> {
     let tls = |verify| Some(Tls { server_name: "example.net".into(), verify });
-    let http = Http { path: "/".into(), host: "h".into(), codes: vec![(200, 299)], body: Some("ok".into()) };
+    let http = Http {
+        path: "/".into(),
+        host: "h".into(),
+        codes: vec![(200, 299)],
+        body: Some("ok".into()),
+        keep_alive: NonZeroU32::new(10),
+    };
     let pem = rcgen::generate_simple_self_signed(["example.net".into()]).expect("a certificate").cert.pem();
     let probes = [
         Probe::Icmp,

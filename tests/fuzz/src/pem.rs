@@ -24,7 +24,7 @@ fn run(input: &[u8]) {
     let number = configs.add_bundle(bundle);
     assert_eq!(configs.add_bundle(bundle), number, "equal bundles have one number");
     let tls = Tls { server_name: "example.net".into(), verify: Verify::Bundle(number) };
-    let _ = configs.plan(&tls, true);
+    let _ = configs.plan(&tls, None);
 }
 
 fn seeds() -> Vec<Vec<u8>> {
