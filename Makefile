@@ -7,6 +7,10 @@ OTHERS := --locked --package controller --package maglevc --package maglev-tests
 # Debian's Rust, if the one that comes first in PATH is too old.
 export PATH := $(shell scripts/setup.sh path)
 
+# How long `make fuzz` explores each target, and which: all, unless some are named.
+MINUTES ?= 1
+TARGET ?=
+
 # What `make release` builds, and `make install` installs.
 PROFILE ?= release
 PROGRAMS ?= target/release
@@ -15,7 +19,7 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSCONFDIR ?= /etc
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-run test lint build release install deb deb-check fmt clean
+.PHONY: help demo demo-run test lint fuzz deny build release install deb deb-check fmt clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +37,14 @@ test: ## Run the lints and all tests
 lint: ## Check formatting, run clippy, and check the shell scripts
 	@scripts/setup.sh build test
 	@scripts/test.sh lint
+
+fuzz: ## Feed the decoders with what nobody should send: MINUTES=1 for each TARGET, or those named
+	@scripts/setup.sh build fuzz
+	@scripts/fuzz.sh $(MINUTES) $(TARGET)
+
+deny: ## Hold the dependencies against deny.toml: licences, duplicates, sources, advisories
+	@scripts/setup.sh build deny
+	@scripts/test.sh deny
 
 build: ## Build everything, for debugging
 	@scripts/setup.sh build

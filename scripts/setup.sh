@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Installs from Debian what `make` needs and the machine lacks. Does nothing when all is there.
 #
-#   scripts/setup.sh build|test|container|deb...
+#   scripts/setup.sh build|test|fuzz|deny|container|deb...
 #   scripts/setup.sh path            prints a PATH in which Debian's Rust comes first, if the first one is too old
 #
 # Without the tools to build, it fails; without those to test, it warns, and what needs them is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+deny=target/tools/cargo-deny-0.20.2
 rust_version=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 
 die() {
@@ -70,6 +71,9 @@ list_missing() {
 		has mandoc || echo mandoc
 		has systemd-analyze || echo systemd
 		;;
+	fuzz)
+		has c++ || echo g++
+		;;
 	container)
 		# To boot one, and to build the package that is tried out in it.
 		[[ ${SKIP_CONTAINER:-} == 1 ]] || list_uninstalled systemd-container mmdebstrap \
@@ -129,6 +133,12 @@ if ((${#packages[@]})); then
 	else
 		echo "setup: missing: ${packages[*]} (as root on Debian 12, this would install them)" >&2
 	fi
+fi
+
+# Not packaged in Debian 12. It is compiled once, which takes some three minutes of two cores.
+if [[ " $* " == *' deny '* && ! -x $deny/bin/cargo-deny ]]; then
+	cargo install --quiet --locked --root "$deny" --no-default-features "cargo-deny@${deny##*-}" ||
+		echo "setup: missing: cargo-deny" >&2
 fi
 
 has_rust || die "Rust $rust_version or later is needed; in PATH is $(rustc --version 2>/dev/null || echo none)"

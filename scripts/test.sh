@@ -4,6 +4,7 @@
 #   scripts/test.sh           the lints and the tests
 #   scripts/test.sh lint      the lints alone
 #   scripts/test.sh deb       the Debian packages alone
+#   scripts/test.sh deny      the dependencies alone
 #   scripts/test.sh scripts   lists the shell scripts
 #
 # A test that cannot run here prints a line `SKIP name: reason` and returns: for its runner it has passed, here it counts
@@ -76,6 +77,22 @@ lint_manuals() {
 	remarks=$(mandoc -T lint docs/man/*.[0-9] 2>&1 | grep -vE 'referenced manual not found|^mandoc: (outdated|[^ ]*db)' || true)
 	echo -n "$remarks"
 	[[ -z $remarks ]]
+}
+
+# The dependencies, against deny.toml. What is known of their faults is not on this machine, and may not be to be had.
+check_dependencies() {
+	local deny
+	deny=$(find target/tools -path '*/bin/cargo-deny' 2>/dev/null | tail -n 1)
+	if [[ -z $deny ]]; then
+		skip deny 'cargo-deny is not installed'
+		return
+	fi
+	check deny "$deny" --locked check --deny warnings licenses bans sources
+	if "$deny" --locked fetch db; then
+		check advisories "$deny" --locked check --disable-fetch advisories
+	else
+		skip advisories 'the database of advisories cannot be fetched from here'
+	fi
 }
 
 # The packages, which take long to build.
@@ -159,6 +176,7 @@ scripts)
 	;;
 lint) lint ;;
 deb) check_packages ;;
+deny) check_dependencies ;;
 *)
 	lint
 	# The programs too, which some tests start.

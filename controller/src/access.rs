@@ -14,7 +14,7 @@ use tracing::warn;
 
 mod accounts;
 mod limiter;
-mod peer;
+pub mod peer;
 #[cfg(test)]
 mod tests;
 

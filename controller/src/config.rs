@@ -13,7 +13,7 @@ mod aliases;
 mod nesting;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub mod tls;
 
 pub use tls::Tls;
 
@@ -100,13 +100,20 @@ pub fn report(error: &LoadError) -> (u8, Vec<String>) {
 
 /// What is wrong with a text, and where.
 #[derive(Debug)]
-struct Fault {
-    line: usize,
-    column: usize,
-    message: String,
+pub struct Fault {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1.
+    pub column: usize,
+    /// What is wrong, and with which key.
+    pub message: String,
 }
 
-fn parse(bytes: &[u8]) -> Result<file::File, Fault> {
+/// The configuration as it is written in `bytes`; whether it makes sense is for [`check`] to say.
+///
+/// # Errors
+/// The bytes are not YAML, or not of the shape that a configuration has, or more than one may be.
+pub fn parse(bytes: &[u8]) -> Result<file::File, Fault> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| fault_at(bytes, error.valid_up_to(), "not UTF-8 text".into()))?;
     let says_nothing = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
@@ -117,7 +124,8 @@ fn parse(bytes: &[u8]) -> Result<file::File, Fault> {
         return Err(fault_at(bytes, offset, "nested too deeply".into()));
     }
     // Without an asterisk there is no alias, and the file weighs what its length says.
-    let weighed = if text.contains('*') { aliases::weigh(text, MAX_FILE) } else { Ok(()) };
+    let weighed =
+        if text.contains('*') { aliases::weigh(text, aliases::allowance(text.len())) } else { Ok(()) };
     let file = weighed.and_then(|()| serde_yaml::from_str(text));
     file.map_err(|error| match error.location() {
         Some(at) => Fault { line: at.line(), column: at.column(), message: without_place(&error, &at) },

@@ -124,7 +124,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// The longest text in a [`Detail`], in bytes; the prober cuts what is longer.
+/// The longest text in a [`Detail`], in bytes; both ends cut what is longer.
 pub const MAX_DETAIL: usize = 200;
 
 /// What a person would ask after the code.
@@ -146,12 +146,28 @@ impl From<&'static str> for Detail {
 }
 
 impl From<String> for Detail {
-    fn from(mut text: String) -> Self {
-        if text.len() > MAX_DETAIL {
-            text.truncate(text.floor_char_boundary(MAX_DETAIL));
-        }
-        Self::Text(Cow::Owned(text))
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(tame(&text, MAX_DETAIL)))
     }
+}
+
+impl Detail {
+    /// As it may be kept and shown, whoever wrote it.
+    #[must_use]
+    pub fn tamed(self) -> Self {
+        match self {
+            Self::Text(text) => text.into_owned().into(),
+            Self::None | Self::Status(_) => self,
+        }
+    }
+}
+
+/// `text` as it may stand in a log or on a terminal: without control characters, and of at most `most` bytes.
+#[must_use]
+pub fn tame(text: &str, most: usize) -> String {
+    let mut tame: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    tame.truncate(tame.floor_char_boundary(most));
+    tame
 }
 
 impl fmt::Display for Detail {
@@ -232,6 +248,14 @@ impl Lateness {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_is_tame() {
+        assert_eq!(tame("al\nice\u{1b}[31m", 200), "al?ice?[31m");
+        assert_eq!(tame("ééé", 5), "éé");
+        assert_eq!(Detail::from("a\nb".to_owned()), "a?b".into());
+        assert_eq!(Detail::Text("x\r".repeat(MAX_DETAIL).into()).tamed(), "x?".repeat(MAX_DETAIL / 2).into());
+    }
 
     #[test]
     fn lateness_up_to_a_bound_belongs_to_its_bucket() {

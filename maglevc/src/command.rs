@@ -60,6 +60,12 @@ pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Command, Mistake> {
     walk.finish()
 }
 
+impl Default for Walk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Walk {
     /// Before the first word.
     pub fn new() -> Self {

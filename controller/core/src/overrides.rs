@@ -6,6 +6,8 @@ use alloc::sync::Arc;
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
+pub use maglev_ipc::outcome::tame;
+
 use crate::Name;
 use crate::config::Config;
 use crate::time::Wall;
@@ -209,14 +211,6 @@ fn weight(((frontend, pool, backend), (weight, note)): (&Path, &(u8, Arc<Note>))
     Override { backend: Arc::clone(backend), slot, says: Says::Weight(*weight), note: Arc::clone(note) }
 }
 
-/// `text` as it may stand in a log or on a terminal: without control characters, and of at most `most` bytes.
-#[must_use]
-pub fn tame(text: &str, most: usize) -> String {
-    let mut tame: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    tame.truncate(tame.floor_char_boundary(most));
-    tame
-}
-
 #[cfg(test)]
 mod tests {
     use alloc::vec::Vec;
@@ -266,11 +260,5 @@ mod tests {
             }
             assert_eq!(all.list().map(|o| o.says).collect::<Vec<_>>(), [Says::Disabled]);
         }
-    }
-
-    #[test]
-    fn what_is_shown_is_tame() {
-        assert_eq!(tame("al\nice\u{1b}[31m", 200), "al?ice?[31m");
-        assert_eq!(tame("ééé", 5), "éé");
     }
 }

@@ -5,6 +5,19 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::MAX_FILE;
+
+/// What any file may weigh, however small it is.
+const BASE: usize = 1 << 20;
+
+/// How many times its own size a larger one may weigh. Pools that all frontends share are written out a few times each.
+const GROWTH: usize = 16;
+
+/// What a file of `length` bytes may weigh: a few kilobytes are not to take what the largest file does.
+pub fn allowance(length: usize) -> usize {
+    length.saturating_mul(GROWTH).saturating_add(BASE).min(MAX_FILE)
+}
+
 /// Reads `text` to its end, and keeps nothing.
 ///
 /// # Errors

@@ -143,6 +143,13 @@ fn bombs_are_refused() {
     );
     assert!(refused(shapely.as_bytes()).ends_with("the aliases up to here make the file too large"));
     refused(pools.as_bytes());
+    // 10 KB that would be 12 million backends of pools.
+    let members: String = (0..1000).map(|n| format!("b{n}: , ")).collect();
+    let few = format!(
+        "maglev: {{ frontends: {{ f: {{ pools: [ &p {{ backends: {{ {members} }} }}, {} ] }} }} }}",
+        "*p, ".repeat(500)
+    );
+    assert!(refused(few.as_bytes()).ends_with("the aliases up to here make the file too large"));
 
     for (unit, place) in [
         ("[", "1:65"),

@@ -42,22 +42,41 @@ pub fn load(files: &file::ApiTls) -> Result<Option<Tls>, Vec<Problem>> {
     }
     let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
 
-    let mut fault = |key: &str, path: &Option<String>, why: String| {
-        problems.push(problem(key, path.as_deref().unwrap_or_default(), &why));
-    };
-    let chain = certificates(&certificate).map_err(|why| fault("certificate", &files.certificate, why));
-    let key = private_key(&key).map_err(|why| fault("key", &files.key, why));
-    let verifier = match &client_ca {
-        Some(pem) => verifier(pem).map_err(|why| fault("client-ca", &files.client_ca, why)),
+    let tls = of_pem(&certificate, &key, client_ca.as_deref());
+    tls.map(Some).map_err(|faults| {
+        let named = |(key, why): &(&str, String)| {
+            let path = match *key {
+                "certificate" => &files.certificate,
+                "key" => &files.key,
+                _ => &files.client_ca,
+            };
+            problem(key, path.as_deref().unwrap_or_default(), why)
+        };
+        faults.iter().map(named).collect()
+    })
+}
+
+/// What the contents of the files come to.
+///
+/// # Errors
+/// Everything that is wrong with them: the key that names the file, and why.
+pub fn of_pem(
+    certificate: &[u8],
+    key: &[u8],
+    client_ca: Option<&[u8]>,
+) -> Result<Tls, Vec<(&'static str, String)>> {
+    let mut faults = Vec::new();
+    let mut fault = |key, why| faults.push((key, why));
+    let chain = certificates(certificate).map_err(|why| fault("certificate", why));
+    let key = private_key(key).map_err(|why| fault("key", why));
+    let verifier = match client_ca {
+        Some(pem) => verifier(pem).map_err(|why| fault("client-ca", why)),
         None => Ok(WebPkiClientVerifier::no_client_auth()),
     };
-    let (Ok(chain), Ok(key), Ok(verifier)) = (chain, key, verifier) else { return Err(problems) };
+    let (Ok(chain), Ok(key), Ok(verifier)) = (chain, key, verifier) else { return Err(faults) };
     match server(chain, key, verifier) {
-        Ok(server) => Ok(Some(Tls { server: Arc::new(server), client_ca: client_ca.map(Into::into) })),
-        Err(error) => {
-            let path = files.certificate.as_deref().unwrap_or_default();
-            Err(vec![problem("certificate", path, &format!("cannot be used with the key: {error}"))])
-        }
+        Ok(server) => Ok(Tls { server: Arc::new(server), client_ca: client_ca.map(Into::into) }),
+        Err(error) => Err(vec![("certificate", format!("cannot be used with the key: {error}"))]),
     }
 }
 

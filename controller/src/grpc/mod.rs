@@ -26,13 +26,13 @@ mod counters;
 mod counting;
 mod incoming;
 mod names;
-mod operating;
+pub mod operating;
 mod places;
 mod plans;
 #[cfg(test)]
 mod tests;
 mod transport;
-mod watching;
+pub mod watching;
 
 use access::Gate;
 use api::Api;

@@ -187,8 +187,10 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 /// Why the contents of a file cannot be used.
 #[derive(Debug, Eq, PartialEq)]
-enum Fault {
+pub enum Fault {
+    /// They make no sense, for this reason.
     Corrupt(String),
+    /// A later release wrote them, in this version.
     Newer(u64),
 }
 
@@ -227,7 +229,11 @@ struct Line {
     expires: Option<String>,
 }
 
-fn parse(bytes: &[u8]) -> Result<Overrides, Fault> {
+/// The overrides in the contents of a file.
+///
+/// # Errors
+/// [`Fault`]; none of them is used then.
+pub fn parse(bytes: &[u8]) -> Result<Overrides, Fault> {
     let corrupt = |error: serde_json::Error| Fault::Corrupt(error.to_string());
     let Versioned { version } = serde_json::from_slice(bytes).map_err(corrupt)?;
     if version > VERSION {
@@ -301,7 +307,9 @@ fn name(text: &str) -> Name {
     tame(text, 64).into()
 }
 
-fn render(overrides: &Overrides) -> String {
+/// The contents of a file that keeps these.
+#[must_use]
+pub fn render(overrides: &Overrides) -> String {
     let mut text = format!("{{\n\"version\": {VERSION},\n\"overrides\": [");
     for (number, kept) in overrides.list().enumerate() {
         // Neither can fail: a string takes everything, and a line has no key that is none.

@@ -15,7 +15,7 @@ use crate::handle::Handle;
 use crate::metrics::Metrics;
 use crate::retry::Retry;
 
-mod file;
+pub mod file;
 
 pub use file::Store;
 

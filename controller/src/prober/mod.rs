@@ -14,9 +14,11 @@ use crate::metrics::Metrics;
 use crate::retry::Retry;
 
 mod connect;
+mod hearing;
 mod session;
 
 pub use connect::{Target, Way};
+pub use hearing::Hearing;
 
 /// Something to be told to the prober.
 #[derive(Debug)]

@@ -5,14 +5,14 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use maglev_core::state::{CheckSet, Input};
+use maglev_core::state::CheckSet;
 use maglev_ipc::message::{HEARTBEAT, MAX_BATCH, SILENCE};
-use maglev_ipc::{CheckId, ControllerLink, ToController, ToProber, VERSION, link};
+use maglev_ipc::{CheckId, ControllerLink, ToProber, VERSION, link};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracing::info;
 
+use super::hearing::Hearing;
 use super::{Command, Fault, Link};
 use crate::version;
 
@@ -25,8 +25,7 @@ pub struct Session<'a> {
     link: &'a mut ControllerLink,
     /// What is still to be sent.
     outgoing: &'a mut VecDeque<ToProber>,
-    /// The prober has said who it is.
-    greeted: bool,
+    hearing: Hearing,
     /// A set has been sent on this link. Until then, what the core says was meant for an earlier one.
     begun: bool,
 }
@@ -39,13 +38,13 @@ impl<'a> Session<'a> {
     ) -> Self {
         outgoing.clear();
         outgoing.push_back(ToProber::Hello { version: VERSION, release: version::VERSION.to_owned() });
-        Self { owner, link, outgoing, greeted: false, begun: false }
+        Self { owner, link, outgoing, hearing: Hearing::default(), begun: false }
     }
 
     /// Serves the link until it ends. Why it did, and whether the prober had said who it is.
     pub async fn run(&mut self) -> (Fault, bool) {
         let Err(fault) = self.serve().await;
-        (fault, self.greeted)
+        (fault, self.hearing.greeted())
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, Fault> {
@@ -96,7 +95,7 @@ impl<'a> Session<'a> {
         let mut more = true;
         for _ in 0..READ_BATCH {
             match self.link.receive() {
-                Ok(message) => self.understand(message, &mut inputs)?,
+                Ok(message) => self.hearing.take(message, &mut inputs)?,
                 Err(link::Error::WouldBlock) => {
                     more = false;
                     break;
@@ -110,31 +109,12 @@ impl<'a> Session<'a> {
         Ok(more)
     }
 
-    fn understand(&mut self, message: ToController, inputs: &mut Vec<Input>) -> Result<(), Fault> {
-        match message {
-            ToController::Hello { version: VERSION, release, instance } if !self.greeted => {
-                info!(event = %"prober", %release, instance, "prober connected");
-                self.greeted = true;
-                inputs.push(Input::ProberUp);
-            }
-            ToController::Hello { version: theirs, release, .. } if theirs != VERSION => {
-                return Err(Fault::Version { theirs, release });
-            }
-            ToController::Hello { .. } => return Err(Fault::Protocol("a second greeting")),
-            _ if !self.greeted => return Err(Fault::Protocol("no greeting")),
-            ToController::Refused { id, why } => inputs.push(Input::Refused(id, why.to_string())),
-            ToController::Streaks(streaks) => inputs.push(Input::Streaks(streaks)),
-            ToController::Committed { generation } => inputs.push(Input::Committed(generation)),
-            ToController::Outcomes(outcomes) => inputs.extend(outcomes.into_iter().map(Input::Outcome)),
-            ToController::Heartbeat(stats) => inputs.push(Input::ProberStats(stats)),
-        }
-        Ok(())
-    }
-
     fn take(&mut self, command: Command) {
         match command {
             // An amendment is to a set that was sent on this link.
-            Command::Checks(set) if self.begun || self.greeted && set.dropped.is_none() => self.take_set(set),
+            Command::Checks(set) if self.begun || self.hearing.greeted() && set.dropped.is_none() => {
+                self.take_set(set);
+            }
             Command::Pace(check, interval) if self.begun => self.take_pace(check, interval),
             Command::Checks(_) | Command::Pace(..) => {}
         }

@@ -238,7 +238,8 @@ impl Answer {
         match body.feed(bytes) {
             // What nobody has asked for is no beginning of the next answer.
             Ok(taken) => self.persists &= taken == bytes.len(),
-            Err(why) => return self.spoil(malformed(why)),
+            Err(why) if !self.judged => return self.spoil(malformed(why)),
+            Err(_) => return None,
         }
         if self.judged || !body.is_enough() {
             return None;

@@ -44,10 +44,14 @@ impl fmt::Display for Problem {
 /// The longest history of transitions that can be asked for.
 const MAX_HISTORY: u32 = 1000;
 
+/// How many things that are wrong are told, so that what aliases repeat is not told a million times.
+const MAX_PROBLEMS: usize = 1000;
+
 /// What `file` means. `read` is called for each `ca-file`.
 ///
 /// # Errors
-/// Everything that is wrong, in the order of the sections and of the names in them, whatever the order in the file.
+/// Everything that is wrong, in the order of the sections and of the names in them, whatever the order in the file; of very
+/// much, the beginning.
 pub fn check(file: &File, read: &mut Read<'_>) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut root = Scope { path: "maglev".to_owned(), problems: &mut problems };
@@ -81,7 +85,13 @@ impl Scope<'_> {
 
     /// Reports what is wrong here.
     fn refuse<T>(&mut self, message: impl Into<String>) -> Option<T> {
-        self.problems.push(Problem { path: self.path.clone(), message: message.into() });
+        let told = self.problems.len();
+        if told < MAX_PROBLEMS {
+            self.problems.push(Problem { path: self.path.clone(), message: message.into() });
+        } else if told == MAX_PROBLEMS {
+            let message = format!("more is wrong than these {MAX_PROBLEMS} things");
+            self.problems.push(Problem { path: "maglev".to_owned(), message });
+        }
         None
     }
 }

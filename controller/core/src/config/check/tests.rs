@@ -24,6 +24,17 @@ fn no_files(_: &str) -> Result<Vec<u8>, String> {
     Err("not found".to_owned())
 }
 
+#[test]
+fn what_is_wrong_a_million_times_is_not_told_so_often() {
+    let mut problems = Vec::new();
+    let mut scope = Scope { path: "here".to_owned(), problems: &mut problems };
+    for _ in 0..2 * MAX_PROBLEMS {
+        scope.refuse::<()>("wrong");
+    }
+    assert_eq!(problems.len(), MAX_PROBLEMS + 1);
+    assert_eq!(problems[MAX_PROBLEMS].to_string(), "maglev: more is wrong than these 1000 things");
+}
+
 fn address() -> impl Strategy<Value = Address> {
     let v4 = (1..250_u8).prop_map(|last| IpAddr::from([192, 0, 2, last]));
     let odd =

@@ -1,0 +1,143 @@
+//! The order of messages on a link, as [`ToController`] defines it, and what they are to the core.
+
+use maglev_core::state::Input;
+use maglev_ipc::message::MAX_BATCH;
+use maglev_ipc::outcome::{MAX_DETAIL, tame};
+use maglev_ipc::{Outcome, Streak, ToController, VERSION};
+use tracing::info;
+
+use super::Fault;
+
+/// The longest name of a release that is shown, in bytes.
+const MAX_RELEASE: usize = 64;
+
+/// How far a link has come.
+#[derive(Debug, Default)]
+pub struct Hearing {
+    greeted: bool,
+}
+
+impl Hearing {
+    /// Whether the prober has said who it is.
+    #[must_use]
+    pub const fn greeted(&self) -> bool {
+        self.greeted
+    }
+
+    /// Takes the next message, and appends to `inputs` what the core is to be told.
+    ///
+    /// # Errors
+    /// The message is not allowed here.
+    pub fn take(&mut self, message: ToController, inputs: &mut Vec<Input>) -> Result<(), Fault> {
+        match message {
+            ToController::Hello { version: VERSION, release, instance } if !self.greeted => {
+                let release = tame(&release, MAX_RELEASE);
+                info!(event = %"prober", %release, instance, "prober connected");
+                self.greeted = true;
+                inputs.push(Input::ProberUp);
+            }
+            ToController::Hello { version: theirs, release, .. } if theirs != VERSION => {
+                return Err(Fault::Version { theirs, release: tame(&release, MAX_RELEASE) });
+            }
+            ToController::Hello { .. } => return Err(Fault::Protocol("a second greeting")),
+            _ if !self.greeted => return Err(Fault::Protocol("no greeting")),
+            ToController::Refused { id, why } => {
+                inputs.push(Input::Refused(id, tame(&why.to_string(), MAX_DETAIL)));
+            }
+            ToController::Streaks(streaks) => {
+                bounded(&streaks)?;
+                let tamed = streaks.into_iter().map(|streak| Streak { last: tamed(streak.last), ..streak });
+                inputs.push(Input::Streaks(tamed.collect()));
+            }
+            ToController::Committed { generation } => inputs.push(Input::Committed(generation)),
+            ToController::Outcomes(outcomes) => {
+                bounded(&outcomes)?;
+                inputs.extend(outcomes.into_iter().map(|outcome| Input::Outcome(tamed(outcome))));
+            }
+            ToController::Heartbeat(stats) => inputs.push(Input::ProberStats(stats)),
+        }
+        Ok(())
+    }
+}
+
+/// A batch is within its bound.
+fn bounded<T>(batch: &[T]) -> Result<(), Fault> {
+    if batch.len() > MAX_BATCH {
+        Err(Fault::Protocol("more in one message than it may hold"))
+    } else {
+        Ok(())
+    }
+}
+
+/// The outcome, with a detail that may be kept, logged and shown. Most have no text, and are not copied.
+fn tamed(outcome: Outcome) -> Outcome {
+    Outcome { detail: outcome.detail.tamed(), ..outcome }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use maglev_ipc::{CheckId, Code, Detail, Refusal};
+
+    use super::*;
+
+    fn hello() -> ToController {
+        ToController::Hello { version: VERSION, release: "0.1".into(), instance: 1 }
+    }
+
+    fn outcome(text: &str) -> Outcome {
+        let (check, duration, detail) = (CheckId(1), Duration::ZERO, Detail::Text(text.to_owned().into()));
+        Outcome { check, seq: 1, started: 0, duration, code: Code::L4Con, detail, timeout: None }
+    }
+
+    fn heard(message: ToController) -> Result<Vec<Input>, Fault> {
+        let (mut hearing, mut inputs) = (Hearing::default(), Vec::new());
+        hearing.take(hello(), &mut Vec::new())?;
+        hearing.take(message, &mut inputs)?;
+        Ok(inputs)
+    }
+
+    #[test]
+    fn nothing_is_said_before_the_greeting_and_that_only_once() {
+        let mut hearing = Hearing::default();
+        let heartbeat = ToController::Heartbeat(maglev_ipc::Stats::default());
+        assert!(matches!(hearing.take(heartbeat.clone(), &mut Vec::new()), Err(Fault::Protocol(_))));
+        hearing.take(hello(), &mut Vec::new()).unwrap();
+        hearing.take(heartbeat, &mut Vec::new()).unwrap();
+        assert!(matches!(hearing.take(hello(), &mut Vec::new()), Err(Fault::Protocol(_))));
+    }
+
+    #[test]
+    fn a_prober_cannot_write_to_a_terminal_or_fill_the_memory() {
+        let wild = "\u{1b}[2J\n".repeat(1000);
+        let why = Refusal::Invalid(wild.clone());
+        let said = [
+            ToController::Outcomes(vec![outcome(&wild)]),
+            ToController::Streaks(vec![Streak { last: outcome(&wild), passes: 0, known: 1 }]),
+            ToController::Refused { id: CheckId(1), why },
+        ];
+        for message in said {
+            for input in heard(message).unwrap() {
+                let text = match &input {
+                    Input::Outcome(outcome) => outcome.detail.to_string(),
+                    Input::Streaks(streaks) => streaks[0].last.detail.to_string(),
+                    Input::Refused(_, why) => why.clone(),
+                    other => panic!("{other:?}"),
+                };
+                assert!(text.len() <= MAX_DETAIL && text.starts_with("?[2J?"), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_is_bounded() {
+        assert_eq!(heard(ToController::Outcomes(vec![outcome(""); MAX_BATCH])).unwrap().len(), MAX_BATCH);
+        for message in [
+            ToController::Outcomes(vec![outcome(""); MAX_BATCH + 1]),
+            ToController::Streaks(vec![Streak { last: outcome(""), passes: 0, known: 1 }; MAX_BATCH + 1]),
+        ] {
+            assert!(matches!(heard(message), Err(Fault::Protocol(_))));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What `maglevc`, the command line of vpp-maglev, is made of. A library only so that what it reads can be fuzzed.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use tokio::runtime::{Builder, Runtime};
+
+mod change;
+mod choose;
+mod client;
+pub mod command;
+mod complete;
+mod failure;
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod fixture;
+pub mod grammar;
+mod help;
+mod json;
+mod keys;
+pub mod line;
+mod names;
+mod screen;
+mod session;
+mod shell;
+mod show;
+#[cfg(test)]
+mod snapshots;
+mod suggest;
+mod table;
+mod text;
+pub mod time;
+mod watch;
+mod words;
+
+use client::Server;
+use failure::Failure;
+use screen::ColorChoice;
+use session::Session;
+
+/// Shows and changes what vpp-maglev's daemon is doing.
+#[derive(Debug, Parser)]
+#[command(name = "maglevc", version = version(), after_help = help::commands())]
+struct Cli {
+    /// The daemon: HOST:PORT, https://HOST:PORT or unix:PATH [default: the daemon's unix socket if there is one, else 127.0.0.1:9090]
+    #[arg(long, env = "MAGLEV_SERVER", value_name = "ADDR")]
+    server: Option<Server>,
+
+    #[command(flatten)]
+    tls: client::Tls,
+
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    color: ColorChoice,
+
+    /// What to print
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Output,
+
+    /// What to do; every word may be shortened, as in `sh ba nginx0`. Without a command, maglevc is a shell
+    command: Vec<String>,
+}
+
+impl Cli {
+    /// Which daemon is meant, and how it is spoken to.
+    fn server(&self) -> Server {
+        self.server.clone().filter(Server::is_given).unwrap_or_default().with(self.tls.clone())
+    }
+}
+
+/// What to print.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum Output {
+    /// Tables, for people
+    #[default]
+    Text,
+    /// JSON, for programs
+    Json,
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const COMMIT: Option<&str> = option_env!("MAGLEV_COMMIT");
+const BUILD_DATE: Option<&str> = option_env!("MAGLEV_BUILD_DATE");
+
+/// The release, and as much of its origin as the build has told.
+fn version() -> String {
+    match (COMMIT, BUILD_DATE) {
+        (Some(commit), Some(date)) => format!("{VERSION} (commit {commit}, built {date})"),
+        (Some(commit), None) => format!("{VERSION} (commit {commit})"),
+        (None, Some(date)) => format!("{VERSION} (built {date})"),
+        (None, None) => VERSION.into(),
+    }
+}
+
+/// The whole program.
+#[must_use]
+pub fn run() -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("maglevc cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(words) = complete::asked() {
+        runtime.block_on(complete::run(words));
+        return ExitCode::SUCCESS;
+    }
+    let cli = Cli::parse();
+    let session = Session { server: cli.server(), output: cli.output, color: cli.color };
+    if !cli.command.is_empty() {
+        return once(&runtime, &session, &cli.command);
+    }
+    if io::stdin().is_terminal() {
+        shell::interactive(runtime, session)
+    } else {
+        shell::batch(&runtime, &session)
+    }
+}
+
+fn once(runtime: &Runtime, session: &Session, words: &[String]) -> ExitCode {
+    let ran = match command::parse(words) {
+        Ok(command) => runtime.block_on(session.run(&command)),
+        Err(mistake) => Err(Failure::mistaken(mistake)),
+    };
+    match ran {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            session.complain(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Lists the targets and their longest inputs, for `scripts/fuzz.sh`.
+
+fn main() {
+    for target in maglev_fuzz::TARGETS {
+        println!("{} {}", target.name, target.longest);
+    }
+}

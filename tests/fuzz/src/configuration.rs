@@ -1,0 +1,114 @@
+//! The two files: what operators write, and what `maglevd` has written down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_core::config::{Config, check};
+use maglev_core::state::Input;
+use maglevd::config::parse;
+use maglevd::overrides::file;
+
+use crate::Target;
+use crate::world::{LIMITS, World, received, within_limits};
+
+/// What aliases make of a file is the largest part of it: some 50 bytes for each that it may weigh.
+pub const CONFIG: Target = Target { name: "config", longest: 64 << 10, memory: 96 << 20, seeds, run };
+
+pub const OVERRIDES: Target =
+    Target { name: "overrides", longest: 64 << 10, memory: 4 << 20, seeds: kept, run: run_overrides };
+
+/// A configuration of ours.
+///
+/// # Panics
+/// It is not good.
+pub fn good(text: &[u8]) -> Arc<Config> {
+    let file = parse(text).expect("a good configuration");
+    Arc::new(check(&file, &mut |_| Err("none".to_owned())).expect("a good configuration"))
+}
+
+/// Shaped like a certificate, as far as `maglevd` looks.
+const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
+/// A file that is understood is one that everything behind it can live with.
+fn run(input: &[u8]) {
+    let file = match parse(input) {
+        Ok(file) => file,
+        Err(fault) => {
+            assert!(fault.line > 0 && fault.column > 0 && !fault.message.is_empty());
+            return;
+        }
+    };
+    let mut read = |path: &str| if path.ends_with("pem") { Ok(PEM.to_vec()) } else { Err("none".to_owned()) };
+    let config = match check(&file, &mut read) {
+        Ok(config) => Arc::new(config),
+        Err(problems) => {
+            assert!(!problems.is_empty());
+            return;
+        }
+    };
+    let mut world = World::new(Arc::clone(&config), Arc::default());
+    world.take(Input::ProberUp);
+    let checks = world.checks.take().expect("the prober is told what to probe");
+    let set = received(&checks);
+    within_limits(&set, LIMITS);
+    for (id, why) in &set.refused {
+        world.take(Input::Refused(*id, why.to_string()));
+    }
+    world.take(Input::Committed(checks.generation));
+    for _ in 0..3 {
+        world.wait(Duration::from_secs(60));
+    }
+    world.take(Input::Reload(config));
+    world.look();
+}
+
+/// What is read is written so that it is read as the same.
+fn run_overrides(input: &[u8]) {
+    let Ok(overrides) = file::parse(input) else { return };
+    let again = file::parse(file::render(&overrides).as_bytes()).expect("what was written is read");
+    assert_eq!(again, overrides);
+    let config = good(include_bytes!("../../../docs/examples/maglev.yaml"));
+    World::new(config, Arc::new(overrides)).look();
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let examples: [&[u8]; 3] = [
+        include_bytes!("../../../docs/examples/maglev.yaml"),
+        include_bytes!("../../../docs/examples/minimal.yaml"),
+        b"maglev: { vpp: { lb: { ipv4-src-address: 192.0.2.254 } }, healthchecks: { a: { type: tcp, port: 1, interval: 1s, params: { tls: true, ca-file: /x.pem } } },
+ backends: { b: { address: 192.0.2.1, healthcheck: a } },
+ frontends: { f: { address: 192.0.2.2, protocol: tcp, port: 1, pools: [ { name: p, backends: { b: } } ] } } }",
+    ];
+    examples.map(<[u8]>::to_vec).to_vec()
+}
+
+fn kept() -> Vec<Vec<u8>> {
+    let text = r#"{
+"version": 1,
+"overrides": [
+  {"kind":"disabled","backend":"dns1","who":"alice (uid 1000)","at":"2026-11-22T12:00:00.500Z","reason":"disk \"swap\"","expires":"2026-11-23T14:00:00.000000001Z"},
+  {"kind":"paused","backend":"vpn","who":"","at":"2026-11-22T12:00:00Z"},
+  {"kind":"enabled","backend":"nobody","at":"1970-01-01T00:00:00Z"},
+  {"kind":"weight","backend":"site1-ams","frontend":"site-v6","pool":"amsterdam","weight":7,"at":"2026-11-22T12:00:00Z"}
+]
+}
+"#;
+    vec![text.as_bytes().to_vec()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What does not get there explores nothing.
+    #[test]
+    fn the_seeds_are_good() {
+        for seed in seeds() {
+            let file = parse(&seed).expect("of the right shape");
+            assert_eq!(check(&file, &mut |_| Ok(PEM.to_vec())).map(drop), Ok(()));
+        }
+        for seed in kept() {
+            assert_eq!(file::parse(&seed).expect("read").len(), 4);
+        }
+    }
+}

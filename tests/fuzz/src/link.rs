@@ -1,0 +1,201 @@
+//! What the two processes say to each other, as each would hear it from one that has been taken over.
+
+use std::fmt::Debug;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_ipc::check::{Http, Tls, Verify};
+use maglev_ipc::outcome::Stats;
+use maglev_ipc::{
+    Check, CheckId, Code, Detail, Mode, Outcome, Probe, Refusal, Streak, Timeout, ToController, ToProber,
+    VERSION, codec,
+};
+
+use maglevd::prober::Hearing;
+use maglevd_prober::probe::tls::Configs;
+use maglevd_prober::protocol::{Protocol, Request};
+use maglevd_prober::set::{Limits, interval_allowed};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Target;
+use crate::configuration::good;
+use crate::scraps::{Scraps, of_parts};
+use crate::world::{World, within_limits};
+
+/// A message may hold 64 KiB, of which serde sets aside 1 MiB at most before it has read them.
+pub const TO_PROBER: Target =
+    Target { name: "to-prober", longest: 256 << 10, memory: 16 << 20, seeds: orders, run: run_prober };
+
+pub const TO_CONTROLLER: Target = Target {
+    name: "to-controller",
+    longest: 256 << 10,
+    memory: 16 << 20,
+    seeds: answers,
+    run: run_controller,
+};
+
+const CONFIG: &[u8] = b"maglev: { vpp: { lb: { ipv4-src-address: 192.0.2.254 } }, healthchecks: {
+ a: { type: icmp, interval: 1s }, h: { type: http, port: 80, interval: 1s, rise: 1, fall: 1, params: { path: / } } },
+ backends: { b1: { address: 192.0.2.1, healthcheck: a }, b2: { address: 192.0.2.2, healthcheck: h },
+  b3: { address: 192.0.2.3 } },
+ frontends: { f: { address: 192.0.2.9, protocol: tcp, port: 80, pools: [
+  { name: p, backends: { b1: , b2: } }, { name: q, backends: { b3: } } ] } } }";
+
+/// Messages, one after the other, until one of them ends the link.
+fn run_prober(input: &[u8]) {
+    let limits = Limits { checks: 8, rate: 100 };
+    let mut protocol = Protocol::new(limits);
+    let mut configs = Configs::new([]);
+    for part in Scraps(input).parts() {
+        let Some(message) = message::<ToProber>(part) else { return };
+        match protocol.handle(message, &mut configs) {
+            Ok(None) => {}
+            Ok(Some(Request::Put(set))) => within_limits(&set, limits),
+            Ok(Some(Request::Pace(paces))) => {
+                assert!(paces.iter().all(|(_, interval)| interval_allowed(*interval)));
+            }
+            Err(violation) => {
+                assert!(!violation.to_string().is_empty());
+                return;
+            }
+        }
+    }
+}
+
+/// The same, with a moment between two of them.
+fn run_controller(input: &[u8]) {
+    let mut world = World::new(good(CONFIG), Arc::default());
+    let mut hearing = Hearing::default();
+    let kept = world.state.overrides().clone();
+    for part in Scraps(input).parts() {
+        let Some(message) = message::<ToController>(part) else { break };
+        let mut inputs = Vec::new();
+        if hearing.take(message, &mut inputs).is_err() {
+            break;
+        }
+        for input in inputs {
+            world.take(input);
+        }
+        world.wait(Duration::from_millis(300));
+    }
+    world.look();
+    assert_eq!(*world.state.overrides(), kept, "a prober is no operator");
+}
+
+/// The message in `bytes`, if there is one, which is then read again as it is written.
+fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> Option<T> {
+    let message = codec::decode::<T>(bytes).ok()?;
+    let written = codec::encode(&message).expect("what fitted fits");
+    assert_eq!(codec::decode::<T>(&written).expect("what was written is read"), message);
+    Some(message)
+}
+
+fn orders() -> Vec<Vec<u8>> {
+    let tls = |verify| Some(Tls { server_name: "example.net".into(), verify });
+    let http = Http {
+        path: "/".into(),
+        host: "h".into(),
+        codes: vec![(200, 299)],
+        body: Some("ok".into()),
+        keep_alive: NonZeroU32::new(10),
+    };
+    let pem = rcgen::generate_simple_self_signed(["example.net".into()]).expect("a certificate").cert.pem();
+    let probes = [
+        Probe::Icmp,
+        Probe::Tcp { port: 53, mode: Mode::HalfOpen, tls: None },
+        Probe::Http { port: 80, http: http.clone(), tls: None },
+        Probe::Http { port: 443, http, tls: tls(Verify::Bundle(5)) },
+        Probe::Tcp { port: 443, mode: Mode::Full, tls: tls(Verify::Nothing) },
+    ];
+    let mut set = vec![
+        ToProber::Hello { version: VERSION, release: "0.1".into() },
+        ToProber::Begin { generation: 1 },
+        ToProber::Bundle { id: 5, pem: pem.into() },
+    ];
+    for (id, probe) in (1..).zip(probes) {
+        let target = IpAddr::from([192, 0, 2, id as u8]);
+        let (min, max) = (Duration::from_millis(50), Duration::from_secs(1));
+        let timeout = Timeout::Auto { min, max };
+        let check = Check { target, source: None, timeout, fast: min, probe };
+        set.push(ToProber::Check { id: CheckId(id), interval: max, check: check.into() });
+    }
+    set.push(ToProber::Commit { generation: 1 });
+    set.push(ToProber::Pace(vec![(CheckId(1), Duration::from_millis(500))]));
+    set.push(ToProber::Amend { generation: 2 });
+    set.push(ToProber::Drop(vec![CheckId(1)]));
+    set.push(ToProber::Commit { generation: 2 });
+    set.push(ToProber::Heartbeat);
+    let small = [set[0].clone(), ToProber::Heartbeat];
+    vec![encoded(&set), encoded(&small)]
+}
+
+fn answers() -> Vec<Vec<u8>> {
+    let outcome = |id, seq, code, detail: &'static str| Outcome {
+        check: CheckId(id),
+        seq,
+        started: seq * 1_000_000_000,
+        duration: Duration::from_millis(2),
+        timeout: None,
+        code,
+        detail: detail.into(),
+    };
+    let hello = ToController::Hello { version: VERSION, release: "0.1".into(), instance: 7 };
+    let down = (1..9).map(|seq| outcome(2, seq, Code::L4Con, "connection refused")).collect();
+    let all = [
+        hello.clone(),
+        ToController::Refused { id: CheckId(1), why: Refusal::Bounds { what: "timeout".into() } },
+        ToController::Streaks(vec![Streak {
+            last: outcome(2, 9, Code::L7Ok, ""),
+            passes: u64::MAX,
+            known: 64,
+        }]),
+        ToController::Committed { generation: 1 },
+        ToController::Outcomes(vec![outcome(1, 10, Code::L4Ok, ""), outcome(2, 10, Code::Local, "no route")]),
+        ToController::Outcomes(down),
+        ToController::Heartbeat(Stats::default()),
+    ];
+    // What a prober of ours never says.
+    let wild = Detail::Text("\u{1b}[2J\n".repeat(100).into());
+    let last = Outcome { detail: wild, ..outcome(2, 1, Code::L4Con, "") };
+    let rude = [
+        hello.clone(),
+        ToController::Streaks(vec![Streak { last: last.clone(), passes: 0, known: u8::MAX }]),
+        ToController::Refused { id: CheckId(1), why: Refusal::Invalid("\r".repeat(5000)) },
+        ToController::Outcomes(vec![last; 50]),
+    ];
+    vec![encoded(&all), encoded(&rude), encoded(&[hello])]
+}
+
+fn encoded<T: Serialize>(messages: &[T]) -> Vec<u8> {
+    of_parts(messages.iter().map(|message| codec::encode(message).expect("a seed is small")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::LIMITS;
+
+    /// What does not get there explores nothing.
+    #[test]
+    fn the_seeds_are_understood_to_the_end() {
+        let (mut protocol, mut configs) = (Protocol::new(LIMITS), Configs::new([]));
+        let mut sets = Vec::new();
+        for part in Scraps(&orders()[0]).parts() {
+            let message = message::<ToProber>(part).expect("a message");
+            if let Some(Request::Put(set)) = protocol.handle(message, &mut configs).expect("in turn") {
+                sets.push((set.members.len(), set.refused));
+            }
+        }
+        assert_eq!(sets, [(5, Vec::new()), (0, Vec::new())]);
+        for seed in answers() {
+            let mut hearing = Hearing::default();
+            for part in Scraps(&seed).parts() {
+                let message = message::<ToController>(part).expect("a message");
+                hearing.take(message, &mut Vec::new()).expect("in turn");
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A whole session with a VPP that answers whatever it likes, over a real socket.
+
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use maglev_vpp::frame;
+use maglev_vpp::message::*;
+use maglev_vpp::wire::Name;
+use maglev_vpp::{Client, Options};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::Target;
+use crate::scraps::{Scraps, of_parts};
+
+pub const SESSION: Target = Target { name: "session", longest: 64 << 10, memory: 4 << 20, seeds, run };
+
+/// The number of the first message in the table; the others follow.
+const FIRST: u16 = 100;
+
+struct Place {
+    runtime: tokio::runtime::Runtime,
+    listener: tokio::net::UnixListener,
+    folder: tempfile::TempDir,
+}
+
+thread_local! {
+    static PLACE: Place = Place::new();
+}
+
+impl Place {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let folder = tempfile::tempdir().expect("a place for the socket");
+        let listener = UnixListener::bind(folder.path().join("api.sock")).expect("a socket");
+        listener.set_nonblocking(true).expect("it does not block");
+        let listener = {
+            let _entered = runtime.enter();
+            tokio::net::UnixListener::from_std(listener).expect("it is known to the runtime")
+        };
+        Self { runtime, listener, folder }
+    }
+}
+
+/// Whether the handshake is garbled too; then frames: their number in the table, the call that they answer, their body.
+fn run(input: &[u8]) {
+    PLACE.with(|place| place.runtime.block_on(session(place, input)));
+}
+
+async fn session(place: &Place, input: &[u8]) {
+    let mut input = Scraps(input);
+    let garbled = input.byte() & 1 == 1;
+    let said = if garbled { input.0.to_vec() } else { [handshake(), frames(input)].concat() };
+    let path = place.folder.path().join("api.sock");
+    let vpp = async {
+        let (mut stream, _) = place.listener.accept().await.expect("a client");
+        // A client that has heard enough hangs up.
+        let _ = stream.write_all(&said).await;
+        let _ = stream.shutdown().await;
+        // What it has sent is left unread until it hangs up, as a socket that is closed on it is another error.
+        let mut sink = [0; 4096];
+        while let Ok(1..) = stream.read(&mut sink).await {}
+    };
+    let client = async {
+        let limit = Duration::from_secs(600);
+        let options = Options { timeout: limit, ..Options::default() };
+        let Ok(client) = Client::connect(&path, "fuzz", options).await else { return };
+        assert!(client.version().len() <= 32 * '\u{fffd}'.len_utf8());
+        let (vips, servers) = (LbVipDump::all(), LbAsV2Dump::all());
+        let command = CliInband::new("show lb vips verbose");
+        // In this order, so that their contexts are known to whoever made the input.
+        let conf = client.request(&LbConfGet {});
+        let (vips, servers) = (client.dump(&vips), client.dump(&servers));
+        let threads = client.request(&ShowThreads {});
+        let shown = client.request(&command);
+        let (conf, vips, servers, threads, shown) = tokio::join!(conf, vips, servers, threads, shown);
+        for refused in [conf.err(), vips.err(), servers.err(), threads.err(), shown.err()].iter().flatten() {
+            assert!(!refused.to_string().is_empty());
+        }
+    };
+    tokio::join!(vpp, client);
+}
+
+/// The table of messages, and VPP's version.
+fn handshake() -> Vec<u8> {
+    let row =
+        |(id, signature): (u16, &Signature)| MessageTableEntry { id, name: Name(table_name(*signature)) };
+    let table = MessageTable((FIRST..).zip(NEEDED).map(row).collect());
+    let mut bytes = Vec::new();
+    let welcome = SockclntCreateReply { response: 0, index: 1, table };
+    frame::encode(&mut bytes, SOCKCLNT_CREATE_REPLY_ID, Head::default(), &welcome);
+    let version = ShowVersionReply {
+        retval: 0,
+        program: Name("vpe".into()),
+        version: Name("26.10".into()),
+        build_date: Name::default(),
+        build_directory: Name::default(),
+    };
+    frame::encode(&mut bytes, number(ShowVersionReply::NAME), Head { client_index: 0, context: 1 }, &version);
+    bytes
+}
+
+/// The number of a message in our table.
+fn number(name: &str) -> u16 {
+    (FIRST..).zip(NEEDED).find(|(_, signature)| signature.0 == name).expect("it is needed").0
+}
+
+fn frames(mut input: Scraps<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while !input.0.is_empty() {
+        let id = FIRST + u16::from(input.byte());
+        let context = u32::from(input.byte());
+        let body = input.part();
+        bytes.extend([0; 8]);
+        bytes.extend(u32::try_from(6 + body.len()).expect("a part is small").to_be_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(id.to_be_bytes());
+        bytes.extend(context.to_be_bytes());
+        bytes.extend(body);
+    }
+    bytes
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let one = |name: &str, context: u8, body: &[u8]| {
+        [&[(number(name) - FIRST) as u8, context][..], &of_parts([body])].concat()
+    };
+    let mut seeds = vec![[&[1][..], &handshake()].concat()];
+    for base in 0..4 {
+        let mut seed = vec![0];
+        seed.extend(one(LbConfGetReply::NAME, base + 1, &[0; 32]));
+        seed.extend(one(LbVipDetails::NAME, base + 2, &[0; 48]));
+        seed.extend(one(ControlPingReply::NAME, base + 2, &[0; 12]));
+        seed.extend(one(LbAsV2Details::NAME, base + 3, &[0; 64]));
+        seed.extend(one(ControlPingReply::NAME, base + 3, &[0; 12]));
+        seed.extend(one(MemclntKeepalive::NAME, 0, &[0; 4]));
+        seed.extend(one(ShowThreadsReply::NAME, base + 4, &[0; 8]));
+        seed.extend(one(CliInbandReply::NAME, base + 5, &[0; 8]));
+        seeds.push(seed);
+    }
+    seeds
+}

@@ -1,0 +1,263 @@
+//! A `maglevd` without its edges: the state, a prober's half of the protocol, and a VPP that does as it is told.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use maglev_core::config::Config;
+use maglev_core::dataplane::{self, Actual, Run, Step, VipKey};
+use maglev_core::health::Cause;
+use maglev_core::overrides::Overrides;
+use maglev_core::plan;
+use maglev_core::state::{CheckSet, Input, Listed, Output, State};
+use maglev_core::time::{Mono, Now, Wall};
+use maglev_core::view::VppInfo;
+use maglev_ipc::outcome::MAX_DETAIL;
+use maglev_ipc::{Detail, ToProber, VERSION, codec};
+use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, Prefix, Request, Vip};
+use maglevd_prober::probe::tls::Configs;
+use maglevd_prober::protocol::{self, Protocol};
+use maglevd_prober::set::{Limits, Set};
+
+/// What a prober takes without flags.
+pub const LIMITS: Limits = Limits { checks: 100_000, rate: 100_000 };
+
+/// More than any chain of consequences of one input is long.
+const MOST_OUTPUTS: usize = 200_000;
+
+/// The system, in one hand.
+pub struct World {
+    pub state: State,
+    pub now: Now,
+    actual: Actual,
+    /// The newest set of checks, as the prober was told.
+    pub checks: Option<CheckSet>,
+}
+
+impl World {
+    /// A `maglevd` that has just been started with `config`, a prober and a VPP.
+    pub fn new(config: Arc<Config>, overrides: Arc<Overrides>) -> Self {
+        let now = Now { mono: Mono(1_000_000_000), wall: Wall(1_795_348_800_000_000_000) };
+        let mut out = Vec::new();
+        let state = State::new(config, overrides, true, now, &mut out);
+        let mut world = Self { state, now, actual: Actual::default(), checks: None };
+        world.follow(out);
+        let info = VppInfo { version: "26.10".into(), build_date: String::new(), pid: 1, boot: None };
+        world.take(Input::VppUp(info));
+        world
+    }
+
+    /// Tells it something, and does what it asks for.
+    pub fn take(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.state.handle(input, self.now, &mut out);
+        self.follow(out);
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, time: Duration) {
+        self.now = Now { mono: self.now.mono + time, wall: self.now.wall + time };
+        if self.state.wake_at().is_some_and(|at| at <= self.now.mono) {
+            self.take(Input::Tick);
+        }
+    }
+
+    /// Whatever it is asked to show.
+    pub fn look(&self) {
+        let view = self.state.view(self.now);
+        for backend in &view.backends {
+            if let Some(last) = &backend.last {
+                tame(&last.detail);
+            }
+            for transition in &backend.transitions {
+                if let Cause::Outcome { detail, .. } = &transition.cause {
+                    tame(detail);
+                }
+            }
+            let reasons = self.state.explain_backend(&backend.name, self.now).expect("it is there");
+            reasons.iter().for_each(|reason| shown(&reason.text, 4096));
+        }
+        for frontend in &view.frontends {
+            let reasons = self.state.explain_frontend(&frontend.name, self.now).expect("it is there");
+            reasons.iter().for_each(|reason| shown(&reason.text, 4096));
+        }
+        view.prober.refused.iter().for_each(|(_, why)| shown(why, MAX_DETAIL));
+        let _ = self.state.preview(self.actual.clone(), None, self.now);
+    }
+
+    fn follow(&mut self, out: Vec<Output>) {
+        let mut waiting = std::collections::VecDeque::from(out);
+        for _ in 0..MOST_OUTPUTS {
+            let Some(output) = waiting.pop_front() else { return };
+            let Some(input) = self.answer(output) else { continue };
+            let mut out = Vec::new();
+            self.state.handle(input, self.now, &mut out);
+            waiting.extend(out);
+        }
+        panic!("it never comes to an end");
+    }
+
+    fn answer(&mut self, output: Output) -> Option<Input> {
+        Some(match output {
+            Output::ReadAll => Input::AllRead(self.actual.clone()),
+            Output::List => {
+                let listed = |(key, vip): (&VipKey, &dataplane::ActualVip)| {
+                    (*key, Listed { encap: vip.encap, table_length: vip.table_length })
+                };
+                Input::Listed(self.actual.conf, self.actual.vips.iter().map(listed).collect())
+            }
+            Output::ReadServers(vip) => {
+                let found = self.actual.vips.get(&vip);
+                Input::ServersRead(vip, found.map(|found| found.servers.clone()).unwrap_or_default())
+            }
+            Output::ReadVip(vip) => Input::VipRead(vip, self.actual.vips.get(&vip).cloned()),
+            Output::SetConf(conf) => {
+                let dataplane::LbConf { ipv4_src, ipv6_src, sticky_buckets_per_core, flow_timeout } = conf;
+                harmless(&LbConf {
+                    ip4_src: ipv4_src,
+                    ip6_src: ipv6_src,
+                    sticky_buckets: sticky_buckets_per_core,
+                    flow_timeout,
+                });
+                assert!(sticky_buckets_per_core.is_power_of_two());
+                self.actual.conf = Some(conf);
+                Input::ConfSet(None)
+            }
+            Output::Run(run) => self.run(&run),
+            Output::Checks(set) => {
+                self.amend(set);
+                return None;
+            }
+            Output::Event(event) => {
+                // As the log has it.
+                let _ = format!("{:?}", event.kind);
+                return None;
+            }
+            Output::Pace(_, interval) => {
+                assert!(maglevd_prober::set::interval_allowed(interval), "{interval:?}");
+                return None;
+            }
+            Output::Count { .. } => return None,
+        })
+    }
+
+    /// Keeps the whole set that the prober has.
+    fn amend(&mut self, mut set: CheckSet) {
+        if let Some(dropped) = set.dropped.take() {
+            let before = self.checks.take().expect("an amendment is to a set");
+            let kept = before.checks.into_iter().filter(|(id, ..)| !dropped.contains(id));
+            set.checks = kept.chain(set.checks).collect();
+            set.bundles = before.bundles;
+        }
+        self.checks = Some(set);
+    }
+
+    /// Does it, as VPP would.
+    fn run(&mut self, run: &Run) -> Input {
+        assert!(!run.steps.is_empty());
+        for step in &run.steps {
+            self.check(run.vip, step);
+            let mut vip = self.actual.vips.remove(&run.vip);
+            plan::apply(step, &mut vip);
+            if let Some(vip) = vip {
+                self.actual.vips.insert(run.vip, vip);
+            }
+        }
+        Input::Ran { vip: run.vip, done: run.steps.len(), error: None }
+    }
+
+    /// VPP would take the step, and survive it.
+    fn check(&self, key: VipKey, step: &Step) {
+        let found = self.actual.vips.get(&key);
+        let prefix = Prefix { address: key.address, len: key.prefix_len };
+        let vip = Vip { prefix, protocol: key.protocol, port: key.port };
+        match *step {
+            Step::CreateVip { encap, src_ip_sticky, table_length } => {
+                assert!(found.is_none(), "{key} is there");
+                assert!(table_length.is_power_of_two());
+                for (other, there) in &self.actual.vips {
+                    assert!(!plan::forbids((other, there.encap), (&key, encap)), "{other} forbids {key}");
+                }
+                let encap = match encap {
+                    dataplane::Encap::Gre4 => Encap::Gre4,
+                    dataplane::Encap::Gre6 => Encap::Gre6,
+                    other => panic!("{other} is never ours"),
+                };
+                harmless(&LbAddDelVipV2::add(vip, encap, table_length, src_ip_sticky));
+            }
+            Step::AddAs { server, weight } => {
+                let there = found.expect("the VIP is there");
+                assert!(!there.servers.contains_key(&server) && weight <= 100);
+                assert_eq!(server.is_ipv4(), there.encap == dataplane::Encap::Gre4);
+                harmless(&LbAddDelAsV2::add(vip, server, weight));
+            }
+            Step::SetWeight { server, to, flush, .. } => {
+                assert!(found.is_some_and(|found| found.servers.contains_key(&server)) && to <= 100);
+                harmless(&LbAsSetWeight { vip, address: server, weight: to, is_flush: flush });
+            }
+            Step::RemoveAs { server } => harmless(&LbAddDelAsV2::delete(vip, server, true)),
+            Step::RemoveVip => harmless(&LbAddDelVipV2::delete(vip)),
+        }
+    }
+}
+
+fn harmless<R: Request>(request: &R) {
+    assert_eq!(request.hazard(), None);
+}
+
+/// Whether the detail may stand on a terminal.
+pub fn tame(detail: &Detail) {
+    if let Detail::Text(text) = detail {
+        shown(text, MAX_DETAIL);
+    }
+}
+
+/// Whether a text may stand in a log or on a terminal.
+pub fn shown(text: &str, most: usize) {
+    assert!(text.len() <= most && !text.chars().any(char::is_control), "{text:?}");
+}
+
+/// What a prober makes of a set of checks that `maglevd` sends.
+pub fn received(set: &CheckSet) -> Set {
+    let mut configs = Configs::new([]);
+    let mut protocol = Protocol::new(LIMITS);
+    let mut say = |message: ToProber| {
+        let bytes = codec::encode(&message).expect("what is sent fits");
+        let message = codec::decode(&bytes).expect("what is sent is read");
+        protocol.handle(message, &mut configs).expect("the protocol is kept to")
+    };
+    let generation = set.generation;
+    say(ToProber::Hello { version: VERSION, release: String::new() });
+    say(ToProber::Begin { generation });
+    for bundle in &set.bundles {
+        say(ToProber::Bundle { id: bundle.id, pem: bundle.pem.clone() });
+    }
+    for (id, interval, check) in &set.checks {
+        say(ToProber::Check { id: *id, interval: *interval, check: check.clone().into() });
+    }
+    match say(ToProber::Commit { generation }) {
+        Some(protocol::Request::Put(set)) => set,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A set keeps to every limit of the prober.
+pub fn within_limits(set: &Set, limits: Limits) {
+    assert!(set.members.len() <= limits.checks as usize);
+    let mut ids = HashSet::new();
+    let mut rate = 0.0;
+    for member in &set.members {
+        assert!(ids.insert(member.id));
+        assert!(maglevd_prober::set::interval_allowed(member.interval));
+        member.check.validate().expect("what is probed is within its bounds");
+        rate += 1.0 / member.interval.as_secs_f64();
+        if let maglev_ipc::Probe::Http { http, .. } = &member.check.probe {
+            let request =
+                maglevd_prober::probe::http::Request::compile(http).expect("it was compiled before");
+            let lines = request.bytes.split(|byte| *byte == b'\n').count();
+            assert_eq!(lines, if http.keep_alive.is_some() { 6 } else { 7 }, "nothing is smuggled in");
+        }
+    }
+    assert!(rate <= f64::from(limits.rate) * 1.001, "{rate} probes a second");
+    assert!(set.refused.iter().all(|(id, _)| ids.insert(*id)));
+}

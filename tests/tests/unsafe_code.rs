@@ -1,0 +1,80 @@
+//! Every `unsafe` in the tree is in the inventory of `docs/security.md`, and nothing else is.
+
+#![cfg(test)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The files of the inventory, each with what it is said to have: one place.
+fn inventory(root: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let section = text.split("\n## `unsafe`\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let rows = rows.map(|row| {
+        assert!(row.contains(", once |"), "a row for each place: {row}");
+        row.split('`').next().unwrap().to_owned()
+    });
+    rows.collect()
+}
+
+/// The sources under version control, or, where there is no git, all but what was built.
+fn sources(root: &Path) -> Vec<String> {
+    let listed = Command::new("git").arg("-C").arg(root).args(["ls-files", "*.rs"]).output();
+    let listed = listed.expect("git").stdout;
+    String::from_utf8(listed).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// How often a file opens an unsafe block, or declares something unsafe. Comments and lints are no code.
+fn places(text: &str) -> usize {
+    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let words = code.flat_map(|line| {
+        line.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect::<Vec<_>>()
+    });
+    words.filter(|word| word == "unsafe").count()
+}
+
+/// Whether a file lets the lint pass, for whatever it does then.
+fn lets_pass(text: &str) -> bool {
+    let mut lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    lines.any(|line| line.contains("unsafe_code") && !line.contains("forbid"))
+}
+
+#[test]
+fn the_inventory_of_unsafe_code_is_true() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let inventory = inventory(&root);
+    let sources = sources(&root);
+    if sources.is_empty() {
+        return println!("SKIP the_inventory_of_unsafe_code_is_true: this is no checkout of git");
+    }
+    let mut found = BTreeSet::new();
+    for source in sources.iter().filter(|source| !source.ends_with("tests/unsafe_code.rs")) {
+        let text = fs::read_to_string(root.join(source)).unwrap();
+        let count = places(&text);
+        assert!(count <= 1, "{source} has {count} places with unsafe code, and the inventory one for a file");
+        assert_eq!(
+            count == 1,
+            lets_pass(&text),
+            "{source}: the lint is let pass for unsafe code, and for nothing else"
+        );
+        if count == 1 {
+            found.insert(source.clone());
+        }
+    }
+    assert_eq!(found, inventory, "what is in the sources, and what docs/security.md says");
+}
+
+#[test]
+fn every_crate_denies_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let workspace = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    assert!(workspace.contains("\nunsafe_code = \"deny\"\n"));
+    let members = workspace.lines().find_map(|line| line.strip_prefix("members = [")).unwrap();
+    for member in members.trim_end_matches(']').split(", ") {
+        let manifest = root.join(member.trim_matches('"')).join("Cargo.toml");
+        let text = fs::read_to_string(&manifest).unwrap();
+        assert!(text.contains("[lints]\nworkspace = true\n"), "{}", manifest.display());
+    }
+}
