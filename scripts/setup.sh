@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs from Debian what `make` needs and the machine lacks. Does nothing when all is there.
 #
-#   scripts/setup.sh build|test|container|deb...
+#   scripts/setup.sh build|test|bench|container|deb...
 #   scripts/setup.sh path            prints a PATH in which Debian's Rust comes first, if the first one is too old
 #
 # Without the tools to build, it fails; without those to test, it warns, and what needs them is skipped.
@@ -70,6 +70,12 @@ list_missing() {
 		has mandoc || echo mandoc
 		has systemd-analyze || echo systemd
 		;;
+	bench)
+		has ip || echo iproute2
+		has haproxy || echo haproxy
+		has keepalived || echo keepalived
+		has cc || echo gcc libc6-dev
+		;;
 	container)
 		# To boot one, and to build the package that is tried out in it.
 		[[ ${SKIP_CONTAINER:-} == 1 ]] || list_uninstalled systemd-container mmdebstrap \
@@ -106,6 +112,13 @@ install() {
 	fi
 	if [[ " $* " == *' prometheus '* && -d /run/systemd/system ]]; then
 		systemctl disable --now prometheus
+	fi
+	# What is compared is started by the comparison.
+	if [[ " $* " == *' haproxy '* && -d /run/systemd/system ]]; then
+		systemctl disable --now haproxy
+	fi
+	if [[ " $* " == *' keepalived '* && -d /run/systemd/system ]]; then
+		systemctl disable --now keepalived
 	fi
 }
 

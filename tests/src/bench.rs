@@ -21,6 +21,12 @@ pub mod address;
 pub mod arrivals;
 pub mod checker;
 pub mod config;
+pub mod detection;
+pub mod following;
+pub mod log;
+pub mod own;
+pub mod page;
+pub mod plot;
 pub mod probes;
 pub mod report;
 pub mod screen;
@@ -49,7 +55,9 @@ pub struct Options {
     pub window: f64,
     /// Numbers of backends.
     pub sizes: Vec<u32>,
-    /// The beginnings of the names of probes, if not all are wanted.
+    /// How many backends fail in each way.
+    pub failures: u32,
+    /// Kinds of probes, if not all are wanted.
     pub probes: Option<Vec<String>>,
 }
 
@@ -77,9 +85,7 @@ impl Bench {
         let vpp = Vpp::simulated()?;
         let kit = Kit::new(folder, (vpp.api_socket(), vpp.stats_socket()));
         let server = Server::start(MAX_BACKENDS)?;
-        let mut bench = Self { options, screen: Screen::new(Duration::ZERO), server, kit, vpp };
-        bench.screen = Screen::new(probes::total(&bench));
-        Ok(bench)
+        Ok(Self { options, screen: Screen::new(Duration::ZERO), server, kit, vpp })
     }
 
     /// Starts a checker; ours with an empty VPP.
@@ -125,7 +131,9 @@ fn machine() -> Vec<String> {
     let models: Vec<_> =
         processors.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": ")).collect();
     let model = models.first().map_or("unknown", |(_, model)| model);
-    let kernel = first_line("uname", &["-sr"]);
+    // How it was built for this machine says nothing to others.
+    let kernel =
+        first_line("uname", &["-sr"]).map(|kernel| kernel.split('-').next().unwrap_or_default().to_owned());
     let versions =
         [first_line("haproxy", &["-v"]), first_line("keepalived", &["-v"]), first_line("cc", &["--version"])];
     [Some(format!("{} × {model}", models.len())), kernel].into_iter().chain(versions).flatten().collect()

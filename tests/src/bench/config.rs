@@ -44,6 +44,17 @@ impl Probe {
         matches!(self, Self::HttpKept | Self::HttpsKept)
     }
 
+    /// Its kind, as it is chosen.
+    #[must_use]
+    pub const fn family(self) -> &'static str {
+        match self {
+            Self::Icmp => "icmp",
+            Self::TcpHalf | Self::TcpFull => "tcp",
+            Self::Http | Self::HttpKept => "http",
+            Self::Https | Self::HttpsKept => "https",
+        }
+    }
+
     /// A name for tables.
     #[must_use]
     pub const fn name(self) -> &'static str {

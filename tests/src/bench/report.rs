@@ -162,6 +162,14 @@ impl Part {
         }
     }
 
+    /// Adds a figure, if there is one: with too little to go by, some are not numbers.
+    pub fn tell(&mut self, mut figure: Figure) {
+        figure.values.retain(|value| value.is_finite());
+        if !figure.values.is_empty() {
+            self.figures.push(figure);
+        }
+    }
+
     /// Says, once, that something is not measured.
     pub fn leave_out(&mut self, what: String) {
         if !self.left_out.contains(&what) {
