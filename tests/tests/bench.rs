@@ -43,11 +43,30 @@ fn check(part: &Part) {
 }
 
 #[test]
-fn every_checker_is_measured() {
-    let Some(part) = run("every_checker_is_measured", "probes", &["--rounds", "2"]) else { return };
+fn every_checker_is_measured_without_questions() {
+    measure("every_checker_is_measured_without_questions", "icmp,tcp", 3);
+}
+
+#[test]
+fn every_checker_is_measured_with_http() {
+    measure("every_checker_is_measured_with_http", "http", 2);
+}
+
+#[test]
+fn every_checker_is_measured_with_https() {
+    measure("every_checker_is_measured_with_https", "https", 2);
+}
+
+/// `ours` is how many of these probes we have.
+fn measure(test: &str, probes: &str, ours: usize) {
+    let Some(part) = run(test, "probes", &["--rounds", "2", "--probes", probes]) else { return };
     check(&part);
-    let ours: Vec<_> = part.cases.iter().filter(|case| case.who == "vpp-maglev").collect();
-    assert_eq!(ours.len(), 7, "{:#?}", part.left_out);
+    assert_eq!(
+        part.cases.iter().filter(|case| case.who == "vpp-maglev").count(),
+        ours,
+        "{:#?}",
+        part.left_out
+    );
     for case in &part.cases {
         assert_eq!(case.rounds.len(), 2, "{case:#?}");
         for round in &case.rounds {
