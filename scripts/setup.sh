@@ -72,6 +72,7 @@ list_missing() {
 		;;
 	bench)
 		has ip || echo iproute2
+		has nft || echo nftables
 		has haproxy || echo haproxy
 		has keepalived || echo keepalived
 		has cc || echo gcc libc6-dev

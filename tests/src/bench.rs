@@ -61,6 +61,14 @@ pub struct Options {
     pub probes: Option<Vec<String>>,
 }
 
+impl Options {
+    /// Whoever looks for less than a second wants to see that it runs, and not what comes of it.
+    #[must_use]
+    pub fn is_trial(&self) -> bool {
+        self.window < 1.0
+    }
+}
+
 /// What all measurements share.
 pub struct Bench {
     /// What is to be measured.

@@ -1,10 +1,11 @@
 //! How long it takes until a backend that fails is called down, by each checker's own log.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::Bench;
 use super::checker::Who;
@@ -33,6 +34,11 @@ const CHECKERS: [(Who, bool, Option<f64>); 4] = [
     (Who::Keepalived, false, None),
 ];
 
+/// How many backends lose packets, and for how long; one packet in so many is lost.
+const LOSING: u32 = 1000;
+const LOSS: Duration = Duration::from_secs(10);
+const ONE_IN: u32 = 100;
+
 fn name(who: Who, auto: bool) -> String {
     if auto { format!("{}, timeout: auto", who.name()) } else { who.name().to_owned() }
 }
@@ -45,7 +51,7 @@ fn estimate(bench: &Bench) -> Duration {
 /// How long all are believed to take.
 #[must_use]
 pub fn total(bench: &Bench) -> Duration {
-    estimate(bench) * CHECKERS.len() as u32
+    (estimate(bench) + LOSS + WARM_UP) * CHECKERS.len() as u32
 }
 
 /// Measures all checkers, one after the other.
@@ -82,7 +88,66 @@ pub fn run(bench: &mut Bench) -> Part {
             }
         }
     }
+    for (who, auto, _) in CHECKERS {
+        let what =
+            format!("well backends called down in {LOSS:?}, {LOSING} of them losing one packet in {ONE_IN}");
+        match lose(bench, who, auto) {
+            Err(why) => part.leave_out(format!("loss, {}: {why:#}", name(who, auto))),
+            Ok(wrong) => {
+                let figure = Figure::new(format!("{what}: {}", name(who, auto)), "", vec![wrong]);
+                part.tell(if who == Who::Ours { figure.at_most(0.0) } else { figure });
+            }
+        }
+        bench.screen.tell(LOSS + WARM_UP, &format!("{} where packets are lost", name(who, auto)));
+    }
     part
+}
+
+/// Lets packets be lost between a checker and backends that are all well, and counts those that it calls down.
+fn lose(bench: &mut Bench, who: Who, auto: bool) -> anyhow::Result<f64> {
+    let backends = LOSING.min(bench.options.sizes.iter().copied().max().unwrap_or(LOSING));
+    let check =
+        Check { fast: FAST, fall: FALL, interval: INTERVAL, auto, ..Check::new(Probe::Http, backends) };
+    let mut checker = bench.start(who, &check)?;
+    let part = checker.parts.last().context("no program")?.name;
+    let mut log = Log::open(&bench.kit.log(part))?;
+    thread::sleep(WARM_UP);
+    checker.check()?;
+    // What came before is another matter.
+    log.lines()?;
+    let _loss = Loss::begin()?;
+    let mut wrong = 0;
+    let span = if bench.options.is_trial() { INTERVAL } else { LOSS };
+    log.follow(Instant::now() + span, |line, _| wrong += u32::from(verdict(who, line).is_some()))?;
+    checker.check()?;
+    Ok(wrong.into())
+}
+
+/// One packet in [`ONE_IN`] is lost on its way to whoever it is for, until dropped.
+struct Loss;
+
+impl Loss {
+    fn begin() -> anyhow::Result<Self> {
+        nft(&format!(
+            "add table ip loss; add chain ip loss input {{ type filter hook input priority 0; }}; \
+             add rule ip loss input numgen random mod {ONE_IN} 0 drop"
+        ))?;
+        Ok(Self)
+    }
+}
+
+impl Drop for Loss {
+    fn drop(&mut self) {
+        if let Err(why) = nft("delete table ip loss") {
+            eprintln!("bench: packets are lost from now on: {why:#}");
+        }
+    }
+}
+
+fn nft(script: &str) -> anyhow::Result<()> {
+    let output = Command::new("nft").arg(script).output().context("nft cannot be run")?;
+    ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 /// Lets backends fail, each at an instant of its own. For each kind the times in s, and how many verdicts were wrong or did

@@ -71,14 +71,13 @@ fn chosen(bench: &Bench) -> Vec<(Probe, &'static [Who], u32)> {
     chosen
 }
 
-/// Whoever looks for less than a second wants to see that it runs, and not what comes of it.
-fn is_trial(bench: &Bench) -> bool {
-    bench.options.window < 1.0
-}
-
 fn window(bench: &Bench, check: &Check) -> Duration {
     let window = Duration::from_secs_f64(bench.options.window);
-    if check.probe.is_kept() && !is_trial(bench) { window.max(check.interval * FRESH_EVERY) } else { window }
+    if check.probe.is_kept() && !bench.options.is_trial() {
+        window.max(check.interval * FRESH_EVERY)
+    } else {
+        window
+    }
 }
 
 /// How long a turn is believed to take.
@@ -178,7 +177,7 @@ pub fn settle(bench: &Bench, checker: &mut Checker, check: &Check) -> anyhow::Re
         looks = if (now - last) as f64 >= wanted * PACE { looks + 1 } else { 0 };
         last = now;
     }
-    if !is_trial(bench) {
+    if !bench.options.is_trial() {
         thread::sleep(SETTLE);
     }
     Ok(())

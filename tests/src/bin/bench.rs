@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: u32,
     /// How long a checker at work is looked at, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
     window: f64,
     /// Numbers of backends that are probed
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1000,10000")]
