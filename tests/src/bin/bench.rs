@@ -8,7 +8,7 @@ use std::{env, fs};
 use anyhow::{Context, ensure};
 use clap::Parser;
 use maglev_tests::bench::page::{self, PARTS};
-use maglev_tests::bench::report::Report;
+use maglev_tests::bench::report::{Part, Report};
 use maglev_tests::bench::screen::Screen;
 use maglev_tests::bench::{Bench, Options, detection, following, own, plot, probes};
 use tokio::process::Command;
@@ -124,8 +124,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let part = match name {
             "probes" => probes::run(&mut bench),
             "detection" => detection::run(&mut bench),
-            "following" => following::run(&mut bench)?,
-            _ => own::run(&mut bench)?,
+            "following" => following::run(&mut bench).unwrap_or_else(|why| nothing(&bench, name, &why)),
+            _ => own::run(&mut bench).unwrap_or_else(|why| nothing(&bench, name, &why)),
         };
         left_out += part.left_out.len();
         report.parts.insert(name.to_owned(), part);
@@ -135,6 +135,13 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     println!("\n{}", page::render(&report));
     println!("kept in {}; left out: {left_out}", out.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// A part of which nothing came.
+fn nothing(bench: &Bench, name: &str, why: &anyhow::Error) -> Part {
+    let mut part = bench.part();
+    part.leave_out(format!("{name}: {why:#}"));
+    part
 }
 
 /// Writes everything that is kept.
