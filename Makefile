@@ -19,7 +19,7 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSCONFDIR ?= /etc
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-run test lint fuzz deny build release install deb deb-check fmt clean
+.PHONY: help demo demo-run test lint bench fuzz deny build release install deb deb-check fmt clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,6 +55,14 @@ release: ## Build the three programs as they are shipped, in target/release
 	@scripts/setup.sh build
 	cargo build --profile $(PROFILE) $(CARGO_FLAGS) $(PROBER)
 	cargo build --profile $(PROFILE) $(CARGO_FLAGS) --locked --package controller --package maglevc
+
+# `--help` of the program lists what it can be told.
+BENCH ?=
+
+bench: release ## Measure probing beside HAProxy and keepalived, for 25 minutes, and write docs/performance.md
+	@scripts/setup.sh build bench
+	cargo build --release --locked --package maglev-tests --bin bench
+	@target/release/bench --page docs/performance.md $(BENCH)
 
 install: ## Install them, with units and manuals, below PREFIX (/usr/local) and DESTDIR
 	install -Dm755 -t $(DESTDIR)$(PREFIX)/sbin $(PROGRAMS)/maglevd $(PROGRAMS)/maglevd-prober

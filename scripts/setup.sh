@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs from Debian what `make` needs and the machine lacks. Does nothing when all is there.
 #
-#   scripts/setup.sh build|test|fuzz|deny|container|deb...
+#   scripts/setup.sh build|test|bench|fuzz|deny|container|deb...
 #   scripts/setup.sh path            prints a PATH in which Debian's Rust comes first, if the first one is too old
 #
 # Without the tools to build, it fails; without those to test, it warns, and what needs them is skipped.
@@ -74,6 +74,13 @@ list_missing() {
 	fuzz)
 		has c++ || echo g++
 		;;
+	bench)
+		has ip || echo iproute2
+		has nft || echo nftables
+		has haproxy || echo haproxy
+		has keepalived || echo keepalived
+		has cc || echo gcc libc6-dev
+		;;
 	container)
 		# To boot one, and to build the package that is tried out in it.
 		[[ ${SKIP_CONTAINER:-} == 1 ]] || list_uninstalled systemd-container mmdebstrap \
@@ -110,6 +117,13 @@ install() {
 	fi
 	if [[ " $* " == *' prometheus '* && -d /run/systemd/system ]]; then
 		systemctl disable --now prometheus
+	fi
+	# What is compared is started by the comparison.
+	if [[ " $* " == *' haproxy '* && -d /run/systemd/system ]]; then
+		systemctl disable --now haproxy
+	fi
+	if [[ " $* " == *' keepalived '* && -d /run/systemd/system ]]; then
+		systemctl disable --now keepalived
 	fi
 }
 

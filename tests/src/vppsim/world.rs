@@ -28,6 +28,8 @@ pub struct Call {
     pub name: &'static str,
     /// The message in Rust's debug format.
     pub message: String,
+    /// When it arrived.
+    pub at: SystemTime,
 }
 
 /// Frames on their way out.
@@ -300,7 +302,12 @@ impl World {
         if self.calls.len() == MAX_CALLS {
             self.calls.pop_front();
         }
-        self.calls.push_back(Call { client, name: M::NAME, message: format!("{message:?}") });
+        self.calls.push_back(Call {
+            client,
+            name: M::NAME,
+            message: format!("{message:?}"),
+            at: SystemTime::now(),
+        });
     }
 
     fn send<M: Message>(&mut self, head: Head, message: &M, out: &mut Outbox) {
