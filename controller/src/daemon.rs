@@ -12,23 +12,22 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::access::Access;
-use crate::driver::{Channels, Driver, INPUT_BACKLOG};
 use crate::flags::{Flags, Switch};
 use crate::handle::Handle;
 use crate::listen::{self, Inherited, Listener};
 use crate::metrics::{self, Metrics};
-use crate::overrides::{self, Keeper, Store};
+use crate::overrides::{self, Store};
 use crate::prober::{Target, Way};
 use crate::pulse::Pulse;
 use crate::reload::Reloader;
 use crate::spawner::Spawner;
-use crate::{clock, config, grpc, log, privilege, prober, version, vpp};
+use crate::tasks::{self, Outside, Start};
+use crate::{clock, config, grpc, log, privilege, version};
 
 /// The most descriptors that are asked for: some thousand connections, and what else there is.
 const MAX_DESCRIPTORS: u64 = 65_536;
@@ -45,7 +44,7 @@ struct Ready {
     metrics_listeners: Vec<Listener>,
     tap: log::Tap,
     prober: Way,
-    store: Option<Store>,
+    store: Option<Store<overrides::System>>,
     overrides: Arc<Overrides>,
 }
 
@@ -73,7 +72,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<Ready> {
         Target::Socket(path) => Way::Socket(path),
         Target::Spawn(program) => Way::Spawner(Arc::new(Spawner::begin(&program, flags)?)),
     };
-    let (store, overrides) = overrides::open(flags.state_dir());
+    let (store, overrides) = overrides::open(overrides::System, flags.state_dir());
     let metrics = Arc::new(Metrics::new()?);
     metrics.loaded(clock::now());
     let access = Access::new(&loaded, Arc::clone(&metrics));
@@ -108,40 +107,17 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
     if !grpc_listeners.is_empty() {
         metrics.show_calls(grpc::calls(flags.reflection)?);
     }
-    let (handle, requests) = Handle::new();
-    let (inputs, heard) = mpsc::channel(INPUT_BACKLOG);
-    let (to_prober, prober_commands) = mpsc::unbounded_channel();
-    let (netns, probe_in) = watch::channel(config.netns.clone());
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-
-    let to_vpp = (!flags.vpp_api_addr.as_os_str().is_empty()).then(|| {
-        let (to_vpp, commands) = mpsc::unbounded_channel();
-        let (api, stats) = (flags.vpp_api_addr.clone(), flags.vpp_stats_addr.clone());
-        let (handle, inputs, metrics) = (handle.clone(), inputs.clone(), Arc::clone(&metrics));
-        tasks.spawn(vpp::Link { api, stats, handle, inputs, commands, metrics }.run());
-        to_vpp
-    });
-    let link = prober::Link {
-        way,
-        netns: probe_in,
-        inputs,
-        commands: prober_commands,
+    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    let begin = Start {
+        config,
+        overrides,
         metrics: Arc::clone(&metrics),
-    };
-    tasks.spawn(link.run());
-    let (keep, wanted) = watch::channel((0, overrides));
-    tasks.spawn(Keeper { store, wanted, handle: handle.clone(), metrics: Arc::clone(&metrics) }.run());
-    let channels = Channels {
-        inputs: heard,
-        requests,
-        prober: to_prober,
-        netns,
-        vpp: to_vpp,
-        keep,
+        stats: flags.vpp_stats_addr.clone(),
         pulse: Pulse::from_env(),
     };
-    let driver = Driver::new(config, handle.clone(), Arc::clone(&metrics), channels);
-    tasks.spawn(driver.run(stop.clone()));
+    let vpp = (!flags.vpp_api_addr.as_os_str().is_empty()).then(|| flags.vpp_api_addr.clone());
+    let outside = Outside { clock: clock::System, prober: way, vpp, store };
+    let handle = tasks::start(begin, outside, &mut tasks, stop.clone());
     let reloader = Reloader::new(flags.config.clone(), handle.clone(), Arc::clone(&metrics), access);
     let stopped = stop.clone().cancelled_owned();
     let serving = grpc::serve(
@@ -166,8 +142,7 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
     tell_manager(&[NotifyState::Stopping]);
     info!("maglevd ends; VPP stays as it is");
     stop.cancel();
-    tasks.close();
-    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+    if tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
         error!("some tasks did not end in time");
     }
     Ok(())

@@ -13,17 +13,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::handle::{Handle, Request};
 use crate::metrics::{Metrics, Scope};
 use crate::overrides::Wanted;
 use crate::pulse::Pulse;
-use crate::{clock, log, prober, vpp};
+use crate::{log, prober, vpp};
 
 /// How many batches of inputs may wait.
 pub const INPUT_BACKLOG: usize = 1024;
 
 /// The task that owns the core's state.
-pub struct Driver {
+pub struct Driver<C> {
+    clock: C,
     state: State,
     outputs: Vec<Output>,
     view: Option<Arc<View>>,
@@ -56,15 +58,22 @@ pub struct Channels {
     pub pulse: Pulse,
 }
 
-impl Driver {
+impl<C: Clock> Driver<C> {
     /// The driver at the start of a configuration.
     #[must_use]
-    pub fn new(config: Arc<Config>, handle: Handle, metrics: Arc<Metrics>, channels: Channels) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        handle: Handle,
+        metrics: Arc<Metrics>,
+        channels: Channels,
+        clock: C,
+    ) -> Self {
         let Channels { inputs, requests, prober, netns, vpp, keep, pulse } = channels;
         let mut outputs = Vec::new();
         let overrides = Arc::clone(&keep.borrow().1);
-        let state = State::new(config, overrides, vpp.is_some(), clock::now(), &mut outputs);
+        let state = State::new(config, overrides, vpp.is_some(), clock.now(), &mut outputs);
         let mut driver = Self {
+            clock,
             state,
             outputs,
             view: None,
@@ -102,7 +111,7 @@ impl Driver {
 
     fn until_wake(&self) -> Duration {
         const LONG: Duration = Duration::from_secs(3600);
-        let now: Mono = clock::now().mono;
+        let now: Mono = self.clock.now().mono;
         self.state.wake_at().map_or(LONG, |at| at - now)
     }
 
@@ -122,14 +131,14 @@ impl Driver {
             _ => Scope::Vip,
         };
         self.view = None;
-        self.state.handle(input, clock::now(), &mut self.outputs);
+        self.state.handle(input, self.clock.now(), &mut self.outputs);
         self.dispatch(scope);
     }
 
     fn answer(&mut self, request: Request) {
         match request {
             Request::View(answer) => {
-                let now = clock::now();
+                let now = self.clock.now();
                 let view = self.view.take().unwrap_or_else(|| Arc::new(self.state.view(now)));
                 self.view = Some(Arc::clone(&view));
                 // Whoever asked may have gone since.
@@ -146,7 +155,7 @@ impl Driver {
                 self.metrics.retain(&config);
             }
             Request::Explain(subject, answer) => {
-                let _ = answer.send(subject.explain(&self.state, clock::now()));
+                let _ = answer.send(subject.explain(&self.state, self.clock.now()));
             }
             Request::Copy(answer) => _ = answer.send(Box::new(self.state.clone())),
             Request::ReadVpp(answer) => {
@@ -160,7 +169,7 @@ impl Driver {
             }
             Request::Operate(command, by, answer) => {
                 self.view = None;
-                let result = self.state.operate(&command, &by, clock::now(), &mut self.outputs);
+                let result = self.state.operate(&command, &by, self.clock.now(), &mut self.outputs);
                 self.dispatch(Scope::Vip);
                 let _ = answer.send(result.map(|()| self.keep.borrow().0));
             }
