@@ -22,6 +22,9 @@ struct Args {
     /// This seed alone, with what is left of its deeds, and its trace.
     #[arg(long)]
     seed: Option<String>,
+    /// Stop at the first seed that fails.
+    #[arg(long)]
+    stop: bool,
     /// How many seconds of CPU time at most.
     #[arg(long, default_value_t = u64::MAX)]
     limit: u64,
@@ -51,7 +54,9 @@ fn main() -> Result<ExitCode, String> {
             println!("{shortest} # {}", report.violations.first().map_or("", String::as_str));
         }
         let used = used();
-        let ends = used.as_secs() >= args.limit || seed + 1 == first.saturating_add(args.seeds);
+        let ends = (args.stop && failed > 0)
+            || used.as_secs() >= args.limit
+            || seed + 1 == first.saturating_add(args.seeds);
         if ends || used.as_secs() >= told + PROGRESS {
             told = used.as_secs();
             let (done, hours) = (seed + 1 - first, simulated.as_secs_f64() / 3600.0);

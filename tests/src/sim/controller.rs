@@ -90,7 +90,7 @@ impl Running {
         while let Some(end) = self.tasks.try_join_next() {
             match end {
                 Err(error) if error.is_panic() => {
-                    site.violated(&format!("a task of maglevd panicked: {error}"))
+                    site.violated(&format!("a task of maglevd panicked: {error}"));
                 }
                 Ok(()) if !self.stop.is_cancelled() && !self.process.is_dead() => {
                     site.violated("a task of maglevd ended by itself");

@@ -13,8 +13,6 @@ use super::shape::Shape;
 use super::site::World;
 use super::wishes::{Subject, Wish};
 
-/// What is decided is done after so long.
-const SLACK: Duration = Duration::from_secs(1);
 /// Verdicts older than this do not decide a transition.
 const MEMORY: Duration = Duration::from_secs(120);
 
@@ -131,14 +129,14 @@ impl World {
     pub fn changes(&mut self, subject: Subject) {
         match subject {
             Subject::Backend(backend) => self.server_changes(backend, Duration::ZERO),
-            Subject::Weight(frontend, ..) => self.oracle.changes(frontend, SLACK),
+            Subject::Weight(frontend, ..) => self.oracle.changes(frontend, self.shape.slack()),
         }
     }
 
     /// A server, or the way to it, is not what it was, and will be so after this time at the latest.
     pub fn server_changes(&mut self, backend: usize, after: Duration) {
         let Some(_) = self.shape.backends.get(backend) else { return };
-        let within = after + self.shape.notice(backend) + SLACK;
+        let within = after + self.shape.notice(backend) + self.shape.slack();
         for frontend in self.shape.frontends_of(backend) {
             self.oracle.changes(frontend, within);
         }

@@ -82,6 +82,7 @@ impl Stage {
     fn begin(&self) {
         let site = &self.site;
         self.changes_all(Duration::ZERO);
+        fair_vpp(site);
         start_vpp(site);
         start_prober(site);
         start_controller(site);
@@ -111,7 +112,7 @@ impl Stage {
     }
 
     fn recovery(&self) -> Duration {
-        RECOVERY + self.site.with(|world| world.shape.notice_any()) + Duration::from_secs(2)
+        RECOVERY + self.site.with(|world| world.shape.recovery())
     }
 
     fn changes_all(&self, after: Duration) {
@@ -147,6 +148,12 @@ impl Stage {
                     world.server_changes(*server, *time);
                 });
             }
+            Deed::Blackout(time) => site.with(|world| {
+                for server in 0..world.shape.backends.len() {
+                    world.truth.lossy(server, 100, *time);
+                    world.server_changes(server, *time);
+                }
+            }),
             Deed::Local(time) => {
                 site.with(|world| world.truth.blind(*time));
                 self.blind(*time);
@@ -225,7 +232,7 @@ impl Stage {
                 site.vpp_weather().set(|now| now.latency = *latency);
                 self.disturbed(*time + Duration::from_secs(10));
                 later(site, *time, |site| {
-                    site.vpp_weather().set(|now| now.latency = Duration::from_millis(1));
+                    fair_vpp(site);
                 });
             }
             Deed::CutVpp => {
@@ -274,7 +281,8 @@ impl Stage {
                     let pools = &world.shape.frontends.get(*frontend)?.pools;
                     let pool = pools.iter().position(|members| members.contains_key(backend))?;
                     let subject = world.wishes.weigh((*frontend, pool, *backend), *weight)?;
-                    world.oracle.changes(*frontend, Duration::from_secs(5));
+                    let within = Duration::from_secs(4) + world.shape.slack();
+                    world.oracle.changes(*frontend, within);
                     Some((pool, subject))
                 });
                 if let Some((pool, subject)) = slot {
@@ -414,6 +422,12 @@ fn later(site: &Arc<Site>, after: Duration, what: fn(&Arc<Site>)) {
     });
 }
 
+/// What is said to VPP, and by it, is no later than it is in fair weather.
+fn fair_vpp(site: &Arc<Site>) {
+    let latency = Duration::from_millis(site.with(|world| world.shape.vpp_latency));
+    site.vpp_weather().set(|now| now.latency = latency);
+}
+
 fn start_vpp(site: &Arc<Site>) {
     site.tell("start  VPP");
     site.with(|world| {
@@ -477,13 +491,13 @@ fn restart_vpp(site: &Arc<Site>, away: Duration) {
     let Some(mut vpp) = site.with(|world| world.vpp.take()) else { return };
     site.tell("died   VPP");
     vpp.hang_up();
-    let within = away + RECOVERY + site.with(|world| world.shape.notice_any()) + Duration::from_secs(2);
+    let within = away + RECOVERY + site.with(|world| world.shape.recovery());
     site.with(|world| world.oracle.changes_all(within));
     later(site, away, start_vpp);
 }
 
 fn disturbed(site: &Site, after: Duration) {
-    let within = after + RECOVERY + site.with(|world| world.shape.notice_any()) + Duration::from_secs(2);
+    let within = after + RECOVERY + site.with(|world| world.shape.recovery());
     site.with(|world| world.oracle.disturbed(within));
 }
 
@@ -493,7 +507,7 @@ fn blinded(site: &Site, time: Duration) {
     site.with(|world| {
         world.blind = world.blind.max(Instant::now() + time);
         if Instant::now() < world.starting {
-            let within = time + RECOVERY + world.shape.notice_any();
+            let within = time + RECOVERY + world.shape.recovery();
             world.oracle.changes_all(within);
         }
     });
@@ -503,7 +517,7 @@ fn blinded(site: &Site, time: Duration) {
 fn starting(site: &Site) {
     site.with(|world| {
         let now = Instant::now();
-        let within = RECOVERY + world.shape.notice_any();
+        let within = RECOVERY + world.shape.recovery();
         world.starting = now + within;
         if let Some(blind) = world.blind.checked_duration_since(now).filter(|left| !left.is_zero()) {
             world.oracle.changes_all(blind + within);

@@ -19,6 +19,8 @@ pub enum Deed {
     Lose(usize, u32),
     /// Probes are lost on their way, so many in a hundred of them, for so long.
     Lossy(usize, u8, Duration),
+    /// The prober's host is cut off: every probe is lost.
+    Blackout(Duration),
     /// The prober's host can start no probe.
     Local(Duration),
     /// `maglevd` is killed, or dies when it has had so many more effects, and is started again after a while.
@@ -140,7 +142,8 @@ impl Deed {
         match rng.u8(..64) {
             0..=11 => Self::Server(backend, Being::draw(rng)),
             12..=15 => Self::Lose(backend, rng.u32(1..6)),
-            16..=17 => Self::Lossy(backend, [10, 30, 60][rng.usize(..3)], while_ill),
+            16 => Self::Lossy(backend, [10, 30, 60][rng.usize(..3)], while_ill),
+            17 => Self::Blackout(while_ill),
             18..=19 => Self::Local(while_ill),
             20..=23 => Self::CrashController(fuse, while_away),
             24..=25 => Self::StopController(while_away),

@@ -10,7 +10,7 @@ use maglev_core::config::{Config, check, file::File};
 use serde_json::{Value, json};
 
 /// VPP is compared with what it should have this often.
-pub const SYNC_INTERVAL: Duration = Duration::from_secs(10);
+pub const SYNC_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a frontend may wait for its backends after a start.
 pub const STARTUP: Duration = Duration::from_secs(5);
 
@@ -30,6 +30,8 @@ pub struct Shape {
     pub flow_timeout: u64,
     /// VIPs of others are removed, and not kept.
     pub alone: bool,
+    /// What VPP says or hears is late by up to this, in milliseconds, even in fair weather.
+    pub vpp_latency: u64,
 }
 
 /// How a backend is probed.
@@ -91,8 +93,10 @@ impl Check {
     pub fn notice(&self) -> Duration {
         let first = self.interval.max(self.down) * 11 / 10 + self.timeout;
         let more = u64::from(self.rise.max(self.fall)) * (self.fast * 11 / 10 + self.timeout);
+        // When all fails at once, verdicts wait.
+        let doubt = u64::from(self.fall + 1) * self.fast * 11 / 10 + self.timeout;
         // The grain of timers, and the links.
-        Duration::from_millis(first + more + 200)
+        Duration::from_millis(first + more + doubt + 200)
     }
 
     /// The longest time between two probes, as the prober was told.
@@ -108,7 +112,8 @@ impl Shape {
         let of = |rng: &mut Rng| (rng.u8(..10) > 0).then(|| rng.usize(..checks.len()));
         let backends: Vec<_> = (0..rng.usize(2..=6)).map(|_| of(rng)).collect();
         let frontends = (0..rng.usize(1..=3)).map(|_| Frontend::draw(rng, backends.len())).collect();
-        Self { checks, backends, frontends, flow_timeout: 40, alone: rng.bool() }
+        let vpp_latency = [1, 1, 20, 150][rng.usize(..4)];
+        Self { checks, backends, frontends, flow_timeout: 40, alone: rng.bool(), vpp_latency }
     }
 
     /// Changes the file. What cannot be changed stays.
@@ -166,14 +171,19 @@ impl Shape {
         self.frontends.iter().enumerate().filter(uses).map(|(frontend, _)| frontend).collect()
     }
 
+    /// How long it takes at most until what is decided is done: a run of six steps, before it another, and each word late.
+    pub fn slack(&self) -> Duration {
+        Duration::from_millis(1000 + 24 * self.vpp_latency)
+    }
+
     /// How long it takes at most to notice that a backend is not what it was.
     pub fn notice(&self, backend: usize) -> Duration {
         self.backends[backend].map_or(Duration::ZERO, |check| self.checks[check].notice())
     }
 
-    /// That of the slowest.
-    pub fn notice_any(&self) -> Duration {
-        self.checks.iter().map(Check::notice).max().unwrap_or_default()
+    /// The same for the slowest, until it is done.
+    pub fn recovery(&self) -> Duration {
+        self.checks.iter().map(Check::notice).max().unwrap_or_default() + self.slack()
     }
 
     /// What the daemon makes of the file.
