@@ -8,8 +8,10 @@
 //! What is not the real thing here: the prober's sockets and the loop around its course ([`prober`]), the disk
 //! ([`disk`]), the stats segment, which is left out, and all that only shows or asks: gRPC, metrics, logs, signals.
 
+mod act;
 mod controller;
 mod disk;
+mod lives;
 mod oracle;
 mod pipe;
 mod prober;

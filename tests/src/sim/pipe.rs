@@ -15,6 +15,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::process::Process;
 
+/// How late a piece is at most in fair weather.
+pub const FAIR: Duration = Duration::from_millis(1);
+
 /// What the pieces of all pipes of one kind meet. An operator of faults changes it at any time.
 #[derive(Debug)]
 pub struct Weather(Mutex<Conditions>);
@@ -31,7 +34,7 @@ pub struct Conditions {
 impl Weather {
     /// Fair weather.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Conditions { latency: Duration::from_millis(1), stalled: Instant::now() })))
+        Arc::new(Self(Mutex::new(Conditions { latency: FAIR, stalled: Instant::now() })))
     }
 
     /// Changes it.

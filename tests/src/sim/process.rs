@@ -57,6 +57,11 @@ impl Process {
         self.fuse.store(effects, Ordering::Relaxed);
     }
 
+    /// Its death is not planned any more.
+    pub fn spare(&self) {
+        self.light(NEVER);
+    }
+
     /// It has no effect any more, and the other ends of its pipes see that it is gone.
     pub fn die(&self) {
         if self.dead.swap(true, Ordering::Relaxed) {

@@ -55,6 +55,8 @@ pub enum Deed {
     MeddleVpp(Meddling),
     /// An operator does this to a backend.
     Operate(usize, Action),
+    /// An operator's script does this to each of these backends at once, by bits.
+    OperateAll(u8, Action),
     /// An operator gives a member of a frontend another weight, or takes that back.
     Weigh(usize, usize, Option<u8>),
     /// An operator asks for a comparison.
@@ -160,10 +162,8 @@ impl Deed {
             41..=42 => Self::RefuseVpp(REQUESTS[rng.usize(..REQUESTS.len())], rng.usize(1..5)),
             43 => Self::SpoilVpp(rng.u8(..6)),
             44..=46 => Self::MeddleVpp(Meddling::draw(rng)),
-            47..=52 => Self::Operate(
-                backend,
-                [Action::Pause, Action::Resume, Action::Disable, Action::Enable][rng.usize(..4)],
-            ),
+            47..=50 => Self::Operate(backend, ACTIONS[rng.usize(..4)]),
+            51..=52 => Self::OperateAll(rng.u8(..64), ACTIONS[rng.usize(..4)]),
             53..=55 => {
                 Self::Weigh(rng.usize(..3), backend, rng.bool().then(|| [0, 1, 50, 100][rng.usize(..4)]))
             }
@@ -174,6 +174,9 @@ impl Deed {
         }
     }
 }
+
+/// What operators do.
+const ACTIONS: [Action; 4] = [Action::Pause, Action::Resume, Action::Disable, Action::Enable];
 
 /// What VPP may be made to refuse.
 const REQUESTS: [&str; 5] =
