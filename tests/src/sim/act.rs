@@ -45,6 +45,10 @@ pub async fn act(site: &Arc<Site>, deed: &Deed) {
             world.controller.iter().for_each(|controller| controller.process.light(*effects));
         }),
         Deed::StopController(away) => stop_controller(site, *away),
+        Deed::Upgrade(away) => {
+            crash_controller(site, *away);
+            crash_prober(site, *away);
+        }
         Deed::CutPower(away) => cut_power(site, *away),
         Deed::CrashProber(None, away) => crash_prober(site, *away),
         Deed::CrashProber(Some(effects), away) => site.with(|world| {

@@ -27,6 +27,8 @@ pub enum Deed {
     CrashController(Option<u64>, Duration),
     /// `maglevd` is told to end, and is started again after a while.
     StopController(Duration),
+    /// Both daemons are killed, and started again after a while.
+    Upgrade(Duration),
     /// The whole host loses its power for a while; what was not made to last is gone.
     CutPower(Duration),
     /// The prober is killed, or dies when it has had so many more effects, and is started again after a while.
@@ -102,13 +104,21 @@ impl Script {
         let shape = Shape::draw(rng);
         let mut at = Duration::from_secs(rng.u64(..20));
         let mut deeds = Vec::new();
-        for _ in 0..rng.usize(3..40) {
-            deeds.push((at, Deed::draw(rng)));
+        for _ in 0..rng.usize(3..30) {
+            let deed = Deed::draw(rng);
+            // A probe that is lost while nothing is known yet.
+            if matches!(deed, Deed::CrashController(..) | Deed::StopController(_) | Deed::Upgrade(_))
+                && rng.bool()
+            {
+                deeds.push((at, Deed::Lose(rng.usize(..6), rng.u32(1..3))));
+            }
+            deeds.push((at, deed));
             at += match rng.u8(..10) {
-                0..=2 => Duration::ZERO,
-                3..=5 => Duration::from_millis(rng.u64(..2000)),
-                6..=7 => Duration::from_millis(rng.u64(..15_000)),
-                _ => Duration::from_secs(rng.u64(30..120)),
+                0..=1 => Duration::ZERO,
+                2..=3 => Duration::from_millis(rng.u64(..2000)),
+                4 => Duration::from_millis(rng.u64(..15_000)),
+                // Enough for all to be well again, most times.
+                _ => Duration::from_secs(rng.u64(40..120)),
             };
         }
         let kept = kept.map(<[usize]>::to_vec);
@@ -147,8 +157,9 @@ impl Deed {
             16 => Self::Lossy(backend, [10, 30, 60][rng.usize(..3)], while_ill),
             17 => Self::Blackout(while_ill),
             18..=19 => Self::Local(while_ill),
-            20..=23 => Self::CrashController(fuse, while_away),
-            24..=25 => Self::StopController(while_away),
+            20..=22 => Self::CrashController(fuse, while_away),
+            23 => Self::StopController(while_away),
+            24..=25 => Self::Upgrade(while_away),
             26 => Self::CutPower(while_away),
             27..=29 => Self::CrashProber(fuse, while_away),
             30..=31 => Self::StallProber(rng.bool(), while_ill),
@@ -162,8 +173,8 @@ impl Deed {
             41..=42 => Self::RefuseVpp(REQUESTS[rng.usize(..REQUESTS.len())], rng.usize(1..5)),
             43 => Self::SpoilVpp(rng.u8(..6)),
             44..=46 => Self::MeddleVpp(Meddling::draw(rng)),
-            47..=50 => Self::Operate(backend, ACTIONS[rng.usize(..4)]),
-            51..=52 => Self::OperateAll(rng.u8(..64), ACTIONS[rng.usize(..4)]),
+            47..=48 => Self::Operate(backend, ACTIONS[rng.usize(..4)]),
+            49..=52 => Self::OperateAll(rng.u8(..64), ACTIONS[rng.usize(..4)]),
             53..=55 => {
                 Self::Weigh(rng.usize(..3), backend, rng.bool().then(|| [0, 1, 50, 100][rng.usize(..4)]))
             }
