@@ -9,7 +9,7 @@ use maglev_ipc::message::{HEARTBEAT, MAX_BATCH, SILENCE};
 use maglev_ipc::{Code, ToController, ToProber, VERSION, codec, link};
 use maglevd::prober::{Fault, Line, Reach};
 use maglevd_prober::clock::{Nanos, nanos};
-use maglevd_prober::course::{Change, Course, Key};
+use maglevd_prober::course::{Change, Course, Key, Start};
 use maglevd_prober::outbox::Outbox;
 use maglevd_prober::probe::{Plan, Verdict, tls};
 use maglevd_prober::protocol::{Protocol, Request};
@@ -233,10 +233,10 @@ impl Prober {
                 Fate::Ends(after, code) => {
                     *answered += 1;
                     answers.insert((now + nanos(after), *answered), (key, code));
-                    Ok(())
+                    Start::Flying(())
                 }
-                Fate::Lost => Ok(()),
-                Fate::Local => Err(Verdict::new(Code::Local, "out of descriptors")),
+                Fate::Lost => Start::Flying(()),
+                Fate::Local => Start::Over(Verdict::new(Code::Local, "out of descriptors")),
             });
             if !more {
                 return;
