@@ -227,7 +227,9 @@ fn operate(site: &Arc<Site>, subject: Subject, command: Command) {
         found
     });
     if let Some(controller) = controller {
-        tokio::spawn(controller::operate(Arc::clone(site), subject, command, controller));
+        let asks = controller::operate(Arc::clone(site), subject, command, controller);
+        site.with(|world| world.operators.push(Box::pin(asks)));
+        site.asked.notify_one();
     }
 }
 

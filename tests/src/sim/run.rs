@@ -1,6 +1,8 @@
 //! A run: what the script says happens when it says so, and in the end everything is to be as it should be.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime;
@@ -11,7 +13,7 @@ use super::lives::{
     bury_vpp, changes_all, disturbed, fair_vpp, recovery, start_controller, start_prober, start_vpp,
 };
 use super::script::Script;
-use super::site::{Site, World};
+use super::site::{Operator, Site, World};
 use super::vpp;
 
 /// The longest that anything is away or ill.
@@ -77,6 +79,7 @@ fn begin(site: &Arc<Site>) {
     start_controller(site);
     tokio::spawn(watch(Arc::clone(site)));
     tokio::spawn(bury_vpp(Arc::clone(site)));
+    tokio::spawn(attend(Arc::clone(site)));
 }
 
 /// What was faulty is sound again, and everything is to become as it should be, and to stay so.
@@ -117,6 +120,23 @@ async fn show(site: &Site) {
     }
     let weights = site.with(|world| world.vpp.as_ref().map(vpp::Running::weights));
     site.tell(&format!("state  VPP has {weights:?}"));
+}
+
+/// Lets operators ask and hear, in the order in which they came: who waits for the same thing is woken in no order.
+async fn attend(site: Arc<Site>) {
+    let mut asking: Vec<Operator> = Vec::new();
+    loop {
+        let all = poll_fn(|context| {
+            asking.retain_mut(|operator| operator.as_mut().poll(context).is_pending());
+            Poll::<()>::Pending
+        });
+        tokio::select! {
+            biased;
+            () = site.asked.notified() => {}
+            () = all => {}
+        }
+        asking.append(&mut site.with(|world| std::mem::take(&mut world.operators)));
+    }
 }
 
 /// Holds everything against what it should be, whether anything happens or not.

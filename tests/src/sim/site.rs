@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,9 @@ const UPTIME: u64 = 1_000_000_000_000;
 const EPOCH: u64 = 1_795_348_800_000_000_000;
 /// The lines of the trace that are kept.
 const LINES: usize = 4000;
+
+/// An operator who asks, and waits for the answer.
+pub type Operator = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Everything outside the processes, and a hand on each of them.
 pub struct World {
@@ -68,6 +72,8 @@ pub struct World {
     pub power: Instant,
     /// How far the wall's clock was put, in seconds.
     pub wall: i64,
+    /// Who has asked something that is not attended to yet.
+    pub operators: Vec<Operator>,
     /// What operators want.
     pub wishes: Wishes,
     /// What is to be so.
@@ -93,6 +99,8 @@ pub struct Site {
     pub failed: Notify,
     /// VPP has ended by itself.
     pub vpp_ended: Notify,
+    /// An operator asks something.
+    pub asked: Notify,
 }
 
 impl std::fmt::Debug for Site {
@@ -126,6 +134,7 @@ impl Site {
             disk: Platters::new(rng.u64(..)),
             power: begin,
             wall: 0,
+            operators: Vec::new(),
             wishes: Wishes::default(),
             oracle: Oracle::new(&shape, begin),
             violations: Vec::new(),
@@ -143,6 +152,7 @@ impl Site {
             vpp: Weather::new(),
             failed: Notify::new(),
             vpp_ended: Notify::new(),
+            asked: Notify::new(),
         }))
     }
 
