@@ -18,8 +18,11 @@ PREFIX ?= /usr/local
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSCONFDIR ?= /etc
 
+# How many seeds `make soak` tries.
+SEEDS ?= 1000
+
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-run test lint bench fuzz deny build release install deb deb-check fmt clean
+.PHONY: help demo demo-run test soak lint bench fuzz deny build release install deb deb-check fmt clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +36,11 @@ demo-run: build ## Set up the same and leave it to you until Ctrl-C
 test: ## Run the lints and all tests
 	@scripts/setup.sh build test container
 	@scripts/test.sh
+
+soak: ## Simulate the whole system under faults: SEEDS=n new seeds, or one anew by SEED='...', with its trace
+	@scripts/setup.sh build
+	@cargo build --quiet --locked --package maglev-tests --bin soak
+	@target/debug/soak $(if $(SEED),--seed '$(SEED)',--seeds $(SEEDS))
 
 lint: ## Check formatting, run clippy, and check the shell scripts
 	@scripts/setup.sh build test

@@ -5,7 +5,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use maglev_core::time::{Mono, Now, Wall};
 use nix::time::{ClockId, clock_gettime};
 
-/// This moment. The monotonic clock is the prober's too.
+/// What tells the core the time.
+pub trait Clock: Send + 'static {
+    /// This moment.
+    fn now(&self) -> Now;
+}
+
+/// The system's clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct System;
+
+impl Clock for System {
+    fn now(&self) -> Now {
+        now()
+    }
+}
+
+/// This moment, by the system's clocks. The monotonic clock is the prober's too.
 #[must_use]
 pub fn now() -> Now {
     // CLOCK_MONOTONIC exists on every Linux; should it not, time would stand still rather than jump.

@@ -8,28 +8,26 @@ use std::time::Duration;
 use anyhow::Context;
 use maglev_core::config::Config;
 use maglev_core::overrides::Overrides;
-use maglev_core::state::Input;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::access::Access;
-use crate::driver::{Channels, Driver, INPUT_BACKLOG};
 use crate::flags::{Flags, Switch};
 use crate::handle::Handle;
 use crate::listen::{self, Inherited, Listener};
 use crate::metrics::{self, Metrics};
-use crate::overrides::{self, Keeper, Store, Wanted};
+use crate::overrides::{self, Store};
 use crate::prober::{Target, Way};
 use crate::pulse::Pulse;
 use crate::reload::Reloader;
 use crate::spawner::Spawner;
-use crate::{clock, config, grpc, log, privilege, prober, version, vpp};
+use crate::tasks::{self, Outside, Start};
+use crate::{clock, config, grpc, log, privilege, version};
 
 /// The most descriptors that are asked for: some thousand connections, and what else there is.
 const MAX_DESCRIPTORS: u64 = 65_536;
@@ -46,7 +44,7 @@ struct Ready {
     metrics_listeners: Vec<Listener>,
     tap: log::Tap,
     prober: Way,
-    store: Option<Store>,
+    store: Option<Store<overrides::System>>,
     overrides: Arc<Overrides>,
 }
 
@@ -74,7 +72,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<Ready> {
         Target::Socket(path) => Way::Socket(path),
         Target::Spawn(program) => Way::Spawner(Arc::new(Spawner::begin(&program, flags)?)),
     };
-    let (store, overrides) = overrides::open(flags.state_dir());
+    let (store, overrides) = overrides::open(overrides::System, flags.state_dir());
     let metrics = Arc::new(Metrics::new()?);
     metrics.loaded(clock::now());
     let access = Access::new(&loaded, Arc::clone(&metrics));
@@ -109,26 +107,27 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
     if !grpc_listeners.is_empty() {
         metrics.show_calls(grpc::calls(flags.reflection)?);
     }
-    let (handle, requests) = Handle::new();
-    let running = Running { handle, metrics, stop: CancellationToken::new(), tasks: TaskTracker::new() };
-    let (inputs, heard) = mpsc::channel(INPUT_BACKLOG);
-    let (netns, probe_in) = watch::channel(config.netns.clone());
-    let (keep, wanted) = watch::channel((0, overrides));
-
-    let vpp = running.link_vpp(flags, &inputs);
-    let prober = running.link_prober(way, probe_in, inputs);
-    running.keep_overrides(store, wanted);
-    let pulse = Pulse::from_env();
-    running.drive(config, Channels { inputs: heard, requests, prober, netns, vpp, keep, pulse });
-    let reloader = running.reloader(flags, access);
-    running.serve_api(grpc_listeners, tap, &reloader, flags.reflection);
-    running.serve_metrics(metrics_listeners);
+    let mut running = Running { metrics, stop: CancellationToken::new(), tasks: JoinSet::new() };
+    let begin = Start {
+        config,
+        overrides,
+        metrics: Arc::clone(&running.metrics),
+        stats: flags.vpp_stats_addr.clone(),
+        pulse: Pulse::from_env(),
+    };
+    let vpp = (!flags.vpp_api_addr.as_os_str().is_empty()).then(|| flags.vpp_api_addr.clone());
+    let outside = Outside { clock: clock::System, prober: way, vpp, store };
+    let handle = tasks::start(begin, outside, &mut running.tasks, running.stop.clone());
+    let path = flags.config.clone();
+    let reloader = Reloader::new(path, handle.clone(), Arc::clone(&running.metrics), access);
+    running.serve_api(grpc_listeners, &handle, tap, &reloader, flags.reflection);
+    running.serve_metrics(metrics_listeners, &handle);
 
     let signals = Signals::new()?;
     // An answer shows that the driver's loop turns.
-    let _ = running.handle.snapshot().await;
+    let _ = handle.snapshot().await;
     tell_manager(&[NotifyState::Ready]);
-    signals.obey(&reloader, &running.handle).await;
+    signals.obey(&reloader, &handle).await;
 
     tell_manager(&[NotifyState::Stopping]);
     info!("maglevd ends; VPP stays as it is");
@@ -138,75 +137,36 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
 
 /// What runs, and what all of it shares.
 struct Running {
-    handle: Handle,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
-    tasks: TaskTracker,
+    tasks: JoinSet<()>,
 }
 
 impl Running {
-    /// Seeks VPP, unless the flags name none.
-    fn link_vpp(
-        &self,
-        flags: &Flags,
-        inputs: &mpsc::Sender<Vec<Input>>,
-    ) -> Option<mpsc::UnboundedSender<vpp::Command>> {
-        if flags.vpp_api_addr.as_os_str().is_empty() {
-            return None;
-        }
-        let (to_vpp, commands) = mpsc::unbounded_channel();
-        let (api, stats) = (flags.vpp_api_addr.clone(), flags.vpp_stats_addr.clone());
-        let (handle, inputs, metrics) = (self.handle.clone(), inputs.clone(), Arc::clone(&self.metrics));
-        self.tasks.spawn(vpp::Link { api, stats, handle, inputs, commands, metrics }.run());
-        Some(to_vpp)
-    }
-
-    /// Seeks the prober.
-    fn link_prober(
-        &self,
-        way: Way,
-        netns: watch::Receiver<Option<String>>,
-        inputs: mpsc::Sender<Vec<Input>>,
-    ) -> mpsc::UnboundedSender<prober::Command> {
-        let (to_prober, commands) = mpsc::unbounded_channel();
-        let metrics = Arc::clone(&self.metrics);
-        self.tasks.spawn(prober::Link { way, netns, inputs, commands, metrics }.run());
-        to_prober
-    }
-
-    /// Writes down what operators want.
-    fn keep_overrides(&self, store: Option<Store>, wanted: watch::Receiver<Wanted>) {
-        let (handle, metrics) = (self.handle.clone(), Arc::clone(&self.metrics));
-        self.tasks.spawn(Keeper { store, wanted, handle, metrics }.run());
-    }
-
-    /// Decides.
-    fn drive(&self, config: Arc<Config>, channels: Channels) {
-        let driver = Driver::new(config, self.handle.clone(), Arc::clone(&self.metrics), channels);
-        self.tasks.spawn(driver.run(self.stop.clone()));
-    }
-
-    fn reloader(&self, flags: &Flags, access: Access) -> Reloader {
-        Reloader::new(flags.config.clone(), self.handle.clone(), Arc::clone(&self.metrics), access)
-    }
-
-    fn serve_api(&self, listeners: Vec<Listener>, tap: log::Tap, reloader: &Reloader, reflection: bool) {
-        let (handle, metrics) = (self.handle.clone(), Arc::clone(&self.metrics));
+    fn serve_api(
+        &mut self,
+        listeners: Vec<Listener>,
+        handle: &Handle,
+        tap: log::Tap,
+        reloader: &Reloader,
+        reflection: bool,
+    ) {
+        let (handle, metrics) = (handle.clone(), Arc::clone(&self.metrics));
         let stopped = self.stop.clone().cancelled_owned();
         let serving = grpc::serve(listeners, handle, tap, reloader.clone(), metrics, reflection, stopped);
         self.tasks.spawn(complain(serving));
     }
 
-    fn serve_metrics(&self, listeners: Vec<Listener>) {
-        let (handle, metrics) = (self.handle.clone(), Arc::clone(&self.metrics));
+    fn serve_metrics(&mut self, listeners: Vec<Listener>, handle: &Handle) {
+        let (handle, metrics) = (handle.clone(), Arc::clone(&self.metrics));
         let stopped = self.stop.clone().cancelled_owned();
         self.tasks.spawn(metrics::serve(listeners, handle, metrics, stopped));
     }
 
-    async fn end(self) {
+    async fn end(mut self) {
         self.stop.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, ended).await.is_err() {
             error!("some tasks did not end in time");
         }
     }

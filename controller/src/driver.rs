@@ -12,17 +12,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::handle::{Handle, Request, Snapshot};
 use crate::metrics::{Metrics, Scope};
 use crate::overrides::Wanted;
 use crate::pulse::Pulse;
-use crate::{clock, log, prober, vpp};
+use crate::{log, prober, vpp};
 
 /// How many batches of inputs may wait.
 pub const INPUT_BACKLOG: usize = 1024;
 
 /// The task that owns the core's state.
-pub struct Driver {
+pub struct Driver<C> {
+    clock: C,
     state: State,
     outputs: Vec<Output>,
     /// The newest, for as long as nothing has changed and somebody holds it. Whoever lets go of it last takes it apart,
@@ -57,15 +59,22 @@ pub struct Channels {
     pub pulse: Pulse,
 }
 
-impl Driver {
+impl<C: Clock> Driver<C> {
     /// The driver at the start of a configuration.
     #[must_use]
-    pub fn new(config: Arc<Config>, handle: Handle, metrics: Arc<Metrics>, channels: Channels) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        handle: Handle,
+        metrics: Arc<Metrics>,
+        channels: Channels,
+        clock: C,
+    ) -> Self {
         let Channels { inputs, requests, prober, netns, vpp, keep, pulse } = channels;
         let mut outputs = Vec::new();
         let overrides = Arc::clone(&keep.borrow().1);
-        let state = State::new(config, overrides, vpp.is_some(), clock::now(), &mut outputs);
+        let state = State::new(config, overrides, vpp.is_some(), clock.now(), &mut outputs);
         let mut driver = Self {
+            clock,
             state,
             outputs,
             snapshot: Weak::new(),
@@ -103,7 +112,7 @@ impl Driver {
 
     fn until_wake(&self) -> Duration {
         const LONG: Duration = Duration::from_secs(3600);
-        let now: Mono = clock::now().mono;
+        let now: Mono = self.clock.now().mono;
         self.state.wake_at().map_or(LONG, |at| at - now)
     }
 
@@ -123,14 +132,14 @@ impl Driver {
             _ => Scope::Vip,
         };
         self.snapshot = Weak::new();
-        self.state.handle(input, clock::now(), &mut self.outputs);
+        self.state.handle(input, self.clock.now(), &mut self.outputs);
         self.dispatch(scope);
     }
 
     fn answer(&mut self, request: Request) {
         match request {
             Request::Snapshot(answer) => {
-                let new = || Arc::new(Snapshot::new(self.state.clone(), clock::now()));
+                let new = || Arc::new(Snapshot::new(self.state.clone(), self.clock.now()));
                 let snapshot = self.snapshot.upgrade().unwrap_or_else(new);
                 self.snapshot = Arc::downgrade(&snapshot);
                 // Whoever asked may have gone since.
@@ -157,7 +166,7 @@ impl Driver {
             }
             Request::Operate(command, by, answer) => {
                 self.snapshot = Weak::new();
-                let result = self.state.operate(&command, &by, clock::now(), &mut self.outputs);
+                let result = self.state.operate(&command, &by, self.clock.now(), &mut self.outputs);
                 self.dispatch(Scope::Vip);
                 let _ = answer.send(result.map(|()| self.keep.borrow().0));
             }

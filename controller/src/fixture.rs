@@ -76,7 +76,7 @@ pub fn driven(kept: Kept) -> Handle {
         keep,
         pulse: Pulse::from_env(),
     };
-    let driver = Driver::new(Arc::new(config()), handle.clone(), metrics, channels);
+    let driver = Driver::new(Arc::new(config()), handle.clone(), metrics, channels, crate::clock::System);
     tokio::spawn(async move {
         driver.run(CancellationToken::new()).await;
         drop((inputs, probed, wanted));

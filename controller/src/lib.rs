@@ -20,5 +20,6 @@ pub mod pulse;
 pub mod reload;
 pub mod retry;
 pub mod spawner;
+pub mod tasks;
 pub mod version;
 pub mod vpp;

@@ -38,6 +38,13 @@ struct Manager {
     address: SocketAddr,
 }
 
+/// For nobody.
+impl Default for Pulse {
+    fn default() -> Self {
+        Self::new(None, None)
+    }
+}
+
 impl Pulse {
     /// For the service manager that the environment names, if there is one.
     #[must_use]

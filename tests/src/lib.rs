@@ -8,4 +8,5 @@ pub mod demo;
 pub mod lab;
 pub mod packets;
 pub mod programs;
+pub mod sim;
 pub mod vppsim;

@@ -33,7 +33,7 @@ mod server;
 mod state;
 mod stats;
 pub mod view;
-mod world;
+pub(crate) mod world;
 
 use std::io;
 use std::net::IpAddr;
@@ -53,7 +53,7 @@ pub use world::Call;
 use plugin::Crash;
 use server::Shared;
 use stats::Segment;
-use world::World;
+use world::{Birth, World};
 
 /// A running simulator. It ends when dropped, and panics then if it had crashed and nobody asked for it.
 ///
@@ -105,7 +105,7 @@ impl Sim {
     /// # Errors
     /// The sockets cannot be made.
     pub fn start(dir: &Path) -> io::Result<Self> {
-        let world = World::new(0, Faults::default());
+        let world = World::new(Birth::now(0), Faults::default());
         let shared = Arc::new(Shared::new(world, dir.join("api.sock"), dir.join("stats.sock")));
         let sim = Self { shared, threads: Mutex::default() };
         sim.listen()?;
@@ -127,7 +127,7 @@ impl Sim {
     /// VPP's process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.shared.lock().pid
+        self.shared.lock().birth.pid
     }
 
     /// Looks at the present state.
@@ -245,7 +245,7 @@ impl Sim {
     /// The sockets cannot be made.
     pub fn boot(&self) -> io::Result<()> {
         let mut world = self.shared.lock();
-        let mut fresh = World::new(world.life + 1, std::mem::take(&mut world.faults));
+        let mut fresh = World::new(Birth::now(world.birth.life + 1), std::mem::take(&mut world.faults));
         fresh.calls = std::mem::take(&mut world.calls);
         fresh.counts = std::mem::take(&mut world.counts);
         *world = fresh;
@@ -295,8 +295,8 @@ impl Sim {
     fn listen(&self) -> io::Result<()> {
         let life = {
             let mut world = self.shared.lock();
-            world.segment = Some(Segment::new(world.boot_time)?);
-            world.life
+            world.segment = Some(Segment::new(world.birth.boot_time)?);
+            world.birth.life
         };
         let stats_listener = stats::bind(&self.shared.stats_path)?;
         let listener = server::bind(&self.shared.api_path)?;

@@ -11,7 +11,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use super::*;
-use crate::fixture;
+use crate::{clock, fixture};
 
 /// A log that, once armed, takes no line until it is let.
 struct Stuck {
@@ -63,7 +63,7 @@ fn a_driver_that_is_stuck_does_not_feed_the_watchdog() {
             let pulse = Pulse::to(socket.as_os_str(), LIMIT).unwrap();
             let channels = Channels { inputs: heard, requests, prober, netns, vpp: None, keep, pulse };
             let (config, metrics) = (fixture::view().config, Arc::new(Metrics::new().unwrap()));
-            Driver::new(config, handle, metrics, channels).run(stopped).await;
+            Driver::new(config, handle, metrics, channels, clock::System).run(stopped).await;
         });
     });
     beat(&manager).unwrap();

@@ -1,10 +1,8 @@
 //! The file that overrides are kept in: JSON, one override per line, replaced whole.
 
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +12,8 @@ use maglev_core::time::Wall;
 use maglev_proto::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
+
+use super::disk::Disk;
 
 /// The version that is written. One that is not known is not read.
 const VERSION: u64 = 1;
@@ -46,17 +46,18 @@ impl Aside {
 
 /// Where overrides are kept.
 #[derive(Debug)]
-pub struct Store {
+pub struct Store<D> {
+    disk: D,
     folder: PathBuf,
     aside: Option<Aside>,
 }
 
-impl Store {
-    /// The overrides that are kept in `folder`, which is made if its parent is there. Whatever is wrong is logged and no
+impl<D: Disk> Store<D> {
+    /// The overrides that are kept in `folder`, which is made if its parent is there; systemd would have made it. Whatever is wrong is logged and no
     /// reason to end; a file that cannot be used is kept, under another name at the latest when one is written.
     #[must_use]
-    pub fn open(folder: PathBuf) -> (Self, Overrides) {
-        let mut store = Self { folder, aside: None };
+    pub fn open(disk: D, folder: PathBuf) -> (Self, Overrides) {
+        let mut store = Self { disk, folder, aside: None };
         let overrides = store.load();
         (store, overrides)
     }
@@ -68,10 +69,10 @@ impl Store {
     fn load(&mut self) -> Overrides {
         let path = self.path();
         let shown = path.display();
-        if let Err(error) = make_folder(&self.folder) {
+        if let Err(error) = self.disk.make_folder(&self.folder) {
             error!(folder = %self.folder.display(), %error, "cannot make the folder of the overrides");
         }
-        match read(&path) {
+        match self.disk.read(&path, MAX_FILE) {
             Ok(None) => return Overrides::default(),
             Ok(Some(bytes)) => match parse(&bytes) {
                 Ok(overrides) => return overrides,
@@ -103,17 +104,20 @@ impl Store {
     /// # Errors
     /// The system's answer; what was there is still there.
     pub fn save(&mut self, overrides: &Overrides) -> io::Result<()> {
-        make_folder(&self.folder)?;
+        self.disk.make_folder(&self.folder)?;
         self.move_aside()?;
         let new = self.folder.join(format!("{NAME}.new"));
-        let written = write(&new, render(overrides).as_bytes());
-        let moved = written.and_then(|()| fs::rename(&new, self.path()));
+        // Left by a run that died before it could give it its name.
+        self.disk.remove(&new)?;
+        let written = self.disk.write(&new, render(overrides).as_bytes());
+        let moved = written.and_then(|()| self.disk.rename(&new, &self.path()));
         if moved.is_err() {
             // What is half written would take up room where there is little.
-            let _ = fs::remove_file(&new);
+            let _ = self.disk.remove(&new);
         }
         moved?;
-        sync_folder(&self.folder)
+        // A name is on the disk when its folder is.
+        self.disk.sync_folder(&self.folder)
     }
 
     /// Gives a file that cannot be used a name that no other file has.
@@ -123,15 +127,15 @@ impl Store {
         let name = format!("{NAME}.{}-{now}", aside.label());
         let mut to = self.folder.join(&name);
         for number in 1..1000 {
-            if fs::symlink_metadata(&to).is_err() {
+            if !self.disk.exists(&to) {
                 break;
             }
             to = self.folder.join(format!("{name}.{number}"));
         }
-        match fs::rename(self.path(), &to) {
+        match self.disk.rename(&self.path(), &to) {
             Ok(()) => {
                 warn!(file = %self.path().display(), to = %to.display(), "the overrides' file was moved aside");
-                sync_folder(&self.folder)?;
+                self.disk.sync_folder(&self.folder)?;
             }
             // Somebody else has.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -140,49 +144,6 @@ impl Store {
         self.aside = None;
         Ok(())
     }
-}
-
-/// Makes the last part of a path; systemd would have made it.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o750).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !folder.is_dir() => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// The whole file; `None` if there is none.
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    // A pipe of that name would otherwise be waited for.
-    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(io::Error::other(format!("it is larger than {MAX_FILE} bytes")));
-    }
-    Ok(Some(bytes))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Left by a run that died before it could give it its name.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-/// A name is on the disk when its folder is.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 /// Why the contents of a file cannot be used.

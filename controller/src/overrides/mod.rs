@@ -1,13 +1,13 @@
 //! Keeps operators' overrides on disk. What the driver has in force is the wish, and the file follows it: at once when it
 //! can, and again and again when it cannot.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_core::overrides::Overrides;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
@@ -15,8 +15,10 @@ use crate::handle::Handle;
 use crate::metrics::Metrics;
 use crate::retry::Retry;
 
+mod disk;
 pub mod file;
 
+pub use disk::{Disk, System};
 pub use file::Store;
 
 /// The file is written this seldom in the long run;
@@ -47,11 +49,11 @@ pub const NOT_KEPT: &str = "maglevd runs without --state-dir: a restart forgets 
 ///
 /// # Errors
 /// None: whatever is wrong is logged.
-pub fn open(folder: PathBuf) -> (Option<Store>, Arc<Overrides>) {
+pub fn open<D: Disk>(disk: D, folder: PathBuf) -> (Option<Store<D>>, Arc<Overrides>) {
     if folder.as_os_str().is_empty() {
         return (None, Arc::default());
     }
-    let (store, overrides) = Store::open(folder);
+    let (store, overrides) = Store::open(disk, folder);
     if !overrides.is_empty() {
         info!(overrides = overrides.len(), "overrides of the last run are in force");
     }
@@ -59,9 +61,9 @@ pub fn open(folder: PathBuf) -> (Option<Store>, Arc<Overrides>) {
 }
 
 /// The task that writes.
-pub struct Keeper {
+pub struct Keeper<D> {
     /// Where to; `None` is nowhere.
-    pub store: Option<Store>,
+    pub store: Option<Store<D>>,
     /// What to write. When its sender is gone, what there is is written, once, and the task ends.
     pub wanted: watch::Receiver<Wanted>,
     /// Whom to tell.
@@ -70,7 +72,7 @@ pub struct Keeper {
     pub metrics: Arc<Metrics>,
 }
 
-impl Keeper {
+impl<D: Disk> Keeper<D> {
     /// Writes until nobody wants anything any more.
     pub async fn run(mut self) {
         let Some(mut store) = self.store.take() else {
@@ -80,9 +82,9 @@ impl Keeper {
         while self.is_behind(kept.number).await {
             self.sleep_until(pace.next(Instant::now())).await;
             let (number, overrides) = self.wanted.borrow_and_update().clone();
-            let attempt = spawn_blocking(move || (store.save(&overrides), store));
-            // It fails only if the runtime goes down.
-            let Ok((result, used)) = attempt.await else { return };
+            let attempt = D::block(move || (store.save(&overrides), store)).await;
+            // There is none only if the runtime goes down.
+            let Some((result, used)): Option<(io::Result<()>, _)> = attempt else { return };
             store = used;
             self.metrics.saved(result.is_ok());
             kept.tried = number;
@@ -127,8 +129,9 @@ impl Keeper {
         let mut wanted = self.wanted.clone();
         let ended = wanted.wait_for(|_| false);
         tokio::select! {
-            () = sleep_until(at) => {}
+            biased;
             _ = ended => {}
+            () = sleep_until(at) => {}
         }
     }
 }

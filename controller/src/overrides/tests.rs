@@ -24,7 +24,7 @@ struct Daemon {
 
 impl Daemon {
     fn new(folder: &Path) -> Self {
-        let (store, overrides) = open(folder.to_owned());
+        let (store, overrides) = open(System, folder.to_owned());
         let (wanted, receiver) = watch::channel((0, overrides));
         let (handle, _) = Handle::new();
         let metrics = Arc::new(Metrics::new().unwrap());
@@ -44,7 +44,7 @@ impl Daemon {
 }
 
 fn on_disk(folder: &Path) -> Arc<Overrides> {
-    open(folder.to_owned()).1
+    open(System, folder.to_owned()).1
 }
 
 #[tokio::test]

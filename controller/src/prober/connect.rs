@@ -8,7 +8,8 @@ use maglev_ipc::ControllerLink;
 use nix::unistd::{User, getuid};
 use tokio::task::spawn_blocking;
 
-use super::Fault;
+use super::line::Wire;
+use super::{Fault, Reach};
 use crate::spawner::Spawner;
 
 /// The user that the package makes for the prober.
@@ -46,21 +47,20 @@ impl Target {
     }
 }
 
-impl Way {
-    /// Reaches a prober, or starts one.
-    ///
-    /// # Errors
-    /// What stands in the way; it may be gone at the next try.
-    pub async fn connect(&self, netns: Option<&str>) -> Result<ControllerLink, Fault> {
-        match self {
-            Self::Socket(path) => connect(&socket_in(path, netns)),
+impl Reach for Way {
+    type Line = Wire;
+
+    async fn connect(&self, netns: Option<&str>) -> Result<Wire, Fault> {
+        let link = match self {
+            Self::Socket(path) => connect(&socket_in(path, netns))?,
             Self::Spawner(spawner) => {
                 let (spawner, netns) = (Arc::clone(spawner), netns.map(str::to_owned));
                 let started = spawn_blocking(move || spawner.start(netns.as_deref()));
                 // It fails only if the runtime goes down.
-                Ok(ControllerLink::new(started.await.map_err(|_| Fault::Done)??)?)
+                ControllerLink::new(started.await.map_err(|_| Fault::Done)??)?
             }
-        }
+        };
+        Ok(Wire::new(link)?)
     }
 }
 

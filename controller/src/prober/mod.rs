@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use maglev_core::state::{CheckSet, Input};
-use maglev_ipc::CheckId;
+use maglev_ipc::{CheckId, ToController, ToProber, link};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -15,6 +15,7 @@ use crate::retry::Retry;
 
 mod connect;
 mod hearing;
+mod line;
 mod session;
 
 pub use connect::{Target, Way};
@@ -29,10 +30,40 @@ pub enum Command {
     Pace(CheckId, std::time::Duration),
 }
 
+/// How probers are reached.
+pub trait Reach: Send + Sync + 'static {
+    /// What a prober is spoken to on.
+    type Line: Line;
+
+    /// Reaches a prober, which probes in the network namespace of that name.
+    fn connect(&self, netns: Option<&str>) -> impl Future<Output = Result<Self::Line, Fault>> + Send;
+}
+
+/// A link to a prober. Messages arrive whole and in order, or the link has ended.
+pub trait Line: Send + Sync {
+    /// Sends a message, whole or not at all.
+    ///
+    /// # Errors
+    /// [`link::Error::WouldBlock`] when there is no room; all others end the link.
+    fn send(&self, message: &ToProber) -> Result<(), link::Error>;
+
+    /// Receives a message.
+    ///
+    /// # Errors
+    /// [`link::Error::WouldBlock`] when there is none yet; all others end the link.
+    fn receive(&mut self) -> Result<ToController, link::Error>;
+
+    /// Waits until there may be something to receive.
+    fn readable(&self) -> impl Future<Output = std::io::Result<()>> + Send;
+
+    /// Waits until there may be room to send.
+    fn writable(&self) -> impl Future<Output = std::io::Result<()>> + Send;
+}
+
 /// The task that speaks to the prober.
-pub struct Link {
+pub struct Link<R> {
     /// How the prober is reached.
-    pub way: Way,
+    pub way: R,
     /// The network namespace that it is to probe in.
     pub netns: watch::Receiver<Option<String>>,
     /// To the core.
@@ -109,7 +140,7 @@ impl Fault {
     }
 }
 
-impl Link {
+impl<R: Reach> Link<R> {
     /// Keeps a link to the prober for as long as there is a core to tell.
     pub async fn run(mut self) {
         let mut retry = Retry::default();

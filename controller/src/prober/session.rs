@@ -1,28 +1,24 @@
 //! One link to the prober, from the greeting to its end.
 
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use maglev_core::state::CheckSet;
 use maglev_ipc::message::{HEARTBEAT, MAX_BATCH, SILENCE};
-use maglev_ipc::{CheckId, ControllerLink, ToProber, VERSION, link};
-use tokio::io::Interest;
-use tokio::net::UnixStream;
+use maglev_ipc::{CheckId, ToProber, VERSION, link};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::hearing::Hearing;
-use super::{Command, Fault, Link};
+use super::{Command, Fault, Line, Link, Reach};
 use crate::version;
 
 /// How many messages are read before others get their turn.
 const READ_BATCH: usize = 64;
 
 /// One link to the prober.
-pub struct Session<'a> {
-    owner: &'a mut Link,
-    link: &'a mut ControllerLink,
+pub struct Session<'a, R: Reach> {
+    owner: &'a mut Link<R>,
+    link: &'a mut R::Line,
     /// What is still to be sent.
     outgoing: &'a mut VecDeque<ToProber>,
     hearing: Hearing,
@@ -30,12 +26,8 @@ pub struct Session<'a> {
     begun: bool,
 }
 
-impl<'a> Session<'a> {
-    pub fn new(
-        owner: &'a mut Link,
-        link: &'a mut ControllerLink,
-        outgoing: &'a mut VecDeque<ToProber>,
-    ) -> Self {
+impl<'a, R: Reach> Session<'a, R> {
+    pub fn new(owner: &'a mut Link<R>, link: &'a mut R::Line, outgoing: &'a mut VecDeque<ToProber>) -> Self {
         outgoing.clear();
         outgoing.push_back(ToProber::Hello { version: VERSION, release: version::VERSION.to_owned() });
         Self { owner, link, outgoing, hearing: Hearing::default(), begun: false }
@@ -48,65 +40,59 @@ impl<'a> Session<'a> {
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, Fault> {
-        let socket = readiness(self.link)?;
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut deadline = Instant::now() + SILENCE;
         loop {
+            // What a prober that never stops talking could hold up comes before it is listened to, and that it is silent
+            // is said after.
             tokio::select! {
-                ready = socket.readable() => {
-                    ready?;
-                    if !self.receive().await? {
-                        not_ready(&socket, Interest::READABLE);
-                    }
-                    deadline = Instant::now() + SILENCE;
-                }
-                ready = socket.writable(), if !self.outgoing.is_empty() => {
-                    ready?;
-                    if !self.send()? {
-                        not_ready(&socket, Interest::WRITABLE);
-                    }
-                }
-                command = self.owner.commands.recv() => self.take(command.ok_or(Fault::Done)?),
-                _ = heartbeat.tick() => self.outgoing.push_back(ToProber::Heartbeat),
-                () = sleep_until(deadline) => return Err(Fault::Silent),
+                biased;
                 changed = self.owner.netns.changed() => {
                     return Err(if changed.is_ok() { Fault::Moved } else { Fault::Done });
                 }
+                _ = heartbeat.tick() => self.outgoing.push_back(ToProber::Heartbeat),
+                command = self.owner.commands.recv() => self.take(command.ok_or(Fault::Done)?),
+                ready = self.link.writable(), if !self.outgoing.is_empty() => {
+                    ready?;
+                    self.send()?;
+                }
+                ready = self.link.readable() => {
+                    ready?;
+                    self.receive().await?;
+                    deadline = Instant::now() + SILENCE;
+                }
+                () = sleep_until(deadline) => return Err(Fault::Silent),
             }
         }
     }
 
-    /// Sends what there is. Whether there may be room for more.
-    fn send(&mut self) -> Result<bool, Fault> {
+    /// Sends what there is room for.
+    fn send(&mut self) -> Result<(), Fault> {
         while let Some(message) = self.outgoing.front() {
             match self.link.send(message) {
                 Ok(()) => _ = self.outgoing.pop_front(),
-                Err(link::Error::WouldBlock) => return Ok(false),
+                Err(link::Error::WouldBlock) => break,
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Receives what there is, up to a bound, and tells the core. Whether there may be more.
-    async fn receive(&mut self) -> Result<bool, Fault> {
+    /// Receives what there is, up to a bound, and tells the core.
+    async fn receive(&mut self) -> Result<(), Fault> {
         let mut inputs = Vec::new();
-        let mut more = true;
         for _ in 0..READ_BATCH {
             match self.link.receive() {
                 Ok(message) => self.hearing.take(message, &mut inputs)?,
-                Err(link::Error::WouldBlock) => {
-                    more = false;
-                    break;
-                }
+                Err(link::Error::WouldBlock) => break,
                 Err(error) => return Err(error.into()),
             }
         }
         if !inputs.is_empty() {
             self.owner.inputs.send(inputs).await.map_err(|_| Fault::Done)?;
         }
-        Ok(more)
+        Ok(())
     }
 
     fn take(&mut self, command: Command) {
@@ -146,15 +132,4 @@ impl<'a> Session<'a> {
             _ => self.outgoing.push_back(ToProber::Pace(vec![(check, interval)])),
         }
     }
-}
-
-/// The link's descriptor, to wait for. tokio has no type for sockets of type `SOCK_SEQPACKET`; all that is asked of
-/// this one is when the link can be read or written.
-fn readiness(link: &ControllerLink) -> io::Result<UnixStream> {
-    UnixStream::from_std(link.as_fd().try_clone_to_owned()?.into())
-}
-
-/// Tells tokio that the link has nothing more to read, or takes no more.
-fn not_ready(socket: &UnixStream, interest: Interest) {
-    let _ = socket.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
 }

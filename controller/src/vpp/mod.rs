@@ -32,7 +32,7 @@ pub use counting::{Counters, Packets, VipCounters};
 use counting::Counting;
 
 /// How VPP's operator sees us.
-const CLIENT_NAME: &str = "vpp-maglev";
+pub const CLIENT_NAME: &str = "vpp-maglev";
 /// How often VPP is asked whether it lives.
 const PING_PERIOD: Duration = Duration::from_secs(1);
 
@@ -57,10 +57,23 @@ pub struct Reading {
     pub flows: BTreeMap<(VipKey, IpAddr), u64>,
 }
 
+/// How VPP's API is reached.
+pub trait Reach: Send + Sync + 'static {
+    /// Connects, and shakes hands.
+    fn connect(&self, options: Options) -> impl Future<Output = Result<Client, Error>> + Send;
+}
+
+/// At the socket of that path.
+impl Reach for PathBuf {
+    async fn connect(&self, options: Options) -> Result<Client, Error> {
+        Client::connect(self, CLIENT_NAME, options).await
+    }
+}
+
 /// The task that speaks to VPP.
-pub struct Link {
-    /// VPP's API socket.
-    pub api: PathBuf,
+pub struct Link<R> {
+    /// How VPP's API is reached.
+    pub api: R,
     /// VPP's stats socket; empty does without.
     pub stats: PathBuf,
     /// Where the counters go.
@@ -76,7 +89,7 @@ pub struct Link {
 /// A call under way; what it ends with is told to the core.
 type Work = BoxFuture<'static, Result<Option<Input>, Error>>;
 
-impl Link {
+impl<R: Reach> Link<R> {
     /// Keeps a connection to VPP for as long as there is a core to tell.
     pub async fn run(mut self) {
         let mut retry = Retry::default();
@@ -99,6 +112,7 @@ impl Link {
         let mut end = std::pin::pin!(end);
         loop {
             tokio::select! {
+                biased;
                 () = &mut end => return,
                 command = self.commands.recv() => if command.is_none() { return },
             }
@@ -108,7 +122,7 @@ impl Link {
     async fn connect(&self) -> Result<(Client, VppInfo), Error> {
         let observer = Arc::new(Counter(Arc::clone(&self.metrics)));
         let options = Options { observer, ..Options::default() };
-        let client = Client::connect(&self.api, CLIENT_NAME, options).await?;
+        let client = self.api.connect(options).await?;
         let (version, ping) = (client.request(&ShowVersion {}), client.request(&ControlPing {}));
         let (version, ping) = (version.await?, ping.await?);
         let boot = boot_time(self.stats.clone()).await;
@@ -142,7 +156,12 @@ impl Link {
         let mut counting = std::pin::pin!(counting.run());
         loop {
             tokio::select! {
+                biased;
                 reason = client.closed() => return Err(Error::Lost(reason)),
+                _ = pings.tick() => {
+                    let ping = client.request(&ControlPing {});
+                    work.push(Box::pin(async move { ping.await.map(|_| None) }));
+                }
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Ok(()) };
                     begun |= matches!(command, Command::Do(Output::ReadAll, _));
@@ -156,10 +175,6 @@ impl Link {
                     }
                 }
                 lost = &mut counting => match lost? {},
-                _ = pings.tick() => {
-                    let ping = client.request(&ControlPing {});
-                    work.push(Box::pin(async move { ping.await.map(|_| None) }));
-                }
             }
         }
     }

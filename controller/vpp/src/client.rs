@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -69,10 +71,24 @@ impl Client {
     /// [`Error::Connect`]; [`Error::Timeout`] when VPP accepts and does not answer; [`Error::Unsupported`] when it
     /// lacks a message of [`crate::message::NEEDED`]; [`Error::NoPlugin`] when it lacks all of the plugin's; [`Error::Lost`] when it hangs up or talks nonsense.
     pub async fn connect(path: impl AsRef<Path>, name: &str, options: Options) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let failed = |error| Error::Connect { path: path.to_owned(), reason: Arc::new(error) };
+        let connected = timeout(options.timeout, UnixStream::connect(path)).await;
+        let stream = connected.map_err(|_| late(options.timeout))?.map_err(failed)?;
+        Self::over(stream.into_split(), name, options).await
+    }
+
+    /// As [`Client::connect`], over a stream to VPP that is open already: what is read, and what is written.
+    ///
+    /// # Errors
+    /// Those of [`Client::connect`], but [`Error::Connect`].
+    pub async fn over<R, W>(stream: (R, W), name: &str, options: Options) -> Result<Self, Error>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
         let limit = options.timeout;
-        let session = timeout(limit, handshake::open(path.as_ref(), name))
-            .await
-            .map_err(|_| Error::Timeout { message: SockclntCreate::NAME, limit })??;
+        let session = timeout(limit, handshake::open(stream, name)).await.map_err(|_| late(limit))??;
 
         let shared = Shared {
             index: session.index,
@@ -197,6 +213,10 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("version", &self.shared.version).finish_non_exhaustive()
     }
+}
+
+const fn late(limit: Duration) -> Error {
+    Error::Timeout { message: SockclntCreate::NAME, limit }
 }
 
 async fn answer<T>(

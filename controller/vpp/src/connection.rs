@@ -1,8 +1,6 @@
 //! The task that owns the socket.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 
@@ -13,9 +11,9 @@ use crate::frame::Splitter;
 
 /// Writes queued calls, several in one write, and never stops reading meanwhile: VPP queues without bound what is not
 /// read.
-pub(crate) struct Connection {
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+pub(crate) struct Connection<R, W> {
+    reader: R,
+    writer: W,
     splitter: Splitter,
     calls: UnboundedReceiver<Call>,
     /// The clients still exist.
@@ -28,15 +26,14 @@ pub(crate) struct Connection {
     wake: Instant,
 }
 
-impl Connection {
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     pub fn new(
-        stream: UnixStream,
+        (reader, writer): (R, W),
         splitter: Splitter,
         calls: UnboundedReceiver<Call>,
         flight: Flight,
         max_in_flight: usize,
     ) -> Self {
-        let (reader, writer) = stream.into_split();
         let (out, wake) = (Vec::new(), Instant::now());
         Self { reader, writer, splitter, calls, open: true, out, flight, max_in_flight, wake }
     }
@@ -61,22 +58,24 @@ impl Connection {
 
     /// Does the first thing that can be done.
     async fn turn(&mut self) -> Result<(), Closed> {
+        // VPP bounds what it is written, but nothing what it says.
         tokio::select! {
-            read = self.reader.read_buf(self.splitter.space()) => match read? {
-                0 => Err(Closed::Eof),
-                _ => self.receive(),
-            },
+            biased;
+            () = sleep_until(self.wake), if self.flight.len() > 0 => {
+                self.wake = self.flight.expire(Instant::now())?;
+                Ok(())
+            }
             written = self.writer.write(&self.out), if !self.out.is_empty() => {
                 self.out.drain(..written?);
                 Ok(())
             }
+            read = self.reader.read_buf(self.splitter.space()) => match read? {
+                0 => Err(Closed::Eof),
+                _ => self.receive(),
+            },
             call = self.calls.recv(), if self.open && self.flight.len() < self.max_in_flight => {
                 self.open = call.is_some();
                 self.launch(call);
-                Ok(())
-            }
-            () = sleep_until(self.wake), if self.flight.len() > 0 => {
-                self.wake = self.flight.expire(Instant::now())?;
                 Ok(())
             }
         }

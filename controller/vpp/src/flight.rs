@@ -1,6 +1,6 @@
 //! The calls in flight. Told the time, it does no IO.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use crate::wire::{Field, Malformed, Reader};
 
 /// The calls that VPP has not answered yet.
 pub(crate) struct Flight {
-    pending: HashMap<u32, Pending>,
+    /// By context, which is the order in which they were made.
+    pending: BTreeMap<u32, Pending>,
     keepalive: (u16, u16),
     limit: Duration,
     observer: Arc<dyn Observer>,
@@ -34,7 +35,7 @@ struct Pending {
 impl Flight {
     /// Calls may take `limit`. `keepalive` are the numbers of VPP's question whether we live, and of our answer.
     pub fn new(limit: Duration, keepalive: (u16, u16), observer: Arc<dyn Observer>) -> Self {
-        Self { pending: HashMap::new(), keepalive, limit, observer }
+        Self { pending: BTreeMap::new(), keepalive, limit, observer }
     }
 
     /// How many calls have no answer yet.
@@ -75,7 +76,7 @@ impl Flight {
     /// Ends the calls that waited for too long, and says when to look again. A vital one ends the connection.
     pub fn expire(&mut self, now: Instant) -> Result<Instant, Closed> {
         let limit = self.limit;
-        for (_, pending) in self.pending.extract_if(|_, pending| pending.heard + limit <= now) {
+        for (_, pending) in self.pending.extract_if(.., |_, pending| pending.heard + limit <= now) {
             let message = pending.message;
             self.observer.ended(message, Outcome::Timeout, now - pending.sent);
             pending.answers.fail(Error::Timeout { message, limit });

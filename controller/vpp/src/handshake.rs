@@ -1,11 +1,8 @@
 //! From a path to a session: the client's slot, the numbers of the messages, VPP's version.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
-use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::error::{Closed, Error, Violation};
 use crate::frame::{self, Splitter};
@@ -16,8 +13,8 @@ use crate::message::{
 use crate::wire::Name;
 
 /// Where the handshake leaves the connection.
-pub(crate) struct Session {
-    pub stream: UnixStream,
+pub(crate) struct Session<R, W> {
+    pub stream: (R, W),
     pub splitter: Splitter,
     /// The client's slot.
     pub index: u32,
@@ -51,11 +48,12 @@ impl Ids {
     }
 }
 
-/// Connects and shakes hands. Takes as long as VPP likes; the caller sets the limit.
-pub(crate) async fn open(path: &Path, name: &str) -> Result<Session, Error> {
-    let stream = UnixStream::connect(path)
-        .await
-        .map_err(|error| Error::Connect { path: path.to_owned(), reason: Arc::new(error) })?;
+/// Shakes hands. Takes as long as VPP likes; the caller sets the limit.
+pub(crate) async fn open<R, W>(stream: (R, W), name: &str) -> Result<Session<R, W>, Error>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let mut line = Line { stream, splitter: Splitter::default() };
 
     let hello = SockclntCreate { name: Name(name.to_owned()) };
@@ -78,12 +76,12 @@ pub(crate) async fn open(path: &Path, name: &str) -> Result<Session, Error> {
 }
 
 /// A connection with one question on it at a time.
-struct Line {
-    stream: UnixStream,
+struct Line<R, W> {
+    stream: (R, W),
     splitter: Splitter,
 }
 
-impl Line {
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Line<R, W> {
     /// Asks before anything else, so that a complaint about a missing message can name the version.
     async fn version(&mut self, client_index: u32, ids: &Ids) -> Result<String, Closed> {
         let numbers = ids.of::<ShowVersion>().zip(ids.of::<<ShowVersion as Request>::Reply>());
@@ -102,7 +100,7 @@ impl Line {
     ) -> Result<A, Closed> {
         let mut bytes = Vec::new();
         frame::encode(&mut bytes, question_id, head, question);
-        self.stream.write_all(&bytes).await?;
+        self.stream.1.write_all(&bytes).await?;
         loop {
             while let Some(payload) = self.splitter.payload()? {
                 if frame::id(payload) != Ok(answer_id) {
@@ -114,7 +112,7 @@ impl Line {
                     return Ok(answer);
                 }
             }
-            if self.stream.read_buf(self.splitter.space()).await? == 0 {
+            if self.stream.0.read_buf(self.splitter.space()).await? == 0 {
                 return Err(Closed::Eof);
             }
         }

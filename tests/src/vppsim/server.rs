@@ -11,7 +11,7 @@ use std::thread;
 use maglev_vpp::frame::Splitter;
 
 use super::plugin::Crash;
-use super::world::{Outbox, World};
+use super::world::{Line, Outbox, World};
 
 /// What all threads share.
 pub(super) struct Shared {
@@ -22,14 +22,14 @@ pub(super) struct Shared {
 }
 
 /// A client's connection.
-pub(super) struct Line {
+struct Wire {
     stream: UnixStream,
     /// Held while writing: answers may come from another client's thread.
     writing: Mutex<()>,
     closing: AtomicBool,
 }
 
-impl Line {
+impl Line for Wire {
     fn write(&self, bytes: &[u8]) {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         // A client that has gone away is noticed by the thread that reads.
@@ -39,11 +39,11 @@ impl Line {
         }
     }
 
-    pub fn close(&self) {
+    fn close(&self) {
         _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    pub fn close_when_written(&self) {
+    fn close_when_written(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 }
@@ -82,7 +82,7 @@ impl Shared {
 
     /// Drops every connection. The listening sockets go with their threads, which the caller wakes.
     pub fn end_life(&self, world: &mut World) {
-        world.life += 1;
+        world.birth.life += 1;
         for line in world.lines() {
             line.close();
         }
@@ -113,21 +113,21 @@ pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
 pub(super) fn accept(shared: &Arc<Shared>, listener: &UnixListener, life: u32) {
     for stream in listener.incoming() {
         let mut world = shared.lock();
-        while world.life == life && world.faults.pause_accept {
+        while world.birth.life == life && world.faults.pause_accept {
             world = shared.wait(world);
         }
-        if world.life != life {
+        if world.birth.life != life {
             return;
         }
         let Ok(stream) = stream else { continue };
-        let line = Arc::new(Line { stream, writing: Mutex::new(()), closing: AtomicBool::new(false) });
-        let slot = world.register(Arc::clone(&line));
+        let line = Arc::new(Wire { stream, writing: Mutex::new(()), closing: AtomicBool::new(false) });
+        let slot = world.register(Arc::<Wire>::clone(&line));
         let shared = Arc::clone(shared);
         thread::spawn(move || {
             serve(&shared, &line, slot, life);
             line.close();
             let mut world = shared.lock();
-            if world.life == life {
+            if world.birth.life == life {
                 world.unregister(slot);
             }
             drop(world);
@@ -137,7 +137,7 @@ pub(super) fn accept(shared: &Arc<Shared>, listener: &UnixListener, life: u32) {
 }
 
 /// Serves one connection until it ends.
-fn serve(shared: &Shared, line: &Line, slot: usize, life: u32) {
+fn serve(shared: &Shared, line: &Wire, slot: usize, life: u32) {
     let mut splitter = Splitter::default();
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -161,10 +161,10 @@ fn serve(shared: &Shared, line: &Line, slot: usize, life: u32) {
 /// Handles one message. `None`: the connection is to be dropped.
 fn handle(shared: &Shared, slot: usize, life: u32, payload: &[u8], out: &mut Outbox) -> Option<()> {
     let mut world = shared.lock();
-    while world.life == life && world.faults.hang {
+    while world.birth.life == life && world.faults.hang {
         world = shared.wait(world);
     }
-    if world.life != life {
+    if world.birth.life != life {
         return None;
     }
     if world.faults.mute {

@@ -156,10 +156,10 @@ pub(super) fn serve(shared: &Shared, listener: &UnixListener, life: u32) {
         let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         let waiting = poll(&mut ready, PollTimeout::from(100u8));
         let mut world = shared.lock();
-        while world.life == life && world.faults.hang {
+        while world.birth.life == life && world.faults.hang {
             world = shared.wait(world);
         }
-        if world.life != life {
+        if world.birth.life != life {
             return;
         }
         if beaten.elapsed() >= Duration::from_secs(1) {

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use maglev_vpp::frame;
 use maglev_vpp::message::*;
 use maglev_vpp::wire::{Name, Text};
+use tokio::time::Instant;
 
 use super::cli;
 use super::faults::{self, Faults};
 use super::plugin::{Crash, Plugin};
 use super::pool::Pool;
-use super::server::Line;
 use super::stats::Segment;
 
 /// How many messages [`World::calls`] remembers.
@@ -34,22 +34,49 @@ pub struct Call {
 
 /// Frames on their way out.
 #[derive(Default)]
-pub(super) struct Outbox(pub Vec<(Arc<Line>, Vec<u8>)>);
+pub(crate) struct Outbox(pub Vec<(Arc<dyn Line>, Vec<u8>)>);
 
-/// Everything behind the sockets.
-pub(super) struct World {
-    pub plugin: Plugin,
-    /// Once there is a socket to hand it out on.
-    pub segment: Option<Segment>,
-    pub faults: Faults,
-    pub calls: VecDeque<Call>,
-    pub counts: BTreeMap<&'static str, u64>,
-    pub crashed: Option<String>,
+/// The way back to a client.
+pub(crate) trait Line: Send + Sync {
+    /// Hangs up once what is on its way is written.
+    fn close_when_written(&self);
+
+    /// Hangs up.
+    fn close(&self);
+
+    /// Says this, which is whole frames.
+    fn write(&self, bytes: &[u8]);
+}
+
+/// What tells one life of VPP from another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Birth {
     /// Counts restarts. What belongs to an earlier life is dead.
     pub life: u32,
     pub pid: u32,
     /// In seconds since 1970.
     pub boot_time: u64,
+}
+
+impl Birth {
+    /// By the clock of the system, in this process.
+    pub fn now(life: u32) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // Two lives of one test may begin in the same second.
+        Self { life, pid: std::process::id() + life, boot_time: now.as_secs() + u64::from(life) }
+    }
+}
+
+/// Everything behind the sockets.
+pub(crate) struct World {
+    pub plugin: Plugin,
+    /// Once there is a socket to hand it out on.
+    pub(super) segment: Option<Segment>,
+    pub faults: Faults,
+    pub calls: VecDeque<Call>,
+    pub counts: BTreeMap<&'static str, u64>,
+    pub crashed: Option<String>,
+    pub birth: Birth,
     started: Instant,
     advanced: Duration,
     /// Slot 0 is the listener's.
@@ -59,7 +86,7 @@ pub(super) struct World {
 
 #[derive(Clone)]
 struct Registration {
-    line: Option<Arc<Line>>,
+    line: Option<Arc<dyn Line>>,
     /// Another client freed this slot: VPP dies of the next message of its owner.
     freed: bool,
 }
@@ -81,10 +108,9 @@ const VERSION: &str = "26.10-vppsim";
 const SOCKET: u32 = 0x8000_0000;
 
 impl World {
-    pub fn new(life: u32, faults: Faults) -> Self {
+    pub fn new(birth: Birth, faults: Faults) -> Self {
         let mut clients = Pool::default();
         clients.insert(|_| Registration { line: None, freed: false });
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
             plugin: Plugin::default(),
             segment: None,
@@ -92,14 +118,11 @@ impl World {
             calls: VecDeque::new(),
             counts: BTreeMap::new(),
             crashed: None,
-            life,
-            pid: std::process::id() + life,
-            // Two lives of one test may begin in the same second.
-            boot_time: now.as_secs() + u64::from(life),
+            birth,
             started: Instant::now(),
             advanced: Duration::ZERO,
             clients,
-            signatures: numbering(life),
+            signatures: numbering(birth.life),
         }
     }
 
@@ -121,12 +144,12 @@ impl World {
         }
     }
 
-    pub fn lines(&self) -> Vec<Arc<Line>> {
+    pub fn lines(&self) -> Vec<Arc<dyn Line>> {
         self.clients.iter().filter_map(|(_, client)| client.line.clone()).collect()
     }
 
     /// Gives a new connection its slot.
-    pub fn register(&mut self, line: Arc<Line>) -> usize {
+    pub fn register(&mut self, line: Arc<dyn Line>) -> usize {
         self.clients.insert(|_| Registration { line: Some(line), freed: false })
     }
 
@@ -146,7 +169,7 @@ impl World {
             SockclntCreate::NAME => self.welcome(slot, payload, out),
             SockclntDelete::NAME => self.farewell(slot, payload, out),
             ControlPing::NAME => {
-                let pid = self.pid;
+                let pid = self.birth.pid;
                 self.answer(payload, out, |_, head, _: &ControlPing| {
                     Ok(ControlPingReply { retval: 0, client_index: head.client_index, pid })
                 })
@@ -275,7 +298,7 @@ impl World {
             id: 0,
             name: Name("vpp_main".into()),
             kind: Name::default(),
-            pid: self.pid,
+            pid: self.birth.pid,
             cpu_id: 0,
             core: 0,
             cpu_socket: 0,

@@ -1,5 +1,7 @@
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use super::super::disk::System;
 use super::*;
 
 /// 2026-11-22T12:00:00Z, and a half second.
@@ -46,8 +48,8 @@ impl Place {
         self.0.path().join(NAME)
     }
 
-    fn open(&self) -> (Store, Overrides) {
-        Store::open(self.0.path().to_owned())
+    fn open(&self) -> (Store<System>, Overrides) {
+        Store::open(System, self.0.path().to_owned())
     }
 
     fn names(&self) -> Vec<String> {
@@ -234,10 +236,10 @@ fn the_new_file_is_not_written_through_a_link() {
 #[test]
 fn a_folder_is_made_but_not_its_parents() {
     let place = Place::new();
-    let (mut store, _) = Store::open(place.0.path().join("state"));
+    let (mut store, _) = Store::open(System, place.0.path().join("state"));
     store.save(&some()).unwrap();
     assert_eq!(fs::metadata(place.0.path().join("state")).unwrap().permissions().mode() & 0o777, 0o750);
-    let (mut store, overrides) = Store::open(place.0.path().join("no/such"));
+    let (mut store, overrides) = Store::open(System, place.0.path().join("no/such"));
     assert!(overrides.is_empty());
     assert_eq!(store.save(&some()).unwrap_err().kind(), io::ErrorKind::NotFound);
     assert!(!place.0.path().join("no").exists());

@@ -1,0 +1,29 @@
+//! The whole system in one process, in virtual time, from one seed: `maglevd`'s own tasks, the prober's own course, the
+//! codecs between them, VPP's client and the model of VPP, a disk, and everything that can go wrong between them.
+//!
+//! One thread runs it on a clock that jumps to when something happens next. Nothing in it depends on anything but the seed:
+//! no socket, no file, no other clock, no order of a hash map. So a seed that fails fails again, in every line of its
+//! trace, and can be shortened ([`shrink`]).
+//!
+//! What is not the real thing here: the prober's sockets and the loop around its course ([`prober`]), the disk
+//! ([`disk`]), the stats segment, which is left out, and all that only shows or asks: gRPC, metrics, logs, signals.
+
+mod act;
+mod controller;
+mod disk;
+mod lives;
+mod oracle;
+mod pipe;
+mod prober;
+mod process;
+mod run;
+pub mod script;
+pub mod seeds;
+mod shape;
+pub mod shrink;
+mod site;
+mod truth;
+mod vpp;
+mod wishes;
+
+pub use run::{Report, run};

@@ -1,0 +1,170 @@
+//! The disk that overrides are kept on: what was not made to last may be gone after a power cut, and writing fails.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fastrand::Rng;
+use maglevd::overrides::Disk;
+use nix::errno::Errno;
+use tokio::time::sleep;
+
+use super::process::Process;
+
+/// How long a call blocks.
+const SEEK: Duration = Duration::from_millis(5);
+
+/// The platters: they outlive the processes.
+#[derive(Clone, Debug)]
+pub struct Platters(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    rng: Rng,
+    /// What processes see.
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    /// What is there after a power cut, but for what `loose` may add.
+    lasting: BTreeMap<PathBuf, Vec<u8>>,
+    /// Changes of names since the folder was last synced, in order.
+    loose: Vec<Change>,
+    /// How many calls from now on fail, and with what.
+    trouble: Option<(Errno, u32)>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Made(PathBuf, Vec<u8>),
+    Removed(PathBuf),
+    Renamed(PathBuf, PathBuf),
+}
+
+impl Platters {
+    /// Empty ones.
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            rng: Rng::with_seed(seed),
+            files: BTreeMap::new(),
+            lasting: BTreeMap::new(),
+            loose: Vec::new(),
+            trouble: None,
+        })))
+    }
+
+    /// As `process` sees them.
+    pub fn mount(&self, process: &Arc<Process>) -> Mounted {
+        Mounted { platters: self.clone(), process: Arc::clone(process) }
+    }
+
+    /// The next calls that write fail.
+    pub fn fail(&self, errno: Errno, times: u32) {
+        self.lock().trouble = Some((errno, times));
+    }
+
+    /// The power is gone: of what was not made to last, the disk has some, from the oldest on.
+    pub fn cut_power(&self) {
+        let mut state = self.lock();
+        let loose = std::mem::take(&mut state.loose);
+        let lucky = state.rng.usize(0..=loose.len());
+        let mut files = std::mem::take(&mut state.lasting);
+        loose.iter().take(lucky).for_each(|change| apply(change, &mut files));
+        state.lasting.clone_from(&files);
+        state.files = files;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn apply(change: &Change, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    match change {
+        Change::Made(path, bytes) => _ = files.insert(path.clone(), bytes.clone()),
+        Change::Removed(path) => _ = files.remove(path),
+        Change::Renamed(from, to) => {
+            if let Some(bytes) = files.remove(from) {
+                files.insert(to.clone(), bytes);
+            }
+        }
+    }
+}
+
+/// The platters, as a process sees them.
+#[derive(Clone, Debug)]
+pub struct Mounted {
+    platters: Platters,
+    process: Arc<Process>,
+}
+
+impl Mounted {
+    /// One call that writes: it may fail, and a process that is dead makes none.
+    fn write_call(&self) -> io::Result<MutexGuard<'_, State>> {
+        if !self.process.effect() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let mut state = self.platters.lock();
+        if let Some((errno, times)) = &mut state.trouble {
+            let errno = *errno;
+            *times -= 1;
+            if *times == 0 {
+                state.trouble = None;
+            }
+            return Err(errno.into());
+        }
+        Ok(state)
+    }
+
+    fn change(&self, change: Change) -> io::Result<()> {
+        let mut state = self.write_call()?;
+        apply(&change, &mut state.files);
+        state.loose.push(change);
+        Ok(())
+    }
+}
+
+impl Disk for Mounted {
+    async fn block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        sleep(SEEK).await;
+        Some(work())
+    }
+
+    fn make_folder(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn read(&self, path: &Path, _: u64) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.platters.lock().files.get(path).cloned())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.platters.lock().files.contains_key(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if self.exists(path) { self.change(Change::Removed(path.to_owned())) } else { Ok(()) }
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        // It is there, and empty, then in part, then whole: each a moment to die or to fail.
+        for part in [0, bytes.len() / 2, bytes.len()] {
+            self.change(Change::Made(path.to_owned(), bytes[..part].to_vec()))?;
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if !self.exists(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.change(Change::Renamed(from.to_owned(), to.to_owned()))
+    }
+
+    fn sync_folder(&self, _: &Path) -> io::Result<()> {
+        let mut state = self.write_call()?;
+        let loose = std::mem::take(&mut state.loose);
+        let State { lasting, .. } = &mut *state;
+        loose.iter().for_each(|change| apply(change, lasting));
+        Ok(())
+    }
+}

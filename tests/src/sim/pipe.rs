@@ -1,0 +1,303 @@
+//! The wires between the processes: each direction is a queue of pieces that arrive in order, late, and in other pieces
+//! than they were sent in.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::process::Process;
+
+/// How late a piece is at most in fair weather.
+pub const FAIR: Duration = Duration::from_millis(1);
+
+/// What the pieces of all pipes of one kind meet. An operator of faults changes it at any time.
+#[derive(Debug)]
+pub struct Weather(Mutex<Conditions>);
+
+/// The conditions at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions {
+    /// Each piece is late by up to this.
+    pub latency: Duration,
+    /// Nothing arrives before, as if the reader were stopped.
+    pub stalled: Instant,
+}
+
+impl Weather {
+    /// Fair weather.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Conditions { latency: FAIR, stalled: Instant::now() })))
+    }
+
+    /// Changes it.
+    pub fn set(&self, change: impl FnOnce(&mut Conditions)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn now(&self) -> Conditions {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One direction of a wire.
+#[derive(Debug)]
+pub struct Pipe {
+    weather: Arc<Weather>,
+    /// How many bytes, or messages, are on their way at most; 0 is any number.
+    room: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    rng: Rng,
+    /// What is on its way, and when it arrives.
+    queue: VecDeque<(Instant, Vec<u8>)>,
+    /// In the units of `room`.
+    load: usize,
+    closed: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl State {
+    fn wake(&mut self) {
+        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+}
+
+impl Pipe {
+    /// A pipe in that weather.
+    pub fn new(weather: &Arc<Weather>, room: usize, seed: u64) -> Arc<Self> {
+        let state = State {
+            rng: Rng::with_seed(seed),
+            queue: VecDeque::new(),
+            load: 0,
+            closed: false,
+            reader: None,
+            writer: None,
+        };
+        Arc::new(Self { weather: Arc::clone(weather), room, state: Mutex::new(state) })
+    }
+
+    /// Nothing more can be written. What is on its way arrives, and then the end does.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.wake();
+    }
+
+    /// Nothing arrives any more, but the end.
+    pub fn cut(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.queue.clear();
+        state.wake();
+    }
+
+    /// Sends a piece whole, if there is room for one more.
+    pub fn send(&self, piece: Vec<u8>) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if self.room > 0 && state.load >= self.room {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.load += 1;
+        self.push(&mut state, piece);
+        Ok(())
+    }
+
+    /// Receives a piece whole, if one has arrived; an empty one is the end.
+    pub fn receive(&self) -> io::Result<Vec<u8>> {
+        let mut state = self.lock();
+        match state.queue.front() {
+            None if state.closed => Ok(Vec::new()),
+            Some((due, _)) if self.due(*due) <= Instant::now() => {
+                let (_, piece) = state.queue.pop_front().unwrap_or_else(|| (Instant::now(), Vec::new()));
+                state.load -= 1;
+                if let Some(writer) = state.writer.take() {
+                    writer.wake();
+                }
+                Ok(piece)
+            }
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Waits until there is something to receive, or the end has come.
+    pub async fn readable(&self) {
+        let mut sleep = None;
+        poll_fn(|context| self.poll_readable(context, &mut sleep)).await;
+    }
+
+    /// Waits until there is room, or the end has come.
+    pub async fn writable(&self) {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if state.closed || state.load < self.room {
+                return Poll::Ready(());
+            }
+            state.writer = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn poll_readable(&self, context: &mut Context<'_>, sleep: &mut Option<Pin<Box<Sleep>>>) -> Poll<()> {
+        loop {
+            let mut state = self.lock();
+            let due = match state.queue.front() {
+                None if state.closed => return Poll::Ready(()),
+                None => {
+                    state.reader = Some(context.waker().clone());
+                    return Poll::Pending;
+                }
+                Some((due, _)) => self.due(*due),
+            };
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            // To hear of a cut.
+            state.reader = Some(context.waker().clone());
+            drop(state);
+            let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            if sleep.deadline() != due {
+                sleep.as_mut().reset(due);
+            }
+            ready!(sleep.as_mut().poll(context));
+        }
+    }
+
+    fn due(&self, due: Instant) -> Instant {
+        due.max(self.weather.now().stalled)
+    }
+
+    fn push(&self, state: &mut State, piece: Vec<u8>) {
+        let most = self.weather.now().latency.as_micros() as u64;
+        // Most of what is said is heard at once.
+        let late = if state.rng.u8(..4) == 0 { state.rng.u64(0..=most) } else { 0 };
+        let earliest = state.queue.back().map_or_else(Instant::now, |(due, _)| (*due).max(Instant::now()));
+        state.queue.push_back((earliest.max(Instant::now() + Duration::from_micros(late)), piece));
+        if let Some(reader) = state.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end of a stream that is read.
+#[derive(Debug)]
+pub struct Reader {
+    pipe: Arc<Pipe>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+/// The end of a stream that a process writes.
+#[derive(Debug)]
+pub struct Writer {
+    pipe: Arc<Pipe>,
+    process: Arc<Process>,
+}
+
+impl Reader {
+    /// The end of this pipe.
+    pub fn new(pipe: &Arc<Pipe>) -> Self {
+        Self { pipe: Arc::clone(pipe), sleep: None }
+    }
+}
+
+impl Writer {
+    /// The end of this pipe that is `process`'s.
+    pub fn new(pipe: &Arc<Pipe>, process: &Arc<Process>) -> Self {
+        process.holds(pipe);
+        Self { pipe: Arc::clone(pipe), process: Arc::clone(process) }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.pipe.cut();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.pipe.close();
+    }
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        ready!(this.pipe.poll_readable(context, &mut this.sleep));
+        let mut state = this.pipe.lock();
+        let State { rng, queue, load, writer, .. } = &mut *state;
+        let Some((_, piece)) = queue.front_mut() else { return Poll::Ready(Ok(())) };
+        // A piece may come in any number of pieces.
+        let whole = piece.len().min(into.remaining());
+        let some = if rng.u8(..8) == 0 { rng.usize(1..=whole.max(1)).min(whole) } else { whole };
+        into.put_slice(&piece[..some]);
+        piece.drain(..some);
+        if piece.is_empty() {
+            queue.pop_front();
+        }
+        *load = load.saturating_sub(some);
+        if let Some(writer) = writer.take() {
+            writer.wake();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Writer {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let pipe = &self.pipe;
+        let mut state = pipe.lock();
+        if state.closed {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let room = if pipe.room == 0 { usize::MAX } else { pipe.room.saturating_sub(state.load) };
+        if room == 0 {
+            state.writer = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        let whole = bytes.len().min(room);
+        let some = if state.rng.u8(..8) == 0 { state.rng.usize(1..=whole.max(1)) } else { whole };
+        drop(state);
+        if !self.process.effect() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let mut state = pipe.lock();
+        state.load += some;
+        pipe.push(&mut state, bytes[..some].to_vec());
+        Poll::Ready(Ok(some))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pipe.close();
+        Poll::Ready(Ok(()))
+    }
+}

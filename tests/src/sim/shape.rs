@@ -1,0 +1,274 @@
+//! Configurations, as they are drawn and changed.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use maglev_core::config::{Config, check, file::File};
+use serde_json::{Value, json};
+
+/// VPP is compared with what it should have this often.
+pub const SYNC_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a frontend may wait for its backends after a start.
+pub const STARTUP: Duration = Duration::from_secs(5);
+
+/// Weights worth drawing: some share divisors, one is none.
+const WEIGHTS: [u8; 6] = [100, 100, 50, 10, 7, 0];
+
+/// A configuration, with numbers for names.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// How backends are probed.
+    pub checks: Vec<Check>,
+    /// The check of each backend; `None` is static.
+    pub backends: Vec<Option<usize>>,
+    /// The frontends.
+    pub frontends: Vec<Frontend>,
+    /// In seconds: a global setting of VPP.
+    pub flow_timeout: u64,
+    /// VIPs of others are removed, and not kept.
+    pub alone: bool,
+    /// What VPP says or hears is late by up to this, in milliseconds, even in fair weather.
+    pub vpp_latency: u64,
+}
+
+/// How a backend is probed.
+#[derive(Clone, Debug)]
+pub struct Check {
+    kind: &'static str,
+    interval: u64,
+    fast: u64,
+    down: u64,
+    timeout: u64,
+    /// Passes that bring it up.
+    pub rise: u32,
+    /// Failures that take it down.
+    pub fall: u32,
+}
+
+/// A frontend.
+#[derive(Clone, Debug)]
+pub struct Frontend {
+    /// It is left out of the file.
+    pub absent: bool,
+    flush_on_down: bool,
+    /// The weights of its pools' backends.
+    pub pools: Vec<BTreeMap<usize, u8>>,
+}
+
+/// A change of the file.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// None at all.
+    Nothing,
+    /// The weight of a member of a frontend, or a new member.
+    Member(usize, usize, usize, u8),
+    /// A member leaves a frontend.
+    Leaves(usize, usize),
+    /// A frontend comes or goes.
+    Frontend(usize),
+    /// A check has other intervals, in thousandths of what it had.
+    Check(usize, u64),
+    /// A global setting.
+    FlowTimeout(u64),
+}
+
+impl Check {
+    fn draw(rng: &mut Rng) -> Self {
+        let interval = [200, 500, 1000, 2000][rng.usize(..4)];
+        Self {
+            kind: ["icmp", "tcp", "http"][rng.usize(..3)],
+            interval,
+            fast: [interval, 100, 250][rng.usize(..3)].min(interval),
+            down: [interval, 1500][rng.usize(..2)],
+            timeout: [100, 500, 1000][rng.usize(..3)],
+            rise: rng.u32(1..=3),
+            fall: rng.u32(1..=4),
+        }
+    }
+
+    /// How long it takes at most to notice that a backend is not what it was.
+    pub fn notice(&self) -> Duration {
+        let first = self.interval.max(self.down) * 11 / 10 + self.timeout;
+        let more = u64::from(self.rise.max(self.fall)) * (self.fast * 11 / 10 + self.timeout);
+        // When all fails at once, verdicts wait.
+        let doubt = u64::from(self.fall + 1) * self.fast * 11 / 10 + self.timeout;
+        // The grain of timers, and the links.
+        Duration::from_millis(first + more + doubt + 200)
+    }
+
+    /// The longest time between two probes, as the prober was told.
+    pub fn longest(&self) -> Duration {
+        Duration::from_millis(self.interval.max(self.down) * 11 / 10 + self.timeout)
+    }
+}
+
+impl Shape {
+    /// Any configuration that is allowed.
+    pub fn draw(rng: &mut Rng) -> Self {
+        let checks: Vec<_> = (0..rng.usize(1..=3)).map(|_| Check::draw(rng)).collect();
+        let of = |rng: &mut Rng| (rng.u8(..10) > 0).then(|| rng.usize(..checks.len()));
+        let backends: Vec<_> = (0..rng.usize(2..=6)).map(|_| of(rng)).collect();
+        let frontends = (0..rng.usize(1..=3)).map(|_| Frontend::draw(rng, backends.len())).collect();
+        let vpp_latency = [1, 1, 20, 150][rng.usize(..4)];
+        Self { checks, backends, frontends, flow_timeout: 40, alone: rng.bool(), vpp_latency }
+    }
+
+    /// Changes the file. What cannot be changed stays.
+    pub fn edit(&mut self, edit: &Edit) {
+        match *edit {
+            Edit::Nothing => {}
+            Edit::Member(frontend, pool, backend, weight) => {
+                let Some(found) = self.frontends.get_mut(frontend) else { return };
+                let there = found.pools.iter().position(|members| members.contains_key(&backend));
+                let pool = there.unwrap_or(pool % found.pools.len());
+                if backend < self.backends.len() {
+                    found.pools[pool].insert(backend, weight);
+                }
+            }
+            Edit::Leaves(frontend, backend) => {
+                let Some(found) = self.frontends.get_mut(frontend) else { return };
+                let members: usize = found.pools.iter().map(BTreeMap::len).sum();
+                if members > 1 {
+                    found.pools.iter_mut().for_each(|members| _ = members.remove(&backend));
+                }
+            }
+            Edit::Frontend(frontend) => {
+                if let Some(found) = self.frontends.get_mut(frontend) {
+                    found.absent = !found.absent;
+                }
+            }
+            Edit::Check(check, per_mille) => {
+                if let Some(check) = self.checks.get_mut(check) {
+                    check.interval = (check.interval * per_mille / 1000).clamp(100, 4000);
+                    check.fast = check.fast.min(check.interval);
+                }
+            }
+            Edit::FlowTimeout(seconds) => self.flow_timeout = seconds,
+        }
+    }
+
+    /// How backends are reached.
+    pub fn address(backend: usize) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, backend as u8 + 1).into()
+    }
+
+    /// The VIP of a frontend.
+    pub fn vip(frontend: usize) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, frontend as u8 + 1).into()
+    }
+
+    /// The backend of a name, or of a server's address.
+    pub fn number(name: &str) -> Option<usize> {
+        name.get(1..)?.parse().ok()
+    }
+
+    /// Which frontends a backend serves.
+    pub fn frontends_of(&self, backend: usize) -> Vec<usize> {
+        let uses = |(_, f): &(usize, &Frontend)| f.pools.iter().any(|members| members.contains_key(&backend));
+        self.frontends.iter().enumerate().filter(uses).map(|(frontend, _)| frontend).collect()
+    }
+
+    /// How long it takes at most until what is decided is done: a run of six steps, before it another, and each word late.
+    pub fn slack(&self) -> Duration {
+        Duration::from_millis(1000 + 24 * self.vpp_latency)
+    }
+
+    /// How long it takes at most to notice that a backend is not what it was.
+    pub fn notice(&self, backend: usize) -> Duration {
+        self.backends[backend].map_or(Duration::ZERO, |check| self.checks[check].notice())
+    }
+
+    /// The same for the slowest, until it is done.
+    pub fn recovery(&self) -> Duration {
+        self.checks.iter().map(Check::notice).max().unwrap_or_default() + self.slack()
+    }
+
+    /// What the daemon makes of the file.
+    ///
+    /// # Errors
+    /// It is not allowed.
+    pub fn config(&self) -> Result<Arc<Config>, String> {
+        let file: File = serde_json::from_value(self.json()).map_err(|error| error.to_string())?;
+        let config = check(&file, &mut |path| Err(format!("{path}: no file is named")));
+        config.map(Arc::new).map_err(|problems| format!("{problems:?}"))
+    }
+
+    fn json(&self) -> Value {
+        let ms = |n: u64| format!("{n}ms");
+        let checks = self.checks.iter().enumerate().map(|(number, check)| {
+            let mut value = json!({
+                "type": check.kind, "interval": ms(check.interval), "fast-interval": ms(check.fast),
+                "down-interval": ms(check.down), "timeout": ms(check.timeout), "rise": check.rise, "fall": check.fall,
+            });
+            if check.kind != "icmp" {
+                value["port"] = json!(80);
+            }
+            (format!("c{number}"), value)
+        });
+        let backends = self.backends.iter().enumerate().map(|(number, check)| {
+            let mut value = json!({ "address": Self::address(number).to_string() });
+            if let Some(check) = check {
+                value["healthcheck"] = json!(format!("c{check}"));
+            }
+            (format!("b{number}"), value)
+        });
+        let there = self.frontends.iter().enumerate().filter(|(_, frontend)| !frontend.absent);
+        let frontends = there.map(|(number, frontend)| {
+            let pools = frontend.pools.iter().enumerate().map(|(pool, members)| {
+                let members =
+                    members.iter().map(|(b, weight)| (format!("b{b}"), json!({ "weight": weight })));
+                json!({ "name": format!("p{pool}"), "backends": members.collect::<serde_json::Map<_, _>>() })
+            });
+            let value = json!({
+                "address": Self::vip(number).to_string(), "protocol": "tcp", "port": 80,
+                "flush-on-down": frontend.flush_on_down, "pools": pools.collect::<Vec<_>>(),
+            });
+            (format!("f{number}"), value)
+        });
+        json!({ "maglev": {
+            "vpp": { "lb": {
+                "sync-interval": ms(SYNC_INTERVAL.as_millis() as u64), "startup-max-delay": ms(STARTUP.as_millis() as u64),
+                "ipv4-src-address": "192.0.2.100", "flow-timeout": ms(self.flow_timeout * 1000),
+                "foreign-vips": if self.alone { "remove" } else { "keep" },
+            } },
+            "healthchecks": checks.collect::<serde_json::Map<_, _>>(),
+            "backends": backends.collect::<serde_json::Map<_, _>>(),
+            "frontends": frontends.collect::<serde_json::Map<_, _>>(),
+        } })
+    }
+}
+
+impl Frontend {
+    fn draw(rng: &mut Rng, backends: usize) -> Self {
+        let mut pools = vec![BTreeMap::new(); rng.usize(1..=2)];
+        for backend in 0..backends {
+            if rng.u8(..4) > 0 {
+                let pool = rng.usize(..pools.len());
+                pools[pool].insert(backend, WEIGHTS[rng.usize(..WEIGHTS.len())]);
+            }
+        }
+        pools.retain(|members| !members.is_empty());
+        if pools.is_empty() {
+            pools.push(BTreeMap::from([(0, 100)]));
+        }
+        Self { absent: false, flush_on_down: rng.bool(), pools }
+    }
+}
+
+impl Edit {
+    /// Any change.
+    pub fn draw(rng: &mut Rng) -> Self {
+        let weight = WEIGHTS[rng.usize(..WEIGHTS.len())];
+        match rng.u8(..8) {
+            0 => Self::Nothing,
+            1..=3 => Self::Member(rng.usize(..3), rng.usize(..2), rng.usize(..6), weight),
+            4 => Self::Leaves(rng.usize(..3), rng.usize(..6)),
+            5 => Self::Frontend(rng.usize(..3)),
+            6 => Self::Check(rng.usize(..3), [500, 2000][rng.usize(..2)]),
+            _ => Self::FlowTimeout(rng.u64(20..60)),
+        }
+    }
+}
