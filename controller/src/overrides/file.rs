@@ -75,7 +75,13 @@ impl<D: Disk> Store<D> {
         match self.disk.read(&path, MAX_FILE) {
             Ok(None) => return Overrides::default(),
             Ok(Some(bytes)) => match parse(&bytes) {
-                Ok(overrides) => return overrides,
+                Ok(overrides) => {
+                    // The run that wrote them may have died before their name was on the disk.
+                    if let Err(error) = self.disk.sync_folder(&self.folder) {
+                        error!(file = %shown, %error, "cannot see to it that the overrides outlive a loss of power");
+                    }
+                    return overrides;
+                }
                 Err(Fault::Newer(version)) => {
                     error!(
                         file = %shown, version,

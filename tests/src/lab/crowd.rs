@@ -48,7 +48,9 @@ impl Crowd {
     /// `maglevd`'s file. A single outcome decides, and is not asked for twice.
     #[must_use]
     pub fn config(&self) -> String {
+        // All of them fail at once in the tests, and that is not to be doubted.
         let mut text = "maglev:
+  healthchecker: { blind-threshold: 0 }
   vpp: { lb: { ipv4-src-address: 192.0.2.1 } }
   healthchecks:
     ping: { type: icmp, interval: 1h, rise: 1, fall: 1 }

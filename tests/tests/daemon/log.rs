@@ -41,7 +41,7 @@ fn what_comes_and_goes_is_named_in_the_log_as_in_the_api() {
     drop(vpp);
     maglevd.until_vpp(false);
     for words in [
-        "INFO maglevd::prober::session: prober connected event=prober ",
+        "INFO maglevd::prober::hearing: prober connected event=prober ",
         "WARN maglevd::prober: prober lost; health stays as it is event=prober ",
         "INFO maglevd::vpp: VPP connected event=vpp ",
         "WARN maglevd::vpp: VPP lost; it forwards as it was last told event=vpp ",

@@ -34,8 +34,8 @@ fn a_reload_touches_only_what_it_changes() {
     maglevd.until_up(&["d"]);
     stage.observer().until([(VIP, [(nobody, 0), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
 
-    // To the prober `d` is what `b` was, so it kept two of three.
-    stage.prober.line(said, "kept=2 added=1 dropped=1 refused=0");
+    // It is told of what changes. To the prober `d` is what `b` was, so it keeps that one.
+    stage.prober.line(said, "amended generation=2 kept=1 added=1 dropped=1 refused=0");
     stage.farm.sites[2].wait_for_visits(visits + 3);
     let after = maglevd.backend("c");
     assert_eq!((after.since, after.transitions), (before.since, before.transitions));

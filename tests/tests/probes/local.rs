@@ -54,8 +54,9 @@ fn being_out_of_descriptors_is_no_verdict() {
     if skip("being_out_of_descriptors_is_no_verdict", &["prlimit"]) {
         return;
     }
-    // As many as the prober has open once it is ready: raw sockets, epoll, signals, listener, link, logs.
-    let mut bench = Bench::with_prober_in(&["prlimit", "--nofile=9:9"]);
+    // Room for what the prober has open once it is ready (raw sockets, ports, epoll, signals, listener, link, logs), and for no
+    // connection.
+    let mut bench = Bench::with_prober_in(&["prlimit", "--nofile=40:40"]);
     for family in FAMILIES {
         assert_eq!(bench.controller.verdict(check(family.server, tcp(80))), "LOCAL out of descriptors");
         assert_eq!(bench.controller.verdict(check(family.server, Probe::Icmp)), "L7OK");
