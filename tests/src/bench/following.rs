@@ -134,10 +134,7 @@ fn weights(calls: Vec<Call>) -> BTreeMap<Ipv4Addr, SystemTime> {
 fn start(crowd: Crowd, vpp: &Vpp) -> (Place, Prober, Maglevd) {
     let place = Place::new();
     let prober = Prober::listen(&place.path("prober.sock"));
-    // When all fail at once, it is what is meant, and not this host that is cut off.
-    let config =
-        crowd.config().replacen("maglev:\n", "maglev:\n  healthchecker: { blind-threshold: 0 }\n", 1);
-    let maglevd = Setup::new(&place, &config).vpp(vpp).start();
+    let maglevd = Setup::new(&place, &crowd.config()).vpp(vpp).start();
     prober.until_asked(crowd.len());
     prober.say(crowd.servers(), Code::L7Ok);
     (place, prober, maglevd)
