@@ -119,7 +119,7 @@ impl State {
         of * usize::from(100_u8.saturating_sub(self.config.blind_threshold)) / 100
     }
 
-    /// Hears a pass; `was` is the backend's tracker before that.
+    /// Hears a pass; `was_fine` says whether the backend was up and had missed nothing before it.
     pub(super) fn passed(&mut self, index: usize, was_fine: bool, turn: &mut Turn) {
         self.blind.newest_pass = index;
         if was_fine {
