@@ -49,7 +49,9 @@ fn a_question_mark_helps_and_does_not_stay() {
     let lines = terminal.until_last("maglev> set backend nginx0");
     assert!(!lines.iter().any(|line| line.contains('?') && line.contains("maglev>")), "{lines:#?}");
 
+    // The line with the help comes first: what is pressed before it, a terminal that shows help may swallow.
     terminal.press("pa?");
+    terminal.until_line("  pause  Stop its probes");
     terminal.until_last("maglev> set backend nginx0 pa");
     terminal.press("\x15show backends ?");
     let lines = terminal.until_line("<Enter>");
