@@ -94,26 +94,36 @@ impl<C: Clock> Driver<C> {
 
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
+        let wake = sleep(Duration::ZERO);
+        tokio::pin!(wake);
+        // When the timer is to end. It is set anew only when that changes, which outcomes seldom do.
+        let mut set = None;
         loop {
             // Here, so that no flood of inputs keeps it from being said, and nothing else says it.
             self.pulse.turn(|| self.state.summary().to_string());
-            let wake = sleep(self.until_wake());
+            let at = self.state.wake_at();
+            if set != Some(at) {
+                set = Some(at);
+                wake.as_mut().reset(Instant::now() + self.until(at));
+            }
             let pulse = pulse_due(self.pulse.next());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 Some(inputs) = self.inputs.recv() => self.tell_all(inputs),
                 Some(request) = self.requests.recv() => self.answer(request),
-                () = wake => self.tell(Input::Tick),
+                () = &mut wake => {
+                    set = None;
+                    self.tell(Input::Tick);
+                }
                 () = pulse => {}
             }
         }
     }
 
-    fn until_wake(&self) -> Duration {
+    fn until(&self, at: Option<Mono>) -> Duration {
         const LONG: Duration = Duration::from_secs(3600);
-        let now: Mono = self.clock.now().mono;
-        self.state.wake_at().map_or(LONG, |at| at - now)
+        at.map_or(LONG, |at| at - self.clock.now().mono)
     }
 
     fn tell_all(&mut self, inputs: Vec<Input>) {
@@ -194,9 +204,6 @@ impl<C: Clock> Driver<C> {
                     self.metrics.event(&event);
                     self.pulse.changed();
                     self.handle.publish(event);
-                }
-                Output::Count { backend, kind, code, duration } => {
-                    self.metrics.outcome(&backend, kind, code, duration);
                 }
                 Output::ReadAll
                 | Output::List

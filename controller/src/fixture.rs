@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use maglev_core::config::{self, Backend, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool, Probe};
 use maglev_core::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, VipKey};
 use maglev_core::event::{Event, FrontendState, Kind};
-use maglev_core::health::{Cause, Health, LastOutcome, Transition};
+use maglev_core::health::{Cause, Health, LastOutcome, Probes, Transition};
 use maglev_core::state::State;
 use maglev_core::time::{Mono, Now, Wall};
 use maglev_core::view::{
@@ -228,6 +228,7 @@ fn nginx0() -> BackendView {
             detail: Detail::Status(200),
             timeout: Some(Duration::from_millis(83)),
         }),
+        probes: Probes::default(),
         transitions: vec![went(Health::Unknown, Health::Up, wall(3), Code::L7Ok, Detail::Status(200))],
     }
 }

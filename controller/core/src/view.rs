@@ -11,7 +11,7 @@ use crate::Name;
 use crate::config::Config;
 use crate::dataplane::{Actual, VipKey};
 use crate::event::FrontendState;
-use crate::health::{Health, LastOutcome, Transition};
+use crate::health::{Health, LastOutcome, Probes, Transition};
 use crate::overrides::Overrides;
 use crate::time::{Now, Wall};
 
@@ -61,6 +61,8 @@ pub struct BackendView {
     pub since: Wall,
     /// Its newest outcome.
     pub last: Option<LastOutcome>,
+    /// What came of its probes since it is probed by what it is probed by.
+    pub probes: Probes,
     /// Its newest transitions, the newest first.
     pub transitions: Vec<Transition>,
 }

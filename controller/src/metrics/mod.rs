@@ -1,8 +1,7 @@
 //! The Prometheus endpoint: what counts, what is shown of it, and how it is served.
 //!
-//! What is so at the moment of a scrape is rendered from one view ([`state`]). What only history knows is counted here
-//! as it happens: per backend in [`probes`], with nothing to format or allocate, and the rest with the `prometheus`
-//! crate.
+//! What is so at the moment of a scrape is rendered from one view ([`state`]), and so is what the core counts itself
+//! ([`probes`]). What else only history knows is counted here as it happens, with the `prometheus` crate.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +14,6 @@ use maglev_core::event::{Counts, Event, FrontendState, Kind};
 use maglev_core::health::Health;
 use maglev_core::time::Now;
 use maglev_core::view::View;
-use maglev_ipc::Code;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
@@ -42,7 +40,6 @@ pub use http::serve;
 pub use text::Format;
 
 use operators::Operators;
-use probes::Probes;
 use process::Process;
 use text::{Text, Type};
 
@@ -96,7 +93,6 @@ impl Drop for Watcher {
 /// What is counted.
 #[derive(Debug)]
 pub struct Metrics {
-    probes: Probes,
     backends: Mutex<BTreeMap<(Name, Health, Health), u64>>,
     frontends: Mutex<BTreeMap<(Name, FrontendState, FrontendState), u64>>,
     registry: Registry,
@@ -176,7 +172,6 @@ impl Metrics {
         )?;
 
         Ok(Self {
-            probes: Probes::default(),
             backends: Mutex::default(),
             frontends: Mutex::default(),
             calls: counter(
@@ -239,11 +234,6 @@ impl Metrics {
             events: self.lost_events.clone(),
             records: self.lost_records.clone(),
         }
-    }
-
-    /// An outcome was heard. Cheap enough to be called for each of them.
-    pub fn outcome(&self, backend: &Name, kind: &'static str, code: Code, duration: Duration) {
-        self.probes.outcome(backend, kind, code, duration);
     }
 
     /// Something happened in the core.
@@ -338,7 +328,6 @@ impl Metrics {
 
     /// Forgets what has left the configuration.
     pub fn retain(&self, config: &Config) {
-        self.probes.retain(|name| config.backends.contains_key(name));
         lock(&self.backends).retain(|(name, ..), _| config.backends.contains_key(name));
         lock(&self.frontends).retain(|(name, ..), _| config.frontends.contains_key(name));
     }
@@ -352,7 +341,7 @@ impl Metrics {
             traffic::render(view, counters, &mut text);
         }
         self.render_transitions(&mut text);
-        self.probes.render(view, &mut text);
+        probes::render(view, &mut text);
         if let Some(calls) = self.served.get() {
             calls.render(&mut text);
         }

@@ -62,7 +62,7 @@ fn label(deed: Deed) -> String {
 
 /// Writes every family that follows from a view.
 pub fn render(view: &View, text: &mut Text) {
-    let mut counts = Says::KINDS.map(|kind| (kind, 0));
+    let mut counts = Says::KINDS.map(|kind| (kind, 0_u64));
     for listed in view.overrides.list() {
         for (_, count) in counts.iter_mut().filter(|(kind, _)| *kind == listed.says.as_str()) {
             *count += 1;

@@ -149,7 +149,7 @@ fn vpp(vpp: &VppView, now: Wall, text: &mut Text) {
     let mut family = text.family("maglev_vpp_info", Type::Gauge, "The VPP that is connected; always 1.");
     let labels =
         [("version", &*info.version), ("build_date", &*info.build_date), ("pid", &*info.pid.to_string())];
-    family.sample(&labels, 1);
+    family.sample(&labels, 1_u8);
 }
 
 fn seconds(from: Wall, to: Wall) -> f64 {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use maglev_core::event::{Audit, Deed};
 use maglev_core::overrides::{Note, Override, Overrides, Says};
 use maglev_core::time::Mono;
+use maglev_ipc::Code;
 
 use super::*;
 use crate::fixture;
@@ -94,14 +95,14 @@ fn traffic_is_told_by_vip_by_prefix_and_by_backend() {
 
 #[test]
 fn outcomes_are_counted_by_code_and_duration() {
-    let metrics = Metrics::new().unwrap();
-    let nginx0: Name = "nginx0".into();
-    metrics.outcome(&nginx0, "https", Code::L7Ok, Duration::from_millis(1));
-    metrics.outcome(&nginx0, "https", Code::L7Ok, Duration::from_millis(30));
-    metrics.outcome(&nginx0, "https", Code::L4Tout, Duration::from_secs(3));
-    metrics.outcome(&nginx0, "https", Code::Local, Duration::ZERO);
-    metrics.outcome(&"sorry".into(), "static", Code::Static, Duration::ZERO);
-    let text = metrics.render(&fixture::view(), None, Format::Text);
+    let mut view = fixture::view();
+    let nginx0 = &mut view.backends[0].probes;
+    nginx0.count(Code::L7Ok, Duration::from_millis(1));
+    nginx0.count(Code::L7Ok, Duration::from_millis(30));
+    nginx0.count(Code::L4Tout, Duration::from_secs(3));
+    nginx0.count(Code::Local, Duration::ZERO);
+    view.backends[1].probes.count(Code::Static, Duration::ZERO);
+    let text = rendered(&view);
     assert_eq!(
         lines(&text, "maglev_probe_total"),
         [
@@ -135,7 +136,6 @@ fn transitions_are_counted() {
 fn what_has_left_is_forgotten() {
     let metrics = Metrics::new().unwrap();
     metrics.event(&fixture::nginx0_down());
-    metrics.outcome(&"nginx0".into(), "https", Code::L7Ok, Duration::ZERO);
     let view = fixture::view();
     let mut config = (*view.config).clone();
     config.backends.remove("nginx0");
@@ -207,7 +207,6 @@ fn lateness_is_a_histogram_of_the_probers() {
 fn everything(format: Format) -> String {
     let metrics = Metrics::new().unwrap();
     metrics.show_calls(crate::grpc::calls(true).unwrap());
-    metrics.outcome(&"nginx0".into(), "https", Code::L7Ok, Duration::from_millis(1));
     metrics.event(&fixture::nginx0_down());
     let (from, to) = (FrontendState::Up, FrontendState::Down);
     let kind = Kind::Frontend { name: "web".into(), from, to, active_pool: None };
@@ -217,7 +216,8 @@ fn everything(format: Format) -> String {
     metrics.link_error("vpp", "lost");
     metrics.loaded(Now::default());
     metrics.refused("ReloadConfig", 1);
-    let view = View { overrides: disabled_and_weighed(), ..fixture::view() };
+    let mut view = View { overrides: disabled_and_weighed(), ..fixture::view() };
+    view.backends[0].probes.count(Code::L7Ok, Duration::from_millis(1));
     metrics.render(&view, Some(&fixture::counters()), format)
 }
 

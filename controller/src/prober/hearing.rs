@@ -52,7 +52,7 @@ impl Hearing {
             ToController::Committed { generation } => inputs.push(Input::Committed(generation)),
             ToController::Outcomes(outcomes) => {
                 bounded(&outcomes)?;
-                inputs.extend(outcomes.into_iter().map(|outcome| Input::Outcome(tamed(outcome))));
+                inputs.push(Input::Outcomes(outcomes.into_iter().map(tamed).collect()));
             }
             ToController::Heartbeat(stats) => inputs.push(Input::ProberStats(stats)),
         }
@@ -120,7 +120,7 @@ mod tests {
         for message in said {
             for input in heard(message).unwrap() {
                 let text = match &input {
-                    Input::Outcome(outcome) => outcome.detail.to_string(),
+                    Input::Outcomes(outcomes) => outcomes[0].detail.to_string(),
                     Input::Streaks(streaks) => streaks[0].last.detail.to_string(),
                     Input::Refused(_, why) => why.clone(),
                     other => panic!("{other:?}"),
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_bounded() {
-        assert_eq!(heard(ToController::Outcomes(vec![outcome(""); MAX_BATCH])).unwrap().len(), MAX_BATCH);
+        heard(ToController::Outcomes(vec![outcome(""); MAX_BATCH])).unwrap();
         for message in [
             ToController::Outcomes(vec![outcome(""); MAX_BATCH + 1]),
             ToController::Streaks(vec![Streak { last: outcome(""), passes: 0, known: 1 }; MAX_BATCH + 1]),

@@ -42,7 +42,9 @@ impl<'a, R: Reach> Session<'a, R> {
     async fn serve(&mut self) -> Result<std::convert::Infallible, Fault> {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut deadline = Instant::now() + SILENCE;
+        let mut heard = Instant::now();
+        let silence = sleep_until(heard + SILENCE);
+        tokio::pin!(silence);
         loop {
             // What a prober that never stops talking could hold up comes before it is listened to, and that it is silent
             // is said after.
@@ -60,9 +62,15 @@ impl<'a, R: Reach> Session<'a, R> {
                 ready = self.link.readable() => {
                     ready?;
                     self.receive().await?;
-                    deadline = Instant::now() + SILENCE;
+                    heard = Instant::now();
                 }
-                () = sleep_until(deadline) => return Err(Fault::Silent),
+                // Set anew when it is over, and not for each message.
+                () = &mut silence => {
+                    if heard.elapsed() >= SILENCE {
+                        return Err(Fault::Silent);
+                    }
+                    silence.as_mut().reset(heard + SILENCE);
+                }
             }
         }
     }

@@ -49,9 +49,7 @@ pub fn start(client: &Client, command: Command, metrics: &Arc<Metrics>) -> Work 
                 Ok(Some(Input::Ran { vip: run.vip, done, error }))
             })
         }
-        Output::Checks(_) | Output::Pace(..) | Output::Event(_) | Output::Count { .. } => {
-            Box::pin(async { Ok(None) })
-        }
+        Output::Checks(_) | Output::Pace(..) | Output::Event(_) => Box::pin(async { Ok(None) }),
     }
 }
 

@@ -137,7 +137,6 @@ impl World {
                 assert!(maglevd_prober::set::interval_allowed(interval), "{interval:?}");
                 return None;
             }
-            Output::Count { .. } => return None,
         })
     }
 

@@ -11,7 +11,7 @@ use super::{Output, State, Turn, blind};
 use crate::Name;
 use crate::config::Healthcheck;
 use crate::event::Kind;
-use crate::health::{Health, Limits, Tracker, Transition};
+use crate::health::{Health, Limits, Probes, Tracker, Transition};
 
 /// One backend.
 #[derive(Clone, Debug)]
@@ -21,6 +21,7 @@ pub(super) struct Backend {
     /// `None` is a static backend.
     pub healthcheck: Option<(Name, Arc<Healthcheck>)>,
     pub tracker: Tracker,
+    pub probes: Probes,
     /// Names it to the prober; a new one whenever the prober is to begin anew with it.
     pub check: CheckId,
     /// The name by which the prober was last told to probe it, if it was.
@@ -43,19 +44,18 @@ impl Backend {
 
 impl State {
     pub(super) fn outcome(&mut self, outcome: &Outcome, turn: &mut Turn) {
-        let Some(&index) = self.prober.checks.get(&outcome.check) else { return };
-        let in_service = self.in_service(index);
-        let backend = &self.backends[index];
-        turn.out.push(Output::Count {
-            backend: Arc::clone(&backend.name),
-            kind: backend.kind(),
-            code: outcome.code,
-            duration: outcome.duration,
-        });
+        let Some(index) = self.prober.checks.get(outcome.check) else { return };
+        let backend = &mut self.backends[index];
+        backend.probes.count(outcome.code, outcome.duration);
+        // What most outcomes are.
+        if backend.tracker.goes_on(outcome, turn.now.wall) {
+            return self.passed(index, true, turn);
+        }
         if self.waits(index, outcome, turn) {
             self.backends[index].tracker.doubt(outcome, turn.now.wall);
             return self.moved(index, None, turn);
         }
+        let in_service = self.in_service(index);
         let tracker = &mut self.backends[index].tracker;
         let was_fine = blind::is_fine(tracker);
         let transition = tracker.outcome(outcome, in_service, turn.now.wall);
@@ -71,7 +71,7 @@ impl State {
             self.waive_min_delay(turn);
         }
         for streak in streaks {
-            let Some(&index) = self.prober.checks.get(&streak.last.check) else { continue };
+            let Some(index) = self.prober.checks.get(streak.last.check) else { continue };
             let in_service = self.in_service(index);
             let transition = self.backends[index].tracker.adopt(streak, in_service, turn.now.wall);
             self.moved(index, transition, turn);
@@ -96,13 +96,7 @@ impl State {
         if !backend.tracker.probed() {
             return false;
         }
-        let (code, duration) = (Code::Static, Duration::ZERO);
-        turn.out.push(Output::Count {
-            backend: Arc::clone(&backend.name),
-            kind: backend.kind(),
-            code,
-            duration,
-        });
+        backend.probes.count(Code::Static, Duration::ZERO);
         let transition = backend.tracker.static_pass(turn.now.wall);
         self.tell(index, transition, turn)
     }

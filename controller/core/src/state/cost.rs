@@ -95,8 +95,12 @@ fn checks(state: &State) -> Vec<CheckId> {
 }
 
 fn outcome(check: CheckId, seq: u64, code: Code) -> Input {
-    let duration = Duration::from_millis(1);
-    Input::Outcome(Outcome { check, seq, started: 0, duration, timeout: None, code, detail: Detail::None })
+    Input::Outcomes(vec![heard(check, seq, code)])
+}
+
+fn heard(check: CheckId, seq: u64, code: Code) -> Outcome {
+    let (duration, detail) = (Duration::from_millis(1), Detail::None);
+    Outcome { check, seq, started: 0, duration, timeout: None, code, detail }
 }
 
 /// How many steps follow.
@@ -151,4 +155,16 @@ fn an_outcome_costs_the_same_however_many_backends_there_are() {
     let many = costs(10_000);
     assert_eq!((few[0], few[1], few[3], few[4]), (many[0], many[1], many[3], many[4]));
     assert!(many[2] <= few[2] + 10, "{few:?} {many:?}");
+}
+
+#[test]
+fn an_outcome_that_moves_nothing_takes_no_memory() {
+    let mut state = running(100);
+    let mut out = Vec::new();
+    for (seq, code) in (2..).zip([Code::L7Ok, Code::Local, Code::L7Ok]) {
+        let outcomes: Vec<_> = checks(&state).into_iter().map(|check| heard(check, seq, code)).collect();
+        let input = Input::Outcomes(outcomes);
+        let taken = allocation_counter::measure(|| state.handle(input, NOW, &mut out));
+        assert_eq!((taken.count_total, out.len()), (0, 0), "{code}");
+    }
 }

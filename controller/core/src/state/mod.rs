@@ -10,9 +10,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use maglev_ipc::{Check, CheckId, Code, Outcome, Stats, Streak};
+use maglev_ipc::{Check, CheckId, Outcome, Stats, Streak};
 
-use crate::Name;
 use crate::config::{Bundle, Config};
 use crate::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, Run, VipKey};
 use crate::event::{Audit, Deed, Event, Kind};
@@ -24,6 +23,7 @@ use crate::view::VppInfo;
 mod backends;
 mod beliefs;
 mod blind;
+mod checks;
 #[cfg(test)]
 mod cost;
 mod drift;
@@ -66,8 +66,8 @@ pub enum Input {
     Refused(CheckId, String),
     /// What the prober counts.
     ProberStats(Stats),
-    /// What came of a probe.
-    Outcome(Outcome),
+    /// What came of probes, in the order in which it is to count.
+    Outcomes(Vec<Outcome>),
     /// A new configuration.
     Reload(Arc<Config>),
     /// VPP is there; nothing of it has been read yet.
@@ -133,17 +133,6 @@ pub enum Output {
     Run(Run),
     /// Tell whoever watches.
     Event(Event),
-    /// Count an outcome.
-    Count {
-        /// Whose.
-        backend: Name,
-        /// `icmp`, `tcp`, `http`, `https`, or `static`.
-        kind: &'static str,
-        /// The verdict.
-        code: Code,
-        /// From the probe's start to the verdict.
-        duration: Duration,
-    },
 }
 
 /// A set of checks, or an amendment to the one that was sent last.
@@ -255,7 +244,7 @@ impl State {
             Input::Committed(generation) => self.committed(generation, turn),
             Input::Refused(check, why) => self.refused(check, why, turn),
             Input::ProberStats(stats) => self.prober.stats = stats,
-            Input::Outcome(outcome) => self.outcome(&outcome, turn),
+            Input::Outcomes(outcomes) => outcomes.iter().for_each(|outcome| self.outcome(outcome, turn)),
             Input::Reload(config) => self.reload(config, turn),
             Input::VppUp(info) => self.vpp_up(info, turn),
             Input::VppDown => self.vpp_down(turn),

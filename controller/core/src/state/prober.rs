@@ -9,6 +9,7 @@ use core::time::Duration;
 use maglev_ipc::{Check, CheckId, Stats};
 
 use super::backends::Backend;
+use super::checks::Checks;
 use super::{Alarm, CheckSet, Output, State, Turn};
 use crate::config::Bundle;
 use crate::event::Kind;
@@ -21,7 +22,7 @@ pub(super) struct Prober {
     pub since: Wall,
     pub stats: Stats,
     /// Which backend a check belongs to.
-    pub checks: Arc<BTreeMap<CheckId, usize>>,
+    pub checks: Arc<Checks>,
     pub refused: BTreeMap<CheckId, String>,
     /// Since when the prober probes. Without one, silence is no sign.
     pub probing_since: Option<Mono>,
@@ -109,7 +110,7 @@ impl State {
     }
 
     pub(super) fn refused(&mut self, check: CheckId, why: String, turn: &mut Turn) {
-        let Some(&index) = self.prober.checks.get(&check) else { return };
+        let Some(index) = self.prober.checks.get(check) else { return };
         turn.event(Kind::Refused { name: Arc::clone(&self.backends[index].name), why: why.clone() });
         self.prober.refused.insert(check, why);
     }
@@ -179,7 +180,7 @@ impl State {
         let check = self.prober.new_check();
         let backend = &mut self.backends[index];
         let checks = Arc::make_mut(&mut self.prober.checks);
-        checks.remove(&backend.check);
+        checks.remove(backend.check);
         checks.insert(check, index);
         backend.check = check;
         backend.tracker.renumber();

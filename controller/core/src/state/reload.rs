@@ -7,13 +7,14 @@ use alloc::vec::Vec;
 use maglev_ipc::CheckId;
 
 use super::backends::Backend;
+use super::checks::Checks;
 use super::frontends::{Frontend, Hold, Slot};
 use super::{Alarm, State, Turn};
 use crate::Name;
 use crate::config::{self, Config};
 use crate::dataplane::VipKey;
 use crate::event::{FrontendState, Kind};
-use crate::health::{Health, Limits, Tracker, Transition};
+use crate::health::{Health, Limits, Probes, Tracker, Transition};
 
 /// A backend's move that is told once everything else is in place.
 type Move = (usize, Transition);
@@ -64,7 +65,7 @@ impl State {
     fn replace(&mut self, config: Arc<Config>, turn: &mut Turn) -> (Vec<Move>, Vec<CheckId>) {
         self.config = config;
         let mut old: BTreeMap<_, _> = self.backends.take().map(|b| (Arc::clone(&b.name), b)).collect();
-        let mut checks = BTreeMap::new();
+        let mut checks = Checks::default();
         let config = Arc::clone(&self.config);
         let mut moves = Vec::new();
         for (name, wanted) in &config.backends {
@@ -102,8 +103,12 @@ impl State {
         let settings = |h: &Option<(Name, Arc<config::Healthcheck>)>| h.as_ref().map(|(_, h)| Arc::clone(h));
         let same =
             backend.address == wanted.address && settings(&backend.healthcheck) == settings(&healthcheck);
+        let kind = backend.kind();
         backend.address = wanted.address;
         backend.healthcheck = healthcheck;
+        if backend.kind() != kind {
+            backend.probes = Probes::default();
+        }
         backend.frontends.clear();
         backend.tracker.keep(self.config.transition_history);
         let restarted = if known && !same { backend.tracker.restart(limits, turn.now.wall) } else { None };
@@ -141,6 +146,7 @@ impl State {
             address: wanted.address,
             healthcheck: None,
             tracker: Tracker::new(limits, self.config.transition_history, health, turn.now.wall),
+            probes: Probes::default(),
             check: self.prober.new_check(),
             sent: None,
             paced: core::time::Duration::ZERO,

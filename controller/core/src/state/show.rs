@@ -48,8 +48,8 @@ impl State {
 
     fn view_of_none(&self, now: Now) -> View {
         let refused = self.prober.refused.iter().filter_map(|(check, why)| {
-            let backend = self.prober.checks.get(check)?;
-            Some((Arc::clone(&self.backends[*backend].name), why.clone()))
+            let backend = self.prober.checks.get(*check)?;
+            Some((Arc::clone(&self.backends[backend].name), why.clone()))
         });
         View {
             at: now,
@@ -149,6 +149,7 @@ fn backend_view(backend: &Backend) -> BackendView {
         stale: tracker.stale(),
         since: tracker.since(),
         last: tracker.last().cloned(),
+        probes: backend.probes,
         transitions: tracker.history(),
     }
 }

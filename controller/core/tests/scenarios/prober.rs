@@ -86,7 +86,7 @@ impl World {
                 *known = (*known + 1).min(64);
             }
             let (seq, detail) = (self.prober.seq, detail.clone());
-            self.tell(Input::Outcome(Outcome {
+            self.tell(Input::Outcomes(vec![Outcome {
                 check,
                 seq,
                 started: self.now.0,
@@ -94,7 +94,7 @@ impl World {
                 code,
                 detail,
                 timeout: None,
-            }));
+            }]));
         }
     }
 

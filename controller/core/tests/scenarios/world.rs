@@ -219,7 +219,6 @@ impl World {
                     self.said.push(format!("pace {target} {pace:?}"));
                 }
                 Output::Event(event) => self.said.push(event_text(&event.kind)),
-                Output::Count { .. } => {}
                 other => self.vpp.asked.push(other),
             }
         }

@@ -23,11 +23,12 @@ fn of_ten_thousand_backends() {
     view.backends = (0..BACKENDS)
         .map(|number| {
             let name: Name = format!("backend-{number}").into();
+            let mut backend = maglev_core::view::BackendView { name, ..model.clone() };
             for took in [3, 20, 700] {
-                metrics.outcome(&name, "https", Code::L7Ok, Duration::from_micros(took * number as u64 / 10));
+                backend.probes.count(Code::L7Ok, Duration::from_micros(took * number as u64 / 10));
             }
-            metrics.outcome(&name, "https", Code::L4Tout, Duration::from_secs(1));
-            maglev_core::view::BackendView { name, ..model.clone() }
+            backend.probes.count(Code::L4Tout, Duration::from_secs(1));
+            backend
         })
         .collect();
     let mut web = view.frontends[0].clone();

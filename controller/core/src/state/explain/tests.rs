@@ -4,6 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -248,7 +249,7 @@ impl World {
         let check: CheckId = self.state.backends.iter().find(|b| *b.name == *name).unwrap().check;
         for seq in 1..=times {
             let (duration, detail) = (Duration::from_millis(3), Detail::None);
-            self.tell(Input::Outcome(Outcome {
+            self.tell(Input::Outcomes(vec![Outcome {
                 check,
                 seq,
                 started: 0,
@@ -256,7 +257,7 @@ impl World {
                 code,
                 detail,
                 timeout: None,
-            }));
+            }]));
         }
     }
 
