@@ -33,11 +33,6 @@ impl<T> Shared<T> {
         self.chunks.iter().flat_map(|chunk| chunk.iter()).inspect(|_| look())
     }
 
-    /// Every item, from the one at `first` round to the one before it.
-    pub fn iter_from(&self, first: usize) -> impl Iterator<Item = &T> {
-        (0..self.len()).map(move |number| &self[(first + number) % self.len()])
-    }
-
     /// The index of the item that `compare` finds equal, in a list that it finds sorted.
     pub fn search(&self, mut compare: impl FnMut(&T) -> Ordering) -> Option<usize> {
         let chunk = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|i| compare(i).is_lt()));
@@ -138,7 +133,6 @@ mod tests {
             let mut list = list(len, &clones);
             assert_eq!(list.len(), len);
             assert!(list.iter().map(|item| item.0).eq(0..len));
-            assert!(list.iter_from(3).map(|item| item.0).eq((3..len + 3).map(|number| number % len)));
             (0..len).for_each(|number| list[number].0 *= 2);
             for number in 0..len {
                 assert_eq!(list.search(|item| item.0.cmp(&(2 * number))), Some(number));

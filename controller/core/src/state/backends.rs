@@ -7,7 +7,8 @@ use core::time::Duration;
 
 use maglev_ipc::{CheckId, Code, Outcome, Streak};
 
-use super::{Output, State, Turn, blind};
+use super::blind::{self, Sight};
+use super::{Output, State, Turn};
 use crate::Name;
 use crate::config::Healthcheck;
 use crate::event::Kind;
@@ -28,6 +29,8 @@ pub(super) struct Backend {
     pub sent: Option<CheckId>,
     /// The interval that the prober was last told.
     pub paced: Duration,
+    /// What it says about whether this host sees, as it is counted.
+    pub sight: Sight,
     /// Indices of the frontends that use it.
     pub frontends: Vec<usize>,
 }
@@ -49,7 +52,7 @@ impl State {
         backend.probes.count(outcome.code, outcome.duration);
         // What most outcomes are.
         if backend.tracker.goes_on(outcome, turn.now.wall) {
-            return self.passed(index, true, turn);
+            return;
         }
         if self.waits(index, outcome, turn) {
             self.backends[index].tracker.doubt(outcome, turn.now.wall);
@@ -60,7 +63,7 @@ impl State {
         let was_fine = blind::is_fine(tracker);
         let transition = tracker.outcome(outcome, in_service, turn.now.wall);
         if outcome.code.passed() == Some(true) {
-            self.passed(index, was_fine, turn);
+            self.passed(was_fine, turn);
         }
         self.moved(index, transition, turn);
     }
@@ -112,6 +115,7 @@ impl State {
     /// frontends is left to the caller, who may have more to tell first.
     pub(super) fn tell(&mut self, index: usize, transition: Option<Transition>, turn: &mut Turn) -> bool {
         self.pace(index, turn);
+        self.note_sight(index);
         let Some(transition) = transition else { return false };
         let to = transition.to;
         self.tally.moved(transition.from, to);

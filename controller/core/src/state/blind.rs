@@ -5,6 +5,8 @@
 //! ever; if nothing does, the verdicts are put in force. Of its fall, each backend waits once, and no longer than `fall`
 //! times its `fast-interval`.
 
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -25,8 +27,10 @@ pub(super) struct Blind {
     doubt: Option<Doubt>,
     /// A round was waited for in vain, and nothing has passed since.
     confirmed: bool,
-    /// The backend that passed last: where one that is fine is likely to be found.
-    newest_pass: usize,
+    /// How many are [`Sight::Fine`].
+    fine: usize,
+    /// Those that are [`Sight::Fails`], by since when.
+    failing: Arc<BTreeSet<(u64, usize)>>,
 }
 
 /// Verdicts wait.
@@ -40,12 +44,14 @@ struct Doubt {
 }
 
 /// What a backend says about whether this host sees.
-enum Sight {
-    /// It was up and has failed, together with another.
-    Fails,
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Sight {
     /// It is up and has missed nothing.
     Fine,
+    /// It fails since then; whether together with another is for that one to say.
+    Fails(u64),
     /// Nothing.
+    #[default]
     Nothing,
 }
 
@@ -53,6 +59,20 @@ impl Blind {
     /// Until when verdicts wait at most, if they do.
     pub fn until(&self) -> Option<Mono> {
         self.doubt.as_ref().map(|doubt| doubt.until)
+    }
+
+    /// What the backend at `index` says turns from one into the other.
+    fn turn(&mut self, index: usize, from: Sight, to: Sight) {
+        match from {
+            Sight::Fine => self.fine = self.fine.saturating_sub(1),
+            Sight::Fails(since) => _ = Arc::make_mut(&mut self.failing).remove(&(since, index)),
+            Sight::Nothing => {}
+        }
+        match to {
+            Sight::Fine => self.fine += 1,
+            Sight::Fails(since) => _ = Arc::make_mut(&mut self.failing).insert((since, index)),
+            Sight::Nothing => {}
+        }
     }
 }
 
@@ -97,21 +117,22 @@ impl State {
     /// How many fail together with the backend, itself included, and how many are fine; if these are so few that all of them
     /// are taken to fail.
     fn failing_at_once(&self, index: usize, outcome: &Outcome) -> Option<(usize, usize)> {
-        let since = self.backends[index].tracker.failing().unwrap_or(outcome.started);
-        let interval = interval(&self.backends[index]);
-        let (mut failing, mut fine, most) = (1, 0, self.tolerated(self.backends.len()));
-        // Most times it is answered by the first that is looked at.
-        for backend in self.backends.iter_from(self.blind.newest_pass) {
-            match sight(backend, since, interval) {
-                _ if core::ptr::eq(backend, &self.backends[index]) => {}
-                Sight::Fails => failing += 1,
-                Sight::Fine if fine == most => return None,
-                Sight::Fine => fine += 1,
-                Sight::Nothing => {}
-            }
+        let backend = &self.backends[index];
+        let fine = self.blind.fine.saturating_sub(usize::from(backend.sight == Sight::Fine));
+        // Nearly always it is answered here.
+        if fine > self.tolerated(self.backends.len()) {
+            return None;
         }
-        let of = failing + fine;
-        (of >= FEW && fine <= self.tolerated(of)).then_some((failing, fine))
+        let since = backend.tracker.failing().unwrap_or(outcome.started);
+        let longest = self.config.healthchecks.values().map(|h| window(h.interval)).max()?;
+        let (first, last) = (since.saturating_sub(longest), since.saturating_add(longest));
+        let together = |&&(failing, other): &&(u64, usize)| {
+            let apart = failing.abs_diff(since);
+            other != index && apart <= window(interval(&self.backends[other]).max(interval(backend)))
+        };
+        let others = self.blind.failing.range((first, 0)..=(last, usize::MAX)).filter(together).count();
+        let of = 1 + others + fine;
+        (of >= FEW && fine <= self.tolerated(of)).then_some((1 + others, fine))
     }
 
     /// How many of `of` backends may be fine when all are taken to fail.
@@ -120,8 +141,7 @@ impl State {
     }
 
     /// Hears a pass; `was_fine` says whether the backend was up and had missed nothing before it.
-    pub(super) fn passed(&mut self, index: usize, was_fine: bool, turn: &mut Turn) {
-        self.blind.newest_pass = index;
+    pub(super) fn passed(&mut self, was_fine: bool, turn: &mut Turn) {
         if was_fine {
             return;
         }
@@ -130,6 +150,26 @@ impl State {
             Some(Doubt { spare: 0, .. }) => self.see_again(turn),
             Some(doubt) => doubt.spare -= 1,
             None => {}
+        }
+    }
+
+    /// Keeps what the backend says about whether this host sees.
+    pub(super) fn note_sight(&mut self, index: usize) {
+        let backend = &mut self.backends[index];
+        let now = sight(backend);
+        let before = core::mem::replace(&mut backend.sight, now);
+        if before != now {
+            self.blind.turn(index, before, now);
+        }
+    }
+
+    /// The same of all of them, after a change of what there is.
+    pub(super) fn note_sights(&mut self) {
+        self.blind.fine = 0;
+        self.blind.failing = Arc::default();
+        for (index, backend) in self.backends.iter_mut().enumerate() {
+            backend.sight = sight(backend);
+            self.blind.turn(index, Sight::Nothing, backend.sight);
         }
     }
 
@@ -163,22 +203,20 @@ pub(super) fn is_fine(tracker: &Tracker) -> bool {
     tracker.health() == Health::Up && tracker.failing().is_none()
 }
 
-/// What `backend` says beside one that has been failing `since` and is probed each `own` interval.
-fn sight(backend: &Backend, since: u64, own: Duration) -> Sight {
+fn sight(backend: &Backend) -> Sight {
     let tracker = &backend.tracker;
-    if backend.healthcheck.is_none() || !tracker.probed() {
-        return Sight::Nothing;
-    }
     match tracker.failing() {
+        _ if backend.healthcheck.is_none() || !tracker.probed() => Sight::Nothing,
+        Some(since) => Sight::Fails(since),
         None if is_fine(tracker) => Sight::Fine,
-        Some(failing) => {
-            // Whatever cuts us off, the next probe of each fails. An interval varies by a tenth.
-            let window = interval(backend).max(own) * 9 / 8;
-            let apart = Duration::from_nanos(failing.abs_diff(since));
-            if apart <= window { Sight::Fails } else { Sight::Nothing }
-        }
         None => Sight::Nothing,
     }
+}
+
+/// How far apart, in nanoseconds, what fails at once begins to fail, probed at that interval: whatever cuts us off, the next
+/// probe of each fails. An interval varies by a tenth.
+fn window(interval: Duration) -> u64 {
+    u64::try_from((interval * 9 / 8).as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn interval(backend: &Backend) -> Duration {

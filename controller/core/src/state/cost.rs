@@ -78,7 +78,11 @@ fn config(backends: u32) -> Config {
 
 /// A state of which all is up, and VPP does what it is asked.
 fn running(backends: u32) -> State {
-    let mut state = State::new(Arc::new(config(backends)), Arc::default(), true, NOW, &mut Vec::new());
+    running_with(config(backends))
+}
+
+fn running_with(config: Config) -> State {
+    let mut state = State::new(Arc::new(config), Arc::default(), true, NOW, &mut Vec::new());
     let info = VppInfo { version: "26.10".into(), build_date: "".into(), pid: 1, boot: None };
     for input in [Input::ProberUp, Input::Committed(1), Input::VppUp(info), Input::AllRead(Actual::default())]
     {
@@ -167,4 +171,20 @@ fn an_outcome_that_moves_nothing_takes_no_memory() {
         let taken = allocation_counter::measure(|| state.handle(input, NOW, &mut out));
         assert_eq!((taken.count_total, out.len()), (0, 0), "{code}");
     }
+}
+
+#[test]
+fn a_failure_among_many_costs_the_same_however_many_there_are() {
+    let cost = |backends: u32| {
+        let config = Config { blind_threshold: 60, ..config(backends) };
+        let mut state = running_with(config);
+        let checks = checks(&state);
+        for check in &checks[1..backends as usize / 2] {
+            tell(&mut state, outcome(*check, 2, Code::L4Con));
+        }
+        looks::take();
+        tell(&mut state, outcome(checks[0], 2, Code::L4Con));
+        (looks::take(), state.blind.until())
+    };
+    assert_eq!(cost(100), cost(10_000));
 }

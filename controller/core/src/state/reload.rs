@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use maglev_ipc::CheckId;
 
 use super::backends::Backend;
+use super::blind::Sight;
 use super::checks::Checks;
 use super::frontends::{Frontend, Hold, Slot};
 use super::{Alarm, State, Turn};
@@ -150,6 +151,7 @@ impl State {
             check: self.prober.new_check(),
             sent: None,
             paced: core::time::Duration::ZERO,
+            sight: Sight::default(),
             frontends: Vec::new(),
         }
     }

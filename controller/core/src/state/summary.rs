@@ -45,6 +45,7 @@ impl Tally {
 impl State {
     /// Counts everything anew, after a change of what there is.
     pub(super) fn count(&mut self) {
+        self.note_sights();
         self.tally = Tally::default();
         for backend in self.backends.iter() {
             self.tally.backends[backend.tracker.health() as usize] += 1;
