@@ -29,7 +29,7 @@ pub fn too_deep(text: &[u8]) -> Option<usize> {
             b'"' if starts => at += double_quoted(rest),
             _ => {}
         }
-        starts = b" \t\r\n[{,:#".contains(&byte);
+        starts = matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'[' | b'{' | b',' | b':' | b'#');
         at += 1;
     }
     None

@@ -3,7 +3,7 @@
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -54,7 +54,7 @@ const MAX_PROBLEMS: usize = 1000;
 /// much, the beginning.
 pub fn check(file: &File, read: &mut Read<'_>) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut root = Scope { path: "maglev".to_owned(), problems: &mut problems };
+    let mut root = Scope { place: Place::Root("maglev"), problems: &mut problems };
     match config(&mut root, &file.maglev, read) {
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(problems),
@@ -63,31 +63,46 @@ pub fn check(file: &File, read: &mut Read<'_>) -> Result<Config, Vec<Problem>> {
 
 /// A place in the file, for what is wrong there. A function that returns `None` has reported why.
 struct Scope<'a> {
-    path: String,
+    place: Place<'a>,
     problems: &'a mut Vec<Problem>,
 }
 
+/// A place in the file, which is written out only where something is wrong: there are tens of thousands.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Root(&'a str),
+    Key(&'a Place<'a>, &'a str),
+    Nth(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(name) => f.write_str(name),
+            // As it is, unless that would make the path ambiguous.
+            Self::Key(place, key) if value::is_name(key) => write!(f, "{place}.{key}"),
+            Self::Key(place, key) => write!(f, "{place}.{key:?}"),
+            Self::Nth(place, index) => write!(f, "{place}[{index}]"),
+        }
+    }
+}
+
 impl Scope<'_> {
-    /// The place of `key`, which is shown as it is unless that would make the path ambiguous.
-    fn at(&mut self, key: &str) -> Scope<'_> {
-        let path = if value::is_name(key) {
-            format!("{}.{key}", self.path)
-        } else {
-            format!("{}.{key:?}", self.path)
-        };
-        Scope { path, problems: self.problems }
+    /// The place of `key`.
+    fn at<'b>(&'b mut self, key: &'b str) -> Scope<'b> {
+        Scope { place: Place::Key(&self.place, key), problems: self.problems }
     }
 
     /// The place of the element `index`.
     fn nth(&mut self, index: usize) -> Scope<'_> {
-        Scope { path: format!("{}[{index}]", self.path), problems: self.problems }
+        Scope { place: Place::Nth(&self.place, index), problems: self.problems }
     }
 
     /// Reports what is wrong here.
     fn refuse<T>(&mut self, message: impl Into<String>) -> Option<T> {
         let told = self.problems.len();
         if told < MAX_PROBLEMS {
-            self.problems.push(Problem { path: self.path.clone(), message: message.into() });
+            self.problems.push(Problem { path: self.place.to_string(), message: message.into() });
         } else if told == MAX_PROBLEMS {
             let message = format!("more is wrong than these {MAX_PROBLEMS} things");
             self.problems.push(Problem { path: "maglev".to_owned(), message });

@@ -23,6 +23,10 @@ const DEFAULT_WEIGHT: u32 = 100;
 
 /// The name of the first frontend with a backend whose address is `of_family`.
 pub fn first_with(file: &Maglev, of_family: fn(&IpAddr) -> bool) -> Option<&str> {
+    // Most have servers of one family, and need not be looked through for the other.
+    if !file.backends.0.values().any(|b| b.address.is_some_and(|address| of_family(&address.0))) {
+        return None;
+    }
     let is_used = |frontend: &file::Frontend| {
         let names = frontend.pools.iter().flat_map(|pool| pool.backends.0.keys());
         names.filter_map(|name| address_of(file, name)).any(|address| of_family(&address))

@@ -27,7 +27,7 @@ fn no_files(_: &str) -> Result<Vec<u8>, String> {
 #[test]
 fn what_is_wrong_a_million_times_is_not_told_so_often() {
     let mut problems = Vec::new();
-    let mut scope = Scope { path: "here".to_owned(), problems: &mut problems };
+    let mut scope = Scope { place: Place::Root("here"), problems: &mut problems };
     for _ in 0..2 * MAX_PROBLEMS {
         scope.refuse::<()>("wrong");
     }
