@@ -6,6 +6,7 @@ use maglev_ipc::Code;
 
 /// How many of a backend's probes came to what, and how long they took. It is kept with the backend, as each outcome looks
 /// at both.
+// In this order, so that what a quick pass counts in is close together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(C)]
 pub struct Probes {
