@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::course::Key;
@@ -64,6 +65,11 @@ impl Raw {
             Err(error) => return unavailable(&error).map(Err).ok_or(error),
         };
         socket.attach_filter(filter)?;
+        if domain == Domain::IPV4 {
+            // What may not be fragmented needs no identification (RFC 6864), and to draw one costs the kernel more than the
+            // rest of the header.
+            set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?;
+        }
         socket.set_recv_buffer_size(BUFFER)?;
         socket.set_send_buffer_size(BUFFER)?;
         let space =
