@@ -15,6 +15,7 @@ use super::{End, Engine, LINK, LISTENER, Setup};
 use crate::clock::{Nanos, nanos};
 use crate::course::Change;
 use crate::outbox::Outbox;
+use crate::probe::Plan;
 use crate::protocol::{Protocol, Request, Violation};
 use crate::set::{Limits, Set};
 
@@ -252,6 +253,12 @@ impl Engine {
         let is_first = !std::mem::replace(&mut session.committed, true);
         let Change { kept, added, dropped, ended } =
             &set.enforce(&mut self.course, &mut session.outbox, is_first, now);
+        let targets = |v4| {
+            self.course
+                .checks()
+                .any(|(check, plan)| matches!(plan, Plan::HalfOpen(..)) && check.target.is_ipv4() == v4)
+        };
+        self.sockets.half_opener.listen([targets(true), targets(false)]);
         for slot in dropped {
             self.sockets.close_idle(*slot);
         }

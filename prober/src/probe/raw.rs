@@ -31,6 +31,12 @@ pub type Opened = Result<Raw, &'static str>;
 #[derive(Debug)]
 pub struct Raw {
     socket: Socket,
+    /// Whether packets are brought here.
+    listens: bool,
+    /// Where packets to any address come.
+    anywhere: IpAddr,
+    /// Where hardly any do.
+    nowhere: IpAddr,
     queue: Vec<Packet>,
     /// Where each of the queue goes.
     to: Vec<Option<SockaddrStorage>>,
@@ -72,10 +78,18 @@ impl Raw {
         }
         socket.set_recv_buffer_size(BUFFER)?;
         socket.set_send_buffer_size(BUFFER)?;
+        let (anywhere, nowhere) = if domain == Domain::IPV4 {
+            (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(127, 255, 255, 254).into())
+        } else {
+            (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into())
+        };
         let space =
             if domain == Domain::IPV4 { nix::cmsg_space!(in_pktinfo) } else { nix::cmsg_space!(in6_pktinfo) };
         Ok(Ok(Self {
             socket,
+            listens: true,
+            anywhere,
+            nowhere,
             queue: Vec::with_capacity(BATCH),
             to: Vec::with_capacity(BATCH),
             plain: Headers::preallocate(BATCH, None),
@@ -84,6 +98,20 @@ impl Raw {
             buffers: Box::new([[0; PACKET]; BATCH]),
             received: Vec::with_capacity(BATCH),
         }))
+    }
+
+    /// Has the kernel bring packets here, or not: it copies each of the protocol for every raw socket before the filter is
+    /// asked, but for those that are bound to another address.
+    ///
+    /// # Errors
+    /// The system refuses the address; things stay as they are.
+    pub fn listen(&mut self, listens: bool) -> io::Result<()> {
+        if listens != self.listens {
+            let address = if listens { self.anywhere } else { self.nowhere };
+            self.socket.bind(&SocketAddr::new(address, 0).into())?;
+            self.listens = listens;
+        }
+        Ok(())
     }
 
     /// The socket to wait for.
