@@ -207,7 +207,8 @@ impl Engine {
         // A controller that does not read finds enough to read when it does.
         if let Some(session) = self.control.session.as_mut().filter(|session| !session.outbox.is_behind()) {
             let Stats { probes, rate, stalled, lateness, .. } = *self.course.stats();
-            let stats = Stats { probes, rate, stalled, lateness, ..self.stats };
+            let fallback = self.sockets.fallbacks;
+            let stats = Stats { probes, rate, stalled, lateness, fallback, ..self.stats };
             session.outbox.message(ToController::Heartbeat(stats));
         }
     }

@@ -259,10 +259,14 @@ impl Engine {
             None => return,
             Some(stream::End::Verdict(verdict)) => verdict,
             Some(stream::End::Stale) => match self.sockets.reopen(key, plan, stream) {
-                Ok(()) => return,
+                Ok(()) => {
+                    self.stats.retried += 1;
+                    return;
+                }
                 Err(verdict) => verdict,
             },
         };
+        self.stats.resumed += u64::from(stream.has_resumed());
         if let Some(Flight::Stream(stream)) = self.course.end(key, verdict, now)
             && let Some(plan) = self.course.check(key.slot).and_then(|(_, plan)| plan.stream())
         {

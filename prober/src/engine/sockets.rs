@@ -27,8 +27,8 @@ pub struct Sockets {
     pub pinger: Pinger,
     pub half_opener: HalfOpener,
     pub idle: Idle,
-    /// Whether it was told that half-open probes do without raw sockets.
-    told: bool,
+    /// Half-open probes that did without raw sockets.
+    pub fallbacks: u64,
     /// Connections that are open, idle ones included.
     connections: u64,
     /// How many may be.
@@ -58,7 +58,7 @@ impl Sockets {
             pinger,
             half_opener,
             idle: Idle::default(),
-            told: false,
+            fallbacks: 0,
             connections: 0,
             max_connections,
             handshakes: HANDSHAKES,
@@ -82,16 +82,17 @@ impl Sockets {
             Plan::HalfOpen(plan, stream) => match self.half_opener.serves(check.target) {
                 Ok(()) => self.half_opener.queue(key, plan, now).map(Flight::HalfOpen).into(),
                 Err(why) => {
-                    self.tell_fallback(why);
+                    self.fall_back(why);
                     self.connect(key, stream, now)
                 }
             },
         }
     }
 
-    /// Says once that half-open probes are the kernel's.
-    fn tell_fallback(&mut self, why: &str) {
-        if !std::mem::replace(&mut self.told, true) {
+    /// Counts a half-open probe that is the kernel's, and says once that they are.
+    fn fall_back(&mut self, why: &str) {
+        self.fallbacks += 1;
+        if self.fallbacks == 1 {
             warn!("half-open probes are made over the kernel's own sockets: {why}");
         }
     }

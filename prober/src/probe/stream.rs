@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use maglev_ipc::{Check, Code, Detail, Http, Mode, Probe, Refusal, Tls};
 use nix::sys::epoll::EpollFlags;
-use rustls::ClientConnection;
+use rustls::{ClientConnection, HandshakeKind};
 use socket2::Socket;
 
 use super::http::{Answer, Request, Rest};
@@ -212,6 +212,12 @@ impl Stream {
             None => plan.has_handshake(),
             Some(talk) => talk.is_handshaking(),
         }
+    }
+
+    /// Whether this probe has made its connection, and resumed a TLS session on it.
+    pub fn has_resumed(&self) -> bool {
+        let fresh = self.talk.as_ref().filter(|_| !self.kept).and_then(|talk| talk.tls.as_ref());
+        fresh.is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
     /// The next step has to wait.

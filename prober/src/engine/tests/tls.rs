@@ -166,6 +166,7 @@ fn kept_connections_save_handshakes_and_fresh_ones_resume_them() {
             break;
         }
     }
+    controller.stats(|stats| stats.resumed >= 3);
 }
 
 #[test]
