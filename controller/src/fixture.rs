@@ -108,7 +108,7 @@ pub fn view() -> View {
             connected: true,
             since: wall(1),
             blind: false,
-            stats: Stats { probes: 1000, stray: 7, stalled: 3, ..Stats::default() },
+            stats: Stats { probes: 1000, stray: 7, stalled: 3, resumed: 40, ..Stats::default() },
             refused: Vec::new(),
         },
         vpp: vpp(),

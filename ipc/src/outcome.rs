@@ -212,6 +212,12 @@ pub struct Stats {
     pub stalled: u64,
     /// How late probes started.
     pub lateness: Lateness,
+    /// Probes begun again on a fresh connection, as the server had closed the one that was kept.
+    pub retried: u64,
+    /// TLS sessions resumed.
+    pub resumed: u64,
+    /// Half-open probes made over the kernel's sockets, as there was no raw one.
+    pub fallback: u64,
 }
 
 /// How long after they were due probes started, as a histogram.

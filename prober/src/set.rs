@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use maglev_ipc::check::{MAX_BUNDLE, MAX_BUNDLES, MAX_INTERVAL, MIN_INTERVAL};
-use maglev_ipc::{Check, CheckId, Probe, Refusal, Tls, Verify};
+use maglev_ipc::message::MAX_BATCH;
+use maglev_ipc::{Check, CheckId, Probe, Refusal, Tls, ToController, Verify};
 
-use crate::course::Member;
+use crate::clock::Nanos;
+use crate::course::{Change, Course, Member};
+use crate::outbox::Outbox;
 use crate::probe::{Plan, tls};
 use crate::protocol::Violation;
 
@@ -30,6 +33,36 @@ pub struct Set {
     pub members: Vec<Member<Plan>>,
     /// What is not, and why.
     pub refused: Vec<(CheckId, Refusal)>,
+}
+
+impl Set {
+    /// Puts it in force, and has the controller told: what is refused, with the first set of a link what is known of the
+    /// checks that go on, and that it is in force.
+    pub fn enforce<F>(
+        self,
+        course: &mut Course<Plan, F>,
+        outbox: &mut Outbox,
+        is_first: bool,
+        now: Nanos,
+    ) -> Change<F> {
+        let Self { generation, dropped, members, refused } = self;
+        let change = match dropped {
+            Some(gone) => course.amend(&gone, members, now),
+            None => course.replace(members, now),
+        };
+        for (id, why) in refused {
+            outbox.message(ToController::Refused { id, why });
+        }
+        if is_first {
+            let slots = change.kept.iter().map(|(slot, _)| *slot);
+            let mut streaks = course.streaks(slots).peekable();
+            while streaks.peek().is_some() {
+                outbox.message(ToController::Streaks(streaks.by_ref().take(MAX_BATCH).collect()));
+            }
+        }
+        outbox.message(ToController::Committed { generation });
+        change
+    }
 }
 
 /// What a set holds, as far as amendments to it are judged by that.

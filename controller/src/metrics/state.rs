@@ -124,6 +124,15 @@ fn prober(prober: &ProberView, text: &mut Text) {
     for (reason, count) in reasons {
         family.sample(&[("reason", reason)], count);
     }
+    let mut family = text.family(
+        "maglev_prober_connections_total",
+        Type::Counter,
+        "Connections that took the place of something else.",
+    );
+    let kinds = [("retried", stats.retried), ("resumed", stats.resumed), ("fallback", stats.fallback)];
+    for (kind, count) in kinds {
+        family.sample(&[("kind", kind)], count);
+    }
     let lateness = &stats.lateness;
     let bounds = Lateness::BOUNDS.map(|bound| Duration::from_nanos(bound).as_secs_f64().to_string());
     let sum = Duration::from_nanos(lateness.nanos).as_secs_f64();

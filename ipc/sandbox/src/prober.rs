@@ -45,7 +45,7 @@ const PROBES: Group = &[
             &option(libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT),
         ],
     ),
-    // To a source address; nothing can listen.
+    // To a source address, and of raw sockets to one at which they hear nothing; nothing can listen.
     (libc::SYS_bind, ANY),
     (libc::SYS_connect, ANY),
     // From which address a SYN would go out.

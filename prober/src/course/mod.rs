@@ -200,6 +200,11 @@ impl<P, F> Course<P, F> {
         self.table.held_mut(slot).map(|held| (&held.check, &mut held.plan))
     }
 
+    /// All checks in force.
+    pub fn checks(&self) -> impl Iterator<Item = (&Check, &P)> {
+        self.table.all().map(|held| (&held.check, &held.plan))
+    }
+
     /// A probe that is in flight.
     pub fn flight(&mut self, key: Key) -> Option<(&mut P, &mut F)> {
         let (held, index) = self.table.find(key)?;

@@ -119,6 +119,11 @@ impl<P, F> Table<P, F> {
         self.slots.get_mut(slot as usize)?.held.as_mut()
     }
 
+    /// All checks.
+    pub fn all(&self) -> impl Iterator<Item = &Held<P, F>> {
+        self.slots.iter().filter_map(|place| place.held.as_ref())
+    }
+
     /// What the next probe in a slot is called.
     pub fn next_key(&self, slot: u32) -> Key {
         Key { slot, epoch: self.slots.get(slot as usize).map_or(0, |place| place.epoch.wrapping_add(1)) }

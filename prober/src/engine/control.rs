@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use maglev_ipc::link::{Error, Peer};
-use maglev_ipc::message::{HEARTBEAT, MAX_BATCH, SILENCE};
+use maglev_ipc::message::{HEARTBEAT, SILENCE};
 use maglev_ipc::{Outcome, ProberLink, Stats, ToController, VERSION};
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -15,11 +15,18 @@ use super::{End, Engine, LINK, LISTENER, Setup};
 use crate::clock::{Nanos, nanos};
 use crate::course::Change;
 use crate::outbox::Outbox;
+use crate::probe::Plan;
 use crate::protocol::{Protocol, Request, Violation};
 use crate::set::{Limits, Set};
 
 /// How many messages one turn takes from the controller at most, so that a long set does not hold up the probes.
 const MESSAGES: usize = 256;
+
+/// What is to be told of the link, at its edges.
+const READING: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLET);
+/// The same, while there is something to write that it had no room for. At other times the kernel would tell of room
+/// whenever the controller has read.
+const WRITING: EpollFlags = READING.union(EpollFlags::EPOLLOUT);
 
 /// How controllers come in.
 #[derive(Debug)]
@@ -51,8 +58,10 @@ struct Session {
     protocol: Protocol,
     outbox: Outbox,
     heard: Nanos,
-    /// There may be something to read, or room to write.
+    /// There may be something to read.
     awake: bool,
+    /// Room to write is waited for.
+    writes: bool,
     /// A set of this link is in force, so that the names in outcomes are this controller's.
     committed: bool,
 }
@@ -86,7 +95,7 @@ impl Control {
         }
     }
 
-    /// Something has happened on the link. Its events are edges, so that nothing is to be switched on and off.
+    /// Something has happened on the link.
     pub(super) fn awaken(&mut self) {
         if let Some(session) = &mut self.session {
             session.awake = true;
@@ -155,14 +164,16 @@ impl Engine {
         {
             return Err(Fault::Stranger(peer.pid, peer.uid));
         }
-        let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
-        self.sockets.epoll.add(link.as_fd(), EpollEvent::new(events, LINK)).map_err(Error::from)?;
+        self.sockets.epoll.add(link.as_fd(), EpollEvent::new(READING, LINK)).map_err(Error::from)?;
         let release = env!("CARGO_PKG_VERSION").to_owned();
         // At once, so that it arrives even if what the controller says first ends the link.
         link.send(&ToController::Hello { version: VERSION, release, instance: self.control.instance })?;
         let outbox = Outbox::default();
         let protocol = Protocol::new(self.control.limits);
-        Ok((Session { link, protocol, outbox, heard: now, awake: true, committed: false }, peer))
+        Ok((
+            Session { link, protocol, outbox, heard: now, awake: true, writes: false, committed: false },
+            peer,
+        ))
     }
 
     /// Once a turn: listens to the controller, tells it what there is to tell, and keeps the time of the link.
@@ -196,7 +207,8 @@ impl Engine {
         // A controller that does not read finds enough to read when it does.
         if let Some(session) = self.control.session.as_mut().filter(|session| !session.outbox.is_behind()) {
             let Stats { probes, rate, stalled, lateness, .. } = *self.course.stats();
-            let stats = Stats { probes, rate, stalled, lateness, ..self.stats };
+            let fallback = self.sockets.fallbacks;
+            let stats = Stats { probes, rate, stalled, lateness, fallback, ..self.stats };
             session.outbox.message(ToController::Heartbeat(stats));
         }
     }
@@ -225,42 +237,36 @@ impl Engine {
         if now.saturating_sub(session.heard) > nanos(SILENCE) {
             return Err(Fault::Silent);
         }
-        Ok(session.outbox.flush(|message| session.link.send(message))?)
+        session.outbox.flush(|message| session.link.send(message))?;
+        let writes = session.outbox.is_behind();
+        if writes != std::mem::replace(&mut session.writes, writes) {
+            let mut events = EpollEvent::new(if writes { WRITING } else { READING }, LINK);
+            self.sockets.epoll.modify(session.link.as_fd(), &mut events).map_err(Error::from)?;
+        }
+        Ok(())
     }
 
     /// Puts a set or an amendment in force.
-    fn put(&mut self, Set { generation, dropped: gone, members, refused }: Set, now: Nanos) {
-        let what = if gone.is_some() { "a check set is amended" } else { "a check set is in force" };
-        let Change { kept, added, dropped, ended } = &match gone {
-            Some(gone) => self.course.amend(&gone, members, now),
-            None => self.course.replace(members, now),
+    fn put(&mut self, set: Set, now: Nanos) {
+        let Some(session) = &mut self.control.session else { return };
+        let what = if set.dropped.is_some() { "a check set is amended" } else { "a check set is in force" };
+        let (generation, refused) = (set.generation, set.refused.len());
+        let is_first = !std::mem::replace(&mut session.committed, true);
+        let Change { kept, added, dropped, ended } =
+            &set.enforce(&mut self.course, &mut session.outbox, is_first, now);
+        let targets = |v4| {
+            self.course
+                .checks()
+                .any(|(check, plan)| matches!(plan, Plan::HalfOpen(..)) && check.target.is_ipv4() == v4)
         };
+        self.sockets.half_opener.listen([targets(true), targets(false)]);
         for slot in dropped {
             self.sockets.close_idle(*slot);
         }
         for flight in ended {
             self.sockets.closed(flight);
         }
-        info!(
-            generation,
-            kept = kept.len(),
-            added = added.len(),
-            dropped = dropped.len(),
-            refused = refused.len(),
-            "{what}"
-        );
-        let Some(session) = &mut self.control.session else { return };
-        for (id, why) in refused {
-            session.outbox.message(ToController::Refused { id, why });
-        }
-        if !session.committed {
-            let slots = kept.iter().map(|(slot, _)| *slot);
-            let mut streaks = self.course.streaks(slots).peekable();
-            while streaks.peek().is_some() {
-                session.outbox.message(ToController::Streaks(streaks.by_ref().take(MAX_BATCH).collect()));
-            }
-        }
-        session.committed = true;
-        session.outbox.message(ToController::Committed { generation });
+        let (kept, added, dropped) = (kept.len(), added.len(), dropped.len());
+        info!(generation, kept, added, dropped, refused, "{what}");
     }
 }

@@ -5,26 +5,25 @@
 
 mod control;
 mod idle;
+mod sockets;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use maglev_ipc::{Check, Code, Stats};
+use maglev_ipc::{Code, Stats};
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
-use tracing::warn;
 
 use crate::clock::{self, Nanos};
-use crate::course::{Course, Key, Start};
+use crate::course::{Course, Key};
 use crate::probe::half_open::{Answered, HalfOpener};
 use crate::probe::icmp::{Claim, Heard, Junk, Ping, Pinger};
-use crate::probe::stream::{self, Stream};
+use crate::probe::stream;
 use crate::probe::{Flight, Plan, Verdict, tcp, tls};
 use crate::set::Limits;
 use control::Control;
 pub use control::Door;
-use idle::Idle;
+use sockets::Sockets;
 
 /// Events that one turn takes from the kernel at once.
 const EVENTS: usize = 1024;
@@ -32,10 +31,6 @@ const EVENTS: usize = 1024;
 const BATCHES: usize = 16;
 /// What one read takes from a connection at most, in bytes.
 const SCRATCH: usize = 16 * 1024;
-/// How many steps of TLS handshakes one turn takes at most, each of which costs as much as some five other probes. The
-/// rest waits for the next turn, which follows at once, so that other probes wait for no more of them than these.
-const HANDSHAKES: u32 = 32;
-
 /// What the events of epoll belong to; all that is no slot.
 const LISTENER: u64 = u64::MAX;
 const LINK: u64 = u64::MAX - 1;
@@ -96,26 +91,6 @@ pub struct Engine {
     scratch: Vec<u8>,
 }
 
-/// What probes are made with.
-#[derive(Debug)]
-struct Sockets {
-    epoll: Epoll,
-    pinger: Pinger,
-    half_opener: HalfOpener,
-    /// Whether it was told that half-open probes do without raw sockets.
-    told: bool,
-    /// Connections that are open, idle ones included.
-    connections: u64,
-    /// How many may be.
-    max_connections: u64,
-    idle: Idle,
-    /// How many steps of handshakes this turn may still take. Those under way come first, so that no more begin than
-    /// can be brought to an end.
-    handshakes: u32,
-    /// Connections on which a step of the handshake waits for another turn, and what has happened on them.
-    waiting: VecDeque<(u64, EpollFlags)>,
-}
-
 impl Engine {
     /// Gets everything ready; nothing is probed before a controller asks.
     ///
@@ -123,28 +98,13 @@ impl Engine {
     /// The system refuses an epoll or a descriptor in it.
     pub fn new(setup: Setup) -> Result<Self, Errno> {
         let now = clock::now();
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(&setup.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL))?;
-        let raw = setup.pinger.sockets().into_iter().chain(setup.half_opener.sockets());
-        for (socket, token) in raw.zip([ICMP_V4, ICMP_V6, TCP_V4, TCP_V6]) {
-            if let Ok(socket) = socket {
-                epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
-            }
-        }
+        let control = Control::new(&setup, now);
+        let sockets = Sockets::new(setup.pinger, setup.half_opener, setup.max_connections)?;
+        sockets.epoll.add(&setup.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL))?;
         let mut engine = Self {
             course: Course::new(setup.seed, setup.limits.rate, now),
-            control: Control::new(&setup, now),
-            sockets: Sockets {
-                epoll,
-                pinger: setup.pinger,
-                half_opener: setup.half_opener,
-                told: false,
-                connections: 0,
-                max_connections: setup.max_connections,
-                idle: Idle::default(),
-                handshakes: HANDSHAKES,
-                waiting: VecDeque::new(),
-            },
+            control,
+            sockets,
             signals: setup.signals,
             configs: setup.configs,
             stats: Stats::default(),
@@ -172,7 +132,7 @@ impl Engine {
             };
             let now = clock::now();
             self.course.woken(wake, now);
-            self.sockets.handshakes = HANDSHAKES;
+            self.sockets.woken();
             self.shake_hands(now);
             for event in &events[..count] {
                 if let Some(end) = self.dispatch(*event, now) {
@@ -190,7 +150,7 @@ impl Engine {
                 return Ok(end);
             }
             wake = self.course.next(now).min(self.control.next(now));
-            if !self.sockets.waiting.is_empty() {
+            if self.sockets.is_behind() {
                 wake = now;
             }
         }
@@ -277,9 +237,7 @@ impl Engine {
 
     /// Goes on with the handshakes that wait.
     fn shake_hands(&mut self, now: Nanos) {
-        while self.sockets.handshakes > 0
-            && let Some((token, events)) = self.sockets.waiting.pop_front()
-        {
+        while let Some((token, events)) = self.sockets.next_handshake() {
             self.advance(Key::from(token), events, now);
         }
     }
@@ -295,16 +253,20 @@ impl Engine {
         let Some(plan) = plan.stream() else { return };
         if stream.is_handshaking(plan) && !self.sockets.may_shake_hands() {
             stream.put_off();
-            return self.sockets.waiting.push_back((token, events));
+            return self.sockets.put_off(token, events);
         }
         let verdict = match stream.advance(plan, events, &mut self.scratch, now) {
             None => return,
             Some(stream::End::Verdict(verdict)) => verdict,
             Some(stream::End::Stale) => match self.sockets.reopen(key, plan, stream) {
-                Ok(()) => return,
+                Ok(()) => {
+                    self.stats.retried += 1;
+                    return;
+                }
                 Err(verdict) => verdict,
             },
         };
+        self.stats.resumed += u64::from(stream.has_resumed());
         if let Some(Flight::Stream(stream)) = self.course.end(key, verdict, now)
             && let Some(plan) = self.course.check(key.slot).and_then(|(_, plan)| plan.stream())
         {
@@ -398,104 +360,6 @@ impl Engine {
             *answered = Some(ping);
         }
         Ok(())
-    }
-}
-
-impl Sockets {
-    /// Starts a probe.
-    fn start(&mut self, key: Key, check: &Check, plan: &mut Plan, now: Nanos) -> Start<Flight> {
-        match plan {
-            Plan::Icmp { .. } => {
-                let ping = self.pinger.queue(key, check.target, check.source);
-                ping.map(Flight::Icmp).map_err(|why| Verdict::new(Code::Local, why)).into()
-            }
-            Plan::Stream(plan) => self.connect(key, plan, now),
-            Plan::HalfOpen(plan, stream) => match self.half_opener.serves(check.target) {
-                Ok(()) => self.half_opener.queue(key, plan, now).map(Flight::HalfOpen).into(),
-                Err(why) => {
-                    self.tell_fallback(why);
-                    self.connect(key, stream, now)
-                }
-            },
-        }
-    }
-
-    /// Says once that half-open probes are the kernel's.
-    fn tell_fallback(&mut self, why: &str) {
-        if !std::mem::replace(&mut self.told, true) {
-            warn!("half-open probes are made over the kernel's own sockets: {why}");
-        }
-    }
-
-    /// Begins with the connection that was kept, or with a fresh one.
-    fn connect(&mut self, key: Key, plan: &mut stream::Plan, now: Nanos) -> Start<Flight> {
-        if let Some(mut stream) = self.idle.take(key.slot) {
-            if stream.restart(plan, now) {
-                plan.begin(key.slot);
-                return Start::Flying(Flight::Stream(stream));
-            }
-            self.connections -= 1;
-        }
-        if plan.has_handshake() && !self.may_shake_hands() {
-            return Start::Later;
-        }
-        plan.begin(key.slot);
-        self.open(key, plan).map(Flight::Stream).into()
-    }
-
-    /// Takes one step of a handshake out of this turn's.
-    fn may_shake_hands(&mut self) -> bool {
-        let left = self.handshakes.checked_sub(1);
-        self.handshakes = left.unwrap_or_default();
-        left.is_some()
-    }
-
-    /// Begins with a fresh connection, at the cost of an idle one if there is no room.
-    fn open(&mut self, key: Key, plan: &stream::Plan) -> Result<Stream, Verdict> {
-        if self.connections >= self.max_connections {
-            if !self.idle.evict() {
-                return Err(Verdict::new(Code::Local, "out of descriptors"));
-            }
-            self.connections -= 1;
-        }
-        let stream = Stream::start(plan, key.into())?;
-        let added = self.epoll.add(stream.socket(), EpollEvent::new(Stream::EVENTS, key.into()));
-        added.map_err(|errno| tcp::local(&errno.into()))?;
-        self.connections += 1;
-        Ok(stream)
-    }
-
-    /// Begins the same probe again with a fresh connection in the place of a stale one.
-    fn reopen(&mut self, key: Key, plan: &stream::Plan, stale: &mut Stream) -> Result<(), Verdict> {
-        self.connections -= 1;
-        let fresh = self.open(key, plan);
-        if fresh.is_err() {
-            self.connections += 1;
-        }
-        *stale = fresh?;
-        Ok(())
-    }
-
-    /// A probe has its verdict: its connection waits for the next one, or is closed.
-    fn keep_or_close(&mut self, slot: u32, plan: &stream::Plan, stream: Stream) {
-        if !(plan.keeps() && stream.is_good() && self.idle.put(slot, stream)) {
-            self.connections -= 1;
-        }
-    }
-
-    fn close_idle(&mut self, slot: u32) {
-        if self.idle.take(slot).is_some() {
-            self.connections -= 1;
-        }
-    }
-
-    /// Counts a probe that is over.
-    fn closed(&mut self, flight: &Flight) {
-        match flight {
-            Flight::Icmp(_) => {}
-            Flight::Stream(_) => self.connections -= 1,
-            Flight::HalfOpen(number) => self.half_opener.forget(*number),
-        }
     }
 }
 

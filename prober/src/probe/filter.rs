@@ -2,8 +2,8 @@
 //! nor an error that quotes one. The kernel would otherwise copy all of this host's ICMP and TCP to us.
 
 use nix::libc::{
-    BPF_ABS, BPF_ADD, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_LDX,
-    BPF_LSH, BPF_MEM, BPF_MISC, BPF_MSH, BPF_RET, BPF_ST, BPF_TAX, BPF_X,
+    BPF_ABS, BPF_ADD, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IMM, BPF_IND, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD,
+    BPF_LDX, BPF_LSH, BPF_MEM, BPF_MISC, BPF_MSH, BPF_RET, BPF_ST, BPF_TAX, BPF_X,
 };
 use socket2::SockFilter;
 
@@ -83,32 +83,27 @@ pub fn v6(ident: u16, first_port: u16) -> [SockFilter; 17] {
     ]
 }
 
-/// For a raw IPv4 socket of TCP, IP header first: what may answer a SYN from that block of ports. Segments of connections,
-/// which are nearly all, are turned away by their flags.
+/// For a raw IPv4 socket of TCP, IP header first: what may answer a SYN from that block of ports.
 pub fn segments_v4(first_port: u16) -> [SockFilter; 10] {
+    segments(load_header_length(0), first_port)
+}
+
+/// The same for a raw IPv6 socket: the program sees the TCP header first.
+pub fn segments_v6(first_port: u16) -> [SockFilter; 10] {
+    segments(op(BPF_LDX | BPF_IMM, 0), first_port)
+}
+
+/// With an instruction by which X is where the TCP header begins. Segments of connections, which are nearly all, are turned
+/// away by their flags.
+fn segments(find_header: SockFilter, first_port: u16) -> [SockFilter; 10] {
     [
-        load_header_length(0),
+        find_header,
         load_byte_at_x(13),
         // SYN and ACK, or RST and ACK?
         alu(BPF_AND | BPF_K, 0x16),
         jump_if(0x12, 1, 0),
         jump_if(0x14, 0, 3),
         load_half_at_x(2),
-        alu(BPF_AND | BPF_K, BLOCK),
-        jump_if(first_port.into(), 1, 0),
-        op(BPF_RET | BPF_K, 0),
-        op(BPF_RET | BPF_K, ACCEPT),
-    ]
-}
-
-/// The same for a raw IPv6 socket: the program sees the TCP header first.
-pub fn segments_v6(first_port: u16) -> [SockFilter; 9] {
-    [
-        load_byte(13),
-        alu(BPF_AND | BPF_K, 0x16),
-        jump_if(0x12, 1, 0),
-        jump_if(0x14, 0, 3),
-        load_half(2),
         alu(BPF_AND | BPF_K, BLOCK),
         jump_if(first_port.into(), 1, 0),
         op(BPF_RET | BPF_K, 0),

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use crate::course::Key;
@@ -30,6 +31,12 @@ pub type Opened = Result<Raw, &'static str>;
 #[derive(Debug)]
 pub struct Raw {
     socket: Socket,
+    /// Whether packets are brought here.
+    listens: bool,
+    /// Where packets to any address come.
+    anywhere: IpAddr,
+    /// Where hardly any do.
+    nowhere: IpAddr,
     queue: Vec<Packet>,
     /// Where each of the queue goes.
     to: Vec<Option<SockaddrStorage>>,
@@ -64,12 +71,25 @@ impl Raw {
             Err(error) => return unavailable(&error).map(Err).ok_or(error),
         };
         socket.attach_filter(filter)?;
+        if domain == Domain::IPV4 {
+            // What may not be fragmented needs no identification (RFC 6864), and to draw one costs the kernel more than the
+            // rest of the header.
+            set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?;
+        }
         socket.set_recv_buffer_size(BUFFER)?;
         socket.set_send_buffer_size(BUFFER)?;
+        let (anywhere, nowhere) = if domain == Domain::IPV4 {
+            (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(127, 255, 255, 254).into())
+        } else {
+            (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into())
+        };
         let space =
             if domain == Domain::IPV4 { nix::cmsg_space!(in_pktinfo) } else { nix::cmsg_space!(in6_pktinfo) };
         Ok(Ok(Self {
             socket,
+            listens: true,
+            anywhere,
+            nowhere,
             queue: Vec::with_capacity(BATCH),
             to: Vec::with_capacity(BATCH),
             plain: Headers::preallocate(BATCH, None),
@@ -78,6 +98,20 @@ impl Raw {
             buffers: Box::new([[0; PACKET]; BATCH]),
             received: Vec::with_capacity(BATCH),
         }))
+    }
+
+    /// Has the kernel bring packets here, or not: it copies each of the protocol for every raw socket before the filter is
+    /// asked, but for those that are bound to another address.
+    ///
+    /// # Errors
+    /// The system refuses the address; things stay as they are.
+    pub fn listen(&mut self, listens: bool) -> io::Result<()> {
+        if listens != self.listens {
+            let address = if listens { self.anywhere } else { self.nowhere };
+            self.socket.bind(&SocketAddr::new(address, 0).into())?;
+            self.listens = listens;
+        }
+        Ok(())
     }
 
     /// The socket to wait for.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use maglev_ipc::message::{HEARTBEAT, MAX_BATCH, SILENCE};
+use maglev_ipc::message::{HEARTBEAT, SILENCE};
 use maglev_ipc::{Code, ToController, ToProber, VERSION, codec, link};
 use maglevd::prober::{Fault, Line, Reach};
 use maglevd_prober::clock::{Nanos, nanos};
-use maglevd_prober::course::{Change, Course, Key, Start};
+use maglevd_prober::course::{Course, Key, Start};
 use maglevd_prober::outbox::Outbox;
 use maglevd_prober::probe::{Plan, Verdict, tls};
 use maglevd_prober::protocol::{Protocol, Request};
@@ -296,24 +296,11 @@ impl Prober {
         session.outbox.flush(send).ok()
     }
 
-    fn put(&mut self, Set { generation, dropped, members, refused }: Set, now: Nanos) {
-        let Change { kept, .. } = match dropped {
-            Some(gone) => self.course.amend(&gone, members, now),
-            None => self.course.replace(members, now),
-        };
-        let Some(session) = &mut self.session else { return };
-        for (id, why) in refused {
-            session.outbox.message(ToController::Refused { id, why });
+    fn put(&mut self, set: Set, now: Nanos) {
+        if let Some(session) = &mut self.session {
+            let is_first = !std::mem::replace(&mut session.committed, true);
+            set.enforce(&mut self.course, &mut session.outbox, is_first, now);
         }
-        if !session.committed {
-            let slots = kept.iter().map(|(slot, _)| *slot);
-            let mut streaks = self.course.streaks(slots).peekable();
-            while streaks.peek().is_some() {
-                session.outbox.message(ToController::Streaks(streaks.by_ref().take(MAX_BATCH).collect()));
-            }
-        }
-        session.committed = true;
-        session.outbox.message(ToController::Committed { generation });
     }
 }
 

@@ -39,6 +39,18 @@ fn a_port_that_listens_passes_and_its_program_never_knows() {
 }
 
 #[test]
+fn what_has_no_raw_socket_falls_back_to_the_kernels_and_is_counted() {
+    let (_listener, address) = silent();
+    let (mut controller, door) = line();
+    let _thread = start_with(|| None, door, LIMITS, Duration::ZERO);
+    controller.greet();
+    controller.commit(1, &[(1, half_open(address))]);
+    assert_eq!(controller.outcome(1).code, Code::L4Ok);
+    let stats = controller.stats(|stats| stats.fallback > 0);
+    assert_eq!(stats.fallback, stats.probes);
+}
+
+#[test]
 fn a_full_probe_is_accepted() {
     let (listener, address) = silent();
     let full = Probe::Tcp { port: address.port(), mode: Mode::Full, tls: None };

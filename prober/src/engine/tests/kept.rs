@@ -178,6 +178,16 @@ fn a_connection_that_the_server_closes_as_the_request_comes_is_no_failure() {
 }
 
 #[test]
+fn probes_that_were_begun_again_are_counted() {
+    let (address, _counts) = server(|stream, count| count < 3 && stream.write_all(OK).is_ok());
+    let (mut controller, _thread) = spawn();
+    controller.greet();
+    controller.commit(1, &[(1, keeping(address, 1000))]);
+    let stats = controller.stats(|stats| stats.retried > 0);
+    assert!(stats.retried <= stats.probes, "{stats:?}");
+}
+
+#[test]
 fn a_fresh_connection_that_the_server_closes_is_a_failure() {
     let (address, _counts) = server(|_, _| false);
     let expected = (Code::L7Rsp, "connection closed before an answer".to_owned());

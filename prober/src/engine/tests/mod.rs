@@ -35,12 +35,22 @@ const LIMITS: Limits = Limits { checks: 1000, rate: 100_000 };
 
 /// An engine in a thread of its own. Its sockets are made there: they are not to be sent.
 fn start(door: Door, limits: Limits, orphan_timeout: Duration) -> JoinHandle<End> {
+    start_with(|| Ports::reserve().ok(), door, limits, orphan_timeout)
+}
+
+/// The same, with the ports that it is given for half-open probes.
+fn start_with(
+    ports: fn() -> Option<Ports>,
+    door: Door,
+    limits: Limits,
+    orphan_timeout: Duration,
+) -> JoinHandle<End> {
     std::thread::spawn(move || {
-        let ports = Ports::reserve().unwrap();
+        let ports = ports();
         let setup = Setup {
             door,
-            pinger: Pinger::open(Some(&ports)).unwrap(),
-            half_opener: HalfOpener::open(Some(ports)).unwrap(),
+            pinger: Pinger::open(ports.as_ref()).unwrap(),
+            half_opener: HalfOpener::open(ports).unwrap(),
             configs: crate::probe::tls::Configs::new([]),
             signals: SignalFd::new(&SigSet::empty()).unwrap(),
             limits,
@@ -53,11 +63,17 @@ fn start(door: Door, limits: Limits, orphan_timeout: Duration) -> JoinHandle<End
     })
 }
 
-/// An engine whose only controller is the one that is returned.
-fn spawn() -> (Controller, JoinHandle<End>) {
+/// Both ends of a link.
+fn line() -> (Controller, Door) {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
-    (Controller::new(ours), start(Door::Inherited(theirs), LIMITS, Duration::ZERO))
+    (Controller::new(ours), Door::Inherited(theirs))
+}
+
+/// An engine whose only controller is the one that is returned.
+fn spawn() -> (Controller, JoinHandle<End>) {
+    let (controller, door) = line();
+    (controller, start(door, LIMITS, Duration::ZERO))
 }
 
 /// An engine that listens.

@@ -1,0 +1,120 @@
+mod doubt;
+mod schedule;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use maglev_ipc::{Probe as Kind, Timeout};
+
+use super::held::MAX_PROBES;
+use super::*;
+
+const MS: Nanos = 1_000_000;
+const SECOND: Duration = Duration::from_secs(1);
+/// The shortest there is between two starts of a check in doubt.
+const FAST: Duration = Duration::from_millis(100);
+const OK: Verdict = Verdict::of(Code::L4Ok);
+
+fn check(last: u8) -> Check {
+    let target = Ipv4Addr::new(192, 0, 2, last).into();
+    Check { target, source: None, timeout: Timeout::Fixed(SECOND), fast: FAST, probe: Kind::Icmp }
+}
+
+/// A probe is known by what its target ends in.
+fn last(check: &Check) -> u8 {
+    let IpAddr::V4(v4) = check.target else { panic!("{check:?}") };
+    v4.octets()[3]
+}
+
+fn member(id: u32, last: u8) -> Member<()> {
+    Member { id: CheckId(id), interval: SECOND, check: check(last), plan: () }
+}
+
+/// When a server answers a probe that reaches it at that time; `None` is never.
+type Server = fn(&mut fastrand::Rng, u8, Nanos) -> Option<Nanos>;
+
+/// A course without a host: its probes are answered as the test says.
+struct World {
+    course: Course<(), u8>,
+    now: Nanos,
+    server: Server,
+    random: fastrand::Rng,
+    /// What is in flight, when it started, and when it will be answered.
+    flying: Vec<(Nanos, Key, Option<Nanos>)>,
+    outcomes: Vec<Outcome>,
+    starts: Vec<Nanos>,
+}
+
+fn at_once(_: &mut fastrand::Rng, _: u8, now: Nanos) -> Option<Nanos> {
+    Some(now)
+}
+
+fn never(_: &mut fastrand::Rng, _: u8, _: Nanos) -> Option<Nanos> {
+    None
+}
+
+impl World {
+    fn new(rate: u32, server: Server) -> Self {
+        Self {
+            course: Course::new(7, rate, 0),
+            now: 0,
+            server,
+            random: fastrand::Rng::with_seed(7),
+            flying: Vec::new(),
+            outcomes: Vec::new(),
+            starts: Vec::new(),
+        }
+    }
+
+    fn of(members: Vec<Member<()>>, server: Server) -> Self {
+        let mut world = Self::new(100_000, server);
+        world.course.replace(members, 0);
+        world
+    }
+
+    /// One turn, at that time.
+    fn turn(&mut self, now: Nanos) {
+        self.now = now;
+        let (answered, flying) =
+            self.flying.iter().partition(|(.., answer)| answer.is_some_and(|at| at <= now));
+        self.flying = flying;
+        let answered: Vec<(Nanos, Key, Option<Nanos>)> = answered;
+        for (_, key, _) in answered {
+            assert!(self.course.end(key, OK, now).is_some());
+        }
+        self.course.expire(now, |(), _| Verdict::of(Code::L4Tout));
+        let Self { flying, starts, random, .. } = self;
+        let mut start = |key, check: &Check| {
+            starts.push(now);
+            flying.push((now, key, (self.server)(random, last(check), now)));
+            last(check)
+        };
+        while self.course.launch(now, |key, check, ()| Start::Flying(start(key, check))) {}
+        self.flying.retain(|(_, key, _)| self.course.flight(*key).is_some());
+        self.outcomes.extend(self.course.told());
+    }
+
+    /// When something happens next.
+    fn next(&self) -> Nanos {
+        let answers = self.flying.iter().filter_map(|(.., answer)| *answer);
+        answers.chain([self.course.next(self.now)]).min().unwrap()
+    }
+
+    /// Turns as they fall due, up to that time.
+    fn run(&mut self, until: Nanos) {
+        while let next = self.next()
+            && next <= until
+        {
+            self.turn(next);
+        }
+        self.now = until;
+    }
+
+    fn run_for(&mut self, time: Duration) {
+        self.run(self.now + nanos(time));
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        self.flying.iter().map(|(_, key, _)| *key).collect()
+    }
+}

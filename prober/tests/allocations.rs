@@ -1,0 +1,158 @@
+//! What a probe takes from the allocator in the steady state: nothing. It is counted in the thread of the engine, for a
+//! short life and for a longer one; what the longer one has in addition is the steady state.
+#![cfg(test)]
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroU32;
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::Duration;
+
+use maglev_ipc::link::Error;
+use maglev_ipc::{
+    Check, CheckId, ControllerLink, Http, Mode, Probe, Timeout, ToController, ToProber, VERSION,
+};
+use maglevd_prober::engine::{Door, Engine, Setup};
+use maglevd_prober::probe::half_open::HalfOpener;
+use maglevd_prober::probe::icmp::Pinger;
+use maglevd_prober::probe::ports::Ports;
+use maglevd_prober::probe::tls;
+use maglevd_prober::set::Limits;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+const CHECKS: u8 = 100;
+/// All checks start in the same few slots of it, so that a message has many outcomes.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// Each message takes the list of its outcomes, and its bytes.
+const PER_MESSAGE: u64 = 2;
+/// Lists that grow to their final size, later in one life than in the other.
+const GROWTH: u64 = 200;
+
+/// What one life of an engine has cost, and what it has done.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    allocations: u64,
+    messages: u64,
+    outcomes: u64,
+}
+
+/// Has an engine make so many probes.
+fn live(probe: &Probe, outcomes: u64) -> Life {
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+    let engine = thread::spawn(move || {
+        let ports = Ports::reserve().unwrap();
+        let mut engine = Engine::new(Setup {
+            door: Door::Inherited(theirs),
+            pinger: Pinger::open(Some(&ports)).unwrap(),
+            half_opener: HalfOpener::open(Some(ports)).unwrap(),
+            configs: tls::Configs::new([]),
+            signals: SignalFd::new(&SigSet::empty()).unwrap(),
+            limits: Limits { checks: 1000, rate: 100_000 },
+            max_connections: 1000,
+            orphan_timeout: Duration::ZERO,
+            watchdog: None,
+            seed: 7,
+        })
+        .unwrap();
+        allocation_counter::measure(|| _ = engine.run().unwrap()).count_total
+    });
+    let mut link = ControllerLink::new(ours).unwrap();
+    link.send(&ToProber::Hello { version: VERSION, release: "test".to_owned() }).unwrap();
+    link.send(&ToProber::Begin { generation: 1 }).unwrap();
+    for number in 0..CHECKS {
+        let check = Check {
+            target: IpAddr::from(Ipv4Addr::new(127, 9, 9, number + 1)),
+            source: None,
+            timeout: Timeout::Fixed(Duration::from_secs(10)),
+            fast: INTERVAL,
+            probe: probe.clone(),
+        };
+        let id = CheckId(number.into());
+        link.send(&ToProber::Check { id, interval: INTERVAL, check: check.into() }).unwrap();
+    }
+    link.send(&ToProber::Commit { generation: 1 }).unwrap();
+    let mut life = Life { allocations: 0, messages: 0, outcomes: 0 };
+    while life.outcomes < outcomes {
+        match link.receive() {
+            Ok(message) => {
+                life.messages += 1;
+                if let ToController::Outcomes(told) = message {
+                    assert!(told.iter().all(|outcome| outcome.code.passed() == Some(true)), "{told:?}");
+                    life.outcomes += told.len() as u64;
+                }
+            }
+            Err(Error::WouldBlock) => {
+                let mut fds = [PollFd::new(link.as_fd(), PollFlags::POLLIN)];
+                assert_eq!(poll(&mut fds, PollTimeout::from(30_000_u16)).unwrap(), 1, "the prober is stuck");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    drop(link);
+    life.allocations = engine.join().unwrap();
+    life
+}
+
+fn assert_steady(probe: &Probe) {
+    let (short, long) = (live(probe, 1_000), live(probe, 7_000));
+    let messages = long.messages.saturating_sub(short.messages);
+    let allocations = long.allocations.saturating_sub(short.allocations);
+    assert!(allocations <= PER_MESSAGE * messages + GROWTH, "{short:?} {long:?}");
+}
+
+/// Answers every request on every connection, on all addresses of loopback.
+fn server() -> SocketAddr {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream: TcpStream = stream.unwrap();
+            thread::spawn(move || {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                while let Ok(1..) = stream.read(&mut [0; 4096]) {
+                    if stream.write_all(answer).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+#[test]
+fn pings_take_none() {
+    if !is_root() {
+        return println!("SKIP pings_take_none: needs root");
+    }
+    assert_steady(&Probe::Icmp);
+}
+
+#[test]
+fn half_open_probes_take_none() {
+    if !is_root() {
+        return println!("SKIP half_open_probes_take_none: needs root");
+    }
+    assert_steady(&Probe::Tcp { port: server().port(), mode: Mode::HalfOpen, tls: None });
+}
+
+#[test]
+fn questions_on_kept_connections_take_none() {
+    let http = Http {
+        path: "/".to_owned(),
+        host: "h".to_owned(),
+        codes: vec![(200, 200)],
+        body: None,
+        keep_alive: NonZeroU32::new(1000),
+    };
+    assert_steady(&Probe::Http { port: server().port(), http, tls: None });
+}
