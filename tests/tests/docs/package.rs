@@ -1,0 +1,32 @@
+//! What the package brings.
+
+use std::process::Command;
+
+use maglev_tests::docs::page::read;
+
+#[test]
+fn the_configuration_that_is_installed_is_harmless() {
+    let file = read("debian/etc/vpp-maglev/maglev.yaml");
+    let lines = file.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let sections =
+        ["maglev:", "vpp:", "lb:", "foreign-vips: keep", "healthchecks:", "backends:", "frontends:"];
+    assert_eq!(lines.collect::<Vec<_>>(), sections);
+}
+
+#[test]
+fn the_package_has_the_version_of_the_programs() {
+    // vpp-maglev (0.1.0) unstable; urgency=medium
+    let changelog = read("debian/changelog");
+    assert_eq!(changelog.split(['(', ')']).nth(1), Some(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn every_manual_is_well_formed() {
+    for manual in ["maglev.yaml.5", "maglevc.1", "maglevd-prober.8", "maglevd.8"] {
+        let file = maglev_tests::docs::page::path("docs/man").join(manual);
+        match Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(file).output() {
+            Ok(lint) => assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stdout)),
+            Err(_) => println!("SKIP every_manual_is_well_formed: needs mandoc"),
+        }
+    }
+}
