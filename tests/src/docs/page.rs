@@ -23,6 +23,8 @@ pub struct Page {
     pub links: Vec<Link>,
     /// The anchors that links may lead to.
     pub anchors: Vec<String>,
+    /// What stands in backticks within its sentences and tables.
+    pub codes: Vec<String>,
 }
 
 /// A part of a page.
@@ -144,8 +146,8 @@ impl Page {
         for (event, range) in parser.into_offset_iter() {
             reader.take(event, range);
         }
-        let Reader { parts, links, anchors, .. } = reader;
-        Self { name: name.to_owned(), parts, links, anchors, text }
+        let Reader { parts, links, anchors, codes, .. } = reader;
+        Self { name: name.to_owned(), parts, links, anchors, codes, text }
     }
 
     /// Its blocks of code in that language.
@@ -207,6 +209,7 @@ struct Reader<'a> {
     parts: Vec<Part>,
     links: Vec<Link>,
     anchors: Vec<String>,
+    codes: Vec<String>,
     /// The headings that the next part stands below.
     above: Vec<(HeadingLevel, String)>,
     seen: HashMap<String, usize>,
@@ -224,6 +227,7 @@ impl<'a> Reader<'a> {
             parts: Vec::new(),
             links: Vec::new(),
             anchors: Vec::new(),
+            codes: Vec::new(),
             above: Vec::new(),
             seen: HashMap::new(),
             words: Cell::default(),
@@ -246,10 +250,11 @@ impl<'a> Reader<'a> {
             },
             Event::Code(code) => {
                 self.words.text += &code;
+                self.codes.push(code.to_string());
                 self.words.codes.push(code.into_string());
             }
             Event::SoftBreak | Event::HardBreak => self.words.text.push(' '),
-            Event::Html(html) | Event::InlineHtml(html) => self.html(&html),
+            Event::Html(html) | Event::InlineHtml(html) => self.html(&html, self.line(range.start)),
             _ => {}
         }
     }
@@ -305,24 +310,23 @@ impl<'a> Reader<'a> {
         self.parts.push(Part::Heading { level, text });
     }
 
-    fn html(&mut self, html: &str) {
+    fn html(&mut self, html: &str, line: usize) {
         let scene = html.trim().strip_prefix("<!-- stage:").and_then(|rest| rest.strip_suffix("-->"));
         self.parts.extend(scene.map(|scene| Part::Scene(scene.trim().to_owned())));
-        for (attribute, found) in [("id=\"", &mut self.anchors)] {
-            found.extend(
-                html.split(attribute).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())),
-            );
-        }
-        let line = self.line(0);
-        for attribute in ["href=\"", "src=\""] {
-            let found = html.split(attribute).skip(1).filter_map(|rest| rest.split_once('"'));
-            self.links.extend(found.map(|(to, _)| Link { to: to.to_owned(), line }));
-        }
+        self.anchors.extend(attributes(html, "id"));
+        let links = attributes(html, "href").chain(attributes(html, "src"));
+        self.links.extend(links.map(|to| Link { to, line }));
     }
 
     fn line(&self, offset: usize) -> usize {
         self.text[..offset].matches('\n').count() + 1
     }
+}
+
+/// The values of an attribute of tags.
+fn attributes(html: &str, name: &str) -> impl Iterator<Item = String> {
+    let values = html.split(&format!(" {name}=\"")).skip(1).map(str::to_owned).collect::<Vec<_>>();
+    values.into_iter().filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
 }
 
 /// How a heading is called in links, by the rule of GitHub.

@@ -10,8 +10,6 @@ use maglev_tests::lab::place::Place;
 use maglev_tests::lab::skip_without;
 use maglev_tests::programs::program;
 
-use crate::flags;
-
 /// What a configuration begins with.
 const WHOLE: &str = "maglev:";
 /// The sections below it.
@@ -116,32 +114,7 @@ fn commands_that_no_test_runs_are_well_formed() {
     for (at, fence, _) in fences("sh") {
         let parsed = Command::new("bash").args(["-n", "-c", &fence.body]).output().unwrap();
         assert!(parsed.status.success(), "{at}: {}", String::from_utf8_lossy(&parsed.stderr));
-        for line in fence.body.lines() {
-            assert_eq!(unknown_option(line), None, "{at}: {line}");
-        }
     }
-}
-
-/// An option in a line that the program of ours before it does not have.
-fn unknown_option(line: &str) -> Option<&str> {
-    let mut program = None;
-    for word in line.split(['=', ' ', '|', ';', '(', ')']) {
-        let name = word.rsplit('/').next().unwrap_or_default();
-        if let Some(known) = flags::PROGRAMS.into_iter().find(|known| *known == name) {
-            program = Some(known);
-        }
-        let Some(program) = program.filter(|_| word.starts_with("--")) else { continue };
-        if !flags::of_help(program).contains_key(word) {
-            return Some(word);
-        }
-    }
-    None
-}
-
-#[test]
-fn an_option_that_is_not_there_is_found() {
-    assert_eq!(unknown_option("ls --all; sudo /usr/sbin/maglevd --check --config=x"), None);
-    assert_eq!(unknown_option("maglevd --check | maglevc --check"), Some("--check"));
 }
 
 /// What `maglevd` finds wrong with a configuration.

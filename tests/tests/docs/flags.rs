@@ -14,9 +14,9 @@ pub const PROGRAMS: [&str; 3] = ["maglevd", "maglevd-prober", "maglevc"];
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Flag {
     /// The variable that stands for it.
-    variable: Option<String>,
+    pub variable: Option<String>,
     /// What it is otherwise; none if that is no value.
-    default: Option<String>,
+    pub default: Option<String>,
 }
 
 /// The options of a program, by their long names.

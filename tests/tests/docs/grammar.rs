@@ -8,7 +8,7 @@ use maglev_tests::docs::page;
 use maglev_tests::programs::program;
 
 /// Every command, as `maglevc help` has it.
-fn commands() -> Vec<String> {
+pub fn commands() -> Vec<String> {
     let help = Command::new(program("maglevc").unwrap()).args(["--output", "json", "help"]).output().unwrap();
     let help: serde_json::Value = serde_json::from_slice(&help.stdout).unwrap();
     let commands = help["commands"].as_array().unwrap().iter();

@@ -10,5 +10,6 @@ mod flags;
 mod grammar;
 mod keys;
 mod links;
+mod mentions;
 mod metrics;
 mod package;

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use maglev_tests::docs::page::read;
+use maglev_tests::docs::page::{path, read};
+
+use crate::flags::of_help;
 
 #[test]
 fn the_configuration_that_is_installed_is_harmless() {
@@ -21,9 +23,27 @@ fn the_package_has_the_version_of_the_programs() {
 }
 
 #[test]
+fn the_environment_that_is_installed_shows_the_defaults() {
+    let file = read("debian/etc/default/vpp-maglev");
+    let flags = of_help("maglevd");
+    let shown = file.lines().filter_map(|line| line.strip_prefix("#MAGLEV_")?.split_once('='));
+    let mut compared = 0;
+    for (name, value) in shown {
+        let name = format!("MAGLEV_{name}");
+        let flag = flags.values().find(|flag| flag.variable.as_deref() == Some(&name));
+        let flag = flag.unwrap_or_else(|| panic!("maglevd does not know {name}"));
+        if let Some(default) = &flag.default {
+            assert_eq!(value, default, "{name}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 3);
+}
+
+#[test]
 fn every_manual_is_well_formed() {
     for manual in ["maglev.yaml.5", "maglevc.1", "maglevd-prober.8", "maglevd.8"] {
-        let file = maglev_tests::docs::page::path("docs/man").join(manual);
+        let file = path("docs/man").join(manual);
         match Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(file).output() {
             Ok(lint) => assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stdout)),
             Err(_) => println!("SKIP every_manual_is_well_formed: needs mandoc"),
