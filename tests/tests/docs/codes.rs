@@ -13,7 +13,7 @@ use maglev_tests::lab::process::Process;
 use maglev_tests::programs::program;
 use nix::sys::signal::Signal;
 use prost::Message;
-use prost_types::FileDescriptorSet;
+use prost_types::{FieldDescriptorProto, FileDescriptorSet};
 
 use crate::flags::PROGRAMS;
 
@@ -57,7 +57,7 @@ fn every_event_is_told() {
     // These two are about the stream itself.
     let mut told = told("event");
     told.extend(set(["log", "lost"]));
-    assert_eq!(told, set(events.map(|field| field.name())));
+    assert_eq!(told, set(events.map(FieldDescriptorProto::name)));
 }
 
 /// The signals that a process obeys: those that it catches, and those that it blocks to read them.

@@ -97,8 +97,8 @@ fn the_guide_has_every_option_with_its_variable_and_default() {
             let flags = told.entry(program).or_default();
             for row in &table.rows {
                 // `--config FILE`, and `-h`, `--help`
-                let names = row[0].codes.iter().filter_map(|code| code.split([' ', '=']).next());
-                let name = names.filter(|name| name.starts_with("--")).next_back();
+                let mut names = row[0].codes.iter().filter_map(|code| code.split([' ', '=']).next());
+                let name = names.rfind(|name| name.starts_with("--"));
                 let name = name.unwrap_or_else(|| panic!("{}: no option in {:?}", page.name, row[0]));
                 let [variable, default] =
                     [variable, default].map(|column| row[column].codes.first().cloned());
