@@ -50,3 +50,29 @@ fn every_manual_is_well_formed() {
         }
     }
 }
+
+#[test]
+fn the_changes_have_the_releases_of_the_package() {
+    // ## [0.1.0] - 2026-11-22
+    let changes = read("CHANGELOG.md");
+    let told: Vec<_> = changes
+        .lines()
+        .filter_map(|line| line.strip_prefix("## [")?.split_once("] - "))
+        .map(|(version, date)| (version.to_owned(), date.to_owned()))
+        .collect();
+    assert_eq!(told, packaged(&read("debian/changelog")));
+}
+
+/// The releases in a changelog of Debian's, the newest first: version, and date as in `2026-11-22`.
+fn packaged(changelog: &str) -> Vec<(String, String)> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    // vpp-maglev (0.1.0) unstable; urgency=medium
+    let versions = changelog.lines().filter_map(|line| line.strip_prefix("vpp-maglev (")?.split(')').next());
+    //  -- Somebody <somebody@example.org>  Sun, 22 Nov 2026 12:00:00 +0000
+    let dates = changelog.lines().filter(|line| line.starts_with(" -- ")).map(|line| {
+        let words: Vec<_> = line.rsplit_once(", ").unwrap().1.split(' ').collect();
+        let month = MONTHS.find(words[1]).unwrap() / 3 + 1;
+        format!("{}-{month:02}-{:0>2}", words[2], words[0])
+    });
+    versions.map(str::to_owned).zip(dates).collect()
+}
