@@ -2,7 +2,6 @@
 //! played on. `docs/contributing.md` says how they are written.
 
 #![expect(
-    clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
     reason = "what cannot be read or played ends the test that asked for it, there and then"

@@ -11,10 +11,10 @@ const MASKS: [(&str, &str); 8] = [
     // A day alone, as of a build.
     (r"\b\d{4}-\d\d-\d\d\b", "<day>"),
     // 26.10-rc1~12-gabcdef, as VPP has them.
-    (r"\b\d\d\.\d\d(-[0-9a-z~.+-]+)?\b", "<version>"),
+    (r"(^|[^\d.])2\d\.(02|06|10)(-[0-9a-z~.+-]+)?($|[^\d.])", "${1}<version>${4}"),
     // 0.1.0, and no address.
     (r"(^|[^\d.:])\d+\.\d+\.\d+($|[^\d.])", "${1}<version>${2}"),
-    (r"\b(pid|PID:?) \d+|\[\d+\]", "<pid>"),
+    (r#"\b(pid|PID)["':=]* ?\d+|\[\d+\]"#, "<pid>"),
     (r"\bcommit [0-9a-f]{7,40}\b|\bcommit unknown\b", "<commit>"),
     (r":(3276[89]|327[7-9]\d|32[89]\d\d|3[3-9]\d{3}|[4-6]\d{4})\b", ":<port>"),
     // 10m30s, 1.2ms, 0.013 s
@@ -30,10 +30,8 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> =
 /// `line` with masks, without blanks at its ends, and with one for several elsewhere.
 #[must_use]
 pub fn mask(line: &str) -> String {
-    let masked = PATTERNS
-        .iter()
-        .fold(line.to_owned(), |line, (pattern, mask)| pattern.replace_all(&line, *mask).into_owned());
-    masked.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    PATTERNS.iter().fold(line, |line, (pattern, mask)| pattern.replace_all(&line, *mask).into_owned())
 }
 
 #[cfg(test)]
@@ -51,9 +49,10 @@ mod tests {
             ),
             ("maglevc 0.1.0, maglevd 10.20.30", "maglevc <version>, maglevd <version>"),
             ("VPP 26.10-rc1~12-gabc", "VPP <version>"),
+            ("26.10.0.1 is 26.11 %", "26.10.0.1 is 26.11 %"),
             ("192.0.2.10 tcp/80 2001:db8:1::10", "192.0.2.10 tcp/80 2001:db8:1::10"),
             ("127.0.0.1:43210 127.0.0.1:9090", "127.0.0.1:<port> 127.0.0.1:9090"),
-            ("pid 12, maglevd[4711]:", "<pid>, maglevd<pid>:"),
+            ("pid    12, maglevd[4711]: {\"pid\":4711}", "<pid>, maglevd<pid>: {\"<pid>}"),
             ("HTTP 200, weight 10, 3s5m", "HTTP 200, weight 10, 3s5m"),
         ] {
             assert_eq!(mask(line), masked, "{line}");

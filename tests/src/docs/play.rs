@@ -78,10 +78,12 @@ fn perform(stage: &Stage, fence: &Fence, patience: Duration) -> (String, Vec<Str
 
 /// What a command prints, as soon as it is what the page has.
 fn run(stage: &Stage, command: &Command, patience: Duration) -> Printed {
+    if command.interrupted {
+        return stage.interrupt(&command.script, |printed| command.expects(printed), patience);
+    }
     let deadline = Instant::now() + patience;
-    let interrupt_after = command.interrupted.then_some(command.output.len());
     loop {
-        let printed = stage.run(&command.script, interrupt_after);
+        let printed = stage.run(&command.script);
         if command.expects(&printed) || !command.only_looks() || Instant::now() > deadline {
             return printed;
         }

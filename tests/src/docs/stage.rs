@@ -1,9 +1,10 @@
 //! A machine on which terminals are played: a booted Debian beside VPP, with the servers of a configuration.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use maglev_proto::v1::BackendState;
 
@@ -14,6 +15,7 @@ use crate::container::machine::Machine;
 use crate::container::rootfs::Debian;
 use crate::dataplane::Vpp;
 use crate::lab::maglevd::Maglevd;
+use crate::lab::process::Process;
 use crate::packets::until;
 use crate::programs::program;
 
@@ -31,6 +33,8 @@ const PACKAGES: [&str; 8] =
 
 /// Where a command writes down which process it is.
 const PID: &str = "/run/terminal.pid";
+/// Between two looks at what it has printed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A machine, and what is around it.
 pub struct Stage {
@@ -139,27 +143,31 @@ impl Stage {
         Maglevd::watch(self.machine.journal(CONTROLLER), self.machine.path(SOCKET))
     }
 
-    /// Runs a script as root, and returns what it prints, on either output. Once it has printed so many lines, if that is said,
-    /// it is interrupted.
+    /// Runs a script as root, and returns what it prints, on either output.
     ///
     /// # Panics
     /// It cannot be run.
     #[must_use]
-    pub fn run(&self, script: &str, interrupt_after: Option<usize>) -> Printed {
-        let Some(wanted) = interrupt_after else {
-            let output = self.shell(&format!("exec 2>&1\ncd\n{script}\n")).output().unwrap();
-            return Printed { lines: lines_of(&output.stdout), succeeded: output.status.success() };
-        };
-        let script = format!("exec 2>&1\ncd\necho $$ >{PID}\nexec {script}\n");
-        let mut child = self.shell(&script).stdout(Stdio::piped()).spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut lines: Vec<_> = output.by_ref().lines().take(wanted).map(Result::unwrap).collect();
-        self.machine.sh(&format!("kill -INT $(cat {PID})"));
-        let mut rest = Vec::new();
-        output.read_to_end(&mut rest).unwrap();
-        child.wait().unwrap();
-        lines.extend(lines_of(&rest));
-        Printed { lines, succeeded: true }
+    pub fn run(&self, script: &str) -> Printed {
+        let output = self.shell(&format!("exec 2>&1\ncd\n{script}\n")).output().unwrap();
+        let lines = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+        Printed { lines, succeeded: output.status.success() }
+    }
+
+    /// Runs a command, and types Ctrl-C when it has printed enough, or has had long enough.
+    #[must_use]
+    pub fn interrupt(&self, command: &str, enough: impl Fn(&Printed) -> bool, patience: Duration) -> Printed {
+        let script = format!("exec >&2\ncd\necho $$ >{PID}\nexec {command}\n");
+        let mut process = Process::spawn(command, &mut self.shell(&script));
+        let deadline = Instant::now() + patience;
+        let printed = |process: &Process| Printed { lines: process.lines(0), succeeded: true };
+        while !enough(&printed(&process)) && Instant::now() < deadline {
+            thread::sleep(PAUSE);
+        }
+        // It may have ended already.
+        _ = self.machine.command("sh").args(["-c", &format!("kill -INT $(cat {PID})")]).output();
+        process.end();
+        printed(&process)
     }
 
     fn shell(&self, script: &str) -> Command {
@@ -167,10 +175,6 @@ impl Stage {
         command.args(["-c", script]);
         command
     }
-}
-
-fn lines_of(bytes: &[u8]) -> Vec<String> {
-    String::from_utf8_lossy(bytes).lines().map(str::to_owned).collect()
 }
 
 /// Puts the programs of this build on a machine, with all that belongs to them, as the package does.

@@ -69,9 +69,10 @@ impl Command {
         let mut words = self.script.split_whitespace().filter(|word| !word.starts_with('-'));
         let looks = match (words.next(), words.next()) {
             (Some("maglevc"), Some("json" | "text")) => matches!(words.next(), Some("show" | "explain")),
-            (Some("maglevc"), Some("show" | "explain")) => true,
             (Some("maglevc"), Some("config")) => words.next() == Some("check"),
-            (Some("systemctl"), Some("status" | "is-active")) | (Some("journalctl" | "curl"), _) => true,
+            (Some("maglevc"), Some("show" | "explain"))
+            | (Some("systemctl"), Some("status" | "is-active"))
+            | (Some("journalctl" | "curl"), _) => true,
             _ => false,
         };
         looks && !self.interrupted

@@ -13,8 +13,9 @@ use maglev_tests::lab::process::Process;
 use maglev_tests::programs::program;
 use nix::sys::signal::Signal;
 use prost::Message;
-use prost_types::FileDescriptorSet;
+use prost_types::{FieldDescriptorProto, FileDescriptorSet};
 
+use crate::assert_same;
 use crate::flags::PROGRAMS;
 
 /// What is in backticks in the first columns of the tables with that head.
@@ -45,7 +46,7 @@ fn set<T: ToString>(values: impl IntoIterator<Item = T>) -> BTreeSet<String> {
 fn every_code_of_outcomes_is_told() {
     let codes = (1..).map_while(|number| Code::try_from(number).ok());
     let names = codes.map(|code| code.as_str_name().trim_start_matches("CODE_").to_owned());
-    assert_eq!(told("code"), names.collect());
+    assert_same("codes", &told("code"), &names.collect());
 }
 
 #[test]
@@ -57,7 +58,7 @@ fn every_event_is_told() {
     // These two are about the stream itself.
     let mut told = told("event");
     told.extend(set(["log", "lost"]));
-    assert_eq!(told, set(events.map(|field| field.name())));
+    assert_same("events", &told, &set(events.map(FieldDescriptorProto::name)));
 }
 
 /// The signals that a process obeys: those that it catches, and those that it blocks to read them.
@@ -83,7 +84,7 @@ fn every_signal_is_told() {
         let section = section.split("\n.S").next().unwrap_or_default();
         let items = section.lines().filter(|line| line.contains("Dv "));
         let words = items.flat_map(str::split_whitespace).filter(|word| word.starts_with("SIG"));
-        assert_eq!(set(words), signals, "{program}");
+        assert_same(&format!("signals of {program}, in its manual"), &set(words), &signals);
     }
 }
 
@@ -96,7 +97,8 @@ fn every_exit_code_is_told() {
         let items = Manual::read(&format!("docs/man/{program}.{section}")).items();
         let items = items.iter().filter(|item| item.section == "EXIT STATUS");
         let told: String = items.map(|item| format!("{} ", item.head)).collect();
-        assert_eq!(set(told.split([' ', ',']).filter(|word| !word.is_empty())), codes, "{program}");
+        let told = set(told.split([' ', ',']).filter(|word| !word.is_empty()));
+        assert_same(&format!("exit codes of {program}, in its manual"), &told, &codes);
     }
 }
 

@@ -7,6 +7,8 @@ use maglev_tests::docs::manual::Manual;
 use maglev_tests::docs::page;
 use maglev_tests::programs::program;
 
+use crate::assert_same;
+
 /// What is run by people.
 pub const PROGRAMS: [&str; 3] = ["maglevd", "maglevd-prober", "maglevc"];
 
@@ -65,7 +67,7 @@ fn the_manuals_have_every_option_and_its_default() {
             })
             .collect();
         let names = |of: &BTreeMap<String, Flag>| of.keys().cloned().collect::<BTreeSet<_>>();
-        assert_eq!(options.keys().cloned().collect::<BTreeSet<_>>(), names(&said), "{program}");
+        assert_same(&format!("options of {program}"), &options.keys().cloned().collect(), &names(&said));
         for (name, flag) in said {
             let Some(default) = flag.default else { continue };
             let told = options[&name].split([' ', ',', ':', '\n', '(']).any(|word| word == default);
@@ -81,7 +83,7 @@ fn the_manuals_have_every_variable() {
         let said: BTreeSet<_> = of_help(program).into_values().filter_map(|flag| flag.variable).collect();
         let heads = manual(program).heads("Ev").join(" , ");
         let told = heads.split(" , ").filter(|name| name.starts_with("MAGLEV_")).map(str::to_owned);
-        assert_eq!(told.collect::<BTreeSet<_>>(), said, "{program}");
+        assert_same(&format!("variables of {program}"), &told.collect(), &said);
     }
 }
 
@@ -97,8 +99,8 @@ fn the_guide_has_every_option_with_its_variable_and_default() {
             let flags = told.entry(program).or_default();
             for row in &table.rows {
                 // `--config FILE`, and `-h`, `--help`
-                let names = row[0].codes.iter().filter_map(|code| code.split([' ', '=']).next());
-                let name = names.filter(|name| name.starts_with("--")).next_back();
+                let mut names = row[0].codes.iter().filter_map(|code| code.split([' ', '=']).next());
+                let name = names.rfind(|name| name.starts_with("--"));
                 let name = name.unwrap_or_else(|| panic!("{}: no option in {:?}", page.name, row[0]));
                 let [variable, default] =
                     [variable, default].map(|column| row[column].codes.first().cloned());

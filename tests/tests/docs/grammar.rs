@@ -7,6 +7,8 @@ use maglev_tests::docs::manual::Manual;
 use maglev_tests::docs::page;
 use maglev_tests::programs::program;
 
+use crate::assert_same;
+
 /// Every command, as `maglevc help` has it.
 pub fn commands() -> Vec<String> {
     let help = Command::new(program("maglevc").unwrap()).args(["--output", "json", "help"]).output().unwrap();
@@ -50,5 +52,5 @@ fn the_guide_has_every_command() {
     let tables = tables.filter(|table| table.head[1].text == "does" && table.about(&["maglevc"]).is_some());
     let told: BTreeSet<_> =
         tables.flat_map(|table| &table.rows).flat_map(|row| row[0].codes.clone()).collect();
-    assert_eq!(told, commands().into_iter().collect());
+    assert_same("commands of the guide", &told, &commands().into_iter().collect());
 }

@@ -34,8 +34,7 @@ fn every_metric_is_told_with_its_labels() {
     {
         stage.scene(scene);
     }
-    let said = stage.run(DEEDS, None);
-    stage.maglevd().until_prober(true);
+    let said = stage.run(DEEDS);
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 9091));
     let told = told();
     let exported = || exported(&stage.machine().inside(|| Scrape::of(address)));
