@@ -18,6 +18,9 @@ PREFIX ?= /usr/local
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSCONFDIR ?= /etc
 
+# What operators read, also where there is no network.
+GUIDES := operations user-guide config-guide healthchecks vpp security
+
 # How many seeds `make soak` tries.
 SEEDS ?= 1000
 
@@ -79,6 +82,7 @@ install: ## Install them, with units and manuals, below PREFIX (/usr/local) and 
 	sed -i 's,/usr/sbin/,$(PREFIX)/sbin/,' $(DESTDIR)$(UNITDIR)/vpp-maglevd*.service
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d systemd/sysusers.d/vpp-maglev.conf
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d systemd/tmpfiles.d/vpp-maglev.conf
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/vpp-maglev $(GUIDES:%=docs/%.md)
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/vpp-maglev/examples docs/examples/*.yaml
 	for page in docs/man/*.[158]; do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
 	install -Dm644 -T maglevc/completions/maglevc.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/maglevc

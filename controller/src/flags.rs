@@ -51,7 +51,7 @@ pub struct Flags {
     )]
     pub vpp_api_addr: PathBuf,
 
-    /// VPP's stats socket, which tells since when VPP runs; empty does without
+    /// VPP's stats socket, which tells since when VPP runs and counts its traffic; empty does without
     #[arg(
         long,
         env = "MAGLEV_VPP_STATS_ADDR",

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -114,7 +115,8 @@ impl Server {
             endpoint = endpoint.tls_config(self.tls.config()?)?;
         }
         let connected = endpoint.connect().await;
-        let channel = connected.map_err(|e| anyhow!("cannot reach maglevd at {self}: {}", root(&e)))?;
+        let channel = connected
+            .map_err(|e| anyhow!("cannot reach maglevd at {self}: {}{}", root(&e), self.remedy(&e)))?;
         Ok(MaglevClient::new(channel).max_decoding_message_size(MAX_REPLY))
     }
 
@@ -130,6 +132,17 @@ impl Server {
         let port = authority.port_u16().unwrap_or(PORT);
         let scheme = if self.speaks_tls() { "https" } else { "http" };
         Endpoint::from_shared(format!("{scheme}://{}:{port}", authority.host())).ok()
+    }
+
+    /// What to look at first, where the fault has one likely reason.
+    fn remedy(&self, error: &(dyn Error + 'static)) -> &'static str {
+        match kind(error) {
+            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => "; does it run?",
+            Some(io::ErrorKind::PermissionDenied) if self.address.starts_with("unix:") => {
+                "; are you in the group that the socket belongs to?"
+            }
+            _ => "",
+        }
     }
 
     /// What to say of a call that failed: the server's own words, if it was the server that failed it.
@@ -178,9 +191,31 @@ fn root(error: &(dyn Error + 'static)) -> String {
     error.to_string()
 }
 
+/// What kind of fault the system has told, if it was the system.
+fn kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    match error.downcast_ref::<io::Error>() {
+        Some(fault) => Some(fault.kind()),
+        None => kind(error.source()?),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fault_of_one_likely_reason_comes_with_it() {
+        let remedy = |address: &str, kind: io::ErrorKind| {
+            address.parse::<Server>().unwrap().remedy(&io::Error::from(kind))
+        };
+        for address in ["unix:/run/maglevd.sock", "lb1:9090"] {
+            assert_eq!(remedy(address, io::ErrorKind::ConnectionRefused), "; does it run?");
+            assert_eq!(remedy(address, io::ErrorKind::TimedOut), "");
+        }
+        let denied = io::ErrorKind::PermissionDenied;
+        assert!(remedy("unix:/run/maglevd.sock", denied).contains("group"));
+        assert_eq!(remedy("lb1:9090", denied), "");
+    }
 
     fn address(server: &str) -> Option<String> {
         Some(server.parse::<Server>().unwrap().endpoint()?.uri().to_string())

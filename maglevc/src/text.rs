@@ -24,10 +24,13 @@ pub fn render(shown: &Shown, now: SystemTime, screen: Screen) -> String {
     match shown {
         Shown::Help => help::commands(),
         Shown::Version(daemon) => version(daemon, screen),
+        Shown::Frontends(all) if all.is_empty() => none("frontends"),
         Shown::Frontends(all) => frontends(all, now).render(screen),
         Shown::Frontend(one) => frontend(one, now, screen),
+        Shown::Backends(all) if all.is_empty() => none("backends"),
         Shown::Backends(all) => backends(all, now).render(screen),
         Shown::Backend(one) => backend(one, now, screen),
+        Shown::HealthChecks(all) if all.is_empty() => none("healthchecks"),
         Shown::HealthChecks(all) => healthchecks(all).render(screen),
         Shown::HealthCheck(one) => healthcheck(one).render(screen),
         Shown::Overrides(all) => changes::overrides(all, now, screen),
@@ -41,6 +44,11 @@ pub fn render(shown: &Shown, now: SystemTime, screen: Screen) -> String {
         Shown::Checked(answer) => plan::checked(answer, screen),
         Shown::Reloaded(fault) => plan::reloaded(fault.as_ref(), screen),
     }
+}
+
+/// A heading over nothing would leave open whether there is nothing.
+fn none(what: &str) -> String {
+    format!("the configuration has no {what}\n")
 }
 
 fn version(daemon: &GetVersionResponse, screen: Screen) -> String {

@@ -23,6 +23,7 @@ pub mod inside;
 pub mod machine;
 pub mod package;
 pub mod rootfs;
+pub mod vpp;
 
 /// What a container cannot be booted without.
 const PROGRAMS: [&str; 4] = ["systemd-nspawn", "nsenter", "setpriv", "ip"];

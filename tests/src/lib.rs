@@ -5,6 +5,7 @@ pub mod bench;
 pub mod container;
 pub mod dataplane;
 pub mod demo;
+pub mod docs;
 pub mod lab;
 pub mod packets;
 pub mod programs;

@@ -298,9 +298,14 @@ fn not_found(kind: &str, name: &str) -> Status {
     Status::not_found(format!("no {kind} is named `{name}`"))
 }
 
+/// Why it is not is told by what can be asked without VPP.
+pub(super) fn not_connected() -> Status {
+    Status::unavailable("VPP is not connected: `explain frontend` and maglevd's log say why")
+}
+
 pub(super) fn connected(vpp: &VppView) -> Result<&VppInfo, Status> {
     if !vpp.enabled {
         return Err(Status::unavailable("VPP is not used: maglevd runs without --vpp-api-addr"));
     }
-    vpp.info.as_ref().ok_or_else(|| Status::unavailable("VPP is not connected"))
+    vpp.info.as_ref().ok_or_else(not_connected)
 }

@@ -11,7 +11,7 @@ use maglev_proto::v1;
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
-use super::api::{connected, gone};
+use super::api::{connected, gone, not_connected};
 use super::convert::vip;
 use crate::clock;
 use crate::config::{LoadError, report};
@@ -22,7 +22,7 @@ use crate::vpp::Reading;
 pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Plan, Status> {
     connected(&handle.view().await.map_err(gone)?.vpp)?;
     let reading = handle.read_vpp().await.map_err(gone)?;
-    let Reading { actual, flows } = reading.ok_or_else(|| Status::unavailable("VPP is not connected"))?;
+    let Reading { actual, flows } = reading.ok_or_else(not_connected)?;
     let snapshot = handle.snapshot().await.map_err(gone)?;
     // Long tables take their time, and others have calls under way.
     let preview = spawn_blocking(move || snapshot.state.preview(actual, config, clock::now())).await;

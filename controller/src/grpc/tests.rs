@@ -203,7 +203,7 @@ async fn a_vpp_that_is_off_away_or_unread_is_unavailable() {
     let away = daemon(view.clone()).await;
     assert_eq!(
         refused(away.client().get_vpp_info(GetVppInfoRequest {})).await,
-        (Code::Unavailable, "VPP is not connected".into())
+        (Code::Unavailable, "VPP is not connected: `explain frontend` and maglevd's log say why".into())
     );
     view.vpp.enabled = false;
     let off = daemon(view).await;

@@ -243,26 +243,6 @@ fn families(text: &str) -> BTreeMap<&str, (&str, BTreeSet<&str>)> {
 }
 
 #[test]
-fn the_guide_names_every_family_with_its_labels_and_no_other() {
-    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/user-guide.md");
-    let guide = std::fs::read_to_string(guide).unwrap();
-    let (_, rest) = guide.split_once("| metric | labels | what |").unwrap();
-    let in_quotes = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-    let mut told = BTreeMap::new();
-    for row in rest.lines().skip(2).take_while(|line| line.starts_with('|')) {
-        let cells: Vec<_> = row.split('|').collect();
-        let labels: BTreeSet<_> = in_quotes(cells[2]).into_iter().collect();
-        told.extend(in_quotes(cells[1]).into_iter().map(|name| (name, labels.clone())));
-    }
-    let text = everything(Format::Text);
-    let shown: BTreeMap<_, BTreeSet<_>> = families(&text)
-        .into_iter()
-        .map(|(name, (_, labels))| (name.to_owned(), labels.into_iter().map(str::to_owned).collect()))
-        .collect();
-    assert_eq!(shown, told);
-}
-
-#[test]
 fn open_metrics_has_the_same_families_by_its_own_rules() {
     let (text, open) = (everything(Format::Text), everything(Format::OpenMetrics));
     let (text, open_families) = (families(&text), families(&open));

@@ -155,7 +155,7 @@ impl<R: Reach> Link<R> {
                     drop(link);
                     self.lost(&fault, greeted, &mut retry).await;
                 }
-                Err(fault) => self.complain(&fault, &mut retry),
+                Err(fault) => self.complain(&fault, &mut retry).await,
             }
             sleep(retry.pause()).await;
         }
@@ -163,7 +163,7 @@ impl<R: Reach> Link<R> {
 
     async fn lost(&self, fault: &Fault, greeted: bool, retry: &mut Retry) {
         if !greeted {
-            return self.complain(fault, retry);
+            return self.complain(fault, retry).await;
         }
         retry.reset();
         self.metrics.link_error("prober", fault.label());
@@ -175,11 +175,12 @@ impl<R: Reach> Link<R> {
         }
     }
 
-    fn complain(&self, fault: &Fault, retry: &mut Retry) {
+    async fn complain(&self, fault: &Fault, retry: &mut Retry) {
         self.metrics.link_error("prober", fault.label());
         let text = fault.to_string();
         if retry.is_news(&text) {
             warn!(error = %text, "no prober; it is tried again");
+            let _ = self.inputs.send(vec![Input::ProberAway(text)]).await;
         } else {
             debug!(error = %text, "no prober");
         }

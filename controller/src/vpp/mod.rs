@@ -100,11 +100,24 @@ impl<R: Reach> Link<R> {
                     info!(event = %"vpp", version = %info.version, pid = info.pid, "VPP connected");
                     self.session(client, info).await;
                 }
-                Err(error) => complain(&mut retry, &error),
+                Err(error) => self.complain(&mut retry, &error).await,
             }
             let pause = sleep(retry.pause());
             self.refuse_until(pause).await;
         }
+    }
+
+    async fn complain(&self, retry: &mut Retry, error: &Error) {
+        let text = error.to_string();
+        if !retry.is_news(&text) {
+            return debug!(error = %text, "VPP is not to be had");
+        }
+        match error {
+            // A VPP that cannot be used is worth more noise than one that is not there.
+            Error::Unsupported { .. } | Error::NoPlugin { .. } => error!(error = %text, "VPP cannot be used"),
+            _ => warn!(error = %text, "VPP is not to be had; it is tried again"),
+        }
+        let _ = self.inputs.send(vec![Input::VppAway(text)]).await;
     }
 
     /// Refuses whatever is asked while there is no VPP.
@@ -194,18 +207,6 @@ async fn boot_time(path: PathBuf) -> Option<Wall> {
         }
         // The runtime is going down.
         Err(_) => None,
-    }
-}
-
-fn complain(retry: &mut Retry, error: &Error) {
-    let text = error.to_string();
-    match (retry.is_news(&text), error) {
-        // A VPP that cannot be used is worth more noise than one that is not there.
-        (true, Error::Unsupported { .. } | Error::NoPlugin { .. }) => {
-            error!(error = %text, "VPP cannot be used");
-        }
-        (true, _) => warn!(error = %text, "VPP is not to be had; it is tried again"),
-        (false, _) => debug!(error = %text, "VPP is not to be had"),
     }
 }
 

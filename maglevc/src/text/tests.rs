@@ -19,6 +19,13 @@ sorry   192.0.2.11  -            up (stale)      1/1  10m30s  -
 }
 
 #[test]
+fn a_list_of_nothing_says_so() {
+    assert_eq!(shown(&Shown::Frontends(Vec::new())), "the configuration has no frontends\n");
+    assert_eq!(shown(&Shown::Backends(Vec::new())), "the configuration has no backends\n");
+    assert_eq!(shown(&Shown::HealthChecks(Vec::new())), "the configuration has no healthchecks\n");
+}
+
+#[test]
 fn one_backend() {
     assert_eq!(
         shown(&Shown::Backend(Box::new(fixture::nginx0()))),

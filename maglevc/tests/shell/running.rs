@@ -105,7 +105,10 @@ fn the_shell_outlives_the_daemon() {
     let (mut fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
     fake.stop();
     let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
-    let gone = format!("cannot reach maglevd at {}: No such file or directory (os error 2)", fake.address());
+    let gone = format!(
+        "cannot reach maglevd at {}: No such file or directory (os error 2); does it run?",
+        fake.address()
+    );
     terminal.until_last("maglev>");
     terminal.press("show version\r");
     // Once at its start, and once for the command.

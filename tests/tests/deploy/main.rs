@@ -7,6 +7,7 @@ mod image;
 mod install;
 mod lifecycle;
 mod netns;
+mod newcomer;
 mod recovery;
 mod sandbox;
 mod service;

@@ -1,12 +1,10 @@
 //! A machine with the package on it.
 
-use std::fs::{self, Permissions};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{PermissionsExt, chown};
 
 use maglev_proto::v1::BackendState;
 use maglev_tests::container::machine::Machine;
-use maglev_tests::container::rootfs::{Debian, Rootfs};
+use maglev_tests::container::rootfs::Debian;
 use maglev_tests::dataplane::Vpp;
 use maglev_tests::lab::maglevd::Maglevd;
 use maglev_tests::lab::site::Site;
@@ -72,15 +70,7 @@ pub struct Stage {
 impl Stage {
     pub fn new(suite: &str) -> Self {
         let vpp = Vpp::start().unwrap();
-        let folder = vpp.api_socket().parent().unwrap().to_owned();
-        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-        let machine = Machine::boot(Rootfs::of(debian(suite)), &[(&folder, "/run/vpp")]);
-        machine.run("groupadd --system vpp");
-        let group = machine.sh("getent group vpp | cut -d: -f3").parse().unwrap();
-        for socket in [vpp.api_socket(), vpp.stats_socket()] {
-            chown(&socket, None, Some(group)).unwrap();
-            fs::set_permissions(&socket, Permissions::from_mode(0o770)).unwrap();
-        }
+        let machine = Machine::beside(&vpp, debian(suite));
         machine.sh(NETWORK);
         let serve = |address: &str| SocketAddr::new(address.parse().unwrap(), 80);
         let sites = machine.inside_netns(SERVERS, || ADDRESSES.map(|address| Site::start(serve(address))));

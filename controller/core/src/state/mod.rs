@@ -58,6 +58,8 @@ pub enum Input {
     ProberUp,
     /// The prober is lost.
     ProberDown,
+    /// It was tried to reach the prober, in vain: why.
+    ProberAway(String),
     /// The prober kept running while we were away, and remembers this.
     Streaks(Vec<Streak>),
     /// The check set of that generation is in force.
@@ -74,6 +76,8 @@ pub enum Input {
     VppUp(VppInfo),
     /// VPP is lost. Nothing that was asked of it will be answered.
     VppDown,
+    /// It was tried to reach VPP, in vain: why.
+    VppAway(String),
     /// The answer to [`Output::ReadAll`].
     AllRead(Actual),
     /// The answer to [`Output::List`].
@@ -240,6 +244,7 @@ impl State {
         match input {
             Input::ProberUp => self.prober_up(turn),
             Input::ProberDown => self.prober_down(turn),
+            Input::ProberAway(why) => self.prober.fault = Some(why),
             Input::Streaks(streaks) => self.streaks(&streaks, turn),
             Input::Committed(generation) => self.committed(generation, turn),
             Input::Refused(check, why) => self.refused(check, why, turn),
@@ -248,6 +253,7 @@ impl State {
             Input::Reload(config) => self.reload(config, turn),
             Input::VppUp(info) => self.vpp_up(info, turn),
             Input::VppDown => self.vpp_down(turn),
+            Input::VppAway(why) => self.sync.fault = Some(why),
             Input::AllRead(actual) => self.all_read(actual, turn),
             Input::Listed(conf, vips) => self.listed(conf, &vips, turn),
             Input::ServersRead(vip, servers) => self.servers_read(vip, servers, turn),

@@ -20,6 +20,8 @@ use crate::time::{Mono, Now, Wall};
 pub(super) struct Prober {
     pub connected: bool,
     pub since: Wall,
+    /// Why it could not be reached when that was tried last, since it was there.
+    pub fault: Option<String>,
     pub stats: Stats,
     /// Which backend a check belongs to.
     pub checks: Arc<Checks>,
@@ -39,6 +41,7 @@ impl Prober {
         Self {
             connected: false,
             since: now.wall,
+            fault: None,
             stats: Stats::default(),
             checks: Arc::default(),
             refused: BTreeMap::new(),
@@ -79,6 +82,7 @@ impl Backend {
 impl State {
     pub(super) fn prober_up(&mut self, turn: &mut Turn) {
         self.prober.connected = true;
+        self.prober.fault = None;
         self.prober.adopted = false;
         self.prober.since = turn.now.wall;
         turn.event(Kind::Prober { connected: true });

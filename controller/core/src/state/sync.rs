@@ -30,6 +30,8 @@ pub(super) struct Sync {
     pub enabled: bool,
     pub info: Option<VppInfo>,
     pub since: Wall,
+    /// Why VPP could not be reached when that was tried last, since it was there.
+    pub fault: Option<String>,
     /// What it was last seen to have, with what was done to it since. Outlives the connection.
     pub seen: Option<Arc<Actual>>,
     /// Whether `seen` is of this connection.
@@ -88,6 +90,7 @@ impl Sync {
             enabled,
             info: None,
             since: now.wall,
+            fault: None,
             seen: None,
             current: false,
             failures: BTreeMap::new(),
@@ -193,6 +196,7 @@ impl State {
             None => {}
         }
         self.sync.info = Some(info);
+        self.sync.fault = None;
         self.sync.since = turn.now.wall;
         self.sync.current = false;
         turn.event(Kind::Vpp { connected: true });

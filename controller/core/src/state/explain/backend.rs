@@ -10,7 +10,7 @@ use maglev_ipc::Timeout;
 use super::super::backends::Backend;
 use super::super::frontends::Slot;
 use super::standing::Standing;
-use super::words::{self, count, list};
+use super::words::{self, count, in_brackets, list};
 use super::{Explanation, Topic};
 use crate::config::{Healthcheck, Span};
 use crate::health::{Health, Spell, Tracker};
@@ -127,7 +127,10 @@ impl<'a> Explanation<'a> {
         let prober = &self.state.prober;
         let since = self.age(prober.since);
         if !prober.connected {
-            return Some(format!("not connected for {since}: nothing is heard of it, and its state stays"));
+            let why = in_brackets(prober.fault.as_deref());
+            return Some(format!(
+                "not connected for {since}{why}: nothing is heard of it, and its state stays"
+            ));
         }
         if let Some(why) = prober.refused.get(&backend.check) {
             return Some(format!("the prober will not probe it: {why}"));

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::super::frontends::Frontend;
 use super::standing::Standing;
-use super::words::list;
+use super::words::{in_brackets, list};
 use super::{Explanation, Topic};
 use crate::event::FrontendState;
 use crate::health::Health;
@@ -24,7 +24,11 @@ impl<'a> Explanation<'a> {
         }
         if !self.state.prober.connected && standing.slots().any(|(s, _)| self.probed(s.backend)) {
             let since = self.age(self.state.prober.since);
-            self.say(Topic::Prober, format!("not connected for {since}: nothing is heard, and health stays"));
+            let why = in_brackets(self.state.prober.fault.as_deref());
+            self.say(
+                Topic::Prober,
+                format!("not connected for {since}{why}: nothing is heard, and health stays"),
+            );
         }
         self.say_if(Topic::Start, standing.hold());
         let current = self.state.sync.current;

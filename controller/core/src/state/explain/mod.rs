@@ -140,7 +140,8 @@ impl<'a> Explanation<'a> {
             (true, None, _) => self.say(
                 Topic::Vpp,
                 alloc::format!(
-                    "not connected for {since}: what VPP has stays, and is read before it is changed"
+                    "not connected for {since}{}: what VPP has stays, and is read before it is changed",
+                    words::in_brackets(sync.fault.as_deref())
                 ),
             ),
             (true, Some(_), false) => {

@@ -387,6 +387,19 @@ fn the_counter_says_what_is_missing() {
 }
 
 #[test]
+fn why_vpp_is_away_is_told_until_it_is_back() {
+    let mut world = World::new(Cell { is: Is::Up, weight: None, first: true, vpp: Vpp::Synced });
+    world.tell(Input::VppDown);
+    world.tell(Input::VppAway("api.sock: Permission denied".into()));
+    let away = |told: &[Reason]| has(told, Topic::Vpp, "(api.sock: Permission denied): what VPP has stays");
+    assert!(away(&world.told()));
+    let (version, build_date) = ("26.10".into(), String::new());
+    world.tell(Input::VppUp(VppInfo { version, build_date, pid: 2, boot: None }));
+    world.tell(Input::VppDown);
+    assert!(!away(&world.told()), "an outage of its own, with a reason of its own");
+}
+
+#[test]
 fn a_silent_prober_is_named() {
     let mut world = World::new(Cell { is: Is::Up, weight: None, first: true, vpp: Vpp::Synced });
     let check = world.state.backends[0].check;
@@ -394,6 +407,10 @@ fn a_silent_prober_is_named() {
     assert_eq!(lines(&world.told(), Topic::Prober), ["the prober will not probe it: 192.0.2.1 is no target"]);
     world.tell(Input::ProberDown);
     let lost = "not connected for 2s: nothing is heard of it, and its state stays";
+    assert_eq!(lines(&world.told(), Topic::Prober), [lost]);
+    world.tell(Input::ProberAway("prober.sock: Permission denied".into()));
+    let lost =
+        "not connected for 2s (prober.sock: Permission denied): nothing is heard of it, and its state stays";
     assert_eq!(lines(&world.told(), Topic::Prober), [lost]);
     world.tell(Input::ProberUp);
     let idle = "connected for 2s, but its checks are not in force yet";

@@ -1,5 +1,6 @@
 //! How explanations put things.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
 use core::time::Duration;
@@ -28,6 +29,11 @@ impl fmt::Display for Age {
 /// How long something has been so; nothing if the clock was set back since.
 pub fn age(since: Wall, now: Now) -> Age {
     Age(now.wall - since)
+}
+
+/// A reason behind what it is the reason of, if it is known.
+pub fn in_brackets(why: Option<&str>) -> String {
+    why.map_or_else(String::new, |why| format!(" ({why})"))
 }
 
 /// How long until something happens, rounded up, so that it is never said to be due too early.

@@ -1,0 +1,39 @@
+//! A machine beside a VPP.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+
+use super::machine::Machine;
+use super::rootfs::{Debian, Rootfs};
+use crate::dataplane::Vpp;
+
+/// Where VPP's sockets are there.
+const FOLDER: &str = "/run/vpp";
+
+impl Machine {
+    /// Boots a Debian that has the sockets of `vpp`, for a group `vpp` of its own, as VPP's package makes them.
+    ///
+    /// # Panics
+    /// It does not boot.
+    #[must_use]
+    pub fn beside(vpp: &Vpp, debian: Debian<'_>) -> Self {
+        let folder = vpp.api_socket().parent().unwrap().to_owned();
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        let machine = Self::boot(Rootfs::of(debian), &[(&folder, FOLDER)]);
+        machine.run("groupadd --system vpp");
+        machine.lend(vpp);
+        machine
+    }
+
+    /// Gives the sockets of a VPP that has just started to that group.
+    ///
+    /// # Panics
+    /// There is no such group.
+    pub fn lend(&self, vpp: &Vpp) {
+        let group = self.sh("getent group vpp | cut -d: -f3").parse().unwrap();
+        for socket in [vpp.api_socket(), vpp.stats_socket()] {
+            chown(&socket, None, Some(group)).unwrap();
+            fs::set_permissions(&socket, Permissions::from_mode(0o770)).unwrap();
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! A manual page in mdoc.
+
+use super::page::read;
+
+/// A manual page, line by line.
+pub struct Manual {
+    text: String,
+}
+
+/// An item of a list.
+#[derive(Debug)]
+pub struct Item {
+    /// Its head, without `.It`.
+    pub head: String,
+    /// The words of what follows, without macros.
+    pub body: String,
+    /// The section that it stands in.
+    pub section: String,
+}
+
+impl Manual {
+    /// Reads one.
+    #[must_use]
+    pub fn read(name: &str) -> Self {
+        Self { text: read(name) }
+    }
+
+    /// What is displayed as it stands.
+    #[must_use]
+    pub fn displays(&self) -> Vec<String> {
+        let blocks = self.text.split("\n.Bd -literal").skip(1);
+        let texts = blocks.filter_map(|block| block.split_once('\n')?.1.split_once(".Ed"));
+        texts.map(|(text, _)| text.replace("\\(dq", "\"").replace("\\&", "")).collect()
+    }
+
+    /// The items of all lists.
+    #[must_use]
+    pub fn items(&self) -> Vec<Item> {
+        let (mut items, mut section) = (Vec::<Item>::new(), String::new());
+        for line in self.text.lines() {
+            if let Some(name) = line.strip_prefix(".Sh ").or(line.strip_prefix(".Ss ")) {
+                name.clone_into(&mut section);
+            } else if let Some(head) = line.strip_prefix(".It ") {
+                items.push(Item { head: head.to_owned(), body: String::new(), section: section.clone() });
+            } else if let Some(item) = items.last_mut() {
+                let words = line.trim_start_matches('.').split(' ');
+                // A macro has two letters, the first of them a capital one.
+                let is_macro =
+                    |word: &&str| word.len() == 2 && word.starts_with(|c: char| c.is_ascii_uppercase());
+                for word in words.filter(|word| !is_macro(word)) {
+                    item.body.push(' ');
+                    item.body += &word.replace("\\(dq", "\"").replace("\\&", "");
+                }
+            }
+        }
+        items
+    }
+
+    /// The heads of the items that begin with that macro.
+    #[must_use]
+    pub fn heads(&self, kind: &str) -> Vec<String> {
+        let items = self.items();
+        items
+            .iter()
+            .filter_map(|item| Some(item.head.strip_prefix(kind)?.strip_prefix(' ')?.to_owned()))
+            .collect()
+    }
+}

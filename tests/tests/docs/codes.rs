@@ -1,0 +1,133 @@
+//! Codes of outcomes, events, signals and exit codes: what the pages tell is what there is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use maglev_proto::DESCRIPTORS;
+use maglev_proto::v1::Code;
+use maglev_tests::docs::manual::Manual;
+use maglev_tests::docs::page;
+use maglev_tests::lab::maglevd::Setup;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::process::Process;
+use maglev_tests::programs::program;
+use nix::sys::signal::Signal;
+use prost::Message;
+use prost_types::{FieldDescriptorProto, FileDescriptorSet};
+
+use crate::assert_same;
+use crate::flags::PROGRAMS;
+
+/// What is in backticks in the first columns of the tables with that head.
+fn told(head: &str) -> BTreeSet<String> {
+    let pages = page::all();
+    let rows = pages.iter().flat_map(|page| page.tables(head)).flat_map(|table| &table.rows);
+    rows.flat_map(|row| row[0].codes.clone()).collect()
+}
+
+/// The same, by the program that is named above.
+fn told_of_programs(head: &str) -> BTreeMap<&'static str, BTreeSet<String>> {
+    let mut told = BTreeMap::<_, BTreeSet<_>>::new();
+    for page in page::all() {
+        for table in page.tables(head) {
+            let program = table.about(&PROGRAMS);
+            let program = program.unwrap_or_else(|| panic!("{}: {:?} is no program", page.name, table.below));
+            told.entry(program).or_default().extend(table.rows.iter().flat_map(|row| row[0].codes.clone()));
+        }
+    }
+    told
+}
+
+fn set<T: ToString>(values: impl IntoIterator<Item = T>) -> BTreeSet<String> {
+    values.into_iter().map(|value| value.to_string()).collect()
+}
+
+#[test]
+fn every_code_of_outcomes_is_told() {
+    let codes = (1..).map_while(|number| Code::try_from(number).ok());
+    let names = codes.map(|code| code.as_str_name().trim_start_matches("CODE_").to_owned());
+    assert_same("codes", &told("code"), &names.collect());
+}
+
+#[test]
+fn every_event_is_told() {
+    let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
+    let mut messages = files.into_iter().flat_map(|file| file.message_type);
+    let response = messages.find(|message| message.name() == "WatchEventsResponse").unwrap();
+    let events = response.field.iter().filter(|field| field.oneof_index.is_some());
+    // These two are about the stream itself.
+    let mut told = told("event");
+    told.extend(set(["log", "lost"]));
+    assert_same("events", &told, &set(events.map(FieldDescriptorProto::name)));
+}
+
+/// The signals that a process obeys: those that it catches, and those that it blocks to read them.
+fn obeyed(process: &Process) -> BTreeSet<String> {
+    let mask = |key: &str| u64::from_str_radix(&process.status(key), 16).unwrap();
+    let mask = mask("SigCgt") | mask("SigBlk");
+    // Rust's own, for an overflow of the stack, and what the runtime hears of children.
+    let others = [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGCHLD];
+    let signals = Signal::iterator().filter(|signal| mask >> (*signal as i32 - 1) & 1 == 1);
+    set(signals.filter(|signal| !others.contains(signal)).map(Signal::as_str))
+}
+
+#[test]
+fn every_signal_is_told() {
+    let place = Place::new();
+    let prober = place.prober(None, &[]);
+    let maglevd = Setup::new(&place, "maglev:\n").start();
+    let there = BTreeMap::from([("maglevd", obeyed(&maglevd.process)), ("maglevd-prober", obeyed(&prober))]);
+    assert_eq!(told_of_programs("signal"), there);
+    for (program, signals) in there {
+        let manual = page::read(&format!("docs/man/{program}.8"));
+        let (_, section) = manual.split_once(".Ss Signals\n").unwrap();
+        let section = section.split("\n.S").next().unwrap_or_default();
+        let items = section.lines().filter(|line| line.contains("Dv "));
+        let words = items.flat_map(str::split_whitespace).filter(|word| word.starts_with("SIG"));
+        assert_same(&format!("signals of {program}, in its manual"), &set(words), &signals);
+    }
+}
+
+#[test]
+fn every_exit_code_is_told() {
+    let seen = exit_codes();
+    assert_eq!(told_of_programs("exit code"), seen);
+    for (program, codes) in seen {
+        let section = if program == "maglevc" { 1 } else { 8 };
+        let items = Manual::read(&format!("docs/man/{program}.{section}")).items();
+        let items = items.iter().filter(|item| item.section == "EXIT STATUS");
+        let told: String = items.map(|item| format!("{} ", item.head)).collect();
+        let told = set(told.split([' ', ',']).filter(|word| !word.is_empty()));
+        assert_same(&format!("exit codes of {program}, in its manual"), &told, &codes);
+    }
+}
+
+/// What the programs end with, by giving each of them a reason.
+fn exit_codes() -> BTreeMap<&'static str, BTreeSet<String>> {
+    let place = Place::new();
+    let good = place.write("good.yaml", "maglev:\n");
+    let broken = place.write("broken.yaml", "maglev: [\n");
+    let absurd = "maglev:\n  backends:\n    a: { address: 192.0.2.1, healthcheck: none }\n";
+    let absurd = place.write("absurd.yaml", absurd);
+    let checks = [good, broken, absurd].map(|file| {
+        let output =
+            Command::new(program("maglevd").unwrap()).args(["--check", "--config"]).arg(file).output();
+        output.unwrap().status.code().unwrap()
+    });
+    let nobody = format!("unix:{}", place.path("nobody.sock").display());
+    let ended = |name: &str, words: &[&str]| {
+        let output = Command::new(program(name).unwrap()).args(words).output().unwrap();
+        output.status.code().unwrap()
+    };
+    let prober = ["--version", "--socket=/nowhere/prober.sock", "--nonsense"];
+    let prober = prober.map(|word| ended("maglevd-prober", &[word]));
+    let maglevc = [&["help"][..], &["--server", &nobody, "show", "version"], &["--nonsense"]];
+    let maglevc = maglevc.map(|words| ended("maglevc", words));
+    // Its own tests have a terminal to see these on.
+    let by_signals = [Signal::SIGHUP, Signal::SIGTERM].map(|signal| 128 + signal as i32);
+    BTreeMap::from([
+        ("maglevd", set(checks)),
+        ("maglevd-prober", set(prober)),
+        ("maglevc", set(maglevc.into_iter().chain(by_signals))),
+    ])
+}

@@ -1,0 +1,273 @@
+//! The keys of the configuration, and their defaults and bounds, are the same in the code, in the guide and in the manual.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::time::Duration;
+
+use maglev_core::config::{Config, check};
+use maglev_tests::docs::manual::Manual;
+use maglev_tests::docs::page::{Cell, Page, Table, read};
+use maglev_tests::lab::place::Place;
+use maglev_tests::programs::program;
+use maglevd::config::parse;
+use regex_lite::Regex;
+
+use crate::assert_same;
+
+const GUIDE: &str = "docs/config-guide.md";
+const MANUAL: &str = "docs/man/maglev.yaml.5";
+
+/// Each section, by the heading that it has, and a configuration with a `?` where a key of it may be added.
+const SECTIONS: [(&str, &str); 8] = [
+    ("healthchecker", "{ healthchecker: { ? } }"),
+    ("vpp.lb", "{ vpp: { lb: { ? } } }"),
+    ("healthchecks", "{ healthchecks: { h: { ? } } }"),
+    ("params", "{ healthchecks: { h: { type: http, port: 80, params: { ? } } } }"),
+    ("backends", "{ backends: { a: { ? } } }"),
+    ("frontends", "{ frontends: { f: { ? } } }"),
+    ("api.roles", "{ api: { roles: [ { ? } ] } }"),
+    ("api.tls", "{ api: { tls: { ? } } }"),
+];
+/// Where the guide has sentences for keys, and no table.
+const SENTENCES: [&str; 5] = [
+    "{ ? }",
+    "{ vpp: { ? } }",
+    "{ api: { ? } }",
+    "{ frontends: { f: { pools: [ { ? } ] } } }",
+    "{ frontends: { f: { pools: [ { backends: { a: { ? } } } ] } } }",
+];
+/// What a rule about roles has beside the keys of its table.
+const ROLE: &str = "role";
+/// What is no key anywhere.
+const NO_KEY: &str = "nonsense-key";
+
+/// What must be there for a section to be good, and to have its keys.
+const NEEDED: [(&str, &str); 4] = [
+    ("vpp.lb", "ipv4-src-address: 192.0.2.1"),
+    ("healthchecks", "port: 80"),
+    ("backends", "address: 192.0.2.10"),
+    ("frontends", "address: 198.51.100.80, pools: [ { name: p, backends: { a: } } ]"),
+];
+/// What some keys want beside them.
+const COMPANY: [((&str, &str), &str); 5] = [
+    (("healthchecks", "timeout-min"), "timeout: auto"),
+    (("healthchecks", "timeout-max"), "timeout: auto"),
+    (("params", "fresh-every"), "keep-alive: true"),
+    (("vpp.lb", "startup-min-delay"), "startup-max-delay: 1h"),
+    (("frontends", "port"), "protocol: tcp"),
+];
+/// What shares its row with a key that the bounds in it are of.
+const UNBOUNDED: (&str, &str) = ("frontends", "protocol");
+
+/// The keys that the code has there.
+fn known(context: &str) -> BTreeSet<String> {
+    let place = Place::new();
+    let text = format!("maglev: {}\n", context.replace('?', &format!("{NO_KEY}: 1")));
+    let file = place.write("maglev.yaml", text);
+    let checked =
+        Command::new(program("maglevd").unwrap()).args(["--check", "--config"]).arg(file).output().unwrap();
+    let said = String::from_utf8(checked.stderr).unwrap();
+    let (_, expected) = said.split_once("expected ").unwrap_or_else(|| panic!("{context}: {said}"));
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The table of a section, in the guide.
+fn table<'a>(guide: &'a Page, section: &str) -> &'a Table {
+    let (head, heading) = if section == "params" { ("in params", "healthchecks") } else { ("key", section) };
+    let mut tables = guide.tables(head).filter(|table| table.below[0] == heading);
+    tables.next().unwrap_or_else(|| panic!("the guide has no table of {section}"))
+}
+
+fn keys_of(table: &Table) -> BTreeSet<String> {
+    table.rows.iter().flat_map(|row| row[0].codes.clone()).collect()
+}
+
+#[test]
+fn the_guide_has_every_key_of_every_section() {
+    let guide = Page::read(GUIDE);
+    for (section, context) in SECTIONS {
+        let mut known = known(context);
+        if section == "api.roles" {
+            assert!(known.remove(ROLE));
+        }
+        assert_same(section, &keys_of(table(&guide, section)), &known);
+    }
+    for context in SENTENCES {
+        for key in known(context) {
+            let told = [format!("`{key}`"), format!("`{key}."), format!(".{key}`")];
+            assert!(told.iter().any(|told| guide.text.contains(told)), "the guide has no `{key}`");
+        }
+    }
+}
+
+#[test]
+fn the_manual_has_every_key_of_every_section() {
+    let manual = Manual::read(MANUAL);
+    let mut told = BTreeMap::<String, BTreeSet<String>>::new();
+    // Cm rise : Ar n , Cm fall : Ar n
+    for item in manual.items() {
+        let keys = item.head.split(" , ").filter_map(|part| part.strip_prefix("Cm ")?.split_once(" : "));
+        told.entry(item.section.clone()).or_default().extend(keys.map(|(key, _)| key.to_owned()));
+    }
+    let mut known_there = BTreeMap::<String, BTreeSet<String>>::new();
+    for (section, context) in SECTIONS {
+        let there = match section {
+            "params" => "healthchecks",
+            "api.roles" | "api.tls" => "api",
+            section => section,
+        };
+        known_there.entry(there.to_owned()).or_default().extend(known(context));
+    }
+    known_there.get_mut("api").unwrap().remove(ROLE);
+    for (section, known) in known_there {
+        assert_same(&section, &told[&section], &known);
+    }
+    let text = read(MANUAL);
+    for key in SENTENCES.into_iter().flat_map(known) {
+        let heads = text.lines().any(|line| line.starts_with(".Ss ") && line.contains(&key));
+        assert!(heads || text.contains(&format!("Cm {key}")), "the manual has no {key}");
+    }
+}
+
+/// What is said of one key.
+struct Said<'a> {
+    section: &'a str,
+    key: String,
+    default: String,
+    row: &'a [Cell],
+    /// The type of healthcheck that has it.
+    kind: &'static str,
+}
+
+/// Every key of the guide's tables.
+fn said(guide: &Page) -> Vec<Said<'_>> {
+    let mut said = Vec::new();
+    for (section, _) in SECTIONS.into_iter().filter(|(section, _)| !section.starts_with("api")) {
+        let table = table(guide, section);
+        let column = table.column("default");
+        for row in &table.rows {
+            let keys = &row[0].codes;
+            let text = &row[column].text;
+            // `rise`, `fall` | 2, 3; but one default for all where there are not as many.
+            let defaults: Vec<_> = text.split(", ").collect();
+            let kinds = if section == "params" { row[1].text.as_str() } else { "http" };
+            let first = kinds.split([',', ' ']).next().unwrap_or_default();
+            let kind = ["tcp", "https"].into_iter().find(|kind| *kind == first).unwrap_or("http");
+            for (number, key) in keys.iter().enumerate() {
+                let default = if defaults.len() == keys.len() { defaults[number] } else { text };
+                said.push(Said { section, key: key.clone(), default: default.to_owned(), row, kind });
+            }
+        }
+    }
+    said
+}
+
+/// A configuration in which a section has these keys.
+fn with(kind: &str, section: &str, keys: &str) -> Result<Config, String> {
+    let of = |name: &str| {
+        let needed = NEEDED.iter().find(|(section, _)| *section == name).map_or("", |(_, needed)| needed);
+        let mut all: BTreeMap<_, _> =
+            split(needed).chain(split(if section == name { keys } else { "" })).collect();
+        if name == "healthchecks" {
+            all.entry("type").or_insert(kind);
+        }
+        all.iter().map(|(key, value)| format!("{key}: {value}")).collect::<Vec<_>>().join(", ")
+    };
+    let text = format!(
+        "maglev: {{ healthchecker: {{ {} }}, vpp: {{ lb: {{ {} }} }}, healthchecks: {{ h: {{ {}, params: {{ {} }} }} }},
+  backends: {{ a: {{ {}, healthcheck: h }} }}, frontends: {{ f: {{ {} }} }} }}\n",
+        of("healthchecker"), of("vpp.lb"), of("healthchecks"), of("params"), of("backends"), of("frontends"),
+    );
+    let file = parse(text.as_bytes()).map_err(|fault| format!("{fault:?}"))?;
+    check(&file, &mut |_| Err("is not read here".to_owned())).map_err(|problems| format!("{problems:?}"))
+}
+
+/// Keys and values, as they stand in one line. `pools` comes last, and has commas of its own.
+fn split(keys: &str) -> impl Iterator<Item = (&str, &str)> {
+    let end = keys.find("pools").unwrap_or(keys.len());
+    let (keys, pools) = keys.split_at(end);
+    keys.split(", ").chain([pools]).filter_map(|pair| pair.split_once(": "))
+}
+
+fn company(section: &str, key: &str) -> String {
+    let found = COMPANY.iter().find(|(of, _)| *of == (section, key));
+    found.map_or(String::new(), |(_, company)| format!("{company}, "))
+}
+
+#[test]
+fn defaults_are_what_the_guide_says() {
+    let guide = Page::read(GUIDE);
+    let all = said(&guide);
+    let plain = Regex::new(r#"^("?[\d.]+"?|\d+m?s|true|false|[a-z]+|/)$"#).unwrap();
+    let mut compared = BTreeSet::new();
+    for Said { section, key, default, kind, .. } in &all {
+        // `fast-interval` | `interval`
+        let other = all.iter().find(|other| other.section == *section && other.key == *default);
+        let value = other.map_or(default, |other| &other.default);
+        let is_none = ["none", "required", "empty", "all"].contains(&value.as_str());
+        if is_none || !plain.is_match(value) {
+            continue;
+        }
+        let company = company(section, key);
+        let without = with(kind, section, &company);
+        let explicit = with(kind, section, &format!("{company}{key}: {value}"));
+        assert_eq!(without, explicit, "{section}.{key}, by default {value}");
+        assert!(explicit.is_ok(), "{section}.{key}: {explicit:?}");
+        compared.insert(key.as_str());
+    }
+    assert!(compared.len() > 20, "{compared:?}");
+}
+
+#[test]
+fn what_is_required_is_missed() {
+    let guide = Page::read(GUIDE);
+    let required: Vec<_> = said(&guide).into_iter().filter(|said| said.default == "required").collect();
+    assert!(required.len() > 3);
+    for Said { section, key, .. } in required {
+        let missing = format!("{key}: null");
+        assert!(with("http", section, &missing).is_err(), "{section} is good without {key}");
+    }
+}
+
+#[test]
+fn bounds_are_what_the_guide_says() {
+    let guide = Page::read(GUIDE);
+    let bounds = Regex::new(r"\b(\d+)(ms|s|m|h)? to (\d+)(ms|s|m|h)?\b").unwrap();
+    let mut compared = BTreeSet::new();
+    for Said { section, key, row, kind, .. } in said(&guide) {
+        if (section, key.as_str()) == UNBOUNDED {
+            continue;
+        }
+        let Some(found) = bounds.captures(&row[row.len() - 1].text) else { continue };
+        let part = |number: usize| found.get(number).map_or("", |part| part.as_str());
+        let number = |text: &str| text.parse::<u64>().unwrap();
+        let [least, most] = [(part(1), part(2)), (part(3), part(4))];
+        let good = |value: &str| {
+            let value = if key == "response-code" { format!("'{value}'") } else { value.to_owned() };
+            with(kind, section, &format!("{}{key}: {value}", company(section, &key))).is_ok()
+        };
+        for (number, unit) in [least, most] {
+            assert!(good(&format!("{number}{unit}")), "{section}.{key}: {number}{unit} is refused");
+        }
+        let (below, above) = if least.1.is_empty() {
+            (number(least.0).checked_sub(1).map(|it| it.to_string()), (number(most.0) + 1).to_string())
+        } else {
+            let [least, most] = [least, most].map(|(count, unit)| duration(number(count), unit).as_millis());
+            (least.checked_sub(1).map(|it| format!("{it}ms")), format!("{}ms", most + 1))
+        };
+        for value in below.iter().chain([&above]) {
+            assert!(!good(value), "{section}.{key}: {value} is not refused");
+        }
+        compared.insert(key);
+    }
+    assert!(compared.len() > 8, "{compared:?}");
+}
+
+fn duration(count: u64, unit: &str) -> Duration {
+    match unit {
+        "ms" => Duration::from_millis(count),
+        "s" => Duration::from_secs(count),
+        "m" => Duration::from_secs(60 * count),
+        _ => Duration::from_secs(3_600 * count),
+    }
+}

@@ -1,0 +1,236 @@
+//! Commands, options, variables and targets of `make` that are mentioned anywhere are there.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use maglev_tests::docs::manual::Manual;
+use maglev_tests::docs::page;
+use maglev_tests::docs::terminal;
+
+use crate::flags::{PROGRAMS, of_help};
+use crate::grammar::commands;
+
+const MANUALS: [&str; 4] = ["maglev.yaml.5", "maglevc.1", "maglevd-prober.8", "maglevd.8"];
+
+/// What ends a command in a line.
+const ENDS: [char; 9] = ['|', ';', '#', ')', '(', '<', '>', '`', '&'];
+
+/// Variables that are no flag's: of the packaging, the build and the tests.
+const OTHERS: [&str; 7] = ["BUILD_DATE", "COMMIT", "DEB", "FUZZ", "FUZZ_SEEDS", "REWRITE", "ROOTFS"];
+
+/// A line or a phrase on a page or in a manual that may be a command.
+struct Phrase {
+    at: String,
+    text: String,
+    /// In the midst of a sentence, commands need not be whole.
+    is_inline: bool,
+}
+
+fn phrases() -> Vec<Phrase> {
+    let mut phrases = Vec::new();
+    for page in page::all() {
+        for fence in ["sh", "console", "text", ""].iter().flat_map(|language| page.fences(language)) {
+            let at = format!("{}:{}", page.name, fence.line);
+            let lines: Vec<_> = match fence.language.as_str() {
+                "console" => {
+                    terminal::commands(&fence.body).into_iter().map(|command| command.script).collect()
+                }
+                _ => fence.body.lines().map(|line| line.trim_start_matches("$ ").to_owned()).collect(),
+            };
+            phrases.extend(lines.into_iter().map(|text| Phrase { at: at.clone(), text, is_inline: false }));
+        }
+        let inline =
+            page.codes.into_iter().map(|text| Phrase { at: page.name.clone(), text, is_inline: true });
+        phrases.extend(inline);
+    }
+    for name in MANUALS {
+        for display in Manual::read(&format!("docs/man/{name}")).displays() {
+            let lines = display.lines().map(|line| line.trim_start_matches(['$', '#', ' ']).to_owned());
+            phrases.extend(lines.map(|text| Phrase { at: name.to_owned(), text, is_inline: false }));
+        }
+    }
+    phrases
+}
+
+/// The words after each mention of a program, up to the end of the command. Of a path it is its last part.
+fn uses<'a>(phrase: &'a str, program: &str) -> Vec<Vec<&'a str>> {
+    let mut uses = Vec::new();
+    for command in phrase.split(ENDS) {
+        let words: Vec<_> = command.split_whitespace().collect();
+        let is_it = |word: &&str| word.rsplit('/').next() == Some(program);
+        uses.extend(words.iter().position(is_it).map(|at| words[at + 1..].to_vec()));
+    }
+    uses
+}
+
+#[test]
+fn every_option_that_is_mentioned_is_there() {
+    let known: BTreeMap<_, _> = PROGRAMS.map(|program| (program, of_help(program))).into();
+    let mut found = 0;
+    for Phrase { at, text: phrase, .. } in phrases() {
+        for (program, flags) in &known {
+            for word in uses(&phrase, program).into_iter().flatten() {
+                let name = word.trim_matches(['[', ']', ',']).split('=').next().unwrap_or_default();
+                if name.starts_with("--") {
+                    assert!(flags.contains_key(name), "{at}: {program} has no {name}: {phrase}");
+                    found += 1;
+                }
+            }
+        }
+    }
+    assert!(found > 5, "{found}");
+}
+
+#[test]
+fn every_command_that_is_mentioned_is_one() {
+    let usages: Vec<_> = commands().iter().map(|usage| parse(usage)).collect();
+    let mut found = 0;
+    for Phrase { at, text: phrase, is_inline } in phrases() {
+        for words in uses(&phrase, "maglevc") {
+            let Some(words) = command(&words) else { continue };
+            let is_one = usages.iter().any(|usage| matches(usage, &words, !is_inline));
+            assert!(is_one, "{at}: maglevc has no such command: {phrase}");
+            found += 1;
+        }
+    }
+    assert!(found > 10, "{found}");
+}
+
+/// The words of a command, without options; none for a phrase that is no whole command, and for what is told to be wrong.
+fn command(words: &[&str]) -> Option<Vec<String>> {
+    let mut rest = words.iter();
+    let mut command = Vec::new();
+    let mut quoted = false;
+    while let Some(word) = rest.next() {
+        if quoted {
+            quoted = !word.ends_with('"');
+        } else if word.starts_with("--") {
+            if !word.contains('=') {
+                rest.next();
+            }
+        } else {
+            quoted = word.starts_with('"') && !word[1..].ends_with('"');
+            command.push((*word).to_owned());
+        }
+    }
+    let begins = command.first()?.starts_with(|c: char| c.is_ascii_lowercase());
+    let is_whole = !command.iter().any(|word| word.contains('…') || word == "bakcends");
+    (begins && is_whole && !command[0].ends_with(['.', ','])).then_some(command)
+}
+
+/// A part of a usage.
+#[derive(Debug)]
+enum Part {
+    /// A word, or one of several.
+    Word(Vec<String>),
+    /// Anything.
+    Value,
+    /// What may be left out.
+    Maybe(Vec<Part>),
+}
+
+fn parse(usage: &str) -> Vec<Part> {
+    let spaced = usage.replace('[', "[ ").replace(']', " ]");
+    parts(&mut spaced.split_whitespace())
+}
+
+fn parts<'a>(words: &mut impl Iterator<Item = &'a str>) -> Vec<Part> {
+    let mut found = Vec::new();
+    while let Some(word) = words.next() {
+        match word {
+            "[" => found.push(Part::Maybe(parts(words))),
+            "]" => break,
+            word if word.chars().all(|c| c.is_ascii_uppercase()) => found.push(Part::Value),
+            word => found.push(Part::Word(word.split('|').map(str::to_owned).collect())),
+        }
+    }
+    found
+}
+
+/// Whether a command is of that usage, or, if it need not be whole, begins as one. What may be left out may come in any order.
+fn matches(usage: &[Part], words: &[String], whole: bool) -> bool {
+    left(usage, words, whole).is_some_and(<[String]>::is_empty)
+}
+
+/// The words that are left when a usage has had its own.
+fn left<'a>(usage: &[Part], words: &'a [String], whole: bool) -> Option<&'a [String]> {
+    let mut words = words;
+    let mut optional = Vec::new();
+    for part in usage {
+        if let Part::Maybe(parts) = part {
+            optional.push(parts);
+            continue;
+        }
+        let Some((first, rest)) = words.split_first() else { return (!whole).then_some(words) };
+        match part {
+            // Every word may be shortened.
+            Part::Word(several) if !several.iter().any(|word| word.starts_with(first.as_str())) => {
+                return None;
+            }
+            _ => words = rest,
+        }
+    }
+    loop {
+        let taken = optional.iter().enumerate().find_map(|(at, parts)| {
+            Some((at, left(parts, words, whole).filter(|rest| rest.len() < words.len())?))
+        });
+        let Some((at, rest)) = taken else { return Some(words) };
+        optional.remove(at);
+        words = rest;
+    }
+}
+
+#[test]
+fn commands_are_told_from_what_is_none() {
+    let usages: Vec<_> = commands().iter().map(|usage| parse(usage)).collect();
+    for (line, is_one) in [
+        ("show frontends", true),
+        ("sh ba nginx0", true),
+        ("show frontends web", true),
+        ("show frontends web more", false),
+        ("set backend a pause for 2h reason \"disk swap\"", true),
+        ("set backend a pause for", false),
+        ("set backend a", false),
+        ("watch events num 3 log level warn vpp", true),
+        ("watch events log level loud", false),
+        ("shew frontends", false),
+        ("--output json config check plan", true),
+    ] {
+        let words = command(&line.split(' ').collect::<Vec<_>>()).unwrap();
+        assert_eq!(usages.iter().any(|usage| matches(usage, &words, true)), is_one, "{line}");
+    }
+}
+
+#[test]
+fn every_variable_that_is_mentioned_is_there() {
+    let mut known: BTreeSet<_> =
+        PROGRAMS.into_iter().flat_map(of_help).filter_map(|(_, flag)| flag.variable).collect();
+    known.extend(OTHERS.map(|name| format!("MAGLEV_{name}")));
+    let files = ["Dockerfile", "compose.yaml", "debian/etc/default/vpp-maglev"].map(str::to_owned);
+    let manuals = MANUALS.map(|name| format!("docs/man/{name}"));
+    let texts = files.into_iter().chain(manuals).map(|name| (page::read(&name), name));
+    for (text, name) in texts.chain(page::all().into_iter().map(|page| (page.text, page.name))) {
+        for mention in text.split("MAGLEV_").skip(1) {
+            let end = mention.find(|c: char| !c.is_ascii_uppercase() && c != '_').unwrap_or(mention.len());
+            let variable = format!("MAGLEV_{}", &mention[..end]);
+            assert!(end == 0 || known.contains(&variable), "{name}: nobody knows {variable}");
+        }
+    }
+}
+
+#[test]
+fn every_target_of_make_that_is_mentioned_is_there() {
+    let makefile = page::read("Makefile");
+    let targets: BTreeSet<_> =
+        makefile.lines().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
+    let mut found = BTreeSet::new();
+    for Phrase { at, text: phrase, .. } in phrases() {
+        let Some(target) = phrase.strip_prefix("make ").and_then(|rest| rest.split_whitespace().next())
+        else {
+            continue;
+        };
+        assert!(targets.contains(target), "{at}: make has no {target}");
+        found.insert(target.to_owned());
+    }
+    assert!(found.len() > 5, "{found:?}");
+}

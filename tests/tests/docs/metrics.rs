@@ -1,0 +1,90 @@
+//! The metrics that the pages tell of are those that a system has on which everything has happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv6Addr, SocketAddr};
+
+use maglev_tests::container;
+use maglev_tests::docs::page;
+use maglev_tests::docs::stage::{CONFIG, Stage};
+use maglev_tests::lab::metrics::Scrape;
+use maglev_tests::packets::until;
+
+/// Each family with its labels.
+type Families = BTreeMap<String, BTreeSet<String>>;
+
+/// What operators do that leaves a trace in the metrics, some of it in vain.
+const DEEDS: &str = "
+maglevc set backend nginx0 pause
+maglevc set frontend web pool primary backend nginx1 weight 7
+maglevc sync vpp lb state
+maglevc config reload
+maglevc --server 127.0.0.1 config reload
+maglevc watch events num 1
+systemctl kill --signal KILL vpp-maglevd-prober
+";
+
+#[test]
+fn every_metric_is_told_with_its_labels() {
+    if container::skip("every_metric_is_told_with_its_labels") {
+        return;
+    }
+    let mut stage = Stage::set(&page::read(CONFIG));
+    for scene in
+        ["nginx0 stops", "nginx1 stops", "nginx0 recovers", "nginx1 recovers", "VPP dies", "VPP returns"]
+    {
+        stage.scene(scene);
+    }
+    let said = stage.run(DEEDS);
+    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 9091));
+    let told = told();
+    let exported = || exported(&stage.machine().inside(|| Scrape::of(address)));
+    // Those about traffic come back a while after VPP.
+    until(
+        || exported() == told,
+        || {
+            let exported = exported();
+            let only = |of: &Families, other: &Families| {
+                let only = of.iter().filter(|(name, labels)| other.get(*name) != Some(labels));
+                only.map(|(name, labels)| format!("{name} {labels:?}\n")).collect::<String>()
+            };
+            format!(
+                "told of are alone\n{}and exported\n{}after\n{}",
+                only(&told, &exported),
+                only(&exported, &told),
+                said.lines.join("\n")
+            )
+        },
+    );
+}
+
+fn told() -> Families {
+    let mut told = Families::new();
+    for page in page::all() {
+        for table in page.tables("metric") {
+            let labels = table.column("labels");
+            for row in &table.rows {
+                let labels: BTreeSet<_> = row[labels].codes.iter().cloned().collect();
+                for name in &row[0].codes {
+                    assert!(told.insert(name.clone(), labels.clone()).is_none(), "{name} is told of twice");
+                }
+            }
+        }
+    }
+    told
+}
+
+fn exported(scrape: &Scrape) -> Families {
+    let mut families: Families = scrape.families.iter().map(|name| (name.clone(), BTreeSet::new())).collect();
+    for sample in scrape.samples.keys() {
+        let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
+        let family = ["", "_bucket", "_sum", "_count"].iter().find_map(|end| {
+            let family = name.strip_suffix(end)?;
+            families.contains_key(family).then_some(family)
+        });
+        let names = labels.split("\",").filter_map(|label| Some(label.split_once("=\"")?.0.to_owned()));
+        // Every histogram has that one.
+        let names = names.filter(|label| label != "le");
+        families.get_mut(family.unwrap()).unwrap().extend(names);
+    }
+    families
+}
