@@ -59,6 +59,9 @@ list_missing() {
 		has systemd-socket-activate || echo systemd
 		/usr/bin/python3 -c 'import grpc, google.protobuf' 2>/dev/null || echo python3-grpcio python3-protobuf
 		has sysctl || echo procps
+		has strace || echo strace
+		has prlimit || echo util-linux
+		compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || echo libfaketime
 		has promtool || echo prometheus
 		has_openmetrics || echo python3-prometheus-client
 		has shellcheck || echo shellcheck

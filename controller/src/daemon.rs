@@ -9,6 +9,7 @@ use anyhow::Context;
 use maglev_core::config::Config;
 use maglev_core::overrides::Overrides;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::SigSet;
 use sd_notify::NotifyState;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,6 +54,8 @@ struct Ready {
 /// # Errors
 /// It cannot start: the configuration ([`config::LoadError`]) or an address is not to be used.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
+    // Who asks for a reload before there is anything to reload waits; unheard, the signal would end us.
+    reload_signal().thread_block()?;
     let ready = prepare(flags)?;
     confine(flags)?;
     // Those who render are not to hold up the one who decides.
@@ -230,6 +233,10 @@ async fn complain<E: std::error::Error>(task: impl Future<Output = Result<(), E>
     }
 }
 
+fn reload_signal() -> SigSet {
+    SigSet::from_iter([nix::sys::signal::Signal::SIGHUP])
+}
+
 /// The signals that `maglevd` obeys.
 struct Signals {
     hangup: tokio::signal::unix::Signal,
@@ -239,11 +246,13 @@ struct Signals {
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self {
+        let signals = Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-        })
+        };
+        reload_signal().thread_unblock()?;
+        Ok(signals)
     }
 
     /// Reloads when told to, until told to end.

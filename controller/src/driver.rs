@@ -19,8 +19,9 @@ use crate::overrides::Wanted;
 use crate::pulse::Pulse;
 use crate::{log, prober, vpp};
 
-/// How many batches of inputs may wait.
-pub const INPUT_BACKLOG: usize = 1024;
+/// How many batches of inputs may wait. The prober's hold thousands of outcomes each, and whoever has taken it over may send
+/// them without end: what waits here must not fill the memory.
+pub const INPUT_BACKLOG: usize = 64;
 
 /// The task that owns the core's state.
 pub struct Driver<C> {
@@ -110,7 +111,10 @@ impl<C: Clock> Driver<C> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                Some(inputs) = self.inputs.recv() => self.tell_all(inputs),
+                Some(inputs) = self.inputs.recv() => {
+                    self.tell_all(inputs);
+                    self.see_to_others();
+                }
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = &mut wake => {
                     set = None;
@@ -124,6 +128,16 @@ impl<C: Clock> Driver<C> {
     fn until(&self, at: Option<Mono>) -> Duration {
         const LONG: Duration = Duration::from_secs(3600);
         at.map_or(LONG, |at| at - self.clock.now().mono)
+    }
+
+    /// What a prober that never stops talking would otherwise hold up for ever: what is due, and who asks.
+    fn see_to_others(&mut self) {
+        if self.until_wake().is_zero() {
+            self.tell(Input::Tick);
+        }
+        if let Ok(request) = self.requests.try_recv() {
+            self.answer(request);
+        }
     }
 
     fn tell_all(&mut self, inputs: Vec<Input>) {

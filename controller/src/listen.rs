@@ -17,6 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{error, warn};
 
+use crate::retry::Retry;
+
 mod inherited;
 mod stream;
 #[cfg(test)]
@@ -29,7 +31,7 @@ pub use stream::Stream;
 const BACKLOG: i32 = 1024;
 
 /// How long to wait when the system cannot accept, as when it is out of descriptors.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who may use the unix socket: its owner and its group.
 const SOCKET_MODE: u32 = 0o660;
@@ -216,6 +218,7 @@ async fn accept_from(
         Ok(acceptor) => acceptor,
         Err(error) => return error!(%error, "cannot wait for connections"),
     };
+    let mut trouble = Trouble::default();
     while let Ok(permit) = permits.clone().acquire_owned().await {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
@@ -223,15 +226,27 @@ async fn accept_from(
         };
         match accepted {
             Ok(stream) => {
+                trouble = Trouble::default();
                 if sender.send(Ok(Connection { stream, permit })).await.is_err() {
                     return;
                 }
             }
-            Err(error) => {
-                warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => trouble.wait(&error).await,
         }
+    }
+}
+
+/// Why nobody can be accepted, told once for as long as it lasts.
+#[derive(Debug, Default)]
+pub struct Trouble(Retry);
+
+impl Trouble {
+    /// Tells of `error`, unless it was told of already, and waits until it is worth another try.
+    pub async fn wait(&mut self, error: &io::Error) {
+        if self.0.is_news(&error.to_string()) {
+            warn!(%error, "cannot accept a connection; it is tried again");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 

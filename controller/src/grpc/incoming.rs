@@ -7,16 +7,16 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use super::places::{Owner, Places, Taken};
 use super::transport::Transport;
 use crate::access::{Access, Certificate, Peer, names};
 use crate::config::Tls;
-use crate::listen::{ACCEPT_PAUSE, Acceptor, Listener, Stream};
+use crate::listen::{Acceptor, Listener, Stream, Trouble};
 
 /// How many connections each listener has at most.
 const MAX_CONNECTIONS: usize = 1024;
@@ -61,17 +61,18 @@ impl Door {
             Ok(acceptor) => acceptor,
             Err(error) => return error!(%error, "cannot wait for connections"),
         };
+        let mut trouble = Trouble::default();
         loop {
             let accepted = tokio::select! {
                 accepted = acceptor.accept() => accepted,
                 () = self.sender.closed() => return,
             };
             match accepted {
-                Ok(stream) => self.admit(stream),
-                Err(error) => {
-                    warn!(%error, "cannot accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
+                Ok(stream) => {
+                    trouble = Trouble::default();
+                    self.admit(stream);
                 }
+                Err(error) => trouble.wait(&error).await,
             }
         }
     }

@@ -57,11 +57,16 @@ impl Scrape {
     /// There is none.
     #[must_use]
     pub fn value(&self, name: &str, labels: &[&str]) -> f64 {
+        self.find(name, labels).unwrap_or_else(|| panic!("no {name} with {labels:?} in {:#?}", self.samples))
+    }
+
+    /// The value of the first sample of `name` that has all of `labels`, if there is one.
+    #[must_use]
+    pub fn find(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let is_it = |key: &str| {
             key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
                 && labels.iter().all(|label| key.contains(label))
         };
-        let found = self.samples.iter().find(|(key, _)| is_it(key));
-        *found.unwrap_or_else(|| panic!("no {name} with {labels:?} in {:#?}", self.samples)).1
+        self.samples.iter().find(|(key, _)| is_it(key)).map(|(_, value)| *value)
     }
 }

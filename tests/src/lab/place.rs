@@ -89,6 +89,6 @@ impl Place {
 
 fn ready(command: &mut Command) -> Process {
     let prober = Process::spawn("maglevd-prober", command);
-    prober.line(0, "ready");
+    prober.line(0, "ready version=");
     prober
 }

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::controller;
 use super::lives::{
-    blinded, changes_all, crash_controller, crash_prober, disturbed, fair_vpp, later, restart_vpp,
-    start_controller,
+    blinded, changes_all, crash_controller, crash_prober, disturbed, fair_vpp, later, outlast_warm_up,
+    restart_vpp, start_controller,
 };
 use super::pipe::FAIR;
 use super::script::{Deed, Meddling};
@@ -144,7 +144,8 @@ fn lose(world: &mut World, server: usize, probes: u32) {
     let frontends = world.shape.frontends_of(server);
     let time = check.longest() * (probes + 1) + check.notice();
     let calm = world.oracle.tolerates(server, &frontends, time);
-    if !calm || probes >= check.fall || !world.truth.is_well(server) {
+    let starts = Instant::now() < world.starting && outlast_warm_up(&check, probes);
+    if !calm || starts || probes >= check.fall || !world.truth.is_well(server) {
         world.server_changes(server, time);
     }
     world.truth.lose(server, probes);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::process::Process;
-use super::shape::{STARTUP, SYNC_INTERVAL};
+use super::shape::{Check, STARTUP, SYNC_INTERVAL};
 use super::site::{Site, World};
 use super::{controller, prober, vpp};
 
@@ -166,5 +166,16 @@ fn starting(site: &Site) {
         if let Some(blind) = world.blind.checked_duration_since(now).filter(|left| !left.is_zero()) {
             world.oracle.changes_all(blind + within);
         }
+        for backend in 0..world.shape.backends.len() {
+            let check = world.shape.backends[backend].map(|check| &world.shape.checks[check]);
+            if check.is_some_and(|check| outlast_warm_up(check, world.truth.losing(backend))) {
+                world.server_changes(backend, within);
+            }
+        }
     });
+}
+
+/// Whether a backend that loses so many probes may still be unknown when the warm-up ends, and then has no weight.
+pub fn outlast_warm_up(check: &Check, probes: u32) -> bool {
+    probes > 0 && check.longest() * (probes + 1) >= STARTUP
 }

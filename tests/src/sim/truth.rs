@@ -100,6 +100,11 @@ impl Truth {
         }
     }
 
+    /// How many of the next probes of a server are lost.
+    pub fn losing(&self, server: usize) -> u32 {
+        self.servers.get(&Shape::address(server)).map_or(0, |server| server.lose)
+    }
+
     /// Some probes of a server are lost for a while.
     pub fn lossy(&mut self, server: usize, percent: u8, time: Duration) {
         if let Some(server) = self.servers.get_mut(&Shape::address(server)) {

@@ -1,0 +1,147 @@
+//! Clocks that lie. Only what is shown of the time follows them, and the end of overrides that were made for a time.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use maglev_proto::v1::{BackendState, DisableBackendRequest, Note, SetFrontendPoolBackendWeightRequest};
+use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::lab::skip;
+
+use crate::stage::{BACKENDS, Stage, nothing_went_down};
+
+const DAY: i64 = 86_400;
+const YEAR: i64 = 365 * DAY;
+
+/// A wall clock that can be set, for one process.
+struct Clock {
+    library: PathBuf,
+    file: PathBuf,
+}
+
+impl Clock {
+    /// One that is right, unless the test called `name` is to be skipped.
+    fn new(name: &str, stage: &Stage) -> Option<Self> {
+        let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+        let library =
+            folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|path| path.is_file());
+        if library.is_none() {
+            println!("SKIP {name}: needs libfaketime");
+        }
+        let clock = Self { library: library?, file: stage.place.path("clock") };
+        clock.set(0);
+        Some(clock)
+    }
+
+    /// Puts it so many seconds ahead.
+    fn set(&self, ahead: i64) {
+        let new = self.file.with_extension("new");
+        fs::write(&new, format!("{ahead:+}\n")).unwrap();
+        fs::rename(new, &self.file).unwrap();
+    }
+
+    fn rule<'a>(&self, setup: Setup<'a>) -> Setup<'a> {
+        setup
+            .env("LD_PRELOAD", self.library.display())
+            .env("FAKETIME_TIMESTAMP_FILE", self.file.display())
+            .env("FAKETIME_NO_CACHE", 1)
+            .env("DONT_FAKE_MONOTONIC", 1)
+    }
+}
+
+/// When a backend last changed, in seconds since 1970.
+fn changed(maglevd: &Maglevd, name: &str) -> i64 {
+    maglevd.backend(name).since.unwrap().seconds
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed()
+}
+
+#[test]
+fn a_clock_that_steps_by_years_changes_nothing_but_the_time_that_is_shown() {
+    let stage = Stage::new();
+    let name = "a_clock_that_steps_by_years_changes_nothing_but_the_time_that_is_shown";
+    let Some(clock) = Clock::new(name, &stage) else { return };
+    let mut maglevd = clock.rule(stage.setup(&stage.config())).start();
+    maglevd.until_up(&BACKENDS);
+    stage.until_weights(10, 5, 0);
+    let written = stage.writes();
+    let since = changed(&maglevd, "a");
+    for (number, ahead) in [YEAR, -YEAR, 0].into_iter().enumerate() {
+        clock.set(ahead);
+        stage.farm.sites[1].answer(503);
+        maglevd.until_backend("b", BackendState::Down);
+        stage.until_weights(10, 0, 0);
+        assert!((changed(&maglevd, "b") - now() - ahead).abs() < DAY, "{:#?}", maglevd.backend("b"));
+        stage.farm.sites[1].answer(200);
+        maglevd.until_backend("b", BackendState::Up);
+        stage.until_weights(10, 5, 0);
+        assert_eq!(stage.writes().len(), written.len() + 2 * (number + 1));
+    }
+    assert_eq!(changed(&maglevd, "a"), since);
+    assert_eq!(maglevd.backend("b").transitions.len(), 5);
+    let lost = |line: &String| line.contains("prober lost") || line.contains("VPP lost");
+    assert_eq!(maglevd.process.lines(0).into_iter().find(lost), None);
+}
+
+#[test]
+fn an_override_made_for_a_time_ends_by_the_wall_clock() {
+    let stage = Stage::new();
+    let Some(clock) = Clock::new("an_override_made_for_a_time_ends_by_the_wall_clock", &stage) else {
+        return;
+    };
+    let mut maglevd = clock.rule(stage.setup(&stage.config())).start();
+    maglevd.until_up(&BACKENDS);
+    let note = |seconds| {
+        let lifetime = Some(maglev_proto::Duration { seconds, nanos: 0 });
+        Some(Note { reason: String::new(), lifetime })
+    };
+    let mut client = maglevd.client.clone();
+    let request = DisableBackendRequest { name: "b".to_owned(), note: note(3600) };
+    maglevd.wait(client.disable_backend(request)).unwrap();
+    // What is put back is no reason to end it.
+    clock.set(-YEAR);
+    let weigh = |maglevd: &Maglevd, weight, seconds| {
+        let (frontend, pool, backend) = ("web".to_owned(), "last".to_owned(), "c".to_owned());
+        let note = note(seconds);
+        let request = SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, note };
+        let mut client = maglevd.client.clone();
+        maglevd.wait(client.set_frontend_pool_backend_weight(request)).unwrap();
+    };
+    weigh(&maglevd, 20, DAY);
+    assert_eq!(maglevd.backend("b").state(), BackendState::Disabled);
+    // What is put forward is, within a minute; another that ends sooner has it looked at sooner.
+    weigh(&maglevd, 30, 1);
+    clock.set(YEAR);
+    maglevd.until_backend("b", BackendState::Up);
+    maglevd.process.line(0, "who=\"expiry\"");
+    nothing_went_down(&maglevd.process);
+}
+
+/// Total outages are doubted for a while, which is counted by both clocks.
+#[test]
+fn daemons_whose_monotonic_clocks_differ_work_as_ever() {
+    if skip("daemons_whose_monotonic_clocks_differ_work_as_ever", &["unshare"]) {
+        return;
+    }
+    for ahead in ["31536000", "-60"] {
+        let stage = Stage::new();
+        let (monotonic, boottime) = (format!("--monotonic={ahead}"), format!("--boottime={ahead}"));
+        let wrapper = ["unshare", "--time", &monotonic, &boottime, "--fork", "--kill-child"];
+        let mut maglevd = stage.setup(&stage.config()).wrapped(&wrapper).start();
+        maglevd.until_up(&BACKENDS);
+        stage.until_weights(10, 5, 0);
+        let written = stage.writes();
+        stage.farm.sites.iter().for_each(|site| site.answer(503));
+        for name in BACKENDS {
+            maglevd.until_backend(name, BackendState::Down);
+        }
+        stage.until_weights(0, 0, 0);
+        stage.farm.sites.iter().for_each(|site| site.answer(200));
+        maglevd.until_up(&BACKENDS);
+        stage.until_weights(10, 5, 0);
+        assert!(stage.writes().len() > written.len());
+        assert_eq!(stage.scrape().value("maglev_blind_total", &["verdict=\"confirmed\""]), 1.0);
+    }
+}

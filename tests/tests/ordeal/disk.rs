@@ -1,0 +1,203 @@
+//! A disk that is full, read-only or broken, and a file of overrides that is not ours.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fastrand::Rng;
+use maglev_proto::v1::{BackendState, DisableBackendRequest, ListOverridesRequest};
+use maglev_tests::lab::maglevd::Maglevd;
+use maglev_tests::lab::process::Process;
+use maglev_tests::lab::skip;
+
+use crate::stage::{BACKENDS, Recovery, Stage, names, run, times, until};
+
+/// Takes a backend out; what the answer says of the disk.
+fn disable(maglevd: &Maglevd, name: &str) -> String {
+    let mut client = maglevd.client.clone();
+    let request = DisableBackendRequest { name: name.to_owned(), note: None };
+    let answer = maglevd.wait(client.disable_backend(request)).unwrap().into_inner();
+    assert_eq!(answer.backend.unwrap().state(), BackendState::Disabled);
+    answer.unkept
+}
+
+/// A file system that can be filled, and be made read-only. It goes when dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn new(folder: PathBuf) -> Self {
+        fs::create_dir(&folder).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&folder));
+        Self(folder)
+    }
+
+    fn remount(&self, how: &str) {
+        run(Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0));
+    }
+
+    /// Fills it up. What it is filled with.
+    fn fill(&self) -> Vec<PathBuf> {
+        let mut ballast = Vec::new();
+        loop {
+            ballast.push(self.0.join(format!("ballast{}", ballast.len())));
+            if fs::write(&ballast[ballast.len() - 1], [0; 4096]).is_err() {
+                return ballast;
+            }
+        }
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("--lazy").arg(&self.0));
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_or_read_only_at_the_start_is_told_and_made_good_for_when_it_can_be() {
+    let name = "a_disk_that_is_full_or_read_only_at_the_start_is_told_and_made_good_for_when_it_can_be";
+    if skip(name, &["mount"]) {
+        return;
+    }
+    let mut recovery = Recovery::new();
+    for read_only in [false, true] {
+        let stage = Stage::new();
+        let small = Small::new(stage.place.path("state"));
+        let mut maglevd = stage.settled();
+        assert_eq!(disable(&maglevd, "c"), "");
+        maglevd.process.kill();
+        let before = fs::read(small.0.join("overrides.json")).unwrap();
+        let ballast = small.fill();
+        if read_only {
+            small.remount("ro");
+        }
+
+        // What is there holds, and what comes to it is told not to be kept.
+        let mut maglevd = stage.start();
+        maglevd.until_up(&["a", "b"]);
+        assert_eq!(maglevd.backend("c").state(), BackendState::Disabled);
+        assert_eq!(stage.scrape().value("maglev_overrides_unsaved", &[]), 0.0);
+        let unkept = disable(&maglevd, "b");
+        let why = if read_only { "Read-only file system" } else { "No space left on device" };
+        assert!(unkept.contains(why), "{unkept}");
+        stage.until_weights(10, 0, 0);
+        assert_eq!(stage.scrape().value("maglev_overrides_unsaved", &[]), 1.0);
+        assert!(stage.scrape().value("maglev_overrides_save_total", &["result=\"failure\""]) >= 1.0);
+        assert_eq!(fs::read(small.0.join("overrides.json")).unwrap(), before);
+
+        recovery.time(|| {
+            if read_only {
+                small.remount("rw");
+            }
+            ballast.iter().for_each(|path| fs::remove_file(path).unwrap());
+            maglevd.process.line(0, "written down again");
+        });
+        assert_eq!(stage.scrape().value("maglev_overrides_unsaved", &[]), 0.0);
+        assert_eq!(names(&small.0), ["overrides.json".to_owned()].into());
+        maglevd.process.kill();
+        assert_eq!(stage.start().backend("b").state(), BackendState::Disabled);
+    }
+    recovery.tell("disk full or read-only");
+}
+
+#[test]
+fn what_the_disk_does_not_confirm_is_told_not_to_be_kept() {
+    if skip("what_the_disk_does_not_confirm_is_told_not_to_be_kept", &["strace"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let maglevd = stage.settled();
+    assert_eq!(disable(&maglevd, "c"), "");
+    let before = fs::read(stage.place.path("state/overrides.json")).unwrap();
+    for (call, error, words) in [
+        ("fsync", "EIO", "Input/output error"),
+        ("fsync", "ENOSPC", "No space left on device"),
+        ("write", "EDQUOT", "Disk quota exceeded"),
+    ] {
+        let path = stage.place.path("state/overrides.json.new");
+        let mut command = Command::new("strace");
+        command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={call}:error={error}")]);
+        if call == "write" {
+            command.arg("-P").arg(path);
+        }
+        let strace = Process::spawn("strace", command.args(["-p", &maglevd.process.pid().to_string()]));
+        strace.line(0, "attached");
+        let unkept = disable(&maglevd, "b");
+        assert!(unkept.contains(words), "{call} {error}: {unkept}");
+        assert_eq!(fs::read(stage.place.path("state/overrides.json")).unwrap(), before);
+        let said = maglevd.process.said();
+        drop(strace);
+        maglevd.process.line(said, "written down again");
+        assert!(maglevd.maglevc(&["set", "backend", "b", "enable"]).status.success());
+        until(
+            "the file to be as it was",
+            || fs::read(stage.place.path("state/overrides.json")).unwrap(),
+            |now| *now == before,
+        );
+    }
+}
+
+/// Makes something of a good file.
+type Spoil = fn(&Path, &[u8]);
+
+#[test]
+fn whatever_is_in_the_place_of_the_file_maglevd_starts_and_the_next_override_is_kept() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    assert_eq!(disable(&maglevd, "c"), "");
+    maglevd.process.kill();
+    let folder = stage.place.path("state");
+    let path = folder.join("overrides.json");
+    let good = fs::read(&path).unwrap();
+    let strange: [(&str, Spoil); 7] = [
+        ("of a later release", |path, good| {
+            fs::write(path, String::from_utf8(good.to_vec()).unwrap().replace("1,", "99,")).unwrap();
+        }),
+        ("a folder", |path, _| fs::create_dir(path).unwrap()),
+        ("a pipe", |path, _| run(Command::new("mkfifo").arg(path))),
+        ("a link to nowhere", |path, _| symlink("nowhere", path).unwrap()),
+        ("a link to itself", |path, _| symlink(path, path).unwrap()),
+        ("endless", |path, _| fs::File::create(path).unwrap().set_len(1 << 40).unwrap()),
+        ("of somebody else", |path, _| fs::write(path, "{\"hosts\": [1, 2, 3]}").unwrap()),
+    ];
+    for (what, spoil) in strange {
+        spoil_and_start(&stage, what, |path| spoil(path, &good));
+    }
+    let (mut random, mutations) = (Rng::with_seed(7), times("MUTATIONS", 10));
+    for number in 0..mutations {
+        let mut bytes = good.clone();
+        if number % 2 == 0 {
+            bytes.truncate(random.usize(..good.len()));
+        } else {
+            let at = random.usize(..good.len());
+            bytes[at] ^= random.u8(1..);
+        }
+        let what = String::from_utf8_lossy(&bytes).into_owned();
+        spoil_and_start(&stage, &what, |path| fs::write(path, &bytes).unwrap());
+    }
+}
+
+/// Starts `maglevd` with something in the place of the file. It goes on without, or, if the file happens to mean
+/// something, with that; VPP keeps the weights of all servers that are well; and what is asked for now is kept.
+fn spoil_and_start(stage: &Stage, what: &str, spoil: impl FnOnce(&Path)) {
+    let folder = stage.place.path("state");
+    fs::remove_dir_all(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    spoil(&folder.join("overrides.json"));
+    let mut maglevd = stage.setup(&stage.config()).start();
+    maglevd.until_vpp(true);
+    let mut client = maglevd.client.clone();
+    let listed = maglevd.wait(client.list_overrides(ListOverridesRequest {})).unwrap().into_inner();
+    if listed.overrides.is_empty() {
+        maglevd.until_up(&BACKENDS);
+        let is_told = || maglevd.process.lines(0).iter().any(|line| line.contains("ERROR"));
+        // A file that is not there, or has no overrides left, is no trouble.
+        let is_harmless = what == "a link to nowhere" || what.contains("\"overrides\": [\n]");
+        assert!(is_told() || is_harmless, "{what}: {:#?}", maglevd.process.lines(0));
+    }
+    assert_eq!(disable(&maglevd, "b"), "", "{what}");
+    maglevd.process.kill();
+    let maglevd = stage.setup(&stage.config()).start();
+    assert_eq!(maglevd.backend("b").state(), BackendState::Disabled, "{what}");
+}

@@ -1,0 +1,146 @@
+//! Storms at the doors: calls and scrapes by the thousand, and those who open them and say or hear nothing.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::PATIENCE;
+use maglev_tests::lab::maglevd::Maglevd;
+use maglev_tests::lab::metrics::Scrape;
+
+use crate::stage::{BACKENDS, Recovery, Stage, descriptors, memory, nothing_went_down, until};
+
+/// The beginning of every HTTP/2 connection: the preface, and settings that are all as they come.
+const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+/// By how much memory may grow at most, whatever comes in.
+const ROOM: u64 = 64 << 20;
+
+/// `maglevd`, what it has open and in memory, and where it listens for calls.
+fn busy(stage: &Stage) -> (Maglevd, usize, u64, SocketAddr) {
+    let calls = SocketAddr::new(stage.farm.address(198), stage.farm.port());
+    let mut maglevd = stage.setup(&stage.config()).flag("--grpc-addr", calls).start();
+    maglevd.until_up(&BACKENDS);
+    stage.until_weights(10, 5, 0);
+    _ = stage.scrape();
+    let (open, memory) = (descriptors(maglevd.process.pid()), memory(&maglevd.process));
+    (maglevd, open, memory, calls)
+}
+
+/// What is to be so after a storm: nobody has noticed, and nothing is left of it.
+fn calm(stage: &Stage, maglevd: &mut Maglevd, (open, before): (usize, u64), recovery: &mut Recovery) {
+    nothing_went_down(&maglevd.process);
+    recovery.time(|| {
+        assert!(maglevd.maglevc(&["show", "version"]).status.success());
+        stage.farm.sites[0].answer(503);
+        maglevd.until_backend("a", BackendState::Down);
+        stage.until_weights(0, 5, 0);
+    });
+    until("nothing to leak", || descriptors(maglevd.process.pid()), |&now| now <= open);
+    let now = memory(&maglevd.process);
+    println!("memory: {} kB before, {} kB afterwards", before / 1024, now / 1024);
+    assert!(now < before + ROOM, "{before} bytes have become {now}");
+}
+
+#[test]
+fn whoever_connects_by_the_thousand_is_forgotten() {
+    let stage = Stage::new();
+    let (mut maglevd, open, before, calls) = busy(&stage);
+    let socket = maglevd.socket().to_owned();
+    let by_tcp = thread::spawn(move || {
+        for number in 0..3000 {
+            let mut stream = TcpStream::connect(calls).unwrap();
+            if number % 2 == 0 {
+                // It may hang up before.
+                _ = stream.write_all(GREETING);
+            }
+        }
+    });
+    let by_unix = thread::spawn(move || {
+        for number in 0..3000 {
+            let mut stream = UnixStream::connect(&socket).unwrap();
+            if number % 2 == 0 {
+                _ = stream.write_all(GREETING);
+            }
+        }
+    });
+    by_tcp.join().unwrap();
+    by_unix.join().unwrap();
+    let mut recovery = Recovery::new();
+    calm(&stage, &mut maglevd, (open, before), &mut recovery);
+    recovery.tell("6000 connects");
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[test]
+fn a_flood_of_calls_that_are_taken_back_at_once_is_cut_off() {
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    // POST and http by their numbers in the table, and the path of a call.
+    let path = b"/maglev.v1.Maglev/ListBackends";
+    let headers = [&[0x83, 0x86, 0x44, path.len() as u8][..], path].concat();
+    let stage = Stage::new();
+    let (mut maglevd, open, before, calls) = busy(&stage);
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(calls).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(GREETING).unwrap();
+        let cut_off = (1..200_000).step_by(2).find(|&number| {
+            let call = frame(HEADERS, 4, number, &headers);
+            stream.write_all(&[call, frame(RST_STREAM, 0, number, &[0, 0, 0, 8])].concat()).is_err()
+        });
+        // What it had to say may be lost with the connection.
+        _ = stream.read_to_end(&mut Vec::new());
+        assert!(cut_off.is_some(), "100,000 calls were let through");
+    }
+    let mut recovery = Recovery::new();
+    calm(&stage, &mut maglevd, (open, before), &mut recovery);
+    recovery.tell("a flood of calls taken back");
+}
+
+#[test]
+fn scrapes_by_the_hundred_are_answered_past_those_who_ask_and_do_not_listen() {
+    let stage = Stage::new();
+    let (mut maglevd, open, before, _) = busy(&stage);
+    let metrics = stage.metrics();
+    // Some never ask, and some never read.
+    let slow: Vec<_> = (0..12)
+        .map(|number| {
+            let mut stream = TcpStream::connect(metrics).unwrap();
+            if number % 2 == 0 {
+                stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\n\r\n").unwrap();
+            }
+            stream
+        })
+        .collect();
+    let storm: Vec<_> = (0..16)
+        .map(|_| {
+            thread::spawn(move || {
+                for _ in 0..25 {
+                    assert_eq!(Scrape::of(metrics).value("maglev_prober_connected", &[]), 1.0);
+                }
+            })
+        })
+        .collect();
+    // Meanwhile, whoever fails is found.
+    stage.farm.sites[1].answer(503);
+    maglevd.until_backend("b", BackendState::Down);
+    stage.until_weights(10, 0, 0);
+    stage.farm.sites[1].answer(200);
+    maglevd.until_up(&["b"]);
+    storm.into_iter().for_each(|thread| thread.join().unwrap());
+    drop(slow);
+    stage.farm.sites[0].answer(503);
+    maglevd.until_backend("a", BackendState::Down);
+    stage.until_weights(0, 5, 0);
+    until("nothing to leak", || descriptors(maglevd.process.pid()), |&now| now <= open);
+    let now = memory(&maglevd.process);
+    println!("memory: {} kB before, {} kB afterwards", before / 1024, now / 1024);
+    assert!(now < before + ROOM, "{before} bytes have become {now}");
+}

@@ -1,0 +1,106 @@
+//! Whoever is at the other end of a link may say nothing, or never stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use maglev_ipc::message::MAX_BATCH;
+use maglev_ipc::{CheckId, Code, Detail, Outcome, ToController, VERSION, codec};
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::impostor::Impostor;
+use maglev_tests::vppsim::Inspection;
+
+use crate::stage::{BACKENDS, Recovery, Stage, descriptors, memory, nothing_went_down, until};
+
+fn clients(vpp: &Inspection<'_>) -> usize {
+    vpp.clients()
+}
+
+#[test]
+fn a_vpp_that_accepts_and_never_answers_is_sought_again_and_leaks_nothing() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let (written, open) = (stage.writes(), descriptors(maglevd.process.pid()));
+    stage.sim().faults(|faults| faults.mute = true);
+    maglevd.until_vpp(false);
+    stage.farm.sites[0].answer(503);
+    maglevd.until_backend("a", BackendState::Down);
+    // Each of these is given up in its turn.
+    for _ in 0..3 {
+        for there in [0, 1] {
+            until("connections", || stage.sim().inspect(clients), |&now| now == there);
+        }
+    }
+    assert!(descriptors(maglevd.process.pid()) <= open + 1);
+    let mut recovery = Recovery::new();
+    recovery.time(|| {
+        stage.sim().faults(|faults| faults.mute = false);
+        stage.until_weights(0, 5, 0);
+    });
+    until("nothing to leak", || descriptors(maglevd.process.pid()), |&now| now <= open);
+    assert_eq!(stage.writes().len(), written.len() + 1, "{:#?}", stage.writes());
+    recovery.tell("VPP accepts and does not answer");
+}
+
+/// By how much memory may grow at most: some ten thousand messages wait before no more are read.
+const ROOM: u64 = 128 << 20;
+
+#[test]
+fn a_prober_that_never_stops_talking_holds_up_nobody_and_changes_nothing() {
+    let mut stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let written = stage.writes();
+    stage.prober.kill();
+    maglevd.until_prober(false);
+    let impostor = Impostor::at(&stage.place.path("prober.sock"));
+    let stranger = impostor.accept();
+    stranger.tell(&ToController::Hello { version: VERSION, release: "9.9.9".to_owned(), instance: 1 });
+    maglevd.until_prober(true);
+    let before = memory(&maglevd.process);
+    // Failures, of checks that nobody has asked for.
+    let outcome = Outcome {
+        check: CheckId(u32::MAX),
+        seq: 1,
+        started: 1,
+        duration: std::time::Duration::ZERO,
+        code: Code::L4Con,
+        detail: Detail::None,
+        timeout: None,
+    };
+    let batch = codec::encode(&ToController::Outcomes(vec![outcome; MAX_BATCH])).unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let flood = {
+        let ended = Arc::clone(&ended);
+        thread::spawn(move || {
+            let mut said = 0_u64;
+            while !ended.load(Ordering::Relaxed) {
+                stranger.say(&batch);
+                said += MAX_BATCH as u64;
+            }
+            said
+        })
+    };
+    for _ in 0..20 {
+        assert!(BACKENDS.map(|name| maglevd.backend(name).state()).iter().all(|s| *s == BackendState::Up));
+    }
+    assert_eq!(stage.scrape().value("maglev_prober_connected", &[]), 1.0);
+    ended.store(true, Ordering::Relaxed);
+    println!("{} outcomes that nobody has asked for", flood.join().unwrap());
+    let now = memory(&maglevd.process);
+    assert!(now < before + ROOM, "{before} bytes have become {now}");
+    drop(impostor);
+    let mut recovery = Recovery::new();
+    recovery.time(|| {
+        stage.prober = stage.place.prober(None, &[]);
+        maglevd.until_prober(false);
+        maglevd.until_prober(true);
+        until(
+            "fresh outcomes",
+            || BACKENDS.map(|name| maglevd.backend(name).stale),
+            |stale| *stale == [false; 3],
+        );
+    });
+    nothing_went_down(&maglevd.process);
+    stage.nothing_was_written_since(&written, &mut maglevd);
+    recovery.tell("a prober that talks nonsense without end");
+}

@@ -1,0 +1,263 @@
+//! A host that has run out of descriptors, ports or buffers. That is no news of any server.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+
+use maglev_ipc::{Mode, Probe};
+use maglev_proto::v1::{BackendState, DisableBackendRequest};
+use maglev_tests::lab::controller::{Controller, check, http, tcp};
+use maglev_tests::lab::host::Host;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::process::Process;
+use maglev_tests::lab::site::Site;
+use maglev_tests::lab::skip;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
+
+use crate::stage::{BACKENDS, Recovery, Stage, limit, nothing_went_down, until};
+
+/// More than any of these tests needs.
+const PLENTY: &str = "--nofile=1000:";
+/// Nothing can be opened.
+const NONE: &str = "--nofile=1:";
+
+#[test]
+fn a_prober_out_of_descriptors_says_so_and_takes_nothing_down() {
+    if skip("a_prober_out_of_descriptors_says_so_and_takes_nothing_down", &["prlimit", "setpriv"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let written = stage.writes();
+    let mut recovery = Recovery::new();
+    limit(&stage.prober, NONE);
+    let told = stage.blind_probes();
+    until("blindness to be told", || stage.blind_probes(), |&now| now >= told + 20.0);
+    // What is so is found when there is something to look with.
+    stage.farm.sites[0].answer(503);
+    let told = stage.blind_probes();
+    until("more of it", || stage.blind_probes(), |&now| now >= told + 20.0);
+    assert_eq!(maglevd.backend("a").state(), BackendState::Up);
+    nothing_went_down(&maglevd.process);
+    assert_eq!(stage.writes(), written);
+    recovery.time(|| {
+        limit(&stage.prober, PLENTY);
+        maglevd.until_backend("a", BackendState::Down);
+        stage.until_weights(0, 5, 0);
+    });
+    assert_eq!(stage.writes().len(), written.len() + 1);
+    recovery.tell("prober out of descriptors");
+}
+
+#[test]
+fn a_prober_out_of_descriptors_lets_its_controller_in_afterwards() {
+    if skip("a_prober_out_of_descriptors_lets_its_controller_in_afterwards", &["prlimit", "setpriv"]) {
+        return;
+    }
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let written = stage.writes();
+    let mut recovery = Recovery::new();
+    let said = stage.prober.said();
+    limit(&stage.prober, NONE);
+    maglevd.process.kill();
+    let mut maglevd = stage.start();
+    maglevd.until_vpp(true);
+    stage.prober.line(said, "cannot accept a controller");
+    assert_eq!(maglevd.backend("a").state(), BackendState::Unknown);
+    recovery.time(|| {
+        limit(&stage.prober, PLENTY);
+        maglevd.until_up(&BACKENDS);
+    });
+    stage.nothing_was_written_since(&written, &mut maglevd);
+    recovery.tell("prober out of descriptors as maglevd restarts");
+}
+
+#[test]
+fn a_maglevd_out_of_descriptors_keeps_what_it_has_and_gets_the_rest_afterwards() {
+    if skip(
+        "a_maglevd_out_of_descriptors_keeps_what_it_has_and_gets_the_rest_afterwards",
+        &["prlimit", "setpriv"],
+    ) {
+        return;
+    }
+    let mut stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let said = maglevd.process.said();
+    limit(&maglevd.process, NONE);
+    // A client that came before is served; what it asks for cannot be written down.
+    assert_eq!(maglevd.backend("a").state(), BackendState::Up);
+    let (mut client, request) =
+        (maglevd.client.clone(), DisableBackendRequest { name: "c".to_owned(), note: None });
+    let answer = maglevd.wait(client.disable_backend(request)).unwrap().into_inner();
+    assert!(answer.unkept.contains("Too many open files"), "{}", answer.unkept);
+    // The file cannot be read, so the one in force stays.
+    maglevd.process.signal(Signal::SIGHUP);
+    maglevd.process.line(said, "not reloaded");
+    // A client that comes now waits.
+    let server = format!("unix:{}", maglevd.socket().display());
+    let mut command = Command::new(maglev_tests::programs::program("maglevc").unwrap());
+    let mut waiting = Process::spawn("maglevc", command.args(["--server", &server, "show", "version"]));
+    maglevd.process.line(said, "cannot accept a connection");
+    // Both links are lost, and there are none to be had.
+    stage.vpp.kill();
+    maglevd.until_vpp(false);
+    stage.vpp.boot().unwrap();
+    stage.prober.kill();
+    maglevd.until_prober(false);
+    stage.prober = stage.place.prober(None, &[]);
+    let complaint = |what: &str| {
+        let is_it = |line: &&String| line.contains("WARN") && line.contains(what);
+        maglevd.process.lines(said).iter().filter(is_it).count()
+    };
+    until(
+        "both to be sought",
+        || (complaint("no prober;"), complaint("VPP is not to be had")),
+        |&seen| seen == (1, 1),
+    );
+    nothing_went_down(&maglevd.process);
+    // Once, however often it is tried.
+    assert_eq!(complaint("cannot accept a connection"), 1);
+
+    let mut recovery = Recovery::new();
+    recovery.time(|| {
+        limit(&maglevd.process, PLENTY);
+        maglevd.until_vpp(true);
+        maglevd.until_prober(true);
+        stage.until_weights(10, 5, 0);
+        maglevd.process.line(said, "written down again");
+        assert!(waiting.end().success());
+    });
+    nothing_went_down(&maglevd.process);
+    assert!(maglevd.maglevc(&["config", "reload"]).status.success());
+    recovery.tell("maglevd out of descriptors");
+}
+
+/// The kernel hands out these ports alone.
+const PORTS: std::ops::RangeInclusive<u16> = 40_000..=40_031;
+const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const HALF_OPEN: Probe = Probe::Tcp { port: 80, mode: Mode::HalfOpen, tls: None };
+const NO_PORT: &str = "LOCAL out of ports, or no such source address here";
+
+/// A host with few ports, and a server on it.
+fn narrow() -> (Host, Site) {
+    let host = Host::new("narrow");
+    host.set("ipv4/ip_local_port_range", &format!("{} {}", PORTS.start(), PORTS.end()));
+    let site = host.inside(|| Site::start(SocketAddr::new(TARGET, 80)));
+    (host, site)
+}
+
+/// Takes every port that nobody has.
+fn take_ports(host: &Host) -> Vec<Socket> {
+    host.inside(|| {
+        let take = |port| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()).map(|()| socket).ok()
+        };
+        PORTS.filter_map(take).collect()
+    })
+}
+
+/// What the next probes come to, once they come to anything else than they did.
+fn becomes(controller: &mut Controller, wanted: &str) {
+    while !controller.more(1).iter().all(|verdict| verdict == wanted) {}
+}
+
+#[test]
+fn out_of_ports_there_is_no_verdict_but_on_half_open_probes_which_have_their_own() {
+    if skip("out_of_ports_there_is_no_verdict_but_on_half_open_probes_which_have_their_own", &["ip"]) {
+        return;
+    }
+    let ((host, _site), place) = (narrow(), Place::new());
+    let _prober = place.prober(Some(&host), &[]);
+    let mut controller = Controller::connect(&place.path("prober.sock"));
+    assert_eq!(controller.verdict(check(TARGET, HALF_OPEN)), "L4OK");
+    assert_eq!(controller.verdict(check(TARGET, http(80, "/"))), "L7OK HTTP 200");
+    let taken = take_ports(&host);
+    assert!(!taken.is_empty());
+    assert_eq!(controller.verdict(check(TARGET, tcp(80))), NO_PORT);
+    assert_eq!(controller.verdict(check(TARGET, http(80, "/"))), NO_PORT);
+    assert_eq!(controller.outcomes(check(TARGET, HALF_OPEN), 40), vec!["L4OK"; 40]);
+    assert_eq!(controller.verdict(check(TARGET, tcp(80))), NO_PORT);
+    let mut recovery = Recovery::new();
+    recovery.time(|| {
+        drop(taken);
+        becomes(&mut controller, "L4OK");
+    });
+    recovery.tell("ports exhausted");
+}
+
+#[test]
+fn without_a_port_at_the_start_half_open_probes_are_the_kernels_and_no_verdict_until_there_is_one() {
+    const NAME: &str =
+        "without_a_port_at_the_start_half_open_probes_are_the_kernels_and_no_verdict_until_there_is_one";
+    if skip(NAME, &["ip"]) {
+        return;
+    }
+    let ((host, _site), place) = (narrow(), Place::new());
+    let taken = take_ports(&host);
+    let prober = place.prober(Some(&host), &[]);
+    let mut controller = Controller::connect(&place.path("prober.sock"));
+    assert_eq!(controller.verdict(check(TARGET, HALF_OPEN)), NO_PORT);
+    prober.line(0, "no block of free ports");
+    drop(taken);
+    becomes(&mut controller, "L4OK");
+}
+
+/// Has calls of a process fail, in the words of strace(1), until it is dropped.
+fn inject(pid: Pid, faults: &str) -> Process {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={faults}"), "-p", &pid.to_string()]);
+    let strace = Process::spawn("strace", &mut command);
+    strace.line(0, "attached");
+    strace
+}
+
+#[test]
+fn whatever_a_call_of_the_prober_fails_with_there_is_no_verdict() {
+    if skip("whatever_a_call_of_the_prober_fails_with_there_is_no_verdict", &["ip", "strace"]) {
+        return;
+    }
+    const BUFFERS: &str = "LOCAL out of buffers";
+    const DESCRIPTORS: &str = "LOCAL out of descriptors";
+    const PERMISSION: &str = "LOCAL not permitted on this host";
+    let (host, place) = (Host::new("poor"), Place::new());
+    let _site = host.inside(|| Site::start(SocketAddr::new(TARGET, 80)));
+    // A call that is made to fail goes by the name of no call, which its filter would kill it for.
+    let prober = place.prober(Some(&host), &["--sandbox=off"]);
+    let mut controller = Controller::connect(&place.path("prober.sock"));
+    let mut recovery = Recovery::new();
+    for (call, error, probe, verdict) in [
+        ("sendmmsg", "ENOBUFS", Probe::Icmp, BUFFERS),
+        ("sendmmsg", "EAGAIN", Probe::Icmp, BUFFERS),
+        ("sendmmsg", "EPERM", Probe::Icmp, PERMISSION),
+        ("sendmmsg", "ENOBUFS", HALF_OPEN, BUFFERS),
+        ("sendmmsg", "EAGAIN", HALF_OPEN, BUFFERS),
+        ("sendmmsg", "EPERM", HALF_OPEN, PERMISSION),
+        ("connect", "ENOBUFS", tcp(80), BUFFERS),
+        ("connect", "EAGAIN", tcp(80), BUFFERS),
+        ("connect", "EPERM", tcp(80), PERMISSION),
+        ("connect", "EADDRNOTAVAIL", http(80, "/"), NO_PORT),
+        ("socket", "ENFILE", tcp(80), DESCRIPTORS),
+        ("socket", "EMFILE", http(80, "/"), DESCRIPTORS),
+        ("socket", "ENOBUFS", http(80, "/"), BUFFERS),
+        ("epoll_ctl", "ENOMEM", tcp(80), BUFFERS),
+        ("sendto", "ENOBUFS", http(80, "/"), BUFFERS),
+    ] {
+        let well = controller.verdict(check(TARGET, probe.clone()));
+        assert!(well.starts_with("L4OK") || well.starts_with("L7OK"), "{probe:?}: {well}");
+        let strace = inject(prober.pid(), &format!("{call}:error={error}"));
+        becomes(&mut controller, verdict);
+        // Half of the time, it is told of the other half as ever.
+        drop(strace);
+        let strace = inject(prober.pid(), &format!("{call}:error={error}:when=1+2"));
+        let mixed = controller.more(20);
+        assert!(mixed.iter().all(|seen| *seen == well || seen == verdict), "{call} {error}: {mixed:#?}");
+        recovery.time(|| {
+            drop(strace);
+            becomes(&mut controller, &well);
+        });
+    }
+    recovery.tell("calls of the prober that fail");
+}

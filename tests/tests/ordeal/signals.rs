@@ -1,0 +1,190 @@
+//! Signals, one after the other, and reloads that overtake one another.
+
+use std::fmt::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::maglevd::Setup;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::{PATIENCE, crowd::Crowd};
+use maglev_tests::programs::program;
+use maglev_tests::vppsim::VipView;
+use nix::sys::signal::Signal;
+
+use crate::stage::{BACKENDS, Recovery, Stage, nothing_went_down, until};
+
+#[test]
+fn of_a_thousand_reloads_the_last_one_wins() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let good = stage.config();
+    for round in 1..=1000_u32 {
+        // Every other one is wrong.
+        let weight = 50 + round / 20;
+        let config = good.replace("b: { weight: 50 }", &format!("b: {{ weight: {weight} }}"));
+        let config = if round % 2 == 0 { config } else { config.replace("rise: 2", "rise: 0") };
+        let new = stage.place.write("maglev.yaml.new", config);
+        std::fs::rename(new, stage.place.path("maglev.yaml")).unwrap();
+        maglevd.process.signal(Signal::SIGHUP);
+        maglevd.process.signal(Signal::SIGPIPE);
+    }
+    let mut recovery = Recovery::new();
+    recovery.time(|| stage.until_weights(10, 10, 0));
+    let reloads = || {
+        let scrape = stage.scrape();
+        ["success", "failure"].map(|result| {
+            scrape.find("maglev_config_reload_total", &[&format!("result=\"{result}\"")]).unwrap_or_default()
+        })
+    };
+    let seen = reloads();
+    println!("of 1000 SIGHUP, {} reloads were made, and {} refused", seen[0], seen[1]);
+    assert!((1.0..=1000.0).contains(&seen[0]));
+    nothing_went_down(&maglevd.process);
+    stage.farm.sites[0].answer(503);
+    maglevd.until_backend("a", BackendState::Down);
+    stage.until_weights(0, 10, 0);
+    recovery.tell("1000 SIGHUP");
+}
+
+#[test]
+fn a_reload_that_is_asked_for_before_there_is_anything_to_reload_ends_nothing() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let written = stage.writes();
+    for _ in 0..5 {
+        maglevd.process.kill();
+        let mut command = Command::new(program("maglevd").unwrap());
+        let process = stage.setup(&stage.config()).spawn_as(&mut command);
+        process.line(0, "maglevd starts");
+        for _ in 0..200 {
+            process.signal(Signal::SIGHUP);
+        }
+        process.line(0, "reloading");
+        drop(process);
+        maglevd = stage.start();
+        maglevd.until_up(&BACKENDS);
+    }
+    stage.nothing_was_written_since(&written, &mut maglevd);
+}
+
+#[test]
+fn a_maglevd_that_is_to_end_while_it_fills_vpp_ends_and_the_next_one_fills_it() {
+    let mut stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let mut recovery = Recovery::new();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        stage.vpp.kill();
+        maglevd.until_vpp(false);
+        stage.sim().forget_calls();
+        stage.vpp.boot().unwrap();
+        // In the midst of it.
+        assert!(stage.sim().wait_for(PATIENCE, |vpp| vpp.count("lb_add_del_vip_v2") > 0));
+        stage.vpp.hang(true);
+        maglevd.process.signal(signal);
+        assert_eq!(maglevd.process.end().code(), Some(0));
+        stage.vpp.hang(false);
+        maglevd = recovery.time(|| {
+            let maglevd = stage.start();
+            stage.until_weights(10, 5, 0);
+            maglevd
+        });
+        maglevd.until_up(&BACKENDS);
+    }
+    nothing_went_down(&maglevd.process);
+    recovery.tell("SIGTERM while VPP is filled");
+}
+
+#[test]
+fn a_signal_that_means_nothing_to_maglevd_ends_it_like_a_kill_and_changes_nothing() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    let written = stage.writes();
+    for signal in [Signal::SIGUSR1, Signal::SIGALRM, Signal::SIGABRT] {
+        // These are for programs that want them.
+        for harmless in [Signal::SIGWINCH, Signal::SIGCHLD, Signal::SIGURG, Signal::SIGCONT, Signal::SIGPIPE]
+        {
+            maglevd.process.signal(harmless);
+        }
+        assert_eq!(maglevd.backend("a").state(), BackendState::Up);
+        maglevd.process.signal(signal);
+        assert_eq!(maglevd.process.end().signal(), Some(signal as i32));
+        maglevd = stage.start();
+        maglevd.until_up(&BACKENDS);
+    }
+    stage.nothing_was_written_since(&written, &mut maglevd);
+}
+
+const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
+
+/// Ten thousand servers, the first of each frontend with this weight, the last with its number.
+fn crowd(first: u8, last: u8) -> String {
+    let mut text = "maglev:\n  vpp: { lb: { ipv4-src-address: 192.0.2.1 } }\n  backends:\n".to_owned();
+    for (number, server) in CROWD.servers().enumerate() {
+        writeln!(text, "    s{number}: {{ address: {server} }}").unwrap();
+    }
+    text += "  frontends:\n";
+    for frontend in 0..CROWD.frontends {
+        let weight = |backend: u8| match backend {
+            0 => first,
+            9 => last,
+            _ => 100,
+        };
+        let server =
+            |b: u8| format!("s{}: {{ weight: {} }}", u32::from(frontend) * 10 + u32::from(b), weight(b));
+        let servers: Vec<_> = (0..CROWD.backends).map(server).collect();
+        let (vip, servers) = (Crowd::vip(frontend), servers.join(", "));
+        writeln!(
+            text,
+            "    f{frontend}: {{ address: {vip}, pools: [ {{ name: all, backends: {{ {servers} }} }} ] }}"
+        )
+        .unwrap();
+    }
+    text
+}
+
+/// Whether every VIP gives the first of its servers, the last and all others these weights.
+fn gives(vips: &[VipView], [first, last, others]: [u8; 3]) -> bool {
+    vips.len() == usize::from(CROWD.frontends)
+        && vips.iter().all(|vip| {
+            let weights = vip.weights();
+            weights.len() == usize::from(CROWD.backends)
+                && weights.iter().all(|(address, weight)| {
+                    *weight
+                        == match address {
+                            std::net::IpAddr::V4(v4) if v4.octets()[3] == 1 => first,
+                            std::net::IpAddr::V4(v4) if v4.octets()[3] == CROWD.backends => last,
+                            _ => others,
+                        }
+                })
+        })
+}
+
+#[test]
+fn of_two_reloads_with_ten_thousand_changes_each_the_second_wins() {
+    let (place, vpp) = (Place::new(), maglev_tests::dataplane::Vpp::simulated().unwrap());
+    let sim = vpp.sim().unwrap();
+    let mut maglevd = Setup::new(&place, &crowd(100, 100)).vpp(&vpp).start();
+    until("all servers", || gives(&sim.vips(), [1, 1, 1]), |&so| so);
+    let mut recovery = Recovery::new();
+    for (first, second, wanted) in [((50, 100), (100, 50), [2, 1, 2]), ((20, 20), (50, 25), [2, 1, 4])] {
+        place.write("maglev.yaml", crowd(first.0, first.1));
+        let said = maglevd.process.said();
+        maglevd.process.signal(Signal::SIGHUP);
+        maglevd.process.line(said, "reloading");
+        place.write("maglev.yaml", crowd(second.0, second.1));
+        maglevd.process.signal(Signal::SIGHUP);
+        recovery.time(|| until("the second", || gives(&sim.vips(), wanted), |&so| so));
+    }
+    // And that was not on the way to something else.
+    let is_content = || {
+        let mut client = maglevd.client.clone();
+        let request = maglev_proto::v1::SyncVpplbStateRequest { dry_run: true };
+        let plan = maglevd.wait(client.sync_vpplb_state(request)).ok()?.into_inner();
+        Some(plan.plan.is_none_or(|plan| !plan.conf && plan.vips.is_empty()))
+    };
+    until("nothing left to do", is_content, |content| *content == Some(true));
+    assert!(gives(&sim.vips(), [2, 1, 4]));
+    maglevd.process.kill();
+    recovery.tell("two reloads of 10,000 changes (from the second on)");
+}

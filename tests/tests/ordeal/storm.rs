@@ -1,0 +1,184 @@
+//! Ten thousand backends that flap, and three that do not. `STORM_MINUTES` says for how long, instead of some seconds.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::bench::address;
+use maglev_tests::bench::server::{HTTP, Health, Server};
+use maglev_tests::lab::host::Host;
+use maglev_tests::lab::maglevd::Maglevd;
+use maglev_tests::lab::{PATIENCE, skip};
+use maglev_tests::vppsim::Inspection;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::stage::{BACKENDS, Recovery, Stage, memory, times, until};
+
+const FLAPPING: u32 = 10_000;
+const FRONTENDS: u32 = 1_000;
+/// How long it takes until each has changed once.
+const ROUND: Duration = Duration::from_secs(10);
+/// In so many steps.
+const STEPS: u32 = 50;
+/// How long a storm is when nobody asks for another.
+const USUAL: Duration = Duration::from_secs(20);
+const CALL: &str = "lb_as_set_weight";
+
+/// The file: the steady backends of the stage, and those that flap, whom a single outcome decides.
+fn config(stage: &Stage) -> String {
+    let (mut backends, mut frontends) = (String::new(), String::new());
+    for number in 0..FLAPPING {
+        let address = address::of(number);
+        writeln!(backends, "    n{number}: {{ address: {address}, healthcheck: storm }}").unwrap();
+    }
+    let each = FLAPPING / FRONTENDS;
+    for frontend in 0..FRONTENDS {
+        let servers: Vec<_> =
+            (frontend * each..(frontend + 1) * each).map(|n| format!("n{n}: {{}}")).collect();
+        let ([.., high, low], servers) = (frontend.to_be_bytes(), servers.join(", "));
+        writeln!(
+            frontends,
+            "    f{frontend}: {{ address: 172.16.{high}.{low}, pools: [ {{ name: all, backends: {{ {servers} }} }} ] }}"
+        )
+        .unwrap();
+    }
+    let storm =
+        format!("storm: {{ type: http, port: {HTTP}, interval: 10s, timeout: 20s, rise: 1, fall: 1 }}");
+    let text = stage.config();
+    let text = text.replace("  healthchecks:\n", &format!("  healthchecks:\n    {storm}\n"));
+    let text = text.replace("  backends:\n    a:", &format!("  backends:\n{backends}    a:"));
+    // A comparison of a thousand VIPs each second is not what is looked at here.
+    let text = text.replace("sync-interval: 1s", "sync-interval: 30s");
+    text.replace("  frontends:\n", &format!("  frontends:\n{frontends}"))
+}
+
+/// Lets them flap, each in its turn, until told to end; all of them are well then.
+fn flap(server: &Server, ended: &AtomicBool) {
+    let (mut sick, began) = (false, Instant::now());
+    for step in 0.. {
+        if step % STEPS == 0 {
+            sick = !sick;
+        }
+        let state = if sick { Health::Sick } else { Health::Well };
+        (0..FLAPPING)
+            .filter(|number| number % STEPS == step % STEPS)
+            .for_each(|n| server.state.ail(n, state));
+        let next = began + ROUND / STEPS * (step + 1);
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        if ended.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    (0..FLAPPING).for_each(|number| server.state.ail(number, Health::Well));
+}
+
+fn raised(vpp: &Inspection<'_>) -> usize {
+    let vips = vpp.vips();
+    vips.iter().flat_map(|vip| &vip.servers).filter(|server| server.weight > 0).count()
+}
+
+/// How often backends changed so far.
+fn flaps(stage: &Stage) -> f64 {
+    let scrape = stage.scrape();
+    let is_it = |name: &str| name.starts_with("maglev_backend_transitions_total");
+    scrape.samples.iter().filter(|(name, _)| is_it(name)).map(|(_, value)| value).sum()
+}
+
+/// Lets the steady `a` fail and come back, and says how long either took to be known.
+fn fail_and_return(stage: &Stage, maglevd: &Maglevd, down: &mut Recovery, up: &mut Recovery) {
+    let is = |state| until("a", || maglevd.backend("a").state(), |seen| *seen == state);
+    down.time(|| {
+        stage.farm.sites[0].answer(503);
+        is(BackendState::Down)
+    });
+    up.time(|| {
+        stage.farm.sites[0].answer(200);
+        is(BackendState::Up)
+    });
+}
+
+#[test]
+fn a_storm_of_flaps_costs_no_memory_and_nobody_else_their_detection() {
+    if skip("a_storm_of_flaps_costs_no_memory_and_nobody_else_their_detection", &["ip"]) {
+        return;
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard).unwrap();
+    let host = Host::new("storm");
+    host.set("core/somaxconn", "65535");
+    host.set("ipv4/tcp_max_syn_backlog", "65535");
+    let server = Arc::new(host.inside(|| Server::start(FLAPPING)).unwrap());
+    let stage = Stage::on(Some(&host));
+    let mut maglevd = stage.setup(&config(&stage)).start();
+    maglevd.until_up(&BACKENDS);
+    let everybody = FLAPPING as usize + 2;
+    let is_full = |vpp: &Inspection<'_>| raised(vpp) == everybody;
+    until("all to have weight", || stage.sim().inspect(raised), |&now| now == everybody);
+
+    let [mut down, mut up] = [Recovery::new(), Recovery::new()];
+    (0..5).for_each(|_| fail_and_return(&stage, &maglevd, &mut down, &mut up));
+    down.tell("(calm) a steady backend that fails, until it is known");
+    up.tell("(calm) a steady backend that returns, until it is known");
+
+    let minutes = times("STORM_MINUTES", 0);
+    let length = if minutes == 0 { USUAL } else { Duration::from_secs(60) * minutes };
+    let (before, calls) = (flaps(&stage), stage.sim().count(CALL));
+    let ended = Arc::new(AtomicBool::new(false));
+    let storm = {
+        let (server, ended) = (Arc::clone(&server), Arc::clone(&ended));
+        thread::spawn(move || flap(&server, &ended))
+    };
+    let [mut down, mut up] = [Recovery::new(), Recovery::new()];
+    let (began, mut sizes) = (Instant::now(), Vec::new());
+    while began.elapsed() < length {
+        fail_and_return(&stage, &maglevd, &mut down, &mut up);
+        sizes.push([memory(&maglevd.process), memory(&stage.prober)]);
+    }
+    ended.store(true, Ordering::Relaxed);
+    storm.join().unwrap();
+    let mut recovery = Recovery::new();
+    recovery.time(|| {
+        until("all to be up", || stage.sim().inspect(raised), |&now| now == everybody);
+    });
+    assert!(stage.sim().inspect(is_full));
+    let (flaps, calls) = (flaps(&stage) - before, stage.sim().count(CALL) - calls);
+    down.tell("(storm) a steady backend that fails, until it is known");
+    up.tell("(storm) a steady backend that returns, until it is known");
+    recovery.tell("a storm of flaps (from its end until VPP has every weight)");
+    let lost = stage.scrape().find("maglev_events_lost_total", &["kind=\"event\""]);
+    println!(
+        "{flaps} flaps in {:.0?}, {calls} calls to VPP, {} events lost by a subscriber that never read",
+        began.elapsed(),
+        lost.unwrap_or_default()
+    );
+    println!("memory of maglevd and prober, in kB: {}", course(&sizes));
+    assert!(calls as f64 <= flaps, "{calls} calls for {flaps} flaps");
+    assert_flat(&sizes);
+    // Of the steady ones only `a` has ever been down.
+    for name in ["b", "c"] {
+        assert_eq!(maglevd.backend(name).transitions.len(), 1, "{:#?}", maglevd.backend(name));
+    }
+    assert!(stage.sim().wait_for(PATIENCE, |vpp| vpp.clients() == 1));
+}
+
+/// Some of the sizes, from the first to the last.
+fn course(sizes: &[[u64; 2]]) -> String {
+    let some = sizes.iter().step_by((sizes.len() / 10).max(1));
+    some.map(|[maglevd, prober]| format!("{}/{}", maglevd / 1024, prober / 1024))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What was in memory when a third of the storm was over is what there is at the end, but for what an allocator keeps.
+fn assert_flat(sizes: &[[u64; 2]]) {
+    const SLACK: u64 = 16 << 20;
+    let early = &sizes[..=sizes.len() / 3];
+    for process in 0..2 {
+        let most = early.iter().map(|size| size[process]).max().unwrap();
+        let last = sizes[sizes.len() - 1][process];
+        assert!(last < most + SLACK, "{most} bytes have become {last}: {}", course(sizes));
+    }
+}
