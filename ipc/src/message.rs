@@ -8,7 +8,7 @@ use crate::check::{Check, CheckId, Refusal};
 use crate::outcome::{Outcome, Stats, Streak};
 
 /// The version of the messages. `Hello` keeps its place and shape in every version.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// How many outcomes, streaks, paces or names one message carries at most, so that it stays below [`crate::codec::MAX`].
 pub const MAX_BATCH: usize = 200;

@@ -96,7 +96,16 @@ fn checks(state: &State) -> Vec<CheckId> {
 
 fn outcome(check: CheckId, seq: u64, code: Code) -> Input {
     let duration = Duration::from_millis(1);
-    Input::Outcome(Outcome { check, seq, started: 0, duration, timeout: None, code, detail: Detail::None })
+    Input::Outcome(Outcome {
+        check,
+        seq,
+        started: 0,
+        duration,
+        timeout: None,
+        not_after: None,
+        code,
+        detail: Detail::None,
+    })
 }
 
 /// How many steps follow.

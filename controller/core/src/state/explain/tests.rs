@@ -256,6 +256,7 @@ impl World {
                 code,
                 detail,
                 timeout: None,
+                not_after: None,
             }));
         }
     }
