@@ -84,6 +84,8 @@ install: ## Install them, with units and manuals, below PREFIX (/usr/local) and 
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d systemd/tmpfiles.d/vpp-maglev.conf
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/vpp-maglev $(GUIDES:%=docs/%.md)
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/vpp-maglev/examples docs/examples/*.yaml
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/vpp-maglev docs/monitoring.md docs/runbooks.md
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/vpp-maglev/monitoring docs/monitoring/alerts.yml docs/monitoring/dashboard.json
 	for page in docs/man/*.[158]; do install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
 	install -Dm644 -T maglevc/completions/maglevc.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/maglevc
 	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions maglevc/completions/_maglevc

@@ -132,7 +132,7 @@ impl<C: Clock> Driver<C> {
 
     /// What a prober that never stops talking would otherwise hold up for ever: what is due, and who asks.
     fn see_to_others(&mut self) {
-        if self.until_wake().is_zero() {
+        if self.until(self.state.wake_at()).is_zero() {
             self.tell(Input::Tick);
         }
         if let Ok(request) = self.requests.try_recv() {

@@ -12,7 +12,7 @@ use maglev_core::health::{Cause, Health, LastOutcome, Probes, Transition};
 use maglev_core::state::State;
 use maglev_core::time::{Mono, Now, Wall};
 use maglev_core::view::{
-    BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppInfo, VppView,
+    BackendView, FrontendView, Hindrances, MemberView, PoolView, ProberView, View, VppInfo, VppView,
 };
 use maglev_ipc::{Code, Detail, Stats, Timeout};
 use maglev_vpp::stats::Traffic;
@@ -31,6 +31,9 @@ const NGINX0: u16 = 0x10;
 
 /// The last group of the address of `sorry`.
 const SORRY: u16 = 0x11;
+
+/// Until when the certificate of `nginx0` is valid: 2026-12-02 12:00:00 UTC, in seconds since the Unix epoch.
+const NOT_AFTER: u64 = 1_796_212_800;
 
 /// 2026-11-22 12:00:00 UTC plus `seconds`.
 pub const fn wall(seconds: u64) -> Wall {
@@ -229,6 +232,7 @@ fn nginx0() -> BackendView {
             timeout: Some(Duration::from_millis(83)),
         }),
         probes: Probes::default(),
+        not_after: Some(NOT_AFTER),
         transitions: vec![went(Health::Unknown, Health::Up, wall(3), Code::L7Ok, Detail::Status(200))],
     }
 }
@@ -243,6 +247,7 @@ fn sorry() -> BackendView {
         rise: 1,
         fall: 1,
         last: None,
+        not_after: None,
         transitions: Vec::new(),
         ..nginx0()
     }
@@ -272,6 +277,7 @@ fn web() -> FrontendView {
         pools: vec![primary, fallback],
         table_length: 1024,
         distorted: false,
+        hindrances: Hindrances::default(),
         warnings: Vec::new(),
     }
 }

@@ -62,6 +62,7 @@ mod tests {
             code: Code::Local,
             detail: "x".repeat(MAX_DETAIL).into(),
             timeout: Some(Duration::MAX),
+            not_after: Some(u64::MAX),
         }
     }
 

@@ -25,6 +25,9 @@ pub struct Outcome {
     pub detail: Detail,
     /// What the next probe is given, if the check's time-out is derived.
     pub timeout: Option<Duration>,
+    /// Until when the certificate is valid that the server has shown in this probe, in seconds since the Unix epoch.
+    /// `None` if it has shown none, as where a connection was kept or a session resumed.
+    pub not_after: Option<u64>,
 }
 
 /// The verdict on one probe, named by the layer that gave it, as HAProxy names its own.
@@ -183,7 +186,7 @@ impl fmt::Display for Detail {
 /// What the prober remembers of a check, and hands to a controller that comes back.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Streak {
-    /// The newest outcome with a verdict. Its `check` names the check.
+    /// The newest outcome with a verdict. Its `check` names the check; its certificate is the newest that was shown.
     pub last: Outcome,
     /// The newest verdicts, the newest in bit 0; a set bit is a pass.
     pub passes: u64,

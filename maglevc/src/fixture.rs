@@ -27,7 +27,7 @@ pub fn nginx0() -> Backend {
         name: "nginx0".into(),
         address: "192.0.2.10".into(),
         healthcheck: "nginx".into(),
-        r#type: ProbeType::Http.into(),
+        r#type: ProbeType::Https.into(),
         enabled: true,
         state: BackendState::Down.into(),
         since: Some(at(30)),
@@ -42,6 +42,7 @@ pub fn nginx0() -> Backend {
         transitions: vec![went_down()],
         overrides: Vec::new(),
         derived_timeout: Some(DerivedTimeout { now: duration(83), min: duration(50), max: duration(1_000) }),
+        certificate_expires: Some(at(864_000)),
         ..Backend::default()
     }
 }
@@ -54,6 +55,7 @@ pub fn nginx1() -> Backend {
         counter: 4,
         overrides: vec![overrides().remove(0)],
         transitions: Vec::new(),
+        certificate_expires: Some(at(-7_200)),
         ..nginx0()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use maglev_proto::Timestamp;
 use maglev_proto::v1::{
     Backend, Frontend, GetVersionResponse, GetVppInfoResponse, GetVpplbStateResponse, HealthCheck,
     HttpParams, LbVip, Pool, PoolBackend, Reason, TlsParams, Transition,
@@ -10,7 +11,7 @@ use maglev_proto::v1::{
 use crate::screen::{Screen, Style, of_state, printable};
 use crate::show::Shown;
 use crate::table::{Cell, Table, maybe, number, styled, text};
-use crate::time::{age, duration, second};
+use crate::time::{age, duration, left, second};
 use crate::{BUILD_DATE, COMMIT, VERSION, help, words};
 
 mod changes;
@@ -187,6 +188,9 @@ fn backend(one: &Backend, now: SystemTime, screen: Screen) -> String {
         let ago = age(outcome.at.as_ref(), now);
         list.entry("probed", text(format!("{ago} ago, in {}", duration(outcome.duration.as_ref()))));
     }
+    if let Some(end) = &one.certificate_expires {
+        list.entry("certificate", certificate(end, now));
+    }
     for set in &one.overrides {
         list.entry("override", styled(Style::Odd, changes::sentence(set, now)));
     }
@@ -195,6 +199,14 @@ fn backend(one: &Backend, now: SystemTime, screen: Screen) -> String {
         return details;
     }
     format!("{details}\n{}", transitions(&one.transitions, now).render(screen))
+}
+
+fn certificate(end: &Timestamp, now: SystemTime) -> Cell {
+    let moment = second(Some(end));
+    if SystemTime::try_from(*end).is_ok_and(|end| end <= now) {
+        return styled(Style::Odd, format!("expired {moment} ({} ago)", age(Some(end), now)));
+    }
+    text(format!("expires {moment} (in {})", left(Some(end), now)))
 }
 
 fn transitions(all: &[Transition], now: SystemTime) -> Table {

@@ -84,7 +84,7 @@ mod tests {
 
     fn outcome(seq: u64) -> Outcome {
         let (duration, code, detail) = (Duration::ZERO, Code::L4Ok, Detail::None);
-        Outcome { check: CheckId(1), seq, started: 0, duration, code, detail, timeout: None }
+        Outcome { check: CheckId(1), seq, started: 0, duration, code, detail, timeout: None, not_after: None }
     }
 
     #[test]

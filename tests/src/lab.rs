@@ -27,6 +27,7 @@ pub mod nginx;
 pub mod place;
 pub mod prober;
 pub mod process;
+pub mod prometheus;
 pub mod shared;
 pub mod site;
 pub mod topology;

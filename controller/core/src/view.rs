@@ -63,6 +63,8 @@ pub struct BackendView {
     pub last: Option<LastOutcome>,
     /// What came of its probes since it is probed by what it is probed by.
     pub probes: Probes,
+    /// Until when the certificate is valid that its server showed last, in seconds since the Unix epoch.
+    pub not_after: Option<u64>,
     /// Its newest transitions, the newest first.
     pub transitions: Vec<Transition>,
 }
@@ -86,8 +88,21 @@ pub struct FrontendView {
     pub table_length: u32,
     /// Whether the sum of its weights in VPP is beyond its table's length, which distorts the shares.
     pub distorted: bool,
+    /// What keeps VPP from serving it as it should.
+    pub hindrances: Hindrances,
     /// What an operator should look at.
     pub warnings: Vec<String>,
+}
+
+/// What keeps VPP from serving a frontend as it should.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Hindrances {
+    /// VPP has another VIP on its address that does not allow this one.
+    pub blocked: bool,
+    /// The last change to its VIP has failed.
+    pub failing: bool,
+    /// VPP has its address on an interface of its own.
+    pub shadowed: bool,
 }
 
 /// One pool of a frontend.

@@ -74,6 +74,7 @@ pub fn backend(view: &BackendView, refusals: &Refusals<'_>, all: &View) -> v1::B
         transitions: Vec::new(),
         overrides: all.overrides.of_backend(&view.name).map(|o| over(&o, &all.config)).collect(),
         derived_timeout: derived_timeout(view, &all.config),
+        certificate_expires: view.not_after.map(second),
     }
 }
 
@@ -408,6 +409,10 @@ pub fn lost(count: u64) -> WatchEventsResponse {
 
 fn timestamp(wall: Wall) -> Timestamp {
     (SystemTime::UNIX_EPOCH + Duration::from_nanos(wall.0)).into()
+}
+
+fn second(since_epoch: u64) -> Timestamp {
+    Timestamp { seconds: since_epoch.try_into().unwrap_or(i64::MAX), nanos: 0 }
 }
 
 fn duration(duration: Duration) -> ProtoDuration {

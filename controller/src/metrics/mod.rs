@@ -100,10 +100,12 @@ pub struct Metrics {
     call_seconds: HistogramVec,
     longest_call: GaugeVec,
     syncs: IntCounterVec,
+    drift: IntCounter,
     blind: IntCounterVec,
     sync_seconds: HistogramVec,
     reloads: IntCounterVec,
     reloaded: Gauge,
+    reload_failing: IntGauge,
     link_errors: IntCounterVec,
     operators: Operators,
     watchers: IntGauge,
@@ -150,6 +152,16 @@ impl Metrics {
             "When the configuration in force was read, since the Unix epoch.",
         )?;
         registry.register(Box::new(reloaded.clone()))?;
+        let reload_failing = IntGauge::new(
+            "maglev_config_reload_failing",
+            "Whether the last reload failed, so that the configuration in force is an older one.",
+        )?;
+        registry.register(Box::new(reload_failing.clone()))?;
+        let drift = IntCounter::new(
+            "maglev_drift_total",
+            "How often a VIP was found in VPP otherwise than it was left, and was mended.",
+        )?;
+        registry.register(Box::new(drift.clone()))?;
         let longest_call = GaugeVec::new(
             Opts::new(
                 "maglev_vpp_api_longest_seconds",
@@ -185,6 +197,7 @@ impl Metrics {
                 &["msg"],
             )?,
             longest_call,
+            drift,
             blind,
             syncs: counter("maglev_vpp_lbsync_total", "What was changed in VPP.", &["scope", "kind"])?,
             sync_seconds: seconds(
@@ -194,6 +207,7 @@ impl Metrics {
             )?,
             reloads,
             reloaded,
+            reload_failing,
             link_errors: counter(
                 "maglev_link_errors_total",
                 "Faults on the links to the prober and to VPP.",
@@ -253,12 +267,12 @@ impl Metrics {
             | Kind::Prober { .. }
             | Kind::Refused { .. }
             | Kind::Vpp { .. }
-            | Kind::Drift { .. }
             | Kind::Shadowed { .. }
             | Kind::ConfSent { .. }
             | Kind::Synced { .. }
             | Kind::StepFailed { .. }
             | Kind::Reloaded => {}
+            Kind::Drift { .. } => self.drift.inc(),
             Kind::Blind(verdict) => self.blind.with_label_values(&[verdict.as_str()]).inc(),
             Kind::Operator(audit) => self.operators.audit(audit),
         }
@@ -306,6 +320,7 @@ impl Metrics {
     /// The configuration was read again; or it was wrong, and the one before stays.
     pub fn reload(&self, ok: bool, at: Now) {
         self.reloads.with_label_values(&[if ok { "success" } else { "failure" }]).inc();
+        self.reload_failing.set((!ok).into());
         if ok {
             self.loaded(at);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use maglev_core::event::FrontendState;
 use maglev_core::health::Health;
 use maglev_core::time::Wall;
-use maglev_core::view::{ProberView, View, VppView};
+use maglev_core::view::{Hindrances, ProberView, View, VppView};
 use maglev_ipc::Lateness;
 
 use super::text::{Text, Type, labels};
@@ -13,7 +13,10 @@ use super::text::{Text, Type, labels};
 /// Writes every family that follows from a view.
 pub fn render(view: &View, text: &mut Text) {
     backends(view, text);
+    certificates(view, text);
     frontends(view, text);
+    conditions(view, text);
+    pools(view, text);
     weights(view, text);
     prober(&view.prober, text);
     vpp(&view.vpp, view.at.wall, text);
@@ -47,6 +50,22 @@ fn backends(view: &View, text: &mut Text) {
     }
 }
 
+fn certificates(view: &View, text: &mut Text) {
+    let mut family = text.family(
+        "maglev_backend_certificate_expiry_timestamp_seconds",
+        Type::Gauge,
+        "Until when the certificate is valid that a backend has shown last, since the Unix epoch.",
+    );
+    for backend in &view.backends {
+        if let Some(not_after) = backend.not_after {
+            family.sample(
+                &[("backend", &*backend.name), ("address", &*backend.address.to_string())],
+                not_after,
+            );
+        }
+    }
+}
+
 fn frontends(view: &View, text: &mut Text) {
     let mut family = text.family(
         "maglev_frontend_state",
@@ -71,6 +90,41 @@ fn frontends(view: &View, text: &mut Text) {
     );
     for frontend in &view.frontends {
         family.sample(&[("frontend", &frontend.name)], u8::from(frontend.distorted));
+    }
+}
+
+fn conditions(view: &View, text: &mut Text) {
+    let mut family = text.family(
+        "maglev_frontend_condition",
+        Type::Gauge,
+        "Whether something keeps a frontend from being served as its backends' health asks for.",
+    );
+    for frontend in &view.frontends {
+        let Hindrances { blocked, failing, shadowed } = frontend.hindrances;
+        let conditions = [
+            ("held", !frontend.released),
+            ("blocked", blocked),
+            ("failing", failing),
+            ("shadowed", shadowed),
+        ];
+        for (condition, is_so) in conditions {
+            family.sample(&[("frontend", &*frontend.name), ("condition", condition)], u8::from(is_so));
+        }
+    }
+}
+
+fn pools(view: &View, text: &mut Text) {
+    let mut family = text.family(
+        "maglev_frontend_pool_active",
+        Type::Gauge,
+        "Whether a pool is the one that serves its frontend; priority 0 is the first choice.",
+    );
+    for frontend in &view.frontends {
+        for (priority, pool) in frontend.pools.iter().enumerate() {
+            let labels =
+                [("frontend", &*frontend.name), ("pool", &*pool.name), ("priority", &*priority.to_string())];
+            family.sample(&labels, u8::from(frontend.active_pool == Some(priority)));
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use maglev_core::event::{Audit, Deed};
 use maglev_core::overrides::{Note, Override, Overrides, Says};
 use maglev_core::time::Mono;
+use maglev_core::view::FrontendView;
 use maglev_ipc::Code;
 
 use super::*;
@@ -45,6 +46,9 @@ fn gauges_are_the_views() {
         "maglev_backend_enabled{backend=\"sorry\"} 1",
         "maglev_frontend_pool_backend_weight{frontend=\"web\",pool=\"fallback\",backend=\"sorry\"} 10",
         "maglev_frontend_pool_backend_effective_weight{frontend=\"web\",pool=\"fallback\",backend=\"sorry\"} 0",
+        "maglev_backend_certificate_expiry_timestamp_seconds{backend=\"nginx0\",address=\"2001:db8:1::10\"} 1796212800",
+        "maglev_frontend_pool_active{frontend=\"web\",pool=\"primary\",priority=\"0\"} 1",
+        "maglev_frontend_pool_active{frontend=\"web\",pool=\"fallback\",priority=\"1\"} 0",
         "maglev_prober_connected 1",
         "maglev_prober_dropped_total{reason=\"stray\"} 7",
         "maglev_prober_dropped_total{reason=\"stall\"} 3",
@@ -58,6 +62,46 @@ fn gauges_are_the_views() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
+}
+
+#[test]
+fn what_keeps_a_frontend_from_being_served_is_told() {
+    let conditions = |change: fn(&mut FrontendView)| -> Vec<bool> {
+        let mut view = fixture::view();
+        change(&mut view.frontends[0]);
+        let text = rendered(&view);
+        let found = lines(&text, "maglev_frontend_condition{frontend=\"web\"");
+        found
+            .iter()
+            .zip(["held", "blocked", "failing", "shadowed"])
+            .map(|(line, name)| {
+                assert!(line.contains(&format!("condition=\"{name}\"")), "{line}");
+                line.ends_with(" 1")
+            })
+            .collect()
+    };
+    assert_eq!(conditions(|_| {}), [false; 4]);
+    assert_eq!(conditions(|web| web.released = false), [true, false, false, false]);
+    assert_eq!(conditions(|web| web.hindrances.blocked = true), [false, true, false, false]);
+    assert_eq!(conditions(|web| web.hindrances.failing = true), [false, false, true, false]);
+    assert_eq!(conditions(|web| web.hindrances.shadowed = true), [false, false, false, true]);
+}
+
+#[test]
+fn drift_and_reloads_are_told_before_there_were_any() {
+    let metrics = Metrics::new().unwrap();
+    let told = |metrics: &Metrics| {
+        let text = metrics.render(&fixture::view(), None, Format::Text);
+        let value = |name| lines(&text, name).last().unwrap().rsplit(' ').next().unwrap().to_owned();
+        (value("maglev_drift_total "), value("maglev_config_reload_failing "))
+    };
+    assert_eq!(told(&metrics), ("0".into(), "0".into()));
+    let vip = fixture::config().frontends["web"].vip;
+    metrics.event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip } });
+    metrics.reload(false, Now::default());
+    assert_eq!(told(&metrics), ("1".into(), "1".into()));
+    metrics.reload(true, Now::default());
+    assert_eq!(told(&metrics), ("1".into(), "0".into()));
 }
 
 #[test]

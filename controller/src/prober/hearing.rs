@@ -11,6 +11,9 @@ use super::Fault;
 /// The longest name of a release that is shown, in bytes.
 const MAX_RELEASE: usize = 64;
 
+/// The end of the year 9999, the latest moment that the API and a certificate can name, in seconds since the Unix epoch.
+const LATEST: u64 = 253_402_300_799;
+
 /// How far a link has come.
 #[derive(Debug, Default)]
 pub struct Hearing {
@@ -69,9 +72,10 @@ fn bounded<T>(batch: &[T]) -> Result<(), Fault> {
     }
 }
 
-/// The outcome, with a detail that may be kept, logged and shown. Most have no text, and are not copied.
+/// The outcome, with a detail and a moment that may be kept, logged and shown. Most have no text, and are not copied.
 fn tamed(outcome: Outcome) -> Outcome {
-    Outcome { detail: outcome.detail.tamed(), ..outcome }
+    let not_after = outcome.not_after.map(|at| at.min(LATEST));
+    Outcome { detail: outcome.detail.tamed(), not_after, ..outcome }
 }
 
 #[cfg(test)]
@@ -88,7 +92,16 @@ mod tests {
 
     fn outcome(text: &str) -> Outcome {
         let (check, duration, detail) = (CheckId(1), Duration::ZERO, Detail::Text(text.to_owned().into()));
-        Outcome { check, seq: 1, started: 0, duration, code: Code::L4Con, detail, timeout: None }
+        Outcome {
+            check,
+            seq: 1,
+            started: 0,
+            duration,
+            code: Code::L4Con,
+            detail,
+            timeout: None,
+            not_after: None,
+        }
     }
 
     fn heard(message: ToController) -> Result<Vec<Input>, Fault> {
@@ -96,6 +109,16 @@ mod tests {
         hearing.take(hello(), &mut Vec::new())?;
         hearing.take(message, &mut inputs)?;
         Ok(inputs)
+    }
+
+    #[test]
+    fn a_certificate_ends_no_later_than_a_year_that_can_be_named() {
+        let last = Outcome { not_after: Some(u64::MAX), ..outcome("") };
+        let inputs = heard(ToController::Outcomes(vec![last])).unwrap();
+        assert!(
+            matches!(&inputs[..], [Input::Outcome(outcome)] if outcome.not_after == Some(LATEST)),
+            "{inputs:?}"
+        );
     }
 
     #[test]

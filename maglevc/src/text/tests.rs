@@ -33,7 +33,7 @@ fn one_backend() {
 name         nginx0
 address      192.0.2.10
 healthcheck  nginx
-type         http
+type         https
 state        down
 since        2026-11-22T12:00:30Z (10m0s)
 enabled      yes
@@ -41,6 +41,7 @@ counter      1/4 (rise 2, fall 3)
 timeout      auto: now 83ms (50ms to 1s)
 last         L4CON connection refused
 probed       10s ago, in 300us
+certificate  expires 2026-12-02T12:00:00Z (in 9d23h)
 
 when                  age    from  to    why
 2026-11-22T12:00:30Z  10m0s  up    down  L4CON connection refused

@@ -157,11 +157,11 @@ impl<P, F> Held<P, F> {
     pub fn tell(&mut self) -> Option<Outcome> {
         let seq = self.seq + 1 - self.probes.len() as u64;
         let Probe { started, end, .. } = self.probes.front_mut()?;
-        let (duration, Verdict { code, detail }) = end.take()?;
+        let (duration, Verdict { code, detail, not_after }) = end.take()?;
         let started = *started;
         self.probes.pop_front();
         let timeout = matches!(self.check.timeout, Timeout::Auto { .. }).then(|| self.timeout());
-        let outcome = Outcome { check: self.id, seq, started, duration, code, detail, timeout };
+        let outcome = Outcome { check: self.id, seq, started, duration, code, detail, timeout, not_after };
         self.history.record(&outcome);
         Some(outcome)
     }

@@ -5,6 +5,7 @@ use maglev_ipc::{CheckId, Outcome, Streak};
 /// The newest verdicts on a check.
 #[derive(Debug, Default)]
 pub struct History {
+    /// With the validity of the certificate that was shown last, which need not be in this one.
     last: Option<Outcome>,
     passes: u64,
     known: u8,
@@ -16,12 +17,43 @@ impl History {
         let Some(passed) = outcome.code.passed() else { return };
         self.passes = self.passes << 1 | u64::from(passed);
         self.known = (self.known + 1).min(64);
-        self.last = Some(outcome.clone());
+        let shown = self.last.take().and_then(|last| last.not_after);
+        let not_after = outcome.not_after.or(shown);
+        self.last = Some(Outcome { not_after, ..outcome.clone() });
     }
 
     /// What is known of the check that is now called `id`.
     pub fn streak(&self, id: CheckId) -> Option<Streak> {
         let last = Outcome { check: id, ..self.last.clone()? };
         Some(Streak { last, passes: self.passes, known: self.known })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use maglev_ipc::{Code, Detail};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_remembered_until_another_is_shown() {
+        let mut history = History::default();
+        let shown = [None, Some(5), None, None, Some(4), None];
+        let handed_over = shown.map(|not_after| {
+            history.record(&Outcome {
+                check: CheckId(1),
+                seq: 1,
+                started: 0,
+                duration: Duration::ZERO,
+                code: Code::L7Ok,
+                detail: Detail::None,
+                timeout: None,
+                not_after,
+            });
+            history.streak(CheckId(2)).unwrap().last.not_after
+        });
+        assert_eq!(handed_over, [None, Some(5), Some(5), Some(5), Some(4), Some(4)]);
     }
 }

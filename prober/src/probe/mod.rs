@@ -23,17 +23,19 @@ pub struct Verdict {
     pub code: Code,
     /// What a person would ask next.
     pub detail: Detail,
+    /// Until when the server's certificate is valid, in seconds since the Unix epoch, if it has shown one.
+    pub not_after: Option<u64>,
 }
 
 impl Verdict {
     /// A code that says it all.
     pub const fn of(code: Code) -> Self {
-        Self { code, detail: Detail::None }
+        Self { code, detail: Detail::None, not_after: None }
     }
 
     /// A code, and why.
     pub fn new(code: Code, detail: impl Into<Detail>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), not_after: None }
     }
 }
 

@@ -124,6 +124,8 @@ struct Talk {
     sent: usize,
     read: usize,
     answer: Answer,
+    /// Until when the certificate is valid that was shown in this probe.
+    not_after: Option<u64>,
 }
 
 /// How a probe ends.
@@ -158,7 +160,7 @@ impl Stream {
             return false;
         };
         self.kept = true;
-        (talk.sent, talk.read, talk.answer) = (0, 0, Answer::default());
+        (talk.sent, talk.read, talk.answer, talk.not_after) = (0, 0, Answer::default(), None);
         self.advance(plan, EpollFlags::EPOLLOUT, &mut [], now).is_none()
     }
 
@@ -199,7 +201,8 @@ impl Stream {
             }
         }
         let talk = self.talk.as_mut()?;
-        let verdict = talk.advance(plan, &self.socket, events, scratch, now)?;
+        let mut verdict = talk.advance(plan, &self.socket, events, scratch, now)?;
+        verdict.not_after = verdict.not_after.or(talk.not_after);
         // Some servers announce that they close an idle connection by an answer that nobody asked for.
         let is_stale = !talk.answer.has_begun() || verdict.detail == Detail::Status(REQUEST_TIMEOUT);
         let is_pass = verdict.code.passed() == Some(true);
@@ -290,7 +293,7 @@ impl Talk {
                     return handshake_failed(&error);
                 }
             }
-            plan.completed(tls, now);
+            self.not_after = plan.completed(tls, now);
         }
         let Some(request) = &plan.request else { return Some(Verdict::of(Code::L6Ok)) };
         let result = match &mut self.tls {
@@ -311,7 +314,7 @@ impl Talk {
         let length = plan.request.as_ref().map_or(0, |request| request.bytes.len());
         let is_taken = self.sent == length && !self.tls.as_ref().is_some_and(|tls| tls.wants_write());
         let detail = if is_taken { self.answer.waiting_for() } else { "the request is not taken" };
-        Verdict::new(Code::L7Tout, detail)
+        Verdict { not_after: self.not_after, ..Verdict::new(Code::L7Tout, detail) }
     }
 }
 
@@ -371,7 +374,9 @@ fn handshake_failed(error: &io::Error) -> Option<Verdict> {
 fn failed(code: Code, error: &io::Error) -> Verdict {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match (tls, error.raw_os_error()) {
-        (Some(fault), _) => Verdict::new(code, tls::words(fault)),
+        (Some(fault), _) => {
+            Verdict { not_after: tls::expired(fault), ..Verdict::new(code, tls::words(fault)) }
+        }
         (None, Some(_)) => match tcp::remote(error) {
             verdict if verdict.code == Code::Local => verdict,
             _ => Verdict::new(code, tcp::words(error)),

@@ -5,6 +5,7 @@ mod session;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use maglev_ipc::{Http, Refusal, Tls, Verify};
 use rustls::client::Resumption;
@@ -16,6 +17,7 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind,
     PeerIncompatible, RootCertStore, SignatureScheme,
 };
+use webpki::{EndEntityCert, KeyUsage};
 
 use crate::clock::Nanos;
 use session::Session;
@@ -43,13 +45,16 @@ impl Plan {
         Ok(Box::new(ClientConnection::new(self.config.clone(), self.name.clone())?))
     }
 
-    /// The handshake is over.
-    pub fn completed(&self, connection: &ClientConnection, now: Nanos) {
-        if let Some(session) = &self.session
-            && connection.handshake_kind() != Some(HandshakeKind::Resumed)
-        {
+    /// The handshake is over. Returns until when the certificate is valid, in seconds since the Unix epoch, if the server
+    /// has shown one.
+    pub fn completed(&self, connection: &ClientConnection, now: Nanos) -> Option<u64> {
+        if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            return None;
+        }
+        if let Some(session) = &self.session {
             session.seen(now);
         }
+        not_after(connection.peer_certificates()?.first()?)
     }
 }
 
@@ -163,6 +168,27 @@ impl Configs {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
         }
         Ok(config)
+    }
+}
+
+/// Until when a certificate is valid, in seconds since the Unix epoch.
+fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
+    // webpki tells this only to who asks at a later time, before it looks at anything else.
+    let never = UnixTime::since_unix_epoch(Duration::MAX);
+    let certificate = EndEntityCert::try_from(certificate).ok()?;
+    match certificate.verify_for_usage(&[], &[], &[], never, KeyUsage::server_auth(), None, None) {
+        Err(webpki::Error::CertExpired { not_after, .. }) => Some(not_after.as_secs()),
+        _ => None,
+    }
+}
+
+/// Until when the certificate was valid for which a handshake has failed, if that is why.
+pub fn expired(error: &Error) -> Option<u64> {
+    match error {
+        Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
+            Some(not_after.as_secs())
+        }
+        _ => None,
     }
 }
 

@@ -139,6 +139,7 @@ fn answers() -> Vec<Vec<u8>> {
         started: seq * 1_000_000_000,
         duration: Duration::from_millis(2),
         timeout: None,
+        not_after: None,
         code,
         detail: detail.into(),
     };

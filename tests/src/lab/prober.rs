@@ -91,6 +91,7 @@ impl State {
             code,
             detail: Detail::None,
             timeout: None,
+            not_after: None,
         }
     }
 }

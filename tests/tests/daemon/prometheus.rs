@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 
 use maglev_tests::lab::metrics::get;
-use maglev_tests::lab::process::Process;
+use maglev_tests::lab::prometheus::Prometheus;
 use maglev_tests::lab::skip_without;
 use maglev_tests::packets::until;
-use serde_json::Value;
 
 use crate::Stage;
 
@@ -74,7 +73,8 @@ fn it_scrapes_maglevd() {
         return;
     }
     watched(|stage, metrics| {
-        let prometheus = Prometheus::start(stage, metrics);
+        let address = SocketAddr::new(stage.farm.address(198), stage.farm.port());
+        let prometheus = Prometheus::start(&stage.place, address, metrics, None);
         until(|| prometheus.value("up") == Some(1.0), || prometheus.targets());
         for (query, value) in [
             ("maglev_backend_state{backend=\"a\",state=\"up\"}", 1.0),
@@ -98,47 +98,4 @@ fn it_scrapes_maglevd() {
             "{metadata}"
         );
     });
-}
-
-/// A Prometheus that scrapes `maglevd`.
-struct Prometheus {
-    address: SocketAddr,
-    _process: Process,
-}
-
-impl Prometheus {
-    fn start(stage: &Stage, target: SocketAddr) -> Self {
-        let config = format!(
-            "global: {{ scrape_interval: 1s }}
-scrape_configs:
-  - job_name: maglev
-    static_configs: [{{ targets: ['{target}'] }}]
-"
-        );
-        let config = stage.place.write("prometheus.yml", config);
-        let address = SocketAddr::new(stage.farm.address(198), stage.farm.port());
-        let mut command = Command::new("prometheus");
-        command
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", stage.place.path("prometheus").display()))
-            .arg(format!("--web.listen-address={address}"));
-        let process = Process::spawn("prometheus", &mut command);
-        process.line(0, "Server is ready to receive web requests");
-        Self { address, _process: process }
-    }
-
-    fn ask(&self, question: &str) -> Value {
-        serde_json::from_str(&get(self.address, &format!("/api/v1/{question}"), "")).unwrap()
-    }
-
-    /// The value of the only series that a query finds.
-    fn value(&self, query: &str) -> Option<f64> {
-        let escaped: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let answer = self.ask(&format!("query?query={escaped}"));
-        answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
-    }
-
-    fn targets(&self) -> String {
-        self.ask("targets").to_string()
-    }
 }

@@ -66,6 +66,7 @@ fn a_prober_that_never_stops_talking_holds_up_nobody_and_changes_nothing() {
         code: Code::L4Con,
         detail: Detail::None,
         timeout: None,
+        not_after: None,
     };
     let batch = codec::encode(&ToController::Outcomes(vec![outcome; MAX_BATCH])).unwrap();
     let ended = Arc::new(AtomicBool::new(false));

@@ -26,6 +26,7 @@ pub struct Tracker {
     failing: Option<u64>,
     doubted: bool,
     last: Option<LastOutcome>,
+    not_after: Option<u64>,
     recent: Recent,
     history: VecDeque<Transition>,
 }
@@ -46,6 +47,7 @@ impl Tracker {
             failing: None,
             doubted: false,
             last: None,
+            not_after: None,
             recent: Recent::default(),
             history: VecDeque::new(),
         }
@@ -107,6 +109,12 @@ impl Tracker {
     #[must_use]
     pub const fn last(&self) -> Option<&LastOutcome> {
         self.last.as_ref()
+    }
+
+    /// Until when the certificate is valid that the server showed last, in seconds since the Unix epoch.
+    #[must_use]
+    pub const fn not_after(&self) -> Option<u64> {
+        self.not_after
     }
 
     /// What has come of the last probes, the newest first. Static passes are not among them.
@@ -276,6 +284,7 @@ impl Tracker {
         self.failing = None;
         self.doubted = false;
         self.last = None;
+        self.not_after = None;
         self.recent = Recent::default();
         if self.probed() { self.configure(Health::Unknown, at) } else { None }
     }
@@ -357,6 +366,7 @@ impl Tracker {
     }
 
     fn remember(&mut self, outcome: &Outcome, at: Wall) {
+        self.not_after = outcome.not_after.or(self.not_after);
         self.recent.push(outcome.code, &outcome.detail, at);
         self.last = Some(LastOutcome {
             at,

@@ -104,7 +104,7 @@ fn outcome(check: CheckId, seq: u64, code: Code) -> Input {
 
 fn heard(check: CheckId, seq: u64, code: Code) -> Outcome {
     let (duration, detail) = (Duration::from_millis(1), Detail::None);
-    Outcome { check, seq, started: 0, duration, timeout: None, code, detail }
+    Outcome { check, seq, started: 0, duration, timeout: None, not_after: None, code, detail }
 }
 
 /// How many steps follow.

@@ -10,7 +10,7 @@ use super::frontends::{Frontend, Slot};
 use crate::dataplane::{Actual, ActualVip};
 use crate::health::Health;
 use crate::time::Now;
-use crate::view::{BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppView};
+use crate::view::{BackendView, FrontendView, Hindrances, MemberView, PoolView, ProberView, View, VppView};
 
 /// What is said of a VIP that is one of VPP's own addresses.
 pub(super) const SHADOWED: &str = "VPP has this address on an interface: the VIP gets no traffic";
@@ -119,6 +119,11 @@ impl State {
             pools: frontend.config.pools.iter().enumerate().map(pool).collect(),
             table_length,
             distorted: too_short.is_some(),
+            hindrances: Hindrances {
+                blocked: blocked.is_some(),
+                failing: failing.is_some(),
+                shadowed: shadowed.is_some(),
+            },
             warnings: blocked.into_iter().chain(failing).chain(too_short).chain(shadowed).collect(),
         }
     }
@@ -150,6 +155,7 @@ fn backend_view(backend: &Backend) -> BackendView {
         since: tracker.since(),
         last: tracker.last().cloned(),
         probes: backend.probes,
+        not_after: tracker.not_after(),
         transitions: tracker.history(),
     }
 }

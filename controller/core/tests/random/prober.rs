@@ -33,5 +33,14 @@ impl Prober {
 }
 
 pub fn outcome(check: CheckId, seq: u64, code: Code) -> Outcome {
-    Outcome { check, seq, started: 0, duration: Duration::ZERO, code, detail: Detail::None, timeout: None }
+    Outcome {
+        check,
+        seq,
+        started: 0,
+        duration: Duration::ZERO,
+        code,
+        detail: Detail::None,
+        timeout: None,
+        not_after: None,
+    }
 }

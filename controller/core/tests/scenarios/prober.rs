@@ -67,6 +67,7 @@ impl World {
             code,
             detail: Detail::None,
             timeout: None,
+            not_after: None,
         };
         Some(Streak { last, passes, known })
     }
@@ -94,6 +95,7 @@ impl World {
                 code,
                 detail,
                 timeout: None,
+                not_after: None,
             }]));
         }
     }

@@ -77,6 +77,11 @@ fn check_of(address: SocketAddr, name: &str, verify: Verify, body: Option<&str>)
 
 /// What a probe comes to that trusts the authority, or everybody.
 fn handshake(server: &Server, name: &str, verify: Verify, body: Option<&str>) -> (Code, String) {
+    let outcome = first_outcome(server, name, verify, body);
+    (outcome.code, outcome.detail.to_string())
+}
+
+fn first_outcome(server: &Server, name: &str, verify: Verify, body: Option<&str>) -> Outcome {
     let (mut controller, _thread) = spawn();
     controller.greet();
     controller.send(&ToProber::Begin { generation: 1 });
@@ -85,8 +90,7 @@ fn handshake(server: &Server, name: &str, verify: Verify, body: Option<&str>) ->
     controller.send(&ToProber::Check { id: CheckId(1), interval: INTERVAL, check: check.into() });
     controller.send(&ToProber::Commit { generation: 1 });
     assert_eq!(controller.until_committed(1), []);
-    let outcome = controller.outcome(1);
-    (outcome.code, outcome.detail.to_string())
+    controller.outcome(1)
 }
 
 const BUNDLE: Verify = Verify::Bundle(3);
@@ -162,6 +166,7 @@ fn kept_connections_save_handshakes_and_fresh_ones_resume_them() {
     assert_eq!(seen, [(Some(HandshakeKind::Full), 3), resumed, resumed, resumed]);
     while let Ok(ToController::Outcomes(outcomes)) = controller.receive() {
         assert!(outcomes.iter().all(|outcome| outcome.code == Code::L7Ok), "{outcomes:?}");
+        assert!(outcomes.iter().all(|o| o.not_after.is_some() == (o.seq == 1)), "{outcomes:?}");
         if outcomes.iter().any(|outcome| outcome.seq > 9) {
             break;
         }
@@ -180,6 +185,23 @@ fn an_expired_certificate_fails() {
     let server = server(|params| params.not_after = date_time_ymd(2020, 1, 1));
     let (code, detail) = handshake(&server, "good.test", BUNDLE, None);
     assert_eq!((code, detail.as_str()), (Code::L6Rsp, "certificate expired"));
+}
+
+#[test]
+fn until_when_a_certificate_is_valid_is_told_whatever_is_made_of_it() {
+    let cases = [
+        (date_time_ymd(2020, 1, 1), 1_577_836_800, [Code::L6Rsp, Code::L7Rsp]),
+        (date_time_ymd(2049, 12, 31), 2_524_521_600, [Code::L6Ok, Code::L7Rsp]),
+        // From 2050 on it is written otherwise.
+        (date_time_ymd(9999, 1, 1), 253_370_764_800, [Code::L6Ok, Code::L7Rsp]),
+    ];
+    for (end, seconds, codes) in cases {
+        let server = server(|params| params.not_after = end);
+        let verified = first_outcome(&server, "good.test", BUNDLE, None);
+        let mismatched = first_outcome(&server, "good.test", Verify::Nothing, Some("goodbye"));
+        assert_eq!([verified.code, mismatched.code], codes);
+        assert_eq!([verified.not_after, mismatched.not_after], [Some(seconds); 2]);
+    }
 }
 
 #[test]

@@ -13,7 +13,16 @@ const AT: Wall = Wall(7);
 
 fn outcome(seq: u64, code: Code) -> Outcome {
     let detail = Detail::None;
-    Outcome { check: CheckId(1), seq, started: 0, duration: Duration::ZERO, code, detail, timeout: None }
+    Outcome {
+        check: CheckId(1),
+        seq,
+        started: 0,
+        duration: Duration::ZERO,
+        code,
+        detail,
+        timeout: None,
+        not_after: None,
+    }
 }
 
 /// A tracker in the given state, with the given counter.
@@ -106,6 +115,21 @@ fn a_local_fault_is_no_verdict_but_is_shown() {
         assert_eq!((tracker.health(), tracker.counter()), (health, counter));
         assert_eq!(tracker.last().unwrap().code, Code::Local);
     }
+}
+
+#[test]
+fn a_certificate_is_known_until_another_is_shown_or_another_server_is_probed() {
+    let mut tracker = tracker(Health::Up, 4);
+    let shown = [(Code::L7Ok, Some(5)), (Code::L7Ok, None), (Code::L6Rsp, Some(4)), (Code::Local, None)];
+    for (seq, (code, not_after)) in (1..).zip(shown) {
+        tracker.outcome(&Outcome { not_after, ..outcome(seq, code) }, false, AT);
+        assert_eq!(tracker.not_after(), Some(if seq < 3 { 5 } else { 4 }));
+    }
+    tracker.restart(Limits { rise: 1, fall: 1 }, AT);
+    assert_eq!(tracker.not_after(), None);
+    let last = Outcome { not_after: Some(6), ..outcome(9, Code::L7Ok) };
+    tracker.adopt(&Streak { last, passes: 1, known: 1 }, false, AT);
+    assert_eq!(tracker.not_after(), Some(6));
 }
 
 #[test]

@@ -257,6 +257,7 @@ impl World {
                 code,
                 detail,
                 timeout: None,
+                not_after: None,
             }]));
         }
     }

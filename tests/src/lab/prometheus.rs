@@ -1,0 +1,81 @@
+//! A Prometheus server as a process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::metrics::get;
+use super::place::Place;
+use super::process::Process;
+
+/// A Prometheus that scrapes one target every second, as the job `maglev`. It ends when dropped.
+pub struct Prometheus {
+    address: SocketAddr,
+    _process: Process,
+}
+
+impl Prometheus {
+    /// Starts one that serves `address` and scrapes `target`, with the rules in a file, if there is one.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn start(place: &Place, address: SocketAddr, target: SocketAddr, rules: Option<&Path>) -> Self {
+        let rules: Vec<_> = rules.into_iter().map(Path::display).collect();
+        let config = format!(
+            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}
+rule_files: {rules:?}
+scrape_configs:
+  - job_name: maglev
+    static_configs: [{{ targets: ['{target}'] }}]
+"
+        );
+        let config = place.write("prometheus.yml", config);
+        let mut command = Command::new("prometheus");
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", place.path("prometheus").display()))
+            .arg(format!("--web.listen-address={address}"));
+        let process = Process::spawn("prometheus", &mut command);
+        process.line(0, "Server is ready to receive web requests");
+        Self { address, _process: process }
+    }
+
+    /// What its API answers to a question.
+    ///
+    /// # Panics
+    /// It does not.
+    #[must_use]
+    pub fn ask(&self, question: &str) -> Value {
+        serde_json::from_str(&get(self.address, &format!("/api/v1/{question}"), "")).unwrap()
+    }
+
+    /// The series that a query finds.
+    ///
+    /// # Panics
+    /// It is no query, or finds something else.
+    #[must_use]
+    pub fn query(&self, query: &str) -> Vec<Value> {
+        let mut answer = self.ask(&format!("query?query={}", escaped(query)));
+        let Value::Array(series) = answer["data"]["result"].take() else { panic!("{query}: {answer}") };
+        series
+    }
+
+    /// The value of the first series that a query finds.
+    #[must_use]
+    pub fn value(&self, query: &str) -> Option<f64> {
+        self.query(query).first()?["value"][1].as_str()?.parse().ok()
+    }
+
+    /// What it says of its targets.
+    #[must_use]
+    pub fn targets(&self) -> String {
+        self.ask("targets").to_string()
+    }
+}
+
+fn escaped(query: &str) -> String {
+    query.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}

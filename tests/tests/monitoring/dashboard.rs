@@ -1,0 +1,171 @@
+//! The dashboard, as far as it can be judged without Grafana.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::text;
+
+/// Variables that Grafana has by itself.
+const BUILT_IN: [&str; 1] = ["__rate_interval"];
+
+/// Units of Grafana, of those that are good for what is shown here.
+const UNITS: [&str; 7] = ["short", "s", "bytes", "bps", "pps", "cps", "percentunit"];
+
+/// One query of the dashboard, and where it stands.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The panel's title.
+    pub title: String,
+    /// In PromQL, with the dashboard's variables.
+    pub expr: String,
+    /// The labels that its legend shows.
+    pub legend: Vec<String>,
+}
+
+/// The dashboard.
+pub fn load() -> Value {
+    serde_json::from_str(&text("monitoring/dashboard.json")).unwrap()
+}
+
+/// Every query, those of annotations included.
+pub fn queries(dashboard: &Value) -> Vec<Query> {
+    let query = |title: &Value, target: &Value| Query {
+        title: title.as_str().unwrap().to_owned(),
+        expr: target["expr"].as_str().unwrap().to_owned(),
+        legend: legend(target["legendFormat"].as_str().unwrap_or_default()),
+    };
+    let notes = list(&dashboard["annotations"]["list"]).iter().map(|note| query(&note["name"], note));
+    let panels = list(&dashboard["panels"]).iter();
+    let targets =
+        panels.flat_map(|panel| list(&panel["targets"]).iter().map(|target| query(&panel["title"], target)));
+    notes.chain(targets).collect()
+}
+
+/// The variables that are filled by queries: name, metric with its matchers, and label.
+pub fn variables(dashboard: &Value) -> Vec<(String, String, String)> {
+    let all = list(&dashboard["templating"]["list"]).iter().filter(|variable| variable["type"] == "query");
+    all.map(|variable| {
+        let query = variable["query"]["query"].as_str().unwrap();
+        assert_eq!(variable["definition"], query);
+        let inner = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')).unwrap();
+        let (series, label) = inner.rsplit_once(", ").unwrap();
+        (variable["name"].as_str().unwrap().to_owned(), series.to_owned(), label.to_owned())
+    })
+    .collect()
+}
+
+fn legend(format: &str) -> Vec<String> {
+    format.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap().to_owned()).collect()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The names of the variables in a query.
+fn used(query: &str) -> BTreeSet<&str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    query
+        .split('$')
+        .skip(1)
+        .map(|rest| &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())])
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+#[test]
+fn panels_have_numbers_and_places_of_their_own() {
+    let dashboard = load();
+    let panels = list(&dashboard["panels"]);
+    let numbers: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(numbers.len(), panels.len());
+    let mut taken = BTreeSet::new();
+    let mut top = 0;
+    for panel in panels {
+        let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        let (x, y, width, height) = (at("x"), at("y"), at("w"), at("h"));
+        assert!(width > 0 && height > 0 && x + width <= 24, "{}", panel["title"]);
+        for place in (x..x + width).flat_map(|x| (y..y + height).map(move |y| (x, y))) {
+            assert!(taken.insert(place), "{} is on top of another panel", panel["title"]);
+        }
+        // As they are read, which is also where Grafana looks for what belongs to a row.
+        assert!(y >= top, "{} is above the one before", panel["title"]);
+        top = y;
+    }
+}
+
+#[test]
+fn whatever_asks_prometheus_asks_the_one_that_is_chosen() {
+    fn walk(value: &Value, found: &mut usize) {
+        if let Some(source) = value.get("datasource") {
+            assert_eq!(source["uid"], "${datasource}", "{value}");
+            *found += 1;
+        }
+        match value {
+            Value::Array(all) => all.iter().for_each(|one| walk(one, found)),
+            Value::Object(all) => all.values().for_each(|one| walk(one, found)),
+            _ => {}
+        }
+    }
+    let dashboard = load();
+    let mut found = 0;
+    walk(&dashboard, &mut found);
+    let charts = list(&dashboard["panels"]).iter().filter(|panel| panel["type"] != "row");
+    assert_eq!(found, charts.count() + queries(&dashboard).len() + variables(&dashboard).len());
+}
+
+#[test]
+fn variables_are_there_before_they_are_used_and_each_is() {
+    let dashboard = load();
+    let mut known: BTreeSet<&str> = BUILT_IN.into();
+    let variables = variables(&dashboard);
+    for (name, series, label) in &variables {
+        assert!(used(series).is_subset(&known), "{name} uses {series}");
+        assert_eq!(name, label);
+        known.insert(name);
+    }
+    let queries = queries(&dashboard);
+    let all: BTreeSet<&str> = queries.iter().flat_map(|query| used(&query.expr)).collect();
+    assert_eq!(all, known, "used and known");
+    // Of one chosen host, whatever it is that is shown.
+    for Query { title, expr, .. } in &queries {
+        assert!(expr.contains("$instance") || expr.contains("ALERTS"), "{title}: {expr}");
+    }
+}
+
+#[test]
+fn panels_are_whole() {
+    let dashboard = load();
+    assert_eq!(dashboard["uid"], "vpp-maglev");
+    assert!(dashboard["schemaVersion"].as_u64().unwrap() >= 39);
+    let mut titles = BTreeSet::new();
+    let mut row = "";
+    for panel in list(&dashboard["panels"]) {
+        let title = panel["title"].as_str().unwrap();
+        if panel["type"] == "row" {
+            row = title;
+            continue;
+        }
+        assert!(titles.insert((row, title)), "{title} comes twice in {row}");
+        assert!(["stat", "timeseries", "table"].map(Value::from).contains(&panel["type"]), "{title}");
+        let defaults = &panel["fieldConfig"]["defaults"];
+        assert!(UNITS.map(Value::from).contains(&defaults["unit"]), "{title}: {}", defaults["unit"]);
+        let overrides = list(&panel["fieldConfig"]["overrides"]).iter();
+        let properties: Vec<&Value> = overrides.flat_map(|one| list(&one["properties"])).collect();
+        for unit in properties.iter().filter(|property| property["id"] == "unit") {
+            assert!(UNITS.map(Value::from).contains(&unit["value"]), "{title}: {unit}");
+        }
+        let thresholds = properties.iter().filter(|property| property["id"] == "thresholds");
+        for thresholds in thresholds.map(|property| &property["value"]).chain([&defaults["thresholds"]]) {
+            let values: Vec<Option<f64>> =
+                list(&thresholds["steps"]).iter().map(|step| step["value"].as_f64()).collect();
+            assert!(values.first() == Some(&None) && values.is_sorted(), "{title}: {thresholds}");
+        }
+        let targets = list(&panel["targets"]);
+        let letters: BTreeSet<&str> = targets.iter().map(|t| t["refId"].as_str().unwrap()).collect();
+        assert!(!targets.is_empty() && letters.len() == targets.len(), "{title}");
+        let legends = targets.iter().filter(|target| target["legendFormat"].is_string()).count();
+        assert_eq!(legends == targets.len(), panel["type"] == "timeseries", "{title}");
+    }
+}

@@ -1,0 +1,232 @@
+//! The rules and the dashboard on a running system: Prometheus asks what they ask.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::dataplane::Vpp;
+use maglev_tests::lab::certificates::Authority;
+use maglev_tests::lab::farm::Farm;
+use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::lab::metrics::Scrape;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::process::Process;
+use maglev_tests::lab::prometheus::Prometheus;
+use maglev_tests::lab::skip_without;
+use maglev_tests::packets::until;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
+
+use crate::dashboard::{Query, load, queries, variables};
+use crate::doc;
+
+/// Panels that are empty as long as all is well, and what goes wrong here so that they are not.
+const FAULTS: [(&str, &str); 5] = [
+    ("Reloads of the configuration", "a reload"),
+    ("What hinders them", "a frontend whose only backend cannot be probed, so that it is held"),
+    ("Overrides and their age", "an operator changes a weight"),
+    ("Failures by code", "two servers answer 503, and one check has a source address that is not here"),
+    ("Faults of links", "the prober is killed"),
+];
+
+/// Alerts that those faults, and a certificate of old, are to bring about. Most wait for longer than this test does.
+const RAISED: [&str; 7] = [
+    "MaglevBackendDown",
+    "MaglevCertificateExpiring",
+    "MaglevFrontendHeld",
+    "MaglevLocalFaults",
+    "MaglevPoolFailedOver",
+    "MaglevProberGone",
+    "MaglevReloadFailed",
+];
+
+/// `maglevd` and all that is around it.
+struct Stage {
+    maglevd: Maglevd,
+    prober: Process,
+    prometheus: Prometheus,
+    metrics: SocketAddr,
+    farm: Farm,
+    place: Place,
+    _vpp: Vpp,
+}
+
+impl Stage {
+    /// All is well, but for a certificate.
+    fn new() -> Self {
+        let (place, farm, vpp) = (Place::new(), Farm::new(3), Vpp::start().unwrap());
+        let prober = place.prober(None, &[]);
+        serve_tls(farm.address(3), farm.port());
+        let [metrics, address] = [199, 198].map(|number| SocketAddr::new(farm.address(number), farm.port()));
+        let setup = Setup::new(&place, &config(&farm, "")).vpp(&vpp).flag("--metrics-addr", metrics);
+        let mut maglevd = setup.start();
+        maglevd.until_up(&["a", "b", "c", "d", "e"]);
+        let prometheus = Prometheus::start(&place, address, metrics, Some(&doc("monitoring/alerts.yml")));
+        Self { maglevd, prober, prometheus, metrics, farm, place, _vpp: vpp }
+    }
+
+    fn maglevc(&self, command: &str) -> bool {
+        self.maglevd.maglevc(&command.split(' ').collect::<Vec<_>>()).status.success()
+    }
+
+    /// Everything of [`FAULTS`].
+    fn go_wrong(&mut self) {
+        for server in [0, 1] {
+            self.farm.sites[server].answer(503);
+        }
+        for name in ["a", "b"] {
+            self.maglevd.until_backend(name, BackendState::Down);
+        }
+        assert!(self.maglevc("set frontend shop pool only backend e weight 50"));
+        self.maglevd.reload(&self.place, &config(&self.farm, LATE));
+        self.place.write("maglev.yaml", "maglev: nothing");
+        assert!(!self.maglevc("config reload"));
+        // Twice, so that it is seen to grow.
+        let of_late = "rate(maglev_probe_total{backend=\"late\",code=\"LOCAL\"}[1m]) > 0";
+        until(|| self.prometheus.value(of_late).is_some(), || self.prometheus.targets());
+        self.prober.kill();
+        self.maglevd.until_prober(false);
+    }
+
+    /// Waits until a query of the dashboard finds something, all of which has what its legend shows.
+    fn until_answered(&self, query: &Query) {
+        let expr = chosen(&query.expr);
+        until(|| !self.prometheus.query(&expr).is_empty(), || format!("{}: nothing for {expr}", query.title));
+        for series in self.prometheus.query(&expr) {
+            for label in &query.legend {
+                assert!(series["metric"][label].is_string(), "{}: no {label} in {series}", query.title);
+            }
+        }
+    }
+}
+
+/// A backend that cannot be probed, as nobody has the address that its probes are to come from; and a frontend of it.
+const LATE: &str = "late";
+
+/// Frontends `web` and `shop`, and one more if it is named.
+fn config(farm: &Farm, late: &str) -> String {
+    let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|server| farm.address(server));
+    let port = farm.port();
+    let common = "interval: 50ms, timeout: 20s, rise: 2, fall: 3";
+    let (backend, frontend) = if late.is_empty() {
+        (String::new(), String::new())
+    } else {
+        (
+            format!("    {late}: {{ address: {}, healthcheck: elsewhere }}", farm.address(5)),
+            format!(
+                "    {late}: {{ address: 203.0.113.82, protocol: tcp, port: 80, pools: [ {{ name: only, backends: {{ {late}: {{}} }} }} ] }}"
+            ),
+        )
+    };
+    format!(
+        "maglev:
+  vpp: {{ lb: {{ ipv4-src-address: 192.0.2.1, sync-interval: 1s }} }}
+  healthchecks:
+    site: {{ type: http, port: {port}, {common} }}
+    safe: {{ type: tcp, port: {port}, {common}, params: {{ tls: true, insecure-skip-verify: true, server-name: www.example.org }} }}
+    elsewhere: {{ type: http, port: {port}, {common}, probe-ipv4-src: 198.51.100.1 }}
+  backends:
+    a: {{ address: {a}, healthcheck: site }}
+    b: {{ address: {b}, healthcheck: site }}
+    c: {{ address: {c}, healthcheck: site }}
+    d: {{ address: {d}, healthcheck: safe }}
+    e: {{ address: {e} }}
+{backend}
+  frontends:
+    web:
+      address: 203.0.113.80
+      protocol: tcp
+      port: 80
+      pools: [ {{ name: first, backends: {{ a: {{}}, b: {{}} }} }}, {{ name: last, backends: {{ c: {{}} }} }} ]
+    shop: {{ address: 203.0.113.81, protocol: tcp, port: 80, pools: [ {{ name: only, backends: {{ d: {{}}, e: {{}} }} }} ] }}
+{frontend}
+"
+    )
+}
+
+/// A server with a certificate that was good until the year 2001. It ends with the test's process.
+fn serve_tls(address: IpAddr, port: u16) {
+    let identity = Authority::new().expired("www.example.org");
+    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap());
+    let listener = TcpListener::bind((address, port)).unwrap();
+    let shake_hands = move |mut stream: TcpStream| {
+        let mut tls = ServerConnection::new(config.clone()).unwrap();
+        // A probe that leaves in the middle of it is of no interest here.
+        while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
+    };
+    thread::spawn(move || listener.incoming().flatten().for_each(shake_hands));
+}
+
+/// A query in which everything is chosen.
+fn chosen(query: &str) -> String {
+    let names = ["job", "instance", "frontend", "backend"];
+    let query = query.replace("$__rate_interval", "1m");
+    names.iter().fold(query, |query, name| query.replace(&format!("${name}"), ".*"))
+}
+
+/// The names of metrics in a query.
+fn metrics(query: &str) -> impl Iterator<Item = &str> {
+    let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| ["maglev_", "process_", "grpc_"].iter().any(|prefix| word.starts_with(prefix)))
+}
+
+#[test]
+fn a_running_system_answers_all_that_the_dashboard_asks() {
+    if skip_without("a_running_system_answers_all_that_the_dashboard_asks", &["prometheus"]) {
+        return;
+    }
+    let mut stage = Stage::new();
+    let dashboard = load();
+    let queries = queries(&dashboard);
+    let needs_fault = |query: &&Query| FAULTS.iter().any(|(title, _)| *title == query.title);
+    for (name, series, label) in variables(&dashboard) {
+        let query = format!("count by ({label}) ({})", chosen(&series));
+        until(|| !stage.prometheus.query(&query).is_empty(), || format!("nothing to choose for {name}"));
+    }
+    for query in queries.iter().filter(|query| !needs_fault(query)) {
+        stage.until_answered(query);
+    }
+    let faulty: Vec<&Query> = queries.iter().filter(needs_fault).collect();
+    assert_eq!(faulty.len(), FAULTS.len());
+    stage.go_wrong();
+    for query in faulty {
+        stage.until_answered(query);
+    }
+}
+
+#[test]
+fn a_running_system_has_all_that_the_rules_are_about() {
+    if skip_without("a_running_system_has_all_that_the_rules_are_about", &["prometheus"]) {
+        return;
+    }
+    let mut stage = Stage::new();
+    let expiry = "maglev_backend_certificate_expiry_timestamp_seconds{backend=\"d\"}";
+    until(|| stage.prometheus.value(expiry) == Some(978_307_200.0), || stage.prometheus.targets());
+    stage.go_wrong();
+
+    let raised = || -> BTreeSet<String> {
+        let alerts = stage.prometheus.ask("alerts");
+        let alerts = alerts["data"]["alerts"].as_array().unwrap();
+        alerts.iter().map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
+    };
+    until(|| RAISED.iter().all(|name| raised().contains(*name)), || format!("{:?}", raised()));
+    let shown = Scrape::of(stage.metrics).samples;
+    let shown: BTreeSet<&str> = shown.keys().map(|key| key.split('{').next().unwrap()).collect();
+    let rules = stage.prometheus.ask("rules");
+    let groups = rules["data"]["groups"].as_array().unwrap();
+    let rules: Vec<_> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
+    assert!(rules.len() > RAISED.len());
+    for rule in rules {
+        assert_eq!(rule["health"], "ok", "{rule}");
+        for metric in metrics(rule["query"].as_str().unwrap()) {
+            assert!(shown.contains(metric), "{metric} of {} is not shown", rule["name"]);
+        }
+    }
+}

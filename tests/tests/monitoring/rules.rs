@@ -1,0 +1,91 @@
+//! The alerts, each by itself, and their runbooks.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use maglev_tests::lab::skip_without;
+
+use crate::{doc, text};
+
+const RULES: &str = "monitoring/alerts.yml";
+const TESTS: &str = "monitoring/alerts.test.yml";
+const RUNBOOKS: &str = "runbooks.md";
+
+/// What stands behind `key` in the lines of `text`.
+fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
+    text.lines().filter_map(|line| line.trim_start().strip_prefix(key)).map(str::trim).collect()
+}
+
+fn alerts(rules: &str) -> BTreeSet<&str> {
+    values(rules, "- alert:").into_iter().collect()
+}
+
+fn promtool(words: &[&str], file: &str) {
+    let output = Command::new("promtool").args(words).arg(doc(file)).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn alerts_fire_when_they_should_and_only_then() {
+    if skip_without("alerts_fire_when_they_should_and_only_then", &["promtool"]) {
+        return;
+    }
+    promtool(&["check", "rules", "--lint=all", "--lint-fatal"], RULES);
+    promtool(&["test", "rules"], TESTS);
+}
+
+#[test]
+fn each_alert_is_tried_both_ways() {
+    let (rules, tests) = (text(RULES), text(TESTS));
+    let tried: Vec<(&str, bool)> = tests
+        .split("alertname: ")
+        .skip(1)
+        .map(|rest| {
+            let (name, rest) = rest.split_once('\n').unwrap();
+            (name, rest.trim_start().starts_with("exp_alerts: []"))
+        })
+        .collect();
+    for alert in alerts(&rules) {
+        for quiet in [false, true] {
+            assert!(tried.contains(&(alert, quiet)), "{alert} is not tried where it is quiet: {quiet}");
+        }
+    }
+}
+
+#[test]
+fn each_alert_has_its_runbook_and_each_runbook_its_alert() {
+    let (rules, runbooks) = (text(RULES), text(RUNBOOKS));
+    let sections: BTreeSet<&str> = values(&runbooks, "### ").into_iter().collect();
+    assert_eq!(alerts(&rules), sections);
+    // The line of the rule, and the link in its annotations, in turn.
+    let names = values(&rules, "- alert:");
+    let links = values(&rules, "runbook_url:");
+    let wanted: Vec<_> =
+        names.iter().map(|name| format!("docs/{RUNBOOKS}#{}", name.to_lowercase())).collect();
+    assert_eq!(links, wanted);
+}
+
+#[test]
+fn each_runbook_says_what_it_is_to_say() {
+    let runbooks = text(RUNBOOKS);
+    for section in runbooks.split("\n### ").skip(1) {
+        let (name, body) = section.split_once('\n').unwrap();
+        for part in ["**Means**", "**Users**", "**Look**", "**Escalate**", "**Silence**"] {
+            assert!(body.contains(part), "{name}: no {part}");
+        }
+        assert!(body.contains("**Do**") || body.contains("| do |"), "{name}: nothing to do");
+    }
+}
+
+#[test]
+fn each_alert_has_a_severity_and_is_told_in_words() {
+    let rules = text(RULES);
+    for rule in rules.split("- alert: ").skip(1) {
+        let severity = values(rule, "severity:");
+        assert!(matches!(severity[..], ["critical" | "warning"]), "{rule}");
+        for key in ["expr:", "summary:", "description:", "runbook_url:"] {
+            assert_eq!(values(rule, key).len(), 1, "{key} of {rule}");
+        }
+    }
+}
