@@ -142,7 +142,12 @@ fn fault_at(bytes: &[u8], offset: usize, message: String) -> Fault {
 
 /// The library's message, without the place that it ends in or, for errors of syntax, has in its middle.
 fn without_place(error: &serde_yaml::Error, at: &serde_yaml::Location) -> String {
-    error.to_string().replacen(&format!(" at line {} column {}", at.line(), at.column()), "", 1)
+    let said = error.to_string().replacen(&format!(" at line {} column {}", at.line(), at.column()), "", 1);
+    // Whoever writes configurations need not know Rust.
+    match said.strip_suffix("expected i64") {
+        Some(before) => format!("{before}expected a whole number"),
+        None => said,
+    }
 }
 
 fn read_bundle(path: &str) -> Result<Vec<u8>, String> {

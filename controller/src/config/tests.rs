@@ -22,27 +22,11 @@ fn refused(text: &[u8]) -> String {
     lines.into_iter().next().unwrap()
 }
 
-/// Every shipped document, by name: the examples, and what the guide shows.
+/// The examples, by name.
 fn shipped() -> Vec<(String, String)> {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let guide = fs::read_to_string(docs.join("config-guide.md")).unwrap();
-    let blocks = guide.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    // Others are parts of one.
-    let blocks = blocks.filter(|block| block.starts_with("maglev:"));
-    let mut all: Vec<_> = blocks.map(|block| ("config-guide.md".to_owned(), block.to_owned())).collect();
-    assert!(!all.is_empty());
-    for entry in fs::read_dir(docs.join("examples")).unwrap() {
-        let path = entry.unwrap().path();
-        all.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
-    }
-    all
-}
-
-#[test]
-fn what_is_shipped_is_good() {
-    for (name, text) in shipped() {
-        assert_eq!(said(text.as_bytes()), (0, vec![]), "{name}");
-    }
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
+    let files = fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap())).collect()
 }
 
 #[test]
@@ -103,12 +87,18 @@ fn a_scalar_of_the_wrong_kind_is_an_error_of_shape() {
             "interval: []",
             "4:17: maglev.healthchecks.x.interval: invalid type: sequence, expected a duration such as 500ms or 1m30s",
         ),
-        ("port: \"80\"", "4:13: maglev.healthchecks.x.port: invalid type: string \"80\", expected i64"),
+        (
+            "port: \"80\"",
+            "4:13: maglev.healthchecks.x.port: invalid type: string \"80\", expected a whole number",
+        ),
         (
             "type: ping",
             "4:13: maglev.healthchecks.x.type: unknown variant `ping`, expected one of `icmp`, `tcp`, `http`, `https`",
         ),
-        ("rise: 1.5", "4:13: maglev.healthchecks.x.rise: invalid type: floating point `1.5`, expected i64"),
+        (
+            "rise: 1.5",
+            "4:13: maglev.healthchecks.x.rise: invalid type: floating point `1.5`, expected a whole number",
+        ),
     ] {
         let text = format!("maglev:\n  healthchecks:\n    x:\n      {field}\n");
         assert_eq!(refused(text.as_bytes()), expected, "{field}");

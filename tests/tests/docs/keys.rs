@@ -38,6 +38,25 @@ const SENTENCES: [&str; 5] = [
 ];
 /// What a rule about roles has beside the keys of its table.
 const ROLE: &str = "role";
+/// Each type, and how it is called when something else is found.
+const TYPES: [(&str, &str); 12] = [
+    ("number", "a whole number"),
+    ("percent", "a whole number"),
+    ("duration", "a duration"),
+    ("boolean", "a boolean"),
+    ("address", "an IP address"),
+    ("IPv4 address", "an IP address"),
+    ("IPv6 address", "an IP address"),
+    ("text", "a string"),
+    ("name", "a string"),
+    ("path", "a string"),
+    ("section", "a map of keys"),
+    ("list", "a sequence"),
+];
+/// What is of a type, and is refused where another is meant that has the same name then.
+const MISFITS: [(&str, &str); 4] =
+    [("percent", "101"), ("IPv4 address", "2001:db8::1"), ("IPv6 address", "192.0.2.1"), ("path", "a")];
+
 /// What is no key anywhere.
 const NO_KEY: &str = "nonsense-key";
 
@@ -59,16 +78,24 @@ const COMPANY: [((&str, &str), &str); 5] = [
 /// What shares its row with a key that the bounds in it are of.
 const UNBOUNDED: (&str, &str) = ("frontends", "protocol");
 
-/// The keys that the code has there.
-fn known(context: &str) -> BTreeSet<String> {
+/// What `maglevd --check` says of a configuration that is not good.
+fn complaint(maglev: &str) -> String {
     let place = Place::new();
-    let text = format!("maglev: {}\n", context.replace('?', &format!("{NO_KEY}: 1")));
-    let file = place.write("maglev.yaml", text);
+    let file = place.write("maglev.yaml", format!("maglev: {maglev}\n"));
     let checked =
         Command::new(program("maglevd").unwrap()).args(["--check", "--config"]).arg(file).output().unwrap();
-    let said = String::from_utf8(checked.stderr).unwrap();
-    let (_, expected) = said.split_once("expected ").unwrap_or_else(|| panic!("{context}: {said}"));
-    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    String::from_utf8(checked.stderr).unwrap()
+}
+
+/// What a complaint would rather have seen, in words and in backticks.
+fn expected(complaint: &str) -> (&str, BTreeSet<String>) {
+    let (_, expected) = complaint.split_once("expected ").unwrap_or_else(|| panic!("{complaint}"));
+    (expected, expected.split('`').skip(1).step_by(2).map(str::to_owned).collect())
+}
+
+/// The keys that the code has there.
+fn known(context: &str) -> BTreeSet<String> {
+    expected(&complaint(&context.replace('?', &format!("{NO_KEY}: 1")))).1
 }
 
 /// The table of a section, in the guide.
@@ -134,6 +161,7 @@ struct Said<'a> {
     section: &'a str,
     key: String,
     default: String,
+    type_: &'a Cell,
     row: &'a [Cell],
     /// The type of healthcheck that has it.
     kind: &'static str,
@@ -144,7 +172,7 @@ fn said(guide: &Page) -> Vec<Said<'_>> {
     let mut said = Vec::new();
     for (section, _) in SECTIONS.into_iter().filter(|(section, _)| !section.starts_with("api")) {
         let table = table(guide, section);
-        let column = table.column("default");
+        let [types, column] = ["type", "default"].map(|head| table.column(head));
         for row in &table.rows {
             let keys = &row[0].codes;
             let text = &row[column].text;
@@ -155,7 +183,14 @@ fn said(guide: &Page) -> Vec<Said<'_>> {
             let kind = ["tcp", "https"].into_iter().find(|kind| *kind == first).unwrap_or("http");
             for (number, key) in keys.iter().enumerate() {
                 let default = if defaults.len() == keys.len() { defaults[number] } else { text };
-                said.push(Said { section, key: key.clone(), default: default.to_owned(), row, kind });
+                said.push(Said {
+                    section,
+                    key: key.clone(),
+                    default: default.to_owned(),
+                    type_: &row[types],
+                    row,
+                    kind,
+                });
             }
         }
     }
@@ -216,6 +251,32 @@ fn defaults_are_what_the_guide_says() {
         compared.insert(key.as_str());
     }
     assert!(compared.len() > 20, "{compared:?}");
+}
+
+#[test]
+fn types_are_what_the_guide_says() {
+    let guide = Page::read(GUIDE);
+    for Said { section, key, type_, kind, .. } in said(&guide) {
+        let (_, context) = SECTIONS.iter().find(|(name, _)| *name == section).unwrap();
+        let instead = |value: &str| complaint(&context.replace('?', &format!("{key}: {value}")));
+        let codes: BTreeSet<_> = type_.codes.iter().cloned().collect();
+        let mut words = type_.text.split(", ").filter(|word| !codes.contains(*word)).peekable();
+        if words.peek().is_none() {
+            assert_same(&format!("{section}.{key}"), &codes, &expected(&instead("nonsense")).1);
+        }
+        for word in words {
+            let found = TYPES.iter().find(|(name, _)| *name == word);
+            let (_, called) = found.unwrap_or_else(|| panic!("{section}.{key}: {word} is no type"));
+            let complaint = instead(if word == "list" { "a" } else { "[ a ]" });
+            let (expected, _) = expected(&complaint);
+            assert!(expected.contains(called), "{section}.{key} is no {word}: {complaint}");
+            assert!(codes.iter().all(|code| expected.contains(code)), "{section}.{key}: {complaint}");
+            let misfit = MISFITS.iter().find(|(name, _)| *name == word);
+            let accepts =
+                |(_, value): &&(&str, &str)| with(kind, section, &format!("{key}: {value}")).is_ok();
+            assert_eq!(misfit.filter(accepts), None, "{section}.{key} is no {word}");
+        }
+    }
 }
 
 #[test]

@@ -3,14 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
 
+use maglev_proto::v1::BackendState;
 use maglev_tests::container;
 use maglev_tests::docs::page;
-use maglev_tests::docs::stage::{CONFIG, Stage};
+use maglev_tests::docs::stage::{CONFIG, FILE, Stage};
 use maglev_tests::lab::metrics::Scrape;
 use maglev_tests::packets::until;
 
 /// Each family with its labels.
 type Families = BTreeMap<String, BTreeSet<String>>;
+
+/// A server with a certificate, at an address of its own, for the metrics that are about these.
+const TLS: &str = "
+set -e
+ip address add 192.0.2.30/32 dev lo
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=tls -keyout key.pem -out certificate.pem
+systemd-run --quiet --working-directory=/root openssl s_server -accept 443 -www -key key.pem -cert certificate.pem
+";
+/// What of the configuration is about it, by the section that it belongs to.
+const SECTIONS: [(&str, &str); 3] = [
+    ("healthchecks", "{ type: https, port: 443, params: { insecure-skip-verify: true } }"),
+    ("backends", "{ address: 192.0.2.30, healthcheck: tls }"),
+    ("frontends", "{ address: 198.51.100.81, pools: [ { name: only, backends: { tls: } } ] }"),
+];
 
 /// What operators do that leaves a trace in the metrics, some of it in vain.
 const DEEDS: &str = "
@@ -28,13 +43,21 @@ fn every_metric_is_told_with_its_labels() {
     if container::skip("every_metric_is_told_with_its_labels") {
         return;
     }
-    let mut stage = Stage::set(&page::read(CONFIG));
+    let config = page::read(CONFIG);
+    let mut stage = Stage::set(&config);
+    let served = stage.run(TLS);
+    assert!(served.succeeded, "{served:?}");
+    let config = SECTIONS.iter().fold(config, |config, (section, tls)| {
+        config.replace(&format!("\n  {section}:\n"), &format!("\n  {section}:\n    tls: {tls}\n"))
+    });
+    stage.machine().write(FILE, config);
     for scene in
         ["nginx0 stops", "nginx1 stops", "nginx0 recovers", "nginx1 recovers", "VPP dies", "VPP returns"]
     {
         stage.scene(scene);
     }
     let said = stage.run(DEEDS);
+    stage.maglevd().until_backend("tls", BackendState::Up);
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 9091));
     let told = told();
     let exported = || exported(&stage.machine().inside(|| Scrape::of(address)));
