@@ -116,7 +116,7 @@ mod tests {
         let last = Outcome { not_after: Some(u64::MAX), ..outcome("") };
         let inputs = heard(ToController::Outcomes(vec![last])).unwrap();
         assert!(
-            matches!(&inputs[..], [Input::Outcome(outcome)] if outcome.not_after == Some(LATEST)),
+            matches!(&inputs[..], [Input::Outcomes(outcomes)] if outcomes[0].not_after == Some(LATEST)),
             "{inputs:?}"
         );
     }
