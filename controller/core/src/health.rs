@@ -176,6 +176,9 @@ pub struct Tracker {
     seq: u64,
     stale: bool,
     failing: Option<u64>,
+    /// When the first of the probes began that have come to nothing but faults of this host since the last verdict.
+    faults: Option<u64>,
+    unseen: bool,
     doubted: bool,
     last: Option<LastOutcome>,
     recent: Recent,
@@ -196,6 +199,8 @@ impl Tracker {
             seq: 0,
             stale: false,
             failing: None,
+            faults: None,
+            unseen: false,
             doubted: false,
             last: None,
             recent: Recent::default(),
@@ -227,10 +232,16 @@ impl Tracker {
         self.limits
     }
 
-    /// Whether the prober was lost since its last verdict.
+    /// Whether there is no verdict since the prober was lost, or has been none but faults of this host for too long.
     #[must_use]
     pub const fn stale(&self) -> bool {
-        self.stale
+        self.stale || self.unseen
+    }
+
+    /// Whether nothing but faults of this host is heard of it any more; then it is [`stale`](Self::stale).
+    #[must_use]
+    pub const fn unseen(&self) -> bool {
+        self.unseen
     }
 
     /// When the first of the failures began that nothing has passed since, in nanoseconds of `CLOCK_MONOTONIC`. A backend
@@ -321,8 +332,11 @@ impl Tracker {
         }
         self.seq = outcome.seq;
         self.remember(outcome, at);
-        let passed = outcome.code.passed()?;
-        self.stale = false;
+        let Some(passed) = outcome.code.passed() else {
+            self.faults.get_or_insert(outcome.started);
+            return None;
+        };
+        self.heard();
         self.follow(outcome, passed);
         let next = self.judge(passed, in_service);
         self.go(next, at, || outcome.into())
@@ -333,9 +347,16 @@ impl Tracker {
     pub fn doubt(&mut self, outcome: &Outcome, at: Wall) {
         self.seq = outcome.seq;
         self.remember(outcome, at);
-        self.stale = false;
+        self.heard();
         self.follow(outcome, false);
         self.doubted = true;
+    }
+
+    /// After a fault of this host has been counted: what is known is [`unseen`](Self::unseen) from now on, if nothing else
+    /// has been heard for so long.
+    pub fn lose_sight_after(&mut self, bound: Duration, outcome: &Outcome) {
+        let since = self.faults.unwrap_or(outcome.started);
+        self.unseen |= Duration::from_nanos(outcome.started.saturating_sub(since)) >= bound;
     }
 
     /// What was doubted has come true.
@@ -369,7 +390,7 @@ impl Tracker {
         if self.health != Health::Unknown || streak.known == 0 {
             return None;
         }
-        self.stale = false;
+        self.heard();
         self.remember(&streak.last, at);
         self.follow(&streak.last, streak.passes & 1 == 1);
         for bit in (0..u32::from(streak.known.min(64))).rev() {
@@ -412,6 +433,7 @@ impl Tracker {
         self.counter = 0;
         self.misses = 0;
         self.failing = None;
+        self.begin_to_see();
         self.doubted = false;
         self.last = None;
         self.recent = Recent::default();
@@ -432,6 +454,19 @@ impl Tracker {
     /// Nothing will be heard for a while; what is known stays.
     pub const fn lose_sight(&mut self) {
         self.stale = self.probed();
+        self.begin_to_see();
+    }
+
+    /// What could not be seen so far does not matter any more.
+    const fn begin_to_see(&mut self) {
+        self.faults = None;
+        self.unseen = false;
+    }
+
+    /// There is a verdict again.
+    const fn heard(&mut self) {
+        self.stale = false;
+        self.begin_to_see();
     }
 
     /// The state after one more verdict; moves the counter.
@@ -482,6 +517,7 @@ impl Tracker {
             self.counter = 0;
             self.misses = 0;
             self.failing = None;
+            self.begin_to_see();
         }
         self.history.truncate(self.keep.saturating_sub(1));
         self.history.push_front(transition.clone());
