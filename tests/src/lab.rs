@@ -29,6 +29,7 @@ pub mod packet;
 pub mod place;
 pub mod prober;
 pub mod process;
+pub mod rogue;
 pub mod shared;
 pub mod site;
 pub mod topology;

@@ -73,6 +73,30 @@ fn the_package_has_the_version_of_the_programs() {
     assert_eq!(version, env!("CARGO_PKG_VERSION"));
 }
 
+#[test]
+fn every_test_that_the_reliability_page_names_is_there() {
+    let page = read("docs/reliability.md");
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    // | a fault | its outcome | `binary::module::test` | ... |
+    let names: Vec<_> =
+        rows.flat_map(|row| row.split('`').skip(1).step_by(2).filter(|word| word.contains("::"))).collect();
+    assert!(names.len() > 20, "{names:?}");
+    let missing: Vec<_> = names.into_iter().filter(|name| !is_test(name)).collect();
+    assert!(missing.is_empty(), "docs/reliability.md names {missing:?}, which are no tests");
+}
+
+/// Whether `name`, `binary::test` or `binary::module::test`, is a test of the workspace.
+fn is_test(name: &str) -> bool {
+    let (place, test) = name.rsplit_once("::").unwrap();
+    let (binary, module) = place.split_once("::").unwrap_or((place, "main"));
+    let files = [format!("{binary}.rs"), format!("{binary}/{module}.rs")];
+    let folders =
+        ["tests/tests", "prober/tests", "controller/core/tests", "controller/tests", "maglevc/tests"];
+    let texts = folders.iter().flat_map(|folder| files.iter().map(move |file| path(folder).join(file)));
+    let mut texts = texts.filter_map(|file| fs::read_to_string(file).ok());
+    texts.any(|text| ["", "async "].iter().any(|kind| text.contains(&format!("]\n{kind}fn {test}()"))))
+}
+
 fn compare(name: &str, page: &str) {
     let output = Command::new(program(name).unwrap()).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();

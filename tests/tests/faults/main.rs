@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod firewall;
 mod forged;
 mod late;
 mod loss;
@@ -12,6 +13,7 @@ mod neighbours;
 mod odd_servers;
 mod uplink;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
@@ -49,8 +51,19 @@ struct Stage {
 impl Stage {
     /// With these `healthchecks` and `backends`; verdicts wait as ever if `blind_threshold` is 100.
     fn new(lab: Lab, blind_threshold: u8, healthchecks: &str, backends: Vec<Backend>) -> Self {
+        Self::with_prober_by(&[], lab, blind_threshold, healthchecks, backends)
+    }
+
+    /// The same, with a prober that is started through `wrapper`.
+    fn with_prober_by(
+        wrapper: &[&str],
+        lab: Lab,
+        blind_threshold: u8,
+        healthchecks: &str,
+        backends: Vec<Backend>,
+    ) -> Self {
         let (place, vpp) = (Place::new(), Vpp::start().unwrap());
-        let prober = place.prober(Some(&lab.prober), &[]);
+        let prober = place.prober_by(Some(&lab.prober), wrapper, &[]);
         let config = config(blind_threshold, healthchecks, &backends);
         let metrics = SocketAddr::new(farm::address(), 9091);
         let maglevd = Setup::new(&place, &config).vpp(&vpp).flag("--metrics-addr", metrics).start();
@@ -75,7 +88,9 @@ impl Stage {
             let those = self.backends.iter().filter(|(_, address, _)| address.is_ipv4() == is_v4);
             those.map(|(name, address, _)| (*address, weight(name))).collect()
         };
-        self.observer().until([(VIPS[0], of(true)), (VIPS[1], of(false))]);
+        let vips = VIPS.into_iter().zip([of(true), of(false)]);
+        let vips: BTreeMap<_, _> = vips.filter(|(_, weights)| !weights.is_empty()).collect();
+        self.observer().until_all(&vips);
     }
 
     /// Nobody has moved since all was well but `moved`, and VPP was asked for nothing unless somebody has.
@@ -118,7 +133,8 @@ impl Stage {
     /// Waits until it is at least `value`.
     fn until_metric(&self, name: &str, labels: &[&str], value: f64) {
         let now = || self.metric(name, labels);
-        until(|| now() >= value, || format!("{name} {labels:?} is {}, not {value}", now()));
+        let all = || Scrape::of(self.metrics).samples.into_iter().filter(|(key, _)| key.starts_with(name));
+        until(|| now() >= value, || format!("not {labels:?} {value}: {:?}", all().collect::<Vec<_>>()));
     }
 
     /// What `maglevd` says of the newest outcome of a backend, such as `L4CON connection refused`.

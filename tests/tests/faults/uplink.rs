@@ -1,14 +1,14 @@
 //! Faults of the prober's own host: no link, no route, no descriptors, no ports, no permission; or a link that is cut without
 //! its knowledge.
 
-use std::net::SocketAddr;
-use std::process::Command;
+use std::net::{IpAddr, SocketAddr};
 
 use maglev_proto::v1::{BackendState, Blindness};
 use maglev_tests::lab::cable::Cable;
 use maglev_tests::lab::site::Site;
 use maglev_tests::lab::skip;
 use maglev_tests::lab::topology::{Lab, V4, V6};
+use maglev_tests::packets::until;
 
 use crate::{Backend, Stage, alike, recovery, servers};
 
@@ -24,11 +24,10 @@ fn mixed(lab: &Lab) -> Vec<Backend> {
     backends.map(|(n, (address, check))| (format!("b{n}"), address, check)).collect()
 }
 
-fn sites(lab: &Lab) -> [Site; 2] {
-    ["0.0.0.0:80", "[::]:80"].map(|at| {
-        let at: SocketAddr = at.parse().unwrap();
-        lab.server.inside(|| Site::start(at))
-    })
+/// What listens for both families.
+fn site(lab: &Lab) -> Site {
+    let at: SocketAddr = "[::]:80".parse().unwrap();
+    lab.server.inside(|| Site::start(at))
 }
 
 /// All that there is is stale and nothing has moved; `maglevc` says so, too.
@@ -64,7 +63,7 @@ fn a_link_that_is_down_freezes_all_that_is_known() {
     }
     let lab = Lab::new();
     lab.prober.set("ipv6/conf/eth0/keep_addr_on_down", "1");
-    let (backends, _sites) = (mixed(&lab), sites(&lab));
+    let (backends, _site) = (mixed(&lab), site(&lab));
     let mut stage = Stage::new(lab, 100, CHECKS, backends);
     stage.settle();
     stage.lab.prober.ip("link set eth0 down");
@@ -82,7 +81,7 @@ fn a_route_that_is_gone_freezes_all_that_is_known() {
         return;
     }
     let lab = Lab::new();
-    let (backends, _sites) = (mixed(&lab), sites(&lab));
+    let (backends, _site) = (mixed(&lab), site(&lab));
     let mut stage = Stage::new(lab, 100, CHECKS, backends);
     stage.settle();
     stage.lab.prober.ip("route del 10.88.0.0/16");
@@ -100,7 +99,7 @@ fn a_filter_of_our_own_freezes_what_it_forbids() {
         return;
     }
     let lab = Lab::new();
-    let (mut backends, _sites) = (mixed(&lab), sites(&lab));
+    let (mut backends, _site) = (mixed(&lab), site(&lab));
     // Of a SYN that the kernel itself sends it does not tell that a filter has dropped it.
     backends.retain(|(_, _, check)| *check != "open");
     let mut stage = Stage::new(lab, 100, CHECKS, backends);
@@ -118,27 +117,34 @@ fn being_out_of_descriptors_freezes_what_needs_them() {
         return;
     }
     let lab = Lab::new();
-    let (backends, _sites) = (mixed(&lab), sites(&lab));
-    let mut stage = Stage::new(lab, 100, CHECKS, backends);
+    let cable = Cable::lay(&lab, 12);
+    let (mut backends, _site) = (mixed(&lab), site(&lab));
+    // Of connections to these there can be eight at a time.
+    let hogs = ["10.88.0.101", "10.88.0.102"].map(|address| address.parse::<IpAddr>().unwrap());
+    backends.extend(hogs.map(|address| (format!("hog-{address}").replace('.', "-"), address, "open")));
+    // There is room for six.
+    let mut stage = Stage::with_prober_by(&["prlimit", "--nofile=70:70"], lab, 100, CHECKS, backends);
     stage.settle();
-    let limit = |number: &str| {
-        let pid = stage.prober.pid().to_string();
-        let done = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={number}:")]).status();
-        assert!(done.unwrap().success());
-    };
-    // Fewer than it has open already.
-    limit("4");
+    cable.treat(
+        move |packet, _| {
+            if hogs.contains(&packet.server()) { Vec::new() } else { vec![packet.on()] }
+        },
+    );
     stage.maglevd.until_blind(&[Blindness::Unseen]);
-    let names: Vec<_> = stage.backends.iter().filter(|(_, _, check)| *check == "open").collect();
-    stage.until_metric("maglev_stale_backends", &[], names.len() as f64);
-    for (name, _, check) in &stage.backends {
+    let others = stage.backends.iter().filter(|(name, ..)| !name.starts_with("hog"));
+    let (open, rest): (Vec<_>, Vec<_>) = others.partition(|(.., check)| *check == "open");
+    for (name, ..) in open {
+        until(|| stage.maglevd.backend(name).stale, || format!("{name} is not stale"));
         let backend = stage.maglevd.backend(name);
-        let last = if *check == "open" { "LOCAL out of descriptors" } else { "OK" };
-        assert_eq!((backend.state(), backend.stale), (BackendState::Up, *check == "open"), "{backend:#?}");
-        assert!(stage.last(name).ends_with(last), "{backend:#?}");
+        assert_eq!(backend.state(), BackendState::Up, "{backend:#?}");
+        assert_eq!(stage.last(name), "LOCAL out of descriptors");
+    }
+    for (name, ..) in rest {
+        assert!(!stage.maglevd.backend(name).stale, "{name}");
+        assert_eq!(stage.probes(Some(name), &["LOCAL"]), 0.0);
     }
     stage.assert_calm(&[]);
-    limit("1024");
+    cable.mend();
     assert_thawed(&mut stage, "no descriptors");
 }
 
@@ -164,8 +170,9 @@ fn being_out_of_ports_is_no_verdict() {
     assert_thawed(&mut stage, "no ports");
 }
 
-/// Silence is found by time-outs, and a round takes three fast intervals.
-const SILENCE: &str = "    ping: { type: icmp, interval: 200ms, fast-interval: 5s, down-interval: 100ms, timeout: 1s, rise: 2, fall: 1 }\n";
+/// Three failures take some three seconds, and a round some five more, in which those that wait are probed again.
+const SILENCE: &str =
+    "    ping: { type: icmp, interval: 200ms, fast-interval: 1500ms, timeout: 1s, rise: 2, fall: 3 }\n";
 
 #[test]
 fn a_cut_that_ends_in_time_takes_nothing_down() {
@@ -183,11 +190,8 @@ fn a_cut_that_ends_in_time_takes_nothing_down() {
     cable.mend();
     let told = [Blindness::Suspected, Blindness::Refuted];
     recovery("the uplink is cut for a moment", || stage.maglevd.until_blind(&told));
-    let below = |name: &String| stage.maglevd.backend(name).counter < 2;
-    maglev_tests::packets::until(
-        || !stage.backends.iter().any(|(name, ..)| below(name)),
-        || "they do not recover".to_owned(),
-    );
+    let below = |name: &String| stage.maglevd.backend(name).counter < 4;
+    until(|| !stage.backends.iter().any(|(name, ..)| below(name)), || "they do not recover".to_owned());
     stage.hear_all();
     stage.maglevd.until_blind(&told);
     assert_eq!(stage.metric("maglev_verdicts_waiting", &[]), 0.0);
