@@ -2,7 +2,6 @@
 //!
 //! It stands in the place of the switch. What is drawn is drawn from a seed, in the order in which packets come.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -58,8 +57,8 @@ impl Cable {
         lab.switch.ip("link set p-server nomaster");
         let ends = lab.switch.inside(|| ["p-prober", "p-server"].map(|port| end(port).unwrap()));
         let treatment: Arc<Mutex<Treatment>> = Arc::new(Mutex::new(Box::new(|packet, _| vec![packet.on()])));
-        let (ended, treated) = (Arc::default(), Arc::clone(&treatment));
-        let told: Arc<AtomicBool> = Arc::clone(&ended);
+        let ended = Arc::new(AtomicBool::new(false));
+        let (told, treated) = (Arc::clone(&ended), Arc::clone(&treatment));
         let random = fastrand::Rng::with_seed(seed);
         let mut line = Line { ends, random, late: BTreeMap::new(), count: 0, scratch: vec![0; ROOM] };
         let carry = move || {
@@ -106,12 +105,14 @@ fn end(port: &str) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// What is to leave later, by when: at which end, and what. Of two that leave at once, the one that came first is first.
+type Late = BTreeMap<(Instant, u64), (usize, Vec<u8>)>;
+
 struct Line {
     /// The prober's, and the server's.
     ends: [Socket; 2],
     random: fastrand::Rng,
-    /// What is to leave later, by when: at which end, and what.
-    late: BTreeMap<Reverse<(Instant, u64)>, (usize, Vec<u8>)>,
+    late: Late,
     count: u64,
     scratch: Vec<u8>,
 }
@@ -124,11 +125,11 @@ impl Line {
             }
         }
         let now = Instant::now();
-        while let Some(next) = self.late.last_entry().filter(|next| next.key().0.0 <= now) {
+        while let Some(next) = self.late.first_entry().filter(|next| next.key().0 <= now) {
             let (end, frame) = next.remove();
             self.put(end, &frame);
         }
-        let wait = self.late.last_key_value().map_or(GLANCE, |(Reverse((at, _)), _)| at.duration_since(now));
+        let wait = self.late.first_key_value().map_or(GLANCE, |((at, _), _)| at.duration_since(now));
         let wait = PollTimeout::try_from(wait.min(GLANCE).as_millis()).unwrap();
         let mut fds = [&self.ends[0], &self.ends[1]].map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN));
         poll(&mut fds, wait).unwrap();
@@ -146,7 +147,7 @@ impl Line {
                 self.put(end, &frame);
             } else {
                 self.count += 1;
-                self.late.insert(Reverse((Instant::now() + after, self.count)), (end, frame));
+                self.late.insert((Instant::now() + after, self.count), (end, frame));
             }
         }
     }

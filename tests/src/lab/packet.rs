@@ -94,12 +94,12 @@ impl Packet {
         Sent { after, back: false, frame: self.frame.clone() }
     }
 
-    /// It goes on with some bits flipped of one byte of what IP carries. No checksum is mended.
+    /// It goes on with some bits flipped of one byte of what IP carries: of the one `at` there, counted around. No checksum is
+    /// mended.
     #[must_use]
-    pub fn spoiled(&self, random: &mut fastrand::Rng) -> Sent {
+    pub fn spoiled(&self, at: usize, random: &mut fastrand::Rng) -> Sent {
         let mut sent = self.on();
-        let at = random.usize(self.payload..self.frame.len());
-        sent.frame[at] ^= random.u8(1..);
+        sent.frame[self.payload + at % self.payload().len()] ^= random.u8(1..);
         sent
     }
 

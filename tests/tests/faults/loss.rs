@@ -76,7 +76,7 @@ fn what_rise_and_fall_excuse_moves_nothing_and_what_they_do_not_does() {
     cable.treat(move |packet, _| if packet.server() == victim { Vec::new() } else { vec![packet.on()] });
     stage.maglevd.until_backend("b0", BackendState::Down);
     stage.until_weights(|name| u8::from(name != "b0"));
-    assert_eq!(stage.last("b0"), "L4TOUT");
+    stage.until_last("b0", "L4TOUT");
     cable.mend();
     recovery("one backend's packets are all lost", || stage.until_weights(|_| 1));
     stage.assert_calm(&["b0"]);

@@ -125,6 +125,16 @@ impl Stage {
         );
     }
 
+    /// Waits until `more` probes of each of these backends have come to these codes.
+    fn until_each<'a>(&self, wanted: impl Iterator<Item = (&'a str, &'a str)>, more: f64) {
+        let wanted: Vec<_> =
+            wanted.map(|(name, code)| (name, code, self.probes(Some(name), &[code]) + more)).collect();
+        for (name, code, count) in wanted {
+            let now = || self.probes(Some(name), &[code]);
+            until(|| now() >= count, || format!("{} probes of {name} came to {code}, not {count}", now()));
+        }
+    }
+
     /// The value of a metric that has these labels.
     fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         Scrape::of(self.metrics).value(name, labels)
@@ -142,6 +152,11 @@ impl Stage {
         let verdict = self.maglevd.backend(backend).last.unwrap().verdict.unwrap();
         let code = verdict.code().as_str_name().trim_start_matches("CODE_");
         format!("{code} {}", verdict.detail).trim_end().to_owned()
+    }
+
+    /// Waits until that is `words`. A busy host may say of a time-out that it was its own fault.
+    fn until_last(&self, backend: &str, words: &str) {
+        until(|| self.last(backend).starts_with(words), || format!("{backend}: {}", self.last(backend)));
     }
 
     /// Has `maglevd` read its file again, so that all that it had to tell until then is told.

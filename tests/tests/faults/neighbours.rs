@@ -51,7 +51,7 @@ fn a_server_without_neighbour_discovery_is_down_by_the_hosts_word_alone() {
     stage.lab.prober.ip("neighbour flush dev eth0");
     for ((name, ..), words) in &gone {
         stage.maglevd.until_backend(name, BackendState::Down);
-        assert_eq!(stage.last(name), *words, "{name}");
+        stage.until_last(name, words);
     }
     stage.until_weights(|name| u8::from(name.ends_with("stays")));
     for ((_, address, _), _) in &gone {

@@ -12,7 +12,6 @@ use maglev_tests::lab::rogue::{Manners, Rogue, WELL, hear, wait};
 use maglev_tests::lab::site::Site;
 use maglev_tests::lab::skip;
 use maglev_tests::lab::topology::{Lab, V4, V6};
-use maglev_tests::packets::until;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
@@ -337,6 +336,11 @@ fn stage(odd: &[Odd], is_kept: bool) -> (Stage, Vec<Rogue>, Site) {
     (Stage::new(lab, 0, &checks, backends), rogues, site)
 }
 
+/// Of `L7STS HTTP 302`, `L7STS`.
+fn code(verdict: &str) -> &str {
+    verdict.split(' ').next().unwrap_or_default()
+}
+
 /// What the prober holds in memory, in KiB.
 fn memory(stage: &Stage) -> u64 {
     stage.prober.status("VmRSS").trim_end_matches(" kB").parse().unwrap()
@@ -360,15 +364,15 @@ fn each_comes_to_what_it_is_and_costs_nobody_anything() {
     stage.maglevd.until_up(&["good", "ping"]);
     let mut before = 0;
     for round in 0..2 {
+        stage.until_each(SERVERS.iter().map(|(name, _, verdict, _)| (*name, code(verdict))), 5.0);
         for (name, _, verdict, _) in &SERVERS {
-            let (code, _) = verdict.split_once(' ').unwrap_or((verdict, ""));
-            stage.until_probes(Some(name), &[code], 5.0);
+            let code = code(verdict);
             let others: Vec<_> =
                 FAILURES.into_iter().chain(["L7OK", "L4OK"]).filter(|c| *c != code).collect();
             let counts = others.iter().map(|other| (*other, stage.probes(Some(name), &[other])));
             let wrong: Vec<_> = counts.filter(|(_, count)| *count > 0.0).collect();
             assert_eq!(wrong, [], "{name}");
-            until(|| stage.last(name).starts_with(verdict), || format!("{name}: {}", stage.last(name)));
+            stage.until_last(name, verdict);
             let state = if code.ends_with("OK") { BackendState::Up } else { BackendState::Down };
             assert_eq!(stage.maglevd.backend(name).state(), state, "{name}");
         }
@@ -392,14 +396,14 @@ fn a_kept_connection_excuses_what_it_may_and_nothing_else() {
     }
     let (mut stage, rogues, _site) = stage(&KEPT, true);
     stage.maglevd.until_up(&["good", "ping"]);
+    stage.until_each(KEPT.iter().map(|(name, _, verdict, _)| (*name, code(verdict))), 5.0);
+    stage.until_each(KEPT.iter().map(|(name, ..)| (*name, "L7OK")), 5.0);
     for (name, _, verdict, _) in &KEPT {
-        let (code, _) = verdict.split_once(' ').unwrap();
-        stage.until_probes(Some(name), &[code], 5.0);
-        stage.until_probes(Some(name), &["L7OK"], 5.0);
+        let code = code(verdict);
         let others: Vec<_> = FAILURES.into_iter().filter(|other| *other != code).collect();
         assert_eq!(stage.probes(Some(name), &others), 0.0, "{name}: {}", stage.last(name));
         if code == "L7OK" {
-            until(|| stage.last(name) == *verdict, || format!("{name}: {}", stage.last(name)));
+            stage.until_last(name, verdict);
         }
     }
     assert_others_go_on(&stage);

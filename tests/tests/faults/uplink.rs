@@ -37,7 +37,7 @@ fn assert_frozen(stage: &Stage, fault: &str) {
     for (name, ..) in &stage.backends {
         let backend = stage.maglevd.backend(name);
         assert_eq!((backend.state(), backend.stale), (BackendState::Up, true), "{backend:#?}");
-        assert_eq!(stage.last(name), format!("LOCAL {fault}"));
+        stage.until_last(name, &format!("LOCAL {fault}"));
     }
     let shown = stage.maglevd.maglevc(&["show", "backends"]).stdout;
     assert_eq!(String::from_utf8(shown).unwrap().matches("up (stale)").count() as f64, all);
@@ -137,7 +137,7 @@ fn being_out_of_descriptors_freezes_what_needs_them() {
         until(|| stage.maglevd.backend(name).stale, || format!("{name} is not stale"));
         let backend = stage.maglevd.backend(name);
         assert_eq!(backend.state(), BackendState::Up, "{backend:#?}");
-        assert_eq!(stage.last(name), "LOCAL out of descriptors");
+        stage.until_last(name, "LOCAL out of descriptors");
     }
     for (name, ..) in rest {
         assert!(!stage.maglevd.backend(name).stale, "{name}");
@@ -215,7 +215,7 @@ fn a_cut_that_lasts_is_a_total_outage_and_ends_as_one() {
     stage.maglevd.until_blind(&[Blindness::Suspected, Blindness::Confirmed]);
     stage.until_weights(|_| 0);
     for name in &names {
-        assert_eq!(stage.last(name), "L4TOUT");
+        stage.until_last(name, "L4TOUT");
     }
     cable.mend();
     recovery("the uplink is cut for longer", || stage.until_weights(|_| 1));
