@@ -1,13 +1,15 @@
 //! Answers and errors that nobody who was asked has sent.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use maglev_ipc::{Check, Mode, Probe, Stats};
 use maglev_tests::lab::cable::{Cable, Sent};
-use maglev_tests::lab::controller::{SHORT, check, tcp};
+use maglev_tests::lab::controller::{Controller, SHORT, check, tcp};
 use maglev_tests::lab::packet::Packet;
+use maglev_tests::lab::place::Place;
 use maglev_tests::lab::site::Site;
 use maglev_tests::lab::skip;
 use maglev_tests::lab::topology::{FAMILIES, Family, Lab, V4};
@@ -19,6 +21,9 @@ const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 const RST_ACK: u8 = 0x14;
 const HALF_OPEN: Probe = Probe::Tcp { port: PORT, mode: Mode::HalfOpen, tls: None };
+
+/// So late, an answer comes after what was said before it has been read.
+const LATER: Duration = Duration::from_millis(50);
 
 /// What is made of an answer, and where it is counted.
 type Forgery = (&'static str, fn(&Packet) -> Sent, fn(&Stats) -> u64);
@@ -190,9 +195,6 @@ fn every_error_of_delivery_fails_a_probe_and_every_other_does_not() {
     }
 }
 
-/// An answer comes after what was said before it has been read.
-const LATER: std::time::Duration = std::time::Duration::from_millis(50);
-
 #[test]
 fn an_error_about_another_packet_fails_nothing() {
     if skip("an_error_about_another_packet_fails_nothing", &[]) {
@@ -237,7 +239,7 @@ fn others_who_ping_are_told_apart() {
     let cable = Cable::lay(&lab, 8);
     let backends = alike(&servers(&lab, 3), "ping");
     // The identifier of the prober's requests.
-    let ident = Arc::new(std::sync::Mutex::new(None));
+    let ident = Arc::new(Mutex::new(None));
     let seen = Arc::clone(&ident);
     cable.treat(move |packet, _| {
         if packet.is_echo() && packet.payload().len() == 32 {
@@ -251,9 +253,9 @@ fn others_who_ping_are_told_apart() {
     cable.mend();
     let ident = ident.lock().unwrap().expect("the prober has sent requests");
     // Another prober, and ping with our identifier, on the same host and to the same servers.
-    let other = maglev_tests::lab::place::Place::new();
+    let other = Place::new();
     let _second = other.humble_prober(&stage.lab.prober, &[]);
-    let mut second = maglev_tests::lab::controller::Controller::connect(&other.path("prober.sock"));
+    let mut second = Controller::connect(&other.path("prober.sock"));
     for server in [stage.backends[0].1, stage.backends[3].1] {
         let mut ping = stage.lab.prober.command("ping");
         ping.args(["-q", "-c", "30", "-i", "0.01", "-e", &ident.to_string(), &server.to_string()]);
@@ -291,7 +293,7 @@ fn fragments_and_options_are_taken_as_the_network_delivers_them() {
         assert_eq!(bench.controller.outcomes(check(V4.server, probe.clone()), 5), vec![good; 5]);
         assert!(used.load(Ordering::Relaxed));
         cable.treat(|packet, _| vec![if is_answer(packet) { packet.with_options() } else { packet.on() }]);
-        let more = Check { fast: std::time::Duration::from_millis(30), ..check(V4.server, probe) };
+        let more = Check { fast: Duration::from_millis(30), ..check(V4.server, probe) };
         assert_eq!(bench.controller.outcomes(more, 5), vec![good; 5]);
     }
     // The last fragment of each never comes.

@@ -1,16 +1,16 @@
 //! Packets that come twice, in another order, too late, or spoiled.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use maglev_ipc::{Check, Mode, Probe};
 use maglev_proto::v1::BackendState;
 use maglev_tests::lab::cable::Cable;
 use maglev_tests::lab::controller::{SHORT, check, http};
+use maglev_tests::lab::packet::Packet;
 use maglev_tests::lab::site::Site;
 use maglev_tests::lab::skip;
 use maglev_tests::lab::topology::{FAMILIES, Lab};
-
-use std::net::SocketAddr;
 
 use crate::{Bench, Stage, alike, recovery, servers};
 
@@ -88,7 +88,7 @@ fn what_is_spoiled_on_the_way_is_no_answer() {
         for probe in [Probe::Icmp, http(80, "/")] {
             let verdict = if probe == Probe::Icmp { "L4TOUT" } else { "L7TOUT no answer" };
             // One byte of each answer, one after the other: those of the header first.
-            let is_answer = |packet: &maglev_tests::lab::packet::Packet| {
+            let is_answer = |packet: &Packet| {
                 !packet.is_request && (packet.is_echo_reply() || packet.payload().len() > 60)
             };
             let mut at = 0..;

@@ -1,5 +1,7 @@
 //! Servers whose address nobody answers for any more: neither to ARP nor to neighbour discovery.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+
 use maglev_proto::v1::BackendState;
 use maglev_tests::lab::skip;
 use maglev_tests::lab::topology::{Lab, V4, V6};
@@ -24,12 +26,8 @@ fn a_server_without_neighbour_discovery_is_down_by_the_hosts_word_alone() {
         backends.push((format!("{kind}-stays"), family.server, "ping"));
         for (n, check) in ["ping", "open", "half"].into_iter().enumerate() {
             let address = match family.server {
-                std::net::IpAddr::V4(v4) => {
-                    std::net::Ipv4Addr::from_bits(v4.to_bits() + 10 + n as u32).into()
-                }
-                std::net::IpAddr::V6(v6) => {
-                    std::net::Ipv6Addr::from_bits(v6.to_bits() + 10 + n as u128).into()
-                }
+                IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() + 10 + n as u32).into(),
+                IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() + 10 + n as u128).into(),
             };
             lab.server.ip(&format!("address add {address}/{length} dev eth0"));
             let words = match (family.server.is_ipv4(), check) {
@@ -40,7 +38,7 @@ fn a_server_without_neighbour_discovery_is_down_by_the_hosts_word_alone() {
         }
     }
     backends.extend(gone.iter().map(|(backend, _)| backend.clone()));
-    let _listener = lab.server.inside(|| std::net::TcpListener::bind("[::]:9").unwrap());
+    let _listener = lab.server.inside(|| TcpListener::bind("[::]:9").unwrap());
     let mut stage = Stage::new(lab, 100, CHECKS, backends);
     stage.settle();
     for ((_, address, _), _) in &gone {

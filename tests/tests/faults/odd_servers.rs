@@ -1,7 +1,7 @@
 //! Servers that nobody should have built, with fresh connections and with kept ones.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
@@ -154,13 +154,13 @@ const SERVERS: [Odd; 31] = [
         Status,
     ),
     ("reset-connection", reset, "L4OK", Connection),
-    ("tls-garbage", |s| say(s, &[0x5a; 4096]), "L6RSP the answer is not TLS", Tls),
+    ("tls-garbage", |s| s.write_all(&[0x5a; 4096]), "L6RSP the answer is not TLS", Tls),
     ("tls-silent", wait, "L6TOUT", Tls),
     ("tls-drips", |s| drip(s, &[0x16, 3, 3, 0x40, 0]), "L6TOUT", Tls),
     (
         "tls-closed",
         |s| {
-            s.shutdown(std::net::Shutdown::Write)?;
+            s.shutdown(Shutdown::Write)?;
             wait(s)
         },
         "L6RSP connection closed during the handshake",
@@ -249,11 +249,9 @@ const KEPT: [Odd; 7] = [
     ),
 ];
 
-/// Answers with `bytes`, and ends.
+/// Hears a request, answers with `bytes`, and ends.
 fn say(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-    if !matches!(bytes, [0x5a, ..]) {
-        hear(stream)?;
-    }
+    hear(stream)?;
     stream.write_all(bytes)
 }
 
@@ -325,11 +323,11 @@ fn stage(odd: &[Odd], is_kept: bool) -> (Stage, Vec<Rogue>, Site) {
     let mut backends: Vec<Backend> =
         vec![("good".to_owned(), V6.server, "good"), ("ping".to_owned(), V4.server, "ping")];
     for (port, server) in (ODD..).zip(odd) {
-        let at = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), port);
+        let at = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
         rogues.push(lab.server.inside(|| Rogue::start(at, server.1)));
         checks += &healthcheck(port, server, is_kept);
         // Two backends of one frontend have two addresses.
-        let address = std::net::Ipv4Addr::from(0x0a58_0000 + u32::from(port)).into();
+        let address = Ipv4Addr::from(0x0a58_0000 + u32::from(port)).into();
         backends.push((server.0.to_owned(), address, server.0));
     }
     crate::servers(&lab, 0);
