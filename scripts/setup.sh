@@ -54,6 +54,7 @@ list_missing() {
 		;;
 	test)
 		has ip || echo iproute2
+		has ping || echo iputils-ping
 		has nft || echo nftables
 		has nginx || echo nginx-light
 		has systemd-socket-activate || echo systemd

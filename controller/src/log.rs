@@ -143,6 +143,13 @@ pub fn event(Event { kind, .. }: &Event) {
         Kind::Blind(verdict @ Blindness::Confirmed) => {
             warn!(%event, verdict = verdict.as_str(), "nothing has passed meanwhile: what has failed is down");
         }
+        Kind::Blind(verdict @ Blindness::Unseen { name, fault }) => warn!(
+            %event, verdict = verdict.as_str(), backend = %name, %fault,
+            "nothing but faults of this host is heard of a backend any more: its state is stale"
+        ),
+        Kind::Blind(verdict @ Blindness::Seen) => {
+            info!(%event, verdict = verdict.as_str(), "no backend is stale for faults of this host any more");
+        }
         Kind::Refused { name, why } => warn!(%event, backend = %name, why, "the prober refuses to probe"),
         // The links tell themselves: they know to whom, and why no longer.
         Kind::Prober { .. } | Kind::Vpp { .. } => {}

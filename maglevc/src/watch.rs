@@ -224,6 +224,12 @@ fn blind_line(blind: &BlindEvent, screen: Screen) -> String {
         Blindness::Confirmed => {
             format!("prober {}", screen.error("nothing has passed: what has failed is down"))
         }
+        Blindness::Unseen => {
+            let (name, fault) = (&blind.name, &blind.fault);
+            let told = format!("only faults of its host are heard of {name} ({fault}): its state is stale");
+            format!("prober {}", screen.apply(Style::Odd, &printable(&told)))
+        }
+        Blindness::Seen => "prober no state is stale for faults of its host any more".into(),
         Blindness::Refuted | Blindness::Unspecified => "prober not all fails any more".into(),
     }
 }
@@ -354,7 +360,8 @@ mod tests {
         assert_eq!(told(true, Event::Prober(ProberEvent { connected: false })), "prober is not connected");
         assert_eq!(told(false, Event::Prober(ProberEvent { connected: false })), "prober lost");
         let wait = Some(Duration::from_millis(300).try_into().unwrap());
-        let blind = BlindEvent { verdict: Blindness::Suspected.into(), failing: 10, of: 10, wait };
+        let suspected = Blindness::Suspected.into();
+        let blind = BlindEvent { verdict: suspected, failing: 10, of: 10, wait, ..BlindEvent::default() };
         assert_eq!(
             told(false, Event::Blind(blind)),
             "prober 10 of 10 fail at once: this host may be cut off, so verdicts wait 300ms"
@@ -364,6 +371,13 @@ mod tests {
         };
         assert_eq!(blind(Blindness::Refuted), "prober not all fails any more");
         assert_eq!(blind(Blindness::Confirmed), "prober nothing has passed: what has failed is down");
+        assert_eq!(blind(Blindness::Seen), "prober no state is stale for faults of its host any more");
+        let (name, fault) = ("nginx0".into(), "out of\u{1b} ports".into());
+        let unseen = BlindEvent { verdict: Blindness::Unseen.into(), name, fault, ..BlindEvent::default() };
+        assert_eq!(
+            told(false, Event::Blind(unseen)),
+            r"prober only faults of its host are heard of nginx0 (out of\u{1b} ports): its state is stale"
+        );
         let sync = SyncEvent {
             vip: Some(fixture::vip()),
             as_added: 3,

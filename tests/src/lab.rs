@@ -14,6 +14,7 @@
 use std::env;
 use std::time::Duration;
 
+pub mod cable;
 pub mod certificates;
 pub mod controller;
 pub mod crowd;
@@ -24,10 +25,12 @@ pub mod maglevd;
 pub mod manager;
 pub mod metrics;
 pub mod nginx;
+pub mod packet;
 pub mod place;
 pub mod prober;
 pub mod process;
 pub mod prometheus;
+pub mod rogue;
 pub mod shared;
 pub mod site;
 pub mod topology;

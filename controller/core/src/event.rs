@@ -5,6 +5,8 @@ use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 
+use maglev_ipc::Detail;
+
 use crate::Name;
 use crate::dataplane::{Step, VipKey};
 use crate::health::{Action, Transition};
@@ -79,7 +81,7 @@ pub enum Kind {
         /// Whether it is there now.
         connected: bool,
     },
-    /// All that was up fails at once, so that it may be this host that is cut off; or that is decided.
+    /// This host may be cut off, as all that was up fails at once, or knows that it is; or that is decided.
     Blind(Blindness),
     /// The prober will not probe a backend.
     Refused {
@@ -154,8 +156,8 @@ impl Kind {
     }
 }
 
-/// What is made of it when all that was up fails at once.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What this host makes of it when it does not see what it is to see.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Blindness {
     /// This host may be cut off: verdicts wait.
     Suspected {
@@ -170,9 +172,22 @@ pub enum Blindness {
     Refuted,
     /// Nothing has passed: the backends that waited are down.
     Confirmed,
+    /// Nothing but faults of this host is heard of a backend any more, the first of perhaps many: their health stays, and is
+    /// stale.
+    Unseen {
+        /// The backend.
+        name: Name,
+        /// The fault.
+        fault: Detail,
+    },
+    /// There is no such backend any more.
+    Seen,
 }
 
 impl Blindness {
+    /// All that can be made of it, as users see it.
+    pub const WORDS: [&str; 5] = ["suspected", "refuted", "confirmed", "unseen", "seen"];
+
     /// As users see it.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
@@ -180,6 +195,8 @@ impl Blindness {
             Self::Suspected { .. } => "suspected",
             Self::Refuted => "refuted",
             Self::Confirmed => "confirmed",
+            Self::Unseen { .. } => "unseen",
+            Self::Seen => "seen",
         }
     }
 }

@@ -55,7 +55,7 @@ pub struct BackendView {
     pub rise: u32,
     /// How many failures take it down.
     pub fall: u32,
-    /// Whether the prober has been lost since its last verdict.
+    /// Whether there is no verdict since the prober was lost, or has been none but faults of this host for too long.
     pub stale: bool,
     /// Since when it is what it is.
     pub since: Wall,

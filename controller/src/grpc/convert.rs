@@ -333,14 +333,23 @@ pub fn event(event: &Event) -> WatchEventsResponse {
 
 fn blind(verdict: &Blindness) -> v1::BlindEvent {
     let few = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let (verdict, failing, of, wait) = match *verdict {
-        Blindness::Suspected { failing, of, wait } => {
-            (v1::Blindness::Suspected, few(failing), few(of), Some(duration(wait)))
-        }
-        Blindness::Refuted => (v1::Blindness::Refuted, 0, 0, None),
-        Blindness::Confirmed => (v1::Blindness::Confirmed, 0, 0, None),
-    };
-    v1::BlindEvent { verdict: verdict.into(), failing, of, wait }
+    let plain = |verdict: v1::Blindness| v1::BlindEvent { verdict: verdict.into(), ..Default::default() };
+    match verdict {
+        Blindness::Suspected { failing, of, wait } => v1::BlindEvent {
+            failing: few(*failing),
+            of: few(*of),
+            wait: Some(duration(*wait)),
+            ..plain(v1::Blindness::Suspected)
+        },
+        Blindness::Refuted => plain(v1::Blindness::Refuted),
+        Blindness::Confirmed => plain(v1::Blindness::Confirmed),
+        Blindness::Unseen { name, fault } => v1::BlindEvent {
+            name: name.to_string(),
+            fault: fault.to_string(),
+            ..plain(v1::Blindness::Unseen)
+        },
+        Blindness::Seen => plain(v1::Blindness::Seen),
+    }
 }
 
 /// What a backend is now.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use maglev_core::Name;
 use maglev_core::config::Config;
-use maglev_core::event::{Counts, Event, FrontendState, Kind};
+use maglev_core::event::{Blindness, Counts, Event, FrontendState, Kind};
 use maglev_core::health::Health;
 use maglev_core::time::Now;
 use maglev_core::view::View;
@@ -172,9 +172,10 @@ impl Metrics {
         registry.register(Box::new(longest_call.clone()))?;
         let watchers = IntGauge::new("maglev_event_subscribers", "Calls of WatchEvents that are under way.")?;
         registry.register(Box::new(watchers.clone()))?;
-        let help = "How often all that was up failed at once, and what was made of it.";
+        let help =
+            "How often this host may have been cut off, or knew that it did not see, and what became of it.";
         let blind = counter("maglev_blind_total", help, &["verdict"])?;
-        for verdict in ["suspected", "refuted", "confirmed"] {
+        for verdict in Blindness::WORDS {
             blind.with_label_values(&[verdict]);
         }
         let lost = counter(

@@ -44,6 +44,8 @@ fn backends(view: &View, text: &mut Text) {
     for backend in &view.backends {
         family.sample(&[("backend", &backend.name)], backend.counter);
     }
+    let stale = view.backends.iter().filter(|backend| backend.stale).count();
+    text.gauge("maglev_stale_backends", "Backends whose state may be out of date.", stale);
     let mut family = text.family("maglev_backend_enabled", Type::Gauge, "Whether a backend is not disabled.");
     for backend in &view.backends {
         family.sample(&[("backend", &backend.name)], u8::from(backend.enabled));

@@ -49,6 +49,10 @@ fn blind_event(blind: &BlindEvent) -> Value {
         told["of"] = blind.of.into();
         told["wait_seconds"] = json!(seconds(blind.wait.as_ref()));
     }
+    if blind.verdict() == Blindness::Unseen {
+        told["name"] = json!(blind.name);
+        told["fault"] = json!(blind.fault);
+    }
     told
 }
 

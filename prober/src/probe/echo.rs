@@ -114,6 +114,12 @@ pub fn parse_v4(bytes: &[u8]) -> Option<Packet> {
     Some(Packet::Error { what, target: target.into(), quoted: quoted(&V4, protocol, payload)? })
 }
 
+/// Whether an echo reply, as a raw IPv4 socket gives it, has the right checksum: the kernel hands it over before it looks.
+/// What it gives a raw ICMPv6 socket, it has looked at.
+pub fn is_intact_v4(bytes: &[u8]) -> bool {
+    split_v4(bytes).is_some_and(|(_, _, icmp)| icmp.len() % 2 == 0 && checksum(icmp) == 0)
+}
+
 /// A packet as a raw ICMPv6 socket gives it, without IP header. `None` when it does not parse.
 pub fn parse_v6(icmp: &[u8]) -> Option<Packet> {
     let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
@@ -228,6 +234,18 @@ mod tests {
     fn the_checksum_of_a_request_verifies() {
         assert_eq!(checksum(&request_v4(0xabcd, TOKEN)), 0);
         assert_eq!(request_v4(0xabcd, TOKEN)[..8], [8, 0, 0x08, 0x52, 0xab, 0xcd, 0x77, 0x88]);
+    }
+
+    #[test]
+    fn whichever_byte_is_spoiled_is_noticed() {
+        let intact = ip_v4([192, 0, 2, 1], &request_v4(0xabcd, TOKEN));
+        assert!(is_intact_v4(&intact));
+        for at in 20..intact.len() {
+            let mut spoiled = intact.clone();
+            spoiled[at] ^= 0x10;
+            assert!(!is_intact_v4(&spoiled), "{at}");
+        }
+        assert!(!is_intact_v4(&intact[..intact.len() - 1]));
     }
 
     #[test]

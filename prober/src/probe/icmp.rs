@@ -147,6 +147,7 @@ impl Pinger {
         let Ok(family) = (if v4 { &self.v4 } else { &self.v6 }) else { return false };
         let parse = if v4 { echo::parse_v4 } else { echo::parse_v6 };
         heard.extend(family.packets().map(|(from, bytes)| match parse(bytes) {
+            Some(Packet::Reply(_)) if v4 && !echo::is_intact_v4(bytes) => Err(Junk::Malformed),
             Some(packet) => self.recognise(packet, from),
             None => Err(Junk::Malformed),
         }));

@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use maglev_proto::v1::maglev_client::MaglevClient;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    Backend, BackendState, EventKind, Frontend, GetBackendRequest, GetFrontendRequest, Transition,
+    Backend, BackendState, Blindness, EventKind, Frontend, GetBackendRequest, GetFrontendRequest, Transition,
     WatchEventsRequest, WatchEventsResponse,
 };
 use nix::sys::signal::Signal;
@@ -37,6 +37,7 @@ pub struct Maglevd {
     backends: BTreeMap<String, BackendState>,
     prober: Option<bool>,
     vpp: Option<bool>,
+    blind: Vec<Blindness>,
     seen: VecDeque<WatchEventsResponse>,
     runtime: Runtime,
 }
@@ -162,8 +163,18 @@ impl Maglevd {
             let events = client.watch_events(request).await.unwrap().into_inner();
             (client, events)
         });
-        let (backends, seen) = (BTreeMap::new(), VecDeque::new());
-        Self { process, client, socket, events, backends, prober: None, vpp: None, seen, runtime }
+        Self {
+            process,
+            client,
+            socket,
+            events,
+            backends: BTreeMap::new(),
+            prober: None,
+            vpp: None,
+            blind: Vec::new(),
+            seen: VecDeque::new(),
+            runtime,
+        }
     }
 
     /// Where its API is.
@@ -208,6 +219,17 @@ impl Maglevd {
         while self.vpp != Some(connected) {
             self.next(&format!("VPP to be connected: {connected}"));
         }
+    }
+
+    /// Waits until it has told these verdicts on its own sight, and no others.
+    ///
+    /// # Panics
+    /// It tells others.
+    pub fn until_blind(&mut self, verdicts: &[Blindness]) {
+        while self.blind.len() < verdicts.len() {
+            self.next(&format!("the verdicts {verdicts:?} after {:?}", self.blind));
+        }
+        assert_eq!(self.blind, verdicts);
     }
 
     /// Waits for an event that `is_it`, from the first that no wait has seen yet.
@@ -265,6 +287,7 @@ impl Maglevd {
             }
             Some(Event::Prober(event)) => self.prober = Some(event.connected),
             Some(Event::Vpp(event)) => self.vpp = Some(event.connected),
+            Some(Event::Blind(event)) => self.blind.push(event.verdict()),
             _ => {}
         }
         if self.seen.len() == TAIL {

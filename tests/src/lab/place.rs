@@ -50,12 +50,18 @@ impl Place {
     /// Starts the prober at `prober.sock`: on `host` if there is one, and as whoever runs the test.
     #[must_use]
     pub fn prober(&self, host: Option<&Host>, flags: &[&str]) -> Process {
+        self.prober_by(host, &[], flags)
+    }
+
+    /// The same, through `wrapper`.
+    #[must_use]
+    pub fn prober_by(&self, host: Option<&Host>, wrapper: &[&str], flags: &[&str]) -> Process {
         let prober = program("maglevd-prober").unwrap();
         let mut command = match host {
             Some(host) => host.command("env"),
             None => Command::new("env"),
         };
-        command.arg(prober).arg("--socket").arg(self.path("prober.sock")).args(flags);
+        command.args(wrapper).arg(prober).arg("--socket").arg(self.path("prober.sock")).args(flags);
         ready(&mut command)
     }
 

@@ -73,7 +73,15 @@ impl<'a> Observer<'a> {
     /// # Panics
     /// It never has.
     pub fn until<const N: usize>(&self, wanted: [(&str, Weights); N]) {
-        let wanted = wanted.map(|(vip, weights)| (vip.parse().unwrap(), weights)).into();
+        self.until_all(&wanted.into());
+    }
+
+    /// The same of as many.
+    ///
+    /// # Panics
+    /// It never has.
+    pub fn until_all(&self, wanted: &BTreeMap<&str, Weights>) {
+        let wanted = wanted.iter().map(|(vip, weights)| (vip.parse().unwrap(), weights.clone())).collect();
         let deadline = Instant::now() + PATIENCE;
         // VPP tells nobody of what another client has done.
         while self.vips() != wanted {

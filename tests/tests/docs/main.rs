@@ -13,6 +13,7 @@ mod links;
 mod mentions;
 mod metrics;
 mod package;
+mod reliability;
 
 use std::collections::BTreeSet;
 

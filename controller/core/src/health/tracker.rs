@@ -24,6 +24,9 @@ pub struct Tracker {
     seq: u64,
     stale: bool,
     failing: Option<u64>,
+    /// When the first of the probes began that have come to nothing but faults of this host since the last verdict.
+    faults: Option<u64>,
+    unseen: bool,
     doubted: bool,
     last: Option<LastOutcome>,
     not_after: Option<u64>,
@@ -45,6 +48,8 @@ impl Tracker {
             seq: 0,
             stale: false,
             failing: None,
+            faults: None,
+            unseen: false,
             doubted: false,
             last: None,
             not_after: None,
@@ -77,10 +82,16 @@ impl Tracker {
         self.limits
     }
 
-    /// Whether the prober was lost since its last verdict.
+    /// Whether there is no verdict since the prober was lost, or has been none but faults of this host for too long.
     #[must_use]
     pub const fn stale(&self) -> bool {
-        self.stale
+        self.stale || self.unseen
+    }
+
+    /// Whether nothing but faults of this host is heard of it any more; then it is [`stale`](Self::stale).
+    #[must_use]
+    pub const fn unseen(&self) -> bool {
+        self.unseen
     }
 
     /// When the first of the failures began that nothing has passed since, in nanoseconds of `CLOCK_MONOTONIC`. A backend
@@ -177,8 +188,11 @@ impl Tracker {
         }
         self.seq = outcome.seq;
         self.remember(outcome, at);
-        let passed = outcome.code.passed()?;
-        self.stale = false;
+        let Some(passed) = outcome.code.passed() else {
+            self.faults.get_or_insert(outcome.started);
+            return None;
+        };
+        self.heard();
         self.follow(outcome, passed);
         let next = self.judge(passed, in_service);
         self.go(next, at, || outcome.into())
@@ -189,7 +203,7 @@ impl Tracker {
     pub fn goes_on(&mut self, outcome: &Outcome, at: Wall) -> bool {
         let fine = self.health == Health::Up && self.failing.is_none() && self.counter == self.limits.top();
         let pass = outcome.code.passed() == Some(true) && outcome.seq > self.seq;
-        if !fine || !pass || self.doubted {
+        if !fine || !pass || self.doubted || self.faults.is_some() {
             return false;
         }
         self.seq = outcome.seq;
@@ -203,9 +217,16 @@ impl Tracker {
     pub fn doubt(&mut self, outcome: &Outcome, at: Wall) {
         self.seq = outcome.seq;
         self.remember(outcome, at);
-        self.stale = false;
+        self.heard();
         self.follow(outcome, false);
         self.doubted = true;
+    }
+
+    /// After a fault of this host has been counted: what is known is [`unseen`](Self::unseen) from now on, if nothing else
+    /// has been heard for so long.
+    pub fn lose_sight_after(&mut self, bound: Duration, outcome: &Outcome) {
+        let since = self.faults.unwrap_or(outcome.started);
+        self.unseen |= Duration::from_nanos(outcome.started.saturating_sub(since)) >= bound;
     }
 
     /// What was doubted has come true.
@@ -239,7 +260,7 @@ impl Tracker {
         if self.health != Health::Unknown || streak.known == 0 {
             return None;
         }
-        self.stale = false;
+        self.heard();
         self.remember(&streak.last, at);
         self.follow(&streak.last, streak.passes & 1 == 1);
         for bit in (0..u32::from(streak.known.min(64))).rev() {
@@ -282,6 +303,7 @@ impl Tracker {
         self.counter = 0;
         self.misses = 0;
         self.failing = None;
+        self.begin_to_see();
         self.doubted = false;
         self.last = None;
         self.not_after = None;
@@ -303,6 +325,19 @@ impl Tracker {
     /// Nothing will be heard for a while; what is known stays.
     pub const fn lose_sight(&mut self) {
         self.stale = self.probed();
+        self.begin_to_see();
+    }
+
+    /// What could not be seen so far does not matter any more.
+    const fn begin_to_see(&mut self) {
+        self.faults = None;
+        self.unseen = false;
+    }
+
+    /// There is a verdict again.
+    const fn heard(&mut self) {
+        self.stale = false;
+        self.begin_to_see();
     }
 
     /// The state after one more verdict; moves the counter.
@@ -353,6 +388,7 @@ impl Tracker {
             self.counter = 0;
             self.misses = 0;
             self.failing = None;
+            self.begin_to_see();
         }
         self.history.truncate(self.keep.saturating_sub(1));
         self.history.push_front(transition.clone());

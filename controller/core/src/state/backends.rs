@@ -54,14 +54,24 @@ impl State {
         if backend.tracker.goes_on(outcome, turn.now.wall) {
             return;
         }
+        let was_unseen = backend.tracker.unseen();
         if self.waits(index, outcome, turn) {
             self.backends[index].tracker.doubt(outcome, turn.now.wall);
+            if was_unseen {
+                self.see(turn);
+            }
             return self.moved(index, None, turn);
         }
         let in_service = self.in_service(index);
         let tracker = &mut self.backends[index].tracker;
         let was_fine = blind::is_fine(tracker);
         let transition = tracker.outcome(outcome, in_service, turn.now.wall);
+        let is_unseen = tracker.unseen();
+        match outcome.code.passed() {
+            None => self.overlook(index, outcome, turn),
+            Some(_) if was_unseen && !is_unseen => self.see(turn),
+            Some(_) => {}
+        }
         if outcome.code.passed() == Some(true) {
             self.passed(was_fine, turn);
         }

@@ -36,6 +36,7 @@ mod prober;
 mod reload;
 mod shadow;
 mod show;
+mod sight;
 mod summary;
 mod sync;
 
@@ -203,6 +204,8 @@ pub struct State {
     tally: Tally,
     prober: Prober,
     blind: Blind,
+    /// Of how many backends nothing but faults of this host is heard.
+    unseen: usize,
     sync: Sync,
     alarms: BTreeSet<(Mono, Alarm)>,
 }
@@ -227,6 +230,7 @@ impl State {
             tally: Tally::default(),
             prober: Prober::new(now),
             blind: Blind::default(),
+            unseen: 0,
             sync: Sync::new(vpp, now),
             alarms: BTreeSet::new(),
         };

@@ -319,6 +319,7 @@ impl State {
             }
         }
         self.amend_checks(Vec::new(), moves.iter().map(|(index, _)| *index), turn);
+        self.look(turn);
         for (index, transition) in moves {
             self.tell(index, Some(transition), turn);
             touched.extend(&self.backends[index].frontends);

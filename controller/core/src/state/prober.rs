@@ -104,6 +104,7 @@ impl State {
         for backend in self.backends.iter_mut().filter(|b| b.healthcheck.is_some()) {
             backend.tracker.lose_sight();
         }
+        self.look(turn);
     }
 
     pub(super) fn committed(&mut self, generation: u64, turn: &mut Turn) {

@@ -48,6 +48,7 @@ impl State {
         }
         let (moves, gone) = self.replace(config, turn);
         turn.event(Kind::Reloaded);
+        self.look(turn);
         self.amend_checks(gone, 0..self.backends.len(), turn);
         for (index, transition) in moves {
             self.tell(index, Some(transition), turn);

@@ -42,6 +42,8 @@ pub fn event_text(kind: &Kind) -> String {
         }
         Kind::Blind(Blindness::Refuted) => "not blind".into(),
         Kind::Blind(Blindness::Confirmed) => "they are down indeed".into(),
+        Kind::Blind(Blindness::Unseen { name, fault }) => format!("{name} is unseen ({fault})"),
+        Kind::Blind(Blindness::Seen) => "all is seen again".into(),
         Kind::Refused { name, why } => format!("prober refuses {name}: {why}"),
         Kind::Vpp { connected } => format!("vpp {}", there(*connected)),
         Kind::Shadowed { vip, shadowed: true } => format!("shadowed {vip}"),

@@ -271,3 +271,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_nothing_but_faults_of_this_host_is_heard_of_is_stale_until_there_is_a_verdict() {
+    const BOUND: Duration = Duration::from_nanos(10);
+    let at = |seq, code, started| Outcome { started, ..outcome(seq, code) };
+    for (health, counter) in [(Health::Unknown, 0), (Health::Up, 3), (Health::Down, 1)] {
+        let mut tracker = tracker(health, counter);
+        for (seq, code, started, stale) in [
+            (1, Code::Local, 100, false),
+            (2, Code::Local, 109, false),
+            // A verdict in between begins it anew.
+            (3, Code::L7Ok, 110, false),
+            (4, Code::Local, 111, false),
+            (5, Code::Local, 120, false),
+            (6, Code::Local, 121, true),
+            (7, Code::L4Tout, 122, false),
+        ] {
+            let outcome = at(seq, code, started);
+            tracker.outcome(&outcome, false, AT);
+            if code == Code::Local {
+                tracker.lose_sight_after(BOUND, &outcome);
+            }
+            assert_eq!((tracker.stale(), tracker.unseen()), (stale, stale), "{health} {seq}");
+        }
+    }
+}

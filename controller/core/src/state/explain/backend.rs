@@ -39,7 +39,9 @@ impl<'a> Explanation<'a> {
                     Some(why) => self.say(Topic::Prober, why),
                     None => self.say(Topic::Probes, pace(tracker, name, healthcheck)),
                 }
-                if tracker.stale() && self.state.prober.connected {
+                if tracker.unseen() {
+                    self.say(Topic::Prober, "nothing but faults of its host is heard: its state is stale");
+                } else if tracker.stale() && self.state.prober.connected {
                     self.say(Topic::Prober, "the prober was lost, and has had no verdict on it since");
                 }
                 self.say_if(Topic::Probes, self.outcomes(tracker));

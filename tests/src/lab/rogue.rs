@@ -1,0 +1,92 @@
+//! A server that does as it pleases with each connection, until it is told to behave.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use nix::sys::socket::{Shutdown, shutdown};
+
+/// What it does with a connection.
+pub type Manners = fn(&mut TcpStream) -> io::Result<()>;
+
+/// A running server. It ends when dropped; its connections end with their clients.
+pub struct Rogue {
+    listener: Arc<TcpListener>,
+    behaves: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Rogue {
+    /// Starts to serve `address`.
+    ///
+    /// # Panics
+    /// Somebody else does.
+    #[must_use]
+    pub fn start(address: SocketAddr, manners: Manners) -> Self {
+        let listener = Arc::new(TcpListener::bind(address).unwrap());
+        let behaves = Arc::new(AtomicBool::new(false));
+        let (heard, told) = (Arc::clone(&listener), Arc::clone(&behaves));
+        let serve = move || {
+            while let Ok((mut stream, _)) = heard.accept() {
+                let manners = if told.load(Ordering::Relaxed) { behave } else { manners };
+                // A client who has had enough ends it.
+                thread::spawn(move || manners(&mut stream));
+            }
+        };
+        Self { listener, behaves, thread: Some(thread::spawn(serve)) }
+    }
+
+    /// Answers every request of a new connection with 200 from now on.
+    pub fn behave(&self) {
+        self.behaves.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Rogue {
+    fn drop(&mut self) {
+        // Ends the thread's wait, in whichever network it is.
+        _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            _ = thread.join();
+        }
+    }
+}
+
+/// Answers every request with 200, and goes on.
+///
+/// # Errors
+/// The client has gone.
+pub fn behave(stream: &mut TcpStream) -> io::Result<()> {
+    while hear(stream)? {
+        stream.write_all(WELL)?;
+    }
+    Ok(())
+}
+
+/// A good answer, after which the connection persists.
+pub const WELL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell";
+
+/// Hears a request to its end. Whether there was one.
+///
+/// # Errors
+/// The client has gone.
+pub fn hear(stream: &mut TcpStream) -> io::Result<bool> {
+    let mut lines = BufReader::with_capacity(1, stream).lines();
+    while let Some(line) = lines.next().transpose()? {
+        if line.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Reads until the client has gone.
+///
+/// # Errors
+/// It has gone in a hurry.
+pub fn wait(stream: &mut TcpStream) -> io::Result<()> {
+    io::copy(&mut stream.take(u64::MAX), &mut io::sink()).map(|_| ())
+}

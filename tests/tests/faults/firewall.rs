@@ -1,0 +1,28 @@
+//! Firewalls that count connections.
+
+use std::net::{SocketAddr, TcpListener};
+
+use maglev_ipc::{Check, Mode, Probe};
+use maglev_tests::lab::controller::{SHORT, check};
+use maglev_tests::lab::skip;
+use maglev_tests::lab::topology::V4;
+
+use crate::Bench;
+
+#[test]
+fn a_bound_on_connections_meets_half_open_probes_only_where_their_resets_are_lost() {
+    if skip("a_bound_on_connections_meets_half_open_probes_only_where_their_resets_are_lost", &["nft"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let at = SocketAddr::new(V4.server, 80);
+    let _listener = bench.lab.server.inside(|| TcpListener::bind(at).unwrap());
+    bench.lab.server.filter("input", &["tcp dport 80 tcp flags & (syn | ack) == syn ct count over 4 drop"]);
+    let half_open = || Probe::Tcp { port: 80, mode: Mode::HalfOpen, tls: None };
+    assert_eq!(bench.controller.outcomes(check(V4.server, half_open()), 60), ["L4OK"; 60]);
+    // Each leaves half a connection for the firewall to count.
+    bench.lab.prober.filter("output", &["tcp flags & rst == rst drop"]);
+    let check = Check { timeout: SHORT, ..check(V4.server, half_open()) };
+    let verdicts = bench.controller.outcomes(check, 20);
+    assert_eq!(verdicts.last().map(String::as_str), Some("L4TOUT"), "{verdicts:?}");
+}

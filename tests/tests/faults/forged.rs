@@ -1,0 +1,309 @@
+//! Answers and errors that nobody who was asked has sent.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use maglev_ipc::{Check, Mode, Probe, Stats};
+use maglev_tests::lab::cable::{Cable, Sent};
+use maglev_tests::lab::controller::{Controller, SHORT, check, tcp};
+use maglev_tests::lab::packet::Packet;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::site::Site;
+use maglev_tests::lab::skip;
+use maglev_tests::lab::topology::{FAMILIES, Family, Lab, V4};
+
+use crate::{Bench, Stage, alike, servers};
+
+const PORT: u16 = 80;
+const SYN: u8 = 0x02;
+const SYN_ACK: u8 = 0x12;
+const RST_ACK: u8 = 0x14;
+const HALF_OPEN: Probe = Probe::Tcp { port: PORT, mode: Mode::HalfOpen, tls: None };
+
+/// So late, an answer comes after what was said before it has been read.
+const LATER: Duration = Duration::from_millis(50);
+
+/// What is made of an answer, and where it is counted.
+type Forgery = (&'static str, fn(&Packet) -> Sent, fn(&Stats) -> u64);
+
+/// Where ICMP has what.
+const IDENT: usize = 4;
+const SEQ: usize = 6;
+const KEY: usize = 8;
+const COOKIE: usize = 24;
+
+/// Echo replies that are none to what was asked.
+const REPLIES: [Forgery; 6] = [
+    ("another's cookie", |reply| reply.changed(|bytes| bytes[COOKIE] ^= 1), |stats| stats.spoofed),
+    ("another check", |reply| reply.changed(|bytes| bytes[KEY + 7] ^= 1), |stats| stats.spoofed),
+    ("another number", |reply| reply.changed(|bytes| bytes[SEQ + 1] ^= 1), |stats| stats.spoofed),
+    ("no cookie", |reply| reply.changed(|bytes| bytes.truncate(COOKIE)), |stats| stats.spoofed),
+    ("from elsewhere", |reply| reply.from_elsewhere(nobody(reply)), |stats| stats.spoofed),
+    // The kernel's filter has it already, as that of another program.
+    ("another's identifier", |reply| reply.changed(|bytes| bytes[IDENT] ^= 1), |_| u64::MAX),
+];
+
+/// Segments that answer no SYN of ours.
+const SEGMENTS: [Forgery; 6] = [
+    ("another acknowledged", |segment| segment.changed(|bytes| bytes[11] ^= 1), |stats| stats.stray),
+    ("from another port", |segment| segment.changed(|bytes| bytes[1] ^= 1), |stats| stats.spoofed),
+    ("from elsewhere", |segment| segment.from_elsewhere(nobody(segment)), |stats| stats.spoofed),
+    (
+        "a reset that acknowledges another",
+        |segment| {
+            segment.changed(|bytes| {
+                (bytes[11], bytes[13]) = (bytes[11] ^ 1, RST_ACK);
+            })
+        },
+        |stats| stats.stray,
+    ),
+    (
+        "a reset from another port",
+        |segment| {
+            segment.changed(|bytes| {
+                (bytes[1], bytes[13]) = (bytes[1] ^ 1, RST_ACK);
+            })
+        },
+        |stats| stats.spoofed,
+    ),
+    ("a reset without acknowledgement", |segment| segment.changed(|bytes| bytes[13] = 0x04), |_| u64::MAX),
+];
+
+fn family(address: IpAddr) -> &'static Family {
+    FAMILIES.iter().find(|family| family.server.is_ipv4() == address.is_ipv4()).unwrap()
+}
+
+fn nobody(packet: &Packet) -> IpAddr {
+    family(packet.from).nobody
+}
+
+fn is_answer(packet: &Packet) -> bool {
+    !packet.is_request && (packet.is_echo_reply() || packet.is_segment(SYN_ACK))
+}
+
+#[test]
+fn a_forged_answer_counts_for_nothing_alone_and_takes_nothing_from_the_right_one() {
+    if skip("a_forged_answer_counts_for_nothing_alone_and_takes_nothing_from_the_right_one", &[]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let cable = Cable::lay(&bench.lab, 5);
+    for family in FAMILIES {
+        let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, PORT)));
+        for (probe, good, forgeries) in [(Probe::Icmp, "L7OK", REPLIES), (HALF_OPEN, "L4OK", SEGMENTS)] {
+            for (what, forge, counted) in forgeries {
+                let before = bench.controller.stats(|_| true);
+                // Before the right one.
+                cable.treat(move |packet, _| {
+                    if is_answer(packet) { vec![forge(packet), packet.on()] } else { vec![packet.on()] }
+                });
+                let with = check(family.server, probe.clone());
+                assert_eq!(bench.controller.outcomes(with, 5), vec![good; 5], "{what}");
+                // In its place.
+                cable.treat(move |packet, _| {
+                    vec![if is_answer(packet) { forge(packet) } else { packet.on() }]
+                });
+                let without = Check { timeout: SHORT, ..check(family.server, probe.clone()) };
+                assert_eq!(bench.controller.outcomes(without, 1), ["L4TOUT"], "{what}");
+                bench
+                    .controller
+                    .stats(|now| counted(now) == u64::MAX || counted(now) >= counted(&before) + 6);
+                cable.mend();
+            }
+        }
+    }
+}
+
+/// Every ICMP error, by type and code, and what it means to an echo request and to a half-open SYN.
+const ERRORS: [&[([u8; 2], Option<&str>)]; 2] = [
+    &[
+        ([3, 0], Some("network unreachable")),
+        ([3, 1], Some("host unreachable")),
+        ([3, 2], Some("protocol unreachable")),
+        ([3, 3], Some("port unreachable")),
+        ([3, 4], None),
+        ([3, 5], Some("source route failed")),
+        ([3, 6], Some("network unreachable")),
+        ([3, 7], Some("host unreachable")),
+        ([3, 8], Some("host unreachable")),
+        ([3, 9], Some("administratively prohibited")),
+        ([3, 10], Some("administratively prohibited")),
+        ([3, 11], Some("network unreachable")),
+        ([3, 12], Some("host unreachable")),
+        ([3, 13], Some("administratively prohibited")),
+        ([3, 14], Some("destination unreachable")),
+        ([3, 15], Some("destination unreachable")),
+        ([3, 200], Some("destination unreachable")),
+        ([4, 0], None),
+        ([5, 1], None),
+        ([11, 0], Some("time to live exceeded")),
+        ([11, 1], Some("time to live exceeded")),
+        ([12, 0], Some("parameter problem")),
+    ],
+    &[
+        ([1, 0], Some("no route to destination")),
+        ([1, 1], Some("administratively prohibited")),
+        ([1, 2], Some("beyond scope of source address")),
+        ([1, 3], Some("address unreachable")),
+        ([1, 4], Some("port unreachable")),
+        ([1, 5], Some("source address failed policy")),
+        ([1, 6], Some("route rejected")),
+        ([1, 7], Some("destination unreachable")),
+        ([2, 0], None),
+        ([3, 0], Some("hop limit exceeded")),
+        ([3, 1], Some("hop limit exceeded")),
+        ([4, 0], Some("parameter problem")),
+        ([4, 1], Some("parameter problem")),
+        ([4, 2], Some("parameter problem")),
+    ],
+];
+
+fn is_asked(packet: &Packet, family: &Family) -> bool {
+    packet.to == family.server && (packet.is_echo() || packet.is_segment(SYN))
+}
+
+#[test]
+fn every_error_of_delivery_fails_a_probe_and_every_other_does_not() {
+    if skip("every_error_of_delivery_fails_a_probe_and_every_other_does_not", &[]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let cable = Cable::lay(&bench.lab, 6);
+    for (family, errors) in FAMILIES.into_iter().zip(ERRORS) {
+        let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, PORT)));
+        for (probe, good) in [(Probe::Icmp, "L7OK"), (HALF_OPEN, "L4OK")] {
+            for (error, meaning) in errors {
+                let error = *error;
+                let is_told = meaning.is_some();
+                // A router says so; of what is no error of delivery, the packet arrives none the less.
+                cable.treat(move |packet, _| {
+                    if !is_asked(packet, &family) {
+                        return vec![packet.on()];
+                    }
+                    let mut sent = vec![packet.error(family.nobody, error, |_| ()), packet.late(LATER)];
+                    sent.truncate(if is_told { 1 } else { 2 });
+                    sent
+                });
+                let verdict = bench.controller.verdict(check(family.server, probe.clone()));
+                let wanted = meaning.map_or(good.to_owned(), |words| format!("L4CON {words}"));
+                assert_eq!(verdict, wanted, "{error:?}");
+            }
+        }
+        cable.mend();
+    }
+}
+
+#[test]
+fn an_error_about_another_packet_fails_nothing() {
+    if skip("an_error_about_another_packet_fails_nothing", &[]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let cable = Cable::lay(&bench.lab, 7);
+    for family in FAMILIES {
+        let (header, code) = if family.server.is_ipv4() { (20, [3, 1]) } else { (40, [1, 3]) };
+        let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, PORT)));
+        // What is changed of the packet that is quoted: the last byte of where it went, or one of what it carried.
+        let target = header - 1;
+        for (probe, good, places) in [
+            (Probe::Icmp, "L7OK", vec![target, header + IDENT, header + SEQ, header + KEY, header + COOKIE]),
+            // The ports, and the sequence number.
+            (HALF_OPEN, "L4OK", vec![target, header + 1, header + 3, header + 4, header + 7]),
+            (tcp(PORT), "L4OK", vec![target, header + 1, header + 3, header + 4]),
+        ] {
+            for at in places {
+                cable.treat(move |packet, _| {
+                    if is_asked(packet, &family) {
+                        let lie = packet.error(family.nobody, code, |quoted| quoted[at] ^= 1);
+                        return vec![lie, packet.late(LATER)];
+                    }
+                    vec![packet.on()]
+                });
+                let verdicts = bench.controller.outcomes(check(family.server, probe.clone()), 3);
+                assert_eq!(verdicts, vec![good; 3], "{probe:?} {at}");
+            }
+        }
+        cable.mend();
+    }
+}
+
+#[test]
+fn others_who_ping_are_told_apart() {
+    if skip("others_who_ping_are_told_apart", &["ping"]) {
+        return;
+    }
+    const PING: &str = "    ping: { type: icmp, interval: 50ms, timeout: 10s, rise: 2, fall: 3 }\n";
+    let lab = Lab::new();
+    let cable = Cable::lay(&lab, 8);
+    let backends = alike(&servers(&lab, 3), "ping");
+    // The identifier of the prober's requests.
+    let ident = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&ident);
+    cable.treat(move |packet, _| {
+        if packet.is_echo() && packet.payload().len() == 32 {
+            let bytes = packet.payload();
+            *seen.lock().unwrap() = Some(u16::from_be_bytes([bytes[IDENT], bytes[IDENT + 1]]));
+        }
+        vec![packet.on()]
+    });
+    let mut stage = Stage::new(lab, 100, PING, backends);
+    stage.settle();
+    cable.mend();
+    let ident = ident.lock().unwrap().expect("the prober has sent requests");
+    // Another prober, and ping with our identifier, on the same host and to the same servers.
+    let other = Place::new();
+    let _second = other.humble_prober(&stage.lab.prober, &[]);
+    let mut second = Controller::connect(&other.path("prober.sock"));
+    for server in [stage.backends[0].1, stage.backends[3].1] {
+        let mut ping = stage.lab.prober.command("ping");
+        ping.args(["-q", "-c", "30", "-i", "0.01", "-e", &ident.to_string(), &server.to_string()]);
+        let ping = ping.output().unwrap();
+        assert!(ping.status.success(), "{}", String::from_utf8_lossy(&ping.stdout));
+        assert_eq!(second.outcomes(check(server, Probe::Icmp), 10), ["L7OK"; 10]);
+    }
+    // ping takes our answers for its own and soon has enough. Its own came to us, and were known for what they are.
+    assert_eq!(second.stats(|_| true).spoofed, 0);
+    stage.until_metric("maglev_prober_dropped_total", &["spoofed"], 4.0);
+    stage.until_probes(None, &["L7OK"], 60.0);
+    stage.hear_all();
+    stage.assert_calm(&[]);
+    assert_eq!(stage.probes(None, &["L4TOUT", "L4CON"]), 0.0);
+}
+
+#[test]
+fn fragments_and_options_are_taken_as_the_network_delivers_them() {
+    if skip("fragments_and_options_are_taken_as_the_network_delivers_them", &[]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let cable = Cable::lay(&bench.lab, 9);
+    let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(V4.server, PORT)));
+    for (probe, good) in [(Probe::Icmp, "L7OK"), (HALF_OPEN, "L4OK"), (tcp(PORT), "L4OK")] {
+        let used = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&used);
+        cable.treat(move |packet, _| {
+            if !is_answer(packet) {
+                return vec![packet.on()];
+            }
+            told.store(true, Ordering::Relaxed);
+            packet.fragments(8)
+        });
+        assert_eq!(bench.controller.outcomes(check(V4.server, probe.clone()), 5), vec![good; 5]);
+        assert!(used.load(Ordering::Relaxed));
+        cable.treat(|packet, _| vec![if is_answer(packet) { packet.with_options() } else { packet.on() }]);
+        let more = Check { fast: Duration::from_millis(30), ..check(V4.server, probe) };
+        assert_eq!(bench.controller.outcomes(more, 5), vec![good; 5]);
+    }
+    // The last fragment of each never comes.
+    cable.treat(|packet, _| {
+        let mut sent = if is_answer(packet) { packet.fragments(8) } else { vec![packet.on()] };
+        if sent.len() > 1 {
+            sent.pop();
+        }
+        sent
+    });
+    let check = Check { timeout: SHORT, ..check(V4.server, Probe::Icmp) };
+    assert_eq!(bench.controller.outcomes(check, 3), ["L4TOUT"; 3]);
+}

@@ -1,0 +1,114 @@
+//! Packets that come twice, in another order, too late, or spoiled.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use maglev_ipc::{Check, Mode, Probe};
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::cable::Cable;
+use maglev_tests::lab::controller::{SHORT, check, http};
+use maglev_tests::lab::packet::Packet;
+use maglev_tests::lab::site::Site;
+use maglev_tests::lab::skip;
+use maglev_tests::lab::topology::{FAMILIES, Lab};
+
+use crate::{Bench, Stage, alike, recovery, servers};
+
+const PATIENT: &str =
+    "    ping: { type: icmp, interval: 50ms, fast-interval: 20ms, timeout: 10s, rise: 2, fall: 3 }\n";
+const HASTY: &str =
+    "    ping: { type: icmp, interval: 50ms, fast-interval: 20ms, timeout: 500ms, rise: 2, fall: 3 }\n";
+
+#[test]
+fn doubles_and_other_orders_move_nothing() {
+    if skip("doubles_and_other_orders_move_nothing", &[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let cable = Cable::lay(&lab, 2);
+    let backends = alike(&servers(&lab, 10), "ping");
+    let mut stage = Stage::new(lab, 0, PATIENT, backends);
+    stage.settle();
+    cable.treat(|packet, random| {
+        let mut sent = [(); 2].map(|()| packet.late(Duration::from_millis(random.u64(0..60)))).to_vec();
+        sent.truncate(random.usize(1..=2));
+        sent
+    });
+    stage.until_metric("maglev_prober_dropped_total", &["duplicate"], 100.0);
+    // Doubles that come while the next probe is under way are nobody's any more.
+    stage.until_probes(None, &["L7OK"], 200.0);
+    stage.hear_all();
+    stage.assert_calm(&[]);
+    assert_eq!(stage.probes(None, &["L4TOUT", "L4CON"]), 0.0);
+    assert_eq!(stage.metric("maglev_prober_dropped_total", &["malformed"]), 0.0);
+}
+
+#[test]
+fn answers_after_the_time_out_never_count() {
+    if skip("answers_after_the_time_out_never_count", &[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let cable = Cable::lay(&lab, 3);
+    let backends = alike(&servers(&lab, 4), "ping");
+    let victims = backends.iter().take(2).map(|(_, address, _)| *address).collect::<Vec<_>>();
+    let mut stage = Stage::new(lab, 100, HASTY, backends);
+    stage.settle();
+    // Every answer comes, and each of them after its time-out.
+    cable.treat(move |packet, random| {
+        let is_late = packet.is_echo_reply() && victims.contains(&packet.from);
+        let after = if is_late { random.u64(600..900) } else { 0 };
+        vec![packet.late(Duration::from_millis(after))]
+    });
+    for name in ["b0", "b1"] {
+        stage.maglevd.until_backend(name, BackendState::Down);
+    }
+    stage.until_weights(|name| u8::from(!["b0", "b1"].contains(&name)));
+    let late = stage.metric("maglev_prober_dropped_total", &["stray"]);
+    stage.until_metric("maglev_prober_dropped_total", &["stray"], late + 20.0);
+    for name in ["b0", "b1"] {
+        let backend = stage.maglevd.backend(name);
+        assert_eq!((backend.state(), backend.counter), (BackendState::Down, 0), "{backend:#?}");
+        stage.until_last(name, "L4TOUT");
+    }
+    cable.mend();
+    recovery("answers beyond the time-out", || stage.until_weights(|_| 1));
+    stage.assert_calm(&["b0", "b1"]);
+}
+
+#[test]
+fn what_is_spoiled_on_the_way_is_no_answer() {
+    if skip("what_is_spoiled_on_the_way_is_no_answer", &[]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let cable = Cable::lay(&bench.lab, 4);
+    for family in FAMILIES {
+        let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, 80)));
+        for probe in [Probe::Icmp, http(80, "/")] {
+            let verdict = if probe == Probe::Icmp { "L4TOUT" } else { "L7TOUT no answer" };
+            // One byte of each answer, one after the other: those of the header first.
+            let is_answer = |packet: &Packet| {
+                !packet.is_request && (packet.is_echo_reply() || packet.payload().len() > 60)
+            };
+            let mut at = 0..;
+            cable.treat(move |packet, random| {
+                vec![if is_answer(packet) { packet.spoiled(at.next().unwrap(), random) } else { packet.on() }]
+            });
+            let check = Check { timeout: SHORT, ..check(family.server, probe) };
+            assert_eq!(bench.controller.outcomes(check, 10), vec![verdict; 10]);
+            cable.mend();
+            while bench.controller.more(1).last().is_none_or(|verdict| !verdict.starts_with("L7OK")) {}
+        }
+    }
+    let half_open = Probe::Tcp { port: 80, mode: Mode::HalfOpen, tls: None };
+    // Of an answer to a SYN only what it acknowledges counts, and by whom.
+    let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(FAMILIES[0].server, 80)));
+    cable.treat(|packet, random| {
+        let at = random.usize(8..12);
+        let spoil = |bytes: &mut Vec<u8>| bytes[at] ^= 1;
+        vec![if !packet.is_request && packet.is_segment(0x12) { packet.changed(spoil) } else { packet.on() }]
+    });
+    let check = Check { timeout: SHORT, ..check(FAMILIES[0].server, half_open) };
+    assert_eq!(bench.controller.outcomes(check, 4), ["L4TOUT"; 4]);
+}

@@ -1,0 +1,83 @@
+//! Packets that are lost.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::cable::Cable;
+use maglev_tests::lab::skip;
+use maglev_tests::lab::topology::Lab;
+use maglev_tests::packets::until;
+
+use crate::{Stage, alike, recovery, servers};
+
+const RISE: u32 = 2;
+const FALL: u32 = 3;
+/// The counter of a backend that has missed nothing.
+const TOP: u32 = RISE + FALL - 1;
+/// What is not lost has all the time that it needs, so that only what is lost fails.
+const PING: &str =
+    "    ping: { type: icmp, interval: 50ms, fast-interval: 20ms, timeout: 2s, rise: 2, fall: 3 }\n";
+
+/// Loses a request with the probability `first`, and the one after a lost one with `next`, but none that would take a backend
+/// down. Counts those that it loses.
+fn lose(cable: &Cable, first: f64, next: f64) -> Arc<AtomicUsize> {
+    let lost = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&lost);
+    let mut counters: BTreeMap<IpAddr, (u32, bool)> = BTreeMap::new();
+    cable.treat(move |packet, random| {
+        if !packet.is_echo() {
+            return vec![packet.on()];
+        }
+        let (counter, is_lost) = counters.entry(packet.to).or_insert((TOP, false));
+        *is_lost = random.f64() < if *is_lost { next } else { first } && *counter > RISE;
+        if *is_lost {
+            *counter -= 1;
+            count.fetch_add(1, Ordering::Relaxed);
+            return Vec::new();
+        }
+        *counter = TOP.min(*counter + 1);
+        vec![packet.on()]
+    });
+    lost
+}
+
+#[test]
+fn what_rise_and_fall_excuse_moves_nothing_and_what_they_do_not_does() {
+    if skip("what_rise_and_fall_excuse_moves_nothing_and_what_they_do_not_does", &[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let cable = Cable::lay(&lab, 1);
+    let backends = alike(&servers(&lab, 25), "ping");
+    // Nothing is to be excused by doubt.
+    let mut stage = Stage::new(lab, 0, PING, backends);
+    stage.settle();
+    for (first, next, enough) in [(0.01, 0.01, 15), (0.1, 0.1, 60), (0.3, 0.3, 120), (0.05, 0.9, 120)] {
+        let lost = lose(&cable, first, next);
+        let count = || lost.load(Ordering::Relaxed);
+        until(|| count() >= enough, || format!("{} are lost, not {enough}", count()));
+        cable.mend();
+        // The last of them, too, run into their time-outs.
+        until(
+            || stage.probes(None, &["L4TOUT"]) >= count() as f64,
+            || "a lost packet is no failed probe".to_owned(),
+        );
+        stage.hear_all();
+        stage.assert_calm(&[]);
+        // Passes bring all counters to their tops again.
+        let below = |name: &String| stage.maglevd.backend(name).counter < TOP;
+        until(|| !stage.backends.iter().any(|(name, ..)| below(name)), || "no end of the passes".to_owned());
+    }
+
+    let victim = stage.backends[0].1;
+    cable.treat(move |packet, _| if packet.server() == victim { Vec::new() } else { vec![packet.on()] });
+    stage.maglevd.until_backend("b0", BackendState::Down);
+    stage.until_weights(|name| u8::from(name != "b0"));
+    stage.until_last("b0", "L4TOUT");
+    cable.mend();
+    recovery("one backend's packets are all lost", || stage.until_weights(|_| 1));
+    stage.assert_calm(&["b0"]);
+}

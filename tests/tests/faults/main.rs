@@ -1,0 +1,233 @@
+//! Faults of the network and of servers, and what is made of them: the real prober and the real `maglevd`, servers on
+//! another host, a cable that can be bad, and VPP.
+//!
+//! A line `RECOVERY scenario: time` says how long it took from the end of a fault until all was well again.
+
+#![cfg(test)]
+
+mod firewall;
+mod forged;
+mod late;
+mod loss;
+mod neighbours;
+mod odd_servers;
+mod uplink;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use maglev_tests::dataplane::Vpp;
+use maglev_tests::lab::controller::Controller;
+use maglev_tests::lab::farm;
+use maglev_tests::lab::maglevd::{Maglevd, Setup};
+use maglev_tests::lab::metrics::Scrape;
+use maglev_tests::lab::place::Place;
+use maglev_tests::lab::process::Process;
+use maglev_tests::lab::topology::{Lab, V4, V6};
+use maglev_tests::lab::vips::{Observer, Weights};
+use maglev_tests::packets::until;
+
+/// The VIPs of the two frontends, for IPv4 servers and for IPv6 ones.
+const VIPS: [&str; 2] = ["203.0.113.80", "203.0.113.81"];
+
+/// A backend: its name, its address, and its healthcheck.
+type Backend = (String, IpAddr, &'static str);
+
+/// Everything, at work.
+struct Stage {
+    maglevd: Maglevd,
+    metrics: SocketAddr,
+    prober: Process,
+    config: String,
+    backends: Vec<Backend>,
+    /// What VPP was asked for until all was well.
+    written: Vec<String>,
+    place: Place,
+    vpp: Vpp,
+    lab: Lab,
+}
+
+impl Stage {
+    /// With these `healthchecks` and `backends`; verdicts wait as ever if `blind_threshold` is 100.
+    fn new(lab: Lab, blind_threshold: u8, healthchecks: &str, backends: Vec<Backend>) -> Self {
+        Self::with_prober_by(&[], lab, blind_threshold, healthchecks, backends)
+    }
+
+    /// The same, with a prober that is started through `wrapper`.
+    fn with_prober_by(
+        wrapper: &[&str],
+        lab: Lab,
+        blind_threshold: u8,
+        healthchecks: &str,
+        backends: Vec<Backend>,
+    ) -> Self {
+        let (place, vpp) = (Place::new(), Vpp::start().unwrap());
+        let prober = place.prober_by(Some(&lab.prober), wrapper, &[]);
+        let config = config(blind_threshold, healthchecks, &backends);
+        let metrics = SocketAddr::new(farm::address(), 9091);
+        let maglevd = Setup::new(&place, &config).vpp(&vpp).flag("--metrics-addr", metrics).start();
+        Self { maglevd, metrics, prober, config, backends, written: Vec::new(), place, vpp, lab }
+    }
+
+    /// Waits until all is well.
+    fn settle(&mut self) {
+        let names: Vec<_> = self.backends.iter().map(|(name, ..)| name.as_str()).collect();
+        self.maglevd.until_up(&names);
+        self.until_weights(|_| 1);
+        self.written = self.observer().writes();
+    }
+
+    fn observer(&self) -> Observer<'_> {
+        Observer::of(&self.vpp)
+    }
+
+    /// Waits until VPP has these weights.
+    fn until_weights(&self, weight: impl Fn(&str) -> u8) {
+        let of = |is_v4: bool| -> Weights {
+            let those = self.backends.iter().filter(|(_, address, _)| address.is_ipv4() == is_v4);
+            those.map(|(name, address, _)| (*address, weight(name))).collect()
+        };
+        let vips = VIPS.into_iter().zip([of(true), of(false)]);
+        let vips: BTreeMap<_, _> = vips.filter(|(_, weights)| !weights.is_empty()).collect();
+        self.observer().until_all(&vips);
+    }
+
+    /// Nobody has moved since all was well but `moved`, and VPP was asked for nothing unless somebody has.
+    fn assert_calm(&self, moved: &[&str]) {
+        for (name, ..) in self.backends.iter().filter(|(name, ..)| !moved.contains(&name.as_str())) {
+            let backend = self.maglevd.backend(name);
+            assert_eq!(backend.transitions.len(), 1, "{backend:#?}");
+        }
+        if moved.is_empty() {
+            assert_eq!(self.observer().writes(), self.written);
+        }
+    }
+
+    /// How many probes came to one of `codes`, of all backends or one.
+    fn probes(&self, backend: Option<&str>, codes: &[&str]) -> f64 {
+        let scrape = Scrape::of(self.metrics);
+        let of = |key: &str| {
+            key.starts_with("maglev_probe_total{")
+                && backend.is_none_or(|name| key.contains(&format!("backend=\"{name}\"")))
+                && codes.iter().any(|code| key.contains(&format!("code=\"{code}\"")))
+        };
+        scrape.samples.iter().filter(|(key, _)| of(key)).map(|(_, value)| value).sum()
+    }
+
+    /// Waits until `more` probes have come to one of `codes`.
+    fn until_probes(&self, backend: Option<&str>, codes: &[&str], more: f64) {
+        let wanted = self.probes(backend, codes) + more;
+        let count = || self.probes(backend, codes);
+        until(
+            || count() >= wanted,
+            || format!("{} probes of {backend:?} came to {codes:?}, not {wanted}", count()),
+        );
+    }
+
+    /// Waits until `more` probes of each of these backends have come to these codes.
+    fn until_each<'a>(&self, wanted: impl Iterator<Item = (&'a str, &'a str)>, more: f64) {
+        let wanted: Vec<_> =
+            wanted.map(|(name, code)| (name, code, self.probes(Some(name), &[code]) + more)).collect();
+        for (name, code, count) in wanted {
+            let now = || self.probes(Some(name), &[code]);
+            until(|| now() >= count, || format!("{} probes of {name} came to {code}, not {count}", now()));
+        }
+    }
+
+    /// The value of a metric that has these labels.
+    fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        Scrape::of(self.metrics).value(name, labels)
+    }
+
+    /// Waits until it is at least `value`.
+    fn until_metric(&self, name: &str, labels: &[&str], value: f64) {
+        let now = || self.metric(name, labels);
+        let all = || Scrape::of(self.metrics).samples.into_iter().filter(|(key, _)| key.starts_with(name));
+        until(|| now() >= value, || format!("not {labels:?} {value}: {:?}", all().collect::<Vec<_>>()));
+    }
+
+    /// What `maglevd` says of the newest outcome of a backend, such as `L4CON connection refused`.
+    fn last(&self, backend: &str) -> String {
+        let verdict = self.maglevd.backend(backend).last.unwrap().verdict.unwrap();
+        let code = verdict.code().as_str_name().trim_start_matches("CODE_");
+        format!("{code} {}", verdict.detail).trim_end().to_owned()
+    }
+
+    /// Waits until that is `words`. A busy host may say of a time-out that it was its own fault.
+    fn until_last(&self, backend: &str, words: &str) {
+        until(|| self.last(backend).starts_with(words), || format!("{backend}: {}", self.last(backend)));
+    }
+
+    /// Has `maglevd` read its file again, so that all that it had to tell until then is told.
+    fn hear_all(&mut self) {
+        self.maglevd.reload(&self.place, &self.config);
+    }
+}
+
+fn config(blind_threshold: u8, healthchecks: &str, backends: &[Backend]) -> String {
+    let line = |(name, address, check): &Backend| {
+        format!("    {name}: {{ address: '{address}', healthcheck: {check} }}\n")
+    };
+    let lines: String = backends.iter().map(line).collect();
+    let frontend = |(vip, is_v4): (&str, bool)| {
+        let members = backends.iter().filter(|(_, address, _)| address.is_ipv4() == is_v4);
+        let members: Vec<_> = members.map(|(name, ..)| format!("{name}: {{}}")).collect();
+        let pools = format!("[ {{ name: only, backends: {{ {} }} }} ]", members.join(", "));
+        let empty = members.is_empty();
+        let name = if is_v4 { "four" } else { "six" };
+        if empty { String::new() } else { format!("    {name}: {{ address: {vip}, pools: {pools} }}\n") }
+    };
+    let frontends: String = VIPS.into_iter().zip([true, false]).map(frontend).collect();
+    format!(
+        "maglev:
+  healthchecker: {{ blind-threshold: {blind_threshold} }}
+  vpp: {{ lb: {{ ipv4-src-address: 192.0.2.1, ipv6-src-address: '2001:db8::1', sync-interval: 1h, startup-max-delay: 1h }} }}
+  healthchecks:
+{healthchecks}  backends:
+{lines}  frontends:
+{frontends}"
+    )
+}
+
+/// Some of the server's host's further addresses. Each of them is one more server to the prober.
+fn servers(lab: &Lab, count: u8) -> Vec<IpAddr> {
+    lab.server.ip("route add local 10.88.0.0/16 dev lo");
+    lab.server.ip("-6 route add local fd88::/64 dev lo");
+    lab.prober.ip(&format!("route add 10.88.0.0/16 via {}", V4.server));
+    lab.prober.ip(&format!("-6 route add fd88::/64 via {}", V6.server));
+    let v4 = (1..=count).map(|n| IpAddr::from(Ipv4Addr::new(10, 88, 0, n)));
+    let v6 = (1..=count).map(|n| IpAddr::from(Ipv6Addr::new(0xfd88, 0, 0, 0, 0, 0, 0, n.into())));
+    v4.chain(v6).collect()
+}
+
+/// Backends `b0`, `b1` and so on, which are checked alike.
+fn alike(servers: &[IpAddr], healthcheck: &'static str) -> Vec<Backend> {
+    let backend = |(n, server): (usize, &IpAddr)| (format!("b{n}"), *server, healthcheck);
+    servers.iter().enumerate().map(backend).collect()
+}
+
+/// Says how long it takes from the end of a fault until all is well, which `is_well` waits for.
+fn recovery<T>(scenario: &str, is_well: impl FnOnce() -> T) -> T {
+    let end_of_fault = Instant::now();
+    let result = is_well();
+    println!("RECOVERY {scenario}: {:?}", end_of_fault.elapsed());
+    result
+}
+
+/// A lab, a prober in it, and a controller of that prober.
+struct Bench {
+    controller: Controller,
+    _prober: Process,
+    _place: Place,
+    lab: Lab,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (lab, place) = (Lab::new(), Place::new());
+        let prober = place.humble_prober(&lab.prober, &[]);
+        let controller = Controller::connect(&place.path("prober.sock"));
+        Self { controller, _prober: prober, _place: place, lab }
+    }
+}

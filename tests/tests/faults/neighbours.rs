@@ -1,0 +1,62 @@
+//! Servers whose address nobody answers for any more: neither to ARP nor to neighbour discovery.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::skip;
+use maglev_tests::lab::topology::{Lab, V4, V6};
+
+use crate::{Backend, Stage, recovery};
+
+/// Nothing is told by time-outs here: the kernel's own three requests take three seconds.
+const CHECKS: &str = "    ping: { type: icmp, interval: 100ms, fast-interval: 50ms, timeout: 30s, rise: 2, fall: 3 }
+    open: { type: tcp, port: 9, interval: 100ms, fast-interval: 50ms, timeout: 30s, rise: 2, fall: 3 }
+    half: { type: tcp, port: 9, params: { mode: half-open }, interval: 100ms, fast-interval: 50ms, timeout: 30s }
+";
+
+#[test]
+fn a_server_without_neighbour_discovery_is_down_by_the_hosts_word_alone() {
+    if skip("a_server_without_neighbour_discovery_is_down_by_the_hosts_word_alone", &[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let (mut backends, mut gone): (Vec<Backend>, Vec<(Backend, &str)>) = (Vec::new(), Vec::new());
+    for (family, length) in [(V4, 24), (V6, 64)] {
+        let kind = if family.server.is_ipv4() { "four" } else { "six" };
+        backends.push((format!("{kind}-stays"), family.server, "ping"));
+        for (n, check) in ["ping", "open", "half"].into_iter().enumerate() {
+            let address = match family.server {
+                IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() + 10 + n as u32).into(),
+                IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() + 10 + n as u128).into(),
+            };
+            lab.server.ip(&format!("address add {address}/{length} dev eth0"));
+            let words = match (family.server.is_ipv4(), check) {
+                (false, "ping" | "half") => "L4CON address unreachable",
+                _ => "L4CON host unreachable",
+            };
+            gone.push(((format!("{kind}-{check}"), address, check), words));
+        }
+    }
+    backends.extend(gone.iter().map(|(backend, _)| backend.clone()));
+    let _listener = lab.server.inside(|| TcpListener::bind("[::]:9").unwrap());
+    let mut stage = Stage::new(lab, 100, CHECKS, backends);
+    stage.settle();
+    for ((_, address, _), _) in &gone {
+        let length = if address.is_ipv4() { 24 } else { 64 };
+        stage.lab.server.ip(&format!("address del {address}/{length} dev eth0"));
+    }
+    // What the prober's host has learnt would hold for a while.
+    stage.lab.prober.ip("neighbour flush dev eth0");
+    for ((name, ..), words) in &gone {
+        stage.maglevd.until_backend(name, BackendState::Down);
+        stage.until_last(name, words);
+    }
+    stage.until_weights(|name| u8::from(name.ends_with("stays")));
+    for ((_, address, _), _) in &gone {
+        let length = if address.is_ipv4() { 24 } else { 64 };
+        stage.lab.server.ip(&format!("address add {address}/{length} dev eth0"));
+    }
+    recovery("no neighbour discovery of six servers", || stage.until_weights(|_| 1));
+    let names: Vec<_> = gone.iter().map(|((name, ..), _)| name.as_str()).collect();
+    stage.assert_calm(&names);
+}

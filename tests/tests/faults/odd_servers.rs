@@ -1,0 +1,411 @@
+//! Servers that nobody should have built, with fresh connections and with kept ones.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
+
+use maglev_proto::v1::BackendState;
+use maglev_tests::lab::certificates::Authority;
+use maglev_tests::lab::rogue::{Manners, Rogue, WELL, hear, wait};
+use maglev_tests::lab::site::Site;
+use maglev_tests::lab::skip;
+use maglev_tests::lab::topology::{Lab, V4, V6};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
+
+use crate::{Backend, Stage, recovery};
+
+/// Every code that is a failure. A busy host may say of a time-out that it was its own fault, which is none.
+const FAILURES: [&str; 7] = ["L4TOUT", "L4CON", "L6TOUT", "L6RSP", "L7TOUT", "L7RSP", "L7STS"];
+/// The first port of the odd ones.
+const ODD: u16 = 1000;
+/// What the prober may have grown by after all that, in KiB.
+const GROWTH: u64 = 8 * 1024;
+
+/// A server: its name, what it does with a connection, what it comes to, and what its check asks for.
+type Odd = (&'static str, Manners, &'static str, Ask);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Ask {
+    /// The status.
+    Status,
+    /// Something that is in no body.
+    Body,
+    /// A connection.
+    Connection,
+    /// A TLS handshake.
+    Tls,
+}
+use Ask::{Body, Connection, Status, Tls};
+
+/// What is given away a little at a time is timed out, and all else is judged as soon as it is certain.
+const SERVERS: [Odd; 31] = [
+    ("silent", wait, "L7TOUT no answer", Status),
+    ("drips-head", |s| drip(s, b"HTTP/1.1 200 OK\r\nX: "), "L7TOUT no whole head", Status),
+    (
+        "drips-body",
+        |s| drip(s, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"),
+        "L7TOUT no whole body",
+        Body,
+    ),
+    (
+        "half-a-body",
+        |s| say(s, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nwell"),
+        "L7RSP connection closed within the body",
+        Body,
+    ),
+    (
+        "endless-body",
+        |s| pour(s, b"HTTP/1.1 200 OK\r\n\r\n", b"all is well here"),
+        "L7RSP body does not match",
+        Body,
+    ),
+    (
+        "gzip-bomb",
+        |s| {
+            pour(
+                s,
+                b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\0\0\0\0\0\0\x03",
+                &[0; 512],
+            )
+        },
+        "L7RSP body does not match",
+        Body,
+    ),
+    (
+        "endless-body-unread",
+        |s| pour(s, b"HTTP/1.1 200 OK\r\n\r\n", b"all is well here"),
+        "L7OK HTTP 200",
+        Status,
+    ),
+    (
+        "endless-headers",
+        |s| pour(s, b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        "L7RSP the head is too long",
+        Status,
+    ),
+    (
+        "giant-header",
+        |s| pour(s, b"HTTP/1.1 200 OK\r\nX: ", b"yyyyyyyy"),
+        "L7RSP the head is too long",
+        Status,
+    ),
+    ("endless-100", |s| pour(s, b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "L7RSP the head is too long", Status),
+    (
+        "chunk-nonsense",
+        |s| say(s, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nwell\r\n"),
+        "L7RSP",
+        Body,
+    ),
+    (
+        "chunk-beyond",
+        |s| say(s, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\n"),
+        "L7RSP",
+        Body,
+    ),
+    (
+        "chunk-of-exabytes",
+        |s| {
+            pour(s, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n", &[b'x'; 512])
+        },
+        "L7RSP body does not match",
+        Body,
+    ),
+    (
+        "endless-chunk-line",
+        |s| pour(s, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;", b"extension"),
+        "L7RSP",
+        Body,
+    ),
+    ("http-0.9", |s| say(s, b"<html>all is well</html>\r\n"), "L7RSP not an HTTP answer", Status),
+    ("nul-bytes", |s| say(s, b"HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n"), "L7RSP not an HTTP answer", Status),
+    ("status-99999", |s| say(s, b"HTTP/1.1 99999 Well\r\n\r\n"), "L7RSP not an HTTP answer", Status),
+    (
+        "two-lengths",
+        |s| say(s, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nwell"),
+        "L7RSP two different content-lengths",
+        Status,
+    ),
+    (
+        "redirect-loop",
+        |s| say(s, b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"),
+        "L7STS HTTP 302",
+        Status,
+    ),
+    (
+        "redirect-elsewhere",
+        |s| say(s, b"HTTP/1.1 301 Moved\r\nLocation: http://10.77.0.2/\r\nContent-Length: 0\r\n\r\n"),
+        "L7STS HTTP 301",
+        Status,
+    ),
+    ("reset-at-once", reset, "L7RSP", Status),
+    ("end-before-answer", |s| say(s, b""), "L7RSP connection closed before an answer", Status),
+    ("end-at-once", |_| Ok(()), "L7RSP", Status),
+    (
+        "reset-after-answer",
+        |s| {
+            say(s, WELL)?;
+            reset(s)
+        },
+        "L7OK HTTP 200",
+        Status,
+    ),
+    ("reset-connection", reset, "L4OK", Connection),
+    ("tls-garbage", |s| s.write_all(&[0x5a; 4096]), "L6RSP the answer is not TLS", Tls),
+    ("tls-silent", wait, "L6TOUT", Tls),
+    ("tls-drips", |s| drip(s, &[0x16, 3, 3, 0x40, 0]), "L6TOUT", Tls),
+    (
+        "tls-closed",
+        |s| {
+            s.shutdown(Shutdown::Write)?;
+            wait(s)
+        },
+        "L6RSP connection closed during the handshake",
+        Tls,
+    ),
+    ("tls-endless", |s| pour(s, b"", &[0x16, 3, 3, 0, 4, 2, 0, 0xff, 0xff]), "L6RSP", Tls),
+    ("tls-huge-chain", tls_with_a_huge_chain, "L6RSP", Tls),
+];
+
+/// Servers that answer the first request of a connection well. What becomes of the second is no failure where it may have
+/// come too late.
+const KEPT: [Odd; 7] = [
+    (
+        "kept-ended",
+        |s| {
+            hear(s)?;
+            s.write_all(WELL)?;
+            hear(s).map(|_| ())
+        },
+        "L7OK HTTP 200",
+        Status,
+    ),
+    (
+        "kept-reset",
+        |s| {
+            hear(s)?;
+            s.write_all(WELL)?;
+            hear(s)?;
+            reset(s)
+        },
+        "L7OK HTTP 200",
+        Status,
+    ),
+    (
+        "kept-408",
+        |s| {
+            hear(s)?;
+            s.write_all(WELL)?;
+            hear(s)?;
+            s.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+        },
+        "L7OK HTTP 200",
+        Status,
+    ),
+    (
+        "kept-flooded",
+        |s| {
+            hear(s)?;
+            pour(s, WELL, b"more")
+        },
+        "L7OK HTTP 200",
+        Status,
+    ),
+    (
+        "kept-garbled",
+        |s| {
+            hear(s)?;
+            s.write_all(WELL)?;
+            hear(s)?;
+            s.write_all(b"all is well")
+        },
+        "L7RSP not an HTTP answer",
+        Status,
+    ),
+    (
+        "kept-silent",
+        |s| {
+            hear(s)?;
+            s.write_all(WELL)?;
+            hear(s)?;
+            wait(s)
+        },
+        "L7TOUT no answer",
+        Status,
+    ),
+    (
+        "kept-head",
+        |s| {
+            hear(s)?;
+            s.write_all(WELL)?;
+            hear(s)?;
+            pour(s, b"HTTP/1.1 200 OK\r\n", b"X: y\r\n")
+        },
+        "L7RSP the head is too long",
+        Status,
+    ),
+];
+
+/// Hears a request, answers with `bytes`, and ends.
+fn say(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+    hear(stream)?;
+    stream.write_all(bytes)
+}
+
+/// Begins at once, and goes on with a byte now and then.
+fn drip(stream: &mut TcpStream, beginning: &[u8]) -> io::Result<()> {
+    stream.write_all(beginning)?;
+    loop {
+        sleep(Duration::from_millis(100));
+        stream.write_all(b"x")?;
+    }
+}
+
+/// Goes on for ever.
+fn pour(stream: &mut TcpStream, beginning: &[u8], more: &[u8]) -> io::Result<()> {
+    stream.write_all(beginning)?;
+    let more = more.repeat(64);
+    loop {
+        stream.write_all(&more)?;
+    }
+}
+
+/// Ends with a reset.
+fn reset(stream: &mut TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))
+}
+
+/// Proves to be itself by way of a thousand others.
+fn tls_with_a_huge_chain(stream: &mut TcpStream) -> io::Result<()> {
+    let authority = Authority::new();
+    let identity = authority.good("lab");
+    let pem = |text: &str| CertificateDer::from_pem_slice(text.as_bytes()).unwrap();
+    let mut chain = vec![pem(&identity.certificate)];
+    chain.extend(vec![pem(&authority.certificate()); 1000]);
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let mut tls = ServerConnection::new(Arc::new(config)).map_err(io::Error::other)?;
+    tls.complete_io(stream).map(|_| ())
+}
+
+/// A healthcheck for a server on `port`. Only what is to be timed out is not given all the time in the world.
+fn healthcheck(port: u16, (name, _, verdict, ask): &Odd, is_kept: bool) -> String {
+    let timeout = if verdict.contains("TOUT") { "500ms" } else { "30s" };
+    let (kind, params) = match ask {
+        Status => ("http", ""),
+        Body => ("http", "response-regexp: never"),
+        Connection => ("tcp", ""),
+        Tls => ("https", "insecure-skip-verify: true"),
+    };
+    let kept = if is_kept { "keep-alive: true, fresh-every: 1000" } else { "" };
+    let params: Vec<_> = [params, kept].into_iter().filter(|param| !param.is_empty()).collect();
+    let params = params.join(", ");
+    format!(
+        "    {name}: {{ type: {kind}, port: {port}, interval: 300ms, timeout: {timeout}, params: {{ {params} }} }}\n"
+    )
+    .replace(", params: {  }", "")
+}
+
+/// A stage with these servers, each of which is one port of one host, and with two that are as they should be.
+fn stage(odd: &[Odd], is_kept: bool) -> (Stage, Vec<Rogue>, Site) {
+    let lab = Lab::new();
+    let site = lab.server.inside(|| Site::start("[::]:80".parse().unwrap()));
+    let mut checks = "    good: { type: http, port: 80, interval: 20ms, timeout: 30s }
+    ping: { type: icmp, interval: 20ms, timeout: 30s }
+"
+    .to_owned();
+    let mut rogues = Vec::new();
+    let mut backends: Vec<Backend> =
+        vec![("good".to_owned(), V6.server, "good"), ("ping".to_owned(), V4.server, "ping")];
+    for (port, server) in (ODD..).zip(odd) {
+        let at = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        rogues.push(lab.server.inside(|| Rogue::start(at, server.1)));
+        checks += &healthcheck(port, server, is_kept);
+        // Two backends of one frontend have two addresses.
+        let address = Ipv4Addr::from(0x0a58_0000 + u32::from(port)).into();
+        backends.push((server.0.to_owned(), address, server.0));
+    }
+    crate::servers(&lab, 0);
+    (Stage::new(lab, 0, &checks, backends), rogues, site)
+}
+
+/// Of `L7STS HTTP 302`, `L7STS`.
+fn code(verdict: &str) -> &str {
+    verdict.split(' ').next().unwrap_or_default()
+}
+
+/// What the prober holds in memory, in KiB.
+fn memory(stage: &Stage) -> u64 {
+    stage.prober.status("VmRSS").trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Nobody else's probes fail or stop.
+fn assert_others_go_on(stage: &Stage) {
+    for name in ["good", "ping"] {
+        stage.until_probes(Some(name), &["L7OK"], 20.0);
+        assert_eq!(stage.probes(Some(name), &FAILURES), 0.0, "{name}");
+        assert_eq!(stage.maglevd.backend(name).transitions.len(), 1);
+    }
+}
+
+#[test]
+fn each_comes_to_what_it_is_and_costs_nobody_anything() {
+    if skip("each_comes_to_what_it_is_and_costs_nobody_anything", &[]) {
+        return;
+    }
+    let (mut stage, rogues, _site) = stage(&SERVERS, false);
+    stage.maglevd.until_up(&["good", "ping"]);
+    let mut before = 0;
+    for round in 0..2 {
+        stage.until_each(SERVERS.iter().map(|(name, _, verdict, _)| (*name, code(verdict))), 5.0);
+        for (name, _, verdict, _) in &SERVERS {
+            let code = code(verdict);
+            let others: Vec<_> =
+                FAILURES.into_iter().chain(["L7OK", "L4OK"]).filter(|c| *c != code).collect();
+            let counts = others.iter().map(|other| (*other, stage.probes(Some(name), &[other])));
+            let wrong: Vec<_> = counts.filter(|(_, count)| *count > 0.0).collect();
+            assert_eq!(wrong, [], "{name}");
+            stage.until_last(name, verdict);
+            let state = if code.ends_with("OK") { BackendState::Up } else { BackendState::Down };
+            assert_eq!(stage.maglevd.backend(name).state(), state, "{name}");
+        }
+        assert_others_go_on(&stage);
+        let now = memory(&stage);
+        println!("{} odd servers, round {round}: {now} KiB", SERVERS.len());
+        assert!(round == 0 || now < before + GROWTH, "{before} KiB became {now}");
+        before = now;
+    }
+    let healed = SERVERS.iter().zip(&rogues).filter(|((.., ask), _)| matches!(ask, Status | Connection));
+    let healed: Vec<_> = healed.map(|((name, ..), rogue)| (*name, rogue)).collect();
+    healed.iter().for_each(|(_, rogue)| rogue.behave());
+    let names: Vec<_> = healed.iter().map(|(name, _)| *name).collect();
+    recovery("odd servers behave again", || stage.maglevd.until_up(&names));
+}
+
+#[test]
+fn a_kept_connection_excuses_what_it_may_and_nothing_else() {
+    if skip("a_kept_connection_excuses_what_it_may_and_nothing_else", &[]) {
+        return;
+    }
+    let (mut stage, rogues, _site) = stage(&KEPT, true);
+    stage.maglevd.until_up(&["good", "ping"]);
+    stage.until_each(KEPT.iter().map(|(name, _, verdict, _)| (*name, code(verdict))), 5.0);
+    stage.until_each(KEPT.iter().map(|(name, ..)| (*name, "L7OK")), 5.0);
+    for (name, _, verdict, _) in &KEPT {
+        let code = code(verdict);
+        let others: Vec<_> = FAILURES.into_iter().filter(|other| *other != code).collect();
+        assert_eq!(stage.probes(Some(name), &others), 0.0, "{name}: {}", stage.last(name));
+        if code == "L7OK" {
+            stage.until_last(name, verdict);
+        }
+    }
+    assert_others_go_on(&stage);
+    let names: Vec<_> = KEPT.iter().map(|(name, ..)| *name).collect();
+    rogues.iter().for_each(Rogue::behave);
+    stage.maglevd.until_up(&names);
+}
