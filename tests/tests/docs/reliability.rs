@@ -5,8 +5,22 @@ use std::fs;
 use maglev_tests::docs::page::{path, read};
 
 /// Where integration tests are.
-const FOLDERS: [&str; 5] =
-    ["tests/tests", "prober/tests", "controller/core/tests", "controller/tests", "maglevc/tests"];
+const FOLDERS: [&str; 6] = [
+    "tests/tests",
+    "tests/fuzz/tests",
+    "prober/tests",
+    "controller/core/tests",
+    "controller/tests",
+    "maglevc/tests",
+];
+
+/// The packages whose own tests are named, and where they are.
+const PACKAGES: [(&str, &str); 4] = [
+    ("controller", "controller/src"),
+    ("maglev-core", "controller/core/src"),
+    ("maglev-vpp", "controller/vpp/src"),
+    ("prober", "prober/src"),
+];
 
 #[test]
 fn every_test_that_the_page_names_is_there() {
@@ -20,12 +34,33 @@ fn every_test_that_the_page_names_is_there() {
     assert!(missing.is_empty(), "docs/reliability.md names {missing:?}, which are no tests");
 }
 
-/// Whether `name`, `binary::test` or `binary::module::test`, is a test of the workspace.
+/// Whether `name`, `binary::module::test` or `package::module::tests::test`, is a test of the workspace.
 fn is_test(name: &str) -> bool {
-    let Some((place, test)) = name.rsplit_once("::") else { return false };
-    let (binary, module) = place.split_once("::").unwrap_or((place, "main"));
-    let files = [format!("{binary}.rs"), format!("{binary}/{module}.rs")];
-    let texts = FOLDERS.iter().flat_map(|folder| files.iter().map(move |file| path(folder).join(file)));
-    let mut texts = texts.filter_map(|file| fs::read_to_string(file).ok());
-    texts.any(|text| ["", "async "].iter().any(|kind| text.contains(&format!("]\n{kind}fn {test}()"))))
+    let words: Vec<_> = name.split("::").collect();
+    let [root, modules @ .., test] = &words[..] else { return false };
+    let places = roots(root).into_iter().flat_map(|root| places(&root, modules));
+    let mut texts = places.filter_map(|file| fs::read_to_string(path(&file)).ok());
+    let heads = ["", "async "].map(|kind| format!("{kind}fn {test}()"));
+    // A module of tests may stand in the file that it tests.
+    texts.any(|text| {
+        heads.iter().any(|head| ["]\n", "]\n    "].iter().any(|at| text.contains(&format!("{at}{head}"))))
+    })
+}
+
+/// The folders that the modules of a binary or a package may be in.
+fn roots(name: &str) -> Vec<String> {
+    match PACKAGES.iter().find(|(package, _)| *package == name) {
+        Some((_, source)) => vec![(*source).to_owned()],
+        None => FOLDERS.iter().map(|folder| format!("{folder}/{name}")).collect(),
+    }
+}
+
+/// The files that a module may stand in.
+fn places(root: &str, modules: &[&str]) -> Vec<String> {
+    let whole = [&[root], modules].concat().join("/");
+    let outer = whole.rsplit_once('/').map_or("", |(outer, _)| outer);
+    ["", "/mod", "/main"]
+        .iter()
+        .flat_map(|file| [format!("{whole}{file}.rs"), format!("{outer}{file}.rs")])
+        .collect()
 }
