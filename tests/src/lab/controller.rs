@@ -136,14 +136,22 @@ impl Controller {
     }
 
     /// Puts one check in the place of all others, and waits until it is in force.
+    /// Puts a check in force, and nothing of one that was the same goes on in it.
     fn replace(&mut self, check: Check, roots: &[u8]) -> CheckId {
+        self.commit(|_, _| ());
+        self.commit(|controller, id| {
+            if !roots.is_empty() {
+                controller.send(&ToProber::Bundle { id: ROOTS, pem: roots.to_vec() });
+            }
+            controller.send(&ToProber::Check { id, interval: INTERVAL, check: check.into() });
+        })
+    }
+
+    fn commit(&mut self, say: impl FnOnce(&Self, CheckId)) -> CheckId {
         self.generation += 1;
         let (id, generation) = (CheckId(self.generation), self.generation.into());
         self.send(&ToProber::Begin { generation });
-        if !roots.is_empty() {
-            self.send(&ToProber::Bundle { id: ROOTS, pem: roots.to_vec() });
-        }
-        self.send(&ToProber::Check { id, interval: INTERVAL, check: check.into() });
+        say(self, id);
         self.send(&ToProber::Commit { generation });
         self.hear("that the check is in force", |message| match message {
             ToController::Committed { generation: committed } => (*committed == generation).then_some(()),
