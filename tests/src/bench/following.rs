@@ -78,6 +78,8 @@ fn writes(bench: &mut Bench, part: &mut Part) -> anyhow::Result<()> {
     let chosen: Vec<u32> = (0..failing).map(|number| number * 10).collect();
     let sim = bench.vpp.sim();
     if let Some(sim) = sim {
+        // What is raised late would pass for what is waited for.
+        until_raised(sim, backends as usize);
         sim.forget_calls();
     }
     for &backend in &chosen {
