@@ -19,8 +19,9 @@ use crate::probe::Plan;
 use crate::protocol::{Protocol, Request, Violation};
 use crate::set::{Limits, Set};
 
-/// How many messages one turn takes from the controller at most, so that a long set does not hold up the probes.
-const MESSAGES: usize = 256;
+/// How many messages one turn takes from the controller at most, so that a long set does not hold up the probes: a message
+/// holds hundreds of checks.
+const MESSAGES: usize = 2;
 
 /// What is to be told of the link, at its edges.
 const READING: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLET);

@@ -99,9 +99,7 @@ fn take(counts: &Receiver<usize>, count: usize) -> Vec<usize> {
 /// Sends a set with an interval of its own.
 fn commit_at(controller: &mut Controller, interval: Duration, checks: &[(u32, Check)]) {
     controller.send(&ToProber::Begin { generation: 1 });
-    for (id, check) in checks {
-        controller.send(&ToProber::Check { id: CheckId(*id), interval, check: check.clone().into() });
-    }
+    controller.send_checks(interval, checks);
     controller.send(&ToProber::Commit { generation: 1 });
     assert_eq!(controller.until_committed(1), []);
 }

@@ -82,7 +82,7 @@ fn handshake(server: &Server, name: &str, verify: Verify, body: Option<&str>) ->
     controller.send(&ToProber::Begin { generation: 1 });
     controller.send(&ToProber::Bundle { id: 3, pem: server.pem.clone().into_bytes() });
     let check = check_of(server.address, name, verify, body);
-    controller.send(&ToProber::Check { id: CheckId(1), interval: INTERVAL, check: check.into() });
+    controller.send_checks(INTERVAL, &[(1, check)]);
     controller.send(&ToProber::Commit { generation: 1 });
     assert_eq!(controller.until_committed(1), []);
     let outcome = controller.outcome(1);
@@ -241,7 +241,7 @@ fn a_bundle_without_a_certificate_is_refused() {
     controller.send(&ToProber::Bundle { id: 3, pem: b"nothing".to_vec() });
     for (id, verify) in [(1, BUNDLE), (2, Verify::Bundle(4)), (3, Verify::System)] {
         let check = check_of(closed(), "x", verify, None);
-        controller.send(&ToProber::Check { id: CheckId(id), interval: INTERVAL, check: check.into() });
+        controller.send_checks(INTERVAL, &[(id, check)]);
     }
     controller.send(&ToProber::Commit { generation: 1 });
     let refused: Vec<_> = controller
