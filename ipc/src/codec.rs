@@ -60,7 +60,8 @@ mod tests {
     use crate::message::MAX_BATCH;
     use crate::outcome::{MAX_DETAIL, Streak};
     use crate::{
-        Check, CheckId, Code, Http, Mode, Outcome, Probe, Timeout, Tls, ToController, ToProber, Verify,
+        Check, CheckId, Code, Http, Mode, Outcome, Probe, Rhythm, Timeout, Tls, ToController, ToProber,
+        Verify,
     };
 
     fn largest_outcome() -> Outcome {
@@ -88,14 +89,14 @@ mod tests {
         assert_eq!(decode::<ToProber>(&encode(&bundle).unwrap()).unwrap(), bundle);
     }
 
-    fn small_check(id: u32) -> (CheckId, Duration, Check) {
+    fn small_check(id: u32) -> (CheckId, Rhythm, Check) {
         let (target, timeout) = ([192, 0, 2, 1].into(), Timeout::Fixed(Duration::from_secs(1)));
         let probe = Probe::Tcp { port: 80, mode: Mode::Full, tls: None };
         let check = Check { target, source: None, timeout, fast: Duration::from_secs(1), probe };
-        (CheckId(id), Duration::from_secs(1), check)
+        (CheckId(id), Duration::from_secs(1).into(), check)
     }
 
-    fn largest_check(id: u32) -> (CheckId, Duration, Check) {
+    fn largest_check(id: u32) -> (CheckId, Rhythm, Check) {
         let target = [u16::MAX; 8].into();
         let check = Check {
             target,
@@ -114,7 +115,7 @@ mod tests {
                 tls: Some(Tls { server_name: "x".repeat(MAX_NAME), verify: Verify::Bundle(u32::MAX) }),
             },
         };
-        (CheckId(id), Duration::MAX, check)
+        (CheckId(id), Duration::MAX.into(), check)
     }
 
     #[test]

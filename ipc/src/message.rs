@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::{Check, CheckId, Refusal};
+use crate::check::{Check, CheckId, Refusal, Rhythm};
 use crate::codec;
 use crate::outcome::{Outcome, Stats, Streak};
 
@@ -14,8 +14,8 @@ pub const VERSION: u16 = 4;
 /// How many outcomes, streaks, paces or names one message carries at most, so that it stays below [`codec::MAX`]. Of checks
 /// there are no more either, and fewer if they are large.
 pub const MAX_BATCH: usize = 200;
-/// What a message of checks takes beside them at most, in bytes.
-const FRAME: usize = 16;
+/// What a message of checks takes beside them, in bytes: its variant and their number, which are both small.
+const FRAME: usize = 2;
 
 /// How often each end sends `Heartbeat`.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -56,9 +56,9 @@ pub enum ToProber {
         /// The certificates in PEM.
         pem: Vec<u8>,
     },
-    /// Checks of the set, or that are added to it: the name of each from now on, the time between the starts of two of its
-    /// probes before the jitter of ±10 %, and what is probed. A set has any number of these messages.
-    Checks(Vec<(CheckId, Duration, Check)>),
+    /// Checks of the set, or that are added to it: the name of each from now on, its rhythm, and what is probed. A set has any
+    /// number of these messages.
+    Checks(Vec<(CheckId, Rhythm, Check)>),
     /// The set or the amendment is whole: it takes effect.
     Commit {
         /// As in `Begin` or `Amend`.
@@ -73,9 +73,7 @@ pub enum ToProber {
 
 impl ToProber {
     /// `checks` in as few messages as hold them in that order. For each message that does not fit, both ends take turns.
-    pub fn checks(
-        checks: impl IntoIterator<Item = (CheckId, Duration, Check)>,
-    ) -> impl Iterator<Item = Self> {
+    pub fn checks(checks: impl IntoIterator<Item = (CheckId, Rhythm, Check)>) -> impl Iterator<Item = Self> {
         let mut checks = checks.into_iter().peekable();
         std::iter::from_fn(move || {
             let (mut batch, mut size) = (Vec::new(), FRAME);

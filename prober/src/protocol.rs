@@ -107,8 +107,8 @@ impl Protocol {
                     return Err(Violation::Bound("Checks"));
                 }
                 let staging = self.staging.as_mut().ok_or(Violation::Turn("Checks"))?;
-                for (id, interval, check) in checks {
-                    staging.check(id, interval, check, configs)?;
+                for (id, rhythm, check) in checks {
+                    staging.check(id, rhythm, check, configs)?;
                 }
                 Ok(None)
             }

@@ -72,7 +72,7 @@ fn live(probe: &Probe, outcomes: u64) -> Life {
             fast: INTERVAL,
             probe: probe.clone(),
         };
-        (CheckId(number.into()), INTERVAL, check)
+        (CheckId(number.into()), INTERVAL.into(), check)
     });
     ToProber::checks(checks).for_each(|message| link.send(&message).unwrap());
     link.send(&ToProber::Commit { generation: 1 }).unwrap();

@@ -48,7 +48,7 @@ impl Link {
     }
 
     fn checks(&mut self, checks: impl IntoIterator<Item = (u32, Duration, Check)>) {
-        let checks = checks.into_iter().map(|(id, interval, check)| (CheckId(id), interval, check));
+        let checks = checks.into_iter().map(|(id, interval, check)| (CheckId(id), interval.into(), check));
         for message in ToProber::checks(checks) {
             self.say(message).unwrap();
         }
@@ -93,7 +93,7 @@ fn limits_hold_for_a_set_with_all_its_amendments() {
 
 #[test]
 fn an_amendment_has_its_place_and_order() {
-    let check = |id| ToProber::Checks(vec![(CheckId(id), SECOND, icmp(1))]);
+    let check = |id| ToProber::Checks(vec![(CheckId(id), SECOND.into(), icmp(1))]);
     let gone = |id| ToProber::Drop(vec![CheckId(id)]);
     let begun = |messages: &[ToProber]| {
         let mut link = Link::new();
@@ -151,7 +151,7 @@ fn a_bundle_is_known_by_its_content() {
     link.say(ToProber::Bundle { id: 1, pem: b"x".to_vec() }).unwrap();
     let twice = link.say(ToProber::Bundle { id: 1, pem: b"y".to_vec() });
     assert_eq!(twice.unwrap_err(), Violation::TwiceBundle(1));
-    let unsent = link.say(ToProber::Checks(vec![(CheckId(1), SECOND, check(9))]));
+    let unsent = link.say(ToProber::Checks(vec![(CheckId(1), SECOND.into(), check(9))]));
     assert!(unsent.is_ok());
 }
 
@@ -160,7 +160,7 @@ fn a_flood_of_checks_ends_the_link() {
     let mut link = Link::new();
     link.say(ToProber::Begin { generation: 1 }).unwrap();
     let mut say = |names: std::ops::Range<u32>| {
-        link.say(ToProber::Checks(names.map(|n| (CheckId(n), SECOND, icmp(1))).collect()))
+        link.say(ToProber::Checks(names.map(|n| (CheckId(n), SECOND.into(), icmp(1))).collect()))
     };
     assert!(say(0..2).is_ok());
     assert!(say(2..6).is_ok());

@@ -120,7 +120,7 @@ fn orders() -> Vec<Vec<u8>> {
         let (min, max) = (Duration::from_millis(50), Duration::from_secs(1));
         let timeout = Timeout::Auto { min, max };
         let check = Check { target, source: None, timeout, fast: min, probe };
-        (CheckId(id), max, check)
+        (CheckId(id), max.into(), check)
     });
     let (some, others): (Vec<_>, Vec<_>) = checks.partition(|(id, ..)| id.0 < 4);
     set.extend([ToProber::Checks(some), ToProber::Checks(others)]);

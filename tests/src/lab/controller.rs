@@ -116,7 +116,7 @@ impl Controller {
         let generation = self.generation.into();
         self.send(&ToProber::Begin { generation });
         let checks: Vec<_> =
-            (1..).map(CheckId).zip(checks).map(|(id, check)| (id, interval, check)).collect();
+            (1..).map(CheckId).zip(checks).map(|(id, check)| (id, interval.into(), check)).collect();
         let count = checks.len();
         ToProber::checks(checks).for_each(|message| self.send(&message));
         self.send(&ToProber::Commit { generation });
@@ -138,7 +138,7 @@ impl Controller {
         if !roots.is_empty() {
             self.send(&ToProber::Bundle { id: ROOTS, pem: roots.to_vec() });
         }
-        self.send(&ToProber::Checks(vec![(id, INTERVAL, check)]));
+        self.send(&ToProber::Checks(vec![(id, INTERVAL.into(), check)]));
         self.send(&ToProber::Commit { generation });
         self.hear("that the check is in force", |message| match message {
             ToController::Committed { generation: committed } => (*committed == generation).then_some(()),

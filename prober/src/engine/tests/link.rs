@@ -127,7 +127,7 @@ fn whoever_breaks_the_protocol_is_cut_off() {
     let begin = |generation| ToProber::Begin { generation };
     let commit = |generation| ToProber::Commit { generation };
     let hello = |version| ToProber::Hello { version, release: String::new() };
-    let check = ToProber::Checks(vec![(CheckId(1), INTERVAL, refused(1))]);
+    let check = ToProber::Checks(vec![(CheckId(1), INTERVAL.into(), refused(1))]);
     let breaches = [
         vec![begin(1)],
         vec![hello(VERSION + 1)],

@@ -164,7 +164,7 @@ impl Controller {
     }
 
     fn send_checks(&self, interval: Duration, checks: &[(u32, Check)]) {
-        let checks = checks.iter().map(|(id, check)| (CheckId(*id), interval, check.clone()));
+        let checks = checks.iter().map(|(id, check)| (CheckId(*id), interval.into(), check.clone()));
         ToProber::checks(checks).for_each(|message| self.send(&message));
     }
 
