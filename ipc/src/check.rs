@@ -68,7 +68,7 @@ pub struct Rhythm {
 }
 
 impl From<Duration> for Rhythm {
-    /// Every outcome is told at once, as far as numbers go.
+    /// Every outcome is told at once, but for those of a check that has passed 65,535 times in a row.
     fn from(interval: Duration) -> Self {
         Self { interval, settled: u16::MAX }
     }
