@@ -58,6 +58,22 @@ pub struct Check {
     pub probe: Probe,
 }
 
+/// How often a check is probed, and how soon what comes of it is told.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Rhythm {
+    /// Between the starts of two probes, before the jitter of ±10 %.
+    pub interval: Duration,
+    /// After so many passes in a row, one more changes nothing: it may wait a little to be told together with others.
+    pub settled: u16,
+}
+
+impl From<Duration> for Rhythm {
+    /// Every outcome is told at once, but for those of a check that has passed 65,535 times in a row.
+    fn from(interval: Duration) -> Self {
+        Self { interval, settled: u16::MAX }
+    }
+}
+
 /// The bound on one probe.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Timeout {

@@ -26,6 +26,12 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Error> {
     if bytes.len() > MAX { Err(Error::TooLarge(bytes.len())) } else { Ok(bytes) }
 }
 
+/// How many bytes `part` takes in a message.
+pub(crate) fn size<T: Serialize>(part: &T) -> usize {
+    // An error is one that no message holds.
+    options().serialized_size(part).map_or(usize::MAX, |size| usize::try_from(size).unwrap_or(usize::MAX))
+}
+
 /// The message in `bytes`, which must hold it and nothing else. However long the sequences that the bytes claim to
 /// hold, serde sets aside at most 1 MiB ahead of what it has read.
 ///
@@ -44,14 +50,19 @@ fn options() -> impl Options {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
     use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::check::{MAX_CODE_RANGES, MAX_NAME, MAX_PATH, MAX_REGEXP};
     use crate::message::MAX_BATCH;
     use crate::outcome::{MAX_DETAIL, Streak};
-    use crate::{CheckId, Code, Outcome, ToController, ToProber};
+    use crate::{
+        Check, CheckId, Code, Http, Mode, Outcome, Probe, Rhythm, Timeout, Tls, ToController, ToProber,
+        Verify,
+    };
 
     fn largest_outcome() -> Outcome {
         Outcome {
@@ -79,6 +90,71 @@ mod tests {
         assert_eq!(decode::<ToProber>(&encode(&bundle).unwrap()).unwrap(), bundle);
     }
 
+    fn small_check(id: u32) -> (CheckId, Rhythm, Check) {
+        let (target, timeout) = ([192, 0, 2, 1].into(), Timeout::Fixed(Duration::from_secs(1)));
+        let probe = Probe::Tcp { port: 80, mode: Mode::Full, tls: None };
+        let check = Check { target, source: None, timeout, fast: Duration::from_secs(1), probe };
+        (CheckId(id), Duration::from_secs(1).into(), check)
+    }
+
+    fn largest_check(id: u32) -> (CheckId, Rhythm, Check) {
+        let target = [u16::MAX; 8].into();
+        let check = Check {
+            target,
+            source: Some(target),
+            timeout: Timeout::Auto { min: Duration::MAX, max: Duration::MAX },
+            fast: Duration::MAX,
+            probe: Probe::Http {
+                port: u16::MAX,
+                http: Http {
+                    path: "x".repeat(MAX_PATH),
+                    host: "x".repeat(MAX_NAME),
+                    codes: vec![(599, 599); MAX_CODE_RANGES],
+                    body: Some("x".repeat(MAX_REGEXP)),
+                    keep_alive: NonZeroU32::new(u32::MAX),
+                },
+                tls: Some(Tls { server_name: "x".repeat(MAX_NAME), verify: Verify::Bundle(u32::MAX) }),
+            },
+        };
+        (CheckId(id), Duration::MAX.into(), check)
+    }
+
+    #[test]
+    fn checks_are_packed_into_as_few_messages_as_hold_them() {
+        let id = |n| u32::MAX - n;
+        let small: Vec<_> = (0..450).map(|n| small_check(id(n))).collect();
+        let large: Vec<_> = (0..450).map(|n| largest_check(id(n))).collect();
+        // A few large ones among small ones.
+        let mixed: Vec<_> =
+            (0..450).map(|n| if n % 9 == 0 { largest_check(id(n)) } else { small_check(id(n)) }).collect();
+        for checks in [vec![], small, large, mixed] {
+            let messages = ToProber::checks(checks.clone());
+            let read = messages.map(|message| decode::<ToProber>(&encode(&message).unwrap()).unwrap());
+            let batches = read.map(|message| match message {
+                ToProber::Checks(batch) => batch,
+                other => panic!("{other:?}"),
+            });
+            let batches: Vec<_> = batches.collect();
+            assert!(batches.iter().all(|batch| (1..=MAX_BATCH).contains(&batch.len())));
+            assert_eq!(batches.concat(), checks);
+            for pair in batches.windows(2) {
+                let more = [&pair[0][..], &pair[1][..1]].concat();
+                assert!(more.len() > MAX_BATCH || encode(&ToProber::Checks(more)).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn a_check_that_no_message_holds_is_alone_in_one_that_is_refused() {
+        let mut monster = largest_check(1);
+        if let Probe::Http { http, .. } = &mut monster.2.probe {
+            http.path = "x".repeat(MAX);
+        }
+        let messages: Vec<_> = ToProber::checks([small_check(0), monster, small_check(2)]).collect();
+        let sent: Vec<_> = messages.iter().map(|message| encode(message).is_ok()).collect();
+        assert_eq!(sent, [true, false, true]);
+    }
+
     #[test]
     fn a_message_beyond_the_bound_is_refused_by_both_ends() {
         let pem = vec![0; MAX + 1];
@@ -98,6 +174,8 @@ mod tests {
     fn a_length_that_the_bytes_do_not_hold_is_refused() {
         // Bundle { id: 0, pem: <claims 2^63 bytes> }
         assert!(decode::<ToProber>(&[2, 0, 253, 0, 0, 0, 0, 0, 0, 0, 128]).is_err());
+        // Checks(<claims 2^32 elements>)
+        assert!(decode::<ToProber>(&[5, 253, 0, 0, 0, 0, 1, 0, 0, 0]).is_err());
         // Outcomes(<claims 2^32 elements>)
         assert!(decode::<ToController>(&[4, 253, 0, 0, 0, 0, 1, 0, 0, 0]).is_err());
     }

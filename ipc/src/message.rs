@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::{Check, CheckId, Refusal};
+use crate::check::{Check, CheckId, Refusal, Rhythm};
+use crate::codec;
 use crate::outcome::{Outcome, Stats, Streak};
 
 /// The version of the messages. `Hello` keeps its place and shape in every version.
 pub const VERSION: u16 = 4;
 
-/// How many outcomes, streaks, paces or names one message carries at most, so that it stays below [`crate::codec::MAX`].
+/// How many outcomes, streaks, paces or names one message carries at most, so that it stays below [`codec::MAX`]. Of checks
+/// there are no more either, and fewer if they are large.
 pub const MAX_BATCH: usize = 200;
+/// What a message of checks takes beside them, in bytes: its variant and their number, which are both small.
+const FRAME: usize = 2;
 
 /// How often each end sends `Heartbeat`.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -20,9 +24,9 @@ pub const SILENCE: Duration = Duration::from_secs(5);
 
 /// What the controller says.
 ///
-/// The order on a link: `Hello`; then any number of check sets (`Begin`, `Bundle`s, `Check`s, `Commit`), with `Pace`
+/// The order on a link: `Hello`; then any number of check sets (`Begin`, `Bundle`s, `Checks`, `Commit`), with `Pace`
 /// and `Heartbeat` anywhere after it. A set replaces the one before it, whole, at its `Commit`. In place of a set there
-/// may come an amendment to the one in force (`Amend`, `Drop`s, `Check`s, `Commit`), which too takes effect at its
+/// may come an amendment to the one in force (`Amend`, `Drop`s, `Checks`, `Commit`), which too takes effect at its
 /// `Commit`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum ToProber {
@@ -43,7 +47,7 @@ pub enum ToProber {
         /// Grows with every set and amendment.
         generation: u64,
     },
-    /// Checks of the set in force that leave it. In an amendment, before its `Check`s.
+    /// Checks of the set in force that leave it. In an amendment, before its `Checks`.
     Drop(Vec<CheckId>),
     /// CA certificates that checks of this set, and of amendments to it, refer to. In a set, not in an amendment.
     Bundle {
@@ -52,15 +56,9 @@ pub enum ToProber {
         /// The certificates in PEM.
         pem: Vec<u8>,
     },
-    /// One check of the set, or one that is added to it.
-    Check {
-        /// The check's name from now on.
-        id: CheckId,
-        /// Between the starts of two probes, before the jitter of ±10 %.
-        interval: Duration,
-        /// What is probed.
-        check: Box<Check>,
-    },
+    /// Checks of the set, or that are added to it: the name of each from now on, its rhythm, and what is probed. A set has any
+    /// number of these messages.
+    Checks(Vec<(CheckId, Rhythm, Check)>),
     /// The set or the amendment is whole: it takes effect.
     Commit {
         /// As in `Begin` or `Amend`.
@@ -71,6 +69,26 @@ pub enum ToProber {
     Pace(Vec<(CheckId, Duration)>),
     /// The controller lives.
     Heartbeat,
+}
+
+impl ToProber {
+    /// `checks` in as few messages as hold them in that order. For each message that does not fit, both ends take turns.
+    pub fn checks(checks: impl IntoIterator<Item = (CheckId, Rhythm, Check)>) -> impl Iterator<Item = Self> {
+        let mut checks = checks.into_iter().peekable();
+        std::iter::from_fn(move || {
+            let (mut batch, mut size) = (Vec::new(), FRAME);
+            while batch.len() < MAX_BATCH
+                && let Some(check) = checks.next_if(|check| {
+                    size = size.saturating_add(codec::size(check));
+                    // One that is too large by itself is for the codec to refuse.
+                    batch.is_empty() || size <= codec::MAX
+                })
+            {
+                batch.push(check);
+            }
+            (!batch.is_empty()).then_some(Self::Checks(batch))
+        })
+    }
 }
 
 /// What the prober says.

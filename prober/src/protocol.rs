@@ -102,9 +102,14 @@ impl Protocol {
                 self.staging.as_mut().ok_or(Violation::Turn("Bundle"))?.bundle(id, &pem, configs)?;
                 Ok(None)
             }
-            ToProber::Check { id, interval, check } => {
-                let staging = self.staging.as_mut().ok_or(Violation::Turn("Check"))?;
-                staging.check(id, interval, *check, configs)?;
+            ToProber::Checks(checks) => {
+                if checks.len() > MAX_BATCH {
+                    return Err(Violation::Bound("Checks"));
+                }
+                let staging = self.staging.as_mut().ok_or(Violation::Turn("Checks"))?;
+                for (id, rhythm, check) in checks {
+                    staging.check(id, rhythm, check, configs)?;
+                }
                 Ok(None)
             }
             ToProber::Commit { generation } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use maglev_ipc::check::{MAX_BUNDLE, MAX_BUNDLES, MAX_INTERVAL, MIN_INTERVAL};
 use maglev_ipc::message::MAX_BATCH;
-use maglev_ipc::{Check, CheckId, Probe, Refusal, Tls, ToController, Verify};
+use maglev_ipc::{Check, CheckId, Probe, Refusal, Rhythm, Tls, ToController, Verify};
 
 use crate::clock::Nanos;
 use crate::course::{Change, Course, Member};
@@ -140,10 +140,11 @@ impl Staging {
     pub fn check(
         &mut self,
         id: CheckId,
-        interval: Duration,
+        rhythm: Rhythm,
         check: Check,
         configs: &mut tls::Configs,
     ) -> Result<(), Violation> {
+        let Rhythm { interval, settled } = rhythm;
         if self.book.checks.contains_key(&id) {
             return Err(Violation::TwiceCheck(id));
         }
@@ -152,7 +153,7 @@ impl Staging {
         }
         let rate = match self.admit(interval, check, configs) {
             Ok((check, plan)) => {
-                self.set.members.push(Member { id, interval, check, plan });
+                self.set.members.push(Member { id, interval, settled, check, plan });
                 Some(per_mille(interval))
             }
             Err(why) => {

@@ -64,7 +64,7 @@ fn live(probe: &Probe, outcomes: u64) -> Life {
     let mut link = ControllerLink::new(ours).unwrap();
     link.send(&ToProber::Hello { version: VERSION, release: "test".to_owned() }).unwrap();
     link.send(&ToProber::Begin { generation: 1 }).unwrap();
-    for number in 0..CHECKS {
+    let checks = (0..CHECKS).map(|number| {
         let check = Check {
             target: IpAddr::from(Ipv4Addr::new(127, 9, 9, number + 1)),
             source: None,
@@ -72,9 +72,9 @@ fn live(probe: &Probe, outcomes: u64) -> Life {
             fast: INTERVAL,
             probe: probe.clone(),
         };
-        let id = CheckId(number.into());
-        link.send(&ToProber::Check { id, interval: INTERVAL, check: check.into() }).unwrap();
-    }
+        (CheckId(number.into()), INTERVAL.into(), check)
+    });
+    ToProber::checks(checks).for_each(|message| link.send(&message).unwrap());
     link.send(&ToProber::Commit { generation: 1 }).unwrap();
     let mut life = Life { allocations: 0, messages: 0, outcomes: 0 };
     while life.outcomes < outcomes {

@@ -55,6 +55,7 @@ impl World {
         let member = |n: usize| Member {
             id: CheckId(n as u32),
             interval: healthcheck.fast_interval,
+            settled: limits.settled(),
             check: check(&healthcheck, n),
             plan: (),
         };
@@ -101,7 +102,7 @@ impl World {
 
     /// The controller hears of outcomes at once, and sets the pace.
     fn listen(&mut self) {
-        let outcomes: Vec<_> = self.course.told().collect();
+        let outcomes: Vec<_> = self.course.told().map(|told| told.outcome).collect();
         for outcome in outcomes {
             let index = outcome.check.0 as usize;
             let tracker = &mut self.backends[index].0;

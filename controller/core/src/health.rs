@@ -161,6 +161,12 @@ impl Limits {
     pub const fn top(self) -> u32 {
         self.rise.saturating_add(self.fall).saturating_sub(1)
     }
+
+    /// After how many passes in a row a backend that is probed is up and has missed nothing, wherever it stood.
+    #[must_use]
+    pub fn settled(self) -> u16 {
+        u16::try_from(self.rise.max(self.fall)).unwrap_or(u16::MAX)
+    }
 }
 
 impl From<&Outcome> for Cause {

@@ -126,11 +126,7 @@ impl<'a, R: Reach> Session<'a, R> {
         let bundles =
             bundles.iter().map(|bundle| ToProber::Bundle { id: bundle.id, pem: bundle.pem.clone() });
         self.outgoing.extend(bundles);
-        self.outgoing.extend(checks.into_iter().map(|(id, interval, check)| ToProber::Check {
-            id,
-            interval,
-            check: check.into(),
-        }));
+        self.outgoing.extend(ToProber::checks(checks));
         self.outgoing.push_back(ToProber::Commit { generation });
     }
 

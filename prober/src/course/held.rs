@@ -21,6 +21,8 @@ pub struct Member<P> {
     pub id: CheckId,
     /// Between the starts of two probes.
     pub interval: Duration,
+    /// After so many passes in a row, one more changes nothing.
+    pub settled: u16,
     /// What is probed. A bundle is named by the number that [`crate::probe::tls::Configs`] gave it, so that equal checks
     /// compare equal across sets.
     pub check: Check,
@@ -39,6 +41,10 @@ pub struct Held<P, F> {
     pub plan: P,
     /// Between the starts of two probes, before the jitter.
     pub interval: Duration,
+    /// After so many passes in a row, one more changes nothing.
+    settled: u16,
+    /// How many in a row the controller has been told under this name.
+    passes: u16,
     /// How many probes have started.
     pub seq: u64,
     /// When the newest start was due: what the next one is counted from.
@@ -59,6 +65,15 @@ pub struct Held<P, F> {
     pub history: History,
 }
 
+/// What there is to be told of a probe.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Told {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// It is one of so many passes in a row that it changes nothing.
+    pub is_settled: bool,
+}
+
 /// A probe that is not told yet.
 #[derive(Debug)]
 pub struct Probe<F> {
@@ -74,12 +89,14 @@ pub struct Probe<F> {
 
 impl<P, F> Held<P, F> {
     /// A check of which nothing has been probed.
-    pub fn new(Member { id, interval, check, plan }: Member<P>) -> Self {
+    pub fn new(Member { id, interval, settled, check, plan }: Member<P>) -> Self {
         Self {
             id,
             check,
             plan,
             interval,
+            settled,
+            passes: 0,
             seq: 0,
             slated: 0,
             due: 0,
@@ -90,6 +107,13 @@ impl<P, F> Held<P, F> {
             probes: VecDeque::with_capacity(1),
             history: History::default(),
         }
+    }
+
+    /// The controller calls it otherwise now, and may know nothing of its passes.
+    pub const fn rename(&mut self, id: CheckId, settled: u16) {
+        self.id = id;
+        self.settled = settled;
+        self.passes = 0;
     }
 
     /// When the next probe is to start.
@@ -154,7 +178,7 @@ impl<P, F> Held<P, F> {
     }
 
     /// Takes the first outcome that can be told: what is known waits for the probes that started before it.
-    pub fn tell(&mut self) -> Option<Outcome> {
+    pub fn tell(&mut self) -> Option<Told> {
         let seq = self.seq + 1 - self.probes.len() as u64;
         let Probe { started, end, .. } = self.probes.front_mut()?;
         let (duration, Verdict { code, detail, not_after }) = end.take()?;
@@ -163,6 +187,9 @@ impl<P, F> Held<P, F> {
         let timeout = matches!(self.check.timeout, Timeout::Auto { .. }).then(|| self.timeout());
         let outcome = Outcome { check: self.id, seq, started, duration, code, detail, timeout, not_after };
         self.history.record(&outcome);
-        Some(outcome)
+        let passed = code.passed() == Some(true);
+        let is_settled = passed && self.passes >= self.settled;
+        self.passes = if passed { self.passes.saturating_add(1) } else { 0 };
+        Some(Told { outcome, is_settled })
     }
 }

@@ -16,12 +16,12 @@ mod wheel;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use maglev_ipc::{Check, CheckId, Code, Outcome, Stats, Streak};
+use maglev_ipc::{Check, CheckId, Code, Stats, Streak};
 
 use crate::clock::{Nanos, nanos};
 use crate::probe::Verdict;
-pub use held::Member;
 use held::{Held, Probe};
+pub use held::{Member, Told};
 use pace::Pace;
 use rate::Rate;
 use table::Table;
@@ -54,7 +54,7 @@ pub struct Course<P, F> {
     /// When the last stall ended.
     stalled: Nanos,
     stats: Stats,
-    told: Vec<Outcome>,
+    told: Vec<Told>,
     expired: Vec<u32>,
 }
 
@@ -229,7 +229,7 @@ impl<P, F> Course<P, F> {
     }
 
     /// Takes the outcomes that can be told, those of each check in the order in which its probes started.
-    pub fn told(&mut self) -> impl Iterator<Item = Outcome> {
+    pub fn told(&mut self) -> impl Iterator<Item = Told> {
         self.told.drain(..)
     }
 

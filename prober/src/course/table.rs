@@ -94,7 +94,7 @@ impl<P, F> Table<P, F> {
                 Some(slot) => {
                     change.kept.push((slot, member.interval));
                     if let Some(held) = self.held_mut(slot) {
-                        held.id = id;
+                        held.rename(id, member.settled);
                     }
                     slot
                 }

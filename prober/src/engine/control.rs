@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use maglev_ipc::link::{Error, Peer};
 use maglev_ipc::message::{HEARTBEAT, SILENCE};
-use maglev_ipc::{Outcome, ProberLink, Stats, ToController, VERSION};
+use maglev_ipc::{ProberLink, Stats, ToController, VERSION};
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use sd_notify::NotifyState;
@@ -13,14 +13,15 @@ use tracing::{info, warn};
 
 use super::{End, Engine, LINK, LISTENER, Setup};
 use crate::clock::{Nanos, nanos};
-use crate::course::Change;
+use crate::course::{Change, Told};
 use crate::outbox::Outbox;
 use crate::probe::Plan;
 use crate::protocol::{Protocol, Request, Violation};
 use crate::set::{Limits, Set};
 
-/// How many messages one turn takes from the controller at most, so that a long set does not hold up the probes.
-const MESSAGES: usize = 256;
+/// How many messages one turn takes from the controller at most, so that a long set does not hold up the probes: a message
+/// holds hundreds of checks.
+const MESSAGES: usize = 2;
 
 /// What is to be told of the link, at its edges.
 const READING: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLET);
@@ -103,9 +104,9 @@ impl Control {
     }
 
     /// Queues an outcome for a controller that knows the check by that name. Returns how many were thrown away.
-    pub(super) fn report(&mut self, outcome: Outcome) -> u64 {
+    pub(super) fn report(&mut self, told: Told) -> u64 {
         let session = self.session.as_mut().filter(|session| session.committed);
-        session.map_or(0, |session| session.outbox.outcome(outcome))
+        session.map_or(0, |session| session.outbox.outcome(told))
     }
 
     /// When there is something to do, at the latest.
@@ -233,11 +234,12 @@ impl Engine {
                 Some(Request::Pace(paces)) => self.course.set_paces(&paces, now),
             }
         }
+        let next = self.course.next(now).min(self.control.next(now));
         let Some(session) = &mut self.control.session else { return Ok(()) };
         if now.saturating_sub(session.heard) > nanos(SILENCE) {
             return Err(Fault::Silent);
         }
-        session.outbox.flush(|message| session.link.send(message))?;
+        session.outbox.flush(now, next, |message| session.link.send(message))?;
         let writes = session.outbox.is_behind();
         if writes != std::mem::replace(&mut session.writes, writes) {
             let mut events = EpollEvent::new(if writes { WRITING } else { READING }, LINK);

@@ -230,8 +230,8 @@ impl Engine {
 
     /// Hands what came of the probes to the controller.
     fn report(&mut self) {
-        for outcome in self.course.told() {
-            self.stats.outcomes += self.control.report(outcome);
+        for told in self.course.told() {
+            self.stats.outcomes += self.control.report(told);
         }
     }
 

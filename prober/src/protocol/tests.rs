@@ -31,9 +31,7 @@ impl Link {
 
     fn set(&mut self, generation: u64, checks: impl IntoIterator<Item = (u32, Duration, Check)>) -> Set {
         self.say(ToProber::Begin { generation }).unwrap();
-        for (id, interval, check) in checks {
-            self.say(ToProber::Check { id: CheckId(id), interval, check: check.into() }).unwrap();
-        }
+        self.checks(checks);
         self.commit(generation)
     }
 
@@ -45,10 +43,15 @@ impl Link {
     ) -> Set {
         self.say(ToProber::Amend { generation }).unwrap();
         self.say(ToProber::Drop(gone.iter().copied().map(CheckId).collect())).unwrap();
-        for (id, interval, check) in checks {
-            self.say(ToProber::Check { id: CheckId(id), interval, check: check.into() }).unwrap();
-        }
+        self.checks(checks);
         self.commit(generation)
+    }
+
+    fn checks(&mut self, checks: impl IntoIterator<Item = (u32, Duration, Check)>) {
+        let checks = checks.into_iter().map(|(id, interval, check)| (CheckId(id), interval.into(), check));
+        for message in ToProber::checks(checks) {
+            self.say(message).unwrap();
+        }
     }
 
     fn commit(&mut self, generation: u64) -> Set {
@@ -90,7 +93,7 @@ fn limits_hold_for_a_set_with_all_its_amendments() {
 
 #[test]
 fn an_amendment_has_its_place_and_order() {
-    let check = |id| ToProber::Check { id: CheckId(id), interval: SECOND, check: icmp(1).into() };
+    let check = |id| ToProber::Checks(vec![(CheckId(id), SECOND.into(), icmp(1))]);
     let gone = |id| ToProber::Drop(vec![CheckId(id)]);
     let begun = |messages: &[ToProber]| {
         let mut link = Link::new();
@@ -148,7 +151,7 @@ fn a_bundle_is_known_by_its_content() {
     link.say(ToProber::Bundle { id: 1, pem: b"x".to_vec() }).unwrap();
     let twice = link.say(ToProber::Bundle { id: 1, pem: b"y".to_vec() });
     assert_eq!(twice.unwrap_err(), Violation::TwiceBundle(1));
-    let unsent = link.say(ToProber::Check { id: CheckId(1), interval: SECOND, check: check(9).into() });
+    let unsent = link.say(ToProber::Checks(vec![(CheckId(1), SECOND.into(), check(9))]));
     assert!(unsent.is_ok());
 }
 
@@ -156,11 +159,13 @@ fn a_bundle_is_known_by_its_content() {
 fn a_flood_of_checks_ends_the_link() {
     let mut link = Link::new();
     link.say(ToProber::Begin { generation: 1 }).unwrap();
-    let mut say = |n| link.say(ToProber::Check { id: CheckId(n), interval: SECOND, check: icmp(1).into() });
-    for n in 0..6 {
-        assert!(say(n).is_ok());
-    }
-    assert_eq!(say(6).unwrap_err(), Violation::Bound("the number of checks"));
+    let mut say = |names: std::ops::Range<u32>| {
+        link.say(ToProber::Checks(names.map(|n| (CheckId(n), SECOND.into(), icmp(1))).collect()))
+    };
+    assert!(say(0..2).is_ok());
+    assert!(say(2..6).is_ok());
+    assert_eq!(say(6..7).unwrap_err(), Violation::Bound("the number of checks"));
+    assert_eq!(say(7..8 + MAX_BATCH as u32).unwrap_err(), Violation::Bound("Checks"));
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Controller {
         let check = Check { target, source: None, timeout: Timeout::Fixed(timeout), fast: interval, probe };
         for message in [
             ToProber::Begin { generation },
-            ToProber::Check { id: name(generation), interval, check: check.into() },
+            ToProber::Checks(vec![(name(generation), interval.into(), check)]),
             ToProber::Commit { generation },
         ] {
             self.0.send(&message).unwrap();

@@ -115,13 +115,15 @@ fn orders() -> Vec<Vec<u8>> {
         ToProber::Begin { generation: 1 },
         ToProber::Bundle { id: 5, pem: pem.into() },
     ];
-    for (id, probe) in (1..).zip(probes) {
+    let checks = (1..).zip(probes).map(|(id, probe)| {
         let target = IpAddr::from([192, 0, 2, id as u8]);
         let (min, max) = (Duration::from_millis(50), Duration::from_secs(1));
         let timeout = Timeout::Auto { min, max };
         let check = Check { target, source: None, timeout, fast: min, probe };
-        set.push(ToProber::Check { id: CheckId(id), interval: max, check: check.into() });
-    }
+        (CheckId(id), max.into(), check)
+    });
+    let (some, others): (Vec<_>, Vec<_>) = checks.partition(|(id, ..)| id.0 < 4);
+    set.extend([ToProber::Checks(some), ToProber::Checks(others)]);
     set.push(ToProber::Commit { generation: 1 });
     set.push(ToProber::Pace(vec![(CheckId(1), Duration::from_millis(500))]));
     set.push(ToProber::Amend { generation: 2 });

@@ -231,8 +231,8 @@ pub fn received(set: &CheckSet) -> Set {
     for bundle in &set.bundles {
         say(ToProber::Bundle { id: bundle.id, pem: bundle.pem.clone() });
     }
-    for (id, interval, check) in &set.checks {
-        say(ToProber::Check { id: *id, interval: *interval, check: check.clone().into() });
+    for checks in ToProber::checks(set.checks.clone()) {
+        say(checks);
     }
     match say(ToProber::Commit { generation }) {
         Some(protocol::Request::Put(set)) => set,

@@ -119,11 +119,10 @@ impl Controller {
         self.generation += 1;
         let generation = self.generation.into();
         self.send(&ToProber::Begin { generation });
-        let mut count = 0;
-        for (id, check) in (1..).map(CheckId).zip(checks) {
-            self.send(&ToProber::Check { id, interval, check: check.into() });
-            count += 1;
-        }
+        let checks: Vec<_> =
+            (1..).map(CheckId).zip(checks).map(|(id, check)| (id, interval.into(), check)).collect();
+        let count = checks.len();
+        ToProber::checks(checks).for_each(|message| self.send(&message));
         self.send(&ToProber::Commit { generation });
         let mut firsts = Vec::new();
         self.hear("an outcome of each check", |message| {
@@ -143,7 +142,7 @@ impl Controller {
             if !roots.is_empty() {
                 controller.send(&ToProber::Bundle { id: ROOTS, pem: roots.to_vec() });
             }
-            controller.send(&ToProber::Check { id, interval: INTERVAL, check: check.into() });
+            controller.send(&ToProber::Checks(vec![(id, INTERVAL.into(), check)]));
         })
     }
 

@@ -147,7 +147,9 @@ fn obey(link: &ProberLink, state: &Shared<State>, message: ToProber) {
             state.checks.clear();
             state.in_force = false;
         }),
-        ToProber::Check { id, check, .. } => _ = state.change(|state| state.checks.insert(check.target, id)),
+        ToProber::Checks(checks) => state.change(|state| {
+            state.checks.extend(checks.into_iter().map(|(id, _, check)| (check.target, id)));
+        }),
         ToProber::Amend { .. } => state.change(|state| state.in_force = false),
         ToProber::Drop(ids) => state.change(|state| state.checks.retain(|_, id| !ids.contains(id))),
         ToProber::Commit { generation } => {

@@ -183,7 +183,7 @@ impl Prober {
         while !self.process.is_dead() {
             let now = self.site.nanos();
             let answer = self.answers.first_key_value().map_or(Nanos::MAX, |((at, _), _)| *at);
-            let planned = self.course.next(now).min(self.next_beat).min(answer);
+            let planned = self.next(now).min(answer);
             let ends = self.session.as_ref().map(|session| session.ends.clone());
             tokio::select! {
                 biased;
@@ -198,6 +198,11 @@ impl Prober {
         }
     }
 
+    /// When there is something to do, if nothing is heard before.
+    fn next(&self, now: Nanos) -> Nanos {
+        self.course.next(now).min(self.next_beat)
+    }
+
     fn turn(&mut self, planned: Nanos) {
         let now = self.site.nanos();
         self.course.woken(planned, now);
@@ -210,9 +215,9 @@ impl Prober {
         }
         self.course.expire(now, |_, ()| Verdict::of(Code::L4Tout));
         self.launch(now);
-        for outcome in self.course.told() {
+        for told in self.course.told() {
             if let Some(session) = self.session.as_mut().filter(|session| session.committed) {
-                session.outbox.outcome(outcome);
+                session.outbox.outcome(told);
             }
         }
         if now >= self.next_beat {
@@ -282,6 +287,7 @@ impl Prober {
                 }
             }
         }
+        let next = self.next(now);
         let session = self.session.as_mut()?;
         if now.saturating_sub(session.heard) > nanos(SILENCE) {
             return None;
@@ -293,7 +299,7 @@ impl Prober {
             }
             from.send(codec::encode(message)?).map_err(link_error)
         };
-        session.outbox.flush(send).ok()
+        session.outbox.flush(now, next, send).ok()
     }
 
     fn put(&mut self, set: Set, now: Nanos) {

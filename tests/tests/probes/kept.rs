@@ -38,11 +38,12 @@ fn one_connection_is_accepted_for_many_probes() {
     for family in FAMILIES {
         for over_tls in [false, true] {
             let before = accepted(&bench.lab.server);
-            let verdicts = bench.controller.outcomes(keeping(&family, "/", 1000, over_tls), 30);
-            assert_eq!(verdicts, ["L7OK HTTP 200"; 30]);
+            // What never passes is never in doubt: no probe overlaps another, however slow this host is.
+            let verdicts = bench.controller.outcomes(keeping(&family, "/503", 1000, over_tls), 30);
+            assert_eq!(verdicts, ["L7STS HTTP 503"; 30]);
             assert_eq!(accepted(&bench.lab.server) - before, 1);
-            let verdicts = bench.controller.outcomes(keeping(&family, "/503", 5, over_tls), 21);
-            assert_eq!(verdicts, ["L7STS HTTP 503"; 21]);
+            let verdicts = bench.controller.outcomes(keeping(&family, "/", 5, over_tls), 21);
+            assert_eq!(verdicts, ["L7OK HTTP 200"; 21]);
             assert!(accepted(&bench.lab.server) - before > 5);
         }
     }

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use maglev_ipc::{Check, CheckId, Outcome, Stats, Streak};
+use maglev_ipc::{Check, CheckId, Outcome, Rhythm, Stats, Streak};
 
 use crate::config::{Bundle, Config};
 use crate::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, Run, VipKey};
@@ -149,8 +149,8 @@ pub struct CheckSet {
     pub dropped: Option<Vec<CheckId>>,
     /// The certificates that the checks of a whole set refer to. Those of an amendment were sent with the set.
     pub bundles: Vec<Arc<Bundle>>,
-    /// The checks, each with the interval between two probes.
-    pub checks: Vec<(CheckId, Duration, Check)>,
+    /// The checks.
+    pub checks: Vec<(CheckId, Rhythm, Check)>,
 }
 
 /// How often a static backend gets its synthetic pass.

@@ -4,9 +4,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::time::Duration;
 
-use maglev_ipc::{Check, CheckId, Stats};
+use maglev_ipc::{Check, CheckId, Rhythm, Stats};
 
 use super::backends::Backend;
 use super::checks::Checks;
@@ -71,11 +70,12 @@ impl Backend {
     }
 
     /// What the prober is to be told of it, if it is to be probed; notes that it was.
-    fn send(&mut self) -> Option<(CheckId, Duration, Check)> {
+    fn send(&mut self) -> Option<(CheckId, Rhythm, Check)> {
         let (_, healthcheck) = self.healthcheck.as_ref().filter(|_| self.tracker.probed())?;
         self.paced = self.tracker.pace(healthcheck);
         self.sent = Some(self.check);
-        Some((self.check, self.paced, healthcheck.check(self.address)))
+        let rhythm = Rhythm { interval: self.paced, settled: self.tracker.limits().settled() };
+        Some((self.check, rhythm, healthcheck.check(self.address)))
     }
 }
 

@@ -23,8 +23,11 @@ impl World {
     }
 
     pub fn install(&mut self, set: CheckSet) {
-        let checks: Vec<_> =
-            set.checks.iter().map(|(id, pace, check)| format!("#{id} {} {pace:?}", check.target)).collect();
+        let checks: Vec<_> = set
+            .checks
+            .iter()
+            .map(|(id, pace, check)| format!("#{id} {} {:?}", check.target, pace.interval))
+            .collect();
         let mut checks_in_force = set.checks.clone();
         if let Some(dropped) = &set.dropped {
             let gone: Vec<_> = dropped.iter().map(|id| format!("-#{id} {}", self.target(*id))).collect();

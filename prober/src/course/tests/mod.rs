@@ -4,7 +4,7 @@ mod schedule;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use maglev_ipc::{Probe as Kind, Timeout};
+use maglev_ipc::{Outcome, Probe as Kind, Timeout};
 
 use super::held::MAX_PROBES;
 use super::*;
@@ -27,7 +27,7 @@ fn last(check: &Check) -> u8 {
 }
 
 fn member(id: u32, last: u8) -> Member<()> {
-    Member { id: CheckId(id), interval: SECOND, check: check(last), plan: () }
+    Member { id: CheckId(id), interval: SECOND, settled: 3, check: check(last), plan: () }
 }
 
 /// When a server answers a probe that reaches it at that time; `None` is never.
@@ -42,6 +42,8 @@ struct World {
     /// What is in flight, when it started, and when it will be answered.
     flying: Vec<(Nanos, Key, Option<Nanos>)>,
     outcomes: Vec<Outcome>,
+    /// Which of the outcomes change nothing.
+    settled: Vec<bool>,
     starts: Vec<Nanos>,
 }
 
@@ -62,6 +64,7 @@ impl World {
             random: fastrand::Rng::with_seed(7),
             flying: Vec::new(),
             outcomes: Vec::new(),
+            settled: Vec::new(),
             starts: Vec::new(),
         }
     }
@@ -91,7 +94,10 @@ impl World {
         };
         while self.course.launch(now, |key, check, ()| Start::Flying(start(key, check))) {}
         self.flying.retain(|(_, key, _)| self.course.flight(*key).is_some());
-        self.outcomes.extend(self.course.told());
+        for Told { outcome, is_settled } in self.course.told() {
+            self.outcomes.push(outcome);
+            self.settled.push(is_settled);
+        }
     }
 
     /// When something happens next.

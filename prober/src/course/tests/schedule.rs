@@ -14,7 +14,7 @@ fn a_check_that_is_equal_by_value_goes_on_under_its_new_name() {
     let of = |goes_on| keys.iter().copied().find(|key| (key.slot == kept) == goes_on).unwrap();
     assert_eq!(world.course.end(of(false), OK, world.now), None, "a probe of a check that is gone");
     assert_eq!(world.course.end(of(true), OK, world.now), Some(2));
-    let told: Vec<_> = world.course.told().collect();
+    let told: Vec<_> = world.course.told().map(|told| told.outcome).collect();
     assert_eq!((told.len(), told[0].check, told[0].seq), (1, CheckId(7), 1));
     let streaks: Vec<_> = world.course.streaks([kept].into_iter()).collect();
     assert_eq!((streaks[0].last.check, streaks[0].passes, streaks[0].known), (CheckId(7), 1, 1));
@@ -36,7 +36,7 @@ fn an_amendment_touches_nothing_but_what_it_names() {
         flying.iter().filter(|key| !change.dropped.contains(&key.slot)).filter(|k| ended(k)).count(),
         3
     );
-    let mut told: Vec<_> = world.course.told().map(|outcome| (outcome.check.0, outcome.seq)).collect();
+    let mut told: Vec<_> = world.course.told().map(|told| (told.outcome.check.0, told.outcome.seq)).collect();
     told.sort_unstable();
     assert_eq!(told, [(1, 1), (4, 1), (6, 1)]);
 }
@@ -207,7 +207,30 @@ fn a_probe_that_cannot_start_is_told_and_the_next_follows_in_time() {
         world.course.expire(next, |(), _| Verdict::of(Code::L4Tout));
         while world.course.launch(next, |_, _, ()| Start::Over(Verdict::new(Code::Local, "out of ports"))) {}
     }
-    let told: Vec<_> = world.course.told().collect();
+    let told: Vec<_> = world.course.told().map(|told| told.outcome).collect();
     assert!((4..=6).contains(&told.len()), "{told:?}");
     assert!(told.iter().all(|outcome| outcome.code == Code::Local && outcome.duration == Duration::ZERO));
+}
+
+#[test]
+fn a_pass_is_settled_after_as_many_as_the_controller_said() {
+    let mut world = World::of(vec![member(1, 1)], at_once);
+    world.run(5 * 1200 * MS);
+    assert_eq!(world.settled[..5], [false, false, false, true, true]);
+    world.server = never;
+    world.settled.clear();
+    world.run_for(3 * SECOND);
+    assert!(!world.settled.is_empty() && world.settled.iter().all(|settled| !settled), "failures");
+    world.server = at_once;
+    world.run_for(3 * SECOND);
+    world.outcomes.clear();
+    world.settled.clear();
+    world.run_for(10 * SECOND);
+    assert!(world.settled.iter().all(|settled| *settled));
+    // Under another name, nothing is known of it.
+    let change = world.course.replace(vec![member(7, 1)], world.now);
+    assert_eq!(change.kept.len(), 1);
+    world.settled.clear();
+    world.run_for(10 * SECOND);
+    assert_eq!(world.settled[..5], [false, false, false, true, true]);
 }

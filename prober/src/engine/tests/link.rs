@@ -127,7 +127,7 @@ fn whoever_breaks_the_protocol_is_cut_off() {
     let begin = |generation| ToProber::Begin { generation };
     let commit = |generation| ToProber::Commit { generation };
     let hello = |version| ToProber::Hello { version, release: String::new() };
-    let check = ToProber::Check { id: CheckId(1), interval: INTERVAL, check: refused(1).into() };
+    let check = ToProber::Checks(vec![(CheckId(1), INTERVAL.into(), refused(1))]);
     let breaches = [
         vec![begin(1)],
         vec![hello(VERSION + 1)],
@@ -171,19 +171,13 @@ fn a_controller_that_falls_silent_is_cut_off() {
 #[test]
 fn the_rate_has_a_limit_and_every_check_its_turn() {
     let port = closed().port();
-    let checks = (1..=50).map(|n| (n, tcp(Ipv4Addr::new(127, 0, 0, n as u8), port)));
+    let checks: Vec<_> = (1..=50).map(|n| (n, tcp(Ipv4Addr::new(127, 0, 0, n as u8), port))).collect();
     // At an hour each, all are admitted; the pace then asks for ten times what the limit allows.
     let prober = Listening::start(Limits { checks: 100, rate: 500 }, LONG, None);
     let mut controller = prober.connect();
     controller.greet();
     controller.send(&ToProber::Begin { generation: 1 });
-    for (id, check) in checks {
-        controller.send(&ToProber::Check {
-            id: CheckId(id),
-            interval: Duration::from_secs(3600),
-            check: check.into(),
-        });
-    }
+    controller.send_checks(Duration::from_secs(3600), &checks);
     controller.send(&ToProber::Commit { generation: 1 });
     assert_eq!(controller.until_committed(1), []);
     controller.send(&ToProber::Pace((1..=50).map(|n| (CheckId(n), INTERVAL)).collect()));

@@ -158,11 +158,14 @@ impl Controller {
     /// Sends a set and returns what is said up to `Committed`, outcomes left out.
     fn commit(&mut self, generation: u64, checks: &[(u32, Check)]) -> Vec<ToController> {
         self.send(&ToProber::Begin { generation });
-        for (id, check) in checks {
-            self.send(&ToProber::Check { id: CheckId(*id), interval: INTERVAL, check: check.clone().into() });
-        }
+        self.send_checks(INTERVAL, checks);
         self.send(&ToProber::Commit { generation });
         self.until_committed(generation)
+    }
+
+    fn send_checks(&self, interval: Duration, checks: &[(u32, Check)]) {
+        let checks = checks.iter().map(|(id, check)| (CheckId(*id), interval.into(), check.clone()));
+        ToProber::checks(checks).for_each(|message| self.send(&message));
     }
 
     fn until_committed(&mut self, generation: u64) -> Vec<ToController> {

@@ -59,6 +59,25 @@ fn every_cell_of_the_outcome_table() {
     }
 }
 
+/// The prober holds back what it is told to be without consequence.
+#[test]
+fn after_as_many_passes_as_limits_say_one_more_changes_nothing() {
+    for (rise, fall) in (1..=5).flat_map(|rise| (1..=5).map(move |fall| (rise, fall))) {
+        let limits = Limits { rise, fall };
+        let up = (rise..=limits.top()).map(|counter| (Health::Up, counter));
+        let down = (0..rise).map(|counter| (Health::Down, counter));
+        for (health, counter) in up.chain(down).chain([(Health::Unknown, 0)]) {
+            let mut tracker =
+                Tracker { counter, doubted: true, failing: Some(1), ..Tracker::new(limits, 5, health, AT) };
+            for seq in 1..=limits.settled().into() {
+                tracker.outcome(&outcome(seq, Code::L7Ok), false, AT);
+            }
+            let goes_on = tracker.goes_on(&outcome(u64::MAX, Code::L7Ok), AT);
+            assert!(goes_on, "{limits:?} from {health} {counter}");
+        }
+    }
+}
+
 #[test]
 fn every_cell_of_the_operator_table() {
     use Action::{Disable, Enable, Pause, Resume};
