@@ -47,6 +47,7 @@ use maglev_vpp::stats::Traffic;
 
 pub use faults::{Faults, Refusal, Spoil};
 pub use state::Fate;
+pub use stats::STATS_SEGMENT;
 pub use view::{ServerView, VipView};
 pub use world::Call;
 

@@ -25,6 +25,8 @@ use super::faults::Faults;
 use super::plugin::Plugin;
 use super::server::Shared;
 
+/// What the file is called where a process shows what it has open.
+pub const STATS_SEGMENT: &str = "vppsim-stats";
 /// The least size of the file.
 const SIZE: u64 = 64 << 10;
 /// Where VPP believes the segment begins in its memory.
@@ -52,7 +54,7 @@ pub(super) struct Segment {
 
 impl Segment {
     pub fn new(boot_time: u64) -> io::Result<Self> {
-        let file = File::from(memfd_create("vppsim-stats", MFdFlags::MFD_CLOEXEC)?);
+        let file = File::from(memfd_create(STATS_SEGMENT, MFdFlags::MFD_CLOEXEC)?);
         Ok(Self { file, boot_time, beats: 0, epoch: 1, shape: [0; 3], moves: 0 })
     }
 

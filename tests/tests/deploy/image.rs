@@ -102,25 +102,26 @@ fn stop(container: &mut Process) {
     assert!(container.end().success());
 }
 
-/// Lines of a process's status.
-fn status<const N: usize>(pid: Pid, keys: [&str; N]) -> [String; N] {
-    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap();
-    keys.map(|key| {
+/// Lines of a process's status, if it is still there.
+fn status<const N: usize>(pid: Pid, keys: [&str; N]) -> Option<[String; N]> {
+    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).ok()?;
+    Some(keys.map(|key| {
         let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
         line.unwrap().trim().to_owned()
-    })
+    }))
 }
 
 /// The first process of a container.
 fn first(container: &Process) -> Pid {
-    let is_first = |pid: &Pid| status(*pid, ["NSpid"])[0].ends_with("\t1");
+    let is_first = |pid: &Pid| status(*pid, ["NSpid"]).is_some_and(|[pids]| pids.ends_with("\t1"));
     descendants(container.pid()).into_iter().find(is_first).expect("a container has a first process")
 }
 
-/// Every process that a process has started, and that those have.
+/// Every process that a process has started, and that those have. A prober that cannot be started is tried again and
+/// again, so what was there a moment ago may have ended.
 fn descendants(of: Pid) -> Vec<Pid> {
-    let threads = fs::read_dir(format!("/proc/{of}/task")).unwrap();
-    let lists = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
+    let Ok(threads) = fs::read_dir(format!("/proc/{of}/task")) else { return Vec::new() };
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
     let children: Vec<_> =
         lists.collect::<String>().split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect();
     children.iter().flat_map(|child| descendants(*child)).chain(children.clone()).collect()
@@ -142,14 +143,14 @@ fn the_image_probes_and_programs_vpp_as_an_ordinary_user() {
     assert!(!others.is_empty());
     for pid in others.iter().copied().chain([controller]) {
         let [uid, gid, groups, effective, permitted] =
-            status(pid, ["Uid", "Gid", "Groups", "CapEff", "CapPrm"]);
+            status(pid, ["Uid", "Gid", "Groups", "CapEff", "CapPrm"]).unwrap();
         assert_eq!([uid, gid], [["10001"; 4].join("\t"), ["10001"; 4].join("\t")]);
         assert_eq!(groups, VPP_GROUP.to_string());
         assert_eq!([effective, permitted], ["0000000000000000"; 2]);
     }
-    let is_prober = |pid: &&Pid| status(**pid, ["Name"]) == ["maglevd-prober"];
+    let is_prober = |pid: &&Pid| status(**pid, ["Name"]).is_some_and(|[name]| name == "maglevd-prober");
     let prober = others.iter().find(is_prober).expect("a prober");
-    assert_eq!(status(*prober, ["NoNewPrivs"]), ["1"]);
+    assert_eq!(status(*prober, ["NoNewPrivs"]).unwrap(), ["1"]);
 
     let health = stage.image.healthcheck(&AS_DOCKER);
     assert!(health.status.success(), "{health:?}");

@@ -10,7 +10,7 @@ use maglev_tests::lab::PATIENCE;
 use maglev_tests::lab::maglevd::Maglevd;
 use maglev_tests::lab::metrics::Scrape;
 
-use crate::stage::{BACKENDS, Recovery, Stage, descriptors, memory, nothing_went_down, until};
+use crate::stage::{Recovery, Stage, descriptors, memory, nothing_went_down, until_no_more_is_open};
 
 /// The beginning of every HTTP/2 connection: the preface, and settings that are all as they come.
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
@@ -21,10 +21,9 @@ const ROOM: u64 = 64 << 20;
 fn busy(stage: &Stage) -> (Maglevd, usize, u64, SocketAddr) {
     let calls = SocketAddr::new(stage.farm.address(198), stage.farm.port());
     let mut maglevd = stage.setup(&stage.config()).flag("--grpc-addr", calls).start();
-    maglevd.until_up(&BACKENDS);
-    stage.until_weights(10, 5, 0);
+    stage.settle(&mut maglevd);
     _ = stage.scrape();
-    let (open, memory) = (descriptors(maglevd.process.pid()), memory(&maglevd.process));
+    let (open, memory) = (descriptors(maglevd.process.pid()).len(), memory(&maglevd.process));
     (maglevd, open, memory, calls)
 }
 
@@ -37,7 +36,7 @@ fn calm(stage: &Stage, maglevd: &mut Maglevd, (open, before): (usize, u64), reco
         maglevd.until_backend("a", BackendState::Down);
         stage.until_weights(0, 5, 0);
     });
-    until("nothing to leak", || descriptors(maglevd.process.pid()), |&now| now <= open);
+    until_no_more_is_open(&maglevd.process, open);
     let now = memory(&maglevd.process);
     println!("memory: {} kB before, {} kB afterwards", before / 1024, now / 1024);
     assert!(now < before + ROOM, "{before} bytes have become {now}");
@@ -139,7 +138,7 @@ fn scrapes_by_the_hundred_are_answered_past_those_who_ask_and_do_not_listen() {
     stage.farm.sites[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     stage.until_weights(0, 5, 0);
-    until("nothing to leak", || descriptors(maglevd.process.pid()), |&now| now <= open);
+    until_no_more_is_open(&maglevd.process, open);
     let now = memory(&maglevd.process);
     println!("memory: {} kB before, {} kB afterwards", before / 1024, now / 1024);
     assert!(now < before + ROOM, "{before} bytes have become {now}");

@@ -4,7 +4,9 @@ use maglev_proto::v1::BackendState;
 use maglev_tests::lab::PATIENCE;
 use nix::sys::signal::Signal;
 
-use crate::stage::{BACKENDS, Recovery, Stage, descriptors, names, nothing_went_down, times, until};
+use crate::stage::{
+    BACKENDS, Recovery, Stage, descriptors, names, nothing_went_down, times, until, until_no_more_is_open,
+};
 
 /// How often each is killed: `KILL_ROUNDS`, or so often.
 fn rounds() -> u32 {
@@ -19,7 +21,7 @@ fn a_maglevd_that_is_killed_again_and_again_changes_nothing() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let (written, files) = (stage.writes(), names(&stage.place.path("")));
-    let open = descriptors(stage.prober.pid());
+    let open = descriptors(stage.prober.pid()).len();
     let mut recovery = Recovery::new();
     for _ in 0..rounds() {
         maglevd.process.kill();
@@ -32,7 +34,7 @@ fn a_maglevd_that_is_killed_again_and_again_changes_nothing() {
         });
     }
     nothing_went_down(&maglevd.process);
-    until("nothing to leak", || descriptors(stage.prober.pid()), |&now| now <= open + UNDER_WAY);
+    until_no_more_is_open(&stage.prober, open + UNDER_WAY);
     assert_eq!(names(&stage.place.path("")), files);
     stage.nothing_was_written_since(&written, &mut maglevd);
     recovery.tell("maglevd killed");
@@ -43,7 +45,7 @@ fn a_prober_that_is_killed_again_and_again_takes_nothing_down() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let (written, files) = (stage.writes(), names(&stage.place.path("")));
-    let open = descriptors(maglevd.process.pid());
+    let open = descriptors(maglevd.process.pid()).len();
     let mut recovery = Recovery::new();
     for _ in 0..rounds() {
         stage.prober.kill();
@@ -59,7 +61,7 @@ fn a_prober_that_is_killed_again_and_again_takes_nothing_down() {
         });
     }
     nothing_went_down(&maglevd.process);
-    until("nothing to leak", || descriptors(maglevd.process.pid()), |&now| now <= open);
+    until_no_more_is_open(&maglevd.process, open);
     assert_eq!(names(&stage.place.path("")), files);
     stage.nothing_was_written_since(&written, &mut maglevd);
     recovery.tell("prober killed");
@@ -99,7 +101,7 @@ fn both_daemons_killed_again_and_again_change_nothing() {
 fn a_vpp_that_is_killed_again_and_again_is_filled_with_what_is_known() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
-    let open = descriptors(maglevd.process.pid());
+    let open = descriptors(maglevd.process.pid()).len();
     let mut recovery = Recovery::new();
     for _ in 0..rounds() {
         stage.vpp.kill();
@@ -115,7 +117,7 @@ fn a_vpp_that_is_killed_again_and_again_is_filled_with_what_is_known() {
         assert_eq!(writes.len(), 5, "{writes:#?}");
     }
     nothing_went_down(&maglevd.process);
-    until("nothing to leak", || descriptors(maglevd.process.pid()), |&now| now <= open);
+    until_no_more_is_open(&maglevd.process, open);
     assert!(stage.sim().wait_for(PATIENCE, |vpp| vpp.clients() == 1));
     recovery.tell("VPP killed");
 }

@@ -10,7 +10,9 @@ use maglev_proto::v1::BackendState;
 use maglev_tests::lab::impostor::Impostor;
 use maglev_tests::vppsim::Inspection;
 
-use crate::stage::{BACKENDS, Recovery, Stage, descriptors, memory, nothing_went_down, until};
+use crate::stage::{
+    BACKENDS, Recovery, Stage, descriptors, memory, nothing_went_down, until, until_no_more_is_open,
+};
 
 fn clients(vpp: &Inspection<'_>) -> usize {
     vpp.clients()
@@ -20,7 +22,7 @@ fn clients(vpp: &Inspection<'_>) -> usize {
 fn a_vpp_that_accepts_and_never_answers_is_sought_again_and_leaks_nothing() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
-    let (written, open) = (stage.writes(), descriptors(maglevd.process.pid()));
+    let (written, open) = (stage.writes(), descriptors(maglevd.process.pid()).len());
     stage.sim().faults(|faults| faults.mute = true);
     maglevd.until_vpp(false);
     stage.farm.sites[0].answer(503);
@@ -31,13 +33,13 @@ fn a_vpp_that_accepts_and_never_answers_is_sought_again_and_leaks_nothing() {
             until("connections", || stage.sim().inspect(clients), |&now| now == there);
         }
     }
-    assert!(descriptors(maglevd.process.pid()) <= open + 1);
+    assert!(descriptors(maglevd.process.pid()).len() <= open + 1);
     let mut recovery = Recovery::new();
     recovery.time(|| {
         stage.sim().faults(|faults| faults.mute = false);
         stage.until_weights(0, 5, 0);
     });
-    until("nothing to leak", || descriptors(maglevd.process.pid()), |&now| now <= open);
+    until_no_more_is_open(&maglevd.process, open);
     assert_eq!(stage.writes().len(), written.len() + 1, "{:#?}", stage.writes());
     recovery.tell("VPP accepts and does not answer");
 }

@@ -18,7 +18,7 @@ use maglev_tests::lab::metrics::Scrape;
 use maglev_tests::lab::place::Place;
 use maglev_tests::lab::process::Process;
 use maglev_tests::lab::vips::{Observer, Weights};
-use maglev_tests::vppsim::Sim;
+use maglev_tests::vppsim::{STATS_SEGMENT, Sim};
 use nix::unistd::Pid;
 
 /// The VIP of frontend `web`.
@@ -87,12 +87,19 @@ impl Stage {
         self.setup(&self.config()).start()
     }
 
-    /// The same, once every backend is up and VPP knows it.
+    /// The same, settled.
     pub fn settled(&self) -> Maglevd {
         let mut maglevd = self.start();
+        self.settle(&mut maglevd);
+        maglevd
+    }
+
+    /// Waits until every backend is up, VPP knows it, and its counters are read: all is open then that stays open.
+    pub fn settle(&self, maglevd: &mut Maglevd) {
         maglevd.until_up(&BACKENDS);
         self.until_weights(10, 5, 0);
-        maglevd
+        let counted = |open: &Vec<String>| open.iter().any(|what| what.contains(STATS_SEGMENT));
+        until("VPP's counters to be read", || descriptors(maglevd.process.pid()), counted);
     }
 
     /// Where the metrics are.
@@ -178,8 +185,16 @@ pub fn nothing_went_down(maglevd: &Process) {
 }
 
 /// What a process has open, by what it is.
-pub fn descriptors(pid: Pid) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+pub fn descriptors(pid: Pid) -> Vec<String> {
+    let all = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    // What is closed before it is looked at is not open.
+    let links = all.filter_map(|one| fs::read_link(one.unwrap().path()).ok());
+    links.map(|link| link.to_string_lossy().into_owned()).collect()
+}
+
+/// Waits until a process has no more open than so many.
+pub fn until_no_more_is_open(process: &Process, than: usize) {
+    until("nothing to leak", || descriptors(process.pid()), |now| now.len() <= than);
 }
 
 /// The names in a folder.
