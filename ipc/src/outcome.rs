@@ -211,6 +211,8 @@ pub struct Stats {
     pub spoofed: u64,
     /// ICMP packets that do not parse.
     pub malformed: u64,
+    /// Packets that raw sockets had no room for, so that answers are lost.
+    pub overflowed: u64,
     /// Probes put off because this host had stopped the prober when they were due.
     pub stalled: u64,
     /// How late probes started.

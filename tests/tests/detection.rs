@@ -90,7 +90,7 @@ impl World {
         for (_, key) in answers.extract_if(.., |(at, _)| *at <= *now) {
             course.end(key, Verdict::of(Code::L7Ok), *now);
         }
-        course.expire(*now, |(), ()| Verdict::of(Code::L4Tout));
+        course.expire(*now, |(), (), _| Verdict::of(Code::L4Tout));
         while course.launch(*now, |key, check, ()| {
             *probes += 1;
             let answer = backends[index(check)].1(random, *now);

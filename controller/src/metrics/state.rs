@@ -176,6 +176,7 @@ fn prober(prober: &ProberView, text: &mut Text) {
         ("stray", stats.stray),
         ("spoofed", stats.spoofed),
         ("malformed", stats.malformed),
+        ("overflow", stats.overflowed),
     ];
     for (reason, count) in reasons {
         family.sample(&[("reason", reason)], count);

@@ -145,8 +145,9 @@ impl<P, F> Course<P, F> {
         }
     }
 
-    /// Gives up probes that are overdue, and finds what is due. `give_up` says what an overdue probe waited for.
-    pub fn expire(&mut self, now: Nanos, mut give_up: impl FnMut(&mut P, F) -> Verdict) {
+    /// Gives up probes that are overdue, and finds what is due. `give_up` says what an overdue probe, which started then,
+    /// waited for.
+    pub fn expire(&mut self, now: Nanos, mut give_up: impl FnMut(&mut P, F, Nanos) -> Verdict) {
         self.rate.refill(now);
         self.is_late = false;
         let before = self.ready.len();
@@ -248,13 +249,13 @@ impl<P, F> Course<P, F> {
         &self.stats
     }
 
-    fn give_up(&mut self, slot: u32, now: Nanos, give_up: &mut impl FnMut(&mut P, F) -> Verdict) {
+    fn give_up(&mut self, slot: u32, now: Nanos, give_up: &mut impl FnMut(&mut P, F, Nanos) -> Verdict) {
         let Some(held) = self.table.held_mut(slot) else { return };
         for index in 0..held.probes.len() {
             let Probe { started, deadline, .. } = held.probes[index];
             let overdue = if deadline <= now { held.land(index) } else { None };
             let Some(flight) = overdue else { continue };
-            let waited = give_up(&mut held.plan, flight);
+            let waited = give_up(&mut held.plan, flight, started);
             let stalled = started <= self.stalled;
             held.judge(index, if stalled { Verdict::new(Code::Local, STOPPED) } else { waited }, now);
         }

@@ -29,6 +29,8 @@ use sockets::Sockets;
 const EVENTS: usize = 1024;
 /// Batches of packets that one turn takes from a raw socket at once.
 const BATCHES: usize = 16;
+/// What a time-out says when the answer may have been among what was lost.
+const OVERFLOWED: &str = "this host had no room for answers";
 /// What one read takes from a connection at most, in bytes.
 const SCRATCH: usize = 16 * 1024;
 /// What the events of epoll belong to; all that is no slot.
@@ -176,10 +178,11 @@ impl Engine {
 
     fn expire(&mut self, now: Nanos) {
         let sockets = &mut self.sockets;
-        self.course.expire(now, |plan, flight| {
+        self.course.expire(now, |plan, flight, started| {
             sockets.closed(&flight);
             match (&flight, plan.stream()) {
                 (Flight::Stream(stream), Some(plan)) => stream.time_out(plan),
+                _ if started <= sockets.deafened(&flight) => Verdict::new(Code::Local, OVERFLOWED),
                 _ => Verdict::of(Code::L4Tout),
             }
         });
@@ -290,6 +293,11 @@ impl Engine {
         for _ in 0..BATCHES {
             let more = self.sockets.pinger.receive(v4, &mut heard);
             let now = clock::now();
+            let lost = self.sockets.pinger.lost(v4);
+            if lost > 0 {
+                self.stats.overflowed += u64::from(lost);
+                self.sockets.deaf_to_pings = now;
+            }
             for packet in heard.drain(..) {
                 if let Err(junk) = packet.and_then(|heard| self.judge(&heard, now)) {
                     self.count(junk);
@@ -308,6 +316,11 @@ impl Engine {
         for _ in 0..BATCHES {
             let more = self.sockets.half_opener.receive(v4, &mut answers);
             let now = clock::now();
+            let lost = self.sockets.half_opener.lost(v4);
+            if lost > 0 {
+                self.stats.overflowed += u64::from(lost);
+                self.sockets.deaf_to_segments = now;
+            }
             for answer in answers.drain(..) {
                 match answer {
                     Ok(Answered { key, verdict }) => _ = self.course.end(key, verdict, now),

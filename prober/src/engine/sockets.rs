@@ -27,6 +27,10 @@ pub struct Sockets {
     pub pinger: Pinger,
     pub half_opener: HalfOpener,
     pub idle: Idle,
+    /// When it was last noticed that answers to pings were lost, as the kernel had no room for them.
+    pub deaf_to_pings: Nanos,
+    /// The same of half-open probes.
+    pub deaf_to_segments: Nanos,
     /// Half-open probes that did without raw sockets.
     pub fallbacks: u64,
     /// Connections that are open, idle ones included.
@@ -58,6 +62,8 @@ impl Sockets {
             pinger,
             half_opener,
             idle: Idle::default(),
+            deaf_to_pings: 0,
+            deaf_to_segments: 0,
             fallbacks: 0,
             connections: 0,
             max_connections,
@@ -175,6 +181,16 @@ impl Sockets {
     pub fn close_idle(&mut self, slot: u32) {
         if self.idle.take(slot).is_some() {
             self.connections -= 1;
+        }
+    }
+
+    /// Until when the answer to a probe may have been lost on this host.
+    pub const fn deafened(&self, flight: &Flight) -> Nanos {
+        match flight {
+            Flight::Icmp(_) => self.deaf_to_pings,
+            Flight::HalfOpen(_) => self.deaf_to_segments,
+            // The kernel asks for its segments again.
+            Flight::Stream(_) => 0,
         }
     }
 

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol};
 
 use super::icmp::Junk;
 use super::ports::Ports;
-use super::raw::{Opened, Raw};
+use super::raw::{self, Opened, Raw};
 use super::routes::Routes;
 use super::segment::{self, Answer, Syn};
 use super::{Verdict, filter, tcp};
@@ -97,11 +97,19 @@ impl HalfOpener {
     /// # Errors
     /// A socket cannot be set up. A socket that is not permitted is no error: probes do without.
     pub fn open(ports: Option<Ports>) -> io::Result<Self> {
+        Self::open_with(raw::BUFFER, ports)
+    }
+
+    /// The same, with sockets that have buffers of so many bytes.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_with(buffer: usize, ports: Option<Ports>) -> io::Result<Self> {
         let (v4, v6) = match &ports {
             None => (Err(NO_PORTS), Err(NO_PORTS)),
             Some(ports) => (
-                Raw::open(Domain::IPV4, Protocol::TCP, &filter::segments_v4(ports.first()))?,
-                Raw::open(Domain::IPV6, Protocol::TCP, &filter::segments_v6(ports.first()))?,
+                Raw::open(buffer, Domain::IPV4, Protocol::TCP, &filter::segments_v4(ports.first()))?,
+                Raw::open(buffer, Domain::IPV6, Protocol::TCP, &filter::segments_v6(ports.first()))?,
             ),
         };
         let mut opener = Self {
@@ -192,6 +200,14 @@ impl HalfOpener {
             recognise(waiting, syn, from, verdict)
         }));
         more
+    }
+
+    /// How many of a family's segments were dropped for want of room since this was last asked.
+    pub const fn lost(&mut self, v4: bool) -> u32 {
+        match if v4 { &mut self.v4 } else { &mut self.v6 } {
+            Ok(family) => family.lost(),
+            Err(_) => 0,
+        }
     }
 
     /// Takes the network's word that a SYN did not arrive.

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol};
 use super::echo::{self, Packet, Quoted, Token};
 use super::filter;
 use super::ports::Ports;
-use super::raw::{Opened, Raw};
+use super::raw::{self, Opened, Raw};
 use super::segment::Syn;
 use crate::course::Key;
 use crate::random;
@@ -92,11 +92,19 @@ impl Pinger {
     /// The system has no randomness, or a socket cannot be set up. A socket that is not permitted is no error: every
     /// probe that needs it says so.
     pub fn open(ports: Option<&Ports>) -> io::Result<Self> {
+        Self::open_with(raw::BUFFER, ports)
+    }
+
+    /// The same, with sockets that have buffers of so many bytes.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_with(buffer: usize, ports: Option<&Ports>) -> io::Result<Self> {
         let ident = u16::from_ne_bytes(random::bytes()?);
         let first_port = ports.map_or(0, Ports::first);
         Ok(Self {
-            v4: Raw::open(Domain::IPV4, Protocol::ICMPV4, &filter::v4(ident, first_port))?,
-            v6: Raw::open(Domain::IPV6, Protocol::ICMPV6, &filter::v6(ident, first_port))?,
+            v4: Raw::open(buffer, Domain::IPV4, Protocol::ICMPV4, &filter::v4(ident, first_port))?,
+            v6: Raw::open(buffer, Domain::IPV6, Protocol::ICMPV6, &filter::v6(ident, first_port))?,
             ident,
             cookies: RandomState::new(),
             serial: u64::from(u16::from_ne_bytes(random::bytes()?)),
@@ -152,6 +160,14 @@ impl Pinger {
             None => Err(Junk::Malformed),
         }));
         more
+    }
+
+    /// How many of a family's packets were dropped for want of room since this was last asked.
+    pub const fn lost(&mut self, v4: bool) -> u32 {
+        match if v4 { &mut self.v4 } else { &mut self.v6 } {
+            Ok(family) => family.lost(),
+            Err(_) => 0,
+        }
     }
 
     /// Holds a packet against what was sent, as far as no probe's state is needed.

@@ -7,7 +7,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
-use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::sys::socket::sockopt::RxqOvfl;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, recvmsg,
+    sendmmsg, setsockopt,
+};
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
@@ -20,7 +24,9 @@ const LONGEST: usize = 32;
 /// The longest packet that is looked at, in bytes: an error with two full IPv4 headers needs 160.
 const PACKET: usize = 256;
 /// What the kernel may hold for us, in bytes; it grants as much of it as `net.core.rmem_max` allows.
-const BUFFER: usize = 4 * 1024 * 1024;
+pub const BUFFER: usize = 4 * 1024 * 1024;
+/// What the smallest packet takes of that at most, in bytes: what a driver has set aside for it counts.
+const ROOM: usize = 8 * 1024;
 /// No probe's target.
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
@@ -47,6 +53,47 @@ pub struct Raw {
     buffers: Box<[[u8; PACKET]; BATCH]>,
     /// Sender and length of the packet in each buffer.
     received: Vec<(IpAddr, usize)>,
+    losses: Losses,
+}
+
+/// What the kernel has had no room for. With a packet it tells how many it had dropped before that one came in, to whoever
+/// has the room for it; so those dropped behind the last of a full buffer are told with the first that comes afterwards.
+#[derive(Debug)]
+struct Losses {
+    /// So many packets at once may have been all that there is room for.
+    crowd: usize,
+    /// So many have been read since there was nothing left to read.
+    waiting: usize,
+    /// They were a crowd, and the next packet tells what came of it.
+    is_open: bool,
+    /// How many were dropped in all.
+    dropped: u32,
+    /// How many of them nobody has asked for.
+    news: u32,
+    /// Where the kernel tells of them.
+    control: Vec<u8>,
+}
+
+impl Losses {
+    fn new(buffer: usize) -> Self {
+        let crowd = (buffer / ROOM).max(1);
+        Self { crowd, waiting: 0, is_open: false, dropped: 0, news: 0, control: nix::cmsg_space!(u32) }
+    }
+
+    const fn count(&mut self, dropped: u32) {
+        self.is_open = false;
+        self.news = self.news.wrapping_add(dropped.wrapping_sub(self.dropped));
+        self.dropped = dropped;
+    }
+
+    /// So many packets were read, and there may be more.
+    const fn read(&mut self, packets: usize, more: bool) {
+        self.waiting += packets;
+        if !more {
+            self.is_open |= self.waiting >= self.crowd;
+            self.waiting = 0;
+        }
+    }
 }
 
 type Headers = MultiHeaders<SockaddrStorage>;
@@ -60,11 +107,17 @@ struct Packet {
 }
 
 impl Raw {
-    /// Opens a socket that hears only what `filter` lets through. Needs `CAP_NET_RAW`, and only here.
+    /// Opens a socket that hears only what `filter` lets through, of which the kernel may hold so many bytes. Needs
+    /// `CAP_NET_RAW`, and only here.
     ///
     /// # Errors
     /// The socket cannot be set up. One that is not permitted is no error: whoever needs it says so.
-    pub fn open(domain: Domain, protocol: Protocol, filter: &[SockFilter]) -> io::Result<Opened> {
+    pub fn open(
+        buffer: usize,
+        domain: Domain,
+        protocol: Protocol,
+        filter: &[SockFilter],
+    ) -> io::Result<Opened> {
         let kind = Type::RAW.nonblocking().cloexec();
         let socket = match Socket::new_raw(domain, kind, Some(protocol)) {
             Ok(socket) => socket,
@@ -76,8 +129,10 @@ impl Raw {
             // rest of the header.
             set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?;
         }
-        socket.set_recv_buffer_size(BUFFER)?;
+        socket.set_recv_buffer_size(buffer)?;
         socket.set_send_buffer_size(BUFFER)?;
+        setsockopt(&socket, RxqOvfl, &1)?;
+        let losses = Losses::new(socket.recv_buffer_size()?);
         let (anywhere, nowhere) = if domain == Domain::IPV4 {
             (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(127, 255, 255, 254).into())
         } else {
@@ -97,6 +152,7 @@ impl Raw {
             incoming: Headers::preallocate(BATCH, None),
             buffers: Box::new([[0; PACKET]; BATCH]),
             received: Vec::with_capacity(BATCH),
+            losses,
         }))
     }
 
@@ -155,13 +211,40 @@ impl Raw {
     /// Reads up to one batch. Returns whether there may be more.
     pub fn receive(&mut self) -> bool {
         self.received.clear();
+        if self.losses.is_open {
+            self.receive_one();
+        }
         let mut slices = self.buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
-        let fd = self.socket.as_raw_fd();
-        if let Ok(packets) = recvmmsg(fd, &mut self.incoming, &mut slices, MsgFlags::MSG_DONTWAIT, None) {
+        let (fd, rest) = (self.socket.as_raw_fd(), &mut slices[self.received.len()..]);
+        if let Ok(packets) = recvmmsg(fd, &mut self.incoming, rest, MsgFlags::MSG_DONTWAIT, None) {
             let senders = packets.map(|packet| (packet.address.as_ref().and_then(address), packet.bytes));
             self.received.extend(senders.map(|(from, length)| (from.unwrap_or(NOBODY), length)));
         }
-        self.received.len() == BATCH
+        let more = self.received.len() == BATCH;
+        self.losses.read(self.received.len(), more);
+        more
+    }
+
+    /// Reads one packet, and with it what was dropped: a batch has no room for that.
+    fn receive_one(&mut self) {
+        let mut slice = [IoSliceMut::new(&mut self.buffers[0])];
+        let (fd, control) = (self.socket.as_raw_fd(), Some(self.losses.control.as_mut_slice()));
+        let Ok(packet) = recvmsg::<SockaddrStorage>(fd, &mut slice, control, MsgFlags::MSG_DONTWAIT) else {
+            return;
+        };
+        let told = packet.cmsgs().ok().into_iter().flatten().find_map(|told| match told {
+            ControlMessageOwned::RxqOvfl(dropped) => Some(dropped),
+            _ => None,
+        });
+        let received = (packet.address.as_ref().and_then(address).unwrap_or(NOBODY), packet.bytes);
+        // Nothing is told while there is nothing to tell.
+        self.losses.count(told.unwrap_or(0));
+        self.received.push(received);
+    }
+
+    /// How many packets the kernel has dropped for want of room, as far as it has told since this was last asked.
+    pub const fn lost(&mut self) -> u32 {
+        std::mem::replace(&mut self.losses.news, 0)
     }
 
     /// What the last [`Self::receive`] read, with its senders.

@@ -213,7 +213,7 @@ impl Prober {
                 self.course.end(key, Verdict::of(code), now);
             }
         }
-        self.course.expire(now, |_, ()| Verdict::of(Code::L4Tout));
+        self.course.expire(now, |_, (), _| Verdict::of(Code::L4Tout));
         self.launch(now);
         for told in self.course.told() {
             if let Some(session) = self.session.as_mut().filter(|session| session.committed) {

@@ -79,7 +79,7 @@ fn a_probe_that_is_put_off_takes_no_name_from_the_one_in_flight() {
     // In doubt, the next is due while it is in flight.
     let (started, key, _) = world.flying[0];
     let now = started + 150 * MS;
-    world.course.expire(now, |(), _| Verdict::of(Code::L4Tout));
+    world.course.expire(now, |(), _, _| Verdict::of(Code::L4Tout));
     let mut asked = 0;
     while world.course.launch(now, |_, _, ()| {
         asked += 1;

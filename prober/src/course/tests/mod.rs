@@ -85,7 +85,7 @@ impl World {
         for (_, key, _) in answered {
             assert!(self.course.end(key, OK, now).is_some());
         }
-        self.course.expire(now, |(), _| Verdict::of(Code::L4Tout));
+        self.course.expire(now, |(), _, _| Verdict::of(Code::L4Tout));
         let Self { flying, starts, random, .. } = self;
         let mut start = |key, check: &Check| {
             starts.push(now);

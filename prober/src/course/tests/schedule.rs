@@ -159,7 +159,7 @@ fn all_due() -> World {
     let mut world = World::of((0..20).map(|n| member(n, n as u8)).collect(), never);
     for ms in 1..=1000 {
         world.now = ms * MS;
-        world.course.expire(world.now, |(), _| OK);
+        world.course.expire(world.now, |(), _, _| OK);
     }
     world
 }
@@ -190,7 +190,7 @@ fn what_is_put_off_starts_in_its_order_and_holds_up_nobody_else() {
         turns.push(started);
         // The next turn follows at once as long as there is something put off.
         assert_eq!(world.course.next(world.now) == world.now, world.course.stats().probes < 20);
-        world.course.expire(world.now, |(), _| OK);
+        world.course.expire(world.now, |(), _, _| OK);
     }
     assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [12, 2, 2, 2, 2], "{turns:?}");
     let dear = |numbers: &[u8]| numbers.iter().copied().filter(is_dear).collect::<Vec<_>>();
@@ -204,7 +204,7 @@ fn a_probe_that_cannot_start_is_told_and_the_next_follows_in_time() {
         && next < 5000 * MS
     {
         world.now = next;
-        world.course.expire(next, |(), _| Verdict::of(Code::L4Tout));
+        world.course.expire(next, |(), _, _| Verdict::of(Code::L4Tout));
         while world.course.launch(next, |_, _, ()| Start::Over(Verdict::new(Code::Local, "out of ports"))) {}
     }
     let told: Vec<_> = world.course.told().map(|told| told.outcome).collect();

@@ -42,12 +42,24 @@ fn a_port_that_listens_passes_and_its_program_never_knows() {
 fn what_has_no_raw_socket_falls_back_to_the_kernels_and_is_counted() {
     let (_listener, address) = silent();
     let (mut controller, door) = line();
-    let _thread = start_with(|| None, door, LIMITS, Duration::ZERO);
+    let _thread = start_with(|| sockets(None), door, LIMITS, Duration::ZERO);
     controller.greet();
     controller.commit(1, &[(1, half_open(address))]);
     assert_eq!(controller.outcome(1).code, Code::L4Ok);
     let stats = controller.stats(|stats| stats.fallback > 0);
     assert_eq!(stats.fallback, stats.probes);
+}
+
+#[test]
+fn a_segment_that_this_host_had_no_room_for_is_no_verdict() {
+    if skip("a_segment_that_this_host_had_no_room_for_is_no_verdict") {
+        return;
+    }
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let sockets = || (Pinger::open(None).unwrap(), HalfOpener::open_with(1, Ports::reserve().ok()).unwrap());
+    let checks = (0..250).map(|n| half_open((Ipv4Addr::new(127, 5, 6, n), port).into()));
+    what_is_lost_here_is_no_verdict(sockets, checks, Code::L4Ok);
 }
 
 #[test]

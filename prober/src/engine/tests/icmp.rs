@@ -116,3 +116,14 @@ fn what_answers_no_probe_is_counted_and_changes_nothing() {
         }
     }
 }
+
+/// Replies come in while the requests go out, by the batch, and there is room for a handful.
+#[test]
+fn an_answer_that_this_host_had_no_room_for_is_no_verdict() {
+    if skip("an_answer_that_this_host_had_no_room_for_is_no_verdict") {
+        return;
+    }
+    let sockets = || (Pinger::open_with(1, None).unwrap(), HalfOpener::open(None).unwrap());
+    let checks = (0..250).map(|n| check(Ipv4Addr::new(127, 5, 5, n), Probe::Icmp));
+    what_is_lost_here_is_no_verdict(sockets, checks, Code::L7Ok);
+}

@@ -35,22 +35,27 @@ const LIMITS: Limits = Limits { checks: 1000, rate: 100_000 };
 
 /// An engine in a thread of its own. Its sockets are made there: they are not to be sent.
 fn start(door: Door, limits: Limits, orphan_timeout: Duration) -> JoinHandle<End> {
-    start_with(|| Ports::reserve().ok(), door, limits, orphan_timeout)
+    start_with(|| sockets(Ports::reserve().ok()), door, limits, orphan_timeout)
 }
 
-/// The same, with the ports that it is given for half-open probes.
+/// Raw sockets, with ports for half-open probes.
+fn sockets(ports: Option<Ports>) -> (Pinger, HalfOpener) {
+    (Pinger::open(ports.as_ref()).unwrap(), HalfOpener::open(ports).unwrap())
+}
+
+/// The same, with the raw sockets that it is given.
 fn start_with(
-    ports: fn() -> Option<Ports>,
+    sockets: impl FnOnce() -> (Pinger, HalfOpener) + Send + 'static,
     door: Door,
     limits: Limits,
     orphan_timeout: Duration,
 ) -> JoinHandle<End> {
     std::thread::spawn(move || {
-        let ports = ports();
+        let (pinger, half_opener) = sockets();
         let setup = Setup {
             door,
-            pinger: Pinger::open(ports.as_ref()).unwrap(),
-            half_opener: HalfOpener::open(ports).unwrap(),
+            pinger,
+            half_opener,
             configs: crate::probe::tls::Configs::new([]),
             signals: SignalFd::new(&SigSet::empty()).unwrap(),
             limits,
@@ -217,6 +222,30 @@ fn probe(check: Check) -> (Code, String) {
     let Outcome { seq, code, detail, .. } = controller.outcome(1);
     assert_eq!(seq, 1);
     (code, detail.to_string())
+}
+
+/// Answers come in by the batch, and the sockets have room for a handful: each probe passes or comes to no verdict, and
+/// what is lost is counted.
+fn what_is_lost_here_is_no_verdict(
+    sockets: impl FnOnce() -> (Pinger, HalfOpener) + Send + 'static,
+    checks: impl Iterator<Item = Check>,
+    pass: Code,
+) {
+    let timeout = Timeout::Fixed(Duration::from_secs(1));
+    let checks: Vec<_> = (0..).zip(checks.map(|check| Check { timeout, ..check })).collect();
+    let (mut controller, door) = line();
+    let _thread = start_with(sockets, door, LIMITS, Duration::ZERO);
+    controller.greet();
+    assert_eq!(controller.commit(1, &checks), []);
+    let (mut passed, mut lost) = (0, 0);
+    while passed < 100 || lost < 100 {
+        for Outcome { code, detail, .. } in controller.outcomes() {
+            assert!([pass, Code::Local].contains(&code), "{code:?} {detail}");
+            passed += usize::from(code == pass);
+            lost += usize::from(detail.to_string() == OVERFLOWED);
+        }
+    }
+    controller.stats(|stats| stats.overflowed > 0);
 }
 
 /// A server that does so with every connection.
