@@ -60,6 +60,21 @@ fn every_cell_of_the_outcome_table() {
 }
 
 /// The prober holds back what it is told to be without consequence.
+/// What is to be doubted is asked before it is done.
+#[test]
+fn what_would_fall_falls() {
+    for (counter, seq, code) in (2..=4)
+        .flat_map(|counter| [(counter, 4), (counter, 5), (counter, 6)])
+        .flat_map(|(counter, seq)| [Code::L7Sts, Code::L7Ok, Code::Local].map(|code| (counter, seq, code)))
+    {
+        let mut tracker = Tracker { seq: 5, ..tracker(Health::Up, counter) };
+        let outcome = outcome(seq, code);
+        let would = tracker.would_fall(&outcome);
+        let fallen = tracker.outcome(&outcome, false, AT).is_some();
+        assert_eq!(would, fallen, "{counter} {seq} {code:?}");
+    }
+}
+
 #[test]
 fn after_as_many_passes_as_limits_say_one_more_changes_nothing() {
     for (rise, fall) in (1..=5).flat_map(|rise| (1..=5).map(move |fall| (rise, fall))) {
