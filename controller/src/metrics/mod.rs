@@ -273,7 +273,7 @@ impl Metrics {
             | Kind::Synced { .. }
             | Kind::StepFailed { .. }
             | Kind::Reloaded => {}
-            Kind::Drift { .. } => self.drift.inc(),
+            Kind::Drift { mended, .. } => self.drift.inc_by((*mended).into()),
             Kind::Blind(verdict) => self.blind.with_label_values(&[verdict.as_str()]).inc(),
             Kind::Operator(audit) => self.operators.audit(audit),
         }

@@ -97,7 +97,9 @@ fn drift_and_reloads_are_told_before_there_were_any() {
     };
     assert_eq!(told(&metrics), ("0".into(), "0".into()));
     let vip = fixture::config().frontends["web"].vip;
-    metrics.event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip } });
+    for mended in [true, false] {
+        metrics.event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, mended } });
+    }
     metrics.reload(false, Now::default());
     assert_eq!(told(&metrics), ("1".into(), "1".into()));
     metrics.reload(true, Now::default());

@@ -80,7 +80,7 @@ impl Book {
         let vip = match kind {
             Kind::Synced { vip, counts } if counts.vip_added + counts.vip_removed > 0 => vip,
             // Who knows what else they have done.
-            Kind::Drift { vip } => {
+            Kind::Drift { vip, .. } => {
                 for server in actual.vips.get(vip).into_iter().flat_map(|found| found.servers.keys()) {
                     self.servers.remove(server);
                 }
