@@ -342,8 +342,8 @@ impl Metrics {
         self.refusals.with_label_values(&[method]).inc_by(times);
     }
 
-    /// Forgets what has left the configuration, and begins with what has come. Falls are shown before there is one: of a
-    /// counter that appears with its first, nobody sees that it has grown.
+    /// Forgets what has left the configuration, and begins with what has come. Falls are shown before there is one: of
+    /// a counter that appears with its first, nobody sees that it has grown.
     pub fn fit(&self, config: &Config) {
         let mut backends = lock(&self.backends);
         backends.retain(|(name, ..), _| config.backends.contains_key(name));
