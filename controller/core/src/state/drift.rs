@@ -121,6 +121,8 @@ impl State {
             let mended = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
             turn.event(Kind::Drift { vip, mended });
             self.sync_vip(vip, turn);
+            // It may have kept them from being created.
+            self.sync_neighbours(vip, turn);
         }
         for (vip, listed) in new {
             self.found_vip(vip, listed, turn);

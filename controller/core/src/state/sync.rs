@@ -340,7 +340,7 @@ impl State {
     }
 
     /// VIPs that may have waited for this one to go, or not to come.
-    fn sync_neighbours(&mut self, gone: VipKey, turn: &mut Turn) {
+    pub(super) fn sync_neighbours(&mut self, gone: VipKey, turn: &mut Turn) {
         let neighbours: Vec<_> = of_prefix(&self.vips, &gone).map(|(vip, _)| *vip).collect();
         for vip in neighbours {
             self.sync_vip(vip, turn);
