@@ -73,6 +73,7 @@ impl<C: Clock> Driver<C> {
         let Channels { inputs, requests, prober, netns, vpp, keep, pulse } = channels;
         let mut outputs = Vec::new();
         let overrides = Arc::clone(&keep.borrow().1);
+        metrics.fit(&config);
         let state = State::new(config, overrides, vpp.is_some(), clock.now(), &mut outputs);
         let mut driver = Self {
             clock,
@@ -177,7 +178,7 @@ impl<C: Clock> Driver<C> {
                     changed
                 });
                 self.tell(Input::Reload(Arc::clone(&config)));
-                self.metrics.retain(&config);
+                self.metrics.fit(&config);
             }
             Request::ReadVpp(answer) => {
                 if let Some(vpp) = &self.vpp {

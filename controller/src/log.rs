@@ -168,7 +168,12 @@ pub fn event(Event { kind, .. }: &Event) {
         Kind::StepFailed { vip, step, error } => {
             error!(%event, vip = shown(vip), step = shown(step), error, "VIP not changed in VPP");
         }
-        Kind::Drift { vip } => warn!(%event, vip = shown(vip), "VIP changed by somebody else; it is mended"),
+        Kind::Drift { vip, mended: true } => {
+            warn!(%event, vip = shown(vip), "VIP changed by somebody else; it is mended");
+        }
+        Kind::Drift { vip, mended: false } => {
+            info!(%event, vip = shown(vip), "VIP of somebody else's changed; it is left alone");
+        }
         Kind::Shadowed { vip, shadowed: true } => {
             warn!(%event, vip = shown(vip), "VPP has this address on an interface: the VIP gets no traffic");
         }

@@ -222,6 +222,11 @@ impl Sim {
         self.shared.lock().plugin.add_interface(address);
     }
 
+    /// Takes it away.
+    pub fn remove_interface_address(&self, address: IpAddr) {
+        self.shared.lock().plugin.remove_interface(address);
+    }
+
     /// Drops all connections; VPP lives on.
     pub fn drop_connections(&self) {
         for line in self.shared.lock().lines() {

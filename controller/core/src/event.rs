@@ -95,10 +95,12 @@ pub enum Kind {
         /// Whether it is there now.
         connected: bool,
     },
-    /// Somebody else changed this VIP in VPP; it is mended.
+    /// Somebody else changed this VIP in VPP.
     Drift {
         /// The VIP.
         vip: VipKey,
+        /// Whether it is mended. It is not if it is somebody else's.
+        mended: bool,
     },
     /// VPP has a VIP's address on an interface of its own, so that the VIP gets no traffic; or no longer has.
     Shadowed {

@@ -99,7 +99,7 @@ pub struct FrontendView {
 pub struct Hindrances {
     /// VPP has another VIP on its address that does not allow this one.
     pub blocked: bool,
-    /// The last change to its VIP has failed.
+    /// The last change to its VIP has failed, or VPP refuses the global settings.
     pub failing: bool,
     /// VPP has its address on an interface of its own.
     pub shadowed: bool,

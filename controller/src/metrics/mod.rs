@@ -273,7 +273,7 @@ impl Metrics {
             | Kind::Synced { .. }
             | Kind::StepFailed { .. }
             | Kind::Reloaded => {}
-            Kind::Drift { .. } => self.drift.inc(),
+            Kind::Drift { mended, .. } => self.drift.inc_by((*mended).into()),
             Kind::Blind(verdict) => self.blind.with_label_values(&[verdict.as_str()]).inc(),
             Kind::Operator(audit) => self.operators.audit(audit),
         }
@@ -342,9 +342,15 @@ impl Metrics {
         self.refusals.with_label_values(&[method]).inc_by(times);
     }
 
-    /// Forgets what has left the configuration.
-    pub fn retain(&self, config: &Config) {
-        lock(&self.backends).retain(|(name, ..), _| config.backends.contains_key(name));
+    /// Forgets what has left the configuration, and begins with what has come. Falls are shown before there is one: of
+    /// a counter that appears with its first, nobody sees that it has grown.
+    pub fn fit(&self, config: &Config) {
+        let mut backends = lock(&self.backends);
+        backends.retain(|(name, ..), _| config.backends.contains_key(name));
+        for (name, _) in config.backends.iter().filter(|(_, backend)| backend.healthcheck.is_some()) {
+            backends.entry((name.clone(), Health::Up, Health::Down)).or_default();
+        }
+        drop(backends);
         lock(&self.frontends).retain(|(name, ..), _| config.frontends.contains_key(name));
     }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use maglev_core::event::{Audit, Deed};
-use maglev_core::overrides::Says;
+use maglev_core::overrides::{Note, Says};
+use maglev_core::time::Wall;
 use maglev_core::view::View;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
@@ -73,19 +74,30 @@ pub fn render(view: &View, text: &mut Text) {
     for (kind, count) in counts {
         family.sample(&[("kind", kind)], count);
     }
-    let mut family = text.family(
+    let times = |name, help, of: fn(&Note) -> Option<Wall>, text: &mut Text| {
+        let mut family = text.family(name, Type::Gauge, help);
+        for listed in view.overrides.list() {
+            let Some(at) = of(&listed.note) else { continue };
+            let (frontend, pool) = listed.slot.as_ref().map_or(("", ""), |(frontend, pool)| (frontend, pool));
+            let labels = [
+                ("kind", listed.says.as_str()),
+                ("backend", &*listed.backend),
+                ("frontend", frontend),
+                ("pool", pool),
+            ];
+            family.sample(&labels, Duration::from_nanos(at.0).as_secs_f64());
+        }
+    };
+    times(
         "maglev_override_timestamp_seconds",
-        Type::Gauge,
         "When an override was made, since the Unix epoch.",
+        |note| Some(note.at),
+        text,
     );
-    for listed in view.overrides.list() {
-        let (frontend, pool) = listed.slot.as_ref().map_or(("", ""), |(frontend, pool)| (frontend, pool));
-        let labels = [
-            ("kind", listed.says.as_str()),
-            ("backend", &*listed.backend),
-            ("frontend", frontend),
-            ("pool", pool),
-        ];
-        family.sample(&labels, Duration::from_nanos(listed.note.at.0).as_secs_f64());
-    }
+    times(
+        "maglev_override_expiry_timestamp_seconds",
+        "When an override ends by itself, since the Unix epoch.",
+        |note| note.expires,
+        text,
+    );
 }

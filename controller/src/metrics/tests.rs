@@ -97,7 +97,9 @@ fn drift_and_reloads_are_told_before_there_were_any() {
     };
     assert_eq!(told(&metrics), ("0".into(), "0".into()));
     let vip = fixture::config().frontends["web"].vip;
-    metrics.event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip } });
+    for mended in [true, false] {
+        metrics.event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, mended } });
+    }
     metrics.reload(false, Now::default());
     assert_eq!(told(&metrics), ("1".into(), "1".into()));
     metrics.reload(true, Now::default());
@@ -169,14 +171,18 @@ fn outcomes_are_counted_by_code_and_duration() {
 }
 
 #[test]
-fn transitions_are_counted() {
+fn transitions_are_counted_and_falls_from_none_on() {
     let metrics = Metrics::new().unwrap();
-    metrics.event(&fixture::nginx0_down());
-    metrics.event(&fixture::nginx0_down());
-    assert_eq!(
-        lines(&metrics.render(&fixture::view(), None, Format::Text), "maglev_backend_transitions_total"),
-        ["maglev_backend_transitions_total{backend=\"nginx0\",from=\"up\",to=\"down\"} 2"]
-    );
+    metrics.fit(&fixture::view().config);
+    for count in 0..3 {
+        assert_eq!(
+            lines(&metrics.render(&fixture::view(), None, Format::Text), "maglev_backend_transitions_total"),
+            [format!(
+                "maglev_backend_transitions_total{{backend=\"nginx0\",from=\"up\",to=\"down\"}} {count}"
+            )]
+        );
+        metrics.event(&fixture::nginx0_down());
+    }
 }
 
 #[test]
@@ -186,7 +192,7 @@ fn what_has_left_is_forgotten() {
     let view = fixture::view();
     let mut config = (*view.config).clone();
     config.backends.remove("nginx0");
-    metrics.retain(&config);
+    metrics.fit(&config);
     assert!(!metrics.render(&view, None, Format::Text).contains("_total{backend=\"nginx0\""));
 }
 
@@ -312,10 +318,12 @@ fn open_metrics_has_the_same_families_by_its_own_rules() {
 /// An override of each shape.
 fn disabled_and_weighed() -> Arc<Overrides> {
     let mut overrides = Overrides::default();
-    let note = Arc::new(Note { at: fixture::wall(0), ..Note::default() });
     let slot = Some(("web".into(), "primary".into()));
-    for (slot, says) in [(None, Says::Disabled), (slot, Says::Weight(7))] {
-        overrides.insert(Override { backend: "nginx0".into(), slot, says, note: note.clone() });
+    for (slot, says, expires) in
+        [(None, Says::Disabled, None), (slot, Says::Weight(7), Some(fixture::wall(60)))]
+    {
+        let note = Arc::new(Note { at: fixture::wall(0), expires, ..Note::default() });
+        overrides.insert(Override { backend: "nginx0".into(), slot, says, note });
     }
     Arc::new(overrides)
 }
@@ -333,6 +341,13 @@ fn overrides_are_counted_and_dated() {
         [
             "maglev_override_timestamp_seconds{kind=\"disabled\",backend=\"nginx0\",frontend=\"\",pool=\"\"} 1795348800",
             "maglev_override_timestamp_seconds{kind=\"weight\",backend=\"nginx0\",frontend=\"web\",pool=\"primary\"} 1795348800",
+        ]
+    );
+    // One that is for ever has no end.
+    assert_eq!(
+        lines(&text, "maglev_override_expiry_timestamp_seconds"),
+        [
+            "maglev_override_expiry_timestamp_seconds{kind=\"weight\",backend=\"nginx0\",frontend=\"web\",pool=\"primary\"} 1795348860"
         ]
     );
 }

@@ -66,6 +66,13 @@ impl Fib {
         self.route(Prefix::host(address)).interface = true;
     }
 
+    /// It is none any more.
+    pub fn remove_interface(&mut self, address: IpAddr) {
+        let prefix = Prefix::host(address);
+        self.route(prefix).interface = false;
+        self.forget_unused(prefix);
+    }
+
     /// A VIP. All ports of a network share its route.
     pub fn add_vip(&mut self, network: Network) {
         self.route(network.proper_prefix()).vips += 1;
@@ -176,6 +183,11 @@ impl Fib {
         let Some(route) = self.routes.get_mut(&prefix) else { return };
         let count = count(route);
         *count = count.saturating_sub(1);
+        self.forget_unused(prefix);
+    }
+
+    fn forget_unused(&mut self, prefix: Prefix) {
+        let Some(route) = self.routes.get(&prefix) else { return };
         if !route.built_in && !route.interface && route.vips == 0 && route.servers == 0 {
             self.stats.remove(route.stats_index as usize);
             self.routes.remove(&prefix);

@@ -209,6 +209,11 @@ impl Plugin {
         self.fib.add_interface(address);
     }
 
+    /// It is none any more.
+    pub fn remove_interface(&mut self, address: IpAddr) {
+        self.fib.remove_interface(address);
+    }
+
     /// How many buckets each server of `vip` has. A ghost has none.
     pub(super) fn buckets(&self, vip: &VipState) -> Vec<(usize, u32)> {
         let (indexes, servers): (Vec<usize>, Vec<table::Server>) = vip

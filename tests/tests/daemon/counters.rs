@@ -100,23 +100,33 @@ fn vpp_is_asked_once_and_again_for_what_is_new() {
 }
 
 #[test]
-fn a_vip_on_an_address_of_vpps_own_is_warned_of() {
+fn a_vip_on_an_address_of_vpps_own_is_warned_of_until_it_is_taken_away() {
     let stage = Stage::new();
-    if let Some(sim) = stage.vpp.sim() {
-        sim.add_interface_address(VIP.parse().unwrap());
-    } else {
+    let vppctl = |commands: &[&str]| {
         stage.observer().client(async |client| {
-            let address = format!("set interface ip address loop0 {VIP}/32");
-            for command in ["create loopback interface", "set interface state loop0 up", &address] {
+            for command in commands {
                 let reply = client.request(&CliInband::new(command)).await.unwrap();
                 assert_eq!(reply.retval, 0, "{command}: {}", reply.output.0);
             }
         });
+    };
+    if let Some(sim) = stage.vpp.sim() {
+        sim.add_interface_address(VIP.parse().unwrap());
+    } else {
+        let address = format!("set interface ip address loop0 {VIP}/32");
+        vppctl(&["create loopback interface", "set interface state loop0 up", &address]);
     }
     let mut maglevd = stage.setup(&stage.config()).start();
     maglevd.until("the warning", |event| matches!(event, Event::Shadow(event) if event.shadowed));
     let warnings = maglevd.frontend("web").warnings;
     assert_eq!(warnings, ["VPP has this address on an interface: the VIP gets no traffic"]);
+
+    match stage.vpp.sim() {
+        Some(sim) => sim.remove_interface_address(VIP.parse().unwrap()),
+        None => vppctl(&[&format!("set interface ip address del loop0 {VIP}/32")]),
+    }
+    maglevd.until("the end of it", |event| matches!(event, Event::Shadow(event) if !event.shadowed));
+    assert!(maglevd.frontend("web").warnings.is_empty());
 }
 
 #[test]

@@ -30,7 +30,7 @@ const SECTIONS: [(&str, &str); 3] = [
 /// What operators do that leaves a trace in the metrics, some of it in vain.
 const DEEDS: &str = "
 maglevc set backend nginx0 pause
-maglevc set frontend web pool primary backend nginx1 weight 7
+maglevc set frontend web pool primary backend nginx1 weight 7 for 1h
 maglevc sync vpp lb state
 maglevc config reload
 maglevc --server 127.0.0.1 config reload

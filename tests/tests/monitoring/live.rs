@@ -80,7 +80,7 @@ impl Stage {
         for name in ["a", "b"] {
             self.maglevd.until_backend(name, BackendState::Down);
         }
-        assert!(self.maglevc("set frontend shop pool only backend e weight 50"));
+        assert!(self.maglevc("set frontend shop pool only backend e weight 50 for 1h"));
         self.maglevd.reload(&self.place, &config(&self.farm, LATE));
         self.place.write("maglev.yaml", "maglev: nothing");
         assert!(!self.maglevc("config reload"));

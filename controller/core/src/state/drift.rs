@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::ops::Bound;
 
-use super::sync::{ConfJob, Job};
+use super::sync::{ConfJob, Job, is_nat};
 use super::{Alarm, Listed, Output, State, Turn};
-use crate::dataplane::{ActualAs, ActualVip, LbConf, VipKey};
+use crate::config::ForeignVips;
+use crate::dataplane::{ActualAs, ActualVip, Encap, LbConf, VipKey};
 use crate::event::Kind;
 
 impl State {
@@ -90,7 +91,9 @@ impl State {
             !before.is_empty() && self.sync.found(&vip).is_some_and(|found| found.weights() != before);
         self.sync.jobs.remove(&vip);
         if drifted {
-            turn.event(Kind::Drift { vip });
+            let found = self.sync.found(&vip);
+            let mended = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
+            turn.event(Kind::Drift { vip, mended });
         }
         self.sync_vip(vip, turn);
     }
@@ -113,21 +116,28 @@ impl State {
         let new: Vec<_> = vips.iter().filter(differs).map(|(vip, listed)| (*vip, *listed)).collect();
         self.sync_conf(turn);
         for vip in gone {
-            if let Some(actual) = self.sync.seen_mut() {
-                actual.vips.remove(&vip);
-            }
+            let found = self.sync.seen_mut().and_then(|actual| actual.vips.remove(&vip));
             self.sync.beliefs.gone(vip);
-            turn.event(Kind::Drift { vip });
+            let mended = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
+            turn.event(Kind::Drift { vip, mended });
             self.sync_vip(vip, turn);
+            // It may have kept them from being created.
+            self.sync_neighbours(vip, turn);
         }
         for (vip, listed) in new {
             self.found_vip(vip, listed, turn);
         }
     }
 
+    /// Whether a VIP is somebody else's, and stays so: what becomes of it is not mended.
+    fn is_left_alone(&self, vip: &VipKey, encap: Encap) -> bool {
+        let stays = self.config.lb.foreign_vips == ForeignVips::Keep || is_nat(encap);
+        stays && !self.vips.contains_key(vip) && !self.sync.retired.contains(vip)
+    }
+
     /// Somebody else has created a VIP, or made one anew: its servers are still to be read.
     fn found_vip(&mut self, vip: VipKey, listed: Listed, turn: &mut Turn) {
-        turn.event(Kind::Drift { vip });
+        turn.event(Kind::Drift { vip, mended: !self.is_left_alone(&vip, listed.encap) });
         self.sync.beliefs.gone(vip);
         let src_ip_sticky = self.sticky_belief(&vip);
         let Some(actual) = self.sync.seen_mut() else { return };

@@ -110,6 +110,15 @@ impl State {
         let failing = self.sync.failures.get(&frontend.vip).map(|f| alloc::format!("VPP: {}", f.error));
         let too_short = found.and_then(|vip| too_short(vip, table_length));
         let shadowed = self.sync.shadowed.contains(&frontend.vip).then(|| SHADOWED.into());
+        let away = (self.sync.enabled && self.sync.info.is_none()).then(|| "VPP is not connected".into());
+        let probed = |slot: &Slot| {
+            let backend = &self.backends[slot.backend];
+            backend.healthcheck.is_some() && backend.tracker.probed()
+        };
+        let frozen = !self.prober.connected && frontend.slots.iter().any(probed);
+        let frozen = frozen.then(|| "the prober is not connected: health stays as it was".into());
+        let unset = self.sync.conf_refusal.as_ref();
+        let unset = unset.map(|word| alloc::format!("VPP refuses the global settings: {word}"));
         FrontendView {
             name: Arc::clone(&frontend.name),
             state: frontend.state,
@@ -121,10 +130,13 @@ impl State {
             distorted: too_short.is_some(),
             hindrances: Hindrances {
                 blocked: blocked.is_some(),
-                failing: failing.is_some(),
+                failing: failing.is_some() || unset.is_some(),
                 shadowed: shadowed.is_some(),
             },
-            warnings: blocked.into_iter().chain(failing).chain(too_short).chain(shadowed).collect(),
+            warnings: [away, frozen, unset, blocked, failing, too_short, shadowed]
+                .into_iter()
+                .flatten()
+                .collect(),
         }
     }
 }

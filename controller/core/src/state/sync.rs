@@ -173,8 +173,8 @@ fn of_prefix<'a, T>(
 }
 
 /// VPP dies when it collects two removed VIPs of this kind that share a server, so nobody's are left alone.
-pub(super) const fn is_nat(found: &ActualVip) -> bool {
-    matches!(found.encap, Encap::Nat4 | Encap::Nat6)
+pub(super) const fn is_nat(encap: Encap) -> bool {
+    matches!(encap, Encap::Nat4 | Encap::Nat6)
 }
 
 /// Between one failure and the next try.
@@ -262,7 +262,8 @@ impl State {
     fn steps(&self, vip: VipKey, now: Now) -> Vec<Step> {
         let found = self.sync.found(&vip);
         let Some(index) = self.vips.get(&vip) else {
-            let foreign = self.config.lb.foreign_vips == ForeignVips::Remove && !found.is_some_and(is_nat);
+            let foreign = self.config.lb.foreign_vips == ForeignVips::Remove
+                && !found.is_some_and(|found| is_nat(found.encap));
             let goes = foreign || self.sync.retired.contains(&vip);
             return if goes { plan::plan(None, found, false) } else { Vec::new() };
         };
@@ -328,7 +329,7 @@ impl State {
         let Some(actual) = self.sync.seen.as_mut().map(Arc::make_mut) else { return };
         let before = actual.vips.remove(&vip);
         if before.as_ref().map(ActualVip::weights) != found.as_ref().map(ActualVip::weights) {
-            turn.event(Kind::Drift { vip });
+            turn.event(Kind::Drift { vip, mended: true });
         }
         if let Some(found) = found {
             actual.vips.insert(vip, ActualVip { src_ip_sticky, ..found });
@@ -339,7 +340,7 @@ impl State {
     }
 
     /// VIPs that may have waited for this one to go, or not to come.
-    fn sync_neighbours(&mut self, gone: VipKey, turn: &mut Turn) {
+    pub(super) fn sync_neighbours(&mut self, gone: VipKey, turn: &mut Turn) {
         let neighbours: Vec<_> = of_prefix(&self.vips, &gone).map(|(vip, _)| *vip).collect();
         for vip in neighbours {
             self.sync_vip(vip, turn);

@@ -48,7 +48,8 @@ pub fn event_text(kind: &Kind) -> String {
         Kind::Vpp { connected } => format!("vpp {}", there(*connected)),
         Kind::Shadowed { vip, shadowed: true } => format!("shadowed {vip}"),
         Kind::Shadowed { vip, shadowed: false } => format!("no longer shadowed {vip}"),
-        Kind::Drift { vip } => format!("drift {vip}"),
+        Kind::Drift { vip, mended: true } => format!("drift {vip}"),
+        Kind::Drift { vip, mended: false } => format!("drift {vip}, left alone"),
         Kind::ConfSent { error: None } => "conf sent".into(),
         Kind::ConfSent { error: Some(error) } => format!("conf refused: {error}"),
         Kind::Synced { vip, counts } => format!(

@@ -21,7 +21,7 @@ fn kinds() -> Vec<Kind> {
         Kind::Blind(Blindness::Refuted),
         Kind::Refused { name: "nginx0".into(), why: String::new() },
         Kind::Vpp { connected: true },
-        Kind::Drift { vip },
+        Kind::Drift { vip, mended: true },
         Kind::Shadowed { vip, shadowed: true },
         Kind::ConfSent { error: None },
         Kind::Synced { vip, counts: Counts::default() },

@@ -80,7 +80,7 @@ impl Book {
         let vip = match kind {
             Kind::Synced { vip, counts } if counts.vip_added + counts.vip_removed > 0 => vip,
             // Who knows what else they have done.
-            Kind::Drift { vip } => {
+            Kind::Drift { vip, .. } => {
                 for server in actual.vips.get(vip).into_iter().flat_map(|found| found.servers.keys()) {
                     self.servers.remove(server);
                 }
@@ -93,13 +93,15 @@ impl Book {
         true
     }
 
-    /// Asks VPP for the routes of its VIPs that are not in the book.
+    /// Asks VPP for the routes of its VIPs that are not in the book, and for those on its own addresses again, as these
+    /// are to be taken away.
     ///
     /// # Errors
     /// VPP is lost.
     pub async fn find_routes(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
         let prefixes: BTreeSet<Prefix> = actual.vips.keys().map(|vip| name(vip).prefix).collect();
-        self.routes.retain(|prefix, _| prefixes.contains(prefix));
+        let own = |route: &Option<Route>| route.is_some_and(|route| route.own);
+        self.routes.retain(|prefix, route| prefixes.contains(prefix) && !own(route));
         let unknown = prefixes.into_iter().filter(|prefix| !self.routes.contains_key(prefix));
         let routes = look_up(client, unknown.collect()).await?;
         self.routes.extend(routes);

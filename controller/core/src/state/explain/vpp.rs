@@ -120,7 +120,7 @@ impl Standing<'_> {
         if let Some(index) = state.vips.get(&blocker) {
             return format!("{word}; it is of frontend {}", state.frontends[*index].name);
         }
-        let nat = state.sync.found(&blocker).is_some_and(is_nat);
+        let nat = state.sync.found(&blocker).is_some_and(|found| is_nat(found.encap));
         if state.sync.retired.contains(&blocker)
             || state.config.lb.foreign_vips == ForeignVips::Remove && !nat
         {
