@@ -76,6 +76,21 @@ fn what_would_fall_falls() {
 }
 
 #[test]
+fn nothing_falls_late_but_what_was_doubted_and_is_up() {
+    for (health, doubted) in [(Health::Up, true), (Health::Up, false), (Health::Down, true)] {
+        let mut tracker = Tracker { doubted, ..tracker(health, 2) };
+        let fallen = tracker.fall(Cause::Config, AT).is_some();
+        assert_eq!(fallen, health == Health::Up && doubted);
+    }
+    // What an operator has taken out meanwhile stays out.
+    let mut tracker = tracker(Health::Up, 2);
+    tracker.doubt(&outcome(1, Code::L7Sts), AT);
+    tracker.operate(Action::Pause, AT).unwrap();
+    assert_eq!(tracker.fall(Cause::Config, AT), None);
+    assert_eq!(tracker.health(), Health::Paused);
+}
+
+#[test]
 fn after_as_many_passes_as_limits_say_one_more_changes_nothing() {
     for (rise, fall) in (1..=5).flat_map(|rise| (1..=5).map(move |fall| (rise, fall))) {
         let limits = Limits { rise, fall };
@@ -172,6 +187,7 @@ fn an_older_outcome_does_not_count() {
     tracker.outcome(&outcome(5, Code::L7Ok), false, AT);
     for seq in [5, 4, 1] {
         tracker.outcome(&outcome(seq, Code::L7Sts), false, AT);
+        assert!(!tracker.goes_on(&outcome(seq, Code::L7Ok), AT), "it has been heard");
     }
     assert_eq!((tracker.health(), tracker.counter()), (Health::Up, 4));
 }
@@ -195,6 +211,7 @@ fn a_streak_is_counted_as_if_it_had_been_heard() {
         assert_eq!((transition.from, transition.to), (Health::Unknown, health), "{verdicts:?}");
         assert_eq!(tracker.counter(), counter, "{verdicts:?}");
         assert_eq!(tracker.history().len(), 1, "one move, however long the streak");
+        assert_eq!(tracker.failing().is_some(), verdicts.last() == Some(&false), "{verdicts:?}");
     }
 }
 
