@@ -157,15 +157,26 @@ impl<P, F> Table<P, F> {
         self.ids.get(&id).copied()
     }
 
-    /// The slot of `leaving` that each of `members` has already, if any, and the slots of all others.
+    /// The slot of `leaving` that each of `members` has already, if any, and the slots of all others. Of equal checks, each
+    /// keeps its own under its name: the controller counts by name what it has heard.
     fn places(&self, leaving: Vec<u32>, members: &[Member<P>]) -> (Vec<Option<u32>>, Vec<u32>) {
-        let mut by_value: HashMap<&Check, Vec<u32>> = HashMap::with_capacity(leaving.len());
+        let mut by_name: HashMap<CheckId, u32> =
+            leaving.iter().filter_map(|slot| Some((self.held(*slot)?.id, *slot))).collect();
+        let own = |member: &Member<P>| {
+            let slot = *by_name.get(&member.id)?;
+            self.held(slot).filter(|held| held.check == member.check)?;
+            by_name.remove(&member.id)
+        };
+        let mut places: Vec<_> = members.iter().map(own).collect();
+        let mut by_value: HashMap<&Check, Vec<u32>> = HashMap::with_capacity(by_name.len());
         for slot in leaving {
-            if let Some(held) = self.held(slot) {
+            if let Some(held) = self.held(slot).filter(|held| by_name.contains_key(&held.id)) {
                 by_value.entry(&held.check).or_default().push(slot);
             }
         }
-        let places = members.iter().map(|member| by_value.get_mut(&member.check)?.pop()).collect();
+        for (place, member) in places.iter_mut().zip(members).filter(|(place, _)| place.is_none()) {
+            *place = by_value.get_mut(&member.check).and_then(Vec::pop);
+        }
         let mut dropped: Vec<_> = by_value.into_values().flatten().collect();
         dropped.sort_unstable();
         (places, dropped)

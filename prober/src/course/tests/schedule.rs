@@ -51,6 +51,23 @@ fn equal_checks_under_two_names_are_two_checks() {
     assert_eq!(change.ended.len(), 1);
 }
 
+/// The controller counts the outcomes of each name, and passes over those that it takes for older ones.
+#[test]
+fn equal_checks_go_on_each_under_its_own_name() {
+    let mut world = World::of(vec![member(1, 1)], at_once);
+    world.run_for(10 * SECOND);
+    world.course.amend(&[], vec![member(2, 1)], world.now);
+    world.run_for(3 * SECOND);
+    let seqs = |world: &World| {
+        [1, 2].map(|id| world.outcomes.iter().rfind(|told| told.check == CheckId(id)).map(|told| told.seq))
+    };
+    let before = seqs(&world);
+    world.course.replace(vec![member(1, 1), member(2, 1)], world.now);
+    world.run_for(3 * SECOND);
+    let after = seqs(&world);
+    assert!(before[0] < after[0] && before[1] < after[1], "{before:?} {after:?}");
+}
+
 #[test]
 fn what_comes_late_finds_nothing() {
     let mut world = World::of(vec![member(1, 1)], never);
