@@ -94,12 +94,14 @@ impl World {
             ["reload"] => self.tell(Input::Reload(Arc::new(self.config.clone()))),
             ["prober", "up"] => self.prober_up(false),
             ["prober", "back"] => self.prober_up(true),
+            ["prober", "counts", "anew"] => self.prober.seq = 0,
             ["prober", "down"] => self.tell(Input::ProberDown),
             ["pass", ref names @ ..] => self.outcomes(names, Code::L7Ok, Detail::None),
             ["fail", ref names @ ..] => self.outcomes(names, Code::L4Tout, Detail::None),
             ["local", ref names @ ..] => self.outcomes(names, Code::Local, "no buffer space".into()),
             ["wait", time] => self.wait(seconds(time)),
-            ["vpp", "up"] => self.vpp_up(),
+            ["vpp", "up"] => self.vpp_up(None),
+            ["vpp", "up", "since", boot] => self.vpp_up(Some(Wall(0) + seconds(boot))),
             ["vpp", "down"] => self.vpp_down(),
             ["vpp", "restarts", "empty"] => {
                 self.vpp.actual = Actual { conf: Some(default_conf()), vips: BTreeMap::new() };
