@@ -184,16 +184,20 @@ fn backoff(failures: u32, longest: Duration) -> Duration {
 
 impl State {
     pub(super) fn vpp_up(&mut self, info: VppInfo, turn: &mut Turn) {
-        let life = (info.pid, info.boot);
-        match self.sync.life.replace(life) {
+        let before = self.sync.life;
+        // Stats that cannot be read this time do not make it another.
+        let same = before.is_some_and(|(pid, boot)| {
+            pid == info.pid && boot.is_none_or(|before| info.boot.is_none_or(|now| now == before))
+        });
+        let known = before.filter(|_| same).and_then(|(_, boot)| boot);
+        self.sync.life = Some((info.pid, info.boot.or(known)));
+        if same {
             // A VPP that had stopped may do what it was asked on the old connection after it is read on this one.
-            Some(before) if before == life => self.alarm(turn, SECOND_LOOK, Alarm::Resync),
+            self.alarm(turn, SECOND_LOOK, Alarm::Resync);
+        } else if before.is_some() {
             // What is believed of one VPP is not true of another.
-            Some(_) => {
-                self.sync.beliefs = Beliefs::default();
-                self.sync.retired.clear();
-            }
-            None => {}
+            self.sync.beliefs = Beliefs::default();
+            self.sync.retired.clear();
         }
         self.sync.info = Some(info);
         self.sync.fault = None;

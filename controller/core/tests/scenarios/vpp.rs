@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use maglev_core::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, Run, VipKey};
 use maglev_core::plan;
 use maglev_core::state::{Input, Listed, Output};
+use maglev_core::time::Wall;
 use maglev_core::view::VppInfo;
 
 use super::world::World;
@@ -25,13 +26,14 @@ pub struct Vpp {
 }
 
 impl World {
-    pub fn vpp_up(&mut self) {
+    /// `boot` is since when it runs, if its stats can be read.
+    pub fn vpp_up(&mut self, boot: Option<Wall>) {
         self.vpp.up = true;
         if self.vpp.actual.conf.is_none() {
             self.vpp.actual.conf = Some(default_conf());
         }
         let (version, build_date) = ("26.10".into(), String::new());
-        self.tell(Input::VppUp(VppInfo { version, build_date, pid: self.vpp.pid, boot: None }));
+        self.tell(Input::VppUp(VppInfo { version, build_date, pid: self.vpp.pid, boot }));
     }
 
     pub fn vpp_down(&mut self) {
