@@ -32,6 +32,8 @@ const EVENTS: usize = 1024;
 const BATCHES: usize = 16;
 /// What a time-out says when the answer may have been among what was lost.
 const OVERFLOWED: &str = "this host had no room for answers";
+/// What it says when the answer may be among what is still to be read.
+const UNREAD: &str = "more answers than this host has time for";
 /// What one read takes from a connection at most, in bytes.
 const SCRATCH: usize = 16 * 1024;
 /// What the events of epoll belong to; all that is no slot.
@@ -185,6 +187,7 @@ impl Engine {
             sockets.closed(&flight);
             match (&flight, plan.stream()) {
                 (Flight::Stream(stream), Some(plan)) => stream.time_out(plan),
+                _ if sockets.is_unread(&flight) => Verdict::new(Code::Local, UNREAD),
                 _ if started <= sockets.deafened(&flight) => Verdict::new(Code::Local, OVERFLOWED),
                 _ => Verdict::of(Code::L4Tout),
             }
@@ -292,7 +295,7 @@ impl Engine {
 
     /// Reads a family's ICMP, but not more of it at a time than leaves room for the rest of the turn.
     fn hear(&mut self, v4: bool) {
-        let mut heard = std::mem::take(&mut self.heard);
+        let (mut heard, left) = (std::mem::take(&mut self.heard), self.sockets.pings_left);
         for _ in 0..BATCHES {
             let more = self.sockets.pinger.receive(v4, &mut heard);
             let now = clock::now();
@@ -306,16 +309,18 @@ impl Engine {
                     self.count(junk);
                 }
             }
+            self.sockets.pings_left = more;
             if !more {
                 break;
             }
         }
+        self.sockets.pings_left |= left;
         self.heard = heard;
     }
 
     /// The same for the segments that answer half-open probes.
     fn hear_segments(&mut self, v4: bool) {
-        let mut answers = std::mem::take(&mut self.answers);
+        let (mut answers, left) = (std::mem::take(&mut self.answers), self.sockets.segments_left);
         for _ in 0..BATCHES {
             let more = self.sockets.half_opener.receive(v4, &mut answers);
             let now = clock::now();
@@ -330,10 +335,12 @@ impl Engine {
                     Err(junk) => self.count(junk),
                 }
             }
+            self.sockets.segments_left = more;
             if !more {
                 break;
             }
         }
+        self.sockets.segments_left |= left;
         self.answers = answers;
     }
 

@@ -31,6 +31,10 @@ pub struct Sockets {
     pub deaf_to_pings: Nanos,
     /// The same of half-open probes.
     pub deaf_to_segments: Nanos,
+    /// In this turn, answers to pings are left to be read in another.
+    pub pings_left: bool,
+    /// The same of half-open probes.
+    pub segments_left: bool,
     /// Half-open probes that did without raw sockets.
     pub fallbacks: u64,
     /// Connections that are open, idle ones included.
@@ -64,6 +68,8 @@ impl Sockets {
             idle: Idle::default(),
             deaf_to_pings: 0,
             deaf_to_segments: 0,
+            pings_left: false,
+            segments_left: false,
             fallbacks: 0,
             connections: 0,
             max_connections,
@@ -72,8 +78,9 @@ impl Sockets {
         })
     }
 
-    /// A turn begins, with handshakes of its own.
+    /// A turn begins, with handshakes of its own, and reads what there is.
     pub const fn woken(&mut self) {
+        (self.pings_left, self.segments_left) = (false, false);
         self.handshakes = HANDSHAKES;
     }
 
@@ -181,6 +188,16 @@ impl Sockets {
     pub fn close_idle(&mut self, slot: u32) {
         if self.idle.take(slot).is_some() {
             self.connections -= 1;
+        }
+    }
+
+    /// Whether the answer to a probe may be among those that are left to be read.
+    pub const fn is_unread(&self, flight: &Flight) -> bool {
+        match flight {
+            Flight::Icmp(_) => self.pings_left,
+            Flight::HalfOpen(_) => self.segments_left,
+            // Each has an event, and all events of a turn are seen to.
+            Flight::Stream(_) => false,
         }
     }
 

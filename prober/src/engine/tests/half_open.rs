@@ -131,3 +131,14 @@ fn many_are_probed_at_a_time_and_none_is_taken_for_another() {
         }
     }
 }
+
+#[test]
+fn a_segment_that_is_not_read_yet_is_no_time_out() {
+    if skip("a_segment_that_is_not_read_yet_is_no_time_out") {
+        return;
+    }
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let check = |to: Ipv4Addr| quickly(half_open((to, port).into()));
+    what_is_not_read_yet_is_no_verdict(check, |engine| engine.hear_segments(true));
+}

@@ -127,3 +127,11 @@ fn an_answer_that_this_host_had_no_room_for_is_no_verdict() {
     let checks = (0..250).map(|n| check(Ipv4Addr::new(127, 5, 5, n), Probe::Icmp));
     what_is_lost_here_is_no_verdict(sockets, checks, Code::L7Ok);
 }
+
+#[test]
+fn an_answer_that_is_not_read_yet_is_no_time_out() {
+    if skip("an_answer_that_is_not_read_yet_is_no_time_out") {
+        return;
+    }
+    what_is_not_read_yet_is_no_verdict(|to| quickly(check(to, Probe::Icmp)), |engine| engine.hear(true));
+}

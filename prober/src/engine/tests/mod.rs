@@ -9,7 +9,7 @@ mod tcp;
 mod tls;
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,9 +21,10 @@ use maglev_ipc::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, sockopt, socketpair};
 
 use super::*;
+use crate::course::Member;
 use crate::listen;
 use crate::probe::ports::Ports;
 
@@ -51,21 +52,28 @@ fn start_with(
     orphan_timeout: Duration,
 ) -> JoinHandle<End> {
     std::thread::spawn(move || {
-        let (pinger, half_opener) = sockets();
-        let setup = Setup {
-            door,
-            pinger,
-            half_opener,
-            configs: crate::probe::tls::Configs::new([]),
-            signals: SignalFd::new(&SigSet::empty()).unwrap(),
-            limits,
-            max_connections: 100,
-            orphan_timeout,
-            watchdog: None,
-            seed: 7,
-        };
-        Engine::new(setup).unwrap().run().unwrap()
+        Engine::new(setup(sockets(), door, limits, orphan_timeout)).unwrap().run().unwrap()
     })
+}
+
+fn setup(
+    (pinger, half_opener): (Pinger, HalfOpener),
+    door: Door,
+    limits: Limits,
+    orphan_timeout: Duration,
+) -> Setup {
+    Setup {
+        door,
+        pinger,
+        half_opener,
+        configs: crate::probe::tls::Configs::new([]),
+        signals: SignalFd::new(&SigSet::empty()).unwrap(),
+        limits,
+        max_connections: 100,
+        orphan_timeout,
+        watchdog: None,
+        seed: 7,
+    }
 }
 
 /// Both ends of a link.
@@ -246,6 +254,37 @@ fn what_is_lost_here_is_no_verdict(
         }
     }
     controller.stats(|stats| stats.overflowed > 0);
+}
+
+/// More answers wait than one turn reads, which comes late: what is given up in it has not been without an answer.
+fn what_is_not_read_yet_is_no_verdict(check: impl Fn(Ipv4Addr) -> Check, hear: fn(&mut Engine)) {
+    const ROOM: usize = 16 * 1024 * 1024;
+    let (_controller, door) = line();
+    let mut engine =
+        Engine::new(setup(sockets(Ports::reserve().ok()), door, LIMITS, Duration::ZERO)).unwrap();
+    let sockets = &engine.sockets;
+    for socket in sockets.pinger.sockets().into_iter().chain(sockets.half_opener.sockets()) {
+        setsockopt(&socket.unwrap(), sockopt::RcvBufForce, &ROOM).unwrap();
+    }
+    let members = (0..1200).map(|n: u16| {
+        let [high, low] = n.to_be_bytes();
+        let check = check(Ipv4Addr::new(127, 5, 7 + high, low));
+        let plan = Plan::compile(&check, &mut engine.configs).unwrap();
+        Member { id: CheckId(n.into()), interval: INTERVAL, settled: 1, check, plan }
+    });
+    let (members, due) = (members.collect(), clock::now() + 50_000_000);
+    engine.course.replace(members, due - 50_000_000);
+    engine.sockets.half_opener.listen([true, true]);
+    engine.expire(due);
+    while engine.course.launch(due, |key, check, plan| engine.sockets.start(key, check, plan, due)) {}
+    engine.flush_pings();
+    engine.flush_segments();
+    hear(&mut engine);
+    engine.expire(due + 30_000_000);
+    let told: Vec<_> = engine.course.told().map(|told| told.outcome).collect();
+    let is_pass = |outcome: &&Outcome| outcome.code.passed() == Some(true);
+    assert_eq!((told.len(), told.iter().filter(is_pass).count()), (1200, BATCHES * 64));
+    assert!(told.iter().all(|outcome| outcome.code.passed() != Some(false)));
 }
 
 /// A server that does so with every connection.
