@@ -246,8 +246,9 @@ impl Engine {
 
     /// Goes on with the handshakes that wait.
     fn shake_hands(&mut self, now: Nanos) {
-        while let Some((token, events)) = self.sockets.next_handshake() {
-            self.advance(Key::from(token), events, now);
+        while let Some(token) = self.sockets.next_handshake() {
+            // What has happened on it, it knows.
+            self.advance(Key::from(token), EpollFlags::empty(), now);
         }
     }
 
@@ -261,8 +262,10 @@ impl Engine {
         let Some((plan, Flight::Stream(stream))) = self.course.flight(key) else { return };
         let Some(plan) = plan.stream() else { return };
         if stream.is_handshaking(plan) && !self.sockets.may_shake_hands() {
-            stream.put_off();
-            return self.sockets.put_off(token, events);
+            if stream.put_off(events) {
+                self.sockets.put_off(token);
+            }
+            return;
         }
         let verdict = match stream.advance(plan, events, &mut self.scratch, now) {
             None => return,

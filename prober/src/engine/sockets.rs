@@ -44,8 +44,8 @@ pub struct Sockets {
     /// How many steps of handshakes this turn may still take. Those under way come first, so that no more begin than
     /// can be brought to an end.
     handshakes: u32,
-    /// Connections on which a step of the handshake waits for another turn, and what has happened on them.
-    waiting: VecDeque<(u64, EpollFlags)>,
+    /// Connections on which a step of the handshake waits for another turn.
+    waiting: VecDeque<u64>,
 }
 
 impl Sockets {
@@ -133,13 +133,13 @@ impl Sockets {
         left.is_some()
     }
 
-    /// Has a step of a handshake wait for another turn, with what has happened on its connection.
-    pub fn put_off(&mut self, token: u64, events: EpollFlags) {
-        self.waiting.push_back((token, events));
+    /// Has a step of a handshake wait for another turn.
+    pub fn put_off(&mut self, token: u64) {
+        self.waiting.push_back(token);
     }
 
     /// The next handshake to go on with, while this turn may.
-    pub fn next_handshake(&mut self) -> Option<(u64, EpollFlags)> {
+    pub fn next_handshake(&mut self) -> Option<u64> {
         if self.handshakes > 0 { self.waiting.pop_front() } else { None }
     }
 

@@ -113,8 +113,8 @@ pub struct Stream {
     talk: Option<Box<Talk>>,
     /// An earlier probe has begun it.
     kept: bool,
-    /// Something has happened that this host has not had the time to look at.
-    put_off: bool,
+    /// What has happened that this host has not had the time to look at.
+    put_off: EpollFlags,
 }
 
 /// What is said over the connection.
@@ -151,7 +151,7 @@ impl Stream {
     /// The verdict, when there is one already.
     pub fn start(plan: &Plan, token: u64) -> Result<Self, Verdict> {
         let socket = tcp::connect(plan.to, plan.from, plan.acknowledge)?;
-        Ok(Self { socket, token, talk: None, kept: false, put_off: false })
+        Ok(Self { socket, token, talk: None, kept: false, put_off: EpollFlags::empty() })
     }
 
     /// Begins another probe on a kept connection. Returns whether it could be.
@@ -182,7 +182,7 @@ impl Stream {
         scratch: &mut [u8],
         now: Nanos,
     ) -> Option<End> {
-        self.put_off = false;
+        let events = events | std::mem::replace(&mut self.put_off, EpollFlags::empty());
         if self.talk.is_none() {
             if events.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
                 && let Ok(Some(error)) = self.socket.take_error()
@@ -223,9 +223,11 @@ impl Stream {
         fresh.is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
-    /// The next step has to wait.
-    pub const fn put_off(&mut self) {
-        self.put_off = true;
+    /// The next step has to wait. Returns whether none did already.
+    pub fn put_off(&mut self, events: EpollFlags) -> bool {
+        let is_first = self.put_off.is_empty();
+        self.put_off |= events;
+        is_first
     }
 
     /// Whether the connection is good for another probe, as far as is known, now that this one has its verdict.
@@ -244,7 +246,9 @@ impl Stream {
     /// The verdict when the time is up.
     pub fn time_out(&self, plan: &Plan) -> Verdict {
         match &self.talk {
-            _ if self.put_off => Verdict::new(Code::Local, "more TLS handshakes than this host has time for"),
+            _ if !self.put_off.is_empty() => {
+                Verdict::new(Code::Local, "more TLS handshakes than this host has time for")
+            }
             None => Verdict::of(Code::L4Tout),
             Some(talk) if talk.is_handshaking() => Verdict::of(Code::L6Tout),
             Some(talk) => talk.time_out(plan),

@@ -21,7 +21,7 @@ use maglev_ipc::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, sockopt, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 
 use super::*;
 use crate::course::Member;
@@ -256,27 +256,37 @@ fn what_is_lost_here_is_no_verdict(
     controller.stats(|stats| stats.overflowed > 0);
 }
 
+/// An engine that a test turns by hand.
+fn idle_engine() -> Engine {
+    let (_, door) = line();
+    Engine::new(setup(sockets(Ports::reserve().ok()), door, LIMITS, Duration::ZERO)).unwrap()
+}
+
+/// Begins a probe of each, and says when.
+fn launch(engine: &mut Engine, checks: impl Iterator<Item = Check>) -> Nanos {
+    let members = (0..).zip(checks).map(|(id, check)| {
+        let plan = Plan::compile(&check, &mut engine.configs).unwrap();
+        Member { id: CheckId(id), interval: INTERVAL, settled: 1, check, plan }
+    });
+    let (members, now) = (members.collect(), clock::now());
+    engine.course.replace(members, now);
+    engine.sockets.half_opener.listen([true, true]);
+    let due = now + 50_000_000;
+    engine.expire(due);
+    while engine.course.launch(due, |key, check, plan| engine.sockets.start(key, check, plan, due)) {}
+    due
+}
+
 /// More answers wait than one turn reads, which comes late: what is given up in it has not been without an answer.
 fn what_is_not_read_yet_is_no_verdict(check: impl Fn(Ipv4Addr) -> Check, hear: fn(&mut Engine)) {
     const ROOM: usize = 16 * 1024 * 1024;
-    let (_controller, door) = line();
-    let mut engine =
-        Engine::new(setup(sockets(Ports::reserve().ok()), door, LIMITS, Duration::ZERO)).unwrap();
+    let mut engine = idle_engine();
     let sockets = &engine.sockets;
     for socket in sockets.pinger.sockets().into_iter().chain(sockets.half_opener.sockets()) {
         setsockopt(&socket.unwrap(), sockopt::RcvBufForce, &ROOM).unwrap();
     }
-    let members = (0..1200).map(|n: u16| {
-        let [high, low] = n.to_be_bytes();
-        let check = check(Ipv4Addr::new(127, 5, 7 + high, low));
-        let plan = Plan::compile(&check, &mut engine.configs).unwrap();
-        Member { id: CheckId(n.into()), interval: INTERVAL, settled: 1, check, plan }
-    });
-    let (members, due) = (members.collect(), clock::now() + 50_000_000);
-    engine.course.replace(members, due - 50_000_000);
-    engine.sockets.half_opener.listen([true, true]);
-    engine.expire(due);
-    while engine.course.launch(due, |key, check, plan| engine.sockets.start(key, check, plan, due)) {}
+    let checks = (0..1200_u16).map(u16::to_be_bytes).map(|[high, low]| check([127, 5, 7 + high, low].into()));
+    let due = launch(&mut engine, checks);
     engine.flush_pings();
     engine.flush_segments();
     hear(&mut engine);

@@ -281,3 +281,19 @@ fn a_bundle_without_a_certificate_is_refused() {
     ];
     assert_eq!(refused, expected);
 }
+
+/// Else servers that send a byte at a time would take all there is of handshakes, and of memory.
+#[test]
+fn a_handshake_that_waits_does_so_once_however_much_happens_on_it() {
+    let (_listener, address) = silent();
+    let mut engine = idle_engine();
+    let due = launch(&mut engine, [check_of(address, "good.test", Verify::Nothing, None)].into_iter());
+    let key = engine.course.find(0, |_| true).unwrap();
+    while engine.sockets.may_shake_hands() {}
+    for events in [EpollFlags::EPOLLOUT, EpollFlags::EPOLLIN, EpollFlags::EPOLLIN] {
+        engine.advance(key, events, due);
+    }
+    engine.sockets.woken();
+    let waiting = std::iter::from_fn(|| engine.sockets.next_handshake()).count();
+    assert_eq!(waiting, 1);
+}
