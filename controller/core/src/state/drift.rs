@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::ops::Bound;
+use core::time::Duration;
 
 use super::sync::{ConfJob, Job, is_nat};
 use super::{Alarm, Listed, Output, State, Turn};
@@ -17,10 +18,22 @@ impl State {
         if let Some(set) = self.sync.drift_check.take() {
             self.alarms.remove(&(set, Alarm::Drift));
         }
-        let checks = u32::try_from(self.vips.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let pause = self.config.lb.sync_interval / checks;
+        let pause = self.between_drift_checks();
         self.sync.drift_check = Some(turn.now.mono + pause);
         self.alarm(turn, pause, Alarm::Drift);
+    }
+
+    /// After a change of how often there is one: the next is no further away than it would be now.
+    pub(super) fn hasten_drift_check(&mut self, turn: &Turn) {
+        let latest = turn.now.mono + self.between_drift_checks();
+        if self.sync.current && self.sync.drift_check.is_some_and(|set| set > latest) {
+            self.schedule_drift_check(turn);
+        }
+    }
+
+    fn between_drift_checks(&self) -> Duration {
+        let checks = u32::try_from(self.vips.len()).unwrap_or(u32::MAX).saturating_add(1);
+        self.config.lb.sync_interval / checks
     }
 
     /// Compares the next VIP with what VPP has; after the last one, VPP's list of VIPs with ours.

@@ -59,6 +59,7 @@ impl State {
         }
         self.count();
         self.sync_all(turn);
+        self.hasten_drift_check(turn);
         self.alarm(turn, self.config.lb.startup_max_delay, Alarm::Release);
     }
 

@@ -83,6 +83,7 @@ impl World {
                 self.config.healthchecks.insert("ping".into(), Arc::new(changed));
             }
             ["set", "blind-threshold", percent] => self.config.blind_threshold = percent.parse().unwrap(),
+            ["set", "sync-interval", interval] => self.config.lb.sync_interval = seconds(interval),
             ["set", "startup-min-delay", delay] => self.config.lb.startup_min_delay = seconds(delay),
             ["set", "foreign-vips", "keep"] => self.config.lb.foreign_vips = ForeignVips::Keep,
             ["set", "foreign-vips", "remove"] => self.config.lb.foreign_vips = ForeignVips::Remove,
