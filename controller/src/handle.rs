@@ -9,7 +9,7 @@ use maglev_core::event::Event;
 use maglev_core::state::{By, Command, OperateError, Reason, State};
 use maglev_core::time::Now;
 use maglev_core::view::View;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 
 use crate::overrides::Kept;
@@ -104,7 +104,13 @@ pub struct Handle {
     events: broadcast::Sender<Arc<Event>>,
     counters: watch::Sender<Option<Arc<Counters>>>,
     kept: watch::Sender<Kept>,
+    /// Of reading VPP.
+    turn: Arc<Semaphore>,
 }
+
+/// The turn of whoever reads VPP. The next one begins when this is dropped.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
 
 /// The task that owns the state has ended: the daemon is going down.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -119,7 +125,7 @@ impl Handle {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let (counters, _) = watch::channel(None);
         let (kept, _) = watch::channel(Kept::default());
-        (Self { requests, events, counters, kept }, receiver)
+        (Self { requests, events, counters, kept, turn: Arc::new(Semaphore::new(1)) }, receiver)
     }
 
     /// Everything that can be shown, at this moment.
@@ -220,14 +226,19 @@ impl Handle {
         spawn_blocking(explain).await.map_err(|_| Gone)
     }
 
-    /// What VPP has, read now; `None` if there is no VPP to be read.
+    /// What VPP has, read now; `None` if there is no VPP to be read. It is read for one at a time, in whose turn what is to be
+    /// made of it is made: each reading has VPP's workers stand still, and what changes weights waits behind it.
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn read_vpp(&self) -> Result<Option<Reading>, Gone> {
+    pub async fn read_vpp(&self) -> Result<Option<(Reading, Turn)>, Gone> {
+        let turn = Turn(Arc::clone(&self.turn).acquire_owned().await.map_err(|_| Gone)?);
         let (answer, reading) = oneshot::channel();
         self.requests.send(Request::ReadVpp(answer)).await.map_err(|_| Gone)?;
-        Ok(reading.await.ok())
+        // The turn lasts as long as the reading, whether or not somebody still waits for it.
+        let read = tokio::spawn(async move { Some((reading.await.ok()?, turn)) });
+        // It fails only if the runtime goes down.
+        read.await.map_err(|_| Gone)
     }
 
     /// Has everything compared with what VPP has, and mended, as `who` asked.
@@ -259,5 +270,34 @@ impl Handle {
     pub fn publish(&self, event: Event) {
         // Nobody watching is no fault.
         let _ = self.events.send(Arc::new(event));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each reading has VPP's workers stand still, and a change of a weight waits behind it.
+    #[tokio::test(start_paused = true)]
+    async fn vpp_is_read_for_one_at_a_time_whoever_leaves() {
+        let (handle, mut requests) = Handle::new();
+        let ask = || {
+            let handle = handle.clone();
+            tokio::spawn(async move { handle.read_vpp().await.unwrap().is_some() })
+        };
+        let asked = [ask(), ask(), ask()];
+        let Some(Request::ReadVpp(first)) = requests.recv().await else { panic!("nothing is read") };
+        // Who has left is still being read for.
+        asked[0].abort();
+        let next = tokio::time::timeout(KEEPING, requests.recv()).await;
+        assert!(next.is_err(), "{next:?}");
+        drop(first);
+        for _ in 1..asked.len() {
+            let Some(Request::ReadVpp(answer)) = requests.recv().await else { panic!("nothing is read") };
+            answer.send(Reading { actual: Actual::default(), flows: Default::default() }).unwrap();
+        }
+        for one in asked.into_iter().skip(1) {
+            assert!(one.await.unwrap());
+        }
     }
 }

@@ -22,10 +22,14 @@ use crate::vpp::Reading;
 pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Plan, Status> {
     connected(&handle.view().await.map_err(gone)?.vpp)?;
     let reading = handle.read_vpp().await.map_err(gone)?;
-    let Reading { actual, flows } = reading.ok_or_else(not_connected)?;
+    let (Reading { actual, flows }, turn) = reading.ok_or_else(not_connected)?;
     let snapshot = handle.snapshot().await.map_err(gone)?;
     // Long tables take their time, and others have calls under way.
-    let preview = spawn_blocking(move || snapshot.state.preview(actual, config, clock::now())).await;
+    let preview = spawn_blocking(move || {
+        let _turn = turn;
+        snapshot.state.preview(actual, config, clock::now())
+    })
+    .await;
     let preview = preview.map_err(|error| Status::internal(format!("no plan: {error}")))?;
     Ok(convert(&preview, &flows))
 }
