@@ -221,6 +221,10 @@ impl State {
     }
 
     pub(super) fn all_read(&mut self, mut actual: Actual, turn: &mut Turn) {
+        // Asked for twice, as VPP was lost and back meanwhile. What was done since the first reading is not in this one.
+        if self.sync.current {
+            return;
+        }
         for (vip, found) in &mut actual.vips {
             if let Some(told) = found.src_ip_sticky {
                 self.sync.beliefs.told(*vip, told);

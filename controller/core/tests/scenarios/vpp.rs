@@ -36,6 +36,21 @@ impl World {
         self.tell(Input::VppUp(VppInfo { version, build_date, pid: self.vpp.pid, boot }));
     }
 
+    /// It is lost and back before we know of it, so all is asked for twice on the connection that stays, and what was read
+    /// the second time is told last.
+    pub fn vpp_comes_twice(&mut self) {
+        self.vpp.waiting = true;
+        self.vpp_up(None);
+        self.tell(Input::VppDown);
+        self.vpp_up(None);
+        assert_eq!(std::mem::take(&mut self.vpp.asked), [Output::ReadAll, Output::ReadAll]);
+        let read = Input::AllRead(untold(self.vpp.actual.clone()));
+        self.tell(read.clone());
+        self.vpp.waiting = false;
+        self.vpp_works();
+        self.tell(read);
+    }
+
     pub fn vpp_down(&mut self) {
         self.vpp.up = false;
         self.vpp.asked.clear();

@@ -108,6 +108,7 @@ impl World {
                 self.vpp.actual = Actual { conf: Some(default_conf()), vips: BTreeMap::new() };
                 self.vpp.pid += 1;
             }
+            ["vpp", "comes", "and", "comes", "again"] => self.vpp_comes_twice(),
             ["vpp", "tells", "all"] => self.vpp.tells_all = true,
             ["vpp", "waits"] => self.vpp.waiting = true,
             ["vpp", "goes", "on"] => {
