@@ -5,7 +5,7 @@
 //! ever; if nothing does, the verdicts are put in force. Of its fall, each backend waits once, and no longer than `fall`
 //! times its `fast-interval`.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -37,8 +37,8 @@ pub(super) struct Blind {
 #[derive(Clone, Debug)]
 struct Doubt {
     until: Mono,
-    /// Who would have fallen, and why.
-    waiting: Vec<(usize, Cause)>,
+    /// Who would have fallen, by index, and why.
+    waiting: BTreeMap<usize, Cause>,
     /// How many may pass without refuting it.
     spare: usize,
 }
@@ -85,8 +85,8 @@ impl State {
             return false;
         }
         if backend.tracker.doubted() {
-            // It waits already, or has waited.
-            return self.blind.doubt.is_some();
+            // It waits already, or has waited: for another doubt than this it does not.
+            return self.blind.doubt.as_ref().is_some_and(|doubt| doubt.waiting.contains_key(&index));
         }
         let wait = healthcheck.fast_interval * healthcheck.fall;
         if self.blind.confirmed
@@ -96,7 +96,7 @@ impl State {
         }
         let until = turn.now.mono + wait;
         let Some(doubt) = &mut self.blind.doubt else { return false };
-        doubt.waiting.push((index, outcome.into()));
+        doubt.waiting.insert(index, outcome.into());
         if until <= doubt.until {
             doubt.until = until;
             self.alarm(turn, wait, Alarm::Doubt);
@@ -109,7 +109,7 @@ impl State {
         let Some((failing, fine)) = self.failing_at_once(index, outcome) else { return false };
         let (of, until) = (failing + fine, turn.now.mono + wait);
         let spare = self.tolerated(of) - fine;
-        self.blind.doubt = Some(Doubt { until, waiting: Vec::new(), spare });
+        self.blind.doubt = Some(Doubt { until, waiting: BTreeMap::new(), spare });
         turn.event(Kind::Blind(Blindness::Suspected { failing, of, wait }));
         true
     }
