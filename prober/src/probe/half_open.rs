@@ -1,7 +1,7 @@
 //! Half-open probes: a SYN goes out, and what answers it comes in, both from raw sockets. The kernel knows of no such
 //! connection, so it answers a SYN-ACK by a reset, and the server forgets: nothing is accepted, and nothing is left.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use socket2::{Domain, Protocol};
 
 use super::icmp::Junk;
-use super::ports::Ports;
+use super::ports::{COUNT, Ports};
 use super::raw::{self, Opened, Raw};
 use super::routes::Routes;
 use super::segment::{self, Answer, Syn};
@@ -71,8 +71,16 @@ pub struct HalfOpener {
     cookies: RandomState,
     /// The number of the last SYN.
     serial: u64,
-    /// Those that are not answered yet, by their sequence numbers.
-    waiting: HashMap<u32, Waiting>,
+    waiting: Unanswered,
+}
+
+/// The SYNs that are not answered yet.
+#[derive(Debug, Default)]
+struct Unanswered {
+    /// By their sequence numbers.
+    numbers: HashMap<u32, Waiting>,
+    /// From which of our ports, and where to.
+    ends: HashSet<(u16, SocketAddr)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +127,7 @@ impl HalfOpener {
             routes: Routes::open(),
             cookies: RandomState::new(),
             serial: 0,
-            waiting: HashMap::new(),
+            waiting: Unanswered::default(),
         };
         opener.listen([false; 2]);
         Ok(opener)
@@ -158,12 +166,12 @@ impl HalfOpener {
     /// The verdict, when it cannot be sent.
     pub fn queue(&mut self, key: Key, plan: &mut Plan, now: Nanos) -> Result<u32, Verdict> {
         let source = plan.source(&self.routes, now).map_err(|error| tcp::local(&error))?;
-        let (number, from) = self.draw(key);
+        let (number, from) = self.draw(key, plan.to);
         let raw = if plan.to.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         let raw = raw.as_mut().map_err(|why| Verdict::new(Code::Local, *why))?;
         let syn = Syn { from, to: plan.to.port(), number };
         raw.queue(key, plan.to.ip(), Some(source), segment::syn(source, plan.to.ip(), syn));
-        self.waiting.insert(number, Waiting { key, from, to: plan.to });
+        self.waiting.add(number, Waiting { key, from, to: plan.to });
         Ok(number)
     }
 
@@ -181,7 +189,7 @@ impl HalfOpener {
 
     /// Takes a SYN that was given up off the list of those that are waited for.
     pub fn forget(&mut self, number: u32) {
-        self.waiting.remove(&number);
+        self.waiting.take(number);
     }
 
     /// Reads up to one batch of a family's segments. Returns whether there may be more.
@@ -197,7 +205,7 @@ impl HalfOpener {
                 Answer::Accepts => Verdict::of(Code::L4Ok),
                 Answer::Refuses => Verdict::new(Code::L4Con, "connection refused"),
             };
-            recognise(waiting, syn, from, verdict)
+            waiting.recognise(syn, from, verdict)
         }));
         more
     }
@@ -215,37 +223,49 @@ impl HalfOpener {
     /// # Errors
     /// It is about no SYN that is waited for.
     pub fn unreachable(&mut self, syn: Syn, target: IpAddr, what: &'static str) -> Result<Answered, Junk> {
-        recognise(&mut self.waiting, syn, target, Verdict::new(Code::L4Con, what))
+        self.waiting.recognise(syn, target, Verdict::new(Code::L4Con, what))
     }
 
     /// A number that is not in use, and a port. The number is of a keyed hash (SipHash, its key from the kernel's
     /// randomness): a server that has seen any number of its own cannot tell the next of another. A check takes the ports
-    /// in turn, so that a probe whose reset was lost is long forgotten when its port comes again.
-    fn draw(&mut self, key: Key) -> (u32, u16) {
+    /// in turn, so that a probe whose reset was lost is long forgotten when its port comes again; but none by which another
+    /// check of the same server waits: to that it would be another SYN of one connection.
+    fn draw(&mut self, key: Key, to: SocketAddr) -> (u32, u16) {
         loop {
             self.serial += 1;
             let number = self.cookies.hash_one((u64::from(key), self.serial)) as u32;
-            if !self.waiting.contains_key(&number) {
-                return (number, self.ports.as_ref().map_or(0, |ports| ports.pick(key.epoch)));
+            if !self.waiting.numbers.contains_key(&number) {
+                let Some(ports) = &self.ports else { return (number, 0) };
+                let mut turn = (0..COUNT.into()).map(|more| ports.pick(key.epoch.wrapping_add(more)));
+                let free = turn.find(|from| !self.waiting.ends.contains(&(*from, to)));
+                return (number, free.unwrap_or_else(|| ports.pick(key.epoch)));
             }
         }
     }
 }
 
-/// Holds what is said of a SYN against those that are waited for. The first that counts is the last: a second answer
-/// finds nothing.
-fn recognise(
-    waiting: &mut HashMap<u32, Waiting>,
-    syn: Syn,
-    about: IpAddr,
-    verdict: Verdict,
-) -> Result<Answered, Junk> {
-    let Waiting { key, from, to } = *waiting.get(&syn.number).ok_or(Junk::Stray)?;
-    if (syn.from, SocketAddr::new(about, syn.to)) != (from, to) {
-        return Err(Junk::Spoofed);
+impl Unanswered {
+    fn add(&mut self, number: u32, waiting: Waiting) {
+        self.ends.insert((waiting.from, waiting.to));
+        self.numbers.insert(number, waiting);
     }
-    waiting.remove(&syn.number);
-    Ok(Answered { key, verdict })
+
+    fn take(&mut self, number: u32) {
+        if let Some(Waiting { from, to, .. }) = self.numbers.remove(&number) {
+            self.ends.remove(&(from, to));
+        }
+    }
+
+    /// Holds what is said of a SYN against those that are waited for. The first that counts is the last: a second answer
+    /// finds nothing.
+    fn recognise(&mut self, syn: Syn, about: IpAddr, verdict: Verdict) -> Result<Answered, Junk> {
+        let Waiting { key, from, to } = *self.numbers.get(&syn.number).ok_or(Junk::Stray)?;
+        if (syn.from, SocketAddr::new(about, syn.to)) != (from, to) {
+            return Err(Junk::Spoofed);
+        }
+        self.take(syn.number);
+        Ok(Answered { key, verdict })
+    }
 }
 
 #[cfg(test)]
@@ -254,15 +274,20 @@ mod tests {
 
     use socket2::SockRef;
 
-    use super::super::ports::COUNT;
     use super::*;
 
     const KEY: Key = Key { slot: 7, epoch: 3 };
     const TARGET: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
-    fn waiting(syn: Syn) -> HashMap<u32, Waiting> {
+    fn waiting(syn: Syn) -> Unanswered {
         let to = SocketAddr::new(TARGET, syn.to);
-        HashMap::from([(syn.number, Waiting { key: KEY, from: syn.from, to })])
+        let mut waiting = Unanswered::default();
+        waiting.add(syn.number, Waiting { key: KEY, from: syn.from, to });
+        waiting
+    }
+
+    fn is_empty(waiting: &Unanswered) -> bool {
+        waiting.numbers.is_empty() && waiting.ends.is_empty()
     }
 
     fn opener() -> HalfOpener {
@@ -275,8 +300,8 @@ mod tests {
         let mut waiting = waiting(syn);
         let verdict = Verdict::of(Code::L4Ok);
         let heard = Ok(Answered { key: KEY, verdict: verdict.clone() });
-        assert_eq!(recognise(&mut waiting, syn, TARGET, verdict.clone()), heard);
-        assert_eq!(recognise(&mut waiting, syn, TARGET, verdict), Err(Junk::Stray));
+        assert_eq!(waiting.recognise(syn, TARGET, verdict.clone()), heard);
+        assert_eq!(waiting.recognise(syn, TARGET, verdict), Err(Junk::Stray));
     }
 
     proptest! {
@@ -292,11 +317,11 @@ mod tests {
                 let right = (forged, about) == (syn, TARGET);
                 let mut waiting = waiting(syn);
                 let verdict = Verdict::of(Code::L4Ok);
-                let heard = recognise(&mut waiting, forged, about, verdict);
+                let heard = waiting.recognise(forged, about, verdict);
                 let expected = if forged.number == number { Junk::Spoofed } else { Junk::Stray };
                 prop_assert_eq!(heard.map(|answered| answered.key), if right { Ok(KEY) } else { Err(expected) });
                 // A forgery takes nothing from the real answer.
-                prop_assert_eq!(waiting.is_empty(), right);
+                prop_assert_eq!(is_empty(&waiting), right);
             }
         }
     }
@@ -308,14 +333,32 @@ mod tests {
         let to = SocketAddr::new(TARGET, 80);
         let mut ports = std::collections::HashSet::new();
         for drawn in 1..=20_000 {
-            let (number, from) = opener.draw(Key { epoch: drawn as u32, ..KEY });
+            let (number, from) = opener.draw(Key { epoch: drawn as u32, ..KEY }, to);
             assert!((first..first + COUNT).contains(&from));
             if drawn <= COUNT.into() {
                 assert!(ports.insert(from), "a port comes again before all others have been");
             }
-            opener.waiting.insert(number, Waiting { key: KEY, from, to });
-            assert_eq!(opener.waiting.len(), drawn);
+            opener.waiting.add(number, Waiting { key: KEY, from, to });
+            assert_eq!(opener.waiting.numbers.len(), drawn);
         }
+    }
+
+    /// A server that has a half connection by that port answers another SYN by an ACK of the first.
+    #[test]
+    fn checks_of_one_server_take_no_port_by_which_another_waits() {
+        let mut opener = opener();
+        let to = SocketAddr::new(TARGET, 80);
+        let mut send = |slot: u32, to: SocketAddr| {
+            let key = Key { slot, ..KEY };
+            let (number, from) = opener.draw(key, to);
+            opener.waiting.add(number, Waiting { key, from, to });
+            from
+        };
+        let from: HashSet<_> = (0..COUNT.into()).map(|slot| send(slot, to)).collect();
+        assert_eq!(from.len(), COUNT.into());
+        // Where all are taken there is no choice, and elsewhere there is.
+        let turn = send(100, (TARGET, 81).into());
+        assert_eq!((send(101, to), send(102, (TARGET, 82).into())), (turn, turn));
     }
 
     #[test]
@@ -339,7 +382,8 @@ mod tests {
     #[test]
     fn another_probers_numbers_are_others() {
         let (mut one, mut other) = (opener(), opener());
-        assert_ne!((one.draw(KEY).0, one.draw(KEY).0), (other.draw(KEY).0, other.draw(KEY).0));
+        let draw = |opener: &mut HalfOpener| [(); 2].map(|()| opener.draw(KEY, (TARGET, 80).into()).0);
+        assert_ne!(draw(&mut one), draw(&mut other));
     }
 
     #[test]
@@ -347,8 +391,8 @@ mod tests {
         let mut opener = opener();
         opener.waiting = waiting(Syn { from: 1, to: 2, number: 3 });
         opener.forget(4);
-        assert_eq!(opener.waiting.len(), 1);
+        assert_eq!(opener.waiting.numbers.len(), 1);
         opener.forget(3);
-        assert!(opener.waiting.is_empty());
+        assert!(is_empty(&opener.waiting));
     }
 }
