@@ -165,7 +165,7 @@ impl<P, F> Held<P, F> {
         let Some(probe) = self.probes.get_mut(index) else { return };
         let took = now.saturating_sub(probe.started);
         if verdict.code.passed() == Some(true) {
-            self.latency.sample(took);
+            self.latency.sample(took, verdict.is_short);
         }
         // A fault of this host says nothing of the server, so it is no reason for doubt either.
         if !matches!(verdict.code, Code::L4Tout | Code::L6Tout | Code::L7Tout) {
@@ -181,7 +181,7 @@ impl<P, F> Held<P, F> {
     pub fn tell(&mut self) -> Option<Told> {
         let seq = self.seq + 1 - self.probes.len() as u64;
         let Probe { started, end, .. } = self.probes.front_mut()?;
-        let (duration, Verdict { code, detail, not_after }) = end.take()?;
+        let (duration, Verdict { code, detail, not_after, .. }) = end.take()?;
         let started = *started;
         self.probes.pop_front();
         let timeout = matches!(self.check.timeout, Timeout::Auto { .. }).then(|| self.timeout());

@@ -1,4 +1,4 @@
-//! How long a check's probes take, and what follows for its time-out: three numbers per check.
+//! How long a check's probes take, and what follows for its time-out: a few numbers per check.
 
 use std::time::Duration;
 
@@ -15,11 +15,20 @@ pub struct Latency {
     samples: u8,
     mean: Nanos,
     deviation: Nanos,
+    /// How long those take that make a whole connection, while not all do: most may be far quicker than these. They are few,
+    /// so each counts for much.
+    whole: Nanos,
+    /// Not all do.
+    has_short: bool,
 }
 
 impl Latency {
-    /// An answer that passed took so long.
-    pub fn sample(&mut self, took: Nanos) {
+    /// An answer that passed took so long; `is_short` is one that needed no whole connection.
+    pub fn sample(&mut self, took: Nanos, is_short: bool) {
+        self.has_short |= is_short;
+        if !is_short {
+            self.whole = if self.whole == 0 { took } else { self.whole / 2 + took / 2 };
+        }
         if self.samples == 0 {
             (self.mean, self.deviation) = (took, took / 2);
         } else {
@@ -39,7 +48,8 @@ impl Latency {
     /// does: what misses it can never be measured, so it must come to meet a server that has become slower still.
     pub fn timeout(&self, min: Duration, max: Duration, unanswered: u32) -> Duration {
         let Some(usual) = self.usual() else { return max };
-        let calm = usual.max(self.mean.saturating_mul(SLACK));
+        let mean = if self.has_short { self.mean.max(self.whole) } else { self.mean };
+        let calm = usual.max(mean.saturating_mul(SLACK));
         let doubled = Duration::from_nanos(calm).max(min).saturating_mul(1 << unanswered.min(16));
         doubled.min(max)
     }
@@ -57,7 +67,7 @@ mod tests {
 
     fn after(samples: impl IntoIterator<Item = Nanos>) -> Latency {
         let mut latency = Latency::default();
-        samples.into_iter().for_each(|took| latency.sample(took));
+        samples.into_iter().for_each(|took| latency.sample(took, false));
         latency
     }
 
@@ -74,9 +84,9 @@ mod tests {
         assert_eq!(latency.timeout(MIN, MAX, 0).as_millis(), 240);
         assert!(latency.usual().unwrap() < 21 * MS);
         // One slow answer among many makes the next less suspicious.
-        latency.sample(200 * MS);
+        latency.sample(200 * MS, false);
         assert!(latency.usual().unwrap() > 200 * MS);
-        (0..100).for_each(|_| latency.sample(MS));
+        (0..100).for_each(|_| latency.sample(MS, false));
         assert_eq!(latency.timeout(MIN, MAX, 0), MIN);
     }
 

@@ -25,17 +25,19 @@ pub struct Verdict {
     pub detail: Detail,
     /// Until when the server's certificate is valid, in seconds since the Unix epoch, if it has shown one.
     pub not_after: Option<u64>,
+    /// The probe did without what a connection costs at first: it had a kept one, or resumed a TLS session.
+    pub is_short: bool,
 }
 
 impl Verdict {
     /// A code that says it all.
     pub const fn of(code: Code) -> Self {
-        Self { code, detail: Detail::None, not_after: None }
+        Self { code, detail: Detail::None, not_after: None, is_short: false }
     }
 
     /// A code, and why.
     pub fn new(code: Code, detail: impl Into<Detail>) -> Self {
-        Self { code, detail: detail.into(), not_after: None }
+        Self { code, detail: detail.into(), not_after: None, is_short: false }
     }
 }
 

@@ -203,6 +203,7 @@ impl Stream {
         let talk = self.talk.as_mut()?;
         let mut verdict = talk.advance(plan, &self.socket, events, scratch, now)?;
         verdict.not_after = verdict.not_after.or(talk.not_after);
+        verdict.is_short = self.kept || talk.has_resumed();
         // Some servers announce that they close an idle connection by an answer that nobody asked for.
         let is_stale = !talk.answer.has_begun() || verdict.detail == Detail::Status(REQUEST_TIMEOUT);
         let is_pass = verdict.code.passed() == Some(true);
@@ -219,8 +220,7 @@ impl Stream {
 
     /// Whether this probe has made its connection, and resumed a TLS session on it.
     pub fn has_resumed(&self) -> bool {
-        let fresh = self.talk.as_ref().filter(|_| !self.kept).and_then(|talk| talk.tls.as_ref());
-        fresh.is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
+        !self.kept && self.talk.as_ref().is_some_and(|talk| talk.has_resumed())
     }
 
     /// The next step has to wait. Returns whether none did already.
@@ -268,6 +268,10 @@ impl Talk {
         }
         talk.tls = Some(tls);
         Ok(talk)
+    }
+
+    fn has_resumed(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
     fn is_handshaking(&self) -> bool {

@@ -139,6 +139,24 @@ fn a_derived_time_out_is_told_and_doubles_while_nothing_answers() {
     assert_eq!(world.outcomes[1].timeout, Some(Duration::from_millis(768)));
 }
 
+/// A check that keeps its connections, or resumes its sessions, is slow but once in a while.
+#[test]
+fn however_quick_probes_are_that_need_no_handshake_those_that_do_are_in_time() {
+    let mut world = World::of(vec![auto(1, 1)], never);
+    for number in 0..300 {
+        let is_short = number % 60 != 0;
+        world.server =
+            if is_short { |_, _, now| Some(now + 2 * MS) } else { |_, _, now| Some(now + 300 * MS) };
+        world.verdict = Verdict { is_short, ..OK };
+        world.outcomes.clear();
+        while world.outcomes.is_empty() {
+            world.turn(world.next());
+        }
+        let codes: Vec<_> = world.outcomes.iter().map(|outcome| outcome.code).collect();
+        assert_eq!(codes, [Code::L4Ok], "{number}");
+    }
+}
+
 proptest! {
     /// Whatever becomes of probes: each is told once and in order, few are in flight, and none follows another sooner than
     /// the shortest interval, its jitter and the grain of starts allow.

@@ -38,6 +38,8 @@ struct World {
     course: Course<(), u8>,
     now: Nanos,
     server: Server,
+    /// What each answer comes to.
+    verdict: Verdict,
     random: fastrand::Rng,
     /// What is in flight, when it started, and when it will be answered.
     flying: Vec<(Nanos, Key, Option<Nanos>)>,
@@ -61,6 +63,7 @@ impl World {
             course: Course::new(7, rate, 0),
             now: 0,
             server,
+            verdict: OK,
             random: fastrand::Rng::with_seed(7),
             flying: Vec::new(),
             outcomes: Vec::new(),
@@ -83,7 +86,7 @@ impl World {
         self.flying = flying;
         let answered: Vec<(Nanos, Key, Option<Nanos>)> = answered;
         for (_, key, _) in answered {
-            assert!(self.course.end(key, OK, now).is_some());
+            assert!(self.course.end(key, self.verdict.clone(), now).is_some());
         }
         self.course.expire(now, |(), _, _| Verdict::of(Code::L4Tout));
         let Self { flying, starts, random, .. } = self;
