@@ -25,8 +25,8 @@ const FEW: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Blind {
     doubt: Option<Doubt>,
-    /// A round was waited for in vain, and nothing has passed since.
-    confirmed: bool,
+    /// A round was waited for in vain, and nobody has come back since. Who began to fail by then fails with those that fell.
+    confirmed: Option<u64>,
     /// How many are [`Sight::Fine`].
     fine: usize,
     /// Those that are [`Sight::Fails`], by since when.
@@ -89,7 +89,8 @@ impl State {
             return self.blind.doubt.as_ref().is_some_and(|doubt| doubt.waiting.contains_key(&index));
         }
         let wait = healthcheck.fast_interval * healthcheck.fall;
-        if self.blind.confirmed
+        let since = backend.tracker.failing().unwrap_or(outcome.started);
+        if self.blind.confirmed.is_some_and(|latest| since <= latest)
             || (self.blind.doubt.is_none() && !self.begin_to_doubt(index, outcome, wait, turn))
         {
             return false;
@@ -124,7 +125,7 @@ impl State {
             return None;
         }
         let since = backend.tracker.failing().unwrap_or(outcome.started);
-        let longest = self.config.healthchecks.values().map(|h| window(h.interval)).max()?;
+        let longest = self.longest_window();
         let (first, last) = (since.saturating_sub(longest), since.saturating_add(longest));
         let together = |&&(failing, other): &&(u64, usize)| {
             let apart = failing.abs_diff(since);
@@ -133,6 +134,11 @@ impl State {
         let others = self.blind.failing.range((first, 0)..=(last, usize::MAX)).filter(together).count();
         let of = 1 + others + fine;
         (of >= FEW && fine <= self.tolerated(of)).then_some((1 + others, fine))
+    }
+
+    /// How far apart any two may begin to fail that fail at once.
+    fn longest_window(&self) -> u64 {
+        self.config.healthchecks.values().map(|h| window(h.interval)).max().unwrap_or_default()
     }
 
     /// How many of `of` backends may be fine when all are taken to fail.
@@ -145,7 +151,7 @@ impl State {
         if was_fine {
             return;
         }
-        self.blind.confirmed = false;
+        self.blind.confirmed = None;
         match &mut self.blind.doubt {
             Some(Doubt { spare: 0, .. }) => self.see_again(turn),
             Some(doubt) => doubt.spare -= 1,
@@ -183,7 +189,8 @@ impl State {
     /// The round may be over.
     pub(super) fn end_doubt(&mut self, turn: &mut Turn) {
         let Some(doubt) = self.blind.doubt.take_if(|doubt| doubt.until <= turn.now.mono) else { return };
-        self.blind.confirmed = true;
+        let newest = self.blind.failing.last().map_or(0, |(since, _)| *since);
+        self.blind.confirmed = Some(newest.saturating_add(self.longest_window()));
         turn.event(Kind::Blind(Blindness::Confirmed));
         let mut fallen = Vec::new();
         for (index, cause) in doubt.waiting {
