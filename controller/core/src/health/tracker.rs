@@ -94,6 +94,12 @@ impl Tracker {
         self.unseen
     }
 
+    /// Whether nothing but faults of this host has been heard of it since the last verdict.
+    #[must_use]
+    pub const fn unheard(&self) -> bool {
+        self.faults.is_some()
+    }
+
     /// When the first of the failures began that nothing has passed since, in nanoseconds of `CLOCK_MONOTONIC`. A backend
     /// that is down since is still failing.
     #[must_use]

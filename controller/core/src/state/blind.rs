@@ -205,9 +205,9 @@ impl State {
     }
 }
 
-/// Whether a backend that is up has missed nothing.
+/// Whether a backend that is up has missed nothing, as far as this host can tell.
 pub(super) fn is_fine(tracker: &Tracker) -> bool {
-    tracker.health() == Health::Up && tracker.failing().is_none()
+    tracker.health() == Health::Up && tracker.failing().is_none() && !tracker.unheard()
 }
 
 fn sight(backend: &Backend) -> Sight {
