@@ -13,6 +13,10 @@ use crate::outbox::Outbox;
 use crate::probe::{Plan, tls};
 use crate::protocol::Violation;
 
+/// So many checks are refused, one by one, or as many as may be in force if those are more. Beyond that the link ends: it is
+/// what the refused may take of memory, and no configuration, however low `--max-checks` is.
+const REFUSED: usize = 100_000;
+
 /// What may be in force at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -148,7 +152,7 @@ impl Staging {
         if self.book.checks.contains_key(&id) {
             return Err(Violation::TwiceCheck(id));
         }
-        if self.book.checks.len() as u64 >= 2 * u64::from(self.limits.checks) {
+        if self.book.checks.len() - self.book.members >= (self.limits.checks as usize).max(REFUSED) {
             return Err(Violation::Bound("the number of checks"));
         }
         let rate = match self.admit(interval, check, configs) {

@@ -76,6 +76,14 @@ fn limits_refuse_what_is_beyond_them() {
     assert_eq!(set.refused[0].1, Refusal::Limit { what: "--max-rate 100".into() });
 }
 
+/// A low `--max-checks` is no reason to probe nothing.
+#[test]
+fn what_is_beyond_the_limit_is_refused_however_much_it_is() {
+    let mut link = Link::new();
+    let set = link.set(1, (0..1000).map(|n| (n, SECOND, icmp(1))));
+    assert_eq!((set.members.len(), set.refused.len()), (3, 997));
+}
+
 #[test]
 fn limits_hold_for_a_set_with_all_its_amendments() {
     let mut link = Link::new();
@@ -162,10 +170,13 @@ fn a_flood_of_checks_ends_the_link() {
     let mut say = |names: std::ops::Range<u32>| {
         link.say(ToProber::Checks(names.map(|n| (CheckId(n), SECOND.into(), icmp(1))).collect()))
     };
-    assert!(say(0..2).is_ok());
-    assert!(say(2..6).is_ok());
-    assert_eq!(say(6..7).unwrap_err(), Violation::Bound("the number of checks"));
-    assert_eq!(say(7..8 + MAX_BATCH as u32).unwrap_err(), Violation::Bound("Checks"));
+    // Three may be in force, and all others are refused.
+    let all = 3 + 100_000;
+    for first in (0..all).step_by(MAX_BATCH) {
+        assert!(say(first..all.min(first + MAX_BATCH as u32)).is_ok(), "{first}");
+    }
+    assert_eq!(say(all..all + 1).unwrap_err(), Violation::Bound("the number of checks"));
+    assert_eq!(say(0..1 + MAX_BATCH as u32).unwrap_err(), Violation::Bound("Checks"));
 }
 
 #[test]
