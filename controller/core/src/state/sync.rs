@@ -18,8 +18,11 @@ use crate::plan;
 use crate::time::{Mono, Now, Wall};
 use crate::view::VppInfo;
 
-/// The pause after the first failure; it doubles with each one that follows, up to `sync-interval`.
+/// The pause after the first failure; it doubles with each one that follows, up to `sync-interval`,
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// or this, if that is less: what becomes of a VIP's backends waits for as long.
+const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// After this long, a VPP that was lost and is back is looked at once more.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
@@ -179,7 +182,7 @@ pub(super) const fn is_nat(encap: Encap) -> bool {
 
 /// Between one failure and the next try.
 fn backoff(failures: u32, longest: Duration) -> Duration {
-    FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest)
+    FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest).min(LAST_RETRY)
 }
 
 impl State {
