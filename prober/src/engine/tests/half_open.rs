@@ -84,6 +84,7 @@ fn a_source_address_is_used() {
     }
     let (_listener, address) = silent();
     let ear = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)).unwrap();
+    setsockopt(&ear, sockopt::RcvBufForce, &ROOM).unwrap();
     ear.set_read_timeout(Some(Duration::from_millis(STUCK.into()))).unwrap();
     let source = Ipv4Addr::new(127, 7, 7, 7);
     let check = Check { source: Some(source.into()), ..half_open(address) };

@@ -33,6 +33,8 @@ const STUCK: u16 = 30_000;
 /// The shortest there is, so that tests need not wait.
 const INTERVAL: Duration = Duration::from_millis(10);
 const LIMITS: Limits = Limits { checks: 1000, rate: 100_000 };
+/// A raw socket's buffer that holds what this host's other tests send meanwhile, in bytes. Needs root.
+const ROOM: usize = 16 * 1024 * 1024;
 
 /// An engine in a thread of its own. Its sockets are made there: they are not to be sent.
 fn start(door: Door, limits: Limits, orphan_timeout: Duration) -> JoinHandle<End> {
@@ -279,7 +281,6 @@ fn launch(engine: &mut Engine, checks: impl Iterator<Item = Check>) -> Nanos {
 
 /// More answers wait than one turn reads, which comes late: what is given up in it has not been without an answer.
 fn what_is_not_read_yet_is_no_verdict(check: impl Fn(Ipv4Addr) -> Check, hear: fn(&mut Engine)) {
-    const ROOM: usize = 16 * 1024 * 1024;
     let mut engine = idle_engine();
     let sockets = &engine.sockets;
     for socket in sockets.pinger.sockets().into_iter().chain(sockets.half_opener.sockets()) {
