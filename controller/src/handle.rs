@@ -109,8 +109,7 @@ pub struct Handle {
 }
 
 /// The turn of whoever reads VPP. The next one begins when this is dropped.
-#[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+pub type Turn = OwnedSemaphorePermit;
 
 /// The task that owns the state has ended: the daemon is going down.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -232,7 +231,7 @@ impl Handle {
     /// # Errors
     /// [`Gone`].
     pub async fn read_vpp(&self) -> Result<Option<(Reading, Turn)>, Gone> {
-        let turn = Turn(Arc::clone(&self.turn).acquire_owned().await.map_err(|_| Gone)?);
+        let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| Gone)?;
         let (answer, reading) = oneshot::channel();
         self.requests.send(Request::ReadVpp(answer)).await.map_err(|_| Gone)?;
         // The turn lasts as long as the reading, whether or not somebody still waits for it.

@@ -18,10 +18,10 @@ use crate::plan;
 use crate::time::{Mono, Now, Wall};
 use crate::view::VppInfo;
 
-/// The pause after the first failure; it doubles with each one that follows, up to `sync-interval`,
+/// The pause after the first failure; it doubles with each one that follows, up to `sync-interval` or [`LAST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
-/// or this, if that is less: what becomes of a VIP's backends waits for as long.
+/// The longest such pause: what becomes of a VIP's backends waits for as long.
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// After this long, a VPP that was lost and is back is looked at once more.
