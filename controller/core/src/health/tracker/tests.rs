@@ -1,6 +1,5 @@
 //! The transition table, cell by cell; then sequences at random.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use maglev_ipc::{CheckId, Timeout};
@@ -235,8 +234,15 @@ fn history_is_kept_newest_first_and_bounded() {
     {
         tracker.operate(action, Wall(at as u64)).unwrap();
     }
-    let ats: Vec<_> = tracker.history().iter().map(|t| t.at.0).collect();
-    assert_eq!(ats, vec![8, 7, 6, 5, 4]);
+    let ats = |tracker: &Tracker| tracker.history().iter().map(|t| t.at.0).collect::<Vec<_>>();
+    assert_eq!(ats(&tracker), [8, 7, 6, 5, 4]);
+    // Another `transition-history` holds at once, and from then on.
+    tracker.keep(2);
+    assert_eq!(ats(&tracker), [8, 7]);
+    for (at, action) in [(9, Action::Resume), (10, Action::Disable)] {
+        tracker.operate(action, Wall(at)).unwrap();
+    }
+    assert_eq!(ats(&tracker), [10, 9]);
 }
 
 #[test]
