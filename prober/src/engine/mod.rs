@@ -5,6 +5,7 @@
 //! something is told before anything is started: a turn's starts may take a millisecond.
 
 mod control;
+mod ear;
 mod idle;
 mod sockets;
 
@@ -30,10 +31,6 @@ use sockets::Sockets;
 const EVENTS: usize = 1024;
 /// Batches of packets that one turn takes from a raw socket at once.
 const BATCHES: usize = 16;
-/// What a time-out says when the answer may have been among what was lost.
-const OVERFLOWED: &str = "this host had no room for answers";
-/// What it says when the answer may be among what is still to be read.
-const UNREAD: &str = "more answers than this host has time for";
 /// What one read takes from a connection at most, in bytes.
 const SCRATCH: usize = 16 * 1024;
 /// What the events of epoll belong to; all that is no slot.
@@ -185,10 +182,11 @@ impl Engine {
         let sockets = &mut self.sockets;
         self.course.expire(now, |plan, flight, started| {
             sockets.closed(&flight);
+            if let Some(why) = sockets.excuse(&flight, started) {
+                return Verdict::new(Code::Local, why);
+            }
             match (&flight, plan.stream()) {
                 (Flight::Stream(stream), Some(plan)) => stream.time_out(plan),
-                _ if sockets.is_unread(&flight) => Verdict::new(Code::Local, UNREAD),
-                _ if started <= sockets.deafened(&flight) => Verdict::new(Code::Local, OVERFLOWED),
                 _ => Verdict::of(Code::L4Tout),
             }
         });
@@ -298,39 +296,42 @@ impl Engine {
 
     /// Reads a family's ICMP, but not more of it at a time than leaves room for the rest of the turn.
     fn hear(&mut self, v4: bool) {
-        let (mut heard, left) = (std::mem::take(&mut self.heard), self.sockets.pings_left);
+        let mut heard = std::mem::take(&mut self.heard);
+        let mut more = true;
         for _ in 0..BATCHES {
-            let more = self.sockets.pinger.receive(v4, &mut heard);
+            more = self.sockets.pinger.receive(v4, &mut heard);
             let now = clock::now();
             let lost = self.sockets.pinger.lost(v4);
             if lost > 0 {
                 self.stats.overflowed += u64::from(lost);
-                self.sockets.deaf_to_pings = now;
+                self.sockets.pings.deafen(now);
             }
             for packet in heard.drain(..) {
                 if let Err(junk) = packet.and_then(|heard| self.judge(&heard, now)) {
                     self.count(junk);
                 }
             }
-            self.sockets.pings_left = more;
             if !more {
                 break;
             }
         }
-        self.sockets.pings_left |= left;
+        if more {
+            self.sockets.pings.leave();
+        }
         self.heard = heard;
     }
 
     /// The same for the segments that answer half-open probes.
     fn hear_segments(&mut self, v4: bool) {
-        let (mut answers, left) = (std::mem::take(&mut self.answers), self.sockets.segments_left);
+        let mut answers = std::mem::take(&mut self.answers);
+        let mut more = true;
         for _ in 0..BATCHES {
-            let more = self.sockets.half_opener.receive(v4, &mut answers);
+            more = self.sockets.half_opener.receive(v4, &mut answers);
             let now = clock::now();
             let lost = self.sockets.half_opener.lost(v4);
             if lost > 0 {
                 self.stats.overflowed += u64::from(lost);
-                self.sockets.deaf_to_segments = now;
+                self.sockets.segments.deafen(now);
             }
             for answer in answers.drain(..) {
                 match answer {
@@ -338,12 +339,13 @@ impl Engine {
                     Err(junk) => self.count(junk),
                 }
             }
-            self.sockets.segments_left = more;
             if !more {
                 break;
             }
         }
-        self.sockets.segments_left |= left;
+        if more {
+            self.sockets.segments.leave();
+        }
         self.answers = answers;
     }
 

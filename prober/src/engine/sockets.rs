@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use tracing::warn;
 
+use super::ear::Ear;
 use super::idle::Idle;
 use super::{ICMP_V4, ICMP_V6, TCP_V4, TCP_V6};
 use crate::clock::Nanos;
@@ -27,14 +28,10 @@ pub struct Sockets {
     pub pinger: Pinger,
     pub half_opener: HalfOpener,
     pub idle: Idle,
-    /// When it was last noticed that answers to pings were lost, as the kernel had no room for them.
-    pub deaf_to_pings: Nanos,
-    /// The same of half-open probes.
-    pub deaf_to_segments: Nanos,
-    /// In this turn, answers to pings are left to be read in another.
-    pub pings_left: bool,
-    /// The same of half-open probes.
-    pub segments_left: bool,
+    /// Of the pinger.
+    pub pings: Ear,
+    /// Of the half-opener.
+    pub segments: Ear,
     /// Half-open probes that did without raw sockets.
     pub fallbacks: u64,
     /// Connections that are open, idle ones included.
@@ -66,10 +63,8 @@ impl Sockets {
             pinger,
             half_opener,
             idle: Idle::default(),
-            deaf_to_pings: 0,
-            deaf_to_segments: 0,
-            pings_left: false,
-            segments_left: false,
+            pings: Ear::default(),
+            segments: Ear::default(),
             fallbacks: 0,
             connections: 0,
             max_connections,
@@ -80,7 +75,8 @@ impl Sockets {
 
     /// A turn begins, with handshakes of its own, and reads what there is.
     pub const fn woken(&mut self) {
-        (self.pings_left, self.segments_left) = (false, false);
+        self.pings.wake();
+        self.segments.wake();
         self.handshakes = HANDSHAKES;
     }
 
@@ -191,23 +187,13 @@ impl Sockets {
         }
     }
 
-    /// Whether the answer to a probe may be among those that are left to be read.
-    pub const fn is_unread(&self, flight: &Flight) -> bool {
+    /// Why the time-out of a probe that started then is no verdict, if it is none.
+    pub const fn excuse(&self, flight: &Flight, started: Nanos) -> Option<&'static str> {
         match flight {
-            Flight::Icmp(_) => self.pings_left,
-            Flight::HalfOpen(_) => self.segments_left,
-            // Each has an event, and all events of a turn are seen to.
-            Flight::Stream(_) => false,
-        }
-    }
-
-    /// Until when the answer to a probe may have been lost on this host.
-    pub const fn deafened(&self, flight: &Flight) -> Nanos {
-        match flight {
-            Flight::Icmp(_) => self.deaf_to_pings,
-            Flight::HalfOpen(_) => self.deaf_to_segments,
-            // The kernel asks for its segments again.
-            Flight::Stream(_) => 0,
+            Flight::Icmp(_) => self.pings.excuse(started),
+            Flight::HalfOpen(_) => self.segments.excuse(started),
+            // Each has an event, all events of a turn are seen to, and the kernel asks for segments again.
+            Flight::Stream(_) => None,
         }
     }
 

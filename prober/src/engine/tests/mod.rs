@@ -252,7 +252,7 @@ fn what_is_lost_here_is_no_verdict(
         for Outcome { code, detail, .. } in controller.outcomes() {
             assert!([pass, Code::Local].contains(&code), "{code:?} {detail}");
             passed += usize::from(code == pass);
-            lost += usize::from(detail.to_string() == OVERFLOWED);
+            lost += usize::from(detail.to_string() == ear::OVERFLOWED);
         }
     }
     controller.stats(|stats| stats.overflowed > 0);
