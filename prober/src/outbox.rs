@@ -49,11 +49,6 @@ impl Outbox {
         full.into()
     }
 
-    /// Whether an outcome waits that changes something.
-    pub const fn has_news(&self) -> bool {
-        self.has_news
-    }
-
     /// Whether the controller is so far behind that it is not to be listened to.
     pub fn is_clogged(&self) -> bool {
         self.messages.len() > MAX_MESSAGES

@@ -109,13 +109,6 @@ impl Control {
         session.map_or(0, |session| session.outbox.outcome(told))
     }
 
-    /// Sends what waits, if any of it changes something. A link that fails now fails again when it is tended.
-    pub(super) fn tell_news(&mut self, now: Nanos) {
-        if let Some(session) = self.session.as_mut().filter(|session| session.outbox.has_news()) {
-            let _ = session.outbox.flush(now, now, |message| session.link.send(message));
-        }
-    }
-
     /// When there is something to do, at the latest.
     pub(super) fn next(&self, now: Nanos) -> Nanos {
         if self.session.as_ref().is_some_and(|session| session.awake && !session.outbox.is_clogged()) {

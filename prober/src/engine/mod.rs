@@ -1,8 +1,7 @@
 //! The loop: one thread, one epoll, the sockets and the link. What is due and what came of it, [`Course`] decides.
 //!
 //! Each turn takes what has arrived, then gives up what is overdue, then starts what is due, and then tells the
-//! controller. In that order, a probe whose answer has arrived is never given up, however late the turn. What changes
-//! something is told before anything is started: a turn's starts may take a millisecond.
+//! controller. In that order, a probe whose answer has arrived is never given up, however late the turn.
 
 mod control;
 mod ear;
@@ -146,8 +145,6 @@ impl Engine {
                 continue;
             }
             self.expire(now);
-            self.report();
-            self.control.tell_news(now);
             self.launch();
             self.report();
             if let Some(end) = self.tend(now) {
