@@ -26,6 +26,8 @@ pub struct Shape {
     pub backends: Vec<Option<usize>>,
     /// The frontends.
     pub frontends: Vec<Frontend>,
+    /// How many have to fail at once to be doubted, in percent; 0 is never.
+    blind_threshold: u8,
     /// In seconds: a global setting of VPP.
     pub flow_timeout: u64,
     /// VIPs of others are removed, and not kept.
@@ -113,7 +115,16 @@ impl Shape {
         let backends: Vec<_> = (0..rng.usize(2..=6)).map(|_| of(rng)).collect();
         let frontends = (0..rng.usize(1..=3)).map(|_| Frontend::draw(rng, backends.len())).collect();
         let vpp_latency = [1, 1, 20, 150][rng.usize(..4)];
-        Self { checks, backends, frontends, flow_timeout: 40, alone: rng.bool(), vpp_latency }
+        let blind_threshold = [100, 100, 50, 0][rng.usize(..4)];
+        Self {
+            checks,
+            backends,
+            frontends,
+            blind_threshold,
+            flow_timeout: 40,
+            alone: rng.bool(),
+            vpp_latency,
+        }
     }
 
     /// Changes the file. What cannot be changed stays.
@@ -229,6 +240,7 @@ impl Shape {
             (format!("f{number}"), value)
         });
         json!({ "maglev": {
+            "healthchecker": { "blind-threshold": self.blind_threshold },
             "vpp": { "lb": {
                 "sync-interval": ms(SYNC_INTERVAL.as_millis() as u64), "startup-max-delay": ms(STARTUP.as_millis() as u64),
                 "ipv4-src-address": "192.0.2.100", "flow-timeout": ms(self.flow_timeout * 1000),
