@@ -9,7 +9,7 @@ use anyhow::Context;
 use maglev_core::config::Config;
 use maglev_core::overrides::Overrides;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,8 +54,9 @@ struct Ready {
 /// # Errors
 /// It cannot start: the configuration ([`config::LoadError`]) or an address is not to be used.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
-    // Who asks for a reload before there is anything to reload waits; unheard, the signal would end us.
-    reload_signal().thread_block()?;
+    // Who asks for something before there is anybody to obey waits. Unheard, the signal would end us; or, where we are
+    // the first process of a container, it would be lost.
+    obeyed().thread_block()?;
     let ready = prepare(flags)?;
     confine(flags)?;
     // Those who render are not to hold up the one who decides.
@@ -233,8 +234,8 @@ async fn complain<E: std::error::Error>(task: impl Future<Output = Result<(), E>
     }
 }
 
-fn reload_signal() -> SigSet {
-    SigSet::from_iter([nix::sys::signal::Signal::SIGHUP])
+fn obeyed() -> SigSet {
+    SigSet::from_iter([Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT])
 }
 
 /// The signals that `maglevd` obeys.
@@ -251,7 +252,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         };
-        reload_signal().thread_unblock()?;
+        obeyed().thread_unblock()?;
         Ok(signals)
     }
 

@@ -69,6 +69,19 @@ fn a_reload_that_is_asked_for_before_there_is_anything_to_reload_ends_nothing() 
 }
 
 #[test]
+fn a_maglevd_that_is_to_end_while_it_starts_ends_in_good_order() {
+    let stage = Stage::new();
+    for signal in [Signal::SIGTERM, Signal::SIGINT].repeat(5) {
+        let mut command = Command::new(program("maglevd").unwrap());
+        let mut process = stage.setup(&stage.config()).spawn_as(&mut command);
+        process.line(0, "maglevd starts");
+        process.signal(signal);
+        assert_eq!(process.end().code(), Some(0));
+        process.line(0, "maglevd ends");
+    }
+}
+
+#[test]
 fn a_maglevd_that_is_to_end_while_it_fills_vpp_ends_and_the_next_one_fills_it() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
