@@ -11,6 +11,7 @@
 mod act;
 mod controller;
 mod disk;
+mod extra;
 mod lives;
 mod oracle;
 mod pipe;

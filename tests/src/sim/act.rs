@@ -29,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub async fn act(site: &Arc<Site>, deed: &Deed) {
     site.tell(&format!("deed   {deed:?}"));
     match deed {
+        Deed::Begin(_) => {}
         Deed::Server(server, being) => site.with(|world| change(world, *server, *being)),
         Deed::Lose(server, probes) => site.with(|world| lose(world, *server, *probes)),
         Deed::Lossy(server, percent, time) => site.with(|world| lossy(world, *server, *percent, *time)),
@@ -123,8 +124,9 @@ pub async fn act(site: &Arc<Site>, deed: &Deed) {
     }
 }
 
-fn change(world: &mut World, server: usize, being: Being) {
-    let Some(Some(_)) = world.shape.backends.get(server) else { return };
+fn change(world: &mut World, backend: usize, being: Being) {
+    let Some(Some(_)) = world.shape.backends.get(backend) else { return };
+    let server = world.shape.server(backend);
     let was_well = world.truth.is_well(server);
     world.truth.set(server, being);
     if was_well != being.is_well() {
@@ -132,21 +134,26 @@ fn change(world: &mut World, server: usize, being: Being) {
     }
 }
 
-fn lossy(world: &mut World, server: usize, percent: u8, time: Duration) {
+fn lossy(world: &mut World, backend: usize, percent: u8, time: Duration) {
+    let server = world.shape.server(backend);
     world.truth.lossy(server, percent, time);
     world.server_changes(server, time);
 }
 
 /// Probes are lost; fewer than `fall` of them must not show.
-fn lose(world: &mut World, server: usize, probes: u32) {
-    let Some(Some(check)) = world.shape.backends.get(server) else { return };
-    let check = world.shape.checks[*check].clone();
-    let frontends = world.shape.frontends_of(server);
-    let time = check.longest() * (probes + 1) + check.notice();
-    let calm = world.oracle.tolerates(server, &frontends, time);
-    let starts = Instant::now() < world.starting && outlast_warm_up(&check, probes);
-    if !calm || starts || probes >= check.fall || !world.truth.is_well(server) {
-        world.server_changes(server, time);
+fn lose(world: &mut World, backend: usize, probes: u32) {
+    let Some(Some(_)) = world.shape.backends.get(backend) else { return };
+    let server = world.shape.server(backend);
+    for backend in world.shape.backends_on(server) {
+        let Some(check) = world.shape.backends[backend] else { continue };
+        let check = world.shape.checks[check].clone();
+        let frontends = world.shape.frontends_of(backend);
+        let time = check.longest() * (probes + 1) + check.notice();
+        let calm = world.oracle.tolerates(backend, &frontends, time);
+        let starts = Instant::now() < world.starting && outlast_warm_up(&check, probes);
+        if !calm || starts || probes >= check.fall || !world.truth.is_well(server) {
+            world.backend_changes(backend, time);
+        }
     }
     world.truth.lose(server, probes);
 }
@@ -192,7 +199,7 @@ fn operate_backend(site: &Arc<Site>, backend: usize, action: Action) {
     let subject = site.with(|world| {
         world.shape.backends.get(backend)?;
         let subject = world.wishes.ask(backend, action)?;
-        world.server_changes(backend, PATIENCE);
+        world.backend_changes(backend, PATIENCE);
         Some(subject)
     });
     if let Some(subject) = subject {

@@ -168,8 +168,8 @@ fn starting(site: &Site) {
         }
         for backend in 0..world.shape.backends.len() {
             let check = world.shape.backends[backend].map(|check| &world.shape.checks[check]);
-            if check.is_some_and(|check| outlast_warm_up(check, world.truth.losing(backend))) {
-                world.server_changes(backend, within);
+            if check.is_some_and(|check| outlast_warm_up(check, world.losing(backend))) {
+                world.backend_changes(backend, within);
             }
         }
     });

@@ -128,18 +128,30 @@ impl World {
     /// What an operator wants is another thing than it was.
     pub fn changes(&mut self, subject: Subject) {
         match subject {
-            Subject::Backend(backend) => self.server_changes(backend, Duration::ZERO),
+            Subject::Backend(backend) => self.backend_changes(backend, Duration::ZERO),
             Subject::Weight(frontend, ..) => self.oracle.changes(frontend, self.shape.slack()),
         }
     }
 
     /// A server, or the way to it, is not what it was, and will be so after this time at the latest.
-    pub fn server_changes(&mut self, backend: usize, after: Duration) {
+    pub fn server_changes(&mut self, server: usize, after: Duration) {
+        for backend in self.shape.backends_on(server) {
+            self.backend_changes(backend, after);
+        }
+    }
+
+    /// The same of one backend.
+    pub fn backend_changes(&mut self, backend: usize, after: Duration) {
         let Some(_) = self.shape.backends.get(backend) else { return };
         let within = after + self.shape.notice(backend) + self.shape.slack();
         for frontend in self.shape.frontends_of(backend) {
             self.oracle.changes(frontend, within);
         }
+    }
+
+    /// How many of the next probes of a backend are lost.
+    pub fn losing(&self, backend: usize) -> u32 {
+        self.truth.losing(self.shape.server(backend))
     }
 
     /// What is wrong now.
@@ -223,7 +235,7 @@ impl World {
         let weigh = |(pool, backend, weight, health): (usize, usize, u8, &'static str)| {
             let serves = health == UP && Some(pool) == active;
             let why = if health == UP && !serves { "in a pool that stands by" } else { health };
-            (Shape::address(backend), (if serves { weight / divisor } else { 0 }, why))
+            (Shape::address(self.shape.server(backend)), (if serves { weight / divisor } else { 0 }, why))
         };
         members.into_iter().map(weigh).collect()
     }
@@ -232,7 +244,9 @@ impl World {
         match self.wishes.of(Subject::Backend(backend)) {
             Wish::Disabled => "disabled",
             Wish::Paused => "paused",
-            _ if self.shape.backends[backend].is_none() || self.truth.is_well(backend) => UP,
+            _ if self.shape.backends[backend].is_none() || self.truth.is_well(self.shape.server(backend)) => {
+                UP
+            }
             _ => "down",
         }
     }

@@ -50,7 +50,9 @@ async fn play(script: &Script) -> Result<Report, String> {
     site.tell(&format!("shape  {:?}", script.shape));
     begin(&site);
     let story = async {
-        for (at, deed) in &script.deeds {
+        let mut deeds: Vec<_> = script.deeds.iter().collect();
+        deeds.sort_by_key(|(at, _)| *at);
+        for (at, deed) in deeds {
             sleep_until(site.instant(0) + *at).await;
             act(&site, deed).await;
         }

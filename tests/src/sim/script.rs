@@ -7,12 +7,15 @@ use fastrand::Rng;
 use maglev_core::health::Action;
 use nix::errno::Errno;
 
+use super::extra;
 use super::shape::{Edit, Shape};
 use super::truth::Being;
 
 /// Something that happens.
 #[derive(Clone, Debug)]
 pub enum Deed {
+    /// It is so from the beginning on.
+    Begin(Setting),
     /// A server is another than it was.
     Server(usize, Being),
     /// The next probes of a server are lost on their way.
@@ -71,6 +74,13 @@ pub enum Deed {
     Disk(Errno, u32),
 }
 
+/// What may be otherwise in a run than in most.
+#[derive(Clone, Debug)]
+pub enum Setting {
+    /// The file.
+    File(Edit),
+}
+
 /// What somebody else does in VPP.
 #[derive(Clone, Copy, Debug)]
 pub enum Meddling {
@@ -91,7 +101,7 @@ pub struct Script {
     pub seed: u64,
     /// The configuration at the start.
     pub shape: Shape,
-    /// What happens, and when.
+    /// What happens, and when; in the order in which it was drawn.
     pub deeds: Vec<(Duration, Deed)>,
     /// Which of the deeds of the seed these are; `None` is all.
     pub kept: Option<Vec<usize>>,
@@ -101,7 +111,7 @@ impl Script {
     /// The run of this seed, or what is left of it.
     pub fn draw(seed: u64, kept: Option<&[usize]>) -> Self {
         let rng = &mut Rng::with_seed(seed);
-        let shape = Shape::draw(rng);
+        let mut shape = Shape::draw(rng);
         let mut at = Duration::from_secs(rng.u64(..20));
         let mut deeds = Vec::new();
         for _ in 0..rng.usize(3..30) {
@@ -121,9 +131,15 @@ impl Script {
                 _ => Duration::from_secs(rng.u64(40..120)),
             };
         }
+        deeds.extend(extra::draw(seed, at));
         let kept = kept.map(<[usize]>::to_vec);
         if let Some(kept) = &kept {
             deeds = kept.iter().filter_map(|index| deeds.get(*index).cloned()).collect();
+        }
+        for (_, deed) in &deeds {
+            if let Deed::Begin(Setting::File(edit)) = deed {
+                shape.edit(edit);
+            }
         }
         Self { seed, shape, deeds, kept }
     }

@@ -24,6 +24,8 @@ pub struct Shape {
     pub checks: Vec<Check>,
     /// The check of each backend; `None` is static.
     pub backends: Vec<Option<usize>>,
+    /// The server that each backend is reached at: its own, but for twins.
+    servers: Vec<usize>,
     /// The frontends.
     pub frontends: Vec<Frontend>,
     /// How many have to fail at once to be doubted, in percent; 0 is never.
@@ -75,6 +77,10 @@ pub enum Edit {
     Check(usize, u64),
     /// A global setting.
     FlowTimeout(u64),
+    /// Two backends have one server, and equal checks.
+    Twins(usize, usize),
+    /// A backend has a server of its own.
+    Alone(usize),
 }
 
 impl Check {
@@ -118,6 +124,7 @@ impl Shape {
         let blind_threshold = [100, 100, 50, 0][rng.usize(..4)];
         Self {
             checks,
+            servers: (0..backends.len()).collect(),
             backends,
             frontends,
             blind_threshold,
@@ -158,12 +165,42 @@ impl Shape {
                 }
             }
             Edit::FlowTimeout(seconds) => self.flow_timeout = seconds,
+            Edit::Twins(one, other) => self.pair(one, other),
+            Edit::Alone(backend) => {
+                if let Some(server) = self.servers.get_mut(backend) {
+                    *server = backend;
+                }
+            }
         }
     }
 
-    /// How backends are reached.
-    pub fn address(backend: usize) -> IpAddr {
-        Ipv4Addr::new(10, 0, 0, backend as u8 + 1).into()
+    fn pair(&mut self, one: usize, other: usize) {
+        let (Some(Some(check)), Some(_)) = (self.backends.get(one), self.backends.get(other)) else { return };
+        (self.backends[other], self.servers[other]) = (Some(*check), self.servers[one]);
+        // No frontend may have a server twice.
+        for (number, frontend) in self.frontends.iter_mut().enumerate() {
+            let has = |backend| frontend.pools.iter().any(|members| members.contains_key(&backend));
+            if one != other && has(one) && has(other) {
+                let leaves = if number % 2 == 0 { other } else { one };
+                frontend.pools.iter_mut().for_each(|members| _ = members.remove(&leaves));
+                frontend.pools.retain(|members| !members.is_empty());
+            }
+        }
+    }
+
+    /// How a server is reached.
+    pub fn address(server: usize) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, server as u8 + 1).into()
+    }
+
+    /// The server of a backend.
+    pub fn server(&self, backend: usize) -> usize {
+        self.servers.get(backend).copied().unwrap_or(backend)
+    }
+
+    /// The backends of a server.
+    pub fn backends_on(&self, server: usize) -> Vec<usize> {
+        (0..self.servers.len()).filter(|backend| self.servers[*backend] == server).collect()
     }
 
     /// The VIP of a frontend.
@@ -220,7 +257,7 @@ impl Shape {
             (format!("c{number}"), value)
         });
         let backends = self.backends.iter().enumerate().map(|(number, check)| {
-            let mut value = json!({ "address": Self::address(number).to_string() });
+            let mut value = json!({ "address": Self::address(self.server(number)).to_string() });
             if let Some(check) = check {
                 value["healthcheck"] = json!(format!("c{check}"));
             }

@@ -225,11 +225,13 @@ impl Site {
         self.with(|world| {
             let fate = world.truth.probe(check);
             let IpAddr::V4(address) = check.target else { return fate };
-            let backend = usize::from(address.octets()[3]).wrapping_sub(1);
-            match fate {
-                Fate::Ends(_, code) => world.oracle.probed(backend, code),
-                Fate::Lost => world.oracle.probed(backend, Code::L4Tout),
-                Fate::Local => {}
+            let server = usize::from(address.octets()[3]).wrapping_sub(1);
+            for backend in world.shape.backends_on(server) {
+                match fate {
+                    Fate::Ends(_, code) => world.oracle.probed(backend, code),
+                    Fate::Lost => world.oracle.probed(backend, Code::L4Tout),
+                    Fate::Local => {}
+                }
             }
             fate
         })

@@ -1,0 +1,53 @@
+//! What the simulation learnt to draw later: from streams of their own, so that what a seed drew before stays what it was, and
+//! a seed that has failed once is still the same run.
+//!
+//! A new stream comes last: the deeds of a seed are known by their place.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use maglev_core::health::Action;
+
+use super::script::{Deed, Setting};
+use super::shape::Edit;
+
+/// What happens, and when.
+type Deeds = Vec<(Duration, Deed)>;
+
+/// A stream: what it adds to a run of this length.
+type Stream = fn(&mut Rng, Duration, &mut Deeds);
+
+/// All streams, and what tells each from the others.
+const STREAMS: [(u64, Stream); 1] = [(0x7715_0000_0000_0000, twins)];
+
+/// All that is added to the deeds of a seed, the last of which is so far from the beginning.
+pub fn draw(seed: u64, span: Duration) -> Deeds {
+    let mut deeds = Vec::new();
+    for (tag, stream) in STREAMS {
+        stream(&mut Rng::with_seed(seed ^ tag), span, &mut deeds);
+    }
+    deeds
+}
+
+/// A time of the run.
+fn sometime(rng: &mut Rng, span: Duration) -> Duration {
+    Duration::from_millis(rng.u64(..=span.as_millis() as u64))
+}
+
+/// Two backends of one server, with equal checks.
+fn twins(rng: &mut Rng, span: Duration, deeds: &mut Deeds) {
+    if rng.bool() {
+        return;
+    }
+    let (one, other) = (rng.usize(..6), rng.usize(..6));
+    deeds.push((Duration::ZERO, Deed::Begin(Setting::File(Edit::Twins(one, other)))));
+    for _ in 0..rng.usize(..4) {
+        let deed = match rng.u8(..4) {
+            // One of them gets a new check, and the other goes on.
+            0..=1 => Deed::Operate(other, [Action::Pause, Action::Resume][rng.usize(..2)]),
+            2 => Deed::Reload(Edit::Alone(other)),
+            _ => Deed::Reload(Edit::Twins(one, other)),
+        };
+        deeds.push((sometime(rng, span), deed));
+    }
+}
