@@ -17,6 +17,7 @@ mod oracle;
 mod pipe;
 mod prober;
 mod process;
+mod refusals;
 mod run;
 pub mod script;
 pub mod seeds;

@@ -18,7 +18,7 @@ type Deeds = Vec<(Duration, Deed)>;
 type Stream = fn(&mut Rng, Duration, &mut Deeds);
 
 /// All streams, and what tells each from the others.
-const STREAMS: [(u64, Stream); 1] = [(0x7715_0000_0000_0000, twins)];
+const STREAMS: [(u64, Stream); 2] = [(0x7715_0000_0000_0000, twins), (0x1137_0000_0000_0000, room)];
 
 /// All that is added to the deeds of a seed, the last of which is so far from the beginning.
 pub fn draw(seed: u64, span: Duration) -> Deeds {
@@ -47,6 +47,23 @@ fn twins(rng: &mut Rng, span: Duration, deeds: &mut Deeds) {
             0..=1 => Deed::Operate(other, [Action::Pause, Action::Resume][rng.usize(..2)]),
             2 => Deed::Reload(Edit::Alone(other)),
             _ => Deed::Reload(Edit::Twins(one, other)),
+        };
+        deeds.push((sometime(rng, span), deed));
+    }
+}
+
+/// A prober that takes fewer checks than there are, and changes of how many there are to take.
+fn room(rng: &mut Rng, span: Duration, deeds: &mut Deeds) {
+    if rng.bool() {
+        return;
+    }
+    deeds.push((Duration::ZERO, Deed::Begin(Setting::MaxChecks(rng.u32(1..6)))));
+    for _ in 0..rng.usize(1..8) {
+        let backend = rng.usize(..6);
+        let deed = match rng.u8(..4) {
+            0 => Deed::Operate(backend, [Action::Pause, Action::Resume][rng.usize(..2)]),
+            1 => Deed::CutProber,
+            _ => Deed::Reload(Edit::Static(backend)),
         };
         deeds.push((sometime(rng, span), deed));
     }

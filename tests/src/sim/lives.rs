@@ -163,12 +163,15 @@ fn starting(site: &Site) {
         let now = Instant::now();
         let within = RECOVERY + world.shape.recovery();
         world.starting = now + within;
+        world.refusals.forget();
         if let Some(blind) = world.blind.checked_duration_since(now).filter(|left| !left.is_zero()) {
             world.oracle.changes_all(blind + within);
         }
         for backend in 0..world.shape.backends.len() {
             let check = world.shape.backends[backend].map(|check| &world.shape.checks[check]);
-            if check.is_some_and(|check| outlast_warm_up(check, world.losing(backend))) {
+            if check.is_some_and(|check| outlast_warm_up(check, world.losing(backend)))
+                || world.refusals.has(world.shape.server(backend))
+            {
                 world.backend_changes(backend, within);
             }
         }

@@ -241,12 +241,13 @@ impl World {
     }
 
     fn health(&self, backend: usize) -> &'static str {
+        let server = self.shape.server(backend);
         match self.wishes.of(Subject::Backend(backend)) {
             Wish::Disabled => "disabled",
             Wish::Paused => "paused",
-            _ if self.shape.backends[backend].is_none() || self.truth.is_well(self.shape.server(backend)) => {
-                UP
-            }
+            _ if self.shape.backends[backend].is_none() => UP,
+            _ if self.refusals.has(server) => self.refusals.known(backend).as_str(),
+            _ if self.truth.is_well(server) => UP,
             _ => "down",
         }
     }

@@ -20,11 +20,12 @@ use tokio::time::sleep_until;
 
 use super::pipe::Pipe;
 use super::process::Process;
+use super::refusals::Ledger;
 use super::site::Site;
 use super::truth::Fate;
 
-/// What the package's unit allows.
-const LIMITS: Limits = Limits { checks: 100_000, rate: 100_000 };
+/// How many probes a second the package's unit allows.
+const RATE: u32 = 100_000;
 /// How many messages are on their way at most, as in the buffer of a socket.
 const ROOM: usize = 128;
 
@@ -50,12 +51,14 @@ impl Running {
     pub fn start(site: &Arc<Site>) -> Self {
         let process = Process::new();
         let (door, visitors) = mpsc::unbounded_channel();
+        let limits = Limits { checks: site.with(|world| world.host.max_checks), rate: RATE };
         let prober = Prober {
             site: Arc::clone(site),
             process: Arc::clone(&process),
             visitors,
             session: None,
-            course: Course::new(site.seed(), LIMITS.rate, site.nanos()),
+            limits,
+            course: Course::new(site.seed(), RATE, site.nanos()),
             configs: tls::Configs::new([]),
             answers: BTreeMap::new(),
             answered: 0,
@@ -154,6 +157,7 @@ struct Prober {
     process: Arc<Process>,
     visitors: mpsc::UnboundedReceiver<Ends>,
     session: Option<Session>,
+    limits: Limits,
     course: Course<Plan, ()>,
     configs: tls::Configs,
     /// The answers on their way, by when they arrive.
@@ -166,6 +170,7 @@ struct Prober {
 struct Session {
     ends: Ends,
     protocol: Protocol,
+    ledger: Ledger,
     outbox: Outbox,
     heard: Nanos,
     committed: bool,
@@ -259,8 +264,9 @@ impl Prober {
         let mut outbox = Outbox::default();
         outbox.message(hello);
         let heard = self.site.nanos();
-        self.session =
-            Some(Session { ends, protocol: Protocol::new(LIMITS), outbox, heard, committed: false });
+        let (protocol, ledger) = (Protocol::new(self.limits), Ledger::default());
+        self.site.with(|world| world.refusals.link());
+        self.session = Some(Session { ends, protocol, ledger, outbox, heard, committed: false });
     }
 
     /// Listens and speaks; `None` when the link is to end.
@@ -277,6 +283,7 @@ impl Prober {
                 Ok(bytes) => codec::decode::<ToProber>(&bytes).ok()?,
             };
             session.heard = now;
+            session.ledger.hear(&message);
             match session.protocol.handle(message, &mut self.configs) {
                 Ok(None) => {}
                 Ok(Some(Request::Put(set))) => self.put(set, now),
@@ -305,6 +312,7 @@ impl Prober {
     fn put(&mut self, set: Set, now: Nanos) {
         if let Some(session) = &mut self.session {
             let is_first = !std::mem::replace(&mut session.committed, true);
+            self.site.with(|world| world.committed(&mut session.ledger, &set));
             set.enforce(&mut self.course, &mut session.outbox, is_first, now);
         }
     }

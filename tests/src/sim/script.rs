@@ -79,6 +79,22 @@ pub enum Deed {
 pub enum Setting {
     /// The file.
     File(Edit),
+    /// What the prober is started with: how many checks it takes at most.
+    MaxChecks(u32),
+}
+
+/// What all runs on, but for the file.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The prober takes so many checks at most.
+    pub max_checks: u32,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        // What the package's unit allows.
+        Self { max_checks: 100_000 }
+    }
 }
 
 /// What somebody else does in VPP.
@@ -101,6 +117,8 @@ pub struct Script {
     pub seed: u64,
     /// The configuration at the start.
     pub shape: Shape,
+    /// What else is otherwise than in most runs.
+    pub host: Host,
     /// What happens, and when; in the order in which it was drawn.
     pub deeds: Vec<(Duration, Deed)>,
     /// Which of the deeds of the seed these are; `None` is all.
@@ -136,12 +154,15 @@ impl Script {
         if let Some(kept) = &kept {
             deeds = kept.iter().filter_map(|index| deeds.get(*index).cloned()).collect();
         }
+        let mut host = Host::default();
         for (_, deed) in &deeds {
-            if let Deed::Begin(Setting::File(edit)) = deed {
-                shape.edit(edit);
+            match deed {
+                Deed::Begin(Setting::File(edit)) => shape.edit(edit),
+                Deed::Begin(Setting::MaxChecks(checks)) => host.max_checks = *checks,
+                _ => {}
             }
         }
-        Self { seed, shape, deeds, kept }
+        Self { seed, shape, host, deeds, kept }
     }
 
     /// The same without some of its deeds; `kept` are those that stay, counted from 0 in this one.

@@ -24,6 +24,8 @@ pub struct Shape {
     pub checks: Vec<Check>,
     /// The check of each backend; `None` is static.
     pub backends: Vec<Option<usize>>,
+    /// The checks that backends had before they were made static.
+    spared: BTreeMap<usize, usize>,
     /// The server that each backend is reached at: its own, but for twins.
     servers: Vec<usize>,
     /// The frontends.
@@ -81,6 +83,8 @@ pub enum Edit {
     Twins(usize, usize),
     /// A backend has a server of its own.
     Alone(usize),
+    /// A backend is not probed any more, or is again.
+    Static(usize),
 }
 
 impl Check {
@@ -125,6 +129,7 @@ impl Shape {
         Self {
             checks,
             servers: (0..backends.len()).collect(),
+            spared: BTreeMap::new(),
             backends,
             frontends,
             blind_threshold,
@@ -166,6 +171,14 @@ impl Shape {
             }
             Edit::FlowTimeout(seconds) => self.flow_timeout = seconds,
             Edit::Twins(one, other) => self.pair(one, other),
+            Edit::Static(backend) => {
+                let Some(check) = self.backends.get_mut(backend) else { return };
+                if let Some(check) = check.take() {
+                    self.spared.insert(backend, check);
+                } else {
+                    *check = self.spared.remove(&backend);
+                }
+            }
             Edit::Alone(backend) => {
                 if let Some(server) = self.servers.get_mut(backend) {
                     *server = backend;
@@ -177,6 +190,7 @@ impl Shape {
     fn pair(&mut self, one: usize, other: usize) {
         let (Some(Some(check)), Some(_)) = (self.backends.get(one), self.backends.get(other)) else { return };
         (self.backends[other], self.servers[other]) = (Some(*check), self.servers[one]);
+        self.spared.remove(&other);
         // No frontend may have a server twice.
         for (number, frontend) in self.frontends.iter_mut().enumerate() {
             let has = |backend| frontend.pools.iter().any(|members| members.contains_key(&backend));
@@ -191,6 +205,12 @@ impl Shape {
     /// How a server is reached.
     pub fn address(server: usize) -> IpAddr {
         Ipv4Addr::new(10, 0, 0, server as u8 + 1).into()
+    }
+
+    /// The server of an address.
+    pub fn server_at(address: IpAddr) -> Option<usize> {
+        let IpAddr::V4(address) = address else { return None };
+        usize::from(address.octets()[3]).checked_sub(1)
     }
 
     /// The server of a backend.

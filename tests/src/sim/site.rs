@@ -20,7 +20,8 @@ use tokio::time::Instant;
 use super::disk::Platters;
 use super::oracle::Oracle;
 use super::pipe::{Pipe, Weather};
-use super::script::Script;
+use super::refusals::Refusals;
+use super::script::{Host, Script};
 use super::shape::Shape;
 use super::truth::{Fate, Truth};
 use super::wishes::Wishes;
@@ -40,6 +41,8 @@ pub type Operator = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct World {
     /// What the file says.
     pub shape: Shape,
+    /// What everything runs on.
+    pub host: Host,
     /// What the daemon makes of it.
     pub config: Arc<Config>,
     /// The servers.
@@ -74,6 +77,8 @@ pub struct World {
     pub wall: i64,
     /// Who has asked something that is not attended to yet.
     pub operators: Vec<Operator>,
+    /// What the prober refuses.
+    pub refusals: Refusals,
     /// What operators want.
     pub wishes: Wishes,
     /// What is to be so.
@@ -118,6 +123,7 @@ impl Site {
         let mut rng = Rng::with_seed(script.seed ^ 0x5eed);
         let (begin, shape) = (Instant::now(), script.shape.clone());
         let world = World {
+            host: script.host.clone(),
             config: shape.config()?,
             truth: Truth::new(shape.backends.len(), rng.u64(..)),
             vpp: None,
@@ -135,6 +141,7 @@ impl Site {
             power: begin,
             wall: 0,
             operators: Vec::new(),
+            refusals: Refusals::default(),
             wishes: Wishes::default(),
             oracle: Oracle::new(&shape, begin),
             violations: Vec::new(),
@@ -224,8 +231,7 @@ impl Site {
     pub fn probe(&self, check: &Check) -> Fate {
         self.with(|world| {
             let fate = world.truth.probe(check);
-            let IpAddr::V4(address) = check.target else { return fate };
-            let server = usize::from(address.octets()[3]).wrapping_sub(1);
+            let Some(server) = Shape::server_at(check.target) else { return fate };
             for backend in world.shape.backends_on(server) {
                 match fate {
                     Fate::Ends(_, code) => world.oracle.probed(backend, code),
@@ -250,7 +256,10 @@ impl Site {
     /// `maglevd` says that something happened.
     pub fn heard(&self, event: &Event) {
         self.tell(&format!("event  {}", shown(&event.kind)));
-        let wrong = self.with(|world| world.oracle.heard(&event.kind, &world.shape));
+        let wrong = self.with(|world| {
+            let refused = world.told(&event.kind);
+            refused.or_else(|| world.oracle.heard(&event.kind, &world.shape))
+        });
         if let Some(wrong) = wrong {
             self.violated(&wrong);
         }
