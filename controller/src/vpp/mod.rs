@@ -61,6 +61,11 @@ pub struct Reading {
 pub trait Reach: Send + Sync + 'static {
     /// Connects, and shakes hands.
     fn connect(&self, options: Options) -> impl Future<Output = Result<Client, Error>> + Send;
+
+    /// When the VPP that is reached started, if its stats at `stats` tell.
+    fn boot(&self, stats: PathBuf) -> impl Future<Output = Option<Wall>> + Send {
+        boot_time(stats)
+    }
 }
 
 /// At the socket of that path.
@@ -138,7 +143,7 @@ impl<R: Reach> Link<R> {
         let client = self.api.connect(options).await?;
         let (version, ping) = (client.request(&ShowVersion {}), client.request(&ControlPing {}));
         let (version, ping) = (version.await?, ping.await?);
-        let boot = boot_time(self.stats.clone()).await;
+        let boot = self.api.boot(self.stats.clone()).await;
         let info =
             VppInfo { version: version.version.0, build_date: version.build_date.0, pid: ping.pid, boot };
         Ok((client, info))

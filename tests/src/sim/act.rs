@@ -96,6 +96,9 @@ pub async fn act(site: &Arc<Site>, deed: &Deed) {
             to_vpp(site, Running::hang_up);
             disturbed(site, Duration::ZERO);
         }
+        Deed::DarkenStats(time, delay) => {
+            site.with(|world| world.stats_fail = (Instant::now() + *time, *delay));
+        }
         Deed::RefuseVpp(name, times) => {
             to_vpp(site, |vpp| vpp.refuse(name, *times, Instant::now() + REFUSAL));
             disturbed(site, REFUSAL);
@@ -246,6 +249,9 @@ async fn reload(site: &Site, edit: &Edit) {
         let mut shape = world.shape.clone();
         shape.edit(edit);
         let config = shape.config()?;
+        if world.controller.is_some() {
+            world.retire(&shape);
+        }
         (world.shape, world.config) = (shape, Arc::clone(&config));
         Ok::<_, String>((config, world.controller.as_ref().map(|c| c.handle.clone())))
     });

@@ -67,7 +67,11 @@ impl Running {
         self.complain(site);
         self.tasks.abort_all();
         self.listener.abort();
-        site.with(|world| world.wishes.lost());
+        site.with(|world| {
+            world.wishes.lost();
+            // The next one does not know whose they are.
+            world.retired.clear();
+        });
     }
 
     /// Ends it as a service manager would.

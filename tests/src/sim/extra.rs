@@ -18,7 +18,8 @@ type Deeds = Vec<(Duration, Deed)>;
 type Stream = fn(&mut Rng, Duration, &mut Deeds);
 
 /// All streams, and what tells each from the others.
-const STREAMS: [(u64, Stream); 2] = [(0x7715_0000_0000_0000, twins), (0x1137_0000_0000_0000, room)];
+const STREAMS: [(u64, Stream); 3] =
+    [(0x7715_0000_0000_0000, twins), (0x1137_0000_0000_0000, room), (0x57a7_0000_0000_0000, stats)];
 
 /// All that is added to the deeds of a seed, the last of which is so far from the beginning.
 pub fn draw(seed: u64, span: Duration) -> Deeds {
@@ -66,5 +67,36 @@ fn room(rng: &mut Rng, span: Duration, deeds: &mut Deeds) {
             _ => Deed::Reload(Edit::Static(backend)),
         };
         deeds.push((sometime(rng, span), deed));
+    }
+}
+
+/// A VPP whose stats tell since when it runs, but for some times, in which it is lost and found again.
+fn stats(rng: &mut Rng, span: Duration, deeds: &mut Deeds) {
+    if rng.u8(..4) == 0 {
+        return;
+    }
+    deeds.push((Duration::ZERO, Deed::Begin(Setting::Stats)));
+    if rng.u8(..4) == 0 {
+        deeds.push((Duration::ZERO, Deed::Begin(Setting::Contained)));
+    }
+    for _ in 0..rng.usize(1..4) {
+        let at = sometime(rng, span);
+        let seconds = Duration::from_secs;
+        let (dark, delay) = ([2, 20, 60][rng.usize(..3)], [0, 100, 3000][rng.usize(..3)]);
+        deeds.push((at, Deed::DarkenStats(seconds(dark), Duration::from_millis(delay))));
+        let lost = match rng.u8(..4) {
+            0 => Deed::CutVpp,
+            1 => Deed::HangVpp(seconds([4, 7][rng.usize(..2)])),
+            _ => Deed::RestartVpp(None, seconds(rng.u64(..8))),
+        };
+        let lost_at = at + Duration::from_millis(rng.u64(..2000));
+        deeds.push((lost_at, lost));
+        if rng.bool() {
+            let deed = Deed::Reload(Edit::Frontend(rng.usize(..3)));
+            deeds.push((lost_at + Duration::from_millis(rng.u64(..8000)), deed));
+        }
+        if rng.bool() {
+            deeds.push((lost_at + seconds(rng.u64(30..90)), Deed::CutVpp));
+        }
     }
 }

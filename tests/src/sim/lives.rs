@@ -72,7 +72,7 @@ pub fn start_vpp(site: &Arc<Site>) {
     site.with(|world| {
         if world.vpp.is_none() {
             world.vpp_lives += 1;
-            world.vpp = Some(vpp::Running::start(world.vpp_lives));
+            world.vpp = Some(vpp::Running::start(world.vpp_lives, world.host.contained));
         }
     });
 }

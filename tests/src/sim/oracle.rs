@@ -149,6 +149,17 @@ impl World {
         }
     }
 
+    /// Another file is read while `maglevd` runs.
+    pub fn retire(&mut self, next: &Shape) {
+        for (number, (was, is)) in self.shape.frontends.iter().zip(&next.frontends).enumerate() {
+            if !is.absent {
+                self.retired.remove(&number);
+            } else if !was.absent {
+                self.retired.insert(number);
+            }
+        }
+    }
+
     /// How many of the next probes of a backend are lost.
     pub fn losing(&self, backend: usize) -> u32 {
         self.truth.losing(self.shape.server(backend))
@@ -166,7 +177,9 @@ impl World {
             }
             let there = found.get(&Shape::vip(frontend));
             let fault = match (self.shape.frontends[frontend].absent, there) {
-                (true, Some(_)) if self.shape.alone => Some("has a VIP, though nobody wants it".to_owned()),
+                (true, Some(_)) if self.shape.alone || self.retired.contains(&frontend) => {
+                    Some("has a VIP, though nobody wants it".to_owned())
+                }
                 (true, _) => None,
                 (false, None) => Some("has no VIP".to_owned()),
                 (false, Some(there)) => self.differs(frontend, there),

@@ -52,6 +52,8 @@ pub enum Deed {
     SlowVpp(Duration, Duration),
     /// The link to VPP ends.
     CutVpp,
+    /// VPP's stats cannot be read for so long, which takes so long to see each time.
+    DarkenStats(Duration, Duration),
     /// VPP refuses the next requests of this kind.
     RefuseVpp(&'static str, usize),
     /// VPP's next answer is wrong.
@@ -81,6 +83,10 @@ pub enum Setting {
     File(Edit),
     /// What the prober is started with: how many checks it takes at most.
     MaxChecks(u32),
+    /// VPP's stats can be read.
+    Stats,
+    /// Each VPP has the same process number, as in a container.
+    Contained,
 }
 
 /// What all runs on, but for the file.
@@ -88,12 +94,16 @@ pub enum Setting {
 pub struct Host {
     /// The prober takes so many checks at most.
     pub max_checks: u32,
+    /// VPP's stats can be read, but for when they cannot.
+    pub stats: bool,
+    /// Each VPP has the same process number.
+    pub contained: bool,
 }
 
 impl Default for Host {
     fn default() -> Self {
         // What the package's unit allows.
-        Self { max_checks: 100_000 }
+        Self { max_checks: 100_000, stats: false, contained: false }
     }
 }
 
@@ -159,6 +169,8 @@ impl Script {
             match deed {
                 Deed::Begin(Setting::File(edit)) => shape.edit(edit),
                 Deed::Begin(Setting::MaxChecks(checks)) => host.max_checks = *checks,
+                Deed::Begin(Setting::Stats) => host.stats = true,
+                Deed::Begin(Setting::Contained) => host.contained = true,
                 _ => {}
             }
         }

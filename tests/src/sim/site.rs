@@ -1,6 +1,6 @@
 //! Where everything is, and what is told of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -53,6 +53,8 @@ pub struct World {
     pub vpp_lives: u32,
     /// For how long it is away when it ends by itself.
     pub vpp_away: Duration,
+    /// Its stats cannot be read before, and it takes this long to see that.
+    pub stats_fail: (Instant, Duration),
     /// `None` while it is down.
     pub prober: Option<prober::Running>,
     /// Its newest link.
@@ -81,6 +83,8 @@ pub struct World {
     pub refusals: Refusals,
     /// What operators want.
     pub wishes: Wishes,
+    /// The frontends whose VIPs go as they have left the file, whatever becomes of those of others.
+    pub retired: BTreeSet<usize>,
     /// What is to be so.
     pub oracle: Oracle,
     /// What is wrong.
@@ -129,6 +133,7 @@ impl Site {
             vpp: None,
             vpp_lives: 0,
             vpp_away: Duration::ZERO,
+            stats_fail: (begin, Duration::ZERO),
             prober: None,
             prober_link: None,
             prober_frozen: begin,
@@ -143,6 +148,7 @@ impl Site {
             operators: Vec::new(),
             refusals: Refusals::default(),
             wishes: Wishes::default(),
+            retired: BTreeSet::new(),
             oracle: Oracle::new(&shape, begin),
             violations: Vec::new(),
             trace: VecDeque::new(),

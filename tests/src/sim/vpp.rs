@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
+use maglev_core::time::Wall;
 use maglev_vpp::frame::{self, Splitter};
 use maglev_vpp::message::{
     Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, LbFlushVip, Message, Prefix, Vip,
@@ -12,7 +14,7 @@ use maglev_vpp::message::{
 use maglev_vpp::{Client, Error, Options};
 use maglevd::vpp::{CLIENT_NAME, Reach};
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::pipe::{Pipe, Reader, Writer};
 use super::process::Process;
@@ -45,9 +47,10 @@ pub struct Running {
 }
 
 impl Running {
-    /// An empty one.
-    pub fn start(life: u32) -> Self {
-        let birth = Birth { life, pid: 1000 + life, boot_time: 1_795_000_000 + u64::from(life) };
+    /// An empty one; as the first process of a container, each has the same number.
+    pub fn start(life: u32, is_first: bool) -> Self {
+        let pid = if is_first { 1 } else { 1000 + life };
+        let birth = Birth { life, pid, boot_time: 1_795_000_000 + u64::from(life) };
         Self {
             world: World::new(birth, Faults::default()),
             hung: Instant::now(),
@@ -173,6 +176,19 @@ impl Reach for Way {
         let (slot, life) = slot.ok_or_else(failed)?;
         tokio::spawn(serve(Arc::clone(&self.site), Reader::new(&to), line, slot, life));
         Client::over((Reader::new(&from), Writer::new(&to, &self.process)), CLIENT_NAME, options).await
+    }
+
+    async fn boot(&self, _: PathBuf) -> Option<Wall> {
+        let (fails, boot) = self.site.with(|world| {
+            let boot = world.vpp.as_ref().map(|vpp| vpp.world.birth.boot_time);
+            (world.stats_fail, boot.filter(|_| world.host.stats))
+        });
+        let boot = boot?;
+        if Instant::now() < fails.0 {
+            sleep(fails.1).await;
+            return None;
+        }
+        Some(Wall(boot * 1_000_000_000))
     }
 }
 
