@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use super::controller;
 use super::lives::{
-    blinded, changes_all, crash_controller, crash_prober, disturbed, fair_vpp, later, outlast_warm_up,
-    restart_vpp, start_controller,
+    blinded, changes_all, compares_anew, crash_controller, crash_prober, differs, disturbed, fair_vpp, later,
+    outlast_warm_up, restart_vpp, start_controller,
 };
 use super::pipe::FAIR;
 use super::script::{Deed, Meddling};
-use super::shape::{Edit, SYNC_INTERVAL};
+use super::shape::Edit;
 use super::site::{Site, World};
 use super::truth::Being;
 use super::vpp::Running;
@@ -103,10 +103,14 @@ pub async fn act(site: &Arc<Site>, deed: &Deed) {
             to_vpp(site, |vpp| vpp.refuse(name, *times, Instant::now() + REFUSAL));
             disturbed(site, REFUSAL);
         }
+        Deed::RefuseVppFor(name, time) => {
+            to_vpp(site, |vpp| vpp.refuse(name, usize::MAX, Instant::now() + *time));
+            disturbed(site, *time);
+        }
         Deed::SpoilVpp(how) => {
             to_vpp(site, |vpp| vpp.spoil(*how));
             // A record of a list may be the one that is missed.
-            changes_all(site, SYNC_INTERVAL);
+            differs(site);
         }
         Deed::MeddleVpp(what) => meddle(site, *what),
         Deed::Operate(backend, action) => operate_backend(site, *backend, *action),
@@ -195,7 +199,7 @@ fn meddle(site: &Site, what: Meddling) {
     if let Some(crash) = crash {
         site.violated(&format!("the simulation has killed VPP: {}", crash.0));
     }
-    changes_all(site, SYNC_INTERVAL);
+    differs(site);
 }
 
 fn operate_backend(site: &Arc<Site>, backend: usize, action: Action) {
@@ -262,6 +266,9 @@ async fn reload(site: &Site, edit: &Edit) {
     // A file that says what it said before changes nothing.
     if !matches!(edit, Edit::Nothing) {
         changes_all(site, Duration::ZERO);
+        if handle.is_some() {
+            compares_anew(site);
+        }
     }
     if let Some(handle) = handle {
         let _ = handle.reload(config, "an operator".into()).await;

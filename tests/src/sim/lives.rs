@@ -6,14 +6,16 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::process::Process;
-use super::shape::{Check, STARTUP, SYNC_INTERVAL};
+use super::shape::{Check, STARTUP};
 use super::site::{Site, World};
 use super::{controller, prober, vpp};
 
+/// What VPP has refused is tried again after this at the latest.
+const RETRY: Duration = Duration::from_secs(30);
 /// A link is sought again, silence is noticed, a connection that hangs is given up, a warm-up ends, and what was refused
 /// is tried again.
-const RECOVERY: Duration =
-    Duration::from_secs(5 + 5 + 3).saturating_add(STARTUP).saturating_add(SYNC_INTERVAL);
+const RECOVERY: Duration = Duration::from_secs(5 + 5 + 3).saturating_add(STARTUP).saturating_add(RETRY);
+
 /// How long it takes at most until all is as it should be, once what was faulty is sound.
 pub fn recovery(site: &Site) -> Duration {
     RECOVERY + site.with(|world| world.shape.recovery())
@@ -23,6 +25,19 @@ pub fn recovery(site: &Site) -> Duration {
 pub fn changes_all(site: &Site, after: Duration) {
     let within = after + recovery(site);
     site.with(|world| world.oracle.changes_all(within));
+}
+
+/// VPP may have something else than `maglevd` takes it to have, until that is compared.
+pub fn differs(site: &Site) {
+    changes_all(site, Duration::ZERO);
+    let recovery = recovery(site);
+    site.with(|world| world.oracle.differs(world.shape.sync_interval() + recovery));
+}
+
+/// Another file may say how often that is compared, and of how many VIPs: it begins anew, but no later.
+pub fn compares_anew(site: &Site) {
+    let recovery = recovery(site);
+    site.with(|world| world.oracle.compares_within(world.shape.sync_interval() + recovery));
 }
 
 /// Buries each VPP that has died by itself.

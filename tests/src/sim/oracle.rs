@@ -26,6 +26,8 @@ pub struct Oracle {
     /// The same for VPP's global settings, and VIPs that are not ours.
     rest_excused: Instant,
     rest_needs: Instant,
+    /// VPP may have something else than it is taken to have.
+    differs: Instant,
     /// Per backend: what came of its probes, and when they were sent.
     verdicts: Vec<VecDeque<(Instant, bool)>>,
     /// Per backend: it loses some probes, but fewer than `fall`.
@@ -40,6 +42,7 @@ impl Oracle {
             needs: vec![from; shape.frontends.len()],
             rest_excused: from,
             rest_needs: from,
+            differs: from,
             verdicts: vec![VecDeque::new(); shape.backends.len()],
             tolerates: vec![Instant::now(); shape.backends.len()],
         }
@@ -61,13 +64,31 @@ impl Oracle {
         self.rest_needs = self.rest_excused;
     }
 
+    /// VPP may have something else than it is taken to have: it is to be right when this time has passed.
+    pub fn differs(&mut self, within: Duration) {
+        self.differs = self.differs.max(Instant::now() + within);
+    }
+
+    /// If it may have, that is seen within this time, whatever was to be before.
+    pub fn compares_within(&mut self, within: Duration) {
+        let now = Instant::now();
+        if self.differs > now {
+            self.differs = now + within;
+        }
+    }
+
+    /// When VPP is to be right at the latest, as far as that is by what happened to all.
+    pub fn compared(&self) -> Instant {
+        self.differs
+    }
+
     /// For this time nothing is done about what is wrong; but what is right is to stay as it is.
     pub fn disturbed(&mut self, within: Duration) {
         let (now, until) = (Instant::now(), Instant::now() + within);
-        let rest = (&mut self.rest_excused, &mut self.rest_needs);
+        let (differs, rest) = (self.differs > now, (&mut self.rest_excused, &mut self.rest_needs));
         for (excused, needs) in self.excused.iter_mut().zip(&mut self.needs).chain([rest]) {
             *excused = (*excused).max(until);
-            if *needs > now {
+            if differs || *needs > now {
                 *needs = *excused;
             }
         }
@@ -76,7 +97,9 @@ impl Oracle {
     /// Whether a backend's frontends are as they should be, and so is the way to it: it may lose probes below `fall`.
     pub fn tolerates(&mut self, backend: usize, frontends: &[usize], within: Duration) -> bool {
         let now = Instant::now();
-        let calm = self.tolerates[backend] <= now && frontends.iter().all(|f| self.excused[*f] <= now);
+        let calm = self.tolerates[backend] <= now
+            && self.differs <= now
+            && frontends.iter().all(|f| self.excused[*f] <= now);
         self.tolerates[backend] = now + within;
         calm
     }
@@ -120,7 +143,7 @@ impl Oracle {
         let now = Instant::now();
         let frontend = vip.and_then(|vip| (0..shape.frontends.len()).find(|f| Shape::vip(*f) == vip));
         let until = frontend.map_or(self.rest_needs, |frontend| self.needs[frontend]);
-        (now > until).then(|| "nothing was to be written".to_owned())
+        (now > until.max(self.differs)).then(|| "nothing was to be written".to_owned())
     }
 }
 
@@ -172,7 +195,7 @@ impl World {
         };
         let (now, oracle, found) = (Instant::now(), &self.oracle, vpp.weights());
         for (frontend, until) in oracle.excused.iter().enumerate() {
-            if now <= *until {
+            if now <= *until.max(&oracle.differs) {
                 continue;
             }
             let there = found.get(&Shape::vip(frontend));
@@ -188,7 +211,7 @@ impl World {
                 return Some(format!("f{frontend} {fault}"));
             }
         }
-        if now <= oracle.rest_excused {
+        if now <= oracle.rest_excused.max(oracle.differs) {
             return None;
         }
         let ours =
@@ -206,6 +229,8 @@ impl World {
     /// What is wrong with the weights that VPP has for a frontend.
     fn differs(&self, frontend: usize, found: &BTreeMap<IpAddr, u8>) -> Option<String> {
         let wanted = self.wanted(frontend);
+        // As long as nothing is known of any of them, what VPP does stays as it is.
+        let is_blind = wanted.values().all(|(_, why)| *why == Health::Unknown.as_str());
         let servers = wanted.keys().chain(found.keys().filter(|server| !wanted.contains_key(server)));
         for server in servers {
             let name = match server {
@@ -215,6 +240,7 @@ impl World {
             let fault = match (wanted.get(server), found.get(server)) {
                 (Some((_, why)), None) => format!("lacks {name}, which is {why}"),
                 (None, Some(_)) => format!("has {name}, which is none of its backends"),
+                _ if is_blind => continue,
                 (Some((0, why)), Some(1..)) => format!("gives weight to {name}, which is {why}"),
                 (Some((1.., why)), Some(0)) => format!("gives no weight to {name}, which is {why}"),
                 (Some((wanted, _)), Some(is)) if wanted != is => {

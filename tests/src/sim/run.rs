@@ -99,7 +99,9 @@ async fn end(site: &Site) {
         }
     });
     disturbed(site, LONGEST);
+    let compared = site.with(|world| world.oracle.compared());
     sleep(LONGEST + recovery(site)).await;
+    sleep_until(compared).await;
     site.tell("all is to be well");
     sleep(QUIET).await;
 }

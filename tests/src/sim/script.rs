@@ -56,6 +56,8 @@ pub enum Deed {
     DarkenStats(Duration, Duration),
     /// VPP refuses the next requests of this kind.
     RefuseVpp(&'static str, usize),
+    /// VPP refuses all requests of this kind for so long.
+    RefuseVppFor(&'static str, Duration),
     /// VPP's next answer is wrong.
     SpoilVpp(u8),
     /// Somebody else changes something in VPP.
@@ -159,7 +161,7 @@ impl Script {
                 _ => Duration::from_secs(rng.u64(40..120)),
             };
         }
-        deeds.extend(extra::draw(seed, at));
+        deeds.extend(extra::draw(seed, &shape, at));
         let kept = kept.map(<[usize]>::to_vec);
         if let Some(kept) = &kept {
             deeds = kept.iter().filter_map(|index| deeds.get(*index).cloned()).collect();
@@ -239,11 +241,12 @@ impl Deed {
 const ACTIONS: [Action; 4] = [Action::Pause, Action::Resume, Action::Disable, Action::Enable];
 
 /// What VPP may be made to refuse.
-const REQUESTS: [&str; 5] =
+pub const REQUESTS: [&str; 5] =
     ["lb_as_set_weight", "lb_add_del_as_v2", "lb_add_del_vip_v2", "lb_conf", "ip_route_lookup_v2"];
 
 impl Meddling {
-    fn draw(rng: &mut Rng) -> Self {
+    /// Anything that may be done.
+    pub fn draw(rng: &mut Rng) -> Self {
         let (frontend, backend) = (rng.usize(..3), rng.usize(..6));
         match rng.u8(..5) {
             0..=1 => Self::Weight(frontend, backend, [0, 1, 77][rng.usize(..3)]),

@@ -9,8 +9,8 @@ use fastrand::Rng;
 use maglev_core::config::{Config, check, file::File};
 use serde_json::{Value, json};
 
-/// VPP is compared with what it should have this often.
-pub const SYNC_INTERVAL: Duration = Duration::from_secs(30);
+/// VPP is compared with what it should have this often, in seconds, where nothing else is drawn.
+const SYNC_INTERVAL: u64 = 30;
 /// How long a frontend may wait for its backends after a start.
 pub const STARTUP: Duration = Duration::from_secs(5);
 
@@ -32,6 +32,8 @@ pub struct Shape {
     pub frontends: Vec<Frontend>,
     /// How many have to fail at once to be doubted, in percent; 0 is never.
     blind_threshold: u8,
+    /// In seconds: how often VPP is compared with what it should have.
+    sync_interval: u64,
     /// In seconds: a global setting of VPP.
     pub flow_timeout: u64,
     /// VIPs of others are removed, and not kept.
@@ -79,6 +81,8 @@ pub enum Edit {
     Check(usize, u64),
     /// A global setting.
     FlowTimeout(u64),
+    /// How often VPP is compared with what it should have.
+    SyncInterval(u64),
     /// Two backends have one server, and equal checks.
     Twins(usize, usize),
     /// A backend has a server of its own.
@@ -133,6 +137,7 @@ impl Shape {
             backends,
             frontends,
             blind_threshold,
+            sync_interval: SYNC_INTERVAL,
             flow_timeout: 40,
             alone: rng.bool(),
             vpp_latency,
@@ -170,6 +175,7 @@ impl Shape {
                 }
             }
             Edit::FlowTimeout(seconds) => self.flow_timeout = seconds,
+            Edit::SyncInterval(seconds) => self.sync_interval = seconds,
             Edit::Twins(one, other) => self.pair(one, other),
             Edit::Static(backend) => {
                 let Some(check) = self.backends.get_mut(backend) else { return };
@@ -200,6 +206,11 @@ impl Shape {
                 frontend.pools.retain(|members| !members.is_empty());
             }
         }
+    }
+
+    /// How long it takes at most until VPP has been compared with what it should have.
+    pub fn sync_interval(&self) -> Duration {
+        Duration::from_secs(self.sync_interval)
     }
 
     /// How a server is reached.
@@ -299,7 +310,7 @@ impl Shape {
         json!({ "maglev": {
             "healthchecker": { "blind-threshold": self.blind_threshold },
             "vpp": { "lb": {
-                "sync-interval": ms(SYNC_INTERVAL.as_millis() as u64), "startup-max-delay": ms(STARTUP.as_millis() as u64),
+                "sync-interval": ms(self.sync_interval * 1000), "startup-max-delay": ms(STARTUP.as_millis() as u64),
                 "ipv4-src-address": "192.0.2.100", "flow-timeout": ms(self.flow_timeout * 1000),
                 "foreign-vips": if self.alone { "remove" } else { "keep" },
             } },
