@@ -30,6 +30,8 @@ pub(super) struct Prober {
     /// Whether it has told what it remembers.
     pub adopted: bool,
     generation: u64,
+    /// The last amendment to the set in force by which a check left it.
+    made_room: u64,
     next_check: u32,
     /// The numbers of the certificates that came with the last whole set.
     bundles: BTreeSet<u32>,
@@ -47,6 +49,7 @@ impl Prober {
             probing_since: None,
             adopted: false,
             generation: 0,
+            made_room: 0,
             next_check: 1,
             bundles: BTreeSet::new(),
         }
@@ -112,6 +115,10 @@ impl State {
             self.prober.probing_since = Some(turn.now.mono);
             self.alarm(turn, self.config.lb.startup_max_delay, Alarm::Release);
         }
+        // What was refused was not known yet when there came to be room for it.
+        if generation < self.prober.made_room && !self.prober.refused.is_empty() {
+            self.send_checks(turn);
+        }
     }
 
     pub(super) fn refused(&mut self, check: CheckId, why: String, turn: &mut Turn) {
@@ -128,6 +135,7 @@ impl State {
             return;
         }
         self.prober.generation += 1;
+        self.prober.made_room = 0;
         self.prober.refused.clear();
         self.prober.bundles.clear();
         let mut set = CheckSet { generation: self.prober.generation, ..CheckSet::default() };
@@ -178,6 +186,9 @@ impl State {
             return self.send_checks(turn);
         }
         self.prober.generation += 1;
+        if !gone.is_empty() {
+            self.prober.made_room = self.prober.generation;
+        }
         let (generation, dropped) = (self.prober.generation, Some(gone));
         turn.out.push(Output::Checks(CheckSet { generation, dropped, checks, ..CheckSet::default() }));
     }

@@ -133,6 +133,7 @@ impl World {
                 let vip = self.vpp.actual.vips.iter_mut().find(|(vip, _)| vip.address == address);
                 vip.unwrap().1.encap = Encap::Nat4;
             }
+            ["prober", "commits", set] => self.tell(Input::Committed(set.parse().unwrap())),
             ["prober", "refuses", name, ref why @ ..] => self.refuse(name, &why.join(" ")),
             ["operator", "weight", frontend, pool, backend, weight, ref note @ ..] => {
                 let [frontend, pool, backend] = [frontend, pool, backend].map(Into::into);
