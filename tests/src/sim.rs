@@ -6,7 +6,8 @@
 //! trace, and can be shortened ([`shrink`]).
 //!
 //! What is not the real thing here: the prober's sockets and the loop around its course ([`prober`]), the disk
-//! ([`disk`]), the stats segment, which is left out, and all that only shows or asks: gRPC, metrics, logs, signals.
+//! ([`disk`]), the stats segment, of which there is but since when VPP runs, and all that only shows or asks: gRPC, metrics,
+//! logs, signals.
 
 mod act;
 mod controller;

@@ -16,6 +16,9 @@ use super::wishes::{Subject, Wish};
 /// Verdicts older than this do not decide a transition.
 const MEMORY: Duration = Duration::from_secs(120);
 
+/// A prober that has room for what it has refused is asked again within this time.
+const ROOM: Duration = Duration::from_secs(10);
+
 /// What is excused, and until when.
 #[derive(Debug)]
 pub struct Oracle {
@@ -213,6 +216,9 @@ impl World {
         }
         if now <= oracle.rest_excused.max(oracle.differs) {
             return None;
+        }
+        if self.refusals.room().is_some_and(|since| now > since + ROOM) {
+            return Some("the prober has room for what it refuses, and is not asked again".to_owned());
         }
         let ours =
             |vip: &IpAddr| (0..self.shape.frontends.len()).any(|frontend| Shape::vip(frontend) == *vip);

@@ -8,6 +8,7 @@ use maglev_core::event::Kind;
 use maglev_core::health::{Cause, Health};
 use maglev_ipc::{CheckId, ToProber};
 use maglevd_prober::set::Set;
+use tokio::time::Instant;
 
 use super::shape::Shape;
 use super::site::World;
@@ -64,6 +65,8 @@ pub struct Refusals {
     servers: BTreeMap<usize, bool>,
     /// So many refusals of checks of a server has `maglevd` not told of yet.
     untold: BTreeMap<usize, u32>,
+    /// Since when the prober has room for what it refuses.
+    room: Option<Instant>,
     /// What `maglevd` said last of each backend.
     said: BTreeMap<usize, Health>,
 }
@@ -72,6 +75,12 @@ impl Refusals {
     /// Another link: what was on its way is lost.
     pub fn link(&mut self) {
         self.untold.clear();
+        self.room = None;
+    }
+
+    /// Since when the prober has room for what it refuses.
+    pub fn room(&self) -> Option<Instant> {
+        self.room
     }
 
     /// `maglevd` begins, and knows nothing.
@@ -94,6 +103,9 @@ impl World {
     /// A set takes effect: what is refused from now on, and what is taken again.
     pub fn committed(&mut self, ledger: &mut Ledger, set: &Set) {
         ledger.commit(set);
+        let (asked, refused) = (ledger.asked.len(), ledger.refused.len());
+        let has_room = refused > 0 && asked - refused < self.host.max_checks as usize;
+        self.refusals.room = has_room.then(|| self.refusals.room.unwrap_or_else(Instant::now));
         for (id, _) in &set.refused {
             if let Some(server) = ledger.asked.get(id).and_then(|target| Shape::server_at(*target)) {
                 *self.refusals.untold.entry(server).or_default() += 1;
