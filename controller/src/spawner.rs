@@ -22,6 +22,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recv, recvmsg, send, sendmsg,
@@ -116,7 +117,8 @@ fn ask(link: BorrowedFd<'_>, netns: Option<&str>, prober: BorrowedFd<'_>) -> io:
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
     sendmsg(link, &request, &mut control, SendFlags::NOSIGNAL)?;
     let mut answer = [0; 4];
-    let (length, _) = recv(link, &mut answer[..], RecvFlags::empty())?;
+    // As it has a time-out, no signal lets it go on by itself.
+    let (length, _) = retry_on_intr(|| recv(link, &mut answer[..], RecvFlags::empty()))?;
     if length == answer.len() {
         Ok(i32::from_ne_bytes(answer))
     } else {

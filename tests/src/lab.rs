@@ -11,8 +11,8 @@
     reason = "what a lab cannot do ends the test that asked for it, there and then"
 )]
 
-use std::env;
 use std::time::Duration;
+use std::{env, io};
 
 pub mod cable;
 pub mod certificates;
@@ -38,6 +38,20 @@ pub mod vips;
 
 /// How long anything may take that is to happen. Only a test that fails ever waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes `call` again each time that a signal interrupts it. One that nobody handles does so too where a call has a
+/// time-out.
+///
+/// # Errors
+/// The call's own.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
 
 /// Whether the test called `name` cannot run here, for want of root or of one of `programs`. Says so in the form in
 /// which skipped tests are counted.

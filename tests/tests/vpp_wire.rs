@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use maglev_tests::dataplane::Vpp;
+use maglev_tests::lab::uninterrupted;
 use maglev_tests::vppsim::Sim;
 use maglev_vpp::frame::{self, Splitter};
 use maglev_vpp::message::*;
@@ -67,7 +68,7 @@ impl Raw {
                 return Some(payload.to_vec());
             }
             let mut buffer = [0; 4096];
-            let Ok(read @ 1..) = self.stream.read(&mut buffer) else { return None };
+            let Ok(read @ 1..) = uninterrupted(|| self.stream.read(&mut buffer)) else { return None };
             self.splitter.space().extend(&buffer[..read]);
         }
     }

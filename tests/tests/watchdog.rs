@@ -2,12 +2,9 @@
 
 #![cfg(test)]
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
-use maglev_tests::lab::PATIENCE;
+use maglev_tests::lab::manager::Manager;
 use maglev_tests::lab::place::Place;
 use maglev_tests::lab::process::Process;
 use maglev_tests::programs::program;
@@ -22,10 +19,7 @@ fn the_prober_is_watched() {
 
 /// Waits until the program is ready, and then until it has told systemd three times that it is alive.
 fn hear_beats(place: &Place, mut program: Command) {
-    let systemd = UnixDatagram::bind(place.path("notify")).unwrap();
-    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
-    // The prober is nobody by then, if root runs the test.
-    fs::set_permissions(place.path("notify"), Permissions::from_mode(0o777)).unwrap();
+    let systemd = Manager::new(place);
     let _process = Process::spawn(
         "watched",
         program.env("NOTIFY_SOCKET", place.path("notify")).env("WATCHDOG_USEC", "100000"),
@@ -33,12 +27,10 @@ fn hear_beats(place: &Place, mut program: Command) {
     let mut beats = 0;
     let mut is_ready = false;
     while beats < 3 {
-        let mut message = [0; 100];
-        let length = systemd.recv(&mut message).expect("it tells systemd in time");
-        match &message[..length] {
-            b"READY=1\n" => is_ready = true,
-            b"WATCHDOG=1\n" => beats += 1,
-            other => panic!("{}", String::from_utf8_lossy(other)),
+        match systemd.next().as_str() {
+            "READY=1" => is_ready = true,
+            "WATCHDOG=1" => beats += 1,
+            other => panic!("{other}"),
         }
     }
     assert!(is_ready);

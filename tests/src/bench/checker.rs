@@ -1,6 +1,5 @@
 //! Checkers: ours, those of others, and programs in C that do the least that there is to be done.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -60,8 +59,6 @@ pub struct Kit {
     pub folder: PathBuf,
     /// VPP's sockets, API and stats.
     pub vpp: (PathBuf, PathBuf),
-    /// How long it took to ask ours whether it takes the last configuration.
-    pub checked: Cell<Duration>,
     /// What cannot be had here, and why.
     missing: BTreeMap<&'static str, String>,
 }
@@ -70,8 +67,7 @@ impl Kit {
     /// Compiles the programs in C, and looks for the others.
     #[must_use]
     pub fn new(folder: &Path, vpp: (PathBuf, PathBuf)) -> Self {
-        let mut kit =
-            Self { folder: folder.to_owned(), vpp, checked: Cell::default(), missing: BTreeMap::new() };
+        let mut kit = Self { folder: folder.to_owned(), vpp, missing: BTreeMap::new() };
         let sources: [(&str, &str, &[&str]); 3] = [
             ("floor", include_str!("../../bench/floor.c"), &[]),
             ("raw", include_str!("../../bench/raw.c"), &["-fno-strict-aliasing"]),
@@ -133,7 +129,6 @@ impl Kit {
 
     fn ours(&self, check: &Check) -> anyhow::Result<Checker> {
         let file = self.file("maglev.yaml", &config::ours(check))?;
-        let began = Instant::now();
         let maglevd = program("maglevd")?;
         let checked = Command::new(&maglevd)
             .current_dir(&self.folder)
@@ -144,7 +139,6 @@ impl Kit {
             "maglevd refuses it: {}",
             String::from_utf8_lossy(&checked.stderr).trim()
         );
-        self.checked.set(began.elapsed());
         let socket = self.folder.join("prober.sock");
         // Nothing else may be taken for the one that is about to listen there.
         _ = std::fs::remove_file(&socket);
@@ -205,8 +199,9 @@ impl Kit {
         let log = self.log(name);
         let file = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let began = Instant::now();
         let child = command.spawn().with_context(|| format!("{command:?}"))?;
-        Ok(Part { name, child, log })
+        Ok(Part { name, began, child, log })
     }
 
     /// Where a program's output is.
@@ -236,6 +231,8 @@ impl Checker {
 pub struct Part {
     /// The program.
     pub name: &'static str,
+    /// When it was started.
+    pub began: Instant,
     child: Child,
     log: PathBuf,
 }

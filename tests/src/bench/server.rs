@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use anyhow::Context;
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use rustls::crypto::ring::Ticketer;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -170,7 +171,10 @@ impl Hall {
     fn serve(&mut self) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); EVENTS];
         while !self.state.ended.load(Ordering::Relaxed) {
-            let count = self.events.wait(&mut events, GLANCE)?;
+            let count = match self.events.wait(&mut events, GLANCE) {
+                Err(Errno::EINTR) => 0,
+                ready => ready?,
+            };
             for event in &events[..count] {
                 let fd = event.data() as RawFd;
                 if self.listeners.contains_key(&fd) {

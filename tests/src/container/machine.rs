@@ -13,8 +13,8 @@ use nix::unistd::Pid;
 
 use super::cgroups::Cgroups;
 use super::rootfs::Rootfs;
-use crate::lab::PATIENCE;
 use crate::lab::place::Place;
+use crate::lab::{PATIENCE, uninterrupted};
 
 /// Puts itself into each of its arguments up to `--`, and becomes the rest of them.
 const JOIN: &str =
@@ -150,7 +150,7 @@ fn leader(nspawn: &mut Child, news: &UnixDatagram) -> Option<Pid> {
     let (mut buffer, mut leader) = ([0; 4096], None);
     news.set_read_timeout(Some(LOOK)).unwrap();
     while Instant::now() < deadline {
-        let length = match news.recv(&mut buffer) {
+        let length = match uninterrupted(|| news.recv(&mut buffer)) {
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::WouldBlock => match nspawn.try_wait().unwrap() {
                 Some(_) => return None,

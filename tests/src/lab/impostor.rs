@@ -6,7 +6,7 @@ use std::path::Path;
 use maglev_ipc::{ToController, codec};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::PATIENCE;
+use super::{PATIENCE, uninterrupted};
 
 /// Somebody who listens on the prober's socket.
 pub struct Impostor(Socket);
@@ -34,7 +34,7 @@ impl Impostor {
     /// It does not come.
     #[must_use]
     pub fn accept(&self) -> Stranger {
-        Stranger(self.0.accept().expect("maglevd connects to the impostor").0)
+        Stranger(uninterrupted(|| self.0.accept()).expect("maglevd connects to the impostor").0)
     }
 }
 

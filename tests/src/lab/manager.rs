@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
 
-use super::PATIENCE;
 use super::place::Place;
+use super::{PATIENCE, uninterrupted};
 
 /// What a daemon tells its service manager.
 pub struct Manager(UnixDatagram);
@@ -33,7 +33,7 @@ impl Manager {
     #[must_use]
     pub fn next(&self) -> String {
         let mut buffer = [0; 1000];
-        let length = self.0.recv(&mut buffer).expect("something is told");
+        let length = uninterrupted(|| self.0.recv(&mut buffer)).expect("something is told");
         String::from_utf8(buffer[..length].to_vec()).unwrap().trim_end().to_owned()
     }
 
