@@ -8,7 +8,7 @@ use maglev_proto::v1::{GetVpplbCountersRequest, GetVpplbCountersResponse, LbPack
 use maglev_tests::lab::PATIENCE;
 use maglev_tests::lab::maglevd::Maglevd;
 use maglev_tests::packets::few::{self, GRE, SIZE};
-use maglev_vpp::message::CliInband;
+use maglev_vpp::message::{CliInband, Message};
 use tonic::{Code, Status};
 
 use crate::{BACKENDS, Stage, VIP, frontend, web};
@@ -97,6 +97,20 @@ fn vpp_is_asked_once_and_again_for_what_is_new() {
     maglevd.reload(&stage.place, &config.text());
     until(&maglevd, "the new VIP", |found| found.as_ref().is_ok_and(|f| f.vips.len() == 2)).unwrap();
     assert_eq!(asked(), [2, 2]);
+}
+
+#[test]
+fn a_listing_that_vpp_refuses_is_asked_for_again_with_a_later_sync() {
+    let stage = Stage::new();
+    let Some(sim) = stage.sim("a_listing_that_vpp_refuses_is_asked_for_again_with_a_later_sync") else {
+        return;
+    };
+    sim.faults(|faults| faults.refuse(CliInband::NAME, -1, 1));
+    let mut config = stage.config();
+    config.lb = "sync-interval: 1s".to_owned();
+    let maglevd = stage.setup(&config).start();
+    until(&maglevd, "counters", |found| fates(found) == Some(LbPackets::default())).unwrap();
+    assert_eq!(sim.count(CliInband::NAME), 2);
 }
 
 #[test]

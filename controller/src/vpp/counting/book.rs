@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use maglev_core::dataplane::{Actual, VipKey};
@@ -14,7 +15,8 @@ use maglev_vpp::message::{IpRouteLookupV2, Prefix, SOURCE_INTERFACE};
 use maglev_vpp::{Client, Error};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{debug, warn};
 
 use super::super::calls::{key, listing, name};
 
@@ -27,6 +29,31 @@ pub struct Book {
     vips: BTreeMap<VipKey, Option<u32>>,
     routes: BTreeMap<Prefix, Option<Route>>,
     servers: BTreeMap<IpAddr, Option<u32>>,
+    patience: Patience,
+}
+
+/// The longest pause before VPP is asked again for a listing that it did not give.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// When VPP is asked again for a listing that it did not give. Each time may cost VPP as long as a call may take, so the pause
+/// doubles.
+#[derive(Clone, Copy, Debug, Default)]
+struct Patience {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Patience {
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+
+    /// It was asked in vain; the first pause is `first`.
+    fn fail(&mut self, now: Instant, first: Duration) {
+        let pause = first.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        self.failures += 1;
+        self.until = Some(now + pause);
+    }
 }
 
 /// The route of a VIP's prefix.
@@ -66,7 +93,7 @@ impl Book {
             match events.try_recv() {
                 Ok(event) => changed |= self.note(&event.kind, actual),
                 Err(TryRecvError::Lagged(_)) => {
-                    *self = Self::default();
+                    *self = Self { patience: self.patience, ..Self::default() };
                     changed = true;
                 }
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return changed,
@@ -108,17 +135,24 @@ impl Book {
         Ok(())
     }
 
-    /// Asks VPP for the numbers of its VIPs and servers that are not in the book.
+    /// Asks VPP for the numbers of its VIPs and servers that are not in the book. Where it does not tell those of its VIPs,
+    /// it is asked again after `pause`, and then ever more seldom.
     ///
     /// # Errors
     /// VPP is lost.
-    pub async fn find_numbers(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
+    pub async fn find_numbers(
+        &mut self,
+        client: &Client,
+        actual: &Actual,
+        pause: Duration,
+    ) -> Result<(), Error> {
         let servers: BTreeSet<&IpAddr> =
             actual.vips.values().flat_map(|found| found.servers.keys()).collect();
         self.vips.retain(|vip, _| actual.vips.contains_key(vip));
         self.servers.retain(|server, _| servers.contains(server));
-        if actual.vips.keys().any(|vip| !self.vips.contains_key(vip)) {
-            self.read_listing(client, actual).await?;
+        let unlisted = actual.vips.keys().any(|vip| !self.vips.contains_key(vip));
+        if unlisted && self.patience.is_over(Instant::now()) {
+            self.read_listing(client, actual, pause).await?;
         }
         let unknown = servers.into_iter().filter(|server| !self.servers.contains_key(server));
         let found = look_up(client, unknown.copied().map(Prefix::host).collect()).await?;
@@ -127,15 +161,21 @@ impl Book {
     }
 
     /// Reads VPP's listing, which has the numbers of all VIPs, and of all servers as well.
-    async fn read_listing(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
-        // Whatever comes of it, it is not asked again for these.
+    async fn read_listing(&mut self, client: &Client, actual: &Actual, pause: Duration) -> Result<(), Error> {
+        let Some(listing) = listing(client, actual).await? else {
+            if self.patience.failures == 0 {
+                warn!("it is not known where VPP counts packets per VIP; it is asked again");
+            } else {
+                debug!("it is still not known where VPP counts packets per VIP");
+            }
+            self.patience.fail(Instant::now(), pause);
+            return Ok(());
+        };
+        self.patience = Patience::default();
+        // Whether it has them or not, it is not asked again for these.
         for vip in actual.vips.keys() {
             self.vips.entry(*vip).or_default();
         }
-        let Some(listing) = listing(client, actual).await? else {
-            warn!("it is not known where VPP counts packets per VIP");
-            return Ok(());
-        };
         for shown in listing {
             let vip = key(&shown.vip);
             if let Some(known) = self.vips.get_mut(&vip) {
@@ -163,4 +203,21 @@ async fn look_up(client: &Client, prefixes: BTreeSet<Prefix>) -> Result<Vec<(Pre
         }
     });
     asked.buffered(LOOK_UPS).try_collect().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_vpp_did_not_list_is_asked_for_again_ever_more_seldom() {
+        let now = Instant::now();
+        let (mut patience, first) = (Patience::default(), Duration::from_secs(30));
+        assert!(patience.is_over(now));
+        for pause in [30, 60, 120, 240, 480, 960, 1920, 3600, 3600].map(Duration::from_secs) {
+            patience.fail(now, first);
+            assert!(!patience.is_over(now + pause - Duration::from_nanos(1)), "{pause:?}");
+            assert!(patience.is_over(now + pause), "{pause:?}");
+        }
+    }
 }
