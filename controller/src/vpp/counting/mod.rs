@@ -1,7 +1,7 @@
 //! How much traffic VPP has seen: read from its stats segment every few seconds, for whoever shows it.
 //!
 //! The segment costs VPP nothing to be read. What has to be asked of VPP itself, under which numbers it counts for
-//! what it has, is asked once for each VIP and server ([`book`]).
+//! what it has, is asked as seldom as can be ([`book`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -99,6 +99,7 @@ impl Counting {
             drop(snapshot);
             let Some(actual) = &actual else { continue };
             book.hear(&mut events, actual);
+            book.renew(PERIOD, sync_interval);
             book.find_routes(&self.client, actual).await?;
             let found = book.shadowed(actual);
             if found != shadowed {
