@@ -4,7 +4,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use maglev_core::config::Config;
-use maglev_core::dataplane::Actual;
 use maglev_core::event::Event;
 use maglev_core::state::{By, Command, OperateError, Reason, State};
 use maglev_core::time::Now;
@@ -146,14 +145,6 @@ impl Handle {
         Ok(self.snapshot().await?.view_of(subject))
     }
 
-    /// What VPP was last seen to have; `None` while that is not known.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub async fn actual(&self) -> Result<Option<Arc<Actual>>, Gone> {
-        Ok(self.snapshot().await?.state.actual())
-    }
-
     /// All that is so at this moment.
     ///
     /// # Errors
@@ -228,6 +219,9 @@ impl Handle {
     /// What VPP has, read now; `None` if there is no VPP to be read. It is read for one at a time, in whose turn what is to be
     /// made of it is made: each reading has VPP's workers stand still, and what changes weights waits behind it.
     ///
+    /// It needs no bound of its own: each of its calls ends within the client's limit, and a VPP whose answers only drip leaves
+    /// the ping of every second unanswered behind them, which ends the connection, and the reading with it.
+    ///
     /// # Errors
     /// [`Gone`].
     pub async fn read_vpp(&self) -> Result<Option<(Reading, Turn)>, Gone> {
@@ -274,6 +268,8 @@ impl Handle {
 
 #[cfg(test)]
 mod tests {
+    use maglev_core::dataplane::Actual;
+
     use super::*;
 
     /// Each reading has VPP's workers stand still, and a change of a weight waits behind it.

@@ -235,7 +235,12 @@ fn blind_line(blind: &BlindEvent, screen: Screen) -> String {
 }
 
 fn drift_line(drift: &DriftEvent) -> String {
-    format!("vpp {}: changed by somebody else", printable(&words::vip(drift.vip.as_ref())))
+    let fate = match drift.mended {
+        Some(true) => "; it is mended",
+        Some(false) => "; it is left alone",
+        None => "",
+    };
+    format!("vpp {}: changed by somebody else{fate}", printable(&words::vip(drift.vip.as_ref())))
 }
 
 fn shadow_line(shadow: &ShadowEvent, screen: Screen) -> String {
@@ -394,6 +399,10 @@ mod tests {
             told(false, Event::SyncFailure(failure)),
             "vpp 192.0.2.80 tcp/80: remove vip failed: NO_SUCH_ENTRY"
         );
+        let drift = |mended| told(false, Event::Drift(DriftEvent { vip: Some(fixture::vip()), mended }));
+        assert_eq!(drift(None), "vpp 192.0.2.80 tcp/80: changed by somebody else");
+        assert_eq!(drift(Some(true)), "vpp 192.0.2.80 tcp/80: changed by somebody else; it is mended");
+        assert_eq!(drift(Some(false)), "vpp 192.0.2.80 tcp/80: changed by somebody else; it is left alone");
         let order = OperatorEvent {
             who: "alice (uid 1000)".into(),
             what: "disable".into(),

@@ -55,7 +55,8 @@ pub struct BackendView {
     pub rise: u32,
     /// How many failures take it down.
     pub fall: u32,
-    /// Whether there is no verdict since the prober was lost, or has been none but faults of this host for too long.
+    /// Whether there is no verdict since the prober was lost or refused its check, or has been none but faults of this host
+    /// for too long.
     pub stale: bool,
     /// Since when it is what it is.
     pub since: Wall,

@@ -312,7 +312,9 @@ pub fn event(event: &Event) -> WatchEventsResponse {
             step: step.to_string(),
             error: error.clone(),
         }),
-        Kind::Drift { vip: key, .. } => Told::Drift(v1::DriftEvent { vip: Some(vip(key)) }),
+        Kind::Drift { vip: key, mended } => {
+            Told::Drift(v1::DriftEvent { vip: Some(vip(key)), mended: Some(*mended) })
+        }
         Kind::Shadowed { vip: key, shadowed } => {
             Told::Shadow(v1::ShadowEvent { vip: Some(vip(key)), shadowed: *shadowed })
         }

@@ -97,8 +97,8 @@ pub async fn listing(client: &Client, actual: &Actual) -> Result<Option<Vec<Show
         return Ok(None);
     }
     match client.request(&CliInband::new(cli::SHOW_VIPS)).await {
-        Ok(reply) => Ok(Some(cli::vips(&reply.output.0))),
-        Err(Error::Refused { .. } | Error::Timeout { .. }) => Ok(None),
+        Ok(reply) if reply.retval == 0 => Ok(Some(cli::vips(&reply.output.0))),
+        Ok(_) | Err(Error::Refused { .. } | Error::Timeout { .. }) => Ok(None),
         Err(lost) => Err(lost),
     }
 }

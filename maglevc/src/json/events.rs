@@ -29,7 +29,9 @@ pub fn event(event: &WatchEventsResponse) -> Value {
             ("sync_failure", json!({ "vip": vip, "step": given(&failure.step), "error": failure.error }))
         }
         Some(Event::Refused(refused)) => ("refused", json!({ "name": refused.name, "why": refused.why })),
-        Some(Event::Drift(drift)) => ("drift", json!({ "vip": drift.vip.as_ref().map(vip) })),
+        Some(Event::Drift(drift)) => {
+            ("drift", json!({ "vip": drift.vip.as_ref().map(vip), "mended": drift.mended }))
+        }
         Some(Event::Shadow(shadow)) => {
             ("shadow", json!({ "vip": shadow.vip.as_ref().map(vip), "shadowed": shadow.shadowed }))
         }
@@ -104,5 +106,14 @@ mod tests {
             event(&told).to_string(),
             r#"{"at":"2026-11-22T12:00:00Z","replay":false,"kind":"lost","lost":{"count":7}}"#
         );
+    }
+
+    #[test]
+    fn a_drift_says_whether_it_is_mended_where_that_is_told() {
+        for mended in [Some(true), Some(false), None] {
+            let drift = maglev_proto::v1::DriftEvent { vip: Some(fixture::vip()), mended };
+            let told = WatchEventsResponse { at: None, replay: false, event: Some(Event::Drift(drift)) };
+            assert_eq!(event(&told)["drift"]["mended"], json!(mended));
+        }
     }
 }

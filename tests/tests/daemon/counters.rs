@@ -8,7 +8,7 @@ use maglev_proto::v1::{GetVpplbCountersRequest, GetVpplbCountersResponse, LbPack
 use maglev_tests::lab::PATIENCE;
 use maglev_tests::lab::maglevd::Maglevd;
 use maglev_tests::packets::few::{self, GRE, SIZE};
-use maglev_vpp::message::CliInband;
+use maglev_vpp::message::{CliInband, Message};
 use tonic::{Code, Status};
 
 use crate::{BACKENDS, Stage, VIP, frontend, web};
@@ -100,33 +100,82 @@ fn vpp_is_asked_once_and_again_for_what_is_new() {
 }
 
 #[test]
-fn a_vip_on_an_address_of_vpps_own_is_warned_of_until_it_is_taken_away() {
+fn a_listing_that_vpp_refuses_is_asked_for_again_with_a_later_sync() {
     let stage = Stage::new();
-    let vppctl = |commands: &[&str]| {
-        stage.observer().client(async |client| {
-            for command in commands {
-                let reply = client.request(&CliInband::new(command)).await.unwrap();
-                assert_eq!(reply.retval, 0, "{command}: {}", reply.output.0);
-            }
-        });
+    let Some(sim) = stage.sim("a_listing_that_vpp_refuses_is_asked_for_again_with_a_later_sync") else {
+        return;
     };
-    if let Some(sim) = stage.vpp.sim() {
-        sim.add_interface_address(VIP.parse().unwrap());
-    } else {
-        let address = format!("set interface ip address loop0 {VIP}/32");
-        vppctl(&["create loopback interface", "set interface state loop0 up", &address]);
-    }
-    let mut maglevd = stage.setup(&stage.config()).start();
-    maglevd.until("the warning", |event| matches!(event, Event::Shadow(event) if event.shadowed));
-    let warnings = maglevd.frontend("web").warnings;
-    assert_eq!(warnings, ["VPP has this address on an interface: the VIP gets no traffic"]);
+    sim.faults(|faults| faults.refuse(CliInband::NAME, -1, 1));
+    let mut config = stage.config();
+    config.lb = "sync-interval: 1s".to_owned();
+    let maglevd = stage.setup(&config).start();
+    until(&maglevd, "counters", |found| fates(found) == Some(LbPackets::default())).unwrap();
+    assert_eq!(sim.count(CliInband::NAME), 2);
+}
 
+/// Gives VPP the VIP's address on an interface.
+fn take(stage: &Stage) {
+    if let Some(sim) = stage.vpp.sim() {
+        return sim.add_interface_address(VIP.parse().unwrap());
+    }
+    let address = format!("set interface ip address loop0 {VIP}/32");
+    vppctl(stage, &["create loopback interface", "set interface state loop0 up", &address]);
+}
+
+/// Takes it away again.
+fn give_back(stage: &Stage) {
     match stage.vpp.sim() {
         Some(sim) => sim.remove_interface_address(VIP.parse().unwrap()),
-        None => vppctl(&[&format!("set interface ip address del loop0 {VIP}/32")]),
+        None => vppctl(stage, &[&format!("set interface ip address del loop0 {VIP}/32")]),
     }
-    maglevd.until("the end of it", |event| matches!(event, Event::Shadow(event) if !event.shadowed));
-    assert!(maglevd.frontend("web").warnings.is_empty());
+}
+
+fn vppctl(stage: &Stage, commands: &[&str]) {
+    stage.observer().client(async |client| {
+        for command in commands {
+            let reply = client.request(&CliInband::new(command)).await.unwrap();
+            assert_eq!(reply.retval, 0, "{command}: {}", reply.output.0);
+        }
+    });
+}
+
+fn until_shadowed(maglevd: &mut Maglevd, wanted: bool) {
+    maglevd.until("the event", |event| matches!(event, Event::Shadow(event) if event.shadowed == wanted));
+    let warning = "VPP has this address on an interface: the VIP gets no traffic";
+    let expected: &[&str] = if wanted { &[warning] } else { &[] };
+    assert_eq!(maglevd.frontend("web").warnings, expected);
+}
+
+#[test]
+fn a_vip_on_an_address_of_vpps_own_is_warned_of_until_it_is_taken_away() {
+    let stage = Stage::new();
+    take(&stage);
+    let mut maglevd = stage.setup(&stage.config()).start();
+    until_shadowed(&mut maglevd, true);
+    give_back(&stage);
+    until_shadowed(&mut maglevd, false);
+}
+
+#[test]
+fn an_address_that_vpp_gets_on_an_interface_later_is_noticed_within_the_sync_interval() {
+    let stage = Stage::new();
+    let mut config = stage.config();
+    config.lb = "sync-interval: 1s".to_owned();
+    let mut maglevd = stage.setup(&config).start();
+    until(&maglevd, "counters", |found| fates(found).is_some()).unwrap();
+    take(&stage);
+    until_shadowed(&mut maglevd, true);
+}
+
+#[test]
+fn an_address_that_vpp_gets_on_an_interface_later_is_noticed_when_an_operator_asks() {
+    let stage = Stage::new();
+    let mut maglevd = stage.settled();
+    until(&maglevd, "counters", |found| fates(found).is_some()).unwrap();
+    take(&stage);
+    let synced = maglevd.maglevc(&["sync", "vpp", "lb", "state"]);
+    assert!(synced.status.success(), "{synced:?}");
+    until_shadowed(&mut maglevd, true);
 }
 
 #[test]

@@ -82,7 +82,8 @@ impl Tracker {
         self.limits
     }
 
-    /// Whether there is no verdict since the prober was lost, or has been none but faults of this host for too long.
+    /// Whether there is no verdict since the prober was lost or refused its check, or has been none but faults of this host
+    /// for too long.
     #[must_use]
     pub const fn stale(&self) -> bool {
         self.stale || self.unseen
@@ -209,11 +210,10 @@ impl Tracker {
     pub fn goes_on(&mut self, outcome: &Outcome, at: Wall) -> bool {
         let fine = self.health == Health::Up && self.failing.is_none() && self.counter == self.limits.top();
         let pass = outcome.code.passed() == Some(true) && outcome.seq > self.seq;
-        if !fine || !pass || self.doubted || self.faults.is_some() {
+        if !fine || !pass || self.doubted || self.stale || self.faults.is_some() {
             return false;
         }
         self.seq = outcome.seq;
-        self.stale = false;
         self.remember(outcome, at);
         true
     }

@@ -127,14 +127,17 @@ impl State {
         self.pace(index, turn);
         self.note_sight(index);
         let Some(transition) = transition else { return false };
-        let to = transition.to;
-        self.tally.moved(transition.from, to);
+        let (from, to) = (transition.from, transition.to);
+        self.tally.moved(from, to);
         let backend = &self.backends[index];
         let (name, address) = (Arc::clone(&backend.name), backend.address);
         turn.event(Kind::Backend { name, address, transition });
-        if to == Health::Disabled {
-            for frontend in &backend.frontends {
-                self.sync.beliefs.disabled(self.frontends[*frontend].vip, address);
+        for frontend in &backend.frontends {
+            let vip = self.frontends[*frontend].vip;
+            match (from, to) {
+                (_, Health::Disabled) => self.sync.beliefs.disabled(vip, address),
+                (Health::Up, Health::Down) => self.sync.beliefs.fell(vip, address),
+                _ => {}
             }
         }
         if to == Health::Unknown && backend.healthcheck.is_none() {

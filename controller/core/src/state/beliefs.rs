@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::{IpAddr, Ipv4Addr};
 
-use crate::dataplane::{Step, VipKey};
+use crate::dataplane::{Actual, Step, VipKey};
 use crate::plan;
 
 /// What is believed of one VPP.
@@ -12,9 +12,13 @@ pub(super) struct Beliefs {
     /// What src-ip-sticky is; `None` if nobody can know.
     sticky: BTreeMap<VipKey, Option<bool>>,
     /// Servers that may have flows although they have no weight: it was taken from them without a flush, or they were
-    /// disabled since, which is to leave no doubt. One that was found without weight has none: what had to be flushed
-    /// was flushed by who ran before us.
+    /// disabled since, which is to leave no doubt.
     flows: BTreeSet<(VipKey, IpAddr)>,
+    /// Servers that were found without weight. What had to be flushed was flushed by who ran before us; but those that were
+    /// drained then may have flows, which matters once they go down.
+    idle: BTreeSet<(VipKey, IpAddr)>,
+    /// Whether it is known which servers these are.
+    read: bool,
 }
 
 impl Beliefs {
@@ -37,7 +41,10 @@ impl Beliefs {
             Step::RemoveVip => self.gone(vip),
             Step::AddAs { server, .. }
             | Step::RemoveAs { server }
-            | Step::SetWeight { server, flush: true, .. } => _ = self.flows.remove(&(vip, server)),
+            | Step::SetWeight { server, flush: true, .. } => {
+                self.flows.remove(&(vip, server));
+                self.idle.remove(&(vip, server));
+            }
             Step::SetWeight { flush: false, .. } => {}
         }
     }
@@ -46,9 +53,31 @@ impl Beliefs {
     pub fn gone(&mut self, vip: VipKey) {
         self.sticky.remove(&vip);
         let first = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-        while let Some(server) = self.flows.range((vip, first)..).next().filter(|(of, _)| *of == vip).copied()
-        {
-            self.flows.remove(&server);
+        for servers in [&mut self.flows, &mut self.idle] {
+            while let Some(server) =
+                servers.range((vip, first)..).next().filter(|(of, _)| *of == vip).copied()
+            {
+                servers.remove(&server);
+            }
+        }
+    }
+
+    /// VPP has told all that it has. Only what it has before we do anything is of who ran before us.
+    pub fn found(&mut self, actual: &Actual) {
+        if self.read {
+            return;
+        }
+        self.read = true;
+        for (vip, found) in &actual.vips {
+            let idle = found.servers.iter().filter(|(_, server)| server.weight == 0);
+            self.idle.extend(idle.map(|(server, _)| (*vip, *server)));
+        }
+    }
+
+    /// A server that was up is down. Before it was up, it may have been drained.
+    pub fn fell(&mut self, vip: VipKey, server: IpAddr) {
+        if !self.read || self.idle.contains(&(vip, server)) {
+            self.flows.insert((vip, server));
         }
     }
 

@@ -207,7 +207,7 @@ impl State {
 
 /// Whether a backend that is up has missed nothing, as far as this host can tell.
 pub(super) fn is_fine(tracker: &Tracker) -> bool {
-    tracker.health() == Health::Up && tracker.failing().is_none() && !tracker.unheard()
+    tracker.health() == Health::Up && tracker.failing().is_none() && !tracker.unheard() && !tracker.stale()
 }
 
 fn sight(backend: &Backend) -> Sight {

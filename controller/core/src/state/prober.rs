@@ -124,9 +124,16 @@ impl State {
     pub(super) fn refused(&mut self, check: CheckId, why: String, turn: &mut Turn) {
         let Some(index) = self.prober.checks.get(check) else { return };
         turn.event(Kind::Refused { name: Arc::clone(&self.backends[index].name), why: why.clone() });
-        // If it was probed until now, the prober has forgotten it, and counts from the start if it takes it again.
-        self.backends[index].tracker.renumber();
         self.prober.refused.insert(check, why);
+        let tracker = &mut self.backends[index].tracker;
+        let was_unseen = tracker.unseen();
+        // If it was probed until now, the prober has forgotten it, and counts from the start if it takes it again.
+        tracker.renumber();
+        tracker.lose_sight();
+        if was_unseen {
+            self.see(turn);
+        }
+        self.note_sight(index);
     }
 
     /// Sends the prober all that is to be probed.

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::State;
 use super::backends::Backend;
@@ -44,6 +45,12 @@ impl State {
     #[must_use]
     pub fn actual(&self) -> Option<Arc<Actual>> {
         self.sync.seen.clone().filter(|_| self.sync.current)
+    }
+
+    /// How often everything is compared with what VPP has.
+    #[must_use]
+    pub fn sync_interval(&self) -> Duration {
+        self.config.lb.sync_interval
     }
 
     fn view_of_none(&self, now: Now) -> View {

@@ -234,6 +234,7 @@ impl State {
             }
             found.src_ip_sticky = self.sticky_belief(vip);
         }
+        self.sync.beliefs.found(&actual);
         self.sync.seen = Some(Arc::new(actual));
         self.sync.current = true;
         self.sync_all(turn);

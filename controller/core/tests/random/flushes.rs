@@ -1,13 +1,13 @@
 //! Flushes, and what they are for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use maglev_core::Name;
 use maglev_core::config::{Config, Frontend};
 use maglev_core::dataplane::{Run, Step, VipKey};
-use maglev_core::health::Health;
+use maglev_core::health::{Health, Transition};
 use maglev_core::view::{MemberView, View};
 
 use crate::oracle::frontend_of;
@@ -19,6 +19,8 @@ pub struct Flushes {
     disabled: BTreeMap<Name, (Vec<VipKey>, IpAddr, u64)>,
     /// When the backend of an address was last disabled, whatever became of it since.
     doubted: BTreeMap<IpAddr, u64>,
+    /// Where the backend of an address has gone from up to down.
+    fell: BTreeSet<(VipKey, IpAddr)>,
     under_way: BTreeMap<VipKey, Run>,
     /// Which VPP it was that was last heard of.
     pid: Option<u32>,
@@ -29,29 +31,36 @@ impl Flushes {
     pub fn linked(&mut self, pid: u32) {
         if self.pid.replace(pid).is_some_and(|before| before != pid) {
             self.disabled.clear();
+            self.fell.clear();
         }
     }
 
-    pub fn moved(&mut self, backend: &Name, address: IpAddr, to: Health, now: u64, config: &Config) {
+    pub fn moved(&mut self, backend: &Name, address: IpAddr, moved: &Transition, now: u64, config: &Config) {
         self.disabled.remove(backend);
-        if to == Health::Disabled {
-            let uses = |f: &&Arc<Frontend>| f.pools.iter().any(|p| p.backends.contains_key(backend));
-            let vips = config.frontends.values().filter(uses).map(|f| f.vip).collect();
-            self.disabled.insert(backend.clone(), (vips, address, now));
-            self.doubted.insert(address, now);
+        let uses = |f: &&Arc<Frontend>| f.pools.iter().any(|p| p.backends.contains_key(backend));
+        let vips = config.frontends.values().filter(uses).map(|f| f.vip);
+        match (moved.from, moved.to) {
+            (_, Health::Disabled) => {
+                self.disabled.insert(backend.clone(), (vips.collect(), address, now));
+                self.doubted.insert(address, now);
+            }
+            (Health::Up, Health::Down) => self.fell.extend(vips.map(|vip| (vip, address))),
+            _ => {}
         }
     }
 
-    /// A flush hits only who is to lose flows, and may have some or was disabled since the last one.
+    /// A flush hits only who is to lose flows, and may have some, or was disabled since the last one, or has gone down and may
+    /// have been drained before there was this `maglevd`.
     pub fn planned(&self, run: &Run, config: &Config, view: &View, vpp: &Vpp) {
         for server in flushed(&run.steps) {
             let member = members(config, view, &run.vip).find(|m| m.address == server).unwrap();
             assert!(loses_flows(config, &run.vip, member.health), "{server} is {}: {run:?}", member.health);
             let Some(found) = vpp.vips.get(&run.vip).and_then(|v| v.servers.get(&server)) else { continue };
             let disabled = self.doubted.get(&server).is_some_and(|at| *at >= found.flushed);
+            let drained = found.idle && self.fell.contains(&(run.vip, server));
             let edited = vpp.edited.contains(&run.vip.address);
             assert!(
-                found.dirty || found.unheard || disabled || edited,
+                found.dirty || found.unheard || disabled || drained || edited,
                 "{server} is flushed for nothing: {run:?}"
             );
         }
@@ -83,7 +92,8 @@ impl Flushes {
                 let disabled = self.disabled.get(&member.name);
                 let disabled = disabled.filter(|(vips, at, _)| vips.contains(vip) && *at == member.address);
                 let flushed = disabled.is_none_or(|(.., at)| server.flushed.max(server.added) >= *at);
-                let empty = !server.dirty || !loses_flows(config, vip, member.health);
+                let drained = server.idle && self.fell.contains(&(*vip, member.address));
+                let empty = !(server.dirty || drained) || !loses_flows(config, vip, member.health);
                 assert!(flushed && empty, "{} keeps its flows on {vip}: {server:?}", member.name);
             }
         }

@@ -49,16 +49,19 @@ pub struct Server {
     pub dirty: bool,
     /// Whether it was flushed without `maglevd` having heard of it.
     pub unheard: bool,
+    /// Whether the `maglevd` that runs now has found it without weight, and it was not flushed since.
+    pub idle: bool,
 }
 
 impl Server {
     fn new(weight: u8, now: u64) -> Self {
-        Self { weight, added: now, flushed: 0, dirty: weight > 0, unheard: false }
+        Self { weight, added: now, flushed: 0, dirty: weight > 0, unheard: false, idle: false }
     }
 
     fn set(&mut self, weight: u8, flush: bool) {
         self.weight = weight;
         self.unheard |= flush;
+        self.idle &= !flush;
         self.dirty = self.dirty && !flush || weight > 0;
     }
 }
@@ -152,7 +155,7 @@ impl Vpp {
     pub fn is_new_to_us(&mut self) {
         for vip in self.vips.values_mut() {
             vip.src_ip_sticky = None;
-            vip.servers.values_mut().for_each(|s| s.dirty = s.weight > 0);
+            vip.servers.values_mut().for_each(|s| (s.dirty, s.idle) = (s.weight > 0, s.weight == 0));
         }
     }
 

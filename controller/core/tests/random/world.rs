@@ -170,7 +170,7 @@ impl World {
             match output {
                 Output::Event(event) => {
                     if let Kind::Backend { name, address, transition } = event.kind {
-                        self.flushes.moved(&name, address, transition.to, self.vpp.now, &self.config);
+                        self.flushes.moved(&name, address, &transition, self.vpp.now, &self.config);
                     }
                 }
                 Output::Checks(set) => self.install(set),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use maglev_core::dataplane::{Step, VipKey};
 use maglev_core::event::{Audit, Blindness, Counts, Deed, Event, FrontendState, Kind};
 use maglev_proto::DESCRIPTORS;
+use maglev_proto::v1::watch_events_response::Event as Told;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
@@ -48,5 +49,15 @@ fn the_core_and_the_api_name_events_alike() {
         let variant = format!("{:?}", event.unwrap()).to_lowercase();
         assert!(variant.starts_with(&format!("{}(", name.replace('_', ""))), "{name} is {variant}");
         assert!(described().contains(name), "{name}");
+    }
+}
+
+#[test]
+fn a_drift_says_whether_it_is_mended() {
+    let vip = VipKey::host("192.0.2.80".parse().unwrap(), 6, 80);
+    for mended in [true, false] {
+        let told = convert::event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, mended } }).event;
+        let Some(Told::Drift(drift)) = told else { panic!("{told:?}") };
+        assert_eq!(drift.mended, Some(mended));
     }
 }

@@ -1,20 +1,24 @@
 //! Under which numbers VPP counts for what it has. No message of its API tells the number of a VIP.
 //!
-//! What is in the book is not asked again: each question stops VPP's workers. A number is struck out when what it is of
-//! was made anew, by us or by others.
+//! Each question stops VPP's workers, so what is in the book is not asked again, but for the routes of VIPs: one after the
+//! other, in the time in which all VIPs are compared with what they should be. A number is struck out when what it is of was
+//! made anew, by us or by others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use maglev_core::dataplane::{Actual, VipKey};
-use maglev_core::event::{Event, Kind};
+use maglev_core::event::{Audit, Deed, Event, Kind};
 use maglev_vpp::message::{IpRouteLookupV2, Prefix, SOURCE_INTERFACE};
 use maglev_vpp::{Client, Error};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{debug, warn};
 
 use super::super::calls::{key, listing, name};
 
@@ -27,6 +31,41 @@ pub struct Book {
     vips: BTreeMap<VipKey, Option<u32>>,
     routes: BTreeMap<Prefix, Option<Route>>,
     servers: BTreeMap<IpAddr, Option<u32>>,
+    patience: Patience,
+    round: Round,
+}
+
+/// Where the book is in asking for all routes again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    /// The last route that was let go.
+    at: Option<Prefix>,
+    /// How many routes times how many nanoseconds have passed that no route was let go for.
+    due: u128,
+}
+
+/// The longest pause before VPP is asked again for a listing that it did not give.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// When VPP is asked again for a listing that it did not give. Each time may cost VPP as long as a call may take, so the pause
+/// doubles.
+#[derive(Clone, Copy, Debug, Default)]
+struct Patience {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Patience {
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+
+    /// It was asked in vain; the first pause is `first`.
+    fn fail(&mut self, now: Instant, first: Duration) {
+        let pause = first.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        self.failures += 1;
+        self.until = Some(now + pause);
+    }
 }
 
 /// The route of a VIP's prefix.
@@ -66,7 +105,7 @@ impl Book {
             match events.try_recv() {
                 Ok(event) => changed |= self.note(&event.kind, actual),
                 Err(TryRecvError::Lagged(_)) => {
-                    *self = Self::default();
+                    *self = Self { patience: self.patience, round: self.round, ..Self::default() };
                     changed = true;
                 }
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return changed,
@@ -79,6 +118,11 @@ impl Book {
     fn note(&mut self, kind: &Kind, actual: &Actual) -> bool {
         let vip = match kind {
             Kind::Synced { vip, counts } if counts.vip_added + counts.vip_removed > 0 => vip,
+            // An operator wants everything looked at.
+            Kind::Operator(Audit { what: Deed::Sync, .. }) => {
+                self.routes.clear();
+                return true;
+            }
             // Who knows what else they have done.
             Kind::Drift { vip, .. } => {
                 for server in actual.vips.get(vip).into_iter().flat_map(|found| found.servers.keys()) {
@@ -91,6 +135,22 @@ impl Book {
         self.vips.remove(vip);
         self.routes.remove(&name(vip).prefix);
         true
+    }
+
+    /// Lets go of the routes whose turn it is to be asked for again, as VPP may have got their addresses on an interface: so many
+    /// in each `period` that it is the turn of each once in `every`.
+    pub fn renew(&mut self, period: Duration, every: Duration) {
+        let every = every.as_nanos().max(1);
+        let owed = period.as_nanos().saturating_mul(self.routes.len() as u128);
+        self.round.due = self.round.due.saturating_add(owed);
+        let turns = usize::try_from(self.round.due / every).unwrap_or(usize::MAX).min(self.routes.len());
+        self.round.due %= every;
+        for _ in 0..turns {
+            let after = self.round.at.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut next = self.routes.range((after, Bound::Unbounded)).chain(&self.routes);
+            self.round.at = next.next().map(|(prefix, _)| *prefix);
+            self.round.at.map(|prefix| self.routes.remove(&prefix));
+        }
     }
 
     /// Asks VPP for the routes of its VIPs that are not in the book, and for those on its own addresses again, as these
@@ -108,17 +168,24 @@ impl Book {
         Ok(())
     }
 
-    /// Asks VPP for the numbers of its VIPs and servers that are not in the book.
+    /// Asks VPP for the numbers of its VIPs and servers that are not in the book. Where it does not tell those of its VIPs,
+    /// it is asked again after `pause`, and then ever more seldom.
     ///
     /// # Errors
     /// VPP is lost.
-    pub async fn find_numbers(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
+    pub async fn find_numbers(
+        &mut self,
+        client: &Client,
+        actual: &Actual,
+        pause: Duration,
+    ) -> Result<(), Error> {
         let servers: BTreeSet<&IpAddr> =
             actual.vips.values().flat_map(|found| found.servers.keys()).collect();
         self.vips.retain(|vip, _| actual.vips.contains_key(vip));
         self.servers.retain(|server, _| servers.contains(server));
-        if actual.vips.keys().any(|vip| !self.vips.contains_key(vip)) {
-            self.read_listing(client, actual).await?;
+        let unlisted = actual.vips.keys().any(|vip| !self.vips.contains_key(vip));
+        if unlisted && self.patience.is_over(Instant::now()) {
+            self.read_listing(client, actual, pause).await?;
         }
         let unknown = servers.into_iter().filter(|server| !self.servers.contains_key(server));
         let found = look_up(client, unknown.copied().map(Prefix::host).collect()).await?;
@@ -127,15 +194,21 @@ impl Book {
     }
 
     /// Reads VPP's listing, which has the numbers of all VIPs, and of all servers as well.
-    async fn read_listing(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
-        // Whatever comes of it, it is not asked again for these.
+    async fn read_listing(&mut self, client: &Client, actual: &Actual, pause: Duration) -> Result<(), Error> {
+        let Some(listing) = listing(client, actual).await? else {
+            if self.patience.failures == 0 {
+                warn!("it is not known where VPP counts packets per VIP; it is asked again");
+            } else {
+                debug!("it is still not known where VPP counts packets per VIP");
+            }
+            self.patience.fail(Instant::now(), pause);
+            return Ok(());
+        };
+        self.patience = Patience::default();
+        // Whether it has them or not, it is not asked again for these.
         for vip in actual.vips.keys() {
             self.vips.entry(*vip).or_default();
         }
-        let Some(listing) = listing(client, actual).await? else {
-            warn!("it is not known where VPP counts packets per VIP");
-            return Ok(());
-        };
         for shown in listing {
             let vip = key(&shown.vip);
             if let Some(known) = self.vips.get_mut(&vip) {
@@ -163,4 +236,53 @@ async fn look_up(client: &Client, prefixes: BTreeSet<Prefix>) -> Result<Vec<(Pre
         }
     });
     asked.buffered(LOOK_UPS).try_collect().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asks for the routes that are not there, and says which these were.
+    fn asked(book: &mut Book, prefixes: &[Prefix]) -> Vec<Prefix> {
+        let missing: Vec<_> = prefixes.iter().filter(|p| !book.routes.contains_key(p)).copied().collect();
+        book.routes.extend(missing.iter().map(|prefix| (*prefix, None)));
+        missing
+    }
+
+    #[test]
+    fn each_route_is_asked_for_again_once_in_a_round() {
+        let prefixes: Vec<_> = (0..7).map(|n| Prefix::host([203, 0, 113, n].into())).collect();
+        let mut book = Book::default();
+        assert_eq!(asked(&mut book, &prefixes).len(), 7);
+        let mut rounds = (0..12).map(|_| {
+            book.renew(Duration::from_secs(5), Duration::from_secs(30));
+            asked(&mut book, &prefixes)
+        });
+        for _ in 0..2 {
+            let round: Vec<_> = rounds.by_ref().take(6).collect();
+            assert!(round.iter().all(|asked| asked.len() <= 2), "they are spread: {round:?}");
+            assert_eq!(round.concat(), prefixes);
+        }
+    }
+
+    #[test]
+    fn no_route_is_asked_for_twice_at_once() {
+        let prefixes: Vec<_> = (0..7).map(|n| Prefix::host([203, 0, 113, n].into())).collect();
+        let mut book = Book::default();
+        asked(&mut book, &prefixes);
+        book.renew(Duration::from_secs(5), Duration::from_millis(1));
+        assert_eq!(asked(&mut book, &prefixes), prefixes);
+    }
+
+    #[test]
+    fn what_vpp_did_not_list_is_asked_for_again_ever_more_seldom() {
+        let now = Instant::now();
+        let (mut patience, first) = (Patience::default(), Duration::from_secs(30));
+        assert!(patience.is_over(now));
+        for pause in [30, 60, 120, 240, 480, 960, 1920, 3600, 3600].map(Duration::from_secs) {
+            patience.fail(now, first);
+            assert!(!patience.is_over(now + pause - Duration::from_nanos(1)), "{pause:?}");
+            assert!(patience.is_over(now + pause), "{pause:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! How much traffic VPP has seen: read from its stats segment every few seconds, for whoever shows it.
 //!
 //! The segment costs VPP nothing to be read. What has to be asked of VPP itself, under which numbers it counts for
-//! what it has, is asked once for each VIP and server ([`book`]).
+//! what it has, is asked as seldom as can be ([`book`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -93,9 +93,13 @@ impl Counting {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let Ok(actual) = handle.actual().await else { return std::future::pending().await };
+            let Ok(snapshot) = handle.snapshot().await else { return std::future::pending().await };
+            let (actual, sync_interval) = (snapshot.state.actual(), snapshot.state.sync_interval());
+            // Whoever holds on to a state has the core make another of what it changes.
+            drop(snapshot);
             let Some(actual) = &actual else { continue };
             book.hear(&mut events, actual);
+            book.renew(PERIOD, sync_interval);
             book.find_routes(&self.client, actual).await?;
             let found = book.shadowed(actual);
             if found != shadowed {
@@ -106,7 +110,7 @@ impl Counting {
             if self.stats.as_os_str().is_empty() {
                 continue;
             }
-            book.find_numbers(&self.client, actual).await?;
+            book.find_numbers(&self.client, actual, sync_interval).await?;
             let counters = self.read(Wanted::new(&book, actual)).await;
             // What was made anew meanwhile may have the number of something else.
             if !book.hear(&mut events, actual) {

@@ -41,8 +41,10 @@ impl<'a> Explanation<'a> {
                 }
                 if tracker.unseen() {
                     self.say(Topic::Prober, "nothing but faults of its host is heard: its state is stale");
-                } else if tracker.stale() && self.state.prober.connected {
-                    self.say(Topic::Prober, "the prober was lost, and has had no verdict on it since");
+                } else if tracker.stale() && self.state.prober.connected && !self.is_refused(backend) {
+                    let stale =
+                        "the prober was lost or would not probe it, and has had no verdict on it since";
+                    self.say(Topic::Prober, stale);
                 }
                 self.say_if(Topic::Probes, self.outcomes(tracker));
                 self.say(Topic::Counter, self.counter(index));
@@ -135,10 +137,14 @@ impl<'a> Explanation<'a> {
             ));
         }
         if let Some(why) = prober.refused.get(&backend.check) {
-            return Some(format!("the prober will not probe it: {why}"));
+            return Some(format!("the prober will not probe it, and its state stays: {why}"));
         }
         let idle = prober.probing_since.is_none();
         idle.then(|| format!("connected for {since}, but its checks are not in force yet"))
+    }
+
+    fn is_refused(&self, backend: &Backend) -> bool {
+        self.state.prober.refused.contains_key(&backend.check)
     }
 
     /// What has come of the last probes.

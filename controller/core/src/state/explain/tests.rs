@@ -405,7 +405,8 @@ fn a_silent_prober_is_named() {
     let mut world = World::new(Cell { is: Is::Up, weight: None, first: true, vpp: Vpp::Synced });
     let check = world.state.backends[0].check;
     world.tell(Input::Refused(check, "192.0.2.1 is no target".into()));
-    assert_eq!(lines(&world.told(), Topic::Prober), ["the prober will not probe it: 192.0.2.1 is no target"]);
+    let refused = "the prober will not probe it, and its state stays: 192.0.2.1 is no target";
+    assert_eq!(lines(&world.told(), Topic::Prober), [refused]);
     world.tell(Input::ProberDown);
     let lost = "not connected for 2s: nothing is heard of it, and its state stays";
     assert_eq!(lines(&world.told(), Topic::Prober), [lost]);
@@ -415,7 +416,7 @@ fn a_silent_prober_is_named() {
     assert_eq!(lines(&world.told(), Topic::Prober), [lost]);
     world.tell(Input::ProberUp);
     let idle = "connected for 2s, but its checks are not in force yet";
-    let stale = "the prober was lost, and has had no verdict on it since";
+    let stale = "the prober was lost or would not probe it, and has had no verdict on it since";
     assert_eq!(lines(&world.told(), Topic::Prober), [idle, stale]);
     assert!(!has(&world.told(), Topic::Probes, "every"), "nothing is probed");
 }
