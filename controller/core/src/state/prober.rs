@@ -30,7 +30,9 @@ pub(super) struct Prober {
     /// Whether it has told what it remembers.
     pub adopted: bool,
     generation: u64,
-    /// The last amendment to the set in force by which a check left it.
+    /// The last whole set.
+    whole: u64,
+    /// The last amendment to it by which a check left.
     made_room: u64,
     next_check: u32,
     /// The numbers of the certificates that came with the last whole set.
@@ -49,6 +51,7 @@ impl Prober {
             probing_since: None,
             adopted: false,
             generation: 0,
+            whole: 0,
             made_room: 0,
             next_check: 1,
             bundles: BTreeSet::new(),
@@ -115,6 +118,10 @@ impl State {
             self.prober.probing_since = Some(turn.now.mono);
             self.alarm(turn, self.config.lb.startup_max_delay, Alarm::Release);
         }
+        // What has been refused so far was so in a set that another has replaced since.
+        if generation < self.prober.whole {
+            self.prober.refused.clear();
+        }
         // What was refused was not known yet when there came to be room for it.
         if generation < self.prober.made_room && !self.prober.refused.is_empty() {
             self.send_checks(turn);
@@ -142,6 +149,7 @@ impl State {
             return;
         }
         self.prober.generation += 1;
+        self.prober.whole = self.prober.generation;
         self.prober.made_room = 0;
         self.prober.refused.clear();
         self.prober.bundles.clear();
