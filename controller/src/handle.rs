@@ -219,8 +219,8 @@ impl Handle {
     /// What VPP has, read now; `None` if there is no VPP to be read. It is read for one at a time, in whose turn what is to be
     /// made of it is made: each reading has VPP's workers stand still, and what changes weights waits behind it.
     ///
-    /// It needs no bound of its own: each of its calls ends within the client's limit, and a VPP whose answers only drip leaves
-    /// the ping of every second unanswered behind them, which ends the connection, and the reading with it.
+    /// It needs no bound of its own: each of its calls ends within the client's limit, and a VPP whose answers only drip
+    /// leaves the ping of every second unanswered behind them, which ends the connection, and the reading with it.
     ///
     /// # Errors
     /// [`Gone`].

@@ -49,8 +49,8 @@ impl Flushes {
         }
     }
 
-    /// A flush hits only who is to lose flows, and may have some, or was disabled since the last one, or has gone down and may
-    /// have been drained before there was this `maglevd`.
+    /// A flush hits only who is to lose flows, and may have some, or was disabled since the last one, or has gone down
+    /// and may have been drained before there was this `maglevd`.
     pub fn planned(&self, run: &Run, config: &Config, view: &View, vpp: &Vpp) {
         for server in flushed(&run.steps) {
             let member = members(config, view, &run.vip).find(|m| m.address == server).unwrap();

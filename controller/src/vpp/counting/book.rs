@@ -47,8 +47,8 @@ struct Round {
 /// The longest pause before VPP is asked again for a listing that it did not give.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// When VPP is asked again for a listing that it did not give. Each time may cost VPP as long as a call may take, so the pause
-/// doubles.
+/// When VPP is asked again for a listing that it did not give. Each time may cost VPP as long as a call may take, so the
+/// pause doubles.
 #[derive(Clone, Copy, Debug, Default)]
 struct Patience {
     failures: u32,
@@ -137,8 +137,8 @@ impl Book {
         true
     }
 
-    /// Lets go of the routes whose turn it is to be asked for again, as VPP may have got their addresses on an interface: so many
-    /// in each `period` that it is the turn of each once in `every`.
+    /// Lets go of the routes whose turn it is to be asked for again, as VPP may have got their addresses on an
+    /// interface: so many in each `period` that it is the turn of each once in `every`.
     pub fn renew(&mut self, period: Duration, every: Duration) {
         let every = every.as_nanos().max(1);
         let owed = period.as_nanos().saturating_mul(self.routes.len() as u128);
