@@ -55,9 +55,18 @@ pub(super) struct Sync {
     pub cursor: Option<VipKey>,
     /// When the next VIP is to be compared.
     pub drift_check: Option<Mono>,
-    /// Tells one life of VPP from the next.
-    life: Option<(u32, Option<Wall>)>,
+    life: Option<Life>,
     pub beliefs: Beliefs,
+}
+
+/// Tells one life of VPP from the next.
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    pid: u32,
+    /// When it began, as far as that was ever told.
+    boot: Option<Wall>,
+    /// Whether that was told on the last connection.
+    told: bool,
 }
 
 /// A VIP's last runs, all of which failed.
@@ -189,18 +198,22 @@ impl State {
     pub(super) fn vpp_up(&mut self, info: VppInfo, turn: &mut Turn) {
         let before = self.sync.life;
         // Stats that cannot be read this time do not make it another.
-        let same = before.is_some_and(|(pid, boot)| {
-            pid == info.pid && boot.is_none_or(|before| info.boot.is_none_or(|now| now == before))
+        let same = before.is_some_and(|life| {
+            life.pid == info.pid && life.boot.is_none_or(|before| info.boot.is_none_or(|now| now == before))
         });
-        let known = before.filter(|_| same).and_then(|(_, boot)| boot);
-        self.sync.life = Some((info.pid, info.boot.or(known)));
+        let known = before.filter(|_| same).and_then(|life| life.boot);
+        let boot = info.boot.or(known);
+        self.sync.life = Some(Life { pid: info.pid, boot, told: info.boot.is_some() });
         if same {
             // A VPP that had stopped may do what it was asked on the old connection after it is read on this one.
             self.alarm(turn, SECOND_LOOK, Alarm::Resync);
-        } else if before.is_some() {
+        } else if let Some(before) = before {
             // What is believed of one VPP is not true of another.
             self.sync.beliefs = Beliefs::default();
-            self.sync.retired.clear();
+            // Unless it may have been this one already on the last connection: then what has left since was ours in it.
+            if before.told || before.pid != info.pid {
+                self.sync.retired.clear();
+            }
         }
         self.sync.info = Some(info);
         self.sync.fault = None;
