@@ -112,7 +112,8 @@ fn a_storm_of_flaps_costs_no_memory_and_nobody_else_their_detection() {
     host.set("ipv4/tcp_max_syn_backlog", "65535");
     let server = Arc::new(host.inside(|| Server::start(FLAPPING)).unwrap());
     let stage = Stage::on(Some(&host));
-    let mut maglevd = stage.setup(&config(&stage)).start();
+    // Of several arenas each would keep what was once needed in it, more of it the busier the machine.
+    let mut maglevd = stage.setup(&config(&stage)).env("MALLOC_ARENA_MAX", "1").start();
     maglevd.until_up(&BACKENDS);
     let everybody = FLAPPING as usize + 2;
     let is_full = |vpp: &Inspection<'_>| raised(vpp) == everybody;
@@ -174,7 +175,7 @@ fn course(sizes: &[[u64; 2]]) -> String {
 
 /// What was in memory when a third of the storm was over is what there is at the end, but for what an allocator keeps.
 fn assert_flat(sizes: &[[u64; 2]]) {
-    const SLACK: u64 = 32 << 20;
+    const SLACK: u64 = 16 << 20;
     let early = &sizes[..=sizes.len() / 3];
     for process in 0..2 {
         let most = early.iter().map(|size| size[process]).max().unwrap();
