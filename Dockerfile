@@ -7,7 +7,7 @@ COPY . .
 ARG MAGLEV_COMMIT=unknown
 ARG MAGLEV_BUILD_DATE=unknown
 # The prober by itself: together they would share the features of their dependencies.
-RUN cargo build --release --locked --package prober
+RUN cargo build --release --locked --package maglevd-prober
 RUN cargo build --release --locked --package controller --package maglevc
 
 FROM debian:bookworm-slim

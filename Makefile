@@ -1,7 +1,7 @@
 # Every target first installs what it needs and the machine lacks, as root on Debian 12.
 
 # The prober is built by itself: in one build with the others, cargo would give its dependencies their features too.
-PROBER := --locked --package prober
+PROBER := --locked --package maglevd-prober
 OTHERS := --locked --package controller --package maglevc --package maglev-tests
 
 # Debian's Rust, if the one that comes first in PATH is too old.
