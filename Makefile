@@ -2,7 +2,7 @@
 
 # The prober is built by itself: in one build with the others, cargo would give its dependencies their features too.
 PROBER := --locked --package maglevd-prober
-OTHERS := --locked --package controller --package maglevc --package maglev-tests
+OTHERS := --locked $(addprefix --package ,controller maglevc maglev-tests maglev-bench maglev-sim maglev-vppsim)
 
 # Debian's Rust, if the one that comes first in PATH is too old.
 export PATH := $(shell scripts/setup.sh path)
@@ -42,7 +42,7 @@ test: ## Run the lints and all tests
 
 soak: ## Simulate the whole system under faults: SEEDS=n new seeds, or one anew by SEED='...', with its trace
 	@scripts/setup.sh build
-	@cargo build --quiet --locked --package maglev-tests --bin soak
+	@cargo build --quiet --locked --package maglev-sim --bin soak
 	@target/debug/soak $(if $(SEED),--seed '$(SEED)',--seeds $(SEEDS))
 
 lint: ## Check formatting, run clippy, and check the shell scripts
@@ -72,7 +72,7 @@ BENCH ?=
 
 bench: release ## Measure probing beside HAProxy and keepalived, for 25 minutes, and write docs/performance.md
 	@scripts/setup.sh build bench
-	cargo build --release --locked --package maglev-tests --bin bench
+	cargo build --release --locked --package maglev-bench --bin bench
 	@target/release/bench --page docs/performance.md $(BENCH)
 
 install: ## Install them, with units and manuals, below PREFIX (/usr/local) and DESTDIR

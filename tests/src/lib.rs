@@ -1,13 +1,5 @@
-//! End-to-end tests of vpp-maglev, and what they need: a simulator of VPP, a way to run one suite on it and on the
-//! real thing, and a laboratory for the whole programs.
+//! The parts of the end-to-end tests that are no test themselves: the runner of the documents, and the demo. The simulator of
+//! VPP, the simulation of the whole system, the lab and the benchmarks are crates of their own, below this one.
 
-pub mod bench;
-pub mod container;
-pub mod dataplane;
 pub mod demo;
 pub mod docs;
-pub mod lab;
-pub mod packets;
-pub mod programs;
-pub mod sim;
-pub mod vppsim;

@@ -9,12 +9,12 @@ use std::env;
 use std::net::IpAddr;
 
 use fastrand::Rng;
+use maglev_lab::dataplane::Vpp;
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::packets::until;
+use maglev_lab::place::Place;
+use maglev_lab::vips::{Observer, Weights, host};
 use maglev_proto::v1::SyncVpplbStateRequest;
-use maglev_tests::dataplane::Vpp;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::vips::{Observer, Weights, host};
-use maglev_tests::packets::until;
 use maglev_vpp::message::*;
 use maglev_vpp::{Client, cli};
 

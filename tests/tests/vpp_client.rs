@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use maglev_core::maglev::table;
-use maglev_tests::dataplane::Vpp;
-use maglev_tests::vppsim::key::Address;
+use maglev_lab::dataplane::Vpp;
 use maglev_vpp::message::*;
 use maglev_vpp::{Client, Error, Options};
+use maglev_vppsim::key::Address;
 
 async fn connect(vpp: &Vpp) -> Client {
     Client::connect(vpp.api_socket(), "vpp-client-test", Options::default()).await.unwrap()

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use maglev_tests::dataplane::Vpp;
-use maglev_tests::packets::few::{self, GRE, SIZE};
+use maglev_lab::dataplane::Vpp;
+use maglev_lab::packets::few::{self, GRE, SIZE};
 use maglev_vpp::cli::{self, ShownVip};
 use maglev_vpp::message::{
     CliInband, Encap, IpRouteLookupV2, LbAddDelAsV2, LbAddDelVipV2, LbAsV2Dump, Prefix, SOURCE_INTERFACE, Vip,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use maglev_tests::dataplane::{RealVpp, Vpp};
+use maglev_lab::dataplane::{RealVpp, Vpp};
 use maglev_vpp::message::*;
 use maglev_vpp::wire::Text;
 use maglev_vpp::{Client, Error, Options};

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use maglev_tests::vppsim::{Sim, Spoil};
 use maglev_vpp::message::*;
 use maglev_vpp::{Client, Closed, Error, Observer, Options, Outcome, Violation};
+use maglev_vppsim::{Sim, Spoil};
 use tempfile::TempDir;
 
 /// Short, for the sake of the tests that wait it out.

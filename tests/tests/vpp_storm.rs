@@ -5,16 +5,16 @@
 use std::time::Instant;
 
 use maglev_ipc::Code;
+use maglev_lab::PATIENCE;
+use maglev_lab::crowd::Crowd;
+use maglev_lab::dataplane::Vpp;
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::packets::router::Router;
+use maglev_lab::packets::until;
+use maglev_lab::place::Place;
+use maglev_lab::prober::Prober;
 use maglev_proto::v1::BackendState;
-use maglev_tests::dataplane::Vpp;
-use maglev_tests::lab::PATIENCE;
-use maglev_tests::lab::crowd::Crowd;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::prober::Prober;
-use maglev_tests::packets::router::Router;
-use maglev_tests::packets::until;
-use maglev_tests::vppsim::Inspection;
+use maglev_vppsim::Inspection;
 
 const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
 /// The last backend of the last frontend, which stays down.

@@ -5,15 +5,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use maglev_ipc::Code;
+use maglev_lab::crowd::Crowd;
+use maglev_lab::dataplane::{RealVpp, Vpp};
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::packets::flow::{Flows, Maglev};
+use maglev_lab::packets::router::{Router, Weights};
+use maglev_lab::packets::until;
+use maglev_lab::place::Place;
+use maglev_lab::prober::Prober;
 use maglev_proto::v1::SyncVpplbStateRequest;
-use maglev_tests::dataplane::{RealVpp, Vpp};
-use maglev_tests::lab::crowd::Crowd;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::prober::Prober;
-use maglev_tests::packets::flow::{Flows, Maglev};
-use maglev_tests::packets::router::{Router, Weights};
-use maglev_tests::packets::until;
 
 const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
 

@@ -12,12 +12,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use maglev_tests::dataplane::Vpp;
-use maglev_tests::lab::uninterrupted;
-use maglev_tests::vppsim::Sim;
+use maglev_lab::dataplane::Vpp;
+use maglev_lab::programs::program;
+use maglev_lab::uninterrupted;
 use maglev_vpp::frame::{self, Splitter};
 use maglev_vpp::message::*;
 use maglev_vpp::wire::Name;
+use maglev_vppsim::Sim;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -237,7 +238,7 @@ fn a_crash_that_nobody_expects_fails_the_test() {
 #[test]
 fn the_program_says_when_it_is_ready_and_ends_when_told() {
     let dir = tempfile::tempdir().unwrap();
-    let mut process = Command::new(env!("CARGO_BIN_EXE_vppsim"))
+    let mut process = Command::new(program("vppsim").unwrap())
         .arg("--dir")
         .arg(dir.path())
         .stdout(Stdio::piped())
@@ -251,7 +252,7 @@ fn the_program_says_when_it_is_ready_and_ends_when_told() {
     kill(Pid::from_raw(process.id() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(process.wait().unwrap().code(), Some(0));
 
-    let mut process = Command::new(env!("CARGO_BIN_EXE_vppsim"))
+    let mut process = Command::new(program("vppsim").unwrap())
         .arg("--dir")
         .arg(dir.path())
         .stdout(Stdio::piped())

@@ -4,10 +4,10 @@
 
 use std::process::Command;
 
-use maglev_tests::lab::manager::Manager;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::Process;
-use maglev_tests::programs::program;
+use maglev_lab::manager::Manager;
+use maglev_lab::place::Place;
+use maglev_lab::process::Process;
+use maglev_lab::programs::program;
 
 #[test]
 fn the_prober_is_watched() {

@@ -16,7 +16,7 @@ use tonic::Streaming;
 use super::screen::{Row, Screen};
 use super::stage::{SERVERS, Stage};
 use super::table::{self, Table};
-use crate::programs::program;
+use maglev_lab::programs::program;
 
 /// How long maglevd may take to bring VPP to what an act expects.
 const DEADLINE: Duration = Duration::from_secs(10);

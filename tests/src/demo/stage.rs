@@ -18,8 +18,8 @@ use tokio::time::sleep;
 use tonic::transport::{Channel, Endpoint};
 
 use super::server::Server;
-use crate::dataplane::{RealVpp, Vpp};
-use crate::programs::program;
+use maglev_lab::dataplane::{RealVpp, Vpp};
+use maglev_lab::programs::program;
 
 /// How long a daemon may take to start, or to end.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use maglev_core::config::{Config, Probe, check};
 use maglevd::config::parse;
 
-use crate::container::machine::Machine;
-use crate::lab::site::Site;
+use maglev_lab::container::machine::Machine;
+use maglev_lab::site::Site;
 
 /// What is answered by whoever is well, and by whoever is not.
 const WELL: u16 = 200;

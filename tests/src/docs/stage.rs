@@ -11,13 +11,13 @@ use maglev_proto::v1::BackendState;
 use super::page;
 use super::servers::{Servers, read};
 use super::terminal::Printed;
-use crate::container::machine::Machine;
-use crate::container::rootfs::Debian;
-use crate::dataplane::Vpp;
-use crate::lab::maglevd::Maglevd;
-use crate::lab::process::Process;
-use crate::packets::until;
-use crate::programs::program;
+use maglev_lab::container::machine::Machine;
+use maglev_lab::container::rootfs::Debian;
+use maglev_lab::dataplane::Vpp;
+use maglev_lab::maglevd::Maglevd;
+use maglev_lab::packets::until;
+use maglev_lab::process::Process;
+use maglev_lab::programs::program;
 
 /// The configuration that pages are about.
 pub const CONFIG: &str = "docs/examples/web.yaml";

@@ -4,9 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
+use maglev_lab::PATIENCE;
 use maglev_proto::v1::maglev_client::MaglevClient;
 use maglev_proto::v1::{EventKind, GetBackendRequest, LogLevel, WatchEventsRequest};
-use maglev_tests::lab::PATIENCE;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use tonic::Code;
@@ -149,8 +149,8 @@ fn subscribers_that_sleep_disturb_nobody() {
     // None of these reads on; the last one's program is not even there to hear that it should.
     let asleep: Vec<_> = (0..50).map(|_| subscribe(stage.maglevd.wait(channel(&stage)))).collect();
     let server = format!("unix:{}", stage.maglevd.socket().display());
-    let mut maglevc = std::process::Command::new(maglev_tests::programs::program("maglevc").unwrap());
-    let stopped = maglev_tests::lab::process::Process::spawn(
+    let mut maglevc = std::process::Command::new(maglev_lab::programs::program("maglevc").unwrap());
+    let stopped = maglev_lab::process::Process::spawn(
         "maglevc",
         maglevc.args(["--server", &server, "watch", "events"]),
     );

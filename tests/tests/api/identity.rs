@@ -4,11 +4,11 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
-use maglev_tests::lab::host::Host;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::skip;
-use maglev_tests::programs::program;
+use maglev_lab::host::Host;
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::place::Place;
+use maglev_lab::programs::program;
+use maglev_lab::skip;
 
 use crate::{Stage, complaint, config};
 

@@ -14,13 +14,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use maglev_lab::certificates::{Authority, Identity};
+use maglev_lab::farm;
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::place::Place;
+use maglev_lab::programs::program;
 use maglev_proto::v1::GetVersionRequest;
 use maglev_proto::v1::maglev_client::MaglevClient;
-use maglev_tests::lab::certificates::{Authority, Identity};
-use maglev_tests::lab::farm;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::lab::place::Place;
-use maglev_tests::programs::program;
 use nix::sys::signal::Signal;
 use tonic::Status;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use maglev_tests::lab::skip;
+use maglev_lab::skip;
 
 use crate::{Files, NAME, Stage};
 

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
+use maglev_lab::farm;
+use maglev_lab::maglevd::Setup;
+use maglev_lab::metrics::Scrape;
+use maglev_lab::place::Place;
 use maglev_proto::DESCRIPTORS;
 use maglev_proto::v1::maglev_client::MaglevClient;
 use maglev_proto::v1::{CheckConfigRequest, ReloadConfigRequest, SyncVpplbStateRequest};
-use maglev_tests::lab::farm;
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::metrics::Scrape;
-use maglev_tests::lab::place::Place;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::codegen::http::uri::PathAndQuery;

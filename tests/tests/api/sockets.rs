@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use maglev_tests::lab::farm;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::lab::metrics::Scrape;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::Process;
-use maglev_tests::lab::skip;
-use maglev_tests::programs::program;
+use maglev_lab::farm;
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::metrics::Scrape;
+use maglev_lab::place::Place;
+use maglev_lab::process::Process;
+use maglev_lab::programs::program;
+use maglev_lab::skip;
 
 use crate::config;
 

@@ -1,8 +1,8 @@
 //! TLS by TCP: who is let in, and what a reload changes.
 
+use maglev_lab::certificates::Authority;
 use maglev_proto::v1::maglev_client::MaglevClient;
 use maglev_proto::v1::{GetVersionRequest, ReloadConfigRequest};
-use maglev_tests::lab::certificates::Authority;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 

@@ -3,11 +3,11 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use maglev_lab::PATIENCE;
+use maglev_lab::maglevd::Maglevd;
+use maglev_lab::packets::few::{self, GRE, SIZE};
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{GetVpplbCountersRequest, GetVpplbCountersResponse, LbPackets};
-use maglev_tests::lab::PATIENCE;
-use maglev_tests::lab::maglevd::Maglevd;
-use maglev_tests::packets::few::{self, GRE, SIZE};
 use maglev_vpp::message::{CliInband, Message};
 use tonic::{Code, Status};
 

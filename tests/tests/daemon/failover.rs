@@ -2,17 +2,17 @@
 
 use std::net::SocketAddr;
 
+use maglev_lab::dataplane::Vpp;
+use maglev_lab::maglevd::Setup;
+use maglev_lab::nginx::{self, NAME, Nginx};
+use maglev_lab::place::Place;
+use maglev_lab::site::Site;
+use maglev_lab::skip;
+use maglev_lab::topology::{Lab, V4, V6};
+use maglev_lab::vips::{Observer, host};
 use maglev_proto::v1::BackendState;
-use maglev_tests::dataplane::Vpp;
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::nginx::{self, NAME, Nginx};
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::site::Site;
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::{Lab, V4, V6};
-use maglev_tests::lab::vips::{Observer, host};
-use maglev_tests::vppsim::VipView;
 use maglev_vpp::message::Vip;
+use maglev_vppsim::VipView;
 
 use crate::{BACKENDS, Stage, VIP, frontend};
 

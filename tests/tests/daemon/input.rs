@@ -5,12 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output};
 
+use maglev_lab::farm::Farm;
+use maglev_lab::maglevd::Setup;
+use maglev_lab::metrics::Scrape;
+use maglev_lab::place::Place;
+use maglev_lab::programs::program;
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::farm::Farm;
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::metrics::Scrape;
-use maglev_tests::lab::place::Place;
-use maglev_tests::programs::program;
 
 use crate::{BACKENDS, Stage};
 

@@ -1,9 +1,9 @@
 //! The log: what goes to standard error, and what to subscribers.
 
+use maglev_lab::maglevd::Setup;
+use maglev_lab::place::Place;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{EventKind, LogLevel, WatchEventsRequest};
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::place::Place;
 
 use crate::Stage;
 

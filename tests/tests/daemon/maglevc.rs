@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::programs::program;
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::programs::program;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 

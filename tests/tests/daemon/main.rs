@@ -22,15 +22,15 @@ mod vpp;
 
 use std::net::{IpAddr, SocketAddr};
 
+use maglev_lab::dataplane::Vpp;
+use maglev_lab::farm::Farm;
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::place::Place;
+use maglev_lab::process::Process;
+use maglev_lab::vips::{Observer, Weights, host};
 use maglev_proto::v1::BackendState;
-use maglev_tests::dataplane::Vpp;
-use maglev_tests::lab::farm::Farm;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::Process;
-use maglev_tests::lab::vips::{Observer, Weights, host};
-use maglev_tests::vppsim::Sim;
 use maglev_vpp::message::Vip;
+use maglev_vppsim::Sim;
 
 /// The VIP of frontend `web`.
 const VIP: &str = "203.0.113.80";

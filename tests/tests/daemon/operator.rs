@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
+use maglev_lab::maglevd::Maglevd;
+use maglev_lab::metrics::Scrape;
+use maglev_lab::vips::host;
 use maglev_proto::v1::{
     CheckConfigRequest, ConfigFault, ReloadConfigRequest, SyncVpplbStateRequest, SyncVpplbStateResponse,
 };
-use maglev_tests::lab::maglevd::Maglevd;
-use maglev_tests::lab::metrics::Scrape;
-use maglev_tests::lab::vips::host;
 use maglev_vpp::message::{LbAsSetWeight, Vip};
 use nix::sys::signal::Signal;
 

@@ -3,11 +3,11 @@
 use std::fs;
 use std::process::Command;
 
+use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_proto::v1::{
     BackendState, DisableBackendRequest, EnableBackendRequest, ListOverridesRequest, ListOverridesResponse,
     Note, OverrideKind, PauseBackendRequest, SetFrontendPoolBackendWeightRequest,
 };
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 

@@ -6,13 +6,13 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
 
+use maglev_lab::host::Host;
+use maglev_lab::maglevd::Setup;
+use maglev_lab::place::Place;
+use maglev_lab::process::child_of;
+use maglev_lab::programs::program;
+use maglev_lab::skip;
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::host::Host;
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::child_of;
-use maglev_tests::lab::skip;
-use maglev_tests::programs::program;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -1,9 +1,9 @@
 //! Probers that are not what they should be.
 
 use maglev_ipc::{ToController, VERSION};
+use maglev_lab::impostor::{Impostor, Stranger};
+use maglev_lab::process::child_of;
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::impostor::{Impostor, Stranger};
-use maglev_tests::lab::process::child_of;
 use nix::sys::signal::{Signal, kill};
 
 use crate::{BACKENDS, Stage, VIP};

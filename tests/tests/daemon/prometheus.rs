@@ -4,10 +4,10 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 
-use maglev_tests::lab::metrics::get;
-use maglev_tests::lab::prometheus::Prometheus;
-use maglev_tests::lab::skip_without;
-use maglev_tests::packets::until;
+use maglev_lab::metrics::get;
+use maglev_lab::packets::until;
+use maglev_lab::prometheus::Prometheus;
+use maglev_lab::skip_without;
 
 use crate::Stage;
 

@@ -1,7 +1,7 @@
 //! What becomes of VPP when a daemon dies: nothing.
 
+use maglev_lab::maglevd::Maglevd;
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::maglevd::Maglevd;
 use nix::sys::signal::Signal;
 
 use crate::{BACKENDS, Stage, VIP};

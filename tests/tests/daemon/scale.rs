@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use maglev_ipc::Probe;
+use maglev_lab::controller::{Controller, check};
+use maglev_lab::maglevd::Setup;
+use maglev_lab::place::Place;
+use maglev_lab::process::Process;
+use maglev_lab::skip;
 use maglev_proto::v1::{BackendState, ListBackendsRequest};
-use maglev_tests::lab::controller::{Controller, check};
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::Process;
-use maglev_tests::lab::skip;
 
 const CHECKS: u32 = 10_000;
 

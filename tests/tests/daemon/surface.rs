@@ -1,7 +1,7 @@
 //! What operators see: `/metrics`, and `maglevc` in words and in JSON.
 
-use maglev_tests::lab::maglevd::Maglevd;
-use maglev_tests::lab::metrics::Scrape;
+use maglev_lab::maglevd::Maglevd;
+use maglev_lab::metrics::Scrape;
 use serde_json::Value;
 
 use crate::{Stage, VIP};

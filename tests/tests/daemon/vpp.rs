@@ -1,11 +1,11 @@
 //! What can befall VPP.
 
+use maglev_lab::PATIENCE;
+use maglev_lab::vips::host;
 use maglev_proto::v1::BackendState;
 use maglev_proto::v1::watch_events_response::Event;
-use maglev_tests::lab::PATIENCE;
-use maglev_tests::lab::vips::host;
-use maglev_tests::vppsim::{Faults, Spoil};
 use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, Vip};
+use maglev_vppsim::{Faults, Spoil};
 
 use crate::{BACKENDS, Stage, VIP, web};
 

@@ -1,8 +1,8 @@
 //! Who may use the sockets.
 
-use maglev_tests::container;
-use maglev_tests::container::machine::Machine;
-use maglev_tests::lab::process::Process;
+use maglev_lab::container;
+use maglev_lab::container::machine::Machine;
+use maglev_lab::process::Process;
 
 use crate::stage::{FILE, PROBER, SOCKET, Stage};
 

@@ -6,16 +6,16 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use maglev_tests::container;
-use maglev_tests::container::image::{DOCKER, Image, Run};
-use maglev_tests::dataplane::Vpp;
-use maglev_tests::lab::host::Host;
-use maglev_tests::lab::maglevd::Maglevd;
-use maglev_tests::lab::metrics::Scrape;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::Process;
-use maglev_tests::lab::site::Site;
-use maglev_tests::lab::vips::Observer;
+use maglev_lab::container;
+use maglev_lab::container::image::{DOCKER, Image, Run};
+use maglev_lab::dataplane::Vpp;
+use maglev_lab::host::Host;
+use maglev_lab::maglevd::Maglevd;
+use maglev_lab::metrics::Scrape;
+use maglev_lab::place::Place;
+use maglev_lab::process::Process;
+use maglev_lab::site::Site;
+use maglev_lab::vips::Observer;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -2,9 +2,9 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
-use maglev_tests::container;
-use maglev_tests::lab::metrics::Scrape;
-use maglev_tests::packets::until;
+use maglev_lab::container;
+use maglev_lab::metrics::Scrape;
+use maglev_lab::packets::until;
 
 use crate::stage::{CONFIG, CONTROLLER, FILE, PROBER, Stage};
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use maglev_tests::container;
-use maglev_tests::container::machine::Machine;
-use maglev_tests::packets::until;
+use maglev_lab::container;
+use maglev_lab::container::machine::Machine;
+use maglev_lab::packets::until;
 
 use crate::stage::{CONTROLLER, FILE, PROBER, Stage};
 

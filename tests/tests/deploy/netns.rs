@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use maglev_tests::container;
-use maglev_tests::lab::site::Site;
+use maglev_lab::container;
+use maglev_lab::site::Site;
 
 use crate::stage::{CONFIG, FILE, SERVERS, Stage};
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use maglev_tests::container;
-use maglev_tests::container::machine::Machine;
+use maglev_lab::container;
+use maglev_lab::container::machine::Machine;
 use maglev_tests::docs::page;
 use maglev_tests::docs::play::{acts, is_played, play};
 use maglev_tests::docs::stage::Stage;

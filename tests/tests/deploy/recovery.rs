@@ -1,7 +1,7 @@
 //! What becomes of daemons that crash or hang, and of VPP meanwhile: nothing.
 
-use maglev_tests::container;
-use maglev_tests::container::machine::Machine;
+use maglev_lab::container;
+use maglev_lab::container::machine::Machine;
 
 use crate::stage::{CONTROLLER, PROBER, Stage};
 

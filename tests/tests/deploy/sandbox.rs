@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use maglev_tests::container;
+use maglev_lab::container;
 
 use crate::stage::{CONTROLLER, PROBER, Stage};
 
@@ -65,8 +65,8 @@ fn see_what_they_hold(suite: &str) {
 
 #[cfg(target_arch = "x86_64")]
 mod taken_over {
-    use maglev_tests::container::inject::{Answer, Call, call};
-    use maglev_tests::container::machine::Machine;
+    use maglev_lab::container::inject::{Answer, Call, call};
+    use maglev_lab::container::machine::Machine;
     use nix::errno::Errno;
     use nix::libc;
     use nix::sys::signal::Signal;

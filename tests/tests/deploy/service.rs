@@ -1,6 +1,6 @@
 //! What the service does, as its operators see it.
 
-use maglev_tests::container;
+use maglev_lab::container;
 
 use crate::stage::{CONFIG, CONTROLLER, FILE, SERVERS, Stage};
 

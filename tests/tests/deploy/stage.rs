@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use maglev_lab::container::machine::Machine;
+use maglev_lab::container::rootfs::Debian;
+use maglev_lab::dataplane::Vpp;
+use maglev_lab::maglevd::Maglevd;
+use maglev_lab::packets::until;
+use maglev_lab::site::Site;
+use maglev_lab::vips::Observer;
 use maglev_proto::v1::BackendState;
-use maglev_tests::container::machine::Machine;
-use maglev_tests::container::rootfs::Debian;
-use maglev_tests::dataplane::Vpp;
-use maglev_tests::lab::maglevd::Maglevd;
-use maglev_tests::lab::site::Site;
-use maglev_tests::lab::vips::Observer;
-use maglev_tests::packets::until;
 
 pub const CONTROLLER: &str = "vpp-maglevd.service";
 pub const PROBER: &str = "vpp-maglevd-prober.service";

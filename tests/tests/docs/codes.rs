@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use maglev_lab::maglevd::Setup;
+use maglev_lab::place::Place;
+use maglev_lab::process::Process;
+use maglev_lab::programs::program;
 use maglev_proto::DESCRIPTORS;
 use maglev_proto::v1::Code;
 use maglev_tests::docs::manual::Manual;
 use maglev_tests::docs::page;
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::Process;
-use maglev_tests::programs::program;
 use nix::sys::signal::Signal;
 use prost::Message;
 use prost_types::{FieldDescriptorProto, FileDescriptorSet};

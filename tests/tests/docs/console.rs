@@ -1,6 +1,6 @@
 //! The terminals on the pages show what is to be seen.
 
-use maglev_tests::container;
+use maglev_lab::container;
 use maglev_tests::docs::page;
 use maglev_tests::docs::play::{acts, is_played, play};
 use maglev_tests::docs::stage::{CONFIG, Stage};

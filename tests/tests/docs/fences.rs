@@ -3,12 +3,12 @@
 use std::fs;
 use std::process::Command;
 
+use maglev_lab::place::Place;
+use maglev_lab::programs::program;
+use maglev_lab::skip_without;
 use maglev_tests::docs::manual::Manual;
 use maglev_tests::docs::page::{self, Fence, first_key};
 use maglev_tests::docs::stage::CONFIG;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::skip_without;
-use maglev_tests::programs::program;
 
 /// What a configuration begins with.
 const WHOLE: &str = "maglev:";

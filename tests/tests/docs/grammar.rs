@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use maglev_lab::programs::program;
 use maglev_tests::docs::manual::Manual;
 use maglev_tests::docs::page;
-use maglev_tests::programs::program;
 
 use crate::assert_same;
 

@@ -5,10 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use maglev_core::config::{Config, check};
+use maglev_lab::place::Place;
+use maglev_lab::programs::program;
 use maglev_tests::docs::manual::Manual;
 use maglev_tests::docs::page::{Cell, Page, Table, read};
-use maglev_tests::lab::place::Place;
-use maglev_tests::programs::program;
 use maglevd::config::parse;
 use regex_lite::Regex;
 

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
 
+use maglev_lab::container;
+use maglev_lab::metrics::Scrape;
+use maglev_lab::packets::until;
 use maglev_proto::v1::BackendState;
-use maglev_tests::container;
 use maglev_tests::docs::page;
 use maglev_tests::docs::stage::{CONFIG, FILE, Stage};
-use maglev_tests::lab::metrics::Scrape;
-use maglev_tests::packets::until;
 
 /// Each family with its labels.
 type Families = BTreeMap<String, BTreeSet<String>>;

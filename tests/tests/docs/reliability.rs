@@ -5,8 +5,10 @@ use std::fs;
 use maglev_tests::docs::page::{path, read};
 
 /// Where integration tests are.
-const FOLDERS: [&str; 6] = [
+const FOLDERS: [&str; 8] = [
     "tests/tests",
+    "tests/bench/tests",
+    "tests/sim/tests",
     "tests/fuzz/tests",
     "prober/tests",
     "controller/core/tests",

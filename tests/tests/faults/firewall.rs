@@ -3,9 +3,9 @@
 use std::net::{SocketAddr, TcpListener};
 
 use maglev_ipc::{Check, Mode, Probe};
-use maglev_tests::lab::controller::{SHORT, check};
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::V4;
+use maglev_lab::controller::{SHORT, check};
+use maglev_lab::skip;
+use maglev_lab::topology::V4;
 
 use crate::Bench;
 

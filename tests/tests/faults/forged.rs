@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use maglev_ipc::{Check, Mode, Probe, Stats};
-use maglev_tests::lab::cable::{Cable, Sent};
-use maglev_tests::lab::controller::{Controller, SHORT, check, tcp};
-use maglev_tests::lab::packet::Packet;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::site::Site;
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::{FAMILIES, Family, Lab, V4};
+use maglev_lab::cable::{Cable, Sent};
+use maglev_lab::controller::{Controller, SHORT, check, tcp};
+use maglev_lab::packet::Packet;
+use maglev_lab::place::Place;
+use maglev_lab::site::Site;
+use maglev_lab::skip;
+use maglev_lab::topology::{FAMILIES, Family, Lab, V4};
 
 use crate::{Bench, Stage, alike, servers};
 

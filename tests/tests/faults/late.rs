@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use maglev_ipc::{Check, Mode, Probe};
+use maglev_lab::cable::Cable;
+use maglev_lab::controller::{SHORT, check, http};
+use maglev_lab::packet::Packet;
+use maglev_lab::site::Site;
+use maglev_lab::skip;
+use maglev_lab::topology::{FAMILIES, Lab};
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::cable::Cable;
-use maglev_tests::lab::controller::{SHORT, check, http};
-use maglev_tests::lab::packet::Packet;
-use maglev_tests::lab::site::Site;
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::{FAMILIES, Lab};
 
 use crate::{Bench, Stage, alike, recovery, servers};
 

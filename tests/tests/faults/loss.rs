@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use maglev_lab::cable::Cable;
+use maglev_lab::packets::until;
+use maglev_lab::skip;
+use maglev_lab::topology::Lab;
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::cable::Cable;
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::Lab;
-use maglev_tests::packets::until;
 
 use crate::{Stage, alike, recovery, servers};
 

@@ -17,16 +17,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use maglev_tests::dataplane::Vpp;
-use maglev_tests::lab::controller::Controller;
-use maglev_tests::lab::farm;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::lab::metrics::Scrape;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::Process;
-use maglev_tests::lab::topology::{Lab, V4, V6};
-use maglev_tests::lab::vips::{Observer, Weights};
-use maglev_tests::packets::until;
+use maglev_lab::controller::Controller;
+use maglev_lab::dataplane::Vpp;
+use maglev_lab::farm;
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::metrics::Scrape;
+use maglev_lab::packets::until;
+use maglev_lab::place::Place;
+use maglev_lab::process::Process;
+use maglev_lab::topology::{Lab, V4, V6};
+use maglev_lab::vips::{Observer, Weights};
 
 /// The VIPs of the two frontends, for IPv4 servers and for IPv6 ones.
 const VIPS: [&str; 2] = ["203.0.113.80", "203.0.113.81"];

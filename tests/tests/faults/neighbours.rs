@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
+use maglev_lab::skip;
+use maglev_lab::topology::{Lab, V4, V6};
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::{Lab, V4, V6};
 
 use crate::{Backend, Stage, recovery};
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
+use maglev_lab::certificates::Authority;
+use maglev_lab::rogue::{Manners, Rogue, WELL, hear, wait};
+use maglev_lab::site::Site;
+use maglev_lab::skip;
+use maglev_lab::topology::{Lab, V4, V6};
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::certificates::Authority;
-use maglev_tests::lab::rogue::{Manners, Rogue, WELL, hear, wait};
-use maglev_tests::lab::site::Site;
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::{Lab, V4, V6};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};

@@ -3,12 +3,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use maglev_lab::cable::Cable;
+use maglev_lab::packets::until;
+use maglev_lab::site::Site;
+use maglev_lab::skip;
+use maglev_lab::topology::{Lab, V4, V6};
 use maglev_proto::v1::{BackendState, Blindness};
-use maglev_tests::lab::cable::Cable;
-use maglev_tests::lab::site::Site;
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::{Lab, V4, V6};
-use maglev_tests::packets::until;
 
 use crate::{Backend, Stage, alike, recovery, servers};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use maglev_tests::lab::skip_without;
+use maglev_lab::skip_without;
 
 use crate::{doc, text};
 

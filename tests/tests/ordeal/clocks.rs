@@ -4,9 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::skip;
 use maglev_proto::v1::{BackendState, DisableBackendRequest, Note, SetFrontendPoolBackendWeightRequest};
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::lab::skip;
 
 use crate::stage::{BACKENDS, Stage, nothing_went_down};
 

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fastrand::Rng;
+use maglev_lab::maglevd::Maglevd;
+use maglev_lab::process::Process;
+use maglev_lab::skip;
 use maglev_proto::v1::{BackendState, DisableBackendRequest, ListOverridesRequest};
-use maglev_tests::lab::maglevd::Maglevd;
-use maglev_tests::lab::process::Process;
-use maglev_tests::lab::skip;
 
 use crate::stage::{BACKENDS, Recovery, Stage, names, run, times, until};
 

@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
+use maglev_lab::PATIENCE;
+use maglev_lab::maglevd::Maglevd;
+use maglev_lab::metrics::Scrape;
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::PATIENCE;
-use maglev_tests::lab::maglevd::Maglevd;
-use maglev_tests::lab::metrics::Scrape;
 
 use crate::stage::{Recovery, Stage, descriptors, memory, nothing_went_down, until_no_more_is_open};
 

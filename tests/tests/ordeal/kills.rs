@@ -1,7 +1,7 @@
 //! Daemons and VPP that are killed or stopped, again and again.
 
+use maglev_lab::PATIENCE;
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::PATIENCE;
 use nix::sys::signal::Signal;
 
 use crate::stage::{

@@ -6,9 +6,9 @@ use std::thread;
 
 use maglev_ipc::message::MAX_BATCH;
 use maglev_ipc::{CheckId, Code, Detail, Outcome, ToController, VERSION, codec};
+use maglev_lab::impostor::Impostor;
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::impostor::Impostor;
-use maglev_tests::vppsim::Inspection;
+use maglev_vppsim::Inspection;
 
 use crate::stage::{
     BACKENDS, Recovery, Stage, descriptors, memory, nothing_went_down, until, until_no_more_is_open,

@@ -2,9 +2,9 @@
 
 use std::os::unix::process::ExitStatusExt;
 
+use maglev_lab::process::{Process, child_of};
+use maglev_lab::skip;
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::process::{Process, child_of};
-use maglev_tests::lab::skip;
 use nix::libc::SIGABRT;
 use nix::sys::signal::Signal;
 

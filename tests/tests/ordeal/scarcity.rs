@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
 use maglev_ipc::{Mode, Probe};
+use maglev_lab::controller::{Controller, check, http, tcp};
+use maglev_lab::host::Host;
+use maglev_lab::place::Place;
+use maglev_lab::process::Process;
+use maglev_lab::site::Site;
+use maglev_lab::skip;
 use maglev_proto::v1::{BackendState, DisableBackendRequest};
-use maglev_tests::lab::controller::{Controller, check, http, tcp};
-use maglev_tests::lab::host::Host;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::Process;
-use maglev_tests::lab::site::Site;
-use maglev_tests::lab::skip;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
@@ -97,7 +97,7 @@ fn a_maglevd_out_of_descriptors_keeps_what_it_has_and_gets_the_rest_afterwards()
     maglevd.process.line(said, "not reloaded");
     // A client that comes now waits.
     let server = format!("unix:{}", maglevd.socket().display());
-    let mut command = Command::new(maglev_tests::programs::program("maglevc").unwrap());
+    let mut command = Command::new(maglev_lab::programs::program("maglevc").unwrap());
     let mut waiting = Process::spawn("maglevc", command.args(["--server", &server, "show", "version"]));
     maglevd.process.line(said, "cannot accept a connection");
     // Both links are lost, and there are none to be had.

@@ -4,12 +4,12 @@ use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use maglev_lab::maglevd::Setup;
+use maglev_lab::place::Place;
+use maglev_lab::programs::program;
+use maglev_lab::{PATIENCE, crowd::Crowd};
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::{PATIENCE, crowd::Crowd};
-use maglev_tests::programs::program;
-use maglev_tests::vppsim::VipView;
+use maglev_vppsim::VipView;
 use nix::sys::signal::Signal;
 
 use crate::stage::{BACKENDS, Recovery, Stage, nothing_went_down, until};
@@ -175,7 +175,7 @@ fn gives(vips: &[VipView], [first, last, others]: [u8; 3]) -> bool {
 
 #[test]
 fn of_two_reloads_with_ten_thousand_changes_each_the_second_wins() {
-    let (place, vpp) = (Place::new(), maglev_tests::dataplane::Vpp::simulated().unwrap());
+    let (place, vpp) = (Place::new(), maglev_lab::dataplane::Vpp::simulated().unwrap());
     let sim = vpp.sim().unwrap();
     let mut maglevd = Setup::new(&place, &crowd(100, 100)).vpp(&vpp).start();
     until("all servers", || gives(&sim.vips(), [1, 1, 1]), |&so| so);

@@ -8,17 +8,17 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use maglev_lab::PATIENCE;
+use maglev_lab::dataplane::Vpp;
+use maglev_lab::farm::Farm;
+use maglev_lab::host::Host;
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::metrics::Scrape;
+use maglev_lab::place::Place;
+use maglev_lab::process::Process;
+use maglev_lab::vips::{Observer, Weights};
 use maglev_proto::v1::BackendState;
-use maglev_tests::dataplane::Vpp;
-use maglev_tests::lab::PATIENCE;
-use maglev_tests::lab::farm::Farm;
-use maglev_tests::lab::host::Host;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::lab::metrics::Scrape;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::Process;
-use maglev_tests::lab::vips::{Observer, Weights};
-use maglev_tests::vppsim::{STATS_SEGMENT, Sim};
+use maglev_vppsim::{STATS_SEGMENT, Sim};
 use nix::unistd::Pid;
 
 /// The VIP of frontend `web`.
@@ -126,7 +126,7 @@ impl Stage {
     /// Waits until VPP has these weights for the three servers, and nothing else.
     pub fn until_weights(&self, a: u8, b: u8, c: u8) {
         let weights = self.weights(a, b, c);
-        let has = |vips: Vec<maglev_tests::vppsim::VipView>| {
+        let has = |vips: Vec<maglev_vppsim::VipView>| {
             vips.iter().any(|vip| weights == vip.weights().into_iter().collect::<Weights>())
         };
         assert!(

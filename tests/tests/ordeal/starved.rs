@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use maglev_lab::container::cgroups::Cgroups;
 use maglev_proto::v1::BackendState;
-use maglev_tests::container::cgroups::Cgroups;
 use nix::unistd::{Pid, geteuid};
 
 use crate::stage::{BACKENDS, Recovery, Stage, nothing_went_down, until};

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use maglev_bench::address;
+use maglev_bench::server::{HTTP, Health, Server};
+use maglev_lab::host::Host;
+use maglev_lab::maglevd::Maglevd;
+use maglev_lab::{PATIENCE, skip};
 use maglev_proto::v1::BackendState;
-use maglev_tests::bench::address;
-use maglev_tests::bench::server::{HTTP, Health, Server};
-use maglev_tests::lab::host::Host;
-use maglev_tests::lab::maglevd::Maglevd;
-use maglev_tests::lab::{PATIENCE, skip};
-use maglev_tests::vppsim::Inspection;
+use maglev_vppsim::Inspection;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::stage::{BACKENDS, Recovery, Stage, memory, times, until};

@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use maglev_ipc::{Check, Mode, Probe};
-use maglev_tests::lab::controller::{SHORT, check, tcp};
-use maglev_tests::lab::host::Host;
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::{FAMILIES, V4, V6};
+use maglev_lab::controller::{SHORT, check, tcp};
+use maglev_lab::host::Host;
+use maglev_lab::skip;
+use maglev_lab::topology::{FAMILIES, V4, V6};
 
 use crate::Bench;
 

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use maglev_ipc::{Check, Http, Probe};
-use maglev_tests::lab::controller::{SHORT, check, get, http};
-use maglev_tests::lab::nginx::{self, Nginx};
-use maglev_tests::lab::site::Site;
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::{FAMILIES, V4};
+use maglev_lab::controller::{SHORT, check, get, http};
+use maglev_lab::nginx::{self, Nginx};
+use maglev_lab::site::Site;
+use maglev_lab::skip;
+use maglev_lab::topology::{FAMILIES, V4};
 
 use crate::Bench;
 

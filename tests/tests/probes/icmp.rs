@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use maglev_ipc::{Check, Probe, Timeout};
-use maglev_tests::lab::controller::{SHORT, check};
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::{FAMILIES, V4, V6};
+use maglev_lab::controller::{SHORT, check};
+use maglev_lab::skip;
+use maglev_lab::topology::{FAMILIES, V4, V6};
 
 use crate::Bench;
 

@@ -4,11 +4,11 @@ use std::fs;
 use std::num::NonZeroU32;
 
 use maglev_ipc::{Check, Http, Probe, Tls, Verify};
-use maglev_tests::lab::controller::{check, get};
-use maglev_tests::lab::host::Host;
-use maglev_tests::lab::nginx::{self, NAME, Nginx};
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::{FAMILIES, Family};
+use maglev_lab::controller::{check, get};
+use maglev_lab::host::Host;
+use maglev_lab::nginx::{self, NAME, Nginx};
+use maglev_lab::skip;
+use maglev_lab::topology::{FAMILIES, Family};
 
 use crate::Bench;
 

@@ -1,9 +1,9 @@
 //! Faults of the prober's own host, which say nothing about who is probed.
 
 use maglev_ipc::{Check, Probe};
-use maglev_tests::lab::controller::{check, tcp};
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::FAMILIES;
+use maglev_lab::controller::{check, tcp};
+use maglev_lab::skip;
+use maglev_lab::topology::FAMILIES;
 
 use crate::Bench;
 

@@ -10,10 +10,10 @@ mod local;
 mod tcp;
 mod tls;
 
-use maglev_tests::lab::controller::Controller;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::Process;
-use maglev_tests::lab::topology::Lab;
+use maglev_lab::controller::Controller;
+use maglev_lab::place::Place;
+use maglev_lab::process::Process;
+use maglev_lab::topology::Lab;
 
 /// A lab, a prober in it, and a controller of that prober.
 struct Bench {

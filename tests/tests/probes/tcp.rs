@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use maglev_ipc::Check;
-use maglev_tests::lab::controller::{SHORT, check, http, tcp};
-use maglev_tests::lab::site::Site;
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::{FAMILIES, V4, V6};
+use maglev_lab::controller::{SHORT, check, http, tcp};
+use maglev_lab::site::Site;
+use maglev_lab::skip;
+use maglev_lab::topology::{FAMILIES, V4, V6};
 
 use crate::Bench;
 

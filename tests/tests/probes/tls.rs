@@ -1,10 +1,10 @@
 //! HTTPS: whom a certificate convinces.
 
 use maglev_ipc::Verify;
-use maglev_tests::lab::controller::{GIVEN_ROOTS, check, https};
-use maglev_tests::lab::nginx::{self, NAME, Nginx};
-use maglev_tests::lab::skip;
-use maglev_tests::lab::topology::FAMILIES;
+use maglev_lab::controller::{GIVEN_ROOTS, check, https};
+use maglev_lab::nginx::{self, NAME, Nginx};
+use maglev_lab::skip;
+use maglev_lab::topology::FAMILIES;
 
 use crate::Bench;
 

@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
-use maglev_tests::programs::program;
+use maglev_lab::programs::program;
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long};
 use nix::sys::signal::Signal;

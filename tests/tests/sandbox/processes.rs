@@ -2,10 +2,10 @@
 
 use std::fs;
 
+use maglev_lab::maglevd::Setup;
+use maglev_lab::place::Place;
+use maglev_lab::process::child_of;
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::child_of;
 use nix::unistd::Pid;
 
 const CONFIG: &str = "

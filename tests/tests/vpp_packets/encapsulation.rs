@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::place::Place;
-use maglev_tests::packets::flow::{Flows, Maglev};
-use maglev_tests::packets::router::{Router, Weights};
+use maglev_lab::maglevd::Setup;
+use maglev_lab::packets::flow::{Flows, Maglev};
+use maglev_lab::packets::router::{Router, Weights};
+use maglev_lab::place::Place;
 
 const CONFIG: &str = "
 maglev:

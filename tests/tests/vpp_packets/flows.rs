@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use maglev_ipc::Code;
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::packets::flow::{Flow, Flows};
+use maglev_lab::packets::router::Router;
+use maglev_lab::place::Place;
+use maglev_lab::prober::Prober;
 use maglev_proto::v1::BackendState;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::prober::Prober;
-use maglev_tests::packets::flow::{Flow, Flows};
-use maglev_tests::packets::router::Router;
 
 /// Three servers in the first pool, one in the second; frontend `flushes` flushes a server that goes down, `keeps` does not.
 const CONFIG: &str = "

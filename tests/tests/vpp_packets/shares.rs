@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use maglev_core::maglev;
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::place::Place;
-use maglev_tests::packets::flow::{Flows, Maglev};
-use maglev_tests::packets::router::{Router, Weights};
+use maglev_lab::maglevd::Setup;
+use maglev_lab::packets::flow::{Flows, Maglev};
+use maglev_lab::packets::router::{Router, Weights};
+use maglev_lab::place::Place;
 
 #[test]
 fn new_flows_are_shared_by_weight() {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use maglev_tests::lab::farm::Farm;
-use maglev_tests::lab::maglevd::{Maglevd, Setup};
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::process::Process;
-use maglev_tests::packets::flow::{Flow, Flows, Maglev};
-use maglev_tests::packets::router::{Router, Traffic, Weights};
+use maglev_lab::farm::Farm;
+use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::packets::flow::{Flow, Flows, Maglev};
+use maglev_lab::packets::router::{Router, Traffic, Weights};
+use maglev_lab::place::Place;
+use maglev_lab::process::Process;
 use nix::sys::signal::Signal;
 
 use crate::until_in_control;

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use maglev_tests::dataplane::Vpp;
-use maglev_tests::lab::farm::Farm;
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::place::Place;
+use maglev_lab::dataplane::Vpp;
+use maglev_lab::farm::Farm;
+use maglev_lab::maglevd::Setup;
+use maglev_lab::place::Place;
 
 use crate::until_in_control;
 

@@ -6,9 +6,9 @@ mod daemons;
 mod hand_over;
 mod vpp;
 
+use maglev_lab::maglevd::Maglevd;
+use maglev_lab::packets::until;
 use maglev_proto::v1::{Backend, BackendState, ListBackendsRequest};
-use maglev_tests::lab::maglevd::Maglevd;
-use maglev_tests::packets::until;
 
 /// Waits until `maglevd` knows each backend by its own prober, and holds nothing of frontend `web` back.
 fn until_in_control(maglevd: &Maglevd) {

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use maglev_ipc::Code;
-use maglev_tests::lab::crowd::Crowd;
-use maglev_tests::lab::maglevd::Setup;
-use maglev_tests::lab::place::Place;
-use maglev_tests::lab::prober::Prober;
-use maglev_tests::lab::process::Process;
-use maglev_tests::packets::flow::Flows;
-use maglev_tests::packets::router::{Router, Weights};
-use maglev_tests::packets::until;
+use maglev_lab::crowd::Crowd;
+use maglev_lab::maglevd::Setup;
+use maglev_lab::packets::flow::Flows;
+use maglev_lab::packets::router::{Router, Weights};
+use maglev_lab::packets::until;
+use maglev_lab::place::Place;
+use maglev_lab::prober::Prober;
+use maglev_lab::process::Process;
 
 const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
 

@@ -1,0 +1,134 @@
+//! The harness of `make bench`, for moments and with few backends. Every case is to have numbers, whatever they are.
+#![cfg(test)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use maglev_bench::page::render;
+use maglev_bench::report::{Part, Report};
+use maglev_lab::programs::program;
+use maglev_lab::skip;
+
+/// Runs a part, and returns what it has kept; nothing if it cannot be run here.
+fn run(test: &str, part: &str, flags: &[&str]) -> Option<Part> {
+    if skip(test, &["unshare", "setpriv", "ip"]) {
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.md");
+    let marks = "<!-- results: `make bench` writes what follows -->\n<!-- results end here -->\n";
+    fs::write(&page, marks).unwrap();
+    let mut command = Command::new(program("bench").unwrap());
+    command.arg("--out").arg(folder.path()).arg("--page").arg(&page).args(["--only", part]).args(flags);
+    let output = command.args(["--sizes", "20", "--window", "0.5"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stdout));
+    let mut report = Report::read(folder.path()).unwrap();
+    let written = fs::read_to_string(&page).unwrap();
+    assert!(written.contains(&render(&report)), "{written}");
+    Some(report.parts.remove(part).unwrap())
+}
+
+/// What ours cannot do is a fault; what is not installed is none.
+fn check(part: &Part) {
+    for figure in &part.figures {
+        assert!(
+            !figure.values.is_empty() && figure.values.iter().all(|value| value.is_finite()),
+            "{figure:?}"
+        );
+    }
+    let ours: Vec<_> = part.left_out.iter().filter(|what| what.contains("maglevd")).collect();
+    assert!(ours.is_empty(), "{ours:#?}");
+}
+
+#[test]
+fn every_checker_is_measured_without_questions() {
+    measure("every_checker_is_measured_without_questions", "icmp,tcp", 3);
+}
+
+#[test]
+fn every_checker_is_measured_with_http() {
+    measure("every_checker_is_measured_with_http", "http", 2);
+}
+
+#[test]
+fn every_checker_is_measured_with_https() {
+    measure("every_checker_is_measured_with_https", "https", 2);
+}
+
+/// `ours` is how many of these probes we have.
+fn measure(test: &str, probes: &str, ours: usize) {
+    let Some(part) = run(test, "probes", &["--rounds", "2", "--probes", probes]) else { return };
+    check(&part);
+    assert_eq!(
+        part.cases.iter().filter(|case| case.who == "vpp-maglev").count(),
+        ours,
+        "{:#?}",
+        part.left_out
+    );
+    for case in &part.cases {
+        assert_eq!(case.rounds.len(), 2, "{case:#?}");
+        for round in &case.rounds {
+            assert!(round.probes > 0 && round.cpu > 0.0 && round.gap[0] > 0.0, "{case:#?}");
+            assert!(round.memory.values().all(|mib| *mib > 0.0), "{case:#?}");
+        }
+    }
+}
+
+#[test]
+fn failures_are_detected() {
+    let Some(part) = run("failures_are_detected", "detection", &["--failures", "4"]) else { return };
+    check(&part);
+    let of_ours = part.figures.iter().filter(|figure| figure.what.starts_with("silent: vpp-maglev"));
+    assert_eq!(of_ours.map(|figure| figure.values.len()).collect::<Vec<_>>(), [4, 4], "{part:#?}");
+}
+
+#[test]
+fn vpp_is_followed() {
+    let Some(part) = run("vpp_is_followed", "following", &["--failures", "2"]) else { return };
+    check(&part);
+    assert!(part.figures.len() >= 7, "{part:#?}");
+}
+
+#[test]
+fn the_daemons_alone_are_measured() {
+    let Some(part) = run("the_daemons_alone_are_measured", "own", &[]) else { return };
+    check(&part);
+    assert!(part.figures.len() >= 8, "{part:#?}");
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    if skip("nothing_is_left_behind", &["unshare", "setpriv", "ip"]) {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program("bench").unwrap());
+    command
+        .env("TMPDIR", place.path())
+        .arg("--out")
+        .arg(place.path())
+        .args(["--only", "own", "--sizes", "20"]);
+    let mut process = maglev_lab::process::Process::spawn("bench", &mut command);
+    let folder = || {
+        let mut all = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
+        all.find(|path| path.join("prober.sock").exists())
+    };
+    // As soon as a prober listens, there is something to be left behind.
+    maglev_lab::packets::until(|| folder().is_some(), || "no prober".to_owned());
+    let folder = folder().unwrap();
+    assert!(users(&folder) > 0);
+    process.signal(nix::sys::signal::Signal::SIGINT);
+    assert_eq!(process.end().code(), Some(130));
+    maglev_lab::packets::until(|| users(&folder) == 0, || "there are processes left".to_owned());
+    assert!(!folder.exists());
+}
+
+/// How many processes have that folder in their environment, as all of the harness have.
+fn users(folder: &Path) -> usize {
+    let wanted = format!("TMPDIR={}", folder.display());
+    let all = fs::read_dir("/proc").unwrap().flatten().map(|process| process.path().join("environ"));
+    let environments = all.filter_map(|path| fs::read(path).ok());
+    environments.filter(|text| text.split(|&byte| byte == 0).any(|one| one == wanted.as_bytes())).count()
+}

@@ -1,0 +1,94 @@
+//! A laboratory for whole programs: daemons as processes, hosts as network namespaces, servers to probe, and the faults
+//! that befall them all.
+//!
+//! Nothing here waits for time to pass. Every wait is for something to happen, and ends after [`PATIENCE`] with a panic
+//! that says what was seen instead.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what a lab cannot do ends the test that asked for it, there and then"
+)]
+
+use std::time::Duration;
+use std::{env, io};
+
+pub mod cable;
+pub mod certificates;
+pub mod container;
+pub mod controller;
+pub mod crowd;
+pub mod dataplane;
+pub mod farm;
+pub mod host;
+pub mod impostor;
+pub mod maglevd;
+pub mod manager;
+pub mod metrics;
+pub mod nginx;
+pub mod packet;
+pub mod packets;
+pub mod place;
+pub mod prober;
+pub mod process;
+pub mod programs;
+pub mod prometheus;
+pub mod rogue;
+pub mod shared;
+pub mod site;
+pub mod topology;
+pub mod vips;
+
+/// How long anything may take that is to happen. Only a test that fails ever waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes `call` again each time that a signal interrupts it. One that nobody handles does so too where a call has a
+/// time-out.
+///
+/// # Errors
+/// The call's own.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+/// Whether the test called `name` cannot run here, for want of root or of one of `programs`. Says so in the form in
+/// which skipped tests are counted.
+#[must_use]
+pub fn skip(name: &str, programs: &[&str]) -> bool {
+    let Some(why) = missing(programs) else { return false };
+    println!("SKIP {name}: {why}");
+    true
+}
+
+/// Whether the test called `name`, for which any user will do, cannot run here for want of one of `programs`.
+#[must_use]
+pub fn skip_without(name: &str, programs: &[&str]) -> bool {
+    let missing = first_missing(programs);
+    if let Some(program) = missing {
+        println!("SKIP {name}: needs {program}");
+    }
+    missing.is_some()
+}
+
+/// What is missing here of root and `programs`, as a reason.
+pub(crate) fn missing(programs: &[&str]) -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root".to_owned());
+    }
+    first_missing(programs).map(|program| format!("needs {program}"))
+}
+
+fn first_missing<'a>(programs: &[&'a str]) -> Option<&'a str> {
+    programs.iter().copied().find(|program| !is_installed(program))
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

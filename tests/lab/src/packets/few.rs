@@ -1,0 +1,76 @@
+//! A few packets of one flow to a VIP: from the packet generator of a real VPP, or counted by the simulator.
+
+use std::net::IpAddr;
+
+use maglev_vpp::message::{CliInband, Vip};
+use maglev_vpp::stats::Traffic;
+use maglev_vpp::{Client, Error};
+
+use crate::dataplane::Vpp;
+use maglev_vppsim::Fate;
+
+/// The size of a packet, from its IP header on.
+pub const SIZE: u64 = 100;
+/// By how much GRE over IPv4 makes it longer.
+pub const GRE: u64 = 24;
+
+/// Lets `vpp` have `count` packets of one new flow to `vip`, an IPv4 one of TCP. The simulator sends them to `server`, a
+/// real VPP to the server that it chooses; without one they are dropped for want of a server. Returns when they have been
+/// counted.
+///
+/// # Errors
+/// VPP is lost.
+///
+/// # Panics
+/// A command fails, or the simulator has no such VIP or server.
+pub async fn send(
+    vpp: &Vpp,
+    client: &Client,
+    vip: &Vip,
+    count: u64,
+    server: Option<IpAddr>,
+) -> Result<(), Error> {
+    if let Some(sim) = vpp.sim() {
+        let packets = |packets| Traffic { packets, bytes: packets * SIZE };
+        let counted = match server {
+            None => sim.count_traffic(vip, Fate::NoServer, None, packets(count)),
+            Some(_) => {
+                sim.count_traffic(vip, Fate::First, server, packets(1))
+                    && sim.count_traffic(vip, Fate::Next, server, packets(count - 1))
+            }
+        };
+        assert!(counted, "the simulator has no VIP {vip}");
+        return Ok(());
+    }
+    for command in commands(vip, count) {
+        let reply = client.request(&CliInband::new(&command)).await?;
+        // The interface may be there from the last time, and whatever else was wrong the stream itself tells.
+        let may_fail = command.starts_with("create") || command.starts_with("set interface ip");
+        if reply.retval != 0 && !may_fail {
+            panic!("{command}: {}", reply.output.0);
+        }
+    }
+    Ok(())
+}
+
+/// A stream runs for as long as it is enabled and has packets left, which is a moment.
+fn commands(vip: &Vip, count: u64) -> [String; 5] {
+    let (address, port) = (vip.prefix.address, vip.port);
+    let name = format!("{address}-{port}-{count}");
+    [
+        "create packet-generator interface pg0".to_owned(),
+        "set interface state pg0 up".to_owned(),
+        "set interface ip address pg0 192.0.2.98/31".to_owned(),
+        format!(
+            "packet-generator new {{
+  name {name}
+  limit {count}
+  node ip4-input
+  interface pg0
+  size {SIZE}-{SIZE}
+  data {{ TCP: 192.0.2.99 -> {address} TCP: 1234 -> {port} incrementing 60 }}
+}}"
+        ),
+        format!("packet-generator enable-stream {name}"),
+    ]
+}

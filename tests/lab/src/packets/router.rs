@@ -1,0 +1,250 @@
+//! A real VPP between a packet generator and a wire that is listened to.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use maglev_vpp::message::{CliInband, LbAsV2Details, LbAsV2Dump};
+use maglev_vpp::{Client, Options};
+use tempfile::TempDir;
+use tokio::runtime::{self, Runtime};
+
+use super::capture::{self, Packet};
+use super::flow::Flows;
+use super::until;
+use crate::PATIENCE;
+use crate::dataplane::{RealVpp, Vpp};
+use crate::vips::WRITES;
+
+/// Clients are behind `pg0`. All servers are behind one router on `pg1`, whom VPP knows without asking.
+const WIRING: [&str; 10] = [
+    "create packet-generator interface pg0",
+    "create packet-generator interface pg1",
+    "set interface state pg0 up",
+    "set interface state pg1 up",
+    "set interface ip address pg0 198.18.0.1/24",
+    "set interface ip address pg0 2001:db8:fffe::1/64",
+    "set interface ip address pg1 198.18.1.1/24",
+    "set interface ip address pg1 2001:db8:ffff::1/64",
+    "set ip neighbor pg1 198.18.1.2 02:00:00:00:00:02",
+    "set ip neighbor pg1 2001:db8:ffff::2 02:00:00:00:00:02",
+];
+const ROUTES: [&str; 3] = [
+    "ip route add 10.0.0.0/8 via 198.18.1.2 pg1",
+    "ip route add 127.0.0.0/8 via 198.18.1.2 pg1",
+    "ip route add 2001:db8:a::/48 via 2001:db8:ffff::2 pg1",
+];
+const PACKET_SIZE: u32 = 100;
+
+/// The weight of each server of a VIP.
+pub type Weights = BTreeMap<IpAddr, u8>;
+
+/// The VPP, a client of it, and a folder for captures.
+pub struct Router {
+    /// VPP itself.
+    pub vpp: Vpp,
+    client: Client,
+    runtime: Runtime,
+    folder: TempDir,
+    captures: Cell<u32>,
+}
+
+impl Router {
+    /// Starts it, if the environment names a real VPP. Says so if not, in the form in which skipped tests are counted.
+    ///
+    /// # Panics
+    /// VPP does not start.
+    #[must_use]
+    pub fn start(test: &str) -> Option<Self> {
+        let Some(binary) = RealVpp::binary() else {
+            println!("SKIP {test}: VPP_BIN is not set");
+            return None;
+        };
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let vpp = Vpp::real(&binary).unwrap();
+        let client = connect(&runtime, &vpp);
+        let router =
+            Self { vpp, client, runtime, folder: tempfile::tempdir().unwrap(), captures: Cell::new(0) };
+        router.wire();
+        Some(router)
+    }
+
+    /// Kills VPP as `kill -9` does, and starts an empty one. Returns when it is ready for packets, and says since when
+    /// its API has answered.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn restart(&mut self) -> Instant {
+        self.vpp.kill();
+        self.vpp.boot().unwrap();
+        let answers = Instant::now();
+        self.client = connect(&self.runtime, &self.vpp);
+        self.wire();
+        answers
+    }
+
+    fn wire(&self) {
+        for command in WIRING.into_iter().chain(ROUTES) {
+            self.cli(command);
+        }
+    }
+
+    /// What VPP says to a command.
+    ///
+    /// # Panics
+    /// It does not answer, or does not understand.
+    pub fn cli(&self, command: &str) -> String {
+        let reply = self.runtime.block_on(self.client.request(&CliInband::new(command))).unwrap();
+        assert_eq!(reply.retval, 0, "{command}: {}", reply.output.0);
+        reply.output.0
+    }
+
+    /// Does something with the client of VPP.
+    pub fn client<T>(&self, work: impl AsyncFnOnce(Client) -> T) -> T {
+        self.runtime.block_on(work(self.client.clone()))
+    }
+
+    /// Has VPP write down what its clients ask of it, from now on.
+    pub fn record(&self) {
+        self.cli("api trace free");
+        self.cli("api trace on");
+    }
+
+    /// What clients have asked VPP to change since [`Self::record`], as the names of the messages.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<String> {
+        let trace = self.cli("api trace dump");
+        let names = trace.lines().filter_map(|line| line.strip_prefix("vl_api_")?.strip_suffix("_t:"));
+        names.filter(|name| WRITES.contains(name)).map(str::to_owned).collect()
+    }
+
+    /// The servers that a VIP has and that are not removed.
+    ///
+    /// # Panics
+    /// VPP does not answer.
+    #[must_use]
+    pub fn servers(&self, vip: SocketAddr) -> Vec<LbAsV2Details> {
+        let mut servers = self.runtime.block_on(self.client.dump(&LbAsV2Dump::all())).unwrap();
+        let of_vip = |server: &LbAsV2Details| {
+            server.in_use() && (server.vip.prefix.address, server.vip.port) == (vip.ip(), vip.port())
+        };
+        servers.retain(of_vip);
+        servers
+    }
+
+    /// Waits until a VIP has these servers with these weights.
+    ///
+    /// # Panics
+    /// It never has.
+    pub fn until(&self, vip: SocketAddr, wanted: &Weights) {
+        let weights = || -> Weights { self.servers(vip).iter().map(|s| (s.address, s.weight)).collect() };
+        until(|| weights() == *wanted, || format!("{vip} has {:?}, not {wanted:?}", weights()));
+    }
+
+    /// Waits until `count` servers, of all VIPs together, have weight.
+    ///
+    /// # Panics
+    /// They never have.
+    pub fn until_raised(&self, count: usize) {
+        let raised = || {
+            let servers = self.runtime.block_on(self.client.dump(&LbAsV2Dump::all())).unwrap();
+            servers.iter().filter(|server| server.in_use() && server.weight > 0).count()
+        };
+        until(|| raised() == count, || format!("{} servers have weight, not {count}", raised()));
+    }
+
+    /// How many servers VPP has, those that linger included. Disturbs VPP less than to ask for them.
+    ///
+    /// # Panics
+    /// VPP does not tell.
+    #[must_use]
+    pub fn server_count(&self) -> usize {
+        let shown = self.cli("show lb");
+        let count = shown.lines().find_map(|line| line.trim().strip_prefix("#ass: ")?.parse().ok());
+        count.unwrap_or_else(|| panic!("no number of servers: {shown}"))
+    }
+
+    /// Sends one packet of each of the first `count` flows, as fast as it goes, and returns what came of them.
+    #[must_use]
+    pub fn send(&self, flows: &Flows, count: u32) -> Vec<Packet> {
+        let traffic = Traffic::begin(self);
+        let stream = traffic.add(flows, &format!("limit {count}"));
+        let sent = || self.stream(&stream) == (false, u64::from(count));
+        until(sent, || format!("{count} packets are not sent: {}", self.cli("show packet-generator")));
+        traffic.end().1
+    }
+
+    /// Whether a stream goes on, and how many packets it had so far.
+    fn stream(&self, name: &str) -> (bool, u64) {
+        let shown = self.cli("show packet-generator");
+        let row = |line: &str| {
+            let mut words = line.split_whitespace();
+            let found = words.next() == Some(name);
+            found.then(|| (words.next() == Some("Yes"), words.next().unwrap().parse().unwrap()))
+        };
+        shown.lines().find_map(row).unwrap_or_else(|| panic!("no stream {name}: {shown}"))
+    }
+}
+
+/// Packets under way, and the capture of what becomes of them.
+pub struct Traffic<'a> {
+    router: &'a Router,
+    capture: PathBuf,
+    streams: Cell<u32>,
+}
+
+impl<'a> Traffic<'a> {
+    /// Listens; nothing is sent yet.
+    #[must_use]
+    pub fn begin(router: &'a Router) -> Self {
+        let number = router.captures.replace(router.captures.get() + 1);
+        let capture = router.folder.path().join(format!("{number}.pcap"));
+        router.cli(&format!("packet-generator capture pg1 pcap {}", capture.display()));
+        Self { router, capture, streams: Cell::new(0) }
+    }
+
+    /// Sends `rate` packets a second, of each flow in turn, from now on.
+    pub fn flow(&self, flows: &Flows, rate: u32) {
+        self.add(flows, &format!("limit 0 rate {rate}"));
+    }
+
+    fn add(&self, flows: &Flows, how: &str) -> String {
+        let name = format!("stream{}", self.streams.replace(self.streams.get() + 1));
+        let node = if flows.to.is_ipv4() { "ip4-input" } else { "ip6-input" };
+        self.router.cli(&format!(
+            "packet-generator new {{ name {name} {how} size {PACKET_SIZE}-{PACKET_SIZE} interface pg0 node {node} \
+             data {{ {} }} }}",
+            flows.data()
+        ));
+        self.router.cli(&format!("packet-generator enable-stream {name}"));
+        name
+    }
+
+    /// How many packets have been sent so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        (0..self.streams.get()).map(|number| self.router.stream(&format!("stream{number}")).1).sum()
+    }
+
+    /// Stops. How many packets were sent, and those of them that left towards a server, in that order.
+    #[must_use]
+    pub fn end(self) -> (u64, Vec<Packet>) {
+        let names = || (0..self.streams.get()).map(|number| format!("stream{number}"));
+        for name in names() {
+            self.router.cli(&format!("packet-generator disable-stream {name}"));
+        }
+        let sent = self.sent();
+        for name in names() {
+            self.router.cli(&format!("packet-generator delete {name}"));
+        }
+        self.router.cli("packet-generator capture pg1 disable");
+        (sent, capture::read(&self.capture))
+    }
+}
+
+fn connect(runtime: &Runtime, vpp: &Vpp) -> Client {
+    let options = Options { timeout: PATIENCE, ..Options::default() };
+    runtime.block_on(Client::connect(vpp.api_socket(), "packets", options)).unwrap()
+}
