@@ -49,6 +49,12 @@ lint() {
 	else
 		skip clippy 'this Rust toolchain has no clippy'
 	fi
+	if rustdoc --version &>/dev/null; then
+		check rustdoc lint_rustdoc
+	else
+		skip rustdoc 'this Rust toolchain has no rustdoc'
+	fi
+	lint_commits
 	if command -v shellcheck >/dev/null; then
 		check shellcheck shellcheck "${scripts[@]}"
 	else
@@ -69,6 +75,27 @@ lint() {
 	else
 		skip systemd-analyze 'it is not installed'
 	fi
+}
+
+# Links in doc comments lead somewhere, those between private items too.
+lint_rustdoc() {
+	RUSTDOCFLAGS='--deny warnings --allow rustdoc::private_intra_doc_links' \
+		cargo doc --quiet --locked --workspace --lib --no-deps --document-private-items
+}
+
+# Subjects of commits since the style guide was written.
+lint_commits() {
+	local first
+	first=$(git log --diff-filter=A --format=%H -- docs/glossary.md 2>/dev/null | tail -n 1)
+	if [[ -n $first ]]; then
+		check commits check_subjects "$first"
+	else
+		skip commits 'the history is not on this machine'
+	fi
+}
+
+check_subjects() { # FIRST
+	! git log --no-merges --format=%s "$1..HEAD" | awk '!/^[a-z0-9_\/.,{}*-]+: [a-z]/ || length > 72' | grep .
 }
 
 lint_manuals() {
@@ -174,7 +201,11 @@ scripts)
 	list_scripts
 	exit
 	;;
-lint) lint ;;
+lint)
+	lint
+	# Among the tests otherwise.
+	check house cargo test --quiet --locked --package maglev-house
+	;;
 deb) check_packages ;;
 deny) check_dependencies ;;
 *)
