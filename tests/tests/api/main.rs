@@ -4,7 +4,7 @@
 
 mod bounds;
 mod identity;
-mod others;
+mod other_clients;
 mod roles;
 mod sockets;
 mod tls;

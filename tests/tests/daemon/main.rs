@@ -3,13 +3,13 @@
 
 #![cfg(test)]
 
+mod bad_input;
 mod counters;
 mod failover;
-mod input;
 mod log;
 mod maglevc;
-mod manager;
 mod operator;
+mod output;
 mod overrides;
 mod privilege;
 mod prober;
@@ -17,7 +17,7 @@ mod prometheus;
 mod reload;
 mod restart;
 mod scale;
-mod surface;
+mod service_manager;
 mod vpp;
 
 use std::net::{IpAddr, SocketAddr};

@@ -6,7 +6,7 @@ use maglev_lab::container;
 use maglev_lab::metrics::Scrape;
 use maglev_lab::packets::until;
 
-use crate::stage::{CONFIG, CONTROLLER, FILE, PROBER, Stage};
+use crate::fixtures::{CONFIG, CONTROLLER, FILE, PROBER, Stage};
 
 const SOCKETS: [&str; 3] =
     ["vpp-maglevd-grpc.socket", "vpp-maglevd-metrics.socket", "vpp-maglevd-prober.socket"];

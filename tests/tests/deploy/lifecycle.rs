@@ -6,7 +6,7 @@ use maglev_lab::container;
 use maglev_lab::container::machine::Machine;
 use maglev_lab::packets::until;
 
-use crate::stage::{CONTROLLER, FILE, PROBER, Stage};
+use crate::fixtures::{CONTROLLER, FILE, PROBER, Stage};
 
 /// Makes of a package one of a later version, and prints where it is.
 const LATER: &str = r#"dpkg-deb --raw-extract "$0" /root/later
@@ -70,7 +70,7 @@ fn a_purge_leaves_nothing_and_a_removal_the_files_of_operators() {
     let machine = &stage.machine;
     let before = everything(machine);
     machine.install(&stage.package);
-    machine.write(FILE, crate::stage::CONFIG);
+    machine.write(FILE, crate::fixtures::CONFIG);
     machine.run("systemctl enable --now vpp-maglevd");
     stage.settled();
     machine.run("systemctl enable vpp-maglevd-prober@servers.socket");
@@ -81,7 +81,7 @@ fn a_purge_leaves_nothing_and_a_removal_the_files_of_operators() {
         let gone = || machine.property(unit, "ActiveState") == "inactive";
         until(gone, || format!("{unit} is {}", machine.property(unit, "ActiveState")));
     }
-    assert_eq!(machine.read(FILE), crate::stage::CONFIG);
+    assert_eq!(machine.read(FILE), crate::fixtures::CONFIG);
     // VPP serves on as it did.
     assert_eq!(stage.observer().writes(), [""; 0]);
 

@@ -2,13 +2,13 @@
 
 #![cfg(test)]
 
-mod doors;
+mod fixtures;
 mod image;
 mod install;
 mod lifecycle;
 mod netns;
-mod newcomer;
+mod readme_walkthrough;
 mod recovery;
 mod sandbox;
 mod service;
-mod stage;
+mod socket_access;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use maglev_lab::container;
 use maglev_lab::site::Site;
 
-use crate::stage::{CONFIG, FILE, SERVERS, Stage};
+use crate::fixtures::{CONFIG, FILE, SERVERS, Stage};
 
 const INSTANCE: &str = "vpp-maglevd-prober@dataplane.service";
 

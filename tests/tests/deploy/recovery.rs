@@ -3,7 +3,7 @@
 use maglev_lab::container;
 use maglev_lab::container::machine::Machine;
 
-use crate::stage::{CONTROLLER, PROBER, Stage};
+use crate::fixtures::{CONTROLLER, PROBER, Stage};
 
 /// How often each is killed.
 const TIMES: usize = 3;

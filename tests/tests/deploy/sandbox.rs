@@ -5,7 +5,7 @@ use std::fs;
 
 use maglev_lab::container;
 
-use crate::stage::{CONTROLLER, PROBER, Stage};
+use crate::fixtures::{CONTROLLER, PROBER, Stage};
 
 const NOTHING: &str = "0000000000000000";
 const NET_RAW: &str = "0000000000002000";

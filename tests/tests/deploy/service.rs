@@ -2,7 +2,7 @@
 
 use maglev_lab::container;
 
-use crate::stage::{CONFIG, CONTROLLER, FILE, SERVERS, Stage};
+use crate::fixtures::{CONFIG, CONTROLLER, FILE, SERVERS, Stage};
 
 #[test]
 fn vpp_follows_the_health_of_servers_and_the_file() {

@@ -6,8 +6,8 @@
 #![cfg(test)]
 
 mod firewall;
-mod forged;
-mod late;
+mod forged_packets;
+mod late_replies;
 mod loss;
 mod neighbours;
 mod odd_servers;

@@ -5,8 +5,8 @@
 mod half_open;
 mod http;
 mod icmp;
-mod kept;
-mod local;
+mod keep_alive;
+mod local_faults;
 mod tcp;
 mod tls;
 

@@ -11,7 +11,7 @@ use maglev_lab::process::Process;
 use maglev_lab::skip;
 use maglev_proto::v1::{BackendState, DisableBackendRequest, ListOverridesRequest};
 
-use crate::stage::{BACKENDS, Recovery, Stage, names, run, times, until};
+use crate::fixtures::{BACKENDS, Recovery, Stage, names, run, times, until};
 
 /// Takes a backend out; what the answer says of the disk.
 fn disable(maglevd: &Maglevd, name: &str) -> String {

@@ -15,7 +15,7 @@ use maglev_proto::v1::BackendState;
 use maglev_vppsim::Inspection;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::stage::{BACKENDS, Recovery, Stage, memory, times, until};
+use crate::fixtures::{BACKENDS, Recovery, Stage, memory, times, until};
 
 const FLAPPING: u32 = 10_000;
 const FRONTENDS: u32 = 1_000;

@@ -4,7 +4,7 @@ use maglev_lab::container;
 use maglev_lab::container::machine::Machine;
 use maglev_lab::process::Process;
 
-use crate::stage::{FILE, PROBER, SOCKET, Stage};
+use crate::fixtures::{FILE, PROBER, SOCKET, Stage};
 
 const PROBER_SOCKET: &str = "/run/vpp-maglev/prober.sock";
 

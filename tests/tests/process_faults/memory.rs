@@ -8,8 +8,8 @@ use maglev_proto::v1::BackendState;
 use nix::libc::SIGABRT;
 use nix::sys::signal::Signal;
 
-use crate::stage::{BACKENDS, Recovery, Stage, limit, nothing_went_down, until};
-use crate::starved::Group;
+use crate::cpu_starvation::Group;
+use crate::fixtures::{BACKENDS, Recovery, Stage, limit, nothing_went_down, until};
 
 #[test]
 fn a_prober_that_the_kernel_kills_for_its_memory_is_started_again_and_nothing_goes_down() {

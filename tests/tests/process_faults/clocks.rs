@@ -8,7 +8,7 @@ use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_lab::skip;
 use maglev_proto::v1::{BackendState, DisableBackendRequest, Note, SetFrontendPoolBackendWeightRequest};
 
-use crate::stage::{BACKENDS, Stage, nothing_went_down};
+use crate::fixtures::{BACKENDS, Stage, nothing_went_down};
 
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * DAY;

@@ -5,13 +5,13 @@
 #![cfg(test)]
 
 mod clocks;
+mod connection_floods;
+mod cpu_starvation;
 mod disk;
-mod doors;
+mod fixtures;
 mod kills;
 mod links;
 mod memory;
-mod scarcity;
+mod resource_exhaustion;
 mod signals;
-mod stage;
-mod starved;
 mod storm;

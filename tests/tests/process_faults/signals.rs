@@ -12,7 +12,7 @@ use maglev_proto::v1::BackendState;
 use maglev_vppsim::VipView;
 use nix::sys::signal::Signal;
 
-use crate::stage::{BACKENDS, Recovery, Stage, nothing_went_down, until};
+use crate::fixtures::{BACKENDS, Recovery, Stage, nothing_went_down, until};
 
 #[test]
 fn of_a_thousand_reloads_the_last_one_wins() {

@@ -10,7 +10,7 @@ use maglev_lab::maglevd::Maglevd;
 use maglev_lab::metrics::Scrape;
 use maglev_proto::v1::BackendState;
 
-use crate::stage::{Recovery, Stage, descriptors, memory, nothing_went_down, until_no_more_is_open};
+use crate::fixtures::{Recovery, Stage, descriptors, memory, nothing_went_down, until_no_more_is_open};
 
 /// The beginning of every HTTP/2 connection: the preface, and settings that are all as they come.
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";

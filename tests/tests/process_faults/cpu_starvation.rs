@@ -7,7 +7,7 @@ use maglev_lab::container::cgroups::Cgroups;
 use maglev_proto::v1::BackendState;
 use nix::unistd::{Pid, geteuid};
 
-use crate::stage::{BACKENDS, Recovery, Stage, nothing_went_down, until};
+use crate::fixtures::{BACKENDS, Recovery, Stage, nothing_went_down, until};
 
 /// A control group of the first version, which can be told limits from outside.
 pub struct Group {

@@ -10,7 +10,7 @@ use maglev_lab::impostor::Impostor;
 use maglev_proto::v1::BackendState;
 use maglev_vppsim::Inspection;
 
-use crate::stage::{
+use crate::fixtures::{
     BACKENDS, Recovery, Stage, descriptors, memory, nothing_went_down, until, until_no_more_is_open,
 };
 

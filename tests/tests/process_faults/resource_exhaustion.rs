@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
-use crate::stage::{BACKENDS, Recovery, Stage, limit, nothing_went_down, until};
+use crate::fixtures::{BACKENDS, Recovery, Stage, limit, nothing_went_down, until};
 
 /// More than any of these tests needs.
 const PLENTY: &str = "--nofile=1000:";

@@ -4,7 +4,7 @@ use maglev_lab::PATIENCE;
 use maglev_proto::v1::BackendState;
 use nix::sys::signal::Signal;
 
-use crate::stage::{
+use crate::fixtures::{
     BACKENDS, Recovery, Stage, descriptors, names, nothing_went_down, times, until, until_no_more_is_open,
 };
 
