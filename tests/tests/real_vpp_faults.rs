@@ -1,4 +1,4 @@
-//! A real VPP in trouble: what the simulator cannot be trusted to imitate. `VPP_BIN` names the VPP.
+//! Faults of a real VPP that the simulator may not imitate exactly. `VPP_BIN` names the VPP.
 
 #![cfg(test)]
 
@@ -24,7 +24,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// A `maglevd` that begins to fill VPP.
+    /// Starts a `maglevd` that begins to fill VPP.
     fn set(router: &Router) -> Self {
         let place = Place::new();
         let prober = Prober::listen(&place.path("prober.sock"));
@@ -48,8 +48,8 @@ fn assert_whole(router: &Router) {
 }
 
 #[test]
-fn a_vpp_that_is_killed_while_it_is_filled_is_filled_anew() {
-    let Some(mut router) = Router::start("a_vpp_that_is_killed_while_it_is_filled_is_filled_anew") else {
+fn vpp_killed_while_filling_is_refilled() {
+    let Some(mut router) = Router::start("vpp_killed_while_filling_is_refilled") else {
         return;
     };
     let _stage = Stage::set(&router);
@@ -61,8 +61,8 @@ fn a_vpp_that_is_killed_while_it_is_filled_is_filled_anew() {
 }
 
 #[test]
-fn a_vpp_that_stops_while_it_is_filled_is_filled_when_it_goes_on() {
-    let test = "a_vpp_that_stops_while_it_is_filled_is_filled_when_it_goes_on";
+fn vpp_stopped_while_filling_is_refilled() {
+    let test = "vpp_stopped_while_filling_is_refilled";
     let Some(router) = Router::start(test) else { return };
     let stage = Stage::set(&router);
     until_half_way(&router);
@@ -74,9 +74,9 @@ fn a_vpp_that_stops_while_it_is_filled_is_filled_when_it_goes_on() {
 }
 
 #[test]
-fn a_vpp_without_the_plugin_is_told_of() {
+fn missing_lb_plugin_is_reported() {
     let Some(binary) = RealVpp::binary() else {
-        println!("SKIP a_vpp_without_the_plugin_is_told_of: VPP_BIN is not set");
+        println!("SKIP missing_lb_plugin_is_reported: VPP_BIN is not set");
         return;
     };
     let vpp = Vpp::real_with(&binary, &[]).unwrap();
@@ -97,8 +97,8 @@ maglev:
 ";
 
 #[test]
-fn what_lingers_of_servers_and_vips_removed_by_hand_confuses_nobody() {
-    let test = "what_lingers_of_servers_and_vips_removed_by_hand_confuses_nobody";
+fn lingering_ghost_records_are_ignored() {
+    let test = "lingering_ghost_records_are_ignored";
     let Some(router) = Router::start(test) else { return };
     let place = Place::new();
     let start = || Setup::new(&place, &WEB.replace("INTERVAL", "500ms")).vpp(&router.vpp).start();
@@ -108,7 +108,7 @@ fn what_lingers_of_servers_and_vips_removed_by_hand_confuses_nobody() {
     router.until(vip, &weights);
     let flows = Flows { to: vip, port: 1024, ports: 100 };
     let table = Maglev::new(weights.clone(), 1024);
-    // Flows keep what is removed from being collected.
+    // Flows prevent the collection of removed records.
     let assert_flows = || {
         let packets = router.send(&flows, 1000);
         assert_eq!(packets.len(), 1000, "{}", router.cli("show lb vips verbose"));
@@ -125,7 +125,7 @@ fn what_lingers_of_servers_and_vips_removed_by_hand_confuses_nobody() {
     }
     assert!(router.cli("show lb vips").contains("removed"));
 
-    // Two records of each server, one of which only lingers, are there for a new maglevd to read.
+    // A new maglevd reads two records of each server, one of which is a ghost.
     let mut process = maglevd.process;
     process.kill();
     router.record();

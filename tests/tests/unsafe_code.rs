@@ -1,4 +1,4 @@
-//! Every `unsafe` in the tree is in the inventory of `docs/security.md`, and nothing else is.
+//! The inventory of `docs/security.md` lists every `unsafe` in the tree, and nothing else.
 
 #![cfg(test)]
 
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The files of the inventory, each with what it is said to have: one place.
+/// Returns the files of the inventory. Each row must state one place.
 fn inventory(root: &Path) -> BTreeSet<String> {
     let text = fs::read_to_string(root.join("docs/security.md")).unwrap();
     let section = text.split("\n## `unsafe`\n").nth(1).unwrap().split("\n## ").next().unwrap();
@@ -19,14 +19,14 @@ fn inventory(root: &Path) -> BTreeSet<String> {
     rows.collect()
 }
 
-/// The sources under version control, or, where there is no git, all but what was built.
+/// Returns the sources under version control.
 fn sources(root: &Path) -> Vec<String> {
     let listed = Command::new("git").arg("-C").arg(root).args(["ls-files", "*.rs"]).output();
     let listed = listed.expect("git").stdout;
     String::from_utf8(listed).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// How often a file opens an unsafe block, or declares something unsafe. Comments and lints are no code.
+/// Counts unsafe blocks and declarations in a file. Comments and lints do not count.
 fn places(text: &str) -> usize {
     let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     let words = code.flat_map(|line| {
@@ -35,19 +35,19 @@ fn places(text: &str) -> usize {
     words.filter(|word| word == "unsafe").count()
 }
 
-/// Whether a file lets the lint pass, for whatever it does then.
+/// True if a file allows the `unsafe_code` lint.
 fn lets_pass(text: &str) -> bool {
     let mut lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     lines.any(|line| line.contains("unsafe_code") && !line.contains("forbid"))
 }
 
 #[test]
-fn the_inventory_of_unsafe_code_is_true() {
+fn unsafe_inventory_is_complete() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let inventory = inventory(&root);
     let sources = sources(&root);
     if sources.is_empty() {
-        return println!("SKIP the_inventory_of_unsafe_code_is_true: this is no checkout of git");
+        return println!("SKIP unsafe_inventory_is_complete: this is no checkout of git");
     }
     let mut found = BTreeSet::new();
     for source in sources.iter().filter(|source| !source.ends_with("tests/unsafe_code.rs")) {
@@ -67,7 +67,7 @@ fn the_inventory_of_unsafe_code_is_true() {
 }
 
 #[test]
-fn every_crate_denies_it() {
+fn every_crate_denies_unsafe_code() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let workspace = fs::read_to_string(root.join("Cargo.toml")).unwrap();
     assert!(workspace.contains("\nunsafe_code = \"deny\"\n"));

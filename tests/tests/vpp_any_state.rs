@@ -1,4 +1,4 @@
-//! Whatever VPP has, `maglevd` brings it to what it should have, and then has nothing left to do.
+//! `maglevd` converges from any state of VPP to the desired state, and then has an empty plan.
 //!
 //! `VPP_SEED` repeats a run.
 
@@ -18,12 +18,12 @@ use maglev_proto::v1::SyncVpplbStateRequest;
 use maglev_vpp::message::*;
 use maglev_vpp::{Client, cli};
 
-/// How often VPP is brought into disorder, each time on top of what is left of the last.
+/// Number of times VPP is disordered, each on top of the previous state.
 const ROUNDS: usize = 12;
-/// Calls that make the disorder.
+/// Random calls per round.
 const CALLS: usize = 60;
 
-/// Static backends, so that all of it follows from the file.
+/// Static backends, so that the desired state follows from the file alone.
 const CONFIG: &str = "
 maglev:
   vpp:
@@ -45,7 +45,7 @@ maglev:
 type Found = BTreeMap<Vip, (Encap, Weights)>;
 
 #[test]
-fn whatever_vpp_has_it_comes_to_what_it_should_have() {
+fn random_vpp_state_converges() {
     let seed = env::var("VPP_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("VPP_SEED={seed}");
     let (vpp, mut random) = (Vpp::start().unwrap(), Rng::with_seed(seed));
@@ -60,7 +60,7 @@ fn whatever_vpp_has_it_comes_to_what_it_should_have() {
     }
 }
 
-/// Whether a plan is to be had, and has nothing in it.
+/// True if a plan is available and empty.
 fn is_content(maglevd: &Maglevd) -> bool {
     let mut client = maglevd.client.clone();
     let plan = maglevd.wait(client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: true }));
@@ -81,7 +81,7 @@ fn wanted() -> Found {
     ])
 }
 
-/// What VPP has, without what only lingers.
+/// Returns VPP's state without ghosts.
 fn found(observer: &Observer<'_>) -> Found {
     observer.client(async |client| {
         let vips = client.dump(&LbVipDump::all()).await.unwrap();
@@ -95,7 +95,7 @@ fn found(observer: &Observer<'_>) -> Found {
     })
 }
 
-/// The VIPs that tell flows apart by addresses alone.
+/// Returns the VIPs that hash by source address only.
 fn sticky(observer: &Observer<'_>) -> Vec<Vip> {
     let listing =
         observer.client(async |client| client.request(&CliInband::new(cli::SHOW_VIPS)).await.unwrap());
@@ -103,8 +103,8 @@ fn sticky(observer: &Observer<'_>) -> Vec<Vip> {
     sticky.map(|shown| shown.vip).collect()
 }
 
-/// Calls at random: VIPs of ours in other guises, VIPs of others, servers and weights, removals with and without a
-/// flush. VPP refuses some of them, as it may.
+/// Makes random calls: our VIPs with other settings, foreign VIPs, servers, weights, and removals with and without a flush. VPP
+/// may refuse some.
 async fn disorder(client: &Client, random: &mut Rng) {
     for _ in 0..CALLS {
         let vip = any_vip(random);

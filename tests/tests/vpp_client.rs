@@ -1,4 +1,4 @@
-//! The client end to end, on the simulator, or on the real VPP that `VPP_BIN` names.
+//! The client end to end, on the simulator or on the real VPP in `VPP_BIN`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
@@ -49,7 +49,7 @@ async fn servers(client: &Client, vip: &Vip) -> Vec<(IpAddr, u8, u32, bool)> {
 }
 
 #[tokio::test]
-async fn shakes_hands_and_tells_the_version() {
+async fn handshake_reports_version() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let version = client.request(&ShowVersion {}).await.unwrap();
@@ -67,7 +67,7 @@ async fn shakes_hands_and_tells_the_version() {
 }
 
 #[tokio::test]
-async fn sets_and_reads_the_parameters() {
+async fn global_parameters_round_trip() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let before = client.request(&LbConfGet {}).await.unwrap();
@@ -86,7 +86,7 @@ async fn sets_and_reads_the_parameters() {
 }
 
 #[tokio::test]
-async fn vips_come_and_go_in_either_family() {
+async fn vips_are_added_and_deleted() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let web = vip("203.0.113.10", 6, 443);
@@ -103,7 +103,7 @@ async fn vips_come_and_go_in_either_family() {
 }
 
 #[tokio::test]
-async fn errors_have_names() {
+async fn refusals_name_the_error() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let web = vip("203.0.113.10", 6, 443);
@@ -129,7 +129,7 @@ async fn errors_have_names() {
 }
 
 #[tokio::test]
-async fn deadly_requests_are_not_sent() {
+async fn hazardous_requests_are_not_sent() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let web = vip("203.0.113.10", 6, 443);
@@ -152,7 +152,7 @@ async fn deadly_requests_are_not_sent() {
 }
 
 #[tokio::test]
-async fn weights_share_the_buckets_as_the_model_says() {
+async fn bucket_shares_match_model() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let web = vip("203.0.113.10", 6, 443);
@@ -184,7 +184,7 @@ async fn check_shares(client: &Client, vip: &Vip, wanted: &[(IpAddr, u8)]) {
 }
 
 #[tokio::test]
-async fn the_dump_of_one_vip_is_of_that_vip() {
+async fn dump_by_vip_returns_only_that_vip() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let vips = [
@@ -206,7 +206,7 @@ async fn the_dump_of_one_vip_is_of_that_vip() {
     assert_eq!(servers(&client, &vip("192.0.2.9", 6, 80)).await, []);
     assert_eq!(client.dump(&LbAsV2Dump::all()).await.unwrap().len(), vips.len());
 
-    // Bits beyond the length do not matter, neither to VPP nor to the filter.
+    // Neither VPP nor the filter considers bits beyond the prefix length.
     let sloppy = Vip { prefix: Prefix { address: ip("2001:db8:2::5"), len: 64 }, ..vips[5] };
     let records = client.dump(&LbAsV2Dump::of_vip(&sloppy)).await.unwrap();
     assert_eq!(records.iter().map(|record| record.vip).collect::<Vec<_>>(), [vips[5]]);
@@ -214,7 +214,7 @@ async fn the_dump_of_one_vip_is_of_that_vip() {
 }
 
 #[tokio::test]
-async fn removed_servers_linger_as_ghosts_and_can_return() {
+async fn removed_servers_linger_as_ghosts() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let web = vip("203.0.113.10", 6, 443);
@@ -226,14 +226,14 @@ async fn removed_servers_linger_as_ghosts_and_can_return() {
     assert_eq!(servers(&client, &web).await, [(one, 10, 0, false), (two, 10, 1024, true)]);
     let weight = LbAsSetWeight { vip: web, address: one, weight: 5, is_flush: false };
     assert_eq!(refusal(client.request(&weight).await), "NO_SUCH_ENTRY");
-    // Once more is no error.
+    // Repeating the removal is not an error.
     client.request(&LbAddDelAsV2::delete(web, one, true)).await.unwrap();
     assert_eq!(add_as(&client, web, "10.0.0.1", 30).await, "OK");
     assert_eq!(servers(&client, &web).await, [(one, 30, 764, true), (two, 10, 260, true)]);
 }
 
 #[tokio::test]
-async fn a_vip_can_be_added_again_beside_its_ghost() {
+async fn vip_can_be_readded_beside_ghost() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let web = vip("203.0.113.10", 6, 443);
@@ -250,7 +250,7 @@ async fn a_vip_can_be_added_again_beside_its_ghost() {
 }
 
 #[tokio::test]
-async fn routes_of_vips_and_servers_are_found() {
+async fn route_lookup_finds_vips_and_servers() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let web = vip("203.0.113.10", 6, 443);
@@ -269,7 +269,7 @@ async fn routes_of_vips_and_servers_are_found() {
 }
 
 #[tokio::test]
-async fn the_command_line_answers() {
+async fn cli_inband_returns_output() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let sticky = LbAddDelVipV2::add(vip("203.0.113.10", 6, 443), Encap::Gre4, 1024, true);
@@ -282,7 +282,7 @@ async fn the_command_line_answers() {
 }
 
 #[tokio::test]
-async fn ten_thousand_requests_at_once_keep_their_order() {
+async fn pipelined_requests_keep_order() {
     const VIPS: u16 = 1000;
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
@@ -306,13 +306,13 @@ async fn ten_thousand_requests_at_once_keep_their_order() {
     assert!(records.iter().all(|record| record.in_use() && matches!(record.num_buckets, 6 | 7)));
 }
 
-/// Forgets what kind of answer it is.
+/// Discards the reply.
 async fn ok<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<(), Error> {
     answer.await.map(drop)
 }
 
 #[tokio::test]
-async fn two_clients_do_not_mix_up_their_answers() {
+async fn two_clients_get_their_own_answers() {
     let vpp = Vpp::start().unwrap();
     let [left, right] = [connect(&vpp).await, connect(&vpp).await];
     let mut answers = Vec::new();

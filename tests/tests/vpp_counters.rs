@@ -1,4 +1,4 @@
-//! The counters of VPP, on the simulator, or on the real VPP that `VPP_BIN` names.
+//! Counters of VPP, on the simulator or on the real VPP in `VPP_BIN`.
 
 #![cfg(test)]
 
@@ -47,7 +47,7 @@ async fn route(client: &Client, prefix: Prefix) -> (u32, u8) {
     (reply.stats_index, reply.source)
 }
 
-/// The packets under that number, by kind.
+/// Returns the packets at this index, by kind.
 fn kinds(segment: &mut Segment, index: u32) -> [u64; 4] {
     let one = BTreeSet::from([index]);
     segment.read(|now| Ok(KINDS.map(|kind| now.simple(kind, &one).unwrap().unwrap()[&index]))).unwrap()
@@ -58,7 +58,7 @@ fn traffic(segment: &mut Segment, name: &str, index: u32) -> Traffic {
 }
 
 #[tokio::test]
-async fn the_numbers_of_the_listing_are_those_of_the_counters() {
+async fn listing_indexes_match_counters() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let server = IpAddr::from([10, 0, 2, 9]);
@@ -80,7 +80,7 @@ async fn the_numbers_of_the_listing_are_those_of_the_counters() {
     assert_eq!(kinds(&mut segment, numbers[&https]), [2, 1, 0, 0]);
     assert_eq!(kinds(&mut segment, numbers[&empty]), [0, 0, 0, 2]);
 
-    // Ports of one prefix share a route, and VIPs share a server's.
+    // VIPs with one prefix share a route; VIPs also share a server's route.
     let (to, _) = route(&client, http.prefix).await;
     assert_eq!(traffic(&mut segment, ROUTE_TO, to), Traffic { packets: 8, bytes: 8 * SIZE });
     let (via, _) = route(&client, Prefix::host(server)).await;
@@ -94,7 +94,7 @@ async fn the_numbers_of_the_listing_are_those_of_the_counters() {
 }
 
 #[tokio::test]
-async fn an_address_of_an_interface_is_told_by_its_route() {
+async fn route_source_reveals_interface_address() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let ours = vip("203.0.113.1", 80);
@@ -112,7 +112,7 @@ async fn an_address_of_an_interface_is_told_by_its_route() {
     assert_eq!(route(&client, ours.prefix).await.1, SOURCE_INTERFACE);
 }
 
-/// Run it on a real VPP, optimised: `cargo test --release --test vpp_counters -- --ignored --nocapture`.
+/// Run it on an optimised real VPP: `cargo test --release --test vpp_counters -- --ignored --nocapture`.
 #[tokio::test]
 #[ignore = "prints what counting costs at 1,000 VIPs of 10 servers"]
 async fn cost() {

@@ -1,4 +1,4 @@
-//! The simulator against a real VPP: the same random calls, the same answers.
+//! The simulator against a real VPP: the same random calls must get the same answers.
 //!
 //! Runs only when `VPP_BIN` names a VPP. `VPP_SEED` repeats one run, `VPP_STEPS` sets its length.
 
@@ -20,7 +20,7 @@ const SEEDS: usize = 4;
 const STEPS: usize = 2000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn simulator_and_vpp_answer_alike() {
+async fn simulator_matches_vpp() {
     let Some(binary) = binary() else { return };
     let steps = number("VPP_STEPS").map_or(STEPS, |steps| steps as usize);
     let seeds =
@@ -33,16 +33,16 @@ async fn simulator_and_vpp_answer_alike() {
     }
 }
 
-/// Garbage is collected by the minute, so this one takes its time.
+/// Garbage collection runs once a minute, so this test is slow.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes more than six minutes"]
-async fn simulator_and_vpp_collect_alike() {
+async fn simulator_matches_vpp_garbage_collection() {
     let Some(binary) = binary() else { return };
     let begun = Instant::now();
     let (pair, mut script) =
         (Pair::start(&binary).await, Script::new(number("VPP_SEED").unwrap_or(fastrand::u64(..))));
     for round in 0..4 {
-        // Far from full minutes of uptime, where a second more or less would matter.
+        // Avoid full minutes of uptime, where a second of difference would matter.
         tokio::time::sleep_until((begun + Duration::from_secs(5 + round * 125)).into()).await;
         let first = round as usize * 500;
         script.compare_all(&pair, first).await;
@@ -64,7 +64,7 @@ fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-/// Both of them.
+/// Clients of the real and the simulated VPP.
 struct Pair {
     real: Client,
     simulated: Client,
@@ -80,7 +80,7 @@ impl Pair {
         Self { real: real.await.unwrap(), simulated: simulated.await.unwrap(), _processes: processes }
     }
 
-    /// Asks both, and compares their answers as far as `keep` leaves something of them.
+    /// Sends a request to both, and compares the replies after `keep`.
     async fn request<R: Request + Debug>(&self, step: usize, request: R, keep: impl Fn(R::Reply) -> R::Reply)
     where
         R::Reply: Debug,
@@ -91,7 +91,7 @@ impl Pair {
             Err(other) => format!("{other}"),
         };
         let (real, simulated) = tokio::join!(ask(&self.real), ask(&self.simulated));
-        // Once in some 50,000 calls VPP deletes a VIP of a port and says that there was none.
+        // About once in 50,000 calls, VPP deletes a VIP of a port and reports that there was none.
         let slip =
             R::NAME == LbAddDelVipV2::NAME && real == "NO_SUCH_ENTRY" && simulated.ends_with("{ retval: 0 }");
         if slip {
@@ -114,10 +114,10 @@ impl Pair {
     }
 }
 
-/// What is asked. Names are few, so that calls meet.
+/// Random requests. Names are few, so that calls collide.
 struct Script {
     rng: Rng,
-    /// VPP dies when NAT VIPs share a server and its port, so each has a port of its own.
+    /// VPP crashes when NAT VIPs share a server and port, so each gets its own port.
     nat_port: u16,
 }
 
@@ -166,7 +166,7 @@ impl Script {
 
     async fn compare_all(&self, pair: &Pair, step: usize) {
         pair.dump(step, LbVipDump::all(), same).await;
-        // Seconds since the start of either.
+        // Seconds since start differ between the two.
         let timeless = |record| LbAsV2Details { in_use_since: 0, ..record };
         pair.dump(step, LbAsV2Dump::all(), timeless).await;
     }
@@ -253,7 +253,7 @@ fn same<T>(reply: T) -> T {
     reply
 }
 
-/// They are VPP's own choice.
+/// Removes stats indexes, which each VPP assigns itself.
 fn without_stats_indexes(reply: CliInbandReply) -> CliInbandReply {
     let words = reply.output.0.split(' ').filter(|word| !word.starts_with("dpo:"));
     CliInbandReply { output: Text(words.collect::<Vec<_>>().join(" ")), ..reply }

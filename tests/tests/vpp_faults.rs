@@ -1,4 +1,4 @@
-//! What the client makes of a VPP that misbehaves. On the simulator only.
+//! The client against a misbehaving VPP. On the simulator only.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
@@ -12,7 +12,7 @@ use maglev_vpp::{Client, Closed, Error, Observer, Options, Outcome, Violation};
 use maglev_vppsim::{Sim, Spoil};
 use tempfile::TempDir;
 
-/// Short, for the sake of the tests that wait it out.
+/// Short, because some tests wait until it expires.
 const LIMIT: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(10);
 
@@ -53,7 +53,7 @@ fn add_web() -> LbAddDelVipV2 {
 }
 
 #[tokio::test]
-async fn nobody_at_home() {
+async fn missing_socket_fails_connect() {
     let lab = Lab::new();
     lab.sim.kill();
     let error = error(lab.try_connect().await);
@@ -61,19 +61,19 @@ async fn nobody_at_home() {
 }
 
 #[tokio::test]
-async fn a_half_open_socket_ends_in_a_timeout() {
+async fn mute_vpp_times_out_handshake() {
     let lab = Lab::new();
     lab.sim.faults(|faults| faults.mute = true);
     let begun = Instant::now();
     let error = error(lab.try_connect().await);
     assert!(matches!(error, Error::Timeout { message: "sockclnt_create", .. }), "{error}");
     assert!(begun.elapsed() < LONG);
-    // Nothing is left behind.
+    // No connection leaks.
     assert!(lab.sim.wait_for(LONG, |vpp| vpp.clients() == 0));
 }
 
 #[tokio::test]
-async fn connections_that_nobody_accepts_end_in_a_timeout() {
+async fn unaccepted_connection_times_out() {
     let lab = Lab::new();
     lab.sim.faults(|faults| faults.pause_accept = true);
     assert!(matches!(lab.try_connect().await, Err(Error::Timeout { .. })));
@@ -82,7 +82,7 @@ async fn connections_that_nobody_accepts_end_in_a_timeout() {
 }
 
 #[tokio::test]
-async fn an_old_vpp_is_refused_by_name() {
+async fn old_vpp_is_refused_with_missing_messages() {
     let lab = Lab::new();
     lab.sim.faults(|faults| {
         faults.omit = vec![LbAsSetWeight::NAME, LbConfGet::NAME];
@@ -98,7 +98,7 @@ async fn an_old_vpp_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_vpp_without_the_plugin_is_told_from_one_that_is_too_old() {
+async fn missing_plugin_is_not_reported_as_old() {
     let lab = Lab::new();
     let of_plugin = NEEDED.iter().map(|(name, _)| *name).filter(|name| name.starts_with("lb_"));
     lab.sim.faults(|faults| faults.omit = of_plugin.collect());
@@ -107,7 +107,7 @@ async fn a_vpp_without_the_plugin_is_told_from_one_that_is_too_old() {
 }
 
 #[tokio::test]
-async fn a_vpp_that_cannot_even_tell_its_version_is_refused() {
+async fn vpp_without_version_is_refused() {
     let lab = Lab::new();
     lab.sim.faults(|faults| faults.omit = vec![ShowVersion::NAME]);
     let Error::Unsupported { missing, version } = error(lab.try_connect().await) else { panic!() };
@@ -115,7 +115,7 @@ async fn a_vpp_that_cannot_even_tell_its_version_is_refused() {
 }
 
 #[tokio::test]
-async fn a_giant_table_is_not_read() {
+async fn oversized_message_table_is_rejected() {
     let lab = Lab::new();
     lab.sim.faults(|faults| faults.spoil = Some(Spoil::Giant));
     let error = error(lab.try_connect().await);
@@ -123,13 +123,13 @@ async fn a_giant_table_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_hung_vpp_is_noticed_and_ends_the_connection() {
+async fn hung_vpp_closes_connection() {
     let lab = Lab::new();
     let client = lab.connect().await;
     lab.sim.faults(|faults| faults.hang = true);
     let (ping, add) = tokio::join!(client.request(&ControlPing {}), client.request(&add_web()));
     assert!(matches!(ping, Err(Error::Timeout { message: "control_ping", .. })));
-    // Of the other call it is not known whether VPP will do it.
+    // VPP may or may not execute the other call.
     assert!(matches!(add, Err(Error::Timeout { .. } | Error::Lost(Closed::Silent { .. }))));
     assert!(matches!(client.closed().await, Closed::Silent { message: "control_ping", .. }));
     let late = error(client.request(&ControlPing {}).await);
@@ -140,7 +140,7 @@ async fn a_hung_vpp_is_noticed_and_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_dump_that_is_not_answered_ends_the_connection() {
+async fn unanswered_dump_closes_connection() {
     let lab = Lab::new();
     let client = lab.connect().await;
     lab.sim.faults(|faults| faults.mute = true);
@@ -150,7 +150,7 @@ async fn a_dump_that_is_not_answered_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn one_lost_answer_harms_no_other_call() {
+async fn lost_answer_affects_only_its_call() {
     let lab = Lab::new();
     let client = lab.connect().await;
     lab.sim.faults(|faults| faults.spoil = Some(Spoil::Lost));
@@ -162,7 +162,7 @@ async fn one_lost_answer_harms_no_other_call() {
 }
 
 #[tokio::test]
-async fn answers_to_nobody_are_dropped() {
+async fn unmatched_answers_are_dropped() {
     let lab = Lab::new();
     let client = lab.connect().await;
     lab.sim.faults(|faults| faults.spoil = Some(Spoil::Context));
@@ -173,7 +173,7 @@ async fn answers_to_nobody_are_dropped() {
 }
 
 #[tokio::test]
-async fn an_answer_of_the_wrong_kind_ends_the_connection() {
+async fn mismatched_answer_closes_connection() {
     let lab = Lab::new();
     let client = lab.connect().await;
     lab.sim.faults(|faults| faults.spoil = Some(Spoil::Kind));
@@ -185,7 +185,7 @@ async fn an_answer_of_the_wrong_kind_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_cut_short_ends_the_connection() {
+async fn truncated_answer_closes_connection() {
     let lab = Lab::new();
     let client = lab.connect().await;
     lab.sim.faults(|faults| faults.spoil = Some(Spoil::Short));
@@ -194,7 +194,7 @@ async fn an_answer_cut_short_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn refusals_have_names_and_spare_the_connection() {
+async fn refusals_are_named_and_keep_connection() {
     let lab = Lab::new();
     let client = lab.connect().await;
     lab.sim.faults(|faults| faults.refuse(LbAddDelVipV2::NAME, -165, 2));
@@ -206,7 +206,7 @@ async fn refusals_have_names_and_spare_the_connection() {
 }
 
 #[tokio::test]
-async fn a_vpp_that_hangs_up_fails_the_calls_in_flight() {
+async fn disconnect_fails_calls_in_flight() {
     let lab = Lab::new();
     let client = lab.connect().await;
     lab.sim.faults(|faults| faults.drop_after = Some(3));
@@ -220,7 +220,7 @@ async fn a_vpp_that_hangs_up_fails_the_calls_in_flight() {
 }
 
 #[tokio::test]
-async fn a_restarted_vpp_is_empty_and_has_another_pid() {
+async fn restarted_vpp_is_empty() {
     let lab = Lab::new();
     let client = lab.connect().await;
     client.request(&add_web()).await.unwrap();
@@ -245,14 +245,14 @@ async fn slow_answers_arrive() {
 }
 
 #[tokio::test]
-async fn no_more_calls_are_in_flight_than_allowed() {
+async fn in_flight_limit_is_enforced() {
     let lab = Lab::new();
     let options = Options { in_flight: 4, timeout: LONG, ..options() };
     let client = Client::connect(lab.sim.api_socket(), "few", options).await.unwrap();
     lab.sim.faults(|faults| faults.hang = true);
     let calls: Vec<_> = (0..20).map(|_| client.request(&LbConfGet {})).collect();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    // Those beyond the limit whose callers have gone away are never sent.
+    // Queued calls beyond the limit are never sent if their callers are gone.
     let kept: Vec<_> = calls.into_iter().take(10).collect();
     lab.sim.faults(|faults| faults.hang = false);
     for call in kept {
@@ -286,7 +286,7 @@ impl Observer for Tally {
 }
 
 #[tokio::test]
-async fn the_observer_hears_of_every_call() {
+async fn observer_sees_every_call() {
     let lab = Lab::new();
     let tally = Arc::new(Tally::default());
     let options = Options { observer: tally.clone(), ..options() };
@@ -314,7 +314,7 @@ async fn the_observer_hears_of_every_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_the_client_ends_the_connection() {
+async fn dropping_last_client_closes_connection() {
     let lab = Lab::new();
     let client = lab.connect().await;
     let clone = client.clone();

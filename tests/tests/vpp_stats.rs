@@ -1,4 +1,4 @@
-//! The stats socket, on the simulator, or on the real VPP that `VPP_BIN` names.
+//! The stats socket, on the simulator or on the real VPP in `VPP_BIN`.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -17,7 +17,7 @@ use nix::sys::socket::{
 
 const SCALARS: [u32; 2] = [1, 9];
 
-/// The segment that VPP hands out.
+/// The stats segment that VPP hands out.
 struct Segment(File);
 
 impl Segment {
@@ -64,7 +64,7 @@ impl Segment {
 }
 
 #[test]
-fn the_segment_tells_when_vpp_was_started() {
+fn stats_segment_reports_boot_time() {
     let vpp = Vpp::start().unwrap();
     let scalars = Segment::receive(&vpp.stats_socket()).scalars();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
@@ -73,7 +73,7 @@ fn the_segment_tells_when_vpp_was_started() {
 }
 
 #[test]
-fn a_restart_is_another_segment_and_the_old_one_stands_still() {
+fn restart_creates_new_stats_segment() {
     let vpp = Vpp::simulated().unwrap();
     let sim = vpp.sim().unwrap();
     let old = Segment::receive(&vpp.stats_socket());
@@ -85,7 +85,7 @@ fn a_restart_is_another_segment_and_the_old_one_stands_still() {
 }
 
 #[test]
-fn the_heart_beats_unless_vpp_hangs() {
+fn heartbeat_stops_when_vpp_hangs() {
     let vpp = Vpp::simulated().unwrap();
     let segment = Segment::receive(&vpp.stats_socket());
     let beats = || segment.scalars()["/sys/heartbeat"];

@@ -1,4 +1,4 @@
-//! Every backend flaps at once. VPP is told how it ended, and not each step on the way there.
+//! Every backend flaps at once. VPP receives the final weights, not each intermediate step.
 
 #![cfg(test)]
 
@@ -28,7 +28,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// With every backend up, as far as `maglevd` is concerned.
+    /// Starts a `maglevd` that considers every backend up.
     fn set(vpp: &Vpp) -> Self {
         let place = Place::new();
         let prober = Prober::listen(&place.path("prober.sock"));
@@ -38,7 +38,7 @@ impl Stage {
         Self { maglevd, prober, _place: place }
     }
 
-    /// Lets every backend go down and come up twice, and one go down in the end. Returns once `maglevd` knows.
+    /// Takes every backend down and up twice, and then one down. Returns when `maglevd` has processed that.
     fn storm(&self) {
         let began = Instant::now();
         for code in [Code::L4Con, Code::L7Ok, Code::L4Con, Code::L7Ok] {
@@ -46,7 +46,7 @@ impl Stage {
         }
         self.prober.say([Crowd::server(LAST.0, LAST.1)], Code::L4Con);
         let last = || self.maglevd.backend(&format!("s{}-{}", LAST.0, LAST.1));
-        // Its history begins with unknown, and has the five outcomes after the first.
+        // The history begins with unknown, followed by the five outcomes after the first.
         let told = || last().transitions.len() == 5 && last().state() == BackendState::Down;
         until(told, || format!("{:#?}", last()));
         println!("a storm of {:?}", began.elapsed());
@@ -54,7 +54,7 @@ impl Stage {
 }
 
 #[test]
-fn a_vpp_that_is_slow_is_spared_the_flaps() {
+fn slow_vpp_gets_only_final_weights() {
     let vpp = Vpp::simulated().unwrap();
     let sim = vpp.sim().unwrap();
     let stage = Stage::set(&vpp);
@@ -65,7 +65,7 @@ fn a_vpp_that_is_slow_is_spared_the_flaps() {
     stage.storm();
     sim.faults(|faults| faults.hang = false);
     assert!(sim.wait_for(PATIENCE, |vpp| raised(vpp) == CROWD.len() - 1), "{}", sim.inspect(raised));
-    // Of each VIP what was under way when VPP stopped to answer, mostly a single step, and the way back.
+    // Per VIP: the step in progress when VPP stopped replying, and the way back.
     let calls = sim.count(CALL);
     let most = 2 * CROWD.len() as u64 + 1;
     println!("a VPP that hangs: {calls} calls for {} outcomes", 4 * CROWD.len() + 1);
@@ -78,8 +78,8 @@ fn raised(vpp: &Inspection<'_>) -> usize {
 }
 
 #[test]
-fn a_storm_ends_with_the_right_weights() {
-    let Some(router) = Router::start("a_storm_ends_with_the_right_weights") else { return };
+fn flap_storm_ends_with_correct_weights() {
+    let Some(router) = Router::start("flap_storm_ends_with_correct_weights") else { return };
     let stage = Stage::set(&router.vpp);
     router.until_raised(CROWD.len());
     router.record();

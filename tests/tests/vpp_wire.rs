@@ -1,5 +1,5 @@
-//! What VPP does with clients that are not like ours, byte by byte. On the simulator, or, but for what kills it, on the
-//! real VPP that `VPP_BIN` names.
+//! VPP's behaviour towards non-conforming clients, byte by byte. Crashes are tested on the simulator only, all else also on the
+//! real VPP in `VPP_BIN`.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -24,7 +24,7 @@ use nix::unistd::Pid;
 
 const LONG: Duration = Duration::from_secs(10);
 
-/// A client without manners.
+/// A client that sends arbitrary frames.
 struct Raw {
     stream: UnixStream,
     splitter: Splitter,
@@ -62,7 +62,7 @@ impl Raw {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// The next payload; `None` when VPP hangs up.
+    /// Returns the next payload, or `None` when VPP disconnects.
     fn payload(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(payload) = self.splitter.payload().unwrap() {
@@ -78,7 +78,7 @@ impl Raw {
         self.payload().map(|payload| frame::decode(&payload).unwrap())
     }
 
-    /// Pings, and finds that the answer to the ping is the next thing said.
+    /// Sends a ping and asserts that its reply is the next message.
     fn expect_silence(&mut self) {
         let ping = self.frame(self.index, 0xfeed, &ControlPing {});
         self.send(&ping);
@@ -96,7 +96,7 @@ fn add_web() -> LbAddDelVipV2 {
 }
 
 #[test]
-fn short_unknown_and_empty_messages_meet_silence() {
+fn malformed_messages_get_no_answer() {
     let vpp = Vpp::start().unwrap();
     let mut raw = Raw::connect(&vpp.api_socket());
     let whole = raw.frame(raw.index, 1, &add_web());
@@ -121,7 +121,7 @@ fn short_unknown_and_empty_messages_meet_silence() {
 }
 
 #[test]
-fn long_messages_and_scattered_bytes_are_fine() {
+fn padded_and_fragmented_messages_are_accepted() {
     let vpp = Vpp::start().unwrap();
     let mut raw = Raw::connect(&vpp.api_socket());
     let mut long = raw.frame(raw.index, 1, &add_web());
@@ -135,7 +135,7 @@ fn long_messages_and_scattered_bytes_are_fine() {
 }
 
 #[test]
-fn an_answer_goes_to_the_client_named_in_the_message() {
+fn answer_goes_to_client_in_message() {
     let vpp = Vpp::start().unwrap();
     let [mut left, mut right] = [Raw::connect(&vpp.api_socket()), Raw::connect(&vpp.api_socket())];
     assert_ne!(left.index, right.index);
@@ -145,7 +145,7 @@ fn an_answer_goes_to_the_client_named_in_the_message() {
     assert_eq!((head.context, reply.retval), (5, 0));
     left.expect_silence();
 
-    // Done, and answered to nobody.
+    // Executed, but answered to no client.
     let to_nobody = left.frame(0, 6, &LbAddDelVipV2::delete(web()));
     left.send(&to_nobody);
     left.expect_silence();
@@ -155,9 +155,9 @@ fn an_answer_goes_to_the_client_named_in_the_message() {
 }
 
 #[test]
-fn the_slot_freed_last_is_given_first() {
+fn client_slots_are_reused_lifo() {
     let vpp = Vpp::start().unwrap();
-    // Connections of the past end in their own time.
+    // Earlier connections close asynchronously.
     let settle = || std::thread::sleep(Duration::from_millis(100));
     settle();
     let connect = || Raw::connect(&vpp.api_socket());
@@ -176,7 +176,7 @@ fn the_slot_freed_last_is_given_first() {
 }
 
 #[test]
-fn a_client_may_introduce_itself_twice() {
+fn repeated_handshake_is_accepted() {
     let vpp = Vpp::start().unwrap();
     let mut raw = Raw::connect(&vpp.api_socket());
     let hello = raw.frame(0, 9, &SockclntCreate { name: Name("again".into()) });
@@ -193,7 +193,7 @@ fn kills<M: Message + Debug>(deadly: &[M]) {
         let bytes = raw.frame(raw.index, 1, message);
         raw.send(&bytes);
     }
-    // One answer to each but the last.
+    // Every message except the last is answered.
     let answers = std::iter::from_fn(|| raw.payload()).count();
     assert!(answers < deadly.len(), "{deadly:?}");
     assert!(sim.expect_crash(LONG).is_some());
@@ -201,7 +201,7 @@ fn kills<M: Message + Debug>(deadly: &[M]) {
 }
 
 #[test]
-fn what_kills_vpp_kills_the_simulator() {
+fn hazardous_messages_crash_simulator() {
     let long = Vip { prefix: Prefix { len: 128, ..web().prefix }, ..web() };
     kills(&[LbAddDelVipV2::add(long, Encap::Gre4, 1024, false)]);
     kills(&[add_web(), LbAddDelVipV2::add(Vip { port: 1, ..web() }, Encap::Gre4, 0, false)]);
@@ -209,7 +209,7 @@ fn what_kills_vpp_kills_the_simulator() {
 }
 
 #[test]
-fn a_slot_freed_by_another_client_kills_the_simulator() {
+fn freeing_foreign_slot_crashes_simulator() {
     let dir = tempfile::tempdir().unwrap();
     let sim = Sim::start(dir.path()).unwrap();
     let [mut left, mut right] = [Raw::connect(&sim.api_socket()), Raw::connect(&sim.api_socket())];
@@ -226,7 +226,7 @@ fn a_slot_freed_by_another_client_kills_the_simulator() {
 
 #[test]
 #[should_panic(expected = "the simulated VPP has crashed")]
-fn a_crash_that_nobody_expects_fails_the_test() {
+fn unexpected_crash_fails_the_test() {
     let dir = tempfile::tempdir().unwrap();
     let sim = Sim::start(dir.path()).unwrap();
     let mut raw = Raw::connect(&sim.api_socket());
@@ -236,7 +236,7 @@ fn a_crash_that_nobody_expects_fails_the_test() {
 }
 
 #[test]
-fn the_program_says_when_it_is_ready_and_ends_when_told() {
+fn vppsim_reports_readiness_and_exit_codes() {
     let dir = tempfile::tempdir().unwrap();
     let mut process = Command::new(program("vppsim").unwrap())
         .arg("--dir")

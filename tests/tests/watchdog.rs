@@ -1,4 +1,4 @@
-//! The prober tells systemd's watchdog that its main loop goes round. What maglevd tells is tested with the daemon.
+//! The prober notifies systemd's watchdog from its main loop. The daemon suite tests maglevd's notifications.
 
 #![cfg(test)]
 
@@ -10,14 +10,14 @@ use maglev_lab::process::Process;
 use maglev_lab::programs::program;
 
 #[test]
-fn the_prober_is_watched() {
+fn prober_notifies_watchdog() {
     let place = Place::new();
     let mut prober = Command::new(program("maglevd-prober").unwrap());
     prober.arg("--socket").arg(place.path("prober.sock"));
     hear_beats(&place, prober);
 }
 
-/// Waits until the program is ready, and then until it has told systemd three times that it is alive.
+/// Waits for readiness, and then for three watchdog notifications.
 fn hear_beats(place: &Place, mut program: Command) {
     let systemd = Manager::new(place);
     let _process = Process::spawn(

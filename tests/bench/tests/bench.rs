@@ -1,4 +1,4 @@
-//! The harness of `make bench`, for moments and with few backends. Every case is to have numbers, whatever they are.
+//! Short runs of the `make bench` harness with few backends. Every case must produce finite numbers.
 #![cfg(test)]
 
 use std::fs;
@@ -10,7 +10,7 @@ use maglev_bench::report::{Part, Report};
 use maglev_lab::programs::program;
 use maglev_lab::skip;
 
-/// Runs a part, and returns what it has kept; nothing if it cannot be run here.
+/// Runs one part and returns its results, or `None` if this host cannot run it.
 fn run(test: &str, part: &str, flags: &[&str]) -> Option<Part> {
     if skip(test, &["unshare", "setpriv", "ip"]) {
         return None;
@@ -30,7 +30,7 @@ fn run(test: &str, part: &str, flags: &[&str]) -> Option<Part> {
     Some(report.parts.remove(part).unwrap())
 }
 
-/// What ours cannot do is a fault; what is not installed is none.
+/// Fails if a case of ours was left out. Checkers that are not installed may be missing.
 fn check(part: &Part) {
     for figure in &part.figures {
         assert!(
@@ -43,8 +43,8 @@ fn check(part: &Part) {
 }
 
 #[test]
-fn every_checker_is_measured_without_questions() {
-    measure("every_checker_is_measured_without_questions", "icmp,tcp", 3);
+fn every_checker_is_measured_without_payload() {
+    measure("every_checker_is_measured_without_payload", "icmp,tcp", 3);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn every_checker_is_measured_with_https() {
     measure("every_checker_is_measured_with_https", "https", 2);
 }
 
-/// `ours` is how many of these probes we have.
+/// `ours` is the number of these probe types that vpp-maglev supports.
 fn measure(test: &str, probes: &str, ours: usize) {
     let Some(part) = run(test, "probes", &["--rounds", "2", "--probes", probes]) else { return };
     check(&part);
@@ -85,22 +85,22 @@ fn failures_are_detected() {
 }
 
 #[test]
-fn vpp_is_followed() {
-    let Some(part) = run("vpp_is_followed", "following", &["--failures", "2"]) else { return };
+fn vpp_programming_is_measured() {
+    let Some(part) = run("vpp_programming_is_measured", "following", &["--failures", "2"]) else { return };
     check(&part);
     assert!(part.figures.len() >= 7, "{part:#?}");
 }
 
 #[test]
-fn the_daemons_alone_are_measured() {
-    let Some(part) = run("the_daemons_alone_are_measured", "own", &[]) else { return };
+fn daemon_costs_are_measured() {
+    let Some(part) = run("daemon_costs_are_measured", "own", &[]) else { return };
     check(&part);
     assert!(part.figures.len() >= 8, "{part:#?}");
 }
 
 #[test]
-fn nothing_is_left_behind() {
-    if skip("nothing_is_left_behind", &["unshare", "setpriv", "ip"]) {
+fn interrupted_bench_leaves_no_processes() {
+    if skip("interrupted_bench_leaves_no_processes", &["unshare", "setpriv", "ip"]) {
         return;
     }
     let place = tempfile::tempdir().unwrap();
@@ -115,7 +115,7 @@ fn nothing_is_left_behind() {
         let mut all = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
         all.find(|path| path.join("prober.sock").exists())
     };
-    // As soon as a prober listens, there is something to be left behind.
+    // A listening prober is a process that could be left behind.
     maglev_lab::packets::until(|| folder().is_some(), || "no prober".to_owned());
     let folder = folder().unwrap();
     assert!(users(&folder) > 0);
@@ -125,7 +125,7 @@ fn nothing_is_left_behind() {
     assert!(!folder.exists());
 }
 
-/// How many processes have that folder in their environment, as all of the harness have.
+/// Returns the number of processes with that directory in their environment. All processes of the harness have it.
 fn users(folder: &Path) -> usize {
     let wanted = format!("TMPDIR={}", folder.display());
     let all = fs::read_dir("/proc").unwrap().flatten().map(|process| process.path().join("environ"));

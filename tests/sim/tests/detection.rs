@@ -1,7 +1,7 @@
 #![cfg(test)]
 
-//! How soon a backend that falls silent is down, and that nothing else is: the prober's course and the controller's health
-//! joined, in virtual time, with seeded jitter, loss and latency.
+//! Detection time of silent backends, and absence of false positives: the prober's scheduler and the controller's health
+//! tracking, combined in virtual time with seeded jitter, loss and latency.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ const BACKENDS: usize = 200;
 const FIXED: Timeout = Timeout::Fixed(Duration::from_secs(1));
 const AUTO: Timeout = Timeout::Auto { min: Duration::from_millis(50), max: Duration::from_secs(1) };
 
-/// How long a server takes to answer what reaches it now; `None` is for ever.
+/// Latency of a server at a given time; `None` for no reply.
 type Server = Box<dyn Fn(&mut fastrand::Rng, u64) -> Option<u64>>;
 
 /// Backends, their probes and their health.
@@ -29,9 +29,9 @@ struct World {
     random: fastrand::Rng,
     healthcheck: Healthcheck,
     backends: Vec<(Tracker, Server)>,
-    /// Which backend's probe is answered when.
+    /// Times of replies and the probes they belong to.
     answers: Vec<(u64, Key)>,
-    /// When which backend went where.
+    /// Transitions: time, backend and new health.
     moves: Vec<(u64, usize, Health)>,
     probes: usize,
 }
@@ -100,7 +100,7 @@ impl World {
         self.listen();
     }
 
-    /// The controller hears of outcomes at once, and sets the pace.
+    /// Passes outcomes to the controller without delay, and sets the resulting intervals.
     fn listen(&mut self) {
         let outcomes: Vec<_> = self.course.told().map(|told| told.outcome).collect();
         for outcome in outcomes {
@@ -125,13 +125,13 @@ fn index(check: &Check) -> usize {
     (v4.to_bits() - 0x0a00_0000) as usize
 }
 
-/// A server of the local network: 0.5 to 2 ms, and one in a hundred takes 20 ms more.
+/// A server on the local network: 0.5 to 2 ms, plus 20 ms for one reply in a hundred.
 fn near(random: &mut fastrand::Rng) -> u64 {
     let tail = if random.u8(0..100) == 0 { 20 * MS } else { 0 };
     random.u64(MS / 2..2 * MS) + tail
 }
 
-/// How long it takes until each backend is down that falls silent at its own instant, the shortest first.
+/// Silences each backend at its own time. Returns the detection times in ascending order.
 fn silences(timeout: Timeout) -> Vec<Duration> {
     let mut world = World::new(timeout, 3, || Box::new(|random, _| Some(near(random))));
     world.run(20 * SECOND);
@@ -155,7 +155,7 @@ fn silences(timeout: Timeout) -> Vec<Duration> {
 }
 
 #[test]
-fn silence_is_found_soon() {
+fn silent_backend_is_detected_soon() {
     for (timeout, median, longest) in [(FIXED, 1750, 2350), (AUTO, 950, 1550)] {
         let times = silences(timeout);
         let at = |percent: usize| times[(BACKENDS - 1) * percent / 100].as_millis();
@@ -164,7 +164,7 @@ fn silence_is_found_soon() {
     }
 }
 
-/// Over ten minutes, with no move and no more probes than are needed.
+/// Runs ten minutes and asserts no transitions and no more than `most` probes.
 fn nothing_happens(timeout: Timeout, fall: u32, most: usize, server: impl Fn() -> Server) {
     let mut world = World::new(timeout, fall, server);
     world.run(20 * SECOND);
@@ -177,7 +177,7 @@ fn nothing_happens(timeout: Timeout, fall: u32, most: usize, server: impl Fn() -
 }
 
 #[test]
-fn packets_lost_at_random_take_nothing_down() {
+fn random_loss_takes_nothing_down() {
     for timeout in [FIXED, AUTO] {
         nothing_happens(timeout, 3, 680, || {
             Box::new(|random, _| (random.u8(0..100) > 0).then(|| near(random)))
@@ -186,15 +186,15 @@ fn packets_lost_at_random_take_nothing_down() {
 }
 
 #[test]
-fn a_slow_server_stays_up_and_is_not_probed_more_often() {
+fn slow_server_stays_up_without_extra_probes() {
     for timeout in [FIXED, AUTO] {
         nothing_happens(timeout, 1, 680, || Box::new(|random, _| Some(random.u64(250 * MS..350 * MS))));
     }
 }
 
 #[test]
-fn a_server_that_becomes_ten_times_slower_stays_up() {
-    // From whatever it was to ten times that, at its own instant, and one failure would be enough.
+fn tenfold_latency_increase_keeps_server_up() {
+    // Latency rises tenfold at one instant, and a single failure would be enough.
     for usual in [MS, 5 * MS, 20 * MS, 80 * MS] {
         nothing_happens(AUTO, 1, 680, || {
             Box::new(move |random, now| {
@@ -206,8 +206,8 @@ fn a_server_that_becomes_ten_times_slower_stays_up() {
 }
 
 #[test]
-fn a_pause_of_many_time_outs_takes_nothing_down() {
-    // Every 10 s the server stops for 300 ms, and then answers all that has come.
+fn repeated_pauses_take_nothing_down() {
+    // Every 10 s the server pauses for 300 ms, then answers all queued requests.
     nothing_happens(AUTO, 3, 720, || {
         Box::new(|random, now| {
             let into = now % (10 * SECOND);

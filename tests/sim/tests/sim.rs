@@ -1,4 +1,4 @@
-//! The whole system in virtual time, from seeds: new ones each time, and all that have ever failed.
+//! Simulation of the whole system in virtual time: new seeds each run, and all seeds that ever failed.
 //!
 //! `make soak SEEDS=n` runs more of them.
 
@@ -9,10 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use maglev_sim::script::Script;
 use maglev_sim::{run, seeds, shrink};
 
-/// How many new seeds are tried each time.
+/// Number of new seeds per run.
 const NEW: u64 = 40;
 
-/// Runs a script; what fails is told as the shortest that fails alike.
+/// Runs a script. A failing script is shrunk before it is reported.
 fn passes(script: &Script) {
     let report = run(script).unwrap();
     if report.violations.is_empty() {
@@ -27,7 +27,7 @@ fn passes(script: &Script) {
 }
 
 #[test]
-fn what_has_failed_once_does_not_fail_again() {
+fn recorded_seeds_pass() {
     let found = seeds::read(include_str!("sim.seeds")).unwrap();
     found.iter().for_each(passes);
 }
@@ -40,7 +40,7 @@ fn new_seeds_pass() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_run() {
+fn same_seed_gives_same_run() {
     for seed in 0..4 {
         let script = Script::draw(seed, None);
         let (one, other) = (run(&script).unwrap(), run(&script).unwrap());

@@ -1,4 +1,4 @@
-//! Clients that are idle, too many, too loud or asleep: the others notice nothing.
+//! Idle, excessive, oversized and stalled clients do not affect other clients.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -14,13 +14,13 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{Files, Stage, answers};
 
-/// The beginning of every HTTP/2 connection: the preface, and settings that are all as they come.
+/// HTTP/2 connection preface, followed by an empty SETTINGS frame.
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 
-/// How many connections a listener has at most.
+/// Maximum number of connections per listener.
 const LIMIT: usize = 1024;
 
-/// Reads until the server has hung up.
+/// Reads until the server closes the connection.
 fn until_hung_up(mut stream: impl Read) {
     match stream.read_to_end(&mut Vec::new()) {
         Ok(_) => {}
@@ -44,7 +44,7 @@ async fn channel(stage: &Stage) -> Channel {
     Endpoint::from_shared(format!("http://{}", stage.address)).unwrap().connect().await.unwrap()
 }
 
-/// The frames that the server has sent so far, up to and with the acknowledgement of our settings.
+/// Reads the server's frames up to the acknowledgement of our SETTINGS.
 fn greeted(mut stream: &TcpStream) {
     let mut stream_says = |length| {
         let mut bytes = vec![0; length];
@@ -62,7 +62,7 @@ fn greeted(mut stream: &TcpStream) {
 }
 
 #[test]
-fn whoever_does_not_begin_to_speak_is_let_go() {
+fn silent_clients_are_disconnected() {
     let stage = Stage::new("{}");
     let mut halfway = tcp(&stage);
     halfway.write_all(&GREETING[..10]).unwrap();
@@ -74,14 +74,14 @@ fn whoever_does_not_begin_to_speak_is_let_go() {
     let files = Files::new();
     let stage = Stage::new(files.api(""));
     let mut halfway = tcp(&stage);
-    // The beginning of a TLS record.
+    // Beginning of a TLS record.
     halfway.write_all(&[22, 3, 1, 2, 0]).unwrap();
     until_hung_up(halfway);
     until_hung_up(tcp(&stage));
 }
 
 #[test]
-fn a_thousand_idle_connections_stop_nobody() {
+fn idle_connections_are_evicted_for_new_ones() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard).unwrap();
     let stage = Stage::new("{}");
@@ -103,7 +103,7 @@ fn a_thousand_idle_connections_stop_nobody() {
         let socket = format!("unix:{}", stage.maglevd.socket().display());
         answers(Endpoint::from_shared(socket).unwrap().connect().await.unwrap()).await.unwrap();
     });
-    // The first to come has not been used for longest; who has a call under way is not idle.
+    // The first connection is the least recently used. A connection with a call in progress is not idle.
     until_hung_up(&by_tcp[0]);
     until_hung_up(&by_unix[0]);
     stage.reload("{}");
@@ -112,7 +112,7 @@ fn a_thousand_idle_connections_stop_nobody() {
     drop((by_tcp, by_unix));
 }
 
-/// An idle connection that the server has seen.
+/// Opens an idle connection and waits for the server's handshake.
 fn greet_by_tcp(stage: &Stage) -> TcpStream {
     let mut stream = tcp(stage);
     stream.write_all(GREETING).unwrap();
@@ -121,7 +121,7 @@ fn greet_by_tcp(stage: &Stage) -> TcpStream {
 }
 
 #[test]
-fn a_request_of_100_megabytes_is_refused() {
+fn oversized_request_is_rejected() {
     let stage = Stage::new("{}");
     let name = "x".repeat(100 << 20);
     stage.maglevd.wait(async {
@@ -136,7 +136,7 @@ fn a_request_of_100_megabytes_is_refused() {
 }
 
 #[test]
-fn subscribers_that_sleep_disturb_nobody() {
+fn stalled_subscribers_do_not_block_others() {
     let stage = Stage::new("{}");
     let request = WatchEventsRequest {
         kinds: [EventKind::Backend, EventKind::Log].map(i32::from).to_vec(),
@@ -146,7 +146,7 @@ fn subscribers_that_sleep_disturb_nobody() {
         let mut client = MaglevClient::new(channel);
         stage.maglevd.wait(client.watch_events(request.clone())).unwrap().into_inner()
     };
-    // None of these reads on; the last one's program is not even there to hear that it should.
+    // None of these clients reads any further. The last one is a stopped process.
     let asleep: Vec<_> = (0..50).map(|_| subscribe(stage.maglevd.wait(channel(&stage)))).collect();
     let server = format!("unix:{}", stage.maglevd.socket().display());
     let mut maglevc = std::process::Command::new(maglev_lab::programs::program("maglevc").unwrap());

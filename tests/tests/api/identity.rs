@@ -1,4 +1,4 @@
-//! Who comes in by the unix socket, as the kernel says.
+//! Identity of clients on the unix socket, by `SO_PEERCRED`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -12,15 +12,15 @@ use maglev_lab::skip;
 
 use crate::{Stage, complaint, config};
 
-/// A client of the unix socket at `place`, with these numbers.
+/// Runs `maglevc` against the unix socket at `place` with these numeric ids.
 fn call_as(place: &Place, uid: u32, gid: u32, groups: &[u32], words: &str) -> Output {
     let socket = place.path("maglevd.sock");
-    // Who is let in by the socket's mode is not what is asked here.
+    // Access by file mode is tested elsewhere.
     fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
     let maglevc = place.path("maglevc");
     if !maglevc.exists() {
-        // Others may not be let into the directory of the build. Another process copies, as a program that is open for
-        // writing cannot be run, and whatever another test starts at this moment would inherit our descriptor.
+        // Other users may have no access to the build directory. `cp` writes the copy: a program open for writing cannot be
+        // executed, and a process that another test forks now would inherit our descriptor.
         assert!(
             Command::new("cp").arg(program("maglevc").unwrap()).arg(&maglevc).status().unwrap().success()
         );
@@ -37,7 +37,7 @@ fn call_as(place: &Place, uid: u32, gid: u32, groups: &[u32], words: &str) -> Ou
     command.arg(maglevc).args(["--server", &server]).args(words.split(' ')).output().unwrap()
 }
 
-/// Which of the roles a caller has, as the daemon says when it refuses what the next one may.
+/// Returns the caller's role, taken from the text of a refused call.
 fn role(place: &Place, uid: u32, gid: u32, groups: &[u32]) -> String {
     let output = call_as(place, uid, gid, groups, "config reload");
     if output.status.success() {
@@ -49,8 +49,8 @@ fn role(place: &Place, uid: u32, gid: u32, groups: &[u32]) -> String {
 }
 
 #[test]
-fn peers_are_who_the_kernel_says_they_are() {
-    if skip("peers_are_who_the_kernel_says_they_are", &["setpriv"]) {
+fn unix_peer_credentials_decide_role() {
+    if skip("unix_peer_credentials_decide_role", &["setpriv"]) {
         return;
     }
     let stage = Stage::new("{}");
@@ -78,8 +78,8 @@ fn peers_are_who_the_kernel_says_they_are() {
 }
 
 #[test]
-fn the_daemons_own_user_is_an_admin() {
-    if skip("the_daemons_own_user_is_an_admin", &["setpriv"]) {
+fn daemon_user_is_admin() {
+    if skip("daemon_user_is_admin", &["setpriv"]) {
         return;
     }
     let place = Place::new();
@@ -92,8 +92,8 @@ fn the_daemons_own_user_is_an_admin() {
 }
 
 #[test]
-fn hidden_users_are_told_apart_by_nothing() {
-    if skip("hidden_users_are_told_apart_by_nothing", &["setpriv", "unshare"]) {
+fn unmapped_uids_match_no_rule() {
+    if skip("unmapped_uids_match_no_rule", &["setpriv", "unshare"]) {
         return;
     }
     let place = Place::new();
@@ -117,7 +117,7 @@ fn hidden_users_are_told_apart_by_nothing() {
 
 /// Starts `maglevd` through `wrapper`.
 fn start(setup: Setup<'_>, place: &Place, wrapper: &[&str]) -> Maglevd {
-    // Others may not be let into the directory of the build.
+    // Other users may have no access to the build directory.
     let copy = place.path("maglevd");
     assert!(Command::new("cp").arg(program("maglevd").unwrap()).arg(&copy).status().unwrap().success());
     let mut command = Command::new(wrapper[0]);
@@ -126,8 +126,8 @@ fn start(setup: Setup<'_>, place: &Place, wrapper: &[&str]) -> Maglevd {
 }
 
 #[test]
-fn others_of_the_network_may_look() {
-    if skip("others_of_the_network_may_look", &["ip"]) {
+fn remote_peers_have_view_role() {
+    if skip("remote_peers_have_view_role", &["ip"]) {
         return;
     }
     let host = Host::new("api");

@@ -1,4 +1,4 @@
-//! Who may call what, and how they get in: `maglevd` as a process, and clients of every kind.
+//! Access control and transports of the API: `maglevd` as a process, with clients of every kind.
 
 #![cfg(test)]
 
@@ -25,17 +25,17 @@ use nix::sys::signal::Signal;
 use tonic::Status;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
-/// What the server's certificate is for.
+/// Name in the server's certificate.
 const NAME: &str = "maglevd.example.org";
 
-/// `maglevd` on a unix socket and by TCP, with nothing to do but to answer.
+/// `maglevd` on a unix socket and on TCP, with an empty configuration.
 struct Stage {
     maglevd: Maglevd,
     address: SocketAddr,
     place: Place,
 }
 
-/// A configuration whose `api` is this.
+/// Returns a configuration with this `api` section.
 fn config(api: impl Display) -> String {
     format!("maglev:\n  api: {api}\n")
 }
@@ -45,14 +45,14 @@ impl Stage {
         Self::at(Place::new(), api)
     }
 
-    /// With files that are in `place` already.
+    /// Starts `maglevd` with the files that exist in `place`.
     fn at(place: Place, api: impl Display) -> Self {
         let address = SocketAddr::new(farm::address(), 9090);
         let maglevd = Setup::new(&place, &config(api)).flag("--grpc-addr", address).start();
         Self { maglevd, address, place }
     }
 
-    /// Has it read another `api`, and waits until that is in force.
+    /// Reloads with another `api` section and waits until it is in force.
     fn reload(&self, api: impl Display) {
         self.place.write("maglev.yaml", config(api));
         let said = self.maglevd.process.said();
@@ -60,7 +60,7 @@ impl Stage {
         self.maglevd.process.line(said, "configuration in force");
     }
 
-    /// Has it read another `api`, which is wrong, and returns what it says of that.
+    /// Reloads with an invalid `api` section and returns the log line.
     fn fail_to_reload(&self, api: impl Display) -> String {
         self.place.write("maglev.yaml", config(api));
         let said = self.maglevd.process.said();
@@ -68,7 +68,7 @@ impl Stage {
         self.maglevd.process.line(said, "not reloaded")
     }
 
-    /// Runs `maglevc` by TCP.
+    /// Runs `maglevc` over TCP.
     fn maglevc(&self, flags: &[&str], words: &str) -> Output {
         let mut command = Command::new(program("maglevc").unwrap());
         command.arg("--server").arg(self.address.to_string()).args(flags);
@@ -76,14 +76,14 @@ impl Stage {
     }
 }
 
-/// The files of TLS.
+/// Certificates and keys for TLS.
 struct Files {
     authority: Authority,
     place: Place,
 }
 
 impl Files {
-    /// In a place of their own: `server.pem` and `server.key`, and the authority's `ca.pem`.
+    /// Writes `server.pem`, `server.key` and the authority's `ca.pem` to a new directory.
     fn new() -> Self {
         let files = Self { authority: Authority::new(), place: Place::new() };
         files.place.write("ca.pem", files.authority.certificate());
@@ -91,7 +91,7 @@ impl Files {
         files
     }
 
-    /// Writes the server's own.
+    /// Writes the server's certificate and key.
     fn serve(&self, identity: &Identity) {
         self.place.write("server.pem", &identity.certificate);
         self.place.write("server.key", &identity.key);
@@ -101,14 +101,14 @@ impl Files {
         self.place.path(name)
     }
 
-    /// `api`, with clients' certificates held against the authority, and these rules.
+    /// Returns an `api` section with TLS, the authority as client CA, and these roles.
     fn api(&self, roles: &str) -> String {
         let [certificate, key, ca] =
             ["server.pem", "server.key", "ca.pem"].map(|name| self.path(name).display().to_string());
         format!("{{ tls: {{ certificate: {certificate}, key: {key}, client-ca: {ca} }}, roles: [{roles}] }}")
     }
 
-    /// A client that trusts the authority and shows `identity`.
+    /// Connects a client that trusts the authority and presents `identity`.
     async fn connect(&self, address: SocketAddr, identity: Option<&Identity>) -> Result<Channel, Status> {
         connect(address, &self.authority, identity).await
     }
@@ -128,12 +128,12 @@ async fn connect(
     endpoint.connect().await.map_err(|error| Status::unknown(format!("{error:?}")))
 }
 
-/// Whether the daemon answers `channel`.
+/// Calls `GetVersion` over `channel`.
 async fn answers(channel: Channel) -> Result<(), Status> {
     MaglevClient::new(channel).get_version(GetVersionRequest {}).await.map(drop)
 }
 
-/// What a failed `maglevc` says.
+/// Returns the error text of a failed `maglevc`.
 fn complaint(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     String::from_utf8_lossy(&output.stderr).into_owned()

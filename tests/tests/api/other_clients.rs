@@ -1,4 +1,4 @@
-//! A client that is none of ours: gRPC's own, in Python.
+//! A third-party client: gRPC's own Python implementation.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use maglev_lab::skip;
 
 use crate::{Files, NAME, Stage};
 
-/// Debian's own, which sees Debian's packages.
+/// Debian's Python, which sees Debian's packages.
 const PYTHON: &str = "/usr/bin/python3";
 
 fn has_grpc() -> bool {
@@ -23,8 +23,8 @@ fn run(name: &str, target: &str, arguments: &[String]) {
 }
 
 #[test]
-fn grpcs_own_client_finds_and_calls_everything() {
-    let name = "grpcs_own_client_finds_and_calls_everything";
+fn python_grpc_client_calls_every_method() {
+    let name = "python_grpc_client_calls_every_method";
     if skip(name, &["python3"]) {
         return;
     }

@@ -1,4 +1,4 @@
-//! Each role and each call.
+//! Each role against each call.
 
 use std::net::SocketAddr;
 
@@ -20,7 +20,7 @@ use crate::{Files, Stage, config};
 
 const ROLES: [&str; 3] = ["view", "operate", "admin"];
 
-/// The calls that take more than `view`, and what they take.
+/// Calls that need more than `view`, and the role they need.
 const TAKE_MORE: [(&str, &str); 8] = [
     ("DisableBackend", "operate"),
     ("EnableBackend", "operate"),
@@ -32,14 +32,14 @@ const TAKE_MORE: [(&str, &str); 8] = [
     ("UnsetFrontendPoolBackendWeight", "operate"),
 ];
 
-/// Every call that the API describes.
+/// Returns every call in the API's descriptors.
 fn calls() -> Vec<String> {
     let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
     let services = files.iter().flat_map(|file| &file.service);
     services.flat_map(|service| &service.method).map(|method| method.name().to_owned()).collect()
 }
 
-/// Makes a call with an empty request, and looks no further than the beginning of its answer.
+/// Makes a call with an empty request and reads at most one reply.
 async fn call(channel: &Channel, call: &str) -> Result<(), Status> {
     let mut client = tonic::client::Grpc::new(channel.clone());
     client.ready().await.unwrap();
@@ -50,7 +50,7 @@ async fn call(channel: &Channel, call: &str) -> Result<(), Status> {
 }
 
 #[test]
-fn every_role_may_make_its_calls_and_no_others() {
+fn each_role_may_make_only_its_calls() {
     let files = Files::new();
     let rules = ROLES.map(|role| format!("{{ certificate: {role}.example.org, role: {role} }}")).join(", ");
     let stage = Stage::new(files.api(&rules));
@@ -82,7 +82,7 @@ fn every_role_may_make_its_calls_and_no_others() {
 }
 
 #[test]
-fn a_dry_run_is_a_look() {
+fn dry_run_sync_needs_only_view() {
     let files = Files::new();
     let stage = Stage::new(files.api("{ certificate: view.example.org, role: view }"));
     let identity = files.authority.good("view.example.org");
@@ -96,7 +96,7 @@ fn a_dry_run_is_a_look() {
 }
 
 #[test]
-fn what_is_no_call_is_nobodys() {
+fn unknown_method_is_unimplemented() {
     let stage = Stage::new("{}");
     stage.maglevd.wait(async {
         let uri = format!("http://{}", stage.address);
@@ -108,7 +108,7 @@ fn what_is_no_call_is_nobodys() {
 }
 
 #[test]
-fn a_refusal_is_logged_and_counted_and_a_flood_of_them_is_not_logged() {
+fn refusals_are_counted_and_logs_rate_limited() {
     let ip = farm::address();
     let (address, metrics) = (SocketAddr::new(ip, 9090), SocketAddr::new(ip, 9091));
     let place = Place::new();

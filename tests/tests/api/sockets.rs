@@ -1,4 +1,4 @@
-//! Listeners that systemd has made.
+//! Listeners passed by systemd.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::config;
 
 const ACTIVATE: &str = "systemd-socket-activate";
 
-/// What hands over sockets at these addresses, of these names, to `maglevd` as soon as somebody connects.
+/// Returns a command that passes sockets with these addresses and names to `maglevd` at the first connection.
 fn activate(addresses: &[&str], names: &str) -> Command {
     let mut command = Command::new(ACTIVATE);
     for address in addresses {
@@ -31,8 +31,8 @@ fn is_listening(socket: &Path) -> bool {
 }
 
 #[test]
-fn sockets_of_systemd_win_over_the_flags() {
-    if skip("sockets_of_systemd_win_over_the_flags", &[ACTIVATE]) {
+fn systemd_sockets_override_flags() {
+    if skip("systemd_sockets_override_flags", &[ACTIVATE]) {
         return;
     }
     let place = Place::new();
@@ -60,8 +60,8 @@ fn sockets_of_systemd_win_over_the_flags() {
 }
 
 #[test]
-fn the_daemon_has_no_network_of_its_own() {
-    if skip("the_daemon_has_no_network_of_its_own", &[ACTIVATE, "unshare"]) {
+fn daemon_serves_without_network_access() {
+    if skip("daemon_serves_without_network_access", &[ACTIVATE, "unshare"]) {
         return;
     }
     let place = Place::new();
@@ -84,8 +84,8 @@ fn the_daemon_has_no_network_of_its_own() {
 }
 
 #[test]
-fn a_socket_of_metrics_alone_leaves_grpc_to_the_flags() {
-    if skip("a_socket_of_metrics_alone_leaves_grpc_to_the_flags", &[ACTIVATE]) {
+fn metrics_socket_alone_keeps_grpc_flags() {
+    if skip("metrics_socket_alone_keeps_grpc_flags", &[ACTIVATE]) {
         return;
     }
     let place = Place::new();
@@ -99,8 +99,8 @@ fn a_socket_of_metrics_alone_leaves_grpc_to_the_flags() {
 }
 
 #[test]
-fn what_is_no_socket_of_ours_is_refused() {
-    if skip("what_is_no_socket_of_ours_is_refused", &[ACTIVATE]) {
+fn unexpected_systemd_socket_is_refused() {
+    if skip("unexpected_systemd_socket_is_refused", &[ACTIVATE]) {
         return;
     }
     for (name, kind, complaint) in [
@@ -127,7 +127,7 @@ fn what_is_no_socket_of_ours_is_refused() {
     }
 }
 
-/// Whoever comes first has the daemon started.
+/// Connects, which makes the socket activator start the daemon.
 fn connect(path: &Path, kind: &str) {
     use socket2::{Domain, SockAddr, Socket, Type};
     let kind = if kind == "seqpacket" { Type::SEQPACKET } else { Type::STREAM };

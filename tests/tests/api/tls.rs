@@ -1,4 +1,4 @@
-//! TLS by TCP: who is let in, and what a reload changes.
+//! TLS over TCP: client authentication, and effects of a reload.
 
 use maglev_lab::certificates::Authority;
 use maglev_proto::v1::maglev_client::MaglevClient;
@@ -15,7 +15,7 @@ async fn reload(channel: Channel) -> Result<(), Status> {
 }
 
 #[test]
-fn a_certificate_of_a_rule_has_its_role() {
+fn certificate_rule_grants_role() {
     let files = Files::new();
     let stage = Stage::new(files.api(DEPLOY));
     stage.maglevd.wait(async {
@@ -34,15 +34,15 @@ fn a_certificate_of_a_rule_has_its_role() {
 }
 
 #[test]
-fn a_certificate_that_is_no_good_is_worse_than_none() {
+fn invalid_client_certificate_is_rejected() {
     let files = Files::new();
     let strangers = Authority::new().good("deploy.example.org");
     let expired = files.authority.expired("deploy.example.org");
     for (identity, why) in [(strangers, "BadSignature"), (expired, "certificate expired")] {
-        // One for each: who tries often enough is no longer written about.
+        // Each case has its own daemon, because repeated failures are rate-limited in the log.
         let stage = Stage::new(files.api(DEPLOY));
         let asked = stage.maglevd.wait(async {
-            // With TLS 1.3 a client can believe that it is in, until it asks.
+            // A TLS 1.3 client can complete its handshake before the server rejects its certificate.
             match files.connect(stage.address, Some(&identity)).await {
                 Ok(channel) => answers(channel).await,
                 Err(status) => Err(status),
@@ -54,7 +54,7 @@ fn a_certificate_that_is_no_good_is_worse_than_none() {
 }
 
 #[test]
-fn plain_text_is_refused_where_tls_is_wanted() {
+fn plaintext_is_refused_with_tls_configured() {
     let files = Files::new();
     let stage = Stage::new("{}");
     let plain = Endpoint::from_shared(format!("http://{}", stage.address)).unwrap();
@@ -78,7 +78,7 @@ fn plain_text_is_refused_where_tls_is_wanted() {
 }
 
 #[test]
-fn a_reload_brings_new_rules_to_old_connections() {
+fn reload_applies_rules_to_open_connections() {
     let files = Files::new();
     let stage = Stage::new(files.api(""));
     let identity = files.authority.good("deploy.example.org");
@@ -87,14 +87,14 @@ fn a_reload_brings_new_rules_to_old_connections() {
     assert_eq!(may_reload().unwrap_err().code(), Code::PermissionDenied);
     stage.reload(files.api(DEPLOY));
     may_reload().unwrap();
-    // Another authority vouches for nobody whom the one before has let in.
+    // The new authority did not sign the client's certificate.
     files.place.write("ca.pem", Authority::new().certificate());
     stage.reload(files.api(DEPLOY));
     assert_eq!(may_reload().unwrap_err().code(), Code::PermissionDenied);
 }
 
 #[test]
-fn a_reload_brings_a_new_certificate_and_keeps_connections() {
+fn reload_replaces_certificate_and_keeps_connections() {
     let files = Files::new();
     let stage = Stage::new(files.api(""));
     let before = stage.maglevd.wait(files.connect(stage.address, None)).unwrap();
@@ -109,7 +109,7 @@ fn a_reload_brings_a_new_certificate_and_keeps_connections() {
 }
 
 #[test]
-fn a_reload_with_a_certificate_that_cannot_be_read_changes_nothing() {
+fn reload_with_unreadable_certificate_changes_nothing() {
     let files = Files::new();
     let stage = Stage::new(files.api(DEPLOY));
     let identity = files.authority.good("deploy.example.org");
@@ -119,7 +119,7 @@ fn a_reload_with_a_certificate_that_cannot_be_read_changes_nothing() {
     assert!(line.contains("maglev.api.tls.certificate: ") && line.contains("No such file"), "{line}");
     stage.maglevd.wait(async {
         let channel = files.connect(stage.address, Some(&identity)).await.unwrap();
-        // The rule is in force still, and the answer says what is wrong.
+        // The previous rules remain in force, and the answer names the error.
         let mut client = MaglevClient::new(channel);
         let fault = client.reload_config(ReloadConfigRequest {}).await.unwrap().into_inner().fault.unwrap();
         assert_eq!(fault.problems[0].path, "maglev.api.tls.certificate");
@@ -127,14 +127,14 @@ fn a_reload_with_a_certificate_that_cannot_be_read_changes_nothing() {
 }
 
 #[test]
-fn maglevc_speaks_tls() {
+fn maglevc_connects_over_tls() {
     let files = Files::new();
     let stage = Stage::new(files.api(DEPLOY));
     let identity = files.authority.good("deploy.example.org");
     let at = |name: &str| files.path(name).display().to_string();
     files.place.write("client.pem", &identity.certificate);
     files.place.write("client.key", &identity.key);
-    // The address is not in the certificate, so the server has to prove a name that it has not.
+    // The certificate does not contain the address, so verification must fail.
     let output = stage.maglevc(&["--tls-ca", &at("ca.pem")], "show version");
     assert!(complaint(&output).contains("certificate not valid for name"), "{output:?}");
 

@@ -1,4 +1,4 @@
-//! Bad input: one clear line, the right exit code, or nothing at all.
+//! Invalid input: one clear log line, the right exit code, or no effect.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +14,7 @@ use maglev_proto::v1::BackendState;
 
 use crate::{BACKENDS, Stage};
 
-/// What `maglevd` says of a file, with `--check` and when it is to run with it, which is the same.
+/// Returns exit code and error lines, and checks that `--check` and a start report the same.
 fn refusal(config: &str) -> (Option<i32>, Vec<String>) {
     let place = Place::new();
     let path = place.path("maglev.yaml").display().to_string();
@@ -27,7 +27,7 @@ fn refusal(config: &str) -> (Option<i32>, Vec<String>) {
 }
 
 #[test]
-fn a_file_of_the_wrong_shape_is_refused_with_line_and_column() {
+fn malformed_config_is_refused_with_position() {
     for (config, complaint) in [
         ("maglev:\n  backends: {\n", "FILE:3:1: "),
         ("maglev:\n  backend: {}\n", "FILE:2:3: maglev: unknown field `backend`"),
@@ -42,7 +42,7 @@ fn a_file_of_the_wrong_shape_is_refused_with_line_and_column() {
 }
 
 #[test]
-fn every_mistake_in_a_file_is_told_at_once() {
+fn all_config_errors_are_reported_together() {
     let (code, lines) = refusal(
         "maglev:
   healthchecks:
@@ -69,7 +69,7 @@ fn every_mistake_in_a_file_is_told_at_once() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn missing_config_file_is_named() {
     let place = Place::new();
     let missing = place.path("missing.yaml").display().to_string();
     let (status, lines) = Setup::new(&place, "").flag("--config", &missing).fail();
@@ -78,7 +78,7 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_named() {
+fn address_in_use_is_named() {
     let (place, farm) = (Place::new(), Farm::new(1));
     let taken = farm.sites[0].address();
     for flag in ["--metrics-addr", "--grpc-addr"] {
@@ -89,7 +89,7 @@ fn an_address_that_is_taken_is_named() {
 }
 
 #[test]
-fn the_socket_of_a_living_maglevd_is_not_taken_away() {
+fn socket_in_use_is_not_taken_over() {
     let place = Place::new();
     let setup = || Setup::new(&place, "maglev: {}");
     let mut first = setup().start();
@@ -98,13 +98,13 @@ fn the_socket_of_a_living_maglevd_is_not_taken_away() {
     let socket = first.socket().display();
     assert_eq!(lines, [format!("maglevd: cannot listen on {socket}: another process listens there")]);
     assert!(first.maglevc(&["show", "version"]).status.success());
-    // That of a dead one is.
+    // The socket of a dead process is replaced.
     first.process.kill();
     assert!(setup().start().maglevc(&["show", "version"]).status.success());
 }
 
 #[test]
-fn a_prober_that_is_not_there_is_sought_until_it_is() {
+fn missing_prober_is_retried_until_present() {
     let mut stage = Stage::new();
     stage.prober.kill();
     std::fs::remove_file(stage.place.path("prober.sock")).unwrap();
@@ -126,7 +126,7 @@ fn a_prober_that_is_not_there_is_sought_until_it_is() {
 }
 
 #[test]
-fn nonsense_on_its_ports_does_not_disturb_it() {
+fn garbage_on_listeners_is_harmless() {
     let stage = Stage::new();
     let [metrics, grpc] =
         [198, 199].map(|server| SocketAddr::new(stage.farm.address(server), stage.farm.port()));
@@ -139,7 +139,7 @@ fn nonsense_on_its_ports_does_not_disturb_it() {
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff",
     ];
     for bytes in nonsense {
-        // It may hang up before it has heard all of it.
+        // The server may close the connection before it reads everything.
         for address in [metrics, grpc] {
             _ = TcpStream::connect(address).unwrap().write_all(bytes);
         }

@@ -1,4 +1,4 @@
-//! How much traffic VPP has seen, from its stats segment to the API.
+//! Traffic counters, from VPP's stats segment to the API.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use crate::{BACKENDS, Stage, VIP, frontend, web};
 
-/// Lets VPP have `count` packets of one new flow to the VIP.
+/// Sends `count` packets of one new flow to the VIP.
 fn send(stage: &Stage, count: u64) {
     let server = Some(stage.farm.address(0));
     stage.observer().client(async |client| {
@@ -27,7 +27,7 @@ fn counters(maglevd: &Maglevd) -> Result<GetVpplbCountersResponse, Status> {
     reply.map(tonic::Response::into_inner)
 }
 
-/// Waits until the counters are as they should be. Nobody tells that they were read.
+/// Waits until the counters satisfy `is_it`. No event reports a reading, so this polls.
 fn until(
     maglevd: &Maglevd,
     what: &str,
@@ -44,7 +44,7 @@ fn until(
     }
 }
 
-/// What became of the packets of the first VIP.
+/// Returns the packet counters of the first VIP.
 fn fates(found: &Result<GetVpplbCountersResponse, Status>) -> Option<LbPackets> {
     found.as_ref().ok()?.vips.first()?.packets
 }
@@ -54,7 +54,7 @@ fn unavailable(found: &Result<GetVpplbCountersResponse, Status>) -> bool {
 }
 
 #[test]
-fn every_packet_is_counted_where_it_belongs() {
+fn packets_are_counted_per_vip_and_backend() {
     let stage = Stage::new();
     let maglevd = stage.settled();
     send(&stage, 10);
@@ -79,9 +79,9 @@ fn every_packet_is_counted_where_it_belongs() {
 }
 
 #[test]
-fn vpp_is_asked_once_and_again_for_what_is_new() {
+fn stats_indexes_are_resolved_once_per_vip() {
     let stage = Stage::new();
-    let Some(sim) = stage.sim("vpp_is_asked_once_and_again_for_what_is_new") else { return };
+    let Some(sim) = stage.sim("stats_indexes_are_resolved_once_per_vip") else { return };
     let mut maglevd = stage.settled();
     let asked = || ["cli_inband", "ip_route_lookup_v2"].map(|name| sim.count(name));
     let mut last = None;
@@ -100,9 +100,9 @@ fn vpp_is_asked_once_and_again_for_what_is_new() {
 }
 
 #[test]
-fn a_listing_that_vpp_refuses_is_asked_for_again_with_a_later_sync() {
+fn refused_vip_listing_is_retried_at_sync() {
     let stage = Stage::new();
-    let Some(sim) = stage.sim("a_listing_that_vpp_refuses_is_asked_for_again_with_a_later_sync") else {
+    let Some(sim) = stage.sim("refused_vip_listing_is_retried_at_sync") else {
         return;
     };
     sim.faults(|faults| faults.refuse(CliInband::NAME, -1, 1));
@@ -113,7 +113,7 @@ fn a_listing_that_vpp_refuses_is_asked_for_again_with_a_later_sync() {
     assert_eq!(sim.count(CliInband::NAME), 2);
 }
 
-/// Gives VPP the VIP's address on an interface.
+/// Assigns the VIP's address to a VPP interface.
 fn take(stage: &Stage) {
     if let Some(sim) = stage.vpp.sim() {
         return sim.add_interface_address(VIP.parse().unwrap());
@@ -122,7 +122,7 @@ fn take(stage: &Stage) {
     vppctl(stage, &["create loopback interface", "set interface state loop0 up", &address]);
 }
 
-/// Takes it away again.
+/// Removes the address from the interface.
 fn give_back(stage: &Stage) {
     match stage.vpp.sim() {
         Some(sim) => sim.remove_interface_address(VIP.parse().unwrap()),
@@ -147,7 +147,7 @@ fn until_shadowed(maglevd: &mut Maglevd, wanted: bool) {
 }
 
 #[test]
-fn a_vip_on_an_address_of_vpps_own_is_warned_of_until_it_is_taken_away() {
+fn address_conflict_is_warned_until_resolved() {
     let stage = Stage::new();
     take(&stage);
     let mut maglevd = stage.setup(&stage.config()).start();
@@ -157,7 +157,7 @@ fn a_vip_on_an_address_of_vpps_own_is_warned_of_until_it_is_taken_away() {
 }
 
 #[test]
-fn an_address_that_vpp_gets_on_an_interface_later_is_noticed_within_the_sync_interval() {
+fn later_address_conflict_is_found_by_sync() {
     let stage = Stage::new();
     let mut config = stage.config();
     config.lb = "sync-interval: 1s".to_owned();
@@ -168,7 +168,7 @@ fn an_address_that_vpp_gets_on_an_interface_later_is_noticed_within_the_sync_int
 }
 
 #[test]
-fn an_address_that_vpp_gets_on_an_interface_later_is_noticed_when_an_operator_asks() {
+fn later_address_conflict_is_found_on_request() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     until(&maglevd, "counters", |found| fates(found).is_some()).unwrap();
@@ -179,9 +179,9 @@ fn an_address_that_vpp_gets_on_an_interface_later_is_noticed_when_an_operator_as
 }
 
 #[test]
-fn counters_go_and_come_with_vpp() {
+fn counters_follow_vpp_availability() {
     let stage = Stage::new();
-    let Some(sim) = stage.sim("counters_go_and_come_with_vpp") else { return };
+    let Some(sim) = stage.sim("counters_follow_vpp_availability") else { return };
     let mut maglevd = stage.settled();
     send(&stage, 10);
     until(&maglevd, "10 packets", |found| fates(found).is_some_and(|p| p.next == 9)).unwrap();
@@ -193,10 +193,9 @@ fn counters_go_and_come_with_vpp() {
 }
 
 #[test]
-fn a_segment_that_makes_no_sense_is_no_counters_and_the_next_one_is_taken() {
+fn invalid_stats_segment_is_rejected_and_reopened() {
     let stage = Stage::new();
-    let Some(sim) = stage.sim("a_segment_that_makes_no_sense_is_no_counters_and_the_next_one_is_taken")
-    else {
+    let Some(sim) = stage.sim("invalid_stats_segment_is_rejected_and_reopened") else {
         return;
     };
     let maglevd = stage.settled();

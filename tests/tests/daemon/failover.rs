@@ -1,4 +1,4 @@
-//! From the health of a server to the weights in VPP.
+//! From server health to weights in VPP.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ use maglev_vppsim::VipView;
 use crate::{BACKENDS, Stage, VIP, frontend};
 
 #[test]
-fn weights_follow_health_from_pool_to_pool_and_back() {
+fn weights_follow_health_across_pools() {
     let mut stage = Stage::new();
     let _maglevd = stage.settled();
     stage.farm.sites[0].answer(503);
@@ -31,10 +31,10 @@ fn weights_follow_health_from_pool_to_pool_and_back() {
 }
 
 #[test]
-fn the_next_pool_is_raised_before_the_failed_one_is_lowered() {
+fn failover_raises_weights_before_lowering() {
     let stage = Stage::new();
     let _maglevd = stage.settled();
-    let Some(sim) = stage.sim("the_next_pool_is_raised_before_the_failed_one_is_lowered") else { return };
+    let Some(sim) = stage.sim("failover_raises_weights_before_lowering") else { return };
     stage.farm.sites[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
     sim.forget_calls();
@@ -47,10 +47,9 @@ fn the_next_pool_is_raised_before_the_failed_one_is_lowered() {
 }
 
 #[test]
-fn flows_of_a_server_that_goes_down_are_flushed_unless_the_frontend_keeps_them() {
+fn flush_on_down_decides_flow_removal() {
     let stage = Stage::new();
-    let Some(sim) = stage.sim("flows_of_a_server_that_goes_down_are_flushed_unless_the_frontend_keeps_them")
-    else {
+    let Some(sim) = stage.sim("flush_on_down_decides_flow_removal") else {
         return;
     };
     const KEEPER: &str = "203.0.113.81";
@@ -72,8 +71,8 @@ fn flows_of_a_server_that_goes_down_are_flushed_unless_the_frontend_keeps_them()
 }
 
 #[test]
-fn a_server_that_the_network_cuts_off_is_taken_out_until_it_is_back() {
-    if skip("a_server_that_the_network_cuts_off_is_taken_out_until_it_is_back", &["nft"]) {
+fn unreachable_server_is_drained_until_back() {
+    if skip("unreachable_server_is_drained_until_back", &["nft"]) {
         return;
     }
     let (lab, place, vpp) = (Lab::new(), Place::new(), Vpp::start().unwrap());
@@ -108,8 +107,8 @@ fn a_server_that_the_network_cuts_off_is_taken_out_until_it_is_back() {
 }
 
 #[test]
-fn a_server_with_a_bad_certificate_is_down_unless_nobody_is_to_look_at_it() {
-    if skip("a_server_with_a_bad_certificate_is_down_unless_nobody_is_to_look_at_it", &["nginx"]) {
+fn expired_certificate_is_down_unless_unverified() {
+    if skip("expired_certificate_is_down_unless_unverified", &["nginx"]) {
         return;
     }
     let (lab, place) = (Lab::new(), Place::new());

@@ -1,4 +1,4 @@
-//! The log: what goes to standard error, and what to subscribers.
+//! Log output on standard error and to subscribers.
 
 use maglev_lab::maglevd::Setup;
 use maglev_lab::place::Place;
@@ -7,13 +7,13 @@ use maglev_proto::v1::{EventKind, LogLevel, WatchEventsRequest};
 
 use crate::Stage;
 
-/// One whose level is a warning, but for the line that says that it starts.
+/// Level `warn`, except for the line that reports the start.
 const QUIET: &str = "warn,maglevd::daemon=info";
 
 #[test]
-fn a_subscriber_hears_more_than_standard_error_has() {
+fn log_subscriber_may_request_debug_level() {
     let place = Place::new();
-    // There is no prober, which is worth a warning once, and then a debugging record each time that it is tried again.
+    // The missing prober causes one warning, then a debug record for each retry.
     let maglevd = Setup::new(&place, "maglev: {}").flag("--log-level", QUIET).start();
     maglevd.process.line(0, "no prober; it is tried again");
     let request =
@@ -32,7 +32,7 @@ fn a_subscriber_hears_more_than_standard_error_has() {
 }
 
 #[test]
-fn what_comes_and_goes_is_named_in_the_log_as_in_the_api() {
+fn log_events_match_api_event_names() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let Stage { mut prober, vpp, .. } = stage;

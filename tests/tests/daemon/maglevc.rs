@@ -1,4 +1,4 @@
-//! What operators change with `maglevc`, from end to end: the program, the daemon, and a restart of it.
+//! Operator changes with `maglevc`, end to end: program, daemon and a restart.
 
 use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 use crate::{BACKENDS, Stage, VIP};
 
-/// What `maglevc` prints; it is not to fail.
+/// Runs `maglevc`, which must succeed, and returns its output.
 fn said(maglevd: &Maglevd, words: &[&str]) -> String {
     let output = maglevd.maglevc(words);
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{words:?}");
     text(&output.stdout).to_owned()
 }
 
-/// The same of a command without quotes.
+/// Same for a command without quoted words.
 fn says(maglevd: &Maglevd, command: &str) -> String {
     said(maglevd, &command.split(' ').collect::<Vec<_>>())
 }
@@ -32,7 +32,7 @@ fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap()
 }
 
-/// `maglevc watch events`, until dropped.
+/// `maglevc watch events`, killed on drop.
 struct Watch(Child, Lines<BufReader<ChildStdout>>);
 
 impl Watch {
@@ -45,7 +45,7 @@ impl Watch {
         Self(child, lines)
     }
 
-    /// The next line with this in it.
+    /// Returns the next line that contains `with`.
     fn line(&mut self, with: &str) -> String {
         let found = self.1.by_ref().map(Result::unwrap).find(|line| line.contains(with));
         found.unwrap_or_else(|| panic!("nobody was told of {with}"))
@@ -60,11 +60,11 @@ impl Drop for Watch {
 }
 
 #[test]
-fn a_disk_swap_is_seen_by_all_and_outlives_a_restart() {
+fn disable_is_announced_and_survives_restart() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let mut watch = Watch::new(&maglevd, &["backend", "operator"]);
-    // What is so is told to whoever is listening already.
+    // A subscriber first receives the current state.
     watch.line("backend c is up");
     let disable = ["set", "backend", "a", "disable", "reason", "disk swap", "for", "2h"];
     let answer = said(&maglevd, &disable);
@@ -117,7 +117,7 @@ fn a_disk_swap_is_seen_by_all_and_outlives_a_restart() {
     ] {
         assert!(why.contains(expected), "{expected} in\n{why}");
     }
-    // The first probe may be faster than the disk, which the answer waits for.
+    // The first probe may complete before the write to disk that the answer waits for.
     let enabled = says(&maglevd, "set backend a enable");
     assert!(
         ["a is unknown until it is probed (was disabled)\n", "a is up (was disabled)\n"]
@@ -130,7 +130,7 @@ fn a_disk_swap_is_seen_by_all_and_outlives_a_restart() {
 }
 
 #[test]
-fn a_failover_is_explained() {
+fn explain_reports_failover() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     for server in [0, 1] {
@@ -173,7 +173,7 @@ fn weights_are_set_and_unset() {
 }
 
 #[test]
-fn what_has_left_the_configuration_can_be_undone() {
+fn dangling_overrides_can_be_removed() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     says(&maglevd, "set backend a disable");
@@ -201,7 +201,7 @@ fn what_has_left_the_configuration_can_be_undone() {
 }
 
 #[test]
-fn what_is_not_kept_is_warned_of() {
+fn missing_state_dir_is_warned_about() {
     let stage = Stage::new();
     let mut maglevd = stage.setup(&stage.config()).flag("--state-dir", "").start();
     maglevd.until_up(&BACKENDS);
@@ -215,10 +215,10 @@ fn what_is_not_kept_is_warned_of() {
 }
 
 #[test]
-fn who_may_only_look_is_told_so_by_the_server() {
+fn view_role_cannot_change_state() {
     let stage = Stage::new();
     let address = SocketAddr::new(stage.farm.address(199), 9090);
-    // A rule about users is the whole list of those who may do more than look.
+    // A rule for users replaces the default rules, so all others have `view`.
     let api = "maglev:\n  api: { roles: [{ user: root, role: admin }] }\n";
     let config = stage.config().text().replacen("maglev:\n", api, 1);
     let setup = Setup::new(&stage.place, &config).vpp(&stage.vpp);

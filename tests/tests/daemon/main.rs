@@ -1,5 +1,4 @@
-//! `maglevd` and `maglevd-prober` as processes, with servers to probe, and VPP: the simulated one, or the real one that
-//! the environment names.
+//! `maglevd` and `maglevd-prober` as processes, with servers to probe, and the simulated VPP or the real one in `VPP_BIN`.
 
 #![cfg(test)]
 
@@ -32,12 +31,12 @@ use maglev_proto::v1::BackendState;
 use maglev_vpp::message::Vip;
 use maglev_vppsim::Sim;
 
-/// The VIP of frontend `web`.
+/// VIP of frontend `web`.
 const VIP: &str = "203.0.113.80";
-/// The backends of frontend `web`, in the order of the servers of the farm.
+/// Backends of frontend `web`, in the order of the servers.
 const BACKENDS: [&str; 3] = ["a", "b", "c"];
 
-/// Everything around `maglevd`: a prober, three servers, and VPP.
+/// A prober, three servers and VPP: the surroundings of `maglevd`.
 struct Stage {
     prober: Process,
     farm: Farm,
@@ -51,7 +50,7 @@ impl Stage {
         Self { prober: place.prober(None, &[]), farm: Farm::new(3), place, vpp: Vpp::start().unwrap() }
     }
 
-    /// The healthcheck and the backends `a`, `b` and `c`; frontend `web` prefers `a` and `b` (2 : 1) to `c`.
+    /// One healthcheck and the backends `a`, `b` and `c`. Frontend `web` prefers `a` and `b` (2 : 1) to `c`.
     fn config(&self) -> Config {
         let [a, b, c] = [0, 1, 2].map(|server| self.farm.address(server));
         Config {
@@ -71,7 +70,7 @@ impl Stage {
         Setup::new(&self.place, &config.text()).vpp(&self.vpp)
     }
 
-    /// `maglevd` with the plain configuration, once every backend is up and VPP knows it.
+    /// Starts `maglevd` and waits until every backend is up and in VPP.
     fn settled(&self) -> Maglevd {
         let mut maglevd = self.setup(&self.config()).start();
         maglevd.until_up(&BACKENDS);
@@ -79,7 +78,7 @@ impl Stage {
         maglevd
     }
 
-    /// `maglevd` that shows its metrics at an address, once it has seen `b` fail.
+    /// Starts `maglevd` with metrics and waits until `b` is down. Returns the address of the metrics.
     fn watched(&self) -> (Maglevd, SocketAddr) {
         let metrics = SocketAddr::new(self.farm.address(199), self.farm.port());
         let mut maglevd = self.setup(&self.config()).flag("--metrics-addr", metrics).start();
@@ -90,7 +89,7 @@ impl Stage {
         (maglevd, metrics)
     }
 
-    /// The simulator, for tests of what only it can be made to do.
+    /// Returns the simulator, or prints a skip line for tests that need it.
     fn sim(&self, test: &str) -> Option<&Sim> {
         if self.vpp.sim().is_none() {
             println!("SKIP {test}: needs the simulator");
@@ -102,13 +101,13 @@ impl Stage {
         Observer::of(&self.vpp)
     }
 
-    /// The weights of the three servers.
+    /// Weights of the three servers.
     fn weights(&self, a: u8, b: u8, c: u8) -> Weights {
         [(self.farm.address(0), a), (self.farm.address(1), b), (self.farm.address(2), c)].into()
     }
 }
 
-/// The VIP of frontend `web`, as VPP knows it.
+/// Key of frontend `web`'s VIP in VPP.
 fn web() -> Vip {
     Vip { prefix: host(VIP), protocol: 6, port: 80 }
 }

@@ -1,4 +1,4 @@
-//! What an operator can ask of a running `maglevd`.
+//! Operator requests to a running `maglevd`.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ fn sync(maglevd: &Maglevd, dry_run: bool) -> SyncVpplbStateResponse {
 }
 
 #[test]
-fn a_sync_mends_what_a_dry_run_only_tells() {
+fn sync_applies_the_dry_run_plan() {
     let stage = Stage::new();
     let maglevd = stage.settled();
     let vip = Vip { prefix: host(VIP), protocol: 6, port: 80 };
@@ -39,7 +39,7 @@ fn a_sync_mends_what_a_dry_run_only_tells() {
 }
 
 #[test]
-fn a_wrong_file_is_told_in_the_answer_and_counted() {
+fn invalid_config_is_reported_and_counted() {
     let stage = Stage::new();
     let metrics = SocketAddr::new(stage.farm.address(199), stage.farm.port());
     let mut maglevd = stage.setup(&stage.config()).flag("--metrics-addr", metrics).start();

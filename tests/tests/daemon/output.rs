@@ -1,4 +1,4 @@
-//! What operators see: `/metrics`, and `maglevc` in words and in JSON.
+//! Output for operators: `/metrics`, and `maglevc` as text and as JSON.
 
 use maglev_lab::maglevd::Maglevd;
 use maglev_lab::metrics::Scrape;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{Stage, VIP};
 
 #[test]
-fn metrics_say_what_is_so() {
+fn metrics_reflect_state() {
     let stage = Stage::new();
     let (_maglevd, metrics) = stage.watched();
     let scrape = Scrape::of(metrics);
@@ -42,7 +42,7 @@ fn metrics_say_what_is_so() {
     }
 }
 
-/// What `maglevc` prints.
+/// Runs `maglevc` and returns its output.
 fn text(maglevd: &Maglevd, words: &[&str]) -> String {
     let output = maglevd.maglevc(words);
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -51,7 +51,7 @@ fn text(maglevd: &Maglevd, words: &[&str]) -> String {
 }
 
 #[test]
-fn maglevc_shows_it_in_words() {
+fn maglevc_shows_state_as_text() {
     let stage = Stage::new();
     let maglevd = stage.settled();
     for (command, expected) in [
@@ -78,7 +78,7 @@ fn maglevc_shows_it_in_words() {
 }
 
 #[test]
-fn maglevc_shows_it_in_json() {
+fn maglevc_shows_state_as_json() {
     let stage = Stage::new();
     let maglevd = stage.settled();
     let json = |command: &str| -> Value {
@@ -102,7 +102,7 @@ fn maglevc_shows_it_in_json() {
 }
 
 #[test]
-fn maglevc_says_what_is_wrong_in_the_servers_own_words() {
+fn maglevc_prints_server_errors_verbatim() {
     let stage = Stage::new();
     let maglevd = stage.settled();
     for (command, complaint) in [

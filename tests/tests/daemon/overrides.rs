@@ -1,4 +1,4 @@
-//! What operators override outlives `maglevd`, however it ends, and whatever becomes of the disk.
+//! Overrides survive every kind of exit of `maglevd`, and disk faults.
 
 use std::fs;
 use std::process::Command;
@@ -18,7 +18,7 @@ fn note(reason: &str, seconds: Option<i64>) -> Option<Note> {
     Some(Note { reason: reason.to_owned(), lifetime })
 }
 
-/// Takes a backend out; what the answer says of the disk.
+/// Disables a backend and returns the answer's persist error.
 fn disable(maglevd: &Maglevd, name: &str, note: Option<Note>) -> String {
     let mut client = maglevd.client.clone();
     let request = DisableBackendRequest { name: name.to_owned(), note };
@@ -49,7 +49,7 @@ fn listed(maglevd: &Maglevd) -> ListOverridesResponse {
 }
 
 #[test]
-fn what_was_answered_is_not_forgotten_by_a_kill() {
+fn acknowledged_overrides_survive_sigkill() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     weigh(&maglevd, "b", 100);
@@ -70,7 +70,7 @@ fn what_was_answered_is_not_forgotten_by_a_kill() {
     );
     assert_eq!(listed(&maglevd), before);
     assert_eq!(before.overrides.len(), 3);
-    // A write that it does make proves that it had the chance to make others.
+    // This write proves that `maglevd` had the opportunity to write more.
     let mut client = maglevd.client.clone();
     let request = EnableBackendRequest { name: "a".to_owned(), note: None };
     maglevd.wait(client.enable_backend(request)).unwrap();
@@ -81,9 +81,9 @@ fn what_was_answered_is_not_forgotten_by_a_kill() {
     }
 }
 
-/// `maglevd` is killed again and again while an operator gives one command after the other: what was answered holds.
+/// `maglevd` is killed repeatedly while an operator sends commands. Every acknowledged command must survive.
 #[test]
-fn no_kill_at_any_moment_takes_back_an_answer() {
+fn sigkill_never_loses_acknowledged_override() {
     const ANSWERS: u32 = 4;
     let stage = Stage::new();
     let setup = || Setup::new(&stage.place, &stage.config().text());
@@ -91,7 +91,7 @@ fn no_kill_at_any_moment_takes_back_an_answer() {
     for round in 0..8 {
         let answered = 10 * round + ANSWERS;
         (10 * round + 1..=answered).for_each(|weight| weigh(&maglevd, "a", weight));
-        // One that is on its way, and perhaps arrives.
+        // One command is in flight and may or may not be applied.
         let (mut client, request) = (maglevd.client.clone(), weight("a", answered + 1));
         let under_way = maglevd.spawn(async move { client.set_frontend_pool_backend_weight(request).await });
         maglevd.process.kill();
@@ -103,7 +103,7 @@ fn no_kill_at_any_moment_takes_back_an_answer() {
 }
 
 #[test]
-fn whoever_dies_before_vpp_heard_of_it_tells_vpp_in_the_next_life() {
+fn persisted_disable_is_applied_after_restart() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     maglevd.process.kill();
@@ -121,7 +121,7 @@ fn whoever_dies_before_vpp_heard_of_it_tells_vpp_in_the_next_life() {
 }
 
 #[test]
-fn an_override_ends_when_its_time_is_over() {
+fn override_expires_on_time() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     disable(&maglevd, "a", note("reboot", Some(1)));
@@ -131,7 +131,7 @@ fn an_override_ends_when_its_time_is_over() {
     let line = maglevd.process.line(0, "who=\"expiry\"");
     assert!(line.contains("what=\"enable\" subject=\"backend a\""), "{line}");
 
-    // And while nobody looks.
+    // An override also expires while `maglevd` is down.
     maglevd.process.kill();
     let file = r#"{"version": 1, "overrides": [
       {"kind": "paused", "backend": "b", "at": "2026-01-01T00:00:00Z", "expires": "2026-01-02T00:00:00Z"}]}"#;
@@ -142,7 +142,7 @@ fn an_override_ends_when_its_time_is_over() {
 }
 
 #[test]
-fn who_is_asked_to_end_writes_down_everything() {
+fn sigterm_persists_overrides() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     disable(&maglevd, "a", None);
@@ -153,7 +153,7 @@ fn who_is_asked_to_end_writes_down_everything() {
 }
 
 #[test]
-fn a_corrupt_file_is_no_reason_to_end() {
+fn corrupt_overrides_file_is_set_aside() {
     let stage = Stage::new();
     fs::create_dir(stage.place.path("state")).unwrap();
     stage.place.write("state/overrides.json", "{\"version\": 1, \"overr");
@@ -171,7 +171,7 @@ fn a_corrupt_file_is_no_reason_to_end() {
 }
 
 #[test]
-fn without_a_folder_the_answer_says_what_that_means() {
+fn missing_state_dir_is_reported_in_answer() {
     let stage = Stage::new();
     let mut maglevd = stage.setup(&stage.config()).flag("--state-dir", "").start();
     maglevd.until_up(&BACKENDS);
@@ -180,7 +180,7 @@ fn without_a_folder_the_answer_says_what_that_means() {
     assert_eq!(listed(&maglevd).unkept, unkept);
 }
 
-/// A file system of 64 kB that can be filled, and be made read-only. It goes when dropped.
+/// A 64 kB file system that can be filled or remounted read-only. Unmounted on drop.
 struct Small<'a>(&'a Stage);
 
 impl<'a> Small<'a> {
@@ -207,9 +207,9 @@ fn run(command: &mut Command) {
 }
 
 #[test]
-fn a_full_or_read_only_disk_stops_no_operator_and_loses_nothing() {
+fn full_or_readonly_disk_keeps_overrides() {
     if !geteuid().is_root() {
-        println!("SKIP a_full_or_read_only_disk_stops_no_operator_and_loses_nothing: needs root");
+        println!("SKIP full_or_readonly_disk_keeps_overrides: needs root");
         return;
     }
     let stage = Stage::new();
@@ -218,7 +218,7 @@ fn a_full_or_read_only_disk_stops_no_operator_and_loses_nothing() {
     let mut maglevd = stage.settled();
     assert_eq!(disable(&maglevd, "a", None), "");
     let before = file();
-    // Whatever fits.
+    // Fill the file system.
     let ballast = stage.place.path("state/ballast");
     let full = (0..).map(|n| fs::write(format!("{}{n}", ballast.display()), [0; 4096])).find_map(Result::err);
     assert_eq!(full.unwrap().kind(), std::io::ErrorKind::StorageFull);
@@ -239,7 +239,7 @@ fn a_full_or_read_only_disk_stops_no_operator_and_loses_nothing() {
     assert!(unkept.contains("Read-only file system"), "{unkept}");
     stage.observer().until([(VIP, stage.weights(0, 0, 0))]);
     assert_eq!(file(), before);
-    // What is there is read all the same.
+    // A read-only file is still read at start.
     maglevd.process.kill();
     let maglevd = stage.setup(&stage.config()).start();
     let names: Vec<_> =

@@ -1,5 +1,5 @@
-//! What privilege `maglevd --prober spawn` keeps, read from /proc, and that its probers have enough. All of these need
-//! root, to give and to take away.
+//! Privileges that `maglevd --prober spawn` keeps, read from /proc, and proof that its probers have enough. All tests need
+//! root, to grant and to drop capabilities.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -25,7 +25,7 @@ const OF_ROOT: &str = "00000000002021c0";
 const RAW: &str = "0000000000002000";
 const NONE: &str = "0000000000000000";
 
-/// Backends that answer an echo request, which takes a raw socket.
+/// Returns a configuration of backends checked by ICMP, which needs a raw socket.
 fn config(backends: &[&str]) -> String {
     let backend = |name: &&str| format!("{name}: {{ address: 127.0.0.1, healthcheck: ping }}");
     format!(
@@ -38,7 +38,7 @@ fn config(backends: &[&str]) -> String {
     )
 }
 
-/// What each thread of a process has: the permitted, effective, inheritable and ambient sets, and `no_new_privs`.
+/// Returns the permitted, effective, inheritable and ambient sets and `no_new_privs` of each thread.
 fn privilege(process: Pid) -> Vec<[String; 5]> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().map(Result::unwrap);
     let of_thread = |thread: fs::DirEntry| {
@@ -57,11 +57,11 @@ fn bounding_set(process: Pid) -> String {
     value(&fs::read_to_string(format!("/proc/{process}/status")).unwrap(), "CapBnd")
 }
 
-/// Copies of the programs where `nobody` finds them, in a place of `nobody`'s own.
+/// Copies the programs to a directory that belongs to `nobody`.
 fn programs(place: &Place) -> PathBuf {
     chown(place.path("."), Some(65534), None).unwrap();
     for name in ["maglevd", "maglevd-prober"] {
-        // Another process copies, as a program that is open for writing cannot be run.
+        // `cp` writes the copy, because a program open for writing cannot be executed.
         let copied = Command::new("cp").arg(program(name).unwrap()).arg(place.path(name)).status().unwrap();
         assert!(copied.success());
         fs::set_permissions(place.path(name), Permissions::from_mode(0o755)).unwrap();
@@ -69,7 +69,7 @@ fn programs(place: &Place) -> PathBuf {
     place.path("maglevd")
 }
 
-/// Starts `maglevd` and has it start two probers, one after the other. Returns what the process that starts them holds.
+/// Starts `maglevd` and lets it spawn two probers in turn. Returns the capabilities of the spawner.
 fn probes(place: &Place, setup: Setup<'_>, wrapper: &[&str]) -> ([String; 5], String) {
     let mut maglevd = setup.flag("--prober", "spawn").wrapped(wrapper).start();
     maglevd.until_backend("a", BackendState::Up);
@@ -93,8 +93,8 @@ fn probes(place: &Place, setup: Setup<'_>, wrapper: &[&str]) -> ([String; 5], St
 }
 
 #[test]
-fn root_keeps_what_a_prober_needs_of_root_and_nothing_else() {
-    if skip("root_keeps_what_a_prober_needs_of_root_and_nothing_else", &[]) {
+fn root_keeps_only_spawner_capabilities() {
+    if skip("root_keeps_only_spawner_capabilities", &[]) {
         return;
     }
     let place = Place::new();
@@ -104,8 +104,8 @@ fn root_keeps_what_a_prober_needs_of_root_and_nothing_else() {
 }
 
 #[test]
-fn the_prober_of_root_enters_the_namespace_of_a_later_configuration() {
-    if skip("the_prober_of_root_enters_the_namespace_of_a_later_configuration", &["ip"]) {
+fn spawned_prober_enters_reloaded_netns() {
+    if skip("spawned_prober_enters_reloaded_netns", &["ip"]) {
         return;
     }
     let (place, host) = (Place::new(), Host::new("elsewhere"));
@@ -121,8 +121,8 @@ fn the_prober_of_root_enters_the_namespace_of_a_later_configuration() {
 }
 
 #[test]
-fn root_without_a_prober_to_start_keeps_nothing() {
-    if skip("root_without_a_prober_to_start_keeps_nothing", &[]) {
+fn root_without_spawner_drops_all_capabilities() {
+    if skip("root_without_spawner_drops_all_capabilities", &[]) {
         return;
     }
     let place = Place::new();
@@ -134,8 +134,8 @@ fn root_without_a_prober_to_start_keeps_nothing() {
 }
 
 #[test]
-fn an_ambient_capability_is_handed_on_and_in_force_for_nobody_else() {
-    if skip("an_ambient_capability_is_handed_on_and_in_force_for_nobody_else", &["setpriv"]) {
+fn ambient_capability_reaches_only_the_prober() {
+    if skip("ambient_capability_reaches_only_the_prober", &["setpriv"]) {
         return;
     }
     let place = Place::new();
@@ -145,8 +145,8 @@ fn an_ambient_capability_is_handed_on_and_in_force_for_nobody_else() {
 }
 
 #[test]
-fn a_prober_has_the_capability_of_its_file() {
-    if skip("a_prober_has_the_capability_of_its_file", &["setpriv", "setcap"]) {
+fn prober_uses_file_capability() {
+    if skip("prober_uses_file_capability", &["setpriv", "setcap"]) {
         return;
     }
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! Probers that are not what they should be.
+//! Misbehaving probers, and misbehaving clients of a prober.
 
 use maglev_ipc::{ToController, VERSION};
 use maglev_lab::impostor::{Impostor, Stranger};
@@ -13,12 +13,12 @@ fn hello(version: u16) -> ToController {
 }
 
 #[test]
-fn a_prober_of_another_version_is_refused_in_one_line() {
+fn prober_version_mismatch_is_logged_once() {
     let mut stage = Stage::new();
     stage.prober.kill();
     let impostor = Impostor::at(&stage.place.path("prober.sock"));
     let maglevd = stage.setup(&stage.config()).start();
-    // It comes back, and has nothing new to say.
+    // Reconnects of the same prober add no log lines.
     let strangers = [(); 3].map(|()| {
         let stranger = impostor.accept();
         stranger.tell(&hello(VERSION + 1));
@@ -33,7 +33,7 @@ fn a_prober_of_another_version_is_refused_in_one_line() {
 }
 
 #[test]
-fn a_prober_that_talks_nonsense_is_left_and_health_is_frozen() {
+fn garbage_from_prober_freezes_health() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.observer().writes();
@@ -55,7 +55,7 @@ fn a_prober_that_talks_nonsense_is_left_and_health_is_frozen() {
 }
 
 #[test]
-fn whoever_disturbs_the_probers_socket_does_not_disturb_the_probing() {
+fn garbage_on_prober_socket_is_harmless() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let said = stage.prober.said();
@@ -68,12 +68,12 @@ fn whoever_disturbs_the_probers_socket_does_not_disturb_the_probing() {
 }
 
 #[test]
-fn a_prober_that_maglevd_has_started_is_started_again_when_it_dies() {
+fn spawned_prober_is_restarted_when_killed() {
     let mut stage = Stage::new();
     stage.prober.kill();
     let mut maglevd = stage.setup(&stage.config()).flag("--prober", "spawn").start();
     maglevd.until_up(&BACKENDS);
-    // It is a child of the process that starts probers.
+    // The prober is a child of the spawner.
     kill(child_of(maglevd.process.child()), Signal::SIGKILL).unwrap();
     maglevd.until_prober(false);
     stage.farm.sites[0].answer(503);

@@ -1,4 +1,4 @@
-//! What Prometheus makes of the metrics: its linter, a parser of OpenMetrics, and the server itself.
+//! Prometheus compatibility: its linter, an OpenMetrics parser, and the server itself.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use crate::Stage;
 
 const OPEN_METRICS: &str = "Accept: application/openmetrics-text; version=1.0.0\r\n";
 
-/// Debian's own python, which has its packages.
+/// Debian's Python, which has Debian's packages.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// Ends with an error for what is not OpenMetrics, and prints the names of the families.
+/// Exits with an error on invalid OpenMetrics, and prints the names of the families.
 const PARSER: &str = "
 import sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as families
@@ -24,7 +24,7 @@ for family in families(sys.stdin.read()):
     print(family.name)
 ";
 
-/// A stage whose `maglevd` has seen a backend fail, and shows its metrics at an address.
+/// Runs `then` with a `maglevd` that has seen a backend fail, and the address of its metrics.
 fn watched<T>(then: impl FnOnce(&Stage, SocketAddr) -> T) -> T {
     let stage = Stage::new();
     let (_maglevd, metrics) = stage.watched();
@@ -39,8 +39,8 @@ fn fed(command: &mut Command, text: &str) -> Output {
 }
 
 #[test]
-fn its_linter_finds_nothing() {
-    if skip_without("its_linter_finds_nothing", &["promtool"]) {
+fn promtool_lints_metrics_cleanly() {
+    if skip_without("promtool_lints_metrics_cleanly", &["promtool"]) {
         return;
     }
     let text = watched(|_, metrics| get(metrics, "/metrics", ""));
@@ -50,10 +50,10 @@ fn its_linter_finds_nothing() {
 }
 
 #[test]
-fn a_strict_parser_reads_open_metrics() {
+fn python_parser_accepts_openmetrics() {
     let imports = Command::new(PYTHON).args(["-c", "import prometheus_client.openmetrics.parser"]).output();
     if !imports.is_ok_and(|output| output.status.success()) {
-        println!("SKIP a_strict_parser_reads_open_metrics: needs python3-prometheus-client");
+        println!("SKIP python_parser_accepts_openmetrics: needs python3-prometheus-client");
         return;
     }
     let text = watched(|_, metrics| get(metrics, "/metrics", OPEN_METRICS));
@@ -68,8 +68,8 @@ fn a_strict_parser_reads_open_metrics() {
 }
 
 #[test]
-fn it_scrapes_maglevd() {
-    if skip_without("it_scrapes_maglevd", &["prometheus"]) {
+fn prometheus_scrapes_maglevd() {
+    if skip_without("prometheus_scrapes_maglevd", &["prometheus"]) {
         return;
     }
     watched(|stage, metrics| {
@@ -89,7 +89,7 @@ fn it_scrapes_maglevd() {
         ] {
             assert_eq!(prometheus.value(query), Some(value), "{query}");
         }
-        // Units are known only to who has read OpenMetrics.
+        // Only OpenMetrics carries units.
         let metadata = prometheus.ask("metadata?metric=maglev_probe_lateness_seconds");
         let lateness = &metadata["data"]["maglev_probe_lateness_seconds"][0];
         assert_eq!(

@@ -1,4 +1,4 @@
-//! A new configuration, while probing goes on.
+//! Configuration reloads while probing continues.
 
 use maglev_proto::v1::BackendState;
 use nix::sys::signal::Signal;
@@ -8,11 +8,11 @@ use crate::{BACKENDS, Stage, VIP, backend, frontend};
 const OTHER_VIP: &str = "203.0.113.81";
 
 #[test]
-fn a_reload_touches_only_what_it_changes() {
+fn reload_touches_only_changed_items() {
     let stage = Stage::new();
     let [a, b, c] = [0, 1, 2].map(|server| stage.farm.address(server));
     let mut config = stage.config();
-    // `web` has `a` and `b`, and `other` has `c`.
+    // `web` has `a` and `b`; `other` has `c`.
     config.frontends = vec![
         frontend("web", VIP, "{ name: only, backends: { a: {}, b: {} } }"),
         frontend("other", OTHER_VIP, "{ name: only, backends: { c: {} } }"),
@@ -24,7 +24,7 @@ fn a_reload_touches_only_what_it_changes() {
     let (before, said) = (maglevd.backend("c"), stage.prober.said());
     let written = stage.observer().writes().len();
     let visits = stage.farm.sites[2].visits().len();
-    // `a` has another address, which nobody serves; `b` goes; `d` comes, at what was `b`'s address.
+    // `a` moves to an address without a server, `b` is removed, and `d` takes `b`'s address.
     let nobody = stage.farm.address(100);
     config.backends = vec![backend("a", nobody), backend("c", c), backend("d", b)];
     config.frontends[0] = frontend("web", VIP, "{ name: only, backends: { a: {}, d: {} } }");
@@ -34,7 +34,7 @@ fn a_reload_touches_only_what_it_changes() {
     maglevd.until_up(&["d"]);
     stage.observer().until([(VIP, [(nobody, 0), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
 
-    // It is told of what changes. To the prober `d` is what `b` was, so it keeps that one.
+    // Only changes are sent. `d` equals the old `b`, so the prober keeps that check.
     stage.prober.line(said, "amended generation=2 kept=1 added=1 dropped=1 refused=0");
     stage.farm.sites[2].wait_for_visits(visits + 3);
     let after = maglevd.backend("c");
@@ -44,7 +44,7 @@ fn a_reload_touches_only_what_it_changes() {
 }
 
 #[test]
-fn a_broken_file_changes_nothing_and_the_log_says_where_it_is_broken() {
+fn invalid_reload_changes_nothing_and_logs_position() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.observer().writes();
@@ -66,7 +66,7 @@ fn a_broken_file_changes_nothing_and_the_log_says_where_it_is_broken() {
     }
     assert_eq!(maglevd.frontend("web").active_pool, "first");
     assert_eq!(stage.observer().writes(), written);
-    // And the next good one is taken.
+    // The next valid file is applied.
     maglevd.reload(&stage.place, &good.replace("a: { weight: 100 }", "a: { weight: 25 }"));
     stage.observer().until([(VIP, stage.weights(5, 10, 0))]);
 }

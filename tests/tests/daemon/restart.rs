@@ -1,4 +1,4 @@
-//! What becomes of VPP when a daemon dies: nothing.
+//! A daemon that dies does not change VPP.
 
 use maglev_lab::maglevd::Maglevd;
 use maglev_proto::v1::BackendState;
@@ -16,7 +16,7 @@ fn assert_frozen(stage: &Stage, maglevd: &Maglevd, written: &[String]) {
 }
 
 #[test]
-fn without_a_prober_health_is_frozen_and_with_a_new_one_it_follows_again() {
+fn prober_loss_freezes_health_until_reconnect() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.observer().writes();
@@ -31,7 +31,7 @@ fn without_a_prober_health_is_frozen_and_with_a_new_one_it_follows_again() {
 }
 
 #[test]
-fn a_prober_that_hangs_is_a_prober_that_is_lost() {
+fn hung_prober_freezes_health() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.observer().writes();
@@ -45,12 +45,12 @@ fn a_prober_that_hangs_is_a_prober_that_is_lost() {
 }
 
 #[test]
-fn a_new_maglevd_is_told_what_the_prober_knows_and_writes_only_what_has_changed() {
+fn restarted_maglevd_replays_history_minimally() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let (written, said) = (stage.observer().writes().len(), stage.prober.said());
     maglevd.process.kill();
-    // While nobody decides, `a` fails as often as it takes.
+    // `a` fails often enough while no controller runs.
     let visits = stage.farm.sites[0].visits().len();
     stage.farm.sites[0].answer(503);
     stage.farm.sites[0].wait_for_visits(visits + 5);
@@ -68,7 +68,7 @@ fn a_new_maglevd_is_told_what_the_prober_knows_and_writes_only_what_has_changed(
 }
 
 #[test]
-fn a_new_maglevd_leaves_vpp_as_it_is() {
+fn maglevd_restart_leaves_vpp_unchanged() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.observer().writes().len();
@@ -76,7 +76,7 @@ fn a_new_maglevd_leaves_vpp_as_it_is() {
     let mut maglevd = stage.setup(&stage.config()).start();
     maglevd.until_up(&BACKENDS);
     maglevd.until_vpp(true);
-    // A write that it does make proves that it had the chance to make others.
+    // This write proves that `maglevd` had the opportunity to write more.
     stage.farm.sites[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
     let writes = stage.observer().writes().split_off(written);
@@ -86,7 +86,7 @@ fn a_new_maglevd_leaves_vpp_as_it_is() {
 }
 
 #[test]
-fn two_new_daemons_leave_vpp_as_it_is() {
+fn restart_of_both_leaves_vpp_unchanged() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.observer().writes();
@@ -104,7 +104,7 @@ fn two_new_daemons_leave_vpp_as_it_is() {
 }
 
 #[test]
-fn a_daemon_that_is_asked_to_end_leaves_vpp_as_it_is() {
+fn sigterm_leaves_vpp_unchanged() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.observer().writes();

@@ -14,15 +14,15 @@ use maglev_proto::v1::{BackendState, ListBackendsRequest};
 
 const CHECKS: u32 = 10_000;
 
-/// Addresses of this host, each of which answers.
+/// Loopback addresses, all of which reply.
 fn targets() -> impl Iterator<Item = IpAddr> {
     let first = Ipv4Addr::new(127, 99, 0, 1).to_bits();
     (first..first + CHECKS).map(|bits| Ipv4Addr::from_bits(bits).into())
 }
 
 #[test]
-fn the_first_probes_of_ten_thousand_checks_are_no_burst() {
-    if skip("the_first_probes_of_ten_thousand_checks_are_no_burst", &[]) {
+fn first_probes_are_spread_over_time() {
+    if skip("first_probes_are_spread_over_time", &[]) {
         return;
     }
     let place = Place::new();
@@ -30,7 +30,7 @@ fn the_first_probes_of_ten_thousand_checks_are_no_burst() {
     let mut controller = Controller::connect(&place.path("prober.sock"));
     let starts =
         controller.first_starts(Duration::from_secs(10), targets().map(|target| check(target, Probe::Icmp)));
-    // They are meant to take a second. Sent as fast as can be, they take less than a fifth of one.
+    // The first probes are spread over a second. An unpaced burst takes less than a fifth of that.
     let slot = 100_000_000;
     let fullest =
         starts.iter().map(|from| starts.iter().filter(|at| (*from..*from + slot).contains(at)).count()).max();
@@ -38,8 +38,8 @@ fn the_first_probes_of_ten_thousand_checks_are_no_burst() {
 }
 
 #[test]
-fn ten_thousand_backends_come_up_within_the_bounds_on_memory() {
-    if skip("ten_thousand_backends_come_up_within_the_bounds_on_memory", &[]) {
+fn ten_thousand_backends_fit_memory_bound() {
+    if skip("ten_thousand_backends_fit_memory_bound", &[]) {
         return;
     }
     let place = Place::new();
@@ -60,7 +60,7 @@ fn ten_thousand_backends_come_up_within_the_bounds_on_memory() {
     assert!(memory(&prober) < 64 << 20, "{}", memory(&prober));
 }
 
-/// What the process has in memory, in bytes.
+/// Returns the resident memory in bytes.
 fn memory(process: &Process) -> u64 {
     let text = process.status("VmRSS");
     text.trim_end_matches(" kB").parse::<u64>().unwrap() * 1024

@@ -1,4 +1,4 @@
-//! What the service manager is told.
+//! Notifications to the service manager.
 
 use std::os::unix::net::UnixStream;
 
@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::{BACKENDS, Stage};
 
 #[test]
-fn the_service_manager_is_told_how_things_are() {
+fn sd_notify_reports_state_changes() {
     let mut stage = Stage::new();
     stage.prober.kill();
     let manager = Manager::new(&stage.place);
@@ -21,7 +21,7 @@ fn the_service_manager_is_told_how_things_are() {
     maglevd.until_up(&BACKENDS);
     let up = "STATUS=3 backends: 3 up; 1 frontend: 1 up; prober connected; VPP connected";
     told.extend(manager.until(up));
-    // The prober that it has started says nothing here.
+    // The spawned prober must not notify systemd itself.
     assert_eq!(told.iter().filter(|state| state.starts_with("READY=1")).count(), 1, "{told:?}");
     manager.until("WATCHDOG=1");
     manager.until("WATCHDOG=1");

@@ -1,4 +1,4 @@
-//! What can befall VPP.
+//! Faults of VPP.
 
 use maglev_lab::PATIENCE;
 use maglev_lab::vips::host;
@@ -10,14 +10,14 @@ use maglev_vppsim::{Faults, Spoil};
 use crate::{BACKENDS, Stage, VIP, web};
 
 #[test]
-fn a_vpp_that_restarts_empty_is_filled_again() {
+fn restarted_vpp_is_refilled() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     stage.farm.sites[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
     stage.vpp.kill();
     maglevd.until_vpp(false);
-    // What happens meanwhile is not forgotten.
+    // Changes while VPP is away are applied afterwards.
     stage.farm.sites[1].answer(503);
     maglevd.until_backend("b", BackendState::Down);
     stage.vpp.boot().unwrap();
@@ -25,7 +25,7 @@ fn a_vpp_that_restarts_empty_is_filled_again() {
 }
 
 #[test]
-fn a_vpp_that_hangs_is_noticed_and_served_when_it_goes_on() {
+fn hung_vpp_is_resynced_when_it_resumes() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     stage.vpp.hang(true);
@@ -38,9 +38,9 @@ fn a_vpp_that_hangs_is_noticed_and_served_when_it_goes_on() {
 }
 
 #[test]
-fn a_vpp_that_is_too_old_is_refused_by_name_and_the_next_one_is_taken() {
+fn unsupported_vpp_is_refused_until_replaced() {
     let stage = Stage::new();
-    let Some(sim) = stage.sim("a_vpp_that_is_too_old_is_refused_by_name_and_the_next_one_is_taken") else {
+    let Some(sim) = stage.sim("unsupported_vpp_is_refused_until_replaced") else {
         return;
     };
     sim.faults(|faults| {
@@ -58,9 +58,9 @@ fn a_vpp_that_is_too_old_is_refused_by_name_and_the_next_one_is_taken() {
 }
 
 #[test]
-fn whatever_vpp_answers_the_right_weights_come_in_the_end() {
+fn malformed_vpp_replies_still_converge() {
     let stage = Stage::new();
-    let Some(sim) = stage.sim("whatever_vpp_answers_the_right_weights_come_in_the_end") else { return };
+    let Some(sim) = stage.sim("malformed_vpp_replies_still_converge") else { return };
     let _maglevd = stage.settled();
     let spoils = [Spoil::Context, Spoil::Kind, Spoil::Short, Spoil::Giant, Spoil::Lost, Spoil::Preceded];
     for (spoil, well) in spoils.into_iter().zip([false, true].into_iter().cycle()) {
@@ -78,9 +78,9 @@ fn whatever_vpp_answers_the_right_weights_come_in_the_end() {
 }
 
 #[test]
-fn a_step_that_vpp_refuses_is_told_and_tried_again() {
+fn refused_step_is_reported_and_retried() {
     let stage = Stage::new();
-    let Some(sim) = stage.sim("a_step_that_vpp_refuses_is_told_and_tried_again") else { return };
+    let Some(sim) = stage.sim("refused_step_is_reported_and_retried") else { return };
     let mut maglevd = stage.settled();
     sim.faults(|faults| faults.refuse("lb_as_set_weight", -1, 1));
     stage.farm.sites[0].answer(503);
@@ -89,7 +89,7 @@ fn a_step_that_vpp_refuses_is_told_and_tried_again() {
 }
 
 #[test]
-fn a_foreign_vip_is_removed_or_kept_as_the_configuration_says() {
+fn foreign_vip_policy_is_applied() {
     const FOREIGN: &str = "203.0.113.99";
     for (policy, kept) in [("keep", true), ("remove", false)] {
         let stage = Stage::new();
@@ -112,7 +112,7 @@ fn a_foreign_vip_is_removed_or_kept_as_the_configuration_says() {
 }
 
 #[test]
-fn what_somebody_else_changes_is_mended_within_the_sync_interval() {
+fn external_changes_are_reverted_by_sync() {
     let stage = Stage::new();
     let mut config = stage.config();
     config.lb = "sync-interval: 500ms".to_owned();

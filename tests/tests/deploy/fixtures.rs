@@ -13,18 +13,18 @@ use maglev_proto::v1::BackendState;
 
 pub const CONTROLLER: &str = "vpp-maglevd.service";
 pub const PROBER: &str = "vpp-maglevd-prober.service";
-/// Where the configuration is.
+/// Path of the configuration.
 pub const FILE: &str = "/etc/vpp-maglev/maglev.yaml";
-/// Where the API is.
+/// Path of the API socket.
 pub const SOCKET: &str = "/run/vpp-maglev/maglevd.sock";
 
-/// The network namespace that the servers are in.
+/// Network namespace of the servers.
 pub const SERVERS: &str = "servers";
-/// The addresses of the servers.
+/// Addresses of the servers.
 pub const ADDRESSES: [&str; 2] = ["10.99.0.11", "10.99.0.12"];
 const VIP: &str = "203.0.113.80";
 
-/// Two servers in pools of their own, one of which is pinged as well, over IPv6 too.
+/// Two servers in separate pools, one of which is also pinged, over IPv4 and IPv6.
 pub const CONFIG: &str = "maglev:
   vpp: { lb: { ipv4-src-address: 192.0.2.1, sync-interval: 1h, startup-max-delay: 1h } }
   healthchecks:
@@ -53,13 +53,13 @@ ip -n servers address add fd99::11/64 dev eth0 nodad
 ip -n servers link set lo up
 ip -n servers link set eth0 up";
 
-/// A Debian that the package is for.
+/// Returns a Debian release that the package supports.
 pub const fn debian(suite: &str) -> Debian<'_> {
     let packages = &["systemd", "systemd-sysv", "dbus", "iproute2", "procps", "ca-certificates"];
     Debian { name: suite, suite, packages }
 }
 
-/// A machine with two servers in a network namespace, and with VPP. The package is there, and not installed yet.
+/// A machine with two servers in a network namespace, and VPP. The package file is there, but not installed.
 pub struct Stage {
     pub machine: Machine,
     pub sites: [Site; 2],
@@ -78,7 +78,7 @@ impl Stage {
         Self { machine, sites, vpp, package }
     }
 
-    /// With the package installed and a configuration written.
+    /// Installs the package and writes a configuration.
     pub fn installed(suite: &str) -> Self {
         let stage = Self::new(suite);
         stage.machine.install(&stage.package);
@@ -86,7 +86,7 @@ impl Stage {
         stage
     }
 
-    /// With all of it enabled and started, every backend up, and VPP as it should be.
+    /// Enables and starts the services, and waits until every backend is up and VPP is in sync.
     pub fn running(suite: &str) -> Self {
         let stage = Self::installed(suite);
         stage.machine.run("systemctl enable --now vpp-maglevd");
@@ -94,7 +94,7 @@ impl Stage {
         stage
     }
 
-    /// Waits until every backend is known to be up, and VPP is as it should be. Returns what watches `maglevd`.
+    /// Waits until every backend is up and VPP is in sync. Returns a client of `maglevd`.
     pub fn settled(&self) -> Maglevd {
         let mut maglevd = self.maglevd();
         maglevd.until_up(&BACKENDS);
@@ -103,7 +103,7 @@ impl Stage {
         maglevd
     }
 
-    /// What watches `maglevd` from now on.
+    /// Returns a client that follows `maglevd`'s journal from now on.
     pub fn maglevd(&self) -> Maglevd {
         Maglevd::watch(self.machine.journal(CONTROLLER), self.machine.path(SOCKET))
     }
@@ -118,14 +118,14 @@ impl Stage {
         self.observer().until([(VIP, addresses.into_iter().zip(weights).collect())]);
     }
 
-    /// Forgets what was written to VPP so far.
+    /// Clears the recorded writes to VPP.
     pub fn forget_writes(&self) {
         if let Some(sim) = self.vpp.sim() {
             sim.forget_calls();
         }
     }
 
-    /// Waits until a service runs as another process than `before`.
+    /// Waits until a service runs with a process id other than `before`.
     pub fn until_restarted(&self, service: &str, before: u32) {
         let show = format!("systemctl show --property SubState --property MainPID {service}");
         let runs = || {
@@ -137,7 +137,7 @@ impl Stage {
     }
 }
 
-/// Whether `maglevd` knows every backend by its own prober, and holds nothing back.
+/// True if `maglevd` has fresh outcomes for every backend, and no frontend is in its start-up hold.
 fn is_in_control(maglevd: &Maglevd) -> bool {
     let backend = |name: &&str| maglevd.backend(name);
     let known = BACKENDS.iter().map(backend).all(|it| it.state() == BackendState::Up && !it.stale);

@@ -19,7 +19,7 @@ use maglev_lab::vips::Observer;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The group that VPP's sockets belong to where it runs.
+/// Group of VPP's sockets on the host.
 const VPP_GROUP: u32 = 990;
 const VIP: &str = "203.0.113.80";
 const HERE: &str = "10.77.0.1";
@@ -40,10 +40,10 @@ const CONFIG: &str = "maglev:
 ";
 
 const AS_DOCKER: Run<'_> = Run { capabilities: DOCKER, group: VPP_GROUP, more: &[], read_only: false };
-/// What the example for Compose says.
+/// Privileges in the Compose example.
 const AS_COMPOSE: Run<'_> = Run { capabilities: "-all,+net_raw", read_only: true, ..AS_DOCKER };
 
-/// The image on a network with a server, and with VPP and a configuration mounted.
+/// The image on a network with a server, with VPP and a configuration mounted.
 struct Stage {
     image: Image,
     site: Site,
@@ -81,7 +81,7 @@ impl Stage {
     }
 }
 
-/// Puts the container and a server on one wire. As in many containers, there is no IPv6 in this one.
+/// Connects the container and a server by a veth pair. IPv6 is disabled, as in many containers.
 fn connect(image: &Image, server: &Host) {
     let leader = image.machine.leader();
     server.ip(&format!("link add eth0 type veth peer name eth0 netns {leader}"));
@@ -96,13 +96,13 @@ fn connect(image: &Image, server: &Host) {
     });
 }
 
-/// As `docker stop` does.
+/// Stops the container as `docker stop` does.
 fn stop(container: &mut Process) {
     kill(first(container), Signal::SIGTERM).unwrap();
     assert!(container.end().success());
 }
 
-/// Lines of a process's status, if it is still there.
+/// Returns fields of a process's status, or `None` if the process is gone.
 fn status<const N: usize>(pid: Pid, keys: [&str; N]) -> Option<[String; N]> {
     let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).ok()?;
     Some(keys.map(|key| {
@@ -111,14 +111,13 @@ fn status<const N: usize>(pid: Pid, keys: [&str; N]) -> Option<[String; N]> {
     }))
 }
 
-/// The first process of a container.
+/// Returns the first process of a container.
 fn first(container: &Process) -> Pid {
     let is_first = |pid: &Pid| status(*pid, ["NSpid"]).is_some_and(|[pids]| pids.ends_with("\t1"));
     descendants(container.pid()).into_iter().find(is_first).expect("a container has a first process")
 }
 
-/// Every process that a process has started, and that those have. A prober that cannot be started is tried again and
-/// again, so what was there a moment ago may have ended.
+/// Returns all descendants of a process. A prober that fails to start is retried, so a listed process may already be gone.
 fn descendants(of: Pid) -> Vec<Pid> {
     let Ok(threads) = fs::read_dir(format!("/proc/{of}/task")) else { return Vec::new() };
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
@@ -128,8 +127,8 @@ fn descendants(of: Pid) -> Vec<Pid> {
 }
 
 #[test]
-fn the_image_probes_and_programs_vpp_as_an_ordinary_user() {
-    if container::skip("the_image_probes_and_programs_vpp_as_an_ordinary_user") {
+fn image_works_as_unprivileged_user() {
+    if container::skip("image_works_as_unprivileged_user") {
         return;
     }
     let mut stage = Stage::new(CONFIG);
@@ -165,14 +164,14 @@ fn the_image_probes_and_programs_vpp_as_an_ordinary_user() {
 }
 
 #[test]
-fn the_image_needs_nothing_beyond_what_the_example_for_compose_grants() {
-    if container::skip("the_image_needs_nothing_beyond_what_the_example_for_compose_grants") {
+fn compose_example_privileges_suffice() {
+    if container::skip("compose_example_privileges_suffice") {
         return;
     }
     let stage = Stage::new(CONFIG);
     let tmpfs = "mount -t tmpfs -o uid=10001,gid=10001,mode=0750 tmpfs /run/vpp-maglev";
     stage.image.machine.run(tmpfs);
-    // A volume stays writable.
+    // A volume remains writable.
     stage.image.machine.run("mount --bind /var/lib/vpp-maglev /var/lib/vpp-maglev");
     let mut maglevd = stage.started(&AS_COMPOSE);
     maglevd.until_up(&["alive", "serving"]);
@@ -180,8 +179,8 @@ fn the_image_needs_nothing_beyond_what_the_example_for_compose_grants() {
 }
 
 #[test]
-fn without_the_capability_the_image_says_what_is_missing() {
-    if container::skip("without_the_capability_the_image_says_what_is_missing") {
+fn image_names_missing_capability() {
+    if container::skip("image_names_missing_capability") {
         return;
     }
     let stage = Stage::new(CONFIG);
@@ -196,8 +195,8 @@ fn without_the_capability_the_image_says_what_is_missing() {
 }
 
 #[test]
-fn a_container_with_a_wrong_configuration_ends_and_says_where() {
-    if container::skip("a_container_with_a_wrong_configuration_ends_and_says_where") {
+fn container_with_invalid_config_exits() {
+    if container::skip("container_with_invalid_config_exits") {
         return;
     }
     let stage = Stage::new(&CONFIG.replace("healthcheck: page", "healthcheck: pag"));

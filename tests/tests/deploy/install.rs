@@ -1,4 +1,4 @@
-//! What an installation brings, and how it comes to life.
+//! Installation, and activation of the services.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -12,16 +12,16 @@ const SOCKETS: [&str; 3] =
     ["vpp-maglevd-grpc.socket", "vpp-maglevd-metrics.socket", "vpp-maglevd-prober.socket"];
 
 #[test]
-fn what_is_installed_waits_to_be_enabled_and_then_runs() {
-    if container::skip("what_is_installed_waits_to_be_enabled_and_then_runs") {
+fn package_runs_once_enabled() {
+    if container::skip("package_runs_once_enabled") {
         return;
     }
     install_and_enable("bookworm");
 }
 
 #[test]
-fn what_is_installed_on_a_later_debian_runs_as_well() {
-    if container::skip("what_is_installed_on_a_later_debian_runs_as_well") {
+fn package_runs_on_trixie() {
+    if container::skip("package_runs_on_trixie") {
         return;
     }
     install_and_enable("trixie");
@@ -43,7 +43,7 @@ fn install_and_enable(suite: &str) {
     for unit in [CONTROLLER].iter().chain(&SOCKETS) {
         assert_eq!(machine.fail(&format!("systemctl is-enabled {unit}")), "disabled", "{unit}");
     }
-    // The file that comes with it does no harm.
+    // The installed configuration is valid and changes nothing.
     machine.run("maglevd --check");
 
     machine.write(FILE, CONFIG);
@@ -52,7 +52,7 @@ fn install_and_enable(suite: &str) {
         assert_eq!(machine.property(unit, "ActiveState"), "active", "{unit}");
         assert_eq!(machine.run(&format!("systemctl is-enabled {unit}")), "enabled", "{unit}");
     }
-    // By the first connection to its socket.
+    // The first connection to its socket activates the prober.
     until(|| machine.property(PROBER, "ActiveState") == "active", || machine.property(PROBER, "SubState"));
     stage.settled();
     assert_eq!(machine.run("systemctl is-system-running"), "running");
@@ -61,8 +61,8 @@ fn install_and_enable(suite: &str) {
 }
 
 #[test]
-fn the_first_use_of_a_socket_starts_what_is_behind_it() {
-    if container::skip("the_first_use_of_a_socket_starts_what_is_behind_it") {
+fn socket_activation_starts_service() {
+    if container::skip("socket_activation_starts_service") {
         return;
     }
     let stage = Stage::installed("bookworm");
@@ -74,7 +74,7 @@ fn the_first_use_of_a_socket_starts_what_is_behind_it() {
     assert!(version.contains("maglevd"), "{version}");
     assert_eq!(state(CONTROLLER), "active");
 
-    // Who stops it does not want the next call to start it again.
+    // After an explicit stop, the next call must not start the daemon.
     machine.run("systemctl stop vpp-maglevd");
     let _ = machine.fail("maglevc show version");
     assert_eq!([state(CONTROLLER), state(SOCKETS[0])], ["inactive"; 2].map(str::to_owned));

@@ -1,4 +1,4 @@
-//! What becomes of an installation: upgraded, installed again, removed, purged.
+//! Package lifecycle: upgrade, reinstallation, removal and purge.
 
 use std::collections::BTreeSet;
 
@@ -8,14 +8,14 @@ use maglev_lab::packets::until;
 
 use crate::fixtures::{CONTROLLER, FILE, PROBER, Stage};
 
-/// Makes of a package one of a later version, and prints where it is.
+/// Builds a package of a later version and prints its path.
 const LATER: &str = r#"dpkg-deb --raw-extract "$0" /root/later
 sed -i 's/^Version: .*/&+later/' /root/later/DEBIAN/control
 dpkg-deb -Zgzip -z1 --root-owner-group --build /root/later /root/later.deb >/dev/null
 rm -r /root/later
 echo /root/later.deb"#;
 
-/// All files but those that keep a record of what was done and the folders that `systemctl enable` makes, and the users.
+/// Lists all users, and all files except records of package management and the directories that `systemctl enable` creates.
 const LIST: &str =
     "find / -xdev \\( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache -o -path /var/log \
                     -o -path /root -o -path /tmp -o -path /etc/.pwd.lock -o -path '/etc/*-' \\) -prune \
@@ -28,8 +28,8 @@ fn everything(machine: &Machine) -> BTreeSet<String> {
 }
 
 #[test]
-fn an_upgrade_keeps_edits_and_is_nothing_to_vpp() {
-    if container::skip("an_upgrade_keeps_edits_and_is_nothing_to_vpp") {
+fn upgrade_keeps_edits_and_vpp_state() {
+    if container::skip("upgrade_keeps_edits_and_vpp_state") {
         return;
     }
     let stage = Stage::running("bookworm");
@@ -52,7 +52,7 @@ fn an_upgrade_keeps_edits_and_is_nothing_to_vpp() {
             stage.until_restarted(service, pid);
         }
         stage.settled();
-        // And no more often than it takes.
+        // And it restarted once only.
         until(|| starts() > before_it, || format!("{:#?}", journal.lines(0)));
         assert_eq!(starts(), before_it + 1, "{:#?}", journal.lines(0));
     }
@@ -62,8 +62,8 @@ fn an_upgrade_keeps_edits_and_is_nothing_to_vpp() {
 }
 
 #[test]
-fn a_purge_leaves_nothing_and_a_removal_the_files_of_operators() {
-    if container::skip("a_purge_leaves_nothing_and_a_removal_the_files_of_operators") {
+fn purge_removes_all_and_remove_keeps_config() {
+    if container::skip("purge_removes_all_and_remove_keeps_config") {
         return;
     }
     let stage = Stage::new("bookworm");
@@ -82,7 +82,7 @@ fn a_purge_leaves_nothing_and_a_removal_the_files_of_operators() {
         until(gone, || format!("{unit} is {}", machine.property(unit, "ActiveState")));
     }
     assert_eq!(machine.read(FILE), crate::fixtures::CONFIG);
-    // VPP serves on as it did.
+    // VPP continues to forward.
     assert_eq!(stage.observer().writes(), [""; 0]);
 
     machine.install(&stage.package);

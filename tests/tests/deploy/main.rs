@@ -1,4 +1,4 @@
-//! What is deployed, on machines of its own: the package under a systemd, and the container image.
+//! The deliverables on machines of their own: the package under systemd, and the container image.
 
 #![cfg(test)]
 

@@ -10,7 +10,7 @@ use crate::fixtures::{CONFIG, FILE, SERVERS, Stage};
 
 const INSTANCE: &str = "vpp-maglevd-prober@dataplane.service";
 
-/// Servers on a network that only the namespace `dataplane` is on as well.
+/// Servers on a network that only the namespace `dataplane` also reaches.
 const NETWORK: &str = "ip netns add dataplane
 ip -n servers link add plane type veth peer name eth0 netns dataplane
 ip -n servers address add 10.98.0.11/24 dev plane
@@ -22,8 +22,8 @@ ip -n dataplane address add fd98::1/64 dev eth0 nodad
 ip -n dataplane link set eth0 up";
 
 #[test]
-fn an_instance_of_the_prober_probes_in_a_network_namespace() {
-    if container::skip("an_instance_of_the_prober_probes_in_a_network_namespace") {
+fn prober_instance_probes_in_netns() {
+    if container::skip("prober_instance_probes_in_netns") {
         return;
     }
     let stage = Stage::installed("bookworm");

@@ -1,4 +1,4 @@
-//! Somebody who has never heard of us, with a machine, a VPP, and the pages: what they tell to type is typed, word for word.
+//! A fresh machine with VPP, on which the commands of the documentation are typed verbatim.
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use maglev_tests::docs::page;
 use maglev_tests::docs::play::{acts, is_played, play};
 use maglev_tests::docs::stage::Stage;
 
-/// Where `make deb` leaves the package, below the folder that commands are typed in.
+/// Directory of the package that `make deb` builds, below the directory in which commands are typed.
 const PACKAGES: &str = "/root/target/deb";
-/// What an editor writes.
+/// Text that the fake editor writes.
 const WRITTEN: &str = "/root/written.yaml";
 const EDITOR: &str = "/usr/local/bin/editor";
 
 #[test]
-fn who_follows_the_pages_gets_there() {
-    if container::skip("who_follows_the_pages_gets_there") {
+fn documented_commands_work_on_fresh_machine() {
+    if container::skip("documented_commands_work_on_fresh_machine") {
         return;
     }
     let (mut followed, mut differences) = (0, Vec::new());
@@ -35,7 +35,7 @@ fn who_follows_the_pages_gets_there() {
     assert!(followed > 0, "no page tells how to begin");
 }
 
-/// What there is before the first command: a package that was built, and somebody who copies a configuration from a page.
+/// Prepares the package file, and an editor that writes the configuration of the page.
 fn prepare(machine: &Machine, config: &str) {
     let package = machine.put_package();
     let name = Path::new(&package).file_name().unwrap().to_str().unwrap();

@@ -1,11 +1,11 @@
-//! What becomes of daemons that crash or hang, and of VPP meanwhile: nothing.
+//! Daemons that crash or hang are restarted, and VPP does not change.
 
 use maglev_lab::container;
 use maglev_lab::container::machine::Machine;
 
 use crate::fixtures::{CONTROLLER, PROBER, Stage};
 
-/// How often each is killed.
+/// Number of kills of each.
 const TIMES: usize = 3;
 
 fn signal(machine: &Machine, service: &str, signal: &str) -> u32 {
@@ -15,8 +15,8 @@ fn signal(machine: &Machine, service: &str, signal: &str) -> u32 {
 }
 
 #[test]
-fn a_daemon_that_is_killed_is_back_and_writes_nothing_to_vpp() {
-    if container::skip("a_daemon_that_is_killed_is_back_and_writes_nothing_to_vpp") {
+fn killed_daemons_restart_without_vpp_writes() {
+    if container::skip("killed_daemons_restart_without_vpp_writes") {
         return;
     }
     let mut stage = Stage::running("bookworm");
@@ -32,7 +32,7 @@ fn a_daemon_that_is_killed_is_back_and_writes_nothing_to_vpp() {
         }
     }
     assert_eq!(stage.observer().writes(), [""; 0]);
-    // A write that is due proves that others would have been seen.
+    // This write proves that others would have been recorded.
     stage.sites[0].close();
     stage.until_weights([0, 1]);
     if stage.vpp.sim().is_some() {
@@ -41,8 +41,8 @@ fn a_daemon_that_is_killed_is_back_and_writes_nothing_to_vpp() {
 }
 
 #[test]
-fn a_daemon_that_hangs_is_killed_and_is_back_and_writes_nothing_to_vpp() {
-    if container::skip("a_daemon_that_hangs_is_killed_and_is_back_and_writes_nothing_to_vpp") {
+fn watchdog_restarts_hung_daemons_without_writes() {
+    if container::skip("watchdog_restarts_hung_daemons_without_writes") {
         return;
     }
     let stage = Stage::running("bookworm");

@@ -1,4 +1,4 @@
-//! What the running daemons may do, as the kernel has it.
+//! Privileges of the running daemons, read from the kernel.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,22 +10,22 @@ use crate::fixtures::{CONTROLLER, PROBER, Stage};
 const NOTHING: &str = "0000000000000000";
 const NET_RAW: &str = "0000000000002000";
 
-/// As a status has a user: real, effective, saved, and for files.
+/// Returns an id as a status line lists it: real, effective, saved and file system.
 fn four(id: &str) -> String {
     [id; 4].join("\t")
 }
 
 #[test]
-fn both_daemons_run_without_privilege_and_the_controller_without_a_network() {
-    if container::skip("both_daemons_run_without_privilege_and_the_controller_without_a_network") {
+fn daemons_run_unprivileged_and_isolated() {
+    if container::skip("daemons_run_unprivileged_and_isolated") {
         return;
     }
     see_what_they_hold("bookworm");
 }
 
 #[test]
-fn a_later_systemd_confines_them_as_well() {
-    if container::skip("a_later_systemd_confines_them_as_well") {
+fn daemons_run_unprivileged_on_trixie() {
+    if container::skip("daemons_run_unprivileged_on_trixie") {
         return;
     }
     see_what_they_hold("trixie");
@@ -47,7 +47,8 @@ fn see_what_they_hold(suite: &str) {
         assert_eq!(machine.status(service, "Seccomp"), "2", "{service}");
     }
     assert_eq!(machine.status(CONTROLLER, "CapBnd"), NOTHING);
-    // Nothing can be gained from it: no_new_privs is set, and to clear it takes a capability that the prober never had.
+    // The bounding set gives no privilege: `no_new_privs` is set, and clearing the set needs a capability that the prober
+    // lacks.
     assert_eq!(machine.status(PROBER, "CapBnd"), NET_RAW);
 
     let network = |service: &str| fs::read_link(machine.proc(service, "ns/net")).unwrap();
@@ -55,7 +56,7 @@ fn see_what_they_hold(suite: &str) {
     assert_ne!(network(CONTROLLER), of_the_machine);
     assert_eq!(network(PROBER), of_the_machine);
 
-    // The prober has nothing to read that an attacker would want.
+    // The prober's root contains no file of interest to an attacker.
     let root = machine.proc(PROBER, "root");
     assert!(root.join("usr").exists());
     for path in ["etc/shadow", "etc/vpp-maglev", "var/lib/vpp-maglev", "run/vpp", "srv"] {
@@ -73,7 +74,7 @@ mod taken_over {
 
     use super::*;
 
-    /// How the kernel says that something is not allowed, where it does not kill for it.
+    /// Errors of refused calls that do not kill.
     const REFUSALS: [Errno; 3] = [Errno::EPERM, Errno::EACCES, Errno::EAFNOSUPPORT];
 
     const fn socket(family: i32, kind: i32, protocol: i32) -> Call {
@@ -112,14 +113,14 @@ mod taken_over {
     }
 
     #[test]
-    fn a_daemon_that_is_taken_over_gets_no_socket_and_no_program() {
-        if container::skip("a_daemon_that_is_taken_over_gets_no_socket_and_no_program") {
+    fn compromised_daemon_gets_no_socket_or_program() {
+        if container::skip("compromised_daemon_gets_no_socket_or_program") {
             return;
         }
         let stage = Stage::running("bookworm");
         let machine = &stage.machine;
         for (service, calls) in [(CONTROLLER, &TO_CONTROLLER[..]), (PROBER, &TO_PROBER)] {
-            // What any process may ask for, it gets: so much for the means.
+            // Control: the injected `getpid` must succeed.
             let pid = i64::from(machine.main_pid(service));
             assert_eq!(ask(machine, service, &GETPID), Answer::Returned(pid), "{service}");
             for (what, wanted) in calls {

@@ -1,12 +1,12 @@
-//! What the service does, as its operators see it.
+//! The service as its operators see it.
 
 use maglev_lab::container;
 
 use crate::fixtures::{CONFIG, CONTROLLER, FILE, SERVERS, Stage};
 
 #[test]
-fn vpp_follows_the_health_of_servers_and_the_file() {
-    if container::skip("vpp_follows_the_health_of_servers_and_the_file") {
+fn vpp_follows_health_and_reloads() {
+    if container::skip("vpp_follows_health_and_reloads") {
         return;
     }
     let mut stage = Stage::running("bookworm");
@@ -26,7 +26,7 @@ fn vpp_follows_the_health_of_servers_and_the_file() {
     machine.run("systemctl reload vpp-maglevd");
     stage.until_weights([0, 1]);
 
-    // Nothing of it is put in force, and who asked is told why.
+    // An invalid file is not applied, and the caller learns the reason.
     let said = journal.said();
     machine.write(FILE, CONFIG.replace("healthcheck: ping", "healthcheck: pong"));
     let _ = machine.fail("systemctl reload vpp-maglevd");
@@ -38,8 +38,8 @@ fn vpp_follows_the_health_of_servers_and_the_file() {
 }
 
 #[test]
-fn a_wrong_configuration_fails_the_start_with_its_reason_in_the_journal() {
-    if container::skip("a_wrong_configuration_fails_the_start_with_its_reason_in_the_journal") {
+fn invalid_config_fails_start_with_reason() {
+    if container::skip("invalid_config_fails_start_with_reason") {
         return;
     }
     let stage = Stage::installed("bookworm");
@@ -49,7 +49,7 @@ fn a_wrong_configuration_fails_the_start_with_its_reason_in_the_journal() {
     let _ = machine.fail("systemctl start vpp-maglevd");
     let line = journal.line(0, "pong");
     assert!(line.contains(FILE), "{line}");
-    // And it is not tried again: nothing would change.
+    // systemd does not retry, because nothing would change.
     assert_eq!(machine.property(CONTROLLER, "ActiveState"), "failed");
     assert_eq!(machine.property(CONTROLLER, "ExecMainStatus"), "2");
     assert_eq!(machine.property(CONTROLLER, "NRestarts"), "0");

@@ -1,4 +1,4 @@
-//! Who may use the sockets.
+//! Access to the sockets.
 
 use maglev_lab::container;
 use maglev_lab::container::machine::Machine;
@@ -8,7 +8,7 @@ use crate::fixtures::{FILE, PROBER, SOCKET, Stage};
 
 const PROBER_SOCKET: &str = "/run/vpp-maglev/prober.sock";
 
-/// A `maglevd` of a stranger's, for the prober.
+/// Starts a `maglevd` of another user, which connects to the prober.
 fn strange_maglevd(machine: &Machine) -> Process {
     let script = format!(
         "exec runuser -u nobody -- maglevd --config {FILE} --grpc-addr= --grpc-socket= --metrics-addr= \
@@ -18,8 +18,8 @@ fn strange_maglevd(machine: &Machine) -> Process {
 }
 
 #[test]
-fn strangers_are_kept_out_of_every_socket() {
-    if container::skip("strangers_are_kept_out_of_every_socket") {
+fn sockets_reject_unauthorized_users() {
+    if container::skip("sockets_reject_unauthorized_users") {
         return;
     }
     let stage = Stage::running("bookworm");
@@ -36,7 +36,7 @@ fn strangers_are_kept_out_of_every_socket() {
 
     let line = strange_maglevd(machine).line(0, "no prober");
     assert!(line.to_lowercase().contains("permission denied"), "{line}");
-    // Who gets past the file's mode is still looked at.
+    // The prober also checks `SO_PEERCRED`, independent of the file mode.
     let journal = machine.journal(PROBER);
     machine.run(&format!("chmod 0666 {PROBER_SOCKET}"));
     let stranger = strange_maglevd(machine);
@@ -44,6 +44,6 @@ fn strangers_are_kept_out_of_every_socket() {
     let line = journal.line(0, &format!("is of user {uid}, who is not allowed"));
     stranger.line(0, "no prober");
     println!("{line}");
-    // The one that belongs there has noticed nothing.
+    // The legitimate controller is not affected.
     stage.settled();
 }

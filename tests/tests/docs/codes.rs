@@ -1,4 +1,4 @@
-//! Codes of outcomes, events, signals and exit codes: what the pages tell is what there is.
+//! Outcome codes, events, signals and exit codes: documentation against programs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -18,14 +18,14 @@ use prost_types::{FieldDescriptorProto, FileDescriptorSet};
 use crate::assert_same;
 use crate::flags::PROGRAMS;
 
-/// What is in backticks in the first columns of the tables with that head.
+/// Returns the code spans in the first column of tables with this heading.
 fn told(head: &str) -> BTreeSet<String> {
     let pages = page::all();
     let rows = pages.iter().flat_map(|page| page.tables(head)).flat_map(|table| &table.rows);
     rows.flat_map(|row| row[0].codes.clone()).collect()
 }
 
-/// The same, by the program that is named above.
+/// Same, grouped by the program named above each table.
 fn told_of_programs(head: &str) -> BTreeMap<&'static str, BTreeSet<String>> {
     let mut told = BTreeMap::<_, BTreeSet<_>>::new();
     for page in page::all() {
@@ -43,36 +43,36 @@ fn set<T: ToString>(values: impl IntoIterator<Item = T>) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_code_of_outcomes_is_told() {
+fn every_outcome_code_is_documented() {
     let codes = (1..).map_while(|number| Code::try_from(number).ok());
     let names = codes.map(|code| code.as_str_name().trim_start_matches("CODE_").to_owned());
     assert_same("codes", &told("code"), &names.collect());
 }
 
 #[test]
-fn every_event_is_told() {
+fn every_event_is_documented() {
     let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
     let mut messages = files.into_iter().flat_map(|file| file.message_type);
     let response = messages.find(|message| message.name() == "WatchEventsResponse").unwrap();
     let events = response.field.iter().filter(|field| field.oneof_index.is_some());
-    // These two are about the stream itself.
+    // These two describe the stream itself.
     let mut told = told("event");
     told.extend(set(["log", "lost"]));
     assert_same("events", &told, &set(events.map(FieldDescriptorProto::name)));
 }
 
-/// The signals that a process obeys: those that it catches, and those that it blocks to read them.
+/// Returns the signals that a process handles: caught, or blocked for a signalfd.
 fn obeyed(process: &Process) -> BTreeSet<String> {
     let mask = |key: &str| u64::from_str_radix(&process.status(key), 16).unwrap();
     let mask = mask("SigCgt") | mask("SigBlk");
-    // Rust's own, for an overflow of the stack, and what the runtime hears of children.
+    // Signals of Rust's stack overflow handler, and SIGCHLD of the runtime.
     let others = [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGCHLD];
     let signals = Signal::iterator().filter(|signal| mask >> (*signal as i32 - 1) & 1 == 1);
     set(signals.filter(|signal| !others.contains(signal)).map(Signal::as_str))
 }
 
 #[test]
-fn every_signal_is_told() {
+fn every_signal_is_documented() {
     let place = Place::new();
     let prober = place.prober(None, &[]);
     let maglevd = Setup::new(&place, "maglev:\n").start();
@@ -89,7 +89,7 @@ fn every_signal_is_told() {
 }
 
 #[test]
-fn every_exit_code_is_told() {
+fn every_exit_code_is_documented() {
     let seen = exit_codes();
     assert_eq!(told_of_programs("exit code"), seen);
     for (program, codes) in seen {
@@ -102,7 +102,7 @@ fn every_exit_code_is_told() {
     }
 }
 
-/// What the programs end with, by giving each of them a reason.
+/// Provokes and returns the exit codes of each program.
 fn exit_codes() -> BTreeMap<&'static str, BTreeSet<String>> {
     let place = Place::new();
     let good = place.write("good.yaml", "maglev:\n");
@@ -123,7 +123,7 @@ fn exit_codes() -> BTreeMap<&'static str, BTreeSet<String>> {
     let prober = prober.map(|word| ended("maglevd-prober", &[word]));
     let maglevc = [&["help"][..], &["--server", &nobody, "show", "version"], &["--nonsense"]];
     let maglevc = maglevc.map(|words| ended("maglevc", words));
-    // Its own tests have a terminal to see these on.
+    // Interruption by these signals needs a terminal. maglevc's own tests cover it.
     let by_signals = [Signal::SIGHUP, Signal::SIGTERM].map(|signal| 128 + signal as i32);
     BTreeMap::from([
         ("maglevd", set(checks)),

@@ -1,4 +1,4 @@
-//! The terminals on the pages show what is to be seen.
+//! Terminal sessions on the pages match the real output.
 
 use maglev_lab::container;
 use maglev_tests::docs::page;
@@ -6,8 +6,8 @@ use maglev_tests::docs::play::{acts, is_played, play};
 use maglev_tests::docs::stage::{CONFIG, Stage};
 
 #[test]
-fn the_terminals_on_the_pages_show_what_is_so() {
-    if container::skip("the_terminals_on_the_pages_show_what_is_so") {
+fn documented_terminal_sessions_match_output() {
+    if container::skip("documented_terminal_sessions_match_output") {
         return;
     }
     let mut differences = Vec::new();

@@ -1,4 +1,4 @@
-//! Blocks of code are what their fences say.
+//! Code blocks are valid in the language of their fence.
 
 use std::fs;
 use std::process::Command;
@@ -10,21 +10,21 @@ use maglev_tests::docs::manual::Manual;
 use maglev_tests::docs::page::{self, Fence, first_key};
 use maglev_tests::docs::stage::CONFIG;
 
-/// What a configuration begins with.
+/// First key of a configuration.
 const WHOLE: &str = "maglev:";
-/// The sections below it.
+/// Sections of a configuration.
 const SECTIONS: [&str; 6] = ["healthchecker:", "vpp:", "healthchecks:", "backends:", "frontends:", "api:"];
-/// What Prometheus reads, and the words that have it checked.
+/// First keys of Prometheus files, and the promtool arguments that check them.
 const FOREIGN: [(&str, [&str; 2]); 3] = [
     ("groups:", ["check", "rules"]),
     ("- alert:", ["check", "rules"]),
     ("scrape_configs:", ["check", "config"]),
 ];
 
-/// A block, where it is, and the whole configuration that comes before it on its page.
+/// A block, its location, and the last complete configuration before it on the page.
 type Found = (String, Fence, Option<String>);
 
-/// Every block of a language.
+/// Returns every block of a language.
 fn fences(language: &str) -> Vec<Found> {
     let mut found = Vec::new();
     for page in page::all() {
@@ -40,7 +40,7 @@ fn fences(language: &str) -> Vec<Found> {
 }
 
 #[test]
-fn every_configuration_on_a_page_is_good() {
+fn configurations_on_pages_are_valid() {
     let mut faults = Vec::new();
     let mut good = 0;
     for (at, fence, whole) in fences("yaml") {
@@ -65,7 +65,7 @@ fn every_configuration_on_a_page_is_good() {
 }
 
 #[test]
-fn every_configuration_of_the_manual_and_of_the_package_is_good() {
+fn configurations_of_manual_and_package_are_valid() {
     let displays = Manual::read("docs/man/maglev.yaml.5").displays();
     let examples = displays.into_iter().filter(|text| first_key(text) == WHOLE);
     let mut configs: Vec<_> = examples.collect();
@@ -80,8 +80,8 @@ fn every_configuration_of_the_manual_and_of_the_package_is_good() {
 }
 
 #[test]
-fn what_is_for_prometheus_on_a_page_is_good() {
-    if skip_without("what_is_for_prometheus_on_a_page_is_good", &["promtool"]) {
+fn prometheus_blocks_on_pages_are_valid() {
+    if skip_without("prometheus_blocks_on_pages_are_valid", &["promtool"]) {
         return;
     }
     for (at, fence, _) in fences("yaml") {
@@ -101,7 +101,7 @@ fn what_is_for_prometheus_on_a_page_is_good() {
 }
 
 #[test]
-fn json_on_a_page_is_json() {
+fn json_blocks_are_valid() {
     for (at, fence, _) in fences("json") {
         let values = serde_json::Deserializer::from_str(&fence.body).into_iter::<serde_json::Value>();
         let parsed: Result<Vec<_>, _> = values.collect();
@@ -110,14 +110,14 @@ fn json_on_a_page_is_json() {
 }
 
 #[test]
-fn commands_that_no_test_runs_are_well_formed() {
+fn shell_blocks_are_well_formed() {
     for (at, fence, _) in fences("sh") {
         let parsed = Command::new("bash").args(["-n", "-c", &fence.body]).output().unwrap();
         assert!(parsed.status.success(), "{at}: {}", String::from_utf8_lossy(&parsed.stderr));
     }
 }
 
-/// What `maglevd` finds wrong with a configuration.
+/// Returns the error of `maglevd --check` for a configuration.
 fn fault(config: &str) -> Option<String> {
     let place = Place::new();
     let file = place.write("maglev.yaml", config);
@@ -126,7 +126,7 @@ fn fault(config: &str) -> Option<String> {
     (!checked.status.success()).then(|| String::from_utf8_lossy(&checked.stderr).into_owned())
 }
 
-/// A whole configuration with the sections that are in `part` in the place of its own.
+/// Returns `whole` with the sections in `part` replaced.
 fn put(part: &str, whole: &str) -> String {
     let mut sections = whole_sections(whole);
     for (key, lines) in split(part, "") {
@@ -139,7 +139,7 @@ fn put(part: &str, whole: &str) -> String {
     sections.into_iter().map(|(_, lines)| lines).collect()
 }
 
-/// The sections of a configuration, the first of which is what comes before them.
+/// Splits a configuration into its preamble and its sections.
 fn whole_sections(whole: &str) -> Vec<(String, String)> {
     let end = whole.find("\nmaglev:\n").map_or(0, |at| at + 1) + "maglev:\n".len();
     let mut sections = vec![(String::new(), whole[..end].to_owned())];
@@ -147,7 +147,7 @@ fn whole_sections(whole: &str) -> Vec<(String, String)> {
     sections
 }
 
-/// Each section of a text that is so far to the right, and its lines. What comes before the first one belongs to it.
+/// Splits a text into sections at this indentation. Leading lines belong to the first section.
 fn split(text: &str, indent: &str) -> Vec<(String, String)> {
     let mut sections: Vec<(String, String)> = vec![Default::default()];
     for line in text.lines() {
@@ -166,7 +166,7 @@ fn split(text: &str, indent: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_part_takes_the_place_of_its_section() {
+fn partial_configuration_replaces_its_section() {
     let whole = "# x\nmaglev:\n  vpp:\n    lb: {}\n  backends:\n    a: 1\n\n    b: 2\n  frontends: {}\n";
     assert_eq!(
         put("# why\nbackends:\n  c: 3\nfrontends: []\n", whole),

@@ -1,4 +1,4 @@
-//! `--help`, the manual and the guide have the same options, variables and defaults.
+//! `--help`, the manuals and the guide list the same options, variables and defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -9,19 +9,19 @@ use maglev_tests::docs::page;
 
 use crate::assert_same;
 
-/// What is run by people.
+/// Programs that people run.
 pub const PROGRAMS: [&str; 3] = ["maglevd", "maglevd-prober", "maglevc"];
 
-/// Of an option, what the guide says too.
+/// Documented properties of an option.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Flag {
-    /// The variable that stands for it.
+    /// Environment variable of the option.
     pub variable: Option<String>,
-    /// What it is otherwise; none if that is no value.
+    /// Default value; `None` if it is not a literal value.
     pub default: Option<String>,
 }
 
-/// The options of a program, by their long names.
+/// Returns the options of a program by long name.
 pub fn of_help(name: &str) -> BTreeMap<String, Flag> {
     let output = Command::new(program(name).unwrap()).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
@@ -46,14 +46,14 @@ pub fn of_help(name: &str) -> BTreeMap<String, Flag> {
     flags
 }
 
-/// The manual of a program.
+/// Returns the manual of a program.
 fn manual(program: &str) -> Manual {
     let section = if program == "maglevc" { 1 } else { 8 };
     Manual::read(&format!("docs/man/{program}.{section}"))
 }
 
 #[test]
-fn the_manuals_have_every_option_and_its_default() {
+fn manuals_document_every_option_and_default() {
     for program in PROGRAMS {
         let said = of_help(program);
         let items = manual(program).items();
@@ -78,7 +78,7 @@ fn the_manuals_have_every_option_and_its_default() {
 }
 
 #[test]
-fn the_manuals_have_every_variable() {
+fn manuals_document_every_variable() {
     for program in PROGRAMS {
         let said: BTreeSet<_> = of_help(program).into_values().filter_map(|flag| flag.variable).collect();
         let heads = manual(program).heads("Ev").join(" , ");
@@ -88,7 +88,7 @@ fn the_manuals_have_every_variable() {
 }
 
 #[test]
-fn the_guide_has_every_option_with_its_variable_and_default() {
+fn guide_documents_every_option() {
     let mut told = BTreeMap::<&str, BTreeMap<String, Flag>>::new();
     for page in page::all() {
         for table in page.tables("flag") {
@@ -113,7 +113,7 @@ fn the_guide_has_every_option_with_its_variable_and_default() {
         for (name, flag) in of_help(program) {
             let Some(row) = told.get(&name) else { panic!("no table has `{name}` of {program}") };
             assert_eq!(row.variable, flag.variable, "the variable of {name} of {program}");
-            // What is no value, such as $STATE_DIRECTORY or else a folder, is told in words.
+            // A default without a literal value, such as $STATE_DIRECTORY, is described in words.
             if flag.default.is_some() {
                 assert_eq!(row.default, flag.default, "the default of {name} of {program}");
             }

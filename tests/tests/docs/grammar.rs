@@ -1,4 +1,4 @@
-//! The commands of `maglevc` are the same in its help, in the manual and in the guide.
+//! `maglevc`'s help, the manual and the guide list the same commands.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -9,7 +9,7 @@ use maglev_tests::docs::page;
 
 use crate::assert_same;
 
-/// Every command, as `maglevc help` has it.
+/// Returns every command in `maglevc help`.
 pub fn commands() -> Vec<String> {
     let help = Command::new(program("maglevc").unwrap()).args(["--output", "json", "help"]).output().unwrap();
     let help: serde_json::Value = serde_json::from_slice(&help.stdout).unwrap();
@@ -18,13 +18,13 @@ pub fn commands() -> Vec<String> {
 }
 
 #[test]
-fn the_manual_has_every_command() {
+fn manual_documents_every_command() {
     let told: Vec<_> =
         Manual::read("docs/man/maglevc.1").heads("Ic").iter().map(|head| plain(head)).collect();
     assert_eq!(told, commands());
 }
 
-/// The head of an item, without macros.
+/// Returns the head of an item without macros.
 fn plain(head: &str) -> String {
     let mut words = Vec::new();
     let mut open = 0;
@@ -33,7 +33,7 @@ fn plain(head: &str) -> String {
             "Ic" | "Ar" | "Cm" | "Fl" => {}
             "Oo" => words.push("["),
             "Oc" => words.push("]"),
-            // It goes to the end of the line.
+            // `Op` extends to the end of the line.
             "Op" => {
                 words.push("[");
                 open += 1;
@@ -46,7 +46,7 @@ fn plain(head: &str) -> String {
 }
 
 #[test]
-fn the_guide_has_every_command() {
+fn guide_documents_every_command() {
     let pages = page::all();
     let tables = pages.iter().flat_map(|page| page.tables("command"));
     let tables = tables.filter(|table| table.head[1].text == "does" && table.about(&["maglevc"]).is_some());

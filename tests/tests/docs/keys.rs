@@ -1,4 +1,4 @@
-//! The keys of the configuration, and their defaults and bounds, are the same in the code, in the guide and in the manual.
+//! Configuration keys with defaults and bounds are the same in the code, the guide and the manual.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -17,7 +17,7 @@ use crate::assert_same;
 const GUIDE: &str = "docs/config-guide.md";
 const MANUAL: &str = "docs/man/maglev.yaml.5";
 
-/// Each section, by the heading that it has, and a configuration with a `?` where a key of it may be added.
+/// Each section by its heading, and a configuration with a `?` in place of one of its keys.
 const SECTIONS: [(&str, &str); 8] = [
     ("healthchecker", "{ healthchecker: { ? } }"),
     ("vpp.lb", "{ vpp: { lb: { ? } } }"),
@@ -28,7 +28,7 @@ const SECTIONS: [(&str, &str); 8] = [
     ("api.roles", "{ api: { roles: [ { ? } ] } }"),
     ("api.tls", "{ api: { tls: { ? } } }"),
 ];
-/// Where the guide has sentences for keys, and no table.
+/// Sections that the guide describes in sentences instead of a table.
 const SENTENCES: [&str; 5] = [
     "{ ? }",
     "{ vpp: { ? } }",
@@ -36,9 +36,9 @@ const SENTENCES: [&str; 5] = [
     "{ frontends: { f: { pools: [ { ? } ] } } }",
     "{ frontends: { f: { pools: [ { backends: { a: { ? } } } ] } } }",
 ];
-/// What a rule about roles has beside the keys of its table.
+/// Key of a role rule that its table omits.
 const ROLE: &str = "role";
-/// Each type, and how it is called when something else is found.
+/// Documented types, and their names in error messages.
 const TYPES: [(&str, &str); 12] = [
     ("number", "a whole number"),
     ("percent", "a whole number"),
@@ -53,21 +53,21 @@ const TYPES: [(&str, &str); 12] = [
     ("section", "a map of keys"),
     ("list", "a sequence"),
 ];
-/// What is of a type, and is refused where another is meant that has the same name then.
+/// Values with the right YAML type that a narrower documented type must reject.
 const MISFITS: [(&str, &str); 4] =
     [("percent", "101"), ("IPv4 address", "2001:db8::1"), ("IPv6 address", "192.0.2.1"), ("path", "a")];
 
-/// What is no key anywhere.
+/// Key that exists nowhere.
 const NO_KEY: &str = "nonsense-key";
 
-/// What must be there for a section to be good, and to have its keys.
+/// Keys that a section needs to be valid.
 const NEEDED: [(&str, &str); 4] = [
     ("vpp.lb", "ipv4-src-address: 192.0.2.1"),
     ("healthchecks", "port: 80"),
     ("backends", "address: 192.0.2.10"),
     ("frontends", "address: 198.51.100.80, pools: [ { name: p, backends: { a: } } ]"),
 ];
-/// What some keys want beside them.
+/// Keys that another key requires.
 const COMPANY: [((&str, &str), &str); 5] = [
     (("healthchecks", "timeout-min"), "timeout: auto"),
     (("healthchecks", "timeout-max"), "timeout: auto"),
@@ -75,10 +75,10 @@ const COMPANY: [((&str, &str), &str); 5] = [
     (("vpp.lb", "startup-min-delay"), "startup-max-delay: 1h"),
     (("frontends", "port"), "protocol: tcp"),
 ];
-/// What shares its row with a key that the bounds in it are of.
+/// Key that shares its row with the key to which the bounds apply.
 const UNBOUNDED: (&str, &str) = ("frontends", "protocol");
 
-/// What `maglevd --check` says of a configuration that is not good.
+/// Returns the error of `maglevd --check` for an invalid configuration.
 fn complaint(maglev: &str) -> String {
     let place = Place::new();
     let file = place.write("maglev.yaml", format!("maglev: {maglev}\n"));
@@ -87,18 +87,18 @@ fn complaint(maglev: &str) -> String {
     String::from_utf8(checked.stderr).unwrap()
 }
 
-/// What a complaint would rather have seen, in words and in backticks.
+/// Returns the part of an error after `expected`, and the names quoted in it.
 fn expected(complaint: &str) -> (&str, BTreeSet<String>) {
     let (_, expected) = complaint.split_once("expected ").unwrap_or_else(|| panic!("{complaint}"));
     (expected, expected.split('`').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
-/// The keys that the code has there.
+/// Returns the keys that the code accepts there.
 fn known(context: &str) -> BTreeSet<String> {
     expected(&complaint(&context.replace('?', &format!("{NO_KEY}: 1")))).1
 }
 
-/// The table of a section, in the guide.
+/// Returns the guide's table of a section.
 fn table<'a>(guide: &'a Page, section: &str) -> &'a Table {
     let (head, heading) = if section == "params" { ("in params", "healthchecks") } else { ("key", section) };
     let mut tables = guide.tables(head).filter(|table| table.below[0] == heading);
@@ -110,7 +110,7 @@ fn keys_of(table: &Table) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_guide_has_every_key_of_every_section() {
+fn guide_documents_every_key() {
     let guide = Page::read(GUIDE);
     for (section, context) in SECTIONS {
         let mut known = known(context);
@@ -128,7 +128,7 @@ fn the_guide_has_every_key_of_every_section() {
 }
 
 #[test]
-fn the_manual_has_every_key_of_every_section() {
+fn manual_documents_every_key() {
     let manual = Manual::read(MANUAL);
     let mut told = BTreeMap::<String, BTreeSet<String>>::new();
     // Cm rise : Ar n , Cm fall : Ar n
@@ -156,18 +156,18 @@ fn the_manual_has_every_key_of_every_section() {
     }
 }
 
-/// What is said of one key.
+/// Documentation of one key.
 struct Said<'a> {
     section: &'a str,
     key: String,
     default: String,
     type_: &'a Cell,
     row: &'a [Cell],
-    /// The type of healthcheck that has it.
+    /// Type of healthcheck that has the key.
     kind: &'static str,
 }
 
-/// Every key of the guide's tables.
+/// Returns every key in the guide's tables.
 fn said(guide: &Page) -> Vec<Said<'_>> {
     let mut said = Vec::new();
     for (section, _) in SECTIONS.into_iter().filter(|(section, _)| !section.starts_with("api")) {
@@ -176,7 +176,7 @@ fn said(guide: &Page) -> Vec<Said<'_>> {
         for row in &table.rows {
             let keys = &row[0].codes;
             let text = &row[column].text;
-            // `rise`, `fall` | 2, 3; but one default for all where there are not as many.
+            // `rise`, `fall` | 2, 3; one default applies to all if the numbers differ.
             let defaults: Vec<_> = text.split(", ").collect();
             let kinds = if section == "params" { row[1].text.as_str() } else { "http" };
             let first = kinds.split([',', ' ']).next().unwrap_or_default();
@@ -197,7 +197,7 @@ fn said(guide: &Page) -> Vec<Said<'_>> {
     said
 }
 
-/// A configuration in which a section has these keys.
+/// Checks a configuration in which a section has these keys.
 fn with(kind: &str, section: &str, keys: &str) -> Result<Config, String> {
     let of = |name: &str| {
         let needed = NEEDED.iter().find(|(section, _)| *section == name).map_or("", |(_, needed)| needed);
@@ -217,7 +217,7 @@ fn with(kind: &str, section: &str, keys: &str) -> Result<Config, String> {
     check(&file, &mut |_| Err("is not read here".to_owned())).map_err(|problems| format!("{problems:?}"))
 }
 
-/// Keys and values, as they stand in one line. `pools` comes last, and has commas of its own.
+/// Splits a line of keys and values. `pools` comes last and contains commas.
 fn split(keys: &str) -> impl Iterator<Item = (&str, &str)> {
     let end = keys.find("pools").unwrap_or(keys.len());
     let (keys, pools) = keys.split_at(end);
@@ -230,7 +230,7 @@ fn company(section: &str, key: &str) -> String {
 }
 
 #[test]
-fn defaults_are_what_the_guide_says() {
+fn documented_defaults_are_correct() {
     let guide = Page::read(GUIDE);
     let all = said(&guide);
     let plain = Regex::new(r#"^("?[\d.]+"?|\d+m?s|true|false|[a-z]+|/)$"#).unwrap();
@@ -254,7 +254,7 @@ fn defaults_are_what_the_guide_says() {
 }
 
 #[test]
-fn types_are_what_the_guide_says() {
+fn documented_types_are_correct() {
     let guide = Page::read(GUIDE);
     for Said { section, key, type_, kind, .. } in said(&guide) {
         let (_, context) = SECTIONS.iter().find(|(name, _)| *name == section).unwrap();
@@ -280,7 +280,7 @@ fn types_are_what_the_guide_says() {
 }
 
 #[test]
-fn what_is_required_is_missed() {
+fn documented_required_keys_are_required() {
     let guide = Page::read(GUIDE);
     let required: Vec<_> = said(&guide).into_iter().filter(|said| said.default == "required").collect();
     assert!(required.len() > 3);
@@ -291,7 +291,7 @@ fn what_is_required_is_missed() {
 }
 
 #[test]
-fn bounds_are_what_the_guide_says() {
+fn documented_bounds_are_correct() {
     let guide = Page::read(GUIDE);
     let bounds = Regex::new(r"\b(\d+)(ms|s|m|h)? to (\d+)(ms|s|m|h)?\b").unwrap();
     let mut compared = BTreeSet::new();

@@ -1,11 +1,11 @@
-//! Links lead somewhere.
+//! Links point to existing targets.
 
 use std::collections::BTreeMap;
 
 use maglev_tests::docs::page::{self, Page, path};
 
 #[test]
-fn every_link_leads_to_a_file_and_to_an_anchor_in_it() {
+fn every_link_has_a_target() {
     let pages: BTreeMap<_, _> = page::all().into_iter().map(|page| (page.name.clone(), page)).collect();
     assert!(pages.len() > 10);
     let links = pages.values().flat_map(|page| page.links.iter().map(move |link| (page, link)));
@@ -17,7 +17,7 @@ fn every_link_leads_to_a_file_and_to_an_anchor_in_it() {
     assert!(dead.is_empty(), "{}", dead.join("\n"));
 }
 
-/// What is wrong with a link of a page.
+/// Returns the error of a link on a page.
 fn fault(pages: &BTreeMap<String, Page>, page: &Page, to: &str) -> Option<String> {
     if let Some((scheme, rest)) = to.split_once("://") {
         let host = rest.split(['/', '#', '?']).next().unwrap_or_default();
@@ -44,7 +44,7 @@ fn fault(pages: &BTreeMap<String, Page>, page: &Page, to: &str) -> Option<String
     }
 }
 
-/// The path in the repository of `file` as a page calls it.
+/// Resolves `file`, relative to a page, to a path in the repository.
 fn relative(page: &str, file: &str) -> Option<String> {
     let mut folders: Vec<_> = page.split('/').collect();
     folders.pop();
@@ -59,7 +59,7 @@ fn relative(page: &str, file: &str) -> Option<String> {
 }
 
 #[test]
-fn what_is_wrong_with_a_link_is_found() {
+fn broken_links_are_detected() {
     let pages: BTreeMap<_, _> =
         ["README.md", "docs/vpp.md"].map(|name| (name.to_owned(), Page::read(name))).into();
     for (page, to, is_wrong) in [

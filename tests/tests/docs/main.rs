@@ -1,5 +1,5 @@
-//! What the documents say is so: README, the guides, the manual pages, and what the package brings. `docs/contributing.md` says how
-//! they are read.
+//! Documentation against programs: README, the guides, the manual pages, and the package contents. `docs/contributing.md`
+//! describes the conventions.
 
 #![cfg(test)]
 
@@ -17,7 +17,7 @@ mod reliability;
 
 use std::collections::BTreeSet;
 
-/// Says what pages tell of that is not there, and what is there and not told of.
+/// Asserts that documentation and program list the same names.
 fn assert_same(what: &str, told: &BTreeSet<String>, there: &BTreeSet<String>) {
     let [superfluous, missing] = [told.difference(there), there.difference(told)].map(Vec::from_iter);
     assert!(

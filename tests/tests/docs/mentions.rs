@@ -1,4 +1,4 @@
-//! Commands, options, variables and targets of `make` that are mentioned anywhere are there.
+//! Commands, options, variables and make targets mentioned in the documentation exist.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -12,17 +12,17 @@ use crate::grammar::commands;
 
 const MANUALS: [&str; 4] = ["maglev.yaml.5", "maglevc.1", "maglevd-prober.8", "maglevd.8"];
 
-/// What ends a command in a line.
+/// Characters that end a command in a line.
 const ENDS: [char; 9] = ['|', ';', '#', ')', '(', '<', '>', '`', '&'];
 
-/// Variables that are no flag's: of the packaging, the build and the tests.
+/// Variables that belong to packaging, build and tests instead of a flag.
 const OTHERS: [&str; 7] = ["BUILD_DATE", "COMMIT", "DEB", "FUZZ", "FUZZ_SEEDS", "REWRITE", "ROOTFS"];
 
-/// A line or a phrase on a page or in a manual that may be a command.
+/// A line or phrase of a page or manual that may be a command.
 struct Phrase {
     at: String,
     text: String,
-    /// In the midst of a sentence, commands need not be whole.
+    /// True within a sentence, where commands may be abbreviated.
     is_inline: bool,
 }
 
@@ -52,7 +52,7 @@ fn phrases() -> Vec<Phrase> {
     phrases
 }
 
-/// The words after each mention of a program, up to the end of the command. Of a path it is its last part.
+/// Returns the arguments of each mention of a program. A path is reduced to its last component.
 fn uses<'a>(phrase: &'a str, program: &str) -> Vec<Vec<&'a str>> {
     let mut uses = Vec::new();
     for command in phrase.split(ENDS) {
@@ -64,7 +64,7 @@ fn uses<'a>(phrase: &'a str, program: &str) -> Vec<Vec<&'a str>> {
 }
 
 #[test]
-fn every_option_that_is_mentioned_is_there() {
+fn mentioned_options_exist() {
     let known: BTreeMap<_, _> = PROGRAMS.map(|program| (program, of_help(program))).into();
     let mut found = 0;
     for Phrase { at, text: phrase, .. } in phrases() {
@@ -82,7 +82,7 @@ fn every_option_that_is_mentioned_is_there() {
 }
 
 #[test]
-fn every_command_that_is_mentioned_is_one() {
+fn mentioned_commands_exist() {
     let usages: Vec<_> = commands().iter().map(|usage| parse(usage)).collect();
     let mut found = 0;
     for Phrase { at, text: phrase, is_inline } in phrases() {
@@ -96,7 +96,7 @@ fn every_command_that_is_mentioned_is_one() {
     assert!(found > 10, "{found}");
 }
 
-/// The words of a command, without options; none for a phrase that is no whole command, and for what is told to be wrong.
+/// Returns the words of a command without options, or `None` for an incomplete or deliberately wrong command.
 fn command(words: &[&str]) -> Option<Vec<String>> {
     let mut rest = words.iter();
     let mut command = Vec::new();
@@ -118,14 +118,14 @@ fn command(words: &[&str]) -> Option<Vec<String>> {
     (begins && is_whole && !command[0].ends_with(['.', ','])).then_some(command)
 }
 
-/// A part of a usage.
+/// Element of a usage.
 #[derive(Debug)]
 enum Part {
-    /// A word, or one of several.
+    /// One of several keywords.
     Word(Vec<String>),
-    /// Anything.
+    /// Any value.
     Value,
-    /// What may be left out.
+    /// Optional part.
     Maybe(Vec<Part>),
 }
 
@@ -147,12 +147,12 @@ fn parts<'a>(words: &mut impl Iterator<Item = &'a str>) -> Vec<Part> {
     found
 }
 
-/// Whether a command is of that usage, or, if it need not be whole, begins as one. What may be left out may come in any order.
+/// True if a command matches the usage, or is a prefix of it when it need not be whole. Optional parts may come in any order.
 fn matches(usage: &[Part], words: &[String], whole: bool) -> bool {
     left(usage, words, whole).is_some_and(<[String]>::is_empty)
 }
 
-/// The words that are left when a usage has had its own.
+/// Returns the words that remain after a usage has consumed its part.
 fn left<'a>(usage: &[Part], words: &'a [String], whole: bool) -> Option<&'a [String]> {
     let mut words = words;
     let mut optional = Vec::new();
@@ -163,7 +163,7 @@ fn left<'a>(usage: &[Part], words: &'a [String], whole: bool) -> Option<&'a [Str
         }
         let Some((first, rest)) = words.split_first() else { return (!whole).then_some(words) };
         match part {
-            // Every word may be shortened.
+            // Every keyword may be abbreviated.
             Part::Word(several) if !several.iter().any(|word| word.starts_with(first.as_str())) => {
                 return None;
             }
@@ -181,7 +181,7 @@ fn left<'a>(usage: &[Part], words: &'a [String], whole: bool) -> Option<&'a [Str
 }
 
 #[test]
-fn commands_are_told_from_what_is_none() {
+fn command_matcher_rejects_invalid_commands() {
     let usages: Vec<_> = commands().iter().map(|usage| parse(usage)).collect();
     for (line, is_one) in [
         ("show frontends", true),
@@ -202,7 +202,7 @@ fn commands_are_told_from_what_is_none() {
 }
 
 #[test]
-fn every_variable_that_is_mentioned_is_there() {
+fn mentioned_variables_exist() {
     let mut known: BTreeSet<_> =
         PROGRAMS.into_iter().flat_map(of_help).filter_map(|(_, flag)| flag.variable).collect();
     known.extend(OTHERS.map(|name| format!("MAGLEV_{name}")));
@@ -219,7 +219,7 @@ fn every_variable_that_is_mentioned_is_there() {
 }
 
 #[test]
-fn every_target_of_make_that_is_mentioned_is_there() {
+fn mentioned_make_targets_exist() {
     let makefile = page::read("Makefile");
     let targets: BTreeSet<_> =
         makefile.lines().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();

@@ -1,4 +1,4 @@
-//! The metrics that the pages tell of are those that a system has on which everything has happened.
+//! Documented metrics equal those of a system on which every kind of event has occurred.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
@@ -10,24 +10,24 @@ use maglev_proto::v1::BackendState;
 use maglev_tests::docs::page;
 use maglev_tests::docs::stage::{CONFIG, FILE, Stage};
 
-/// Each family with its labels.
+/// Metric families with their labels.
 type Families = BTreeMap<String, BTreeSet<String>>;
 
-/// A server with a certificate, at an address of its own, for the metrics that are about these.
+/// Starts a TLS server at its own address, for the certificate metrics.
 const TLS: &str = "
 set -e
 ip address add 192.0.2.30/32 dev lo
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=tls -keyout key.pem -out certificate.pem
 systemd-run --quiet --working-directory=/root openssl s_server -accept 443 -www -key key.pem -cert certificate.pem
 ";
-/// What of the configuration is about it, by the section that it belongs to.
+/// Configuration of that server, by section.
 const SECTIONS: [(&str, &str); 3] = [
     ("healthchecks", "{ type: https, port: 443, params: { insecure-skip-verify: true } }"),
     ("backends", "{ address: 192.0.2.30, healthcheck: tls }"),
     ("frontends", "{ address: 198.51.100.81, pools: [ { name: only, backends: { tls: } } ] }"),
 ];
 
-/// What operators do that leaves a trace in the metrics, some of it in vain.
+/// Operator actions that appear in the metrics, some of which fail.
 const DEEDS: &str = "
 maglevc set backend nginx0 pause
 maglevc set frontend web pool primary backend nginx1 weight 7 for 1h
@@ -39,8 +39,8 @@ systemctl kill --signal KILL vpp-maglevd-prober
 ";
 
 #[test]
-fn every_metric_is_told_with_its_labels() {
-    if container::skip("every_metric_is_told_with_its_labels") {
+fn every_metric_is_documented_with_labels() {
+    if container::skip("every_metric_is_documented_with_labels") {
         return;
     }
     let config = page::read(CONFIG);
@@ -61,7 +61,7 @@ fn every_metric_is_told_with_its_labels() {
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 9091));
     let told = told();
     let exported = || exported(&stage.machine().inside(|| Scrape::of(address)));
-    // Those about traffic come back a while after VPP.
+    // Traffic metrics return some time after VPP.
     until(
         || exported() == told,
         || {
@@ -105,7 +105,7 @@ fn exported(scrape: &Scrape) -> Families {
             families.contains_key(family).then_some(family)
         });
         let names = labels.split("\",").filter_map(|label| Some(label.split_once("=\"")?.0.to_owned()));
-        // Every histogram has that one.
+        // `le` is part of every histogram.
         let names = names.filter(|label| label != "le");
         families.get_mut(family.unwrap()).unwrap().extend(names);
     }

@@ -1,4 +1,4 @@
-//! What the package brings.
+//! Contents of the package.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use maglev_tests::docs::page::{path, read};
 use crate::flags::of_help;
 
 #[test]
-fn the_configuration_that_is_installed_is_harmless() {
+fn installed_configuration_changes_nothing() {
     let file = read("debian/etc/vpp-maglev/maglev.yaml");
     let lines = file.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let sections =
@@ -16,14 +16,14 @@ fn the_configuration_that_is_installed_is_harmless() {
 }
 
 #[test]
-fn the_package_has_the_version_of_the_programs() {
+fn package_version_matches_programs() {
     // vpp-maglev (0.1.0) unstable; urgency=medium
     let changelog = read("debian/changelog");
     assert_eq!(changelog.split(['(', ')']).nth(1), Some(env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn the_environment_that_is_installed_shows_the_defaults() {
+fn installed_environment_shows_defaults() {
     let file = read("debian/etc/default/vpp-maglev");
     let flags = of_help("maglevd");
     let shown = file.lines().filter_map(|line| line.strip_prefix("#MAGLEV_")?.split_once('='));
@@ -41,18 +41,18 @@ fn the_environment_that_is_installed_shows_the_defaults() {
 }
 
 #[test]
-fn every_manual_is_well_formed() {
+fn manuals_are_well_formed() {
     for manual in ["maglev.yaml.5", "maglevc.1", "maglevd-prober.8", "maglevd.8"] {
         let file = path("docs/man").join(manual);
         match Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(file).output() {
             Ok(lint) => assert!(lint.status.success(), "{}", String::from_utf8_lossy(&lint.stdout)),
-            Err(_) => println!("SKIP every_manual_is_well_formed: needs mandoc"),
+            Err(_) => println!("SKIP manuals_are_well_formed: needs mandoc"),
         }
     }
 }
 
 #[test]
-fn the_changes_have_the_releases_of_the_package() {
+fn changelogs_list_the_same_releases() {
     // ## [0.1.0] - 2026-11-22
     let changes = read("CHANGELOG.md");
     let told: Vec<_> = changes
@@ -63,7 +63,7 @@ fn the_changes_have_the_releases_of_the_package() {
     assert_eq!(told, packaged(&read("debian/changelog")));
 }
 
-/// The releases in a changelog of Debian's, the newest first: version, and date as in `2026-11-22`.
+/// Returns the releases in a Debian changelog, newest first: version and date as in `2026-11-22`.
 fn packaged(changelog: &str) -> Vec<(String, String)> {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     // vpp-maglev (0.1.0) unstable; urgency=medium

@@ -1,10 +1,10 @@
-//! The tests that hold what the page on reliability says.
+//! Tests named on the reliability page exist.
 
 use std::fs;
 
 use maglev_tests::docs::page::{path, read};
 
-/// Where integration tests are.
+/// Directories of integration tests.
 const FOLDERS: [&str; 8] = [
     "tests/tests",
     "tests/bench/tests",
@@ -16,7 +16,7 @@ const FOLDERS: [&str; 8] = [
     "maglevc/tests",
 ];
 
-/// The packages whose own tests are named, and where they are.
+/// Packages whose unit tests are named, and their source directories.
 const PACKAGES: [(&str, &str); 4] = [
     ("controller", "controller/src"),
     ("maglev-core", "controller/core/src"),
@@ -25,7 +25,7 @@ const PACKAGES: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn every_test_that_the_page_names_is_there() {
+fn tests_named_on_page_exist() {
     let page = read("docs/reliability.md");
     let rows = page.lines().filter(|line| line.starts_with("| "));
     // | a fault | its outcome | `binary::module::test` | ... |
@@ -36,20 +36,20 @@ fn every_test_that_the_page_names_is_there() {
     assert!(missing.is_empty(), "docs/reliability.md names {missing:?}, which are no tests");
 }
 
-/// Whether `name`, `binary::module::test` or `package::module::tests::test`, is a test of the workspace.
+/// True if `name`, as `binary::module::test` or `package::module::tests::test`, is a test in the workspace.
 fn is_test(name: &str) -> bool {
     let words: Vec<_> = name.split("::").collect();
     let [root, modules @ .., test] = &words[..] else { return false };
     let places = roots(root).into_iter().flat_map(|root| places(&root, modules));
     let mut texts = places.filter_map(|file| fs::read_to_string(path(&file)).ok());
     let heads = ["", "async "].map(|kind| format!("{kind}fn {test}()"));
-    // A module of tests may stand in the file that it tests.
+    // A test module may be inline in the file it tests.
     texts.any(|text| {
         heads.iter().any(|head| ["]\n", "]\n    "].iter().any(|at| text.contains(&format!("{at}{head}"))))
     })
 }
 
-/// The folders that the modules of a binary or a package may be in.
+/// Returns the source directories of a binary or package.
 fn roots(name: &str) -> Vec<String> {
     match PACKAGES.iter().find(|(package, _)| *package == name) {
         Some((_, source)) => vec![(*source).to_owned()],
@@ -57,7 +57,7 @@ fn roots(name: &str) -> Vec<String> {
     }
 }
 
-/// The files that a module may stand in.
+/// Returns the files that may contain a module.
 fn places(root: &str, modules: &[&str]) -> Vec<String> {
     let whole = [&[root], modules].concat().join("/");
     let outer = whole.rsplit_once('/').map_or("", |(outer, _)| outer);

@@ -10,8 +10,8 @@ use maglev_lab::topology::V4;
 use crate::Bench;
 
 #[test]
-fn a_bound_on_connections_meets_half_open_probes_only_where_their_resets_are_lost() {
-    if skip("a_bound_on_connections_meets_half_open_probes_only_where_their_resets_are_lost", &["nft"]) {
+fn connection_limit_spares_half_open_probes() {
+    if skip("connection_limit_spares_half_open_probes", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -20,7 +20,7 @@ fn a_bound_on_connections_meets_half_open_probes_only_where_their_resets_are_los
     bench.lab.server.filter("input", &["tcp dport 80 tcp flags & (syn | ack) == syn ct count over 4 drop"]);
     let half_open = || Probe::Tcp { port: 80, mode: Mode::HalfOpen, tls: None };
     assert_eq!(bench.controller.outcomes(check(V4.server, half_open()), 60), ["L4OK"; 60]);
-    // Each leaves half a connection for the firewall to count.
+    // Each probe leaves a half-open connection that the firewall counts.
     bench.lab.prober.filter("output", &["tcp flags & rst == rst drop"]);
     let check = Check { timeout: SHORT, ..check(V4.server, half_open()) };
     let verdicts = bench.controller.outcomes(check, 20);

@@ -1,4 +1,4 @@
-//! Answers and errors that nobody who was asked has sent.
+//! Replies and errors from senders that were not probed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,30 +22,30 @@ const SYN_ACK: u8 = 0x12;
 const RST_ACK: u8 = 0x14;
 const HALF_OPEN: Probe = Probe::Tcp { port: PORT, mode: Mode::HalfOpen, tls: None };
 
-/// So late, an answer comes after what was said before it has been read.
+/// Delay that makes a reply arrive after the packets before it were read.
 const LATER: Duration = Duration::from_millis(50);
 
-/// What is made of an answer, and where it is counted.
+/// A forgery: its name, how it is made of the reply, and the counter it increments.
 type Forgery = (&'static str, fn(&Packet) -> Sent, fn(&Stats) -> u64);
 
-/// Where ICMP has what.
+/// Offsets in an ICMP packet.
 const IDENT: usize = 4;
 const SEQ: usize = 6;
 const KEY: usize = 8;
 const COOKIE: usize = 24;
 
-/// Echo replies that are none to what was asked.
+/// Echo replies that match no request.
 const REPLIES: [Forgery; 6] = [
     ("another's cookie", |reply| reply.changed(|bytes| bytes[COOKIE] ^= 1), |stats| stats.spoofed),
     ("another check", |reply| reply.changed(|bytes| bytes[KEY + 7] ^= 1), |stats| stats.spoofed),
     ("another number", |reply| reply.changed(|bytes| bytes[SEQ + 1] ^= 1), |stats| stats.spoofed),
     ("no cookie", |reply| reply.changed(|bytes| bytes.truncate(COOKIE)), |stats| stats.spoofed),
     ("from elsewhere", |reply| reply.from_elsewhere(nobody(reply)), |stats| stats.spoofed),
-    // The kernel's filter has it already, as that of another program.
+    // The kernel's socket filter discards it as another program's reply.
     ("another's identifier", |reply| reply.changed(|bytes| bytes[IDENT] ^= 1), |_| u64::MAX),
 ];
 
-/// Segments that answer no SYN of ours.
+/// Segments that match no SYN.
 const SEGMENTS: [Forgery; 6] = [
     ("another acknowledged", |segment| segment.changed(|bytes| bytes[11] ^= 1), |stats| stats.stray),
     ("from another port", |segment| segment.changed(|bytes| bytes[1] ^= 1), |stats| stats.spoofed),
@@ -84,8 +84,8 @@ fn is_answer(packet: &Packet) -> bool {
 }
 
 #[test]
-fn a_forged_answer_counts_for_nothing_alone_and_takes_nothing_from_the_right_one() {
-    if skip("a_forged_answer_counts_for_nothing_alone_and_takes_nothing_from_the_right_one", &[]) {
+fn forged_reply_is_ignored() {
+    if skip("forged_reply_is_ignored", &[]) {
         return;
     }
     let mut bench = Bench::new();
@@ -95,13 +95,13 @@ fn a_forged_answer_counts_for_nothing_alone_and_takes_nothing_from_the_right_one
         for (probe, good, forgeries) in [(Probe::Icmp, "L7OK", REPLIES), (HALF_OPEN, "L4OK", SEGMENTS)] {
             for (what, forge, counted) in forgeries {
                 let before = bench.controller.stats(|_| true);
-                // Before the right one.
+                // Before the genuine reply.
                 cable.treat(move |packet, _| {
                     if is_answer(packet) { vec![forge(packet), packet.on()] } else { vec![packet.on()] }
                 });
                 let with = check(family.server, probe.clone());
                 assert_eq!(bench.controller.outcomes(with, 5), vec![good; 5], "{what}");
-                // In its place.
+                // In place of the genuine reply.
                 cable.treat(move |packet, _| {
                     vec![if is_answer(packet) { forge(packet) } else { packet.on() }]
                 });
@@ -116,7 +116,7 @@ fn a_forged_answer_counts_for_nothing_alone_and_takes_nothing_from_the_right_one
     }
 }
 
-/// Every ICMP error, by type and code, and what it means to an echo request and to a half-open SYN.
+/// Every ICMP error by type and code, with its meaning for an echo request and a half-open SYN.
 const ERRORS: [&[([u8; 2], Option<&str>)]; 2] = [
     &[
         ([3, 0], Some("network unreachable")),
@@ -165,8 +165,8 @@ fn is_asked(packet: &Packet, family: &Family) -> bool {
 }
 
 #[test]
-fn every_error_of_delivery_fails_a_probe_and_every_other_does_not() {
-    if skip("every_error_of_delivery_fails_a_probe_and_every_other_does_not", &[]) {
+fn only_icmp_delivery_errors_fail_probes() {
+    if skip("only_icmp_delivery_errors_fail_probes", &[]) {
         return;
     }
     let mut bench = Bench::new();
@@ -177,7 +177,7 @@ fn every_error_of_delivery_fails_a_probe_and_every_other_does_not() {
             for (error, meaning) in errors {
                 let error = *error;
                 let is_told = meaning.is_some();
-                // A router says so; of what is no error of delivery, the packet arrives none the less.
+                // A router sends the error. The packet still arrives if the error is not a delivery failure.
                 cable.treat(move |packet, _| {
                     if !is_asked(packet, &family) {
                         return vec![packet.on()];
@@ -196,8 +196,8 @@ fn every_error_of_delivery_fails_a_probe_and_every_other_does_not() {
 }
 
 #[test]
-fn an_error_about_another_packet_fails_nothing() {
-    if skip("an_error_about_another_packet_fails_nothing", &[]) {
+fn icmp_error_for_other_packet_is_ignored() {
+    if skip("icmp_error_for_other_packet_is_ignored", &[]) {
         return;
     }
     let mut bench = Bench::new();
@@ -205,11 +205,11 @@ fn an_error_about_another_packet_fails_nothing() {
     for family in FAMILIES {
         let (header, code) = if family.server.is_ipv4() { (20, [3, 1]) } else { (40, [1, 3]) };
         let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, PORT)));
-        // What is changed of the packet that is quoted: the last byte of where it went, or one of what it carried.
+        // Changed byte of the quoted packet: the last one of the target address, or one of the payload.
         let target = header - 1;
         for (probe, good, places) in [
             (Probe::Icmp, "L7OK", vec![target, header + IDENT, header + SEQ, header + KEY, header + COOKIE]),
-            // The ports, and the sequence number.
+            // Ports and sequence number.
             (HALF_OPEN, "L4OK", vec![target, header + 1, header + 3, header + 4, header + 7]),
             (tcp(PORT), "L4OK", vec![target, header + 1, header + 3, header + 4]),
         ] {
@@ -230,15 +230,15 @@ fn an_error_about_another_packet_fails_nothing() {
 }
 
 #[test]
-fn others_who_ping_are_told_apart() {
-    if skip("others_who_ping_are_told_apart", &["ping"]) {
+fn concurrent_pingers_do_not_interfere() {
+    if skip("concurrent_pingers_do_not_interfere", &["ping"]) {
         return;
     }
     const PING: &str = "    ping: { type: icmp, interval: 50ms, timeout: 10s, rise: 2, fall: 3 }\n";
     let lab = Lab::new();
     let cable = Cable::lay(&lab, 8);
     let backends = alike(&servers(&lab, 3), "ping");
-    // The identifier of the prober's requests.
+    // ICMP identifier of the prober's requests.
     let ident = Arc::new(Mutex::new(None));
     let seen = Arc::clone(&ident);
     cable.treat(move |packet, _| {
@@ -252,7 +252,7 @@ fn others_who_ping_are_told_apart() {
     stage.settle();
     cable.mend();
     let ident = ident.lock().unwrap().expect("the prober has sent requests");
-    // Another prober, and ping with our identifier, on the same host and to the same servers.
+    // A second prober, and ping with the prober's identifier, on the same host to the same servers.
     let other = Place::new();
     let _second = other.humble_prober(&stage.lab.prober, &[]);
     let mut second = Controller::connect(&other.path("prober.sock"));
@@ -263,7 +263,7 @@ fn others_who_ping_are_told_apart() {
         assert!(ping.status.success(), "{}", String::from_utf8_lossy(&ping.stdout));
         assert_eq!(second.outcomes(check(server, Probe::Icmp), 10), ["L7OK"; 10]);
     }
-    // ping takes our answers for its own and soon has enough. Its own came to us, and were known for what they are.
+    // ping counts the prober's replies as its own and stops early. The prober rejects ping's replies as spoofed.
     assert_eq!(second.stats(|_| true).spoofed, 0);
     stage.until_metric("maglev_prober_dropped_total", &["spoofed"], 4.0);
     stage.until_probes(None, &["L7OK"], 60.0);
@@ -273,8 +273,8 @@ fn others_who_ping_are_told_apart() {
 }
 
 #[test]
-fn fragments_and_options_are_taken_as_the_network_delivers_them() {
-    if skip("fragments_and_options_are_taken_as_the_network_delivers_them", &[]) {
+fn fragmented_replies_are_accepted() {
+    if skip("fragmented_replies_are_accepted", &[]) {
         return;
     }
     let mut bench = Bench::new();
@@ -296,7 +296,7 @@ fn fragments_and_options_are_taken_as_the_network_delivers_them() {
         let more = Check { fast: Duration::from_millis(30), ..check(V4.server, probe) };
         assert_eq!(bench.controller.outcomes(more, 5), vec![good; 5]);
     }
-    // The last fragment of each never comes.
+    // The last fragment of each reply is lost.
     cable.treat(|packet, _| {
         let mut sent = if is_answer(packet) { packet.fragments(8) } else { vec![packet.on()] };
         if sent.len() > 1 {

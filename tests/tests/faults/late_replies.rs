@@ -1,4 +1,4 @@
-//! Packets that come twice, in another order, too late, or spoiled.
+//! Duplicated, reordered, late and corrupted packets.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,8 +20,8 @@ const HASTY: &str =
     "    ping: { type: icmp, interval: 50ms, fast-interval: 20ms, timeout: 500ms, rise: 2, fall: 3 }\n";
 
 #[test]
-fn doubles_and_other_orders_move_nothing() {
-    if skip("doubles_and_other_orders_move_nothing", &[]) {
+fn duplicates_and_reordering_change_nothing() {
+    if skip("duplicates_and_reordering_change_nothing", &[]) {
         return;
     }
     let lab = Lab::new();
@@ -35,7 +35,7 @@ fn doubles_and_other_orders_move_nothing() {
         sent
     });
     stage.until_metric("maglev_prober_dropped_total", &["duplicate"], 100.0);
-    // Doubles that come while the next probe is under way are nobody's any more.
+    // Duplicates that arrive during the next probe match no request.
     stage.until_probes(None, &["L7OK"], 200.0);
     stage.hear_all();
     stage.assert_calm(&[]);
@@ -44,8 +44,8 @@ fn doubles_and_other_orders_move_nothing() {
 }
 
 #[test]
-fn answers_after_the_time_out_never_count() {
-    if skip("answers_after_the_time_out_never_count", &[]) {
+fn replies_after_timeout_are_ignored() {
+    if skip("replies_after_timeout_are_ignored", &[]) {
         return;
     }
     let lab = Lab::new();
@@ -54,7 +54,7 @@ fn answers_after_the_time_out_never_count() {
     let victims = backends.iter().take(2).map(|(_, address, _)| *address).collect::<Vec<_>>();
     let mut stage = Stage::new(lab, 100, HASTY, backends);
     stage.settle();
-    // Every answer comes, and each of them after its time-out.
+    // Every reply arrives, but after its timeout.
     cable.treat(move |packet, random| {
         let is_late = packet.is_echo_reply() && victims.contains(&packet.from);
         let after = if is_late { random.u64(600..900) } else { 0 };
@@ -77,8 +77,8 @@ fn answers_after_the_time_out_never_count() {
 }
 
 #[test]
-fn what_is_spoiled_on_the_way_is_no_answer() {
-    if skip("what_is_spoiled_on_the_way_is_no_answer", &[]) {
+fn corrupted_reply_is_ignored() {
+    if skip("corrupted_reply_is_ignored", &[]) {
         return;
     }
     let mut bench = Bench::new();
@@ -87,7 +87,7 @@ fn what_is_spoiled_on_the_way_is_no_answer() {
         let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, 80)));
         for probe in [Probe::Icmp, http(80, "/")] {
             let verdict = if probe == Probe::Icmp { "L4TOUT" } else { "L7TOUT no answer" };
-            // One byte of each answer, one after the other: those of the header first.
+            // One byte of each reply is corrupted, in turn, beginning with the header.
             let is_answer = |packet: &Packet| {
                 !packet.is_request && (packet.is_echo_reply() || packet.payload().len() > 60)
             };
@@ -102,7 +102,7 @@ fn what_is_spoiled_on_the_way_is_no_answer() {
         }
     }
     let half_open = Probe::Tcp { port: 80, mode: Mode::HalfOpen, tls: None };
-    // Of an answer to a SYN only what it acknowledges counts, and by whom.
+    // A reply to a SYN is matched by acknowledgement number and sender only.
     let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(FAMILIES[0].server, 80)));
     cable.treat(|packet, random| {
         let at = random.usize(8..12);

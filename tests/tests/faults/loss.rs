@@ -1,4 +1,4 @@
-//! Packets that are lost.
+//! Lost packets.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,14 +15,14 @@ use crate::{Stage, alike, recovery, servers};
 
 const RISE: u32 = 2;
 const FALL: u32 = 3;
-/// The counter of a backend that has missed nothing.
+/// Counter of a backend without failures.
 const TOP: u32 = RISE + FALL - 1;
-/// What is not lost has all the time that it needs, so that only what is lost fails.
+/// The timeout is generous, so only lost packets fail.
 const PING: &str =
     "    ping: { type: icmp, interval: 50ms, fast-interval: 20ms, timeout: 2s, rise: 2, fall: 3 }\n";
 
-/// Loses a request with the probability `first`, and the one after a lost one with `next`, but none that would take a backend
-/// down. Counts those that it loses.
+/// Drops a request with probability `first`, and after a drop with `next`, unless that would take a backend down. Counts the
+/// drops.
 fn lose(cable: &Cable, first: f64, next: f64) -> Arc<AtomicUsize> {
     let lost = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&lost);
@@ -45,29 +45,29 @@ fn lose(cable: &Cable, first: f64, next: f64) -> Arc<AtomicUsize> {
 }
 
 #[test]
-fn what_rise_and_fall_excuse_moves_nothing_and_what_they_do_not_does() {
-    if skip("what_rise_and_fall_excuse_moves_nothing_and_what_they_do_not_does", &[]) {
+fn loss_below_fall_changes_nothing() {
+    if skip("loss_below_fall_changes_nothing", &[]) {
         return;
     }
     let lab = Lab::new();
     let cable = Cable::lay(&lab, 1);
     let backends = alike(&servers(&lab, 25), "ping");
-    // Nothing is to be excused by doubt.
+    // Threshold 0 disables mass-failure detection.
     let mut stage = Stage::new(lab, 0, PING, backends);
     stage.settle();
     for (first, next, enough) in [(0.01, 0.01, 15), (0.1, 0.1, 60), (0.3, 0.3, 120), (0.05, 0.9, 120)] {
-        // A probe that times out while this host has stopped the prober is no verdict.
+        // A timeout while this host had stopped the prober is a local fault.
         let failed = |stage: &Stage| stage.probes(None, &["L4TOUT", "LOCAL"]);
         let before = failed(&stage);
         let lost = lose(&cable, first, next);
         let count = || lost.load(Ordering::Relaxed);
         until(|| count() >= enough, || format!("{} are lost, not {enough}", count()));
         cable.mend();
-        // The last of them, too, run into their time-outs: what is known of a backend waits for that, and looks well meanwhile.
+        // The last drops also time out. Until then a backend still looks well.
         until(|| failed(&stage) - before >= count() as f64, || "a lost packet is no failed probe".to_owned());
         stage.hear_all();
         stage.assert_calm(&[]);
-        // Passes bring all counters to their tops again.
+        // Passes raise all counters to the maximum again.
         let below = |name: &String| stage.maglevd.backend(name).counter < TOP;
         until(|| !stage.backends.iter().any(|(name, ..)| below(name)), || "no end of the passes".to_owned());
     }

@@ -1,7 +1,6 @@
-//! Faults of the network and of servers, and what is made of them: the real prober and the real `maglevd`, servers on
-//! another host, a cable that can be bad, and VPP.
+//! Faults of the network and of servers: the real prober and `maglevd`, servers on another host, a faulty link, and VPP.
 //!
-//! A line `RECOVERY scenario: time` says how long it took from the end of a fault until all was well again.
+//! Lines `RECOVERY scenario: time` report the time from the end of a fault to full recovery.
 
 #![cfg(test)]
 
@@ -28,20 +27,20 @@ use maglev_lab::process::Process;
 use maglev_lab::topology::{Lab, V4, V6};
 use maglev_lab::vips::{Observer, Weights};
 
-/// The VIPs of the two frontends, for IPv4 servers and for IPv6 ones.
+/// VIPs of the two frontends, for IPv4 and for IPv6 servers.
 const VIPS: [&str; 2] = ["203.0.113.80", "203.0.113.81"];
 
-/// A backend: its name, its address, and its healthcheck.
+/// A backend: name, address and healthcheck.
 type Backend = (String, IpAddr, &'static str);
 
-/// Everything, at work.
+/// The complete running system.
 struct Stage {
     maglevd: Maglevd,
     metrics: SocketAddr,
     prober: Process,
     config: String,
     backends: Vec<Backend>,
-    /// What VPP was asked for until all was well.
+    /// Writes to VPP up to the settled state.
     written: Vec<String>,
     place: Place,
     vpp: Vpp,
@@ -49,12 +48,12 @@ struct Stage {
 }
 
 impl Stage {
-    /// With these `healthchecks` and `backends`; verdicts wait as ever if `blind_threshold` is 100.
+    /// Starts the system with these `healthchecks` and `backends`. A `blind_threshold` of 100 is the default.
     fn new(lab: Lab, blind_threshold: u8, healthchecks: &str, backends: Vec<Backend>) -> Self {
         Self::with_prober_by(&[], lab, blind_threshold, healthchecks, backends)
     }
 
-    /// The same, with a prober that is started through `wrapper`.
+    /// Same, with the prober started through `wrapper`.
     fn with_prober_by(
         wrapper: &[&str],
         lab: Lab,
@@ -70,7 +69,7 @@ impl Stage {
         Self { maglevd, metrics, prober, config, backends, written: Vec::new(), place, vpp, lab }
     }
 
-    /// Waits until all is well.
+    /// Waits until every backend is up and in VPP.
     fn settle(&mut self) {
         let names: Vec<_> = self.backends.iter().map(|(name, ..)| name.as_str()).collect();
         self.maglevd.until_up(&names);
@@ -93,7 +92,8 @@ impl Stage {
         self.observer().until_all(&vips);
     }
 
-    /// Nobody has moved since all was well but `moved`, and VPP was asked for nothing unless somebody has.
+    /// Asserts that no backend except `moved` has changed since the settled state. VPP must have received no write if `moved`
+    /// is empty.
     fn assert_calm(&self, moved: &[&str]) {
         for (name, ..) in self.backends.iter().filter(|(name, ..)| !moved.contains(&name.as_str())) {
             let backend = self.maglevd.backend(name);
@@ -104,7 +104,7 @@ impl Stage {
         }
     }
 
-    /// How many probes came to one of `codes`, of all backends or one.
+    /// Returns the number of probes with one of `codes`, for one backend or all.
     fn probes(&self, backend: Option<&str>, codes: &[&str]) -> f64 {
         let scrape = Scrape::of(self.metrics);
         let of = |key: &str| {
@@ -115,7 +115,7 @@ impl Stage {
         scrape.samples.iter().filter(|(key, _)| of(key)).map(|(_, value)| value).sum()
     }
 
-    /// Waits until `more` probes have come to one of `codes`.
+    /// Waits for `more` probes with one of `codes`.
     fn until_probes(&self, backend: Option<&str>, codes: &[&str], more: f64) {
         let wanted = self.probes(backend, codes) + more;
         let count = || self.probes(backend, codes);
@@ -125,7 +125,7 @@ impl Stage {
         );
     }
 
-    /// Waits until `more` probes of each of these backends have come to these codes.
+    /// Waits for `more` probes of each backend with its code.
     fn until_each<'a>(&self, wanted: impl Iterator<Item = (&'a str, &'a str)>, more: f64) {
         let wanted: Vec<_> =
             wanted.map(|(name, code)| (name, code, self.probes(Some(name), &[code]) + more)).collect();
@@ -135,31 +135,31 @@ impl Stage {
         }
     }
 
-    /// The value of a metric that has these labels.
+    /// Returns the value of a metric with these labels.
     fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         Scrape::of(self.metrics).value(name, labels)
     }
 
-    /// Waits until it is at least `value`.
+    /// Waits until a metric is at least `value`.
     fn until_metric(&self, name: &str, labels: &[&str], value: f64) {
         let now = || self.metric(name, labels);
         let all = || Scrape::of(self.metrics).samples.into_iter().filter(|(key, _)| key.starts_with(name));
         until(|| now() >= value, || format!("not {labels:?} {value}: {:?}", all().collect::<Vec<_>>()));
     }
 
-    /// What `maglevd` says of the newest outcome of a backend, such as `L4CON connection refused`.
+    /// Returns the newest outcome of a backend, such as `L4CON connection refused`.
     fn last(&self, backend: &str) -> String {
         let verdict = self.maglevd.backend(backend).last.unwrap().verdict.unwrap();
         let code = verdict.code().as_str_name().trim_start_matches("CODE_");
         format!("{code} {}", verdict.detail).trim_end().to_owned()
     }
 
-    /// Waits until that is `words`. A busy host may say of a time-out that it was its own fault.
+    /// Waits until the newest outcome is `words`. A busy host may report a timeout as `LOCAL`.
     fn until_last(&self, backend: &str, words: &str) {
         until(|| self.last(backend).starts_with(words), || format!("{backend}: {}", self.last(backend)));
     }
 
-    /// Has `maglevd` read its file again, so that all that it had to tell until then is told.
+    /// Reloads, so that `maglevd` has processed all earlier outcomes.
     fn hear_all(&mut self) {
         self.maglevd.reload(&self.place, &self.config);
     }
@@ -190,7 +190,7 @@ fn config(blind_threshold: u8, healthchecks: &str, backends: &[Backend]) -> Stri
     )
 }
 
-/// Some of the server's host's further addresses. Each of them is one more server to the prober.
+/// Adds further addresses to the server host. To the prober each one is another server.
 fn servers(lab: &Lab, count: u8) -> Vec<IpAddr> {
     lab.server.ip("route add local 10.88.0.0/16 dev lo");
     lab.server.ip("-6 route add local fd88::/64 dev lo");
@@ -201,13 +201,13 @@ fn servers(lab: &Lab, count: u8) -> Vec<IpAddr> {
     v4.chain(v6).collect()
 }
 
-/// Backends `b0`, `b1` and so on, which are checked alike.
+/// Returns backends `b0`, `b1` and so on with the same healthcheck.
 fn alike(servers: &[IpAddr], healthcheck: &'static str) -> Vec<Backend> {
     let backend = |(n, server): (usize, &IpAddr)| (format!("b{n}"), *server, healthcheck);
     servers.iter().enumerate().map(backend).collect()
 }
 
-/// Says how long it takes from the end of a fault until all is well, which `is_well` waits for.
+/// Prints the time from the end of a fault until `is_well` returns.
 fn recovery<T>(scenario: &str, is_well: impl FnOnce() -> T) -> T {
     let end_of_fault = Instant::now();
     let result = is_well();
@@ -215,7 +215,7 @@ fn recovery<T>(scenario: &str, is_well: impl FnOnce() -> T) -> T {
     result
 }
 
-/// A lab, a prober in it, and a controller of that prober.
+/// A lab with a prober, and a controller of that prober.
 struct Bench {
     controller: Controller,
     _prober: Process,

@@ -1,4 +1,4 @@
-//! Servers whose address nobody answers for any more: neither to ARP nor to neighbour discovery.
+//! Servers whose addresses no longer resolve by ARP or neighbour discovery.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
@@ -8,15 +8,15 @@ use maglev_proto::v1::BackendState;
 
 use crate::{Backend, Stage, recovery};
 
-/// Nothing is told by time-outs here: the kernel's own three requests take three seconds.
+/// Timeouts play no part: the kernel gives up after three requests in three seconds.
 const CHECKS: &str = "    ping: { type: icmp, interval: 100ms, fast-interval: 50ms, timeout: 30s, rise: 2, fall: 3 }
     open: { type: tcp, port: 9, interval: 100ms, fast-interval: 50ms, timeout: 30s, rise: 2, fall: 3 }
     half: { type: tcp, port: 9, params: { mode: half-open }, interval: 100ms, fast-interval: 50ms, timeout: 30s }
 ";
 
 #[test]
-fn a_server_without_neighbour_discovery_is_down_by_the_hosts_word_alone() {
-    if skip("a_server_without_neighbour_discovery_is_down_by_the_hosts_word_alone", &[]) {
+fn unresolved_neighbour_takes_server_down() {
+    if skip("unresolved_neighbour_takes_server_down", &[]) {
         return;
     }
     let lab = Lab::new();
@@ -45,7 +45,7 @@ fn a_server_without_neighbour_discovery_is_down_by_the_hosts_word_alone() {
         let length = if address.is_ipv4() { 24 } else { 64 };
         stage.lab.server.ip(&format!("address del {address}/{length} dev eth0"));
     }
-    // What the prober's host has learnt would hold for a while.
+    // Cached neighbours would remain valid for a while.
     stage.lab.prober.ip("neighbour flush dev eth0");
     for ((name, ..), words) in &gone {
         stage.maglevd.until_backend(name, BackendState::Down);

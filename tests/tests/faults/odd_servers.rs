@@ -1,4 +1,4 @@
-//! Servers that nobody should have built, with fresh connections and with kept ones.
+//! Misbehaving servers, with fresh and with reused connections.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -18,30 +18,30 @@ use rustls::{ServerConfig, ServerConnection};
 
 use crate::{Backend, Stage, recovery};
 
-/// Every code that is a failure. A busy host may say of a time-out that it was its own fault, which is none.
+/// Every failure code. A busy host may report a timeout as `LOCAL`, which is not a failure.
 const FAILURES: [&str; 7] = ["L4TOUT", "L4CON", "L6TOUT", "L6RSP", "L7TOUT", "L7RSP", "L7STS"];
-/// The first port of the odd ones.
+/// First port of the misbehaving servers.
 const ODD: u16 = 1000;
-/// What the prober may have grown by after all that, in KiB.
+/// Allowed memory growth of the prober, in KiB.
 const GROWTH: u64 = 8 * 1024;
 
-/// A server: its name, what it does with a connection, what it comes to, and what its check asks for.
+/// A server: name, behaviour, expected outcome, and the request of its check.
 type Odd = (&'static str, Manners, &'static str, Ask);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Ask {
-    /// The status.
+    /// HTTP status.
     Status,
-    /// Something that is in no body.
+    /// A pattern that no body contains.
     Body,
-    /// A connection.
+    /// TCP connection.
     Connection,
-    /// A TLS handshake.
+    /// TLS handshake.
     Tls,
 }
 use Ask::{Body, Connection, Status, Tls};
 
-/// What is given away a little at a time is timed out, and all else is judged as soon as it is certain.
+/// Slow answers time out. Everything else is decided as soon as it is certain.
 const SERVERS: [Odd; 31] = [
     ("silent", wait, "L7TOUT no answer", Status),
     ("drips-head", |s| drip(s, b"HTTP/1.1 200 OK\r\nX: "), "L7TOUT no whole head", Status),
@@ -170,8 +170,8 @@ const SERVERS: [Odd; 31] = [
     ("tls-huge-chain", tls_with_a_huge_chain, "L6RSP", Tls),
 ];
 
-/// Servers that answer the first request of a connection well. What becomes of the second is no failure where it may have
-/// come too late.
+/// Servers that answer the first request of a connection correctly. The second request is retried if the connection may have
+/// been stale.
 const KEPT: [Odd; 7] = [
     (
         "kept-ended",
@@ -249,13 +249,13 @@ const KEPT: [Odd; 7] = [
     ),
 ];
 
-/// Hears a request, answers with `bytes`, and ends.
+/// Reads a request, writes `bytes`, and closes.
 fn say(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
     hear(stream)?;
     stream.write_all(bytes)
 }
 
-/// Begins at once, and goes on with a byte now and then.
+/// Writes `beginning`, then a byte every 100 ms.
 fn drip(stream: &mut TcpStream, beginning: &[u8]) -> io::Result<()> {
     stream.write_all(beginning)?;
     loop {
@@ -264,7 +264,7 @@ fn drip(stream: &mut TcpStream, beginning: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Goes on for ever.
+/// Writes `beginning`, then `more` without end.
 fn pour(stream: &mut TcpStream, beginning: &[u8], more: &[u8]) -> io::Result<()> {
     stream.write_all(beginning)?;
     let more = more.repeat(64);
@@ -273,12 +273,12 @@ fn pour(stream: &mut TcpStream, beginning: &[u8], more: &[u8]) -> io::Result<()>
     }
 }
 
-/// Ends with a reset.
+/// Closes with a reset.
 fn reset(stream: &mut TcpStream) -> io::Result<()> {
     socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))
 }
 
-/// Proves to be itself by way of a thousand others.
+/// Presents a certificate chain of a thousand certificates.
 fn tls_with_a_huge_chain(stream: &mut TcpStream) -> io::Result<()> {
     let authority = Authority::new();
     let identity = authority.good("lab");
@@ -293,7 +293,7 @@ fn tls_with_a_huge_chain(stream: &mut TcpStream) -> io::Result<()> {
     tls.complete_io(stream).map(|_| ())
 }
 
-/// A healthcheck for a server on `port`. Only what is to be timed out is not given all the time in the world.
+/// Returns a healthcheck for a server on `port`. Only expected timeouts have a short timeout.
 fn healthcheck(port: u16, (name, _, verdict, ask): &Odd, is_kept: bool) -> String {
     let timeout = if verdict.contains("TOUT") { "500ms" } else { "30s" };
     let (kind, params) = match ask {
@@ -311,7 +311,7 @@ fn healthcheck(port: u16, (name, _, verdict, ask): &Odd, is_kept: bool) -> Strin
     .replace(", params: {  }", "")
 }
 
-/// A stage with these servers, each of which is one port of one host, and with two that are as they should be.
+/// Starts these servers, one per port of one host, and two correct ones.
 fn stage(odd: &[Odd], is_kept: bool) -> (Stage, Vec<Rogue>, Site) {
     let lab = Lab::new();
     let site = lab.server.inside(|| Site::start("[::]:80".parse().unwrap()));
@@ -326,7 +326,7 @@ fn stage(odd: &[Odd], is_kept: bool) -> (Stage, Vec<Rogue>, Site) {
         let at = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
         rogues.push(lab.server.inside(|| Rogue::start(at, server.1)));
         checks += &healthcheck(port, server, is_kept);
-        // Two backends of one frontend have two addresses.
+        // Each backend of a frontend needs its own address.
         let address = Ipv4Addr::from(0x0a58_0000 + u32::from(port)).into();
         backends.push((server.0.to_owned(), address, server.0));
     }
@@ -334,17 +334,17 @@ fn stage(odd: &[Odd], is_kept: bool) -> (Stage, Vec<Rogue>, Site) {
     (Stage::new(lab, 0, &checks, backends), rogues, site)
 }
 
-/// Of `L7STS HTTP 302`, `L7STS`.
+/// Returns `L7STS` of `L7STS HTTP 302`.
 fn code(verdict: &str) -> &str {
     verdict.split(' ').next().unwrap_or_default()
 }
 
-/// What the prober holds in memory, in KiB.
+/// Returns the prober's resident memory in KiB.
 fn memory(stage: &Stage) -> u64 {
     stage.prober.status("VmRSS").trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Nobody else's probes fail or stop.
+/// Asserts that probes of the correct servers continue without failure.
 fn assert_others_go_on(stage: &Stage) {
     for name in ["good", "ping"] {
         stage.until_probes(Some(name), &["L7OK"], 20.0);
@@ -354,8 +354,8 @@ fn assert_others_go_on(stage: &Stage) {
 }
 
 #[test]
-fn each_comes_to_what_it_is_and_costs_nobody_anything() {
-    if skip("each_comes_to_what_it_is_and_costs_nobody_anything", &[]) {
+fn misbehaving_servers_get_exact_verdicts() {
+    if skip("misbehaving_servers_get_exact_verdicts", &[]) {
         return;
     }
     let (mut stage, rogues, _site) = stage(&SERVERS, false);
@@ -388,8 +388,8 @@ fn each_comes_to_what_it_is_and_costs_nobody_anything() {
 }
 
 #[test]
-fn a_kept_connection_excuses_what_it_may_and_nothing_else() {
-    if skip("a_kept_connection_excuses_what_it_may_and_nothing_else", &[]) {
+fn keep_alive_retries_only_stale_connections() {
+    if skip("keep_alive_retries_only_stale_connections", &[]) {
         return;
     }
     let (mut stage, rogues, _site) = stage(&KEPT, true);

@@ -1,5 +1,5 @@
-//! Faults of the prober's own host: no link, no route, no descriptors, no ports, no permission; or a link that is cut without
-//! its knowledge.
+//! Faults of the prober's own host: no link, no route, no descriptors, no ports, no permission; and a link that is cut
+//! elsewhere.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,20 +17,20 @@ const CHECKS: &str = "    ping: { type: icmp, interval: 100ms, fast-interval: 50
     half: { type: tcp, port: 80, params: { mode: half-open }, interval: 100ms, fast-interval: 50ms, timeout: 20s }
 ";
 
-/// Three servers of each family, each checked in another way.
+/// Returns three servers of each family, each with a different check.
 fn mixed(lab: &Lab) -> Vec<Backend> {
     let kinds = ["ping", "open", "half"].into_iter().cycle();
     let backends = servers(lab, 3).into_iter().zip(kinds).enumerate();
     backends.map(|(n, (address, check))| (format!("b{n}"), address, check)).collect()
 }
 
-/// What listens for both families.
+/// Starts a server for both families.
 fn site(lab: &Lab) -> Site {
     let at: SocketAddr = "[::]:80".parse().unwrap();
     lab.server.inside(|| Site::start(at))
 }
 
-/// All that there is is stale and nothing has moved; `maglevc` says so, too.
+/// Asserts that all backends are stale and unchanged, in `maglevc` too.
 fn assert_frozen(stage: &Stage, fault: &str) {
     let all = stage.backends.len() as f64;
     stage.until_metric("maglev_stale_backends", &[], all);
@@ -44,7 +44,7 @@ fn assert_frozen(stage: &Stage, fault: &str) {
     stage.assert_calm(&[]);
 }
 
-/// Everything is seen again, and that was all.
+/// Asserts that all backends are observed again, without other changes.
 fn assert_thawed(stage: &mut Stage, scenario: &str) {
     recovery(scenario, || stage.maglevd.until_blind(&[Blindness::Unseen, Blindness::Seen]));
     stage.hear_all();
@@ -57,8 +57,8 @@ fn assert_thawed(stage: &mut Stage, scenario: &str) {
 }
 
 #[test]
-fn a_link_that_is_down_freezes_all_that_is_known() {
-    if skip("a_link_that_is_down_freezes_all_that_is_known", &[]) {
+fn link_down_freezes_health() {
+    if skip("link_down_freezes_health", &[]) {
         return;
     }
     let lab = Lab::new();
@@ -76,8 +76,8 @@ fn a_link_that_is_down_freezes_all_that_is_known() {
 }
 
 #[test]
-fn a_route_that_is_gone_freezes_all_that_is_known() {
-    if skip("a_route_that_is_gone_freezes_all_that_is_known", &[]) {
+fn missing_route_freezes_health() {
+    if skip("missing_route_freezes_health", &[]) {
         return;
     }
     let lab = Lab::new();
@@ -94,13 +94,13 @@ fn a_route_that_is_gone_freezes_all_that_is_known() {
 }
 
 #[test]
-fn a_filter_of_our_own_freezes_what_it_forbids() {
-    if skip("a_filter_of_our_own_freezes_what_it_forbids", &["nft"]) {
+fn local_firewall_freezes_health() {
+    if skip("local_firewall_freezes_health", &["nft"]) {
         return;
     }
     let lab = Lab::new();
     let (mut backends, _site) = (mixed(&lab), site(&lab));
-    // Of a SYN that the kernel itself sends it does not tell that a filter has dropped it.
+    // The kernel does not report a filtered SYN of its own TCP stack to the prober.
     backends.retain(|(_, _, check)| *check != "open");
     let mut stage = Stage::new(lab, 100, CHECKS, backends);
     stage.settle();
@@ -112,17 +112,17 @@ fn a_filter_of_our_own_freezes_what_it_forbids() {
 }
 
 #[test]
-fn being_out_of_descriptors_freezes_what_needs_them() {
-    if skip("being_out_of_descriptors_freezes_what_needs_them", &["prlimit"]) {
+fn fd_exhaustion_freezes_tcp_checks_only() {
+    if skip("fd_exhaustion_freezes_tcp_checks_only", &["prlimit"]) {
         return;
     }
     let lab = Lab::new();
     let cable = Cable::lay(&lab, 12);
     let (mut backends, _site) = (mixed(&lab), site(&lab));
-    // Of connections to these there can be eight at a time.
+    // Their checks use up to eight connections at a time.
     let hogs = ["10.88.0.101", "10.88.0.102"].map(|address| address.parse::<IpAddr>().unwrap());
     backends.extend(hogs.map(|address| (format!("hog-{address}").replace('.', "-"), address, "open")));
-    // There is room for six.
+    // The descriptor limit leaves room for six.
     let mut stage = Stage::with_prober_by(&["prlimit", "--nofile=70:70"], lab, 100, CHECKS, backends);
     stage.settle();
     cable.treat(
@@ -149,8 +149,8 @@ fn being_out_of_descriptors_freezes_what_needs_them() {
 }
 
 #[test]
-fn being_out_of_ports_is_no_verdict() {
-    if skip("being_out_of_ports_is_no_verdict", &["nft"]) {
+fn port_exhaustion_freezes_health() {
+    if skip("port_exhaustion_freezes_health", &["nft"]) {
         return;
     }
     const HANG: &str = "    hang: { type: tcp, port: 80, interval: 100ms, fast-interval: 50ms, timeout: 20s, rise: 2, fall: 3 }\n";
@@ -160,7 +160,7 @@ fn being_out_of_ports_is_no_verdict() {
     let backends = vec![("b0".to_owned(), server, "hang")];
     let mut stage = Stage::new(lab, 100, HANG, backends);
     stage.settle();
-    // The only port there is belongs to another connection to the same server.
+    // The only port is in use by another connection to the same server.
     stage.lab.prober.set("ipv4/ip_local_port_range", "40001 40001");
     let taken = stage.lab.prober.inside(|| std::net::TcpStream::connect((server, 80)).unwrap());
     stage.maglevd.until_blind(&[Blindness::Unseen]);
@@ -170,13 +170,13 @@ fn being_out_of_ports_is_no_verdict() {
     assert_thawed(&mut stage, "no ports");
 }
 
-/// Three failures take some three seconds, and a round some five more, in which those that wait are probed again.
+/// Three failures take about 3 s, and the round in which deferred backends are probed again about 5 s.
 const SILENCE: &str =
     "    ping: { type: icmp, interval: 200ms, fast-interval: 1500ms, timeout: 1s, rise: 2, fall: 3 }\n";
 
 #[test]
-fn a_cut_that_ends_in_time_takes_nothing_down() {
-    if skip("a_cut_that_ends_in_time_takes_nothing_down", &[]) {
+fn short_uplink_cut_takes_nothing_down() {
+    if skip("short_uplink_cut_takes_nothing_down", &[]) {
         return;
     }
     let lab = Lab::new();
@@ -199,8 +199,8 @@ fn a_cut_that_ends_in_time_takes_nothing_down() {
 }
 
 #[test]
-fn a_cut_that_lasts_is_a_total_outage_and_ends_as_one() {
-    if skip("a_cut_that_lasts_is_a_total_outage_and_ends_as_one", &[]) {
+fn long_uplink_cut_is_total_outage() {
+    if skip("long_uplink_cut_is_total_outage", &[]) {
         return;
     }
     const SOON: &str =

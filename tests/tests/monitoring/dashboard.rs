@@ -1,4 +1,4 @@
-//! The dashboard, as far as it can be judged without Grafana.
+//! Checks of the dashboard that need no Grafana.
 
 use std::collections::BTreeSet;
 
@@ -6,29 +6,29 @@ use serde_json::Value;
 
 use crate::text;
 
-/// Variables that Grafana has by itself.
+/// Variables that Grafana provides.
 const BUILT_IN: [&str; 1] = ["__rate_interval"];
 
-/// Units of Grafana, of those that are good for what is shown here.
+/// Grafana units that suit these values.
 const UNITS: [&str; 7] = ["short", "s", "bytes", "bps", "pps", "cps", "percentunit"];
 
-/// One query of the dashboard, and where it stands.
+/// One query of the dashboard, with its panel.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// The panel's title.
+    /// Title of the panel.
     pub title: String,
-    /// In PromQL, with the dashboard's variables.
+    /// PromQL with dashboard variables.
     pub expr: String,
-    /// The labels that its legend shows.
+    /// Labels in its legend.
     pub legend: Vec<String>,
 }
 
-/// The dashboard.
+/// Reads the dashboard.
 pub fn load() -> Value {
     serde_json::from_str(&text("monitoring/dashboard.json")).unwrap()
 }
 
-/// Every query, those of annotations included.
+/// Returns every query, including those of annotations.
 pub fn queries(dashboard: &Value) -> Vec<Query> {
     let query = |title: &Value, target: &Value| Query {
         title: title.as_str().unwrap().to_owned(),
@@ -42,7 +42,7 @@ pub fn queries(dashboard: &Value) -> Vec<Query> {
     notes.chain(targets).collect()
 }
 
-/// The variables that are filled by queries: name, metric with its matchers, and label.
+/// Returns the query variables: name, metric with matchers, and label.
 pub fn variables(dashboard: &Value) -> Vec<(String, String, String)> {
     let all = list(&dashboard["templating"]["list"]).iter().filter(|variable| variable["type"] == "query");
     all.map(|variable| {
@@ -63,7 +63,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// The names of the variables in a query.
+/// Returns the names of the variables in a query.
 fn used(query: &str) -> BTreeSet<&str> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     query
@@ -75,7 +75,7 @@ fn used(query: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn panels_have_numbers_and_places_of_their_own() {
+fn panels_have_unique_ids_and_positions() {
     let dashboard = load();
     let panels = list(&dashboard["panels"]);
     let numbers: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
@@ -89,14 +89,14 @@ fn panels_have_numbers_and_places_of_their_own() {
         for place in (x..x + width).flat_map(|x| (y..y + height).map(move |y| (x, y))) {
             assert!(taken.insert(place), "{} is on top of another panel", panel["title"]);
         }
-        // As they are read, which is also where Grafana looks for what belongs to a row.
+        // In reading order, which Grafana also uses to assign panels to rows.
         assert!(y >= top, "{} is above the one before", panel["title"]);
         top = y;
     }
 }
 
 #[test]
-fn whatever_asks_prometheus_asks_the_one_that_is_chosen() {
+fn queries_use_the_selected_datasource() {
     fn walk(value: &Value, found: &mut usize) {
         if let Some(source) = value.get("datasource") {
             assert_eq!(source["uid"], "${datasource}", "{value}");
@@ -116,7 +116,7 @@ fn whatever_asks_prometheus_asks_the_one_that_is_chosen() {
 }
 
 #[test]
-fn variables_are_there_before_they_are_used_and_each_is() {
+fn variables_are_defined_and_used() {
     let dashboard = load();
     let mut known: BTreeSet<&str> = BUILT_IN.into();
     let variables = variables(&dashboard);
@@ -128,14 +128,14 @@ fn variables_are_there_before_they_are_used_and_each_is() {
     let queries = queries(&dashboard);
     let all: BTreeSet<&str> = queries.iter().flat_map(|query| used(&query.expr)).collect();
     assert_eq!(all, known, "used and known");
-    // Of one chosen host, whatever it is that is shown.
+    // Every query is limited to the selected instance.
     for Query { title, expr, .. } in &queries {
         assert!(expr.contains("$instance") || expr.contains("ALERTS"), "{title}: {expr}");
     }
 }
 
 #[test]
-fn panels_are_whole() {
+fn panels_are_complete() {
     let dashboard = load();
     assert_eq!(dashboard["uid"], "vpp-maglev");
     assert!(dashboard["schemaVersion"].as_u64().unwrap() >= 39);

@@ -1,4 +1,4 @@
-//! The rules and the dashboard on a running system: Prometheus asks what they ask.
+//! Alert rules and dashboard queries, evaluated by Prometheus on a running system.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -23,7 +23,7 @@ use rustls::{ServerConfig, ServerConnection};
 use crate::dashboard::{Query, load, queries, variables};
 use crate::doc;
 
-/// Panels that are empty as long as all is well, and what goes wrong here so that they are not.
+/// Panels that are empty in normal operation, and the fault that fills each.
 const FAULTS: [(&str, &str); 5] = [
     ("Reloads of the configuration", "a reload"),
     ("What hinders them", "a frontend whose only backend cannot be probed, so that it is held"),
@@ -32,7 +32,7 @@ const FAULTS: [(&str, &str); 5] = [
     ("Faults of links", "the prober is killed"),
 ];
 
-/// Alerts that those faults, and a certificate of old, are to bring about. Most wait for longer than this test does.
+/// Alerts raised by these faults and an expired certificate. Most alerts have a `for` longer than this test.
 const RAISED: [&str; 7] = [
     "MaglevBackendDown",
     "MaglevCertificateExpiring",
@@ -43,7 +43,7 @@ const RAISED: [&str; 7] = [
     "MaglevReloadFailed",
 ];
 
-/// `maglevd` and all that is around it.
+/// `maglevd` with its surroundings.
 struct Stage {
     maglevd: Maglevd,
     prober: Process,
@@ -55,7 +55,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// All is well, but for a certificate.
+    /// Starts a healthy system, except for one expired certificate.
     fn new() -> Self {
         let (place, farm, vpp) = (Place::new(), Farm::new(3), Vpp::start().unwrap());
         let prober = place.prober(None, &[]);
@@ -72,7 +72,7 @@ impl Stage {
         self.maglevd.maglevc(&command.split(' ').collect::<Vec<_>>()).status.success()
     }
 
-    /// Everything of [`FAULTS`].
+    /// Causes all of [`FAULTS`].
     fn go_wrong(&mut self) {
         for server in [0, 1] {
             self.farm.sites[server].answer(503);
@@ -84,14 +84,14 @@ impl Stage {
         self.maglevd.reload(&self.place, &config(&self.farm, LATE));
         self.place.write("maglev.yaml", "maglev: nothing");
         assert!(!self.maglevc("config reload"));
-        // Twice, so that it is seen to grow.
+        // Two samples are needed for a rate above zero.
         let of_late = "rate(maglev_probe_total{backend=\"late\",code=\"LOCAL\"}[1m]) > 0";
         until(|| self.prometheus.value(of_late).is_some(), || self.prometheus.targets());
         self.prober.kill();
         self.maglevd.until_prober(false);
     }
 
-    /// Waits until a query of the dashboard finds something, all of which has what its legend shows.
+    /// Waits until a dashboard query returns series that have all labels of its legend.
     fn until_answered(&self, query: &Query) {
         let expr = chosen(&query.expr);
         until(|| !self.prometheus.query(&expr).is_empty(), || format!("{}: nothing for {expr}", query.title));
@@ -103,10 +103,10 @@ impl Stage {
     }
 }
 
-/// A backend that cannot be probed, as nobody has the address that its probes are to come from; and a frontend of it.
+/// A backend that cannot be probed because its source address does not exist here, and its frontend.
 const LATE: &str = "late";
 
-/// Frontends `web` and `shop`, and one more if it is named.
+/// Frontends `web` and `shop`, plus one named `late` unless that is empty.
 fn config(farm: &Farm, late: &str) -> String {
     let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|server| farm.address(server));
     let port = farm.port();
@@ -147,7 +147,7 @@ fn config(farm: &Farm, late: &str) -> String {
     )
 }
 
-/// A server with a certificate that was good until the year 2001. It ends with the test's process.
+/// Serves a certificate that expired in 2001. The thread ends with the test process.
 fn serve_tls(address: IpAddr, port: u16) {
     let identity = Authority::new().expired("www.example.org");
     let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap();
@@ -158,28 +158,28 @@ fn serve_tls(address: IpAddr, port: u16) {
     let listener = TcpListener::bind((address, port)).unwrap();
     let shake_hands = move |mut stream: TcpStream| {
         let mut tls = ServerConnection::new(config.clone()).unwrap();
-        // A probe that leaves in the middle of it is of no interest here.
+        // A probe may disconnect during the handshake.
         while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
     };
     thread::spawn(move || listener.incoming().flatten().for_each(shake_hands));
 }
 
-/// A query in which everything is chosen.
+/// Returns a query with every variable set to match all.
 fn chosen(query: &str) -> String {
     let names = ["job", "instance", "frontend", "backend"];
     let query = query.replace("$__rate_interval", "1m");
     names.iter().fold(query, |query, name| query.replace(&format!("${name}"), ".*"))
 }
 
-/// The names of metrics in a query.
+/// Returns the names of metrics in a query.
 fn metrics(query: &str) -> impl Iterator<Item = &str> {
     let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| ["maglev_", "process_", "grpc_"].iter().any(|prefix| word.starts_with(prefix)))
 }
 
 #[test]
-fn a_running_system_answers_all_that_the_dashboard_asks() {
-    if skip_without("a_running_system_answers_all_that_the_dashboard_asks", &["prometheus"]) {
+fn dashboard_queries_return_data() {
+    if skip_without("dashboard_queries_return_data", &["prometheus"]) {
         return;
     }
     let mut stage = Stage::new();
@@ -202,8 +202,8 @@ fn a_running_system_answers_all_that_the_dashboard_asks() {
 }
 
 #[test]
-fn a_running_system_has_all_that_the_rules_are_about() {
-    if skip_without("a_running_system_has_all_that_the_rules_are_about", &["prometheus"]) {
+fn alert_rules_use_existing_metrics() {
+    if skip_without("alert_rules_use_existing_metrics", &["prometheus"]) {
         return;
     }
     let mut stage = Stage::new();

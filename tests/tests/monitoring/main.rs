@@ -1,4 +1,4 @@
-//! What operators watch the daemons with: the rules for alerts, their runbooks, and the dashboard.
+//! Monitoring of the daemons: alert rules, runbooks and the dashboard.
 
 #![cfg(test)]
 
@@ -9,7 +9,7 @@ mod rules;
 use std::fs;
 use std::path::PathBuf;
 
-/// A file of the documentation.
+/// Returns the path of a file in docs.
 fn doc(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", "docs", name].iter().collect()
 }

@@ -1,4 +1,4 @@
-//! The alerts, each by itself, and their runbooks.
+//! Each alert by itself, and its runbook.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -11,7 +11,7 @@ const RULES: &str = "monitoring/alerts.yml";
 const TESTS: &str = "monitoring/alerts.test.yml";
 const RUNBOOKS: &str = "runbooks.md";
 
-/// What stands behind `key` in the lines of `text`.
+/// Returns the texts after `key` in the lines of `text`.
 fn values<'a>(text: &'a str, key: &str) -> Vec<&'a str> {
     text.lines().filter_map(|line| line.trim_start().strip_prefix(key)).map(str::trim).collect()
 }
@@ -27,8 +27,8 @@ fn promtool(words: &[&str], file: &str) {
 }
 
 #[test]
-fn alerts_fire_when_they_should_and_only_then() {
-    if skip_without("alerts_fire_when_they_should_and_only_then", &["promtool"]) {
+fn alert_rules_pass_promtool_tests() {
+    if skip_without("alert_rules_pass_promtool_tests", &["promtool"]) {
         return;
     }
     promtool(&["check", "rules", "--lint=all", "--lint-fatal"], RULES);
@@ -36,7 +36,7 @@ fn alerts_fire_when_they_should_and_only_then() {
 }
 
 #[test]
-fn each_alert_is_tried_both_ways() {
+fn each_alert_has_firing_and_quiet_tests() {
     let (rules, tests) = (text(RULES), text(TESTS));
     let tried: Vec<(&str, bool)> = tests
         .split("alertname: ")
@@ -54,11 +54,11 @@ fn each_alert_is_tried_both_ways() {
 }
 
 #[test]
-fn each_alert_has_its_runbook_and_each_runbook_its_alert() {
+fn alerts_and_runbooks_match() {
     let (rules, runbooks) = (text(RULES), text(RUNBOOKS));
     let sections: BTreeSet<&str> = values(&runbooks, "### ").into_iter().collect();
     assert_eq!(alerts(&rules), sections);
-    // The line of the rule, and the link in its annotations, in turn.
+    // Rule line and `runbook_url` annotation, in the same order.
     let names = values(&rules, "- alert:");
     let links = values(&rules, "runbook_url:");
     let wanted: Vec<_> =
@@ -67,7 +67,7 @@ fn each_alert_has_its_runbook_and_each_runbook_its_alert() {
 }
 
 #[test]
-fn each_runbook_says_what_it_is_to_say() {
+fn each_runbook_has_all_parts() {
     let runbooks = text(RUNBOOKS);
     for section in runbooks.split("\n### ").skip(1) {
         let (name, body) = section.split_once('\n').unwrap();
@@ -79,7 +79,7 @@ fn each_runbook_says_what_it_is_to_say() {
 }
 
 #[test]
-fn each_alert_has_a_severity_and_is_told_in_words() {
+fn each_alert_has_severity_and_annotations() {
     let rules = text(RULES);
     for rule in rules.split("- alert: ").skip(1) {
         let severity = values(rule, "severity:");

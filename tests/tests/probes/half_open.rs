@@ -15,11 +15,11 @@ use crate::Bench;
 
 const OPEN: u16 = 80;
 const CLOSED: u16 = 81;
-/// What a server that would connect says.
+/// Matches the answer of a server with an open port.
 const SYN_ACK: &str = "tcp flags & (syn | ack) == syn | ack";
-/// Started so, the prober has no capability.
+/// Starts the prober without capabilities.
 const WITHOUT: [&str; 5] = ["setpriv", "--inh-caps", "-all", "--ambient-caps", "-all"];
-/// The state of a connection that is over and kept in mind, as `/proc/net/tcp` has it.
+/// State TIME_WAIT in `/proc/net/tcp`.
 const TIME_WAIT: &str = "06";
 
 fn half_open(port: u16) -> Probe {
@@ -30,7 +30,7 @@ fn listen(host: &Host, address: SocketAddr) -> TcpListener {
     host.inside(|| TcpListener::bind(address).unwrap())
 }
 
-/// Connections that the kernel of `host` has made for programs that listen.
+/// Returns the connections that the kernel of `host` has accepted for listeners.
 fn passive_opens(host: &Host) -> u64 {
     host.inside(|| {
         let text = fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
@@ -51,8 +51,8 @@ fn has_time_wait(host: &Host) -> bool {
 }
 
 #[test]
-fn a_server_that_would_connect_passes_and_none_of_its_programs_knows() {
-    if skip("a_server_that_would_connect_passes_and_none_of_its_programs_knows", &[]) {
+fn half_open_probe_is_invisible_to_applications() {
+    if skip("half_open_probe_is_invisible_to_applications", &[]) {
         return;
     }
     for (wrapper, fallback) in [(&[][..], false), (&WITHOUT, true)] {
@@ -66,7 +66,7 @@ fn a_server_that_would_connect_passes_and_none_of_its_programs_knows() {
             listener.set_nonblocking(true).unwrap();
             assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
             assert!(!has_time_wait(&bench.lab.server) && !has_time_wait(&bench.lab.prober));
-            // The other mode does what this one does not.
+            // Control: a full connection is counted.
             assert_eq!(bench.controller.verdict(check(family.server, tcp(OPEN))), "L4OK");
             assert!(passive_opens(&bench.lab.server) > before);
         }
@@ -78,8 +78,8 @@ fn a_server_that_would_connect_passes_and_none_of_its_programs_knows() {
 }
 
 #[test]
-fn a_port_that_refuses_fails_at_once() {
-    if skip("a_port_that_refuses_fails_at_once", &[]) {
+fn refused_port_fails_immediately() {
+    if skip("refused_port_fails_immediately", &[]) {
         return;
     }
     for wrapper in [&[][..], &WITHOUT] {
@@ -92,8 +92,8 @@ fn a_port_that_refuses_fails_at_once() {
 }
 
 #[test]
-fn silence_fails_by_the_time_out() {
-    if skip("silence_fails_by_the_time_out", &["nft"]) {
+fn silent_port_times_out() {
+    if skip("silent_port_times_out", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -105,8 +105,8 @@ fn silence_fails_by_the_time_out() {
 }
 
 #[test]
-fn what_the_network_rejects_fails_at_once_and_says_how() {
-    if skip("what_the_network_rejects_fails_at_once_and_says_how", &["nft"]) {
+fn icmp_rejection_fails_with_reason() {
+    if skip("icmp_rejection_fails_with_reason", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -130,14 +130,14 @@ fn what_the_network_rejects_fails_at_once_and_says_how() {
 }
 
 #[test]
-fn an_answer_from_elsewhere_or_to_another_syn_is_none() {
-    if skip("an_answer_from_elsewhere_or_to_another_syn_is_none", &["nft"]) {
+fn unmatched_syn_ack_is_ignored() {
+    if skip("unmatched_syn_ack_is_ignored", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
     let _listeners = FAMILIES.map(|family| listen(&bench.lab.server, SocketAddr::new(family.server, OPEN)));
     for (family, ip) in FAMILIES.iter().zip(["ip", "ip6"]) {
-        // What is forged, and whether it is known for what it is: a wrong number is nobody's.
+        // A forgery, and whether it counts as spoofed. A wrong number counts as stray.
         for (forgery, is_spoofed) in [
             (format!("{ip} saddr set {}", family.nobody), true),
             ("tcp sport set 83".to_owned(), true),
@@ -155,7 +155,7 @@ fn an_answer_from_elsewhere_or_to_another_syn_is_none() {
             assert_eq!(after.malformed, before.malformed);
             bench.lab.server.unfilter();
         }
-        // The server may still wait for the end of some: a SYN from the same port only tells it that there is none.
+        // The server may still hold half-open connections: a SYN from the same port then gets a challenge ACK.
         let check = Check { timeout: SHORT, ..check(family.server, half_open(OPEN)) };
         assert!(bench.controller.outcomes(check, 40).ends_with(&["L4OK".to_owned()]));
     }
@@ -166,14 +166,14 @@ fn kind(ip: &str) -> &'static str {
 }
 
 #[test]
-fn a_server_sees_the_source_address_that_was_asked_for() {
-    if skip("a_server_sees_the_source_address_that_was_asked_for", &["nft"]) {
+fn configured_source_address_is_used() {
+    if skip("configured_source_address_is_used", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
     for (family, ip) in FAMILIES.iter().zip(["ip", "ip6"]) {
         let _listener = listen(&bench.lab.server, SocketAddr::new(family.server, OPEN));
-        // Whoever comes from elsewhere is not let in.
+        // Clients with another source address are reset.
         bench.lab.server.filter(
             "input",
             &[&format!("tcp dport {OPEN} {ip} saddr != {} reject with tcp reset", family.second)],
@@ -186,26 +186,26 @@ fn a_server_sees_the_source_address_that_was_asked_for() {
 }
 
 #[test]
-fn an_address_that_leaves_this_host_is_replaced_by_the_one_that_comes() {
-    if skip("an_address_that_leaves_this_host_is_replaced_by_the_one_that_comes", &[]) {
+fn removed_source_address_is_replaced() {
+    if skip("removed_source_address_is_replaced", &[]) {
         return;
     }
     let mut bench = Bench::new();
     let _listener = listen(&bench.lab.server, SocketAddr::new(V4.server, OPEN));
     assert_eq!(bench.controller.verdict(check(V4.server, half_open(OPEN))), "L4OK");
-    // The other address goes with the first unless it is told to take its place.
+    // By default the kernel removes secondary addresses together with the primary one.
     bench.lab.prober.set("ipv4/conf/all/promote_secondaries", "1");
     bench.lab.prober.ip(&format!("address del {}/24 dev eth0", V4.prober));
     let verdicts = bench.controller.more(50);
-    // It takes one probe to notice.
+    // The first probe detects the change.
     assert!(verdicts.iter().filter(|verdict| *verdict != "L4OK").count() <= 2, "{verdicts:?}");
     assert!(verdicts.iter().all(|verdict| verdict == "L4OK" || verdict.starts_with("LOCAL")), "{verdicts:?}");
     assert_eq!(verdicts.last().map(String::as_str), Some("L4OK"));
 }
 
 #[test]
-fn ten_thousand_are_probed_at_once_and_all_answer() {
-    if skip("ten_thousand_are_probed_at_once_and_all_answer", &[]) {
+fn ten_thousand_half_open_probes_pass() {
+    if skip("ten_thousand_half_open_probes_pass", &[]) {
         return;
     }
     const SERVERS: u16 = 10_000;

@@ -1,4 +1,4 @@
-//! HTTP, from nginx and from servers that nobody should have built.
+//! HTTP from nginx and from misbehaving servers.
 
 use std::net::SocketAddr;
 
@@ -17,8 +17,8 @@ fn matching(regexp: &str) -> Probe {
 }
 
 #[test]
-fn the_status_decides_and_a_redirect_is_not_followed() {
-    if skip("the_status_decides_and_a_redirect_is_not_followed", &["nginx"]) {
+fn status_decides_and_redirects_are_not_followed() {
+    if skip("status_decides_and_redirects_are_not_followed", &["nginx"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -40,8 +40,8 @@ fn the_status_decides_and_a_redirect_is_not_followed() {
 }
 
 #[test]
-fn the_body_is_held_against_the_regular_expression() {
-    if skip("the_body_is_held_against_the_regular_expression", &["nginx"]) {
+fn body_must_match_regexp() {
+    if skip("body_must_match_regexp", &["nginx"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -55,8 +55,8 @@ fn the_body_is_held_against_the_regular_expression() {
 }
 
 #[test]
-fn a_server_that_hangs_after_it_has_accepted_fails_by_the_time_out() {
-    if skip("a_server_that_hangs_after_it_has_accepted_fails_by_the_time_out", &["nginx"]) {
+fn hung_http_server_times_out() {
+    if skip("hung_http_server_times_out", &["nginx"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -74,8 +74,8 @@ fn a_server_that_hangs_after_it_has_accepted_fails_by_the_time_out() {
 }
 
 #[test]
-fn no_answer_is_so_odd_that_it_passes_or_stops_the_prober() {
-    if skip("no_answer_is_so_odd_that_it_passes_or_stops_the_prober", &[]) {
+fn malformed_http_answers_fail() {
+    if skip("malformed_http_answers_fail", &[]) {
         return;
     }
     let mut bench = Bench::new();

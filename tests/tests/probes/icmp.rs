@@ -10,8 +10,8 @@ use maglev_lab::topology::{FAMILIES, V4, V6};
 use crate::Bench;
 
 #[test]
-fn a_host_that_answers_an_echo_request_passes() {
-    if skip("a_host_that_answers_an_echo_request_passes", &[]) {
+fn echo_reply_passes() {
+    if skip("echo_reply_passes", &[]) {
         return;
     }
     let mut bench = Bench::new();
@@ -23,8 +23,8 @@ fn a_host_that_answers_an_echo_request_passes() {
 }
 
 #[test]
-fn a_host_that_does_not_answer_fails_by_the_time_out() {
-    if skip("a_host_that_does_not_answer_fails_by_the_time_out", &["nft"]) {
+fn missing_echo_reply_times_out() {
+    if skip("missing_echo_reply_times_out", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -36,8 +36,8 @@ fn a_host_that_does_not_answer_fails_by_the_time_out() {
 }
 
 #[test]
-fn an_icmp_error_fails_at_once_and_says_which() {
-    if skip("an_icmp_error_fails_at_once_and_says_which", &["nft"]) {
+fn icmp_error_fails_with_reason() {
+    if skip("icmp_error_fails_with_reason", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -79,8 +79,8 @@ fn an_icmp_error_fails_at_once_and_says_which() {
 }
 
 #[test]
-fn a_reply_that_comes_twice_counts_once() {
-    if skip("a_reply_that_comes_twice_counts_once", &["nft"]) {
+fn duplicate_echo_reply_counts_once() {
+    if skip("duplicate_echo_reply_counts_once", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -101,12 +101,12 @@ add rule netdev lab twice icmpv6 type echo-reply dup to p-prober
 }
 
 #[test]
-fn a_reply_that_is_not_to_this_request_is_no_answer() {
-    if skip("a_reply_that_is_not_to_this_request_is_no_answer", &["nft"]) {
+fn echo_reply_with_wrong_sequence_is_ignored() {
+    if skip("echo_reply_with_wrong_sequence_is_ignored", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
-    // Another's number: nftables mends the checksum for named fields only.
+    // Another sequence number. nftables corrects the checksum for named fields only.
     bench.lab.server.filter(
         "output",
         &["icmp type echo-reply icmp sequence set 48879", "icmpv6 type echo-reply icmpv6 sequence set 48879"],
@@ -120,8 +120,8 @@ fn a_reply_that_is_not_to_this_request_is_no_answer() {
 }
 
 #[test]
-fn a_reply_from_another_address_is_no_answer() {
-    if skip("a_reply_from_another_address_is_no_answer", &["nft"]) {
+fn echo_reply_from_other_address_is_ignored() {
+    if skip("echo_reply_from_other_address_is_ignored", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -141,12 +141,12 @@ fn a_reply_from_another_address_is_no_answer() {
 }
 
 #[test]
-fn a_reply_that_comes_too_late_is_no_answer() {
-    if skip("a_reply_that_comes_too_late_is_no_answer", &["tc"]) {
+fn late_echo_reply_is_ignored() {
+    if skip("late_echo_reply_is_ignored", &["tc"]) {
         return;
     }
     let mut bench = Bench::new();
-    // Each reply takes longer than a probe has, so that they queue up.
+    // Each reply takes longer than a probe's timeout, so replies queue up.
     bench.lab.server.tc("qdisc add dev eth0 root tbf rate 8kbit burst 1540 latency 10s");
     let check = Check { timeout: Timeout::Fixed(Duration::from_millis(30)), ..check(V4.server, Probe::Icmp) };
     let verdicts = bench.controller.outcomes(check, 200);

@@ -1,4 +1,4 @@
-//! Connections that are kept between probes, by nginx.
+//! Keep-alive connections to nginx.
 
 use std::fs;
 use std::num::NonZeroU32;
@@ -19,7 +19,7 @@ fn keeping(family: &Family, path: &str, every: u32, over_tls: bool) -> Check {
     check(family.server, Probe::Http { port, http, tls })
 }
 
-/// How many connections a host has accepted.
+/// Returns the number of connections that a host has accepted.
 fn accepted(host: &Host) -> u64 {
     let snmp = host.inside(|| fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
     let mut tcp = snmp.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
@@ -29,8 +29,8 @@ fn accepted(host: &Host) -> u64 {
 }
 
 #[test]
-fn one_connection_is_accepted_for_many_probes() {
-    if skip("one_connection_is_accepted_for_many_probes", &["nginx"]) {
+fn keep_alive_reuses_connection() {
+    if skip("keep_alive_reuses_connection", &["nginx"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -38,7 +38,7 @@ fn one_connection_is_accepted_for_many_probes() {
     for family in FAMILIES {
         for over_tls in [false, true] {
             let before = accepted(&bench.lab.server);
-            // What never passes is never in doubt: no probe overlaps another, however slow this host is.
+            // Probes of a failing backend never overlap, even on a slow host.
             let verdicts = bench.controller.outcomes(keeping(&family, "/503", 1000, over_tls), 30);
             assert_eq!(verdicts, ["L7STS HTTP 503"; 30]);
             assert_eq!(accepted(&bench.lab.server) - before, 1);
@@ -50,8 +50,8 @@ fn one_connection_is_accepted_for_many_probes() {
 }
 
 #[test]
-fn a_server_that_is_reloaded_fails_no_probe() {
-    if skip("a_server_that_is_reloaded_fails_no_probe", &["nginx"]) {
+fn server_reload_fails_no_probe() {
+    if skip("server_reload_fails_no_probe", &["nginx"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -60,11 +60,11 @@ fn a_server_that_is_reloaded_fails_no_probe() {
         let check = keeping(&FAMILIES[0], "/", 1000, over_tls);
         let before = accepted(&bench.lab.server);
         for _ in 0..3 {
-            // The check stays what it is, and so keeps its connection from one round to the next.
+            // The check is unchanged, so its connection survives from round to round.
             assert_eq!(bench.controller.outcomes(check.clone(), 10), ["L7OK HTTP 200"; 10]);
             nginx.reload();
         }
-        // The last reload takes its time.
+        // The last reload takes some time.
         while accepted(&bench.lab.server) - before < 4 {
             assert_eq!(bench.controller.outcomes(check.clone(), 10), ["L7OK HTTP 200"; 10]);
         }
@@ -72,8 +72,8 @@ fn a_server_that_is_reloaded_fails_no_probe() {
 }
 
 #[test]
-fn a_fresh_connection_resumes_the_session() {
-    if skip("a_fresh_connection_resumes_the_session", &["nginx"]) {
+fn fresh_connection_resumes_tls_session() {
+    if skip("fresh_connection_resumes_tls_session", &["nginx"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -85,7 +85,7 @@ fn a_fresh_connection_resumes_the_session() {
         let verdicts = bench.controller.outcomes(check.clone(), 8);
         assert!(verdicts[..2].iter().all(|verdict| verdict.starts_with("L7RSP")), "{verdicts:?}");
         assert_eq!(verdicts[2..], ["L7OK HTTP 200"; 6]);
-        // Without keep-alive, each handshake is a whole one.
+        // Without keep-alive, each handshake is a full one.
         let Probe::Http { http, .. } = &mut check.probe else { panic!("no HTTP") };
         http.keep_alive = None;
         let verdicts = bench.controller.outcomes(check, 8);

@@ -1,4 +1,4 @@
-//! Faults of the prober's own host, which say nothing about who is probed.
+//! Faults of the prober's own host, which are no evidence about servers.
 
 use maglev_ipc::{Check, Probe};
 use maglev_lab::controller::{check, tcp};
@@ -8,8 +8,8 @@ use maglev_lab::topology::FAMILIES;
 use crate::Bench;
 
 #[test]
-fn no_route_is_no_verdict() {
-    if skip("no_route_is_no_verdict", &[]) {
+fn missing_route_is_local_fault() {
+    if skip("missing_route_is_local_fault", &[]) {
         return;
     }
     let mut bench = Bench::new();
@@ -22,8 +22,8 @@ fn no_route_is_no_verdict() {
 }
 
 #[test]
-fn a_source_address_of_another_host_is_no_verdict() {
-    if skip("a_source_address_of_another_host_is_no_verdict", &[]) {
+fn foreign_source_address_is_local_fault() {
+    if skip("foreign_source_address_is_local_fault", &[]) {
         return;
     }
     let mut bench = Bench::new();
@@ -37,8 +37,8 @@ fn a_source_address_of_another_host_is_no_verdict() {
 }
 
 #[test]
-fn a_filter_on_the_way_out_is_no_verdict() {
-    if skip("a_filter_on_the_way_out_is_no_verdict", &["nft"]) {
+fn output_filter_is_local_fault() {
+    if skip("output_filter_is_local_fault", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -50,11 +50,11 @@ fn a_filter_on_the_way_out_is_no_verdict() {
 }
 
 #[test]
-fn being_out_of_descriptors_is_no_verdict() {
-    if skip("being_out_of_descriptors_is_no_verdict", &["prlimit"]) {
+fn fd_exhaustion_is_local_fault() {
+    if skip("fd_exhaustion_is_local_fault", &["prlimit"]) {
         return;
     }
-    // Room for what the prober has open once it is ready (raw sockets, ports, epoll, signals, listener, link, logs), and for no
+    // The limit covers what a ready prober has open (raw sockets, ports, epoll, signals, listener, link, logs) and no
     // connection.
     let mut bench = Bench::with_prober_in(&["prlimit", "--nofile=40:40"]);
     for family in FAMILIES {

@@ -15,7 +15,7 @@ use maglev_lab::place::Place;
 use maglev_lab::process::Process;
 use maglev_lab::topology::Lab;
 
-/// A lab, a prober in it, and a controller of that prober.
+/// A lab with a prober, and a controller of that prober.
 struct Bench {
     controller: Controller,
     prober: Process,
@@ -28,7 +28,7 @@ impl Bench {
         Self::with_prober_in(&[])
     }
 
-    /// The prober is started through `wrapper`.
+    /// Starts the prober through `wrapper`.
     fn with_prober_in(wrapper: &[&str]) -> Self {
         let (lab, place) = (Lab::new(), Place::new());
         let prober = place.humble_prober(&lab.prober, wrapper);

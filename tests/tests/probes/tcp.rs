@@ -1,4 +1,4 @@
-//! Connections.
+//! Full TCP connections.
 
 use std::net::SocketAddr;
 
@@ -14,8 +14,8 @@ const OPEN: u16 = 80;
 const CLOSED: u16 = 81;
 
 #[test]
-fn a_port_that_accepts_passes_and_one_that_refuses_fails_at_once() {
-    if skip("a_port_that_accepts_passes_and_one_that_refuses_fails_at_once", &[]) {
+fn open_port_passes_and_closed_port_fails() {
+    if skip("open_port_passes_and_closed_port_fails", &[]) {
         return;
     }
     let mut bench = Bench::new();
@@ -28,8 +28,8 @@ fn a_port_that_accepts_passes_and_one_that_refuses_fails_at_once() {
 }
 
 #[test]
-fn a_port_whose_packets_are_lost_fails_by_the_time_out() {
-    if skip("a_port_whose_packets_are_lost_fails_by_the_time_out", &["nft"]) {
+fn dropped_syn_times_out() {
+    if skip("dropped_syn_times_out", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -41,8 +41,8 @@ fn a_port_whose_packets_are_lost_fails_by_the_time_out() {
 }
 
 #[test]
-fn a_port_that_the_network_rejects_fails_at_once_and_says_how() {
-    if skip("a_port_that_the_network_rejects_fails_at_once_and_says_how", &["nft"]) {
+fn rejected_port_fails_with_reason() {
+    if skip("rejected_port_fails_with_reason", &["nft"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -76,8 +76,8 @@ fn a_port_that_the_network_rejects_fails_at_once_and_says_how() {
 }
 
 #[test]
-fn a_server_sees_the_source_address_that_was_asked_for() {
-    if skip("a_server_sees_the_source_address_that_was_asked_for", &[]) {
+fn configured_source_address_is_used() {
+    if skip("configured_source_address_is_used", &[]) {
         return;
     }
     let mut bench = Bench::new();

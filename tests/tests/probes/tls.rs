@@ -1,4 +1,4 @@
-//! HTTPS: whom a certificate convinces.
+//! Certificate verification of HTTPS.
 
 use maglev_ipc::Verify;
 use maglev_lab::controller::{GIVEN_ROOTS, check, https};
@@ -9,8 +9,8 @@ use maglev_lab::topology::FAMILIES;
 use crate::Bench;
 
 #[test]
-fn a_certificate_is_held_against_the_given_roots_and_the_name() {
-    if skip("a_certificate_is_held_against_the_given_roots_and_the_name", &["nginx"]) {
+fn certificate_is_verified_against_roots_and_name() {
+    if skip("certificate_is_verified_against_roots_and_name", &["nginx"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -29,8 +29,8 @@ fn a_certificate_is_held_against_the_given_roots_and_the_name() {
 }
 
 #[test]
-fn a_check_that_verifies_nothing_takes_any_certificate() {
-    if skip("a_check_that_verifies_nothing_takes_any_certificate", &["nginx"]) {
+fn unverified_check_accepts_any_certificate() {
+    if skip("unverified_check_accepts_any_certificate", &["nginx"]) {
         return;
     }
     let mut bench = Bench::new();
@@ -44,8 +44,8 @@ fn a_check_that_verifies_nothing_takes_any_certificate() {
 }
 
 #[test]
-fn a_port_without_tls_fails_the_handshake() {
-    if skip("a_port_without_tls_fails_the_handshake", &["nginx"]) {
+fn plaintext_port_fails_tls_handshake() {
+    if skip("plaintext_port_fails_tls_handshake", &["nginx"]) {
         return;
     }
     let mut bench = Bench::new();

@@ -1,4 +1,4 @@
-//! Clocks that lie. Only what is shown of the time follows them, and the end of overrides that were made for a time.
+//! Wrong clocks. Only displayed times and the expiry of overrides follow the wall clock.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ struct Clock {
 }
 
 impl Clock {
-    /// One that is right, unless the test called `name` is to be skipped.
+    /// Returns a correct clock, or `None` if test `name` must be skipped.
     fn new(name: &str, stage: &Stage) -> Option<Self> {
         let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
         let library =
@@ -33,7 +33,7 @@ impl Clock {
         Some(clock)
     }
 
-    /// Puts it so many seconds ahead.
+    /// Sets the clock `ahead` seconds ahead.
     fn set(&self, ahead: i64) {
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{ahead:+}\n")).unwrap();
@@ -49,7 +49,7 @@ impl Clock {
     }
 }
 
-/// When a backend last changed, in seconds since 1970.
+/// Returns the time of a backend's last change in seconds since 1970.
 fn changed(maglevd: &Maglevd, name: &str) -> i64 {
     maglevd.backend(name).since.unwrap().seconds
 }
@@ -59,9 +59,9 @@ fn now() -> i64 {
 }
 
 #[test]
-fn a_clock_that_steps_by_years_changes_nothing_but_the_time_that_is_shown() {
+fn wall_clock_steps_change_only_timestamps() {
     let stage = Stage::new();
-    let name = "a_clock_that_steps_by_years_changes_nothing_but_the_time_that_is_shown";
+    let name = "wall_clock_steps_change_only_timestamps";
     let Some(clock) = Clock::new(name, &stage) else { return };
     let mut maglevd = clock.rule(stage.setup(&stage.config())).start();
     maglevd.until_up(&BACKENDS);
@@ -86,9 +86,9 @@ fn a_clock_that_steps_by_years_changes_nothing_but_the_time_that_is_shown() {
 }
 
 #[test]
-fn an_override_made_for_a_time_ends_by_the_wall_clock() {
+fn override_expiry_follows_wall_clock() {
     let stage = Stage::new();
-    let Some(clock) = Clock::new("an_override_made_for_a_time_ends_by_the_wall_clock", &stage) else {
+    let Some(clock) = Clock::new("override_expiry_follows_wall_clock", &stage) else {
         return;
     };
     let mut maglevd = clock.rule(stage.setup(&stage.config())).start();
@@ -100,7 +100,7 @@ fn an_override_made_for_a_time_ends_by_the_wall_clock() {
     let mut client = maglevd.client.clone();
     let request = DisableBackendRequest { name: "b".to_owned(), note: note(3600) };
     maglevd.wait(client.disable_backend(request)).unwrap();
-    // What is put back is no reason to end it.
+    // A step back does not end an override.
     clock.set(-YEAR);
     let weigh = |maglevd: &Maglevd, weight, seconds| {
         let (frontend, pool, backend) = ("web".to_owned(), "last".to_owned(), "c".to_owned());
@@ -111,7 +111,7 @@ fn an_override_made_for_a_time_ends_by_the_wall_clock() {
     };
     weigh(&maglevd, 20, DAY);
     assert_eq!(maglevd.backend("b").state(), BackendState::Disabled);
-    // What is put forward is, within a minute; another that ends sooner has it looked at sooner.
+    // A step forward ends it within a minute, or earlier if another override expires first.
     weigh(&maglevd, 30, 1);
     clock.set(YEAR);
     maglevd.until_backend("b", BackendState::Up);
@@ -119,10 +119,10 @@ fn an_override_made_for_a_time_ends_by_the_wall_clock() {
     nothing_went_down(&maglevd.process);
 }
 
-/// Total outages are doubted for a while, which is counted by both clocks.
+/// A mass failure is pending for a time that both daemons measure.
 #[test]
-fn daemons_whose_monotonic_clocks_differ_work_as_ever() {
-    if skip("daemons_whose_monotonic_clocks_differ_work_as_ever", &["unshare"]) {
+fn differing_monotonic_clocks_do_not_matter() {
+    if skip("differing_monotonic_clocks_do_not_matter", &["unshare"]) {
         return;
     }
     for ahead in ["31536000", "-60"] {

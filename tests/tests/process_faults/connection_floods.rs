@@ -1,4 +1,4 @@
-//! Storms at the doors: calls and scrapes by the thousand, and those who open them and say or hear nothing.
+//! Floods of calls, scrapes and connections, and clients that never send or read.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,12 +12,12 @@ use maglev_proto::v1::BackendState;
 
 use crate::fixtures::{Recovery, Stage, descriptors, memory, nothing_went_down, until_no_more_is_open};
 
-/// The beginning of every HTTP/2 connection: the preface, and settings that are all as they come.
+/// HTTP/2 connection preface, followed by an empty SETTINGS frame.
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
-/// By how much memory may grow at most, whatever comes in.
+/// Allowed memory growth during a flood.
 const ROOM: u64 = 64 << 20;
 
-/// `maglevd`, what it has open and in memory, and where it listens for calls.
+/// Returns a settled `maglevd`, its open descriptors and memory, and its API address.
 fn busy(stage: &Stage) -> (Maglevd, usize, u64, SocketAddr) {
     let calls = SocketAddr::new(stage.farm.address(198), stage.farm.port());
     let mut maglevd = stage.setup(&stage.config()).flag("--grpc-addr", calls).start();
@@ -27,7 +27,7 @@ fn busy(stage: &Stage) -> (Maglevd, usize, u64, SocketAddr) {
     (maglevd, open, memory, calls)
 }
 
-/// What is to be so after a storm: nobody has noticed, and nothing is left of it.
+/// Asserts that nothing went down, nothing leaked, and failures are still detected.
 fn calm(stage: &Stage, maglevd: &mut Maglevd, (open, before): (usize, u64), recovery: &mut Recovery) {
     nothing_went_down(&maglevd.process);
     recovery.time(|| {
@@ -43,7 +43,7 @@ fn calm(stage: &Stage, maglevd: &mut Maglevd, (open, before): (usize, u64), reco
 }
 
 #[test]
-fn whoever_connects_by_the_thousand_is_forgotten() {
+fn connection_flood_leaks_nothing() {
     let stage = Stage::new();
     let (mut maglevd, open, before, calls) = busy(&stage);
     let socket = maglevd.socket().to_owned();
@@ -51,7 +51,7 @@ fn whoever_connects_by_the_thousand_is_forgotten() {
         for number in 0..3000 {
             let mut stream = TcpStream::connect(calls).unwrap();
             if number % 2 == 0 {
-                // It may hang up before.
+                // The server may close the connection first.
                 _ = stream.write_all(GREETING);
             }
         }
@@ -71,17 +71,17 @@ fn whoever_connects_by_the_thousand_is_forgotten() {
     recovery.tell("6000 connects");
 }
 
-/// A frame of HTTP/2.
+/// Returns an HTTP/2 frame.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 #[test]
-fn a_flood_of_calls_that_are_taken_back_at_once_is_cut_off() {
+fn rapid_reset_flood_is_disconnected() {
     const HEADERS: u8 = 1;
     const RST_STREAM: u8 = 3;
-    // POST and http by their numbers in the table, and the path of a call.
+    // POST and http by their static table indexes, and the path of a call.
     let path = b"/maglev.v1.Maglev/ListBackends";
     let headers = [&[0x83, 0x86, 0x44, path.len() as u8][..], path].concat();
     let stage = Stage::new();
@@ -94,7 +94,7 @@ fn a_flood_of_calls_that_are_taken_back_at_once_is_cut_off() {
             let call = frame(HEADERS, 4, number, &headers);
             stream.write_all(&[call, frame(RST_STREAM, 0, number, &[0, 0, 0, 8])].concat()).is_err()
         });
-        // What it had to say may be lost with the connection.
+        // The server's last frames may be lost with the connection.
         _ = stream.read_to_end(&mut Vec::new());
         assert!(cut_off.is_some(), "100,000 calls were let through");
     }
@@ -104,11 +104,11 @@ fn a_flood_of_calls_that_are_taken_back_at_once_is_cut_off() {
 }
 
 #[test]
-fn scrapes_by_the_hundred_are_answered_past_those_who_ask_and_do_not_listen() {
+fn scrape_flood_is_served_despite_slow_readers() {
     let stage = Stage::new();
     let (mut maglevd, open, before, _) = busy(&stage);
     let metrics = stage.metrics();
-    // Some never ask, and some never read.
+    // Half of them never send a request, and none reads.
     let slow: Vec<_> = (0..12)
         .map(|number| {
             let mut stream = TcpStream::connect(metrics).unwrap();
@@ -127,7 +127,7 @@ fn scrapes_by_the_hundred_are_answered_past_those_who_ask_and_do_not_listen() {
             })
         })
         .collect();
-    // Meanwhile, whoever fails is found.
+    // Failures are still detected meanwhile.
     stage.farm.sites[1].answer(503);
     maglevd.until_backend("b", BackendState::Down);
     stage.until_weights(10, 0, 0);

@@ -1,4 +1,4 @@
-//! Too little processor time.
+//! Starvation of CPU time.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,14 +9,14 @@ use nix::unistd::{Pid, geteuid};
 
 use crate::fixtures::{BACKENDS, Recovery, Stage, nothing_went_down, until};
 
-/// A control group of the first version, which can be told limits from outside.
+/// A version 1 control group, in which a limit can be set from outside.
 pub struct Group {
     folder: PathBuf,
     _groups: Cgroups,
 }
 
 impl Group {
-    /// With what `file` is about, unless the test called `name` is to be skipped.
+    /// Returns a group with the control `file`, or `None` if test `name` must be skipped.
     pub fn new(name: &str, file: &str) -> Option<Self> {
         if !geteuid().is_root() {
             println!("SKIP {name}: needs root");
@@ -40,9 +40,9 @@ impl Group {
 }
 
 #[test]
-fn a_prober_without_time_is_late_and_says_so_and_takes_nothing_down() {
+fn starved_prober_reports_lateness_and_keeps_health() {
     const QUOTA: &str = "cpu.cfs_quota_us";
-    let name = "a_prober_without_time_is_late_and_says_so_and_takes_nothing_down";
+    let name = "starved_prober_reports_lateness_and_keeps_health";
     let Some(group) = Group::new(name, QUOTA) else { return };
     let stage = Stage::new();
     let config = stage.config_with("interval: 20ms, timeout: 300ms, rise: 1, fall: 1");
@@ -51,11 +51,11 @@ fn a_prober_without_time_is_late_and_says_so_and_takes_nothing_down() {
     stage.until_weights(10, 5, 0);
     let written = stage.writes();
 
-    // A thousandth of one processor: a moment, and then nothing for longer than any probe may take.
+    // A thousandth of one processor: one millisecond, then a pause longer than any timeout.
     group.set("cpu.cfs_period_us", 1_000_000);
     group.set(QUOTA, 1_000);
     group.take(stage.prober.pid());
-    // Probes that start too late, and those that do not start at all as the time for them is over.
+    // Probes that start too late, and probes that are skipped because their time is over.
     let late = || {
         let scrape = stage.scrape();
         let within = scrape.value("maglev_probe_lateness_seconds_bucket", &["le=\"0.25\""]);

@@ -1,4 +1,4 @@
-//! A disk that is full, read-only or broken, and a file of overrides that is not ours.
+//! A full, read-only or failing disk, and foreign overrides files.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,7 @@ use maglev_proto::v1::{BackendState, DisableBackendRequest, ListOverridesRequest
 
 use crate::fixtures::{BACKENDS, Recovery, Stage, names, run, times, until};
 
-/// Takes a backend out; what the answer says of the disk.
+/// Disables a backend and returns the answer's persist error.
 fn disable(maglevd: &Maglevd, name: &str) -> String {
     let mut client = maglevd.client.clone();
     let request = DisableBackendRequest { name: name.to_owned(), note: None };
@@ -22,7 +22,7 @@ fn disable(maglevd: &Maglevd, name: &str) -> String {
     answer.unkept
 }
 
-/// A file system that can be filled, and be made read-only. It goes when dropped.
+/// A file system that can be filled or remounted read-only. Unmounted on drop.
 struct Small(PathBuf);
 
 impl Small {
@@ -36,7 +36,7 @@ impl Small {
         run(Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0));
     }
 
-    /// Fills it up. What it is filled with.
+    /// Fills the file system and returns the files written.
     fn fill(&self) -> Vec<PathBuf> {
         let mut ballast = Vec::new();
         loop {
@@ -55,8 +55,8 @@ impl Drop for Small {
 }
 
 #[test]
-fn a_disk_that_is_full_or_read_only_at_the_start_is_told_and_made_good_for_when_it_can_be() {
-    let name = "a_disk_that_is_full_or_read_only_at_the_start_is_told_and_made_good_for_when_it_can_be";
+fn failing_disk_at_start_is_reported_later_saved() {
+    let name = "failing_disk_at_start_is_reported_later_saved";
     if skip(name, &["mount"]) {
         return;
     }
@@ -73,7 +73,7 @@ fn a_disk_that_is_full_or_read_only_at_the_start_is_told_and_made_good_for_when_
             small.remount("ro");
         }
 
-        // What is there holds, and what comes to it is told not to be kept.
+        // Existing overrides apply, and new ones are reported as not persisted.
         let mut maglevd = stage.start();
         maglevd.until_up(&["a", "b"]);
         assert_eq!(maglevd.backend("c").state(), BackendState::Disabled);
@@ -102,8 +102,8 @@ fn a_disk_that_is_full_or_read_only_at_the_start_is_told_and_made_good_for_when_
 }
 
 #[test]
-fn what_the_disk_does_not_confirm_is_told_not_to_be_kept() {
-    if skip("what_the_disk_does_not_confirm_is_told_not_to_be_kept", &["strace"]) {
+fn failed_fsync_is_reported_as_unsaved() {
+    if skip("failed_fsync_is_reported_as_unsaved", &["strace"]) {
         return;
     }
     let stage = Stage::new();
@@ -138,11 +138,11 @@ fn what_the_disk_does_not_confirm_is_told_not_to_be_kept() {
     }
 }
 
-/// Makes something of a good file.
+/// Corrupts a good file.
 type Spoil = fn(&Path, &[u8]);
 
 #[test]
-fn whatever_is_in_the_place_of_the_file_maglevd_starts_and_the_next_override_is_kept() {
+fn corrupt_overrides_file_does_not_prevent_start() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     assert_eq!(disable(&maglevd, "c"), "");
@@ -178,8 +178,8 @@ fn whatever_is_in_the_place_of_the_file_maglevd_starts_and_the_next_override_is_
     }
 }
 
-/// Starts `maglevd` with something in the place of the file. It goes on without, or, if the file happens to mean
-/// something, with that; VPP keeps the weights of all servers that are well; and what is asked for now is kept.
+/// Starts `maglevd` with a corrupt overrides file. It starts without overrides, or with those that the file still contains. New
+/// overrides must be persisted.
 fn spoil_and_start(stage: &Stage, what: &str, spoil: impl FnOnce(&Path)) {
     let folder = stage.place.path("state");
     fs::remove_dir_all(&folder).unwrap();
@@ -192,7 +192,7 @@ fn spoil_and_start(stage: &Stage, what: &str, spoil: impl FnOnce(&Path)) {
     if listed.overrides.is_empty() {
         maglevd.until_up(&BACKENDS);
         let is_told = || maglevd.process.lines(0).iter().any(|line| line.contains("ERROR"));
-        // A file that is not there, or has no overrides left, is no trouble.
+        // A missing file, or one without overrides, is not an error.
         let is_harmless = what == "a link to nowhere" || what.contains("\"overrides\": [\n]");
         assert!(is_told() || is_harmless, "{what}: {:#?}", maglevd.process.lines(0));
     }

@@ -1,4 +1,4 @@
-//! What every ordeal begins with, and what is told and asked in all of them.
+//! Common setup and helpers of these tests.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -21,12 +21,12 @@ use maglev_proto::v1::BackendState;
 use maglev_vppsim::{STATS_SEGMENT, Sim};
 use nix::unistd::Pid;
 
-/// The VIP of frontend `web`.
+/// VIP of frontend `web`.
 pub const VIP: &str = "203.0.113.80";
-/// The backends of frontend `web`, in the order of the servers of the farm.
+/// Backends of frontend `web`, in the order of the servers.
 pub const BACKENDS: [&str; 3] = ["a", "b", "c"];
 
-/// A prober, three servers, and the simulated VPP.
+/// A prober, three servers and the simulated VPP.
 pub struct Stage {
     pub prober: Process,
     pub farm: Farm,
@@ -39,20 +39,20 @@ impl Stage {
         Self::on(None)
     }
 
-    /// The prober is on `host`, and so are the servers.
+    /// Places the prober and the servers on `host`.
     pub fn on(host: Option<&Host>) -> Self {
         let place = Place::new();
         let farm = host.map_or_else(|| Farm::new(3), |host| host.inside(|| Farm::new(3)));
         Self { prober: place.prober(host, &[]), farm, place, vpp: Vpp::simulated().unwrap() }
     }
 
-    /// Frontend `web` prefers `a` and `b` (2 : 1) to `c`. VPP is compared with that every second, so that whatever is
-    /// wrong there would be written.
+    /// Frontend `web` prefers `a` and `b` (2 : 1) to `c`. `maglevd` verifies VPP every second, so any difference there would
+    /// cause a write.
     pub fn config(&self) -> String {
         self.config_with("interval: 50ms, timeout: 20s, rise: 2, fall: 3")
     }
 
-    /// The same, checked like that.
+    /// Same with other check parameters.
     pub fn config_with(&self, check: &str) -> String {
         let [a, b, c] = [0, 1, 2].map(|server| self.farm.address(server));
         let port = self.farm.port();
@@ -77,24 +77,24 @@ impl Stage {
         )
     }
 
-    /// `maglevd` on this stage, with metrics at [`Self::metrics`].
+    /// Prepares `maglevd` with metrics at [`Self::metrics`].
     pub fn setup(&self, config: &str) -> Setup<'_> {
         Setup::new(&self.place, config).vpp(&self.vpp).flag("--metrics-addr", self.metrics())
     }
 
-    /// `maglevd` with the plain configuration.
+    /// Starts `maglevd` with the plain configuration.
     pub fn start(&self) -> Maglevd {
         self.setup(&self.config()).start()
     }
 
-    /// The same, settled.
+    /// Starts `maglevd` and waits until it is settled.
     pub fn settled(&self) -> Maglevd {
         let mut maglevd = self.start();
         self.settle(&mut maglevd);
         maglevd
     }
 
-    /// Waits until every backend is up, VPP knows it, and its counters are read: all is open then that stays open.
+    /// Waits until every backend is up and in VPP and the counters are read. All long-lived descriptors are open then.
     pub fn settle(&self, maglevd: &mut Maglevd) {
         maglevd.until_up(&BACKENDS);
         self.until_weights(10, 5, 0);
@@ -102,7 +102,7 @@ impl Stage {
         until("VPP's counters to be read", || descriptors(maglevd.process.pid()), counted);
     }
 
-    /// Where the metrics are.
+    /// Address of the metrics.
     pub fn metrics(&self) -> SocketAddr {
         SocketAddr::new(self.farm.address(199), self.farm.port())
     }
@@ -111,7 +111,7 @@ impl Stage {
         Scrape::of(self.metrics())
     }
 
-    /// How many probes of the backend that has had the fewest of them came to no verdict.
+    /// Returns the number of `LOCAL` outcomes of the backend that has the fewest.
     pub fn blind_probes(&self) -> f64 {
         let scrape = self.scrape();
         let of =
@@ -123,7 +123,7 @@ impl Stage {
         self.vpp.sim().unwrap()
     }
 
-    /// Waits until VPP has these weights for the three servers, and nothing else.
+    /// Waits until a VIP has exactly these weights for the three servers.
     pub fn until_weights(&self, a: u8, b: u8, c: u8) {
         let weights = self.weights(a, b, c);
         let has = |vips: Vec<maglev_vppsim::VipView>| {
@@ -140,28 +140,27 @@ impl Stage {
         [(self.farm.address(0), a), (self.farm.address(1), b), (self.farm.address(2), c)].into()
     }
 
-    /// The changes that were asked of VPP so far.
+    /// Returns the changes requested of VPP so far.
     pub fn writes(&self) -> Vec<String> {
         Observer::of(&self.vpp).writes()
     }
 
-    /// Says that nothing was written since `written` was all of it, and that the daemons would have: a server that
-    /// fails is taken out by a single write.
+    /// Asserts no writes since `written`. Then a server fails, to prove that the daemons are able to write: one write drains
+    /// it.
     pub fn nothing_was_written_since(&self, written: &[String], maglevd: &mut Maglevd) {
         assert_eq!(self.writes(), written);
         self.farm.sites[0].answer(503);
         maglevd.until_backend("a", BackendState::Down);
-        // What `nothing_went_down` looks for.
+        // [`assert_nothing_went_down`] relies on this log line.
         maglevd.process.line(0, DOWN);
         self.until_weights(0, 5, 0);
         assert_eq!(self.writes().len(), written.len() + 1, "{:#?}", self.writes());
     }
 }
 
-/// Waits until something is so.
+/// Waits until `is_so` accepts the observed value.
 ///
-/// # Panics
-/// It never is.
+/// If that does not happen in time.
 pub fn until<T: Debug>(what: &str, look: impl Fn() -> T, is_so: impl Fn(&T) -> bool) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -170,64 +169,64 @@ pub fn until<T: Debug>(what: &str, look: impl Fn() -> T, is_so: impl Fn(&T) -> b
             return seen;
         }
         assert!(Instant::now() < deadline, "waited for {what}, not {seen:?}");
-        // Nobody tells of this.
+        // No event reports this, so it is polled.
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// What the log says of a backend that was called down.
+/// Log text of a backend that goes down.
 const DOWN: &str = "to=down";
 
-/// Fails if `maglevd` has ever called anything down.
+/// Fails if `maglevd` has ever logged a backend as down.
 pub fn nothing_went_down(maglevd: &Process) {
     let down: Vec<_> = maglevd.lines(0).into_iter().filter(|line| line.contains(DOWN)).collect();
     assert!(down.is_empty(), "{down:#?}");
 }
 
-/// What a process has open, by what it is.
+/// Returns the targets of a process's open descriptors.
 pub fn descriptors(pid: Pid) -> Vec<String> {
     let all = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    // What is closed before it is looked at is not open.
+    // A descriptor may be closed before its link is read.
     let links = all.filter_map(|one| fs::read_link(one.unwrap().path()).ok());
     links.map(|link| link.to_string_lossy().into_owned()).collect()
 }
 
-/// Waits until a process has no more open than so many.
+/// Waits until a process has at most that number of descriptors open.
 pub fn until_no_more_is_open(process: &Process, than: usize) {
     until("nothing to leak", || descriptors(process.pid()), |now| now.len() <= than);
 }
 
-/// The names in a folder.
+/// Returns the names in a directory.
 pub fn names(folder: &std::path::Path) -> BTreeSet<String> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// What the process has in memory, in bytes.
+/// Returns the resident memory in bytes.
 pub fn memory(process: &Process) -> u64 {
     process.status("VmRSS").trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// How often something is repeated: `usual`, or what the environment says of `name`.
+/// Returns the number of repetitions: `usual`, or the environment variable `name`.
 pub fn times(name: &str, usual: u32) -> u32 {
     env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
 
-/// Sets a running process a limit, in the words of prlimit(1): `--nofile=1:`.
+/// Sets a limit of a running process in prlimit(1) syntax: `--nofile=1:`.
 pub fn limit(process: &Process, words: &str) {
-    // As its own user, as root may lack the capability to limit others.
+    // Run as the process's user, because root may lack CAP_SYS_RESOURCE.
     let id = |key| process.status(key).split_whitespace().next().unwrap().to_owned();
     let mut command = Command::new("setpriv");
     command.args(["--reuid", &id("Uid"), "--regid", &id("Gid"), "--clear-groups"]);
     run(command.args(["prlimit", "--pid", &process.pid().to_string(), words]));
 }
 
-/// Runs a command, which is to succeed.
+/// Runs a command, which must succeed.
 pub fn run(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// How long it took from the end of a fault until everything was right.
+/// Times from the end of a fault to full recovery.
 pub struct Recovery(Vec<Duration>);
 
 impl Recovery {
@@ -235,7 +234,7 @@ impl Recovery {
         Self(Vec::new())
     }
 
-    /// What `recover` waits for is right again.
+    /// Measures the time until `recover` returns.
     pub fn time<T>(&mut self, recover: impl FnOnce() -> T) -> T {
         let began = Instant::now();
         let result = recover();
@@ -243,7 +242,7 @@ impl Recovery {
         result
     }
 
-    /// Prints it, for `docs/reliability.md`. Nothing depends on it.
+    /// Prints the times for `docs/reliability.md`. No test depends on them.
     pub fn tell(mut self, fault: &str) {
         self.0.sort_unstable();
         let (median, longest) = (self.0[self.0.len() / 2], self.0[self.0.len() - 1]);

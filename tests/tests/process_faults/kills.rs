@@ -1,4 +1,4 @@
-//! Daemons and VPP that are killed or stopped, again and again.
+//! Daemons and VPP that are killed or stopped repeatedly.
 
 use maglev_lab::PATIENCE;
 use maglev_proto::v1::BackendState;
@@ -8,16 +8,16 @@ use crate::fixtures::{
     BACKENDS, Recovery, Stage, descriptors, names, nothing_went_down, times, until, until_no_more_is_open,
 };
 
-/// How often each is killed: `KILL_ROUNDS`, or so often.
+/// Returns the number of kills of each process, by default 20.
 fn rounds() -> u32 {
     times("KILL_ROUNDS", 20)
 }
 
-/// Probes under way have a descriptor each.
+/// Each probe in flight has one descriptor.
 const UNDER_WAY: usize = BACKENDS.len();
 
 #[test]
-fn a_maglevd_that_is_killed_again_and_again_changes_nothing() {
+fn repeated_maglevd_kills_change_nothing() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let (written, files) = (stage.writes(), names(&stage.place.path("")));
@@ -41,7 +41,7 @@ fn a_maglevd_that_is_killed_again_and_again_changes_nothing() {
 }
 
 #[test]
-fn a_prober_that_is_killed_again_and_again_takes_nothing_down() {
+fn repeated_prober_kills_take_nothing_down() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let (written, files) = (stage.writes(), names(&stage.place.path("")));
@@ -68,13 +68,13 @@ fn a_prober_that_is_killed_again_and_again_takes_nothing_down() {
 }
 
 #[test]
-fn both_daemons_killed_again_and_again_change_nothing() {
+fn repeated_kills_of_both_change_nothing() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.writes();
     let mut recovery = Recovery::new();
     for round in 0..rounds() {
-        // Each has a turn to be the first to go, and the first to be back.
+        // Both orders of exit and of start are tested.
         if round % 2 == 0 {
             maglevd.process.kill();
             stage.prober.kill();
@@ -98,7 +98,7 @@ fn both_daemons_killed_again_and_again_change_nothing() {
 }
 
 #[test]
-fn a_vpp_that_is_killed_again_and_again_is_filled_with_what_is_known() {
+fn repeatedly_killed_vpp_is_refilled() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let open = descriptors(maglevd.process.pid()).len();
@@ -112,7 +112,7 @@ fn a_vpp_that_is_killed_again_and_again_is_filled_with_what_is_known() {
             stage.until_weights(10, 5, 0);
         });
         maglevd.until_vpp(true);
-        // Settings, the VIP, and each server with the weight that it is to have.
+        // Settings, the VIP, and each server with its weight.
         let writes = stage.writes();
         assert_eq!(writes.len(), 5, "{writes:#?}");
     }
@@ -123,18 +123,18 @@ fn a_vpp_that_is_killed_again_and_again_is_filled_with_what_is_known() {
 }
 
 #[test]
-fn a_vpp_that_dies_after_any_message_of_its_filling_is_filled_in_the_end() {
+fn vpp_killed_while_filling_is_refilled() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let mut recovery = Recovery::new();
-    // So many there are, and then some that only ask whether it is alive.
+    // Filling takes fewer messages; the rest are keepalive pings.
     for messages in (1..=14).cycle().take(rounds() as usize) {
         stage.vpp.kill();
         maglevd.until_vpp(false);
         stage.sim().forget_calls();
         stage.sim().faults(|faults| faults.drop_after = Some(messages));
         stage.vpp.boot().unwrap();
-        // It hangs up then; it dies as well, and the next one is empty again.
+        // The simulator disconnects, then dies, and the next instance is empty.
         assert!(
             stage.sim().wait_for(PATIENCE, |vpp| vpp.calls().len() >= messages),
             "{:#?}",
@@ -157,7 +157,7 @@ fn a_vpp_that_dies_after_any_message_of_its_filling_is_filled_in_the_end() {
 }
 
 #[test]
-fn daemons_that_are_stopped_for_a_moment_again_and_again_lose_nothing() {
+fn brief_stops_lose_nothing() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.writes();
@@ -166,7 +166,7 @@ fn daemons_that_are_stopped_for_a_moment_again_and_again_lose_nothing() {
         process.signal(Signal::SIGSTOP);
         until("a stop", || process.status("State"), |state| state.starts_with('T'));
         process.signal(Signal::SIGCONT);
-        // One of them may have been overtaken by a probe, but not by three.
+        // One probe may complete during the stop, but not three.
         let visits = stage.farm.sites[1].visits().len();
         stage.farm.sites[1].wait_for_visits(visits + 1);
     }
@@ -176,7 +176,7 @@ fn daemons_that_are_stopped_for_a_moment_again_and_again_lose_nothing() {
 }
 
 #[test]
-fn a_maglevd_that_hangs_finds_everything_as_it_was() {
+fn hung_maglevd_resumes_unchanged() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.writes();
@@ -184,7 +184,7 @@ fn a_maglevd_that_hangs_finds_everything_as_it_was() {
     for _ in 0..2 {
         let (said, heard) = (stage.prober.said(), maglevd.process.said());
         maglevd.process.signal(Signal::SIGSTOP);
-        // The prober gives it up, and probes on.
+        // The prober drops the link and continues to probe.
         stage.prober.line(said, "the controller has said nothing for 5 s");
         recovery.time(|| {
             maglevd.process.signal(Signal::SIGCONT);
@@ -202,7 +202,7 @@ fn a_maglevd_that_hangs_finds_everything_as_it_was() {
 }
 
 #[test]
-fn what_fails_while_everything_is_stopped_is_found_afterwards() {
+fn failure_while_stopped_is_found_afterwards() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let all = [stage.prober.pid(), maglevd.process.pid()];

@@ -1,4 +1,4 @@
-//! Whoever is at the other end of a link may say nothing, or never stop.
+//! Peers of a link that never reply or never stop sending.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ fn clients(vpp: &Inspection<'_>) -> usize {
 }
 
 #[test]
-fn a_vpp_that_accepts_and_never_answers_is_sought_again_and_leaks_nothing() {
+fn mute_vpp_is_retried_without_leaks() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let (written, open) = (stage.writes(), descriptors(maglevd.process.pid()).len());
@@ -27,7 +27,7 @@ fn a_vpp_that_accepts_and_never_answers_is_sought_again_and_leaks_nothing() {
     maglevd.until_vpp(false);
     stage.farm.sites[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
-    // Each of these is given up in its turn.
+    // Each connection attempt times out in turn.
     for _ in 0..3 {
         for there in [0, 1] {
             until("connections", || stage.sim().inspect(clients), |&now| now == there);
@@ -44,11 +44,11 @@ fn a_vpp_that_accepts_and_never_answers_is_sought_again_and_leaks_nothing() {
     recovery.tell("VPP accepts and does not answer");
 }
 
-/// By how much memory may grow at most: some ten thousand messages wait before no more are read.
+/// Allowed memory growth: about ten thousand messages are queued before reading pauses.
 const ROOM: u64 = 128 << 20;
 
 #[test]
-fn a_prober_that_never_stops_talking_holds_up_nobody_and_changes_nothing() {
+fn outcome_flood_does_not_starve_api() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.writes();
@@ -59,7 +59,7 @@ fn a_prober_that_never_stops_talking_holds_up_nobody_and_changes_nothing() {
     stranger.tell(&ToController::Hello { version: VERSION, release: "9.9.9".to_owned(), instance: 1 });
     maglevd.until_prober(true);
     let before = memory(&maglevd.process);
-    // Failures, of checks that nobody has asked for.
+    // Failures of a check that was never requested.
     let outcome = Outcome {
         check: CheckId(u32::MAX),
         seq: 1,

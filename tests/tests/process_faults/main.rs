@@ -1,6 +1,5 @@
-//! What befalls processes and their host: daemons killed, stopped and starved, disks and clocks that fail, storms of
-//! flaps, calls, scrapes and signals. Every test says what is right afterwards, and prints how long it took from the end
-//! of the fault until it was so.
+//! Faults of processes and of this host: daemons killed, stopped and starved, failing disks and clocks, floods of flaps, calls,
+//! scrapes and signals. Each test states the condition after the fault and prints the recovery time.
 
 #![cfg(test)]
 

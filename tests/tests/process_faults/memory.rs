@@ -1,4 +1,4 @@
-//! Too little memory: whoever dies of it is started again, and finds everything as it was.
+//! Out of memory: a process that dies of it is restarted and finds the previous state.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -12,8 +12,8 @@ use crate::cpu_starvation::Group;
 use crate::fixtures::{BACKENDS, Recovery, Stage, limit, nothing_went_down, until};
 
 #[test]
-fn a_prober_that_the_kernel_kills_for_its_memory_is_started_again_and_nothing_goes_down() {
-    let name = "a_prober_that_the_kernel_kills_for_its_memory_is_started_again_and_nothing_goes_down";
+fn oom_killed_prober_is_restarted() {
+    let name = "oom_killed_prober_is_restarted";
     let Some(group) = Group::new(name, "memory.limit_in_bytes") else { return };
     let mut stage = Stage::new();
     stage.prober.kill();
@@ -24,7 +24,7 @@ fn a_prober_that_the_kernel_kills_for_its_memory_is_started_again_and_nothing_go
     let mut recovery = Recovery::new();
     for _ in 0..3 {
         group.set("memory.limit_in_bytes", 4096);
-        // A child of the process that starts probers.
+        // The prober is a child of the spawner.
         group.take(child_of(maglevd.process.child()));
         recovery.time(|| {
             maglevd.until_prober(false);
@@ -41,13 +41,13 @@ fn a_prober_that_the_kernel_kills_for_its_memory_is_started_again_and_nothing_go
     recovery.tell("prober killed for its memory (from the limit on)");
 }
 
-/// Allows a process what it has, and so many kB more.
+/// Limits a process to its current data size plus `more` kB.
 fn confine(process: &Process, more: u64) {
     let has: u64 = process.status("VmData").trim_end_matches(" kB").parse().unwrap();
     limit(process, &format!("--data={}:", (has + more) * 1024));
 }
 
-/// A configuration with ten thousand more servers, all of which answer.
+/// Returns a configuration with ten thousand more servers, all of which reply.
 fn huge(config: &str) -> String {
     let more: String = (0..10_000_u32)
         .map(|n| {
@@ -61,8 +61,8 @@ fn huge(config: &str) -> String {
 }
 
 #[test]
-fn a_maglevd_that_is_refused_memory_ends_and_the_next_one_finds_everything_as_it_was() {
-    let name = "a_maglevd_that_is_refused_memory_ends_and_the_next_one_finds_everything_as_it_was";
+fn maglevd_aborts_when_out_of_memory() {
+    let name = "maglevd_aborts_when_out_of_memory";
     if skip(name, &["prlimit", "setpriv"]) {
         return;
     }
@@ -70,12 +70,12 @@ fn a_maglevd_that_is_refused_memory_ends_and_the_next_one_finds_everything_as_it
     let mut maglevd = stage.settled();
     let written = stage.writes();
     stage.place.write("maglev.yaml", huge(&stage.config()));
-    // Not enough to read it.
+    // Too little to read the file.
     confine(&maglevd.process, 256);
     maglevd.process.signal(Signal::SIGHUP);
     maglevd.process.line(0, "not reloaded");
     assert_eq!(maglevd.backend("a").state(), BackendState::Up);
-    // Enough for that, and not to make something of it: it ends rather than to go on with half of that.
+    // Enough to read the file, but not to apply it. `maglevd` aborts rather than run half-configured.
     confine(&maglevd.process, 2048);
     maglevd.process.signal(Signal::SIGHUP);
     assert_eq!(maglevd.process.end().signal(), Some(SIGABRT));
@@ -91,8 +91,8 @@ fn a_maglevd_that_is_refused_memory_ends_and_the_next_one_finds_everything_as_it
 }
 
 #[test]
-fn a_prober_that_is_refused_memory_ends_and_health_is_frozen_until_the_next() {
-    let name = "a_prober_that_is_refused_memory_ends_and_health_is_frozen_until_the_next";
+fn prober_aborts_when_out_of_memory() {
+    let name = "prober_aborts_when_out_of_memory";
     if skip(name, &["prlimit", "setpriv"]) {
         return;
     }

@@ -1,4 +1,4 @@
-//! A host that has run out of descriptors, ports or buffers. That is no news of any server.
+//! A host out of descriptors, ports or buffers. That is no evidence about servers.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -19,12 +19,12 @@ use crate::fixtures::{BACKENDS, Recovery, Stage, limit, nothing_went_down, until
 
 /// More than any of these tests needs.
 const PLENTY: &str = "--nofile=1000:";
-/// Nothing can be opened.
+/// Prevents any new descriptor.
 const NONE: &str = "--nofile=1:";
 
 #[test]
-fn a_prober_out_of_descriptors_says_so_and_takes_nothing_down() {
-    if skip("a_prober_out_of_descriptors_says_so_and_takes_nothing_down", &["prlimit", "setpriv"]) {
+fn fd_exhaustion_reports_local_and_keeps_health() {
+    if skip("fd_exhaustion_reports_local_and_keeps_health", &["prlimit", "setpriv"]) {
         return;
     }
     let stage = Stage::new();
@@ -34,7 +34,7 @@ fn a_prober_out_of_descriptors_says_so_and_takes_nothing_down() {
     limit(&stage.prober, NONE);
     let told = stage.blind_probes();
     until("blindness to be told", || stage.blind_probes(), |&now| now >= told + 20.0);
-    // What is so is found when there is something to look with.
+    // The real state is detected once descriptors are available.
     stage.farm.sites[0].answer(503);
     let told = stage.blind_probes();
     until("more of it", || stage.blind_probes(), |&now| now >= told + 20.0);
@@ -51,8 +51,8 @@ fn a_prober_out_of_descriptors_says_so_and_takes_nothing_down() {
 }
 
 #[test]
-fn a_prober_out_of_descriptors_lets_its_controller_in_afterwards() {
-    if skip("a_prober_out_of_descriptors_lets_its_controller_in_afterwards", &["prlimit", "setpriv"]) {
+fn fd_exhausted_prober_accepts_controller_later() {
+    if skip("fd_exhausted_prober_accepts_controller_later", &["prlimit", "setpriv"]) {
         return;
     }
     let stage = Stage::new();
@@ -75,32 +75,29 @@ fn a_prober_out_of_descriptors_lets_its_controller_in_afterwards() {
 }
 
 #[test]
-fn a_maglevd_out_of_descriptors_keeps_what_it_has_and_gets_the_rest_afterwards() {
-    if skip(
-        "a_maglevd_out_of_descriptors_keeps_what_it_has_and_gets_the_rest_afterwards",
-        &["prlimit", "setpriv"],
-    ) {
+fn fd_exhausted_maglevd_keeps_links_and_recovers() {
+    if skip("fd_exhausted_maglevd_keeps_links_and_recovers", &["prlimit", "setpriv"]) {
         return;
     }
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let said = maglevd.process.said();
     limit(&maglevd.process, NONE);
-    // A client that came before is served; what it asks for cannot be written down.
+    // An existing client is served, but its override cannot be persisted.
     assert_eq!(maglevd.backend("a").state(), BackendState::Up);
     let (mut client, request) =
         (maglevd.client.clone(), DisableBackendRequest { name: "c".to_owned(), note: None });
     let answer = maglevd.wait(client.disable_backend(request)).unwrap().into_inner();
     assert!(answer.unkept.contains("Too many open files"), "{}", answer.unkept);
-    // The file cannot be read, so the one in force stays.
+    // The file cannot be read, so the current configuration stays.
     maglevd.process.signal(Signal::SIGHUP);
     maglevd.process.line(said, "not reloaded");
-    // A client that comes now waits.
+    // A new client waits.
     let server = format!("unix:{}", maglevd.socket().display());
     let mut command = Command::new(maglev_lab::programs::program("maglevc").unwrap());
     let mut waiting = Process::spawn("maglevc", command.args(["--server", &server, "show", "version"]));
     maglevd.process.line(said, "cannot accept a connection");
-    // Both links are lost, and there are none to be had.
+    // Both links are lost and cannot be reopened.
     stage.vpp.kill();
     maglevd.until_vpp(false);
     stage.vpp.boot().unwrap();
@@ -117,7 +114,7 @@ fn a_maglevd_out_of_descriptors_keeps_what_it_has_and_gets_the_rest_afterwards()
         |&seen| seen == (1, 1),
     );
     nothing_went_down(&maglevd.process);
-    // Once, however often it is tried.
+    // Logged once for all retries.
     assert_eq!(complaint("cannot accept a connection"), 1);
 
     let mut recovery = Recovery::new();
@@ -134,13 +131,13 @@ fn a_maglevd_out_of_descriptors_keeps_what_it_has_and_gets_the_rest_afterwards()
     recovery.tell("maglevd out of descriptors");
 }
 
-/// The kernel hands out these ports alone.
+/// Ephemeral ports of the host.
 const PORTS: std::ops::RangeInclusive<u16> = 40_000..=40_031;
 const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const HALF_OPEN: Probe = Probe::Tcp { port: 80, mode: Mode::HalfOpen, tls: None };
 const NO_PORT: &str = "LOCAL out of ports, or no such source address here";
 
-/// A host with few ports, and a server on it.
+/// Returns a host with few ports, and a server on it.
 fn narrow() -> (Host, Site) {
     let host = Host::new("narrow");
     host.set("ipv4/ip_local_port_range", &format!("{} {}", PORTS.start(), PORTS.end()));
@@ -148,7 +145,7 @@ fn narrow() -> (Host, Site) {
     (host, site)
 }
 
-/// Takes every port that nobody has.
+/// Binds every free port.
 fn take_ports(host: &Host) -> Vec<Socket> {
     host.inside(|| {
         let take = |port| {
@@ -159,14 +156,14 @@ fn take_ports(host: &Host) -> Vec<Socket> {
     })
 }
 
-/// What the next probes come to, once they come to anything else than they did.
+/// Waits until the next outcomes are `wanted`.
 fn becomes(controller: &mut Controller, wanted: &str) {
     while !controller.more(1).iter().all(|verdict| verdict == wanted) {}
 }
 
 #[test]
-fn out_of_ports_there_is_no_verdict_but_on_half_open_probes_which_have_their_own() {
-    if skip("out_of_ports_there_is_no_verdict_but_on_half_open_probes_which_have_their_own", &["ip"]) {
+fn port_exhaustion_spares_half_open_probes() {
+    if skip("port_exhaustion_spares_half_open_probes", &["ip"]) {
         return;
     }
     let ((host, _site), place) = (narrow(), Place::new());
@@ -189,9 +186,8 @@ fn out_of_ports_there_is_no_verdict_but_on_half_open_probes_which_have_their_own
 }
 
 #[test]
-fn without_a_port_at_the_start_half_open_probes_are_the_kernels_and_no_verdict_until_there_is_one() {
-    const NAME: &str =
-        "without_a_port_at_the_start_half_open_probes_are_the_kernels_and_no_verdict_until_there_is_one";
+fn half_open_without_reserved_ports_falls_back() {
+    const NAME: &str = "half_open_without_reserved_ports_falls_back";
     if skip(NAME, &["ip"]) {
         return;
     }
@@ -205,7 +201,7 @@ fn without_a_port_at_the_start_half_open_probes_are_the_kernels_and_no_verdict_u
     becomes(&mut controller, "L4OK");
 }
 
-/// Has calls of a process fail, in the words of strace(1), until it is dropped.
+/// Makes system calls of a process fail, in strace(1) syntax, until dropped.
 fn inject(pid: Pid, faults: &str) -> Process {
     let mut command = Command::new("strace");
     command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={faults}"), "-p", &pid.to_string()]);
@@ -215,8 +211,8 @@ fn inject(pid: Pid, faults: &str) -> Process {
 }
 
 #[test]
-fn whatever_a_call_of_the_prober_fails_with_there_is_no_verdict() {
-    if skip("whatever_a_call_of_the_prober_fails_with_there_is_no_verdict", &["ip", "strace"]) {
+fn failed_syscalls_are_local_faults() {
+    if skip("failed_syscalls_are_local_faults", &["ip", "strace"]) {
         return;
     }
     const BUFFERS: &str = "LOCAL out of buffers";
@@ -224,7 +220,7 @@ fn whatever_a_call_of_the_prober_fails_with_there_is_no_verdict() {
     const PERMISSION: &str = "LOCAL not permitted on this host";
     let (host, place) = (Host::new("poor"), Place::new());
     let _site = host.inside(|| Site::start(SocketAddr::new(TARGET, 80)));
-    // A call that is made to fail goes by the name of no call, which its filter would kill it for.
+    // strace replaces the number of an injected call, for which the seccomp filter would kill the prober.
     let prober = place.prober(Some(&host), &["--sandbox=off"]);
     let mut controller = Controller::connect(&place.path("prober.sock"));
     let mut recovery = Recovery::new();
@@ -249,7 +245,7 @@ fn whatever_a_call_of_the_prober_fails_with_there_is_no_verdict() {
         assert!(well.starts_with("L4OK") || well.starts_with("L7OK"), "{probe:?}: {well}");
         let strace = inject(prober.pid(), &format!("{call}:error={error}"));
         becomes(&mut controller, verdict);
-        // Half of the time, it is told of the other half as ever.
+        // Every other call fails; the rest must be reported as usual.
         drop(strace);
         let strace = inject(prober.pid(), &format!("{call}:error={error}:when=1+2"));
         let mixed = controller.more(20);

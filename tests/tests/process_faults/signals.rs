@@ -1,4 +1,4 @@
-//! Signals, one after the other, and reloads that overtake one another.
+//! Sequences of signals, and reloads that overtake one another.
 
 use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -15,12 +15,12 @@ use nix::sys::signal::Signal;
 use crate::fixtures::{BACKENDS, Recovery, Stage, nothing_went_down, until};
 
 #[test]
-fn of_a_thousand_reloads_the_last_one_wins() {
+fn last_of_many_reloads_wins() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let good = stage.config();
     for round in 1..=1000_u32 {
-        // Every other one is wrong.
+        // Every other one is invalid.
         let weight = 50 + round / 20;
         let config = good.replace("b: { weight: 50 }", &format!("b: {{ weight: {weight} }}"));
         let config = if round % 2 == 0 { config } else { config.replace("rise: 2", "rise: 0") };
@@ -48,7 +48,7 @@ fn of_a_thousand_reloads_the_last_one_wins() {
 }
 
 #[test]
-fn a_reload_that_is_asked_for_before_there_is_anything_to_reload_ends_nothing() {
+fn early_sighup_is_served_after_start() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.writes();
@@ -69,7 +69,7 @@ fn a_reload_that_is_asked_for_before_there_is_anything_to_reload_ends_nothing() 
 }
 
 #[test]
-fn a_maglevd_that_is_to_end_while_it_starts_ends_in_good_order() {
+fn sigterm_during_start_exits_cleanly() {
     let stage = Stage::new();
     for signal in [Signal::SIGTERM, Signal::SIGINT].repeat(5) {
         let mut command = Command::new(program("maglevd").unwrap());
@@ -82,7 +82,7 @@ fn a_maglevd_that_is_to_end_while_it_starts_ends_in_good_order() {
 }
 
 #[test]
-fn a_maglevd_that_is_to_end_while_it_fills_vpp_ends_and_the_next_one_fills_it() {
+fn sigterm_while_filling_vpp_exits_cleanly() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let mut recovery = Recovery::new();
@@ -91,7 +91,7 @@ fn a_maglevd_that_is_to_end_while_it_fills_vpp_ends_and_the_next_one_fills_it() 
         maglevd.until_vpp(false);
         stage.sim().forget_calls();
         stage.vpp.boot().unwrap();
-        // In the midst of it.
+        // VPP is partly filled.
         assert!(stage.sim().wait_for(PATIENCE, |vpp| vpp.count("lb_add_del_vip_v2") > 0));
         stage.vpp.hang(true);
         maglevd.process.signal(signal);
@@ -109,12 +109,12 @@ fn a_maglevd_that_is_to_end_while_it_fills_vpp_ends_and_the_next_one_fills_it() 
 }
 
 #[test]
-fn a_signal_that_means_nothing_to_maglevd_ends_it_like_a_kill_and_changes_nothing() {
+fn unhandled_signal_kills_without_changes() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.writes();
     for signal in [Signal::SIGUSR1, Signal::SIGALRM, Signal::SIGABRT] {
-        // These are for programs that want them.
+        // Signals with a harmless default action.
         for harmless in [Signal::SIGWINCH, Signal::SIGCHLD, Signal::SIGURG, Signal::SIGCONT, Signal::SIGPIPE]
         {
             maglevd.process.signal(harmless);
@@ -130,7 +130,7 @@ fn a_signal_that_means_nothing_to_maglevd_ends_it_like_a_kill_and_changes_nothin
 
 const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
 
-/// Ten thousand servers, the first of each frontend with this weight, the last with its number.
+/// Returns a configuration of ten thousand servers, with these weights for the first and last of each frontend.
 fn crowd(first: u8, last: u8) -> String {
     let mut text = "maglev:\n  vpp: { lb: { ipv4-src-address: 192.0.2.1 } }\n  backends:\n".to_owned();
     for (number, server) in CROWD.servers().enumerate() {
@@ -156,7 +156,7 @@ fn crowd(first: u8, last: u8) -> String {
     text
 }
 
-/// Whether every VIP gives the first of its servers, the last and all others these weights.
+/// True if every VIP has these weights for its first, its last and its other servers.
 fn gives(vips: &[VipView], [first, last, others]: [u8; 3]) -> bool {
     vips.len() == usize::from(CROWD.frontends)
         && vips.iter().all(|vip| {
@@ -174,7 +174,7 @@ fn gives(vips: &[VipView], [first, last, others]: [u8; 3]) -> bool {
 }
 
 #[test]
-fn of_two_reloads_with_ten_thousand_changes_each_the_second_wins() {
+fn second_of_two_large_reloads_wins() {
     let (place, vpp) = (Place::new(), maglev_lab::dataplane::Vpp::simulated().unwrap());
     let sim = vpp.sim().unwrap();
     let mut maglevd = Setup::new(&place, &crowd(100, 100)).vpp(&vpp).start();
@@ -189,7 +189,7 @@ fn of_two_reloads_with_ten_thousand_changes_each_the_second_wins() {
         maglevd.process.signal(Signal::SIGHUP);
         recovery.time(|| until("the second", || gives(&sim.vips(), wanted), |&so| so));
     }
-    // And that was not on the way to something else.
+    // The state is final, not a step towards another.
     let is_content = || {
         let mut client = maglevd.client.clone();
         let request = maglev_proto::v1::SyncVpplbStateRequest { dry_run: true };

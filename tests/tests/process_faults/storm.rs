@@ -1,4 +1,4 @@
-//! Ten thousand backends that flap, and three that do not. `STORM_MINUTES` says for how long, instead of some seconds.
+//! Ten thousand flapping backends and three steady ones. `STORM_MINUTES` sets the duration.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use crate::fixtures::{BACKENDS, Recovery, Stage, memory, times, until};
 
 const FLAPPING: u32 = 10_000;
 const FRONTENDS: u32 = 1_000;
-/// How long it takes until each has changed once.
+/// Time in which each backend changes once.
 const ROUND: Duration = Duration::from_secs(10);
-/// In so many steps.
+/// Steps per round.
 const STEPS: u32 = 50;
-/// How long a storm is when nobody asks for another.
+/// Default duration.
 const USUAL: Duration = Duration::from_secs(20);
 const CALL: &str = "lb_as_set_weight";
 
-/// The file: the steady backends of the stage, and those that flap, whom a single outcome decides.
+/// Returns a configuration of the steady backends and the flapping ones, which change with a single outcome.
 fn config(stage: &Stage) -> String {
     let (mut backends, mut frontends) = (String::new(), String::new());
     for number in 0..FLAPPING {
@@ -50,12 +50,12 @@ fn config(stage: &Stage) -> String {
     let text = stage.config();
     let text = text.replace("  healthchecks:\n", &format!("  healthchecks:\n    {storm}\n"));
     let text = text.replace("  backends:\n    a:", &format!("  backends:\n{backends}    a:"));
-    // A comparison of a thousand VIPs each second is not what is looked at here.
+    // Verifying a thousand VIPs each second is not the subject of this test.
     let text = text.replace("sync-interval: 1s", "sync-interval: 30s");
     text.replace("  frontends:\n", &format!("  frontends:\n{frontends}"))
 }
 
-/// Lets them flap, each in its turn, until told to end; all of them are well then.
+/// Flaps the backends in turn until `ended` is set, and then heals all of them.
 fn flap(server: &Server, ended: &AtomicBool) {
     let (mut sick, began) = (false, Instant::now());
     for step in 0.. {
@@ -80,14 +80,14 @@ fn raised(vpp: &Inspection<'_>) -> usize {
     vips.iter().flat_map(|vip| &vip.servers).filter(|server| server.weight > 0).count()
 }
 
-/// How often backends changed so far.
+/// Returns the number of backend transitions so far.
 fn flaps(stage: &Stage) -> f64 {
     let scrape = stage.scrape();
     let is_it = |name: &str| name.starts_with("maglev_backend_transitions_total");
     scrape.samples.iter().filter(|(name, _)| is_it(name)).map(|(_, value)| value).sum()
 }
 
-/// Lets the steady `a` fail and come back, and says how long either took to be known.
+/// Lets the steady `a` fail and recover, and records both detection times.
 fn fail_and_return(stage: &Stage, maglevd: &Maglevd, down: &mut Recovery, up: &mut Recovery) {
     let is = |state| until("a", || maglevd.backend("a").state(), |seen| *seen == state);
     down.time(|| {
@@ -101,8 +101,8 @@ fn fail_and_return(stage: &Stage, maglevd: &Maglevd, down: &mut Recovery, up: &m
 }
 
 #[test]
-fn a_storm_of_flaps_costs_no_memory_and_nobody_else_their_detection() {
-    if skip("a_storm_of_flaps_costs_no_memory_and_nobody_else_their_detection", &["ip"]) {
+fn flap_storm_keeps_memory_and_detection() {
+    if skip("flap_storm_keeps_memory_and_detection", &["ip"]) {
         return;
     }
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -112,7 +112,7 @@ fn a_storm_of_flaps_costs_no_memory_and_nobody_else_their_detection() {
     host.set("ipv4/tcp_max_syn_backlog", "65535");
     let server = Arc::new(host.inside(|| Server::start(FLAPPING)).unwrap());
     let stage = Stage::on(Some(&host));
-    // Of several arenas each would keep what was once needed in it, more of it the busier the machine.
+    // Each malloc arena keeps its peak, and a busy host creates more arenas.
     let mut maglevd = stage.setup(&config(&stage)).env("MALLOC_ARENA_MAX", "1").start();
     maglevd.until_up(&BACKENDS);
     let everybody = FLAPPING as usize + 2;
@@ -158,14 +158,14 @@ fn a_storm_of_flaps_costs_no_memory_and_nobody_else_their_detection() {
     println!("memory of maglevd and prober, in kB: {}", course(&sizes));
     assert!(calls as f64 <= flaps, "{calls} calls for {flaps} flaps");
     assert_flat(&sizes);
-    // Of the steady ones only `a` has ever been down.
+    // Of the steady backends, only `a` has been down.
     for name in ["b", "c"] {
         assert_eq!(maglevd.backend(name).transitions.len(), 1, "{:#?}", maglevd.backend(name));
     }
     assert!(stage.sim().wait_for(PATIENCE, |vpp| vpp.clients() == 1));
 }
 
-/// Some of the sizes, from the first to the last.
+/// Formats a sample of the sizes, in order.
 fn course(sizes: &[[u64; 2]]) -> String {
     let some = sizes.iter().step_by((sizes.len() / 10).max(1));
     some.map(|[maglevd, prober]| format!("{}/{}", maglevd / 1024, prober / 1024))
@@ -173,7 +173,7 @@ fn course(sizes: &[[u64; 2]]) -> String {
         .join(" ")
 }
 
-/// What was in memory when a third of the storm was over is what there is at the end, but for what an allocator keeps.
+/// Asserts that memory after a third of the storm equals memory at the end, up to allocator slack.
 fn assert_flat(sizes: &[[u64; 2]]) {
     const SLACK: u64 = 16 << 20;
     let early = &sizes[..=sizes.len() / 3];

@@ -1,4 +1,4 @@
-//! The controller's rules.
+//! Rules of the controller.
 
 use std::fs;
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ const FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
 const EXECUTABLE: c_int = libc::PROT_READ | libc::PROT_EXEC;
 
 #[test]
-fn sockets_are_unix_sockets() {
+fn only_unix_sockets_are_allowed() {
     assert_calls(
         CONTROLLER,
         End::Allowed,
@@ -52,14 +52,14 @@ fn sockets_are_unix_sockets() {
 }
 
 #[test]
-fn no_server_is_reached() {
+fn connect_is_refused() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port().to_string();
     assert_eq!(attempt(CONTROLLER, &["connect", &port]), End::Refused(Errno::EPERM));
 }
 
 #[test]
-fn threads_and_no_processes() {
+fn threads_are_allowed_and_processes_are_not() {
     assert_eq!(attempt(CONTROLLER, &["thread"]), End::Allowed);
     assert_calls(CONTROLLER, End::Refused(Errno::ENOSYS), &[("clone3", libc::SYS_clone3, &[])]);
     assert_calls(
@@ -77,7 +77,7 @@ fn threads_and_no_processes() {
 }
 
 #[test]
-fn nobody_else_is_to_be_become() {
+fn changing_identity_kills() {
     let rows: &[Row<'_>] = &[
         ("setgid", libc::SYS_setgid, &[]),
         ("setreuid", libc::SYS_setreuid, &[]),
@@ -101,9 +101,9 @@ fn nobody_else_is_to_be_become() {
     );
 }
 
-/// A module of the name service that is not loaded yet is not there, which its caller bears.
+/// A name service module that is not yet loaded cannot be mapped; the lookup then fails without a crash.
 #[test]
-fn no_memory_becomes_code() {
+fn executable_memory_is_denied() {
     let mapping = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     assert_calls(
         CONTROLLER,
@@ -117,7 +117,7 @@ fn no_memory_becomes_code() {
 }
 
 #[test]
-fn every_file_is_read_and_those_of_the_state_directory_are_written() {
+fn only_state_directory_is_writable() {
     let place = tempfile::tempdir().unwrap();
     let (state, other) = (place.path().join("state"), place.path().join("other"));
     for folder in [&state, &other] {
@@ -131,7 +131,7 @@ fn every_file_is_read_and_those_of_the_state_directory_are_written() {
     assert_eq!(attempt_in(&state, CONTROLLER, &["list", "/proc/self/fd"]), End::Allowed);
     assert_eq!(attempt_in(&state, CONTROLLER, &["replace", &name(&state)]), End::Allowed);
     assert_eq!(fs::read(state.join("file")).unwrap(), b"new");
-    if skip_before_landlock(1, "every_file_is_read_and_those_of_the_state_directory_are_written") {
+    if skip_before_landlock(1, "only_state_directory_is_writable") {
         return;
     }
     for what in ["replace", "overwrite"] {

@@ -1,5 +1,4 @@
-//! What a process may do once it is confined, what is refused, and what it dies of: one row for each rule and for its
-//! neighbours.
+//! Allowed, refused and deadly calls of a confined process: one row per rule and its neighbours.
 #![cfg(test)]
 
 mod controller;
@@ -15,21 +14,21 @@ use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long};
 use nix::sys::signal::Signal;
 
-/// What comes of an attempt.
+/// Result of an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
-    /// It is done, or what the kernel says has nothing to do with the sandbox.
+    /// The call succeeds, or fails for reasons unrelated to the sandbox.
     Allowed,
-    /// With this error.
+    /// The call fails with this error.
     Refused(Errno),
-    /// It was the last thing that the process did.
+    /// The call kills the process.
     Killed,
 }
 
-/// A system call by its number, and its arguments; those that are not given are -1.
+/// A system call by number, and its arguments. Missing arguments are -1.
 type Row<'a> = (&'a str, c_long, &'a [c_int]);
 
-/// Asserts that each of `rows` comes to `end` in that process.
+/// Asserts that each of `rows` has the result `end` in that process.
 fn assert_calls(who: &str, end: End, rows: &[Row<'_>]) {
     for (name, number, arguments) in rows {
         let mut words = vec!["call".to_owned(), number.to_string()];
@@ -57,7 +56,7 @@ fn ended(status: ExitStatus) -> End {
     match (status.code(), status.signal()) {
         (Some(0), _) => End::Allowed,
         (Some(code), _) => match Errno::from_raw(code) {
-            // The other answers are those that the kernel gives to nonsense.
+            // Other errors are the kernel's answers to invalid arguments.
             errno @ (Errno::EPERM | Errno::EACCES | Errno::ENOSYS) => End::Refused(errno),
             _ => End::Allowed,
         },
@@ -66,7 +65,7 @@ fn ended(status: ExitStatus) -> End {
     }
 }
 
-/// Whether this kernel's Landlock is older than ABI `needed`; says so in the form in which skipped tests are counted.
+/// True if this kernel's Landlock is older than ABI `needed`. Prints the skip line that the test runner counts.
 fn skip_before_landlock(needed: u32, name: &str) -> bool {
     let output = confined("prober", &["call"]).stdout(Stdio::piped()).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
@@ -77,10 +76,9 @@ fn skip_before_landlock(needed: u32, name: &str) -> bool {
     abi < needed
 }
 
-/// What costs either of them its life: other programs, other processes' memory, what is the administrators', and becoming
-/// somebody else.
+/// Calls that kill either process: other programs, other processes' memory, administration, and changes of identity.
 #[test]
-fn what_is_deadly_to_both() {
+fn forbidden_calls_kill_both() {
     let rows: &[Row<'_>] = &[
         ("execve", libc::SYS_execve, &[]),
         ("execveat", libc::SYS_execveat, &[]),

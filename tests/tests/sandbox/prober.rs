@@ -1,4 +1,4 @@
-//! The prober's rules.
+//! Rules of the prober.
 
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
@@ -26,7 +26,7 @@ const fn option<'a>(name: &'a str, arguments: &'a [c_int; 3]) -> Row<'a> {
 }
 
 #[test]
-fn sockets_are_those_of_probes_over_tcp_and_of_nothing_else() {
+fn only_probe_sockets_are_allowed() {
     assert_calls(
         PROBER,
         End::Allowed,
@@ -60,7 +60,7 @@ fn sockets_are_those_of_probes_over_tcp_and_of_nothing_else() {
 }
 
 #[test]
-fn options_are_those_that_probes_set() {
+fn only_probe_socket_options_are_allowed() {
     assert_calls(
         PROBER,
         End::Allowed,
@@ -86,7 +86,7 @@ fn options_are_those_that_probes_set() {
             option("another filter", &[-1, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER]),
             option("an eBPF filter", &[-1, libc::SOL_SOCKET, libc::SO_ATTACH_BPF]),
             option("no filter", &[-1, libc::SOL_SOCKET, libc::SO_DETACH_FILTER]),
-            // By the numbers of other options at this level.
+            // Same numbers as other options at this level.
             option("options in headers", &[-1, libc::SOL_IP, libc::IP_OPTIONS]),
             option("the same number at another level", &[-1, libc::SOL_TCP, libc::IP_RECVERR]),
             ("read another option", libc::SYS_getsockopt, &[-1, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER]),
@@ -95,7 +95,7 @@ fn options_are_those_that_probes_set() {
 }
 
 #[test]
-fn no_other_program_process_or_namespace() {
+fn process_control_kills() {
     let rows: &[Row<'_>] = &[
         ("a thread", libc::SYS_clone, &[libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_VM]),
         ("pidfd_open", libc::SYS_pidfd_open, &[]),
@@ -109,7 +109,7 @@ fn no_other_program_process_or_namespace() {
 }
 
 #[test]
-fn nothing_of_the_kernel_that_it_has_no_use_for() {
+fn unneeded_calls_kill() {
     let rows: &[Row<'_>] = &[
         ("memfd_create", libc::SYS_memfd_create, &[]),
         ("shmget", libc::SYS_shmget, &[]),
@@ -123,7 +123,7 @@ fn nothing_of_the_kernel_that_it_has_no_use_for() {
 }
 
 #[test]
-fn no_memory_becomes_code() {
+fn executable_memory_is_denied() {
     let mapping = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     let writable = libc::PROT_READ | libc::PROT_WRITE;
     assert_calls(
@@ -146,7 +146,7 @@ fn no_memory_becomes_code() {
 }
 
 #[test]
-fn no_file_is_read_and_to_write_one_is_deadly() {
+fn file_reads_fail_and_writes_kill() {
     for what in ["read", "list"] {
         assert_eq!(attempt(PROBER, &[what, "/"]), End::Refused(Errno::EACCES), "{what}");
     }
@@ -181,7 +181,7 @@ fn no_file_is_read_and_to_write_one_is_deadly() {
 }
 
 #[test]
-fn calls_that_are_newer_than_the_list_are_not_there() {
+fn unknown_newer_calls_return_enosys() {
     assert_calls(
         PROBER,
         End::Refused(Errno::ENOSYS),
@@ -197,11 +197,11 @@ fn calls_that_are_newer_than_the_list_are_not_there() {
 }
 
 #[test]
-fn it_reaches_servers_from_any_port_and_takes_none() {
+fn connect_is_allowed_and_bind_is_not() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
     assert_eq!(attempt(PROBER, &["connect", &port.to_string()]), End::Allowed);
-    if skip_before_landlock(4, "it_reaches_servers_from_any_port_and_takes_none") {
+    if skip_before_landlock(4, "connect_is_allowed_and_bind_is_not") {
         return;
     }
     drop(server);
@@ -209,21 +209,21 @@ fn it_reaches_servers_from_any_port_and_takes_none() {
 }
 
 #[test]
-fn abstract_sockets_are_out_of_reach_unless_one_is_systemds() {
+fn only_notify_abstract_socket_is_reachable() {
     let name = format!("maglev-sandbox-{}", std::process::id());
     let _receiver = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     let words = ["abstract", name.as_str()];
     let notified = confined(PROBER, &words).env("NOTIFY_SOCKET", format!("@{name}")).status();
     let end = ended(notified.unwrap());
     assert_eq!(end, End::Allowed);
-    if skip_before_landlock(6, "abstract_sockets_are_out_of_reach_unless_one_is_systemds") {
+    if skip_before_landlock(6, "only_notify_abstract_socket_is_reachable") {
         return;
     }
     assert_eq!(attempt(PROBER, &words), End::Refused(Errno::EPERM));
 }
 
 #[test]
-fn systemd_hears_of_it() {
+fn notify_socket_is_reachable() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("notify");
     let _receiver = UnixDatagram::bind(&path).unwrap();
@@ -231,7 +231,7 @@ fn systemd_hears_of_it() {
 }
 
 #[test]
-fn a_bug_is_told_and_not_taken_for_an_attack() {
+fn panic_is_reported_and_not_killed() {
     let mut panic = confined(PROBER, &["panic", "a bug"]);
     let output = panic.env("RUST_BACKTRACE", "full").stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(101));

@@ -1,4 +1,4 @@
-//! What is in force in the real processes, read from /proc.
+//! Confinement of the real processes, read from /proc.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ maglev:
   frontends: { web: { address: 192.0.2.80, pools: [ { name: all, backends: { a: {} } } ] } }
 ";
 
-/// `NoNewPrivs` and `Seccomp` of each of its threads.
+/// Returns `NoNewPrivs` and `Seccomp` of each thread.
 fn confinement(process: Pid) -> Vec<(String, String)> {
     let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().map(Result::unwrap);
     threads
@@ -32,24 +32,24 @@ fn confinement(process: Pid) -> Vec<(String, String)> {
 }
 
 #[test]
-fn both_processes_are_confined_and_the_one_that_starts_probers_is_not() {
+fn daemons_are_confined_and_spawner_is_not() {
     let place = Place::new();
     let mut maglevd = Setup::new(&place, CONFIG).flag("--prober", "spawn").start();
     let line = maglevd.process.line(0, "sandbox: ");
     assert!(line.contains("seccomp ") && line.contains("Landlock"), "{line}");
-    // It greets before it is confined, and probes after.
+    // The prober sends its hello before it is confined, and probes afterwards.
     maglevd.until_backend("a", BackendState::Down);
     let spawner = maglevd.process.child();
     let in_force = ("1".to_owned(), "2".to_owned());
     let ours = confinement(maglevd.process.pid());
     assert!(ours.len() > 1 && ours.iter().all(|thread| *thread == in_force), "{ours:?}");
     assert_eq!(confinement(child_of(spawner)), [in_force]);
-    // What it starts must be able to open raw sockets.
+    // The spawner's children must be able to open raw sockets.
     assert_eq!(confinement(spawner)[0].1, "0");
 }
 
 #[test]
-fn what_is_switched_off_is_off_in_both_and_said() {
+fn sandbox_off_disables_both_and_logs() {
     let place = Place::new();
     let mut maglevd = Setup::new(&place, CONFIG).flag("--prober", "spawn").flag("--sandbox", "off").start();
     maglevd.process.line(0, "sandbox: off");

@@ -26,8 +26,8 @@ const FOUR: [&str; 3] = ["192.0.2.1", "10.1.0.1", "10.1.0.2"];
 const SIX: [&str; 3] = ["2001:db8::1", "2001:db8:a::1", "2001:db8:a::2"];
 
 #[test]
-fn packets_of_either_family_reach_servers_of_either_family() {
-    let Some(router) = Router::start("packets_of_either_family_reach_servers_of_either_family") else {
+fn encapsulation_works_across_address_families() {
+    let Some(router) = Router::start("encapsulation_works_across_address_families") else {
         return;
     };
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! What becomes of new flows, and of those that a server has, when the server goes out of service.
+//! New and existing flows of a server that goes out of service.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,7 +11,8 @@ use maglev_lab::place::Place;
 use maglev_lab::prober::Prober;
 use maglev_proto::v1::BackendState;
 
-/// Three servers in the first pool, one in the second; frontend `flushes` flushes a server that goes down, `keeps` does not.
+/// Three servers in the first pool, one in the second. On `down`, frontend `flushes` flushes a server's flows; `keeps` does
+/// not.
 const CONFIG: &str = "
 maglev:
   vpp: { lb: { ipv4-src-address: 192.0.2.1, flow-timeout: 120s } }
@@ -36,23 +37,23 @@ maglev:
 ";
 const FLUSHES: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const KEEPS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
-/// Flows of each of which there is a packet at each look.
+/// Number of flows. Each measurement sends one packet per flow.
 const FLOWS: u32 = 3000;
 
 type Servers = BTreeMap<Flow, IpAddr>;
 
-/// VPP, and a `maglevd` that believes whatever a test wants.
+/// VPP, and a `maglevd` whose prober the test controls.
 struct Stage {
     router: Router,
     maglevd: Maglevd,
     prober: Prober,
     place: Place,
-    /// How often flows were sent that had never been there.
+    /// Number of rounds of new flows.
     rounds: u16,
 }
 
 impl Stage {
-    /// With every server up.
+    /// Starts the system with every server up.
     fn set(test: &str) -> Option<Self> {
         let router = Router::start(test)?;
         let place = Place::new();
@@ -65,7 +66,7 @@ impl Stage {
         Some(stage)
     }
 
-    /// Lets one probe of each of these servers come to `code`.
+    /// Reports one outcome with `code` for each of these servers.
     fn say(&self, servers: &[u8], code: Code) {
         self.prober.say(servers.iter().map(|number| server(*number)), code);
     }
@@ -78,12 +79,12 @@ impl Stage {
         }
     }
 
-    /// Where the flows that were there from the beginning go now.
+    /// Returns the servers of the initial flows.
     fn old(&self, vip: Ipv4Addr) -> Servers {
         self.look(vip, 1024)
     }
 
-    /// Where flows go that have never been there before.
+    /// Returns the servers of new flows.
     fn fresh(&mut self, vip: Ipv4Addr) -> Servers {
         self.rounds += 1;
         self.look(vip, 1024 + self.rounds * 1000)
@@ -106,7 +107,7 @@ fn count(servers: &Servers, number: u8) -> usize {
     servers.values().filter(|address| **address == server(number)).count()
 }
 
-/// Asserts that of the flows `before` those of one server went elsewhere, and all others stay.
+/// Asserts that exactly the flows of one server moved.
 fn assert_moved(before: &Servers, after: &Servers, number: u8) {
     for (flow, was) in before {
         let is = after[flow];
@@ -115,8 +116,8 @@ fn assert_moved(before: &Servers, after: &Servers, number: u8) {
 }
 
 #[test]
-fn a_server_that_goes_down_gets_no_new_flow_and_loses_its_old_ones_if_the_frontend_says_so() {
-    let test = "a_server_that_goes_down_gets_no_new_flow_and_loses_its_old_ones_if_the_frontend_says_so";
+fn flush_on_down_moves_existing_flows() {
+    let test = "flush_on_down_moves_existing_flows";
     let Some(mut stage) = Stage::set(test) else { return };
     let (flushed, kept) = (stage.old(FLUSHES), stage.old(KEEPS));
     assert!((1..=3).all(|number| count(&flushed, number) > 0 && count(&kept, number) > 0));
@@ -139,8 +140,8 @@ fn a_server_that_goes_down_gets_no_new_flow_and_loses_its_old_ones_if_the_fronte
 }
 
 #[test]
-fn a_pool_that_is_relieved_keeps_its_flows_and_gets_no_new_ones() {
-    let test = "a_pool_that_is_relieved_keeps_its_flows_and_gets_no_new_ones";
+fn relieved_pool_keeps_existing_flows() {
+    let test = "relieved_pool_keeps_existing_flows";
     let Some(mut stage) = Stage::set(test) else { return };
     stage.say(&[1, 2, 3], Code::L4Tout);
     stage.until([0, 0, 0, 1]);
@@ -154,8 +155,8 @@ fn a_pool_that_is_relieved_keeps_its_flows_and_gets_no_new_ones() {
 }
 
 #[test]
-fn a_disabled_server_loses_its_flows_and_gets_no_new_ones() {
-    let Some(mut stage) = Stage::set("a_disabled_server_loses_its_flows_and_gets_no_new_ones") else {
+fn disabled_server_loses_all_flows() {
+    let Some(mut stage) = Stage::set("disabled_server_loses_all_flows") else {
         return;
     };
     let before = [FLUSHES, KEEPS].map(|vip| stage.old(vip));

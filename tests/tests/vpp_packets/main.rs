@@ -1,4 +1,4 @@
-//! What packets meet, on the real VPP that `VPP_BIN` names.
+//! Forwarding of packets, on the real VPP in `VPP_BIN`.
 
 #![cfg(test)]
 

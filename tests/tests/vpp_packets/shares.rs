@@ -1,4 +1,4 @@
-//! New flows are shared by weight.
+//! New flows follow the weights.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,19 +11,19 @@ use maglev_lab::packets::router::{Router, Weights};
 use maglev_lab::place::Place;
 
 #[test]
-fn new_flows_are_shared_by_weight() {
-    let Some(router) = Router::start("new_flows_are_shared_by_weight") else { return };
+fn new_flows_follow_weights() {
+    let Some(router) = Router::start("new_flows_follow_weights") else { return };
     for count in [3, 30, 300] {
         shares(&router, count);
     }
 }
 
-/// Has `count` servers with weights of 100, 50 and 25 in turn serve a VIP, and counts the new flows of each.
+/// Configures `count` servers with weights of 100, 50 and 25 in turn, and counts the new flows of each.
 fn shares(router: &Router, count: u16) {
     const FLOWS: u32 = 200_000;
     let servers: Vec<(IpAddr, u8)> =
         (0..count).map(|n| (server(n), [100, 50, 25][usize::from(n % 3)])).collect();
-    // A VIP keeps the table that it was created with, so each number of servers has one of its own.
+    // A VIP keeps the table length of its creation, so each number of servers has its own VIP.
     let vip = SocketAddr::from(([203, 0, 113, count.ilog2() as u8], 80));
     let place = Place::new();
     let _maglevd = Setup::new(&place, &config(vip.ip(), &servers)).vpp(&router.vpp).start();

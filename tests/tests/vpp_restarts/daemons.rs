@@ -1,4 +1,4 @@
-//! No restart of a daemon moves a flow.
+//! Restarts of the daemons move no flow.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,13 +14,13 @@ use nix::sys::signal::Signal;
 
 use crate::until_in_control;
 
-/// How often each daemon is restarted, and how often both are.
+/// Number of restarts of each daemon, and of both together.
 const TIMES: usize = 20;
 const TABLE: u32 = 1024;
 
-/// Flows that are there before the first restart, and go on.
+/// Number of flows that exist before the first restart and continue.
 const OLD: u32 = 1004;
-/// So many packets a second, of flows that were there before and of flows that begin.
+/// Packets per second of existing flows and of new flows.
 const RATES: [u32; 2] = [2000, 1000];
 
 fn vip() -> SocketAddr {
@@ -35,7 +35,7 @@ fn new_flows() -> Flows {
     Flows { to: vip(), port: 2000, ports: 60_000 }
 }
 
-/// The daemons, and the servers that they look after.
+/// The daemons and their servers.
 struct Daemons<'a> {
     router: &'a Router,
     prober: Process,
@@ -56,14 +56,14 @@ impl<'a> Daemons<'a> {
         (0..).zip(weights).map(|(server, weight)| (self.farm.address(server), weight)).collect()
     }
 
-    /// Returns once a new `maglevd` is in control.
+    /// Returns when a new `maglevd` is in control.
     fn restart_maglevd(&mut self, rude: bool) {
         end(&mut self.maglevd.process, rude);
         self.maglevd = Setup::new(&self.place, &config(&self.farm)).vpp(&self.router.vpp).start();
         until_in_control(&self.maglevd);
     }
 
-    /// Returns once `maglevd` has heard of each server from a new prober.
+    /// Returns when `maglevd` has outcomes of every server from a new prober.
     fn restart_prober(&mut self, rude: bool) {
         let said = self.maglevd.process.said();
         end(&mut self.prober, rude);
@@ -91,7 +91,7 @@ fn end(daemon: &mut Process, rude: bool) {
     }
 }
 
-/// The last server's flows stay with it when it goes down.
+/// The last server keeps its flows when it goes down.
 fn config(farm: &Farm) -> String {
     let [a, b, c, d] = [0, 1, 2, 3].map(|server| farm.address(server));
     format!(
@@ -118,8 +118,8 @@ fn config(farm: &Farm) -> String {
 }
 
 #[test]
-fn no_restart_moves_a_flow() {
-    let Some(router) = Router::start("no_restart_moves_a_flow") else { return };
+fn restarts_move_no_flow() {
+    let Some(router) = Router::start("restarts_move_no_flow") else { return };
     let mut daemons = Daemons::start(&router);
     router.until(vip(), &daemons.weights([4, 2, 1, 1]));
     let began: BTreeMap<Flow, IpAddr> =
@@ -149,14 +149,14 @@ fn no_restart_moves_a_flow() {
     assert_eq!(packets.len() as u64, sent, "{}", router.cli("show lb vips verbose"));
     let drained = packets.iter().filter(|packet| packet.server == daemons.farm.address(3)).count();
     assert!(drained > 0);
-    // A change that is made proves that others would have been seen.
+    // This write proves that others would have been recorded.
     daemons.farm.sites[0].answer(503);
     router.until(vip(), &daemons.weights([0, 2, 1, 0]));
     assert_eq!(router.recorded(), ["lb_as_set_weight"]);
     println!("{sent} packets, {drained} of them of flows that drain: each to the server of its flow");
 }
 
-/// Restarts something so often, every other time by `kill -9`, and tells how long it took to be in control again.
+/// Restarts the daemons repeatedly, every other time by `kill -9`, and prints the times until control is regained.
 fn restart<'a>(daemons: &mut Daemons<'a>, what: &str, restart: fn(&mut Daemons<'a>, bool)) {
     let mut times: Vec<Duration> = (0..TIMES)
         .map(|time| {

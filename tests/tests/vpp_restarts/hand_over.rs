@@ -1,4 +1,4 @@
-//! A prober that keeps running hands over what it knows.
+//! A prober that keeps running hands over its history.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::until_in_control;
 const SERVERS: u8 = 100;
 
 #[test]
-fn a_new_maglevd_knows_every_backend_without_a_probe() {
+fn handover_needs_no_new_probe() {
     let (vpp, place, farm) = (Vpp::start().unwrap(), Place::new(), Farm::new(SERVERS));
     let _prober = place.prober(None, &[]);
     let start = || Setup::new(&place, &config(&farm)).vpp(&vpp).start();
@@ -29,7 +29,7 @@ fn a_new_maglevd_knows_every_backend_without_a_probe() {
     assert_eq!(visits(), usize::from(SERVERS));
 }
 
-/// Nobody is probed twice.
+/// The interval is so long that no server is probed twice.
 fn config(farm: &Farm) -> String {
     let backends = |line: fn(u8, &Farm) -> String| (0..SERVERS).map(|n| line(n, farm)).collect::<String>();
     format!(

@@ -1,4 +1,4 @@
-//! What becomes of flows, and of VPP's tables, when something restarts, mostly on the real VPP that `VPP_BIN` names.
+//! Flows and VPP's tables across restarts, mostly on the real VPP in `VPP_BIN`.
 
 #![cfg(test)]
 
@@ -10,7 +10,7 @@ use maglev_lab::maglevd::Maglevd;
 use maglev_lab::packets::until;
 use maglev_proto::v1::{Backend, BackendState, ListBackendsRequest};
 
-/// Waits until `maglevd` knows each backend by its own prober, and holds nothing of frontend `web` back.
+/// Waits until `maglevd` has fresh outcomes of each backend, and frontend `web` is out of its start-up hold.
 fn until_in_control(maglevd: &Maglevd) {
     let backends = || -> Vec<Backend> {
         let mut client = maglevd.client.clone();

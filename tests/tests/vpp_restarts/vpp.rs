@@ -15,8 +15,8 @@ use maglev_lab::process::Process;
 const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
 
 #[test]
-fn an_empty_vpp_is_filled_in_one_pass() {
-    let Some(mut router) = Router::start("an_empty_vpp_is_filled_in_one_pass") else { return };
+fn empty_vpp_is_filled_in_one_pass() {
+    let Some(mut router) = Router::start("empty_vpp_is_filled_in_one_pass") else { return };
     let place = Place::new();
     let prober = Prober::listen(&place.path("prober.sock"));
     let maglevd = Setup::new(&place, &CROWD.config()).vpp(&router.vpp).start();
@@ -44,7 +44,7 @@ fn an_empty_vpp_is_filled_in_one_pass() {
     assert_eq!(passes(), all);
 }
 
-/// How many VIPs were worked on since VPP was connected again.
+/// Returns the number of VIPs synchronised since VPP reconnected.
 fn passes(maglevd: &Process, said: usize) -> usize {
     let lines = maglevd.lines(said);
     let since = lines.iter().skip_while(|line| !line.contains("VPP connected"));
