@@ -17,15 +17,15 @@ use maglev_proto::v1::SyncVpplbStateRequest;
 
 const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
 
-struct Stage {
+struct FillFixture {
     maglevd: Maglevd,
     _prober: Prober,
     _place: Place,
 }
 
-impl Stage {
+impl FillFixture {
     /// Starts a `maglevd` that begins to fill VPP.
-    fn set(router: &Router) -> Self {
+    fn start(router: &Router) -> Self {
         let place = Place::new();
         let prober = Prober::listen(&place.path("prober.sock"));
         let maglevd = Setup::new(&place, &CROWD.config()).vpp(&router.vpp).start();
@@ -36,13 +36,13 @@ impl Stage {
 }
 
 /// Waits until VPP has some of the servers.
-fn until_half_way(router: &Router) {
-    let half_way = || router.server_count() > CROWD.len() / 10;
-    until(half_way, || format!("{} servers", router.server_count()));
-    println!("in trouble with {} of {} servers", router.server_count(), CROWD.len());
+fn until_partly_filled(router: &Router) {
+    let partly_filled = || router.server_count() > CROWD.len() / 10;
+    until(partly_filled, || format!("{} servers", router.server_count()));
+    println!("interrupted at {} of {} servers", router.server_count(), CROWD.len());
 }
 
-fn assert_whole(router: &Router) {
+fn assert_filled(router: &Router) {
     router.until_raised(CROWD.len());
     assert_eq!(router.server_count(), CROWD.len());
 }
@@ -52,25 +52,25 @@ fn vpp_killed_while_filling_is_refilled() {
     let Some(mut router) = Router::start("vpp_killed_while_filling_is_refilled") else {
         return;
     };
-    let _stage = Stage::set(&router);
+    let _stage = FillFixture::start(&router);
     for _ in 0..2 {
-        until_half_way(&router);
+        until_partly_filled(&router);
         router.restart();
     }
-    assert_whole(&router);
+    assert_filled(&router);
 }
 
 #[test]
 fn vpp_stopped_while_filling_is_refilled() {
     let test = "vpp_stopped_while_filling_is_refilled";
     let Some(router) = Router::start(test) else { return };
-    let stage = Stage::set(&router);
-    until_half_way(&router);
-    let said = stage.maglevd.process.said();
+    let fixture = FillFixture::start(&router);
+    until_partly_filled(&router);
+    let said = fixture.maglevd.process.said();
     router.vpp.hang(true);
-    stage.maglevd.process.line(said, "VPP lost");
+    fixture.maglevd.process.line(said, "VPP lost");
     router.vpp.hang(false);
-    assert_whole(&router);
+    assert_filled(&router);
 }
 
 #[test]

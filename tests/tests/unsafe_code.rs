@@ -13,7 +13,7 @@ fn inventory(root: &Path) -> BTreeSet<String> {
     let section = text.split("\n## `unsafe`\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
     let rows = rows.map(|row| {
-        assert!(row.contains(", once |"), "a row for each place: {row}");
+        assert!(row.contains(", once |"), "one row per place: {row}");
         row.split('`').next().unwrap().to_owned()
     });
     rows.collect()
@@ -36,7 +36,7 @@ fn places(text: &str) -> usize {
 }
 
 /// True if a file allows the `unsafe_code` lint.
-fn lets_pass(text: &str) -> bool {
+fn allows_lint(text: &str) -> bool {
     let mut lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
     lines.any(|line| line.contains("unsafe_code") && !line.contains("forbid"))
 }
@@ -53,17 +53,13 @@ fn unsafe_inventory_is_complete() {
     for source in sources.iter().filter(|source| !source.ends_with("tests/unsafe_code.rs")) {
         let text = fs::read_to_string(root.join(source)).unwrap();
         let count = places(&text);
-        assert!(count <= 1, "{source} has {count} places with unsafe code, and the inventory one for a file");
-        assert_eq!(
-            count == 1,
-            lets_pass(&text),
-            "{source}: the lint is let pass for unsafe code, and for nothing else"
-        );
+        assert!(count <= 1, "{source} has {count} unsafe places; the inventory allows one per file");
+        assert_eq!(count == 1, allows_lint(&text), "{source}: the lint may be allowed for unsafe code only");
         if count == 1 {
             found.insert(source.clone());
         }
     }
-    assert_eq!(found, inventory, "what is in the sources, and what docs/security.md says");
+    assert_eq!(found, inventory, "sources and docs/security.md differ");
 }
 
 #[test]

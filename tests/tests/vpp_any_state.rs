@@ -42,7 +42,7 @@ maglev:
     six: { address: '2001:db8::80', protocol: udp, port: 53, pools: [{ name: p, backends: { y: { weight: 30 }, x: { weight: 20 } } }] }
 ";
 
-type Found = BTreeMap<Vip, (Encap, Weights)>;
+type LbState = BTreeMap<Vip, (Encap, Weights)>;
 
 #[test]
 fn random_vpp_state_converges() {
@@ -51,23 +51,23 @@ fn random_vpp_state_converges() {
     let (vpp, mut random) = (Vpp::start().unwrap(), Rng::with_seed(seed));
     let observer = Observer::of(&vpp);
     for round in 0..ROUNDS {
-        observer.client(async |client| disorder(&client, &mut random).await);
+        observer.client(async |client| make_random_calls(&client, &mut random).await);
         let place = Place::new();
         let maglevd = Setup::new(&place, CONFIG).vpp(&vpp).start();
-        until(|| is_content(&maglevd), || format!("round {round}: {:#?}", found(&observer)));
-        assert_eq!(found(&observer), wanted(), "round {round}");
+        until(|| is_in_sync(&maglevd), || format!("round {round}: {:#?}", read_state(&observer)));
+        assert_eq!(read_state(&observer), desired_state(), "round {round}");
         assert_eq!(sticky(&observer), [], "round {round}");
     }
 }
 
 /// True if a plan is available and empty.
-fn is_content(maglevd: &Maglevd) -> bool {
+fn is_in_sync(maglevd: &Maglevd) -> bool {
     let mut client = maglevd.client.clone();
     let plan = maglevd.wait(client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: true }));
     plan.is_ok_and(|plan| plan.into_inner().plan.is_none_or(|plan| !plan.conf && plan.vips.is_empty()))
 }
 
-fn wanted() -> Found {
+fn desired_state() -> LbState {
     let servers = |list: &[(&str, u8)]| list.iter().map(|(server, weight)| (ip(server), *weight)).collect();
     let vip = |address, protocol, port| Vip { prefix: host(address), protocol, port };
     BTreeMap::from([
@@ -82,10 +82,10 @@ fn wanted() -> Found {
 }
 
 /// Returns VPP's state without ghosts.
-fn found(observer: &Observer<'_>) -> Found {
+fn read_state(observer: &Observer<'_>) -> LbState {
     observer.client(async |client| {
         let vips = client.dump(&LbVipDump::all()).await.unwrap();
-        let mut found: Found = vips.iter().map(|vip| (vip.vip, (vip.encap, Weights::new()))).collect();
+        let mut found: LbState = vips.iter().map(|vip| (vip.vip, (vip.encap, Weights::new()))).collect();
         for server in client.dump(&LbAsV2Dump::all()).await.unwrap() {
             if let Some((_, servers)) = found.get_mut(&server.vip).filter(|_| server.in_use()) {
                 servers.insert(server.address, server.weight);
@@ -105,7 +105,7 @@ fn sticky(observer: &Observer<'_>) -> Vec<Vip> {
 
 /// Makes random calls: our VIPs with other settings, foreign VIPs, servers, weights, and removals with and without a flush. VPP
 /// may refuse some.
-async fn disorder(client: &Client, random: &mut Rng) {
+async fn make_random_calls(client: &Client, random: &mut Rng) {
     for _ in 0..CALLS {
         let vip = any_vip(random);
         let address = any_server(random);

@@ -26,7 +26,7 @@ async fn simulator_matches_vpp() {
     let seeds =
         number("VPP_SEED").map_or_else(|| (0..SEEDS).map(|_| fastrand::u64(..)).collect(), |seed| vec![seed]);
     for seed in seeds {
-        let (pair, mut script) = (Pair::start(&binary).await, Script::new(seed));
+        let (pair, mut script) = (VppPair::start(&binary).await, RandomCalls::new(seed));
         for step in 0..steps {
             script.step(&pair, step).await;
         }
@@ -40,7 +40,7 @@ async fn simulator_matches_vpp_garbage_collection() {
     let Some(binary) = binary() else { return };
     let begun = Instant::now();
     let (pair, mut script) =
-        (Pair::start(&binary).await, Script::new(number("VPP_SEED").unwrap_or(fastrand::u64(..))));
+        (VppPair::start(&binary).await, RandomCalls::new(number("VPP_SEED").unwrap_or(fastrand::u64(..))));
     for round in 0..4 {
         // Avoid full minutes of uptime, where a second of difference would matter.
         tokio::time::sleep_until((begun + Duration::from_secs(5 + round * 125)).into()).await;
@@ -65,13 +65,13 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// Clients of the real and the simulated VPP.
-struct Pair {
+struct VppPair {
     real: Client,
     simulated: Client,
     _processes: [Vpp; 2],
 }
 
-impl Pair {
+impl VppPair {
     async fn start(binary: &Path) -> Self {
         let processes = [Vpp::real(binary).unwrap(), Vpp::simulated().unwrap()];
         let [real, simulated] = processes
@@ -95,7 +95,7 @@ impl Pair {
         let slip =
             R::NAME == LbAddDelVipV2::NAME && real == "NO_SUCH_ENTRY" && simulated.ends_with("{ retval: 0 }");
         if slip {
-            println!("step {step}: VPP denies {request:?}");
+            println!("step {step}: VPP denied {request:?}");
         } else {
             assert_eq!(simulated, real, "simulated and real, step {step}: {request:?}");
         }
@@ -115,19 +115,19 @@ impl Pair {
 }
 
 /// Random requests. Names are few, so that calls collide.
-struct Script {
+struct RandomCalls {
     rng: Rng,
     /// VPP crashes when NAT VIPs share a server and port, so each gets its own port.
     nat_port: u16,
 }
 
-impl Script {
+impl RandomCalls {
     fn new(seed: u64) -> Self {
         println!("VPP_SEED={seed}");
         Self { rng: Rng::with_seed(seed), nat_port: 1 }
     }
 
-    async fn step(&mut self, pair: &Pair, step: usize) {
+    async fn step(&mut self, pair: &VppPair, step: usize) {
         match self.rng.u8(0..20) {
             0..=4 => pair.request(step, self.add_vip(), same).await,
             5 => pair.request(step, LbAddDelVipV2::delete(self.vip()), same).await,
@@ -164,7 +164,7 @@ impl Script {
         }
     }
 
-    async fn compare_all(&self, pair: &Pair, step: usize) {
+    async fn compare_all(&self, pair: &VppPair, step: usize) {
         pair.dump(step, LbVipDump::all(), same).await;
         // Seconds since start differ between the two.
         let timeless = |record| LbAsV2Details { in_use_since: 0, ..record };

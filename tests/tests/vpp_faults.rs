@@ -16,12 +16,12 @@ use tempfile::TempDir;
 const LIMIT: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(10);
 
-struct Lab {
+struct SimFixture {
     sim: Sim,
     _dir: TempDir,
 }
 
-impl Lab {
+impl SimFixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self { sim: Sim::start(dir.path()).unwrap(), _dir: dir }
@@ -54,42 +54,42 @@ fn add_web() -> LbAddDelVipV2 {
 
 #[tokio::test]
 async fn missing_socket_fails_connect() {
-    let lab = Lab::new();
-    lab.sim.kill();
-    let error = error(lab.try_connect().await);
+    let fixture = SimFixture::new();
+    fixture.sim.kill();
+    let error = error(fixture.try_connect().await);
     assert!(matches!(error, Error::Connect { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn mute_vpp_times_out_handshake() {
-    let lab = Lab::new();
-    lab.sim.faults(|faults| faults.mute = true);
+    let fixture = SimFixture::new();
+    fixture.sim.faults(|faults| faults.mute = true);
     let begun = Instant::now();
-    let error = error(lab.try_connect().await);
+    let error = error(fixture.try_connect().await);
     assert!(matches!(error, Error::Timeout { message: "sockclnt_create", .. }), "{error}");
     assert!(begun.elapsed() < LONG);
     // No connection leaks.
-    assert!(lab.sim.wait_for(LONG, |vpp| vpp.clients() == 0));
+    assert!(fixture.sim.wait_for(LONG, |vpp| vpp.clients() == 0));
 }
 
 #[tokio::test]
 async fn unaccepted_connection_times_out() {
-    let lab = Lab::new();
-    lab.sim.faults(|faults| faults.pause_accept = true);
-    assert!(matches!(lab.try_connect().await, Err(Error::Timeout { .. })));
-    lab.sim.faults(|faults| faults.pause_accept = false);
-    lab.connect().await;
+    let fixture = SimFixture::new();
+    fixture.sim.faults(|faults| faults.pause_accept = true);
+    assert!(matches!(fixture.try_connect().await, Err(Error::Timeout { .. })));
+    fixture.sim.faults(|faults| faults.pause_accept = false);
+    fixture.connect().await;
 }
 
 #[tokio::test]
 async fn old_vpp_is_refused_with_missing_messages() {
-    let lab = Lab::new();
-    lab.sim.faults(|faults| {
+    let fixture = SimFixture::new();
+    fixture.sim.faults(|faults| {
         faults.omit = vec![LbAsSetWeight::NAME, LbConfGet::NAME];
         faults.wrong_crc = vec![LbConf::NAME];
         faults.version = Some("26.06-release".into());
     });
-    let error = error(lab.try_connect().await);
+    let error = error(fixture.try_connect().await);
     assert_eq!(
         error.to_string(),
         "VPP 26.06-release lacks lb_as_set_weight_2d89bdbd, lb_conf_56cd3261, lb_conf_get_51077d14; \
@@ -99,34 +99,34 @@ async fn old_vpp_is_refused_with_missing_messages() {
 
 #[tokio::test]
 async fn missing_plugin_is_not_reported_as_old() {
-    let lab = Lab::new();
+    let fixture = SimFixture::new();
     let of_plugin = NEEDED.iter().map(|(name, _)| *name).filter(|name| name.starts_with("lb_"));
-    lab.sim.faults(|faults| faults.omit = of_plugin.collect());
-    let error = error(lab.try_connect().await);
+    fixture.sim.faults(|faults| faults.omit = of_plugin.collect());
+    let error = error(fixture.try_connect().await);
     assert_eq!(error.to_string(), "VPP 26.10-vppsim has not loaded lb_plugin.so");
 }
 
 #[tokio::test]
 async fn vpp_without_version_is_refused() {
-    let lab = Lab::new();
-    lab.sim.faults(|faults| faults.omit = vec![ShowVersion::NAME]);
-    let Error::Unsupported { missing, version } = error(lab.try_connect().await) else { panic!() };
+    let fixture = SimFixture::new();
+    fixture.sim.faults(|faults| faults.omit = vec![ShowVersion::NAME]);
+    let Error::Unsupported { missing, version } = error(fixture.try_connect().await) else { panic!() };
     assert_eq!((missing, version.as_str()), (vec!["show_version_51077d14".into()], "of unknown version"));
 }
 
 #[tokio::test]
 async fn oversized_message_table_is_rejected() {
-    let lab = Lab::new();
-    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Giant));
-    let error = error(lab.try_connect().await);
+    let fixture = SimFixture::new();
+    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Giant));
+    let error = error(fixture.try_connect().await);
     assert!(matches!(error, Error::Lost(Closed::Violation(Violation::TooLarge(_)))), "{error}");
 }
 
 #[tokio::test]
 async fn hung_vpp_closes_connection() {
-    let lab = Lab::new();
-    let client = lab.connect().await;
-    lab.sim.faults(|faults| faults.hang = true);
+    let fixture = SimFixture::new();
+    let client = fixture.connect().await;
+    fixture.sim.faults(|faults| faults.hang = true);
     let (ping, add) = tokio::join!(client.request(&ControlPing {}), client.request(&add_web()));
     assert!(matches!(ping, Err(Error::Timeout { message: "control_ping", .. })));
     // VPP may or may not execute the other call.
@@ -135,15 +135,15 @@ async fn hung_vpp_closes_connection() {
     let late = error(client.request(&ControlPing {}).await);
     assert!(matches!(late, Error::Lost(Closed::Silent { .. })), "{late}");
 
-    lab.sim.faults(|faults| faults.hang = false);
-    lab.connect().await;
+    fixture.sim.faults(|faults| faults.hang = false);
+    fixture.connect().await;
 }
 
 #[tokio::test]
 async fn unanswered_dump_closes_connection() {
-    let lab = Lab::new();
-    let client = lab.connect().await;
-    lab.sim.faults(|faults| faults.mute = true);
+    let fixture = SimFixture::new();
+    let client = fixture.connect().await;
+    fixture.sim.faults(|faults| faults.mute = true);
     let error = error(client.dump(&LbVipDump::all()).await);
     assert!(matches!(error, Error::Timeout { message: "lb_vip_dump", .. }), "{error}");
     client.closed().await;
@@ -151,32 +151,32 @@ async fn unanswered_dump_closes_connection() {
 
 #[tokio::test]
 async fn lost_answer_affects_only_its_call() {
-    let lab = Lab::new();
-    let client = lab.connect().await;
-    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Lost));
+    let fixture = SimFixture::new();
+    let client = fixture.connect().await;
+    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Lost));
     let (add, conf) = tokio::join!(client.request(&add_web()), client.request(&LbConfGet {}));
     assert!(matches!(add, Err(Error::Timeout { message: "lb_add_del_vip_v2", .. })));
     assert!(conf.is_ok());
     client.request(&ControlPing {}).await.unwrap();
-    assert_eq!(lab.sim.vips().len(), 1);
+    assert_eq!(fixture.sim.vips().len(), 1);
 }
 
 #[tokio::test]
 async fn unmatched_answers_are_dropped() {
-    let lab = Lab::new();
-    let client = lab.connect().await;
-    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Context));
+    let fixture = SimFixture::new();
+    let client = fixture.connect().await;
+    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Context));
     assert!(matches!(client.request(&LbConfGet {}).await, Err(Error::Timeout { .. })));
-    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Preceded));
+    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Preceded));
     client.request(&LbConfGet {}).await.unwrap();
     client.request(&ControlPing {}).await.unwrap();
 }
 
 #[tokio::test]
 async fn mismatched_answer_closes_connection() {
-    let lab = Lab::new();
-    let client = lab.connect().await;
-    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Kind));
+    let fixture = SimFixture::new();
+    let client = fixture.connect().await;
+    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Kind));
     let error = error(client.request(&LbConfGet {}).await);
     let expected =
         matches!(error, Error::Lost(Closed::Violation(Violation::Mismatch { message: "lb_conf_get", .. })));
@@ -186,18 +186,18 @@ async fn mismatched_answer_closes_connection() {
 
 #[tokio::test]
 async fn truncated_answer_closes_connection() {
-    let lab = Lab::new();
-    let client = lab.connect().await;
-    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Short));
+    let fixture = SimFixture::new();
+    let client = fixture.connect().await;
+    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Short));
     let error = error(client.request(&LbConfGet {}).await);
     assert_eq!(error.to_string(), "connection to VPP lost: malformed answer to lb_conf_get: 4 bytes short");
 }
 
 #[tokio::test]
 async fn refusals_are_named_and_keep_connection() {
-    let lab = Lab::new();
-    let client = lab.connect().await;
-    lab.sim.faults(|faults| faults.refuse(LbAddDelVipV2::NAME, -165, 2));
+    let fixture = SimFixture::new();
+    let client = fixture.connect().await;
+    fixture.sim.faults(|faults| faults.refuse(LbAddDelVipV2::NAME, -165, 2));
     for _ in 0..2 {
         let error = error(client.request(&add_web()).await);
         assert_eq!(error.to_string(), "lb_add_del_vip_v2 refused: EAGAIN (-165)");
@@ -207,9 +207,9 @@ async fn refusals_are_named_and_keep_connection() {
 
 #[tokio::test]
 async fn disconnect_fails_calls_in_flight() {
-    let lab = Lab::new();
-    let client = lab.connect().await;
-    lab.sim.faults(|faults| faults.drop_after = Some(3));
+    let fixture = SimFixture::new();
+    let client = fixture.connect().await;
+    fixture.sim.faults(|faults| faults.drop_after = Some(3));
     let calls: Vec<_> = (0..5).map(|_| client.request(&LbConfGet {})).collect();
     let mut lost = 0;
     for call in calls {
@@ -221,24 +221,24 @@ async fn disconnect_fails_calls_in_flight() {
 
 #[tokio::test]
 async fn restarted_vpp_is_empty() {
-    let lab = Lab::new();
-    let client = lab.connect().await;
+    let fixture = SimFixture::new();
+    let client = fixture.connect().await;
     client.request(&add_web()).await.unwrap();
     let before = client.request(&ControlPing {}).await.unwrap().pid;
-    lab.sim.restart().unwrap();
+    fixture.sim.restart().unwrap();
     assert!(matches!(client.closed().await, Closed::Eof | Closed::Io(_)));
 
-    let client = lab.connect().await;
+    let client = fixture.connect().await;
     assert_ne!(client.request(&ControlPing {}).await.unwrap().pid, before);
     assert_eq!(client.dump(&LbVipDump::all()).await.unwrap(), []);
-    assert!(lab.sim.vips().is_empty());
+    assert!(fixture.sim.vips().is_empty());
 }
 
 #[tokio::test]
 async fn slow_answers_arrive() {
-    let lab = Lab::new();
-    let client = lab.connect().await;
-    lab.sim.faults(|faults| faults.delay = LIMIT / 6);
+    let fixture = SimFixture::new();
+    let client = fixture.connect().await;
+    fixture.sim.faults(|faults| faults.delay = LIMIT / 6);
     let begun = Instant::now();
     client.request(&LbConfGet {}).await.unwrap();
     assert!(begun.elapsed() >= LIMIT / 6);
@@ -246,32 +246,32 @@ async fn slow_answers_arrive() {
 
 #[tokio::test]
 async fn in_flight_limit_is_enforced() {
-    let lab = Lab::new();
+    let fixture = SimFixture::new();
     let options = Options { in_flight: 4, timeout: LONG, ..options() };
-    let client = Client::connect(lab.sim.api_socket(), "few", options).await.unwrap();
-    lab.sim.faults(|faults| faults.hang = true);
+    let client = Client::connect(fixture.sim.api_socket(), "few", options).await.unwrap();
+    fixture.sim.faults(|faults| faults.hang = true);
     let calls: Vec<_> = (0..20).map(|_| client.request(&LbConfGet {})).collect();
     tokio::time::sleep(Duration::from_millis(50)).await;
     // Queued calls beyond the limit are never sent if their callers are gone.
     let kept: Vec<_> = calls.into_iter().take(10).collect();
-    lab.sim.faults(|faults| faults.hang = false);
+    fixture.sim.faults(|faults| faults.hang = false);
     for call in kept {
         call.await.unwrap();
     }
     client.request(&ControlPing {}).await.unwrap();
-    assert_eq!(lab.sim.count(LbConfGet::NAME), 10);
+    assert_eq!(fixture.sim.count(LbConfGet::NAME), 10);
 }
 
 #[derive(Default)]
-struct Tally(Mutex<BTreeMap<(&'static str, String), usize>>);
+struct CallCounts(Mutex<BTreeMap<(&'static str, String), usize>>);
 
-impl Tally {
+impl CallCounts {
     fn add(&self, message: &'static str, what: String) {
         *self.0.lock().unwrap().entry((message, what)).or_default() += 1;
     }
 }
 
-impl Observer for Tally {
+impl Observer for CallCounts {
     fn sent(&self, message: &'static str) {
         self.add(message, "sent".into());
     }
@@ -287,14 +287,14 @@ impl Observer for Tally {
 
 #[tokio::test]
 async fn observer_sees_every_call() {
-    let lab = Lab::new();
-    let tally = Arc::new(Tally::default());
-    let options = Options { observer: tally.clone(), ..options() };
-    let client = Client::connect(lab.sim.api_socket(), "observed", options).await.unwrap();
+    let fixture = SimFixture::new();
+    let counts = Arc::new(CallCounts::default());
+    let options = Options { observer: counts.clone(), ..options() };
+    let client = Client::connect(fixture.sim.api_socket(), "observed", options).await.unwrap();
     client.request(&add_web()).await.unwrap();
     error(client.request(&add_web()).await);
     client.dump(&LbVipDump::all()).await.unwrap();
-    lab.sim.faults(|faults| faults.spoil = Some(Spoil::Context));
+    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Context));
     error(client.request(&LbConfGet {}).await);
     let (vip, dump, conf) = (LbAddDelVipV2::NAME, LbVipDump::NAME, LbConfGet::NAME);
     let expected = [
@@ -307,7 +307,7 @@ async fn observer_sees_every_call() {
         ((dump, "Ok"), 1),
         ((dump, "sent"), 1),
     ];
-    let found = tally.0.lock().unwrap().clone();
+    let found = counts.0.lock().unwrap().clone();
     let expected: BTreeMap<_, _> =
         expected.into_iter().map(|((message, what), n)| ((message, what.to_owned()), n)).collect();
     assert_eq!(found, expected);
@@ -315,13 +315,13 @@ async fn observer_sees_every_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_last_client_closes_connection() {
-    let lab = Lab::new();
-    let client = lab.connect().await;
+    let fixture = SimFixture::new();
+    let client = fixture.connect().await;
     let clone = client.clone();
     drop(client);
     clone.request(&ControlPing {}).await.unwrap();
     let last = clone.request(&add_web());
     drop(clone);
     last.await.unwrap();
-    assert!(lab.sim.wait_for(LONG, |vpp| vpp.clients() == 0));
+    assert!(fixture.sim.wait_for(LONG, |vpp| vpp.clients() == 0));
 }

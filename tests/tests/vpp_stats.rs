@@ -18,9 +18,9 @@ use nix::sys::socket::{
 const SCALARS: [u32; 2] = [1, 9];
 
 /// The stats segment that VPP hands out.
-struct Segment(File);
+struct StatsSegment(File);
 
-impl Segment {
+impl StatsSegment {
     fn receive(path: &Path) -> Self {
         let client = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
         connect(client.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
@@ -66,7 +66,7 @@ impl Segment {
 #[test]
 fn stats_segment_reports_boot_time() {
     let vpp = Vpp::start().unwrap();
-    let scalars = Segment::receive(&vpp.stats_socket()).scalars();
+    let scalars = StatsSegment::receive(&vpp.stats_socket()).scalars();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     assert!(scalars["/sys/boottime"].abs_diff(now) < 30);
     assert!(scalars.contains_key("/sys/heartbeat"));
@@ -76,10 +76,10 @@ fn stats_segment_reports_boot_time() {
 fn restart_creates_new_stats_segment() {
     let vpp = Vpp::simulated().unwrap();
     let sim = vpp.sim().unwrap();
-    let old = Segment::receive(&vpp.stats_socket());
+    let old = StatsSegment::receive(&vpp.stats_socket());
     let booted = old.scalars()["/sys/boottime"];
     sim.restart().unwrap();
-    let new = Segment::receive(&vpp.stats_socket());
+    let new = StatsSegment::receive(&vpp.stats_socket());
     assert!(new.scalars()["/sys/boottime"] > booted);
     assert_eq!(old.scalars()["/sys/boottime"], booted);
 }
@@ -87,7 +87,7 @@ fn restart_creates_new_stats_segment() {
 #[test]
 fn heartbeat_stops_when_vpp_hangs() {
     let vpp = Vpp::simulated().unwrap();
-    let segment = Segment::receive(&vpp.stats_socket());
+    let segment = StatsSegment::receive(&vpp.stats_socket());
     let beats = || segment.scalars()["/sys/heartbeat"];
     std::thread::sleep(Duration::from_millis(1500));
     assert!(beats() > 0);

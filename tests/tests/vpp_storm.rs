@@ -21,15 +21,15 @@ const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
 const LAST: (u16, u8) = (CROWD.frontends - 1, CROWD.backends - 1);
 const CALL: &str = "lb_as_set_weight";
 
-struct Stage {
+struct StormFixture {
     maglevd: Maglevd,
     prober: Prober,
     _place: Place,
 }
 
-impl Stage {
+impl StormFixture {
     /// Starts a `maglevd` that considers every backend up.
-    fn set(vpp: &Vpp) -> Self {
+    fn start(vpp: &Vpp) -> Self {
         let place = Place::new();
         let prober = Prober::listen(&place.path("prober.sock"));
         let maglevd = Setup::new(&place, &CROWD.config()).vpp(vpp).start();
@@ -47,9 +47,9 @@ impl Stage {
         self.prober.say([Crowd::server(LAST.0, LAST.1)], Code::L4Con);
         let last = || self.maglevd.backend(&format!("s{}-{}", LAST.0, LAST.1));
         // The history begins with unknown, followed by the five outcomes after the first.
-        let told = || last().transitions.len() == 5 && last().state() == BackendState::Down;
-        until(told, || format!("{:#?}", last()));
-        println!("a storm of {:?}", began.elapsed());
+        let is_final = || last().transitions.len() == 5 && last().state() == BackendState::Down;
+        until(is_final, || format!("{:#?}", last()));
+        println!("flap storm took {:?}", began.elapsed());
     }
 }
 
@@ -57,18 +57,18 @@ impl Stage {
 fn slow_vpp_gets_only_final_weights() {
     let vpp = Vpp::simulated().unwrap();
     let sim = vpp.sim().unwrap();
-    let stage = Stage::set(&vpp);
+    let fixture = StormFixture::start(&vpp);
     assert!(sim.wait_for(PATIENCE, |vpp| raised(vpp) == CROWD.len()), "{}", sim.inspect(raised));
 
     sim.forget_calls();
     sim.faults(|faults| faults.hang = true);
-    stage.storm();
+    fixture.storm();
     sim.faults(|faults| faults.hang = false);
     assert!(sim.wait_for(PATIENCE, |vpp| raised(vpp) == CROWD.len() - 1), "{}", sim.inspect(raised));
     // Per VIP: the step in progress when VPP stopped replying, and the way back.
     let calls = sim.count(CALL);
     let most = 2 * CROWD.len() as u64 + 1;
-    println!("a VPP that hangs: {calls} calls for {} outcomes", 4 * CROWD.len() + 1);
+    println!("hung VPP: {calls} calls for {} outcomes", 4 * CROWD.len() + 1);
     assert!(calls <= most, "{calls} calls, not {most}");
 }
 
@@ -80,13 +80,13 @@ fn raised(vpp: &Inspection<'_>) -> usize {
 #[test]
 fn flap_storm_ends_with_correct_weights() {
     let Some(router) = Router::start("flap_storm_ends_with_correct_weights") else { return };
-    let stage = Stage::set(&router.vpp);
+    let fixture = StormFixture::start(&router.vpp);
     router.until_raised(CROWD.len());
     router.record();
-    stage.storm();
+    fixture.storm();
     router.until_raised(CROWD.len() - 1);
     let calls = router.recorded();
-    println!("a VPP that keeps up: {} calls for {} outcomes", calls.len(), 4 * CROWD.len() + 1);
+    println!("responsive VPP: {} calls for {} outcomes", calls.len(), 4 * CROWD.len() + 1);
     assert!(calls.iter().all(|call| call == CALL));
     assert!(calls.len() <= 4 * CROWD.len() + 1);
 }

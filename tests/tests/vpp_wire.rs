@@ -25,14 +25,14 @@ use nix::unistd::Pid;
 const LONG: Duration = Duration::from_secs(10);
 
 /// A client that sends arbitrary frames.
-struct Raw {
+struct RawClient {
     stream: UnixStream,
     splitter: Splitter,
     index: u32,
     ids: HashMap<String, u16>,
 }
 
-impl Raw {
+impl RawClient {
     fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
@@ -98,7 +98,7 @@ fn add_web() -> LbAddDelVipV2 {
 #[test]
 fn malformed_messages_get_no_answer() {
     let vpp = Vpp::start().unwrap();
-    let mut raw = Raw::connect(&vpp.api_socket());
+    let mut raw = RawClient::connect(&vpp.api_socket());
     let whole = raw.frame(raw.index, 1, &add_web());
     let mut short = whole.clone();
     short.pop();
@@ -123,7 +123,7 @@ fn malformed_messages_get_no_answer() {
 #[test]
 fn padded_and_fragmented_messages_are_accepted() {
     let vpp = Vpp::start().unwrap();
-    let mut raw = Raw::connect(&vpp.api_socket());
+    let mut raw = RawClient::connect(&vpp.api_socket());
     let mut long = raw.frame(raw.index, 1, &add_web());
     long.extend([0xaa; 5]);
     long[11] += 5;
@@ -137,7 +137,8 @@ fn padded_and_fragmented_messages_are_accepted() {
 #[test]
 fn answer_goes_to_client_in_message() {
     let vpp = Vpp::start().unwrap();
-    let [mut left, mut right] = [Raw::connect(&vpp.api_socket()), Raw::connect(&vpp.api_socket())];
+    let [mut left, mut right] =
+        [RawClient::connect(&vpp.api_socket()), RawClient::connect(&vpp.api_socket())];
     assert_ne!(left.index, right.index);
     let astray = left.frame(right.index, 5, &add_web());
     left.send(&astray);
@@ -160,7 +161,7 @@ fn client_slots_are_reused_lifo() {
     // Earlier connections close asynchronously.
     let settle = || std::thread::sleep(Duration::from_millis(100));
     settle();
-    let connect = || Raw::connect(&vpp.api_socket());
+    let connect = || RawClient::connect(&vpp.api_socket());
     let mut clients: Vec<_> = (0..4).map(|_| connect()).collect();
     let first = clients[0].index;
     for n in [1, 2] {
@@ -178,17 +179,17 @@ fn client_slots_are_reused_lifo() {
 #[test]
 fn repeated_handshake_is_accepted() {
     let vpp = Vpp::start().unwrap();
-    let mut raw = Raw::connect(&vpp.api_socket());
+    let mut raw = RawClient::connect(&vpp.api_socket());
     let hello = raw.frame(0, 9, &SockclntCreate { name: Name("again".into()) });
     raw.send(&hello);
     let (head, welcome) = raw.receive::<SockclntCreateReply>().unwrap();
     assert_eq!((head.context, welcome.index), (9, raw.index));
 }
 
-fn kills<M: Message + Debug>(deadly: &[M]) {
+fn assert_crashes<M: Message + Debug>(deadly: &[M]) {
     let dir = tempfile::tempdir().unwrap();
     let sim = Sim::start(dir.path()).unwrap();
-    let mut raw = Raw::connect(&sim.api_socket());
+    let mut raw = RawClient::connect(&sim.api_socket());
     for message in deadly {
         let bytes = raw.frame(raw.index, 1, message);
         raw.send(&bytes);
@@ -203,16 +204,17 @@ fn kills<M: Message + Debug>(deadly: &[M]) {
 #[test]
 fn hazardous_messages_crash_simulator() {
     let long = Vip { prefix: Prefix { len: 128, ..web().prefix }, ..web() };
-    kills(&[LbAddDelVipV2::add(long, Encap::Gre4, 1024, false)]);
-    kills(&[add_web(), LbAddDelVipV2::add(Vip { port: 1, ..web() }, Encap::Gre4, 0, false)]);
-    kills(&[LbFlushVip { vip: long }]);
+    assert_crashes(&[LbAddDelVipV2::add(long, Encap::Gre4, 1024, false)]);
+    assert_crashes(&[add_web(), LbAddDelVipV2::add(Vip { port: 1, ..web() }, Encap::Gre4, 0, false)]);
+    assert_crashes(&[LbFlushVip { vip: long }]);
 }
 
 #[test]
 fn freeing_foreign_slot_crashes_simulator() {
     let dir = tempfile::tempdir().unwrap();
     let sim = Sim::start(dir.path()).unwrap();
-    let [mut left, mut right] = [Raw::connect(&sim.api_socket()), Raw::connect(&sim.api_socket())];
+    let [mut left, mut right] =
+        [RawClient::connect(&sim.api_socket()), RawClient::connect(&sim.api_socket())];
     let bye = left.frame(left.index, 1, &SockclntDelete { index: right.index });
     left.send(&bye);
     assert_eq!(left.receive::<SockclntDeleteReply>().unwrap().1.response, 1);
@@ -229,7 +231,7 @@ fn freeing_foreign_slot_crashes_simulator() {
 fn unexpected_crash_fails_the_test() {
     let dir = tempfile::tempdir().unwrap();
     let sim = Sim::start(dir.path()).unwrap();
-    let mut raw = Raw::connect(&sim.api_socket());
+    let mut raw = RawClient::connect(&sim.api_socket());
     let deadly = raw.frame(raw.index, 1, &LbAddDelVipV2::add(web(), Encap::Gre4, 0, false));
     raw.send(&deadly);
     assert_eq!(raw.payload(), None);
@@ -248,7 +250,7 @@ fn vppsim_reports_readiness_and_exit_codes() {
     let mut ready = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
     assert!(ready.starts_with("vppsim is ready at "), "{ready}");
-    Raw::connect(&dir.path().join("api.sock")).expect_silence();
+    RawClient::connect(&dir.path().join("api.sock")).expect_silence();
     kill(Pid::from_raw(process.id() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(process.wait().unwrap().code(), Some(0));
 
@@ -260,7 +262,7 @@ fn vppsim_reports_readiness_and_exit_codes() {
         .spawn()
         .unwrap();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-    let mut raw = Raw::connect(&dir.path().join("api.sock"));
+    let mut raw = RawClient::connect(&dir.path().join("api.sock"));
     let deadly = raw.frame(raw.index, 1, &LbAddDelVipV2::add(web(), Encap::Gre4, 0, false));
     raw.send(&deadly);
     assert_eq!(process.wait().unwrap().code(), Some(134));

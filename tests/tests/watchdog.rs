@@ -14,11 +14,11 @@ fn prober_notifies_watchdog() {
     let place = Place::new();
     let mut prober = Command::new(program("maglevd-prober").unwrap());
     prober.arg("--socket").arg(place.path("prober.sock"));
-    hear_beats(&place, prober);
+    expect_watchdog(&place, prober);
 }
 
 /// Waits for readiness, and then for three watchdog notifications.
-fn hear_beats(place: &Place, mut program: Command) {
+fn expect_watchdog(place: &Place, mut program: Command) {
     let systemd = Manager::new(place);
     let _process = Process::spawn(
         "watched",

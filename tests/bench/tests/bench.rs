@@ -121,7 +121,7 @@ fn interrupted_bench_leaves_no_processes() {
     assert!(users(&folder) > 0);
     process.signal(nix::sys::signal::Signal::SIGINT);
     assert_eq!(process.end().code(), Some(130));
-    maglev_lab::packets::until(|| users(&folder) == 0, || "there are processes left".to_owned());
+    maglev_lab::packets::until(|| users(&folder) == 0, || "processes remain".to_owned());
     assert!(!folder.exists());
 }
 

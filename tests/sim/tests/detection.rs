@@ -20,24 +20,24 @@ const FIXED: Timeout = Timeout::Fixed(Duration::from_secs(1));
 const AUTO: Timeout = Timeout::Auto { min: Duration::from_millis(50), max: Duration::from_secs(1) };
 
 /// Latency of a server at a given time; `None` for no reply.
-type Server = Box<dyn Fn(&mut fastrand::Rng, u64) -> Option<u64>>;
+type LatencyModel = Box<dyn Fn(&mut fastrand::Rng, u64) -> Option<u64>>;
 
 /// Backends, their probes and their health.
-struct World {
+struct DetectionSim {
     now: u64,
     course: Course<(), ()>,
     random: fastrand::Rng,
     healthcheck: Healthcheck,
-    backends: Vec<(Tracker, Server)>,
+    backends: Vec<(Tracker, LatencyModel)>,
     /// Times of replies and the probes they belong to.
     answers: Vec<(u64, Key)>,
     /// Transitions: time, backend and new health.
-    moves: Vec<(u64, usize, Health)>,
+    transitions: Vec<(u64, usize, Health)>,
     probes: usize,
 }
 
-impl World {
-    fn new(timeout: Timeout, fall: u32, server: impl Fn() -> Server) -> Self {
+impl DetectionSim {
+    fn new(timeout: Timeout, fall: u32, server: impl Fn() -> LatencyModel) -> Self {
         let healthcheck = Healthcheck {
             probe: Probe::Icmp,
             interval: Duration::from_secs(1),
@@ -67,7 +67,7 @@ impl World {
             healthcheck,
             backends: (0..BACKENDS).map(|_| (tracker(), server())).collect(),
             answers: Vec::new(),
-            moves: Vec::new(),
+            transitions: Vec::new(),
             probes: 0,
         }
     }
@@ -80,12 +80,12 @@ impl World {
                 break;
             }
             self.now = next;
-            self.turn();
+            self.step();
         }
         self.now = until;
     }
 
-    fn turn(&mut self) {
+    fn step(&mut self) {
         let Self { now, course, random, backends, answers, probes, .. } = self;
         for (_, key) in answers.extract_if(.., |(at, _)| *at <= *now) {
             course.end(key, Verdict::of(Code::L7Ok), *now);
@@ -97,17 +97,17 @@ impl World {
             answers.extend(answer.map(|after| (*now + after, key)));
             Start::Flying(())
         }) {}
-        self.listen();
+        self.apply_outcomes();
     }
 
     /// Passes outcomes to the controller without delay, and sets the resulting intervals.
-    fn listen(&mut self) {
-        let outcomes: Vec<_> = self.course.told().map(|told| told.outcome).collect();
+    fn apply_outcomes(&mut self) {
+        let outcomes: Vec<_> = self.course.told().map(|report| report.outcome).collect();
         for outcome in outcomes {
             let index = outcome.check.0 as usize;
             let tracker = &mut self.backends[index].0;
             if let Some(transition) = tracker.outcome(&outcome, false, Wall(self.now)) {
-                self.moves.push((self.now, index, transition.to));
+                self.transitions.push((self.now, index, transition.to));
             }
             let pace = tracker.pace(&self.healthcheck);
             self.course.set_paces(&[(outcome.check, pace)], self.now);
@@ -126,25 +126,25 @@ fn index(check: &Check) -> usize {
 }
 
 /// A server on the local network: 0.5 to 2 ms, plus 20 ms for one reply in a hundred.
-fn near(random: &mut fastrand::Rng) -> u64 {
+fn local_latency(random: &mut fastrand::Rng) -> u64 {
     let tail = if random.u8(0..100) == 0 { 20 * MS } else { 0 };
     random.u64(MS / 2..2 * MS) + tail
 }
 
 /// Silences each backend at its own time. Returns the detection times in ascending order.
-fn silences(timeout: Timeout) -> Vec<Duration> {
-    let mut world = World::new(timeout, 3, || Box::new(|random, _| Some(near(random))));
-    world.run(20 * SECOND);
-    assert!(world.backends.iter().all(|(tracker, _)| tracker.health() == Health::Up));
+fn detection_times(timeout: Timeout) -> Vec<Duration> {
+    let mut sim = DetectionSim::new(timeout, 3, || Box::new(|random, _| Some(local_latency(random))));
+    sim.run(20 * SECOND);
+    assert!(sim.backends.iter().all(|(tracker, _)| tracker.health() == Health::Up));
     let mut instants = Vec::new();
-    for (_, server) in &mut world.backends {
-        let instant = world.now + world.random.u64(0..10 * SECOND);
+    for (_, server) in &mut sim.backends {
+        let instant = sim.now + sim.random.u64(0..10 * SECOND);
         instants.push(instant);
-        *server = Box::new(move |random, now| (now < instant).then(|| near(random)));
+        *server = Box::new(move |random, now| (now < instant).then(|| local_latency(random)));
     }
-    world.moves.clear();
-    world.run(world.now + 20 * SECOND);
-    let downs = world.moves.iter().map(|(at, backend, to)| {
+    sim.transitions.clear();
+    sim.run(sim.now + 20 * SECOND);
+    let downs = sim.transitions.iter().map(|(at, backend, to)| {
         assert_eq!(*to, Health::Down);
         Duration::from_nanos(at - instants[*backend])
     });
@@ -157,7 +157,7 @@ fn silences(timeout: Timeout) -> Vec<Duration> {
 #[test]
 fn silent_backend_is_detected_soon() {
     for (timeout, median, longest) in [(FIXED, 1750, 2350), (AUTO, 950, 1550)] {
-        let times = silences(timeout);
+        let times = detection_times(timeout);
         let at = |percent: usize| times[(BACKENDS - 1) * percent / 100].as_millis();
         println!("{timeout:?}: {} {} {} {} (p50, p90, p99, max, in ms)", at(50), at(90), at(99), at(100));
         assert!(at(50) <= median && at(100) <= longest, "{} {}", at(50), at(100));
@@ -165,22 +165,22 @@ fn silent_backend_is_detected_soon() {
 }
 
 /// Runs ten minutes and asserts no transitions and no more than `most` probes.
-fn nothing_happens(timeout: Timeout, fall: u32, most: usize, server: impl Fn() -> Server) {
-    let mut world = World::new(timeout, fall, server);
-    world.run(20 * SECOND);
-    world.moves.clear();
-    world.probes = 0;
-    world.run(world.now + 600 * SECOND);
-    assert_eq!(world.moves, [], "{timeout:?}");
-    let each = world.probes / BACKENDS;
+fn assert_no_transitions(timeout: Timeout, fall: u32, most: usize, server: impl Fn() -> LatencyModel) {
+    let mut sim = DetectionSim::new(timeout, fall, server);
+    sim.run(20 * SECOND);
+    sim.transitions.clear();
+    sim.probes = 0;
+    sim.run(sim.now + 600 * SECOND);
+    assert_eq!(sim.transitions, [], "{timeout:?}");
+    let each = sim.probes / BACKENDS;
     assert!((590..=most).contains(&each), "{timeout:?}: {each} probes of each backend in 600 s");
 }
 
 #[test]
 fn random_loss_takes_nothing_down() {
     for timeout in [FIXED, AUTO] {
-        nothing_happens(timeout, 3, 680, || {
-            Box::new(|random, _| (random.u8(0..100) > 0).then(|| near(random)))
+        assert_no_transitions(timeout, 3, 680, || {
+            Box::new(|random, _| (random.u8(0..100) > 0).then(|| local_latency(random)))
         });
     }
 }
@@ -188,7 +188,7 @@ fn random_loss_takes_nothing_down() {
 #[test]
 fn slow_server_stays_up_without_extra_probes() {
     for timeout in [FIXED, AUTO] {
-        nothing_happens(timeout, 1, 680, || Box::new(|random, _| Some(random.u64(250 * MS..350 * MS))));
+        assert_no_transitions(timeout, 1, 680, || Box::new(|random, _| Some(random.u64(250 * MS..350 * MS))));
     }
 }
 
@@ -196,7 +196,7 @@ fn slow_server_stays_up_without_extra_probes() {
 fn tenfold_latency_increase_keeps_server_up() {
     // Latency rises tenfold at one instant, and a single failure would be enough.
     for usual in [MS, 5 * MS, 20 * MS, 80 * MS] {
-        nothing_happens(AUTO, 1, 680, || {
+        assert_no_transitions(AUTO, 1, 680, || {
             Box::new(move |random, now| {
                 let spread = random.u64(usual * 9 / 10..usual * 11 / 10);
                 Some(if now < 60 * SECOND { spread } else { usual * 10 })
@@ -208,10 +208,10 @@ fn tenfold_latency_increase_keeps_server_up() {
 #[test]
 fn repeated_pauses_take_nothing_down() {
     // Every 10 s the server pauses for 300 ms, then answers all queued requests.
-    nothing_happens(AUTO, 3, 720, || {
+    assert_no_transitions(AUTO, 3, 720, || {
         Box::new(|random, now| {
             let into = now % (10 * SECOND);
-            Some(near(random) + (300 * MS).saturating_sub(into))
+            Some(local_latency(random) + (300 * MS).saturating_sub(into))
         })
     });
 }

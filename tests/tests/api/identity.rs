@@ -10,7 +10,7 @@ use maglev_lab::place::Place;
 use maglev_lab::programs::program;
 use maglev_lab::skip;
 
-use crate::{Stage, complaint, config};
+use crate::{ApiFixture, config, error_text};
 
 /// Runs `maglevc` against the unix socket at `place` with these numeric ids.
 fn call_as(place: &Place, uid: u32, gid: u32, groups: &[u32], words: &str) -> Output {
@@ -43,7 +43,7 @@ fn role(place: &Place, uid: u32, gid: u32, groups: &[u32]) -> String {
     if output.status.success() {
         return "admin".to_owned();
     }
-    let said = complaint(&output);
+    let said = error_text(&output);
     let (_, has) = said.split_once(" has ").unwrap_or_else(|| panic!("{said}"));
     has.split(',').next().unwrap().to_owned()
 }
@@ -53,16 +53,16 @@ fn unix_peer_credentials_decide_role() {
     if skip("unix_peer_credentials_decide_role", &["setpriv"]) {
         return;
     }
-    let stage = Stage::new("{}");
-    let place = &stage.place;
+    let fixture = ApiFixture::new("{}");
+    let place = &fixture.place;
     assert_eq!(role(place, 0, 0, &[]), "admin");
     assert_eq!(role(place, 61001, 61001, &[]), "operate");
-    let refused = complaint(&call_as(place, 61001, 61001, &[], "config reload"));
+    let refused = error_text(&call_as(place, 61001, 61001, &[], "config reload"));
     assert!(refused.contains("uid 61001 has operate, as a peer on the unix socket"), "{refused}");
-    let refused = complaint(&call_as(place, 65534, 65534, &[], "config reload"));
+    let refused = error_text(&call_as(place, 65534, 65534, &[], "config reload"));
     assert!(refused.contains("nobody (uid 65534) has operate"), "{refused}");
 
-    stage.reload(
+    fixture.reload(
         "{ roles: [{ user: 61001, role: admin }, { group: 61500, role: operate }, { user: nobody, role: operate }] }",
     );
     for (uid, gid, groups, expected) in [
@@ -99,7 +99,7 @@ fn unmapped_uids_match_no_rule() {
     let place = Place::new();
     let wrapper = ["unshare", "--user", "--map-root-user"];
     let maglevd = start(Setup::new(&place, &config("{}")), &place, &wrapper);
-    let refused = complaint(&call_as(&place, 61001, 61001, &[61500], "config reload"));
+    let refused = error_text(&call_as(&place, 61001, 61001, &[61500], "config reload"));
     assert!(refused.contains("a unix peer (uid hidden) has operate"), "{refused}");
     assert_eq!(role(&place, 0, 0, &[]), "admin");
     let said = maglevd.process.said();
@@ -147,9 +147,9 @@ fn remote_peers_have_view_role() {
         ("[::1]:9090", "::1", "operate"),
     ] {
         assert!(call(server, "show version").status.success(), "{server}");
-        let refused = complaint(&call(server, "config reload"));
+        let refused = error_text(&call(server, "config reload"));
         assert!(refused.contains(&format!("takes the role admin; {who} has {has}, ")), "{refused}");
     }
-    let refused = complaint(&call("192.0.2.7:9090", "sync vpp lb state"));
+    let refused = error_text(&call("192.0.2.7:9090", "sync vpp lb state"));
     assert!(refused.contains("takes the role operate"), "{refused}");
 }

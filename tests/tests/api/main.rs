@@ -29,7 +29,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 const NAME: &str = "maglevd.example.org";
 
 /// `maglevd` on a unix socket and on TCP, with an empty configuration.
-struct Stage {
+struct ApiFixture {
     maglevd: Maglevd,
     address: SocketAddr,
     place: Place,
@@ -40,13 +40,13 @@ fn config(api: impl Display) -> String {
     format!("maglev:\n  api: {api}\n")
 }
 
-impl Stage {
+impl ApiFixture {
     fn new(api: impl Display) -> Self {
-        Self::at(Place::new(), api)
+        Self::in_dir(Place::new(), api)
     }
 
     /// Starts `maglevd` with the files that exist in `place`.
-    fn at(place: Place, api: impl Display) -> Self {
+    fn in_dir(place: Place, api: impl Display) -> Self {
         let address = SocketAddr::new(farm::address(), 9090);
         let maglevd = Setup::new(&place, &config(api)).flag("--grpc-addr", address).start();
         Self { maglevd, address, place }
@@ -61,7 +61,7 @@ impl Stage {
     }
 
     /// Reloads with an invalid `api` section and returns the log line.
-    fn fail_to_reload(&self, api: impl Display) -> String {
+    fn reload_invalid(&self, api: impl Display) -> String {
         self.place.write("maglev.yaml", config(api));
         let said = self.maglevd.process.said();
         self.maglevd.process.signal(Signal::SIGHUP);
@@ -77,12 +77,12 @@ impl Stage {
 }
 
 /// Certificates and keys for TLS.
-struct Files {
+struct TlsFiles {
     authority: Authority,
     place: Place,
 }
 
-impl Files {
+impl TlsFiles {
     /// Writes `server.pem`, `server.key` and the authority's `ca.pem` to a new directory.
     fn new() -> Self {
         let files = Self { authority: Authority::new(), place: Place::new() };
@@ -129,12 +129,12 @@ async fn connect(
 }
 
 /// Calls `GetVersion` over `channel`.
-async fn answers(channel: Channel) -> Result<(), Status> {
+async fn check_answers(channel: Channel) -> Result<(), Status> {
     MaglevClient::new(channel).get_version(GetVersionRequest {}).await.map(drop)
 }
 
 /// Returns the error text of a failed `maglevc`.
-fn complaint(output: &Output) -> String {
+fn error_text(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

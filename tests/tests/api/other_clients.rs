@@ -4,7 +4,7 @@ use std::process::Command;
 
 use maglev_lab::skip;
 
-use crate::{Files, NAME, Stage};
+use crate::{ApiFixture, NAME, TlsFiles};
 
 /// Debian's Python, which sees Debian's packages.
 const PYTHON: &str = "/usr/bin/python3";
@@ -32,18 +32,18 @@ fn python_grpc_client_calls_every_method() {
         println!("SKIP {name}: needs python3-grpcio and python3-protobuf");
         return;
     }
-    let stage = Stage::new("{}");
-    run("unix", &format!("unix:{}", stage.maglevd.socket().display()), &["admin".to_owned()]);
-    stage.reload("{ roles: [{ user: root, role: admin }] }");
-    run("plain text", &stage.address.to_string(), &["view".to_owned()]);
+    let fixture = ApiFixture::new("{}");
+    run("unix", &format!("unix:{}", fixture.maglevd.socket().display()), &["admin".to_owned()]);
+    fixture.reload("{ roles: [{ user: root, role: admin }] }");
+    run("plain text", &fixture.address.to_string(), &["view".to_owned()]);
 
-    let files = Files::new();
-    let stage = Stage::new(files.api("{ certificate: deploy.example.org, role: admin }"));
+    let files = TlsFiles::new();
+    let fixture = ApiFixture::new(files.api("{ certificate: deploy.example.org, role: admin }"));
     let identity = files.authority.good("deploy.example.org");
     files.place.write("client.pem", &identity.certificate);
     files.place.write("client.key", &identity.key);
     let [ca, certificate, key] =
         ["ca.pem", "client.pem", "client.key"].map(|name| files.path(name).display().to_string());
-    run("TLS", &stage.address.to_string(), &["operate".into(), NAME.into(), ca.clone()]);
-    run("mTLS", &stage.address.to_string(), &["admin".into(), NAME.into(), ca, certificate, key]);
+    run("TLS", &fixture.address.to_string(), &["operate".into(), NAME.into(), ca.clone()]);
+    run("mTLS", &fixture.address.to_string(), &["admin".into(), NAME.into(), ca, certificate, key]);
 }

@@ -16,12 +16,12 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-use crate::{Files, Stage, config};
+use crate::{ApiFixture, TlsFiles, config};
 
 const ROLES: [&str; 3] = ["view", "operate", "admin"];
 
 /// Calls that need more than `view`, and the role they need.
-const TAKE_MORE: [(&str, &str); 8] = [
+const ELEVATED_CALLS: [(&str, &str); 8] = [
     ("DisableBackend", "operate"),
     ("EnableBackend", "operate"),
     ("PauseBackend", "operate"),
@@ -51,16 +51,17 @@ async fn call(channel: &Channel, call: &str) -> Result<(), Status> {
 
 #[test]
 fn each_role_may_make_only_its_calls() {
-    let files = Files::new();
+    let files = TlsFiles::new();
     let rules = ROLES.map(|role| format!("{{ certificate: {role}.example.org, role: {role} }}")).join(", ");
-    let stage = Stage::new(files.api(&rules));
+    let fixture = ApiFixture::new(files.api(&rules));
     assert_eq!(calls().len(), 23);
     for role in ROLES {
         let identity = files.authority.good(&format!("{role}.example.org"));
-        stage.maglevd.wait(async {
-            let channel = files.connect(stage.address, Some(&identity)).await.unwrap();
+        fixture.maglevd.wait(async {
+            let channel = files.connect(fixture.address, Some(&identity)).await.unwrap();
             for name in calls() {
-                let takes = TAKE_MORE.iter().find(|(call, _)| *call == name).map_or("view", |(_, role)| role);
+                let takes =
+                    ELEVATED_CALLS.iter().find(|(call, _)| *call == name).map_or("view", |(_, role)| role);
                 let rank = |role| ROLES.iter().position(|known| *known == role);
                 let refused = match call(&channel, &name).await {
                     Err(status) if status.code() == Code::PermissionDenied => {
@@ -83,11 +84,11 @@ fn each_role_may_make_only_its_calls() {
 
 #[test]
 fn dry_run_sync_needs_only_view() {
-    let files = Files::new();
-    let stage = Stage::new(files.api("{ certificate: view.example.org, role: view }"));
+    let files = TlsFiles::new();
+    let fixture = ApiFixture::new(files.api("{ certificate: view.example.org, role: view }"));
     let identity = files.authority.good("view.example.org");
-    stage.maglevd.wait(async {
-        let mut client = MaglevClient::new(files.connect(stage.address, Some(&identity)).await.unwrap());
+    fixture.maglevd.wait(async {
+        let mut client = MaglevClient::new(files.connect(fixture.address, Some(&identity)).await.unwrap());
         let dry = client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: true }).await.unwrap_err();
         assert_eq!(dry.code(), Code::Unavailable, "{dry}");
         let wet = client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: false }).await.unwrap_err();
@@ -97,9 +98,9 @@ fn dry_run_sync_needs_only_view() {
 
 #[test]
 fn unknown_method_is_unimplemented() {
-    let stage = Stage::new("{}");
-    stage.maglevd.wait(async {
-        let uri = format!("http://{}", stage.address);
+    let fixture = ApiFixture::new("{}");
+    fixture.maglevd.wait(async {
+        let uri = format!("http://{}", fixture.address);
         let channel = Channel::from_shared(uri).unwrap().connect().await.unwrap();
         for name in ["Nonsense", "getVersion", "GetVersion/"] {
             assert_eq!(call(&channel, name).await.unwrap_err().code(), Code::Unimplemented, "{name}");
@@ -129,8 +130,8 @@ fn refusals_are_counted_and_logs_rate_limited() {
     for word in ["WARN", "ReloadConfig", "takes=\"admin\"", "has=\"view\"", "127.0.0.1"] {
         assert!(line.contains(word), "{word} in {line}");
     }
-    let told = maglevd.process.lines(said).iter().filter(|line| line.contains("call refused")).count();
-    assert!(told < refused, "{told}");
+    let reported = maglevd.process.lines(said).iter().filter(|line| line.contains("call refused")).count();
+    assert!(reported < refused, "{reported}");
     let scrape = Scrape::of(metrics);
     assert_eq!(scrape.value("maglev_api_refused_total", &["method=\"ReloadConfig\""]), 200.0);
     assert_eq!(scrape.value("maglev_api_refused_total", &["method=\"PauseBackend\""]), 0.0);

@@ -6,7 +6,7 @@ use maglev_proto::v1::{GetVersionRequest, ReloadConfigRequest};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use crate::{Files, NAME, Stage, answers, complaint, connect};
+use crate::{ApiFixture, NAME, TlsFiles, check_answers, connect, error_text};
 
 const DEPLOY: &str = "{ certificate: deploy.example.org, role: admin }";
 
@@ -16,18 +16,18 @@ async fn reload(channel: Channel) -> Result<(), Status> {
 
 #[test]
 fn certificate_rule_grants_role() {
-    let files = Files::new();
-    let stage = Stage::new(files.api(DEPLOY));
-    stage.maglevd.wait(async {
+    let files = TlsFiles::new();
+    let fixture = ApiFixture::new(files.api(DEPLOY));
+    fixture.maglevd.wait(async {
         for identity in
             [files.authority.good("deploy.example.org"), files.authority.common("deploy.example.org")]
         {
-            let channel = files.connect(stage.address, Some(&identity)).await.unwrap();
+            let channel = files.connect(fixture.address, Some(&identity)).await.unwrap();
             reload(channel).await.unwrap();
         }
         for identity in [None, Some(&files.authority.good("other.example.org"))] {
-            let channel = files.connect(stage.address, identity).await.unwrap();
-            answers(channel.clone()).await.unwrap();
+            let channel = files.connect(fixture.address, identity).await.unwrap();
+            check_answers(channel.clone()).await.unwrap();
             assert_eq!(reload(channel).await.unwrap_err().code(), Code::PermissionDenied);
         }
     });
@@ -35,90 +35,90 @@ fn certificate_rule_grants_role() {
 
 #[test]
 fn invalid_client_certificate_is_rejected() {
-    let files = Files::new();
+    let files = TlsFiles::new();
     let strangers = Authority::new().good("deploy.example.org");
     let expired = files.authority.expired("deploy.example.org");
     for (identity, why) in [(strangers, "BadSignature"), (expired, "certificate expired")] {
         // Each case has its own daemon, because repeated failures are rate-limited in the log.
-        let stage = Stage::new(files.api(DEPLOY));
-        let asked = stage.maglevd.wait(async {
+        let fixture = ApiFixture::new(files.api(DEPLOY));
+        let asked = fixture.maglevd.wait(async {
             // A TLS 1.3 client can complete its handshake before the server rejects its certificate.
-            match files.connect(stage.address, Some(&identity)).await {
-                Ok(channel) => answers(channel).await,
+            match files.connect(fixture.address, Some(&identity)).await {
+                Ok(channel) => check_answers(channel).await,
                 Err(status) => Err(status),
             }
         });
         assert!(asked.is_err());
-        stage.maglevd.process.line(0, &format!("invalid peer certificate: {why}"));
+        fixture.maglevd.process.line(0, &format!("invalid peer certificate: {why}"));
     }
 }
 
 #[test]
 fn plaintext_is_refused_with_tls_configured() {
-    let files = Files::new();
-    let stage = Stage::new("{}");
-    let plain = Endpoint::from_shared(format!("http://{}", stage.address)).unwrap();
-    let before = stage.maglevd.wait(plain.connect()).unwrap();
-    stage.maglevd.wait(answers(before.clone())).unwrap();
+    let files = TlsFiles::new();
+    let fixture = ApiFixture::new("{}");
+    let plain = Endpoint::from_shared(format!("http://{}", fixture.address)).unwrap();
+    let before = fixture.maglevd.wait(plain.connect()).unwrap();
+    fixture.maglevd.wait(check_answers(before.clone())).unwrap();
 
-    stage.reload(files.api(""));
-    let status = stage.maglevd.wait(answers(before)).unwrap_err();
+    fixture.reload(files.api(""));
+    let status = fixture.maglevd.wait(check_answers(before)).unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status}");
     assert!(status.message().contains("plain text"), "{status}");
-    let said = stage.maglevd.process.said();
-    stage.maglevd.wait(async {
+    let said = fixture.maglevd.process.said();
+    fixture.maglevd.wait(async {
         let asked = match plain.connect().await {
-            Ok(channel) => answers(channel).await.map_err(drop),
+            Ok(channel) => check_answers(channel).await.map_err(drop),
             Err(_) => Err(()),
         };
         asked.unwrap_err();
     });
-    stage.maglevd.process.line(said, "no TLS handshake");
-    stage.maglevd.wait(stage.maglevd.client.clone().get_version(GetVersionRequest {})).unwrap();
+    fixture.maglevd.process.line(said, "no TLS handshake");
+    fixture.maglevd.wait(fixture.maglevd.client.clone().get_version(GetVersionRequest {})).unwrap();
 }
 
 #[test]
 fn reload_applies_rules_to_open_connections() {
-    let files = Files::new();
-    let stage = Stage::new(files.api(""));
+    let files = TlsFiles::new();
+    let fixture = ApiFixture::new(files.api(""));
     let identity = files.authority.good("deploy.example.org");
-    let channel = stage.maglevd.wait(files.connect(stage.address, Some(&identity))).unwrap();
-    let may_reload = || stage.maglevd.wait(reload(channel.clone()));
+    let channel = fixture.maglevd.wait(files.connect(fixture.address, Some(&identity))).unwrap();
+    let may_reload = || fixture.maglevd.wait(reload(channel.clone()));
     assert_eq!(may_reload().unwrap_err().code(), Code::PermissionDenied);
-    stage.reload(files.api(DEPLOY));
+    fixture.reload(files.api(DEPLOY));
     may_reload().unwrap();
     // The new authority did not sign the client's certificate.
     files.place.write("ca.pem", Authority::new().certificate());
-    stage.reload(files.api(DEPLOY));
+    fixture.reload(files.api(DEPLOY));
     assert_eq!(may_reload().unwrap_err().code(), Code::PermissionDenied);
 }
 
 #[test]
 fn reload_replaces_certificate_and_keeps_connections() {
-    let files = Files::new();
-    let stage = Stage::new(files.api(""));
-    let before = stage.maglevd.wait(files.connect(stage.address, None)).unwrap();
+    let files = TlsFiles::new();
+    let fixture = ApiFixture::new(files.api(""));
+    let before = fixture.maglevd.wait(files.connect(fixture.address, None)).unwrap();
     let renewed = Authority::new();
     files.serve(&renewed.good(NAME));
-    stage.reload(files.api(""));
-    stage.maglevd.wait(async {
-        answers(connect(stage.address, &renewed, None).await.unwrap()).await.unwrap();
-        files.connect(stage.address, None).await.unwrap_err();
-        answers(before).await.unwrap();
+    fixture.reload(files.api(""));
+    fixture.maglevd.wait(async {
+        check_answers(connect(fixture.address, &renewed, None).await.unwrap()).await.unwrap();
+        files.connect(fixture.address, None).await.unwrap_err();
+        check_answers(before).await.unwrap();
     });
 }
 
 #[test]
 fn reload_with_unreadable_certificate_changes_nothing() {
-    let files = Files::new();
-    let stage = Stage::new(files.api(DEPLOY));
+    let files = TlsFiles::new();
+    let fixture = ApiFixture::new(files.api(DEPLOY));
     let identity = files.authority.good("deploy.example.org");
     std::fs::remove_file(files.path("server.pem")).unwrap();
     files.place.write("ca.pem", "nonsense");
-    let line = stage.fail_to_reload(files.api(""));
+    let line = fixture.reload_invalid(files.api(""));
     assert!(line.contains("maglev.api.tls.certificate: ") && line.contains("No such file"), "{line}");
-    stage.maglevd.wait(async {
-        let channel = files.connect(stage.address, Some(&identity)).await.unwrap();
+    fixture.maglevd.wait(async {
+        let channel = files.connect(fixture.address, Some(&identity)).await.unwrap();
         // The previous rules remain in force, and the answer names the error.
         let mut client = MaglevClient::new(channel);
         let fault = client.reload_config(ReloadConfigRequest {}).await.unwrap().into_inner().fault.unwrap();
@@ -128,28 +128,28 @@ fn reload_with_unreadable_certificate_changes_nothing() {
 
 #[test]
 fn maglevc_connects_over_tls() {
-    let files = Files::new();
-    let stage = Stage::new(files.api(DEPLOY));
+    let files = TlsFiles::new();
+    let fixture = ApiFixture::new(files.api(DEPLOY));
     let identity = files.authority.good("deploy.example.org");
     let at = |name: &str| files.path(name).display().to_string();
     files.place.write("client.pem", &identity.certificate);
     files.place.write("client.key", &identity.key);
     // The certificate does not contain the address, so verification must fail.
-    let output = stage.maglevc(&["--tls-ca", &at("ca.pem")], "show version");
-    assert!(complaint(&output).contains("certificate not valid for name"), "{output:?}");
+    let output = fixture.maglevc(&["--tls-ca", &at("ca.pem")], "show version");
+    assert!(error_text(&output).contains("certificate not valid for name"), "{output:?}");
 
-    files.serve(&files.authority.good(&stage.address.ip().to_string()));
-    stage.reload(files.api(DEPLOY));
-    let output = stage.maglevc(&["--tls-ca", &at("ca.pem")], "show version");
+    files.serve(&files.authority.good(&fixture.address.ip().to_string()));
+    fixture.reload(files.api(DEPLOY));
+    let output = fixture.maglevc(&["--tls-ca", &at("ca.pem")], "show version");
     assert!(output.status.success(), "{output:?}");
-    let output = stage.maglevc(&["--tls-ca", &at("ca.pem")], "config reload");
-    assert!(complaint(&output).contains("takes the role admin"), "{output:?}");
+    let output = fixture.maglevc(&["--tls-ca", &at("ca.pem")], "config reload");
+    assert!(error_text(&output).contains("takes the role admin"), "{output:?}");
     let (certificate, key) = (at("client.pem"), at("client.key"));
     let flags = ["--tls-ca", &at("ca.pem"), "--tls-cert", &certificate, "--tls-key", &key];
-    let output = stage.maglevc(&flags, "config reload");
+    let output = fixture.maglevc(&flags, "config reload");
     assert!(output.status.success(), "{output:?}");
-    let output = stage.maglevc(&flags[..4], "config reload");
-    assert!(complaint(&output).contains("--tls-cert and --tls-key want each other"), "{output:?}");
-    let output = stage.maglevc(&[], "show version");
-    assert!(complaint(&output).contains("maglevd at"), "{output:?}");
+    let output = fixture.maglevc(&flags[..4], "config reload");
+    assert!(error_text(&output).contains("--tls-cert and --tls-key want each other"), "{output:?}");
+    let output = fixture.maglevc(&[], "show version");
+    assert!(error_text(&output).contains("maglevd at"), "{output:?}");
 }

@@ -39,13 +39,13 @@ fn until(
         if is_it(&found) {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited for {what}; instead {found:#?}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}; last value: {found:#?}");
         sleep(Duration::from_millis(50));
     }
 }
 
 /// Returns the packet counters of the first VIP.
-fn fates(found: &Result<GetVpplbCountersResponse, Status>) -> Option<LbPackets> {
+fn vip_packets(found: &Result<GetVpplbCountersResponse, Status>) -> Option<LbPackets> {
     found.as_ref().ok()?.vips.first()?.packets
 }
 
@@ -59,9 +59,9 @@ fn packets_are_counted_per_vip_and_backend() {
     let maglevd = stage.settled();
     send(&stage, 10);
     let expected = LbPackets { next: 9, first: 1, untracked: 0, no_server: 0 };
-    let found = until(&maglevd, "10 packets", |found| fates(found) == Some(expected)).unwrap();
+    let found = until(&maglevd, "10 packets", |found| vip_packets(found) == Some(expected)).unwrap();
 
-    let [vip] = found.vips.as_slice() else { panic!("one VIP, and not {found:#?}") };
+    let [vip] = found.vips.as_slice() else { panic!("expected one VIP: {found:#?}") };
     assert_eq!((vip.frontend.as_str(), &vip.vip.as_ref().unwrap().prefix), ("web", &VIP.to_owned()));
     let route = vip.route.unwrap();
     assert_eq!((route.packets, route.bytes), (10, 10 * SIZE));
@@ -90,7 +90,7 @@ fn stats_indexes_are_resolved_once_per_vip() {
             |found: &Result<GetVpplbCountersResponse, _>| found.as_ref().is_ok_and(|f| f.read_at != last);
         last = until(&maglevd, "another reading", new).unwrap().read_at;
     }
-    assert_eq!(asked(), [1, 1], "the listing has the servers, too");
+    assert_eq!(asked(), [1, 1], "the listing includes the servers");
 
     let mut config = stage.config();
     config.frontends.push(frontend("mail", "203.0.113.81", "{ name: all, backends: { c: { weight: 1 } } }"));
@@ -109,12 +109,12 @@ fn refused_vip_listing_is_retried_at_sync() {
     let mut config = stage.config();
     config.lb = "sync-interval: 1s".to_owned();
     let maglevd = stage.setup(&config).start();
-    until(&maglevd, "counters", |found| fates(found) == Some(LbPackets::default())).unwrap();
+    until(&maglevd, "counters", |found| vip_packets(found) == Some(LbPackets::default())).unwrap();
     assert_eq!(sim.count(CliInband::NAME), 2);
 }
 
 /// Assigns the VIP's address to a VPP interface.
-fn take(stage: &Stage) {
+fn add_interface_address(stage: &Stage) {
     if let Some(sim) = stage.vpp.sim() {
         return sim.add_interface_address(VIP.parse().unwrap());
     }
@@ -123,7 +123,7 @@ fn take(stage: &Stage) {
 }
 
 /// Removes the address from the interface.
-fn give_back(stage: &Stage) {
+fn remove_interface_address(stage: &Stage) {
     match stage.vpp.sim() {
         Some(sim) => sim.remove_interface_address(VIP.parse().unwrap()),
         None => vppctl(stage, &[&format!("set interface ip address del loop0 {VIP}/32")]),
@@ -149,10 +149,10 @@ fn until_shadowed(maglevd: &mut Maglevd, wanted: bool) {
 #[test]
 fn address_conflict_is_warned_until_resolved() {
     let stage = Stage::new();
-    take(&stage);
+    add_interface_address(&stage);
     let mut maglevd = stage.setup(&stage.config()).start();
     until_shadowed(&mut maglevd, true);
-    give_back(&stage);
+    remove_interface_address(&stage);
     until_shadowed(&mut maglevd, false);
 }
 
@@ -162,8 +162,8 @@ fn later_address_conflict_is_found_by_sync() {
     let mut config = stage.config();
     config.lb = "sync-interval: 1s".to_owned();
     let mut maglevd = stage.setup(&config).start();
-    until(&maglevd, "counters", |found| fates(found).is_some()).unwrap();
-    take(&stage);
+    until(&maglevd, "counters", |found| vip_packets(found).is_some()).unwrap();
+    add_interface_address(&stage);
     until_shadowed(&mut maglevd, true);
 }
 
@@ -171,8 +171,8 @@ fn later_address_conflict_is_found_by_sync() {
 fn later_address_conflict_is_found_on_request() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
-    until(&maglevd, "counters", |found| fates(found).is_some()).unwrap();
-    take(&stage);
+    until(&maglevd, "counters", |found| vip_packets(found).is_some()).unwrap();
+    add_interface_address(&stage);
     let synced = maglevd.maglevc(&["sync", "vpp", "lb", "state"]);
     assert!(synced.status.success(), "{synced:?}");
     until_shadowed(&mut maglevd, true);
@@ -184,12 +184,12 @@ fn counters_follow_vpp_availability() {
     let Some(sim) = stage.sim("counters_follow_vpp_availability") else { return };
     let mut maglevd = stage.settled();
     send(&stage, 10);
-    until(&maglevd, "10 packets", |found| fates(found).is_some_and(|p| p.next == 9)).unwrap();
+    until(&maglevd, "10 packets", |found| vip_packets(found).is_some_and(|p| p.next == 9)).unwrap();
     sim.kill();
     maglevd.until_vpp(false);
     assert!(unavailable(&counters(&maglevd)));
     sim.boot().unwrap();
-    until(&maglevd, "no packets", |found| fates(found) == Some(LbPackets::default())).unwrap();
+    until(&maglevd, "no packets", |found| vip_packets(found) == Some(LbPackets::default())).unwrap();
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn invalid_stats_segment_is_rejected_and_reopened() {
     };
     let maglevd = stage.settled();
     send(&stage, 10);
-    let there = |found: &Result<_, _>| fates(found).is_some_and(|p| p.next == 9);
+    let there = |found: &Result<_, _>| vip_packets(found).is_some_and(|p| p.next == 9);
     until(&maglevd, "10 packets", there).unwrap();
     sim.faults(|faults| faults.stats_size = Some(5000));
     until(&maglevd, "no counters", unavailable).unwrap_err();

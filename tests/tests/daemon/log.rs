@@ -22,7 +22,9 @@ fn log_subscriber_may_request_debug_level() {
     let mut records = maglevd.wait(client.watch_events(request)).unwrap().into_inner();
     loop {
         let response = maglevd.wait(records.message()).unwrap().unwrap();
-        let Some(Event::Log(record)) = response.event else { panic!("{response:?} is no record") };
+        let Some(Event::Log(record)) = response.event else {
+            panic!("expected a log record, got {response:?}")
+        };
         if record.level() == LogLevel::Debug && record.message == "no prober" {
             break;
         }

@@ -13,19 +13,19 @@ use serde_json::{Value, json};
 use crate::{BACKENDS, Stage, VIP};
 
 /// Runs `maglevc`, which must succeed, and returns its output.
-fn said(maglevd: &Maglevd, words: &[&str]) -> String {
+fn run_words(maglevd: &Maglevd, words: &[&str]) -> String {
     let output = maglevd.maglevc(words);
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{words:?}");
     text(&output.stdout).to_owned()
 }
 
 /// Same for a command without quoted words.
-fn says(maglevd: &Maglevd, command: &str) -> String {
-    said(maglevd, &command.split(' ').collect::<Vec<_>>())
+fn run_command(maglevd: &Maglevd, command: &str) -> String {
+    run_words(maglevd, &command.split(' ').collect::<Vec<_>>())
 }
 
 fn json_of(maglevd: &Maglevd, command: &str) -> Value {
-    serde_json::from_str(&says(maglevd, &format!("--output json {command}"))).unwrap()
+    serde_json::from_str(&run_command(maglevd, &format!("--output json {command}"))).unwrap()
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -33,9 +33,9 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 /// `maglevc watch events`, killed on drop.
-struct Watch(Child, Lines<BufReader<ChildStdout>>);
+struct EventWatch(Child, Lines<BufReader<ChildStdout>>);
 
-impl Watch {
+impl EventWatch {
     fn new(maglevd: &Maglevd, kinds: &[&str]) -> Self {
         let server = format!("unix:{}", maglevd.socket().display());
         let mut command = Command::new(program("maglevc").unwrap());
@@ -48,11 +48,11 @@ impl Watch {
     /// Returns the next line that contains `with`.
     fn line(&mut self, with: &str) -> String {
         let found = self.1.by_ref().map(Result::unwrap).find(|line| line.contains(with));
-        found.unwrap_or_else(|| panic!("nobody was told of {with}"))
+        found.unwrap_or_else(|| panic!("no line contains {with}"))
     }
 }
 
-impl Drop for Watch {
+impl Drop for EventWatch {
     fn drop(&mut self) {
         _ = self.0.kill();
         _ = self.0.wait();
@@ -63,19 +63,22 @@ impl Drop for Watch {
 fn disable_is_announced_and_survives_restart() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
-    let mut watch = Watch::new(&maglevd, &["backend", "operator"]);
+    let mut watch = EventWatch::new(&maglevd, &["backend", "operator"]);
     // A subscriber first receives the current state.
     watch.line("backend c is up");
     let disable = ["set", "backend", "a", "disable", "reason", "disk swap", "for", "2h"];
-    let answer = said(&maglevd, &disable);
+    let answer = run_words(&maglevd, &disable);
     let until = answer.strip_prefix("a is disabled until ").and_then(|rest| rest.strip_suffix(" (was up)\n"));
     let until = until.unwrap_or_else(|| panic!("{answer}"));
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
 
-    let told = watch.line(" operator ");
+    let reported = watch.line(" operator ");
     let what = format!(": disable backend a, up -> disabled, until {until}: disk swap");
-    let (_, who) =
-        told.strip_suffix(&what).unwrap_or_else(|| panic!("{told}")).split_once(" operator ").unwrap();
+    let (_, who) = reported
+        .strip_suffix(&what)
+        .unwrap_or_else(|| panic!("{reported}"))
+        .split_once(" operator ")
+        .unwrap();
     let root = geteuid().is_root() && who == "root";
     assert!(root || who.ends_with(&format!("(uid {})", geteuid())), "{who}");
 
@@ -98,17 +101,17 @@ fn disable_is_announced_and_survives_restart() {
     let mut maglevd = stage.setup(&stage.config()).start();
     maglevd.until_up(&["b", "c"]);
     assert_eq!(json_of(&maglevd, "show overrides"), overrides);
-    let listed = says(&maglevd, "show overrides");
+    let listed = run_command(&maglevd, "show overrides");
     for expected in ["a  ", "disabled", who, "1h", "disk swap"] {
         assert!(listed.contains(expected), "{expected} in\n{listed}");
     }
-    let backend = says(&maglevd, "show backends a");
+    let backend = run_command(&maglevd, "show backends a");
     for expected in
         ["state        disabled", &format!("disabled by {who}"), &format!("until {until}"), "disk swap"]
     {
         assert!(backend.contains(expected), "{expected} in\n{backend}");
     }
-    let why = says(&maglevd, "explain backend a");
+    let why = run_command(&maglevd, "explain backend a");
     for expected in [
         "a is disabled, weight 0 in web",
         &format!("disabled by {who}"),
@@ -118,7 +121,7 @@ fn disable_is_announced_and_survives_restart() {
         assert!(why.contains(expected), "{expected} in\n{why}");
     }
     // The first probe may complete before the write to disk that the answer waits for.
-    let enabled = says(&maglevd, "set backend a enable");
+    let enabled = run_command(&maglevd, "set backend a enable");
     assert!(
         ["a is unknown until it is probed (was disabled)\n", "a is up (was disabled)\n"]
             .contains(&enabled.as_str()),
@@ -126,7 +129,7 @@ fn disable_is_announced_and_survives_restart() {
     );
     maglevd.until_up(&["a"]);
     stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
-    assert_eq!(says(&maglevd, "show overrides"), "nothing is overridden\n");
+    assert_eq!(run_command(&maglevd, "show overrides"), "nothing is overridden\n");
 }
 
 #[test]
@@ -143,7 +146,7 @@ fn explain_reports_failover() {
         ("explain backend c", "c is up, weight 10 in web", &["HTTP 200", "pool last"]),
         ("explain frontend web", ": pool last serves with c", &["a is down, b is down"]),
     ] {
-        let why = says(&maglevd, command);
+        let why = run_command(&maglevd, command);
         let first = why.lines().next().unwrap();
         assert!(first.starts_with("state ") && first.ends_with(conclusion), "{why}");
         assert!(more.iter().all(|word| why.contains(word)), "{command}: {more:?} in\n{why}");
@@ -161,11 +164,11 @@ fn weights_are_set_and_unset() {
     let stage = Stage::new();
     let maglevd = stage.settled();
     assert_eq!(
-        says(&maglevd, "set frontend web pool first backend b weight 100 for 1d"),
+        run_command(&maglevd, "set frontend web pool first backend b weight 100 for 1d"),
         "b has weight 100 in pool first of web for 1d (was 50)\n"
     );
     stage.observer().until([(VIP, stage.weights(10, 10, 0))]);
-    let shown = says(&maglevd, "show frontends web");
+    let shown = run_command(&maglevd, "show frontends web");
     assert!(shown.contains("100 (50)"), "{shown}");
     let unset = json_of(&maglevd, "unset frontend web pool first backend b weight");
     assert_eq!((&unset["was"], &unset["backend"]["weight"]), (&json!(100), &json!(50)), "{unset}");
@@ -176,26 +179,26 @@ fn weights_are_set_and_unset() {
 fn dangling_overrides_can_be_removed() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
-    says(&maglevd, "set backend a disable");
-    says(&maglevd, "set frontend web pool first backend a weight 7");
-    says(&maglevd, "set backend c pause");
+    run_command(&maglevd, "set backend a disable");
+    run_command(&maglevd, "set frontend web pool first backend a weight 7");
+    run_command(&maglevd, "set backend c pause");
     let mut config = stage.config();
     config.backends.retain(|backend| backend.trim_start().starts_with("b:"));
     config.frontends = vec![crate::frontend("shop", VIP, "{ name: first, backends: { b: { weight: 1 } } }")];
     maglevd.reload(&stage.place, &config.text());
 
-    let listed = says(&maglevd, "show overrides");
+    let listed = run_command(&maglevd, "show overrides");
     for dangling in ["disabled*", "paused*", "weight 7*"] {
         assert!(listed.contains(dangling), "{dangling} in\n{listed}");
     }
     let gone = |what: &str| format!("{what} is not in the configuration; its override is undone\n");
-    assert_eq!(says(&maglevd, "set backend a enable"), gone("a"));
-    assert_eq!(says(&maglevd, "set backend c resume"), gone("c"));
+    assert_eq!(run_command(&maglevd, "set backend a enable"), gone("a"));
+    assert_eq!(run_command(&maglevd, "set backend c resume"), gone("c"));
     assert_eq!(
-        says(&maglevd, "unset frontend web pool first backend a weight"),
+        run_command(&maglevd, "unset frontend web pool first backend a weight"),
         gone("a in pool first of web")
     );
-    assert_eq!(says(&maglevd, "show overrides"), "nothing is overridden\n");
+    assert_eq!(run_command(&maglevd, "show overrides"), "nothing is overridden\n");
     let again = maglevd.maglevc(&["set", "backend", "a", "enable"]);
     assert_eq!((again.status.code(), text(&again.stderr)), (Some(1), "no backend is named `a`\n"));
 }
@@ -205,12 +208,12 @@ fn missing_state_dir_is_warned_about() {
     let stage = Stage::new();
     let mut maglevd = stage.setup(&stage.config()).flag("--state-dir", "").start();
     maglevd.until_up(&BACKENDS);
-    let answer = says(&maglevd, "set backend a pause");
+    let answer = run_command(&maglevd, "set backend a pause");
     let (first, warning) = answer.split_once('\n').unwrap();
     assert_eq!(first, "a is paused (was up)");
     let begun = "warning: a restart of maglevd would forget this: ";
     assert!(warning.starts_with(begun) && warning.contains("--state-dir"), "{answer}");
-    let listed = says(&maglevd, "show overrides");
+    let listed = run_command(&maglevd, "show overrides");
     assert!(listed.contains("\nwarning: a restart of maglevd would forget changes: "), "{listed}");
 }
 

@@ -79,7 +79,7 @@ impl Stage {
     }
 
     /// Starts `maglevd` with metrics and waits until `b` is down. Returns the address of the metrics.
-    fn watched(&self) -> (Maglevd, SocketAddr) {
+    fn settled_with_failure(&self) -> (Maglevd, SocketAddr) {
         let metrics = SocketAddr::new(self.farm.address(199), self.farm.port());
         let mut maglevd = self.setup(&self.config()).flag("--metrics-addr", metrics).start();
         maglevd.until_up(&BACKENDS);

@@ -31,7 +31,10 @@ fn sync_applies_the_dry_run_plan() {
     assert_eq!((plan.vips[0].frontend.as_str(), plan.vips[0].steps.len()), ("web", 1), "{plan:#?}");
     assert_eq!(stage.observer().vips()[&VIP.parse().unwrap()], stage.weights(99, 5, 0));
 
-    assert!(!maglevd.process.lines(0).iter().any(|line| line.contains("audit")), "nothing was changed");
+    assert!(
+        !maglevd.process.lines(0).iter().any(|line| line.contains("audit")),
+        "a dry run must not be audited"
+    );
     assert_eq!(sync(&maglevd, false).plan.unwrap(), plan);
     maglevd.process.line(0, "what=\"sync\"");
     stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
@@ -53,10 +56,14 @@ fn invalid_config_is_reported_and_counted() {
     };
     let good = stage.config().text();
     stage.place.write("maglev.yaml", good.replace("frontends:", "frontend:"));
-    let Some(ConfigFault { parse_error, problems }) = ask(false) else { panic!("the file is accepted") };
+    let Some(ConfigFault { parse_error, problems }) = ask(false) else {
+        panic!("the invalid file was accepted")
+    };
     assert!(parse_error.contains("maglev.yaml:9:3: ") && problems.is_empty(), "{parse_error} {problems:#?}");
     stage.place.write("maglev.yaml", good.replace("rise: 2, fall: 3", "rise: 0, fall: 0"));
-    let Some(ConfigFault { parse_error, problems }) = ask(false) else { panic!("the file is accepted") };
+    let Some(ConfigFault { parse_error, problems }) = ask(false) else {
+        panic!("the invalid file was accepted")
+    };
     let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
     assert_eq!(
         (parse_error.as_str(), paths),

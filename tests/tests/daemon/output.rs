@@ -9,7 +9,7 @@ use crate::{Stage, VIP};
 #[test]
 fn metrics_reflect_state() {
     let stage = Stage::new();
-    let (_maglevd, metrics) = stage.watched();
+    let (_maglevd, metrics) = stage.settled_with_failure();
     let scrape = Scrape::of(metrics);
     for (name, labels, value) in [
         ("maglev_prober_connected", &[][..], 1.0),

@@ -38,7 +38,7 @@ fn weight(backend: &str, weight: u32) -> SetFrontendPoolBackendWeightRequest {
     SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, note: None }
 }
 
-fn weigh(maglevd: &Maglevd, backend: &str, to: u32) {
+fn set_weight(maglevd: &Maglevd, backend: &str, to: u32) {
     let mut client = maglevd.client.clone();
     maglevd.wait(client.set_frontend_pool_backend_weight(weight(backend, to))).unwrap();
 }
@@ -52,7 +52,7 @@ fn listed(maglevd: &Maglevd) -> ListOverridesResponse {
 fn acknowledged_overrides_survive_sigkill() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
-    weigh(&maglevd, "b", 100);
+    set_weight(&maglevd, "b", 100);
     stage.observer().until([(VIP, stage.weights(10, 10, 0))]);
     pause(&maglevd, "c");
     assert_eq!(disable(&maglevd, "a", note("disk swap", Some(3600))), "");
@@ -90,7 +90,7 @@ fn sigkill_never_loses_acknowledged_override() {
     let mut maglevd = setup().start();
     for round in 0..8 {
         let answered = 10 * round + ANSWERS;
-        (10 * round + 1..=answered).for_each(|weight| weigh(&maglevd, "a", weight));
+        (10 * round + 1..=answered).for_each(|weight| set_weight(&maglevd, "a", weight));
         // One command is in flight and may or may not be applied.
         let (mut client, request) = (maglevd.client.clone(), weight("a", answered + 1));
         let under_way = maglevd.spawn(async move { client.set_frontend_pool_backend_weight(request).await });
@@ -181,9 +181,9 @@ fn missing_state_dir_is_reported_in_answer() {
 }
 
 /// A 64 kB file system that can be filled or remounted read-only. Unmounted on drop.
-struct Small<'a>(&'a Stage);
+struct SmallDisk<'a>(&'a Stage);
 
-impl<'a> Small<'a> {
+impl<'a> SmallDisk<'a> {
     fn new(stage: &'a Stage) -> Self {
         let folder = stage.place.path("state");
         fs::create_dir(&folder).unwrap();
@@ -196,7 +196,7 @@ impl<'a> Small<'a> {
     }
 }
 
-impl Drop for Small<'_> {
+impl Drop for SmallDisk<'_> {
     fn drop(&mut self) {
         run(Command::new("umount").arg("--lazy").arg(self.0.place.path("state")));
     }
@@ -213,7 +213,7 @@ fn full_or_readonly_disk_keeps_overrides() {
         return;
     }
     let stage = Stage::new();
-    let small = Small::new(&stage);
+    let small = SmallDisk::new(&stage);
     let file = || fs::read_to_string(stage.place.path("state/overrides.json")).unwrap();
     let mut maglevd = stage.settled();
     assert_eq!(disable(&maglevd, "a", None), "");

@@ -20,7 +20,7 @@ const NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "-
 const NET_RAW: [&str; 4] = ["--inh-caps", "-all,+net_raw", "--ambient-caps", "-all,+net_raw"];
 
 /// CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_NET_RAW and CAP_SYS_ADMIN.
-const OF_ROOT: &str = "00000000002021c0";
+const SPAWNER_CAPS: &str = "00000000002021c0";
 /// CAP_NET_RAW.
 const RAW: &str = "0000000000002000";
 const NONE: &str = "0000000000000000";
@@ -70,7 +70,7 @@ fn programs(place: &Place) -> PathBuf {
 }
 
 /// Starts `maglevd` and lets it spawn two probers in turn. Returns the capabilities of the spawner.
-fn probes(place: &Place, setup: Setup<'_>, wrapper: &[&str]) -> ([String; 5], String) {
+fn spawner_privileges(place: &Place, setup: Setup<'_>, wrapper: &[&str]) -> ([String; 5], String) {
     let mut maglevd = setup.flag("--prober", "spawn").wrapped(wrapper).start();
     maglevd.until_backend("a", BackendState::Up);
     let ours = privilege(maglevd.process.pid());
@@ -98,9 +98,9 @@ fn root_keeps_only_spawner_capabilities() {
         return;
     }
     let place = Place::new();
-    let (kept, bounding) = probes(&place, Setup::new(&place, &config(&["a"])), &[]);
-    assert_eq!(kept, [OF_ROOT, NONE, NONE, NONE, "1"]);
-    assert_eq!(bounding, OF_ROOT);
+    let (kept, bounding) = spawner_privileges(&place, Setup::new(&place, &config(&["a"])), &[]);
+    assert_eq!(kept, [SPAWNER_CAPS, NONE, NONE, NONE, "1"]);
+    assert_eq!(bounding, SPAWNER_CAPS);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn ambient_capability_reaches_only_the_prober() {
     }
     let place = Place::new();
     let setup = Setup::new(&place, &config(&["a"])).program(programs(&place));
-    let (kept, _) = probes(&place, setup, &[&NOBODY[..], &NET_RAW].concat());
+    let (kept, _) = spawner_privileges(&place, setup, &[&NOBODY[..], &NET_RAW].concat());
     assert_eq!(kept, [RAW, NONE, RAW, RAW, "1"]);
 }
 
@@ -155,6 +155,6 @@ fn prober_uses_file_capability() {
         Command::new("setcap").arg("cap_net_raw+ep").arg(place.path("maglevd-prober")).status().unwrap();
     assert!(given.success());
     let setup = Setup::new(&place, &config(&["a"])).program(maglevd);
-    let (kept, _) = probes(&place, setup, &NOBODY);
+    let (kept, _) = spawner_privileges(&place, setup, &NOBODY);
     assert_eq!(kept, [NONE, NONE, NONE, NONE, "0"]);
 }

@@ -25,9 +25,9 @@ for family in families(sys.stdin.read()):
 ";
 
 /// Runs `then` with a `maglevd` that has seen a backend fail, and the address of its metrics.
-fn watched<T>(then: impl FnOnce(&Stage, SocketAddr) -> T) -> T {
+fn settled_with_failure<T>(then: impl FnOnce(&Stage, SocketAddr) -> T) -> T {
     let stage = Stage::new();
-    let (_maglevd, metrics) = stage.watched();
+    let (_maglevd, metrics) = stage.settled_with_failure();
     then(&stage, metrics)
 }
 
@@ -43,7 +43,7 @@ fn promtool_lints_metrics_cleanly() {
     if skip_without("promtool_lints_metrics_cleanly", &["promtool"]) {
         return;
     }
-    let text = watched(|_, metrics| get(metrics, "/metrics", ""));
+    let text = settled_with_failure(|_, metrics| get(metrics, "/metrics", ""));
     let output = fed(Command::new("promtool").args(["check", "metrics"]), &text);
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success() && said.is_empty(), "{said}");
@@ -56,7 +56,7 @@ fn python_parser_accepts_openmetrics() {
         println!("SKIP python_parser_accepts_openmetrics: needs python3-prometheus-client");
         return;
     }
-    let text = watched(|_, metrics| get(metrics, "/metrics", OPEN_METRICS));
+    let text = settled_with_failure(|_, metrics| get(metrics, "/metrics", OPEN_METRICS));
     let output = fed(Command::new(PYTHON).args(["-c", PARSER]), &text);
     assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
     let names = String::from_utf8(output.stdout).unwrap();
@@ -72,7 +72,7 @@ fn prometheus_scrapes_maglevd() {
     if skip_without("prometheus_scrapes_maglevd", &["prometheus"]) {
         return;
     }
-    watched(|stage, metrics| {
+    settled_with_failure(|stage, metrics| {
         let address = SocketAddr::new(stage.farm.address(198), stage.farm.port());
         let prometheus = Prometheus::start(&stage.place, address, metrics, None);
         until(|| prometheus.value("up") == Some(1.0), || prometheus.targets());

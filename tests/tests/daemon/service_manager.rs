@@ -15,14 +15,14 @@ fn sd_notify_reports_state_changes() {
     let notify = stage.place.path("notify");
     let setup = stage.setup(&stage.config()).flag("--prober", "spawn");
     let mut maglevd = setup.env("NOTIFY_SOCKET", notify.display()).env("WATCHDOG_USEC", "200000").start();
-    let mut told = manager.until("READY=1");
+    let mut reported = manager.until("READY=1");
     UnixStream::connect(maglevd.socket()).unwrap();
 
     maglevd.until_up(&BACKENDS);
     let up = "STATUS=3 backends: 3 up; 1 frontend: 1 up; prober connected; VPP connected";
-    told.extend(manager.until(up));
+    reported.extend(manager.until(up));
     // The spawned prober must not notify systemd itself.
-    assert_eq!(told.iter().filter(|state| state.starts_with("READY=1")).count(), 1, "{told:?}");
+    assert_eq!(reported.iter().filter(|state| state.starts_with("READY=1")).count(), 1, "{reported:?}");
     manager.until("WATCHDOG=1");
     manager.until("WATCHDOG=1");
 
@@ -30,8 +30,8 @@ fn sd_notify_reports_state_changes() {
     manager.until("STATUS=3 backends: 2 up, 1 down; 1 frontend: 1 up; prober connected; VPP connected");
 
     maglevd.process.signal(Signal::SIGHUP);
-    let told = manager.until("RELOADING=1");
-    assert!(told.last().unwrap().contains("\nMONOTONIC_USEC="), "{told:?}");
+    let reported = manager.until("RELOADING=1");
+    assert!(reported.last().unwrap().contains("\nMONOTONIC_USEC="), "{reported:?}");
     manager.until("READY=1");
     maglevd.process.signal(Signal::SIGTERM);
     manager.until("STOPPING=1");

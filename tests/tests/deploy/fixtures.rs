@@ -60,14 +60,14 @@ pub const fn debian(suite: &str) -> Debian<'_> {
 }
 
 /// A machine with two servers in a network namespace, and VPP. The package file is there, but not installed.
-pub struct Stage {
+pub struct PackageFixture {
     pub machine: Machine,
     pub sites: [Site; 2],
     pub vpp: Vpp,
     pub package: String,
 }
 
-impl Stage {
+impl PackageFixture {
     pub fn new(suite: &str) -> Self {
         let vpp = Vpp::start().unwrap();
         let machine = Machine::beside(&vpp, debian(suite));
@@ -80,18 +80,18 @@ impl Stage {
 
     /// Installs the package and writes a configuration.
     pub fn installed(suite: &str) -> Self {
-        let stage = Self::new(suite);
-        stage.machine.install(&stage.package);
-        stage.machine.write(FILE, CONFIG);
-        stage
+        let fixture = Self::new(suite);
+        fixture.machine.install(&fixture.package);
+        fixture.machine.write(FILE, CONFIG);
+        fixture
     }
 
     /// Enables and starts the services, and waits until every backend is up and VPP is in sync.
     pub fn running(suite: &str) -> Self {
-        let stage = Self::installed(suite);
-        stage.machine.run("systemctl enable --now vpp-maglevd");
-        stage.settled();
-        stage
+        let fixture = Self::installed(suite);
+        fixture.machine.run("systemctl enable --now vpp-maglevd");
+        fixture.settled();
+        fixture
     }
 
     /// Waits until every backend is up and VPP is in sync. Returns a client of `maglevd`.

@@ -44,7 +44,7 @@ const AS_DOCKER: Run<'_> = Run { capabilities: DOCKER, group: VPP_GROUP, more: &
 const AS_COMPOSE: Run<'_> = Run { capabilities: "-all,+net_raw", read_only: true, ..AS_DOCKER };
 
 /// The image on a network with a server, with VPP and a configuration mounted.
-struct Stage {
+struct ImageFixture {
     image: Image,
     site: Site,
     server: Host,
@@ -52,7 +52,7 @@ struct Stage {
     vpp: Vpp,
 }
 
-impl Stage {
+impl ImageFixture {
     fn new(config: &str) -> Self {
         let (vpp, place, server) = (Vpp::start().unwrap(), Place::new(), Host::new("server"));
         let vpp_folder = vpp.api_socket().parent().unwrap().to_owned();
@@ -98,7 +98,7 @@ fn connect(image: &Image, server: &Host) {
 
 /// Stops the container as `docker stop` does.
 fn stop(container: &mut Process) {
-    kill(first(container), Signal::SIGTERM).unwrap();
+    kill(first_process(container), Signal::SIGTERM).unwrap();
     assert!(container.end().success());
 }
 
@@ -111,8 +111,8 @@ fn status<const N: usize>(pid: Pid, keys: [&str; N]) -> Option<[String; N]> {
     }))
 }
 
-/// Returns the first process of a container.
-fn first(container: &Process) -> Pid {
+/// Returns the first_process process of a container.
+fn first_process(container: &Process) -> Pid {
     let is_first = |pid: &Pid| status(*pid, ["NSpid"]).is_some_and(|[pids]| pids.ends_with("\t1"));
     descendants(container.pid()).into_iter().find(is_first).expect("a container has a first process")
 }
@@ -131,13 +131,13 @@ fn image_works_as_unprivileged_user() {
     if container::skip("image_works_as_unprivileged_user") {
         return;
     }
-    let mut stage = Stage::new(CONFIG);
-    assert!(!stage.image.healthcheck(&AS_DOCKER).status.success());
-    let mut maglevd = stage.started(&AS_DOCKER);
+    let mut fixture = ImageFixture::new(CONFIG);
+    assert!(!fixture.image.healthcheck(&AS_DOCKER).status.success());
+    let mut maglevd = fixture.started(&AS_DOCKER);
     maglevd.until_up(&["alive", "serving"]);
-    stage.until_weight(1);
+    fixture.until_weight(1);
 
-    let controller = first(&maglevd.process);
+    let controller = first_process(&maglevd.process);
     let others = descendants(controller);
     assert!(!others.is_empty());
     for pid in others.iter().copied().chain([controller]) {
@@ -151,16 +151,16 @@ fn image_works_as_unprivileged_user() {
     let prober = others.iter().find(is_prober).expect("a prober");
     assert_eq!(status(*prober, ["NoNewPrivs"]).unwrap(), ["1"]);
 
-    let health = stage.image.healthcheck(&AS_DOCKER);
+    let health = fixture.image.healthcheck(&AS_DOCKER);
     assert!(health.status.success(), "{health:?}");
     let metrics = SocketAddr::new(HERE.parse().unwrap(), 9091);
-    let scrape = stage.server.inside(|| Scrape::of(metrics));
+    let scrape = fixture.server.inside(|| Scrape::of(metrics));
     assert!(scrape.value("maglev_backend_state", &["alive", "\"up\""]) > 0.0);
 
-    stage.site.close();
-    stage.until_weight(0);
+    fixture.site.close();
+    fixture.until_weight(0);
     stop(&mut maglevd.process);
-    assert!(!stage.image.healthcheck(&AS_DOCKER).status.success());
+    assert!(!fixture.image.healthcheck(&AS_DOCKER).status.success());
 }
 
 #[test]
@@ -168,14 +168,14 @@ fn compose_example_privileges_suffice() {
     if container::skip("compose_example_privileges_suffice") {
         return;
     }
-    let stage = Stage::new(CONFIG);
+    let fixture = ImageFixture::new(CONFIG);
     let tmpfs = "mount -t tmpfs -o uid=10001,gid=10001,mode=0750 tmpfs /run/vpp-maglev";
-    stage.image.machine.run(tmpfs);
+    fixture.image.machine.run(tmpfs);
     // A volume remains writable.
-    stage.image.machine.run("mount --bind /var/lib/vpp-maglev /var/lib/vpp-maglev");
-    let mut maglevd = stage.started(&AS_COMPOSE);
+    fixture.image.machine.run("mount --bind /var/lib/vpp-maglev /var/lib/vpp-maglev");
+    let mut maglevd = fixture.started(&AS_COMPOSE);
     maglevd.until_up(&["alive", "serving"]);
-    stage.until_weight(1);
+    fixture.until_weight(1);
 }
 
 #[test]
@@ -183,14 +183,14 @@ fn image_names_missing_capability() {
     if container::skip("image_names_missing_capability") {
         return;
     }
-    let stage = Stage::new(CONFIG);
-    let mut dropped = stage.image.run(&Run { capabilities: "-all", ..AS_DOCKER });
+    let fixture = ImageFixture::new(CONFIG);
+    let mut dropped = fixture.image.run(&Run { capabilities: "-all", ..AS_DOCKER });
     let line = dropped.line(0, "no prober");
     assert!(line.contains("/usr/bin/maglevd-prober: Operation not permitted"), "{line}");
     stop(&mut dropped);
-    let confined = stage.image.run(&Run { more: &["--no-new-privs"], ..AS_DOCKER });
+    let confined = fixture.image.run(&Run { more: &["--no-new-privs"], ..AS_DOCKER });
     confined.line(0, "no ICMP over IPv4");
-    let mut maglevd = Maglevd::watch(confined, stage.image.machine.path("/run/vpp-maglev/maglevd.sock"));
+    let mut maglevd = Maglevd::watch(confined, fixture.image.machine.path("/run/vpp-maglev/maglevd.sock"));
     maglevd.until_up(&["serving"]);
 }
 
@@ -199,10 +199,10 @@ fn container_with_invalid_config_exits() {
     if container::skip("container_with_invalid_config_exits") {
         return;
     }
-    let stage = Stage::new(&CONFIG.replace("healthcheck: page", "healthcheck: pag"));
-    let mut maglevd: Process = stage.image.run(&AS_DOCKER);
+    let fixture = ImageFixture::new(&CONFIG.replace("healthcheck: page", "healthcheck: pag"));
+    let mut maglevd: Process = fixture.image.run(&AS_DOCKER);
     assert_eq!(maglevd.end().code(), Some(2));
     assert!(maglevd.lines(0).join("\n").contains("pag"), "{:?}", maglevd.lines(0));
-    stage.place.write("vpp-maglev/maglev.yaml", CONFIG);
-    stage.started(&AS_DOCKER).until_up(&["serving"]);
+    fixture.place.write("vpp-maglev/maglev.yaml", CONFIG);
+    fixture.started(&AS_DOCKER).until_up(&["serving"]);
 }

@@ -6,7 +6,7 @@ use maglev_lab::container;
 use maglev_lab::metrics::Scrape;
 use maglev_lab::packets::until;
 
-use crate::fixtures::{CONFIG, CONTROLLER, FILE, PROBER, Stage};
+use crate::fixtures::{CONFIG, CONTROLLER, FILE, PROBER, PackageFixture};
 
 const SOCKETS: [&str; 3] =
     ["vpp-maglevd-grpc.socket", "vpp-maglevd-metrics.socket", "vpp-maglevd-prober.socket"];
@@ -28,9 +28,9 @@ fn package_runs_on_trixie() {
 }
 
 fn install_and_enable(suite: &str) {
-    let stage = Stage::new(suite);
-    let machine = &stage.machine;
-    machine.install(&stage.package);
+    let fixture = PackageFixture::new(suite);
+    let machine = &fixture.machine;
+    machine.install(&fixture.package);
     for user in ["maglevd", "maglevd-prober"] {
         let entry = machine.run(&format!("getent passwd {user}"));
         assert!(entry.ends_with("/usr/sbin/nologin"), "{entry}");
@@ -54,7 +54,7 @@ fn install_and_enable(suite: &str) {
     }
     // The first connection to its socket activates the prober.
     until(|| machine.property(PROBER, "ActiveState") == "active", || machine.property(PROBER, "SubState"));
-    stage.settled();
+    fixture.settled();
     assert_eq!(machine.run("systemctl is-system-running"), "running");
     let listing = machine.run("maglevc show backends");
     assert_eq!(listing.lines().count(), 5, "{listing}");
@@ -65,8 +65,8 @@ fn socket_activation_starts_service() {
     if container::skip("socket_activation_starts_service") {
         return;
     }
-    let stage = Stage::installed("bookworm");
-    let machine = &stage.machine;
+    let fixture = PackageFixture::installed("bookworm");
+    let machine = &fixture.machine;
     let state = |unit: &str| machine.property(unit, "ActiveState");
     machine.run("systemctl start vpp-maglevd-grpc.socket");
     assert_eq!(state(CONTROLLER), "inactive");

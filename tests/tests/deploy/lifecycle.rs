@@ -6,7 +6,7 @@ use maglev_lab::container;
 use maglev_lab::container::machine::Machine;
 use maglev_lab::packets::until;
 
-use crate::fixtures::{CONTROLLER, FILE, PROBER, Stage};
+use crate::fixtures::{CONTROLLER, FILE, PROBER, PackageFixture};
 
 /// Builds a package of a later version and prints its path.
 const LATER: &str = r#"dpkg-deb --raw-extract "$0" /root/later
@@ -23,7 +23,7 @@ const LIST: &str =
 find /run -name '*maglev*' -not -path '/run/systemd/*/propagate*'
 cat /etc/passwd /etc/group /etc/shadow /etc/gshadow";
 
-fn everything(machine: &Machine) -> BTreeSet<String> {
+fn list_everything(machine: &Machine) -> BTreeSet<String> {
     machine.sh(LIST).lines().map(str::to_owned).collect()
 }
 
@@ -32,13 +32,13 @@ fn upgrade_keeps_edits_and_vpp_state() {
     if container::skip("upgrade_keeps_edits_and_vpp_state") {
         return;
     }
-    let stage = Stage::running("bookworm");
-    let machine = &stage.machine;
-    let later = machine.command("sh").args(["-euc", LATER, &stage.package]).output().unwrap();
+    let fixture = PackageFixture::running("bookworm");
+    let machine = &fixture.machine;
+    let later = machine.command("sh").args(["-euc", LATER, &fixture.package]).output().unwrap();
     assert!(later.status.success(), "{later:?}");
     let config = machine.read(FILE);
     machine.write("/etc/default/vpp-maglev", "MAGLEV_LOG_LEVEL=debug\n");
-    stage.forget_writes();
+    fixture.forget_writes();
 
     let journal = machine.journal(CONTROLLER);
     let starts = || journal.lines(0).iter().filter(|line| line.contains("maglevd starts")).count();
@@ -49,14 +49,14 @@ fn upgrade_keeps_edits_and_vpp_state() {
         let version = machine.run("dpkg-query --show --showformat ${Version} vpp-maglev");
         assert!(version.ends_with("+later"), "{version}");
         for (service, pid) in before {
-            stage.until_restarted(service, pid);
+            fixture.until_restarted(service, pid);
         }
-        stage.settled();
+        fixture.settled();
         // And it restarted once only.
         until(|| starts() > before_it, || format!("{:#?}", journal.lines(0)));
         assert_eq!(starts(), before_it + 1, "{:#?}", journal.lines(0));
     }
-    assert_eq!(stage.observer().writes(), [""; 0]);
+    assert_eq!(fixture.observer().writes(), [""; 0]);
     assert_eq!(machine.read(FILE), config);
     assert_eq!(machine.read("/etc/default/vpp-maglev"), "MAGLEV_LOG_LEVEL=debug\n");
 }
@@ -66,15 +66,15 @@ fn purge_removes_all_and_remove_keeps_config() {
     if container::skip("purge_removes_all_and_remove_keeps_config") {
         return;
     }
-    let stage = Stage::new("bookworm");
-    let machine = &stage.machine;
-    let before = everything(machine);
-    machine.install(&stage.package);
+    let fixture = PackageFixture::new("bookworm");
+    let machine = &fixture.machine;
+    let before = list_everything(machine);
+    machine.install(&fixture.package);
     machine.write(FILE, crate::fixtures::CONFIG);
     machine.run("systemctl enable --now vpp-maglevd");
-    stage.settled();
+    fixture.settled();
     machine.run("systemctl enable vpp-maglevd-prober@servers.socket");
-    stage.forget_writes();
+    fixture.forget_writes();
 
     machine.run("apt-get remove -y vpp-maglev");
     for unit in [CONTROLLER, PROBER, "vpp-maglevd-grpc.socket", "vpp-maglevd-prober.socket"] {
@@ -83,14 +83,14 @@ fn purge_removes_all_and_remove_keeps_config() {
     }
     assert_eq!(machine.read(FILE), crate::fixtures::CONFIG);
     // VPP continues to forward.
-    assert_eq!(stage.observer().writes(), [""; 0]);
+    assert_eq!(fixture.observer().writes(), [""; 0]);
 
-    machine.install(&stage.package);
+    machine.install(&fixture.package);
     machine.run("systemctl start vpp-maglevd");
-    stage.settled();
+    fixture.settled();
 
     machine.run("apt-get purge -y vpp-maglev");
-    let after = everything(machine);
+    let after = list_everything(machine);
     let left: Vec<_> = after.difference(&before).collect();
     let lost: Vec<_> = before.difference(&after).collect();
     assert!(left.is_empty() && lost.is_empty(), "left: {left:#?}\nlost: {lost:#?}");

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use maglev_lab::container;
 use maglev_lab::site::Site;
 
-use crate::fixtures::{CONFIG, FILE, SERVERS, Stage};
+use crate::fixtures::{CONFIG, FILE, PackageFixture, SERVERS};
 
 const INSTANCE: &str = "vpp-maglevd-prober@dataplane.service";
 
@@ -26,8 +26,8 @@ fn prober_instance_probes_in_netns() {
     if container::skip("prober_instance_probes_in_netns") {
         return;
     }
-    let stage = Stage::installed("bookworm");
-    let machine = &stage.machine;
+    let fixture = PackageFixture::installed("bookworm");
+    let machine = &fixture.machine;
     machine.sh(NETWORK);
     let sites = machine.inside_netns(SERVERS, || {
         ["10.98.0.11:80", "10.98.0.12:80"].map(|address| Site::start(address.parse().unwrap()))
@@ -35,7 +35,7 @@ fn prober_instance_probes_in_netns() {
     let config = CONFIG.replace("10.99.", "10.98.").replace("fd99:", "fd98:");
     machine.write(FILE, config.replacen("maglev:\n", "maglev:\n  healthchecker: { netns: dataplane }\n", 1));
     machine.run("systemctl enable --now vpp-maglevd-prober@dataplane.socket vpp-maglevd");
-    let mut maglevd = stage.maglevd();
+    let mut maglevd = fixture.maglevd();
     maglevd.until_up(&["a", "b", "alive4", "alive6"]);
     assert!(!sites[0].visits().is_empty());
 

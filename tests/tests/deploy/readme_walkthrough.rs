@@ -23,8 +23,7 @@ fn documented_commands_work_on_fresh_machine() {
     for page in page::all() {
         let (_, parts) = acts(&page);
         if is_played(parts) {
-            let config =
-                page.first_configuration().expect("a page that begins with nothing has a configuration");
+            let config = page.first_configuration().expect("a page for fresh machines has a configuration");
             let mut stage = Stage::bare(config);
             prepare(stage.machine(), config);
             differences.extend(play(&page, parts, &mut stage));
@@ -32,7 +31,7 @@ fn documented_commands_work_on_fresh_machine() {
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
-    assert!(followed > 0, "no page tells how to begin");
+    assert!(followed > 0, "no page for fresh machines");
 }
 
 /// Prepares the package file, and an editor that writes the configuration of the page.

@@ -5,13 +5,13 @@ use std::fs;
 
 use maglev_lab::container;
 
-use crate::fixtures::{CONTROLLER, PROBER, Stage};
+use crate::fixtures::{CONTROLLER, PROBER, PackageFixture};
 
 const NOTHING: &str = "0000000000000000";
 const NET_RAW: &str = "0000000000002000";
 
 /// Returns an id as a status line lists it: real, effective, saved and file system.
-fn four(id: &str) -> String {
+fn repeat_id(id: &str) -> String {
     [id; 4].join("\t")
 }
 
@@ -20,7 +20,7 @@ fn daemons_run_unprivileged_and_isolated() {
     if container::skip("daemons_run_unprivileged_and_isolated") {
         return;
     }
-    see_what_they_hold("bookworm");
+    assert_unprivileged("bookworm");
 }
 
 #[test]
@@ -28,16 +28,16 @@ fn daemons_run_unprivileged_on_trixie() {
     if container::skip("daemons_run_unprivileged_on_trixie") {
         return;
     }
-    see_what_they_hold("trixie");
+    assert_unprivileged("trixie");
 }
 
-fn see_what_they_hold(suite: &str) {
-    let stage = Stage::running(suite);
-    let machine = &stage.machine;
+fn assert_unprivileged(suite: &str) {
+    let fixture = PackageFixture::running(suite);
+    let machine = &fixture.machine;
     for (service, user) in [(CONTROLLER, "maglevd"), (PROBER, "maglevd-prober")] {
         let id = |what: &str| machine.run(&format!("id {what} {user}"));
-        assert_eq!(machine.status(service, "Uid"), four(&id("-u")), "{service}");
-        assert_eq!(machine.status(service, "Gid"), four(&id("-g")), "{service}");
+        assert_eq!(machine.status(service, "Uid"), repeat_id(&id("-u")), "{service}");
+        assert_eq!(machine.status(service, "Gid"), repeat_id(&id("-g")), "{service}");
         let groups = |list: &str| list.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
         assert_eq!(groups(&machine.status(service, "Groups")), groups(&id("-G")), "{service}");
         for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
@@ -117,8 +117,8 @@ mod taken_over {
         if container::skip("compromised_daemon_gets_no_socket_or_program") {
             return;
         }
-        let stage = Stage::running("bookworm");
-        let machine = &stage.machine;
+        let fixture = PackageFixture::running("bookworm");
+        let machine = &fixture.machine;
         for (service, calls) in [(CONTROLLER, &TO_CONTROLLER[..]), (PROBER, &TO_PROBER)] {
             // Control: the injected `getpid` must succeed.
             let pid = i64::from(machine.main_pid(service));
@@ -129,10 +129,10 @@ mod taken_over {
                 println!("{service} asks for {what}: {answer:?}");
                 assert!(is_refusal(answer), "{service} asks for {what}: {answer:?}");
                 if matches!(answer, Answer::Killed(_)) {
-                    stage.until_restarted(service, before);
+                    fixture.until_restarted(service, before);
                 }
             }
         }
-        stage.settled();
+        fixture.settled();
     }
 }

@@ -2,21 +2,21 @@
 
 use maglev_lab::container;
 
-use crate::fixtures::{CONFIG, CONTROLLER, FILE, SERVERS, Stage};
+use crate::fixtures::{CONFIG, CONTROLLER, FILE, PackageFixture, SERVERS};
 
 #[test]
 fn vpp_follows_health_and_reloads() {
     if container::skip("vpp_follows_health_and_reloads") {
         return;
     }
-    let mut stage = Stage::running("bookworm");
-    stage.sites[0].close();
-    stage.until_weights([0, 1]);
-    let Stage { machine, sites, .. } = &mut stage;
+    let mut fixture = PackageFixture::running("bookworm");
+    fixture.sites[0].close();
+    fixture.until_weights([0, 1]);
+    let PackageFixture { machine, sites, .. } = &mut fixture;
     machine.inside_netns(SERVERS, || sites[0].open());
-    stage.until_weights([1, 0]);
+    fixture.until_weights([1, 0]);
 
-    let machine = &stage.machine;
+    let machine = &fixture.machine;
     let journal = machine.journal(CONTROLLER);
     let pid = machine.main_pid(CONTROLLER);
     machine.write(
@@ -24,7 +24,7 @@ fn vpp_follows_health_and_reloads() {
         CONFIG.replace("{ a: }", "{ b: }").replace("last, backends: { b: }", "last, backends: { a: }"),
     );
     machine.run("systemctl reload vpp-maglevd");
-    stage.until_weights([0, 1]);
+    fixture.until_weights([0, 1]);
 
     // An invalid file is not applied, and the caller learns the reason.
     let said = journal.said();
@@ -33,7 +33,7 @@ fn vpp_follows_health_and_reloads() {
     let line = journal.line(said, "pong");
     assert!(line.contains(FILE), "{line}");
     assert_eq!(machine.property(CONTROLLER, "ActiveState"), "active");
-    stage.until_weights([0, 1]);
+    fixture.until_weights([0, 1]);
     assert_eq!(machine.main_pid(CONTROLLER), pid);
 }
 
@@ -42,8 +42,8 @@ fn invalid_config_fails_start_with_reason() {
     if container::skip("invalid_config_fails_start_with_reason") {
         return;
     }
-    let stage = Stage::installed("bookworm");
-    let machine = &stage.machine;
+    let fixture = PackageFixture::installed("bookworm");
+    let machine = &fixture.machine;
     let journal = machine.journal(CONTROLLER);
     machine.write(FILE, CONFIG.replace("healthcheck: ping", "healthcheck: pong"));
     let _ = machine.fail("systemctl start vpp-maglevd");
@@ -56,5 +56,5 @@ fn invalid_config_fails_start_with_reason() {
 
     machine.write(FILE, CONFIG);
     machine.run("systemctl start vpp-maglevd");
-    stage.settled();
+    fixture.settled();
 }

@@ -4,12 +4,12 @@ use maglev_lab::container;
 use maglev_lab::container::machine::Machine;
 use maglev_lab::process::Process;
 
-use crate::fixtures::{FILE, PROBER, SOCKET, Stage};
+use crate::fixtures::{FILE, PROBER, PackageFixture, SOCKET};
 
 const PROBER_SOCKET: &str = "/run/vpp-maglev/prober.sock";
 
 /// Starts a `maglevd` of another user, which connects to the prober.
-fn strange_maglevd(machine: &Machine) -> Process {
+fn start_as_other_user(machine: &Machine) -> Process {
     let script = format!(
         "exec runuser -u nobody -- maglevd --config {FILE} --grpc-addr= --grpc-socket= --metrics-addr= \
          --vpp-api-addr= --vpp-stats-addr= --prober {PROBER_SOCKET}"
@@ -22,8 +22,8 @@ fn sockets_reject_unauthorized_users() {
     if container::skip("sockets_reject_unauthorized_users") {
         return;
     }
-    let stage = Stage::running("bookworm");
-    let machine = &stage.machine;
+    let fixture = PackageFixture::running("bookworm");
+    let machine = &fixture.machine;
     let mode = |socket: &str| machine.run(&format!("stat --format %a:%U:%G {socket}"));
     assert_eq!(mode(SOCKET), "660:root:maglevd");
     assert_eq!(mode(PROBER_SOCKET), "600:maglevd:maglevd");
@@ -34,16 +34,16 @@ fn sockets_reject_unauthorized_users() {
     machine.run("useradd --system --groups maglevd alice");
     machine.run(&format!("runuser -u alice -- {ask}"));
 
-    let line = strange_maglevd(machine).line(0, "no prober");
+    let line = start_as_other_user(machine).line(0, "no prober");
     assert!(line.to_lowercase().contains("permission denied"), "{line}");
     // The prober also checks `SO_PEERCRED`, independent of the file mode.
     let journal = machine.journal(PROBER);
     machine.run(&format!("chmod 0666 {PROBER_SOCKET}"));
-    let stranger = strange_maglevd(machine);
+    let stranger = start_as_other_user(machine);
     let uid = machine.run("id -u nobody");
     let line = journal.line(0, &format!("is of user {uid}, who is not allowed"));
     stranger.line(0, "no prober");
     println!("{line}");
     // The legitimate controller is not affected.
-    stage.settled();
+    fixture.settled();
 }

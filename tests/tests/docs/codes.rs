@@ -19,23 +19,27 @@ use crate::assert_same;
 use crate::flags::PROGRAMS;
 
 /// Returns the code spans in the first column of tables with this heading.
-fn told(head: &str) -> BTreeSet<String> {
+fn documented(head: &str) -> BTreeSet<String> {
     let pages = page::all();
     let rows = pages.iter().flat_map(|page| page.tables(head)).flat_map(|table| &table.rows);
     rows.flat_map(|row| row[0].codes.clone()).collect()
 }
 
 /// Same, grouped by the program named above each table.
-fn told_of_programs(head: &str) -> BTreeMap<&'static str, BTreeSet<String>> {
-    let mut told = BTreeMap::<_, BTreeSet<_>>::new();
+fn documented_by_program(head: &str) -> BTreeMap<&'static str, BTreeSet<String>> {
+    let mut documented = BTreeMap::<_, BTreeSet<_>>::new();
     for page in page::all() {
         for table in page.tables(head) {
             let program = table.about(&PROGRAMS);
-            let program = program.unwrap_or_else(|| panic!("{}: {:?} is no program", page.name, table.below));
-            told.entry(program).or_default().extend(table.rows.iter().flat_map(|row| row[0].codes.clone()));
+            let program =
+                program.unwrap_or_else(|| panic!("{}: {:?} is not a program", page.name, table.below));
+            documented
+                .entry(program)
+                .or_default()
+                .extend(table.rows.iter().flat_map(|row| row[0].codes.clone()));
         }
     }
-    told
+    documented
 }
 
 fn set<T: ToString>(values: impl IntoIterator<Item = T>) -> BTreeSet<String> {
@@ -46,7 +50,7 @@ fn set<T: ToString>(values: impl IntoIterator<Item = T>) -> BTreeSet<String> {
 fn every_outcome_code_is_documented() {
     let codes = (1..).map_while(|number| Code::try_from(number).ok());
     let names = codes.map(|code| code.as_str_name().trim_start_matches("CODE_").to_owned());
-    assert_same("codes", &told("code"), &names.collect());
+    assert_same("codes", &documented("code"), &names.collect());
 }
 
 #[test]
@@ -56,13 +60,13 @@ fn every_event_is_documented() {
     let response = messages.find(|message| message.name() == "WatchEventsResponse").unwrap();
     let events = response.field.iter().filter(|field| field.oneof_index.is_some());
     // These two describe the stream itself.
-    let mut told = told("event");
-    told.extend(set(["log", "lost"]));
-    assert_same("events", &told, &set(events.map(FieldDescriptorProto::name)));
+    let mut documented = documented("event");
+    documented.extend(set(["log", "lost"]));
+    assert_same("events", &documented, &set(events.map(FieldDescriptorProto::name)));
 }
 
 /// Returns the signals that a process handles: caught, or blocked for a signalfd.
-fn obeyed(process: &Process) -> BTreeSet<String> {
+fn handled_signals(process: &Process) -> BTreeSet<String> {
     let mask = |key: &str| u64::from_str_radix(&process.status(key), 16).unwrap();
     let mask = mask("SigCgt") | mask("SigBlk");
     // Signals of Rust's stack overflow handler, and SIGCHLD of the runtime.
@@ -76,8 +80,11 @@ fn every_signal_is_documented() {
     let place = Place::new();
     let prober = place.prober(None, &[]);
     let maglevd = Setup::new(&place, "maglev:\n").start();
-    let there = BTreeMap::from([("maglevd", obeyed(&maglevd.process)), ("maglevd-prober", obeyed(&prober))]);
-    assert_eq!(told_of_programs("signal"), there);
+    let there = BTreeMap::from([
+        ("maglevd", handled_signals(&maglevd.process)),
+        ("maglevd-prober", handled_signals(&prober)),
+    ]);
+    assert_eq!(documented_by_program("signal"), there);
     for (program, signals) in there {
         let manual = page::read(&format!("docs/man/{program}.8"));
         let (_, section) = manual.split_once(".Ss Signals\n").unwrap();
@@ -91,14 +98,14 @@ fn every_signal_is_documented() {
 #[test]
 fn every_exit_code_is_documented() {
     let seen = exit_codes();
-    assert_eq!(told_of_programs("exit code"), seen);
+    assert_eq!(documented_by_program("exit code"), seen);
     for (program, codes) in seen {
         let section = if program == "maglevc" { 1 } else { 8 };
         let items = Manual::read(&format!("docs/man/{program}.{section}")).items();
         let items = items.iter().filter(|item| item.section == "EXIT STATUS");
-        let told: String = items.map(|item| format!("{} ", item.head)).collect();
-        let told = set(told.split([' ', ',']).filter(|word| !word.is_empty()));
-        assert_same(&format!("exit codes of {program}, in its manual"), &told, &codes);
+        let documented: String = items.map(|item| format!("{} ", item.head)).collect();
+        let documented = set(documented.split([' ', ',']).filter(|word| !word.is_empty()));
+        assert_same(&format!("exit codes of {program}, in its manual"), &documented, &codes);
     }
 }
 

@@ -11,27 +11,27 @@ use maglev_tests::docs::page::{self, Fence, first_key};
 use maglev_tests::docs::stage::CONFIG;
 
 /// First key of a configuration.
-const WHOLE: &str = "maglev:";
+const FIRST_KEY: &str = "maglev:";
 /// Sections of a configuration.
 const SECTIONS: [&str; 6] = ["healthchecker:", "vpp:", "healthchecks:", "backends:", "frontends:", "api:"];
 /// First keys of Prometheus files, and the promtool arguments that check them.
-const FOREIGN: [(&str, [&str; 2]); 3] = [
+const PROMETHEUS_BLOCKS: [(&str, [&str; 2]); 3] = [
     ("groups:", ["check", "rules"]),
     ("- alert:", ["check", "rules"]),
     ("scrape_configs:", ["check", "config"]),
 ];
 
 /// A block, its location, and the last complete configuration before it on the page.
-type Found = (String, Fence, Option<String>);
+type FoundBlock = (String, Fence, Option<String>);
 
 /// Returns every block of a language.
-fn fences(language: &str) -> Vec<Found> {
+fn fences(language: &str) -> Vec<FoundBlock> {
     let mut found = Vec::new();
     for page in page::all() {
         let mut whole = None;
         for fence in page.fences(language) {
             found.push((format!("{}:{}", page.name, fence.line), fence.clone(), whole.clone()));
-            if first_key(&fence.body) == WHOLE {
+            if first_key(&fence.body) == FIRST_KEY {
                 whole = Some(fence.body.clone());
             }
         }
@@ -45,11 +45,11 @@ fn configurations_on_pages_are_valid() {
     let mut good = 0;
     for (at, fence, whole) in fences("yaml") {
         let key = first_key(&fence.body);
-        let config = if key == WHOLE {
+        let config = if key == FIRST_KEY {
             fence.body
         } else if SECTIONS.contains(&key) {
             put(&fence.body, &whole.unwrap_or_else(|| page::read(CONFIG)))
-        } else if FOREIGN.iter().any(|(first, _)| *first == key) {
+        } else if PROMETHEUS_BLOCKS.iter().any(|(first, _)| *first == key) {
             continue;
         } else {
             faults.push(format!("{at}: neither a configuration nor a section of one: {key}"));
@@ -61,13 +61,13 @@ fn configurations_on_pages_are_valid() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
-    assert!(good > 1, "there is nearly none");
+    assert!(good > 1, "too few configurations");
 }
 
 #[test]
 fn configurations_of_manual_and_package_are_valid() {
     let displays = Manual::read("docs/man/maglev.yaml.5").displays();
-    let examples = displays.into_iter().filter(|text| first_key(text) == WHOLE);
+    let examples = displays.into_iter().filter(|text| first_key(text) == FIRST_KEY);
     let mut configs: Vec<_> = examples.collect();
     assert!(!configs.is_empty(), "the manual has no example");
     for folder in ["docs/examples", "debian/etc/vpp-maglev"] {
@@ -86,7 +86,7 @@ fn prometheus_blocks_on_pages_are_valid() {
     }
     for (at, fence, _) in fences("yaml") {
         let key = first_key(&fence.body);
-        let Some((_, words)) = FOREIGN.iter().find(|(first, _)| *first == key) else { continue };
+        let Some((_, words)) = PROMETHEUS_BLOCKS.iter().find(|(first, _)| *first == key) else { continue };
         let text = if key == "- alert:" {
             let rules: String = fence.body.lines().map(|line| format!("      {line}\n")).collect();
             format!("groups:\n  - name: page\n    rules:\n{rules}")

@@ -14,7 +14,7 @@ pub const PROGRAMS: [&str; 3] = ["maglevd", "maglevd-prober", "maglevc"];
 
 /// Documented properties of an option.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Flag {
+pub struct OptionInfo {
     /// Environment variable of the option.
     pub variable: Option<String>,
     /// Default value; `None` if it is not a literal value.
@@ -22,10 +22,10 @@ pub struct Flag {
 }
 
 /// Returns the options of a program by long name.
-pub fn of_help(name: &str) -> BTreeMap<String, Flag> {
+pub fn of_help(name: &str) -> BTreeMap<String, OptionInfo> {
     let output = Command::new(program(name).unwrap()).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    let mut flags = BTreeMap::<String, Flag>::new();
+    let mut flags = BTreeMap::<String, OptionInfo>::new();
     let mut last = None;
     for line in help.lines().map(str::trim) {
         // --config <FILE>, and -h, --help; but also - text: For people
@@ -66,13 +66,13 @@ fn manuals_document_every_option_and_default() {
                 Some((format!("--{name}"), &item.body))
             })
             .collect();
-        let names = |of: &BTreeMap<String, Flag>| of.keys().cloned().collect::<BTreeSet<_>>();
+        let names = |of: &BTreeMap<String, OptionInfo>| of.keys().cloned().collect::<BTreeSet<_>>();
         assert_same(&format!("options of {program}"), &options.keys().cloned().collect(), &names(&said));
         for (name, flag) in said {
             let Some(default) = flag.default else { continue };
-            let told = options[&name].split([' ', ',', ':', '\n', '(']).any(|word| word == default);
-            let told = told || options[&name].contains(&format!(" {default}"));
-            assert!(told, "{program} {name}: {default} is not in: {}", options[&name]);
+            let documented = options[&name].split([' ', ',', ':', '\n', '(']).any(|word| word == default);
+            let documented = documented || options[&name].contains(&format!(" {default}"));
+            assert!(documented, "{program} {name}: {default} is not in: {}", options[&name]);
         }
     }
 }
@@ -82,21 +82,21 @@ fn manuals_document_every_variable() {
     for program in PROGRAMS {
         let said: BTreeSet<_> = of_help(program).into_values().filter_map(|flag| flag.variable).collect();
         let heads = manual(program).heads("Ev").join(" , ");
-        let told = heads.split(" , ").filter(|name| name.starts_with("MAGLEV_")).map(str::to_owned);
-        assert_same(&format!("variables of {program}"), &told.collect(), &said);
+        let documented = heads.split(" , ").filter(|name| name.starts_with("MAGLEV_")).map(str::to_owned);
+        assert_same(&format!("variables of {program}"), &documented.collect(), &said);
     }
 }
 
 #[test]
 fn guide_documents_every_option() {
-    let mut told = BTreeMap::<&str, BTreeMap<String, Flag>>::new();
+    let mut documented = BTreeMap::<&str, BTreeMap<String, OptionInfo>>::new();
     for page in page::all() {
         for table in page.tables("flag") {
             let Some(program) = table.about(&PROGRAMS) else {
-                panic!("{}: a table of flags below {:?}, which are no programs", page.name, table.below)
+                panic!("{}: a table of flags below {:?} without a program", page.name, table.below)
             };
             let [variable, default] = ["variable", "default"].map(|head| table.column(head));
-            let flags = told.entry(program).or_default();
+            let flags = documented.entry(program).or_default();
             for row in &table.rows {
                 // `--config FILE`, and `-h`, `--help`
                 let mut names = row[0].codes.iter().filter_map(|code| code.split([' ', '=']).next());
@@ -104,14 +104,14 @@ fn guide_documents_every_option() {
                 let name = name.unwrap_or_else(|| panic!("{}: no option in {:?}", page.name, row[0]));
                 let [variable, default] =
                     [variable, default].map(|column| row[column].codes.first().cloned());
-                flags.insert(name.to_owned(), Flag { variable, default });
+                flags.insert(name.to_owned(), OptionInfo { variable, default });
             }
         }
     }
     for program in PROGRAMS {
-        let told = told.get(program).cloned().unwrap_or_default();
+        let documented = documented.get(program).cloned().unwrap_or_default();
         for (name, flag) in of_help(program) {
-            let Some(row) = told.get(&name) else { panic!("no table has `{name}` of {program}") };
+            let Some(row) = documented.get(&name) else { panic!("no table has `{name}` of {program}") };
             assert_eq!(row.variable, flag.variable, "the variable of {name} of {program}");
             // A default without a literal value, such as $STATE_DIRECTORY, is described in words.
             if flag.default.is_some() {
@@ -119,7 +119,7 @@ fn guide_documents_every_option() {
             }
         }
         let said = of_help(program);
-        let superfluous: Vec<_> = told.keys().filter(|name| !said.contains_key(*name)).collect();
+        let superfluous: Vec<_> = documented.keys().filter(|name| !said.contains_key(*name)).collect();
         assert!(superfluous.is_empty(), "{program} has no {superfluous:?}");
     }
 }

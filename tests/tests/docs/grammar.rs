@@ -19,9 +19,9 @@ pub fn commands() -> Vec<String> {
 
 #[test]
 fn manual_documents_every_command() {
-    let told: Vec<_> =
+    let documented: Vec<_> =
         Manual::read("docs/man/maglevc.1").heads("Ic").iter().map(|head| plain(head)).collect();
-    assert_eq!(told, commands());
+    assert_eq!(documented, commands());
 }
 
 /// Returns the head of an item without macros.
@@ -50,7 +50,7 @@ fn guide_documents_every_command() {
     let pages = page::all();
     let tables = pages.iter().flat_map(|page| page.tables("command"));
     let tables = tables.filter(|table| table.head[1].text == "does" && table.about(&["maglevc"]).is_some());
-    let told: BTreeSet<_> =
+    let documented: BTreeSet<_> =
         tables.flat_map(|table| &table.rows).flat_map(|row| row[0].codes.clone()).collect();
-    assert_same("commands of the guide", &told, &commands().into_iter().collect());
+    assert_same("commands of the guide", &documented, &commands().into_iter().collect());
 }

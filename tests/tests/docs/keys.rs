@@ -28,7 +28,7 @@ const SECTIONS: [(&str, &str); 8] = [
     ("api.roles", "{ api: { roles: [ { ? } ] } }"),
     ("api.tls", "{ api: { tls: { ? } } }"),
 ];
-/// Sections that the guide describes in sentences instead of a table.
+/// Sections that the guide describes in sentences error_for of a table.
 const SENTENCES: [&str; 5] = [
     "{ ? }",
     "{ vpp: { ? } }",
@@ -39,7 +39,7 @@ const SENTENCES: [&str; 5] = [
 /// Key of a role rule that its table omits.
 const ROLE: &str = "role";
 /// Documented types, and their names in error messages.
-const TYPES: [(&str, &str); 12] = [
+const TYPE_NAMES: [(&str, &str); 12] = [
     ("number", "a whole number"),
     ("percent", "a whole number"),
     ("duration", "a duration"),
@@ -61,14 +61,14 @@ const MISFITS: [(&str, &str); 4] =
 const NO_KEY: &str = "nonsense-key";
 
 /// Keys that a section needs to be valid.
-const NEEDED: [(&str, &str); 4] = [
+const REQUIRED_KEYS: [(&str, &str); 4] = [
     ("vpp.lb", "ipv4-src-address: 192.0.2.1"),
     ("healthchecks", "port: 80"),
     ("backends", "address: 192.0.2.10"),
     ("frontends", "address: 198.51.100.80, pools: [ { name: p, backends: { a: } } ]"),
 ];
 /// Keys that another key requires.
-const COMPANY: [((&str, &str), &str); 5] = [
+const COMPANION_KEYS: [((&str, &str), &str); 5] = [
     (("healthchecks", "timeout-min"), "timeout: auto"),
     (("healthchecks", "timeout-max"), "timeout: auto"),
     (("params", "fresh-every"), "keep-alive: true"),
@@ -121,8 +121,11 @@ fn guide_documents_every_key() {
     }
     for context in SENTENCES {
         for key in known(context) {
-            let told = [format!("`{key}`"), format!("`{key}."), format!(".{key}`")];
-            assert!(told.iter().any(|told| guide.text.contains(told)), "the guide has no `{key}`");
+            let documented = [format!("`{key}`"), format!("`{key}."), format!(".{key}`")];
+            assert!(
+                documented.iter().any(|documented| guide.text.contains(documented)),
+                "the guide has no `{key}`"
+            );
         }
     }
 }
@@ -130,11 +133,11 @@ fn guide_documents_every_key() {
 #[test]
 fn manual_documents_every_key() {
     let manual = Manual::read(MANUAL);
-    let mut told = BTreeMap::<String, BTreeSet<String>>::new();
+    let mut documented = BTreeMap::<String, BTreeSet<String>>::new();
     // Cm rise : Ar n , Cm fall : Ar n
     for item in manual.items() {
         let keys = item.head.split(" , ").filter_map(|part| part.strip_prefix("Cm ")?.split_once(" : "));
-        told.entry(item.section.clone()).or_default().extend(keys.map(|(key, _)| key.to_owned()));
+        documented.entry(item.section.clone()).or_default().extend(keys.map(|(key, _)| key.to_owned()));
     }
     let mut known_there = BTreeMap::<String, BTreeSet<String>>::new();
     for (section, context) in SECTIONS {
@@ -147,7 +150,7 @@ fn manual_documents_every_key() {
     }
     known_there.get_mut("api").unwrap().remove(ROLE);
     for (section, known) in known_there {
-        assert_same(&section, &told[&section], &known);
+        assert_same(&section, &documented[&section], &known);
     }
     let text = read(MANUAL);
     for key in SENTENCES.into_iter().flat_map(known) {
@@ -157,7 +160,7 @@ fn manual_documents_every_key() {
 }
 
 /// Documentation of one key.
-struct Said<'a> {
+struct DocumentedKey<'a> {
     section: &'a str,
     key: String,
     default: String,
@@ -168,7 +171,7 @@ struct Said<'a> {
 }
 
 /// Returns every key in the guide's tables.
-fn said(guide: &Page) -> Vec<Said<'_>> {
+fn documented_keys(guide: &Page) -> Vec<DocumentedKey<'_>> {
     let mut said = Vec::new();
     for (section, _) in SECTIONS.into_iter().filter(|(section, _)| !section.starts_with("api")) {
         let table = table(guide, section);
@@ -183,7 +186,7 @@ fn said(guide: &Page) -> Vec<Said<'_>> {
             let kind = ["tcp", "https"].into_iter().find(|kind| *kind == first).unwrap_or("http");
             for (number, key) in keys.iter().enumerate() {
                 let default = if defaults.len() == keys.len() { defaults[number] } else { text };
-                said.push(Said {
+                said.push(DocumentedKey {
                     section,
                     key: key.clone(),
                     default: default.to_owned(),
@@ -200,7 +203,8 @@ fn said(guide: &Page) -> Vec<Said<'_>> {
 /// Checks a configuration in which a section has these keys.
 fn with(kind: &str, section: &str, keys: &str) -> Result<Config, String> {
     let of = |name: &str| {
-        let needed = NEEDED.iter().find(|(section, _)| *section == name).map_or("", |(_, needed)| needed);
+        let needed =
+            REQUIRED_KEYS.iter().find(|(section, _)| *section == name).map_or("", |(_, needed)| needed);
         let mut all: BTreeMap<_, _> =
             split(needed).chain(split(if section == name { keys } else { "" })).collect();
         if name == "healthchecks" {
@@ -224,18 +228,18 @@ fn split(keys: &str) -> impl Iterator<Item = (&str, &str)> {
     keys.split(", ").chain([pools]).filter_map(|pair| pair.split_once(": "))
 }
 
-fn company(section: &str, key: &str) -> String {
-    let found = COMPANY.iter().find(|(of, _)| *of == (section, key));
-    found.map_or(String::new(), |(_, company)| format!("{company}, "))
+fn companion_keys(section: &str, key: &str) -> String {
+    let found = COMPANION_KEYS.iter().find(|(of, _)| *of == (section, key));
+    found.map_or(String::new(), |(_, companion_keys)| format!("{companion_keys}, "))
 }
 
 #[test]
 fn documented_defaults_are_correct() {
     let guide = Page::read(GUIDE);
-    let all = said(&guide);
+    let all = documented_keys(&guide);
     let plain = Regex::new(r#"^("?[\d.]+"?|\d+m?s|true|false|[a-z]+|/)$"#).unwrap();
     let mut compared = BTreeSet::new();
-    for Said { section, key, default, kind, .. } in &all {
+    for DocumentedKey { section, key, default, kind, .. } in &all {
         // `fast-interval` | `interval`
         let other = all.iter().find(|other| other.section == *section && other.key == *default);
         let value = other.map_or(default, |other| &other.default);
@@ -243,9 +247,9 @@ fn documented_defaults_are_correct() {
         if is_none || !plain.is_match(value) {
             continue;
         }
-        let company = company(section, key);
-        let without = with(kind, section, &company);
-        let explicit = with(kind, section, &format!("{company}{key}: {value}"));
+        let companion_keys = companion_keys(section, key);
+        let without = with(kind, section, &companion_keys);
+        let explicit = with(kind, section, &format!("{companion_keys}{key}: {value}"));
         assert_eq!(without, explicit, "{section}.{key}, by default {value}");
         assert!(explicit.is_ok(), "{section}.{key}: {explicit:?}");
         compared.insert(key.as_str());
@@ -256,25 +260,25 @@ fn documented_defaults_are_correct() {
 #[test]
 fn documented_types_are_correct() {
     let guide = Page::read(GUIDE);
-    for Said { section, key, type_, kind, .. } in said(&guide) {
+    for DocumentedKey { section, key, type_, kind, .. } in documented_keys(&guide) {
         let (_, context) = SECTIONS.iter().find(|(name, _)| *name == section).unwrap();
-        let instead = |value: &str| complaint(&context.replace('?', &format!("{key}: {value}")));
+        let error_for = |value: &str| complaint(&context.replace('?', &format!("{key}: {value}")));
         let codes: BTreeSet<_> = type_.codes.iter().cloned().collect();
         let mut words = type_.text.split(", ").filter(|word| !codes.contains(*word)).peekable();
         if words.peek().is_none() {
-            assert_same(&format!("{section}.{key}"), &codes, &expected(&instead("nonsense")).1);
+            assert_same(&format!("{section}.{key}"), &codes, &expected(&error_for("nonsense")).1);
         }
         for word in words {
-            let found = TYPES.iter().find(|(name, _)| *name == word);
-            let (_, called) = found.unwrap_or_else(|| panic!("{section}.{key}: {word} is no type"));
-            let complaint = instead(if word == "list" { "a" } else { "[ a ]" });
+            let found = TYPE_NAMES.iter().find(|(name, _)| *name == word);
+            let (_, called) = found.unwrap_or_else(|| panic!("{section}.{key}: unknown type {word}"));
+            let complaint = error_for(if word == "list" { "a" } else { "[ a ]" });
             let (expected, _) = expected(&complaint);
-            assert!(expected.contains(called), "{section}.{key} is no {word}: {complaint}");
+            assert!(expected.contains(called), "{section}.{key} is not of type {word}: {complaint}");
             assert!(codes.iter().all(|code| expected.contains(code)), "{section}.{key}: {complaint}");
             let misfit = MISFITS.iter().find(|(name, _)| *name == word);
             let accepts =
                 |(_, value): &&(&str, &str)| with(kind, section, &format!("{key}: {value}")).is_ok();
-            assert_eq!(misfit.filter(accepts), None, "{section}.{key} is no {word}");
+            assert_eq!(misfit.filter(accepts), None, "{section}.{key} is not of type {word}");
         }
     }
 }
@@ -282,11 +286,12 @@ fn documented_types_are_correct() {
 #[test]
 fn documented_required_keys_are_required() {
     let guide = Page::read(GUIDE);
-    let required: Vec<_> = said(&guide).into_iter().filter(|said| said.default == "required").collect();
+    let required: Vec<_> =
+        documented_keys(&guide).into_iter().filter(|said| said.default == "required").collect();
     assert!(required.len() > 3);
-    for Said { section, key, .. } in required {
+    for DocumentedKey { section, key, .. } in required {
         let missing = format!("{key}: null");
-        assert!(with("http", section, &missing).is_err(), "{section} is good without {key}");
+        assert!(with("http", section, &missing).is_err(), "{section} is valid without {key}");
     }
 }
 
@@ -295,7 +300,7 @@ fn documented_bounds_are_correct() {
     let guide = Page::read(GUIDE);
     let bounds = Regex::new(r"\b(\d+)(ms|s|m|h)? to (\d+)(ms|s|m|h)?\b").unwrap();
     let mut compared = BTreeSet::new();
-    for Said { section, key, row, kind, .. } in said(&guide) {
+    for DocumentedKey { section, key, row, kind, .. } in documented_keys(&guide) {
         if (section, key.as_str()) == UNBOUNDED {
             continue;
         }
@@ -305,7 +310,7 @@ fn documented_bounds_are_correct() {
         let [least, most] = [(part(1), part(2)), (part(3), part(4))];
         let good = |value: &str| {
             let value = if key == "response-code" { format!("'{value}'") } else { value.to_owned() };
-            with(kind, section, &format!("{}{key}: {value}", company(section, &key))).is_ok()
+            with(kind, section, &format!("{}{key}: {value}", companion_keys(section, &key))).is_ok()
         };
         for (number, unit) in [least, most] {
             assert!(good(&format!("{number}{unit}")), "{section}.{key}: {number}{unit} is refused");

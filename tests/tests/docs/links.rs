@@ -25,7 +25,7 @@ fn fault(pages: &BTreeMap<String, Page>, page: &Page, to: &str) -> Option<String
             && !host.is_empty()
             && !rest.contains(char::is_whitespace)
             && host.chars().all(|c| c.is_ascii_alphanumeric() || ['.', '-', ':', '[', ']'].contains(&c));
-        return (!good).then(|| format!("{to} is no address"));
+        return (!good).then(|| format!("{to} is not a valid URL"));
     }
     let (file, anchor) = to.split_once('#').map_or((to, None), |(file, anchor)| (file, Some(anchor)));
     if file.starts_with('/') || file.contains(':') {
@@ -34,7 +34,7 @@ fn fault(pages: &BTreeMap<String, Page>, page: &Page, to: &str) -> Option<String
     let target = if file.is_empty() { Some(page.name.clone()) } else { relative(&page.name, file) };
     let Some(target) = target else { return Some(format!("{to} leads out of the repository")) };
     if !path(&target).exists() {
-        return Some(format!("{target} is not there"));
+        return Some(format!("{target} does not exist"));
     }
     let anchor = anchor?;
     match pages.get(&target) {

@@ -18,10 +18,11 @@ mod reliability;
 use std::collections::BTreeSet;
 
 /// Asserts that documentation and program list the same names.
-fn assert_same(what: &str, told: &BTreeSet<String>, there: &BTreeSet<String>) {
-    let [superfluous, missing] = [told.difference(there), there.difference(told)].map(Vec::from_iter);
+fn assert_same(what: &str, documented: &BTreeSet<String>, there: &BTreeSet<String>) {
+    let [superfluous, missing] =
+        [documented.difference(there), there.difference(documented)].map(Vec::from_iter);
     assert!(
         superfluous.is_empty() && missing.is_empty(),
-        "{what}: told of, and not there: {superfluous:?}; there, and not told of: {missing:?}"
+        "{what}: documented but missing in the program: {superfluous:?}; in the program but undocumented: {missing:?}"
     );
 }

@@ -15,18 +15,19 @@ const MANUALS: [&str; 4] = ["maglev.yaml.5", "maglevc.1", "maglevd-prober.8", "m
 /// Characters that end a command in a line.
 const ENDS: [char; 9] = ['|', ';', '#', ')', '(', '<', '>', '`', '&'];
 
-/// Variables that belong to packaging, build and tests instead of a flag.
-const OTHERS: [&str; 7] = ["BUILD_DATE", "COMMIT", "DEB", "FUZZ", "FUZZ_SEEDS", "REWRITE", "ROOTFS"];
+/// Variables that belong to packaging, build and tests error_for of a flag.
+const NON_FLAG_VARIABLES: [&str; 7] =
+    ["BUILD_DATE", "COMMIT", "DEB", "FUZZ", "FUZZ_SEEDS", "REWRITE", "ROOTFS"];
 
 /// A line or phrase of a page or manual that may be a command.
-struct Phrase {
+struct CommandPhrase {
     at: String,
     text: String,
     /// True within a sentence, where commands may be abbreviated.
     is_inline: bool,
 }
 
-fn phrases() -> Vec<Phrase> {
+fn phrases() -> Vec<CommandPhrase> {
     let mut phrases = Vec::new();
     for page in page::all() {
         for fence in ["sh", "console", "text", ""].iter().flat_map(|language| page.fences(language)) {
@@ -37,16 +38,20 @@ fn phrases() -> Vec<Phrase> {
                 }
                 _ => fence.body.lines().map(|line| line.trim_start_matches("$ ").to_owned()).collect(),
             };
-            phrases.extend(lines.into_iter().map(|text| Phrase { at: at.clone(), text, is_inline: false }));
+            phrases.extend(lines.into_iter().map(|text| CommandPhrase {
+                at: at.clone(),
+                text,
+                is_inline: false,
+            }));
         }
         let inline =
-            page.codes.into_iter().map(|text| Phrase { at: page.name.clone(), text, is_inline: true });
+            page.codes.into_iter().map(|text| CommandPhrase { at: page.name.clone(), text, is_inline: true });
         phrases.extend(inline);
     }
     for name in MANUALS {
         for display in Manual::read(&format!("docs/man/{name}")).displays() {
             let lines = display.lines().map(|line| line.trim_start_matches(['$', '#', ' ']).to_owned());
-            phrases.extend(lines.map(|text| Phrase { at: name.to_owned(), text, is_inline: false }));
+            phrases.extend(lines.map(|text| CommandPhrase { at: name.to_owned(), text, is_inline: false }));
         }
     }
     phrases
@@ -67,7 +72,7 @@ fn uses<'a>(phrase: &'a str, program: &str) -> Vec<Vec<&'a str>> {
 fn mentioned_options_exist() {
     let known: BTreeMap<_, _> = PROGRAMS.map(|program| (program, of_help(program))).into();
     let mut found = 0;
-    for Phrase { at, text: phrase, .. } in phrases() {
+    for CommandPhrase { at, text: phrase, .. } in phrases() {
         for (program, flags) in &known {
             for word in uses(&phrase, program).into_iter().flatten() {
                 let name = word.trim_matches(['[', ']', ',']).split('=').next().unwrap_or_default();
@@ -85,7 +90,7 @@ fn mentioned_options_exist() {
 fn mentioned_commands_exist() {
     let usages: Vec<_> = commands().iter().map(|usage| parse(usage)).collect();
     let mut found = 0;
-    for Phrase { at, text: phrase, is_inline } in phrases() {
+    for CommandPhrase { at, text: phrase, is_inline } in phrases() {
         for words in uses(&phrase, "maglevc") {
             let Some(words) = command(&words) else { continue };
             let is_one = usages.iter().any(|usage| matches(usage, &words, !is_inline));
@@ -120,51 +125,51 @@ fn command(words: &[&str]) -> Option<Vec<String>> {
 
 /// Element of a usage.
 #[derive(Debug)]
-enum Part {
+enum UsagePart {
     /// One of several keywords.
     Word(Vec<String>),
     /// Any value.
     Value,
     /// Optional part.
-    Maybe(Vec<Part>),
+    Maybe(Vec<UsagePart>),
 }
 
-fn parse(usage: &str) -> Vec<Part> {
+fn parse(usage: &str) -> Vec<UsagePart> {
     let spaced = usage.replace('[', "[ ").replace(']', " ]");
     parts(&mut spaced.split_whitespace())
 }
 
-fn parts<'a>(words: &mut impl Iterator<Item = &'a str>) -> Vec<Part> {
+fn parts<'a>(words: &mut impl Iterator<Item = &'a str>) -> Vec<UsagePart> {
     let mut found = Vec::new();
     while let Some(word) = words.next() {
         match word {
-            "[" => found.push(Part::Maybe(parts(words))),
+            "[" => found.push(UsagePart::Maybe(parts(words))),
             "]" => break,
-            word if word.chars().all(|c| c.is_ascii_uppercase()) => found.push(Part::Value),
-            word => found.push(Part::Word(word.split('|').map(str::to_owned).collect())),
+            word if word.chars().all(|c| c.is_ascii_uppercase()) => found.push(UsagePart::Value),
+            word => found.push(UsagePart::Word(word.split('|').map(str::to_owned).collect())),
         }
     }
     found
 }
 
 /// True if a command matches the usage, or is a prefix of it when it need not be whole. Optional parts may come in any order.
-fn matches(usage: &[Part], words: &[String], whole: bool) -> bool {
+fn matches(usage: &[UsagePart], words: &[String], whole: bool) -> bool {
     left(usage, words, whole).is_some_and(<[String]>::is_empty)
 }
 
 /// Returns the words that remain after a usage has consumed its part.
-fn left<'a>(usage: &[Part], words: &'a [String], whole: bool) -> Option<&'a [String]> {
+fn left<'a>(usage: &[UsagePart], words: &'a [String], whole: bool) -> Option<&'a [String]> {
     let mut words = words;
     let mut optional = Vec::new();
     for part in usage {
-        if let Part::Maybe(parts) = part {
+        if let UsagePart::Maybe(parts) = part {
             optional.push(parts);
             continue;
         }
         let Some((first, rest)) = words.split_first() else { return (!whole).then_some(words) };
         match part {
             // Every keyword may be abbreviated.
-            Part::Word(several) if !several.iter().any(|word| word.starts_with(first.as_str())) => {
+            UsagePart::Word(several) if !several.iter().any(|word| word.starts_with(first.as_str())) => {
                 return None;
             }
             _ => words = rest,
@@ -205,7 +210,7 @@ fn command_matcher_rejects_invalid_commands() {
 fn mentioned_variables_exist() {
     let mut known: BTreeSet<_> =
         PROGRAMS.into_iter().flat_map(of_help).filter_map(|(_, flag)| flag.variable).collect();
-    known.extend(OTHERS.map(|name| format!("MAGLEV_{name}")));
+    known.extend(NON_FLAG_VARIABLES.map(|name| format!("MAGLEV_{name}")));
     let files = ["Dockerfile", "compose.yaml", "debian/etc/default/vpp-maglev"].map(str::to_owned);
     let manuals = MANUALS.map(|name| format!("docs/man/{name}"));
     let texts = files.into_iter().chain(manuals).map(|name| (page::read(&name), name));
@@ -213,7 +218,7 @@ fn mentioned_variables_exist() {
         for mention in text.split("MAGLEV_").skip(1) {
             let end = mention.find(|c: char| !c.is_ascii_uppercase() && c != '_').unwrap_or(mention.len());
             let variable = format!("MAGLEV_{}", &mention[..end]);
-            assert!(end == 0 || known.contains(&variable), "{name}: nobody knows {variable}");
+            assert!(end == 0 || known.contains(&variable), "{name}: unknown variable {variable}");
         }
     }
 }
@@ -224,7 +229,7 @@ fn mentioned_make_targets_exist() {
     let targets: BTreeSet<_> =
         makefile.lines().filter_map(|line| line.split_once(": ")).map(|(name, _)| name).collect();
     let mut found = BTreeSet::new();
-    for Phrase { at, text: phrase, .. } in phrases() {
+    for CommandPhrase { at, text: phrase, .. } in phrases() {
         let Some(target) = phrase.strip_prefix("make ").and_then(|rest| rest.split_whitespace().next())
         else {
             continue;

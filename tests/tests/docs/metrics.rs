@@ -28,7 +28,7 @@ const SECTIONS: [(&str, &str); 3] = [
 ];
 
 /// Operator actions that appear in the metrics, some of which fail.
-const DEEDS: &str = "
+const ACTIONS: &str = "
 maglevc set backend nginx0 pause
 maglevc set frontend web pool primary backend nginx1 weight 7 for 1h
 maglevc sync vpp lb state
@@ -56,14 +56,14 @@ fn every_metric_is_documented_with_labels() {
     {
         stage.scene(scene);
     }
-    let said = stage.run(DEEDS);
+    let said = stage.run(ACTIONS);
     stage.maglevd().until_backend("tls", BackendState::Up);
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 9091));
-    let told = told();
+    let documented = documented();
     let exported = || exported(&stage.machine().inside(|| Scrape::of(address)));
     // Traffic metrics return some time after VPP.
     until(
-        || exported() == told,
+        || exported() == documented,
         || {
             let exported = exported();
             let only = |of: &Families, other: &Families| {
@@ -71,29 +71,32 @@ fn every_metric_is_documented_with_labels() {
                 only.map(|(name, labels)| format!("{name} {labels:?}\n")).collect::<String>()
             };
             format!(
-                "told of are alone\n{}and exported\n{}after\n{}",
-                only(&told, &exported),
-                only(&exported, &told),
+                "only documented:\n{}only exported:\n{}after\n{}",
+                only(&documented, &exported),
+                only(&exported, &documented),
                 said.lines.join("\n")
             )
         },
     );
 }
 
-fn told() -> Families {
-    let mut told = Families::new();
+fn documented() -> Families {
+    let mut documented = Families::new();
     for page in page::all() {
         for table in page.tables("metric") {
             let labels = table.column("labels");
             for row in &table.rows {
                 let labels: BTreeSet<_> = row[labels].codes.iter().cloned().collect();
                 for name in &row[0].codes {
-                    assert!(told.insert(name.clone(), labels.clone()).is_none(), "{name} is told of twice");
+                    assert!(
+                        documented.insert(name.clone(), labels.clone()).is_none(),
+                        "{name} is documented twice"
+                    );
                 }
             }
         }
     }
-    told
+    documented
 }
 
 fn exported(scrape: &Scrape) -> Families {

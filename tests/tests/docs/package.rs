@@ -31,7 +31,7 @@ fn installed_environment_shows_defaults() {
     for (name, value) in shown {
         let name = format!("MAGLEV_{name}");
         let flag = flags.values().find(|flag| flag.variable.as_deref() == Some(&name));
-        let flag = flag.unwrap_or_else(|| panic!("maglevd does not know {name}"));
+        let flag = flag.unwrap_or_else(|| panic!("maglevd has no {name}"));
         if let Some(default) = &flag.default {
             assert_eq!(value, default, "{name}");
             compared += 1;
@@ -55,12 +55,12 @@ fn manuals_are_well_formed() {
 fn changelogs_list_the_same_releases() {
     // ## [0.1.0] - 2026-11-22
     let changes = read("CHANGELOG.md");
-    let told: Vec<_> = changes
+    let documented: Vec<_> = changes
         .lines()
         .filter_map(|line| line.strip_prefix("## [")?.split_once("] - "))
         .map(|(version, date)| (version.to_owned(), date.to_owned()))
         .collect();
-    assert_eq!(told, packaged(&read("debian/changelog")));
+    assert_eq!(documented, packaged(&read("debian/changelog")));
 }
 
 /// Returns the releases in a Debian changelog, newest first: version and date as in `2026-11-22`.

@@ -33,7 +33,7 @@ fn tests_named_on_page_exist() {
         rows.flat_map(|row| row.split('`').skip(1).step_by(2).filter(|word| word.contains("::"))).collect();
     assert!(names.len() > 20, "{names:?}");
     let missing: Vec<_> = names.into_iter().filter(|name| !is_test(name)).collect();
-    assert!(missing.is_empty(), "docs/reliability.md names {missing:?}, which are no tests");
+    assert!(missing.is_empty(), "docs/reliability.md names tests that do not exist: {missing:?}");
 }
 
 /// True if `name`, as `binary::module::test` or `package::module::tests::test`, is a test in the workspace.

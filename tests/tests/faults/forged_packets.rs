@@ -14,7 +14,7 @@ use maglev_lab::site::Site;
 use maglev_lab::skip;
 use maglev_lab::topology::{FAMILIES, Family, Lab, V4};
 
-use crate::{Bench, Stage, alike, servers};
+use crate::{Bench, FaultFixture, add_servers, uniform_backends};
 
 const PORT: u16 = 80;
 const SYN: u8 = 0x02;
@@ -23,7 +23,7 @@ const RST_ACK: u8 = 0x14;
 const HALF_OPEN: Probe = Probe::Tcp { port: PORT, mode: Mode::HalfOpen, tls: None };
 
 /// Delay that makes a reply arrive after the packets before it were read.
-const LATER: Duration = Duration::from_millis(50);
+const DELAY: Duration = Duration::from_millis(50);
 
 /// A forgery: its name, how it is made of the reply, and the counter it increments.
 type Forgery = (&'static str, fn(&Packet) -> Sent, fn(&Stats) -> u64);
@@ -160,7 +160,7 @@ const ERRORS: [&[([u8; 2], Option<&str>)]; 2] = [
     ],
 ];
 
-fn is_asked(packet: &Packet, family: &Family) -> bool {
+fn is_probe(packet: &Packet, family: &Family) -> bool {
     packet.to == family.server && (packet.is_echo() || packet.is_segment(SYN))
 }
 
@@ -176,14 +176,14 @@ fn only_icmp_delivery_errors_fail_probes() {
         for (probe, good) in [(Probe::Icmp, "L7OK"), (HALF_OPEN, "L4OK")] {
             for (error, meaning) in errors {
                 let error = *error;
-                let is_told = meaning.is_some();
+                let is_reported = meaning.is_some();
                 // A router sends the error. The packet still arrives if the error is not a delivery failure.
                 cable.treat(move |packet, _| {
-                    if !is_asked(packet, &family) {
+                    if !is_probe(packet, &family) {
                         return vec![packet.on()];
                     }
-                    let mut sent = vec![packet.error(family.nobody, error, |_| ()), packet.late(LATER)];
-                    sent.truncate(if is_told { 1 } else { 2 });
+                    let mut sent = vec![packet.error(family.nobody, error, |_| ()), packet.late(DELAY)];
+                    sent.truncate(if is_reported { 1 } else { 2 });
                     sent
                 });
                 let verdict = bench.controller.verdict(check(family.server, probe.clone()));
@@ -215,9 +215,9 @@ fn icmp_error_for_other_packet_is_ignored() {
         ] {
             for at in places {
                 cable.treat(move |packet, _| {
-                    if is_asked(packet, &family) {
+                    if is_probe(packet, &family) {
                         let lie = packet.error(family.nobody, code, |quoted| quoted[at] ^= 1);
-                        return vec![lie, packet.late(LATER)];
+                        return vec![lie, packet.late(DELAY)];
                     }
                     vec![packet.on()]
                 });
@@ -237,7 +237,7 @@ fn concurrent_pingers_do_not_interfere() {
     const PING: &str = "    ping: { type: icmp, interval: 50ms, timeout: 10s, rise: 2, fall: 3 }\n";
     let lab = Lab::new();
     let cable = Cable::lay(&lab, 8);
-    let backends = alike(&servers(&lab, 3), "ping");
+    let backends = uniform_backends(&add_servers(&lab, 3), "ping");
     // ICMP identifier of the prober's requests.
     let ident = Arc::new(Mutex::new(None));
     let seen = Arc::clone(&ident);
@@ -248,16 +248,16 @@ fn concurrent_pingers_do_not_interfere() {
         }
         vec![packet.on()]
     });
-    let mut stage = Stage::new(lab, 100, PING, backends);
-    stage.settle();
+    let mut fixture = FaultFixture::new(lab, 100, PING, backends);
+    fixture.settle();
     cable.mend();
     let ident = ident.lock().unwrap().expect("the prober has sent requests");
     // A second prober, and ping with the prober's identifier, on the same host to the same servers.
     let other = Place::new();
-    let _second = other.humble_prober(&stage.lab.prober, &[]);
+    let _second = other.humble_prober(&fixture.lab.prober, &[]);
     let mut second = Controller::connect(&other.path("prober.sock"));
-    for server in [stage.backends[0].1, stage.backends[3].1] {
-        let mut ping = stage.lab.prober.command("ping");
+    for server in [fixture.backends[0].1, fixture.backends[3].1] {
+        let mut ping = fixture.lab.prober.command("ping");
         ping.args(["-q", "-c", "30", "-i", "0.01", "-e", &ident.to_string(), &server.to_string()]);
         let ping = ping.output().unwrap();
         assert!(ping.status.success(), "{}", String::from_utf8_lossy(&ping.stdout));
@@ -265,11 +265,11 @@ fn concurrent_pingers_do_not_interfere() {
     }
     // ping counts the prober's replies as its own and stops early. The prober rejects ping's replies as spoofed.
     assert_eq!(second.stats(|_| true).spoofed, 0);
-    stage.until_metric("maglev_prober_dropped_total", &["spoofed"], 4.0);
-    stage.until_probes(None, &["L7OK"], 60.0);
-    stage.hear_all();
-    stage.assert_calm(&[]);
-    assert_eq!(stage.probes(None, &["L4TOUT", "L4CON"]), 0.0);
+    fixture.until_metric("maglev_prober_dropped_total", &["spoofed"], 4.0);
+    fixture.until_probes(None, &["L7OK"], 60.0);
+    fixture.flush_outcomes();
+    fixture.assert_unchanged_except(&[]);
+    assert_eq!(fixture.probes(None, &["L4TOUT", "L4CON"]), 0.0);
 }
 
 #[test]
@@ -282,12 +282,12 @@ fn fragmented_replies_are_accepted() {
     let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(V4.server, PORT)));
     for (probe, good) in [(Probe::Icmp, "L7OK"), (HALF_OPEN, "L4OK"), (tcp(PORT), "L4OK")] {
         let used = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&used);
+        let reported = Arc::clone(&used);
         cable.treat(move |packet, _| {
             if !is_answer(packet) {
                 return vec![packet.on()];
             }
-            told.store(true, Ordering::Relaxed);
+            reported.store(true, Ordering::Relaxed);
             packet.fragments(8)
         });
         assert_eq!(bench.controller.outcomes(check(V4.server, probe.clone()), 5), vec![good; 5]);

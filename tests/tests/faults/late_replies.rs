@@ -12,7 +12,7 @@ use maglev_lab::skip;
 use maglev_lab::topology::{FAMILIES, Lab};
 use maglev_proto::v1::BackendState;
 
-use crate::{Bench, Stage, alike, recovery, servers};
+use crate::{Bench, FaultFixture, add_servers, recovery, uniform_backends};
 
 const PATIENT: &str =
     "    ping: { type: icmp, interval: 50ms, fast-interval: 20ms, timeout: 10s, rise: 2, fall: 3 }\n";
@@ -26,21 +26,21 @@ fn duplicates_and_reordering_change_nothing() {
     }
     let lab = Lab::new();
     let cable = Cable::lay(&lab, 2);
-    let backends = alike(&servers(&lab, 10), "ping");
-    let mut stage = Stage::new(lab, 0, PATIENT, backends);
-    stage.settle();
+    let backends = uniform_backends(&add_servers(&lab, 10), "ping");
+    let mut fixture = FaultFixture::new(lab, 0, PATIENT, backends);
+    fixture.settle();
     cable.treat(|packet, random| {
         let mut sent = [(); 2].map(|()| packet.late(Duration::from_millis(random.u64(0..60)))).to_vec();
         sent.truncate(random.usize(1..=2));
         sent
     });
-    stage.until_metric("maglev_prober_dropped_total", &["duplicate"], 100.0);
+    fixture.until_metric("maglev_prober_dropped_total", &["duplicate"], 100.0);
     // Duplicates that arrive during the next probe match no request.
-    stage.until_probes(None, &["L7OK"], 200.0);
-    stage.hear_all();
-    stage.assert_calm(&[]);
-    assert_eq!(stage.probes(None, &["L4TOUT", "L4CON"]), 0.0);
-    assert_eq!(stage.metric("maglev_prober_dropped_total", &["malformed"]), 0.0);
+    fixture.until_probes(None, &["L7OK"], 200.0);
+    fixture.flush_outcomes();
+    fixture.assert_unchanged_except(&[]);
+    assert_eq!(fixture.probes(None, &["L4TOUT", "L4CON"]), 0.0);
+    assert_eq!(fixture.metric("maglev_prober_dropped_total", &["malformed"]), 0.0);
 }
 
 #[test]
@@ -50,10 +50,10 @@ fn replies_after_timeout_are_ignored() {
     }
     let lab = Lab::new();
     let cable = Cable::lay(&lab, 3);
-    let backends = alike(&servers(&lab, 4), "ping");
+    let backends = uniform_backends(&add_servers(&lab, 4), "ping");
     let victims = backends.iter().take(2).map(|(_, address, _)| *address).collect::<Vec<_>>();
-    let mut stage = Stage::new(lab, 100, HASTY, backends);
-    stage.settle();
+    let mut fixture = FaultFixture::new(lab, 100, HASTY, backends);
+    fixture.settle();
     // Every reply arrives, but after its timeout.
     cable.treat(move |packet, random| {
         let is_late = packet.is_echo_reply() && victims.contains(&packet.from);
@@ -61,19 +61,19 @@ fn replies_after_timeout_are_ignored() {
         vec![packet.late(Duration::from_millis(after))]
     });
     for name in ["b0", "b1"] {
-        stage.maglevd.until_backend(name, BackendState::Down);
+        fixture.maglevd.until_backend(name, BackendState::Down);
     }
-    stage.until_weights(|name| u8::from(!["b0", "b1"].contains(&name)));
-    let late = stage.metric("maglev_prober_dropped_total", &["stray"]);
-    stage.until_metric("maglev_prober_dropped_total", &["stray"], late + 20.0);
+    fixture.until_weights(|name| u8::from(!["b0", "b1"].contains(&name)));
+    let late = fixture.metric("maglev_prober_dropped_total", &["stray"]);
+    fixture.until_metric("maglev_prober_dropped_total", &["stray"], late + 20.0);
     for name in ["b0", "b1"] {
-        let backend = stage.maglevd.backend(name);
+        let backend = fixture.maglevd.backend(name);
         assert_eq!((backend.state(), backend.counter), (BackendState::Down, 0), "{backend:#?}");
-        stage.until_last(name, "L4TOUT");
+        fixture.until_outcome(name, "L4TOUT");
     }
     cable.mend();
-    recovery("answers beyond the time-out", || stage.until_weights(|_| 1));
-    stage.assert_calm(&["b0", "b1"]);
+    recovery("replies after the timeout", || fixture.until_weights(|_| 1));
+    fixture.assert_unchanged_except(&["b0", "b1"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use maglev_lab::skip;
 use maglev_lab::topology::Lab;
 use maglev_proto::v1::BackendState;
 
-use crate::{Stage, alike, recovery, servers};
+use crate::{FaultFixture, add_servers, recovery, uniform_backends};
 
 const RISE: u32 = 2;
 const FALL: u32 = 3;
@@ -51,33 +51,39 @@ fn loss_below_fall_changes_nothing() {
     }
     let lab = Lab::new();
     let cable = Cable::lay(&lab, 1);
-    let backends = alike(&servers(&lab, 25), "ping");
+    let backends = uniform_backends(&add_servers(&lab, 25), "ping");
     // Threshold 0 disables mass-failure detection.
-    let mut stage = Stage::new(lab, 0, PING, backends);
-    stage.settle();
+    let mut fixture = FaultFixture::new(lab, 0, PING, backends);
+    fixture.settle();
     for (first, next, enough) in [(0.01, 0.01, 15), (0.1, 0.1, 60), (0.3, 0.3, 120), (0.05, 0.9, 120)] {
         // A timeout while this host had stopped the prober is a local fault.
-        let failed = |stage: &Stage| stage.probes(None, &["L4TOUT", "LOCAL"]);
-        let before = failed(&stage);
+        let failed = |fixture: &FaultFixture| fixture.probes(None, &["L4TOUT", "LOCAL"]);
+        let before = failed(&fixture);
         let lost = lose(&cable, first, next);
         let count = || lost.load(Ordering::Relaxed);
         until(|| count() >= enough, || format!("{} are lost, not {enough}", count()));
         cable.mend();
         // The last drops also time out. Until then a backend still looks well.
-        until(|| failed(&stage) - before >= count() as f64, || "a lost packet is no failed probe".to_owned());
-        stage.hear_all();
-        stage.assert_calm(&[]);
+        until(
+            || failed(&fixture) - before >= count() as f64,
+            || "a lost packet did not fail its probe".to_owned(),
+        );
+        fixture.flush_outcomes();
+        fixture.assert_unchanged_except(&[]);
         // Passes raise all counters to the maximum again.
-        let below = |name: &String| stage.maglevd.backend(name).counter < TOP;
-        until(|| !stage.backends.iter().any(|(name, ..)| below(name)), || "no end of the passes".to_owned());
+        let below = |name: &String| fixture.maglevd.backend(name).counter < TOP;
+        until(
+            || !fixture.backends.iter().any(|(name, ..)| below(name)),
+            || "counters do not recover".to_owned(),
+        );
     }
 
-    let victim = stage.backends[0].1;
+    let victim = fixture.backends[0].1;
     cable.treat(move |packet, _| if packet.server() == victim { Vec::new() } else { vec![packet.on()] });
-    stage.maglevd.until_backend("b0", BackendState::Down);
-    stage.until_weights(|name| u8::from(name != "b0"));
-    stage.until_last("b0", "L4TOUT");
+    fixture.maglevd.until_backend("b0", BackendState::Down);
+    fixture.until_weights(|name| u8::from(name != "b0"));
+    fixture.until_outcome("b0", "L4TOUT");
     cable.mend();
-    recovery("one backend's packets are all lost", || stage.until_weights(|_| 1));
-    stage.assert_calm(&["b0"]);
+    recovery("all packets of one backend are lost", || fixture.until_weights(|_| 1));
+    fixture.assert_unchanged_except(&["b0"]);
 }

@@ -34,7 +34,7 @@ const VIPS: [&str; 2] = ["203.0.113.80", "203.0.113.81"];
 type Backend = (String, IpAddr, &'static str);
 
 /// The complete running system.
-struct Stage {
+struct FaultFixture {
     maglevd: Maglevd,
     metrics: SocketAddr,
     prober: Process,
@@ -47,14 +47,14 @@ struct Stage {
     lab: Lab,
 }
 
-impl Stage {
+impl FaultFixture {
     /// Starts the system with these `healthchecks` and `backends`. A `blind_threshold` of 100 is the default.
     fn new(lab: Lab, blind_threshold: u8, healthchecks: &str, backends: Vec<Backend>) -> Self {
-        Self::with_prober_by(&[], lab, blind_threshold, healthchecks, backends)
+        Self::with_wrapped_prober(&[], lab, blind_threshold, healthchecks, backends)
     }
 
     /// Same, with the prober started through `wrapper`.
-    fn with_prober_by(
+    fn with_wrapped_prober(
         wrapper: &[&str],
         lab: Lab,
         blind_threshold: u8,
@@ -94,7 +94,7 @@ impl Stage {
 
     /// Asserts that no backend except `moved` has changed since the settled state. VPP must have received no write if `moved`
     /// is empty.
-    fn assert_calm(&self, moved: &[&str]) {
+    fn assert_unchanged_except(&self, moved: &[&str]) {
         for (name, ..) in self.backends.iter().filter(|(name, ..)| !moved.contains(&name.as_str())) {
             let backend = self.maglevd.backend(name);
             assert_eq!(backend.transitions.len(), 1, "{backend:#?}");
@@ -126,7 +126,7 @@ impl Stage {
     }
 
     /// Waits for `more` probes of each backend with its code.
-    fn until_each<'a>(&self, wanted: impl Iterator<Item = (&'a str, &'a str)>, more: f64) {
+    fn until_each_probed<'a>(&self, wanted: impl Iterator<Item = (&'a str, &'a str)>, more: f64) {
         let wanted: Vec<_> =
             wanted.map(|(name, code)| (name, code, self.probes(Some(name), &[code]) + more)).collect();
         for (name, code, count) in wanted {
@@ -148,19 +148,22 @@ impl Stage {
     }
 
     /// Returns the newest outcome of a backend, such as `L4CON connection refused`.
-    fn last(&self, backend: &str) -> String {
+    fn last_outcome(&self, backend: &str) -> String {
         let verdict = self.maglevd.backend(backend).last.unwrap().verdict.unwrap();
         let code = verdict.code().as_str_name().trim_start_matches("CODE_");
         format!("{code} {}", verdict.detail).trim_end().to_owned()
     }
 
     /// Waits until the newest outcome is `words`. A busy host may report a timeout as `LOCAL`.
-    fn until_last(&self, backend: &str, words: &str) {
-        until(|| self.last(backend).starts_with(words), || format!("{backend}: {}", self.last(backend)));
+    fn until_outcome(&self, backend: &str, words: &str) {
+        until(
+            || self.last_outcome(backend).starts_with(words),
+            || format!("{backend}: {}", self.last_outcome(backend)),
+        );
     }
 
     /// Reloads, so that `maglevd` has processed all earlier outcomes.
-    fn hear_all(&mut self) {
+    fn flush_outcomes(&mut self) {
         self.maglevd.reload(&self.place, &self.config);
     }
 }
@@ -191,7 +194,7 @@ fn config(blind_threshold: u8, healthchecks: &str, backends: &[Backend]) -> Stri
 }
 
 /// Adds further addresses to the server host. To the prober each one is another server.
-fn servers(lab: &Lab, count: u8) -> Vec<IpAddr> {
+fn add_servers(lab: &Lab, count: u8) -> Vec<IpAddr> {
     lab.server.ip("route add local 10.88.0.0/16 dev lo");
     lab.server.ip("-6 route add local fd88::/64 dev lo");
     lab.prober.ip(&format!("route add 10.88.0.0/16 via {}", V4.server));
@@ -202,15 +205,15 @@ fn servers(lab: &Lab, count: u8) -> Vec<IpAddr> {
 }
 
 /// Returns backends `b0`, `b1` and so on with the same healthcheck.
-fn alike(servers: &[IpAddr], healthcheck: &'static str) -> Vec<Backend> {
+fn uniform_backends(servers: &[IpAddr], healthcheck: &'static str) -> Vec<Backend> {
     let backend = |(n, server): (usize, &IpAddr)| (format!("b{n}"), *server, healthcheck);
     servers.iter().enumerate().map(backend).collect()
 }
 
-/// Prints the time from the end of a fault until `is_well` returns.
-fn recovery<T>(scenario: &str, is_well: impl FnOnce() -> T) -> T {
+/// Prints the time from the end of a fault until `wait_until_well` returns.
+fn recovery<T>(scenario: &str, wait_until_well: impl FnOnce() -> T) -> T {
     let end_of_fault = Instant::now();
-    let result = is_well();
+    let result = wait_until_well();
     println!("RECOVERY {scenario}: {:?}", end_of_fault.elapsed());
     result
 }

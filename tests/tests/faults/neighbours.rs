@@ -6,7 +6,7 @@ use maglev_lab::skip;
 use maglev_lab::topology::{Lab, V4, V6};
 use maglev_proto::v1::BackendState;
 
-use crate::{Backend, Stage, recovery};
+use crate::{Backend, FaultFixture, recovery};
 
 /// Timeouts play no part: the kernel gives up after three requests in three seconds.
 const CHECKS: &str = "    ping: { type: icmp, interval: 100ms, fast-interval: 50ms, timeout: 30s, rise: 2, fall: 3 }
@@ -39,24 +39,24 @@ fn unresolved_neighbour_takes_server_down() {
     }
     backends.extend(gone.iter().map(|(backend, _)| backend.clone()));
     let _listener = lab.server.inside(|| TcpListener::bind("[::]:9").unwrap());
-    let mut stage = Stage::new(lab, 100, CHECKS, backends);
-    stage.settle();
+    let mut fixture = FaultFixture::new(lab, 100, CHECKS, backends);
+    fixture.settle();
     for ((_, address, _), _) in &gone {
         let length = if address.is_ipv4() { 24 } else { 64 };
-        stage.lab.server.ip(&format!("address del {address}/{length} dev eth0"));
+        fixture.lab.server.ip(&format!("address del {address}/{length} dev eth0"));
     }
     // Cached neighbours would remain valid for a while.
-    stage.lab.prober.ip("neighbour flush dev eth0");
+    fixture.lab.prober.ip("neighbour flush dev eth0");
     for ((name, ..), words) in &gone {
-        stage.maglevd.until_backend(name, BackendState::Down);
-        stage.until_last(name, words);
+        fixture.maglevd.until_backend(name, BackendState::Down);
+        fixture.until_outcome(name, words);
     }
-    stage.until_weights(|name| u8::from(name.ends_with("stays")));
+    fixture.until_weights(|name| u8::from(name.ends_with("stays")));
     for ((_, address, _), _) in &gone {
         let length = if address.is_ipv4() { 24 } else { 64 };
-        stage.lab.server.ip(&format!("address add {address}/{length} dev eth0"));
+        fixture.lab.server.ip(&format!("address add {address}/{length} dev eth0"));
     }
-    recovery("no neighbour discovery of six servers", || stage.until_weights(|_| 1));
+    recovery("six unresolved neighbours", || fixture.until_weights(|_| 1));
     let names: Vec<_> = gone.iter().map(|((name, ..), _)| name.as_str()).collect();
-    stage.assert_calm(&names);
+    fixture.assert_unchanged_except(&names);
 }

@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
-use crate::{Backend, Stage, recovery};
+use crate::{Backend, FaultFixture, recovery};
 
 /// Every failure code. A busy host may report a timeout as `LOCAL`, which is not a failure.
 const FAILURES: [&str; 7] = ["L4TOUT", "L4CON", "L6TOUT", "L6RSP", "L7TOUT", "L7RSP", "L7STS"];
@@ -26,10 +26,10 @@ const ODD: u16 = 1000;
 const GROWTH: u64 = 8 * 1024;
 
 /// A server: name, behaviour, expected outcome, and the request of its check.
-type Odd = (&'static str, Manners, &'static str, Ask);
+type OddServer = (&'static str, Manners, &'static str, CheckKind);
 
 #[derive(Clone, Copy, PartialEq)]
-enum Ask {
+enum CheckKind {
     /// HTTP status.
     Status,
     /// A pattern that no body contains.
@@ -39,10 +39,10 @@ enum Ask {
     /// TLS handshake.
     Tls,
 }
-use Ask::{Body, Connection, Status, Tls};
+use CheckKind::{Body, Connection, Status, Tls};
 
 /// Slow answers time out. Everything else is decided as soon as it is certain.
-const SERVERS: [Odd; 31] = [
+const SERVERS: [OddServer; 31] = [
     ("silent", wait, "L7TOUT no answer", Status),
     ("drips-head", |s| drip(s, b"HTTP/1.1 200 OK\r\nX: "), "L7TOUT no whole head", Status),
     (
@@ -172,7 +172,7 @@ const SERVERS: [Odd; 31] = [
 
 /// Servers that answer the first request of a connection correctly. The second request is retried if the connection may have
 /// been stale.
-const KEPT: [Odd; 7] = [
+const REUSED: [OddServer; 7] = [
     (
         "kept-ended",
         |s| {
@@ -294,7 +294,7 @@ fn tls_with_a_huge_chain(stream: &mut TcpStream) -> io::Result<()> {
 }
 
 /// Returns a healthcheck for a server on `port`. Only expected timeouts have a short timeout.
-fn healthcheck(port: u16, (name, _, verdict, ask): &Odd, is_kept: bool) -> String {
+fn healthcheck(port: u16, (name, _, verdict, ask): &OddServer, is_kept: bool) -> String {
     let timeout = if verdict.contains("TOUT") { "500ms" } else { "30s" };
     let (kind, params) = match ask {
         Status => ("http", ""),
@@ -312,7 +312,7 @@ fn healthcheck(port: u16, (name, _, verdict, ask): &Odd, is_kept: bool) -> Strin
 }
 
 /// Starts these servers, one per port of one host, and two correct ones.
-fn stage(odd: &[Odd], is_kept: bool) -> (Stage, Vec<Rogue>, Site) {
+fn fixture(odd: &[OddServer], is_kept: bool) -> (FaultFixture, Vec<Rogue>, Site) {
     let lab = Lab::new();
     let site = lab.server.inside(|| Site::start("[::]:80".parse().unwrap()));
     let mut checks = "    good: { type: http, port: 80, interval: 20ms, timeout: 30s }
@@ -330,8 +330,8 @@ fn stage(odd: &[Odd], is_kept: bool) -> (Stage, Vec<Rogue>, Site) {
         let address = Ipv4Addr::from(0x0a58_0000 + u32::from(port)).into();
         backends.push((server.0.to_owned(), address, server.0));
     }
-    crate::servers(&lab, 0);
-    (Stage::new(lab, 0, &checks, backends), rogues, site)
+    crate::add_servers(&lab, 0);
+    (FaultFixture::new(lab, 0, &checks, backends), rogues, site)
 }
 
 /// Returns `L7STS` of `L7STS HTTP 302`.
@@ -340,16 +340,16 @@ fn code(verdict: &str) -> &str {
 }
 
 /// Returns the prober's resident memory in KiB.
-fn memory(stage: &Stage) -> u64 {
-    stage.prober.status("VmRSS").trim_end_matches(" kB").parse().unwrap()
+fn memory(fixture: &FaultFixture) -> u64 {
+    fixture.prober.status("VmRSS").trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Asserts that probes of the correct servers continue without failure.
-fn assert_others_go_on(stage: &Stage) {
+fn assert_other_checks_pass(fixture: &FaultFixture) {
     for name in ["good", "ping"] {
-        stage.until_probes(Some(name), &["L7OK"], 20.0);
-        assert_eq!(stage.probes(Some(name), &FAILURES), 0.0, "{name}");
-        assert_eq!(stage.maglevd.backend(name).transitions.len(), 1);
+        fixture.until_probes(Some(name), &["L7OK"], 20.0);
+        assert_eq!(fixture.probes(Some(name), &FAILURES), 0.0, "{name}");
+        assert_eq!(fixture.maglevd.backend(name).transitions.len(), 1);
     }
 }
 
@@ -358,25 +358,25 @@ fn misbehaving_servers_get_exact_verdicts() {
     if skip("misbehaving_servers_get_exact_verdicts", &[]) {
         return;
     }
-    let (mut stage, rogues, _site) = stage(&SERVERS, false);
-    stage.maglevd.until_up(&["good", "ping"]);
+    let (mut fixture, rogues, _site) = fixture(&SERVERS, false);
+    fixture.maglevd.until_up(&["good", "ping"]);
     let mut before = 0;
     for round in 0..2 {
-        stage.until_each(SERVERS.iter().map(|(name, _, verdict, _)| (*name, code(verdict))), 5.0);
+        fixture.until_each_probed(SERVERS.iter().map(|(name, _, verdict, _)| (*name, code(verdict))), 5.0);
         for (name, _, verdict, _) in &SERVERS {
             let code = code(verdict);
             let others: Vec<_> =
                 FAILURES.into_iter().chain(["L7OK", "L4OK"]).filter(|c| *c != code).collect();
-            let counts = others.iter().map(|other| (*other, stage.probes(Some(name), &[other])));
+            let counts = others.iter().map(|other| (*other, fixture.probes(Some(name), &[other])));
             let wrong: Vec<_> = counts.filter(|(_, count)| *count > 0.0).collect();
             assert_eq!(wrong, [], "{name}");
-            stage.until_last(name, verdict);
+            fixture.until_outcome(name, verdict);
             let state = if code.ends_with("OK") { BackendState::Up } else { BackendState::Down };
-            assert_eq!(stage.maglevd.backend(name).state(), state, "{name}");
+            assert_eq!(fixture.maglevd.backend(name).state(), state, "{name}");
         }
-        assert_others_go_on(&stage);
-        let now = memory(&stage);
-        println!("{} odd servers, round {round}: {now} KiB", SERVERS.len());
+        assert_other_checks_pass(&fixture);
+        let now = memory(&fixture);
+        println!("{} misbehaving servers, round {round}: {now} KiB", SERVERS.len());
         assert!(round == 0 || now < before + GROWTH, "{before} KiB became {now}");
         before = now;
     }
@@ -384,7 +384,7 @@ fn misbehaving_servers_get_exact_verdicts() {
     let healed: Vec<_> = healed.map(|((name, ..), rogue)| (*name, rogue)).collect();
     healed.iter().for_each(|(_, rogue)| rogue.behave());
     let names: Vec<_> = healed.iter().map(|(name, _)| *name).collect();
-    recovery("odd servers behave again", || stage.maglevd.until_up(&names));
+    recovery("misbehaving servers recover", || fixture.maglevd.until_up(&names));
 }
 
 #[test]
@@ -392,20 +392,20 @@ fn keep_alive_retries_only_stale_connections() {
     if skip("keep_alive_retries_only_stale_connections", &[]) {
         return;
     }
-    let (mut stage, rogues, _site) = stage(&KEPT, true);
-    stage.maglevd.until_up(&["good", "ping"]);
-    stage.until_each(KEPT.iter().map(|(name, _, verdict, _)| (*name, code(verdict))), 5.0);
-    stage.until_each(KEPT.iter().map(|(name, ..)| (*name, "L7OK")), 5.0);
-    for (name, _, verdict, _) in &KEPT {
+    let (mut fixture, rogues, _site) = fixture(&REUSED, true);
+    fixture.maglevd.until_up(&["good", "ping"]);
+    fixture.until_each_probed(REUSED.iter().map(|(name, _, verdict, _)| (*name, code(verdict))), 5.0);
+    fixture.until_each_probed(REUSED.iter().map(|(name, ..)| (*name, "L7OK")), 5.0);
+    for (name, _, verdict, _) in &REUSED {
         let code = code(verdict);
         let others: Vec<_> = FAILURES.into_iter().filter(|other| *other != code).collect();
-        assert_eq!(stage.probes(Some(name), &others), 0.0, "{name}: {}", stage.last(name));
+        assert_eq!(fixture.probes(Some(name), &others), 0.0, "{name}: {}", fixture.last_outcome(name));
         if code == "L7OK" {
-            stage.until_last(name, verdict);
+            fixture.until_outcome(name, verdict);
         }
     }
-    assert_others_go_on(&stage);
-    let names: Vec<_> = KEPT.iter().map(|(name, ..)| *name).collect();
+    assert_other_checks_pass(&fixture);
+    let names: Vec<_> = REUSED.iter().map(|(name, ..)| *name).collect();
     rogues.iter().for_each(Rogue::behave);
-    stage.maglevd.until_up(&names);
+    fixture.maglevd.until_up(&names);
 }

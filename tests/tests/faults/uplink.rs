@@ -10,7 +10,7 @@ use maglev_lab::skip;
 use maglev_lab::topology::{Lab, V4, V6};
 use maglev_proto::v1::{BackendState, Blindness};
 
-use crate::{Backend, Stage, alike, recovery, servers};
+use crate::{Backend, FaultFixture, add_servers, recovery, uniform_backends};
 
 const CHECKS: &str = "    ping: { type: icmp, interval: 100ms, fast-interval: 50ms, timeout: 20s, rise: 2, fall: 3 }
     open: { type: tcp, port: 80, interval: 100ms, fast-interval: 50ms, timeout: 20s, rise: 2, fall: 3 }
@@ -18,9 +18,9 @@ const CHECKS: &str = "    ping: { type: icmp, interval: 100ms, fast-interval: 50
 ";
 
 /// Returns three servers of each family, each with a different check.
-fn mixed(lab: &Lab) -> Vec<Backend> {
+fn mixed_backends(lab: &Lab) -> Vec<Backend> {
     let kinds = ["ping", "open", "half"].into_iter().cycle();
-    let backends = servers(lab, 3).into_iter().zip(kinds).enumerate();
+    let backends = add_servers(lab, 3).into_iter().zip(kinds).enumerate();
     backends.map(|(n, (address, check))| (format!("b{n}"), address, check)).collect()
 }
 
@@ -31,29 +31,29 @@ fn site(lab: &Lab) -> Site {
 }
 
 /// Asserts that all backends are stale and unchanged, in `maglevc` too.
-fn assert_frozen(stage: &Stage, fault: &str) {
-    let all = stage.backends.len() as f64;
-    stage.until_metric("maglev_stale_backends", &[], all);
-    for (name, ..) in &stage.backends {
-        let backend = stage.maglevd.backend(name);
+fn assert_frozen(fixture: &FaultFixture, fault: &str) {
+    let all = fixture.backends.len() as f64;
+    fixture.until_metric("maglev_stale_backends", &[], all);
+    for (name, ..) in &fixture.backends {
+        let backend = fixture.maglevd.backend(name);
         assert_eq!((backend.state(), backend.stale), (BackendState::Up, true), "{backend:#?}");
-        stage.until_last(name, &format!("LOCAL {fault}"));
+        fixture.until_outcome(name, &format!("LOCAL {fault}"));
     }
-    let shown = stage.maglevd.maglevc(&["show", "backends"]).stdout;
+    let shown = fixture.maglevd.maglevc(&["show", "backends"]).stdout;
     assert_eq!(String::from_utf8(shown).unwrap().matches("up (stale)").count() as f64, all);
-    stage.assert_calm(&[]);
+    fixture.assert_unchanged_except(&[]);
 }
 
 /// Asserts that all backends are observed again, without other changes.
-fn assert_thawed(stage: &mut Stage, scenario: &str) {
-    recovery(scenario, || stage.maglevd.until_blind(&[Blindness::Unseen, Blindness::Seen]));
-    stage.hear_all();
-    stage.maglevd.until_blind(&[Blindness::Unseen, Blindness::Seen]);
-    assert_eq!(stage.metric("maglev_stale_backends", &[]), 0.0);
+fn assert_thawed(fixture: &mut FaultFixture, scenario: &str) {
+    recovery(scenario, || fixture.maglevd.until_blind(&[Blindness::Unseen, Blindness::Seen]));
+    fixture.flush_outcomes();
+    fixture.maglevd.until_blind(&[Blindness::Unseen, Blindness::Seen]);
+    assert_eq!(fixture.metric("maglev_stale_backends", &[]), 0.0);
     for verdict in ["unseen", "seen"] {
-        assert_eq!(stage.metric("maglev_blind_total", &[&format!("verdict=\"{verdict}\"")]), 1.0);
+        assert_eq!(fixture.metric("maglev_blind_total", &[&format!("verdict=\"{verdict}\"")]), 1.0);
     }
-    stage.assert_calm(&[]);
+    fixture.assert_unchanged_except(&[]);
 }
 
 #[test]
@@ -63,16 +63,16 @@ fn link_down_freezes_health() {
     }
     let lab = Lab::new();
     lab.prober.set("ipv6/conf/eth0/keep_addr_on_down", "1");
-    let (backends, _site) = (mixed(&lab), site(&lab));
-    let mut stage = Stage::new(lab, 100, CHECKS, backends);
-    stage.settle();
-    stage.lab.prober.ip("link set eth0 down");
-    stage.maglevd.until_blind(&[Blindness::Unseen]);
-    assert_frozen(&stage, "no route from this host");
-    stage.lab.prober.ip("link set eth0 up");
-    stage.lab.prober.ip(&format!("route replace 10.88.0.0/16 via {}", V4.server));
-    stage.lab.prober.ip(&format!("-6 route replace fd88::/64 via {}", V6.server));
-    assert_thawed(&mut stage, "the link is down");
+    let (backends, _site) = (mixed_backends(&lab), site(&lab));
+    let mut fixture = FaultFixture::new(lab, 100, CHECKS, backends);
+    fixture.settle();
+    fixture.lab.prober.ip("link set eth0 down");
+    fixture.maglevd.until_blind(&[Blindness::Unseen]);
+    assert_frozen(&fixture, "no route from this host");
+    fixture.lab.prober.ip("link set eth0 up");
+    fixture.lab.prober.ip(&format!("route replace 10.88.0.0/16 via {}", V4.server));
+    fixture.lab.prober.ip(&format!("-6 route replace fd88::/64 via {}", V6.server));
+    assert_thawed(&mut fixture, "the link is down");
 }
 
 #[test]
@@ -81,16 +81,16 @@ fn missing_route_freezes_health() {
         return;
     }
     let lab = Lab::new();
-    let (backends, _site) = (mixed(&lab), site(&lab));
-    let mut stage = Stage::new(lab, 100, CHECKS, backends);
-    stage.settle();
-    stage.lab.prober.ip("route del 10.88.0.0/16");
-    stage.lab.prober.ip("-6 route del fd88::/64");
-    stage.maglevd.until_blind(&[Blindness::Unseen]);
-    assert_frozen(&stage, "no route from this host");
-    stage.lab.prober.ip(&format!("route add 10.88.0.0/16 via {}", V4.server));
-    stage.lab.prober.ip(&format!("-6 route add fd88::/64 via {}", V6.server));
-    assert_thawed(&mut stage, "the route is gone");
+    let (backends, _site) = (mixed_backends(&lab), site(&lab));
+    let mut fixture = FaultFixture::new(lab, 100, CHECKS, backends);
+    fixture.settle();
+    fixture.lab.prober.ip("route del 10.88.0.0/16");
+    fixture.lab.prober.ip("-6 route del fd88::/64");
+    fixture.maglevd.until_blind(&[Blindness::Unseen]);
+    assert_frozen(&fixture, "no route from this host");
+    fixture.lab.prober.ip(&format!("route add 10.88.0.0/16 via {}", V4.server));
+    fixture.lab.prober.ip(&format!("-6 route add fd88::/64 via {}", V6.server));
+    assert_thawed(&mut fixture, "the route is gone");
 }
 
 #[test]
@@ -99,16 +99,16 @@ fn local_firewall_freezes_health() {
         return;
     }
     let lab = Lab::new();
-    let (mut backends, _site) = (mixed(&lab), site(&lab));
+    let (mut backends, _site) = (mixed_backends(&lab), site(&lab));
     // The kernel does not report a filtered SYN of its own TCP stack to the prober.
     backends.retain(|(_, _, check)| *check != "open");
-    let mut stage = Stage::new(lab, 100, CHECKS, backends);
-    stage.settle();
-    stage.lab.prober.filter("output", &["meta l4proto { icmp, ipv6-icmp, tcp } drop"]);
-    stage.maglevd.until_blind(&[Blindness::Unseen]);
-    assert_frozen(&stage, "not permitted on this host");
-    stage.lab.prober.unfilter();
-    assert_thawed(&mut stage, "a filter of our own");
+    let mut fixture = FaultFixture::new(lab, 100, CHECKS, backends);
+    fixture.settle();
+    fixture.lab.prober.filter("output", &["meta l4proto { icmp, ipv6-icmp, tcp } drop"]);
+    fixture.maglevd.until_blind(&[Blindness::Unseen]);
+    assert_frozen(&fixture, "not permitted on this host");
+    fixture.lab.prober.unfilter();
+    assert_thawed(&mut fixture, "a filter of our own");
 }
 
 #[test]
@@ -118,34 +118,35 @@ fn fd_exhaustion_freezes_tcp_checks_only() {
     }
     let lab = Lab::new();
     let cable = Cable::lay(&lab, 12);
-    let (mut backends, _site) = (mixed(&lab), site(&lab));
+    let (mut backends, _site) = (mixed_backends(&lab), site(&lab));
     // Their checks use up to eight connections at a time.
     let hogs = ["10.88.0.101", "10.88.0.102"].map(|address| address.parse::<IpAddr>().unwrap());
     backends.extend(hogs.map(|address| (format!("hog-{address}").replace('.', "-"), address, "open")));
     // The descriptor limit leaves room for six.
-    let mut stage = Stage::with_prober_by(&["prlimit", "--nofile=70:70"], lab, 100, CHECKS, backends);
-    stage.settle();
+    let mut fixture =
+        FaultFixture::with_wrapped_prober(&["prlimit", "--nofile=70:70"], lab, 100, CHECKS, backends);
+    fixture.settle();
     cable.treat(
         move |packet, _| {
             if hogs.contains(&packet.server()) { Vec::new() } else { vec![packet.on()] }
         },
     );
-    stage.maglevd.until_blind(&[Blindness::Unseen]);
-    let others = stage.backends.iter().filter(|(name, ..)| !name.starts_with("hog"));
+    fixture.maglevd.until_blind(&[Blindness::Unseen]);
+    let others = fixture.backends.iter().filter(|(name, ..)| !name.starts_with("hog"));
     let (open, rest): (Vec<_>, Vec<_>) = others.partition(|(.., check)| *check == "open");
     for (name, ..) in open {
-        until(|| stage.maglevd.backend(name).stale, || format!("{name} is not stale"));
-        let backend = stage.maglevd.backend(name);
+        until(|| fixture.maglevd.backend(name).stale, || format!("{name} is not stale"));
+        let backend = fixture.maglevd.backend(name);
         assert_eq!(backend.state(), BackendState::Up, "{backend:#?}");
-        stage.until_last(name, "LOCAL out of descriptors");
+        fixture.until_outcome(name, "LOCAL out of descriptors");
     }
     for (name, ..) in rest {
-        assert!(!stage.maglevd.backend(name).stale, "{name}");
-        assert_eq!(stage.probes(Some(name), &["LOCAL"]), 0.0);
+        assert!(!fixture.maglevd.backend(name).stale, "{name}");
+        assert_eq!(fixture.probes(Some(name), &["LOCAL"]), 0.0);
     }
-    stage.assert_calm(&[]);
+    fixture.assert_unchanged_except(&[]);
     cable.mend();
-    assert_thawed(&mut stage, "no descriptors");
+    assert_thawed(&mut fixture, "no descriptors");
 }
 
 #[test]
@@ -156,18 +157,18 @@ fn port_exhaustion_freezes_health() {
     const HANG: &str = "    hang: { type: tcp, port: 80, interval: 100ms, fast-interval: 50ms, timeout: 20s, rise: 2, fall: 3 }\n";
     let lab = Lab::new();
     let _site = lab.server.inside(|| Site::start("0.0.0.0:80".parse().unwrap()));
-    let server = servers(&lab, 1)[0];
+    let server = add_servers(&lab, 1)[0];
     let backends = vec![("b0".to_owned(), server, "hang")];
-    let mut stage = Stage::new(lab, 100, HANG, backends);
-    stage.settle();
+    let mut fixture = FaultFixture::new(lab, 100, HANG, backends);
+    fixture.settle();
     // The only port is in use by another connection to the same server.
-    stage.lab.prober.set("ipv4/ip_local_port_range", "40001 40001");
-    let taken = stage.lab.prober.inside(|| std::net::TcpStream::connect((server, 80)).unwrap());
-    stage.maglevd.until_blind(&[Blindness::Unseen]);
-    assert_frozen(&stage, "out of ports, or no such source address here");
-    stage.lab.prober.set("ipv4/ip_local_port_range", "40000 50000");
+    fixture.lab.prober.set("ipv4/ip_local_port_range", "40001 40001");
+    let taken = fixture.lab.prober.inside(|| std::net::TcpStream::connect((server, 80)).unwrap());
+    fixture.maglevd.until_blind(&[Blindness::Unseen]);
+    assert_frozen(&fixture, "out of ports, or no such source address here");
+    fixture.lab.prober.set("ipv4/ip_local_port_range", "40000 50000");
     drop(taken);
-    assert_thawed(&mut stage, "no ports");
+    assert_thawed(&mut fixture, "no ports");
 }
 
 /// Three failures take about 3 s, and the round in which deferred backends are probed again about 5 s.
@@ -181,21 +182,21 @@ fn short_uplink_cut_takes_nothing_down() {
     }
     let lab = Lab::new();
     let cable = Cable::lay(&lab, 10);
-    let backends = alike(&servers(&lab, 3), "ping");
-    let mut stage = Stage::new(lab, 100, SILENCE, backends);
-    stage.settle();
+    let backends = uniform_backends(&add_servers(&lab, 3), "ping");
+    let mut fixture = FaultFixture::new(lab, 100, SILENCE, backends);
+    fixture.settle();
     cable.treat(|_, _| Vec::new());
-    stage.maglevd.until_blind(&[Blindness::Suspected]);
-    assert_eq!(stage.metric("maglev_verdicts_waiting", &[]), 1.0);
+    fixture.maglevd.until_blind(&[Blindness::Suspected]);
+    assert_eq!(fixture.metric("maglev_verdicts_waiting", &[]), 1.0);
     cable.mend();
-    let told = [Blindness::Suspected, Blindness::Refuted];
-    recovery("the uplink is cut for a moment", || stage.maglevd.until_blind(&told));
-    let below = |name: &String| stage.maglevd.backend(name).counter < 4;
-    until(|| !stage.backends.iter().any(|(name, ..)| below(name)), || "they do not recover".to_owned());
-    stage.hear_all();
-    stage.maglevd.until_blind(&told);
-    assert_eq!(stage.metric("maglev_verdicts_waiting", &[]), 0.0);
-    stage.assert_calm(&[]);
+    let reported = [Blindness::Suspected, Blindness::Refuted];
+    recovery("the uplink is cut for a moment", || fixture.maglevd.until_blind(&reported));
+    let below = |name: &String| fixture.maglevd.backend(name).counter < 4;
+    until(|| !fixture.backends.iter().any(|(name, ..)| below(name)), || "counters do not recover".to_owned());
+    fixture.flush_outcomes();
+    fixture.maglevd.until_blind(&reported);
+    assert_eq!(fixture.metric("maglev_verdicts_waiting", &[]), 0.0);
+    fixture.assert_unchanged_except(&[]);
 }
 
 #[test]
@@ -207,21 +208,21 @@ fn long_uplink_cut_is_total_outage() {
         "    ping: { type: icmp, interval: 200ms, fast-interval: 100ms, timeout: 1s, rise: 2, fall: 3 }\n";
     let lab = Lab::new();
     let cable = Cable::lay(&lab, 11);
-    let backends = alike(&servers(&lab, 3), "ping");
+    let backends = uniform_backends(&add_servers(&lab, 3), "ping");
     let names: Vec<_> = backends.iter().map(|(name, ..)| name.clone()).collect();
-    let mut stage = Stage::new(lab, 100, SOON, backends);
-    stage.settle();
+    let mut fixture = FaultFixture::new(lab, 100, SOON, backends);
+    fixture.settle();
     cable.treat(|_, _| Vec::new());
-    stage.maglevd.until_blind(&[Blindness::Suspected, Blindness::Confirmed]);
-    stage.until_weights(|_| 0);
+    fixture.maglevd.until_blind(&[Blindness::Suspected, Blindness::Confirmed]);
+    fixture.until_weights(|_| 0);
     for name in &names {
-        stage.until_last(name, "L4TOUT");
+        fixture.until_outcome(name, "L4TOUT");
     }
     cable.mend();
-    recovery("the uplink is cut for longer", || stage.until_weights(|_| 1));
-    stage.hear_all();
-    stage.maglevd.until_blind(&[Blindness::Suspected, Blindness::Confirmed]);
+    recovery("the uplink is cut for longer", || fixture.until_weights(|_| 1));
+    fixture.flush_outcomes();
+    fixture.maglevd.until_blind(&[Blindness::Suspected, Blindness::Confirmed]);
     for name in &names {
-        assert_eq!(stage.maglevd.backend(name).transitions.len(), 3, "down and up, once each");
+        assert_eq!(fixture.maglevd.backend(name).transitions.len(), 3, "down and up once each");
     }
 }

@@ -64,7 +64,7 @@ fn list(value: &Value) -> &[Value] {
 }
 
 /// Returns the names of the variables in a query.
-fn used(query: &str) -> BTreeSet<&str> {
+fn variables_in(query: &str) -> BTreeSet<&str> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     query
         .split('$')
@@ -87,10 +87,10 @@ fn panels_have_unique_ids_and_positions() {
         let (x, y, width, height) = (at("x"), at("y"), at("w"), at("h"));
         assert!(width > 0 && height > 0 && x + width <= 24, "{}", panel["title"]);
         for place in (x..x + width).flat_map(|x| (y..y + height).map(move |y| (x, y))) {
-            assert!(taken.insert(place), "{} is on top of another panel", panel["title"]);
+            assert!(taken.insert(place), "{} overlaps another panel", panel["title"]);
         }
         // In reading order, which Grafana also uses to assign panels to rows.
-        assert!(y >= top, "{} is above the one before", panel["title"]);
+        assert!(y >= top, "{} is out of order", panel["title"]);
         top = y;
     }
 }
@@ -121,13 +121,13 @@ fn variables_are_defined_and_used() {
     let mut known: BTreeSet<&str> = BUILT_IN.into();
     let variables = variables(&dashboard);
     for (name, series, label) in &variables {
-        assert!(used(series).is_subset(&known), "{name} uses {series}");
+        assert!(variables_in(series).is_subset(&known), "{name} uses {series}");
         assert_eq!(name, label);
         known.insert(name);
     }
     let queries = queries(&dashboard);
-    let all: BTreeSet<&str> = queries.iter().flat_map(|query| used(&query.expr)).collect();
-    assert_eq!(all, known, "used and known");
+    let all: BTreeSet<&str> = queries.iter().flat_map(|query| variables_in(&query.expr)).collect();
+    assert_eq!(all, known, "used and defined variables differ");
     // Every query is limited to the selected instance.
     for Query { title, expr, .. } in &queries {
         assert!(expr.contains("$instance") || expr.contains("ALERTS"), "{title}: {expr}");

@@ -32,8 +32,8 @@ const FAULTS: [(&str, &str); 5] = [
     ("Faults of links", "the prober is killed"),
 ];
 
-/// Alerts raised by these faults and an expired certificate. Most alerts have a `for` longer than this test.
-const RAISED: [&str; 7] = [
+/// Alerts firing by these faults and an expired certificate. Most alerts have a `for` longer than this test.
+const EXPECTED_ALERTS: [&str; 7] = [
     "MaglevBackendDown",
     "MaglevCertificateExpiring",
     "MaglevFrontendHeld",
@@ -44,7 +44,7 @@ const RAISED: [&str; 7] = [
 ];
 
 /// `maglevd` with its surroundings.
-struct Stage {
+struct MonitoringFixture {
     maglevd: Maglevd,
     prober: Process,
     prometheus: Prometheus,
@@ -54,7 +54,7 @@ struct Stage {
     _vpp: Vpp,
 }
 
-impl Stage {
+impl MonitoringFixture {
     /// Starts a healthy system, except for one expired certificate.
     fn new() -> Self {
         let (place, farm, vpp) = (Place::new(), Farm::new(3), Vpp::start().unwrap());
@@ -73,7 +73,7 @@ impl Stage {
     }
 
     /// Causes all of [`FAULTS`].
-    fn go_wrong(&mut self) {
+    fn cause_faults(&mut self) {
         for server in [0, 1] {
             self.farm.sites[server].answer(503);
         }
@@ -92,9 +92,9 @@ impl Stage {
     }
 
     /// Waits until a dashboard query returns series that have all labels of its legend.
-    fn until_answered(&self, query: &Query) {
-        let expr = chosen(&query.expr);
-        until(|| !self.prometheus.query(&expr).is_empty(), || format!("{}: nothing for {expr}", query.title));
+    fn until_query_has_data(&self, query: &Query) {
+        let expr = match_all(&query.expr);
+        until(|| !self.prometheus.query(&expr).is_empty(), || format!("{}: no data for {expr}", query.title));
         for series in self.prometheus.query(&expr) {
             for label in &query.legend {
                 assert!(series["metric"][label].is_string(), "{}: no {label} in {series}", query.title);
@@ -165,7 +165,7 @@ fn serve_tls(address: IpAddr, port: u16) {
 }
 
 /// Returns a query with every variable set to match all.
-fn chosen(query: &str) -> String {
+fn match_all(query: &str) -> String {
     let names = ["job", "instance", "frontend", "backend"];
     let query = query.replace("$__rate_interval", "1m");
     names.iter().fold(query, |query, name| query.replace(&format!("${name}"), ".*"))
@@ -182,22 +182,22 @@ fn dashboard_queries_return_data() {
     if skip_without("dashboard_queries_return_data", &["prometheus"]) {
         return;
     }
-    let mut stage = Stage::new();
+    let mut fixture = MonitoringFixture::new();
     let dashboard = load();
     let queries = queries(&dashboard);
     let needs_fault = |query: &&Query| FAULTS.iter().any(|(title, _)| *title == query.title);
     for (name, series, label) in variables(&dashboard) {
-        let query = format!("count by ({label}) ({})", chosen(&series));
-        until(|| !stage.prometheus.query(&query).is_empty(), || format!("nothing to choose for {name}"));
+        let query = format!("count by ({label}) ({})", match_all(&series));
+        until(|| !fixture.prometheus.query(&query).is_empty(), || format!("no values for variable {name}"));
     }
     for query in queries.iter().filter(|query| !needs_fault(query)) {
-        stage.until_answered(query);
+        fixture.until_query_has_data(query);
     }
     let faulty: Vec<&Query> = queries.iter().filter(needs_fault).collect();
     assert_eq!(faulty.len(), FAULTS.len());
-    stage.go_wrong();
+    fixture.cause_faults();
     for query in faulty {
-        stage.until_answered(query);
+        fixture.until_query_has_data(query);
     }
 }
 
@@ -206,23 +206,23 @@ fn alert_rules_use_existing_metrics() {
     if skip_without("alert_rules_use_existing_metrics", &["prometheus"]) {
         return;
     }
-    let mut stage = Stage::new();
+    let mut fixture = MonitoringFixture::new();
     let expiry = "maglev_backend_certificate_expiry_timestamp_seconds{backend=\"d\"}";
-    until(|| stage.prometheus.value(expiry) == Some(978_307_200.0), || stage.prometheus.targets());
-    stage.go_wrong();
+    until(|| fixture.prometheus.value(expiry) == Some(978_307_200.0), || fixture.prometheus.targets());
+    fixture.cause_faults();
 
-    let raised = || -> BTreeSet<String> {
-        let alerts = stage.prometheus.ask("alerts");
+    let firing = || -> BTreeSet<String> {
+        let alerts = fixture.prometheus.ask("alerts");
         let alerts = alerts["data"]["alerts"].as_array().unwrap();
         alerts.iter().map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
     };
-    until(|| RAISED.iter().all(|name| raised().contains(*name)), || format!("{:?}", raised()));
-    let shown = Scrape::of(stage.metrics).samples;
+    until(|| EXPECTED_ALERTS.iter().all(|name| firing().contains(*name)), || format!("{:?}", firing()));
+    let shown = Scrape::of(fixture.metrics).samples;
     let shown: BTreeSet<&str> = shown.keys().map(|key| key.split('{').next().unwrap()).collect();
-    let rules = stage.prometheus.ask("rules");
+    let rules = fixture.prometheus.ask("rules");
     let groups = rules["data"]["groups"].as_array().unwrap();
     let rules: Vec<_> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
-    assert!(rules.len() > RAISED.len());
+    assert!(rules.len() > EXPECTED_ALERTS.len());
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}");
         for metric in metrics(rule["query"].as_str().unwrap()) {

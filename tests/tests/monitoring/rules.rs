@@ -48,7 +48,7 @@ fn each_alert_has_firing_and_quiet_tests() {
         .collect();
     for alert in alerts(&rules) {
         for quiet in [false, true] {
-            assert!(tried.contains(&(alert, quiet)), "{alert} is not tried where it is quiet: {quiet}");
+            assert!(tried.contains(&(alert, quiet)), "{alert} has no test with quiet = {quiet}");
         }
     }
 }
@@ -74,7 +74,7 @@ fn each_runbook_has_all_parts() {
         for part in ["**Means**", "**Users**", "**Look**", "**Escalate**", "**Silence**"] {
             assert!(body.contains(part), "{name}: no {part}");
         }
-        assert!(body.contains("**Do**") || body.contains("| do |"), "{name}: nothing to do");
+        assert!(body.contains("**Do**") || body.contains("| do |"), "{name}: no **Do**");
     }
 }
 

@@ -71,8 +71,8 @@ fn half_open_probe_is_invisible_to_applications() {
             assert!(passive_opens(&bench.lab.server) > before);
         }
         let said = bench.prober.lines(0);
-        let told = said.iter().filter(|line| line.contains("half-open probes are made over")).count();
-        assert_eq!(told, usize::from(fallback), "{said:?}");
+        let reported = said.iter().filter(|line| line.contains("half-open probes are made over")).count();
+        assert_eq!(reported, usize::from(fallback), "{said:?}");
         assert_eq!(bench.prober.status("CapEff"), "0000000000000000");
     }
 }

@@ -85,7 +85,7 @@ fn malformed_http_answers_fail() {
         ("nothing", &b""[..]),
         ("not HTTP", b"SSH-2.0-OpenSSH_9.2\r\n"),
         ("zeros", &[0; 4096]),
-        ("a status that is none", b"HTTP/1.1 99999 Well\r\n\r\n"),
+        ("an invalid status", b"HTTP/1.1 99999 Well\r\n\r\n"),
         ("another protocol's version", b"HTTP/3.0 200 OK\r\n\r\n"),
         ("half a header", b"HTTP/1.1 200 OK\r\nContent-Le"),
         ("a megabyte of header", &endless_header),

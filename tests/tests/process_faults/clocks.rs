@@ -1,4 +1,4 @@
-//! Wrong clocks. Only displayed times and the expiry of overrides follow the wall clock.
+//! Wrong clocks. Only displayed repetitions and the expiry of overrides follow the wall clock.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,18 +8,18 @@ use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_lab::skip;
 use maglev_proto::v1::{BackendState, DisableBackendRequest, Note, SetFrontendPoolBackendWeightRequest};
 
-use crate::fixtures::{BACKENDS, Stage, nothing_went_down};
+use crate::fixtures::{BACKENDS, Stage, assert_nothing_went_down};
 
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * DAY;
 
 /// A wall clock that can be set, for one process.
-struct Clock {
+struct FakeClock {
     library: PathBuf,
     file: PathBuf,
 }
 
-impl Clock {
+impl FakeClock {
     /// Returns a correct clock, or `None` if test `name` must be skipped.
     fn new(name: &str, stage: &Stage) -> Option<Self> {
         let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
@@ -40,7 +40,7 @@ impl Clock {
         fs::rename(new, &self.file).unwrap();
     }
 
-    fn rule<'a>(&self, setup: Setup<'a>) -> Setup<'a> {
+    fn apply_to<'a>(&self, setup: Setup<'a>) -> Setup<'a> {
         setup
             .env("LD_PRELOAD", self.library.display())
             .env("FAKETIME_TIMESTAMP_FILE", self.file.display())
@@ -62,8 +62,8 @@ fn now() -> i64 {
 fn wall_clock_steps_change_only_timestamps() {
     let stage = Stage::new();
     let name = "wall_clock_steps_change_only_timestamps";
-    let Some(clock) = Clock::new(name, &stage) else { return };
-    let mut maglevd = clock.rule(stage.setup(&stage.config())).start();
+    let Some(clock) = FakeClock::new(name, &stage) else { return };
+    let mut maglevd = clock.apply_to(stage.setup(&stage.config())).start();
     maglevd.until_up(&BACKENDS);
     stage.until_weights(10, 5, 0);
     let written = stage.writes();
@@ -88,10 +88,10 @@ fn wall_clock_steps_change_only_timestamps() {
 #[test]
 fn override_expiry_follows_wall_clock() {
     let stage = Stage::new();
-    let Some(clock) = Clock::new("override_expiry_follows_wall_clock", &stage) else {
+    let Some(clock) = FakeClock::new("override_expiry_follows_wall_clock", &stage) else {
         return;
     };
-    let mut maglevd = clock.rule(stage.setup(&stage.config())).start();
+    let mut maglevd = clock.apply_to(stage.setup(&stage.config())).start();
     maglevd.until_up(&BACKENDS);
     let note = |seconds| {
         let lifetime = Some(maglev_proto::Duration { seconds, nanos: 0 });
@@ -102,21 +102,21 @@ fn override_expiry_follows_wall_clock() {
     maglevd.wait(client.disable_backend(request)).unwrap();
     // A step back does not end an override.
     clock.set(-YEAR);
-    let weigh = |maglevd: &Maglevd, weight, seconds| {
+    let set_weight = |maglevd: &Maglevd, weight, seconds| {
         let (frontend, pool, backend) = ("web".to_owned(), "last".to_owned(), "c".to_owned());
         let note = note(seconds);
         let request = SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, note };
         let mut client = maglevd.client.clone();
         maglevd.wait(client.set_frontend_pool_backend_weight(request)).unwrap();
     };
-    weigh(&maglevd, 20, DAY);
+    set_weight(&maglevd, 20, DAY);
     assert_eq!(maglevd.backend("b").state(), BackendState::Disabled);
     // A step forward ends it within a minute, or earlier if another override expires first.
-    weigh(&maglevd, 30, 1);
+    set_weight(&maglevd, 30, 1);
     clock.set(YEAR);
     maglevd.until_backend("b", BackendState::Up);
     maglevd.process.line(0, "who=\"expiry\"");
-    nothing_went_down(&maglevd.process);
+    assert_nothing_went_down(&maglevd.process);
 }
 
 /// A mass failure is pending for a time that both daemons measure.

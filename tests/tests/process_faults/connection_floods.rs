@@ -10,49 +10,56 @@ use maglev_lab::maglevd::Maglevd;
 use maglev_lab::metrics::Scrape;
 use maglev_proto::v1::BackendState;
 
-use crate::fixtures::{Recovery, Stage, descriptors, memory, nothing_went_down, until_no_more_is_open};
+use crate::fixtures::{
+    Recovery, Stage, assert_nothing_went_down, memory, open_descriptors, until_at_most_open,
+};
 
 /// HTTP/2 connection preface, followed by an empty SETTINGS frame.
-const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 /// Allowed memory growth during a flood.
-const ROOM: u64 = 64 << 20;
+const MAX_GROWTH: u64 = 64 << 20;
 
-/// Returns a settled `maglevd`, its open descriptors and memory, and its API address.
-fn busy(stage: &Stage) -> (Maglevd, usize, u64, SocketAddr) {
+/// Returns a settled `maglevd`, its open open_descriptors and memory, and its API address.
+fn start_settled(stage: &Stage) -> (Maglevd, usize, u64, SocketAddr) {
     let calls = SocketAddr::new(stage.farm.address(198), stage.farm.port());
     let mut maglevd = stage.setup(&stage.config()).flag("--grpc-addr", calls).start();
     stage.settle(&mut maglevd);
     _ = stage.scrape();
-    let (open, memory) = (descriptors(maglevd.process.pid()).len(), memory(&maglevd.process));
+    let (open, memory) = (open_descriptors(maglevd.process.pid()).len(), memory(&maglevd.process));
     (maglevd, open, memory, calls)
 }
 
 /// Asserts that nothing went down, nothing leaked, and failures are still detected.
-fn calm(stage: &Stage, maglevd: &mut Maglevd, (open, before): (usize, u64), recovery: &mut Recovery) {
-    nothing_went_down(&maglevd.process);
+fn assert_recovered(
+    stage: &Stage,
+    maglevd: &mut Maglevd,
+    (open, before): (usize, u64),
+    recovery: &mut Recovery,
+) {
+    assert_nothing_went_down(&maglevd.process);
     recovery.time(|| {
         assert!(maglevd.maglevc(&["show", "version"]).status.success());
         stage.farm.sites[0].answer(503);
         maglevd.until_backend("a", BackendState::Down);
         stage.until_weights(0, 5, 0);
     });
-    until_no_more_is_open(&maglevd.process, open);
+    until_at_most_open(&maglevd.process, open);
     let now = memory(&maglevd.process);
     println!("memory: {} kB before, {} kB afterwards", before / 1024, now / 1024);
-    assert!(now < before + ROOM, "{before} bytes have become {now}");
+    assert!(now < before + MAX_GROWTH, "{before} bytes have become {now}");
 }
 
 #[test]
 fn connection_flood_leaks_nothing() {
     let stage = Stage::new();
-    let (mut maglevd, open, before, calls) = busy(&stage);
+    let (mut maglevd, open, before, calls) = start_settled(&stage);
     let socket = maglevd.socket().to_owned();
     let by_tcp = thread::spawn(move || {
         for number in 0..3000 {
             let mut stream = TcpStream::connect(calls).unwrap();
             if number % 2 == 0 {
                 // The server may close the connection first.
-                _ = stream.write_all(GREETING);
+                _ = stream.write_all(PREFACE);
             }
         }
     });
@@ -60,15 +67,15 @@ fn connection_flood_leaks_nothing() {
         for number in 0..3000 {
             let mut stream = UnixStream::connect(&socket).unwrap();
             if number % 2 == 0 {
-                _ = stream.write_all(GREETING);
+                _ = stream.write_all(PREFACE);
             }
         }
     });
     by_tcp.join().unwrap();
     by_unix.join().unwrap();
     let mut recovery = Recovery::new();
-    calm(&stage, &mut maglevd, (open, before), &mut recovery);
-    recovery.tell("6000 connects");
+    assert_recovered(&stage, &mut maglevd, (open, before), &mut recovery);
+    recovery.print("6000 connects");
 }
 
 /// Returns an HTTP/2 frame.
@@ -85,28 +92,28 @@ fn rapid_reset_flood_is_disconnected() {
     let path = b"/maglev.v1.Maglev/ListBackends";
     let headers = [&[0x83, 0x86, 0x44, path.len() as u8][..], path].concat();
     let stage = Stage::new();
-    let (mut maglevd, open, before, calls) = busy(&stage);
+    let (mut maglevd, open, before, calls) = start_settled(&stage);
     for _ in 0..10 {
         let mut stream = TcpStream::connect(calls).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(GREETING).unwrap();
+        stream.write_all(PREFACE).unwrap();
         let cut_off = (1..200_000).step_by(2).find(|&number| {
             let call = frame(HEADERS, 4, number, &headers);
             stream.write_all(&[call, frame(RST_STREAM, 0, number, &[0, 0, 0, 8])].concat()).is_err()
         });
         // The server's last frames may be lost with the connection.
         _ = stream.read_to_end(&mut Vec::new());
-        assert!(cut_off.is_some(), "100,000 calls were let through");
+        assert!(cut_off.is_some(), "100,000 calls were accepted");
     }
     let mut recovery = Recovery::new();
-    calm(&stage, &mut maglevd, (open, before), &mut recovery);
-    recovery.tell("a flood of calls taken back");
+    assert_recovered(&stage, &mut maglevd, (open, before), &mut recovery);
+    recovery.print("rapid reset flood");
 }
 
 #[test]
 fn scrape_flood_is_served_despite_slow_readers() {
     let stage = Stage::new();
-    let (mut maglevd, open, before, _) = busy(&stage);
+    let (mut maglevd, open, before, _) = start_settled(&stage);
     let metrics = stage.metrics();
     // Half of them never send a request, and none reads.
     let slow: Vec<_> = (0..12)
@@ -138,8 +145,8 @@ fn scrape_flood_is_served_despite_slow_readers() {
     stage.farm.sites[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     stage.until_weights(0, 5, 0);
-    until_no_more_is_open(&maglevd.process, open);
+    until_at_most_open(&maglevd.process, open);
     let now = memory(&maglevd.process);
     println!("memory: {} kB before, {} kB afterwards", before / 1024, now / 1024);
-    assert!(now < before + ROOM, "{before} bytes have become {now}");
+    assert!(now < before + MAX_GROWTH, "{before} bytes have become {now}");
 }

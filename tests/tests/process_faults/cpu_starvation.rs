@@ -7,15 +7,15 @@ use maglev_lab::container::cgroups::Cgroups;
 use maglev_proto::v1::BackendState;
 use nix::unistd::{Pid, geteuid};
 
-use crate::fixtures::{BACKENDS, Recovery, Stage, nothing_went_down, until};
+use crate::fixtures::{BACKENDS, Recovery, Stage, assert_nothing_went_down, until};
 
 /// A version 1 control group, in which a limit can be set from outside.
-pub struct Group {
+pub struct ControlGroup {
     folder: PathBuf,
     _groups: Cgroups,
 }
 
-impl Group {
+impl ControlGroup {
     /// Returns a group with the control `file`, or `None` if test `name` must be skipped.
     pub fn new(name: &str, file: &str) -> Option<Self> {
         if !geteuid().is_root() {
@@ -43,7 +43,7 @@ impl Group {
 fn starved_prober_reports_lateness_and_keeps_health() {
     const QUOTA: &str = "cpu.cfs_quota_us";
     let name = "starved_prober_reports_lateness_and_keeps_health";
-    let Some(group) = Group::new(name, QUOTA) else { return };
+    let Some(group) = ControlGroup::new(name, QUOTA) else { return };
     let stage = Stage::new();
     let config = stage.config_with("interval: 20ms, timeout: 300ms, rise: 1, fall: 1");
     let mut maglevd = stage.setup(&config).start();
@@ -62,8 +62,8 @@ fn starved_prober_reports_lateness_and_keeps_health() {
         let put_off = scrape.value("maglev_prober_dropped_total", &["reason=\"stall\""]);
         scrape.value("maglev_probe_lateness_seconds_count", &[]) - within + put_off
     };
-    until("lateness to be told", late, |&late| late >= 5.0);
-    nothing_went_down(&maglevd.process);
+    until("late probes to be reported", late, |&late| late >= 5.0);
+    assert_nothing_went_down(&maglevd.process);
     assert_eq!(stage.writes(), written);
     stage.farm.sites[0].answer(503);
     let mut recovery = Recovery::new();
@@ -73,5 +73,5 @@ fn starved_prober_reports_lateness_and_keeps_health() {
         stage.until_weights(0, 5, 0);
     });
     assert_eq!(stage.writes().len(), written.len() + 1);
-    recovery.tell("prober with a thousandth of a processor");
+    recovery.print("prober with a thousandth of a processor");
 }

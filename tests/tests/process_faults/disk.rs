@@ -11,7 +11,7 @@ use maglev_lab::process::Process;
 use maglev_lab::skip;
 use maglev_proto::v1::{BackendState, DisableBackendRequest, ListOverridesRequest};
 
-use crate::fixtures::{BACKENDS, Recovery, Stage, names, run, times, until};
+use crate::fixtures::{BACKENDS, Recovery, Stage, names, repetitions, run, until};
 
 /// Disables a backend and returns the answer's persist error.
 fn disable(maglevd: &Maglevd, name: &str) -> String {
@@ -23,9 +23,9 @@ fn disable(maglevd: &Maglevd, name: &str) -> String {
 }
 
 /// A file system that can be filled or remounted read-only. Unmounted on drop.
-struct Small(PathBuf);
+struct SmallDisk(PathBuf);
 
-impl Small {
+impl SmallDisk {
     fn new(folder: PathBuf) -> Self {
         fs::create_dir(&folder).unwrap();
         run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&folder));
@@ -48,7 +48,7 @@ impl Small {
     }
 }
 
-impl Drop for Small {
+impl Drop for SmallDisk {
     fn drop(&mut self) {
         run(Command::new("umount").arg("--lazy").arg(&self.0));
     }
@@ -63,7 +63,7 @@ fn failing_disk_at_start_is_reported_later_saved() {
     let mut recovery = Recovery::new();
     for read_only in [false, true] {
         let stage = Stage::new();
-        let small = Small::new(stage.place.path("state"));
+        let small = SmallDisk::new(stage.place.path("state"));
         let mut maglevd = stage.settled();
         assert_eq!(disable(&maglevd, "c"), "");
         maglevd.process.kill();
@@ -98,7 +98,7 @@ fn failing_disk_at_start_is_reported_later_saved() {
         maglevd.process.kill();
         assert_eq!(stage.start().backend("b").state(), BackendState::Disabled);
     }
-    recovery.tell("disk full or read-only");
+    recovery.print("disk full or read-only");
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn failed_fsync_is_reported_as_unsaved() {
 }
 
 /// Corrupts a good file.
-type Spoil = fn(&Path, &[u8]);
+type Corruption = fn(&Path, &[u8]);
 
 #[test]
 fn corrupt_overrides_file_does_not_prevent_start() {
@@ -150,21 +150,21 @@ fn corrupt_overrides_file_does_not_prevent_start() {
     let folder = stage.place.path("state");
     let path = folder.join("overrides.json");
     let good = fs::read(&path).unwrap();
-    let strange: [(&str, Spoil); 7] = [
+    let strange: [(&str, Corruption); 7] = [
         ("of a later release", |path, good| {
             fs::write(path, String::from_utf8(good.to_vec()).unwrap().replace("1,", "99,")).unwrap();
         }),
-        ("a folder", |path, _| fs::create_dir(path).unwrap()),
+        ("a directory", |path, _| fs::create_dir(path).unwrap()),
         ("a pipe", |path, _| run(Command::new("mkfifo").arg(path))),
         ("a link to nowhere", |path, _| symlink("nowhere", path).unwrap()),
         ("a link to itself", |path, _| symlink(path, path).unwrap()),
         ("endless", |path, _| fs::File::create(path).unwrap().set_len(1 << 40).unwrap()),
-        ("of somebody else", |path, _| fs::write(path, "{\"hosts\": [1, 2, 3]}").unwrap()),
+        ("foreign", |path, _| fs::write(path, "{\"hosts\": [1, 2, 3]}").unwrap()),
     ];
     for (what, spoil) in strange {
-        spoil_and_start(&stage, what, |path| spoil(path, &good));
+        start_with_corrupt_file(&stage, what, |path| spoil(path, &good));
     }
-    let (mut random, mutations) = (Rng::with_seed(7), times("MUTATIONS", 10));
+    let (mut random, mutations) = (Rng::with_seed(7), repetitions("MUTATIONS", 10));
     for number in 0..mutations {
         let mut bytes = good.clone();
         if number % 2 == 0 {
@@ -174,13 +174,13 @@ fn corrupt_overrides_file_does_not_prevent_start() {
             bytes[at] ^= random.u8(1..);
         }
         let what = String::from_utf8_lossy(&bytes).into_owned();
-        spoil_and_start(&stage, &what, |path| fs::write(path, &bytes).unwrap());
+        start_with_corrupt_file(&stage, &what, |path| fs::write(path, &bytes).unwrap());
     }
 }
 
 /// Starts `maglevd` with a corrupt overrides file. It starts without overrides, or with those that the file still contains. New
 /// overrides must be persisted.
-fn spoil_and_start(stage: &Stage, what: &str, spoil: impl FnOnce(&Path)) {
+fn start_with_corrupt_file(stage: &Stage, what: &str, spoil: impl FnOnce(&Path)) {
     let folder = stage.place.path("state");
     fs::remove_dir_all(&folder).unwrap();
     fs::create_dir(&folder).unwrap();
@@ -191,10 +191,10 @@ fn spoil_and_start(stage: &Stage, what: &str, spoil: impl FnOnce(&Path)) {
     let listed = maglevd.wait(client.list_overrides(ListOverridesRequest {})).unwrap().into_inner();
     if listed.overrides.is_empty() {
         maglevd.until_up(&BACKENDS);
-        let is_told = || maglevd.process.lines(0).iter().any(|line| line.contains("ERROR"));
+        let is_reported = || maglevd.process.lines(0).iter().any(|line| line.contains("ERROR"));
         // A missing file, or one without overrides, is not an error.
         let is_harmless = what == "a link to nowhere" || what.contains("\"overrides\": [\n]");
-        assert!(is_told() || is_harmless, "{what}: {:#?}", maglevd.process.lines(0));
+        assert!(is_reported() || is_harmless, "{what}: {:#?}", maglevd.process.lines(0));
     }
     assert_eq!(disable(&maglevd, "b"), "", "{what}");
     maglevd.process.kill();

@@ -94,12 +94,12 @@ impl Stage {
         maglevd
     }
 
-    /// Waits until every backend is up and in VPP and the counters are read. All long-lived descriptors are open then.
+    /// Waits until every backend is up and in VPP and the counters are read. All long-lived open_descriptors are open then.
     pub fn settle(&self, maglevd: &mut Maglevd) {
         maglevd.until_up(&BACKENDS);
         self.until_weights(10, 5, 0);
         let counted = |open: &Vec<String>| open.iter().any(|what| what.contains(STATS_SEGMENT));
-        until("VPP's counters to be read", || descriptors(maglevd.process.pid()), counted);
+        until("VPP's counters to be read", || open_descriptors(maglevd.process.pid()), counted);
     }
 
     /// Address of the metrics.
@@ -112,7 +112,7 @@ impl Stage {
     }
 
     /// Returns the number of `LOCAL` outcomes of the backend that has the fewest.
-    pub fn blind_probes(&self) -> f64 {
+    pub fn local_outcomes(&self) -> f64 {
         let scrape = self.scrape();
         let of =
             |name| scrape.find("maglev_probe_total", &[&format!("backend=\"{name}\""), "code=\"LOCAL\""]);
@@ -147,7 +147,7 @@ impl Stage {
 
     /// Asserts no writes since `written`. Then a server fails, to prove that the daemons are able to write: one write drains
     /// it.
-    pub fn nothing_was_written_since(&self, written: &[String], maglevd: &mut Maglevd) {
+    pub fn assert_no_writes_since(&self, written: &[String], maglevd: &mut Maglevd) {
         assert_eq!(self.writes(), written);
         self.farm.sites[0].answer(503);
         maglevd.until_backend("a", BackendState::Down);
@@ -168,7 +168,7 @@ pub fn until<T: Debug>(what: &str, look: impl Fn() -> T, is_so: impl Fn(&T) -> b
         if is_so(&seen) {
             return seen;
         }
-        assert!(Instant::now() < deadline, "waited for {what}, not {seen:?}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}; last value: {seen:?}");
         // No event reports this, so it is polled.
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -178,22 +178,22 @@ pub fn until<T: Debug>(what: &str, look: impl Fn() -> T, is_so: impl Fn(&T) -> b
 const DOWN: &str = "to=down";
 
 /// Fails if `maglevd` has ever logged a backend as down.
-pub fn nothing_went_down(maglevd: &Process) {
+pub fn assert_nothing_went_down(maglevd: &Process) {
     let down: Vec<_> = maglevd.lines(0).into_iter().filter(|line| line.contains(DOWN)).collect();
     assert!(down.is_empty(), "{down:#?}");
 }
 
-/// Returns the targets of a process's open descriptors.
-pub fn descriptors(pid: Pid) -> Vec<String> {
+/// Returns the targets of a process's open open_descriptors.
+pub fn open_descriptors(pid: Pid) -> Vec<String> {
     let all = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     // A descriptor may be closed before its link is read.
     let links = all.filter_map(|one| fs::read_link(one.unwrap().path()).ok());
     links.map(|link| link.to_string_lossy().into_owned()).collect()
 }
 
-/// Waits until a process has at most that number of descriptors open.
-pub fn until_no_more_is_open(process: &Process, than: usize) {
-    until("nothing to leak", || descriptors(process.pid()), |now| now.len() <= than);
+/// Waits until a process has at most that number of open_descriptors open.
+pub fn until_at_most_open(process: &Process, than: usize) {
+    until("descriptors to be closed", || open_descriptors(process.pid()), |now| now.len() <= than);
 }
 
 /// Returns the names in a directory.
@@ -207,7 +207,7 @@ pub fn memory(process: &Process) -> u64 {
 }
 
 /// Returns the number of repetitions: `usual`, or the environment variable `name`.
-pub fn times(name: &str, usual: u32) -> u32 {
+pub fn repetitions(name: &str, usual: u32) -> u32 {
     env::var(name).map_or(usual, |text| text.parse().unwrap())
 }
 
@@ -242,8 +242,8 @@ impl Recovery {
         result
     }
 
-    /// Prints the times for `docs/reliability.md`. No test depends on them.
-    pub fn tell(mut self, fault: &str) {
+    /// Prints the repetitions for `docs/reliability.md`. No test depends on them.
+    pub fn print(mut self, fault: &str) {
         self.0.sort_unstable();
         let (median, longest) = (self.0[self.0.len() / 2], self.0[self.0.len() - 1]);
         println!("RECOVERY {fault}: median {median:.1?}, longest {longest:.1?} of {}", self.0.len());

@@ -5,27 +5,28 @@ use maglev_proto::v1::BackendState;
 use nix::sys::signal::Signal;
 
 use crate::fixtures::{
-    BACKENDS, Recovery, Stage, descriptors, names, nothing_went_down, times, until, until_no_more_is_open,
+    BACKENDS, Recovery, Stage, assert_nothing_went_down, names, open_descriptors, repetitions, until,
+    until_at_most_open,
 };
 
 /// Returns the number of kills of each process, by default 20.
 fn rounds() -> u32 {
-    times("KILL_ROUNDS", 20)
+    repetitions("KILL_ROUNDS", 20)
 }
 
 /// Each probe in flight has one descriptor.
-const UNDER_WAY: usize = BACKENDS.len();
+const IN_FLIGHT: usize = BACKENDS.len();
 
 #[test]
 fn repeated_maglevd_kills_change_nothing() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let (written, files) = (stage.writes(), names(&stage.place.path("")));
-    let open = descriptors(stage.prober.pid()).len();
+    let open = open_descriptors(stage.prober.pid()).len();
     let mut recovery = Recovery::new();
     for _ in 0..rounds() {
         maglevd.process.kill();
-        nothing_went_down(&maglevd.process);
+        assert_nothing_went_down(&maglevd.process);
         maglevd = recovery.time(|| {
             let mut maglevd = stage.start();
             maglevd.until_vpp(true);
@@ -33,11 +34,11 @@ fn repeated_maglevd_kills_change_nothing() {
             maglevd
         });
     }
-    nothing_went_down(&maglevd.process);
-    until_no_more_is_open(&stage.prober, open + UNDER_WAY);
+    assert_nothing_went_down(&maglevd.process);
+    until_at_most_open(&stage.prober, open + IN_FLIGHT);
     assert_eq!(names(&stage.place.path("")), files);
-    stage.nothing_was_written_since(&written, &mut maglevd);
-    recovery.tell("maglevd killed");
+    stage.assert_no_writes_since(&written, &mut maglevd);
+    recovery.print("maglevd killed");
 }
 
 #[test]
@@ -45,7 +46,7 @@ fn repeated_prober_kills_take_nothing_down() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let (written, files) = (stage.writes(), names(&stage.place.path("")));
-    let open = descriptors(maglevd.process.pid()).len();
+    let open = open_descriptors(maglevd.process.pid()).len();
     let mut recovery = Recovery::new();
     for _ in 0..rounds() {
         stage.prober.kill();
@@ -60,11 +61,11 @@ fn repeated_prober_kills_take_nothing_down() {
             );
         });
     }
-    nothing_went_down(&maglevd.process);
-    until_no_more_is_open(&maglevd.process, open);
+    assert_nothing_went_down(&maglevd.process);
+    until_at_most_open(&maglevd.process, open);
     assert_eq!(names(&stage.place.path("")), files);
-    stage.nothing_was_written_since(&written, &mut maglevd);
-    recovery.tell("prober killed");
+    stage.assert_no_writes_since(&written, &mut maglevd);
+    recovery.print("prober killed");
 }
 
 #[test]
@@ -82,7 +83,7 @@ fn repeated_kills_of_both_change_nothing() {
             stage.prober.kill();
             maglevd.process.kill();
         }
-        nothing_went_down(&maglevd.process);
+        assert_nothing_went_down(&maglevd.process);
         maglevd = recovery.time(|| {
             let early = (round % 4 < 2).then(|| stage.start());
             stage.prober = stage.place.prober(None, &[]);
@@ -92,16 +93,16 @@ fn repeated_kills_of_both_change_nothing() {
             maglevd
         });
     }
-    nothing_went_down(&maglevd.process);
-    stage.nothing_was_written_since(&written, &mut maglevd);
-    recovery.tell("both daemons killed");
+    assert_nothing_went_down(&maglevd.process);
+    stage.assert_no_writes_since(&written, &mut maglevd);
+    recovery.print("both daemons killed");
 }
 
 #[test]
 fn repeatedly_killed_vpp_is_refilled() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
-    let open = descriptors(maglevd.process.pid()).len();
+    let open = open_descriptors(maglevd.process.pid()).len();
     let mut recovery = Recovery::new();
     for _ in 0..rounds() {
         stage.vpp.kill();
@@ -116,10 +117,10 @@ fn repeatedly_killed_vpp_is_refilled() {
         let writes = stage.writes();
         assert_eq!(writes.len(), 5, "{writes:#?}");
     }
-    nothing_went_down(&maglevd.process);
-    until_no_more_is_open(&maglevd.process, open);
+    assert_nothing_went_down(&maglevd.process);
+    until_at_most_open(&maglevd.process, open);
     assert!(stage.sim().wait_for(PATIENCE, |vpp| vpp.clients() == 1));
-    recovery.tell("VPP killed");
+    recovery.print("VPP killed");
 }
 
 #[test]
@@ -152,8 +153,8 @@ fn vpp_killed_while_filling_is_refilled() {
             |&known| known,
         );
     }
-    nothing_went_down(&maglevd.process);
-    recovery.tell("VPP killed twice while it is filled");
+    assert_nothing_went_down(&maglevd.process);
+    recovery.print("VPP killed twice while it is filled");
 }
 
 #[test]
@@ -170,9 +171,9 @@ fn brief_stops_lose_nothing() {
         let visits = stage.farm.sites[1].visits().len();
         stage.farm.sites[1].wait_for_visits(visits + 1);
     }
-    nothing_went_down(&maglevd.process);
+    assert_nothing_went_down(&maglevd.process);
     assert!(!maglevd.process.lines(0).iter().any(|line| line.contains("prober lost")));
-    stage.nothing_was_written_since(&written, &mut maglevd);
+    stage.assert_no_writes_since(&written, &mut maglevd);
 }
 
 #[test]
@@ -196,9 +197,9 @@ fn hung_maglevd_resumes_unchanged() {
             );
         });
     }
-    nothing_went_down(&maglevd.process);
-    stage.nothing_was_written_since(&written, &mut maglevd);
-    recovery.tell("maglevd stopped until the prober gave it up");
+    assert_nothing_went_down(&maglevd.process);
+    stage.assert_no_writes_since(&written, &mut maglevd);
+    recovery.print("maglevd stopped until the prober gave it up");
 }
 
 #[test]
@@ -220,5 +221,5 @@ fn failure_while_stopped_is_found_afterwards() {
         maglevd.until_backend("a", BackendState::Down);
         stage.until_weights(0, 5, 0);
     });
-    recovery.tell("everything stopped");
+    recovery.print("everything stopped");
 }

@@ -11,7 +11,7 @@ use maglev_proto::v1::BackendState;
 use maglev_vppsim::Inspection;
 
 use crate::fixtures::{
-    BACKENDS, Recovery, Stage, descriptors, memory, nothing_went_down, until, until_no_more_is_open,
+    BACKENDS, Recovery, Stage, assert_nothing_went_down, memory, open_descriptors, until, until_at_most_open,
 };
 
 fn clients(vpp: &Inspection<'_>) -> usize {
@@ -22,30 +22,30 @@ fn clients(vpp: &Inspection<'_>) -> usize {
 fn mute_vpp_is_retried_without_leaks() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
-    let (written, open) = (stage.writes(), descriptors(maglevd.process.pid()).len());
+    let (written, open) = (stage.writes(), open_descriptors(maglevd.process.pid()).len());
     stage.sim().faults(|faults| faults.mute = true);
     maglevd.until_vpp(false);
     stage.farm.sites[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
-    // Each connection attempt times out in turn.
+    // Each connection attempt repetitions out in turn.
     for _ in 0..3 {
         for there in [0, 1] {
             until("connections", || stage.sim().inspect(clients), |&now| now == there);
         }
     }
-    assert!(descriptors(maglevd.process.pid()).len() <= open + 1);
+    assert!(open_descriptors(maglevd.process.pid()).len() <= open + 1);
     let mut recovery = Recovery::new();
     recovery.time(|| {
         stage.sim().faults(|faults| faults.mute = false);
         stage.until_weights(0, 5, 0);
     });
-    until_no_more_is_open(&maglevd.process, open);
+    until_at_most_open(&maglevd.process, open);
     assert_eq!(stage.writes().len(), written.len() + 1, "{:#?}", stage.writes());
-    recovery.tell("VPP accepts and does not answer");
+    recovery.print("VPP accepts and does not answer");
 }
 
 /// Allowed memory growth: about ten thousand messages are queued before reading pauses.
-const ROOM: u64 = 128 << 20;
+const MAX_GROWTH: u64 = 128 << 20;
 
 #[test]
 fn outcome_flood_does_not_starve_api() {
@@ -88,9 +88,9 @@ fn outcome_flood_does_not_starve_api() {
     }
     assert_eq!(stage.scrape().value("maglev_prober_connected", &[]), 1.0);
     ended.store(true, Ordering::Relaxed);
-    println!("{} outcomes that nobody has asked for", flood.join().unwrap());
+    println!("{} unrequested outcomes", flood.join().unwrap());
     let now = memory(&maglevd.process);
-    assert!(now < before + ROOM, "{before} bytes have become {now}");
+    assert!(now < before + MAX_GROWTH, "{before} bytes have become {now}");
     drop(impostor);
     let mut recovery = Recovery::new();
     recovery.time(|| {
@@ -103,7 +103,7 @@ fn outcome_flood_does_not_starve_api() {
             |stale| *stale == [false; 3],
         );
     });
-    nothing_went_down(&maglevd.process);
-    stage.nothing_was_written_since(&written, &mut maglevd);
-    recovery.tell("a prober that talks nonsense without end");
+    assert_nothing_went_down(&maglevd.process);
+    stage.assert_no_writes_since(&written, &mut maglevd);
+    recovery.print("outcome flood from the prober");
 }

@@ -8,13 +8,13 @@ use maglev_proto::v1::BackendState;
 use nix::libc::SIGABRT;
 use nix::sys::signal::Signal;
 
-use crate::cpu_starvation::Group;
-use crate::fixtures::{BACKENDS, Recovery, Stage, limit, nothing_went_down, until};
+use crate::cpu_starvation::ControlGroup;
+use crate::fixtures::{BACKENDS, Recovery, Stage, assert_nothing_went_down, limit, until};
 
 #[test]
 fn oom_killed_prober_is_restarted() {
     let name = "oom_killed_prober_is_restarted";
-    let Some(group) = Group::new(name, "memory.limit_in_bytes") else { return };
+    let Some(group) = ControlGroup::new(name, "memory.limit_in_bytes") else { return };
     let mut stage = Stage::new();
     stage.prober.kill();
     let mut maglevd = stage.setup(&stage.config()).flag("--prober", "spawn").start();
@@ -36,19 +36,19 @@ fn oom_killed_prober_is_restarted() {
             );
         });
     }
-    nothing_went_down(&maglevd.process);
-    stage.nothing_was_written_since(&written, &mut maglevd);
-    recovery.tell("prober killed for its memory (from the limit on)");
+    assert_nothing_went_down(&maglevd.process);
+    stage.assert_no_writes_since(&written, &mut maglevd);
+    recovery.print("prober killed for its memory (from the limit on)");
 }
 
 /// Limits a process to its current data size plus `more` kB.
-fn confine(process: &Process, more: u64) {
+fn limit_memory(process: &Process, more: u64) {
     let has: u64 = process.status("VmData").trim_end_matches(" kB").parse().unwrap();
     limit(process, &format!("--data={}:", (has + more) * 1024));
 }
 
 /// Returns a configuration with ten thousand more servers, all of which reply.
-fn huge(config: &str) -> String {
+fn large_config(config: &str) -> String {
     let more: String = (0..10_000_u32)
         .map(|n| {
             let [_, x, y, z] = (n + 1).to_be_bytes();
@@ -69,25 +69,25 @@ fn maglevd_aborts_when_out_of_memory() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.writes();
-    stage.place.write("maglev.yaml", huge(&stage.config()));
+    stage.place.write("maglev.yaml", large_config(&stage.config()));
     // Too little to read the file.
-    confine(&maglevd.process, 256);
+    limit_memory(&maglevd.process, 256);
     maglevd.process.signal(Signal::SIGHUP);
     maglevd.process.line(0, "not reloaded");
     assert_eq!(maglevd.backend("a").state(), BackendState::Up);
     // Enough to read the file, but not to apply it. `maglevd` aborts rather than run half-configured.
-    confine(&maglevd.process, 2048);
+    limit_memory(&maglevd.process, 2048);
     maglevd.process.signal(Signal::SIGHUP);
     assert_eq!(maglevd.process.end().signal(), Some(SIGABRT));
-    nothing_went_down(&maglevd.process);
+    assert_nothing_went_down(&maglevd.process);
     let mut recovery = Recovery::new();
     let mut maglevd = recovery.time(|| {
         let mut maglevd = stage.start();
         maglevd.until_up(&BACKENDS);
         maglevd
     });
-    stage.nothing_was_written_since(&written, &mut maglevd);
-    recovery.tell("maglevd refused memory");
+    stage.assert_no_writes_since(&written, &mut maglevd);
+    recovery.print("maglevd refused memory");
 }
 
 #[test]
@@ -99,12 +99,12 @@ fn prober_aborts_when_out_of_memory() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.writes();
-    confine(&stage.prober, 256);
-    maglevd.reload(&stage.place, &huge(&stage.config()));
+    limit_memory(&stage.prober, 256);
+    maglevd.reload(&stage.place, &large_config(&stage.config()));
     assert_eq!(stage.prober.end().signal(), Some(SIGABRT));
     maglevd.until_prober(false);
     assert!(maglevd.backend("a").stale);
-    nothing_went_down(&maglevd.process);
+    assert_nothing_went_down(&maglevd.process);
     let mut recovery = Recovery::new();
     recovery.time(|| {
         maglevd.reload(&stage.place, &stage.config());
@@ -116,6 +116,6 @@ fn prober_aborts_when_out_of_memory() {
             |stale| *stale == [false; 3],
         );
     });
-    stage.nothing_was_written_since(&written, &mut maglevd);
-    recovery.tell("prober refused memory");
+    stage.assert_no_writes_since(&written, &mut maglevd);
+    recovery.print("prober refused memory");
 }

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
-use crate::fixtures::{BACKENDS, Recovery, Stage, limit, nothing_went_down, until};
+use crate::fixtures::{BACKENDS, Recovery, Stage, assert_nothing_went_down, limit, until};
 
 /// More than any of these tests needs.
 const PLENTY: &str = "--nofile=1000:";
@@ -32,14 +32,14 @@ fn fd_exhaustion_reports_local_and_keeps_health() {
     let written = stage.writes();
     let mut recovery = Recovery::new();
     limit(&stage.prober, NONE);
-    let told = stage.blind_probes();
-    until("blindness to be told", || stage.blind_probes(), |&now| now >= told + 20.0);
-    // The real state is detected once descriptors are available.
+    let reported = stage.local_outcomes();
+    until("local faults to be reported", || stage.local_outcomes(), |&now| now >= reported + 20.0);
+    // The real state is detected once open_descriptors are available.
     stage.farm.sites[0].answer(503);
-    let told = stage.blind_probes();
-    until("more of it", || stage.blind_probes(), |&now| now >= told + 20.0);
+    let reported = stage.local_outcomes();
+    until("more local faults", || stage.local_outcomes(), |&now| now >= reported + 20.0);
     assert_eq!(maglevd.backend("a").state(), BackendState::Up);
-    nothing_went_down(&maglevd.process);
+    assert_nothing_went_down(&maglevd.process);
     assert_eq!(stage.writes(), written);
     recovery.time(|| {
         limit(&stage.prober, PLENTY);
@@ -47,7 +47,7 @@ fn fd_exhaustion_reports_local_and_keeps_health() {
         stage.until_weights(0, 5, 0);
     });
     assert_eq!(stage.writes().len(), written.len() + 1);
-    recovery.tell("prober out of descriptors");
+    recovery.print("prober out of descriptors");
 }
 
 #[test]
@@ -70,8 +70,8 @@ fn fd_exhausted_prober_accepts_controller_later() {
         limit(&stage.prober, PLENTY);
         maglevd.until_up(&BACKENDS);
     });
-    stage.nothing_was_written_since(&written, &mut maglevd);
-    recovery.tell("prober out of descriptors as maglevd restarts");
+    stage.assert_no_writes_since(&written, &mut maglevd);
+    recovery.print("prober out of descriptors as maglevd restarts");
 }
 
 #[test]
@@ -109,11 +109,11 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
         maglevd.process.lines(said).iter().filter(is_it).count()
     };
     until(
-        "both to be sought",
+        "both links to be retried",
         || (complaint("no prober;"), complaint("VPP is not to be had")),
         |&seen| seen == (1, 1),
     );
-    nothing_went_down(&maglevd.process);
+    assert_nothing_went_down(&maglevd.process);
     // Logged once for all retries.
     assert_eq!(complaint("cannot accept a connection"), 1);
 
@@ -126,9 +126,9 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
         maglevd.process.line(said, "written down again");
         assert!(waiting.end().success());
     });
-    nothing_went_down(&maglevd.process);
+    assert_nothing_went_down(&maglevd.process);
     assert!(maglevd.maglevc(&["config", "reload"]).status.success());
-    recovery.tell("maglevd out of descriptors");
+    recovery.print("maglevd out of descriptors");
 }
 
 /// Ephemeral ports of the host.
@@ -138,8 +138,8 @@ const HALF_OPEN: Probe = Probe::Tcp { port: 80, mode: Mode::HalfOpen, tls: None 
 const NO_PORT: &str = "LOCAL out of ports, or no such source address here";
 
 /// Returns a host with few ports, and a server on it.
-fn narrow() -> (Host, Site) {
-    let host = Host::new("narrow");
+fn few_ports() -> (Host, Site) {
+    let host = Host::new("few-ports");
     host.set("ipv4/ip_local_port_range", &format!("{} {}", PORTS.start(), PORTS.end()));
     let site = host.inside(|| Site::start(SocketAddr::new(TARGET, 80)));
     (host, site)
@@ -157,7 +157,7 @@ fn take_ports(host: &Host) -> Vec<Socket> {
 }
 
 /// Waits until the next outcomes are `wanted`.
-fn becomes(controller: &mut Controller, wanted: &str) {
+fn until_outcome_is(controller: &mut Controller, wanted: &str) {
     while !controller.more(1).iter().all(|verdict| verdict == wanted) {}
 }
 
@@ -166,7 +166,7 @@ fn port_exhaustion_spares_half_open_probes() {
     if skip("port_exhaustion_spares_half_open_probes", &["ip"]) {
         return;
     }
-    let ((host, _site), place) = (narrow(), Place::new());
+    let ((host, _site), place) = (few_ports(), Place::new());
     let _prober = place.prober(Some(&host), &[]);
     let mut controller = Controller::connect(&place.path("prober.sock"));
     assert_eq!(controller.verdict(check(TARGET, HALF_OPEN)), "L4OK");
@@ -180,9 +180,9 @@ fn port_exhaustion_spares_half_open_probes() {
     let mut recovery = Recovery::new();
     recovery.time(|| {
         drop(taken);
-        becomes(&mut controller, "L4OK");
+        until_outcome_is(&mut controller, "L4OK");
     });
-    recovery.tell("ports exhausted");
+    recovery.print("ports exhausted");
 }
 
 #[test]
@@ -191,14 +191,14 @@ fn half_open_without_reserved_ports_falls_back() {
     if skip(NAME, &["ip"]) {
         return;
     }
-    let ((host, _site), place) = (narrow(), Place::new());
+    let ((host, _site), place) = (few_ports(), Place::new());
     let taken = take_ports(&host);
     let prober = place.prober(Some(&host), &[]);
     let mut controller = Controller::connect(&place.path("prober.sock"));
     assert_eq!(controller.verdict(check(TARGET, HALF_OPEN)), NO_PORT);
     prober.line(0, "no block of free ports");
     drop(taken);
-    becomes(&mut controller, "L4OK");
+    until_outcome_is(&mut controller, "L4OK");
 }
 
 /// Makes system calls of a process fail, in strace(1) syntax, until dropped.
@@ -244,7 +244,7 @@ fn failed_syscalls_are_local_faults() {
         let well = controller.verdict(check(TARGET, probe.clone()));
         assert!(well.starts_with("L4OK") || well.starts_with("L7OK"), "{probe:?}: {well}");
         let strace = inject(prober.pid(), &format!("{call}:error={error}"));
-        becomes(&mut controller, verdict);
+        until_outcome_is(&mut controller, verdict);
         // Every other call fails; the rest must be reported as usual.
         drop(strace);
         let strace = inject(prober.pid(), &format!("{call}:error={error}:when=1+2"));
@@ -252,8 +252,8 @@ fn failed_syscalls_are_local_faults() {
         assert!(mixed.iter().all(|seen| *seen == well || seen == verdict), "{call} {error}: {mixed:#?}");
         recovery.time(|| {
             drop(strace);
-            becomes(&mut controller, &well);
+            until_outcome_is(&mut controller, &well);
         });
     }
-    recovery.tell("calls of the prober that fail");
+    recovery.print("failing system calls of the prober");
 }

@@ -12,7 +12,7 @@ use maglev_proto::v1::BackendState;
 use maglev_vppsim::VipView;
 use nix::sys::signal::Signal;
 
-use crate::fixtures::{BACKENDS, Recovery, Stage, nothing_went_down, until};
+use crate::fixtures::{BACKENDS, Recovery, Stage, assert_nothing_went_down, until};
 
 #[test]
 fn last_of_many_reloads_wins() {
@@ -38,13 +38,13 @@ fn last_of_many_reloads_wins() {
         })
     };
     let seen = reloads();
-    println!("of 1000 SIGHUP, {} reloads were made, and {} refused", seen[0], seen[1]);
+    println!("1000 SIGHUP: {} reloads succeeded, {} failed", seen[0], seen[1]);
     assert!((1.0..=1000.0).contains(&seen[0]));
-    nothing_went_down(&maglevd.process);
+    assert_nothing_went_down(&maglevd.process);
     stage.farm.sites[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     stage.until_weights(0, 10, 0);
-    recovery.tell("1000 SIGHUP");
+    recovery.print("1000 SIGHUP");
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn early_sighup_is_served_after_start() {
         maglevd = stage.start();
         maglevd.until_up(&BACKENDS);
     }
-    stage.nothing_was_written_since(&written, &mut maglevd);
+    stage.assert_no_writes_since(&written, &mut maglevd);
 }
 
 #[test]
@@ -104,8 +104,8 @@ fn sigterm_while_filling_vpp_exits_cleanly() {
         });
         maglevd.until_up(&BACKENDS);
     }
-    nothing_went_down(&maglevd.process);
-    recovery.tell("SIGTERM while VPP is filled");
+    assert_nothing_went_down(&maglevd.process);
+    recovery.print("SIGTERM while VPP is filled");
 }
 
 #[test]
@@ -125,13 +125,13 @@ fn unhandled_signal_kills_without_changes() {
         maglevd = stage.start();
         maglevd.until_up(&BACKENDS);
     }
-    stage.nothing_was_written_since(&written, &mut maglevd);
+    stage.assert_no_writes_since(&written, &mut maglevd);
 }
 
 const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
 
 /// Returns a configuration of ten thousand servers, with these weights for the first and last of each frontend.
-fn crowd(first: u8, last: u8) -> String {
+fn many_servers(first: u8, last: u8) -> String {
     let mut text = "maglev:\n  vpp: { lb: { ipv4-src-address: 192.0.2.1 } }\n  backends:\n".to_owned();
     for (number, server) in CROWD.servers().enumerate() {
         writeln!(text, "    s{number}: {{ address: {server} }}").unwrap();
@@ -157,7 +157,7 @@ fn crowd(first: u8, last: u8) -> String {
 }
 
 /// True if every VIP has these weights for its first, its last and its other servers.
-fn gives(vips: &[VipView], [first, last, others]: [u8; 3]) -> bool {
+fn have_weights(vips: &[VipView], [first, last, others]: [u8; 3]) -> bool {
     vips.len() == usize::from(CROWD.frontends)
         && vips.iter().all(|vip| {
             let weights = vip.weights();
@@ -177,17 +177,17 @@ fn gives(vips: &[VipView], [first, last, others]: [u8; 3]) -> bool {
 fn second_of_two_large_reloads_wins() {
     let (place, vpp) = (Place::new(), maglev_lab::dataplane::Vpp::simulated().unwrap());
     let sim = vpp.sim().unwrap();
-    let mut maglevd = Setup::new(&place, &crowd(100, 100)).vpp(&vpp).start();
-    until("all servers", || gives(&sim.vips(), [1, 1, 1]), |&so| so);
+    let mut maglevd = Setup::new(&place, &many_servers(100, 100)).vpp(&vpp).start();
+    until("all servers", || have_weights(&sim.vips(), [1, 1, 1]), |&so| so);
     let mut recovery = Recovery::new();
     for (first, second, wanted) in [((50, 100), (100, 50), [2, 1, 2]), ((20, 20), (50, 25), [2, 1, 4])] {
-        place.write("maglev.yaml", crowd(first.0, first.1));
+        place.write("maglev.yaml", many_servers(first.0, first.1));
         let said = maglevd.process.said();
         maglevd.process.signal(Signal::SIGHUP);
         maglevd.process.line(said, "reloading");
-        place.write("maglev.yaml", crowd(second.0, second.1));
+        place.write("maglev.yaml", many_servers(second.0, second.1));
         maglevd.process.signal(Signal::SIGHUP);
-        recovery.time(|| until("the second", || gives(&sim.vips(), wanted), |&so| so));
+        recovery.time(|| until("the second", || have_weights(&sim.vips(), wanted), |&so| so));
     }
     // The state is final, not a step towards another.
     let is_content = || {
@@ -196,8 +196,8 @@ fn second_of_two_large_reloads_wins() {
         let plan = maglevd.wait(client.sync_vpplb_state(request)).ok()?.into_inner();
         Some(plan.plan.is_none_or(|plan| !plan.conf && plan.vips.is_empty()))
     };
-    until("nothing left to do", is_content, |content| *content == Some(true));
-    assert!(gives(&sim.vips(), [2, 1, 4]));
+    until("an empty plan", is_content, |content| *content == Some(true));
+    assert!(have_weights(&sim.vips(), [2, 1, 4]));
     maglevd.process.kill();
-    recovery.tell("two reloads of 10,000 changes (from the second on)");
+    recovery.print("two reloads of 10,000 changes (from the second on)");
 }

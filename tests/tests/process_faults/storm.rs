@@ -15,7 +15,7 @@ use maglev_proto::v1::BackendState;
 use maglev_vppsim::Inspection;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::fixtures::{BACKENDS, Recovery, Stage, memory, times, until};
+use crate::fixtures::{BACKENDS, Recovery, Stage, memory, repetitions, until};
 
 const FLAPPING: u32 = 10_000;
 const FRONTENDS: u32 = 1_000;
@@ -87,7 +87,7 @@ fn flaps(stage: &Stage) -> f64 {
     scrape.samples.iter().filter(|(name, _)| is_it(name)).map(|(_, value)| value).sum()
 }
 
-/// Lets the steady `a` fail and recover, and records both detection times.
+/// Lets the steady `a` fail and recover, and records both detection repetitions.
 fn fail_and_return(stage: &Stage, maglevd: &Maglevd, down: &mut Recovery, up: &mut Recovery) {
     let is = |state| until("a", || maglevd.backend("a").state(), |seen| *seen == state);
     down.time(|| {
@@ -112,19 +112,19 @@ fn flap_storm_keeps_memory_and_detection() {
     host.set("ipv4/tcp_max_syn_backlog", "65535");
     let server = Arc::new(host.inside(|| Server::start(FLAPPING)).unwrap());
     let stage = Stage::on(Some(&host));
-    // Each malloc arena keeps its peak, and a busy host creates more arenas.
+    // Each malloc arena keeps its peak, and a start_settled host creates more arenas.
     let mut maglevd = stage.setup(&config(&stage)).env("MALLOC_ARENA_MAX", "1").start();
     maglevd.until_up(&BACKENDS);
-    let everybody = FLAPPING as usize + 2;
-    let is_full = |vpp: &Inspection<'_>| raised(vpp) == everybody;
-    until("all to have weight", || stage.sim().inspect(raised), |&now| now == everybody);
+    let all_servers = FLAPPING as usize + 2;
+    let is_full = |vpp: &Inspection<'_>| raised(vpp) == all_servers;
+    until("all to have weight", || stage.sim().inspect(raised), |&now| now == all_servers);
 
     let [mut down, mut up] = [Recovery::new(), Recovery::new()];
     (0..5).for_each(|_| fail_and_return(&stage, &maglevd, &mut down, &mut up));
-    down.tell("(calm) a steady backend that fails, until it is known");
-    up.tell("(calm) a steady backend that returns, until it is known");
+    down.print("(calm) detection of a failure");
+    up.print("(calm) detection of a recovery");
 
-    let minutes = times("STORM_MINUTES", 0);
+    let minutes = repetitions("STORM_MINUTES", 0);
     let length = if minutes == 0 { USUAL } else { Duration::from_secs(60) * minutes };
     let (before, calls) = (flaps(&stage), stage.sim().count(CALL));
     let ended = Arc::new(AtomicBool::new(false));
@@ -142,20 +142,20 @@ fn flap_storm_keeps_memory_and_detection() {
     storm.join().unwrap();
     let mut recovery = Recovery::new();
     recovery.time(|| {
-        until("all to be up", || stage.sim().inspect(raised), |&now| now == everybody);
+        until("all to be up", || stage.sim().inspect(raised), |&now| now == all_servers);
     });
     assert!(stage.sim().inspect(is_full));
     let (flaps, calls) = (flaps(&stage) - before, stage.sim().count(CALL) - calls);
-    down.tell("(storm) a steady backend that fails, until it is known");
-    up.tell("(storm) a steady backend that returns, until it is known");
-    recovery.tell("a storm of flaps (from its end until VPP has every weight)");
+    down.print("(storm) detection of a failure");
+    up.print("(storm) detection of a recovery");
+    recovery.print("flap storm (from its end until VPP has every weight)");
     let lost = stage.scrape().find("maglev_events_lost_total", &["kind=\"event\""]);
     println!(
-        "{flaps} flaps in {:.0?}, {calls} calls to VPP, {} events lost by a subscriber that never read",
+        "{flaps} flaps in {:.0?}, {calls} calls to VPP, {} events dropped for a subscriber that never reads",
         began.elapsed(),
         lost.unwrap_or_default()
     );
-    println!("memory of maglevd and prober, in kB: {}", course(&sizes));
+    println!("memory of maglevd and prober, in kB: {}", format_sizes(&sizes));
     assert!(calls as f64 <= flaps, "{calls} calls for {flaps} flaps");
     assert_flat(&sizes);
     // Of the steady backends, only `a` has been down.
@@ -166,7 +166,7 @@ fn flap_storm_keeps_memory_and_detection() {
 }
 
 /// Formats a sample of the sizes, in order.
-fn course(sizes: &[[u64; 2]]) -> String {
+fn format_sizes(sizes: &[[u64; 2]]) -> String {
     let some = sizes.iter().step_by((sizes.len() / 10).max(1));
     some.map(|[maglevd, prober]| format!("{}/{}", maglevd / 1024, prober / 1024))
         .collect::<Vec<_>>()
@@ -180,6 +180,6 @@ fn assert_flat(sizes: &[[u64; 2]]) {
     for process in 0..2 {
         let most = early.iter().map(|size| size[process]).max().unwrap();
         let last = sizes[sizes.len() - 1][process];
-        assert!(last < most + SLACK, "{most} bytes have become {last}: {}", course(sizes));
+        assert!(last < most + SLACK, "{most} bytes have become {last}: {}", format_sizes(sizes));
     }
 }

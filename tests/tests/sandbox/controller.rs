@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 
-use super::{End, Row, assert_calls, attempt, attempt_in, skip_before_landlock};
+use super::{CallResult, CallRow, assert_calls, attempt, attempt_in, skip_before_landlock};
 
 const CONTROLLER: &str = "controller";
 
@@ -18,7 +18,7 @@ const EXECUTABLE: c_int = libc::PROT_READ | libc::PROT_EXEC;
 fn only_unix_sockets_are_allowed() {
     assert_calls(
         CONTROLLER,
-        End::Allowed,
+        CallResult::Allowed,
         &[
             ("VPP's API", libc::SYS_socket, &[libc::AF_UNIX, libc::SOCK_STREAM | FLAGS, 0]),
             ("the prober's", libc::SYS_socket, &[libc::AF_UNIX, libc::SOCK_SEQPACKET, 0]),
@@ -28,7 +28,7 @@ fn only_unix_sockets_are_allowed() {
     );
     assert_calls(
         CONTROLLER,
-        End::Refused(Errno::EPERM),
+        CallResult::Refused(Errno::EPERM),
         &[
             ("TCP", libc::SYS_socket, &[libc::AF_INET, libc::SOCK_STREAM, 0]),
             ("TCP over IPv6", libc::SYS_socket, &[libc::AF_INET6, libc::SOCK_STREAM | FLAGS, 0]),
@@ -42,7 +42,7 @@ fn only_unix_sockets_are_allowed() {
     );
     assert_calls(
         CONTROLLER,
-        End::Killed,
+        CallResult::Killed,
         &[
             ("raw", libc::SYS_socket, &[libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP]),
             ("raw IPv6", libc::SYS_socket, &[libc::AF_INET6, libc::SOCK_RAW | FLAGS, libc::IPPROTO_ICMPV6]),
@@ -55,30 +55,30 @@ fn only_unix_sockets_are_allowed() {
 fn connect_is_refused() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port().to_string();
-    assert_eq!(attempt(CONTROLLER, &["connect", &port]), End::Refused(Errno::EPERM));
+    assert_eq!(attempt(CONTROLLER, &["connect", &port]), CallResult::Refused(Errno::EPERM));
 }
 
 #[test]
 fn threads_are_allowed_and_processes_are_not() {
-    assert_eq!(attempt(CONTROLLER, &["thread"]), End::Allowed);
-    assert_calls(CONTROLLER, End::Refused(Errno::ENOSYS), &[("clone3", libc::SYS_clone3, &[])]);
+    assert_eq!(attempt(CONTROLLER, &["thread"]), CallResult::Allowed);
+    assert_calls(CONTROLLER, CallResult::Refused(Errno::ENOSYS), &[("clone3", libc::SYS_clone3, &[])]);
     assert_calls(
         CONTROLLER,
-        End::Refused(Errno::EPERM),
+        CallResult::Refused(Errno::EPERM),
         &[
             ("a thread elsewhere", libc::SYS_clone, &[libc::CLONE_THREAD | libc::CLONE_NEWNET]),
             ("kill", libc::SYS_kill, &[1, 0]),
             ("a signal to another process", libc::SYS_tgkill, &[1, 1, 0]),
         ],
     );
-    let rows: &[Row<'_>] =
+    let rows: &[CallRow<'_>] =
         &[("process_madvise", libc::SYS_process_madvise, &[]), ("kcmp", libc::SYS_kcmp, &[])];
-    assert_calls(CONTROLLER, End::Killed, rows);
+    assert_calls(CONTROLLER, CallResult::Killed, rows);
 }
 
 #[test]
 fn changing_identity_kills() {
-    let rows: &[Row<'_>] = &[
+    let rows: &[CallRow<'_>] = &[
         ("setgid", libc::SYS_setgid, &[]),
         ("setreuid", libc::SYS_setreuid, &[]),
         ("setregid", libc::SYS_setregid, &[]),
@@ -89,10 +89,10 @@ fn changing_identity_kills() {
         ("setgroups", libc::SYS_setgroups, &[]),
         ("the memory map", libc::SYS_prctl, &[libc::PR_SET_MM]),
     ];
-    assert_calls(CONTROLLER, End::Killed, rows);
+    assert_calls(CONTROLLER, CallResult::Killed, rows);
     assert_calls(
         CONTROLLER,
-        End::Refused(Errno::EPERM),
+        CallResult::Refused(Errno::EPERM),
         &[
             ("ambient capabilities", libc::SYS_prctl, &[libc::PR_CAP_AMBIENT]),
             ("another filter", libc::SYS_seccomp, &[]),
@@ -107,13 +107,13 @@ fn executable_memory_is_denied() {
     let mapping = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     assert_calls(
         CONTROLLER,
-        End::Refused(Errno::EPERM),
+        CallResult::Refused(Errno::EPERM),
         &[
             ("executable", libc::SYS_mmap, &[0, 4096, EXECUTABLE, mapping, -1, 0]),
             ("made executable", libc::SYS_mprotect, &[0, 0, EXECUTABLE]),
         ],
     );
-    assert_eq!(attempt(CONTROLLER, &["user"]), End::Allowed);
+    assert_eq!(attempt(CONTROLLER, &["user"]), CallResult::Allowed);
 }
 
 #[test]
@@ -126,19 +126,19 @@ fn only_state_directory_is_writable() {
     }
     let name = |folder: &Path| folder.join("file").to_str().unwrap().to_owned();
     for file in [&name(&state), &name(&other), "/etc/passwd", "/proc/self/stat"] {
-        assert_eq!(attempt_in(&state, CONTROLLER, &["read", file]), End::Allowed, "{file}");
+        assert_eq!(attempt_in(&state, CONTROLLER, &["read", file]), CallResult::Allowed, "{file}");
     }
-    assert_eq!(attempt_in(&state, CONTROLLER, &["list", "/proc/self/fd"]), End::Allowed);
-    assert_eq!(attempt_in(&state, CONTROLLER, &["replace", &name(&state)]), End::Allowed);
+    assert_eq!(attempt_in(&state, CONTROLLER, &["list", "/proc/self/fd"]), CallResult::Allowed);
+    assert_eq!(attempt_in(&state, CONTROLLER, &["replace", &name(&state)]), CallResult::Allowed);
     assert_eq!(fs::read(state.join("file")).unwrap(), b"new");
     if skip_before_landlock(1, "only_state_directory_is_writable") {
         return;
     }
     for what in ["replace", "overwrite"] {
         let end = attempt_in(&state, CONTROLLER, &[what, &name(&other)]);
-        assert_eq!(end, End::Refused(Errno::EACCES), "{what}");
+        assert_eq!(end, CallResult::Refused(Errno::EACCES), "{what}");
         let end = attempt(CONTROLLER, &[what, &name(&state)]);
-        assert_eq!(end, End::Refused(Errno::EACCES), "{what} without a state directory");
+        assert_eq!(end, CallResult::Refused(Errno::EACCES), "{what} without a state directory");
     }
     assert_eq!(fs::read(other.join("file")).unwrap(), b"old");
 }

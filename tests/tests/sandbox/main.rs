@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 
 /// Result of an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum End {
+enum CallResult {
     /// The call succeeds, or fails for reasons unrelated to the sandbox.
     Allowed,
     /// The call fails with this error.
@@ -26,10 +26,10 @@ enum End {
 }
 
 /// A system call by number, and its arguments. Missing arguments are -1.
-type Row<'a> = (&'a str, c_long, &'a [c_int]);
+type CallRow<'a> = (&'a str, c_long, &'a [c_int]);
 
 /// Asserts that each of `rows` has the result `end` in that process.
-fn assert_calls(who: &str, end: End, rows: &[Row<'_>]) {
+fn assert_calls(who: &str, end: CallResult, rows: &[CallRow<'_>]) {
     for (name, number, arguments) in rows {
         let mut words = vec!["call".to_owned(), number.to_string()];
         words.extend(arguments.iter().map(c_int::to_string));
@@ -38,12 +38,12 @@ fn assert_calls(who: &str, end: End, rows: &[Row<'_>]) {
     }
 }
 
-fn attempt(who: &str, words: &[&str]) -> End {
-    ended(confined(who, words).status().unwrap())
+fn attempt(who: &str, words: &[&str]) -> CallResult {
+    call_result(confined(who, words).status().unwrap())
 }
 
-fn attempt_in(state: &Path, who: &str, words: &[&str]) -> End {
-    ended(confined(who, words).env("STATE", state).status().unwrap())
+fn attempt_in(state: &Path, who: &str, words: &[&str]) -> CallResult {
+    call_result(confined(who, words).env("STATE", state).status().unwrap())
 }
 
 fn confined(who: &str, words: &[&str]) -> Command {
@@ -52,15 +52,15 @@ fn confined(who: &str, words: &[&str]) -> Command {
     command
 }
 
-fn ended(status: ExitStatus) -> End {
+fn call_result(status: ExitStatus) -> CallResult {
     match (status.code(), status.signal()) {
-        (Some(0), _) => End::Allowed,
+        (Some(0), _) => CallResult::Allowed,
         (Some(code), _) => match Errno::from_raw(code) {
             // Other errors are the kernel's answers to invalid arguments.
-            errno @ (Errno::EPERM | Errno::EACCES | Errno::ENOSYS) => End::Refused(errno),
-            _ => End::Allowed,
+            errno @ (Errno::EPERM | Errno::EACCES | Errno::ENOSYS) => CallResult::Refused(errno),
+            _ => CallResult::Allowed,
         },
-        (None, Some(signal)) if signal == Signal::SIGSYS as c_int => End::Killed,
+        (None, Some(signal)) if signal == Signal::SIGSYS as c_int => CallResult::Killed,
         (None, signal) => panic!("ended by signal {signal:?}"),
     }
 }
@@ -79,7 +79,7 @@ fn skip_before_landlock(needed: u32, name: &str) -> bool {
 /// Calls that kill either process: other programs, other processes' memory, administration, and changes of identity.
 #[test]
 fn forbidden_calls_kill_both() {
-    let rows: &[Row<'_>] = &[
+    let rows: &[CallRow<'_>] = &[
         ("execve", libc::SYS_execve, &[]),
         ("execveat", libc::SYS_execveat, &[]),
         ("a process", libc::SYS_clone, &[libc::SIGCHLD]),
@@ -133,6 +133,6 @@ fn forbidden_calls_kill_both() {
         ("dumpable", libc::SYS_prctl, &[libc::PR_SET_DUMPABLE, 1]),
     ];
     for who in ["controller", "prober"] {
-        assert_calls(who, End::Killed, rows);
+        assert_calls(who, CallResult::Killed, rows);
     }
 }

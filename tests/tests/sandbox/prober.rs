@@ -9,7 +9,7 @@ use std::process::Stdio;
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 
-use super::{End, Row, assert_calls, attempt, confined, ended, skip_before_landlock};
+use super::{CallResult, CallRow, assert_calls, attempt, call_result, confined, skip_before_landlock};
 
 const PROBER: &str = "prober";
 
@@ -17,11 +17,11 @@ const FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
 const IPV6_HDRINCL: c_int = 36;
 const EXECUTABLE: c_int = libc::PROT_READ | libc::PROT_EXEC;
 
-const fn socket<'a>(name: &'a str, arguments: &'a [c_int; 3]) -> Row<'a> {
+const fn socket<'a>(name: &'a str, arguments: &'a [c_int; 3]) -> CallRow<'a> {
     (name, libc::SYS_socket, arguments)
 }
 
-const fn option<'a>(name: &'a str, arguments: &'a [c_int; 3]) -> Row<'a> {
+const fn option<'a>(name: &'a str, arguments: &'a [c_int; 3]) -> CallRow<'a> {
     (name, libc::SYS_setsockopt, arguments)
 }
 
@@ -29,7 +29,7 @@ const fn option<'a>(name: &'a str, arguments: &'a [c_int; 3]) -> Row<'a> {
 fn only_probe_sockets_are_allowed() {
     assert_calls(
         PROBER,
-        End::Allowed,
+        CallResult::Allowed,
         &[
             socket("TCP over IPv4", &[libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP]),
             socket("TCP over IPv6", &[libc::AF_INET6, libc::SOCK_STREAM | FLAGS, libc::IPPROTO_TCP]),
@@ -39,7 +39,7 @@ fn only_probe_sockets_are_allowed() {
     );
     assert_calls(
         PROBER,
-        End::Killed,
+        CallResult::Killed,
         &[
             socket("raw", &[libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP]),
             socket("raw IPv6", &[libc::AF_INET6, libc::SOCK_RAW | FLAGS, libc::IPPROTO_ICMPV6]),
@@ -63,7 +63,7 @@ fn only_probe_sockets_are_allowed() {
 fn only_probe_socket_options_are_allowed() {
     assert_calls(
         PROBER,
-        End::Allowed,
+        CallResult::Allowed,
         &[
             option("errors at once", &[-1, libc::SOL_IP, libc::IP_RECVERR]),
             option("errors at once, IPv6", &[-1, libc::SOL_IPV6, libc::IPV6_RECVERR]),
@@ -74,7 +74,7 @@ fn only_probe_socket_options_are_allowed() {
     );
     assert_calls(
         PROBER,
-        End::Killed,
+        CallResult::Killed,
         &[
             option("forged headers", &[-1, libc::SOL_IP, libc::IP_HDRINCL]),
             option("forged headers, IPv6", &[-1, libc::SOL_IPV6, IPV6_HDRINCL]),
@@ -96,7 +96,7 @@ fn only_probe_socket_options_are_allowed() {
 
 #[test]
 fn process_control_kills() {
-    let rows: &[Row<'_>] = &[
+    let rows: &[CallRow<'_>] = &[
         ("a thread", libc::SYS_clone, &[libc::CLONE_THREAD | libc::CLONE_SIGHAND | libc::CLONE_VM]),
         ("pidfd_open", libc::SYS_pidfd_open, &[]),
         ("kill", libc::SYS_kill, &[1, 0]),
@@ -105,12 +105,12 @@ fn process_control_kills() {
         ("capabilities", libc::SYS_prctl, &[libc::PR_CAP_AMBIENT]),
         ("another filter", libc::SYS_seccomp, &[]),
     ];
-    assert_calls(PROBER, End::Killed, rows);
+    assert_calls(PROBER, CallResult::Killed, rows);
 }
 
 #[test]
 fn unneeded_calls_kill() {
-    let rows: &[Row<'_>] = &[
+    let rows: &[CallRow<'_>] = &[
         ("memfd_create", libc::SYS_memfd_create, &[]),
         ("shmget", libc::SYS_shmget, &[]),
         ("splice", libc::SYS_splice, &[]),
@@ -119,7 +119,7 @@ fn unneeded_calls_kill() {
         ("a signal on input", libc::SYS_fcntl, &[0, libc::F_SETOWN]),
         ("dup3", libc::SYS_dup3, &[]),
     ];
-    assert_calls(PROBER, End::Killed, rows);
+    assert_calls(PROBER, CallResult::Killed, rows);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn executable_memory_is_denied() {
     let writable = libc::PROT_READ | libc::PROT_WRITE;
     assert_calls(
         PROBER,
-        End::Allowed,
+        CallResult::Allowed,
         &[
             ("mmap", libc::SYS_mmap, &[0, 4096, writable, mapping, -1, 0]),
             ("mprotect", libc::SYS_mprotect, &[0, 0, writable]),
@@ -136,7 +136,7 @@ fn executable_memory_is_denied() {
     );
     assert_calls(
         PROBER,
-        End::Killed,
+        CallResult::Killed,
         &[
             ("executable", libc::SYS_mmap, &[0, 4096, EXECUTABLE, mapping, -1, 0]),
             ("made executable", libc::SYS_mprotect, &[0, 0, EXECUTABLE]),
@@ -148,10 +148,10 @@ fn executable_memory_is_denied() {
 #[test]
 fn file_reads_fail_and_writes_kill() {
     for what in ["read", "list"] {
-        assert_eq!(attempt(PROBER, &[what, "/"]), End::Refused(Errno::EACCES), "{what}");
+        assert_eq!(attempt(PROBER, &[what, "/"]), CallResult::Refused(Errno::EACCES), "{what}");
     }
-    assert_eq!(attempt(PROBER, &["read", "/etc/passwd"]), End::Refused(Errno::EACCES));
-    let rows: &[Row<'_>] = &[
+    assert_eq!(attempt(PROBER, &["read", "/etc/passwd"]), CallResult::Refused(Errno::EACCES));
+    let rows: &[CallRow<'_>] = &[
         ("newfstatat", libc::SYS_newfstatat, &[]),
         ("statx", libc::SYS_statx, &[]),
         ("readlinkat", libc::SYS_readlinkat, &[]),
@@ -159,11 +159,11 @@ fn file_reads_fail_and_writes_kill() {
         #[cfg(target_arch = "x86_64")]
         ("open", libc::SYS_open, &[-1, 0]),
     ];
-    assert_calls(PROBER, End::Refused(Errno::EACCES), rows);
-    assert_eq!(attempt(PROBER, &["overwrite", "/dev/null"]), End::Killed);
+    assert_calls(PROBER, CallResult::Refused(Errno::EACCES), rows);
+    assert_eq!(attempt(PROBER, &["overwrite", "/dev/null"]), CallResult::Killed);
     assert_calls(
         PROBER,
-        End::Killed,
+        CallResult::Killed,
         &[
             ("create", libc::SYS_openat, &[-1, 0, libc::O_CREAT]),
             ("truncate", libc::SYS_openat, &[-1, 0, libc::O_TRUNC]),
@@ -184,28 +184,28 @@ fn file_reads_fail_and_writes_kill() {
 fn unknown_newer_calls_return_enosys() {
     assert_calls(
         PROBER,
-        End::Refused(Errno::ENOSYS),
+        CallResult::Refused(Errno::ENOSYS),
         &[
             ("clone3", libc::SYS_clone3, &[]),
             ("the first unknown", 470, &[]),
             ("one of the years to come", 600, &[]),
         ],
     );
-    assert_calls(PROBER, End::Killed, &[("the last known", 469, &[])]);
+    assert_calls(PROBER, CallResult::Killed, &[("the last known", 469, &[])]);
     #[cfg(target_arch = "x86_64")]
-    assert_calls(PROBER, End::Killed, &[("getpid of the 32-bit calls", 0x4000_0000 + 39, &[])]);
+    assert_calls(PROBER, CallResult::Killed, &[("getpid of the 32-bit calls", 0x4000_0000 + 39, &[])]);
 }
 
 #[test]
 fn connect_is_allowed_and_bind_is_not() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
-    assert_eq!(attempt(PROBER, &["connect", &port.to_string()]), End::Allowed);
+    assert_eq!(attempt(PROBER, &["connect", &port.to_string()]), CallResult::Allowed);
     if skip_before_landlock(4, "connect_is_allowed_and_bind_is_not") {
         return;
     }
     drop(server);
-    assert_eq!(attempt(PROBER, &["bind", &port.to_string()]), End::Refused(Errno::EACCES));
+    assert_eq!(attempt(PROBER, &["bind", &port.to_string()]), CallResult::Refused(Errno::EACCES));
 }
 
 #[test]
@@ -214,12 +214,12 @@ fn only_notify_abstract_socket_is_reachable() {
     let _receiver = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     let words = ["abstract", name.as_str()];
     let notified = confined(PROBER, &words).env("NOTIFY_SOCKET", format!("@{name}")).status();
-    let end = ended(notified.unwrap());
-    assert_eq!(end, End::Allowed);
+    let end = call_result(notified.unwrap());
+    assert_eq!(end, CallResult::Allowed);
     if skip_before_landlock(6, "only_notify_abstract_socket_is_reachable") {
         return;
     }
-    assert_eq!(attempt(PROBER, &words), End::Refused(Errno::EPERM));
+    assert_eq!(attempt(PROBER, &words), CallResult::Refused(Errno::EPERM));
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn notify_socket_is_reachable() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("notify");
     let _receiver = UnixDatagram::bind(&path).unwrap();
-    assert_eq!(attempt(PROBER, &["notify", path.to_str().unwrap()]), End::Allowed);
+    assert_eq!(attempt(PROBER, &["notify", path.to_str().unwrap()]), CallResult::Allowed);
 }
 
 #[test]

@@ -40,10 +40,10 @@ const KEEPS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 /// Number of flows. Each measurement sends one packet per flow.
 const FLOWS: u32 = 3000;
 
-type Servers = BTreeMap<Flow, IpAddr>;
+type FlowServers = BTreeMap<Flow, IpAddr>;
 
 /// VPP, and a `maglevd` whose prober the test controls.
-struct Stage {
+struct FlowFixture {
     router: Router,
     maglevd: Maglevd,
     prober: Prober,
@@ -52,22 +52,22 @@ struct Stage {
     rounds: u16,
 }
 
-impl Stage {
+impl FlowFixture {
     /// Starts the system with every server up.
-    fn set(test: &str) -> Option<Self> {
+    fn start(test: &str) -> Option<Self> {
         let router = Router::start(test)?;
         let place = Place::new();
         let prober = Prober::listen(&place.path("prober.sock"));
         let maglevd = Setup::new(&place, CONFIG).vpp(&router.vpp).start();
         prober.until_asked(4);
-        let stage = Self { router, maglevd, prober, place, rounds: 0 };
-        stage.say(&[1, 2, 3, 4], Code::L7Ok);
-        stage.until([1, 1, 1, 0]);
-        Some(stage)
+        let fixture = Self { router, maglevd, prober, place, rounds: 0 };
+        fixture.report(&[1, 2, 3, 4], Code::L7Ok);
+        fixture.until([1, 1, 1, 0]);
+        Some(fixture)
     }
 
     /// Reports one outcome with `code` for each of these servers.
-    fn say(&self, servers: &[u8], code: Code) {
+    fn report(&self, servers: &[u8], code: Code) {
         self.prober.say(servers.iter().map(|number| server(*number)), code);
     }
 
@@ -80,20 +80,20 @@ impl Stage {
     }
 
     /// Returns the servers of the initial flows.
-    fn old(&self, vip: Ipv4Addr) -> Servers {
-        self.look(vip, 1024)
+    fn initial_flows(&self, vip: Ipv4Addr) -> FlowServers {
+        self.measure(vip, 1024)
     }
 
     /// Returns the servers of new flows.
-    fn fresh(&mut self, vip: Ipv4Addr) -> Servers {
+    fn new_flows(&mut self, vip: Ipv4Addr) -> FlowServers {
         self.rounds += 1;
-        self.look(vip, 1024 + self.rounds * 1000)
+        self.measure(vip, 1024 + self.rounds * 1000)
     }
 
-    fn look(&self, vip: Ipv4Addr, port: u16) -> Servers {
+    fn measure(&self, vip: Ipv4Addr, port: u16) -> FlowServers {
         let to = SocketAddr::new(vip.into(), 80);
         let packets = self.router.send(&Flows { to, port, ports: 1000 }, FLOWS);
-        let servers: Servers = packets.iter().map(|packet| (packet.flow, packet.server)).collect();
+        let servers: FlowServers = packets.iter().map(|packet| (packet.flow, packet.server)).collect();
         assert_eq!(servers.len(), FLOWS as usize, "{}", self.router.cli("show lb vips verbose"));
         servers
     }
@@ -103,12 +103,12 @@ fn server(number: u8) -> IpAddr {
     Ipv4Addr::new(10, 1, 0, number).into()
 }
 
-fn count(servers: &Servers, number: u8) -> usize {
+fn count(servers: &FlowServers, number: u8) -> usize {
     servers.values().filter(|address| **address == server(number)).count()
 }
 
 /// Asserts that exactly the flows of one server moved.
-fn assert_moved(before: &Servers, after: &Servers, number: u8) {
+fn assert_moved(before: &FlowServers, after: &FlowServers, number: u8) {
     for (flow, was) in before {
         let is = after[flow];
         assert_eq!(is == *was, *was != server(number), "{flow} went to {was} and goes to {is}");
@@ -118,55 +118,55 @@ fn assert_moved(before: &Servers, after: &Servers, number: u8) {
 #[test]
 fn flush_on_down_moves_existing_flows() {
     let test = "flush_on_down_moves_existing_flows";
-    let Some(mut stage) = Stage::set(test) else { return };
-    let (flushed, kept) = (stage.old(FLUSHES), stage.old(KEEPS));
+    let Some(mut fixture) = FlowFixture::start(test) else { return };
+    let (flushed, kept) = (fixture.initial_flows(FLUSHES), fixture.initial_flows(KEEPS));
     assert!((1..=3).all(|number| count(&flushed, number) > 0 && count(&kept, number) > 0));
 
-    stage.say(&[1], Code::L4Con);
-    stage.until([0, 1, 1, 0]);
+    fixture.report(&[1], Code::L4Con);
+    fixture.until([0, 1, 1, 0]);
     for vip in [FLUSHES, KEEPS] {
-        assert_eq!(count(&stage.fresh(vip), 1), 0);
+        assert_eq!(count(&fixture.new_flows(vip), 1), 0);
     }
-    let moved = stage.old(FLUSHES);
+    let moved = fixture.initial_flows(FLUSHES);
     assert_moved(&flushed, &moved, 1);
-    assert_eq!(stage.old(KEEPS), kept);
+    assert_eq!(fixture.initial_flows(KEEPS), kept);
 
-    stage.say(&[1], Code::L7Ok);
-    stage.until([1, 1, 1, 0]);
+    fixture.report(&[1], Code::L7Ok);
+    fixture.until([1, 1, 1, 0]);
     for vip in [FLUSHES, KEEPS] {
-        assert!(count(&stage.fresh(vip), 1) > 0);
+        assert!(count(&fixture.new_flows(vip), 1) > 0);
     }
-    assert_eq!((stage.old(FLUSHES), stage.old(KEEPS)), (moved, kept));
+    assert_eq!((fixture.initial_flows(FLUSHES), fixture.initial_flows(KEEPS)), (moved, kept));
 }
 
 #[test]
 fn relieved_pool_keeps_existing_flows() {
     let test = "relieved_pool_keeps_existing_flows";
-    let Some(mut stage) = Stage::set(test) else { return };
-    stage.say(&[1, 2, 3], Code::L4Tout);
-    stage.until([0, 0, 0, 1]);
-    let before = [FLUSHES, KEEPS].map(|vip| stage.old(vip));
+    let Some(mut fixture) = FlowFixture::start(test) else { return };
+    fixture.report(&[1, 2, 3], Code::L4Tout);
+    fixture.until([0, 0, 0, 1]);
+    let before = [FLUSHES, KEEPS].map(|vip| fixture.initial_flows(vip));
     assert_eq!(before.each_ref().map(|servers| count(servers, 4)), [FLOWS as usize; 2]);
 
-    stage.say(&[3], Code::L7Ok);
-    stage.until([0, 0, 1, 0]);
-    assert_eq!([FLUSHES, KEEPS].map(|vip| stage.old(vip)), before);
-    assert_eq!([FLUSHES, KEEPS].map(|vip| count(&stage.fresh(vip), 3)), [FLOWS as usize; 2]);
+    fixture.report(&[3], Code::L7Ok);
+    fixture.until([0, 0, 1, 0]);
+    assert_eq!([FLUSHES, KEEPS].map(|vip| fixture.initial_flows(vip)), before);
+    assert_eq!([FLUSHES, KEEPS].map(|vip| count(&fixture.new_flows(vip), 3)), [FLOWS as usize; 2]);
 }
 
 #[test]
 fn disabled_server_loses_all_flows() {
-    let Some(mut stage) = Stage::set("disabled_server_loses_all_flows") else {
+    let Some(mut fixture) = FlowFixture::start("disabled_server_loses_all_flows") else {
         return;
     };
-    let before = [FLUSHES, KEEPS].map(|vip| stage.old(vip));
+    let before = [FLUSHES, KEEPS].map(|vip| fixture.initial_flows(vip));
     let disabled =
         CONFIG.replace("10.1.0.3, healthcheck: ping", "10.1.0.3, healthcheck: ping, enabled: false");
-    stage.maglevd.reload(&stage.place, &disabled);
-    stage.maglevd.until_backend("s3", BackendState::Disabled);
-    stage.until([1, 1, 0, 0]);
+    fixture.maglevd.reload(&fixture.place, &disabled);
+    fixture.maglevd.until_backend("s3", BackendState::Disabled);
+    fixture.until([1, 1, 0, 0]);
     for (vip, before) in [FLUSHES, KEEPS].iter().zip(before) {
-        assert_moved(&before, &stage.old(*vip), 3);
-        assert_eq!(count(&stage.fresh(*vip), 3), 0);
+        assert_moved(&before, &fixture.initial_flows(*vip), 3);
+        assert_eq!(count(&fixture.new_flows(*vip), 3), 0);
     }
 }

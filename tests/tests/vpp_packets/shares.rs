@@ -45,7 +45,7 @@ fn shares(router: &Router, count: u16) {
         (share - f64::from(*weight) / f64::from(sum)).abs()
     };
     let worst = reduced.iter().map(error).fold(0.0, f64::max);
-    println!("{count} servers: no share is off by more than {:.3} %", worst * 100.0);
+    println!("{count} servers: largest deviation of a share is {:.3} %", worst * 100.0);
     assert!(worst < 0.01, "{seen:?}");
 }
 

@@ -57,24 +57,24 @@ impl<'a> Daemons<'a> {
     }
 
     /// Returns when a new `maglevd` is in control.
-    fn restart_maglevd(&mut self, rude: bool) {
-        end(&mut self.maglevd.process, rude);
+    fn restart_maglevd(&mut self, with_sigkill: bool) {
+        end_process(&mut self.maglevd.process, with_sigkill);
         self.maglevd = Setup::new(&self.place, &config(&self.farm)).vpp(&self.router.vpp).start();
         until_in_control(&self.maglevd);
     }
 
     /// Returns when `maglevd` has outcomes of every server from a new prober.
-    fn restart_prober(&mut self, rude: bool) {
+    fn restart_prober(&mut self, with_sigkill: bool) {
         let said = self.maglevd.process.said();
-        end(&mut self.prober, rude);
+        end_process(&mut self.prober, with_sigkill);
         self.prober = self.place.prober(None, &[]);
         self.maglevd.process.line(said, "prober connected");
         until_in_control(&self.maglevd);
     }
 
-    fn restart_both(&mut self, rude: bool) {
-        end(&mut self.prober, rude);
-        end(&mut self.maglevd.process, rude);
+    fn restart_both(&mut self, with_sigkill: bool) {
+        end_process(&mut self.prober, with_sigkill);
+        end_process(&mut self.maglevd.process, with_sigkill);
         self.prober = self.place.prober(None, &[]);
         self.maglevd = Setup::new(&self.place, &config(&self.farm)).vpp(&self.router.vpp).start();
         until_in_control(&self.maglevd);
@@ -82,8 +82,8 @@ impl<'a> Daemons<'a> {
 }
 
 /// Ends a daemon as `kill -9` does, or as systemd does.
-fn end(daemon: &mut Process, rude: bool) {
-    if rude {
+fn end_process(daemon: &mut Process, with_sigkill: bool) {
+    if with_sigkill {
         daemon.kill();
     } else {
         daemon.signal(Signal::SIGTERM);
@@ -153,7 +153,7 @@ fn restarts_move_no_flow() {
     daemons.farm.sites[0].answer(503);
     router.until(vip(), &daemons.weights([0, 2, 1, 0]));
     assert_eq!(router.recorded(), ["lb_as_set_weight"]);
-    println!("{sent} packets, {drained} of them of flows that drain: each to the server of its flow");
+    println!("{sent} packets, {drained} of draining flows: each went to the server of its flow");
 }
 
 /// Restarts the daemons repeatedly, every other time by `kill -9`, and prints the times until control is regained.
