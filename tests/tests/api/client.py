@@ -1,4 +1,4 @@
-"""Calls maglevd as gRPC's own library does, with nothing but what reflection tells.
+"""Calls maglevd with gRPC's own library, using only the descriptors from reflection.
 
 client.py TARGET ROLE [SERVER-NAME CA [CERTIFICATE KEY]]
 """
@@ -21,7 +21,7 @@ def connect(target, name=None, ca=None, certificate=None, key=None):
 
 
 def build_reflection(pool):
-    """The messages of reflection, as far as they are used here: its own description is not to be had without it."""
+    """Builds the reflection messages used here, because reflection cannot describe itself in advance."""
     file = descriptor_pb2.FileDescriptorProto(name="reflection.proto", package="r", syntax="proto3")
     kinds = {"string": 9, "bytes": 12, "message": 11}
 
@@ -41,7 +41,7 @@ def build_reflection(pool):
 
 
 def reflect(channel, version, pool):
-    """Adds to the pool what the server tells of its services, and returns their names."""
+    """Adds the descriptors of the server's services to the pool and returns the services' names."""
     request, response = build_reflection(pool)
     stream = channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
@@ -63,7 +63,7 @@ def reflect(channel, version, pool):
     added = set()
     for symbol in (SERVICE, "grpc.health.v1.Health"):
         add(ask(symbol=symbol).files.file)
-    # What a list is asked for with is looked at by nobody, but a field that is empty would not be sent.
+    # The server ignores the value, but an empty field would not be sent.
     return [service.name for service in ask(list="*").services.service]
 
 
@@ -126,7 +126,7 @@ def main(target, role, *tls):
         assert not reload().HasField("fault")
     else:
         expect(grpc.StatusCode.PERMISSION_DENIED, f"has {role}", reload)
-    print("good")
+    print("ok")
 
 
 main(*sys.argv[1:])
