@@ -8,7 +8,7 @@ ARG MAGLEV_COMMIT=unknown
 ARG MAGLEV_BUILD_DATE=unknown
 # The prober by itself: together they would share the features of their dependencies.
 RUN cargo build --release --locked --package maglevd-prober
-RUN cargo build --release --locked --package controller --package maglevc
+RUN cargo build --release --locked --package maglevd --package maglevc
 
 FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="vpp-maglev" \

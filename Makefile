@@ -2,7 +2,7 @@
 
 # The prober is built by itself: in one build with the others, cargo would give its dependencies their features too.
 PROBER := --locked --package maglevd-prober
-OTHERS := --locked $(addprefix --package ,controller maglevc maglev-tests maglev-bench maglev-sim maglev-vppsim)
+OTHERS := --locked $(addprefix --package ,maglevd maglevc maglev-tests maglev-bench maglev-sim maglev-vppsim)
 
 # Debian's Rust, if the one that comes first in PATH is too old.
 export PATH := $(shell scripts/setup.sh path)
@@ -65,7 +65,7 @@ build: ## Build everything, for debugging
 release: ## Build the three programs as they are shipped, in target/release
 	@scripts/setup.sh build
 	cargo build --profile $(PROFILE) $(CARGO_FLAGS) $(PROBER)
-	cargo build --profile $(PROFILE) $(CARGO_FLAGS) --locked --package controller --package maglevc
+	cargo build --profile $(PROFILE) $(CARGO_FLAGS) --locked --package maglevd --package maglevc
 
 # `--help` of the program lists what it can be told.
 BENCH ?=

@@ -13,9 +13,9 @@ pub trait Clock: Send + 'static {
 
 /// The system's clocks.
 #[derive(Clone, Copy, Debug)]
-pub struct System;
+pub struct SystemClock;
 
-impl Clock for System {
+impl Clock for SystemClock {
     fn now(&self) -> Now {
         now()
     }

@@ -15,7 +15,7 @@ mod nesting;
 mod tests;
 pub mod tls;
 
-pub use tls::Tls;
+pub use tls::TlsConfig;
 
 /// The largest file that is read, and the most that aliases may make of one: over a hundred times what 1,000
 /// frontends take.
@@ -23,11 +23,11 @@ const MAX_FILE: usize = 16 << 20;
 
 /// A file, and what it names.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// What the file means.
     pub config: Config,
     /// What TLS takes, if it is to be spoken over TCP.
-    pub tls: Option<Tls>,
+    pub tls: Option<TlsConfig>,
 }
 
 /// Why there is no configuration.
@@ -67,9 +67,9 @@ pub enum LoadError {
 ///
 /// # Errors
 /// [`LoadError`].
-pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+pub fn load(path: &Path) -> Result<LoadedConfig, LoadError> {
     let bytes = read(path, MAX_FILE).map_err(|why| LoadError::Read { path: path.to_owned(), why })?;
-    let file = parse(&bytes).map_err(|Fault { line, column, message }| LoadError::Parse {
+    let file = parse(&bytes).map_err(|SyntaxError { line, column, message }| LoadError::Parse {
         path: path.to_owned(),
         line,
         column,
@@ -78,7 +78,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     let config = check(&file, &mut read_bundle);
     let tls = file.maglev.api.tls.as_ref().map_or(Ok(None), tls::load);
     match (config, tls) {
-        (Ok(config), Ok(tls)) => Ok(Loaded { config, tls }),
+        (Ok(config), Ok(tls)) => Ok(LoadedConfig { config, tls }),
         (config, tls) => {
             let problems = [config.err(), tls.err()].into_iter().flatten().flatten().collect();
             Err(LoadError::Semantic { path: path.to_owned(), problems })
@@ -100,7 +100,7 @@ pub fn report(error: &LoadError) -> (u8, Vec<String>) {
 
 /// What is wrong with a text, and where.
 #[derive(Debug)]
-pub struct Fault {
+pub struct SyntaxError {
     /// The line, from 1.
     pub line: usize,
     /// The column, from 1.
@@ -113,7 +113,7 @@ pub struct Fault {
 ///
 /// # Errors
 /// The bytes are not YAML, or not of the shape that a configuration has, or more than one may be.
-pub fn parse(bytes: &[u8]) -> Result<file::File, Fault> {
+pub fn parse(bytes: &[u8]) -> Result<file::File, SyntaxError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| fault_at(bytes, error.valid_up_to(), "not UTF-8 text".into()))?;
     let says_nothing = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
@@ -128,16 +128,16 @@ pub fn parse(bytes: &[u8]) -> Result<file::File, Fault> {
         if text.contains('*') { aliases::weigh(text, aliases::allowance(text.len())) } else { Ok(()) };
     let file = weighed.and_then(|()| serde_yaml::from_str(text));
     file.map_err(|error| match error.location() {
-        Some(at) => Fault { line: at.line(), column: at.column(), message: without_place(&error, &at) },
+        Some(at) => SyntaxError { line: at.line(), column: at.column(), message: without_place(&error, &at) },
         None => fault_at(bytes, 0, error.to_string()),
     })
 }
 
 /// The position of `offset` in `bytes`, which are UTF-8 up to there.
-fn fault_at(bytes: &[u8], offset: usize, message: String) -> Fault {
+fn fault_at(bytes: &[u8], offset: usize, message: String) -> SyntaxError {
     let before = String::from_utf8_lossy(&bytes[..offset]);
     let line = before.rsplit('\n').next().unwrap_or_default();
-    Fault { line: before.matches('\n').count() + 1, column: line.chars().count() + 1, message }
+    SyntaxError { line: before.matches('\n').count() + 1, column: line.chars().count() + 1, message }
 }
 
 /// The library's message, without the place that it ends in or, for errors of syntax, has in its middle.

@@ -17,17 +17,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::access::Access;
-use crate::flags::{Flags, Switch};
+use crate::access::AccessControl;
+use crate::flags::{Flags, OnOff};
 use crate::handle::Handle;
-use crate::listen::{self, Inherited, Listener};
+use crate::listen::{self, InheritedSockets, Listener};
 use crate::metrics::{self, Metrics};
-use crate::overrides::{self, Store};
-use crate::prober::{Target, Way};
-use crate::pulse::Pulse;
+use crate::overrides::{self, OverrideStore};
+use crate::prober::{ProberAddress, ProberConnector};
 use crate::reload::Reloader;
-use crate::spawner::Spawner;
-use crate::tasks::{self, Outside, Start};
+use crate::service_manager::Pulse;
+use crate::spawner::ProberSpawner;
+use crate::tasks::{self, Environment, TaskConfig};
 use crate::{clock, config, grpc, log, privilege, version};
 
 /// The most descriptors that are asked for: some thousand connections, and what else there is.
@@ -37,15 +37,15 @@ const MAX_DESCRIPTORS: u64 = 65_536;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What is made ready before there is a second thread, as none but the first is confined otherwise.
-struct Ready {
+struct PreparedDaemon {
     config: Arc<Config>,
-    access: Access,
+    access: AccessControl,
     metrics: Arc<Metrics>,
     grpc_listeners: Vec<Listener>,
     metrics_listeners: Vec<Listener>,
-    tap: log::Tap,
-    prober: Way,
-    store: Option<Store<overrides::System>>,
+    tap: log::LogBroadcast,
+    prober: ProberConnector,
+    store: Option<OverrideStore<overrides::SystemDisk>>,
     overrides: Arc<Overrides>,
 }
 
@@ -56,7 +56,7 @@ struct Ready {
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
     // Who asks for something before there is anybody to obey waits. Unheard, the signal would end us; or, where we are
     // the first process of a container, it would be lost.
-    obeyed().thread_block()?;
+    handled_signals().thread_block()?;
     let ready = prepare(flags)?;
     confine(flags)?;
     // Those who render are not to hold up the one who decides.
@@ -66,22 +66,34 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     result
 }
 
-fn prepare(flags: &Flags) -> anyhow::Result<Ready> {
+fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
     let loaded = config::load(&flags.config)?;
     raise_descriptors();
     let (grpc_listeners, metrics_listeners) = listeners(flags)?;
     let tap = log::init(&flags.log_level, flags.log_format).context("--log-level")?;
     info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
-    let prober = match Target::parse(&flags.prober) {
-        Target::Socket(path) => Way::Socket(path),
-        Target::Spawn(program) => Way::Spawner(Arc::new(Spawner::begin(&program, flags)?)),
+    let prober = match ProberAddress::parse(&flags.prober) {
+        ProberAddress::Socket(path) => ProberConnector::Socket(path),
+        ProberAddress::Spawn(program) => {
+            ProberConnector::Spawner(Arc::new(ProberSpawner::begin(&program, flags)?))
+        }
     };
-    let (store, overrides) = overrides::open(overrides::System, flags.state_dir());
+    let (store, overrides) = overrides::open(overrides::SystemDisk, flags.state_dir());
     let metrics = Arc::new(Metrics::new()?);
     metrics.loaded(clock::now());
-    let access = Access::new(&loaded, Arc::clone(&metrics));
+    let access = AccessControl::new(&loaded, Arc::clone(&metrics));
     let config = Arc::new(loaded.config);
-    Ok(Ready { config, access, metrics, grpc_listeners, metrics_listeners, tap, prober, store, overrides })
+    Ok(PreparedDaemon {
+        config,
+        access,
+        metrics,
+        grpc_listeners,
+        metrics_listeners,
+        tap,
+        prober,
+        store,
+        overrides,
+    })
 }
 
 /// From here on, no byte from outside is read by anything that is not confined.
@@ -90,14 +102,14 @@ fn confine(flags: &Flags) -> anyhow::Result<()> {
     let state_dir = flags.state_dir();
     let state_dir = (!state_dir.as_os_str().is_empty()).then_some(state_dir.as_path());
     match flags.sandbox {
-        Switch::On => info!("sandbox: {}", maglev_sandbox::controller::enter(state_dir).context("sandbox")?),
-        Switch::Off => warn!("sandbox: off, as --sandbox says"),
+        OnOff::On => info!("sandbox: {}", maglev_sandbox::controller::enter(state_dir).context("sandbox")?),
+        OnOff::Off => warn!("sandbox: off, as --sandbox says"),
     }
     Ok(())
 }
 
-async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
-    let Ready {
+async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
+    let PreparedDaemon {
         config,
         access,
         metrics,
@@ -111,8 +123,8 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
     if !grpc_listeners.is_empty() {
         metrics.show_calls(grpc::calls(flags.reflection)?);
     }
-    let mut running = Running { metrics, stop: CancellationToken::new(), tasks: JoinSet::new() };
-    let begin = Start {
+    let mut running = ServerTasks { metrics, stop: CancellationToken::new(), tasks: JoinSet::new() };
+    let begin = TaskConfig {
         config,
         overrides,
         metrics: Arc::clone(&running.metrics),
@@ -120,18 +132,18 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
         pulse: Pulse::from_env(),
     };
     let vpp = (!flags.vpp_api_addr.as_os_str().is_empty()).then(|| flags.vpp_api_addr.clone());
-    let outside = Outside { clock: clock::System, prober: way, vpp, store };
+    let outside = Environment { clock: clock::SystemClock, prober: way, vpp, store };
     let handle = tasks::start(begin, outside, &mut running.tasks, running.stop.clone());
     let path = flags.config.clone();
     let reloader = Reloader::new(path, handle.clone(), Arc::clone(&running.metrics), access);
     running.serve_api(grpc_listeners, &handle, tap, &reloader, flags.reflection);
     running.serve_metrics(metrics_listeners, &handle);
 
-    let signals = Signals::new()?;
+    let signals = SignalHandlers::new()?;
     // An answer shows that the driver's loop turns.
     let _ = handle.snapshot().await;
     tell_manager(&[NotifyState::Ready]);
-    signals.obey(&reloader, &handle).await;
+    signals.wait_for_signals(&reloader, &handle).await;
 
     tell_manager(&[NotifyState::Stopping]);
     info!("maglevd ends; VPP stays as it is");
@@ -140,25 +152,25 @@ async fn serve(flags: &Flags, ready: Ready) -> anyhow::Result<()> {
 }
 
 /// What runs, and what all of it shares.
-struct Running {
+struct ServerTasks {
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
 
-impl Running {
+impl ServerTasks {
     fn serve_api(
         &mut self,
         listeners: Vec<Listener>,
         handle: &Handle,
-        tap: log::Tap,
+        tap: log::LogBroadcast,
         reloader: &Reloader,
         reflection: bool,
     ) {
         let (handle, metrics) = (handle.clone(), Arc::clone(&self.metrics));
         let stopped = self.stop.clone().cancelled_owned();
         let serving = grpc::serve(listeners, handle, tap, reloader.clone(), metrics, reflection, stopped);
-        self.tasks.spawn(complain(serving));
+        self.tasks.spawn(log_failure(serving));
     }
 
     fn serve_metrics(&mut self, listeners: Vec<Listener>, handle: &Handle) {
@@ -186,7 +198,7 @@ fn raise_descriptors() {
 
 /// For gRPC and for the metrics. What systemd passes wins over what the flags say.
 fn listeners(flags: &Flags) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
-    let Inherited { grpc, metrics } = Inherited::take()?;
+    let InheritedSockets { grpc, metrics } = InheritedSockets::take()?;
     let grpc = if grpc.is_empty() { bind_grpc(flags)? } else { grpc };
     let metrics = if metrics.is_empty() { flags.metrics_addr.bind()? } else { metrics };
     Ok((grpc, metrics))
@@ -215,49 +227,49 @@ async fn reload(reloader: &Reloader, handle: &Handle) {
 fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = flags.grpc_addr.bind()?;
     if !flags.grpc_socket.as_os_str().is_empty() {
-        make_folder(&flags.grpc_socket);
+        create_socket_dir(&flags.grpc_socket);
         listeners.push(listen::bind_unix(&flags.grpc_socket)?);
     }
     Ok(listeners)
 }
 
 /// Makes the folder of a socket, which systemd would have made. If that fails, so does the binding, which tells.
-fn make_folder(socket: &Path) {
+fn create_socket_dir(socket: &Path) {
     if let Some(folder) = socket.parent() {
         let _ = fs::create_dir(folder);
     }
 }
 
-async fn complain<E: std::error::Error>(task: impl Future<Output = Result<(), E>>) {
+async fn log_failure<E: std::error::Error>(task: impl Future<Output = Result<(), E>>) {
     if let Err(error) = task.await {
         error!(%error, "a listener failed");
     }
 }
 
-fn obeyed() -> SigSet {
+fn handled_signals() -> SigSet {
     SigSet::from_iter([Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT])
 }
 
 /// The signals that `maglevd` obeys.
-struct Signals {
+struct SignalHandlers {
     hangup: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
-impl Signals {
+impl SignalHandlers {
     fn new() -> anyhow::Result<Self> {
         let signals = Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         };
-        obeyed().thread_unblock()?;
+        handled_signals().thread_unblock()?;
         Ok(signals)
     }
 
     /// Reloads when told to, until told to end.
-    async fn obey(mut self, reloader: &Reloader, handle: &Handle) {
+    async fn wait_for_signals(mut self, reloader: &Reloader, handle: &Handle) {
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => reload(reloader, handle).await,

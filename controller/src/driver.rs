@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::handle::{Handle, Request, Snapshot};
-use crate::metrics::{Metrics, Scope};
-use crate::overrides::Wanted;
-use crate::pulse::Pulse;
+use crate::handle::{DriverRequest, Handle, StateSnapshot};
+use crate::metrics::{Metrics, SyncScope};
+use crate::overrides::PendingWrite;
+use crate::service_manager::Pulse;
 use crate::{log, prober, vpp};
 
 /// How many batches of inputs may wait. The prober's hold thousands of outcomes each, and whoever has taken it over may send
@@ -30,32 +30,32 @@ pub struct Driver<C> {
     outputs: Vec<Output>,
     /// The newest, for as long as nothing has changed and somebody holds it. Whoever lets go of it last takes it apart,
     /// which is not to be done here.
-    snapshot: Weak<Snapshot>,
+    snapshot: Weak<StateSnapshot>,
     handle: Handle,
     metrics: Arc<Metrics>,
     inputs: mpsc::Receiver<Vec<Input>>,
-    requests: mpsc::Receiver<Request>,
-    prober: mpsc::UnboundedSender<prober::Command>,
+    requests: mpsc::Receiver<DriverRequest>,
+    prober: mpsc::UnboundedSender<prober::ProberCommand>,
     netns: watch::Sender<Option<String>>,
-    vpp: Option<mpsc::UnboundedSender<vpp::Command>>,
-    keep: watch::Sender<Wanted>,
+    vpp: Option<mpsc::UnboundedSender<vpp::VppCommand>>,
+    keep: watch::Sender<PendingWrite>,
     pulse: Pulse,
 }
 
 /// The channels on which the driver hears and speaks.
-pub struct Channels {
+pub struct DriverChannels {
     /// From the links.
     pub inputs: mpsc::Receiver<Vec<Input>>,
     /// From whoever asks.
-    pub requests: mpsc::Receiver<Request>,
+    pub requests: mpsc::Receiver<DriverRequest>,
     /// To the prober's link.
-    pub prober: mpsc::UnboundedSender<prober::Command>,
+    pub prober: mpsc::UnboundedSender<prober::ProberCommand>,
     /// The network namespace that probes are to run in.
     pub netns: watch::Sender<Option<String>>,
     /// To VPP's link; `None` when no VPP is to be programmed.
-    pub vpp: Option<mpsc::UnboundedSender<vpp::Command>>,
+    pub vpp: Option<mpsc::UnboundedSender<vpp::VppCommand>>,
     /// To whoever writes down the overrides. It has those of the last run, which are on disk.
-    pub keep: watch::Sender<Wanted>,
+    pub keep: watch::Sender<PendingWrite>,
     /// To the service manager.
     pub pulse: Pulse,
 }
@@ -67,13 +67,13 @@ impl<C: Clock> Driver<C> {
         config: Arc<Config>,
         handle: Handle,
         metrics: Arc<Metrics>,
-        channels: Channels,
+        channels: DriverChannels,
         clock: C,
     ) -> Self {
-        let Channels { inputs, requests, prober, netns, vpp, keep, pulse } = channels;
+        let DriverChannels { inputs, requests, prober, netns, vpp, keep, pulse } = channels;
         let mut outputs = Vec::new();
         let overrides = Arc::clone(&keep.borrow().1);
-        metrics.fit(&config);
+        metrics.sync_to_config(&config);
         let state = State::new(config, overrides, vpp.is_some(), clock.now(), &mut outputs);
         let mut driver = Self {
             clock,
@@ -90,7 +90,7 @@ impl<C: Clock> Driver<C> {
             keep,
             pulse,
         };
-        driver.dispatch(Scope::All);
+        driver.dispatch(SyncScope::All);
         driver
     }
 
@@ -113,13 +113,13 @@ impl<C: Clock> Driver<C> {
                 biased;
                 () = stop.cancelled() => return,
                 Some(inputs) = self.inputs.recv() => {
-                    self.tell_all(inputs);
-                    self.see_to_others();
+                    self.feed_all(inputs);
+                    self.run_overdue();
                 }
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = &mut wake => {
                     set = None;
-                    self.tell(Input::Tick);
+                    self.feed(Input::Tick);
                 }
                 () = pulse => {}
             }
@@ -132,67 +132,67 @@ impl<C: Clock> Driver<C> {
     }
 
     /// What a prober that never stops talking would otherwise hold up for ever: what is due, and who asks.
-    fn see_to_others(&mut self) {
+    fn run_overdue(&mut self) {
         if self.until(self.state.wake_at()).is_zero() {
-            self.tell(Input::Tick);
+            self.feed(Input::Tick);
         }
         if let Ok(request) = self.requests.try_recv() {
             self.answer(request);
         }
     }
 
-    fn tell_all(&mut self, inputs: Vec<Input>) {
+    fn feed_all(&mut self, inputs: Vec<Input>) {
         for input in inputs {
-            self.tell(input);
+            self.feed(input);
         }
     }
 
-    fn tell(&mut self, input: Input) {
+    fn feed(&mut self, input: Input) {
         let scope = match input {
             Input::AllRead(_)
             | Input::Listed(..)
             | Input::ServersRead(..)
             | Input::VipRead(..)
-            | Input::Reload(_) => Scope::All,
-            _ => Scope::Vip,
+            | Input::Reload(_) => SyncScope::All,
+            _ => SyncScope::Vip,
         };
         self.snapshot = Weak::new();
         self.state.handle(input, self.clock.now(), &mut self.outputs);
         self.dispatch(scope);
     }
 
-    fn answer(&mut self, request: Request) {
+    fn answer(&mut self, request: DriverRequest) {
         match request {
-            Request::Snapshot(answer) => {
-                let new = || Arc::new(Snapshot::new(self.state.clone(), self.clock.now()));
+            DriverRequest::StateSnapshot(answer) => {
+                let new = || Arc::new(StateSnapshot::new(self.state.clone(), self.clock.now()));
                 let snapshot = self.snapshot.upgrade().unwrap_or_else(new);
                 self.snapshot = Arc::downgrade(&snapshot);
                 // Whoever asked may have gone since.
                 let _ = answer.send(snapshot);
             }
-            Request::Reload(config, who) => {
-                self.tell(Input::Asked(who, Deed::Reload));
+            DriverRequest::Reload(config, who) => {
+                self.feed(Input::Asked(who, Deed::Reload));
                 self.netns.send_if_modified(|netns| {
                     let changed = *netns != config.netns;
                     netns.clone_from(&config.netns);
                     changed
                 });
-                self.tell(Input::Reload(Arc::clone(&config)));
-                self.metrics.fit(&config);
+                self.feed(Input::Reload(Arc::clone(&config)));
+                self.metrics.sync_to_config(&config);
             }
-            Request::ReadVpp(answer) => {
+            DriverRequest::ReadVpp(answer) => {
                 if let Some(vpp) = &self.vpp {
-                    let _ = vpp.send(vpp::Command::Read(answer));
+                    let _ = vpp.send(vpp::VppCommand::Read(answer));
                 }
             }
-            Request::Resync(who) => {
-                self.tell(Input::Asked(who, Deed::Sync));
-                self.tell(Input::Resync);
+            DriverRequest::Resync(who) => {
+                self.feed(Input::Asked(who, Deed::Sync));
+                self.feed(Input::Resync);
             }
-            Request::Operate(command, by, answer) => {
+            DriverRequest::Operate(command, by, answer) => {
                 self.snapshot = Weak::new();
                 let result = self.state.operate(&command, &by, self.clock.now(), &mut self.outputs);
-                self.dispatch(Scope::Vip);
+                self.dispatch(SyncScope::Vip);
                 let _ = answer.send(result.map(|()| self.keep.borrow().0));
             }
         }
@@ -208,12 +208,14 @@ impl<C: Clock> Driver<C> {
     }
 
     /// Does what the core says. A link that is gone takes nothing, and the daemon is going down.
-    fn dispatch(&mut self, scope: Scope) {
+    fn dispatch(&mut self, scope: SyncScope) {
         self.keep_overrides();
         for output in self.outputs.drain(..) {
             match output {
-                Output::Checks(set) => _ = self.prober.send(prober::Command::Checks(set)),
-                Output::Pace(check, interval) => _ = self.prober.send(prober::Command::Pace(check, interval)),
+                Output::Checks(set) => _ = self.prober.send(prober::ProberCommand::Checks(set)),
+                Output::Pace(check, interval) => {
+                    _ = self.prober.send(prober::ProberCommand::Pace(check, interval))
+                }
                 Output::Event(event) => {
                     log::event(&event);
                     self.metrics.event(&event);
@@ -227,7 +229,7 @@ impl<C: Clock> Driver<C> {
                 | Output::SetConf(_)
                 | Output::Run(_) => {
                     if let Some(vpp) = &self.vpp {
-                        let _ = vpp.send(vpp::Command::Do(output, scope));
+                        let _ = vpp.send(vpp::VppCommand::Do(output, scope));
                     }
                 }
             }

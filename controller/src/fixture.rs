@@ -19,12 +19,12 @@ use maglev_vpp::stats::Traffic;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::driver::{Channels, Driver};
-use crate::handle::{Handle, Request, Snapshot};
+use crate::driver::{Driver, DriverChannels};
+use crate::handle::{DriverRequest, Handle, StateSnapshot};
 use crate::metrics::Metrics;
-use crate::overrides::Kept;
-use crate::pulse::Pulse;
-use crate::vpp::{Counters, Packets, VipCounters};
+use crate::overrides::PersistStatus;
+use crate::service_manager::Pulse;
+use crate::vpp::{TrafficCounters, VipCounters, VipPackets};
 
 /// The last group of the address of `nginx0`.
 const NGINX0: u16 = 0x10;
@@ -47,13 +47,16 @@ pub fn owner(view: View) -> Handle {
     tokio::spawn(async move {
         while let Some(request) = requests.recv().await {
             match request {
-                Request::Reload(..) | Request::ReadVpp(_) | Request::Resync(_) | Request::Operate(..) => {
+                DriverRequest::Reload(..)
+                | DriverRequest::ReadVpp(_)
+                | DriverRequest::Resync(_)
+                | DriverRequest::Operate(..) => {
                     panic!("there is only a view to be had here")
                 }
-                Request::Snapshot(reply) => {
+                DriverRequest::StateSnapshot(reply) => {
                     let state =
                         State::new(view.config.clone(), Arc::default(), true, view.at, &mut Vec::new());
-                    drop(reply.send(Arc::new(Snapshot::showing(view.clone(), state))));
+                    drop(reply.send(Arc::new(StateSnapshot::showing(view.clone(), state))));
                 }
             }
         }
@@ -63,14 +66,14 @@ pub fn owner(view: View) -> Handle {
 
 /// A handle on a task that has the configuration of [`view`] in force, with neither prober nor VPP, and does what it is
 /// asked. `kept` is what there is to say of the disk.
-pub fn driven(kept: Kept) -> Handle {
+pub fn driven(kept: PersistStatus) -> Handle {
     let (handle, requests) = Handle::new();
-    handle.set_kept(kept);
+    handle.set_persisted(kept);
     let metrics = Arc::new(Metrics::new().unwrap());
     let (keep, wanted) = watch::channel((0, Arc::default()));
     let (prober, probed) = mpsc::unbounded_channel();
     let (inputs, heard) = mpsc::channel(1);
-    let channels = Channels {
+    let channels = DriverChannels {
         inputs: heard,
         requests,
         prober,
@@ -79,7 +82,8 @@ pub fn driven(kept: Kept) -> Handle {
         keep,
         pulse: Pulse::from_env(),
     };
-    let driver = Driver::new(Arc::new(config()), handle.clone(), metrics, channels, crate::clock::System);
+    let driver =
+        Driver::new(Arc::new(config()), handle.clone(), metrics, channels, crate::clock::SystemClock);
     tokio::spawn(async move {
         driver.run(CancellationToken::new()).await;
         drop((inputs, probed, wanted));
@@ -120,11 +124,11 @@ pub fn view() -> View {
 }
 
 /// What VPP has counted for that frontend, whose address has another VIP besides, and for `nginx0`.
-pub fn counters() -> Counters {
+pub fn counters() -> TrafficCounters {
     let route = Some(Traffic { packets: 18, bytes: 1800 });
-    let packets = Some(Packets { next: 9, first: 1, untracked: 3, no_server: 4 });
+    let packets = Some(VipPackets { next: 9, first: 1, untracked: 3, no_server: 4 });
     let other = VipKey { port: 443, ..vip() };
-    Counters {
+    TrafficCounters {
         at: SystemTime::UNIX_EPOCH + Duration::from_nanos(wall(629).0),
         vips: BTreeMap::from([
             (vip(), VipCounters { packets, route }),

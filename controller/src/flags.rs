@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
 
-use crate::listen::Addresses;
-use crate::log::Format;
+use crate::listen::ListenAddresses;
+use crate::log::LogFormat;
 use crate::version;
 
 /// Decides health and failover for VPP's Maglev load balancer, and keeps VPP as decided.
@@ -25,7 +25,7 @@ pub struct Flags {
 
     /// Where gRPC is served, a list; `:9090` is every address, and empty is off
     #[arg(long, env = "MAGLEV_GRPC_ADDR", value_name = "LIST", default_value = "[::1]:9090,127.0.0.1:9090")]
-    pub grpc_addr: Addresses,
+    pub grpc_addr: ListenAddresses,
 
     /// The unix socket where gRPC is served, of mode 0660; empty is off
     #[arg(
@@ -39,7 +39,7 @@ pub struct Flags {
 
     /// Where Prometheus finds /metrics, a list; empty is off
     #[arg(long, env = "MAGLEV_METRICS_ADDR", value_name = "LIST", default_value = ":9091")]
-    pub metrics_addr: Addresses,
+    pub metrics_addr: ListenAddresses,
 
     /// VPP's API socket; empty leaves VPP alone
     #[arg(
@@ -76,7 +76,7 @@ pub struct Flags {
 
     /// How log lines look
     #[arg(long, env = "MAGLEV_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "text")]
-    pub log_format: Format,
+    pub log_format: LogFormat,
 
     /// Whether gRPC describes itself to clients such as grpcurl
     #[arg(long, env = "MAGLEV_REFLECTION", value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
@@ -84,7 +84,7 @@ pub struct Flags {
 
     /// Whether to be confined by a seccomp filter and Landlock; `off` is for finding faults
     #[arg(long, env = "MAGLEV_SANDBOX", value_name = "WHETHER", value_enum, default_value = "on")]
-    pub sandbox: Switch,
+    pub sandbox: OnOff,
 
     /// Start probers for the maglevd at the other end of standard input, and do nothing else
     #[arg(long, hide = true)]
@@ -114,7 +114,7 @@ fn default_state_dir(folders: &[u8]) -> PathBuf {
 
 /// Whether something is done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Switch {
+pub enum OnOff {
     /// It is.
     On,
     /// It is not.

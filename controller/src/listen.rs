@@ -17,15 +17,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{error, warn};
 
-use crate::retry::Retry;
+use crate::retry::RetryState;
 
 mod inherited;
 mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use inherited::Inherited;
-pub use stream::Stream;
+pub use inherited::InheritedSockets;
+pub use stream::ClientStream;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -39,10 +39,10 @@ const SOCKET_MODE: u32 = 0o660;
 /// A list of TCP addresses, separated by commas: `[::1]:9090,127.0.0.1:9090`. `:9090` is port 9090 of every address,
 /// and an empty list is none.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Addresses(Vec<Address>);
+pub struct ListenAddresses(Vec<ListenAddress>);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Address {
+enum ListenAddress {
     /// A port of every address, IPv6 and IPv4.
     Every(u16),
     One(SocketAddr),
@@ -67,7 +67,7 @@ pub enum Listener {
 
 /// A bound socket that the runtime waits for.
 #[derive(Debug)]
-pub enum Acceptor {
+pub enum AsyncListener {
     /// Over TCP.
     Tcp(TcpListener),
     /// Over a unix socket.
@@ -76,14 +76,14 @@ pub enum Acceptor {
 
 /// An accepted connection, which counts towards its listener's bound until it is dropped.
 #[derive(Debug)]
-pub struct Connection {
+pub struct AcceptedConnection {
     /// What goes to and fro.
-    pub stream: Stream,
+    pub stream: ClientStream,
     /// Its place among those of its listener.
     pub permit: OwnedSemaphorePermit,
 }
 
-impl FromStr for Addresses {
+impl FromStr for ListenAddresses {
     type Err = String;
 
     fn from_str(list: &str) -> Result<Self, String> {
@@ -92,7 +92,7 @@ impl FromStr for Addresses {
     }
 }
 
-impl FromStr for Address {
+impl FromStr for ListenAddress {
     type Err = String;
 
     fn from_str(address: &str) -> Result<Self, String> {
@@ -104,7 +104,7 @@ impl FromStr for Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Every(port) => write!(f, ":{port}"),
@@ -113,7 +113,7 @@ impl fmt::Display for Address {
     }
 }
 
-impl Addresses {
+impl ListenAddresses {
     /// Binds them all.
     ///
     /// # Errors
@@ -133,10 +133,10 @@ impl ListenError {
     }
 }
 
-fn bind_tcp(address: Address) -> io::Result<Listener> {
+fn bind_tcp(address: ListenAddress) -> io::Result<Listener> {
     let listener = match address {
-        Address::One(address) => bind_socket(address, true)?,
-        Address::Every(port) => match bind_socket((Ipv6Addr::UNSPECIFIED, port).into(), false) {
+        ListenAddress::One(address) => bind_socket(address, true)?,
+        ListenAddress::Every(port) => match bind_socket((Ipv6Addr::UNSPECIFIED, port).into(), false) {
             // A host without IPv6 still has every address of the other kind.
             Err(e) if is_no_ipv6(&e) => bind_socket((Ipv4Addr::UNSPECIFIED, port).into(), true)?,
             result => result?,
@@ -201,7 +201,7 @@ fn bind_and_move(path: &Path) -> io::Result<Listener> {
 
 /// Accepts from every listener, at most `limit` connections of each at a time: what is beyond waits in the kernel, and
 /// one listener's crowd does not shut out the others. Ends with the runtime, or when the stream is dropped.
-pub fn accept(listeners: Vec<Listener>, limit: usize) -> ReceiverStream<io::Result<Connection>> {
+pub fn accept(listeners: Vec<Listener>, limit: usize) -> ReceiverStream<io::Result<AcceptedConnection>> {
     let (sender, receiver) = mpsc::channel(1);
     for listener in listeners {
         tokio::spawn(accept_from(listener, Arc::new(Semaphore::new(limit)), sender.clone()));
@@ -212,13 +212,13 @@ pub fn accept(listeners: Vec<Listener>, limit: usize) -> ReceiverStream<io::Resu
 async fn accept_from(
     listener: Listener,
     permits: Arc<Semaphore>,
-    sender: mpsc::Sender<io::Result<Connection>>,
+    sender: mpsc::Sender<io::Result<AcceptedConnection>>,
 ) {
-    let acceptor = match Acceptor::try_from(listener) {
+    let acceptor = match AsyncListener::try_from(listener) {
         Ok(acceptor) => acceptor,
         Err(error) => return error!(%error, "cannot wait for connections"),
     };
-    let mut trouble = Trouble::default();
+    let mut trouble = AcceptBackoff::default();
     while let Ok(permit) = permits.clone().acquire_owned().await {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
@@ -226,8 +226,8 @@ async fn accept_from(
         };
         match accepted {
             Ok(stream) => {
-                trouble = Trouble::default();
-                if sender.send(Ok(Connection { stream, permit })).await.is_err() {
+                trouble = AcceptBackoff::default();
+                if sender.send(Ok(AcceptedConnection { stream, permit })).await.is_err() {
                     return;
                 }
             }
@@ -238,19 +238,19 @@ async fn accept_from(
 
 /// Why nobody can be accepted, told once for as long as it lasts.
 #[derive(Debug, Default)]
-pub struct Trouble(Retry);
+pub struct AcceptBackoff(RetryState);
 
-impl Trouble {
+impl AcceptBackoff {
     /// Tells of `error`, unless it was told of already, and waits until it is worth another try.
     pub async fn wait(&mut self, error: &io::Error) {
-        if self.0.is_news(&error.to_string()) {
+        if self.0.is_new_error(&error.to_string()) {
             warn!(%error, "cannot accept a connection; it is tried again");
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
 
-impl TryFrom<Listener> for Acceptor {
+impl TryFrom<Listener> for AsyncListener {
     type Error = io::Error;
 
     fn try_from(listener: Listener) -> io::Result<Self> {
@@ -261,21 +261,21 @@ impl TryFrom<Listener> for Acceptor {
     }
 }
 
-impl Acceptor {
+impl AsyncListener {
     /// The next connection.
     ///
     /// # Errors
     /// The system's. Those that do not pass by themselves, such as having no descriptors left, come again at once.
-    pub async fn accept(&self) -> io::Result<Stream> {
+    pub async fn accept(&self) -> io::Result<ClientStream> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // Replies are whole messages, so there is nothing to wait for. A connection that is gone already will
                 // say so when it is read.
                 let _ = stream.set_nodelay(true);
-                Ok(Stream::Tcp(stream))
+                Ok(ClientStream::Tcp(stream))
             }
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| ClientStream::Unix(stream)),
         }
     }
 }

@@ -20,20 +20,20 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 mod journal;
-mod tap;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 
-pub use tap::{Record, Records, Tap};
+pub use subscribe::{LogBroadcast, LogRecord, LogSubscription};
 
-use journal::Journal;
+use journal::JournalFormat;
 
 /// What the targets of this program's own records start with.
 const OWN: &str = "maglev";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
-pub enum Format {
+pub enum LogFormat {
     /// For people, and for the journal.
     #[default]
     Text,
@@ -46,35 +46,35 @@ pub enum Format {
 ///
 /// # Errors
 /// `level` is neither.
-pub fn init(level: &str, format: Format) -> Result<Tap, ParseError> {
-    let tap = Tap::default();
+pub fn init(level: &str, format: LogFormat) -> Result<LogBroadcast, ParseError> {
+    let subscribe = LogBroadcast::default();
     let style = if is_journal() {
-        Style::Journal
+        LineStyle::JournalFormat
     } else if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     {
-        Style::Color
+        LineStyle::Color
     } else {
-        Style::Plain
+        LineStyle::Plain
     };
     let lines = lines(format, style, io::stderr).with_filter(filter(level)?);
-    tracing_subscriber::registry().with(lines).with(tap.layer()).init();
-    Ok(tap)
+    tracing_subscriber::registry().with(lines).with(subscribe.layer()).init();
+    Ok(subscribe)
 }
 
 /// What the lines are for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Style {
+enum LineStyle {
     /// A file or a pipe.
     Plain,
     /// A terminal.
     Color,
     /// systemd's journal, which puts its own time on each line.
-    Journal,
+    JournalFormat,
 }
 
 fn lines<S>(
-    format: Format,
-    style: Style,
+    format: LogFormat,
+    style: LineStyle,
     writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
 ) -> Box<dyn Layer<S> + Send + Sync>
 where
@@ -82,12 +82,16 @@ where
 {
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     match (format, style) {
-        (Format::Json, Style::Journal) => lines.json().flatten_event(true).map_event_format(Journal).boxed(),
-        (Format::Json, Style::Plain | Style::Color) => lines.json().flatten_event(true).boxed(),
-        (Format::Text, Style::Journal) => {
-            lines.with_ansi(false).without_time().map_event_format(Journal).boxed()
+        (LogFormat::Json, LineStyle::JournalFormat) => {
+            lines.json().flatten_event(true).map_event_format(JournalFormat).boxed()
         }
-        (Format::Text, Style::Plain | Style::Color) => lines.with_ansi(style == Style::Color).boxed(),
+        (LogFormat::Json, LineStyle::Plain | LineStyle::Color) => lines.json().flatten_event(true).boxed(),
+        (LogFormat::Text, LineStyle::JournalFormat) => {
+            lines.with_ansi(false).without_time().map_event_format(JournalFormat).boxed()
+        }
+        (LogFormat::Text, LineStyle::Plain | LineStyle::Color) => {
+            lines.with_ansi(style == LineStyle::Color).boxed()
+        }
     }
 }
 

@@ -7,18 +7,18 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// The pauses between tries, and the complaint that was made last.
 #[derive(Debug)]
-pub struct Retry {
+pub struct RetryState {
     pause: Duration,
-    complaint: Option<String>,
+    last_error: Option<String>,
 }
 
-impl Default for Retry {
+impl Default for RetryState {
     fn default() -> Self {
-        Self { pause: FIRST, complaint: None }
+        Self { pause: FIRST, last_error: None }
     }
 }
 
-impl Retry {
+impl RetryState {
     /// How long to pause before the next try.
     pub fn pause(&mut self) -> Duration {
         let pause = self.pause;
@@ -26,11 +26,11 @@ impl Retry {
         pause
     }
 
-    /// Whether `complaint` differs from the one before.
-    pub fn is_news(&mut self, complaint: &str) -> bool {
-        let news = self.complaint.as_deref() != Some(complaint);
+    /// Whether `last_error` differs from the one before.
+    pub fn is_new_error(&mut self, last_error: &str) -> bool {
+        let news = self.last_error.as_deref() != Some(last_error);
         if news {
-            self.complaint = Some(complaint.to_owned());
+            self.last_error = Some(last_error.to_owned());
         }
         news
     }
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_bound_and_begin_anew() {
-        let mut retry = Retry::default();
+        let mut retry = RetryState::default();
         let pauses: Vec<_> = (0..8).map(|_| retry.pause().as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         retry.reset();
@@ -56,9 +56,9 @@ mod tests {
 
     #[test]
     fn only_a_new_complaint_is_news() {
-        let mut retry = Retry::default();
-        assert_eq!(["a", "a", "b", "a"].map(|c| retry.is_news(c)), [true, false, true, true]);
+        let mut retry = RetryState::default();
+        assert_eq!(["a", "a", "b", "a"].map(|c| retry.is_new_error(c)), [true, false, true, true]);
         retry.reset();
-        assert!(retry.is_news("a"));
+        assert!(retry.is_new_error("a"));
     }
 }

@@ -28,9 +28,9 @@ use rustix::net::{
     SendFlags, recv, recvmsg, send, sendmsg,
 };
 
-use crate::flags::{Flags, Switch};
+use crate::flags::{Flags, OnOff};
 use crate::privilege;
-use crate::prober::Target;
+use crate::prober::ProberAddress;
 
 /// What comes before the name of the namespace, so that no message is empty.
 const START: &[u8] = b"start ";
@@ -59,12 +59,12 @@ pub enum Error {
 
 /// The other process, as `maglevd` sees it. It ends when this is dropped, and its prober with it.
 #[derive(Debug)]
-pub struct Spawner {
+pub struct ProberSpawner {
     program: PathBuf,
     link: Mutex<OwnedFd>,
 }
 
-impl Spawner {
+impl ProberSpawner {
     /// Starts the other process, which is to start `program`. To be called before anything is given up.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Spawner {
         // By this name it is this program, even if an upgrade has put another in its place.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("maglevd").arg("--spawner").arg(target).stdin(Stdio::from(theirs));
-        if flags.sandbox == Switch::Off {
+        if flags.sandbox == OnOff::Off {
             command.arg("--sandbox=off");
         }
         // The service manager is ours to speak to.
@@ -131,7 +131,9 @@ fn ask(link: BorrowedFd<'_>, netns: Option<&str>, prober: BorrowedFd<'_>) -> io:
 /// # Errors
 /// It was not started by `maglevd`.
 pub fn serve(flags: &Flags) -> anyhow::Result<()> {
-    let Target::Spawn(program) = Target::parse(&flags.prober) else { anyhow::bail!("no program to start") };
+    let ProberAddress::Spawn(program) = ProberAddress::parse(&flags.prober) else {
+        anyhow::bail!("no program to start")
+    };
     privilege::keep_for_probers().context("privilege")?;
     // What is told to everybody of maglevd's name is not for this process, which ends when its link does. What it starts
     // hears signals again.
@@ -144,7 +146,7 @@ pub fn serve(flags: &Flags) -> anyhow::Result<()> {
         drop(prober.take());
         let answer = match start(&program, flags.sandbox, &netns, theirs) {
             Ok(child) => {
-                prober = Some(Prober(child));
+                prober = Some(ProberChild(child));
                 0
             }
             Err(error) => error.raw_os_error().unwrap_or(Errno::EINVAL as i32),
@@ -172,10 +174,10 @@ fn receive(link: BorrowedFd<'_>) -> anyhow::Result<Option<(Vec<u8>, OwnedFd)>> {
 }
 
 /// Starts the prober with its end of the link as its standard input.
-fn start(program: &Path, sandbox: Switch, netns: &[u8], link: OwnedFd) -> io::Result<Child> {
+fn start(program: &Path, sandbox: OnOff, netns: &[u8], link: OwnedFd) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.arg("--stdin").stdin(Stdio::from(link));
-    if sandbox == Switch::Off {
+    if sandbox == OnOff::Off {
         command.arg("--sandbox=off");
     }
     if !netns.is_empty() {
@@ -185,9 +187,9 @@ fn start(program: &Path, sandbox: Switch, netns: &[u8], link: OwnedFd) -> io::Re
 }
 
 /// A prober. It ends by itself when its link does, unless it hangs.
-struct Prober(Child);
+struct ProberChild(Child);
 
-impl Drop for Prober {
+impl Drop for ProberChild {
     fn drop(&mut self) {
         // One that is already gone cannot be killed, which is what is wanted.
         let _ = self.0.kill();

@@ -10,15 +10,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::driver::{Channels, Driver, INPUT_BACKLOG};
+use crate::driver::{Driver, DriverChannels, INPUT_BACKLOG};
 use crate::handle::Handle;
 use crate::metrics::Metrics;
-use crate::overrides::{Disk, Keeper, Store};
-use crate::pulse::Pulse;
+use crate::overrides::{Disk, OverrideStore, Persister};
+use crate::service_manager::Pulse;
 use crate::{prober, vpp};
 
 /// What the tasks begin with.
-pub struct Start {
+pub struct TaskConfig {
     /// What is in force.
     pub config: Arc<Config>,
     /// Those of the last run, which are on disk.
@@ -32,7 +32,7 @@ pub struct Start {
 }
 
 /// What the tasks meet outside.
-pub struct Outside<C, P, V, D> {
+pub struct Environment<C, P, V, D> {
     /// What tells the time.
     pub clock: C,
     /// How probers are reached.
@@ -40,18 +40,18 @@ pub struct Outside<C, P, V, D> {
     /// How VPP is reached; `None` when none is to be programmed.
     pub vpp: Option<V>,
     /// Where overrides are kept; `None` is nowhere.
-    pub store: Option<Store<D>>,
+    pub store: Option<OverrideStore<D>>,
 }
 
 /// Starts the tasks in `tasks`. They end after `stop`, the overrides written down.
-pub fn start<C: Clock, P: prober::Reach, V: vpp::Reach, D: Disk>(
-    begin: Start,
-    outside: Outside<C, P, V, D>,
+pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
+    begin: TaskConfig,
+    outside: Environment<C, P, V, D>,
     tasks: &mut JoinSet<()>,
     stop: CancellationToken,
 ) -> Handle {
-    let Start { config, overrides, metrics, stats, pulse } = begin;
-    let Outside { clock, prober: way, vpp, store } = outside;
+    let TaskConfig { config, overrides, metrics, stats, pulse } = begin;
+    let Environment { clock, prober: way, vpp, store } = outside;
     let (handle, requests) = Handle::new();
     let (inputs, heard) = mpsc::channel(INPUT_BACKLOG);
     let (to_prober, prober_commands) = mpsc::unbounded_channel();
@@ -59,10 +59,10 @@ pub fn start<C: Clock, P: prober::Reach, V: vpp::Reach, D: Disk>(
     let to_vpp = vpp.map(|api| {
         let (to_vpp, commands) = mpsc::unbounded_channel();
         let (handle, inputs, metrics) = (handle.clone(), inputs.clone(), Arc::clone(&metrics));
-        tasks.spawn(vpp::Link { api, stats, handle, inputs, commands, metrics }.run());
+        tasks.spawn(vpp::VppLink { api, stats, handle, inputs, commands, metrics }.run());
         to_vpp
     });
-    let link = prober::Link {
+    let link = prober::ProberLink {
         way,
         netns: probe_in,
         inputs,
@@ -71,8 +71,9 @@ pub fn start<C: Clock, P: prober::Reach, V: vpp::Reach, D: Disk>(
     };
     tasks.spawn(link.run());
     let (keep, wanted) = watch::channel((0, overrides));
-    tasks.spawn(Keeper { store, wanted, handle: handle.clone(), metrics: Arc::clone(&metrics) }.run());
-    let channels = Channels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp, keep, pulse };
+    tasks.spawn(Persister { store, wanted, handle: handle.clone(), metrics: Arc::clone(&metrics) }.run());
+    let channels =
+        DriverChannels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp, keep, pulse };
     let driver = Driver::new(config, handle.clone(), metrics, channels, clock);
     tasks.spawn(driver.run(stop));
     handle

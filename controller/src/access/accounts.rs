@@ -21,13 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The system's users and groups.
 #[derive(Clone, Debug)]
-pub struct Accounts {
+pub struct AccountDirectory {
     /// Whether the numbers of others cannot be told apart, as under `PrivateUsers=yes`.
     pub hidden: bool,
     lookups: Arc<Semaphore>,
 }
 
-impl Accounts {
+impl AccountDirectory {
     /// As they are seen by this process.
     #[must_use]
     pub fn of_this_process() -> Self {
@@ -118,20 +118,20 @@ mod tests {
 
     #[test]
     fn only_the_whole_map_hides_nobody() {
-        assert!(!Accounts::with_map("         0          0 4294967295\n").hidden);
+        assert!(!AccountDirectory::with_map("         0          0 4294967295\n").hidden);
         for partial in ["", "0 0 1\n998 998 1\n", "0 100000 65536\n", "0 0 65536"] {
-            let accounts = Accounts::with_map(partial);
+            let accounts = AccountDirectory::with_map(partial);
             assert!(accounts.is_hidden(65534) && !accounts.is_hidden(0), "{partial}");
         }
     }
 
     #[tokio::test]
     async fn a_peer_is_described_as_well_as_it_is_known() {
-        let open = Accounts::with_map("0 0 4294967295");
+        let open = AccountDirectory::with_map("0 0 4294967295");
         assert_eq!(open.describe(0).await, "root");
         assert_eq!(open.describe(3_000_000_000).await, "uid 3000000000");
         assert_eq!(open.describe(65534).await, "nobody (uid 65534)");
-        assert_eq!(Accounts::with_map("0 0 1").describe(65534).await, "a unix peer (uid hidden)");
+        assert_eq!(AccountDirectory::with_map("0 0 1").describe(65534).await, "a unix peer (uid hidden)");
     }
 
     #[test]

@@ -10,12 +10,12 @@ const BURST: u32 = 10;
 pub struct Limiter {
     left: u32,
     filled: Option<Instant>,
-    untold: u64,
+    suppressed: u64,
 }
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self { left: BURST, filled: None, untold: 0 }
+        Self { left: BURST, filled: None, suppressed: 0 }
     }
 }
 
@@ -30,11 +30,11 @@ impl Limiter {
             self.filled = Some(now);
         }
         if self.left == 0 {
-            self.untold += 1;
+            self.suppressed += 1;
             return None;
         }
         self.left -= 1;
-        Some(std::mem::take(&mut self.untold))
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 

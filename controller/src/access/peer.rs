@@ -9,7 +9,7 @@ use tracing::warn;
 use uapi::c;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::accounts::Accounts;
+use super::accounts::AccountDirectory;
 
 /// How many groups of a peer are looked at. Few systems let an account have more than this many.
 const MAX_GROUPS: usize = 4096;
@@ -31,13 +31,13 @@ pub enum Peer {
         /// Whether they speak TLS.
         tls: bool,
         /// What they have proved to be.
-        certificate: Option<Certificate>,
+        certificate: Option<ClientCertificate>,
     },
 }
 
 /// A client's certificate that was found good.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Certificate {
+pub struct ClientCertificate {
     /// What it is for: the DNS names in it, or else its common name.
     pub names: Vec<String>,
     /// What it was held against.
@@ -49,7 +49,7 @@ impl Peer {
     ///
     /// # Errors
     /// The system does not tell.
-    pub fn of_unix(stream: &UnixStream, accounts: &Accounts) -> std::io::Result<Self> {
+    pub fn of_unix(stream: &UnixStream, accounts: &AccountDirectory) -> std::io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let mut groups = vec![credentials.gid()];
         groups.extend(supplementary_groups(stream));
@@ -59,12 +59,12 @@ impl Peer {
 
     /// A peer by TCP. IPv4 is told as IPv4 on a socket for both.
     #[must_use]
-    pub fn of_tcp(address: IpAddr, tls: bool, certificate: Option<Certificate>) -> Self {
+    pub fn of_tcp(address: IpAddr, tls: bool, certificate: Option<ClientCertificate>) -> Self {
         Self::Tcp { address: address.to_canonical(), tls, certificate }
     }
 
     /// In words, for the log and the audit trail.
-    pub async fn describe(&self, accounts: &Accounts) -> String {
+    pub async fn describe(&self, accounts: &AccountDirectory) -> String {
         match self {
             Self::Unix { uid, .. } => accounts.describe(*uid).await,
             Self::Tcp { address, certificate, .. } => {

@@ -4,33 +4,33 @@ use super::*;
 
 const OWN: u32 = 990;
 
-fn policy(rules: &[(Caller, Role)], tls: Option<Tls>) -> Policy {
+fn policy(rules: &[(Caller, Role)], tls: Option<TlsConfig>) -> AccessPolicy {
     let roles = rules.iter().map(|(caller, role)| Rule { caller: caller.clone(), role: *role }).collect();
     let api = Api { tls: None, roles };
     let names_accounts = rules.iter().any(|(caller, _)| !matches!(caller, Caller::Certificate(_)));
-    Policy { tls, rules: resolve(&api, &Accounts::of_this_process()), names_accounts, own: OWN }
+    AccessPolicy { tls, rules: resolve(&api, &AccountDirectory::of_this_process()), names_accounts, own: OWN }
 }
 
 fn unix(uid: u32, groups: &[u32]) -> Peer {
     Peer::Unix { uid, groups: groups.to_vec() }
 }
 
-fn tcp(address: &str, certificate: Option<Certificate>) -> Peer {
+fn tcp(address: &str, certificate: Option<ClientCertificate>) -> Peer {
     Peer::of_tcp(address.parse::<IpAddr>().unwrap(), certificate.is_some(), certificate)
 }
 
-fn shown(name: &str, authority: &[u8]) -> Option<Certificate> {
-    Some(Certificate { names: vec![name.into()], authority: authority.into() })
+fn shown(name: &str, authority: &[u8]) -> Option<ClientCertificate> {
+    Some(ClientCertificate { names: vec![name.into()], authority: authority.into() })
 }
 
-fn tls(client_ca: &[u8]) -> Tls {
+fn tls(client_ca: &[u8]) -> TlsConfig {
     let server =
         rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
-    Tls { server: Arc::new(server), client_ca: Some(client_ca.into()) }
+    TlsConfig { server: Arc::new(server), client_ca: Some(client_ca.into()) }
 }
 
 const ALICE: Caller = Caller::User(Account::Id(1000));
@@ -43,20 +43,20 @@ fn deploy() -> Caller {
 #[test]
 fn without_rules_this_host_operates_and_others_look() {
     let policy = policy(&[], None);
-    for (peer, role, ground) in [
-        (unix(0, &[0]), Role::Admin, Ground::Root),
-        (unix(OWN, &[OWN]), Role::Admin, Ground::Own),
-        (unix(1000, &[1000]), Role::Operate, Ground::Socket),
-        (unix(65534, &[]), Role::Operate, Ground::Socket),
-        (tcp("127.0.0.1", None), Role::Operate, Ground::Loopback),
-        (tcp("127.1.2.3", None), Role::Operate, Ground::Loopback),
-        (tcp("::1", None), Role::Operate, Ground::Loopback),
-        (tcp("::ffff:127.0.0.1", None), Role::Operate, Ground::Loopback),
-        (tcp("192.0.2.7", None), Role::View, Ground::Network),
-        (tcp("::ffff:192.0.2.7", None), Role::View, Ground::Network),
-        (tcp("2001:db8::7", None), Role::View, Ground::Network),
+    for (peer, role, source) in [
+        (unix(0, &[0]), Role::Admin, GrantSource::Root),
+        (unix(OWN, &[OWN]), Role::Admin, GrantSource::Own),
+        (unix(1000, &[1000]), Role::Operate, GrantSource::Socket),
+        (unix(65534, &[]), Role::Operate, GrantSource::Socket),
+        (tcp("127.0.0.1", None), Role::Operate, GrantSource::Loopback),
+        (tcp("127.1.2.3", None), Role::Operate, GrantSource::Loopback),
+        (tcp("::1", None), Role::Operate, GrantSource::Loopback),
+        (tcp("::ffff:127.0.0.1", None), Role::Operate, GrantSource::Loopback),
+        (tcp("192.0.2.7", None), Role::View, GrantSource::Network),
+        (tcp("::ffff:192.0.2.7", None), Role::View, GrantSource::Network),
+        (tcp("2001:db8::7", None), Role::View, GrantSource::Network),
     ] {
-        assert_eq!(policy.grant(&peer), Grant { role: Some(role), ground }, "{peer:?}");
+        assert_eq!(policy.grant(&peer), RoleGrant { role: Some(role), source }, "{peer:?}");
     }
 }
 
@@ -64,7 +64,7 @@ fn without_rules_this_host_operates_and_others_look() {
 fn once_users_or_groups_are_named_the_others_of_this_host_look() {
     for rule in [(ALICE, Role::Admin), (NETOPS, Role::Operate)] {
         let policy = policy(&[rule], None);
-        let unlisted = Grant { role: Some(Role::View), ground: Ground::Unlisted };
+        let unlisted = RoleGrant { role: Some(Role::View), source: GrantSource::Unlisted };
         assert_eq!(policy.grant(&unix(1001, &[1001])), unlisted);
         assert_eq!(policy.grant(&tcp("127.0.0.1", None)), unlisted);
         assert_eq!(policy.grant(&unix(0, &[0])).role, Some(Role::Admin));
@@ -76,7 +76,7 @@ fn once_users_or_groups_are_named_the_others_of_this_host_look() {
 fn the_highest_matching_role_wins() {
     let rules = [(NETOPS, Role::View), (ALICE, Role::Admin), (NETOPS, Role::Operate)];
     let policy = policy(&rules, None);
-    let rule = |role, index| Grant { role: Some(role), ground: Ground::Rule(index) };
+    let rule = |role, index| RoleGrant { role: Some(role), source: GrantSource::Rule(index) };
     assert_eq!(policy.grant(&unix(1000, &[1000, 500])), rule(Role::Admin, 1));
     assert_eq!(policy.grant(&unix(1001, &[500])), rule(Role::Operate, 2));
     assert_eq!(policy.grant(&unix(1001, &[1001, 7, 500])), rule(Role::Operate, 2));
@@ -86,7 +86,7 @@ fn the_highest_matching_role_wins() {
 fn a_rule_can_give_less_than_there_is_without_it() {
     let policy = policy(&[(NETOPS, Role::View)], None);
     let grant = policy.grant(&unix(1001, &[500]));
-    assert_eq!(grant, Grant { role: Some(Role::View), ground: Ground::Rule(0) });
+    assert_eq!(grant, RoleGrant { role: Some(Role::View), source: GrantSource::Rule(0) });
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn certificates_count_by_name_and_for_the_authority_in_force() {
 #[test]
 fn plain_text_is_over_once_tls_is_set() {
     let policy = policy(&[], Some(tls(b"")));
-    let refused = Grant { role: None, ground: Ground::PlainText };
+    let refused = RoleGrant { role: None, source: GrantSource::PlainText };
     for address in ["127.0.0.1", "192.0.2.7"] {
         assert_eq!(policy.grant(&tcp(address, None)), refused);
     }
@@ -114,12 +114,12 @@ fn a_name_that_nobody_has_matches_nobody() {
     let nobody = Caller::User(Account::Name("no-such-user".into()));
     let policy = policy(&[(nobody, Role::Admin), (ALICE, Role::Admin)], None);
     assert_eq!(policy.rules.len(), 1);
-    assert_eq!(policy.grant(&unix(1000, &[])).ground, Ground::Rule(1));
+    assert_eq!(policy.grant(&unix(1000, &[])).source, GrantSource::Rule(1));
 }
 
 #[test]
 fn hidden_users_match_no_rule() {
-    let accounts = Accounts::hiding();
+    let accounts = AccountDirectory::hiding();
     let rule = |caller| Rule { caller, role: Role::Admin };
     let roles = vec![
         rule(Caller::User(Account::Id(65534))),
@@ -131,7 +131,7 @@ fn hidden_users_match_no_rule() {
 
 #[tokio::test]
 async fn peers_are_described() {
-    let accounts = Accounts::of_this_process();
+    let accounts = AccountDirectory::of_this_process();
     for (peer, expected) in [
         (unix(0, &[]), "root"),
         (tcp("::ffff:192.0.2.7", None), "192.0.2.7"),

@@ -16,7 +16,7 @@ const ALPN: &[u8] = b"h2";
 
 /// What TLS on TCP takes.
 #[derive(Clone, Debug)]
-pub struct Tls {
+pub struct TlsConfig {
     /// For handshakes.
     pub server: Arc<ServerConfig>,
     /// What clients' certificates are held against, in PEM; `None` asks for none.
@@ -27,7 +27,7 @@ pub struct Tls {
 ///
 /// # Errors
 /// Everything that is wrong with the files.
-pub fn load(files: &file::ApiTls) -> Result<Option<Tls>, Vec<Problem>> {
+pub fn load(files: &file::ApiTls) -> Result<Option<TlsConfig>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut read = |key: &str, path: &Option<String>| {
         let path = path.as_deref().filter(|path| path.starts_with('/'))?;
@@ -64,7 +64,7 @@ pub fn of_pem(
     certificate: &[u8],
     key: &[u8],
     client_ca: Option<&[u8]>,
-) -> Result<Tls, Vec<(&'static str, String)>> {
+) -> Result<TlsConfig, Vec<(&'static str, String)>> {
     let mut faults = Vec::new();
     let mut fault = |key, why| faults.push((key, why));
     let chain = certificates(certificate).map_err(|why| fault("certificate", why));
@@ -75,7 +75,7 @@ pub fn of_pem(
     };
     let (Ok(chain), Ok(key), Ok(verifier)) = (chain, key, verifier) else { return Err(faults) };
     match server(chain, key, verifier) {
-        Ok(server) => Ok(Tls { server: Arc::new(server), client_ca: client_ca.map(Into::into) }),
+        Ok(server) => Ok(TlsConfig { server: Arc::new(server), client_ca: client_ca.map(Into::into) }),
         Err(error) => Err(vec![("certificate", format!("cannot be used with the key: {error}"))]),
     }
 }

@@ -61,9 +61,9 @@ fn a_driver_that_is_stuck_does_not_feed_the_watchdog() {
         let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let pulse = Pulse::to(socket.as_os_str(), LIMIT).unwrap();
-            let channels = Channels { inputs: heard, requests, prober, netns, vpp: None, keep, pulse };
+            let channels = DriverChannels { inputs: heard, requests, prober, netns, vpp: None, keep, pulse };
             let (config, metrics) = (fixture::view().config, Arc::new(Metrics::new().unwrap()));
-            Driver::new(config, handle, metrics, channels, clock::System).run(stopped).await;
+            Driver::new(config, handle, metrics, channels, clock::SystemClock).run(stopped).await;
         });
     });
     beat(&manager).unwrap();

@@ -12,13 +12,13 @@ use tonic::{Code, Request, Status};
 use tower::{Layer, Service};
 
 use super::MAX_REQUEST;
-use super::budget::Budget;
-use super::transport::Caller;
-use crate::access::{Access, Grant};
+use super::budget::BodyBudget;
+use super::transport::ApiCaller;
+use crate::access::{AccessControl, RoleGrant};
 
 /// What each call takes. A call that is not here is nobody's.
 ///
-/// What SyncVPPLBState takes depends on its request; see [`demand`].
+/// What SyncVPPLBState takes depends on its request; see [`require_role`].
 const CALLS: [(&str, Role); 23] = [
     ("CheckConfig", Role::View),
     ("DisableBackend", Role::Operate),
@@ -47,56 +47,56 @@ const CALLS: [(&str, Role); 23] = [
 
 /// A call that was let in.
 #[derive(Clone)]
-struct Admitted {
+struct AdmittedCall {
     call: &'static str,
-    grant: Grant,
-    caller: Caller,
-    access: Access,
+    grant: RoleGrant,
+    caller: ApiCaller,
+    access: AccessControl,
 }
 
 /// The caller in words, for the audit trail.
 pub fn who<T>(request: &Request<T>) -> String {
-    request.extensions().get::<Caller>().map_or_else(|| "somebody".into(), |caller| caller.who.to_string())
+    request.extensions().get::<ApiCaller>().map_or_else(|| "somebody".into(), |caller| caller.who.to_string())
 }
 
 /// For calls whose requests say what they take: lets in who has `role`.
 ///
 /// # Errors
 /// PERMISSION_DENIED, which is logged and counted.
-pub fn demand<T>(request: &Request<T>, role: Role) -> Result<(), Status> {
-    match request.extensions().get::<Admitted>() {
-        Some(admitted) => admitted.demand(role),
+pub fn require_role<T>(request: &Request<T>, role: Role) -> Result<(), Status> {
+    match request.extensions().get::<AdmittedCall>() {
+        Some(admitted) => admitted.require_role(role),
         None => Err(Status::permission_denied("nobody knows who calls")),
     }
 }
 
-impl Admitted {
-    fn demand(&self, role: Role) -> Result<(), Status> {
+impl AdmittedCall {
+    fn require_role(&self, role: Role) -> Result<(), Status> {
         if self.grant.role >= Some(role) {
             return Ok(());
         }
         let Self { call, grant, caller, access } = self;
         access.refused(&caller.who, call, role, *grant);
-        let (who, has, ground) = (&caller.who, grant.as_str(), grant.ground);
-        Err(Status::permission_denied(format!("{call} takes the role {role}; {who} has {has}, {ground}")))
+        let (who, has, source) = (&caller.who, grant.as_str(), grant.source);
+        Err(Status::permission_denied(format!("{call} takes the role {role}; {who} has {has}, {source}")))
     }
 }
 
 /// Lets calls in, or does not.
 #[derive(Clone)]
-pub struct Gate {
-    access: Access,
-    budget: Budget,
+pub struct AuthLayer {
+    access: AccessControl,
+    budget: BodyBudget,
 }
 
-impl Gate {
+impl AuthLayer {
     /// By what `access` has in force at the time of each call.
     #[must_use]
-    pub fn new(access: Access) -> Self {
+    pub fn new(access: AccessControl) -> Self {
         for (call, _) in CALLS {
-            access.announce(call);
+            access.register_method(call);
         }
-        Self { access, budget: Budget::default() }
+        Self { access, budget: BodyBudget::default() }
     }
 
     /// What the service is to make of a call, or why there is no such call.
@@ -109,33 +109,33 @@ impl Gate {
         let Some((call, role)) = CALLS.into_iter().find(|(call, _)| *call == method) else {
             return Err(Status::unimplemented(format!("there is no call {method:?}")));
         };
-        let Some(caller) = request.extensions().get::<Caller>().cloned() else {
+        let Some(caller) = request.extensions().get::<ApiCaller>().cloned() else {
             return Err(Status::permission_denied("nobody knows who calls"));
         };
         let grant = self.access.policy().grant(&caller.peer);
-        let admitted = Admitted { call, grant, caller, access: self.access.clone() };
-        admitted.demand(role)?;
+        let admitted = AdmittedCall { call, grant, caller, access: self.access.clone() };
+        admitted.require_role(role)?;
         request.extensions_mut().insert(admitted);
         Ok(())
     }
 }
 
-impl<S> Layer<S> for Gate {
-    type Service = Gated<S>;
+impl<S> Layer<S> for AuthLayer {
+    type Service = AuthService<S>;
 
-    fn layer(&self, inner: S) -> Gated<S> {
-        Gated { gate: self.clone(), inner }
+    fn layer(&self, inner: S) -> AuthService<S> {
+        AuthService { gate: self.clone(), inner }
     }
 }
 
 /// A service behind the gate.
 #[derive(Clone)]
-pub struct Gated<S> {
-    gate: Gate,
+pub struct AuthService<S> {
+    gate: AuthLayer,
     inner: S,
 }
 
-impl<S> Service<http::Request<Body>> for Gated<S>
+impl<S> Service<http::Request<Body>> for AuthService<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -152,7 +152,7 @@ where
         if let Err(status) = self.gate.admit(&mut request) {
             return Box::pin(async move { Ok(status.into_http()) });
         }
-        let under_way = request.extensions().get::<Caller>().map(|caller| caller.place.call());
+        let under_way = request.extensions().get::<ApiCaller>().map(|caller| caller.place.call());
         let answer = self.inner.call(request.map(|body| self.gate.budget.limit(body)));
         Box::pin(async move {
             let response = too_large(answer.await?);

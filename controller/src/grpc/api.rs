@@ -25,17 +25,17 @@ use maglev_proto::v1::{
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use super::operating::{self, by};
-use super::{access, convert, counters, plans, watching};
-use crate::handle::{Gone, Handle, Subject};
+use super::overrides::{self, by};
+use super::{access, convert, counters, event_stream, plans};
+use crate::handle::{Handle, NamedItem, ShuttingDown};
 use crate::metrics::Metrics;
 use crate::reload::Reloader;
 use crate::{log, version};
 
 /// The service.
-pub struct Api {
+pub struct ApiService {
     handle: Handle,
-    log: log::Tap,
+    log: log::LogBroadcast,
     reloader: Reloader,
     metrics: Arc<Metrics>,
     stopping: watch::Receiver<bool>,
@@ -43,11 +43,11 @@ pub struct Api {
 
 type Reply<T> = Result<Response<T>, Status>;
 
-impl Api {
+impl ApiService {
     /// A service that ends its streams once `stopping` says so.
     pub fn new(
         handle: Handle,
-        log: log::Tap,
+        log: log::LogBroadcast,
         reloader: Reloader,
         metrics: Arc<Metrics>,
         stopping: watch::Receiver<bool>,
@@ -59,13 +59,13 @@ impl Api {
         self.handle.view().await.map_err(gone)
     }
 
-    async fn view_of(&self, subject: Subject) -> Result<Arc<View>, Status> {
+    async fn view_of(&self, subject: NamedItem) -> Result<Arc<View>, Status> {
         self.handle.view_of(&subject).await.map_err(gone)
     }
 }
 
 #[tonic::async_trait]
-impl Maglev for Api {
+impl Maglev for ApiService {
     async fn list_frontends(&self, _: Request<ListFrontendsRequest>) -> Reply<ListFrontendsResponse> {
         let view = self.view().await?;
         let frontends =
@@ -75,7 +75,7 @@ impl Maglev for Api {
 
     async fn get_frontend(&self, request: Request<GetFrontendRequest>) -> Reply<GetFrontendResponse> {
         let name = request.into_inner().name;
-        let view = self.view_of(Subject::Frontend(name.clone())).await?;
+        let view = self.view_of(NamedItem::Frontend(name.clone())).await?;
         let found = view.frontends.iter().find(|frontend| *frontend.name == *name);
         let frontend = found.ok_or_else(|| not_found("frontend", &name))?;
         let frontend = Some(convert::frontend(frontend, &view.config));
@@ -92,7 +92,7 @@ impl Maglev for Api {
 
     async fn get_backend(&self, request: Request<GetBackendRequest>) -> Reply<GetBackendResponse> {
         let name = request.into_inner().name;
-        let view = self.view_of(Subject::Backend(name.clone())).await?;
+        let view = self.view_of(NamedItem::Backend(name.clone())).await?;
         let found = view.backends.iter().find(|backend| *backend.name == *name);
         let found = found.ok_or_else(|| not_found("backend", &name))?;
         let mut backend = convert::backend(found, &convert::refusals(&view.prober), &view);
@@ -127,7 +127,7 @@ impl Maglev for Api {
         let who = access::who(&request);
         let PauseBackendRequest { name, note } = request.into_inner();
         let (backend, unkept) =
-            operating::backend(&self.handle, &name, Action::Pause, by(who, note)?).await?;
+            overrides::backend(&self.handle, &name, Action::Pause, by(who, note)?).await?;
         Ok(Response::new(PauseBackendResponse { backend, unkept }))
     }
 
@@ -135,7 +135,7 @@ impl Maglev for Api {
         let who = access::who(&request);
         let ResumeBackendRequest { name } = request.into_inner();
         let (backend, unkept) =
-            operating::backend(&self.handle, &name, Action::Resume, by(who, None)?).await?;
+            overrides::backend(&self.handle, &name, Action::Resume, by(who, None)?).await?;
         Ok(Response::new(ResumeBackendResponse { backend, unkept }))
     }
 
@@ -146,7 +146,7 @@ impl Maglev for Api {
         let who = access::who(&request);
         let DisableBackendRequest { name, note } = request.into_inner();
         let (backend, unkept) =
-            operating::backend(&self.handle, &name, Action::Disable, by(who, note)?).await?;
+            overrides::backend(&self.handle, &name, Action::Disable, by(who, note)?).await?;
         Ok(Response::new(DisableBackendResponse { backend, unkept }))
     }
 
@@ -154,7 +154,7 @@ impl Maglev for Api {
         let who = access::who(&request);
         let EnableBackendRequest { name, note } = request.into_inner();
         let (backend, unkept) =
-            operating::backend(&self.handle, &name, Action::Enable, by(who, note)?).await?;
+            overrides::backend(&self.handle, &name, Action::Enable, by(who, note)?).await?;
         Ok(Response::new(EnableBackendResponse { backend, unkept }))
     }
 
@@ -167,7 +167,7 @@ impl Maglev for Api {
             request.into_inner();
         let by = by(who, note)?;
         let (frontend, unkept) =
-            operating::weight(&self.handle, [frontend, pool, backend], Some(weight), by).await?;
+            overrides::weight(&self.handle, [frontend, pool, backend], Some(weight), by).await?;
         Ok(Response::new(SetFrontendPoolBackendWeightResponse { frontend, unkept }))
     }
 
@@ -178,7 +178,7 @@ impl Maglev for Api {
         let who = access::who(&request);
         let UnsetFrontendPoolBackendWeightRequest { frontend, pool, backend } = request.into_inner();
         let by = by(who, None)?;
-        let (frontend, unkept) = operating::weight(&self.handle, [frontend, pool, backend], None, by).await?;
+        let (frontend, unkept) = overrides::weight(&self.handle, [frontend, pool, backend], None, by).await?;
         Ok(Response::new(UnsetFrontendPoolBackendWeightResponse { frontend, unkept }))
     }
 
@@ -193,7 +193,7 @@ impl Maglev for Api {
         request: Request<ExplainBackendRequest>,
     ) -> Reply<ExplainBackendResponse> {
         let name = request.into_inner().name;
-        let reasons = self.handle.explain(Subject::Backend(name.clone())).await.map_err(gone)?;
+        let reasons = self.handle.explain(NamedItem::Backend(name.clone())).await.map_err(gone)?;
         let reasons = reasons.ok_or_else(|| not_found("backend", &name))?;
         let reasons = reasons.into_iter().map(convert::reason).collect();
         Ok(Response::new(ExplainBackendResponse { reasons }))
@@ -204,7 +204,7 @@ impl Maglev for Api {
         request: Request<ExplainFrontendRequest>,
     ) -> Reply<ExplainFrontendResponse> {
         let name = request.into_inner().name;
-        let reasons = self.handle.explain(Subject::Frontend(name.clone())).await.map_err(gone)?;
+        let reasons = self.handle.explain(NamedItem::Frontend(name.clone())).await.map_err(gone)?;
         let reasons = reasons.ok_or_else(|| not_found("frontend", &name))?;
         let reasons = reasons.into_iter().map(convert::reason).collect();
         Ok(Response::new(ExplainFrontendResponse { reasons }))
@@ -213,9 +213,9 @@ impl Maglev for Api {
     type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
 
     async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
-        let choice = watching::Choice::try_from(&request.into_inner())?;
+        let choice = event_stream::EventFilter::try_from(&request.into_inner())?;
         let watcher = self.metrics.watcher();
-        let stream = watching::events(choice, &self.handle, &self.log, watcher, self.stopping.clone());
+        let stream = event_stream::events(choice, &self.handle, &self.log, watcher, self.stopping.clone());
         Ok(Response::new(Box::pin(stream.await.map_err(gone)?)))
     }
 
@@ -257,7 +257,7 @@ impl Maglev for Api {
         request: Request<SyncVpplbStateRequest>,
     ) -> Reply<SyncVpplbStateResponse> {
         if !request.get_ref().dry_run {
-            access::demand(&request, Role::Operate)?;
+            access::require_role(&request, Role::Operate)?;
         }
         let who = access::who(&request);
         let plan = plans::plan(&self.handle, None).await?;
@@ -290,7 +290,7 @@ impl Maglev for Api {
     }
 }
 
-pub(super) fn gone(gone: Gone) -> Status {
+pub(super) fn gone(gone: ShuttingDown) -> Status {
     Status::unavailable(gone.to_string())
 }
 

@@ -21,13 +21,13 @@ const TOTAL: usize = 32 << 20;
 
 /// What is taken of the budget. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Budget(Arc<AtomicUsize>);
+pub struct BodyBudget(Arc<AtomicUsize>);
 
-impl Budget {
+impl BodyBudget {
     /// `body`, which fails with RESOURCE_EXHAUSTED once the budget is used up.
     #[must_use]
     pub fn limit(&self, body: Body) -> Body {
-        Body::new(Limited { body, budget: self.clone(), seen: 0 })
+        Body::new(BudgetedBody { body, budget: self.clone(), seen: 0 })
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -36,19 +36,19 @@ impl Budget {
 }
 
 /// A body that gives back what it has taken when it is dropped, by when its request is whole or refused.
-struct Limited {
+struct BudgetedBody {
     body: Body,
-    budget: Budget,
+    budget: BodyBudget,
     seen: usize,
 }
 
-impl Limited {
+impl BudgetedBody {
     const fn taken(&self) -> usize {
         self.seen.saturating_sub(FREE)
     }
 }
 
-impl hyper::body::Body for Limited {
+impl hyper::body::Body for BudgetedBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -78,7 +78,7 @@ impl hyper::body::Body for Limited {
     }
 }
 
-impl Drop for Limited {
+impl Drop for BudgetedBody {
     fn drop(&mut self) {
         self.budget.0.fetch_sub(self.taken(), Ordering::Relaxed);
     }
@@ -90,13 +90,13 @@ mod tests {
 
     use super::*;
 
-    fn request(budget: &Budget, length: usize) -> Body {
+    fn request(budget: &BodyBudget, length: usize) -> Body {
         budget.limit(Body::new(Full::new(Bytes::from(vec![0; length]))))
     }
 
     #[tokio::test]
     async fn what_is_large_is_paid_for_and_given_back() {
-        let budget = Budget::default();
+        let budget = BodyBudget::default();
         let mut held = Vec::new();
         for _ in 0..31 {
             let mut large = request(&budget, 1 << 20);

@@ -23,7 +23,7 @@ use maglev_proto::{Duration as ProtoDuration, Timestamp};
 use super::names::{
     action, backend_state, code, encap, frontend_state, log_level, override_kind, probe_type,
 };
-use crate::log::Record;
+use crate::log::LogRecord;
 
 /// Why the prober refuses checks, by backend.
 pub type Refusals<'a> = BTreeMap<&'a str, &'a str>;
@@ -400,7 +400,7 @@ pub fn reason(reason: Reason) -> v1::Reason {
 }
 
 /// A log record.
-pub fn record(record: &Record) -> WatchEventsResponse {
+pub fn record(record: &LogRecord) -> WatchEventsResponse {
     let fields =
         record.fields.iter().map(|(name, value)| v1::LogField { name: (*name).into(), value: value.clone() });
     let told = Told::Log(v1::LogEvent {

@@ -8,10 +8,10 @@ use maglev_proto::v1;
 use maglev_vpp::stats::Traffic;
 
 use super::convert;
-use crate::vpp::{Counters, Packets, VipCounters};
+use crate::vpp::{TrafficCounters, VipCounters, VipPackets};
 
 /// How much traffic VPP has seen.
-pub fn lb_counters(counters: &Counters, view: &View) -> v1::GetVpplbCountersResponse {
+pub fn lb_counters(counters: &TrafficCounters, view: &View) -> v1::GetVpplbCountersResponse {
     let owners: BTreeMap<VipKey, &str> =
         view.config.frontends.iter().map(|(name, frontend)| (frontend.vip, &**name)).collect();
     let vips = counters.vips.iter().map(|(key, found)| vip(key, found, owners.get(key).copied()));
@@ -38,8 +38,8 @@ fn vip(key: &VipKey, found: &VipCounters, frontend: Option<&str>) -> v1::LbVipCo
     }
 }
 
-const fn packets(packets: Packets) -> v1::LbPackets {
-    let Packets { next, first, untracked, no_server } = packets;
+const fn packets(packets: VipPackets) -> v1::LbPackets {
+    let VipPackets { next, first, untracked, no_server } = packets;
     v1::LbPackets { next, first, untracked, no_server }
 }
 

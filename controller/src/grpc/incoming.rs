@@ -12,11 +12,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, error};
 
-use super::places::{Owner, Places, Taken};
-use super::transport::Transport;
-use crate::access::{Access, Certificate, Peer, names};
-use crate::config::Tls;
-use crate::listen::{Acceptor, Listener, Stream, Trouble};
+use super::connection_limit::{ConnectionGuard, ConnectionOwner, Connections};
+use super::transport::ClientTransport;
+use crate::access::{AccessControl, ClientCertificate, Peer, names};
+use crate::config::TlsConfig;
+use crate::listen::{AcceptBackoff, AsyncListener, ClientStream, Listener};
 
 /// How many connections each listener has at most.
 const MAX_CONNECTIONS: usize = 1024;
@@ -29,11 +29,18 @@ const OPENING: Duration = Duration::from_secs(5);
 
 /// Accepts from every listener, so that one's crowd does not shut out the others. Ends with the runtime, or when the
 /// stream is dropped.
-pub fn incoming(listeners: Vec<Listener>, access: &Access) -> ReceiverStream<io::Result<Transport>> {
+pub fn incoming(
+    listeners: Vec<Listener>,
+    access: &AccessControl,
+) -> ReceiverStream<io::Result<ClientTransport>> {
     let (sender, receiver) = mpsc::channel(1);
     let limit = places_each(listeners.len());
     for listener in listeners {
-        let door = Door { places: Places::new(limit), access: access.clone(), sender: sender.clone() };
+        let door = ConnectionAcceptor {
+            connection_limit: Connections::new(limit),
+            access: access.clone(),
+            sender: sender.clone(),
+        };
         tokio::spawn(door.accept_from(listener));
     }
     ReceiverStream::new(receiver)
@@ -49,19 +56,19 @@ fn places_each(listeners: usize) -> usize {
 
 /// What those who come in pass.
 #[derive(Clone)]
-struct Door {
-    places: Arc<Places>,
-    access: Access,
-    sender: mpsc::Sender<io::Result<Transport>>,
+struct ConnectionAcceptor {
+    connection_limit: Arc<Connections>,
+    access: AccessControl,
+    sender: mpsc::Sender<io::Result<ClientTransport>>,
 }
 
-impl Door {
+impl ConnectionAcceptor {
     async fn accept_from(self, listener: Listener) {
-        let acceptor = match Acceptor::try_from(listener) {
+        let acceptor = match AsyncListener::try_from(listener) {
             Ok(acceptor) => acceptor,
             Err(error) => return error!(%error, "cannot wait for connections"),
         };
-        let mut trouble = Trouble::default();
+        let mut trouble = AcceptBackoff::default();
         loop {
             let accepted = tokio::select! {
                 accepted = acceptor.accept() => accepted,
@@ -69,7 +76,7 @@ impl Door {
             };
             match accepted {
                 Ok(stream) => {
-                    trouble = Trouble::default();
+                    trouble = AcceptBackoff::default();
                     self.admit(stream);
                 }
                 Err(error) => trouble.wait(&error).await,
@@ -77,14 +84,16 @@ impl Door {
         }
     }
 
-    fn admit(&self, stream: Stream) {
+    fn admit(&self, stream: ClientStream) {
         let peer = match &stream {
-            Stream::Unix(stream) => Peer::of_unix(stream, self.access.accounts()),
-            Stream::Tcp(stream) => stream.peer_addr().map(|address| Peer::of_tcp(address.ip(), false, None)),
+            ClientStream::Unix(stream) => Peer::of_unix(stream, self.access.accounts()),
+            ClientStream::Tcp(stream) => {
+                stream.peer_addr().map(|address| Peer::of_tcp(address.ip(), false, None))
+            }
         };
         match peer {
             Ok(peer) => {
-                let taken = self.places.take(Owner::from(&peer));
+                let taken = self.connection_limit.take(ConnectionOwner::from(&peer));
                 tokio::spawn(self.clone().open(stream, peer, taken));
             }
             // It has left already.
@@ -92,11 +101,11 @@ impl Door {
         }
     }
 
-    async fn open(self, stream: Stream, peer: Peer, taken: Taken) {
-        let leave = taken.leave();
+    async fn open(self, stream: ClientStream, peer: Peer, taken: ConnectionGuard) {
+        let evicted = taken.evicted();
         let transport = tokio::select! {
             transport = self.greet(stream, peer, taken) => transport,
-            () = leave.cancelled() => return,
+            () = evicted.cancelled() => return,
         };
         if let Some(transport) = transport {
             // The server has ended if nobody takes it.
@@ -104,11 +113,16 @@ impl Door {
         }
     }
 
-    async fn greet(&self, stream: Stream, peer: Peer, taken: Taken) -> Option<Transport> {
+    async fn greet(
+        &self,
+        stream: ClientStream,
+        peer: Peer,
+        taken: ConnectionGuard,
+    ) -> Option<ClientTransport> {
         let deadline = Instant::now() + OPENING;
         let tls = self.access.policy().tls.clone();
         let (bytes, peer): (Box<dyn super::transport::Bytes>, _) = match (stream, peer, tls) {
-            (Stream::Tcp(stream), Peer::Tcp { address, .. }, Some(tls)) => {
+            (ClientStream::Tcp(stream), Peer::Tcp { address, .. }, Some(tls)) => {
                 match timeout_at(deadline, shake_hands(stream, &tls)).await {
                     Ok(Ok((stream, certificate))) => {
                         (Box::new(stream), Peer::of_tcp(address, true, certificate))
@@ -123,19 +137,19 @@ impl Door {
             (stream, peer, _) => (Box::new(stream), peer),
         };
         let who = peer.describe(self.access.accounts()).await;
-        Some(Transport::new(bytes, peer, who, taken, deadline))
+        Some(ClientTransport::new(bytes, peer, who, taken, deadline))
     }
 }
 
 async fn shake_hands(
     stream: TcpStream,
-    tls: &Tls,
-) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Option<Certificate>)> {
+    tls: &TlsConfig,
+) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Option<ClientCertificate>)> {
     let stream = TlsAcceptor::from(Arc::clone(&tls.server)).accept(stream).await?;
     let (_, session) = stream.get_ref();
     let first = session.peer_certificates().and_then(|chain| chain.first());
     let certificate = first
         .zip(tls.client_ca.clone())
-        .map(|(certificate, authority)| Certificate { names: names(certificate), authority });
+        .map(|(certificate, authority)| ClientCertificate { names: names(certificate), authority });
     Ok((stream, certificate))
 }

@@ -15,28 +15,28 @@ use tonic_health::server::HealthReporter;
 use crate::handle::Handle;
 use crate::listen::Listener;
 use crate::log;
-use crate::metrics::{Calls, Metrics};
+use crate::metrics::{CallMetrics, Metrics};
 use crate::reload::Reloader;
 
 mod access;
 mod api;
 mod budget;
+mod connection_limit;
 mod convert;
 mod counters;
-mod counting;
+pub mod event_stream;
 mod incoming;
+mod metrics_layer;
 mod names;
-pub mod operating;
-mod places;
+pub mod overrides;
 mod plans;
 #[cfg(test)]
 mod tests;
 mod transport;
-pub mod watching;
 
-use access::Gate;
-use api::Api;
-use counting::Counting;
+use access::AuthLayer;
+use api::ApiService;
+use metrics_layer::MetricsLayer;
 
 /// The largest request.
 const MAX_REQUEST: usize = 1 << 20;
@@ -64,20 +64,20 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
     /// The server failed.
     #[error("gRPC: {0}")]
-    Transport(#[from] tonic::transport::Error),
+    ClientTransport(#[from] tonic::transport::Error),
 }
 
 /// The calls of everything that [`serve`] serves.
 ///
 /// # Errors
 /// The compiled-in description of a service is broken.
-pub fn calls(reflection: bool) -> Result<Calls, prost::DecodeError> {
+pub fn calls(reflection: bool) -> Result<CallMetrics, prost::DecodeError> {
     use tonic_reflection::pb::{v1, v1alpha};
     let mut descriptors = vec![DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
     if reflection {
         descriptors.extend([v1::FILE_DESCRIPTOR_SET, v1alpha::FILE_DESCRIPTOR_SET]);
     }
-    Calls::of(&descriptors)
+    CallMetrics::of(&descriptors)
 }
 
 /// Serves the API, the standard health service and, if asked, reflection on `listeners` until `shutdown` is there.
@@ -88,7 +88,7 @@ pub fn calls(reflection: bool) -> Result<Calls, prost::DecodeError> {
 pub async fn serve(
     listeners: Vec<Listener>,
     handle: Handle,
-    log: log::Tap,
+    log: log::LogBroadcast,
     reloader: Reloader,
     metrics: Arc<Metrics>,
     reflection: bool,
@@ -100,18 +100,19 @@ pub async fn serve(
     }
     let (stop, stopping) = watch::channel(false);
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<MaglevServer<Api>>().await;
+    health.set_serving::<MaglevServer<ApiService>>().await;
 
     let connections = incoming::incoming(listeners, reloader.access());
-    let gate = Gate::new(reloader.access().clone());
-    let api = MaglevServer::new(Api::new(handle, log, reloader, Arc::clone(&metrics), stopping.clone()));
+    let gate = AuthLayer::new(reloader.access().clone());
+    let api =
+        MaglevServer::new(ApiService::new(handle, log, reloader, Arc::clone(&metrics), stopping.clone()));
     let mut routes = Routes::new(api.max_decoding_message_size(MAX_REQUEST))
         .add_service(health_service.max_decoding_message_size(MAX_REQUEST));
     if reflection {
         routes = add_reflection(routes)?;
     }
     let server = Server::builder()
-        .layer(Counting(metrics.calls()))
+        .layer(MetricsLayer(metrics.calls()))
         .timeout(ANSWER_TIMEOUT)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -139,7 +140,7 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 
 async fn report_not_serving(health: &HealthReporter) {
     health.set_service_status("", ServingStatus::NotServing).await;
-    health.set_not_serving::<MaglevServer<Api>>().await;
+    health.set_not_serving::<MaglevServer<ApiService>>().await;
 }
 
 /// Both versions: grpcurl and its like of some age know the older one only.

@@ -16,13 +16,13 @@ use super::convert::vip;
 use crate::clock;
 use crate::config::{LoadError, report};
 use crate::handle::Handle;
-use crate::vpp::Reading;
+use crate::vpp::VppReading;
 
 /// What would be done to VPP as it is now, after a reload to `config` if one is given.
 pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Plan, Status> {
     connected(&handle.view().await.map_err(gone)?.vpp)?;
     let reading = handle.read_vpp().await.map_err(gone)?;
-    let (Reading { actual, flows }, turn) = reading.ok_or_else(not_connected)?;
+    let (VppReading { actual, flows }, turn) = reading.ok_or_else(not_connected)?;
     let snapshot = handle.snapshot().await.map_err(gone)?;
     // Long tables take their time, and others have calls under way.
     let preview = spawn_blocking(move || {

@@ -22,23 +22,23 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::access::Access;
-use crate::config::Loaded;
+use crate::access::AccessControl;
+use crate::config::LoadedConfig;
 use crate::fixture;
 use crate::handle::{EVENT_BACKLOG, Handle};
 use crate::listen::bind_unix;
-use crate::log::Tap;
+use crate::log::LogBroadcast;
 use crate::metrics::Metrics;
 use crate::reload::Reloader;
 
-mod counting;
-mod operating;
+mod metrics_layer;
+mod overrides;
 mod vocabulary;
 
 struct Daemon {
     handle: Handle,
     channel: Channel,
-    tap: Tap,
+    tap: LogBroadcast,
     metrics: Arc<Metrics>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Result<(), super::ServeError>>,
@@ -53,12 +53,12 @@ async fn daemon_of(handle: Handle) -> Daemon {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("maglevd.sock");
     let listener = bind_unix(&socket).unwrap();
-    let tap = Tap::default();
+    let tap = LogBroadcast::default();
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { drop(stopped.await) };
     let metrics = Arc::new(Metrics::new().unwrap());
     metrics.show_calls(super::calls(true).unwrap());
-    let access = Access::new(&Loaded { config: fixture::config(), tls: None }, metrics.clone());
+    let access = AccessControl::new(&LoadedConfig { config: fixture::config(), tls: None }, metrics.clone());
     let reloader =
         Reloader::new(directory.path().join("maglev.yaml"), handle.clone(), Arc::clone(&metrics), access);
     let shown = Arc::clone(&metrics);

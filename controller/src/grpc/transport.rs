@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-use super::places::{Place, Taken};
+use super::connection_limit::{Connection, ConnectionGuard};
 use crate::access::Peer;
 
 /// What every HTTP/2 client sends first (RFC 9113 §3.4).
@@ -22,48 +22,54 @@ pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
 /// A connection. It ends if its client has not begun to speak HTTP/2 in time, or if its place is wanted.
-pub struct Transport {
+pub struct ClientTransport {
     bytes: Box<dyn Bytes>,
     /// How many bytes of the preface are wanted by when.
     opening: Option<(usize, Pin<Box<Sleep>>)>,
-    leave: Pin<Box<WaitForCancellationFutureOwned>>,
-    caller: Caller,
-    _taken: Taken,
+    evicted: Pin<Box<WaitForCancellationFutureOwned>>,
+    caller: ApiCaller,
+    _taken: ConnectionGuard,
 }
 
 /// Who calls, and by which connection.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub struct ApiCaller {
     /// Who.
     pub peer: Arc<Peer>,
     /// Who, in words.
     pub who: Arc<str>,
     /// The connection's place.
-    pub place: Arc<Place>,
+    pub place: Arc<Connection>,
 }
 
-impl Transport {
+impl ClientTransport {
     /// A connection of `peer` that must have begun to speak by `deadline`.
-    pub fn new(bytes: Box<dyn Bytes>, peer: Peer, who: String, taken: Taken, deadline: Instant) -> Self {
-        let caller = Caller { peer: peer.into(), who: who.into(), place: Arc::clone(taken.place()) };
-        let leave = Box::pin(taken.leave().cancelled_owned());
+    pub fn new(
+        bytes: Box<dyn Bytes>,
+        peer: Peer,
+        who: String,
+        taken: ConnectionGuard,
+        deadline: Instant,
+    ) -> Self {
+        let caller = ApiCaller { peer: peer.into(), who: who.into(), place: Arc::clone(taken.place()) };
+        let evicted = Box::pin(taken.evicted().cancelled_owned());
         let opening = Some((PREFACE, Box::pin(sleep_until(deadline))));
-        Self { bytes, opening, leave, caller, _taken: taken }
+        Self { bytes, opening, evicted, caller, _taken: taken }
     }
 }
 
-impl Connected for Transport {
-    type ConnectInfo = Caller;
+impl Connected for ClientTransport {
+    type ConnectInfo = ApiCaller;
 
-    fn connect_info(&self) -> Caller {
+    fn connect_info(&self) -> ApiCaller {
         self.caller.clone()
     }
 }
 
-impl AsyncRead for Transport {
+impl AsyncRead for ClientTransport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.leave.as_mut().poll(cx).is_ready() {
+        if this.evicted.as_mut().poll(cx).is_ready() {
             // As if the client had left.
             return Poll::Ready(Ok(()));
         }
@@ -84,7 +90,7 @@ impl AsyncRead for Transport {
     }
 }
 
-impl AsyncWrite for Transport {
+impl AsyncWrite for ClientTransport {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.bytes).poll_write(cx, buf)
     }

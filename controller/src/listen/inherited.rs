@@ -14,14 +14,14 @@ use super::{ListenError, Listener};
 
 /// The sockets that systemd passes, by what they are for.
 #[derive(Debug, Default)]
-pub struct Inherited {
+pub struct InheritedSockets {
     /// `FileDescriptorName=grpc`.
     pub grpc: Vec<Listener>,
     /// `FileDescriptorName=metrics`.
     pub metrics: Vec<Listener>,
 }
 
-impl Inherited {
+impl InheritedSockets {
     /// Takes them; there are none if something else than systemd has started us.
     ///
     /// # Errors

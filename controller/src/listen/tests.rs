@@ -6,19 +6,21 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::*;
 
-fn parsed(list: &str) -> Vec<Address> {
-    list.parse::<Addresses>().unwrap().0
+fn parsed(list: &str) -> Vec<ListenAddress> {
+    list.parse::<ListenAddresses>().unwrap().0
 }
 
 #[test]
 fn lists_of_addresses() {
     assert_eq!(parsed(""), []);
-    assert_eq!(parsed(":9090"), [Address::Every(9090)]);
-    let both =
-        [Address::One((Ipv6Addr::LOCALHOST, 9090).into()), Address::One((Ipv4Addr::LOCALHOST, 9090).into())];
+    assert_eq!(parsed(":9090"), [ListenAddress::Every(9090)]);
+    let both = [
+        ListenAddress::One((Ipv6Addr::LOCALHOST, 9090).into()),
+        ListenAddress::One((Ipv4Addr::LOCALHOST, 9090).into()),
+    ];
     assert_eq!(parsed("[::1]:9090, 127.0.0.1:9090"), both);
     for wrong in ["localhost:9090", "::1", "9090", ":65536", "127.0.0.1"] {
-        let error = wrong.parse::<Addresses>().unwrap_err();
+        let error = wrong.parse::<ListenAddresses>().unwrap_err();
         assert_eq!(error, format!("`{wrong}` is neither ADDRESS:PORT, [ADDRESS]:PORT nor :PORT"));
     }
 }
@@ -30,7 +32,7 @@ fn port(listener: &Listener) -> u16 {
 
 #[tokio::test]
 async fn every_address_is_both_families() {
-    let listeners = ":0".parse::<Addresses>().unwrap().bind().unwrap();
+    let listeners = ":0".parse::<ListenAddresses>().unwrap().bind().unwrap();
     let port = port(&listeners[0]);
     let mut connections = accept(listeners, 2);
     let _v4 = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
@@ -41,15 +43,15 @@ async fn every_address_is_both_families() {
 
 #[tokio::test]
 async fn both_wildcards_can_be_had_side_by_side() {
-    let v6 = "[::]:0".parse::<Addresses>().unwrap().bind().unwrap();
-    format!("0.0.0.0:{}", port(&v6[0])).parse::<Addresses>().unwrap().bind().unwrap();
+    let v6 = "[::]:0".parse::<ListenAddresses>().unwrap().bind().unwrap();
+    format!("0.0.0.0:{}", port(&v6[0])).parse::<ListenAddresses>().unwrap().bind().unwrap();
 }
 
 #[tokio::test]
 async fn a_taken_port_is_named() {
-    let first = "127.0.0.1:0".parse::<Addresses>().unwrap().bind().unwrap();
+    let first = "127.0.0.1:0".parse::<ListenAddresses>().unwrap().bind().unwrap();
     let address = format!("127.0.0.1:{}", port(&first[0]));
-    let error = address.parse::<Addresses>().unwrap().bind().unwrap_err();
+    let error = address.parse::<ListenAddresses>().unwrap().bind().unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on {address}: address already in use"));
 }
 
@@ -58,7 +60,7 @@ async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("maglevd.sock");
     drop(bind_unix(&path).unwrap());
-    let living = Acceptor::try_from(bind_unix(&path).unwrap()).unwrap();
+    let living = AsyncListener::try_from(bind_unix(&path).unwrap()).unwrap();
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
 
     let error = bind_unix(&path).unwrap_err().to_string();

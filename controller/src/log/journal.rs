@@ -9,9 +9,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// Puts the priority before each line, as sd-daemon(3) has it.
 #[derive(Debug)]
-pub struct Journal<F>(pub F);
+pub struct JournalFormat<F>(pub F);
 
-impl<S, N, F> FormatEvent<S, N> for Journal<F>
+impl<S, N, F> FormatEvent<S, N> for JournalFormat<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'w> FormatFields<'w> + 'static,

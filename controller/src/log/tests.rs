@@ -35,7 +35,7 @@ impl Paper {
     }
 }
 
-fn written(level: &str, format: Format, style: Style, log: impl FnOnce()) -> String {
+fn written(level: &str, format: LogFormat, style: LineStyle, log: impl FnOnce()) -> String {
     let paper = Paper::default();
     let lines = lines(format, style, paper.clone()).with_filter(filter(level).unwrap());
     tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), log);
@@ -44,7 +44,7 @@ fn written(level: &str, format: Format, style: Style, log: impl FnOnce()) -> Str
 
 /// In the journal's style, which has no time.
 fn logged(level: &str, log: impl FnOnce()) -> String {
-    written(level, Format::Text, Style::Journal, log)
+    written(level, LogFormat::Text, LineStyle::JournalFormat, log)
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_happens_has_stable_fields() {
 
 #[test]
 fn json_has_the_same_fields() {
-    let plain = written("info", Format::Json, Style::Plain, || event(&fixture::nginx0_down()));
+    let plain = written("info", LogFormat::Json, LineStyle::Plain, || event(&fixture::nginx0_down()));
     assert!(plain.starts_with("{\"timestamp\":\"20"), "{plain}");
     assert!(
         plain.ends_with(
@@ -88,7 +88,7 @@ fn json_has_the_same_fields() {
         ),
         "{plain}"
     );
-    let journal = written("info", Format::Json, Style::Journal, || warn!("w"));
+    let journal = written("info", LogFormat::Json, LineStyle::JournalFormat, || warn!("w"));
     assert!(journal.starts_with("<4>{\"timestamp\":"), "{journal}");
 }
 
@@ -105,9 +105,9 @@ fn the_journal_gets_priorities_and_a_terminal_colours() {
     };
     let priorities: Vec<_> = logged("trace", all).lines().map(|line| line[..3].to_owned()).collect();
     assert_eq!(priorities, ["<3>", "<4>", "<6>", "<7>", "<7>", "<6>", "<6>"]);
-    let plain = written("info", Format::Text, Style::Plain, || warn!("w"));
+    let plain = written("info", LogFormat::Text, LineStyle::Plain, || warn!("w"));
     assert!(plain.starts_with("20") && plain.ends_with("Z  WARN maglevd::log::tests: w\n"), "{plain}");
-    assert!(written("info", Format::Text, Style::Color, || warn!("w")).contains("\u{1b}[33m"));
+    assert!(written("info", LogFormat::Text, LineStyle::Color, || warn!("w")).contains("\u{1b}[33m"));
 }
 
 #[test]
@@ -128,48 +128,52 @@ fn a_plain_level_is_about_this_program() {
 
 #[test]
 fn a_subscriber_has_a_level_of_its_own() {
-    let (tap, paper) = (Tap::default(), Paper::default());
-    let lines = lines(Format::Text, Style::Journal, paper.clone()).with_filter(filter("warn").unwrap());
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(lines).with(tap.layer()), || {
-        let log = || {
-            debug!(n = 1, "deep");
-            debug!(target: "h2", "not ours");
-            info!("shallow");
-            error!("wrong");
-        };
-        let heard = |records: &mut Records| {
-            std::iter::from_fn(|| records.receiver().try_recv().ok())
-                .map(|record| record.message.clone())
-                .collect::<Vec<_>>()
-        };
-        let on_stderr = "<3>ERROR maglevd::log::tests: wrong\n";
-        log();
-        assert_eq!(paper.take(), on_stderr);
+    let (subscribe, paper) = (LogBroadcast::default(), Paper::default());
+    let lines =
+        lines(LogFormat::Text, LineStyle::JournalFormat, paper.clone()).with_filter(filter("warn").unwrap());
+    tracing::subscriber::with_default(
+        tracing_subscriber::registry().with(lines).with(subscribe.layer()),
+        || {
+            let log = || {
+                debug!(n = 1, "deep");
+                debug!(target: "h2", "not ours");
+                info!("shallow");
+                error!("wrong");
+            };
+            let heard = |records: &mut LogSubscription| {
+                std::iter::from_fn(|| records.receiver().try_recv().ok())
+                    .map(|record| record.message.clone())
+                    .collect::<Vec<_>>()
+            };
+            let on_stderr = "<3>ERROR maglevd::log::tests: wrong\n";
+            log();
+            assert_eq!(paper.take(), on_stderr);
 
-        let mut debug = tap.records(Level::DEBUG);
-        log();
-        assert_eq!(
-            (heard(&mut debug), paper.take()),
-            (vec!["deep".into(), "shallow".into(), "wrong".into()], on_stderr.into())
-        );
+            let mut debug = subscribe.records(Level::DEBUG);
+            log();
+            assert_eq!(
+                (heard(&mut debug), paper.take()),
+                (vec!["deep".into(), "shallow".into(), "wrong".into()], on_stderr.into())
+            );
 
-        let mut info = tap.records(Level::INFO);
-        drop(debug);
-        log();
-        assert_eq!(
-            (heard(&mut info), paper.take()),
-            (vec!["shallow".into(), "wrong".into()], on_stderr.into())
-        );
-    });
+            let mut info = subscribe.records(Level::INFO);
+            drop(debug);
+            log();
+            assert_eq!(
+                (heard(&mut info), paper.take()),
+                (vec!["shallow".into(), "wrong".into()], on_stderr.into())
+            );
+        },
+    );
 }
 
 #[test]
 fn what_nobody_asks_for_is_not_even_looked_at() {
-    let (tap, paper) = (Tap::default(), Paper::default());
-    let lines = lines(Format::Text, Style::Journal, paper).with_filter(filter("warn").unwrap());
-    let subscriber = tracing_subscriber::registry().with(lines).with(tap.layer());
+    let (subscribe, paper) = (LogBroadcast::default(), Paper::default());
+    let lines = lines(LogFormat::Text, LineStyle::JournalFormat, paper).with_filter(filter("warn").unwrap());
+    let subscriber = tracing_subscriber::registry().with(lines).with(subscribe.layer());
     assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::WARN));
-    let records = tap.records(Level::DEBUG);
+    let records = subscribe.records(Level::DEBUG);
     assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::DEBUG));
     drop(records);
     assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::WARN));
@@ -185,7 +189,7 @@ fn what_nobody_asks_for_is_not_even_looked_at() {
             looked
         };
         assert!(!looked());
-        let records = tap.records(Level::DEBUG);
+        let records = subscribe.records(Level::DEBUG);
         assert!(looked());
         drop(records);
         assert!(!looked());
@@ -194,9 +198,9 @@ fn what_nobody_asks_for_is_not_even_looked_at() {
 
 #[test]
 fn records_have_their_fields_in_order() {
-    let tap = Tap::default();
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(tap.layer()), || {
-        let mut records = tap.records(Level::INFO);
+    let subscribe = LogBroadcast::default();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(subscribe.layer()), || {
+        let mut records = subscribe.records(Level::INFO);
         info!(b = 1, a = "x", "words");
         let record = records.receiver().try_recv().unwrap();
         assert_eq!(

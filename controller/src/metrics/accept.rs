@@ -3,10 +3,10 @@
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AsHeaderName};
 
-use super::text::Format;
+use super::text::ExpositionFormat;
 
 /// The format that a client prefers; without a word from it, Prometheus' own.
-pub fn format(headers: &HeaderMap) -> Format {
+pub fn format(headers: &HeaderMap) -> ExpositionFormat {
     let (mut text, mut open_metrics) = (0.0_f32, 0.0_f32);
     for offer in offers(headers, ACCEPT) {
         match offer.name {
@@ -18,7 +18,11 @@ pub fn format(headers: &HeaderMap) -> Format {
             _ => {}
         }
     }
-    if open_metrics > 0.0 && open_metrics >= text { Format::OpenMetrics } else { Format::Text }
+    if open_metrics > 0.0 && open_metrics >= text {
+        ExpositionFormat::OpenMetrics
+    } else {
+        ExpositionFormat::Text
+    }
 }
 
 /// Whether a client unpacks gzip.
@@ -32,21 +36,21 @@ pub fn gzip(headers: &HeaderMap) -> bool {
 }
 
 /// One of the things that a client can do with.
-struct Offer<'a> {
+struct AcceptOffer<'a> {
     name: &'a str,
     version: Option<&'a str>,
     /// 0 is never, and 1 best of all.
     quality: f32,
 }
 
-fn offers(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = Offer<'_>> {
+fn offers(headers: &HeaderMap, name: impl AsHeaderName) -> impl Iterator<Item = AcceptOffer<'_>> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(offer)
 }
 
-fn offer(text: &str) -> Offer<'_> {
+fn offer(text: &str) -> AcceptOffer<'_> {
     let mut parts = text.split(';').map(str::trim);
-    let mut offer = Offer { name: parts.next().unwrap_or_default(), version: None, quality: 1.0 };
+    let mut offer = AcceptOffer { name: parts.next().unwrap_or_default(), version: None, quality: 1.0 };
     for (key, value) in parts.filter_map(|part| part.split_once('=')) {
         match key {
             "version" => offer.version = Some(value),
@@ -77,7 +81,7 @@ mod tests {
         for accept in
             [prometheus, newer, "application/openmetrics-text; version=1.0.0", "application/openmetrics-text"]
         {
-            assert_eq!(format(&headers(accept, "")), Format::OpenMetrics, "{accept}");
+            assert_eq!(format(&headers(accept, "")), ExpositionFormat::OpenMetrics, "{accept}");
         }
         for accept in [
             "",
@@ -88,9 +92,9 @@ mod tests {
             "application/openmetrics-text;q=0.3, text/plain;q=0.5",
             "application/openmetrics-text;q=nonsense",
         ] {
-            assert_eq!(format(&headers(accept, "")), Format::Text, "{accept}");
+            assert_eq!(format(&headers(accept, "")), ExpositionFormat::Text, "{accept}");
         }
-        assert_eq!(format(&HeaderMap::new()), Format::Text);
+        assert_eq!(format(&HeaderMap::new()), ExpositionFormat::Text);
     }
 
     #[test]

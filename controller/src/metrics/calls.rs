@@ -9,7 +9,7 @@ use prost::{DecodeError, Message};
 use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tonic::Code;
 
-use super::text::{self, Text, Type};
+use super::text::{self, FamilyType, TextEncoder};
 
 /// The codes in the order of their numbers, as Go writes them.
 const CODES: [&str; 17] = [
@@ -40,11 +40,11 @@ const BOUND_LABELS: [&str; BOUNDS.len()] =
 /// The calls of every method that is served. What is not known from the start is never counted, so no client can add a
 /// series.
 #[derive(Debug, Default)]
-pub struct Calls(BTreeMap<String, Arc<Method>>);
+pub struct CallMetrics(BTreeMap<String, Arc<MethodMetrics>>);
 
 /// The calls of one method. Counting takes no lock.
 #[derive(Debug)]
-pub struct Method {
+pub struct MethodMetrics {
     labels: String,
     started: AtomicU64,
     handled: [AtomicU64; CODES.len()],
@@ -56,13 +56,13 @@ pub struct Method {
 
 /// A call under way. Dropped before its end, it was given up by the client or by its deadline.
 #[derive(Debug)]
-pub struct Call {
-    method: Arc<Method>,
+pub struct CallTimer {
+    method: Arc<MethodMetrics>,
     began: Instant,
     ended: bool,
 }
 
-impl Calls {
+impl CallMetrics {
     /// The methods of every service in these file descriptor sets.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Calls {
                     let service_name = format!("{package}.{}", service.name());
                     for method in &service.method {
                         let path = format!("/{service_name}/{}", method.name());
-                        methods.insert(path, Arc::new(Method::new(&service_name, method)));
+                        methods.insert(path, Arc::new(MethodMetrics::new(&service_name, method)));
                     }
                 }
             }
@@ -85,16 +85,16 @@ impl Calls {
     }
 
     /// A call of the method at `path` begins; `None` if there is no such method.
-    pub fn begin(&self, path: &str) -> Option<Call> {
+    pub fn begin(&self, path: &str) -> Option<CallTimer> {
         let method = Arc::clone(self.0.get(path)?);
         method.started.fetch_add(1, Relaxed);
-        Some(Call { method, began: Instant::now(), ended: false })
+        Some(CallTimer { method, began: Instant::now(), ended: false })
     }
 
     /// Writes the families.
-    pub fn render(&self, text: &mut Text) {
-        let mut family = |name, help, of: fn(&Method) -> &AtomicU64| {
-            let mut family = text.family(name, Type::Counter, help);
+    pub fn render(&self, text: &mut TextEncoder) {
+        let mut family = |name, help, of: fn(&MethodMetrics) -> &AtomicU64| {
+            let mut family = text.family(name, FamilyType::Counter, help);
             for method in self.0.values() {
                 family.prepared(&method.labels, of(method).load(Relaxed));
             }
@@ -104,7 +104,7 @@ impl Calls {
         family("grpc_server_msg_sent_total", "Messages that were sent to clients.", |method| &method.sent);
         let mut family = text.family(
             "grpc_server_handled_total",
-            Type::Counter,
+            FamilyType::Counter,
             "Calls that have ended, by their status.",
         );
         for method in self.0.values() {
@@ -114,7 +114,7 @@ impl Calls {
         }
         let mut family = text.family(
             "grpc_server_handling_seconds",
-            Type::Histogram,
+            FamilyType::Histogram,
             "How long calls took, streams from their beginning to their end.",
         );
         for method in self.0.values() {
@@ -125,7 +125,7 @@ impl Calls {
     }
 }
 
-impl Method {
+impl MethodMetrics {
     fn new(service: &str, method: &MethodDescriptorProto) -> Self {
         let kind = match (method.client_streaming(), method.server_streaming()) {
             (false, false) => "unary",
@@ -156,9 +156,9 @@ impl Method {
     }
 }
 
-impl Call {
+impl CallTimer {
     /// The method that is called.
-    pub const fn method(&self) -> &Arc<Method> {
+    pub const fn method(&self) -> &Arc<MethodMetrics> {
         &self.method
     }
 
@@ -175,7 +175,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for CallTimer {
     fn drop(&mut self) {
         self.end(Code::Cancelled);
     }

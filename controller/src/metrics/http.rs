@@ -20,11 +20,11 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::scrapes::Scrapes;
-use super::text::Format;
+use super::render_cache::RenderCache;
+use super::text::ExpositionFormat;
 use super::{Metrics, accept};
 use crate::handle::Handle;
-use crate::listen::{self, Connection, Listener};
+use crate::listen::{self, AcceptedConnection, Listener};
 
 /// How many connections each listener has at most.
 const MAX_CONNECTIONS: usize = 8;
@@ -47,12 +47,12 @@ const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const NEGOTIATED: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
 
 /// What is needed to answer.
-struct Endpoint {
+struct MetricsEndpoint {
     handle: Handle,
     metrics: Arc<Metrics>,
     /// One scrape is rendered at a time: however many ask, it costs one thread and the memory of one.
     turn: Arc<Semaphore>,
-    scrapes: Arc<Scrapes>,
+    render_cache: Arc<RenderCache>,
 }
 
 /// Serves `/metrics` on `listeners` until `shutdown` is there.
@@ -62,8 +62,12 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let endpoint =
-        Arc::new(Endpoint { handle, metrics, turn: Arc::new(Semaphore::new(1)), scrapes: Arc::default() });
+    let endpoint = Arc::new(MetricsEndpoint {
+        handle,
+        metrics,
+        turn: Arc::new(Semaphore::new(1)),
+        render_cache: Arc::default(),
+    });
     let mut connections = listen::accept(listeners, MAX_CONNECTIONS);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -82,8 +86,8 @@ pub async fn serve(
     }
 }
 
-async fn talk(connection: Connection, endpoint: Arc<Endpoint>) {
-    let Connection { stream, permit: _place } = connection;
+async fn talk(connection: AcceptedConnection, endpoint: Arc<MetricsEndpoint>) {
+    let AcceptedConnection { stream, permit: _place } = connection;
     let service = service_fn(move |request| answer(request, Arc::clone(&endpoint)));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -98,7 +102,7 @@ async fn talk(connection: Connection, endpoint: Arc<Endpoint>) {
 
 async fn answer<B>(
     request: Request<B>,
-    endpoint: Arc<Endpoint>,
+    endpoint: Arc<MetricsEndpoint>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.uri().path() != "/metrics" {
         return Ok(plain(StatusCode::NOT_FOUND, "the metrics are at /metrics\n"));
@@ -117,27 +121,27 @@ async fn answer<B>(
     })
 }
 
-impl Endpoint {
-    async fn scrape(&self, format: Format, gzip: bool) -> Response<Full<Bytes>> {
+impl MetricsEndpoint {
+    async fn scrape(&self, format: ExpositionFormat, gzip: bool) -> Response<Full<Bytes>> {
         const GONE: &str = "maglevd is shutting down\n";
         let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, GONE);
         };
-        let body = match self.scrapes.find((format, gzip)) {
+        let body = match self.render_cache.find((format, gzip)) {
             Some(body) => body,
             None => {
                 let Ok(snapshot) = self.handle.snapshot().await else {
                     return plain(StatusCode::SERVICE_UNAVAILABLE, GONE);
                 };
                 let (metrics, counters) = (Arc::clone(&self.metrics), self.handle.counters());
-                let scrapes = Arc::clone(&self.scrapes);
+                let render_cache = Arc::clone(&self.render_cache);
                 // At 10,000 backends this takes milliseconds, which no probe's outcome shall wait for. It goes on when
                 // the client has left, and so it keeps its turn.
                 let rendered = tokio::task::spawn_blocking(move || {
                     let _turn = turn;
                     let text = metrics.render(&snapshot.view(), counters.as_deref(), format);
                     let body = if gzip { pack(&text)? } else { text.into_bytes() };
-                    io::Result::Ok(scrapes.add((format, gzip), body))
+                    io::Result::Ok(render_cache.add((format, gzip), body))
                 });
                 let Ok(Ok(body)) = rendered.await else {
                     return plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be rendered\n");
@@ -146,8 +150,8 @@ impl Endpoint {
             }
         };
         let content_type = match format {
-            Format::Text => TEXT_FORMAT,
-            Format::OpenMetrics => OPEN_METRICS,
+            ExpositionFormat::Text => TEXT_FORMAT,
+            ExpositionFormat::OpenMetrics => OPEN_METRICS,
         };
         let mut response = with_type(StatusCode::OK, content_type, body);
         response.headers_mut().insert(VARY, NEGOTIATED);

@@ -20,7 +20,7 @@ use prometheus::{
 };
 
 use crate::version;
-use crate::vpp::Counters;
+use crate::vpp::TrafficCounters;
 
 mod accept;
 mod calls;
@@ -28,27 +28,27 @@ mod http;
 mod operators;
 mod probes;
 mod process;
-mod scrapes;
+mod render_cache;
 mod state;
 #[cfg(test)]
 mod tests;
 mod text;
 mod traffic;
 
-pub use calls::{Call, Calls, Method};
+pub use calls::{CallMetrics, CallTimer, MethodMetrics};
 pub use http::serve;
-pub use text::Format;
+pub use text::ExpositionFormat;
 
-use operators::Operators;
-use process::Process;
-use text::{Text, Type};
+use operators::OperatorMetrics;
+use process::ProcessMetrics;
+use text::{FamilyType, TextEncoder};
 
 /// The upper bounds of the buckets for calls to VPP, in seconds: each call stops VPP's workers for as long.
 const CALL_BUCKETS: [f64; 10] = [1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 1e-1, 1.0];
 
 /// What a sync was about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Scope {
+pub enum SyncScope {
     /// Everything.
     All,
     /// One VIP.
@@ -57,7 +57,7 @@ pub enum Scope {
 
 /// Which way a message of VPP's API went.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Direction {
+pub enum CallDirection {
     /// To VPP.
     Sent,
     /// From VPP.
@@ -66,13 +66,13 @@ pub enum Direction {
 
 /// A subscriber to events, while it is there.
 #[derive(Debug)]
-pub struct Watcher {
+pub struct WatchGuard {
     watchers: IntGauge,
     events: IntCounter,
     records: IntCounter,
 }
 
-impl Watcher {
+impl WatchGuard {
     /// It has lost so many events.
     pub fn lost_events(&self, count: u64) {
         self.events.inc_by(count);
@@ -84,7 +84,7 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
+impl Drop for WatchGuard {
     fn drop(&mut self) {
         self.watchers.dec();
     }
@@ -107,11 +107,11 @@ pub struct Metrics {
     reloaded: Gauge,
     reload_failing: IntGauge,
     link_errors: IntCounterVec,
-    operators: Operators,
+    operators: OperatorMetrics,
     watchers: IntGauge,
     lost_events: IntCounter,
     lost_records: IntCounter,
-    served: OnceLock<Arc<Calls>>,
+    served: OnceLock<Arc<CallMetrics>>,
     refusals: IntCounterVec,
     /// The size of the newest scrape, so that the next one need not grow into it.
     size: AtomicUsize,
@@ -124,7 +124,7 @@ impl Metrics {
     /// Two metrics have one name.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        registry.register(Box::new(Process::new()))?;
+        registry.register(Box::new(ProcessMetrics::new()))?;
         let build = IntGaugeVec::new(
             Opts::new("maglev_build_info", "What maglevd was built from; always 1."),
             &["version", "commit", "build_date"],
@@ -214,7 +214,7 @@ impl Metrics {
                 "Faults on the links to the prober and to VPP.",
                 &["peer", "reason"],
             )?,
-            operators: Operators::new(&registry)?,
+            operators: OperatorMetrics::new(&registry)?,
             watchers,
             lost_events: lost.with_label_values(&["event"]),
             lost_records: lost.with_label_values(&["log"]),
@@ -230,21 +230,21 @@ impl Metrics {
     }
 
     /// From now on the calls of gRPC are shown, those that were never made included.
-    pub fn show_calls(&self, calls: Calls) {
+    pub fn show_calls(&self, calls: CallMetrics) {
         // There is one server.
         let _ = self.served.set(Arc::new(calls));
     }
 
     /// Where the calls of gRPC are counted. What is not to be shown is not counted.
-    pub fn calls(&self) -> Arc<Calls> {
+    pub fn calls(&self) -> Arc<CallMetrics> {
         self.served.get().cloned().unwrap_or_default()
     }
 
     /// A subscriber to events is there for as long as the returned value.
     #[must_use]
-    pub fn watcher(&self) -> Watcher {
+    pub fn watcher(&self) -> WatchGuard {
         self.watchers.inc();
-        Watcher {
+        WatchGuard {
             watchers: self.watchers.clone(),
             events: self.lost_events.clone(),
             records: self.lost_records.clone(),
@@ -280,10 +280,10 @@ impl Metrics {
     }
 
     /// A message of VPP's API was sent or received; `duration` is how long its answer took, where that is known.
-    pub fn vpp_call(&self, msg: &str, direction: Direction, result: &str, duration: Option<Duration>) {
+    pub fn vpp_call(&self, msg: &str, direction: CallDirection, result: &str, duration: Option<Duration>) {
         let direction = match direction {
-            Direction::Sent => "tx",
-            Direction::Received => "rx",
+            CallDirection::Sent => "tx",
+            CallDirection::Received => "rx",
         };
         self.calls.with_label_values(&[msg, direction, result]).inc();
         if let Some(duration) = duration {
@@ -295,10 +295,10 @@ impl Metrics {
     }
 
     /// Steps were made in VPP.
-    pub fn sync(&self, scope: Scope, counts: &Counts, duration: Duration) {
+    pub fn sync(&self, scope: SyncScope, counts: &Counts, duration: Duration) {
         let scope = match scope {
-            Scope::All => "all",
-            Scope::Vip => "vip",
+            SyncScope::All => "all",
+            SyncScope::Vip => "vip",
         };
         let kinds = [
             ("vip_added", counts.vip_added),
@@ -344,7 +344,7 @@ impl Metrics {
 
     /// Forgets what has left the configuration, and begins with what has come. Falls are shown before there is one: of
     /// a counter that appears with its first, nobody sees that it has grown.
-    pub fn fit(&self, config: &Config) {
+    pub fn sync_to_config(&self, config: &Config) {
         let mut backends = lock(&self.backends);
         backends.retain(|(name, ..), _| config.backends.contains_key(name));
         for (name, _) in config.backends.iter().filter(|(_, backend)| backend.healthcheck.is_some()) {
@@ -355,8 +355,13 @@ impl Metrics {
     }
 
     /// Everything.
-    pub fn render(&self, view: &View, counters: Option<&Counters>, format: Format) -> String {
-        let mut text = Text::with_capacity(self.size.load(Ordering::Relaxed), format);
+    pub fn render(
+        &self,
+        view: &View,
+        counters: Option<&TrafficCounters>,
+        format: ExpositionFormat,
+    ) -> String {
+        let mut text = TextEncoder::with_capacity(self.size.load(Ordering::Relaxed), format);
         state::render(view, &mut text);
         operators::render(view, &mut text);
         if let Some(counters) = counters {
@@ -373,14 +378,20 @@ impl Metrics {
         out
     }
 
-    fn render_transitions(&self, text: &mut Text) {
-        let mut family =
-            text.family("maglev_backend_transitions_total", Type::Counter, "Changes of a backend's state.");
+    fn render_transitions(&self, text: &mut TextEncoder) {
+        let mut family = text.family(
+            "maglev_backend_transitions_total",
+            FamilyType::Counter,
+            "Changes of a backend's state.",
+        );
         for ((name, from, to), count) in lock(&self.backends).iter() {
             family.sample(&[("backend", name), ("from", from.as_str()), ("to", to.as_str())], *count);
         }
-        let mut family =
-            text.family("maglev_frontend_transitions_total", Type::Counter, "Changes of a frontend's state.");
+        let mut family = text.family(
+            "maglev_frontend_transitions_total",
+            FamilyType::Counter,
+            "Changes of a frontend's state.",
+        );
         for ((name, from, to), count) in lock(&self.frontends).iter() {
             family.sample(&[("frontend", name), ("from", from.as_str()), ("to", to.as_str())], *count);
         }

@@ -8,17 +8,17 @@ use maglev_core::time::Wall;
 use maglev_core::view::View;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
-use super::text::{Text, Type};
+use super::text::{FamilyType, TextEncoder};
 
 /// What is counted.
 #[derive(Debug)]
-pub struct Operators {
+pub struct OperatorMetrics {
     actions: IntCounterVec,
     saves: IntCounterVec,
     unsaved: IntGauge,
 }
 
-impl Operators {
+impl OperatorMetrics {
     /// Nothing has happened yet.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ fn label(deed: Deed) -> String {
 }
 
 /// Writes every family that follows from a view.
-pub fn render(view: &View, text: &mut Text) {
+pub fn render(view: &View, text: &mut TextEncoder) {
     let mut counts = Says::KINDS.map(|kind| (kind, 0_u64));
     for listed in view.overrides.list() {
         for (_, count) in counts.iter_mut().filter(|(kind, _)| *kind == listed.says.as_str()) {
@@ -70,12 +70,12 @@ pub fn render(view: &View, text: &mut Text) {
         }
     }
     let mut family =
-        text.family("maglev_overrides", Type::Gauge, "Overrides by operators that are in force.");
+        text.family("maglev_overrides", FamilyType::Gauge, "Overrides by operators that are in force.");
     for (kind, count) in counts {
         family.sample(&[("kind", kind)], count);
     }
-    let times = |name, help, of: fn(&Note) -> Option<Wall>, text: &mut Text| {
-        let mut family = text.family(name, Type::Gauge, help);
+    let times = |name, help, of: fn(&Note) -> Option<Wall>, text: &mut TextEncoder| {
+        let mut family = text.family(name, FamilyType::Gauge, help);
         for listed in view.overrides.list() {
             let Some(at) = of(&listed.note) else { continue };
             let (frontend, pool) = listed.slot.as_ref().map_or(("", ""), |(frontend, pool)| (frontend, pool));

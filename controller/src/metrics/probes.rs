@@ -4,15 +4,15 @@ use maglev_core::health::Probes;
 use maglev_core::view::{BackendView, View};
 use maglev_ipc::Code;
 
-use super::text::{self, Text, Type};
+use super::text::{self, FamilyType, TextEncoder};
 
 /// The upper bounds of the buckets, as they are written.
 const BOUNDS: [&str; Probes::BOUNDS.len()] =
     ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5"];
 
 /// Writes the families, in the view's order.
-pub fn render(view: &View, text: &mut Text) {
-    let mut family = text.family("maglev_probe_total", Type::Counter, "Probes, by what came of them.");
+pub fn render(view: &View, text: &mut TextEncoder) {
+    let mut family = text.family("maglev_probe_total", FamilyType::Counter, "Probes, by what came of them.");
     for BackendView { name, kind, probes, .. } in &view.backends {
         for code in Code::ALL {
             let count = probes.of(code);
@@ -25,7 +25,7 @@ pub fn render(view: &View, text: &mut Text) {
     }
     let mut family = text.family(
         "maglev_probe_duration_seconds",
-        Type::Histogram,
+        FamilyType::Histogram,
         "How long probes took, from their start to the verdict.",
     );
     for BackendView { name, kind, probes, .. } in &view.backends {

@@ -9,13 +9,13 @@ use prometheus::proto::{Gauge, MetricFamily};
 use crate::clock;
 
 /// CPU, memory and descriptors, and since when we run.
-pub struct Process {
+pub struct ProcessMetrics {
     system: ProcessCollector,
     /// Seconds since the Unix epoch.
     started: f64,
 }
 
-impl Process {
+impl ProcessMetrics {
     /// Of this process, which has just been started.
     pub fn new() -> Self {
         Self {
@@ -25,7 +25,7 @@ impl Process {
     }
 }
 
-impl Collector for Process {
+impl Collector for ProcessMetrics {
     fn desc(&self) -> Vec<&Desc> {
         self.system.desc()
     }

@@ -8,10 +8,10 @@ use maglev_core::time::Wall;
 use maglev_core::view::{Hindrances, ProberView, View, VppView};
 use maglev_ipc::Lateness;
 
-use super::text::{Text, Type, labels};
+use super::text::{FamilyType, TextEncoder, labels};
 
 /// Writes every family that follows from a view.
-pub fn render(view: &View, text: &mut Text) {
+pub fn render(view: &View, text: &mut TextEncoder) {
     backends(view, text);
     certificates(view, text);
     frontends(view, text);
@@ -22,10 +22,10 @@ pub fn render(view: &View, text: &mut Text) {
     vpp(&view.vpp, view.at.wall, text);
 }
 
-fn backends(view: &View, text: &mut Text) {
+fn backends(view: &View, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_backend_state",
-        Type::Gauge,
+        FamilyType::Gauge,
         "Whether a backend is in a state: 1 for the one it is in.",
     );
     for backend in &view.backends {
@@ -38,7 +38,7 @@ fn backends(view: &View, text: &mut Text) {
     }
     let mut family = text.family(
         "maglev_backend_health",
-        Type::Gauge,
+        FamilyType::Gauge,
         "A backend's rise/fall counter, from 0 to rise + fall - 1.",
     );
     for backend in &view.backends {
@@ -46,16 +46,17 @@ fn backends(view: &View, text: &mut Text) {
     }
     let stale = view.backends.iter().filter(|backend| backend.stale).count();
     text.gauge("maglev_stale_backends", "Backends whose state may be out of date.", stale);
-    let mut family = text.family("maglev_backend_enabled", Type::Gauge, "Whether a backend is not disabled.");
+    let mut family =
+        text.family("maglev_backend_enabled", FamilyType::Gauge, "Whether a backend is not disabled.");
     for backend in &view.backends {
         family.sample(&[("backend", &backend.name)], u8::from(backend.enabled));
     }
 }
 
-fn certificates(view: &View, text: &mut Text) {
+fn certificates(view: &View, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_backend_certificate_expiry_timestamp_seconds",
-        Type::Gauge,
+        FamilyType::Gauge,
         "Until when the certificate is valid that a backend has shown last, since the Unix epoch.",
     );
     for backend in &view.backends {
@@ -68,10 +69,10 @@ fn certificates(view: &View, text: &mut Text) {
     }
 }
 
-fn frontends(view: &View, text: &mut Text) {
+fn frontends(view: &View, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_frontend_state",
-        Type::Gauge,
+        FamilyType::Gauge,
         "Whether a frontend is in a state: 1 for the one it is in.",
     );
     for frontend in &view.frontends {
@@ -87,7 +88,7 @@ fn frontends(view: &View, text: &mut Text) {
     }
     let mut family = text.family(
         "maglev_frontend_distorted",
-        Type::Gauge,
+        FamilyType::Gauge,
         "Whether the weights of a frontend are beyond its table in VPP, which distorts the shares.",
     );
     for frontend in &view.frontends {
@@ -95,10 +96,10 @@ fn frontends(view: &View, text: &mut Text) {
     }
 }
 
-fn conditions(view: &View, text: &mut Text) {
+fn conditions(view: &View, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_frontend_condition",
-        Type::Gauge,
+        FamilyType::Gauge,
         "Whether something keeps a frontend from being served as its backends' health asks for.",
     );
     for frontend in &view.frontends {
@@ -115,10 +116,10 @@ fn conditions(view: &View, text: &mut Text) {
     }
 }
 
-fn pools(view: &View, text: &mut Text) {
+fn pools(view: &View, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_frontend_pool_active",
-        Type::Gauge,
+        FamilyType::Gauge,
         "Whether a pool is the one that serves its frontend; priority 0 is the first choice.",
     );
     for frontend in &view.frontends {
@@ -130,7 +131,7 @@ fn pools(view: &View, text: &mut Text) {
     }
 }
 
-fn weights(view: &View, text: &mut Text) {
+fn weights(view: &View, text: &mut TextEncoder) {
     let members = || {
         let pools = view.frontends.iter().flat_map(|f| f.pools.iter().map(move |pool| (&f.name, pool)));
         pools.flat_map(|(frontend, pool)| {
@@ -139,7 +140,7 @@ fn weights(view: &View, text: &mut Text) {
     };
     let mut family = text.family(
         "maglev_frontend_pool_backend_weight",
-        Type::Gauge,
+        FamilyType::Gauge,
         "A backend's weight, as configured or as set by an operator.",
     );
     for (frontend, pool, member) in members() {
@@ -148,7 +149,7 @@ fn weights(view: &View, text: &mut Text) {
     }
     let mut family = text.family(
         "maglev_frontend_pool_backend_effective_weight",
-        Type::Gauge,
+        FamilyType::Gauge,
         "A backend's weight, as it follows from health and failover.",
     );
     for (frontend, pool, member) in members() {
@@ -157,7 +158,7 @@ fn weights(view: &View, text: &mut Text) {
     }
 }
 
-fn prober(prober: &ProberView, text: &mut Text) {
+fn prober(prober: &ProberView, text: &mut TextEncoder) {
     text.gauge("maglev_prober_connected", "Whether the prober is connected.", u8::from(prober.connected));
     text.gauge(
         "maglev_verdicts_waiting",
@@ -165,8 +166,11 @@ fn prober(prober: &ProberView, text: &mut Text) {
         u8::from(prober.blind),
     );
     text.gauge("maglev_prober_refused_checks", "Checks that the prober refuses.", prober.refused.len());
-    let mut family =
-        text.family("maglev_prober_dropped_total", Type::Counter, "What the prober has dropped or put off.");
+    let mut family = text.family(
+        "maglev_prober_dropped_total",
+        FamilyType::Counter,
+        "What the prober has dropped or put off.",
+    );
     let stats = &prober.stats;
     let reasons = [
         ("outcomes", stats.outcomes),
@@ -183,7 +187,7 @@ fn prober(prober: &ProberView, text: &mut Text) {
     }
     let mut family = text.family(
         "maglev_prober_connections_total",
-        Type::Counter,
+        FamilyType::Counter,
         "Connections that took the place of something else.",
     );
     let kinds = [("retried", stats.retried), ("resumed", stats.resumed), ("fallback", stats.fallback)];
@@ -195,14 +199,14 @@ fn prober(prober: &ProberView, text: &mut Text) {
     let sum = Duration::from_nanos(lateness.nanos).as_secs_f64();
     text.family(
         "maglev_probe_lateness_seconds",
-        Type::Histogram,
+        FamilyType::Histogram,
         "How long after they were due probes started.",
     )
     .histogram("", &bounds.each_ref().map(String::as_str), &lateness.counts, sum);
 }
 
 /// While VPP is away nothing is known of it; where it is not used there is nothing to know.
-fn vpp(vpp: &VppView, now: Wall, text: &mut Text) {
+fn vpp(vpp: &VppView, now: Wall, text: &mut TextEncoder) {
     if !vpp.enabled {
         return;
     }
@@ -212,7 +216,8 @@ fn vpp(vpp: &VppView, now: Wall, text: &mut Text) {
         text.gauge("maglev_vpp_uptime_seconds", "How long VPP has been running.", seconds(boot, now));
     }
     text.gauge("maglev_vpp_connected_seconds", "How long VPP has been connected.", seconds(vpp.since, now));
-    let mut family = text.family("maglev_vpp_info", Type::Gauge, "The VPP that is connected; always 1.");
+    let mut family =
+        text.family("maglev_vpp_info", FamilyType::Gauge, "The VPP that is connected; always 1.");
     let labels =
         [("version", &*info.version), ("build_date", &*info.build_date), ("pid", &*info.pid.to_string())];
     family.sample(&labels, 1_u8);

@@ -19,7 +19,7 @@ fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 fn rendered(view: &View) -> String {
-    Metrics::new().unwrap().render(view, Some(&fixture::counters()), Format::Text)
+    Metrics::new().unwrap().render(view, Some(&fixture::counters()), ExpositionFormat::Text)
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn what_keeps_a_frontend_from_being_served_is_told() {
 fn drift_and_reloads_are_told_before_there_were_any() {
     let metrics = Metrics::new().unwrap();
     let told = |metrics: &Metrics| {
-        let text = metrics.render(&fixture::view(), None, Format::Text);
+        let text = metrics.render(&fixture::view(), None, ExpositionFormat::Text);
         let value = |name| lines(&text, name).last().unwrap().rsplit(' ').next().unwrap().to_owned();
         (value("maglev_drift_total "), value("maglev_config_reload_failing "))
     };
@@ -110,7 +110,7 @@ fn drift_and_reloads_are_told_before_there_were_any() {
 fn nothing_is_said_of_a_vpp_that_is_away_or_off() {
     let mut view = fixture::view();
     view.vpp.info = None;
-    let text = |view: &View| Metrics::new().unwrap().render(view, None, Format::Text);
+    let text = |view: &View| Metrics::new().unwrap().render(view, None, ExpositionFormat::Text);
     assert_eq!(lines(&text(&view), "maglev_vpp_"), ["maglev_vpp_connected 0"]);
     view.vpp.enabled = false;
     assert!(lines(&text(&view), "maglev_vpp_").is_empty());
@@ -173,10 +173,13 @@ fn outcomes_are_counted_by_code_and_duration() {
 #[test]
 fn transitions_are_counted_and_falls_from_none_on() {
     let metrics = Metrics::new().unwrap();
-    metrics.fit(&fixture::view().config);
+    metrics.sync_to_config(&fixture::view().config);
     for count in 0..3 {
         assert_eq!(
-            lines(&metrics.render(&fixture::view(), None, Format::Text), "maglev_backend_transitions_total"),
+            lines(
+                &metrics.render(&fixture::view(), None, ExpositionFormat::Text),
+                "maglev_backend_transitions_total"
+            ),
             [format!(
                 "maglev_backend_transitions_total{{backend=\"nginx0\",from=\"up\",to=\"down\"}} {count}"
             )]
@@ -192,21 +195,21 @@ fn what_has_left_is_forgotten() {
     let view = fixture::view();
     let mut config = (*view.config).clone();
     config.backends.remove("nginx0");
-    metrics.fit(&config);
-    assert!(!metrics.render(&view, None, Format::Text).contains("_total{backend=\"nginx0\""));
+    metrics.sync_to_config(&config);
+    assert!(!metrics.render(&view, None, ExpositionFormat::Text).contains("_total{backend=\"nginx0\""));
 }
 
 #[test]
 fn what_is_done_is_counted() {
     let metrics = Metrics::new().unwrap();
     let counts = Counts { as_added: 3, ..Counts::default() };
-    metrics.sync(Scope::Vip, &counts, Duration::from_micros(700));
-    metrics.vpp_call("lb_add_del_as", Direction::Sent, "ok", None);
-    metrics.vpp_call("lb_add_del_as_reply", Direction::Received, "ok", Some(Duration::from_micros(50)));
+    metrics.sync(SyncScope::Vip, &counts, Duration::from_micros(700));
+    metrics.vpp_call("lb_add_del_as", CallDirection::Sent, "ok", None);
+    metrics.vpp_call("lb_add_del_as_reply", CallDirection::Received, "ok", Some(Duration::from_micros(50)));
     metrics.reload(true, Now { mono: Mono(0), wall: fixture::wall(0) });
     metrics.reload(false, Now::default());
     metrics.link_error("prober", "malformed");
-    let text = metrics.render(&fixture::view(), None, Format::Text);
+    let text = metrics.render(&fixture::view(), None, ExpositionFormat::Text);
     assert_eq!(
         lines(&text, "maglev_vpp_lbsync_total"),
         ["maglev_vpp_lbsync_total{kind=\"as_added\",scope=\"vip\"} 3"]
@@ -257,15 +260,15 @@ fn lateness_is_a_histogram_of_the_probers() {
 }
 
 /// With everything having happened once.
-fn everything(format: Format) -> String {
+fn everything(format: ExpositionFormat) -> String {
     let metrics = Metrics::new().unwrap();
     metrics.show_calls(crate::grpc::calls(true).unwrap());
     metrics.event(&fixture::nginx0_down());
     let (from, to) = (FrontendState::Up, FrontendState::Down);
     let kind = Kind::Frontend { name: "web".into(), from, to, active_pool: None };
     metrics.event(&Event { at: fixture::wall(1), kind });
-    metrics.vpp_call("show_version", Direction::Received, "ok", Some(Duration::from_micros(50)));
-    metrics.sync(Scope::All, &Counts { vip_added: 1, ..Counts::default() }, Duration::from_micros(700));
+    metrics.vpp_call("show_version", CallDirection::Received, "ok", Some(Duration::from_micros(50)));
+    metrics.sync(SyncScope::All, &Counts { vip_added: 1, ..Counts::default() }, Duration::from_micros(700));
     metrics.link_error("vpp", "lost");
     metrics.loaded(Now::default());
     metrics.refused("ReloadConfig", 1);
@@ -294,7 +297,7 @@ fn families(text: &str) -> BTreeMap<&str, (&str, BTreeSet<&str>)> {
 
 #[test]
 fn open_metrics_has_the_same_families_by_its_own_rules() {
-    let (text, open) = (everything(Format::Text), everything(Format::OpenMetrics));
+    let (text, open) = (everything(ExpositionFormat::Text), everything(ExpositionFormat::OpenMetrics));
     let (text, open_families) = (families(&text), families(&open));
     for (name, (kind, labels)) in &text {
         assert_eq!(*kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
@@ -355,7 +358,7 @@ fn overrides_are_counted_and_dated() {
 #[test]
 fn what_operators_do_is_counted_from_the_start() {
     let metrics = Metrics::new().unwrap();
-    let text = |metrics: &Metrics| metrics.render(&fixture::view(), None, Format::Text);
+    let text = |metrics: &Metrics| metrics.render(&fixture::view(), None, ExpositionFormat::Text);
     assert_eq!(lines(&text(&metrics), "maglev_operator_actions_total").len(), Deed::ALL.len());
     let audit = Audit::of("alice".into(), Deed::SetWeight);
     metrics.event(&Event { at: fixture::wall(0), kind: Kind::Operator(audit) });

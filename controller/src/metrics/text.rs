@@ -7,7 +7,7 @@ use prometheus::proto::{MetricFamily, MetricType};
 
 /// How a scrape is written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Format {
+pub enum ExpositionFormat {
     /// Prometheus' own, which every reader of metrics knows.
     #[default]
     Text,
@@ -17,14 +17,14 @@ pub enum Format {
 
 /// The text of a scrape.
 #[derive(Debug)]
-pub struct Text {
+pub struct TextEncoder {
     out: String,
-    format: Format,
+    format: ExpositionFormat,
 }
 
 /// The types of metric that are written here.
 #[derive(Clone, Copy, Debug)]
-pub enum Type {
+pub enum FamilyType {
     /// Goes up.
     Counter,
     /// Goes up and down.
@@ -35,7 +35,7 @@ pub enum Type {
 
 /// What a sample says.
 #[derive(Clone, Copy, Debug)]
-pub enum Value {
+pub enum SampleValue {
     /// A whole number. Nearly all are, and small ones.
     Whole(u64),
     /// Any other.
@@ -44,7 +44,7 @@ pub enum Value {
 
 macro_rules! whole {
     ($($number:ty),*) => {
-        $(impl From<$number> for Value {
+        $(impl From<$number> for SampleValue {
             fn from(number: $number) -> Self {
                 Self::Whole(number as u64)
             }
@@ -54,7 +54,7 @@ macro_rules! whole {
 
 whole!(u8, u32, u64, usize);
 
-impl From<f64> for Value {
+impl From<f64> for SampleValue {
     fn from(number: f64) -> Self {
         Self::Real(number)
     }
@@ -62,38 +62,38 @@ impl From<f64> for Value {
 
 /// One family. Without a sample, nothing is written of it.
 #[derive(Debug)]
-pub struct Family<'a> {
+pub struct FamilyWriter<'a> {
     out: &'a mut String,
-    format: Format,
+    format: ExpositionFormat,
     name: &'a str,
-    kind: Type,
+    kind: FamilyType,
     help: &'a str,
     begun: bool,
 }
 
-impl Text {
+impl TextEncoder {
     /// An empty text that can grow to `capacity` in place.
-    pub fn with_capacity(capacity: usize, format: Format) -> Self {
+    pub fn with_capacity(capacity: usize, format: ExpositionFormat) -> Self {
         Self { out: String::with_capacity(capacity), format }
     }
 
     /// Begins a family. A counter's name ends in `_total`.
-    pub fn family<'a>(&'a mut self, name: &'a str, kind: Type, help: &'a str) -> Family<'a> {
-        Family { out: &mut self.out, format: self.format, name, kind, help, begun: false }
+    pub fn family<'a>(&'a mut self, name: &'a str, kind: FamilyType, help: &'a str) -> FamilyWriter<'a> {
+        FamilyWriter { out: &mut self.out, format: self.format, name, kind, help, begun: false }
     }
 
     /// A family of one gauge without labels.
-    pub fn gauge(&mut self, name: &str, help: &str, value: impl Into<Value>) {
-        self.family(name, Type::Gauge, help).sample(&[], value);
+    pub fn gauge(&mut self, name: &str, help: &str, value: impl Into<SampleValue>) {
+        self.family(name, FamilyType::Gauge, help).sample(&[], value);
     }
 
     /// Writes what the `prometheus` crate has gathered.
     pub fn gathered(&mut self, families: &[MetricFamily]) {
         for gathered in families {
             let kind = match gathered.get_field_type() {
-                MetricType::COUNTER => Type::Counter,
-                MetricType::GAUGE => Type::Gauge,
-                MetricType::HISTOGRAM => Type::Histogram,
+                MetricType::COUNTER => FamilyType::Counter,
+                MetricType::GAUGE => FamilyType::Gauge,
+                MetricType::HISTOGRAM => FamilyType::Histogram,
                 // We register none.
                 MetricType::SUMMARY | MetricType::UNTYPED => continue,
             };
@@ -102,9 +102,9 @@ impl Text {
                 let pairs: Vec<_> =
                     metric.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
                 match kind {
-                    Type::Counter => family.sample(&pairs, metric.get_counter().get_value()),
-                    Type::Gauge => family.sample(&pairs, metric.get_gauge().get_value()),
-                    Type::Histogram => {
+                    FamilyType::Counter => family.sample(&pairs, metric.get_counter().get_value()),
+                    FamilyType::Gauge => family.sample(&pairs, metric.get_gauge().get_value()),
+                    FamilyType::Histogram => {
                         let histogram = metric.get_histogram();
                         let buckets = histogram.get_bucket().iter();
                         let buckets = buckets.map(|b| (b.upper_bound().to_string(), b.cumulative_count()));
@@ -118,16 +118,16 @@ impl Text {
 
     /// What was written.
     pub fn into_string(mut self) -> String {
-        if self.format == Format::OpenMetrics {
+        if self.format == ExpositionFormat::OpenMetrics {
             self.out.push_str("# EOF\n");
         }
         self.out
     }
 }
 
-impl Family<'_> {
+impl FamilyWriter<'_> {
     /// Writes one sample.
-    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Value>) {
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<SampleValue>) {
         self.begin();
         self.out.push_str(self.name);
         if !labels.is_empty() {
@@ -139,7 +139,7 @@ impl Family<'_> {
     }
 
     /// Writes one sample whose labels are [`prepared`](labels).
-    pub fn prepared(&mut self, labels: &str, value: impl Into<Value>) {
+    pub fn prepared(&mut self, labels: &str, value: impl Into<SampleValue>) {
         self.begin();
         self.out.extend([self.name, "{", labels, "}"]);
         push_value(self.out, value);
@@ -188,7 +188,7 @@ impl Family<'_> {
         for (bound, count) in buckets {
             let bound = bound.as_ref();
             let is_whole = || bound.bytes().all(|byte| byte.is_ascii_digit());
-            let point = if self.format == Format::OpenMetrics && is_whole() { ".0" } else { "" };
+            let point = if self.format == ExpositionFormat::OpenMetrics && is_whole() { ".0" } else { "" };
             self.out.extend([&line, bound, point, "\"}"]);
             push_value(self.out, count);
         }
@@ -207,16 +207,16 @@ impl Family<'_> {
         }
         self.begun = true;
         let kind = match self.kind {
-            Type::Counter => "counter",
-            Type::Gauge => "gauge",
-            Type::Histogram => "histogram",
+            FamilyType::Counter => "counter",
+            FamilyType::Gauge => "gauge",
+            FamilyType::Histogram => "histogram",
         };
         let name = match self.format {
-            Format::Text => self.name,
-            Format::OpenMetrics => self.name.strip_suffix("_total").unwrap_or(self.name),
+            ExpositionFormat::Text => self.name,
+            ExpositionFormat::OpenMetrics => self.name.strip_suffix("_total").unwrap_or(self.name),
         };
         self.out.extend(["# HELP ", name, " ", self.help, "\n# TYPE ", name, " ", kind, "\n"]);
-        if self.format == Format::OpenMetrics
+        if self.format == ExpositionFormat::OpenMetrics
             && let Some(unit) = ["seconds", "bytes"].into_iter().find(|unit| name.ends_with(unit))
         {
             self.out.extend(["# UNIT ", name, " ", unit, "\n"]);
@@ -254,12 +254,12 @@ fn push_escaped(out: &mut String, value: &str) {
     out.push_str(rest);
 }
 
-fn push_value(out: &mut String, value: impl Into<Value>) {
+fn push_value(out: &mut String, value: impl Into<SampleValue>) {
     out.push(' ');
     match value.into() {
-        Value::Whole(number) => push_whole(out, number),
+        SampleValue::Whole(number) => push_whole(out, number),
         // Writing to a string cannot fail.
-        Value::Real(number) => _ = write!(out, "{number}"),
+        SampleValue::Real(number) => _ = write!(out, "{number}"),
     }
     out.push('\n');
 }

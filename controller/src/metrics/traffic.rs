@@ -3,20 +3,20 @@
 use maglev_core::view::View;
 use maglev_vpp::stats::Traffic;
 
-use super::text::{Text, Type};
-use crate::vpp::Counters;
+use super::text::{FamilyType, TextEncoder};
+use crate::vpp::TrafficCounters;
 
 /// Writes every family that follows from VPP's counters.
-pub fn render(view: &View, counters: &Counters, text: &mut Text) {
+pub fn render(view: &View, counters: &TrafficCounters, text: &mut TextEncoder) {
     vips(counters, text);
     routes(counters, text);
     backends(view, counters, text);
 }
 
-fn vips(counters: &Counters, text: &mut Text) {
+fn vips(counters: &TrafficCounters, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_vpp_vip_packets_total",
-        Type::Counter,
+        FamilyType::Counter,
         "Packets to a VIP, by what became of them.",
     );
     for (vip, found) in &counters.vips {
@@ -36,12 +36,12 @@ fn vips(counters: &Counters, text: &mut Text) {
 }
 
 /// One series per prefix: its VIPs are side by side, and share a route.
-fn routes(counters: &Counters, text: &mut Text) {
+fn routes(counters: &TrafficCounters, text: &mut TextEncoder) {
     let vips: Vec<_> = counters.vips.iter().collect();
     let prefixes = vips.chunk_by(|(a, _), (b, _)| a.same_prefix(b)).map(|vips| vips[0]);
     let routes: Vec<_> = prefixes.filter_map(|(vip, found)| Some((vip.prefix(), found.route?))).collect();
     let mut family = |name, help, of: fn(&Traffic) -> u64| {
-        let mut family = text.family(name, Type::Counter, help);
+        let mut family = text.family(name, FamilyType::Counter, help);
         for (prefix, route) in &routes {
             family.sample(&[("prefix", prefix)], of(route));
         }
@@ -52,9 +52,9 @@ fn routes(counters: &Counters, text: &mut Text) {
     family("maglev_vpp_vip_route_bytes_total", bytes, |route| route.bytes);
 }
 
-fn backends(view: &View, counters: &Counters, text: &mut Text) {
+fn backends(view: &View, counters: &TrafficCounters, text: &mut TextEncoder) {
     let mut family = |name, help, of: fn(&Traffic) -> u64| {
-        let mut family = text.family(name, Type::Counter, help);
+        let mut family = text.family(name, FamilyType::Counter, help);
         for backend in &view.backends {
             if let Some(traffic) = counters.servers.get(&backend.address) {
                 let labels = [("backend", &*backend.name), ("address", &*backend.address.to_string())];

@@ -15,7 +15,7 @@ pub trait Disk: Send + Sync + 'static {
     ) -> impl Future<Output = Option<T>> + Send;
 
     /// Makes the last part of a path, unless it is there.
-    fn make_folder(&self, path: &Path) -> io::Result<()>;
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
 
     /// A whole file of at most `max` bytes; `None` if there is none.
     fn read(&self, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>>;
@@ -33,19 +33,19 @@ pub trait Disk: Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Puts the names of a folder's files on the disk.
-    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
 }
 
 /// The system's.
 #[derive(Clone, Copy, Debug)]
-pub struct System;
+pub struct SystemDisk;
 
-impl Disk for System {
+impl Disk for SystemDisk {
     async fn block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         spawn_blocking(work).await.ok()
     }
 
-    fn make_folder(&self, path: &Path) -> io::Result<()> {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
         match DirBuilder::new().mode(0o750).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.is_dir() => Err(error),
             _ => Ok(()),
@@ -91,7 +91,7 @@ impl Disk for System {
         fs::rename(from, to)
     }
 
-    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     }
 }

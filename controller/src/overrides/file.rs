@@ -25,7 +25,7 @@ const NAME: &str = "overrides.json";
 
 /// What is to become of a file that stands in the way of a new one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Aside {
+enum Quarantine {
     /// It makes no sense.
     Corrupt,
     /// A later release wrote it.
@@ -34,7 +34,7 @@ enum Aside {
     Unread,
 }
 
-impl Aside {
+impl Quarantine {
     fn label(self) -> String {
         match self {
             Self::Corrupt => "corrupt".to_owned(),
@@ -46,13 +46,13 @@ impl Aside {
 
 /// Where overrides are kept.
 #[derive(Debug)]
-pub struct Store<D> {
+pub struct OverrideStore<D> {
     disk: D,
     folder: PathBuf,
-    aside: Option<Aside>,
+    aside: Option<Quarantine>,
 }
 
-impl<D: Disk> Store<D> {
+impl<D: Disk> OverrideStore<D> {
     /// The overrides that are kept in `folder`, which is made if its parent is there; systemd would have made it. Whatever is wrong is logged and no
     /// reason to end; a file that cannot be used is kept, under another name at the latest when one is written.
     #[must_use]
@@ -69,7 +69,7 @@ impl<D: Disk> Store<D> {
     fn load(&mut self) -> Overrides {
         let path = self.path();
         let shown = path.display();
-        if let Err(error) = self.disk.make_folder(&self.folder) {
+        if let Err(error) = self.disk.create_dir(&self.folder) {
             error!(folder = %self.folder.display(), %error, "cannot make the folder of the overrides");
         }
         match self.disk.read(&path, MAX_FILE) {
@@ -77,21 +77,21 @@ impl<D: Disk> Store<D> {
             Ok(Some(bytes)) => match parse(&bytes) {
                 Ok(overrides) => {
                     // The run that wrote them may have died before their name was on the disk.
-                    if let Err(error) = self.disk.sync_folder(&self.folder) {
+                    if let Err(error) = self.disk.sync_dir(&self.folder) {
                         error!(file = %shown, %error, "cannot see to it that the overrides outlive a loss of power");
                     }
                     return overrides;
                 }
-                Err(Fault::Newer(version)) => {
+                Err(FileError::Newer(version)) => {
                     error!(
                         file = %shown, version,
                         "a later release wrote the overrides: none is in force; the file stays until one is made"
                     );
-                    self.aside = Some(Aside::Newer(version));
+                    self.aside = Some(Quarantine::Newer(version));
                 }
-                Err(Fault::Corrupt(error)) => {
+                Err(FileError::Corrupt(error)) => {
                     error!(file = %shown, error, "the overrides make no sense: none is in force");
-                    self.aside = Some(Aside::Corrupt);
+                    self.aside = Some(Quarantine::Corrupt);
                     if let Err(error) = self.move_aside() {
                         error!(file = %shown, %error, "the corrupt file cannot be moved aside");
                     }
@@ -99,7 +99,7 @@ impl<D: Disk> Store<D> {
             },
             Err(error) => {
                 error!(file = %shown, %error, "cannot read the overrides: none is in force");
-                self.aside = Some(Aside::Unread);
+                self.aside = Some(Quarantine::Unread);
             }
         }
         Overrides::default()
@@ -110,7 +110,7 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// The system's answer; what was there is still there.
     pub fn save(&mut self, overrides: &Overrides) -> io::Result<()> {
-        self.disk.make_folder(&self.folder)?;
+        self.disk.create_dir(&self.folder)?;
         self.move_aside()?;
         let new = self.folder.join(format!("{NAME}.new"));
         // Left by a run that died before it could give it its name.
@@ -123,7 +123,7 @@ impl<D: Disk> Store<D> {
         }
         moved?;
         // A name is on the disk when its folder is.
-        self.disk.sync_folder(&self.folder)
+        self.disk.sync_dir(&self.folder)
     }
 
     /// Gives a file that cannot be used a name that no other file has.
@@ -141,7 +141,7 @@ impl<D: Disk> Store<D> {
         match self.disk.rename(&self.path(), &to) {
             Ok(()) => {
                 warn!(file = %self.path().display(), to = %to.display(), "the overrides' file was moved aside");
-                self.disk.sync_folder(&self.folder)?;
+                self.disk.sync_dir(&self.folder)?;
             }
             // Somebody else has.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -154,7 +154,7 @@ impl<D: Disk> Store<D> {
 
 /// Why the contents of a file cannot be used.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Fault {
+pub enum FileError {
     /// They make no sense, for this reason.
     Corrupt(String),
     /// A later release wrote them, in this version.
@@ -163,22 +163,22 @@ pub enum Fault {
 
 /// What any version has.
 #[derive(Deserialize)]
-struct Versioned {
+struct FileVersion {
     version: u64,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Contents {
+struct FileContents {
     #[serde(rename = "version")]
     _version: u64,
-    overrides: Vec<Line>,
+    overrides: Vec<FileEntry>,
 }
 
 /// One override, as it is written.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct FileEntry {
     kind: String,
     backend: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -199,28 +199,28 @@ struct Line {
 /// The overrides in the contents of a file.
 ///
 /// # Errors
-/// [`Fault`]; none of them is used then.
-pub fn parse(bytes: &[u8]) -> Result<Overrides, Fault> {
-    let corrupt = |error: serde_json::Error| Fault::Corrupt(error.to_string());
-    let Versioned { version } = serde_json::from_slice(bytes).map_err(corrupt)?;
+/// [`FileError`]; none of them is used then.
+pub fn parse(bytes: &[u8]) -> Result<Overrides, FileError> {
+    let corrupt = |error: serde_json::Error| FileError::Corrupt(error.to_string());
+    let FileVersion { version } = serde_json::from_slice(bytes).map_err(corrupt)?;
     if version > VERSION {
-        return Err(Fault::Newer(version));
+        return Err(FileError::Newer(version));
     }
     if version < VERSION {
-        return Err(Fault::Corrupt(format!("there never was a version {version}")));
+        return Err(FileError::Corrupt(format!("there never was a version {version}")));
     }
-    let contents: Contents = serde_json::from_slice(bytes).map_err(corrupt)?;
+    let contents: FileContents = serde_json::from_slice(bytes).map_err(corrupt)?;
     let mut overrides = Overrides::default();
     for (number, line) in (1..).zip(contents.overrides) {
-        overrides.insert(line.read().map_err(|why| Fault::Corrupt(format!("override {number}: {why}")))?);
+        overrides.insert(line.read().map_err(|why| FileError::Corrupt(format!("override {number}: {why}")))?);
     }
     match overrides.len() {
         0..=MAX => Ok(overrides),
-        len => Err(Fault::Corrupt(format!("{len} overrides are more than the {MAX} that are allowed"))),
+        len => Err(FileError::Corrupt(format!("{len} overrides are more than the {MAX} that are allowed"))),
     }
 }
 
-impl Line {
+impl FileEntry {
     fn read(self) -> Result<Override, String> {
         let says = match (self.kind.as_str(), self.weight) {
             ("disabled", None) => Says::Disabled,
@@ -249,22 +249,22 @@ impl Line {
         Ok(Override { backend: name(&self.backend), slot, says, note: Arc::new(note) })
     }
 
-    fn of(kept: &Override) -> Self {
-        let (frontend, pool) = kept.slot.as_ref().map(|(f, p)| (f.to_string(), p.to_string())).unzip();
-        let weight = match kept.says {
+    fn of(persisted: &Override) -> Self {
+        let (frontend, pool) = persisted.slot.as_ref().map(|(f, p)| (f.to_string(), p.to_string())).unzip();
+        let weight = match persisted.says {
             Says::Weight(weight) => Some(weight),
             Says::Disabled | Says::Enabled | Says::Paused => None,
         };
         Self {
-            kind: kept.says.as_str().to_owned(),
-            backend: kept.backend.to_string(),
+            kind: persisted.says.as_str().to_owned(),
+            backend: persisted.backend.to_string(),
             frontend,
             pool,
             weight,
-            who: kept.note.who.clone(),
-            at: shown_time(kept.note.at),
-            reason: kept.note.reason.clone(),
-            expires: kept.note.expires.map(shown_time),
+            who: persisted.note.who.clone(),
+            at: shown_time(persisted.note.at),
+            reason: persisted.note.reason.clone(),
+            expires: persisted.note.expires.map(shown_time),
         }
     }
 }
@@ -278,9 +278,9 @@ fn name(text: &str) -> Name {
 #[must_use]
 pub fn render(overrides: &Overrides) -> String {
     let mut text = format!("{{\n\"version\": {VERSION},\n\"overrides\": [");
-    for (number, kept) in overrides.list().enumerate() {
+    for (number, persisted) in overrides.list().enumerate() {
         // Neither can fail: a string takes everything, and a line has no key that is none.
-        let line = serde_json::to_string(&Line::of(&kept)).unwrap_or_default();
+        let line = serde_json::to_string(&FileEntry::of(&persisted)).unwrap_or_default();
         let _ = write!(text, "{}\n  {line}", if number == 0 { "" } else { "," });
     }
     text.push_str("\n]\n}\n");

@@ -13,13 +13,13 @@ use tracing::{debug, info, warn};
 
 use crate::handle::Handle;
 use crate::metrics::Metrics;
-use crate::retry::Retry;
+use crate::retry::RetryState;
 
 mod disk;
 pub mod file;
 
-pub use disk::{Disk, System};
-pub use file::Store;
+pub use disk::{Disk, SystemDisk};
+pub use file::OverrideStore;
 
 /// The file is written this seldom in the long run;
 const PACE: Duration = Duration::from_secs(1);
@@ -29,31 +29,31 @@ const PACE: Duration = Duration::from_secs(1);
 const BURST: u32 = 60;
 
 /// What is to be on disk, and the number of that wish.
-pub type Wanted = (u64, Arc<Overrides>);
+pub type PendingWrite = (u64, Arc<Overrides>);
 
 /// What is on disk.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Kept {
+pub struct PersistStatus {
     /// The newest wish that is.
     pub number: u64,
     /// The newest that was tried.
-    pub tried: u64,
+    pub attempted: u64,
     /// Why a restart would forget what is newer than `number`; empty if nobody knows of a reason.
-    pub trouble: String,
+    pub error: String,
 }
 
 /// What is said where there is no folder to keep them in.
-pub const NOT_KEPT: &str = "maglevd runs without --state-dir: a restart forgets overrides";
+pub const NOT_PERSISTED: &str = "maglevd runs without --state-dir: a restart forgets overrides";
 
 /// Opens the folder, if there is one to be used.
 ///
 /// # Errors
 /// None: whatever is wrong is logged.
-pub fn open<D: Disk>(disk: D, folder: PathBuf) -> (Option<Store<D>>, Arc<Overrides>) {
+pub fn open<D: Disk>(disk: D, folder: PathBuf) -> (Option<OverrideStore<D>>, Arc<Overrides>) {
     if folder.as_os_str().is_empty() {
         return (None, Arc::default());
     }
-    let (store, overrides) = Store::open(disk, folder);
+    let (store, overrides) = OverrideStore::open(disk, folder);
     if !overrides.is_empty() {
         info!(overrides = overrides.len(), "overrides of the last run are in force");
     }
@@ -61,25 +61,30 @@ pub fn open<D: Disk>(disk: D, folder: PathBuf) -> (Option<Store<D>>, Arc<Overrid
 }
 
 /// The task that writes.
-pub struct Keeper<D> {
+pub struct Persister<D> {
     /// Where to; `None` is nowhere.
-    pub store: Option<Store<D>>,
+    pub store: Option<OverrideStore<D>>,
     /// What to write. When its sender is gone, what there is is written, once, and the task ends.
-    pub wanted: watch::Receiver<Wanted>,
+    pub wanted: watch::Receiver<PendingWrite>,
     /// Whom to tell.
     pub handle: Handle,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
 }
 
-impl<D: Disk> Keeper<D> {
+impl<D: Disk> Persister<D> {
     /// Writes until nobody wants anything any more.
     pub async fn run(mut self) {
         let Some(mut store) = self.store.take() else {
-            return self.handle.set_kept(Kept { number: 0, tried: u64::MAX, trouble: NOT_KEPT.into() });
+            return self.handle.set_persisted(PersistStatus {
+                number: 0,
+                attempted: u64::MAX,
+                error: NOT_PERSISTED.into(),
+            });
         };
-        let (mut retry, mut pace, mut kept) = (Retry::default(), Pace::new(Instant::now()), Kept::default());
-        while self.is_behind(kept.number).await {
+        let (mut retry, mut pace, mut persisted) =
+            (RetryState::default(), Pace::new(Instant::now()), PersistStatus::default());
+        while self.is_behind(persisted.number).await {
             self.sleep_until(pace.next(Instant::now())).await;
             let (number, overrides) = self.wanted.borrow_and_update().clone();
             let attempt = D::block(move || (store.save(&overrides), store)).await;
@@ -87,22 +92,22 @@ impl<D: Disk> Keeper<D> {
             let Some((result, used)): Option<(io::Result<()>, _)> = attempt else { return };
             store = used;
             self.metrics.saved(result.is_ok());
-            kept.tried = number;
+            persisted.attempted = number;
             match result {
                 Ok(()) => {
-                    let was_behind = !kept.trouble.is_empty();
-                    kept = Kept { number, tried: number, trouble: String::new() };
+                    let was_behind = !persisted.error.is_empty();
+                    persisted = PersistStatus { number, attempted: number, error: String::new() };
                     retry.reset();
                     // Before the log says so: whoever reads it there finds it true.
-                    self.handle.set_kept(kept.clone());
+                    self.handle.set_persisted(persisted.clone());
                     if was_behind {
                         info!("the overrides are written down again");
                     }
                 }
                 Err(error) => {
-                    kept.trouble = format!("the overrides cannot be written down: {error}");
-                    self.handle.set_kept(kept.clone());
-                    if retry.is_news(&kept.trouble) {
+                    persisted.error = format!("the overrides cannot be written down: {error}");
+                    self.handle.set_persisted(persisted.clone());
+                    if retry.is_new_error(&persisted.error) {
                         warn!(%error, "the overrides cannot be written down, and a restart would forget them");
                     } else {
                         debug!(%error, "the overrides cannot be written down");

@@ -16,21 +16,21 @@ fn paused(names: &[&str]) -> Arc<Overrides> {
 
 /// What the daemon has around a keeper.
 struct Daemon {
-    wanted: watch::Sender<Wanted>,
+    wanted: watch::Sender<PendingWrite>,
     handle: Handle,
-    kept: watch::Receiver<Kept>,
+    persisted: watch::Receiver<PersistStatus>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Daemon {
     fn new(folder: &Path) -> Self {
-        let (store, overrides) = open(System, folder.to_owned());
+        let (store, overrides) = open(SystemDisk, folder.to_owned());
         let (wanted, receiver) = watch::channel((0, overrides));
         let (handle, _) = Handle::new();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let kept = handle.kept();
-        let keeper = Keeper { store, wanted: receiver, handle: handle.clone(), metrics };
-        Self { wanted, handle, kept, task: tokio::spawn(keeper.run()) }
+        let persisted = handle.persisted();
+        let keeper = Persister { store, wanted: receiver, handle: handle.clone(), metrics };
+        Self { wanted, handle, persisted, task: tokio::spawn(keeper.run()) }
     }
 
     fn want(&self, names: &[&str]) -> u64 {
@@ -38,13 +38,13 @@ impl Daemon {
         self.wanted.borrow().0
     }
 
-    async fn tried(&mut self, number: u64) -> Kept {
-        self.kept.wait_for(|kept| kept.tried >= number).await.unwrap().clone()
+    async fn attempted(&mut self, number: u64) -> PersistStatus {
+        self.persisted.wait_for(|persisted| persisted.attempted >= number).await.unwrap().clone()
     }
 }
 
 fn on_disk(folder: &Path) -> Arc<Overrides> {
-    open(System, folder.to_owned()).1
+    open(SystemDisk, folder.to_owned()).1
 }
 
 #[tokio::test]
@@ -53,8 +53,8 @@ async fn what_is_wanted_is_on_disk_when_that_is_said() {
     let mut daemon = Daemon::new(folder.path());
     for names in [&["a"][..], &["a", "b"], &[]] {
         let number = daemon.want(names);
-        let kept = daemon.tried(number).await;
-        assert_eq!((kept.number, kept.trouble.as_str()), (number, ""));
+        let persisted = daemon.attempted(number).await;
+        assert_eq!((persisted.number, persisted.error.as_str()), (number, ""));
         assert_eq!(on_disk(folder.path()), paused(names));
     }
 }
@@ -84,11 +84,11 @@ async fn what_cannot_be_written_is_told_and_written_later() {
     let folder = parent.path().join("not/there");
     let mut daemon = Daemon::new(&folder);
     let number = daemon.want(&["a"]);
-    let kept = daemon.tried(number).await;
-    assert!(kept.number < number && kept.trouble.contains("No such file"), "{kept:?}");
-    assert_eq!(daemon.handle.unkept(), kept.trouble);
+    let persisted = daemon.attempted(number).await;
+    assert!(persisted.number < number && persisted.error.contains("No such file"), "{persisted:?}");
+    assert_eq!(daemon.handle.unkept(), persisted.error);
     fs::create_dir(parent.path().join("not")).unwrap();
-    daemon.kept.wait_for(|kept| kept.number == number).await.unwrap();
+    daemon.persisted.wait_for(|persisted| persisted.number == number).await.unwrap();
     assert_eq!((on_disk(&folder), daemon.handle.unkept()), (paused(&["a"]), String::new()));
 }
 
@@ -105,7 +105,7 @@ async fn the_end_comes_also_if_nothing_can_be_written() {
 async fn without_a_folder_it_is_said_that_nothing_is_kept() {
     let mut daemon = Daemon::new(Path::new(""));
     let number = daemon.want(&["a"]);
-    assert_eq!(daemon.tried(number).await.trouble, NOT_KEPT);
+    assert_eq!(daemon.attempted(number).await.error, NOT_PERSISTED);
 }
 
 #[test]

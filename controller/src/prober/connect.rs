@@ -8,9 +8,9 @@ use maglev_ipc::ControllerLink;
 use nix::unistd::{User, getuid};
 use tokio::task::spawn_blocking;
 
-use super::line::Wire;
-use super::{Fault, Reach};
-use crate::spawner::Spawner;
+use super::transport::SocketTransport;
+use super::{ConnectProber, LinkError};
+use crate::spawner::ProberSpawner;
 
 /// The user that the package makes for the prober.
 const PROBER_USER: &str = "maglevd-prober";
@@ -19,7 +19,7 @@ const PROGRAM: &str = "maglevd-prober";
 
 /// Where the prober is.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Target {
+pub enum ProberAddress {
     /// Behind this socket.
     Socket(PathBuf),
     /// In this program, which is started as a child.
@@ -28,14 +28,14 @@ pub enum Target {
 
 /// How the prober is reached.
 #[derive(Debug)]
-pub enum Way {
+pub enum ProberConnector {
     /// At this socket.
     Socket(PathBuf),
     /// As a child of this process.
-    Spawner(Arc<Spawner>),
+    Spawner(Arc<ProberSpawner>),
 }
 
-impl Target {
+impl ProberAddress {
     /// Reads what `--prober` says: a path, `spawn`, or `spawn:PATH`.
     #[must_use]
     pub fn parse(text: &str) -> Self {
@@ -47,20 +47,20 @@ impl Target {
     }
 }
 
-impl Reach for Way {
-    type Line = Wire;
+impl ConnectProber for ProberConnector {
+    type Transport = SocketTransport;
 
-    async fn connect(&self, netns: Option<&str>) -> Result<Wire, Fault> {
+    async fn connect(&self, netns: Option<&str>) -> Result<SocketTransport, LinkError> {
         let link = match self {
             Self::Socket(path) => connect(&socket_in(path, netns))?,
             Self::Spawner(spawner) => {
                 let (spawner, netns) = (Arc::clone(spawner), netns.map(str::to_owned));
                 let started = spawn_blocking(move || spawner.start(netns.as_deref()));
                 // It fails only if the runtime goes down.
-                ControllerLink::new(started.await.map_err(|_| Fault::Done)??)?
+                ControllerLink::new(started.await.map_err(|_| LinkError::ShuttingDown)??)?
             }
         };
-        Ok(Wire::new(link)?)
+        Ok(SocketTransport::new(link)?)
     }
 }
 
@@ -77,11 +77,11 @@ fn socket_in(path: &Path, netns: Option<&str>) -> PathBuf {
     path.with_file_name(format!("{stem}@{netns}.sock"))
 }
 
-fn connect(path: &Path) -> Result<ControllerLink, Fault> {
-    let failed = |source| Fault::Connect { path: path.to_owned(), source };
+fn connect(path: &Path) -> Result<ControllerLink, LinkError> {
+    let failed = |source| LinkError::Connect { path: path.to_owned(), source };
     let link = ControllerLink::connect(path).map_err(failed)?;
     let uid = link.peer()?.uid;
-    if trusted(uid) { Ok(link) } else { Err(Fault::Stranger(uid)) }
+    if trusted(uid) { Ok(link) } else { Err(LinkError::UntrustedPeer(uid)) }
 }
 
 /// Whether that user may tell us about health: root (who is systemd, when it made the socket), ourselves, or the
@@ -97,10 +97,12 @@ mod tests {
 
     #[test]
     fn the_flag_names_a_socket_or_a_program() {
-        assert_eq!(Target::parse("/run/p.sock"), Target::Socket("/run/p.sock".into()));
-        assert_eq!(Target::parse("spawn:/opt/prober"), Target::Spawn("/opt/prober".into()));
-        assert!(matches!(Target::parse("spawn"), Target::Spawn(path) if path.ends_with(PROGRAM)));
-        assert_eq!(Target::parse("spawned.sock"), Target::Socket("spawned.sock".into()));
+        assert_eq!(ProberAddress::parse("/run/p.sock"), ProberAddress::Socket("/run/p.sock".into()));
+        assert_eq!(ProberAddress::parse("spawn:/opt/prober"), ProberAddress::Spawn("/opt/prober".into()));
+        assert!(
+            matches!(ProberAddress::parse("spawn"), ProberAddress::Spawn(path) if path.ends_with(PROGRAM))
+        );
+        assert_eq!(ProberAddress::parse("spawned.sock"), ProberAddress::Socket("spawned.sock".into()));
     }
 
     #[test]

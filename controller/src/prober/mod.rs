@@ -11,19 +11,19 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use crate::metrics::Metrics;
-use crate::retry::Retry;
+use crate::retry::RetryState;
 
 mod connect;
-mod hearing;
-mod line;
+mod inbound;
 mod session;
+mod transport;
 
-pub use connect::{Target, Way};
-pub use hearing::Hearing;
+pub use connect::{ProberAddress, ProberConnector};
+pub use inbound::InboundProtocol;
 
 /// Something to be told to the prober.
 #[derive(Debug)]
-pub enum Command {
+pub enum ProberCommand {
     /// This set of checks is to be run, in place of any other.
     Checks(CheckSet),
     /// A check has a new interval.
@@ -31,16 +31,17 @@ pub enum Command {
 }
 
 /// How probers are reached.
-pub trait Reach: Send + Sync + 'static {
+pub trait ConnectProber: Send + Sync + 'static {
     /// What a prober is spoken to on.
-    type Line: Line;
+    type Transport: MessageTransport;
 
     /// Reaches a prober, which probes in the network namespace of that name.
-    fn connect(&self, netns: Option<&str>) -> impl Future<Output = Result<Self::Line, Fault>> + Send;
+    fn connect(&self, netns: Option<&str>)
+    -> impl Future<Output = Result<Self::Transport, LinkError>> + Send;
 }
 
 /// A link to a prober. Messages arrive whole and in order, or the link has ended.
-pub trait Line: Send + Sync {
+pub trait MessageTransport: Send + Sync {
     /// Sends a message, whole or not at all.
     ///
     /// # Errors
@@ -61,7 +62,7 @@ pub trait Line: Send + Sync {
 }
 
 /// The task that speaks to the prober.
-pub struct Link<R> {
+pub struct ProberLink<R> {
     /// How the prober is reached.
     pub way: R,
     /// The network namespace that it is to probe in.
@@ -69,14 +70,14 @@ pub struct Link<R> {
     /// To the core.
     pub inputs: mpsc::Sender<Vec<Input>>,
     /// From the core.
-    pub commands: mpsc::UnboundedReceiver<Command>,
+    pub commands: mpsc::UnboundedReceiver<ProberCommand>,
     /// Where faults are counted.
     pub metrics: Arc<Metrics>,
 }
 
 /// Why a link has ended, or was not to be had.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum LinkError {
     /// The socket is not there, or may not be opened.
     #[error("{}: {source}", path.display())]
     Connect {
@@ -90,7 +91,7 @@ pub enum Fault {
     Spawn(#[from] crate::spawner::Error),
     /// Somebody else is at the other end.
     #[error("the prober's socket belongs to uid {0}, who is not to be trusted")]
-    Stranger(u32),
+    UntrustedPeer(u32),
     /// The prober is of another release.
     #[error(
         "the prober ({release}) speaks version {theirs} of the protocol, and this is version {}",
@@ -107,78 +108,80 @@ pub enum Fault {
     Protocol(&'static str),
     /// It is silent.
     #[error("the prober has been silent for {:?}", maglev_ipc::message::SILENCE)]
-    Silent,
+    Timeout,
     /// The link is lost.
     #[error(transparent)]
-    Link(#[from] maglev_ipc::link::Error),
+    ProberLink(#[from] maglev_ipc::link::Error),
     /// The system refused.
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// Probes are to run in another network namespace.
     #[error("the network namespace has changed")]
-    Moved,
+    NetnsChanged,
     /// There is no core to tell.
     #[error("maglevd is shutting down")]
-    Done,
+    ShuttingDown,
 }
 
-impl Fault {
+impl LinkError {
     /// What the fault is counted under.
     const fn label(&self) -> &'static str {
         match self {
             Self::Connect { .. } | Self::Spawn(_) => "connect",
-            Self::Stranger(_) => "stranger",
+            Self::UntrustedPeer(_) => "stranger",
             Self::Version { .. } => "version",
             Self::Protocol(_)
-            | Self::Link(maglev_ipc::link::Error::Malformed(_) | maglev_ipc::link::Error::TooLarge) => {
+            | Self::ProberLink(maglev_ipc::link::Error::Malformed(_) | maglev_ipc::link::Error::TooLarge) => {
                 "protocol"
             }
-            Self::Silent => "silent",
-            Self::Link(_) | Self::Io(_) => "lost",
-            Self::Moved | Self::Done => "closed",
+            Self::Timeout => "silent",
+            Self::ProberLink(_) | Self::Io(_) => "lost",
+            Self::NetnsChanged | Self::ShuttingDown => "closed",
         }
     }
 }
 
-impl<R: Reach> Link<R> {
+impl<R: ConnectProber> ProberLink<R> {
     /// Keeps a link to the prober for as long as there is a core to tell.
     pub async fn run(mut self) {
-        let mut retry = Retry::default();
+        let mut retry = RetryState::default();
         let mut pending = VecDeque::new();
         while !self.inputs.is_closed() {
             let netns = self.netns.borrow_and_update().clone();
             match self.way.connect(netns.as_deref()).await {
                 Ok(mut link) => {
-                    let mut session = session::Session::new(&mut self, &mut link, &mut pending);
+                    let mut session = session::ProberSession::new(&mut self, &mut link, &mut pending);
                     let (fault, greeted) = session.run().await;
                     // A child ends with its link.
                     drop(link);
                     self.lost(&fault, greeted, &mut retry).await;
                 }
-                Err(fault) => self.complain(&fault, &mut retry).await,
+                Err(fault) => self.log_failure(&fault, &mut retry).await,
             }
             sleep(retry.pause()).await;
         }
     }
 
-    async fn lost(&self, fault: &Fault, greeted: bool, retry: &mut Retry) {
+    async fn lost(&self, fault: &LinkError, greeted: bool, retry: &mut RetryState) {
         if !greeted {
-            return self.complain(fault, retry).await;
+            return self.log_failure(fault, retry).await;
         }
         retry.reset();
         self.metrics.link_error("prober", fault.label());
         // Nothing of this session comes after this.
         let _ = self.inputs.send(vec![Input::ProberDown]).await;
         match fault {
-            Fault::Moved | Fault::Done => info!(event = %"prober", reason = %fault, "prober released"),
+            LinkError::NetnsChanged | LinkError::ShuttingDown => {
+                info!(event = %"prober", reason = %fault, "prober released")
+            }
             fault => warn!(event = %"prober", reason = %fault, "prober lost; health stays as it is"),
         }
     }
 
-    async fn complain(&self, fault: &Fault, retry: &mut Retry) {
+    async fn log_failure(&self, fault: &LinkError, retry: &mut RetryState) {
         self.metrics.link_error("prober", fault.label());
         let text = fault.to_string();
-        if retry.is_news(&text) {
+        if retry.is_new_error(&text) {
             warn!(error = %text, "no prober; it is tried again");
             let _ = self.inputs.send(vec![Input::ProberAway(text)]).await;
         } else {

@@ -8,38 +8,42 @@ use maglev_ipc::message::{HEARTBEAT, MAX_BATCH, SILENCE};
 use maglev_ipc::{CheckId, ToProber, VERSION, link};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::hearing::Hearing;
-use super::{Command, Fault, Line, Link, Reach};
+use super::inbound::InboundProtocol;
+use super::{ConnectProber, LinkError, MessageTransport, ProberCommand, ProberLink};
 use crate::version;
 
 /// How many messages are read before others get their turn.
 const READ_BATCH: usize = 64;
 
 /// One link to the prober.
-pub struct Session<'a, R: Reach> {
-    owner: &'a mut Link<R>,
-    link: &'a mut R::Line,
+pub struct ProberSession<'a, R: ConnectProber> {
+    owner: &'a mut ProberLink<R>,
+    link: &'a mut R::Transport,
     /// What is still to be sent.
     outgoing: &'a mut VecDeque<ToProber>,
-    hearing: Hearing,
+    inbound: InboundProtocol,
     /// A set has been sent on this link. Until then, what the core says was meant for an earlier one.
     begun: bool,
 }
 
-impl<'a, R: Reach> Session<'a, R> {
-    pub fn new(owner: &'a mut Link<R>, link: &'a mut R::Line, outgoing: &'a mut VecDeque<ToProber>) -> Self {
+impl<'a, R: ConnectProber> ProberSession<'a, R> {
+    pub fn new(
+        owner: &'a mut ProberLink<R>,
+        link: &'a mut R::Transport,
+        outgoing: &'a mut VecDeque<ToProber>,
+    ) -> Self {
         outgoing.clear();
         outgoing.push_back(ToProber::Hello { version: VERSION, release: version::VERSION.to_owned() });
-        Self { owner, link, outgoing, hearing: Hearing::default(), begun: false }
+        Self { owner, link, outgoing, inbound: InboundProtocol::default(), begun: false }
     }
 
     /// Serves the link until it ends. Why it did, and whether the prober had said who it is.
-    pub async fn run(&mut self) -> (Fault, bool) {
+    pub async fn run(&mut self) -> (LinkError, bool) {
         let Err(fault) = self.serve().await;
-        (fault, self.hearing.greeted())
+        (fault, self.inbound.greeted())
     }
 
-    async fn serve(&mut self) -> Result<std::convert::Infallible, Fault> {
+    async fn serve(&mut self) -> Result<std::convert::Infallible, LinkError> {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
@@ -51,10 +55,10 @@ impl<'a, R: Reach> Session<'a, R> {
             tokio::select! {
                 biased;
                 changed = self.owner.netns.changed() => {
-                    return Err(if changed.is_ok() { Fault::Moved } else { Fault::Done });
+                    return Err(if changed.is_ok() { LinkError::NetnsChanged } else { LinkError::ShuttingDown });
                 }
                 _ = heartbeat.tick() => self.outgoing.push_back(ToProber::Heartbeat),
-                command = self.owner.commands.recv() => self.take(command.ok_or(Fault::Done)?),
+                command = self.owner.commands.recv() => self.take(command.ok_or(LinkError::ShuttingDown)?),
                 ready = self.link.writable(), if !self.outgoing.is_empty() => {
                     ready?;
                     self.send()?;
@@ -67,7 +71,7 @@ impl<'a, R: Reach> Session<'a, R> {
                 // Set anew when it is over, and not for each message.
                 () = &mut silence => {
                     if heard.elapsed() >= SILENCE {
-                        return Err(Fault::Silent);
+                        return Err(LinkError::Timeout);
                     }
                     silence.as_mut().reset(heard + SILENCE);
                 }
@@ -76,7 +80,7 @@ impl<'a, R: Reach> Session<'a, R> {
     }
 
     /// Sends what there is room for.
-    fn send(&mut self) -> Result<(), Fault> {
+    fn send(&mut self) -> Result<(), LinkError> {
         while let Some(message) = self.outgoing.front() {
             match self.link.send(message) {
                 Ok(()) => _ = self.outgoing.pop_front(),
@@ -88,29 +92,29 @@ impl<'a, R: Reach> Session<'a, R> {
     }
 
     /// Receives what there is, up to a bound, and tells the core.
-    async fn receive(&mut self) -> Result<(), Fault> {
+    async fn receive(&mut self) -> Result<(), LinkError> {
         let mut inputs = Vec::new();
         for _ in 0..READ_BATCH {
             match self.link.receive() {
-                Ok(message) => self.hearing.take(message, &mut inputs)?,
+                Ok(message) => self.inbound.take(message, &mut inputs)?,
                 Err(link::Error::WouldBlock) => break,
                 Err(error) => return Err(error.into()),
             }
         }
         if !inputs.is_empty() {
-            self.owner.inputs.send(inputs).await.map_err(|_| Fault::Done)?;
+            self.owner.inputs.send(inputs).await.map_err(|_| LinkError::ShuttingDown)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, command: Command) {
+    fn take(&mut self, command: ProberCommand) {
         match command {
             // An amendment is to a set that was sent on this link.
-            Command::Checks(set) if self.begun || self.hearing.greeted() && set.dropped.is_none() => {
+            ProberCommand::Checks(set) if self.begun || self.inbound.greeted() && set.dropped.is_none() => {
                 self.take_set(set);
             }
-            Command::Pace(check, interval) if self.begun => self.take_pace(check, interval),
-            Command::Checks(_) | Command::Pace(..) => {}
+            ProberCommand::Pace(check, interval) if self.begun => self.take_pace(check, interval),
+            ProberCommand::Checks(_) | ProberCommand::Pace(..) => {}
         }
     }
 

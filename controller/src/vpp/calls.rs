@@ -16,7 +16,7 @@ use maglev_vpp::message::{
 use maglev_vpp::{Client, Error};
 use tokio::sync::oneshot;
 
-use super::{Command, Reading, Work};
+use super::{PendingCall, VppCommand, VppReading};
 use crate::metrics::Metrics;
 
 /// VPP's listing is asked for up to this many lines: some 5 MB, and 0.1 s in which VPP does nothing else.
@@ -29,10 +29,10 @@ const LINES_PER_VIP: usize = 10;
 const NO_SUCH_ENTRY: i32 = -6;
 
 /// Starts what the core asks for. What is asked of VPP first is in VPP's hands first.
-pub fn start(client: &Client, command: Command, metrics: &Arc<Metrics>) -> Work {
+pub fn start(client: &Client, command: VppCommand, metrics: &Arc<Metrics>) -> PendingCall {
     let (output, scope) = match command {
-        Command::Do(output, scope) => (output, scope),
-        Command::Read(answer) => return Box::pin(answer_read(client, answer)),
+        VppCommand::Do(output, scope) => (output, scope),
+        VppCommand::Read(answer) => return Box::pin(answer_read(client, answer)),
     };
     match output {
         Output::ReadAll => Box::pin(read_all(client)),
@@ -53,14 +53,17 @@ pub fn start(client: &Client, command: Command, metrics: &Arc<Metrics>) -> Work 
     }
 }
 
-type Answer = Result<Option<Input>, Error>;
+type CallResult = Result<Option<Input>, Error>;
 
-fn read_all(client: &Client) -> impl Future<Output = Answer> + use<> {
+fn read_all(client: &Client) -> impl Future<Output = CallResult> + use<> {
     let reading = read_whole(client);
     async move { Ok(Some(Input::AllRead(reading.await?.actual))) }
 }
 
-fn answer_read(client: &Client, answer: oneshot::Sender<Reading>) -> impl Future<Output = Answer> + use<> {
+fn answer_read(
+    client: &Client,
+    answer: oneshot::Sender<VppReading>,
+) -> impl Future<Output = CallResult> + use<> {
     let reading = read_whole(client);
     async move {
         // Whoever asked may have gone since.
@@ -69,7 +72,7 @@ fn answer_read(client: &Client, answer: oneshot::Sender<Reading>) -> impl Future
     }
 }
 
-fn read_whole(client: &Client) -> impl Future<Output = Result<Reading, Error>> + use<> {
+fn read_whole(client: &Client) -> impl Future<Output = Result<VppReading, Error>> + use<> {
     let (client, actual) = (client.clone(), read_actual(client));
     async move {
         let mut actual = actual.await?;
@@ -79,7 +82,7 @@ fn read_whole(client: &Client) -> impl Future<Output = Result<Reading, Error>> +
                 found.src_ip_sticky = Some(shown.src_ip_sticky);
             }
         }
-        Ok(Reading { actual, flows: flows(&shown) })
+        Ok(VppReading { actual, flows: flows(&shown) })
     }
 }
 
@@ -134,7 +137,7 @@ fn read_actual(client: &Client) -> impl Future<Output = Result<Actual, Error>> +
     }
 }
 
-fn list(client: &Client) -> impl Future<Output = Answer> + use<> {
+fn list(client: &Client) -> impl Future<Output = CallResult> + use<> {
     let conf = client.request(&LbConfGet {});
     let vips = client.dump(&LbVipDump::all());
     async move {
@@ -144,12 +147,12 @@ fn list(client: &Client) -> impl Future<Output = Answer> + use<> {
     }
 }
 
-fn read_servers(client: &Client, vip: VipKey) -> impl Future<Output = Answer> + use<> {
+fn read_servers(client: &Client, vip: VipKey) -> impl Future<Output = CallResult> + use<> {
     let servers = client.dump(&LbAsV2Dump::of_vip(&name(&vip)));
     async move { Ok(Some(Input::ServersRead(vip, servers_in_use(vip, &servers.await?)))) }
 }
 
-fn read_vip(client: &Client, vip: VipKey) -> impl Future<Output = Answer> + use<> {
+fn read_vip(client: &Client, vip: VipKey) -> impl Future<Output = CallResult> + use<> {
     let vips = client.dump(&LbVipDump::all());
     let servers = client.dump(&LbAsV2Dump::of_vip(&name(&vip)));
     async move {
@@ -162,7 +165,7 @@ fn read_vip(client: &Client, vip: VipKey) -> impl Future<Output = Answer> + use<
     }
 }
 
-fn set_conf(client: &Client, conf: &LbConf) -> impl Future<Output = Answer> + use<> {
+fn set_conf(client: &Client, conf: &LbConf) -> impl Future<Output = CallResult> + use<> {
     let call = client.request(&message::LbConf {
         ip4_src: conf.ipv4_src,
         ip6_src: conf.ipv6_src,

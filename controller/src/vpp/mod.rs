@@ -21,15 +21,15 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
 use crate::handle::Handle;
-use crate::metrics::{Direction, Metrics, Scope};
-use crate::retry::Retry;
+use crate::metrics::{CallDirection, Metrics, SyncScope};
+use crate::retry::RetryState;
 
 mod calls;
-mod counting;
+mod traffic;
 
-pub use counting::{Counters, Packets, VipCounters};
+pub use traffic::{TrafficCounters, VipCounters, VipPackets};
 
-use counting::Counting;
+use traffic::TrafficReader;
 
 /// How VPP's operator sees us.
 pub const CLIENT_NAME: &str = "vpp-maglev";
@@ -41,16 +41,16 @@ const STATS_LIMIT: Duration = Duration::from_secs(3);
 
 /// Something to be asked of VPP.
 #[derive(Debug)]
-pub enum Command {
+pub enum VppCommand {
     /// One of the outputs that are VPP's to answer, and what it is counted under.
-    Do(Output, Scope),
+    Do(Output, SyncScope),
     /// What VPP has, for somebody who asks. Dropped without an answer if it cannot be read.
-    Read(oneshot::Sender<Reading>),
+    Read(oneshot::Sender<VppReading>),
 }
 
 /// What VPP has, for somebody who asks.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub struct VppReading {
     /// What it has.
     pub actual: Actual,
     /// The flows of each VIP's servers, those that have expired and are still kept included, as far as VPP tells.
@@ -58,7 +58,7 @@ pub struct Reading {
 }
 
 /// How VPP's API is reached.
-pub trait Reach: Send + Sync + 'static {
+pub trait ConnectVpp: Send + Sync + 'static {
     /// Connects, and shakes hands.
     fn connect(&self, options: Options) -> impl Future<Output = Result<Client, Error>> + Send;
 
@@ -69,14 +69,14 @@ pub trait Reach: Send + Sync + 'static {
 }
 
 /// At the socket of that path.
-impl Reach for PathBuf {
+impl ConnectVpp for PathBuf {
     async fn connect(&self, options: Options) -> Result<Client, Error> {
         Client::connect(self, CLIENT_NAME, options).await
     }
 }
 
 /// The task that speaks to VPP.
-pub struct Link<R> {
+pub struct VppLink<R> {
     /// How VPP's API is reached.
     pub api: R,
     /// VPP's stats socket; empty does without.
@@ -86,18 +86,18 @@ pub struct Link<R> {
     /// To the core.
     pub inputs: mpsc::Sender<Vec<Input>>,
     /// From the core.
-    pub commands: mpsc::UnboundedReceiver<Command>,
+    pub commands: mpsc::UnboundedReceiver<VppCommand>,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
 }
 
 /// A call under way; what it ends with is told to the core.
-type Work = BoxFuture<'static, Result<Option<Input>, Error>>;
+type PendingCall = BoxFuture<'static, Result<Option<Input>, Error>>;
 
-impl<R: Reach> Link<R> {
+impl<R: ConnectVpp> VppLink<R> {
     /// Keeps a connection to VPP for as long as there is a core to tell.
     pub async fn run(mut self) {
-        let mut retry = Retry::default();
+        let mut retry = RetryState::default();
         while !self.inputs.is_closed() {
             match self.connect().await {
                 Ok((client, info)) => {
@@ -105,16 +105,16 @@ impl<R: Reach> Link<R> {
                     info!(event = %"vpp", version = %info.version, pid = info.pid, "VPP connected");
                     self.session(client, info).await;
                 }
-                Err(error) => self.complain(&mut retry, &error).await,
+                Err(error) => self.log_failure(&mut retry, &error).await,
             }
             let pause = sleep(retry.pause());
             self.refuse_until(pause).await;
         }
     }
 
-    async fn complain(&self, retry: &mut Retry, error: &Error) {
+    async fn log_failure(&self, retry: &mut RetryState, error: &Error) {
         let text = error.to_string();
-        if !retry.is_news(&text) {
+        if !retry.is_new_error(&text) {
             return debug!(error = %text, "VPP is not to be had");
         }
         match error {
@@ -138,7 +138,7 @@ impl<R: Reach> Link<R> {
     }
 
     async fn connect(&self) -> Result<(Client, VppInfo), Error> {
-        let observer = Arc::new(Counter(Arc::clone(&self.metrics)));
+        let observer = Arc::new(CallObserver(Arc::clone(&self.metrics)));
         let options = Options { observer, ..Options::default() };
         let client = self.api.connect(options).await?;
         let (version, ping) = (client.request(&ShowVersion {}), client.request(&ControlPing {}));
@@ -161,7 +161,7 @@ impl<R: Reach> Link<R> {
 
     /// Ends without an error when there is no core left to serve.
     async fn serve(&mut self, client: &Client, info: VppInfo) -> Result<(), Error> {
-        let mut work: FuturesUnordered<Work> = FuturesUnordered::new();
+        let mut work: FuturesUnordered<PendingCall> = FuturesUnordered::new();
         let mut pings = interval(PING_PERIOD);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What was asked of an earlier session is void; the first thing asked of this one is to read everything.
@@ -169,9 +169,9 @@ impl<R: Reach> Link<R> {
         if self.inputs.send(vec![Input::VppUp(info)]).await.is_err() {
             return Ok(());
         }
-        let counting =
-            Counting::new(client.clone(), self.stats.clone(), self.handle.clone(), self.inputs.clone());
-        let mut counting = std::pin::pin!(counting.run());
+        let traffic =
+            TrafficReader::new(client.clone(), self.stats.clone(), self.handle.clone(), self.inputs.clone());
+        let mut traffic = std::pin::pin!(traffic.run());
         loop {
             tokio::select! {
                 biased;
@@ -182,7 +182,7 @@ impl<R: Reach> Link<R> {
                 }
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Ok(()) };
-                    begun |= matches!(command, Command::Do(Output::ReadAll, _));
+                    begun |= matches!(command, VppCommand::Do(Output::ReadAll, _));
                     if begun {
                         work.push(calls::start(client, command, &self.metrics));
                     }
@@ -192,7 +192,7 @@ impl<R: Reach> Link<R> {
                         return Ok(());
                     }
                 }
-                lost = &mut counting => match lost? {},
+                lost = &mut traffic => match lost? {},
             }
         }
     }
@@ -216,11 +216,11 @@ async fn boot_time(path: PathBuf) -> Option<Wall> {
 }
 
 /// Counts each call.
-struct Counter(Arc<Metrics>);
+struct CallObserver(Arc<Metrics>);
 
-impl Observer for Counter {
+impl Observer for CallObserver {
     fn sent(&self, message: &'static str) {
-        self.0.vpp_call(message, Direction::Sent, "ok", None);
+        self.0.vpp_call(message, CallDirection::Sent, "ok", None);
     }
 
     fn ended(&self, message: &'static str, outcome: maglev_vpp::Outcome, took: Duration) {
@@ -230,7 +230,7 @@ impl Observer for Counter {
             maglev_vpp::Outcome::Timeout => "timeout",
             maglev_vpp::Outcome::Lost => "lost",
         };
-        self.0.vpp_call(message, Direction::Received, result, Some(took));
+        self.0.vpp_call(message, CallDirection::Received, result, Some(took));
     }
 
     fn stray(&self) {

@@ -13,7 +13,7 @@ use maglev_ipc::{
     VERSION, codec,
 };
 
-use maglevd::prober::Hearing;
+use maglevd::prober::InboundProtocol;
 use maglevd_prober::probe::tls::Configs;
 use maglevd_prober::protocol::{Protocol, Request};
 use maglevd_prober::set::{Limits, interval_allowed};
@@ -68,7 +68,7 @@ fn run_prober(input: &[u8]) {
 /// The same, with a moment between two of them.
 fn run_controller(input: &[u8]) {
     let mut world = World::new(good(CONFIG), Arc::default());
-    let mut hearing = Hearing::default();
+    let mut hearing = InboundProtocol::default();
     let kept = world.state.overrides().clone();
     for part in Scraps(input).parts() {
         let Some(message) = message::<ToController>(part) else { break };
@@ -194,7 +194,7 @@ mod tests {
         }
         assert_eq!(sets, [(5, Vec::new()), (0, Vec::new())]);
         for seed in answers() {
-            let mut hearing = Hearing::default();
+            let mut hearing = InboundProtocol::default();
             for part in Scraps(&seed).parts() {
                 let message = message::<ToController>(part).expect("a message");
                 hearing.take(message, &mut Vec::new()).expect("in turn");

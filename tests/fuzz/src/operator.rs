@@ -63,11 +63,11 @@ fn run_request(input: &[u8]) {
         _ => again::<v1::GetFrontendRequest>(bytes),
     }
     if let Ok(v1::Note { reason, lifetime }) = v1::Note::decode(bytes) {
-        let by = maglevd::grpc::operating::by("nobody".into(), Some(v1::Note { reason, lifetime }));
+        let by = maglevd::grpc::overrides::by("nobody".into(), Some(v1::Note { reason, lifetime }));
         assert!(by.is_ok() || lifetime.is_some());
     }
     if let Ok(request) = v1::WatchEventsRequest::decode(bytes) {
-        let choice = maglevd::grpc::watching::Choice::try_from(&request);
+        let choice = maglevd::grpc::event_stream::EventFilter::try_from(&request);
         assert!(choice.is_ok() || !request.kinds.is_empty());
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use maglevd::handle::Handle;
 use maglevd::overrides;
-use maglevd::pulse::Pulse;
-use maglevd::tasks::{self, Outside, Start};
+use maglevd::service_manager::Pulse;
+use maglevd::tasks::{self, Environment, TaskConfig};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
@@ -43,14 +43,14 @@ impl Running {
             Err(wrong) => site.violated(&wrong),
         }
         let (stop, mut set) = (CancellationToken::new(), JoinSet::new());
-        let begin = Start {
+        let begin = TaskConfig {
             config,
             overrides,
             metrics: Arc::clone(&site.metrics),
             stats: PathBuf::new(),
             pulse: Pulse::default(),
         };
-        let outside = Outside {
+        let outside = Environment {
             clock: Clocks(Arc::clone(site)),
             prober: prober::Way { site: Arc::clone(site), process: Arc::clone(&process) },
             vpp: Some(vpp::Way { site: Arc::clone(site), process: Arc::clone(&process) }),

@@ -129,7 +129,7 @@ impl Disk for Mounted {
         Some(work())
     }
 
-    fn make_folder(&self, _: &Path) -> io::Result<()> {
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
 
@@ -160,7 +160,7 @@ impl Disk for Mounted {
         self.change(Change::Renamed(from.to_owned(), to.to_owned()))
     }
 
-    fn sync_folder(&self, _: &Path) -> io::Result<()> {
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
         let mut state = self.write_call()?;
         let loose = std::mem::take(&mut state.loose);
         let State { lasting, .. } = &mut *state;

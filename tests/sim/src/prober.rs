@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use maglev_ipc::message::{HEARTBEAT, SILENCE};
 use maglev_ipc::{Code, ToController, ToProber, VERSION, codec, link};
-use maglevd::prober::{Fault, Line, Reach};
+use maglevd::prober::{ConnectProber, LinkError, MessageTransport};
 use maglevd_prober::clock::{Nanos, nanos};
 use maglevd_prober::course::{Course, Key, Start};
 use maglevd_prober::outbox::Outbox;
@@ -84,13 +84,13 @@ pub struct Way {
     pub process: Arc<Process>,
 }
 
-impl Reach for Way {
-    type Line = Wire;
+impl ConnectProber for Way {
+    type Transport = Wire;
 
-    async fn connect(&self, _: Option<&str>) -> Result<Wire, Fault> {
+    async fn connect(&self, _: Option<&str>) -> Result<Wire, LinkError> {
         let nobody = || {
             let source = link::Error::Io(io::ErrorKind::ConnectionRefused.into());
-            Fault::Connect { path: "prober.sock".into(), source }
+            LinkError::Connect { path: "prober.sock".into(), source }
         };
         let (to_prober, from_prober) = self.site.prober_weather();
         let ends = Ends {
@@ -127,7 +127,7 @@ fn link_error(error: io::Error) -> link::Error {
     }
 }
 
-impl Line for Wire {
+impl MessageTransport for Wire {
     fn send(&self, message: &ToProber) -> Result<(), link::Error> {
         if !self.process.effect() {
             return Err(link::Error::Closed);

@@ -12,7 +12,7 @@ use maglev_vpp::message::{
     Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, LbFlushVip, Message, Prefix, Vip,
 };
 use maglev_vpp::{Client, Error, Options};
-use maglevd::vpp::{CLIENT_NAME, Reach};
+use maglevd::vpp::{CLIENT_NAME, ConnectVpp};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -157,7 +157,7 @@ pub struct Way {
     pub process: Arc<Process>,
 }
 
-impl Reach for Way {
+impl ConnectVpp for Way {
     async fn connect(&self, options: Options) -> Result<Client, Error> {
         let failed = || Error::Connect {
             path: "api.sock".into(),

@@ -43,7 +43,7 @@ fn log_events_match_api_event_names() {
     drop(vpp);
     maglevd.until_vpp(false);
     for words in [
-        "INFO maglevd::prober::hearing: prober connected event=prober ",
+        "INFO maglevd::prober::inbound: prober connected event=prober ",
         "WARN maglevd::prober: prober lost; health stays as it is event=prober ",
         "INFO maglevd::vpp: VPP connected event=vpp ",
         "WARN maglevd::vpp: VPP lost; it forwards as it was last told event=vpp ",

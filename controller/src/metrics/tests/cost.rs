@@ -12,7 +12,7 @@ fn spent() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
-/// Run it optimised: `cargo test --release -p controller -- --ignored --nocapture cost`.
+/// Run it optimised: `cargo test --release -p maglevd -- --ignored --nocapture cost`.
 #[test]
 #[ignore = "prints what a scrape costs at 10,000 backends"]
 fn of_ten_thousand_backends() {
@@ -39,7 +39,7 @@ fn of_ten_thousand_backends() {
         .map(|backend| maglev_core::view::MemberView { name: backend.name.clone(), ..member.clone() })
         .collect();
     view.frontends = vec![web];
-    for format in [Format::Text, Format::OpenMetrics] {
+    for format in [ExpositionFormat::Text, ExpositionFormat::OpenMetrics] {
         let text = metrics.render(&view, None, format);
         let began = spent();
         for _ in 0..TIMES {

@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::super::disk::System;
+use super::super::disk::SystemDisk;
 use super::*;
 
 /// 2026-11-22T12:00:00Z, and a half second.
@@ -48,8 +48,8 @@ impl Place {
         self.0.path().join(NAME)
     }
 
-    fn open(&self) -> (Store<System>, Overrides) {
-        Store::open(System, self.0.path().to_owned())
+    fn open(&self) -> (OverrideStore<SystemDisk>, Overrides) {
+        OverrideStore::open(SystemDisk, self.0.path().to_owned())
     }
 
     fn names(&self) -> Vec<String> {
@@ -59,7 +59,7 @@ impl Place {
         names
     }
 
-    fn kept(&self) -> Overrides {
+    fn persisted(&self) -> Overrides {
         parse(&fs::read(self.file()).unwrap()).unwrap()
     }
 
@@ -107,7 +107,11 @@ fn it_is_written_for_people() {
 fn a_file_that_ends_anywhere_is_corrupt_and_nothing_else() {
     let text = render(&some());
     for end in 0..text.trim_end().len() {
-        assert!(matches!(parse(&text.as_bytes()[..end]), Err(Fault::Corrupt(_))), "{}", &text[..end.min(40)]);
+        assert!(
+            matches!(parse(&text.as_bytes()[..end]), Err(FileError::Corrupt(_))),
+            "{}",
+            &text[..end.min(40)]
+        );
     }
 }
 
@@ -134,12 +138,12 @@ fn what_makes_no_sense_is_corrupt() {
     ] {
         assert!(good.contains(part), "{part}");
         match parse(good.replace(part, wrong).as_bytes()) {
-            Err(Fault::Corrupt(said)) => assert!(said.contains(why), "{wrong}: {said}"),
+            Err(FileError::Corrupt(said)) => assert!(said.contains(why), "{wrong}: {said}"),
             other => panic!("{wrong}: {other:?}"),
         }
     }
     let deep = "[".repeat(1 << 20);
-    assert!(matches!(parse(deep.as_bytes()), Err(Fault::Corrupt(_))));
+    assert!(matches!(parse(deep.as_bytes()), Err(FileError::Corrupt(_))));
 }
 
 #[test]
@@ -169,7 +173,7 @@ fn a_later_releases_file_stays_until_there_is_something_to_write() {
     assert!(overrides.is_empty());
     assert_eq!((place.names(), fs::read(place.file()).unwrap()), (vec![NAME.into()], later.to_vec()));
     store.save(&some()).unwrap();
-    assert_eq!((place.kept(), place.aside("version-2")), (some(), later.to_vec()));
+    assert_eq!((place.persisted(), place.aside("version-2")), (some(), later.to_vec()));
 }
 
 #[test]
@@ -180,7 +184,7 @@ fn what_cannot_be_read_is_kept() {
     let (mut store, overrides) = place.open();
     assert!(overrides.is_empty() && place.file().is_dir());
     store.save(&some()).unwrap();
-    assert_eq!(place.kept(), some());
+    assert_eq!(place.persisted(), some());
     assert_eq!(place.names().len(), 2, "{:?}", place.names());
 }
 
@@ -205,8 +209,8 @@ fn what_people_write_is_tamed() {
         )
     };
     let long = "\\u001b".to_owned() + &"x".repeat(1000);
-    let kept = parse(line(&long).as_bytes()).unwrap();
-    let note = kept.list().next().unwrap().note;
+    let persisted = parse(line(&long).as_bytes()).unwrap();
+    let note = persisted.list().next().unwrap().note;
     assert_eq!((note.who.len(), note.reason.len()), (MAX_WHO, MAX_REASON));
     assert!(note.who.starts_with("?x"));
 }
@@ -221,7 +225,7 @@ fn a_new_file_that_did_not_come_into_force_is_no_file() {
     let (mut store, overrides) = place.open();
     assert_eq!(overrides, some());
     store.save(&Overrides::default()).unwrap();
-    assert_eq!((place.names(), place.kept()), (vec![NAME.to_owned()], Overrides::default()));
+    assert_eq!((place.names(), place.persisted()), (vec![NAME.to_owned()], Overrides::default()));
 }
 
 #[test]
@@ -230,16 +234,16 @@ fn the_new_file_is_not_written_through_a_link() {
     let elsewhere = tempfile::NamedTempFile::new().unwrap();
     std::os::unix::fs::symlink(elsewhere.path(), place.0.path().join(format!("{NAME}.new"))).unwrap();
     place.open().0.save(&some()).unwrap();
-    assert_eq!((fs::read(elsewhere.path()).unwrap(), place.kept()), (vec![], some()));
+    assert_eq!((fs::read(elsewhere.path()).unwrap(), place.persisted()), (vec![], some()));
 }
 
 #[test]
 fn a_folder_is_made_but_not_its_parents() {
     let place = Place::new();
-    let (mut store, _) = Store::open(System, place.0.path().join("state"));
+    let (mut store, _) = OverrideStore::open(SystemDisk, place.0.path().join("state"));
     store.save(&some()).unwrap();
     assert_eq!(fs::metadata(place.0.path().join("state")).unwrap().permissions().mode() & 0o777, 0o750);
-    let (mut store, overrides) = Store::open(System, place.0.path().join("no/such"));
+    let (mut store, overrides) = OverrideStore::open(SystemDisk, place.0.path().join("no/such"));
     assert!(overrides.is_empty());
     assert_eq!(store.save(&some()).unwrap_err().kind(), io::ErrorKind::NotFound);
     assert!(!place.0.path().join("no").exists());
@@ -253,8 +257,12 @@ fn the_largest_file_fits() {
     let longest =
         Note { who: quotes(MAX_WHO), at: AT, reason: quotes(MAX_REASON), expires: Some(Wall(AT.0 + 1)) };
     let slot = Some((name(1).into(), name(2).into()));
-    let line =
-        Line::of(&Override { backend: name(3).into(), slot, says: Says::Weight(100), note: longest.into() });
+    let line = FileEntry::of(&Override {
+        backend: name(3).into(),
+        slot,
+        says: Says::Weight(100),
+        note: longest.into(),
+    });
     let bytes = serde_json::to_string(&line).unwrap().len() + 4;
     assert!((bytes * MAX) as u64 + 100 < MAX_FILE, "{bytes}");
 }
@@ -266,7 +274,7 @@ fn a_name_that_is_taken_is_not_overwritten() {
     let first = place.names();
     // Another one in the same second; or in the next, which proves as much.
     fs::write(place.file(), "garbage too").unwrap();
-    store.aside = Some(Aside::Corrupt);
+    store.aside = Some(Quarantine::Corrupt);
     store.move_aside().unwrap();
     assert_eq!(place.names().len(), 2, "{first:?} {:?}", place.names());
     assert_eq!(fs::read_to_string(place.0.path().join(&first[0])).unwrap(), "garbage");

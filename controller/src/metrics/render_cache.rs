@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::lock;
-use super::text::Format;
+use super::text::ExpositionFormat;
 
 /// Up to this age, what somebody still reads is given to whoever asks.
 const FRESH: Duration = Duration::from_secs(1);
@@ -17,50 +17,50 @@ const FRESH: Duration = Duration::from_secs(1);
 const MAX_HELD: usize = 2;
 
 /// How something is rendered: its format, and whether it is packed.
-pub type Form = (Format, bool);
+pub type RenderForm = (ExpositionFormat, bool);
 
 /// What was rendered, for as long as somebody reads it.
 #[derive(Debug, Default)]
-pub struct Scrapes(Mutex<Vec<Scrape>>);
+pub struct RenderCache(Mutex<Vec<CachedBody>>);
 
 /// What was rendered once.
 #[derive(Debug)]
-struct Scrape {
-    form: Form,
+struct CachedBody {
+    form: RenderForm,
     at: Instant,
     body: Weak<Vec<u8>>,
 }
 
 /// Keeps what was rendered alive.
-struct Held(Arc<Vec<u8>>);
+struct SharedBody(Arc<Vec<u8>>);
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for SharedBody {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl Scrapes {
+impl RenderCache {
     /// What may be given to whoever asks now, if there is any; else it is to be rendered.
-    pub fn find(&self, form: Form) -> Option<Bytes> {
-        let mut scrapes = lock(&self.0);
-        scrapes.retain(|scrape| scrape.body.strong_count() > 0);
-        let mut held = scrapes.iter().filter(|scrape| scrape.form == form);
+    pub fn find(&self, form: RenderForm) -> Option<Bytes> {
+        let mut render_cache = lock(&self.0);
+        render_cache.retain(|scrape| scrape.body.strong_count() > 0);
+        let mut held = render_cache.iter().filter(|scrape| scrape.form == form);
         let (count, newest) = (held.clone().count(), held.next_back()?);
         let will_do = count >= MAX_HELD || newest.at.elapsed() < FRESH;
         will_do.then(|| newest.body.upgrade()).flatten().map(given)
     }
 
     /// Has what was rendered just now, to be given to others too.
-    pub fn add(&self, form: Form, body: Vec<u8>) -> Bytes {
+    pub fn add(&self, form: RenderForm, body: Vec<u8>) -> Bytes {
         let body = Arc::new(body);
-        lock(&self.0).push(Scrape { form, at: Instant::now(), body: Arc::downgrade(&body) });
+        lock(&self.0).push(CachedBody { form, at: Instant::now(), body: Arc::downgrade(&body) });
         given(body)
     }
 }
 
 fn given(body: Arc<Vec<u8>>) -> Bytes {
-    Bytes::from_owner(Held(body))
+    Bytes::from_owner(SharedBody(body))
 }
 
 #[cfg(test)]
@@ -69,37 +69,41 @@ mod tests {
 
     use super::*;
 
-    const TEXT: Form = (Format::Text, false);
+    const TEXT: RenderForm = (ExpositionFormat::Text, false);
 
-    fn scraped(scrapes: &Scrapes, form: Form) -> Bytes {
-        scrapes.find(form).unwrap_or_else(|| scrapes.add(form, vec![0; 100]))
+    fn scraped(render_cache: &RenderCache, form: RenderForm) -> Bytes {
+        render_cache.find(form).unwrap_or_else(|| render_cache.add(form, vec![0; 100]))
     }
 
     #[tokio::test(start_paused = true)]
     async fn slow_readers_hold_no_more_than_two_of_a_form() {
-        let scrapes = Scrapes::default();
+        let render_cache = RenderCache::default();
         let mut held = Vec::new();
         for _ in 0..20 {
-            held.push(scraped(&scrapes, TEXT));
+            held.push(scraped(&render_cache, TEXT));
             advance(FRESH).await;
         }
         let mut places: Vec<_> = held.iter().map(|body| body.as_ptr()).collect();
         places.dedup();
         assert_eq!(places.len(), MAX_HELD);
-        assert_ne!(scraped(&scrapes, (Format::Text, true)).as_ptr(), places[1], "another form");
+        assert_ne!(
+            scraped(&render_cache, (ExpositionFormat::Text, true)).as_ptr(),
+            places[1],
+            "another form"
+        );
         // Those who have read leave nothing behind.
         drop(held);
-        assert!(scrapes.find(TEXT).is_none() && lock(&scrapes.0).is_empty());
+        assert!(render_cache.find(TEXT).is_none() && lock(&render_cache.0).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_who_ask_at_once_share_and_whoever_comes_later_does_not() {
-        let scrapes = Scrapes::default();
-        let first = scraped(&scrapes, TEXT);
-        assert_eq!(scraped(&scrapes, TEXT).as_ptr(), first.as_ptr());
+        let render_cache = RenderCache::default();
+        let first = scraped(&render_cache, TEXT);
+        assert_eq!(scraped(&render_cache, TEXT).as_ptr(), first.as_ptr());
         advance(FRESH).await;
-        assert_ne!(scraped(&scrapes, TEXT).as_ptr(), first.as_ptr());
+        assert_ne!(scraped(&render_cache, TEXT).as_ptr(), first.as_ptr());
         drop(first);
-        assert!(scrapes.find((Format::OpenMetrics, false)).is_none());
+        assert!(render_cache.find((ExpositionFormat::OpenMetrics, false)).is_none());
     }
 }

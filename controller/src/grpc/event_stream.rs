@@ -12,13 +12,13 @@ use tonic::Status;
 use tracing::Level;
 
 use super::{convert, stopped};
-use crate::handle::{Gone, Handle};
-use crate::log::{self, Record, Records};
-use crate::metrics::Watcher;
+use crate::handle::{Handle, ShuttingDown};
+use crate::log::{self, LogRecord, LogSubscription};
+use crate::metrics::WatchGuard;
 
 /// What a subscriber wants to hear of.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Choice {
+pub struct EventFilter {
     backend: bool,
     frontend: bool,
     vpp: bool,
@@ -26,7 +26,7 @@ pub struct Choice {
     log: Option<Level>,
 }
 
-impl TryFrom<&WatchEventsRequest> for Choice {
+impl TryFrom<&WatchEventsRequest> for EventFilter {
     type Error = Status;
 
     fn try_from(request: &WatchEventsRequest) -> Result<Self, Status> {
@@ -62,7 +62,7 @@ fn level(number: i32) -> Result<Level, Status> {
     }
 }
 
-impl Choice {
+impl EventFilter {
     /// Whether anything but the log is chosen.
     const fn events(self) -> bool {
         self.backend || self.frontend || self.vpp || self.operator
@@ -85,7 +85,7 @@ impl Choice {
         }
     }
 
-    fn has_record(self, record: &Record) -> bool {
+    fn has_record(self, record: &LogRecord) -> bool {
         self.log.is_some_and(|least| record.level <= least)
     }
 }
@@ -93,20 +93,20 @@ impl Choice {
 /// What is so, marked as replay, and then what happens, until `stopping` says that it is over.
 ///
 /// # Errors
-/// [`Gone`].
+/// [`ShuttingDown`].
 pub async fn events(
-    choice: Choice,
+    choice: EventFilter,
     handle: &Handle,
-    log: &log::Tap,
-    watcher: Watcher,
+    log: &log::LogBroadcast,
+    watcher: WatchGuard,
     stopping: watch::Receiver<bool>,
-) -> Result<impl Stream<Item = Result<WatchEventsResponse, Status>> + Send + use<>, Gone> {
+) -> Result<impl Stream<Item = Result<WatchEventsResponse, Status>> + Send + use<>, ShuttingDown> {
     // Subscribed before the view is taken, so that nothing falls in between.
     let events = choice.events().then(|| handle.events());
     let records = choice.log.map(|level| log.records(level));
     let replay = Box::new(replay(handle.view().await?, choice));
     let subscriber =
-        Subscriber { choice, replay, events, records, watcher, stop: Box::pin(stopped(stopping)) };
+        EventSubscriber { choice, replay, events, records, watcher, stop: Box::pin(stopped(stopping)) };
     Ok(stream::unfold(Some(subscriber), |subscriber| async {
         let mut subscriber = subscriber?;
         let next = subscriber.next().await;
@@ -116,7 +116,7 @@ pub async fn events(
 }
 
 /// Converted one by one as the client reads them: ten thousand backends cost a slow client's stream no memory.
-fn replay(view: Arc<View>, choice: Choice) -> impl Iterator<Item = WatchEventsResponse> + Send {
+fn replay(view: Arc<View>, choice: EventFilter) -> impl Iterator<Item = WatchEventsResponse> + Send {
     let prober = choice.backend.then(|| convert::prober_now(&view.prober));
     let vpp = (choice.vpp && view.vpp.enabled).then(|| convert::vpp_now(&view.vpp));
     let backends = if choice.backend { view.backends.len() } else { 0 };
@@ -127,16 +127,16 @@ fn replay(view: Arc<View>, choice: Choice) -> impl Iterator<Item = WatchEventsRe
     prober.into_iter().chain(backends).chain(frontends).chain(vpp)
 }
 
-struct Subscriber {
-    choice: Choice,
+struct EventSubscriber {
+    choice: EventFilter,
     replay: Box<dyn Iterator<Item = WatchEventsResponse> + Send>,
     events: Option<broadcast::Receiver<Arc<Event>>>,
-    records: Option<Records>,
-    watcher: Watcher,
+    records: Option<LogSubscription>,
+    watcher: WatchGuard,
     stop: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-impl Subscriber {
+impl EventSubscriber {
     /// The next event of the chosen kinds, or the status that ends the stream.
     async fn next(&mut self) -> Result<WatchEventsResponse, Status> {
         if let Some(response) = self.replay.next() {
@@ -145,19 +145,19 @@ impl Subscriber {
         loop {
             let response = tokio::select! {
                 biased;
-                () = &mut self.stop => return Err(Status::unavailable(Gone.to_string())),
+                () = &mut self.stop => return Err(Status::unavailable(ShuttingDown.to_string())),
                 event = receive(self.events.as_mut()) => match event? {
-                    Received::Item(event) if self.choice.has_event(&event.kind) => convert::event(&event),
-                    Received::Item(_) => continue,
-                    Received::Lost(count) => {
+                    ReceivedItem::Item(event) if self.choice.has_event(&event.kind) => convert::event(&event),
+                    ReceivedItem::Item(_) => continue,
+                    ReceivedItem::Lost(count) => {
                         self.watcher.lost_events(count);
                         convert::lost(count)
                     }
                 },
-                record = receive(self.records.as_mut().map(Records::receiver)) => match record? {
-                    Received::Item(record) if self.choice.has_record(&record) => convert::record(&record),
-                    Received::Item(_) => continue,
-                    Received::Lost(count) => {
+                record = receive(self.records.as_mut().map(LogSubscription::receiver)) => match record? {
+                    ReceivedItem::Item(record) if self.choice.has_record(&record) => convert::record(&record),
+                    ReceivedItem::Item(_) => continue,
+                    ReceivedItem::Lost(count) => {
                         self.watcher.lost_records(count);
                         convert::lost(count)
                     }
@@ -168,17 +168,17 @@ impl Subscriber {
     }
 }
 
-enum Received<T> {
+enum ReceivedItem<T> {
     Item(T),
     Lost(u64),
 }
 
 /// Waits for ever on what was not subscribed to.
-async fn receive<T: Clone>(receiver: Option<&mut broadcast::Receiver<T>>) -> Result<Received<T>, Status> {
+async fn receive<T: Clone>(receiver: Option<&mut broadcast::Receiver<T>>) -> Result<ReceivedItem<T>, Status> {
     let Some(receiver) = receiver else { return std::future::pending().await };
     match receiver.recv().await {
-        Ok(item) => Ok(Received::Item(item)),
-        Err(broadcast::error::RecvError::Lagged(count)) => Ok(Received::Lost(count)),
-        Err(broadcast::error::RecvError::Closed) => Err(Status::unavailable(Gone.to_string())),
+        Ok(item) => Ok(ReceivedItem::Item(item)),
+        Err(broadcast::error::RecvError::Lagged(count)) => Ok(ReceivedItem::Lost(count)),
+        Err(broadcast::error::RecvError::Closed) => Err(Status::unavailable(ShuttingDown.to_string())),
     }
 }

@@ -6,11 +6,11 @@ use maglev_proto::v1::*;
 use tonic::{Code, Response};
 
 use super::*;
-use crate::overrides::{Kept, NOT_KEPT};
+use crate::overrides::{NOT_PERSISTED, PersistStatus};
 
 /// Everything is on disk, whatever it is.
-fn on_disk() -> Kept {
-    Kept { number: u64::MAX, tried: u64::MAX, trouble: String::new() }
+fn on_disk() -> PersistStatus {
+    PersistStatus { number: u64::MAX, attempted: u64::MAX, error: String::new() }
 }
 
 fn note(reason: &str, seconds: Option<i64>) -> Option<Note> {
@@ -136,7 +136,7 @@ async fn what_cannot_be_done_is_told_by_code_and_name() {
 
 #[tokio::test]
 async fn an_answer_waits_for_the_disk_and_tells_what_became_of_it() {
-    let handle = fixture::driven(Kept::default());
+    let handle = fixture::driven(PersistStatus::default());
     let daemon = daemon_of(handle.clone()).await;
     let (mut first, mut second) = (daemon.client(), daemon.client());
     let asked = tokio::spawn(async move { first.pause_backend(pause("nginx0")).await });
@@ -145,13 +145,16 @@ async fn an_answer_waits_for_the_disk_and_tells_what_became_of_it() {
         tokio::task::yield_now().await;
     }
     assert!(!asked.is_finished());
-    handle.set_kept(Kept { number: 1, tried: 1, trouble: String::new() });
+    handle.set_persisted(PersistStatus { number: 1, attempted: 1, error: String::new() });
     assert_eq!(asked.await.unwrap().map(Response::into_inner).unwrap().unkept, "");
-    handle.set_kept(Kept { number: 1, tried: u64::MAX, trouble: NOT_KEPT.into() });
+    handle.set_persisted(PersistStatus { number: 1, attempted: u64::MAX, error: NOT_PERSISTED.into() });
     let answer = second.disable_backend(disable("nginx0", None)).await.unwrap().into_inner();
-    assert_eq!((answer.backend.unwrap().state(), answer.unkept.as_str()), (BackendState::Disabled, NOT_KEPT));
+    assert_eq!(
+        (answer.backend.unwrap().state(), answer.unkept.as_str()),
+        (BackendState::Disabled, NOT_PERSISTED)
+    );
     let all = second.list_overrides(ListOverridesRequest {}).await.unwrap().into_inner();
-    assert_eq!((all.overrides.len(), all.unkept.as_str()), (1, NOT_KEPT));
+    assert_eq!((all.overrides.len(), all.unkept.as_str()), (1, NOT_PERSISTED));
 }
 
 #[tokio::test]

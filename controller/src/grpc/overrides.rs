@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::api::gone;
 use super::convert;
-use crate::handle::{Handle, Subject};
+use crate::handle::{Handle, NamedItem};
 
 /// Who asks, and what they say to it.
 ///
@@ -35,7 +35,7 @@ pub async fn backend(
     by: By,
 ) -> Result<(Option<Backend>, String), Status> {
     let unkept = operate(handle, Command::Backend { name: name.into(), action }, by).await?;
-    let view = handle.view_of(&Subject::Backend(name.into())).await.map_err(gone)?;
+    let view = handle.view_of(&NamedItem::Backend(name.into())).await.map_err(gone)?;
     let found = view.backends.iter().find(|backend| *backend.name == *name);
     let found = found.map(|found| convert::backend(found, &convert::refusals(&view.prober), &view));
     Ok((found, unkept))
@@ -57,7 +57,7 @@ pub async fn weight(
     let [frontend, pool, backend] = path.map(Into::into);
     let name = std::sync::Arc::clone(&frontend);
     let unkept = operate(handle, Command::Weight { frontend, pool, backend, weight }, by).await?;
-    let view = handle.view_of(&Subject::Frontend(name.to_string())).await.map_err(gone)?;
+    let view = handle.view_of(&NamedItem::Frontend(name.to_string())).await.map_err(gone)?;
     let found = view.frontends.iter().find(|frontend| frontend.name == name);
     Ok((found.map(|found| convert::frontend(found, &view.config)), unkept))
 }

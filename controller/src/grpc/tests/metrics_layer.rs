@@ -7,7 +7,7 @@ use tonic::body::Body;
 use tower::ServiceExt;
 
 use super::*;
-use crate::metrics::Format;
+use crate::metrics::ExpositionFormat;
 
 /// What is counted.
 struct Counts(Arc<Metrics>);
@@ -20,7 +20,7 @@ impl Daemon {
 
 impl Counts {
     fn scrape(&self) -> String {
-        self.0.render(&fixture::view(), None, Format::Text)
+        self.0.render(&fixture::view(), None, ExpositionFormat::Text)
     }
 
     /// The value of the sample that is written so.

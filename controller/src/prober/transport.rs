@@ -7,18 +7,18 @@ use maglev_ipc::{ControllerLink, ToController, ToProber, link};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use super::Line;
+use super::MessageTransport;
 
 /// A link to the prober over a socket.
 #[derive(Debug)]
-pub struct Wire {
+pub struct SocketTransport {
     link: ControllerLink,
     /// The link's descriptor, to wait for. tokio has no type for sockets of type `SOCK_SEQPACKET`; all that is asked of
     /// this one is when the link can be read or written.
     readiness: UnixStream,
 }
 
-impl Wire {
+impl SocketTransport {
     /// # Errors
     /// The system has no descriptor left, or nothing to wait with.
     pub fn new(link: ControllerLink) -> io::Result<Self> {
@@ -32,7 +32,7 @@ impl Wire {
     }
 }
 
-impl Line for Wire {
+impl MessageTransport for SocketTransport {
     fn send(&self, message: &ToProber) -> Result<(), link::Error> {
         let sent = self.link.send(message);
         if let Err(link::Error::WouldBlock) = sent {

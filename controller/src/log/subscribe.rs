@@ -30,7 +30,7 @@ const LEVELS: [LevelFilter; 6] = [
 
 /// A log record, for subscribers.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct LogRecord {
     /// When it was written.
     pub at: SystemTime,
     /// How severe it is.
@@ -45,41 +45,41 @@ pub struct Record {
 
 /// Where subscribers get the log.
 #[derive(Clone, Debug)]
-pub struct Tap(Arc<Shared>);
+pub struct LogBroadcast(Arc<BroadcastState>);
 
 #[derive(Debug)]
-struct Shared {
-    sender: broadcast::Sender<Arc<Record>>,
+struct BroadcastState {
+    sender: broadcast::Sender<Arc<LogRecord>>,
     /// How many subscribers ask for each of [`LEVELS`].
     asked: Mutex<[usize; LEVELS.len()]>,
     /// The index of the most verbose level that anybody asks for.
-    most: AtomicUsize,
+    max_level: AtomicUsize,
 }
 
 /// What one subscriber hears. As long as it is there, records of its level are made.
 #[derive(Debug)]
-pub struct Records {
-    receiver: broadcast::Receiver<Arc<Record>>,
+pub struct LogSubscription {
+    receiver: broadcast::Receiver<Arc<LogRecord>>,
     level: usize,
-    tap: Tap,
+    subscribe: LogBroadcast,
 }
 
-impl Default for Tap {
+impl Default for LogBroadcast {
     fn default() -> Self {
         let (sender, _) = broadcast::channel(BACKLOG);
-        Self(Arc::new(Shared { sender, asked: Mutex::default(), most: AtomicUsize::new(0) }))
+        Self(Arc::new(BroadcastState { sender, asked: Mutex::default(), max_level: AtomicUsize::new(0) }))
     }
 }
 
-impl Tap {
+impl LogBroadcast {
     /// What is logged from now on, at `level` and above, and what else others ask for. A receiver that lags too far
     /// loses the oldest, and is told.
     #[must_use]
-    pub fn records(&self, level: Level) -> Records {
+    pub fn records(&self, level: Level) -> LogSubscription {
         let level = LEVELS.iter().position(|known| *known == level).unwrap_or_default();
         let receiver = self.0.sender.subscribe();
         self.0.change(|asked| asked[level] += 1);
-        Records { receiver, level, tap: self.clone() }
+        LogSubscription { receiver, level, subscribe: self.clone() }
     }
 
     /// The layer that makes records, for as long as somebody asks for them.
@@ -87,52 +87,52 @@ impl Tap {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        Tapping(self.clone()).with_filter(Asked(self.clone()))
+        BroadcastLayer(self.clone()).with_filter(RequestedLevel(self.clone()))
     }
 }
 
-impl Shared {
+impl BroadcastState {
     /// Where nobody asks for a record, its place in the program is told so once, and then costs nothing. When that
     /// changes, every place is told anew.
     fn change(&self, change: impl FnOnce(&mut [usize; LEVELS.len()])) {
         // Held until all is told, so that two changes are told in their order.
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut asked);
-        let most = asked.iter().rposition(|count| *count > 0).unwrap_or_default();
-        if self.most.swap(most, Relaxed) != most {
+        let max_level = asked.iter().rposition(|count| *count > 0).unwrap_or_default();
+        if self.max_level.swap(max_level, Relaxed) != max_level {
             tracing::callsite::rebuild_interest_cache();
         }
     }
 
-    fn most(&self) -> LevelFilter {
-        LEVELS[self.most.load(Relaxed)]
+    fn max_level(&self) -> LevelFilter {
+        LEVELS[self.max_level.load(Relaxed)]
     }
 }
 
-impl Records {
+impl LogSubscription {
     /// Where they arrive.
-    pub const fn receiver(&mut self) -> &mut broadcast::Receiver<Arc<Record>> {
+    pub const fn receiver(&mut self) -> &mut broadcast::Receiver<Arc<LogRecord>> {
         &mut self.receiver
     }
 }
 
-impl Drop for Records {
+impl Drop for LogSubscription {
     fn drop(&mut self) {
-        self.tap.0.change(|asked| asked[self.level] -= 1);
+        self.subscribe.0.change(|asked| asked[self.level] -= 1);
     }
 }
 
 /// Lets through what anybody asks for.
-struct Asked(Tap);
+struct RequestedLevel(LogBroadcast);
 
-impl Asked {
+impl RequestedLevel {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         // What the gRPC libraries log while they send a record would itself be a record to send, and so on for ever.
-        metadata.is_event() && metadata.target().starts_with(OWN) && *metadata.level() <= self.0.0.most()
+        metadata.is_event() && metadata.target().starts_with(OWN) && *metadata.level() <= self.0.0.max_level()
     }
 }
 
-impl<S> Filter<S> for Asked {
+impl<S> Filter<S> for RequestedLevel {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         self.wants(metadata)
     }
@@ -142,19 +142,19 @@ impl<S> Filter<S> for Asked {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.0.0.most())
+        Some(self.0.0.max_level())
     }
 }
 
 /// Makes records of what is let through.
-struct Tapping(Tap);
+struct BroadcastLayer(LogBroadcast);
 
-impl<S: Subscriber> Layer<S> for Tapping {
+impl<S: Subscriber> Layer<S> for BroadcastLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        let mut fields = Fields::default();
+        let mut fields = RecordFields::default();
         event.record(&mut fields);
-        let record = Record {
+        let record = LogRecord {
             at: SystemTime::now(),
             level: *metadata.level(),
             target: metadata.target(),
@@ -167,12 +167,12 @@ impl<S: Subscriber> Layer<S> for Tapping {
 }
 
 #[derive(Default)]
-struct Fields {
+struct RecordFields {
     message: String,
     others: Vec<(&'static str, String)>,
 }
 
-impl Fields {
+impl RecordFields {
     fn put(&mut self, field: &Field, value: String) {
         match field.name() {
             "message" => self.message = value,
@@ -181,7 +181,7 @@ impl Fields {
     }
 }
 
-impl Visit for Fields {
+impl Visit for RecordFields {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.put(field, value.to_owned());
     }

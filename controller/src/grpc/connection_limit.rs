@@ -15,14 +15,14 @@ use crate::access::Peer;
 
 /// Whom connections are counted for: a user, or what one customer of a network has of addresses.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Owner {
+pub enum ConnectionOwner {
     /// Of the unix socket.
     User(u32),
     /// An IPv4 address, or the upper half of an IPv6 one.
     Network(Ipv6Addr),
 }
 
-impl From<&Peer> for Owner {
+impl From<&Peer> for ConnectionOwner {
     fn from(peer: &Peer) -> Self {
         match peer {
             Peer::Unix { uid, .. } => Self::User(*uid),
@@ -36,38 +36,38 @@ impl From<&Peer> for Owner {
 
 /// The places of one listener.
 #[derive(Debug)]
-pub struct Places {
+pub struct Connections {
     limit: usize,
-    taken: Mutex<Vec<Arc<Place>>>,
+    taken: Mutex<Vec<Arc<Connection>>>,
 }
 
 /// One connection's place.
 #[derive(Debug)]
-pub struct Place {
-    owner: Owner,
-    use_: Mutex<Use>,
-    leave: CancellationToken,
+pub struct Connection {
+    owner: ConnectionOwner,
+    use_: Mutex<ConnectionUse>,
+    evicted: CancellationToken,
 }
 
 /// How a connection is used.
 #[derive(Clone, Copy, Debug)]
-struct Use {
+struct ConnectionUse {
     calls: usize,
     since: Instant,
 }
 
 /// A place that is given back when this is dropped.
 #[derive(Debug)]
-pub struct Taken {
-    place: Arc<Place>,
-    places: Arc<Places>,
+pub struct ConnectionGuard {
+    place: Arc<Connection>,
+    connection_limit: Arc<Connections>,
 }
 
 /// A call that is under way until this is dropped.
 #[derive(Debug)]
-pub struct UnderWay(Arc<Place>);
+pub struct CallGuard(Arc<Connection>);
 
-impl Places {
+impl Connections {
     /// As many as `limit`, all free.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
@@ -76,67 +76,67 @@ impl Places {
 
     /// A place for a connection of `owner`. If there is none left, somebody else has to leave.
     #[must_use]
-    pub fn take(self: &Arc<Self>, owner: Owner) -> Taken {
-        let use_ = Mutex::new(Use { calls: 0, since: Instant::now() });
-        let place = Arc::new(Place { owner, use_, leave: CancellationToken::new() });
+    pub fn take(self: &Arc<Self>, owner: ConnectionOwner) -> ConnectionGuard {
+        let use_ = Mutex::new(ConnectionUse { calls: 0, since: Instant::now() });
+        let place = Arc::new(Connection { owner, use_, evicted: CancellationToken::new() });
         let mut taken = lock(&self.taken);
         if taken.len() >= self.limit
-            && let Some(loser) = loser(&taken, owner)
+            && let Some(eviction_victim) = eviction_victim(&taken, owner)
         {
-            taken.swap_remove(loser).leave.cancel();
+            taken.swap_remove(eviction_victim).evicted.cancel();
         }
         taken.push(Arc::clone(&place));
-        Taken { place, places: Arc::clone(self) }
+        ConnectionGuard { place, connection_limit: Arc::clone(self) }
     }
 }
 
 /// Of those of whoever has the most, one without calls if possible, and of these the one that was used longest ago.
-fn loser(taken: &[Arc<Place>], newcomer: Owner) -> Option<usize> {
+fn eviction_victim(taken: &[Arc<Connection>], newcomer: ConnectionOwner) -> Option<usize> {
     let mut counts = BTreeMap::from([(newcomer, 1)]);
     for place in taken {
         *counts.entry(place.owner).or_insert(0) += 1;
     }
-    let key = |place: &Place| {
-        let Use { calls, since } = *lock(&place.use_);
+    let key = |place: &Connection| {
+        let ConnectionUse { calls, since } = *lock(&place.use_);
         (counts.get(&place.owner).copied(), calls == 0, Reverse(since))
     };
     taken.iter().enumerate().max_by_key(|(_, place)| key(place)).map(|(index, _)| index)
 }
 
-impl Place {
+impl Connection {
     /// Says that a call has begun.
     #[must_use]
-    pub fn call(self: &Arc<Self>) -> UnderWay {
+    pub fn call(self: &Arc<Self>) -> CallGuard {
         let mut use_ = lock(&self.use_);
-        *use_ = Use { calls: use_.calls + 1, since: Instant::now() };
-        UnderWay(Arc::clone(self))
+        *use_ = ConnectionUse { calls: use_.calls + 1, since: Instant::now() };
+        CallGuard(Arc::clone(self))
     }
 }
 
-impl Taken {
+impl ConnectionGuard {
     /// The place.
     #[must_use]
-    pub const fn place(&self) -> &Arc<Place> {
+    pub const fn place(&self) -> &Arc<Connection> {
         &self.place
     }
 
     /// Is cancelled once somebody else has the place.
     #[must_use]
-    pub fn leave(&self) -> CancellationToken {
-        self.place.leave.clone()
+    pub fn evicted(&self) -> CancellationToken {
+        self.place.evicted.clone()
     }
 }
 
-impl Drop for Taken {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        lock(&self.places.taken).retain(|place| !Arc::ptr_eq(place, &self.place));
+        lock(&self.connection_limit.taken).retain(|place| !Arc::ptr_eq(place, &self.place));
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for CallGuard {
     fn drop(&mut self) {
         let mut use_ = lock(&self.0.use_);
-        *use_ = Use { calls: use_.calls.saturating_sub(1), since: Instant::now() };
+        *use_ = ConnectionUse { calls: use_.calls.saturating_sub(1), since: Instant::now() };
     }
 }
 
@@ -149,17 +149,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn has_left(taken: &Taken) -> bool {
-        taken.leave().is_cancelled()
+    fn has_left(taken: &ConnectionGuard) -> bool {
+        taken.evicted().is_cancelled()
     }
 
     #[test]
     fn whoever_has_the_most_loses_the_one_used_longest_ago() {
-        let places = Places::new(4);
-        let crowd: Vec<_> = (0..3).map(|_| places.take(Owner::User(1))).collect();
-        let single = places.take(Owner::User(2));
+        let connection_limit = Connections::new(4);
+        let crowd: Vec<_> = (0..3).map(|_| connection_limit.take(ConnectionOwner::User(1))).collect();
+        let single = connection_limit.take(ConnectionOwner::User(2));
         drop(crowd[0].place().call());
-        let newcomer = places.take(Owner::User(3));
+        let newcomer = connection_limit.take(ConnectionOwner::User(3));
         let left: Vec<_> = crowd.iter().map(has_left).collect();
         assert_eq!(left, [false, true, false]);
         assert!(!has_left(&single) && !has_left(&newcomer));
@@ -167,9 +167,9 @@ mod tests {
 
     #[test]
     fn a_crowd_pushes_out_its_own() {
-        let places = Places::new(4);
-        let others: Vec<_> = [7, 7, 8].map(|uid| places.take(Owner::User(uid))).into();
-        let crowd: Vec<_> = (0..100).map(|_| places.take(Owner::User(9))).collect();
+        let connection_limit = Connections::new(4);
+        let others: Vec<_> = [7, 7, 8].map(|uid| connection_limit.take(ConnectionOwner::User(uid))).into();
+        let crowd: Vec<_> = (0..100).map(|_| connection_limit.take(ConnectionOwner::User(9))).collect();
         assert!(others[2..].iter().all(|other| !has_left(other)));
         assert_eq!(others.iter().filter(|other| has_left(other)).count(), 1);
         assert_eq!(crowd.iter().filter(|one| !has_left(one)).count(), 2);
@@ -177,31 +177,35 @@ mod tests {
 
     #[test]
     fn a_call_keeps_a_connection_while_there_are_idle_ones() {
-        let places = Places::new(2);
-        let busy = places.take(Owner::User(1));
+        let connection_limit = Connections::new(2);
+        let busy = connection_limit.take(ConnectionOwner::User(1));
         let call = busy.place().call();
-        let idle = places.take(Owner::User(1));
-        let second = places.take(Owner::User(1));
+        let idle = connection_limit.take(ConnectionOwner::User(1));
+        let second = connection_limit.take(ConnectionOwner::User(1));
         assert!(has_left(&idle) && !has_left(&busy));
         let calls = [call, second.place().call()];
-        let _third = places.take(Owner::User(1));
+        let _third = connection_limit.take(ConnectionOwner::User(1));
         assert!(has_left(&busy) && !has_left(&second));
         drop(calls);
     }
 
     #[test]
     fn a_place_is_given_back() {
-        let places = Places::new(2);
+        let connection_limit = Connections::new(2);
         for _ in 0..10 {
-            drop(places.take(Owner::User(1)));
+            drop(connection_limit.take(ConnectionOwner::User(1)));
         }
-        let kept = [places.take(Owner::User(1)), places.take(Owner::User(1))];
+        let kept = [
+            connection_limit.take(ConnectionOwner::User(1)),
+            connection_limit.take(ConnectionOwner::User(1)),
+        ];
         assert!(!kept.iter().any(has_left));
     }
 
     #[test]
     fn a_customer_of_a_network_is_one_owner() {
-        let owner = |address: &str| Owner::from(&Peer::of_tcp(address.parse().unwrap(), false, None));
+        let owner =
+            |address: &str| ConnectionOwner::from(&Peer::of_tcp(address.parse().unwrap(), false, None));
         assert_eq!(owner("2001:db8:0:1::1"), owner("2001:db8:0:1:ffff::2"));
         assert_ne!(owner("2001:db8:0:1::1"), owner("2001:db8:0:2::1"));
         assert_ne!(owner("192.0.2.1"), owner("192.0.2.2"));

@@ -27,17 +27,17 @@ const LOOK_UPS: usize = 8;
 
 /// The numbers under which VPP counts. `None`: it was asked, and has none.
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct IndexCache {
     vips: BTreeMap<VipKey, Option<u32>>,
-    routes: BTreeMap<Prefix, Option<Route>>,
+    routes: BTreeMap<Prefix, Option<RouteIndex>>,
     servers: BTreeMap<IpAddr, Option<u32>>,
-    patience: Patience,
-    round: Round,
+    patience: ListingBackoff,
+    round: RefreshCursor,
 }
 
 /// Where the book is in asking for all routes again.
 #[derive(Clone, Copy, Debug, Default)]
-struct Round {
+struct RefreshCursor {
     /// The last route that was let go.
     at: Option<Prefix>,
     /// How many routes times how many nanoseconds have passed that no route was let go for.
@@ -50,12 +50,12 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// When VPP is asked again for a listing that it did not give. Each time may cost VPP as long as a call may take, so the
 /// pause doubles.
 #[derive(Clone, Copy, Debug, Default)]
-struct Patience {
+struct ListingBackoff {
     failures: u32,
     until: Option<Instant>,
 }
 
-impl Patience {
+impl ListingBackoff {
     fn is_over(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| until <= now)
     }
@@ -70,13 +70,13 @@ impl Patience {
 
 /// The route of a VIP's prefix.
 #[derive(Clone, Copy, Debug)]
-struct Route {
+struct RouteIndex {
     index: u32,
     /// It is that of an address of an interface of VPP's own.
     own: bool,
 }
 
-impl Book {
+impl IndexCache {
     /// The place of a VIP in the vectors of packets per VIP.
     pub fn vip(&self, vip: &VipKey) -> Option<u32> {
         self.vips.get(vip).copied().flatten()
@@ -160,7 +160,7 @@ impl Book {
     /// VPP is lost.
     pub async fn find_routes(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
         let prefixes: BTreeSet<Prefix> = actual.vips.keys().map(|vip| name(vip).prefix).collect();
-        let own = |route: &Option<Route>| route.is_some_and(|route| route.own);
+        let own = |route: &Option<RouteIndex>| route.is_some_and(|route| route.own);
         self.routes.retain(|prefix, route| prefixes.contains(prefix) && !own(route));
         let unknown = prefixes.into_iter().filter(|prefix| !self.routes.contains_key(prefix));
         let routes = look_up(client, unknown.collect()).await?;
@@ -204,7 +204,7 @@ impl Book {
             self.patience.fail(Instant::now(), pause);
             return Ok(());
         };
-        self.patience = Patience::default();
+        self.patience = ListingBackoff::default();
         // Whether it has them or not, it is not asked again for these.
         for vip in actual.vips.keys() {
             self.vips.entry(*vip).or_default();
@@ -219,17 +219,20 @@ impl Book {
         Ok(())
     }
 
-    fn route_of(&self, vip: &VipKey) -> Option<Route> {
+    fn route_of(&self, vip: &VipKey) -> Option<RouteIndex> {
         self.routes.get(&name(vip).prefix).copied().flatten()
     }
 }
 
-async fn look_up(client: &Client, prefixes: BTreeSet<Prefix>) -> Result<Vec<(Prefix, Option<Route>)>, Error> {
+async fn look_up(
+    client: &Client,
+    prefixes: BTreeSet<Prefix>,
+) -> Result<Vec<(Prefix, Option<RouteIndex>)>, Error> {
     let asked = stream::iter(prefixes).map(|prefix| async move {
         match client.request(&IpRouteLookupV2::exact(prefix)).await {
             Ok(reply) => {
                 let own = reply.source == SOURCE_INTERFACE;
-                Ok((prefix, Some(Route { index: reply.stats_index, own })))
+                Ok((prefix, Some(RouteIndex { index: reply.stats_index, own })))
             }
             Err(Error::Refused { .. }) => Ok((prefix, None)),
             Err(lost) => Err(lost),
@@ -243,20 +246,21 @@ mod tests {
     use super::*;
 
     /// Asks for the routes that are not there, and says which these were.
-    fn asked(book: &mut Book, prefixes: &[Prefix]) -> Vec<Prefix> {
-        let missing: Vec<_> = prefixes.iter().filter(|p| !book.routes.contains_key(p)).copied().collect();
-        book.routes.extend(missing.iter().map(|prefix| (*prefix, None)));
+    fn asked(index_cache: &mut IndexCache, prefixes: &[Prefix]) -> Vec<Prefix> {
+        let missing: Vec<_> =
+            prefixes.iter().filter(|p| !index_cache.routes.contains_key(p)).copied().collect();
+        index_cache.routes.extend(missing.iter().map(|prefix| (*prefix, None)));
         missing
     }
 
     #[test]
     fn each_route_is_asked_for_again_once_in_a_round() {
         let prefixes: Vec<_> = (0..7).map(|n| Prefix::host([203, 0, 113, n].into())).collect();
-        let mut book = Book::default();
-        assert_eq!(asked(&mut book, &prefixes).len(), 7);
+        let mut index_cache = IndexCache::default();
+        assert_eq!(asked(&mut index_cache, &prefixes).len(), 7);
         let mut rounds = (0..12).map(|_| {
-            book.renew(Duration::from_secs(5), Duration::from_secs(30));
-            asked(&mut book, &prefixes)
+            index_cache.renew(Duration::from_secs(5), Duration::from_secs(30));
+            asked(&mut index_cache, &prefixes)
         });
         for _ in 0..2 {
             let round: Vec<_> = rounds.by_ref().take(6).collect();
@@ -268,16 +272,16 @@ mod tests {
     #[test]
     fn no_route_is_asked_for_twice_at_once() {
         let prefixes: Vec<_> = (0..7).map(|n| Prefix::host([203, 0, 113, n].into())).collect();
-        let mut book = Book::default();
-        asked(&mut book, &prefixes);
-        book.renew(Duration::from_secs(5), Duration::from_millis(1));
-        assert_eq!(asked(&mut book, &prefixes), prefixes);
+        let mut index_cache = IndexCache::default();
+        asked(&mut index_cache, &prefixes);
+        index_cache.renew(Duration::from_secs(5), Duration::from_millis(1));
+        assert_eq!(asked(&mut index_cache, &prefixes), prefixes);
     }
 
     #[test]
     fn what_vpp_did_not_list_is_asked_for_again_ever_more_seldom() {
         let now = Instant::now();
-        let (mut patience, first) = (Patience::default(), Duration::from_secs(30));
+        let (mut patience, first) = (ListingBackoff::default(), Duration::from_secs(30));
         assert!(patience.is_over(now));
         for pause in [30, 60, 120, 240, 480, 960, 1920, 3600, 3600].map(Duration::from_secs) {
             patience.fail(now, first);

@@ -6,7 +6,7 @@ use maglev_ipc::outcome::{MAX_DETAIL, tame};
 use maglev_ipc::{Outcome, Streak, ToController, VERSION};
 use tracing::info;
 
-use super::Fault;
+use super::LinkError;
 
 /// The longest name of a release that is shown, in bytes.
 const MAX_RELEASE: usize = 64;
@@ -16,11 +16,11 @@ const LATEST: u64 = 253_402_300_799;
 
 /// How far a link has come.
 #[derive(Debug, Default)]
-pub struct Hearing {
+pub struct InboundProtocol {
     greeted: bool,
 }
 
-impl Hearing {
+impl InboundProtocol {
     /// Whether the prober has said who it is.
     #[must_use]
     pub const fn greeted(&self) -> bool {
@@ -31,7 +31,7 @@ impl Hearing {
     ///
     /// # Errors
     /// The message is not allowed here.
-    pub fn take(&mut self, message: ToController, inputs: &mut Vec<Input>) -> Result<(), Fault> {
+    pub fn take(&mut self, message: ToController, inputs: &mut Vec<Input>) -> Result<(), LinkError> {
         match message {
             ToController::Hello { version: VERSION, release, instance } if !self.greeted => {
                 let release = tame(&release, MAX_RELEASE);
@@ -40,10 +40,10 @@ impl Hearing {
                 inputs.push(Input::ProberUp);
             }
             ToController::Hello { version: theirs, release, .. } if theirs != VERSION => {
-                return Err(Fault::Version { theirs, release: tame(&release, MAX_RELEASE) });
+                return Err(LinkError::Version { theirs, release: tame(&release, MAX_RELEASE) });
             }
-            ToController::Hello { .. } => return Err(Fault::Protocol("a second greeting")),
-            _ if !self.greeted => return Err(Fault::Protocol("no greeting")),
+            ToController::Hello { .. } => return Err(LinkError::Protocol("a second greeting")),
+            _ if !self.greeted => return Err(LinkError::Protocol("no greeting")),
             ToController::Refused { id, why } => {
                 inputs.push(Input::Refused(id, tame(&why.to_string(), MAX_DETAIL)));
             }
@@ -64,9 +64,9 @@ impl Hearing {
 }
 
 /// A batch is within its bound.
-fn bounded<T>(batch: &[T]) -> Result<(), Fault> {
+fn bounded<T>(batch: &[T]) -> Result<(), LinkError> {
     if batch.len() > MAX_BATCH {
-        Err(Fault::Protocol("more in one message than it may hold"))
+        Err(LinkError::Protocol("more in one message than it may hold"))
     } else {
         Ok(())
     }
@@ -104,10 +104,10 @@ mod tests {
         }
     }
 
-    fn heard(message: ToController) -> Result<Vec<Input>, Fault> {
-        let (mut hearing, mut inputs) = (Hearing::default(), Vec::new());
-        hearing.take(hello(), &mut Vec::new())?;
-        hearing.take(message, &mut inputs)?;
+    fn heard(message: ToController) -> Result<Vec<Input>, LinkError> {
+        let (mut inbound, mut inputs) = (InboundProtocol::default(), Vec::new());
+        inbound.take(hello(), &mut Vec::new())?;
+        inbound.take(message, &mut inputs)?;
         Ok(inputs)
     }
 
@@ -123,12 +123,12 @@ mod tests {
 
     #[test]
     fn nothing_is_said_before_the_greeting_and_that_only_once() {
-        let mut hearing = Hearing::default();
+        let mut inbound = InboundProtocol::default();
         let heartbeat = ToController::Heartbeat(maglev_ipc::Stats::default());
-        assert!(matches!(hearing.take(heartbeat.clone(), &mut Vec::new()), Err(Fault::Protocol(_))));
-        hearing.take(hello(), &mut Vec::new()).unwrap();
-        hearing.take(heartbeat, &mut Vec::new()).unwrap();
-        assert!(matches!(hearing.take(hello(), &mut Vec::new()), Err(Fault::Protocol(_))));
+        assert!(matches!(inbound.take(heartbeat.clone(), &mut Vec::new()), Err(LinkError::Protocol(_))));
+        inbound.take(hello(), &mut Vec::new()).unwrap();
+        inbound.take(heartbeat, &mut Vec::new()).unwrap();
+        assert!(matches!(inbound.take(hello(), &mut Vec::new()), Err(LinkError::Protocol(_))));
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
             ToController::Outcomes(vec![outcome(""); MAX_BATCH + 1]),
             ToController::Streaks(vec![Streak { last: outcome(""), passes: 0, known: 1 }; MAX_BATCH + 1]),
         ] {
-            assert!(matches!(heard(message), Err(Fault::Protocol(_))));
+            assert!(matches!(heard(message), Err(LinkError::Protocol(_))));
         }
     }
 }

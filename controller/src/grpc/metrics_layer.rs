@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use crate::metrics::{Call, Calls, Method};
+use crate::metrics::{CallMetrics, CallTimer, MethodMetrics};
 
 /// The header or trailer that has the status.
 const STATUS: &str = "grpc-status";
@@ -22,24 +22,24 @@ const PREFIX: usize = 5;
 
 /// Counts calls.
 #[derive(Clone, Debug)]
-pub struct Counting(pub Arc<Calls>);
+pub struct MetricsLayer(pub Arc<CallMetrics>);
 
 /// A service whose calls are counted.
 #[derive(Clone, Debug)]
-pub struct Counted<S> {
+pub struct MetricsService<S> {
     inner: S,
-    calls: Arc<Calls>,
+    calls: Arc<CallMetrics>,
 }
 
-impl<S> Layer<S> for Counting {
-    type Service = Counted<S>;
+impl<S> Layer<S> for MetricsLayer {
+    type Service = MetricsService<S>;
 
-    fn layer(&self, inner: S) -> Counted<S> {
-        Counted { inner, calls: Arc::clone(&self.0) }
+    fn layer(&self, inner: S) -> MetricsService<S> {
+        MetricsService { inner, calls: Arc::clone(&self.0) }
     }
 }
 
-impl<S> Service<Request<Body>> for Counted<S>
+impl<S> Service<Request<Body>> for MetricsService<S>
 where
     S: Service<Request<Body>, Response = Response<Body>>,
     S::Future: Send + 'static,
@@ -57,21 +57,21 @@ where
             return Box::pin(self.inner.call(request));
         };
         let method = Arc::clone(call.method());
-        let response = self
-            .inner
-            .call(request.map(|body| Body::new(Incoming { body, method, frames: Frames::default() })));
+        let response = self.inner.call(
+            request.map(|body| Body::new(RequestBody { body, method, frames: MessageCounter::default() })),
+        );
         // The call is in here, so that it counts as given up if this is dropped.
         Box::pin(async move { Ok(watch(response.await?, call)) })
     }
 }
 
-fn watch(response: Response<Body>, mut call: Call) -> Response<Body> {
+fn watch(response: Response<Body>, mut call: CallTimer) -> Response<Body> {
     // A call that fails before its first message has its status among the headers, and no body.
     if let Some(code) = code(response.headers()) {
         call.end(code);
         return response;
     }
-    response.map(|body| Body::new(Outgoing { body, call, frames: Frames::default() }))
+    response.map(|body| Body::new(ResponseBody { body, call, frames: MessageCounter::default() }))
 }
 
 fn code(headers: &HeaderMap) -> Option<Code> {
@@ -79,26 +79,26 @@ fn code(headers: &HeaderMap) -> Option<Code> {
 }
 
 /// What the client sends.
-struct Incoming {
+struct RequestBody {
     body: Body,
-    method: Arc<Method>,
-    frames: Frames,
+    method: Arc<MethodMetrics>,
+    frames: MessageCounter,
 }
 
 /// What the client is sent.
-struct Outgoing {
+struct ResponseBody {
     body: Body,
-    call: Call,
-    frames: Frames,
+    call: CallTimer,
+    frames: MessageCounter,
 }
 
-type Polled = Poll<Option<Result<Frame<Bytes>, Status>>>;
+type PolledFrame = Poll<Option<Result<Frame<Bytes>, Status>>>;
 
-impl hyper::body::Body for Incoming {
+impl hyper::body::Body for RequestBody {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
@@ -118,11 +118,11 @@ impl hyper::body::Body for Incoming {
     }
 }
 
-impl hyper::body::Body for Outgoing {
+impl hyper::body::Body for ResponseBody {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Pending => {}
@@ -153,7 +153,7 @@ impl hyper::body::Body for Outgoing {
 
 /// Where in the sequence of messages a body is.
 #[derive(Debug, Default)]
-struct Frames {
+struct MessageCounter {
     prefix: [u8; PREFIX],
     /// How much of the prefix is there.
     begun: usize,
@@ -161,7 +161,7 @@ struct Frames {
     left: usize,
 }
 
-impl Frames {
+impl MessageCounter {
     /// Lets `data` pass, and returns how many messages end in it.
     fn pass(&mut self, mut data: &[u8]) -> u64 {
         let mut ended = 0;
@@ -198,10 +198,10 @@ mod tests {
     fn messages_are_counted_however_they_are_cut() {
         let body = [&[0, 0, 0, 0, 3][..], b"abc", &[0, 0, 0, 0, 0], &[1, 0, 0, 1, 0], &[7; 256]].concat();
         for size in 1..=body.len() {
-            let mut frames = Frames::default();
+            let mut frames = MessageCounter::default();
             let count: u64 = body.chunks(size).map(|chunk| frames.pass(chunk)).sum();
             assert_eq!(count, 3, "in pieces of {size}");
         }
-        assert_eq!(Frames::default().pass(&body[..body.len() - 1]), 2);
+        assert_eq!(MessageCounter::default().pass(&body[..body.len() - 1]), 2);
     }
 }

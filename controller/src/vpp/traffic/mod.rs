@@ -1,7 +1,7 @@
 //! How much traffic VPP has seen: read from its stats segment every few seconds, for whoever shows it.
 //!
 //! The segment costs VPP nothing to be read. What has to be asked of VPP itself, under which numbers it counts for
-//! what it has, is asked as seldom as can be ([`book`]).
+//! what it has, is asked as seldom as can be ([`index_cache`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -22,18 +22,18 @@ use tracing::{debug, warn};
 
 use super::STATS_LIMIT;
 use crate::handle::Handle;
-use crate::retry::Retry;
+use crate::retry::RetryState;
 
-mod book;
+mod index_cache;
 
-use book::Book;
+use index_cache::IndexCache;
 
 /// How often the counters are read.
 const PERIOD: Duration = Duration::from_secs(5);
 
 /// How much traffic VPP has seen since it has what is counted for. Keys are those of the [`Actual`] of the moment.
 #[derive(Clone, Debug)]
-pub struct Counters {
+pub struct TrafficCounters {
     /// When this was read.
     pub at: SystemTime,
     /// What arrived for each VIP.
@@ -46,14 +46,14 @@ pub struct Counters {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct VipCounters {
     /// By what became of them; `None` if it is not known where VPP counts them.
-    pub packets: Option<Packets>,
+    pub packets: Option<VipPackets>,
     /// All that arrived for its prefix, whatever the port.
     pub route: Option<Traffic>,
 }
 
 /// A VIP's packets.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Packets {
+pub struct VipPackets {
     /// Of flows that are known.
     pub next: u64,
     /// That began a flow.
@@ -65,19 +65,19 @@ pub struct Packets {
 }
 
 /// Reads the counters of one VPP for as long as it is connected.
-pub struct Counting {
+pub struct TrafficReader {
     client: Client,
     stats: PathBuf,
     handle: Handle,
     inputs: mpsc::Sender<Vec<Input>>,
     segment: Option<Segment>,
-    retry: Retry,
+    retry: RetryState,
 }
 
-impl Counting {
+impl TrafficReader {
     /// For the VPP of `client`, whose stats socket is at `stats`; without one it is only looked for shadowed VIPs.
     pub fn new(client: Client, stats: PathBuf, handle: Handle, inputs: mpsc::Sender<Vec<Input>>) -> Self {
-        Self { client, stats, handle, inputs, segment: None, retry: Retry::default() }
+        Self { client, stats, handle, inputs, segment: None, retry: RetryState::default() }
     }
 
     /// Counts until VPP is lost, or is to be left alone. Dropped or ended, it leaves no counters behind.
@@ -86,8 +86,8 @@ impl Counting {
     /// VPP is lost.
     pub async fn run(mut self) -> Result<Infallible, Error> {
         let handle = self.handle.clone();
-        let _absent = Absent(&handle);
-        let (mut book, mut shadowed) = (Book::default(), BTreeSet::new());
+        let _absent = ClearOnDrop(&handle);
+        let (mut index_cache, mut shadowed) = (IndexCache::default(), BTreeSet::new());
         let mut events = handle.events();
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -98,10 +98,10 @@ impl Counting {
             // Whoever holds on to a state has the core make another of what it changes.
             drop(snapshot);
             let Some(actual) = &actual else { continue };
-            book.hear(&mut events, actual);
-            book.renew(PERIOD, sync_interval);
-            book.find_routes(&self.client, actual).await?;
-            let found = book.shadowed(actual);
+            index_cache.hear(&mut events, actual);
+            index_cache.renew(PERIOD, sync_interval);
+            index_cache.find_routes(&self.client, actual).await?;
+            let found = index_cache.shadowed(actual);
             if found != shadowed {
                 shadowed.clone_from(&found);
                 // Without a core to tell, the daemon is going down.
@@ -110,17 +110,17 @@ impl Counting {
             if self.stats.as_os_str().is_empty() {
                 continue;
             }
-            book.find_numbers(&self.client, actual, sync_interval).await?;
-            let counters = self.read(Wanted::new(&book, actual)).await;
+            index_cache.find_numbers(&self.client, actual, sync_interval).await?;
+            let counters = self.read(CounterIndexes::new(&index_cache, actual)).await;
             // What was made anew meanwhile may have the number of something else.
-            if !book.hear(&mut events, actual) {
+            if !index_cache.hear(&mut events, actual) {
                 handle.set_counters(counters);
             }
         }
     }
 
     /// Reads the segment, which may block for a moment. One that fails is sought anew the next time.
-    async fn read(&mut self, wanted: Wanted) -> Option<Counters> {
+    async fn read(&mut self, wanted: CounterIndexes) -> Option<TrafficCounters> {
         let (path, segment) = (self.stats.clone(), self.segment.take());
         let task = tokio::task::spawn_blocking(move || read(&path, segment, &wanted));
         match task.await {
@@ -131,7 +131,7 @@ impl Counting {
             }
             Ok(Err(error)) => {
                 let error = error.to_string();
-                if self.retry.is_news(&error) {
+                if self.retry.is_new_error(&error) {
                     warn!(error, "VPP's counters cannot be read");
                 } else {
                     debug!(error, "VPP's counters cannot be read");
@@ -145,42 +145,53 @@ impl Counting {
 }
 
 /// Takes the counters away with VPP.
-struct Absent<'a>(&'a Handle);
+struct ClearOnDrop<'a>(&'a Handle);
 
-impl Drop for Absent<'_> {
+impl Drop for ClearOnDrop<'_> {
     fn drop(&mut self) {
         self.0.set_counters(None);
     }
 }
 
 /// What is to be read, and under which number.
-struct Wanted {
+struct CounterIndexes {
     vips: Vec<(VipKey, Option<u32>, Option<u32>)>,
     servers: Vec<(IpAddr, u32)>,
 }
 
-impl Wanted {
-    fn new(book: &Book, actual: &Actual) -> Self {
+impl CounterIndexes {
+    fn new(index_cache: &IndexCache, actual: &Actual) -> Self {
         let servers: BTreeSet<IpAddr> =
             actual.vips.values().flat_map(|found| found.servers.keys()).copied().collect();
         Self {
-            vips: actual.vips.keys().map(|vip| (*vip, book.vip(vip), book.route(vip))).collect(),
-            servers: servers.into_iter().filter_map(|server| Some((server, book.server(&server)?))).collect(),
+            vips: actual
+                .vips
+                .keys()
+                .map(|vip| (*vip, index_cache.vip(vip), index_cache.route(vip)))
+                .collect(),
+            servers: servers
+                .into_iter()
+                .filter_map(|server| Some((server, index_cache.server(&server)?)))
+                .collect(),
         }
     }
 }
 
-fn read(path: &Path, segment: Option<Segment>, wanted: &Wanted) -> Result<(Segment, Counters), stats::Error> {
+fn read(
+    path: &Path,
+    segment: Option<Segment>,
+    wanted: &CounterIndexes,
+) -> Result<(Segment, TrafficCounters), stats::Error> {
     let mut segment = match segment {
         Some(segment) => segment,
         None => Segment::open(path, STATS_LIMIT)?,
     };
     let at = SystemTime::now();
     let (vips, servers) = segment.read(|now| Ok((vips(now, wanted)?, servers(now, wanted)?)))?;
-    Ok((segment, Counters { at, vips, servers }))
+    Ok((segment, TrafficCounters { at, vips, servers }))
 }
 
-fn vips(now: &Snapshot<'_>, wanted: &Wanted) -> Result<BTreeMap<VipKey, VipCounters>, stats::Error> {
+fn vips(now: &Snapshot<'_>, wanted: &CounterIndexes) -> Result<BTreeMap<VipKey, VipCounters>, stats::Error> {
     let indexes: BTreeSet<u32> = wanted.vips.iter().filter_map(|(_, index, _)| *index).collect();
     let routes: BTreeSet<u32> = wanted.vips.iter().filter_map(|(_, _, route)| *route).collect();
     let kind = |name| now.simple(name, &indexes);
@@ -189,7 +200,7 @@ fn vips(now: &Snapshot<'_>, wanted: &Wanted) -> Result<BTreeMap<VipKey, VipCount
     let routes = now.combined(ROUTE_TO, &routes)?.unwrap_or_default();
     let packets = |index: u32| {
         let of = |counts: &Option<BTreeMap<u32, u64>>| counts.as_ref()?.get(&index).copied();
-        Some(Packets {
+        Some(VipPackets {
             next: of(&next)?,
             first: of(&first)?,
             untracked: of(&untracked)?,
@@ -203,7 +214,7 @@ fn vips(now: &Snapshot<'_>, wanted: &Wanted) -> Result<BTreeMap<VipKey, VipCount
     Ok(counters.collect())
 }
 
-fn servers(now: &Snapshot<'_>, wanted: &Wanted) -> Result<BTreeMap<IpAddr, Traffic>, stats::Error> {
+fn servers(now: &Snapshot<'_>, wanted: &CounterIndexes) -> Result<BTreeMap<IpAddr, Traffic>, stats::Error> {
     let indexes = wanted.servers.iter().map(|(_, index)| *index).collect();
     let routes = now.combined(ROUTE_VIA, &indexes)?.unwrap_or_default();
     let traffic = |(server, index): &(IpAddr, u32)| Some((*server, *routes.get(index)?));
