@@ -38,7 +38,7 @@ pub struct Args {
     /// Probe no more than so many checks.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_checks: u32,
-    /// Start no more than so many probes a second.
+    /// StartResult no more than so many probes a second.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub max_rate: u32,
     /// Whether to be confined by a seccomp filter and Landlock, from before the first probe; `off` is for finding faults.

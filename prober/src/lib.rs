@@ -3,12 +3,14 @@
 
 pub mod args;
 pub mod clock;
-pub mod course;
 pub mod engine;
 pub mod listen;
 pub mod outbox;
 pub mod privilege;
 pub mod probe;
+pub mod probe_id;
 pub mod protocol;
 pub mod random;
+pub mod scheduler;
 pub mod set;
+pub mod verdict;

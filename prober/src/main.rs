@@ -18,12 +18,12 @@ use sd_notify::NotifyState;
 use tracing::{info, warn};
 
 use maglevd_prober::args::{Args, LogFormat, Switch};
-use maglevd_prober::engine::{Door, End, Engine, Setup};
-use maglevd_prober::probe::half_open::HalfOpener;
-use maglevd_prober::probe::icmp::Pinger;
-use maglevd_prober::probe::ports::Ports;
+use maglevd_prober::engine::{ControllerEndpoint, Engine, EngineConfig, Exit};
+use maglevd_prober::probe::half_open::SynProber;
+use maglevd_prober::probe::icmp::IcmpProber;
+use maglevd_prober::probe::ports::ReservedPorts;
 use maglevd_prober::probe::tls;
-use maglevd_prober::set::Limits;
+use maglevd_prober::set::ProbeLimits;
 use maglevd_prober::{listen, privilege, random};
 
 /// Descriptors that are not for connections: raw sockets and reserved ports, the link and its successor, epoll, signals, logs.
@@ -48,27 +48,28 @@ fn run(args: Args) -> anyhow::Result<()> {
     if let Some(name) = &args.netns {
         enter_netns(name).with_context(|| format!("network namespace {name}"))?;
     }
-    let ports = Ports::reserve().inspect_err(|error| warn!(%error, "no ports for half-open probes")).ok();
-    let pinger = Pinger::open(ports.as_ref()).context("raw sockets")?;
-    let half_opener = HalfOpener::open(ports).context("raw sockets")?;
-    for (socket, family) in pinger.sockets().iter().zip(["IPv4", "IPv6"]) {
+    let ports =
+        ReservedPorts::reserve().inspect_err(|error| warn!(%error, "no ports for half-open probes")).ok();
+    let icmp_prober = IcmpProber::open(ports.as_ref()).context("raw sockets")?;
+    let syn_prober = SynProber::open(ports).context("raw sockets")?;
+    for (socket, family) in icmp_prober.sockets().iter().zip(["IPv4", "IPv6"]) {
         if let Err(why) = socket {
             warn!("no ICMP over {family}: {why}");
         }
     }
     let configs = read_system_roots();
-    let door = open_door(&args)?;
+    let endpoint = open_endpoint(&args)?;
     let seed = u64::from_ne_bytes(random::bytes().context("randomness")?);
     let watchdog = sd_notify::watchdog_enabled();
     privilege::give_up().context("privilege")?;
 
-    let mut engine = Engine::new(Setup {
-        door,
-        pinger,
-        half_opener,
+    let mut engine = Engine::new(EngineConfig {
+        endpoint,
+        icmp_prober,
+        syn_prober,
         configs,
         signals,
-        limits: Limits { checks: args.max_checks, rate: args.max_rate },
+        limits: ProbeLimits { max_checks: args.max_checks, max_rate: args.max_rate },
         max_connections: descriptors.saturating_sub(RESERVED),
         orphan_timeout: args.orphan_timeout,
         watchdog,
@@ -81,9 +82,9 @@ fn run(args: Args) -> anyhow::Result<()> {
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
     tell_systemd(NotifyState::Ready);
     match engine.run().context("epoll")? {
-        End::Signal => info!("asked to end"),
-        End::Orphaned => info!("no controller for {:?}: the end", args.orphan_timeout),
-        End::Abandoned => info!("the controller is gone: the end"),
+        Exit::Signal => info!("asked to end"),
+        Exit::OrphanTimeout => info!("no controller for {:?}: the end", args.orphan_timeout),
+        Exit::ControllerExited => info!("the controller is gone: the end"),
     }
     tell_systemd(NotifyState::Stopping);
     Ok(())
@@ -95,9 +96,11 @@ fn tell_systemd(state: NotifyState<'_>) {
     }
 }
 
-fn open_door(args: &Args) -> anyhow::Result<Door> {
+fn open_endpoint(args: &Args) -> anyhow::Result<ControllerEndpoint> {
     if args.stdin {
-        return Ok(Door::Inherited(io::stdin().as_fd().try_clone_to_owned().context("standard input")?));
+        return Ok(ControllerEndpoint::Inherited(
+            io::stdin().as_fd().try_clone_to_owned().context("standard input")?,
+        ));
     }
     let listener = match &args.socket {
         Some(path) => listen::at(path).with_context(|| path.display().to_string())?,
@@ -106,7 +109,7 @@ fn open_door(args: &Args) -> anyhow::Result<Door> {
         }
     };
     let users = listen::users(&listener);
-    Ok(Door::Listener(listener, users))
+    Ok(ControllerEndpoint::Listener(listener, users))
 }
 
 fn log_to_stderr(args: &Args) {
@@ -142,10 +145,10 @@ fn enter_netns(name: &str) -> anyhow::Result<()> {
     Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
 }
 
-fn read_system_roots() -> tls::Configs {
+fn read_system_roots() -> tls::TlsConfigs {
     let found = rustls_native_certs::load_native_certs();
     for error in found.errors {
         warn!(%error, "a root certificate of this host cannot be read");
     }
-    tls::Configs::new(found.certs)
+    tls::TlsConfigs::new(found.certs)
 }

@@ -7,7 +7,7 @@ use maglev_ipc::message::MAX_BATCH;
 use maglev_ipc::{Outcome, ToController};
 
 use crate::clock::Nanos;
-use crate::course::Told;
+use crate::scheduler::OutcomeReport;
 
 /// How many outcomes wait for a controller that does not read; then the oldest are thrown away.
 pub const MAX_OUTCOMES: usize = 65_536;
@@ -39,8 +39,8 @@ impl Outbox {
     }
 
     /// Queues an outcome. Returns how many had to be thrown away for it.
-    pub fn outcome(&mut self, Told { outcome, is_settled }: Told) -> u64 {
-        self.has_news |= !is_settled;
+    pub fn outcome(&mut self, OutcomeReport { outcome, is_batchable }: OutcomeReport) -> u64 {
+        self.has_news |= !is_batchable;
         let full = self.outcomes.len() >= MAX_OUTCOMES;
         if full {
             self.outcomes.pop_front();
@@ -114,12 +114,12 @@ mod tests {
 
     use super::*;
 
-    fn news(seq: u64) -> Told {
-        Told { outcome: outcome(seq), is_settled: false }
+    fn news(seq: u64) -> OutcomeReport {
+        OutcomeReport { outcome: outcome(seq), is_batchable: false }
     }
 
-    fn settled(seq: u64) -> Told {
-        Told { outcome: outcome(seq), is_settled: true }
+    fn settled(seq: u64) -> OutcomeReport {
+        OutcomeReport { outcome: outcome(seq), is_batchable: true }
     }
 
     fn outcome(seq: u64) -> Outcome {

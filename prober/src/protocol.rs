@@ -6,55 +6,32 @@ use maglev_ipc::message::MAX_BATCH;
 use maglev_ipc::{CheckId, ToProber, VERSION};
 
 use crate::probe::tls;
-use crate::set::{Book, Limits, Set, Staging, interval_allowed};
+use crate::set::{ActiveSet, CheckSet, ProbeLimits, ProtocolError, StagedSet, interval_allowed};
 
 /// What the controller asks for.
 #[derive(Debug)]
-pub enum Request {
+pub enum ControllerRequest {
     /// A check set, in place of the one in force or as an amendment to it.
-    Put(Set),
+    ApplySet(CheckSet),
     /// Other intervals for checks in force.
-    Pace(Vec<(CheckId, Duration)>),
-}
-
-/// What breaks the protocol. It ends the link.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Violation {
-    /// A check that leaves the set is not in it.
-    #[error("check {0} is dropped, and is not in the set")]
-    Unknown(CheckId),
-    /// Two checks of one set have one name.
-    #[error("check {0} is sent twice in one set")]
-    TwiceCheck(CheckId),
-    /// Two bundles of one set have one number.
-    #[error("bundle {0} is sent twice in one set")]
-    TwiceBundle(u32),
-    /// A bound that the messages define is exceeded.
-    #[error("{0} exceeds its bound")]
-    Bound(&'static str),
-    /// The two ends were not built together.
-    #[error("it speaks version {0} of the messages, this prober version {VERSION}")]
-    Version(u16),
-    /// A message that may not come here.
-    #[error("{0} out of turn")]
-    Turn(&'static str),
+    SetIntervals(Vec<(CheckId, Duration)>),
 }
 
 /// How far a link has come.
 #[derive(Debug)]
-pub struct Protocol {
-    limits: Limits,
+pub struct InboundProtocol {
+    limits: ProbeLimits,
     greeted: bool,
-    staging: Option<Staging>,
+    staging: Option<StagedSet>,
     generation: Option<u64>,
     /// What is in force, while no amendment to it is being received.
-    book: Book,
+    active: ActiveSet,
 }
 
-impl Protocol {
+impl InboundProtocol {
     /// A link on which nothing has been said.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, greeted: false, staging: None, generation: None, book: Book::default() }
+    pub fn new(limits: ProbeLimits) -> Self {
+        Self { limits, greeted: false, staging: None, generation: None, active: ActiveSet::default() }
     }
 
     /// Takes the next message. Most ask for nothing yet.
@@ -64,66 +41,69 @@ impl Protocol {
     pub fn handle(
         &mut self,
         message: ToProber,
-        configs: &mut tls::Configs,
-    ) -> Result<Option<Request>, Violation> {
+        configs: &mut tls::TlsConfigs,
+    ) -> Result<Option<ControllerRequest>, ProtocolError> {
         if self.greeted == matches!(message, ToProber::Hello { .. }) {
-            return Err(Violation::Turn("Hello"));
+            return Err(ProtocolError::UnexpectedMessage("Hello"));
         }
         match message {
             ToProber::Hello { version, .. } => {
                 self.greeted = true;
-                if version == VERSION { Ok(None) } else { Err(Violation::Version(version)) }
+                if version == VERSION { Ok(None) } else { Err(ProtocolError::VersionMismatch(version)) }
             }
             ToProber::Begin { generation } => {
                 let grows = self.generation.is_none_or(|last| last < generation);
                 if self.staging.is_some() || !grows {
-                    return Err(Violation::Turn("Begin"));
+                    return Err(ProtocolError::UnexpectedMessage("Begin"));
                 }
-                self.staging = Some(Staging::set(generation, self.limits));
+                self.staging = Some(StagedSet::set(generation, self.limits));
                 Ok(None)
             }
             ToProber::Amend { generation } => {
                 let grows = self.generation.is_some_and(|last| last < generation);
                 if self.staging.is_some() || !grows {
-                    return Err(Violation::Turn("Amend"));
+                    return Err(ProtocolError::UnexpectedMessage("Amend"));
                 }
-                let book = std::mem::take(&mut self.book);
-                self.staging = Some(Staging::amendment(generation, self.limits, book));
+                let active = std::mem::take(&mut self.active);
+                self.staging = Some(StagedSet::amendment(generation, self.limits, active));
                 Ok(None)
             }
             ToProber::Drop(ids) => {
                 if ids.len() > MAX_BATCH {
-                    return Err(Violation::Bound("Drop"));
+                    return Err(ProtocolError::ExceedsBound("Drop"));
                 }
-                self.staging.as_mut().ok_or(Violation::Turn("Drop"))?.drop_checks(ids)?;
+                self.staging.as_mut().ok_or(ProtocolError::UnexpectedMessage("Drop"))?.drop_checks(ids)?;
                 Ok(None)
             }
             ToProber::Bundle { id, pem } => {
-                self.staging.as_mut().ok_or(Violation::Turn("Bundle"))?.bundle(id, &pem, configs)?;
+                self.staging
+                    .as_mut()
+                    .ok_or(ProtocolError::UnexpectedMessage("Bundle"))?
+                    .bundle(id, &pem, configs)?;
                 Ok(None)
             }
             ToProber::Checks(checks) => {
                 if checks.len() > MAX_BATCH {
-                    return Err(Violation::Bound("Checks"));
+                    return Err(ProtocolError::ExceedsBound("Checks"));
                 }
-                let staging = self.staging.as_mut().ok_or(Violation::Turn("Checks"))?;
+                let staging = self.staging.as_mut().ok_or(ProtocolError::UnexpectedMessage("Checks"))?;
                 for (id, rhythm, check) in checks {
                     staging.check(id, rhythm, check, configs)?;
                 }
                 Ok(None)
             }
             ToProber::Commit { generation } => {
-                let staging = self.staging.take().ok_or(Violation::Turn("Commit"))?;
+                let staging = self.staging.take().ok_or(ProtocolError::UnexpectedMessage("Commit"))?;
                 self.generation = Some(generation);
-                let (set, book) = staging.commit(generation, configs)?;
-                self.book = book;
-                Ok(Some(Request::Put(set)))
+                let (set, active) = staging.commit(generation, configs)?;
+                self.active = active;
+                Ok(Some(ControllerRequest::ApplySet(set)))
             }
             ToProber::Pace(paces) => {
                 if paces.len() > MAX_BATCH || !paces.iter().all(|(_, interval)| interval_allowed(*interval)) {
-                    return Err(Violation::Bound("Pace"));
+                    return Err(ProtocolError::ExceedsBound("Pace"));
                 }
-                Ok(Some(Request::Pace(paces)))
+                Ok(Some(ControllerRequest::SetIntervals(paces)))
             }
             ToProber::Heartbeat => Ok(None),
         }

@@ -5,61 +5,83 @@ use std::time::Duration;
 
 use maglev_ipc::check::{MAX_BUNDLE, MAX_BUNDLES, MAX_INTERVAL, MIN_INTERVAL};
 use maglev_ipc::message::MAX_BATCH;
-use maglev_ipc::{Check, CheckId, Probe, Refusal, Rhythm, Tls, ToController, Verify};
+use maglev_ipc::{Check, CheckId, Probe, Refusal, Rhythm, Tls, ToController, VERSION, Verify};
 
 use crate::clock::Nanos;
-use crate::course::{Change, Course, Member};
 use crate::outbox::Outbox;
-use crate::probe::{Plan, tls};
-use crate::protocol::Violation;
+use crate::probe::{ProbePlan, tls};
+use crate::scheduler::{AcceptedCheck, Scheduler, SetChange};
 
 /// So many checks are refused, one by one, or as many as may be in force if those are more. Beyond that the link ends: it is
 /// what the refused may take of memory, and no configuration, however low `--max-checks` is.
-const REFUSED: usize = 100_000;
+const MAX_REJECTED: usize = 100_000;
+
+/// What breaks the protocol. It ends the link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ProtocolError {
+    /// A check that leaves the set is not in it.
+    #[error("check {0} is dropped, and is not in the set")]
+    UnknownCheck(CheckId),
+    /// Two checks of one set have one name.
+    #[error("check {0} is sent twice in one set")]
+    DuplicateCheck(CheckId),
+    /// Two bundles of one set have one number.
+    #[error("bundle {0} is sent twice in one set")]
+    DuplicateBundle(u32),
+    /// A bound that the messages define is exceeded.
+    #[error("{0} exceeds its bound")]
+    ExceedsBound(&'static str),
+    /// The two ends were not built together.
+    #[error("it speaks version {0} of the messages, this prober version {VERSION}")]
+    VersionMismatch(u16),
+    /// A message that may not come here.
+    #[error("{0} out of turn")]
+    UnexpectedMessage(&'static str),
+}
 
 /// What may be in force at most.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ProbeLimits {
     /// Checks.
-    pub checks: u32,
+    pub max_checks: u32,
     /// Probes a second.
-    pub rate: u32,
+    pub max_rate: u32,
 }
 
 /// A whole set, or an amendment to the one in force.
 #[derive(Debug)]
-pub struct Set {
+pub struct CheckSet {
     /// As the controller numbers it.
     pub generation: u64,
     /// What leaves the set in force; `None` is all of it.
     pub dropped: Option<Vec<CheckId>>,
     /// What is to be probed.
-    pub members: Vec<Member<Plan>>,
+    pub accepted: Vec<AcceptedCheck<ProbePlan>>,
     /// What is not, and why.
-    pub refused: Vec<(CheckId, Refusal)>,
+    pub rejected: Vec<(CheckId, Refusal)>,
 }
 
-impl Set {
+impl CheckSet {
     /// Puts it in force, and has the controller told: what is refused, with the first set of a link what is known of the
     /// checks that go on, and that it is in force.
-    pub fn enforce<F>(
+    pub fn apply<F>(
         self,
-        course: &mut Course<Plan, F>,
+        scheduler: &mut Scheduler<ProbePlan, F>,
         outbox: &mut Outbox,
         is_first: bool,
         now: Nanos,
-    ) -> Change<F> {
-        let Self { generation, dropped, members, refused } = self;
+    ) -> SetChange<F> {
+        let Self { generation, dropped, accepted, rejected } = self;
         let change = match dropped {
-            Some(gone) => course.amend(&gone, members, now),
-            None => course.replace(members, now),
+            Some(gone) => scheduler.amend_set(&gone, accepted, now),
+            None => scheduler.replace_set(accepted, now),
         };
-        for (id, why) in refused {
+        for (id, why) in rejected {
             outbox.message(ToController::Refused { id, why });
         }
         if is_first {
             let slots = change.kept.iter().map(|(slot, _)| *slot);
-            let mut streaks = course.streaks(slots).peekable();
+            let mut streaks = scheduler.verdict_histories(slots).peekable();
             while streaks.peek().is_some() {
                 outbox.message(ToController::Streaks(streaks.by_ref().take(MAX_BATCH).collect()));
             }
@@ -71,49 +93,58 @@ impl Set {
 
 /// What a set holds, as far as amendments to it are judged by that.
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct ActiveSet {
     /// Probes a second of each member, in thousandths; `None` is a check that was refused.
     checks: HashMap<CheckId, Option<u64>>,
     bundles: HashMap<u32, u32>,
-    members: usize,
+    accepted: usize,
     /// Probes a second of all members, in thousandths.
     rate: u64,
 }
 
 /// A set or an amendment that is being received.
 #[derive(Debug)]
-pub struct Staging {
-    limits: Limits,
-    set: Set,
-    book: Book,
+pub struct StagedSet {
+    limits: ProbeLimits,
+    set: CheckSet,
+    active: ActiveSet,
 }
 
-impl Staging {
+impl StagedSet {
     /// Begins a set.
-    pub fn set(generation: u64, limits: Limits) -> Self {
-        let set = Set { generation, dropped: None, members: Vec::new(), refused: Vec::new() };
-        Self { limits, set, book: Book::default() }
+    pub fn set(generation: u64, limits: ProbeLimits) -> Self {
+        let set = CheckSet { generation, dropped: None, accepted: Vec::new(), rejected: Vec::new() };
+        Self { limits, set, active: ActiveSet::default() }
     }
 
-    /// Begins an amendment to the set that holds what stands in `book`.
-    pub fn amendment(generation: u64, limits: Limits, book: Book) -> Self {
+    /// Begins an amendment to the set that holds what stands in `active`.
+    pub fn amendment(generation: u64, limits: ProbeLimits, active: ActiveSet) -> Self {
         let dropped = Some(Vec::new());
-        Self { limits, set: Set { generation, dropped, members: Vec::new(), refused: Vec::new() }, book }
+        Self {
+            limits,
+            set: CheckSet { generation, dropped, accepted: Vec::new(), rejected: Vec::new() },
+            active,
+        }
     }
 
     /// Takes a bundle.
     ///
     /// # Errors
     /// Too large, too many, a number that is taken, or part of an amendment.
-    pub fn bundle(&mut self, id: u32, pem: &[u8], configs: &mut tls::Configs) -> Result<(), Violation> {
+    pub fn bundle(
+        &mut self,
+        id: u32,
+        pem: &[u8],
+        configs: &mut tls::TlsConfigs,
+    ) -> Result<(), ProtocolError> {
         if self.set.dropped.is_some() {
-            return Err(Violation::Turn("Bundle"));
+            return Err(ProtocolError::UnexpectedMessage("Bundle"));
         }
-        if pem.len() > MAX_BUNDLE || self.book.bundles.len() >= MAX_BUNDLES {
-            return Err(Violation::Bound("a bundle"));
+        if pem.len() > MAX_BUNDLE || self.active.bundles.len() >= MAX_BUNDLES {
+            return Err(ProtocolError::ExceedsBound("a bundle"));
         }
-        match self.book.bundles.insert(id, configs.add_bundle(pem)) {
-            Some(_) => Err(Violation::TwiceBundle(id)),
+        match self.active.bundles.insert(id, configs.add_bundle(pem)) {
+            Some(_) => Err(ProtocolError::DuplicateBundle(id)),
             None => Ok(()),
         }
     }
@@ -122,15 +153,15 @@ impl Staging {
     ///
     /// # Errors
     /// A name is not in the set, or this is no amendment, or one that has come to what is added.
-    pub fn drop_checks(&mut self, ids: Vec<CheckId>) -> Result<(), Violation> {
-        let Self { set, book, .. } = self;
-        let dropped = set.dropped.as_mut().filter(|_| set.members.is_empty() && set.refused.is_empty());
-        let dropped = dropped.ok_or(Violation::Turn("Drop"))?;
+    pub fn drop_checks(&mut self, ids: Vec<CheckId>) -> Result<(), ProtocolError> {
+        let Self { set, active, .. } = self;
+        let dropped = set.dropped.as_mut().filter(|_| set.accepted.is_empty() && set.rejected.is_empty());
+        let dropped = dropped.ok_or(ProtocolError::UnexpectedMessage("Drop"))?;
         for id in ids {
             // A refused one is in no slot.
-            if let Some(rate) = book.checks.remove(&id).ok_or(Violation::Unknown(id))? {
-                book.members -= 1;
-                book.rate -= rate;
+            if let Some(rate) = active.checks.remove(&id).ok_or(ProtocolError::UnknownCheck(id))? {
+                active.accepted -= 1;
+                active.rate -= rate;
                 dropped.push(id);
             }
         }
@@ -146,28 +177,30 @@ impl Staging {
         id: CheckId,
         rhythm: Rhythm,
         check: Check,
-        configs: &mut tls::Configs,
-    ) -> Result<(), Violation> {
+        configs: &mut tls::TlsConfigs,
+    ) -> Result<(), ProtocolError> {
         let Rhythm { interval, settled } = rhythm;
-        if self.book.checks.contains_key(&id) {
-            return Err(Violation::TwiceCheck(id));
+        if self.active.checks.contains_key(&id) {
+            return Err(ProtocolError::DuplicateCheck(id));
         }
-        if self.book.checks.len() - self.book.members >= (self.limits.checks as usize).max(REFUSED) {
-            return Err(Violation::Bound("the number of checks"));
+        if self.active.checks.len() - self.active.accepted
+            >= (self.limits.max_checks as usize).max(MAX_REJECTED)
+        {
+            return Err(ProtocolError::ExceedsBound("the number of checks"));
         }
         let rate = match self.admit(interval, check, configs) {
             Ok((check, plan)) => {
-                self.set.members.push(Member { id, interval, settled, check, plan });
+                self.set.accepted.push(AcceptedCheck { id, interval, settled, check, plan });
                 Some(per_mille(interval))
             }
             Err(why) => {
-                self.set.refused.push((id, why));
+                self.set.rejected.push((id, why));
                 None
             }
         };
-        self.book.members += usize::from(rate.is_some());
-        self.book.rate += rate.unwrap_or_default();
-        self.book.checks.insert(id, rate);
+        self.active.accepted += usize::from(rate.is_some());
+        self.active.rate += rate.unwrap_or_default();
+        self.active.checks.insert(id, rate);
         Ok(())
     }
 
@@ -175,32 +208,36 @@ impl Staging {
     ///
     /// # Errors
     /// Another was begun.
-    pub fn commit(self, generation: u64, configs: &mut tls::Configs) -> Result<(Set, Book), Violation> {
+    pub fn commit(
+        self,
+        generation: u64,
+        configs: &mut tls::TlsConfigs,
+    ) -> Result<(CheckSet, ActiveSet), ProtocolError> {
         if generation != self.set.generation {
-            return Err(Violation::Turn("Commit of another generation"));
+            return Err(ProtocolError::UnexpectedMessage("Commit of another generation"));
         }
-        configs.retain(&self.book.bundles.values().copied().collect());
-        Ok((self.set, self.book))
+        configs.retain(&self.active.bundles.values().copied().collect());
+        Ok((self.set, self.active))
     }
 
     fn admit(
         &self,
         interval: Duration,
         mut check: Check,
-        configs: &mut tls::Configs,
-    ) -> Result<(Check, Plan), Refusal> {
+        configs: &mut tls::TlsConfigs,
+    ) -> Result<(Check, ProbePlan), Refusal> {
         check.validate()?;
         if !interval_allowed(interval) {
             return Err(Refusal::Bounds { what: "interval".to_owned() });
         }
-        if self.book.members >= self.limits.checks as usize {
-            return Err(Refusal::Limit { what: format!("--max-checks {}", self.limits.checks) });
+        if self.active.accepted >= self.limits.max_checks as usize {
+            return Err(Refusal::Limit { what: format!("--max-checks {}", self.limits.max_checks) });
         }
-        if self.book.rate + per_mille(interval) > u64::from(self.limits.rate) * 1000 {
-            return Err(Refusal::Limit { what: format!("--max-rate {}", self.limits.rate) });
+        if self.active.rate + per_mille(interval) > u64::from(self.limits.max_rate) * 1000 {
+            return Err(Refusal::Limit { what: format!("--max-rate {}", self.limits.max_rate) });
         }
         self.renumber(&mut check)?;
-        let plan = Plan::compile(&check, configs)?;
+        let plan = ProbePlan::compile(&check, configs)?;
         Ok((check, plan))
     }
 
@@ -208,7 +245,7 @@ impl Staging {
     fn renumber(&self, check: &mut Check) -> Result<(), Refusal> {
         let (Probe::Tcp { tls, .. } | Probe::Http { tls, .. }) = &mut check.probe else { return Ok(()) };
         let Some(Tls { verify: Verify::Bundle(id), .. }) = tls else { return Ok(()) };
-        let number = self.book.bundles.get(id).copied();
+        let number = self.active.bundles.get(id).copied();
         *id = number.ok_or_else(|| Refusal::Invalid(format!("bundle {id} was not sent")))?;
         Ok(())
     }

@@ -13,12 +13,12 @@ use maglev_ipc::link::Error;
 use maglev_ipc::{
     Check, CheckId, ControllerLink, Http, Mode, Probe, Timeout, ToController, ToProber, VERSION,
 };
-use maglevd_prober::engine::{Door, Engine, Setup};
-use maglevd_prober::probe::half_open::HalfOpener;
-use maglevd_prober::probe::icmp::Pinger;
-use maglevd_prober::probe::ports::Ports;
+use maglevd_prober::engine::{ControllerEndpoint, Engine, EngineConfig};
+use maglevd_prober::probe::half_open::SynProber;
+use maglevd_prober::probe::icmp::IcmpProber;
+use maglevd_prober::probe::ports::ReservedPorts;
 use maglevd_prober::probe::tls;
-use maglevd_prober::set::Limits;
+use maglevd_prober::set::ProbeLimits;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
@@ -45,14 +45,14 @@ fn live(probe: &Probe, outcomes: u64) -> Life {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let engine = thread::spawn(move || {
-        let ports = Ports::reserve().unwrap();
-        let mut engine = Engine::new(Setup {
-            door: Door::Inherited(theirs),
-            pinger: Pinger::open(Some(&ports)).unwrap(),
-            half_opener: HalfOpener::open(Some(ports)).unwrap(),
-            configs: tls::Configs::new([]),
+        let ports = ReservedPorts::reserve().unwrap();
+        let mut engine = Engine::new(EngineConfig {
+            endpoint: ControllerEndpoint::Inherited(theirs),
+            icmp_prober: IcmpProber::open(Some(&ports)).unwrap(),
+            syn_prober: SynProber::open(Some(ports)).unwrap(),
+            configs: tls::TlsConfigs::new([]),
             signals: SignalFd::new(&SigSet::empty()).unwrap(),
-            limits: Limits { checks: 1000, rate: 100_000 },
+            limits: ProbeLimits { max_checks: 1000, max_rate: 100_000 },
             max_connections: 1000,
             orphan_timeout: Duration::ZERO,
             watchdog: None,

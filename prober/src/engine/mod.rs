@@ -1,11 +1,11 @@
-//! The loop: one thread, one epoll, the sockets and the link. What is due and what came of it, [`Course`] decides.
+//! The loop: one thread, one epoll, the sockets and the link. What is due and what came of it, [`Scheduler`] decides.
 //!
 //! Each turn takes what has arrived, then gives up what is overdue, then starts what is due, and then tells the
 //! controller. In that order, a probe whose answer has arrived is never given up, however late the turn.
 
-mod control;
-mod ear;
-mod idle;
+mod controller;
+mod idle_connections;
+mod rx_loss;
 mod sockets;
 
 use std::time::Duration;
@@ -16,15 +16,17 @@ use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
 
 use crate::clock::{self, Nanos};
-use crate::course::{Course, Key};
-use crate::probe::half_open::{Answered, HalfOpener};
-use crate::probe::icmp::{Claim, Heard, Junk, Ping, Pinger};
+use crate::probe::half_open::{SynProber, SynReply};
+use crate::probe::icmp::{EchoRequest, IcmpMessage, IcmpProber, PacketReject, ReplyMatch};
 use crate::probe::stream;
-use crate::probe::{Flight, Plan, Verdict, tcp, tls};
-use crate::set::Limits;
-use control::Control;
-pub use control::Door;
-use sockets::Sockets;
+use crate::probe::{InFlightProbe, ProbePlan, tcp, tls};
+use crate::probe_id::ProbeId;
+use crate::scheduler::Scheduler;
+use crate::set::ProbeLimits;
+use crate::verdict::Verdict;
+pub use controller::ControllerEndpoint;
+use controller::ControllerState;
+use sockets::ProbeSockets;
 
 /// Events that one turn takes from the kernel at once.
 const EVENTS: usize = 1024;
@@ -43,30 +45,30 @@ const TCP_V6: u64 = u64::MAX - 6;
 
 /// Why the loop ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum End {
+pub enum Exit {
     /// A signal asked for it.
     Signal,
     /// No controller for as long as `--orphan-timeout`.
-    Orphaned,
+    OrphanTimeout,
     /// The controller that started this prober is gone.
-    Abandoned,
+    ControllerExited,
 }
 
 /// What the loop is started with.
 #[derive(Debug)]
-pub struct Setup {
+pub struct EngineConfig {
     /// How controllers come in.
-    pub door: Door,
-    /// Raw sockets of ICMP.
-    pub pinger: Pinger,
-    /// Raw sockets of TCP.
-    pub half_opener: HalfOpener,
+    pub endpoint: ControllerEndpoint,
+    /// RawSocket sockets of ICMP.
+    pub icmp_prober: IcmpProber,
+    /// RawSocket sockets of TCP.
+    pub syn_prober: SynProber,
     /// TLS configurations.
-    pub configs: tls::Configs,
+    pub configs: tls::TlsConfigs,
     /// Signals that end the loop.
     pub signals: SignalFd,
     /// What the controller may ask for at most.
-    pub limits: Limits,
+    pub limits: ProbeLimits,
     /// How many connections may be open at a time.
     pub max_connections: u64,
     /// How long to go on without a controller.
@@ -80,15 +82,15 @@ pub struct Setup {
 /// All there is.
 #[derive(Debug)]
 pub struct Engine {
-    course: Course<Plan, Flight>,
-    sockets: Sockets,
+    scheduler: Scheduler<ProbePlan, InFlightProbe>,
+    sockets: ProbeSockets,
     signals: SignalFd,
-    configs: tls::Configs,
-    control: Control,
-    /// What packets counted; the course counts the rest.
+    configs: tls::TlsConfigs,
+    controller: ControllerState,
+    /// What packets counted; the scheduler counts the rest.
     stats: Stats,
-    heard: Vec<Result<Heard, Junk>>,
-    answers: Vec<Result<Answered, Junk>>,
+    heard: Vec<Result<IcmpMessage, PacketReject>>,
+    answers: Vec<Result<SynReply, PacketReject>>,
     scratch: Vec<u8>,
 }
 
@@ -97,14 +99,14 @@ impl Engine {
     ///
     /// # Errors
     /// The system refuses an epoll or a descriptor in it.
-    pub fn new(setup: Setup) -> Result<Self, Errno> {
+    pub fn new(setup: EngineConfig) -> Result<Self, Errno> {
         let now = clock::now();
-        let control = Control::new(&setup, now);
-        let sockets = Sockets::new(setup.pinger, setup.half_opener, setup.max_connections)?;
+        let controller = ControllerState::new(&setup, now);
+        let sockets = ProbeSockets::new(setup.icmp_prober, setup.syn_prober, setup.max_connections)?;
         sockets.epoll.add(&setup.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL))?;
         let mut engine = Self {
-            course: Course::new(setup.seed, setup.limits.rate, now),
-            control,
+            scheduler: Scheduler::new(setup.seed, setup.limits.max_rate, now),
+            controller,
             sockets,
             signals: setup.signals,
             configs: setup.configs,
@@ -113,7 +115,7 @@ impl Engine {
             answers: Vec::new(),
             scratch: vec![0; SCRATCH],
         };
-        engine.open_door(setup.door, now)?;
+        engine.open_endpoint(setup.endpoint, now)?;
         Ok(engine)
     }
 
@@ -121,7 +123,7 @@ impl Engine {
     ///
     /// # Errors
     /// epoll fails, which leaves nothing to go on with.
-    pub fn run(&mut self) -> Result<End, Errno> {
+    pub fn run(&mut self) -> Result<Exit, Errno> {
         let mut events = vec![EpollEvent::empty(); EVENTS];
         let mut wake = clock::now();
         loop {
@@ -132,9 +134,9 @@ impl Engine {
                 count => count?,
             };
             let now = clock::now();
-            self.course.woken(wake, now);
-            self.sockets.woken();
-            self.shake_hands(now);
+            self.scheduler.begin_iteration(wake, now);
+            self.sockets.begin_iteration();
+            self.resume_handshakes(now);
             for event in &events[..count] {
                 if let Some(end) = self.dispatch(*event, now) {
                     return Ok(end);
@@ -150,41 +152,41 @@ impl Engine {
             if let Some(end) = self.tend(now) {
                 return Ok(end);
             }
-            wake = self.course.next(now).min(self.control.next(now));
+            wake = self.scheduler.next_wakeup(now).min(self.controller.next(now));
             if self.sockets.is_behind() {
                 wake = now;
             }
         }
     }
 
-    fn dispatch(&mut self, event: EpollEvent, now: Nanos) -> Option<End> {
+    fn dispatch(&mut self, event: EpollEvent, now: Nanos) -> Option<Exit> {
         match event.data() {
             LISTENER => self.accept(now),
-            LINK => self.control.awaken(),
+            LINK => self.controller.awaken(),
             SIGNAL => {
                 // Whatever the signal is, only those that end us are let through.
                 let signal = self.signals.read_signal().ok().flatten();
-                return signal.map(|_| End::Signal);
+                return signal.map(|_| Exit::Signal);
             }
-            ICMP_V4 => self.hear(true),
-            ICMP_V6 => self.hear(false),
-            TCP_V4 => self.hear_segments(true),
-            TCP_V6 => self.hear_segments(false),
-            word => self.advance(Key::from(word), event.events(), now),
+            ICMP_V4 => self.receive_icmp(true),
+            ICMP_V6 => self.receive_icmp(false),
+            TCP_V4 => self.receive_tcp(true),
+            TCP_V6 => self.receive_tcp(false),
+            word => self.advance(ProbeId::from(word), event.events(), now),
         }
         None
     }
 
     fn expire(&mut self, now: Nanos) {
         let sockets = &mut self.sockets;
-        self.course.expire(now, |plan, flight, started| {
-            sockets.closed(&flight);
+        self.scheduler.process_timers(now, |plan, flight, started| {
+            sockets.release(&flight);
             if let Some(why) = sockets.excuse(&flight, started) {
                 return Verdict::new(Code::Local, why);
             }
             match (&flight, plan.stream()) {
-                (Flight::Stream(stream), Some(plan)) => stream.time_out(plan),
-                _ => Verdict::of(Code::L4Tout),
+                (InFlightProbe::Stream(stream), Some(plan)) => stream.time_out(plan),
+                _ => Verdict::from_code(Code::L4Tout),
             }
         });
     }
@@ -193,19 +195,19 @@ impl Engine {
     fn launch(&mut self) {
         loop {
             let now = clock::now();
-            if !self.course.launch(now, |key, check, plan| self.sockets.start(key, check, plan, now)) {
+            if !self.scheduler.start_next(now, |key, check, plan| self.sockets.start(key, check, plan, now)) {
                 break;
             }
-            if self.sockets.pinger.is_full() {
+            if self.sockets.icmp_prober.is_full() {
                 self.flush_pings();
                 // The answers may be there already, and the socket's buffer holds a few hundred.
-                self.hear(true);
-                self.hear(false);
+                self.receive_icmp(true);
+                self.receive_icmp(false);
             }
-            if self.sockets.half_opener.is_full() {
+            if self.sockets.syn_prober.is_full() {
                 self.flush_segments();
-                self.hear_segments(true);
-                self.hear_segments(false);
+                self.receive_tcp(true);
+                self.receive_tcp(false);
             }
         }
         self.flush_pings();
@@ -213,59 +215,59 @@ impl Engine {
     }
 
     fn flush_pings(&mut self) {
-        let (course, sockets) = (&mut self.course, &mut self.sockets);
-        sockets.pinger.flush(|key, errno| {
-            course.end(key, tcp::local(&errno.into()), clock::now());
+        let (scheduler, sockets) = (&mut self.scheduler, &mut self.sockets);
+        sockets.icmp_prober.flush(|key, errno| {
+            scheduler.finish_probe(key, tcp::local(&errno.into()), clock::now());
         });
     }
 
     fn flush_segments(&mut self) {
         let mut unsent = Vec::new();
-        self.sockets.half_opener.flush(|key, errno| unsent.push((key, errno)));
+        self.sockets.syn_prober.flush(|key, errno| unsent.push((key, errno)));
         for (key, errno) in unsent {
-            if let Some((Plan::HalfOpen(plan, _), _)) = self.course.flight(key) {
+            if let Some((ProbePlan::HalfOpen(plan, _), _)) = self.scheduler.in_flight_mut(key) {
                 plan.forget_source();
             }
-            if let Some(flight) = self.course.end(key, tcp::local(&errno.into()), clock::now()) {
-                self.sockets.closed(&flight);
+            if let Some(flight) = self.scheduler.finish_probe(key, tcp::local(&errno.into()), clock::now()) {
+                self.sockets.release(&flight);
             }
         }
     }
 
     /// Hands what came of the probes to the controller.
     fn report(&mut self) {
-        for told in self.course.told() {
-            self.stats.outcomes += self.control.report(told);
+        for report in self.scheduler.take_reports() {
+            self.stats.outcomes += self.controller.report(report);
         }
     }
 
     /// Goes on with the handshakes that wait.
-    fn shake_hands(&mut self, now: Nanos) {
-        while let Some(token) = self.sockets.next_handshake() {
+    fn resume_handshakes(&mut self, now: Nanos) {
+        while let Some(token) = self.sockets.pop_deferred() {
             // What has happened on it, it knows.
-            self.advance(Key::from(token), EpollFlags::empty(), now);
+            self.advance(ProbeId::from(token), EpollFlags::empty(), now);
         }
     }
 
     /// Goes on with a connection, which is known by the name of the probe that opened it.
-    fn advance(&mut self, opener: Key, events: EpollFlags, now: Nanos) {
+    fn advance(&mut self, opener: ProbeId, events: EpollFlags, now: Nanos) {
         let token = u64::from(opener);
-        let is_it = |flight: &Flight| matches!(flight, Flight::Stream(stream) if stream.token() == token);
-        let Some(key) = self.course.find(opener.slot, is_it) else {
+        let is_it = |flight: &InFlightProbe| matches!(flight, InFlightProbe::Stream(stream) if stream.token() == token);
+        let Some(key) = self.scheduler.find_in_flight(opener.slot, is_it) else {
             return self.stir(opener.slot, token, events, now);
         };
-        let Some((plan, Flight::Stream(stream))) = self.course.flight(key) else { return };
+        let Some((plan, InFlightProbe::Stream(stream))) = self.scheduler.in_flight_mut(key) else { return };
         let Some(plan) = plan.stream() else { return };
-        if stream.is_handshaking(plan) && !self.sockets.may_shake_hands() {
-            if stream.put_off(events) {
-                self.sockets.put_off(token);
+        if stream.is_handshaking(plan) && !self.sockets.take_handshake_budget() {
+            if stream.defer_handshake(events) {
+                self.sockets.defer_handshake(token);
             }
             return;
         }
         let verdict = match stream.advance(plan, events, &mut self.scratch, now) {
             None => return,
-            Some(stream::End::Verdict(verdict)) => verdict,
-            Some(stream::End::Stale) => match self.sockets.reopen(key, plan, stream) {
+            Some(stream::StreamEnd::Verdict(verdict)) => verdict,
+            Some(stream::StreamEnd::Stale) => match self.sockets.reopen(key, plan, stream) {
                 Ok(()) => {
                     self.stats.retried += 1;
                     return;
@@ -274,8 +276,8 @@ impl Engine {
             },
         };
         self.stats.resumed += u64::from(stream.has_resumed());
-        if let Some(Flight::Stream(stream)) = self.course.end(key, verdict, now)
-            && let Some(plan) = self.course.check(key.slot).and_then(|(_, plan)| plan.stream())
+        if let Some(InFlightProbe::Stream(stream)) = self.scheduler.finish_probe(key, verdict, now)
+            && let Some(plan) = self.scheduler.check_mut(key.slot).and_then(|(_, plan)| plan.stream())
         {
             self.sockets.keep_or_close(key.slot, plan, stream);
         }
@@ -284,7 +286,7 @@ impl Engine {
     /// Something has happened on an idle connection.
     fn stir(&mut self, slot: u32, token: u64, events: EpollFlags, now: Nanos) {
         if let Some(stream) = self.sockets.idle.get_mut(slot, token)
-            && let Some(plan) = self.course.check(slot).and_then(|(_, plan)| plan.stream())
+            && let Some(plan) = self.scheduler.check_mut(slot).and_then(|(_, plan)| plan.stream())
             && !stream.idle(plan, events, &mut self.scratch, now)
         {
             self.sockets.close_idle(slot);
@@ -292,13 +294,13 @@ impl Engine {
     }
 
     /// Reads a family's ICMP, but not more of it at a time than leaves room for the rest of the turn.
-    fn hear(&mut self, v4: bool) {
+    fn receive_icmp(&mut self, v4: bool) {
         let mut heard = std::mem::take(&mut self.heard);
         let mut more = true;
         for _ in 0..BATCHES {
-            more = self.sockets.pinger.receive(v4, &mut heard);
+            more = self.sockets.icmp_prober.receive(v4, &mut heard);
             let now = clock::now();
-            let lost = self.sockets.pinger.lost(v4);
+            let lost = self.sockets.icmp_prober.lost(v4);
             if lost > 0 {
                 self.stats.overflowed += u64::from(lost);
                 self.sockets.pings.deafen(now);
@@ -319,20 +321,20 @@ impl Engine {
     }
 
     /// The same for the segments that answer half-open probes.
-    fn hear_segments(&mut self, v4: bool) {
+    fn receive_tcp(&mut self, v4: bool) {
         let mut answers = std::mem::take(&mut self.answers);
         let mut more = true;
         for _ in 0..BATCHES {
-            more = self.sockets.half_opener.receive(v4, &mut answers);
+            more = self.sockets.syn_prober.receive(v4, &mut answers);
             let now = clock::now();
-            let lost = self.sockets.half_opener.lost(v4);
+            let lost = self.sockets.syn_prober.lost(v4);
             if lost > 0 {
                 self.stats.overflowed += u64::from(lost);
                 self.sockets.segments.deafen(now);
             }
             for answer in answers.drain(..) {
                 match answer {
-                    Ok(Answered { key, verdict }) => _ = self.course.end(key, verdict, now),
+                    Ok(SynReply { key, verdict }) => _ = self.scheduler.finish_probe(key, verdict, now),
                     Err(junk) => self.count(junk),
                 }
             }
@@ -346,41 +348,46 @@ impl Engine {
         self.answers = answers;
     }
 
-    fn count(&mut self, junk: Junk) {
+    fn count(&mut self, junk: PacketReject) {
         let counter = match junk {
-            Junk::Duplicate => &mut self.stats.duplicate,
-            Junk::Stray => &mut self.stats.stray,
-            Junk::Spoofed => &mut self.stats.spoofed,
-            Junk::Malformed => &mut self.stats.malformed,
+            PacketReject::Duplicate => &mut self.stats.duplicate,
+            PacketReject::Stray => &mut self.stats.stray,
+            PacketReject::Spoofed => &mut self.stats.spoofed,
+            PacketReject::Malformed => &mut self.stats.malformed,
         };
         *counter += 1;
     }
 
     /// Holds what a packet says against the probe that it names.
-    fn judge(&mut self, heard: &Heard, now: Nanos) -> Result<(), Junk> {
+    fn judge(&mut self, heard: &IcmpMessage, now: Nanos) -> Result<(), PacketReject> {
         let slot = match heard.claim {
-            Claim::Proven(Key { slot, .. }, _) | Claim::Short(slot, _) => slot,
-            Claim::Syn(syn, what) => {
-                let Answered { key, verdict } =
-                    self.sockets.half_opener.unreachable(syn, heard.about, what)?;
-                self.course.end(key, verdict, now);
+            ReplyMatch::ByCookie(ProbeId { slot, .. }, _) | ReplyMatch::BySequence(slot, _) => slot,
+            ReplyMatch::QuotedSyn(syn, what) => {
+                let SynReply { key, verdict } =
+                    self.sockets.syn_prober.unreachable(syn, heard.about, what)?;
+                self.scheduler.finish_probe(key, verdict, now);
                 return Ok(());
             }
         };
-        let about = |ping: &Ping| heard.claim.is_about(*ping);
-        let key = self.course.find(slot, |flight| matches!(flight, Flight::Icmp(ping) if about(ping)));
-        let Some((check, Plan::Icmp { answered })) = self.course.check(slot) else { return Err(Junk::Stray) };
+        let about = |ping: &EchoRequest| heard.claim.is_for(*ping);
+        let key = self
+            .scheduler
+            .find_in_flight(slot, |flight| matches!(flight, InFlightProbe::Icmp(ping) if about(ping)));
+        let Some((check, ProbePlan::Icmp { answered })) = self.scheduler.check_mut(slot) else {
+            return Err(PacketReject::Stray);
+        };
         if key.is_none() && !answered.as_ref().is_some_and(about) {
-            return Err(Junk::Stray);
+            return Err(PacketReject::Stray);
         }
         if check.target != heard.about {
-            return Err(Junk::Spoofed);
+            return Err(PacketReject::Spoofed);
         }
-        let key = key.ok_or(Junk::Duplicate)?;
-        let verdict = heard.error.map_or(Verdict::of(Code::L7Ok), |what| Verdict::new(Code::L4Con, what));
-        let flight = self.course.end(key, verdict, now);
-        if let (Some(Flight::Icmp(ping)), Some((_, Plan::Icmp { answered }))) =
-            (flight, self.course.check(slot))
+        let key = key.ok_or(PacketReject::Duplicate)?;
+        let verdict =
+            heard.error.map_or(Verdict::from_code(Code::L7Ok), |what| Verdict::new(Code::L4Con, what));
+        let flight = self.scheduler.finish_probe(key, verdict, now);
+        if let (Some(InFlightProbe::Icmp(ping)), Some((_, ProbePlan::Icmp { answered }))) =
+            (flight, self.scheduler.check_mut(slot))
         {
             *answered = Some(ping);
         }

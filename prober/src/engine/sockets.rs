@@ -7,15 +7,17 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use tracing::warn;
 
-use super::ear::Ear;
-use super::idle::Idle;
+use super::idle_connections::IdleConnections;
+use super::rx_loss::RxLoss;
 use super::{ICMP_V4, ICMP_V6, TCP_V4, TCP_V6};
 use crate::clock::Nanos;
-use crate::course::{Key, Start};
-use crate::probe::half_open::HalfOpener;
-use crate::probe::icmp::Pinger;
-use crate::probe::stream::{self, Stream};
-use crate::probe::{Flight, Plan, Verdict, tcp};
+use crate::probe::half_open::SynProber;
+use crate::probe::icmp::IcmpProber;
+use crate::probe::stream::{self, ProbeStream};
+use crate::probe::{InFlightProbe, ProbePlan, tcp};
+use crate::probe_id::ProbeId;
+use crate::scheduler::StartResult;
+use crate::verdict::Verdict;
 
 /// How many steps of TLS handshakes one turn takes at most, each of which costs as much as some five other probes. The
 /// rest waits for the next turn, which follows at once, so that other probes wait for no more of them than these.
@@ -23,15 +25,15 @@ const HANDSHAKES: u32 = 32;
 
 /// All sockets but those of the controller.
 #[derive(Debug)]
-pub struct Sockets {
+pub struct ProbeSockets {
     pub epoll: Epoll,
-    pub pinger: Pinger,
-    pub half_opener: HalfOpener,
-    pub idle: Idle,
-    /// Of the pinger.
-    pub pings: Ear,
+    pub icmp_prober: IcmpProber,
+    pub syn_prober: SynProber,
+    pub idle: IdleConnections,
+    /// Of the icmp_prober.
+    pub pings: RxLoss,
     /// Of the half-opener.
-    pub segments: Ear,
+    pub segments: RxLoss,
     /// Half-open probes that did without raw sockets.
     pub fallbacks: u64,
     /// Connections that are open, idle ones included.
@@ -45,14 +47,14 @@ pub struct Sockets {
     waiting: VecDeque<u64>,
 }
 
-impl Sockets {
+impl ProbeSockets {
     /// Has the kernel tell what happens on the raw sockets.
     ///
     /// # Errors
     /// The system refuses an epoll or a descriptor in it.
-    pub fn new(pinger: Pinger, half_opener: HalfOpener, max_connections: u64) -> Result<Self, Errno> {
+    pub fn new(icmp_prober: IcmpProber, syn_prober: SynProber, max_connections: u64) -> Result<Self, Errno> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let raw = pinger.sockets().into_iter().chain(half_opener.sockets());
+        let raw = icmp_prober.sockets().into_iter().chain(syn_prober.sockets());
         for (socket, token) in raw.zip([ICMP_V4, ICMP_V6, TCP_V4, TCP_V6]) {
             if let Ok(socket) = socket {
                 epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
@@ -60,11 +62,11 @@ impl Sockets {
         }
         Ok(Self {
             epoll,
-            pinger,
-            half_opener,
-            idle: Idle::default(),
-            pings: Ear::default(),
-            segments: Ear::default(),
+            icmp_prober,
+            syn_prober,
+            idle: IdleConnections::default(),
+            pings: RxLoss::default(),
+            segments: RxLoss::default(),
             fallbacks: 0,
             connections: 0,
             max_connections,
@@ -74,22 +76,28 @@ impl Sockets {
     }
 
     /// A turn begins, with handshakes of its own, and reads what there is.
-    pub const fn woken(&mut self) {
+    pub const fn begin_iteration(&mut self) {
         self.pings.wake();
         self.segments.wake();
         self.handshakes = HANDSHAKES;
     }
 
     /// Starts a probe.
-    pub fn start(&mut self, key: Key, check: &Check, plan: &mut Plan, now: Nanos) -> Start<Flight> {
+    pub fn start(
+        &mut self,
+        key: ProbeId,
+        check: &Check,
+        plan: &mut ProbePlan,
+        now: Nanos,
+    ) -> StartResult<InFlightProbe> {
         match plan {
-            Plan::Icmp { .. } => {
-                let ping = self.pinger.queue(key, check.target, check.source);
-                ping.map(Flight::Icmp).map_err(|why| Verdict::new(Code::Local, why)).into()
+            ProbePlan::Icmp { .. } => {
+                let ping = self.icmp_prober.queue(key, check.target, check.source);
+                ping.map(InFlightProbe::Icmp).map_err(|why| Verdict::new(Code::Local, why)).into()
             }
-            Plan::Stream(plan) => self.connect(key, plan, now),
-            Plan::HalfOpen(plan, stream) => match self.half_opener.serves(check.target) {
-                Ok(()) => self.half_opener.queue(key, plan, now).map(Flight::HalfOpen).into(),
+            ProbePlan::Stream(plan) => self.connect(key, plan, now),
+            ProbePlan::HalfOpen(plan, stream) => match self.syn_prober.serves(check.target) {
+                Ok(()) => self.syn_prober.queue(key, plan, now).map(InFlightProbe::HalfOpen).into(),
                 Err(why) => {
                     self.fall_back(why);
                     self.connect(key, stream, now)
@@ -107,35 +115,40 @@ impl Sockets {
     }
 
     /// Begins with the connection that was kept, or with a fresh one.
-    fn connect(&mut self, key: Key, plan: &mut stream::Plan, now: Nanos) -> Start<Flight> {
+    fn connect(
+        &mut self,
+        key: ProbeId,
+        plan: &mut stream::StreamPlan,
+        now: Nanos,
+    ) -> StartResult<InFlightProbe> {
         if let Some(mut stream) = self.idle.take(key.slot) {
             if stream.restart(plan, now) {
                 plan.begin(key.slot);
-                return Start::Flying(Flight::Stream(stream));
+                return StartResult::InFlight(InFlightProbe::Stream(stream));
             }
             self.connections -= 1;
         }
-        if plan.has_handshake() && !self.may_shake_hands() {
-            return Start::Later;
+        if plan.has_handshake() && !self.take_handshake_budget() {
+            return StartResult::Deferred;
         }
         plan.begin(key.slot);
-        self.open(key, plan).map(Flight::Stream).into()
+        self.open(key, plan).map(InFlightProbe::Stream).into()
     }
 
     /// Takes one step of a handshake out of this turn's.
-    pub fn may_shake_hands(&mut self) -> bool {
+    pub fn take_handshake_budget(&mut self) -> bool {
         let left = self.handshakes.checked_sub(1);
         self.handshakes = left.unwrap_or_default();
         left.is_some()
     }
 
     /// Has a step of a handshake wait for another turn.
-    pub fn put_off(&mut self, token: u64) {
+    pub fn defer_handshake(&mut self, token: u64) {
         self.waiting.push_back(token);
     }
 
     /// The next handshake to go on with, while this turn may.
-    pub fn next_handshake(&mut self) -> Option<u64> {
+    pub fn pop_deferred(&mut self) -> Option<u64> {
         if self.handshakes > 0 { self.waiting.pop_front() } else { None }
     }
 
@@ -145,15 +158,15 @@ impl Sockets {
     }
 
     /// Begins with a fresh connection, at the cost of an idle one if there is no room.
-    fn open(&mut self, key: Key, plan: &stream::Plan) -> Result<Stream, Verdict> {
+    fn open(&mut self, key: ProbeId, plan: &stream::StreamPlan) -> Result<ProbeStream, Verdict> {
         if self.connections >= self.max_connections {
             if !self.idle.evict() {
                 return Err(Verdict::new(Code::Local, "out of descriptors"));
             }
             self.connections -= 1;
         }
-        let stream = Stream::start(plan, key.into())?;
-        let added = self.epoll.add(stream.socket(), EpollEvent::new(Stream::EVENTS, key.into()));
+        let stream = ProbeStream::start(plan, key.into())?;
+        let added = self.epoll.add(stream.socket(), EpollEvent::new(ProbeStream::EVENTS, key.into()));
         added.map_err(|errno| tcp::local(&errno.into()))?;
         self.connections += 1;
         Ok(stream)
@@ -163,7 +176,12 @@ impl Sockets {
     ///
     /// # Errors
     /// The verdict, when there is one already.
-    pub fn reopen(&mut self, key: Key, plan: &stream::Plan, stale: &mut Stream) -> Result<(), Verdict> {
+    pub fn reopen(
+        &mut self,
+        key: ProbeId,
+        plan: &stream::StreamPlan,
+        stale: &mut ProbeStream,
+    ) -> Result<(), Verdict> {
         self.connections -= 1;
         let fresh = self.open(key, plan);
         if fresh.is_err() {
@@ -174,7 +192,7 @@ impl Sockets {
     }
 
     /// A probe has its verdict: its connection waits for the next one, or is closed.
-    pub fn keep_or_close(&mut self, slot: u32, plan: &stream::Plan, stream: Stream) {
+    pub fn keep_or_close(&mut self, slot: u32, plan: &stream::StreamPlan, stream: ProbeStream) {
         if !(plan.keeps() && stream.is_good() && self.idle.put(slot, stream)) {
             self.connections -= 1;
         }
@@ -188,21 +206,21 @@ impl Sockets {
     }
 
     /// Why the time-out of a probe that started then is no verdict, if it is none.
-    pub const fn excuse(&self, flight: &Flight, started: Nanos) -> Option<&'static str> {
+    pub const fn excuse(&self, flight: &InFlightProbe, started: Nanos) -> Option<&'static str> {
         match flight {
-            Flight::Icmp(_) => self.pings.excuse(started),
-            Flight::HalfOpen(_) => self.segments.excuse(started),
+            InFlightProbe::Icmp(_) => self.pings.excuse(started),
+            InFlightProbe::HalfOpen(_) => self.segments.excuse(started),
             // Each has an event, all events of a turn are seen to, and the kernel asks for segments again.
-            Flight::Stream(_) => None,
+            InFlightProbe::Stream(_) => None,
         }
     }
 
     /// Counts a probe that is over.
-    pub fn closed(&mut self, flight: &Flight) {
+    pub fn release(&mut self, flight: &InFlightProbe) {
         match flight {
-            Flight::Icmp(_) => {}
-            Flight::Stream(_) => self.connections -= 1,
-            Flight::HalfOpen(number) => self.half_opener.forget(*number),
+            InFlightProbe::Icmp(_) => {}
+            InFlightProbe::Stream(_) => self.connections -= 1,
+            InFlightProbe::HalfOpen(number) => self.syn_prober.forget(*number),
         }
     }
 }

@@ -5,7 +5,7 @@ const MAX_OVERHEAD: usize = 64 * 1024;
 
 /// How a body is delimited (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Framing {
+pub enum BodyFraming {
     /// By its length in bytes.
     Length(u64),
     /// In chunks.
@@ -16,17 +16,17 @@ pub enum Framing {
 
 /// A body that is being received.
 #[derive(Debug)]
-pub struct Body {
+pub struct BodyDecoder {
     bytes: Vec<u8>,
     wanted: usize,
     /// Bytes that have been decoded.
     seen: u64,
-    state: State,
+    state: DecodeState,
     overhead: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum DecodeState {
     /// So many bytes are to come.
     Plain(u64),
     UntilClose,
@@ -50,14 +50,14 @@ enum State {
     Broken,
 }
 
-impl Body {
+impl BodyDecoder {
     /// A body of which the first `wanted` bytes are of interest.
-    pub fn new(framing: Framing, wanted: usize) -> Self {
+    pub fn new(framing: BodyFraming, wanted: usize) -> Self {
         let state = match framing {
-            Framing::Length(0) => State::Whole,
-            Framing::Length(length) => State::Plain(length),
-            Framing::UntilClose => State::UntilClose,
-            Framing::Chunked => State::Size(None),
+            BodyFraming::Length(0) => DecodeState::Whole,
+            BodyFraming::Length(length) => DecodeState::Plain(length),
+            BodyFraming::UntilClose => DecodeState::UntilClose,
+            BodyFraming::Chunked => DecodeState::Size(None),
         };
         Self { bytes: Vec::new(), wanted, seen: 0, state, overhead: 0 }
     }
@@ -72,21 +72,25 @@ impl Body {
         self.bytes.len() >= self.wanted
             || matches!(
                 self.state,
-                State::Whole | State::TrailerStart | State::Trailer | State::LastEnd | State::Broken
+                DecodeState::Whole
+                    | DecodeState::TrailerStart
+                    | DecodeState::Trailer
+                    | DecodeState::LastEnd
+                    | DecodeState::Broken
             )
     }
 
     /// Whether all of it has come, trailers included: what comes now belongs to something else.
     pub fn is_whole(&self) -> bool {
-        matches!(self.state, State::Whole)
+        matches!(self.state, DecodeState::Whole)
     }
 
     /// Whether its end is not to be awaited: it is none that can be told, or more than `most` bytes away from the
     /// beginning.
     pub fn is_beyond(&self, most: usize) -> bool {
         let ahead = match self.state {
-            State::UntilClose | State::Broken => return true,
-            State::Plain(left) | State::Chunk(left) => left,
+            DecodeState::UntilClose | DecodeState::Broken => return true,
+            DecodeState::Plain(left) | DecodeState::Chunk(left) => left,
             _ => 0,
         };
         self.seen.saturating_add(ahead) > most as u64
@@ -94,7 +98,7 @@ impl Body {
 
     /// Whether the body is whole if nothing more comes.
     pub fn may_end_here(&self) -> bool {
-        matches!(self.state, State::UntilClose | State::Whole)
+        matches!(self.state, DecodeState::UntilClose | DecodeState::Whole)
     }
 
     /// Takes what has arrived. Returns how much of it belongs to the body.
@@ -105,17 +109,22 @@ impl Body {
         let mut left = bytes;
         while let Some((first, rest)) = left.split_first() {
             left = match self.state {
-                State::Whole => break,
-                State::Broken => &[],
-                State::UntilClose => self.keep(left, u64::MAX).1,
-                State::Plain(length) => {
+                DecodeState::Whole => break,
+                DecodeState::Broken => &[],
+                DecodeState::UntilClose => self.keep(left, u64::MAX).1,
+                DecodeState::Plain(length) => {
                     let (taken, rest) = self.keep(left, length);
-                    self.state = if taken == length { State::Whole } else { State::Plain(length - taken) };
+                    self.state =
+                        if taken == length { DecodeState::Whole } else { DecodeState::Plain(length - taken) };
                     rest
                 }
-                State::Chunk(length) => {
+                DecodeState::Chunk(length) => {
                     let (taken, rest) = self.keep(left, length);
-                    self.state = if taken == length { State::ChunkEnd } else { State::Chunk(length - taken) };
+                    self.state = if taken == length {
+                        DecodeState::ChunkEnd
+                    } else {
+                        DecodeState::Chunk(length - taken)
+                    };
                     rest
                 }
                 _ => match self.step(*first) {
@@ -125,7 +134,7 @@ impl Body {
                     }
                     Err(why) if !self.is_enough() => return Err(why),
                     Err(_) => {
-                        self.state = State::Broken;
+                        self.state = DecodeState::Broken;
                         &[]
                     }
                 },
@@ -135,27 +144,28 @@ impl Body {
     }
 
     /// What follows one byte of what is around the chunks.
-    fn step(&mut self, byte: u8) -> Result<State, &'static str> {
+    fn step(&mut self, byte: u8) -> Result<DecodeState, &'static str> {
         if self.overhead == MAX_OVERHEAD {
             return Err("chunks carry too little");
         }
         self.overhead += 1;
         Ok(match (self.state, byte) {
-            (State::Size(size), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+            (DecodeState::Size(size), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = u64::from(char::from(byte).to_digit(16).unwrap_or_default());
                 let size = size.unwrap_or_default().checked_mul(16).ok_or("a chunk's size is too large")?;
-                State::Size(Some(size | digit))
+                DecodeState::Size(Some(size | digit))
             }
-            (State::Size(Some(0)) | State::Extension(0) | State::Trailer, b'\n') => State::TrailerStart,
-            (State::Size(Some(size)) | State::Extension(size), b'\n') => State::Chunk(size),
-            (State::Size(Some(size)), b';' | b' ' | b'\t' | b'\r') | (State::Extension(size), _) => {
-                State::Extension(size)
+            (DecodeState::Size(Some(0)) | DecodeState::Extension(0) | DecodeState::Trailer, b'\n') => {
+                DecodeState::TrailerStart
             }
-            (State::ChunkEnd, b'\r') => State::ChunkEnd,
-            (State::ChunkEnd, b'\n') => State::Size(None),
-            (State::TrailerStart, b'\r') => State::LastEnd,
-            (State::TrailerStart | State::LastEnd, b'\n') => State::Whole,
-            (State::TrailerStart | State::Trailer, _) => State::Trailer,
+            (DecodeState::Size(Some(size)) | DecodeState::Extension(size), b'\n') => DecodeState::Chunk(size),
+            (DecodeState::Size(Some(size)), b';' | b' ' | b'\t' | b'\r')
+            | (DecodeState::Extension(size), _) => DecodeState::Extension(size),
+            (DecodeState::ChunkEnd, b'\r') => DecodeState::ChunkEnd,
+            (DecodeState::ChunkEnd, b'\n') => DecodeState::Size(None),
+            (DecodeState::TrailerStart, b'\r') => DecodeState::LastEnd,
+            (DecodeState::TrailerStart | DecodeState::LastEnd, b'\n') => DecodeState::Whole,
+            (DecodeState::TrailerStart | DecodeState::Trailer, _) => DecodeState::Trailer,
             _ => return Err("malformed chunk"),
         })
     }
@@ -182,8 +192,12 @@ mod tests {
 
     /// What is known of a body of which the first 100 bytes are wanted, after bytes that came in pieces of the given
     /// size: the bytes, whether those are enough, how many belonged to the body if it is whole, and what is wrong.
-    fn decode(framing: Framing, bytes: &[u8], piece: usize) -> (Vec<u8>, bool, Option<usize>, &'static str) {
-        let mut body = Body::new(framing, 100);
+    fn decode(
+        framing: BodyFraming,
+        bytes: &[u8],
+        piece: usize,
+    ) -> (Vec<u8>, bool, Option<usize>, &'static str) {
+        let mut body = BodyDecoder::new(framing, 100);
         let mut taken = 0;
         for piece in bytes.chunks(piece) {
             match body.feed(piece) {
@@ -202,7 +216,7 @@ mod tests {
         let bytes = b"5\r\nhello\r\n1;name=value\r\n,\r\n6 \r\n world\r\n0\r\n\r\n";
         for piece in 1..=bytes.len() {
             let expected = (b"hello, world".to_vec(), true, Some(bytes.len()), "");
-            assert_eq!(decode(Framing::Chunked, bytes, piece), expected, "{piece}");
+            assert_eq!(decode(BodyFraming::Chunked, bytes, piece), expected, "{piece}");
         }
     }
 
@@ -220,7 +234,7 @@ mod tests {
         ] {
             for piece in [1, 2, 100] {
                 let expected = (Vec::new(), true, whole, "");
-                assert_eq!(decode(Framing::Chunked, bytes.as_bytes(), piece), expected, "{bytes:?}");
+                assert_eq!(decode(BodyFraming::Chunked, bytes.as_bytes(), piece), expected, "{bytes:?}");
             }
         }
     }
@@ -228,7 +242,7 @@ mod tests {
     #[test]
     fn malformed_chunks_are_refused() {
         for bytes in [&b"\r\n"[..], b"x", b";", b"5\r\nhello!", b"11111111111111111\r\n", b"-1\r\n"] {
-            assert_ne!(decode(Framing::Chunked, bytes, 1).3, "", "{bytes:?}");
+            assert_ne!(decode(BodyFraming::Chunked, bytes, 1).3, "", "{bytes:?}");
         }
     }
 
@@ -236,7 +250,7 @@ mod tests {
     fn what_is_malformed_after_enough_only_hides_the_end() {
         let hundred = "x".repeat(100);
         for bytes in [format!("64\r\n{hundred}!"), "0\r\n\rx".to_owned()] {
-            let (_, enough, whole, fault) = decode(Framing::Chunked, bytes.as_bytes(), 7);
+            let (_, enough, whole, fault) = decode(BodyFraming::Chunked, bytes.as_bytes(), 7);
             assert_eq!((enough, whole, fault), (true, None, "beyond"), "{bytes}");
         }
     }
@@ -244,19 +258,19 @@ mod tests {
     #[test]
     fn endless_extensions_are_refused() {
         let bytes = [&b"5;"[..], &vec![b'x'; MAX_OVERHEAD]].concat();
-        assert_eq!(decode(Framing::Chunked, &bytes, 1000).3, "chunks carry too little");
+        assert_eq!(decode(BodyFraming::Chunked, &bytes, 1000).3, "chunks carry too little");
     }
 
     #[test]
     fn a_length_ends_the_body() {
-        assert_eq!(decode(Framing::Length(3), b"abcdef", 2), (b"abc".to_vec(), true, Some(3), ""));
-        assert_eq!(decode(Framing::Length(0), b"x", 1), (Vec::new(), true, Some(0), ""));
-        assert_eq!(decode(Framing::Length(9), b"abc", 2), (b"abc".to_vec(), false, None, ""));
+        assert_eq!(decode(BodyFraming::Length(3), b"abcdef", 2), (b"abc".to_vec(), true, Some(3), ""));
+        assert_eq!(decode(BodyFraming::Length(0), b"x", 1), (Vec::new(), true, Some(0), ""));
+        assert_eq!(decode(BodyFraming::Length(9), b"abc", 2), (b"abc".to_vec(), false, None, ""));
     }
 
     #[test]
     fn no_more_is_kept_than_is_wanted() {
-        for framing in [Framing::UntilClose, Framing::Length(u64::MAX), Framing::Length(1000)] {
+        for framing in [BodyFraming::UntilClose, BodyFraming::Length(u64::MAX), BodyFraming::Length(1000)] {
             let (bytes, enough, _, _) = decode(framing, &[b'x'; 1000], 64);
             assert_eq!((bytes.len(), enough), (100, true));
         }
@@ -265,15 +279,15 @@ mod tests {
     #[test]
     fn an_end_that_is_far_off_is_not_awaited() {
         for (framing, bytes, fault) in [
-            (Framing::Length(200), "", ""),
-            (Framing::Length(201), "", "beyond"),
-            (Framing::Length(u64::MAX), "x", "beyond"),
-            (Framing::UntilClose, "", "beyond"),
-            (Framing::Chunked, "", ""),
-            (Framing::Chunked, "c8\n", ""),
-            (Framing::Chunked, "c9\n", "beyond"),
-            (Framing::Chunked, "1\nx\nc7\n", ""),
-            (Framing::Chunked, "1\nx\nc8\n", "beyond"),
+            (BodyFraming::Length(200), "", ""),
+            (BodyFraming::Length(201), "", "beyond"),
+            (BodyFraming::Length(u64::MAX), "x", "beyond"),
+            (BodyFraming::UntilClose, "", "beyond"),
+            (BodyFraming::Chunked, "", ""),
+            (BodyFraming::Chunked, "c8\n", ""),
+            (BodyFraming::Chunked, "c9\n", "beyond"),
+            (BodyFraming::Chunked, "1\nx\nc7\n", ""),
+            (BodyFraming::Chunked, "1\nx\nc8\n", "beyond"),
         ] {
             assert_eq!(decode(framing, bytes.as_bytes(), 100).3, fault, "{framing:?} {bytes:?}");
         }
@@ -282,14 +296,14 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_chunks_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), piece in 1usize..50) {
-            let (bytes, ..) = decode(Framing::Chunked, &bytes, piece);
+            let (bytes, ..) = decode(BodyFraming::Chunked, &bytes, piece);
             prop_assert!(bytes.len() <= 100);
         }
 
         #[test]
         fn pieces_make_no_difference(text in "[0-9a-f\r\n;x]{0,40}", piece in 1usize..40) {
-            let whole = decode(Framing::Chunked, text.as_bytes(), 1000);
-            prop_assert_eq!(whole, decode(Framing::Chunked, text.as_bytes(), piece));
+            let whole = decode(BodyFraming::Chunked, text.as_bytes(), 1000);
+            prop_assert_eq!(whole, decode(BodyFraming::Chunked, text.as_bytes(), piece));
         }
     }
 }

@@ -2,17 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::segment::{self, Syn};
+use super::checksum::internet_checksum;
+use super::segment::{self, SynId};
 
-/// What an echo request carries: the header of 8 bytes and a [`Token`] of 24.
+/// What an echo request carries: the header of 8 bytes and a [`EchoPayload`] of 24.
 pub const REQUEST: usize = 32;
 
 /// ICMP (RFC 792).
-const V4: Kinds = Kinds { protocol: 1, request: 8, reply: 0 };
+const V4: IcmpTypes = IcmpTypes { protocol: 1, request: 8, reply: 0 };
 /// ICMPv6 (RFC 4443).
-const V6: Kinds = Kinds { protocol: 58, request: 128, reply: 129 };
+const V6: IcmpTypes = IcmpTypes { protocol: 58, request: 128, reply: 129 };
 
-struct Kinds {
+struct IcmpTypes {
     /// The number that IP knows the protocol by.
     protocol: u8,
     request: u8,
@@ -24,7 +25,7 @@ const TCP: u8 = 6;
 
 /// The payload by which a reply is known to be ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Token {
+pub struct EchoPayload {
     /// The check.
     pub key: u64,
     /// The number of the request.
@@ -33,7 +34,7 @@ pub struct Token {
     pub cookie: u64,
 }
 
-impl Token {
+impl EchoPayload {
     /// The sequence number that goes with it: part of the cookie, so that it cannot be guessed either. Errors that
     /// quote no payload are matched by it.
     pub fn seq(self) -> u16 {
@@ -43,20 +44,20 @@ impl Token {
 
 /// The part of an echo message that comes back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Echo {
+pub struct EchoHeader {
     /// The identifier, one per prober.
     pub ident: u16,
     /// The sequence number.
     pub seq: u16,
     /// The payload, where it is whole: a router may quote as little as 8 bytes of our request.
-    pub token: Option<Token>,
+    pub payload: Option<EchoPayload>,
 }
 
 /// A packet that the filter lets through.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Packet {
+pub enum IcmpPacket {
     /// An echo reply.
-    Reply(Echo),
+    Reply(EchoHeader),
     /// The network's word that a packet did not arrive.
     Error {
         /// In words.
@@ -64,74 +65,74 @@ pub enum Packet {
         /// Where the packet was to go.
         target: IpAddr,
         /// What is quoted of it.
-        quoted: Quoted,
+        quoted: QuotedPacket,
     },
 }
 
 /// A packet of ours, as an error quotes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Quoted {
+pub enum QuotedPacket {
     /// An echo request.
-    Echo(Echo),
+    Echo(EchoHeader),
     /// The SYN of a half-open probe.
-    Syn(Syn),
+    Syn(SynId),
 }
 
 /// An echo request to an IPv4 address.
-pub fn request_v4(ident: u16, token: Token) -> [u8; REQUEST] {
-    let mut packet = request(V4.request, ident, token);
-    let sum = checksum(&packet);
+pub fn request_v4(ident: u16, payload: EchoPayload) -> [u8; REQUEST] {
+    let mut packet = request(V4.request, ident, payload);
+    let sum = internet_checksum(&packet);
     packet[2..4].copy_from_slice(&sum.to_be_bytes());
     packet
 }
 
 /// An echo request to an IPv6 address. The kernel fills in the checksum (RFC 3542 section 3.1).
-pub fn request_v6(ident: u16, token: Token) -> [u8; REQUEST] {
-    request(V6.request, ident, token)
+pub fn request_v6(ident: u16, payload: EchoPayload) -> [u8; REQUEST] {
+    request(V6.request, ident, payload)
 }
 
-fn request(kind: u8, ident: u16, token: Token) -> [u8; REQUEST] {
+fn request(kind: u8, ident: u16, payload: EchoPayload) -> [u8; REQUEST] {
     let mut packet = [0; REQUEST];
     packet[0] = kind;
     packet[4..6].copy_from_slice(&ident.to_be_bytes());
-    packet[6..8].copy_from_slice(&token.seq().to_be_bytes());
-    packet[8..16].copy_from_slice(&token.key.to_be_bytes());
-    packet[16..24].copy_from_slice(&token.serial.to_be_bytes());
-    packet[24..32].copy_from_slice(&token.cookie.to_be_bytes());
+    packet[6..8].copy_from_slice(&payload.seq().to_be_bytes());
+    packet[8..16].copy_from_slice(&payload.key.to_be_bytes());
+    packet[16..24].copy_from_slice(&payload.serial.to_be_bytes());
+    packet[24..32].copy_from_slice(&payload.cookie.to_be_bytes());
     packet
 }
 
 /// A packet as a raw IPv4 socket gives it, IP header first. `None` when it does not parse.
-pub fn parse_v4(bytes: &[u8]) -> Option<Packet> {
+pub fn parse_v4(bytes: &[u8]) -> Option<IcmpPacket> {
     let (protocol, _, icmp) = split_v4(bytes)?;
     (protocol == V4.protocol).then_some(())?;
     let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
     if kind == V4.reply {
-        return Some(Packet::Reply(echo(icmp)?));
+        return Some(IcmpPacket::Reply(echo(icmp)?));
     }
     let what = error_v4(kind, code)?;
     let (protocol, target, payload) = split_v4(icmp.get(8..)?)?;
-    Some(Packet::Error { what, target: target.into(), quoted: quoted(&V4, protocol, payload)? })
+    Some(IcmpPacket::Error { what, target: target.into(), quoted: quoted(&V4, protocol, payload)? })
 }
 
 /// Whether an echo reply, as a raw IPv4 socket gives it, has the right checksum: the kernel hands it over before it looks.
 /// What it gives a raw ICMPv6 socket, it has looked at.
 pub fn is_intact_v4(bytes: &[u8]) -> bool {
-    split_v4(bytes).is_some_and(|(_, _, icmp)| icmp.len() % 2 == 0 && checksum(icmp) == 0)
+    split_v4(bytes).is_some_and(|(_, _, icmp)| icmp.len() % 2 == 0 && internet_checksum(icmp) == 0)
 }
 
 /// A packet as a raw ICMPv6 socket gives it, without IP header. `None` when it does not parse.
-pub fn parse_v6(icmp: &[u8]) -> Option<Packet> {
+pub fn parse_v6(icmp: &[u8]) -> Option<IcmpPacket> {
     let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
     if kind == V6.reply {
-        return Some(Packet::Reply(echo(icmp)?));
+        return Some(IcmpPacket::Reply(echo(icmp)?));
     }
     let what = error_v6(kind, code)?;
     let ip = icmp.get(8..48)?;
     let target: [u8; 16] = ip[24..40].try_into().ok()?;
     (ip[0] >> 4 == 6).then_some(())?;
     let quoted = quoted(&V6, ip[6], icmp.get(48..)?)?;
-    Some(Packet::Error { what, target: Ipv6Addr::from(target).into(), quoted })
+    Some(IcmpPacket::Error { what, target: Ipv6Addr::from(target).into(), quoted })
 }
 
 /// The protocol, the destination and the payload of an IPv4 packet.
@@ -144,24 +145,24 @@ fn split_v4(bytes: &[u8]) -> Option<(u8, Ipv4Addr, &[u8])> {
 }
 
 /// What an error quotes after the IP header.
-fn quoted(kinds: &Kinds, protocol: u8, payload: &[u8]) -> Option<Quoted> {
+fn quoted(kinds: &IcmpTypes, protocol: u8, payload: &[u8]) -> Option<QuotedPacket> {
     if protocol == TCP {
-        return Some(Quoted::Syn(segment::quoted(payload)?));
+        return Some(QuotedPacket::Syn(segment::quoted(payload)?));
     }
     (protocol == kinds.protocol && *payload.first()? == kinds.request).then_some(())?;
-    Some(Quoted::Echo(echo(payload)?))
+    Some(QuotedPacket::Echo(echo(payload)?))
 }
 
-fn echo(icmp: &[u8]) -> Option<Echo> {
+fn echo(icmp: &[u8]) -> Option<EchoHeader> {
     let header: &[u8; 8] = icmp.first_chunk()?;
-    let token = icmp.get(8..32).and_then(|payload| {
+    let payload = icmp.get(8..32).and_then(|payload| {
         let word = |at: usize| Some(u64::from_be_bytes(payload.get(at..at + 8)?.try_into().ok()?));
-        Some(Token { key: word(0)?, serial: word(8)?, cookie: word(16)? })
+        Some(EchoPayload { key: word(0)?, serial: word(8)?, cookie: word(16)? })
     });
-    Some(Echo {
+    Some(EchoHeader {
         ident: u16::from_be_bytes([header[4], header[5]]),
         seq: u16::from_be_bytes([header[6], header[7]]),
-        token,
+        payload,
     })
 }
 
@@ -200,22 +201,18 @@ fn error_v6(kind: u8, code: u8) -> Option<&'static str> {
     })
 }
 
-/// The Internet checksum (RFC 1071) of an even number of bytes.
-pub fn checksum(bytes: &[u8]) -> u16 {
-    let sum: u32 = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    const TOKEN: Token =
-        Token { key: 0x0102_0304_0506_0708, serial: 0x1122_3344_5566_7788, cookie: 0x99aa_bbcc_ddee_7788 };
-    const ECHO: Echo = Echo { ident: 0xabcd, seq: 0x7788, token: Some(TOKEN) };
+    const TOKEN: EchoPayload = EchoPayload {
+        key: 0x0102_0304_0506_0708,
+        serial: 0x1122_3344_5566_7788,
+        cookie: 0x99aa_bbcc_ddee_7788,
+    };
+    const ECHO: EchoHeader = EchoHeader { ident: 0xabcd, seq: 0x7788, payload: Some(TOKEN) };
 
     fn ip_v4(target: [u8; 4], icmp: &[u8]) -> Vec<u8> {
         let mut packet = vec![0; 20];
@@ -232,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_checksum_of_a_request_verifies() {
-        assert_eq!(checksum(&request_v4(0xabcd, TOKEN)), 0);
+        assert_eq!(internet_checksum(&request_v4(0xabcd, TOKEN)), 0);
         assert_eq!(request_v4(0xabcd, TOKEN)[..8], [8, 0, 0x08, 0x52, 0xab, 0xcd, 0x77, 0x88]);
     }
 
@@ -251,19 +248,19 @@ mod tests {
     #[test]
     fn a_reply_gives_back_what_was_sent() {
         let v4 = ip_v4([192, 0, 2, 1], &reply(request_v4(0xabcd, TOKEN), 0));
-        assert_eq!(parse_v4(&v4), Some(Packet::Reply(ECHO)));
+        assert_eq!(parse_v4(&v4), Some(IcmpPacket::Reply(ECHO)));
         let v6 = reply(request_v6(0xabcd, TOKEN), 129);
-        assert_eq!(parse_v6(&v6), Some(Packet::Reply(ECHO)));
+        assert_eq!(parse_v6(&v6), Some(IcmpPacket::Reply(ECHO)));
     }
 
     #[test]
     fn an_error_names_the_target_and_what_is_quoted() {
         let quoted = ip_v4([192, 0, 2, 9], &request_v4(0xabcd, TOKEN));
         let error = [&[3, 13, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
-        let expected = |token| Packet::Error {
+        let expected = |payload| IcmpPacket::Error {
             what: "administratively prohibited",
             target: [192, 0, 2, 9].into(),
-            quoted: Quoted::Echo(Echo { token, ..ECHO }),
+            quoted: QuotedPacket::Echo(EchoHeader { payload, ..ECHO }),
         };
         assert_eq!(parse_v4(&ip_v4([192, 0, 2, 2], &error)), Some(expected(Some(TOKEN))));
         // RFC 792 promises no more than 8 bytes of what the IP header was followed by.
@@ -287,17 +284,21 @@ mod tests {
         error.extend_from_slice(&request_v6(0xabcd, TOKEN));
         let what = "address unreachable";
         let target = Ipv6Addr::LOCALHOST.into();
-        assert_eq!(parse_v6(&error), Some(Packet::Error { what, target, quoted: Quoted::Echo(ECHO) }));
+        assert_eq!(
+            parse_v6(&error),
+            Some(IcmpPacket::Error { what, target, quoted: QuotedPacket::Echo(ECHO) })
+        );
     }
 
     #[test]
     fn an_error_about_a_syn_needs_no_more_than_8_bytes_of_it() {
-        let syn = Syn { from: 40_000, to: 80, number: 0x0102_0304 };
+        let syn = SynId { from: 40_000, to: 80, number: 0x0102_0304 };
         let bytes = segment::syn([192, 0, 2, 1].into(), [192, 0, 2, 9].into(), syn);
         let mut quoted = ip_v4([192, 0, 2, 9], &bytes[..8]);
         quoted[9] = TCP;
         let error = ip_v4([192, 0, 2, 2], &[&[3, 3, 0, 0, 0, 0, 0, 0][..], &quoted].concat());
-        let expected = |what, target| Some(Packet::Error { what, target, quoted: Quoted::Syn(syn) });
+        let expected =
+            |what, target| Some(IcmpPacket::Error { what, target, quoted: QuotedPacket::Syn(syn) });
         assert_eq!(parse_v4(&error), expected("port unreachable", [192, 0, 2, 9].into()));
         assert_eq!(parse_v4(&error[..error.len() - 1]), None);
 

@@ -11,14 +11,15 @@ use maglev_ipc::Code;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol};
 
-use super::icmp::Junk;
-use super::ports::{COUNT, Ports};
-use super::raw::{self, Opened, Raw};
-use super::routes::Routes;
-use super::segment::{self, Answer, Syn};
-use super::{Verdict, filter, tcp};
+use super::icmp::PacketReject;
+use super::ports::{COUNT, ReservedPorts};
+use super::raw::{self, RawSocket, SocketOrReason};
+use super::routes::SourceLookup;
+use super::segment::{self, HandshakeAnswer, SynId};
+use super::{filter, tcp};
 use crate::clock::Nanos;
-use crate::course::Key;
+use crate::probe_id::ProbeId;
+use crate::verdict::Verdict;
 
 /// How long an address that the kernel chose for us is used before it is asked again: routes change. An address that
 /// has left this host is noticed at once, since nothing can be sent from it.
@@ -28,14 +29,14 @@ const NO_PORTS: &str = "no block of free ports";
 
 /// What a check asks for.
 #[derive(Debug)]
-pub struct Plan {
+pub struct SynPlan {
     to: SocketAddr,
     from: Option<IpAddr>,
     /// The address that the kernel chose, and when.
     chosen: Option<(IpAddr, Nanos)>,
 }
 
-impl Plan {
+impl SynPlan {
     /// Probes of `to`, from that address if there is one.
     pub const fn new(to: SocketAddr, from: Option<IpAddr>) -> Self {
         Self { to, from, chosen: None }
@@ -46,7 +47,7 @@ impl Plan {
         self.chosen = None;
     }
 
-    fn source(&mut self, routes: &Routes, now: Nanos) -> io::Result<IpAddr> {
+    fn source(&mut self, routes: &SourceLookup, now: Nanos) -> io::Result<IpAddr> {
         if let Some(from) = self.from {
             return Ok(from);
         }
@@ -63,48 +64,48 @@ impl Plan {
 
 /// Both families.
 #[derive(Debug)]
-pub struct HalfOpener {
-    v4: Opened,
-    v6: Opened,
-    ports: Option<Ports>,
-    routes: Routes,
+pub struct SynProber {
+    v4: SocketOrReason,
+    v6: SocketOrReason,
+    ports: Option<ReservedPorts>,
+    routes: SourceLookup,
     cookies: RandomState,
     /// The number of the last SYN.
     serial: u64,
-    waiting: Unanswered,
+    waiting: PendingSyns,
 }
 
 /// The SYNs that are not answered yet.
 #[derive(Debug, Default)]
-struct Unanswered {
+struct PendingSyns {
     /// By their sequence numbers.
-    numbers: HashMap<u32, Waiting>,
+    numbers: HashMap<u32, PendingSyn>,
     /// From which of our ports, and where to.
     ends: HashSet<(u16, SocketAddr)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Waiting {
-    key: Key,
+struct PendingSyn {
+    key: ProbeId,
     from: u16,
     to: SocketAddr,
 }
 
 /// What was heard of a SYN.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answered {
+pub struct SynReply {
     /// The probe that sent it.
-    pub key: Key,
+    pub key: ProbeId,
     /// What that comes to.
     pub verdict: Verdict,
 }
 
-impl HalfOpener {
+impl SynProber {
     /// Opens what this process may open. Needs `CAP_NET_RAW`, and only here.
     ///
     /// # Errors
     /// A socket cannot be set up. A socket that is not permitted is no error: probes do without.
-    pub fn open(ports: Option<Ports>) -> io::Result<Self> {
+    pub fn open(ports: Option<ReservedPorts>) -> io::Result<Self> {
         Self::open_with(raw::BUFFER, ports)
     }
 
@@ -112,22 +113,22 @@ impl HalfOpener {
     ///
     /// # Errors
     /// The same.
-    pub fn open_with(buffer: usize, ports: Option<Ports>) -> io::Result<Self> {
+    pub fn open_with(buffer: usize, ports: Option<ReservedPorts>) -> io::Result<Self> {
         let (v4, v6) = match &ports {
             None => (Err(NO_PORTS), Err(NO_PORTS)),
             Some(ports) => (
-                Raw::open(buffer, Domain::IPV4, Protocol::TCP, &filter::segments_v4(ports.first()))?,
-                Raw::open(buffer, Domain::IPV6, Protocol::TCP, &filter::segments_v6(ports.first()))?,
+                RawSocket::open(buffer, Domain::IPV4, Protocol::TCP, &filter::segments_v4(ports.first()))?,
+                RawSocket::open(buffer, Domain::IPV6, Protocol::TCP, &filter::segments_v6(ports.first()))?,
             ),
         };
         let mut opener = Self {
             v4,
             v6,
             ports,
-            routes: Routes::open(),
+            routes: SourceLookup::open(),
             cookies: RandomState::new(),
             serial: 0,
-            waiting: Unanswered::default(),
+            waiting: PendingSyns::default(),
         };
         opener.listen([false; 2]);
         Ok(opener)
@@ -135,7 +136,7 @@ impl HalfOpener {
 
     /// The sockets, IPv4 first, or why there is none.
     pub fn sockets(&self) -> [Result<BorrowedFd<'_>, &'static str>; 2] {
-        [&self.v4, &self.v6].map(|raw| raw.as_ref().map(Raw::socket).map_err(|why| *why))
+        [&self.v4, &self.v6].map(|raw| raw.as_ref().map(RawSocket::socket).map_err(|why| *why))
     }
 
     /// Has segments brought here, or not, IPv4 first: while no check needs them, the kernel need not copy this host's.
@@ -164,24 +165,24 @@ impl HalfOpener {
     ///
     /// # Errors
     /// The verdict, when it cannot be sent.
-    pub fn queue(&mut self, key: Key, plan: &mut Plan, now: Nanos) -> Result<u32, Verdict> {
+    pub fn queue(&mut self, key: ProbeId, plan: &mut SynPlan, now: Nanos) -> Result<u32, Verdict> {
         let source = plan.source(&self.routes, now).map_err(|error| tcp::local(&error))?;
         let (number, from) = self.draw(key, plan.to);
         let raw = if plan.to.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         let raw = raw.as_mut().map_err(|why| Verdict::new(Code::Local, *why))?;
-        let syn = Syn { from, to: plan.to.port(), number };
+        let syn = SynId { from, to: plan.to.port(), number };
         raw.queue(key, plan.to.ip(), Some(source), segment::syn(source, plan.to.ip(), syn));
-        self.waiting.add(number, Waiting { key, from, to: plan.to });
+        self.waiting.add(number, PendingSyn { key, from, to: plan.to });
         Ok(number)
     }
 
     /// Whether a batch is full.
     pub fn is_full(&self) -> bool {
-        [&self.v4, &self.v6].into_iter().flatten().any(Raw::is_full)
+        [&self.v4, &self.v6].into_iter().flatten().any(RawSocket::is_full)
     }
 
     /// Sends what is queued. Calls `failed` for each SYN that this host could not send.
-    pub fn flush(&mut self, mut failed: impl FnMut(Key, Errno)) {
+    pub fn flush(&mut self, mut failed: impl FnMut(ProbeId, Errno)) {
         for raw in [&mut self.v4, &mut self.v6].into_iter().flatten() {
             raw.flush(&mut failed);
         }
@@ -193,19 +194,19 @@ impl HalfOpener {
     }
 
     /// Reads up to one batch of a family's segments. Returns whether there may be more.
-    pub fn receive(&mut self, v4: bool, heard: &mut Vec<Result<Answered, Junk>>) -> bool {
+    pub fn receive(&mut self, v4: bool, heard: &mut Vec<Result<SynReply, PacketReject>>) -> bool {
         let (raw, parse): (_, fn(&[u8]) -> _) =
             if v4 { (&mut self.v4, segment::parse_v4) } else { (&mut self.v6, segment::parse_v6) };
         let Ok(raw) = raw else { return false };
         let more = raw.receive();
         let waiting = &mut self.waiting;
         heard.extend(raw.packets().map(|(from, bytes)| {
-            let (syn, answer) = parse(bytes).ok_or(Junk::Malformed)?;
+            let (syn, answer) = parse(bytes).ok_or(PacketReject::Malformed)?;
             let verdict = match answer {
-                Answer::Accepts => Verdict::of(Code::L4Ok),
-                Answer::Refuses => Verdict::new(Code::L4Con, "connection refused"),
+                HandshakeAnswer::SynAck => Verdict::from_code(Code::L4Ok),
+                HandshakeAnswer::Reset => Verdict::new(Code::L4Con, "connection refused"),
             };
-            waiting.recognise(syn, from, verdict)
+            waiting.classify(syn, from, verdict)
         }));
         more
     }
@@ -222,15 +223,20 @@ impl HalfOpener {
     ///
     /// # Errors
     /// It is about no SYN that is waited for.
-    pub fn unreachable(&mut self, syn: Syn, target: IpAddr, what: &'static str) -> Result<Answered, Junk> {
-        self.waiting.recognise(syn, target, Verdict::new(Code::L4Con, what))
+    pub fn unreachable(
+        &mut self,
+        syn: SynId,
+        target: IpAddr,
+        what: &'static str,
+    ) -> Result<SynReply, PacketReject> {
+        self.waiting.classify(syn, target, Verdict::new(Code::L4Con, what))
     }
 
     /// A number that is not in use, and a port. The number is of a keyed hash (SipHash, its key from the kernel's
     /// randomness): a server that has seen any number of its own cannot tell the next of another. A check takes the ports
     /// in turn, so that a probe whose reset was lost is long forgotten when its port comes again; but none by which another
     /// check of the same server waits: to that it would be another SYN of one connection.
-    fn draw(&mut self, key: Key, to: SocketAddr) -> (u32, u16) {
+    fn draw(&mut self, key: ProbeId, to: SocketAddr) -> (u32, u16) {
         loop {
             self.serial += 1;
             let number = self.cookies.hash_one((u64::from(key), self.serial)) as u32;
@@ -244,27 +250,27 @@ impl HalfOpener {
     }
 }
 
-impl Unanswered {
-    fn add(&mut self, number: u32, waiting: Waiting) {
+impl PendingSyns {
+    fn add(&mut self, number: u32, waiting: PendingSyn) {
         self.ends.insert((waiting.from, waiting.to));
         self.numbers.insert(number, waiting);
     }
 
     fn take(&mut self, number: u32) {
-        if let Some(Waiting { from, to, .. }) = self.numbers.remove(&number) {
+        if let Some(PendingSyn { from, to, .. }) = self.numbers.remove(&number) {
             self.ends.remove(&(from, to));
         }
     }
 
     /// Holds what is said of a SYN against those that are waited for. The first that counts is the last: a second answer
     /// finds nothing.
-    fn recognise(&mut self, syn: Syn, about: IpAddr, verdict: Verdict) -> Result<Answered, Junk> {
-        let Waiting { key, from, to } = *self.numbers.get(&syn.number).ok_or(Junk::Stray)?;
+    fn classify(&mut self, syn: SynId, about: IpAddr, verdict: Verdict) -> Result<SynReply, PacketReject> {
+        let PendingSyn { key, from, to } = *self.numbers.get(&syn.number).ok_or(PacketReject::Stray)?;
         if (syn.from, SocketAddr::new(about, syn.to)) != (from, to) {
-            return Err(Junk::Spoofed);
+            return Err(PacketReject::Spoofed);
         }
         self.take(syn.number);
-        Ok(Answered { key, verdict })
+        Ok(SynReply { key, verdict })
     }
 }
 
@@ -276,49 +282,49 @@ mod tests {
 
     use super::*;
 
-    const KEY: Key = Key { slot: 7, epoch: 3 };
+    const KEY: ProbeId = ProbeId { slot: 7, epoch: 3 };
     const TARGET: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
-    fn waiting(syn: Syn) -> Unanswered {
+    fn waiting(syn: SynId) -> PendingSyns {
         let to = SocketAddr::new(TARGET, syn.to);
-        let mut waiting = Unanswered::default();
-        waiting.add(syn.number, Waiting { key: KEY, from: syn.from, to });
+        let mut waiting = PendingSyns::default();
+        waiting.add(syn.number, PendingSyn { key: KEY, from: syn.from, to });
         waiting
     }
 
-    fn is_empty(waiting: &Unanswered) -> bool {
+    fn is_empty(waiting: &PendingSyns) -> bool {
         waiting.numbers.is_empty() && waiting.ends.is_empty()
     }
 
-    fn opener() -> HalfOpener {
-        HalfOpener::open(Some(Ports::reserve().unwrap())).unwrap()
+    fn opener() -> SynProber {
+        SynProber::open(Some(ReservedPorts::reserve().unwrap())).unwrap()
     }
 
     #[test]
     fn one_answer_counts_and_a_second_is_a_stray() {
-        let syn = Syn { from: 40_000, to: 80, number: 9 };
+        let syn = SynId { from: 40_000, to: 80, number: 9 };
         let mut waiting = waiting(syn);
-        let verdict = Verdict::of(Code::L4Ok);
-        let heard = Ok(Answered { key: KEY, verdict: verdict.clone() });
-        assert_eq!(waiting.recognise(syn, TARGET, verdict.clone()), heard);
-        assert_eq!(waiting.recognise(syn, TARGET, verdict), Err(Junk::Stray));
+        let verdict = Verdict::from_code(Code::L4Ok);
+        let heard = Ok(SynReply { key: KEY, verdict: verdict.clone() });
+        assert_eq!(waiting.classify(syn, TARGET, verdict.clone()), heard);
+        assert_eq!(waiting.classify(syn, TARGET, verdict), Err(PacketReject::Stray));
     }
 
     proptest! {
         #[test]
         fn nothing_but_the_right_answer_counts(from: u16, to: u16, number: u32, a: u16, b: u16, c: u32, other: u32) {
-            let syn = Syn { from, to, number };
+            let syn = SynId { from, to, number };
             for (forged, about) in [
-                (Syn { from: a, ..syn }, TARGET),
-                (Syn { to: b, ..syn }, TARGET),
-                (Syn { number: c, ..syn }, TARGET),
+                (SynId { from: a, ..syn }, TARGET),
+                (SynId { to: b, ..syn }, TARGET),
+                (SynId { number: c, ..syn }, TARGET),
                 (syn, IpAddr::V4(other.into())),
             ] {
                 let right = (forged, about) == (syn, TARGET);
                 let mut waiting = waiting(syn);
-                let verdict = Verdict::of(Code::L4Ok);
-                let heard = waiting.recognise(forged, about, verdict);
-                let expected = if forged.number == number { Junk::Spoofed } else { Junk::Stray };
+                let verdict = Verdict::from_code(Code::L4Ok);
+                let heard = waiting.classify(forged, about, verdict);
+                let expected = if forged.number == number { PacketReject::Spoofed } else { PacketReject::Stray };
                 prop_assert_eq!(heard.map(|answered| answered.key), if right { Ok(KEY) } else { Err(expected) });
                 // A forgery takes nothing from the real answer.
                 prop_assert_eq!(is_empty(&waiting), right);
@@ -333,12 +339,12 @@ mod tests {
         let to = SocketAddr::new(TARGET, 80);
         let mut ports = std::collections::HashSet::new();
         for drawn in 1..=20_000 {
-            let (number, from) = opener.draw(Key { epoch: drawn as u32, ..KEY }, to);
+            let (number, from) = opener.draw(ProbeId { epoch: drawn as u32, ..KEY }, to);
             assert!((first..first + COUNT).contains(&from));
             if drawn <= COUNT.into() {
                 assert!(ports.insert(from), "a port comes again before all others have been");
             }
-            opener.waiting.add(number, Waiting { key: KEY, from, to });
+            opener.waiting.add(number, PendingSyn { key: KEY, from, to });
             assert_eq!(opener.waiting.numbers.len(), drawn);
         }
     }
@@ -349,9 +355,9 @@ mod tests {
         let mut opener = opener();
         let to = SocketAddr::new(TARGET, 80);
         let mut send = |slot: u32, to: SocketAddr| {
-            let key = Key { slot, ..KEY };
+            let key = ProbeId { slot, ..KEY };
             let (number, from) = opener.draw(key, to);
-            opener.waiting.add(number, Waiting { key, from, to });
+            opener.waiting.add(number, PendingSyn { key, from, to });
             from
         };
         let from: HashSet<_> = (0..COUNT.into()).map(|slot| send(slot, to)).collect();
@@ -364,7 +370,7 @@ mod tests {
     #[test]
     fn only_what_is_needed_is_heard() {
         let mut opener = opener();
-        let heard = |opener: &HalfOpener| {
+        let heard = |opener: &SynProber| {
             opener.sockets().map(|socket| {
                 let address = SockRef::from(&socket.ok()?).local_addr().ok()?.as_socket()?;
                 Some(address.ip().is_unspecified())
@@ -382,14 +388,14 @@ mod tests {
     #[test]
     fn another_probers_numbers_are_others() {
         let (mut one, mut other) = (opener(), opener());
-        let draw = |opener: &mut HalfOpener| [(); 2].map(|()| opener.draw(KEY, (TARGET, 80).into()).0);
+        let draw = |opener: &mut SynProber| [(); 2].map(|()| opener.draw(KEY, (TARGET, 80).into()).0);
         assert_ne!(draw(&mut one), draw(&mut other));
     }
 
     #[test]
     fn what_is_no_longer_in_flight_is_not_waited_for() {
         let mut opener = opener();
-        opener.waiting = waiting(Syn { from: 1, to: 2, number: 3 });
+        opener.waiting = waiting(SynId { from: 1, to: 2, number: 3 });
         opener.forget(4);
         assert_eq!(opener.waiting.numbers.len(), 1);
         opener.forget(3);

@@ -8,9 +8,9 @@ use std::num::NonZeroU32;
 use maglev_ipc::{Code, Detail, Http, Refusal};
 use regex_lite::{Regex, RegexBuilder};
 
-use super::Verdict;
-use super::body::Body;
-use head::Head;
+use super::body::BodyDecoder;
+use crate::verdict::Verdict;
+use head::ResponseHead;
 
 /// The longest head of an answer, interim answers included, in bytes.
 pub const MAX_HEAD: usize = 16 * 1024;
@@ -23,14 +23,14 @@ const MAGIC: &[u8] = b"HTTP/1.";
 
 /// What is asked and what passes.
 #[derive(Debug)]
-pub struct Request {
+pub struct HttpRequest {
     /// The request, as it goes over the wire.
     pub bytes: Box<[u8]>,
     http: Http,
     body: Option<Regex>,
 }
 
-impl Request {
+impl HttpRequest {
     /// Puts the request into words.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ fn compile_regexp(pattern: &str) -> Result<Regex, Refusal> {
 
 /// An answer that is being received. It is read on after the verdict, to where the next answer will begin.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct HttpResponse {
     /// Whether anything has come.
     begun: bool,
     /// Whether there has been a verdict.
@@ -76,23 +76,23 @@ pub struct Answer {
     interim: usize,
     /// The status of the final answer, once its head is there.
     status: u16,
-    body: Option<Body>,
+    body: Option<BodyDecoder>,
 }
 
 /// What is to be expected after the verdict.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Rest {
+pub enum Reuse {
     /// Nothing: the next answer begins here.
-    Whole,
+    Ready,
     /// The end of this answer.
-    Awaited,
+    Pending,
     /// Nothing that could be told from the next answer.
-    Lost,
+    No,
 }
 
-impl Answer {
+impl HttpResponse {
     /// Takes what has arrived. Returns the verdict once, when it is certain.
-    pub fn feed(&mut self, request: &Request, bytes: &[u8]) -> Option<Verdict> {
+    pub fn feed(&mut self, request: &HttpRequest, bytes: &[u8]) -> Option<Verdict> {
         self.begun |= !bytes.is_empty();
         if self.body.is_some() || self.judged {
             return self.feed_body(request, bytes);
@@ -106,7 +106,7 @@ impl Answer {
         }
         let heads = if held.is_empty() { fits } else { &held };
         match self.read_heads(request, heads) {
-            Err(verdict) => self.spoil(verdict),
+            Err(verdict) => self.fail(verdict),
             Ok((Some(verdict), body)) => {
                 self.feed_body(request, body);
                 self.feed_body(request, rest);
@@ -117,7 +117,7 @@ impl Answer {
                 let later = self.feed_body(request, rest);
                 verdict.or(later)
             }
-            Ok((None, _)) if fits.len() == room => self.spoil(malformed("the head is too long")),
+            Ok((None, _)) if fits.len() == room => self.fail(malformed("the head is too long")),
             Ok((None, partial)) => {
                 let read = heads.len() - partial.len();
                 if held.is_empty() {
@@ -132,7 +132,7 @@ impl Answer {
     }
 
     /// The other end has closed. Returns the verdict, if there was none before.
-    pub fn finish(&mut self, request: &Request) -> Option<Verdict> {
+    pub fn finish(&mut self, request: &HttpRequest) -> Option<Verdict> {
         self.persists = false;
         if self.judged {
             return None;
@@ -166,16 +166,16 @@ impl Answer {
     }
 
     /// Where the answer stands after the verdict.
-    pub fn rest(&self) -> Rest {
+    pub fn reuse(&self) -> Reuse {
         match &self.body {
             Some(body) if self.persists && !body.is_beyond(MAX_BODY) => {
                 if body.is_whole() {
-                    Rest::Whole
+                    Reuse::Ready
                 } else {
-                    Rest::Awaited
+                    Reuse::Pending
                 }
             }
-            _ => Rest::Lost,
+            _ => Reuse::No,
         }
     }
 
@@ -183,7 +183,7 @@ impl Answer {
     /// follows the last whole head.
     fn read_heads<'a>(
         &mut self,
-        request: &Request,
+        request: &HttpRequest,
         mut bytes: &'a [u8],
     ) -> Result<(Option<Verdict>, &'a [u8]), Verdict> {
         loop {
@@ -217,7 +217,7 @@ impl Answer {
         end
     }
 
-    fn begin_body(&mut self, request: &Request, head: &Head) -> Option<Verdict> {
+    fn begin_body(&mut self, request: &HttpRequest, head: &ResponseHead) -> Option<Verdict> {
         let status = Detail::Status(head.status);
         let verdict = match &request.body {
             _ if !request.http.passes(head.status) => Some(Verdict::new(Code::L7Sts, status)),
@@ -228,17 +228,17 @@ impl Answer {
         self.judged = verdict.is_some();
         self.persists = head.persists && request.fresh_every().is_some();
         if !self.judged || self.persists {
-            self.body = Some(Body::new(head.framing, if self.judged { 0 } else { MAX_BODY }));
+            self.body = Some(BodyDecoder::new(head.framing, if self.judged { 0 } else { MAX_BODY }));
         }
         verdict
     }
 
-    fn feed_body(&mut self, request: &Request, bytes: &[u8]) -> Option<Verdict> {
+    fn feed_body(&mut self, request: &HttpRequest, bytes: &[u8]) -> Option<Verdict> {
         let body = self.body.as_mut()?;
         match body.feed(bytes) {
             // What nobody has asked for is no beginning of the next answer.
             Ok(taken) => self.persists &= taken == bytes.len(),
-            Err(why) if !self.judged => return self.spoil(malformed(why)),
+            Err(why) if !self.judged => return self.fail(malformed(why)),
             Err(_) => return None,
         }
         if self.judged || !body.is_enough() {
@@ -248,14 +248,14 @@ impl Answer {
         Some(judge_body(request, self.status, body))
     }
 
-    fn spoil(&mut self, verdict: Verdict) -> Option<Verdict> {
+    fn fail(&mut self, verdict: Verdict) -> Option<Verdict> {
         self.judged = true;
         self.persists = false;
         Some(verdict)
     }
 }
 
-fn judge_body(request: &Request, status: u16, body: &Body) -> Verdict {
+fn judge_body(request: &HttpRequest, status: u16, body: &BodyDecoder) -> Verdict {
     let text = String::from_utf8_lossy(body.bytes());
     match &request.body {
         Some(regexp) if !regexp.is_match(&text) => malformed("body does not match"),

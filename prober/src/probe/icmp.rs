@@ -8,19 +8,19 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol};
 
-use super::echo::{self, Packet, Quoted, Token};
+use super::echo::{self, EchoPayload, IcmpPacket, QuotedPacket};
 use super::filter;
-use super::ports::Ports;
-use super::raw::{self, Opened, Raw};
-use super::segment::Syn;
-use crate::course::Key;
+use super::ports::ReservedPorts;
+use super::raw::{self, RawSocket, SocketOrReason};
+use super::segment::SynId;
+use crate::probe_id::ProbeId;
 use crate::random;
 
 /// Both families.
 #[derive(Debug)]
-pub struct Pinger {
-    v4: Opened,
-    v6: Opened,
+pub struct IcmpProber {
+    v4: SocketOrReason,
+    v6: SocketOrReason,
     ident: u16,
     cookies: RandomState,
     /// The number of the last request.
@@ -31,9 +31,9 @@ pub struct Pinger {
 
 /// What a packet that came in says about a probe.
 #[derive(Debug)]
-pub struct Heard {
+pub struct IcmpMessage {
     /// What the probe sent.
-    pub claim: Claim,
+    pub claim: ReplyMatch,
     /// The address that answered, or the one that an error says is not reached.
     pub about: IpAddr,
     /// `None` is an answer; else the network's word.
@@ -42,7 +42,7 @@ pub struct Heard {
 
 /// A request that was sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Ping {
+pub struct EchoRequest {
     /// Counts all requests.
     serial: u64,
     /// The sequence number in its header.
@@ -51,29 +51,29 @@ pub struct Ping {
 
 /// Which request a packet is about, as far as the packet says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Claim {
+pub enum ReplyMatch {
     /// That check's request of that serial: the cookie proves it.
-    Proven(Key, u64),
+    ByCookie(ProbeId, u64),
     /// The request of that sequence number, from that slot: all that a short quote tells.
-    Short(u32, u16),
+    BySequence(u32, u16),
     /// A SYN, by an error that quotes it, and the error. Whether it was ours is another's to say.
-    Syn(Syn, &'static str),
+    QuotedSyn(SynId, &'static str),
 }
 
-impl Claim {
+impl ReplyMatch {
     /// Whether it is this request.
-    pub fn is_about(self, ping: Ping) -> bool {
+    pub fn is_for(self, ping: EchoRequest) -> bool {
         match self {
-            Self::Proven(_, serial) => serial == ping.serial,
-            Self::Short(_, seq) => seq == ping.seq,
-            Self::Syn(..) => false,
+            Self::ByCookie(_, serial) => serial == ping.serial,
+            Self::BySequence(_, seq) => seq == ping.seq,
+            Self::QuotedSyn(..) => false,
         }
     }
 }
 
 /// A packet that says nothing about a probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Junk {
+pub enum PacketReject {
     /// Its probe has been answered.
     Duplicate,
     /// Its probe is over, or there never was one.
@@ -84,14 +84,14 @@ pub enum Junk {
     Malformed,
 }
 
-impl Pinger {
+impl IcmpProber {
     /// Opens what this process may open. Needs `CAP_NET_RAW`, and only here. Errors about segments from `ports` are heard
     /// as well.
     ///
     /// # Errors
     /// The system has no randomness, or a socket cannot be set up. A socket that is not permitted is no error: every
     /// probe that needs it says so.
-    pub fn open(ports: Option<&Ports>) -> io::Result<Self> {
+    pub fn open(ports: Option<&ReservedPorts>) -> io::Result<Self> {
         Self::open_with(raw::BUFFER, ports)
     }
 
@@ -99,12 +99,12 @@ impl Pinger {
     ///
     /// # Errors
     /// The same.
-    pub fn open_with(buffer: usize, ports: Option<&Ports>) -> io::Result<Self> {
+    pub fn open_with(buffer: usize, ports: Option<&ReservedPorts>) -> io::Result<Self> {
         let ident = u16::from_ne_bytes(random::bytes()?);
-        let first_port = ports.map_or(0, Ports::first);
+        let first_port = ports.map_or(0, ReservedPorts::first);
         Ok(Self {
-            v4: Raw::open(buffer, Domain::IPV4, Protocol::ICMPV4, &filter::v4(ident, first_port))?,
-            v6: Raw::open(buffer, Domain::IPV6, Protocol::ICMPV6, &filter::v6(ident, first_port))?,
+            v4: RawSocket::open(buffer, Domain::IPV4, Protocol::ICMPV4, &filter::v4(ident, first_port))?,
+            v6: RawSocket::open(buffer, Domain::IPV6, Protocol::ICMPV6, &filter::v6(ident, first_port))?,
             ident,
             cookies: RandomState::new(),
             serial: u64::from(u16::from_ne_bytes(random::bytes()?)),
@@ -124,40 +124,45 @@ impl Pinger {
     ///
     /// # Errors
     /// There is no socket of that family.
-    pub fn queue(&mut self, key: Key, target: IpAddr, source: Option<IpAddr>) -> Result<Ping, &'static str> {
+    pub fn queue(
+        &mut self,
+        key: ProbeId,
+        target: IpAddr,
+        source: Option<IpAddr>,
+    ) -> Result<EchoRequest, &'static str> {
         let serial = self.serial + 1;
-        let token = self.token(key, serial);
+        let payload = self.payload(key, serial);
         let family = if target.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         let family = family.as_mut().map_err(|why| *why)?;
         let request = if target.is_ipv4() { echo::request_v4 } else { echo::request_v6 };
-        family.queue(key, target, source, request(self.ident, token));
+        family.queue(key, target, source, request(self.ident, payload));
         self.serial = serial;
-        self.recent[usize::from(token.seq())] = key.slot;
-        Ok(Ping { serial, seq: token.seq() })
+        self.recent[usize::from(payload.seq())] = key.slot;
+        Ok(EchoRequest { serial, seq: payload.seq() })
     }
 
     /// Whether a batch is full.
     pub fn is_full(&self) -> bool {
-        [&self.v4, &self.v6].into_iter().flatten().any(Raw::is_full)
+        [&self.v4, &self.v6].into_iter().flatten().any(RawSocket::is_full)
     }
 
     /// Sends what is queued. Calls `failed` for each request that this host could not send.
-    pub fn flush(&mut self, mut failed: impl FnMut(Key, Errno)) {
+    pub fn flush(&mut self, mut failed: impl FnMut(ProbeId, Errno)) {
         for family in [&mut self.v4, &mut self.v6].into_iter().flatten() {
             family.flush(&mut failed);
         }
     }
 
     /// Reads up to one batch of a family's packets. Returns whether there may be more.
-    pub fn receive(&mut self, v4: bool, heard: &mut Vec<Result<Heard, Junk>>) -> bool {
+    pub fn receive(&mut self, v4: bool, heard: &mut Vec<Result<IcmpMessage, PacketReject>>) -> bool {
         let Ok(family) = (if v4 { &mut self.v4 } else { &mut self.v6 }) else { return false };
         let more = family.receive();
         let Ok(family) = (if v4 { &self.v4 } else { &self.v6 }) else { return false };
         let parse = if v4 { echo::parse_v4 } else { echo::parse_v6 };
         heard.extend(family.packets().map(|(from, bytes)| match parse(bytes) {
-            Some(Packet::Reply(_)) if v4 && !echo::is_intact_v4(bytes) => Err(Junk::Malformed),
-            Some(packet) => self.recognise(packet, from),
-            None => Err(Junk::Malformed),
+            Some(IcmpPacket::Reply(_)) if v4 && !echo::is_intact_v4(bytes) => Err(PacketReject::Malformed),
+            Some(packet) => self.classify(packet, from),
+            None => Err(PacketReject::Malformed),
         }));
         more
     }
@@ -171,36 +176,42 @@ impl Pinger {
     }
 
     /// Holds a packet against what was sent, as far as no probe's state is needed.
-    fn recognise(&self, packet: Packet, from: IpAddr) -> Result<Heard, Junk> {
+    fn classify(&self, packet: IcmpPacket, from: IpAddr) -> Result<IcmpMessage, PacketReject> {
         let (echo, about, error) = match packet {
-            Packet::Reply(echo) => (echo, from, None),
-            Packet::Error { what, target, quoted: Quoted::Echo(echo) } => (echo, target, Some(what)),
-            Packet::Error { what, target, quoted: Quoted::Syn(syn) } => {
-                return Ok(Heard { claim: Claim::Syn(syn, what), about: target, error: Some(what) });
+            IcmpPacket::Reply(echo) => (echo, from, None),
+            IcmpPacket::Error { what, target, quoted: QuotedPacket::Echo(echo) } => {
+                (echo, target, Some(what))
+            }
+            IcmpPacket::Error { what, target, quoted: QuotedPacket::Syn(syn) } => {
+                return Ok(IcmpMessage {
+                    claim: ReplyMatch::QuotedSyn(syn, what),
+                    about: target,
+                    error: Some(what),
+                });
             }
         };
         if echo.ident != self.ident {
-            return Err(Junk::Stray);
+            return Err(PacketReject::Stray);
         }
-        let claim = match echo.token {
-            Some(token) => {
-                let key = Key::from(token.key);
-                if token != self.token(key, token.serial) || echo.seq != token.seq() {
-                    return Err(Junk::Spoofed);
+        let claim = match echo.payload {
+            Some(payload) => {
+                let key = ProbeId::from(payload.key);
+                if payload != self.payload(key, payload.serial) || echo.seq != payload.seq() {
+                    return Err(PacketReject::Spoofed);
                 }
-                Claim::Proven(key, token.serial)
+                ReplyMatch::ByCookie(key, payload.serial)
             }
-            None if error.is_some() => Claim::Short(self.recent[usize::from(echo.seq)], echo.seq),
-            None => return Err(Junk::Spoofed),
+            None if error.is_some() => ReplyMatch::BySequence(self.recent[usize::from(echo.seq)], echo.seq),
+            None => return Err(PacketReject::Spoofed),
         };
-        Ok(Heard { claim, about, error })
+        Ok(IcmpMessage { claim, about, error })
     }
 
     /// The cookie is a keyed hash (SipHash, its key from the kernel's randomness): a server that has seen any
     /// number of its own cookies cannot make one for another.
-    fn token(&self, key: Key, serial: u64) -> Token {
+    fn payload(&self, key: ProbeId, serial: u64) -> EchoPayload {
         let key = u64::from(key);
-        Token { key, serial, cookie: self.cookies.hash_one((key, serial)) }
+        EchoPayload { key, serial, cookie: self.cookies.hash_one((key, serial)) }
     }
 }
 
@@ -209,47 +220,60 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::probe::echo::Echo;
+    use crate::probe::echo::EchoHeader;
 
-    const KEY: Key = Key { slot: 7, epoch: 3 };
+    const KEY: ProbeId = ProbeId { slot: 7, epoch: 3 };
     const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-    fn reply(pinger: &Pinger, change: impl FnOnce(&mut Echo)) -> Result<Claim, Junk> {
-        let token = pinger.token(KEY, 42);
-        let mut echo = Echo { ident: pinger.ident, seq: token.seq(), token: Some(token) };
+    fn reply(
+        icmp_prober: &IcmpProber,
+        change: impl FnOnce(&mut EchoHeader),
+    ) -> Result<ReplyMatch, PacketReject> {
+        let payload = icmp_prober.payload(KEY, 42);
+        let mut echo = EchoHeader { ident: icmp_prober.ident, seq: payload.seq(), payload: Some(payload) };
         change(&mut echo);
-        pinger.recognise(Packet::Reply(echo), TARGET).map(|heard| heard.claim)
+        icmp_prober.classify(IcmpPacket::Reply(echo), TARGET).map(|heard| heard.claim)
     }
 
-    fn forge(echo: &mut Echo, change: impl FnOnce(&mut Token)) {
-        echo.token.as_mut().map(change);
+    fn forge(echo: &mut EchoHeader, change: impl FnOnce(&mut EchoPayload)) {
+        echo.payload.as_mut().map(change);
     }
 
     #[test]
     fn only_the_cookie_proves_a_reply() {
-        let pinger = Pinger::open(None).unwrap();
-        assert_eq!(reply(&pinger, |_| {}), Ok(Claim::Proven(KEY, 42)));
-        assert_eq!(reply(&pinger, |echo| echo.ident ^= 1), Err(Junk::Stray));
-        assert_eq!(reply(&pinger, |echo| echo.seq ^= 1), Err(Junk::Spoofed));
-        assert_eq!(reply(&pinger, |echo| echo.token = None), Err(Junk::Spoofed));
-        assert_eq!(reply(&pinger, |echo| forge(echo, |token| token.cookie ^= 1)), Err(Junk::Spoofed));
-        assert_eq!(reply(&pinger, |echo| forge(echo, |token| token.key ^= 1)), Err(Junk::Spoofed));
-        assert_eq!(reply(&pinger, |echo| forge(echo, |token| token.serial ^= 1)), Err(Junk::Spoofed));
+        let icmp_prober = IcmpProber::open(None).unwrap();
+        assert_eq!(reply(&icmp_prober, |_| {}), Ok(ReplyMatch::ByCookie(KEY, 42)));
+        assert_eq!(reply(&icmp_prober, |echo| echo.ident ^= 1), Err(PacketReject::Stray));
+        assert_eq!(reply(&icmp_prober, |echo| echo.seq ^= 1), Err(PacketReject::Spoofed));
+        assert_eq!(reply(&icmp_prober, |echo| echo.payload = None), Err(PacketReject::Spoofed));
+        assert_eq!(
+            reply(&icmp_prober, |echo| forge(echo, |payload| payload.cookie ^= 1)),
+            Err(PacketReject::Spoofed)
+        );
+        assert_eq!(
+            reply(&icmp_prober, |echo| forge(echo, |payload| payload.key ^= 1)),
+            Err(PacketReject::Spoofed)
+        );
+        assert_eq!(
+            reply(&icmp_prober, |echo| forge(echo, |payload| payload.serial ^= 1)),
+            Err(PacketReject::Spoofed)
+        );
         // Another prober's cookies are worth nothing.
-        let token = Pinger::open(None).unwrap().token(KEY, 42);
-        assert_eq!(reply(&pinger, |echo| echo.token = Some(token)), Err(Junk::Spoofed));
+        let payload = IcmpProber::open(None).unwrap().payload(KEY, 42);
+        assert_eq!(reply(&icmp_prober, |echo| echo.payload = Some(payload)), Err(PacketReject::Spoofed));
     }
 
     #[test]
     fn a_short_quote_is_known_by_its_sequence_number() {
-        let mut pinger = Pinger::open(None).unwrap();
-        let token = pinger.token(KEY, 42);
-        pinger.recent[usize::from(token.seq())] = KEY.slot;
-        let echo = Echo { ident: pinger.ident, seq: token.seq(), token: None };
-        let error = Packet::Error { what: "host unreachable", target: TARGET, quoted: Quoted::Echo(echo) };
-        let heard = pinger.recognise(error, Ipv4Addr::LOCALHOST.into()).unwrap();
-        assert_eq!((heard.claim, heard.about), (Claim::Short(KEY.slot, token.seq()), TARGET));
-        assert!(heard.claim.is_about(Ping { serial: 42, seq: token.seq() }));
-        assert!(!heard.claim.is_about(Ping { serial: 42, seq: token.seq() ^ 1 }));
+        let mut icmp_prober = IcmpProber::open(None).unwrap();
+        let payload = icmp_prober.payload(KEY, 42);
+        icmp_prober.recent[usize::from(payload.seq())] = KEY.slot;
+        let echo = EchoHeader { ident: icmp_prober.ident, seq: payload.seq(), payload: None };
+        let error =
+            IcmpPacket::Error { what: "host unreachable", target: TARGET, quoted: QuotedPacket::Echo(echo) };
+        let heard = icmp_prober.classify(error, Ipv4Addr::LOCALHOST.into()).unwrap();
+        assert_eq!((heard.claim, heard.about), (ReplyMatch::BySequence(KEY.slot, payload.seq()), TARGET));
+        assert!(heard.claim.is_for(EchoRequest { serial: 42, seq: payload.seq() }));
+        assert!(!heard.claim.is_for(EchoRequest { serial: 42, seq: payload.seq() ^ 1 }));
     }
 }

@@ -15,13 +15,13 @@ const ATTEMPTS: usize = 64;
 /// A block of ports that are ours: the kernel hands none of them out, and as nobody listens at any, it resets what is
 /// sent there.
 #[derive(Debug)]
-pub struct Ports {
+pub struct ReservedPorts {
     first: u16,
     /// Bound, and nothing else, for as long as this lives.
     _held: Vec<Socket>,
 }
 
-impl Ports {
+impl ReservedPorts {
     /// Reserves a block in the range that the kernel takes ports from.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl Ports {
     }
 }
 
-fn try_to_reserve() -> io::Result<Ports> {
+fn try_to_reserve() -> io::Result<ReservedPorts> {
     let chosen = bind(0)?;
     let port = chosen.local_addr()?.as_socket().map_or(0, |address| address.port());
     let first = port & !(COUNT - 1);
@@ -56,7 +56,7 @@ fn try_to_reserve() -> io::Result<Ports> {
     for other in (first..=first | (COUNT - 1)).filter(|other| *other != port) {
         held.push(bind(other)?);
     }
-    Ok(Ports { first, _held: held })
+    Ok(ReservedPorts { first, _held: held })
 }
 
 /// A socket that has this port, of both families where there are two, and does nothing with it.
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn nobody_else_gets_them_and_nobody_answers_there() {
-        let ports = Ports::reserve().unwrap();
+        let ports = ReservedPorts::reserve().unwrap();
         assert_eq!(ports.first() % COUNT, 0);
         for port in (0..COUNT.into()).map(|number| ports.pick(number)) {
             for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()]
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn two_blocks_have_nothing_in_common() {
-        let (one, other) = (Ports::reserve().unwrap(), Ports::reserve().unwrap());
+        let (one, other) = (ReservedPorts::reserve().unwrap(), ReservedPorts::reserve().unwrap());
         assert_ne!(one.first(), other.first());
     }
 }

@@ -1,4 +1,4 @@
-//! Raw sockets, from which packets are sent and received by the batch. Nothing here allocates once it is open.
+//! RawSocket sockets, from which packets are sent and received by the batch. Nothing here allocates once it is open.
 
 use std::array;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -15,7 +15,7 @@ use nix::sys::socket::{
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
-use crate::course::Key;
+use crate::probe_id::ProbeId;
 
 /// How many packets one system call sends or receives at most.
 pub const BATCH: usize = 64;
@@ -31,11 +31,11 @@ const ROOM: usize = 8 * 1024;
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A socket, or why there is none.
-pub type Opened = Result<Raw, &'static str>;
+pub type SocketOrReason = Result<RawSocket, &'static str>;
 
 /// One raw socket, what is to be sent from it, and what it received last.
 #[derive(Debug)]
-pub struct Raw {
+pub struct RawSocket {
     socket: Socket,
     /// Whether packets are brought here.
     listens: bool,
@@ -43,7 +43,7 @@ pub struct Raw {
     anywhere: IpAddr,
     /// Where hardly any do.
     nowhere: IpAddr,
-    queue: Vec<Packet>,
+    queue: Vec<QueuedPacket>,
     /// Where each of the queue goes.
     to: Vec<Option<SockaddrStorage>>,
     plain: Headers,
@@ -53,13 +53,13 @@ pub struct Raw {
     buffers: Box<[[u8; PACKET]; BATCH]>,
     /// Sender and length of the packet in each buffer.
     received: Vec<(IpAddr, usize)>,
-    losses: Losses,
+    losses: DropCounter,
 }
 
 /// What the kernel has had no room for. With a packet it tells how many it had dropped before that one came in, to whoever
 /// has the room for it; so those dropped behind the last of a full buffer are told with the first that comes afterwards.
 #[derive(Debug)]
-struct Losses {
+struct DropCounter {
     /// So many packets at once may have been all that there is room for.
     crowd: usize,
     /// So many have been read since there was nothing left to read.
@@ -74,7 +74,7 @@ struct Losses {
     control: Vec<u8>,
 }
 
-impl Losses {
+impl DropCounter {
     fn new(buffer: usize) -> Self {
         let crowd = (buffer / ROOM).max(1);
         Self { crowd, waiting: 0, is_open: false, dropped: 0, news: 0, control: nix::cmsg_space!(u32) }
@@ -99,14 +99,14 @@ impl Losses {
 type Headers = MultiHeaders<SockaddrStorage>;
 
 #[derive(Debug)]
-struct Packet {
-    key: Key,
+struct QueuedPacket {
+    key: ProbeId,
     source: Option<IpAddr>,
     bytes: [u8; LONGEST],
     length: usize,
 }
 
-impl Raw {
+impl RawSocket {
     /// Opens a socket that hears only what `filter` lets through, of which the kernel may hold so many bytes. Needs
     /// `CAP_NET_RAW`, and only here.
     ///
@@ -117,7 +117,7 @@ impl Raw {
         domain: Domain,
         protocol: Protocol,
         filter: &[SockFilter],
-    ) -> io::Result<Opened> {
+    ) -> io::Result<SocketOrReason> {
         let kind = Type::RAW.nonblocking().cloexec();
         let socket = match Socket::new_raw(domain, kind, Some(protocol)) {
             Ok(socket) => socket,
@@ -133,7 +133,7 @@ impl Raw {
         socket.set_send_buffer_size(BUFFER)?;
         // Who is not told of losses knows of none, as under an emulator that has no such option.
         let _ = setsockopt(&socket, RxqOvfl, &1);
-        let losses = Losses::new(socket.recv_buffer_size()?);
+        let losses = DropCounter::new(socket.recv_buffer_size()?);
         let (anywhere, nowhere) = if domain == Domain::IPV4 {
             (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(127, 255, 255, 254).into())
         } else {
@@ -177,11 +177,17 @@ impl Raw {
     }
 
     /// Queues a packet of the probe `key`; [`Self::flush`] sends it. `None` leaves its source to the kernel.
-    pub fn queue<const N: usize>(&mut self, key: Key, to: IpAddr, source: Option<IpAddr>, packet: [u8; N]) {
+    pub fn queue<const N: usize>(
+        &mut self,
+        key: ProbeId,
+        to: IpAddr,
+        source: Option<IpAddr>,
+        packet: [u8; N],
+    ) {
         const { assert!(N <= LONGEST) };
         let mut bytes = [0; LONGEST];
         bytes[..N].copy_from_slice(&packet);
-        self.queue.push(Packet { key, source, bytes, length: N });
+        self.queue.push(QueuedPacket { key, source, bytes, length: N });
         self.to.push(Some(SocketAddr::new(to, 0).into()));
     }
 
@@ -192,7 +198,7 @@ impl Raw {
 
     /// Sends what is queued. Calls `failed` for each packet that this host could not send: the kernel stops at the first
     /// that fails, and reports it when it is the first of a call.
-    pub fn flush(&mut self, failed: &mut impl FnMut(Key, Errno)) {
+    pub fn flush(&mut self, failed: &mut impl FnMut(ProbeId, Errno)) {
         let mut next = 0;
         while let Some(first) = self.queue.get(next) {
             let (key, source) = (first.key, first.source);

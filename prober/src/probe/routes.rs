@@ -11,12 +11,12 @@ use super::filter;
 /// A socket per address family by which the kernel is asked. Nothing is ever sent from it, and it hears nothing: it is
 /// raw, as the others that are held are, so that it adds nothing to what could be done with them.
 #[derive(Debug)]
-pub struct Routes {
+pub struct SourceLookup {
     v4: Option<Socket>,
     v6: Option<Socket>,
 }
 
-impl Routes {
+impl SourceLookup {
     /// Opens what may be opened. Needs `CAP_NET_RAW`, and only here.
     pub fn open() -> Self {
         Self { v4: open(Domain::IPV4, Protocol::ICMPV4).ok(), v6: open(Domain::IPV6, Protocol::ICMPV6).ok() }

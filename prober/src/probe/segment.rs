@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::echo::checksum;
+use super::checksum::internet_checksum;
 
 /// The length of our SYN, in bytes: the header, and the maximum segment size that every ordinary client names.
 pub const SYN: usize = 24;
@@ -18,7 +18,7 @@ const MSS: [u8; 4] = [2, 4, 0x05, 0xb4];
 
 /// What tells one SYN from all others.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Syn {
+pub struct SynId {
     /// Our port.
     pub from: u16,
     /// The server's.
@@ -29,15 +29,15 @@ pub struct Syn {
 
 /// What a server says to a SYN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Answer {
+pub enum HandshakeAnswer {
     /// SYN and ACK: it would connect.
-    Accepts,
+    SynAck,
     /// RST: nobody listens.
-    Refuses,
+    Reset,
 }
 
 /// A SYN between two addresses of one family.
-pub fn syn(from: IpAddr, to: IpAddr, syn: Syn) -> [u8; SYN] {
+pub fn syn(from: IpAddr, to: IpAddr, syn: SynId) -> [u8; SYN] {
     let mut bytes = [0; SYN];
     bytes[0..2].copy_from_slice(&syn.from.to_be_bytes());
     bytes[2..4].copy_from_slice(&syn.to.to_be_bytes());
@@ -47,13 +47,13 @@ pub fn syn(from: IpAddr, to: IpAddr, syn: Syn) -> [u8; SYN] {
     bytes[13] = FLAG_SYN;
     bytes[14..16].copy_from_slice(&WINDOW.to_be_bytes());
     bytes[20..24].copy_from_slice(&MSS);
-    let sum = checksum(&with_pseudo_header(from, to, &bytes));
+    let sum = internet_checksum(&with_pseudo_header(from, to, &bytes));
     bytes[16..18].copy_from_slice(&sum.to_be_bytes());
     bytes
 }
 
 /// An answer as a raw IPv4 socket gives it, IP header first, with the SYN that it answers. `None` when it is none.
-pub fn parse_v4(bytes: &[u8]) -> Option<(Syn, Answer)> {
+pub fn parse_v4(bytes: &[u8]) -> Option<(SynId, HandshakeAnswer)> {
     let first = *bytes.first()?;
     let length = usize::from(first & 0x0f) * 4;
     (first >> 4 == 4 && length >= 20 && *bytes.get(9)? == PROTOCOL).then_some(())?;
@@ -64,24 +64,24 @@ pub fn parse_v4(bytes: &[u8]) -> Option<(Syn, Answer)> {
 ///
 /// The checksum is not looked at: an answer that acknowledges the right number, to and from the right ports, has said
 /// all that it has to say. Over a virtual link it may not have been computed at all.
-pub fn parse_v6(bytes: &[u8]) -> Option<(Syn, Answer)> {
+pub fn parse_v6(bytes: &[u8]) -> Option<(SynId, HandshakeAnswer)> {
     let header: &[u8; 20] = bytes.first_chunk()?;
     let answer = match header[13] & (FLAG_SYN | FLAG_RST | FLAG_ACK) {
-        flags if flags == FLAG_SYN | FLAG_ACK => Answer::Accepts,
-        flags if flags == FLAG_RST | FLAG_ACK => Answer::Refuses,
+        flags if flags == FLAG_SYN | FLAG_ACK => HandshakeAnswer::SynAck,
+        flags if flags == FLAG_RST | FLAG_ACK => HandshakeAnswer::Reset,
         _ => return None,
     };
     let acknowledged = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
     let from = u16::from_be_bytes([header[2], header[3]]);
     let to = u16::from_be_bytes([header[0], header[1]]);
-    Some((Syn { from, to, number: acknowledged.wrapping_sub(1) }, answer))
+    Some((SynId { from, to, number: acknowledged.wrapping_sub(1) }, answer))
 }
 
 /// Our SYN, as an ICMP error quotes it: no less than 8 bytes of it, which is enough.
-pub fn quoted(bytes: &[u8]) -> Option<Syn> {
+pub fn quoted(bytes: &[u8]) -> Option<SynId> {
     let [a, b, c, d, number @ ..]: &[u8; 8] = bytes.first_chunk()?;
     let (from, to) = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
-    Some(Syn { from, to, number: u32::from_be_bytes(*number) })
+    Some(SynId { from, to, number: u32::from_be_bytes(*number) })
 }
 
 /// What the checksum covers (RFC 9293 section 3.1, RFC 8200 section 8.1), filled up with zeros, which add nothing.
@@ -102,7 +102,7 @@ fn with_pseudo_header(from: IpAddr, to: IpAddr, segment: &[u8; SYN]) -> [u8; 40 
 
 /// The answer of a server at that address, for tests.
 #[cfg(test)]
-pub fn answer(syn: Syn, flags: u8) -> [u8; 20] {
+pub fn answer(syn: SynId, flags: u8) -> [u8; 20] {
     let mut bytes = [0; 20];
     bytes[0..2].copy_from_slice(&syn.to.to_be_bytes());
     bytes[2..4].copy_from_slice(&syn.from.to_be_bytes());
@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    const OURS: Syn = Syn { from: 40_001, to: 443, number: 0xffff_ffff };
+    const OURS: SynId = SynId { from: 40_001, to: 443, number: 0xffff_ffff };
 
     fn ip_v4(options: usize, tcp: &[u8]) -> Vec<u8> {
         let mut packet = vec![0; 20 + options * 4];
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_syn_is_what_a_client_sends() {
         let (from, to) = ([192, 0, 2, 1].into(), [192, 0, 2, 9].into());
-        let bytes = syn(from, to, Syn { number: 0x0102_0304, ..OURS });
+        let bytes = syn(from, to, SynId { number: 0x0102_0304, ..OURS });
         let expected = [
             0x9c, 0x41, 0x01, 0xbb, 1, 2, 3, 4, 0, 0, 0, 0, 0x60, 0x02, 0xfa, 0xf0, bytes[16], bytes[17], 0,
             0, 2, 4, 5, 0xb4,
@@ -145,15 +145,15 @@ mod tests {
     #[test]
     fn the_answer_to_the_last_number_there_is_acknowledges_0() {
         assert_eq!(answer(OURS, 0x12)[8..12], [0; 4]);
-        assert_eq!(parse_v6(&answer(OURS, 0x12)), Some((OURS, Answer::Accepts)));
+        assert_eq!(parse_v6(&answer(OURS, 0x12)), Some((OURS, HandshakeAnswer::SynAck)));
     }
 
     #[test]
     fn an_answer_is_a_syn_or_a_reset_that_acknowledges() {
         for flags in 0..=u8::MAX {
             let expected = match flags & 0x16 {
-                0x12 => Some((OURS, Answer::Accepts)),
-                0x14 => Some((OURS, Answer::Refuses)),
+                0x12 => Some((OURS, HandshakeAnswer::SynAck)),
+                0x14 => Some((OURS, HandshakeAnswer::Reset)),
                 _ => None,
             };
             assert_eq!(parse_v6(&answer(OURS, flags)), expected, "{flags:#x}");
@@ -165,7 +165,7 @@ mod tests {
     fn options_of_the_ip_header_are_passed_over() {
         for options in 0..=10 {
             let packet = ip_v4(options, &answer(OURS, 0x14));
-            assert_eq!(parse_v4(&packet), Some((OURS, Answer::Refuses)));
+            assert_eq!(parse_v4(&packet), Some((OURS, HandshakeAnswer::Reset)));
             assert_eq!(parse_v4(&packet[..packet.len() - 1]), None);
         }
     }
@@ -183,9 +183,9 @@ mod tests {
         #[test]
         fn every_syn_has_a_checksum_that_verifies(a: [u8; 16], b: [u8; 16], v4: bool, from: u16, to: u16, number: u32) {
             let ip = |bytes: [u8; 16]| if v4 { IpAddr::from(*bytes.first_chunk::<4>().unwrap()) } else { bytes.into() };
-            let ours = Syn { from, to, number };
+            let ours = SynId { from, to, number };
             let bytes = syn(ip(a), ip(b), ours);
-            prop_assert_eq!(checksum(&with_pseudo_header(ip(a), ip(b), &bytes)), 0);
+            prop_assert_eq!(internet_checksum(&with_pseudo_header(ip(a), ip(b), &bytes)), 0);
             prop_assert_eq!(quoted(&bytes[..8]), Some(ours));
             prop_assert_eq!(quoted(&bytes[..7]), None);
         }

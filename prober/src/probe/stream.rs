@@ -10,9 +10,10 @@ use nix::sys::epoll::EpollFlags;
 use rustls::{ClientConnection, HandshakeKind};
 use socket2::Socket;
 
-use super::http::{Answer, Request, Rest};
-use super::{Verdict, tcp, tls};
+use super::http::{HttpRequest, HttpResponse, Reuse};
+use super::{tcp, tls};
 use crate::clock::Nanos;
+use crate::verdict::Verdict;
 
 /// How much one probe reads at most, in bytes: the most that an answer may need, and as much again for TLS. Else
 /// a server that never stops could keep the prober busy until the time-out.
@@ -24,31 +25,31 @@ const REQUEST_TIMEOUT: u16 = 408;
 
 /// What a check asks for.
 #[derive(Debug)]
-pub struct Plan {
+pub struct StreamPlan {
     to: SocketAddr,
     from: Option<IpAddr>,
     /// Whether the server's program is to see the connection even if nothing is said over it.
     acknowledge: bool,
-    tls: Option<tls::Plan>,
-    request: Option<Request>,
+    tls: Option<tls::TlsPlan>,
+    request: Option<HttpRequest>,
     /// For a check that keeps its connections.
-    turns: Option<Turns>,
+    turns: Option<ReconnectCountdown>,
 }
 
 /// Which probes of a check that keeps its connections begin with a fresh one all the same.
 #[derive(Debug)]
-struct Turns {
+struct ReconnectCountdown {
     every: NonZeroU32,
     /// How many probes may begin before the next that does; unknown before the first probe.
     left: Option<u32>,
 }
 
-impl Plan {
+impl StreamPlan {
     /// Works out everything ahead of the first probe.
     ///
     /// # Errors
     /// The check cannot be probed.
-    pub fn compile(check: &Check, configs: &mut tls::Configs) -> Result<Self, Refusal> {
+    pub fn compile(check: &Check, configs: &mut tls::TlsConfigs) -> Result<Self, Refusal> {
         let (port, tls, http): (u16, Option<&Tls>, Option<&Http>) = match &check.probe {
             Probe::Icmp => (0, None, None),
             Probe::Tcp { port, tls, .. } => (*port, tls.as_ref(), None),
@@ -58,17 +59,19 @@ impl Plan {
             to: SocketAddr::new(check.target, port),
             from: check.source,
             acknowledge: matches!(check.probe, Probe::Tcp { mode: Mode::Full, tls: None, .. }),
-            turns: http.and_then(|http| http.keep_alive).map(|every| Turns { every, left: None }),
+            turns: http
+                .and_then(|http| http.keep_alive)
+                .map(|every| ReconnectCountdown { every, left: None }),
             tls: tls.map(|tls| configs.plan(tls, http)).transpose()?,
-            request: http.map(Request::compile).transpose()?,
+            request: http.map(HttpRequest::compile).transpose()?,
         })
     }
 }
 
-impl Plan {
+impl StreamPlan {
     /// A probe begins, of the check in that slot.
     pub fn begin(&mut self, slot: u32) {
-        let Some(Turns { every, left }) = &mut self.turns else { return };
+        let Some(ReconnectCountdown { every, left }) = &mut self.turns else { return };
         // Each slot has its own turn, so that not all connections of many checks are fresh at once.
         let before = left.unwrap_or(every.get() - slot % every.get());
         *left = Some(before.checked_sub(1).unwrap_or(every.get() - 1));
@@ -80,7 +83,7 @@ impl Plan {
     }
 
     /// Where it connects to, and from which address.
-    pub const fn ends(&self) -> (SocketAddr, Option<IpAddr>) {
+    pub const fn addresses(&self) -> (SocketAddr, Option<IpAddr>) {
         (self.to, self.from)
     }
 
@@ -98,39 +101,39 @@ impl Plan {
         match (&self.tls, &self.request) {
             (Some(_), _) => failed(Code::L6Rsp, error),
             (None, Some(_)) => failed(Code::L7Rsp, error),
-            (None, None) => Verdict::of(Code::L4Ok),
+            (None, None) => Verdict::from_code(Code::L4Ok),
         }
     }
 }
 
 /// A connection that is being probed, or kept until it will be.
 #[derive(Debug)]
-pub struct Stream {
+pub struct ProbeStream {
     socket: Socket,
     /// What its events are known by.
     token: u64,
     /// `None` while connecting.
-    talk: Option<Box<Talk>>,
+    exchange: Option<Box<Exchange>>,
     /// An earlier probe has begun it.
     kept: bool,
     /// What has happened that this host has not had the time to look at.
-    put_off: EpollFlags,
+    deferred_events: EpollFlags,
 }
 
 /// What is said over the connection.
 #[derive(Debug, Default)]
-struct Talk {
+struct Exchange {
     tls: Option<Box<ClientConnection>>,
     sent: usize,
     read: usize,
-    answer: Answer,
+    answer: HttpResponse,
     /// Until when the certificate is valid that was shown in this probe.
     not_after: Option<u64>,
 }
 
 /// How a probe ends.
 #[derive(Debug)]
-pub enum End {
+pub enum StreamEnd {
     /// With a verdict.
     Verdict(Verdict),
     /// The server had closed a kept connection before it knew of this probe, which says nothing of the server (RFC 9112
@@ -138,7 +141,7 @@ pub enum End {
     Stale,
 }
 
-impl Stream {
+impl ProbeStream {
     /// What is to be waited for.
     pub const EVENTS: EpollFlags = EpollFlags::EPOLLIN
         .union(EpollFlags::EPOLLOUT)
@@ -149,18 +152,21 @@ impl Stream {
     ///
     /// # Errors
     /// The verdict, when there is one already.
-    pub fn start(plan: &Plan, token: u64) -> Result<Self, Verdict> {
+    pub fn start(plan: &StreamPlan, token: u64) -> Result<Self, Verdict> {
         let socket = tcp::connect(plan.to, plan.from, plan.acknowledge)?;
-        Ok(Self { socket, token, talk: None, kept: false, put_off: EpollFlags::empty() })
+        Ok(Self { socket, token, exchange: None, kept: false, deferred_events: EpollFlags::empty() })
     }
 
     /// Begins another probe on a kept connection. Returns whether it could be.
-    pub fn restart(&mut self, plan: &Plan, now: Nanos) -> bool {
-        let Some(talk) = self.talk.as_mut().filter(|talk| talk.answer.rest() == Rest::Whole) else {
+    pub fn restart(&mut self, plan: &StreamPlan, now: Nanos) -> bool {
+        let Some(exchange) =
+            self.exchange.as_mut().filter(|exchange| exchange.answer.reuse() == Reuse::Ready)
+        else {
             return false;
         };
         self.kept = true;
-        (talk.sent, talk.read, talk.answer, talk.not_after) = (0, 0, Answer::default(), None);
+        (exchange.sent, exchange.read, exchange.answer, exchange.not_after) =
+            (0, 0, HttpResponse::default(), None);
         self.advance(plan, EpollFlags::EPOLLOUT, &mut [], now).is_none()
     }
 
@@ -177,97 +183,99 @@ impl Stream {
     /// Goes as far as the socket allows. `events` are edges, so it goes on until the socket would block.
     pub fn advance(
         &mut self,
-        plan: &Plan,
+        plan: &StreamPlan,
         events: EpollFlags,
         scratch: &mut [u8],
         now: Nanos,
-    ) -> Option<End> {
-        let events = events | std::mem::replace(&mut self.put_off, EpollFlags::empty());
-        if self.talk.is_none() {
+    ) -> Option<StreamEnd> {
+        let events = events | std::mem::replace(&mut self.deferred_events, EpollFlags::empty());
+        if self.exchange.is_none() {
             if events.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP)
                 && let Ok(Some(error)) = self.socket.take_error()
             {
-                return Some(End::Verdict(plan.connection_ended(&error)));
+                return Some(StreamEnd::Verdict(plan.connection_ended(&error)));
             }
             if !events.contains(EpollFlags::EPOLLOUT) {
                 return None;
             }
             if plan.tls.is_none() && plan.request.is_none() {
-                return Some(End::Verdict(Verdict::of(Code::L4Ok)));
+                return Some(StreamEnd::Verdict(Verdict::from_code(Code::L4Ok)));
             }
-            match Talk::new(plan, now) {
-                Ok(talk) => self.talk = Some(Box::new(talk)),
-                Err(error) => return Some(End::Verdict(Verdict::new(Code::Local, error.to_string()))),
+            match Exchange::new(plan, now) {
+                Ok(exchange) => self.exchange = Some(Box::new(exchange)),
+                Err(error) => return Some(StreamEnd::Verdict(Verdict::new(Code::Local, error.to_string()))),
             }
         }
-        let talk = self.talk.as_mut()?;
-        let mut verdict = talk.advance(plan, &self.socket, events, scratch, now)?;
-        verdict.not_after = verdict.not_after.or(talk.not_after);
-        verdict.is_short = self.kept || talk.has_resumed();
+        let exchange = self.exchange.as_mut()?;
+        let mut verdict = exchange.advance(plan, &self.socket, events, scratch, now)?;
+        verdict.not_after = verdict.not_after.or(exchange.not_after);
+        verdict.is_short = self.kept || exchange.has_resumed();
         // Some servers announce that they close an idle connection by an answer that nobody asked for.
-        let is_stale = !talk.answer.has_begun() || verdict.detail == Detail::Status(REQUEST_TIMEOUT);
+        let is_stale = !exchange.answer.has_begun() || verdict.detail == Detail::Status(REQUEST_TIMEOUT);
         let is_pass = verdict.code.passed() == Some(true);
-        Some(if self.kept && is_stale && !is_pass { End::Stale } else { End::Verdict(verdict) })
+        Some(if self.kept && is_stale && !is_pass { StreamEnd::Stale } else { StreamEnd::Verdict(verdict) })
     }
 
     /// Whether the next step is one of a TLS handshake.
-    pub fn is_handshaking(&self, plan: &Plan) -> bool {
-        match &self.talk {
+    pub fn is_handshaking(&self, plan: &StreamPlan) -> bool {
+        match &self.exchange {
             None => plan.has_handshake(),
-            Some(talk) => talk.is_handshaking(),
+            Some(exchange) => exchange.is_handshaking(),
         }
     }
 
     /// Whether this probe has made its connection, and resumed a TLS session on it.
     pub fn has_resumed(&self) -> bool {
-        !self.kept && self.talk.as_ref().is_some_and(|talk| talk.has_resumed())
+        !self.kept && self.exchange.as_ref().is_some_and(|exchange| exchange.has_resumed())
     }
 
     /// The next step has to wait. Returns whether none did already.
-    pub fn put_off(&mut self, events: EpollFlags) -> bool {
-        let is_first = self.put_off.is_empty();
-        self.put_off |= events;
+    pub fn defer_handshake(&mut self, events: EpollFlags) -> bool {
+        let is_first = self.deferred_events.is_empty();
+        self.deferred_events |= events;
         is_first
     }
 
     /// Whether the connection is good for another probe, as far as is known, now that this one has its verdict.
     pub fn is_good(&self) -> bool {
-        self.talk.as_ref().is_some_and(|talk| talk.answer.is_judged() && talk.answer.rest() != Rest::Lost)
+        self.exchange
+            .as_ref()
+            .is_some_and(|exchange| exchange.answer.is_judged() && exchange.answer.reuse() != Reuse::No)
     }
 
     /// Something has happened on a kept connection. Returns whether it is still good.
-    pub fn idle(&mut self, plan: &Plan, events: EpollFlags, scratch: &mut [u8], now: Nanos) -> bool {
-        let Some(talk) = &mut self.talk else { return false };
+    pub fn idle(&mut self, plan: &StreamPlan, events: EpollFlags, scratch: &mut [u8], now: Nanos) -> bool {
+        let Some(exchange) = &mut self.exchange else { return false };
         !events.intersects(CLOSING)
-            && talk.advance(plan, &self.socket, events, scratch, now).is_none()
-            && talk.answer.rest() != Rest::Lost
+            && exchange.advance(plan, &self.socket, events, scratch, now).is_none()
+            && exchange.answer.reuse() != Reuse::No
     }
 
     /// The verdict when the time is up.
-    pub fn time_out(&self, plan: &Plan) -> Verdict {
-        match &self.talk {
-            _ if !self.put_off.is_empty() => {
+    pub fn time_out(&self, plan: &StreamPlan) -> Verdict {
+        match &self.exchange {
+            _ if !self.deferred_events.is_empty() => {
                 Verdict::new(Code::Local, "more TLS handshakes than this host has time for")
             }
-            None => Verdict::of(Code::L4Tout),
-            Some(talk) if talk.is_handshaking() => Verdict::of(Code::L6Tout),
-            Some(talk) => talk.time_out(plan),
+            None => Verdict::from_code(Code::L4Tout),
+            Some(exchange) if exchange.is_handshaking() => Verdict::from_code(Code::L6Tout),
+            Some(exchange) => exchange.time_out(plan),
         }
     }
 }
 
-impl Talk {
-    fn new(plan: &Plan, now: Nanos) -> io::Result<Self> {
-        let mut talk = Self::default();
-        let Some(tls) = &plan.tls else { return Ok(talk) };
+impl Exchange {
+    fn new(plan: &StreamPlan, now: Nanos) -> io::Result<Self> {
+        let mut exchange = Self::default();
+        let Some(tls) = &plan.tls else { return Ok(exchange) };
         let mut tls = tls.begin(now).map_err(io::Error::other)?;
         // What is said before the end of the handshake goes out with its last segment. On its own, the kernel would hold it
         // back until that one is acknowledged, which a server may take 40 ms for.
         if let Some(request) = &plan.request {
-            talk.sent = tls.writer().write(&request.bytes)?;
+            exchange.sent = tls.writer().write(&request.bytes)?;
         }
-        talk.tls = Some(tls);
-        Ok(talk)
+        exchange.tls = Some(tls);
+        Ok(exchange)
     }
 
     fn has_resumed(&self) -> bool {
@@ -280,13 +288,13 @@ impl Talk {
 
     fn advance(
         &mut self,
-        plan: &Plan,
+        plan: &StreamPlan,
         socket: &Socket,
         events: EpollFlags,
         scratch: &mut [u8],
         now: Nanos,
     ) -> Option<Verdict> {
-        let mut socket = Counted {
+        let mut socket = LimitedSocket {
             socket,
             read: &mut self.read,
             ends: events.intersects(CLOSING),
@@ -303,13 +311,13 @@ impl Talk {
             }
             self.not_after = plan.completed(tls, now);
         }
-        let Some(request) = &plan.request else { return Some(Verdict::of(Code::L6Ok)) };
+        let Some(request) = &plan.request else { return Some(Verdict::from_code(Code::L6Ok)) };
         let result = match &mut self.tls {
             Some(tls) => {
                 let mut stream = rustls::Stream::new(&mut **tls, &mut socket);
-                exchange(request, &mut self.sent, &mut self.answer, &mut stream, scratch)
+                exchange_http(request, &mut self.sent, &mut self.answer, &mut stream, scratch)
             }
-            None => exchange(request, &mut self.sent, &mut self.answer, &mut socket, scratch),
+            None => exchange_http(request, &mut self.sent, &mut self.answer, &mut socket, scratch),
         };
         match result {
             Ok(verdict) => verdict,
@@ -318,7 +326,7 @@ impl Talk {
         }
     }
 
-    fn time_out(&self, plan: &Plan) -> Verdict {
+    fn time_out(&self, plan: &StreamPlan) -> Verdict {
         let length = plan.request.as_ref().map_or(0, |request| request.bytes.len());
         let is_taken = self.sent == length && !self.tls.as_ref().is_some_and(|tls| tls.wants_write());
         let detail = if is_taken { self.answer.waiting_for() } else { "the request is not taken" };
@@ -328,10 +336,10 @@ impl Talk {
 
 /// Sends the request and reads the answer until the stream would block, or until nothing more is to be learnt from it.
 /// Returns the verdict in the call in which it becomes certain.
-fn exchange(
-    request: &Request,
+fn exchange_http(
+    request: &HttpRequest,
     sent: &mut usize,
-    answer: &mut Answer,
+    answer: &mut HttpResponse,
     stream: &mut (impl Read + Write),
     scratch: &mut [u8],
 ) -> io::Result<Option<Verdict>> {
@@ -355,7 +363,7 @@ fn exchange(
             return Ok(verdict.or(answer.finish(request)));
         }
         verdict = verdict.or(answer.feed(request, &scratch[..length]));
-        if answer.is_judged() && answer.rest() == Rest::Lost {
+        if answer.is_judged() && answer.reuse() == Reuse::No {
             return Ok(verdict);
         }
     }
@@ -394,7 +402,7 @@ fn failed(code: Code, error: &io::Error) -> Verdict {
 }
 
 /// A socket that gives no more than [`MAX_READ`] bytes, and is not asked in vain.
-struct Counted<'a> {
+struct LimitedSocket<'a> {
     socket: &'a Socket,
     read: &'a mut usize,
     /// There is an end or an error to be read after the last byte.
@@ -403,7 +411,7 @@ struct Counted<'a> {
     drained: bool,
 }
 
-impl Read for Counted<'_> {
+impl Read for LimitedSocket<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.drained {
             return Err(ErrorKind::WouldBlock.into());
@@ -419,7 +427,7 @@ impl Read for Counted<'_> {
     }
 }
 
-impl Write for Counted<'_> {
+impl Write for LimitedSocket<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.socket.write(bytes)
     }

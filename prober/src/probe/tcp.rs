@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Verdict;
+use crate::verdict::Verdict;
 
 /// Starts to connect.
 ///
@@ -36,7 +36,7 @@ pub fn connect(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> Resul
 /// error can only be ours.
 pub fn remote(error: &io::Error) -> Verdict {
     match errno(error) {
-        Errno::ETIMEDOUT => Verdict::of(Code::L4Tout),
+        Errno::ETIMEDOUT => Verdict::from_code(Code::L4Tout),
         Errno::ENOBUFS | Errno::ENOMEM | Errno::EPERM => local(error),
         _ => Verdict::new(Code::L4Con, words(error)),
     }

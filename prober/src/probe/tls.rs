@@ -20,20 +20,20 @@ use rustls::{
 use webpki::{EndEntityCert, KeyUsage};
 
 use crate::clock::Nanos;
-use session::Session;
+use session::SavedSession;
 
 /// A handshake that can be begun at once.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct TlsPlan {
     /// Shared by all checks that verify the same way and resume no session.
     config: Arc<ClientConfig>,
     /// Asked for, unless it is an address, and expected in the certificate.
     name: ServerName<'static>,
     /// What is left of the last handshake, for a check that may resume it. It is in `config` as well.
-    session: Option<Arc<Session>>,
+    session: Option<Arc<SavedSession>>,
 }
 
-impl Plan {
+impl TlsPlan {
     /// Begins a handshake, or resumes a session of which the certificate was seen not long ago.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Plan {
 }
 
 /// The configurations in use, made when first asked for.
-pub struct Configs {
+pub struct TlsConfigs {
     provider: Arc<CryptoProvider>,
     system: Arc<RootCertStore>,
     /// By content; the numbers are never used again.
@@ -69,13 +69,13 @@ pub struct Configs {
     made: HashMap<(Verify, bool), Arc<ClientConfig>>,
 }
 
-impl fmt::Debug for Configs {
+impl fmt::Debug for TlsConfigs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Configs").field("system", &self.system.len()).finish_non_exhaustive()
+        f.debug_struct("TlsConfigs").field("system", &self.system.len()).finish_non_exhaustive()
     }
 }
 
-impl Configs {
+impl TlsConfigs {
     /// With these certificates as the system's roots; what is no certificate among them is left out.
     pub fn new(system: impl IntoIterator<Item = CertificateDer<'static>>) -> Self {
         let mut roots = RootCertStore::empty();
@@ -117,18 +117,18 @@ impl Configs {
     ///
     /// # Errors
     /// The name is no name, or there is no certificate to hold the server's against.
-    pub fn plan(&mut self, tls: &Tls, http: Option<&Http>) -> Result<Plan, Refusal> {
+    pub fn plan(&mut self, tls: &Tls, http: Option<&Http>) -> Result<TlsPlan, Refusal> {
         let name = ServerName::try_from(tls.server_name.clone());
         let name = name.map_err(|_| Refusal::Invalid(format!("{}: no server name", tls.server_name)))?;
         let config = self.shared(tls.verify, http.is_some())?;
         if http.is_none_or(|http| http.keep_alive.is_none()) {
-            return Ok(Plan { config, name, session: None });
+            return Ok(TlsPlan { config, name, session: None });
         }
         // rustls finds sessions by name, and servers of one name have tickets of their own.
-        let session = Arc::new(Session::default());
+        let session = Arc::new(SavedSession::default());
         let mut config = ClientConfig::clone(&config);
         config.resumption = Resumption::store(session.clone());
-        Ok(Plan { config: Arc::new(config), name, session: Some(session) })
+        Ok(TlsPlan { config: Arc::new(config), name, session: Some(session) })
     }
 
     fn shared(&mut self, verify: Verify, http: bool) -> Result<Arc<ClientConfig>, Refusal> {
@@ -158,7 +158,7 @@ impl Configs {
         let mut config = match roots {
             Some(roots) => builder.with_root_certificates(roots).with_no_client_auth(),
             None => {
-                let anyone = Arc::new(Anyone(self.provider.clone()));
+                let anyone = Arc::new(NoVerification(self.provider.clone()));
                 builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth()
             }
         };
@@ -232,9 +232,9 @@ fn certificate(fault: &CertificateError) -> String {
 
 /// Takes any certificate, but still has the server prove that it holds the key to it.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct NoVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -31,7 +31,7 @@ fn with_cap_net_raw_it_probes_after_having_given_it_up() {
     let prober = place.start(&[&NOBODY[..], &NET_RAW].concat(), &[]);
     let mut controller = prober.connect();
     assert_holds_nothing(&prober);
-    // Raw sockets of two families for ICMP, for TCP, and for routes; ports; the listener and the link. Epoll; signals.
+    // RawSocket sockets of two families for ICMP, for TCP, and for routes; ports; the listener and the link. Epoll; signals.
     let sockets = 3 * 2 + PORTS + 2;
     assert_eq!(prober.descriptors(), [vec!["anon_inode"; 2], vec!["socket"; sockets]].concat());
     for (generation, target) in (1..).zip(LOOPBACK) {

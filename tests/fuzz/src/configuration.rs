@@ -51,7 +51,7 @@ fn run(input: &[u8]) {
     let checks = world.checks.take().expect("the prober is told what to probe");
     let set = received(&checks);
     within_limits(&set, LIMITS);
-    for (id, why) in &set.refused {
+    for (id, why) in &set.rejected {
         world.take(Input::Refused(*id, why.to_string()));
     }
     world.take(Input::Committed(checks.generation));

@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 
 use maglev_ipc::check::Http;
-use maglevd_prober::probe::Verdict;
-use maglevd_prober::probe::body::{Body, Framing};
-use maglevd_prober::probe::http::{Answer, MAX_BODY, MAX_HEAD, Request, Rest};
+use maglevd_prober::probe::body::{BodyDecoder, BodyFraming};
+use maglevd_prober::probe::http::{HttpRequest, HttpResponse, MAX_BODY, MAX_HEAD, Reuse};
+use maglevd_prober::verdict::Verdict;
 
 use crate::Target;
 use crate::scraps::{Scraps, of_parts, pieces};
@@ -32,7 +32,7 @@ fn run(input: &[u8]) {
     let codes = if options & 4 == 0 { vec![(200, 299)] } else { vec![(100, 599)] };
     let keep_alive = if options & 8 == 0 { None } else { NonZeroU32::new(10) };
     let http = Http { path: "/".into(), host: "h".into(), codes, body: body.map(str::to_owned), keep_alive };
-    let request = Request::compile(&http).expect("our own expression");
+    let request = HttpRequest::compile(&http).expect("our own expression");
     let whole = verdict(&request, [answer]);
     let cut = verdict(&request, pieces(answer, cuts));
     assert_eq!(whole, cut, "in pieces");
@@ -43,8 +43,11 @@ fn run(input: &[u8]) {
 }
 
 /// The verdict, and what is to be expected behind it on a connection that is kept.
-fn verdict<'a>(request: &Request, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Verdict, Option<Rest>) {
-    let mut answer = Answer::default();
+fn verdict<'a>(
+    request: &HttpRequest,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Verdict, Option<Reuse>) {
+    let mut answer = HttpResponse::default();
     let mut verdict = None;
     for piece in pieces {
         assert!(!answer.waiting_for().is_empty());
@@ -52,7 +55,7 @@ fn verdict<'a>(request: &Request, pieces: impl IntoIterator<Item = &'a [u8]>) ->
             assert_eq!(verdict.replace(given), None, "one verdict for one answer");
         }
     }
-    let rest = verdict.is_some().then(|| answer.rest());
+    let rest = verdict.is_some().then(|| answer.reuse());
     let last = answer.finish(request);
     assert_eq!(last.is_some(), verdict.is_none());
     (verdict.or(last).expect("one of them"), rest)
@@ -63,13 +66,13 @@ fn run_body(input: &[u8]) {
     const WANTED: usize = 1000;
     let mut input = Scraps(input);
     let framing = match input.byte() {
-        0 => Framing::UntilClose,
-        1 => Framing::Chunked,
-        length => Framing::Length(u64::from(length) << (length % 8)),
+        0 => BodyFraming::UntilClose,
+        1 => BodyFraming::Chunked,
+        length => BodyFraming::Length(u64::from(length) << (length % 8)),
     };
     let cuts = input.part();
     let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
-        let mut body = Body::new(framing, WANTED);
+        let mut body = BodyDecoder::new(framing, WANTED);
         let fed: Result<usize, _> = pieces.map(|piece| body.feed(piece)).sum();
         assert!(body.bytes().len() <= WANTED);
         (fed, body.bytes().to_vec(), body.is_enough(), body.is_whole(), body.may_end_here())
@@ -77,7 +80,7 @@ fn run_body(input: &[u8]) {
     let whole = read(&mut [input.0].into_iter());
     assert_eq!(whole, read(&mut pieces(input.0, cuts).into_iter()));
     assert_eq!(whole, read(&mut input.0.chunks(1)));
-    if let (Framing::UntilClose | Framing::Length(_), (Ok(_), bytes, ..)) = (framing, &whole) {
+    if let (BodyFraming::UntilClose | BodyFraming::Length(_), (Ok(_), bytes, ..)) = (framing, &whole) {
         assert!(input.0.starts_with(bytes));
     }
 }

@@ -1,6 +1,8 @@
 //! What raw sockets receive.
 
-use maglevd_prober::probe::echo::{Echo, Packet, Quoted, parse_v4, parse_v6, request_v4, request_v6};
+use maglevd_prober::probe::echo::{
+    EchoHeader, IcmpPacket, QuotedPacket, parse_v4, parse_v6, request_v4, request_v6,
+};
 use maglevd_prober::probe::segment;
 
 use crate::Target;
@@ -8,22 +10,22 @@ use crate::Target;
 pub const ICMP: Target = Target { name: "icmp", longest: 1500, memory: 0, seeds, run };
 
 fn run(input: &[u8]) {
-    for (parse, v4) in [(parse_v4 as fn(&[u8]) -> Option<Packet>, true), (parse_v6, false)] {
+    for (parse, v4) in [(parse_v4 as fn(&[u8]) -> Option<IcmpPacket>, true), (parse_v6, false)] {
         let Some(packet) = parse(input) else { continue };
-        if let Packet::Error { what, target, .. } = packet {
+        if let IcmpPacket::Error { what, target, .. } = packet {
             assert!(!what.is_empty());
             assert_eq!(target.is_ipv4(), v4, "an error is about a target of its own family");
         }
         let about = about(packet);
-        if let Quoted::Echo(echo) = about {
+        if let QuotedPacket::Echo(echo) = about {
             quoted(input, echo);
         }
         // What is cut short is read as the same, or as less.
         for cut in (0..input.len()).filter_map(|end| parse(&input[..end])) {
             match (self::about(cut), about) {
-                (Quoted::Echo(cut), Quoted::Echo(echo)) => {
+                (QuotedPacket::Echo(cut), QuotedPacket::Echo(echo)) => {
                     assert_eq!((cut.ident, cut.seq), (echo.ident, echo.seq));
-                    assert!(cut.token.is_none() || cut.token == echo.token);
+                    assert!(cut.payload.is_none() || cut.payload == echo.payload);
                 }
                 (cut, whole) => assert_eq!(cut, whole),
             }
@@ -38,23 +40,24 @@ fn run(input: &[u8]) {
 }
 
 /// The packet of ours that a packet is about.
-fn about(packet: Packet) -> Quoted {
+fn about(packet: IcmpPacket) -> QuotedPacket {
     match packet {
-        Packet::Reply(echo) => Quoted::Echo(echo),
-        Packet::Error { quoted, .. } => quoted,
+        IcmpPacket::Reply(echo) => QuotedPacket::Echo(echo),
+        IcmpPacket::Error { quoted, .. } => quoted,
     }
 }
 
-/// A token is taken from the packet as we would have written it.
-fn quoted(input: &[u8], echo: Echo) {
-    let Some(token) = echo.token else { return };
-    for request in [request_v4(echo.ident, token), request_v6(echo.ident, token)] {
+/// A payload is taken from the packet as we would have written it.
+fn quoted(input: &[u8], echo: EchoHeader) {
+    let Some(payload) = echo.payload else { return };
+    for request in [request_v4(echo.ident, payload), request_v6(echo.ident, payload)] {
         assert!(input.windows(24).any(|window| *window == request[8..]));
     }
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let token = maglevd_prober::probe::echo::Token { key: 1, serial: 2, cookie: 0x0304_0506_0708_090a };
+    let payload =
+        maglevd_prober::probe::echo::EchoPayload { key: 1, serial: 2, cookie: 0x0304_0506_0708_090a };
     let ipv4 = |icmp: &[u8]| {
         let mut packet = vec![0; 20];
         (packet[0], packet[9]) = (0x45, 1);
@@ -70,7 +73,7 @@ fn seeds() -> Vec<Vec<u8>> {
         packet
     };
     let mut seeds = Vec::new();
-    let (mut v4, mut v6) = (request_v4(7, token), request_v6(7, token));
+    let (mut v4, mut v6) = (request_v4(7, payload), request_v6(7, payload));
     for (kind, code) in [(3, 0), (3, 13), (11, 0), (12, 0)] {
         seeds.push(ipv4(&[&[kind, code, 0, 0, 0, 0, 0, 0], ipv4(&v4).as_slice()].concat()));
     }

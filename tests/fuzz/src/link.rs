@@ -14,9 +14,9 @@ use maglev_ipc::{
 };
 
 use maglevd::prober::InboundProtocol;
-use maglevd_prober::probe::tls::Configs;
-use maglevd_prober::protocol::{Protocol, Request};
-use maglevd_prober::set::{Limits, interval_allowed};
+use maglevd_prober::probe::tls::TlsConfigs;
+use maglevd_prober::protocol::{self, ControllerRequest};
+use maglevd_prober::set::{ProbeLimits, interval_allowed};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -46,15 +46,15 @@ const CONFIG: &[u8] = b"maglev: { vpp: { lb: { ipv4-src-address: 192.0.2.254 } }
 
 /// Messages, one after the other, until one of them ends the link.
 fn run_prober(input: &[u8]) {
-    let limits = Limits { checks: 8, rate: 100 };
-    let mut protocol = Protocol::new(limits);
-    let mut configs = Configs::new([]);
+    let limits = ProbeLimits { max_checks: 8, max_rate: 100 };
+    let mut protocol = protocol::InboundProtocol::new(limits);
+    let mut configs = TlsConfigs::new([]);
     for part in Scraps(input).parts() {
         let Some(message) = message::<ToProber>(part) else { return };
         match protocol.handle(message, &mut configs) {
             Ok(None) => {}
-            Ok(Some(Request::Put(set))) => within_limits(&set, limits),
-            Ok(Some(Request::Pace(paces))) => {
+            Ok(Some(ControllerRequest::ApplySet(set))) => within_limits(&set, limits),
+            Ok(Some(ControllerRequest::SetIntervals(paces))) => {
                 assert!(paces.iter().all(|(_, interval)| interval_allowed(*interval)));
             }
             Err(violation) => {
@@ -184,12 +184,14 @@ mod tests {
     /// What does not get there explores nothing.
     #[test]
     fn the_seeds_are_understood_to_the_end() {
-        let (mut protocol, mut configs) = (Protocol::new(LIMITS), Configs::new([]));
+        let (mut protocol, mut configs) = (protocol::InboundProtocol::new(LIMITS), TlsConfigs::new([]));
         let mut sets = Vec::new();
         for part in Scraps(&orders()[0]).parts() {
             let message = message::<ToProber>(part).expect("a message");
-            if let Some(Request::Put(set)) = protocol.handle(message, &mut configs).expect("in turn") {
-                sets.push((set.members.len(), set.refused));
+            if let Some(ControllerRequest::ApplySet(set)) =
+                protocol.handle(message, &mut configs).expect("in turn")
+            {
+                sets.push((set.accepted.len(), set.rejected));
             }
         }
         assert_eq!(sets, [(5, Vec::new()), (0, Vec::new())]);

@@ -3,7 +3,7 @@
 use maglev_ipc::check::{MAX_BUNDLE, Tls, Verify};
 use maglevd::access::peer;
 use maglevd::config::tls;
-use maglevd_prober::probe::tls::Configs;
+use maglevd_prober::probe::tls::TlsConfigs;
 
 use crate::Target;
 use crate::scraps::{Scraps, of_parts};
@@ -20,7 +20,7 @@ fn run(input: &[u8]) {
     if let Err(faults) = tls::of_pem(certificate, key, (!bundle.is_empty()).then_some(bundle)) {
         assert!(!faults.is_empty());
     }
-    let mut configs = Configs::new([]);
+    let mut configs = TlsConfigs::new([]);
     let number = configs.add_bundle(bundle);
     assert_eq!(configs.add_bundle(bundle), number, "equal bundles have one number");
     let tls = Tls { server_name: "example.net".into(), verify: Verify::Bundle(number) };

@@ -15,12 +15,12 @@ use maglev_core::view::VppInfo;
 use maglev_ipc::outcome::MAX_DETAIL;
 use maglev_ipc::{Detail, ToProber, VERSION, codec};
 use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, Prefix, Request, Vip};
-use maglevd_prober::probe::tls::Configs;
-use maglevd_prober::protocol::{self, Protocol};
-use maglevd_prober::set::{Limits, Set};
+use maglevd_prober::probe::tls::TlsConfigs;
+use maglevd_prober::protocol::{self, InboundProtocol};
+use maglevd_prober::set::ProbeLimits;
 
 /// What a prober takes without flags.
-pub const LIMITS: Limits = Limits { checks: 100_000, rate: 100_000 };
+pub const LIMITS: ProbeLimits = ProbeLimits { max_checks: 100_000, max_rate: 100_000 };
 
 /// More than any chain of consequences of one input is long.
 const MOST_OUTPUTS: usize = 200_000;
@@ -217,9 +217,9 @@ pub fn shown(text: &str, most: usize) {
 }
 
 /// What a prober makes of a set of checks that `maglevd` sends.
-pub fn received(set: &CheckSet) -> Set {
-    let mut configs = Configs::new([]);
-    let mut protocol = Protocol::new(LIMITS);
+pub fn received(set: &CheckSet) -> maglevd_prober::set::CheckSet {
+    let mut configs = TlsConfigs::new([]);
+    let mut protocol = InboundProtocol::new(LIMITS);
     let mut say = |message: ToProber| {
         let bytes = codec::encode(&message).expect("what is sent fits");
         let message = codec::decode(&bytes).expect("what is sent is read");
@@ -235,28 +235,28 @@ pub fn received(set: &CheckSet) -> Set {
         say(checks);
     }
     match say(ToProber::Commit { generation }) {
-        Some(protocol::Request::Put(set)) => set,
+        Some(protocol::ControllerRequest::ApplySet(set)) => set,
         other => panic!("{other:?}"),
     }
 }
 
 /// A set keeps to every limit of the prober.
-pub fn within_limits(set: &Set, limits: Limits) {
-    assert!(set.members.len() <= limits.checks as usize);
+pub fn within_limits(set: &maglevd_prober::set::CheckSet, limits: ProbeLimits) {
+    assert!(set.accepted.len() <= limits.max_checks as usize);
     let mut ids = HashSet::new();
     let mut rate = 0.0;
-    for member in &set.members {
+    for member in &set.accepted {
         assert!(ids.insert(member.id));
         assert!(maglevd_prober::set::interval_allowed(member.interval));
         member.check.validate().expect("what is probed is within its bounds");
         rate += 1.0 / member.interval.as_secs_f64();
         if let maglev_ipc::Probe::Http { http, .. } = &member.check.probe {
             let request =
-                maglevd_prober::probe::http::Request::compile(http).expect("it was compiled before");
+                maglevd_prober::probe::http::HttpRequest::compile(http).expect("it was compiled before");
             let lines = request.bytes.split(|byte| *byte == b'\n').count();
             assert_eq!(lines, if http.keep_alive.is_some() { 6 } else { 7 }, "nothing is smuggled in");
         }
     }
-    assert!(rate <= f64::from(limits.rate) * 1.001, "{rate} probes a second");
-    assert!(set.refused.iter().all(|(id, _)| ids.insert(*id)));
+    assert!(rate <= f64::from(limits.max_rate) * 1.001, "{rate} probes a second");
+    assert!(set.rejected.iter().all(|(id, _)| ids.insert(*id)));
 }

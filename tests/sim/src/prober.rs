@@ -1,4 +1,4 @@
-//! The prober: its course, protocol and outbox are the real ones; around them, what the engine's loop does, with fates in
+//! The prober: its scheduler, protocol and outbox are the real ones; around them, what the engine's loop does, with fates in
 //! place of sockets.
 
 use std::collections::BTreeMap;
@@ -9,11 +9,13 @@ use maglev_ipc::message::{HEARTBEAT, SILENCE};
 use maglev_ipc::{Code, ToController, ToProber, VERSION, codec, link};
 use maglevd::prober::{ConnectProber, LinkError, MessageTransport};
 use maglevd_prober::clock::{Nanos, nanos};
-use maglevd_prober::course::{Course, Key, Start};
 use maglevd_prober::outbox::Outbox;
-use maglevd_prober::probe::{Plan, Verdict, tls};
-use maglevd_prober::protocol::{Protocol, Request};
-use maglevd_prober::set::{Limits, Set};
+use maglevd_prober::probe::{ProbePlan, tls};
+use maglevd_prober::probe_id::ProbeId;
+use maglevd_prober::protocol::{ControllerRequest, InboundProtocol};
+use maglevd_prober::scheduler::{Scheduler, StartResult};
+use maglevd_prober::set::{CheckSet, ProbeLimits};
+use maglevd_prober::verdict::Verdict;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
@@ -51,15 +53,15 @@ impl Running {
     pub fn start(site: &Arc<Site>) -> Self {
         let process = Process::new();
         let (door, visitors) = mpsc::unbounded_channel();
-        let limits = Limits { checks: site.with(|world| world.host.max_checks), rate: RATE };
+        let limits = ProbeLimits { max_checks: site.with(|world| world.host.max_checks), max_rate: RATE };
         let prober = Prober {
             site: Arc::clone(site),
             process: Arc::clone(&process),
             visitors,
             session: None,
             limits,
-            course: Course::new(site.seed(), RATE, site.nanos()),
-            configs: tls::Configs::new([]),
+            scheduler: Scheduler::new(site.seed(), RATE, site.nanos()),
+            configs: tls::TlsConfigs::new([]),
             answers: BTreeMap::new(),
             answered: 0,
             instance: site.seed(),
@@ -157,11 +159,11 @@ struct Prober {
     process: Arc<Process>,
     visitors: mpsc::UnboundedReceiver<Ends>,
     session: Option<Session>,
-    limits: Limits,
-    course: Course<Plan, ()>,
-    configs: tls::Configs,
+    limits: ProbeLimits,
+    scheduler: Scheduler<ProbePlan, ()>,
+    configs: tls::TlsConfigs,
     /// The answers on their way, by when they arrive.
-    answers: BTreeMap<(Nanos, u64), (Key, Code)>,
+    answers: BTreeMap<(Nanos, u64), (ProbeId, Code)>,
     answered: u64,
     instance: u64,
     next_beat: Nanos,
@@ -169,7 +171,7 @@ struct Prober {
 
 struct Session {
     ends: Ends,
-    protocol: Protocol,
+    protocol: InboundProtocol,
     ledger: Ledger,
     outbox: Outbox,
     heard: Nanos,
@@ -205,30 +207,30 @@ impl Prober {
 
     /// When there is something to do, if nothing is heard before.
     fn next(&self, now: Nanos) -> Nanos {
-        self.course.next(now).min(self.next_beat)
+        self.scheduler.next_wakeup(now).min(self.next_beat)
     }
 
     fn turn(&mut self, planned: Nanos) {
         let now = self.site.nanos();
-        self.course.woken(planned, now);
+        self.scheduler.begin_iteration(planned, now);
         while let Some(entry) = self.answers.first_entry().filter(|entry| entry.key().0 <= now) {
             let (key, code) = entry.remove();
             // An answer that comes twice is one.
             for _ in 0..1 + usize::from(self.site.chance(16)) {
-                self.course.end(key, Verdict::of(code), now);
+                self.scheduler.finish_probe(key, Verdict::from_code(code), now);
             }
         }
-        self.course.expire(now, |_, (), _| Verdict::of(Code::L4Tout));
+        self.scheduler.process_timers(now, |_, (), _| Verdict::from_code(Code::L4Tout));
         self.launch(now);
-        for told in self.course.told() {
+        for report in self.scheduler.take_reports() {
             if let Some(session) = self.session.as_mut().filter(|session| session.committed) {
-                session.outbox.outcome(told);
+                session.outbox.outcome(report);
             }
         }
         if now >= self.next_beat {
             self.next_beat = now + nanos(HEARTBEAT);
             if let Some(session) = self.session.as_mut().filter(|session| !session.outbox.is_behind()) {
-                session.outbox.message(ToController::Heartbeat(*self.course.stats()));
+                session.outbox.message(ToController::Heartbeat(*self.scheduler.stats()));
             }
         }
         if self.converse(now).is_none() {
@@ -239,14 +241,14 @@ impl Prober {
     fn launch(&mut self, now: Nanos) {
         loop {
             let (site, answers, answered) = (&self.site, &mut self.answers, &mut self.answered);
-            let more = self.course.launch(now, |key, check, _| match site.probe(check) {
+            let more = self.scheduler.start_next(now, |key, check, _| match site.probe(check) {
                 Fate::Ends(after, code) => {
                     *answered += 1;
                     answers.insert((now + nanos(after), *answered), (key, code));
-                    Start::Flying(())
+                    StartResult::InFlight(())
                 }
-                Fate::Lost => Start::Flying(()),
-                Fate::Local => Start::Over(Verdict::new(Code::Local, "out of descriptors")),
+                Fate::Lost => StartResult::InFlight(()),
+                Fate::Local => StartResult::Finished(Verdict::new(Code::Local, "out of descriptors")),
             });
             if !more {
                 return;
@@ -264,7 +266,7 @@ impl Prober {
         let mut outbox = Outbox::default();
         outbox.message(hello);
         let heard = self.site.nanos();
-        let (protocol, ledger) = (Protocol::new(self.limits), Ledger::default());
+        let (protocol, ledger) = (InboundProtocol::new(self.limits), Ledger::default());
         self.site.with(|world| world.refusals.link());
         self.session = Some(Session { ends, protocol, ledger, outbox, heard, committed: false });
     }
@@ -286,8 +288,8 @@ impl Prober {
             session.ledger.hear(&message);
             match session.protocol.handle(message, &mut self.configs) {
                 Ok(None) => {}
-                Ok(Some(Request::Put(set))) => self.put(set, now),
-                Ok(Some(Request::Pace(paces))) => self.course.set_paces(&paces, now),
+                Ok(Some(ControllerRequest::ApplySet(set))) => self.put(set, now),
+                Ok(Some(ControllerRequest::SetIntervals(paces))) => self.scheduler.set_intervals(&paces, now),
                 Err(violation) => {
                     self.site.violated(&format!("maglevd does not keep to the protocol: {violation}"));
                     return None;
@@ -309,11 +311,11 @@ impl Prober {
         session.outbox.flush(now, next, send).ok()
     }
 
-    fn put(&mut self, set: Set, now: Nanos) {
+    fn put(&mut self, set: CheckSet, now: Nanos) {
         if let Some(session) = &mut self.session {
             let is_first = !std::mem::replace(&mut session.committed, true);
             self.site.with(|world| world.committed(&mut session.ledger, &set));
-            set.enforce(&mut self.course, &mut session.outbox, is_first, now);
+            set.apply(&mut self.scheduler, &mut session.outbox, is_first, now);
         }
     }
 }

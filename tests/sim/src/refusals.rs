@@ -7,7 +7,7 @@ use std::time::Duration;
 use maglev_core::event::Kind;
 use maglev_core::health::{Cause, Health};
 use maglev_ipc::{CheckId, ToProber};
-use maglevd_prober::set::Set;
+use maglevd_prober::set::CheckSet;
 use tokio::time::Instant;
 
 use super::shape::Shape;
@@ -39,8 +39,8 @@ impl Ledger {
     }
 
     /// A set takes effect, and this of it is refused.
-    fn commit(&mut self, set: &Set) {
-        self.refused.extend(set.refused.iter().map(|(id, _)| *id));
+    fn commit(&mut self, set: &CheckSet) {
+        self.refused.extend(set.rejected.iter().map(|(id, _)| *id));
     }
 
     /// The servers with checks that are refused, and whether all of their checks are.
@@ -101,12 +101,12 @@ impl Refusals {
 
 impl World {
     /// A set takes effect: what is refused from now on, and what is taken again.
-    pub fn committed(&mut self, ledger: &mut Ledger, set: &Set) {
+    pub fn committed(&mut self, ledger: &mut Ledger, set: &CheckSet) {
         ledger.commit(set);
         let (asked, refused) = (ledger.asked.len(), ledger.refused.len());
         let has_room = refused > 0 && asked - refused < self.host.max_checks as usize;
         self.refusals.room = has_room.then(|| self.refusals.room.unwrap_or_else(Instant::now));
-        for (id, _) in &set.refused {
+        for (id, _) in &set.rejected {
             if let Some(server) = ledger.asked.get(id).and_then(|target| Shape::server_at(*target)) {
                 *self.refusals.untold.entry(server).or_default() += 1;
             }

@@ -10,8 +10,9 @@ use maglev_core::config::{Healthcheck, Probe};
 use maglev_core::health::{Health, Limits, Tracker};
 use maglev_core::time::Wall;
 use maglev_ipc::{Check, CheckId, Code, Probe as Kind, Timeout};
-use maglevd_prober::course::{Course, Key, Member, Start};
-use maglevd_prober::probe::Verdict;
+use maglevd_prober::probe_id::ProbeId;
+use maglevd_prober::scheduler::{AcceptedCheck, Scheduler, StartResult};
+use maglevd_prober::verdict::Verdict;
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
@@ -25,12 +26,12 @@ type LatencyModel = Box<dyn Fn(&mut fastrand::Rng, u64) -> Option<u64>>;
 /// Backends, their probes and their health.
 struct DetectionSim {
     now: u64,
-    course: Course<(), ()>,
+    scheduler: Scheduler<(), ()>,
     random: fastrand::Rng,
     healthcheck: Healthcheck,
     backends: Vec<(Tracker, LatencyModel)>,
     /// Times of replies and the probes they belong to.
-    answers: Vec<(u64, Key)>,
+    answers: Vec<(u64, ProbeId)>,
     /// Transitions: time, backend and new health.
     transitions: Vec<(u64, usize, Health)>,
     probes: usize,
@@ -51,18 +52,18 @@ impl DetectionSim {
         };
         let limits = Limits { rise: 2, fall };
         let tracker = || Tracker::new(limits, 5, Health::Unknown, Wall(0));
-        let mut course = Course::new(1, 100_000, 0);
-        let member = |n: usize| Member {
+        let mut scheduler = Scheduler::new(1, 100_000, 0);
+        let member = |n: usize| AcceptedCheck {
             id: CheckId(n as u32),
             interval: healthcheck.fast_interval,
             settled: limits.settled(),
             check: check(&healthcheck, n),
             plan: (),
         };
-        course.replace((0..BACKENDS).map(member).collect(), 0);
+        scheduler.replace_set((0..BACKENDS).map(member).collect(), 0);
         Self {
             now: 0,
-            course,
+            scheduler,
             random: fastrand::Rng::with_seed(1),
             healthcheck,
             backends: (0..BACKENDS).map(|_| (tracker(), server())).collect(),
@@ -75,7 +76,7 @@ impl DetectionSim {
     fn run(&mut self, until: u64) {
         loop {
             let answer = self.answers.iter().map(|(at, _)| *at).min().unwrap_or(u64::MAX);
-            let next = answer.min(self.course.next(self.now));
+            let next = answer.min(self.scheduler.next_wakeup(self.now));
             if next > until {
                 break;
             }
@@ -86,23 +87,23 @@ impl DetectionSim {
     }
 
     fn step(&mut self) {
-        let Self { now, course, random, backends, answers, probes, .. } = self;
+        let Self { now, scheduler, random, backends, answers, probes, .. } = self;
         for (_, key) in answers.extract_if(.., |(at, _)| *at <= *now) {
-            course.end(key, Verdict::of(Code::L7Ok), *now);
+            scheduler.finish_probe(key, Verdict::from_code(Code::L7Ok), *now);
         }
-        course.expire(*now, |(), (), _| Verdict::of(Code::L4Tout));
-        while course.launch(*now, |key, check, ()| {
+        scheduler.process_timers(*now, |(), (), _| Verdict::from_code(Code::L4Tout));
+        while scheduler.start_next(*now, |key, check, ()| {
             *probes += 1;
             let answer = backends[index(check)].1(random, *now);
             answers.extend(answer.map(|after| (*now + after, key)));
-            Start::Flying(())
+            StartResult::InFlight(())
         }) {}
         self.apply_outcomes();
     }
 
     /// Passes outcomes to the controller without delay, and sets the resulting intervals.
     fn apply_outcomes(&mut self) {
-        let outcomes: Vec<_> = self.course.told().map(|report| report.outcome).collect();
+        let outcomes: Vec<_> = self.scheduler.take_reports().map(|report| report.outcome).collect();
         for outcome in outcomes {
             let index = outcome.check.0 as usize;
             let tracker = &mut self.backends[index].0;
@@ -110,7 +111,7 @@ impl DetectionSim {
                 self.transitions.push((self.now, index, transition.to));
             }
             let pace = tracker.pace(&self.healthcheck);
-            self.course.set_paces(&[(outcome.check, pace)], self.now);
+            self.scheduler.set_intervals(&[(outcome.check, pace)], self.now);
         }
     }
 }

@@ -41,8 +41,8 @@ fn a_port_that_listens_passes_and_its_program_never_knows() {
 #[test]
 fn what_has_no_raw_socket_falls_back_to_the_kernels_and_is_counted() {
     let (_listener, address) = silent();
-    let (mut controller, door) = line();
-    let _thread = start_with(|| sockets(None), door, LIMITS, Duration::ZERO);
+    let (mut controller, endpoint) = line();
+    let _thread = start_with(|| sockets(None), endpoint, LIMITS, Duration::ZERO);
     controller.greet();
     controller.commit(1, &[(1, half_open(address))]);
     assert_eq!(controller.outcome(1).code, Code::L4Ok);
@@ -57,7 +57,8 @@ fn a_segment_that_this_host_had_no_room_for_is_no_verdict() {
     }
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let sockets = || (Pinger::open(None).unwrap(), HalfOpener::open_with(1, Ports::reserve().ok()).unwrap());
+    let sockets =
+        || (IcmpProber::open(None).unwrap(), SynProber::open_with(1, ReservedPorts::reserve().ok()).unwrap());
     let checks = (0..250).map(|n| half_open((Ipv4Addr::new(127, 5, 6, n), port).into()));
     what_is_lost_here_is_no_verdict(sockets, checks, Code::L4Ok);
 }
@@ -141,5 +142,5 @@ fn a_segment_that_is_not_read_yet_is_no_time_out() {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let check = |to: Ipv4Addr| quickly(half_open((to, port).into()));
-    what_is_not_read_yet_is_no_verdict(check, |engine| engine.hear_segments(true));
+    what_is_not_read_yet_is_no_verdict(check, |engine| engine.receive_tcp(true));
 }

@@ -123,7 +123,7 @@ fn an_answer_that_this_host_had_no_room_for_is_no_verdict() {
     if skip("an_answer_that_this_host_had_no_room_for_is_no_verdict") {
         return;
     }
-    let sockets = || (Pinger::open_with(1, None).unwrap(), HalfOpener::open(None).unwrap());
+    let sockets = || (IcmpProber::open_with(1, None).unwrap(), SynProber::open(None).unwrap());
     let checks = (0..250).map(|n| check(Ipv4Addr::new(127, 5, 5, n), Probe::Icmp));
     what_is_lost_here_is_no_verdict(sockets, checks, Code::L7Ok);
 }
@@ -133,5 +133,8 @@ fn an_answer_that_is_not_read_yet_is_no_time_out() {
     if skip("an_answer_that_is_not_read_yet_is_no_time_out") {
         return;
     }
-    what_is_not_read_yet_is_no_verdict(|to| quickly(check(to, Probe::Icmp)), |engine| engine.hear(true));
+    what_is_not_read_yet_is_no_verdict(
+        |to| quickly(check(to, Probe::Icmp)),
+        |engine| engine.receive_icmp(true),
+    );
 }

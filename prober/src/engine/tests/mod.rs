@@ -1,10 +1,10 @@
 //! The whole engine, against real sockets, driven as a controller drives it.
 
+mod controller;
 mod half_open;
 mod http;
 mod icmp;
-mod kept;
-mod link;
+mod keep_alive;
 mod tcp;
 mod tls;
 
@@ -24,51 +24,51 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 
 use super::*;
-use crate::course::Member;
 use crate::listen;
-use crate::probe::ports::Ports;
+use crate::probe::ports::ReservedPorts;
+use crate::scheduler::AcceptedCheck;
 
 /// How long a test waits before it calls the prober stuck.
 const STUCK: u16 = 30_000;
 /// The shortest there is, so that tests need not wait.
 const INTERVAL: Duration = Duration::from_millis(10);
-const LIMITS: Limits = Limits { checks: 1000, rate: 100_000 };
+const LIMITS: ProbeLimits = ProbeLimits { max_checks: 1000, max_rate: 100_000 };
 /// A raw socket's buffer that holds what this host's other tests send meanwhile, in bytes. Needs root.
 const ROOM: usize = 16 * 1024 * 1024;
 
 /// An engine in a thread of its own. Its sockets are made there: they are not to be sent.
-fn start(door: Door, limits: Limits, orphan_timeout: Duration) -> JoinHandle<End> {
-    start_with(|| sockets(Ports::reserve().ok()), door, limits, orphan_timeout)
+fn start(endpoint: ControllerEndpoint, limits: ProbeLimits, orphan_timeout: Duration) -> JoinHandle<Exit> {
+    start_with(|| sockets(ReservedPorts::reserve().ok()), endpoint, limits, orphan_timeout)
 }
 
-/// Raw sockets, with ports for half-open probes.
-fn sockets(ports: Option<Ports>) -> (Pinger, HalfOpener) {
-    (Pinger::open(ports.as_ref()).unwrap(), HalfOpener::open(ports).unwrap())
+/// RawSocket sockets, with ports for half-open probes.
+fn sockets(ports: Option<ReservedPorts>) -> (IcmpProber, SynProber) {
+    (IcmpProber::open(ports.as_ref()).unwrap(), SynProber::open(ports).unwrap())
 }
 
 /// The same, with the raw sockets that it is given.
 fn start_with(
-    sockets: impl FnOnce() -> (Pinger, HalfOpener) + Send + 'static,
-    door: Door,
-    limits: Limits,
+    sockets: impl FnOnce() -> (IcmpProber, SynProber) + Send + 'static,
+    endpoint: ControllerEndpoint,
+    limits: ProbeLimits,
     orphan_timeout: Duration,
-) -> JoinHandle<End> {
+) -> JoinHandle<Exit> {
     std::thread::spawn(move || {
-        Engine::new(setup(sockets(), door, limits, orphan_timeout)).unwrap().run().unwrap()
+        Engine::new(setup(sockets(), endpoint, limits, orphan_timeout)).unwrap().run().unwrap()
     })
 }
 
 fn setup(
-    (pinger, half_opener): (Pinger, HalfOpener),
-    door: Door,
-    limits: Limits,
+    (icmp_prober, syn_prober): (IcmpProber, SynProber),
+    endpoint: ControllerEndpoint,
+    limits: ProbeLimits,
     orphan_timeout: Duration,
-) -> Setup {
-    Setup {
-        door,
-        pinger,
-        half_opener,
-        configs: crate::probe::tls::Configs::new([]),
+) -> EngineConfig {
+    EngineConfig {
+        endpoint,
+        icmp_prober,
+        syn_prober,
+        configs: crate::probe::tls::TlsConfigs::new([]),
         signals: SignalFd::new(&SigSet::empty()).unwrap(),
         limits,
         max_connections: 100,
@@ -79,30 +79,30 @@ fn setup(
 }
 
 /// Both ends of a link.
-fn line() -> (Controller, Door) {
+fn line() -> (Controller, ControllerEndpoint) {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
-    (Controller::new(ours), Door::Inherited(theirs))
+    (Controller::new(ours), ControllerEndpoint::Inherited(theirs))
 }
 
 /// An engine whose only controller is the one that is returned.
-fn spawn() -> (Controller, JoinHandle<End>) {
-    let (controller, door) = line();
-    (controller, start(door, LIMITS, Duration::ZERO))
+fn spawn() -> (Controller, JoinHandle<Exit>) {
+    let (controller, endpoint) = line();
+    (controller, start(endpoint, LIMITS, Duration::ZERO))
 }
 
 /// An engine that listens.
 struct Listening {
     directory: tempfile::TempDir,
-    thread: JoinHandle<End>,
+    thread: JoinHandle<Exit>,
 }
 
 impl Listening {
-    fn start(limits: Limits, orphan_timeout: Duration, users: Option<Vec<u32>>) -> Self {
+    fn start(limits: ProbeLimits, orphan_timeout: Duration, users: Option<Vec<u32>>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let listener = listen::at(&directory.path().join("sock")).unwrap();
         let users = users.unwrap_or_else(|| listen::users(&listener));
-        let thread = start(Door::Listener(listener, users), limits, orphan_timeout);
+        let thread = start(ControllerEndpoint::Listener(listener, users), limits, orphan_timeout);
         Self { directory, thread }
     }
 
@@ -237,14 +237,14 @@ fn probe(check: Check) -> (Code, String) {
 /// Answers come in by the batch, and the sockets have room for a handful: each probe passes or comes to no verdict, and
 /// what is lost is counted.
 fn what_is_lost_here_is_no_verdict(
-    sockets: impl FnOnce() -> (Pinger, HalfOpener) + Send + 'static,
+    sockets: impl FnOnce() -> (IcmpProber, SynProber) + Send + 'static,
     checks: impl Iterator<Item = Check>,
     pass: Code,
 ) {
     let timeout = Timeout::Fixed(Duration::from_secs(1));
     let checks: Vec<_> = (0..).zip(checks.map(|check| Check { timeout, ..check })).collect();
-    let (mut controller, door) = line();
-    let _thread = start_with(sockets, door, LIMITS, Duration::ZERO);
+    let (mut controller, endpoint) = line();
+    let _thread = start_with(sockets, endpoint, LIMITS, Duration::ZERO);
     controller.greet();
     assert_eq!(controller.commit(1, &checks), []);
     let (mut passed, mut lost) = (0, 0);
@@ -252,7 +252,7 @@ fn what_is_lost_here_is_no_verdict(
         for Outcome { code, detail, .. } in controller.outcomes() {
             assert!([pass, Code::Local].contains(&code), "{code:?} {detail}");
             passed += usize::from(code == pass);
-            lost += usize::from(detail.to_string() == ear::OVERFLOWED);
+            lost += usize::from(detail.to_string() == rx_loss::OVERFLOWED);
         }
     }
     controller.stats(|stats| stats.overflowed > 0);
@@ -260,39 +260,39 @@ fn what_is_lost_here_is_no_verdict(
 
 /// An engine that a test turns by hand.
 fn idle_engine() -> Engine {
-    let (_, door) = line();
-    Engine::new(setup(sockets(Ports::reserve().ok()), door, LIMITS, Duration::ZERO)).unwrap()
+    let (_, endpoint) = line();
+    Engine::new(setup(sockets(ReservedPorts::reserve().ok()), endpoint, LIMITS, Duration::ZERO)).unwrap()
 }
 
 /// Begins a probe of each, and says when.
 fn launch(engine: &mut Engine, checks: impl Iterator<Item = Check>) -> Nanos {
     let members = (0..).zip(checks).map(|(id, check)| {
-        let plan = Plan::compile(&check, &mut engine.configs).unwrap();
-        Member { id: CheckId(id), interval: INTERVAL, settled: 1, check, plan }
+        let plan = ProbePlan::compile(&check, &mut engine.configs).unwrap();
+        AcceptedCheck { id: CheckId(id), interval: INTERVAL, settled: 1, check, plan }
     });
     let (members, now) = (members.collect(), clock::now());
-    engine.course.replace(members, now);
-    engine.sockets.half_opener.listen([true, true]);
+    engine.scheduler.replace_set(members, now);
+    engine.sockets.syn_prober.listen([true, true]);
     let due = now + 50_000_000;
     engine.expire(due);
-    while engine.course.launch(due, |key, check, plan| engine.sockets.start(key, check, plan, due)) {}
+    while engine.scheduler.start_next(due, |key, check, plan| engine.sockets.start(key, check, plan, due)) {}
     due
 }
 
 /// More answers wait than one turn reads, which comes late: what is given up in it has not been without an answer.
-fn what_is_not_read_yet_is_no_verdict(check: impl Fn(Ipv4Addr) -> Check, hear: fn(&mut Engine)) {
+fn what_is_not_read_yet_is_no_verdict(check: impl Fn(Ipv4Addr) -> Check, receive: fn(&mut Engine)) {
     let mut engine = idle_engine();
     let sockets = &engine.sockets;
-    for socket in sockets.pinger.sockets().into_iter().chain(sockets.half_opener.sockets()) {
+    for socket in sockets.icmp_prober.sockets().into_iter().chain(sockets.syn_prober.sockets()) {
         setsockopt(&socket.unwrap(), sockopt::RcvBufForce, &ROOM).unwrap();
     }
     let checks = (0..1200_u16).map(u16::to_be_bytes).map(|[high, low]| check([127, 5, 7 + high, low].into()));
     let due = launch(&mut engine, checks);
     engine.flush_pings();
     engine.flush_segments();
-    hear(&mut engine);
+    receive(&mut engine);
     engine.expire(due + 30_000_000);
-    let told: Vec<_> = engine.course.told().map(|told| told.outcome).collect();
+    let told: Vec<_> = engine.scheduler.take_reports().map(|report| report.outcome).collect();
     let is_pass = |outcome: &&Outcome| outcome.code.passed() == Some(true);
     assert_eq!((told.len(), told.iter().filter(is_pass).count()), (1200, BATCHES * 64));
     assert!(told.iter().all(|outcome| outcome.code.passed() != Some(false)));

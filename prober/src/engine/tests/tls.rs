@@ -288,12 +288,12 @@ fn a_handshake_that_waits_does_so_once_however_much_happens_on_it() {
     let (_listener, address) = silent();
     let mut engine = idle_engine();
     let due = launch(&mut engine, [check_of(address, "good.test", Verify::Nothing, None)].into_iter());
-    let key = engine.course.find(0, |_| true).unwrap();
-    while engine.sockets.may_shake_hands() {}
+    let key = engine.scheduler.find_in_flight(0, |_| true).unwrap();
+    while engine.sockets.take_handshake_budget() {}
     for events in [EpollFlags::EPOLLOUT, EpollFlags::EPOLLIN, EpollFlags::EPOLLIN] {
         engine.advance(key, events, due);
     }
-    engine.sockets.woken();
-    let waiting = std::iter::from_fn(|| engine.sockets.next_handshake()).count();
+    engine.sockets.begin_iteration();
+    let waiting = std::iter::from_fn(|| engine.sockets.pop_deferred()).count();
     assert_eq!(waiting, 1);
 }

@@ -1,17 +1,17 @@
 //! The head of an answer: its status, where its body ends, and whether the connection outlives it.
 
-use super::super::body::Framing;
+use super::super::body::BodyFraming;
 
 /// The most headers in one head.
 const MAX_HEADERS: usize = 64;
 
 /// What a probe wants to know of a head.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Head {
+pub struct ResponseHead {
     /// The status.
     pub status: u16,
     /// How the body is delimited.
-    pub framing: Framing,
+    pub framing: BodyFraming,
     /// Whether the connection can take another request after this answer (RFC 9112 section 9.3), in doubt not.
     pub persists: bool,
 }
@@ -20,7 +20,7 @@ pub struct Head {
 ///
 /// # Errors
 /// It is none, and why.
-pub fn parse(head: &[u8]) -> Result<Head, String> {
+pub fn parse(head: &[u8]) -> Result<ResponseHead, String> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     response.parse(head).map_err(|error| format!("not an HTTP answer: {error}"))?;
@@ -47,18 +47,18 @@ pub fn parse(head: &[u8]) -> Result<Head, String> {
         }
     }
     let framing = match (codings, length) {
-        _ if matches!(status, 204 | 304) => Framing::Length(0),
+        _ if matches!(status, 204 | 304) => BodyFraming::Length(0),
         (Some(codings), length) => {
             // Both at once is how answers are smuggled, and of codings that nobody asked for the end is uncertain.
             persists &= length.is_none() && codings.trim_ascii().eq_ignore_ascii_case(b"chunked");
             let is_chunked = codings.trim_ascii_end().to_ascii_lowercase().ends_with(b"chunked");
-            if is_chunked { Framing::Chunked } else { Framing::UntilClose }
+            if is_chunked { BodyFraming::Chunked } else { BodyFraming::UntilClose }
         }
-        (None, Some(length)) => Framing::Length(length),
-        (None, None) => Framing::UntilClose,
+        (None, Some(length)) => BodyFraming::Length(length),
+        (None, None) => BodyFraming::UntilClose,
     };
-    persists &= framing != Framing::UntilClose;
-    Ok(Head { status, framing, persists })
+    persists &= framing != BodyFraming::UntilClose;
+    Ok(ResponseHead { status, framing, persists })
 }
 
 /// The number that the digits of `value` are.

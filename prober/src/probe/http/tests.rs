@@ -7,13 +7,13 @@ fn http(body: Option<&str>) -> Http {
     Http { path: "/".into(), host: "h".into(), codes: vec![(200, 204)], body, keep_alive: None }
 }
 
-fn request(body: Option<&str>) -> Request {
-    Request::compile(&http(body)).unwrap()
+fn request(body: Option<&str>) -> HttpRequest {
+    HttpRequest::compile(&http(body)).unwrap()
 }
 
 /// What comes of bytes that arrive in pieces of the given size, and then the end.
-fn judge(request: &Request, bytes: &[u8], piece: usize) -> (Verdict, Answer) {
-    let mut answer = Answer::default();
+fn judge(request: &HttpRequest, bytes: &[u8], piece: usize) -> (Verdict, HttpResponse) {
+    let mut answer = HttpResponse::default();
     for piece in bytes.chunks(piece) {
         if let Some(verdict) = answer.feed(request, piece) {
             return (verdict, answer);
@@ -89,7 +89,7 @@ fn bytes_that_are_no_text_match_as_far_as_they_are() {
 #[test]
 fn a_regular_expression_has_bounds() {
     for pattern in ["(", "a{1000}{1000}"] {
-        assert!(matches!(Request::compile(&http(Some(pattern))), Err(Refusal::Invalid(_))), "{pattern}");
+        assert!(matches!(HttpRequest::compile(&http(Some(pattern))), Err(Refusal::Invalid(_))), "{pattern}");
     }
 }
 
@@ -111,15 +111,15 @@ proptest! {
 }
 
 /// Where an answer to a check that keeps its connections stands after its verdict, whatever the pieces in which it came.
-fn rest(body: Option<&str>, bytes: &str) -> Rest {
-    let request = Request::compile(&Http { keep_alive: NonZeroU32::new(10), ..http(body) }).unwrap();
+fn rest(body: Option<&str>, bytes: &str) -> Reuse {
+    let request = HttpRequest::compile(&Http { keep_alive: NonZeroU32::new(10), ..http(body) }).unwrap();
     let rests = [1, 2, 3, 7, 100_000].map(|piece| {
-        let mut answer = Answer::default();
+        let mut answer = HttpResponse::default();
         for piece in bytes.as_bytes().chunks(piece) {
             answer.feed(&request, piece);
         }
         assert!(answer.is_judged(), "{bytes:?}");
-        answer.rest()
+        answer.reuse()
     });
     assert!(rests.iter().all(|rest| *rest == rests[0]), "{bytes:?}: {rests:?}");
     rests[0]
@@ -130,53 +130,53 @@ fn what_can_be_told_from_the_next_answer_lets_the_connection_be_kept() {
     let length =
         |length: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
     for (answer, expected) in [
-        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Rest::Whole),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Rest::Whole),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", Rest::Whole),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok", Rest::Whole),
-        ("HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno", Rest::Whole),
-        ("HTTP/1.1 204 No Content\r\n\r\n", Rest::Whole),
-        ("HTTP/1.1 204 No Content\r\nContent-Length: 7\r\n\r\n", Rest::Whole),
-        ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", Rest::Whole),
-        ("HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 204 No\r\n\r\n", Rest::Whole),
-        ("HTTP/1.1 100 Go\r\nConnection: close\r\n\r\nHTTP/1.1 204 No\r\n\r\n", Rest::Whole),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Rest::Whole),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked \r\n\r\n2\r\nok\r\n0\r\nA: b\r\n\r\n", Rest::Whole),
-        (&length(MAX_BODY), Rest::Whole),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Reuse::Ready),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Reuse::Ready),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", Reuse::Ready),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok", Reuse::Ready),
+        ("HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno", Reuse::Ready),
+        ("HTTP/1.1 204 No Content\r\n\r\n", Reuse::Ready),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 7\r\n\r\n", Reuse::Ready),
+        ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", Reuse::Ready),
+        ("HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 204 No\r\n\r\n", Reuse::Ready),
+        ("HTTP/1.1 100 Go\r\nConnection: close\r\n\r\nHTTP/1.1 204 No\r\n\r\n", Reuse::Ready),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Reuse::Ready),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked \r\n\r\n2\r\nok\r\n0\r\nA: b\r\n\r\n", Reuse::Ready),
+        (&length(MAX_BODY), Reuse::Ready),
         // What is not whole yet.
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", Rest::Awaited),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", Rest::Awaited),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Rest::Awaited),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", Rest::Awaited),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nA: b\r\n", Rest::Awaited),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", Reuse::Pending),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", Reuse::Pending),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Reuse::Pending),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", Reuse::Pending),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nA: b\r\n", Reuse::Pending),
         // What says that it closes, or does so without saying.
-        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", Rest::Lost),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, CLOSE\r\n\r\n", Rest::Lost),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x\r\nConnection: close\r\n\r\n", Rest::Lost),
-        ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", Rest::Lost),
-        ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", Rest::Lost),
-        ("HTTP/1.1 200 OK\r\n\r\n", Rest::Lost),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Rest::Lost),
-        ("HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\n\r\n", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", Reuse::No),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, CLOSE\r\n\r\n", Reuse::No),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x\r\nConnection: close\r\n\r\n", Reuse::No),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", Reuse::No),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", Reuse::No),
+        ("HTTP/1.1 200 OK\r\n\r\n", Reuse::No),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Reuse::No),
+        ("HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\n\r\n", Reuse::No),
         // What two readers may understand in two ways.
-        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Rest::Lost),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Reuse::No),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", Reuse::No),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            Rest::Lost,
+            Reuse::No,
         ),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", Rest::Lost),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", Rest::Lost),
-        ("HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", Reuse::No),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", Reuse::No),
+        ("HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok", Reuse::No),
         // What nobody has asked for.
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\r\n", Rest::Lost),
-        ("HTTP/1.1 204 No\r\n\r\nHTTP/1.1 204 No\r\n\r\n", Rest::Lost),
-        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nok", Rest::Lost),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nx", Rest::Lost),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\r\n", Reuse::No),
+        ("HTTP/1.1 204 No\r\n\r\nHTTP/1.1 204 No\r\n\r\n", Reuse::No),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nok", Reuse::No),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nx", Reuse::No),
         // What is too long to be waited for.
-        (&length(MAX_BODY + 1), Rest::Lost),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n", Rest::Lost),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n", Rest::Lost),
+        (&length(MAX_BODY + 1), Reuse::No),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n", Reuse::No),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n", Reuse::No),
     ] {
         assert_eq!(rest(None, answer), expected, "{answer:.120}");
     }
@@ -185,30 +185,30 @@ fn what_can_be_told_from_the_next_answer_lets_the_connection_be_kept() {
 #[test]
 fn a_body_that_is_matched_is_read_to_its_end_as_well() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n";
-    assert_eq!(rest(Some("ok"), chunked), Rest::Awaited);
-    assert_eq!(rest(Some("ok"), &format!("{chunked}\r\n")), Rest::Whole);
-    assert_eq!(rest(Some("ill"), &format!("{chunked}\r\n")), Rest::Whole);
+    assert_eq!(rest(Some("ok"), chunked), Reuse::Pending);
+    assert_eq!(rest(Some("ok"), &format!("{chunked}\r\n")), Reuse::Ready);
+    assert_eq!(rest(Some("ill"), &format!("{chunked}\r\n")), Reuse::Ready);
 }
 
 #[test]
 fn without_keep_alive_nothing_is_awaited() {
-    let mut answer = Answer::default();
+    let mut answer = HttpResponse::default();
     answer.feed(&request(None), b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
-    assert_eq!(answer.rest(), Rest::Lost);
+    assert_eq!(answer.reuse(), Reuse::No);
 }
 
 #[test]
 fn an_end_or_more_bytes_after_the_verdict_lose_the_connection_and_change_nothing_else() {
-    let request = Request::compile(&Http { keep_alive: NonZeroU32::new(10), ..http(None) }).unwrap();
+    let request = HttpRequest::compile(&Http { keep_alive: NonZeroU32::new(10), ..http(None) }).unwrap();
     for end in [None, Some(b"HTTP/1.1 408 Too Late\r\n\r\n")] {
-        let mut answer = Answer::default();
+        let mut answer = HttpResponse::default();
         answer.feed(&request, b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
-        assert_eq!(answer.rest(), Rest::Whole);
+        assert_eq!(answer.reuse(), Reuse::Ready);
         let verdict = match end {
             None => answer.finish(&request),
             Some(bytes) => answer.feed(&request, bytes),
         };
-        assert_eq!((verdict, answer.rest()), (None, Rest::Lost));
+        assert_eq!((verdict, answer.reuse()), (None, Reuse::No));
     }
 }
 
@@ -226,16 +226,16 @@ proptest! {
         splits in proptest::collection::vec(1usize..40, 0..6),
     ) {
         let matched = matched.then_some("good");
-        let request = Request::compile(&Http { keep_alive: NonZeroU32::new(10), ..http(matched) }).unwrap();
+        let request = HttpRequest::compile(&Http { keep_alive: NonZeroU32::new(10), ..http(matched) }).unwrap();
         let bytes = format!("{interim}{start} Because\r\n{}\r\n{body}", headers.concat()).into_bytes();
         let outcome = |sizes: &mut dyn Iterator<Item = usize>| {
-            let (mut answer, mut verdict, mut left) = (Answer::default(), None, &bytes[..]);
-            while !(left.is_empty() || answer.is_judged() && answer.rest() == Rest::Lost) {
+            let (mut answer, mut verdict, mut left) = (HttpResponse::default(), None, &bytes[..]);
+            while !(left.is_empty() || answer.is_judged() && answer.reuse() == Reuse::No) {
                 let (piece, rest) = left.split_at(left.len().min(sizes.next().unwrap_or(usize::MAX)));
                 verdict = verdict.or(answer.feed(&request, piece));
                 left = rest;
             }
-            let rest = answer.is_judged().then(|| answer.rest());
+            let rest = answer.is_judged().then(|| answer.reuse());
             (verdict.or(answer.finish(&request)), rest)
         };
         prop_assert_eq!(outcome(&mut splits.into_iter()), outcome(&mut std::iter::empty()));

@@ -14,17 +14,17 @@ const RESUMED_FOR: Nanos = 60_000_000_000;
 
 /// The newest ticket of TLS 1.3, which is used once (RFC 8446 appendix C.4), or the session of TLS 1.2.
 #[derive(Debug, Default)]
-pub struct Session(Mutex<Inner>);
+pub struct SavedSession(Mutex<SessionState>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct SessionState {
     /// When the server last showed its certificate.
     seen: Nanos,
     ticket: Option<Tls13ClientSessionValue>,
     tls12: Option<Tls12ClientSessionValue>,
 }
 
-impl Session {
+impl SavedSession {
     /// Forgets what is too old to be resumed.
     pub fn age(&self, now: Nanos) {
         let mut inner = self.lock();
@@ -39,12 +39,12 @@ impl Session {
         self.lock().seen = now;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, SessionState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl ClientSessionStore for Session {
+impl ClientSessionStore for SavedSession {
     fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {

@@ -8,7 +8,7 @@ use rustls::server::ProducesTickets;
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
-use super::super::{Configs, Plan, words};
+use super::super::{TlsConfigs, TlsPlan, words};
 use super::*;
 
 const SECOND: Nanos = 1_000_000_000;
@@ -37,8 +37,8 @@ impl Server {
     }
 
     /// The plan of a check that keeps its connections, or not.
-    fn plan(&self, keep_alive: u32) -> Plan {
-        let mut configs = Configs::new([]);
+    fn plan(&self, keep_alive: u32) -> TlsPlan {
+        let mut configs = TlsConfigs::new([]);
         let verify = Verify::Bundle(configs.add_bundle(self.authority.pem().as_bytes()));
         let keep_alive = NonZeroU32::new(keep_alive);
         let http = Http { path: "/".into(), host: "h".into(), codes: Vec::new(), body: None, keep_alive };
@@ -46,7 +46,7 @@ impl Server {
     }
 
     /// A handshake at that time, and what the server sends after it.
-    fn handshake(&self, plan: &Plan, now: Nanos) -> Result<HandshakeKind, String> {
+    fn handshake(&self, plan: &TlsPlan, now: Nanos) -> Result<HandshakeKind, String> {
         let mut client = plan.begin(now).unwrap();
         let mut server = ServerConnection::new(self.config.clone()).unwrap();
         while client.wants_write() || server.wants_write() {

@@ -4,14 +4,14 @@ use maglev_ipc::{CheckId, Outcome, Streak};
 
 /// The newest verdicts on a check.
 #[derive(Debug, Default)]
-pub struct History {
+pub struct CheckHistory {
     /// With the validity of the certificate that was shown last, which need not be in this one.
     last: Option<Outcome>,
     passes: u64,
     known: u8,
 }
 
-impl History {
+impl CheckHistory {
     /// Remembers an outcome, if it is a verdict.
     pub fn record(&mut self, outcome: &Outcome) {
         let Some(passed) = outcome.code.passed() else { return };
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn a_certificate_is_remembered_until_another_is_shown() {
-        let mut history = History::default();
+        let mut history = CheckHistory::default();
         let shown = [None, Some(5), None, None, Some(4), None];
         let handed_over = shown.map(|not_after| {
             history.record(&Outcome {

@@ -4,7 +4,7 @@ use crate::clock::Nanos;
 
 /// A token bucket.
 #[derive(Debug)]
-pub struct Rate {
+pub struct RateLimiter {
     per_second: u64,
     /// In billionths of a probe.
     credit: u64,
@@ -14,7 +14,7 @@ pub struct Rate {
 /// What one probe costs.
 const PROBE: u64 = 1_000_000_000;
 
-impl Rate {
+impl RateLimiter {
     /// As many as `per_second`, and never more at once than 50 ms of them.
     pub fn new(per_second: u32, now: Nanos) -> Self {
         Self { per_second: per_second.into(), credit: PROBE, refilled: now }
@@ -52,7 +52,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_window_sees_more_than_its_rate(per_second in 1u32..10_000, steps in proptest::collection::vec(0u64..50, 1..100)) {
-            let (mut rate, mut now, mut taken) = (Rate::new(per_second, 0), 0, 0u64);
+            let (mut rate, mut now, mut taken) = (RateLimiter::new(per_second, 0), 0, 0u64);
             for step in steps {
                 now += step * MS;
                 rate.refill(now);

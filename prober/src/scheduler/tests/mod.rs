@@ -1,4 +1,4 @@
-mod doubt;
+mod overlap;
 mod schedule;
 
 use std::collections::HashMap;
@@ -6,14 +6,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use maglev_ipc::{Outcome, Probe as Kind, Timeout};
 
-use super::held::MAX_PROBES;
+use super::scheduled_check::MAX_PROBES;
 use super::*;
 
 const MS: Nanos = 1_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 /// The shortest there is between two starts of a check in doubt.
 const FAST: Duration = Duration::from_millis(100);
-const OK: Verdict = Verdict::of(Code::L4Ok);
+const OK: Verdict = Verdict::from_code(Code::L4Ok);
 
 fn check(last: u8) -> Check {
     let target = Ipv4Addr::new(192, 0, 2, last).into();
@@ -26,23 +26,23 @@ fn last(check: &Check) -> u8 {
     v4.octets()[3]
 }
 
-fn member(id: u32, last: u8) -> Member<()> {
-    Member { id: CheckId(id), interval: SECOND, settled: 3, check: check(last), plan: () }
+fn member(id: u32, last: u8) -> AcceptedCheck<()> {
+    AcceptedCheck { id: CheckId(id), interval: SECOND, settled: 3, check: check(last), plan: () }
 }
 
 /// When a server answers a probe that reaches it at that time; `None` is never.
 type Server = fn(&mut fastrand::Rng, u8, Nanos) -> Option<Nanos>;
 
-/// A course without a host: its probes are answered as the test says.
+/// A scheduler without a host: its probes are answered as the test says.
 struct World {
-    course: Course<(), u8>,
+    scheduler: Scheduler<(), u8>,
     now: Nanos,
     server: Server,
     /// What each answer comes to.
     verdict: Verdict,
     random: fastrand::Rng,
     /// What is in flight, when it started, and when it will be answered.
-    flying: Vec<(Nanos, Key, Option<Nanos>)>,
+    flying: Vec<(Nanos, ProbeId, Option<Nanos>)>,
     outcomes: Vec<Outcome>,
     /// Which of the outcomes change nothing.
     settled: Vec<bool>,
@@ -60,7 +60,7 @@ fn never(_: &mut fastrand::Rng, _: u8, _: Nanos) -> Option<Nanos> {
 impl World {
     fn new(rate: u32, server: Server) -> Self {
         Self {
-            course: Course::new(7, rate, 0),
+            scheduler: Scheduler::new(7, rate, 0),
             now: 0,
             server,
             verdict: OK,
@@ -72,9 +72,9 @@ impl World {
         }
     }
 
-    fn of(members: Vec<Member<()>>, server: Server) -> Self {
+    fn of(members: Vec<AcceptedCheck<()>>, server: Server) -> Self {
         let mut world = Self::new(100_000, server);
-        world.course.replace(members, 0);
+        world.scheduler.replace_set(members, 0);
         world
     }
 
@@ -84,29 +84,29 @@ impl World {
         let (answered, flying) =
             self.flying.iter().partition(|(.., answer)| answer.is_some_and(|at| at <= now));
         self.flying = flying;
-        let answered: Vec<(Nanos, Key, Option<Nanos>)> = answered;
+        let answered: Vec<(Nanos, ProbeId, Option<Nanos>)> = answered;
         for (_, key, _) in answered {
-            assert!(self.course.end(key, self.verdict.clone(), now).is_some());
+            assert!(self.scheduler.finish_probe(key, self.verdict.clone(), now).is_some());
         }
-        self.course.expire(now, |(), _, _| Verdict::of(Code::L4Tout));
+        self.scheduler.process_timers(now, |(), _, _| Verdict::from_code(Code::L4Tout));
         let Self { flying, starts, random, .. } = self;
         let mut start = |key, check: &Check| {
             starts.push(now);
             flying.push((now, key, (self.server)(random, last(check), now)));
             last(check)
         };
-        while self.course.launch(now, |key, check, ()| Start::Flying(start(key, check))) {}
-        self.flying.retain(|(_, key, _)| self.course.flight(*key).is_some());
-        for Told { outcome, is_settled } in self.course.told() {
+        while self.scheduler.start_next(now, |key, check, ()| StartResult::InFlight(start(key, check))) {}
+        self.flying.retain(|(_, key, _)| self.scheduler.in_flight_mut(*key).is_some());
+        for OutcomeReport { outcome, is_batchable } in self.scheduler.take_reports() {
             self.outcomes.push(outcome);
-            self.settled.push(is_settled);
+            self.settled.push(is_batchable);
         }
     }
 
     /// When something happens next.
     fn next(&self) -> Nanos {
         let answers = self.flying.iter().filter_map(|(.., answer)| *answer);
-        answers.chain([self.course.next(self.now)]).min().unwrap()
+        answers.chain([self.scheduler.next_wakeup(self.now)]).min().unwrap()
     }
 
     /// Turns as they fall due, up to that time.
@@ -123,7 +123,7 @@ impl World {
         self.run(self.now + nanos(time));
     }
 
-    fn keys(&self) -> Vec<Key> {
+    fn keys(&self) -> Vec<ProbeId> {
         self.flying.iter().map(|(_, key, _)| *key).collect()
     }
 }

@@ -16,7 +16,7 @@ fn time_outs_of_a_silent_server_run_side_by_side() {
     assert!(world.starts.windows(2).all(|pair| (88 * MS..=114 * MS).contains(&(pair[1] - pair[0]))));
     assert!((first + 1000 * MS..=first + 1001 * MS).contains(&world.now));
     // The controller hears of it, and what it says is obeyed although some are still in flight.
-    world.course.set_paces(&[(CheckId(1), FAST)], world.now);
+    world.scheduler.set_intervals(&[(CheckId(1), FAST)], world.now);
     world.run(last + 1001 * MS);
     assert_eq!(world.outcomes.iter().map(|outcome| outcome.seq).collect::<Vec<_>>(), {
         let first = world.outcomes[0].seq;
@@ -24,7 +24,7 @@ fn time_outs_of_a_silent_server_run_side_by_side() {
     });
     assert!(world.starts.len() > MAX_PROBES + 1);
     // It is down: from now on there is a probe each interval, silent as it may be.
-    world.course.set_paces(&[(CheckId(1), 2 * SECOND)], world.now);
+    world.scheduler.set_intervals(&[(CheckId(1), 2 * SECOND)], world.now);
     world.run_for(2 * SECOND);
     world.starts.clear();
     world.run_for(20 * SECOND);
@@ -79,15 +79,15 @@ fn a_probe_that_is_put_off_takes_no_name_from_the_one_in_flight() {
     // In doubt, the next is due while it is in flight.
     let (started, key, _) = world.flying[0];
     let now = started + 150 * MS;
-    world.course.expire(now, |(), _, _| Verdict::of(Code::L4Tout));
+    world.scheduler.process_timers(now, |(), _, _| Verdict::from_code(Code::L4Tout));
     let mut asked = 0;
-    while world.course.launch(now, |_, _, ()| {
+    while world.scheduler.start_next(now, |_, _, ()| {
         asked += 1;
-        Start::Later
+        StartResult::Deferred
     }) && asked < 3
     {}
     assert!(asked > 0);
-    assert_eq!(world.course.end(key, OK, now), Some(1));
+    assert_eq!(world.scheduler.finish_probe(key, OK, now), Some(1));
 }
 
 #[test]
@@ -109,14 +109,14 @@ fn a_fault_of_this_host_is_no_doubt() {
         world.turn(world.next());
     }
     let key = world.keys()[0];
-    assert!(world.course.end(key, Verdict::of(Code::Local), world.now).is_some());
+    assert!(world.scheduler.finish_probe(key, Verdict::from_code(Code::Local), world.now).is_some());
     world.run_for(Duration::from_millis(850));
     assert_eq!(world.starts.len(), 1, "{:?}", world.starts);
 }
 
-fn auto(id: u32, last: u8) -> Member<()> {
+fn auto(id: u32, last: u8) -> AcceptedCheck<()> {
     let timeout = Timeout::Auto { min: Duration::from_millis(50), max: SECOND };
-    Member { check: Check { timeout, ..check(last) }, ..member(id, last) }
+    AcceptedCheck { check: Check { timeout, ..check(last) }, ..member(id, last) }
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_derived_time_out_is_told_and_doubles_while_nothing_answers() {
     while world.outcomes.is_empty() {
         world.turn(world.next());
     }
-    world.course.set_paces(&[(CheckId(1), FAST)], world.now);
+    world.scheduler.set_intervals(&[(CheckId(1), FAST)], world.now);
     world.run_for(5 * SECOND);
     let took: Vec<_> =
         world.outcomes.iter().map(|outcome| outcome.duration.as_millis() / 10).take(6).collect();
@@ -169,7 +169,7 @@ proptest! {
         let mut world = World::of(members.collect(), never);
         world.random.seed(seed);
         for (id, interval, time) in paces {
-            world.course.set_paces(&[(CheckId(id), Duration::from_millis(interval))], world.now);
+            world.scheduler.set_intervals(&[(CheckId(id), Duration::from_millis(interval))], world.now);
             let until = world.now + time * MS;
             while let next = world.next() && next <= until {
                 world.turn(next);

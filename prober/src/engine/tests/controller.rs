@@ -58,7 +58,7 @@ fn a_second_set_on_a_link_goes_on_without_streaks() {
 
 #[test]
 fn what_will_not_be_probed_is_refused_and_the_rest_runs() {
-    let limits = Limits { checks: 1, rate: 1000 };
+    let limits = ProbeLimits { max_checks: 1, max_rate: 1000 };
     let prober = Listening::start(limits, LONG, None);
     let mut controller = prober.connect();
     controller.greet();
@@ -95,14 +95,14 @@ fn pace_is_obeyed() {
 fn the_prober_ends_with_the_controller_that_started_it() {
     let (controller, thread) = spawn();
     drop(controller);
-    assert_eq!(thread.join().unwrap(), End::Abandoned);
+    assert_eq!(thread.join().unwrap(), Exit::ControllerExited);
 }
 
 #[test]
 fn the_prober_ends_when_no_controller_comes_back() {
     let prober = Listening::start(LIMITS, Duration::ZERO, None);
     prober.connect().greet();
-    assert_eq!(prober.thread.join().unwrap(), End::Orphaned);
+    assert_eq!(prober.thread.join().unwrap(), Exit::OrphanTimeout);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn the_rate_has_a_limit_and_every_check_its_turn() {
     let port = closed().port();
     let checks: Vec<_> = (1..=50).map(|n| (n, tcp(Ipv4Addr::new(127, 0, 0, n as u8), port))).collect();
     // At an hour each, all are admitted; the pace then asks for ten times what the limit allows.
-    let prober = Listening::start(Limits { checks: 100, rate: 500 }, LONG, None);
+    let prober = Listening::start(ProbeLimits { max_checks: 100, max_rate: 500 }, LONG, None);
     let mut controller = prober.connect();
     controller.greet();
     controller.send(&ToProber::Begin { generation: 1 });

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use maglev_ipc::{Check, CheckId, Code, Outcome, Timeout};
 
-use super::history::History;
-use super::latency::Latency;
+use super::history::CheckHistory;
+use super::latency::LatencyEstimate;
 use crate::clock::Nanos;
-use crate::probe::Verdict;
+use crate::verdict::Verdict;
 
 /// How many probes of a check are under way or wait to be told at most: a `fall` of 3, and one more. When all that there
 /// is falls silent at once, it is also what the load is multiplied by until the first time-outs.
@@ -16,14 +16,14 @@ pub const MAX_PROBES: usize = 4;
 
 /// A check that was accepted.
 #[derive(Debug)]
-pub struct Member<P> {
+pub struct AcceptedCheck<P> {
     /// What the controller calls it.
     pub id: CheckId,
     /// Between the starts of two probes.
     pub interval: Duration,
     /// After so many passes in a row, one more changes nothing.
     pub settled: u16,
-    /// What is probed. A bundle is named by the number that [`crate::probe::tls::Configs`] gave it, so that equal checks
+    /// What is probed. A bundle is named by the number that [`crate::probe::tls::TlsConfigs`] gave it, so that equal checks
     /// compare equal across sets.
     pub check: Check,
     /// How it is probed, and whatever else whoever probes keeps with the check.
@@ -32,7 +32,7 @@ pub struct Member<P> {
 
 /// One check in force.
 #[derive(Debug)]
-pub struct Held<P, F> {
+pub struct ScheduledCheck<P, F> {
     /// What the controller calls it.
     pub id: CheckId,
     /// What is probed.
@@ -48,48 +48,48 @@ pub struct Held<P, F> {
     /// How many probes have started.
     pub seq: u64,
     /// When the newest start was due: what the next one is counted from.
-    pub slated: Nanos,
+    pub last_due: Nanos,
     /// When the next start is due.
     pub due: Nanos,
     /// When it is, if the newest probe is not answered as soon as it usually is.
-    pub hurried: Nanos,
+    pub due_fast: Nanos,
     /// How many probes have started since the newest that was answered.
     pub unanswered: u32,
     /// How long answers take.
-    pub latency: Latency,
+    pub latency: LatencyEstimate,
     /// Whether it is due and waits for its turn.
     pub ready: bool,
     /// The probes that are not told yet, in the order in which they started.
-    pub probes: VecDeque<Probe<F>>,
+    pub probes: VecDeque<ProbeRecord<F>>,
     /// What came of the probes so far.
-    pub history: History,
+    pub history: CheckHistory,
 }
 
 /// What there is to be told of a probe.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Told {
+pub struct OutcomeReport {
     /// What came of it.
     pub outcome: Outcome,
     /// It is one of so many passes in a row that it changes nothing.
-    pub is_settled: bool,
+    pub is_batchable: bool,
 }
 
 /// A probe that is not told yet.
 #[derive(Debug)]
-pub struct Probe<F> {
+pub struct ProbeRecord<F> {
     /// When it started.
     pub started: Nanos,
     /// When it is given up.
     pub deadline: Nanos,
     /// The probe itself, while it is under way.
-    pub flight: Option<F>,
+    pub in_flight: Option<F>,
     /// What came of it, and how long that took.
-    pub end: Option<(Duration, Verdict)>,
+    pub result: Option<(Duration, Verdict)>,
 }
 
-impl<P, F> Held<P, F> {
+impl<P, F> ScheduledCheck<P, F> {
     /// A check of which nothing has been probed.
-    pub fn new(Member { id, interval, settled, check, plan }: Member<P>) -> Self {
+    pub fn new(AcceptedCheck { id, interval, settled, check, plan }: AcceptedCheck<P>) -> Self {
         Self {
             id,
             check,
@@ -98,14 +98,14 @@ impl<P, F> Held<P, F> {
             settled,
             passes: 0,
             seq: 0,
-            slated: 0,
+            last_due: 0,
             due: 0,
-            hurried: 0,
+            due_fast: 0,
             unanswered: 0,
-            latency: Latency::default(),
+            latency: LatencyEstimate::default(),
             ready: false,
             probes: VecDeque::with_capacity(1),
-            history: History::default(),
+            history: CheckHistory::default(),
         }
     }
 
@@ -131,18 +131,18 @@ impl<P, F> Held<P, F> {
         }
         let since = self.probes.len().checked_sub(self.unanswered as usize);
         let Some(since) =
-            since.filter(|since| self.probes.range(since..).all(|probe| probe.flight.is_some()))
+            since.filter(|since| self.probes.range(since..).all(|probe| probe.in_flight.is_some()))
         else {
             // One of them has timed out.
             return Some(self.due);
         };
         let doubt = self.probes[since].started + self.latency.usual()?;
-        Some(doubt.max(self.due.min(self.hurried)))
+        Some(doubt.max(self.due.min(self.due_fast)))
     }
 
     /// When there is something to do: a start, or a probe to be given up.
     pub fn wake_at(&self) -> Option<Nanos> {
-        let flying = self.probes.iter().filter(|probe| probe.flight.is_some());
+        let flying = self.probes.iter().filter(|probe| probe.in_flight.is_some());
         flying.map(|probe| probe.deadline).chain(self.start_at()).min()
     }
 
@@ -155,12 +155,12 @@ impl<P, F> Held<P, F> {
     }
 
     /// Takes a probe that is under way.
-    pub fn land(&mut self, index: usize) -> Option<F> {
-        self.probes.get_mut(index)?.flight.take()
+    pub fn take_in_flight(&mut self, index: usize) -> Option<F> {
+        self.probes.get_mut(index)?.in_flight.take()
     }
 
     /// Writes down what came of a probe whose flight is over.
-    pub fn judge(&mut self, index: usize, verdict: Verdict, now: Nanos) {
+    pub fn record_verdict(&mut self, index: usize, verdict: Verdict, now: Nanos) {
         let newer = self.probes.len().saturating_sub(index + 1) as u32;
         let Some(probe) = self.probes.get_mut(index) else { return };
         let took = now.saturating_sub(probe.started);
@@ -171,25 +171,25 @@ impl<P, F> Held<P, F> {
         if !matches!(verdict.code, Code::L4Tout | Code::L6Tout | Code::L7Tout) {
             self.unanswered = self.unanswered.min(newer);
         }
-        probe.end = Some((Duration::from_nanos(took), verdict));
+        probe.result = Some((Duration::from_nanos(took), verdict));
         // What outlived its interval is followed at once.
         self.due = self.due.max(now);
-        self.hurried = self.hurried.max(now);
+        self.due_fast = self.due_fast.max(now);
     }
 
     /// Takes the first outcome that can be told: what is known waits for the probes that started before it.
-    pub fn tell(&mut self) -> Option<Told> {
+    pub fn next_report(&mut self) -> Option<OutcomeReport> {
         let seq = self.seq + 1 - self.probes.len() as u64;
-        let Probe { started, end, .. } = self.probes.front_mut()?;
-        let (duration, Verdict { code, detail, not_after, .. }) = end.take()?;
+        let ProbeRecord { started, result, .. } = self.probes.front_mut()?;
+        let (duration, Verdict { code, detail, not_after, .. }) = result.take()?;
         let started = *started;
         self.probes.pop_front();
         let timeout = matches!(self.check.timeout, Timeout::Auto { .. }).then(|| self.timeout());
         let outcome = Outcome { check: self.id, seq, started, duration, code, detail, timeout, not_after };
         self.history.record(&outcome);
         let passed = code.passed() == Some(true);
-        let is_settled = passed && self.passes >= self.settled;
+        let is_batchable = passed && self.passes >= self.settled;
         self.passes = if passed { self.passes.saturating_add(1) } else { 0 };
-        Some(Told { outcome, is_settled })
+        Some(OutcomeReport { outcome, is_batchable })
     }
 }

@@ -9,14 +9,14 @@ pub const UNREAD: &str = "more answers than this host has time for";
 
 /// How well one kind of raw socket is heard.
 #[derive(Debug, Default)]
-pub struct Ear {
+pub struct RxLoss {
     /// When it was last noticed that the kernel had no room for answers.
     deafened: Nanos,
     /// This turn leaves some to be read in another.
     behind: bool,
 }
 
-impl Ear {
+impl RxLoss {
     /// A turn begins.
     pub const fn wake(&mut self) {
         self.behind = false;

@@ -1,4 +1,4 @@
-//! The engine's other half: the controller, from the door to the last outcome.
+//! The engine's other half: the controller, from the endpoint to the last outcome.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -11,13 +11,13 @@ use sd_notify::NotifyState;
 use socket2::Socket;
 use tracing::{info, warn};
 
-use super::{End, Engine, LINK, LISTENER, Setup};
+use super::{Engine, EngineConfig, Exit, LINK, LISTENER};
 use crate::clock::{Nanos, nanos};
-use crate::course::{Change, Told};
 use crate::outbox::Outbox;
-use crate::probe::Plan;
-use crate::protocol::{Protocol, Request, Violation};
-use crate::set::{Limits, Set};
+use crate::probe::ProbePlan;
+use crate::protocol::{ControllerRequest, InboundProtocol};
+use crate::scheduler::{OutcomeReport, SetChange};
+use crate::set::{CheckSet, ProbeLimits, ProtocolError};
 
 /// How many messages one turn takes from the controller at most, so that a long set does not hold up the probes: a message
 /// holds hundreds of checks.
@@ -31,7 +31,7 @@ const WRITING: EpollFlags = READING.union(EpollFlags::EPOLLOUT);
 
 /// How controllers come in.
 #[derive(Debug)]
-pub enum Door {
+pub enum ControllerEndpoint {
     /// Through a listening socket, if they are of these users. The newest takes the place of the one before.
     Listener(Socket, Vec<u32>),
     /// There is one, at the other end of this socket, and when it goes we go.
@@ -40,10 +40,10 @@ pub enum Door {
 
 /// What the engine knows of its controller.
 #[derive(Debug)]
-pub struct Control {
+pub struct ControllerState {
     listener: Option<(Socket, Vec<u32>)>,
-    session: Option<Session>,
-    limits: Limits,
+    session: Option<ControllerSession>,
+    limits: ProbeLimits,
     instance: u64,
     orphan_timeout: Nanos,
     /// Since when there has been no controller, once there was one.
@@ -54,9 +54,9 @@ pub struct Control {
 }
 
 #[derive(Debug)]
-struct Session {
+struct ControllerSession {
     link: ProberLink,
-    protocol: Protocol,
+    protocol: InboundProtocol,
     outbox: Outbox,
     heard: Nanos,
     /// There may be something to read.
@@ -69,19 +69,19 @@ struct Session {
 
 /// Why a controller is not listened to any more.
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+enum LinkFault {
     #[error(transparent)]
     Link(#[from] Error),
     #[error("the controller does not keep to the protocol: {0}")]
-    Protocol(#[from] Violation),
+    Protocol(#[from] ProtocolError),
     #[error("the controller has said nothing for {} s", SILENCE.as_secs())]
-    Silent,
+    Timeout,
     #[error("process {0} is of user {1}, who is not allowed here")]
-    Stranger(i32, u32),
+    UntrustedPeer(i32, u32),
 }
 
-impl Control {
-    pub(super) fn new(setup: &Setup, now: Nanos) -> Self {
+impl ControllerState {
+    pub(super) fn new(setup: &EngineConfig, now: Nanos) -> Self {
         let beat = setup.watchdog.map_or(HEARTBEAT, |watchdog| HEARTBEAT.min(watchdog / 2));
         Self {
             listener: None,
@@ -104,9 +104,9 @@ impl Control {
     }
 
     /// Queues an outcome for a controller that knows the check by that name. Returns how many were thrown away.
-    pub(super) fn report(&mut self, told: Told) -> u64 {
+    pub(super) fn report(&mut self, report: OutcomeReport) -> u64 {
         let session = self.session.as_mut().filter(|session| session.committed);
-        session.map_or(0, |session| session.outbox.outcome(told))
+        session.map_or(0, |session| session.outbox.outcome(report))
     }
 
     /// When there is something to do, at the latest.
@@ -119,22 +119,22 @@ impl Control {
 }
 
 impl Engine {
-    pub(super) fn open_door(&mut self, door: Door, now: Nanos) -> Result<(), Errno> {
-        match door {
-            Door::Listener(socket, users) => {
+    pub(super) fn open_endpoint(&mut self, endpoint: ControllerEndpoint, now: Nanos) -> Result<(), Errno> {
+        match endpoint {
+            ControllerEndpoint::Listener(socket, users) => {
                 // An edge: one that cannot be accepted for now must not keep the loop turning.
                 let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
                 self.sockets.epoll.add(&socket, EpollEvent::new(events, LISTENER))?;
-                self.control.listener = Some((socket, users));
+                self.controller.listener = Some((socket, users));
             }
-            Door::Inherited(socket) => self.welcome(socket, now),
+            ControllerEndpoint::Inherited(socket) => self.welcome(socket, now),
         }
         Ok(())
     }
 
     /// Lets controllers in.
     pub(super) fn accept(&mut self, now: Nanos) {
-        while let Some((listener, _)) = &self.control.listener {
+        while let Some((listener, _)) = &self.controller.listener {
             match listener.accept() {
                 Ok((socket, _)) => self.welcome(socket.into(), now),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
@@ -146,77 +146,86 @@ impl Engine {
     fn welcome(&mut self, socket: OwnedFd, now: Nanos) {
         match self.greet(socket, now) {
             Ok((session, peer)) => {
-                if self.control.session.is_some() {
+                if self.controller.session.is_some() {
                     warn!("another controller takes over");
                 }
                 info!(pid = peer.pid, uid = peer.uid, "a controller has connected");
-                self.control.session = Some(session);
-                self.control.lost = None;
+                self.controller.session = Some(session);
+                self.controller.lost = None;
             }
             Err(error) => warn!(%error, "a connection was turned away"),
         }
     }
 
-    fn greet(&self, socket: OwnedFd, now: Nanos) -> Result<(Session, Peer), Fault> {
+    fn greet(&self, socket: OwnedFd, now: Nanos) -> Result<(ControllerSession, Peer), LinkFault> {
         let link = ProberLink::new(socket)?;
         let peer = link.peer()?;
-        if let Some((_, users)) = &self.control.listener
+        if let Some((_, users)) = &self.controller.listener
             && !users.contains(&peer.uid)
         {
-            return Err(Fault::Stranger(peer.pid, peer.uid));
+            return Err(LinkFault::UntrustedPeer(peer.pid, peer.uid));
         }
         self.sockets.epoll.add(link.as_fd(), EpollEvent::new(READING, LINK)).map_err(Error::from)?;
         let release = env!("CARGO_PKG_VERSION").to_owned();
         // At once, so that it arrives even if what the controller says first ends the link.
-        link.send(&ToController::Hello { version: VERSION, release, instance: self.control.instance })?;
+        link.send(&ToController::Hello { version: VERSION, release, instance: self.controller.instance })?;
         let outbox = Outbox::default();
-        let protocol = Protocol::new(self.control.limits);
+        let protocol = InboundProtocol::new(self.controller.limits);
         Ok((
-            Session { link, protocol, outbox, heard: now, awake: true, writes: false, committed: false },
+            ControllerSession {
+                link,
+                protocol,
+                outbox,
+                heard: now,
+                awake: true,
+                writes: false,
+                committed: false,
+            },
             peer,
         ))
     }
 
     /// Once a turn: listens to the controller, tells it what there is to tell, and keeps the time of the link.
-    pub(super) fn tend(&mut self, now: Nanos) -> Option<End> {
-        if now >= self.control.next_beat {
-            self.control.next_beat = now + self.control.beat;
+    pub(super) fn tend(&mut self, now: Nanos) -> Option<Exit> {
+        if now >= self.controller.next_beat {
+            self.controller.next_beat = now + self.controller.beat;
             self.beat();
             self.accept(now);
         }
         if let Err(error) = self.converse(now) {
             warn!(%error, "the link to the controller is closed");
-            self.control.session = None;
-            self.control.lost = Some(now);
+            self.controller.session = None;
+            self.controller.lost = Some(now);
         }
-        if self.control.session.is_some() {
+        if self.controller.session.is_some() {
             return None;
         }
-        if self.control.listener.is_none() {
-            return Some(End::Abandoned);
+        if self.controller.listener.is_none() {
+            return Some(Exit::ControllerExited);
         }
-        let lost = self.control.lost?;
-        (now.saturating_sub(lost) >= self.control.orphan_timeout).then_some(End::Orphaned)
+        let lost = self.controller.lost?;
+        (now.saturating_sub(lost) >= self.controller.orphan_timeout).then_some(Exit::OrphanTimeout)
     }
 
     fn beat(&mut self) {
-        if self.control.watchdog
+        if self.controller.watchdog
             && let Err(error) = sd_notify::notify(&[NotifyState::Watchdog])
         {
             warn!(%error, "cannot tell systemd that all is well");
         }
         // A controller that does not read finds enough to read when it does.
-        if let Some(session) = self.control.session.as_mut().filter(|session| !session.outbox.is_behind()) {
-            let Stats { probes, rate, stalled, lateness, .. } = *self.course.stats();
+        if let Some(session) = self.controller.session.as_mut().filter(|session| !session.outbox.is_behind())
+        {
+            let Stats { probes, rate, stalled, lateness, .. } = *self.scheduler.stats();
             let fallback = self.sockets.fallbacks;
             let stats = Stats { probes, rate, stalled, lateness, fallback, ..self.stats };
             session.outbox.message(ToController::Heartbeat(stats));
         }
     }
 
-    fn converse(&mut self, now: Nanos) -> Result<(), Fault> {
+    fn converse(&mut self, now: Nanos) -> Result<(), LinkFault> {
         for _ in 0..MESSAGES {
-            let Some(session) = &mut self.control.session else { return Ok(()) };
+            let Some(session) = &mut self.controller.session else { return Ok(()) };
             if !session.awake || session.outbox.is_clogged() {
                 break;
             }
@@ -230,14 +239,14 @@ impl Engine {
             session.heard = now;
             match session.protocol.handle(message, &mut self.configs)? {
                 None => {}
-                Some(Request::Put(set)) => self.put(set, now),
-                Some(Request::Pace(paces)) => self.course.set_paces(&paces, now),
+                Some(ControllerRequest::ApplySet(set)) => self.put(set, now),
+                Some(ControllerRequest::SetIntervals(paces)) => self.scheduler.set_intervals(&paces, now),
             }
         }
-        let next = self.course.next(now).min(self.control.next(now));
-        let Some(session) = &mut self.control.session else { return Ok(()) };
+        let next = self.scheduler.next_wakeup(now).min(self.controller.next(now));
+        let Some(session) = &mut self.controller.session else { return Ok(()) };
         if now.saturating_sub(session.heard) > nanos(SILENCE) {
-            return Err(Fault::Silent);
+            return Err(LinkFault::Timeout);
         }
         session.outbox.flush(now, next, |message| session.link.send(message))?;
         let writes = session.outbox.is_behind();
@@ -249,24 +258,24 @@ impl Engine {
     }
 
     /// Puts a set or an amendment in force.
-    fn put(&mut self, set: Set, now: Nanos) {
-        let Some(session) = &mut self.control.session else { return };
+    fn put(&mut self, set: CheckSet, now: Nanos) {
+        let Some(session) = &mut self.controller.session else { return };
         let what = if set.dropped.is_some() { "a check set is amended" } else { "a check set is in force" };
-        let (generation, refused) = (set.generation, set.refused.len());
+        let (generation, refused) = (set.generation, set.rejected.len());
         let is_first = !std::mem::replace(&mut session.committed, true);
-        let Change { kept, added, dropped, ended } =
-            &set.enforce(&mut self.course, &mut session.outbox, is_first, now);
+        let SetChange { kept, added, dropped, ended } =
+            &set.apply(&mut self.scheduler, &mut session.outbox, is_first, now);
         let targets = |v4| {
-            self.course
+            self.scheduler
                 .checks()
-                .any(|(check, plan)| matches!(plan, Plan::HalfOpen(..)) && check.target.is_ipv4() == v4)
+                .any(|(check, plan)| matches!(plan, ProbePlan::HalfOpen(..)) && check.target.is_ipv4() == v4)
         };
-        self.sockets.half_opener.listen([targets(true), targets(false)]);
+        self.sockets.syn_prober.listen([targets(true), targets(false)]);
         for slot in dropped {
             self.sockets.close_idle(*slot);
         }
         for flight in ended {
-            self.sockets.closed(flight);
+            self.sockets.release(flight);
         }
         let (kept, added, dropped) = (kept.len(), added.len(), dropped.len());
         info!(generation, kept, added, dropped, refused, "{what}");

@@ -11,7 +11,7 @@ const SLACK: u64 = 12;
 
 /// A running mean and mean deviation, as TCP keeps of round trips (RFC 6298).
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Latency {
+pub struct LatencyEstimate {
     samples: u8,
     mean: Nanos,
     deviation: Nanos,
@@ -22,7 +22,7 @@ pub struct Latency {
     has_short: bool,
 }
 
-impl Latency {
+impl LatencyEstimate {
     /// An answer that passed took so long; `is_short` is one that needed no whole connection.
     pub fn sample(&mut self, took: Nanos, is_short: bool) {
         self.has_short |= is_short;
@@ -65,8 +65,8 @@ mod tests {
     const MIN: Duration = Duration::from_millis(50);
     const MAX: Duration = Duration::from_secs(60);
 
-    fn after(samples: impl IntoIterator<Item = Nanos>) -> Latency {
-        let mut latency = Latency::default();
+    fn after(samples: impl IntoIterator<Item = Nanos>) -> LatencyEstimate {
+        let mut latency = LatencyEstimate::default();
         samples.into_iter().for_each(|took| latency.sample(took, false));
         latency
     }

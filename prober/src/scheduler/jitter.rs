@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::wheel::TICK;
+use super::timer_wheel::TICK;
 use crate::clock::{Nanos, nanos};
 
 /// Starts fall on multiples of this, so that one wake-up serves many: a wake-up costs as much as a probe.
@@ -12,9 +12,9 @@ const MAX_SPREAD: Duration = Duration::from_secs(1);
 
 /// Draws the times of probes.
 #[derive(Debug)]
-pub struct Pace(fastrand::Rng);
+pub struct Jitter(fastrand::Rng);
 
-impl Pace {
+impl Jitter {
     /// The same seed draws the same times.
     pub fn new(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
@@ -45,22 +45,22 @@ mod tests {
         #[test]
         fn jitter_stays_within_a_tenth(seed: u64, ms in 10u64..3_600_000) {
             let interval = Duration::from_millis(ms);
-            let due = Pace::new(seed).next(0, interval);
+            let due = Jitter::new(seed).next(0, interval);
             let (low, high) = (ms * MS * 9 / 10, ms * MS * 11 / 10);
             prop_assert!(due + LAUNCH_GRAIN / 2 >= low && due <= high + LAUNCH_GRAIN / 2);
         }
 
         #[test]
         fn first_probes_are_spread_over_the_interval_or_a_second(seed: u64, ms in 10u64..3_600_000) {
-            let first = Pace::new(seed).first(7, Duration::from_millis(ms));
+            let first = Jitter::new(seed).first(7, Duration::from_millis(ms));
             prop_assert!((7..=7 + ms.min(1000) * MS).contains(&first));
         }
     }
 
     #[test]
     fn the_mean_interval_is_the_one_asked_for() {
-        let mut pace = Pace::new(1);
-        let end = (0..10_000).fold(0, |start, _| pace.next(start, Duration::from_millis(500)));
+        let mut jitter = Jitter::new(1);
+        let end = (0..10_000).fold(0, |start, _| jitter.next(start, Duration::from_millis(500)));
         let mean = end / 10_000;
         assert!((499 * MS..=501 * MS).contains(&mean), "{mean}");
     }

@@ -1,19 +1,19 @@
 //! Connections that wait for the next probe of their check.
 
-use crate::probe::stream::Stream;
+use crate::probe::stream::ProbeStream;
 
 /// At most one per slot.
 #[derive(Debug, Default)]
-pub struct Idle {
-    slots: Vec<Option<Stream>>,
+pub struct IdleConnections {
+    slots: Vec<Option<ProbeStream>>,
     count: u64,
     /// Where the search for one to close goes on.
     hand: usize,
 }
 
-impl Idle {
+impl IdleConnections {
     /// Keeps a connection. Returns whether there was room for it.
-    pub fn put(&mut self, slot: u32, stream: Stream) -> bool {
+    pub fn put(&mut self, slot: u32, stream: ProbeStream) -> bool {
         let slot = slot as usize;
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, || None);
@@ -28,14 +28,14 @@ impl Idle {
     }
 
     /// Takes the connection of the check in a slot.
-    pub fn take(&mut self, slot: u32) -> Option<Stream> {
+    pub fn take(&mut self, slot: u32) -> Option<ProbeStream> {
         let stream = self.slots.get_mut(slot as usize)?.take()?;
         self.count -= 1;
         Some(stream)
     }
 
     /// The connection of the check in a slot, if it is the one of that token.
-    pub fn get_mut(&mut self, slot: u32, token: u64) -> Option<&mut Stream> {
+    pub fn get_mut(&mut self, slot: u32, token: u64) -> Option<&mut ProbeStream> {
         self.slots.get_mut(slot as usize)?.as_mut().filter(|stream| stream.token() == token)
     }
 

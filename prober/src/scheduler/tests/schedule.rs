@@ -5,18 +5,22 @@ fn a_check_that_is_equal_by_value_goes_on_under_its_new_name() {
     let mut world = World::of(vec![member(1, 1), member(2, 2)], never);
     world.run(1000 * MS);
     assert_eq!(world.flying.len(), 2);
-    let slower = Member { interval: 2 * SECOND, ..member(7, 2) };
-    let change = world.course.replace(vec![slower, member(8, 3)], world.now);
+    let slower = AcceptedCheck { interval: 2 * SECOND, ..member(7, 2) };
+    let change = world.scheduler.replace_set(vec![slower, member(8, 3)], world.now);
     let [(kept, interval)] = change.kept[..] else { panic!("{change:?}") };
     assert_eq!(interval, 2 * SECOND);
     assert_eq!((change.added.len(), change.dropped.len()), (1, 1));
     let keys = world.keys();
     let of = |goes_on| keys.iter().copied().find(|key| (key.slot == kept) == goes_on).unwrap();
-    assert_eq!(world.course.end(of(false), OK, world.now), None, "a probe of a check that is gone");
-    assert_eq!(world.course.end(of(true), OK, world.now), Some(2));
-    let told: Vec<_> = world.course.told().map(|told| told.outcome).collect();
+    assert_eq!(
+        world.scheduler.finish_probe(of(false), OK, world.now),
+        None,
+        "a probe of a check that is gone"
+    );
+    assert_eq!(world.scheduler.finish_probe(of(true), OK, world.now), Some(2));
+    let told: Vec<_> = world.scheduler.take_reports().map(|report| report.outcome).collect();
     assert_eq!((told.len(), told[0].check, told[0].seq), (1, CheckId(7), 1));
-    let streaks: Vec<_> = world.course.streaks([kept].into_iter()).collect();
+    let streaks: Vec<_> = world.scheduler.verdict_histories([kept].into_iter()).collect();
     assert_eq!((streaks[0].last.check, streaks[0].passes, streaks[0].known), (CheckId(7), 1, 1));
 }
 
@@ -28,15 +32,16 @@ fn an_amendment_touches_nothing_but_what_it_names() {
     assert_eq!(flying.len(), 4);
     // The second leaves, the third begins under another name, the fifth is new.
     let members = vec![member(6, 3), member(5, 5)];
-    let change = world.course.amend(&[CheckId(2), CheckId(3), CheckId(9)], members, world.now);
+    let change = world.scheduler.amend_set(&[CheckId(2), CheckId(3), CheckId(9)], members, world.now);
     assert_eq!((change.kept.len(), change.added.len(), change.dropped.len()), (1, 1, 1));
     assert_eq!((change.ended.len(), change.added), (1, change.dropped.clone()), "a slot is used again");
-    let mut ended = |key: &Key| world.course.end(*key, OK, world.now).is_some();
+    let mut ended = |key: &ProbeId| world.scheduler.finish_probe(*key, OK, world.now).is_some();
     assert_eq!(
         flying.iter().filter(|key| !change.dropped.contains(&key.slot)).filter(|k| ended(k)).count(),
         3
     );
-    let mut told: Vec<_> = world.course.told().map(|told| (told.outcome.check.0, told.outcome.seq)).collect();
+    let mut told: Vec<_> =
+        world.scheduler.take_reports().map(|report| (report.outcome.check.0, report.outcome.seq)).collect();
     told.sort_unstable();
     assert_eq!(told, [(1, 1), (4, 1), (6, 1)]);
 }
@@ -46,7 +51,7 @@ fn equal_checks_under_two_names_are_two_checks() {
     let mut world = World::of(vec![member(1, 1), member(2, 1)], never);
     world.run(1000 * MS);
     assert_eq!(world.flying.len(), 2);
-    let change = world.course.replace(vec![member(3, 1)], world.now);
+    let change = world.scheduler.replace_set(vec![member(3, 1)], world.now);
     assert_eq!((change.kept.len(), change.added.len(), change.dropped.len()), (1, 0, 1));
     assert_eq!(change.ended.len(), 1);
 }
@@ -56,13 +61,13 @@ fn equal_checks_under_two_names_are_two_checks() {
 fn equal_checks_go_on_each_under_its_own_name() {
     let mut world = World::of(vec![member(1, 1)], at_once);
     world.run_for(10 * SECOND);
-    world.course.amend(&[], vec![member(2, 1)], world.now);
+    world.scheduler.amend_set(&[], vec![member(2, 1)], world.now);
     world.run_for(3 * SECOND);
     let seqs = |world: &World| {
         [1, 2].map(|id| world.outcomes.iter().rfind(|told| told.check == CheckId(id)).map(|told| told.seq))
     };
     let before = seqs(&world);
-    world.course.replace(vec![member(1, 1), member(2, 1)], world.now);
+    world.scheduler.replace_set(vec![member(1, 1), member(2, 1)], world.now);
     world.run_for(3 * SECOND);
     let after = seqs(&world);
     assert!(before[0] < after[0] && before[1] < after[1], "{before:?} {after:?}");
@@ -73,29 +78,29 @@ fn what_comes_late_finds_nothing() {
     let mut world = World::of(vec![member(1, 1)], never);
     world.run(1000 * MS);
     let (started, old, _) = world.flying[0];
-    assert_eq!(Key::from(u64::from(old)), old);
+    assert_eq!(ProbeId::from(u64::from(old)), old);
     world.run(started + 1001 * MS);
     assert_eq!(world.outcomes[0].code, Code::L4Tout);
-    assert_eq!(world.course.end(old, OK, world.now), None);
+    assert_eq!(world.scheduler.finish_probe(old, OK, world.now), None);
     // Nor does it find another check's probe in the same slot.
-    world.course.replace(vec![member(2, 2)], world.now);
+    world.scheduler.replace_set(vec![member(2, 2)], world.now);
     world.run(world.now + 1000 * MS);
     let (_, new, _) = world.flying[0];
     assert_eq!(new.slot, old.slot);
-    assert_eq!(world.course.end(old, OK, world.now), None);
-    assert!(world.course.flight(old).is_none() && world.course.flight(new).is_some());
+    assert_eq!(world.scheduler.finish_probe(old, OK, world.now), None);
+    assert!(world.scheduler.in_flight_mut(old).is_none() && world.scheduler.in_flight_mut(new).is_some());
 }
 
 #[test]
 fn a_check_that_leaves_while_it_is_due_is_not_probed() {
     let mut world = World::new(1, never);
-    world.course.replace((0..3).map(|n| member(n, 1)).collect(), 0);
+    world.scheduler.replace_set((0..3).map(|n| member(n, 1)).collect(), 0);
     world.run(1000 * MS);
-    assert!(!world.course.ready.is_empty(), "nothing was put off");
-    world.course.replace(vec![member(9, 9)], world.now);
+    assert!(!world.scheduler.ready.is_empty(), "nothing was put off");
+    world.scheduler.replace_set(vec![member(9, 9)], world.now);
     world.flying.clear();
     world.run(world.now + 2000 * MS);
-    let ended = world.course.replace(Vec::new(), world.now).ended;
+    let ended = world.scheduler.replace_set(Vec::new(), world.now).ended;
     assert_eq!(ended, [9]);
 }
 
@@ -104,11 +109,13 @@ fn a_new_interval_counts_from_the_last_start() {
     let mut world = World::of(vec![member(1, 1)], at_once);
     world.run(1000 * MS);
     let started = world.outcomes[0].started;
-    world.course.set_paces(&[(CheckId(1), Duration::from_millis(100)), (CheckId(77), SECOND)], world.now);
+    world
+        .scheduler
+        .set_intervals(&[(CheckId(1), Duration::from_millis(100)), (CheckId(77), SECOND)], world.now);
     world.run(world.now + 50 * MS);
     let again = world.outcomes[1].started;
     assert!((1000 * MS..1004 * MS).contains(&again) || again - started <= 112 * MS, "{started} {again}");
-    world.course.set_paces(&[(CheckId(1), 3600 * SECOND)], world.now);
+    world.scheduler.set_intervals(&[(CheckId(1), 3600 * SECOND)], world.now);
     let count = world.outcomes.len();
     world.run(world.now + 3_000_000 * MS);
     assert_eq!(world.outcomes.len(), count);
@@ -116,7 +123,7 @@ fn a_new_interval_counts_from_the_last_start() {
 
 #[test]
 fn what_outlives_its_interval_is_followed_at_once() {
-    let fast = Member { interval: Duration::from_millis(100), ..member(1, 1) };
+    let fast = AcceptedCheck { interval: Duration::from_millis(100), ..member(1, 1) };
     let mut world = World::of(vec![fast], |_, _, now| Some(now + 300 * MS));
     world.run(5000 * MS);
     for pair in world.outcomes.windows(2) {
@@ -131,18 +138,18 @@ fn what_times_out_in_a_stall_is_no_verdict_and_what_fell_due_is_spread() {
     let mut world = World::of((0..100).map(|n| member(n, n as u8)).collect(), never);
     world.run(500 * MS);
     let (flying, waiting) = (world.flying.len(), 100 - world.flying.len());
-    let planned = world.course.next(world.now);
+    let planned = world.scheduler.next_wakeup(world.now);
     let now = world.now + 5000 * MS;
-    world.course.woken(planned, now);
+    world.scheduler.begin_iteration(planned, now);
     world.turn(now);
     let told = std::mem::take(&mut world.outcomes);
     assert_eq!(told.len(), flying);
     assert!(told.iter().all(|outcome| outcome.code == Code::Local));
-    assert_eq!(world.course.stats().stalled, waiting as u64);
+    assert_eq!(world.scheduler.stats().stalled, waiting as u64);
     // What was in flight is followed at once; the rest is spread, no two tenths of it in one turn.
     world.flying.clear();
     let mut starts: HashMap<Nanos, usize> = HashMap::new();
-    while let next = world.course.next(world.now)
+    while let next = world.scheduler.next_wakeup(world.now)
         && next < now + 1000 * MS
     {
         world.turn(next);
@@ -159,14 +166,14 @@ fn what_times_out_in_a_stall_is_no_verdict_and_what_fell_due_is_spread() {
 #[test]
 fn the_rate_has_a_limit_and_every_check_its_turn() {
     let mut world = World::new(50, at_once);
-    let fast = |n| Member { interval: Duration::from_millis(100), ..member(n, n as u8) };
-    world.course.replace((0..50).map(fast).collect(), 0);
+    let fast = |n| AcceptedCheck { interval: Duration::from_millis(100), ..member(n, n as u8) };
+    world.scheduler.replace_set((0..50).map(fast).collect(), 0);
     world.run(10_000 * MS);
     assert!((490..=501).contains(&world.outcomes.len()), "{}", world.outcomes.len());
     let mut counts = [0; 50];
     world.outcomes.iter().for_each(|outcome| counts[outcome.check.0 as usize] += 1);
     assert!(counts.iter().all(|count| (9..=11).contains(count)), "{counts:?}");
-    let stats = world.course.stats();
+    let stats = world.scheduler.stats();
     assert_eq!(stats.probes, world.outcomes.len() as u64);
     assert!(stats.rate > 0 && stats.lateness.counts[7] > 0, "{stats:?}");
 }
@@ -176,7 +183,7 @@ fn all_due() -> World {
     let mut world = World::of((0..20).map(|n| member(n, n as u8)).collect(), never);
     for ms in 1..=1000 {
         world.now = ms * MS;
-        world.course.expire(world.now, |(), _, _| OK);
+        world.scheduler.process_timers(world.now, |(), _, _| OK);
     }
     world
 }
@@ -187,27 +194,27 @@ fn what_is_put_off_starts_in_its_order_and_holds_up_nobody_else() {
     let mut world = all_due();
     let mut start = |check: &Check| {
         order.push(last(check));
-        Start::Flying(0)
+        StartResult::InFlight(0)
     };
-    while world.course.launch(world.now, |_, check, ()| start(check)) {}
+    while world.scheduler.start_next(world.now, |_, check, ()| start(check)) {}
     // Every other check costs so much that a turn has time for two of them.
     let is_dear = |number: &u8| number % 2 == 1;
     let mut turns: Vec<Vec<u8>> = Vec::new();
     let mut world = all_due();
-    while world.course.stats().probes < 20 {
+    while world.scheduler.stats().probes < 20 {
         let mut started = Vec::new();
         let mut start = |number: u8| {
             if is_dear(&number) && started.iter().filter(|n| is_dear(n)).count() == 2 {
-                return Start::Later;
+                return StartResult::Deferred;
             }
             started.push(number);
-            Start::Flying(number)
+            StartResult::InFlight(number)
         };
-        while world.course.launch(world.now, |_, check, ()| start(last(check))) {}
+        while world.scheduler.start_next(world.now, |_, check, ()| start(last(check))) {}
         turns.push(started);
         // The next turn follows at once as long as there is something put off.
-        assert_eq!(world.course.next(world.now) == world.now, world.course.stats().probes < 20);
-        world.course.expire(world.now, |(), _, _| OK);
+        assert_eq!(world.scheduler.next_wakeup(world.now) == world.now, world.scheduler.stats().probes < 20);
+        world.scheduler.process_timers(world.now, |(), _, _| OK);
     }
     assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [12, 2, 2, 2, 2], "{turns:?}");
     let dear = |numbers: &[u8]| numbers.iter().copied().filter(is_dear).collect::<Vec<_>>();
@@ -221,10 +228,14 @@ fn a_probe_that_cannot_start_is_told_and_the_next_follows_in_time() {
         && next < 5000 * MS
     {
         world.now = next;
-        world.course.expire(next, |(), _, _| Verdict::of(Code::L4Tout));
-        while world.course.launch(next, |_, _, ()| Start::Over(Verdict::new(Code::Local, "out of ports"))) {}
+        world.scheduler.process_timers(next, |(), _, _| Verdict::from_code(Code::L4Tout));
+        while world
+            .scheduler
+            .start_next(next, |_, _, ()| StartResult::Finished(Verdict::new(Code::Local, "out of ports")))
+        {
+        }
     }
-    let told: Vec<_> = world.course.told().map(|told| told.outcome).collect();
+    let told: Vec<_> = world.scheduler.take_reports().map(|report| report.outcome).collect();
     assert!((4..=6).contains(&told.len()), "{told:?}");
     assert!(told.iter().all(|outcome| outcome.code == Code::Local && outcome.duration == Duration::ZERO));
 }
@@ -245,7 +256,7 @@ fn a_pass_is_settled_after_as_many_as_the_controller_said() {
     world.run_for(10 * SECOND);
     assert!(world.settled.iter().all(|settled| *settled));
     // Under another name, nothing is known of it.
-    let change = world.course.replace(vec![member(7, 1)], world.now);
+    let change = world.scheduler.replace_set(vec![member(7, 1)], world.now);
     assert_eq!(change.kept.len(), 1);
     world.settled.clear();
     world.run_for(10 * SECOND);

@@ -12,26 +12,26 @@ const NONE: u32 = u32::MAX;
 /// One timer per slot, in a hashed wheel (Varghese and Lauck, scheme 6): setting and cancelling cost the same
 /// however many there are.
 #[derive(Debug)]
-pub struct Wheel {
+pub struct TimerWheel {
     /// Every timer up to this tick has expired.
     tick: u64,
     heads: Vec<u32>,
     /// One bit per bucket that is not empty.
     occupied: [u64; BUCKETS / 64],
-    timers: Vec<Timer>,
+    timers: Vec<SlotTimer>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Timer {
+struct SlotTimer {
     at: u64,
     next: u32,
     previous: u32,
     set: bool,
 }
 
-const UNSET: Timer = Timer { at: 0, next: NONE, previous: NONE, set: false };
+const UNSET: SlotTimer = SlotTimer { at: 0, next: NONE, previous: NONE, set: false };
 
-impl Wheel {
+impl TimerWheel {
     /// A wheel on which nothing is set.
     pub fn new(now: Nanos) -> Self {
         Self { tick: now / TICK, heads: vec![NONE; BUCKETS], occupied: [0; BUCKETS / 64], timers: Vec::new() }
@@ -50,14 +50,14 @@ impl Wheel {
         if next != NONE {
             self.timers[next as usize].previous = slot;
         }
-        self.timers[index] = Timer { at, next, previous: NONE, set: true };
+        self.timers[index] = SlotTimer { at, next, previous: NONE, set: true };
         self.occupied[bucket / 64] |= 1 << (bucket % 64);
     }
 
     /// Takes back the timer of `slot`, if it is set.
     pub fn cancel(&mut self, slot: u32) {
         let Some(timer) = self.timers.get_mut(slot as usize).filter(|timer| timer.set) else { return };
-        let Timer { at, next, previous, .. } = std::mem::replace(timer, UNSET);
+        let SlotTimer { at, next, previous, .. } = std::mem::replace(timer, UNSET);
         if next != NONE {
             self.timers[next as usize].previous = previous;
         }
@@ -79,7 +79,7 @@ impl Wheel {
         for tick in self.tick + 1..=until.min(turn) {
             let mut slot = self.heads[bucket(tick)];
             while slot != NONE {
-                let Timer { at, next, .. } = self.timers[slot as usize];
+                let SlotTimer { at, next, .. } = self.timers[slot as usize];
                 if at <= until {
                     self.cancel(slot);
                     expired.push(slot);
@@ -126,7 +126,7 @@ mod tests {
         fn the_wheel_keeps_the_time_of_every_slot(
             steps in proptest::collection::vec((0u32..20, 0u64..12_000, 0u8..4), 1..200)
         ) {
-            let (mut wheel, mut now) = (Wheel::new(5 * MS), 5 * MS);
+            let (mut wheel, mut now) = (TimerWheel::new(5 * MS), 5 * MS);
             let mut model: Vec<Option<Nanos>> = vec![None; 20];
             for (slot, delay, what) in steps {
                 match what {
