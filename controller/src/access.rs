@@ -1,4 +1,4 @@
-//! Who may do what: the configuration's rules, held against who is at the other end of a connection.
+//! Access control: matches the configured roles against the peer of a connection.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -25,7 +25,7 @@ use crate::config::{LoadedConfig, TlsConfig};
 use crate::metrics::Metrics;
 use limiter::Limiter;
 
-/// What is in force, for all who ask. Clones share it.
+/// Access rules in force. Clones share them.
 #[derive(Clone)]
 pub struct AccessControl {
     policy: watch::Sender<Arc<AccessPolicy>>,
@@ -35,20 +35,20 @@ pub struct AccessControl {
     handshakes: Arc<Mutex<Limiter>>,
 }
 
-/// The rules in force, and what TLS takes.
+/// Resolved access rules and the TLS configuration.
 #[derive(Clone, Debug)]
 pub struct AccessPolicy {
-    /// What TLS takes; `None` serves TCP as plain text.
+    /// TLS configuration; `None` serves plain text over TCP.
     pub tls: Option<TlsConfig>,
-    /// By their place in the configuration, without those that nobody can match.
+    /// Rules with their index in the configuration. A rule that no peer can match is left out.
     rules: Vec<(usize, RoleSubject, Role)>,
-    /// Whether any rule is about users or groups.
+    /// True if any rule names a user or a group.
     names_accounts: bool,
-    /// The user that this process runs as.
+    /// User ID of this process.
     own: u32,
 }
 
-/// Whom a rule is about.
+/// Subject of a rule.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum RoleSubject {
     User(u32),
@@ -56,38 +56,38 @@ enum RoleSubject {
     Certificate(String),
 }
 
-/// What a peer may do, and why.
+/// Role of a peer, and the reason for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RoleGrant {
-    /// The role; `None` may not even look.
+    /// Role; `None` permits no call.
     pub role: Option<Role>,
-    /// Why.
+    /// Reason.
     pub source: GrantSource,
 }
 
-/// Why a peer has its role.
+/// Reason for a peer's role.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum GrantSource {
-    /// It is root.
+    /// The peer is root.
     Root,
-    /// It runs as the daemon's own user.
+    /// The peer runs as the daemon's own user.
     Own,
-    /// By the rule of this index.
+    /// Index of the matching rule.
     Rule(usize),
-    /// It was let in by the unix socket's mode, and no rule is about users or groups.
+    /// The unix socket's mode admitted the peer, and no rule names users or groups.
     Socket,
-    /// It is of this host, and no rule is about users or groups.
+    /// The peer is on this host, and no rule names users or groups.
     Loopback,
-    /// It is of this host, and there are rules about users or groups.
+    /// The peer is on this host, and rules name users or groups.
     Unlisted,
-    /// It comes by TCP and no rule is about its certificate.
+    /// The peer uses TCP, and no rule names its certificate.
     Network,
-    /// It speaks plain text where TLS is wanted.
+    /// The peer uses plain text although TLS is configured.
     PlainText,
 }
 
 impl AccessControl {
-    /// With what was `loaded` in force.
+    /// Puts the rules of `loaded` in force.
     #[must_use]
     pub fn new(loaded: &LoadedConfig, metrics: Arc<Metrics>) -> Self {
         let accounts = AccountDirectory::of_this_process();
@@ -96,35 +96,35 @@ impl AccessControl {
         Self { policy, accounts, metrics, refusals: Arc::default(), handshakes: Arc::default() }
     }
 
-    /// What is in force.
+    /// Returns the policy in force.
     #[must_use]
     pub fn policy(&self) -> Arc<AccessPolicy> {
         Arc::clone(&self.policy.borrow())
     }
 
-    /// What `loaded` comes to. May wait for the system's directories of users and groups.
+    /// Resolves the rules of `loaded`. Blocks on the system's user and group databases.
     #[must_use]
     pub fn prepare(&self, loaded: &LoadedConfig) -> AccessPolicy {
         AccessPolicy::new(loaded, &self.accounts)
     }
 
-    /// Puts `policy` in force, for calls on connections that are there already as well.
+    /// Replaces the policy, also for calls on open connections.
     pub fn set(&self, policy: AccessPolicy) {
         self.policy.send_replace(Arc::new(policy));
     }
 
-    /// The system's users and groups.
+    /// Returns the system's users and groups.
     #[must_use]
     pub const fn accounts(&self) -> &AccountDirectory {
         &self.accounts
     }
 
-    /// Shows that nobody has been refused `call` yet.
+    /// Creates the refusal counter of `call` with the value 0.
     pub fn register_method(&self, call: &str) {
         self.metrics.refused(call, 0);
     }
 
-    /// Tells that `who` was refused `call`, which takes `role`. Whoever asks again and again does not fill the log.
+    /// Counts and logs a refused call. The log is rate-limited, so a client that retries cannot fill it.
     pub fn refused(&self, who: &str, call: &str, role: Role, grant: RoleGrant) {
         self.metrics.refused(call, 1);
         if let Some(suppressed) = admit(&self.refusals) {
@@ -133,7 +133,7 @@ impl AccessControl {
         }
     }
 
-    /// Tells that no TLS was to be had with somebody at `address`, as often as it is worth.
+    /// Logs a failed TLS handshake, rate-limited.
     pub fn no_handshake(&self, address: IpAddr, error: &io::Error) {
         if let Some(suppressed) = admit(&self.handshakes) {
             warn!(%address, %error, suppressed, "no TLS handshake");
@@ -141,15 +141,16 @@ impl AccessControl {
     }
 }
 
-/// Whether one more may be told; inside, how many before it were not, if any.
+/// Takes a token to log one message. Returns `None` if it must be suppressed; else the number of suppressed ones, if
+/// any.
 fn admit(limiter: &Mutex<Limiter>) -> Option<Option<u64>> {
-    // No holder of this lock leaves anything half done.
+    // A poisoned lock is safe to use: no holder leaves a partial update.
     let suppressed = limiter.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())?;
     Some((suppressed > 0).then_some(suppressed))
 }
 
 impl RoleGrant {
-    /// The role as users write it.
+    /// Returns the role as users write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.role.map_or("no role", Role::as_str)
@@ -171,11 +172,11 @@ impl AccessPolicy {
         Self { tls: loaded.tls.clone(), rules, names_accounts, own: getuid().as_raw() }
     }
 
-    /// What `peer` may do.
+    /// Returns the role of `peer`.
     #[must_use]
     pub fn grant(&self, peer: &Peer) -> RoleGrant {
         let default = self.default_for(peer);
-        // No rule takes from root what root can have in other ways, or opens plain text.
+        // Rules cannot demote root, which has other ways, and cannot permit plain text.
         if matches!(default.source, GrantSource::Root | GrantSource::Own | GrantSource::PlainText) {
             return default;
         }
@@ -195,7 +196,7 @@ impl AccessPolicy {
                 return RoleGrant { role: None, source: GrantSource::PlainText };
             }
             Peer::Tcp { address, .. } if !address.is_loopback() => (Role::View, GrantSource::Network),
-            // Whoever is on this host can come by loopback, so that it must not be worth more than the socket.
+            // Any local user can connect over loopback, so loopback must not grant more than the socket does.
             Peer::Unix { .. } | Peer::Tcp { .. } if self.names_accounts => {
                 (Role::View, GrantSource::Unlisted)
             }
@@ -210,7 +211,7 @@ impl AccessPolicy {
             (Peer::Unix { uid, .. }, RoleSubject::User(user)) => uid == user,
             (Peer::Unix { groups, .. }, RoleSubject::Group(group)) => groups.contains(group),
             (Peer::Tcp { certificate: Some(certificate), .. }, RoleSubject::Certificate(name)) => {
-                // A reload may have put another authority in force since the handshake.
+                // A reload may have replaced the CA since the handshake.
                 let authority = self.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
                 authority == Some(&certificate.authority)
                     && certificate.names.iter().any(|found| found.eq_ignore_ascii_case(name))
@@ -220,7 +221,7 @@ impl AccessPolicy {
     }
 }
 
-/// An account that is not there must not hold up a reload: nobody can have it.
+/// Resolves accounts to IDs. A missing account must not fail a reload: no peer can match it.
 fn resolve(api: &Api, accounts: &AccountDirectory) -> Vec<(usize, RoleSubject, Role)> {
     let mut rules = Vec::new();
     for (index, rule) in api.roles.iter().enumerate() {
@@ -230,7 +231,7 @@ fn resolve(api: &Api, accounts: &AccountDirectory) -> Vec<(usize, RoleSubject, R
             Caller::Certificate(name) => Ok(RoleSubject::Certificate(name.clone())),
         };
         match subject {
-            // What stands for everybody who is not known stands for nobody.
+            // The overflow ID stands for every unmapped account, so it must match none.
             Ok(RoleSubject::User(id) | RoleSubject::Group(id)) if accounts.is_hidden(id) => {}
             Ok(subject) => rules.push((index, subject, rule.role)),
             Err(why) => warn!(why, "maglev.api.roles[{index}] matches nobody"),

@@ -1,17 +1,17 @@
-//! The clocks that the core is told.
+//! Clocks.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use maglev_core::time::{Mono, Now, Wall};
 use nix::time::{ClockId, clock_gettime};
 
-/// What tells the core the time.
+/// Source of time for the core.
 pub trait Clock: Send + 'static {
-    /// This moment.
+    /// Returns the current time.
     fn now(&self) -> Now;
 }
 
-/// The system's clocks.
+/// Clocks of the system.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock;
 
@@ -21,10 +21,10 @@ impl Clock for SystemClock {
     }
 }
 
-/// This moment, by the system's clocks. The monotonic clock is the prober's too.
+/// Returns the current time of the system's clocks. The prober uses the same monotonic clock.
 #[must_use]
 pub fn now() -> Now {
-    // CLOCK_MONOTONIC exists on every Linux; should it not, time would stand still rather than jump.
+    // Every Linux has CLOCK_MONOTONIC; without it, time stands still rather than jumps.
     let mono = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now { mono: Mono(nanos(mono)), wall: Wall(nanos(wall)) }

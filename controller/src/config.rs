@@ -1,4 +1,4 @@
-//! Reads the configuration. The only place that knows YAML.
+//! Reads the configuration. Only this module knows YAML.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,48 +17,47 @@ pub mod tls;
 
 pub use tls::TlsConfig;
 
-/// The largest file that is read, and the most that aliases may make of one: over a hundred times what 1,000
-/// frontends take.
+/// Maximum size of a file, aliases expanded: over 100 times that of 1,000 frontends.
 const MAX_FILE: usize = 16 << 20;
 
-/// A file, and what it names.
+/// Configuration, and the files that it names.
 #[derive(Debug)]
 pub struct LoadedConfig {
-    /// What the file means.
+    /// Checked configuration.
     pub config: Config,
-    /// What TLS takes, if it is to be spoken over TCP.
+    /// TLS configuration, if set.
     pub tls: Option<TlsConfig>,
 }
 
-/// Why there is no configuration.
+/// Error that prevents a configuration from loading.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The file cannot be read.
+    /// The file is unreadable.
     #[error("{}: {why}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         why: io::Error,
     },
-    /// The text is not YAML, or not of the shape that a configuration has.
+    /// The text is not YAML, or does not have the shape of a configuration.
     #[error("{}:{line}:{column}: {message}", path.display())]
     Parse {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The line, from 1.
+        /// Line, from 1.
         line: usize,
-        /// The column, from 1.
+        /// Column, from 1.
         column: usize,
-        /// What is wrong, and with which key.
+        /// Message that names the key.
         message: String,
     },
-    /// The configuration is well-formed and cannot be meant.
+    /// The configuration is well-formed but invalid.
     #[error("{}: {}", path.display(), listed(problems))]
     Semantic {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Everything that is wrong; not empty.
+        /// All problems; not empty.
         problems: Vec<Problem>,
     },
 }
@@ -86,7 +85,7 @@ pub fn load(path: &Path) -> Result<LoadedConfig, LoadError> {
     }
 }
 
-/// The exit code that `error` deserves, and what to say: one line for each thing that is wrong.
+/// Returns the exit code for `error`, and one line per problem.
 #[must_use]
 pub fn report(error: &LoadError) -> (u8, Vec<String>) {
     match error {
@@ -98,21 +97,21 @@ pub fn report(error: &LoadError) -> (u8, Vec<String>) {
     }
 }
 
-/// What is wrong with a text, and where.
+/// Error in a text, with its position.
 #[derive(Debug)]
 pub struct SyntaxError {
-    /// The line, from 1.
+    /// Line, from 1.
     pub line: usize,
-    /// The column, from 1.
+    /// Column, from 1.
     pub column: usize,
-    /// What is wrong, and with which key.
+    /// Message that names the key.
     pub message: String,
 }
 
-/// The configuration as it is written in `bytes`; whether it makes sense is for [`check`] to say.
+/// Parses the configuration in `bytes`; [`check`] validates it.
 ///
 /// # Errors
-/// The bytes are not YAML, or not of the shape that a configuration has, or more than one may be.
+/// The bytes are not YAML, do not have the shape of a configuration, or exceed a bound.
 pub fn parse(bytes: &[u8]) -> Result<file::File, SyntaxError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| fault_at(bytes, error.valid_up_to(), "not UTF-8 text".into()))?;
@@ -123,7 +122,7 @@ pub fn parse(bytes: &[u8]) -> Result<file::File, SyntaxError> {
     if let Some(offset) = nesting::too_deep(bytes) {
         return Err(fault_at(bytes, offset, "nested too deeply".into()));
     }
-    // Without an asterisk there is no alias, and the file weighs what its length says.
+    // A text without an asterisk has no alias; its length bounds its weight.
     let weighed =
         if text.contains('*') { aliases::weigh(text, aliases::allowance(text.len())) } else { Ok(()) };
     let file = weighed.and_then(|()| serde_yaml::from_str(text));
@@ -133,17 +132,17 @@ pub fn parse(bytes: &[u8]) -> Result<file::File, SyntaxError> {
     })
 }
 
-/// The position of `offset` in `bytes`, which are UTF-8 up to there.
+/// Returns an error at `offset` of `bytes`, which are UTF-8 up to there.
 fn fault_at(bytes: &[u8], offset: usize, message: String) -> SyntaxError {
     let before = String::from_utf8_lossy(&bytes[..offset]);
     let line = before.rsplit('\n').next().unwrap_or_default();
     SyntaxError { line: before.matches('\n').count() + 1, column: line.chars().count() + 1, message }
 }
 
-/// The library's message, without the place that it ends in or, for errors of syntax, has in its middle.
+/// Returns the parser's message without the position in it.
 fn without_place(error: &serde_yaml::Error, at: &serde_yaml::Location) -> String {
     let said = error.to_string().replacen(&format!(" at line {} column {}", at.line(), at.column()), "", 1);
-    // Whoever writes configurations need not know Rust.
+    // Users need no Rust vocabulary.
     match said.strip_suffix("expected i64") {
         Some(before) => format!("{before}expected a whole number"),
         None => said,
@@ -154,7 +153,7 @@ fn read_bundle(path: &str) -> Result<Vec<u8>, String> {
     read(Path::new(path), MAX_BUNDLE).map_err(|error| error.to_string())
 }
 
-/// The contents of a regular file of at most `max` bytes. What else can be opened may never end, or never start.
+/// Reads a regular file of at most `max` bytes. Opening or reading any other kind may block for ever.
 fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     let metadata = file.metadata()?;
@@ -167,12 +166,12 @@ fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut bytes = Vec::new();
-    // One more than allowed tells a file that has grown since from one that just fits.
+    // One byte more than allowed shows that the file has grown since.
     file.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|len| len <= max) { Ok(bytes) } else { Err(too_large()) }
 }
 
-/// `text` without anything that would end the line or move the cursor: names from the file are quoted in it.
+/// Escapes control characters of `text`, which quotes names from the file, so that it stays one line.
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {

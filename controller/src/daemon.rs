@@ -1,4 +1,4 @@
-//! The daemon: what is started, in which order, and how it ends.
+//! Daemon: start-up sequence, signals and shutdown.
 
 use std::fs;
 use std::path::Path;
@@ -30,13 +30,13 @@ use crate::spawner::ProberSpawner;
 use crate::tasks::{self, Environment, TaskConfig};
 use crate::{clock, config, grpc, log, privilege, version};
 
-/// The most descriptors that are asked for: some thousand connections, and what else there is.
+/// Requested limit of descriptors: some thousand connections, and the rest.
 const MAX_DESCRIPTORS: u64 = 65_536;
 
-/// How long tasks may take to end.
+/// Maximum time for tasks to end.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What is made ready before there is a second thread, as none but the first is confined otherwise.
+/// Everything prepared while there is one thread: the sandbox confines only the calling thread and its children.
 struct PreparedDaemon {
     config: Arc<Config>,
     access: AccessControl,
@@ -52,14 +52,14 @@ struct PreparedDaemon {
 /// Runs `maglevd` until a signal ends it.
 ///
 /// # Errors
-/// It cannot start: the configuration ([`config::LoadError`]) or an address is not to be used.
+/// Start-up failure: an invalid configuration ([`config::LoadError`]) or an unusable address.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
-    // Who asks for something before there is anybody to obey waits. Unheard, the signal would end us; or, where we are
-    // the first process of a container, it would be lost.
+    // Block signals until handlers exist: by default SIGHUP would kill the process, and PID 1 of a container would
+    // ignore it.
     handled_signals().thread_block()?;
     let ready = prepare(flags)?;
     confine(flags)?;
-    // Those who render are not to hold up the one who decides.
+    // A second worker, so that rendering does not delay the driver.
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(serve(flags, ready));
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -96,7 +96,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
     })
 }
 
-/// From here on, no byte from outside is read by anything that is not confined.
+/// Drops privilege and enters the sandbox. No unconfined code reads external input after this.
 fn confine(flags: &Flags) -> anyhow::Result<()> {
     privilege::give_up().context("privilege")?;
     let state_dir = flags.state_dir();
@@ -140,7 +140,7 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
     running.serve_metrics(metrics_listeners, &handle);
 
     let signals = SignalHandlers::new()?;
-    // An answer shows that the driver's loop turns.
+    // A snapshot proves that the driver's loop runs.
     let _ = handle.snapshot().await;
     tell_manager(&[NotifyState::Ready]);
     signals.wait_for_signals(&reloader, &handle).await;
@@ -151,7 +151,7 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What runs, and what all of it shares.
+/// Running tasks and their shared state.
 struct ServerTasks {
     metrics: Arc<Metrics>,
     stop: CancellationToken,
@@ -188,15 +188,15 @@ impl ServerTasks {
     }
 }
 
-/// One descriptor for each client: systemd and shells give far fewer than may be had, for the sake of programs that use
-/// `select`. If no more are to be had, there are fewer places.
+/// Raises the descriptor limit to one per client. systemd and shells set a low soft limit for programs that use
+/// `select`. If this fails, the connection limit is lower.
 fn raise_descriptors() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(MAX_DESCRIPTORS), hard);
     }
 }
 
-/// For gRPC and for the metrics. What systemd passes wins over what the flags say.
+/// Returns the listeners for gRPC and metrics. Sockets from systemd take precedence over flags.
 fn listeners(flags: &Flags) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
     let InheritedSockets { grpc, metrics } = InheritedSockets::take()?;
     let grpc = if grpc.is_empty() { bind_grpc(flags)? } else { grpc };
@@ -204,22 +204,22 @@ fn listeners(flags: &Flags) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
     Ok((grpc, metrics))
 }
 
-/// Tells the service manager, if there is one.
+/// Notifies the service manager, if there is one.
 fn tell_manager(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "the service manager cannot be told");
     }
 }
 
-/// Reads the configuration anew, and tells the service manager when that begins and when it is done.
+/// Reloads the configuration, and notifies the service manager of the start and the end.
 async fn reload(reloader: &Reloader, handle: &Handle) {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
         Err(error) => warn!(%error, "no clock"),
     }
-    // What is wrong with the file is in the log.
+    // The reloader has logged any error.
     let _ = reloader.reload("SIGHUP".into()).await;
-    // What was asked of the driver before is done once it answers this.
+    // Requests are handled in order, so this one completes after the reload.
     let _ = handle.snapshot().await;
     tell_manager(&[NotifyState::Ready]);
 }
@@ -233,7 +233,7 @@ fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-/// Makes the folder of a socket, which systemd would have made. If that fails, so does the binding, which tells.
+/// Creates the parent directory of a socket, as systemd would. If this fails, binding reports the error.
 fn create_socket_dir(socket: &Path) {
     if let Some(folder) = socket.parent() {
         let _ = fs::create_dir(folder);
@@ -250,7 +250,7 @@ fn handled_signals() -> SigSet {
     SigSet::from_iter([Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT])
 }
 
-/// The signals that `maglevd` obeys.
+/// Handlers of the signals.
 struct SignalHandlers {
     hangup: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
@@ -268,7 +268,7 @@ impl SignalHandlers {
         Ok(signals)
     }
 
-    /// Reloads when told to, until told to end.
+    /// Reloads on SIGHUP until SIGTERM or SIGINT.
     async fn wait_for_signals(mut self, reloader: &Reloader, handle: &Handle) {
         loop {
             tokio::select! {

@@ -1,4 +1,5 @@
-//! The task that owns the core's state: it waits for one thing, tells the core, and does what the core says.
+//! Driver: the task that owns the core's state. It waits for one event, feeds it to the core, and carries out the
+//! outputs.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,17 +20,17 @@ use crate::overrides::PendingWrite;
 use crate::service_manager::Pulse;
 use crate::{log, prober, vpp};
 
-/// How many batches of inputs may wait. The prober's hold thousands of outcomes each, and whoever has taken it over may send
-/// them without end: what waits here must not fill the memory.
+/// Maximum number of queued input batches. A compromised prober can send batches of thousands of outcomes without
+/// end; this bounds the memory.
 pub const INPUT_BACKLOG: usize = 64;
 
-/// The task that owns the core's state.
+/// Task that owns the core's state.
 pub struct Driver<C> {
     clock: C,
     state: State,
     outputs: Vec<Output>,
-    /// The newest, for as long as nothing has changed and somebody holds it. Whoever lets go of it last takes it apart,
-    /// which is not to be done here.
+    /// Newest snapshot while the state is unchanged and a reader holds it. Weak, so that a reader frees a large
+    /// snapshot and not the driver's thread.
     snapshot: Weak<StateSnapshot>,
     handle: Handle,
     metrics: Arc<Metrics>,
@@ -42,26 +43,26 @@ pub struct Driver<C> {
     pulse: Pulse,
 }
 
-/// The channels on which the driver hears and speaks.
+/// Channels of the driver.
 pub struct DriverChannels {
-    /// From the links.
+    /// Inputs from the links.
     pub inputs: mpsc::Receiver<Vec<Input>>,
-    /// From whoever asks.
+    /// Requests from clients.
     pub requests: mpsc::Receiver<DriverRequest>,
-    /// To the prober's link.
+    /// Commands to the prober's link.
     pub prober: mpsc::UnboundedSender<prober::ProberCommand>,
-    /// The network namespace that probes are to run in.
+    /// Network namespace in which probes run.
     pub netns: watch::Sender<Option<String>>,
-    /// To VPP's link; `None` when no VPP is to be programmed.
+    /// Commands to VPP's link; `None` without VPP.
     pub vpp: Option<mpsc::UnboundedSender<vpp::VppCommand>>,
-    /// To whoever writes down the overrides. It has those of the last run, which are on disk.
+    /// Overrides to persist. Starts with those of the last run, which are on disk.
     pub keep: watch::Sender<PendingWrite>,
-    /// To the service manager.
+    /// Notifier of the service manager.
     pub pulse: Pulse,
 }
 
 impl<C: Clock> Driver<C> {
-    /// The driver at the start of a configuration.
+    /// Starts the core with a configuration.
     #[must_use]
     pub fn new(
         config: Arc<Config>,
@@ -98,10 +99,10 @@ impl<C: Clock> Driver<C> {
     pub async fn run(mut self, stop: CancellationToken) {
         let wake = sleep(Duration::ZERO);
         tokio::pin!(wake);
-        // When the timer is to end. It is set anew only when that changes, which outcomes seldom do.
+        // Deadline of the timer, kept to reset it only on a change; outcomes seldom change it.
         let mut set = None;
         loop {
-            // Here, so that no flood of inputs keeps it from being said, and nothing else says it.
+            // The watchdog is fed here only, before each wait, so a flood of inputs cannot starve it.
             self.pulse.turn(|| self.state.summary().to_string());
             let at = self.state.wake_at();
             if set != Some(at) {
@@ -131,7 +132,7 @@ impl<C: Clock> Driver<C> {
         at.map_or(LONG, |at| at - self.clock.now().mono)
     }
 
-    /// What a prober that never stops talking would otherwise hold up for ever: what is due, and who asks.
+    /// Runs overdue timers and one request, so that a flood from the prober cannot starve them.
     fn run_overdue(&mut self) {
         if self.until(self.state.wake_at()).is_zero() {
             self.feed(Input::Tick);
@@ -163,11 +164,11 @@ impl<C: Clock> Driver<C> {
 
     fn answer(&mut self, request: DriverRequest) {
         match request {
-            DriverRequest::StateSnapshot(answer) => {
+            DriverRequest::Snapshot(answer) => {
                 let new = || Arc::new(StateSnapshot::new(self.state.clone(), self.clock.now()));
                 let snapshot = self.snapshot.upgrade().unwrap_or_else(new);
                 self.snapshot = Arc::downgrade(&snapshot);
-                // Whoever asked may have gone since.
+                // The requester may have gone.
                 let _ = answer.send(snapshot);
             }
             DriverRequest::Reload(config, who) => {
@@ -198,8 +199,7 @@ impl<C: Clock> Driver<C> {
         }
     }
 
-    /// Has the overrides written down if they are others than before. They are whole each time, so whoever writes may skip
-    /// some.
+    /// Sends changed overrides to the persister. Each update is complete, so the persister may skip some.
     fn keep_overrides(&mut self) {
         let now: &Arc<Overrides> = self.state.overrides();
         if !Arc::ptr_eq(&self.keep.borrow().1, now) {
@@ -207,7 +207,7 @@ impl<C: Clock> Driver<C> {
         }
     }
 
-    /// Does what the core says. A link that is gone takes nothing, and the daemon is going down.
+    /// Carries out the core's outputs. A send fails only during shutdown.
     fn dispatch(&mut self, scope: SyncScope) {
         self.keep_overrides();
         for output in self.outputs.drain(..) {

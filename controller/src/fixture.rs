@@ -1,4 +1,4 @@
-//! A view made by hand, and a task that answers with it, for the tests of everything that shows one.
+//! Fixture for tests: a hand-made view, and a task that serves it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,21 +26,21 @@ use crate::overrides::PersistStatus;
 use crate::service_manager::Pulse;
 use crate::vpp::{TrafficCounters, VipCounters, VipPackets};
 
-/// The last group of the address of `nginx0`.
+/// Last group of the address of `nginx0`.
 const NGINX0: u16 = 0x10;
 
-/// The last group of the address of `sorry`.
+/// Last group of the address of `sorry`.
 const SORRY: u16 = 0x11;
 
-/// Until when the certificate of `nginx0` is valid: 2026-12-02 12:00:00 UTC, in seconds since the Unix epoch.
+/// End of the validity of `nginx0`'s certificate: 2026-12-02 12:00:00 UTC, in seconds since the Unix epoch.
 const NOT_AFTER: u64 = 1_796_212_800;
 
-/// 2026-11-22 12:00:00 UTC plus `seconds`.
+/// Returns 2026-11-22 12:00:00 UTC plus `seconds`.
 pub const fn wall(seconds: u64) -> Wall {
     Wall((1_795_348_800 + seconds) * 1_000_000_000)
 }
 
-/// A handle on a task that answers every question with `view`, and explains the start of its configuration.
+/// Returns a handle on a task that answers every request with `view` and the initial state of its configuration.
 pub fn owner(view: View) -> Handle {
     let (handle, mut requests) = Handle::new();
     let view = Arc::new(view);
@@ -53,7 +53,7 @@ pub fn owner(view: View) -> Handle {
                 | DriverRequest::Operate(..) => {
                     panic!("there is only a view to be had here")
                 }
-                DriverRequest::StateSnapshot(reply) => {
+                DriverRequest::Snapshot(reply) => {
                     let state =
                         State::new(view.config.clone(), Arc::default(), true, view.at, &mut Vec::new());
                     drop(reply.send(Arc::new(StateSnapshot::showing(view.clone(), state))));
@@ -64,8 +64,8 @@ pub fn owner(view: View) -> Handle {
     handle
 }
 
-/// A handle on a task that has the configuration of [`view`] in force, with neither prober nor VPP, and does what it is
-/// asked. `kept` is what there is to say of the disk.
+/// Returns a handle on a driver with the configuration of [`view`], without prober and VPP. `status` is the state of
+/// the disk.
 pub fn driven(kept: PersistStatus) -> Handle {
     let (handle, requests) = Handle::new();
     handle.set_persisted(kept);
@@ -91,20 +91,20 @@ pub fn driven(kept: PersistStatus) -> Handle {
     handle
 }
 
-/// A backend's transition.
+/// Returns a backend's transition.
 pub fn went(from: Health, to: Health, at: Wall, code: Code, detail: Detail) -> Transition {
     Transition { from, to, at, cause: Cause::Outcome { code, detail } }
 }
 
-/// That `nginx0` went down.
+/// Returns the event of `nginx0` going down.
 pub fn nginx0_down() -> Event {
     let transition = went(Health::Up, Health::Down, wall(700), Code::L4Con, "connection refused".into());
     let kind = Kind::Backend { name: "nginx0".into(), address: address(NGINX0), transition };
     Event { at: wall(700), kind }
 }
 
-/// One frontend, `web`, with `nginx0` up in its first pool and the static `sorry` standing by in its second; VPP and
-/// the prober are connected.
+/// Returns a view of one frontend, `web`: `nginx0` is up in its first pool, the static `sorry` is standby in its
+/// second, and VPP and the prober are connected.
 pub fn view() -> View {
     View {
         at: Now { mono: Mono(0), wall: wall(630) },
@@ -123,7 +123,7 @@ pub fn view() -> View {
     }
 }
 
-/// What VPP has counted for that frontend, whose address has another VIP besides, and for `nginx0`.
+/// Returns VPP's counters of that frontend, of a second VIP on its address, and of `nginx0`.
 pub fn counters() -> TrafficCounters {
     let route = Some(Traffic { packets: 18, bytes: 1800 });
     let packets = Some(VipPackets { next: 9, first: 1, untracked: 3, no_server: 4 });
@@ -146,7 +146,7 @@ fn vip() -> VipKey {
     VipKey::host(Ipv4Addr::new(192, 0, 2, 80).into(), 6, 80)
 }
 
-/// What that view is of.
+/// Returns the configuration of that view.
 pub fn config() -> Config {
     let healthcheck = Healthcheck {
         probe: Probe::Http {

@@ -1,4 +1,4 @@
-//! The command line. Every flag has an environment variable, and wins over it.
+//! Command line. Each flag has an environment variable, and takes precedence over it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -12,22 +12,22 @@ use crate::listen::ListenAddresses;
 use crate::log::LogFormat;
 use crate::version;
 
-/// Decides health and failover for VPP's Maglev load balancer, and keeps VPP as decided.
+/// Decides health and failover for VPP's Maglev load balancer, and programs VPP accordingly.
 ///
-/// SIGHUP reloads the configuration; on any error in it the one in force stays. SIGTERM ends maglevd and leaves VPP
-/// as it is. Sockets that systemd passes by the names `grpc` and `metrics` take the place of the addresses given here.
+/// SIGHUP reloads the configuration; on any error the running one stays in force. SIGTERM stops maglevd and leaves
+/// VPP unchanged. Sockets that systemd passes by the names `grpc` and `metrics` replace the addresses given here.
 #[derive(Debug, Parser)]
 #[command(name = "maglevd", version = version::VERSION, long_version = version::long(), arg_required_else_help = false)]
 pub struct Flags {
-    /// The configuration
+    /// Configuration file
     #[arg(long, env = "MAGLEV_CONFIG", value_name = "FILE", default_value = "/etc/vpp-maglev/maglev.yaml")]
     pub config: PathBuf,
 
-    /// Where gRPC is served, a list; `:9090` is every address, and empty is off
+    /// TCP addresses of the gRPC server; `:9090` is every address, empty is off
     #[arg(long, env = "MAGLEV_GRPC_ADDR", value_name = "LIST", default_value = "[::1]:9090,127.0.0.1:9090")]
     pub grpc_addr: ListenAddresses,
 
-    /// The unix socket where gRPC is served, of mode 0660; empty is off
+    /// Unix socket of the gRPC server, of mode 0660; empty is off
     #[arg(
         long,
         env = "MAGLEV_GRPC_SOCKET",
@@ -37,11 +37,11 @@ pub struct Flags {
     )]
     pub grpc_socket: PathBuf,
 
-    /// Where Prometheus finds /metrics, a list; empty is off
+    /// TCP addresses of the Prometheus endpoint /metrics; empty is off
     #[arg(long, env = "MAGLEV_METRICS_ADDR", value_name = "LIST", default_value = ":9091")]
     pub metrics_addr: ListenAddresses,
 
-    /// VPP's API socket; empty leaves VPP alone
+    /// VPP's API socket; empty leaves VPP unmanaged
     #[arg(
         long,
         env = "MAGLEV_VPP_API_ADDR",
@@ -51,7 +51,7 @@ pub struct Flags {
     )]
     pub vpp_api_addr: PathBuf,
 
-    /// VPP's stats socket, which tells since when VPP runs and counts its traffic; empty does without
+    /// VPP's stats socket, for its start time and traffic counters; empty is off
     #[arg(
         long,
         env = "MAGLEV_VPP_STATS_ADDR",
@@ -65,7 +65,7 @@ pub struct Flags {
     #[arg(long, env = "MAGLEV_PROBER", value_name = "WHERE", default_value = "/run/vpp-maglev/prober.sock")]
     pub prober: String,
 
-    /// Where operators' overrides are kept; empty forgets them at the end [default: $STATE_DIRECTORY, or else
+    /// Directory of operators' overrides; empty does not persist them [default: $STATE_DIRECTORY, or else
     /// /var/lib/vpp-maglev]
     #[arg(long, env = "MAGLEV_STATE_DIR", value_name = "DIR", value_parser = path_or_off())]
     pub state_dir: Option<PathBuf>,
@@ -74,15 +74,15 @@ pub struct Flags {
     #[arg(long, env = "MAGLEV_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
 
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, env = "MAGLEV_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
 
-    /// Whether gRPC describes itself to clients such as grpcurl
+    /// Serve gRPC reflection, for clients such as grpcurl
     #[arg(long, env = "MAGLEV_REFLECTION", value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]
     pub reflection: bool,
 
-    /// Whether to be confined by a seccomp filter and Landlock; `off` is for finding faults
+    /// Enter the sandbox of a seccomp filter and Landlock; `off` is for debugging
     #[arg(long, env = "MAGLEV_SANDBOX", value_name = "WHETHER", value_enum, default_value = "on")]
     pub sandbox: OnOff,
 
@@ -90,13 +90,13 @@ pub struct Flags {
     #[arg(long, hide = true)]
     pub spawner: bool,
 
-    /// Check the configuration and exit: 0 good, 1 cannot be read or parsed, 2 makes no sense
+    /// Check the configuration and exit: 0 valid, 1 unreadable or unparsable, 2 invalid
     #[arg(long)]
     pub check: bool,
 }
 
 impl Flags {
-    /// Where overrides are kept; empty is nowhere. systemd names the folder that it has made.
+    /// Returns the directory of overrides; empty is none. systemd names the one that it created.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
         let default = || default_state_dir(env::var_os("STATE_DIRECTORY").unwrap_or_default().as_bytes());
@@ -104,7 +104,7 @@ impl Flags {
     }
 }
 
-/// `folders` is a list, if the unit has several; ours is the first.
+/// Takes the first of a colon-separated list, which a unit with several directories has.
 fn default_state_dir(folders: &[u8]) -> PathBuf {
     match folders.split(|byte| *byte == b':').next() {
         None | Some(b"") => "/var/lib/vpp-maglev".into(),
@@ -112,16 +112,16 @@ fn default_state_dir(folders: &[u8]) -> PathBuf {
     }
 }
 
-/// Whether something is done.
+/// Switch of a feature.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum OnOff {
-    /// It is.
+    /// Enabled.
     On,
-    /// It is not.
+    /// Disabled.
     Off,
 }
 
-/// A path that may be empty, which clap's own parser of paths refuses.
+/// Returns a parser of paths that accepts an empty one, unlike clap's own.
 fn path_or_off() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }

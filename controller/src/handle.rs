@@ -1,4 +1,4 @@
-//! How the rest of `maglevd` speaks to the task that owns the core's state.
+//! Client handle of the driver, the task that owns the core's state.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,33 +14,33 @@ use tokio::task::spawn_blocking;
 use crate::overrides::PersistStatus;
 use crate::vpp::{TrafficCounters, VppReading};
 
-/// How many events a subscriber may lag behind before it loses the oldest.
+/// Maximum number of events that a subscriber may lag behind before it loses the oldest.
 pub const EVENT_BACKLOG: usize = 4096;
 
-/// How long an operator waits for the disk, at most.
+/// Maximum time that an operator's call waits for the disk.
 const PERSIST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What is asked of the task that owns the state.
+/// Request to the driver.
 #[derive(Debug)]
 pub enum DriverRequest {
-    /// All that is so at the moment.
-    StateSnapshot(oneshot::Sender<Arc<StateSnapshot>>),
-    /// Put this configuration in force, as somebody asked.
+    /// Return a snapshot.
+    Snapshot(oneshot::Sender<Arc<StateSnapshot>>),
+    /// Put a configuration in force; with the requester.
     Reload(Arc<Config>, String),
-    /// What VPP has, read now. Dropped without an answer if there is no VPP.
+    /// Read VPP's state. Without VPP the driver drops the sender.
     ReadVpp(oneshot::Sender<VppReading>),
-    /// Compare everything with what VPP has, as somebody asked.
+    /// Verify everything in VPP; with the requester.
     Resync(String),
-    /// An operator's command, answered by the number of what is to be on disk then.
+    /// Execute an operator's command. The answer is the number of the write that persists it.
     Operate(Command, By, oneshot::Sender<Result<u64, OperateError>>),
 }
 
-/// What can be asked about, by its whole name.
+/// Backend or frontend, by its full name.
 #[derive(Clone, Debug)]
 pub enum NamedItem {
-    /// A backend.
+    /// Backend.
     Backend(String),
-    /// A frontend.
+    /// Frontend.
     Frontend(String),
 }
 
@@ -60,32 +60,31 @@ impl NamedItem {
     }
 }
 
-/// All that is so at one moment. It is shown from here, in the time of whoever asks: the task that owns the state only
-/// parts with a clone of it.
+/// State at one moment. Readers render it on their own time; the driver only clones the state.
 #[derive(Debug)]
 pub struct StateSnapshot {
-    /// The moment.
+    /// Time of the snapshot.
     pub at: Now,
-    /// The state, as it was then.
+    /// State at that time.
     pub state: State,
-    /// Made for the first who asks for it, and shared with all others.
+    /// Rendered by the first reader, and shared with the others.
     view: OnceLock<Arc<View>>,
 }
 
 impl StateSnapshot {
-    /// What is so in `state`.
+    /// Wraps `state`.
     #[must_use]
     pub const fn new(state: State, at: Now) -> Self {
         Self { at, state, view: OnceLock::new() }
     }
 
-    /// One that shows `view`, whatever is so in `state`.
+    /// Returns a snapshot with a given view.
     #[cfg(test)]
     pub fn showing(view: Arc<View>, state: State) -> Self {
         Self { at: view.at, state, view: view.into() }
     }
 
-    /// Everything that can be shown.
+    /// Returns the view of everything.
     pub fn view(&self) -> Arc<View> {
         Arc::clone(self.view.get_or_init(|| Arc::new(self.state.view(self.at))))
     }
@@ -96,27 +95,27 @@ impl StateSnapshot {
     }
 }
 
-/// A cheap handle on the task that owns the state.
+/// Cheap, cloneable handle on the driver.
 #[derive(Clone, Debug)]
 pub struct Handle {
     requests: mpsc::Sender<DriverRequest>,
     events: broadcast::Sender<Arc<Event>>,
     counters: watch::Sender<Option<Arc<TrafficCounters>>>,
     persisted: watch::Sender<PersistStatus>,
-    /// Of reading VPP.
+    /// Serializes reads of VPP.
     turn: Arc<Semaphore>,
 }
 
-/// The turn of whoever reads VPP. The next one begins when this is dropped.
+/// Permit to read VPP. Dropping it admits the next reader.
 pub type VppReadPermit = OwnedSemaphorePermit;
 
-/// The task that owns the state has ended: the daemon is going down.
+/// Error of a request after the driver has ended: the daemon is shutting down.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("maglevd is shutting down")]
 pub struct ShuttingDown;
 
 impl Handle {
-    /// A handle, and the end on which its requests arrive.
+    /// Returns a handle, and the receiver of its requests.
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<DriverRequest>) {
         let (requests, receiver) = mpsc::channel(64);
@@ -126,18 +125,18 @@ impl Handle {
         (Self { requests, events, counters, persisted, turn: Arc::new(Semaphore::new(1)) }, receiver)
     }
 
-    /// Everything that can be shown, at this moment.
+    /// Returns the view of everything.
     ///
     /// # Errors
     /// [`ShuttingDown`].
     pub async fn view(&self) -> Result<Arc<View>, ShuttingDown> {
         let snapshot = self.snapshot().await?;
-        // It fails only if the runtime goes down.
+        // Joining fails only when the runtime shuts down.
         spawn_blocking(move || snapshot.view()).await.map_err(|_| ShuttingDown)
     }
 
-    /// As [`Self::view`], but of what is asked about alone, as far as it is there: it costs the same however much else
-    /// there is.
+    /// Like [`Self::view`], but guarantees only the item `subject`. The cost does not depend on the number of other
+    /// items.
     ///
     /// # Errors
     /// [`ShuttingDown`].
@@ -145,17 +144,17 @@ impl Handle {
         Ok(self.snapshot().await?.view_of(subject))
     }
 
-    /// All that is so at this moment.
+    /// Returns a snapshot of the current state.
     ///
     /// # Errors
     /// [`ShuttingDown`].
     pub async fn snapshot(&self) -> Result<Arc<StateSnapshot>, ShuttingDown> {
         let (answer, snapshot) = oneshot::channel();
-        self.requests.send(DriverRequest::StateSnapshot(answer)).await.map_err(|_| ShuttingDown)?;
+        self.requests.send(DriverRequest::Snapshot(answer)).await.map_err(|_| ShuttingDown)?;
         snapshot.await.map_err(|_| ShuttingDown)
     }
 
-    /// Puts a configuration in force, as `who` asked.
+    /// Puts a configuration in force, as requested by `who`.
     ///
     /// # Errors
     /// [`ShuttingDown`].
@@ -163,11 +162,11 @@ impl Handle {
         self.requests.send(DriverRequest::Reload(config, who)).await.map_err(|_| ShuttingDown)
     }
 
-    /// Carries out an operator's command, and waits until it is on disk, but not for ever. The answer says why a restart
-    /// would forget it; it is empty if it would not.
+    /// Executes an operator's command, and waits up to a bound until it is on disk. Returns the persist error, or an
+    /// empty string once it is on disk.
     ///
     /// # Errors
-    /// [`ShuttingDown`]; or, inside, why the command was not carried out.
+    /// [`ShuttingDown`]; inside, the core's rejection.
     pub async fn operate(
         &self,
         command: Command,
@@ -183,7 +182,7 @@ impl Handle {
 
     async fn keep(&self, number: u64) -> String {
         let mut persisted = self.persisted.subscribe();
-        // That it is too late is told by what is known then.
+        // On timeout, report the current status.
         let _ = tokio::time::timeout(
             PERSIST_TIMEOUT,
             persisted.wait_for(|persisted| persisted.attempted >= number),
@@ -197,24 +196,24 @@ impl Handle {
         }
     }
 
-    /// Why a restart would forget the newest overrides; empty if it would not, as far as is known.
+    /// Returns the reason for which a restart would lose the newest overrides; empty if none is known.
     #[must_use]
     pub fn unkept(&self) -> String {
         self.persisted.borrow().error.clone()
     }
 
-    /// What is on disk, and when that changes.
+    /// Returns a watch on the persist status.
     #[cfg(test)]
     pub fn persisted(&self) -> watch::Receiver<PersistStatus> {
         self.persisted.subscribe()
     }
 
-    /// Says what is on disk.
+    /// Publishes the persist status.
     pub fn set_persisted(&self, persisted: PersistStatus) {
         self.persisted.send_replace(persisted);
     }
 
-    /// Why something is as it is, the conclusion first; `None` if there is no such thing.
+    /// Explains the state of an item, conclusion first; `None` if it is not configured.
     ///
     /// # Errors
     /// [`ShuttingDown`].
@@ -224,11 +223,11 @@ impl Handle {
         spawn_blocking(explain).await.map_err(|_| ShuttingDown)
     }
 
-    /// What VPP has, read now; `None` if there is no VPP to be read. It is read for one at a time, in whose turn what is to be
-    /// made of it is made: each reading has VPP's workers stand still, and what changes weights waits behind it.
+    /// Reads VPP's state; `None` without VPP. Reads are serialized, and the permit also covers the caller's use of
+    /// the result: each read stops VPP's workers, and weight changes queue behind it.
     ///
-    /// It needs no bound of its own: each of its calls ends within the client's limit, and a VPP whose answers only drip
-    /// leaves the ping of every second unanswered behind them, which ends the connection, and the reading with it.
+    /// No timeout is needed. The client bounds each call, and a VPP that only trickles answers misses its pings,
+    /// which ends the connection and the read.
     ///
     /// # Errors
     /// [`ShuttingDown`].
@@ -236,13 +235,13 @@ impl Handle {
         let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| ShuttingDown)?;
         let (answer, reading) = oneshot::channel();
         self.requests.send(DriverRequest::ReadVpp(answer)).await.map_err(|_| ShuttingDown)?;
-        // The turn lasts as long as the reading, whether or not somebody still waits for it.
+        // The permit lasts as long as the read, even if the caller has gone.
         let read = tokio::spawn(async move { Some((reading.await.ok()?, turn)) });
-        // It fails only if the runtime goes down.
+        // Joining fails only when the runtime shuts down.
         read.await.map_err(|_| ShuttingDown)
     }
 
-    /// Has everything compared with what VPP has, and mended, as `who` asked.
+    /// Verifies and repairs everything in VPP, as requested by `who`.
     ///
     /// # Errors
     /// [`ShuttingDown`].
@@ -250,26 +249,27 @@ impl Handle {
         self.requests.send(DriverRequest::Resync(who)).await.map_err(|_| ShuttingDown)
     }
 
-    /// How much traffic VPP has seen, as of the last reading; `None` while VPP is away, or does not tell.
+    /// Returns the newest traffic counters; `None` while VPP is away or they are unreadable.
     #[must_use]
     pub fn counters(&self) -> Option<Arc<TrafficCounters>> {
         self.counters.borrow().clone()
     }
 
-    /// Says how much traffic VPP has seen, or that it is not known.
+    /// Publishes traffic counters, or their absence.
     pub fn set_counters(&self, counters: Option<TrafficCounters>) {
         self.counters.send_replace(counters.map(Arc::new));
     }
 
-    /// What happens from now on. A receiver that lags by more than [`EVENT_BACKLOG`] loses the oldest, and is told.
+    /// Subscribes to events. A receiver that lags by more than [`EVENT_BACKLOG`] loses the oldest, and learns the
+    /// number.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
     }
 
-    /// Tells everyone who watches.
+    /// Publishes an event to all subscribers.
     pub fn publish(&self, event: Event) {
-        // Nobody watching is no fault.
+        // There may be no subscriber.
         let _ = self.events.send(Arc::new(event));
     }
 }
@@ -280,7 +280,7 @@ mod tests {
 
     use super::*;
 
-    /// Each reading has VPP's workers stand still, and a change of a weight waits behind it.
+    /// Each read stops VPP's workers, and weight changes queue behind it.
     #[tokio::test(start_paused = true)]
     async fn vpp_is_read_for_one_at_a_time_whoever_leaves() {
         let (handle, mut requests) = Handle::new();
@@ -290,7 +290,7 @@ mod tests {
         };
         let asked = [ask(), ask(), ask()];
         let Some(DriverRequest::ReadVpp(first)) = requests.recv().await else { panic!("nothing is read") };
-        // Who has left is still being read for.
+        // A read continues after its caller has gone.
         asked[0].abort();
         let next = tokio::time::timeout(PERSIST_TIMEOUT, requests.recv()).await;
         assert!(next.is_err(), "{next:?}");

@@ -1,4 +1,4 @@
-//! Addresses to listen on, from the command line to accepted connections.
+//! Listening sockets, from the command line to accepted connections.
 
 use std::fmt;
 use std::io;
@@ -27,28 +27,28 @@ mod tests;
 pub use inherited::InheritedSockets;
 pub use stream::ClientStream;
 
-/// How many connections may wait to be accepted.
+/// Length of the kernel's accept queue.
 const BACKLOG: i32 = 1024;
 
-/// How long to wait when the system cannot accept, as when it is out of descriptors.
+/// Pause after a failed accept, for example without free descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Who may use the unix socket: its owner and its group.
+/// Mode of the unix socket: owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
-/// A list of TCP addresses, separated by commas: `[::1]:9090,127.0.0.1:9090`. `:9090` is port 9090 of every address,
-/// and an empty list is none.
+/// List of TCP addresses, separated by commas: `[::1]:9090,127.0.0.1:9090`. `:9090` is port 9090 of every address.
+/// The list may be empty.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ListenAddresses(Vec<ListenAddress>);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum ListenAddress {
-    /// A port of every address, IPv6 and IPv4.
+    /// Port of every IPv6 and IPv4 address.
     Every(u16),
     One(SocketAddr),
 }
 
-/// An address that cannot be listened on, and why.
+/// Address that cannot be bound, and the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}")]
 pub struct ListenError {
@@ -56,30 +56,30 @@ pub struct ListenError {
     reason: String,
 }
 
-/// A bound socket. There need be no runtime yet.
+/// Bound socket, usable without a runtime.
 #[derive(Debug)]
 pub enum Listener {
-    /// Over TCP.
+    /// TCP socket.
     Tcp(net::TcpListener),
-    /// Over a unix socket.
+    /// Unix socket.
     Unix(unix::UnixListener),
 }
 
-/// A bound socket that the runtime waits for.
+/// Bound socket, registered with the runtime.
 #[derive(Debug)]
 pub enum AsyncListener {
-    /// Over TCP.
+    /// TCP socket.
     Tcp(TcpListener),
-    /// Over a unix socket.
+    /// Unix socket.
     Unix(UnixListener),
 }
 
-/// An accepted connection, which counts towards its listener's bound until it is dropped.
+/// Accepted connection, which counts towards its listener's limit until dropped.
 #[derive(Debug)]
 pub struct AcceptedConnection {
-    /// What goes to and fro.
+    /// Byte stream.
     pub stream: ClientStream,
-    /// Its place among those of its listener.
+    /// Permit of the listener's limit.
     pub permit: OwnedSemaphorePermit,
 }
 
@@ -114,10 +114,10 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddresses {
-    /// Binds them all.
+    /// Binds all addresses.
     ///
     /// # Errors
-    /// The first address that cannot be had, and why.
+    /// The first address that cannot be bound.
     pub fn bind(&self) -> Result<Vec<Listener>, ListenError> {
         self.0.iter().map(|address| bind_tcp(*address).map_err(|e| ListenError::new(address, &e))).collect()
     }
@@ -137,7 +137,7 @@ fn bind_tcp(address: ListenAddress) -> io::Result<Listener> {
     let listener = match address {
         ListenAddress::One(address) => bind_socket(address, true)?,
         ListenAddress::Every(port) => match bind_socket((Ipv6Addr::UNSPECIFIED, port).into(), false) {
-            // A host without IPv6 still has every address of the other kind.
+            // A host without IPv6 still has IPv4 addresses.
             Err(e) if is_no_ipv6(&e) => bind_socket((Ipv4Addr::UNSPECIFIED, port).into(), true)?,
             result => result?,
         },
@@ -145,7 +145,7 @@ fn bind_tcp(address: ListenAddress) -> io::Result<Listener> {
     Ok(Listener::Tcp(listener))
 }
 
-/// `only_v6` makes `[::]` leave the IPv4 addresses to whoever asks for them.
+/// Binds one address. `only_v6` keeps `[::]` from taking IPv4 addresses as well.
 fn bind_socket(address: SocketAddr, only_v6: bool) -> io::Result<net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
@@ -162,15 +162,15 @@ fn is_no_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
 }
 
-/// Binds a unix socket of mode 0660. A socket that a dead process has left there is replaced.
+/// Binds a unix socket of mode 0660, and replaces a stale one.
 ///
 /// # Errors
-/// The path, and why it cannot be had.
+/// The path, and the reason.
 pub fn bind_unix(path: &Path) -> Result<Listener, ListenError> {
     claim(path).and_then(|()| bind_and_move(path)).map_err(|e| ListenError::new(&path.display(), &e))
 }
 
-/// Fails if somebody listens at `path`, or if what is there is no socket.
+/// Fails if a process listens at `path`, or if `path` is not a socket.
 fn claim(path: &Path) -> io::Result<()> {
     let kind = match path.symlink_metadata() {
         Ok(metadata) => metadata.file_type(),
@@ -187,8 +187,8 @@ fn claim(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The socket gets its mode under a name that nobody knows, so that it never has a wider one under its own; moving it
-/// also replaces a stale one without a gap.
+/// Sets the mode under a temporary name, so that the socket never has a wider one under its own. The rename also
+/// replaces a stale socket atomically.
 fn bind_and_move(path: &Path) -> io::Result<Listener> {
     let temporary = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
     let listener = unix::UnixListener::bind(&temporary)?;
@@ -199,8 +199,8 @@ fn bind_and_move(path: &Path) -> io::Result<Listener> {
     Ok(Listener::Unix(listener))
 }
 
-/// Accepts from every listener, at most `limit` connections of each at a time: what is beyond waits in the kernel, and
-/// one listener's crowd does not shut out the others. Ends with the runtime, or when the stream is dropped.
+/// Accepts from each listener in its own task, at most `limit` connections of each at a time. Further ones wait in
+/// the kernel. Ends with the runtime, or when the stream is dropped.
 pub fn accept(listeners: Vec<Listener>, limit: usize) -> ReceiverStream<io::Result<AcceptedConnection>> {
     let (sender, receiver) = mpsc::channel(1);
     for listener in listeners {
@@ -236,12 +236,12 @@ async fn accept_from(
     }
 }
 
-/// Why nobody can be accepted, told once for as long as it lasts.
+/// Backoff after accept errors. Each error is logged once while it lasts.
 #[derive(Debug, Default)]
 pub struct AcceptBackoff(RetryState);
 
 impl AcceptBackoff {
-    /// Tells of `error`, unless it was told of already, and waits until it is worth another try.
+    /// Logs `error` if it is new, and pauses.
     pub async fn wait(&mut self, error: &io::Error) {
         if self.0.is_new_error(&error.to_string()) {
             warn!(%error, "cannot accept a connection; it is tried again");
@@ -262,16 +262,16 @@ impl TryFrom<Listener> for AsyncListener {
 }
 
 impl AsyncListener {
-    /// The next connection.
+    /// Accepts the next connection.
     ///
     /// # Errors
-    /// The system's. Those that do not pass by themselves, such as having no descriptors left, come again at once.
+    /// The system's error. A persistent one, such as EMFILE, recurs at once.
     pub async fn accept(&self) -> io::Result<ClientStream> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // Replies are whole messages, so there is nothing to wait for. A connection that is gone already will
-                // say so when it is read.
+                // Replies are whole messages, so Nagle's algorithm would only delay them. On a closed connection this
+                // fails, and so will the next read.
                 let _ = stream.set_nodelay(true);
                 Ok(ClientStream::Tcp(stream))
             }

@@ -1,4 +1,4 @@
-//! The log: where it goes, what core events look like in it, and how subscribers of the API hear it.
+//! Logging: format and destination, the text of core events, and subscriptions over the API.
 
 use std::fmt;
 use std::fs::File;
@@ -28,28 +28,28 @@ pub use subscribe::{LogBroadcast, LogRecord, LogSubscription};
 
 use journal::JournalFormat;
 
-/// What the targets of this program's own records start with.
+/// Prefix of the targets of this program's records.
 const OWN: &str = "maglev";
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people, and for the journal.
+    /// Text, for people and the journal.
     #[default]
     Text,
-    /// One object per line.
+    /// JSON, one object per line.
     Json,
 }
 
-/// Starts logging to standard error. `level` is `error`, `warn`, `info`, `debug` or `trace`, or a list of directives
-/// as `tracing_subscriber::EnvFilter` has them.
+/// Starts logging to standard error. `level` is `error`, `warn`, `info`, `debug` or `trace`, or a list of
+/// `tracing_subscriber::EnvFilter` directives.
 ///
 /// # Errors
-/// `level` is neither.
+/// `level` is invalid.
 pub fn init(level: &str, format: LogFormat) -> Result<LogBroadcast, ParseError> {
     let subscribe = LogBroadcast::default();
     let style = if is_journal() {
-        LineStyle::JournalFormat
+        LineStyle::Journal
     } else if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     {
         LineStyle::Color
@@ -61,15 +61,15 @@ pub fn init(level: &str, format: LogFormat) -> Result<LogBroadcast, ParseError> 
     Ok(subscribe)
 }
 
-/// What the lines are for.
+/// Destination of the lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum LineStyle {
-    /// A file or a pipe.
+    /// File or pipe.
     Plain,
-    /// A terminal.
+    /// Terminal.
     Color,
-    /// systemd's journal, which puts its own time on each line.
-    JournalFormat,
+    /// systemd's journal, which adds its own time.
+    Journal,
 }
 
 fn lines<S>(
@@ -82,11 +82,11 @@ where
 {
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     match (format, style) {
-        (LogFormat::Json, LineStyle::JournalFormat) => {
+        (LogFormat::Json, LineStyle::Journal) => {
             lines.json().flatten_event(true).map_event_format(JournalFormat).boxed()
         }
         (LogFormat::Json, LineStyle::Plain | LineStyle::Color) => lines.json().flatten_event(true).boxed(),
-        (LogFormat::Text, LineStyle::JournalFormat) => {
+        (LogFormat::Text, LineStyle::Journal) => {
             lines.with_ansi(false).without_time().map_event_format(JournalFormat).boxed()
         }
         (LogFormat::Text, LineStyle::Plain | LineStyle::Color) => {
@@ -95,15 +95,15 @@ where
     }
 }
 
-/// Whether standard error is the very stream that systemd has made for us: those whom we start, or who redirect us,
-/// inherit the variable too.
+/// Returns true if standard error is the journal stream of this unit. Children and redirections inherit
+/// `JOURNAL_STREAM`, so the descriptor's device and inode must match.
 fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let stderr = io::stderr().as_fd().try_clone_to_owned().and_then(|stderr| File::from(stderr).metadata());
     stderr.is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
-/// A plain level is about this program; its libraries have nothing to say below a warning.
+/// Builds the filter. A plain level applies to this program; libraries log from `warn` on.
 fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     match level.trim().parse::<LevelFilter>() {
         Ok(own) => EnvFilter::try_new(format!("{},{OWN}={own}", own.min(LevelFilter::WARN))),
@@ -111,7 +111,7 @@ fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     }
 }
 
-/// Logs what happened in the core. The names of the fields are an interface: people search their logs by them.
+/// Logs an event of the core. Field names are a stable interface, used in searches.
 pub fn event(Event { kind, .. }: &Event) {
     let event = kind.name();
     match kind {
@@ -155,7 +155,7 @@ pub fn event(Event { kind, .. }: &Event) {
             info!(%event, verdict = verdict.as_str(), "no backend is stale for faults of this host any more");
         }
         Kind::Refused { name, why } => warn!(%event, backend = %name, why, "the prober refuses to probe"),
-        // The links tell themselves: they know to whom, and why no longer.
+        // The links log these with more detail.
         Kind::Prober { .. } | Kind::Vpp { .. } => {}
         Kind::Synced { vip, counts } if counts.vip_added > 0 && counts.vip_removed > 0 => {
             warn!(%event, vip = shown(vip), servers = counts.as_added, "VIP made anew in VPP: its flows are broken");
@@ -201,12 +201,12 @@ pub fn event(Event { kind, .. }: &Event) {
     }
 }
 
-/// In UTC, as RFC 3339 has it.
+/// Formats a time in UTC (RFC 3339).
 fn shown_time(at: Wall) -> String {
     Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
 }
 
-/// As a value of one piece: what holds blanks is quoted in the log.
+/// Formats a value as one string, which the log quotes if it contains spaces.
 fn shown(value: &impl fmt::Display) -> String {
     value.to_string()
 }

@@ -1,6 +1,6 @@
-//! `maglevd`: decides health and failover, and keeps VPP as decided.
+//! `maglevd`: decides health and failover, and programs VPP accordingly.
 //!
-//! Everything that decides is in `maglev_core`; the modules here are the thin edges around it.
+//! `maglev_core` decides; the modules here connect it to the system.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
         Err(error) => {
-            // Nobody to tell is no reason to fail differently.
+            // A closed standard output must not change the exit code.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
@@ -42,7 +42,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// `--check`: 0 for a good file, 1 for one that cannot be read or parsed, 2 for one that makes no sense.
+/// Implements `--check`: exits with 0 if valid, 1 if unreadable or unparsable, 2 if invalid.
 fn check(path: &Path) -> ExitCode {
     match config::load(path) {
         Ok(_) => {

@@ -1,8 +1,8 @@
-//! Giving up privilege, for good, while there is one thread.
+//! Permanent drop of privilege, while there is one thread.
 //!
-//! `maglevd` needs none once it listens. The process that starts probers keeps what a prober needs at its start, ready
-//! to be handed on, and in force for nobody. A fault in here is always fatal, for a process that only believes that it has
-//! no privilege is worse than none.
+//! `maglevd` needs no privilege once it listens. The spawner keeps the prober's start-up privilege permitted or
+//! ambient, but never effective. Every failure here is fatal: a process that wrongly assumes that it is unprivileged
+//! is dangerous.
 
 use std::collections::HashSet;
 use std::io;
@@ -12,56 +12,56 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::unistd::geteuid;
 
-/// What a prober needs for its raw sockets.
+/// Capability for the prober's raw sockets.
 const RAW_SOCKETS: Capability = Capability::CAP_NET_RAW;
 
-/// What a prober that is started as root needs besides: to become somebody else, to leave nothing in the bounding set, and
-/// to enter the network namespace that it is told.
+/// Further capabilities of a prober started as root: to change its user, empty the bounding set, and enter its
+/// network namespace.
 const OF_ROOT: [Capability; 4] =
     [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETPCAP, Capability::CAP_SYS_ADMIN];
 
-/// Why privilege could not be given up.
+/// Failure to drop privilege.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The system refused a step.
+    /// A system call failed.
     #[error("cannot {0}: {1}")]
     Step(&'static str, #[source] io::Error),
-    /// Privilege is still there after it was given up.
+    /// Capabilities remain after dropping them.
     #[error("still holds privilege after giving it up: {0:?} {1:?}")]
     Remains(CapSet, CapsHashSet),
 }
 
-/// Gives up every capability in every set, and the way back to them.
+/// Drops every capability from every set, and prevents regaining them.
 ///
-/// The bounding set is emptied where `CAP_SETPCAP` permits it; without it, `no_new_privs` and the other, empty sets see
-/// to it that nothing in it can be gained.
+/// Empties the bounding set if `CAP_SETPCAP` permits it. Otherwise `no_new_privs` and the other, empty sets prevent
+/// gaining anything from it.
 ///
 /// # Errors
-/// A step failed, or had no effect.
+/// A step failed or had no effect.
 pub fn give_up() -> Result<(), Error> {
     keep(&HashSet::new(), false)?;
     forbid_more()
 }
 
-/// Gives up all but what a prober needs at its start. Nothing of that is in force in this process.
+/// Drops all capabilities but those of a starting prober, which are not effective in this process.
 ///
 /// # Errors
-/// A step failed, or had no effect.
+/// A step failed or had no effect.
 pub fn keep_for_probers() -> Result<(), Error> {
     let root = geteuid().is_root();
     let of_root = OF_ROOT.into_iter().filter(|_| root);
     let useful: CapsHashSet = of_root.chain([RAW_SOCKETS]).collect();
     let kept: CapsHashSet = read(CapSet::Permitted)?.intersection(&useful).copied().collect();
-    // What root starts has all that is permitted; what others start has what is ambient.
+    // Children of root inherit permitted capabilities; those of other users inherit ambient ones.
     keep(&kept, !root)?;
     if root || kept.contains(&RAW_SOCKETS) {
         return forbid_more();
     }
-    // The prober's file may have the capability that we do not have, and no_new_privs would take it away.
+    // The prober's file may have the capability, and `no_new_privs` would suppress it.
     Ok(())
 }
 
-/// Leaves `kept` permitted, and nothing in force; what is started has it if it is `ambient`.
+/// Keeps `kept` permitted and nothing effective; children inherit it if `ambient`.
 fn keep(kept: &CapsHashSet, ambient: bool) -> Result<(), Error> {
     let (none, to_inherit) = (HashSet::new(), if ambient { kept.clone() } else { HashSet::new() });
     shrink_bounding_set(kept)?;
@@ -83,7 +83,7 @@ fn keep(kept: &CapsHashSet, ambient: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where `CAP_SETPCAP` permits it.
+/// Shrinks the bounding set if `CAP_SETPCAP` permits it.
 fn shrink_bounding_set(kept: &CapsHashSet) -> Result<(), Error> {
     if !read(CapSet::Effective)?.contains(&Capability::CAP_SETPCAP) {
         return Ok(());
@@ -95,12 +95,13 @@ fn shrink_bounding_set(kept: &CapsHashSet) -> Result<(), Error> {
     Ok(())
 }
 
-/// No program that is started from here on has more than we have.
+/// Sets `no_new_privs`: no child gains more than this process has.
 fn forbid_more() -> Result<(), Error> {
     prctl::set_no_new_privs().map_err(|errno: Errno| Error::Step("set no_new_privs", errno.into()))
 }
 
-/// What is so already is not asked for: a service manager that leaves us nothing forbids the call as well.
+/// Sets a capability set, unless it already matches: a service manager that grants nothing also blocks the system
+/// call.
 fn set(which: CapSet, to: &CapsHashSet, what: &'static str) -> Result<(), Error> {
     if read(which)? == *to {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The configuration file, read anew: on a signal, or when an operator asks.
+//! Reload of the configuration file, on a signal or an operator's request.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,44 +13,44 @@ use crate::config::{self, LoadError, LoadedConfig};
 use crate::handle::{Handle, ShuttingDown};
 use crate::metrics::Metrics;
 
-/// Reads the configuration file anew. Clones share the file and the turn.
+/// Reloader of the configuration file. Clones share the lock.
 #[derive(Clone)]
 pub struct Reloader {
     path: PathBuf,
     handle: Handle,
     metrics: Arc<Metrics>,
     access: AccessControl,
-    /// One reload at a time, so that the file that was read last is the one in force.
+    /// Serializes reloads, so that the file read last is in force.
     turn: Arc<Mutex<()>>,
 }
 
 impl Reloader {
-    /// For the file at `path`.
+    /// Creates a reloader of the file at `path`.
     #[must_use]
     pub fn new(path: PathBuf, handle: Handle, metrics: Arc<Metrics>, access: AccessControl) -> Self {
         Self { path, handle, metrics, access, turn: Arc::default() }
     }
 
-    /// Who may call what.
+    /// Returns the access rules.
     #[must_use]
     pub const fn access(&self) -> &AccessControl {
         &self.access
     }
 
-    /// What the file says now.
+    /// Reads and checks the file.
     ///
     /// # Errors
-    /// [`ShuttingDown`]; or, inside, what is wrong with the file.
+    /// [`ShuttingDown`]; inside, the error in the file.
     pub async fn load(&self) -> Result<Result<LoadedConfig, LoadError>, ShuttingDown> {
         let path = self.path.clone();
-        // It fails only if the runtime goes down.
+        // Joining fails only when the runtime shuts down.
         spawn_blocking(move || config::load(&path)).await.map_err(|_| ShuttingDown)
     }
 
-    /// Puts what the file says now in force, as `who` asked; if it is wrong anywhere, what is in force stays, whole.
+    /// Puts the file in force, as requested by `who`. On any error the running configuration stays, complete.
     ///
     /// # Errors
-    /// [`ShuttingDown`]; or, inside, what is wrong with the file.
+    /// [`ShuttingDown`]; inside, the error in the file.
     pub async fn reload(&self, who: String) -> Result<Result<(), LoadError>, ShuttingDown> {
         let _turn = self.turn.lock().await;
         let loaded = self.load().await?;
@@ -61,7 +61,7 @@ impl Reloader {
                 let access = self.access.clone();
                 let prepared = spawn_blocking(move || (access.prepare(&loaded), loaded.config)).await;
                 let (policy, config) = prepared.map_err(|_| ShuttingDown)?;
-                // First, so that they are in force when somebody hears of the new configuration.
+                // First, so that the rules are in force before anyone sees the new configuration.
                 self.access.set(policy);
                 self.handle.reload(Arc::new(config), who).await.map(Ok)
             }

@@ -1,11 +1,11 @@
-//! How a link that is lost is sought again: soon at first, then at leisure, and without filling the log.
+//! Retry of a lost link: exponential backoff, and a log of new errors only.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// The pauses between tries, and the complaint that was made last.
+/// Backoff, and the last error.
 #[derive(Debug)]
 pub struct RetryState {
     pause: Duration,
@@ -19,23 +19,23 @@ impl Default for RetryState {
 }
 
 impl RetryState {
-    /// How long to pause before the next try.
+    /// Returns the pause before the next attempt.
     pub fn pause(&mut self) -> Duration {
         let pause = self.pause;
         self.pause = (pause * 2).min(LONGEST);
         pause
     }
 
-    /// Whether `last_error` differs from the one before.
-    pub fn is_new_error(&mut self, last_error: &str) -> bool {
-        let news = self.last_error.as_deref() != Some(last_error);
+    /// Returns true if `error` differs from the previous one.
+    pub fn is_new_error(&mut self, error: &str) -> bool {
+        let news = self.last_error.as_deref() != Some(error);
         if news {
-            self.last_error = Some(last_error.to_owned());
+            self.last_error = Some(error.to_owned());
         }
         news
     }
 
-    /// The link is there: begin anew when it is lost.
+    /// Resets the backoff after a success.
     pub fn reset(&mut self) {
         *self = Self::default();
     }

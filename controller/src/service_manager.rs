@@ -1,7 +1,7 @@
-//! What the driver tells the service manager from its own loop: that the loop turns, and how things are.
+//! Watchdog and status notifications, sent from the driver's own loop.
 //!
-//! The watchdog is fed here and nowhere else, so what feeds it is what decides. The driver waits for nobody: a service
-//! manager that does not read its socket misses what it is told.
+//! Only this module feeds the watchdog, so a hang of the driver is detected. Sends never block: a service manager
+//! that does not read its socket loses notifications.
 
 use std::env;
 use std::ffi::OsStr;
@@ -15,30 +15,30 @@ use sd_notify::NotifyState;
 use tokio::time::Instant;
 use tracing::debug;
 
-/// Between two lines of status.
+/// Minimum interval between status messages.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the driver tells the service manager.
+/// Notifier of the driver.
 #[derive(Debug)]
 pub struct Pulse {
     manager: Option<Manager>,
-    /// How often it beats, and when next.
+    /// Watchdog interval, and the time of the next notification.
     beat: Option<(Duration, Instant)>,
-    /// The status that was told last.
+    /// Last status sent.
     status: String,
-    /// Before that, no other is told.
+    /// Earliest time of the next status.
     quiet_until: Instant,
     changed: bool,
 }
 
-/// The service manager's socket.
+/// Socket of the service manager.
 #[derive(Debug)]
 struct Manager {
     socket: UnixDatagram,
     address: SocketAddr,
 }
 
-/// For nobody.
+/// Notifier without a service manager.
 impl Default for Pulse {
     fn default() -> Self {
         Self::new(None, None)
@@ -46,7 +46,7 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// For the service manager that the environment names, if there is one.
+    /// Connects to the service manager named by the environment, if any.
     #[must_use]
     pub fn from_env() -> Self {
         let manager = env::var_os("NOTIFY_SOCKET").and_then(|name| {
@@ -55,25 +55,25 @@ impl Pulse {
         Self::new(manager, sd_notify::watchdog_enabled())
     }
 
-    /// `watchdog` is how long the service manager bears to hear nothing.
+    /// Creates a notifier; `watchdog` is the service manager's timeout.
     fn new(manager: Option<Manager>, watchdog: Option<Duration>) -> Self {
         let now = Instant::now();
         let beat = watchdog.filter(|_| manager.is_some()).map(|limit| (limit / 2, now));
         Self { manager, beat, status: String::new(), quiet_until: now, changed: true }
     }
 
-    /// For the service manager at `socket`.
+    /// Creates a notifier of the service manager at `socket`.
     #[cfg(test)]
     pub fn to(socket: &OsStr, watchdog: Duration) -> io::Result<Self> {
         Ok(Self::new(Some(Manager::new(socket)?), Some(watchdog)))
     }
 
-    /// Things are not as they were.
+    /// Marks the status as changed.
     pub const fn changed(&mut self) {
         self.changed = true;
     }
 
-    /// The loop turns: tells what is due. `status` is how things are.
+    /// Sends due notifications. `status` returns the current status.
     pub fn turn(&mut self, status: impl FnOnce() -> String) {
         let Some(manager) = &self.manager else { return };
         let now = Instant::now();
@@ -94,7 +94,7 @@ impl Pulse {
         }
     }
 
-    /// When the loop is to turn at the latest.
+    /// Returns the time at which the driver must call again.
     pub fn next(&self) -> Option<Instant> {
         let status = (self.manager.is_some() && self.changed).then_some(self.quiet_until);
         let beat = self.beat.map(|(_, next)| next);
@@ -124,7 +124,7 @@ impl Manager {
 mod tests {
     use super::*;
 
-    /// A service manager, and a pulse for it.
+    /// Returns a service manager, and a notifier of it.
     fn listen(watchdog: Option<Duration>) -> (tempfile::TempDir, UnixDatagram, Pulse) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");

@@ -1,9 +1,8 @@
-//! The process that starts probers, where no service manager does.
+//! Spawner: the process that starts probers without a service manager.
 //!
-//! Once `maglevd` is confined it can start no program, and a program that it started would be as confined as itself:
-//! no prober could probe. So it starts itself once more before that, with `--spawner`. That process keeps the privilege
-//! which probers need at their start, runs what is in this file, and reads nothing but what `maglevd` asks of it: the
-//! name of a network namespace, and the prober's end of a link.
+//! The sandboxed `maglevd` cannot start programs, and its children would be sandboxed like it and could not probe. So
+//! it first starts itself with `--spawner`. That process keeps the privilege of a starting prober, and runs only the
+//! code in this file. It reads only requests from `maglevd`: a network namespace, and the prober's end of a link.
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -32,32 +31,32 @@ use crate::flags::{Flags, OnOff};
 use crate::privilege;
 use crate::prober::ProberAddress;
 
-/// What comes before the name of the namespace, so that no message is empty.
+/// Prefix of a request, so that no message is empty.
 const START: &[u8] = b"start ";
 
-/// The longest name of a namespace, which is that of a file.
+/// Maximum length of a namespace name, which is a file name.
 const MAX_NAME: usize = 255;
 
-/// How long starting a prober may take.
+/// Maximum time to start a prober.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Why a prober cannot be started.
+/// Failure to start a prober.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The system's answer.
+    /// The program cannot be executed.
     #[error("cannot start {}: {source}", program.display())]
     Start {
-        /// The prober's program.
+        /// Program of the prober.
         program: PathBuf,
-        /// What went wrong.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Nobody is left who may start it.
+    /// The spawner has exited.
     #[error("the process that starts probers is gone; maglevd is to be restarted: {0}")]
     Gone(io::Error),
 }
 
-/// The other process, as `maglevd` sees it. It ends when this is dropped, and its prober with it.
+/// Handle on the spawner process, which exits with its prober when this is dropped.
 #[derive(Debug)]
 pub struct ProberSpawner {
     program: PathBuf,
@@ -65,35 +64,35 @@ pub struct ProberSpawner {
 }
 
 impl ProberSpawner {
-    /// Starts the other process, which is to start `program`. To be called before anything is given up.
+    /// Starts the spawner for `program`. Must be called before privilege is dropped.
     ///
     /// # Errors
-    /// The system refuses.
+    /// Error of the system.
     pub fn begin(program: &Path, flags: &Flags) -> anyhow::Result<Self> {
         let (ours, theirs) = pair()?;
         let limit = TimeVal::seconds(i64::try_from(LIMIT.as_secs())?);
         setsockopt(&ours, sockopt::ReceiveTimeout, &limit)?;
         let mut target = std::ffi::OsString::from("--prober=spawn:");
         target.push(program);
-        // By this name it is this program, even if an upgrade has put another in its place.
+        // This path is the running program, even after an upgrade has replaced its file.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("maglevd").arg("--spawner").arg(target).stdin(Stdio::from(theirs));
         if flags.sandbox == OnOff::Off {
             command.arg("--sandbox=off");
         }
-        // The service manager is ours to speak to.
+        // Only maglevd talks to the service manager.
         for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
             command.env_remove(name);
         }
-        // A group of its own: what a terminal tells ours is for maglevd alone to obey.
+        // Its own process group: a terminal's signals are for maglevd alone.
         command.process_group(0).spawn().context("the process that starts probers")?;
         Ok(Self { program: program.to_owned(), link: Mutex::new(ours) })
     }
 
-    /// Has a prober started, in place of the one before, and returns our end of the link. Blocks.
+    /// Replaces the prober, and returns our end of the link. Blocks.
     ///
     /// # Errors
-    /// The prober's program cannot be run.
+    /// The program cannot be executed.
     pub fn start(&self, netns: Option<&str>) -> Result<OwnedFd, Error> {
         let (ours, theirs) = pair().map_err(|source| self.failed(source))?;
         let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +107,7 @@ impl ProberSpawner {
     }
 }
 
-/// Returns the error number of the answer; 0 is none.
+/// Sends a request, and returns the error number of the answer; 0 is success.
 fn ask(link: BorrowedFd<'_>, netns: Option<&str>, prober: BorrowedFd<'_>) -> io::Result<i32> {
     let request = [IoSlice::new(START), IoSlice::new(netns.unwrap_or_default().as_bytes())];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -117,7 +116,7 @@ fn ask(link: BorrowedFd<'_>, netns: Option<&str>, prober: BorrowedFd<'_>) -> io:
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
     sendmsg(link, &request, &mut control, SendFlags::NOSIGNAL)?;
     let mut answer = [0; 4];
-    // As it has a time-out, no signal lets it go on by itself.
+    // With a receive timeout set, SA_RESTART does not resume the call.
     let (length, _) = retry_on_intr(|| recv(link, &mut answer[..], RecvFlags::empty()))?;
     if length == answer.len() {
         Ok(i32::from_ne_bytes(answer))
@@ -126,23 +125,22 @@ fn ask(link: BorrowedFd<'_>, netns: Option<&str>, prober: BorrowedFd<'_>) -> io:
     }
 }
 
-/// What the other process does: it starts one prober after the other, until `maglevd` is gone.
+/// Runs the spawner: starts one prober after another until `maglevd` exits.
 ///
 /// # Errors
-/// It was not started by `maglevd`.
+/// `maglevd` did not start this process.
 pub fn serve(flags: &Flags) -> anyhow::Result<()> {
     let ProberAddress::Spawn(program) = ProberAddress::parse(&flags.prober) else {
         anyhow::bail!("no program to start")
     };
     privilege::keep_for_probers().context("privilege")?;
-    // What is told to everybody of maglevd's name is not for this process, which ends when its link does. What it starts
-    // hears signals again.
+    // Ignore signals sent to every process named maglevd: this one exits with its link. Children reset the mask.
     SigSet::from_iter([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]).thread_block()?;
     prctl::set_name(c"maglevd-spawner")?;
     let link = io::stdin().as_fd().try_clone_to_owned()?;
     let mut prober = None;
     while let Some((netns, theirs)) = receive(link.as_fd()).context("--spawner is for maglevd itself")? {
-        // The one before is gone before its successor comes.
+        // The old prober must exit before its successor starts.
         drop(prober.take());
         let answer = match start(&program, flags.sandbox, &netns, theirs) {
             Ok(child) => {
@@ -173,7 +171,7 @@ fn receive(link: BorrowedFd<'_>) -> anyhow::Result<Option<(Vec<u8>, OwnedFd)>> {
     Ok(Some((netns, descriptor.context("a request without a link")?)))
 }
 
-/// Starts the prober with its end of the link as its standard input.
+/// Starts the prober with its end of the link as standard input.
 fn start(program: &Path, sandbox: OnOff, netns: &[u8], link: OwnedFd) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.arg("--stdin").stdin(Stdio::from(link));
@@ -186,12 +184,12 @@ fn start(program: &Path, sandbox: OnOff, netns: &[u8], link: OwnedFd) -> io::Res
     command.spawn()
 }
 
-/// A prober. It ends by itself when its link does, unless it hangs.
+/// Child prober. It exits with its link, unless it hangs.
 struct ProberChild(Child);
 
 impl Drop for ProberChild {
     fn drop(&mut self) {
-        // One that is already gone cannot be killed, which is what is wanted.
+        // Killing an exited child fails, which is fine.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

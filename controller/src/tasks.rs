@@ -1,4 +1,4 @@
-//! The tasks that decide and do, and how they hear each other: the driver, its links, and whoever writes down overrides.
+//! The tasks around the core: driver, links and persister, and the channels between them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,33 +17,33 @@ use crate::overrides::{Disk, OverrideStore, Persister};
 use crate::service_manager::Pulse;
 use crate::{prober, vpp};
 
-/// What the tasks begin with.
+/// Parameters of the tasks.
 pub struct TaskConfig {
-    /// What is in force.
+    /// Configuration in force.
     pub config: Arc<Config>,
-    /// Those of the last run, which are on disk.
+    /// Overrides of the last run, which are on disk.
     pub overrides: Arc<Overrides>,
-    /// Where everything is counted.
+    /// Counters.
     pub metrics: Arc<Metrics>,
-    /// VPP's stats socket; empty does without.
+    /// VPP's stats socket; empty is off.
     pub stats: PathBuf,
-    /// To the service manager.
+    /// Notifier of the service manager.
     pub pulse: Pulse,
 }
 
-/// What the tasks meet outside.
+/// Access to the outside world, replaceable in simulations.
 pub struct Environment<C, P, V, D> {
-    /// What tells the time.
+    /// Clock.
     pub clock: C,
-    /// How probers are reached.
+    /// Connector of the prober.
     pub prober: P,
-    /// How VPP is reached; `None` when none is to be programmed.
+    /// Connector of VPP; `None` without VPP.
     pub vpp: Option<V>,
-    /// Where overrides are kept; `None` is nowhere.
+    /// Store of overrides; `None` does not persist.
     pub store: Option<OverrideStore<D>>,
 }
 
-/// Starts the tasks in `tasks`. They end after `stop`, the overrides written down.
+/// Starts the tasks in `tasks`. After `stop` they persist the overrides and end.
 pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
     begin: TaskConfig,
     outside: Environment<C, P, V, D>,

@@ -1,23 +1,23 @@
-//! What program this is.
+//! Version of this program.
 
 use std::sync::LazyLock;
 
-/// The release.
+/// Release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit that it was built from; empty if the build did not say.
+/// Commit of the build; empty if unknown.
 pub const COMMIT: &str = match option_env!("MAGLEV_COMMIT") {
     Some(commit) => commit,
     None => "",
 };
 
-/// When it was built; empty if the build did not say.
+/// Build date; empty if unknown.
 pub const BUILD_DATE: &str = match option_env!("MAGLEV_BUILD_DATE") {
     Some(date) => date,
     None => "",
 };
 
-/// All three, for `--version`.
+/// Returns all three, for `--version`.
 #[must_use]
 pub fn long() -> &'static str {
     static LONG: LazyLock<String> = LazyLock::new(|| {

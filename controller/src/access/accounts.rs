@@ -1,4 +1,4 @@
-//! The system's users and groups, as far as they can be told from here.
+//! Users and groups of the system, as visible in this user namespace.
 
 use std::fs;
 use std::sync::Arc;
@@ -10,32 +10,32 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-/// What stands for every user and every group that a user namespace does not know.
+/// ID of every user and group that a user namespace does not map.
 const OVERFLOW: u32 = 65534;
 
-/// How many names are looked up at a time: a directory that hangs takes no more threads than that.
+/// Maximum number of concurrent lookups. A directory server that hangs occupies no more threads.
 const LOOKUPS: usize = 4;
 
-/// How long a name is waited for. Without it there is still the number.
+/// Maximum time to wait for a name; after that the number is shown.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The system's users and groups.
+/// Users and groups of the system.
 #[derive(Clone, Debug)]
 pub struct AccountDirectory {
-    /// Whether the numbers of others cannot be told apart, as under `PrivateUsers=yes`.
+    /// True if other accounts' IDs are indistinguishable, as under `PrivateUsers=yes`.
     pub hidden: bool,
     lookups: Arc<Semaphore>,
 }
 
 impl AccountDirectory {
-    /// As they are seen by this process.
+    /// Reads the ID map of this process.
     #[must_use]
     pub fn of_this_process() -> Self {
-        // Where the map cannot be read, nobody is taken for somebody else.
+        // An unreadable map counts as hidden, so no account is mistaken for another.
         Self::with_map(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
     }
 
-    /// As under `PrivateUsers=yes`.
+    /// Returns a directory with hidden accounts, as under `PrivateUsers=yes`.
     #[cfg(test)]
     pub fn hiding() -> Self {
         Self::with_map("0 0 1\n")
@@ -45,13 +45,13 @@ impl AccountDirectory {
         Self { hidden: !is_identity(uid_map), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
     }
 
-    /// Whether a user's or a group's number may stand for any other.
+    /// Returns true if `id` may stand for any unmapped account.
     #[must_use]
     pub const fn is_hidden(&self, id: u32) -> bool {
         self.hidden && id == OVERFLOW
     }
 
-    /// The user, as `alice (uid 1000)`.
+    /// Formats a user as `alice (uid 1000)`.
     pub async fn describe(&self, uid: u32) -> String {
         if self.is_hidden(uid) {
             return "a unix peer (uid hidden)".into();
@@ -77,10 +77,10 @@ impl AccountDirectory {
     }
 }
 
-/// The number of a user. May wait for the system's directory of users.
+/// Returns the ID of a user. Blocks on the system's user database.
 ///
 /// # Errors
-/// There is none of that name, in words.
+/// Message that names the missing user.
 pub fn user(account: &Account) -> Result<u32, String> {
     match account {
         Account::Id(id) => Ok(*id),
@@ -92,10 +92,10 @@ pub fn user(account: &Account) -> Result<u32, String> {
     }
 }
 
-/// The number of a group. May wait for the system's directory of groups.
+/// Returns the ID of a group. Blocks on the system's group database.
 ///
 /// # Errors
-/// There is none of that name, in words.
+/// Message that names the missing group.
 pub fn group(account: &Account) -> Result<u32, String> {
     match account {
         Account::Id(id) => Ok(*id),
@@ -107,7 +107,7 @@ pub fn group(account: &Account) -> Result<u32, String> {
     }
 }
 
-/// Whether every number stands for itself.
+/// Returns true if the map is the identity.
 fn is_identity(uid_map: &str) -> bool {
     uid_map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }

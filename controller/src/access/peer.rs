@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection: as the kernel says, or a certificate.
+//! Identity of a peer, from the kernel (`SO_PEERCRED`) or from its certificate.
 
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -11,44 +11,44 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::accounts::AccountDirectory;
 
-/// How many groups of a peer are looked at. Few systems let an account have more than this many.
+/// Maximum number of groups read of a peer. Few systems allow an account more.
 const MAX_GROUPS: usize = 4096;
 
-/// Whoever is at the other end.
+/// Peer of a connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Peer {
-    /// A process of this host, by the unix socket.
+    /// Local process on the unix socket.
     Unix {
-        /// Its user.
+        /// User ID.
         uid: u32,
-        /// Its groups, the first one too.
+        /// Group IDs, the primary one included.
         groups: Vec<u32>,
     },
-    /// Somebody by TCP.
+    /// Client over TCP.
     Tcp {
-        /// Their address.
+        /// Source address.
         address: IpAddr,
-        /// Whether they speak TLS.
+        /// True if the connection uses TLS.
         tls: bool,
-        /// What they have proved to be.
+        /// Verified client certificate.
         certificate: Option<ClientCertificate>,
     },
 }
 
-/// A client's certificate that was found good.
+/// Verified client certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ClientCertificate {
-    /// What it is for: the DNS names in it, or else its common name.
+    /// DNS names of the certificate, or else its common name.
     pub names: Vec<String>,
-    /// What it was held against.
+    /// CA bundle that it was verified against, in PEM.
     pub authority: Arc<[u8]>,
 }
 
 impl Peer {
-    /// The peer of `stream`. A socket that has lost its peer since has kept who it was.
+    /// Returns the peer of `stream`. The kernel keeps the credentials after the peer has closed.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// Error of the system call.
     pub fn of_unix(stream: &UnixStream, accounts: &AccountDirectory) -> std::io::Result<Self> {
         let credentials = stream.peer_cred()?;
         let mut groups = vec![credentials.gid()];
@@ -57,13 +57,13 @@ impl Peer {
         Ok(Self::Unix { uid: credentials.uid(), groups })
     }
 
-    /// A peer by TCP. IPv4 is told as IPv4 on a socket for both.
+    /// Returns a TCP peer. An IPv4-mapped address becomes IPv4.
     #[must_use]
     pub fn of_tcp(address: IpAddr, tls: bool, certificate: Option<ClientCertificate>) -> Self {
         Self::Tcp { address: address.to_canonical(), tls, certificate }
     }
 
-    /// In words, for the log and the audit trail.
+    /// Formats the peer for the log and the audit trail.
     pub async fn describe(&self, accounts: &AccountDirectory) -> String {
         match self {
             Self::Unix { uid, .. } => accounts.describe(*uid).await,
@@ -91,7 +91,7 @@ fn supplementary_groups(stream: &UnixStream) -> Vec<u32> {
     }
 }
 
-/// What the certificate `der` is for: its DNS names, or, in one of old that has none, its common name.
+/// Returns the DNS names of the certificate `der`, or the common name of an old one without DNS names.
 #[must_use]
 pub fn names(der: &[u8]) -> Vec<String> {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };

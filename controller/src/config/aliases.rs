@@ -1,5 +1,5 @@
-//! A bound on what aliases make of a document, ahead of the pass that keeps its values: the parser's own bound is on
-//! the number of aliases, and a few of them suffice to make gigabytes of some kilobytes.
+//! Bound on alias expansion, enforced before the pass that keeps values. The parser bounds only the number of
+//! aliases, and a few of them expand some kilobytes to gigabytes.
 
 use std::fmt;
 
@@ -7,28 +7,27 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 
 use super::MAX_FILE;
 
-/// What any file may weigh, however small it is.
+/// Weight that any file may have, however small.
 const BASE: usize = 1 << 20;
 
-/// How many times its own size a larger one may weigh. Pools that all frontends share are written out a few times each.
+/// Factor by which a file may expand. Pools shared by all frontends are repeated a few times each.
 const GROWTH: usize = 16;
 
-/// What a file of `length` bytes may weigh: a few kilobytes are not to take what the largest file does.
+/// Returns the permitted weight of a file of `length` bytes: a small file must not cost as much as the largest.
 pub fn allowance(length: usize) -> usize {
     length.saturating_mul(GROWTH).saturating_add(BASE).min(MAX_FILE)
 }
 
-/// Reads `text` to its end, and keeps nothing.
+/// Parses `text` to its end without keeping values.
 ///
 /// # Errors
-/// The first error of syntax, or that the document has more than `max` nodes and bytes of text with its aliases
-/// written out.
+/// The first syntax error, or more than `max` nodes and bytes of text after alias expansion.
 pub fn weigh(text: &str, max: usize) -> Result<(), serde_yaml::Error> {
     let mut left = max;
     Node(&mut left).deserialize(serde_yaml::Deserializer::from_str(text))
 }
 
-/// Any node; in it, what the rest of the document may still weigh.
+/// Any node, with the weight left for the rest of the document.
 struct Node<'a>(&'a mut usize);
 
 impl Node<'_> {

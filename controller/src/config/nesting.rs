@@ -1,14 +1,13 @@
-//! A bound on nesting, ahead of the parser. Its own comes too late: it works in time quadratic in the number of open
-//! brackets, of which 100,000 in a file of 400 KB keep it busy for half a minute.
+//! Bound on nesting, enforced before parsing. The parser's own bound comes too late: its time is quadratic in the
+//! number of open brackets, and 100,000 of them in 400 KB take half a minute.
 
-/// How many brackets may be open at once, and how many sequences may begin on one line. The deepest configuration
-/// has a handful. (Over several lines, sequences nest by indentation, which bounds them by the size of the file.)
+/// Maximum number of open brackets, and of sequences that begin on one line. Real configurations need a handful.
+/// (Over several lines, sequences nest by indentation, so the file size bounds them.)
 const MAX_OPEN: usize = 64;
 
-/// The offset of the first bracket, brace or dash that is one too many.
+/// Returns the offset of the first bracket, brace or dash beyond the bound.
 ///
-/// It follows quotes and comments as far as it takes not to count what stands in them, and takes only that for an
-/// opening bracket which stands where a value may start.
+/// Skips quoted text and comments, and counts an opening bracket only where a value may start.
 pub fn too_deep(text: &[u8]) -> Option<usize> {
     let mut open = 0_usize;
     let mut dashes = 0_usize;
@@ -23,7 +22,7 @@ pub fn too_deep(text: &[u8]) -> Option<usize> {
             b'-' | b'?' if starts && rest.starts_with(b" ") => dashes += 1,
             b'\n' => dashes = 0,
             b']' | b'}' => open = open.saturating_sub(1),
-            // Up to the end of the line, which counts as such.
+            // Skips a comment, including its newline.
             b'#' if starts => at += rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len()),
             b'\'' if starts => at += length(rest, b'\''),
             b'"' if starts => at += double_quoted(rest),
@@ -35,12 +34,12 @@ pub fn too_deep(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// How many bytes there are up to and with `end`.
+/// Returns the number of bytes up to and including `end`.
 fn length(text: &[u8], end: u8) -> usize {
     text.iter().position(|b| *b == end).map_or(text.len(), |at| at + 1)
 }
 
-/// As [`length`], up to the quote that ends the text.
+/// Like [`length`], for double quotes with escapes.
 fn double_quoted(text: &[u8]) -> usize {
     let mut escaped = false;
     let end = text.iter().position(|b| {

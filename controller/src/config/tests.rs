@@ -6,7 +6,7 @@ use super::*;
 
 mod rules;
 
-/// What `report` says of `text` as a file, without the file's name.
+/// Returns the report for `text` as a file, without the file's name.
 fn said(text: &[u8]) -> (u8, Vec<String>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), text).unwrap();
@@ -22,7 +22,7 @@ fn refused(text: &[u8]) -> String {
     lines.into_iter().next().unwrap()
 }
 
-/// The examples, by name.
+/// Returns the shipped examples, by name.
 fn shipped() -> Vec<(String, String)> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
     let files = fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path());
@@ -135,7 +135,7 @@ fn bombs_are_refused() {
     );
     assert!(refused(shapely.as_bytes()).ends_with("the aliases up to here make the file too large"));
     refused(pools.as_bytes());
-    // 10 KB that would be 12 million backends of pools.
+    // 10 KB that expand to 12 million pool members.
     let members: String = (0..1000).map(|n| format!("b{n}: , ")).collect();
     let few = format!(
         "maglev: {{ frontends: {{ f: {{ pools: [ &p {{ backends: {{ {members} }} }}, {} ] }} }} }}",
@@ -220,7 +220,7 @@ fn what_is_quoted_stays_on_its_line() {
 fn nothing_made_of_an_example_panics() {
     for (_, text) in shipped() {
         for at in (0..text.len()).filter(|at| text.is_char_boundary(*at)) {
-            // One of them at each place is enough, and an order of magnitude faster than all.
+            // One piece per position is enough, and ten times faster than all of them.
             let piece = ["", "[", "\"", "\n", "&a ", "-1"][at % 6];
             let broken = format!("{}{piece}{}", &text[..at], text.get(at + 1..).unwrap_or_default());
             if let Ok(file) = parse(broken.as_bytes()) {

@@ -1,4 +1,4 @@
-//! `api.tls`: the files that it names, read and tried.
+//! Loads and verifies the files of `api.tls`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-/// The protocol that gRPC is spoken over.
+/// ALPN protocol of gRPC.
 const ALPN: &[u8] = b"h2";
 
-/// What TLS on TCP takes.
+/// TLS configuration of the TCP listeners.
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
-    /// For handshakes.
+    /// Server configuration for handshakes.
     pub server: Arc<ServerConfig>,
-    /// What clients' certificates are held against, in PEM; `None` asks for none.
+    /// CA bundle for client certificates, in PEM; `None` requests no certificate.
     pub client_ca: Option<Arc<[u8]>>,
 }
 
-/// What `files` come to. What is wrong with the paths themselves is not said here, but by the rules for them.
+/// Loads the files. The configuration rules check the paths themselves.
 ///
 /// # Errors
-/// Everything that is wrong with the files.
+/// All problems of the files.
 pub fn load(files: &file::ApiTls) -> Result<Option<TlsConfig>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut read = |key: &str, path: &Option<String>| {
@@ -56,10 +56,10 @@ pub fn load(files: &file::ApiTls) -> Result<Option<TlsConfig>, Vec<Problem>> {
     })
 }
 
-/// What the contents of the files come to.
+/// Builds the TLS configuration from file contents.
 ///
 /// # Errors
-/// Everything that is wrong with them: the key that names the file, and why.
+/// All problems, each with the key that names the file.
 pub fn of_pem(
     certificate: &[u8],
     key: &[u8],
@@ -100,7 +100,7 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     })
 }
 
-/// A client may do without a certificate; one that it shows must be good.
+/// Returns a verifier that makes client certificates optional but verifies each one.
 fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {

@@ -1,4 +1,4 @@
-//! What the service manager hears of the driver.
+//! Watchdog and status of the driver.
 
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use super::*;
 use crate::{clock, fixture};
 
-/// A log that, once armed, takes no line until it is let.
+/// Log writer that blocks once armed, until released.
 struct Stuck {
     armed: Arc<AtomicBool>,
     began: Sender<()>,
@@ -29,7 +29,7 @@ impl<S: tracing::Subscriber> Layer<S> for Stuck {
     }
 }
 
-/// Waits for the next beat.
+/// Waits for the next watchdog notification.
 fn beat(manager: &UnixDatagram) -> std::io::Result<()> {
     let mut buffer = [0; 200];
     while manager.recv(&mut buffer).map(|n| &buffer[..n] != b"WATCHDOG=1")? {}
@@ -70,7 +70,7 @@ fn a_driver_that_is_stuck_does_not_feed_the_watchdog() {
     armed.store(true, Ordering::Relaxed);
     inputs.blocking_send(vec![Input::ProberUp]).unwrap();
     has_begun.recv().unwrap();
-    // What was sent before is still to be read.
+    // Drain earlier notifications.
     manager.set_nonblocking(true).unwrap();
     while beat(&manager).is_ok() {}
     manager.set_nonblocking(false).unwrap();

@@ -1,4 +1,4 @@
-//! Who calls, and what they may do: one table of what each call takes, and the gate that every call comes through.
+//! Authorization: one table of the role that each call requires, and the layer that enforces it on every call.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,9 +16,9 @@ use super::budget::BodyBudget;
 use super::transport::ApiCaller;
 use crate::access::{AccessControl, RoleGrant};
 
-/// What each call takes. A call that is not here is nobody's.
+/// Role that each call requires. A call without an entry is refused.
 ///
-/// What SyncVPPLBState takes depends on its request; see [`require_role`].
+/// The role for SyncVPPLBState depends on its request; see [`require_role`].
 const CALLS: [(&str, Role); 23] = [
     ("CheckConfig", Role::View),
     ("DisableBackend", Role::Operate),
@@ -45,7 +45,7 @@ const CALLS: [(&str, Role); 23] = [
     ("WatchEvents", Role::View),
 ];
 
-/// A call that was let in.
+/// Admitted call.
 #[derive(Clone)]
 struct AdmittedCall {
     call: &'static str,
@@ -54,12 +54,12 @@ struct AdmittedCall {
     access: AccessControl,
 }
 
-/// The caller in words, for the audit trail.
+/// Returns the caller's description, for the audit trail.
 pub fn who<T>(request: &Request<T>) -> String {
     request.extensions().get::<ApiCaller>().map_or_else(|| "somebody".into(), |caller| caller.who.to_string())
 }
 
-/// For calls whose requests say what they take: lets in who has `role`.
+/// Requires `role` of the caller, for calls whose role depends on the request.
 ///
 /// # Errors
 /// PERMISSION_DENIED, which is logged and counted.
@@ -82,7 +82,7 @@ impl AdmittedCall {
     }
 }
 
-/// Lets calls in, or does not.
+/// Layer that admits or refuses each call.
 #[derive(Clone)]
 pub struct AuthLayer {
     access: AccessControl,
@@ -90,7 +90,7 @@ pub struct AuthLayer {
 }
 
 impl AuthLayer {
-    /// By what `access` has in force at the time of each call.
+    /// Enforces the policy that `access` has in force at the time of each call.
     #[must_use]
     pub fn new(access: AccessControl) -> Self {
         for (call, _) in CALLS {
@@ -99,11 +99,11 @@ impl AuthLayer {
         Self { access, budget: BodyBudget::default() }
     }
 
-    /// What the service is to make of a call, or why there is no such call.
+    /// Attaches the [`AdmittedCall`] to the request, or returns the status to refuse it with.
     fn admit(&self, request: &mut http::Request<Body>) -> Result<(), Status> {
         let path = request.uri().path().strip_prefix('/').unwrap_or_default();
         let Some(method) = path.strip_prefix(SERVICE_NAME).and_then(|rest| rest.strip_prefix('/')) else {
-            // Health and reflection are for everybody.
+            // Health and reflection need no role.
             return Ok(());
         };
         let Some((call, role)) = CALLS.into_iter().find(|(call, _)| *call == method) else {
@@ -128,7 +128,7 @@ impl<S> Layer<S> for AuthLayer {
     }
 }
 
-/// A service behind the gate.
+/// Service behind the authorization.
 #[derive(Clone)]
 pub struct AuthService<S> {
     gate: AuthLayer,
@@ -156,7 +156,7 @@ where
         let answer = self.inner.call(request.map(|body| self.gate.budget.limit(body)));
         Box::pin(async move {
             let response = too_large(answer.await?);
-            // The call lasts as long as its answer.
+            // The call lasts until its response body ends.
             Ok(response.map(|body| {
                 Body::new(body.map_frame(move |frame| {
                     let _ = &under_way;
@@ -167,7 +167,7 @@ where
     }
 }
 
-/// The library calls a request that is too large out of range, which nothing else here is.
+/// Replaces the library's OUT_OF_RANGE for a large request; nothing else here returns that code.
 fn too_large(response: http::Response<Body>) -> http::Response<Body> {
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() == Code::OutOfRange => {
@@ -188,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    /// What the API's manual says of each call: its comment in the description.
+    /// Returns each call's comment in the API's description.
     fn manual() -> BTreeMap<String, String> {
         let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
         let file = files.into_iter().find(|file| file.package() == "maglev.v1").unwrap();

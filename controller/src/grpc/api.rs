@@ -1,4 +1,4 @@
-//! The calls. Each one is a question to the view of the moment.
+//! Calls of the API. Most answer from a view of the current state.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::reload::Reloader;
 use crate::{log, version};
 
-/// The service.
+/// Implementation of the service.
 pub struct ApiService {
     handle: Handle,
     log: log::LogBroadcast,
@@ -44,7 +44,7 @@ pub struct ApiService {
 type Reply<T> = Result<Response<T>, Status>;
 
 impl ApiService {
-    /// A service that ends its streams once `stopping` says so.
+    /// Creates a service whose streams end once `stopping` is true.
     pub fn new(
         handle: Handle,
         log: log::LogBroadcast,
@@ -298,7 +298,7 @@ fn not_found(kind: &str, name: &str) -> Status {
     Status::not_found(format!("no {kind} is named `{name}`"))
 }
 
-/// Why it is not is told by what can be asked without VPP.
+/// Returns UNAVAILABLE. The calls that need no VPP report the cause.
 pub(super) fn not_connected() -> Status {
     Status::unavailable("VPP is not connected: `explain frontend` and maglevd's log say why")
 }

@@ -1,7 +1,7 @@
-//! The memory that requests may take together while they arrive.
+//! Memory budget of request bodies.
 //!
-//! A request may be of 1 MiB, a connection may have 64 under way, and a listener has 1,024 connections. Real requests
-//! have some hundred bytes, so those are free, and what is more comes out of one budget for all.
+//! A request may have 1 MiB, a connection 64 concurrent calls, and a listener 1,024 connections. Real requests have
+//! some hundred bytes. These are free, and larger ones share one budget.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use hyper::body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 
-/// What any request may have without asking.
+/// Free bytes of each request.
 const FREE: usize = 4 << 10;
 
-/// What all requests together may have beyond that.
+/// Budget of all requests together, beyond the free bytes.
 const TOTAL: usize = 32 << 20;
 
-/// What is taken of the budget. Clones share it.
+/// Bytes taken from the budget. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct BodyBudget(Arc<AtomicUsize>);
 
 impl BodyBudget {
-    /// `body`, which fails with RESOURCE_EXHAUSTED once the budget is used up.
+    /// Wraps `body` so that it fails with RESOURCE_EXHAUSTED once the budget is used up.
     #[must_use]
     pub fn limit(&self, body: Body) -> Body {
         Body::new(BudgetedBody { body, budget: self.clone(), seen: 0 })
@@ -35,7 +35,7 @@ impl BodyBudget {
     }
 }
 
-/// A body that gives back what it has taken when it is dropped, by when its request is whole or refused.
+/// Body that returns its bytes to the budget on drop, when the request is complete or refused.
 struct BudgetedBody {
     body: Body,
     budget: BodyBudget,

@@ -1,7 +1,7 @@
-//! The connections that a listener has, and who goes when one more comes than there is room for.
+//! Connection limit of a listener, with eviction.
 //!
-//! Nobody waits: a newcomer is let in, and whoever has the most connections loses the one that it has used least. So a
-//! crowd from one place costs that place, and an operator gets in.
+//! A new connection is always accepted. At the limit, the owner of the most connections loses its least recently used
+//! one. A flood from one owner so evicts its own connections, and an operator always gets in.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Peer;
 
-/// Whom connections are counted for: a user, or what one customer of a network has of addresses.
+/// Owner that connections are counted for: a local user, or one customer's network.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum ConnectionOwner {
-    /// Of the unix socket.
+    /// User of the unix socket.
     User(u32),
-    /// An IPv4 address, or the upper half of an IPv6 one.
+    /// IPv4 address, or /64 prefix of an IPv6 address.
     Network(Ipv6Addr),
 }
 
@@ -34,14 +34,14 @@ impl From<&Peer> for ConnectionOwner {
     }
 }
 
-/// The places of one listener.
+/// Connections of one listener.
 #[derive(Debug)]
 pub struct Connections {
     limit: usize,
     taken: Mutex<Vec<Arc<Connection>>>,
 }
 
-/// One connection's place.
+/// One connection.
 #[derive(Debug)]
 pub struct Connection {
     owner: ConnectionOwner,
@@ -49,32 +49,32 @@ pub struct Connection {
     evicted: CancellationToken,
 }
 
-/// How a connection is used.
+/// Usage of a connection.
 #[derive(Clone, Copy, Debug)]
 struct ConnectionUse {
     calls: usize,
     since: Instant,
 }
 
-/// A place that is given back when this is dropped.
+/// Handle that removes its connection from the count on drop.
 #[derive(Debug)]
 pub struct ConnectionGuard {
     place: Arc<Connection>,
     connection_limit: Arc<Connections>,
 }
 
-/// A call that is under way until this is dropped.
+/// Handle that marks a call as in progress until dropped.
 #[derive(Debug)]
 pub struct CallGuard(Arc<Connection>);
 
 impl Connections {
-    /// As many as `limit`, all free.
+    /// Creates an empty set with room for `limit` connections.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, taken: Mutex::default() })
     }
 
-    /// A place for a connection of `owner`. If there is none left, somebody else has to leave.
+    /// Adds a connection of `owner`. At the limit it evicts another.
     #[must_use]
     pub fn take(self: &Arc<Self>, owner: ConnectionOwner) -> ConnectionGuard {
         let use_ = Mutex::new(ConnectionUse { calls: 0, since: Instant::now() });
@@ -90,7 +90,7 @@ impl Connections {
     }
 }
 
-/// Of those of whoever has the most, one without calls if possible, and of these the one that was used longest ago.
+/// Picks a connection of the heaviest owner: idle before busy, least recently used first.
 fn eviction_victim(taken: &[Arc<Connection>], newcomer: ConnectionOwner) -> Option<usize> {
     let mut counts = BTreeMap::from([(newcomer, 1)]);
     for place in taken {
@@ -104,7 +104,7 @@ fn eviction_victim(taken: &[Arc<Connection>], newcomer: ConnectionOwner) -> Opti
 }
 
 impl Connection {
-    /// Says that a call has begun.
+    /// Records the start of a call.
     #[must_use]
     pub fn call(self: &Arc<Self>) -> CallGuard {
         let mut use_ = lock(&self.use_);
@@ -114,13 +114,13 @@ impl Connection {
 }
 
 impl ConnectionGuard {
-    /// The place.
+    /// Returns the connection.
     #[must_use]
     pub const fn place(&self) -> &Arc<Connection> {
         &self.place
     }
 
-    /// Is cancelled once somebody else has the place.
+    /// Returns a token that is cancelled on eviction.
     #[must_use]
     pub fn evicted(&self) -> CancellationToken {
         self.place.evicted.clone()
@@ -140,7 +140,7 @@ impl Drop for CallGuard {
     }
 }
 
-/// No holder of these locks leaves anything half done.
+/// Ignores poisoning: no holder of these locks leaves a partial update.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

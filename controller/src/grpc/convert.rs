@@ -1,4 +1,4 @@
-//! From what the core and the prober call things to what the API calls them, and nowhere else.
+//! Conversion of the core's and the prober's types to the API's.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -25,15 +25,15 @@ use super::names::{
 };
 use crate::log::LogRecord;
 
-/// Why the prober refuses checks, by backend.
+/// Reasons for which the prober rejects checks, by backend.
 pub type Refusals<'a> = BTreeMap<&'a str, &'a str>;
 
-/// Why the prober refuses checks, by backend.
+/// Collects the rejected checks by backend.
 pub fn refusals(prober: &ProberView) -> Refusals<'_> {
     prober.refused.iter().map(|(name, reason)| (&**name, reason.as_str())).collect()
 }
 
-/// An override.
+/// Converts an override.
 pub fn over(listed: &Override, config: &Config) -> v1::Override {
     let (frontend, pool) =
         listed.slot.as_ref().map(|(f, p)| (f.to_string(), p.to_string())).unwrap_or_default();
@@ -55,7 +55,7 @@ pub fn over(listed: &Override, config: &Config) -> v1::Override {
     }
 }
 
-/// A backend without its transitions.
+/// Converts a backend, without its transitions.
 pub fn backend(view: &BackendView, refusals: &Refusals<'_>, all: &View) -> v1::Backend {
     v1::Backend {
         name: view.name.to_string(),
@@ -93,7 +93,7 @@ fn outcome(last: &health::LastOutcome) -> v1::Outcome {
     }
 }
 
-/// A backend's move.
+/// Converts a backend's transition.
 pub fn transition(transition: &health::Transition) -> v1::Transition {
     let cause = match &transition.cause {
         Cause::Outcome { code, detail } => transition::Cause::Verdict(verdict(*code, detail)),
@@ -112,7 +112,7 @@ fn verdict(verdict: ipc::Code, detail: &ipc::Detail) -> v1::Verdict {
     v1::Verdict { code: code(verdict).into(), detail: detail.to_string() }
 }
 
-/// A frontend.
+/// Converts a frontend.
 pub fn frontend(view: &FrontendView, config: &Config) -> v1::Frontend {
     let configured = config.frontends.get(&view.name);
     let active = view.active_pool.and_then(|index| view.pools.get(index));
@@ -152,7 +152,7 @@ fn pool_backend(view: &MemberView) -> v1::PoolBackend {
     }
 }
 
-/// A healthcheck.
+/// Converts a healthcheck.
 pub fn healthcheck(name: &str, check: &Healthcheck) -> v1::HealthCheck {
     let (port, tcp, http, tls) = match &check.probe {
         Probe::Icmp => (0, None, None, None),
@@ -199,7 +199,7 @@ fn tcp_mode(mode: ipc::Mode) -> v1::TcpMode {
     }
 }
 
-/// The least that the time-out can be, if it is derived.
+/// Returns the lower bound of a derived timeout.
 fn timeout_min(check: &Healthcheck) -> Option<Duration> {
     match check.timeout {
         ipc::Timeout::Auto { min, .. } => Some(min),
@@ -216,7 +216,7 @@ fn tls_params(tls: &Tls) -> v1::TlsParams {
     v1::TlsParams { server_name: tls.server_name.clone().unwrap_or_default(), verify: verify.into() }
 }
 
-/// The VPP that is connected.
+/// Converts the connected VPP.
 pub fn vpp_info(info: &VppInfo, since: Wall) -> v1::GetVppInfoResponse {
     v1::GetVppInfoResponse {
         version: info.version.clone(),
@@ -227,7 +227,7 @@ pub fn vpp_info(info: &VppInfo, since: Wall) -> v1::GetVppInfoResponse {
     }
 }
 
-/// What VPP was last seen to have.
+/// Converts the last observed state of VPP.
 pub fn lb_state(actual: &Actual, view: &View) -> v1::GetVpplbStateResponse {
     let owners: BTreeMap<VipKey, &FrontendView> = view
         .frontends
@@ -244,7 +244,7 @@ pub fn lb_state(actual: &Actual, view: &View) -> v1::GetVpplbStateResponse {
 }
 
 fn lb_conf(conf: &dataplane::LbConf) -> v1::LbConf {
-    // The plugin's word for `none` is an address of all ones.
+    // The plugin writes `none` as an address of all ones.
     let ipv4 = (conf.ipv4_src.to_bits() != u32::MAX).then(|| conf.ipv4_src.to_string());
     let ipv6 = (conf.ipv6_src.to_bits() != u128::MAX).then(|| conf.ipv6_src.to_string());
     v1::LbConf {
@@ -279,7 +279,7 @@ pub fn vip(key: &VipKey) -> v1::Vip {
     v1::Vip { prefix: key.prefix(), protocol: key.protocol_name(), port: key.port.into() }
 }
 
-/// Something that happened.
+/// Converts an event.
 pub fn event(event: &Event) -> WatchEventsResponse {
     let told = match &event.kind {
         Kind::Backend { name, address, transition: moved } => Told::Backend(v1::BackendEvent {
@@ -354,7 +354,7 @@ fn blind(verdict: &Blindness) -> v1::BlindEvent {
     }
 }
 
-/// What a backend is now.
+/// Returns a backend's current state as a replayed event.
 pub fn backend_now(view: &BackendView) -> WatchEventsResponse {
     let state = backend_state(view.health).into();
     let newest = view.transitions.first().map(transition);
@@ -367,7 +367,7 @@ pub fn backend_now(view: &BackendView) -> WatchEventsResponse {
     now(view.since, told)
 }
 
-/// What a frontend is now.
+/// Returns a frontend's current state as a replayed event.
 pub fn frontend_now(view: &FrontendView) -> WatchEventsResponse {
     let state = frontend_state(view.state).into();
     let active = view.active_pool.and_then(|index| view.pools.get(index));
@@ -380,12 +380,12 @@ pub fn frontend_now(view: &FrontendView) -> WatchEventsResponse {
     now(view.since, told)
 }
 
-/// Whether the prober is there now.
+/// Returns the prober's current state as a replayed event.
 pub fn prober_now(view: &ProberView) -> WatchEventsResponse {
     now(view.since, Told::Prober(v1::ProberEvent { connected: view.connected }))
 }
 
-/// Whether VPP is there now.
+/// Returns VPP's current state as a replayed event.
 pub fn vpp_now(view: &VppView) -> WatchEventsResponse {
     now(view.since, Told::Vpp(v1::VppEvent { connected: view.info.is_some() }))
 }
@@ -394,12 +394,12 @@ fn now(since: Wall, told: Told) -> WatchEventsResponse {
     WatchEventsResponse { at: Some(timestamp(since)), replay: true, event: Some(told) }
 }
 
-/// One line of an explanation.
+/// Converts one line of an explanation.
 pub fn reason(reason: Reason) -> v1::Reason {
     v1::Reason { topic: reason.topic.as_str().into(), text: reason.text }
 }
 
-/// A log record.
+/// Converts a log record.
 pub fn record(record: &LogRecord) -> WatchEventsResponse {
     let fields =
         record.fields.iter().map(|(name, value)| v1::LogField { name: (*name).into(), value: value.clone() });
@@ -412,7 +412,7 @@ pub fn record(record: &LogRecord) -> WatchEventsResponse {
     WatchEventsResponse { at: Some(record.at.into()), replay: false, event: Some(told) }
 }
 
-/// That the subscriber has lost `count` events.
+/// Returns the event that `count` events were dropped.
 pub fn lost(count: u64) -> WatchEventsResponse {
     let told = Told::Lost(v1::LostEvent { count });
     WatchEventsResponse { at: Some(SystemTime::now().into()), replay: false, event: Some(told) }

@@ -1,4 +1,4 @@
-//! VPP's counters in the words of the API.
+//! Conversion of VPP's traffic counters to the API.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use maglev_vpp::stats::Traffic;
 use super::convert;
 use crate::vpp::{TrafficCounters, VipCounters, VipPackets};
 
-/// How much traffic VPP has seen.
+/// Converts the counters.
 pub fn lb_counters(counters: &TrafficCounters, view: &View) -> v1::GetVpplbCountersResponse {
     let owners: BTreeMap<VipKey, &str> =
         view.config.frontends.iter().map(|(name, frontend)| (frontend.vip, &**name)).collect();

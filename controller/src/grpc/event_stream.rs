@@ -1,4 +1,4 @@
-//! The stream of events: what is so, then what happens.
+//! Event stream: a replay of the current state, then live events.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::handle::{Handle, ShuttingDown};
 use crate::log::{self, LogRecord, LogSubscription};
 use crate::metrics::WatchGuard;
 
-/// What a subscriber wants to hear of.
+/// Event kinds that a subscriber requested.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EventFilter {
     backend: bool,
@@ -63,7 +63,7 @@ fn level(number: i32) -> Result<Level, Status> {
 }
 
 impl EventFilter {
-    /// Whether anything but the log is chosen.
+    /// Returns true if any kind but the log is requested.
     const fn events(self) -> bool {
         self.backend || self.frontend || self.vpp || self.operator
     }
@@ -90,7 +90,7 @@ impl EventFilter {
     }
 }
 
-/// What is so, marked as replay, and then what happens, until `stopping` says that it is over.
+/// Returns a stream of the current state, marked as replay, and then of events, until `stopping` is true.
 ///
 /// # Errors
 /// [`ShuttingDown`].
@@ -101,7 +101,7 @@ pub async fn events(
     watcher: WatchGuard,
     stopping: watch::Receiver<bool>,
 ) -> Result<impl Stream<Item = Result<WatchEventsResponse, Status>> + Send + use<>, ShuttingDown> {
-    // Subscribed before the view is taken, so that nothing falls in between.
+    // Subscribe before taking the view, so that no event is missed between.
     let events = choice.events().then(|| handle.events());
     let records = choice.log.map(|level| log.records(level));
     let replay = Box::new(replay(handle.view().await?, choice));
@@ -115,7 +115,7 @@ pub async fn events(
     }))
 }
 
-/// Converted one by one as the client reads them: ten thousand backends cost a slow client's stream no memory.
+/// Converts each item when the client reads it: a slow client costs no memory, even at ten thousand backends.
 fn replay(view: Arc<View>, choice: EventFilter) -> impl Iterator<Item = WatchEventsResponse> + Send {
     let prober = choice.backend.then(|| convert::prober_now(&view.prober));
     let vpp = (choice.vpp && view.vpp.enabled).then(|| convert::vpp_now(&view.vpp));
@@ -137,7 +137,7 @@ struct EventSubscriber {
 }
 
 impl EventSubscriber {
-    /// The next event of the chosen kinds, or the status that ends the stream.
+    /// Returns the next requested event, or the status that ends the stream.
     async fn next(&mut self) -> Result<WatchEventsResponse, Status> {
         if let Some(response) = self.replay.next() {
             return Ok(response);
@@ -173,7 +173,7 @@ enum ReceivedItem<T> {
     Lost(u64),
 }
 
-/// Waits for ever on what was not subscribed to.
+/// Waits for ever if there is no subscription.
 async fn receive<T: Clone>(receiver: Option<&mut broadcast::Receiver<T>>) -> Result<ReceivedItem<T>, Status> {
     let Some(receiver) = receiver else { return std::future::pending().await };
     match receiver.recv().await {

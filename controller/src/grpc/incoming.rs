@@ -1,4 +1,4 @@
-//! From listeners to connections that calls come in by.
+//! Accepts connections for the gRPC server.
 
 use std::io;
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use crate::access::{AccessControl, ClientCertificate, Peer, names};
 use crate::config::TlsConfig;
 use crate::listen::{AcceptBackoff, AsyncListener, ClientStream, Listener};
 
-/// How many connections each listener has at most.
+/// Maximum number of connections of each listener.
 const MAX_CONNECTIONS: usize = 1024;
 
-/// How many descriptors the rest of the daemon may want.
+/// Descriptors reserved for the rest of the daemon.
 const OTHER_DESCRIPTORS: usize = 128;
 
-/// How long a client may take until it speaks HTTP/2, a TLS handshake included.
+/// Maximum time until a client speaks HTTP/2, including the TLS handshake.
 const OPENING: Duration = Duration::from_secs(5);
 
-/// Accepts from every listener, so that one's crowd does not shut out the others. Ends with the runtime, or when the
-/// stream is dropped.
+/// Accepts from each listener in its own task, so that a flood on one does not block the others. Ends with the
+/// runtime, or when the stream is dropped.
 pub fn incoming(
     listeners: Vec<Listener>,
     access: &AccessControl,
@@ -46,7 +46,7 @@ pub fn incoming(
     ReceiverStream::new(receiver)
 }
 
-/// No listener may use up the descriptors of the others.
+/// Returns the connection limit of each listener, so that none can exhaust the descriptors of the others.
 fn places_each(listeners: usize) -> usize {
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
@@ -54,7 +54,7 @@ fn places_each(listeners: usize) -> usize {
     share.clamp(1, MAX_CONNECTIONS)
 }
 
-/// What those who come in pass.
+/// Acceptor of one listener.
 #[derive(Clone)]
 struct ConnectionAcceptor {
     connection_limit: Arc<Connections>,
@@ -96,7 +96,7 @@ impl ConnectionAcceptor {
                 let taken = self.connection_limit.take(ConnectionOwner::from(&peer));
                 tokio::spawn(self.clone().open(stream, peer, taken));
             }
-            // It has left already.
+            // The client has already disconnected.
             Err(error) => debug!(%error, "a client without an address"),
         }
     }
@@ -108,7 +108,7 @@ impl ConnectionAcceptor {
             () = evicted.cancelled() => return,
         };
         if let Some(transport) = transport {
-            // The server has ended if nobody takes it.
+            // A send fails only after the server has ended.
             let _ = self.sender.send(Ok(transport)).await;
         }
     }

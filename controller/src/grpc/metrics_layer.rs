@@ -1,4 +1,4 @@
-//! The layer that counts calls and their messages, around everything that is served.
+//! Tower layer that counts calls and messages of everything served.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,17 +14,17 @@ use tower::{Layer, Service};
 
 use crate::metrics::{CallMetrics, CallTimer, MethodMetrics};
 
-/// The header or trailer that has the status.
+/// Header or trailer with the status.
 const STATUS: &str = "grpc-status";
 
-/// What stands before each message in a body: whether it is compressed, and its length.
+/// Length of a message prefix: a compression flag and the message length.
 const PREFIX: usize = 5;
 
-/// Counts calls.
+/// Layer that counts calls.
 #[derive(Clone, Debug)]
 pub struct MetricsLayer(pub Arc<CallMetrics>);
 
-/// A service whose calls are counted.
+/// Service whose calls are counted.
 #[derive(Clone, Debug)]
 pub struct MetricsService<S> {
     inner: S,
@@ -60,13 +60,13 @@ where
         let response = self.inner.call(
             request.map(|body| Body::new(RequestBody { body, method, frames: MessageCounter::default() })),
         );
-        // The call is in here, so that it counts as given up if this is dropped.
+        // The future owns the call, so dropping it counts as a cancellation.
         Box::pin(async move { Ok(watch(response.await?, call)) })
     }
 }
 
 fn watch(response: Response<Body>, mut call: CallTimer) -> Response<Body> {
-    // A call that fails before its first message has its status among the headers, and no body.
+    // A call that fails before its first message has its status in the headers, and no body.
     if let Some(code) = code(response.headers()) {
         call.end(code);
         return response;
@@ -78,14 +78,14 @@ fn code(headers: &HeaderMap) -> Option<Code> {
     headers.get(STATUS).map(|status| Code::from_bytes(status.as_bytes()))
 }
 
-/// What the client sends.
+/// Request body that counts messages.
 struct RequestBody {
     body: Body,
     method: Arc<MethodMetrics>,
     frames: MessageCounter,
 }
 
-/// What the client is sent.
+/// Response body that counts messages.
 struct ResponseBody {
     body: Body,
     call: CallTimer,
@@ -136,7 +136,7 @@ impl hyper::body::Body for ResponseBody {
                 }
             }
             Poll::Ready(Some(Err(status))) => self.call.end(status.code()),
-            // An end without a status is one that the client cannot know either.
+            // A body without a status ends the call as Unknown, as the client sees it.
             Poll::Ready(None) => self.call.end(Code::Unknown),
         }
         polled
@@ -151,18 +151,18 @@ impl hyper::body::Body for ResponseBody {
     }
 }
 
-/// Where in the sequence of messages a body is.
+/// Parser of message boundaries in a body.
 #[derive(Debug, Default)]
 struct MessageCounter {
     prefix: [u8; PREFIX],
-    /// How much of the prefix is there.
+    /// Bytes of the prefix read so far.
     begun: usize,
-    /// How much of the message is not.
+    /// Bytes of the message still to come.
     left: usize,
 }
 
 impl MessageCounter {
-    /// Lets `data` pass, and returns how many messages end in it.
+    /// Advances over `data`, and returns the number of messages that end in it.
     fn pass(&mut self, mut data: &[u8]) -> u64 {
         let mut ended = 0;
         while !data.is_empty() {

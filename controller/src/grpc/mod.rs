@@ -1,4 +1,4 @@
-//! The gRPC server. The API itself is described in `proto/maglev/v1/maglev.proto`.
+//! gRPC server. `proto/maglev/v1/maglev.proto` describes the API.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -38,39 +38,39 @@ use access::AuthLayer;
 use api::ApiService;
 use metrics_layer::MetricsLayer;
 
-/// The largest request.
+/// Maximum size of a request.
 const MAX_REQUEST: usize = 1 << 20;
 
-/// How many calls one connection has under way at most.
+/// Maximum number of concurrent calls of one connection.
 const MAX_STREAMS: u32 = 64;
 
-/// How long a call may take until its answer begins.
+/// Maximum time until a call's response begins.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection is asked this often whether its other end is still there,
+/// Interval of HTTP/2 keepalive pings.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// and closed if it has not said so by then.
+/// Time to wait for the answer to a ping before closing the connection.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the streams of others (health, reflection) may take to end at shutdown; our own end at once.
+/// Shutdown time for streams of health and reflection; event streams end at once.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Why the server could not run.
+/// Failure of the server.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The compiled-in description of the API is broken.
+    /// The compiled-in description of the API is invalid.
     #[error("gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// The server failed.
     #[error("gRPC: {0}")]
-    ClientTransport(#[from] tonic::transport::Error),
+    Transport(#[from] tonic::transport::Error),
 }
 
-/// The calls of everything that [`serve`] serves.
+/// Creates the metrics of all calls that [`serve`] serves.
 ///
 /// # Errors
-/// The compiled-in description of a service is broken.
+/// The compiled-in description of a service is invalid.
 pub fn calls(reflection: bool) -> Result<CallMetrics, prost::DecodeError> {
     use tonic_reflection::pb::{v1, v1alpha};
     let mut descriptors = vec![DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
@@ -80,8 +80,8 @@ pub fn calls(reflection: bool) -> Result<CallMetrics, prost::DecodeError> {
     CallMetrics::of(&descriptors)
 }
 
-/// Serves the API, the standard health service and, if asked, reflection on `listeners` until `shutdown` is there.
-/// Then every stream of events ends with a status.
+/// Serves the API, the standard health service and, if requested, reflection on `listeners` until `shutdown`
+/// completes. Event streams then end with a status.
 ///
 /// # Errors
 /// The server failed. No client can cause that.
@@ -128,13 +128,13 @@ pub async fn serve(
     }
     report_not_serving(&health).await;
     stop.send_replace(true);
-    // Whoever has not left by then is cut off when the process ends.
+    // Remaining connections are closed when the process exits.
     tokio::time::timeout(GRACE, server).await.unwrap_or(Ok(())).map_err(ServeError::from)
 }
 
-/// Ends once the server stops.
+/// Completes once the server stops.
 async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // That the sender is gone means the same.
+    // A dropped sender means the same.
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
@@ -143,7 +143,7 @@ async fn report_not_serving(health: &HealthReporter) {
     health.set_not_serving::<MaglevServer<ApiService>>().await;
 }
 
-/// Both versions: grpcurl and its like of some age know the older one only.
+/// Adds both versions: older clients such as grpcurl know only v1alpha.
 fn add_reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error> {
     let builder = || {
         tonic_reflection::server::Builder::configure()

@@ -1,4 +1,4 @@
-//! The enums of the API, value by value.
+//! Conversion of enums to the API's, value by value.
 
 use maglev_core::dataplane::Encap;
 use maglev_core::event::FrontendState;
@@ -8,7 +8,7 @@ use maglev_ipc::Code;
 use maglev_proto::v1;
 use tracing::Level;
 
-/// A backend's state.
+/// Converts a backend's state.
 pub const fn backend_state(health: Health) -> v1::BackendState {
     match health {
         Health::Unknown => v1::BackendState::Unknown,
@@ -20,7 +20,7 @@ pub const fn backend_state(health: Health) -> v1::BackendState {
     }
 }
 
-/// What an override says.
+/// Converts the kind of an override.
 pub const fn override_kind(says: Says) -> v1::OverrideKind {
     match says {
         Says::Paused => v1::OverrideKind::Paused,
@@ -30,7 +30,7 @@ pub const fn override_kind(says: Says) -> v1::OverrideKind {
     }
 }
 
-/// A frontend's state.
+/// Converts a frontend's state.
 pub const fn frontend_state(state: FrontendState) -> v1::FrontendState {
     match state {
         FrontendState::Unknown => v1::FrontendState::Unknown,
@@ -39,7 +39,7 @@ pub const fn frontend_state(state: FrontendState) -> v1::FrontendState {
     }
 }
 
-/// A kind of probe, by the word that the configuration has for it.
+/// Converts a kind of probe from the configuration's word.
 pub fn probe_type(kind: &str) -> v1::ProbeType {
     match kind {
         "icmp" => v1::ProbeType::Icmp,
@@ -51,7 +51,7 @@ pub fn probe_type(kind: &str) -> v1::ProbeType {
     }
 }
 
-/// A verdict.
+/// Converts an outcome code.
 pub const fn code(code: Code) -> v1::Code {
     match code {
         Code::L4Ok => v1::Code::L4ok,
@@ -69,7 +69,7 @@ pub const fn code(code: Code) -> v1::Code {
     }
 }
 
-/// An operator's wish.
+/// Converts an operator's action.
 pub const fn action(action: Action) -> v1::Action {
     match action {
         Action::Pause => v1::Action::Pause,
@@ -79,7 +79,7 @@ pub const fn action(action: Action) -> v1::Action {
     }
 }
 
-/// An encapsulation.
+/// Converts an encapsulation.
 pub const fn encap(encap: Encap) -> v1::Encap {
     match encap {
         Encap::Gre4 => v1::Encap::Gre4,
@@ -90,7 +90,7 @@ pub const fn encap(encap: Encap) -> v1::Encap {
     }
 }
 
-/// The severity of a log record.
+/// Converts the severity of a log record.
 pub fn log_level(level: Level) -> v1::LogLevel {
     match level {
         Level::ERROR => v1::LogLevel::Error,

@@ -1,4 +1,4 @@
-//! The calls that override the configuration.
+//! Calls that override the configuration.
 
 use maglev_core::health::Action;
 use maglev_core::state::{By, Command, OperateError};
@@ -9,10 +9,10 @@ use super::api::gone;
 use super::convert;
 use crate::handle::{Handle, NamedItem};
 
-/// Who asks, and what they say to it.
+/// Returns the requester, with the reason and lifetime of the override.
 ///
 /// # Errors
-/// The lifetime is none.
+/// Invalid lifetime.
 pub fn by(who: String, note: Option<Note>) -> Result<By, Status> {
     let Note { reason, lifetime } = note.unwrap_or_default();
     let lifetime = lifetime.map(|lifetime| {
@@ -23,11 +23,10 @@ pub fn by(who: String, note: Option<Note>) -> Result<By, Status> {
     Ok(By { who, reason, lifetime: lifetime.transpose()? })
 }
 
-/// Does something to a backend. The backend, as it is then, unless it has left the configuration; and why a restart would
-/// forget it.
+/// Applies `action` to a backend. Returns the resulting backend, if it is still configured, and the persist error.
 ///
 /// # Errors
-/// It was not done.
+/// The core rejected the action.
 pub async fn backend(
     handle: &Handle,
     name: &str,
@@ -41,18 +40,18 @@ pub async fn backend(
     Ok((found, unkept))
 }
 
-/// Gives a backend of a pool a weight. The frontend, as it is then, unless it has left the configuration; and why a restart
-/// would forget it.
+/// Sets or unsets the weight of a pool member. Returns the resulting frontend, if it is still configured, and the
+/// persist error.
 ///
 /// # Errors
-/// It was not done.
+/// The core rejected the weight.
 pub async fn weight(
     handle: &Handle,
     path: [String; 3],
     weight: Option<u32>,
     by: By,
 ) -> Result<(Option<Frontend>, String), Status> {
-    // What is beyond a byte is beyond the bound too.
+    // A value beyond one byte exceeds the bound as well.
     let weight = weight.map(|weight| u8::try_from(weight).unwrap_or(u8::MAX));
     let [frontend, pool, backend] = path.map(Into::into);
     let name = std::sync::Arc::clone(&frontend);

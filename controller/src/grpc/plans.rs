@@ -1,4 +1,4 @@
-//! The calls that plan: what a comparison with VPP, or a reload, would do.
+//! Calls that plan a sync or a reload.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,13 +18,13 @@ use crate::config::{LoadError, report};
 use crate::handle::Handle;
 use crate::vpp::VppReading;
 
-/// What would be done to VPP as it is now, after a reload to `config` if one is given.
+/// Returns the changes to VPP as it is now, after a reload to `config` if given.
 pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Plan, Status> {
     connected(&handle.view().await.map_err(gone)?.vpp)?;
     let reading = handle.read_vpp().await.map_err(gone)?;
     let (VppReading { actual, flows }, turn) = reading.ok_or_else(not_connected)?;
     let snapshot = handle.snapshot().await.map_err(gone)?;
-    // Long tables take their time, and others have calls under way.
+    // Large tables take time, so this runs off the worker threads.
     let preview = spawn_blocking(move || {
         let _turn = turn;
         snapshot.state.preview(actual, config, clock::now())
@@ -46,7 +46,7 @@ fn convert(preview: &Preview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> v1::Pl
     v1::Plan { conf: preview.conf.is_some(), vips: preview.vips.iter().map(vip_plan).collect() }
 }
 
-/// How many flows the plan flushes, if it flushes any and VPP tells.
+/// Returns the number of flows that the plan flushes, if any and if VPP reports them.
 fn flushed(planned: &VipPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> Option<u64> {
     let flushed = planned.steps.iter().filter_map(|step| match step {
         Step::RemoveAs { server } | Step::SetWeight { server, flush: true, .. } => Some(server),
@@ -56,7 +56,7 @@ fn flushed(planned: &VipPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> Opt
     flows.copied().reduce(|sum, flows| sum + flows)
 }
 
-/// What is wrong with the configuration file.
+/// Converts a load error.
 pub fn fault(error: &LoadError) -> v1::ConfigFault {
     let problem = |problem: &Problem| v1::ConfigProblem {
         path: problem.path.clone(),

@@ -1,4 +1,4 @@
-//! The whole server, over a unix socket.
+//! Tests of the whole server, over a unix socket.
 
 use std::future::Future;
 use std::path::Path;
@@ -101,7 +101,7 @@ async fn next(events: &mut Streaming<WatchEventsResponse>) -> WatchEventsRespons
     events.message().await.unwrap().unwrap()
 }
 
-/// What the client has been told by name, as `backend nginx0`, and whether as a replay.
+/// Returns the item of an event, such as `backend nginx0`, and true for a replay.
 fn told(event: &WatchEventsResponse) -> (String, bool) {
     let what = match event.event.as_ref().unwrap() {
         Told::Backend(backend) => format!("backend {}", backend.name),
@@ -268,7 +268,7 @@ async fn a_slow_subscriber_is_told_what_it_has_lost() {
     let daemon = daemon(fixture::view()).await;
     let mut events = daemon.watch(&[EventKind::Frontend], LogLevel::Unspecified).await;
     assert_eq!(told(&next(&mut events).await), ("frontend web".into(), true));
-    // The test's one thread does not let the server read before all of it has happened.
+    // The test's one thread does not let the server read before all events are published.
     for _ in 0..EVENT_BACKLOG + 5 {
         daemon.handle.publish(fixture::nginx0_down());
     }
@@ -313,7 +313,7 @@ async fn the_health_service_knows_the_api() {
     }
 }
 
-/// The names of the services, as reflection lists them.
+/// Lists the services by reflection.
 macro_rules! reflected {
     ($version:ident, $channel:expr) => {{
         use tonic_reflection::pb::$version::ServerReflectionRequest;

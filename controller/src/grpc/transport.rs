@@ -1,4 +1,4 @@
-//! A connection that calls come in by: who is at its other end, and how long it may stay.
+//! Transport of gRPC connections: the peer, the opening deadline and eviction.
 
 use std::io;
 use std::pin::Pin;
@@ -13,37 +13,37 @@ use tonic::transport::server::Connected;
 use super::connection_limit::{Connection, ConnectionGuard};
 use crate::access::Peer;
 
-/// What every HTTP/2 client sends first (RFC 9113 §3.4).
+/// Length of the HTTP/2 client preface (RFC 9113 §3.4).
 const PREFACE: usize = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
-/// Bytes to and fro, with TLS or without.
+/// Byte stream, with or without TLS.
 pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
-/// A connection. It ends if its client has not begun to speak HTTP/2 in time, or if its place is wanted.
+/// Connection that ends if its client does not speak HTTP/2 in time, or if it is evicted.
 pub struct ClientTransport {
     bytes: Box<dyn Bytes>,
-    /// How many bytes of the preface are wanted by when.
+    /// Bytes of the preface still expected, with their deadline.
     opening: Option<(usize, Pin<Box<Sleep>>)>,
     evicted: Pin<Box<WaitForCancellationFutureOwned>>,
     caller: ApiCaller,
     _taken: ConnectionGuard,
 }
 
-/// Who calls, and by which connection.
+/// Peer and connection of a call.
 #[derive(Clone, Debug)]
 pub struct ApiCaller {
-    /// Who.
+    /// Peer.
     pub peer: Arc<Peer>,
-    /// Who, in words.
+    /// Description of the peer.
     pub who: Arc<str>,
-    /// The connection's place.
+    /// Entry in the connection limit.
     pub place: Arc<Connection>,
 }
 
 impl ClientTransport {
-    /// A connection of `peer` that must have begun to speak by `deadline`.
+    /// Creates a connection of `peer` that must start HTTP/2 by `deadline`.
     pub fn new(
         bytes: Box<dyn Bytes>,
         peer: Peer,
@@ -70,7 +70,7 @@ impl AsyncRead for ClientTransport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.evicted.as_mut().poll(cx).is_ready() {
-            // As if the client had left.
+            // Report the end of the stream, as if the client had closed.
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();

@@ -1,4 +1,4 @@
-//! Listening sockets that systemd has made (`LISTEN_FDS`), by the names that its units give them.
+//! Listening sockets passed by systemd (`LISTEN_FDS`), by their names.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd;
 
 use super::{ListenError, Listener};
 
-/// The sockets that systemd passes, by what they are for.
+/// Sockets passed by systemd, by purpose.
 #[derive(Debug, Default)]
 pub struct InheritedSockets {
     /// `FileDescriptorName=grpc`.
@@ -22,10 +22,10 @@ pub struct InheritedSockets {
 }
 
 impl InheritedSockets {
-    /// Takes them; there are none if something else than systemd has started us.
+    /// Takes the passed sockets; there are none without systemd.
     ///
     /// # Errors
-    /// A socket has another name, or is of another kind than a listening TCP or unix stream socket.
+    /// A socket has an unknown name, or is not a listening TCP or unix stream socket.
     pub fn take() -> Result<Self, ListenError> {
         let refuse = |address: &str, reason: String| ListenError { address: address.into(), reason };
         let passed = sd_listen_fds::get().map_err(|error| refuse("LISTEN_FDS", error.to_string()))?;
@@ -49,7 +49,7 @@ impl InheritedSockets {
     }
 }
 
-/// Needs nothing of the network but the socket itself: where systemd makes the sockets, there may be none.
+/// Converts a passed socket. Uses only system calls on the socket itself: the unit may have no network.
 fn listener(socket: OwnedFd) -> io::Result<Listener> {
     let is_listening = getsockopt(&socket, sockopt::AcceptConn)?;
     if !is_listening || getsockopt(&socket, sockopt::SockType)? != SockType::Stream {
@@ -58,7 +58,7 @@ fn listener(socket: OwnedFd) -> io::Result<Listener> {
     let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
     let family = address.family();
     let socket = Socket::from(socket);
-    // The prober that we may start has no business with it.
+    // A spawned prober must not inherit it.
     socket.set_cloexec(true)?;
     socket.set_nonblocking(true)?;
     match family {

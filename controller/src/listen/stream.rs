@@ -1,4 +1,4 @@
-//! An accepted connection, of either kind.
+//! Accepted connection, TCP or unix.
 
 use std::io;
 use std::pin::Pin;
@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A connection.
+/// Connection.
 #[derive(Debug)]
 pub enum ClientStream {
-    /// Over TCP.
+    /// TCP.
     Tcp(TcpStream),
-    /// Over a unix socket.
+    /// Unix socket.
     Unix(UnixStream),
 }
 

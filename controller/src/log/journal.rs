@@ -1,4 +1,4 @@
-//! Lines for systemd's journal.
+//! Line format of systemd's journal.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Puts the priority before each line, as sd-daemon(3) has it.
+/// Format that puts the sd-daemon(3) priority before each line.
 #[derive(Debug)]
 pub struct JournalFormat<F>(pub F);
 
@@ -26,12 +26,12 @@ where
         let mut text = String::new();
         self.0.format_event(context, Writer::new(&mut text), event)?;
         let priority = priority(*event.metadata().level());
-        // The journal makes a record of each line, and one without a priority would have the unit's.
+        // The journal makes a record of each line; one without priority would get the unit's default.
         text.lines().try_for_each(|line| writeln!(writer, "<{priority}>{line}"))
     }
 }
 
-/// As syslog(3) numbers them. There is nothing below debug.
+/// Returns the syslog(3) priority. Debug is the lowest.
 const fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,

@@ -1,4 +1,4 @@
-//! How subscribers of the API hear the log: each from a level of its own, whatever goes to standard error.
+//! Log subscriptions of API clients, each with its own level, independent of standard error.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,10 +15,10 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::OWN;
 
-/// How many records a subscriber may lag behind before it loses the oldest.
+/// Maximum number of records that a subscriber may lag behind before it loses the oldest.
 const BACKLOG: usize = 1024;
 
-/// From the least that can be asked for to the most.
+/// Levels in ascending verbosity.
 const LEVELS: [LevelFilter; 6] = [
     LevelFilter::OFF,
     LevelFilter::ERROR,
@@ -28,35 +28,35 @@ const LEVELS: [LevelFilter; 6] = [
     LevelFilter::TRACE,
 ];
 
-/// A log record, for subscribers.
+/// Log record.
 #[derive(Clone, Debug)]
 pub struct LogRecord {
-    /// When it was written.
+    /// Time of the record.
     pub at: SystemTime,
-    /// How severe it is.
+    /// Severity.
     pub level: Level,
-    /// The part of the program that wrote it.
+    /// Module that wrote it.
     pub target: &'static str,
-    /// What it says.
+    /// Message text.
     pub message: String,
-    /// Its fields, in the order in which they were written.
+    /// Fields, in the order written.
     pub fields: Vec<(&'static str, String)>,
 }
 
-/// Where subscribers get the log.
+/// Source of log subscriptions.
 #[derive(Clone, Debug)]
 pub struct LogBroadcast(Arc<BroadcastState>);
 
 #[derive(Debug)]
 struct BroadcastState {
     sender: broadcast::Sender<Arc<LogRecord>>,
-    /// How many subscribers ask for each of [`LEVELS`].
+    /// Number of subscribers per entry of [`LEVELS`].
     asked: Mutex<[usize; LEVELS.len()]>,
-    /// The index of the most verbose level that anybody asks for.
+    /// Index of the most verbose requested level.
     max_level: AtomicUsize,
 }
 
-/// What one subscriber hears. As long as it is there, records of its level are made.
+/// Subscription, which keeps its level enabled until dropped.
 #[derive(Debug)]
 pub struct LogSubscription {
     receiver: broadcast::Receiver<Arc<LogRecord>>,
@@ -72,8 +72,8 @@ impl Default for LogBroadcast {
 }
 
 impl LogBroadcast {
-    /// What is logged from now on, at `level` and above, and what else others ask for. A receiver that lags too far
-    /// loses the oldest, and is told.
+    /// Subscribes to records of `level` and above, and of more verbose levels that others request. A receiver that
+    /// lags too far loses the oldest, and learns the number.
     #[must_use]
     pub fn records(&self, level: Level) -> LogSubscription {
         let level = LEVELS.iter().position(|known| *known == level).unwrap_or_default();
@@ -82,7 +82,7 @@ impl LogBroadcast {
         LogSubscription { receiver, level, subscribe: self.clone() }
     }
 
-    /// The layer that makes records, for as long as somebody asks for them.
+    /// Returns the layer that produces records while there are subscribers.
     pub fn layer<S>(&self) -> impl Layer<S> + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
@@ -92,10 +92,10 @@ impl LogBroadcast {
 }
 
 impl BroadcastState {
-    /// Where nobody asks for a record, its place in the program is told so once, and then costs nothing. When that
-    /// changes, every place is told anew.
+    /// Updates the subscriber counts. Callsites without subscribers are disabled through tracing's interest cache,
+    /// which a change of the maximum rebuilds.
     fn change(&self, change: impl FnOnce(&mut [usize; LEVELS.len()])) {
-        // Held until all is told, so that two changes are told in their order.
+        // Held over the rebuild, so that two changes take effect in order.
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut asked);
         let max_level = asked.iter().rposition(|count| *count > 0).unwrap_or_default();
@@ -110,7 +110,7 @@ impl BroadcastState {
 }
 
 impl LogSubscription {
-    /// Where they arrive.
+    /// Returns the receiver.
     pub const fn receiver(&mut self) -> &mut broadcast::Receiver<Arc<LogRecord>> {
         &mut self.receiver
     }
@@ -122,12 +122,12 @@ impl Drop for LogSubscription {
     }
 }
 
-/// Lets through what anybody asks for.
+/// Filter that passes the most verbose requested level.
 struct RequestedLevel(LogBroadcast);
 
 impl RequestedLevel {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        // What the gRPC libraries log while they send a record would itself be a record to send, and so on for ever.
+        // The gRPC libraries log while they send a record, which would be an endless loop.
         metadata.is_event() && metadata.target().starts_with(OWN) && *metadata.level() <= self.0.0.max_level()
     }
 }
@@ -146,7 +146,7 @@ impl<S> Filter<S> for RequestedLevel {
     }
 }
 
-/// Makes records of what is let through.
+/// Layer that broadcasts records.
 struct BroadcastLayer(LogBroadcast);
 
 impl<S: Subscriber> Layer<S> for BroadcastLayer {
@@ -161,7 +161,7 @@ impl<S: Subscriber> Layer<S> for BroadcastLayer {
             message: fields.message,
             fields: fields.others,
         };
-        // The last subscriber may just have left.
+        // The last subscriber may have just left.
         let _ = self.0.0.sender.send(Arc::new(record));
     }
 }

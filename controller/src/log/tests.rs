@@ -42,9 +42,9 @@ fn written(level: &str, format: LogFormat, style: LineStyle, log: impl FnOnce())
     paper.take()
 }
 
-/// In the journal's style, which has no time.
+/// Returns the lines in the journal's style, which has no time.
 fn logged(level: &str, log: impl FnOnce()) -> String {
-    written(level, LogFormat::Text, LineStyle::JournalFormat, log)
+    written(level, LogFormat::Text, LineStyle::Journal, log)
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn json_has_the_same_fields() {
         ),
         "{plain}"
     );
-    let journal = written("info", LogFormat::Json, LineStyle::JournalFormat, || warn!("w"));
+    let journal = written("info", LogFormat::Json, LineStyle::Journal, || warn!("w"));
     assert!(journal.starts_with("<4>{\"timestamp\":"), "{journal}");
 }
 
@@ -100,7 +100,7 @@ fn the_journal_gets_priorities_and_a_terminal_colours() {
         info!("i");
         debug!("d");
         trace!("t");
-        // Nothing that is put into a record begins one of its own.
+        // A newline in a value must not start a journal record of its own.
         info!(reason = %"one\n<0>two", "cut");
     };
     let priorities: Vec<_> = logged("trace", all).lines().map(|line| line[..3].to_owned()).collect();
@@ -130,7 +130,7 @@ fn a_plain_level_is_about_this_program() {
 fn a_subscriber_has_a_level_of_its_own() {
     let (subscribe, paper) = (LogBroadcast::default(), Paper::default());
     let lines =
-        lines(LogFormat::Text, LineStyle::JournalFormat, paper.clone()).with_filter(filter("warn").unwrap());
+        lines(LogFormat::Text, LineStyle::Journal, paper.clone()).with_filter(filter("warn").unwrap());
     tracing::subscriber::with_default(
         tracing_subscriber::registry().with(lines).with(subscribe.layer()),
         || {
@@ -170,7 +170,7 @@ fn a_subscriber_has_a_level_of_its_own() {
 #[test]
 fn what_nobody_asks_for_is_not_even_looked_at() {
     let (subscribe, paper) = (LogBroadcast::default(), Paper::default());
-    let lines = lines(LogFormat::Text, LineStyle::JournalFormat, paper).with_filter(filter("warn").unwrap());
+    let lines = lines(LogFormat::Text, LineStyle::Journal, paper).with_filter(filter("warn").unwrap());
     let subscriber = tracing_subscriber::registry().with(lines).with(subscribe.layer());
     assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::WARN));
     let records = subscribe.records(Level::DEBUG);

@@ -1,16 +1,16 @@
-//! What a client of the endpoint asks for.
+//! Content negotiation of the metrics endpoint.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AsHeaderName};
 
 use super::text::ExpositionFormat;
 
-/// The format that a client prefers; without a word from it, Prometheus' own.
+/// Returns the client's preferred format; Prometheus text by default.
 pub fn format(headers: &HeaderMap) -> ExpositionFormat {
     let (mut text, mut open_metrics) = (0.0_f32, 0.0_f32);
     for offer in offers(headers, ACCEPT) {
         match offer.name {
-            // The version before is like it in most, not in all.
+            // Version 0.0.1 differs in details.
             "application/openmetrics-text" if matches!(offer.version, None | Some("1.0.0")) => {
                 open_metrics = open_metrics.max(offer.quality);
             }
@@ -25,7 +25,7 @@ pub fn format(headers: &HeaderMap) -> ExpositionFormat {
     }
 }
 
-/// Whether a client unpacks gzip.
+/// Returns true if the client accepts gzip.
 pub fn gzip(headers: &HeaderMap) -> bool {
     let quality = |name: &str| {
         let mut named =
@@ -35,11 +35,11 @@ pub fn gzip(headers: &HeaderMap) -> bool {
     quality("gzip").or_else(|| quality("*")).is_some_and(|quality| quality > 0.0)
 }
 
-/// One of the things that a client can do with.
+/// One entry of an Accept header.
 struct AcceptOffer<'a> {
     name: &'a str,
     version: Option<&'a str>,
-    /// 0 is never, and 1 best of all.
+    /// Preference from 0 (never) to 1.
     quality: f32,
 }
 

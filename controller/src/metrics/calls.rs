@@ -1,4 +1,4 @@
-//! The calls of the gRPC API, under the names that go-grpc-prometheus has made usual.
+//! Metrics of the gRPC calls, with the names of go-grpc-prometheus.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tonic::Code;
 
 use super::text::{self, FamilyType, TextEncoder};
 
-/// The codes in the order of their numbers, as Go writes them.
+/// Codes by number, in Go's spelling.
 const CODES: [&str; 17] = [
     "OK",
     "Canceled",
@@ -32,17 +32,16 @@ const CODES: [&str; 17] = [
     "Unauthenticated",
 ];
 
-/// The upper bounds of the buckets in milliseconds, and as they are written in seconds.
+/// Upper bucket bounds in milliseconds, and in seconds as text.
 const BOUNDS: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
 const BOUND_LABELS: [&str; BOUNDS.len()] =
     ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10"];
 
-/// The calls of every method that is served. What is not known from the start is never counted, so no client can add a
-/// series.
+/// Metrics of all served methods. Unknown methods are not counted, so clients cannot create series.
 #[derive(Debug, Default)]
 pub struct CallMetrics(BTreeMap<String, Arc<MethodMetrics>>);
 
-/// The calls of one method. Counting takes no lock.
+/// Metrics of one method, updated without a lock.
 #[derive(Debug)]
 pub struct MethodMetrics {
     labels: String,
@@ -54,7 +53,7 @@ pub struct MethodMetrics {
     nanos: AtomicU64,
 }
 
-/// A call under way. Dropped before its end, it was given up by the client or by its deadline.
+/// Call in progress. Dropping it early counts a cancellation by client or deadline.
 #[derive(Debug)]
 pub struct CallTimer {
     method: Arc<MethodMetrics>,
@@ -63,10 +62,10 @@ pub struct CallTimer {
 }
 
 impl CallMetrics {
-    /// The methods of every service in these file descriptor sets.
+    /// Creates metrics for all methods of the file descriptor sets.
     ///
     /// # Errors
-    /// They are none.
+    /// Invalid descriptors.
     pub fn of(descriptors: &[&[u8]]) -> Result<Self, DecodeError> {
         let mut methods = BTreeMap::new();
         for set in descriptors {
@@ -84,7 +83,7 @@ impl CallMetrics {
         Ok(Self(methods))
     }
 
-    /// A call of the method at `path` begins; `None` if there is no such method.
+    /// Starts a call of the method at `path`; `None` if it does not exist.
     pub fn begin(&self, path: &str) -> Option<CallTimer> {
         let method = Arc::clone(self.0.get(path)?);
         method.started.fetch_add(1, Relaxed);
@@ -145,24 +144,24 @@ impl MethodMetrics {
         }
     }
 
-    /// The client has sent `count` messages.
+    /// Counts received messages.
     pub fn received(&self, count: u64) {
         self.received.fetch_add(count, Relaxed);
     }
 
-    /// The client was sent `count` messages.
+    /// Counts sent messages.
     pub fn sent(&self, count: u64) {
         self.sent.fetch_add(count, Relaxed);
     }
 }
 
 impl CallTimer {
-    /// The method that is called.
+    /// Returns the method.
     pub const fn method(&self) -> &Arc<MethodMetrics> {
         &self.method
     }
 
-    /// The call ended with `code`; only the first end counts.
+    /// Ends the call with `code`; later ends are ignored.
     pub fn end(&mut self, code: Code) {
         if std::mem::replace(&mut self.ended, true) {
             return;

@@ -1,4 +1,4 @@
-//! The endpoint.
+//! Metrics endpoint over HTTP.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,16 +26,16 @@ use super::{Metrics, accept};
 use crate::handle::Handle;
 use crate::listen::{self, AcceptedConnection, Listener};
 
-/// How many connections each listener has at most.
+/// Maximum number of connections per listener.
 const MAX_CONNECTIONS: usize = 8;
 
-/// How long a request may be, in bytes.
+/// Maximum size of a request, in bytes.
 const MAX_REQUEST: usize = 16 * 1024;
 
-/// How long a client may take to ask.
+/// Maximum time for a client to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection lasts at most: one question and its answer.
+/// Maximum duration of a connection: one request and its response.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -46,16 +46,16 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const NEGOTIATED: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
 
-/// What is needed to answer.
+/// State of the endpoint.
 struct MetricsEndpoint {
     handle: Handle,
     metrics: Arc<Metrics>,
-    /// One scrape is rendered at a time: however many ask, it costs one thread and the memory of one.
+    /// Serializes rendering: concurrent scrapes cost one thread and the memory of one.
     turn: Arc<Semaphore>,
     render_cache: Arc<RenderCache>,
 }
 
-/// Serves `/metrics` on `listeners` until `shutdown` is there.
+/// Serves `/metrics` on `listeners` until `shutdown` completes.
 pub async fn serve(
     listeners: Vec<Listener>,
     handle: Handle,
@@ -80,7 +80,7 @@ pub async fn serve(
                 tokio::spawn(timeout(CONNECTION_TIMEOUT, talk(connection, Arc::clone(&endpoint))));
             }
             Some(Err(_)) => {}
-            // There is nothing to listen on.
+            // There are no listeners.
             None => return shutdown.await,
         }
     }
@@ -108,7 +108,7 @@ async fn answer<B>(
         return Ok(plain(StatusCode::NOT_FOUND, "the metrics are at /metrics\n"));
     }
     Ok(match *request.method() {
-        // Of the answer to HEAD, only the headers are sent.
+        // hyper sends only the headers in response to HEAD.
         Method::GET | Method::HEAD => {
             let (format, gzip) = (accept::format(request.headers()), accept::gzip(request.headers()));
             endpoint.scrape(format, gzip).await
@@ -135,8 +135,8 @@ impl MetricsEndpoint {
                 };
                 let (metrics, counters) = (Arc::clone(&self.metrics), self.handle.counters());
                 let render_cache = Arc::clone(&self.render_cache);
-                // At 10,000 backends this takes milliseconds, which no probe's outcome shall wait for. It goes on when
-                // the client has left, and so it keeps its turn.
+                // At 10,000 backends this takes milliseconds, which must not delay probe outcomes. It keeps its
+                // permit after the client disconnects.
                 let rendered = tokio::task::spawn_blocking(move || {
                     let _turn = turn;
                     let text = metrics.render(&snapshot.view(), counters.as_deref(), format);
@@ -162,7 +162,7 @@ impl MetricsEndpoint {
     }
 }
 
-/// The fastest level: it packs metrics to a twentieth or so, and a better one costs more than the bytes it saves.
+/// Compresses at the fastest level, to about a twentieth. Better levels cost more than they save.
 pub(super) fn pack(text: &str) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 16), Compression::fast());
     encoder.write_all(text.as_bytes())?;

@@ -1,7 +1,7 @@
-//! The Prometheus endpoint: what counts, what is shown of it, and how it is served.
+//! Metrics: families, rendering and the Prometheus endpoint.
 //!
-//! What is so at the moment of a scrape is rendered from one view ([`state`]), and so is what the core counts itself
-//! ([`probes`]). What else only history knows is counted here as it happens, with the `prometheus` crate.
+//! [`state`] renders the current state from one view at each scrape, and [`probes`] the core's own counters. The
+//! `prometheus` crate counts the rest as it happens.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,19 +43,19 @@ use operators::OperatorMetrics;
 use process::ProcessMetrics;
 use text::{FamilyType, TextEncoder};
 
-/// The upper bounds of the buckets for calls to VPP, in seconds: each call stops VPP's workers for as long.
+/// Upper bucket bounds of VPP calls, in seconds. Each call stops VPP's workers for as long.
 const CALL_BUCKETS: [f64; 10] = [1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 1e-1, 1.0];
 
-/// What a sync was about.
+/// Scope of a sync.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SyncScope {
-    /// Everything.
+    /// All VIPs.
     All,
     /// One VIP.
     Vip,
 }
 
-/// Which way a message of VPP's API went.
+/// Direction of a message of VPP's API.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CallDirection {
     /// To VPP.
@@ -64,7 +64,7 @@ pub enum CallDirection {
     Received,
 }
 
-/// A subscriber to events, while it is there.
+/// Event subscriber, counted until dropped.
 #[derive(Debug)]
 pub struct WatchGuard {
     watchers: IntGauge,
@@ -73,12 +73,12 @@ pub struct WatchGuard {
 }
 
 impl WatchGuard {
-    /// It has lost so many events.
+    /// Counts events that the subscriber lost.
     pub fn lost_events(&self, count: u64) {
         self.events.inc_by(count);
     }
 
-    /// It has lost so many records of the log.
+    /// Counts log records that the subscriber lost.
     pub fn lost_records(&self, count: u64) {
         self.records.inc_by(count);
     }
@@ -90,7 +90,7 @@ impl Drop for WatchGuard {
     }
 }
 
-/// What is counted.
+/// Counters of the daemon.
 #[derive(Debug)]
 pub struct Metrics {
     backends: Mutex<BTreeMap<(Name, Health, Health), u64>>,
@@ -113,15 +113,15 @@ pub struct Metrics {
     lost_records: IntCounter,
     served: OnceLock<Arc<CallMetrics>>,
     refusals: IntCounterVec,
-    /// The size of the newest scrape, so that the next one need not grow into it.
+    /// Size of the last scrape, to allocate the next one at once.
     size: AtomicUsize,
 }
 
 impl Metrics {
-    /// Nothing has happened yet.
+    /// Creates counters of zero.
     ///
     /// # Errors
-    /// Two metrics have one name.
+    /// Two metrics have the same name.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         registry.register(Box::new(ProcessMetrics::new()))?;
@@ -229,18 +229,18 @@ impl Metrics {
         })
     }
 
-    /// From now on the calls of gRPC are shown, those that were never made included.
+    /// Enables the metrics of gRPC calls, uncalled methods included.
     pub fn show_calls(&self, calls: CallMetrics) {
         // There is one server.
         let _ = self.served.set(Arc::new(calls));
     }
 
-    /// Where the calls of gRPC are counted. What is not to be shown is not counted.
+    /// Returns the metrics of gRPC calls; a dummy if they are not enabled.
     pub fn calls(&self) -> Arc<CallMetrics> {
         self.served.get().cloned().unwrap_or_default()
     }
 
-    /// A subscriber to events is there for as long as the returned value.
+    /// Counts a subscriber until the returned guard is dropped.
     #[must_use]
     pub fn watcher(&self) -> WatchGuard {
         self.watchers.inc();
@@ -251,15 +251,15 @@ impl Metrics {
         }
     }
 
-    /// Something happened in the core.
+    /// Counts an event of the core.
     pub fn event(&self, event: &Event) {
         match &event.kind {
-            // What leaves takes its counters along: see `retain`.
+            // `sync_to_config` removes the counters of removed backends.
             Kind::Backend { name, transition, .. } if transition.to != Health::Removed => {
                 let key = (name.clone(), transition.from, transition.to);
                 *lock(&self.backends).entry(key).or_default() += 1;
             }
-            // With the state the same, it is the pool that changed.
+            // An unchanged state means a pool change.
             Kind::Frontend { name, from, to, .. } if from != to => {
                 *lock(&self.frontends).entry((name.clone(), *from, *to)).or_default() += 1;
             }
@@ -279,7 +279,7 @@ impl Metrics {
         }
     }
 
-    /// A message of VPP's API was sent or received; `duration` is how long its answer took, where that is known.
+    /// Counts a message of VPP's API; with the response time, if known.
     pub fn vpp_call(&self, msg: &str, direction: CallDirection, result: &str, duration: Option<Duration>) {
         let direction = match direction {
             CallDirection::Sent => "tx",
@@ -294,7 +294,7 @@ impl Metrics {
         }
     }
 
-    /// Steps were made in VPP.
+    /// Counts steps applied to VPP.
     pub fn sync(&self, scope: SyncScope, counts: &Counts, duration: Duration) {
         let scope = match scope {
             SyncScope::All => "all",
@@ -313,12 +313,12 @@ impl Metrics {
         self.sync_seconds.with_label_values(&[scope]).observe(duration.as_secs_f64());
     }
 
-    /// The configuration in force was read.
+    /// Records a loaded configuration.
     pub fn loaded(&self, at: Now) {
         self.reloaded.set(Duration::from_nanos(at.wall.0).as_secs_f64());
     }
 
-    /// The configuration was read again; or it was wrong, and the one before stays.
+    /// Records a reload; a failed one leaves the running configuration in force.
     pub fn reload(&self, ok: bool, at: Now) {
         self.reloads.with_label_values(&[if ok { "success" } else { "failure" }]).inc();
         self.reload_failing.set((!ok).into());
@@ -327,23 +327,23 @@ impl Metrics {
         }
     }
 
-    /// The link to `peer` (`prober` or `vpp`) has failed; `reason` is one of a few fixed words.
+    /// Counts an error on the link to `peer` (`prober` or `vpp`); `reason` is one of a few fixed words.
     pub fn link_error(&self, peer: &str, reason: &str) {
         self.link_errors.with_label_values(&[peer, reason]).inc();
     }
 
-    /// The overrides were written down; or it was tried, and the file stays as it was.
+    /// Records a write of the overrides.
     pub fn saved(&self, ok: bool) {
         self.operators.saved(ok);
     }
 
-    /// A call was refused because of its caller's role, `times` more than before.
+    /// Adds `times` refusals of a call because of the caller's role.
     pub fn refused(&self, method: &str, times: u64) {
         self.refusals.with_label_values(&[method]).inc_by(times);
     }
 
-    /// Forgets what has left the configuration, and begins with what has come. Falls are shown before there is one: of
-    /// a counter that appears with its first, nobody sees that it has grown.
+    /// Removes counters of removed items and creates those of new ones. Down transitions start at 0, because
+    /// `increase()` does not see a counter that appears with 1.
     pub fn sync_to_config(&self, config: &Config) {
         let mut backends = lock(&self.backends);
         backends.retain(|(name, ..), _| config.backends.contains_key(name));
@@ -354,7 +354,7 @@ impl Metrics {
         lock(&self.frontends).retain(|(name, ..), _| config.frontends.contains_key(name));
     }
 
-    /// Everything.
+    /// Renders all families.
     pub fn render(
         &self,
         view: &View,
@@ -398,7 +398,7 @@ impl Metrics {
     }
 }
 
-/// No holder of these locks leaves anything half done.
+/// Ignores poisoning: no holder of these locks leaves a partial update.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

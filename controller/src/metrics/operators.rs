@@ -1,4 +1,4 @@
-//! What operators do, and what they leave behind.
+//! Metrics of operator actions and overrides.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
 use super::text::{FamilyType, TextEncoder};
 
-/// What is counted.
+/// Counters of operator actions.
 #[derive(Debug)]
 pub struct OperatorMetrics {
     actions: IntCounterVec,
@@ -19,10 +19,10 @@ pub struct OperatorMetrics {
 }
 
 impl OperatorMetrics {
-    /// Nothing has happened yet.
+    /// Creates counters of zero.
     ///
     /// # Errors
-    /// Two metrics have one name.
+    /// Two metrics have the same name.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let counter = |name: &str, help: &str, label: &str| {
             let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
@@ -61,7 +61,7 @@ fn label(deed: Deed) -> String {
     deed.as_str().replace(' ', "_")
 }
 
-/// Writes every family that follows from a view.
+/// Writes the families that follow from a view.
 pub fn render(view: &View, text: &mut TextEncoder) {
     let mut counts = Says::KINDS.map(|kind| (kind, 0_u64));
     for listed in view.overrides.list() {

@@ -1,4 +1,4 @@
-//! What came of the probes, per backend.
+//! Probe results per backend.
 
 use maglev_core::health::Probes;
 use maglev_core::view::{BackendView, View};
@@ -6,7 +6,7 @@ use maglev_ipc::Code;
 
 use super::text::{self, FamilyType, TextEncoder};
 
-/// The upper bounds of the buckets, as they are written.
+/// Upper bucket bounds, as text.
 const BOUNDS: [&str; Probes::BOUNDS.len()] =
     ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5"];
 

@@ -1,4 +1,4 @@
-//! What the system tells of our own process.
+//! Metrics of this process.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use prometheus::proto::{Gauge, MetricFamily};
 
 use crate::clock;
 
-/// CPU, memory and descriptors, and since when we run.
+/// CPU, memory, descriptors and start time.
 pub struct ProcessMetrics {
     system: ProcessCollector,
     /// Seconds since the Unix epoch.
@@ -16,7 +16,7 @@ pub struct ProcessMetrics {
 }
 
 impl ProcessMetrics {
-    /// Of this process, which has just been started.
+    /// Creates the collector; to be called at the start of the process.
     pub fn new() -> Self {
         Self {
             system: ProcessCollector::for_self(),
@@ -37,7 +37,8 @@ impl Collector for ProcessMetrics {
     }
 }
 
-/// The time of the start comes from /proc/stat. Where a unit hides that (`ProcSubset=pid`), it is 0, and ours does.
+/// Fills in the start time. The crate reads it from /proc/stat, which our unit hides (`ProcSubset=pid`), and then
+/// returns 0.
 fn set_start(families: &mut [MetricFamily], started: f64) {
     let start = families.iter_mut().filter(|family| family.name() == "process_start_time_seconds");
     for metric in start.flat_map(MetricFamily::mut_metric) {

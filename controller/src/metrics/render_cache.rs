@@ -1,4 +1,4 @@
-//! What was rendered, for as long as somebody reads it: many who read slowly hold the memory of a few.
+//! Cache of rendered scrapes that clients still read, so that many slow clients share a few buffers.
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -9,21 +9,21 @@ use tokio::time::Instant;
 use super::lock;
 use super::text::ExpositionFormat;
 
-/// Up to this age, what somebody still reads is given to whoever asks.
+/// Maximum age of a body that a new client may share.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How many of one form are held at most. Whoever asks then gets the newest, however old: no older than a connection can
-/// be.
+/// Maximum number of bodies per form. At the limit, clients share the newest at any age; the connection timeout
+/// bounds that.
 const MAX_HELD: usize = 2;
 
-/// How something is rendered: its format, and whether it is packed.
+/// Form of a body: format, and true for gzip.
 pub type RenderForm = (ExpositionFormat, bool);
 
-/// What was rendered, for as long as somebody reads it.
+/// Rendered bodies, each weakly referenced while a client reads it.
 #[derive(Debug, Default)]
 pub struct RenderCache(Mutex<Vec<CachedBody>>);
 
-/// What was rendered once.
+/// Rendered body.
 #[derive(Debug)]
 struct CachedBody {
     form: RenderForm,
@@ -31,7 +31,7 @@ struct CachedBody {
     body: Weak<Vec<u8>>,
 }
 
-/// Keeps what was rendered alive.
+/// Owner of a body's bytes.
 struct SharedBody(Arc<Vec<u8>>);
 
 impl AsRef<[u8]> for SharedBody {
@@ -41,7 +41,7 @@ impl AsRef<[u8]> for SharedBody {
 }
 
 impl RenderCache {
-    /// What may be given to whoever asks now, if there is any; else it is to be rendered.
+    /// Returns a body to share, or `None` if the scrape must be rendered.
     pub fn find(&self, form: RenderForm) -> Option<Bytes> {
         let mut render_cache = lock(&self.0);
         render_cache.retain(|scrape| scrape.body.strong_count() > 0);
@@ -51,7 +51,7 @@ impl RenderCache {
         will_do.then(|| newest.body.upgrade()).flatten().map(given)
     }
 
-    /// Has what was rendered just now, to be given to others too.
+    /// Adds a rendered body.
     pub fn add(&self, form: RenderForm, body: Vec<u8>) -> Bytes {
         let body = Arc::new(body);
         lock(&self.0).push(CachedBody { form, at: Instant::now(), body: Arc::downgrade(&body) });
@@ -91,7 +91,7 @@ mod tests {
             places[1],
             "another form"
         );
-        // Those who have read leave nothing behind.
+        // Finished clients leave nothing behind.
         drop(held);
         assert!(render_cache.find(TEXT).is_none() && lock(&render_cache.0).is_empty());
     }

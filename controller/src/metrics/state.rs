@@ -1,4 +1,4 @@
-//! What is so at the moment of a scrape.
+//! Families of the current state.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use maglev_ipc::Lateness;
 
 use super::text::{FamilyType, TextEncoder, labels};
 
-/// Writes every family that follows from a view.
+/// Writes the families that follow from a view.
 pub fn render(view: &View, text: &mut TextEncoder) {
     backends(view, text);
     certificates(view, text);
@@ -205,7 +205,7 @@ fn prober(prober: &ProberView, text: &mut TextEncoder) {
     .histogram("", &bounds.each_ref().map(String::as_str), &lateness.counts, sum);
 }
 
-/// While VPP is away nothing is known of it; where it is not used there is nothing to know.
+/// Writes VPP's state. While it is away, only the connection is known; without VPP, nothing is written.
 fn vpp(vpp: &VppView, now: Wall, text: &mut TextEncoder) {
     if !vpp.enabled {
         return;

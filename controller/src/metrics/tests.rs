@@ -13,7 +13,7 @@ use crate::fixture;
 mod cost;
 mod endpoint;
 
-/// The lines of `text` that begin with `name`.
+/// Returns the lines of `text` that begin with `name`.
 fn lines<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     text.lines().filter(|line| line.starts_with(name)).collect()
 }
@@ -125,7 +125,7 @@ fn traffic_is_told_by_vip_by_prefix_and_by_backend() {
         ["next\"} 9", "first\"} 1", "untracked\"} 3", "no-server\"} 4"]
             .map(|kind| format!("{tcp},kind=\"{kind}"))
     );
-    // The prefix has two VIPs, and one route.
+    // The prefix has two VIPs and one route.
     assert_eq!(
         lines(&text, "maglev_vpp_vip_route_"),
         [
@@ -254,12 +254,12 @@ fn lateness_is_a_histogram_of_the_probers() {
             "maglev_probe_lateness_seconds_count 3",
         ]
     );
-    // A prober that is not what it should be says anything.
+    // A compromised prober can send any counts.
     view.prober.stats.lateness.counts = [u64::MAX; 10];
     assert!(rendered(&view).contains("maglev_probe_lateness_seconds_count 18446744073709551615\n"));
 }
 
-/// With everything having happened once.
+/// Renders all families, each event having happened once.
 fn everything(format: ExpositionFormat) -> String {
     let metrics = Metrics::new().unwrap();
     metrics.show_calls(crate::grpc::calls(true).unwrap());
@@ -277,7 +277,7 @@ fn everything(format: ExpositionFormat) -> String {
     metrics.render(&view, Some(&fixture::counters()), format)
 }
 
-/// The families of a scrape, each with its type and the labels of its samples.
+/// Returns the families of a scrape, each with its type and labels.
 fn families(text: &str) -> BTreeMap<&str, (&str, BTreeSet<&str>)> {
     let mut families = BTreeMap::new();
     let mut family = "";
@@ -318,7 +318,7 @@ fn open_metrics_has_the_same_families_by_its_own_rules() {
     }
 }
 
-/// An override of each shape.
+/// Returns one override of each shape.
 fn disabled_and_weighed() -> Arc<Overrides> {
     let mut overrides = Overrides::default();
     let slot = Some(("web".into(), "primary".into()));
@@ -346,7 +346,7 @@ fn overrides_are_counted_and_dated() {
             "maglev_override_timestamp_seconds{kind=\"weight\",backend=\"nginx0\",frontend=\"web\",pool=\"primary\"} 1795348800",
         ]
     );
-    // One that is for ever has no end.
+    // An override without expiry has no sample.
     assert_eq!(
         lines(&text, "maglev_override_expiry_timestamp_seconds"),
         [

@@ -1,44 +1,45 @@
-//! Prometheus' text format 0.0.4 and OpenMetrics 1.0.0, written straight into one buffer: at 10,000 backends there are
-//! hundreds of thousands of lines, each of which would otherwise be a tree of small strings first.
+//! Encoder of the Prometheus text format 0.0.4 and OpenMetrics 1.0.0. It writes straight into one buffer: 10,000
+//! backends have hundreds of thousands of lines, and the crate's encoder would build a tree of small strings for each
+//! first.
 
 use std::fmt::Write;
 
 use prometheus::proto::{MetricFamily, MetricType};
 
-/// How a scrape is written.
+/// Exposition format.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ExpositionFormat {
-    /// Prometheus' own, which every reader of metrics knows.
+    /// Prometheus text, understood by every scraper.
     #[default]
     Text,
-    /// OpenMetrics, which has rules for names, units and the end.
+    /// OpenMetrics, with rules for names, units and the end.
     OpenMetrics,
 }
 
-/// The text of a scrape.
+/// Encoder of a scrape.
 #[derive(Debug)]
 pub struct TextEncoder {
     out: String,
     format: ExpositionFormat,
 }
 
-/// The types of metric that are written here.
+/// Metric types in use.
 #[derive(Clone, Copy, Debug)]
 pub enum FamilyType {
-    /// Goes up.
+    /// Counter.
     Counter,
-    /// Goes up and down.
+    /// Gauge.
     Gauge,
-    /// Buckets, sum and count.
+    /// Histogram.
     Histogram,
 }
 
-/// What a sample says.
+/// Value of a sample.
 #[derive(Clone, Copy, Debug)]
 pub enum SampleValue {
-    /// A whole number. Nearly all are, and small ones.
+    /// Integer; nearly all values are small ones.
     Whole(u64),
-    /// Any other.
+    /// Floating-point number.
     Real(f64),
 }
 
@@ -60,7 +61,7 @@ impl From<f64> for SampleValue {
     }
 }
 
-/// One family. Without a sample, nothing is written of it.
+/// Writer of one family. A family without samples writes nothing.
 #[derive(Debug)]
 pub struct FamilyWriter<'a> {
     out: &'a mut String,
@@ -72,29 +73,29 @@ pub struct FamilyWriter<'a> {
 }
 
 impl TextEncoder {
-    /// An empty text that can grow to `capacity` in place.
+    /// Creates an encoder with a buffer of `capacity` bytes.
     pub fn with_capacity(capacity: usize, format: ExpositionFormat) -> Self {
         Self { out: String::with_capacity(capacity), format }
     }
 
-    /// Begins a family. A counter's name ends in `_total`.
+    /// Begins a family. The name of a counter ends in `_total`.
     pub fn family<'a>(&'a mut self, name: &'a str, kind: FamilyType, help: &'a str) -> FamilyWriter<'a> {
         FamilyWriter { out: &mut self.out, format: self.format, name, kind, help, begun: false }
     }
 
-    /// A family of one gauge without labels.
+    /// Writes a gauge without labels.
     pub fn gauge(&mut self, name: &str, help: &str, value: impl Into<SampleValue>) {
         self.family(name, FamilyType::Gauge, help).sample(&[], value);
     }
 
-    /// Writes what the `prometheus` crate has gathered.
+    /// Writes families gathered by the `prometheus` crate.
     pub fn gathered(&mut self, families: &[MetricFamily]) {
         for gathered in families {
             let kind = match gathered.get_field_type() {
                 MetricType::COUNTER => FamilyType::Counter,
                 MetricType::GAUGE => FamilyType::Gauge,
                 MetricType::HISTOGRAM => FamilyType::Histogram,
-                // We register none.
+                // No such metric is registered.
                 MetricType::SUMMARY | MetricType::UNTYPED => continue,
             };
             let mut family = self.family(gathered.name(), kind, gathered.help());
@@ -116,7 +117,7 @@ impl TextEncoder {
         }
     }
 
-    /// What was written.
+    /// Returns the text.
     pub fn into_string(mut self) -> String {
         if self.format == ExpositionFormat::OpenMetrics {
             self.out.push_str("# EOF\n");
@@ -138,15 +139,14 @@ impl FamilyWriter<'_> {
         push_value(self.out, value);
     }
 
-    /// Writes one sample whose labels are [`prepared`](labels).
+    /// Writes one sample with [`prepared`](labels) labels.
     pub fn prepared(&mut self, labels: &str, value: impl Into<SampleValue>) {
         self.begin();
         self.out.extend([self.name, "{", labels, "}"]);
         push_value(self.out, value);
     }
 
-    /// Writes one sample for each of `states`: 1 for the one that is so, 0 for the others. `labels` are
-    /// [`prepared`](labels).
+    /// Writes one sample per state: 1 for the current one, 0 for the others. `labels` are [`prepared`](labels).
     pub fn one_hot<'s>(&mut self, labels: &str, states: impl Iterator<Item = (&'s str, bool)>) {
         self.begin();
         for (state, is) in states {
@@ -161,11 +161,11 @@ impl FamilyWriter<'_> {
         }
     }
 
-    /// Writes a histogram from the counts of its buckets, the last of which has no bound, and the sum. `labels` are
-    /// [`prepared`](labels), or empty.
+    /// Writes a histogram from bucket counts, the last one unbounded, and the sum. `labels` are [`prepared`](labels),
+    /// or empty.
     pub fn histogram(&mut self, labels: &str, bounds: &[&str], counts: &[u64], sum: f64) {
         let up_to = |total: &mut u64, count: &u64| {
-            // The prober's own may be anything.
+            // The prober's counts are untrusted and may overflow.
             *total = total.saturating_add(*count);
             Some(*total)
         };
@@ -174,7 +174,7 @@ impl FamilyWriter<'_> {
         self.buckets(labels, bounds.iter().zip(totals), sum, all);
     }
 
-    /// Writes a histogram from its buckets, each with all before it.
+    /// Writes a histogram from cumulative buckets.
     fn buckets(
         &mut self,
         labels: &str,
@@ -224,7 +224,7 @@ impl FamilyWriter<'_> {
     }
 }
 
-/// Labels in the format's own writing, without the braces, for use in several lines.
+/// Formats labels without the braces, for use in several lines.
 pub fn labels(labels: &[(&str, &str)]) -> String {
     let mut out = String::with_capacity(96);
     push_labels(&mut out, labels);
@@ -264,7 +264,7 @@ fn push_value(out: &mut String, value: impl Into<SampleValue>) {
     out.push('\n');
 }
 
-/// What `write!` would, without its machinery, which takes as long as the rest of the line.
+/// Writes a number. `write!` would take as long as the rest of the line.
 fn push_whole(out: &mut String, mut number: u64) {
     let mut digits = [0; 20];
     let mut first = digits.len();

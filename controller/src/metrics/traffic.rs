@@ -1,4 +1,4 @@
-//! How much traffic VPP has seen. The numbers are VPP's own, which begin anew with it, as counters may.
+//! Families of VPP's traffic counters. They reset when VPP restarts, as counters may.
 
 use maglev_core::view::View;
 use maglev_vpp::stats::Traffic;
@@ -6,7 +6,7 @@ use maglev_vpp::stats::Traffic;
 use super::text::{FamilyType, TextEncoder};
 use crate::vpp::TrafficCounters;
 
-/// Writes every family that follows from VPP's counters.
+/// Writes the families of VPP's counters.
 pub fn render(view: &View, counters: &TrafficCounters, text: &mut TextEncoder) {
     vips(counters, text);
     routes(counters, text);
@@ -35,7 +35,7 @@ fn vips(counters: &TrafficCounters, text: &mut TextEncoder) {
     }
 }
 
-/// One series per prefix: its VIPs are side by side, and share a route.
+/// Writes one series per prefix. VIPs of a prefix are adjacent, and share a route.
 fn routes(counters: &TrafficCounters, text: &mut TextEncoder) {
     let vips: Vec<_> = counters.vips.iter().collect();
     let prefixes = vips.chunk_by(|(a, _), (b, _)| a.same_prefix(b)).map(|vips| vips[0]);

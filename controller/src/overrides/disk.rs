@@ -1,4 +1,4 @@
-//! What is asked of the disk.
+//! File-system access of the override store.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -7,36 +7,36 @@ use std::path::Path;
 
 use tokio::task::spawn_blocking;
 
-/// A disk. Its calls block.
+/// Blocking file operations.
 pub trait Disk: Send + Sync + 'static {
-    /// Does something that blocks where it holds up nobody; `None` if there is nobody left who waits for it.
+    /// Runs blocking work off the runtime's workers; `None` during shutdown.
     fn block<T: Send + 'static>(
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = Option<T>> + Send;
 
-    /// Makes the last part of a path, unless it is there.
+    /// Creates a directory, unless it exists.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// A whole file of at most `max` bytes; `None` if there is none.
+    /// Reads a file of at most `max` bytes; `None` if it does not exist.
     fn read(&self, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>>;
 
-    /// Whether there is anything of that name.
+    /// Returns true if `path` exists.
     fn exists(&self, path: &Path) -> bool;
 
-    /// Removes a file, if it is there.
+    /// Removes a file, if it exists.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes a new file, whose contents are on the disk then, though its name may not be.
+    /// Creates a file and syncs its contents. The directory entry may not be durable yet.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
 
-    /// Gives a file another name, in place of the file that has it.
+    /// Renames a file, and replaces the target.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Puts the names of a folder's files on the disk.
+    /// Syncs a directory, which makes its entries durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 }
 
-/// The system's.
+/// File system of the host.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemDisk;
 
@@ -53,7 +53,7 @@ impl Disk for SystemDisk {
     }
 
     fn read(&self, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
-        // A pipe of that name would otherwise be waited for.
+        // Opening a FIFO of that name would block.
         let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
         let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

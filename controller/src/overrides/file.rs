@@ -1,4 +1,4 @@
-//! The file that overrides are kept in: JSON, one override per line, replaced whole.
+//! Override file: JSON, one override per line, replaced atomically.
 
 use std::fmt::Write as _;
 use std::io;
@@ -15,22 +15,22 @@ use tracing::{error, warn};
 
 use super::disk::Disk;
 
-/// The version that is written. One that is not known is not read.
+/// Version written. Newer ones are not read.
 const VERSION: u64 = 1;
 
-/// The largest file that is read: as many overrides as there may be, each of them as long as it may be.
+/// Maximum size of the file: the maximum number of overrides, each of maximum length.
 const MAX_FILE: u64 = 192 << 20;
 
 const NAME: &str = "overrides.json";
 
-/// What is to become of a file that stands in the way of a new one.
+/// Reason to move a file aside before the next write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Quarantine {
-    /// It makes no sense.
+    /// The contents are invalid.
     Corrupt,
-    /// A later release wrote it.
+    /// A later release wrote the file.
     Newer(u64),
-    /// It could not be read, so nobody knows what it says.
+    /// The file was unreadable, so its contents are unknown.
     Unread,
 }
 
@@ -44,7 +44,7 @@ impl Quarantine {
     }
 }
 
-/// Where overrides are kept.
+/// Store of overrides.
 #[derive(Debug)]
 pub struct OverrideStore<D> {
     disk: D,
@@ -53,8 +53,8 @@ pub struct OverrideStore<D> {
 }
 
 impl<D: Disk> OverrideStore<D> {
-    /// The overrides that are kept in `folder`, which is made if its parent is there; systemd would have made it. Whatever is wrong is logged and no
-    /// reason to end; a file that cannot be used is kept, under another name at the latest when one is written.
+    /// Loads the overrides from `folder`, and creates that directory if its parent exists. Errors are logged, and the
+    /// store starts empty. The next write moves an unusable file aside instead of replacing it.
     #[must_use]
     pub fn open(disk: D, folder: PathBuf) -> (Self, Overrides) {
         let mut store = Self { disk, folder, aside: None };
@@ -76,7 +76,7 @@ impl<D: Disk> OverrideStore<D> {
             Ok(None) => return Overrides::default(),
             Ok(Some(bytes)) => match parse(&bytes) {
                 Ok(overrides) => {
-                    // The run that wrote them may have died before their name was on the disk.
+                    // The previous run may have crashed before its directory entry was durable.
                     if let Err(error) = self.disk.sync_dir(&self.folder) {
                         error!(file = %shown, %error, "cannot see to it that the overrides outlive a loss of power");
                     }
@@ -105,28 +105,28 @@ impl<D: Disk> OverrideStore<D> {
         Overrides::default()
     }
 
-    /// Writes them down, in place of what was there, or not at all.
+    /// Replaces the file atomically.
     ///
     /// # Errors
-    /// The system's answer; what was there is still there.
+    /// The system's error; the previous file is unchanged.
     pub fn save(&mut self, overrides: &Overrides) -> io::Result<()> {
         self.disk.create_dir(&self.folder)?;
         self.move_aside()?;
         let new = self.folder.join(format!("{NAME}.new"));
-        // Left by a run that died before it could give it its name.
+        // A run that crashed before its rename may have left it.
         self.disk.remove(&new)?;
         let written = self.disk.write(&new, render(overrides).as_bytes());
         let moved = written.and_then(|()| self.disk.rename(&new, &self.path()));
         if moved.is_err() {
-            // What is half written would take up room where there is little.
+            // A partial file would waste space on a full disk.
             let _ = self.disk.remove(&new);
         }
         moved?;
-        // A name is on the disk when its folder is.
+        // The rename is durable once the directory is synced.
         self.disk.sync_dir(&self.folder)
     }
 
-    /// Gives a file that cannot be used a name that no other file has.
+    /// Renames an unusable file to a free name.
     fn move_aside(&mut self) -> io::Result<()> {
         let Some(aside) = self.aside else { return Ok(()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -143,7 +143,7 @@ impl<D: Disk> OverrideStore<D> {
                 warn!(file = %self.path().display(), to = %to.display(), "the overrides' file was moved aside");
                 self.disk.sync_dir(&self.folder)?;
             }
-            // Somebody else has.
+            // The file has already been removed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -152,16 +152,16 @@ impl<D: Disk> OverrideStore<D> {
     }
 }
 
-/// Why the contents of a file cannot be used.
+/// Reason for which a file is unusable.
 #[derive(Debug, Eq, PartialEq)]
 pub enum FileError {
-    /// They make no sense, for this reason.
+    /// Invalid contents; with the reason.
     Corrupt(String),
-    /// A later release wrote them, in this version.
+    /// Written by a later release, in this version.
     Newer(u64),
 }
 
-/// What any version has.
+/// Field that every version has.
 #[derive(Deserialize)]
 struct FileVersion {
     version: u64,
@@ -175,7 +175,7 @@ struct FileContents {
     overrides: Vec<FileEntry>,
 }
 
-/// One override, as it is written.
+/// One override in the file.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct FileEntry {
@@ -196,10 +196,10 @@ struct FileEntry {
     expires: Option<String>,
 }
 
-/// The overrides in the contents of a file.
+/// Parses a file.
 ///
 /// # Errors
-/// [`FileError`]; none of them is used then.
+/// [`FileError`]; a single bad entry rejects the whole file.
 pub fn parse(bytes: &[u8]) -> Result<Overrides, FileError> {
     let corrupt = |error: serde_json::Error| FileError::Corrupt(error.to_string());
     let FileVersion { version } = serde_json::from_slice(bytes).map_err(corrupt)?;
@@ -269,17 +269,17 @@ impl FileEntry {
     }
 }
 
-/// No configuration has a name that is longer than 64 bytes, or is not tame.
+/// Sanitizes a name. Valid configurations have no name beyond 64 bytes.
 fn name(text: &str) -> Name {
     tame(text, 64).into()
 }
 
-/// The contents of a file that keeps these.
+/// Formats a file with these overrides.
 #[must_use]
 pub fn render(overrides: &Overrides) -> String {
     let mut text = format!("{{\n\"version\": {VERSION},\n\"overrides\": [");
     for (number, persisted) in overrides.list().enumerate() {
-        // Neither can fail: a string takes everything, and a line has no key that is none.
+        // Serialization cannot fail: all keys are strings, and so is the writer.
         let line = serde_json::to_string(&FileEntry::of(&persisted)).unwrap_or_default();
         let _ = write!(text, "{}\n  {line}", if number == 0 { "" } else { "," });
     }
@@ -287,7 +287,7 @@ pub fn render(overrides: &Overrides) -> String {
     text
 }
 
-/// In UTC, as RFC 3339 has it.
+/// Formats a time in UTC (RFC 3339).
 fn shown_time(at: Wall) -> String {
     Timestamp::from(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
 }

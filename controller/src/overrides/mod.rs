@@ -1,5 +1,5 @@
-//! Keeps operators' overrides on disk. What the driver has in force is the wish, and the file follows it: at once when it
-//! can, and again and again when it cannot.
+//! Persists operators' overrides. The driver's overrides are the desired state; the file follows at once, or by
+//! retries after an error.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,34 +21,31 @@ pub mod file;
 pub use disk::{Disk, SystemDisk};
 pub use file::OverrideStore;
 
-/// The file is written this seldom in the long run;
+/// Sustained interval between writes.
 const PACE: Duration = Duration::from_secs(1);
 
-/// but after a quiet minute this many writes may follow one another at once, as each operator waits for theirs, and a rack
-/// of servers is to be taken out at the pace of a script.
+/// Writes allowed in a burst after a quiet minute: each operator waits for the disk, and a script may disable a rack
+/// of servers at once.
 const BURST: u32 = 60;
 
-/// What is to be on disk, and the number of that wish.
+/// Overrides to write, with the number of the write.
 pub type PendingWrite = (u64, Arc<Overrides>);
 
-/// What is on disk.
+/// Status of persistence.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PersistStatus {
-    /// The newest wish that is.
+    /// Newest write on disk.
     pub number: u64,
-    /// The newest that was tried.
+    /// Newest write attempted.
     pub attempted: u64,
-    /// Why a restart would forget what is newer than `number`; empty if nobody knows of a reason.
+    /// Reason for which a restart would lose writes after `number`; empty if none is known.
     pub error: String,
 }
 
-/// What is said where there is no folder to keep them in.
+/// Persist error of a daemon without a state directory.
 pub const NOT_PERSISTED: &str = "maglevd runs without --state-dir: a restart forgets overrides";
 
-/// Opens the folder, if there is one to be used.
-///
-/// # Errors
-/// None: whatever is wrong is logged.
+/// Opens the store in `folder`; no store if the path is empty. Errors are logged.
 pub fn open<D: Disk>(disk: D, folder: PathBuf) -> (Option<OverrideStore<D>>, Arc<Overrides>) {
     if folder.as_os_str().is_empty() {
         return (None, Arc::default());
@@ -60,20 +57,20 @@ pub fn open<D: Disk>(disk: D, folder: PathBuf) -> (Option<OverrideStore<D>>, Arc
     (Some(store), Arc::new(overrides))
 }
 
-/// The task that writes.
+/// Task that writes the overrides.
 pub struct Persister<D> {
-    /// Where to; `None` is nowhere.
+    /// Store; `None` does not persist.
     pub store: Option<OverrideStore<D>>,
-    /// What to write. When its sender is gone, what there is is written, once, and the task ends.
+    /// Newest overrides to write. Once the sender is dropped, the task writes the last value and ends.
     pub wanted: watch::Receiver<PendingWrite>,
-    /// Whom to tell.
+    /// Receiver of the status.
     pub handle: Handle,
-    /// Where it is counted.
+    /// Counters of writes.
     pub metrics: Arc<Metrics>,
 }
 
 impl<D: Disk> Persister<D> {
-    /// Writes until nobody wants anything any more.
+    /// Writes until the driver has ended.
     pub async fn run(mut self) {
         let Some(mut store) = self.store.take() else {
             return self.handle.set_persisted(PersistStatus {
@@ -88,7 +85,7 @@ impl<D: Disk> Persister<D> {
             self.sleep_until(pace.next(Instant::now())).await;
             let (number, overrides) = self.wanted.borrow_and_update().clone();
             let attempt = D::block(move || (store.save(&overrides), store)).await;
-            // There is none only if the runtime goes down.
+            // This fails only when the runtime shuts down.
             let Some((result, used)): Option<(io::Result<()>, _)> = attempt else { return };
             store = used;
             self.metrics.saved(result.is_ok());
@@ -98,7 +95,7 @@ impl<D: Disk> Persister<D> {
                     let was_behind = !persisted.error.is_empty();
                     persisted = PersistStatus { number, attempted: number, error: String::new() };
                     retry.reset();
-                    // Before the log says so: whoever reads it there finds it true.
+                    // Publish before logging, so that readers of the log find the new status.
                     self.handle.set_persisted(persisted.clone());
                     if was_behind {
                         info!("the overrides are written down again");
@@ -115,21 +112,21 @@ impl<D: Disk> Persister<D> {
                     if self.wanted.has_changed().is_err() {
                         return;
                     }
-                    // Whoever wants something new may know that there is room again.
+                    // A new write may succeed at once, for example after disk space was freed.
                     let _ = tokio::time::timeout(retry.pause(), self.wanted.changed()).await;
                 }
             }
         }
     }
 
-    /// Waits until something newer than `number` is to be written; `false` if nothing ever will be.
+    /// Waits until a write after `number` is pending; returns false once none can be.
     async fn is_behind(&mut self, number: u64) -> bool {
-        // An error is that nobody will want anything new; what was wanted last is still to be seen.
+        // An error means that the driver has ended; its last value still counts.
         let _ = self.wanted.wait_for(|(wanted, _)| *wanted > number).await;
         self.wanted.borrow().0 > number
     }
 
-    /// Waits, unless the daemon ends.
+    /// Waits until `at`, or until the driver ends.
     async fn sleep_until(&self, at: Instant) {
         let mut wanted = self.wanted.clone();
         let ended = wanted.wait_for(|_| false);

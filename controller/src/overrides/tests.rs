@@ -14,7 +14,7 @@ fn paused(names: &[&str]) -> Arc<Overrides> {
     Arc::new(overrides)
 }
 
-/// What the daemon has around a keeper.
+/// Surroundings of a persister under test.
 struct Daemon {
     wanted: watch::Sender<PendingWrite>,
     handle: Handle,
@@ -120,7 +120,7 @@ fn in_the_long_run_there_is_one_write_a_second() {
     }
     assert_eq!(writes[BURST as usize - 1], 0);
     assert_eq!(writes[BURST as usize..], (1..=100).collect::<Vec<_>>());
-    // A quiet minute restores the burst, and a quiet hour no more than that.
+    // A quiet minute restores the whole burst; a quiet hour restores no more.
     now += Duration::from_secs(3600);
     let burst = (0..BURST + 1).map(|_| pace.next(now) - now).filter(Duration::is_zero).count();
     assert_eq!(burst, BURST as usize);

@@ -1,4 +1,4 @@
-//! How the prober is reached: at its socket, or as a child of the process that starts it.
+//! Connection to the prober: at its socket, or as a child of the spawner.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,31 +12,31 @@ use super::transport::SocketTransport;
 use super::{ConnectProber, LinkError};
 use crate::spawner::ProberSpawner;
 
-/// The user that the package makes for the prober.
+/// User of the packaged prober.
 const PROBER_USER: &str = "maglevd-prober";
-/// The prober's program.
+/// Program of the prober.
 const PROGRAM: &str = "maglevd-prober";
 
-/// Where the prober is.
+/// Address of the prober.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ProberAddress {
-    /// Behind this socket.
+    /// Unix socket.
     Socket(PathBuf),
-    /// In this program, which is started as a child.
+    /// Program to start as a child.
     Spawn(PathBuf),
 }
 
-/// How the prober is reached.
+/// Connector of the prober.
 #[derive(Debug)]
 pub enum ProberConnector {
-    /// At this socket.
+    /// Connects to a socket.
     Socket(PathBuf),
-    /// As a child of this process.
+    /// Requests a child from the spawner.
     Spawner(Arc<ProberSpawner>),
 }
 
 impl ProberAddress {
-    /// Reads what `--prober` says: a path, `spawn`, or `spawn:PATH`.
+    /// Parses the value of `--prober`: a path, `spawn`, or `spawn:PATH`.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         match text.strip_prefix("spawn") {
@@ -56,7 +56,7 @@ impl ConnectProber for ProberConnector {
             Self::Spawner(spawner) => {
                 let (spawner, netns) = (Arc::clone(spawner), netns.map(str::to_owned));
                 let started = spawn_blocking(move || spawner.start(netns.as_deref()));
-                // It fails only if the runtime goes down.
+                // Joining fails only when the runtime shuts down.
                 ControllerLink::new(started.await.map_err(|_| LinkError::ShuttingDown)??)?
             }
         };
@@ -64,13 +64,13 @@ impl ConnectProber for ProberConnector {
     }
 }
 
-/// The program beside our own, or else the one that `PATH` finds.
+/// Returns the program next to this one, or else the one in `PATH`.
 fn beside_us() -> PathBuf {
     let beside = env::current_exe().ok().map(|us| us.with_file_name(PROGRAM));
     beside.filter(|path| path.exists()).unwrap_or_else(|| PROGRAM.into())
 }
 
-/// The socket of the prober in a network namespace: `prober@NAME.sock` beside `prober.sock`.
+/// Returns the socket of the prober in a network namespace: `prober@NAME.sock` next to `prober.sock`.
 fn socket_in(path: &Path, netns: Option<&str>) -> PathBuf {
     let Some(netns) = netns else { return path.to_owned() };
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -84,8 +84,7 @@ fn connect(path: &Path) -> Result<ControllerLink, LinkError> {
     if trusted(uid) { Ok(link) } else { Err(LinkError::UntrustedPeer(uid)) }
 }
 
-/// Whether that user may tell us about health: root (who is systemd, when it made the socket), ourselves, or the
-/// prober's own user.
+/// Returns true if the user may report health: root (systemd, if it created the socket), this user, or the prober's.
 fn trusted(uid: u32) -> bool {
     let prober = || User::from_name(PROBER_USER).ok().flatten();
     uid == 0 || uid == getuid().as_raw() || prober().is_some_and(|user| user.uid.as_raw() == uid)

@@ -1,4 +1,5 @@
-//! The order of messages on a link, as [`ToController`] defines it, and what they are to the core.
+//! Protocol state of messages from the prober, in the order that [`ToController`] defines, and their translation to
+//! inputs of the core.
 
 use maglev_core::state::Input;
 use maglev_ipc::message::MAX_BATCH;
@@ -8,29 +9,29 @@ use tracing::info;
 
 use super::LinkError;
 
-/// The longest name of a release that is shown, in bytes.
+/// Maximum length of a shown release name, in bytes.
 const MAX_RELEASE: usize = 64;
 
-/// The end of the year 9999, the latest moment that the API and a certificate can name, in seconds since the Unix epoch.
+/// End of the year 9999, in seconds since the Unix epoch: the latest time in the API and in certificates.
 const LATEST: u64 = 253_402_300_799;
 
-/// How far a link has come.
+/// Protocol state of a link.
 #[derive(Debug, Default)]
 pub struct InboundProtocol {
     greeted: bool,
 }
 
 impl InboundProtocol {
-    /// Whether the prober has said who it is.
+    /// Returns true once the prober has identified itself.
     #[must_use]
     pub const fn greeted(&self) -> bool {
         self.greeted
     }
 
-    /// Takes the next message, and appends to `inputs` what the core is to be told.
+    /// Checks a message, and appends the core's inputs to `inputs`.
     ///
     /// # Errors
-    /// The message is not allowed here.
+    /// The message violates the protocol.
     pub fn take(&mut self, message: ToController, inputs: &mut Vec<Input>) -> Result<(), LinkError> {
         match message {
             ToController::Hello { version: VERSION, release, instance } if !self.greeted => {
@@ -63,7 +64,7 @@ impl InboundProtocol {
     }
 }
 
-/// A batch is within its bound.
+/// Checks the size of a batch.
 fn bounded<T>(batch: &[T]) -> Result<(), LinkError> {
     if batch.len() > MAX_BATCH {
         Err(LinkError::Protocol("more in one message than it may hold"))
@@ -72,7 +73,7 @@ fn bounded<T>(batch: &[T]) -> Result<(), LinkError> {
     }
 }
 
-/// The outcome, with a detail and a moment that may be kept, logged and shown. Most have no text, and are not copied.
+/// Sanitizes the text and bounds the time of an outcome. Most have no text, and are not copied.
 fn tamed(outcome: Outcome) -> Outcome {
     let not_after = outcome.not_after.map(|at| at.min(LATEST));
     Outcome { detail: outcome.detail.tamed(), not_after, ..outcome }

@@ -1,4 +1,4 @@
-//! The prober: a link that is sought again whenever it is lost.
+//! Prober: a link that reconnects whenever it is lost.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -21,75 +21,75 @@ mod transport;
 pub use connect::{ProberAddress, ProberConnector};
 pub use inbound::InboundProtocol;
 
-/// Something to be told to the prober.
+/// Command to the prober.
 #[derive(Debug)]
 pub enum ProberCommand {
-    /// This set of checks is to be run, in place of any other.
+    /// Run this set of checks in place of any other.
     Checks(CheckSet),
-    /// A check has a new interval.
+    /// Change the interval of a check.
     Pace(CheckId, std::time::Duration),
 }
 
-/// How probers are reached.
+/// Connection to probers.
 pub trait ConnectProber: Send + Sync + 'static {
-    /// What a prober is spoken to on.
+    /// Transport of a connected prober.
     type Transport: MessageTransport;
 
-    /// Reaches a prober, which probes in the network namespace of that name.
+    /// Connects to the prober of network namespace `netns`.
     fn connect(&self, netns: Option<&str>)
     -> impl Future<Output = Result<Self::Transport, LinkError>> + Send;
 }
 
-/// A link to a prober. Messages arrive whole and in order, or the link has ended.
+/// Message transport to a prober. Messages arrive complete and in order, or the link ends.
 pub trait MessageTransport: Send + Sync {
     /// Sends a message, whole or not at all.
     ///
     /// # Errors
-    /// [`link::Error::WouldBlock`] when there is no room; all others end the link.
+    /// [`link::Error::WouldBlock`] without room; all others end the link.
     fn send(&self, message: &ToProber) -> Result<(), link::Error>;
 
     /// Receives a message.
     ///
     /// # Errors
-    /// [`link::Error::WouldBlock`] when there is none yet; all others end the link.
+    /// [`link::Error::WouldBlock`] if there is none; all others end the link.
     fn receive(&mut self) -> Result<ToController, link::Error>;
 
-    /// Waits until there may be something to receive.
+    /// Waits until a message may be available.
     fn readable(&self) -> impl Future<Output = std::io::Result<()>> + Send;
 
     /// Waits until there may be room to send.
     fn writable(&self) -> impl Future<Output = std::io::Result<()>> + Send;
 }
 
-/// The task that speaks to the prober.
+/// Task that manages the link to the prober.
 pub struct ProberLink<R> {
-    /// How the prober is reached.
+    /// Connector of the prober.
     pub way: R,
-    /// The network namespace that it is to probe in.
+    /// Network namespace of the probes.
     pub netns: watch::Receiver<Option<String>>,
-    /// To the core.
+    /// Inputs to the core.
     pub inputs: mpsc::Sender<Vec<Input>>,
-    /// From the core.
+    /// Commands from the driver.
     pub commands: mpsc::UnboundedReceiver<ProberCommand>,
-    /// Where faults are counted.
+    /// Counters of link errors.
     pub metrics: Arc<Metrics>,
 }
 
-/// Why a link has ended, or was not to be had.
+/// Failure of a link, or of connecting.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The socket is not there, or may not be opened.
+    /// The socket is missing or inaccessible.
     #[error("{}: {source}", path.display())]
     Connect {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// The system's answer.
+        /// Error of the system.
         source: maglev_ipc::link::Error,
     },
     /// The prober cannot be started.
     #[error(transparent)]
     Spawn(#[from] crate::spawner::Error),
-    /// Somebody else is at the other end.
+    /// The peer has an untrusted user ID.
     #[error("the prober's socket belongs to uid {0}, who is not to be trusted")]
     UntrustedPeer(u32),
     /// The prober is of another release.
@@ -103,46 +103,46 @@ pub enum LinkError {
         /// Its release.
         release: String,
     },
-    /// It said something out of turn.
+    /// The prober violated the protocol.
     #[error("the prober does not keep to the protocol: {0}")]
     Protocol(&'static str),
-    /// It is silent.
+    /// The prober sent nothing for too long.
     #[error("the prober has been silent for {:?}", maglev_ipc::message::SILENCE)]
     Timeout,
-    /// The link is lost.
+    /// The link failed.
     #[error(transparent)]
-    ProberLink(#[from] maglev_ipc::link::Error),
-    /// The system refused.
+    Link(#[from] maglev_ipc::link::Error),
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// Probes are to run in another network namespace.
+    /// Probes must run in another network namespace.
     #[error("the network namespace has changed")]
     NetnsChanged,
-    /// There is no core to tell.
+    /// The driver has ended.
     #[error("maglevd is shutting down")]
     ShuttingDown,
 }
 
 impl LinkError {
-    /// What the fault is counted under.
+    /// Returns the label that the error is counted under.
     const fn label(&self) -> &'static str {
         match self {
             Self::Connect { .. } | Self::Spawn(_) => "connect",
             Self::UntrustedPeer(_) => "stranger",
             Self::Version { .. } => "version",
             Self::Protocol(_)
-            | Self::ProberLink(maglev_ipc::link::Error::Malformed(_) | maglev_ipc::link::Error::TooLarge) => {
+            | Self::Link(maglev_ipc::link::Error::Malformed(_) | maglev_ipc::link::Error::TooLarge) => {
                 "protocol"
             }
             Self::Timeout => "silent",
-            Self::ProberLink(_) | Self::Io(_) => "lost",
+            Self::Link(_) | Self::Io(_) => "lost",
             Self::NetnsChanged | Self::ShuttingDown => "closed",
         }
     }
 }
 
 impl<R: ConnectProber> ProberLink<R> {
-    /// Keeps a link to the prober for as long as there is a core to tell.
+    /// Connects and serves links until the driver ends.
     pub async fn run(mut self) {
         let mut retry = RetryState::default();
         let mut pending = VecDeque::new();
@@ -152,7 +152,7 @@ impl<R: ConnectProber> ProberLink<R> {
                 Ok(mut link) => {
                     let mut session = session::ProberSession::new(&mut self, &mut link, &mut pending);
                     let (fault, greeted) = session.run().await;
-                    // A child ends with its link.
+                    // Dropping the link ends a child prober.
                     drop(link);
                     self.lost(&fault, greeted, &mut retry).await;
                 }
@@ -168,7 +168,7 @@ impl<R: ConnectProber> ProberLink<R> {
         }
         retry.reset();
         self.metrics.link_error("prober", fault.label());
-        // Nothing of this session comes after this.
+        // No input of this session follows this one.
         let _ = self.inputs.send(vec![Input::ProberDown]).await;
         match fault {
             LinkError::NetnsChanged | LinkError::ShuttingDown => {

@@ -1,4 +1,4 @@
-//! One link to the prober, from the greeting to its end.
+//! Session on one link to the prober, from Hello to its end.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use super::inbound::InboundProtocol;
 use super::{ConnectProber, LinkError, MessageTransport, ProberCommand, ProberLink};
 use crate::version;
 
-/// How many messages are read before others get their turn.
+/// Maximum number of messages to read before other work.
 const READ_BATCH: usize = 64;
 
-/// One link to the prober.
+/// Session on one link to the prober.
 pub struct ProberSession<'a, R: ConnectProber> {
     owner: &'a mut ProberLink<R>,
     link: &'a mut R::Transport,
-    /// What is still to be sent.
+    /// Messages not yet sent.
     outgoing: &'a mut VecDeque<ToProber>,
     inbound: InboundProtocol,
-    /// A set has been sent on this link. Until then, what the core says was meant for an earlier one.
+    /// True once a check set was sent on this link. Earlier commands were meant for a previous link.
     begun: bool,
 }
 
@@ -37,7 +37,7 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
         Self { owner, link, outgoing, inbound: InboundProtocol::default(), begun: false }
     }
 
-    /// Serves the link until it ends. Why it did, and whether the prober had said who it is.
+    /// Serves the link until it ends. Returns the reason, and true if the prober had identified itself.
     pub async fn run(&mut self) -> (LinkError, bool) {
         let Err(fault) = self.serve().await;
         (fault, self.inbound.greeted())
@@ -50,8 +50,8 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
         let silence = sleep_until(heard + SILENCE);
         tokio::pin!(silence);
         loop {
-            // What a prober that never stops talking could hold up comes before it is listened to, and that it is silent
-            // is said after.
+            // Biased: a prober that sends without end cannot starve the commands, and reading comes before the
+            // timeout.
             tokio::select! {
                 biased;
                 changed = self.owner.netns.changed() => {
@@ -68,7 +68,7 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
                     self.receive().await?;
                     heard = Instant::now();
                 }
-                // Set anew when it is over, and not for each message.
+                // Reset on expiry rather than for each message.
                 () = &mut silence => {
                     if heard.elapsed() >= SILENCE {
                         return Err(LinkError::Timeout);
@@ -79,7 +79,7 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
         }
     }
 
-    /// Sends what there is room for.
+    /// Sends as many messages as there is room for.
     fn send(&mut self) -> Result<(), LinkError> {
         while let Some(message) = self.outgoing.front() {
             match self.link.send(message) {
@@ -91,7 +91,7 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
         Ok(())
     }
 
-    /// Receives what there is, up to a bound, and tells the core.
+    /// Receives a bounded number of messages, and forwards their inputs to the core.
     async fn receive(&mut self) -> Result<(), LinkError> {
         let mut inputs = Vec::new();
         for _ in 0..READ_BATCH {
@@ -109,7 +109,7 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
 
     fn take(&mut self, command: ProberCommand) {
         match command {
-            // An amendment is to a set that was sent on this link.
+            // An amendment refers to a set sent on this link.
             ProberCommand::Checks(set) if self.begun || self.inbound.greeted() && set.dropped.is_none() => {
                 self.take_set(set);
             }

@@ -1,4 +1,4 @@
-//! A link to the prober over a socket.
+//! Link to the prober over a socket.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,24 +9,26 @@ use tokio::net::UnixStream;
 
 use super::MessageTransport;
 
-/// A link to the prober over a socket.
+/// Link to the prober over a socket.
 #[derive(Debug)]
 pub struct SocketTransport {
     link: ControllerLink,
-    /// The link's descriptor, to wait for. tokio has no type for sockets of type `SOCK_SEQPACKET`; all that is asked of
-    /// this one is when the link can be read or written.
+    /// Duplicate of the link's descriptor, for readiness. tokio has no type for `SOCK_SEQPACKET`; this one is never
+    /// read or written.
     readiness: UnixStream,
 }
 
 impl SocketTransport {
+    /// Registers the link with the runtime.
+    ///
     /// # Errors
-    /// The system has no descriptor left, or nothing to wait with.
+    /// No descriptors, or no runtime.
     pub fn new(link: ControllerLink) -> io::Result<Self> {
         let readiness = UnixStream::from_std(link.as_fd().try_clone_to_owned()?.into())?;
         Ok(Self { link, readiness })
     }
 
-    /// Tells tokio that the link has nothing more to read, or takes no more.
+    /// Clears tokio's readiness after the link would block.
     fn not_ready(&self, interest: Interest) {
         let _ = self.readiness.try_io(interest, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
     }

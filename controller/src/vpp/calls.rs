@@ -1,4 +1,4 @@
-//! The core's words in VPP's.
+//! Conversion between the core's types and VPP's messages.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,16 +19,16 @@ use tokio::sync::oneshot;
 use super::{PendingCall, VppCommand, VppReading};
 use crate::metrics::Metrics;
 
-/// VPP's listing is asked for up to this many lines: some 5 MB, and 0.1 s in which VPP does nothing else.
+/// Maximum length of a requested listing in lines: about 5 MB, during which VPP stalls for 0.1 s.
 const MOST_LINES: usize = 100_000;
 
-/// Lines of the listing for each VIP, beside those of its servers.
+/// Lines of a VIP in the listing, without its servers.
 const LINES_PER_VIP: usize = 10;
 
-/// VPP's error number for something that is not there.
+/// VPP's error number for a missing entry.
 const NO_SUCH_ENTRY: i32 = -6;
 
-/// Starts what the core asks for. What is asked of VPP first is in VPP's hands first.
+/// Starts a command. VPP receives commands in call order.
 pub fn start(client: &Client, command: VppCommand, metrics: &Arc<Metrics>) -> PendingCall {
     let (output, scope) = match command {
         VppCommand::Do(output, scope) => (output, scope),
@@ -66,7 +66,7 @@ fn answer_read(
 ) -> impl Future<Output = CallResult> + use<> {
     let reading = read_whole(client);
     async move {
-        // Whoever asked may have gone since.
+        // The requester may have gone.
         let _ = answer.send(reading.await?);
         Ok(None)
     }
@@ -86,8 +86,8 @@ fn read_whole(client: &Client) -> impl Future<Output = Result<VppReading, Error>
     }
 }
 
-/// What VPP's command line tells of its VIPs beyond the API; `None` if it does not, or if there are so many that it is
-/// not worth its price.
+/// Reads VPP's CLI listing of VIPs, which has more than the API. Returns `None` if VPP refuses it, or if it would be
+/// too long.
 ///
 /// # Errors
 /// VPP is lost.
@@ -128,7 +128,7 @@ fn read_actual(client: &Client) -> impl Future<Output = Result<Actual, Error>> +
             actual.vips.insert(key(&details.vip), found);
         }
         for details in servers.iter().filter(|d| d.in_use()) {
-            // A server of a VIP that is not in the list belongs to one that is removed and only lingers.
+            // VPP still lists servers of a removed VIP until it is garbage-collected.
             if let Some(found) = actual.vips.get_mut(&key(&details.vip)) {
                 found.servers.insert(details.address, server(details));
             }
@@ -175,7 +175,7 @@ fn set_conf(client: &Client, conf: &LbConf) -> impl Future<Output = CallResult> 
     async move { Ok(Some(Input::ConfSet(refusal(call.await.map(drop))?))) }
 }
 
-/// Makes the steps of a run until one is refused. How many were made, and why the next was not.
+/// Applies steps until one is refused. Returns the number of applied steps, and the error.
 async fn steps(client: &Client, run: &Run) -> Result<(usize, Option<String>), Error> {
     let vip = name(&run.vip);
     for (done, step) in run.steps.iter().enumerate() {
@@ -205,7 +205,7 @@ async fn make(client: &Client, vip: Vip, step: &Step) -> Result<(), Error> {
     }
 }
 
-/// What is to be removed and is not there is as it should be. VPP says so at times of a VIP that it has just removed.
+/// Treats NO_SUCH_ENTRY as success of a removal. VPP returns it for some VIPs that it has just removed.
 fn gone<T>(result: Result<T, Error>) -> Result<(), Error> {
     match result {
         Err(Error::Refused { retval: NO_SUCH_ENTRY, .. }) => Ok(()),
@@ -213,7 +213,7 @@ fn gone<T>(result: Result<T, Error>) -> Result<(), Error> {
     }
 }
 
-/// Tells a refusal, which concerns one VIP, from the loss of VPP, which ends the session.
+/// Separates a refusal, which concerns one VIP, from the loss of VPP, which ends the session.
 fn refusal(result: Result<(), Error>) -> Result<Option<String>, Error> {
     match result {
         Ok(()) => Ok(None),
@@ -232,7 +232,7 @@ const fn server(details: &LbAsV2Details) -> ActualAs {
 }
 
 fn listed(details: &LbVipDetails) -> Listed {
-    // VPP cuts the length to 16 bits, and the length is a power of two.
+    // VPP truncates the length, a power of two, to 16 bits.
     let table_length = Some(u32::from(details.flow_table_length)).filter(|length| *length > 0);
     Listed { encap: core_encap(details.encap), table_length }
 }
@@ -246,12 +246,12 @@ const fn conf_of(conf: &LbConfGetReply) -> LbConf {
     }
 }
 
-/// A VIP in the core's words.
+/// Converts a VIP from VPP's type.
 pub(super) const fn key(vip: &Vip) -> VipKey {
     VipKey { address: vip.prefix.address, prefix_len: vip.prefix.len, protocol: vip.protocol, port: vip.port }
 }
 
-/// A VIP in VPP's words.
+/// Converts a VIP to VPP's type.
 pub(super) const fn name(vip: &VipKey) -> Vip {
     let prefix = Prefix { address: vip.address, len: vip.prefix_len };
     Vip { prefix, protocol: vip.protocol, port: vip.port }
@@ -267,7 +267,7 @@ const fn wire_encap(encap: dataplane::Encap) -> Encap {
     }
 }
 
-/// VPP takes an encapsulation that it does not know for GRE over IPv6.
+/// Converts an encapsulation. VPP treats unknown ones like GRE over IPv6.
 const fn core_encap(encap: Encap) -> dataplane::Encap {
     match encap {
         Encap::Gre4 => dataplane::Encap::Gre4,

@@ -1,4 +1,4 @@
-//! VPP: a connection that is sought again whenever it is lost, and the calls that the core asks for.
+//! VPP: a connection that is re-established whenever it is lost, and the core's calls.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,71 +31,71 @@ pub use traffic::{TrafficCounters, VipCounters, VipPackets};
 
 use traffic::TrafficReader;
 
-/// How VPP's operator sees us.
+/// Client name shown in VPP.
 pub const CLIENT_NAME: &str = "vpp-maglev";
-/// How often VPP is asked whether it lives.
+/// Interval of pings.
 const PING_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long VPP may take to hand over its stats segment.
+/// Maximum time to receive VPP's stats segment.
 const STATS_LIMIT: Duration = Duration::from_secs(3);
 
-/// Something to be asked of VPP.
+/// Command to VPP.
 #[derive(Debug)]
 pub enum VppCommand {
-    /// One of the outputs that are VPP's to answer, and what it is counted under.
+    /// Output of the core that VPP executes, with its scope in the metrics.
     Do(Output, SyncScope),
-    /// What VPP has, for somebody who asks. Dropped without an answer if it cannot be read.
+    /// Read the state for a client. On failure the sender is dropped.
     Read(oneshot::Sender<VppReading>),
 }
 
-/// What VPP has, for somebody who asks.
+/// State of VPP, read for a client.
 #[derive(Clone, Debug)]
 pub struct VppReading {
-    /// What it has.
+    /// Observed state.
     pub actual: Actual,
-    /// The flows of each VIP's servers, those that have expired and are still kept included, as far as VPP tells.
+    /// Flows of each VIP's servers, expired ones included, as far as VPP reports them.
     pub flows: BTreeMap<(VipKey, IpAddr), u64>,
 }
 
-/// How VPP's API is reached.
+/// Connection to VPP's API.
 pub trait ConnectVpp: Send + Sync + 'static {
-    /// Connects, and shakes hands.
+    /// Connects, and completes the handshake.
     fn connect(&self, options: Options) -> impl Future<Output = Result<Client, Error>> + Send;
 
-    /// When the VPP that is reached started, if its stats at `stats` tell.
+    /// Returns the start time of the connected VPP, if the stats socket at `stats` provides it.
     fn boot(&self, stats: PathBuf) -> impl Future<Output = Option<Wall>> + Send {
         boot_time(stats)
     }
 }
 
-/// At the socket of that path.
+/// Connects to the socket at this path.
 impl ConnectVpp for PathBuf {
     async fn connect(&self, options: Options) -> Result<Client, Error> {
         Client::connect(self, CLIENT_NAME, options).await
     }
 }
 
-/// The task that speaks to VPP.
+/// Task that manages the connection to VPP.
 pub struct VppLink<R> {
-    /// How VPP's API is reached.
+    /// Connector of VPP's API.
     pub api: R,
-    /// VPP's stats socket; empty does without.
+    /// VPP's stats socket; empty is off.
     pub stats: PathBuf,
-    /// Where the counters go.
+    /// Receiver of traffic counters.
     pub handle: Handle,
-    /// To the core.
+    /// Inputs to the core.
     pub inputs: mpsc::Sender<Vec<Input>>,
-    /// From the core.
+    /// Commands from the driver.
     pub commands: mpsc::UnboundedReceiver<VppCommand>,
-    /// Where calls are counted.
+    /// Counters of calls.
     pub metrics: Arc<Metrics>,
 }
 
-/// A call under way; what it ends with is told to the core.
+/// Call in progress, which may result in an input of the core.
 type PendingCall = BoxFuture<'static, Result<Option<Input>, Error>>;
 
 impl<R: ConnectVpp> VppLink<R> {
-    /// Keeps a connection to VPP for as long as there is a core to tell.
+    /// Connects and serves VPP until the driver ends.
     pub async fn run(mut self) {
         let mut retry = RetryState::default();
         while !self.inputs.is_closed() {
@@ -118,14 +118,14 @@ impl<R: ConnectVpp> VppLink<R> {
             return debug!(error = %text, "VPP is not to be had");
         }
         match error {
-            // A VPP that cannot be used is worth more noise than one that is not there.
+            // An unusable VPP needs an operator, so it is an error; an absent one is not.
             Error::Unsupported { .. } | Error::NoPlugin { .. } => error!(error = %text, "VPP cannot be used"),
             _ => warn!(error = %text, "VPP is not to be had; it is tried again"),
         }
         let _ = self.inputs.send(vec![Input::VppAway(text)]).await;
     }
 
-    /// Refuses whatever is asked while there is no VPP.
+    /// Discards commands while VPP is away.
     async fn refuse_until(&mut self, end: impl Future<Output = ()>) {
         let mut end = std::pin::pin!(end);
         loop {
@@ -155,16 +155,16 @@ impl<R: ConnectVpp> VppLink<R> {
             warn!(event = %"vpp", %reason, "VPP lost; it forwards as it was last told");
             self.metrics.link_error("vpp", "lost");
         }
-        // Nothing of this session comes after this.
+        // No input of this session follows this one.
         let _ = self.inputs.send(vec![Input::VppDown]).await;
     }
 
-    /// Ends without an error when there is no core left to serve.
+    /// Serves the connection; returns `Ok` once the driver has ended.
     async fn serve(&mut self, client: &Client, info: VppInfo) -> Result<(), Error> {
         let mut work: FuturesUnordered<PendingCall> = FuturesUnordered::new();
         let mut pings = interval(PING_PERIOD);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // What was asked of an earlier session is void; the first thing asked of this one is to read everything.
+        // Commands for an earlier session are void; the first one of this session is to read everything.
         let mut begun = false;
         if self.inputs.send(vec![Input::VppUp(info)]).await.is_err() {
             return Ok(());
@@ -198,7 +198,7 @@ impl<R: ConnectVpp> VppLink<R> {
     }
 }
 
-/// When VPP started. A VPP whose stats cannot be read is programmed all the same.
+/// Returns VPP's start time. VPP is managed even if its stats are unreadable.
 async fn boot_time(path: PathBuf) -> Option<Wall> {
     if path.as_os_str().is_empty() {
         return None;
@@ -210,12 +210,12 @@ async fn boot_time(path: PathBuf) -> Option<Wall> {
             warn!(%error, "it is not known since when VPP runs");
             None
         }
-        // The runtime is going down.
+        // The runtime is shutting down.
         Err(_) => None,
     }
 }
 
-/// Counts each call.
+/// Observer that counts calls.
 struct CallObserver(Arc<Metrics>);
 
 impl Observer for CallObserver {

@@ -1,4 +1,4 @@
-//! The rules one by one, each with the words that whoever breaks it reads.
+//! Validation rules, one by one, with their messages.
 
 use super::*;
 
@@ -7,7 +7,7 @@ mod healthchecks;
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n-----END CERTIFICATE-----\n";
 
-/// Every problem of a document, below `maglev.`.
+/// Returns all problems of a document, with paths below `maglev.`.
 fn problems(document: &str) -> Vec<String> {
     let file = parse(document.as_bytes()).unwrap_or_else(|fault| panic!("{document}\n{fault:?}"));
     let read = &mut |path: &str| match path {
@@ -22,7 +22,7 @@ fn problems(document: &str) -> Vec<String> {
     problems.iter().map(|problem| problem.to_string().strip_prefix("maglev.").unwrap().to_owned()).collect()
 }
 
-/// Checks documents made from `template`, with each case's text in the place of `@`.
+/// Checks documents made from `template`, each case's text in place of `@`.
 #[track_caller]
 fn cases(template: &str, path: &str, cases: &[(&str, &str)]) {
     for (text, expected) in cases {

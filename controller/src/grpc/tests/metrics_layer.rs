@@ -1,4 +1,4 @@
-//! What is counted of calls.
+//! Counters of calls.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::metrics::ExpositionFormat;
 
-/// What is counted.
+/// Metrics under test.
 struct Counts(Arc<Metrics>);
 
 impl Daemon {
@@ -23,14 +23,14 @@ impl Counts {
         self.0.render(&fixture::view(), None, ExpositionFormat::Text)
     }
 
-    /// The value of the sample that is written so.
+    /// Returns the value of the sample `name`.
     fn sample(&self, name: &str) -> u64 {
         let text = self.scrape();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
     }
 
-    /// How many calls of a method were started and ended, how often with `code`, and the messages either way.
+    /// Asserts the number of started and ended calls of a method, those with `code`, and the messages each way.
     fn counted(&self, kind: &str, method: &str, code: &str) -> [u64; 5] {
         let labels =
             format!("grpc_type=\"{kind}\",grpc_service=\"maglev.v1.Maglev\",grpc_method=\"{method}\"");
@@ -43,7 +43,7 @@ impl Counts {
         ]
     }
 
-    /// Waits for what the server does once it has heard that a client has left.
+    /// Waits until the server has noticed that a client disconnected.
     async fn until(&self, name: &str, value: u64) {
         while self.sample(name) != value {
             tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! The calls that override the configuration, on a core that carries them out.
+//! Override calls, on a real core.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use tonic::{Code, Response};
 use super::*;
 use crate::overrides::{NOT_PERSISTED, PersistStatus};
 
-/// Everything is on disk, whatever it is.
+/// Returns a status in which every write has succeeded.
 fn on_disk() -> PersistStatus {
     PersistStatus { number: u64::MAX, attempted: u64::MAX, error: String::new() }
 }

@@ -1,4 +1,4 @@
-//! One name for each kind of event.
+//! Consistency of event names.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ fn kinds() -> Vec<Kind> {
     ]
 }
 
-/// The events of the API, as its description has them.
+/// Returns the events in the API's description.
 fn described() -> BTreeSet<String> {
     let files = FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
     let mut messages = files.into_iter().flat_map(|file| file.message_type);

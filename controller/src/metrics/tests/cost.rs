@@ -1,4 +1,4 @@
-//! What a scrape costs.
+//! Cost of a scrape.
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -7,12 +7,12 @@ use super::*;
 const BACKENDS: usize = 10_000;
 const TIMES: u32 = 20;
 
-/// The time that this thread has had on a processor.
+/// Returns the CPU time of this thread.
 fn spent() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
-/// Run it optimised: `cargo test --release -p maglevd -- --ignored --nocapture cost`.
+/// Run it optimized: `cargo test --release -p maglevd -- --ignored --nocapture cost`.
 #[test]
 #[ignore = "prints what a scrape costs at 10,000 backends"]
 fn of_ten_thousand_backends() {

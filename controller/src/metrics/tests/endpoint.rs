@@ -1,4 +1,4 @@
-//! The endpoint, over a unix socket.
+//! The endpoint over a unix socket.
 
 use std::io::Read;
 
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::listen::bind_unix;
 
-/// What the endpoint answers to a request line and headers: its headers, and the body.
+/// Returns the headers and the body of the response to a request.
 async fn asked(request: &str) -> (String, Vec<u8>) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("metrics.sock");
@@ -22,7 +22,7 @@ async fn asked(request: &str) -> (String, Vec<u8>) {
     let mut client = UnixStream::connect(&path).await.unwrap();
     client.write_all(format!("{request}\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    // A server that has had enough answers and hangs up on what is still to be read.
+    // The server may close the connection before it has read the whole request.
     let _ = client.read_to_end(&mut answer).await;
     drop(stop);
     server.await.unwrap();

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::super::disk::SystemDisk;
 use super::*;
 
-/// 2026-11-22T12:00:00Z, and a half second.
+/// 2026-11-22T12:00:00Z plus half a second.
 const AT: Wall = Wall(1_795_348_800_500_000_000);
 
 fn note(reason: &str, expires: Option<Wall>) -> Arc<Note> {
@@ -30,7 +30,7 @@ fn some() -> Overrides {
     overrides
 }
 
-/// A folder, what is opened in it, and the names of what is in it then.
+/// Directory of a store under test.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -63,7 +63,7 @@ impl Place {
         parse(&fs::read(self.file()).unwrap()).unwrap()
     }
 
-    /// The contents of the only file whose name begins with `overrides.json.LABEL-`.
+    /// Returns the contents of the only file whose name begins with `overrides.json.LABEL-`.
     fn aside(&self, label: &str) -> Vec<u8> {
         let names = self.names();
         let found: Vec<_> =
@@ -215,7 +215,7 @@ fn what_people_write_is_tamed() {
     assert!(note.who.starts_with("?x"));
 }
 
-/// The moment between the writing of the new file and its taking the place of the old.
+/// Crash between writing the new file and renaming it.
 #[test]
 fn a_new_file_that_did_not_come_into_force_is_no_file() {
     let place = Place::new();
@@ -249,7 +249,7 @@ fn a_folder_is_made_but_not_its_parents() {
     assert!(!place.0.path().join("no").exists());
 }
 
-/// As many as there may be, each as long as it may be, can be read again.
+/// The maximum number of overrides of maximum length.
 #[test]
 fn the_largest_file_fits() {
     let name = |n: usize| "n".repeat(60) + &format!("{n:04}");
@@ -272,7 +272,7 @@ fn a_name_that_is_taken_is_not_overwritten() {
     let place = Place::holding(b"garbage");
     let (mut store, _) = place.open();
     let first = place.names();
-    // Another one in the same second; or in the next, which proves as much.
+    // The second one has the same or the next second in its name.
     fs::write(place.file(), "garbage too").unwrap();
     store.aside = Some(Quarantine::Corrupt);
     store.move_aside().unwrap();

@@ -1,8 +1,7 @@
-//! Under which numbers VPP counts for what it has. No message of its API tells the number of a VIP.
+//! Cache of the indexes under which VPP counts. No message of its API returns the index of a VIP.
 //!
-//! Each question stops VPP's workers, so what is in the book is not asked again, but for the routes of VIPs: one after the
-//! other, in the time in which all VIPs are compared with what they should be. A number is struck out when what it is of was
-//! made anew, by us or by others.
+//! Each query stops VPP's workers, so results are cached. An entry is invalidated when its VIP was recreated, by us
+//! or externally. Only VIP routes are also refreshed, spread over the time in which all VIPs are verified.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -22,10 +21,10 @@ use tracing::{debug, warn};
 
 use super::super::calls::{key, listing, name};
 
-/// How many look-ups VPP is given at once. A change of a weight waits behind no more than these.
+/// Maximum number of concurrent look-ups. A weight change queues behind no more than these.
 const LOOK_UPS: usize = 8;
 
-/// The numbers under which VPP counts. `None`: it was asked, and has none.
+/// Cached indexes. `None`: VPP has no index.
 #[derive(Debug, Default)]
 pub struct IndexCache {
     vips: BTreeMap<VipKey, Option<u32>>,
@@ -35,20 +34,19 @@ pub struct IndexCache {
     round: RefreshCursor,
 }
 
-/// Where the book is in asking for all routes again.
+/// Progress of the periodic route refresh.
 #[derive(Clone, Copy, Debug, Default)]
 struct RefreshCursor {
-    /// The last route that was let go.
+    /// Last refreshed route.
     at: Option<Prefix>,
-    /// How many routes times how many nanoseconds have passed that no route was let go for.
+    /// Accumulated route-nanoseconds not yet spent on a refresh.
     due: u128,
 }
 
-/// The longest pause before VPP is asked again for a listing that it did not give.
+/// Longest pause before a listing is retried.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// When VPP is asked again for a listing that it did not give. Each time may cost VPP as long as a call may take, so the
-/// pause doubles.
+/// Backoff of listings that VPP refused. Each attempt may block VPP for as long as a call, so the pause doubles.
 #[derive(Clone, Copy, Debug, Default)]
 struct ListingBackoff {
     failures: u32,
@@ -60,7 +58,7 @@ impl ListingBackoff {
         self.until.is_none_or(|until| until <= now)
     }
 
-    /// It was asked in vain; the first pause is `first`.
+    /// Records a failure; `first` is the first pause.
     fn fail(&mut self, now: Instant, first: Duration) {
         let pause = first.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures += 1;
@@ -68,37 +66,37 @@ impl ListingBackoff {
     }
 }
 
-/// The route of a VIP's prefix.
+/// Route of a VIP's prefix.
 #[derive(Clone, Copy, Debug)]
 struct RouteIndex {
     index: u32,
-    /// It is that of an address of an interface of VPP's own.
+    /// True if the address is on one of VPP's own interfaces.
     own: bool,
 }
 
 impl IndexCache {
-    /// The place of a VIP in the vectors of packets per VIP.
+    /// Returns the index of a VIP in the per-VIP packet counters.
     pub fn vip(&self, vip: &VipKey) -> Option<u32> {
         self.vips.get(vip).copied().flatten()
     }
 
-    /// The place of the route of a VIP's prefix in the vectors of routes.
+    /// Returns the index of the route of a VIP's prefix in the route counters.
     pub fn route(&self, vip: &VipKey) -> Option<u32> {
         Some(self.route_of(vip)?.index)
     }
 
-    /// The place of a server's route in the vectors of routes.
+    /// Returns the index of a server's route in the route counters.
     pub fn server(&self, server: &IpAddr) -> Option<u32> {
         self.servers.get(server).copied().flatten()
     }
 
-    /// Those of VPP's VIPs whose address it has on an interface.
+    /// Returns the VIPs of VPP whose address is also on one of its interfaces.
     pub fn shadowed(&self, actual: &Actual) -> BTreeSet<VipKey> {
         let own = |vip: &&VipKey| self.route_of(vip).is_some_and(|route| route.own);
         actual.vips.keys().filter(own).copied().collect()
     }
 
-    /// Strikes out what has changed according to the events that are waiting. Says whether there was anything.
+    /// Invalidates entries by the pending events. Returns true if there were any.
     pub fn hear(&mut self, events: &mut Receiver<Arc<Event>>, actual: &Actual) -> bool {
         let mut changed = false;
         loop {
@@ -113,17 +111,16 @@ impl IndexCache {
         }
     }
 
-    /// A server's route needs no such care: it lasts until VPP has collected the last that is left of the server,
-    /// long after the server was missed here.
+    /// Server routes need no invalidation: they outlive the server until VPP has collected its last flows.
     fn note(&mut self, kind: &Kind, actual: &Actual) -> bool {
         let vip = match kind {
             Kind::Synced { vip, counts } if counts.vip_added + counts.vip_removed > 0 => vip,
-            // An operator wants everything looked at.
+            // An operator's sync verifies everything.
             Kind::Operator(Audit { what: Deed::Sync, .. }) => {
                 self.routes.clear();
                 return true;
             }
-            // Who knows what else they have done.
+            // An external change may have affected anything of the VIP.
             Kind::Drift { vip, .. } => {
                 for server in actual.vips.get(vip).into_iter().flat_map(|found| found.servers.keys()) {
                     self.servers.remove(server);
@@ -137,8 +134,8 @@ impl IndexCache {
         true
     }
 
-    /// Lets go of the routes whose turn it is to be asked for again, as VPP may have got their addresses on an
-    /// interface: so many in each `period` that it is the turn of each once in `every`.
+    /// Drops the routes due for a refresh, as an interface may have got their address: in each `period` a share, so
+    /// that each is due once in `every`.
     pub fn renew(&mut self, period: Duration, every: Duration) {
         let every = every.as_nanos().max(1);
         let owed = period.as_nanos().saturating_mul(self.routes.len() as u128);
@@ -153,8 +150,8 @@ impl IndexCache {
         }
     }
 
-    /// Asks VPP for the routes of its VIPs that are not in the book, and for those on its own addresses again, as these
-    /// are to be taken away.
+    /// Looks up missing routes of VIPs, and refreshes those on VPP's own addresses, which an operator is expected to
+    /// remove.
     ///
     /// # Errors
     /// VPP is lost.
@@ -168,8 +165,8 @@ impl IndexCache {
         Ok(())
     }
 
-    /// Asks VPP for the numbers of its VIPs and servers that are not in the book. Where it does not tell those of its VIPs,
-    /// it is asked again after `pause`, and then ever more seldom.
+    /// Looks up the missing indexes of VIPs and servers. If VPP refuses the listing, it is retried after `pause`,
+    /// with backoff.
     ///
     /// # Errors
     /// VPP is lost.
@@ -193,7 +190,7 @@ impl IndexCache {
         Ok(())
     }
 
-    /// Reads VPP's listing, which has the numbers of all VIPs, and of all servers as well.
+    /// Reads VPP's listing, which has the indexes of all VIPs and servers.
     async fn read_listing(&mut self, client: &Client, actual: &Actual, pause: Duration) -> Result<(), Error> {
         let Some(listing) = listing(client, actual).await? else {
             if self.patience.failures == 0 {
@@ -205,7 +202,7 @@ impl IndexCache {
             return Ok(());
         };
         self.patience = ListingBackoff::default();
-        // Whether it has them or not, it is not asked again for these.
+        // Mark each as known, with or without an index, so that it is not requested again.
         for vip in actual.vips.keys() {
             self.vips.entry(*vip).or_default();
         }
@@ -245,7 +242,7 @@ async fn look_up(
 mod tests {
     use super::*;
 
-    /// Asks for the routes that are not there, and says which these were.
+    /// Adds the missing routes, and returns their prefixes.
     fn asked(index_cache: &mut IndexCache, prefixes: &[Prefix]) -> Vec<Prefix> {
         let missing: Vec<_> =
             prefixes.iter().filter(|p| !index_cache.routes.contains_key(p)).copied().collect();

@@ -1,7 +1,7 @@
-//! How much traffic VPP has seen: read from its stats segment every few seconds, for whoever shows it.
+//! Traffic counters, read from VPP's stats segment every few seconds.
 //!
-//! The segment costs VPP nothing to be read. What has to be asked of VPP itself, under which numbers it counts for
-//! what it has, is asked as seldom as can be ([`index_cache`]).
+//! Reading the segment costs VPP nothing. The indexes must be requested from VPP itself, as rarely as possible
+//! ([`index_cache`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -28,43 +28,43 @@ mod index_cache;
 
 use index_cache::IndexCache;
 
-/// How often the counters are read.
+/// Interval of reads.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// How much traffic VPP has seen since it has what is counted for. Keys are those of the [`Actual`] of the moment.
+/// Traffic counters of VPP's VIPs and servers. Keys are those of the [`Actual`] at the time.
 #[derive(Clone, Debug)]
 pub struct TrafficCounters {
-    /// When this was read.
+    /// Time of the read.
     pub at: SystemTime,
-    /// What arrived for each VIP.
+    /// Received traffic per VIP.
     pub vips: BTreeMap<VipKey, VipCounters>,
-    /// What was sent to each server, by all VIPs together.
+    /// Sent traffic per server, of all VIPs together.
     pub servers: BTreeMap<IpAddr, Traffic>,
 }
 
-/// What arrived for a VIP.
+/// Received traffic of a VIP.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct VipCounters {
-    /// By what became of them; `None` if it is not known where VPP counts them.
+    /// Packets by kind; `None` if their index is unknown.
     pub packets: Option<VipPackets>,
-    /// All that arrived for its prefix, whatever the port.
+    /// Traffic of the VIP's prefix, all ports together.
     pub route: Option<Traffic>,
 }
 
-/// A VIP's packets.
+/// Packets of a VIP.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct VipPackets {
-    /// Of flows that are known.
+    /// Packets of existing flows.
     pub next: u64,
-    /// That began a flow.
+    /// First packets of flows.
     pub first: u64,
-    /// That found no room in the table of flows.
+    /// Packets without room in the flow table.
     pub untracked: u64,
-    /// That were dropped for want of a server.
+    /// Packets dropped without a server.
     pub no_server: u64,
 }
 
-/// Reads the counters of one VPP for as long as it is connected.
+/// Reader of the counters of one connected VPP.
 pub struct TrafficReader {
     client: Client,
     stats: PathBuf,
@@ -75,12 +75,12 @@ pub struct TrafficReader {
 }
 
 impl TrafficReader {
-    /// For the VPP of `client`, whose stats socket is at `stats`; without one it is only looked for shadowed VIPs.
+    /// Creates a reader. Without a stats socket it only detects address conflicts.
     pub fn new(client: Client, stats: PathBuf, handle: Handle, inputs: mpsc::Sender<Vec<Input>>) -> Self {
         Self { client, stats, handle, inputs, segment: None, retry: RetryState::default() }
     }
 
-    /// Counts until VPP is lost, or is to be left alone. Dropped or ended, it leaves no counters behind.
+    /// Reads counters until VPP is lost. On return or drop, the published counters are cleared.
     ///
     /// # Errors
     /// VPP is lost.
@@ -95,7 +95,7 @@ impl TrafficReader {
             ticks.tick().await;
             let Ok(snapshot) = handle.snapshot().await else { return std::future::pending().await };
             let (actual, sync_interval) = (snapshot.state.actual(), snapshot.state.sync_interval());
-            // Whoever holds on to a state has the core make another of what it changes.
+            // A held snapshot makes the core copy each part that it changes.
             drop(snapshot);
             let Some(actual) = &actual else { continue };
             index_cache.hear(&mut events, actual);
@@ -104,7 +104,7 @@ impl TrafficReader {
             let found = index_cache.shadowed(actual);
             if found != shadowed {
                 shadowed.clone_from(&found);
-                // Without a core to tell, the daemon is going down.
+                // The send fails only during shutdown.
                 let _ = self.inputs.send(vec![Input::Shadowed(found)]).await;
             }
             if self.stats.as_os_str().is_empty() {
@@ -112,14 +112,14 @@ impl TrafficReader {
             }
             index_cache.find_numbers(&self.client, actual, sync_interval).await?;
             let counters = self.read(CounterIndexes::new(&index_cache, actual)).await;
-            // What was made anew meanwhile may have the number of something else.
+            // An index of a VIP recreated meanwhile may now belong to another item.
             if !index_cache.hear(&mut events, actual) {
                 handle.set_counters(counters);
             }
         }
     }
 
-    /// Reads the segment, which may block for a moment. One that fails is sought anew the next time.
+    /// Reads the segment, which may block briefly. A failed segment is reopened next time.
     async fn read(&mut self, wanted: CounterIndexes) -> Option<TrafficCounters> {
         let (path, segment) = (self.stats.clone(), self.segment.take());
         let task = tokio::task::spawn_blocking(move || read(&path, segment, &wanted));
@@ -138,13 +138,13 @@ impl TrafficReader {
                 }
                 None
             }
-            // The runtime is going down.
+            // The runtime is shutting down.
             Err(_) => None,
         }
     }
 }
 
-/// Takes the counters away with VPP.
+/// Guard that clears the published counters.
 struct ClearOnDrop<'a>(&'a Handle);
 
 impl Drop for ClearOnDrop<'_> {
@@ -153,7 +153,7 @@ impl Drop for ClearOnDrop<'_> {
     }
 }
 
-/// What is to be read, and under which number.
+/// Indexes to read.
 struct CounterIndexes {
     vips: Vec<(VipKey, Option<u32>, Option<u32>)>,
     servers: Vec<(IpAddr, u32)>,

@@ -1,4 +1,4 @@
-//! Who may call what.
+//! Roles and TLS of the API.
 
 use maglev_core::config::{Account, Caller, Role, Rule};
 use rcgen::{CertificateParams, KeyPair};
@@ -67,7 +67,7 @@ fn paths_of_tls() {
     );
 }
 
-/// The files of TLS, good and bad.
+/// Directory of valid and invalid TLS files.
 struct Files(TempDir);
 
 impl Files {
@@ -89,7 +89,7 @@ impl Files {
         fs::write(self.0.path().join(name), text).unwrap();
     }
 
-    /// What is wrong with a configuration that has these files.
+    /// Returns the problems of a configuration that names these files.
     fn said(&self, certificate: &str, key: &str, client_ca: &str) -> Vec<String> {
         let path = |name: &str| self.0.path().join(name).display().to_string();
         let text = format!(
