@@ -1,12 +1,12 @@
 # syntax=docker/dockerfile:1
-# maglevd and its prober in one container. How to run it is in docs/user-guide.md.
+# maglevd and its prober in one container. docs/user-guide.md explains how to run it.
 
 FROM rust:1.91-slim-bookworm AS build
 WORKDIR /src
 COPY . .
 ARG MAGLEV_COMMIT=unknown
 ARG MAGLEV_BUILD_DATE=unknown
-# The prober by itself: together they would share the features of their dependencies.
+# The prober is built by itself: in one build it would get the controller's features of shared dependencies.
 RUN cargo build --release --locked --package maglevd-prober
 RUN cargo build --release --locked --package maglevd --package maglevc
 
@@ -21,7 +21,7 @@ RUN groupadd --gid 10001 maglevd \
  && useradd --uid 10001 --gid maglevd --home-dir /var/lib/vpp-maglev --shell /usr/sbin/nologin maglevd \
  && install --directory --owner maglevd --group maglevd --mode 0750 /run/vpp-maglev /var/lib/vpp-maglev
 COPY --from=build /src/target/release/maglevd /src/target/release/maglevd-prober /src/target/release/maglevc /usr/bin/
-# Of all that runs in here, the prober alone may open raw sockets, and gives that up once it has.
+# Only the prober may open raw sockets, and it drops the capability once they are open.
 RUN setcap cap_net_raw+ep /usr/bin/maglevd-prober
 USER 10001:10001
 # The default has [::1] too, which a container often lacks.

@@ -40,7 +40,7 @@ test: ## Run the lints and all tests
 	@scripts/setup.sh build test container
 	@scripts/test.sh
 
-soak: ## Simulate the whole system under faults: SEEDS=n new seeds, or one anew by SEED='...', with its trace
+soak: ## Simulate the whole system under faults: SEEDS=n new seeds, or replay one by SEED='...', with its trace
 	@scripts/setup.sh build
 	@cargo build --quiet --locked --package maglev-sim --bin soak
 	@target/debug/soak $(if $(SEED),--seed '$(SEED)',--seeds $(SEEDS))
@@ -49,11 +49,11 @@ lint: ## Check formatting, run clippy, and check the shell scripts
 	@scripts/setup.sh build test
 	@scripts/test.sh lint
 
-fuzz: ## Feed the decoders with what nobody should send: MINUTES=1 for each TARGET, or those named
+fuzz: ## Feed the decoders with hostile input: MINUTES=1 for each TARGET, or those named
 	@scripts/setup.sh build fuzz
 	@scripts/fuzz.sh $(MINUTES) $(TARGET)
 
-deny: ## Hold the dependencies against deny.toml: licences, duplicates, sources, advisories
+deny: ## Compare the dependencies with deny.toml: licences, duplicates, sources, advisories
 	@scripts/setup.sh build deny
 	@scripts/test.sh deny
 
@@ -62,7 +62,7 @@ build: ## Build everything, for debugging
 	cargo build $(PROBER)
 	cargo build $(OTHERS)
 
-release: ## Build the three programs as they are shipped, in target/release
+release: ## Build the three programs for shipping, in target/release
 	@scripts/setup.sh build
 	cargo build --profile $(PROFILE) $(CARGO_FLAGS) $(PROBER)
 	cargo build --profile $(PROFILE) $(CARGO_FLAGS) --locked --package maglevd --package maglevc
@@ -98,7 +98,7 @@ deb: ## Build the Debian packages, for amd64 and arm64, in target/deb
 	@scripts/setup.sh build deb
 	@scripts/deb.sh build
 
-deb-check: ## Build them, ask lintian, start those for arm64, and build once more for comparison
+deb-check: ## Build them, run lintian, start those for arm64, and build once more for comparison
 	@scripts/setup.sh build deb
 	@scripts/test.sh deb
 
