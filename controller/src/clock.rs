@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use maglev_core::time::{Mono, Now, Wall};
+use maglev_core::time::{MonoTime, Now, WallTime};
 use nix::time::{ClockId, clock_gettime};
 
 /// Source of time for the core.
@@ -27,7 +27,7 @@ pub fn now() -> Now {
     // Every Linux has CLOCK_MONOTONIC; without it, time stands still rather than jumps.
     let mono = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Now { mono: Mono(nanos(mono)), wall: Wall(nanos(wall)) }
+    Now { mono: MonoTime(nanos(mono)), wall: WallTime(nanos(wall)) }
 }
 
 fn nanos(duration: Duration) -> u64 {

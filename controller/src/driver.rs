@@ -8,7 +8,7 @@ use maglev_core::config::Config;
 use maglev_core::event::Deed;
 use maglev_core::overrides::Overrides;
 use maglev_core::state::{Input, Output, State};
-use maglev_core::time::Mono;
+use maglev_core::time::MonoTime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -127,7 +127,7 @@ impl<C: Clock> Driver<C> {
         }
     }
 
-    fn until(&self, at: Option<Mono>) -> Duration {
+    fn until(&self, at: Option<MonoTime>) -> Duration {
         const LONG: Duration = Duration::from_secs(3600);
         at.map_or(LONG, |at| at - self.clock.now().mono)
     }
@@ -151,7 +151,7 @@ impl<C: Clock> Driver<C> {
     fn feed(&mut self, input: Input) {
         let scope = match input {
             Input::AllRead(_)
-            | Input::Listed(..)
+            | Input::VipsListed(..)
             | Input::ServersRead(..)
             | Input::VipRead(..)
             | Input::Reload(_) => SyncScope::All,
@@ -172,7 +172,7 @@ impl<C: Clock> Driver<C> {
                 let _ = answer.send(snapshot);
             }
             DriverRequest::Reload(config, who) => {
-                self.feed(Input::Asked(who, Deed::Reload));
+                self.feed(Input::Audit(who, Deed::Reload));
                 self.netns.send_if_modified(|netns| {
                     let changed = *netns != config.netns;
                     netns.clone_from(&config.netns);
@@ -187,7 +187,7 @@ impl<C: Clock> Driver<C> {
                 }
             }
             DriverRequest::Resync(who) => {
-                self.feed(Input::Asked(who, Deed::Sync));
+                self.feed(Input::Audit(who, Deed::Sync));
                 self.feed(Input::Resync);
             }
             DriverRequest::Operate(command, by, answer) => {
@@ -212,8 +212,8 @@ impl<C: Clock> Driver<C> {
         self.keep_overrides();
         for output in self.outputs.drain(..) {
             match output {
-                Output::Checks(set) => _ = self.prober.send(prober::ProberCommand::Checks(set)),
-                Output::Pace(check, interval) => {
+                Output::SetChecks(set) => _ = self.prober.send(prober::ProberCommand::Checks(set)),
+                Output::SetInterval(check, interval) => {
                     _ = self.prober.send(prober::ProberCommand::Pace(check, interval))
                 }
                 Output::Event(event) => {
@@ -223,11 +223,11 @@ impl<C: Clock> Driver<C> {
                     self.handle.publish(event);
                 }
                 Output::ReadAll
-                | Output::List
+                | Output::ListVips
                 | Output::ReadServers(_)
                 | Output::ReadVip(_)
                 | Output::SetConf(_)
-                | Output::Run(_) => {
+                | Output::Apply(_) => {
                     if let Some(vpp) = &self.vpp {
                         let _ = vpp.send(vpp::VppCommand::Do(output, scope));
                     }

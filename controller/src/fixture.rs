@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use maglev_core::config::{self, Backend, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool, Probe};
-use maglev_core::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, VipKey};
-use maglev_core::event::{Event, FrontendState, Kind};
-use maglev_core::health::{Cause, Health, LastOutcome, Probes, Transition};
+use maglev_core::dataplane::{ActualAs, ActualState, ActualVip, Encap, LbConf, VipKey};
+use maglev_core::event::{Event, Kind};
+use maglev_core::failover::FrontendState;
+use maglev_core::health::{Health, LastOutcome, ProbeCounters, Transition, TransitionCause};
 use maglev_core::state::State;
-use maglev_core::time::{Mono, Now, Wall};
+use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_core::view::{
     BackendView, FrontendView, Hindrances, MemberView, PoolView, ProberView, View, VppInfo, VppView,
 };
@@ -36,8 +37,8 @@ const SORRY: u16 = 0x11;
 const NOT_AFTER: u64 = 1_796_212_800;
 
 /// Returns 2026-11-22 12:00:00 UTC plus `seconds`.
-pub const fn wall(seconds: u64) -> Wall {
-    Wall((1_795_348_800 + seconds) * 1_000_000_000)
+pub const fn wall(seconds: u64) -> WallTime {
+    WallTime((1_795_348_800 + seconds) * 1_000_000_000)
 }
 
 /// Returns a handle on a task that answers every request with `view` and the initial state of its configuration.
@@ -92,8 +93,8 @@ pub fn driven(kept: PersistStatus) -> Handle {
 }
 
 /// Returns a backend's transition.
-pub fn went(from: Health, to: Health, at: Wall, code: Code, detail: Detail) -> Transition {
-    Transition { from, to, at, cause: Cause::Outcome { code, detail } }
+pub fn went(from: Health, to: Health, at: WallTime, code: Code, detail: Detail) -> Transition {
+    Transition { from, to, at, cause: TransitionCause::Outcome { code, detail } }
 }
 
 /// Returns the event of `nginx0` going down.
@@ -107,7 +108,7 @@ pub fn nginx0_down() -> Event {
 /// second, and VPP and the prober are connected.
 pub fn view() -> View {
     View {
-        at: Now { mono: Mono(0), wall: wall(630) },
+        at: Now { mono: MonoTime(0), wall: wall(630) },
         config: Arc::new(config()),
         backends: vec![nginx0(), sorry()],
         frontends: vec![web()],
@@ -235,7 +236,7 @@ fn nginx0() -> BackendView {
             detail: Detail::Status(200),
             timeout: Some(Duration::from_millis(83)),
         }),
-        probes: Probes::default(),
+        probes: ProbeCounters::default(),
         not_after: Some(NOT_AFTER),
         transitions: vec![went(Health::Unknown, Health::Up, wall(3), Code::L7Ok, Detail::Status(200))],
     }
@@ -302,7 +303,7 @@ fn vpp() -> VppView {
             boot: Some(wall(0)),
         }),
         since: wall(2),
-        actual: Some(Arc::new(Actual { conf: Some(conf()), vips: BTreeMap::from([(vip(), ours)]) })),
+        actual: Some(Arc::new(ActualState { conf: Some(conf()), vips: BTreeMap::from([(vip(), ours)]) })),
         failing: Vec::new(),
     }
 }

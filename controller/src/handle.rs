@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use maglev_core::config::Config;
 use maglev_core::event::Event;
-use maglev_core::state::{By, Command, OperateError, Reason, State};
+use maglev_core::state::{ExplanationLine, OperateError, OperatorCommand, Requester, State};
 use maglev_core::time::Now;
 use maglev_core::view::View;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -32,7 +32,7 @@ pub enum DriverRequest {
     /// Verify everything in VPP; with the requester.
     Resync(String),
     /// Execute an operator's command. The answer is the number of the write that persists it.
-    Operate(Command, By, oneshot::Sender<Result<u64, OperateError>>),
+    Operate(OperatorCommand, Requester, oneshot::Sender<Result<u64, OperateError>>),
 }
 
 /// Backend or frontend, by its full name.
@@ -45,7 +45,7 @@ pub enum NamedItem {
 }
 
 impl NamedItem {
-    fn explain(&self, state: &State, now: Now) -> Option<Vec<Reason>> {
+    fn explain(&self, state: &State, now: Now) -> Option<Vec<ExplanationLine>> {
         match self {
             Self::Backend(name) => state.explain_backend(name, now),
             Self::Frontend(name) => state.explain_frontend(name, now),
@@ -169,8 +169,8 @@ impl Handle {
     /// [`ShuttingDown`]; inside, the core's rejection.
     pub async fn operate(
         &self,
-        command: Command,
-        by: By,
+        command: OperatorCommand,
+        by: Requester,
     ) -> Result<Result<String, OperateError>, ShuttingDown> {
         let (answer, done) = oneshot::channel();
         self.requests.send(DriverRequest::Operate(command, by, answer)).await.map_err(|_| ShuttingDown)?;
@@ -217,7 +217,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`ShuttingDown`].
-    pub async fn explain(&self, subject: NamedItem) -> Result<Option<Vec<Reason>>, ShuttingDown> {
+    pub async fn explain(&self, subject: NamedItem) -> Result<Option<Vec<ExplanationLine>>, ShuttingDown> {
         let snapshot = self.snapshot().await?;
         let explain = move || subject.explain(&snapshot.state, snapshot.at);
         spawn_blocking(explain).await.map_err(|_| ShuttingDown)
@@ -276,7 +276,7 @@ impl Handle {
 
 #[cfg(test)]
 mod tests {
-    use maglev_core::dataplane::Actual;
+    use maglev_core::dataplane::ActualState;
 
     use super::*;
 
@@ -299,7 +299,7 @@ mod tests {
             let Some(DriverRequest::ReadVpp(answer)) = requests.recv().await else {
                 panic!("nothing is read")
             };
-            answer.send(VppReading { actual: Actual::default(), flows: Default::default() }).unwrap();
+            answer.send(VppReading { actual: ActualState::default(), flows: Default::default() }).unwrap();
         }
         for one in asked.into_iter().skip(1) {
             assert!(one.await.unwrap());

@@ -7,9 +7,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
-use maglev_core::event::{Blindness, Event, FrontendState, Kind};
-use maglev_core::health::{Cause, Health};
-use maglev_core::time::Wall;
+use maglev_core::event::{Blindness, Event, Kind};
+use maglev_core::failover::FrontendState;
+use maglev_core::health::{Health, TransitionCause};
+use maglev_core::time::WallTime;
 use maglev_proto::Timestamp;
 use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, error, info, warn};
@@ -118,9 +119,11 @@ pub fn event(Event { kind, .. }: &Event) {
         Kind::Backend { name, address, transition } => {
             let (from, to) = (transition.from, transition.to);
             let (code, detail, operator) = match &transition.cause {
-                Cause::Outcome { code, detail } => (Some(code.as_str()), Some(detail.to_string()), None),
-                Cause::Operator(action) => (None, None, Some(action.as_str())),
-                Cause::Config => (None, None, None),
+                TransitionCause::Outcome { code, detail } => {
+                    (Some(code.as_str()), Some(detail.to_string()), None)
+                }
+                TransitionCause::Operator(action) => (None, None, Some(action.as_str())),
+                TransitionCause::Config => (None, None, None),
             };
             let detail = detail.filter(|detail| !detail.is_empty());
             if to == Health::Down {
@@ -202,7 +205,7 @@ pub fn event(Event { kind, .. }: &Event) {
 }
 
 /// Formats a time in UTC (RFC 3339).
-fn shown_time(at: Wall) -> String {
+fn shown_time(at: WallTime) -> String {
     Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
 }
 

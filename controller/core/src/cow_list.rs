@@ -13,18 +13,18 @@ const CHUNK: usize = 32;
 
 /// A list whose clones share what none of them has changed.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared<T> {
+pub(crate) struct CowList<T> {
     /// Each full but the last.
     chunks: Vec<Arc<Vec<T>>>,
 }
 
-impl<T> Default for Shared<T> {
+impl<T> Default for CowList<T> {
     fn default() -> Self {
         Self { chunks: Vec::new() }
     }
 }
 
-impl<T> Shared<T> {
+impl<T> CowList<T> {
     pub fn len(&self) -> usize {
         self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
     }
@@ -41,7 +41,7 @@ impl<T> Shared<T> {
     }
 }
 
-impl<T: Clone> Shared<T> {
+impl<T: Clone> CowList<T> {
     pub fn push(&mut self, item: T) {
         match self.chunks.last_mut() {
             Some(last) if last.len() < CHUNK => Arc::make_mut(last).push(item),
@@ -64,7 +64,7 @@ impl<T: Clone> Shared<T> {
     }
 }
 
-impl<T> Index<usize> for Shared<T> {
+impl<T> Index<usize> for CowList<T> {
     type Output = T;
 
     fn index(&self, index: usize) -> &T {
@@ -73,7 +73,7 @@ impl<T> Index<usize> for Shared<T> {
     }
 }
 
-impl<T: Clone> IndexMut<usize> for Shared<T> {
+impl<T: Clone> IndexMut<usize> for CowList<T> {
     fn index_mut(&mut self, index: usize) -> &mut T {
         look();
         &mut Arc::make_mut(&mut self.chunks[index / CHUNK])[index % CHUNK]
@@ -83,12 +83,12 @@ impl<T: Clone> IndexMut<usize> for Shared<T> {
 /// Counts that an item is looked at, for the test of what things cost.
 fn look() {
     #[cfg(test)]
-    looks::COUNT.with(|count| count.set(count.get() + 1));
+    accesses::COUNT.with(|count| count.set(count.get() + 1));
 }
 
 /// How many items were looked at, by this thread.
 #[cfg(test)]
-pub(crate) mod looks {
+pub(crate) mod accesses {
     use core::cell::Cell;
 
     std::thread_local! {
@@ -118,8 +118,8 @@ mod tests {
         }
     }
 
-    fn list(len: usize, clones: &Cell<usize>) -> Shared<Item<'_>> {
-        let mut list = Shared::default();
+    fn list(len: usize, clones: &Cell<usize>) -> CowList<Item<'_>> {
+        let mut list = CowList::default();
         for number in 0..len {
             list.push(Item(number, clones));
         }

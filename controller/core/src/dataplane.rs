@@ -112,14 +112,14 @@ pub struct LbConf {
 
 /// What VPP was last seen to have. Servers and VIPs that are removed and only linger are not in it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Actual {
+pub struct ActualState {
     /// The global settings.
     pub conf: Option<LbConf>,
     /// The VIPs.
     pub vips: BTreeMap<VipKey, ActualVip>,
 }
 
-impl Actual {
+impl ActualState {
     /// Whether a VIP gives a server weight.
     #[must_use]
     pub fn serves(&self, vip: &VipKey, server: &IpAddr) -> bool {
@@ -148,7 +148,7 @@ impl ActualVip {
     }
 
     /// Works out how many entries of the new-flow table each server has now, where the table's length is known.
-    pub fn deal(&mut self) {
+    pub fn recompute_buckets(&mut self) {
         let Some(length) = self.table_length else { return };
         let servers: Vec<_> =
             self.servers.iter().map(|(server, s)| (table::raw(*server), s.weight)).collect();
@@ -254,7 +254,7 @@ impl fmt::Display for Step {
 
 /// The steps for one VIP, to be made in order, until one fails.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Run {
+pub struct VipPlan {
     /// The VIP.
     pub vip: VipKey,
     /// What is called, in this order; not empty.

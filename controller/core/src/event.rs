@@ -1,7 +1,6 @@
 //! What happened, for whoever watches: logs, metrics and subscribers are told the same.
 
 use alloc::string::String;
-use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 
@@ -9,46 +8,16 @@ use maglev_ipc::Detail;
 
 use crate::Name;
 use crate::dataplane::{Step, VipKey};
-use crate::health::{Action, Transition};
-use crate::time::Wall;
-
-/// What a frontend is.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum FrontendState {
-    /// None of its backends has left unknown.
-    Unknown,
-    /// At least one server has a weight.
-    Up,
-    /// No server has a weight.
-    Down,
-}
-
-impl FrontendState {
-    /// Every state, in the order in which they are shown.
-    pub const ALL: [Self; 3] = [Self::Unknown, Self::Up, Self::Down];
-
-    /// The state as users see it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Up => "up",
-            Self::Down => "down",
-        }
-    }
-}
-
-impl fmt::Display for FrontendState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use crate::failover::FrontendState;
+use crate::health::{BackendAction, Transition};
+use crate::plan::StepCounts;
+use crate::time::WallTime;
 
 /// Something that happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Event {
     /// When.
-    pub at: Wall,
+    pub at: WallTime,
     /// What.
     pub kind: Kind,
 }
@@ -119,7 +88,7 @@ pub enum Kind {
         /// The VIP.
         vip: VipKey,
         /// What was done.
-        counts: Counts,
+        counts: StepCounts,
     },
     /// A step failed. The VIP's run ended with it, and is planned anew after a pause.
     StepFailed {
@@ -253,13 +222,13 @@ impl Deed {
     }
 }
 
-impl From<Action> for Deed {
-    fn from(action: Action) -> Self {
+impl From<BackendAction> for Deed {
+    fn from(action: BackendAction) -> Self {
         match action {
-            Action::Pause => Self::Pause,
-            Action::Resume => Self::Resume,
-            Action::Disable => Self::Disable,
-            Action::Enable => Self::Enable,
+            BackendAction::Pause => Self::Pause,
+            BackendAction::Resume => Self::Resume,
+            BackendAction::Disable => Self::Disable,
+            BackendAction::Enable => Self::Enable,
         }
     }
 }
@@ -280,7 +249,7 @@ pub struct Audit {
     /// Why, in the operator's words; may be empty.
     pub reason: String,
     /// When it is undone by itself; `None` is never.
-    pub expires: Option<Wall>,
+    pub expires: Option<WallTime>,
 }
 
 impl Audit {
@@ -294,36 +263,3 @@ impl Audit {
 
 /// Who undoes an override whose time is over.
 pub const EXPIRY: &str = "expiry";
-
-/// What a run of steps did.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
-    /// VIPs created.
-    pub vip_added: u32,
-    /// VIPs removed.
-    pub vip_removed: u32,
-    /// Servers added.
-    pub as_added: u32,
-    /// Servers removed.
-    pub as_removed: u32,
-    /// Weights set.
-    pub as_weight_updated: u32,
-}
-
-impl Counts {
-    /// What `steps` do.
-    #[must_use]
-    pub fn of(steps: &[Step]) -> Self {
-        let mut counts = Self::default();
-        for step in steps {
-            match step {
-                Step::CreateVip { .. } => counts.vip_added += 1,
-                Step::RemoveVip => counts.vip_removed += 1,
-                Step::AddAs { .. } => counts.as_added += 1,
-                Step::RemoveAs { .. } => counts.as_removed += 1,
-                Step::SetWeight { .. } => counts.as_weight_updated += 1,
-            }
-        }
-        counts
-    }
-}

@@ -1,13 +1,45 @@
 //! Which pool serves a frontend, and which weight that gives each of its backends.
 
 use alloc::vec::Vec;
+use core::fmt;
 
-use crate::event::FrontendState;
 use crate::health::Health;
+
+/// What a frontend is.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum FrontendState {
+    /// None of its backends has left unknown.
+    Unknown,
+    /// At least one server has a weight.
+    Up,
+    /// No server has a weight.
+    Down,
+}
+
+impl FrontendState {
+    /// Every state, in the order in which they are shown.
+    pub const ALL: [Self; 3] = [Self::Unknown, Self::Up, Self::Down];
+
+    /// The state as users see it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl fmt::Display for FrontendState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// One backend of a frontend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Member {
+pub struct PoolMember {
     /// The index of its pool; a lower one has priority.
     pub pool: usize,
     /// What it is.
@@ -32,11 +64,11 @@ pub struct Decision {
 /// The first pool with a member that is up and has a weight serves; all other pools get weight 0. With `patient`, no
 /// pool is promoted, and no frontend is called down, because of members of which nothing is known yet.
 #[must_use]
-pub fn decide(members: &[Member], patient: bool) -> Decision {
+pub fn decide(members: &[PoolMember], patient: bool) -> Decision {
     let active = active_pool(members, patient);
-    let weight = |m: &Member| if Some(m.pool) == active && m.health == Health::Up { m.weight } else { 0 };
+    let weight = |m: &PoolMember| if Some(m.pool) == active && m.health == Health::Up { m.weight } else { 0 };
     let weights: Vec<u8> = members.iter().map(weight).collect();
-    let unknown = |m: &Member| m.health == Health::Unknown;
+    let unknown = |m: &PoolMember| m.health == Health::Unknown;
     let state = if weights.iter().any(|w| *w > 0) {
         FrontendState::Up
     } else if members.iter().all(unknown) || patient && members.iter().any(unknown) {
@@ -47,9 +79,9 @@ pub fn decide(members: &[Member], patient: bool) -> Decision {
     Decision { active, state, weights }
 }
 
-fn active_pool(members: &[Member], patient: bool) -> Option<usize> {
+fn active_pool(members: &[PoolMember], patient: bool) -> Option<usize> {
     let serving = members.iter().filter(|m| m.health == Health::Up && m.weight > 0).map(|m| m.pool).min()?;
-    let undecided = |m: &Member| m.pool < serving && m.health == Health::Unknown && m.weight > 0;
+    let undecided = |m: &PoolMember| m.pool < serving && m.health == Health::Unknown && m.weight > 0;
     let wait = patient && members.iter().any(undecided);
     (!wait).then_some(serving)
 }
@@ -61,8 +93,8 @@ mod tests {
     use super::*;
     use Health::{Disabled, Down, Paused, Unknown, Up};
 
-    fn member(pool: usize, health: Health, weight: u8) -> Member {
-        Member { pool, health, weight }
+    fn member(pool: usize, health: Health, weight: u8) -> PoolMember {
+        PoolMember { pool, health, weight }
     }
 
     #[test]
@@ -118,7 +150,7 @@ mod tests {
         ) {
             let members: Vec<_> = members.iter().map(|(p, h, w)| member(*p, Health::ALL[*h], *w)).collect();
             let decision = decide(&members, false);
-            let can_serve = |m: &&Member| m.health == Up && m.weight > 0;
+            let can_serve = |m: &&PoolMember| m.health == Up && m.weight > 0;
             let first = members.iter().filter(can_serve).map(|m| m.pool).min();
             for (m, weight) in members.iter().zip(&decision.weights) {
                 let serves = m.health == Up && Some(m.pool) == first;

@@ -6,14 +6,14 @@ use core::time::Duration;
 
 use maglev_ipc::{Code, Detail, Outcome};
 
-use crate::time::Wall;
+use crate::time::WallTime;
 
 mod probes;
 mod recent;
 mod tracker;
 
-pub use probes::Probes;
-pub use recent::Spell;
+pub use probes::ProbeCounters;
+pub use recent::OutcomeRun;
 pub use tracker::Tracker;
 
 /// What a backend is.
@@ -60,7 +60,7 @@ impl fmt::Display for Health {
 
 /// What an operator can do to a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
+pub enum BackendAction {
     /// Stop its probes.
     Pause,
     /// Probe it again.
@@ -71,7 +71,7 @@ pub enum Action {
     Enable,
 }
 
-impl Action {
+impl BackendAction {
     /// The action as users type it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -86,7 +86,7 @@ impl Action {
 
 /// What moved a backend from one state to another.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Cause {
+pub enum TransitionCause {
     /// A probe's outcome.
     Outcome {
         /// The verdict.
@@ -95,12 +95,12 @@ pub enum Cause {
         detail: Detail,
     },
     /// An operator.
-    Operator(Action),
+    Operator(BackendAction),
     /// A new configuration.
     Config,
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for TransitionCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Outcome { code, detail: Detail::None } => write!(f, "{code}"),
@@ -119,16 +119,16 @@ pub struct Transition {
     /// The state after.
     pub to: Health,
     /// When.
-    pub at: Wall,
+    pub at: WallTime,
     /// Why.
-    pub cause: Cause,
+    pub cause: TransitionCause,
 }
 
 /// The newest outcome of a backend's probes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LastOutcome {
     /// When it was heard.
-    pub at: Wall,
+    pub at: WallTime,
     /// How long the probe took.
     pub duration: Duration,
     /// The verdict.
@@ -141,35 +141,35 @@ pub struct LastOutcome {
 
 /// Why an operator's wish was refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Refused(pub String);
+pub struct ActionRejected(pub String);
 
 /// How many passes and failures decide; both at least 1.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
+pub struct Thresholds {
     /// How many passes bring a backend up.
     pub rise: u32,
     /// How many failures take it down.
     pub fall: u32,
 }
 
-impl Limits {
+impl Thresholds {
     /// A backend without a healthcheck: one synthetic outcome decides.
     pub const STATIC: Self = Self { rise: 1, fall: 1 };
 
     /// The counter of a backend that is up and has missed nothing.
     #[must_use]
-    pub const fn top(self) -> u32 {
+    pub const fn max_counter(self) -> u32 {
         self.rise.saturating_add(self.fall).saturating_sub(1)
     }
 
     /// After how many passes in a row a backend that is probed is up and has missed nothing, wherever it stood.
     #[must_use]
-    pub fn settled(self) -> u16 {
+    pub fn stable_after(self) -> u16 {
         u16::try_from(self.rise.max(self.fall)).unwrap_or(u16::MAX)
     }
 }
 
-impl From<&Outcome> for Cause {
+impl From<&Outcome> for TransitionCause {
     fn from(outcome: &Outcome) -> Self {
         Self::Outcome { code: outcome.code, detail: outcome.detail.clone() }
     }

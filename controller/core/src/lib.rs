@@ -17,6 +17,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod config;
+mod cow_list;
 pub mod dataplane;
 pub mod event;
 pub mod failover;
@@ -24,7 +25,6 @@ pub mod health;
 pub mod maglev;
 pub mod overrides;
 pub mod plan;
-mod shared;
 pub mod state;
 pub mod time;
 pub mod view;

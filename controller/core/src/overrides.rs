@@ -10,7 +10,7 @@ pub use maglev_ipc::outcome::tame;
 
 use crate::Name;
 use crate::config::Config;
-use crate::time::Wall;
+use crate::time::WallTime;
 
 /// How many overrides there are at most.
 pub const MAX: usize = 100_000;
@@ -27,20 +27,20 @@ pub const LIFETIMES: RangeInclusive<Duration> =
 
 /// What goes with an override, for whoever finds it in force at night.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Note {
+pub struct OverrideMeta {
     /// Who asked for it.
     pub who: String,
     /// When.
-    pub at: Wall,
+    pub at: WallTime,
     /// Why; may be empty.
     pub reason: String,
     /// When it is undone by itself; `None` is never.
-    pub expires: Option<Wall>,
+    pub expires: Option<WallTime>,
 }
 
 /// What an override says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Says {
+pub enum OverrideKind {
     /// The backend is out.
     Disabled,
     /// The backend is in, although the configuration has it disabled.
@@ -51,9 +51,9 @@ pub enum Says {
     Weight(u8),
 }
 
-impl Says {
+impl OverrideKind {
     /// Every kind, by the words of [`Self::as_str`].
-    pub const KINDS: [&str; 4] = ["disabled", "enabled", "paused", "weight"];
+    pub const NAMES: [&str; 4] = ["disabled", "enabled", "paused", "weight"];
 
     /// The kind as users see it.
     #[must_use]
@@ -75,15 +75,15 @@ pub struct Override {
     /// The frontend and the pool; for a weight only.
     pub slot: Option<(Name, Name)>,
     /// What it says.
-    pub says: Says,
+    pub kind: OverrideKind,
     /// Who, when, why, and for how long.
-    pub note: Arc<Note>,
+    pub meta: Arc<OverrideMeta>,
 }
 
 impl Override {
     /// Whether what it is about is not in the configuration.
     #[must_use]
-    pub fn dangling(&self, config: &Config) -> bool {
+    pub fn is_dangling(&self, config: &Config) -> bool {
         let Some((frontend, pool)) = &self.slot else { return !config.backends.contains_key(&self.backend) };
         let there = config.frontends.get(frontend).is_some_and(|frontend| {
             frontend.pools.iter().any(|p| p.name == *pool && p.backends.contains_key(&self.backend))
@@ -93,8 +93,8 @@ impl Override {
 
     /// Whether its time is over.
     #[must_use]
-    pub fn is_over(&self, now: Wall) -> bool {
-        self.note.expires.is_some_and(|expires| expires <= now)
+    pub fn is_expired(&self, now: WallTime) -> bool {
+        self.meta.expires.is_some_and(|expires| expires <= now)
     }
 }
 
@@ -105,10 +105,10 @@ pub(crate) type Path = (Name, Name, Name);
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Overrides {
     /// Backends that are in, or out, whatever the configuration says.
-    pub(crate) enabled: BTreeMap<Name, (bool, Arc<Note>)>,
+    pub(crate) enabled: BTreeMap<Name, (bool, Arc<OverrideMeta>)>,
     /// Backends that are not probed. None of them is out by an override too.
-    pub(crate) paused: BTreeMap<Name, Arc<Note>>,
-    pub(crate) weights: BTreeMap<Path, (u8, Arc<Note>)>,
+    pub(crate) paused: BTreeMap<Name, Arc<OverrideMeta>>,
+    pub(crate) weights: BTreeMap<Path, (u8, Arc<OverrideMeta>)>,
 }
 
 impl Overrides {
@@ -127,36 +127,36 @@ impl Overrides {
     /// Adds one, in place of any of the same kind about the same thing. To be out replaces a pause, whichever came
     /// first.
     pub fn insert(&mut self, added: Override) {
-        let Override { backend, slot, says, note } = added;
-        match (says, slot) {
-            (Says::Weight(weight), Some((frontend, pool))) => {
-                self.weights.insert((frontend, pool, backend), (weight, note));
+        let Override { backend, slot, kind, meta } = added;
+        match (kind, slot) {
+            (OverrideKind::Weight(weight), Some((frontend, pool))) => {
+                self.weights.insert((frontend, pool, backend), (weight, meta));
             }
             // Of no pool: there is no such thing.
-            (Says::Weight(_), None) => {}
-            (Says::Disabled, _) => {
+            (OverrideKind::Weight(_), None) => {}
+            (OverrideKind::Disabled, _) => {
                 self.paused.remove(&backend);
-                self.enabled.insert(backend, (false, note));
+                self.enabled.insert(backend, (false, meta));
             }
-            (Says::Enabled, _) => _ = self.enabled.insert(backend, (true, note)),
-            (Says::Paused, _) if self.enabled.get(&backend).is_some_and(|(enabled, _)| !enabled) => {}
-            (Says::Paused, _) => _ = self.paused.insert(backend, note),
+            (OverrideKind::Enabled, _) => _ = self.enabled.insert(backend, (true, meta)),
+            (OverrideKind::Paused, _) if self.enabled.get(&backend).is_some_and(|(enabled, _)| !enabled) => {}
+            (OverrideKind::Paused, _) => _ = self.paused.insert(backend, meta),
         }
     }
 
     /// Whether `added` takes the place of another.
     pub(crate) fn replaces(&self, added: &Override) -> bool {
-        match (added.says, &added.slot) {
-            (Says::Weight(_), Some((frontend, pool))) => {
+        match (added.kind, &added.slot) {
+            (OverrideKind::Weight(_), Some((frontend, pool))) => {
                 let path = (Arc::clone(frontend), Arc::clone(pool), Arc::clone(&added.backend));
                 self.weights.contains_key(&path)
             }
-            (Says::Weight(_), None) => true,
-            (Says::Disabled, _) => {
+            (OverrideKind::Weight(_), None) => true,
+            (OverrideKind::Disabled, _) => {
                 self.enabled.contains_key(&added.backend) || self.paused.contains_key(&added.backend)
             }
-            (Says::Enabled, _) => self.enabled.contains_key(&added.backend),
-            (Says::Paused, _) => {
+            (OverrideKind::Enabled, _) => self.enabled.contains_key(&added.backend),
+            (OverrideKind::Paused, _) => {
                 let out = self.enabled.get(&added.backend).is_some_and(|(enabled, _)| !enabled);
                 out || self.paused.contains_key(&added.backend)
             }
@@ -165,14 +165,14 @@ impl Overrides {
 
     /// Takes one away.
     pub(crate) fn remove(&mut self, gone: &Override) {
-        match (gone.says, &gone.slot) {
-            (Says::Weight(_), Some((frontend, pool))) => {
+        match (gone.kind, &gone.slot) {
+            (OverrideKind::Weight(_), Some((frontend, pool))) => {
                 let path = (Arc::clone(frontend), Arc::clone(pool), Arc::clone(&gone.backend));
                 self.weights.remove(&path);
             }
-            (Says::Weight(_), None) => {}
-            (Says::Disabled | Says::Enabled, _) => _ = self.enabled.remove(&gone.backend),
-            (Says::Paused, _) => _ = self.paused.remove(&gone.backend),
+            (OverrideKind::Weight(_), None) => {}
+            (OverrideKind::Disabled | OverrideKind::Enabled, _) => _ = self.enabled.remove(&gone.backend),
+            (OverrideKind::Paused, _) => _ = self.paused.remove(&gone.backend),
         }
     }
 
@@ -197,18 +197,23 @@ impl Overrides {
     }
 }
 
-fn paused((backend, note): (&Name, &Arc<Note>)) -> Override {
-    Override { backend: Arc::clone(backend), slot: None, says: Says::Paused, note: Arc::clone(note) }
+fn paused((backend, meta): (&Name, &Arc<OverrideMeta>)) -> Override {
+    Override { backend: Arc::clone(backend), slot: None, kind: OverrideKind::Paused, meta: Arc::clone(meta) }
 }
 
-fn enabled((backend, (enabled, note)): (&Name, &(bool, Arc<Note>))) -> Override {
-    let says = if *enabled { Says::Enabled } else { Says::Disabled };
-    Override { backend: Arc::clone(backend), slot: None, says, note: Arc::clone(note) }
+fn enabled((backend, (enabled, meta)): (&Name, &(bool, Arc<OverrideMeta>))) -> Override {
+    let kind = if *enabled { OverrideKind::Enabled } else { OverrideKind::Disabled };
+    Override { backend: Arc::clone(backend), slot: None, kind, meta: Arc::clone(meta) }
 }
 
-fn weight(((frontend, pool, backend), (weight, note)): (&Path, &(u8, Arc<Note>))) -> Override {
+fn weight(((frontend, pool, backend), (weight, meta)): (&Path, &(u8, Arc<OverrideMeta>))) -> Override {
     let slot = Some((Arc::clone(frontend), Arc::clone(pool)));
-    Override { backend: Arc::clone(backend), slot, says: Says::Weight(*weight), note: Arc::clone(note) }
+    Override {
+        backend: Arc::clone(backend),
+        slot,
+        kind: OverrideKind::Weight(*weight),
+        meta: Arc::clone(meta),
+    }
 }
 
 #[cfg(test)]
@@ -217,32 +222,33 @@ mod tests {
 
     use super::*;
 
-    fn of(backend: &str, says: Says) -> Override {
-        Override { backend: backend.into(), slot: None, says, note: Arc::default() }
+    fn of(backend: &str, kind: OverrideKind) -> Override {
+        Override { backend: backend.into(), slot: None, kind, meta: Arc::default() }
     }
 
     #[test]
     fn they_are_listed_by_name_and_weights_last() {
         let mut all = Overrides::default();
-        let weight = Override { slot: Some(("web".into(), "first".into())), ..of("a", Says::Weight(7)) };
+        let weight =
+            Override { slot: Some(("web".into(), "first".into())), ..of("a", OverrideKind::Weight(7)) };
         for one in [
             weight,
-            of("c", Says::Paused),
-            of("a", Says::Paused),
-            of("b", Says::Disabled),
-            of("a", Says::Enabled),
+            of("c", OverrideKind::Paused),
+            of("a", OverrideKind::Paused),
+            of("b", OverrideKind::Disabled),
+            of("a", OverrideKind::Enabled),
         ] {
             all.insert(one);
         }
-        let listed: Vec<_> = all.list().map(|o| (o.backend, o.says)).collect();
+        let listed: Vec<_> = all.list().map(|o| (o.backend, o.kind)).collect();
         let expected = [
-            ("a", Says::Enabled),
-            ("a", Says::Paused),
-            ("b", Says::Disabled),
-            ("c", Says::Paused),
-            ("a", Says::Weight(7)),
+            ("a", OverrideKind::Enabled),
+            ("a", OverrideKind::Paused),
+            ("b", OverrideKind::Disabled),
+            ("c", OverrideKind::Paused),
+            ("a", OverrideKind::Weight(7)),
         ];
-        assert_eq!(listed, expected.map(|(name, says)| (Name::from(name), says)));
+        assert_eq!(listed, expected.map(|(name, kind)| (Name::from(name), kind)));
         assert_eq!(all.len(), listed.len());
         assert_eq!(all.of_backend("a").count(), 2);
         for one in all.clone().list() {
@@ -253,12 +259,14 @@ mod tests {
 
     #[test]
     fn who_is_out_is_not_paused() {
-        for order in [[Says::Paused, Says::Disabled], [Says::Disabled, Says::Paused]] {
+        for order in
+            [[OverrideKind::Paused, OverrideKind::Disabled], [OverrideKind::Disabled, OverrideKind::Paused]]
+        {
             let mut all = Overrides::default();
-            for says in order {
-                all.insert(of("a", says));
+            for kind in order {
+                all.insert(of("a", kind));
             }
-            assert_eq!(all.list().map(|o| o.says).collect::<Vec<_>>(), [Says::Disabled]);
+            assert_eq!(all.list().map(|o| o.kind).collect::<Vec<_>>(), [OverrideKind::Disabled]);
         }
     }
 }

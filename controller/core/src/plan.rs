@@ -11,13 +11,13 @@ use crate::dataplane::{ANY_PROTOCOL, ActualAs, ActualVip, DesiredVip, Encap, Ste
 /// Servers are added and raised before any is lowered or removed, so a VIP with a server that is to have weight is
 /// never without one. Within each kind of step, servers go in the order of their addresses, IPv4 first. What VPP
 /// cannot change in place (encapsulation, src-ip-sticky) takes the VIP away and makes it anew; without `may_create`
-/// (see [`forbids`]) only the first half is planned.
+/// (see [`blocks_creation`]) only the first half is planned.
 #[must_use]
 pub fn plan(wanted: Option<&DesiredVip>, found: Option<&ActualVip>, may_create: bool) -> Vec<Step> {
     match (wanted, found) {
         (None, None) => Vec::new(),
         (None, Some(found)) => remove(found),
-        (Some(wanted), Some(found)) if !needs_reset(wanted, found) => change(wanted, found),
+        (Some(wanted), Some(found)) if !needs_recreate(wanted, found) => change(wanted, found),
         (Some(wanted), found) => {
             let mut steps = found.map(remove).unwrap_or_default();
             if may_create {
@@ -30,14 +30,14 @@ pub fn plan(wanted: Option<&DesiredVip>, found: Option<&ActualVip>, may_create: 
 
 /// Whether the VIP must be made anew, which breaks its flows.
 #[must_use]
-pub fn needs_reset(wanted: &DesiredVip, found: &ActualVip) -> bool {
+pub fn needs_recreate(wanted: &DesiredVip, found: &ActualVip) -> bool {
     wanted.encap != found.encap || found.src_ip_sticky != Some(wanted.src_ip_sticky)
 }
 
 /// Whether VPP refuses to create `vip` for as long as `other` exists: it allows either one VIP for all ports of a
 /// prefix, or some for one port each, which then must all be of one encapsulation.
 #[must_use]
-pub fn forbids(other: (&VipKey, Encap), vip: (&VipKey, Encap)) -> bool {
+pub fn blocks_creation(other: (&VipKey, Encap), vip: (&VipKey, Encap)) -> bool {
     let all_ports = |key: &VipKey| key.protocol == ANY_PROTOCOL;
     other.0 != vip.0
         && other.0.same_prefix(vip.0)
@@ -46,7 +46,7 @@ pub fn forbids(other: (&VipKey, Encap), vip: (&VipKey, Encap)) -> bool {
 
 /// The encapsulation and src-ip-sticky of the VIP that these steps create.
 #[must_use]
-pub fn created(steps: &[Step]) -> Option<(Encap, bool)> {
+pub fn created_options(steps: &[Step]) -> Option<(Encap, bool)> {
     steps.iter().find_map(|step| match *step {
         Step::CreateVip { encap, src_ip_sticky, .. } => Some((encap, src_ip_sticky)),
         _ => None,
@@ -100,6 +100,39 @@ fn change(wanted: &DesiredVip, found: &ActualVip) -> Vec<Step> {
     let gone = found.servers.keys().filter(|server| !wanted.servers.contains_key(*server));
     let remove = gone.map(|server| Step::RemoveAs { server: *server });
     add.into_iter().chain(raise).chain(lower).chain(remove).collect()
+}
+
+/// What a run of steps did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StepCounts {
+    /// VIPs created.
+    pub vip_added: u32,
+    /// VIPs removed.
+    pub vip_removed: u32,
+    /// Servers added.
+    pub as_added: u32,
+    /// Servers removed.
+    pub as_removed: u32,
+    /// Weights set.
+    pub as_weight_updated: u32,
+}
+
+impl StepCounts {
+    /// What `steps` do.
+    #[must_use]
+    pub fn of(steps: &[Step]) -> Self {
+        let mut counts = Self::default();
+        for step in steps {
+            match step {
+                Step::CreateVip { .. } => counts.vip_added += 1,
+                Step::RemoveVip => counts.vip_removed += 1,
+                Step::AddAs { .. } => counts.as_added += 1,
+                Step::RemoveAs { .. } => counts.as_removed += 1,
+                Step::SetWeight { .. } => counts.as_weight_updated += 1,
+            }
+        }
+        counts
+    }
 }
 
 #[cfg(test)]

@@ -5,23 +5,23 @@ use core::time::Duration;
 
 /// Monotonic time: nanoseconds since some fixed moment, of the same clock as [`maglev_ipc::Outcome::started`].
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Mono(pub u64);
+pub struct MonoTime(pub u64);
 
 /// Wall-clock time: nanoseconds since the Unix epoch. It is shown; nothing but the expiry of overrides, which outlives
 /// the machine, is computed with it.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Wall(pub u64);
+pub struct WallTime(pub u64);
 
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Now {
     /// What is computed with.
-    pub mono: Mono,
+    pub mono: MonoTime,
     /// What is shown, and told by when overrides expire.
-    pub wall: Wall,
+    pub wall: WallTime,
 }
 
-impl Add<Duration> for Mono {
+impl Add<Duration> for MonoTime {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
@@ -29,7 +29,7 @@ impl Add<Duration> for Mono {
     }
 }
 
-impl Add<Duration> for Wall {
+impl Add<Duration> for WallTime {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
@@ -37,7 +37,7 @@ impl Add<Duration> for Wall {
     }
 }
 
-impl Sub for Wall {
+impl Sub for WallTime {
     type Output = Duration;
 
     /// The time since `earlier`; zero if that is later.
@@ -46,7 +46,7 @@ impl Sub for Wall {
     }
 }
 
-impl Sub for Mono {
+impl Sub for MonoTime {
     type Output = Duration;
 
     /// The time since `earlier`; zero if that is later.

@@ -9,11 +9,11 @@ use maglev_ipc::Stats;
 
 use crate::Name;
 use crate::config::Config;
-use crate::dataplane::{Actual, VipKey};
-use crate::event::FrontendState;
-use crate::health::{Health, LastOutcome, Probes, Transition};
+use crate::dataplane::{ActualState, VipKey};
+use crate::failover::FrontendState;
+use crate::health::{Health, LastOutcome, ProbeCounters, Transition};
 use crate::overrides::Overrides;
-use crate::time::{Now, Wall};
+use crate::time::{Now, WallTime};
 
 /// Everything that can be shown, at one moment.
 #[derive(Clone, Debug)]
@@ -59,11 +59,11 @@ pub struct BackendView {
     /// for too long.
     pub stale: bool,
     /// Since when it is what it is.
-    pub since: Wall,
+    pub since: WallTime,
     /// Its newest outcome.
     pub last: Option<LastOutcome>,
     /// What came of its probes since it is probed by what it is probed by.
-    pub probes: Probes,
+    pub probes: ProbeCounters,
     /// Until when the certificate is valid that its server showed last, in seconds since the Unix epoch.
     pub not_after: Option<u64>,
     /// Its newest transitions, the newest first.
@@ -78,7 +78,7 @@ pub struct FrontendView {
     /// What it is.
     pub state: FrontendState,
     /// Since when.
-    pub since: Wall,
+    pub since: WallTime,
     /// Whether its weights follow health; until then, those that VPP has stay.
     pub released: bool,
     /// The index of the pool that serves it.
@@ -144,7 +144,7 @@ pub struct ProberView {
     /// Whether the link is up.
     pub connected: bool,
     /// Since when that is so.
-    pub since: Wall,
+    pub since: WallTime,
     /// Whether verdicts wait, as all that was up fails at once.
     pub blind: bool,
     /// What it last said that it counted.
@@ -161,9 +161,9 @@ pub struct VppView {
     /// The VPP that is connected.
     pub info: Option<VppInfo>,
     /// Since when it is connected, or not.
-    pub since: Wall,
+    pub since: WallTime,
     /// What it was last seen to have, kept up to date by what was done to it since.
-    pub actual: Option<Arc<Actual>>,
+    pub actual: Option<Arc<ActualState>>,
     /// VIPs whose last run failed, and why.
     pub failing: Vec<(VipKey, String)>,
 }
@@ -178,5 +178,5 @@ pub struct VppInfo {
     /// Its process.
     pub pid: u32,
     /// When it started; `None` if its stats segment does not tell.
-    pub boot: Option<Wall>,
+    pub boot: Option<WallTime>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::Stream;
 use maglev_core::config::Role;
-use maglev_core::health::Action;
+use maglev_core::health::BackendAction;
 use maglev_core::view::{View, VppInfo, VppView};
 use maglev_proto::v1::maglev_server::Maglev;
 use maglev_proto::v1::{
@@ -127,7 +127,7 @@ impl Maglev for ApiService {
         let who = access::who(&request);
         let PauseBackendRequest { name, note } = request.into_inner();
         let (backend, unkept) =
-            overrides::backend(&self.handle, &name, Action::Pause, by(who, note)?).await?;
+            overrides::backend(&self.handle, &name, BackendAction::Pause, by(who, note)?).await?;
         Ok(Response::new(PauseBackendResponse { backend, unkept }))
     }
 
@@ -135,7 +135,7 @@ impl Maglev for ApiService {
         let who = access::who(&request);
         let ResumeBackendRequest { name } = request.into_inner();
         let (backend, unkept) =
-            overrides::backend(&self.handle, &name, Action::Resume, by(who, None)?).await?;
+            overrides::backend(&self.handle, &name, BackendAction::Resume, by(who, None)?).await?;
         Ok(Response::new(ResumeBackendResponse { backend, unkept }))
     }
 
@@ -146,7 +146,7 @@ impl Maglev for ApiService {
         let who = access::who(&request);
         let DisableBackendRequest { name, note } = request.into_inner();
         let (backend, unkept) =
-            overrides::backend(&self.handle, &name, Action::Disable, by(who, note)?).await?;
+            overrides::backend(&self.handle, &name, BackendAction::Disable, by(who, note)?).await?;
         Ok(Response::new(DisableBackendResponse { backend, unkept }))
     }
 
@@ -154,7 +154,7 @@ impl Maglev for ApiService {
         let who = access::who(&request);
         let EnableBackendRequest { name, note } = request.into_inner();
         let (backend, unkept) =
-            overrides::backend(&self.handle, &name, Action::Enable, by(who, note)?).await?;
+            overrides::backend(&self.handle, &name, BackendAction::Enable, by(who, note)?).await?;
         Ok(Response::new(EnableBackendResponse { backend, unkept }))
     }
 

@@ -6,12 +6,12 @@ use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use maglev_core::config::{Config, Healthcheck, Probe, Tls, Verify};
-use maglev_core::dataplane::{self, Actual, ActualVip, VipKey};
+use maglev_core::dataplane::{self, ActualState, ActualVip, VipKey};
 use maglev_core::event::{Blindness, Event, Kind};
-use maglev_core::health::{self, Cause};
-use maglev_core::overrides::{Override, Says};
-use maglev_core::state::Reason;
-use maglev_core::time::Wall;
+use maglev_core::health::{self, TransitionCause};
+use maglev_core::overrides::{Override, OverrideKind};
+use maglev_core::state::ExplanationLine;
+use maglev_core::time::WallTime;
 use maglev_core::view::{
     BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppInfo, VppView,
 };
@@ -37,21 +37,21 @@ pub fn refusals(prober: &ProberView) -> Refusals<'_> {
 pub fn over(listed: &Override, config: &Config) -> v1::Override {
     let (frontend, pool) =
         listed.slot.as_ref().map(|(f, p)| (f.to_string(), p.to_string())).unwrap_or_default();
-    let weight = match listed.says {
-        Says::Weight(weight) => Some(weight.into()),
-        Says::Disabled | Says::Enabled | Says::Paused => None,
+    let weight = match listed.kind {
+        OverrideKind::Weight(weight) => Some(weight.into()),
+        OverrideKind::Disabled | OverrideKind::Enabled | OverrideKind::Paused => None,
     };
     v1::Override {
-        kind: override_kind(listed.says).into(),
+        kind: override_kind(listed.kind).into(),
         backend: listed.backend.to_string(),
         frontend,
         pool,
         weight,
-        who: listed.note.who.clone(),
-        at: Some(timestamp(listed.note.at)),
-        reason: listed.note.reason.clone(),
-        expires: listed.note.expires.map(timestamp),
-        dangling: listed.dangling(config),
+        who: listed.meta.who.clone(),
+        at: Some(timestamp(listed.meta.at)),
+        reason: listed.meta.reason.clone(),
+        expires: listed.meta.expires.map(timestamp),
+        dangling: listed.is_dangling(config),
     }
 }
 
@@ -96,9 +96,9 @@ fn outcome(last: &health::LastOutcome) -> v1::Outcome {
 /// Converts a backend's transition.
 pub fn transition(transition: &health::Transition) -> v1::Transition {
     let cause = match &transition.cause {
-        Cause::Outcome { code, detail } => transition::Cause::Verdict(verdict(*code, detail)),
-        Cause::Operator(wish) => transition::Cause::Action(action(*wish).into()),
-        Cause::Config => transition::Cause::Config(v1::ConfigChange {}),
+        TransitionCause::Outcome { code, detail } => transition::Cause::Verdict(verdict(*code, detail)),
+        TransitionCause::Operator(wish) => transition::Cause::Action(action(*wish).into()),
+        TransitionCause::Config => transition::Cause::Config(v1::ConfigChange {}),
     };
     v1::Transition {
         from: backend_state(transition.from).into(),
@@ -217,7 +217,7 @@ fn tls_params(tls: &Tls) -> v1::TlsParams {
 }
 
 /// Converts the connected VPP.
-pub fn vpp_info(info: &VppInfo, since: Wall) -> v1::GetVppInfoResponse {
+pub fn vpp_info(info: &VppInfo, since: WallTime) -> v1::GetVppInfoResponse {
     v1::GetVppInfoResponse {
         version: info.version.clone(),
         build_date: info.build_date.clone(),
@@ -228,7 +228,7 @@ pub fn vpp_info(info: &VppInfo, since: Wall) -> v1::GetVppInfoResponse {
 }
 
 /// Converts the last observed state of VPP.
-pub fn lb_state(actual: &Actual, view: &View) -> v1::GetVpplbStateResponse {
+pub fn lb_state(actual: &ActualState, view: &View) -> v1::GetVpplbStateResponse {
     let owners: BTreeMap<VipKey, &FrontendView> = view
         .frontends
         .iter()
@@ -390,12 +390,12 @@ pub fn vpp_now(view: &VppView) -> WatchEventsResponse {
     now(view.since, Told::Vpp(v1::VppEvent { connected: view.info.is_some() }))
 }
 
-fn now(since: Wall, told: Told) -> WatchEventsResponse {
+fn now(since: WallTime, told: Told) -> WatchEventsResponse {
     WatchEventsResponse { at: Some(timestamp(since)), replay: true, event: Some(told) }
 }
 
 /// Converts one line of an explanation.
-pub fn reason(reason: Reason) -> v1::Reason {
+pub fn reason(reason: ExplanationLine) -> v1::Reason {
     v1::Reason { topic: reason.topic.as_str().into(), text: reason.text }
 }
 
@@ -418,7 +418,7 @@ pub fn lost(count: u64) -> WatchEventsResponse {
     WatchEventsResponse { at: Some(SystemTime::now().into()), replay: false, event: Some(told) }
 }
 
-fn timestamp(wall: Wall) -> Timestamp {
+fn timestamp(wall: WallTime) -> Timestamp {
     (SystemTime::UNIX_EPOCH + Duration::from_nanos(wall.0)).into()
 }
 

@@ -1,9 +1,9 @@
 //! Conversion of enums to the API's, value by value.
 
 use maglev_core::dataplane::Encap;
-use maglev_core::event::FrontendState;
-use maglev_core::health::{Action, Health};
-use maglev_core::overrides::Says;
+use maglev_core::failover::FrontendState;
+use maglev_core::health::{BackendAction, Health};
+use maglev_core::overrides::OverrideKind;
 use maglev_ipc::Code;
 use maglev_proto::v1;
 use tracing::Level;
@@ -21,12 +21,12 @@ pub const fn backend_state(health: Health) -> v1::BackendState {
 }
 
 /// Converts the kind of an override.
-pub const fn override_kind(says: Says) -> v1::OverrideKind {
+pub const fn override_kind(says: OverrideKind) -> v1::OverrideKind {
     match says {
-        Says::Paused => v1::OverrideKind::Paused,
-        Says::Disabled => v1::OverrideKind::Disabled,
-        Says::Enabled => v1::OverrideKind::Enabled,
-        Says::Weight(_) => v1::OverrideKind::Weight,
+        OverrideKind::Paused => v1::OverrideKind::Paused,
+        OverrideKind::Disabled => v1::OverrideKind::Disabled,
+        OverrideKind::Enabled => v1::OverrideKind::Enabled,
+        OverrideKind::Weight(_) => v1::OverrideKind::Weight,
     }
 }
 
@@ -70,12 +70,12 @@ pub const fn code(code: Code) -> v1::Code {
 }
 
 /// Converts an operator's action.
-pub const fn action(action: Action) -> v1::Action {
+pub const fn action(action: BackendAction) -> v1::Action {
     match action {
-        Action::Pause => v1::Action::Pause,
-        Action::Resume => v1::Action::Resume,
-        Action::Disable => v1::Action::Disable,
-        Action::Enable => v1::Action::Enable,
+        BackendAction::Pause => v1::Action::Pause,
+        BackendAction::Resume => v1::Action::Resume,
+        BackendAction::Disable => v1::Action::Disable,
+        BackendAction::Enable => v1::Action::Enable,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Calls that override the configuration.
 
-use maglev_core::health::Action;
-use maglev_core::state::{By, Command, OperateError};
+use maglev_core::health::BackendAction;
+use maglev_core::state::{OperateError, OperatorCommand, Requester};
 use maglev_proto::v1::{Backend, Frontend, Note};
 use tonic::Status;
 
@@ -13,14 +13,14 @@ use crate::handle::{Handle, NamedItem};
 ///
 /// # Errors
 /// Invalid lifetime.
-pub fn by(who: String, note: Option<Note>) -> Result<By, Status> {
+pub fn by(who: String, note: Option<Note>) -> Result<Requester, Status> {
     let Note { reason, lifetime } = note.unwrap_or_default();
     let lifetime = lifetime.map(|lifetime| {
         lifetime
             .try_into()
             .map_err(|_| Status::invalid_argument("lifetime: 1 second to 365 days are allowed"))
     });
-    Ok(By { who, reason, lifetime: lifetime.transpose()? })
+    Ok(Requester { who, reason, lifetime: lifetime.transpose()? })
 }
 
 /// Applies `action` to a backend. Returns the resulting backend, if it is still configured, and the persist error.
@@ -30,10 +30,10 @@ pub fn by(who: String, note: Option<Note>) -> Result<By, Status> {
 pub async fn backend(
     handle: &Handle,
     name: &str,
-    action: Action,
-    by: By,
+    action: BackendAction,
+    by: Requester,
 ) -> Result<(Option<Backend>, String), Status> {
-    let unkept = operate(handle, Command::Backend { name: name.into(), action }, by).await?;
+    let unkept = operate(handle, OperatorCommand::Backend { name: name.into(), action }, by).await?;
     let view = handle.view_of(&NamedItem::Backend(name.into())).await.map_err(gone)?;
     let found = view.backends.iter().find(|backend| *backend.name == *name);
     let found = found.map(|found| convert::backend(found, &convert::refusals(&view.prober), &view));
@@ -49,22 +49,22 @@ pub async fn weight(
     handle: &Handle,
     path: [String; 3],
     weight: Option<u32>,
-    by: By,
+    by: Requester,
 ) -> Result<(Option<Frontend>, String), Status> {
     // A value beyond one byte exceeds the bound as well.
     let weight = weight.map(|weight| u8::try_from(weight).unwrap_or(u8::MAX));
     let [frontend, pool, backend] = path.map(Into::into);
     let name = std::sync::Arc::clone(&frontend);
-    let unkept = operate(handle, Command::Weight { frontend, pool, backend, weight }, by).await?;
+    let unkept = operate(handle, OperatorCommand::Weight { frontend, pool, backend, weight }, by).await?;
     let view = handle.view_of(&NamedItem::Frontend(name.to_string())).await.map_err(gone)?;
     let found = view.frontends.iter().find(|frontend| frontend.name == name);
     Ok((found.map(|found| convert::frontend(found, &view.config)), unkept))
 }
 
-async fn operate(handle: &Handle, command: Command, by: By) -> Result<String, Status> {
+async fn operate(handle: &Handle, command: OperatorCommand, by: Requester) -> Result<String, Status> {
     handle.operate(command, by).await.map_err(gone)?.map_err(|error| match error {
         OperateError::NotFound(why) => Status::not_found(why),
         OperateError::Invalid(why) => Status::invalid_argument(why),
-        OperateError::Refused(why) => Status::failed_precondition(why),
+        OperateError::Rejected(why) => Status::failed_precondition(why),
     })
 }

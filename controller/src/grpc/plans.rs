@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use maglev_core::config::{Config, Problem};
 use maglev_core::dataplane::{Step, VipKey};
-use maglev_core::state::{Preview, VipPreview};
+use maglev_core::state::{PlanPreview, VipPreview};
 use maglev_proto::v1;
 use tokio::task::spawn_blocking;
 use tonic::Status;
@@ -34,7 +34,7 @@ pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Pl
     Ok(convert(&preview, &flows))
 }
 
-fn convert(preview: &Preview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> v1::Plan {
+fn convert(preview: &PlanPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> v1::Plan {
     let vip_plan = |planned: &VipPreview| v1::VipPlan {
         vip: Some(vip(&planned.vip)),
         frontend: planned.frontend.as_deref().unwrap_or_default().into(),

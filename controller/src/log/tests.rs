@@ -2,7 +2,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use maglev_core::event::{Audit, Deed};
-use maglev_core::time::Wall;
+use maglev_core::time::WallTime;
 use tracing::{Level, debug, trace};
 
 use super::*;
@@ -62,13 +62,13 @@ fn what_happens_has_stable_fields() {
         expires: Some(fixture::wall(0)),
         ..Audit::of("alice (uid 1000)".into(), Deed::Disable)
     };
-    let audit = Event { at: Wall(0), kind: Kind::Operator(audit) };
+    let audit = Event { at: WallTime(0), kind: Kind::Operator(audit) };
     assert_eq!(
         logged("info", || event(&audit)),
         "<6> INFO maglevd::log: audit event=operator who=\"alice (uid 1000)\" what=\"disable\" subject=\"backend web3\" \
          from=\"up\" to=\"disabled\" reason=\"disk swap\" expires=\"2026-11-22T12:00:00Z\"\n"
     );
-    let reloaded = Event { at: Wall(0), kind: Kind::Reloaded };
+    let reloaded = Event { at: WallTime(0), kind: Kind::Reloaded };
     assert_eq!(
         logged("info", || event(&reloaded)),
         "<6> INFO maglevd::log: configuration in force event=reload\n"

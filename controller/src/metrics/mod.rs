@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use maglev_core::Name;
 use maglev_core::config::Config;
-use maglev_core::event::{Blindness, Counts, Event, FrontendState, Kind};
+use maglev_core::event::{Blindness, Event, Kind};
+use maglev_core::failover::FrontendState;
 use maglev_core::health::Health;
+use maglev_core::plan::StepCounts;
 use maglev_core::time::Now;
 use maglev_core::view::View;
 use prometheus::{
@@ -295,7 +297,7 @@ impl Metrics {
     }
 
     /// Counts steps applied to VPP.
-    pub fn sync(&self, scope: SyncScope, counts: &Counts, duration: Duration) {
+    pub fn sync(&self, scope: SyncScope, counts: &StepCounts, duration: Duration) {
         let scope = match scope {
             SyncScope::All => "all",
             SyncScope::Vip => "vip",

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use maglev_core::event::{Audit, Deed};
-use maglev_core::overrides::{Note, Says};
-use maglev_core::time::Wall;
+use maglev_core::overrides::{OverrideKind, OverrideMeta};
+use maglev_core::time::WallTime;
 use maglev_core::view::View;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
@@ -63,9 +63,9 @@ fn label(deed: Deed) -> String {
 
 /// Writes the families that follow from a view.
 pub fn render(view: &View, text: &mut TextEncoder) {
-    let mut counts = Says::KINDS.map(|kind| (kind, 0_u64));
+    let mut counts = OverrideKind::NAMES.map(|kind| (kind, 0_u64));
     for listed in view.overrides.list() {
-        for (_, count) in counts.iter_mut().filter(|(kind, _)| *kind == listed.says.as_str()) {
+        for (_, count) in counts.iter_mut().filter(|(kind, _)| *kind == listed.kind.as_str()) {
             *count += 1;
         }
     }
@@ -74,13 +74,13 @@ pub fn render(view: &View, text: &mut TextEncoder) {
     for (kind, count) in counts {
         family.sample(&[("kind", kind)], count);
     }
-    let times = |name, help, of: fn(&Note) -> Option<Wall>, text: &mut TextEncoder| {
+    let times = |name, help, of: fn(&OverrideMeta) -> Option<WallTime>, text: &mut TextEncoder| {
         let mut family = text.family(name, FamilyType::Gauge, help);
         for listed in view.overrides.list() {
-            let Some(at) = of(&listed.note) else { continue };
+            let Some(at) = of(&listed.meta) else { continue };
             let (frontend, pool) = listed.slot.as_ref().map_or(("", ""), |(frontend, pool)| (frontend, pool));
             let labels = [
-                ("kind", listed.says.as_str()),
+                ("kind", listed.kind.as_str()),
                 ("backend", &*listed.backend),
                 ("frontend", frontend),
                 ("pool", pool),
@@ -91,13 +91,13 @@ pub fn render(view: &View, text: &mut TextEncoder) {
     times(
         "maglev_override_timestamp_seconds",
         "When an override was made, since the Unix epoch.",
-        |note| Some(note.at),
+        |meta| Some(meta.at),
         text,
     );
     times(
         "maglev_override_expiry_timestamp_seconds",
         "When an override ends by itself, since the Unix epoch.",
-        |note| note.expires,
+        |meta| meta.expires,
         text,
     );
 }

@@ -1,13 +1,13 @@
 //! Probe results per backend.
 
-use maglev_core::health::Probes;
+use maglev_core::health::ProbeCounters;
 use maglev_core::view::{BackendView, View};
 use maglev_ipc::Code;
 
 use super::text::{self, FamilyType, TextEncoder};
 
 /// Upper bucket bounds, as text.
-const BOUNDS: [&str; Probes::BOUNDS.len()] =
+const BOUNDS: [&str; ProbeCounters::BOUNDS.len()] =
     ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5"];
 
 /// Writes the families, in the view's order.
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn the_bounds_are_written_as_they_are() {
-        for (nanos, written) in Probes::BOUNDS.into_iter().zip(BOUNDS) {
+        for (nanos, written) in ProbeCounters::BOUNDS.into_iter().zip(BOUNDS) {
             assert_eq!((nanos as f64 / 1e9).to_string(), written);
         }
     }

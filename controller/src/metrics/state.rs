@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use maglev_core::event::FrontendState;
+use maglev_core::failover::FrontendState;
 use maglev_core::health::Health;
-use maglev_core::time::Wall;
+use maglev_core::time::WallTime;
 use maglev_core::view::{Hindrances, ProberView, View, VppView};
 use maglev_ipc::Lateness;
 
@@ -206,7 +206,7 @@ fn prober(prober: &ProberView, text: &mut TextEncoder) {
 }
 
 /// Writes VPP's state. While it is away, only the connection is known; without VPP, nothing is written.
-fn vpp(vpp: &VppView, now: Wall, text: &mut TextEncoder) {
+fn vpp(vpp: &VppView, now: WallTime, text: &mut TextEncoder) {
     if !vpp.enabled {
         return;
     }
@@ -223,6 +223,6 @@ fn vpp(vpp: &VppView, now: Wall, text: &mut TextEncoder) {
     family.sample(&labels, 1_u8);
 }
 
-fn seconds(from: Wall, to: Wall) -> f64 {
+fn seconds(from: WallTime, to: WallTime) -> f64 {
     Duration::from_nanos(to.0.saturating_sub(from.0)).as_secs_f64()
 }

@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use maglev_core::event::{Audit, Deed};
-use maglev_core::overrides::{Note, Override, Overrides, Says};
-use maglev_core::time::Mono;
+use maglev_core::overrides::{Override, OverrideKind, OverrideMeta, Overrides};
+use maglev_core::time::MonoTime;
 use maglev_core::view::FrontendView;
 use maglev_ipc::Code;
 
@@ -202,11 +202,11 @@ fn what_has_left_is_forgotten() {
 #[test]
 fn what_is_done_is_counted() {
     let metrics = Metrics::new().unwrap();
-    let counts = Counts { as_added: 3, ..Counts::default() };
+    let counts = StepCounts { as_added: 3, ..StepCounts::default() };
     metrics.sync(SyncScope::Vip, &counts, Duration::from_micros(700));
     metrics.vpp_call("lb_add_del_as", CallDirection::Sent, "ok", None);
     metrics.vpp_call("lb_add_del_as_reply", CallDirection::Received, "ok", Some(Duration::from_micros(50)));
-    metrics.reload(true, Now { mono: Mono(0), wall: fixture::wall(0) });
+    metrics.reload(true, Now { mono: MonoTime(0), wall: fixture::wall(0) });
     metrics.reload(false, Now::default());
     metrics.link_error("prober", "malformed");
     let text = metrics.render(&fixture::view(), None, ExpositionFormat::Text);
@@ -268,7 +268,11 @@ fn everything(format: ExpositionFormat) -> String {
     let kind = Kind::Frontend { name: "web".into(), from, to, active_pool: None };
     metrics.event(&Event { at: fixture::wall(1), kind });
     metrics.vpp_call("show_version", CallDirection::Received, "ok", Some(Duration::from_micros(50)));
-    metrics.sync(SyncScope::All, &Counts { vip_added: 1, ..Counts::default() }, Duration::from_micros(700));
+    metrics.sync(
+        SyncScope::All,
+        &StepCounts { vip_added: 1, ..StepCounts::default() },
+        Duration::from_micros(700),
+    );
     metrics.link_error("vpp", "lost");
     metrics.loaded(Now::default());
     metrics.refused("ReloadConfig", 1);
@@ -322,11 +326,11 @@ fn open_metrics_has_the_same_families_by_its_own_rules() {
 fn disabled_and_weighed() -> Arc<Overrides> {
     let mut overrides = Overrides::default();
     let slot = Some(("web".into(), "primary".into()));
-    for (slot, says, expires) in
-        [(None, Says::Disabled, None), (slot, Says::Weight(7), Some(fixture::wall(60)))]
+    for (slot, kind, expires) in
+        [(None, OverrideKind::Disabled, None), (slot, OverrideKind::Weight(7), Some(fixture::wall(60)))]
     {
-        let note = Arc::new(Note { at: fixture::wall(0), expires, ..Note::default() });
-        overrides.insert(Override { backend: "nginx0".into(), slot, says, note });
+        let meta = Arc::new(OverrideMeta { at: fixture::wall(0), expires, ..OverrideMeta::default() });
+        overrides.insert(Override { backend: "nginx0".into(), slot, kind, meta });
     }
     Arc::new(overrides)
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use maglev_core::Name;
-use maglev_core::overrides::{MAX, MAX_REASON, MAX_WHO, Note, Override, Overrides, Says, tame};
-use maglev_core::time::Wall;
+use maglev_core::overrides::{
+    MAX, MAX_REASON, MAX_WHO, Override, OverrideKind, OverrideMeta, Overrides, tame,
+};
+use maglev_core::time::WallTime;
 use maglev_proto::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
@@ -222,11 +224,11 @@ pub fn parse(bytes: &[u8]) -> Result<Overrides, FileError> {
 
 impl FileEntry {
     fn read(self) -> Result<Override, String> {
-        let says = match (self.kind.as_str(), self.weight) {
-            ("disabled", None) => Says::Disabled,
-            ("enabled", None) => Says::Enabled,
-            ("paused", None) => Says::Paused,
-            ("weight", Some(weight @ 0..=100)) => Says::Weight(weight),
+        let kind = match (self.kind.as_str(), self.weight) {
+            ("disabled", None) => OverrideKind::Disabled,
+            ("enabled", None) => OverrideKind::Enabled,
+            ("paused", None) => OverrideKind::Paused,
+            ("weight", Some(weight @ 0..=100)) => OverrideKind::Weight(weight),
             ("weight", Some(weight)) => return Err(format!("weight {weight} is not within 0 to 100")),
             ("weight", None) => return Err("a weight without `weight`".to_owned()),
             (kind @ ("disabled" | "enabled" | "paused"), Some(_)) => {
@@ -234,37 +236,37 @@ impl FileEntry {
             }
             (kind, _) => return Err(format!("`{kind}` is no kind of override")),
         };
-        let slot = match (says, self.frontend, self.pool) {
-            (Says::Weight(_), Some(frontend), Some(pool)) => Some((name(&frontend), name(&pool))),
-            (Says::Weight(_), ..) => return Err("a weight needs `frontend` and `pool`".to_owned()),
+        let slot = match (kind, self.frontend, self.pool) {
+            (OverrideKind::Weight(_), Some(frontend), Some(pool)) => Some((name(&frontend), name(&pool))),
+            (OverrideKind::Weight(_), ..) => return Err("a weight needs `frontend` and `pool`".to_owned()),
             (_, None, None) => None,
-            (says, ..) => return Err(format!("`{}` has no `frontend` and no `pool`", says.as_str())),
+            (kind, ..) => return Err(format!("`{}` has no `frontend` and no `pool`", kind.as_str())),
         };
-        let note = Note {
+        let meta = OverrideMeta {
             who: tame(&self.who, MAX_WHO),
             at: read_time(&self.at)?,
             reason: tame(&self.reason, MAX_REASON),
             expires: self.expires.map(|text| read_time(&text)).transpose()?,
         };
-        Ok(Override { backend: name(&self.backend), slot, says, note: Arc::new(note) })
+        Ok(Override { backend: name(&self.backend), slot, kind, meta: Arc::new(meta) })
     }
 
     fn of(persisted: &Override) -> Self {
         let (frontend, pool) = persisted.slot.as_ref().map(|(f, p)| (f.to_string(), p.to_string())).unzip();
-        let weight = match persisted.says {
-            Says::Weight(weight) => Some(weight),
-            Says::Disabled | Says::Enabled | Says::Paused => None,
+        let weight = match persisted.kind {
+            OverrideKind::Weight(weight) => Some(weight),
+            OverrideKind::Disabled | OverrideKind::Enabled | OverrideKind::Paused => None,
         };
         Self {
-            kind: persisted.says.as_str().to_owned(),
+            kind: persisted.kind.as_str().to_owned(),
             backend: persisted.backend.to_string(),
             frontend,
             pool,
             weight,
-            who: persisted.note.who.clone(),
-            at: shown_time(persisted.note.at),
-            reason: persisted.note.reason.clone(),
-            expires: persisted.note.expires.map(shown_time),
+            who: persisted.meta.who.clone(),
+            at: shown_time(persisted.meta.at),
+            reason: persisted.meta.reason.clone(),
+            expires: persisted.meta.expires.map(shown_time),
         }
     }
 }
@@ -288,15 +290,15 @@ pub fn render(overrides: &Overrides) -> String {
 }
 
 /// Formats a time in UTC (RFC 3339).
-fn shown_time(at: Wall) -> String {
+fn shown_time(at: WallTime) -> String {
     Timestamp::from(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
 }
 
-fn read_time(text: &str) -> Result<Wall, String> {
+fn read_time(text: &str) -> Result<WallTime, String> {
     let wrong = || format!("`{text}` is no time such as 2026-11-22T12:00:00Z");
     let at = SystemTime::try_from(text.parse::<Timestamp>().map_err(|_| wrong())?).map_err(|_| wrong())?;
     let since = at.duration_since(UNIX_EPOCH).map_err(|_| wrong())?;
-    Ok(Wall(u64::try_from(since.as_nanos()).map_err(|_| wrong())?))
+    Ok(WallTime(u64::try_from(since.as_nanos()).map_err(|_| wrong())?))
 }
 
 #[cfg(test)]

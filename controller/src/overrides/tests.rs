@@ -1,15 +1,15 @@
 use std::fs;
 use std::path::Path;
 
-use maglev_core::overrides::{Note, Override, Says};
+use maglev_core::overrides::{Override, OverrideKind, OverrideMeta};
 
 use super::*;
 
 fn paused(names: &[&str]) -> Arc<Overrides> {
     let mut overrides = Overrides::default();
     for name in names {
-        let note = Arc::new(Note { who: "alice".into(), ..Note::default() });
-        overrides.insert(Override { backend: (*name).into(), slot: None, says: Says::Paused, note });
+        let meta = Arc::new(OverrideMeta { who: "alice".into(), ..OverrideMeta::default() });
+        overrides.insert(Override { backend: (*name).into(), slot: None, kind: OverrideKind::Paused, meta });
     }
     Arc::new(overrides)
 }

@@ -46,12 +46,12 @@ impl InboundProtocol {
             ToController::Hello { .. } => return Err(LinkError::Protocol("a second greeting")),
             _ if !self.greeted => return Err(LinkError::Protocol("no greeting")),
             ToController::Refused { id, why } => {
-                inputs.push(Input::Refused(id, tame(&why.to_string(), MAX_DETAIL)));
+                inputs.push(Input::CheckRejected(id, tame(&why.to_string(), MAX_DETAIL)));
             }
             ToController::Streaks(streaks) => {
                 bounded(&streaks)?;
                 let tamed = streaks.into_iter().map(|streak| Streak { last: tamed(streak.last), ..streak });
-                inputs.push(Input::Streaks(tamed.collect()));
+                inputs.push(Input::Histories(tamed.collect()));
             }
             ToController::Committed { generation } => inputs.push(Input::Committed(generation)),
             ToController::Outcomes(outcomes) => {
@@ -145,8 +145,8 @@ mod tests {
             for input in heard(message).unwrap() {
                 let text = match &input {
                     Input::Outcomes(outcomes) => outcomes[0].detail.to_string(),
-                    Input::Streaks(streaks) => streaks[0].last.detail.to_string(),
-                    Input::Refused(_, why) => why.clone(),
+                    Input::Histories(streaks) => streaks[0].last.detail.to_string(),
+                    Input::CheckRejected(_, why) => why.clone(),
                     other => panic!("{other:?}"),
                 };
                 assert!(text.len() <= MAX_DETAIL && text.starts_with("?[2J?"), "{text:?}");

@@ -183,7 +183,7 @@ impl<R: ConnectProber> ProberLink<R> {
         let text = fault.to_string();
         if retry.is_new_error(&text) {
             warn!(error = %text, "no prober; it is tried again");
-            let _ = self.inputs.send(vec![Input::ProberAway(text)]).await;
+            let _ = self.inputs.send(vec![Input::ProberUnreachable(text)]).await;
         } else {
             debug!(error = %text, "no prober");
         }

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use maglev_core::dataplane::{self, Actual, ActualAs, ActualVip, LbConf, Run, Step, VipKey};
-use maglev_core::event::Counts;
-use maglev_core::state::{Input, Listed, Output};
+use maglev_core::dataplane::{self, ActualAs, ActualState, ActualVip, LbConf, Step, VipKey, VipPlan};
+use maglev_core::plan::StepCounts;
+use maglev_core::state::{Input, ListedVip, Output};
 use maglev_vpp::cli::{self, ShownVip};
 use maglev_vpp::message::{
     self, CliInband, Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbAsV2Details, LbAsV2Dump, LbConfGet,
@@ -36,20 +36,20 @@ pub fn start(client: &Client, command: VppCommand, metrics: &Arc<Metrics>) -> Pe
     };
     match output {
         Output::ReadAll => Box::pin(read_all(client)),
-        Output::List => Box::pin(list(client)),
+        Output::ListVips => Box::pin(list(client)),
         Output::ReadServers(vip) => Box::pin(read_servers(client, vip)),
         Output::ReadVip(vip) => Box::pin(read_vip(client, vip)),
         Output::SetConf(conf) => Box::pin(set_conf(client, &conf)),
-        Output::Run(run) => {
+        Output::Apply(run) => {
             let (client, metrics) = (client.clone(), Arc::clone(metrics));
             Box::pin(async move {
                 let began = Instant::now();
                 let (done, error) = steps(&client, &run).await?;
-                metrics.sync(scope, &Counts::of(&run.steps[..done]), began.elapsed());
-                Ok(Some(Input::Ran { vip: run.vip, done, error }))
+                metrics.sync(scope, &StepCounts::of(&run.steps[..done]), began.elapsed());
+                Ok(Some(Input::StepsApplied { vip: run.vip, done, error }))
             })
         }
-        Output::Checks(_) | Output::Pace(..) | Output::Event(_) => Box::pin(async { Ok(None) }),
+        Output::SetChecks(_) | Output::SetInterval(..) | Output::Event(_) => Box::pin(async { Ok(None) }),
     }
 }
 
@@ -91,7 +91,7 @@ fn read_whole(client: &Client) -> impl Future<Output = Result<VppReading, Error>
 ///
 /// # Errors
 /// VPP is lost.
-pub async fn listing(client: &Client, actual: &Actual) -> Result<Option<Vec<ShownVip>>, Error> {
+pub async fn listing(client: &Client, actual: &ActualState) -> Result<Option<Vec<ShownVip>>, Error> {
     if actual.vips.is_empty() {
         return Ok(Some(Vec::new()));
     }
@@ -115,15 +115,15 @@ fn flows(shown: &[ShownVip]) -> BTreeMap<(VipKey, IpAddr), u64> {
     shown.iter().flat_map(of_vip).collect()
 }
 
-fn read_actual(client: &Client) -> impl Future<Output = Result<Actual, Error>> + use<> {
+fn read_actual(client: &Client) -> impl Future<Output = Result<ActualState, Error>> + use<> {
     let conf = client.request(&LbConfGet {});
     let vips = client.dump(&LbVipDump::all());
     let servers = client.dump(&LbAsV2Dump::all());
     async move {
         let (conf, vips, servers) = (conf.await?, vips.await?, servers.await?);
-        let mut actual = Actual { conf: Some(conf_of(&conf)), vips: BTreeMap::new() };
+        let mut actual = ActualState { conf: Some(conf_of(&conf)), vips: BTreeMap::new() };
         for details in &vips {
-            let Listed { encap, table_length } = listed(details);
+            let ListedVip { encap, table_length } = listed(details);
             let found = ActualVip { encap, table_length, src_ip_sticky: None, servers: BTreeMap::new() };
             actual.vips.insert(key(&details.vip), found);
         }
@@ -143,7 +143,7 @@ fn list(client: &Client) -> impl Future<Output = CallResult> + use<> {
     async move {
         let (conf, vips) = (conf.await?, vips.await?);
         let vips = vips.iter().map(|details| (key(&details.vip), listed(details))).collect();
-        Ok(Some(Input::Listed(Some(conf_of(&conf)), vips)))
+        Ok(Some(Input::VipsListed(Some(conf_of(&conf)), vips)))
     }
 }
 
@@ -158,7 +158,7 @@ fn read_vip(client: &Client, vip: VipKey) -> impl Future<Output = CallResult> + 
     async move {
         let (vips, servers) = (vips.await?, servers.await?);
         let found = vips.iter().find(|details| key(&details.vip) == vip).map(|details| {
-            let Listed { encap, table_length } = listed(details);
+            let ListedVip { encap, table_length } = listed(details);
             ActualVip { encap, table_length, src_ip_sticky: None, servers: servers_in_use(vip, &servers) }
         });
         Ok(Some(Input::VipRead(vip, found)))
@@ -176,7 +176,7 @@ fn set_conf(client: &Client, conf: &LbConf) -> impl Future<Output = CallResult> 
 }
 
 /// Applies steps until one is refused. Returns the number of applied steps, and the error.
-async fn steps(client: &Client, run: &Run) -> Result<(usize, Option<String>), Error> {
+async fn steps(client: &Client, run: &VipPlan) -> Result<(usize, Option<String>), Error> {
     let vip = name(&run.vip);
     for (done, step) in run.steps.iter().enumerate() {
         let error = refusal(make(client, vip, step).await)?;
@@ -231,10 +231,10 @@ const fn server(details: &LbAsV2Details) -> ActualAs {
     ActualAs { weight: details.weight, buckets: details.num_buckets }
 }
 
-fn listed(details: &LbVipDetails) -> Listed {
+fn listed(details: &LbVipDetails) -> ListedVip {
     // VPP truncates the length, a power of two, to 16 bits.
     let table_length = Some(u32::from(details.flow_table_length)).filter(|length| *length > 0);
-    Listed { encap: core_encap(details.encap), table_length }
+    ListedVip { encap: core_encap(details.encap), table_length }
 }
 
 const fn conf_of(conf: &LbConfGetReply) -> LbConf {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use maglev_core::dataplane::{Actual, VipKey};
+use maglev_core::dataplane::{ActualState, VipKey};
 use maglev_core::state::{Input, Output};
-use maglev_core::time::Wall;
+use maglev_core::time::WallTime;
 use maglev_core::view::VppInfo;
 use maglev_vpp::message::{ControlPing, ShowVersion};
 use maglev_vpp::stats::{BOOT_TIME, Segment};
@@ -52,7 +52,7 @@ pub enum VppCommand {
 #[derive(Clone, Debug)]
 pub struct VppReading {
     /// Observed state.
-    pub actual: Actual,
+    pub actual: ActualState,
     /// Flows of each VIP's servers, expired ones included, as far as VPP reports them.
     pub flows: BTreeMap<(VipKey, IpAddr), u64>,
 }
@@ -63,7 +63,7 @@ pub trait ConnectVpp: Send + Sync + 'static {
     fn connect(&self, options: Options) -> impl Future<Output = Result<Client, Error>> + Send;
 
     /// Returns the start time of the connected VPP, if the stats socket at `stats` provides it.
-    fn boot(&self, stats: PathBuf) -> impl Future<Output = Option<Wall>> + Send {
+    fn boot(&self, stats: PathBuf) -> impl Future<Output = Option<WallTime>> + Send {
         boot_time(stats)
     }
 }
@@ -122,7 +122,7 @@ impl<R: ConnectVpp> VppLink<R> {
             Error::Unsupported { .. } | Error::NoPlugin { .. } => error!(error = %text, "VPP cannot be used"),
             _ => warn!(error = %text, "VPP is not to be had; it is tried again"),
         }
-        let _ = self.inputs.send(vec![Input::VppAway(text)]).await;
+        let _ = self.inputs.send(vec![Input::VppUnreachable(text)]).await;
     }
 
     /// Discards commands while VPP is away.
@@ -199,13 +199,13 @@ impl<R: ConnectVpp> VppLink<R> {
 }
 
 /// Returns VPP's start time. VPP is managed even if its stats are unreadable.
-async fn boot_time(path: PathBuf) -> Option<Wall> {
+async fn boot_time(path: PathBuf) -> Option<WallTime> {
     if path.as_os_str().is_empty() {
         return None;
     }
     let read = move || Segment::open(&path, STATS_LIMIT)?.read(|now| now.scalar(BOOT_TIME));
     match tokio::task::spawn_blocking(read).await {
-        Ok(Ok(seconds)) => seconds.map(|seconds| Wall(seconds.saturating_mul(1_000_000_000))),
+        Ok(Ok(seconds)) => seconds.map(|seconds| WallTime(seconds.saturating_mul(1_000_000_000))),
         Ok(Err(error)) => {
             warn!(%error, "it is not known since when VPP runs");
             None

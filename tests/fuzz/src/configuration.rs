@@ -52,7 +52,7 @@ fn run(input: &[u8]) {
     let set = received(&checks);
     within_limits(&set, LIMITS);
     for (id, why) in &set.rejected {
-        world.take(Input::Refused(*id, why.to_string()));
+        world.take(Input::CheckRejected(*id, why.to_string()));
     }
     world.take(Input::Committed(checks.generation));
     for _ in 0..3 {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_core::config::Config;
-use maglev_core::dataplane::{self, Actual, Run, Step, VipKey};
-use maglev_core::health::Cause;
+use maglev_core::dataplane::{self, ActualState, Step, VipKey, VipPlan};
+use maglev_core::health::TransitionCause;
 use maglev_core::overrides::Overrides;
 use maglev_core::plan;
-use maglev_core::state::{CheckSet, Input, Listed, Output, State};
-use maglev_core::time::{Mono, Now, Wall};
+use maglev_core::state::{CheckSet, Input, ListedVip, Output, State};
+use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_core::view::VppInfo;
 use maglev_ipc::outcome::MAX_DETAIL;
 use maglev_ipc::{Detail, ToProber, VERSION, codec};
@@ -29,7 +29,7 @@ const MOST_OUTPUTS: usize = 200_000;
 pub struct World {
     pub state: State,
     pub now: Now,
-    actual: Actual,
+    actual: ActualState,
     /// The newest set of checks, as the prober was told.
     pub checks: Option<CheckSet>,
 }
@@ -37,10 +37,10 @@ pub struct World {
 impl World {
     /// A `maglevd` that has just been started with `config`, a prober and a VPP.
     pub fn new(config: Arc<Config>, overrides: Arc<Overrides>) -> Self {
-        let now = Now { mono: Mono(1_000_000_000), wall: Wall(1_795_348_800_000_000_000) };
+        let now = Now { mono: MonoTime(1_000_000_000), wall: WallTime(1_795_348_800_000_000_000) };
         let mut out = Vec::new();
         let state = State::new(config, overrides, true, now, &mut out);
-        let mut world = Self { state, now, actual: Actual::default(), checks: None };
+        let mut world = Self { state, now, actual: ActualState::default(), checks: None };
         world.follow(out);
         let info = VppInfo { version: "26.10".into(), build_date: String::new(), pid: 1, boot: None };
         world.take(Input::VppUp(info));
@@ -70,7 +70,7 @@ impl World {
                 tame(&last.detail);
             }
             for transition in &backend.transitions {
-                if let Cause::Outcome { detail, .. } = &transition.cause {
+                if let TransitionCause::Outcome { detail, .. } = &transition.cause {
                     tame(detail);
                 }
             }
@@ -100,11 +100,11 @@ impl World {
     fn answer(&mut self, output: Output) -> Option<Input> {
         Some(match output {
             Output::ReadAll => Input::AllRead(self.actual.clone()),
-            Output::List => {
+            Output::ListVips => {
                 let listed = |(key, vip): (&VipKey, &dataplane::ActualVip)| {
-                    (*key, Listed { encap: vip.encap, table_length: vip.table_length })
+                    (*key, ListedVip { encap: vip.encap, table_length: vip.table_length })
                 };
-                Input::Listed(self.actual.conf, self.actual.vips.iter().map(listed).collect())
+                Input::VipsListed(self.actual.conf, self.actual.vips.iter().map(listed).collect())
             }
             Output::ReadServers(vip) => {
                 let found = self.actual.vips.get(&vip);
@@ -123,8 +123,8 @@ impl World {
                 self.actual.conf = Some(conf);
                 Input::ConfSet(None)
             }
-            Output::Run(run) => self.run(&run),
-            Output::Checks(set) => {
+            Output::Apply(run) => self.run(&run),
+            Output::SetChecks(set) => {
                 self.amend(set);
                 return None;
             }
@@ -133,7 +133,7 @@ impl World {
                 let _ = format!("{:?}", event.kind);
                 return None;
             }
-            Output::Pace(_, interval) => {
+            Output::SetInterval(_, interval) => {
                 assert!(maglevd_prober::set::interval_allowed(interval), "{interval:?}");
                 return None;
             }
@@ -152,7 +152,7 @@ impl World {
     }
 
     /// Does it, as VPP would.
-    fn run(&mut self, run: &Run) -> Input {
+    fn run(&mut self, run: &VipPlan) -> Input {
         assert!(!run.steps.is_empty());
         for step in &run.steps {
             self.check(run.vip, step);
@@ -162,7 +162,7 @@ impl World {
                 self.actual.vips.insert(run.vip, vip);
             }
         }
-        Input::Ran { vip: run.vip, done: run.steps.len(), error: None }
+        Input::StepsApplied { vip: run.vip, done: run.steps.len(), error: None }
     }
 
     /// VPP would take the step, and survive it.
@@ -175,7 +175,10 @@ impl World {
                 assert!(found.is_none(), "{key} is there");
                 assert!(table_length.is_power_of_two());
                 for (other, there) in &self.actual.vips {
-                    assert!(!plan::forbids((other, there.encap), (&key, encap)), "{other} forbids {key}");
+                    assert!(
+                        !plan::blocks_creation((other, there.encap), (&key, encap)),
+                        "{other} forbids {key}"
+                    );
                 }
                 let encap = match encap {
                     dataplane::Encap::Gre4 => Encap::Gre4,

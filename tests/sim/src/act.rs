@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use maglev_core::health::Action;
-use maglev_core::state::Command;
+use maglev_core::health::BackendAction;
+use maglev_core::state::OperatorCommand;
 use tokio::time::Instant;
 
 use super::controller;
@@ -202,7 +202,7 @@ fn meddle(site: &Site, what: Meddling) {
     differs(site);
 }
 
-fn operate_backend(site: &Arc<Site>, backend: usize, action: Action) {
+fn operate_backend(site: &Arc<Site>, backend: usize, action: BackendAction) {
     let subject = site.with(|world| {
         world.shape.backends.get(backend)?;
         let subject = world.wishes.ask(backend, action)?;
@@ -210,7 +210,7 @@ fn operate_backend(site: &Arc<Site>, backend: usize, action: Action) {
         Some(subject)
     });
     if let Some(subject) = subject {
-        operate(site, subject, Command::Backend { name: format!("b{backend}").into(), action });
+        operate(site, subject, OperatorCommand::Backend { name: format!("b{backend}").into(), action });
     }
 }
 
@@ -228,12 +228,12 @@ fn weigh(site: &Arc<Site>, frontend: usize, backend: usize, weight: Option<u8>) 
         operate(
             site,
             subject,
-            Command::Weight { frontend, pool, backend: format!("b{backend}").into(), weight },
+            OperatorCommand::Weight { frontend, pool, backend: format!("b{backend}").into(), weight },
         );
     }
 }
 
-fn operate(site: &Arc<Site>, subject: Subject, command: Command) {
+fn operate(site: &Arc<Site>, subject: Subject, command: OperatorCommand) {
     let controller = site.with(|world| {
         let found = world.controller.as_ref().map(|c| (c.handle.clone(), Arc::clone(&c.process)));
         if found.is_none() {

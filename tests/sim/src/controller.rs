@@ -122,10 +122,10 @@ async fn listen(site: Arc<Site>, handle: Handle) {
 pub async fn operate(
     site: Arc<Site>,
     subject: Subject,
-    command: maglev_core::state::Command,
+    command: maglev_core::state::OperatorCommand,
     (handle, process): (Handle, Arc<Process>),
 ) {
-    let by = maglev_core::state::By { who: "an operator".to_owned(), ..Default::default() };
+    let by = maglev_core::state::Requester { who: "an operator".to_owned(), ..Default::default() };
     let answer = handle.operate(command, by).await;
     if process.is_dead() {
         return;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use maglev_core::health::Action;
+use maglev_core::health::BackendAction;
 
 use super::script::{Deed, Meddling, REQUESTS, Setting};
 use super::shape::{Edit, Shape};
@@ -51,7 +51,9 @@ fn twins(rng: &mut Rng, shape: &Shape, span: Duration, deeds: &mut Deeds) {
     for _ in 0..rng.usize(..4) {
         let mut at = sometime(rng, span);
         let renewed = match rng.u8(..3) {
-            0..=1 => [Deed::Operate(other, Action::Pause), Deed::Operate(other, Action::Resume)],
+            0..=1 => {
+                [Deed::Operate(other, BackendAction::Pause), Deed::Operate(other, BackendAction::Resume)]
+            }
             _ => [Deed::Reload(Edit::Alone(other)), Deed::Reload(Edit::Twins(one, other))],
         };
         for deed in renewed {
@@ -65,7 +67,7 @@ fn twins(rng: &mut Rng, shape: &Shape, span: Duration, deeds: &mut Deeds) {
 
 /// Somebody else's check leaves or comes, and not long after that a server is not well for some time.
 fn dies_after_a_change(rng: &mut Rng, server: usize, backends: usize, at: Duration, deeds: &mut Deeds) {
-    let action = [Action::Pause, Action::Resume][rng.usize(..2)];
+    let action = [BackendAction::Pause, BackendAction::Resume][rng.usize(..2)];
     deeds.push((at, Deed::Operate(rng.usize(..backends), action)));
     let at = at + Duration::from_secs(rng.u64(5..30));
     deeds.push((at, Deed::Server(server, Being::Refuses)));
@@ -86,7 +88,9 @@ fn room(rng: &mut Rng, shape: &Shape, span: Duration, deeds: &mut Deeds) {
         let (backend, mut at) = (rng.usize(..backends), sometime(rng, span));
         let turns = match rng.u8(..3) {
             0 => [Deed::Reload(Edit::Static(backend)), Deed::Reload(Edit::Static(backend))],
-            _ => [Deed::Operate(backend, Action::Pause), Deed::Operate(backend, Action::Resume)],
+            _ => {
+                [Deed::Operate(backend, BackendAction::Pause), Deed::Operate(backend, BackendAction::Resume)]
+            }
         };
         for deed in turns {
             deeds.push((at, deed));

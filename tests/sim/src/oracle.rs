@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use maglev_core::event::Kind;
-use maglev_core::health::{Cause, Health};
+use maglev_core::health::{Health, TransitionCause};
 use maglev_ipc::Code;
 use tokio::time::Instant;
 
@@ -119,7 +119,7 @@ impl Oracle {
     /// A transition needs probes that speak for it.
     pub fn heard(&self, kind: &Kind, shape: &Shape) -> Option<String> {
         let Kind::Backend { name, transition, .. } = kind else { return None };
-        let Cause::Outcome { .. } = transition.cause else { return None };
+        let TransitionCause::Outcome { .. } = transition.cause else { return None };
         let backend = Shape::number(name)?;
         let check = &shape.checks[shape.backends[backend]?];
         let since = Instant::now().checked_sub(MEMORY);

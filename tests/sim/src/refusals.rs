@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use maglev_core::event::Kind;
-use maglev_core::health::{Cause, Health};
+use maglev_core::health::{Health, TransitionCause};
 use maglev_ipc::{CheckId, ToProber};
 use maglevd_prober::set::CheckSet;
 use tokio::time::Instant;
@@ -144,7 +144,7 @@ impl World {
                     self.oracle.changes(frontend, self.shape.slack());
                 }
                 let knows = self.refusals.untold.get(&server).is_none_or(|untold| *untold == 0);
-                let heard = matches!(transition.cause, Cause::Outcome { .. });
+                let heard = matches!(transition.cause, TransitionCause::Outcome { .. });
                 let silent = self.refusals.servers.get(&server).is_some_and(|all| *all);
                 let to = transition.to;
                 let checked = self.shape.backends[backend].is_some();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use fastrand::Rng;
-use maglev_core::health::Action;
+use maglev_core::health::BackendAction;
 use nix::errno::Errno;
 
 use super::extra;
@@ -63,9 +63,9 @@ pub enum Deed {
     /// Somebody else changes something in VPP.
     MeddleVpp(Meddling),
     /// An operator does this to a backend.
-    Operate(usize, Action),
+    Operate(usize, BackendAction),
     /// An operator's script does this to each of these backends at once, by bits.
-    OperateAll(u8, Action),
+    OperateAll(u8, BackendAction),
     /// An operator gives a member of a frontend another weight, or takes that back.
     Weigh(usize, usize, Option<u8>),
     /// An operator asks for a comparison.
@@ -238,7 +238,8 @@ impl Deed {
 }
 
 /// What operators do.
-const ACTIONS: [Action; 4] = [Action::Pause, Action::Resume, Action::Disable, Action::Enable];
+const ACTIONS: [BackendAction; 4] =
+    [BackendAction::Pause, BackendAction::Resume, BackendAction::Disable, BackendAction::Enable];
 
 /// What VPP may be made to refuse.
 pub const REQUESTS: [&str; 5] =

@@ -10,7 +10,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use maglev_core::config::Config;
 use maglev_core::event::{Event, Kind};
-use maglev_core::time::{Mono, Now, Wall};
+use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_ipc::{Check, Code};
 use maglevd::clock::Clock;
 use maglevd::metrics::Metrics;
@@ -305,7 +305,7 @@ impl Clock for Clocks {
     fn now(&self) -> Now {
         let (mono, put) = (self.0.nanos(), self.0.with(|world| world.wall));
         let wall = EPOCH + (mono - UPTIME);
-        Now { mono: Mono(mono), wall: Wall(wall.saturating_add_signed(put * 1_000_000_000)) }
+        Now { mono: MonoTime(mono), wall: WallTime(wall.saturating_add_signed(put * 1_000_000_000)) }
     }
 }
 

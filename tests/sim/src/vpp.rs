@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use maglev_core::time::Wall;
+use maglev_core::time::WallTime;
 use maglev_vpp::frame::{self, Splitter};
 use maglev_vpp::message::{
     Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, LbFlushVip, Message, Prefix, Vip,
@@ -178,7 +178,7 @@ impl ConnectVpp for Way {
         Client::over((Reader::new(&from), Writer::new(&to, &self.process)), CLIENT_NAME, options).await
     }
 
-    async fn boot(&self, _: PathBuf) -> Option<Wall> {
+    async fn boot(&self, _: PathBuf) -> Option<WallTime> {
         let (fails, boot) = self.site.with(|world| {
             let boot = world.vpp.as_ref().map(|vpp| vpp.world.birth.boot_time);
             (world.stats_fail, boot.filter(|_| world.host.stats))
@@ -188,7 +188,7 @@ impl ConnectVpp for Way {
             sleep(fails.1).await;
             return None;
         }
-        Some(Wall(boot * 1_000_000_000))
+        Some(WallTime(boot * 1_000_000_000))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use maglev_core::health::Action;
-use maglev_core::overrides::{Overrides, Says};
+use maglev_core::health::BackendAction;
+use maglev_core::overrides::{OverrideKind, Overrides};
 
 use super::shape::Shape;
 
@@ -48,13 +48,13 @@ impl Wishes {
     }
 
     /// What an action makes of a backend; `None` if it is not asked twice at a time.
-    pub fn ask(&mut self, backend: usize, action: Action) -> Option<Subject> {
+    pub fn ask(&mut self, backend: usize, action: BackendAction) -> Option<Subject> {
         let subject = Subject::Backend(backend);
         let now = self.of(subject);
         let then = match (action, now) {
-            (Action::Pause, Wish::None) => Wish::Paused,
-            (Action::Disable, _) => Wish::Disabled,
-            (Action::Resume, Wish::Paused) | (Action::Enable, Wish::Disabled) => Wish::None,
+            (BackendAction::Pause, Wish::None) => Wish::Paused,
+            (BackendAction::Disable, _) => Wish::Disabled,
+            (BackendAction::Resume, Wish::Paused) | (BackendAction::Enable, Wish::Disabled) => Wish::None,
             (_, now) => now,
         };
         self.begin(subject, then)
@@ -106,12 +106,12 @@ impl Wishes {
             .list()
             .filter_map(|o| {
                 let backend = Shape::number(&o.backend)?;
-                Some(match (o.says, &o.slot) {
-                    (Says::Weight(weight), Some((frontend, pool))) => {
+                Some(match (o.kind, &o.slot) {
+                    (OverrideKind::Weight(weight), Some((frontend, pool))) => {
                         let slot = Subject::Weight(Shape::number(frontend)?, Shape::number(pool)?, backend);
                         (slot, Wish::Weight(weight))
                     }
-                    (Says::Paused, _) => (Subject::Backend(backend), Wish::Paused),
+                    (OverrideKind::Paused, _) => (Subject::Backend(backend), Wish::Paused),
                     _ => (Subject::Backend(backend), Wish::Disabled),
                 })
             })

@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use maglev_core::config::{Healthcheck, Probe};
-use maglev_core::health::{Health, Limits, Tracker};
-use maglev_core::time::Wall;
+use maglev_core::health::{Health, Thresholds, Tracker};
+use maglev_core::time::WallTime;
 use maglev_ipc::{Check, CheckId, Code, Probe as Kind, Timeout};
 use maglevd_prober::probe_id::ProbeId;
 use maglevd_prober::scheduler::{AcceptedCheck, Scheduler, StartResult};
@@ -50,13 +50,13 @@ impl DetectionSim {
             source4: None,
             source6: None,
         };
-        let limits = Limits { rise: 2, fall };
-        let tracker = || Tracker::new(limits, 5, Health::Unknown, Wall(0));
+        let limits = Thresholds { rise: 2, fall };
+        let tracker = || Tracker::new(limits, 5, Health::Unknown, WallTime(0));
         let mut scheduler = Scheduler::new(1, 100_000, 0);
         let member = |n: usize| AcceptedCheck {
             id: CheckId(n as u32),
             interval: healthcheck.fast_interval,
-            settled: limits.settled(),
+            settled: limits.stable_after(),
             check: check(&healthcheck, n),
             plan: (),
         };
@@ -107,7 +107,7 @@ impl DetectionSim {
         for outcome in outcomes {
             let index = outcome.check.0 as usize;
             let tracker = &mut self.backends[index].0;
-            if let Some(transition) = tracker.outcome(&outcome, false, Wall(self.now)) {
+            if let Some(transition) = tracker.outcome(&outcome, false, WallTime(self.now)) {
                 self.transitions.push((self.now, index, transition.to));
             }
             let pace = tracker.pace(&self.healthcheck);

@@ -248,13 +248,13 @@ pub struct Pool {
     pub name: Option<String>,
     /// By name.
     #[serde(default, deserialize_with = "or_empty")]
-    pub backends: Named<Member>,
+    pub backends: Named<PoolMember>,
 }
 
 /// One of a pool's `backends`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields)]
-pub struct Member {
+pub struct PoolMember {
     /// Its share of the pool's new flows, relative to the others'.
     pub weight: Option<i64>,
 }

@@ -9,14 +9,14 @@ use maglev_ipc::Code;
 // In this order, so that what a quick pass counts in is close together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(C)]
-pub struct Probes {
+pub struct ProbeCounters {
     /// How long all of them took together, in nanoseconds.
     nanos: u64,
     codes: [u64; Code::ALL.len()],
-    buckets: [u64; Probes::BOUNDS.len() + 1],
+    buckets: [u64; ProbeCounters::BOUNDS.len() + 1],
 }
 
-impl Probes {
+impl ProbeCounters {
     /// The upper bounds of the durations that are told apart, in nanoseconds.
     pub const BOUNDS: [u64; 11] = [
         1_000_000,
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_probe_belongs_to_its_code_and_to_the_bucket_up_to_its_bound() {
-        let mut probes = Probes::default();
+        let mut probes = ProbeCounters::default();
         for nanos in [0, 1_000_000, 1_000_001, 2_500_000_000, u64::MAX] {
             probes.count(Code::L7Ok, Duration::from_nanos(nanos));
         }

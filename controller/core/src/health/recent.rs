@@ -2,14 +2,14 @@
 
 use maglev_ipc::{Code, Detail};
 
-use crate::time::Wall;
+use crate::time::WallTime;
 
 /// How many spells are remembered.
 const KEEP: usize = 6;
 
 /// Equal outcomes in a row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Spell {
+pub struct OutcomeRun {
     /// The verdict of each of them.
     pub code: Code,
     /// The HTTP status of each of them, where there was one.
@@ -17,15 +17,15 @@ pub struct Spell {
     /// How many there were.
     pub count: u32,
     /// When the first of them was heard.
-    pub since: Wall,
+    pub since: WallTime,
 }
 
 /// The newest spells. Holds no text, so that its size is bounded: a backend that flaps has the same as one that does not.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Recent([Option<Spell>; KEEP]);
+pub(super) struct Recent([Option<OutcomeRun>; KEEP]);
 
 impl Recent {
-    pub fn push(&mut self, code: Code, detail: &Detail, at: Wall) {
+    pub fn push(&mut self, code: Code, detail: &Detail, at: WallTime) {
         let status = match detail {
             Detail::Status(status) => Some(*status),
             Detail::None | Detail::Text(_) => None,
@@ -36,13 +36,13 @@ impl Recent {
             }
             _ => {
                 self.0.rotate_right(1);
-                self.0[0] = Some(Spell { code, status, count: 1, since: at });
+                self.0[0] = Some(OutcomeRun { code, status, count: 1, since: at });
             }
         }
     }
 
     /// The newest first.
-    pub fn spells(&self) -> impl Iterator<Item = Spell> {
+    pub fn spells(&self) -> impl Iterator<Item = OutcomeRun> {
         self.0.iter().copied().flatten()
     }
 }
@@ -56,21 +56,21 @@ mod tests {
         let mut recent = Recent::default();
         let (ok, failed) = (Detail::Status(200), Detail::Status(503));
         for at in 0..3 {
-            recent.push(Code::L7Ok, &ok, Wall(at));
+            recent.push(Code::L7Ok, &ok, WallTime(at));
         }
-        recent.push(Code::L7Sts, &failed, Wall(3));
-        recent.push(Code::L7Sts, &failed, Wall(4));
-        recent.push(Code::L7Sts, &Detail::Status(500), Wall(5));
+        recent.push(Code::L7Sts, &failed, WallTime(3));
+        recent.push(Code::L7Sts, &failed, WallTime(4));
+        recent.push(Code::L7Sts, &Detail::Status(500), WallTime(5));
         let counts = |recent: &Recent| {
             recent.spells().map(|s| (s.count, s.status, s.since.0)).collect::<alloc::vec::Vec<_>>()
         };
         assert_eq!(counts(&recent), [(1, Some(500), 5), (2, Some(503), 3), (3, Some(200), 0)]);
         for at in 6..20 {
             let code = if at % 2 == 0 { Code::L4Con } else { Code::L4Tout };
-            recent.push(code, &"connection refused".into(), Wall(at));
+            recent.push(code, &"connection refused".into(), WallTime(at));
         }
         assert_eq!(recent.spells().count(), KEEP);
-        assert_eq!(recent.spells().next().map(|s| s.since), Some(Wall(19)));
+        assert_eq!(recent.spells().next().map(|s| s.since), Some(WallTime(19)));
     }
 
     #[test]

@@ -7,18 +7,18 @@ use core::time::Duration;
 
 use maglev_ipc::{Code, Detail, Outcome, Streak};
 
-use super::recent::{Recent, Spell};
-use super::{Action, Cause, Health, LastOutcome, Limits, Refused, Transition};
+use super::recent::{OutcomeRun, Recent};
+use super::{ActionRejected, BackendAction, Health, LastOutcome, Thresholds, Transition, TransitionCause};
 use crate::config::Healthcheck;
-use crate::time::Wall;
+use crate::time::WallTime;
 
 /// The health of one backend, however many frontends use it.
 #[derive(Clone, Debug)]
 pub struct Tracker {
-    limits: Limits,
+    limits: Thresholds,
     keep: usize,
     health: Health,
-    since: Wall,
+    since: WallTime,
     counter: u32,
     misses: u32,
     seq: u64,
@@ -37,7 +37,7 @@ pub struct Tracker {
 impl Tracker {
     /// A backend of which nothing is known. `keep` is how many transitions it remembers.
     #[must_use]
-    pub fn new(limits: Limits, keep: usize, health: Health, since: Wall) -> Self {
+    pub fn new(limits: Thresholds, keep: usize, health: Health, since: WallTime) -> Self {
         Self {
             limits,
             keep,
@@ -66,7 +66,7 @@ impl Tracker {
 
     /// Since when it is that.
     #[must_use]
-    pub const fn since(&self) -> Wall {
+    pub const fn since(&self) -> WallTime {
         self.since
     }
 
@@ -78,7 +78,7 @@ impl Tracker {
 
     /// What decides.
     #[must_use]
-    pub const fn limits(&self) -> Limits {
+    pub const fn limits(&self) -> Thresholds {
         self.limits
     }
 
@@ -136,7 +136,7 @@ impl Tracker {
     }
 
     /// What has come of the last probes, the newest first. Static passes are not among them.
-    pub fn spells(&self) -> impl Iterator<Item = Spell> {
+    pub fn spells(&self) -> impl Iterator<Item = OutcomeRun> {
         self.recent.spells()
     }
 
@@ -168,7 +168,7 @@ impl Tracker {
     #[must_use]
     pub const fn degraded(&self) -> bool {
         match self.health {
-            Health::Up => self.doubted || self.counter < self.limits.top(),
+            Health::Up => self.doubted || self.counter < self.limits.max_counter(),
             Health::Down => self.counter > 0,
             Health::Unknown | Health::Paused | Health::Disabled | Health::Removed => false,
         }
@@ -189,7 +189,7 @@ impl Tracker {
     /// takes `fall` failures to call it down, so that a restart of ours does not take it out for one lost packet.
     ///
     /// An outcome that is older than one already counted, or that is no verdict, moves nothing.
-    pub fn outcome(&mut self, outcome: &Outcome, in_service: bool, at: Wall) -> Option<Transition> {
+    pub fn outcome(&mut self, outcome: &Outcome, in_service: bool, at: WallTime) -> Option<Transition> {
         if !self.probed() || outcome.seq <= self.seq {
             return None;
         }
@@ -207,8 +207,9 @@ impl Tracker {
 
     /// Counts a pass of a backend that is up and has missed nothing, of which nothing follows. Whether it was that; if not,
     /// nothing is done, and [`Self::outcome`] is to be asked.
-    pub fn goes_on(&mut self, outcome: &Outcome, at: Wall) -> bool {
-        let fine = self.health == Health::Up && self.failing.is_none() && self.counter == self.limits.top();
+    pub fn goes_on(&mut self, outcome: &Outcome, at: WallTime) -> bool {
+        let fine =
+            self.health == Health::Up && self.failing.is_none() && self.counter == self.limits.max_counter();
         let pass = outcome.code.passed() == Some(true) && outcome.seq > self.seq;
         if !fine || !pass || self.doubted || self.stale || self.faults.is_some() {
             return false;
@@ -220,7 +221,7 @@ impl Tracker {
 
     /// Hears an outcome by which it would fall, and leaves it where it is, at its last failure but one. Whoever doubts the
     /// outcome lets it [`fall`](Self::fall) later, or leaves it to the outcomes to come.
-    pub fn doubt(&mut self, outcome: &Outcome, at: Wall) {
+    pub fn doubt(&mut self, outcome: &Outcome, at: WallTime) {
         self.seq = outcome.seq;
         self.remember(outcome, at);
         self.heard();
@@ -236,7 +237,7 @@ impl Tracker {
     }
 
     /// What was doubted has come true.
-    pub fn fall(&mut self, cause: Cause, at: Wall) -> Option<Transition> {
+    pub fn fall(&mut self, cause: TransitionCause, at: WallTime) -> Option<Transition> {
         if self.health != Health::Up || !self.doubted {
             return None;
         }
@@ -245,7 +246,7 @@ impl Tracker {
     }
 
     /// Counts a pass that nobody probed: the backend is static.
-    pub fn static_pass(&mut self, at: Wall) -> Option<Transition> {
+    pub fn static_pass(&mut self, at: WallTime) -> Option<Transition> {
         if !self.probed() {
             return None;
         }
@@ -253,12 +254,12 @@ impl Tracker {
         self.last =
             Some(LastOutcome { at, duration: Duration::ZERO, code, detail: detail.clone(), timeout: None });
         let next = self.judge(true, false);
-        self.go(next, at, || Cause::Outcome { code, detail })
+        self.go(next, at, || TransitionCause::Outcome { code, detail })
     }
 
     /// Takes over what a prober that kept running remembers. If nothing is known here, its verdicts are counted anew,
     /// as [`Self::outcome`] would have; else the outcomes to come will tell.
-    pub fn adopt(&mut self, streak: &Streak, in_service: bool, at: Wall) -> Option<Transition> {
+    pub fn adopt(&mut self, streak: &Streak, in_service: bool, at: WallTime) -> Option<Transition> {
         if !self.probed() {
             return None;
         }
@@ -280,30 +281,36 @@ impl Tracker {
     ///
     /// # Errors
     /// A disabled backend can neither be paused nor resumed.
-    pub fn operate(&mut self, action: Action, at: Wall) -> Result<Option<Transition>, Refused> {
+    pub fn operate(
+        &mut self,
+        action: BackendAction,
+        at: WallTime,
+    ) -> Result<Option<Transition>, ActionRejected> {
         let next = match (action, self.health) {
-            (Action::Pause | Action::Resume, Health::Disabled) => {
-                return Err(Refused(alloc::format!(
+            (BackendAction::Pause | BackendAction::Resume, Health::Disabled) => {
+                return Err(ActionRejected(alloc::format!(
                     "it is disabled, so it cannot {}; enable it first",
                     action.as_str()
                 )));
             }
-            (_, Health::Removed) => return Err(Refused("it is removed".into())),
-            (Action::Pause, _) => Health::Paused,
-            (Action::Disable, _) => Health::Disabled,
-            (Action::Resume, Health::Paused) | (Action::Enable, Health::Disabled) => Health::Unknown,
-            (Action::Resume | Action::Enable, other) => other,
+            (_, Health::Removed) => return Err(ActionRejected("it is removed".into())),
+            (BackendAction::Pause, _) => Health::Paused,
+            (BackendAction::Disable, _) => Health::Disabled,
+            (BackendAction::Resume, Health::Paused) | (BackendAction::Enable, Health::Disabled) => {
+                Health::Unknown
+            }
+            (BackendAction::Resume | BackendAction::Enable, other) => other,
         };
-        Ok(self.go(next, at, || Cause::Operator(action)))
+        Ok(self.go(next, at, || TransitionCause::Operator(action)))
     }
 
     /// The configuration sends it to `next`.
-    pub fn configure(&mut self, next: Health, at: Wall) -> Option<Transition> {
-        self.go(next, at, || Cause::Config)
+    pub fn configure(&mut self, next: Health, at: WallTime) -> Option<Transition> {
+        self.go(next, at, || TransitionCause::Config)
     }
 
     /// Begins again from unknown, with other limits, unless an operator has taken it out.
-    pub fn restart(&mut self, limits: Limits, at: Wall) -> Option<Transition> {
+    pub fn restart(&mut self, limits: Thresholds, at: WallTime) -> Option<Transition> {
         self.limits = limits;
         self.seq = 0;
         self.counter = 0;
@@ -348,7 +355,7 @@ impl Tracker {
 
     /// The state after one more verdict; moves the counter.
     fn judge(&mut self, passed: bool, in_service: bool) -> Health {
-        let Limits { rise, fall } = self.limits;
+        let Thresholds { rise, fall } = self.limits;
         let next = match (self.health, passed) {
             (Health::Unknown, true) => Health::Up,
             (Health::Unknown, false) => {
@@ -357,7 +364,7 @@ impl Tracker {
                 if self.misses >= needed { Health::Down } else { Health::Unknown }
             }
             (Health::Up, true) => {
-                self.counter = (self.counter + 1).min(self.limits.top());
+                self.counter = (self.counter + 1).min(self.limits.max_counter());
                 Health::Up
             }
             (Health::Up, false) => {
@@ -376,13 +383,18 @@ impl Tracker {
         };
         // As in HAProxy, a crossing goes to the end of the scale, so that the way back is always a whole rise or fall.
         if next != self.health {
-            self.counter = if next == Health::Up { self.limits.top() } else { 0 };
+            self.counter = if next == Health::Up { self.limits.max_counter() } else { 0 };
         }
         next
     }
 
     /// Moves to `next`, and writes it down if that is a move.
-    fn go(&mut self, next: Health, at: Wall, cause: impl FnOnce() -> Cause) -> Option<Transition> {
+    fn go(
+        &mut self,
+        next: Health,
+        at: WallTime,
+        cause: impl FnOnce() -> TransitionCause,
+    ) -> Option<Transition> {
         if next == self.health {
             return None;
         }
@@ -407,7 +419,7 @@ impl Tracker {
         self.doubted &= !passed;
     }
 
-    fn remember(&mut self, outcome: &Outcome, at: Wall) {
+    fn remember(&mut self, outcome: &Outcome, at: WallTime) {
         self.not_after = outcome.not_after.or(self.not_after);
         self.recent.push(outcome.code, &outcome.detail, at);
         self.last = Some(LastOutcome {

@@ -13,10 +13,10 @@ use core::time::Duration;
 use maglev_ipc::Outcome;
 
 use super::backends::Backend;
-use super::{Alarm, State, Turn};
+use super::{Ctx, State, Timer};
 use crate::event::{Blindness, Kind};
-use crate::health::{Cause, Health, Tracker};
-use crate::time::Mono;
+use crate::health::{Health, Tracker, TransitionCause};
+use crate::time::MonoTime;
 
 /// Of fewer backends, "all" says nothing.
 const FEW: usize = 3;
@@ -36,9 +36,9 @@ pub(super) struct Blind {
 /// Verdicts wait.
 #[derive(Clone, Debug)]
 struct Doubt {
-    until: Mono,
+    until: MonoTime,
     /// Who would have fallen, by index, and why.
-    waiting: BTreeMap<usize, Cause>,
+    waiting: BTreeMap<usize, TransitionCause>,
     /// How many may pass without refuting it.
     spare: usize,
 }
@@ -57,12 +57,12 @@ pub(super) enum Sight {
 
 impl Blind {
     /// Until when verdicts wait at most, if they do.
-    pub fn until(&self) -> Option<Mono> {
+    pub fn until(&self) -> Option<MonoTime> {
         self.doubt.as_ref().map(|doubt| doubt.until)
     }
 
     /// What the backend at `index` says turns from one into the other.
-    fn turn(&mut self, index: usize, from: Sight, to: Sight) {
+    fn ctx(&mut self, index: usize, from: Sight, to: Sight) {
         match from {
             Sight::Fine => self.fine = self.fine.saturating_sub(1),
             Sight::Fails(since) => _ = Arc::make_mut(&mut self.failing).remove(&(since, index)),
@@ -78,7 +78,7 @@ impl Blind {
 
 impl State {
     /// Whether `outcome`, by which the backend would fall, is to wait; begins to wait if so.
-    pub(super) fn waits(&mut self, index: usize, outcome: &Outcome, turn: &mut Turn) -> bool {
+    pub(super) fn waits(&mut self, index: usize, outcome: &Outcome, ctx: &mut Ctx) -> bool {
         let backend = &self.backends[index];
         let Some((_, healthcheck)) = &backend.healthcheck else { return false };
         if self.config.blind_threshold == 0 || !backend.tracker.would_fall(outcome) {
@@ -91,27 +91,27 @@ impl State {
         let wait = healthcheck.fast_interval * healthcheck.fall;
         let since = backend.tracker.failing().unwrap_or(outcome.started);
         if self.blind.confirmed.is_some_and(|latest| since <= latest)
-            || (self.blind.doubt.is_none() && !self.begin_to_doubt(index, outcome, wait, turn))
+            || (self.blind.doubt.is_none() && !self.begin_to_doubt(index, outcome, wait, ctx))
         {
             return false;
         }
-        let until = turn.now.mono + wait;
+        let until = ctx.now.mono + wait;
         let Some(doubt) = &mut self.blind.doubt else { return false };
         doubt.waiting.insert(index, outcome.into());
         if until <= doubt.until {
             doubt.until = until;
-            self.alarm(turn, wait, Alarm::Doubt);
+            self.set_timer(ctx, wait, Timer::Doubt);
         }
         true
     }
 
     /// Doubts, if all that was up fails at once.
-    fn begin_to_doubt(&mut self, index: usize, outcome: &Outcome, wait: Duration, turn: &mut Turn) -> bool {
+    fn begin_to_doubt(&mut self, index: usize, outcome: &Outcome, wait: Duration, ctx: &mut Ctx) -> bool {
         let Some((failing, fine)) = self.failing_at_once(index, outcome) else { return false };
-        let (of, until) = (failing + fine, turn.now.mono + wait);
+        let (of, until) = (failing + fine, ctx.now.mono + wait);
         let spare = self.tolerated(of) - fine;
         self.blind.doubt = Some(Doubt { until, waiting: BTreeMap::new(), spare });
-        turn.event(Kind::Blind(Blindness::Suspected { failing, of, wait }));
+        ctx.event(Kind::Blind(Blindness::Suspected { failing, of, wait }));
         true
     }
 
@@ -147,13 +147,13 @@ impl State {
     }
 
     /// Hears a pass; `was_fine` says whether the backend was up and had missed nothing before it.
-    pub(super) fn passed(&mut self, was_fine: bool, turn: &mut Turn) {
+    pub(super) fn passed(&mut self, was_fine: bool, ctx: &mut Ctx) {
         if was_fine {
             return;
         }
         self.blind.confirmed = None;
         match &mut self.blind.doubt {
-            Some(Doubt { spare: 0, .. }) => self.see_again(turn),
+            Some(Doubt { spare: 0, .. }) => self.see_again(ctx),
             Some(doubt) => doubt.spare -= 1,
             None => {}
         }
@@ -165,7 +165,7 @@ impl State {
         let now = sight(backend);
         let before = core::mem::replace(&mut backend.sight, now);
         if before != now {
-            self.blind.turn(index, before, now);
+            self.blind.ctx(index, before, now);
         }
     }
 
@@ -175,32 +175,32 @@ impl State {
         self.blind.failing = Arc::default();
         for (index, backend) in self.backends.iter_mut().enumerate() {
             backend.sight = sight(backend);
-            self.blind.turn(index, Sight::Nothing, backend.sight);
+            self.blind.ctx(index, Sight::Nothing, backend.sight);
         }
     }
 
     /// Leaves it to the outcomes to come who falls.
-    pub(super) fn see_again(&mut self, turn: &mut Turn) {
+    pub(super) fn see_again(&mut self, ctx: &mut Ctx) {
         if self.blind.doubt.take().is_some() {
-            turn.event(Kind::Blind(Blindness::Refuted));
+            ctx.event(Kind::Blind(Blindness::Refuted));
         }
     }
 
     /// The round may be over.
-    pub(super) fn end_doubt(&mut self, turn: &mut Turn) {
-        let Some(doubt) = self.blind.doubt.take_if(|doubt| doubt.until <= turn.now.mono) else { return };
+    pub(super) fn end_doubt(&mut self, ctx: &mut Ctx) {
+        let Some(doubt) = self.blind.doubt.take_if(|doubt| doubt.until <= ctx.now.mono) else { return };
         let newest = self.blind.failing.last().map_or(0, |(since, _)| *since);
         self.blind.confirmed = Some(newest.saturating_add(self.longest_window()));
-        turn.event(Kind::Blind(Blindness::Confirmed));
+        ctx.event(Kind::Blind(Blindness::Confirmed));
         let mut fallen = Vec::new();
         for (index, cause) in doubt.waiting {
-            let transition = self.backends[index].tracker.fall(cause, turn.now.wall);
-            if self.tell(index, transition, turn) {
+            let transition = self.backends[index].tracker.fall(cause, ctx.now.wall);
+            if self.tell(index, transition, ctx) {
                 fallen.push(index);
             }
         }
         for index in fallen {
-            self.refresh_frontends(index, turn);
+            self.refresh_frontends(index, ctx);
         }
     }
 }

@@ -10,15 +10,15 @@ use core::time::Duration;
 
 use maglev_ipc::{CheckId, Code, Detail, Outcome};
 
-use super::{By, Command, Input, Output, State};
+use super::{Input, OperatorCommand, Output, Requester, State};
 use crate::config::{self, Api, Config, ForeignVips, Healthcheck, Lb, Pool, Probe};
-use crate::dataplane::{Actual, Encap, LbConf, VipKey};
-use crate::health::Action;
-use crate::shared::looks;
-use crate::time::{Mono, Now, Wall};
+use crate::cow_list::accesses;
+use crate::dataplane::{ActualState, Encap, LbConf, VipKey};
+use crate::health::BackendAction;
+use crate::time::{MonoTime, Now, WallTime};
 use crate::view::VppInfo;
 
-const NOW: Now = Now { mono: Mono(1), wall: Wall(1) };
+const NOW: Now = Now { mono: MonoTime(1), wall: WallTime(1) };
 /// Backends of each frontend.
 const EACH: u32 = 10;
 
@@ -84,7 +84,8 @@ fn running(backends: u32) -> State {
 fn running_with(config: Config) -> State {
     let mut state = State::new(Arc::new(config), Arc::default(), true, NOW, &mut Vec::new());
     let info = VppInfo { version: "26.10".into(), build_date: "".into(), pid: 1, boot: None };
-    for input in [Input::ProberUp, Input::Committed(1), Input::VppUp(info), Input::AllRead(Actual::default())]
+    for input in
+        [Input::ProberUp, Input::Committed(1), Input::VppUp(info), Input::AllRead(ActualState::default())]
     {
         tell(&mut state, input);
     }
@@ -117,9 +118,9 @@ fn tell(state: &mut State, input: Input) -> usize {
 fn obey(state: &mut State, out: Vec<Output>) -> usize {
     let mut steps = 0;
     for output in out {
-        if let Output::Run(run) = output {
+        if let Output::Apply(run) = output {
             steps += run.steps.len();
-            tell(state, Input::Ran { vip: run.vip, done: run.steps.len(), error: None });
+            tell(state, Input::StepsApplied { vip: run.vip, done: run.steps.len(), error: None });
         }
     }
     steps
@@ -130,25 +131,25 @@ fn obey(state: &mut State, out: Vec<Output>) -> usize {
 fn costs(backends: u32) -> [usize; 5] {
     let mut state = running(backends);
     let check = checks(&state)[backends as usize / 2];
-    looks::take();
+    accesses::take();
     assert_eq!(tell(&mut state, outcome(check, 2, Code::L7Ok)), 0);
-    let pass = looks::take();
+    let pass = accesses::take();
     assert_eq!(tell(&mut state, outcome(check, 3, Code::L4Con)), 1);
-    let fall = looks::take();
+    let fall = accesses::take();
     let mut out = Vec::new();
-    let pause = Command::Backend { name: "00001".into(), action: Action::Pause };
-    state.operate(&pause, &By::default(), NOW, &mut out).unwrap();
+    let pause = OperatorCommand::Backend { name: "00001".into(), action: BackendAction::Pause };
+    state.operate(&pause, &Requester::default(), NOW, &mut out).unwrap();
     let amends = |output: &Output| match output {
-        Output::Checks(set) => set.dropped.as_ref().is_some_and(|d| d.len() == 1) && set.checks.is_empty(),
+        Output::SetChecks(set) => set.dropped.as_ref().is_some_and(|d| d.len() == 1) && set.checks.is_empty(),
         _ => false,
     };
     assert!(out.iter().any(amends), "{out:?}");
     assert_eq!(obey(&mut state, out), 1);
-    let paused = looks::take();
+    let paused = accesses::take();
     let _ = state.summary();
-    let summary = looks::take();
+    let summary = accesses::take();
     let _ = state.clone();
-    [pass, fall, paused, summary, looks::take()]
+    [pass, fall, paused, summary, accesses::take()]
 }
 
 #[test]
@@ -182,9 +183,9 @@ fn a_failure_among_many_costs_the_same_however_many_there_are() {
         for check in &checks[1..backends as usize / 2] {
             tell(&mut state, outcome(*check, 2, Code::L4Con));
         }
-        looks::take();
+        accesses::take();
         tell(&mut state, outcome(checks[0], 2, Code::L4Con));
-        (looks::take(), state.blind.until())
+        (accesses::take(), state.blind.until())
     };
     assert_eq!(cost(100), cost(10_000));
 }

@@ -8,26 +8,26 @@ use core::ops::Bound;
 use core::time::Duration;
 
 use super::sync::{ConfJob, Job, is_nat};
-use super::{Alarm, Listed, Output, State, Turn};
+use super::{Ctx, ListedVip, Output, State, Timer};
 use crate::config::ForeignVips;
 use crate::dataplane::{ActualAs, ActualVip, Encap, LbConf, VipKey};
 use crate::event::Kind;
 
 impl State {
-    pub(super) fn schedule_drift_check(&mut self, turn: &Turn) {
+    pub(super) fn schedule_drift_check(&mut self, ctx: &Ctx) {
         if let Some(set) = self.sync.drift_check.take() {
-            self.alarms.remove(&(set, Alarm::Drift));
+            self.timers.remove(&(set, Timer::Drift));
         }
         let pause = self.between_drift_checks();
-        self.sync.drift_check = Some(turn.now.mono + pause);
-        self.alarm(turn, pause, Alarm::Drift);
+        self.sync.drift_check = Some(ctx.now.mono + pause);
+        self.set_timer(ctx, pause, Timer::Drift);
     }
 
     /// After a change of how often there is one: the next is no further away than it would be now.
-    pub(super) fn hasten_drift_check(&mut self, turn: &Turn) {
-        let latest = turn.now.mono + self.between_drift_checks();
+    pub(super) fn hasten_drift_check(&mut self, ctx: &Ctx) {
+        let latest = ctx.now.mono + self.between_drift_checks();
         if self.sync.current && self.sync.drift_check.is_some_and(|set| set > latest) {
-            self.schedule_drift_check(turn);
+            self.schedule_drift_check(ctx);
         }
     }
 
@@ -37,59 +37,59 @@ impl State {
     }
 
     /// Compares the next VIP with what VPP has; after the last one, VPP's list of VIPs with ours.
-    pub(super) fn next_drift_check(&mut self, turn: &mut Turn) {
+    pub(super) fn next_drift_check(&mut self, ctx: &mut Ctx) {
         if !self.sync.current {
             return;
         }
-        self.schedule_drift_check(turn);
+        self.schedule_drift_check(ctx);
         let after = self.sync.cursor.map_or(Bound::Unbounded, Bound::Excluded);
         let next = self.vips.range((after, Bound::Unbounded)).next().map(|(vip, _)| *vip);
         self.sync.cursor = next;
         match next {
-            Some(vip) => self.look_at(vip, turn),
-            None => self.list(turn),
+            Some(vip) => self.look_at(vip, ctx),
+            None => self.list(ctx),
         }
     }
 
     /// Compares everything with what VPP has, at once.
-    pub(super) fn resync(&mut self, turn: &mut Turn) {
+    pub(super) fn resync(&mut self, ctx: &mut Ctx) {
         if !self.sync.current {
             return;
         }
-        self.list(turn);
+        self.list(ctx);
         let vips: Vec<_> = self.vips.keys().copied().collect();
         for vip in vips {
-            self.look_at(vip, turn);
+            self.look_at(vip, ctx);
         }
     }
 
-    fn look_at(&mut self, vip: VipKey, turn: &mut Turn) {
+    fn look_at(&mut self, vip: VipKey, ctx: &mut Ctx) {
         if self.sync.jobs.contains_key(&vip) {
             return;
         }
         if self.sync.found(&vip).is_some() {
             self.sync.begin(vip, Job::Reading);
-            turn.out.push(Output::ReadServers(vip));
+            ctx.out.push(Output::ReadServers(vip));
         } else {
             // Whoever kept VPP from creating it may be gone.
-            self.sync_vip(vip, turn);
+            self.sync_vip(vip, ctx);
         }
     }
 
-    fn list(&mut self, turn: &mut Turn) {
+    fn list(&mut self, ctx: &mut Ctx) {
         if self.sync.listing.is_none() {
             // What is under way may be done before the list is read, or after.
             self.sync.listing = Some(self.sync.jobs.keys().copied().collect());
-            turn.out.push(Output::List);
+            ctx.out.push(Output::ListVips);
         }
     }
 
-    pub(super) fn servers_read(&mut self, vip: VipKey, servers: BTreeMap<IpAddr, ActualAs>, turn: &mut Turn) {
+    pub(super) fn servers_read(&mut self, vip: VipKey, servers: BTreeMap<IpAddr, ActualAs>, ctx: &mut Ctx) {
         let Some(Job::Reading) = self.sync.jobs.get(&vip) else { return };
         let found = self.sync.seen.as_ref().and_then(|actual| actual.vips.get(&vip));
         // Without servers the answer does not tell whether the VIP itself is still there.
         let Some(found) = found.filter(|found| !servers.is_empty() || found.servers.is_empty()) else {
-            turn.out.push(Output::ReadVip(vip));
+            ctx.out.push(Output::ReadVip(vip));
             return;
         };
         let before = found.weights();
@@ -106,12 +106,12 @@ impl State {
         if drifted {
             let found = self.sync.found(&vip);
             let mended = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
-            turn.event(Kind::Drift { vip, mended });
+            ctx.event(Kind::Drift { vip, mended });
         }
-        self.sync_vip(vip, turn);
+        self.sync_vip(vip, ctx);
     }
 
-    pub(super) fn listed(&mut self, conf: Option<LbConf>, vips: &BTreeMap<VipKey, Listed>, turn: &mut Turn) {
+    pub(super) fn listed(&mut self, conf: Option<LbConf>, vips: &BTreeMap<VipKey, ListedVip>, ctx: &mut Ctx) {
         let Some(touched) = self.sync.listing.take() else { return };
         if !matches!(self.sync.conf, ConfJob::Sent(_))
             && self.sync.seen.as_ref().is_some_and(|actual| actual.conf != conf)
@@ -123,22 +123,22 @@ impl State {
         let settled = |vip: &VipKey| !touched.contains(vip) && !self.sync.jobs.contains_key(vip);
         let gone: Vec<_> =
             actual.vips.keys().filter(|v| !vips.contains_key(v) && settled(v)).copied().collect();
-        let differs = |(vip, listed): &(&VipKey, &Listed)| {
+        let differs = |(vip, listed): &(&VipKey, &ListedVip)| {
             settled(vip) && actual.vips.get(vip).is_none_or(|found| found.encap != listed.encap)
         };
         let new: Vec<_> = vips.iter().filter(differs).map(|(vip, listed)| (*vip, *listed)).collect();
-        self.sync_conf(turn);
+        self.sync_conf(ctx);
         for vip in gone {
             let found = self.sync.seen_mut().and_then(|actual| actual.vips.remove(&vip));
-            self.sync.beliefs.gone(vip);
+            self.sync.inferred.gone(vip);
             let mended = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
-            turn.event(Kind::Drift { vip, mended });
-            self.sync_vip(vip, turn);
+            ctx.event(Kind::Drift { vip, mended });
+            self.sync_vip(vip, ctx);
             // It may have kept them from being created.
-            self.sync_neighbours(vip, turn);
+            self.sync_neighbours(vip, ctx);
         }
         for (vip, listed) in new {
-            self.found_vip(vip, listed, turn);
+            self.found_vip(vip, listed, ctx);
         }
     }
 
@@ -149,14 +149,14 @@ impl State {
     }
 
     /// Somebody else has created a VIP, or made one anew: its servers are still to be read.
-    fn found_vip(&mut self, vip: VipKey, listed: Listed, turn: &mut Turn) {
-        turn.event(Kind::Drift { vip, mended: !self.is_left_alone(&vip, listed.encap) });
-        self.sync.beliefs.gone(vip);
+    fn found_vip(&mut self, vip: VipKey, listed: ListedVip, ctx: &mut Ctx) {
+        ctx.event(Kind::Drift { vip, mended: !self.is_left_alone(&vip, listed.encap) });
+        self.sync.inferred.gone(vip);
         let src_ip_sticky = self.sticky_belief(&vip);
         let Some(actual) = self.sync.seen_mut() else { return };
-        let Listed { encap, table_length } = listed;
+        let ListedVip { encap, table_length } = listed;
         actual.vips.insert(vip, ActualVip { encap, table_length, src_ip_sticky, servers: BTreeMap::new() });
         self.sync.begin(vip, Job::Reading);
-        turn.out.push(Output::ReadServers(vip));
+        ctx.out.push(Output::ReadServers(vip));
     }
 }

@@ -10,11 +10,11 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::operate::undoing;
-use super::{Alarm, State, Turn};
+use super::{Ctx, State, Timer};
 use crate::event::{EXPIRY, Kind};
-use crate::health::{Action, Transition};
-use crate::overrides::{Override, Says};
-use crate::time::Wall;
+use crate::health::{BackendAction, Transition};
+use crate::overrides::{Override, OverrideKind};
+use crate::time::WallTime;
 
 /// The clock is looked at again after this long at the latest,
 const LONGEST: Duration = Duration::from_secs(60);
@@ -24,63 +24,63 @@ const SHORTEST: Duration = Duration::from_millis(10);
 
 impl State {
     /// Undoes every override whose time is over, and asks to be woken for the next.
-    pub(super) fn expire(&mut self, turn: &mut Turn) {
-        let over = self.take_overdue(turn);
+    pub(super) fn expire(&mut self, ctx: &mut Ctx) {
+        let over = self.take_overdue(ctx);
         let (mut moves, mut touched) = (Vec::new(), BTreeSet::new());
         for (gone, _) in &over {
             match &gone.slot {
                 Some((frontend, pool)) => touched.extend(self.weigh([frontend, pool, &gone.backend], None)),
-                None => moves.extend(self.put_back(gone, turn)),
+                None => moves.extend(self.put_back(gone, ctx)),
             }
         }
-        self.tell_overdue(&over, turn);
-        self.follow(moves, touched, turn);
+        self.tell_overdue(&over, ctx);
+        self.follow(moves, touched, ctx);
     }
 
     /// Takes away the overrides whose time is over, each with what held until now.
-    pub(super) fn take_overdue(&mut self, turn: &Turn) -> Vec<(Override, Option<String>)> {
-        let over: Vec<_> = self.overrides.list().filter(|o| o.is_over(turn.now.wall)).collect();
+    pub(super) fn take_overdue(&mut self, ctx: &Ctx) -> Vec<(Override, Option<String>)> {
+        let over: Vec<_> = self.overrides.list().filter(|o| o.is_expired(ctx.now.wall)).collect();
         for gone in &over {
             Arc::make_mut(&mut self.overrides).remove(gone);
         }
-        self.alarms.retain(|(_, alarm)| *alarm != Alarm::Expire);
-        if let Some(next) = self.overrides.list().filter_map(|o| o.note.expires).min() {
-            self.watch_expiry(next, turn);
+        self.timers.retain(|(_, timer)| *timer != Timer::Expire);
+        if let Some(next) = self.overrides.list().filter_map(|o| o.meta.expires).min() {
+            self.watch_expiry(next, ctx);
         }
         over.into_iter().map(|gone| (gone.clone(), self.held(&gone))).collect()
     }
 
-    pub(super) fn tell_overdue(&self, over: &[(Override, Option<String>)], turn: &mut Turn) {
+    pub(super) fn tell_overdue(&self, over: &[(Override, Option<String>)], ctx: &mut Ctx) {
         for (gone, from) in over {
             let (from, to) = (from.clone(), self.held(gone));
-            turn.event(Kind::Operator(undoing(gone, EXPIRY, from, to)));
+            ctx.event(Kind::Operator(undoing(gone, EXPIRY, from, to)));
         }
     }
 
     /// Gives a backend the state that it would have without an override that is gone.
-    fn put_back(&mut self, gone: &Override, turn: &Turn) -> Option<(usize, Transition)> {
+    fn put_back(&mut self, gone: &Override, ctx: &Ctx) -> Option<(usize, Transition)> {
         let index = self.backend(&gone.backend)?;
         let configured = self.config.backends.get(&gone.backend).is_some_and(|b| b.enabled);
         // Where the configuration says what the override said, nothing changes.
-        let action = match gone.says {
-            Says::Paused => Action::Resume,
-            Says::Enabled if !configured => Action::Disable,
-            Says::Disabled if configured => Action::Enable,
-            Says::Enabled | Says::Disabled | Says::Weight(_) => return None,
+        let action = match gone.kind {
+            OverrideKind::Paused => BackendAction::Resume,
+            OverrideKind::Enabled if !configured => BackendAction::Disable,
+            OverrideKind::Disabled if configured => BackendAction::Enable,
+            OverrideKind::Enabled | OverrideKind::Disabled | OverrideKind::Weight(_) => return None,
         };
         // What cannot be resumed is a pause beneath which the configuration has disabled the backend.
-        let transition = self.backends[index].tracker.operate(action, turn.now.wall).ok().flatten()?;
+        let transition = self.backends[index].tracker.operate(action, ctx.now.wall).ok().flatten()?;
         Some((index, transition))
     }
 
     /// Asks to be woken when an override expires.
-    pub(super) fn watch_expiry(&mut self, expires: Wall, turn: &Turn) {
-        let after = (expires - turn.now.wall).clamp(SHORTEST, LONGEST);
-        let at = turn.now.mono + after;
-        if self.alarms.iter().any(|(set, alarm)| *alarm == Alarm::Expire && *set <= at) {
+    pub(super) fn watch_expiry(&mut self, expires: WallTime, ctx: &Ctx) {
+        let after = (expires - ctx.now.wall).clamp(SHORTEST, LONGEST);
+        let at = ctx.now.mono + after;
+        if self.timers.iter().any(|(set, timer)| *timer == Timer::Expire && *set <= at) {
             return;
         }
-        self.alarms.retain(|(_, alarm)| *alarm != Alarm::Expire);
-        self.alarms.insert((at, Alarm::Expire));
+        self.timers.retain(|(_, timer)| *timer != Timer::Expire);
+        self.timers.insert((at, Timer::Expire));
     }
 }

@@ -4,15 +4,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::{State, Turn};
+use super::{Ctx, State};
 use crate::Name;
 use crate::config;
 use crate::dataplane::{ActualVip, DesiredAs, DesiredVip, VipKey};
-use crate::event::{FrontendState, Kind};
-use crate::failover::{Decision, Member, decide};
+use crate::event::Kind;
+use crate::failover::FrontendState;
+use crate::failover::{Decision, PoolMember, decide};
 use crate::health::Health;
 use crate::maglev;
-use crate::time::{Mono, Wall};
+use crate::time::{MonoTime, WallTime};
 
 /// One frontend.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub(super) struct Frontend {
     /// Until it is lifted, the weights that VPP has stay.
     pub hold: Option<Hold>,
     pub state: FrontendState,
-    pub since: Wall,
+    pub since: WallTime,
     pub active: Option<usize>,
 }
 
@@ -43,9 +44,9 @@ pub(super) struct Slot {
 /// A warm-up: what VPP does is left as it is until enough is known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hold {
-    pub not_before: Mono,
+    pub not_before: MonoTime,
     /// When it began.
-    pub from: Mono,
+    pub from: MonoTime,
 }
 
 impl Frontend {
@@ -71,7 +72,7 @@ impl Frontend {
 impl State {
     /// What health and failover say of a frontend.
     pub(super) fn decision(&self, frontend: &Frontend) -> Decision {
-        let member = |slot: &Slot| Member {
+        let member = |slot: &Slot| PoolMember {
             pool: slot.pool,
             health: self.backends[slot.backend].tracker.health(),
             weight: slot.weight,
@@ -92,7 +93,12 @@ impl State {
     }
 
     /// What VPP should have for a frontend.
-    pub(super) fn desired(&self, frontend: &Frontend, found: Option<&ActualVip>, now: Mono) -> DesiredVip {
+    pub(super) fn desired(
+        &self,
+        frontend: &Frontend,
+        found: Option<&ActualVip>,
+        now: MonoTime,
+    ) -> DesiredVip {
         let decision = self.decision(frontend);
         let divisor = frontend.divisor();
         let health = |slot: &Slot| self.backends[slot.backend].tracker.health();
@@ -105,7 +111,7 @@ impl State {
                 _ => weight / divisor,
             };
             let may_have_flows =
-                has(slot) > 0 || self.sync.beliefs.may_have_flows(frontend.vip, slot.address);
+                has(slot) > 0 || self.sync.inferred.may_have_flows(frontend.vip, slot.address);
             let flush = weight == 0 && may_have_flows && frontend.flushes(health(slot));
             (slot.address, DesiredAs { weight, flush })
         };
@@ -118,48 +124,48 @@ impl State {
     }
 
     /// Draws the consequences for a frontend after something that it depends on has changed.
-    pub(super) fn refresh(&mut self, index: usize, turn: &mut Turn) {
-        self.lift_hold(index, turn.now.mono);
+    pub(super) fn refresh(&mut self, index: usize, ctx: &mut Ctx) {
+        self.lift_hold(index, ctx.now.mono);
         let decision = self.decision(&self.frontends[index]);
         let frontend = &mut self.frontends[index];
         if (frontend.state, frontend.active) != (decision.state, decision.active) {
             let from = frontend.state;
             if from != decision.state {
-                frontend.since = turn.now.wall;
+                frontend.since = ctx.now.wall;
             }
             frontend.state = decision.state;
-            self.tally.turned(from, decision.state);
+            self.counts.turned(from, decision.state);
             frontend.active = decision.active;
             let active_pool = decision.active.map(|pool| Arc::clone(&frontend.config.pools[pool].name));
             let name = Arc::clone(&frontend.name);
-            turn.event(Kind::Frontend { name, from, to: decision.state, active_pool });
+            ctx.event(Kind::Frontend { name, from, to: decision.state, active_pool });
         }
         let vip = self.frontends[index].vip;
-        self.sync_vip(vip, turn);
+        self.sync_vip(vip, ctx);
     }
 
-    pub(super) fn refresh_held(&mut self, turn: &mut Turn) {
+    pub(super) fn refresh_held(&mut self, ctx: &mut Ctx) {
         for index in 0..self.frontends.len() {
             if self.frontends[index].hold.is_some() {
-                self.refresh(index, turn);
+                self.refresh(index, ctx);
             }
         }
     }
 
     /// The prober kept running, so what it says is no news: there is nothing to wait for.
-    pub(super) fn waive_min_delay(&mut self, turn: &Turn) {
+    pub(super) fn waive_min_delay(&mut self, ctx: &Ctx) {
         for index in 0..self.frontends.len() {
-            if self.frontends[index].hold.is_some_and(|hold| turn.now.mono < hold.not_before)
+            if self.frontends[index].hold.is_some_and(|hold| ctx.now.mono < hold.not_before)
                 && let Some(hold) = &mut self.frontends[index].hold
             {
-                hold.not_before = turn.now.mono;
+                hold.not_before = ctx.now.mono;
             }
         }
     }
 
     /// Ends a frontend's warm-up when each of its backends is known; or else when `startup-max-delay` has passed
     /// since there was a prober to know them by, provided that at least one of them is known: blindness is no news.
-    fn lift_hold(&mut self, index: usize, now: Mono) {
+    fn lift_hold(&mut self, index: usize, now: MonoTime) {
         let frontend = &self.frontends[index];
         let Some(hold) = frontend.hold else { return };
         let known = |slot: &Slot| self.backends[slot.backend].tracker.health() != Health::Unknown;

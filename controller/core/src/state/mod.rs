@@ -13,15 +13,14 @@ use core::time::Duration;
 use maglev_ipc::{Check, CheckId, Outcome, Rhythm, Stats, Streak};
 
 use crate::config::{Bundle, Config};
-use crate::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, Run, VipKey};
+use crate::cow_list::CowList;
+use crate::dataplane::{ActualAs, ActualState, ActualVip, Encap, LbConf, VipKey, VipPlan};
 use crate::event::{Audit, Deed, Event, Kind};
 use crate::overrides::Overrides;
-use crate::shared::Shared;
-use crate::time::{Mono, Now};
+use crate::time::{MonoTime, Now};
 use crate::view::VppInfo;
 
 mod backends;
-mod beliefs;
 mod blind;
 mod checks;
 #[cfg(test)]
@@ -30,6 +29,7 @@ mod drift;
 mod expiry;
 mod explain;
 mod frontends;
+mod inferred;
 mod operate;
 mod preview;
 mod prober;
@@ -40,16 +40,16 @@ mod sight;
 mod summary;
 mod sync;
 
-pub use explain::{Reason, Topic};
-pub use operate::{By, Command, OperateError};
-pub use preview::{Preview, VipPreview};
-pub use summary::Summary;
+pub use explain::{ExplanationLine, Topic};
+pub use operate::{OperateError, OperatorCommand, Requester};
+pub use preview::{PlanPreview, VipPreview};
+pub use summary::StateSummary;
 
 use backends::Backend;
 use blind::Blind;
 use frontends::Frontend;
 use prober::Prober;
-use summary::Tally;
+use summary::StateCounts;
 use sync::Sync;
 
 /// Something that the core is told.
@@ -60,13 +60,13 @@ pub enum Input {
     /// The prober is lost.
     ProberDown,
     /// It was tried to reach the prober, in vain: why.
-    ProberAway(String),
+    ProberUnreachable(String),
     /// The prober kept running while we were away, and remembers this.
-    Streaks(Vec<Streak>),
+    Histories(Vec<Streak>),
     /// The check set of that generation is in force.
     Committed(u64),
     /// The prober will not run a check.
-    Refused(CheckId, String),
+    CheckRejected(CheckId, String),
     /// What the prober counts.
     ProberStats(Stats),
     /// What came of probes, in the order in which it is to count.
@@ -78,19 +78,19 @@ pub enum Input {
     /// VPP is lost. Nothing that was asked of it will be answered.
     VppDown,
     /// It was tried to reach VPP, in vain: why.
-    VppAway(String),
+    VppUnreachable(String),
     /// The answer to [`Output::ReadAll`].
-    AllRead(Actual),
-    /// The answer to [`Output::List`].
-    Listed(Option<LbConf>, BTreeMap<VipKey, Listed>),
+    AllRead(ActualState),
+    /// The answer to [`Output::ListVips`].
+    VipsListed(Option<LbConf>, BTreeMap<VipKey, ListedVip>),
     /// The answer to [`Output::ReadServers`].
     ServersRead(VipKey, BTreeMap<IpAddr, ActualAs>),
     /// The answer to [`Output::ReadVip`].
     VipRead(VipKey, Option<ActualVip>),
     /// The answer to [`Output::SetConf`]: VPP's word for why it refused, if it did.
     ConfSet(Option<String>),
-    /// The answer to [`Output::Run`].
-    Ran {
+    /// The answer to [`Output::Apply`].
+    StepsApplied {
         /// The run's VIP.
         vip: VipKey,
         /// How many of its steps were made.
@@ -101,16 +101,16 @@ pub enum Input {
     /// Compare everything with what VPP has, at once.
     Resync,
     /// An operator asks for something that is no override, which follows as an input of its own. It is only told.
-    Asked(String, Deed),
+    Audit(String, Deed),
     /// The VIPs whose address VPP has on an interface of its own, whole: they get no traffic.
-    Shadowed(BTreeSet<VipKey>),
+    AddressConflicts(BTreeSet<VipKey>),
     /// The time that [`State::wake_at`] asked for has come.
     Tick,
 }
 
 /// A VIP as VPP lists it, without its servers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Listed {
+pub struct ListedVip {
     /// How packets travel to its servers.
     pub encap: Encap,
     /// The length of its new-flow table, where VPP tells.
@@ -121,21 +121,21 @@ pub struct Listed {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Output {
     /// Send the prober this set of checks, in place of any other or as an amendment to it.
-    Checks(CheckSet),
+    SetChecks(CheckSet),
     /// Tell the prober a check's new interval.
-    Pace(CheckId, Duration),
+    SetInterval(CheckId, Duration),
     /// Read everything that VPP has; answered by [`Input::AllRead`].
     ReadAll,
-    /// Read VPP's settings and the VIPs without their servers; answered by [`Input::Listed`].
-    List,
+    /// Read VPP's settings and the VIPs without their servers; answered by [`Input::VipsListed`].
+    ListVips,
     /// Read a VIP's servers; answered by [`Input::ServersRead`].
     ReadServers(VipKey),
     /// Read a VIP and its servers; answered by [`Input::VipRead`].
     ReadVip(VipKey),
     /// Send VPP's global settings; answered by [`Input::ConfSet`].
     SetConf(LbConf),
-    /// Make these steps, in order, until one fails; answered by [`Input::Ran`].
-    Run(Run),
+    /// Make these steps, in order, until one fails; answered by [`Input::StepsApplied`].
+    Apply(VipPlan),
     /// Tell whoever watches.
     Event(Event),
 }
@@ -158,7 +158,7 @@ const STATIC_PERIOD: Duration = Duration::from_secs(30);
 
 /// What the core wants to be woken for.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Alarm {
+enum Timer {
     /// Static backends pass again.
     Static,
     /// A warm-up may be over.
@@ -178,12 +178,12 @@ enum Alarm {
 }
 
 /// The moment, and the list that outputs go to.
-struct Turn<'a> {
+struct Ctx<'a> {
     now: Now,
     out: &'a mut Vec<Output>,
 }
 
-impl Turn<'_> {
+impl Ctx<'_> {
     fn event(&mut self, kind: Kind) {
         self.out.push(Output::Event(Event { at: self.now.wall, kind }));
     }
@@ -196,18 +196,18 @@ pub struct State {
     /// Shared with whoever shows them or writes them down; a change makes another.
     overrides: Arc<Overrides>,
     /// By name.
-    backends: Shared<Backend>,
+    backends: CowList<Backend>,
     /// By name.
-    frontends: Shared<Frontend>,
+    frontends: CowList<Frontend>,
     /// Which frontend a VIP belongs to.
     vips: Arc<BTreeMap<VipKey, usize>>,
-    tally: Tally,
+    counts: StateCounts,
     prober: Prober,
     blind: Blind,
     /// Of how many backends nothing but faults of this host is heard.
     unseen: usize,
     sync: Sync,
-    alarms: BTreeSet<(Mono, Alarm)>,
+    timers: BTreeSet<(MonoTime, Timer)>,
 }
 
 impl State {
@@ -224,57 +224,57 @@ impl State {
         let mut state = Self {
             config: Arc::clone(&config),
             overrides,
-            backends: Shared::default(),
-            frontends: Shared::default(),
+            backends: CowList::default(),
+            frontends: CowList::default(),
             vips: Arc::default(),
-            tally: Tally::default(),
+            counts: StateCounts::default(),
             prober: Prober::new(now),
             blind: Blind::default(),
             unseen: 0,
             sync: Sync::new(vpp, now),
-            alarms: BTreeSet::new(),
+            timers: BTreeSet::new(),
         };
-        let turn = &mut Turn { now, out };
-        let over = state.take_overdue(turn);
-        state.start(config, turn);
-        state.tell_overdue(&over, turn);
-        state.alarm(turn, STATIC_PERIOD, Alarm::Static);
+        let ctx = &mut Ctx { now, out };
+        let over = state.take_overdue(ctx);
+        state.start(config, ctx);
+        state.tell_overdue(&over, ctx);
+        state.set_timer(ctx, STATIC_PERIOD, Timer::Static);
         state
     }
 
     /// Takes in `input`, and appends to `out` what follows from it.
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Vec<Output>) {
-        let turn = &mut Turn { now, out };
+        let ctx = &mut Ctx { now, out };
         match input {
-            Input::ProberUp => self.prober_up(turn),
-            Input::ProberDown => self.prober_down(turn),
-            Input::ProberAway(why) => self.prober.fault = Some(why),
-            Input::Streaks(streaks) => self.streaks(&streaks, turn),
-            Input::Committed(generation) => self.committed(generation, turn),
-            Input::Refused(check, why) => self.refused(check, why, turn),
+            Input::ProberUp => self.prober_up(ctx),
+            Input::ProberDown => self.prober_down(ctx),
+            Input::ProberUnreachable(why) => self.prober.fault = Some(why),
+            Input::Histories(streaks) => self.streaks(&streaks, ctx),
+            Input::Committed(generation) => self.committed(generation, ctx),
+            Input::CheckRejected(check, why) => self.refused(check, why, ctx),
             Input::ProberStats(stats) => self.prober.stats = stats,
-            Input::Outcomes(outcomes) => outcomes.iter().for_each(|outcome| self.outcome(outcome, turn)),
-            Input::Reload(config) => self.reload(config, turn),
-            Input::VppUp(info) => self.vpp_up(info, turn),
-            Input::VppDown => self.vpp_down(turn),
-            Input::VppAway(why) => self.sync.fault = Some(why),
-            Input::AllRead(actual) => self.all_read(actual, turn),
-            Input::Listed(conf, vips) => self.listed(conf, &vips, turn),
-            Input::ServersRead(vip, servers) => self.servers_read(vip, servers, turn),
-            Input::VipRead(vip, found) => self.vip_read(vip, found, turn),
-            Input::ConfSet(error) => self.conf_set(error, turn),
-            Input::Ran { vip, done, error } => self.ran(vip, done, error, turn),
-            Input::Resync => self.resync(turn),
-            Input::Asked(who, what) => turn.event(Kind::Operator(Audit::of(who, what))),
-            Input::Shadowed(vips) => self.shadowed(vips, turn),
-            Input::Tick => self.tick(turn),
+            Input::Outcomes(outcomes) => outcomes.iter().for_each(|outcome| self.outcome(outcome, ctx)),
+            Input::Reload(config) => self.reload(config, ctx),
+            Input::VppUp(info) => self.vpp_up(info, ctx),
+            Input::VppDown => self.vpp_down(ctx),
+            Input::VppUnreachable(why) => self.sync.fault = Some(why),
+            Input::AllRead(actual) => self.all_read(actual, ctx),
+            Input::VipsListed(conf, vips) => self.listed(conf, &vips, ctx),
+            Input::ServersRead(vip, servers) => self.servers_read(vip, servers, ctx),
+            Input::VipRead(vip, found) => self.vip_read(vip, found, ctx),
+            Input::ConfSet(error) => self.conf_set(error, ctx),
+            Input::StepsApplied { vip, done, error } => self.ran(vip, done, error, ctx),
+            Input::Resync => self.resync(ctx),
+            Input::Audit(who, what) => ctx.event(Kind::Operator(Audit::of(who, what))),
+            Input::AddressConflicts(vips) => self.shadowed(vips, ctx),
+            Input::Tick => self.tick(ctx),
         }
     }
 
     /// When [`Input::Tick`] is wanted next.
     #[must_use]
-    pub fn wake_at(&self) -> Option<Mono> {
-        self.alarms.first().map(|(at, _)| *at)
+    pub fn wake_at(&self) -> Option<MonoTime> {
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// In what operators have overridden the configuration. After a change it is another allocation.
@@ -283,27 +283,27 @@ impl State {
         &self.overrides
     }
 
-    fn alarm(&mut self, turn: &Turn, after: Duration, alarm: Alarm) {
-        self.alarms.insert((turn.now.mono + after, alarm));
+    fn set_timer(&mut self, ctx: &Ctx, after: Duration, timer: Timer) {
+        self.timers.insert((ctx.now.mono + after, timer));
     }
 
-    fn tick(&mut self, turn: &mut Turn) {
-        while let Some(&(at, alarm)) = self.alarms.first()
-            && at <= turn.now.mono
+    fn tick(&mut self, ctx: &mut Ctx) {
+        while let Some(&(at, timer)) = self.timers.first()
+            && at <= ctx.now.mono
         {
-            self.alarms.pop_first();
-            match alarm {
-                Alarm::Static => {
-                    self.static_passes(turn);
-                    self.alarm(turn, STATIC_PERIOD, Alarm::Static);
+            self.timers.pop_first();
+            match timer {
+                Timer::Static => {
+                    self.static_passes(ctx);
+                    self.set_timer(ctx, STATIC_PERIOD, Timer::Static);
                 }
-                Alarm::Release => self.refresh_held(turn),
-                Alarm::Drift => self.next_drift_check(turn),
-                Alarm::Resync => self.resync(turn),
-                Alarm::RetryConf => self.retry_conf(turn),
-                Alarm::Retry(vip) => self.retry(vip, turn),
-                Alarm::Expire => self.expire(turn),
-                Alarm::Doubt => self.end_doubt(turn),
+                Timer::Release => self.refresh_held(ctx),
+                Timer::Drift => self.next_drift_check(ctx),
+                Timer::Resync => self.resync(ctx),
+                Timer::RetryConf => self.retry_conf(ctx),
+                Timer::Retry(vip) => self.retry(vip, ctx),
+                Timer::Expire => self.expire(ctx),
+                Timer::Doubt => self.end_doubt(ctx),
             }
         }
     }

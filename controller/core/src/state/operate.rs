@@ -7,22 +7,22 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::frontends::Slot;
-use super::{Output, State, Turn};
+use super::{Ctx, Output, State};
 use crate::Name;
 use crate::event::{Audit, Deed, Kind};
-use crate::health::{Action, Health, Refused, Transition};
-use crate::overrides::{LIFETIMES, MAX, MAX_REASON, MAX_WHO, Note, Override, Says, tame};
-use crate::time::{Now, Wall};
+use crate::health::{ActionRejected, BackendAction, Health, Transition};
+use crate::overrides::{LIFETIMES, MAX, MAX_REASON, MAX_WHO, Override, OverrideKind, OverrideMeta, tame};
+use crate::time::{Now, WallTime};
 
 /// What an operator can ask for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Command {
+pub enum OperatorCommand {
     /// Do this to a backend.
     Backend {
         /// Its name.
         name: Name,
         /// What.
-        action: Action,
+        action: BackendAction,
     },
     /// Give a backend of a pool another weight; `None` gives back the configured one.
     Weight {
@@ -39,7 +39,7 @@ pub enum Command {
 
 /// Who asks, and what is to be remembered of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct By {
+pub struct Requester {
     /// Who.
     pub who: String,
     /// Why; at most [`MAX_REASON`] bytes.
@@ -48,8 +48,8 @@ pub struct By {
     pub lifetime: Option<Duration>,
 }
 
-impl By {
-    fn note(&self, now: Wall) -> Result<Note, OperateError> {
+impl Requester {
+    fn meta(&self, now: WallTime) -> Result<OverrideMeta, OperateError> {
         if self.reason.len() > MAX_REASON {
             let most = alloc::format!("reason: at most {MAX_REASON} bytes are allowed");
             return Err(OperateError::Invalid(most));
@@ -60,7 +60,7 @@ impl By {
         if self.lifetime.is_some_and(|lifetime| !LIFETIMES.contains(&lifetime)) {
             return Err(OperateError::Invalid("lifetime: 1 second to 365 days are allowed".into()));
         }
-        Ok(Note {
+        Ok(OverrideMeta {
             who: tame(&self.who, MAX_WHO),
             at: now,
             reason: self.reason.clone(),
@@ -77,7 +77,7 @@ pub enum OperateError {
     /// A value lies outside its bounds.
     Invalid(String),
     /// It cannot be done to it as it is.
-    Refused(String),
+    Rejected(String),
 }
 
 impl State {
@@ -87,17 +87,17 @@ impl State {
     /// It cannot be done; nothing has changed.
     pub fn operate(
         &mut self,
-        command: &Command,
-        by: &By,
+        command: &OperatorCommand,
+        by: &Requester,
         now: Now,
         out: &mut Vec<Output>,
     ) -> Result<(), OperateError> {
-        let turn = &mut Turn { now, out };
-        let note = Arc::new(by.note(now.wall)?);
+        let ctx = &mut Ctx { now, out };
+        let meta = Arc::new(by.meta(now.wall)?);
         match command {
-            Command::Backend { name, action } => self.operate_backend(name, *action, &note, turn),
-            Command::Weight { frontend, pool, backend, weight } => {
-                self.operate_weight([frontend, pool, backend], *weight, &note, turn)
+            OperatorCommand::Backend { name, action } => self.operate_backend(name, *action, &meta, ctx),
+            OperatorCommand::Weight { frontend, pool, backend, weight } => {
+                self.operate_weight([frontend, pool, backend], *weight, &meta, ctx)
             }
         }
     }
@@ -105,72 +105,76 @@ impl State {
     fn operate_backend(
         &mut self,
         name: &Name,
-        action: Action,
-        note: &Arc<Note>,
-        turn: &mut Turn,
+        action: BackendAction,
+        meta: &Arc<OverrideMeta>,
+        ctx: &mut Ctx,
     ) -> Result<(), OperateError> {
         let Some(index) = self.backend(name) else {
             let none = || OperateError::NotFound(alloc::format!("no backend is named `{name}`"));
             let left = self.undone_by(name, action).ok_or_else(none)?;
-            self.forget(&left, &note.who, turn);
+            self.forget(&left, &meta.who, ctx);
             return Ok(());
         };
         let from = self.backends[index].tracker.health();
-        if (action, from) == (Action::Resume, Health::Disabled)
+        if (action, from) == (BackendAction::Resume, Health::Disabled)
             && let Some(pause) = self.undone_by(name, action)
         {
             // The configuration has disabled what is paused: the pause can still be called off.
-            self.forget(&pause, &note.who, turn);
+            self.forget(&pause, &meta.who, ctx);
             return Ok(());
         }
-        let added = self.added_by(name, action, note);
+        let added = self.added_by(name, action, meta);
         self.check_room(added.as_ref())?;
-        let transition = self.backends[index]
-            .tracker
-            .operate(action, turn.now.wall)
-            .map_err(|Refused(why)| OperateError::Refused(alloc::format!("backend `{name}`: {why}")))?;
+        let transition =
+            self.backends[index].tracker.operate(action, ctx.now.wall).map_err(|ActionRejected(why)| {
+                OperateError::Rejected(alloc::format!("backend `{name}`: {why}"))
+            })?;
         self.replace_wishes(name, action, from);
-        turn.event(Kind::Operator(Audit {
+        ctx.event(Kind::Operator(Audit {
             subject: alloc::format!("backend {name}"),
             from: from.to_string(),
             to: self.backends[index].tracker.health().to_string(),
-            reason: note.reason.clone(),
-            expires: added.as_ref().and(note.expires),
-            ..Audit::of(note.who.clone(), action.into())
+            reason: meta.reason.clone(),
+            expires: added.as_ref().and(meta.expires),
+            ..Audit::of(meta.who.clone(), action.into())
         }));
-        self.add(added, turn);
+        self.add(added, ctx);
         let moves = transition.map(|transition| (index, transition));
-        self.follow(moves.into_iter().collect(), BTreeSet::new(), turn);
+        self.follow(moves.into_iter().collect(), BTreeSet::new(), ctx);
         Ok(())
     }
 
     /// The override that an action leaves behind. What the configuration says too is none: a later one may say otherwise.
-    fn added_by(&self, name: &Name, action: Action, note: &Arc<Note>) -> Option<Override> {
-        let says = match action {
-            Action::Pause => Says::Paused,
-            Action::Disable => Says::Disabled,
-            Action::Enable if !self.config.backends.get(name).is_some_and(|b| b.enabled) => Says::Enabled,
-            Action::Enable | Action::Resume => return None,
+    fn added_by(&self, name: &Name, action: BackendAction, meta: &Arc<OverrideMeta>) -> Option<Override> {
+        let kind = match action {
+            BackendAction::Pause => OverrideKind::Paused,
+            BackendAction::Disable => OverrideKind::Disabled,
+            BackendAction::Enable if !self.config.backends.get(name).is_some_and(|b| b.enabled) => {
+                OverrideKind::Enabled
+            }
+            BackendAction::Enable | BackendAction::Resume => return None,
         };
-        Some(Override { backend: Arc::clone(name), slot: None, says, note: Arc::clone(note) })
+        Some(Override { backend: Arc::clone(name), slot: None, kind, meta: Arc::clone(meta) })
     }
 
     /// The override that an action calls off.
-    fn undone_by(&self, name: &Name, action: Action) -> Option<Override> {
+    fn undone_by(&self, name: &Name, action: BackendAction) -> Option<Override> {
         self.overrides.of_backend(name).find(|left| match action {
-            Action::Resume => left.says == Says::Paused,
-            Action::Enable => left.says != Says::Paused,
-            Action::Pause | Action::Disable => false,
+            BackendAction::Resume => left.kind == OverrideKind::Paused,
+            BackendAction::Enable => left.kind != OverrideKind::Paused,
+            BackendAction::Pause | BackendAction::Disable => false,
         })
     }
 
     /// Takes away what an action that is being carried out calls off.
-    fn replace_wishes(&mut self, name: &Name, action: Action, from: Health) {
-        let put_in = action == Action::Enable && from == Health::Disabled;
+    fn replace_wishes(&mut self, name: &Name, action: BackendAction, from: Health) {
+        let put_in = action == BackendAction::Enable && from == Health::Disabled;
         for left in self.overrides.of_backend(name).collect::<Vec<_>>() {
-            let called_off = match left.says {
-                Says::Paused => action == Action::Resume || put_in,
-                Says::Disabled | Says::Enabled | Says::Weight(_) => action == Action::Enable,
+            let called_off = match left.kind {
+                OverrideKind::Paused => action == BackendAction::Resume || put_in,
+                OverrideKind::Disabled | OverrideKind::Enabled | OverrideKind::Weight(_) => {
+                    action == BackendAction::Enable
+                }
             };
             if called_off {
                 Arc::make_mut(&mut self.overrides).remove(&left);
@@ -182,13 +186,13 @@ impl State {
         &mut self,
         path: [&Name; 3],
         weight: Option<u8>,
-        note: &Arc<Note>,
-        turn: &mut Turn,
+        meta: &Arc<OverrideMeta>,
+        ctx: &mut Ctx,
     ) -> Result<(), OperateError> {
         let [frontend, pool, backend] = path;
         if let Err(missing) = self.find_slot(path) {
             let left = self.weight_override(path).filter(|_| weight.is_none());
-            self.forget(&left.ok_or(OperateError::NotFound(missing))?, &note.who, turn);
+            self.forget(&left.ok_or(OperateError::NotFound(missing))?, &meta.who, ctx);
             return Ok(());
         }
         if weight.is_some_and(|w| w > 100) {
@@ -198,8 +202,8 @@ impl State {
         let added = weight.map(|weight| Override {
             backend: Arc::clone(backend),
             slot,
-            says: Says::Weight(weight),
-            note: Arc::clone(note),
+            kind: OverrideKind::Weight(weight),
+            meta: Arc::clone(meta),
         });
         self.check_room(added.as_ref())?;
         if let (None, Some(left)) = (weight, self.weight_override(path)) {
@@ -208,16 +212,16 @@ impl State {
         let from = self.shown_weight(path);
         let Some(index) = self.weigh(path, weight) else { return Ok(()) };
         let to = self.shown_weight(path);
-        turn.event(Kind::Operator(Audit {
+        ctx.event(Kind::Operator(Audit {
             subject: subject(path),
             from: from.unwrap_or_default(),
             to: to.unwrap_or_default(),
-            reason: note.reason.clone(),
-            expires: added.as_ref().and(note.expires),
-            ..Audit::of(note.who.clone(), if weight.is_some() { Deed::SetWeight } else { Deed::UnsetWeight })
+            reason: meta.reason.clone(),
+            expires: added.as_ref().and(meta.expires),
+            ..Audit::of(meta.who.clone(), if weight.is_some() { Deed::SetWeight } else { Deed::UnsetWeight })
         }));
-        self.add(added, turn);
-        self.refresh(index, turn);
+        self.add(added, ctx);
+        self.refresh(index, ctx);
         Ok(())
     }
 
@@ -238,9 +242,9 @@ impl State {
     fn weight_override(&self, path: [&Name; 3]) -> Option<Override> {
         let [frontend, pool, backend] = path.map(Arc::clone);
         let key = (Arc::clone(&frontend), Arc::clone(&pool), Arc::clone(&backend));
-        let (weight, note) = self.overrides.weights.get(&key)?;
-        let (slot, note) = (Some((frontend, pool)), Arc::clone(note));
-        Some(Override { backend, slot, says: Says::Weight(*weight), note })
+        let (weight, meta) = self.overrides.weights.get(&key)?;
+        let (slot, meta) = (Some((frontend, pool)), Arc::clone(meta));
+        Some(Override { backend, slot, kind: OverrideKind::Weight(*weight), meta })
     }
 
     /// Gives a backend of a pool a weight, or the configured one. The frontend, if there is such a thing.
@@ -279,23 +283,23 @@ impl State {
             return Ok(());
         }
         let full = alloc::format!("there are {MAX} overrides already, which is the most; undo some first");
-        Err(OperateError::Refused(full))
+        Err(OperateError::Rejected(full))
     }
 
-    fn add(&mut self, added: Option<Override>, turn: &Turn) {
+    fn add(&mut self, added: Option<Override>, ctx: &Ctx) {
         let Some(added) = added else { return };
-        let expires = added.note.expires;
+        let expires = added.meta.expires;
         Arc::make_mut(&mut self.overrides).insert(added);
         if let Some(expires) = expires {
-            self.watch_expiry(expires, turn);
+            self.watch_expiry(expires, ctx);
         }
     }
 
     /// Takes away an override from which nothing follows now.
-    fn forget(&mut self, left: &Override, who: &str, turn: &mut Turn) {
+    fn forget(&mut self, left: &Override, who: &str, ctx: &mut Ctx) {
         Arc::make_mut(&mut self.overrides).remove(left);
         let held = self.held(left);
-        turn.event(Kind::Operator(undoing(left, who, held.clone(), held)));
+        ctx.event(Kind::Operator(undoing(left, who, held.clone(), held)));
     }
 
     /// What is so now of what an override is about: a backend's state, or a weight.
@@ -311,21 +315,21 @@ impl State {
         &mut self,
         moves: Vec<(usize, Transition)>,
         mut touched: BTreeSet<usize>,
-        turn: &mut Turn,
+        ctx: &mut Ctx,
     ) {
         for (index, _) in &moves {
             if self.backends[*index].tracker.health() == Health::Unknown {
                 self.renew_check(*index);
             }
         }
-        self.amend_checks(Vec::new(), moves.iter().map(|(index, _)| *index), turn);
-        self.look(turn);
+        self.amend_checks(Vec::new(), moves.iter().map(|(index, _)| *index), ctx);
+        self.look(ctx);
         for (index, transition) in moves {
-            self.tell(index, Some(transition), turn);
+            self.tell(index, Some(transition), ctx);
             touched.extend(&self.backends[index].frontends);
         }
         for frontend in touched {
-            self.refresh(frontend, turn);
+            self.refresh(frontend, ctx);
         }
     }
 }
@@ -333,17 +337,17 @@ impl State {
 /// The line of the audit trail for an override that is undone. `from` and `to` are what its backend or weight was and is;
 /// if there was none, it is the override itself that is no more.
 pub(super) fn undoing(left: &Override, who: &str, from: Option<String>, to: Option<String>) -> Audit {
-    let (what, subject, said) = match (left.says, &left.slot) {
-        (Says::Weight(weight), Some((frontend, pool))) => {
+    let (what, subject, said) = match (left.kind, &left.slot) {
+        (OverrideKind::Weight(weight), Some((frontend, pool))) => {
             (Deed::UnsetWeight, subject([frontend, pool, &left.backend]), weight.to_string())
         }
-        (says, _) => {
-            let what = match says {
-                Says::Paused => Deed::Resume,
-                Says::Enabled => Deed::Disable,
-                Says::Disabled | Says::Weight(_) => Deed::Enable,
+        (kind, _) => {
+            let what = match kind {
+                OverrideKind::Paused => Deed::Resume,
+                OverrideKind::Enabled => Deed::Disable,
+                OverrideKind::Disabled | OverrideKind::Weight(_) => Deed::Enable,
             };
-            (what, alloc::format!("backend {}", left.backend), says.as_str().to_string())
+            (what, alloc::format!("backend {}", left.backend), kind.as_str().to_string())
         }
     };
     let (from, to) = (from.unwrap_or(said), to.unwrap_or_default());

@@ -8,13 +8,13 @@ use core::net::IpAddr;
 use super::{Input, Output, State};
 use crate::Name;
 use crate::config::Config;
-use crate::dataplane::{Actual, ActualVip, LbConf, Run, Step, VipKey};
+use crate::dataplane::{ActualState, ActualVip, LbConf, Step, VipKey, VipPlan};
 use crate::maglev::table::{self, Server};
 use crate::time::Now;
 
 /// What would be done to VPP.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Preview {
+pub struct PlanPreview {
     /// The global settings that would be sent. A change of `sticky_buckets_per_core` drops all flows.
     pub conf: Option<LbConf>,
     /// The VIPs that would be changed, in the order in which their first steps would be made.
@@ -40,7 +40,7 @@ impl State {
     /// What would be done to a VPP that has `actual`: now, or after a reload to `config`. Steps that have to wait for
     /// others come after them, as they would.
     #[must_use]
-    pub fn preview(&self, actual: Actual, config: Option<Arc<Config>>, now: Now) -> Preview {
+    pub fn preview(&self, actual: ActualState, config: Option<Arc<Config>>, now: Now) -> PlanPreview {
         let mut trial = self.clone();
         let mut out = Vec::new();
         trial.sync.forget_jobs();
@@ -58,8 +58,8 @@ impl State {
     }
 
     /// Lets everything that is asked of VPP succeed at once, until nothing more is asked.
-    fn carry_out(&mut self, mut out: Vec<Output>, now: Now) -> Preview {
-        let (mut preview, mut places) = (Preview::default(), BTreeMap::new());
+    fn carry_out(&mut self, mut out: Vec<Output>, now: Now) -> PlanPreview {
+        let (mut preview, mut places) = (PlanPreview::default(), BTreeMap::new());
         while !out.is_empty() {
             for output in core::mem::take(&mut out) {
                 match output {
@@ -67,10 +67,10 @@ impl State {
                         preview.conf = Some(conf);
                         self.handle(Input::ConfSet(None), now, &mut out);
                     }
-                    Output::Run(Run { vip, steps }) => {
+                    Output::Apply(VipPlan { vip, steps }) => {
                         let done = steps.len();
                         self.plan_of(vip, &mut preview, &mut places).steps.extend(steps);
-                        self.handle(Input::Ran { vip, done, error: None }, now, &mut out);
+                        self.handle(Input::StepsApplied { vip, done, error: None }, now, &mut out);
                     }
                     _ => {}
                 }
@@ -85,7 +85,7 @@ impl State {
     fn plan_of<'a>(
         &self,
         vip: VipKey,
-        preview: &'a mut Preview,
+        preview: &'a mut PlanPreview,
         places: &mut BTreeMap<VipKey, usize>,
     ) -> &'a mut VipPreview {
         let index = *places.entry(vip).or_insert_with(|| {

@@ -9,16 +9,16 @@ use maglev_ipc::{Check, CheckId, Rhythm, Stats};
 
 use super::backends::Backend;
 use super::checks::Checks;
-use super::{Alarm, CheckSet, Output, State, Turn};
+use super::{CheckSet, Ctx, Output, State, Timer};
 use crate::config::Bundle;
 use crate::event::Kind;
-use crate::time::{Mono, Now, Wall};
+use crate::time::{MonoTime, Now, WallTime};
 
 /// The prober, as seen from the core.
 #[derive(Clone, Debug)]
 pub(super) struct Prober {
     pub connected: bool,
-    pub since: Wall,
+    pub since: WallTime,
     /// Why it could not be reached when that was tried last, since it was there.
     pub fault: Option<String>,
     pub stats: Stats,
@@ -26,7 +26,7 @@ pub(super) struct Prober {
     pub checks: Arc<Checks>,
     pub refused: BTreeMap<CheckId, String>,
     /// Since when the prober probes. Without one, silence is no sign.
-    pub probing_since: Option<Mono>,
+    pub probing_since: Option<MonoTime>,
     /// Whether it has told what it remembers.
     pub adopted: bool,
     generation: u64,
@@ -80,43 +80,43 @@ impl Backend {
         let (_, healthcheck) = self.healthcheck.as_ref().filter(|_| self.tracker.probed())?;
         self.paced = self.tracker.pace(healthcheck);
         self.sent = Some(self.check);
-        let rhythm = Rhythm { interval: self.paced, settled: self.tracker.limits().settled() };
+        let rhythm = Rhythm { interval: self.paced, settled: self.tracker.limits().stable_after() };
         Some((self.check, rhythm, healthcheck.check(self.address)))
     }
 }
 
 impl State {
-    pub(super) fn prober_up(&mut self, turn: &mut Turn) {
+    pub(super) fn prober_up(&mut self, ctx: &mut Ctx) {
         self.prober.connected = true;
         self.prober.fault = None;
         self.prober.adopted = false;
-        self.prober.since = turn.now.wall;
-        turn.event(Kind::Prober { connected: true });
+        self.prober.since = ctx.now.wall;
+        ctx.event(Kind::Prober { connected: true });
         for backend in self.backends.iter_mut() {
             backend.tracker.renumber();
         }
-        self.send_checks(turn);
+        self.send_checks(ctx);
     }
 
-    pub(super) fn prober_down(&mut self, turn: &mut Turn) {
+    pub(super) fn prober_down(&mut self, ctx: &mut Ctx) {
         if !self.prober.connected {
             return;
         }
         self.prober.connected = false;
         self.prober.probing_since = None;
-        self.prober.since = turn.now.wall;
-        turn.event(Kind::Prober { connected: false });
-        self.see_again(turn);
+        self.prober.since = ctx.now.wall;
+        ctx.event(Kind::Prober { connected: false });
+        self.see_again(ctx);
         for backend in self.backends.iter_mut().filter(|b| b.healthcheck.is_some()) {
             backend.tracker.lose_sight();
         }
-        self.look(turn);
+        self.look(ctx);
     }
 
-    pub(super) fn committed(&mut self, generation: u64, turn: &mut Turn) {
+    pub(super) fn committed(&mut self, generation: u64, ctx: &mut Ctx) {
         if generation == self.prober.generation && self.prober.probing_since.is_none() {
-            self.prober.probing_since = Some(turn.now.mono);
-            self.alarm(turn, self.config.lb.startup_max_delay, Alarm::Release);
+            self.prober.probing_since = Some(ctx.now.mono);
+            self.set_timer(ctx, self.config.lb.startup_max_delay, Timer::Release);
         }
         // What has been refused so far was so in a set that another has replaced since.
         if generation < self.prober.whole {
@@ -124,13 +124,13 @@ impl State {
         }
         // What was refused was not known yet when there came to be room for it.
         if generation < self.prober.made_room && !self.prober.refused.is_empty() {
-            self.send_checks(turn);
+            self.send_checks(ctx);
         }
     }
 
-    pub(super) fn refused(&mut self, check: CheckId, why: String, turn: &mut Turn) {
+    pub(super) fn refused(&mut self, check: CheckId, why: String, ctx: &mut Ctx) {
         let Some(index) = self.prober.checks.get(check) else { return };
-        turn.event(Kind::Refused { name: Arc::clone(&self.backends[index].name), why: why.clone() });
+        ctx.event(Kind::Refused { name: Arc::clone(&self.backends[index].name), why: why.clone() });
         self.prober.refused.insert(check, why);
         let tracker = &mut self.backends[index].tracker;
         let was_unseen = tracker.unseen();
@@ -138,13 +138,13 @@ impl State {
         tracker.renumber();
         tracker.lose_sight();
         if was_unseen {
-            self.see(turn);
+            self.see(ctx);
         }
         self.note_sight(index);
     }
 
     /// Sends the prober all that is to be probed.
-    fn send_checks(&mut self, turn: &mut Turn) {
+    fn send_checks(&mut self, ctx: &mut Ctx) {
         if !self.prober.connected {
             return;
         }
@@ -164,7 +164,7 @@ impl State {
                 set.bundles.push(Arc::clone(bundle));
             }
         }
-        turn.out.push(Output::Checks(set));
+        ctx.out.push(Output::SetChecks(set));
     }
 
     /// Tells the prober what is to be probed otherwise than it was told, of the backends in `changed`; `gone` are checks
@@ -173,7 +173,7 @@ impl State {
         &mut self,
         mut gone: Vec<CheckId>,
         changed: impl Iterator<Item = usize>,
-        turn: &mut Turn,
+        ctx: &mut Ctx,
     ) {
         if !self.prober.connected {
             return;
@@ -187,7 +187,7 @@ impl State {
             }
             let unsent = |bundle: &Arc<Bundle>| !self.prober.bundles.contains(&bundle.id);
             if wanted.is_some() && backend.bundle().is_some_and(unsent) {
-                return self.send_checks(turn);
+                return self.send_checks(ctx);
             }
             let backend = &mut self.backends[index];
             gone.extend(backend.sent.take());
@@ -198,14 +198,14 @@ impl State {
         }
         // What the prober has refused for want of room may have room now.
         if !self.prober.refused.is_empty() {
-            return self.send_checks(turn);
+            return self.send_checks(ctx);
         }
         self.prober.generation += 1;
         if !gone.is_empty() {
             self.prober.made_room = self.prober.generation;
         }
         let (generation, dropped) = (self.prober.generation, Some(gone));
-        turn.out.push(Output::Checks(CheckSet { generation, dropped, checks, ..CheckSet::default() }));
+        ctx.out.push(Output::SetChecks(CheckSet { generation, dropped, checks, ..CheckSet::default() }));
     }
 
     /// Makes the prober begin anew with a backend, once its checks are amended.

@@ -10,69 +10,70 @@ use super::backends::Backend;
 use super::blind::Sight;
 use super::checks::Checks;
 use super::frontends::{Frontend, Hold, Slot};
-use super::{Alarm, State, Turn};
+use super::{Ctx, State, Timer};
 use crate::Name;
 use crate::config::{self, Config};
 use crate::dataplane::VipKey;
-use crate::event::{FrontendState, Kind};
-use crate::health::{Health, Limits, Probes, Tracker, Transition};
+use crate::event::Kind;
+use crate::failover::FrontendState;
+use crate::health::{Health, ProbeCounters, Thresholds, Tracker, Transition};
 
 /// A backend's move that is told once everything else is in place.
 type Move = (usize, Transition);
 
 impl State {
     /// Takes in the first configuration.
-    pub(super) fn start(&mut self, config: Arc<Config>, turn: &mut Turn) {
-        self.replace(config, turn);
-        let (now, lb) = (turn.now.mono, &self.config.lb);
+    pub(super) fn start(&mut self, config: Arc<Config>, ctx: &mut Ctx) {
+        self.replace(config, ctx);
+        let (now, lb) = (ctx.now.mono, &self.config.lb);
         let (min, max) = (lb.startup_min_delay, lb.startup_max_delay);
         for frontend in self.frontends.iter_mut() {
             let warms_up = self.sync.enabled && !max.is_zero();
             frontend.hold = warms_up.then_some(Hold { not_before: now + min, from: now });
         }
-        self.alarm(turn, min, Alarm::Release);
-        self.static_passes(turn);
+        self.set_timer(ctx, min, Timer::Release);
+        self.static_passes(ctx);
         // Backends that are out or paused from the start are known, and never move.
         for index in 0..self.frontends.len() {
-            self.refresh(index, turn);
+            self.refresh(index, ctx);
         }
         self.count();
     }
 
     /// Takes in another configuration in place of the one in force.
-    pub(super) fn reload(&mut self, config: Arc<Config>, turn: &mut Turn) {
-        self.see_again(turn);
+    pub(super) fn reload(&mut self, config: Arc<Config>, ctx: &mut Ctx) {
+        self.see_again(ctx);
         if *config == *self.config {
-            turn.event(Kind::Reloaded);
-            return self.sync_all(turn);
+            ctx.event(Kind::Reloaded);
+            return self.sync_all(ctx);
         }
-        let (moves, gone) = self.replace(config, turn);
-        turn.event(Kind::Reloaded);
-        self.look(turn);
-        self.amend_checks(gone, 0..self.backends.len(), turn);
+        let (moves, gone) = self.replace(config, ctx);
+        ctx.event(Kind::Reloaded);
+        self.look(ctx);
+        self.amend_checks(gone, 0..self.backends.len(), ctx);
         for (index, transition) in moves {
-            self.tell(index, Some(transition), turn);
+            self.tell(index, Some(transition), ctx);
         }
-        self.static_passes(turn);
+        self.static_passes(ctx);
         for index in 0..self.frontends.len() {
-            self.refresh(index, turn);
+            self.refresh(index, ctx);
         }
         self.count();
-        self.sync_all(turn);
-        self.hasten_drift_check(turn);
-        self.alarm(turn, self.config.lb.startup_max_delay, Alarm::Release);
+        self.sync_all(ctx);
+        self.hasten_drift_check(ctx);
+        self.set_timer(ctx, self.config.lb.startup_max_delay, Timer::Release);
     }
 
     /// Puts the configuration in force, and keeps of the old one's backends and frontends what it says nothing new of.
     /// The moves that are still to be told, and the checks of backends that are gone.
-    fn replace(&mut self, config: Arc<Config>, turn: &mut Turn) -> (Vec<Move>, Vec<CheckId>) {
+    fn replace(&mut self, config: Arc<Config>, ctx: &mut Ctx) -> (Vec<Move>, Vec<CheckId>) {
         self.config = config;
         let mut old: BTreeMap<_, _> = self.backends.take().map(|b| (Arc::clone(&b.name), b)).collect();
         let mut checks = Checks::default();
         let config = Arc::clone(&self.config);
         let mut moves = Vec::new();
         for (name, wanted) in &config.backends {
-            let transition = self.place_backend(name, wanted, old.remove(name), turn);
+            let transition = self.place_backend(name, wanted, old.remove(name), ctx);
             let index = self.backends.len() - 1;
             checks.insert(self.backends[index].check, index);
             moves.extend(transition.map(|t| (index, t)));
@@ -80,11 +81,11 @@ impl State {
         self.prober.checks = Arc::new(checks);
         let sent = old.values().filter_map(|gone| gone.sent).collect();
         for (name, mut gone) in old {
-            if let Some(transition) = gone.tracker.configure(Health::Removed, turn.now.wall) {
-                turn.event(Kind::Backend { name, address: gone.address, transition });
+            if let Some(transition) = gone.tracker.configure(Health::Removed, ctx.now.wall) {
+                ctx.event(Kind::Backend { name, address: gone.address, transition });
             }
         }
-        self.replace_frontends(turn);
+        self.replace_frontends(ctx);
         (moves, sent)
     }
 
@@ -94,7 +95,7 @@ impl State {
         name: &Name,
         wanted: &config::Backend,
         old: Option<Backend>,
-        turn: &Turn,
+        ctx: &Ctx,
     ) -> Option<Transition> {
         let healthcheck = wanted.healthcheck.as_ref().and_then(|h| {
             self.config.healthchecks.get(h).map(|healthcheck| (Arc::clone(h), Arc::clone(healthcheck)))
@@ -102,7 +103,7 @@ impl State {
         let limits = Backend::limits(healthcheck.as_ref().map(|(_, h)| h.as_ref()));
         let stance = self.stance(name, wanted.enabled);
         let known = old.is_some();
-        let mut backend = old.unwrap_or_else(|| self.new_backend(name, wanted, stance, limits, turn));
+        let mut backend = old.unwrap_or_else(|| self.new_backend(name, wanted, stance, limits, ctx));
         let settings = |h: &Option<(Name, Arc<config::Healthcheck>)>| h.as_ref().map(|(_, h)| Arc::clone(h));
         let same =
             backend.address == wanted.address && settings(&backend.healthcheck) == settings(&healthcheck);
@@ -110,14 +111,14 @@ impl State {
         backend.address = wanted.address;
         backend.healthcheck = healthcheck;
         if backend.kind() != kind {
-            backend.probes = Probes::default();
+            backend.probes = ProbeCounters::default();
         }
         backend.frontends.clear();
         backend.tracker.keep(self.config.transition_history);
-        let restarted = if known && !same { backend.tracker.restart(limits, turn.now.wall) } else { None };
+        let restarted = if known && !same { backend.tracker.restart(limits, ctx.now.wall) } else { None };
         let stays =
             backend.tracker.health() == stance || stance == Health::Unknown && backend.tracker.probed();
-        let switched = if stays { None } else { backend.tracker.configure(stance, turn.now.wall) };
+        let switched = if stays { None } else { backend.tracker.configure(stance, ctx.now.wall) };
         if known && !same || switched.is_some() {
             backend.check = self.prober.new_check();
             backend.tracker.renumber();
@@ -141,15 +142,15 @@ impl State {
         name: &Name,
         wanted: &config::Backend,
         health: Health,
-        limits: Limits,
-        turn: &Turn,
+        limits: Thresholds,
+        ctx: &Ctx,
     ) -> Backend {
         Backend {
             name: Arc::clone(name),
             address: wanted.address,
             healthcheck: None,
-            tracker: Tracker::new(limits, self.config.transition_history, health, turn.now.wall),
-            probes: Probes::default(),
+            tracker: Tracker::new(limits, self.config.transition_history, health, ctx.now.wall),
+            probes: ProbeCounters::default(),
             check: self.prober.new_check(),
             sent: None,
             paced: core::time::Duration::ZERO,
@@ -158,7 +159,7 @@ impl State {
         }
     }
 
-    fn replace_frontends(&mut self, turn: &Turn) {
+    fn replace_frontends(&mut self, ctx: &Ctx) {
         let config = Arc::clone(&self.config);
         let mut old: BTreeMap<_, _> = self.frontends.take().map(|f| (Arc::clone(&f.name), f)).collect();
         self.sync.retired.extend(self.vips.keys());
@@ -170,7 +171,7 @@ impl State {
             for slot in &slots {
                 self.backends[slot.backend].frontends.push(index);
             }
-            let hold = Hold { not_before: turn.now.mono, from: turn.now.mono };
+            let hold = Hold { not_before: ctx.now.mono, from: ctx.now.mono };
             let mut frontend = old.remove(name).unwrap_or_else(|| Frontend {
                 name: Arc::clone(name),
                 vip: wanted.vip,
@@ -178,7 +179,7 @@ impl State {
                 slots: Vec::new(),
                 hold: self.sync.enabled.then_some(hold),
                 state: FrontendState::Unknown,
-                since: turn.now.wall,
+                since: ctx.now.wall,
                 active: None,
             });
             if warms_up {

@@ -2,18 +2,18 @@
 
 use alloc::collections::BTreeSet;
 
-use super::{State, Turn};
+use super::{Ctx, State};
 use crate::dataplane::VipKey;
 use crate::event::Kind;
 
 impl State {
     /// Takes in which VIPs they are, and tells what has changed.
-    pub(super) fn shadowed(&mut self, vips: BTreeSet<VipKey>, turn: &mut Turn) {
+    pub(super) fn shadowed(&mut self, vips: BTreeSet<VipKey>, ctx: &mut Ctx) {
         if self.sync.info.is_none() {
             return;
         }
         for vip in self.sync.shadowed.symmetric_difference(&vips) {
-            turn.event(Kind::Shadowed { vip: *vip, shadowed: vips.contains(vip) });
+            ctx.event(Kind::Shadowed { vip: *vip, shadowed: vips.contains(vip) });
         }
         self.sync.shadowed = vips;
     }

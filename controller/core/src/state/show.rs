@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::State;
 use super::backends::Backend;
 use super::frontends::{Frontend, Slot};
-use crate::dataplane::{Actual, ActualVip};
+use crate::dataplane::{ActualState, ActualVip};
 use crate::health::Health;
 use crate::time::Now;
 use crate::view::{BackendView, FrontendView, Hindrances, MemberView, PoolView, ProberView, View, VppView};
@@ -43,7 +43,7 @@ impl State {
 
     /// What VPP was last seen to have, kept up to date by what was done to it since; `None` while that is not known.
     #[must_use]
-    pub fn actual(&self) -> Option<Arc<Actual>> {
+    pub fn actual(&self) -> Option<Arc<ActualState>> {
         self.sync.seen.clone().filter(|_| self.sync.current)
     }
 

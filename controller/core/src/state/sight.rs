@@ -6,12 +6,12 @@
 
 use maglev_ipc::Outcome;
 
-use super::{State, Turn};
+use super::{Ctx, State};
 use crate::event::{Blindness, Kind};
 
 impl State {
     /// Hears that a probe came to a fault of this host.
-    pub(super) fn overlook(&mut self, index: usize, outcome: &Outcome, turn: &mut Turn) {
+    pub(super) fn overlook(&mut self, index: usize, outcome: &Outcome, ctx: &mut Ctx) {
         let backend = &mut self.backends[index];
         let Some((_, healthcheck)) = &backend.healthcheck else { return };
         if backend.tracker.unseen() {
@@ -24,25 +24,25 @@ impl State {
         self.unseen += 1;
         if self.unseen == 1 {
             let (name, fault) = (self.backends[index].name.clone(), outcome.detail.clone());
-            turn.event(Kind::Blind(Blindness::Unseen { name, fault }));
+            ctx.event(Kind::Blind(Blindness::Unseen { name, fault }));
         }
     }
 
     /// There is a verdict on a backend of which there was none for long.
-    pub(super) fn see(&mut self, turn: &mut Turn) {
-        self.now_unseen(self.unseen.saturating_sub(1), turn);
+    pub(super) fn see(&mut self, ctx: &mut Ctx) {
+        self.now_unseen(self.unseen.saturating_sub(1), ctx);
     }
 
     /// Looks who is unseen, after a change of what there is to be seen.
-    pub(super) fn look(&mut self, turn: &mut Turn) {
+    pub(super) fn look(&mut self, ctx: &mut Ctx) {
         if self.unseen > 0 {
-            self.now_unseen(self.backends.iter().filter(|backend| backend.tracker.unseen()).count(), turn);
+            self.now_unseen(self.backends.iter().filter(|backend| backend.tracker.unseen()).count(), ctx);
         }
     }
 
-    fn now_unseen(&mut self, count: usize, turn: &mut Turn) {
+    fn now_unseen(&mut self, count: usize, ctx: &mut Ctx) {
         if self.unseen > 0 && count == 0 {
-            turn.event(Kind::Blind(Blindness::Seen));
+            ctx.event(Kind::Blind(Blindness::Seen));
         }
         self.unseen = count;
     }

@@ -3,12 +3,12 @@
 use core::fmt;
 
 use super::State;
-use crate::event::FrontendState;
+use crate::failover::FrontendState;
 use crate::health::Health;
 
 /// How everything is, in one line.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Summary {
+pub struct StateSummary {
     /// How many backends are in each state of [`Health::ALL`].
     backends: [usize; Health::ALL.len()],
     /// How many frontends are in each state of [`FrontendState::ALL`].
@@ -21,12 +21,12 @@ pub struct Summary {
 
 /// How many there are of each, kept up to date with each move, so that nobody has to count them all.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct StateCounts {
     backends: [usize; Health::ALL.len()],
     frontends: [usize; FrontendState::ALL.len()],
 }
 
-impl Tally {
+impl StateCounts {
     /// A backend has moved. While a new configuration is taken in, it may be one that is still to be counted.
     pub const fn moved(&mut self, from: Health, to: Health) {
         let (from, to) = (from as usize, to as usize);
@@ -46,28 +46,28 @@ impl State {
     /// Counts everything anew, after a change of what there is.
     pub(super) fn count(&mut self) {
         self.note_sights();
-        self.tally = Tally::default();
+        self.counts = StateCounts::default();
         for backend in self.backends.iter() {
-            self.tally.backends[backend.tracker.health() as usize] += 1;
+            self.counts.backends[backend.tracker.health() as usize] += 1;
         }
         for frontend in self.frontends.iter() {
-            self.tally.frontends[frontend.state as usize] += 1;
+            self.counts.frontends[frontend.state as usize] += 1;
         }
     }
 
     /// How everything is.
     #[must_use]
-    pub fn summary(&self) -> Summary {
-        Summary {
-            backends: self.tally.backends,
-            frontends: self.tally.frontends,
+    pub fn summary(&self) -> StateSummary {
+        StateSummary {
+            backends: self.counts.backends,
+            frontends: self.counts.frontends,
             prober: self.prober.connected,
             vpp: self.sync.enabled.then_some(self.sync.info.is_some()),
         }
     }
 }
 
-impl fmt::Display for Summary {
+impl fmt::Display for StateSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         tell(f, "backend", Health::ALL.iter().zip(&self.backends))?;
         f.write_str("; ")?;
@@ -105,11 +105,15 @@ mod tests {
 
     #[test]
     fn it_is_one_line() {
-        let summary =
-            Summary { backends: [0, 11, 1, 0, 0, 0], frontends: [0, 1, 0], prober: true, vpp: Some(false) };
+        let summary = StateSummary {
+            backends: [0, 11, 1, 0, 0, 0],
+            frontends: [0, 1, 0],
+            prober: true,
+            vpp: Some(false),
+        };
         let line = "12 backends: 11 up, 1 down; 1 frontend: 1 up; prober connected; VPP not connected";
         assert_eq!(summary.to_string(), line);
-        let empty = Summary { backends: [0; 6], frontends: [0; 3], prober: false, vpp: None };
+        let empty = StateSummary { backends: [0; 6], frontends: [0; 3], prober: false, vpp: None };
         assert_eq!(empty.to_string(), "0 backends; 0 frontends; prober not connected");
     }
 }

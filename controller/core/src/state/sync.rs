@@ -9,13 +9,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::beliefs::Beliefs;
-use super::{Alarm, Output, State, Turn};
+use super::inferred::InferredState;
+use super::{Ctx, Output, State, Timer};
 use crate::config::ForeignVips;
-use crate::dataplane::{Actual, ActualVip, Encap, LbConf, Run, Step, VipKey};
-use crate::event::{Counts, Kind};
+use crate::dataplane::{ActualState, ActualVip, Encap, LbConf, Step, VipKey, VipPlan};
+use crate::event::Kind;
 use crate::plan;
-use crate::time::{Mono, Now, Wall};
+use crate::plan::StepCounts;
+use crate::time::{MonoTime, Now, WallTime};
 use crate::view::VppInfo;
 
 /// The pause after the first failure; it doubles with each one that follows, up to `sync-interval` or [`LAST_RETRY`].
@@ -32,11 +33,11 @@ const SECOND_LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Sync {
     pub enabled: bool,
     pub info: Option<VppInfo>,
-    pub since: Wall,
+    pub since: WallTime,
     /// Why VPP could not be reached when that was tried last, since it was there.
     pub fault: Option<String>,
     /// What it was last seen to have, with what was done to it since. Outlives the connection.
-    pub seen: Option<Arc<Actual>>,
+    pub seen: Option<Arc<ActualState>>,
     /// Whether `seen` is of this connection.
     pub current: bool,
     pub failures: BTreeMap<VipKey, Failure>,
@@ -54,9 +55,9 @@ pub(super) struct Sync {
     /// The last VIP that was compared with what VPP has.
     pub cursor: Option<VipKey>,
     /// When the next VIP is to be compared.
-    pub drift_check: Option<Mono>,
+    pub drift_check: Option<MonoTime>,
     life: Option<Life>,
-    pub beliefs: Beliefs,
+    pub inferred: InferredState,
 }
 
 /// Tells one life of VPP from the next.
@@ -64,7 +65,7 @@ pub(super) struct Sync {
 struct Life {
     pid: u32,
     /// When it began, as far as that was ever told.
-    boot: Option<Wall>,
+    boot: Option<WallTime>,
     /// Whether that was told on the last connection.
     told: bool,
 }
@@ -116,17 +117,17 @@ impl Sync {
             cursor: None,
             drift_check: None,
             life: None,
-            beliefs: Beliefs::default(),
+            inferred: InferredState::default(),
         }
     }
 
     /// What VPP was last seen to have, if that is of this connection.
-    pub fn now(&self) -> Option<&Actual> {
+    pub fn now(&self) -> Option<&ActualState> {
         self.seen.as_deref().filter(|_| self.current)
     }
 
     /// As `seen`, to be changed.
-    pub fn seen_mut(&mut self) -> Option<&mut Actual> {
+    pub fn seen_mut(&mut self) -> Option<&mut ActualState> {
         self.seen.as_mut().map(Arc::make_mut)
     }
 
@@ -167,10 +168,10 @@ impl Sync {
         let actual = self.now()?;
         let there = of_prefix(&actual.vips, vip).map(|(key, found)| (key, found.encap));
         let coming = of_prefix(&self.jobs, vip).filter_map(|(key, job)| match job {
-            Job::Running(steps) => plan::created(steps).map(|(encap, _)| (key, encap)),
+            Job::Running(steps) => plan::created_options(steps).map(|(encap, _)| (key, encap)),
             Job::Reading | Job::Waiting => None,
         });
-        there.chain(coming).find(|other| plan::forbids(*other, (vip, encap))).map(|(key, _)| *key)
+        there.chain(coming).find(|other| plan::blocks_creation(*other, (vip, encap))).map(|(key, _)| *key)
     }
 }
 
@@ -195,7 +196,7 @@ fn backoff(failures: u32, longest: Duration) -> Duration {
 }
 
 impl State {
-    pub(super) fn vpp_up(&mut self, info: VppInfo, turn: &mut Turn) {
+    pub(super) fn vpp_up(&mut self, info: VppInfo, ctx: &mut Ctx) {
         let before = self.sync.life;
         // Stats that cannot be read this time do not make it another.
         let same = before.is_some_and(|life| {
@@ -206,10 +207,10 @@ impl State {
         self.sync.life = Some(Life { pid: info.pid, boot, told: info.boot.is_some() });
         if same {
             // A VPP that had stopped may do what it was asked on the old connection after it is read on this one.
-            self.alarm(turn, SECOND_LOOK, Alarm::Resync);
+            self.set_timer(ctx, SECOND_LOOK, Timer::Resync);
         } else if let Some(before) = before {
             // What is believed of one VPP is not true of another.
-            self.sync.beliefs = Beliefs::default();
+            self.sync.inferred = InferredState::default();
             // Unless it may have been this one already on the last connection: then what has left since was ours in it.
             if before.told || before.pid != info.pid {
                 self.sync.retired.clear();
@@ -217,60 +218,60 @@ impl State {
         }
         self.sync.info = Some(info);
         self.sync.fault = None;
-        self.sync.since = turn.now.wall;
+        self.sync.since = ctx.now.wall;
         self.sync.current = false;
-        turn.event(Kind::Vpp { connected: true });
-        turn.out.push(Output::ReadAll);
+        ctx.event(Kind::Vpp { connected: true });
+        ctx.out.push(Output::ReadAll);
     }
 
-    pub(super) fn vpp_down(&mut self, turn: &mut Turn) {
+    pub(super) fn vpp_down(&mut self, ctx: &mut Ctx) {
         if self.sync.info.take().is_none() {
             return;
         }
-        self.sync.since = turn.now.wall;
+        self.sync.since = ctx.now.wall;
         self.sync.forget_jobs();
         self.sync.shadowed.clear();
-        self.alarms.retain(|(_, alarm)| {
-            !matches!(alarm, Alarm::Drift | Alarm::Resync | Alarm::RetryConf | Alarm::Retry(_))
+        self.timers.retain(|(_, timer)| {
+            !matches!(timer, Timer::Drift | Timer::Resync | Timer::RetryConf | Timer::Retry(_))
         });
-        turn.event(Kind::Vpp { connected: false });
+        ctx.event(Kind::Vpp { connected: false });
     }
 
-    pub(super) fn all_read(&mut self, mut actual: Actual, turn: &mut Turn) {
+    pub(super) fn all_read(&mut self, mut actual: ActualState, ctx: &mut Ctx) {
         // Asked for twice, as VPP was lost and back meanwhile. What was done since the first reading is not in this one.
         if self.sync.current {
             return;
         }
         for (vip, found) in &mut actual.vips {
             if let Some(told) = found.src_ip_sticky {
-                self.sync.beliefs.told(*vip, told);
+                self.sync.inferred.told(*vip, told);
             }
             found.src_ip_sticky = self.sticky_belief(vip);
         }
-        self.sync.beliefs.found(&actual);
+        self.sync.inferred.found(&actual);
         self.sync.seen = Some(Arc::new(actual));
         self.sync.current = true;
-        self.sync_all(turn);
-        self.schedule_drift_check(turn);
+        self.sync_all(ctx);
+        self.schedule_drift_check(ctx);
     }
 
     /// Brings VPP's settings and every VIP to what they should be.
-    pub(super) fn sync_all(&mut self, turn: &mut Turn) {
-        self.sync_conf(turn);
+    pub(super) fn sync_all(&mut self, ctx: &mut Ctx) {
+        self.sync_conf(ctx);
         let ours = self.vips.keys().copied();
         let there = self.sync.now().into_iter().flat_map(|actual| actual.vips.keys().copied());
         let vips: BTreeSet<_> = ours.chain(there).chain(self.sync.retired.iter().copied()).collect();
         for vip in vips {
-            self.sync_vip(vip, turn);
+            self.sync_vip(vip, ctx);
         }
     }
 
     /// Starts the steps that bring a VIP to what it should be, unless something is under way for it already.
-    pub(super) fn sync_vip(&mut self, vip: VipKey, turn: &mut Turn) {
+    pub(super) fn sync_vip(&mut self, vip: VipKey, ctx: &mut Ctx) {
         if !self.sync.current || self.sync.jobs.contains_key(&vip) {
             return;
         }
-        let steps = self.steps(vip, turn.now);
+        let steps = self.steps(vip, ctx.now);
         if steps.is_empty() {
             self.sync.failures.remove(&vip);
             if self.sync.found(&vip).is_none() {
@@ -279,9 +280,9 @@ impl State {
             return;
         }
         let exists = self.sync.found(&vip).is_some();
-        self.sync.beliefs.asked(vip, &steps, exists);
+        self.sync.inferred.asked(vip, &steps, exists);
         self.sync.begin(vip, Job::Running(steps.clone()));
-        turn.out.push(Output::Run(Run { vip, steps }));
+        ctx.out.push(Output::Apply(VipPlan { vip, steps }));
     }
 
     fn steps(&self, vip: VipKey, now: Now) -> Vec<Step> {
@@ -297,29 +298,29 @@ impl State {
         plan::plan(Some(&wanted), found, may_create)
     }
 
-    pub(super) fn ran(&mut self, vip: VipKey, done: usize, error: Option<String>, turn: &mut Turn) {
+    pub(super) fn ran(&mut self, vip: VipKey, done: usize, error: Option<String>, ctx: &mut Ctx) {
         let Some(Job::Running(steps)) = self.sync.jobs.remove(&vip) else { return };
         let done = done.min(steps.len());
         let (made, left) = steps.split_at(done);
         self.note_made(vip, made);
         if !made.is_empty() {
-            turn.event(Kind::Synced { vip, counts: Counts::of(made) });
+            ctx.event(Kind::Synced { vip, counts: StepCounts::of(made) });
         }
         if let (Some(error), Some(step)) = (error, left.first()) {
-            self.failed(vip, *step, error, turn);
+            self.failed(vip, *step, error, ctx);
         } else {
             self.sync.failures.remove(&vip);
-            self.sync_vip(vip, turn);
+            self.sync_vip(vip, ctx);
         }
         if self.sync.found(&vip).is_none() {
-            self.sync_neighbours(vip, turn);
+            self.sync_neighbours(vip, ctx);
         }
     }
 
     /// Writes down what VPP has done.
     fn note_made(&mut self, vip: VipKey, made: &[Step]) {
         for step in made {
-            self.sync.beliefs.made(vip, step);
+            self.sync.inferred.made(vip, step);
         }
         let Some(actual) = self.sync.seen_mut() else { return };
         let mut found = actual.vips.remove(&vip);
@@ -327,59 +328,59 @@ impl State {
             plan::apply(step, &mut found);
         }
         if let Some(mut found) = found {
-            found.deal();
+            found.recompute_buckets();
             actual.vips.insert(vip, found);
         }
     }
 
-    fn failed(&mut self, vip: VipKey, step: Step, error: String, turn: &mut Turn) {
+    fn failed(&mut self, vip: VipKey, step: Step, error: String, ctx: &mut Ctx) {
         let times = self.sync.failures.get(&vip).map_or(0, |f| f.times) + 1;
         self.sync.failures.insert(vip, Failure { step, error: error.clone(), times });
         self.sync.begin(vip, Job::Waiting);
         let pause = backoff(times, self.config.lb.sync_interval);
-        self.alarm(turn, pause, Alarm::Retry(vip));
-        turn.event(Kind::StepFailed { vip, step, error });
+        self.set_timer(ctx, pause, Timer::Retry(vip));
+        ctx.event(Kind::StepFailed { vip, step, error });
     }
 
-    pub(super) fn retry(&mut self, vip: VipKey, turn: &mut Turn) {
+    pub(super) fn retry(&mut self, vip: VipKey, ctx: &mut Ctx) {
         if let Some(Job::Waiting) = self.sync.jobs.get(&vip) {
             self.sync.begin(vip, Job::Reading);
-            turn.out.push(Output::ReadVip(vip));
+            ctx.out.push(Output::ReadVip(vip));
         }
     }
 
-    pub(super) fn vip_read(&mut self, vip: VipKey, found: Option<ActualVip>, turn: &mut Turn) {
+    pub(super) fn vip_read(&mut self, vip: VipKey, found: Option<ActualVip>, ctx: &mut Ctx) {
         let Some(Job::Reading) = self.sync.jobs.remove(&vip) else { return };
         let src_ip_sticky = self.sticky_belief(&vip);
         let Some(actual) = self.sync.seen.as_mut().map(Arc::make_mut) else { return };
         let before = actual.vips.remove(&vip);
         if before.as_ref().map(ActualVip::weights) != found.as_ref().map(ActualVip::weights) {
-            turn.event(Kind::Drift { vip, mended: true });
+            ctx.event(Kind::Drift { vip, mended: true });
         }
         if let Some(found) = found {
             actual.vips.insert(vip, ActualVip { src_ip_sticky, ..found });
         } else {
-            self.sync.beliefs.gone(vip);
+            self.sync.inferred.gone(vip);
         }
-        self.sync_vip(vip, turn);
+        self.sync_vip(vip, ctx);
     }
 
     /// VIPs that may have waited for this one to go, or not to come.
-    pub(super) fn sync_neighbours(&mut self, gone: VipKey, turn: &mut Turn) {
+    pub(super) fn sync_neighbours(&mut self, gone: VipKey, ctx: &mut Ctx) {
         let neighbours: Vec<_> = of_prefix(&self.vips, &gone).map(|(vip, _)| *vip).collect();
         for vip in neighbours {
-            self.sync_vip(vip, turn);
+            self.sync_vip(vip, ctx);
         }
     }
 
-    pub(super) fn retry_conf(&mut self, turn: &mut Turn) {
+    pub(super) fn retry_conf(&mut self, ctx: &mut Ctx) {
         if self.sync.conf == ConfJob::Waiting {
             self.sync.conf = ConfJob::Idle;
-            self.sync_conf(turn);
+            self.sync_conf(ctx);
         }
     }
 
-    pub(super) fn sync_conf(&mut self, turn: &mut Turn) {
+    pub(super) fn sync_conf(&mut self, ctx: &mut Ctx) {
         let (Some(actual), ConfJob::Idle) = (self.sync.now(), self.sync.conf) else { return };
         // Nothing of ours needs them. They may be somebody else's, and a change can cost all flows.
         if self.config.frontends.is_empty() {
@@ -388,19 +389,19 @@ impl State {
         let wanted = self.config.lb.conf;
         if actual.conf != Some(wanted) {
             self.sync.conf = ConfJob::Sent(wanted);
-            turn.out.push(Output::SetConf(wanted));
+            ctx.out.push(Output::SetConf(wanted));
         }
     }
 
-    pub(super) fn conf_set(&mut self, error: Option<String>, turn: &mut Turn) {
+    pub(super) fn conf_set(&mut self, error: Option<String>, ctx: &mut Ctx) {
         let ConfJob::Sent(conf) = self.sync.conf else { return };
-        turn.event(Kind::ConfSent { error: error.clone() });
+        ctx.event(Kind::ConfSent { error: error.clone() });
         self.sync.conf_refusal.clone_from(&error);
         if error.is_some() {
             self.sync.conf = ConfJob::Waiting;
             self.sync.conf_failures += 1;
             let pause = backoff(self.sync.conf_failures, self.config.lb.sync_interval);
-            self.alarm(turn, pause, Alarm::RetryConf);
+            self.set_timer(ctx, pause, Timer::RetryConf);
             return;
         }
         self.sync.conf = ConfJob::Idle;
@@ -408,11 +409,11 @@ impl State {
         if let Some(actual) = self.sync.seen_mut() {
             actual.conf = Some(conf);
         }
-        self.sync_conf(turn);
+        self.sync_conf(ctx);
     }
 
     pub(super) fn sticky_belief(&mut self, vip: &VipKey) -> Option<bool> {
         let configured = self.vips.get(vip).is_some_and(|index| self.frontends[*index].config.src_ip_sticky);
-        self.sync.beliefs.sticky(*vip, configured)
+        self.sync.inferred.sticky(*vip, configured)
     }
 }

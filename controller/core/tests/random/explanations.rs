@@ -1,8 +1,8 @@
 //! What operators are told when they ask why: it is what is shown, and nothing in it contradicts what is so.
 
-use maglev_core::failover::{Member, decide};
+use maglev_core::failover::{PoolMember, decide};
 use maglev_core::health::Health;
-use maglev_core::state::{Reason, Topic};
+use maglev_core::state::{ExplanationLine, Topic};
 use maglev_core::view::{BackendView, FrontendView, MemberView, View};
 
 use crate::world::World;
@@ -24,7 +24,7 @@ pub fn agree(world: &World) {
     assert_eq!((world.explain_backend("nobody"), world.explain_frontend("nobody")), (None, None));
 }
 
-fn backend_agrees(backend: &BackendView, view: &View, told: &[Reason]) {
+fn backend_agrees(backend: &BackendView, view: &View, told: &[ExplanationLine]) {
     assert!(told[0].text.starts_with(&format!("{} is {}", backend.name, backend.health)), "{told:?}");
     assert!(told.iter().all(|reason| !reason.text.is_empty()), "{told:?}");
     let (mut weights, mut in_vpp) = (lines(told, Topic::Weight), lines(told, Topic::Vpp));
@@ -59,20 +59,20 @@ fn backend_agrees(backend: &BackendView, view: &View, told: &[Reason]) {
 }
 
 /// What is said to follow once a backend is up would follow.
-fn foretells(frontend: &FrontendView, member: &MemberView, told: &[Reason]) {
+fn foretells(frontend: &FrontendView, member: &MemberView, told: &[ExplanationLine]) {
     if member.health == Health::Up || member.weight == 0 {
         return;
     }
     let pools = frontend.pools.iter().enumerate();
     let members = pools.flat_map(|(pool, p)| p.backends.iter().map(move |m| (pool, m))).map(|(pool, m)| {
         let health = if m.name == member.name { Health::Up } else { m.health };
-        (m.name == member.name, Member { pool, health, weight: m.weight })
+        (m.name == member.name, PoolMember { pool, health, weight: m.weight })
     });
     let (is_it, members): (Vec<_>, Vec<_>) = members.unzip();
     let weights = decide(&members, !frontend.released).weights;
     let at = is_it.iter().position(|it| *it).unwrap();
     let foretold = if weights[at] > 0 { "once up it has" } else { "once up it stands by with" };
-    let line = |reason: &Reason| {
+    let line = |reason: &ExplanationLine| {
         reason.topic == Topic::Weight
             && reason.text.contains(&format!(" in {}, ", frontend.name))
             && reason.text.contains(&format!("{foretold} {}", member.weight))
@@ -80,7 +80,7 @@ fn foretells(frontend: &FrontendView, member: &MemberView, told: &[Reason]) {
     assert!(told.iter().any(line), "{foretold}: {told:?}");
 }
 
-fn frontend_agrees(frontend: &FrontendView, view: &View, told: &[Reason]) {
+fn frontend_agrees(frontend: &FrontendView, view: &View, told: &[ExplanationLine]) {
     assert!(told[0].text.starts_with(&format!("{} is {}, for ", frontend.name, frontend.state)), "{told:?}");
     let mut weights = lines(told, Topic::Weight);
     for (index, (pool, line)) in frontend.pools.iter().zip(lines(told, Topic::Pool)).enumerate() {
@@ -101,7 +101,7 @@ fn frontend_agrees(frontend: &FrontendView, view: &View, told: &[Reason]) {
     assert_eq!(there, has_vip(&view.config.frontends[&frontend.name].vip), "{told:?}");
 }
 
-fn lines(told: &[Reason], topic: Topic) -> impl Iterator<Item = &str> {
+fn lines(told: &[ExplanationLine], topic: Topic) -> impl Iterator<Item = &str> {
     told.iter().filter(move |reason| reason.topic == topic).map(|reason| reason.text.as_str())
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use maglev_core::Name;
 use maglev_core::config::{Config, Frontend};
-use maglev_core::dataplane::{Run, Step, VipKey};
+use maglev_core::dataplane::{Step, VipKey, VipPlan};
 use maglev_core::health::{Health, Transition};
 use maglev_core::view::{MemberView, View};
 
@@ -21,7 +21,7 @@ pub struct Flushes {
     doubted: BTreeMap<IpAddr, u64>,
     /// Where the backend of an address has gone from up to down.
     fell: BTreeSet<(VipKey, IpAddr)>,
-    under_way: BTreeMap<VipKey, Run>,
+    under_way: BTreeMap<VipKey, VipPlan>,
     /// Which VPP it was that was last heard of.
     pid: Option<u32>,
 }
@@ -51,7 +51,7 @@ impl Flushes {
 
     /// A flush hits only who is to lose flows, and may have some, or was disabled since the last one, or has gone down
     /// and may have been drained before there was this `maglevd`.
-    pub fn planned(&self, run: &Run, config: &Config, view: &View, vpp: &Vpp) {
+    pub fn planned(&self, run: &VipPlan, config: &Config, view: &View, vpp: &Vpp) {
         for server in flushed(&run.steps) {
             let member = members(config, view, &run.vip).find(|m| m.address == server).unwrap();
             assert!(loses_flows(config, &run.vip, member.health), "{server} is {}: {run:?}", member.health);
@@ -66,7 +66,7 @@ impl Flushes {
         }
     }
 
-    pub fn sent(&mut self, run: &Run) {
+    pub fn sent(&mut self, run: &VipPlan) {
         self.under_way.insert(run.vip, run.clone());
     }
 

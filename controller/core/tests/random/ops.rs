@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use maglev_core::health::Action;
+use maglev_core::health::BackendAction;
 use maglev_ipc::Code;
 use proptest::prelude::*;
 
@@ -31,7 +31,7 @@ pub enum Op {
     /// `maglevd` starts again.
     Restart,
     /// An operator's wish, and for how many seconds.
-    Operate(usize, Action, Option<u64>),
+    Operate(usize, BackendAction, Option<u64>),
     Weight(usize, usize, usize, Option<u8>, Option<u64>),
     VppUp,
     VppDown,
@@ -47,7 +47,12 @@ pub enum Op {
 /// Operators' wishes that outlive reloads and restarts.
 pub fn overrides(lifetime: impl Strategy<Value = Option<u64>> + Clone) -> impl Strategy<Value = Op> {
     let backend = 0..BACKENDS;
-    let action = prop::sample::select(vec![Action::Pause, Action::Resume, Action::Disable, Action::Enable]);
+    let action = prop::sample::select(vec![
+        BackendAction::Pause,
+        BackendAction::Resume,
+        BackendAction::Disable,
+        BackendAction::Enable,
+    ]);
     let weight = prop::option::of(weights());
     prop_oneof![
         2 => (backend.clone(), action, lifetime.clone()).prop_map(|(b, action, l)| Op::Operate(b, action, l)),

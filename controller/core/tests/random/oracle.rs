@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use maglev_core::Name;
 use maglev_core::config::{Backend, Config, ForeignVips, Frontend, Healthcheck};
-use maglev_core::dataplane::{Run, Step, VipKey};
+use maglev_core::dataplane::{Step, VipKey, VipPlan};
 use maglev_core::health::Health;
 use maglev_core::view::{FrontendView, View};
 
@@ -95,7 +95,7 @@ pub fn frontend_of<'a>(config: &'a Config, vip: &VipKey) -> Option<&'a Name> {
 }
 
 /// Whether a VIP must not lose its last weight on the way through a run: it is to have some in the end.
-pub fn keeps_weight(run: &Run, config: &Config, view: &View, vpp: &Vpp) -> bool {
+pub fn keeps_weight(run: &VipPlan, config: &Config, view: &View, vpp: &Vpp) -> bool {
     let wants_weight = |f: &&FrontendView| {
         f.released && f.pools.iter().flat_map(|p| &p.backends).any(|member| member.effective > 0)
     };

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use maglev_core::dataplane::{ANY_PROTOCOL, Actual, ActualAs, ActualVip, Encap, LbConf, Run, Step, VipKey};
-use maglev_core::state::{Input, Listed, Output};
+use maglev_core::dataplane::{
+    ANY_PROTOCOL, ActualAs, ActualState, ActualVip, Encap, LbConf, Step, VipKey, VipPlan,
+};
+use maglev_core::state::{Input, ListedVip, Output};
 use maglev_core::view::VppInfo;
 
 pub const CONF: LbConf = LbConf {
@@ -179,11 +181,11 @@ impl Vpp {
     /// Whether something is under way for a VIP.
     pub fn works_on(&self, vip: &VipKey) -> bool {
         self.work.iter().any(|work| match work {
-            Work::Asked(Output::Run(run), _) => run.vip == *vip,
+            Work::Asked(Output::Apply(run), _) => run.vip == *vip,
             Work::Asked(Output::ReadVip(v) | Output::ReadServers(v), _)
-            | Work::Done(Input::Ran { vip: v, .. } | Input::VipRead(v, _) | Input::ServersRead(v, _)) => {
-                v == vip
-            }
+            | Work::Done(
+                Input::StepsApplied { vip: v, .. } | Input::VipRead(v, _) | Input::ServersRead(v, _),
+            ) => v == vip,
             Work::Asked(..) | Work::Done(_) => false,
         })
     }
@@ -192,13 +194,13 @@ impl Vpp {
         match asked {
             Output::ReadAll => {
                 let vips = self.vips.iter().map(|(vip, found)| (*vip, found.as_read())).collect();
-                Input::AllRead(Actual { conf: Some(self.conf), vips })
+                Input::AllRead(ActualState { conf: Some(self.conf), vips })
             }
-            Output::List => {
+            Output::ListVips => {
                 let listed = |(vip, found): (&VipKey, &Vip)| {
-                    (*vip, Listed { encap: found.encap, table_length: Some(found.table_length) })
+                    (*vip, ListedVip { encap: found.encap, table_length: Some(found.table_length) })
                 };
-                Input::Listed(Some(self.conf), self.vips.iter().map(listed).collect())
+                Input::VipsListed(Some(self.conf), self.vips.iter().map(listed).collect())
             }
             Output::ReadServers(vip) => {
                 let servers = self.vips.get(&vip).map(|found| found.as_read().servers);
@@ -212,23 +214,23 @@ impl Vpp {
                 }
                 Input::ConfSet(refused.then(|| "UNSPECIFIED".into()))
             }
-            Output::Run(run) => self.run(&run, keeps),
+            Output::Apply(run) => self.run(&run, keeps),
             other => panic!("not asked of VPP: {other:?}"),
         }
     }
 
-    fn run(&mut self, run: &Run, keeps: bool) -> Input {
+    fn run(&mut self, run: &VipPlan, keeps: bool) -> Input {
         let vip = run.vip;
         let edited = self.edited.contains(&vip.address);
         let resets = run.steps.iter().any(|s| matches!(s, Step::RemoveVip | Step::CreateVip { .. }));
         for (done, step) in run.steps.iter().enumerate() {
             if self.refuse_next() {
-                return Input::Ran { vip, done, error: Some("UNSPECIFIED".into()) };
+                return Input::StepsApplied { vip, done, error: Some("UNSPECIFIED".into()) };
             }
             let before = self.vips.get(&vip).map_or(0, Vip::weight);
             if let Err(error) = self.make(vip, step) {
                 assert!(edited, "{vip}: {step}: {error}");
-                return Input::Ran { vip, done, error: Some(error.into()) };
+                return Input::StepsApplied { vip, done, error: Some(error.into()) };
             }
             let after = self.vips.get(&vip).map_or(0, Vip::weight);
             assert!(
@@ -236,7 +238,7 @@ impl Vpp {
                 "{vip} is empty after {step}: {run:?}"
             );
         }
-        Input::Ran { vip, done: run.steps.len(), error: None }
+        Input::StepsApplied { vip, done: run.steps.len(), error: None }
     }
 
     fn refuse_next(&mut self) -> bool {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use maglev_core::Name;
 use maglev_core::config::Config;
-use maglev_core::health::{Action, Health};
-use maglev_core::overrides::Says;
-use maglev_core::time::Wall;
+use maglev_core::health::{BackendAction, Health};
+use maglev_core::overrides::OverrideKind;
+use maglev_core::time::WallTime;
 use maglev_core::view::View;
 
 /// The core may look at its clock this much later than it meant to.
@@ -15,25 +15,31 @@ const LATE: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 pub struct Wishes {
-    paused: BTreeMap<Name, Option<Wall>>,
-    enabled: BTreeMap<Name, (bool, Option<Wall>)>,
-    weights: BTreeMap<(Name, Name, Name), (u8, Option<Wall>)>,
+    paused: BTreeMap<Name, Option<WallTime>>,
+    enabled: BTreeMap<Name, (bool, Option<WallTime>)>,
+    weights: BTreeMap<(Name, Name, Name), (u8, Option<WallTime>)>,
 }
 
 impl Wishes {
     /// A command to a backend has succeeded.
-    pub fn operated(&mut self, name: Name, action: Action, expires: Option<Wall>, config: &Config) {
+    pub fn operated(
+        &mut self,
+        name: Name,
+        action: BackendAction,
+        expires: Option<WallTime>,
+        config: &Config,
+    ) {
         let configured = config.backends.get(&name).map(|b| b.enabled);
         let was_out = self.is_out(&name, configured);
         match (action, configured) {
-            (Action::Pause, _) => _ = self.paused.insert(name, expires),
-            (Action::Resume, _) => _ = self.paused.remove(&name),
-            (Action::Disable, _) => {
+            (BackendAction::Pause, _) => _ = self.paused.insert(name, expires),
+            (BackendAction::Resume, _) => _ = self.paused.remove(&name),
+            (BackendAction::Disable, _) => {
                 self.paused.remove(&name);
                 self.enabled.insert(name, (false, expires));
             }
-            (Action::Enable, None) => _ = self.enabled.remove(&name),
-            (Action::Enable, Some(configured)) => {
+            (BackendAction::Enable, None) => _ = self.enabled.remove(&name),
+            (BackendAction::Enable, Some(configured)) => {
                 if was_out {
                     self.paused.remove(&name);
                 }
@@ -47,7 +53,7 @@ impl Wishes {
     }
 
     /// A weight was set, or unset.
-    pub fn weighed(&mut self, path: (Name, Name, Name), weight: Option<u8>, expires: Option<Wall>) {
+    pub fn weighed(&mut self, path: (Name, Name, Name), weight: Option<u8>, expires: Option<WallTime>) {
         match weight {
             Some(weight) => _ = self.weights.insert(path, (weight, expires)),
             None => _ = self.weights.remove(&path),
@@ -68,7 +74,7 @@ impl Wishes {
         if self.expiries().any(|at| at <= now && now - at < LATE) {
             return;
         }
-        let lasts = |expires: &Option<Wall>| expires.is_none_or(|at| at > now);
+        let lasts = |expires: &Option<WallTime>| expires.is_none_or(|at| at > now);
         self.paused.retain(|_, expires| lasts(expires));
         self.enabled.retain(|_, (_, expires)| lasts(expires));
         self.weights.retain(|_, (_, expires)| lasts(expires));
@@ -80,13 +86,13 @@ impl Wishes {
         }
         let mut kept = 0;
         for listed in view.overrides.list() {
-            let (expires, name) = (listed.note.expires, listed.backend);
-            let told = match (listed.says, listed.slot) {
-                (Says::Weight(weight), Some((frontend, pool))) => {
+            let (expires, name) = (listed.meta.expires, listed.backend);
+            let told = match (listed.kind, listed.slot) {
+                (OverrideKind::Weight(weight), Some((frontend, pool))) => {
                     self.weights.get(&(frontend, pool, name)) == Some(&(weight, expires))
                 }
-                (Says::Paused, _) => self.paused.get(&name) == Some(&expires),
-                (says, _) => self.enabled.get(&name) == Some(&(says == Says::Enabled, expires)),
+                (OverrideKind::Paused, _) => self.paused.get(&name) == Some(&expires),
+                (kind, _) => self.enabled.get(&name) == Some(&(kind == OverrideKind::Enabled, expires)),
             };
             assert!(told, "{:?}", view.overrides);
             kept += 1;
@@ -94,12 +100,12 @@ impl Wishes {
         assert_eq!(kept, self.all().count(), "{:?}", view.overrides);
     }
 
-    fn all(&self) -> impl Iterator<Item = &Option<Wall>> {
+    fn all(&self) -> impl Iterator<Item = &Option<WallTime>> {
         let (enabled, weights) = (self.enabled.values(), self.weights.values());
         self.paused.values().chain(enabled.map(|(_, e)| e)).chain(weights.map(|(_, e)| e))
     }
 
-    fn expiries(&self) -> impl Iterator<Item = Wall> {
+    fn expiries(&self) -> impl Iterator<Item = WallTime> {
         self.all().filter_map(|expires| *expires)
     }
 }

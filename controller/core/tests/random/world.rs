@@ -7,10 +7,11 @@ use std::time::Duration;
 use maglev_core::Name;
 use maglev_core::config::Config;
 use maglev_core::dataplane::VipKey;
-use maglev_core::event::{FrontendState, Kind};
-use maglev_core::health::{Action, Health, Probes};
-use maglev_core::state::{By, CheckSet, Command, Input, Output, Reason, State};
-use maglev_core::time::{Mono, Now, Wall};
+use maglev_core::event::Kind;
+use maglev_core::failover::FrontendState;
+use maglev_core::health::{BackendAction, Health, ProbeCounters};
+use maglev_core::state::{CheckSet, ExplanationLine, Input, OperatorCommand, Output, Requester, State};
+use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_core::view::{BackendView, View};
 use maglev_ipc::{Check, CheckId, Code};
 
@@ -31,7 +32,7 @@ pub struct World {
     /// VIPs that were found, and were never ours.
     pub strangers: BTreeSet<VipKey>,
     state: State,
-    now: Mono,
+    now: MonoTime,
     prober: Prober,
     flushes: Flushes,
     /// Whether nothing is to be written to VPP.
@@ -50,7 +51,7 @@ impl World {
             wishes: Wishes::default(),
             strangers: BTreeSet::new(),
             state,
-            now: Mono::default(),
+            now: MonoTime::default(),
             prober: Prober::default(),
             flushes: Flushes::default(),
             read_only: false,
@@ -64,7 +65,7 @@ impl World {
     }
 
     fn now(&self) -> Now {
-        Now { mono: self.now, wall: Wall(self.now.0) }
+        Now { mono: self.now, wall: WallTime(self.now.0) }
     }
 
     /// What follows is what should, and nothing of it is seen by whoever holds on to a clone of the state.
@@ -131,11 +132,11 @@ impl World {
         }
     }
 
-    pub fn explain_backend(&self, name: &str) -> Option<Vec<Reason>> {
+    pub fn explain_backend(&self, name: &str) -> Option<Vec<ExplanationLine>> {
         self.state.explain_backend(name, self.now())
     }
 
-    pub fn explain_frontend(&self, name: &str) -> Option<Vec<Reason>> {
+    pub fn explain_frontend(&self, name: &str) -> Option<Vec<ExplanationLine>> {
         self.state.explain_frontend(name, self.now())
     }
 
@@ -155,7 +156,7 @@ impl World {
         assert_eq!(out, []);
         // It may be counted.
         let told = |view: View| {
-            let uncounted = |backend| BackendView { probes: Probes::default(), ..backend };
+            let uncounted = |backend| BackendView { probes: ProbeCounters::default(), ..backend };
             format!("{:?}", view.backends.into_iter().map(uncounted).collect::<Vec<_>>())
         };
         assert_eq!(told(before), told(self.view()));
@@ -173,8 +174,8 @@ impl World {
                         self.flushes.moved(&name, address, &transition, self.vpp.now, &self.config);
                     }
                 }
-                Output::Checks(set) => self.install(set),
-                Output::Pace(check, _) => {
+                Output::SetChecks(set) => self.install(set),
+                Output::SetInterval(check, _) => {
                     assert!(self.prober.connected, "a pace for nobody");
                     assert!(self.prober.set.checks.iter().any(|(id, ..)| *id == check), "an unknown check");
                 }
@@ -203,7 +204,7 @@ impl World {
         assert!(view.vpp.actual.is_some() || asked == Output::ReadAll, "not read yet: {asked:?}");
         let mut keeps = false;
         match &asked {
-            Output::Run(run) => {
+            Output::Apply(run) => {
                 assert!(!self.read_only, "nothing is to be done: {run:?}");
                 assert!(!run.steps.is_empty() && !self.vpp.works_on(&run.vip), "{run:?}");
                 self.flushes.planned(run, &self.config, view, &self.vpp);
@@ -242,7 +243,7 @@ impl World {
             let streaks =
                 self.prober.set.checks.iter().filter_map(|(id, _, check)| self.prober.streak(*id, check));
             let streaks = streaks.collect();
-            self.tell(Input::Streaks(streaks));
+            self.tell(Input::Histories(streaks));
         }
         self.tell(Input::Committed(self.prober.set.generation));
     }
@@ -341,7 +342,7 @@ impl World {
             }
         }
         for work in &self.vpp.work[asked..] {
-            let Work::Asked(Output::Run(run), _) = work else { continue };
+            let Work::Asked(Output::Apply(run), _) = work else { continue };
             let untouched = oracle::untouched(&run.vip, &old, &new, (&before, &after));
             assert!(!(untouched && settled.contains(&run.vip)), "nothing was new for {run:?}");
         }
@@ -372,7 +373,7 @@ impl World {
         self.take(out);
     }
 
-    fn operate(&mut self, command: &Command, by: &By) -> bool {
+    fn operate(&mut self, command: &OperatorCommand, by: &Requester) -> bool {
         let mut out = Vec::new();
         let now = self.now();
         let done = self.state.operate(command, by, now, &mut out).is_ok();
@@ -381,15 +382,15 @@ impl World {
         done
     }
 
-    fn by(&self, seconds: Option<u64>) -> (By, Option<Wall>) {
+    fn by(&self, seconds: Option<u64>) -> (Requester, Option<WallTime>) {
         let lifetime = seconds.map(Duration::from_secs);
         let expires = lifetime.map(|lifetime| self.now().wall + lifetime);
-        (By { lifetime, ..By::default() }, expires)
+        (Requester { lifetime, ..Requester::default() }, expires)
     }
 
-    fn override_backend(&mut self, name: Name, action: Action, seconds: Option<u64>) {
+    fn override_backend(&mut self, name: Name, action: BackendAction, seconds: Option<u64>) {
         let (by, expires) = self.by(seconds);
-        if self.operate(&Command::Backend { name: Arc::clone(&name), action }, &by) {
+        if self.operate(&OperatorCommand::Backend { name: Arc::clone(&name), action }, &by) {
             self.wishes.operated(name, action, expires, &self.config);
         }
     }
@@ -397,7 +398,7 @@ impl World {
     fn override_weight(&mut self, path: (Name, Name, Name), weight: Option<u8>, seconds: Option<u64>) {
         let (by, expires) = self.by(seconds);
         let (frontend, pool, backend) = path.clone();
-        if self.operate(&Command::Weight { frontend, pool, backend, weight }, &by) {
+        if self.operate(&OperatorCommand::Weight { frontend, pool, backend, weight }, &by) {
             self.wishes.weighed(path, weight, expires);
         }
     }
@@ -421,14 +422,14 @@ impl World {
         let Some(index) = index.checked_rem(self.vpp.work.len()) else { return };
         match self.vpp.work.remove(index) {
             Work::Asked(asked, keeps) => {
-                if let Output::Run(run) = &asked {
+                if let Output::Apply(run) = &asked {
                     self.flushes.sent(run);
                 }
                 let answer = self.vpp.answer(asked, keeps);
                 self.vpp.work.push(Work::Done(answer));
             }
             Work::Done(answer) => {
-                if let Input::Ran { vip, done, .. } = &answer {
+                if let Input::StepsApplied { vip, done, .. } = &answer {
                     self.flushes.made(*vip, *done, &mut self.vpp);
                 }
                 self.tell(answer);

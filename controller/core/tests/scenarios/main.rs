@@ -12,7 +12,7 @@ mod world;
 use std::fmt::Write as _;
 use std::{env, fs};
 
-use maglev_core::overrides::{MAX, Override, Overrides, Says};
+use maglev_core::overrides::{MAX, Override, OverrideKind, Overrides};
 
 use world::World;
 
@@ -48,8 +48,8 @@ fn there_are_not_more_overrides_than_there_may_be() {
     let paused = |backend: String| Override {
         backend: backend.into(),
         slot: None,
-        says: Says::Paused,
-        note: Default::default(),
+        kind: OverrideKind::Paused,
+        meta: Default::default(),
     };
     let mut overrides = Overrides::default();
     (1..MAX).for_each(|n| overrides.insert(paused(format!("gone{n}"))));

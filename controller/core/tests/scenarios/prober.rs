@@ -52,7 +52,7 @@ impl World {
                 .iter()
                 .filter_map(|(id, _, check)| self.streak(*id, check.target))
                 .collect();
-            self.tell(Input::Streaks(streaks));
+            self.tell(Input::Histories(streaks));
         } else {
             self.prober.verdicts.clear();
         }
@@ -106,6 +106,6 @@ impl World {
     pub fn refuse(&mut self, name: &str, why: &str) {
         let address = self.config.backends[name].address;
         let check = self.prober.set.checks.iter().find(|(_, _, check)| check.target == address).unwrap().0;
-        self.tell(Input::Refused(check, why.to_owned()));
+        self.tell(Input::CheckRejected(check, why.to_owned()));
     }
 }

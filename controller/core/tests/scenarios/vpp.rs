@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use maglev_core::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, Run, VipKey};
+use maglev_core::dataplane::{ActualAs, ActualState, ActualVip, Encap, LbConf, VipKey, VipPlan};
 use maglev_core::plan;
-use maglev_core::state::{Input, Listed, Output};
-use maglev_core::time::Wall;
+use maglev_core::state::{Input, ListedVip, Output};
+use maglev_core::time::WallTime;
 use maglev_core::view::VppInfo;
 
 use super::world::World;
@@ -16,7 +16,7 @@ use super::world::World;
 pub struct Vpp {
     pub pid: u32,
     pub up: bool,
-    pub actual: Actual,
+    pub actual: ActualState,
     pub waiting: bool,
     /// Its command line can be read, which tells of src-ip-sticky.
     pub tells_all: bool,
@@ -27,7 +27,7 @@ pub struct Vpp {
 
 impl World {
     /// `boot` is since when it runs, if its stats can be read.
-    pub fn vpp_up(&mut self, boot: Option<Wall>) {
+    pub fn vpp_up(&mut self, boot: Option<WallTime>) {
         self.vpp.up = true;
         if self.vpp.actual.conf.is_none() {
             self.vpp.actual.conf = Some(default_conf());
@@ -83,12 +83,12 @@ impl World {
                 let actual = self.vpp.actual.clone();
                 Input::AllRead(if self.vpp.tells_all { actual } else { untold(actual) })
             }
-            Output::List => {
+            Output::ListVips => {
                 self.said.push("vpp: list".into());
                 let listed = |(vip, found): (&VipKey, &ActualVip)| {
-                    (*vip, Listed { encap: found.encap, table_length: found.table_length })
+                    (*vip, ListedVip { encap: found.encap, table_length: found.table_length })
                 };
-                Input::Listed(self.vpp.actual.conf, self.vpp.actual.vips.iter().map(listed).collect())
+                Input::VipsListed(self.vpp.actual.conf, self.vpp.actual.vips.iter().map(listed).collect())
             }
             Output::ReadServers(vip) => {
                 self.said.push(format!("vpp: read servers of {vip}"));
@@ -108,12 +108,12 @@ impl World {
                 self.vpp.actual.conf = Some(conf);
                 Input::ConfSet(None)
             }
-            Output::Run(run) => self.vpp_runs(&run),
+            Output::Apply(run) => self.vpp_runs(&run),
             other => panic!("not asked of VPP: {other:?}"),
         }
     }
 
-    pub fn vpp_runs(&mut self, run: &Run) -> Input {
+    pub fn vpp_runs(&mut self, run: &VipPlan) -> Input {
         let vip = run.vip;
         let mut found = self.vpp.actual.vips.remove(&vip);
         let mut done = 0;
@@ -131,7 +131,7 @@ impl World {
             self.vpp.actual.vips.insert(vip, found);
         }
         let error = (done < run.steps.len()).then(|| "INVALID_VALUE".to_owned());
-        Input::Ran { vip, done, error }
+        Input::StepsApplied { vip, done, error }
     }
 
     pub fn edit(&mut self, address: &str, server: &str, weight: &str) {
@@ -160,7 +160,7 @@ pub fn default_conf() -> LbConf {
 }
 
 /// What VPP tells of what it has.
-pub fn untold(mut actual: Actual) -> Actual {
+pub fn untold(mut actual: ActualState) -> ActualState {
     actual.vips.values_mut().for_each(|vip| vip.src_ip_sticky = None);
     actual
 }

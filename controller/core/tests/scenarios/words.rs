@@ -5,7 +5,7 @@ use std::time::Duration;
 use maglev_core::config::{Healthcheck, Probe};
 use maglev_core::event::{Audit, Blindness, Kind};
 use maglev_core::overrides::Override;
-use maglev_core::time::Wall;
+use maglev_core::time::WallTime;
 use maglev_ipc::Timeout;
 
 pub fn healthcheck() -> Healthcheck {
@@ -68,21 +68,21 @@ pub fn event_text(kind: &Kind) -> String {
 
 fn audit_text(audit: &Audit) -> String {
     let Audit { who, what, subject, from, to, .. } = audit;
-    let note = note_text(&audit.reason, audit.expires);
-    format!("{who}: {} {subject}: {from} -> {to}{note}", what.as_str())
+    let meta = meta_text(&audit.reason, audit.expires);
+    format!("{who}: {} {subject}: {from} -> {to}{meta}", what.as_str())
 }
 
 /// An override as a line of a list.
 pub fn override_text(listed: &Override, dangling: bool) -> String {
-    let Override { backend, slot, says, note } = listed;
+    let Override { backend, slot, kind, meta } = listed;
     let of = slot.as_ref().map_or(String::new(), |(frontend, pool)| format!("{frontend} {pool} "));
     let dangling = if dangling { ", dangling" } else { "" };
-    let (who, note) = (&note.who, note_text(&note.reason, note.expires));
-    format!("{of}{backend} {says:?} by {who}{note}{dangling}")
+    let (who, meta) = (&meta.who, meta_text(&meta.reason, meta.expires));
+    format!("{of}{backend} {kind:?} by {who}{meta}{dangling}")
 }
 
-fn note_text(reason: &str, expires: Option<Wall>) -> String {
+fn meta_text(reason: &str, expires: Option<WallTime>) -> String {
     let reason = if reason.is_empty() { String::new() } else { format!(", {reason}") };
-    let until = |at: Wall| format!(", until {}s", at.0 / 1_000_000_000);
+    let until = |at: WallTime| format!(", until {}s", at.0 / 1_000_000_000);
     format!("{reason}{}", expires.map_or(String::new(), until))
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_core::config::{self, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool};
-use maglev_core::dataplane::{Actual, Encap, LbConf, VipKey};
-use maglev_core::health::Action;
+use maglev_core::dataplane::{ActualState, Encap, LbConf, VipKey};
+use maglev_core::health::BackendAction;
 use maglev_core::overrides::{Override, Overrides};
-use maglev_core::state::{By, Command, Input, Output, Reason, State};
-use maglev_core::time::{Mono, Now, Wall};
+use maglev_core::state::{ExplanationLine, Input, OperatorCommand, Output, Requester, State};
+use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_ipc::{Code, Detail};
 
 use super::prober::Prober;
@@ -20,7 +20,7 @@ use super::words::{event_text, healthcheck, override_text, seconds};
 pub struct World {
     pub config: Config,
     pub state: Option<State>,
-    pub now: Mono,
+    pub now: MonoTime,
     /// How far the wall clock has been set ahead.
     pub ahead: Duration,
     pub vpp: Vpp,
@@ -53,7 +53,7 @@ impl World {
                 api: config::Api::default(),
             },
             state: None,
-            now: Mono(0),
+            now: MonoTime(0),
             ahead: Duration::ZERO,
             vpp: Vpp::default(),
             prober: Prober::default(),
@@ -62,7 +62,7 @@ impl World {
     }
 
     pub fn now(&self) -> Now {
-        Now { mono: self.now, wall: Wall(self.now.0) + self.ahead }
+        Now { mono: self.now, wall: WallTime(self.now.0) + self.ahead }
     }
 
     pub fn command(&mut self, command: &str) {
@@ -102,10 +102,10 @@ impl World {
             ["local", ref names @ ..] => self.outcomes(names, Code::Local, "no buffer space".into()),
             ["wait", time] => self.wait(seconds(time)),
             ["vpp", "up"] => self.vpp_up(None),
-            ["vpp", "up", "since", boot] => self.vpp_up(Some(Wall(0) + seconds(boot))),
+            ["vpp", "up", "since", boot] => self.vpp_up(Some(WallTime(0) + seconds(boot))),
             ["vpp", "down"] => self.vpp_down(),
             ["vpp", "restarts", "empty"] => {
-                self.vpp.actual = Actual { conf: Some(default_conf()), vips: BTreeMap::new() };
+                self.vpp.actual = ActualState { conf: Some(default_conf()), vips: BTreeMap::new() };
                 self.vpp.pid += 1;
             }
             ["vpp", "comes", "and", "comes", "again"] => self.vpp_comes_twice(),
@@ -125,7 +125,7 @@ impl World {
             }
             ["vpp", "has", ref frontends @ ..] => {
                 let vips = frontends.iter().map(|name| self.config.frontends[*name].vip).collect();
-                self.tell(Input::Shadowed(vips));
+                self.tell(Input::AddressConflicts(vips));
             }
             ["vpp", "edit", address, server, weight] => self.edit(address, server, weight),
             ["vpp", "nat", address] => {
@@ -137,14 +137,22 @@ impl World {
             ["prober", "refuses", name, ref why @ ..] => self.refuse(name, &why.join(" ")),
             ["operator", "weight", frontend, pool, backend, weight, ref note @ ..] => {
                 let [frontend, pool, backend] = [frontend, pool, backend].map(Into::into);
-                self.operate(Command::Weight { frontend, pool, backend, weight: weight.parse().ok() }, note);
+                self.operate(
+                    OperatorCommand::Weight { frontend, pool, backend, weight: weight.parse().ok() },
+                    note,
+                );
             }
             ["operator", action, name, ref note @ ..] => {
-                let action = [Action::Pause, Action::Resume, Action::Disable, Action::Enable]
-                    .into_iter()
-                    .find(|a| a.as_str() == action)
-                    .unwrap();
-                self.operate(Command::Backend { name: name.into(), action }, note);
+                let action = [
+                    BackendAction::Pause,
+                    BackendAction::Resume,
+                    BackendAction::Disable,
+                    BackendAction::Enable,
+                ]
+                .into_iter()
+                .find(|a| a.as_str() == action)
+                .unwrap();
+                self.operate(OperatorCommand::Backend { name: name.into(), action }, note);
             }
             ["overrides"] => self.list_overrides(),
             ["clock", "ahead", time] => self.ahead += seconds(time),
@@ -218,8 +226,8 @@ impl World {
     pub fn take(&mut self, out: Vec<Output>) {
         for output in out {
             match output {
-                Output::Checks(set) => self.install(set),
-                Output::Pace(check, pace) => {
+                Output::SetChecks(set) => self.install(set),
+                Output::SetInterval(check, pace) => {
                     let target = self.target(check);
                     self.said.push(format!("pace {target} {pace:?}"));
                 }
@@ -240,8 +248,8 @@ impl World {
     }
 
     /// `note` is `[because REASON] [for TIME]`.
-    pub fn operate(&mut self, command: Command, note: &[&str]) {
-        let mut by = By { who: "alice".into(), ..By::default() };
+    pub fn operate(&mut self, command: OperatorCommand, note: &[&str]) {
+        let mut by = Requester { who: "alice".into(), ..Requester::default() };
         for pair in note.chunks(2) {
             match pair {
                 ["because", reason] => by.reason = (*reason).into(),
@@ -259,7 +267,7 @@ impl World {
 
     fn list_overrides(&mut self) {
         let view = self.state.as_ref().unwrap().view(self.now());
-        let line = |o: Override| override_text(&o, o.dangling(&view.config));
+        let line = |o: Override| override_text(&o, o.is_dangling(&view.config));
         self.said.extend(view.overrides.list().map(line));
     }
 
@@ -280,7 +288,7 @@ impl World {
         }
     }
 
-    pub fn explain(&mut self, ask: impl Fn(&State, Now) -> Option<Vec<Reason>>) {
+    pub fn explain(&mut self, ask: impl Fn(&State, Now) -> Option<Vec<ExplanationLine>>) {
         let reasons = ask(self.state.as_ref().unwrap(), self.now()).expect("there is no such thing");
         self.said.extend(reasons.iter().map(|reason| format!("{}: {}", reason.topic.as_str(), reason.text)));
     }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use maglev_core::dataplane::{Step, VipKey};
-use maglev_core::event::{Audit, Blindness, Counts, Deed, Event, FrontendState, Kind};
+use maglev_core::event::{Audit, Blindness, Deed, Event, Kind};
+use maglev_core::failover::FrontendState;
+use maglev_core::plan::StepCounts;
 use maglev_proto::DESCRIPTORS;
 use maglev_proto::v1::watch_events_response::Event as Told;
 use prost::Message;
@@ -25,7 +27,7 @@ fn kinds() -> Vec<Kind> {
         Kind::Drift { vip, mended: true },
         Kind::Shadowed { vip, shadowed: true },
         Kind::ConfSent { error: None },
-        Kind::Synced { vip, counts: Counts::default() },
+        Kind::Synced { vip, counts: StepCounts::default() },
         Kind::StepFailed { vip, step: Step::RemoveVip, error: String::new() },
         Kind::Reloaded,
         Kind::Operator(Audit::of("root".into(), Deed::Sync)),

@@ -5,25 +5,29 @@ use super::super::disk::SystemDisk;
 use super::*;
 
 /// 2026-11-22T12:00:00Z plus half a second.
-const AT: Wall = Wall(1_795_348_800_500_000_000);
+const AT: WallTime = WallTime(1_795_348_800_500_000_000);
 
-fn note(reason: &str, expires: Option<Wall>) -> Arc<Note> {
-    Arc::new(Note { who: "alice (uid 1000)".into(), at: AT, reason: reason.into(), expires })
+fn meta(reason: &str, expires: Option<WallTime>) -> Arc<OverrideMeta> {
+    Arc::new(OverrideMeta { who: "alice (uid 1000)".into(), at: AT, reason: reason.into(), expires })
 }
 
-fn of(backend: &str, says: Says, note: Arc<Note>) -> Override {
-    let slot = matches!(says, Says::Weight(_)).then(|| ("web".into(), "primary".into()));
-    Override { backend: backend.into(), slot, says, note }
+fn of(backend: &str, kind: OverrideKind, meta: Arc<OverrideMeta>) -> Override {
+    let slot = matches!(kind, OverrideKind::Weight(_)).then(|| ("web".into(), "primary".into()));
+    Override { backend: backend.into(), slot, kind, meta }
 }
 
 fn some() -> Overrides {
     let mut overrides = Overrides::default();
     for one in [
-        of("nginx0", Says::Disabled, note("disk \"swap\" \\ ünï", Some(Wall(AT.0 + 7_200_000_000_001)))),
-        of("nginx1", Says::Enabled, note("", None)),
-        of("nginx1", Says::Paused, note("", None)),
-        of("nginx2", Says::Weight(0), note("", None)),
-        of("nginx3", Says::Weight(100), note("", None)),
+        of(
+            "nginx0",
+            OverrideKind::Disabled,
+            meta("disk \"swap\" \\ ünï", Some(WallTime(AT.0 + 7_200_000_000_001))),
+        ),
+        of("nginx1", OverrideKind::Enabled, meta("", None)),
+        of("nginx1", OverrideKind::Paused, meta("", None)),
+        of("nginx2", OverrideKind::Weight(0), meta("", None)),
+        of("nginx3", OverrideKind::Weight(100), meta("", None)),
     ] {
         overrides.insert(one);
     }
@@ -210,9 +214,9 @@ fn what_people_write_is_tamed() {
     };
     let long = "\\u001b".to_owned() + &"x".repeat(1000);
     let persisted = parse(line(&long).as_bytes()).unwrap();
-    let note = persisted.list().next().unwrap().note;
-    assert_eq!((note.who.len(), note.reason.len()), (MAX_WHO, MAX_REASON));
-    assert!(note.who.starts_with("?x"));
+    let meta = persisted.list().next().unwrap().meta;
+    assert_eq!((meta.who.len(), meta.reason.len()), (MAX_WHO, MAX_REASON));
+    assert!(meta.who.starts_with("?x"));
 }
 
 /// Crash between writing the new file and renaming it.
@@ -254,14 +258,18 @@ fn a_folder_is_made_but_not_its_parents() {
 fn the_largest_file_fits() {
     let name = |n: usize| "n".repeat(60) + &format!("{n:04}");
     let quotes = |bytes| "\"".repeat(bytes);
-    let longest =
-        Note { who: quotes(MAX_WHO), at: AT, reason: quotes(MAX_REASON), expires: Some(Wall(AT.0 + 1)) };
+    let longest = OverrideMeta {
+        who: quotes(MAX_WHO),
+        at: AT,
+        reason: quotes(MAX_REASON),
+        expires: Some(WallTime(AT.0 + 1)),
+    };
     let slot = Some((name(1).into(), name(2).into()));
     let line = FileEntry::of(&Override {
         backend: name(3).into(),
         slot,
-        says: Says::Weight(100),
-        note: longest.into(),
+        kind: OverrideKind::Weight(100),
+        meta: longest.into(),
     });
     let bytes = serde_json::to_string(&line).unwrap().len() + 4;
     assert!((bytes * MAX) as u64 + 100 < MAX_FILE, "{bytes}");

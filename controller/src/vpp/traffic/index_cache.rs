@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use maglev_core::dataplane::{Actual, VipKey};
+use maglev_core::dataplane::{ActualState, VipKey};
 use maglev_core::event::{Audit, Deed, Event, Kind};
 use maglev_vpp::message::{IpRouteLookupV2, Prefix, SOURCE_INTERFACE};
 use maglev_vpp::{Client, Error};
@@ -91,13 +91,13 @@ impl IndexCache {
     }
 
     /// Returns the VIPs of VPP whose address is also on one of its interfaces.
-    pub fn shadowed(&self, actual: &Actual) -> BTreeSet<VipKey> {
+    pub fn shadowed(&self, actual: &ActualState) -> BTreeSet<VipKey> {
         let own = |vip: &&VipKey| self.route_of(vip).is_some_and(|route| route.own);
         actual.vips.keys().filter(own).copied().collect()
     }
 
     /// Invalidates entries by the pending events. Returns true if there were any.
-    pub fn hear(&mut self, events: &mut Receiver<Arc<Event>>, actual: &Actual) -> bool {
+    pub fn hear(&mut self, events: &mut Receiver<Arc<Event>>, actual: &ActualState) -> bool {
         let mut changed = false;
         loop {
             match events.try_recv() {
@@ -112,7 +112,7 @@ impl IndexCache {
     }
 
     /// Server routes need no invalidation: they outlive the server until VPP has collected its last flows.
-    fn note(&mut self, kind: &Kind, actual: &Actual) -> bool {
+    fn note(&mut self, kind: &Kind, actual: &ActualState) -> bool {
         let vip = match kind {
             Kind::Synced { vip, counts } if counts.vip_added + counts.vip_removed > 0 => vip,
             // An operator's sync verifies everything.
@@ -155,7 +155,7 @@ impl IndexCache {
     ///
     /// # Errors
     /// VPP is lost.
-    pub async fn find_routes(&mut self, client: &Client, actual: &Actual) -> Result<(), Error> {
+    pub async fn find_routes(&mut self, client: &Client, actual: &ActualState) -> Result<(), Error> {
         let prefixes: BTreeSet<Prefix> = actual.vips.keys().map(|vip| name(vip).prefix).collect();
         let own = |route: &Option<RouteIndex>| route.is_some_and(|route| route.own);
         self.routes.retain(|prefix, route| prefixes.contains(prefix) && !own(route));
@@ -173,7 +173,7 @@ impl IndexCache {
     pub async fn find_numbers(
         &mut self,
         client: &Client,
-        actual: &Actual,
+        actual: &ActualState,
         pause: Duration,
     ) -> Result<(), Error> {
         let servers: BTreeSet<&IpAddr> =
@@ -191,7 +191,12 @@ impl IndexCache {
     }
 
     /// Reads VPP's listing, which has the indexes of all VIPs and servers.
-    async fn read_listing(&mut self, client: &Client, actual: &Actual, pause: Duration) -> Result<(), Error> {
+    async fn read_listing(
+        &mut self,
+        client: &Client,
+        actual: &ActualState,
+        pause: Duration,
+    ) -> Result<(), Error> {
         let Some(listing) = listing(client, actual).await? else {
             if self.patience.failures == 0 {
                 warn!("it is not known where VPP counts packets per VIP; it is asked again");

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use maglev_core::dataplane::{Actual, VipKey};
+use maglev_core::dataplane::{ActualState, VipKey};
 use maglev_core::state::Input;
 use maglev_vpp::stats::{
     self, FIRST_PACKETS, NEXT_PACKETS, NO_SERVER_PACKETS, ROUTE_TO, ROUTE_VIA, Segment, Snapshot, Traffic,
@@ -105,7 +105,7 @@ impl TrafficReader {
             if found != shadowed {
                 shadowed.clone_from(&found);
                 // The send fails only during shutdown.
-                let _ = self.inputs.send(vec![Input::Shadowed(found)]).await;
+                let _ = self.inputs.send(vec![Input::AddressConflicts(found)]).await;
             }
             if self.stats.as_os_str().is_empty() {
                 continue;
@@ -160,7 +160,7 @@ struct CounterIndexes {
 }
 
 impl CounterIndexes {
-    fn new(index_cache: &IndexCache, actual: &Actual) -> Self {
+    fn new(index_cache: &IndexCache, actual: &ActualState) -> Self {
         let servers: BTreeSet<IpAddr> =
             actual.vips.values().flat_map(|found| found.servers.keys()).copied().collect();
         Self {

@@ -14,7 +14,9 @@ use proptest::strategy::ValueTree;
 
 use super::super::ForeignVips;
 use super::super::duration::Span;
-use super::super::file::{Address, Healthcheck, Kind, Member, Mode, Named, Params, Pool, Protocol, Timeout};
+use super::super::file::{
+    Address, Healthcheck, Kind, Mode, Named, Params, Pool, PoolMember, Protocol, Timeout,
+};
 use super::*;
 use crate::dataplane::{ANY_PROTOCOL, Encap};
 
@@ -163,7 +165,7 @@ fn frontend() -> impl Strategy<Value = file::Frontend> {
     let length = weighted(0.1, select(vec![0, 1024, 1 << 20, 1 << 30, 1000]));
     (vips, service, many(member, 1..3), length).prop_map(
         |(address, (protocol, port), members, table_length)| {
-            let member = |(n, weight): (usize, _)| (n.to_string(), Member { weight });
+            let member = |(n, weight): (usize, _)| (n.to_string(), PoolMember { weight });
             let pool =
                 Pool { name: Some("p".into()), backends: Named(members.into_iter().map(member).collect()) };
             let address = Some(address);

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits { rise: 2, fall: 3 };
-const AT: Wall = Wall(7);
+const LIMITS: Thresholds = Thresholds { rise: 2, fall: 3 };
+const AT: WallTime = WallTime(7);
 
 fn outcome(seq: u64, code: Code) -> Outcome {
     let detail = Detail::None;
@@ -26,7 +26,7 @@ fn outcome(seq: u64, code: Code) -> Outcome {
 
 /// A tracker in the given state, with the given counter.
 fn tracker(health: Health, counter: u32) -> Tracker {
-    Tracker { counter, ..Tracker::new(LIMITS, 5, health, Wall(0)) }
+    Tracker { counter, ..Tracker::new(LIMITS, 5, health, WallTime(0)) }
 }
 
 fn after(mut tracker: Tracker, passed: bool, in_service: bool) -> (Health, u32) {
@@ -78,27 +78,27 @@ fn what_would_fall_falls() {
 fn nothing_falls_late_but_what_was_doubted_and_is_up() {
     for (health, doubted) in [(Health::Up, true), (Health::Up, false), (Health::Down, true)] {
         let mut tracker = Tracker { doubted, ..tracker(health, 2) };
-        let fallen = tracker.fall(Cause::Config, AT).is_some();
+        let fallen = tracker.fall(TransitionCause::Config, AT).is_some();
         assert_eq!(fallen, health == Health::Up && doubted);
     }
     // What an operator has taken out meanwhile stays out.
     let mut tracker = tracker(Health::Up, 2);
     tracker.doubt(&outcome(1, Code::L7Sts), AT);
-    tracker.operate(Action::Pause, AT).unwrap();
-    assert_eq!(tracker.fall(Cause::Config, AT), None);
+    tracker.operate(BackendAction::Pause, AT).unwrap();
+    assert_eq!(tracker.fall(TransitionCause::Config, AT), None);
     assert_eq!(tracker.health(), Health::Paused);
 }
 
 #[test]
 fn after_as_many_passes_as_limits_say_one_more_changes_nothing() {
     for (rise, fall) in (1..=5).flat_map(|rise| (1..=5).map(move |fall| (rise, fall))) {
-        let limits = Limits { rise, fall };
-        let up = (rise..=limits.top()).map(|counter| (Health::Up, counter));
+        let limits = Thresholds { rise, fall };
+        let up = (rise..=limits.max_counter()).map(|counter| (Health::Up, counter));
         let down = (0..rise).map(|counter| (Health::Down, counter));
         for (health, counter) in up.chain(down).chain([(Health::Unknown, 0)]) {
             let mut tracker =
                 Tracker { counter, doubted: true, failing: Some(1), ..Tracker::new(limits, 5, health, AT) };
-            for seq in 1..=limits.settled().into() {
+            for seq in 1..=limits.stable_after().into() {
                 tracker.outcome(&outcome(seq, Code::L7Ok), false, AT);
             }
             let goes_on = tracker.goes_on(&outcome(u64::MAX, Code::L7Ok), AT);
@@ -109,7 +109,7 @@ fn after_as_many_passes_as_limits_say_one_more_changes_nothing() {
 
 #[test]
 fn every_cell_of_the_operator_table() {
-    use Action::{Disable, Enable, Pause, Resume};
+    use BackendAction::{Disable, Enable, Pause, Resume};
     use Health::{Disabled, Down, Paused, Removed, Unknown, Up};
     let refused = None;
     let table = [
@@ -173,7 +173,7 @@ fn a_certificate_is_known_until_another_is_shown_or_another_server_is_probed() {
         tracker.outcome(&Outcome { not_after, ..outcome(seq, code) }, false, AT);
         assert_eq!(tracker.not_after(), Some(if seq < 3 { 5 } else { 4 }));
     }
-    tracker.restart(Limits { rise: 1, fall: 1 }, AT);
+    tracker.restart(Thresholds { rise: 1, fall: 1 }, AT);
     assert_eq!(tracker.not_after(), None);
     let last = Outcome { not_after: Some(6), ..outcome(9, Code::L7Ok) };
     tracker.adopt(&Streak { last, passes: 1, known: 1 }, false, AT);
@@ -226,21 +226,22 @@ fn a_streak_does_not_move_what_is_known() {
 #[test]
 fn history_is_kept_newest_first_and_bounded() {
     let mut tracker = tracker(Health::Unknown, 0);
-    for (at, action) in [Action::Pause, Action::Resume, Action::Disable, Action::Enable]
-        .into_iter()
-        .cycle()
-        .take(9)
-        .enumerate()
+    for (at, action) in
+        [BackendAction::Pause, BackendAction::Resume, BackendAction::Disable, BackendAction::Enable]
+            .into_iter()
+            .cycle()
+            .take(9)
+            .enumerate()
     {
-        tracker.operate(action, Wall(at as u64)).unwrap();
+        tracker.operate(action, WallTime(at as u64)).unwrap();
     }
     let ats = |tracker: &Tracker| tracker.history().iter().map(|t| t.at.0).collect::<Vec<_>>();
     assert_eq!(ats(&tracker), [8, 7, 6, 5, 4]);
     // Another `transition-history` holds at once, and from then on.
     tracker.keep(2);
     assert_eq!(ats(&tracker), [8, 7]);
-    for (at, action) in [(9, Action::Resume), (10, Action::Disable)] {
-        tracker.operate(action, Wall(at)).unwrap();
+    for (at, action) in [(9, BackendAction::Resume), (10, BackendAction::Disable)] {
+        tracker.operate(action, WallTime(at)).unwrap();
     }
     assert_eq!(ats(&tracker), [10, 9]);
 }
@@ -281,16 +282,16 @@ proptest! {
         fall in 1u32..6,
         steps in proptest::collection::vec((0u8..8, any::<bool>()), 0..200),
     ) {
-        let limits = Limits { rise, fall };
-        let mut tracker = Tracker::new(limits, 3, Health::Unknown, Wall(0));
+        let limits = Thresholds { rise, fall };
+        let mut tracker = Tracker::new(limits, 3, Health::Unknown, WallTime(0));
         let mut run = (true, 0u32);
         for (seq, (step, in_service)) in (1..).zip(steps) {
             let before = tracker.health();
             let verdict = match step {
-                0 => { let _ = tracker.operate(Action::Pause, AT); None }
-                1 => { let _ = tracker.operate(Action::Resume, AT); None }
-                2 => { let _ = tracker.operate(Action::Disable, AT); None }
-                3 => { let _ = tracker.operate(Action::Enable, AT); None }
+                0 => { let _ = tracker.operate(BackendAction::Pause, AT); None }
+                1 => { let _ = tracker.operate(BackendAction::Resume, AT); None }
+                2 => { let _ = tracker.operate(BackendAction::Disable, AT); None }
+                3 => { let _ = tracker.operate(BackendAction::Enable, AT); None }
                 4 | 5 => { tracker.outcome(&outcome(seq, Code::L7Ok), in_service, AT); Some(true) }
                 _ => { tracker.outcome(&outcome(seq, Code::L7Sts), in_service, AT); Some(false) }
             };
@@ -299,7 +300,7 @@ proptest! {
             } else {
                 run = (true, 0);
             }
-            prop_assert!(tracker.counter() <= limits.top());
+            prop_assert!(tracker.counter() <= limits.max_counter());
             match tracker.health() {
                 Health::Up => prop_assert!(tracker.counter() >= rise),
                 Health::Down => prop_assert!(tracker.counter() < rise),
@@ -308,7 +309,7 @@ proptest! {
             if before == Health::Up && tracker.health() == Health::Down {
                 prop_assert_eq!(verdict, Some(false));
             }
-            if run == (false, run.1) && run.1 >= fall.max(limits.top()) && tracker.probed() {
+            if run == (false, run.1) && run.1 >= fall.max(limits.max_counter()) && tracker.probed() {
                 prop_assert_eq!(tracker.health(), Health::Down);
             }
             prop_assert!(tracker.history().len() <= 3);
@@ -317,7 +318,7 @@ proptest! {
 
     #[test]
     fn after_coming_up_it_takes_fall_failures_to_go_down(rise in 1u32..6, fall in 1u32..6) {
-        let mut tracker = Tracker::new(Limits { rise, fall }, 3, Health::Down, Wall(0));
+        let mut tracker = Tracker::new(Thresholds { rise, fall }, 3, Health::Down, WallTime(0));
         let mut seq = 0;
         let mut say = |tracker: &mut Tracker, code| { seq += 1; tracker.outcome(&outcome(seq, code), false, AT) };
         for n in 1..=rise {

@@ -13,7 +13,7 @@ use super::standing::Standing;
 use super::words::{self, count, in_brackets, list};
 use super::{Explanation, Topic};
 use crate::config::{Healthcheck, Span};
-use crate::health::{Health, Spell, Tracker};
+use crate::health::{Health, OutcomeRun, Tracker};
 
 /// A backend in one of its frontends, and the weight that follows for it there.
 type Share<'a> = (Standing<'a>, &'a Slot, u8);
@@ -150,7 +150,7 @@ impl<'a> Explanation<'a> {
     /// What has come of the last probes.
     fn outcomes(&self, tracker: &Tracker) -> Option<String> {
         let last = tracker.last()?;
-        let cause = crate::health::Cause::Outcome { code: last.code, detail: last.detail.clone() };
+        let cause = crate::health::TransitionCause::Outcome { code: last.code, detail: last.detail.clone() };
         let took = Duration::from_micros(u64::try_from(last.duration.as_micros()).unwrap_or(u64::MAX));
         let newest = format!("last {} ago: {cause} in {took:?}", self.age(last.at));
         let local = if last.code.passed().is_none() {
@@ -171,7 +171,8 @@ impl<'a> Explanation<'a> {
     fn counter(&self, index: usize) -> String {
         let tracker = &self.backend_of(index).tracker;
         let (counter, limits) = (tracker.counter(), tracker.limits());
-        let of = format!("{counter} of {} (rise {}, fall {})", limits.top(), limits.rise, limits.fall);
+        let of =
+            format!("{counter} of {} (rise {}, fall {})", limits.max_counter(), limits.rise, limits.fall);
         let failures = |n: u32| count(n, "failure", "failures in a row");
         match tracker.health() {
             Health::Up => {
@@ -217,7 +218,7 @@ fn derived_timeout(tracker: &Tracker, healthcheck: &Healthcheck) -> String {
     format!("; timeout auto: now {} ({} to {})", Span(now), Span(min), Span(max))
 }
 
-fn spell(spell: &Spell) -> String {
+fn spell(spell: &OutcomeRun) -> String {
     let status = spell.status.map_or_else(String::new, |status| format!(" HTTP {status}"));
     format!("{} {}{status}", spell.count, spell.code)
 }

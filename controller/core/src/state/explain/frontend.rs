@@ -7,7 +7,7 @@ use super::super::frontends::Frontend;
 use super::standing::Standing;
 use super::words::{in_brackets, list};
 use super::{Explanation, Topic};
-use crate::event::FrontendState;
+use crate::failover::FrontendState;
 use crate::health::Health;
 
 impl<'a> Explanation<'a> {

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use super::backends::Backend;
 use super::frontends::Frontend;
 use super::sync::ConfJob;
-use super::{Alarm, State};
-use crate::time::{Now, Wall};
+use super::{State, Timer};
+use crate::time::{Now, WallTime};
 
 mod backend;
 mod frontend;
@@ -25,7 +25,7 @@ use standing::Standing;
 
 /// One line of an explanation.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Reason {
+pub struct ExplanationLine {
     /// What it is about.
     pub topic: Topic,
     /// The line, without a full stop.
@@ -80,7 +80,7 @@ impl State {
     /// Why a backend has the state and the weights that it has: the conclusion first. `None` if there is no such
     /// backend.
     #[must_use]
-    pub fn explain_backend(&self, name: &str, now: Now) -> Option<Vec<Reason>> {
+    pub fn explain_backend(&self, name: &str, now: Now) -> Option<Vec<ExplanationLine>> {
         let index = self.backends.search(|b| (*b.name).cmp(name))?;
         let mut explanation = Explanation::new(self, now);
         explanation.backend(index);
@@ -90,7 +90,7 @@ impl State {
     /// Why a frontend has the state, the active pool and the weights that it has: the conclusion first. `None` if
     /// there is no such frontend.
     #[must_use]
-    pub fn explain_frontend(&self, name: &str, now: Now) -> Option<Vec<Reason>> {
+    pub fn explain_frontend(&self, name: &str, now: Now) -> Option<Vec<ExplanationLine>> {
         let index = self.frontends.search(|f| (*f.name).cmp(name))?;
         let mut explanation = Explanation::new(self, now);
         explanation.frontend(&self.frontends[index]);
@@ -102,7 +102,7 @@ impl State {
 struct Explanation<'a> {
     state: &'a State,
     now: Now,
-    reasons: Vec<Reason>,
+    reasons: Vec<ExplanationLine>,
 }
 
 impl<'a> Explanation<'a> {
@@ -111,11 +111,11 @@ impl<'a> Explanation<'a> {
     }
 
     fn say(&mut self, topic: Topic, text: impl Into<String>) {
-        self.reasons.push(Reason { topic, text: text.into() });
+        self.reasons.push(ExplanationLine { topic, text: text.into() });
     }
 
     fn say_if(&mut self, topic: Topic, text: Option<String>) {
-        self.reasons.extend(text.map(|text| Reason { topic, text }));
+        self.reasons.extend(text.map(|text| ExplanationLine { topic, text }));
     }
 
     fn standing(&self, frontend: &'a Frontend) -> Standing<'a> {
@@ -127,7 +127,7 @@ impl<'a> Explanation<'a> {
     }
 
     /// How long something has been so.
-    fn age(&self, since: Wall) -> words::Age {
+    fn age(&self, since: WallTime) -> words::Age {
         words::age(since, self.now)
     }
 
@@ -153,7 +153,7 @@ impl<'a> Explanation<'a> {
             (true, Some(_), true) => {}
         }
         if let (ConfJob::Waiting, Some(word)) = (sync.conf, &sync.conf_refusal) {
-            let again = self.state.next_try(Alarm::RetryConf, self.now);
+            let again = self.state.next_try(Timer::RetryConf, self.now);
             self.say(
                 Topic::Warning,
                 alloc::format!(

@@ -8,8 +8,8 @@ use super::super::frontends::Slot;
 use super::standing::Standing;
 use super::words::{Age, age};
 use super::{Explanation, Topic};
-use crate::overrides::{Note, Says};
-use crate::time::{Now, Wall};
+use crate::overrides::{OverrideKind, OverrideMeta};
+use crate::time::{Now, WallTime};
 
 impl Explanation<'_> {
     /// What an operator, or else the configuration, wants of a backend as a whole.
@@ -25,22 +25,26 @@ impl Explanation<'_> {
             );
         }
         for found in state.overrides.of_backend(name) {
-            let by = noted(&found.note, self.now);
-            let text = match found.says {
-                Says::Disabled => {
+            let by = noted(&found.meta, self.now);
+            let text = match found.kind {
+                OverrideKind::Disabled => {
                     format!("disabled {by}: no probes, no weight; `set backend {name} enable` ends that")
                 }
-                Says::Paused if enabled || wish == Some(true) => {
+                OverrideKind::Paused if enabled || wish == Some(true) => {
                     format!("paused {by}: no probes, no weight; `set backend {name} resume` ends that")
                 }
-                Says::Paused => format!("paused {by}, which will hold when the configuration enables it"),
-                Says::Enabled if enabled => format!("enabled {by}, as the configuration has it too by now"),
-                Says::Enabled => {
+                OverrideKind::Paused => {
+                    format!("paused {by}, which will hold when the configuration enables it")
+                }
+                OverrideKind::Enabled if enabled => {
+                    format!("enabled {by}, as the configuration has it too by now")
+                }
+                OverrideKind::Enabled => {
                     format!(
                         "enabled {by}, although the configuration has `enabled: false`; `set backend {name} disable` ends that"
                     )
                 }
-                Says::Weight(_) => continue,
+                OverrideKind::Weight(_) => continue,
             };
             self.say(Topic::Operator, text);
         }
@@ -54,16 +58,16 @@ impl Standing<'_> {
         let (pool, backend) =
             (&frontend.config.pools[slot.pool].name, &self.state.backends[slot.backend].name);
         let path = (frontend.name.clone(), pool.clone(), backend.clone());
-        let by = self.state.overrides.weights.get(&path).map(|(_, note)| noted(note, self.now));
+        let by = self.state.overrides.weights.get(&path).map(|(_, meta)| noted(meta, self.now));
         format!("set to {} {}; configured: {configured}", slot.weight, by.unwrap_or_default())
     }
 }
 
 /// Who asked for it, when, why, and for how much longer.
-fn noted(note: &Note, now: Now) -> String {
-    let Note { who, at, reason, expires } = note;
+fn noted(meta: &OverrideMeta, now: Now) -> String {
+    let OverrideMeta { who, at, reason, expires } = meta;
     let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
-    let left = |expires: &Wall| format!(", for another {}", Age(*expires - now.wall));
+    let left = |expires: &WallTime| format!(", for another {}", Age(*expires - now.wall));
     let left = expires.as_ref().map(left).unwrap_or_default();
     format!("by {who} {} ago{why}{left}", age(*at, now))
 }

@@ -11,12 +11,12 @@ use core::time::Duration;
 
 use maglev_ipc::{CheckId, Code, Detail, Outcome, Timeout};
 
-use super::{Reason, Topic};
+use super::{ExplanationLine, Topic};
 use crate::config::{self, Api, Config, ForeignVips, Healthcheck, Lb, Pool, Probe};
-use crate::dataplane::{Actual, ActualAs, ActualVip, Encap, LbConf, VipKey};
-use crate::health::{Action, Health};
-use crate::state::{By, Command, Input, Output, State};
-use crate::time::{Mono, Now, Wall};
+use crate::dataplane::{ActualAs, ActualState, ActualVip, Encap, LbConf, VipKey};
+use crate::health::{BackendAction, Health};
+use crate::state::{Input, OperatorCommand, Output, Requester, State};
+use crate::time::{MonoTime, Now, WallTime};
 use crate::view::VppInfo;
 
 const X: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -158,7 +158,7 @@ impl Cell {
 
 const fn at(seconds: u64) -> Now {
     let nanos = seconds * 1_000_000_000;
-    Now { mono: Mono(nanos), wall: Wall(nanos) }
+    Now { mono: MonoTime(nanos), wall: WallTime(nanos) }
 }
 
 /// A core, and a VPP that does what it is asked.
@@ -178,7 +178,7 @@ impl World {
             world.tell(Input::VppUp(VppInfo { version, build_date, pid: 1, boot: None }));
         }
         let shadowed = if cell.vpp == Vpp::Shadowed { BTreeSet::from([WEB]) } else { BTreeSet::new() };
-        world.tell(Input::Shadowed(shadowed));
+        world.tell(Input::AddressConflicts(shadowed));
         world.tell(Input::ProberUp);
         world.tell(Input::Committed(1));
         world.probed("y", Code::L7Ok, 1);
@@ -186,13 +186,13 @@ impl World {
             Is::Unknown | Is::DisabledByConfig => {}
             Is::Up => world.probed("x", Code::L7Ok, 1),
             Is::Down => world.probed("x", Code::L4Con, 3),
-            Is::Paused => world.operate(&action(Action::Pause)),
-            Is::Disabled => world.operate(&action(Action::Disable)),
+            Is::Paused => world.operate(&action(BackendAction::Pause)),
+            Is::Disabled => world.operate(&action(BackendAction::Disable)),
         }
         if let Some(weight) = cell.weight {
             let pool = if cell.first { "primary" } else { "fallback" };
             let (frontend, pool, backend) = ("web".into(), pool.into(), "x".into());
-            world.operate(&Command::Weight { frontend, pool, backend, weight: Some(weight) });
+            world.operate(&OperatorCommand::Weight { frontend, pool, backend, weight: Some(weight) });
         }
         world
     }
@@ -203,9 +203,9 @@ impl World {
         self.follow(out);
     }
 
-    fn operate(&mut self, command: &Command) {
+    fn operate(&mut self, command: &OperatorCommand) {
         let mut out = Vec::new();
-        let by = By { who: "alice".into(), ..By::default() };
+        let by = Requester { who: "alice".into(), ..Requester::default() };
         self.state.operate(command, &by, at(1), &mut out).unwrap();
         self.follow(out);
     }
@@ -213,14 +213,14 @@ impl World {
     fn follow(&mut self, out: Vec<Output>) {
         for output in out {
             match (output, self.vpp) {
-                (Output::ReadAll, Vpp::Unread) | (Output::Run(_), Vpp::AtWork) => {}
+                (Output::ReadAll, Vpp::Unread) | (Output::Apply(_), Vpp::AtWork) => {}
                 (Output::ReadAll, _) => self.tell(Input::AllRead(self.found())),
-                (Output::Run(run), Vpp::Failed) => {
+                (Output::Apply(run), Vpp::Failed) => {
                     let error = Some("VALUE_EXIST".to_string());
-                    self.tell(Input::Ran { vip: run.vip, done: 0, error });
+                    self.tell(Input::StepsApplied { vip: run.vip, done: 0, error });
                 }
-                (Output::Run(run), _) => {
-                    self.tell(Input::Ran { vip: run.vip, done: run.steps.len(), error: None });
+                (Output::Apply(run), _) => {
+                    self.tell(Input::StepsApplied { vip: run.vip, done: run.steps.len(), error: None });
                 }
                 _ => {}
             }
@@ -228,7 +228,7 @@ impl World {
     }
 
     /// What VPP has at first.
-    fn found(&self) -> Actual {
+    fn found(&self) -> ActualState {
         let server = |weight| ActualAs { weight, buckets: u32::from(weight) * 512 };
         let vip = |servers| ActualVip {
             encap: Encap::Gre4,
@@ -242,7 +242,7 @@ impl World {
             Vpp::Held => BTreeMap::from([(WEB, vip(BTreeMap::from([(X, server(1)), (Y, server(1))])))]),
             _ => BTreeMap::new(),
         };
-        Actual { conf: Some(CONF), vips }
+        ActualState { conf: Some(CONF), vips }
     }
 
     fn probed(&mut self, name: &str, code: Code, times: u64) {
@@ -262,20 +262,20 @@ impl World {
         }
     }
 
-    fn told(&self) -> Vec<Reason> {
+    fn told(&self) -> Vec<ExplanationLine> {
         self.state.explain_backend("x", at(3)).unwrap()
     }
 }
 
-fn action(action: Action) -> Command {
-    Command::Backend { name: "x".into(), action }
+fn action(action: BackendAction) -> OperatorCommand {
+    OperatorCommand::Backend { name: "x".into(), action }
 }
 
-fn lines(told: &[Reason], topic: Topic) -> Vec<&str> {
+fn lines(told: &[ExplanationLine], topic: Topic) -> Vec<&str> {
     told.iter().filter(|r| r.topic == topic).map(|r| r.text.as_str()).collect()
 }
 
-fn has(told: &[Reason], topic: Topic, part: &str) -> bool {
+fn has(told: &[ExplanationLine], topic: Topic, part: &str) -> bool {
     lines(told, topic).iter().any(|line| line.contains(part))
 }
 
@@ -391,8 +391,9 @@ fn the_counter_says_what_is_missing() {
 fn why_vpp_is_away_is_told_until_it_is_back() {
     let mut world = World::new(Cell { is: Is::Up, weight: None, first: true, vpp: Vpp::Synced });
     world.tell(Input::VppDown);
-    world.tell(Input::VppAway("api.sock: Permission denied".into()));
-    let away = |told: &[Reason]| has(told, Topic::Vpp, "(api.sock: Permission denied): what VPP has stays");
+    world.tell(Input::VppUnreachable("api.sock: Permission denied".into()));
+    let away =
+        |told: &[ExplanationLine]| has(told, Topic::Vpp, "(api.sock: Permission denied): what VPP has stays");
     assert!(away(&world.told()));
     let (version, build_date) = ("26.10".into(), String::new());
     world.tell(Input::VppUp(VppInfo { version, build_date, pid: 2, boot: None }));
@@ -404,13 +405,13 @@ fn why_vpp_is_away_is_told_until_it_is_back() {
 fn a_silent_prober_is_named() {
     let mut world = World::new(Cell { is: Is::Up, weight: None, first: true, vpp: Vpp::Synced });
     let check = world.state.backends[0].check;
-    world.tell(Input::Refused(check, "192.0.2.1 is no target".into()));
+    world.tell(Input::CheckRejected(check, "192.0.2.1 is no target".into()));
     let refused = "the prober will not probe it, and its state stays: 192.0.2.1 is no target";
     assert_eq!(lines(&world.told(), Topic::Prober), [refused]);
     world.tell(Input::ProberDown);
     let lost = "not connected for 2s: nothing is heard of it, and its state stays";
     assert_eq!(lines(&world.told(), Topic::Prober), [lost]);
-    world.tell(Input::ProberAway("prober.sock: Permission denied".into()));
+    world.tell(Input::ProberUnreachable("prober.sock: Permission denied".into()));
     let lost =
         "not connected for 2s (prober.sock: Permission denied): nothing is heard of it, and its state stays";
     assert_eq!(lines(&world.told(), Topic::Prober), [lost]);

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::super::frontends::Slot;
 use super::super::sync::{Failure, Job, is_nat};
-use super::super::{Alarm, State, show};
+use super::super::{State, Timer, show};
 use super::standing::Standing;
 use super::words::until;
 use crate::config::ForeignVips;
@@ -14,8 +14,8 @@ use crate::time::Now;
 
 impl State {
     /// When something is tried again, as the end of a sentence.
-    pub(super) fn next_try(&self, alarm: Alarm, now: Now) -> String {
-        let next = self.alarms.iter().find(|(_, a)| *a == alarm);
+    pub(super) fn next_try(&self, timer: Timer, now: Now) -> String {
+        let next = self.timers.iter().find(|(_, a)| *a == timer);
         next.map_or_else(String::new, |(at, _)| format!("; next try in {}", until(*at - now.mono)))
     }
 }
@@ -60,7 +60,7 @@ impl Standing<'_> {
 
     /// What becomes of the flows of a server that has no weight.
     fn leftover(&self, slot: &Slot, has: u8) -> &'static str {
-        let kept = has == 0 && self.state.sync.beliefs.may_have_flows(self.frontend.vip, slot.address);
+        let kept = has == 0 && self.state.sync.inferred.may_have_flows(self.frontend.vip, slot.address);
         if kept { "; flows that it had go on" } else { "" }
     }
 
@@ -84,7 +84,7 @@ impl Standing<'_> {
         let Failure { step, error, times } = self.state.sync.failures.get(&self.frontend.vip)?;
         let often = if *times > 1 { format!(", {times} times in a row") } else { String::new() };
         let again = match self.job() {
-            Some(Job::Waiting) => self.state.next_try(Alarm::Retry(self.frontend.vip), self.now),
+            Some(Job::Waiting) => self.state.next_try(Timer::Retry(self.frontend.vip), self.now),
             _ => "; it is being tried again".into(),
         };
         Some(format!("`{step}` failed: {error}{often}{again}"))

@@ -6,7 +6,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::config::Span;
-use crate::time::{Now, Wall};
+use crate::time::{Now, WallTime};
 
 /// How long something has been so: the two largest units, such as `10m30s`.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ impl fmt::Display for Age {
 }
 
 /// How long something has been so; nothing if the clock was set back since.
-pub fn age(since: Wall, now: Now) -> Age {
+pub fn age(since: WallTime, now: Now) -> Age {
     Age(now.wall - since)
 }
 

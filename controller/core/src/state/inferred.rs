@@ -3,12 +3,12 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::{IpAddr, Ipv4Addr};
 
-use crate::dataplane::{Actual, Step, VipKey};
+use crate::dataplane::{ActualState, Step, VipKey};
 use crate::plan;
 
 /// What is believed of one VPP.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Beliefs {
+pub(super) struct InferredState {
     /// What src-ip-sticky is; `None` if nobody can know.
     sticky: BTreeMap<VipKey, Option<bool>>,
     /// Servers that may have flows although they have no weight: it was taken from them without a flush, or they were
@@ -21,10 +21,10 @@ pub(super) struct Beliefs {
     read: bool,
 }
 
-impl Beliefs {
+impl InferredState {
     /// VPP is asked for these steps. It may make them without our hearing of it.
     pub fn asked(&mut self, vip: VipKey, steps: &[Step], exists: bool) {
-        if let Some((_, src_ip_sticky)) = plan::created(steps) {
+        if let Some((_, src_ip_sticky)) = plan::created_options(steps) {
             // Where there was none, it can only be this one; else it may be the one before.
             self.sticky.insert(vip, (!exists).then_some(src_ip_sticky));
         }
@@ -63,7 +63,7 @@ impl Beliefs {
     }
 
     /// VPP has told all that it has. Only what it has before we do anything is of who ran before us.
-    pub fn found(&mut self, actual: &Actual) {
+    pub fn found(&mut self, actual: &ActualState) {
         if self.read {
             return;
         }
