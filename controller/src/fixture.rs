@@ -15,7 +15,7 @@ use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_core::view::{
     BackendView, FrontendView, Hindrances, MemberView, PoolView, ProberView, View, VppInfo, VppView,
 };
-use maglev_ipc::{Code, Detail, Stats, Timeout};
+use maglev_ipc::{OutcomeCode, OutcomeDetail, ProbeTimeout, ProberStats};
 use maglev_vpp::stats::Traffic;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -93,13 +93,14 @@ pub fn driven(kept: PersistStatus) -> Handle {
 }
 
 /// Returns a backend's transition.
-pub fn went(from: Health, to: Health, at: WallTime, code: Code, detail: Detail) -> Transition {
+pub fn went(from: Health, to: Health, at: WallTime, code: OutcomeCode, detail: OutcomeDetail) -> Transition {
     Transition { from, to, at, cause: TransitionCause::Outcome { code, detail } }
 }
 
 /// Returns the event of `nginx0` going down.
 pub fn nginx0_down() -> Event {
-    let transition = went(Health::Up, Health::Down, wall(700), Code::L4Con, "connection refused".into());
+    let transition =
+        went(Health::Up, Health::Down, wall(700), OutcomeCode::L4Con, "connection refused".into());
     let kind = Kind::Backend { name: "nginx0".into(), address: address(NGINX0), transition };
     Event { at: wall(700), kind }
 }
@@ -116,7 +117,13 @@ pub fn view() -> View {
             connected: true,
             since: wall(1),
             blind: false,
-            stats: Stats { probes: 1000, stray: 7, stalled: 3, resumed: 40, ..Stats::default() },
+            stats: ProberStats {
+                probes: 1000,
+                unmatched: 7,
+                delayed_by_stall: 3,
+                tls_resumptions: 40,
+                ..ProberStats::default()
+            },
             refused: Vec::new(),
         },
         vpp: vpp(),
@@ -162,7 +169,7 @@ pub fn config() -> Config {
         interval: Duration::from_secs(2),
         fast_interval: Duration::from_millis(500),
         down_interval: Duration::from_secs(10),
-        timeout: Timeout::Auto { min: Duration::from_millis(50), max: Duration::from_secs(1) },
+        timeout: ProbeTimeout::Auto { min: Duration::from_millis(50), max: Duration::from_secs(1) },
         rise: 2,
         fall: 3,
         source4: None,
@@ -232,13 +239,19 @@ fn nginx0() -> BackendView {
         last: Some(LastOutcome {
             at: wall(629),
             duration: Duration::from_micros(1200),
-            code: Code::L7Ok,
-            detail: Detail::Status(200),
+            code: OutcomeCode::L7Ok,
+            detail: OutcomeDetail::Status(200),
             timeout: Some(Duration::from_millis(83)),
         }),
         probes: ProbeCounters::default(),
         not_after: Some(NOT_AFTER),
-        transitions: vec![went(Health::Unknown, Health::Up, wall(3), Code::L7Ok, Detail::Status(200))],
+        transitions: vec![went(
+            Health::Unknown,
+            Health::Up,
+            wall(3),
+            OutcomeCode::L7Ok,
+            OutcomeDetail::Status(200),
+        )],
     }
 }
 

@@ -26,7 +26,7 @@ pub const MAX_REGEXP: usize = 1024;
 /// How many ranges of status codes one check may name.
 pub const MAX_CODE_RANGES: usize = 32;
 /// Of how many probes over kept connections one may begin with a fresh connection.
-pub const FRESH_EVERY: RangeInclusive<u32> = 2..=1000;
+pub const KEEP_ALIVE_REQUESTS: RangeInclusive<u32> = 2..=1000;
 /// The largest bundle of CA certificates, in bytes of PEM.
 pub const MAX_BUNDLE: usize = 60 * 1024;
 /// How many bundles one check set may carry.
@@ -51,32 +51,32 @@ pub struct Check {
     /// The address it is probed from; `None` leaves the choice to the kernel.
     pub source: Option<IpAddr>,
     /// The bound on one probe, all its phases together.
-    pub timeout: Timeout,
+    pub timeout: ProbeTimeout,
     /// Between the starts of probes while one is not answered as soon as it usually is.
-    pub fast: Duration,
+    pub fast_interval: Duration,
     /// How it is probed.
-    pub probe: Probe,
+    pub probe: ProbeKind,
 }
 
 /// How often a check is probed, and how soon what comes of it is told.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Rhythm {
+pub struct Schedule {
     /// Between the starts of two probes, before the jitter of ±10 %.
     pub interval: Duration,
     /// After so many passes in a row, one more changes nothing: it may wait a little to be told together with others.
-    pub settled: u16,
+    pub stable_after: u16,
 }
 
-impl From<Duration> for Rhythm {
+impl From<Duration> for Schedule {
     /// Every outcome is told at once, but for those of a check that has passed 65,535 times in a row.
     fn from(interval: Duration) -> Self {
-        Self { interval, settled: u16::MAX }
+        Self { interval, stable_after: u16::MAX }
     }
 }
 
 /// The bound on one probe.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-pub enum Timeout {
+pub enum ProbeTimeout {
     /// Always the same.
     Fixed(Duration),
     /// Derived by the prober from how long the check's probes take.
@@ -88,7 +88,7 @@ pub enum Timeout {
     },
 }
 
-impl Timeout {
+impl ProbeTimeout {
     /// The longest that it can be.
     #[must_use]
     pub const fn longest(self) -> Duration {
@@ -100,7 +100,7 @@ impl Timeout {
 
 /// The kinds of probe.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-pub enum Probe {
+pub enum ProbeKind {
     /// An echo request (RFC 792, RFC 4443).
     Icmp,
     /// A connection, with a TLS handshake if asked.
@@ -108,24 +108,24 @@ pub enum Probe {
         /// The destination port.
         port: u16,
         /// How far the connection goes.
-        mode: Mode,
-        /// The handshake that follows the connection, which is then [`Mode::Full`].
-        tls: Option<Tls>,
+        mode: ConnectMode,
+        /// The handshake that follows the connection, which is then [`ConnectMode::Full`].
+        tls: Option<TlsHandshake>,
     },
     /// An HTTP/1.1 `GET`, over TLS if asked.
     Http {
         /// The destination port.
         port: u16,
         /// What is asked, and which answer passes.
-        http: Http,
+        http: HttpCheck,
         /// The handshake that precedes the request.
-        tls: Option<Tls>,
+        tls: Option<TlsHandshake>,
     },
 }
 
 /// How far a connection goes that is made to see that it can be.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-pub enum Mode {
+pub enum ConnectMode {
     /// It is made, and then reset: the server's program may accept it.
     #[default]
     Full,
@@ -135,7 +135,7 @@ pub enum Mode {
 
 /// An HTTP request and the answer that passes.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-pub struct Http {
+pub struct HttpCheck {
     /// The request target; starts with `/`.
     pub path: String,
     /// The `Host` header's value.
@@ -151,16 +151,16 @@ pub struct Http {
 
 /// A TLS handshake.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-pub struct Tls {
+pub struct TlsHandshake {
     /// The name asked for (SNI, when it is no address) and expected in the certificate.
     pub server_name: String,
     /// What the certificate is held against.
-    pub verify: Verify,
+    pub verify: TlsVerify,
 }
 
 /// What a server's certificate is held against.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-pub enum Verify {
+pub enum TlsVerify {
     /// Nothing: any certificate passes.
     Nothing,
     /// The system's roots.
@@ -171,7 +171,7 @@ pub enum Verify {
 
 /// Why a check was refused.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
-pub enum Refusal {
+pub enum RejectReason {
     /// No probe may go to this address.
     #[error("{0} is never a target: {1}")]
     Target(IpAddr, String),
@@ -197,18 +197,18 @@ impl Check {
     ///
     /// # Errors
     /// The first bound that is broken.
-    pub fn validate(&self) -> Result<(), Refusal> {
-        target_allowed(self.target).map_err(|why| Refusal::Target(self.target, why.to_owned()))?;
+    pub fn validate(&self) -> Result<(), RejectReason> {
+        target_allowed(self.target).map_err(|why| RejectReason::Target(self.target, why.to_owned()))?;
         ensure(self.source.is_none_or(|s| s.is_ipv4() == self.target.is_ipv4()), "source family")?;
         self.timeout.validate()?;
-        ensure((MIN_INTERVAL..=MAX_INTERVAL).contains(&self.fast), "fast interval")?;
+        ensure((MIN_INTERVAL..=MAX_INTERVAL).contains(&self.fast_interval), "fast_interval interval")?;
         let (port, tls) = match &self.probe {
-            Probe::Icmp => return Ok(()),
-            Probe::Tcp { port, mode, tls } => {
-                ensure(*mode == Mode::Full || tls.is_none(), "mode with TLS")?;
+            ProbeKind::Icmp => return Ok(()),
+            ProbeKind::Tcp { port, mode, tls } => {
+                ensure(*mode == ConnectMode::Full || tls.is_none(), "mode with TLS")?;
                 (*port, tls)
             }
-            Probe::Http { port, http, tls } => {
+            ProbeKind::Http { port, http, tls } => {
                 http.validate()?;
                 (*port, tls)
             }
@@ -218,8 +218,8 @@ impl Check {
     }
 }
 
-impl Timeout {
-    fn validate(self) -> Result<(), Refusal> {
+impl ProbeTimeout {
+    fn validate(self) -> Result<(), RejectReason> {
         let allowed = MIN_TIMEOUT..=MAX_TIMEOUT;
         match self {
             Self::Fixed(timeout) => ensure(allowed.contains(&timeout), "timeout"),
@@ -230,14 +230,14 @@ impl Timeout {
     }
 }
 
-impl Http {
+impl HttpCheck {
     /// Whether `status` passes.
     #[must_use]
     pub fn passes(&self, status: u16) -> bool {
         self.codes.iter().any(|(low, high)| (*low..=*high).contains(&status))
     }
 
-    fn validate(&self) -> Result<(), Refusal> {
+    fn validate(&self) -> Result<(), RejectReason> {
         ensure(self.path.starts_with('/') && is_token(&self.path, MAX_PATH), "path")?;
         ensure(is_token(&self.host, MAX_NAME), "host")?;
         ensure((1..=MAX_CODE_RANGES).contains(&self.codes.len()), "response codes")?;
@@ -246,7 +246,10 @@ impl Http {
             "response codes",
         )?;
         ensure(self.body.as_ref().is_none_or(|b| b.len() <= MAX_REGEXP), "response regexp")?;
-        ensure(self.keep_alive.is_none_or(|every| FRESH_EVERY.contains(&every.get())), "fresh-every")
+        ensure(
+            self.keep_alive.is_none_or(|every| KEEP_ALIVE_REQUESTS.contains(&every.get())),
+            "keep-alive-requests",
+        )
     }
 }
 
@@ -279,8 +282,8 @@ pub fn is_token(text: &str, max: usize) -> bool {
     (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-fn ensure(holds: bool, what: &str) -> Result<(), Refusal> {
-    if holds { Ok(()) } else { Err(Refusal::Bounds { what: what.to_owned() }) }
+fn ensure(holds: bool, what: &str) -> Result<(), RejectReason> {
+    if holds { Ok(()) } else { Err(RejectReason::Bounds { what: what.to_owned() }) }
 }
 
 #[cfg(test)]
@@ -291,11 +294,11 @@ mod tests {
         Check {
             target: "192.0.2.1".parse().unwrap(),
             source: None,
-            timeout: Timeout::Fixed(Duration::from_secs(1)),
-            fast: Duration::from_millis(100),
-            probe: Probe::Http {
+            timeout: ProbeTimeout::Fixed(Duration::from_secs(1)),
+            fast_interval: Duration::from_millis(100),
+            probe: ProbeKind::Http {
                 port: 80,
-                http: Http {
+                http: HttpCheck {
                     path: "/".into(),
                     host: "h".into(),
                     codes: vec![(200, 200)],
@@ -318,7 +321,7 @@ mod tests {
             ["0.0.0.0", "0.1.2.3", "::", "255.255.255.255", "224.0.0.1", "ff02::1", "::ffff:224.0.0.1"]
         {
             let check = Check { target: address.parse().unwrap(), ..http() };
-            assert!(matches!(check.validate(), Err(Refusal::Target(..))), "{address}");
+            assert!(matches!(check.validate(), Err(RejectReason::Target(..))), "{address}");
         }
     }
 
@@ -326,10 +329,10 @@ mod tests {
     fn nothing_can_be_smuggled_into_a_request() {
         for path in ["", "x", "/a b", "/a\r\nX: y", "/\u{e9}"] {
             let mut check = http();
-            if let Probe::Http { http, .. } = &mut check.probe {
+            if let ProbeKind::Http { http, .. } = &mut check.probe {
                 http.path = path.into();
             }
-            assert_eq!(check.validate(), Err(Refusal::Bounds { what: "path".into() }), "{path:?}");
+            assert_eq!(check.validate(), Err(RejectReason::Bounds { what: "path".into() }), "{path:?}");
         }
     }
 
@@ -337,7 +340,7 @@ mod tests {
     fn a_connection_is_not_kept_for_ever() {
         for (every, allowed) in [(1, false), (2, true), (1000, true), (1001, false)] {
             let mut check = http();
-            if let Probe::Http { http, .. } = &mut check.probe {
+            if let ProbeKind::Http { http, .. } = &mut check.probe {
                 http.keep_alive = NonZeroU32::new(every);
             }
             assert_eq!(check.validate().is_ok(), allowed, "{every}");
@@ -346,39 +349,41 @@ mod tests {
 
     #[test]
     fn there_is_no_handshake_over_half_a_connection() {
-        let tls = Tls { server_name: "h".into(), verify: Verify::System };
+        let tls = TlsHandshake { server_name: "h".into(), verify: TlsVerify::System };
         for (mode, tls, passes) in [
-            (Mode::Full, Some(&tls), true),
-            (Mode::Full, None, true),
-            (Mode::HalfOpen, None, true),
-            (Mode::HalfOpen, Some(&tls), false),
+            (ConnectMode::Full, Some(&tls), true),
+            (ConnectMode::Full, None, true),
+            (ConnectMode::HalfOpen, None, true),
+            (ConnectMode::HalfOpen, Some(&tls), false),
         ] {
-            let check = Check { probe: Probe::Tcp { port: 443, mode, tls: tls.cloned() }, ..http() };
+            let check = Check { probe: ProbeKind::Tcp { port: 443, mode, tls: tls.cloned() }, ..http() };
             assert_eq!(check.validate().is_ok(), passes, "{mode:?} {tls:?}");
         }
     }
 
     #[test]
     fn times_have_bounds() {
-        let auto =
-            |min, max| Timeout::Auto { min: Duration::from_millis(min), max: Duration::from_millis(max) };
+        let auto = |min, max| ProbeTimeout::Auto {
+            min: Duration::from_millis(min),
+            max: Duration::from_millis(max),
+        };
         for (timeout, is_allowed) in [
             (auto(1, 60_000), true),
             (auto(50, 50), true),
             (auto(51, 50), false),
             (auto(0, 50), false),
             (auto(50, 60_001), false),
-            (Timeout::Fixed(Duration::ZERO), false),
+            (ProbeTimeout::Fixed(Duration::ZERO), false),
         ] {
             assert_eq!(Check { timeout, ..http() }.validate().is_ok(), is_allowed, "{timeout:?}");
         }
-        let check = Check { fast: MIN_INTERVAL / 2, ..http() };
-        assert_eq!(check.validate(), Err(Refusal::Bounds { what: "fast interval".into() }));
+        let check = Check { fast_interval: MIN_INTERVAL / 2, ..http() };
+        assert_eq!(check.validate(), Err(RejectReason::Bounds { what: "fast_interval interval".into() }));
     }
 
     #[test]
     fn a_source_of_the_other_family_is_refused() {
         let check = Check { source: Some("2001:db8::1".parse().unwrap()), ..http() };
-        assert_eq!(check.validate(), Err(Refusal::Bounds { what: "source family".into() }));
+        assert_eq!(check.validate(), Err(RejectReason::Bounds { what: "source family".into() }));
     }
 }

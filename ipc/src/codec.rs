@@ -58,10 +58,10 @@ mod tests {
     use super::*;
     use crate::check::{MAX_CODE_RANGES, MAX_NAME, MAX_PATH, MAX_REGEXP};
     use crate::message::MAX_BATCH;
-    use crate::outcome::{MAX_DETAIL, Streak};
+    use crate::outcome::{MAX_DETAIL, VerdictHistory};
     use crate::{
-        Check, CheckId, Code, Http, Mode, Outcome, Probe, Rhythm, Timeout, Tls, ToController, ToProber,
-        Verify,
+        Check, CheckId, ConnectMode, HttpCheck, Outcome, OutcomeCode, ProbeKind, ProbeTimeout, Schedule,
+        TlsHandshake, TlsVerify, ToController, ToProber,
     };
 
     fn largest_outcome() -> Outcome {
@@ -70,7 +70,7 @@ mod tests {
             seq: u64::MAX,
             started: u64::MAX,
             duration: Duration::MAX,
-            code: Code::Local,
+            code: OutcomeCode::Local,
             detail: "x".repeat(MAX_DETAIL).into(),
             timeout: Some(Duration::MAX),
             not_after: Some(u64::MAX),
@@ -80,9 +80,9 @@ mod tests {
     #[test]
     fn full_batches_fit() {
         let outcomes = ToController::Outcomes(vec![largest_outcome(); MAX_BATCH]);
-        let streak = Streak { last: largest_outcome(), passes: u64::MAX, known: 64 };
-        let streaks = ToController::Streaks(vec![streak; MAX_BATCH]);
-        let paces = ToProber::Pace(vec![(CheckId(u32::MAX), Duration::MAX); MAX_BATCH]);
+        let streak = VerdictHistory { last: largest_outcome(), bits: u64::MAX, len: 64 };
+        let streaks = ToController::Histories(vec![streak; MAX_BATCH]);
+        let paces = ToProber::SetIntervals(vec![(CheckId(u32::MAX), Duration::MAX); MAX_BATCH]);
         let bundle = ToProber::Bundle { id: u32::MAX, pem: vec![b'x'; crate::check::MAX_BUNDLE] };
         assert_eq!(decode::<ToController>(&encode(&outcomes).unwrap()).unwrap(), outcomes);
         assert_eq!(decode::<ToController>(&encode(&streaks).unwrap()).unwrap(), streaks);
@@ -90,30 +90,33 @@ mod tests {
         assert_eq!(decode::<ToProber>(&encode(&bundle).unwrap()).unwrap(), bundle);
     }
 
-    fn small_check(id: u32) -> (CheckId, Rhythm, Check) {
-        let (target, timeout) = ([192, 0, 2, 1].into(), Timeout::Fixed(Duration::from_secs(1)));
-        let probe = Probe::Tcp { port: 80, mode: Mode::Full, tls: None };
-        let check = Check { target, source: None, timeout, fast: Duration::from_secs(1), probe };
+    fn small_check(id: u32) -> (CheckId, Schedule, Check) {
+        let (target, timeout) = ([192, 0, 2, 1].into(), ProbeTimeout::Fixed(Duration::from_secs(1)));
+        let probe = ProbeKind::Tcp { port: 80, mode: ConnectMode::Full, tls: None };
+        let check = Check { target, source: None, timeout, fast_interval: Duration::from_secs(1), probe };
         (CheckId(id), Duration::from_secs(1).into(), check)
     }
 
-    fn largest_check(id: u32) -> (CheckId, Rhythm, Check) {
+    fn largest_check(id: u32) -> (CheckId, Schedule, Check) {
         let target = [u16::MAX; 8].into();
         let check = Check {
             target,
             source: Some(target),
-            timeout: Timeout::Auto { min: Duration::MAX, max: Duration::MAX },
-            fast: Duration::MAX,
-            probe: Probe::Http {
+            timeout: ProbeTimeout::Auto { min: Duration::MAX, max: Duration::MAX },
+            fast_interval: Duration::MAX,
+            probe: ProbeKind::Http {
                 port: u16::MAX,
-                http: Http {
+                http: HttpCheck {
                     path: "x".repeat(MAX_PATH),
                     host: "x".repeat(MAX_NAME),
                     codes: vec![(599, 599); MAX_CODE_RANGES],
                     body: Some("x".repeat(MAX_REGEXP)),
                     keep_alive: NonZeroU32::new(u32::MAX),
                 },
-                tls: Some(Tls { server_name: "x".repeat(MAX_NAME), verify: Verify::Bundle(u32::MAX) }),
+                tls: Some(TlsHandshake {
+                    server_name: "x".repeat(MAX_NAME),
+                    verify: TlsVerify::Bundle(u32::MAX),
+                }),
             },
         };
         (CheckId(id), Duration::MAX.into(), check)
@@ -147,7 +150,7 @@ mod tests {
     #[test]
     fn a_check_that_no_message_holds_is_alone_in_one_that_is_refused() {
         let mut monster = largest_check(1);
-        if let Probe::Http { http, .. } = &mut monster.2.probe {
+        if let ProbeKind::Http { http, .. } = &mut monster.2.probe {
             http.path = "x".repeat(MAX);
         }
         let messages: Vec<_> = ToProber::checks([small_check(0), monster, small_check(2)]).collect();

@@ -10,7 +10,10 @@ pub mod link;
 pub mod message;
 pub mod outcome;
 
-pub use check::{Check, CheckId, Http, Mode, Probe, Refusal, Rhythm, Timeout, Tls, Verify};
+pub use check::{
+    Check, CheckId, ConnectMode, HttpCheck, ProbeKind, ProbeTimeout, RejectReason, Schedule, TlsHandshake,
+    TlsVerify,
+};
 pub use link::{ControllerLink, Link, ProberLink};
 pub use message::{ToController, ToProber, VERSION};
-pub use outcome::{Code, Detail, Lateness, Outcome, Stats, Streak};
+pub use outcome::{LatenessHistogram, Outcome, OutcomeCode, OutcomeDetail, ProberStats, VerdictHistory};

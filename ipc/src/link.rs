@@ -52,7 +52,7 @@ impl From<Errno> for Error {
 
 /// Who is at the other end, by the kernel's word (`SO_PEERCRED`), taken when the connection was made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Peer {
+pub struct PeerCredentials {
     /// Process.
     pub pid: i32,
     /// User.
@@ -139,9 +139,9 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
     ///
     /// # Errors
     /// The kernel does not say.
-    pub fn peer(&self) -> Result<Peer, Error> {
+    pub fn peer(&self) -> Result<PeerCredentials, Error> {
         let cred = getsockopt(&self.fd, sockopt::PeerCredentials)?;
-        Ok(Peer { pid: cred.pid(), uid: cred.uid(), gid: cred.gid() })
+        Ok(PeerCredentials { pid: cred.pid(), uid: cred.uid(), gid: cred.gid() })
     }
 }
 
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn the_peer_is_who_the_kernel_says() {
         let (controller, _prober, _) = pair();
-        let me = Peer {
+        let me = PeerCredentials {
             pid: std::process::id().cast_signed(),
             uid: nix::unistd::getuid().as_raw(),
             gid: nix::unistd::getgid().as_raw(),

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::{Check, CheckId, Refusal, Rhythm};
+use crate::check::{Check, CheckId, RejectReason, Schedule};
 use crate::codec;
-use crate::outcome::{Outcome, Stats, Streak};
+use crate::outcome::{Outcome, ProberStats, VerdictHistory};
 
 /// The version of the messages. `Hello` keeps its place and shape in every version.
 pub const VERSION: u16 = 4;
@@ -18,13 +18,13 @@ pub const MAX_BATCH: usize = 200;
 const FRAME: usize = 2;
 
 /// How often each end sends `Heartbeat`.
-pub const HEARTBEAT: Duration = Duration::from_secs(1);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an end waits for any message before it takes the link for dead.
-pub const SILENCE: Duration = Duration::from_secs(5);
+pub const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the controller says.
 ///
-/// The order on a link: `Hello`; then any number of check sets (`Begin`, `Bundle`s, `Checks`, `Commit`), with `Pace`
+/// The order on a link: `Hello`; then any number of check sets (`Begin`, `Bundle`s, `Checks`, `Commit`), with `SetIntervals`
 /// and `Heartbeat` anywhere after it. A set replaces the one before it, whole, at its `Commit`. In place of a set there
 /// may come an amendment to the one in force (`Amend`, `Drop`s, `Checks`, `Commit`), which too takes effect at its
 /// `Commit`.
@@ -58,7 +58,7 @@ pub enum ToProber {
     },
     /// Checks of the set, or that are added to it: the name of each from now on, its rhythm, and what is probed. A set has any
     /// number of these messages.
-    Checks(Vec<(CheckId, Rhythm, Check)>),
+    Checks(Vec<(CheckId, Schedule, Check)>),
     /// The set or the amendment is whole: it takes effect.
     Commit {
         /// As in `Begin` or `Amend`.
@@ -66,14 +66,16 @@ pub enum ToProber {
     },
     /// New intervals for checks of the set in force. The next probe follows the new interval, counted from the
     /// start of the last one.
-    Pace(Vec<(CheckId, Duration)>),
+    SetIntervals(Vec<(CheckId, Duration)>),
     /// The controller lives.
     Heartbeat,
 }
 
 impl ToProber {
     /// `checks` in as few messages as hold them in that order. For each message that does not fit, both ends take turns.
-    pub fn checks(checks: impl IntoIterator<Item = (CheckId, Rhythm, Check)>) -> impl Iterator<Item = Self> {
+    pub fn checks(
+        checks: impl IntoIterator<Item = (CheckId, Schedule, Check)>,
+    ) -> impl Iterator<Item = Self> {
         let mut checks = checks.into_iter().peekable();
         std::iter::from_fn(move || {
             let (mut batch, mut size) = (Vec::new(), FRAME);
@@ -104,14 +106,14 @@ pub enum ToController {
         instance: u64,
     },
     /// A check of the set that is being sent will not be probed.
-    Refused {
+    Rejected {
         /// The check.
         id: CheckId,
-        /// Why.
-        why: Refusal,
+        /// Reason.
+        reason: RejectReason,
     },
     /// The streaks of those checks of the link's first set that the prober already had. Sent before `Committed`.
-    Streaks(Vec<Streak>),
+    Histories(Vec<VerdictHistory>),
     /// The set or the amendment is in force.
     Committed {
         /// As in `Commit`.
@@ -120,5 +122,5 @@ pub enum ToController {
     /// What came of probes, in the order in which each check's probes started.
     Outcomes(Vec<Outcome>),
     /// The prober lives.
-    Heartbeat(Stats),
+    Heartbeat(ProberStats),
 }

@@ -20,9 +20,9 @@ pub struct Outcome {
     /// From the start to the verdict.
     pub duration: Duration,
     /// The verdict.
-    pub code: Code,
+    pub code: OutcomeCode,
     /// What a person would ask next.
-    pub detail: Detail,
+    pub detail: OutcomeDetail,
     /// What the next probe is given, if the check's time-out is derived.
     pub timeout: Option<Duration>,
     /// Until when the certificate is valid that the server has shown in this probe, in seconds since the Unix epoch.
@@ -32,7 +32,7 @@ pub struct Outcome {
 
 /// The verdict on one probe, named by the layer that gave it, as HAProxy names its own.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-pub enum Code {
+pub enum OutcomeCode {
     /// The connection was made.
     L4Ok,
     /// No answer in time to the connection attempt or the echo request.
@@ -59,7 +59,7 @@ pub enum Code {
     Local,
 }
 
-impl Code {
+impl OutcomeCode {
     /// Every code, in the order of their numbers.
     pub const ALL: [Self; 12] = [
         Self::L4Ok,
@@ -121,18 +121,18 @@ impl Code {
     }
 }
 
-impl fmt::Display for Code {
+impl fmt::Display for OutcomeCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// The longest text in a [`Detail`], in bytes; both ends cut what is longer.
+/// The longest text in a [`OutcomeDetail`], in bytes; both ends cut what is longer.
 pub const MAX_DETAIL: usize = 200;
 
 /// What a person would ask after the code.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub enum Detail {
+pub enum OutcomeDetail {
     /// The code says it all.
     #[default]
     None,
@@ -142,22 +142,22 @@ pub enum Detail {
     Text(Cow<'static, str>),
 }
 
-impl From<&'static str> for Detail {
+impl From<&'static str> for OutcomeDetail {
     fn from(text: &'static str) -> Self {
         Self::Text(Cow::Borrowed(text))
     }
 }
 
-impl From<String> for Detail {
+impl From<String> for OutcomeDetail {
     fn from(text: String) -> Self {
-        Self::Text(Cow::Owned(tame(&text, MAX_DETAIL)))
+        Self::Text(Cow::Owned(sanitize(&text, MAX_DETAIL)))
     }
 }
 
-impl Detail {
+impl OutcomeDetail {
     /// As it may be kept and shown, whoever wrote it.
     #[must_use]
-    pub fn tamed(self) -> Self {
+    pub fn sanitized(self) -> Self {
         match self {
             Self::Text(text) => text.into_owned().into(),
             Self::None | Self::Status(_) => self,
@@ -167,13 +167,13 @@ impl Detail {
 
 /// `text` as it may stand in a log or on a terminal: without control characters, and of at most `most` bytes.
 #[must_use]
-pub fn tame(text: &str, most: usize) -> String {
-    let mut tame: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    tame.truncate(tame.floor_char_boundary(most));
-    tame
+pub fn sanitize(text: &str, most: usize) -> String {
+    let mut sanitize: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    sanitize.truncate(sanitize.floor_char_boundary(most));
+    sanitize
 }
 
-impl fmt::Display for Detail {
+impl fmt::Display for OutcomeDetail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => Ok(()),
@@ -185,57 +185,57 @@ impl fmt::Display for Detail {
 
 /// What the prober remembers of a check, and hands to a controller that comes back.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Streak {
+pub struct VerdictHistory {
     /// The newest outcome with a verdict. Its `check` names the check; its certificate is the newest that was shown.
     pub last: Outcome,
     /// The newest verdicts, the newest in bit 0; a set bit is a pass.
-    pub passes: u64,
-    /// How many bits of `passes` are verdicts, at most 64.
-    pub known: u8,
+    pub bits: u64,
+    /// How many bits of `bits` are verdicts, at most 64.
+    pub len: u8,
 }
 
 /// What the prober counts over its life.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Stats {
+pub struct ProberStats {
     /// Probes started.
     pub probes: u64,
     /// Outcomes that were thrown away because the controller did not read.
-    pub outcomes: u64,
+    pub outcomes_dropped: u64,
     /// Probes put off because `--max-rate` was reached.
-    pub rate: u64,
+    pub delayed_by_rate: u64,
     /// ICMP packets that came twice.
-    pub duplicate: u64,
+    pub duplicates: u64,
     /// ICMP packets that came after their probe had ended, or that answer no probe of ours.
-    pub stray: u64,
+    pub unmatched: u64,
     /// ICMP packets that name a probe of ours but do not carry its cookie, or come from another address.
     pub spoofed: u64,
     /// ICMP packets that do not parse.
     pub malformed: u64,
     /// Packets that raw sockets had no room for, so that answers are lost.
-    pub overflowed: u64,
+    pub lost_to_overflow: u64,
     /// Probes put off because this host had stopped the prober when they were due.
-    pub stalled: u64,
+    pub delayed_by_stall: u64,
     /// How late probes started.
-    pub lateness: Lateness,
+    pub lateness: LatenessHistogram,
     /// Probes begun again on a fresh connection, as the server had closed the one that was kept.
-    pub retried: u64,
+    pub connections_retried: u64,
     /// TLS sessions resumed.
-    pub resumed: u64,
+    pub tls_resumptions: u64,
     /// Half-open probes made over the kernel's sockets, as there was no raw one.
-    pub fallback: u64,
+    pub half_open_fallbacks: u64,
 }
 
 /// How long after they were due probes started, as a histogram.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Lateness {
-    /// How many were late by no more than each of [`Lateness::BOUNDS`], but by more than the one before; the last are
+pub struct LatenessHistogram {
+    /// How many were late by no more than each of [`LatenessHistogram::BOUNDS`], but by more than the one before; the last are
     /// those beyond all of them.
-    pub counts: [u64; Lateness::BOUNDS.len() + 1],
+    pub counts: [u64; LatenessHistogram::BOUNDS.len() + 1],
     /// All of it together, in nanoseconds.
-    pub nanos: u64,
+    pub sum_ns: u64,
 }
 
-impl Lateness {
+impl LatenessHistogram {
     /// The upper bounds, in nanoseconds. The prober's timers have a grain of 1 ms.
     pub const BOUNDS: [u64; 9] = [
         1_000_000,
@@ -250,9 +250,9 @@ impl Lateness {
     ];
 
     /// A probe started so many nanoseconds late.
-    pub fn count(&mut self, late: u64) {
+    pub fn record(&mut self, late: u64) {
         self.counts[Self::BOUNDS.partition_point(|bound| *bound < late)] += 1;
-        self.nanos = self.nanos.saturating_add(late);
+        self.sum_ns = self.sum_ns.saturating_add(late);
     }
 }
 
@@ -262,19 +262,22 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_tame() {
-        assert_eq!(tame("al\nice\u{1b}[31m", 200), "al?ice?[31m");
-        assert_eq!(tame("ééé", 5), "éé");
-        assert_eq!(Detail::from("a\nb".to_owned()), "a?b".into());
-        assert_eq!(Detail::Text("x\r".repeat(MAX_DETAIL).into()).tamed(), "x?".repeat(MAX_DETAIL / 2).into());
+        assert_eq!(sanitize("al\nice\u{1b}[31m", 200), "al?ice?[31m");
+        assert_eq!(sanitize("ééé", 5), "éé");
+        assert_eq!(OutcomeDetail::from("a\nb".to_owned()), "a?b".into());
+        assert_eq!(
+            OutcomeDetail::Text("x\r".repeat(MAX_DETAIL).into()).sanitized(),
+            "x?".repeat(MAX_DETAIL / 2).into()
+        );
     }
 
     #[test]
     fn lateness_up_to_a_bound_belongs_to_its_bucket() {
-        let mut lateness = Lateness::default();
+        let mut lateness = LatenessHistogram::default();
         for late in [0, 1_000_000, 1_000_001, 1_000_000_000, u64::MAX] {
-            lateness.count(late);
+            lateness.record(late);
         }
         assert_eq!(lateness.counts, [2, 1, 0, 0, 0, 0, 0, 0, 1, 1]);
-        assert_eq!(lateness.nanos, u64::MAX);
+        assert_eq!(lateness.sum_ns, u64::MAX);
     }
 }

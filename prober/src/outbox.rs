@@ -110,7 +110,7 @@ mod tests {
     use std::cell::{Cell, RefCell};
     use std::time::Duration;
 
-    use maglev_ipc::{CheckId, Code, Detail};
+    use maglev_ipc::{CheckId, OutcomeCode, OutcomeDetail};
 
     use super::*;
 
@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn outcome(seq: u64) -> Outcome {
-        let (duration, code, detail) = (Duration::ZERO, Code::L4Ok, Detail::None);
+        let (duration, code, detail) = (Duration::ZERO, OutcomeCode::L4Ok, OutcomeDetail::None);
         Outcome { check: CheckId(1), seq, started: 0, duration, code, detail, timeout: None, not_after: None }
     }
 

@@ -87,8 +87,8 @@ impl InboundProtocol {
                     return Err(ProtocolError::ExceedsBound("Checks"));
                 }
                 let staging = self.staging.as_mut().ok_or(ProtocolError::UnexpectedMessage("Checks"))?;
-                for (id, rhythm, check) in checks {
-                    staging.check(id, rhythm, check, configs)?;
+                for (id, schedule, check) in checks {
+                    staging.check(id, schedule, check, configs)?;
                 }
                 Ok(None)
             }
@@ -99,7 +99,7 @@ impl InboundProtocol {
                 self.active = active;
                 Ok(Some(ControllerRequest::ApplySet(set)))
             }
-            ToProber::Pace(paces) => {
+            ToProber::SetIntervals(paces) => {
                 if paces.len() > MAX_BATCH || !paces.iter().all(|(_, interval)| interval_allowed(*interval)) {
                     return Err(ProtocolError::ExceedsBound("Pace"));
                 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use maglev_ipc::check::{MAX_BUNDLE, MAX_BUNDLES, MAX_INTERVAL, MIN_INTERVAL};
 use maglev_ipc::message::MAX_BATCH;
-use maglev_ipc::{Check, CheckId, Probe, Refusal, Rhythm, Tls, ToController, VERSION, Verify};
+use maglev_ipc::{
+    Check, CheckId, ProbeKind, RejectReason, Schedule, TlsHandshake, TlsVerify, ToController, VERSION,
+};
 
 use crate::clock::Nanos;
 use crate::outbox::Outbox;
@@ -58,7 +60,7 @@ pub struct CheckSet {
     /// What is to be probed.
     pub accepted: Vec<AcceptedCheck<ProbePlan>>,
     /// What is not, and why.
-    pub rejected: Vec<(CheckId, Refusal)>,
+    pub rejected: Vec<(CheckId, RejectReason)>,
 }
 
 impl CheckSet {
@@ -77,13 +79,13 @@ impl CheckSet {
             None => scheduler.replace_set(accepted, now),
         };
         for (id, why) in rejected {
-            outbox.message(ToController::Refused { id, why });
+            outbox.message(ToController::Rejected { id, reason: why });
         }
         if is_first {
             let slots = change.kept.iter().map(|(slot, _)| *slot);
             let mut streaks = scheduler.verdict_histories(slots).peekable();
             while streaks.peek().is_some() {
-                outbox.message(ToController::Streaks(streaks.by_ref().take(MAX_BATCH).collect()));
+                outbox.message(ToController::Histories(streaks.by_ref().take(MAX_BATCH).collect()));
             }
         }
         outbox.message(ToController::Committed { generation });
@@ -175,11 +177,11 @@ impl StagedSet {
     pub fn check(
         &mut self,
         id: CheckId,
-        rhythm: Rhythm,
+        schedule: Schedule,
         check: Check,
         configs: &mut tls::TlsConfigs,
     ) -> Result<(), ProtocolError> {
-        let Rhythm { interval, settled } = rhythm;
+        let Schedule { interval, stable_after } = schedule;
         if self.active.checks.contains_key(&id) {
             return Err(ProtocolError::DuplicateCheck(id));
         }
@@ -190,7 +192,7 @@ impl StagedSet {
         }
         let rate = match self.admit(interval, check, configs) {
             Ok((check, plan)) => {
-                self.set.accepted.push(AcceptedCheck { id, interval, settled, check, plan });
+                self.set.accepted.push(AcceptedCheck { id, interval, settled: stable_after, check, plan });
                 Some(per_mille(interval))
             }
             Err(why) => {
@@ -225,16 +227,16 @@ impl StagedSet {
         interval: Duration,
         mut check: Check,
         configs: &mut tls::TlsConfigs,
-    ) -> Result<(Check, ProbePlan), Refusal> {
+    ) -> Result<(Check, ProbePlan), RejectReason> {
         check.validate()?;
         if !interval_allowed(interval) {
-            return Err(Refusal::Bounds { what: "interval".to_owned() });
+            return Err(RejectReason::Bounds { what: "interval".to_owned() });
         }
         if self.active.accepted >= self.limits.max_checks as usize {
-            return Err(Refusal::Limit { what: format!("--max-checks {}", self.limits.max_checks) });
+            return Err(RejectReason::Limit { what: format!("--max-checks {}", self.limits.max_checks) });
         }
         if self.active.rate + per_mille(interval) > u64::from(self.limits.max_rate) * 1000 {
-            return Err(Refusal::Limit { what: format!("--max-rate {}", self.limits.max_rate) });
+            return Err(RejectReason::Limit { what: format!("--max-rate {}", self.limits.max_rate) });
         }
         self.renumber(&mut check)?;
         let plan = ProbePlan::compile(&check, configs)?;
@@ -242,11 +244,13 @@ impl StagedSet {
     }
 
     /// Names the check's bundle, if it has one, by content.
-    fn renumber(&self, check: &mut Check) -> Result<(), Refusal> {
-        let (Probe::Tcp { tls, .. } | Probe::Http { tls, .. }) = &mut check.probe else { return Ok(()) };
-        let Some(Tls { verify: Verify::Bundle(id), .. }) = tls else { return Ok(()) };
+    fn renumber(&self, check: &mut Check) -> Result<(), RejectReason> {
+        let (ProbeKind::Tcp { tls, .. } | ProbeKind::Http { tls, .. }) = &mut check.probe else {
+            return Ok(());
+        };
+        let Some(TlsHandshake { verify: TlsVerify::Bundle(id), .. }) = tls else { return Ok(()) };
         let number = self.active.bundles.get(id).copied();
-        *id = number.ok_or_else(|| Refusal::Invalid(format!("bundle {id} was not sent")))?;
+        *id = number.ok_or_else(|| RejectReason::Invalid(format!("bundle {id} was not sent")))?;
         Ok(())
     }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use maglev_ipc::link::Error;
 use maglev_ipc::{
-    Check, CheckId, ControllerLink, Http, Mode, Probe, Timeout, ToController, ToProber, VERSION,
+    Check, CheckId, ConnectMode, ControllerLink, HttpCheck, ProbeKind, ProbeTimeout, ToController, ToProber,
+    VERSION,
 };
 use maglevd_prober::engine::{ControllerEndpoint, Engine, EngineConfig};
 use maglevd_prober::probe::half_open::SynProber;
@@ -41,7 +42,7 @@ struct Life {
 }
 
 /// Has an engine make so many probes.
-fn live(probe: &Probe, outcomes: u64) -> Life {
+fn live(probe: &ProbeKind, outcomes: u64) -> Life {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let engine = thread::spawn(move || {
@@ -68,8 +69,8 @@ fn live(probe: &Probe, outcomes: u64) -> Life {
         let check = Check {
             target: IpAddr::from(Ipv4Addr::new(127, 9, 9, number + 1)),
             source: None,
-            timeout: Timeout::Fixed(Duration::from_secs(10)),
-            fast: INTERVAL,
+            timeout: ProbeTimeout::Fixed(Duration::from_secs(10)),
+            fast_interval: INTERVAL,
             probe: probe.clone(),
         };
         (CheckId(number.into()), INTERVAL.into(), check)
@@ -98,7 +99,7 @@ fn live(probe: &Probe, outcomes: u64) -> Life {
     life
 }
 
-fn assert_steady(probe: &Probe) {
+fn assert_steady(probe: &ProbeKind) {
     let (short, long) = (live(probe, 1_000), live(probe, 7_000));
     let messages = long.messages.saturating_sub(short.messages);
     let allocations = long.allocations.saturating_sub(short.allocations);
@@ -134,7 +135,7 @@ fn pings_take_none() {
     if !is_root() {
         return println!("SKIP pings_take_none: needs root");
     }
-    assert_steady(&Probe::Icmp);
+    assert_steady(&ProbeKind::Icmp);
 }
 
 #[test]
@@ -142,17 +143,17 @@ fn half_open_probes_take_none() {
     if !is_root() {
         return println!("SKIP half_open_probes_take_none: needs root");
     }
-    assert_steady(&Probe::Tcp { port: server().port(), mode: Mode::HalfOpen, tls: None });
+    assert_steady(&ProbeKind::Tcp { port: server().port(), mode: ConnectMode::HalfOpen, tls: None });
 }
 
 #[test]
 fn questions_on_kept_connections_take_none() {
-    let http = Http {
+    let http = HttpCheck {
         path: "/".to_owned(),
         host: "h".to_owned(),
         codes: vec![(200, 200)],
         body: None,
         keep_alive: NonZeroU32::new(1000),
     };
-    assert_steady(&Probe::Http { port: server().port(), http, tls: None });
+    assert_steady(&ProbeKind::Http { port: server().port(), http, tls: None });
 }

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 use maglev_lab::crowd::Crowd;
 use maglev_lab::dataplane::{RealVpp, Vpp};
 use maglev_lab::maglevd::{Maglevd, Setup};
@@ -30,7 +30,7 @@ impl FillFixture {
         let prober = Prober::listen(&place.path("prober.sock"));
         let maglevd = Setup::new(&place, &CROWD.config()).vpp(&router.vpp).start();
         prober.until_asked(CROWD.len());
-        prober.say(CROWD.servers(), Code::L7Ok);
+        prober.say(CROWD.servers(), OutcomeCode::L7Ok);
         Self { maglevd, _prober: prober, _place: place }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 use maglev_lab::PATIENCE;
 use maglev_lab::crowd::Crowd;
 use maglev_lab::dataplane::Vpp;
@@ -34,17 +34,17 @@ impl StormFixture {
         let prober = Prober::listen(&place.path("prober.sock"));
         let maglevd = Setup::new(&place, &CROWD.config()).vpp(vpp).start();
         prober.until_asked(CROWD.len());
-        prober.say(CROWD.servers(), Code::L7Ok);
+        prober.say(CROWD.servers(), OutcomeCode::L7Ok);
         Self { maglevd, prober, _place: place }
     }
 
     /// Takes every backend down and up twice, and then one down. Returns when `maglevd` has processed that.
     fn storm(&self) {
         let began = Instant::now();
-        for code in [Code::L4Con, Code::L7Ok, Code::L4Con, Code::L7Ok] {
+        for code in [OutcomeCode::L4Con, OutcomeCode::L7Ok, OutcomeCode::L4Con, OutcomeCode::L7Ok] {
             self.prober.say(CROWD.servers(), code);
         }
-        self.prober.say([Crowd::server(LAST.0, LAST.1)], Code::L4Con);
+        self.prober.say([Crowd::server(LAST.0, LAST.1)], OutcomeCode::L4Con);
         let last = || self.maglevd.backend(&format!("s{}-{}", LAST.0, LAST.1));
         // The history begins with unknown, followed by the five outcomes after the first.
         let is_final = || last().transitions.len() == 5 && last().state() == BackendState::Down;

@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use maglev_ipc::Detail;
+use maglev_ipc::OutcomeDetail;
 
 use crate::Name;
 use crate::dataplane::{Step, VipKey};
@@ -149,7 +149,7 @@ pub enum Blindness {
         /// The backend.
         name: Name,
         /// The fault.
-        fault: Detail,
+        fault: OutcomeDetail,
     },
     /// There is no such backend any more.
     Seen,

@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::fmt;
 use core::time::Duration;
 
-use maglev_ipc::{Code, Detail, Outcome};
+use maglev_ipc::{Outcome, OutcomeCode, OutcomeDetail};
 
 use crate::time::WallTime;
 
@@ -90,9 +90,9 @@ pub enum TransitionCause {
     /// A probe's outcome.
     Outcome {
         /// The verdict.
-        code: Code,
+        code: OutcomeCode,
         /// What a person would ask next.
-        detail: Detail,
+        detail: OutcomeDetail,
     },
     /// An operator.
     Operator(BackendAction),
@@ -103,7 +103,7 @@ pub enum TransitionCause {
 impl fmt::Display for TransitionCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Outcome { code, detail: Detail::None } => write!(f, "{code}"),
+            Self::Outcome { code, detail: OutcomeDetail::None } => write!(f, "{code}"),
             Self::Outcome { code, detail } => write!(f, "{code} {detail}"),
             Self::Operator(action) => write!(f, "operator: {}", action.as_str()),
             Self::Config => f.write_str("configuration"),
@@ -132,9 +132,9 @@ pub struct LastOutcome {
     /// How long the probe took.
     pub duration: Duration,
     /// The verdict.
-    pub code: Code,
+    pub code: OutcomeCode,
     /// What a person would ask next.
-    pub detail: Detail,
+    pub detail: OutcomeDetail,
     /// What the next probe is given, if the time-out is derived.
     pub timeout: Option<Duration>,
 }

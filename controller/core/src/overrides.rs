@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
-pub use maglev_ipc::outcome::tame;
+pub use maglev_ipc::outcome::sanitize;
 
 use crate::Name;
 use crate::config::Config;

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use maglev_ipc::Stats;
+use maglev_ipc::ProberStats;
 
 use crate::Name;
 use crate::config::Config;
@@ -148,7 +148,7 @@ pub struct ProberView {
     /// Whether verdicts wait, as all that was up fails at once.
     pub blind: bool,
     /// What it last said that it counted.
-    pub stats: Stats,
+    pub stats: ProberStats,
     /// The checks that it refuses, by backend, with its reason.
     pub refused: Vec<(Name, String)>,
 }

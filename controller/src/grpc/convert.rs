@@ -108,7 +108,7 @@ pub fn transition(transition: &health::Transition) -> v1::Transition {
     }
 }
 
-fn verdict(verdict: ipc::Code, detail: &ipc::Detail) -> v1::Verdict {
+fn verdict(verdict: ipc::OutcomeCode, detail: &ipc::OutcomeDetail) -> v1::Verdict {
     v1::Verdict { code: code(verdict).into(), detail: detail.to_string() }
 }
 
@@ -192,18 +192,18 @@ pub fn healthcheck(name: &str, check: &Healthcheck) -> v1::HealthCheck {
     }
 }
 
-fn tcp_mode(mode: ipc::Mode) -> v1::TcpMode {
+fn tcp_mode(mode: ipc::ConnectMode) -> v1::TcpMode {
     match mode {
-        ipc::Mode::Full => v1::TcpMode::Full,
-        ipc::Mode::HalfOpen => v1::TcpMode::HalfOpen,
+        ipc::ConnectMode::Full => v1::TcpMode::Full,
+        ipc::ConnectMode::HalfOpen => v1::TcpMode::HalfOpen,
     }
 }
 
 /// Returns the lower bound of a derived timeout.
 fn timeout_min(check: &Healthcheck) -> Option<Duration> {
     match check.timeout {
-        ipc::Timeout::Auto { min, .. } => Some(min),
-        ipc::Timeout::Fixed(_) => None,
+        ipc::ProbeTimeout::Auto { min, .. } => Some(min),
+        ipc::ProbeTimeout::Fixed(_) => None,
     }
 }
 

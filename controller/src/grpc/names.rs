@@ -4,7 +4,7 @@ use maglev_core::dataplane::Encap;
 use maglev_core::failover::FrontendState;
 use maglev_core::health::{BackendAction, Health};
 use maglev_core::overrides::OverrideKind;
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 use maglev_proto::v1;
 use tracing::Level;
 
@@ -52,20 +52,20 @@ pub fn probe_type(kind: &str) -> v1::ProbeType {
 }
 
 /// Converts an outcome code.
-pub const fn code(code: Code) -> v1::Code {
+pub const fn code(code: OutcomeCode) -> v1::Code {
     match code {
-        Code::L4Ok => v1::Code::L4ok,
-        Code::L4Tout => v1::Code::L4tout,
-        Code::L4Con => v1::Code::L4con,
-        Code::L6Ok => v1::Code::L6ok,
-        Code::L6Tout => v1::Code::L6tout,
-        Code::L6Rsp => v1::Code::L6rsp,
-        Code::L7Ok => v1::Code::L7ok,
-        Code::L7Tout => v1::Code::L7tout,
-        Code::L7Rsp => v1::Code::L7rsp,
-        Code::L7Sts => v1::Code::L7sts,
-        Code::Static => v1::Code::Static,
-        Code::Local => v1::Code::Local,
+        OutcomeCode::L4Ok => v1::Code::L4ok,
+        OutcomeCode::L4Tout => v1::Code::L4tout,
+        OutcomeCode::L4Con => v1::Code::L4con,
+        OutcomeCode::L6Ok => v1::Code::L6ok,
+        OutcomeCode::L6Tout => v1::Code::L6tout,
+        OutcomeCode::L6Rsp => v1::Code::L6rsp,
+        OutcomeCode::L7Ok => v1::Code::L7ok,
+        OutcomeCode::L7Tout => v1::Code::L7tout,
+        OutcomeCode::L7Rsp => v1::Code::L7rsp,
+        OutcomeCode::L7Sts => v1::Code::L7sts,
+        OutcomeCode::Static => v1::Code::Static,
+        OutcomeCode::Local => v1::Code::Local,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use maglev_core::health::ProbeCounters;
 use maglev_core::view::{BackendView, View};
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 
 use super::text::{self, FamilyType, TextEncoder};
 
@@ -14,7 +14,7 @@ const BOUNDS: [&str; ProbeCounters::BOUNDS.len()] =
 pub fn render(view: &View, text: &mut TextEncoder) {
     let mut family = text.family("maglev_probe_total", FamilyType::Counter, "Probes, by what came of them.");
     for BackendView { name, kind, probes, .. } in &view.backends {
-        for code in Code::ALL {
+        for code in OutcomeCode::ALL {
             let count = probes.of(code);
             if count > 0 {
                 let (result, code) = (result(code), code.as_str());
@@ -36,7 +36,7 @@ pub fn render(view: &View, text: &mut TextEncoder) {
     }
 }
 
-const fn result(code: Code) -> &'static str {
+const fn result(code: OutcomeCode) -> &'static str {
     match code.passed() {
         Some(true) => "success",
         Some(false) => "failure",

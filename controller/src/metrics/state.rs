@@ -6,7 +6,7 @@ use maglev_core::failover::FrontendState;
 use maglev_core::health::Health;
 use maglev_core::time::WallTime;
 use maglev_core::view::{Hindrances, ProberView, View, VppView};
-use maglev_ipc::Lateness;
+use maglev_ipc::LatenessHistogram;
 
 use super::text::{FamilyType, TextEncoder, labels};
 
@@ -173,14 +173,14 @@ fn prober(prober: &ProberView, text: &mut TextEncoder) {
     );
     let stats = &prober.stats;
     let reasons = [
-        ("outcomes", stats.outcomes),
-        ("rate", stats.rate),
-        ("stall", stats.stalled),
-        ("duplicate", stats.duplicate),
-        ("stray", stats.stray),
+        ("outcomes", stats.outcomes_dropped),
+        ("rate", stats.delayed_by_rate),
+        ("stall", stats.delayed_by_stall),
+        ("duplicate", stats.duplicates),
+        ("stray", stats.unmatched),
         ("spoofed", stats.spoofed),
         ("malformed", stats.malformed),
-        ("overflow", stats.overflowed),
+        ("overflow", stats.lost_to_overflow),
     ];
     for (reason, count) in reasons {
         family.sample(&[("reason", reason)], count);
@@ -190,13 +190,17 @@ fn prober(prober: &ProberView, text: &mut TextEncoder) {
         FamilyType::Counter,
         "Connections that took the place of something else.",
     );
-    let kinds = [("retried", stats.retried), ("resumed", stats.resumed), ("fallback", stats.fallback)];
+    let kinds = [
+        ("retried", stats.connections_retried),
+        ("resumed", stats.tls_resumptions),
+        ("fallback", stats.half_open_fallbacks),
+    ];
     for (kind, count) in kinds {
         family.sample(&[("kind", kind)], count);
     }
     let lateness = &stats.lateness;
-    let bounds = Lateness::BOUNDS.map(|bound| Duration::from_nanos(bound).as_secs_f64().to_string());
-    let sum = Duration::from_nanos(lateness.nanos).as_secs_f64();
+    let bounds = LatenessHistogram::BOUNDS.map(|bound| Duration::from_nanos(bound).as_secs_f64().to_string());
+    let sum = Duration::from_nanos(lateness.sum_ns).as_secs_f64();
     text.family(
         "maglev_probe_lateness_seconds",
         FamilyType::Histogram,

@@ -5,7 +5,7 @@ use maglev_core::event::{Audit, Deed};
 use maglev_core::overrides::{Override, OverrideKind, OverrideMeta, Overrides};
 use maglev_core::time::MonoTime;
 use maglev_core::view::FrontendView;
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 
 use super::*;
 use crate::fixture;
@@ -146,11 +146,11 @@ fn traffic_is_told_by_vip_by_prefix_and_by_backend() {
 fn outcomes_are_counted_by_code_and_duration() {
     let mut view = fixture::view();
     let nginx0 = &mut view.backends[0].probes;
-    nginx0.count(Code::L7Ok, Duration::from_millis(1));
-    nginx0.count(Code::L7Ok, Duration::from_millis(30));
-    nginx0.count(Code::L4Tout, Duration::from_secs(3));
-    nginx0.count(Code::Local, Duration::ZERO);
-    view.backends[1].probes.count(Code::Static, Duration::ZERO);
+    nginx0.count(OutcomeCode::L7Ok, Duration::from_millis(1));
+    nginx0.count(OutcomeCode::L7Ok, Duration::from_millis(30));
+    nginx0.count(OutcomeCode::L4Tout, Duration::from_secs(3));
+    nginx0.count(OutcomeCode::Local, Duration::ZERO);
+    view.backends[1].probes.count(OutcomeCode::Static, Duration::ZERO);
     let text = rendered(&view);
     assert_eq!(
         lines(&text, "maglev_probe_total"),
@@ -239,7 +239,7 @@ fn every_family_comes_once_and_labels_are_escaped() {
 fn lateness_is_a_histogram_of_the_probers() {
     let mut view = fixture::view();
     for late in [0, 3_000_000, 2_000_000_000] {
-        view.prober.stats.lateness.count(late);
+        view.prober.stats.lateness.record(late);
     }
     let text = rendered(&view);
     let lines = lines(&text, "maglev_probe_lateness_seconds");
@@ -277,7 +277,7 @@ fn everything(format: ExpositionFormat) -> String {
     metrics.loaded(Now::default());
     metrics.refused("ReloadConfig", 1);
     let mut view = View { overrides: disabled_and_weighed(), ..fixture::view() };
-    view.backends[0].probes.count(Code::L7Ok, Duration::from_millis(1));
+    view.backends[0].probes.count(OutcomeCode::L7Ok, Duration::from_millis(1));
     metrics.render(&view, Some(&fixture::counters()), format)
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use maglev_core::Name;
 use maglev_core::overrides::{
-    MAX, MAX_REASON, MAX_WHO, Override, OverrideKind, OverrideMeta, Overrides, tame,
+    MAX, MAX_REASON, MAX_WHO, Override, OverrideKind, OverrideMeta, Overrides, sanitize,
 };
 use maglev_core::time::WallTime;
 use maglev_proto::Timestamp;
@@ -243,9 +243,9 @@ impl FileEntry {
             (kind, ..) => return Err(format!("`{}` has no `frontend` and no `pool`", kind.as_str())),
         };
         let meta = OverrideMeta {
-            who: tame(&self.who, MAX_WHO),
+            who: sanitize(&self.who, MAX_WHO),
             at: read_time(&self.at)?,
-            reason: tame(&self.reason, MAX_REASON),
+            reason: sanitize(&self.reason, MAX_REASON),
             expires: self.expires.map(|text| read_time(&text)).transpose()?,
         };
         Ok(Override { backend: name(&self.backend), slot, kind, meta: Arc::new(meta) })
@@ -273,7 +273,7 @@ impl FileEntry {
 
 /// Sanitizes a name. Valid configurations have no name beyond 64 bytes.
 fn name(text: &str) -> Name {
-    tame(text, 64).into()
+    sanitize(text, 64).into()
 }
 
 /// Formats a file with these overrides.

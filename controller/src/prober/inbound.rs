@@ -3,8 +3,8 @@
 
 use maglev_core::state::Input;
 use maglev_ipc::message::MAX_BATCH;
-use maglev_ipc::outcome::{MAX_DETAIL, tame};
-use maglev_ipc::{Outcome, Streak, ToController, VERSION};
+use maglev_ipc::outcome::{MAX_DETAIL, sanitize};
+use maglev_ipc::{Outcome, ToController, VERSION, VerdictHistory};
 use tracing::info;
 
 use super::LinkError;
@@ -35,28 +35,30 @@ impl InboundProtocol {
     pub fn take(&mut self, message: ToController, inputs: &mut Vec<Input>) -> Result<(), LinkError> {
         match message {
             ToController::Hello { version: VERSION, release, instance } if !self.greeted => {
-                let release = tame(&release, MAX_RELEASE);
+                let release = sanitize(&release, MAX_RELEASE);
                 info!(event = %"prober", %release, instance, "prober connected");
                 self.greeted = true;
                 inputs.push(Input::ProberUp);
             }
             ToController::Hello { version: theirs, release, .. } if theirs != VERSION => {
-                return Err(LinkError::Version { theirs, release: tame(&release, MAX_RELEASE) });
+                return Err(LinkError::Version { theirs, release: sanitize(&release, MAX_RELEASE) });
             }
             ToController::Hello { .. } => return Err(LinkError::Protocol("a second greeting")),
             _ if !self.greeted => return Err(LinkError::Protocol("no greeting")),
-            ToController::Refused { id, why } => {
-                inputs.push(Input::CheckRejected(id, tame(&why.to_string(), MAX_DETAIL)));
+            ToController::Rejected { id, reason: why } => {
+                inputs.push(Input::CheckRejected(id, sanitize(&why.to_string(), MAX_DETAIL)));
             }
-            ToController::Streaks(streaks) => {
+            ToController::Histories(streaks) => {
                 bounded(&streaks)?;
-                let tamed = streaks.into_iter().map(|streak| Streak { last: tamed(streak.last), ..streak });
-                inputs.push(Input::Histories(tamed.collect()));
+                let sanitized = streaks
+                    .into_iter()
+                    .map(|streak| VerdictHistory { last: sanitized(streak.last), ..streak });
+                inputs.push(Input::Histories(sanitized.collect()));
             }
             ToController::Committed { generation } => inputs.push(Input::Committed(generation)),
             ToController::Outcomes(outcomes) => {
                 bounded(&outcomes)?;
-                inputs.push(Input::Outcomes(outcomes.into_iter().map(tamed).collect()));
+                inputs.push(Input::Outcomes(outcomes.into_iter().map(sanitized).collect()));
             }
             ToController::Heartbeat(stats) => inputs.push(Input::ProberStats(stats)),
         }
@@ -74,16 +76,16 @@ fn bounded<T>(batch: &[T]) -> Result<(), LinkError> {
 }
 
 /// Sanitizes the text and bounds the time of an outcome. Most have no text, and are not copied.
-fn tamed(outcome: Outcome) -> Outcome {
+fn sanitized(outcome: Outcome) -> Outcome {
     let not_after = outcome.not_after.map(|at| at.min(LATEST));
-    Outcome { detail: outcome.detail.tamed(), not_after, ..outcome }
+    Outcome { detail: outcome.detail.sanitized(), not_after, ..outcome }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use maglev_ipc::{CheckId, Code, Detail, Refusal};
+    use maglev_ipc::{CheckId, OutcomeCode, OutcomeDetail, RejectReason};
 
     use super::*;
 
@@ -92,13 +94,14 @@ mod tests {
     }
 
     fn outcome(text: &str) -> Outcome {
-        let (check, duration, detail) = (CheckId(1), Duration::ZERO, Detail::Text(text.to_owned().into()));
+        let (check, duration, detail) =
+            (CheckId(1), Duration::ZERO, OutcomeDetail::Text(text.to_owned().into()));
         Outcome {
             check,
             seq: 1,
             started: 0,
             duration,
-            code: Code::L4Con,
+            code: OutcomeCode::L4Con,
             detail,
             timeout: None,
             not_after: None,
@@ -125,7 +128,7 @@ mod tests {
     #[test]
     fn nothing_is_said_before_the_greeting_and_that_only_once() {
         let mut inbound = InboundProtocol::default();
-        let heartbeat = ToController::Heartbeat(maglev_ipc::Stats::default());
+        let heartbeat = ToController::Heartbeat(maglev_ipc::ProberStats::default());
         assert!(matches!(inbound.take(heartbeat.clone(), &mut Vec::new()), Err(LinkError::Protocol(_))));
         inbound.take(hello(), &mut Vec::new()).unwrap();
         inbound.take(heartbeat, &mut Vec::new()).unwrap();
@@ -135,11 +138,11 @@ mod tests {
     #[test]
     fn a_prober_cannot_write_to_a_terminal_or_fill_the_memory() {
         let wild = "\u{1b}[2J\n".repeat(1000);
-        let why = Refusal::Invalid(wild.clone());
+        let why = RejectReason::Invalid(wild.clone());
         let said = [
             ToController::Outcomes(vec![outcome(&wild)]),
-            ToController::Streaks(vec![Streak { last: outcome(&wild), passes: 0, known: 1 }]),
-            ToController::Refused { id: CheckId(1), why },
+            ToController::Histories(vec![VerdictHistory { last: outcome(&wild), bits: 0, len: 1 }]),
+            ToController::Rejected { id: CheckId(1), reason: why },
         ];
         for message in said {
             for input in heard(message).unwrap() {
@@ -159,7 +162,10 @@ mod tests {
         heard(ToController::Outcomes(vec![outcome(""); MAX_BATCH])).unwrap();
         for message in [
             ToController::Outcomes(vec![outcome(""); MAX_BATCH + 1]),
-            ToController::Streaks(vec![Streak { last: outcome(""), passes: 0, known: 1 }; MAX_BATCH + 1]),
+            ToController::Histories(vec![
+                VerdictHistory { last: outcome(""), bits: 0, len: 1 };
+                MAX_BATCH + 1
+            ]),
         ] {
             assert!(matches!(heard(message), Err(LinkError::Protocol(_))));
         }

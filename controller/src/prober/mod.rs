@@ -107,7 +107,7 @@ pub enum LinkError {
     #[error("the prober does not keep to the protocol: {0}")]
     Protocol(&'static str),
     /// The prober sent nothing for too long.
-    #[error("the prober has been silent for {:?}", maglev_ipc::message::SILENCE)]
+    #[error("the prober has been silent for {:?}", maglev_ipc::message::PEER_TIMEOUT)]
     Timeout,
     /// The link failed.
     #[error(transparent)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use maglev_core::state::CheckSet;
-use maglev_ipc::message::{HEARTBEAT, MAX_BATCH, SILENCE};
+use maglev_ipc::message::{HEARTBEAT_INTERVAL, MAX_BATCH, PEER_TIMEOUT};
 use maglev_ipc::{CheckId, ToProber, VERSION, link};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -44,10 +44,10 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, LinkError> {
-        let mut heartbeat = interval(HEARTBEAT);
+        let mut heartbeat = interval(HEARTBEAT_INTERVAL);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
-        let silence = sleep_until(heard + SILENCE);
+        let silence = sleep_until(heard + PEER_TIMEOUT);
         tokio::pin!(silence);
         loop {
             // Biased: a prober that sends without end cannot starve the commands, and reading comes before the
@@ -70,10 +70,10 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
                 }
                 // Reset on expiry rather than for each message.
                 () = &mut silence => {
-                    if heard.elapsed() >= SILENCE {
+                    if heard.elapsed() >= PEER_TIMEOUT {
                         return Err(LinkError::Timeout);
                     }
-                    silence.as_mut().reset(heard + SILENCE);
+                    silence.as_mut().reset(heard + PEER_TIMEOUT);
                 }
             }
         }
@@ -136,8 +136,8 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
 
     fn take_pace(&mut self, check: CheckId, interval: Duration) {
         match self.outgoing.back_mut() {
-            Some(ToProber::Pace(paces)) if paces.len() < MAX_BATCH => paces.push((check, interval)),
-            _ => self.outgoing.push_back(ToProber::Pace(vec![(check, interval)])),
+            Some(ToProber::SetIntervals(paces)) if paces.len() < MAX_BATCH => paces.push((check, interval)),
+            _ => self.outgoing.push_back(ToProber::SetIntervals(vec![(check, interval)])),
         }
     }
 }

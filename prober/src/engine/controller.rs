@@ -2,9 +2,9 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use maglev_ipc::link::{Error, Peer};
-use maglev_ipc::message::{HEARTBEAT, SILENCE};
-use maglev_ipc::{ProberLink, Stats, ToController, VERSION};
+use maglev_ipc::link::{Error, PeerCredentials};
+use maglev_ipc::message::{HEARTBEAT_INTERVAL, PEER_TIMEOUT};
+use maglev_ipc::{ProberLink, ProberStats, ToController, VERSION};
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use sd_notify::NotifyState;
@@ -74,7 +74,7 @@ enum LinkFault {
     Link(#[from] Error),
     #[error("the controller does not keep to the protocol: {0}")]
     Protocol(#[from] ProtocolError),
-    #[error("the controller has said nothing for {} s", SILENCE.as_secs())]
+    #[error("the controller has said nothing for {} s", PEER_TIMEOUT.as_secs())]
     Timeout,
     #[error("process {0} is of user {1}, who is not allowed here")]
     UntrustedPeer(i32, u32),
@@ -82,7 +82,7 @@ enum LinkFault {
 
 impl ControllerState {
     pub(super) fn new(setup: &EngineConfig, now: Nanos) -> Self {
-        let beat = setup.watchdog.map_or(HEARTBEAT, |watchdog| HEARTBEAT.min(watchdog / 2));
+        let beat = setup.watchdog.map_or(HEARTBEAT_INTERVAL, |watchdog| HEARTBEAT_INTERVAL.min(watchdog / 2));
         Self {
             listener: None,
             session: None,
@@ -157,7 +157,7 @@ impl Engine {
         }
     }
 
-    fn greet(&self, socket: OwnedFd, now: Nanos) -> Result<(ControllerSession, Peer), LinkFault> {
+    fn greet(&self, socket: OwnedFd, now: Nanos) -> Result<(ControllerSession, PeerCredentials), LinkFault> {
         let link = ProberLink::new(socket)?;
         let peer = link.peer()?;
         if let Some((_, users)) = &self.controller.listener
@@ -216,9 +216,17 @@ impl Engine {
         // A controller that does not read finds enough to read when it does.
         if let Some(session) = self.controller.session.as_mut().filter(|session| !session.outbox.is_behind())
         {
-            let Stats { probes, rate, stalled, lateness, .. } = *self.scheduler.stats();
-            let fallback = self.sockets.fallbacks;
-            let stats = Stats { probes, rate, stalled, lateness, fallback, ..self.stats };
+            let ProberStats { probes, delayed_by_rate, delayed_by_stall, lateness, .. } =
+                *self.scheduler.stats();
+            let half_open_fallbacks = self.sockets.fallbacks;
+            let stats = ProberStats {
+                probes,
+                delayed_by_rate,
+                delayed_by_stall,
+                lateness,
+                half_open_fallbacks,
+                ..self.stats
+            };
             session.outbox.message(ToController::Heartbeat(stats));
         }
     }
@@ -245,7 +253,7 @@ impl Engine {
         }
         let next = self.scheduler.next_wakeup(now).min(self.controller.next(now));
         let Some(session) = &mut self.controller.session else { return Ok(()) };
-        if now.saturating_sub(session.heard) > nanos(SILENCE) {
+        if now.saturating_sub(session.heard) > nanos(PEER_TIMEOUT) {
             return Err(LinkFault::Timeout);
         }
         session.outbox.flush(now, next, |message| session.link.send(message))?;

@@ -10,7 +10,7 @@ mod sockets;
 
 use std::time::Duration;
 
-use maglev_ipc::{Code, Stats};
+use maglev_ipc::{OutcomeCode, ProberStats};
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
@@ -88,7 +88,7 @@ pub struct Engine {
     configs: tls::TlsConfigs,
     controller: ControllerState,
     /// What packets counted; the scheduler counts the rest.
-    stats: Stats,
+    stats: ProberStats,
     heard: Vec<Result<IcmpMessage, PacketReject>>,
     answers: Vec<Result<SynReply, PacketReject>>,
     scratch: Vec<u8>,
@@ -110,7 +110,7 @@ impl Engine {
             sockets,
             signals: setup.signals,
             configs: setup.configs,
-            stats: Stats::default(),
+            stats: ProberStats::default(),
             heard: Vec::new(),
             answers: Vec::new(),
             scratch: vec![0; SCRATCH],
@@ -182,11 +182,11 @@ impl Engine {
         self.scheduler.process_timers(now, |plan, flight, started| {
             sockets.release(&flight);
             if let Some(why) = sockets.excuse(&flight, started) {
-                return Verdict::new(Code::Local, why);
+                return Verdict::new(OutcomeCode::Local, why);
             }
             match (&flight, plan.stream()) {
                 (InFlightProbe::Stream(stream), Some(plan)) => stream.time_out(plan),
-                _ => Verdict::from_code(Code::L4Tout),
+                _ => Verdict::from_code(OutcomeCode::L4Tout),
             }
         });
     }
@@ -237,7 +237,7 @@ impl Engine {
     /// Hands what came of the probes to the controller.
     fn report(&mut self) {
         for report in self.scheduler.take_reports() {
-            self.stats.outcomes += self.controller.report(report);
+            self.stats.outcomes_dropped += self.controller.report(report);
         }
     }
 
@@ -269,13 +269,13 @@ impl Engine {
             Some(stream::StreamEnd::Verdict(verdict)) => verdict,
             Some(stream::StreamEnd::Stale) => match self.sockets.reopen(key, plan, stream) {
                 Ok(()) => {
-                    self.stats.retried += 1;
+                    self.stats.connections_retried += 1;
                     return;
                 }
                 Err(verdict) => verdict,
             },
         };
-        self.stats.resumed += u64::from(stream.has_resumed());
+        self.stats.tls_resumptions += u64::from(stream.has_resumed());
         if let Some(InFlightProbe::Stream(stream)) = self.scheduler.finish_probe(key, verdict, now)
             && let Some(plan) = self.scheduler.check_mut(key.slot).and_then(|(_, plan)| plan.stream())
         {
@@ -302,7 +302,7 @@ impl Engine {
             let now = clock::now();
             let lost = self.sockets.icmp_prober.lost(v4);
             if lost > 0 {
-                self.stats.overflowed += u64::from(lost);
+                self.stats.lost_to_overflow += u64::from(lost);
                 self.sockets.pings.deafen(now);
             }
             for packet in heard.drain(..) {
@@ -329,7 +329,7 @@ impl Engine {
             let now = clock::now();
             let lost = self.sockets.syn_prober.lost(v4);
             if lost > 0 {
-                self.stats.overflowed += u64::from(lost);
+                self.stats.lost_to_overflow += u64::from(lost);
                 self.sockets.segments.deafen(now);
             }
             for answer in answers.drain(..) {
@@ -350,8 +350,8 @@ impl Engine {
 
     fn count(&mut self, junk: PacketReject) {
         let counter = match junk {
-            PacketReject::Duplicate => &mut self.stats.duplicate,
-            PacketReject::Stray => &mut self.stats.stray,
+            PacketReject::Duplicate => &mut self.stats.duplicates,
+            PacketReject::Stray => &mut self.stats.unmatched,
             PacketReject::Spoofed => &mut self.stats.spoofed,
             PacketReject::Malformed => &mut self.stats.malformed,
         };
@@ -383,8 +383,9 @@ impl Engine {
             return Err(PacketReject::Spoofed);
         }
         let key = key.ok_or(PacketReject::Duplicate)?;
-        let verdict =
-            heard.error.map_or(Verdict::from_code(Code::L7Ok), |what| Verdict::new(Code::L4Con, what));
+        let verdict = heard
+            .error
+            .map_or(Verdict::from_code(OutcomeCode::L7Ok), |what| Verdict::new(OutcomeCode::L4Con, what));
         let flight = self.scheduler.finish_probe(key, verdict, now);
         if let (Some(InFlightProbe::Icmp(ping)), Some((_, ProbePlan::Icmp { answered }))) =
             (flight, self.scheduler.check_mut(slot))

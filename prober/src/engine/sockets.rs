@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use maglev_ipc::{Check, Code};
+use maglev_ipc::{Check, OutcomeCode};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use tracing::warn;
@@ -93,7 +93,7 @@ impl ProbeSockets {
         match plan {
             ProbePlan::Icmp { .. } => {
                 let ping = self.icmp_prober.queue(key, check.target, check.source);
-                ping.map(InFlightProbe::Icmp).map_err(|why| Verdict::new(Code::Local, why)).into()
+                ping.map(InFlightProbe::Icmp).map_err(|why| Verdict::new(OutcomeCode::Local, why)).into()
             }
             ProbePlan::Stream(plan) => self.connect(key, plan, now),
             ProbePlan::HalfOpen(plan, stream) => match self.syn_prober.serves(check.target) {
@@ -161,7 +161,7 @@ impl ProbeSockets {
     fn open(&mut self, key: ProbeId, plan: &stream::StreamPlan) -> Result<ProbeStream, Verdict> {
         if self.connections >= self.max_connections {
             if !self.idle.evict() {
-                return Err(Verdict::new(Code::Local, "out of descriptors"));
+                return Err(Verdict::new(OutcomeCode::Local, "out of descriptors"));
             }
             self.connections -= 1;
         }

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol};
 
@@ -169,7 +169,7 @@ impl SynProber {
         let source = plan.source(&self.routes, now).map_err(|error| tcp::local(&error))?;
         let (number, from) = self.draw(key, plan.to);
         let raw = if plan.to.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
-        let raw = raw.as_mut().map_err(|why| Verdict::new(Code::Local, *why))?;
+        let raw = raw.as_mut().map_err(|why| Verdict::new(OutcomeCode::Local, *why))?;
         let syn = SynId { from, to: plan.to.port(), number };
         raw.queue(key, plan.to.ip(), Some(source), segment::syn(source, plan.to.ip(), syn));
         self.waiting.add(number, PendingSyn { key, from, to: plan.to });
@@ -203,8 +203,8 @@ impl SynProber {
         heard.extend(raw.packets().map(|(from, bytes)| {
             let (syn, answer) = parse(bytes).ok_or(PacketReject::Malformed)?;
             let verdict = match answer {
-                HandshakeAnswer::SynAck => Verdict::from_code(Code::L4Ok),
-                HandshakeAnswer::Reset => Verdict::new(Code::L4Con, "connection refused"),
+                HandshakeAnswer::SynAck => Verdict::from_code(OutcomeCode::L4Ok),
+                HandshakeAnswer::Reset => Verdict::new(OutcomeCode::L4Con, "connection refused"),
             };
             waiting.classify(syn, from, verdict)
         }));
@@ -229,7 +229,7 @@ impl SynProber {
         target: IpAddr,
         what: &'static str,
     ) -> Result<SynReply, PacketReject> {
-        self.waiting.classify(syn, target, Verdict::new(Code::L4Con, what))
+        self.waiting.classify(syn, target, Verdict::new(OutcomeCode::L4Con, what))
     }
 
     /// A number that is not in use, and a port. The number is of a keyed hash (SipHash, its key from the kernel's
@@ -304,7 +304,7 @@ mod tests {
     fn one_answer_counts_and_a_second_is_a_stray() {
         let syn = SynId { from: 40_000, to: 80, number: 9 };
         let mut waiting = waiting(syn);
-        let verdict = Verdict::from_code(Code::L4Ok);
+        let verdict = Verdict::from_code(OutcomeCode::L4Ok);
         let heard = Ok(SynReply { key: KEY, verdict: verdict.clone() });
         assert_eq!(waiting.classify(syn, TARGET, verdict.clone()), heard);
         assert_eq!(waiting.classify(syn, TARGET, verdict), Err(PacketReject::Stray));
@@ -322,7 +322,7 @@ mod tests {
             ] {
                 let right = (forged, about) == (syn, TARGET);
                 let mut waiting = waiting(syn);
-                let verdict = Verdict::from_code(Code::L4Ok);
+                let verdict = Verdict::from_code(OutcomeCode::L4Ok);
                 let heard = waiting.classify(forged, about, verdict);
                 let expected = if forged.number == number { PacketReject::Spoofed } else { PacketReject::Stray };
                 prop_assert_eq!(heard.map(|answered| answered.key), if right { Ok(KEY) } else { Err(expected) });

@@ -5,7 +5,7 @@ mod head;
 
 use std::num::NonZeroU32;
 
-use maglev_ipc::{Code, Detail, Http, Refusal};
+use maglev_ipc::{HttpCheck, OutcomeCode, OutcomeDetail, RejectReason};
 use regex_lite::{Regex, RegexBuilder};
 
 use super::body::BodyDecoder;
@@ -26,7 +26,7 @@ const MAGIC: &[u8] = b"HTTP/1.";
 pub struct HttpRequest {
     /// The request, as it goes over the wire.
     pub bytes: Box<[u8]>,
-    http: Http,
+    http: HttpCheck,
     body: Option<Regex>,
 }
 
@@ -35,7 +35,7 @@ impl HttpRequest {
     ///
     /// # Errors
     /// The regular expression does not compile.
-    pub fn compile(http: &Http) -> Result<Self, Refusal> {
+    pub fn compile(http: &HttpCheck) -> Result<Self, RejectReason> {
         let body = http.body.as_deref().map(compile_regexp).transpose()?;
         let bytes = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: vpp-maglev/{}\r\nAccept: */*\r\n{}\r\n",
@@ -54,9 +54,9 @@ impl HttpRequest {
     }
 }
 
-fn compile_regexp(pattern: &str) -> Result<Regex, Refusal> {
+fn compile_regexp(pattern: &str) -> Result<Regex, RejectReason> {
     let regexp = RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build();
-    regexp.map_err(|error| Refusal::Invalid(format!("response-regexp: {error}")))
+    regexp.map_err(|error| RejectReason::Invalid(format!("response-regexp: {error}")))
 }
 
 /// An answer that is being received. It is read on after the verdict, to where the next answer will begin.
@@ -218,10 +218,10 @@ impl HttpResponse {
     }
 
     fn begin_body(&mut self, request: &HttpRequest, head: &ResponseHead) -> Option<Verdict> {
-        let status = Detail::Status(head.status);
+        let status = OutcomeDetail::Status(head.status);
         let verdict = match &request.body {
-            _ if !request.http.passes(head.status) => Some(Verdict::new(Code::L7Sts, status)),
-            None => Some(Verdict::new(Code::L7Ok, status)),
+            _ if !request.http.passes(head.status) => Some(Verdict::new(OutcomeCode::L7Sts, status)),
+            None => Some(Verdict::new(OutcomeCode::L7Ok, status)),
             Some(_) => None,
         };
         self.status = head.status;
@@ -259,12 +259,12 @@ fn judge_body(request: &HttpRequest, status: u16, body: &BodyDecoder) -> Verdict
     let text = String::from_utf8_lossy(body.bytes());
     match &request.body {
         Some(regexp) if !regexp.is_match(&text) => malformed("body does not match"),
-        _ => Verdict::new(Code::L7Ok, Detail::Status(status)),
+        _ => Verdict::new(OutcomeCode::L7Ok, OutcomeDetail::Status(status)),
     }
 }
 
-fn malformed(why: impl Into<Detail>) -> Verdict {
-    Verdict::new(Code::L7Rsp, why)
+fn malformed(why: impl Into<OutcomeDetail>) -> Verdict {
+    Verdict::new(OutcomeCode::L7Rsp, why)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub mod stream;
 pub mod tcp;
 pub mod tls;
 
-use maglev_ipc::{Check, Mode, Probe, Refusal};
+use maglev_ipc::{Check, ConnectMode, ProbeKind, RejectReason};
 
 /// All that can be worked out about a check ahead of its probes, and what one probe leaves to the next.
 #[derive(Debug)]
@@ -36,16 +36,16 @@ impl ProbePlan {
     ///
     /// # Errors
     /// The check cannot be probed.
-    pub fn compile(check: &Check, configs: &mut tls::TlsConfigs) -> Result<Self, Refusal> {
+    pub fn compile(check: &Check, configs: &mut tls::TlsConfigs) -> Result<Self, RejectReason> {
         tcp::reachable(check.target)?;
         match check.probe {
-            Probe::Icmp => Ok(Self::Icmp { answered: None }),
-            Probe::Tcp { mode: Mode::HalfOpen, .. } => {
+            ProbeKind::Icmp => Ok(Self::Icmp { answered: None }),
+            ProbeKind::Tcp { mode: ConnectMode::HalfOpen, .. } => {
                 let stream = stream::StreamPlan::compile(check, configs)?;
                 let (to, from) = stream.addresses();
                 Ok(Self::HalfOpen(half_open::SynPlan::new(to, from), Box::new(stream)))
             }
-            Probe::Tcp { mode: Mode::Full, .. } | Probe::Http { .. } => {
+            ProbeKind::Tcp { mode: ConnectMode::Full, .. } | ProbeKind::Http { .. } => {
                 Ok(Self::Stream(Box::new(stream::StreamPlan::compile(check, configs)?)))
             }
         }

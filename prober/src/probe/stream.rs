@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use maglev_ipc::{Check, Code, Detail, Http, Mode, Probe, Refusal, Tls};
+use maglev_ipc::{
+    Check, ConnectMode, HttpCheck, OutcomeCode, OutcomeDetail, ProbeKind, RejectReason, TlsHandshake,
+};
 use nix::sys::epoll::EpollFlags;
 use rustls::{ClientConnection, HandshakeKind};
 use socket2::Socket;
@@ -49,16 +51,16 @@ impl StreamPlan {
     ///
     /// # Errors
     /// The check cannot be probed.
-    pub fn compile(check: &Check, configs: &mut tls::TlsConfigs) -> Result<Self, Refusal> {
-        let (port, tls, http): (u16, Option<&Tls>, Option<&Http>) = match &check.probe {
-            Probe::Icmp => (0, None, None),
-            Probe::Tcp { port, tls, .. } => (*port, tls.as_ref(), None),
-            Probe::Http { port, http, tls } => (*port, tls.as_ref(), Some(http)),
+    pub fn compile(check: &Check, configs: &mut tls::TlsConfigs) -> Result<Self, RejectReason> {
+        let (port, tls, http): (u16, Option<&TlsHandshake>, Option<&HttpCheck>) = match &check.probe {
+            ProbeKind::Icmp => (0, None, None),
+            ProbeKind::Tcp { port, tls, .. } => (*port, tls.as_ref(), None),
+            ProbeKind::Http { port, http, tls } => (*port, tls.as_ref(), Some(http)),
         };
         Ok(Self {
             to: SocketAddr::new(check.target, port),
             from: check.source,
-            acknowledge: matches!(check.probe, Probe::Tcp { mode: Mode::Full, tls: None, .. }),
+            acknowledge: matches!(check.probe, ProbeKind::Tcp { mode: ConnectMode::Full, tls: None, .. }),
             turns: http
                 .and_then(|http| http.keep_alive)
                 .map(|every| ReconnectCountdown { every, left: None }),
@@ -99,9 +101,9 @@ impl StreamPlan {
             return tcp::remote(error);
         }
         match (&self.tls, &self.request) {
-            (Some(_), _) => failed(Code::L6Rsp, error),
-            (None, Some(_)) => failed(Code::L7Rsp, error),
-            (None, None) => Verdict::from_code(Code::L4Ok),
+            (Some(_), _) => failed(OutcomeCode::L6Rsp, error),
+            (None, Some(_)) => failed(OutcomeCode::L7Rsp, error),
+            (None, None) => Verdict::from_code(OutcomeCode::L4Ok),
         }
     }
 }
@@ -199,11 +201,13 @@ impl ProbeStream {
                 return None;
             }
             if plan.tls.is_none() && plan.request.is_none() {
-                return Some(StreamEnd::Verdict(Verdict::from_code(Code::L4Ok)));
+                return Some(StreamEnd::Verdict(Verdict::from_code(OutcomeCode::L4Ok)));
             }
             match Exchange::new(plan, now) {
                 Ok(exchange) => self.exchange = Some(Box::new(exchange)),
-                Err(error) => return Some(StreamEnd::Verdict(Verdict::new(Code::Local, error.to_string()))),
+                Err(error) => {
+                    return Some(StreamEnd::Verdict(Verdict::new(OutcomeCode::Local, error.to_string())));
+                }
             }
         }
         let exchange = self.exchange.as_mut()?;
@@ -211,7 +215,8 @@ impl ProbeStream {
         verdict.not_after = verdict.not_after.or(exchange.not_after);
         verdict.is_short = self.kept || exchange.has_resumed();
         // Some servers announce that they close an idle connection by an answer that nobody asked for.
-        let is_stale = !exchange.answer.has_begun() || verdict.detail == Detail::Status(REQUEST_TIMEOUT);
+        let is_stale =
+            !exchange.answer.has_begun() || verdict.detail == OutcomeDetail::Status(REQUEST_TIMEOUT);
         let is_pass = verdict.code.passed() == Some(true);
         Some(if self.kept && is_stale && !is_pass { StreamEnd::Stale } else { StreamEnd::Verdict(verdict) })
     }
@@ -255,10 +260,10 @@ impl ProbeStream {
     pub fn time_out(&self, plan: &StreamPlan) -> Verdict {
         match &self.exchange {
             _ if !self.deferred_events.is_empty() => {
-                Verdict::new(Code::Local, "more TLS handshakes than this host has time for")
+                Verdict::new(OutcomeCode::Local, "more TLS handshakes than this host has time for")
             }
-            None => Verdict::from_code(Code::L4Tout),
-            Some(exchange) if exchange.is_handshaking() => Verdict::from_code(Code::L6Tout),
+            None => Verdict::from_code(OutcomeCode::L4Tout),
+            Some(exchange) if exchange.is_handshaking() => Verdict::from_code(OutcomeCode::L6Tout),
             Some(exchange) => exchange.time_out(plan),
         }
     }
@@ -311,7 +316,7 @@ impl Exchange {
             }
             self.not_after = plan.completed(tls, now);
         }
-        let Some(request) = &plan.request else { return Some(Verdict::from_code(Code::L6Ok)) };
+        let Some(request) = &plan.request else { return Some(Verdict::from_code(OutcomeCode::L6Ok)) };
         let result = match &mut self.tls {
             Some(tls) => {
                 let mut stream = rustls::Stream::new(&mut **tls, &mut socket);
@@ -322,7 +327,7 @@ impl Exchange {
         match result {
             Ok(verdict) => verdict,
             Err(error) if error.kind() == ErrorKind::WouldBlock => None,
-            Err(error) => Some(failed(Code::L7Rsp, &error)),
+            Err(error) => Some(failed(OutcomeCode::L7Rsp, &error)),
         }
     }
 
@@ -330,7 +335,7 @@ impl Exchange {
         let length = plan.request.as_ref().map_or(0, |request| request.bytes.len());
         let is_taken = self.sent == length && !self.tls.as_ref().is_some_and(|tls| tls.wants_write());
         let detail = if is_taken { self.answer.waiting_for() } else { "the request is not taken" };
-        Verdict { not_after: self.not_after, ..Verdict::new(Code::L7Tout, detail) }
+        Verdict { not_after: self.not_after, ..Verdict::new(OutcomeCode::L7Tout, detail) }
     }
 }
 
@@ -382,19 +387,21 @@ fn uninterrupted(mut operation: impl FnMut() -> io::Result<usize>) -> io::Result
 fn handshake_failed(error: &io::Error) -> Option<Verdict> {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::Interrupted => None,
-        ErrorKind::UnexpectedEof => Some(Verdict::new(Code::L6Rsp, "connection closed during the handshake")),
-        _ => Some(failed(Code::L6Rsp, error)),
+        ErrorKind::UnexpectedEof => {
+            Some(Verdict::new(OutcomeCode::L6Rsp, "connection closed during the handshake"))
+        }
+        _ => Some(failed(OutcomeCode::L6Rsp, error)),
     }
 }
 
-fn failed(code: Code, error: &io::Error) -> Verdict {
+fn failed(code: OutcomeCode, error: &io::Error) -> Verdict {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match (tls, error.raw_os_error()) {
         (Some(fault), _) => {
             Verdict { not_after: tls::expired(fault), ..Verdict::new(code, tls::words(fault)) }
         }
         (None, Some(_)) => match tcp::remote(error) {
-            verdict if verdict.code == Code::Local => verdict,
+            verdict if verdict.code == OutcomeCode::Local => verdict,
             _ => Verdict::new(code, tcp::words(error)),
         },
         (None, None) => Verdict::new(code, error.to_string()),

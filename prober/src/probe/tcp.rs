@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use maglev_ipc::{Code, Refusal};
+use maglev_ipc::{OutcomeCode, RejectReason};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -36,9 +36,9 @@ pub fn connect(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> Resul
 /// error can only be ours.
 pub fn remote(error: &io::Error) -> Verdict {
     match errno(error) {
-        Errno::ETIMEDOUT => Verdict::from_code(Code::L4Tout),
+        Errno::ETIMEDOUT => Verdict::from_code(OutcomeCode::L4Tout),
         Errno::ENOBUFS | Errno::ENOMEM | Errno::EPERM => local(error),
-        _ => Verdict::new(Code::L4Con, words(error)),
+        _ => Verdict::new(OutcomeCode::L4Con, words(error)),
     }
 }
 
@@ -52,9 +52,9 @@ pub fn local(error: &io::Error) -> Verdict {
         Errno::EACCES | Errno::EPERM => "not permitted on this host",
         // What the route of type `blackhole` gives.
         Errno::EINVAL => "no valid route from this host",
-        _ => return Verdict::new(Code::Local, error.to_string()),
+        _ => return Verdict::new(OutcomeCode::Local, error.to_string()),
     };
-    Verdict::new(Code::Local, detail)
+    Verdict::new(OutcomeCode::Local, detail)
 }
 
 /// What an error means, in the words that users read.
@@ -76,7 +76,7 @@ pub fn words(error: &io::Error) -> &'static str {
 /// # Errors
 /// It is a link-local address, and a check has no place for the interface; or an IPv4 address in disguise, which
 /// would be probed by the other family's rules.
-pub fn reachable(target: IpAddr) -> Result<(), Refusal> {
+pub fn reachable(target: IpAddr) -> Result<(), RejectReason> {
     let IpAddr::V6(v6) = target else { return Ok(()) };
     let why = if v6.is_unicast_link_local() {
         "a link-local address names no host without an interface"
@@ -85,7 +85,7 @@ pub fn reachable(target: IpAddr) -> Result<(), Refusal> {
     } else {
         return Ok(());
     };
-    Err(Refusal::Target(target, why.to_owned()))
+    Err(RejectReason::Target(target, why.to_owned()))
 }
 
 fn open(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> io::Result<Socket> {

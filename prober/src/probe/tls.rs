@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use maglev_ipc::{Http, Refusal, Tls, Verify};
+use maglev_ipc::{HttpCheck, RejectReason, TlsHandshake, TlsVerify};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -66,7 +66,7 @@ pub struct TlsConfigs {
     numbers: HashMap<Box<[u8]>, u32>,
     bundles: HashMap<u32, Arc<RootCertStore>>,
     last: u32,
-    made: HashMap<(Verify, bool), Arc<ClientConfig>>,
+    made: HashMap<(TlsVerify, bool), Arc<ClientConfig>>,
 }
 
 impl fmt::Debug for TlsConfigs {
@@ -108,8 +108,8 @@ impl TlsConfigs {
         self.numbers.retain(|_, number| used.contains(number));
         self.bundles.retain(|number, _| used.contains(number));
         self.made.retain(|(verify, _), _| match verify {
-            Verify::Bundle(number) => used.contains(number),
-            Verify::Nothing | Verify::System => true,
+            TlsVerify::Bundle(number) => used.contains(number),
+            TlsVerify::Nothing | TlsVerify::System => true,
         });
     }
 
@@ -117,9 +117,9 @@ impl TlsConfigs {
     ///
     /// # Errors
     /// The name is no name, or there is no certificate to hold the server's against.
-    pub fn plan(&mut self, tls: &Tls, http: Option<&Http>) -> Result<TlsPlan, Refusal> {
+    pub fn plan(&mut self, tls: &TlsHandshake, http: Option<&HttpCheck>) -> Result<TlsPlan, RejectReason> {
         let name = ServerName::try_from(tls.server_name.clone());
-        let name = name.map_err(|_| Refusal::Invalid(format!("{}: no server name", tls.server_name)))?;
+        let name = name.map_err(|_| RejectReason::Invalid(format!("{}: no server name", tls.server_name)))?;
         let config = self.shared(tls.verify, http.is_some())?;
         if http.is_none_or(|http| http.keep_alive.is_none()) {
             return Ok(TlsPlan { config, name, session: None });
@@ -131,7 +131,7 @@ impl TlsConfigs {
         Ok(TlsPlan { config: Arc::new(config), name, session: Some(session) })
     }
 
-    fn shared(&mut self, verify: Verify, http: bool) -> Result<Arc<ClientConfig>, Refusal> {
+    fn shared(&mut self, verify: TlsVerify, http: bool) -> Result<Arc<ClientConfig>, RejectReason> {
         if let Some(config) = self.made.get(&(verify, http)) {
             return Ok(config.clone());
         }
@@ -140,21 +140,24 @@ impl TlsConfigs {
         Ok(config)
     }
 
-    fn make(&self, verify: Verify, http: bool) -> Result<ClientConfig, Refusal> {
+    fn make(&self, verify: TlsVerify, http: bool) -> Result<ClientConfig, RejectReason> {
         let builder =
             ClientConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions();
-        let builder = builder.map_err(|error| Refusal::Invalid(error.to_string()))?;
-        let roots = match verify {
-            Verify::Nothing => None,
-            Verify::System if self.system.is_empty() => {
-                return Err(Refusal::Invalid("this host has no root certificates".to_owned()));
-            }
-            Verify::System => Some(self.system.clone()),
-            Verify::Bundle(number) => {
-                let roots = self.bundles.get(&number).filter(|roots| !roots.is_empty()).cloned();
-                Some(roots.ok_or_else(|| Refusal::Invalid("the CA bundle holds no certificate".to_owned()))?)
-            }
-        };
+        let builder = builder.map_err(|error| RejectReason::Invalid(error.to_string()))?;
+        let roots =
+            match verify {
+                TlsVerify::Nothing => None,
+                TlsVerify::System if self.system.is_empty() => {
+                    return Err(RejectReason::Invalid("this host has no root certificates".to_owned()));
+                }
+                TlsVerify::System => Some(self.system.clone()),
+                TlsVerify::Bundle(number) => {
+                    let roots = self.bundles.get(&number).filter(|roots| !roots.is_empty()).cloned();
+                    Some(roots.ok_or_else(|| {
+                        RejectReason::Invalid("the CA bundle holds no certificate".to_owned())
+                    })?)
+                }
+            };
         let mut config = match roots {
             Some(roots) => builder.with_root_certificates(roots).with_no_client_auth(),
             None => {

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
-use maglev_ipc::{Check, Mode, Probe, Refusal, Timeout, Tls, Verify};
+use maglev_ipc::{Check, ConnectMode, ProbeKind, ProbeTimeout, RejectReason, TlsHandshake, TlsVerify};
 
 use super::*;
 
@@ -10,7 +10,13 @@ const LIMITS: ProbeLimits = ProbeLimits { max_checks: 3, max_rate: 100 };
 
 fn icmp(last: u8) -> Check {
     let target = Ipv4Addr::new(192, 0, 2, last).into();
-    Check { target, source: None, timeout: Timeout::Fixed(SECOND), fast: SECOND, probe: Probe::Icmp }
+    Check {
+        target,
+        source: None,
+        timeout: ProbeTimeout::Fixed(SECOND),
+        fast_interval: SECOND,
+        probe: ProbeKind::Icmp,
+    }
 }
 
 struct Link {
@@ -73,7 +79,7 @@ fn limits_refuse_what_is_beyond_them() {
     let hasty = Duration::from_millis(10);
     let set = link.set(2, [(1, hasty, icmp(1)), (2, SECOND, icmp(2))]);
     assert_eq!(set.accepted.len(), 1);
-    assert_eq!(set.rejected[0].1, Refusal::Limit { what: "--max-rate 100".into() });
+    assert_eq!(set.rejected[0].1, RejectReason::Limit { what: "--max-rate 100".into() });
 }
 
 /// A low `--max-checks` is no reason to probe nothing.
@@ -95,7 +101,7 @@ fn limits_hold_for_a_set_with_all_its_amendments() {
     let hasty = Duration::from_millis(10);
     let set = link.amendment(3, &[5, 2], [(6, hasty, icmp(6)), (7, SECOND, icmp(7))]);
     assert_eq!((set.dropped, set.accepted.len()), (Some(vec![CheckId(2)]), 1));
-    assert_eq!(set.rejected[0], (CheckId(6), Refusal::Limit { what: "--max-rate 100".into() }));
+    assert_eq!(set.rejected[0], (CheckId(6), RejectReason::Limit { what: "--max-rate 100".into() }));
     assert_eq!(link.set(4, [(1, hasty, icmp(1))]).accepted.len(), 1, "a whole set begins anew");
 }
 
@@ -136,9 +142,9 @@ fn an_amendment_has_its_place_and_order() {
 fn intervals_have_bounds() {
     let mut link = Link::new();
     let set = link.set(1, [(1, Duration::from_millis(9), icmp(1)), (2, SECOND * 3601, icmp(2))]);
-    let bounds = Refusal::Bounds { what: "interval".into() };
+    let bounds = RejectReason::Bounds { what: "interval".into() };
     assert_eq!(set.rejected, [(CheckId(1), bounds.clone()), (CheckId(2), bounds)]);
-    let pace = |interval| ToProber::Pace(vec![(CheckId(1), interval)]);
+    let pace = |interval| ToProber::SetIntervals(vec![(CheckId(1), interval)]);
     assert_eq!(link.say(pace(Duration::MAX)).unwrap_err(), ProtocolError::ExceedsBound("Pace"));
     assert!(matches!(link.say(pace(SECOND)), Ok(Some(ControllerRequest::SetIntervals(_)))));
 }
@@ -146,10 +152,10 @@ fn intervals_have_bounds() {
 #[test]
 fn a_bundle_is_known_by_its_content() {
     let check = |bundle| Check {
-        probe: Probe::Tcp {
+        probe: ProbeKind::Tcp {
             port: 1,
-            mode: Mode::Full,
-            tls: Some(Tls { server_name: "x".into(), verify: Verify::Bundle(bundle) }),
+            mode: ConnectMode::Full,
+            tls: Some(TlsHandshake { server_name: "x".into(), verify: TlsVerify::Bundle(bundle) }),
         },
         ..icmp(1)
     };

@@ -1,6 +1,6 @@
 //! The verdicts on a check, as a controller that comes back wants them.
 
-use maglev_ipc::{CheckId, Outcome, Streak};
+use maglev_ipc::{CheckId, Outcome, VerdictHistory};
 
 /// The newest verdicts on a check.
 #[derive(Debug, Default)]
@@ -23,9 +23,9 @@ impl CheckHistory {
     }
 
     /// What is known of the check that is now called `id`.
-    pub fn streak(&self, id: CheckId) -> Option<Streak> {
+    pub fn streak(&self, id: CheckId) -> Option<VerdictHistory> {
         let last = Outcome { check: id, ..self.last.clone()? };
-        Some(Streak { last, passes: self.passes, known: self.known })
+        Some(VerdictHistory { last, bits: self.passes, len: self.known })
     }
 }
 
@@ -33,7 +33,7 @@ impl CheckHistory {
 mod tests {
     use std::time::Duration;
 
-    use maglev_ipc::{Code, Detail};
+    use maglev_ipc::{OutcomeCode, OutcomeDetail};
 
     use super::*;
 
@@ -47,8 +47,8 @@ mod tests {
                 seq: 1,
                 started: 0,
                 duration: Duration::ZERO,
-                code: Code::L7Ok,
-                detail: Detail::None,
+                code: OutcomeCode::L7Ok,
+                detail: OutcomeDetail::None,
                 timeout: None,
                 not_after,
             });

@@ -16,7 +16,7 @@ mod timer_wheel;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use maglev_ipc::{Check, CheckId, Code, Stats, Streak};
+use maglev_ipc::{Check, CheckId, OutcomeCode, ProberStats, VerdictHistory};
 
 use crate::clock::{Nanos, nanos};
 use crate::probe_id::ProbeId;
@@ -54,7 +54,7 @@ pub struct Scheduler<P, F> {
     deferred_this_iteration: bool,
     /// When the last stall ended.
     last_stall: Nanos,
-    stats: Stats,
+    stats: ProberStats,
     reports: Vec<OutcomeReport>,
     expired: Vec<u32>,
 }
@@ -89,7 +89,7 @@ impl<P, F> Scheduler<P, F> {
             deferred: VecDeque::new(),
             deferred_this_iteration: false,
             last_stall: 0,
-            stats: Stats::default(),
+            stats: ProberStats::default(),
             reports: Vec::new(),
             expired: Vec::new(),
         }
@@ -140,7 +140,10 @@ impl<P, F> Scheduler<P, F> {
     }
 
     /// What is known of the checks in `slots`.
-    pub fn verdict_histories(&self, slots: impl Iterator<Item = u32>) -> impl Iterator<Item = Streak> {
+    pub fn verdict_histories(
+        &self,
+        slots: impl Iterator<Item = u32>,
+    ) -> impl Iterator<Item = VerdictHistory> {
         slots.filter_map(|slot| self.table.entry(slot)).filter_map(|entry| entry.history.streak(entry.id))
     }
 
@@ -187,7 +190,8 @@ impl<P, F> Scheduler<P, F> {
                 continue;
             }
             if !self.rate.take() {
-                self.stats.rate += std::mem::take(&mut self.newly_due).min(self.ready.len()) as u64;
+                self.stats.delayed_by_rate +=
+                    std::mem::take(&mut self.newly_due).min(self.ready.len()) as u64;
                 return false;
             }
             queue.pop_front();
@@ -255,7 +259,7 @@ impl<P, F> Scheduler<P, F> {
     }
 
     /// Probes started and put off, and how late they were; all else is left at 0.
-    pub fn stats(&self) -> &Stats {
+    pub fn stats(&self) -> &ProberStats {
         &self.stats
     }
 
@@ -274,7 +278,7 @@ impl<P, F> Scheduler<P, F> {
             let stalled = started <= self.last_stall;
             entry.record_verdict(
                 index,
-                if stalled { Verdict::new(Code::Local, STALLED_DETAIL) } else { waited },
+                if stalled { Verdict::new(OutcomeCode::Local, STALLED_DETAIL) } else { waited },
                 now,
             );
         }
@@ -286,7 +290,7 @@ impl<P, F> Scheduler<P, F> {
         entry.due = start;
         if now.saturating_sub(entry.due) > STALL {
             entry.due = self.jitter.first(now, entry.interval);
-            self.stats.stalled += 1;
+            self.stats.delayed_by_stall += 1;
         } else {
             entry.ready = true;
             self.ready.push_back(slot);
@@ -310,11 +314,11 @@ impl<P, F> Scheduler<P, F> {
         entry.ready = false;
         entry.seq += 1;
         self.stats.probes += 1;
-        self.stats.lateness.count(now.saturating_sub(entry.due));
+        self.stats.lateness.record(now.saturating_sub(entry.due));
         // Lateness within the jitter is caught up, so that the mean interval holds; more than that is forgotten.
         entry.last_due = entry.due.max(now.saturating_sub(nanos(entry.interval) / 10));
         entry.due = self.jitter.next(entry.last_due, entry.interval);
-        entry.due_fast = self.jitter.next(entry.last_due, entry.check.fast);
+        entry.due_fast = self.jitter.next(entry.last_due, entry.check.fast_interval);
         let timeout = nanos(entry.timeout());
         entry.unanswered = if in_flight.is_some() { entry.unanswered + 1 } else { 0 };
         entry.probes.push_back(ProbeRecord { started: now, deadline: now + timeout, in_flight, result });

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use maglev_ipc::{Check, CheckId, Code, Outcome, Timeout};
+use maglev_ipc::{Check, CheckId, Outcome, OutcomeCode, ProbeTimeout};
 
 use super::history::CheckHistory;
 use super::latency::LatencyEstimate;
@@ -149,8 +149,8 @@ impl<P, F> ScheduledCheck<P, F> {
     /// How long the next probe may take.
     pub fn timeout(&self) -> Duration {
         match self.check.timeout {
-            Timeout::Fixed(timeout) => timeout,
-            Timeout::Auto { min, max } => self.latency.timeout(min, max, self.unanswered),
+            ProbeTimeout::Fixed(timeout) => timeout,
+            ProbeTimeout::Auto { min, max } => self.latency.timeout(min, max, self.unanswered),
         }
     }
 
@@ -168,7 +168,7 @@ impl<P, F> ScheduledCheck<P, F> {
             self.latency.sample(took, verdict.is_short);
         }
         // A fault of this host says nothing of the server, so it is no reason for doubt either.
-        if !matches!(verdict.code, Code::L4Tout | Code::L6Tout | Code::L7Tout) {
+        if !matches!(verdict.code, OutcomeCode::L4Tout | OutcomeCode::L6Tout | OutcomeCode::L7Tout) {
             self.unanswered = self.unanswered.min(newer);
         }
         probe.result = Some((Duration::from_nanos(took), verdict));
@@ -184,7 +184,7 @@ impl<P, F> ScheduledCheck<P, F> {
         let (duration, Verdict { code, detail, not_after, .. }) = result.take()?;
         let started = *started;
         self.probes.pop_front();
-        let timeout = matches!(self.check.timeout, Timeout::Auto { .. }).then(|| self.timeout());
+        let timeout = matches!(self.check.timeout, ProbeTimeout::Auto { .. }).then(|| self.timeout());
         let outcome = Outcome { check: self.id, seq, started, duration, code, detail, timeout, not_after };
         self.history.record(&outcome);
         let passed = code.passed() == Some(true);

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use maglev_ipc::link::Error;
-use maglev_ipc::{Check, CheckId, ControllerLink, Probe, Timeout, ToController, ToProber, VERSION};
+use maglev_ipc::{Check, CheckId, ControllerLink, ProbeKind, ProbeTimeout, ToController, ToProber, VERSION};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// How long a test waits before it calls the prober stuck.
@@ -128,15 +128,21 @@ impl Controller {
     }
 
     /// What the first probe of a check comes to, as code and detail.
-    pub fn probe(&mut self, generation: u64, target: IpAddr, probe: Probe) -> String {
+    pub fn probe(&mut self, generation: u64, target: IpAddr, probe: ProbeKind) -> String {
         self.ask(generation, target, probe, TIMEOUT);
         self.outcome(generation)
     }
 
     /// Sends a set of one check.
-    pub fn ask(&mut self, generation: u64, target: IpAddr, probe: Probe, timeout: Duration) {
+    pub fn ask(&mut self, generation: u64, target: IpAddr, probe: ProbeKind, timeout: Duration) {
         let interval = Duration::from_millis(10);
-        let check = Check { target, source: None, timeout: Timeout::Fixed(timeout), fast: interval, probe };
+        let check = Check {
+            target,
+            source: None,
+            timeout: ProbeTimeout::Fixed(timeout),
+            fast_interval: interval,
+            probe,
+        };
         for message in [
             ToProber::Begin { generation },
             ToProber::Checks(vec![(name(generation), interval.into(), check)]),

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use maglev_ipc::{Mode, Probe};
+use maglev_ipc::{ConnectMode, ProbeKind};
 
 use super::harness::{Place, skip};
 
@@ -69,7 +69,7 @@ fn a_routers_word_ends_a_probe_at_once_and_this_hosts_own_is_no_verdict() {
     let place = Place::new();
     let prober = place.start(&[], &["--netns", &network.host]);
     let mut controller = prober.connect();
-    let icmp = || Probe::Icmp;
+    let icmp = || ProbeKind::Icmp;
     let mut generations = 1..;
     let mut outcome =
         |target: &str, probe| controller.probe(generations.next().unwrap(), target.parse().unwrap(), probe);
@@ -77,7 +77,7 @@ fn a_routers_word_ends_a_probe_at_once_and_this_hosts_own_is_no_verdict() {
     for router in ["10.77.1.2", "fd77::2"] {
         while outcome(router, icmp()) != "L7OK" {}
     }
-    let tcp = || Probe::Tcp { port: 80, mode: Mode::Full, tls: None };
+    let tcp = || ProbeKind::Tcp { port: 80, mode: ConnectMode::Full, tls: None };
     let expected = [
         ("10.88.1.9", icmp(), "L4CON host unreachable"),
         ("10.88.2.9", icmp(), "L4CON administratively prohibited"),

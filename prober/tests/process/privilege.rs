@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
 use super::harness::{Place, Prober, skip};
-use maglev_ipc::{Mode, Probe};
+use maglev_ipc::{ConnectMode, ProbeKind};
 
 const NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
 const NET_RAW: [&str; 4] = ["--inh-caps", "-all,+net_raw", "--ambient-caps", "-all,+net_raw"];
@@ -35,7 +35,7 @@ fn with_cap_net_raw_it_probes_after_having_given_it_up() {
     let sockets = 3 * 2 + PORTS + 2;
     assert_eq!(prober.descriptors(), [vec!["anon_inode"; 2], vec!["socket"; sockets]].concat());
     for (generation, target) in (1..).zip(LOOPBACK) {
-        assert_eq!(controller.probe(generation, target, Probe::Icmp), "L7OK");
+        assert_eq!(controller.probe(generation, target, ProbeKind::Icmp), "L7OK");
     }
     assert_holds_nothing(&prober);
 }
@@ -50,11 +50,14 @@ fn without_any_capability_it_probes_all_but_icmp() {
     let mut controller = prober.connect();
     assert_holds_nothing(&prober);
     assert_eq!(prober.descriptors(), [vec!["anon_inode"; 2], vec!["socket"; PORTS + 2]].concat());
-    let icmp = controller.probe(1, LOOPBACK[0], Probe::Icmp);
+    let icmp = controller.probe(1, LOOPBACK[0], ProbeKind::Icmp);
     assert_eq!(icmp, "LOCAL raw sockets are not permitted (CAP_NET_RAW)");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    assert_eq!(controller.probe(2, LOOPBACK[0], Probe::Tcp { port, mode: Mode::Full, tls: None }), "L4OK");
+    assert_eq!(
+        controller.probe(2, LOOPBACK[0], ProbeKind::Tcp { port, mode: ConnectMode::Full, tls: None }),
+        "L4OK"
+    );
 }
 
 #[test]
@@ -68,7 +71,7 @@ fn started_as_root_it_goes_on_as_nobody() {
     assert_holds_nothing(&prober);
     assert_eq!(prober.status("CapBnd"), "0000000000000000");
     assert_eq!(prober.status("Groups"), "");
-    assert_eq!(controller.probe(1, LOOPBACK[0], Probe::Icmp), "L7OK");
+    assert_eq!(controller.probe(1, LOOPBACK[0], ProbeKind::Icmp), "L7OK");
 }
 
 #[test]
@@ -89,7 +92,9 @@ fn it_probes_in_the_namespace_that_it_is_told() {
     // Loopback is down in there: both kinds of socket were made inside.
     let mut controller = prober.connect();
     assert_holds_nothing(&prober);
-    for (generation, probe) in (1..).zip([Probe::Icmp, Probe::Tcp { port: 9, mode: Mode::Full, tls: None }]) {
+    for (generation, probe) in
+        (1..).zip([ProbeKind::Icmp, ProbeKind::Tcp { port: 9, mode: ConnectMode::Full, tls: None }])
+    {
         assert_eq!(controller.probe(generation, LOOPBACK[0], probe), "LOCAL no route from this host");
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::time::Duration;
 
-use maglev_ipc::{Http, Probe};
+use maglev_ipc::{HttpCheck, ProbeKind};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -22,8 +22,14 @@ fn what_times_out_while_the_prober_is_stopped_is_no_verdict() {
     for generation in 1.. {
         // Another check each time, so that its first outcome is of a probe that the stop may have hit.
         let host = format!("h{generation}");
-        let http = Http { path: "/".into(), host, codes: vec![(200, 200)], body: None, keep_alive: None };
-        controller.ask(generation, target, Probe::Http { port, http, tls: None }, Duration::from_millis(150));
+        let http =
+            HttpCheck { path: "/".into(), host, codes: vec![(200, 200)], body: None, keep_alive: None };
+        controller.ask(
+            generation,
+            target,
+            ProbeKind::Http { port, http, tls: None },
+            Duration::from_millis(150),
+        );
         // There is no event by which to know that a probe has started; if this one had not, the next may.
         std::thread::sleep(Duration::from_millis(20));
         kill(pid, Signal::SIGSTOP).unwrap();

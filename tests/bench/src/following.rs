@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::ensure;
 use maglev_core::maglev::table_length;
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbAsV2Dump, Prefix, Vip};
 use maglev_vpp::{Client, Error, Options};
 use tokio::runtime::{self, Runtime};
@@ -138,7 +138,7 @@ fn start(crowd: Crowd, vpp: &Vpp) -> (Place, Prober, Maglevd) {
     let prober = Prober::listen(&place.path("prober.sock"));
     let maglevd = Setup::new(&place, &crowd.config()).vpp(vpp).start();
     prober.until_asked(crowd.len());
-    prober.say(crowd.servers(), Code::L7Ok);
+    prober.say(crowd.servers(), OutcomeCode::L7Ok);
     (place, prober, maglevd)
 }
 
@@ -150,7 +150,9 @@ fn flips(crowd: Crowd, part: &mut Part) -> anyhow::Result<()> {
     until_raised(sim, crowd.len());
     let (mut downs, mut ups) = (Vec::new(), Vec::new());
     for _ in 0..TIMES {
-        for (code, raised, times) in [(Code::L4Con, 0, &mut downs), (Code::L7Ok, crowd.len(), &mut ups)] {
+        for (code, raised, times) in
+            [(OutcomeCode::L4Con, 0, &mut downs), (OutcomeCode::L7Ok, crowd.len(), &mut ups)]
+        {
             let began = Instant::now();
             prober.say(crowd.servers(), code);
             until_raised(sim, raised);

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use maglev_ipc::check::Http;
+use maglev_ipc::check::HttpCheck;
 use maglevd_prober::probe::body::{BodyDecoder, BodyFraming};
 use maglevd_prober::probe::http::{HttpRequest, HttpResponse, MAX_BODY, MAX_HEAD, Reuse};
 use maglevd_prober::verdict::Verdict;
@@ -31,7 +31,8 @@ fn run(input: &[u8]) {
     };
     let codes = if options & 4 == 0 { vec![(200, 299)] } else { vec![(100, 599)] };
     let keep_alive = if options & 8 == 0 { None } else { NonZeroU32::new(10) };
-    let http = Http { path: "/".into(), host: "h".into(), codes, body: body.map(str::to_owned), keep_alive };
+    let http =
+        HttpCheck { path: "/".into(), host: "h".into(), codes, body: body.map(str::to_owned), keep_alive };
     let request = HttpRequest::compile(&http).expect("our own expression");
     let whole = verdict(&request, [answer]);
     let cut = verdict(&request, pieces(answer, cuts));

@@ -6,11 +6,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use maglev_ipc::check::{Http, Tls, Verify};
-use maglev_ipc::outcome::Stats;
+use maglev_ipc::check::{HttpCheck, TlsHandshake, TlsVerify};
+use maglev_ipc::outcome::ProberStats;
 use maglev_ipc::{
-    Check, CheckId, Code, Detail, Mode, Outcome, Probe, Refusal, Streak, Timeout, ToController, ToProber,
-    VERSION, codec,
+    Check, CheckId, ConnectMode, Outcome, OutcomeCode, OutcomeDetail, ProbeKind, ProbeTimeout, RejectReason,
+    ToController, ToProber, VERSION, VerdictHistory, codec,
 };
 
 use maglevd::prober::InboundProtocol;
@@ -94,8 +94,8 @@ fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) ->
 }
 
 fn orders() -> Vec<Vec<u8>> {
-    let tls = |verify| Some(Tls { server_name: "example.net".into(), verify });
-    let http = Http {
+    let tls = |verify| Some(TlsHandshake { server_name: "example.net".into(), verify });
+    let http = HttpCheck {
         path: "/".into(),
         host: "h".into(),
         codes: vec![(200, 299)],
@@ -104,11 +104,11 @@ fn orders() -> Vec<Vec<u8>> {
     };
     let pem = rcgen::generate_simple_self_signed(["example.net".into()]).expect("a certificate").cert.pem();
     let probes = [
-        Probe::Icmp,
-        Probe::Tcp { port: 53, mode: Mode::HalfOpen, tls: None },
-        Probe::Http { port: 80, http: http.clone(), tls: None },
-        Probe::Http { port: 443, http, tls: tls(Verify::Bundle(5)) },
-        Probe::Tcp { port: 443, mode: Mode::Full, tls: tls(Verify::Nothing) },
+        ProbeKind::Icmp,
+        ProbeKind::Tcp { port: 53, mode: ConnectMode::HalfOpen, tls: None },
+        ProbeKind::Http { port: 80, http: http.clone(), tls: None },
+        ProbeKind::Http { port: 443, http, tls: tls(TlsVerify::Bundle(5)) },
+        ProbeKind::Tcp { port: 443, mode: ConnectMode::Full, tls: tls(TlsVerify::Nothing) },
     ];
     let mut set = vec![
         ToProber::Hello { version: VERSION, release: "0.1".into() },
@@ -118,14 +118,14 @@ fn orders() -> Vec<Vec<u8>> {
     let checks = (1..).zip(probes).map(|(id, probe)| {
         let target = IpAddr::from([192, 0, 2, id as u8]);
         let (min, max) = (Duration::from_millis(50), Duration::from_secs(1));
-        let timeout = Timeout::Auto { min, max };
-        let check = Check { target, source: None, timeout, fast: min, probe };
+        let timeout = ProbeTimeout::Auto { min, max };
+        let check = Check { target, source: None, timeout, fast_interval: min, probe };
         (CheckId(id), max.into(), check)
     });
     let (some, others): (Vec<_>, Vec<_>) = checks.partition(|(id, ..)| id.0 < 4);
     set.extend([ToProber::Checks(some), ToProber::Checks(others)]);
     set.push(ToProber::Commit { generation: 1 });
-    set.push(ToProber::Pace(vec![(CheckId(1), Duration::from_millis(500))]));
+    set.push(ToProber::SetIntervals(vec![(CheckId(1), Duration::from_millis(500))]));
     set.push(ToProber::Amend { generation: 2 });
     set.push(ToProber::Drop(vec![CheckId(1)]));
     set.push(ToProber::Commit { generation: 2 });
@@ -146,27 +146,30 @@ fn answers() -> Vec<Vec<u8>> {
         detail: detail.into(),
     };
     let hello = ToController::Hello { version: VERSION, release: "0.1".into(), instance: 7 };
-    let down = (1..9).map(|seq| outcome(2, seq, Code::L4Con, "connection refused")).collect();
+    let down = (1..9).map(|seq| outcome(2, seq, OutcomeCode::L4Con, "connection refused")).collect();
     let all = [
         hello.clone(),
-        ToController::Refused { id: CheckId(1), why: Refusal::Bounds { what: "timeout".into() } },
-        ToController::Streaks(vec![Streak {
-            last: outcome(2, 9, Code::L7Ok, ""),
-            passes: u64::MAX,
-            known: 64,
+        ToController::Rejected { id: CheckId(1), reason: RejectReason::Bounds { what: "timeout".into() } },
+        ToController::Histories(vec![VerdictHistory {
+            last: outcome(2, 9, OutcomeCode::L7Ok, ""),
+            bits: u64::MAX,
+            len: 64,
         }]),
         ToController::Committed { generation: 1 },
-        ToController::Outcomes(vec![outcome(1, 10, Code::L4Ok, ""), outcome(2, 10, Code::Local, "no route")]),
+        ToController::Outcomes(vec![
+            outcome(1, 10, OutcomeCode::L4Ok, ""),
+            outcome(2, 10, OutcomeCode::Local, "no route"),
+        ]),
         ToController::Outcomes(down),
-        ToController::Heartbeat(Stats::default()),
+        ToController::Heartbeat(ProberStats::default()),
     ];
     // What a prober of ours never says.
-    let wild = Detail::Text("\u{1b}[2J\n".repeat(100).into());
-    let last = Outcome { detail: wild, ..outcome(2, 1, Code::L4Con, "") };
+    let wild = OutcomeDetail::Text("\u{1b}[2J\n".repeat(100).into());
+    let last = Outcome { detail: wild, ..outcome(2, 1, OutcomeCode::L4Con, "") };
     let rude = [
         hello.clone(),
-        ToController::Streaks(vec![Streak { last: last.clone(), passes: 0, known: u8::MAX }]),
-        ToController::Refused { id: CheckId(1), why: Refusal::Invalid("\r".repeat(5000)) },
+        ToController::Histories(vec![VerdictHistory { last: last.clone(), bits: 0, len: u8::MAX }]),
+        ToController::Rejected { id: CheckId(1), reason: RejectReason::Invalid("\r".repeat(5000)) },
         ToController::Outcomes(vec![last; 50]),
     ];
     vec![encoded(&all), encoded(&rude), encoded(&[hello])]

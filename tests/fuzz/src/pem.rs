@@ -1,6 +1,6 @@
 //! Certificates: those that operators name, and those that clients show.
 
-use maglev_ipc::check::{MAX_BUNDLE, Tls, Verify};
+use maglev_ipc::check::{MAX_BUNDLE, TlsHandshake, TlsVerify};
 use maglevd::access::peer;
 use maglevd::config::tls;
 use maglevd_prober::probe::tls::TlsConfigs;
@@ -23,7 +23,7 @@ fn run(input: &[u8]) {
     let mut configs = TlsConfigs::new([]);
     let number = configs.add_bundle(bundle);
     assert_eq!(configs.add_bundle(bundle), number, "equal bundles have one number");
-    let tls = Tls { server_name: "example.net".into(), verify: Verify::Bundle(number) };
+    let tls = TlsHandshake { server_name: "example.net".into(), verify: TlsVerify::Bundle(number) };
     let _ = configs.plan(&tls, None);
 }
 

@@ -13,7 +13,7 @@ use maglev_core::state::{CheckSet, Input, ListedVip, Output, State};
 use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_core::view::VppInfo;
 use maglev_ipc::outcome::MAX_DETAIL;
-use maglev_ipc::{Detail, ToProber, VERSION, codec};
+use maglev_ipc::{OutcomeDetail, ToProber, VERSION, codec};
 use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, Prefix, Request, Vip};
 use maglevd_prober::probe::tls::TlsConfigs;
 use maglevd_prober::protocol::{self, InboundProtocol};
@@ -208,8 +208,8 @@ fn harmless<R: Request>(request: &R) {
 }
 
 /// Whether the detail may stand on a terminal.
-pub fn tame(detail: &Detail) {
-    if let Detail::Text(text) = detail {
+pub fn tame(detail: &OutcomeDetail) {
+    if let OutcomeDetail::Text(text) = detail {
         shown(text, MAX_DETAIL);
     }
 }
@@ -253,7 +253,7 @@ pub fn within_limits(set: &maglevd_prober::set::CheckSet, limits: ProbeLimits) {
         assert!(maglevd_prober::set::interval_allowed(member.interval));
         member.check.validate().expect("what is probed is within its bounds");
         rate += 1.0 / member.interval.as_secs_f64();
-        if let maglev_ipc::Probe::Http { http, .. } = &member.check.probe {
+        if let maglev_ipc::ProbeKind::Http { http, .. } = &member.check.probe {
             let request =
                 maglevd_prober::probe::http::HttpRequest::compile(http).expect("it was compiled before");
             let lines = request.bytes.split(|byte| *byte == b'\n').count();

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use maglev_ipc::link::Error;
-use maglev_ipc::message::HEARTBEAT;
+use maglev_ipc::message::HEARTBEAT_INTERVAL;
 use maglev_ipc::{
-    Check, CheckId, ControllerLink, Http, Mode, Outcome, Probe, Stats, Timeout, Tls, ToController, ToProber,
-    VERSION, Verify,
+    Check, CheckId, ConnectMode, ControllerLink, HttpCheck, Outcome, ProbeKind, ProbeTimeout, ProberStats,
+    TlsHandshake, TlsVerify, ToController, ToProber, VERSION,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -18,9 +18,9 @@ use super::PATIENCE;
 /// Between two probes of one check.
 const INTERVAL: Duration = Duration::from_millis(20);
 /// Where a probe is to run into its time-out, it is this one. Elsewhere it is to be out of the way.
-pub const SHORT: Timeout = Timeout::Fixed(Duration::from_millis(300));
+pub const SHORT: ProbeTimeout = ProbeTimeout::Fixed(Duration::from_millis(300));
 /// See [`SHORT`].
-const LONG: Timeout = Timeout::Fixed(Duration::from_secs(30));
+const LONG: ProbeTimeout = ProbeTimeout::Fixed(Duration::from_secs(30));
 
 /// A controller that has said Hello.
 pub struct Controller {
@@ -91,7 +91,7 @@ impl Controller {
     }
 
     /// The prober's counters, as of now or later, once they are as `wanted`.
-    pub fn stats(&mut self, wanted: impl Fn(&Stats) -> bool) -> Stats {
+    pub fn stats(&mut self, wanted: impl Fn(&ProberStats) -> bool) -> ProberStats {
         self.hear("counters", |message| match message {
             ToController::Heartbeat(stats) if wanted(stats) => Some(*stats),
             _ => None,
@@ -154,7 +154,7 @@ impl Controller {
         self.send(&ToProber::Commit { generation });
         self.hear("that the check is in force", |message| match message {
             ToController::Committed { generation: committed } => (*committed == generation).then_some(()),
-            ToController::Refused { why, .. } => panic!("the prober refuses the check: {why}"),
+            ToController::Rejected { reason: why, .. } => panic!("the prober refuses the check: {why}"),
             _ => None,
         });
         id
@@ -172,7 +172,7 @@ impl Controller {
         let deadline = Instant::now() + PATIENCE;
         let mut last = None;
         while Instant::now() < deadline {
-            if self.beat.elapsed() > HEARTBEAT {
+            if self.beat.elapsed() > HEARTBEAT_INTERVAL {
                 self.beat = Instant::now();
                 self.send(&ToProber::Heartbeat);
             }
@@ -198,37 +198,37 @@ impl Controller {
 const ROOTS: u32 = 1;
 
 /// The roots that [`Controller::verdict_with_roots`] sends.
-pub const GIVEN_ROOTS: Verify = Verify::Bundle(ROOTS);
+pub const GIVEN_ROOTS: TlsVerify = TlsVerify::Bundle(ROOTS);
 
 /// A check that has time.
 #[must_use]
-pub const fn check(target: IpAddr, probe: Probe) -> Check {
-    Check { target, source: None, timeout: LONG, fast: INTERVAL, probe }
+pub const fn check(target: IpAddr, probe: ProbeKind) -> Check {
+    Check { target, source: None, timeout: LONG, fast_interval: INTERVAL, probe }
 }
 
 /// A connection to `port`.
 #[must_use]
-pub const fn tcp(port: u16) -> Probe {
-    Probe::Tcp { port, mode: Mode::Full, tls: None }
+pub const fn tcp(port: u16) -> ProbeKind {
+    ProbeKind::Tcp { port, mode: ConnectMode::Full, tls: None }
 }
 
 /// A `GET` of `path` that passes with 200.
 #[must_use]
-pub fn http(port: u16, path: &str) -> Probe {
-    Probe::Http { port, http: get(path), tls: None }
+pub fn http(port: u16, path: &str) -> ProbeKind {
+    ProbeKind::Http { port, http: get(path), tls: None }
 }
 
 /// The same over TLS, from a server that is to prove to be `name`.
 #[must_use]
-pub fn https(port: u16, name: &str, verify: Verify) -> Probe {
-    let tls = Tls { server_name: name.to_owned(), verify };
-    Probe::Http { port, http: get("/"), tls: Some(tls) }
+pub fn https(port: u16, name: &str, verify: TlsVerify) -> ProbeKind {
+    let tls = TlsHandshake { server_name: name.to_owned(), verify };
+    ProbeKind::Http { port, http: get("/"), tls: Some(tls) }
 }
 
 /// A `GET` of `path` that passes with 200.
 #[must_use]
-pub fn get(path: &str) -> Http {
-    Http {
+pub fn get(path: &str) -> HttpCheck {
+    HttpCheck {
         path: path.to_owned(),
         host: "lab".to_owned(),
         codes: vec![(200, 200)],

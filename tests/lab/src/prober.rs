@@ -10,8 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use maglev_ipc::link::Error;
-use maglev_ipc::message::{HEARTBEAT, MAX_BATCH};
-use maglev_ipc::{CheckId, Code, Detail, Outcome, ProberLink, Stats, ToController, ToProber, VERSION};
+use maglev_ipc::message::{HEARTBEAT_INTERVAL, MAX_BATCH};
+use maglev_ipc::{
+    CheckId, Outcome, OutcomeCode, OutcomeDetail, ProberLink, ProberStats, ToController, ToProber, VERSION,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::time::{ClockId, clock_gettime};
@@ -67,7 +69,7 @@ impl Prober {
     ///
     /// # Panics
     /// A target is not to be probed, or the controller has gone.
-    pub fn say(&self, targets: impl IntoIterator<Item = IpAddr>, code: Code) {
+    pub fn say(&self, targets: impl IntoIterator<Item = IpAddr>, code: OutcomeCode) {
         let (link, outcomes) = self.state.change(|state| {
             let link = state.link.clone().expect("there is no controller");
             let outcome = |target| state.outcome(target, code);
@@ -80,7 +82,7 @@ impl Prober {
 }
 
 impl State {
-    fn outcome(&mut self, target: IpAddr, code: Code) -> Outcome {
+    fn outcome(&mut self, target: IpAddr, code: OutcomeCode) -> Outcome {
         self.seq += 1;
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
         Outcome {
@@ -89,7 +91,7 @@ impl State {
             started: now.as_nanos() as u64,
             duration: Duration::from_micros(100),
             code,
-            detail: Detail::None,
+            detail: OutcomeDetail::None,
             timeout: None,
             not_after: None,
         }
@@ -129,9 +131,9 @@ fn greet(controller: OwnedFd, state: &Shared<State>) {
     state.change(|state| state.link = Some(Arc::clone(&link)));
     let mut beat = Instant::now();
     while !state.look(|state| state.ended) {
-        if beat.elapsed() > HEARTBEAT {
+        if beat.elapsed() > HEARTBEAT_INTERVAL {
             beat = Instant::now();
-            send(&link, &ToController::Heartbeat(Stats::default()));
+            send(&link, &ToController::Heartbeat(ProberStats::default()));
         }
         match ears.receive() {
             Ok(message) => obey(&link, state, message),
@@ -156,7 +158,10 @@ fn obey(link: &ProberLink, state: &Shared<State>, message: ToProber) {
             send(link, &ToController::Committed { generation });
             state.change(|state| state.in_force = true);
         }
-        ToProber::Hello { .. } | ToProber::Bundle { .. } | ToProber::Pace(_) | ToProber::Heartbeat => {}
+        ToProber::Hello { .. }
+        | ToProber::Bundle { .. }
+        | ToProber::SetIntervals(_)
+        | ToProber::Heartbeat => {}
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use maglev_core::event::Kind;
 use maglev_core::health::{Health, TransitionCause};
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 use tokio::time::Instant;
 
 use super::shape::Shape;
@@ -108,7 +108,7 @@ impl Oracle {
     }
 
     /// A probe was sent, and this will come of it.
-    pub fn probed(&mut self, backend: usize, code: Code) {
+    pub fn probed(&mut self, backend: usize, code: OutcomeCode) {
         let (Some(passed), Some(verdicts)) = (code.passed(), self.verdicts.get_mut(backend)) else { return };
         verdicts.push_back((Instant::now(), passed));
         if verdicts.len() > 256 {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use maglev_ipc::message::{HEARTBEAT, SILENCE};
-use maglev_ipc::{Code, ToController, ToProber, VERSION, codec, link};
+use maglev_ipc::message::{HEARTBEAT_INTERVAL, PEER_TIMEOUT};
+use maglev_ipc::{OutcomeCode, ToController, ToProber, VERSION, codec, link};
 use maglevd::prober::{ConnectProber, LinkError, MessageTransport};
 use maglevd_prober::clock::{Nanos, nanos};
 use maglevd_prober::outbox::Outbox;
@@ -163,7 +163,7 @@ struct Prober {
     scheduler: Scheduler<ProbePlan, ()>,
     configs: tls::TlsConfigs,
     /// The answers on their way, by when they arrive.
-    answers: BTreeMap<(Nanos, u64), (ProbeId, Code)>,
+    answers: BTreeMap<(Nanos, u64), (ProbeId, OutcomeCode)>,
     answered: u64,
     instance: u64,
     next_beat: Nanos,
@@ -220,7 +220,7 @@ impl Prober {
                 self.scheduler.finish_probe(key, Verdict::from_code(code), now);
             }
         }
-        self.scheduler.process_timers(now, |_, (), _| Verdict::from_code(Code::L4Tout));
+        self.scheduler.process_timers(now, |_, (), _| Verdict::from_code(OutcomeCode::L4Tout));
         self.launch(now);
         for report in self.scheduler.take_reports() {
             if let Some(session) = self.session.as_mut().filter(|session| session.committed) {
@@ -228,7 +228,7 @@ impl Prober {
             }
         }
         if now >= self.next_beat {
-            self.next_beat = now + nanos(HEARTBEAT);
+            self.next_beat = now + nanos(HEARTBEAT_INTERVAL);
             if let Some(session) = self.session.as_mut().filter(|session| !session.outbox.is_behind()) {
                 session.outbox.message(ToController::Heartbeat(*self.scheduler.stats()));
             }
@@ -248,7 +248,7 @@ impl Prober {
                     StartResult::InFlight(())
                 }
                 Fate::Lost => StartResult::InFlight(()),
-                Fate::Local => StartResult::Finished(Verdict::new(Code::Local, "out of descriptors")),
+                Fate::Local => StartResult::Finished(Verdict::new(OutcomeCode::Local, "out of descriptors")),
             });
             if !more {
                 return;
@@ -298,7 +298,7 @@ impl Prober {
         }
         let next = self.next(now);
         let session = self.session.as_mut()?;
-        if now.saturating_sub(session.heard) > nanos(SILENCE) {
+        if now.saturating_sub(session.heard) > nanos(PEER_TIMEOUT) {
             return None;
         }
         let (process, from) = (&self.process, &session.ends.from);

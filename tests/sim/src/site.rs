@@ -11,7 +11,7 @@ use fastrand::Rng;
 use maglev_core::config::Config;
 use maglev_core::event::{Event, Kind};
 use maglev_core::time::{MonoTime, Now, WallTime};
-use maglev_ipc::{Check, Code};
+use maglev_ipc::{Check, OutcomeCode};
 use maglevd::clock::Clock;
 use maglevd::metrics::Metrics;
 use tokio::sync::Notify;
@@ -241,7 +241,7 @@ impl Site {
             for backend in world.shape.backends_on(server) {
                 match fate {
                     Fate::Ends(_, code) => world.oracle.probed(backend, code),
-                    Fate::Lost => world.oracle.probed(backend, Code::L4Tout),
+                    Fate::Lost => world.oracle.probed(backend, OutcomeCode::L4Tout),
                     Fate::Local => {}
                 }
             }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use fastrand::Rng;
-use maglev_ipc::{Check, Code, Probe};
+use maglev_ipc::{Check, OutcomeCode, ProbeKind};
 use tokio::time::Instant;
 
 use super::shape::Shape;
@@ -59,7 +59,7 @@ pub struct Truth {
 /// What comes of a probe.
 pub enum Fate {
     /// It ends after this time.
-    Ends(Duration, Code),
+    Ends(Duration, OutcomeCode),
     /// Nothing is heard of it.
     Lost,
     /// It does not begin.
@@ -133,10 +133,14 @@ impl Truth {
         }
         match server.being {
             Being::Well(most) => {
-                let passed = if matches!(check.probe, Probe::Tcp { .. }) { Code::L4Ok } else { Code::L7Ok };
+                let passed = if matches!(check.probe, ProbeKind::Tcp { .. }) {
+                    OutcomeCode::L4Ok
+                } else {
+                    OutcomeCode::L7Ok
+                };
                 Fate::Ends(Duration::from_micros(self.rng.u64(100..=most.as_micros() as u64)), passed)
             }
-            Being::Refuses => Fate::Ends(Duration::from_millis(1), Code::L4Con),
+            Being::Refuses => Fate::Ends(Duration::from_millis(1), OutcomeCode::L4Con),
             Being::Silent => Fate::Lost,
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use maglev_core::config::{Healthcheck, Probe};
 use maglev_core::health::{Health, Thresholds, Tracker};
 use maglev_core::time::WallTime;
-use maglev_ipc::{Check, CheckId, Code, Probe as Kind, Timeout};
+use maglev_ipc::{Check, CheckId, OutcomeCode, ProbeKind as Kind, ProbeTimeout};
 use maglevd_prober::probe_id::ProbeId;
 use maglevd_prober::scheduler::{AcceptedCheck, Scheduler, StartResult};
 use maglevd_prober::verdict::Verdict;
@@ -17,8 +17,8 @@ use maglevd_prober::verdict::Verdict;
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
 const BACKENDS: usize = 200;
-const FIXED: Timeout = Timeout::Fixed(Duration::from_secs(1));
-const AUTO: Timeout = Timeout::Auto { min: Duration::from_millis(50), max: Duration::from_secs(1) };
+const FIXED: ProbeTimeout = ProbeTimeout::Fixed(Duration::from_secs(1));
+const AUTO: ProbeTimeout = ProbeTimeout::Auto { min: Duration::from_millis(50), max: Duration::from_secs(1) };
 
 /// Latency of a server at a given time; `None` for no reply.
 type LatencyModel = Box<dyn Fn(&mut fastrand::Rng, u64) -> Option<u64>>;
@@ -38,7 +38,7 @@ struct DetectionSim {
 }
 
 impl DetectionSim {
-    fn new(timeout: Timeout, fall: u32, server: impl Fn() -> LatencyModel) -> Self {
+    fn new(timeout: ProbeTimeout, fall: u32, server: impl Fn() -> LatencyModel) -> Self {
         let healthcheck = Healthcheck {
             probe: Probe::Icmp,
             interval: Duration::from_secs(1),
@@ -89,9 +89,9 @@ impl DetectionSim {
     fn step(&mut self) {
         let Self { now, scheduler, random, backends, answers, probes, .. } = self;
         for (_, key) in answers.extract_if(.., |(at, _)| *at <= *now) {
-            scheduler.finish_probe(key, Verdict::from_code(Code::L7Ok), *now);
+            scheduler.finish_probe(key, Verdict::from_code(OutcomeCode::L7Ok), *now);
         }
-        scheduler.process_timers(*now, |(), (), _| Verdict::from_code(Code::L4Tout));
+        scheduler.process_timers(*now, |(), (), _| Verdict::from_code(OutcomeCode::L4Tout));
         while scheduler.start_next(*now, |key, check, ()| {
             *probes += 1;
             let answer = backends[index(check)].1(random, *now);
@@ -133,7 +133,7 @@ fn local_latency(random: &mut fastrand::Rng) -> u64 {
 }
 
 /// Silences each backend at its own time. Returns the detection times in ascending order.
-fn detection_times(timeout: Timeout) -> Vec<Duration> {
+fn detection_times(timeout: ProbeTimeout) -> Vec<Duration> {
     let mut sim = DetectionSim::new(timeout, 3, || Box::new(|random, _| Some(local_latency(random))));
     sim.run(20 * SECOND);
     assert!(sim.backends.iter().all(|(tracker, _)| tracker.health() == Health::Up));
@@ -166,7 +166,7 @@ fn silent_backend_is_detected_soon() {
 }
 
 /// Runs ten minutes and asserts no transitions and no more than `most` probes.
-fn assert_no_transitions(timeout: Timeout, fall: u32, most: usize, server: impl Fn() -> LatencyModel) {
+fn assert_no_transitions(timeout: ProbeTimeout, fall: u32, most: usize, server: impl Fn() -> LatencyModel) {
     let mut sim = DetectionSim::new(timeout, fall, server);
     sim.run(20 * SECOND);
     sim.transitions.clear();

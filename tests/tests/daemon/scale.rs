@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use maglev_ipc::Probe;
+use maglev_ipc::ProbeKind;
 use maglev_lab::controller::{Controller, check};
 use maglev_lab::maglevd::Setup;
 use maglev_lab::place::Place;
@@ -28,8 +28,8 @@ fn first_probes_are_spread_over_time() {
     let place = Place::new();
     let _prober = place.prober(None, &[]);
     let mut controller = Controller::connect(&place.path("prober.sock"));
-    let starts =
-        controller.first_starts(Duration::from_secs(10), targets().map(|target| check(target, Probe::Icmp)));
+    let starts = controller
+        .first_starts(Duration::from_secs(10), targets().map(|target| check(target, ProbeKind::Icmp)));
     // The first probes are spread over a second. An unpaced burst takes less than a fifth of that.
     let slot = 100_000_000;
     let fullest =

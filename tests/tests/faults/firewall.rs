@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use maglev_ipc::{Check, Mode, Probe};
+use maglev_ipc::{Check, ConnectMode, ProbeKind};
 use maglev_lab::controller::{SHORT, check};
 use maglev_lab::skip;
 use maglev_lab::topology::V4;
@@ -18,7 +18,7 @@ fn connection_limit_spares_half_open_probes() {
     let at = SocketAddr::new(V4.server, 80);
     let _listener = bench.lab.server.inside(|| TcpListener::bind(at).unwrap());
     bench.lab.server.filter("input", &["tcp dport 80 tcp flags & (syn | ack) == syn ct count over 4 drop"]);
-    let half_open = || Probe::Tcp { port: 80, mode: Mode::HalfOpen, tls: None };
+    let half_open = || ProbeKind::Tcp { port: 80, mode: ConnectMode::HalfOpen, tls: None };
     assert_eq!(bench.controller.outcomes(check(V4.server, half_open()), 60), ["L4OK"; 60]);
     // Each probe leaves a half-open connection that the firewall counts.
     bench.lab.prober.filter("output", &["tcp flags & rst == rst drop"]);

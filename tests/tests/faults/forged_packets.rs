@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use maglev_ipc::{Check, Mode, Probe, Stats};
+use maglev_ipc::{Check, ConnectMode, ProbeKind, ProberStats};
 use maglev_lab::cable::{Cable, Sent};
 use maglev_lab::controller::{Controller, SHORT, check, tcp};
 use maglev_lab::packet::Packet;
@@ -20,13 +20,13 @@ const PORT: u16 = 80;
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 const RST_ACK: u8 = 0x14;
-const HALF_OPEN: Probe = Probe::Tcp { port: PORT, mode: Mode::HalfOpen, tls: None };
+const HALF_OPEN: ProbeKind = ProbeKind::Tcp { port: PORT, mode: ConnectMode::HalfOpen, tls: None };
 
 /// Delay that makes a reply arrive after the packets before it were read.
 const DELAY: Duration = Duration::from_millis(50);
 
 /// A forgery: its name, how it is made of the reply, and the counter it increments.
-type Forgery = (&'static str, fn(&Packet) -> Sent, fn(&Stats) -> u64);
+type Forgery = (&'static str, fn(&Packet) -> Sent, fn(&ProberStats) -> u64);
 
 /// Offsets in an ICMP packet.
 const IDENT: usize = 4;
@@ -47,7 +47,7 @@ const REPLIES: [Forgery; 6] = [
 
 /// Segments that match no SYN.
 const SEGMENTS: [Forgery; 6] = [
-    ("another acknowledged", |segment| segment.changed(|bytes| bytes[11] ^= 1), |stats| stats.stray),
+    ("another acknowledged", |segment| segment.changed(|bytes| bytes[11] ^= 1), |stats| stats.unmatched),
     ("from another port", |segment| segment.changed(|bytes| bytes[1] ^= 1), |stats| stats.spoofed),
     ("from elsewhere", |segment| segment.from_elsewhere(nobody(segment)), |stats| stats.spoofed),
     (
@@ -57,7 +57,7 @@ const SEGMENTS: [Forgery; 6] = [
                 (bytes[11], bytes[13]) = (bytes[11] ^ 1, RST_ACK);
             })
         },
-        |stats| stats.stray,
+        |stats| stats.unmatched,
     ),
     (
         "a reset from another port",
@@ -92,7 +92,7 @@ fn forged_reply_is_ignored() {
     let cable = Cable::lay(&bench.lab, 5);
     for family in FAMILIES {
         let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, PORT)));
-        for (probe, good, forgeries) in [(Probe::Icmp, "L7OK", REPLIES), (HALF_OPEN, "L4OK", SEGMENTS)] {
+        for (probe, good, forgeries) in [(ProbeKind::Icmp, "L7OK", REPLIES), (HALF_OPEN, "L4OK", SEGMENTS)] {
             for (what, forge, counted) in forgeries {
                 let before = bench.controller.stats(|_| true);
                 // Before the genuine reply.
@@ -173,7 +173,7 @@ fn only_icmp_delivery_errors_fail_probes() {
     let cable = Cable::lay(&bench.lab, 6);
     for (family, errors) in FAMILIES.into_iter().zip(ERRORS) {
         let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, PORT)));
-        for (probe, good) in [(Probe::Icmp, "L7OK"), (HALF_OPEN, "L4OK")] {
+        for (probe, good) in [(ProbeKind::Icmp, "L7OK"), (HALF_OPEN, "L4OK")] {
             for (error, meaning) in errors {
                 let error = *error;
                 let is_reported = meaning.is_some();
@@ -208,7 +208,11 @@ fn icmp_error_for_other_packet_is_ignored() {
         // Changed byte of the quoted packet: the last one of the target address, or one of the payload.
         let target = header - 1;
         for (probe, good, places) in [
-            (Probe::Icmp, "L7OK", vec![target, header + IDENT, header + SEQ, header + KEY, header + COOKIE]),
+            (
+                ProbeKind::Icmp,
+                "L7OK",
+                vec![target, header + IDENT, header + SEQ, header + KEY, header + COOKIE],
+            ),
             // Ports and sequence number.
             (HALF_OPEN, "L4OK", vec![target, header + 1, header + 3, header + 4, header + 7]),
             (tcp(PORT), "L4OK", vec![target, header + 1, header + 3, header + 4]),
@@ -261,7 +265,7 @@ fn concurrent_pingers_do_not_interfere() {
         ping.args(["-q", "-c", "30", "-i", "0.01", "-e", &ident.to_string(), &server.to_string()]);
         let ping = ping.output().unwrap();
         assert!(ping.status.success(), "{}", String::from_utf8_lossy(&ping.stdout));
-        assert_eq!(second.outcomes(check(server, Probe::Icmp), 10), ["L7OK"; 10]);
+        assert_eq!(second.outcomes(check(server, ProbeKind::Icmp), 10), ["L7OK"; 10]);
     }
     // ping counts the prober's replies as its own and stops early. The prober rejects ping's replies as spoofed.
     assert_eq!(second.stats(|_| true).spoofed, 0);
@@ -280,7 +284,7 @@ fn fragmented_replies_are_accepted() {
     let mut bench = Bench::new();
     let cable = Cable::lay(&bench.lab, 9);
     let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(V4.server, PORT)));
-    for (probe, good) in [(Probe::Icmp, "L7OK"), (HALF_OPEN, "L4OK"), (tcp(PORT), "L4OK")] {
+    for (probe, good) in [(ProbeKind::Icmp, "L7OK"), (HALF_OPEN, "L4OK"), (tcp(PORT), "L4OK")] {
         let used = Arc::new(AtomicBool::new(false));
         let reported = Arc::clone(&used);
         cable.treat(move |packet, _| {
@@ -293,7 +297,7 @@ fn fragmented_replies_are_accepted() {
         assert_eq!(bench.controller.outcomes(check(V4.server, probe.clone()), 5), vec![good; 5]);
         assert!(used.load(Ordering::Relaxed));
         cable.treat(|packet, _| vec![if is_answer(packet) { packet.with_options() } else { packet.on() }]);
-        let more = Check { fast: Duration::from_millis(30), ..check(V4.server, probe) };
+        let more = Check { fast_interval: Duration::from_millis(30), ..check(V4.server, probe) };
         assert_eq!(bench.controller.outcomes(more, 5), vec![good; 5]);
     }
     // The last fragment of each reply is lost.
@@ -304,6 +308,6 @@ fn fragmented_replies_are_accepted() {
         }
         sent
     });
-    let check = Check { timeout: SHORT, ..check(V4.server, Probe::Icmp) };
+    let check = Check { timeout: SHORT, ..check(V4.server, ProbeKind::Icmp) };
     assert_eq!(bench.controller.outcomes(check, 3), ["L4TOUT"; 3]);
 }

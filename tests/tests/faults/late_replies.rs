@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use maglev_ipc::{Check, Mode, Probe};
+use maglev_ipc::{Check, ConnectMode, ProbeKind};
 use maglev_lab::cable::Cable;
 use maglev_lab::controller::{SHORT, check, http};
 use maglev_lab::packet::Packet;
@@ -85,8 +85,8 @@ fn corrupted_reply_is_ignored() {
     let cable = Cable::lay(&bench.lab, 4);
     for family in FAMILIES {
         let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, 80)));
-        for probe in [Probe::Icmp, http(80, "/")] {
-            let verdict = if probe == Probe::Icmp { "L4TOUT" } else { "L7TOUT no answer" };
+        for probe in [ProbeKind::Icmp, http(80, "/")] {
+            let verdict = if probe == ProbeKind::Icmp { "L4TOUT" } else { "L7TOUT no answer" };
             // One byte of each reply is corrupted, in turn, beginning with the header.
             let is_answer = |packet: &Packet| {
                 !packet.is_request && (packet.is_echo_reply() || packet.payload().len() > 60)
@@ -101,7 +101,7 @@ fn corrupted_reply_is_ignored() {
             while bench.controller.more(1).last().is_none_or(|verdict| !verdict.starts_with("L7OK")) {}
         }
     }
-    let half_open = Probe::Tcp { port: 80, mode: Mode::HalfOpen, tls: None };
+    let half_open = ProbeKind::Tcp { port: 80, mode: ConnectMode::HalfOpen, tls: None };
     // A reply to a SYN is matched by acknowledgement number and sender only.
     let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(FAMILIES[0].server, 80)));
     cable.treat(|packet, random| {

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use maglev_ipc::{Check, Mode, Probe};
+use maglev_ipc::{Check, ConnectMode, ProbeKind};
 use maglev_lab::controller::{SHORT, check, tcp};
 use maglev_lab::host::Host;
 use maglev_lab::skip;
@@ -22,8 +22,8 @@ const WITHOUT: [&str; 5] = ["setpriv", "--inh-caps", "-all", "--ambient-caps", "
 /// State TIME_WAIT in `/proc/net/tcp`.
 const TIME_WAIT: &str = "06";
 
-fn half_open(port: u16) -> Probe {
-    Probe::Tcp { port, mode: Mode::HalfOpen, tls: None }
+fn half_open(port: u16) -> ProbeKind {
+    ProbeKind::Tcp { port, mode: ConnectMode::HalfOpen, tls: None }
 }
 
 fn listen(host: &Host, address: SocketAddr) -> TcpListener {
@@ -148,8 +148,11 @@ fn unmatched_syn_ack_is_ignored() {
             let check = Check { timeout: SHORT, ..check(family.server, half_open(OPEN)) };
             assert_eq!(bench.controller.outcomes(check, 3), ["L4TOUT"; 3], "{forgery}");
             let after = bench.controller.stats(|stats| {
-                let (now, then) =
-                    if is_spoofed { (stats.spoofed, before.spoofed) } else { (stats.stray, before.stray) };
+                let (now, then) = if is_spoofed {
+                    (stats.spoofed, before.spoofed)
+                } else {
+                    (stats.unmatched, before.unmatched)
+                };
                 now >= then + 3
             });
             assert_eq!(after.malformed, before.malformed);

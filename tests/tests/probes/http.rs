@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use maglev_ipc::{Check, Http, Probe};
+use maglev_ipc::{Check, HttpCheck, ProbeKind};
 use maglev_lab::controller::{SHORT, check, get, http};
 use maglev_lab::nginx::{self, Nginx};
 use maglev_lab::site::Site;
@@ -11,9 +11,9 @@ use maglev_lab::topology::{FAMILIES, V4};
 
 use crate::Bench;
 
-fn matching(regexp: &str) -> Probe {
-    let http = Http { body: Some(regexp.to_owned()), ..get("/body") };
-    Probe::Http { port: nginx::HTTP, http, tls: None }
+fn matching(regexp: &str) -> ProbeKind {
+    let http = HttpCheck { body: Some(regexp.to_owned()), ..get("/body") };
+    ProbeKind::Http { port: nginx::HTTP, http, tls: None }
 }
 
 #[test]
@@ -33,8 +33,8 @@ fn status_decides_and_redirects_are_not_followed() {
             let check = check(family.server, http(nginx::HTTP, path));
             assert_eq!(bench.controller.verdict(check), verdict, "{path}");
         }
-        let redirect = Http { codes: vec![(200, 204), (300, 399)], ..get("/301") };
-        let check = check(family.server, Probe::Http { port: nginx::HTTP, http: redirect, tls: None });
+        let redirect = HttpCheck { codes: vec![(200, 204), (300, 399)], ..get("/301") };
+        let check = check(family.server, ProbeKind::Http { port: nginx::HTTP, http: redirect, tls: None });
         assert_eq!(bench.controller.verdict(check), "L7OK HTTP 301");
     }
 }

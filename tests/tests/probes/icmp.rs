@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use maglev_ipc::{Check, Probe, Timeout};
+use maglev_ipc::{Check, ProbeKind, ProbeTimeout};
 use maglev_lab::controller::{SHORT, check};
 use maglev_lab::skip;
 use maglev_lab::topology::{FAMILIES, V4, V6};
@@ -16,7 +16,7 @@ fn echo_reply_passes() {
     }
     let mut bench = Bench::new();
     for family in FAMILIES {
-        assert_eq!(bench.controller.verdict(check(family.server, Probe::Icmp)), "L7OK");
+        assert_eq!(bench.controller.verdict(check(family.server, ProbeKind::Icmp)), "L7OK");
     }
     assert_eq!(bench.prober.status("Uid"), ["65534"; 4].join("\t"));
     assert_eq!(bench.prober.status("CapEff"), "0000000000000000");
@@ -30,7 +30,7 @@ fn missing_echo_reply_times_out() {
     let mut bench = Bench::new();
     bench.lab.server.filter("input", &["icmp type echo-request drop", "icmpv6 type echo-request drop"]);
     for family in FAMILIES {
-        let check = Check { timeout: SHORT, ..check(family.server, Probe::Icmp) };
+        let check = Check { timeout: SHORT, ..check(family.server, ProbeKind::Icmp) };
         assert_eq!(bench.controller.verdict(check), "L4TOUT");
     }
 }
@@ -53,7 +53,7 @@ fn icmp_error_fails_with_reason() {
         let rule = format!("icmp type echo-request reject with icmp type {code}");
         bench.lab.server.filter("input", &[&rule]);
         assert_eq!(
-            bench.controller.verdict(check(V4.server, Probe::Icmp)),
+            bench.controller.verdict(check(V4.server, ProbeKind::Icmp)),
             format!("L4CON {words}"),
             "{code}"
         );
@@ -70,7 +70,7 @@ fn icmp_error_fails_with_reason() {
         let rule = format!("icmpv6 type echo-request reject with icmpv6 type {code}");
         bench.lab.server.filter("input", &[&rule]);
         assert_eq!(
-            bench.controller.verdict(check(V6.server, Probe::Icmp)),
+            bench.controller.verdict(check(V6.server, ProbeKind::Icmp)),
             format!("L4CON {words}"),
             "{code}"
         );
@@ -92,11 +92,11 @@ add rule netdev lab twice icmpv6 type echo-reply dup to p-prober
 ",
     );
     for family in FAMILIES {
-        let before = bench.controller.stats(|_| true).duplicate;
-        let verdicts = bench.controller.outcomes(check(family.server, Probe::Icmp), 10);
+        let before = bench.controller.stats(|_| true).duplicates;
+        let verdicts = bench.controller.outcomes(check(family.server, ProbeKind::Icmp), 10);
         assert_eq!(verdicts, ["L7OK"; 10]);
-        let stats = bench.controller.stats(|stats| stats.duplicate >= before + 9);
-        assert_eq!((stats.stray, stats.spoofed, stats.malformed), (0, 0, 0));
+        let stats = bench.controller.stats(|stats| stats.duplicates >= before + 9);
+        assert_eq!((stats.unmatched, stats.spoofed, stats.malformed), (0, 0, 0));
     }
 }
 
@@ -113,7 +113,7 @@ fn echo_reply_with_wrong_sequence_is_ignored() {
     );
     for family in FAMILIES {
         let before = bench.controller.stats(|_| true).spoofed;
-        let check = Check { timeout: SHORT, ..check(family.server, Probe::Icmp) };
+        let check = Check { timeout: SHORT, ..check(family.server, ProbeKind::Icmp) };
         assert_eq!(bench.controller.outcomes(check, 3), ["L4TOUT"; 3]);
         bench.controller.stats(|stats| stats.spoofed >= before + 3);
     }
@@ -134,7 +134,7 @@ fn echo_reply_from_other_address_is_ignored() {
     );
     for family in FAMILIES {
         let before = bench.controller.stats(|_| true).spoofed;
-        let check = Check { timeout: SHORT, ..check(family.server, Probe::Icmp) };
+        let check = Check { timeout: SHORT, ..check(family.server, ProbeKind::Icmp) };
         assert_eq!(bench.controller.outcomes(check, 3), ["L4TOUT"; 3]);
         bench.controller.stats(|stats| stats.spoofed >= before + 3);
     }
@@ -148,9 +148,12 @@ fn late_echo_reply_is_ignored() {
     let mut bench = Bench::new();
     // Each reply takes longer than a probe's timeout, so replies queue up.
     bench.lab.server.tc("qdisc add dev eth0 root tbf rate 8kbit burst 1540 latency 10s");
-    let check = Check { timeout: Timeout::Fixed(Duration::from_millis(30)), ..check(V4.server, Probe::Icmp) };
+    let check = Check {
+        timeout: ProbeTimeout::Fixed(Duration::from_millis(30)),
+        ..check(V4.server, ProbeKind::Icmp)
+    };
     let verdicts = bench.controller.outcomes(check, 200);
-    bench.controller.stats(|stats| stats.stray > 0);
+    bench.controller.stats(|stats| stats.unmatched > 0);
     assert!(verdicts.iter().any(|verdict| verdict == "L4TOUT"), "{verdicts:?}");
     assert!(verdicts.iter().all(|verdict| verdict == "L4TOUT" || verdict == "L7OK"), "{verdicts:?}");
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::num::NonZeroU32;
 
-use maglev_ipc::{Check, Http, Probe, Tls, Verify};
+use maglev_ipc::{Check, HttpCheck, ProbeKind, TlsHandshake, TlsVerify};
 use maglev_lab::controller::{check, get};
 use maglev_lab::host::Host;
 use maglev_lab::nginx::{self, NAME, Nginx};
@@ -13,10 +13,10 @@ use maglev_lab::topology::{FAMILIES, Family};
 use crate::Bench;
 
 fn keeping(family: &Family, path: &str, every: u32, over_tls: bool) -> Check {
-    let http = Http { keep_alive: NonZeroU32::new(every), ..get(path) };
-    let tls = Tls { server_name: NAME.to_owned(), verify: Verify::Nothing };
+    let http = HttpCheck { keep_alive: NonZeroU32::new(every), ..get(path) };
+    let tls = TlsHandshake { server_name: NAME.to_owned(), verify: TlsVerify::Nothing };
     let (port, tls) = if over_tls { (nginx::GOOD, Some(tls)) } else { (nginx::HTTP, None) };
-    check(family.server, Probe::Http { port, http, tls })
+    check(family.server, ProbeKind::Http { port, http, tls })
 }
 
 /// Returns the number of connections that a host has accepted.
@@ -80,13 +80,13 @@ fn fresh_connection_resumes_tls_session() {
     let _nginx = Nginx::start(&bench.lab.server, &bench.place);
     for family in FAMILIES {
         let mut check = keeping(&family, "/resumed", 2, true);
-        let Probe::Http { http, .. } = &mut check.probe else { panic!("no HTTP") };
+        let ProbeKind::Http { http, .. } = &mut check.probe else { panic!("no HTTP") };
         http.body = Some("^r$".to_owned());
         let verdicts = bench.controller.outcomes(check.clone(), 8);
         assert!(verdicts[..2].iter().all(|verdict| verdict.starts_with("L7RSP")), "{verdicts:?}");
         assert_eq!(verdicts[2..], ["L7OK HTTP 200"; 6]);
         // Without keep-alive, each handshake is a full one.
-        let Probe::Http { http, .. } = &mut check.probe else { panic!("no HTTP") };
+        let ProbeKind::Http { http, .. } = &mut check.probe else { panic!("no HTTP") };
         http.keep_alive = None;
         let verdicts = bench.controller.outcomes(check, 8);
         assert!(verdicts.iter().all(|verdict| verdict.starts_with("L7RSP")), "{verdicts:?}");

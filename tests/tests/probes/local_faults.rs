@@ -1,6 +1,6 @@
 //! Faults of the prober's own host, which are no evidence about servers.
 
-use maglev_ipc::{Check, Probe};
+use maglev_ipc::{Check, ProbeKind};
 use maglev_lab::controller::{check, tcp};
 use maglev_lab::skip;
 use maglev_lab::topology::FAMILIES;
@@ -14,7 +14,7 @@ fn missing_route_is_local_fault() {
     }
     let mut bench = Bench::new();
     for family in FAMILIES {
-        for probe in [Probe::Icmp, tcp(80)] {
+        for probe in [ProbeKind::Icmp, tcp(80)] {
             let verdict = bench.controller.verdict(check(family.elsewhere, probe));
             assert_eq!(verdict, "LOCAL no route from this host");
         }
@@ -28,7 +28,7 @@ fn foreign_source_address_is_local_fault() {
     }
     let mut bench = Bench::new();
     for family in FAMILIES {
-        for probe in [Probe::Icmp, tcp(80)] {
+        for probe in [ProbeKind::Icmp, tcp(80)] {
             let check = Check { source: Some(family.nobody), ..check(family.server, probe) };
             let verdict = bench.controller.verdict(check);
             assert!(verdict.starts_with("LOCAL "), "{verdict}");
@@ -44,7 +44,7 @@ fn output_filter_is_local_fault() {
     let mut bench = Bench::new();
     bench.lab.prober.filter("output", &["icmp type echo-request drop", "icmpv6 type echo-request drop"]);
     for family in FAMILIES {
-        let verdict = bench.controller.verdict(check(family.server, Probe::Icmp));
+        let verdict = bench.controller.verdict(check(family.server, ProbeKind::Icmp));
         assert_eq!(verdict, "LOCAL not permitted on this host");
     }
 }
@@ -59,6 +59,6 @@ fn fd_exhaustion_is_local_fault() {
     let mut bench = Bench::with_prober_in(&["prlimit", "--nofile=40:40"]);
     for family in FAMILIES {
         assert_eq!(bench.controller.verdict(check(family.server, tcp(80))), "LOCAL out of descriptors");
-        assert_eq!(bench.controller.verdict(check(family.server, Probe::Icmp)), "L7OK");
+        assert_eq!(bench.controller.verdict(check(family.server, ProbeKind::Icmp)), "L7OK");
     }
 }

@@ -1,6 +1,6 @@
 //! Certificate verification of HTTPS.
 
-use maglev_ipc::Verify;
+use maglev_ipc::TlsVerify;
 use maglev_lab::controller::{GIVEN_ROOTS, check, https};
 use maglev_lab::nginx::{self, NAME, Nginx};
 use maglev_lab::skip;
@@ -37,7 +37,7 @@ fn unverified_check_accepts_any_certificate() {
     let _nginx = Nginx::start(&bench.lab.server, &bench.place);
     for family in FAMILIES {
         for port in [nginx::GOOD, nginx::EXPIRED, nginx::OTHER_NAME, nginx::SELF_SIGNED] {
-            let check = check(family.server, https(port, NAME, Verify::Nothing));
+            let check = check(family.server, https(port, NAME, TlsVerify::Nothing));
             assert_eq!(bench.controller.verdict(check), "L7OK HTTP 200");
         }
     }
@@ -52,7 +52,7 @@ fn plaintext_port_fails_tls_handshake() {
     let _nginx = Nginx::start(&bench.lab.server, &bench.place);
     for family in FAMILIES {
         let verdict =
-            bench.controller.verdict(check(family.server, https(nginx::HTTP, NAME, Verify::Nothing)));
+            bench.controller.verdict(check(family.server, https(nginx::HTTP, NAME, TlsVerify::Nothing)));
         assert_eq!(verdict, "L6RSP the answer is not TLS");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use maglev_ipc::message::MAX_BATCH;
-use maglev_ipc::{CheckId, Code, Detail, Outcome, ToController, VERSION, codec};
+use maglev_ipc::{CheckId, Outcome, OutcomeCode, OutcomeDetail, ToController, VERSION, codec};
 use maglev_lab::impostor::Impostor;
 use maglev_proto::v1::BackendState;
 use maglev_vppsim::Inspection;
@@ -65,8 +65,8 @@ fn outcome_flood_does_not_starve_api() {
         seq: 1,
         started: 1,
         duration: std::time::Duration::ZERO,
-        code: Code::L4Con,
-        detail: Detail::None,
+        code: OutcomeCode::L4Con,
+        detail: OutcomeDetail::None,
         timeout: None,
         not_after: None,
     };

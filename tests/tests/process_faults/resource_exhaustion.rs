@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
-use maglev_ipc::{Mode, Probe};
+use maglev_ipc::{ConnectMode, ProbeKind};
 use maglev_lab::controller::{Controller, check, http, tcp};
 use maglev_lab::host::Host;
 use maglev_lab::place::Place;
@@ -134,7 +134,7 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
 /// Ephemeral ports of the host.
 const PORTS: std::ops::RangeInclusive<u16> = 40_000..=40_031;
 const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const HALF_OPEN: Probe = Probe::Tcp { port: 80, mode: Mode::HalfOpen, tls: None };
+const HALF_OPEN: ProbeKind = ProbeKind::Tcp { port: 80, mode: ConnectMode::HalfOpen, tls: None };
 const NO_PORT: &str = "LOCAL out of ports, or no such source address here";
 
 /// Returns a host with few ports, and a server on it.
@@ -225,9 +225,9 @@ fn failed_syscalls_are_local_faults() {
     let mut controller = Controller::connect(&place.path("prober.sock"));
     let mut recovery = Recovery::new();
     for (call, error, probe, verdict) in [
-        ("sendmmsg", "ENOBUFS", Probe::Icmp, BUFFERS),
-        ("sendmmsg", "EAGAIN", Probe::Icmp, BUFFERS),
-        ("sendmmsg", "EPERM", Probe::Icmp, PERMISSION),
+        ("sendmmsg", "ENOBUFS", ProbeKind::Icmp, BUFFERS),
+        ("sendmmsg", "EAGAIN", ProbeKind::Icmp, BUFFERS),
+        ("sendmmsg", "EPERM", ProbeKind::Icmp, PERMISSION),
         ("sendmmsg", "ENOBUFS", HALF_OPEN, BUFFERS),
         ("sendmmsg", "EAGAIN", HALF_OPEN, BUFFERS),
         ("sendmmsg", "EPERM", HALF_OPEN, PERMISSION),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_lab::packets::flow::{Flow, Flows};
 use maglev_lab::packets::router::Router;
@@ -61,13 +61,13 @@ impl FlowFixture {
         let maglevd = Setup::new(&place, CONFIG).vpp(&router.vpp).start();
         prober.until_asked(4);
         let fixture = Self { router, maglevd, prober, place, rounds: 0 };
-        fixture.report(&[1, 2, 3, 4], Code::L7Ok);
+        fixture.report(&[1, 2, 3, 4], OutcomeCode::L7Ok);
         fixture.until([1, 1, 1, 0]);
         Some(fixture)
     }
 
     /// Reports one outcome with `code` for each of these servers.
-    fn report(&self, servers: &[u8], code: Code) {
+    fn report(&self, servers: &[u8], code: OutcomeCode) {
         self.prober.say(servers.iter().map(|number| server(*number)), code);
     }
 
@@ -122,7 +122,7 @@ fn flush_on_down_moves_existing_flows() {
     let (flushed, kept) = (fixture.initial_flows(FLUSHES), fixture.initial_flows(KEEPS));
     assert!((1..=3).all(|number| count(&flushed, number) > 0 && count(&kept, number) > 0));
 
-    fixture.report(&[1], Code::L4Con);
+    fixture.report(&[1], OutcomeCode::L4Con);
     fixture.until([0, 1, 1, 0]);
     for vip in [FLUSHES, KEEPS] {
         assert_eq!(count(&fixture.new_flows(vip), 1), 0);
@@ -131,7 +131,7 @@ fn flush_on_down_moves_existing_flows() {
     assert_moved(&flushed, &moved, 1);
     assert_eq!(fixture.initial_flows(KEEPS), kept);
 
-    fixture.report(&[1], Code::L7Ok);
+    fixture.report(&[1], OutcomeCode::L7Ok);
     fixture.until([1, 1, 1, 0]);
     for vip in [FLUSHES, KEEPS] {
         assert!(count(&fixture.new_flows(vip), 1) > 0);
@@ -143,12 +143,12 @@ fn flush_on_down_moves_existing_flows() {
 fn relieved_pool_keeps_existing_flows() {
     let test = "relieved_pool_keeps_existing_flows";
     let Some(mut fixture) = FlowFixture::start(test) else { return };
-    fixture.report(&[1, 2, 3], Code::L4Tout);
+    fixture.report(&[1, 2, 3], OutcomeCode::L4Tout);
     fixture.until([0, 0, 0, 1]);
     let before = [FLUSHES, KEEPS].map(|vip| fixture.initial_flows(vip));
     assert_eq!(before.each_ref().map(|servers| count(servers, 4)), [FLOWS as usize; 2]);
 
-    fixture.report(&[3], Code::L7Ok);
+    fixture.report(&[3], OutcomeCode::L7Ok);
     fixture.until([0, 0, 1, 0]);
     assert_eq!([FLUSHES, KEEPS].map(|vip| fixture.initial_flows(vip)), before);
     assert_eq!([FLUSHES, KEEPS].map(|vip| count(&fixture.new_flows(vip), 3)), [FLOWS as usize; 2]);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 use maglev_lab::crowd::Crowd;
 use maglev_lab::maglevd::Setup;
 use maglev_lab::packets::flow::Flows;
@@ -21,7 +21,7 @@ fn empty_vpp_is_filled_in_one_pass() {
     let prober = Prober::listen(&place.path("prober.sock"));
     let maglevd = Setup::new(&place, &CROWD.config()).vpp(&router.vpp).start();
     prober.until_asked(CROWD.len());
-    prober.say(CROWD.servers(), Code::L7Ok);
+    prober.say(CROWD.servers(), OutcomeCode::L7Ok);
     router.until_raised(CROWD.len());
 
     let said = maglevd.process.said();

@@ -9,7 +9,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-use maglev_ipc::{self as ipc, Timeout};
+use maglev_ipc::{self as ipc, ProbeTimeout};
 
 use crate::Name;
 use crate::dataplane::{Encap, LbConf, VipKey};
@@ -81,7 +81,7 @@ pub struct Healthcheck {
     /// Between two probes of a backend that is fully down.
     pub down_interval: Duration,
     /// The bound on one probe, all its phases together.
-    pub timeout: Timeout,
+    pub timeout: ProbeTimeout,
     /// How many passes bring a backend up, at least 1.
     pub rise: u32,
     /// How many failures take a backend down, at least 1.
@@ -102,7 +102,7 @@ pub enum Probe {
         /// The destination port.
         port: u16,
         /// How far it goes; all the way, if a handshake follows.
-        mode: ipc::Mode,
+        mode: ipc::ConnectMode,
         /// The handshake that follows the connection.
         tls: Option<Tls>,
     },
@@ -213,15 +213,15 @@ impl Healthcheck {
             IpAddr::V6(_) => self.source6.map(IpAddr::V6),
         };
         let probe = match &self.probe {
-            Probe::Icmp => ipc::Probe::Icmp,
-            Probe::Tcp { port, mode, tls } => ipc::Probe::Tcp {
+            Probe::Icmp => ipc::ProbeKind::Icmp,
+            Probe::Tcp { port, mode, tls } => ipc::ProbeKind::Tcp {
                 port: *port,
                 mode: *mode,
                 tls: tls.as_ref().map(|tls| tls.resolve(None, target)),
             },
-            Probe::Http { port, path, host, codes, body, keep_alive, tls } => ipc::Probe::Http {
+            Probe::Http { port, path, host, codes, body, keep_alive, tls } => ipc::ProbeKind::Http {
                 port: *port,
-                http: ipc::Http {
+                http: ipc::HttpCheck {
                     path: path.clone(),
                     host: host.clone().unwrap_or_else(|| host_of(target)),
                     codes: codes.clone(),
@@ -231,7 +231,7 @@ impl Healthcheck {
                 tls: tls.as_ref().map(|tls| tls.resolve(host.as_deref(), target)),
             },
         };
-        ipc::Check { target, source, timeout: self.timeout, fast: self.fast_interval, probe }
+        ipc::Check { target, source, timeout: self.timeout, fast_interval: self.fast_interval, probe }
     }
 
     /// The certificates that the prober must have for it.
@@ -246,14 +246,14 @@ impl Healthcheck {
 }
 
 impl Tls {
-    fn resolve(&self, host: Option<&str>, target: IpAddr) -> ipc::Tls {
+    fn resolve(&self, host: Option<&str>, target: IpAddr) -> ipc::TlsHandshake {
         let name = self.server_name.as_deref().or(host.map(without_port));
-        ipc::Tls {
+        ipc::TlsHandshake {
             server_name: name.map_or_else(|| alloc::format!("{target}"), String::from),
             verify: match &self.verify {
-                Verify::Nothing => ipc::Verify::Nothing,
-                Verify::System => ipc::Verify::System,
-                Verify::Bundle(bundle) => ipc::Verify::Bundle(bundle.id),
+                Verify::Nothing => ipc::TlsVerify::Nothing,
+                Verify::System => ipc::TlsVerify::System,
+                Verify::Bundle(bundle) => ipc::TlsVerify::Bundle(bundle.id),
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 
 /// How many of a backend's probes came to what, and how long they took. It is kept with the backend, as each outcome looks
 /// at both.
@@ -12,7 +12,7 @@ use maglev_ipc::Code;
 pub struct ProbeCounters {
     /// How long all of them took together, in nanoseconds.
     nanos: u64,
-    codes: [u64; Code::ALL.len()],
+    codes: [u64; OutcomeCode::ALL.len()],
     buckets: [u64; ProbeCounters::BOUNDS.len() + 1],
 }
 
@@ -33,10 +33,10 @@ impl ProbeCounters {
     ];
 
     /// Counts a probe.
-    pub fn count(&mut self, code: Code, duration: Duration) {
+    pub fn count(&mut self, code: OutcomeCode, duration: Duration) {
         self.codes[code as usize] += 1;
         // Nothing went over the wire that could have taken time.
-        if matches!(code, Code::Static | Code::Local) {
+        if matches!(code, OutcomeCode::Static | OutcomeCode::Local) {
             return;
         }
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -46,7 +46,7 @@ impl ProbeCounters {
 
     /// How many came to `code`.
     #[must_use]
-    pub const fn of(&self, code: Code) -> u64 {
+    pub const fn of(&self, code: OutcomeCode) -> u64 {
         self.codes[code as usize]
     }
 
@@ -72,10 +72,13 @@ mod tests {
     fn a_probe_belongs_to_its_code_and_to_the_bucket_up_to_its_bound() {
         let mut probes = ProbeCounters::default();
         for nanos in [0, 1_000_000, 1_000_001, 2_500_000_000, u64::MAX] {
-            probes.count(Code::L7Ok, Duration::from_nanos(nanos));
+            probes.count(OutcomeCode::L7Ok, Duration::from_nanos(nanos));
         }
-        probes.count(Code::Local, Duration::from_secs(1));
-        assert_eq!((probes.of(Code::L7Ok), probes.of(Code::Local), probes.of(Code::L4Tout)), (5, 1, 0));
+        probes.count(OutcomeCode::Local, Duration::from_secs(1));
+        assert_eq!(
+            (probes.of(OutcomeCode::L7Ok), probes.of(OutcomeCode::Local), probes.of(OutcomeCode::L4Tout)),
+            (5, 1, 0)
+        );
         assert_eq!(probes.buckets(), &[2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
         assert_eq!(probes.duration(), Duration::from_nanos(u64::MAX));
     }

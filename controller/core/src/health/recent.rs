@@ -1,6 +1,6 @@
 //! What has come of a backend's last probes, in little memory: equal outcomes in a row are one spell.
 
-use maglev_ipc::{Code, Detail};
+use maglev_ipc::{OutcomeCode, OutcomeDetail};
 
 use crate::time::WallTime;
 
@@ -11,7 +11,7 @@ const KEEP: usize = 6;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OutcomeRun {
     /// The verdict of each of them.
-    pub code: Code,
+    pub code: OutcomeCode,
     /// The HTTP status of each of them, where there was one.
     pub status: Option<u16>,
     /// How many there were.
@@ -25,10 +25,10 @@ pub struct OutcomeRun {
 pub(super) struct Recent([Option<OutcomeRun>; KEEP]);
 
 impl Recent {
-    pub fn push(&mut self, code: Code, detail: &Detail, at: WallTime) {
+    pub fn push(&mut self, code: OutcomeCode, detail: &OutcomeDetail, at: WallTime) {
         let status = match detail {
-            Detail::Status(status) => Some(*status),
-            Detail::None | Detail::Text(_) => None,
+            OutcomeDetail::Status(status) => Some(*status),
+            OutcomeDetail::None | OutcomeDetail::Text(_) => None,
         };
         match &mut self.0[0] {
             Some(newest) if (newest.code, newest.status) == (code, status) => {
@@ -54,19 +54,19 @@ mod tests {
     #[test]
     fn equal_outcomes_are_counted_and_the_oldest_are_forgotten() {
         let mut recent = Recent::default();
-        let (ok, failed) = (Detail::Status(200), Detail::Status(503));
+        let (ok, failed) = (OutcomeDetail::Status(200), OutcomeDetail::Status(503));
         for at in 0..3 {
-            recent.push(Code::L7Ok, &ok, WallTime(at));
+            recent.push(OutcomeCode::L7Ok, &ok, WallTime(at));
         }
-        recent.push(Code::L7Sts, &failed, WallTime(3));
-        recent.push(Code::L7Sts, &failed, WallTime(4));
-        recent.push(Code::L7Sts, &Detail::Status(500), WallTime(5));
+        recent.push(OutcomeCode::L7Sts, &failed, WallTime(3));
+        recent.push(OutcomeCode::L7Sts, &failed, WallTime(4));
+        recent.push(OutcomeCode::L7Sts, &OutcomeDetail::Status(500), WallTime(5));
         let counts = |recent: &Recent| {
             recent.spells().map(|s| (s.count, s.status, s.since.0)).collect::<alloc::vec::Vec<_>>()
         };
         assert_eq!(counts(&recent), [(1, Some(500), 5), (2, Some(503), 3), (3, Some(200), 0)]);
         for at in 6..20 {
-            let code = if at % 2 == 0 { Code::L4Con } else { Code::L4Tout };
+            let code = if at % 2 == 0 { OutcomeCode::L4Con } else { OutcomeCode::L4Tout };
             recent.push(code, &"connection refused".into(), WallTime(at));
         }
         assert_eq!(recent.spells().count(), KEEP);

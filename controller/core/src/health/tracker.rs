@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::mem;
 use core::time::Duration;
 
-use maglev_ipc::{Code, Detail, Outcome, Streak};
+use maglev_ipc::{Outcome, OutcomeCode, OutcomeDetail, VerdictHistory};
 
 use super::recent::{OutcomeRun, Recent};
 use super::{ActionRejected, BackendAction, Health, LastOutcome, Thresholds, Transition, TransitionCause};
@@ -250,7 +250,7 @@ impl Tracker {
         if !self.probed() {
             return None;
         }
-        let (code, detail) = (Code::Static, Detail::None);
+        let (code, detail) = (OutcomeCode::Static, OutcomeDetail::None);
         self.last =
             Some(LastOutcome { at, duration: Duration::ZERO, code, detail: detail.clone(), timeout: None });
         let next = self.judge(true, false);
@@ -259,19 +259,19 @@ impl Tracker {
 
     /// Takes over what a prober that kept running remembers. If nothing is known here, its verdicts are counted anew,
     /// as [`Self::outcome`] would have; else the outcomes to come will tell.
-    pub fn adopt(&mut self, streak: &Streak, in_service: bool, at: WallTime) -> Option<Transition> {
+    pub fn adopt(&mut self, streak: &VerdictHistory, in_service: bool, at: WallTime) -> Option<Transition> {
         if !self.probed() {
             return None;
         }
         self.seq = streak.last.seq;
-        if self.health != Health::Unknown || streak.known == 0 {
+        if self.health != Health::Unknown || streak.len == 0 {
             return None;
         }
         self.heard();
         self.remember(&streak.last, at);
-        self.follow(&streak.last, streak.passes & 1 == 1);
-        for bit in (0..u32::from(streak.known.min(64))).rev() {
-            self.health = self.judge(streak.passes >> bit & 1 == 1, in_service);
+        self.follow(&streak.last, streak.bits & 1 == 1);
+        for bit in (0..u32::from(streak.len.min(64))).rev() {
+            self.health = self.judge(streak.bits >> bit & 1 == 1, in_service);
         }
         let next = mem::replace(&mut self.health, Health::Unknown);
         self.go(next, at, || (&streak.last).into())

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use maglev_ipc::{CheckId, Code, Outcome, Streak};
+use maglev_ipc::{CheckId, Outcome, OutcomeCode, VerdictHistory};
 
 use super::blind::{self, Sight};
 use super::{Ctx, Output, State};
@@ -78,7 +78,7 @@ impl State {
         self.moved(index, transition, ctx);
     }
 
-    pub(super) fn streaks(&mut self, streaks: &[Streak], ctx: &mut Ctx) {
+    pub(super) fn streaks(&mut self, streaks: &[VerdictHistory], ctx: &mut Ctx) {
         if !self.prober.adopted {
             self.prober.adopted = true;
             self.waive_min_delay(ctx);
@@ -109,7 +109,7 @@ impl State {
         if !backend.tracker.probed() {
             return false;
         }
-        backend.probes.count(Code::Static, Duration::ZERO);
+        backend.probes.count(OutcomeCode::Static, Duration::ZERO);
         let transition = backend.tracker.static_pass(ctx.now.wall);
         self.tell(index, transition, ctx)
     }

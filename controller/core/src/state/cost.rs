@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
-use maglev_ipc::{CheckId, Code, Detail, Outcome};
+use maglev_ipc::{CheckId, Outcome, OutcomeCode, OutcomeDetail};
 
 use super::{Input, OperatorCommand, Output, Requester, State};
 use crate::config::{self, Api, Config, ForeignVips, Healthcheck, Lb, Pool, Probe};
@@ -29,7 +29,7 @@ fn config(backends: u32) -> Config {
         interval: second,
         fast_interval: second,
         down_interval: second,
-        timeout: maglev_ipc::Timeout::Fixed(second),
+        timeout: maglev_ipc::ProbeTimeout::Fixed(second),
         rise: 1,
         fall: 1,
         source4: None,
@@ -90,7 +90,7 @@ fn running_with(config: Config) -> State {
         tell(&mut state, input);
     }
     for check in checks(&state) {
-        tell(&mut state, outcome(check, 1, Code::L7Ok));
+        tell(&mut state, outcome(check, 1, OutcomeCode::L7Ok));
     }
     state
 }
@@ -99,12 +99,12 @@ fn checks(state: &State) -> Vec<CheckId> {
     state.backends.iter().map(|backend| backend.check).collect()
 }
 
-fn outcome(check: CheckId, seq: u64, code: Code) -> Input {
+fn outcome(check: CheckId, seq: u64, code: OutcomeCode) -> Input {
     Input::Outcomes(vec![heard(check, seq, code)])
 }
 
-fn heard(check: CheckId, seq: u64, code: Code) -> Outcome {
-    let (duration, detail) = (Duration::from_millis(1), Detail::None);
+fn heard(check: CheckId, seq: u64, code: OutcomeCode) -> Outcome {
+    let (duration, detail) = (Duration::from_millis(1), OutcomeDetail::None);
     Outcome { check, seq, started: 0, duration, timeout: None, not_after: None, code, detail }
 }
 
@@ -132,9 +132,9 @@ fn costs(backends: u32) -> [usize; 5] {
     let mut state = running(backends);
     let check = checks(&state)[backends as usize / 2];
     accesses::take();
-    assert_eq!(tell(&mut state, outcome(check, 2, Code::L7Ok)), 0);
+    assert_eq!(tell(&mut state, outcome(check, 2, OutcomeCode::L7Ok)), 0);
     let pass = accesses::take();
-    assert_eq!(tell(&mut state, outcome(check, 3, Code::L4Con)), 1);
+    assert_eq!(tell(&mut state, outcome(check, 3, OutcomeCode::L4Con)), 1);
     let fall = accesses::take();
     let mut out = Vec::new();
     let pause = OperatorCommand::Backend { name: "00001".into(), action: BackendAction::Pause };
@@ -166,7 +166,7 @@ fn an_outcome_costs_the_same_however_many_backends_there_are() {
 fn an_outcome_that_moves_nothing_takes_no_memory() {
     let mut state = running(100);
     let mut out = Vec::new();
-    for (seq, code) in (2..).zip([Code::L7Ok, Code::Local, Code::L7Ok]) {
+    for (seq, code) in (2..).zip([OutcomeCode::L7Ok, OutcomeCode::Local, OutcomeCode::L7Ok]) {
         let outcomes: Vec<_> = checks(&state).into_iter().map(|check| heard(check, seq, code)).collect();
         let input = Input::Outcomes(outcomes);
         let taken = allocation_counter::measure(|| state.handle(input, NOW, &mut out));
@@ -181,10 +181,10 @@ fn a_failure_among_many_costs_the_same_however_many_there_are() {
         let mut state = running_with(config);
         let checks = checks(&state);
         for check in &checks[1..backends as usize / 2] {
-            tell(&mut state, outcome(*check, 2, Code::L4Con));
+            tell(&mut state, outcome(*check, 2, OutcomeCode::L4Con));
         }
         accesses::take();
-        tell(&mut state, outcome(checks[0], 2, Code::L4Con));
+        tell(&mut state, outcome(checks[0], 2, OutcomeCode::L4Con));
         (accesses::take(), state.blind.until())
     };
     assert_eq!(cost(100), cost(10_000));

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use maglev_ipc::{Check, CheckId, Outcome, Rhythm, Stats, Streak};
+use maglev_ipc::{Check, CheckId, Outcome, ProberStats, Schedule, VerdictHistory};
 
 use crate::config::{Bundle, Config};
 use crate::cow_list::CowList;
@@ -62,13 +62,13 @@ pub enum Input {
     /// It was tried to reach the prober, in vain: why.
     ProberUnreachable(String),
     /// The prober kept running while we were away, and remembers this.
-    Histories(Vec<Streak>),
+    Histories(Vec<VerdictHistory>),
     /// The check set of that generation is in force.
     Committed(u64),
     /// The prober will not run a check.
     CheckRejected(CheckId, String),
     /// What the prober counts.
-    ProberStats(Stats),
+    ProberStats(ProberStats),
     /// What came of probes, in the order in which it is to count.
     Outcomes(Vec<Outcome>),
     /// A new configuration.
@@ -150,7 +150,7 @@ pub struct CheckSet {
     /// The certificates that the checks of a whole set refer to. Those of an amendment were sent with the set.
     pub bundles: Vec<Arc<Bundle>>,
     /// The checks.
-    pub checks: Vec<(CheckId, Rhythm, Check)>,
+    pub checks: Vec<(CheckId, Schedule, Check)>,
 }
 
 /// How often a static backend gets its synthetic pass.

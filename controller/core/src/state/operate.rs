@@ -11,7 +11,7 @@ use super::{Ctx, Output, State};
 use crate::Name;
 use crate::event::{Audit, Deed, Kind};
 use crate::health::{ActionRejected, BackendAction, Health, Transition};
-use crate::overrides::{LIFETIMES, MAX, MAX_REASON, MAX_WHO, Override, OverrideKind, OverrideMeta, tame};
+use crate::overrides::{LIFETIMES, MAX, MAX_REASON, MAX_WHO, Override, OverrideKind, OverrideMeta, sanitize};
 use crate::time::{Now, WallTime};
 
 /// What an operator can ask for.
@@ -61,7 +61,7 @@ impl Requester {
             return Err(OperateError::Invalid("lifetime: 1 second to 365 days are allowed".into()));
         }
         Ok(OverrideMeta {
-            who: tame(&self.who, MAX_WHO),
+            who: sanitize(&self.who, MAX_WHO),
             at: now,
             reason: self.reason.clone(),
             expires: self.lifetime.map(|lifetime| now + lifetime),

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use maglev_ipc::{Check, CheckId, Rhythm, Stats};
+use maglev_ipc::{Check, CheckId, ProberStats, Schedule};
 
 use super::backends::Backend;
 use super::checks::Checks;
@@ -21,7 +21,7 @@ pub(super) struct Prober {
     pub since: WallTime,
     /// Why it could not be reached when that was tried last, since it was there.
     pub fault: Option<String>,
-    pub stats: Stats,
+    pub stats: ProberStats,
     /// Which backend a check belongs to.
     pub checks: Arc<Checks>,
     pub refused: BTreeMap<CheckId, String>,
@@ -45,7 +45,7 @@ impl Prober {
             connected: false,
             since: now.wall,
             fault: None,
-            stats: Stats::default(),
+            stats: ProberStats::default(),
             checks: Arc::default(),
             refused: BTreeMap::new(),
             probing_since: None,
@@ -76,12 +76,12 @@ impl Backend {
     }
 
     /// What the prober is to be told of it, if it is to be probed; notes that it was.
-    fn send(&mut self) -> Option<(CheckId, Rhythm, Check)> {
+    fn send(&mut self) -> Option<(CheckId, Schedule, Check)> {
         let (_, healthcheck) = self.healthcheck.as_ref().filter(|_| self.tracker.probed())?;
         self.paced = self.tracker.pace(healthcheck);
         self.sent = Some(self.check);
-        let rhythm = Rhythm { interval: self.paced, settled: self.tracker.limits().stable_after() };
-        Some((self.check, rhythm, healthcheck.check(self.address)))
+        let schedule = Schedule { interval: self.paced, stable_after: self.tracker.limits().stable_after() };
+        Some((self.check, schedule, healthcheck.check(self.address)))
     }
 }
 

@@ -198,7 +198,7 @@ fn backoff(failures: u32, longest: Duration) -> Duration {
 impl State {
     pub(super) fn vpp_up(&mut self, info: VppInfo, ctx: &mut Ctx) {
         let before = self.sync.life;
-        // Stats that cannot be read this time do not make it another.
+        // ProberStats that cannot be read this time do not make it another.
         let same = before.is_some_and(|life| {
             life.pid == info.pid && life.boot.is_none_or(|before| info.boot.is_none_or(|now| now == before))
         });

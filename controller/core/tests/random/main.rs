@@ -17,7 +17,7 @@ mod world;
 use std::env;
 use std::time::Duration;
 
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -78,9 +78,9 @@ proptest! {
         for backend in order {
             let name = named('b', backend);
             if lost >> backend & 1 == 1 && world.tolerates_a_loss(&name) {
-                world.probed(&name, Code::L4Tout);
+                world.probed(&name, OutcomeCode::L4Tout);
             }
-            let code = if healthy >> backend & 1 == 1 { Code::L7Ok } else { Code::L4Tout };
+            let code = if healthy >> backend & 1 == 1 { OutcomeCode::L7Ok } else { OutcomeCode::L4Tout };
             for _ in 0..3 {
                 world.probed(&name, code);
             }

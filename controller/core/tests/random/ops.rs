@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maglev_core::health::BackendAction;
-use maglev_ipc::Code;
+use maglev_ipc::OutcomeCode;
 use proptest::prelude::*;
 
 use crate::shape::{BACKENDS, Mutation, mutations, weights};
@@ -18,7 +18,7 @@ pub enum Op {
     ProberDown,
     Probed {
         backend: usize,
-        code: Code,
+        code: OutcomeCode,
         times: u8,
     },
     StaleOutcome(usize),
@@ -63,7 +63,7 @@ pub fn overrides(lifetime: impl Strategy<Value = Option<u64>> + Clone) -> impl S
 
 pub fn ops() -> impl Strategy<Value = Op> {
     let backend = 0..BACKENDS;
-    let code = prop_oneof![4 => Just(Code::L7Ok), 4 => Just(Code::L4Tout), 1 => Just(Code::Local)];
+    let code = prop_oneof![4 => Just(OutcomeCode::L7Ok), 4 => Just(OutcomeCode::L4Tout), 1 => Just(OutcomeCode::Local)];
     let time = (0..8000u64).prop_map(Duration::from_millis);
     prop_oneof![
         3 => any::<bool>().prop_map(|remembers| Op::ProberUp { remembers }),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maglev_core::state::CheckSet;
-use maglev_ipc::{Check, CheckId, Code, Detail, Outcome, Streak};
+use maglev_ipc::{Check, CheckId, Outcome, OutcomeCode, OutcomeDetail, VerdictHistory};
 
 #[derive(Default)]
 pub struct Prober {
@@ -25,21 +25,21 @@ impl Prober {
         *known = (*known + 1).min(64);
     }
 
-    pub fn streak(&self, id: CheckId, check: &Check) -> Option<Streak> {
+    pub fn streak(&self, id: CheckId, check: &Check) -> Option<VerdictHistory> {
         let (_, passes, known) = self.verdicts.iter().find(|(c, ..)| c == check)?;
-        let code = if passes & 1 == 1 { Code::L7Ok } else { Code::L4Tout };
-        Some(Streak { last: outcome(id, self.seq, code), passes: *passes, known: *known })
+        let code = if passes & 1 == 1 { OutcomeCode::L7Ok } else { OutcomeCode::L4Tout };
+        Some(VerdictHistory { last: outcome(id, self.seq, code), bits: *passes, len: *known })
     }
 }
 
-pub fn outcome(check: CheckId, seq: u64, code: Code) -> Outcome {
+pub fn outcome(check: CheckId, seq: u64, code: OutcomeCode) -> Outcome {
     Outcome {
         check,
         seq,
         started: 0,
         duration: Duration::ZERO,
         code,
-        detail: Detail::None,
+        detail: OutcomeDetail::None,
         timeout: None,
         not_after: None,
     }

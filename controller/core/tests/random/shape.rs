@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use maglev_core::config::{Api, Backend, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool, Probe};
 use maglev_core::dataplane::{Encap, LbConf, VipKey};
-use maglev_ipc::Timeout;
+use maglev_ipc::ProbeTimeout;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
@@ -251,7 +251,7 @@ fn healthcheck((rise, fall): (u32, u32)) -> Healthcheck {
         interval: Duration::from_secs(2),
         fast_interval: Duration::from_millis(500),
         down_interval: Duration::from_secs(5),
-        timeout: Timeout::Fixed(Duration::from_secs(1)),
+        timeout: ProbeTimeout::Fixed(Duration::from_secs(1)),
         rise,
         fall,
         source4: None,

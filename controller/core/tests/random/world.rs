@@ -13,7 +13,7 @@ use maglev_core::health::{BackendAction, Health, ProbeCounters};
 use maglev_core::state::{CheckSet, ExplanationLine, Input, OperatorCommand, Output, Requester, State};
 use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_core::view::{BackendView, View};
-use maglev_ipc::{Check, CheckId, Code};
+use maglev_ipc::{Check, CheckId, OutcomeCode};
 
 use crate::explanations;
 use crate::flushes::Flushes;
@@ -90,7 +90,7 @@ impl World {
             }
             Op::StaleOutcome(backend) => self.stale_outcome(&named('b', *backend)),
             Op::StrangeOutcome => {
-                self.ignores(Input::Outcomes(vec![outcome(CheckId(u32::MAX), 1, Code::L4Con)]));
+                self.ignores(Input::Outcomes(vec![outcome(CheckId(u32::MAX), 1, OutcomeCode::L4Con)]));
             }
             Op::Wait(time) => self.wait(*time),
             Op::Jump(time) => {
@@ -259,7 +259,7 @@ impl World {
         assert_eq!((before, asked), (health(&self.view()), self.vpp.work.len()));
     }
 
-    pub fn probed(&mut self, backend: &str, code: Code) {
+    pub fn probed(&mut self, backend: &str, code: OutcomeCode) {
         let Some((check, probe)) = self.check_of(backend).filter(|_| self.prober.connected) else { return };
         self.prober.seq += 1;
         if let Some(passed) = code.passed() {
@@ -267,7 +267,7 @@ impl World {
         }
         let before = self.backend(backend);
         self.tell(Input::Outcomes(vec![outcome(check, self.prober.seq, code)]));
-        if code == Code::Local {
+        if code == OutcomeCode::Local {
             let after = self.backend(backend);
             assert_eq!((before.health, before.counter), (after.health, after.counter), "no verdict");
         }
@@ -275,7 +275,7 @@ impl World {
 
     fn stale_outcome(&mut self, backend: &str) {
         let Some((check, _)) = self.check_of(backend) else { return };
-        self.ignores(Input::Outcomes(vec![outcome(check, 0, Code::L4Con)]));
+        self.ignores(Input::Outcomes(vec![outcome(check, 0, OutcomeCode::L4Con)]));
     }
 
     fn check_of(&self, backend: &str) -> Option<(CheckId, Check)> {
@@ -464,7 +464,7 @@ impl World {
 
     fn probe_all(&mut self, healthy: u8) {
         for index in 0..BACKENDS {
-            let code = if healthy >> index & 1 == 1 { Code::L7Ok } else { Code::L4Tout };
+            let code = if healthy >> index & 1 == 1 { OutcomeCode::L7Ok } else { OutcomeCode::L4Tout };
             for _ in 0..6 {
                 self.probed(&named('b', index), code);
             }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use maglev_core::state::{CheckSet, Input};
-use maglev_ipc::{CheckId, Code, Detail, Outcome, Streak};
+use maglev_ipc::{CheckId, Outcome, OutcomeCode, OutcomeDetail, VerdictHistory};
 
 use super::world::World;
 
@@ -59,23 +59,23 @@ impl World {
         self.tell(Input::Committed(self.prober.set.generation));
     }
 
-    pub fn streak(&self, check: CheckId, target: IpAddr) -> Option<Streak> {
+    pub fn streak(&self, check: CheckId, target: IpAddr) -> Option<VerdictHistory> {
         let (passes, known) = *self.prober.verdicts.get(&target)?;
-        let code = if passes & 1 == 1 { Code::L7Ok } else { Code::L4Tout };
+        let code = if passes & 1 == 1 { OutcomeCode::L7Ok } else { OutcomeCode::L4Tout };
         let last = Outcome {
             check,
             seq: self.prober.seq,
             started: 0,
             duration: Duration::ZERO,
             code,
-            detail: Detail::None,
+            detail: OutcomeDetail::None,
             timeout: None,
             not_after: None,
         };
-        Some(Streak { last, passes, known })
+        Some(VerdictHistory { last, bits: passes, len: known })
     }
 
-    pub fn outcomes(&mut self, names: &[&str], code: Code, detail: Detail) {
+    pub fn outcomes(&mut self, names: &[&str], code: OutcomeCode, detail: OutcomeDetail) {
         for name in names {
             let address = self.config.backends[*name].address;
             let check = self.prober.set.checks.iter().find(|(_, _, check)| check.target == address);

@@ -6,7 +6,7 @@ use maglev_core::config::{Healthcheck, Probe};
 use maglev_core::event::{Audit, Blindness, Kind};
 use maglev_core::overrides::Override;
 use maglev_core::time::WallTime;
-use maglev_ipc::Timeout;
+use maglev_ipc::ProbeTimeout;
 
 pub fn healthcheck() -> Healthcheck {
     Healthcheck {
@@ -14,7 +14,7 @@ pub fn healthcheck() -> Healthcheck {
         interval: Duration::from_secs(2),
         fast_interval: Duration::from_millis(500),
         down_interval: Duration::from_secs(10),
-        timeout: Timeout::Fixed(Duration::from_secs(1)),
+        timeout: ProbeTimeout::Fixed(Duration::from_secs(1)),
         rise: 2,
         fall: 3,
         source4: None,

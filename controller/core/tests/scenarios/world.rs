@@ -11,7 +11,7 @@ use maglev_core::health::BackendAction;
 use maglev_core::overrides::{Override, Overrides};
 use maglev_core::state::{ExplanationLine, Input, OperatorCommand, Output, Requester, State};
 use maglev_core::time::{MonoTime, Now, WallTime};
-use maglev_ipc::{Code, Detail};
+use maglev_ipc::{OutcomeCode, OutcomeDetail};
 
 use super::prober::Prober;
 use super::vpp::{Vpp, default_conf, untold};
@@ -97,9 +97,9 @@ impl World {
             ["prober", "back"] => self.prober_up(true),
             ["prober", "counts", "anew"] => self.prober.seq = 0,
             ["prober", "down"] => self.tell(Input::ProberDown),
-            ["pass", ref names @ ..] => self.outcomes(names, Code::L7Ok, Detail::None),
-            ["fail", ref names @ ..] => self.outcomes(names, Code::L4Tout, Detail::None),
-            ["local", ref names @ ..] => self.outcomes(names, Code::Local, "no buffer space".into()),
+            ["pass", ref names @ ..] => self.outcomes(names, OutcomeCode::L7Ok, OutcomeDetail::None),
+            ["fail", ref names @ ..] => self.outcomes(names, OutcomeCode::L4Tout, OutcomeDetail::None),
+            ["local", ref names @ ..] => self.outcomes(names, OutcomeCode::Local, "no buffer space".into()),
             ["wait", time] => self.wait(seconds(time)),
             ["vpp", "up"] => self.vpp_up(None),
             ["vpp", "up", "since", boot] => self.vpp_up(Some(WallTime(0) + seconds(boot))),

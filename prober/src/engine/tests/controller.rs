@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 
-use maglev_ipc::{Refusal, Streak};
+use maglev_ipc::{RejectReason, VerdictHistory};
 use nix::sys::socket::{MsgFlags, send};
 
 use super::*;
@@ -9,7 +9,7 @@ use super::*;
 const LONG: Duration = Duration::from_secs(600);
 
 fn tcp(target: impl Into<IpAddr>, port: u16) -> Check {
-    check(target, Probe::Tcp { port, mode: Mode::Full, tls: None })
+    check(target, ProbeKind::Tcp { port, mode: ConnectMode::Full, tls: None })
 }
 
 fn refused(port: u16) -> Check {
@@ -33,9 +33,9 @@ fn a_controller_that_comes_back_finds_every_streak() {
     assert_eq!(second.greet(), instance);
     let (_listener, new) = silent();
     let said = second.commit(1, &[(8, tcp(new.ip(), new.port())), (9, refused(port))]);
-    let [ToController::Streaks(streaks)] = &said[..] else { panic!("{said:?}") };
-    let [Streak { last, passes: 0, known }] = &streaks[..] else { panic!("{streaks:?}") };
-    assert_eq!((last.check, last.code), (CheckId(9), Code::L4Con));
+    let [ToController::Histories(streaks)] = &said[..] else { panic!("{said:?}") };
+    let [VerdictHistory { last, bits: 0, len: known }] = &streaks[..] else { panic!("{streaks:?}") };
+    assert_eq!((last.check, last.code), (CheckId(9), OutcomeCode::L4Con));
     assert_eq!(u64::from(*known), last.seq.min(64));
     assert!(last.seq >= 3);
     assert_eq!(second.outcome(8).seq, 1);
@@ -66,14 +66,14 @@ fn what_will_not_be_probed_is_refused_and_the_rest_runs() {
     let link_local: IpAddr = "fe80::1".parse().unwrap();
     let said = controller.commit(1, &[(2, tcp(link_local, port)), (1, refused(port))]);
     assert!(
-        matches!(&said[..], [ToController::Refused { id: CheckId(2), why: Refusal::Target(..) }]),
+        matches!(&said[..], [ToController::Rejected { id: CheckId(2), reason: RejectReason::Target(..) }]),
         "{said:?}"
     );
-    assert_eq!(controller.outcome(1).code, Code::L4Con);
+    assert_eq!(controller.outcome(1).code, OutcomeCode::L4Con);
     let over = Ipv4Addr::new(127, 0, 0, 9);
     let said = controller.commit(2, &[(3, refused(port)), (4, tcp(over, port))]);
     assert!(
-        matches!(&said[..], [ToController::Refused { id: CheckId(4), why: Refusal::Limit { .. } }]),
+        matches!(&said[..], [ToController::Rejected { id: CheckId(4), reason: RejectReason::Limit { .. } }]),
         "{said:?}"
     );
 }
@@ -84,7 +84,10 @@ fn pace_is_obeyed() {
     controller.greet();
     controller.commit(1, &[(1, refused(closed().port()))]);
     controller.outcome(1);
-    controller.send(&ToProber::Pace(vec![(CheckId(1), Duration::from_secs(3600)), (CheckId(77), INTERVAL)]));
+    controller.send(&ToProber::SetIntervals(vec![
+        (CheckId(1), Duration::from_secs(3600)),
+        (CheckId(77), INTERVAL),
+    ]));
     // The message that proves that the pace was read: nothing was probed meanwhile, but for one in flight.
     controller.send(&ToProber::Begin { generation: 2 });
     controller.send(&ToProber::Commit { generation: 2 });
@@ -138,7 +141,7 @@ fn whoever_breaks_the_protocol_is_cut_off() {
         vec![hello(VERSION), begin(1), commit(2)],
         vec![hello(VERSION), begin(1), commit(1), begin(1)],
         vec![hello(VERSION), begin(1), check.clone(), check],
-        vec![hello(VERSION), ToProber::Pace(vec![(CheckId(1), Duration::ZERO)])],
+        vec![hello(VERSION), ToProber::SetIntervals(vec![(CheckId(1), Duration::ZERO)])],
     ];
     let prober = Listening::start(LIMITS, LONG, None);
     for breach in breaches {
@@ -180,14 +183,14 @@ fn the_rate_has_a_limit_and_every_check_its_turn() {
     controller.send_checks(Duration::from_secs(3600), &checks);
     controller.send(&ToProber::Commit { generation: 1 });
     assert_eq!(controller.until_committed(1), []);
-    controller.send(&ToProber::Pace((1..=50).map(|n| (CheckId(n), INTERVAL)).collect()));
+    controller.send(&ToProber::SetIntervals((1..=50).map(|n| (CheckId(n), INTERVAL)).collect()));
     let (mut seen, mut put_off) = ([0; 51], false);
     while !put_off || seen[1..].iter().any(|seen| *seen < 3) {
         match controller.anything() {
             ToController::Outcomes(outcomes) => outcomes.iter().for_each(|o| seen[o.check.0 as usize] += 1),
             // A check that comes round ten times too seldom is later each time than any scheduler makes it.
             ToController::Heartbeat(stats) => {
-                put_off = stats.rate > 0 && stats.lateness.counts[5..8] != [0; 3];
+                put_off = stats.delayed_by_rate > 0 && stats.lateness.counts[5..8] != [0; 3];
             }
             message => panic!("{message:?}"),
         }

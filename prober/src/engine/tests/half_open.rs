@@ -5,7 +5,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::*;
 
 fn half_open(address: SocketAddr) -> Check {
-    check(address.ip(), Probe::Tcp { port: address.port(), mode: Mode::HalfOpen, tls: None })
+    check(address.ip(), ProbeKind::Tcp { port: address.port(), mode: ConnectMode::HalfOpen, tls: None })
 }
 
 /// Prints the line by which skipped tests are counted.
@@ -32,7 +32,7 @@ fn a_port_that_listens_passes_and_its_program_never_knows() {
         controller.greet();
         controller.commit(1, &[(1, half_open(listener.local_addr().unwrap()))]);
         for _ in 0..20 {
-            assert_eq!(controller.outcome(1).code, Code::L4Ok, "{address}");
+            assert_eq!(controller.outcome(1).code, OutcomeCode::L4Ok, "{address}");
         }
         assert!(!has_accepted(&listener), "{address}");
     }
@@ -45,9 +45,9 @@ fn what_has_no_raw_socket_falls_back_to_the_kernels_and_is_counted() {
     let _thread = start_with(|| sockets(None), endpoint, LIMITS, Duration::ZERO);
     controller.greet();
     controller.commit(1, &[(1, half_open(address))]);
-    assert_eq!(controller.outcome(1).code, Code::L4Ok);
-    let stats = controller.stats(|stats| stats.fallback > 0);
-    assert_eq!(stats.fallback, stats.probes);
+    assert_eq!(controller.outcome(1).code, OutcomeCode::L4Ok);
+    let stats = controller.stats(|stats| stats.half_open_fallbacks > 0);
+    assert_eq!(stats.half_open_fallbacks, stats.probes);
 }
 
 #[test]
@@ -60,22 +60,22 @@ fn a_segment_that_this_host_had_no_room_for_is_no_verdict() {
     let sockets =
         || (IcmpProber::open(None).unwrap(), SynProber::open_with(1, ReservedPorts::reserve().ok()).unwrap());
     let checks = (0..250).map(|n| half_open((Ipv4Addr::new(127, 5, 6, n), port).into()));
-    what_is_lost_here_is_no_verdict(sockets, checks, Code::L4Ok);
+    what_is_lost_here_is_no_verdict(sockets, checks, OutcomeCode::L4Ok);
 }
 
 #[test]
 fn a_full_probe_is_accepted() {
     let (listener, address) = silent();
-    let full = Probe::Tcp { port: address.port(), mode: Mode::Full, tls: None };
-    assert_eq!(probe(check(address.ip(), full)).0, Code::L4Ok);
+    let full = ProbeKind::Tcp { port: address.port(), mode: ConnectMode::Full, tls: None };
+    assert_eq!(probe(check(address.ip(), full)).0, OutcomeCode::L4Ok);
     assert!(has_accepted(&listener));
 }
 
 #[test]
 fn a_closed_port_is_refused() {
-    assert_eq!(probe(half_open(closed())), (Code::L4Con, "connection refused".into()));
+    assert_eq!(probe(half_open(closed())), (OutcomeCode::L4Con, "connection refused".into()));
     let v6 = TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
-    assert_eq!(probe(half_open(v6)), (Code::L4Con, "connection refused".into()));
+    assert_eq!(probe(half_open(v6)), (OutcomeCode::L4Con, "connection refused".into()));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_source_address_is_used() {
     ear.set_read_timeout(Some(Duration::from_millis(STUCK.into()))).unwrap();
     let source = Ipv4Addr::new(127, 7, 7, 7);
     let check = Check { source: Some(source.into()), ..half_open(address) };
-    assert_eq!(probe(check).0, Code::L4Ok);
+    assert_eq!(probe(check).0, OutcomeCode::L4Ok);
     loop {
         let mut packet = [0; 100];
         let length = std::io::Read::read(&mut (&ear), &mut packet).unwrap();
@@ -110,7 +110,7 @@ fn a_source_address_that_is_not_ours_is_a_local_fault() {
     ];
     for (ip, source) in sources {
         let code = probe(Check { source: Some(source), ..target(ip) }).0;
-        assert_eq!(code, Code::Local, "{source}");
+        assert_eq!(code, OutcomeCode::Local, "{source}");
     }
 }
 
@@ -128,7 +128,7 @@ fn many_are_probed_at_a_time_and_none_is_taken_for_another() {
     while seen.iter().any(|seen| *seen < 3) {
         for Outcome { check, seq, code, .. } in controller.outcomes() {
             seen[check.0 as usize] += 1;
-            let expected = if check.0.is_multiple_of(2) { Code::L4Ok } else { Code::L4Con };
+            let expected = if check.0.is_multiple_of(2) { OutcomeCode::L4Ok } else { OutcomeCode::L4Con };
             assert_eq!((code, seq), (expected, seen[check.0 as usize]));
         }
     }

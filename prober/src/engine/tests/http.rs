@@ -1,6 +1,6 @@
 use std::io::{Read, Write};
 
-use maglev_ipc::Http;
+use maglev_ipc::HttpCheck;
 
 use super::*;
 
@@ -10,11 +10,12 @@ pub fn get(address: SocketAddr) -> Check {
 
 fn matching(address: SocketAddr, body: Option<&str>) -> Check {
     let body = body.map(Into::into);
-    let http = Http { path: "/x".into(), host: "h".into(), codes: vec![(200, 299)], body, keep_alive: None };
-    check(address.ip(), Probe::Http { port: address.port(), http, tls: None })
+    let http =
+        HttpCheck { path: "/x".into(), host: "h".into(), codes: vec![(200, 299)], body, keep_alive: None };
+    check(address.ip(), ProbeKind::Http { port: address.port(), http, tls: None })
 }
 
-fn l7(code: Code, detail: &str) -> (Code, String) {
+fn l7(code: OutcomeCode, detail: &str) -> (OutcomeCode, String) {
     (code, detail.to_owned())
 }
 
@@ -28,7 +29,7 @@ fn the_request_is_plain_http() {
         request.truncate(length);
         sender.send(String::from_utf8(request).unwrap()).unwrap();
     });
-    assert_eq!(probe(get(address)), l7(Code::L7Ok, "HTTP 204"));
+    assert_eq!(probe(get(address)), l7(OutcomeCode::L7Ok, "HTTP 204"));
     let release = env!("CARGO_PKG_VERSION");
     assert_eq!(
         receiver.recv().unwrap(),
@@ -41,17 +42,20 @@ fn the_request_is_plain_http() {
 
 #[test]
 fn the_status_decides() {
-    assert_eq!(probe(get(answering("HTTP/1.1 200 OK\r\n\r\n"))), l7(Code::L7Ok, "HTTP 200"));
-    assert_eq!(probe(get(answering("HTTP/1.0 503 No\r\n\r\n"))), l7(Code::L7Sts, "HTTP 503"));
+    assert_eq!(probe(get(answering("HTTP/1.1 200 OK\r\n\r\n"))), l7(OutcomeCode::L7Ok, "HTTP 200"));
+    assert_eq!(probe(get(answering("HTTP/1.0 503 No\r\n\r\n"))), l7(OutcomeCode::L7Sts, "HTTP 503"));
     let elsewhere = "HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\n\r\n";
-    assert_eq!(probe(get(answering(elsewhere))), l7(Code::L7Sts, "HTTP 301"));
+    assert_eq!(probe(get(answering(elsewhere))), l7(OutcomeCode::L7Sts, "HTTP 301"));
 }
 
 #[test]
 fn the_body_is_matched() {
     let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nall\r\n5\r\n well\r\n0\r\n\r\n";
-    assert_eq!(probe(matching(answering(answer), Some("^all w.ll$"))).0, Code::L7Ok);
-    assert_eq!(probe(matching(answering(answer), Some("ill"))), l7(Code::L7Rsp, "body does not match"));
+    assert_eq!(probe(matching(answering(answer), Some("^all w.ll$"))).0, OutcomeCode::L7Ok);
+    assert_eq!(
+        probe(matching(answering(answer), Some("ill"))),
+        l7(OutcomeCode::L7Rsp, "body does not match")
+    );
 }
 
 #[test]
@@ -65,13 +69,13 @@ fn a_server_that_sends_one_byte_at_a_time_in_time_passes() {
             }
         }
     });
-    assert_eq!(probe(matching(address, Some("^ok$"))).0, Code::L7Ok);
+    assert_eq!(probe(matching(address, Some("^ok$"))).0, OutcomeCode::L7Ok);
 }
 
 #[test]
 fn a_server_that_does_not_answer_times_out() {
     let (_listener, address) = silent();
-    assert_eq!(probe(quickly(get(address))), l7(Code::L7Tout, "no answer"));
+    assert_eq!(probe(quickly(get(address))), l7(OutcomeCode::L7Tout, "no answer"));
 }
 
 #[test]
@@ -81,7 +85,7 @@ fn a_server_that_drips_times_out() {
         // Held open until the prober closes.
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    assert_eq!(probe(quickly(get(address))), l7(Code::L7Tout, "no whole head"));
+    assert_eq!(probe(quickly(get(address))), l7(OutcomeCode::L7Tout, "no whole head"));
 }
 
 #[test]
@@ -103,7 +107,7 @@ fn hostile_answers_end_the_probe() {
         (tiny_chunks, "chunks carry too little"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok".to_vec(), "connection closed within the body"),
     ] {
-        assert_eq!(probe(matching(answering(answer), Some("ok"))), l7(Code::L7Rsp, expected));
+        assert_eq!(probe(matching(answering(answer), Some("ok"))), l7(OutcomeCode::L7Rsp, expected));
     }
 }
 
@@ -114,10 +118,10 @@ fn a_reset_after_accept_is_no_answer() {
         socket.set_linger(Some(Duration::ZERO)).unwrap();
     });
     let (code, detail) = probe(get(address));
-    assert_eq!((code, detail.as_str()), (Code::L7Rsp, "connection reset"));
+    assert_eq!((code, detail.as_str()), (OutcomeCode::L7Rsp, "connection reset"));
 }
 
 #[test]
 fn a_closed_port_is_refused() {
-    assert_eq!(probe(get(closed())), l7(Code::L4Con, "connection refused"));
+    assert_eq!(probe(get(closed())), l7(OutcomeCode::L4Con, "connection refused"));
 }

@@ -19,7 +19,7 @@ fn a_host_that_answers_passes() {
         return;
     }
     for target in [IpAddr::from(Ipv4Addr::new(127, 3, 2, 1)), Ipv6Addr::LOCALHOST.into()] {
-        assert_eq!(probe(check(target, Probe::Icmp)), (Code::L7Ok, String::new()), "{target}");
+        assert_eq!(probe(check(target, ProbeKind::Icmp)), (OutcomeCode::L7Ok, String::new()), "{target}");
     }
 }
 
@@ -29,9 +29,9 @@ fn a_source_address_is_used() {
         return;
     }
     let source = Some(Ipv4Addr::new(127, 9, 9, 9).into());
-    assert_eq!(probe(Check { source, ..check(Ipv4Addr::LOCALHOST, Probe::Icmp) }).0, Code::L7Ok);
+    assert_eq!(probe(Check { source, ..check(Ipv4Addr::LOCALHOST, ProbeKind::Icmp) }).0, OutcomeCode::L7Ok);
     let source = Some(Ipv6Addr::LOCALHOST.into());
-    assert_eq!(probe(Check { source, ..check(Ipv6Addr::LOCALHOST, Probe::Icmp) }).0, Code::L7Ok);
+    assert_eq!(probe(Check { source, ..check(Ipv6Addr::LOCALHOST, ProbeKind::Icmp) }).0, OutcomeCode::L7Ok);
 }
 
 #[test]
@@ -44,8 +44,8 @@ fn a_source_address_that_is_not_ours_is_a_local_fault() {
         (Ipv6Addr::LOCALHOST.into(), "2001:db8::77".parse().unwrap()),
     ];
     for (target, source) in sources {
-        let code = probe(Check { source: Some(source), ..check(target, Probe::Icmp) }).0;
-        assert_eq!(code, Code::Local, "{source}");
+        let code = probe(Check { source: Some(source), ..check(target, ProbeKind::Icmp) }).0;
+        assert_eq!(code, OutcomeCode::Local, "{source}");
     }
 }
 
@@ -57,13 +57,13 @@ fn many_are_probed_at_a_time_and_none_is_taken_for_another() {
     let (mut controller, _thread) = spawn();
     controller.greet();
     let checks: Vec<_> =
-        (0..250).map(|n| (u32::from(n), check(Ipv4Addr::new(127, 5, 5, n), Probe::Icmp))).collect();
+        (0..250).map(|n| (u32::from(n), check(Ipv4Addr::new(127, 5, 5, n), ProbeKind::Icmp))).collect();
     assert_eq!(controller.commit(1, &checks), []);
     let mut seen = vec![0; 250];
     while seen.iter().any(|seen| *seen < 3) {
         for Outcome { check, seq, code, .. } in controller.outcomes() {
             seen[check.0 as usize] += 1;
-            assert_eq!((code, seq), (Code::L7Ok, seen[check.0 as usize]));
+            assert_eq!((code, seq), (OutcomeCode::L7Ok, seen[check.0 as usize]));
         }
     }
 }
@@ -84,7 +84,7 @@ fn what_answers_no_probe_is_counted_and_changes_nothing() {
     let (host, other) = (raw(target), raw(Ipv4Addr::new(127, 66, 66, 67)));
     let (mut controller, _thread) = spawn();
     controller.greet();
-    assert_eq!(controller.commit(1, &[(1, check(target, Probe::Icmp))]), []);
+    assert_eq!(controller.commit(1, &[(1, check(target, ProbeKind::Icmp))]), []);
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into();
     loop {
         let mut packet = [0; 100];
@@ -105,12 +105,14 @@ fn what_answers_no_probe_is_counted_and_changes_nothing() {
             host.send_to(&error, &to).unwrap();
         }
         match controller.link.receive() {
-            Ok(ToController::Heartbeat(Stats { duplicate, spoofed, malformed, .. }))
-                if duplicate.min(spoofed).min(malformed) > 0 =>
+            Ok(ToController::Heartbeat(ProberStats { duplicates, spoofed, malformed, .. }))
+                if duplicates.min(spoofed).min(malformed) > 0 =>
             {
                 return;
             }
-            Ok(ToController::Outcomes(outcomes)) => assert!(outcomes.iter().all(|o| o.code == Code::L7Ok)),
+            Ok(ToController::Outcomes(outcomes)) => {
+                assert!(outcomes.iter().all(|o| o.code == OutcomeCode::L7Ok))
+            }
             Ok(_) | Err(Error::WouldBlock) => {}
             Err(error) => panic!("{error}"),
         }
@@ -124,8 +126,8 @@ fn an_answer_that_this_host_had_no_room_for_is_no_verdict() {
         return;
     }
     let sockets = || (IcmpProber::open_with(1, None).unwrap(), SynProber::open(None).unwrap());
-    let checks = (0..250).map(|n| check(Ipv4Addr::new(127, 5, 5, n), Probe::Icmp));
-    what_is_lost_here_is_no_verdict(sockets, checks, Code::L7Ok);
+    let checks = (0..250).map(|n| check(Ipv4Addr::new(127, 5, 5, n), ProbeKind::Icmp));
+    what_is_lost_here_is_no_verdict(sockets, checks, OutcomeCode::L7Ok);
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn an_answer_that_is_not_read_yet_is_no_time_out() {
         return;
     }
     what_is_not_read_yet_is_no_verdict(
-        |to| quickly(check(to, Probe::Icmp)),
+        |to| quickly(check(to, ProbeKind::Icmp)),
         |engine| engine.receive_icmp(true),
     );
 }

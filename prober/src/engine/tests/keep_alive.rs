@@ -2,7 +2,7 @@ use std::io::{Read, Write};
 use std::num::NonZeroU32;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use maglev_ipc::Http;
+use maglev_ipc::HttpCheck;
 
 use super::*;
 
@@ -10,7 +10,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 fn keeping(address: SocketAddr, every: u32) -> Check {
     let mut check = super::http::get(address);
-    if let Probe::Http { http, .. } = &mut check.probe {
+    if let ProbeKind::Http { http, .. } = &mut check.probe {
         http.keep_alive = NonZeroU32::new(every);
     }
     check
@@ -20,7 +20,7 @@ fn keeping(address: SocketAddr, every: u32) -> Check {
 /// however slow this host is, no probe starts, and needs a connection of its own, while another is in flight.
 fn undoubted(address: SocketAddr, every: u32) -> Check {
     let mut check = keeping(address, every);
-    if let Probe::Http { http, .. } = &mut check.probe {
+    if let ProbeKind::Http { http, .. } = &mut check.probe {
         http.codes = vec![(204, 204)];
     }
     check
@@ -69,7 +69,7 @@ fn always(bytes: &'static [u8]) -> impl Fn(&mut TcpStream, usize) -> bool + Clon
 }
 
 /// The codes of the first probes of a check.
-fn verdicts(check: Check, count: usize) -> Vec<(Code, String)> {
+fn verdicts(check: Check, count: usize) -> Vec<(OutcomeCode, String)> {
     let (mut controller, _thread) = spawn();
     controller.greet();
     assert_eq!(controller.commit(1, &[(1, check)]), []);
@@ -82,12 +82,12 @@ fn verdicts(check: Check, count: usize) -> Vec<(Code, String)> {
 }
 
 fn assert_all_pass(check: Check, count: usize) {
-    assert_eq!(verdicts(check, count), vec![(Code::L7Ok, "HTTP 200".to_owned()); count]);
+    assert_eq!(verdicts(check, count), vec![(OutcomeCode::L7Ok, "HTTP 200".to_owned()); count]);
 }
 
 /// All are answered, as [`undoubted`] has it.
 fn assert_all_answered(check: Check, count: usize) {
-    assert_eq!(verdicts(check, count), vec![(Code::L7Sts, "HTTP 200".to_owned()); count]);
+    assert_eq!(verdicts(check, count), vec![(OutcomeCode::L7Sts, "HTTP 200".to_owned()); count]);
 }
 
 /// The first of what a server tells.
@@ -155,7 +155,7 @@ fn bytes_that_nobody_asked_for_between_two_probes_end_the_connection() {
     let (mut controller, _thread) = spawn();
     controller.greet();
     assert_eq!(controller.commit(1, &[(1, keeping(address, 1000))]), []);
-    assert_eq!(controller.outcome(1).code, Code::L7Ok);
+    assert_eq!(controller.outcome(1).code, OutcomeCode::L7Ok);
     assert_eq!(take(&counts, 1)[0], 1);
 }
 
@@ -194,18 +194,18 @@ fn probes_that_were_begun_again_are_counted() {
     let (mut controller, _thread) = spawn();
     controller.greet();
     controller.commit(1, &[(1, keeping(address, 1000))]);
-    let stats = controller.stats(|stats| stats.retried > 0);
-    assert!(stats.retried <= stats.probes, "{stats:?}");
+    let stats = controller.stats(|stats| stats.connections_retried > 0);
+    assert!(stats.connections_retried <= stats.probes, "{stats:?}");
 }
 
 #[test]
 fn a_fresh_connection_that_the_server_closes_is_a_failure() {
     let (address, _counts) = server(|_, _| false);
-    let expected = (Code::L7Rsp, "connection closed before an answer".to_owned());
+    let expected = (OutcomeCode::L7Rsp, "connection closed before an answer".to_owned());
     assert_eq!(verdicts(keeping(address, 1000), 3), [expected.clone(), expected.clone(), expected]);
     let (address, _counts) =
         server(|stream, _| stream.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").is_ok());
-    assert_eq!(probe(keeping(address, 1000)), (Code::L7Sts, "HTTP 408".to_owned()));
+    assert_eq!(probe(keeping(address, 1000)), (OutcomeCode::L7Sts, "HTTP 408".to_owned()));
 }
 
 #[test]
@@ -216,7 +216,11 @@ fn an_answer_that_has_begun_is_an_answer() {
     });
     let found = verdicts(keeping(address, 1000), 4);
     let codes: Vec<_> = found.iter().map(|(code, _)| *code).collect();
-    assert_eq!(codes, [Code::L7Ok, Code::L7Rsp, Code::L7Ok, Code::L7Rsp], "{found:?}");
+    assert_eq!(
+        codes,
+        [OutcomeCode::L7Ok, OutcomeCode::L7Rsp, OutcomeCode::L7Ok, OutcomeCode::L7Rsp],
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -232,7 +236,7 @@ fn a_body_that_comes_after_the_verdict_is_awaited_until_the_next_probe() {
     controller.greet();
     commit_at(&mut controller, Duration::from_millis(200), &[(1, keeping(address, 1000))]);
     for _ in 0..4 {
-        assert_eq!(controller.outcome(1).code, Code::L7Ok);
+        assert_eq!(controller.outcome(1).code, OutcomeCode::L7Ok);
         verdict.send(()).unwrap();
     }
     assert_eq!(take(&counts, 1)[0], 2);
@@ -248,8 +252,8 @@ fn a_listener_that_is_gone_is_noticed_by_the_next_fresh_connection() {
         converse(stream, &always(OK), &channel().0);
     });
     let mut found = verdicts(undoubted(address, 5), 7);
-    assert_eq!(found.split_off(5), vec![(Code::L4Con, "connection refused".to_owned()); 2]);
-    assert_eq!(found, vec![(Code::L7Sts, "HTTP 200".to_owned()); 5]);
+    assert_eq!(found.split_off(5), vec![(OutcomeCode::L4Con, "connection refused".to_owned()); 2]);
+    assert_eq!(found, vec![(OutcomeCode::L7Sts, "HTTP 200".to_owned()); 5]);
 }
 
 #[test]
@@ -257,14 +261,15 @@ fn a_time_out_ends_the_connection() {
     let (address, counts) = server(|stream, count| count == 2 || stream.write_all(OK).is_ok());
     let (mut controller, _thread) = spawn();
     controller.greet();
-    let timeout = Timeout::Fixed(Duration::from_millis(200));
+    let timeout = ProbeTimeout::Fixed(Duration::from_millis(200));
     assert_eq!(controller.commit(1, &[(1, Check { timeout, ..keeping(address, 1000) })]), []);
     // On a slow host, what is answered may time out as well.
     let mut codes = Vec::new();
-    while !codes.windows(3).any(|codes| codes == [Code::L7Ok, Code::L7Tout, Code::L7Ok]) {
+    while !codes.windows(3).any(|codes| codes == [OutcomeCode::L7Ok, OutcomeCode::L7Tout, OutcomeCode::L7Ok])
+    {
         codes.extend(controller.outcomes().into_iter().map(|outcome| outcome.code));
     }
-    assert!(codes.iter().all(|code| matches!(code, Code::L7Ok | Code::L7Tout)), "{codes:?}");
+    assert!(codes.iter().all(|code| matches!(code, OutcomeCode::L7Ok | OutcomeCode::L7Tout)), "{codes:?}");
     // The third request would be answered.
     while take(&counts, 1)[0] < 2 {}
     assert!(counts.try_iter().all(|count| count <= 2));
@@ -296,7 +301,7 @@ fn idle_connections_make_room_for_others() {
     let checks: Vec<_> = (1..=150)
         .map(|id| {
             let mut check = keeping(address, 1000);
-            if let Probe::Http { http: Http { path, .. }, .. } = &mut check.probe {
+            if let ProbeKind::Http { http: HttpCheck { path, .. }, .. } = &mut check.probe {
                 *path = format!("/{id}");
             }
             (id, check)
@@ -307,7 +312,7 @@ fn idle_connections_make_room_for_others() {
     let mut seen = std::collections::HashSet::new();
     while seen.len() < 150 {
         for outcome in controller.outcomes() {
-            assert_eq!(outcome.code, Code::L7Ok, "{outcome:?}");
+            assert_eq!(outcome.code, OutcomeCode::L7Ok, "{outcome:?}");
             seen.insert(outcome.check);
         }
     }

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use maglev_ipc::link::Error;
 use maglev_ipc::{
-    Check, CheckId, Code, ControllerLink, Mode, Outcome, Probe, Timeout, ToController, ToProber, VERSION,
+    Check, CheckId, ConnectMode, ControllerLink, Outcome, OutcomeCode, ProbeKind, ProbeTimeout, ToController,
+    ToProber, VERSION,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
@@ -135,7 +136,7 @@ impl Controller {
     }
 
     /// The first counters that are as they are `wanted`.
-    fn stats(&mut self, wanted: impl Fn(&Stats) -> bool) -> Stats {
+    fn stats(&mut self, wanted: impl Fn(&ProberStats) -> bool) -> ProberStats {
         loop {
             if let ToController::Heartbeat(stats) = self.anything()
                 && wanted(&stats)
@@ -215,17 +216,17 @@ impl Controller {
     }
 }
 
-fn check(target: impl Into<IpAddr>, probe: Probe) -> Check {
-    let timeout = Timeout::Fixed(Duration::from_secs(10));
-    Check { target: target.into(), source: None, timeout, fast: INTERVAL, probe }
+fn check(target: impl Into<IpAddr>, probe: ProbeKind) -> Check {
+    let timeout = ProbeTimeout::Fixed(Duration::from_secs(10));
+    Check { target: target.into(), source: None, timeout, fast_interval: INTERVAL, probe }
 }
 
 fn quickly(check: Check) -> Check {
-    Check { timeout: Timeout::Fixed(Duration::from_millis(20)), ..check }
+    Check { timeout: ProbeTimeout::Fixed(Duration::from_millis(20)), ..check }
 }
 
 /// What one probe of that check comes to.
-fn probe(check: Check) -> (Code, String) {
+fn probe(check: Check) -> (OutcomeCode, String) {
     let (mut controller, _thread) = spawn();
     controller.greet();
     assert_eq!(controller.commit(1, &[(1, check)]), []);
@@ -239,9 +240,9 @@ fn probe(check: Check) -> (Code, String) {
 fn what_is_lost_here_is_no_verdict(
     sockets: impl FnOnce() -> (IcmpProber, SynProber) + Send + 'static,
     checks: impl Iterator<Item = Check>,
-    pass: Code,
+    pass: OutcomeCode,
 ) {
-    let timeout = Timeout::Fixed(Duration::from_secs(1));
+    let timeout = ProbeTimeout::Fixed(Duration::from_secs(1));
     let checks: Vec<_> = (0..).zip(checks.map(|check| Check { timeout, ..check })).collect();
     let (mut controller, endpoint) = line();
     let _thread = start_with(sockets, endpoint, LIMITS, Duration::ZERO);
@@ -250,12 +251,12 @@ fn what_is_lost_here_is_no_verdict(
     let (mut passed, mut lost) = (0, 0);
     while passed < 100 || lost < 100 {
         for Outcome { code, detail, .. } in controller.outcomes() {
-            assert!([pass, Code::Local].contains(&code), "{code:?} {detail}");
+            assert!([pass, OutcomeCode::Local].contains(&code), "{code:?} {detail}");
             passed += usize::from(code == pass);
             lost += usize::from(detail.to_string() == rx_loss::OVERFLOWED);
         }
     }
-    controller.stats(|stats| stats.overflowed > 0);
+    controller.stats(|stats| stats.lost_to_overflow > 0);
 }
 
 /// An engine that a test turns by hand.

@@ -3,24 +3,24 @@ use std::net::Ipv4Addr;
 use super::*;
 
 fn tcp(address: SocketAddr) -> Check {
-    check(address.ip(), Probe::Tcp { port: address.port(), mode: Mode::Full, tls: None })
+    check(address.ip(), ProbeKind::Tcp { port: address.port(), mode: ConnectMode::Full, tls: None })
 }
 
 #[test]
 fn a_port_that_listens_passes() {
     let (_listener, address) = silent();
-    assert_eq!(probe(tcp(address)), (Code::L4Ok, String::new()));
+    assert_eq!(probe(tcp(address)), (OutcomeCode::L4Ok, String::new()));
 }
 
 #[test]
 fn a_port_that_listens_passes_over_ipv6() {
     let listener = TcpListener::bind("[::1]:0").unwrap();
-    assert_eq!(probe(tcp(listener.local_addr().unwrap())).0, Code::L4Ok);
+    assert_eq!(probe(tcp(listener.local_addr().unwrap())).0, OutcomeCode::L4Ok);
 }
 
 #[test]
 fn a_closed_port_is_refused() {
-    assert_eq!(probe(tcp(closed())), (Code::L4Con, "connection refused".into()));
+    assert_eq!(probe(tcp(closed())), (OutcomeCode::L4Con, "connection refused".into()));
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn a_source_address_that_is_not_ours_is_a_local_fault() {
     let (_listener, address) = silent();
     let source = Some(Ipv4Addr::new(192, 0, 2, 77).into());
     let (code, detail) = probe(Check { source, ..tcp(address) });
-    assert_eq!((code, detail.contains("no such source address")), (Code::Local, true), "{detail}");
+    assert_eq!((code, detail.contains("no such source address")), (OutcomeCode::Local, true), "{detail}");
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_full_backlog_times_out() {
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     // The one that a backlog of 0 has room for. Every other segment is dropped from here on.
     let _first = TcpStream::connect(address).unwrap();
-    assert_eq!(probe(quickly(tcp(address))), (Code::L4Tout, String::new()));
+    assert_eq!(probe(quickly(tcp(address))), (OutcomeCode::L4Tout, String::new()));
 }
 
 #[test]
@@ -64,6 +64,6 @@ fn a_probe_that_has_no_descriptor_left_is_a_local_fault() {
     let checks: Vec<_> = (0..110).map(|n| (n.into(), hanging(n))).collect();
     controller.commit(1, &checks);
     let outcome = controller.outcomes().remove(0);
-    assert_eq!((outcome.code, outcome.detail.to_string()), (Code::Local, "out of descriptors".into()));
+    assert_eq!((outcome.code, outcome.detail.to_string()), (OutcomeCode::Local, "out of descriptors".into()));
     drop(listeners);
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use maglev_ipc::{Http, Tls, Verify};
+use maglev_ipc::{HttpCheck, TlsHandshake, TlsVerify};
 use rcgen::{CertificateParams, CertifiedIssuer, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
@@ -60,28 +60,33 @@ fn tls_server(certificate: CertificateDer<'static>, key: &KeyPair) -> SocketAddr
     })
 }
 
-fn check_of(address: SocketAddr, name: &str, verify: Verify, body: Option<&str>) -> Check {
-    let tls = Some(Tls { server_name: name.into(), verify });
+fn check_of(address: SocketAddr, name: &str, verify: TlsVerify, body: Option<&str>) -> Check {
+    let tls = Some(TlsHandshake { server_name: name.into(), verify });
     let port = address.port();
     let probe = match body {
-        None => Probe::Tcp { port, mode: Mode::Full, tls },
+        None => ProbeKind::Tcp { port, mode: ConnectMode::Full, tls },
         Some(body) => {
             let body = Some(body.into());
-            let http =
-                Http { path: "/".into(), host: name.into(), codes: vec![(200, 200)], body, keep_alive: None };
-            Probe::Http { port, http, tls }
+            let http = HttpCheck {
+                path: "/".into(),
+                host: name.into(),
+                codes: vec![(200, 200)],
+                body,
+                keep_alive: None,
+            };
+            ProbeKind::Http { port, http, tls }
         }
     };
     check(address.ip(), probe)
 }
 
 /// What a probe comes to that trusts the authority, or everybody.
-fn handshake(server: &Server, name: &str, verify: Verify, body: Option<&str>) -> (Code, String) {
+fn handshake(server: &Server, name: &str, verify: TlsVerify, body: Option<&str>) -> (OutcomeCode, String) {
     let outcome = first_outcome(server, name, verify, body);
     (outcome.code, outcome.detail.to_string())
 }
 
-fn first_outcome(server: &Server, name: &str, verify: Verify, body: Option<&str>) -> Outcome {
+fn first_outcome(server: &Server, name: &str, verify: TlsVerify, body: Option<&str>) -> Outcome {
     let (mut controller, _thread) = spawn();
     controller.greet();
     controller.send(&ToProber::Begin { generation: 1 });
@@ -93,22 +98,22 @@ fn first_outcome(server: &Server, name: &str, verify: Verify, body: Option<&str>
     controller.outcome(1)
 }
 
-const BUNDLE: Verify = Verify::Bundle(3);
+const BUNDLE: TlsVerify = TlsVerify::Bundle(3);
 
 #[test]
 fn a_good_certificate_passes() {
     let server = server(|_| {});
     for name in ["good.test", "127.0.0.1"] {
-        assert_eq!(handshake(&server, name, BUNDLE, None), (Code::L6Ok, String::new()), "{name}");
+        assert_eq!(handshake(&server, name, BUNDLE, None), (OutcomeCode::L6Ok, String::new()), "{name}");
     }
 }
 
 #[test]
 fn https_passes_and_its_body_is_matched() {
     let server = server(|_| {});
-    assert_eq!(handshake(&server, "good.test", BUNDLE, Some("^hello$")).0, Code::L7Ok);
+    assert_eq!(handshake(&server, "good.test", BUNDLE, Some("^hello$")).0, OutcomeCode::L7Ok);
     let (code, detail) = handshake(&server, "good.test", BUNDLE, Some("goodbye"));
-    assert_eq!((code, detail.as_str()), (Code::L7Rsp, "body does not match"));
+    assert_eq!((code, detail.as_str()), (OutcomeCode::L7Rsp, "body does not match"));
 }
 
 /// Were it held back by the kernel until the server has acknowledged the handshake, a probe would take 40 ms longer.
@@ -132,7 +137,7 @@ fn the_request_comes_with_the_end_of_the_handshake() {
     });
     let (mut controller, _thread) = spawn();
     controller.greet();
-    controller.commit(1, &[(1, check_of(address, "good.test", Verify::Nothing, Some("")))]);
+    controller.commit(1, &[(1, check_of(address, "good.test", TlsVerify::Nothing, Some("")))]);
     assert_eq!(requests.recv(), Ok(true));
 }
 
@@ -155,8 +160,8 @@ fn kept_connections_save_handshakes_and_fresh_ones_resume_them() {
         let _ = sender.send((tls.handshake_kind(), requests));
     });
     // What never passes is never in doubt: no probe overlaps another, however slow this host is.
-    let mut check = check_of(address, "good.test", Verify::Nothing, Some("^hello!$"));
-    if let Probe::Http { http, .. } = &mut check.probe {
+    let mut check = check_of(address, "good.test", TlsVerify::Nothing, Some("^hello!$"));
+    if let ProbeKind::Http { http, .. } = &mut check.probe {
         http.keep_alive = std::num::NonZeroU32::new(3);
     }
     let (mut controller, _thread) = spawn();
@@ -173,34 +178,34 @@ fn kept_connections_save_handshakes_and_fresh_ones_resume_them() {
             break;
         }
     }
-    controller.stats(|stats| stats.resumed >= 3);
+    controller.stats(|stats| stats.tls_resumptions >= 3);
 }
 
 #[test]
 fn a_certificate_for_another_name_fails() {
     let (code, detail) = handshake(&server(|_| {}), "bad.test", BUNDLE, None);
-    assert_eq!((code, detail.as_str()), (Code::L6Rsp, "certificate not valid for name bad.test"));
+    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate not valid for name bad.test"));
 }
 
 #[test]
 fn an_expired_certificate_fails() {
     let server = server(|params| params.not_after = date_time_ymd(2020, 1, 1));
     let (code, detail) = handshake(&server, "good.test", BUNDLE, None);
-    assert_eq!((code, detail.as_str()), (Code::L6Rsp, "certificate expired"));
+    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate expired"));
 }
 
 #[test]
 fn until_when_a_certificate_is_valid_is_told_whatever_is_made_of_it() {
     let cases = [
-        (date_time_ymd(2020, 1, 1), 1_577_836_800, [Code::L6Rsp, Code::L7Rsp]),
-        (date_time_ymd(2049, 12, 31), 2_524_521_600, [Code::L6Ok, Code::L7Rsp]),
+        (date_time_ymd(2020, 1, 1), 1_577_836_800, [OutcomeCode::L6Rsp, OutcomeCode::L7Rsp]),
+        (date_time_ymd(2049, 12, 31), 2_524_521_600, [OutcomeCode::L6Ok, OutcomeCode::L7Rsp]),
         // From 2050 on it is written otherwise.
-        (date_time_ymd(9999, 1, 1), 253_370_764_800, [Code::L6Ok, Code::L7Rsp]),
+        (date_time_ymd(9999, 1, 1), 253_370_764_800, [OutcomeCode::L6Ok, OutcomeCode::L7Rsp]),
     ];
     for (end, seconds, codes) in cases {
         let server = server(|params| params.not_after = end);
         let verified = first_outcome(&server, "good.test", BUNDLE, None);
-        let mismatched = first_outcome(&server, "good.test", Verify::Nothing, Some("goodbye"));
+        let mismatched = first_outcome(&server, "good.test", TlsVerify::Nothing, Some("goodbye"));
         assert_eq!([verified.code, mismatched.code], codes);
         assert_eq!([verified.not_after, mismatched.not_after], [Some(seconds); 2]);
     }
@@ -211,8 +216,8 @@ fn a_certificate_from_elsewhere_fails_unless_nothing_is_verified() {
     let Server { address, .. } = server(|_| {});
     let elsewhere = Server { address, pem: authority("another").pem() };
     let (code, detail) = handshake(&elsewhere, "good.test", BUNDLE, None);
-    assert_eq!((code, detail.as_str()), (Code::L6Rsp, "certificate from an unknown issuer"));
-    assert_eq!(handshake(&elsewhere, "bad.test", Verify::Nothing, None).0, Code::L6Ok);
+    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate from an unknown issuer"));
+    assert_eq!(handshake(&elsewhere, "bad.test", TlsVerify::Nothing, None).0, OutcomeCode::L6Ok);
 }
 
 #[test]
@@ -222,7 +227,7 @@ fn a_certificate_that_vouches_for_itself_fails() {
     let address = tls_server(params.self_signed(&key).unwrap().der().clone(), &key);
     let pem = authority("one").pem();
     let (code, detail) = handshake(&Server { address, pem }, "good.test", BUNDLE, None);
-    assert_eq!((code, detail.as_str()), (Code::L6Rsp, "certificate from an unknown issuer"));
+    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate from an unknown issuer"));
 }
 
 #[test]
@@ -231,28 +236,28 @@ fn the_certificate_of_an_authority_is_no_servers() {
     let address = tls_server(authority.der().clone(), authority.key());
     let server = Server { address, pem: authority.pem() };
     let (code, detail) = handshake(&server, "good.test", BUNDLE, None);
-    assert_eq!((code, detail.as_str()), (Code::L6Rsp, "certificate is a CA's own"));
+    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate is a CA's own"));
 }
 
 #[test]
 fn a_server_that_speaks_no_tls_fails() {
     let server = Server { address: answering("220 smtp\r\n"), pem: String::new() };
-    let (code, detail) = handshake(&server, "x", Verify::Nothing, None);
-    assert_eq!((code, detail.as_str()), (Code::L6Rsp, "the answer is not TLS"));
+    let (code, detail) = handshake(&server, "x", TlsVerify::Nothing, None);
+    assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "the answer is not TLS"));
 }
 
 #[test]
 fn a_server_that_closes_during_the_handshake_fails() {
     let server = Server { address: answering(""), pem: String::new() };
-    let (code, _) = handshake(&server, "x", Verify::Nothing, None);
-    assert_eq!(code, Code::L6Rsp);
+    let (code, _) = handshake(&server, "x", TlsVerify::Nothing, None);
+    assert_eq!(code, OutcomeCode::L6Rsp);
 }
 
 #[test]
 fn a_handshake_that_hangs_times_out() {
     let (_listener, address) = silent();
-    let check = check_of(address, "x", Verify::Nothing, None);
-    assert_eq!(probe(quickly(check)), (Code::L6Tout, String::new()));
+    let check = check_of(address, "x", TlsVerify::Nothing, None);
+    assert_eq!(probe(quickly(check)), (OutcomeCode::L6Tout, String::new()));
 }
 
 #[test]
@@ -261,7 +266,7 @@ fn a_bundle_without_a_certificate_is_refused() {
     controller.greet();
     controller.send(&ToProber::Begin { generation: 1 });
     controller.send(&ToProber::Bundle { id: 3, pem: b"nothing".to_vec() });
-    for (id, verify) in [(1, BUNDLE), (2, Verify::Bundle(4)), (3, Verify::System)] {
+    for (id, verify) in [(1, BUNDLE), (2, TlsVerify::Bundle(4)), (3, TlsVerify::System)] {
         let check = check_of(closed(), "x", verify, None);
         controller.send_checks(INTERVAL, &[(id, check)]);
     }
@@ -270,7 +275,7 @@ fn a_bundle_without_a_certificate_is_refused() {
         .until_committed(1)
         .into_iter()
         .map(|message| match message {
-            ToController::Refused { id, why } => (id.0, why.to_string()),
+            ToController::Rejected { id, reason: why } => (id.0, why.to_string()),
             message => panic!("{message:?}"),
         })
         .collect();
@@ -287,7 +292,7 @@ fn a_bundle_without_a_certificate_is_refused() {
 fn a_handshake_that_waits_does_so_once_however_much_happens_on_it() {
     let (_listener, address) = silent();
     let mut engine = idle_engine();
-    let due = launch(&mut engine, [check_of(address, "good.test", Verify::Nothing, None)].into_iter());
+    let due = launch(&mut engine, [check_of(address, "good.test", TlsVerify::Nothing, None)].into_iter());
     let key = engine.scheduler.find_in_flight(0, |_| true).unwrap();
     while engine.sockets.take_handshake_budget() {}
     for events in [EpollFlags::EPOLLOUT, EpollFlags::EPOLLIN, EpollFlags::EPOLLIN] {

@@ -2,9 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn http(body: Option<&str>) -> Http {
+fn http(body: Option<&str>) -> HttpCheck {
     let body = body.map(Into::into);
-    Http { path: "/".into(), host: "h".into(), codes: vec![(200, 204)], body, keep_alive: None }
+    HttpCheck { path: "/".into(), host: "h".into(), codes: vec![(200, 204)], body, keep_alive: None }
 }
 
 fn request(body: Option<&str>) -> HttpRequest {
@@ -22,7 +22,7 @@ fn judge(request: &HttpRequest, bytes: &[u8], piece: usize) -> (Verdict, HttpRes
     (answer.finish(request).unwrap(), answer)
 }
 
-fn expect(body: Option<&str>, bytes: &str, code: Code, detail: &str) {
+fn expect(body: Option<&str>, bytes: &str, code: OutcomeCode, detail: &str) {
     let request = request(body);
     for piece in [1, 2, 3, 7, 10_000] {
         let (verdict, _) = judge(&request, bytes.as_bytes(), piece);
@@ -37,25 +37,25 @@ fn expect(body: Option<&str>, bytes: &str, code: Code, detail: &str) {
 #[test]
 fn interim_answers_are_passed_over() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
-    expect(None, &format!("{interim}HTTP/1.1 200 OK\r\n\r\n"), Code::L7Ok, "HTTP 200");
-    expect(None, interim, Code::L7Rsp, "connection closed within the head");
-    expect(None, "HTTP/1.1 101 Switching Protocols\r\n\r\n", Code::L7Sts, "HTTP 101");
+    expect(None, &format!("{interim}HTTP/1.1 200 OK\r\n\r\n"), OutcomeCode::L7Ok, "HTTP 200");
+    expect(None, interim, OutcomeCode::L7Rsp, "connection closed within the head");
+    expect(None, "HTTP/1.1 101 Switching Protocols\r\n\r\n", OutcomeCode::L7Sts, "HTTP 101");
 }
 
 #[test]
 fn heads_may_end_in_bare_newlines() {
-    expect(None, "HTTP/1.1 200 OK\nX: y\n\n", Code::L7Ok, "HTTP 200");
+    expect(None, "HTTP/1.1 200 OK\nX: y\n\n", OutcomeCode::L7Ok, "HTTP 200");
 }
 
 #[test]
 fn what_is_not_http_is_known_by_its_first_bytes() {
     for bytes in ["x", "HTTP/2 200\r\n\r\n", "<html>", "\0", "ICY 200 OK\r\n\r\n", " HTTP/1.1 200 OK\r\n\r\n"]
     {
-        expect(None, bytes, Code::L7Rsp, "not an HTTP answer");
+        expect(None, bytes, OutcomeCode::L7Rsp, "not an HTTP answer");
     }
     for bytes in ["HTTP/1.1 99999 x\r\n\r\n", "HTTP/1.1 2\r\n\r\n", "HTTP/1.1 200 OK\r\n: x\r\n\r\n"] {
         let (verdict, _) = judge(&request(None), bytes.as_bytes(), 1);
-        assert_eq!(verdict.code, Code::L7Rsp, "{bytes:?}");
+        assert_eq!(verdict.code, OutcomeCode::L7Rsp, "{bytes:?}");
     }
 }
 
@@ -63,33 +63,46 @@ fn what_is_not_http_is_known_by_its_first_bytes() {
 fn the_body_ends_where_the_head_says() {
     let ok = |head: &str, body: &str| format!("HTTP/1.1 200 OK\r\n{head}\r\n{body}");
     let all = Some("^good$");
-    expect(all, &ok("Content-Length: 4\r\n", "good, bad"), Code::L7Ok, "HTTP 200");
-    expect(all, &ok("", "good"), Code::L7Ok, "HTTP 200");
-    expect(all, &ok("Content-Length: 5\r\n", "good"), Code::L7Rsp, "connection closed within the body");
-    expect(all, &ok("Transfer-Encoding: Chunked\r\n", "4\r\ngood\r\n0\r\n\r\n"), Code::L7Ok, "HTTP 200");
+    expect(all, &ok("Content-Length: 4\r\n", "good, bad"), OutcomeCode::L7Ok, "HTTP 200");
+    expect(all, &ok("", "good"), OutcomeCode::L7Ok, "HTTP 200");
+    expect(
+        all,
+        &ok("Content-Length: 5\r\n", "good"),
+        OutcomeCode::L7Rsp,
+        "connection closed within the body",
+    );
+    expect(
+        all,
+        &ok("Transfer-Encoding: Chunked\r\n", "4\r\ngood\r\n0\r\n\r\n"),
+        OutcomeCode::L7Ok,
+        "HTTP 200",
+    );
     expect(
         all,
         &ok("Transfer-Encoding: chunked\r\n", "4\r\ngood"),
-        Code::L7Rsp,
+        OutcomeCode::L7Rsp,
         "connection closed within the body",
     );
-    expect(all, &ok("Content-Length: x\r\n", "good"), Code::L7Rsp, "content-length is no number");
+    expect(all, &ok("Content-Length: x\r\n", "good"), OutcomeCode::L7Rsp, "content-length is no number");
     let twice = "Content-Length: 4\r\nContent-Length: 5\r\n";
-    expect(all, &ok(twice, "good"), Code::L7Rsp, "two different content-lengths");
-    expect(Some("^$"), "HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", Code::L7Ok, "HTTP 204");
+    expect(all, &ok(twice, "good"), OutcomeCode::L7Rsp, "two different content-lengths");
+    expect(Some("^$"), "HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", OutcomeCode::L7Ok, "HTTP 204");
 }
 
 #[test]
 fn bytes_that_are_no_text_match_as_far_as_they_are() {
     let request = request(Some("o.k"));
     let (verdict, _) = judge(&request, b"HTTP/1.1 200 OK\r\n\r\n\xff\xfeo\xffk", 5);
-    assert_eq!(verdict.code, Code::L7Ok);
+    assert_eq!(verdict.code, OutcomeCode::L7Ok);
 }
 
 #[test]
 fn a_regular_expression_has_bounds() {
     for pattern in ["(", "a{1000}{1000}"] {
-        assert!(matches!(HttpRequest::compile(&http(Some(pattern))), Err(Refusal::Invalid(_))), "{pattern}");
+        assert!(
+            matches!(HttpRequest::compile(&http(Some(pattern))), Err(RejectReason::Invalid(_))),
+            "{pattern}"
+        );
     }
 }
 
@@ -112,7 +125,7 @@ proptest! {
 
 /// Where an answer to a check that keeps its connections stands after its verdict, whatever the pieces in which it came.
 fn rest(body: Option<&str>, bytes: &str) -> Reuse {
-    let request = HttpRequest::compile(&Http { keep_alive: NonZeroU32::new(10), ..http(body) }).unwrap();
+    let request = HttpRequest::compile(&HttpCheck { keep_alive: NonZeroU32::new(10), ..http(body) }).unwrap();
     let rests = [1, 2, 3, 7, 100_000].map(|piece| {
         let mut answer = HttpResponse::default();
         for piece in bytes.as_bytes().chunks(piece) {
@@ -199,7 +212,7 @@ fn without_keep_alive_nothing_is_awaited() {
 
 #[test]
 fn an_end_or_more_bytes_after_the_verdict_lose_the_connection_and_change_nothing_else() {
-    let request = HttpRequest::compile(&Http { keep_alive: NonZeroU32::new(10), ..http(None) }).unwrap();
+    let request = HttpRequest::compile(&HttpCheck { keep_alive: NonZeroU32::new(10), ..http(None) }).unwrap();
     for end in [None, Some(b"HTTP/1.1 408 Too Late\r\n\r\n")] {
         let mut answer = HttpResponse::default();
         answer.feed(&request, b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
@@ -226,7 +239,7 @@ proptest! {
         splits in proptest::collection::vec(1usize..40, 0..6),
     ) {
         let matched = matched.then_some("good");
-        let request = HttpRequest::compile(&Http { keep_alive: NonZeroU32::new(10), ..http(matched) }).unwrap();
+        let request = HttpRequest::compile(&HttpCheck { keep_alive: NonZeroU32::new(10), ..http(matched) }).unwrap();
         let bytes = format!("{interim}{start} Because\r\n{}\r\n{body}", headers.concat()).into_bytes();
         let outcome = |sizes: &mut dyn Iterator<Item = usize>| {
             let (mut answer, mut verdict, mut left) = (HttpResponse::default(), None, &bytes[..]);

@@ -4,7 +4,7 @@ mod schedule;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use maglev_ipc::{Outcome, Probe as Kind, Timeout};
+use maglev_ipc::{Outcome, ProbeKind as Kind, ProbeTimeout};
 
 use super::scheduled_check::MAX_PROBES;
 use super::*;
@@ -13,11 +13,17 @@ const MS: Nanos = 1_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 /// The shortest there is between two starts of a check in doubt.
 const FAST: Duration = Duration::from_millis(100);
-const OK: Verdict = Verdict::from_code(Code::L4Ok);
+const OK: Verdict = Verdict::from_code(OutcomeCode::L4Ok);
 
 fn check(last: u8) -> Check {
     let target = Ipv4Addr::new(192, 0, 2, last).into();
-    Check { target, source: None, timeout: Timeout::Fixed(SECOND), fast: FAST, probe: Kind::Icmp }
+    Check {
+        target,
+        source: None,
+        timeout: ProbeTimeout::Fixed(SECOND),
+        fast_interval: FAST,
+        probe: Kind::Icmp,
+    }
 }
 
 /// A probe is known by what its target ends in.
@@ -88,7 +94,7 @@ impl World {
         for (_, key, _) in answered {
             assert!(self.scheduler.finish_probe(key, self.verdict.clone(), now).is_some());
         }
-        self.scheduler.process_timers(now, |(), _, _| Verdict::from_code(Code::L4Tout));
+        self.scheduler.process_timers(now, |(), _, _| Verdict::from_code(OutcomeCode::L4Tout));
         let Self { flying, starts, random, .. } = self;
         let mut start = |key, check: &Check| {
             starts.push(now);

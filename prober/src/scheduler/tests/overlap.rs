@@ -48,7 +48,7 @@ fn a_lost_packet_is_followed_by_one_probe_and_told_in_its_turn() {
     assert_eq!((world.starts.len(), world.outcomes.len()), (2, 0), "{:?}", world.starts);
     world.run(lost + 1001 * MS);
     let codes: Vec<_> = world.outcomes.iter().map(|outcome| (outcome.code, outcome.started)).collect();
-    assert_eq!(codes, [(Code::L4Tout, lost), (Code::L4Ok, world.starts[1])]);
+    assert_eq!(codes, [(OutcomeCode::L4Tout, lost), (OutcomeCode::L4Ok, world.starts[1])]);
     world.starts.clear();
     world.run_for(10 * SECOND);
     assert!((9..=11).contains(&world.starts.len()), "{:?}", world.starts);
@@ -63,7 +63,7 @@ fn a_slow_server_is_not_probed_more_often_for_it() {
     }
     let mut world = World::of(vec![member(1, 1)], slow);
     world.run(1_000_000 * MS);
-    assert!(world.outcomes.iter().all(|outcome| outcome.code == Code::L4Ok));
+    assert!(world.outcomes.iter().all(|outcome| outcome.code == OutcomeCode::L4Ok));
     assert!((950..=1100).contains(&world.starts.len()), "{}", world.starts.len());
 }
 
@@ -79,7 +79,7 @@ fn a_probe_that_is_put_off_takes_no_name_from_the_one_in_flight() {
     // In doubt, the next is due while it is in flight.
     let (started, key, _) = world.flying[0];
     let now = started + 150 * MS;
-    world.scheduler.process_timers(now, |(), _, _| Verdict::from_code(Code::L4Tout));
+    world.scheduler.process_timers(now, |(), _, _| Verdict::from_code(OutcomeCode::L4Tout));
     let mut asked = 0;
     while world.scheduler.start_next(now, |_, _, ()| {
         asked += 1;
@@ -109,13 +109,13 @@ fn a_fault_of_this_host_is_no_doubt() {
         world.turn(world.next());
     }
     let key = world.keys()[0];
-    assert!(world.scheduler.finish_probe(key, Verdict::from_code(Code::Local), world.now).is_some());
+    assert!(world.scheduler.finish_probe(key, Verdict::from_code(OutcomeCode::Local), world.now).is_some());
     world.run_for(Duration::from_millis(850));
     assert_eq!(world.starts.len(), 1, "{:?}", world.starts);
 }
 
 fn auto(id: u32, last: u8) -> AcceptedCheck<()> {
-    let timeout = Timeout::Auto { min: Duration::from_millis(50), max: SECOND };
+    let timeout = ProbeTimeout::Auto { min: Duration::from_millis(50), max: SECOND };
     AcceptedCheck { check: Check { timeout, ..check(last) }, ..member(id, last) }
 }
 
@@ -153,7 +153,7 @@ fn however_quick_probes_are_that_need_no_handshake_those_that_do_are_in_time() {
             world.turn(world.next());
         }
         let codes: Vec<_> = world.outcomes.iter().map(|outcome| outcome.code).collect();
-        assert_eq!(codes, [Code::L4Ok], "{number}");
+        assert_eq!(codes, [OutcomeCode::L4Ok], "{number}");
     }
 }
 

@@ -21,7 +21,7 @@ fn a_check_that_is_equal_by_value_goes_on_under_its_new_name() {
     let told: Vec<_> = world.scheduler.take_reports().map(|report| report.outcome).collect();
     assert_eq!((told.len(), told[0].check, told[0].seq), (1, CheckId(7), 1));
     let streaks: Vec<_> = world.scheduler.verdict_histories([kept].into_iter()).collect();
-    assert_eq!((streaks[0].last.check, streaks[0].passes, streaks[0].known), (CheckId(7), 1, 1));
+    assert_eq!((streaks[0].last.check, streaks[0].bits, streaks[0].len), (CheckId(7), 1, 1));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn what_comes_late_finds_nothing() {
     let (started, old, _) = world.flying[0];
     assert_eq!(ProbeId::from(u64::from(old)), old);
     world.run(started + 1001 * MS);
-    assert_eq!(world.outcomes[0].code, Code::L4Tout);
+    assert_eq!(world.outcomes[0].code, OutcomeCode::L4Tout);
     assert_eq!(world.scheduler.finish_probe(old, OK, world.now), None);
     // Nor does it find another check's probe in the same slot.
     world.scheduler.replace_set(vec![member(2, 2)], world.now);
@@ -144,8 +144,8 @@ fn what_times_out_in_a_stall_is_no_verdict_and_what_fell_due_is_spread() {
     world.turn(now);
     let told = std::mem::take(&mut world.outcomes);
     assert_eq!(told.len(), flying);
-    assert!(told.iter().all(|outcome| outcome.code == Code::Local));
-    assert_eq!(world.scheduler.stats().stalled, waiting as u64);
+    assert!(told.iter().all(|outcome| outcome.code == OutcomeCode::Local));
+    assert_eq!(world.scheduler.stats().delayed_by_stall, waiting as u64);
     // What was in flight is followed at once; the rest is spread, no two tenths of it in one turn.
     world.flying.clear();
     let mut starts: HashMap<Nanos, usize> = HashMap::new();
@@ -160,7 +160,7 @@ fn what_times_out_in_a_stall_is_no_verdict_and_what_fell_due_is_spread() {
     assert!(starts.values().all(|count| *count <= waiting / 5), "{starts:?}");
     // And what times out later is a verdict again.
     world.run(now + 2500 * MS);
-    assert!(world.outcomes.iter().any(|outcome| outcome.code == Code::L4Tout));
+    assert!(world.outcomes.iter().any(|outcome| outcome.code == OutcomeCode::L4Tout));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn the_rate_has_a_limit_and_every_check_its_turn() {
     assert!(counts.iter().all(|count| (9..=11).contains(count)), "{counts:?}");
     let stats = world.scheduler.stats();
     assert_eq!(stats.probes, world.outcomes.len() as u64);
-    assert!(stats.rate > 0 && stats.lateness.counts[7] > 0, "{stats:?}");
+    assert!(stats.delayed_by_rate > 0 && stats.lateness.counts[7] > 0, "{stats:?}");
 }
 
 /// Twenty checks that have all fallen due, and nothing was started yet. Each time it is the same.
@@ -228,16 +228,16 @@ fn a_probe_that_cannot_start_is_told_and_the_next_follows_in_time() {
         && next < 5000 * MS
     {
         world.now = next;
-        world.scheduler.process_timers(next, |(), _, _| Verdict::from_code(Code::L4Tout));
-        while world
-            .scheduler
-            .start_next(next, |_, _, ()| StartResult::Finished(Verdict::new(Code::Local, "out of ports")))
-        {
-        }
+        world.scheduler.process_timers(next, |(), _, _| Verdict::from_code(OutcomeCode::L4Tout));
+        while world.scheduler.start_next(next, |_, _, ()| {
+            StartResult::Finished(Verdict::new(OutcomeCode::Local, "out of ports"))
+        }) {}
     }
     let told: Vec<_> = world.scheduler.take_reports().map(|report| report.outcome).collect();
     assert!((4..=6).contains(&told.len()), "{told:?}");
-    assert!(told.iter().all(|outcome| outcome.code == Code::Local && outcome.duration == Duration::ZERO));
+    assert!(
+        told.iter().all(|outcome| outcome.code == OutcomeCode::Local && outcome.duration == Duration::ZERO)
+    );
 }
 
 #[test]

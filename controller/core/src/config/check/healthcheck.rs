@@ -6,8 +6,10 @@ use alloc::vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-use maglev_ipc::check::{FRESH_EVERY, MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT};
-use maglev_ipc::{Mode, Timeout};
+use maglev_ipc::check::{
+    KEEP_ALIVE_REQUESTS, MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT,
+};
+use maglev_ipc::{ConnectMode, ProbeTimeout};
 use regex_lite::Regex;
 
 use super::super::duration::Span;
@@ -62,7 +64,7 @@ pub fn healthcheck(
     })
 }
 
-fn timeout(scope: &mut Scope<'_>, check: &file::Healthcheck) -> Option<Timeout> {
+fn timeout(scope: &mut Scope<'_>, check: &file::Healthcheck) -> Option<ProbeTimeout> {
     let bounds = MIN_TIMEOUT..=MAX_TIMEOUT;
     let usual = Duration::from_secs(1);
     if check.timeout == Some(file::Timeout::Auto) {
@@ -74,7 +76,7 @@ fn timeout(scope: &mut Scope<'_>, check: &file::Healthcheck) -> Option<Timeout> 
         if min > max {
             return scope.at("timeout-min").refuse(format!("more than timeout-max, {}", Span(max)));
         }
-        return Some(Timeout::Auto { min, max });
+        return Some(ProbeTimeout::Auto { min, max });
     }
     let given = [("timeout-min", check.timeout_min.is_some()), ("timeout-max", check.timeout_max.is_some())];
     let fitting = refuse_given(scope, &given, |_| false, "needs timeout: auto");
@@ -82,7 +84,7 @@ fn timeout(scope: &mut Scope<'_>, check: &file::Healthcheck) -> Option<Timeout> 
         file::Timeout::Fixed(span) => Some(span),
         file::Timeout::Auto => None,
     });
-    let fixed = value::span(&mut scope.at("timeout"), span, usual, bounds).map(Timeout::Fixed);
+    let fixed = value::span(&mut scope.at("timeout"), span, usual, bounds).map(ProbeTimeout::Fixed);
     fitting.and(fixed)
 }
 
@@ -128,13 +130,13 @@ fn tcp(
     Some(Probe::Tcp { port: port?, mode: mode?, tls: tls? })
 }
 
-fn mode(scope: &mut Scope<'_>, params: &Params) -> Option<Mode> {
+fn mode(scope: &mut Scope<'_>, params: &Params) -> Option<ConnectMode> {
     match params.mode {
-        None | Some(file::Mode::Full) => Some(Mode::Full),
+        None | Some(file::Mode::Full) => Some(ConnectMode::Full),
         Some(file::Mode::HalfOpen) if params.tls == Some(true) => {
             scope.refuse("a handshake needs a connection: half-open is of no use with tls: true")
         }
-        Some(file::Mode::HalfOpen) => Some(Mode::HalfOpen),
+        Some(file::Mode::HalfOpen) => Some(ConnectMode::HalfOpen),
     }
 }
 
@@ -172,7 +174,7 @@ fn http(
 fn keep_alive(scope: &mut Scope<'_>, params: &Params) -> Option<Option<NonZeroU32>> {
     let mut scope = scope.at("fresh-every");
     if params.keep_alive == Some(true) {
-        return value::integer(&mut scope, params.fresh_every, USUAL_FRESH_EVERY, FRESH_EVERY)
+        return value::integer(&mut scope, params.fresh_every, USUAL_FRESH_EVERY, KEEP_ALIVE_REQUESTS)
             .map(NonZeroU32::new);
     }
     match params.fresh_every {

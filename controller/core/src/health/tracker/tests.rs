@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use maglev_ipc::{CheckId, Timeout};
+use maglev_ipc::{CheckId, ProbeTimeout};
 use proptest::prelude::*;
 
 use super::*;
@@ -10,8 +10,8 @@ use super::*;
 const LIMITS: Thresholds = Thresholds { rise: 2, fall: 3 };
 const AT: WallTime = WallTime(7);
 
-fn outcome(seq: u64, code: Code) -> Outcome {
-    let detail = Detail::None;
+fn outcome(seq: u64, code: OutcomeCode) -> Outcome {
+    let detail = OutcomeDetail::None;
     Outcome {
         check: CheckId(1),
         seq,
@@ -30,7 +30,7 @@ fn tracker(health: Health, counter: u32) -> Tracker {
 }
 
 fn after(mut tracker: Tracker, passed: bool, in_service: bool) -> (Health, u32) {
-    let code = if passed { Code::L7Ok } else { Code::L7Sts };
+    let code = if passed { OutcomeCode::L7Ok } else { OutcomeCode::L7Sts };
     let before = tracker.health();
     let moved = tracker.outcome(&outcome(1, code), in_service, AT);
     assert_eq!(moved.is_some(), before != tracker.health(), "a transition is told exactly when there is one");
@@ -62,9 +62,10 @@ fn every_cell_of_the_outcome_table() {
 /// What is to be doubted is asked before it is done.
 #[test]
 fn what_would_fall_falls() {
-    for (counter, seq, code) in (2..=4)
-        .flat_map(|counter| [(counter, 4), (counter, 5), (counter, 6)])
-        .flat_map(|(counter, seq)| [Code::L7Sts, Code::L7Ok, Code::Local].map(|code| (counter, seq, code)))
+    for (counter, seq, code) in
+        (2..=4).flat_map(|counter| [(counter, 4), (counter, 5), (counter, 6)]).flat_map(|(counter, seq)| {
+            [OutcomeCode::L7Sts, OutcomeCode::L7Ok, OutcomeCode::Local].map(|code| (counter, seq, code))
+        })
     {
         let mut tracker = Tracker { seq: 5, ..tracker(Health::Up, counter) };
         let outcome = outcome(seq, code);
@@ -83,7 +84,7 @@ fn nothing_falls_late_but_what_was_doubted_and_is_up() {
     }
     // What an operator has taken out meanwhile stays out.
     let mut tracker = tracker(Health::Up, 2);
-    tracker.doubt(&outcome(1, Code::L7Sts), AT);
+    tracker.doubt(&outcome(1, OutcomeCode::L7Sts), AT);
     tracker.operate(BackendAction::Pause, AT).unwrap();
     assert_eq!(tracker.fall(TransitionCause::Config, AT), None);
     assert_eq!(tracker.health(), Health::Paused);
@@ -99,9 +100,9 @@ fn after_as_many_passes_as_limits_say_one_more_changes_nothing() {
             let mut tracker =
                 Tracker { counter, doubted: true, failing: Some(1), ..Tracker::new(limits, 5, health, AT) };
             for seq in 1..=limits.stable_after().into() {
-                tracker.outcome(&outcome(seq, Code::L7Ok), false, AT);
+                tracker.outcome(&outcome(seq, OutcomeCode::L7Ok), false, AT);
             }
-            let goes_on = tracker.goes_on(&outcome(u64::MAX, Code::L7Ok), AT);
+            let goes_on = tracker.goes_on(&outcome(u64::MAX, OutcomeCode::L7Ok), AT);
             assert!(goes_on, "{limits:?} from {health} {counter}");
         }
     }
@@ -138,7 +139,7 @@ fn a_server_in_service_is_not_taken_down_by_less_than_fall_failures() {
     let mut tracker = tracker(Health::Unknown, 0);
     let states: Vec<_> = (1..=3)
         .map(|seq| {
-            tracker.outcome(&outcome(seq, Code::L4Tout), true, AT);
+            tracker.outcome(&outcome(seq, OutcomeCode::L4Tout), true, AT);
             tracker.health()
         })
         .collect();
@@ -148,8 +149,8 @@ fn a_server_in_service_is_not_taken_down_by_less_than_fall_failures() {
 #[test]
 fn a_pass_in_between_brings_a_server_in_service_up() {
     let mut tracker = tracker(Health::Unknown, 0);
-    tracker.outcome(&outcome(1, Code::L4Tout), true, AT);
-    tracker.outcome(&outcome(2, Code::L4Ok), true, AT);
+    tracker.outcome(&outcome(1, OutcomeCode::L4Tout), true, AT);
+    tracker.outcome(&outcome(2, OutcomeCode::L4Ok), true, AT);
     assert_eq!((tracker.health(), tracker.counter()), (Health::Up, 4));
 }
 
@@ -158,35 +159,40 @@ fn a_local_fault_is_no_verdict_but_is_shown() {
     for (health, counter) in [(Health::Unknown, 0), (Health::Up, 3), (Health::Down, 1)] {
         let mut tracker = tracker(health, counter);
         tracker.lose_sight();
-        assert_eq!(tracker.outcome(&outcome(1, Code::Local), false, AT), None);
+        assert_eq!(tracker.outcome(&outcome(1, OutcomeCode::Local), false, AT), None);
         assert!(tracker.stale(), "nothing is known of the backend yet");
         assert_eq!((tracker.health(), tracker.counter()), (health, counter));
-        assert_eq!(tracker.last().unwrap().code, Code::Local);
+        assert_eq!(tracker.last().unwrap().code, OutcomeCode::Local);
     }
 }
 
 #[test]
 fn a_certificate_is_known_until_another_is_shown_or_another_server_is_probed() {
     let mut tracker = tracker(Health::Up, 4);
-    let shown = [(Code::L7Ok, Some(5)), (Code::L7Ok, None), (Code::L6Rsp, Some(4)), (Code::Local, None)];
+    let shown = [
+        (OutcomeCode::L7Ok, Some(5)),
+        (OutcomeCode::L7Ok, None),
+        (OutcomeCode::L6Rsp, Some(4)),
+        (OutcomeCode::Local, None),
+    ];
     for (seq, (code, not_after)) in (1..).zip(shown) {
         tracker.outcome(&Outcome { not_after, ..outcome(seq, code) }, false, AT);
         assert_eq!(tracker.not_after(), Some(if seq < 3 { 5 } else { 4 }));
     }
     tracker.restart(Thresholds { rise: 1, fall: 1 }, AT);
     assert_eq!(tracker.not_after(), None);
-    let last = Outcome { not_after: Some(6), ..outcome(9, Code::L7Ok) };
-    tracker.adopt(&Streak { last, passes: 1, known: 1 }, false, AT);
+    let last = Outcome { not_after: Some(6), ..outcome(9, OutcomeCode::L7Ok) };
+    tracker.adopt(&VerdictHistory { last, bits: 1, len: 1 }, false, AT);
     assert_eq!(tracker.not_after(), Some(6));
 }
 
 #[test]
 fn an_older_outcome_does_not_count() {
     let mut tracker = tracker(Health::Up, 4);
-    tracker.outcome(&outcome(5, Code::L7Ok), false, AT);
+    tracker.outcome(&outcome(5, OutcomeCode::L7Ok), false, AT);
     for seq in [5, 4, 1] {
-        tracker.outcome(&outcome(seq, Code::L7Sts), false, AT);
-        assert!(!tracker.goes_on(&outcome(seq, Code::L7Ok), AT), "it has been heard");
+        tracker.outcome(&outcome(seq, OutcomeCode::L7Sts), false, AT);
+        assert!(!tracker.goes_on(&outcome(seq, OutcomeCode::L7Ok), AT), "it has been heard");
     }
     assert_eq!((tracker.health(), tracker.counter()), (Health::Up, 4));
 }
@@ -203,8 +209,11 @@ fn a_streak_is_counted_as_if_it_had_been_heard() {
     ];
     for (verdicts, health, counter) in cases {
         let passes = verdicts.iter().fold(0, |bits, passed| bits << 1 | u64::from(*passed));
-        let streak =
-            Streak { last: outcome(9, Code::L7Ok), passes, known: u8::try_from(verdicts.len()).unwrap() };
+        let streak = VerdictHistory {
+            last: outcome(9, OutcomeCode::L7Ok),
+            bits: passes,
+            len: u8::try_from(verdicts.len()).unwrap(),
+        };
         let mut tracker = tracker(Health::Unknown, 0);
         let transition = tracker.adopt(&streak, false, AT).unwrap();
         assert_eq!((transition.from, transition.to), (Health::Unknown, health), "{verdicts:?}");
@@ -217,9 +226,9 @@ fn a_streak_is_counted_as_if_it_had_been_heard() {
 #[test]
 fn a_streak_does_not_move_what_is_known() {
     let mut tracker = tracker(Health::Up, 4);
-    let streak = Streak { last: outcome(9, Code::L7Sts), passes: 0, known: 64 };
+    let streak = VerdictHistory { last: outcome(9, OutcomeCode::L7Sts), bits: 0, len: 64 };
     assert_eq!(tracker.adopt(&streak, false, AT), None);
-    assert_eq!(tracker.outcome(&outcome(9, Code::L7Sts), false, AT), None);
+    assert_eq!(tracker.outcome(&outcome(9, OutcomeCode::L7Sts), false, AT), None);
     assert_eq!(tracker.counter(), 4, "the outcome that the streak ends with is not counted again");
 }
 
@@ -253,7 +262,7 @@ fn the_pace_follows_the_state() {
         interval: Duration::from_secs(2),
         fast_interval: Duration::from_millis(500),
         down_interval: Duration::from_secs(10),
-        timeout: Timeout::Fixed(Duration::from_secs(1)),
+        timeout: ProbeTimeout::Fixed(Duration::from_secs(1)),
         rise: 2,
         fall: 3,
         source4: None,
@@ -292,8 +301,8 @@ proptest! {
                 1 => { let _ = tracker.operate(BackendAction::Resume, AT); None }
                 2 => { let _ = tracker.operate(BackendAction::Disable, AT); None }
                 3 => { let _ = tracker.operate(BackendAction::Enable, AT); None }
-                4 | 5 => { tracker.outcome(&outcome(seq, Code::L7Ok), in_service, AT); Some(true) }
-                _ => { tracker.outcome(&outcome(seq, Code::L7Sts), in_service, AT); Some(false) }
+                4 | 5 => { tracker.outcome(&outcome(seq, OutcomeCode::L7Ok), in_service, AT); Some(true) }
+                _ => { tracker.outcome(&outcome(seq, OutcomeCode::L7Sts), in_service, AT); Some(false) }
             };
             if let Some(passed) = verdict {
                 run = if run.0 == passed { (passed, run.1 + 1) } else { (passed, 1) };
@@ -322,10 +331,10 @@ proptest! {
         let mut seq = 0;
         let mut say = |tracker: &mut Tracker, code| { seq += 1; tracker.outcome(&outcome(seq, code), false, AT) };
         for n in 1..=rise {
-            prop_assert_eq!(say(&mut tracker, Code::L4Ok).is_some(), n == rise);
+            prop_assert_eq!(say(&mut tracker, OutcomeCode::L4Ok).is_some(), n == rise);
         }
         for n in 1..=fall {
-            prop_assert_eq!(say(&mut tracker, Code::L4Con).is_some(), n == fall);
+            prop_assert_eq!(say(&mut tracker, OutcomeCode::L4Con).is_some(), n == fall);
         }
     }
 }
@@ -337,18 +346,18 @@ fn what_nothing_but_faults_of_this_host_is_heard_of_is_stale_until_there_is_a_ve
     for (health, counter) in [(Health::Unknown, 0), (Health::Up, 3), (Health::Down, 1)] {
         let mut tracker = tracker(health, counter);
         for (seq, code, started, stale) in [
-            (1, Code::Local, 100, false),
-            (2, Code::Local, 109, false),
+            (1, OutcomeCode::Local, 100, false),
+            (2, OutcomeCode::Local, 109, false),
             // A verdict in between begins it anew.
-            (3, Code::L7Ok, 110, false),
-            (4, Code::Local, 111, false),
-            (5, Code::Local, 120, false),
-            (6, Code::Local, 121, true),
-            (7, Code::L4Tout, 122, false),
+            (3, OutcomeCode::L7Ok, 110, false),
+            (4, OutcomeCode::Local, 111, false),
+            (5, OutcomeCode::Local, 120, false),
+            (6, OutcomeCode::Local, 121, true),
+            (7, OutcomeCode::L4Tout, 122, false),
         ] {
             let outcome = at(seq, code, started);
             tracker.outcome(&outcome, false, AT);
-            if code == Code::Local {
+            if code == OutcomeCode::Local {
                 tracker.lose_sight_after(BOUND, &outcome);
             }
             assert_eq!((tracker.stale(), tracker.unseen()), (stale, stale), "{health} {seq}");

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use maglev_ipc::Timeout;
+use maglev_ipc::ProbeTimeout;
 
 use super::super::backends::Backend;
 use super::super::frontends::Slot;
@@ -213,7 +213,7 @@ fn pace(tracker: &Tracker, name: &str, healthcheck: &Healthcheck) -> String {
 
 /// Where the time-out is between its bounds, if it is derived.
 fn derived_timeout(tracker: &Tracker, healthcheck: &Healthcheck) -> String {
-    let Timeout::Auto { min, max } = healthcheck.timeout else { return String::new() };
+    let ProbeTimeout::Auto { min, max } = healthcheck.timeout else { return String::new() };
     let now = tracker.last().and_then(|last| last.timeout).unwrap_or(max);
     format!("; timeout auto: now {} ({} to {})", Span(now), Span(min), Span(max))
 }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
-use maglev_ipc::{CheckId, Code, Detail, Outcome, Timeout};
+use maglev_ipc::{CheckId, Outcome, OutcomeCode, OutcomeDetail, ProbeTimeout};
 
 use super::{ExplanationLine, Topic};
 use crate::config::{self, Api, Config, ForeignVips, Healthcheck, Lb, Pool, Probe};
@@ -107,7 +107,7 @@ impl Cell {
             interval: Duration::from_secs(2),
             fast_interval: Duration::from_millis(500),
             down_interval: Duration::from_secs(10),
-            timeout: Timeout::Fixed(Duration::from_secs(1)),
+            timeout: ProbeTimeout::Fixed(Duration::from_secs(1)),
             rise: 2,
             fall: 3,
             source4: None,
@@ -181,11 +181,11 @@ impl World {
         world.tell(Input::AddressConflicts(shadowed));
         world.tell(Input::ProberUp);
         world.tell(Input::Committed(1));
-        world.probed("y", Code::L7Ok, 1);
+        world.probed("y", OutcomeCode::L7Ok, 1);
         match cell.is {
             Is::Unknown | Is::DisabledByConfig => {}
-            Is::Up => world.probed("x", Code::L7Ok, 1),
-            Is::Down => world.probed("x", Code::L4Con, 3),
+            Is::Up => world.probed("x", OutcomeCode::L7Ok, 1),
+            Is::Down => world.probed("x", OutcomeCode::L4Con, 3),
             Is::Paused => world.operate(&action(BackendAction::Pause)),
             Is::Disabled => world.operate(&action(BackendAction::Disable)),
         }
@@ -245,10 +245,10 @@ impl World {
         ActualState { conf: Some(CONF), vips }
     }
 
-    fn probed(&mut self, name: &str, code: Code, times: u64) {
+    fn probed(&mut self, name: &str, code: OutcomeCode, times: u64) {
         let check: CheckId = self.state.backends.iter().find(|b| *b.name == *name).unwrap().check;
         for seq in 1..=times {
-            let (duration, detail) = (Duration::from_millis(3), Detail::None);
+            let (duration, detail) = (Duration::from_millis(3), OutcomeDetail::None);
             self.tell(Input::Outcomes(vec![Outcome {
                 check,
                 seq,
@@ -371,18 +371,18 @@ fn the_counter_says_what_is_missing() {
     let mut up = World::new(cell(Is::Up));
     assert_eq!(counter(&up), "4 of 4 (rise 2, fall 3): 3 failures in a row take it down");
     up.state.backends[0].tracker.renumber();
-    up.probed("x", Code::L4Con, 2);
+    up.probed("x", OutcomeCode::L4Con, 2);
     assert_eq!(counter(&up), "2 of 4 (rise 2, fall 3): 1 failure takes it down");
 
     let mut down = World::new(cell(Is::Down));
     assert_eq!(counter(&down), "0 of 4 (rise 2, fall 3): 2 passes in a row bring it up");
     down.state.backends[0].tracker.renumber();
-    down.probed("x", Code::L7Ok, 1);
+    down.probed("x", OutcomeCode::L7Ok, 1);
     assert_eq!(counter(&down), "1 of 4 (rise 2, fall 3): 1 pass brings it up");
 
     assert_eq!(counter(&World::new(cell(Is::Unknown))), "nothing known: the next verdict decides");
     let mut served = World::new(Cell { vpp: Vpp::Held, ..cell(Is::Unknown) });
-    served.probed("x", Code::L4Con, 1);
+    served.probed("x", OutcomeCode::L4Con, 1);
     let word = "nothing known: a pass brings it up; 2 failures in a row take it down, as VPP may serve it";
     assert_eq!(counter(&served), word);
 }

@@ -1,7 +1,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use maglev_ipc::{Http, Tls, Verify};
+use maglev_ipc::{HttpCheck, TlsHandshake, TlsVerify};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::ProducesTickets;
@@ -39,10 +39,11 @@ impl Server {
     /// The plan of a check that keeps its connections, or not.
     fn plan(&self, keep_alive: u32) -> TlsPlan {
         let mut configs = TlsConfigs::new([]);
-        let verify = Verify::Bundle(configs.add_bundle(self.authority.pem().as_bytes()));
+        let verify = TlsVerify::Bundle(configs.add_bundle(self.authority.pem().as_bytes()));
         let keep_alive = NonZeroU32::new(keep_alive);
-        let http = Http { path: "/".into(), host: "h".into(), codes: Vec::new(), body: None, keep_alive };
-        configs.plan(&Tls { server_name: "good.test".into(), verify }, Some(&http)).unwrap()
+        let http =
+            HttpCheck { path: "/".into(), host: "h".into(), codes: Vec::new(), body: None, keep_alive };
+        configs.plan(&TlsHandshake { server_name: "good.test".into(), verify }, Some(&http)).unwrap()
     }
 
     /// A handshake at that time, and what the server sends after it.
