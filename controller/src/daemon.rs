@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::access::AccessControl;
-use crate::flags::{Flags, OnOff};
+use crate::flags::{Flags, OnOff, ProberAddress};
 use crate::handle::Handle;
 use crate::listen::{self, InheritedSockets, Listener};
 use crate::metrics::{self, Metrics};
 use crate::overrides::{self, OverrideStore};
-use crate::prober::{ProberAddress, ProberConnector};
+use crate::prober::ProberConnector;
 use crate::reload::Reloader;
 use crate::service_manager::Pulse;
 use crate::spawner::ProberSpawner;

@@ -5,19 +5,20 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use maglev_core::config::Config;
-use maglev_core::event::Deed;
+use maglev_core::event::{Deed, Event};
 use maglev_core::overrides::Overrides;
 use maglev_core::state::{Input, Output, State};
 use maglev_core::time::MonoTime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::handle::{DriverRequest, Handle, StateSnapshot};
+use crate::handle::{DriverRequest, StateSnapshot};
 use crate::metrics::{Metrics, SyncScope};
 use crate::overrides::PendingWrite;
 use crate::service_manager::Pulse;
+use crate::vpp::IndexChange;
 use crate::{log, prober, vpp};
 
 /// Maximum number of queued input batches. A compromised prober can send batches of thousands of outcomes without
@@ -32,7 +33,8 @@ pub struct Driver<C> {
     /// Newest snapshot while the state is unchanged and a reader holds it. Weak, so that a reader frees a large
     /// snapshot and not the driver's thread.
     snapshot: Weak<StateSnapshot>,
-    handle: Handle,
+    events: broadcast::Sender<Arc<Event>>,
+    index_changes: broadcast::Sender<IndexChange>,
     metrics: Arc<Metrics>,
     inputs: mpsc::Receiver<Vec<Input>>,
     requests: mpsc::Receiver<DriverRequest>,
@@ -49,12 +51,16 @@ pub struct DriverChannels {
     pub inputs: mpsc::Receiver<Vec<Input>>,
     /// Requests from clients.
     pub requests: mpsc::Receiver<DriverRequest>,
+    /// Events, for subscribers.
+    pub events: broadcast::Sender<Arc<Event>>,
     /// Commands to the prober's link.
     pub prober: mpsc::UnboundedSender<prober::ProberCommand>,
     /// Network namespace in which probes run.
     pub netns: watch::Sender<Option<String>>,
     /// Commands to VPP's link; `None` without VPP.
     pub vpp: Option<mpsc::UnboundedSender<vpp::VppCommand>>,
+    /// Changes that invalidate cached indexes of VPP's counters.
+    pub index_changes: broadcast::Sender<IndexChange>,
     /// Overrides to persist. Starts with those of the last run, which are on disk.
     pub keep: watch::Sender<PendingWrite>,
     /// Notifier of the service manager.
@@ -64,14 +70,9 @@ pub struct DriverChannels {
 impl<C: Clock> Driver<C> {
     /// Starts the core with a configuration.
     #[must_use]
-    pub fn new(
-        config: Arc<Config>,
-        handle: Handle,
-        metrics: Arc<Metrics>,
-        channels: DriverChannels,
-        clock: C,
-    ) -> Self {
-        let DriverChannels { inputs, requests, prober, netns, vpp, keep, pulse } = channels;
+    pub fn new(config: Arc<Config>, metrics: Arc<Metrics>, channels: DriverChannels, clock: C) -> Self {
+        let DriverChannels { inputs, requests, events, prober, netns, vpp, index_changes, keep, pulse } =
+            channels;
         let mut outputs = Vec::new();
         let overrides = Arc::clone(&keep.borrow().1);
         metrics.sync_to_config(&config);
@@ -81,7 +82,8 @@ impl<C: Clock> Driver<C> {
             state,
             outputs,
             snapshot: Weak::new(),
-            handle,
+            events,
+            index_changes,
             metrics,
             inputs,
             requests,
@@ -220,7 +222,11 @@ impl<C: Clock> Driver<C> {
                     log::event(&event);
                     self.metrics.event(&event);
                     self.pulse.changed();
-                    self.handle.publish(event);
+                    // Both fail without subscribers.
+                    if let Some(change) = IndexChange::of(&event.kind) {
+                        let _ = self.index_changes.send(change);
+                    }
+                    let _ = self.events.send(Arc::new(event));
                 }
                 Output::ReadAll
                 | Output::ListVips

@@ -17,15 +17,14 @@ use maglev_core::view::{
 };
 use maglev_ipc::{OutcomeCode, OutcomeDetail, ProbeTimeout, ProberStats};
 use maglev_vpp::stats::Traffic;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Driver, DriverChannels};
-use crate::handle::{DriverRequest, Handle, StateSnapshot};
+use crate::handle::{DriverRequest, Handle, HandleEnds, StateSnapshot};
 use crate::metrics::Metrics;
-use crate::overrides::PersistStatus;
+use crate::published::{PersistStatus, TrafficCounters, VipCounters, VipPackets};
 use crate::service_manager::Pulse;
-use crate::vpp::{TrafficCounters, VipCounters, VipPackets};
 
 /// Last group of the address of `nginx0`.
 const NGINX0: u16 = 0x10;
@@ -43,7 +42,12 @@ pub const fn wall(seconds: u64) -> WallTime {
 
 /// Returns a handle on a task that answers every request with `view` and the initial state of its configuration.
 pub fn owner(view: View) -> Handle {
-    let (handle, mut requests) = Handle::new();
+    owner_with_counters(view).0
+}
+
+/// Like [`owner`], with the sender of traffic counters.
+pub fn owner_with_counters(view: View) -> (Handle, watch::Sender<Option<Arc<TrafficCounters>>>) {
+    let (handle, HandleEnds { mut requests, counters, .. }) = Handle::new();
     let view = Arc::new(view);
     tokio::spawn(async move {
         while let Some(request) = requests.recv().await {
@@ -62,14 +66,14 @@ pub fn owner(view: View) -> Handle {
             }
         }
     });
-    handle
+    (handle, counters)
 }
 
 /// Returns a handle on a driver with the configuration of [`view`], without prober and VPP. `status` is the state of
 /// the disk.
-pub fn driven(kept: PersistStatus) -> Handle {
-    let (handle, requests) = Handle::new();
-    handle.set_persisted(kept);
+pub fn driven(status: PersistStatus) -> (Handle, watch::Sender<PersistStatus>) {
+    let (handle, HandleEnds { requests, events, persist_status, .. }) = Handle::new();
+    persist_status.send_replace(status);
     let metrics = Arc::new(Metrics::new().unwrap());
     let (keep, wanted) = watch::channel((0, Arc::default()));
     let (prober, probed) = mpsc::unbounded_channel();
@@ -77,19 +81,20 @@ pub fn driven(kept: PersistStatus) -> Handle {
     let channels = DriverChannels {
         inputs: heard,
         requests,
+        events,
         prober,
         netns: watch::channel(None).0,
         vpp: None,
+        index_changes: broadcast::channel(1).0,
         keep,
         pulse: Pulse::from_env(),
     };
-    let driver =
-        Driver::new(Arc::new(config()), handle.clone(), metrics, channels, crate::clock::SystemClock);
+    let driver = Driver::new(Arc::new(config()), metrics, channels, crate::clock::SystemClock);
     tokio::spawn(async move {
         driver.run(CancellationToken::new()).await;
         drop((inputs, probed, wanted));
     });
-    handle
+    (handle, persist_status)
 }
 
 /// Returns a backend's transition.

@@ -12,6 +12,9 @@ use crate::listen::ListenAddresses;
 use crate::log::LogFormat;
 use crate::version;
 
+/// Program of the prober.
+const PROGRAM: &str = "maglevd-prober";
+
 /// Decides health and failover for VPP's Maglev load balancer, and programs VPP accordingly.
 ///
 /// SIGHUP reloads the configuration; on any error the running one stays in force. SIGTERM stops maglevd and leaves
@@ -112,6 +115,33 @@ fn default_state_dir(folders: &[u8]) -> PathBuf {
     }
 }
 
+/// Address of the prober.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ProberAddress {
+    /// Unix socket.
+    Socket(PathBuf),
+    /// Program to start as a child.
+    Spawn(PathBuf),
+}
+
+impl ProberAddress {
+    /// Parses the value of `--prober`: a path, `spawn`, or `spawn:PATH`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text.strip_prefix("spawn") {
+            Some("") => Self::Spawn(beside_us()),
+            Some(path) if path.starts_with(':') => Self::Spawn(path[1..].into()),
+            _ => Self::Socket(text.into()),
+        }
+    }
+}
+
+/// Returns the program next to this one, or else the one in `PATH`.
+fn beside_us() -> PathBuf {
+    let beside = env::current_exe().ok().map(|us| us.with_file_name(PROGRAM));
+    beside.filter(|path| path.exists()).unwrap_or_else(|| PROGRAM.into())
+}
+
 /// Switch of a feature.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum OnOff {
@@ -135,6 +165,16 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn the_flag_names_a_socket_or_a_program() {
+        assert_eq!(ProberAddress::parse("/run/p.sock"), ProberAddress::Socket("/run/p.sock".into()));
+        assert_eq!(ProberAddress::parse("spawn:/opt/prober"), ProberAddress::Spawn("/opt/prober".into()));
+        assert!(
+            matches!(ProberAddress::parse("spawn"), ProberAddress::Spawn(path) if path.ends_with(PROGRAM))
+        );
+        assert_eq!(ProberAddress::parse("spawned.sock"), ProberAddress::Socket("spawned.sock".into()));
     }
 
     #[test]

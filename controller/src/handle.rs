@@ -11,11 +11,13 @@ use maglev_core::view::View;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 
-use crate::overrides::PersistStatus;
-use crate::vpp::{TrafficCounters, VppReading};
+use crate::published::{PersistStatus, TrafficCounters, VppReading};
 
 /// Maximum number of events that a subscriber may lag behind before it loses the oldest.
 pub const EVENT_BACKLOG: usize = 4096;
+
+/// Maximum number of queued requests.
+const REQUEST_BACKLOG: usize = 64;
 
 /// Maximum time that an operator's call waits for the disk.
 const PERSIST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -95,15 +97,44 @@ impl StateSnapshot {
     }
 }
 
-/// Cheap, cloneable handle on the driver.
+/// Reader of snapshots, for tasks that need nothing else of the driver.
+#[derive(Clone, Debug)]
+pub struct StateReader(mpsc::Sender<DriverRequest>);
+
+impl StateReader {
+    /// Returns a snapshot of the current state.
+    ///
+    /// # Errors
+    /// [`ShuttingDown`].
+    pub async fn snapshot(&self) -> Result<Arc<StateSnapshot>, ShuttingDown> {
+        let (answer, snapshot) = oneshot::channel();
+        self.0.send(DriverRequest::Snapshot(answer)).await.map_err(|_| ShuttingDown)?;
+        snapshot.await.map_err(|_| ShuttingDown)
+    }
+}
+
+/// Cheap, cloneable handle for the clients of the driver: gRPC, the metrics endpoint and reloads.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    requests: mpsc::Sender<DriverRequest>,
+    state: StateReader,
     events: broadcast::Sender<Arc<Event>>,
-    counters: watch::Sender<Option<Arc<TrafficCounters>>>,
-    persisted: watch::Sender<PersistStatus>,
+    counters: watch::Receiver<Option<Arc<TrafficCounters>>>,
+    persist_status: watch::Receiver<PersistStatus>,
     /// Serializes reads of VPP.
-    turn: Arc<Semaphore>,
+    vpp_reads: Arc<Semaphore>,
+}
+
+/// Other ends of a handle's channels, one for each task that answers or publishes.
+#[derive(Debug)]
+pub struct HandleEnds {
+    /// Requests, for the driver.
+    pub requests: mpsc::Receiver<DriverRequest>,
+    /// Events, published by the driver.
+    pub events: broadcast::Sender<Arc<Event>>,
+    /// Traffic counters, published by VPP's link.
+    pub counters: watch::Sender<Option<Arc<TrafficCounters>>>,
+    /// Persist status, published by the persister.
+    pub persist_status: watch::Sender<PersistStatus>,
 }
 
 /// Permit to read VPP. Dropping it admits the next reader.
@@ -115,14 +146,31 @@ pub type VppReadPermit = OwnedSemaphorePermit;
 pub struct ShuttingDown;
 
 impl Handle {
-    /// Returns a handle, and the receiver of its requests.
+    /// Returns a handle, and the other ends of its channels.
     #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<DriverRequest>) {
-        let (requests, receiver) = mpsc::channel(64);
+    pub fn new() -> (Self, HandleEnds) {
+        let (requests, receiver) = mpsc::channel(REQUEST_BACKLOG);
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
-        let (counters, _) = watch::channel(None);
-        let (persisted, _) = watch::channel(PersistStatus::default());
-        (Self { requests, events, counters, persisted, turn: Arc::new(Semaphore::new(1)) }, receiver)
+        let (counters_sender, counters) = watch::channel(None);
+        let (status_sender, persist_status) = watch::channel(PersistStatus::default());
+        let ends = HandleEnds {
+            requests: receiver,
+            events: events.clone(),
+            counters: counters_sender,
+            persist_status: status_sender,
+        };
+        let vpp_reads = Arc::new(Semaphore::new(1));
+        (Self { state: StateReader(requests), events, counters, persist_status, vpp_reads }, ends)
+    }
+
+    /// Returns the part of the handle that only reads state.
+    #[must_use]
+    pub fn state(&self) -> StateReader {
+        self.state.clone()
+    }
+
+    async fn request(&self, request: DriverRequest) -> Result<(), ShuttingDown> {
+        self.state.0.send(request).await.map_err(|_| ShuttingDown)
     }
 
     /// Returns the view of everything.
@@ -149,9 +197,7 @@ impl Handle {
     /// # Errors
     /// [`ShuttingDown`].
     pub async fn snapshot(&self) -> Result<Arc<StateSnapshot>, ShuttingDown> {
-        let (answer, snapshot) = oneshot::channel();
-        self.requests.send(DriverRequest::Snapshot(answer)).await.map_err(|_| ShuttingDown)?;
-        snapshot.await.map_err(|_| ShuttingDown)
+        self.state.snapshot().await
     }
 
     /// Puts a configuration in force, as requested by `who`.
@@ -159,7 +205,7 @@ impl Handle {
     /// # Errors
     /// [`ShuttingDown`].
     pub async fn reload(&self, config: Arc<Config>, who: String) -> Result<(), ShuttingDown> {
-        self.requests.send(DriverRequest::Reload(config, who)).await.map_err(|_| ShuttingDown)
+        self.request(DriverRequest::Reload(config, who)).await
     }
 
     /// Executes an operator's command, and waits up to a bound until it is on disk. Returns the persist error, or an
@@ -173,44 +219,31 @@ impl Handle {
         by: Requester,
     ) -> Result<Result<String, OperateError>, ShuttingDown> {
         let (answer, done) = oneshot::channel();
-        self.requests.send(DriverRequest::Operate(command, by, answer)).await.map_err(|_| ShuttingDown)?;
+        self.request(DriverRequest::Operate(command, by, answer)).await?;
         Ok(match done.await.map_err(|_| ShuttingDown)? {
-            Ok(number) => Ok(self.keep(number).await),
+            Ok(number) => Ok(self.wait_until_persisted(number).await),
             Err(error) => Err(error),
         })
     }
 
-    async fn keep(&self, number: u64) -> String {
-        let mut persisted = self.persisted.subscribe();
+    /// Waits until the write `number` was attempted. Returns the reason for which a restart would lose it, if any.
+    async fn wait_until_persisted(&self, number: u64) -> String {
+        let mut status = self.persist_status.clone();
+        let attempted = status.wait_for(|status| status.attempted >= number);
         // On timeout, report the current status.
-        let _ = tokio::time::timeout(
-            PERSIST_TIMEOUT,
-            persisted.wait_for(|persisted| persisted.attempted >= number),
-        )
-        .await;
-        let persisted = persisted.borrow();
-        match persisted.error.as_str() {
-            _ if persisted.number >= number => String::new(),
+        let _ = tokio::time::timeout(PERSIST_TIMEOUT, attempted).await;
+        let status = status.borrow();
+        match status.error.as_str() {
+            _ if status.number >= number => String::new(),
             "" => "the overrides have not been written down yet".into(),
-            trouble => trouble.into(),
+            error => error.into(),
         }
     }
 
     /// Returns the reason for which a restart would lose the newest overrides; empty if none is known.
     #[must_use]
     pub fn unkept(&self) -> String {
-        self.persisted.borrow().error.clone()
-    }
-
-    /// Returns a watch on the persist status.
-    #[cfg(test)]
-    pub fn persisted(&self) -> watch::Receiver<PersistStatus> {
-        self.persisted.subscribe()
-    }
-
-    /// Publishes the persist status.
-    pub fn set_persisted(&self, persisted: PersistStatus) {
-        self.persisted.send_replace(persisted);
+        self.persist_status.borrow().error.clone()
     }
 
     /// Explains the state of an item, conclusion first; `None` if it is not configured.
@@ -232,11 +265,11 @@ impl Handle {
     /// # Errors
     /// [`ShuttingDown`].
     pub async fn read_vpp(&self) -> Result<Option<(VppReading, VppReadPermit)>, ShuttingDown> {
-        let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| ShuttingDown)?;
+        let permit = Arc::clone(&self.vpp_reads).acquire_owned().await.map_err(|_| ShuttingDown)?;
         let (answer, reading) = oneshot::channel();
-        self.requests.send(DriverRequest::ReadVpp(answer)).await.map_err(|_| ShuttingDown)?;
+        self.request(DriverRequest::ReadVpp(answer)).await?;
         // The permit lasts as long as the read, even if the caller has gone.
-        let read = tokio::spawn(async move { Some((reading.await.ok()?, turn)) });
+        let read = tokio::spawn(async move { Some((reading.await.ok()?, permit)) });
         // Joining fails only when the runtime shuts down.
         read.await.map_err(|_| ShuttingDown)
     }
@@ -246,18 +279,13 @@ impl Handle {
     /// # Errors
     /// [`ShuttingDown`].
     pub async fn resync(&self, who: String) -> Result<(), ShuttingDown> {
-        self.requests.send(DriverRequest::Resync(who)).await.map_err(|_| ShuttingDown)
+        self.request(DriverRequest::Resync(who)).await
     }
 
     /// Returns the newest traffic counters; `None` while VPP is away or they are unreadable.
     #[must_use]
     pub fn counters(&self) -> Option<Arc<TrafficCounters>> {
         self.counters.borrow().clone()
-    }
-
-    /// Publishes traffic counters, or their absence.
-    pub fn set_counters(&self, counters: Option<TrafficCounters>) {
-        self.counters.send_replace(counters.map(Arc::new));
     }
 
     /// Subscribes to events. A receiver that lags by more than [`EVENT_BACKLOG`] loses the oldest, and learns the
@@ -268,8 +296,8 @@ impl Handle {
     }
 
     /// Publishes an event to all subscribers.
+    #[cfg(test)]
     pub fn publish(&self, event: Event) {
-        // There may be no subscriber.
         let _ = self.events.send(Arc::new(event));
     }
 }
@@ -283,25 +311,25 @@ mod tests {
     /// Each read stops VPP's workers, and weight changes queue behind it.
     #[tokio::test(start_paused = true)]
     async fn vpp_is_read_for_one_at_a_time_whoever_leaves() {
-        let (handle, mut requests) = Handle::new();
+        let (handle, HandleEnds { mut requests, .. }) = Handle::new();
         let ask = || {
             let handle = handle.clone();
             tokio::spawn(async move { handle.read_vpp().await.unwrap().is_some() })
         };
-        let asked = [ask(), ask(), ask()];
+        let calls = [ask(), ask(), ask()];
         let Some(DriverRequest::ReadVpp(first)) = requests.recv().await else { panic!("nothing is read") };
         // A read continues after its caller has gone.
-        asked[0].abort();
+        calls[0].abort();
         let next = tokio::time::timeout(PERSIST_TIMEOUT, requests.recv()).await;
         assert!(next.is_err(), "{next:?}");
         drop(first);
-        for _ in 1..asked.len() {
+        for _ in 1..calls.len() {
             let Some(DriverRequest::ReadVpp(answer)) = requests.recv().await else {
                 panic!("nothing is read")
             };
             answer.send(VppReading { actual: ActualState::default(), flows: Default::default() }).unwrap();
         }
-        for one in asked.into_iter().skip(1) {
+        for one in calls.into_iter().skip(1) {
             assert!(one.await.unwrap());
         }
     }

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod overrides;
 pub mod privilege;
 pub mod prober;
+pub mod published;
 pub mod reload;
 pub mod retry;
 pub mod service_manager;

@@ -14,11 +14,17 @@ pub struct RetryState {
 
 impl Default for RetryState {
     fn default() -> Self {
-        Self { pause: FIRST, last_error: None }
+        Self::new()
     }
 }
 
 impl RetryState {
+    /// Creates the state before the first attempt.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { pause: FIRST, last_error: None }
+    }
+
     /// Returns the pause before the next attempt.
     pub fn pause(&mut self) -> Duration {
         let pause = self.pause;

@@ -27,9 +27,8 @@ use rustix::net::{
     SendFlags, recv, recvmsg, send, sendmsg,
 };
 
-use crate::flags::{Flags, OnOff};
+use crate::flags::{Flags, OnOff, ProberAddress};
 use crate::privilege;
-use crate::prober::ProberAddress;
 
 /// Prefix of a request, so that no message is empty.
 const START: &[u8] = b"start ";

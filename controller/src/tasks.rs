@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use maglev_core::config::Config;
 use maglev_core::overrides::Overrides;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::driver::{Driver, DriverChannels, INPUT_BACKLOG};
-use crate::handle::Handle;
+use crate::handle::{Handle, HandleEnds};
 use crate::metrics::Metrics;
 use crate::overrides::{Disk, OverrideStore, Persister};
 use crate::service_manager::Pulse;
 use crate::{prober, vpp};
+
+/// Maximum number of index changes that VPP's link may lag behind before it clears its whole cache.
+const INDEX_CHANGE_BACKLOG: usize = 1024;
 
 /// Parameters of the tasks.
 pub struct TaskConfig {
@@ -51,30 +54,49 @@ pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
     stop: CancellationToken,
 ) -> Handle {
     let TaskConfig { config, overrides, metrics, stats, pulse } = begin;
-    let Environment { clock, prober: way, vpp, store } = outside;
-    let (handle, requests) = Handle::new();
-    let (inputs, heard) = mpsc::channel(INPUT_BACKLOG);
+    let Environment { clock, prober, vpp, store } = outside;
+    let (handle, HandleEnds { requests, events, counters, persist_status }) = Handle::new();
+    let (input_sender, inputs) = mpsc::channel(INPUT_BACKLOG);
     let (to_prober, prober_commands) = mpsc::unbounded_channel();
-    let (netns, probe_in) = watch::channel(config.netns.clone());
+    let (netns_sender, netns) = watch::channel(config.netns.clone());
+    let (index_changes, _) = broadcast::channel(INDEX_CHANGE_BACKLOG);
     let to_vpp = vpp.map(|api| {
         let (to_vpp, commands) = mpsc::unbounded_channel();
-        let (handle, inputs, metrics) = (handle.clone(), inputs.clone(), Arc::clone(&metrics));
-        tasks.spawn(vpp::VppLink { api, stats, handle, inputs, commands, metrics }.run());
+        let link = vpp::VppLink {
+            api,
+            stats,
+            state: handle.state(),
+            counters,
+            index_changes: index_changes.clone(),
+            inputs: input_sender.clone(),
+            commands,
+            metrics: Arc::clone(&metrics),
+        };
+        tasks.spawn(link.run());
         to_vpp
     });
     let link = prober::ProberLink {
-        way,
-        netns: probe_in,
-        inputs,
+        connector: prober,
+        netns,
+        inputs: input_sender,
         commands: prober_commands,
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(link.run());
     let (keep, wanted) = watch::channel((0, overrides));
-    tasks.spawn(Persister { store, wanted, handle: handle.clone(), metrics: Arc::clone(&metrics) }.run());
-    let channels =
-        DriverChannels { inputs: heard, requests, prober: to_prober, netns, vpp: to_vpp, keep, pulse };
-    let driver = Driver::new(config, handle.clone(), metrics, channels, clock);
-    tasks.spawn(driver.run(stop));
+    let persister = Persister { store, wanted, status: persist_status, metrics: Arc::clone(&metrics) };
+    tasks.spawn(persister.run());
+    let channels = DriverChannels {
+        inputs,
+        requests,
+        events,
+        prober: to_prober,
+        netns: netns_sender,
+        vpp: to_vpp,
+        index_changes,
+        keep,
+        pulse,
+    };
+    tasks.spawn(Driver::new(config, metrics, channels, clock).run(stop));
     handle
 }

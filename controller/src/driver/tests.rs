@@ -11,6 +11,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use super::*;
+use crate::handle::{Handle, HandleEnds};
 use crate::{clock, fixture};
 
 /// Log writer that blocks once armed, until released.
@@ -51,7 +52,7 @@ fn a_driver_that_is_stuck_does_not_feed_the_watchdog() {
     let (prober, _commands) = mpsc::unbounded_channel();
     let (netns, _) = watch::channel(None);
     let (keep, _) = watch::channel(Default::default());
-    let (handle, requests) = Handle::new();
+    let (_handle, HandleEnds { requests, events, .. }) = Handle::new();
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     let stuck = Stuck { armed: Arc::clone(&armed), began, go_on: Mutex::new(go_on) };
@@ -61,9 +62,19 @@ fn a_driver_that_is_stuck_does_not_feed_the_watchdog() {
         let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let pulse = Pulse::to(socket.as_os_str(), LIMIT).unwrap();
-            let channels = DriverChannels { inputs: heard, requests, prober, netns, vpp: None, keep, pulse };
+            let channels = DriverChannels {
+                inputs: heard,
+                requests,
+                events,
+                prober,
+                netns,
+                vpp: None,
+                index_changes: broadcast::channel(1).0,
+                keep,
+                pulse,
+            };
             let (config, metrics) = (fixture::view().config, Arc::new(Metrics::new().unwrap()));
-            Driver::new(config, handle, metrics, channels, clock::SystemClock).run(stopped).await;
+            Driver::new(config, metrics, channels, clock::SystemClock).run(stopped).await;
         });
     });
     beat(&manager).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::Stream;
 use maglev_core::config::Role;
 use maglev_core::health::BackendAction;
-use maglev_core::view::{View, VppInfo, VppView};
+use maglev_core::view::View;
 use maglev_proto::v1::maglev_server::Maglev;
 use maglev_proto::v1::{
     CheckConfigRequest, CheckConfigResponse, DisableBackendRequest, DisableBackendResponse,
@@ -26,8 +26,9 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::overrides::{self, by};
+use super::status::{connected, not_found, shutting_down};
 use super::{access, convert, counters, event_stream, plans};
-use crate::handle::{Handle, NamedItem, ShuttingDown};
+use crate::handle::{Handle, NamedItem};
 use crate::metrics::Metrics;
 use crate::reload::Reloader;
 use crate::{log, version};
@@ -56,11 +57,11 @@ impl ApiService {
     }
 
     async fn view(&self) -> Result<Arc<View>, Status> {
-        self.handle.view().await.map_err(gone)
+        self.handle.view().await.map_err(shutting_down)
     }
 
     async fn view_of(&self, subject: NamedItem) -> Result<Arc<View>, Status> {
-        self.handle.view_of(&subject).await.map_err(gone)
+        self.handle.view_of(&subject).await.map_err(shutting_down)
     }
 }
 
@@ -193,7 +194,7 @@ impl Maglev for ApiService {
         request: Request<ExplainBackendRequest>,
     ) -> Reply<ExplainBackendResponse> {
         let name = request.into_inner().name;
-        let reasons = self.handle.explain(NamedItem::Backend(name.clone())).await.map_err(gone)?;
+        let reasons = self.handle.explain(NamedItem::Backend(name.clone())).await.map_err(shutting_down)?;
         let reasons = reasons.ok_or_else(|| not_found("backend", &name))?;
         let reasons = reasons.into_iter().map(convert::reason).collect();
         Ok(Response::new(ExplainBackendResponse { reasons }))
@@ -204,7 +205,7 @@ impl Maglev for ApiService {
         request: Request<ExplainFrontendRequest>,
     ) -> Reply<ExplainFrontendResponse> {
         let name = request.into_inner().name;
-        let reasons = self.handle.explain(NamedItem::Frontend(name.clone())).await.map_err(gone)?;
+        let reasons = self.handle.explain(NamedItem::Frontend(name.clone())).await.map_err(shutting_down)?;
         let reasons = reasons.ok_or_else(|| not_found("frontend", &name))?;
         let reasons = reasons.into_iter().map(convert::reason).collect();
         Ok(Response::new(ExplainFrontendResponse { reasons }))
@@ -216,7 +217,7 @@ impl Maglev for ApiService {
         let choice = event_stream::EventFilter::try_from(&request.into_inner())?;
         let watcher = self.metrics.watcher();
         let stream = event_stream::events(choice, &self.handle, &self.log, watcher, self.stopping.clone());
-        Ok(Response::new(Box::pin(stream.await.map_err(gone)?)))
+        Ok(Response::new(Box::pin(stream.await.map_err(shutting_down)?)))
     }
 
     async fn get_version(&self, _: Request<GetVersionRequest>) -> Reply<GetVersionResponse> {
@@ -262,13 +263,13 @@ impl Maglev for ApiService {
         let who = access::who(&request);
         let plan = plans::plan(&self.handle, None).await?;
         if !request.into_inner().dry_run {
-            self.handle.resync(who).await.map_err(gone)?;
+            self.handle.resync(who).await.map_err(shutting_down)?;
         }
         Ok(Response::new(SyncVpplbStateResponse { plan: Some(plan) }))
     }
 
     async fn check_config(&self, request: Request<CheckConfigRequest>) -> Reply<CheckConfigResponse> {
-        let config = match self.reloader.load().await.map_err(gone)? {
+        let config = match self.reloader.load().await.map_err(shutting_down)? {
             Ok(loaded) => loaded.config,
             Err(error) => {
                 return Ok(Response::new(CheckConfigResponse {
@@ -285,27 +286,7 @@ impl Maglev for ApiService {
     }
 
     async fn reload_config(&self, request: Request<ReloadConfigRequest>) -> Reply<ReloadConfigResponse> {
-        let reloaded = self.reloader.reload(access::who(&request)).await.map_err(gone)?;
+        let reloaded = self.reloader.reload(access::who(&request)).await.map_err(shutting_down)?;
         Ok(Response::new(ReloadConfigResponse { fault: reloaded.err().map(|error| plans::fault(&error)) }))
     }
-}
-
-pub(super) fn gone(gone: ShuttingDown) -> Status {
-    Status::unavailable(gone.to_string())
-}
-
-fn not_found(kind: &str, name: &str) -> Status {
-    Status::not_found(format!("no {kind} is named `{name}`"))
-}
-
-/// Returns UNAVAILABLE. The calls that need no VPP report the cause.
-pub(super) fn not_connected() -> Status {
-    Status::unavailable("VPP is not connected: `explain frontend` and maglevd's log say why")
-}
-
-pub(super) fn connected(vpp: &VppView) -> Result<&VppInfo, Status> {
-    if !vpp.enabled {
-        return Err(Status::unavailable("VPP is not used: maglevd runs without --vpp-api-addr"));
-    }
-    vpp.info.as_ref().ok_or_else(not_connected)
 }

@@ -8,7 +8,7 @@ use maglev_proto::v1;
 use maglev_vpp::stats::Traffic;
 
 use super::convert;
-use crate::vpp::{TrafficCounters, VipCounters, VipPackets};
+use crate::published::{TrafficCounters, VipCounters, VipPackets};
 
 /// Converts the counters.
 pub fn lb_counters(counters: &TrafficCounters, view: &View) -> v1::GetVpplbCountersResponse {

@@ -30,6 +30,7 @@ mod metrics_layer;
 mod names;
 pub mod overrides;
 mod plans;
+mod status;
 #[cfg(test)]
 mod tests;
 mod transport;

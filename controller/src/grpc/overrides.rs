@@ -5,8 +5,8 @@ use maglev_core::state::{OperateError, OperatorCommand, Requester};
 use maglev_proto::v1::{Backend, Frontend, Note};
 use tonic::Status;
 
-use super::api::gone;
 use super::convert;
+use super::status::shutting_down;
 use crate::handle::{Handle, NamedItem};
 
 /// Returns the requester, with the reason and lifetime of the override.
@@ -34,7 +34,7 @@ pub async fn backend(
     by: Requester,
 ) -> Result<(Option<Backend>, String), Status> {
     let unkept = operate(handle, OperatorCommand::Backend { name: name.into(), action }, by).await?;
-    let view = handle.view_of(&NamedItem::Backend(name.into())).await.map_err(gone)?;
+    let view = handle.view_of(&NamedItem::Backend(name.into())).await.map_err(shutting_down)?;
     let found = view.backends.iter().find(|backend| *backend.name == *name);
     let found = found.map(|found| convert::backend(found, &convert::refusals(&view.prober), &view));
     Ok((found, unkept))
@@ -56,13 +56,13 @@ pub async fn weight(
     let [frontend, pool, backend] = path.map(Into::into);
     let name = std::sync::Arc::clone(&frontend);
     let unkept = operate(handle, OperatorCommand::Weight { frontend, pool, backend, weight }, by).await?;
-    let view = handle.view_of(&NamedItem::Frontend(name.to_string())).await.map_err(gone)?;
+    let view = handle.view_of(&NamedItem::Frontend(name.to_string())).await.map_err(shutting_down)?;
     let found = view.frontends.iter().find(|frontend| frontend.name == name);
     Ok((found.map(|found| convert::frontend(found, &view.config)), unkept))
 }
 
 async fn operate(handle: &Handle, command: OperatorCommand, by: Requester) -> Result<String, Status> {
-    handle.operate(command, by).await.map_err(gone)?.map_err(|error| match error {
+    handle.operate(command, by).await.map_err(shutting_down)?.map_err(|error| match error {
         OperateError::NotFound(why) => Status::not_found(why),
         OperateError::Invalid(why) => Status::invalid_argument(why),
         OperateError::Rejected(why) => Status::failed_precondition(why),

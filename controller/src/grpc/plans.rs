@@ -11,19 +11,19 @@ use maglev_proto::v1;
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
-use super::api::{connected, gone, not_connected};
 use super::convert::vip;
+use super::status::{connected, not_connected, shutting_down};
 use crate::clock;
 use crate::config::{LoadError, report};
 use crate::handle::Handle;
-use crate::vpp::VppReading;
+use crate::published::VppReading;
 
 /// Returns the changes to VPP as it is now, after a reload to `config` if given.
 pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Plan, Status> {
-    connected(&handle.view().await.map_err(gone)?.vpp)?;
-    let reading = handle.read_vpp().await.map_err(gone)?;
+    connected(&handle.view().await.map_err(shutting_down)?.vpp)?;
+    let reading = handle.read_vpp().await.map_err(shutting_down)?;
     let (VppReading { actual, flows }, turn) = reading.ok_or_else(not_connected)?;
-    let snapshot = handle.snapshot().await.map_err(gone)?;
+    let snapshot = handle.snapshot().await.map_err(shutting_down)?;
     // Large tables take time, so this runs off the worker threads.
     let preview = spawn_blocking(move || {
         let _turn = turn;

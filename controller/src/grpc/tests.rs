@@ -215,12 +215,13 @@ async fn a_vpp_that_is_off_away_or_unread_is_unavailable() {
 
 #[tokio::test]
 async fn traffic_is_there_once_it_was_read() {
-    let daemon = daemon(fixture::view()).await;
+    let (handle, counters) = fixture::owner_with_counters(fixture::view());
+    let daemon = daemon_of(handle).await;
     assert_eq!(
         refused(daemon.client().get_vpplb_counters(GetVpplbCountersRequest {})).await,
         (Code::Unavailable, "VPP's counters have not been read yet, or cannot be".into())
     );
-    daemon.handle.set_counters(Some(fixture::counters()));
+    counters.send_replace(Some(Arc::new(fixture::counters())));
     let counters = daemon.client().get_vpplb_counters(GetVpplbCountersRequest {}).await.unwrap().into_inner();
     let [web, other] = counters.vips.as_slice() else { panic!("two VIPs") };
     let packets = web.packets.unwrap();

@@ -21,8 +21,8 @@ use prometheus::{
     Registry,
 };
 
+use crate::published::TrafficCounters;
 use crate::version;
-use crate::vpp::TrafficCounters;
 
 mod accept;
 mod calls;

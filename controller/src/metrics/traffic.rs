@@ -4,7 +4,7 @@ use maglev_core::view::View;
 use maglev_vpp::stats::Traffic;
 
 use super::text::{FamilyType, TextEncoder};
-use crate::vpp::TrafficCounters;
+use crate::published::TrafficCounters;
 
 /// Writes the families of VPP's counters.
 pub fn render(view: &View, counters: &TrafficCounters, text: &mut TextEncoder) {

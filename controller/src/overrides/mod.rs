@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use crate::handle::Handle;
 use crate::metrics::Metrics;
+use crate::published::PersistStatus;
 use crate::retry::RetryState;
 
 mod disk;
@@ -30,17 +30,6 @@ const BURST: u32 = 60;
 
 /// Overrides to write, with the number of the write.
 pub type PendingWrite = (u64, Arc<Overrides>);
-
-/// Status of persistence.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct PersistStatus {
-    /// Newest write on disk.
-    pub number: u64,
-    /// Newest write attempted.
-    pub attempted: u64,
-    /// Reason for which a restart would lose writes after `number`; empty if none is known.
-    pub error: String,
-}
 
 /// Persist error of a daemon without a state directory.
 pub const NOT_PERSISTED: &str = "maglevd runs without --state-dir: a restart forgets overrides";
@@ -64,7 +53,7 @@ pub struct Persister<D> {
     /// Newest overrides to write. Once the sender is dropped, the task writes the last value and ends.
     pub wanted: watch::Receiver<PendingWrite>,
     /// Receiver of the status.
-    pub handle: Handle,
+    pub status: watch::Sender<PersistStatus>,
     /// Counters of writes.
     pub metrics: Arc<Metrics>,
 }
@@ -73,11 +62,9 @@ impl<D: Disk> Persister<D> {
     /// Writes until the driver has ended.
     pub async fn run(mut self) {
         let Some(mut store) = self.store.take() else {
-            return self.handle.set_persisted(PersistStatus {
-                number: 0,
-                attempted: u64::MAX,
-                error: NOT_PERSISTED.into(),
-            });
+            let (attempted, error) = (u64::MAX, NOT_PERSISTED.into());
+            self.status.send_replace(PersistStatus { number: 0, attempted, error });
+            return;
         };
         let (mut retry, mut pace, mut persisted) =
             (RetryState::default(), Pace::new(Instant::now()), PersistStatus::default());
@@ -96,14 +83,14 @@ impl<D: Disk> Persister<D> {
                     persisted = PersistStatus { number, attempted: number, error: String::new() };
                     retry.reset();
                     // Publish before logging, so that readers of the log find the new status.
-                    self.handle.set_persisted(persisted.clone());
+                    self.status.send_replace(persisted.clone());
                     if was_behind {
                         info!("the overrides are written down again");
                     }
                 }
                 Err(error) => {
                     persisted.error = format!("the overrides cannot be written down: {error}");
-                    self.handle.set_persisted(persisted.clone());
+                    self.status.send_replace(persisted.clone());
                     if retry.is_new_error(&persisted.error) {
                         warn!(%error, "the overrides cannot be written down, and a restart would forget them");
                     } else {

@@ -17,7 +17,6 @@ fn paused(names: &[&str]) -> Arc<Overrides> {
 /// Surroundings of a persister under test.
 struct Daemon {
     wanted: watch::Sender<PendingWrite>,
-    handle: Handle,
     persisted: watch::Receiver<PersistStatus>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -26,11 +25,14 @@ impl Daemon {
     fn new(folder: &Path) -> Self {
         let (store, overrides) = open(SystemDisk, folder.to_owned());
         let (wanted, receiver) = watch::channel((0, overrides));
-        let (handle, _) = Handle::new();
+        let (status, persisted) = watch::channel(PersistStatus::default());
         let metrics = Arc::new(Metrics::new().unwrap());
-        let persisted = handle.persisted();
-        let keeper = Persister { store, wanted: receiver, handle: handle.clone(), metrics };
-        Self { wanted, handle, persisted, task: tokio::spawn(keeper.run()) }
+        let persister = Persister { store, wanted: receiver, status, metrics };
+        Self { wanted, persisted, task: tokio::spawn(persister.run()) }
+    }
+
+    fn error(&self) -> String {
+        self.persisted.borrow().error.clone()
     }
 
     fn want(&self, names: &[&str]) -> u64 {
@@ -86,10 +88,10 @@ async fn what_cannot_be_written_is_told_and_written_later() {
     let number = daemon.want(&["a"]);
     let persisted = daemon.attempted(number).await;
     assert!(persisted.number < number && persisted.error.contains("No such file"), "{persisted:?}");
-    assert_eq!(daemon.handle.unkept(), persisted.error);
+    assert_eq!(daemon.error(), persisted.error);
     fs::create_dir(parent.path().join("not")).unwrap();
     daemon.persisted.wait_for(|persisted| persisted.number == number).await.unwrap();
-    assert_eq!((on_disk(&folder), daemon.handle.unkept()), (paused(&["a"]), String::new()));
+    assert_eq!((on_disk(&folder), daemon.error()), (paused(&["a"]), String::new()));
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! Connection to the prober: at its socket, or as a child of the spawner.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,17 +13,6 @@ use crate::spawner::ProberSpawner;
 
 /// User of the packaged prober.
 const PROBER_USER: &str = "maglevd-prober";
-/// Program of the prober.
-const PROGRAM: &str = "maglevd-prober";
-
-/// Address of the prober.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ProberAddress {
-    /// Unix socket.
-    Socket(PathBuf),
-    /// Program to start as a child.
-    Spawn(PathBuf),
-}
 
 /// Connector of the prober.
 #[derive(Debug)]
@@ -33,18 +21,6 @@ pub enum ProberConnector {
     Socket(PathBuf),
     /// Requests a child from the spawner.
     Spawner(Arc<ProberSpawner>),
-}
-
-impl ProberAddress {
-    /// Parses the value of `--prober`: a path, `spawn`, or `spawn:PATH`.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        match text.strip_prefix("spawn") {
-            Some("") => Self::Spawn(beside_us()),
-            Some(path) if path.starts_with(':') => Self::Spawn(path[1..].into()),
-            _ => Self::Socket(text.into()),
-        }
-    }
 }
 
 impl ConnectProber for ProberConnector {
@@ -62,12 +38,6 @@ impl ConnectProber for ProberConnector {
         };
         Ok(SocketTransport::new(link)?)
     }
-}
-
-/// Returns the program next to this one, or else the one in `PATH`.
-fn beside_us() -> PathBuf {
-    let beside = env::current_exe().ok().map(|us| us.with_file_name(PROGRAM));
-    beside.filter(|path| path.exists()).unwrap_or_else(|| PROGRAM.into())
 }
 
 /// Returns the socket of the prober in a network namespace: `prober@NAME.sock` next to `prober.sock`.
@@ -93,16 +63,6 @@ fn trusted(uid: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_flag_names_a_socket_or_a_program() {
-        assert_eq!(ProberAddress::parse("/run/p.sock"), ProberAddress::Socket("/run/p.sock".into()));
-        assert_eq!(ProberAddress::parse("spawn:/opt/prober"), ProberAddress::Spawn("/opt/prober".into()));
-        assert!(
-            matches!(ProberAddress::parse("spawn"), ProberAddress::Spawn(path) if path.ends_with(PROGRAM))
-        );
-        assert_eq!(ProberAddress::parse("spawned.sock"), ProberAddress::Socket("spawned.sock".into()));
-    }
 
     #[test]
     fn each_network_namespace_has_a_socket_of_its_own() {

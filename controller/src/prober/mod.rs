@@ -18,7 +18,7 @@ mod inbound;
 mod session;
 mod transport;
 
-pub use connect::{ProberAddress, ProberConnector};
+pub use connect::ProberConnector;
 pub use inbound::InboundProtocol;
 
 /// Command to the prober.
@@ -64,7 +64,7 @@ pub trait MessageTransport: Send + Sync {
 /// Task that manages the link to the prober.
 pub struct ProberLink<R> {
     /// Connector of the prober.
-    pub way: R,
+    pub connector: R,
     /// Network namespace of the probes.
     pub netns: watch::Receiver<Option<String>>,
     /// Inputs to the core.
@@ -148,7 +148,7 @@ impl<R: ConnectProber> ProberLink<R> {
         let mut pending = VecDeque::new();
         while !self.inputs.is_closed() {
             let netns = self.netns.borrow_and_update().clone();
-            match self.way.connect(netns.as_deref()).await {
+            match self.connector.connect(netns.as_deref()).await {
                 Ok(mut link) => {
                     let mut session = session::ProberSession::new(&mut self, &mut link, &mut pending);
                     let (fault, greeted) = session.run().await;

@@ -16,8 +16,9 @@ use maglev_vpp::message::{
 use maglev_vpp::{Client, Error};
 use tokio::sync::oneshot;
 
-use super::{PendingCall, VppCommand, VppReading};
+use super::{PendingCall, VppCommand};
 use crate::metrics::Metrics;
+use crate::published::VppReading;
 
 /// Maximum length of a requested listing in lines: about 5 MB, during which VPP stalls for 0.1 s.
 const MOST_LINES: usize = 100_000;

@@ -1,7 +1,5 @@
 //! VPP: a connection that is re-established whenever it is lost, and the core's calls.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,25 +7,25 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use maglev_core::dataplane::{ActualState, VipKey};
 use maglev_core::state::{Input, Output};
 use maglev_core::time::WallTime;
 use maglev_core::view::VppInfo;
 use maglev_vpp::message::{ControlPing, ShowVersion};
 use maglev_vpp::stats::{BOOT_TIME, Segment};
 use maglev_vpp::{Client, Error, Observer, Options};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
-use crate::handle::Handle;
+use crate::handle::StateReader;
 use crate::metrics::{CallDirection, Metrics, SyncScope};
+use crate::published::{TrafficCounters, VppReading};
 use crate::retry::RetryState;
 
 mod calls;
 mod traffic;
 
-pub use traffic::{TrafficCounters, VipCounters, VipPackets};
+pub use traffic::IndexChange;
 
 use traffic::TrafficReader;
 
@@ -46,15 +44,6 @@ pub enum VppCommand {
     Do(Output, SyncScope),
     /// Read the state for a client. On failure the sender is dropped.
     Read(oneshot::Sender<VppReading>),
-}
-
-/// State of VPP, read for a client.
-#[derive(Clone, Debug)]
-pub struct VppReading {
-    /// Observed state.
-    pub actual: ActualState,
-    /// Flows of each VIP's servers, expired ones included, as far as VPP reports them.
-    pub flows: BTreeMap<(VipKey, IpAddr), u64>,
 }
 
 /// Connection to VPP's API.
@@ -81,8 +70,12 @@ pub struct VppLink<R> {
     pub api: R,
     /// VPP's stats socket; empty is off.
     pub stats: PathBuf,
+    /// Snapshots of the core's state.
+    pub state: StateReader,
     /// Receiver of traffic counters.
-    pub handle: Handle,
+    pub counters: watch::Sender<Option<Arc<TrafficCounters>>>,
+    /// Changes that invalidate cached indexes; each session subscribes.
+    pub index_changes: broadcast::Sender<IndexChange>,
     /// Inputs to the core.
     pub inputs: mpsc::Sender<Vec<Input>>,
     /// Commands from the driver.
@@ -169,8 +162,14 @@ impl<R: ConnectVpp> VppLink<R> {
         if self.inputs.send(vec![Input::VppUp(info)]).await.is_err() {
             return Ok(());
         }
-        let traffic =
-            TrafficReader::new(client.clone(), self.stats.clone(), self.handle.clone(), self.inputs.clone());
+        let traffic = TrafficReader::new(
+            client.clone(),
+            self.stats.clone(),
+            self.state.clone(),
+            self.counters.clone(),
+            self.index_changes.subscribe(),
+            self.inputs.clone(),
+        );
         let mut traffic = std::pin::pin!(traffic.run());
         loop {
             tokio::select! {

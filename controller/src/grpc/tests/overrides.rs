@@ -6,7 +6,8 @@ use maglev_proto::v1::*;
 use tonic::{Code, Response};
 
 use super::*;
-use crate::overrides::{NOT_PERSISTED, PersistStatus};
+use crate::overrides::NOT_PERSISTED;
+use crate::published::PersistStatus;
 
 /// Returns a status in which every write has succeeded.
 fn on_disk() -> PersistStatus {
@@ -40,7 +41,7 @@ const SLOT: [&str; 3] = ["web", "primary", "nginx0"];
 
 #[tokio::test]
 async fn what_is_asked_for_holds_and_is_listed_until_it_is_undone() {
-    let daemon = daemon_of(fixture::driven(on_disk())).await;
+    let daemon = daemon_of(fixture::driven(on_disk()).0).await;
     let mut client = daemon.client();
     let listed = async |client: &mut MaglevClient<Channel>| {
         client.list_overrides(ListOverridesRequest {}).await.unwrap().into_inner()
@@ -80,7 +81,7 @@ async fn what_is_asked_for_holds_and_is_listed_until_it_is_undone() {
 
 #[tokio::test]
 async fn what_cannot_be_done_is_told_by_code_and_name() {
-    let daemon = daemon_of(fixture::driven(on_disk())).await;
+    let daemon = daemon_of(fixture::driven(on_disk()).0).await;
     let mut client = daemon.client();
     client.disable_backend(disable("sorry", None)).await.unwrap();
     let too_long = "x".repeat(201);
@@ -136,7 +137,7 @@ async fn what_cannot_be_done_is_told_by_code_and_name() {
 
 #[tokio::test]
 async fn an_answer_waits_for_the_disk_and_tells_what_became_of_it() {
-    let handle = fixture::driven(PersistStatus::default());
+    let (handle, status) = fixture::driven(PersistStatus::default());
     let daemon = daemon_of(handle.clone()).await;
     let (mut first, mut second) = (daemon.client(), daemon.client());
     let asked = tokio::spawn(async move { first.pause_backend(pause("nginx0")).await });
@@ -145,9 +146,9 @@ async fn an_answer_waits_for_the_disk_and_tells_what_became_of_it() {
         tokio::task::yield_now().await;
     }
     assert!(!asked.is_finished());
-    handle.set_persisted(PersistStatus { number: 1, attempted: 1, error: String::new() });
+    status.send_replace(PersistStatus { number: 1, attempted: 1, error: String::new() });
     assert_eq!(asked.await.unwrap().map(Response::into_inner).unwrap().unkept, "");
-    handle.set_persisted(PersistStatus { number: 1, attempted: u64::MAX, error: NOT_PERSISTED.into() });
+    status.send_replace(PersistStatus { number: 1, attempted: u64::MAX, error: NOT_PERSISTED.into() });
     let answer = second.disable_backend(disable("nginx0", None)).await.unwrap().into_inner();
     assert_eq!(
         (answer.backend.unwrap().state(), answer.unkept.as_str()),
@@ -159,7 +160,7 @@ async fn an_answer_waits_for_the_disk_and_tells_what_became_of_it() {
 
 #[tokio::test]
 async fn the_audit_trail_is_told_to_who_wants_it() {
-    let daemon = daemon_of(fixture::driven(on_disk())).await;
+    let daemon = daemon_of(fixture::driven(on_disk()).0).await;
     let mut events = daemon.watch(&[EventKind::Operator], LogLevel::Unspecified).await;
     let mut client = daemon.client();
     for _ in 0..2 {

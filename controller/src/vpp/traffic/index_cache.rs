@@ -6,12 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use maglev_core::dataplane::{ActualState, VipKey};
-use maglev_core::event::{Audit, Deed, Event, Kind};
+use maglev_core::event::{Audit, Deed, Kind};
 use maglev_vpp::message::{IpRouteLookupV2, Prefix, SOURCE_INTERFACE};
 use maglev_vpp::{Client, Error};
 use tokio::sync::broadcast::Receiver;
@@ -24,14 +23,40 @@ use super::super::calls::{key, listing, name};
 /// Maximum number of concurrent look-ups. A weight change queues behind no more than these.
 const LOOK_UPS: usize = 8;
 
+/// Change that invalidates cached indexes. The driver sends one for each such event, on a channel of its own.
+#[derive(Clone, Copy, Debug)]
+pub enum IndexChange {
+    /// VIP that was added or removed.
+    Recreated(VipKey),
+    /// VIP that was changed externally, which may have affected its servers as well.
+    Drifted(VipKey),
+    /// An operator's sync verifies everything.
+    SyncRequested,
+}
+
+impl IndexChange {
+    /// Returns the change that follows from an event.
+    #[must_use]
+    pub const fn of(kind: &Kind) -> Option<Self> {
+        match kind {
+            Kind::Synced { vip, counts } if counts.vip_added + counts.vip_removed > 0 => {
+                Some(Self::Recreated(*vip))
+            }
+            Kind::Drift { vip, .. } => Some(Self::Drifted(*vip)),
+            Kind::Operator(Audit { what: Deed::Sync, .. }) => Some(Self::SyncRequested),
+            _ => None,
+        }
+    }
+}
+
 /// Cached indexes. `None`: VPP has no index.
 #[derive(Debug, Default)]
 pub struct IndexCache {
     vips: BTreeMap<VipKey, Option<u32>>,
     routes: BTreeMap<Prefix, Option<RouteIndex>>,
     servers: BTreeMap<IpAddr, Option<u32>>,
-    patience: ListingBackoff,
-    round: RefreshCursor,
+    backoff: ListingBackoff,
+    cursor: RefreshCursor,
 }
 
 /// Progress of the periodic route refresh.
@@ -91,62 +116,56 @@ impl IndexCache {
     }
 
     /// Returns the VIPs of VPP whose address is also on one of its interfaces.
-    pub fn shadowed(&self, actual: &ActualState) -> BTreeSet<VipKey> {
+    pub fn conflicting(&self, actual: &ActualState) -> BTreeSet<VipKey> {
         let own = |vip: &&VipKey| self.route_of(vip).is_some_and(|route| route.own);
         actual.vips.keys().filter(own).copied().collect()
     }
 
-    /// Invalidates entries by the pending events. Returns true if there were any.
-    pub fn hear(&mut self, events: &mut Receiver<Arc<Event>>, actual: &ActualState) -> bool {
+    /// Applies the pending changes. Returns true if there were any.
+    pub fn apply_changes(&mut self, changes: &mut Receiver<IndexChange>, actual: &ActualState) -> bool {
         let mut changed = false;
         loop {
-            match events.try_recv() {
-                Ok(event) => changed |= self.note(&event.kind, actual),
+            match changes.try_recv() {
+                Ok(change) => self.invalidate(change, actual),
                 Err(TryRecvError::Lagged(_)) => {
-                    *self = Self { patience: self.patience, round: self.round, ..Self::default() };
-                    changed = true;
+                    *self = Self { backoff: self.backoff, cursor: self.cursor, ..Self::default() };
                 }
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return changed,
             }
+            changed = true;
         }
     }
 
-    /// Server routes need no invalidation: they outlive the server until VPP has collected its last flows.
-    fn note(&mut self, kind: &Kind, actual: &ActualState) -> bool {
-        let vip = match kind {
-            Kind::Synced { vip, counts } if counts.vip_added + counts.vip_removed > 0 => vip,
-            // An operator's sync verifies everything.
-            Kind::Operator(Audit { what: Deed::Sync, .. }) => {
-                self.routes.clear();
-                return true;
-            }
-            // An external change may have affected anything of the VIP.
-            Kind::Drift { vip, .. } => {
-                for server in actual.vips.get(vip).into_iter().flat_map(|found| found.servers.keys()) {
+    /// Invalidates entries. Server routes need no invalidation when a VIP is recreated: they outlive the server until VPP
+    /// has collected its last flows.
+    fn invalidate(&mut self, change: IndexChange, actual: &ActualState) {
+        let vip = match change {
+            IndexChange::SyncRequested => return self.routes.clear(),
+            IndexChange::Recreated(vip) => vip,
+            IndexChange::Drifted(vip) => {
+                for server in actual.vips.get(&vip).into_iter().flat_map(|found| found.servers.keys()) {
                     self.servers.remove(server);
                 }
                 vip
             }
-            _ => return false,
         };
-        self.vips.remove(vip);
-        self.routes.remove(&name(vip).prefix);
-        true
+        self.vips.remove(&vip);
+        self.routes.remove(&name(&vip).prefix);
     }
 
     /// Drops the routes due for a refresh, as an interface may have got their address: in each `period` a share, so
     /// that each is due once in `every`.
-    pub fn renew(&mut self, period: Duration, every: Duration) {
+    pub fn expire(&mut self, period: Duration, every: Duration) {
         let every = every.as_nanos().max(1);
         let owed = period.as_nanos().saturating_mul(self.routes.len() as u128);
-        self.round.due = self.round.due.saturating_add(owed);
-        let turns = usize::try_from(self.round.due / every).unwrap_or(usize::MAX).min(self.routes.len());
-        self.round.due %= every;
+        self.cursor.due = self.cursor.due.saturating_add(owed);
+        let turns = usize::try_from(self.cursor.due / every).unwrap_or(usize::MAX).min(self.routes.len());
+        self.cursor.due %= every;
         for _ in 0..turns {
-            let after = self.round.at.map_or(Bound::Unbounded, Bound::Excluded);
+            let after = self.cursor.at.map_or(Bound::Unbounded, Bound::Excluded);
             let mut next = self.routes.range((after, Bound::Unbounded)).chain(&self.routes);
-            self.round.at = next.next().map(|(prefix, _)| *prefix);
-            self.round.at.map(|prefix| self.routes.remove(&prefix));
+            self.cursor.at = next.next().map(|(prefix, _)| *prefix);
+            self.cursor.at.map(|prefix| self.routes.remove(&prefix));
         }
     }
 
@@ -155,7 +174,7 @@ impl IndexCache {
     ///
     /// # Errors
     /// VPP is lost.
-    pub async fn find_routes(&mut self, client: &Client, actual: &ActualState) -> Result<(), Error> {
+    pub async fn resolve_routes(&mut self, client: &Client, actual: &ActualState) -> Result<(), Error> {
         let prefixes: BTreeSet<Prefix> = actual.vips.keys().map(|vip| name(vip).prefix).collect();
         let own = |route: &Option<RouteIndex>| route.is_some_and(|route| route.own);
         self.routes.retain(|prefix, route| prefixes.contains(prefix) && !own(route));
@@ -170,7 +189,7 @@ impl IndexCache {
     ///
     /// # Errors
     /// VPP is lost.
-    pub async fn find_numbers(
+    pub async fn resolve_counters(
         &mut self,
         client: &Client,
         actual: &ActualState,
@@ -181,7 +200,7 @@ impl IndexCache {
         self.vips.retain(|vip, _| actual.vips.contains_key(vip));
         self.servers.retain(|server, _| servers.contains(server));
         let unlisted = actual.vips.keys().any(|vip| !self.vips.contains_key(vip));
-        if unlisted && self.patience.is_over(Instant::now()) {
+        if unlisted && self.backoff.is_over(Instant::now()) {
             self.read_listing(client, actual, pause).await?;
         }
         let unknown = servers.into_iter().filter(|server| !self.servers.contains_key(server));
@@ -198,15 +217,15 @@ impl IndexCache {
         pause: Duration,
     ) -> Result<(), Error> {
         let Some(listing) = listing(client, actual).await? else {
-            if self.patience.failures == 0 {
+            if self.backoff.failures == 0 {
                 warn!("it is not known where VPP counts packets per VIP; it is asked again");
             } else {
                 debug!("it is still not known where VPP counts packets per VIP");
             }
-            self.patience.fail(Instant::now(), pause);
+            self.backoff.fail(Instant::now(), pause);
             return Ok(());
         };
-        self.patience = ListingBackoff::default();
+        self.backoff = ListingBackoff::default();
         // Mark each as known, with or without an index, so that it is not requested again.
         for vip in actual.vips.keys() {
             self.vips.entry(*vip).or_default();
@@ -248,21 +267,20 @@ mod tests {
     use super::*;
 
     /// Adds the missing routes, and returns their prefixes.
-    fn asked(index_cache: &mut IndexCache, prefixes: &[Prefix]) -> Vec<Prefix> {
-        let missing: Vec<_> =
-            prefixes.iter().filter(|p| !index_cache.routes.contains_key(p)).copied().collect();
-        index_cache.routes.extend(missing.iter().map(|prefix| (*prefix, None)));
+    fn asked(cache: &mut IndexCache, prefixes: &[Prefix]) -> Vec<Prefix> {
+        let missing: Vec<_> = prefixes.iter().filter(|p| !cache.routes.contains_key(p)).copied().collect();
+        cache.routes.extend(missing.iter().map(|prefix| (*prefix, None)));
         missing
     }
 
     #[test]
     fn each_route_is_asked_for_again_once_in_a_round() {
         let prefixes: Vec<_> = (0..7).map(|n| Prefix::host([203, 0, 113, n].into())).collect();
-        let mut index_cache = IndexCache::default();
-        assert_eq!(asked(&mut index_cache, &prefixes).len(), 7);
+        let mut cache = IndexCache::default();
+        assert_eq!(asked(&mut cache, &prefixes).len(), 7);
         let mut rounds = (0..12).map(|_| {
-            index_cache.renew(Duration::from_secs(5), Duration::from_secs(30));
-            asked(&mut index_cache, &prefixes)
+            cache.expire(Duration::from_secs(5), Duration::from_secs(30));
+            asked(&mut cache, &prefixes)
         });
         for _ in 0..2 {
             let round: Vec<_> = rounds.by_ref().take(6).collect();
@@ -274,21 +292,21 @@ mod tests {
     #[test]
     fn no_route_is_asked_for_twice_at_once() {
         let prefixes: Vec<_> = (0..7).map(|n| Prefix::host([203, 0, 113, n].into())).collect();
-        let mut index_cache = IndexCache::default();
-        asked(&mut index_cache, &prefixes);
-        index_cache.renew(Duration::from_secs(5), Duration::from_millis(1));
-        assert_eq!(asked(&mut index_cache, &prefixes), prefixes);
+        let mut cache = IndexCache::default();
+        asked(&mut cache, &prefixes);
+        cache.expire(Duration::from_secs(5), Duration::from_millis(1));
+        assert_eq!(asked(&mut cache, &prefixes), prefixes);
     }
 
     #[test]
     fn what_vpp_did_not_list_is_asked_for_again_ever_more_seldom() {
         let now = Instant::now();
-        let (mut patience, first) = (ListingBackoff::default(), Duration::from_secs(30));
-        assert!(patience.is_over(now));
+        let (mut backoff, first) = (ListingBackoff::default(), Duration::from_secs(30));
+        assert!(backoff.is_over(now));
         for pause in [30, 60, 120, 240, 480, 960, 1920, 3600, 3600].map(Duration::from_secs) {
-            patience.fail(now, first);
-            assert!(!patience.is_over(now + pause - Duration::from_nanos(1)), "{pause:?}");
-            assert!(patience.is_over(now + pause), "{pause:?}");
+            backoff.fail(now, first);
+            assert!(!backoff.is_over(now + pause - Duration::from_nanos(1)), "{pause:?}");
+            assert!(backoff.is_over(now + pause), "{pause:?}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use maglev_core::dataplane::{ActualState, VipKey};
@@ -16,59 +17,30 @@ use maglev_vpp::stats::{
     UNTRACKED_PACKETS,
 };
 use maglev_vpp::{Client, Error};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
 use super::STATS_LIMIT;
-use crate::handle::Handle;
+use crate::handle::StateReader;
+use crate::published::{TrafficCounters, VipCounters, VipPackets};
 use crate::retry::RetryState;
 
 mod index_cache;
 
 use index_cache::IndexCache;
+pub use index_cache::IndexChange;
 
 /// Interval of reads.
 const PERIOD: Duration = Duration::from_secs(5);
-
-/// Traffic counters of VPP's VIPs and servers. Keys are those of the [`Actual`] at the time.
-#[derive(Clone, Debug)]
-pub struct TrafficCounters {
-    /// Time of the read.
-    pub at: SystemTime,
-    /// Received traffic per VIP.
-    pub vips: BTreeMap<VipKey, VipCounters>,
-    /// Sent traffic per server, of all VIPs together.
-    pub servers: BTreeMap<IpAddr, Traffic>,
-}
-
-/// Received traffic of a VIP.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct VipCounters {
-    /// Packets by kind; `None` if their index is unknown.
-    pub packets: Option<VipPackets>,
-    /// Traffic of the VIP's prefix, all ports together.
-    pub route: Option<Traffic>,
-}
-
-/// Packets of a VIP.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct VipPackets {
-    /// Packets of existing flows.
-    pub next: u64,
-    /// First packets of flows.
-    pub first: u64,
-    /// Packets without room in the flow table.
-    pub untracked: u64,
-    /// Packets dropped without a server.
-    pub no_server: u64,
-}
 
 /// Reader of the counters of one connected VPP.
 pub struct TrafficReader {
     client: Client,
     stats: PathBuf,
-    handle: Handle,
+    state: StateReader,
+    counters: watch::Sender<Option<Arc<TrafficCounters>>>,
+    changes: broadcast::Receiver<IndexChange>,
     inputs: mpsc::Sender<Vec<Input>>,
     segment: Option<Segment>,
     retry: RetryState,
@@ -76,8 +48,15 @@ pub struct TrafficReader {
 
 impl TrafficReader {
     /// Creates a reader. Without a stats socket it only detects address conflicts.
-    pub fn new(client: Client, stats: PathBuf, handle: Handle, inputs: mpsc::Sender<Vec<Input>>) -> Self {
-        Self { client, stats, handle, inputs, segment: None, retry: RetryState::default() }
+    pub const fn new(
+        client: Client,
+        stats: PathBuf,
+        state: StateReader,
+        counters: watch::Sender<Option<Arc<TrafficCounters>>>,
+        changes: broadcast::Receiver<IndexChange>,
+        inputs: mpsc::Sender<Vec<Input>>,
+    ) -> Self {
+        Self { client, stats, state, counters, changes, inputs, segment: None, retry: RetryState::new() }
     }
 
     /// Reads counters until VPP is lost. On return or drop, the published counters are cleared.
@@ -85,23 +64,22 @@ impl TrafficReader {
     /// # Errors
     /// VPP is lost.
     pub async fn run(mut self) -> Result<Infallible, Error> {
-        let handle = self.handle.clone();
-        let _absent = ClearOnDrop(&handle);
+        let counters = self.counters.clone();
+        let _clear = ClearOnDrop(&counters);
         let (mut index_cache, mut shadowed) = (IndexCache::default(), BTreeSet::new());
-        let mut events = handle.events();
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let Ok(snapshot) = handle.snapshot().await else { return std::future::pending().await };
+            let Ok(snapshot) = self.state.snapshot().await else { return std::future::pending().await };
             let (actual, sync_interval) = (snapshot.state.actual(), snapshot.state.sync_interval());
             // A held snapshot makes the core copy each part that it changes.
             drop(snapshot);
             let Some(actual) = &actual else { continue };
-            index_cache.hear(&mut events, actual);
-            index_cache.renew(PERIOD, sync_interval);
-            index_cache.find_routes(&self.client, actual).await?;
-            let found = index_cache.shadowed(actual);
+            index_cache.apply_changes(&mut self.changes, actual);
+            index_cache.expire(PERIOD, sync_interval);
+            index_cache.resolve_routes(&self.client, actual).await?;
+            let found = index_cache.conflicting(actual);
             if found != shadowed {
                 shadowed.clone_from(&found);
                 // The send fails only during shutdown.
@@ -110,11 +88,11 @@ impl TrafficReader {
             if self.stats.as_os_str().is_empty() {
                 continue;
             }
-            index_cache.find_numbers(&self.client, actual, sync_interval).await?;
-            let counters = self.read(CounterIndexes::new(&index_cache, actual)).await;
+            index_cache.resolve_counters(&self.client, actual, sync_interval).await?;
+            let found = self.read(CounterIndexes::new(&index_cache, actual)).await;
             // An index of a VIP recreated meanwhile may now belong to another item.
-            if !index_cache.hear(&mut events, actual) {
-                handle.set_counters(counters);
+            if !index_cache.apply_changes(&mut self.changes, actual) {
+                counters.send_replace(found.map(Arc::new));
             }
         }
     }
@@ -145,11 +123,11 @@ impl TrafficReader {
 }
 
 /// Guard that clears the published counters.
-struct ClearOnDrop<'a>(&'a Handle);
+struct ClearOnDrop<'a>(&'a watch::Sender<Option<Arc<TrafficCounters>>>);
 
 impl Drop for ClearOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.set_counters(None);
+        self.0.send_replace(None);
     }
 }
 
