@@ -3,5 +3,5 @@
 pub mod screen;
 pub mod server;
 pub mod show;
-pub mod stage;
+pub mod environment;
 pub mod table;

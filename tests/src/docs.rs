@@ -12,5 +12,5 @@ pub mod masks;
 pub mod page;
 pub mod play;
 pub mod servers;
-pub mod stage;
+pub mod documented_host;
 pub mod terminal;

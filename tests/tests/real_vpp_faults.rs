@@ -5,14 +5,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use maglev_ipc::OutcomeCode;
-use maglev_lab::crowd::Crowd;
+use maglev_lab::many_frontends::Crowd;
 use maglev_lab::dataplane::{RealVpp, Vpp};
 use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_lab::packets::flow::{Flows, Maglev};
 use maglev_lab::packets::router::{Router, Weights};
 use maglev_lab::packets::until;
-use maglev_lab::place::Place;
-use maglev_lab::prober::Prober;
+use maglev_lab::test_dir::Place;
+use maglev_lab::scripted_prober::Prober;
 use maglev_proto::v1::SyncVpplbStateRequest;
 
 const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };

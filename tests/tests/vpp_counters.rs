@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use maglev_lab::dataplane::Vpp;
-use maglev_lab::packets::few::{self, GRE, SIZE};
+use maglev_lab::packets::single_flow::{self, GRE, SIZE};
 use maglev_vpp::cli::{self, ShownVip};
 use maglev_vpp::message::{
     CliInband, Encap, IpRouteLookupV2, LbAddDelAsV2, LbAddDelVipV2, LbAsV2Dump, Prefix, SOURCE_INTERFACE, Vip,
@@ -68,9 +68,9 @@ async fn listing_indexes_match_counters() {
         add_vip(&client, vip, servers).await;
     }
     client.request(&LbAddDelVipV2::delete(gone)).await.unwrap();
-    few::send(&vpp, &client, &http, 5, Some(server)).await.unwrap();
-    few::send(&vpp, &client, &https, 3, Some(server)).await.unwrap();
-    few::send(&vpp, &client, &empty, 2, None).await.unwrap();
+    single_flow::send(&vpp, &client, &http, 5, Some(server)).await.unwrap();
+    single_flow::send(&vpp, &client, &https, 3, Some(server)).await.unwrap();
+    single_flow::send(&vpp, &client, &empty, 2, None).await.unwrap();
 
     let shown = listing(&client).await;
     let numbers: BTreeMap<Vip, u32> = shown.iter().map(|shown| (shown.vip, shown.index)).collect();

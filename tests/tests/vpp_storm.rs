@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use maglev_ipc::OutcomeCode;
 use maglev_lab::PATIENCE;
-use maglev_lab::crowd::Crowd;
+use maglev_lab::many_frontends::Crowd;
 use maglev_lab::dataplane::Vpp;
 use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_lab::packets::router::Router;
 use maglev_lab::packets::until;
-use maglev_lab::place::Place;
-use maglev_lab::prober::Prober;
+use maglev_lab::test_dir::Place;
+use maglev_lab::scripted_prober::Prober;
 use maglev_proto::v1::BackendState;
 use maglev_vppsim::Inspection;
 

@@ -4,8 +4,8 @@
 
 use std::process::Command;
 
-use maglev_lab::manager::Manager;
-use maglev_lab::place::Place;
+use maglev_lab::service_manager::Manager;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
 use maglev_lab::programs::program;
 

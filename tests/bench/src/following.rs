@@ -21,12 +21,12 @@ use super::probes;
 use super::report::{Figure, Part, median, percentile};
 use super::server::Health;
 use maglev_lab::PATIENCE;
-use maglev_lab::crowd::Crowd;
+use maglev_lab::many_frontends::Crowd;
 use maglev_lab::dataplane::{RealVpp, Vpp};
 use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_lab::packets::until;
-use maglev_lab::place::Place;
-use maglev_lab::prober::Prober;
+use maglev_lab::test_dir::Place;
+use maglev_lab::scripted_prober::Prober;
 use maglev_lab::process::Process;
 use maglev_vppsim::{Call, Sim};
 

@@ -14,31 +14,31 @@
 use std::time::Duration;
 use std::{env, io};
 
-pub mod cable;
+pub mod faulty_link;
 pub mod certificates;
 pub mod container;
 pub mod controller;
-pub mod crowd;
+pub mod many_frontends;
 pub mod dataplane;
-pub mod farm;
+pub mod servers;
 pub mod host;
-pub mod impostor;
+pub mod fake_peer;
 pub mod maglevd;
-pub mod manager;
+pub mod service_manager;
 pub mod metrics;
 pub mod nginx;
 pub mod packet;
 pub mod packets;
-pub mod place;
-pub mod prober;
+pub mod test_dir;
+pub mod scripted_prober;
 pub mod process;
 pub mod programs;
 pub mod prometheus;
-pub mod rogue;
-pub mod shared;
-pub mod site;
+pub mod hostile_server;
+pub mod shared_value;
+pub mod http_server;
 pub mod topology;
-pub mod vips;
+pub mod vpp_observer;
 
 /// How long anything may take that is to happen. Only a test that fails ever waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -18,7 +18,7 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 use super::PATIENCE;
-use super::place::Place;
+use super::test_dir::Place;
 use super::process::Process;
 use crate::dataplane::Vpp;
 use crate::programs::program;

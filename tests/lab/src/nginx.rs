@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use super::PATIENCE;
 use super::certificates::{Authority, self_signed};
 use super::host::Host;
-use super::place::Place;
+use super::test_dir::Place;
 use super::process::Process;
 
 /// Answers `/` and `/healthz` with 200, `/503` and `/301` with these, `/body` with a sentence, and `/resumed` with `r` on a

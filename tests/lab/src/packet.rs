@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::cable::Sent;
+use super::faulty_link::Sent;
 
 /// The length of Ethernet's header.
 const ETHERNET: usize = 14;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::PATIENCE;
 
 pub mod capture;
-pub mod few;
+pub mod single_flow;
 pub mod flow;
 pub mod router;
 

@@ -8,7 +8,7 @@ use std::{fs, thread};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::shared::Shared;
+use super::shared_value::Shared;
 
 /// How many of its last lines a failing test shows of a daemon.
 const TAIL: usize = 60;

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::metrics::get;
-use super::place::Place;
+use super::test_dir::Place;
 use super::process::Process;
 
 /// A Prometheus that scrapes one target every second, as the job `maglev`. It ends when dropped.

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 
 use super::screen::{Row, Screen};
-use super::stage::{SERVERS, Stage};
+use super::environment::{SERVERS, Stage};
 use super::table::{self, Table};
 use maglev_lab::programs::program;
 

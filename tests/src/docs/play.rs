@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use super::page::{self, Fence, Page, Part};
-use super::stage::Stage;
+use super::documented_host::Stage;
 use super::terminal::{Command, Printed, commands};
 
 /// From here on, nothing of ours is on the machine.

@@ -7,7 +7,7 @@ use maglev_core::config::{Config, Probe, check};
 use maglevd::config::parse;
 
 use maglev_lab::container::machine::Machine;
-use maglev_lab::site::Site;
+use maglev_lab::http_server::Site;
 
 /// What is answered by whoever is well, and by whoever is not.
 const WELL: u16 = 200;

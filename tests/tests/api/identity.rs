@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use maglev_lab::host::Host;
 use maglev_lab::maglevd::{Maglevd, Setup};
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::programs::program;
 use maglev_lab::skip;
 

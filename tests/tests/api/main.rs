@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use maglev_lab::certificates::{Authority, Identity};
-use maglev_lab::farm;
+use maglev_lab::servers;
 use maglev_lab::maglevd::{Maglevd, Setup};
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::programs::program;
 use maglev_proto::v1::GetVersionRequest;
 use maglev_proto::v1::maglev_client::MaglevClient;
@@ -47,7 +47,7 @@ impl ApiFixture {
 
     /// Starts `maglevd` with the files that exist in `place`.
     fn in_dir(place: Place, api: impl Display) -> Self {
-        let address = SocketAddr::new(farm::address(), 9090);
+        let address = SocketAddr::new(servers::loopback_address(), 9090);
         let maglevd = Setup::new(&place, &config(api)).flag("--grpc-addr", address).start();
         Self { maglevd, address, place }
     }

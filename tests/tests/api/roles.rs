@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use maglev_lab::farm;
+use maglev_lab::servers;
 use maglev_lab::maglevd::Setup;
 use maglev_lab::metrics::Scrape;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_proto::DESCRIPTORS;
 use maglev_proto::v1::maglev_client::MaglevClient;
 use maglev_proto::v1::{CheckConfigRequest, ReloadConfigRequest, SyncVpplbStateRequest};
@@ -110,7 +110,7 @@ fn unknown_method_is_unimplemented() {
 
 #[test]
 fn refusals_are_counted_and_logs_rate_limited() {
-    let ip = farm::address();
+    let ip = servers::loopback_address();
     let (address, metrics) = (SocketAddr::new(ip, 9090), SocketAddr::new(ip, 9091));
     let place = Place::new();
     let setup = Setup::new(&place, &config("{ roles: [{ user: 4000000, role: view }] }"));

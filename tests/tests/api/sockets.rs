@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use maglev_lab::farm;
+use maglev_lab::servers;
 use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_lab::metrics::Scrape;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
 use maglev_lab::programs::program;
 use maglev_lab::skip;
@@ -36,7 +36,7 @@ fn systemd_sockets_override_flags() {
         return;
     }
     let place = Place::new();
-    let ip = farm::address();
+    let ip = servers::loopback_address();
     let (grpc, metrics, flag) =
         (SocketAddr::new(ip, 9090), SocketAddr::new(ip, 9091), SocketAddr::new(ip, 9092));
     let unix = place.path("maglevd.sock");
@@ -65,7 +65,7 @@ fn daemon_serves_without_network_access() {
         return;
     }
     let place = Place::new();
-    let grpc = SocketAddr::new(farm::address(), 9090);
+    let grpc = SocketAddr::new(servers::loopback_address(), 9090);
     let mut command = Command::new(ACTIVATE);
     command.args(["--listen", &grpc.to_string(), "--fdname=grpc", "unshare", "--net"]);
     command.arg(program("maglevd").unwrap());

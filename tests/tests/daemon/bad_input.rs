@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output};
 
-use maglev_lab::farm::Farm;
+use maglev_lab::servers::Farm;
 use maglev_lab::maglevd::Setup;
 use maglev_lab::metrics::Scrape;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::programs::program;
 use maglev_proto::v1::BackendState;
 

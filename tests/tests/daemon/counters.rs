@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use maglev_lab::PATIENCE;
 use maglev_lab::maglevd::Maglevd;
-use maglev_lab::packets::few::{self, GRE, SIZE};
+use maglev_lab::packets::single_flow::{self, GRE, SIZE};
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{GetVpplbCountersRequest, GetVpplbCountersResponse, LbPackets};
 use maglev_vpp::message::{CliInband, Message};
@@ -17,7 +17,7 @@ use crate::{BACKENDS, Stage, VIP, frontend, web};
 fn send(stage: &Stage, count: u64) {
     let server = Some(stage.farm.address(0));
     stage.observer().client(async |client| {
-        few::send(&stage.vpp, &client, &web(), count, server).await.unwrap();
+        single_flow::send(&stage.vpp, &client, &web(), count, server).await.unwrap();
     });
 }
 

@@ -1,7 +1,7 @@
 //! Log output on standard error and to subscribers.
 
 use maglev_lab::maglevd::Setup;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{EventKind, LogLevel, WatchEventsRequest};
 

@@ -22,11 +22,11 @@ mod vpp;
 use std::net::{IpAddr, SocketAddr};
 
 use maglev_lab::dataplane::Vpp;
-use maglev_lab::farm::Farm;
+use maglev_lab::servers::Farm;
 use maglev_lab::maglevd::{Maglevd, Setup};
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
-use maglev_lab::vips::{Observer, Weights, host};
+use maglev_lab::vpp_observer::{Observer, Weights, host};
 use maglev_proto::v1::BackendState;
 use maglev_vpp::message::Vip;
 use maglev_vppsim::Sim;

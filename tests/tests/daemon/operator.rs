@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use maglev_lab::maglevd::Maglevd;
 use maglev_lab::metrics::Scrape;
-use maglev_lab::vips::host;
+use maglev_lab::vpp_observer::host;
 use maglev_proto::v1::{
     CheckConfigRequest, ConfigFault, ReloadConfigRequest, SyncVpplbStateRequest, SyncVpplbStateResponse,
 };

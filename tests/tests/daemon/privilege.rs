@@ -8,7 +8,7 @@ use std::process::Command;
 
 use maglev_lab::host::Host;
 use maglev_lab::maglevd::Setup;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::child_of;
 use maglev_lab::programs::program;
 use maglev_lab::skip;

@@ -1,7 +1,7 @@
 //! Misbehaving probers, and misbehaving clients of a prober.
 
 use maglev_ipc::{ToController, VERSION};
-use maglev_lab::impostor::{Impostor, Stranger};
+use maglev_lab::fake_peer::{Impostor, Stranger};
 use maglev_lab::process::child_of;
 use maglev_proto::v1::BackendState;
 use nix::sys::signal::{Signal, kill};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use maglev_ipc::ProbeKind;
 use maglev_lab::controller::{Controller, check};
 use maglev_lab::maglevd::Setup;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
 use maglev_lab::skip;
 use maglev_proto::v1::{BackendState, ListBackendsRequest};

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use maglev_lab::manager::Manager;
+use maglev_lab::service_manager::Manager;
 use nix::sys::signal::Signal;
 
 use crate::{BACKENDS, Stage};

@@ -1,7 +1,7 @@
 //! Faults of VPP.
 
 use maglev_lab::PATIENCE;
-use maglev_lab::vips::host;
+use maglev_lab::vpp_observer::host;
 use maglev_proto::v1::BackendState;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, Vip};

@@ -7,8 +7,8 @@ use maglev_lab::container::rootfs::Debian;
 use maglev_lab::dataplane::Vpp;
 use maglev_lab::maglevd::Maglevd;
 use maglev_lab::packets::until;
-use maglev_lab::site::Site;
-use maglev_lab::vips::Observer;
+use maglev_lab::http_server::Site;
+use maglev_lab::vpp_observer::Observer;
 use maglev_proto::v1::BackendState;
 
 pub const CONTROLLER: &str = "vpp-maglevd.service";

@@ -12,10 +12,10 @@ use maglev_lab::dataplane::Vpp;
 use maglev_lab::host::Host;
 use maglev_lab::maglevd::Maglevd;
 use maglev_lab::metrics::Scrape;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
-use maglev_lab::site::Site;
-use maglev_lab::vips::Observer;
+use maglev_lab::http_server::Site;
+use maglev_lab::vpp_observer::Observer;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use maglev_lab::container;
-use maglev_lab::site::Site;
+use maglev_lab::http_server::Site;
 
 use crate::fixtures::{CONFIG, FILE, PackageFixture, SERVERS};
 

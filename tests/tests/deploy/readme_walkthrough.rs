@@ -6,7 +6,7 @@ use maglev_lab::container;
 use maglev_lab::container::machine::Machine;
 use maglev_tests::docs::page;
 use maglev_tests::docs::play::{acts, is_played, play};
-use maglev_tests::docs::stage::Stage;
+use maglev_tests::docs::documented_host::Stage;
 
 /// Directory of the package that `make deb` builds, below the directory in which commands are typed.
 const PACKAGES: &str = "/root/target/deb";

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use maglev_lab::maglevd::Setup;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
 use maglev_lab::programs::program;
 use maglev_proto::DESCRIPTORS;

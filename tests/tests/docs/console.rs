@@ -3,7 +3,7 @@
 use maglev_lab::container;
 use maglev_tests::docs::page;
 use maglev_tests::docs::play::{acts, is_played, play};
-use maglev_tests::docs::stage::{CONFIG, Stage};
+use maglev_tests::docs::documented_host::{CONFIG, Stage};
 
 #[test]
 fn documented_terminal_sessions_match_output() {

@@ -3,12 +3,12 @@
 use std::fs;
 use std::process::Command;
 
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::programs::program;
 use maglev_lab::skip_without;
 use maglev_tests::docs::manual::Manual;
 use maglev_tests::docs::page::{self, Fence, first_key};
-use maglev_tests::docs::stage::CONFIG;
+use maglev_tests::docs::documented_host::CONFIG;
 
 /// First key of a configuration.
 const FIRST_KEY: &str = "maglev:";

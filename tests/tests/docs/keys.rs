@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use maglev_core::config::{Config, check};
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::programs::program;
 use maglev_tests::docs::manual::Manual;
 use maglev_tests::docs::page::{Cell, Page, Table, read};

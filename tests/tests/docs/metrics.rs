@@ -8,7 +8,7 @@ use maglev_lab::metrics::Scrape;
 use maglev_lab::packets::until;
 use maglev_proto::v1::BackendState;
 use maglev_tests::docs::page;
-use maglev_tests::docs::stage::{CONFIG, FILE, Stage};
+use maglev_tests::docs::documented_host::{CONFIG, FILE, Stage};
 
 /// Metric families with their labels.
 type Families = BTreeMap<String, BTreeSet<String>>;

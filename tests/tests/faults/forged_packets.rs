@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use maglev_ipc::{Check, ConnectMode, ProbeKind, ProberStats};
-use maglev_lab::cable::{Cable, Sent};
+use maglev_lab::faulty_link::{Cable, Sent};
 use maglev_lab::controller::{Controller, SHORT, check, tcp};
 use maglev_lab::packet::Packet;
-use maglev_lab::place::Place;
-use maglev_lab::site::Site;
+use maglev_lab::test_dir::Place;
+use maglev_lab::http_server::Site;
 use maglev_lab::skip;
 use maglev_lab::topology::{FAMILIES, Family, Lab, V4};
 

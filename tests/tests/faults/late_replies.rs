@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use maglev_ipc::{Check, ConnectMode, ProbeKind};
-use maglev_lab::cable::Cable;
+use maglev_lab::faulty_link::Cable;
 use maglev_lab::controller::{SHORT, check, http};
 use maglev_lab::packet::Packet;
-use maglev_lab::site::Site;
+use maglev_lab::http_server::Site;
 use maglev_lab::skip;
 use maglev_lab::topology::{FAMILIES, Lab};
 use maglev_proto::v1::BackendState;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use maglev_lab::cable::Cable;
+use maglev_lab::faulty_link::Cable;
 use maglev_lab::packets::until;
 use maglev_lab::skip;
 use maglev_lab::topology::Lab;

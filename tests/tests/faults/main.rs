@@ -18,14 +18,14 @@ use std::time::Instant;
 
 use maglev_lab::controller::Controller;
 use maglev_lab::dataplane::Vpp;
-use maglev_lab::farm;
+use maglev_lab::servers;
 use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_lab::metrics::Scrape;
 use maglev_lab::packets::until;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
 use maglev_lab::topology::{Lab, V4, V6};
-use maglev_lab::vips::{Observer, Weights};
+use maglev_lab::vpp_observer::{Observer, Weights};
 
 /// VIPs of the two frontends, for IPv4 and for IPv6 servers.
 const VIPS: [&str; 2] = ["203.0.113.80", "203.0.113.81"];
@@ -64,7 +64,7 @@ impl FaultFixture {
         let (place, vpp) = (Place::new(), Vpp::start().unwrap());
         let prober = place.prober_by(Some(&lab.prober), wrapper, &[]);
         let config = config(blind_threshold, healthchecks, &backends);
-        let metrics = SocketAddr::new(farm::address(), 9091);
+        let metrics = SocketAddr::new(servers::loopback_address(), 9091);
         let maglevd = Setup::new(&place, &config).vpp(&vpp).flag("--metrics-addr", metrics).start();
         Self { maglevd, metrics, prober, config, backends, written: Vec::new(), place, vpp, lab }
     }

@@ -7,8 +7,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use maglev_lab::certificates::Authority;
-use maglev_lab::rogue::{Manners, Rogue, WELL, hear, wait};
-use maglev_lab::site::Site;
+use maglev_lab::hostile_server::{Manners, Rogue, WELL, hear, wait};
+use maglev_lab::http_server::Site;
 use maglev_lab::skip;
 use maglev_lab::topology::{Lab, V4, V6};
 use maglev_proto::v1::BackendState;

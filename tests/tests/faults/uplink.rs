@@ -3,9 +3,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use maglev_lab::cable::Cable;
+use maglev_lab::faulty_link::Cable;
 use maglev_lab::packets::until;
-use maglev_lab::site::Site;
+use maglev_lab::http_server::Site;
 use maglev_lab::skip;
 use maglev_lab::topology::{Lab, V4, V6};
 use maglev_proto::v1::{BackendState, Blindness};

@@ -7,11 +7,11 @@ use std::thread;
 
 use maglev_lab::certificates::Authority;
 use maglev_lab::dataplane::Vpp;
-use maglev_lab::farm::Farm;
+use maglev_lab::servers::Farm;
 use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_lab::metrics::Scrape;
 use maglev_lab::packets::until;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
 use maglev_lab::prometheus::Prometheus;
 use maglev_lab::skip_without;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use maglev_ipc::{Check, HttpCheck, ProbeKind};
 use maglev_lab::controller::{SHORT, check, get, http};
 use maglev_lab::nginx::{self, Nginx};
-use maglev_lab::site::Site;
+use maglev_lab::http_server::Site;
 use maglev_lab::skip;
 use maglev_lab::topology::{FAMILIES, V4};
 

@@ -11,7 +11,7 @@ mod tcp;
 mod tls;
 
 use maglev_lab::controller::Controller;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
 use maglev_lab::topology::Lab;
 

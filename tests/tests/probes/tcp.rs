@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use maglev_ipc::Check;
 use maglev_lab::controller::{SHORT, check, http, tcp};
-use maglev_lab::site::Site;
+use maglev_lab::http_server::Site;
 use maglev_lab::skip;
 use maglev_lab::topology::{FAMILIES, V4, V6};
 

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use maglev_lab::PATIENCE;
 use maglev_lab::dataplane::Vpp;
-use maglev_lab::farm::Farm;
+use maglev_lab::servers::Farm;
 use maglev_lab::host::Host;
 use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_lab::metrics::Scrape;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
-use maglev_lab::vips::{Observer, Weights};
+use maglev_lab::vpp_observer::{Observer, Weights};
 use maglev_proto::v1::BackendState;
 use maglev_vppsim::{STATS_SEGMENT, Sim};
 use nix::unistd::Pid;

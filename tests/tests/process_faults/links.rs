@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use maglev_ipc::message::MAX_BATCH;
-use maglev_ipc::{CheckId, Outcome, OutcomeCode, OutcomeDetail, ToController, VERSION, codec};
-use maglev_lab::impostor::Impostor;
+use maglev_ipc::{CheckId, OutcomeCode, OutcomeDetail, Outcome, ToController, VERSION, codec};
+use maglev_lab::fake_peer::Impostor;
 use maglev_proto::v1::BackendState;
 use maglev_vppsim::Inspection;
 

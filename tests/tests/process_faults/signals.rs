@@ -5,9 +5,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use maglev_lab::maglevd::Setup;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::programs::program;
-use maglev_lab::{PATIENCE, crowd::Crowd};
+use maglev_lab::{PATIENCE, many_frontends::Crowd};
 use maglev_proto::v1::BackendState;
 use maglev_vppsim::VipView;
 use nix::sys::signal::Signal;

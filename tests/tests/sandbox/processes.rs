@@ -3,7 +3,7 @@
 use std::fs;
 
 use maglev_lab::maglevd::Setup;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::child_of;
 use maglev_proto::v1::BackendState;
 use nix::unistd::Pid;

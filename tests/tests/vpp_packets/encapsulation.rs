@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use maglev_lab::maglevd::Setup;
 use maglev_lab::packets::flow::{Flows, Maglev};
 use maglev_lab::packets::router::{Router, Weights};
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 
 const CONFIG: &str = "
 maglev:

@@ -7,8 +7,8 @@ use maglev_ipc::OutcomeCode;
 use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_lab::packets::flow::{Flow, Flows};
 use maglev_lab::packets::router::Router;
-use maglev_lab::place::Place;
-use maglev_lab::prober::Prober;
+use maglev_lab::test_dir::Place;
+use maglev_lab::scripted_prober::Prober;
 use maglev_proto::v1::BackendState;
 
 /// Three servers in the first pool, one in the second. On `down`, frontend `flushes` flushes a server's flows; `keeps` does

@@ -8,7 +8,7 @@ use maglev_core::maglev;
 use maglev_lab::maglevd::Setup;
 use maglev_lab::packets::flow::{Flows, Maglev};
 use maglev_lab::packets::router::{Router, Weights};
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 
 #[test]
 fn new_flows_follow_weights() {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use maglev_lab::farm::Farm;
+use maglev_lab::servers::Farm;
 use maglev_lab::maglevd::{Maglevd, Setup};
 use maglev_lab::packets::flow::{Flow, Flows, Maglev};
 use maglev_lab::packets::router::{Router, Traffic, Weights};
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
 use nix::sys::signal::Signal;
 

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use maglev_lab::dataplane::Vpp;
-use maglev_lab::farm::Farm;
+use maglev_lab::servers::Farm;
 use maglev_lab::maglevd::Setup;
-use maglev_lab::place::Place;
+use maglev_lab::test_dir::Place;
 
 use crate::until_in_control;
 

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use maglev_ipc::OutcomeCode;
-use maglev_lab::crowd::Crowd;
+use maglev_lab::many_frontends::Crowd;
 use maglev_lab::maglevd::Setup;
 use maglev_lab::packets::flow::Flows;
 use maglev_lab::packets::router::{Router, Weights};
 use maglev_lab::packets::until;
-use maglev_lab::place::Place;
-use maglev_lab::prober::Prober;
+use maglev_lab::test_dir::Place;
+use maglev_lab::scripted_prober::Prober;
 use maglev_lab::process::Process;
 
 const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };

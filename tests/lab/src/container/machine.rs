@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use super::cgroups::Cgroups;
 use super::rootfs::Rootfs;
-use crate::place::Place;
+use crate::test_dir::Place;
 use crate::{PATIENCE, uninterrupted};
 
 /// Puts itself into each of its arguments up to `--`, and becomes the rest of them.

@@ -16,7 +16,7 @@ use super::flow::Flows;
 use super::until;
 use crate::PATIENCE;
 use crate::dataplane::{RealVpp, Vpp};
-use crate::vips::WRITES;
+use crate::vpp_observer::WRITES;
 
 /// Clients are behind `pg0`. All servers are behind one router on `pg1`, whom VPP knows without asking.
 const WIRING: [&str; 10] = [

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::site::Site;
+use super::http_server::Site;
 
 /// Servers with consecutive addresses.
 pub struct Farm {
@@ -44,7 +44,7 @@ impl Farm {
 
 /// An address of this machine that no other test has.
 #[must_use]
-pub fn address() -> IpAddr {
+pub fn loopback_address() -> IpAddr {
     host(subnet(), 1)
 }
 

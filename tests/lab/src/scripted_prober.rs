@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::time::{ClockId, clock_gettime};
 
-use super::shared::Shared;
+use super::shared_value::Shared;
 
 /// A prober that probes nothing. It ends when dropped.
 pub struct Prober {

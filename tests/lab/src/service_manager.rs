@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
 
-use super::place::Place;
+use super::test_dir::Place;
 use super::{PATIENCE, uninterrupted};
 
 /// What a daemon tells its service manager.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
 
-use super::shared::Shared;
+use super::shared_value::Shared;
 
 /// Who does not send a request in this time does not get an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
