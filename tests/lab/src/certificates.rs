@@ -1,4 +1,4 @@
-//! An authority, and the good and bad certificates that servers have.
+//! A certificate authority, and valid and invalid server certificates.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
@@ -7,9 +7,9 @@ use rcgen::{
 
 /// A certificate and its key, in PEM.
 pub struct Identity {
-    /// The certificate.
+    /// Certificate.
     pub certificate: String,
-    /// Its key.
+    /// Private key.
     pub key: String,
 }
 
@@ -17,10 +17,10 @@ pub struct Identity {
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    /// A new one.
+    /// Creates an authority with a new key.
     ///
     /// # Panics
-    /// There is no randomness.
+    /// If the system has no randomness.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "no two are the same")]
     pub fn new() -> Self {
@@ -31,19 +31,19 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Its own certificate, in PEM.
+    /// Returns the authority's certificate, in PEM.
     #[must_use]
     pub fn certificate(&self) -> String {
         self.0.pem()
     }
 
-    /// A certificate for `name`.
+    /// Returns a valid certificate for `name`.
     #[must_use]
     pub fn good(&self, name: &str) -> Identity {
         self.sign(server(name))
     }
 
-    /// A certificate for `name` that was good until the year 2001.
+    /// Returns a certificate for `name` that expired in 2001.
     #[must_use]
     pub fn expired(&self, name: &str) -> Identity {
         let mut params = server(name);
@@ -52,10 +52,10 @@ impl Authority {
         self.sign(params)
     }
 
-    /// A certificate of old, which has `name` as its common name alone.
+    /// Returns an obsolete certificate with `name` only as its common name.
     ///
     /// # Panics
-    /// There is no randomness.
+    /// If the system has no randomness.
     #[must_use]
     pub fn common(&self, name: &str) -> Identity {
         let mut params = CertificateParams::default();
@@ -70,10 +70,10 @@ impl Authority {
     }
 }
 
-/// A certificate for `name` that only its owner vouches for.
+/// Returns a self-signed certificate for `name`.
 ///
 /// # Panics
-/// There is no randomness.
+/// If the system has no randomness.
 #[must_use]
 pub fn self_signed(name: &str) -> Identity {
     let key = KeyPair::generate().unwrap();
@@ -83,7 +83,7 @@ pub fn self_signed(name: &str) -> Identity {
 
 fn server(name: &str) -> CertificateParams {
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    // The authority's own name here would pass a stranger's certificate off as its.
+    // With the authority's name as its subject, a foreign certificate would look self-signed.
     params.distinguished_name = called(name);
     params
 }

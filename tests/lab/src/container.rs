@@ -1,7 +1,7 @@
-//! Machines with a systemd of their own: containers that boot Debian, for what only a whole machine can show.
+//! Machines with their own systemd: containers that boot Debian, for tests that need a whole machine.
 //!
-//! Each boot is fresh and takes about a second. What a machine needs of this one is asked for before; where something is
-//! missing the test fails and says what, unless `SKIP_CONTAINER=1` leaves such tests out.
+//! Each boot is fresh and takes about a second. If the host lacks a requirement, the test fails and names it.
+//! `SKIP_CONTAINER=1` skips such tests.
 
 #![expect(
     clippy::expect_used,
@@ -23,13 +23,13 @@ pub mod package;
 pub mod rootfs;
 pub mod vpp;
 
-/// What a container cannot be booted without.
+/// Programs required to boot a container.
 const PROGRAMS: [&str; 4] = ["systemd-nspawn", "nsenter", "setpriv", "ip"];
 
-/// Whether the test called `name` is to be left out. Says so in the form in which skipped tests are counted.
+/// True if test `name` must be skipped. Prints the skip line that the test runner counts.
 ///
 /// # Panics
-/// It is not to be left out, and cannot run here.
+/// If the test must run but this host cannot boot a container.
 #[must_use]
 pub fn skip(name: &str) -> bool {
     if env::var_os("SKIP_CONTAINER").is_some_and(|skip| skip == "1") {

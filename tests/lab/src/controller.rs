@@ -1,4 +1,4 @@
-//! Plays the controller to a prober.
+//! A controller of a prober, scripted by a test.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -15,14 +15,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::PATIENCE;
 
-/// Between two probes of one check.
+/// Interval between probes of one check.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// Where a probe is to run into its time-out, it is this one. Elsewhere it is to be out of the way.
+/// ProbeTimeout of probes that are expected to time out. All others use a generous one.
 pub const SHORT: ProbeTimeout = ProbeTimeout::Fixed(Duration::from_millis(300));
-/// See [`SHORT`].
+/// Generous timeout; see [`SHORT`].
 const LONG: ProbeTimeout = ProbeTimeout::Fixed(Duration::from_secs(30));
 
-/// A controller that has said Hello.
+/// A controller with an established session.
 pub struct Controller {
     link: ControllerLink,
     generation: u32,
@@ -33,7 +33,7 @@ impl Controller {
     /// Connects to the prober at `socket`.
     ///
     /// # Panics
-    /// The prober does not want us.
+    /// If the prober rejects the session.
     #[must_use]
     pub fn connect(socket: &Path) -> Self {
         let link = ControllerLink::connect(socket).unwrap();
@@ -44,12 +44,12 @@ impl Controller {
         controller
     }
 
-    /// What the first probe of `check` comes to, such as `L7STS HTTP 503`.
+    /// Returns the first outcome of `check`, such as `L7STS HTTP 503`.
     pub fn verdict(&mut self, check: Check) -> String {
         self.outcomes(check, 1).remove(0)
     }
 
-    /// What the first `count` probes of `check` come to.
+    /// Returns the first `count` outcomes of `check`.
     pub fn outcomes(&mut self, check: Check, count: usize) -> Vec<String> {
         let mut seen = Vec::new();
         let id = self.replace(check, &[]);
@@ -65,7 +65,7 @@ impl Controller {
         seen
     }
 
-    /// What at least `count` more probes of the check that is in force come to.
+    /// Returns at least `count` more outcomes of the current check.
     pub fn more(&mut self, count: usize) -> Vec<String> {
         let (id, mut seen) = (CheckId(self.generation), Vec::new());
         self.hear("more outcomes", |message| {
@@ -79,7 +79,7 @@ impl Controller {
         seen
     }
 
-    /// As [`Self::verdict`], for a check whose `tls` is verified against `roots`, in PEM.
+    /// Same as [`Self::verdict`], with TLS verified against `roots`, in PEM.
     pub fn verdict_with_roots(&mut self, check: Check, roots: &str) -> String {
         let id = self.replace(check, roots.as_bytes());
         self.hear("an outcome", |message| match message {
@@ -90,7 +90,7 @@ impl Controller {
         })
     }
 
-    /// The prober's counters, as of now or later, once they are as `wanted`.
+    /// Waits until the prober's counters satisfy `wanted`, and returns them.
     pub fn stats(&mut self, wanted: impl Fn(&ProberStats) -> bool) -> ProberStats {
         self.hear("counters", |message| match message {
             ToController::Heartbeat(stats) if wanted(stats) => Some(*stats),
@@ -98,14 +98,14 @@ impl Controller {
         })
     }
 
-    /// When, in nanoseconds, the first probe of each of `checks` started, the earliest first.
+    /// Returns the start times of the first probes of `checks` in nanoseconds, ascending.
     pub fn first_starts(&mut self, interval: Duration, checks: impl Iterator<Item = Check>) -> Vec<u64> {
         let mut starts = self.firsts(interval, checks, |outcome| outcome.started);
         starts.sort_unstable();
         starts
     }
 
-    /// What the first probe of each of `checks` comes to, in no order.
+    /// Returns the first outcomes of `checks` in arbitrary order.
     pub fn first_verdicts(&mut self, interval: Duration, checks: impl Iterator<Item = Check>) -> Vec<String> {
         self.firsts(interval, checks, words)
     }
@@ -134,8 +134,8 @@ impl Controller {
         firsts
     }
 
-    /// Puts one check in the place of all others, and waits until it is in force.
-    /// Puts a check in force, and nothing of one that was the same goes on in it.
+    /// Replaces all checks by one and waits until it is in force. The set is emptied first, so that an equal check starts
+    /// afresh.
     fn replace(&mut self, check: Check, roots: &[u8]) -> CheckId {
         self.commit(|_, _| ());
         self.commit(|controller, id| {
@@ -167,7 +167,7 @@ impl Controller {
         }
     }
 
-    /// Listens until `find` finds something.
+    /// Receives messages until `find` returns a value.
     fn hear<T>(&mut self, what: &str, mut find: impl FnMut(&ToController) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut last = None;
@@ -194,38 +194,38 @@ impl Controller {
     }
 }
 
-/// The number of the only bundle.
+/// Id of the only bundle.
 const ROOTS: u32 = 1;
 
 /// The roots that [`Controller::verdict_with_roots`] sends.
 pub const GIVEN_ROOTS: TlsVerify = TlsVerify::Bundle(ROOTS);
 
-/// A check that has time.
+/// Returns a check with a generous timeout.
 #[must_use]
 pub const fn check(target: IpAddr, probe: ProbeKind) -> Check {
     Check { target, source: None, timeout: LONG, fast_interval: INTERVAL, probe }
 }
 
-/// A connection to `port`.
+/// Returns a TCP probe of `port`.
 #[must_use]
 pub const fn tcp(port: u16) -> ProbeKind {
     ProbeKind::Tcp { port, mode: ConnectMode::Full, tls: None }
 }
 
-/// A `GET` of `path` that passes with 200.
+/// Returns an HTTP probe of `path` that expects 200.
 #[must_use]
 pub fn http(port: u16, path: &str) -> ProbeKind {
     ProbeKind::Http { port, http: get(path), tls: None }
 }
 
-/// The same over TLS, from a server that is to prove to be `name`.
+/// Returns an HTTPS probe of a server that must prove to be `name`.
 #[must_use]
 pub fn https(port: u16, name: &str, verify: TlsVerify) -> ProbeKind {
     let tls = TlsHandshake { server_name: name.to_owned(), verify };
     ProbeKind::Http { port, http: get("/"), tls: Some(tls) }
 }
 
-/// A `GET` of `path` that passes with 200.
+/// Returns a `GET` of `path` that expects 200.
 #[must_use]
 pub fn get(path: &str) -> HttpCheck {
     HttpCheck {
@@ -237,7 +237,7 @@ pub fn get(path: &str) -> HttpCheck {
     }
 }
 
-/// Whether this host has let the prober do its work. Where it has not, which a busy one may do in any test, there is no verdict.
+/// False for outcomes that report a stopped prober. A busy host may cause them in any test.
 fn is_prompt(outcome: &Outcome) -> bool {
     outcome.detail.to_string() != "this host had stopped the prober"
 }

@@ -1,6 +1,6 @@
-//! A running dataplane for tests: the simulator, or a real VPP when `VPP_BIN` names one.
+//! A running dataplane for tests: the simulator, or the real VPP in `VPP_BIN`.
 //!
-//! `VPP_PLUGIN_PATH` is where its plugins are, if not where it looks for them itself; `LD_LIBRARY_PATH` is handed on.
+//! `VPP_PLUGIN_PATH` overrides VPP's plugin directory. `LD_LIBRARY_PATH` is passed on.
 
 use std::env;
 use std::fs;
@@ -18,12 +18,12 @@ use tempfile::TempDir;
 
 use maglev_vppsim::Sim;
 
-/// How long VPP may take to open its socket, or to exit.
+/// Timeout for VPP to open its socket or to exit.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What a VPP for tests is for.
+/// Plugin under test.
 const LB_PLUGIN: &str = "lb_plugin.so";
 
-/// A running dataplane, empty at first. It ends when dropped.
+/// A running dataplane, initially empty. Ended on drop.
 pub struct Vpp {
     kind: Kind,
     dir: TempDir,
@@ -31,15 +31,15 @@ pub struct Vpp {
 
 enum Kind {
     Simulated(Sim),
-    /// With its program. There is none between [`Vpp::kill`] and [`Vpp::boot`].
+    /// A real VPP and its program; `None` between [`Vpp::kill`] and [`Vpp::boot`].
     Real(Option<RealVpp>, PathBuf),
 }
 
 impl Vpp {
-    /// Starts the real VPP if the environment names one, else the simulator.
+    /// Starts the real VPP in `VPP_BIN`, or else the simulator.
     ///
     /// # Errors
-    /// It does not start.
+    /// If it does not start.
     pub fn start() -> io::Result<Self> {
         match RealVpp::binary() {
             Some(binary) => Self::real(&binary),
@@ -50,7 +50,7 @@ impl Vpp {
     /// Starts the simulator.
     ///
     /// # Errors
-    /// It does not start.
+    /// If it does not start.
     pub fn simulated() -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
         Ok(Self { kind: Kind::Simulated(Sim::start(dir.path())?), dir })
@@ -59,34 +59,34 @@ impl Vpp {
     /// Starts `binary`.
     ///
     /// # Errors
-    /// It does not start.
+    /// If it does not start.
     pub fn real(binary: &Path) -> io::Result<Self> {
         Self::real_with(binary, &[LB_PLUGIN])
     }
 
-    /// Starts `binary` with these plugins, and no others.
+    /// Starts `binary` with only these plugins.
     ///
     /// # Errors
-    /// It does not start.
+    /// If it does not start.
     pub fn real_with(binary: &Path, plugins: &[&str]) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
         let vpp = RealVpp::start(binary, dir.path(), plugins)?;
         Ok(Self { kind: Kind::Real(Some(vpp), binary.to_owned()), dir })
     }
 
-    /// Where clients of the API connect.
+    /// Returns the path of the API socket.
     #[must_use]
     pub fn api_socket(&self) -> PathBuf {
         self.dir.path().join("api.sock")
     }
 
-    /// Where readers of the counters connect.
+    /// Returns the path of the stats socket.
     #[must_use]
     pub fn stats_socket(&self) -> PathBuf {
         self.dir.path().join("stats.sock")
     }
 
-    /// The simulator, if it is one.
+    /// Returns the simulator, or `None` for a real VPP.
     #[must_use]
     pub const fn sim(&self) -> Option<&Sim> {
         match &self.kind {
@@ -96,25 +96,25 @@ impl Vpp {
     }
 }
 
-/// What can befall either kind.
+/// Faults of either kind.
 impl Vpp {
-    /// Ends VPP, as a crash would: its connections are lost, and there are no new ones until [`Self::boot`].
+    /// Ends VPP like a crash: connections break, and none succeed until [`Self::boot`].
     pub fn kill(&mut self) {
         match &mut self.kind {
             Kind::Simulated(sim) => sim.kill(),
             Kind::Real(vpp, _) => {
                 if let Some(mut vpp) = vpp.take() {
-                    // It may have ended already.
+                    // The process may have exited already.
                     _ = vpp.process.kill();
                 }
             }
         }
     }
 
-    /// Starts an empty VPP in the place of one that was killed.
+    /// Starts an empty VPP after [`Self::kill`].
     ///
     /// # Errors
-    /// It does not start.
+    /// If it does not start.
     pub fn boot(&mut self) -> io::Result<()> {
         match &mut self.kind {
             Kind::Simulated(sim) => sim.boot(),
@@ -125,7 +125,7 @@ impl Vpp {
         }
     }
 
-    /// Stops VPP in its tracks, or lets it go on.
+    /// Suspends or resumes VPP.
     pub fn hang(&self, hang: bool) {
         match &self.kind {
             Kind::Simulated(sim) => sim.faults(|faults| faults.hang = hang),
@@ -138,15 +138,15 @@ impl Vpp {
     }
 }
 
-/// A real VPP, with the lb plugin at most, no interfaces and no privileges.
+/// A real VPP without interfaces and privileges, with the lb plugin at most.
 pub struct RealVpp {
     process: Child,
-    /// Of its shared memory files, which it leaves behind.
+    /// Prefix of its shared memory files, which VPP does not remove.
     segment: String,
 }
 
 impl RealVpp {
-    /// The program that the environment names.
+    /// Returns the program in `VPP_BIN`.
     #[must_use]
     pub fn binary() -> Option<PathBuf> {
         env::var_os("VPP_BIN").filter(|path| !path.is_empty()).map(PathBuf::from)
@@ -170,7 +170,7 @@ impl RealVpp {
         Ok(vpp)
     }
 
-    /// It may have ended already.
+    /// Sends a signal. The process may have exited already.
     fn signal(&self, signal: Signal) {
         if let Ok(pid) = i32::try_from(self.process.id()) {
             _ = kill(Pid::from_raw(pid), signal);

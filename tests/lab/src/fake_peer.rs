@@ -1,4 +1,4 @@
-//! Plays the prober to `maglevd`, or `maglevd` to the prober, and not well.
+//! Misbehaving peers of `maglevd` and of the prober.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{PATIENCE, uninterrupted};
 
-/// Somebody who listens on the prober's socket.
+/// A listener on the prober's socket that violates the protocol.
 pub struct Impostor(Socket);
 
 impl Impostor {
-    /// Listens at `path`, in place of a prober that is dead.
+    /// Listens at `path` in place of a dead prober.
     ///
     /// # Panics
-    /// It cannot.
+    /// If that fails.
     #[must_use]
     pub fn at(path: &Path) -> Self {
         // There may have been no prober.
@@ -23,29 +23,29 @@ impl Impostor {
         let listener = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
         listener.bind(&SockAddr::unix(path).unwrap()).unwrap();
         listener.listen(8).unwrap();
-        // This bounds the wait for a connection, too.
+        // Also bounds the wait for a connection.
         listener.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(listener)
     }
 
-    /// Waits for `maglevd`.
+    /// Waits for a connection of `maglevd`.
     ///
     /// # Panics
-    /// It does not come.
+    /// If it does not connect.
     #[must_use]
     pub fn accept(&self) -> Stranger {
         Stranger(uninterrupted(|| self.0.accept()).expect("maglevd connects to the impostor").0)
     }
 }
 
-/// One end of a link that does not keep to the protocol.
+/// One end of a link that violates the protocol.
 pub struct Stranger(Socket);
 
 impl Stranger {
     /// Connects to `path`.
     ///
     /// # Panics
-    /// Nobody listens there.
+    /// If that fails.
     #[must_use]
     pub fn connect(path: &Path) -> Self {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
@@ -56,15 +56,15 @@ impl Stranger {
     /// Sends these bytes as one message.
     ///
     /// # Panics
-    /// The other end does not take them.
+    /// If that fails.
     pub fn say(&self, bytes: &[u8]) {
         self.0.send(bytes).unwrap();
     }
 
-    /// Sends a message as a prober would.
+    /// Sends a valid message of a prober.
     ///
     /// # Panics
-    /// The other end does not take it.
+    /// If that fails.
     pub fn tell(&self, message: &ToController) {
         self.say(&codec::encode(message).unwrap());
     }

@@ -1,6 +1,6 @@
-//! A cable that can be bad: it loses, delays, doubles, mixes up, spoils and forges what passes, by rules that a test lays down.
+//! A faulty link: drops, delays, duplicates, reorders, corrupts and forges packets by rules of a test.
 //!
-//! It stands in the place of the switch. What is drawn is drawn from a seed, in the order in which packets come.
+//! It replaces the switch. Random draws come from a seed, in the order of the packets.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,28 +18,28 @@ use uapi::c;
 use super::packet::{Packet, complete};
 use super::topology::Lab;
 
-/// How soon the end, and another treatment, are noticed at the latest.
+/// Maximum delay before shutdown or a new rule is noticed.
 const GLANCE: Duration = Duration::from_millis(20);
-/// What the kernel puts before each frame: which checksum is still to be computed, and into what the frame is to be cut.
+/// Length of the virtio header before each frame: checksum and segmentation offload.
 const PREAMBLE: usize = 10;
-/// No frame is longer.
+/// Maximum frame length.
 const ROOM: usize = PREAMBLE + 14 + 65_536;
 
-/// Something that leaves the cable.
+/// A frame that leaves the link.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    /// How long after what caused it came in.
+    /// Delay after the packet that caused it.
     pub after: Duration,
-    /// Back to where that came from, and not on.
+    /// True if it returns to the sender.
     pub back: bool,
-    /// The whole frame.
+    /// Complete frame.
     pub frame: Vec<u8>,
 }
 
-/// What becomes of a packet: what leaves the cable for it, in that order.
+/// A rule: returns the frames to send for a packet, in order.
 pub type Treatment = Box<dyn FnMut(&Packet, &mut fastrand::Rng) -> Vec<Sent> + Send>;
 
-/// A cable between the prober's host and the server's. It goes when dropped, and nothing passes any more.
+/// A link between the prober's host and the server's. Dropping it cuts the link.
 pub struct Cable {
     treatment: Arc<Mutex<Treatment>>,
     ended: Arc<AtomicBool>,
@@ -47,10 +47,10 @@ pub struct Cable {
 }
 
 impl Cable {
-    /// Takes the place of the switch in `lab`. It is a good one at first.
+    /// Replaces the switch of `lab`. The link is initially perfect.
     ///
     /// # Panics
-    /// The kernel does not let us.
+    /// If the kernel refuses the sockets.
     #[must_use]
     pub fn lay(lab: &Lab, seed: u64) -> Self {
         lab.switch.ip("link set p-prober nomaster");
@@ -69,12 +69,12 @@ impl Cable {
         Self { treatment, ended, thread: Some(thread::spawn(carry)) }
     }
 
-    /// Treats every IP packet so from now on, but for what neighbours find each other by.
+    /// Sets the rule for all IP packets except neighbour discovery.
     pub fn treat(&self, how: impl FnMut(&Packet, &mut fastrand::Rng) -> Vec<Sent> + Send + 'static) {
         *self.treatment.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(how);
     }
 
-    /// Is a good cable again.
+    /// Makes the link perfect again.
     pub fn mend(&self) {
         self.treat(|packet, _| vec![packet.on()]);
     }
@@ -84,13 +84,13 @@ impl Drop for Cable {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // If it panicked, its test has waited in vain.
+            // A panic of the thread has already failed the test.
             _ = thread.join();
         }
     }
 }
 
-/// What a port of the switch is held by.
+/// Opens a packet socket on a port of the switch.
 fn end(port: &str) -> io::Result<Socket> {
     let all = c::ETH_P_ALL as u16;
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
@@ -105,11 +105,11 @@ fn end(port: &str) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// What is to leave later, by when: at which end, and what. Of two that leave at once, the one that came first is first.
+/// Delayed frames by due time, with end and contents. A counter keeps frames of the same instant in order.
 type Late = BTreeMap<(Instant, u64), (usize, Vec<u8>)>;
 
 struct Line {
-    /// The prober's, and the server's.
+    /// Sockets towards the prober and the server.
     ends: [Socket; 2],
     random: fastrand::Rng,
     late: Late,
@@ -157,7 +157,7 @@ impl Line {
         Some(frame.to_vec())
     }
 
-    /// What the other end has no room for, or what is no frame, is lost.
+    /// Sends a frame. A full queue drops it, like a network.
     fn put(&self, end: usize, frame: &[u8]) {
         _ = self.ends[end].send(frame);
     }

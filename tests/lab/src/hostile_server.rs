@@ -1,4 +1,4 @@
-//! A server that does as it pleases with each connection, until it is told to behave.
+//! A server with arbitrary behaviour per connection, until it is told to behave.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,10 +9,10 @@ use std::thread::{self, JoinHandle};
 
 use nix::sys::socket::{Shutdown, shutdown};
 
-/// What it does with a connection.
+/// Behaviour towards one connection.
 pub type Manners = fn(&mut TcpStream) -> io::Result<()>;
 
-/// A running server. It ends when dropped; its connections end with their clients.
+/// A running server. Ended on drop; its connections end with their clients.
 pub struct Rogue {
     listener: Arc<TcpListener>,
     behaves: Arc<AtomicBool>,
@@ -23,7 +23,7 @@ impl Rogue {
     /// Starts to serve `address`.
     ///
     /// # Panics
-    /// Somebody else does.
+    /// If the address is in use.
     #[must_use]
     pub fn start(address: SocketAddr, manners: Manners) -> Self {
         let listener = Arc::new(TcpListener::bind(address).unwrap());
@@ -32,14 +32,14 @@ impl Rogue {
         let serve = move || {
             while let Ok((mut stream, _)) = heard.accept() {
                 let manners = if told.load(Ordering::Relaxed) { behave } else { manners };
-                // A client who has had enough ends it.
+                // The thread ends when the client disconnects.
                 thread::spawn(move || manners(&mut stream));
             }
         };
         Self { listener, behaves, thread: Some(thread::spawn(serve)) }
     }
 
-    /// Answers every request of a new connection with 200 from now on.
+    /// Answers every request of new connections with 200 from now on.
     pub fn behave(&self) {
         self.behaves.store(true, Ordering::Relaxed);
     }
@@ -47,7 +47,7 @@ impl Rogue {
 
 impl Drop for Rogue {
     fn drop(&mut self) {
-        // Ends the thread's wait, in whichever network it is.
+        // Wakes the accepting thread in any network namespace.
         _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             _ = thread.join();
@@ -55,10 +55,10 @@ impl Drop for Rogue {
     }
 }
 
-/// Answers every request with 200, and goes on.
+/// Answers every request with 200.
 ///
 /// # Errors
-/// The client has gone.
+/// If the client disconnects.
 pub fn behave(stream: &mut TcpStream) -> io::Result<()> {
     while hear(stream)? {
         stream.write_all(WELL)?;
@@ -66,13 +66,13 @@ pub fn behave(stream: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// A good answer, after which the connection persists.
+/// A valid response that keeps the connection open.
 pub const WELL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell";
 
-/// Hears a request to its end. Whether there was one.
+/// Reads a request head. Returns false at the end of the stream.
 ///
 /// # Errors
-/// The client has gone.
+/// If the client resets the connection.
 pub fn hear(stream: &mut TcpStream) -> io::Result<bool> {
     let mut lines = BufReader::with_capacity(1, stream).lines();
     while let Some(line) = lines.next().transpose()? {
@@ -83,10 +83,10 @@ pub fn hear(stream: &mut TcpStream) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Reads until the client has gone.
+/// Reads until the client closes the connection.
 ///
 /// # Errors
-/// It has gone in a hurry.
+/// If the client resets the connection.
 pub fn wait(stream: &mut TcpStream) -> io::Result<()> {
     io::copy(&mut stream.take(u64::MAX), &mut io::sink()).map(|_| ())
 }

@@ -1,4 +1,4 @@
-//! A small HTTP server that keeps a record of its visitors.
+//! A small HTTP server that records its requests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,26 +11,26 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use super::shared_value::Shared;
 
-/// Who does not send a request in this time does not get an answer.
+/// Timeout of a request. Slower clients get no answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A running server. It ends when dropped.
+/// A running server. Ended on drop.
 pub struct Site {
     address: SocketAddr,
     seen: Arc<Shared<Seen>>,
     running: Option<(Arc<TcpListener>, JoinHandle<()>)>,
 }
 
-/// A request that came.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Visit {
-    /// When.
+    /// Time of the connection.
     pub at: Instant,
-    /// From where.
+    /// Client address.
     pub from: SocketAddr,
-    /// To which of its addresses.
+    /// Local address.
     pub to: SocketAddr,
-    /// The first line.
+    /// Request line.
     pub request: String,
 }
 
@@ -41,10 +41,10 @@ struct Seen {
 }
 
 impl Site {
-    /// Starts to serve `address`, and answers with 200.
+    /// Starts to serve `address` with answer 200.
     ///
     /// # Panics
-    /// Somebody else does.
+    /// If the address is in use.
     #[must_use]
     pub fn start(address: SocketAddr) -> Self {
         let seen = Seen { visits: Vec::new(), answer: status(200) };
@@ -53,13 +53,13 @@ impl Site {
         site
     }
 
-    /// Where it listens.
+    /// Returns the listening address.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers with `code` from now on.
+    /// Answers with status `code` from now on.
     pub fn answer(&self, code: u16) {
         self.answer_with(&status(code));
     }
@@ -72,16 +72,16 @@ impl Site {
     /// Refuses connections from now on.
     pub fn close(&mut self) {
         if let Some((listener, thread)) = self.running.take() {
-            // Ends the thread's wait, in whichever network it is.
+            // Wakes the accepting thread in any network namespace.
             _ = shutdown(listener.as_raw_fd(), Shutdown::Both);
             _ = thread.join();
         }
     }
 
-    /// Takes connections again.
+    /// Accepts connections again.
     ///
     /// # Panics
-    /// Somebody else has taken the port meanwhile.
+    /// If the port was taken meanwhile.
     pub fn open(&mut self) {
         let listener = TcpListener::bind(self.address).unwrap_or_else(|e| panic!("{}: {e}", self.address));
         self.address = listener.local_addr().unwrap();
@@ -90,16 +90,16 @@ impl Site {
         self.running = Some((listener, thread::spawn(move || serve(&for_thread, &seen))));
     }
 
-    /// The visits so far.
+    /// Returns the requests so far.
     #[must_use]
     pub fn visits(&self) -> Vec<Visit> {
         self.seen.look(|seen| seen.visits.clone())
     }
 
-    /// Waits until there have been `count` visits.
+    /// Waits for `count` requests in total.
     ///
     /// # Panics
-    /// They do not come.
+    /// If they do not arrive.
     pub fn wait_for_visits(&self, count: usize) -> Vec<Visit> {
         let visits = self.seen.wait_for(|seen| (seen.visits.len() >= count).then(|| seen.visits.clone()));
         visits.unwrap_or_else(|| panic!("{} had {} visits, not {count}", self.address, self.visits().len()))
@@ -118,7 +118,7 @@ fn status(code: u16) -> Vec<u8> {
 
 fn serve(listener: &TcpListener, seen: &Shared<Seen>) {
     while let Ok((stream, _)) = listener.accept() {
-        // A visitor who is gone already has asked for nothing.
+        // The client may have disconnected already.
         _ = receive(&stream, seen);
     }
 }

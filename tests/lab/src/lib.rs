@@ -1,8 +1,6 @@
-//! A laboratory for whole programs: daemons as processes, hosts as network namespaces, servers to probe, and the faults
-//! that befall them all.
+//! A lab for whole programs: daemons as processes, hosts as network namespaces, servers to probe, and faults of all of them.
 //!
-//! Nothing here waits for time to pass. Every wait is for something to happen, and ends after [`PATIENCE`] with a panic
-//! that says what was seen instead.
+//! No wait is for a fixed time. Each waits for an event, and panics after [`PATIENCE`] with the last observed state.
 
 #![expect(
     clippy::expect_used,
@@ -40,14 +38,13 @@ pub mod http_server;
 pub mod topology;
 pub mod vpp_observer;
 
-/// How long anything may take that is to happen. Only a test that fails ever waits so long.
+/// Timeout of every wait. Only failing tests reach it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Makes `call` again each time that a signal interrupts it. One that nobody handles does so too where a call has a
-/// time-out.
+/// Repeats `call` while signals interrupt it. With a timeout set, even an ignored signal causes `EINTR`.
 ///
 /// # Errors
-/// The call's own.
+/// Those of the call.
 pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -57,8 +54,8 @@ pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T
     }
 }
 
-/// Whether the test called `name` cannot run here, for want of root or of one of `programs`. Says so in the form in
-/// which skipped tests are counted.
+/// True if test `name` must be skipped because root or one of `programs` is missing. Prints the skip line that the test runner
+/// counts.
 #[must_use]
 pub fn skip(name: &str, programs: &[&str]) -> bool {
     let Some(why) = missing(programs) else { return false };
@@ -66,7 +63,7 @@ pub fn skip(name: &str, programs: &[&str]) -> bool {
     true
 }
 
-/// Whether the test called `name`, for which any user will do, cannot run here for want of one of `programs`.
+/// Same as [`skip`] for tests that do not need root.
 #[must_use]
 pub fn skip_without(name: &str, programs: &[&str]) -> bool {
     let missing = first_missing(programs);
@@ -76,7 +73,7 @@ pub fn skip_without(name: &str, programs: &[&str]) -> bool {
     missing.is_some()
 }
 
-/// What is missing here of root and `programs`, as a reason.
+/// Returns the missing requirement as text.
 pub(crate) fn missing(programs: &[&str]) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("needs root".to_owned());

@@ -1,4 +1,4 @@
-//! `maglevd` as a process, and what its API tells of it.
+//! `maglevd` as a process, with a client of its API.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -23,14 +23,14 @@ use super::process::Process;
 use crate::dataplane::Vpp;
 use crate::programs::program;
 
-/// How many of the last events a failing test shows.
+/// Number of recent events that a failing test prints.
 const TAIL: usize = 40;
 
-/// A running `maglevd`. It is killed when dropped.
+/// A running `maglevd`. Killed on drop.
 pub struct Maglevd {
-    /// The process.
+    /// Process.
     pub process: Process,
-    /// A client of its API.
+    /// Client of its API.
     pub client: MaglevClient<Channel>,
     socket: PathBuf,
     events: Streaming<WatchEventsResponse>,
@@ -42,7 +42,7 @@ pub struct Maglevd {
     runtime: Runtime,
 }
 
-/// What `maglevd` is started with.
+/// Flags and environment of a `maglevd` to start.
 pub struct Setup<'a> {
     place: &'a Place,
     flags: BTreeMap<&'static str, String>,
@@ -52,10 +52,10 @@ pub struct Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
-    /// With `config` as its file, the prober at `prober.sock` in `place`, and neither VPP nor an address in use.
+    /// Prepares a start with `config` and the prober at `prober.sock` in `place`, without VPP and without TCP addresses.
     ///
     /// # Panics
-    /// There is no room.
+    /// If that fails.
     #[must_use]
     pub fn new(place: &'a Place, config: &str) -> Self {
         let (flags, environment) = (BTreeMap::new(), BTreeMap::new());
@@ -70,40 +70,40 @@ impl<'a> Setup<'a> {
             .flag("--state-dir", place.path("state").display())
     }
 
-    /// With `vpp` to be programmed.
+    /// Sets the VPP to program.
     #[must_use]
     pub fn vpp(self, vpp: &Vpp) -> Self {
         let (api, stats) = (vpp.api_socket(), vpp.stats_socket());
         self.flag("--vpp-api-addr", api.display()).flag("--vpp-stats-addr", stats.display())
     }
 
-    /// With a flag, in place of any of that name.
+    /// Sets a flag, replacing an earlier value.
     #[must_use]
     pub fn flag(mut self, name: &'static str, value: impl ToString) -> Self {
         self.flags.insert(name, value.to_string());
         self
     }
 
-    /// With a variable of the environment.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &'static str, value: impl ToString) -> Self {
         self.environment.insert(name, value.to_string());
         self
     }
 
-    /// The program at `path`.
+    /// Sets the program.
     #[must_use]
     pub fn program(self, path: PathBuf) -> Self {
         Self { program: path, ..self }
     }
 
-    /// Started by these words, which are to become it.
+    /// Starts through these words, which must execute it.
     #[must_use]
     pub fn wrapped(self, wrapper: &[&str]) -> Self {
         Self { wrapper: wrapper.iter().map(|word| (*word).to_owned()).collect(), ..self }
     }
 
-    /// Starts it, and waits until its API answers.
+    /// Starts it and waits until its API answers.
     #[must_use]
     pub fn start(self) -> Maglevd {
         let process = self.spawn();
@@ -111,7 +111,7 @@ impl<'a> Setup<'a> {
         Maglevd::watch(process, self.place.path("maglevd.sock"))
     }
 
-    /// Starts it as `command` does, to which the flags are added, and waits until its API answers.
+    /// Starts it through `command`, to which the flags are added, and waits until its API answers.
     #[must_use]
     pub fn start_as(self, command: &mut Command) -> Maglevd {
         let process = self.spawn_as(command);
@@ -119,7 +119,7 @@ impl<'a> Setup<'a> {
         Maglevd::watch(process, self.place.path("maglevd.sock"))
     }
 
-    /// Starts it, which is to fail, and returns how it ended and what it said.
+    /// Starts it, expects it to exit, and returns exit status and log.
     #[must_use]
     pub fn fail(self) -> (ExitStatus, Vec<String>) {
         let mut process = self.spawn();
@@ -127,7 +127,7 @@ impl<'a> Setup<'a> {
         (status, process.lines(0))
     }
 
-    /// Starts it as `command` does, to which the flags are added.
+    /// Starts it through `command`, to which the flags are added.
     #[must_use]
     pub fn spawn_as(&self, command: &mut Command) -> Process {
         let flags = self.flags.iter().map(|(name, value)| format!("{name}={value}"));
@@ -148,10 +148,10 @@ impl<'a> Setup<'a> {
 }
 
 impl Maglevd {
-    /// `process`, once its API answers at `socket`.
+    /// Connects to the API of `process` at `socket`.
     ///
     /// # Panics
-    /// It does not.
+    /// If that fails.
     #[must_use]
     pub fn watch(process: Process, socket: PathBuf) -> Self {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -177,7 +177,7 @@ impl Maglevd {
         }
     }
 
-    /// Where its API is.
+    /// Returns the path of its API socket.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
@@ -188,7 +188,7 @@ impl Maglevd {
         self.runtime.block_on(async { timeout(PATIENCE, call).await.unwrap() })
     }
 
-    /// Begins a call of [`Self::client`], which nobody waits for.
+    /// Starts a call of [`Self::client`] in the background.
     pub fn spawn<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
         self.runtime.spawn(call)
     }
@@ -207,24 +207,24 @@ impl Maglevd {
         }
     }
 
-    /// Waits until the prober is there, or away.
+    /// Waits until the prober is connected or disconnected.
     pub fn until_prober(&mut self, connected: bool) {
         while self.prober != Some(connected) {
             self.next(&format!("the prober to be connected: {connected}"));
         }
     }
 
-    /// Waits until VPP is there, or away.
+    /// Waits until VPP is connected or disconnected.
     pub fn until_vpp(&mut self, connected: bool) {
         while self.vpp != Some(connected) {
             self.next(&format!("VPP to be connected: {connected}"));
         }
     }
 
-    /// Waits until it has told these verdicts on its own sight, and no others.
+    /// Waits until these events, and no others, were received.
     ///
     /// # Panics
-    /// It tells others.
+    /// If others were received.
     pub fn until_blind(&mut self, verdicts: &[Blindness]) {
         while self.blind.len() < verdicts.len() {
             self.next(&format!("the verdicts {verdicts:?} after {:?}", self.blind));
@@ -232,42 +232,42 @@ impl Maglevd {
         assert_eq!(self.blind, verdicts);
     }
 
-    /// Waits for an event that `is_it`, from the first that no wait has seen yet.
+    /// Waits for a matching event among those that no earlier wait has consumed.
     pub fn until(&mut self, what: &str, is_it: impl Fn(&Event) -> bool) {
         while !self.next(what).is_some_and(|event| is_it(&event)) {}
     }
 
-    /// A backend, as it is now.
+    /// Returns a backend's current state.
     ///
     /// # Panics
-    /// There is none.
+    /// If it does not exist.
     pub fn backend(&self, name: &str) -> Backend {
         let mut client = self.client.clone();
         let reply = self.wait(client.get_backend(GetBackendRequest { name: name.to_owned() }));
         reply.unwrap().into_inner().backend.unwrap()
     }
 
-    /// A frontend, as it is now.
+    /// Returns a frontend's current state.
     ///
     /// # Panics
-    /// There is none.
+    /// If it does not exist.
     pub fn frontend(&self, name: &str) -> Frontend {
         let mut client = self.client.clone();
         let reply = self.wait(client.get_frontend(GetFrontendRequest { name: name.to_owned() }));
         reply.unwrap().into_inner().frontend.unwrap()
     }
 
-    /// Has it read `config` in place of its file.
+    /// Replaces the configuration file and reloads.
     pub fn reload(&mut self, place: &Place, config: &str) {
         place.write("maglev.yaml", config);
         self.process.signal(Signal::SIGHUP);
         self.until("the new configuration", |event| matches!(event, Event::Reload(_)));
     }
 
-    /// Runs `maglevc` on it.
+    /// Runs `maglevc` against it.
     ///
     /// # Panics
-    /// It is not built.
+    /// If `maglevc` is not built.
     #[must_use]
     pub fn maglevc(&self, words: &[&str]) -> std::process::Output {
         let server = format!("unix:{}", self.socket.display());

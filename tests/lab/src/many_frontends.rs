@@ -1,9 +1,9 @@
-//! Many frontends, each with backends of its own.
+//! Many frontends, each with its own backends.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// How many of each there are.
+/// Numbers of frontends and backends.
 #[derive(Clone, Copy, Debug)]
 pub struct Crowd {
     /// Frontends.
@@ -13,42 +13,42 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// How many backends there are in all.
+    /// Returns the total number of backends.
     #[must_use]
     pub fn len(&self) -> usize {
         usize::from(self.frontends) * usize::from(self.backends)
     }
 
-    /// Whether there are no backends.
+    /// True if there are no backends.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The address of a frontend.
+    /// Returns the address of a frontend.
     #[must_use]
     pub fn vip(frontend: u16) -> IpAddr {
         let [high, low] = frontend.to_be_bytes();
         Ipv4Addr::new(172, 16, high, low).into()
     }
 
-    /// The address of a frontend's backend.
+    /// Returns the address of a frontend's backend.
     #[must_use]
     pub fn server(frontend: u16, backend: u8) -> IpAddr {
         let [high, low] = frontend.to_be_bytes();
         Ipv4Addr::new(10, high, low, backend + 1).into()
     }
 
-    /// The addresses of all backends, one frontend after the other.
+    /// Returns the addresses of all backends, grouped by frontend.
     pub fn servers(&self) -> impl Iterator<Item = IpAddr> + use<> {
         let backends = self.backends;
         (0..self.frontends).flat_map(move |f| (0..backends).map(move |backend| Self::server(f, backend)))
     }
 
-    /// `maglevd`'s file. A single outcome decides, and is not asked for twice.
+    /// Returns a configuration in which a single outcome changes a backend, and no probe repeats.
     #[must_use]
     pub fn config(&self) -> String {
-        // All of them fail at once in the tests, and that is not to be doubted.
+        // These tests fail all backends at once, so mass-failure detection is off.
         let mut text = "maglev:
   healthchecker: { blind-threshold: 0 }
   vpp: { lb: { ipv4-src-address: 192.0.2.1 } }

@@ -1,4 +1,4 @@
-//! What `/metrics` says.
+//! Scrapes of `/metrics`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -6,15 +6,15 @@ use std::net::{SocketAddr, TcpStream};
 
 use super::PATIENCE;
 
-/// What the server at `address` answers to a question for `path`, asked with `headers`, each of which ends its line.
+/// Sends a `GET` of `path` with `headers`, each with its line end, and returns the body.
 ///
 /// # Panics
-/// The answer is none.
+/// If the answer is not 200.
 #[must_use]
 pub fn get(address: SocketAddr, path: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    // Of this version, for an answer in one piece.
+    // HTTP/1.0 avoids a chunked answer.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: lab\r\n{headers}\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -26,17 +26,17 @@ pub fn get(address: SocketAddr, path: &str, headers: &str) -> String {
 /// One scrape.
 #[derive(Debug)]
 pub struct Scrape {
-    /// Each sample, by its name and labels as they are written.
+    /// Samples by name and labels, as written.
     pub samples: BTreeMap<String, f64>,
-    /// The families that are declared.
+    /// Declared families.
     pub families: BTreeSet<String>,
 }
 
 impl Scrape {
-    /// Asks the daemon at `address`.
+    /// Scrapes the daemon at `address`.
     ///
     /// # Panics
-    /// The answer is none.
+    /// If that fails.
     #[must_use]
     pub fn of(address: SocketAddr) -> Self {
         Self::read(&get(address, "/metrics", ""))
@@ -51,16 +51,16 @@ impl Scrape {
         Self { samples: samples.collect(), families: families.map(str::to_owned).collect() }
     }
 
-    /// The value of the sample of `name` that has all of `labels`.
+    /// Returns the value of the sample of `name` with all of `labels`.
     ///
     /// # Panics
-    /// There is none.
+    /// If there is none.
     #[must_use]
     pub fn value(&self, name: &str, labels: &[&str]) -> f64 {
         self.find(name, labels).unwrap_or_else(|| panic!("no {name} with {labels:?} in {:#?}", self.samples))
     }
 
-    /// The value of the first sample of `name` that has all of `labels`, if there is one.
+    /// Returns the value of the first sample of `name` with all of `labels`.
     #[must_use]
     pub fn find(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let is_it = |key: &str| {

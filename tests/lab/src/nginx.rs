@@ -1,4 +1,4 @@
-//! nginx, on one host, with good and bad pages and certificates.
+//! nginx on a host, with valid and invalid pages and certificates.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
@@ -13,29 +13,29 @@ use super::host::Host;
 use super::test_dir::Place;
 use super::process::Process;
 
-/// Answers `/` and `/healthz` with 200, `/503` and `/301` with these, `/body` with a sentence, and `/resumed` with `r` on a
-/// resumed TLS session.
+/// Answers `/` and `/healthz` with 200, `/503` and `/301` with these codes, `/body` with a sentence, and `/resumed` with `r` on
+/// a resumed TLS session.
 pub const HTTP: u16 = 80;
-/// Over TLS, with a good certificate for [`NAME`].
+/// TLS port with a valid certificate for [`NAME`].
 pub const GOOD: u16 = 443;
-/// Over TLS, with an expired one.
+/// TLS port with an expired certificate.
 pub const EXPIRED: u16 = 444;
-/// Over TLS, with a good one for another name.
+/// TLS port with a valid certificate for another name.
 pub const OTHER_NAME: u16 = 445;
-/// Over TLS, with one that nobody but itself vouches for.
+/// TLS port with a self-signed certificate.
 pub const SELF_SIGNED: u16 = 446;
-/// The name of the server.
+/// Name of the server.
 pub const NAME: &str = "www.example.org";
 
-/// A running nginx. It ends when dropped.
+/// A running nginx. Ended on drop.
 pub struct Nginx {
     process: Process,
-    /// Who vouches for its good certificates, in PEM.
+    /// Root certificate of its valid certificates, in PEM.
     pub roots: String,
 }
 
 impl Nginx {
-    /// Starts it on `host`, with its files in `place`.
+    /// Starts nginx on `host`, with its files in `place`.
     #[must_use]
     pub fn start(host: &Host, place: &Place) -> Self {
         let authority = Authority::new();
@@ -55,33 +55,33 @@ impl Nginx {
         let config = place.write("nginx.conf", main(&place.path("nginx.pid").display().to_string(), &sites));
         let mut command = host.command("nginx");
         command.args(["-e", "stderr", "-c"]).arg(config);
-        // A group of its own, so that its workers can be stopped with it.
+        // Its own process group, so that signals reach its workers too.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let nginx = Self { process: Process::spawn("nginx", &mut command), roots: authority.certificate() };
         wait_until_open(host, SELF_SIGNED);
         nginx
     }
 
-    /// Stops every process of it: the kernel goes on accepting connections, and nobody answers.
+    /// Stops all its processes. The kernel still accepts connections, but no process answers.
     ///
     /// # Panics
-    /// It is not there any more.
+    /// If that fails.
     pub fn hang(&self) {
         killpg(self.process.pid(), Signal::SIGSTOP).unwrap();
     }
 
-    /// Has it start new workers, while the old ones close the connections that they have.
+    /// Reloads nginx: new workers start, and the old ones close their connections.
     ///
     /// # Panics
-    /// It is not there any more.
+    /// If that fails.
     pub fn reload(&self) {
         kill(self.process.pid(), Signal::SIGHUP).unwrap();
     }
 
-    /// Undoes [`Self::hang`].
+    /// Resumes after [`Self::hang`].
     ///
     /// # Panics
-    /// It is not there any more.
+    /// If that fails.
     pub fn go_on(&self) {
         killpg(self.process.pid(), Signal::SIGCONT).unwrap();
     }
@@ -89,7 +89,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Its workers would outlive it.
+        // Its workers would outlive the master.
         _ = killpg(self.process.pid(), Signal::SIGKILL);
     }
 }
@@ -114,13 +114,13 @@ fn listen(port: u16, tls: &str) -> String {
         ("/body", "200 'all is well here'"),
         ("/resumed", "200 $ssl_session_reused"),
     ] {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         _ = writeln!(site, "location = {path} {{ return {answer}; }}");
     }
     site + "}\n"
 }
 
-/// nginx does not tell when it listens: it opens its ports in order, and this is the last.
+/// Waits for the last port. nginx opens its ports in order and reports no readiness.
 fn wait_until_open(host: &Host, port: u16) {
     let deadline = Instant::now() + PATIENCE;
     let address = (IpAddr::V4(Ipv4Addr::LOCALHOST), port);

@@ -1,37 +1,37 @@
-//! A packet on its way, and what can be made of it.
+//! A packet in transit, and modifications of it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::faulty_link::Sent;
 
-/// The length of Ethernet's header.
+/// Length of the Ethernet header.
 const ETHERNET: usize = 14;
 const V4: [u8; 2] = [0x08, 0x00];
 const V6: [u8; 2] = [0x86, 0xdd];
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const ICMP6: u8 = 58;
-/// Types of ICMPv6 by which neighbours and routers find each other, and groups are joined.
+/// ICMPv6 types of neighbour discovery, router discovery and multicast listeners.
 const NEIGHBOURS: std::ops::RangeInclusive<u8> = 130..=143;
 
 /// An IP packet in its frame.
 #[derive(Clone, Debug)]
 pub struct Packet {
     frame: Vec<u8>,
-    /// Whether it goes from the prober's host to the server's.
+    /// True if it goes from the prober's host to the server's.
     pub is_request: bool,
-    /// Where it comes from, as it says.
+    /// Source address.
     pub from: IpAddr,
-    /// Where it goes.
+    /// Destination address.
     pub to: IpAddr,
     protocol: u8,
-    /// Where what IP carries begins in the frame.
+    /// Offset of the IP payload in the frame.
     payload: usize,
 }
 
 impl Packet {
-    /// The packet in `frame`; `None` for all else, and for what neighbours find each other by.
+    /// Parses `frame`. Returns `None` for other protocols and for neighbour discovery.
     pub(super) fn read(frame: &[u8], is_request: bool) -> Option<Self> {
         let ip = frame.get(ETHERNET..)?;
         let (from, to, protocol, header): (IpAddr, IpAddr, u8, usize) = match frame.get(12..14)? {
@@ -52,50 +52,49 @@ impl Packet {
         Some(Self { frame: frame.to_vec(), is_request, from, to, protocol, payload: ETHERNET + header })
     }
 
-    /// Its address on the server's side.
+    /// Returns its address on the server's side.
     #[must_use]
     pub const fn server(&self) -> IpAddr {
         if self.is_request { self.to } else { self.from }
     }
 
-    /// What IP carries.
+    /// Returns the IP payload.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.frame[self.payload..]
     }
 
-    /// Whether it is an echo request.
+    /// True for an echo request.
     #[must_use]
     pub fn is_echo(&self) -> bool {
         matches!((self.protocol, self.payload()[0]), (ICMP, 8) | (ICMP6, 128))
     }
 
-    /// Whether it is an echo reply.
+    /// True for an echo reply.
     #[must_use]
     pub fn is_echo_reply(&self) -> bool {
         matches!((self.protocol, self.payload()[0]), (ICMP, 0) | (ICMP6, 129))
     }
 
-    /// Whether it is a TCP segment with these flags, and no others of SYN, RST and ACK.
+    /// True for a TCP segment with exactly these of SYN, RST and ACK.
     #[must_use]
     pub fn is_segment(&self, flags: u8) -> bool {
         self.protocol == TCP && self.payload().get(13).is_some_and(|found| found & 0x16 == flags)
     }
 
-    /// It goes on as it is.
+    /// Forwards the packet unchanged.
     #[must_use]
     pub fn on(&self) -> Sent {
         self.late(Duration::ZERO)
     }
 
-    /// It goes on, later.
+    /// Forwards the packet after a delay.
     #[must_use]
     pub fn late(&self, after: Duration) -> Sent {
         Sent { after, back: false, frame: self.frame.clone() }
     }
 
-    /// It goes on with some bits flipped of one byte of what IP carries: of the one `at` there, counted around. No checksum is
-    /// mended.
+    /// Forwards the packet with flipped bits in one payload byte, `at` modulo the length. Checksums stay as they were.
     #[must_use]
     pub fn spoiled(&self, at: usize, random: &mut fastrand::Rng) -> Sent {
         let mut sent = self.on();
@@ -103,7 +102,7 @@ impl Packet {
         sent
     }
 
-    /// It goes on, with a payload that `change` has changed, and right checksums.
+    /// Forwards the packet with a payload modified by `change` and valid checksums.
     #[must_use]
     pub fn changed(&self, change: impl FnOnce(&mut Vec<u8>)) -> Sent {
         let mut payload = self.payload().to_vec();
@@ -111,14 +110,14 @@ impl Packet {
         self.carrying(self.protocol, &payload)
     }
 
-    /// It goes on, as if it came from elsewhere.
+    /// Forwards the packet with another source address.
     #[must_use]
     pub fn from_elsewhere(&self, from: IpAddr) -> Sent {
         Self { from, ..self.clone() }.carrying(self.protocol, self.payload())
     }
 
-    /// The network's word that it has not arrived: an ICMP error of that type and code, with the packet in it as `quoted` has
-    /// changed it, which goes back to where it came from. `from` is who says so.
+    /// Returns an ICMP error from `from` to the sender, with this type and code. The error contains the packet as modified by
+    /// `quoted`.
     #[must_use]
     pub fn error(&self, from: IpAddr, [kind, code]: [u8; 2], quoted: impl FnOnce(&mut Vec<u8>)) -> Sent {
         let mut quote = self.frame[ETHERNET..].to_vec();
@@ -131,7 +130,7 @@ impl Packet {
         Sent { back: true, ..back.carrying(protocol, &message) }
     }
 
-    /// Its payload in pieces, as a path of a small MTU makes them. IPv4 only.
+    /// Returns the packet in fragments, as for a path with a small MTU. IPv4 only.
     #[must_use]
     pub fn fragments(&self, length: usize) -> Vec<Sent> {
         let count = self.payload().len().div_ceil(length);
@@ -145,7 +144,7 @@ impl Packet {
         pieces.collect()
     }
 
-    /// It goes on with options in its IPv4 header that mean nothing.
+    /// Forwards the packet with no-op options in its IPv4 header.
     #[must_use]
     pub fn with_options(&self) -> Sent {
         const NOTHING: [u8; 8] = [1; 8];
@@ -190,7 +189,7 @@ impl Packet {
     }
 }
 
-/// An IPv4 header with the right length and checksum.
+/// Returns an IPv4 header with valid length and checksum.
 fn with_length(mut header: Vec<u8>, payload: usize) -> Vec<u8> {
     let length = u16::try_from(header.len() + payload).unwrap();
     header[2..4].copy_from_slice(&length.to_be_bytes());
@@ -200,13 +199,13 @@ fn with_length(mut header: Vec<u8>, payload: usize) -> Vec<u8> {
     header
 }
 
-/// The checksum of TCP and ICMPv6, which covers the addresses (RFC 9293 section 3.1, RFC 8200 section 8.1).
+/// Returns the checksum of TCP and ICMPv6, which covers the addresses (RFC 9293 section 3.1, RFC 8200 section 8.1).
 fn pseudo(from: &[u8], to: &[u8], protocol: u8, payload: &[u8]) -> u16 {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     sum(&[from, to, &length, &[0, 0, 0, protocol], payload])
 }
 
-/// The Internet checksum (RFC 1071) of parts of which all but the last are of even length.
+/// Returns the Internet checksum (RFC 1071) of parts, of which all but the last have an even length.
 fn sum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
     let sum: u32 =
@@ -215,8 +214,8 @@ fn sum(parts: &[&[u8]]) -> u16 {
     !((folded & 0xffff) + (folded >> 16)) as u16
 }
 
-/// Computes the checksum that a frame's preamble says is left to the network card. Whether what there is now is one whole
-/// packet, and not more that is still to be cut.
+/// Computes the checksum that the virtio header leaves to the network card. Returns false for a frame that still needs
+/// segmentation.
 pub(super) fn complete(frame: &mut [u8], preamble: usize) -> bool {
     const NEEDS_SUM: u8 = 1;
     let short = |at: usize| usize::from(u16::from_ne_bytes([frame[at], frame[at + 1]]));
@@ -225,7 +224,7 @@ pub(super) fn complete(frame: &mut [u8], preamble: usize) -> bool {
         return false;
     }
     if flags & NEEDS_SUM != 0 {
-        // The place of the checksum holds the sum of what is not in the packet.
+        // The checksum field holds the sum of the pseudo header.
         let (from, at) = (preamble + start, preamble + start + offset);
         let sum = sum(&[&frame[from..]]);
         frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());

@@ -1,7 +1,7 @@
-//! Packets through a real VPP: its packet generator sends flows to VIPs, and what leaves towards the servers is captured.
-//! Only [`few`] can do with the simulator.
+//! Packets through a real VPP: its packet generator sends flows to VIPs, and packets towards the servers are captured. Only
+//! [`single_flow`] also supports the simulator.
 //!
-//! No packet leaves VPP's process, and none of this needs a privilege.
+//! No packet leaves VPP's process, so no privileges are needed.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "what cannot be done ends the test that asked for it")]
 
@@ -15,10 +15,10 @@ pub mod single_flow;
 pub mod flow;
 pub mod router;
 
-/// Waits for what nobody tells of. If it does not come, says `instead`.
+/// Polls until `holds` returns true. On timeout, panics with `instead`.
 ///
 /// # Panics
-/// It does not come.
+/// On timeout.
 pub fn until(mut holds: impl FnMut() -> bool, instead: impl Fn() -> String) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {

@@ -1,4 +1,4 @@
-//! A daemon, what it says, and what is done to it.
+//! A child process with its log.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,17 +10,17 @@ use nix::unistd::Pid;
 
 use super::shared_value::Shared;
 
-/// How many of its last lines a failing test shows of a daemon.
+/// Number of log lines that a failing test prints.
 const TAIL: usize = 60;
 
-/// A running program. It is killed when dropped.
+/// A running program. Killed on drop.
 pub struct Process {
     name: String,
     child: Child,
     said: Arc<Shared<Said>>,
 }
 
-/// What a program has written to standard error.
+/// Lines that a program has written to standard error.
 #[derive(Debug, Default)]
 struct Said {
     lines: Vec<String>,
@@ -28,10 +28,10 @@ struct Said {
 }
 
 impl Process {
-    /// Starts `command`, to be called `name`.
+    /// Starts `command` under the name `name`.
     ///
     /// # Panics
-    /// It cannot be started.
+    /// If that fails.
     pub fn spawn(name: &str, command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -42,7 +42,7 @@ impl Process {
         Self { name: name.to_owned(), child, said }
     }
 
-    /// Its process id.
+    /// Returns its process id.
     #[must_use]
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
@@ -51,35 +51,35 @@ impl Process {
     /// Sends `signal`.
     ///
     /// # Panics
-    /// There is no such process any more.
+    /// If the process is gone.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Kills it as `kill -9` does, and waits until it is gone.
+    /// Kills it as `kill -9` does, and waits for its exit.
     pub fn kill(&mut self) {
-        // It may have ended already, which is what is wanted.
+        // The process may have exited already.
         _ = self.child.kill();
         _ = self.child.wait();
     }
 
-    /// Waits until it ends.
+    /// Waits for its exit.
     ///
     /// # Panics
-    /// It does not.
+    /// On timeout.
     pub fn end(&mut self) -> ExitStatus {
         let ended = self.said.wait_for(|said| said.ended.then_some(()));
         assert!(ended.is_some(), "{} does not end; it said:\n{}", self.name, self.tail());
         self.child.wait().unwrap()
     }
 
-    /// How many lines it has written so far.
+    /// Returns the number of lines written so far.
     #[must_use]
     pub fn said(&self) -> usize {
         self.said.look(|said| said.lines.len())
     }
 
-    /// The lines that it has written after the first `from`.
+    /// Returns the lines after the first `from`.
     #[must_use]
     pub fn lines(&self, from: usize) -> Vec<String> {
         self.said.look(|said| said.lines.get(from..).unwrap_or_default().to_vec())
@@ -88,7 +88,7 @@ impl Process {
     /// Waits for a line that contains `text`, after the first `from`.
     ///
     /// # Panics
-    /// It does not come.
+    /// On timeout.
     pub fn line(&self, from: usize, text: &str) -> String {
         let found = self.said.wait_for(|said| {
             let line = said.lines.iter().skip(from).find(|line| line.contains(text)).cloned();
@@ -99,10 +99,10 @@ impl Process {
             .unwrap_or_else(|| panic!("{} never said {text:?}; it said:\n{}", self.name, self.tail()))
     }
 
-    /// A line of its `/proc/PID/status`.
+    /// Returns a field of its `/proc/PID/status`.
     ///
     /// # Panics
-    /// There is no such line, or no such process.
+    /// If the field or the process is missing.
     #[must_use]
     pub fn status(&self, key: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
@@ -110,10 +110,10 @@ impl Process {
         line.unwrap().trim().to_owned()
     }
 
-    /// Its only child.
+    /// Returns its only child.
     ///
     /// # Panics
-    /// It has none.
+    /// If it has none.
     #[must_use]
     pub fn child(&self) -> Pid {
         child_of(self.pid())
@@ -125,13 +125,13 @@ impl Process {
     }
 }
 
-/// The only child of a process.
+/// Returns the only child of a process.
 ///
 /// # Panics
-/// It has none.
+/// If it has none.
 #[must_use]
 pub fn child_of(parent: Pid) -> Pid {
-    // Each thread has a list of its own.
+    // Each thread has its own list of children.
     let threads = fs::read_dir(format!("/proc/{parent}/task")).unwrap();
     let children = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
     Pid::from_raw(children.collect::<String>().trim().parse().unwrap())

@@ -1,13 +1,13 @@
-//! Where the programs under test are.
+//! Paths of the programs under test.
 
 use std::path::{Path, PathBuf};
 use std::{env, io};
 
-/// The program `name` of the build that the caller belongs to: it lies beside the caller, or beside the folder `deps` if
-/// the caller is a test.
+/// Returns the path of program `name` in the caller's build: the caller's directory, or its parent if the caller is a test in
+/// `deps`.
 ///
 /// # Errors
-/// It is not built; the error says how to.
+/// If the program is not built. The error names the build command.
 pub fn program(name: &str) -> io::Result<PathBuf> {
     let caller = env::current_exe()?;
     let folder = caller.parent().unwrap_or(Path::new("."));

@@ -10,17 +10,17 @@ use super::metrics::get;
 use super::test_dir::Place;
 use super::process::Process;
 
-/// A Prometheus that scrapes one target every second, as the job `maglev`. It ends when dropped.
+/// A Prometheus that scrapes one target every second, as job `maglev`. Ended on drop.
 pub struct Prometheus {
     address: SocketAddr,
     _process: Process,
 }
 
 impl Prometheus {
-    /// Starts one that serves `address` and scrapes `target`, with the rules in a file, if there is one.
+    /// Starts a server on `address` that scrapes `target`, with an optional rules file.
     ///
     /// # Panics
-    /// It does not start.
+    /// If that fails.
     #[must_use]
     pub fn start(place: &Place, address: SocketAddr, target: SocketAddr, rules: Option<&Path>) -> Self {
         let rules: Vec<_> = rules.into_iter().map(Path::display).collect();
@@ -43,19 +43,19 @@ scrape_configs:
         Self { address, _process: process }
     }
 
-    /// What its API answers to a question.
+    /// Returns the API's answer to a request.
     ///
     /// # Panics
-    /// It does not.
+    /// If that fails.
     #[must_use]
     pub fn ask(&self, question: &str) -> Value {
         serde_json::from_str(&get(self.address, &format!("/api/v1/{question}"), "")).unwrap()
     }
 
-    /// The series that a query finds.
+    /// Returns the series of a query.
     ///
     /// # Panics
-    /// It is no query, or finds something else.
+    /// If the query is invalid or returns another type.
     #[must_use]
     pub fn query(&self, query: &str) -> Vec<Value> {
         let mut answer = self.ask(&format!("query?query={}", escaped(query)));
@@ -63,13 +63,13 @@ scrape_configs:
         series
     }
 
-    /// The value of the first series that a query finds.
+    /// Returns the value of the first series of a query.
     #[must_use]
     pub fn value(&self, query: &str) -> Option<f64> {
         self.query(query).first()?["value"][1].as_str()?.parse().ok()
     }
 
-    /// What it says of its targets.
+    /// Returns the state of its targets.
     #[must_use]
     pub fn targets(&self) -> String {
         self.ask("targets").to_string()

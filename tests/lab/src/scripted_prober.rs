@@ -1,4 +1,4 @@
-//! Plays the prober to `maglevd`, and has its own idea of what came of each probe.
+//! A prober for `maglevd` whose outcomes a test scripts.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::shared_value::Shared;
 
-/// A prober that probes nothing. It ends when dropped.
+/// A prober that sends no probes. Ended on drop.
 pub struct Prober {
     state: Arc<Shared<State>>,
     thread: Option<JoinHandle<()>>,
@@ -28,11 +28,11 @@ pub struct Prober {
 
 #[derive(Default)]
 struct State {
-    /// To whoever is the controller now.
+    /// Link to the current controller.
     link: Option<Arc<ProberLink>>,
-    /// What is to be probed, by target; while a set is being received, what is known of it.
+    /// Checks by target, possibly incomplete while a set is being received.
     checks: BTreeMap<IpAddr, CheckId>,
-    /// The set is whole.
+    /// True if the set is complete.
     in_force: bool,
     seq: u64,
     ended: bool,
@@ -42,7 +42,7 @@ impl Prober {
     /// Listens at `socket`.
     ///
     /// # Panics
-    /// It cannot.
+    /// If that fails.
     #[must_use]
     pub fn listen(path: &Path) -> Self {
         let listener =
@@ -55,21 +55,21 @@ impl Prober {
         Self { state, thread: Some(thread::spawn(move || serve(&listener, &served))) }
     }
 
-    /// Waits until a controller wants `count` targets probed.
+    /// Waits until a controller has set checks for `count` targets.
     ///
     /// # Panics
-    /// None does.
+    /// On timeout.
     pub fn until_asked(&self, count: usize) {
         let asked = self.state.wait_for(|s| (s.in_force && s.checks.len() == count).then_some(()));
         let seen = || self.state.look(|state| (state.in_force, state.checks.len()));
         assert!(asked.is_some(), "{count} targets were to be probed; (in force, targets): {:?}", seen());
     }
 
-    /// Says that one probe of each of these targets came to `code`, in that order.
+    /// Reports one outcome with `code` for each target, in order.
     ///
     /// # Panics
-    /// A target is not to be probed, or the controller has gone.
-    pub fn say(&self, targets: impl IntoIterator<Item = IpAddr>, code: OutcomeCode) {
+    /// If a target has no check or no controller is connected.
+    pub fn say(&self, targets: impl IntoIterator<Item = IpAddr>, code: Code) {
         let (link, outcomes) = self.state.change(|state| {
             let link = state.link.clone().expect("there is no controller");
             let outcome = |target| state.outcome(target, code);
@@ -102,16 +102,16 @@ impl Drop for Prober {
     fn drop(&mut self) {
         self.state.change(|state| state.ended = true);
         if let Some(thread) = self.thread.take() {
-            // If it panicked, the test that it should have served has failed.
+            // A panic of the thread has already failed the test.
             _ = thread.join();
         }
     }
 }
 
-/// How soon the end is noticed, in milliseconds.
+/// Poll interval in milliseconds, and so the maximum delay of shutdown.
 const GLANCE: u8 = 50;
 
-/// Serves one controller after the other.
+/// Serves controllers in turn.
 fn serve(listener: &UnixListener, state: &Shared<State>) {
     while !state.look(|state| state.ended) {
         if is_ready(listener, PollFlags::POLLIN)
@@ -123,7 +123,7 @@ fn serve(listener: &UnixListener, state: &Shared<State>) {
     }
 }
 
-/// Serves one controller until it goes.
+/// Serves one controller until it disconnects.
 fn greet(controller: OwnedFd, state: &Shared<State>) {
     let link = Arc::new(ProberLink::new(controller.try_clone().unwrap()).unwrap());
     let mut ears = ProberLink::new(controller).unwrap();
@@ -165,14 +165,14 @@ fn obey(link: &ProberLink, state: &Shared<State>, message: ToProber) {
     }
 }
 
-/// Sends a message as soon as there is room for it. A controller that has gone hears nothing.
+/// Sends a message, waiting while the socket is full. Ignores a lost controller.
 fn send(link: &ProberLink, message: &ToController) {
     while let Err(Error::WouldBlock) = link.send(message) {
         is_ready(link, PollFlags::POLLOUT);
     }
 }
 
-/// Whether there is something to be done within a glance.
+/// True if the descriptor becomes ready within the poll interval.
 fn is_ready(what: &impl AsFd, how: PollFlags) -> bool {
     let mut fds = [PollFd::new(what.as_fd(), how)];
     poll(&mut fds, PollTimeout::from(GLANCE)).is_ok_and(|ready| ready > 0)

@@ -1,4 +1,4 @@
-//! Application servers: sites on loopback addresses of one test's own, on one port.
+//! HTTP servers on loopback addresses of one test, all on one port.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process;
@@ -8,15 +8,15 @@ use super::http_server::Site;
 
 /// Servers with consecutive addresses.
 pub struct Farm {
-    /// Them.
+    /// The servers.
     pub sites: Vec<Site>,
 }
 
 impl Farm {
-    /// Starts so many, at most 200, all of which answer with 200.
+    /// Starts `count` servers, at most 200, all of which answer 200.
     ///
     /// # Panics
-    /// There is no room for them.
+    /// If that fails.
     #[must_use]
     pub fn new(count: u8) -> Self {
         let subnet = subnet();
@@ -26,13 +26,13 @@ impl Farm {
         Self { sites: [first].into_iter().chain(others).collect() }
     }
 
-    /// The port of all servers.
+    /// Returns the port of all servers.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.sites[0].address().port()
     }
 
-    /// The address of a server, counted from 0, or the one that it would have.
+    /// Returns the address of server `server`, counted from 0, even if it does not exist.
     #[must_use]
     pub fn address(&self, server: u8) -> IpAddr {
         match self.sites[0].address().ip() {
@@ -42,17 +42,17 @@ impl Farm {
     }
 }
 
-/// An address of this machine that no other test has.
+/// Returns a loopback address that no other test uses.
 #[must_use]
 pub fn loopback_address() -> IpAddr {
     host(subnet(), 1)
 }
 
-/// The middle of 127.x.y.z, which no other test of this process has, and hardly one of another.
+/// Returns the middle octets of 127.x.y.z, unique in this process and probably among processes.
 fn subnet() -> u16 {
     static MADE: AtomicU16 = AtomicU16::new(0);
     let number = MADE.fetch_add(1, Ordering::Relaxed);
-    // Not 127.0.x.y, where the machine's own servers are.
+    // 127.0.x.y belongs to the machine's own servers.
     0x0100 + ((process::id() as u16).wrapping_mul(61).wrapping_add(number)) % 0xfe00
 }
 

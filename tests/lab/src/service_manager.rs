@@ -1,4 +1,4 @@
-//! Plays the service manager to a daemon.
+//! A fake service manager.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -8,28 +8,28 @@ use std::time::Instant;
 use super::test_dir::Place;
 use super::{PATIENCE, uninterrupted};
 
-/// What a daemon tells its service manager.
+/// Receiver of a daemon's notifications.
 pub struct Manager(UnixDatagram);
 
 impl Manager {
     /// Listens at `notify` in `place`.
     ///
     /// # Panics
-    /// It cannot.
+    /// If that fails.
     #[must_use]
     pub fn new(place: &Place) -> Self {
         let path = place.path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        // As systemd's is, so that whoever should not speak does not for other reasons.
+        // Same mode as systemd's socket, so that only the sandbox can prevent a notification.
         fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(socket)
     }
 
-    /// The next thing that it is told.
+    /// Returns the next notification.
     ///
     /// # Panics
-    /// It is told nothing.
+    /// On timeout.
     #[must_use]
     pub fn next(&self) -> String {
         let mut buffer = [0; 1000];
@@ -37,10 +37,10 @@ impl Manager {
         String::from_utf8(buffer[..length].to_vec()).unwrap().trim_end().to_owned()
     }
 
-    /// Waits until it is told something that begins with `start`, and returns what it was told before, and that.
+    /// Waits for a notification that begins with `start`. Returns all notifications up to it.
     ///
     /// # Panics
-    /// It is not.
+    /// On timeout.
     pub fn until(&self, start: &str) -> Vec<String> {
         let (begin, mut told) = (Instant::now(), Vec::new());
         loop {
@@ -48,7 +48,7 @@ impl Manager {
             if told.last().is_some_and(|last| last.starts_with(start)) {
                 return told;
             }
-            // It may be told of other things for ever.
+            // Other notifications may arrive without end.
             assert!(begin.elapsed() < PATIENCE, "{start} was to be told, and not {told:?}");
         }
     }

@@ -1,11 +1,11 @@
-//! A value that some threads change and others wait for.
+//! A value that threads change and wait for.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::PATIENCE;
 
-/// A value that some threads change and others wait for.
+/// A value that threads change and wait for.
 #[derive(Debug, Default)]
 pub struct Shared<T> {
     value: Mutex<T>,
@@ -13,12 +13,12 @@ pub struct Shared<T> {
 }
 
 impl<T> Shared<T> {
-    /// Shares `value`.
+    /// Wraps `value`.
     pub fn new(value: T) -> Self {
         Self { value: Mutex::new(value), news: Condvar::new() }
     }
 
-    /// Looks at the value.
+    /// Reads the value.
     pub fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         look(&self.lock())
     }
@@ -30,7 +30,7 @@ impl<T> Shared<T> {
         result
     }
 
-    /// Waits until `find` finds something, for as long as patience lasts.
+    /// Waits up to [`PATIENCE`] until `find` returns a value.
     pub fn wait_for<R>(&self, mut find: impl FnMut(&T) -> Option<R>) -> Option<R> {
         let deadline = Instant::now() + PATIENCE;
         let mut value = self.lock();
@@ -44,7 +44,7 @@ impl<T> Shared<T> {
         }
     }
 
-    /// A thread that panicked has failed its test already; the others may still look at the value.
+    /// Locks the value. A panicked thread has already failed its test, so poisoning is ignored.
     fn lock(&self) -> MutexGuard<'_, T> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }

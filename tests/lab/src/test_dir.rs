@@ -1,4 +1,4 @@
-//! Where a test's files and sockets are.
+//! Files and sockets of a test.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -12,17 +12,17 @@ use super::host::Host;
 use super::process::Process;
 use crate::programs::program;
 
-/// The user `nobody`.
+/// User id of `nobody`.
 const NOBODY: u32 = 65534;
 
-/// A directory of one test's own. It goes when dropped.
+/// A temporary directory of one test. Removed on drop.
 pub struct Place(TempDir);
 
 impl Place {
-    /// A new one, that every user can reach.
+    /// Creates a directory that every user can enter.
     ///
     /// # Panics
-    /// There is no room.
+    /// If that fails.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it has an effect")]
     pub fn new() -> Self {
@@ -31,7 +31,7 @@ impl Place {
         place
     }
 
-    /// The file called `name` in it.
+    /// Returns the path of `name` in it.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
@@ -40,20 +40,20 @@ impl Place {
     /// Writes a file.
     ///
     /// # Panics
-    /// There is no room.
+    /// If that fails.
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, text).unwrap();
         path
     }
 
-    /// Starts the prober at `prober.sock`: on `host` if there is one, and as whoever runs the test.
+    /// Starts the prober at `prober.sock`, optionally on `host`, as the test's user.
     #[must_use]
     pub fn prober(&self, host: Option<&Host>, flags: &[&str]) -> Process {
         self.prober_by(host, &[], flags)
     }
 
-    /// The same, through `wrapper`.
+    /// Same as [`Self::prober`], through `wrapper`.
     #[must_use]
     pub fn prober_by(&self, host: Option<&Host>, wrapper: &[&str], flags: &[&str]) -> Process {
         let prober = program("maglevd-prober").unwrap();
@@ -65,17 +65,16 @@ impl Place {
         ready(&mut command)
     }
 
-    /// Starts the prober at `prober.sock` on `host`, through `wrapper`, as `nobody` with no privilege but
-    /// `CAP_NET_RAW`. Needs root.
+    /// Starts the prober at `prober.sock` on `host`, through `wrapper`, as `nobody` with only `CAP_NET_RAW`. Needs root.
     ///
     /// # Panics
-    /// There is no room.
+    /// If that fails.
     #[must_use]
     pub fn humble_prober(&self, host: &Host, wrapper: &[&str]) -> Process {
         assert!(geteuid().is_root());
         chown(self.0.path(), Some(NOBODY), None).unwrap();
-        // `nobody` may not be let into the directory of the build. Another process copies, as a program that is open for
-        // writing cannot be run, and whatever another test starts at this moment would inherit our descriptor.
+        // `nobody` may have no access to the build directory. `cp` writes the copy: a program open for writing cannot be
+        // executed, and a process that another test forks now would inherit our descriptor.
         let prober = self.path("maglevd-prober");
         let copied =
             Command::new("cp").arg(program("maglevd-prober").unwrap()).arg(&prober).status().unwrap();

@@ -4,22 +4,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::host::{Host, run};
 
-/// The addresses of one kind.
+/// Addresses of one address family.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
-    /// Of the host that the prober is on.
+    /// Address of the prober's host.
     pub prober: IpAddr,
-    /// The same host's other one.
+    /// Secondary address of the prober's host.
     pub second: IpAddr,
-    /// Of the host that is probed.
+    /// Address of the server's host.
     pub server: IpAddr,
-    /// Of nobody on this network.
+    /// Unused address on this network.
     pub nobody: IpAddr,
-    /// Of a network that there is no route to.
+    /// Address on a network without a route.
     pub elsewhere: IpAddr,
 }
 
-/// IPv4.
+/// IPv4 addresses.
 pub const V4: Family = Family {
     prober: v4(10, 77, 1),
     second: v4(10, 77, 11),
@@ -28,7 +28,7 @@ pub const V4: Family = Family {
     elsewhere: v4(10, 78, 1),
 };
 
-/// IPv6.
+/// IPv6 addresses.
 pub const V6: Family = Family {
     prober: v6(0xfd77, 1),
     second: v6(0xfd77, 11),
@@ -37,21 +37,21 @@ pub const V6: Family = Family {
     elsewhere: v6(0xfd78, 1),
 };
 
-/// Both.
+/// Both families.
 pub const FAMILIES: [Family; 2] = [V4, V6];
 
 /// Two hosts behind one switch.
 pub struct Lab {
-    /// The switch. Its port `p-server` leads to the server, `p-prober` to the prober.
+    /// Switch. Port `p-server` leads to the server, `p-prober` to the prober.
     pub switch: Host,
-    /// Where the prober runs.
+    /// Host of the prober.
     pub prober: Host,
-    /// What it probes.
+    /// Host of the servers.
     pub server: Host,
 }
 
 impl Lab {
-    /// Builds it. Needs root.
+    /// Builds the network. Needs root.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it has an effect")]
     pub fn new() -> Self {

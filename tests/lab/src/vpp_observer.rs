@@ -1,4 +1,4 @@
-//! What VPP has, the simulated or the real one, and what was done to it.
+//! State of a simulated or real VPP, and the writes it received.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,34 +12,34 @@ use super::PATIENCE;
 use crate::dataplane::Vpp;
 use maglev_vppsim::Sim;
 
-/// Each server of a VIP, and its weight.
+/// Servers of a VIP with their weights.
 pub type Weights = BTreeMap<IpAddr, u8>;
 
-/// The messages that change something, but for those that a new client sends to say who it is.
+/// Messages that change VPP's state, apart from the handshake.
 pub const WRITES: [&str; 5] =
     ["lb_conf", "lb_add_del_vip_v2", "lb_add_del_as_v2", "lb_as_set_weight", "lb_flush_vip"];
 
-/// Looks into VPP, as a client of its own.
+/// A separate client of VPP that reads its state.
 pub struct Observer<'a> {
     vpp: &'a Vpp,
     runtime: Runtime,
 }
 
 impl<'a> Observer<'a> {
-    /// Of this VPP.
+    /// Creates an observer of `vpp`.
     ///
     /// # Panics
-    /// There are no threads to be had.
+    /// If that fails.
     #[must_use]
     pub fn of(vpp: &'a Vpp) -> Self {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         Self { vpp, runtime }
     }
 
-    /// A client of this VPP, and where to use it.
+    /// Connects a client to VPP and runs `work` with it.
     ///
     /// # Panics
-    /// VPP takes none.
+    /// If that fails.
     pub fn client<T>(&self, work: impl AsyncFnOnce(Client) -> T) -> T {
         self.runtime.block_on(async {
             let client = Client::connect(self.vpp.api_socket(), "lab", Options::default()).await.unwrap();
@@ -47,10 +47,10 @@ impl<'a> Observer<'a> {
         })
     }
 
-    /// Every VIP, by address, with its servers.
+    /// Returns every VIP by address, with its servers.
     ///
     /// # Panics
-    /// VPP does not answer.
+    /// If that fails.
     #[must_use]
     pub fn vips(&self) -> BTreeMap<IpAddr, Weights> {
         self.client(async |client| {
@@ -68,29 +68,29 @@ impl<'a> Observer<'a> {
         })
     }
 
-    /// Waits until VPP has these VIPs, and no others.
+    /// Waits until VPP has exactly these VIPs.
     ///
     /// # Panics
-    /// It never has.
+    /// On timeout.
     pub fn until<const N: usize>(&self, wanted: [(&str, Weights); N]) {
         self.until_all(&wanted.into());
     }
 
-    /// The same of as many.
+    /// Same as [`Self::until`] for any number of VIPs.
     ///
     /// # Panics
-    /// It never has.
+    /// On timeout.
     pub fn until_all(&self, wanted: &BTreeMap<&str, Weights>) {
         let wanted = wanted.iter().map(|(vip, weights)| (vip.parse().unwrap(), weights.clone())).collect();
         let deadline = Instant::now() + PATIENCE;
-        // VPP tells nobody of what another client has done.
+        // VPP reports no changes of other clients, so this polls.
         while self.vips() != wanted {
             assert!(Instant::now() < deadline, "VPP has {:?}, not {wanted:?}", self.vips());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// The changes that were asked of VPP so far, where that is known: of the simulator.
+    /// Returns the writes received so far. Known for the simulator only.
     #[must_use]
     pub fn writes(&self) -> Vec<String> {
         let calls = self.vpp.sim().map(Sim::calls).unwrap_or_default();
@@ -98,10 +98,10 @@ impl<'a> Observer<'a> {
     }
 }
 
-/// The prefix of one address.
+/// Returns the host prefix of an address.
 ///
 /// # Panics
-/// `address` is none.
+/// If `address` is invalid.
 #[must_use]
 pub fn host(address: &str) -> Prefix {
     Prefix::host(address.parse().unwrap())

@@ -1,6 +1,6 @@
-//! A control group of a machine's own, in every hierarchy that there is.
+//! Control groups of one machine, in every mounted hierarchy.
 //!
-//! Two machines in one group would take each other's services for their own, and end them.
+//! systemd instances in a shared group would kill each other's services.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// What the groups of all machines begin with; the id of the test's process follows.
+/// Prefix of all machines' groups, followed by the process id of the test.
 const PREFIX: &str = "maglev-test-";
 
-/// The groups of one machine. They go when dropped, and what is left in them dies.
+/// The groups of one machine. Drop kills their processes and removes them.
 pub struct Cgroups {
     name: String,
     folders: Vec<PathBuf>,
 }
 
 impl Cgroups {
-    /// New ones below those that this process is in. Those of tests that were killed go first.
+    /// Creates groups below those of this process. Groups of killed tests are removed first.
     ///
     /// # Panics
-    /// They cannot be made.
+    /// If that fails.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it has an effect")]
     pub fn new() -> Self {
@@ -36,7 +36,7 @@ impl Cgroups {
         let groups = Self { name, folders };
         for folder in &groups.folders {
             fs::create_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-            // A new group of this controller has nothing to run on.
+            // A new cpuset group has no processors.
             for file in ["cpuset.cpus", "cpuset.mems"] {
                 let (from, to) = (folder.with_file_name(file), folder.join(file));
                 if to.exists() && from.exists() {
@@ -47,13 +47,13 @@ impl Cgroups {
         groups
     }
 
-    /// What they are called, which no other machine is.
+    /// Returns the name of the groups, which is unique.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where they are.
+    /// Returns the directories of the groups.
     #[must_use]
     pub fn folders(&self) -> &[PathBuf] {
         &self.folders
@@ -66,7 +66,7 @@ impl Drop for Cgroups {
     }
 }
 
-/// The groups that this process is in.
+/// Returns the groups of this process.
 fn ours() -> Vec<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -78,7 +78,7 @@ fn ours() -> Vec<PathBuf> {
     found.filter(|folder| folder.is_dir()).collect()
 }
 
-/// Where a line of mountinfo mounts the hierarchy of these controllers; without any, it is the second version's.
+/// Returns the mount point if a line of mountinfo mounts the hierarchy of these controllers. No controllers mean version 2.
 fn mount_point<'a>(line: &'a str, controllers: &str) -> Option<&'a str> {
     let (mount, file_system) = line.split_once(" - ")?;
     let mut file_system = file_system.split(' ');
@@ -93,7 +93,7 @@ fn mount_point<'a>(line: &'a str, controllers: &str) -> Option<&'a str> {
     if is_it { mount.split(' ').nth(4) } else { None }
 }
 
-/// Removes what tests have left that are no more.
+/// Removes groups of tests that no longer run.
 fn sweep(parents: &[PathBuf]) {
     for entry in parents.iter().filter_map(|parent| fs::read_dir(parent).ok()).flatten().flatten() {
         let name = entry.file_name();
@@ -104,11 +104,11 @@ fn sweep(parents: &[PathBuf]) {
     }
 }
 
-/// Kills what is in a group and in those below it, and removes them. Nothing more can be done about one that stays.
+/// Kills the processes of a group and of its descendants, and removes the groups. Errors are ignored.
 fn remove(folder: &Path) {
     let processes = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
     for pid in processes.lines().filter_map(|pid| pid.parse().ok()).filter(|pid| *pid > 1) {
-        // It may have ended already.
+        // The process may have exited already.
         _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

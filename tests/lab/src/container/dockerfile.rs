@@ -1,47 +1,47 @@
-//! What a Dockerfile says, as far as ours goes.
+//! Parser of the Dockerfile, limited to the instructions that ours uses.
 
 use std::collections::BTreeMap;
 
-/// The last stage, which is what the image has.
+/// The last stage, which becomes the image.
 #[derive(Debug, Default)]
 pub struct Dockerfile {
-    /// The image that it begins with, such as `debian:bookworm-slim`.
+    /// Base image, such as `debian:bookworm-slim`.
     pub base: String,
-    /// What is done to make it, in this order.
+    /// Build steps in order.
     pub steps: Vec<Step>,
-    /// What programs in it know of their surroundings.
+    /// Environment variables.
     pub environment: BTreeMap<String, String>,
-    /// Who runs them: the ids of a user and a group.
+    /// User and group ids of its processes.
     pub user: (u32, u32),
-    /// The program that is run, and its first arguments.
+    /// Entry point: program and first arguments.
     pub entry: Vec<String>,
-    /// The program that tells whether it is well.
+    /// Command of the health check.
     pub healthcheck: Vec<String>,
-    /// The folders that outlive a container.
+    /// Volumes.
     pub volumes: Vec<String>,
-    /// The images that the earlier stages begin with.
+    /// Base images of the earlier stages.
     pub builders: Vec<String>,
 }
 
-/// Something that is done to make an image.
+/// One build step.
 #[derive(Debug)]
 pub enum Step {
-    /// A script is run, as root.
+    /// Runs a script as root.
     Run(String),
-    /// Files of an earlier stage are put into a folder.
+    /// Copies files of an earlier stage into a directory.
     Copy {
-        /// What they are called there.
+        /// Paths in the earlier stage.
         files: Vec<String>,
-        /// With a slash at its end.
+        /// Target directory, with a trailing slash.
         folder: String,
     },
 }
 
 impl Dockerfile {
-    /// Reads one.
+    /// Parses a Dockerfile.
     ///
     /// # Panics
-    /// There is something in it that has no meaning here.
+    /// If it contains an unsupported instruction.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut last = Self::default();
@@ -59,17 +59,17 @@ impl Dockerfile {
         last
     }
 
-    /// The release of Debian that it begins with.
+    /// Returns the Debian release of the base image.
     ///
     /// # Panics
-    /// It is not Debian.
+    /// If the base image is not Debian.
     #[must_use]
     pub fn suite(&self) -> &str {
         let tag = self.base.strip_prefix("debian:").expect("the image begins with Debian");
         tag.trim_end_matches("-slim")
     }
 
-    /// The packages that are added to it.
+    /// Returns the packages that are installed.
     #[must_use]
     pub fn packages(&self) -> Vec<&str> {
         let runs = self.steps.iter().filter_map(|step| match step {
@@ -83,7 +83,7 @@ impl Dockerfile {
         installs.flatten().collect()
     }
 
-    /// The scripts that are run and are not about packages.
+    /// Returns the steps that do not concern packages.
     pub fn scripts(&self) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(|step| !matches!(step, Step::Run(script) if script.contains("apt-get")))
     }
@@ -103,14 +103,14 @@ impl Dockerfile {
             "ENTRYPOINT" => self.entry = list(rest),
             "HEALTHCHECK" => self.healthcheck = list(rest.split_once("CMD ").expect("CMD").1),
             "VOLUME" => self.volumes.push(rest.to_owned()),
-            // About the image, or the building of it.
+            // Metadata and build options.
             "LABEL" | "EXPOSE" | "WORKDIR" | "ARG" => {}
             _ => panic!("{keyword} has no meaning here"),
         }
     }
 }
 
-/// One a line, without comments.
+/// Returns one instruction per line, without comments.
 fn instructions(text: &str) -> Vec<String> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let joined = lines.collect::<Vec<_>>().join("\n").replace("\\\n", " ");

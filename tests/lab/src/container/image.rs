@@ -1,4 +1,4 @@
-//! The container image: made by what its Dockerfile says, and run as an engine would, without one.
+//! The container image: built from the Dockerfile and run as an engine would, but without an engine.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,39 +11,39 @@ use super::rootfs::{Debian, Rootfs};
 use crate::process::Process;
 use crate::programs::program;
 
-/// The capabilities that Docker leaves to a container, unless told otherwise.
+/// Docker's default capabilities of a container.
 pub const DOCKER: &str = "-all,+chown,+dac_override,+fsetid,+fowner,+mknod,+net_raw,+setgid,+setuid,+setfcap,\
                           +setpcap,+net_bind_service,+sys_chroot,+kill,+audit_write";
 
-/// What programs find in every image.
+/// Default `PATH` of images.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// An image, unpacked on a machine of its own on which nothing runs yet.
+/// An image, unpacked on an idle machine.
 pub struct Image {
-    /// The machine.
+    /// Machine of the image.
     pub machine: Machine,
-    /// What it is made by.
+    /// Parsed Dockerfile.
     pub file: Dockerfile,
 }
 
-/// How an image is run.
+/// Options for a run of an image.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
-    /// The capabilities that it may ever have, in the words of `setpriv`.
+    /// Capability bounding set, in `setpriv` syntax.
     pub capabilities: &'a str,
-    /// A group that it is in, beside its own.
+    /// Additional group.
     pub group: u32,
-    /// More words for `setpriv`.
+    /// Additional `setpriv` arguments.
     pub more: &'a [&'a str],
-    /// Whether it may write to nothing but its volumes and what is mounted.
+    /// True if only volumes and mounts are writable.
     pub read_only: bool,
 }
 
 impl Image {
-    /// Makes it of the programs of this build. Each of `shared` is a folder here and where it is there.
+    /// Builds the image from the programs of this build. Each of `shared` is a directory here and its path there.
     ///
     /// # Panics
-    /// A step of the Dockerfile fails.
+    /// If a step of the Dockerfile fails.
     #[must_use]
     pub fn build(shared: &[(&Path, &str)]) -> Self {
         let text =
@@ -61,11 +61,11 @@ impl Image {
         Self { machine, file }
     }
 
-    /// Runs its entry point as process 1 of a container.
+    /// Runs the entry point as process 1 of a container.
     #[must_use]
     pub fn run(&self, run: &Run<'_>) -> Process {
         let mut command = Command::new("nsenter");
-        // Its processes go with the machine, whatever becomes of this test.
+        // The container's processes end with the machine, even if this test dies.
         command.args(self.namespaces()).args(["unshare", "--pid", "--fork", "--mount-proc"]);
         if run.read_only {
             command.args(["sh", "-euc", r#"mount -o remount,bind,ro /; exec "$@""#, "sh"]);
@@ -74,10 +74,10 @@ impl Image {
         Process::spawn(&self.file.entry[0], self.surround(&mut command))
     }
 
-    /// Runs its healthcheck.
+    /// Runs the health check.
     ///
     /// # Panics
-    /// It cannot be run.
+    /// If that fails.
     #[must_use]
     pub fn healthcheck(&self, run: &Run<'_>) -> Output {
         let mut command = Command::new("nsenter");
@@ -104,7 +104,7 @@ impl Image {
     }
 }
 
-/// Puts what a stage has built there. Of a release it is what this build made for debugging.
+/// Copies a file of the build stage. A release program is replaced by the debug build.
 fn copy(machine: &Machine, file: &str, folder: &str) {
     let name = file.strip_prefix("/src/target/release/").expect("a program that the first stage builds");
     let there = machine.path(&format!("{folder}{name}"));

@@ -1,4 +1,4 @@
-//! Has a running process ask the kernel for what its program never asks for, as if it had been taken over.
+//! Injects system calls into a running process, as an attacker with code execution would.
 
 use std::os::raw::c_void;
 
@@ -7,31 +7,31 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// The instruction `syscall`, from the end of a word that it begins.
+/// The instruction `syscall` in the low bytes of a word.
 const SYSCALL: u64 = 0x050f;
 
-/// What became of it.
+/// Result of an injected call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Answer {
-    /// The kernel's word: a negative one is an error's number.
+    /// Return value; negative for an error.
     Returned(i64),
-    /// The process was killed for it.
+    /// The process was killed by this signal.
     Killed(Signal),
 }
 
-/// A system call, and its arguments.
+/// A system call with arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// Its number.
+    /// Number of the call.
     pub number: i64,
-    /// What it is given.
+    /// Arguments of the call.
     pub arguments: [u64; 3],
 }
 
-/// Has the first thread of a process make a call, wherever it waits now, and lets it go on then as if nothing had been.
+/// Makes a system call in the first thread of a process, and then restores the interrupted state.
 ///
 /// # Panics
-/// There is no such process, or it cannot be traced.
+/// If the process does not exist or cannot be traced.
 #[must_use]
 pub fn call(pid: Pid, call: &Call) -> Answer {
     ptrace::attach(pid).unwrap();
@@ -44,7 +44,7 @@ pub fn call(pid: Pid, call: &Call) -> Answer {
     let mut regs = before;
     regs.rip = instruction;
     regs.rax = call.number.cast_unsigned();
-    // The call that it waits in is not to be begun again on the way.
+    // Prevents the kernel from restarting the interrupted call.
     regs.orig_rax = u64::MAX;
     [regs.rdi, regs.rsi, regs.rdx] = call.arguments;
     ptrace::setregs(pid, regs).unwrap();

@@ -1,4 +1,4 @@
-//! What is done inside a machine, from outside.
+//! Actions inside a machine.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -12,7 +12,7 @@ use super::machine::Machine;
 use crate::host;
 use crate::process::Process;
 
-/// What a command there knows of its surroundings.
+/// Environment of commands on the machine.
 const ENVIRONMENT: [(&str, &str); 4] = [
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("HOME", "/root"),
@@ -21,7 +21,7 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 ];
 
 impl Machine {
-    /// A command that runs there, as root.
+    /// Returns a command that runs on the machine as root.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
@@ -35,33 +35,33 @@ impl Machine {
         command
     }
 
-    /// Runs a line of words there.
+    /// Runs a command line on the machine.
     ///
     /// # Panics
-    /// There is no word in it, or nothing can be run there.
+    /// If the line is empty or nothing can run.
     #[must_use]
     pub fn try_run(&self, line: &str) -> Output {
         let mut words = line.split_whitespace();
         self.command(words.next().unwrap()).args(words).output().unwrap()
     }
 
-    /// Runs a line of words there, which is to succeed, and returns what it prints, without the white space around.
+    /// Runs a command line on the machine, which must succeed, and returns its trimmed output.
     pub fn run(&self, line: &str) -> String {
         succeeded(line, &self.try_run(line))
     }
 
-    /// Runs a script there, which is to succeed, and returns what it prints, without the white space around.
+    /// Runs a script on the machine, which must succeed, and returns its trimmed output.
     ///
     /// # Panics
-    /// Nothing can be run there.
+    /// If that fails.
     pub fn sh(&self, script: &str) -> String {
         succeeded(script, &self.command("sh").args(["-euc", script]).output().unwrap())
     }
 
-    /// Runs a line of words there, which is to fail, and returns what it says.
+    /// Runs a command line on the machine, which must fail, and returns its error output.
     ///
     /// # Panics
-    /// It succeeds.
+    /// If it succeeds.
     #[must_use]
     pub fn fail(&self, line: &str) -> String {
         let output = self.try_run(line);
@@ -71,27 +71,27 @@ impl Machine {
         said
     }
 
-    /// Writes a file there.
+    /// Writes a file on the machine.
     ///
     /// # Panics
-    /// There is no such folder.
+    /// If that fails.
     pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
         fs::write(self.path(path), text).unwrap();
     }
 
-    /// The text of a file there.
+    /// Reads a file on the machine.
     ///
     /// # Panics
-    /// There is none.
+    /// If that fails.
     #[must_use]
     pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// Puts a file of this machine there, for all to read and to run. Returns where.
+    /// Copies a file to the machine, readable and executable by all, and returns its path there.
     ///
     /// # Panics
-    /// There is no such file.
+    /// If that fails.
     pub fn put(&self, file: &Path) -> String {
         let there = format!("/root/{}", file.file_name().unwrap().to_str().unwrap());
         fs::copy(file, self.path(&there)).unwrap();
@@ -99,33 +99,33 @@ impl Machine {
         there
     }
 
-    /// Does something in its network: sockets that `work` makes, and threads that it starts, belong there.
+    /// Runs `work` in the machine's network namespace. Sockets and threads that it creates belong to that namespace.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         host::inside(Path::new(&format!("/proc/{}/ns/net", self.leader())), work)
     }
 
-    /// Does something in a network namespace of its.
+    /// Runs `work` in a named network namespace of the machine.
     pub fn inside_netns<T: Send>(&self, name: &str, work: impl FnOnce() -> T + Send) -> T {
         host::inside(&self.path(&format!("/run/netns/{name}")), work)
     }
 
-    /// What its journal has of a unit, and gets from now on, line by line.
+    /// Follows the journal of a unit, line by line.
     #[must_use]
     pub fn journal(&self, unit: &str) -> Process {
         let script = format!("exec journalctl -q -f -n all -o cat -u {unit} >&2");
         Process::spawn(&format!("the journal of {unit}"), self.command("sh").args(["-c", &script]))
     }
 
-    /// A property of a unit.
+    /// Returns a property of a unit.
     #[must_use]
     pub fn property(&self, unit: &str, property: &str) -> String {
         self.run(&format!("systemctl show --value --property {property} {unit}"))
     }
 
-    /// The main process of a service, as it is called there.
+    /// Returns the main process id of a service in the machine's PID namespace.
     ///
     /// # Panics
-    /// It does not run.
+    /// If the service is not running.
     #[must_use]
     pub fn main_pid(&self, service: &str) -> u32 {
         let pid = self.property(service, "MainPID").parse().unwrap();
@@ -133,10 +133,10 @@ impl Machine {
         pid
     }
 
-    /// The main process of a service, as it is called here.
+    /// Returns the main process id of a service in the test's PID namespace.
     ///
     /// # Panics
-    /// It does not run.
+    /// If the service is not running.
     #[must_use]
     pub fn main_pid_here(&self, service: &str) -> Pid {
         let there = self.main_pid(service).to_string();
@@ -154,16 +154,16 @@ impl Machine {
         Pid::from_raw(numbers.find(is_it).unwrap().parse().unwrap())
     }
 
-    /// A file below the `/proc/PID` of a service's main process.
+    /// Returns the path of a file below `/proc/PID` of a service's main process.
     #[must_use]
     pub fn proc(&self, service: &str, file: &str) -> PathBuf {
         self.path(&format!("/proc/{}/{file}", self.main_pid(service)))
     }
 
-    /// A line of the `/proc/PID/status` of a service's main process.
+    /// Returns a field of `/proc/PID/status` of a service's main process.
     ///
     /// # Panics
-    /// There is no such line.
+    /// If the field is missing.
     #[must_use]
     pub fn status(&self, service: &str, key: &str) -> String {
         let status = fs::read_to_string(self.proc(service, "status")).unwrap();

@@ -1,4 +1,4 @@
-//! Booting a machine, and ending it.
+//! Boot and shutdown of a machine.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -16,22 +16,22 @@ use super::rootfs::Rootfs;
 use crate::test_dir::Place;
 use crate::{PATIENCE, uninterrupted};
 
-/// Puts itself into each of its arguments up to `--`, and becomes the rest of them.
+/// Script that joins the groups given before `--` and executes the rest.
 const JOIN: &str =
     r#"until [ "$1" = -- ]; do echo $$ >"$1/cgroup.procs" || exit; shift; done; shift; exec "$@""#;
 
-/// Of the first version, read-only to a machine unless made its own; without them MemoryMax= and the like are nothing.
+/// Version 1 controllers. They are read-only in a machine unless remounted, which MemoryMax= and similar settings need.
 const CONTROLLERS: [&str; 6] = ["memory", "pids", "cpu", "cpuacct", "blkio", "devices"];
 
-/// How often to look whether the container has ended while it is to boot.
+/// Interval of checks for an early exit during boot.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How many of its last lines a failing test shows of the journal.
+/// Number of journal lines that a failing test prints.
 const TAIL: &str = "40";
 
-/// A machine that has booted. What it changes in its files is gone when it is dropped, as it is then itself.
+/// A booted machine. Drop kills it and discards its file changes.
 ///
-/// It ends with the thread that has booted it, too, however that ends.
+/// It also ends with the thread that booted it.
 pub struct Machine {
     nspawn: Child,
     leader: Pid,
@@ -41,10 +41,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Boots `rootfs`. Each of `shared` is a folder here and where it is there.
+    /// Boots `rootfs`. Each of `shared` is a directory here and its path there.
     ///
     /// # Panics
-    /// It does not boot.
+    /// If that fails.
     #[must_use]
     pub fn boot(rootfs: Rootfs, shared: &[(&Path, &str)]) -> Self {
         let machine = Self::start(rootfs, shared, &["--notify-ready=yes", "--boot"]);
@@ -52,10 +52,10 @@ impl Machine {
         machine
     }
 
-    /// Makes a machine of `rootfs` on which nothing runs. Each of `shared` is a folder here and where it is there.
+    /// Starts an idle machine from `rootfs`. Each of `shared` is a directory here and its path there.
     ///
     /// # Panics
-    /// It cannot be made.
+    /// If that fails.
     #[must_use]
     pub fn idle(rootfs: Rootfs, shared: &[(&Path, &str)]) -> Self {
         Self::start(rootfs, shared, &["--as-pid2", "sleep", "infinity"])
@@ -69,7 +69,7 @@ impl Machine {
         command
             .args(["-c", JOIN, "sh"])
             .args(cgroups.folders())
-            // A test that is killed takes its machine along.
+            // The machine ends with a killed test.
             .args(["--", "setpriv", "--pdeathsig", "TERM"])
             .args(["systemd-nspawn", "--quiet", "--volatile=overlay", "--private-network", "--console=pipe"])
             .args([
@@ -79,7 +79,8 @@ impl Machine {
                 "--timezone=off",
                 "--resolv-conf=off",
             ])
-            // As a machine has them, that services may be deprived of them. No module is to be loaded from in there.
+            // All capabilities, like a real machine, so that services can drop them. Kernel modules must not be loaded from
+            // inside.
             .args(["--capability=all", "--drop-capability=CAP_SYS_MODULE", "--system-call-filter=bpf"])
             .arg(format!("--machine={}", cgroups.name()))
             .arg(format!("--directory={}", rootfs.path().display()))
@@ -91,23 +92,23 @@ impl Machine {
             .stderr(console);
         let mut nspawn = command.spawn().unwrap();
         let leader = leader(&mut nspawn, &news).unwrap_or_else(|| {
-            // It may have ended already.
+            // The process may have exited already.
             _ = nspawn.kill();
             _ = nspawn.wait();
             panic!("the container does not start:\n{}", fs::read_to_string(place.path("console")).unwrap());
         });
-        // What else it has to tell goes nowhere: unread, it would hold nspawn up.
+        // Closed, because nspawn would block on unread notifications.
         drop(news);
         Self { nspawn, leader, place, _cgroups: cgroups, _rootfs: rootfs }
     }
 
-    /// The first of its processes, as seen from here.
+    /// Returns the machine's first process in the test's PID namespace.
     #[must_use]
     pub fn leader(&self) -> Pid {
         self.leader
     }
 
-    /// A file of its, as seen from here.
+    /// Returns the path of a machine's file in the test's mount namespace.
     #[must_use]
     pub fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.leader))
@@ -132,19 +133,19 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if thread::panicking() {
-            // Where nothing runs, there is no journal either.
+            // An idle machine has no journal.
             let journal = self.try_run(&format!("journalctl --no-pager -q -n {TAIL} -o short-precise"));
             eprintln!("--- the journal ends with:\n{}", String::from_utf8_lossy(&journal.stdout));
             let console = fs::read_to_string(self.place.path("console")).unwrap_or_default();
             eprintln!("--- the console:\n{console}");
         }
-        // Its files are overlays that vanish: there is nothing to end in good order.
+        // The files are temporary overlays, so no clean shutdown is needed.
         _ = kill(self.leader, Signal::SIGKILL);
         _ = self.nspawn.wait();
     }
 }
 
-/// Waits until a container is ready. Returns its first process, or nothing if it never is.
+/// Waits until a container is ready. Returns its first process, or `None` if the container fails.
 fn leader(nspawn: &mut Child, news: &UnixDatagram) -> Option<Pid> {
     let deadline = Instant::now() + PATIENCE;
     let (mut buffer, mut leader) = ([0; 4096], None);

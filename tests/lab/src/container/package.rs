@@ -1,4 +1,4 @@
-//! The Debian package, as `make deb` builds it.
+//! The Debian package built by `make deb`.
 
 use std::env;
 use std::fs;
@@ -8,24 +8,23 @@ use super::machine::Machine;
 use super::rootfs::target;
 
 impl Machine {
-    /// Puts the package there, and returns where. It is the one that `MAGLEV_DEB` names, or else the newest in
-    /// `target/deb`.
+    /// Copies the package to the machine and returns its path: `MAGLEV_DEB`, or the newest in `target/deb`.
     ///
     /// # Panics
-    /// There is none.
+    /// If no package exists.
     #[must_use]
     pub fn put_package(&self) -> String {
         let package = env::var_os("MAGLEV_DEB").map(PathBuf::from).or_else(|| newest(&target().join("deb")));
         self.put(&package.expect("there is no package in target/deb: run `make deb` first"))
     }
 
-    /// Installs a package that is there.
+    /// Installs a package file.
     pub fn install(&self, package: &str) {
         self.run(&format!("apt-get install -y --no-install-recommends {package}"));
     }
 }
 
-/// The package for machines such as this one that was built last.
+/// Returns the newest package for this architecture.
 fn newest(folder: &Path) -> Option<PathBuf> {
     let end = match env::consts::ARCH {
         "aarch64" => "_arm64.deb",

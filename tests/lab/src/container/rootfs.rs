@@ -1,4 +1,4 @@
-//! The files of a machine: a small Debian, made once a week and kept.
+//! Root file system of a machine: a small Debian, rebuilt weekly.
 
 use std::env;
 use std::fs::{self, File};
@@ -6,34 +6,34 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-/// How old one may be. What Debian has mended since is then missing for so long at most.
+/// Maximum age, which bounds the delay of Debian's fixes.
 const AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What makes one.
+/// Program that builds it.
 const MAKER: &str = "mmdebstrap";
 
-/// A Debian to be had.
+/// A Debian root file system.
 #[derive(Clone, Copy, Debug)]
 pub struct Debian<'a> {
-    /// What its folder is called.
+    /// Name of its directory.
     pub name: &'a str,
-    /// The release.
+    /// Release.
     pub suite: &'a str,
-    /// What it has beside the essential packages.
+    /// Packages beyond the essential ones.
     pub packages: &'a [&'a str],
 }
 
-/// A folder with a Debian in it, which nobody writes to, and nobody replaces until this is dropped.
+/// A read-only Debian root file system. A shared lock prevents its replacement until drop.
 pub struct Rootfs {
     path: PathBuf,
     _lock: File,
 }
 
 impl Rootfs {
-    /// The one that was made before, or else a new one. They are kept in `MAGLEV_ROOTFS`, or in `target/rootfs`.
+    /// Returns a cached file system, or builds a new one. The cache is `MAGLEV_ROOTFS` or `target/rootfs`.
     ///
     /// # Panics
-    /// There is none, and none can be made.
+    /// If none exists and the build fails.
     #[must_use]
     pub fn of(debian: Debian<'_>) -> Self {
         let folder = env::var_os("MAGLEV_ROOTFS").map_or_else(|| target().join("rootfs"), PathBuf::from);
@@ -42,7 +42,7 @@ impl Rootfs {
         let lock = File::create(path.with_extension("lock")).unwrap();
         lock.lock_shared().unwrap();
         if !is_good(&path, debian) {
-            // Whoever comes second finds it made.
+            // Another process may have built it meanwhile.
             lock.unlock().unwrap();
             lock.lock().unwrap();
             if !is_good(&path, debian) {
@@ -54,21 +54,21 @@ impl Rootfs {
         Self { path, _lock: lock }
     }
 
-    /// Where it is.
+    /// Returns its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// The folder `target` of the build that the caller belongs to.
+/// Returns the `target` directory of the caller's build.
 pub(super) fn target() -> PathBuf {
     let caller = env::current_exe().unwrap();
     let profile = caller.ancestors().find(|folder| folder.ends_with("debug") || folder.ends_with("release"));
     profile.and_then(Path::parent).expect("a test is in the folder of its build").to_owned()
 }
 
-/// Whether that folder is there, of these packages, and not too old.
+/// True if the directory exists with these packages and is recent enough.
 fn is_good(path: &Path, debian: Debian<'_>) -> bool {
     let stamp = stamp(path);
     let made = fs::metadata(&stamp).and_then(|stamp| stamp.modified());
@@ -78,7 +78,7 @@ fn is_good(path: &Path, debian: Debian<'_>) -> bool {
         && age.is_some_and(|age| age < AGE)
 }
 
-/// A file beside the folder, which says what is in it and, by its own age, since when.
+/// Returns the stamp file, which lists the packages and whose age is the age of the directory.
 fn stamp(path: &Path) -> PathBuf {
     path.with_extension("packages")
 }
@@ -107,7 +107,7 @@ fn make(path: &Path, debian: Debian<'_>) {
     fs::write(stamp(path), packages).unwrap();
 }
 
-/// Without a network, what is old does as well.
+/// True if an outdated directory can serve when the network is down.
 fn is_good_but_old(path: &Path, packages: &str) -> bool {
     path.is_dir() && fs::read_to_string(stamp(path)).is_ok_and(|there| there == packages)
 }

@@ -1,4 +1,4 @@
-//! A machine beside a VPP.
+//! A machine with access to a VPP.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -7,14 +7,14 @@ use super::machine::Machine;
 use super::rootfs::{Debian, Rootfs};
 use crate::dataplane::Vpp;
 
-/// Where VPP's sockets are there.
+/// Directory of VPP's sockets on the machine.
 const FOLDER: &str = "/run/vpp";
 
 impl Machine {
-    /// Boots a Debian that has the sockets of `vpp`, for a group `vpp` of its own, as VPP's package makes them.
+    /// Boots a Debian with the sockets of `vpp`, owned by a group `vpp` as in VPP's package.
     ///
     /// # Panics
-    /// It does not boot.
+    /// If that fails.
     #[must_use]
     pub fn beside(vpp: &Vpp, debian: Debian<'_>) -> Self {
         let folder = vpp.api_socket().parent().unwrap().to_owned();
@@ -25,10 +25,10 @@ impl Machine {
         machine
     }
 
-    /// Gives the sockets of a VPP that has just started to that group.
+    /// Gives the sockets of a restarted VPP to that group.
     ///
     /// # Panics
-    /// There is no such group.
+    /// If that fails.
     pub fn lend(&self, vpp: &Vpp) {
         let group = self.sh("getent group vpp | cut -d: -f3").parse().unwrap();
         for socket in [vpp.api_socket(), vpp.stats_socket()] {

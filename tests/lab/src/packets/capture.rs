@@ -1,4 +1,4 @@
-//! What leaves VPP towards the servers, from a file of libpcap's format.
+//! Packets from VPP towards the servers, read from a pcap file.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,20 +6,20 @@ use std::path::Path;
 
 use super::flow::Flow;
 
-/// A packet on its way to a server, inside GRE.
+/// A GRE packet on its way to a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Packet {
-    /// The outer source address: the load balancer.
+    /// Outer source address: the load balancer.
     pub balancer: IpAddr,
-    /// The outer destination address.
+    /// Outer destination address.
     pub server: IpAddr,
-    /// The flow that the inner packet is of.
+    /// Flow of the inner packet.
     pub flow: Flow,
 }
 
 const FILE_HEADER: usize = 24;
 const RECORD_HEADER: usize = 16;
-/// Where a record header has the length of what follows.
+/// Offset of the length in a record header.
 const LENGTH: usize = 8;
 
 const IPV4: u16 = 0x0800;
@@ -27,10 +27,10 @@ const IPV6: u16 = 0x86dd;
 const UDP: u8 = 17;
 const GRE: u8 = 47;
 
-/// The packets in the file, in the order in which they left. Whatever is not GRE is left out.
+/// Returns the GRE packets in the file, in the order sent.
 ///
 /// # Panics
-/// There is no such file, or a packet in GRE is not as it should be.
+/// If the file is missing or a GRE packet is malformed.
 #[must_use]
 pub fn read(path: &Path) -> Vec<Packet> {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

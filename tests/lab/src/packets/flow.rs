@@ -1,36 +1,36 @@
-//! Flows, and where VPP's Maglev table sends them.
+//! Flows, and their servers by VPP's Maglev table.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use maglev_core::maglev::table::{self, Server};
 
-/// A flow of UDP.
+/// A UDP flow.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Flow {
-    /// The client.
+    /// Client address.
     pub from: SocketAddr,
-    /// The VIP.
+    /// VIP.
     pub to: SocketAddr,
 }
 
-/// Many flows to one VIP. They differ in their ports, and over IPv4 in their sources as well.
+/// Many flows to one VIP. They differ in their ports and, over IPv4, in their sources.
 #[derive(Clone, Copy, Debug)]
 pub struct Flows {
-    /// The VIP.
+    /// VIP.
     pub to: SocketAddr,
-    /// The first source port.
+    /// First source port.
     pub port: u16,
-    /// How many ports.
+    /// Number of ports.
     pub ports: u16,
 }
 
-/// How many sources flows over IPv4 have: a prime number, so that each of them meets each port.
+/// Number of IPv4 sources. A prime, so that each source meets each port.
 const SOURCES: u32 = 251;
 const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
 impl Flows {
-    /// What is in the packets, in the words of VPP's packet generator.
+    /// Returns the packet data in the syntax of VPP's packet generator.
     pub(super) fn data(&self) -> String {
         let Self { to, port, ports } = self;
         let (first, last) = (FIRST_SOURCE, Ipv4Addr::from_bits(FIRST_SOURCE.to_bits() + SOURCES - 1));
@@ -41,7 +41,7 @@ impl Flows {
 }
 
 impl Flow {
-    /// The hash by which VPP's lb plugin finds the bucket of the flow, on processors that compute CRC-32C themselves.
+    /// Returns the flow hash of VPP's lb plugin on processors with CRC-32C instructions.
     fn hash(&self) -> u32 {
         let half = |bytes: &[u8]| bytes.iter().rev().fold(0, |word: u64, byte| word << 8 | u64::from(*byte));
         let ports = u64::from(self.from.port().swap_bytes()) << 16 | u64::from(self.to.port().swap_bytes());
@@ -64,21 +64,21 @@ impl fmt::Display for Flow {
     }
 }
 
-/// VPP's table of new flows, as it should be.
+/// Expected Maglev table for new flows.
 pub struct Maglev {
     servers: Vec<IpAddr>,
     buckets: Vec<Option<usize>>,
 }
 
 impl Maglev {
-    /// The table of `length` buckets for servers with these weights.
+    /// Builds the table of `length` buckets for servers with these weights.
     pub fn new(servers: impl IntoIterator<Item = (IpAddr, u8)>, length: u32) -> Self {
         let (servers, weighted): (Vec<_>, Vec<Server>) =
             servers.into_iter().map(|(server, weight)| (server, (table::raw(server), weight))).unzip();
         Self { servers, buckets: table::table(&weighted, length) }
     }
 
-    /// Where a new flow goes.
+    /// Returns the server of a new flow.
     #[must_use]
     pub fn server(&self, flow: &Flow) -> Option<IpAddr> {
         let bucket = flow.hash() as usize & (self.buckets.len() - 1);
@@ -86,7 +86,7 @@ impl Maglev {
     }
 }
 
-/// The CRC-32C of eight more bytes, without the usual inversions.
+/// Returns the CRC-32C of eight more bytes, without the usual inversions.
 fn crc32c(crc: u32, word: u64) -> u32 {
     const POLYNOMIAL: u64 = 0x82f6_3b78;
     let step = |rest: u64, _| (rest >> 1) ^ (POLYNOMIAL & (rest & 1).wrapping_neg());

@@ -1,4 +1,4 @@
-//! A real VPP between a packet generator and a wire that is listened to.
+//! A real VPP between a packet generator and a capture.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::PATIENCE;
 use crate::dataplane::{RealVpp, Vpp};
 use crate::vpp_observer::WRITES;
 
-/// Clients are behind `pg0`. All servers are behind one router on `pg1`, whom VPP knows without asking.
+/// Clients are behind `pg0`. All servers are behind one router on `pg1` with a static neighbour entry.
 const WIRING: [&str; 10] = [
     "create packet-generator interface pg0",
     "create packet-generator interface pg1",
@@ -38,10 +38,10 @@ const ROUTES: [&str; 3] = [
 ];
 const PACKET_SIZE: u32 = 100;
 
-/// The weight of each server of a VIP.
+/// Weight of each server of a VIP.
 pub type Weights = BTreeMap<IpAddr, u8>;
 
-/// The VPP, a client of it, and a folder for captures.
+/// VPP, a client of it, and a directory for captures.
 pub struct Router {
     /// VPP itself.
     pub vpp: Vpp,
@@ -52,10 +52,10 @@ pub struct Router {
 }
 
 impl Router {
-    /// Starts it, if the environment names a real VPP. Says so if not, in the form in which skipped tests are counted.
+    /// Starts the VPP in `VPP_BIN`. Otherwise prints the skip line that the test runner counts.
     ///
     /// # Panics
-    /// VPP does not start.
+    /// If VPP does not start.
     #[must_use]
     pub fn start(test: &str) -> Option<Self> {
         let Some(binary) = RealVpp::binary() else {
@@ -71,11 +71,11 @@ impl Router {
         Some(router)
     }
 
-    /// Kills VPP as `kill -9` does, and starts an empty one. Returns when it is ready for packets, and says since when
-    /// its API has answered.
+    /// Kills VPP as `kill -9` does, starts an empty one, and waits until it forwards packets. Returns the time at which its API
+    /// first answered.
     ///
     /// # Panics
-    /// It does not start.
+    /// If VPP does not start.
     pub fn restart(&mut self) -> Instant {
         self.vpp.kill();
         self.vpp.boot().unwrap();
@@ -91,28 +91,28 @@ impl Router {
         }
     }
 
-    /// What VPP says to a command.
+    /// Runs a CLI command and returns its output.
     ///
     /// # Panics
-    /// It does not answer, or does not understand.
+    /// If the command fails.
     pub fn cli(&self, command: &str) -> String {
         let reply = self.runtime.block_on(self.client.request(&CliInband::new(command))).unwrap();
         assert_eq!(reply.retval, 0, "{command}: {}", reply.output.0);
         reply.output.0
     }
 
-    /// Does something with the client of VPP.
+    /// Runs `work` with the client of VPP.
     pub fn client<T>(&self, work: impl AsyncFnOnce(Client) -> T) -> T {
         self.runtime.block_on(work(self.client.clone()))
     }
 
-    /// Has VPP write down what its clients ask of it, from now on.
+    /// Starts an API trace in VPP.
     pub fn record(&self) {
         self.cli("api trace free");
         self.cli("api trace on");
     }
 
-    /// What clients have asked VPP to change since [`Self::record`], as the names of the messages.
+    /// Returns the names of the write messages since [`Self::record`].
     #[must_use]
     pub fn recorded(&self) -> Vec<String> {
         let trace = self.cli("api trace dump");
@@ -120,10 +120,10 @@ impl Router {
         names.filter(|name| WRITES.contains(name)).map(str::to_owned).collect()
     }
 
-    /// The servers that a VIP has and that are not removed.
+    /// Returns the servers of a VIP, without removed ones.
     ///
     /// # Panics
-    /// VPP does not answer.
+    /// If that fails.
     #[must_use]
     pub fn servers(&self, vip: SocketAddr) -> Vec<LbAsV2Details> {
         let mut servers = self.runtime.block_on(self.client.dump(&LbAsV2Dump::all())).unwrap();
@@ -137,16 +137,16 @@ impl Router {
     /// Waits until a VIP has these servers with these weights.
     ///
     /// # Panics
-    /// It never has.
+    /// On timeout.
     pub fn until(&self, vip: SocketAddr, wanted: &Weights) {
         let weights = || -> Weights { self.servers(vip).iter().map(|s| (s.address, s.weight)).collect() };
         until(|| weights() == *wanted, || format!("{vip} has {:?}, not {wanted:?}", weights()));
     }
 
-    /// Waits until `count` servers, of all VIPs together, have weight.
+    /// Waits until `count` servers, of all VIPs together, have a weight above zero.
     ///
     /// # Panics
-    /// They never have.
+    /// On timeout.
     pub fn until_raised(&self, count: usize) {
         let raised = || {
             let servers = self.runtime.block_on(self.client.dump(&LbAsV2Dump::all())).unwrap();
@@ -155,10 +155,10 @@ impl Router {
         until(|| raised() == count, || format!("{} servers have weight, not {count}", raised()));
     }
 
-    /// How many servers VPP has, those that linger included. Disturbs VPP less than to ask for them.
+    /// Returns the number of VPP's servers, including ghosts. Cheaper for VPP than a dump.
     ///
     /// # Panics
-    /// VPP does not tell.
+    /// If that fails.
     #[must_use]
     pub fn server_count(&self) -> usize {
         let shown = self.cli("show lb");
@@ -166,7 +166,7 @@ impl Router {
         count.unwrap_or_else(|| panic!("no number of servers: {shown}"))
     }
 
-    /// Sends one packet of each of the first `count` flows, as fast as it goes, and returns what came of them.
+    /// Sends one packet of each of the first `count` flows and returns those that were forwarded.
     #[must_use]
     pub fn send(&self, flows: &Flows, count: u32) -> Vec<Packet> {
         let traffic = Traffic::begin(self);
@@ -176,7 +176,7 @@ impl Router {
         traffic.end().1
     }
 
-    /// Whether a stream goes on, and how many packets it had so far.
+    /// Returns whether a stream is running, and its packet count.
     fn stream(&self, name: &str) -> (bool, u64) {
         let shown = self.cli("show packet-generator");
         let row = |line: &str| {
@@ -188,7 +188,7 @@ impl Router {
     }
 }
 
-/// Packets under way, and the capture of what becomes of them.
+/// Running streams and their capture.
 pub struct Traffic<'a> {
     router: &'a Router,
     capture: PathBuf,
@@ -196,7 +196,7 @@ pub struct Traffic<'a> {
 }
 
 impl<'a> Traffic<'a> {
-    /// Listens; nothing is sent yet.
+    /// Starts the capture. Nothing is sent yet.
     #[must_use]
     pub fn begin(router: &'a Router) -> Self {
         let number = router.captures.replace(router.captures.get() + 1);
@@ -205,7 +205,7 @@ impl<'a> Traffic<'a> {
         Self { router, capture, streams: Cell::new(0) }
     }
 
-    /// Sends `rate` packets a second, of each flow in turn, from now on.
+    /// Sends `rate` packets per second from now on, one flow after the other.
     pub fn flow(&self, flows: &Flows, rate: u32) {
         self.add(flows, &format!("limit 0 rate {rate}"));
     }
@@ -222,13 +222,13 @@ impl<'a> Traffic<'a> {
         name
     }
 
-    /// How many packets have been sent so far.
+    /// Returns the number of packets sent so far.
     #[must_use]
     pub fn sent(&self) -> u64 {
         (0..self.streams.get()).map(|number| self.router.stream(&format!("stream{number}")).1).sum()
     }
 
-    /// Stops. How many packets were sent, and those of them that left towards a server, in that order.
+    /// Stops. Returns the number of packets sent, and those that left towards a server, in order.
     #[must_use]
     pub fn end(self) -> (u64, Vec<Packet>) {
         let names = || (0..self.streams.get()).map(|number| format!("stream{number}"));

@@ -1,4 +1,4 @@
-//! A few packets of one flow to a VIP: from the packet generator of a real VPP, or counted by the simulator.
+//! Packets of one flow to a VIP: from a real VPP's packet generator, or counted by the simulator.
 
 use std::net::IpAddr;
 
@@ -9,20 +9,19 @@ use maglev_vpp::{Client, Error};
 use crate::dataplane::Vpp;
 use maglev_vppsim::Fate;
 
-/// The size of a packet, from its IP header on.
+/// Packet length from the IP header on.
 pub const SIZE: u64 = 100;
-/// By how much GRE over IPv4 makes it longer.
+/// Overhead of GRE over IPv4.
 pub const GRE: u64 = 24;
 
-/// Lets `vpp` have `count` packets of one new flow to `vip`, an IPv4 one of TCP. The simulator sends them to `server`, a
-/// real VPP to the server that it chooses; without one they are dropped for want of a server. Returns when they have been
-/// counted.
+/// Sends `count` packets of one new TCP flow to `vip` over IPv4, and waits until they are counted. The simulator counts them
+/// for `server`; a real VPP chooses. Without a server they are dropped.
 ///
 /// # Errors
-/// VPP is lost.
+/// If the connection to VPP is lost.
 ///
 /// # Panics
-/// A command fails, or the simulator has no such VIP or server.
+/// If a command fails, or the simulator has no such VIP or server.
 pub async fn send(
     vpp: &Vpp,
     client: &Client,
@@ -44,7 +43,7 @@ pub async fn send(
     }
     for command in commands(vip, count) {
         let reply = client.request(&CliInband::new(&command)).await?;
-        // The interface may be there from the last time, and whatever else was wrong the stream itself tells.
+        // The interface may exist already. Other errors show when the stream runs.
         let may_fail = command.starts_with("create") || command.starts_with("set interface ip");
         if reply.retval != 0 && !may_fail {
             panic!("{command}: {}", reply.output.0);
@@ -53,7 +52,7 @@ pub async fn send(
     Ok(())
 }
 
-/// A stream runs for as long as it is enabled and has packets left, which is a moment.
+/// Returns the CLI commands. A stream runs until its packets are sent, which takes a moment.
 fn commands(vip: &Vip, count: u64) -> [String; 5] {
     let (address, port) = (vip.prefix.address, vip.port);
     let name = format!("{address}-{port}-{count}");
