@@ -33,7 +33,7 @@ help: ## Show this list
 demo: build ## Watch weights in VPP follow the health of three real servers, for less than a minute
 	@target/debug/demo
 
-demo-run: build ## Set up the same and leave it to you until Ctrl-C
+demo-run: build ## Run the same setup until Ctrl-C, for experiments
 	@target/debug/demo --stay
 
 test: ## Run the lints and all tests

@@ -1,5 +1,5 @@
-//! The documents as a test reads them: pages with their fences, tables and links; terminals in them; and the stage that these are
-//! played on. `docs/contributing.md` says how they are written.
+//! Documents as tests read them: pages with fences, tables and links, and terminal sessions with the machine that runs them.
+//! `docs/contributing.md` describes the conventions.
 
 #![expect(
     clippy::panic,
@@ -7,10 +7,10 @@
     reason = "what cannot be read or played ends the test that asked for it, there and then"
 )]
 
+pub mod documented_host;
 pub mod manual;
 pub mod masks;
 pub mod page;
 pub mod play;
 pub mod servers;
-pub mod documented_host;
 pub mod terminal;

@@ -1,5 +1,5 @@
-//! The parts of the end-to-end tests that are no test themselves: the runner of the documents, and the demo. The simulator of
-//! VPP, the simulation of the whole system, the lab and the benchmarks are crates of their own, below this one.
+//! Shared parts of the end-to-end tests: the documentation runner and the demo. The VPP simulator, the system simulation, the
+//! lab and the benchmarks are separate crates below this directory.
 
 pub mod demo;
 pub mod docs;

@@ -5,46 +5,46 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use maglev_ipc::OutcomeCode;
-use maglev_lab::many_frontends::Crowd;
 use maglev_lab::dataplane::{RealVpp, Vpp};
-use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
+use maglev_lab::many_frontends::ManyFrontends;
 use maglev_lab::packets::flow::{Flows, Maglev};
 use maglev_lab::packets::router::{Router, Weights};
 use maglev_lab::packets::until;
-use maglev_lab::test_dir::Place;
-use maglev_lab::scripted_prober::Prober;
+use maglev_lab::scripted_prober::ScriptedProber;
+use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::SyncVpplbStateRequest;
 
-const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
+const MANY: ManyFrontends = ManyFrontends { frontends: 1000, backends: 10 };
 
 struct FillFixture {
     maglevd: Maglevd,
-    _prober: Prober,
-    _place: Place,
+    _prober: ScriptedProber,
+    _place: TestDir,
 }
 
 impl FillFixture {
     /// Starts a `maglevd` that begins to fill VPP.
     fn start(router: &Router) -> Self {
-        let place = Place::new();
-        let prober = Prober::listen(&place.path("prober.sock"));
-        let maglevd = Setup::new(&place, &CROWD.config()).vpp(&router.vpp).start();
-        prober.until_asked(CROWD.len());
-        prober.say(CROWD.servers(), OutcomeCode::L7Ok);
-        Self { maglevd, _prober: prober, _place: place }
+        let dir = TestDir::new();
+        let prober = ScriptedProber::listen(&dir.path("prober.sock"));
+        let maglevd = MaglevdSetup::new(&dir, &MANY.config()).vpp(&router.vpp).start();
+        prober.until_checks(MANY.len());
+        prober.report(MANY.servers(), OutcomeCode::L7Ok);
+        Self { maglevd, _prober: prober, _place: dir }
     }
 }
 
 /// Waits until VPP has some of the servers.
 fn until_partly_filled(router: &Router) {
-    let partly_filled = || router.server_count() > CROWD.len() / 10;
+    let partly_filled = || router.server_count() > MANY.len() / 10;
     until(partly_filled, || format!("{} servers", router.server_count()));
-    println!("interrupted at {} of {} servers", router.server_count(), CROWD.len());
+    println!("interrupted at {} of {} servers", router.server_count(), MANY.len());
 }
 
 fn assert_filled(router: &Router) {
-    router.until_raised(CROWD.len());
-    assert_eq!(router.server_count(), CROWD.len());
+    router.until_raised(MANY.len());
+    assert_eq!(router.server_count(), MANY.len());
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn vpp_stopped_while_filling_is_refilled() {
     let Some(router) = Router::start(test) else { return };
     let fixture = FillFixture::start(&router);
     until_partly_filled(&router);
-    let said = fixture.maglevd.process.said();
+    let said = fixture.maglevd.process.line_count();
     router.vpp.hang(true);
     fixture.maglevd.process.line(said, "VPP lost");
     router.vpp.hang(false);
@@ -80,8 +80,8 @@ fn missing_lb_plugin_is_reported() {
         return;
     };
     let vpp = Vpp::real_with(&binary, &[]).unwrap();
-    let place = Place::new();
-    let maglevd = Setup::new(&place, &WEB.replace("INTERVAL", "1h")).vpp(&vpp).start();
+    let dir = TestDir::new();
+    let maglevd = MaglevdSetup::new(&dir, &WEB.replace("INTERVAL", "1h")).vpp(&vpp).start();
     let line = maglevd.process.line(0, "lb_plugin.so");
     assert!(line.contains("ERROR"), "{line}");
 }
@@ -100,8 +100,8 @@ maglev:
 fn lingering_ghost_records_are_ignored() {
     let test = "lingering_ghost_records_are_ignored";
     let Some(router) = Router::start(test) else { return };
-    let place = Place::new();
-    let start = || Setup::new(&place, &WEB.replace("INTERVAL", "500ms")).vpp(&router.vpp).start();
+    let dir = TestDir::new();
+    let start = || MaglevdSetup::new(&dir, &WEB.replace("INTERVAL", "500ms")).vpp(&router.vpp).start();
     let maglevd = start();
     let vip = SocketAddr::from(([203, 0, 113, 80], 80));
     let weights: Weights = [1, 2].map(|number| (IpAddr::from(Ipv4Addr::new(10, 1, 0, number)), 1)).into();

@@ -10,10 +10,10 @@ use std::net::IpAddr;
 
 use fastrand::Rng;
 use maglev_lab::dataplane::Vpp;
-use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::packets::until;
-use maglev_lab::test_dir::Place;
-use maglev_lab::vpp_observer::{Observer, Weights, host};
+use maglev_lab::test_dir::TestDir;
+use maglev_lab::vpp_observer::{VppObserver, Weights, host};
 use maglev_proto::v1::SyncVpplbStateRequest;
 use maglev_vpp::message::*;
 use maglev_vpp::{Client, cli};
@@ -49,11 +49,11 @@ fn random_vpp_state_converges() {
     let seed = env::var("VPP_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("VPP_SEED={seed}");
     let (vpp, mut random) = (Vpp::start().unwrap(), Rng::with_seed(seed));
-    let observer = Observer::of(&vpp);
+    let observer = VppObserver::new(&vpp);
     for round in 0..ROUNDS {
         observer.client(async |client| make_random_calls(&client, &mut random).await);
-        let place = Place::new();
-        let maglevd = Setup::new(&place, CONFIG).vpp(&vpp).start();
+        let dir = TestDir::new();
+        let maglevd = MaglevdSetup::new(&dir, CONFIG).vpp(&vpp).start();
         until(|| is_in_sync(&maglevd), || format!("round {round}: {:#?}", read_state(&observer)));
         assert_eq!(read_state(&observer), desired_state(), "round {round}");
         assert_eq!(sticky(&observer), [], "round {round}");
@@ -82,7 +82,7 @@ fn desired_state() -> LbState {
 }
 
 /// Returns VPP's state without ghosts.
-fn read_state(observer: &Observer<'_>) -> LbState {
+fn read_state(observer: &VppObserver<'_>) -> LbState {
     observer.client(async |client| {
         let vips = client.dump(&LbVipDump::all()).await.unwrap();
         let mut found: LbState = vips.iter().map(|vip| (vip.vip, (vip.encap, Weights::new()))).collect();
@@ -96,7 +96,7 @@ fn read_state(observer: &Observer<'_>) -> LbState {
 }
 
 /// Returns the VIPs that hash by source address only.
-fn sticky(observer: &Observer<'_>) -> Vec<Vip> {
+fn sticky(observer: &VppObserver<'_>) -> Vec<Vip> {
     let listing =
         observer.client(async |client| client.request(&CliInband::new(cli::SHOW_VIPS)).await.unwrap());
     let sticky = cli::vips(&listing.output.0).into_iter().filter(|shown| shown.src_ip_sticky);

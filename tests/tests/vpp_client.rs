@@ -1,6 +1,6 @@
 //! The client end to end, on the simulator or on the real VPP in `VPP_BIN`.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail at once")]
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

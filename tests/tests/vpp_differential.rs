@@ -2,7 +2,7 @@
 //!
 //! Runs only when `VPP_BIN` names a VPP. `VPP_SEED` repeats one run, `VPP_STEPS` sets its length.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test may fail at once")]
 
 use std::env;
 use std::fmt::Debug;

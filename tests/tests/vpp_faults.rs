@@ -1,6 +1,6 @@
 //! The client against a misbehaving VPP. On the simulator only.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail at once")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

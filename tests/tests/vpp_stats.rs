@@ -1,6 +1,6 @@
 //! The stats socket, on the simulator or on the real VPP in `VPP_BIN`.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test may fail at once")]
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! VPP's behaviour towards non-conforming clients, byte by byte. Crashes are tested on the simulator only, all else also on the
 //! real VPP in `VPP_BIN`.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test may fail at once")]
 
 use std::collections::HashMap;
 use std::fmt::Debug;

@@ -4,25 +4,25 @@
 
 use std::process::Command;
 
-use maglev_lab::service_manager::Manager;
-use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
 use maglev_lab::programs::program;
+use maglev_lab::service_manager::FakeServiceManager;
+use maglev_lab::test_dir::TestDir;
 
 #[test]
 fn prober_notifies_watchdog() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let mut prober = Command::new(program("maglevd-prober").unwrap());
-    prober.arg("--socket").arg(place.path("prober.sock"));
-    expect_watchdog(&place, prober);
+    prober.arg("--socket").arg(dir.path("prober.sock"));
+    expect_watchdog(&dir, prober);
 }
 
 /// Waits for readiness, and then for three watchdog notifications.
-fn expect_watchdog(place: &Place, mut program: Command) {
-    let systemd = Manager::new(place);
+fn expect_watchdog(dir: &TestDir, mut program: Command) {
+    let systemd = FakeServiceManager::new(dir);
     let _process = Process::spawn(
         "watched",
-        program.env("NOTIFY_SOCKET", place.path("notify")).env("WATCHDOG_USEC", "100000"),
+        program.env("NOTIFY_SOCKET", dir.path("notify")).env("WATCHDOG_USEC", "100000"),
     );
     let mut beats = 0;
     let mut is_ready = false;

@@ -1,17 +1,17 @@
-//! The addresses of the backends: 200 of each 127.x.y.0/24, from 127.10.0.1 on. The programs in C count alike.
+//! Addresses of the backends: 200 of each 127.x.y.0/24, from 127.10.0.1 on. The C programs use the same sequence.
 
 use std::net::Ipv4Addr;
 
 const FIRST: u32 = 0x7f0a_0000;
 const PER_NET: u32 = 200;
 
-/// The address of a backend.
+/// Returns the address of a backend.
 #[must_use]
 pub const fn of(backend: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(FIRST + backend / PER_NET * 256 + 1 + backend % PER_NET)
 }
 
-/// The backend with an address, if it may be one's.
+/// Returns the backend at an address, if any can have it.
 #[must_use]
 pub const fn backend(address: Ipv4Addr) -> Option<u32> {
     let Some(rest) = address.to_bits().checked_sub(FIRST) else { return None };
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_backend_has_an_address_of_its_own_by_which_it_is_found() {
+    fn addresses_map_to_backends_and_back() {
         for number in 0..50_000 {
             assert_eq!(backend(of(number)), Some(number));
         }

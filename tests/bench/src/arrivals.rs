@@ -1,33 +1,33 @@
-//! When probes arrived, and how long each backend had waited for its one.
+//! Arrival times of probes and the gaps between them, per backend.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// What is known of arrivals.
+/// Recorded arrivals.
 #[derive(Debug)]
-pub struct Arrivals(Mutex<Known>);
+pub struct Arrivals(Mutex<ArrivalLog>);
 
 #[derive(Debug)]
-struct Known {
-    /// When the last one of each backend arrived; 0 is never.
+struct ArrivalLog {
+    /// Last arrival at each backend; 0 for none.
     last: Vec<u64>,
-    /// In ns, since [`Arrivals::begin`].
+    /// Gaps in ns since [`Arrivals::begin`].
     gaps: Vec<u64>,
 }
 
 impl Arrivals {
-    /// None, at so many backends.
+    /// Returns an empty record for that number of backends.
     #[must_use]
     pub fn new(backends: usize) -> Self {
-        Self(Mutex::new(Known { last: vec![0; backends], gaps: Vec::new() }))
+        Self(Mutex::new(ArrivalLog { last: vec![0; backends], gaps: Vec::new() }))
     }
 
-    /// One arrived for `backend` at `at`, by [`now`]'s clock.
+    /// Records an arrival at `backend` at time `at` of [`now`]'s clock.
     pub fn saw(&self, backend: u32, at: u64) {
         let mut known = self.known();
-        let Known { last, gaps } = &mut *known;
+        let ArrivalLog { last, gaps } = &mut *known;
         let Some(last) = last.get_mut(backend as usize) else { return };
         if *last > 0 {
             gaps.push(at.saturating_sub(*last));
@@ -35,19 +35,19 @@ impl Arrivals {
         *last = at;
     }
 
-    /// Forgets the times between arrivals so far.
+    /// Clears the recorded gaps.
     pub fn begin(&self) {
         self.known().gaps.clear();
     }
 
-    /// Forgets all.
+    /// Clears everything.
     pub fn forget(&self) {
         let mut known = self.known();
         known.last.fill(0);
         known.gaps.clear();
     }
 
-    /// The times between two arrivals at one backend since [`Self::begin`], the shortest first.
+    /// Returns the gaps since [`Self::begin`], ascending.
     #[must_use]
     pub fn gaps(&self) -> Vec<Duration> {
         let mut gaps: Vec<_> = self.known().gaps.iter().map(|&gap| Duration::from_nanos(gap)).collect();
@@ -55,13 +55,13 @@ impl Arrivals {
         gaps
     }
 
-    /// Whoever panicked with it had nothing half done.
-    fn known(&self) -> MutexGuard<'_, Known> {
+    /// Locks the record. No update can be half done, so poisoning is ignored.
+    fn known(&self) -> MutexGuard<'_, ArrivalLog> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The time by the clock that the kernel stamps packets with, in ns.
+/// Returns the time of the clock that stamps packets, in ns.
 #[must_use]
 pub fn now() -> u64 {
     clock_gettime(ClockId::CLOCK_REALTIME).map_or(0, |time| Duration::from(time).as_nanos() as u64)
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gap_is_between_two_arrivals_at_one_backend() {
+    fn gaps_are_per_backend() {
         let arrivals = Arrivals::new(2);
         arrivals.saw(0, 1_000);
         arrivals.saw(1, 1_500);

@@ -1,4 +1,4 @@
-//! Checkers: ours, those of others, and programs in C that do the least that there is to be done.
+//! Checkers: vpp-maglev, others, and C programs that do the necessary minimum.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,26 +15,26 @@ use super::config::{self, Check};
 use super::usage::tree;
 use maglev_lab::programs::program;
 
-/// How long a checker may take to end when asked to.
+/// Timeout for a checker to exit.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How the programs in C group their starts, in µs. It is the prober's grain.
+/// Interval at which the C programs start probes, in µs; equal to the prober's timer granularity.
 const TICK: u32 = 4000;
 
-/// Whose program it is.
+/// A kind of checker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Who {
+pub enum CheckerKind {
     /// `maglevd` and `maglevd-prober`.
     Ours,
-    /// HAProxy, with one thread.
+    /// HAProxy with one thread.
     Haproxy,
     /// keepalived's checkers.
     Keepalived,
-    /// The program in C.
+    /// Minimal C program, the lower bound.
     Floor,
 }
 
-impl Who {
-    /// A name for tables.
+impl CheckerKind {
+    /// Returns the name for tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,29 +45,28 @@ impl Who {
         }
     }
 
-    /// How much longer than the interval the time between two probes of a backend is meant to be, in parts of it: ours
-    /// are spread at random.
+    /// Returns the intended maximum excess of the probe interval, as a fraction: our probes have random jitter.
     #[must_use]
     pub const fn jitter(self) -> f64 {
         if matches!(self, Self::Ours) { 0.1 } else { 0.0 }
     }
 }
 
-/// Where everything for checkers is: programs in C, files, sockets.
-pub struct Kit {
-    /// A folder of our own.
-    pub folder: PathBuf,
-    /// VPP's sockets, API and stats.
+/// Everything needed to start checkers: C programs, files, sockets.
+pub struct CheckerKit {
+    /// Working directory.
+    pub directory: PathBuf,
+    /// VPP's sockets: API and stats.
     pub vpp: (PathBuf, PathBuf),
-    /// What cannot be had here, and why.
+    /// Unavailable checkers and the reason.
     missing: BTreeMap<&'static str, String>,
 }
 
-impl Kit {
-    /// Compiles the programs in C, and looks for the others.
+impl CheckerKit {
+    /// Compiles the C programs and looks for the others.
     #[must_use]
-    pub fn new(folder: &Path, vpp: (PathBuf, PathBuf)) -> Self {
-        let mut kit = Self { folder: folder.to_owned(), vpp, missing: BTreeMap::new() };
+    pub fn new(directory: &Path, vpp: (PathBuf, PathBuf)) -> Self {
+        let mut kit = Self { directory: directory.to_owned(), vpp, missing: BTreeMap::new() };
         let sources: [(&str, &str, &[&str]); 3] = [
             ("floor", include_str!("../c/floor.c"), &[]),
             ("raw", include_str!("../c/raw.c"), &["-fno-strict-aliasing"]),
@@ -87,13 +86,13 @@ impl Kit {
     }
 
     fn compile(&self, name: &str, source: &str, flags: &[&str]) -> anyhow::Result<()> {
-        let text = self.folder.join(name).with_extension("c");
+        let text = self.directory.join(name).with_extension("c");
         std::fs::write(&text, source)?;
         let compiled = Command::new("cc")
             .arg("-O2")
             .arg(&text)
             .arg("-o")
-            .arg(self.folder.join(name))
+            .arg(self.directory.join(name))
             .args(flags)
             .output();
         let compiled = compiled.context("cc cannot be run")?;
@@ -109,7 +108,7 @@ impl Kit {
     }
 
     fn file(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
-        let path = self.folder.join(name);
+        let path = self.directory.join(name);
         std::fs::write(&path, text)?;
         Ok(path)
     }
@@ -117,13 +116,13 @@ impl Kit {
     /// Starts a checker.
     ///
     /// # Errors
-    /// It cannot be had here, or does not take the configuration.
-    pub fn start(&self, who: Who, check: &Check) -> anyhow::Result<Checker> {
+    /// If it is unavailable or rejects the configuration.
+    pub fn start(&self, who: CheckerKind, check: &Check) -> anyhow::Result<Checker> {
         match who {
-            Who::Ours => self.ours(check),
-            Who::Haproxy => self.haproxy(check),
-            Who::Keepalived => self.keepalived(check),
-            Who::Floor => self.floor(check),
+            CheckerKind::Ours => self.ours(check),
+            CheckerKind::Haproxy => self.haproxy(check),
+            CheckerKind::Keepalived => self.keepalived(check),
+            CheckerKind::Floor => self.floor(check),
         }
     }
 
@@ -131,7 +130,7 @@ impl Kit {
         let file = self.file("maglev.yaml", &config::ours(check))?;
         let maglevd = program("maglevd")?;
         let checked = Command::new(&maglevd)
-            .current_dir(&self.folder)
+            .current_dir(&self.directory)
             .args(["--check", "--config", "maglev.yaml"])
             .output()?;
         ensure!(
@@ -139,8 +138,8 @@ impl Kit {
             "maglevd refuses it: {}",
             String::from_utf8_lossy(&checked.stderr).trim()
         );
-        let socket = self.folder.join("prober.sock");
-        // Nothing else may be taken for the one that is about to listen there.
+        let socket = self.directory.join("prober.sock");
+        // A stale socket would be mistaken for the new one.
         _ = std::fs::remove_file(&socket);
         let mut prober = Command::new(program("maglevd-prober")?);
         prober.arg("--socket").arg(&socket);
@@ -148,9 +147,9 @@ impl Kit {
         let mut controller = Command::new(maglevd);
         let paths = [
             ("--config", &file),
-            ("--grpc-socket", &self.folder.join("maglevd.sock")),
+            ("--grpc-socket", &self.directory.join("maglevd.sock")),
             ("--prober", &socket),
-            ("--state-dir", &self.folder.join("state")),
+            ("--state-dir", &self.directory.join("state")),
             ("--vpp-api-addr", &self.vpp.0),
             ("--vpp-stats-addr", &self.vpp.1),
         ];
@@ -179,66 +178,66 @@ impl Kit {
             .args(["--dont-fork", "--check", "--no-syslog", "--log-console", "--log-detail", "-f"])
             .arg(file);
         for (flag, pid) in [("-p", "keepalived.pid"), ("-c", "checkers.pid"), ("-r", "vrrp.pid")] {
-            command.arg(flag).arg(self.folder.join(pid));
+            command.arg(flag).arg(self.directory.join(pid));
         }
-        command.env("LD_PRELOAD", self.folder.join("ipvs.so"));
+        command.env("LD_PRELOAD", self.directory.join("ipvs.so"));
         Ok(Checker { parts: vec![self.spawn("keepalived", &mut command)?] })
     }
 
     fn floor(&self, check: &Check) -> anyhow::Result<Checker> {
         let (name, mode) = config::floor(check)?;
         self.need(name)?;
-        let mut command = Command::new(self.folder.join(name));
+        let mut command = Command::new(self.directory.join(name));
         let numbers = [check.backends, check.probe.port().into(), check.interval.as_millis() as u32, TICK];
         command.arg(mode).args(numbers.map(|number| number.to_string()));
         Ok(Checker { parts: vec![self.spawn("floor", &mut command)?] })
     }
 
-    /// What a program writes goes to a file, which costs it the same as a journal or less.
-    fn spawn(&self, name: &'static str, command: &mut Command) -> anyhow::Result<Part> {
+    /// Starts a program with its output in a file, which costs at most as much as the journal.
+    fn spawn(&self, name: &'static str, command: &mut Command) -> anyhow::Result<Program> {
         let log = self.log(name);
         let file = File::create(&log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let began = Instant::now();
         let child = command.spawn().with_context(|| format!("{command:?}"))?;
-        Ok(Part { name, began, child, log })
+        Ok(Program { name, began, child, log })
     }
 
-    /// Where a program's output is.
+    /// Returns the path of a program's output.
     #[must_use]
     pub fn log(&self, name: &str) -> PathBuf {
-        self.folder.join(name).with_extension("log")
+        self.directory.join(name).with_extension("log")
     }
 }
 
-/// A running checker. It ends when dropped.
+/// A running checker. Ended on drop.
 pub struct Checker {
-    /// Its programs.
-    pub parts: Vec<Part>,
+    /// Programs of the checker.
+    pub parts: Vec<Program>,
 }
 
 impl Checker {
-    /// Fails if one of its programs has ended.
+    /// Fails if one of its programs has exited.
     ///
     /// # Errors
-    /// One has; the error has its last words.
+    /// If one has exited, with the end of its output.
     pub fn check(&mut self) -> anyhow::Result<()> {
-        self.parts.iter_mut().try_for_each(Part::check)
+        self.parts.iter_mut().try_for_each(Program::check)
     }
 }
 
-/// A program of a checker, with all that it starts.
-pub struct Part {
-    /// The program.
+/// A program of a checker with its child processes.
+pub struct Program {
+    /// Name of the program.
     pub name: &'static str,
-    /// When it was started.
+    /// Start time.
     pub began: Instant,
     child: Child,
     log: PathBuf,
 }
 
-impl Part {
-    /// Its processes.
+impl Program {
+    /// Returns its processes.
     #[must_use]
     pub fn pids(&self) -> Vec<Pid> {
         tree(self.pid())
@@ -250,16 +249,16 @@ impl Part {
 
     fn check(&mut self) -> anyhow::Result<()> {
         let Some(status) = self.child.try_wait()? else { return Ok(()) };
-        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = said.lines().collect();
-        bail!("{} has ended, {status}: {}", self.name, lines[lines.len().saturating_sub(5)..].join(" / "))
+        let output = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = output.lines().collect();
+        bail!("{} has exited, {status}: {}", self.name, lines[lines.len().saturating_sub(5)..].join(" / "))
     }
 }
 
-impl Drop for Part {
+impl Drop for Program {
     fn drop(&mut self) {
         let all = self.pids();
-        // Failures mean that it has ended already, here and below.
+        // Here and below, errors mean that the process has exited.
         _ = kill(self.pid(), Signal::SIGTERM);
         let deadline = Instant::now() + PATIENCE;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {

@@ -1,4 +1,4 @@
-//! The same check, in each checker's own words.
+//! Equivalent checks in each checker's configuration language.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,27 +7,27 @@ use anyhow::{bail, ensure};
 
 use super::{address, server};
 
-/// What a probe does.
+/// Type of probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Probe {
-    /// An echo request.
+    /// ICMP echo request.
     Icmp,
-    /// A handshake that is never finished.
+    /// Half-open TCP handshake.
     TcpHalf,
-    /// A connection, which the server accepts.
+    /// Full TCP connection.
     TcpFull,
-    /// A question on a connection of its own.
+    /// HTTP request on a new connection.
     Http,
-    /// A question on a connection that stays.
+    /// HTTP request on a reused connection.
     HttpKept,
-    /// As `Http`, with a TLS handshake.
+    /// As `Http`, over TLS.
     Https,
-    /// As `HttpKept`, with TLS.
+    /// As `HttpKept`, over TLS.
     HttpsKept,
 }
 
 impl Probe {
-    /// Where the server is asked; 0 if nowhere.
+    /// Returns the server port, or 0 for none.
     #[must_use]
     pub const fn port(self) -> u16 {
         match self {
@@ -38,13 +38,13 @@ impl Probe {
         }
     }
 
-    /// Whether its connections stay.
+    /// True if connections are reused.
     #[must_use]
     pub const fn is_kept(self) -> bool {
         matches!(self, Self::HttpKept | Self::HttpsKept)
     }
 
-    /// Its kind, as it is chosen.
+    /// Returns the name of its kind on the command line.
     #[must_use]
     pub const fn family(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl Probe {
         }
     }
 
-    /// A name for tables.
+    /// Returns the name for tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -63,34 +63,34 @@ impl Probe {
             Self::TcpHalf => "TCP, half-open",
             Self::TcpFull => "TCP, full",
             Self::Http => "HTTP",
-            Self::HttpKept => "HTTP, kept",
+            Self::HttpKept => "HTTP, keep-alive",
             Self::Https => "HTTPS",
-            Self::HttpsKept => "HTTPS, kept",
+            Self::HttpsKept => "HTTPS, keep-alive",
         }
     }
 }
 
-/// What is to be checked, and how.
+/// A check configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Check {
-    /// What each probe does.
+    /// Type of probe.
     pub probe: Probe,
-    /// How many backends there are.
+    /// Number of backends.
     pub backends: u32,
-    /// The first of them.
+    /// Index of the first backend.
     pub first: u32,
-    /// Between two probes of a backend that is well.
+    /// Interval of probes of a healthy backend.
     pub interval: Duration,
-    /// The same of one that has just failed.
+    /// Interval after a first failure.
     pub fast: Duration,
-    /// How many failures take a backend down.
+    /// Failures that take a backend down.
     pub fall: u32,
-    /// Whether our time-outs follow the answers.
+    /// True if our timeouts adapt to latency.
     pub auto: bool,
 }
 
 impl Check {
-    /// One a second.
+    /// Returns a check with one probe per second.
     #[must_use]
     pub const fn new(probe: Probe, backends: u32) -> Self {
         let interval = Duration::from_secs(1);
@@ -102,7 +102,7 @@ impl Check {
     }
 }
 
-/// `maglevd`'s. Ten backends share a frontend.
+/// Returns `maglevd`'s configuration. Ten backends share a frontend.
 #[must_use]
 pub fn ours(check: &Check) -> String {
     let port = check.probe.port();
@@ -145,18 +145,18 @@ pub fn ours(check: &Check) -> String {
     text
 }
 
-/// HAProxy's, with one thread, as it is for one processor. What its TCP check does is half-open.
+/// Returns HAProxy's configuration with one thread, for one processor. Its TCP check is half-open.
 ///
 /// # Errors
-/// It has no such check.
+/// If HAProxy has no such check.
 pub fn haproxy(check: &Check) -> anyhow::Result<String> {
     let (option, words) = match check.probe {
         Probe::TcpHalf => ("", "check"),
         Probe::Http => ("  option httpchk GET /health\n", "check"),
         Probe::Https => ("  option httpchk GET /health\n", "check check-ssl verify none"),
-        Probe::TcpFull => bail!("HAProxy's check of TCP never finishes the handshake"),
-        Probe::Icmp => bail!("HAProxy does not ping"),
-        Probe::HttpKept | Probe::HttpsKept => bail!("HAProxy 2.6 does not keep the connections of checks"),
+        Probe::TcpFull => bail!("HAProxy's TCP check never completes the handshake"),
+        Probe::Icmp => bail!("HAProxy has no ICMP check"),
+        Probe::HttpKept | Probe::HttpsKept => bail!("HAProxy 2.6 has no keep-alive for checks"),
     };
     let (interval, fast, fall) = (check.interval.as_millis(), check.fast.as_millis(), check.fall);
     let mut text = format!(
@@ -187,10 +187,10 @@ frontend all
     Ok(text)
 }
 
-/// keepalived's.
+/// Returns keepalived's configuration.
 ///
 /// # Errors
-/// It has no such check.
+/// If keepalived has no such check.
 pub fn keepalived(check: &Check) -> anyhow::Result<String> {
     ensure!(check.interval.subsec_nanos() == 0, "keepalived's intervals are whole seconds");
     let (name, words) = match check.probe {
@@ -198,8 +198,8 @@ pub fn keepalived(check: &Check) -> anyhow::Result<String> {
         Probe::TcpFull => ("TCP_CHECK", ""),
         Probe::Http => ("HTTP_GET", "url { path /health\n status_code 200\n }"),
         Probe::Https => ("SSL_GET", "url { path /health\n status_code 200\n }"),
-        Probe::TcpHalf => bail!("keepalived's check of TCP finishes the handshake"),
-        Probe::HttpKept | Probe::HttpsKept => bail!("keepalived does not keep the connections of checks"),
+        Probe::TcpHalf => bail!("keepalived's TCP check completes the handshake"),
+        Probe::HttpKept | Probe::HttpsKept => bail!("keepalived has no keep-alive for checks"),
     };
     let port = check.probe.port().max(1);
     let (interval, retry, fast) = (check.interval.as_secs(), check.fall - 1, check.fast.as_secs_f64());
@@ -222,10 +222,10 @@ pub fn keepalived(check: &Check) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The program in C that does the same system calls, and its mode.
+/// Returns the C program with the same system calls, and its mode.
 ///
 /// # Errors
-/// There is none.
+/// If there is none.
 pub fn floor(check: &Check) -> anyhow::Result<(&'static str, &'static str)> {
     Ok(match check.probe {
         Probe::Icmp => ("raw", "icmp"),
@@ -233,6 +233,6 @@ pub fn floor(check: &Check) -> anyhow::Result<(&'static str, &'static str)> {
         Probe::TcpFull => ("floor", "full"),
         Probe::Http => ("floor", "http"),
         Probe::HttpKept => ("floor", "kept"),
-        Probe::Https | Probe::HttpsKept => bail!("there is no floor with TLS"),
+        Probe::Https | Probe::HttpsKept => bail!("the C floor has no TLS"),
     })
 }

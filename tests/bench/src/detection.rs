@@ -1,4 +1,4 @@
-//! How long it takes until a backend that fails is called down, by each checker's own log.
+//! Detection time of failing backends, from each checker's log.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -8,53 +8,54 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use super::Bench;
-use super::checker::Who;
+use super::checker::CheckerKind;
 use super::config::{Check, Probe};
-use super::log::Log;
+use super::log::LogReader;
 use super::report::{Figure, Part, percentile};
-use super::server::Health;
+use super::server::BackendHealth;
 
-/// How checkers are told to probe.
+/// Probe interval.
 const INTERVAL: Duration = Duration::from_secs(1);
 const FAST: Duration = Duration::from_millis(100);
 const FALL: u32 = 3;
-/// What the slowest can take: an interval, and three time-outs of a second with pauses between them.
+/// Maximum detection time: an interval, and three timeouts of a second with pauses.
 const LONGEST: Duration = Duration::from_secs(6);
-/// Failures of each kind in a second, at random instants.
+/// Failures of each kind per second, at random times.
 const PER_SECOND: u32 = 16;
-/// What comes before the first failure.
+/// Time before the first failure.
 const WARM_UP: Duration = Duration::from_secs(4);
 
-const KINDS: [(Health, &str); 2] = [(Health::Sick, "503"), (Health::Silent, "silent")];
-/// Whose, whether our time-outs follow the answers, and what is to be reached where a backend is silent: the median in s.
-const CHECKERS: [(Who, bool, Option<f64>); 4] = [
-    (Who::Ours, false, Some(2.0)),
-    (Who::Ours, true, Some(1.2)),
-    (Who::Haproxy, false, None),
-    (Who::Keepalived, false, None),
+const KINDS: [(BackendHealth, &str); 2] =
+    [(BackendHealth::Failing, "503"), (BackendHealth::Silent, "silent")];
+/// Checker, adaptive timeouts, and the target for the median detection time of silent backends, in s.
+const CHECKERS: [(CheckerKind, bool, Option<f64>); 4] = [
+    (CheckerKind::Ours, false, Some(2.0)),
+    (CheckerKind::Ours, true, Some(1.2)),
+    (CheckerKind::Haproxy, false, None),
+    (CheckerKind::Keepalived, false, None),
 ];
 
-/// How many backends lose packets, and for how long; one packet in so many is lost.
+/// Number of backends with packet loss, its duration, and its rate.
 const LOSING: u32 = 1000;
 const LOSS: Duration = Duration::from_secs(10);
 const ONE_IN: u32 = 100;
 
-fn name(who: Who, auto: bool) -> String {
+fn name(who: CheckerKind, auto: bool) -> String {
     if auto { format!("{}, timeout: auto", who.name()) } else { who.name().to_owned() }
 }
 
-/// How long one checker is believed to take.
+/// Estimated duration of one checker.
 fn estimate(bench: &Bench) -> Duration {
     WARM_UP + Duration::from_secs_f64(f64::from(bench.options.failures) / f64::from(PER_SECOND)) + LONGEST
 }
 
-/// How long all are believed to take.
+/// Returns the estimated total duration.
 #[must_use]
 pub fn total(bench: &Bench) -> Duration {
     (estimate(bench) + LOSS + WARM_UP) * CHECKERS.len() as u32
 }
 
-/// Measures all checkers, one after the other.
+/// Measures all checkers in turn.
 #[must_use]
 pub fn run(bench: &mut Bench) -> Part {
     let mut part = bench.part();
@@ -63,7 +64,7 @@ pub fn run(bench: &mut Bench) -> Part {
         match detect(bench, who, auto) {
             Err(why) => {
                 part.leave_out(format!("{}: {why:#}", name(who, auto)));
-                bench.screen.tell(took, &format!("{}: left out", name(who, auto)));
+                bench.screen.report(took, &format!("{}: left out", name(who, auto)));
             }
             Ok((times, wrong)) => {
                 for (health, kind) in KINDS {
@@ -73,15 +74,15 @@ pub fn run(bench: &mut Bench) -> Part {
                         "{}: {middle:.2} s until a {kind} backend is down, p99 {late:.2} s",
                         name(who, auto)
                     );
-                    bench.screen.tell(took / KINDS.len() as u32, &text);
+                    bench.screen.report(took / KINDS.len() as u32, &text);
                     let figure = Figure::new(format!("{kind}: {}", name(who, auto)), "s", times);
-                    part.tell(match reach.filter(|_| health == Health::Silent) {
+                    part.add_figure(match reach.filter(|_| health == BackendHealth::Silent) {
                         Some(most) => figure.at_most(most),
                         None => figure,
                     });
                 }
-                part.tell(Figure::new(
-                    format!("wrong or missing verdicts: {}", name(who, auto)),
+                part.add_figure(Figure::new(
+                    format!("wrong or missing transitions: {}", name(who, auto)),
                     "",
                     vec![wrong],
                 ));
@@ -89,44 +90,45 @@ pub fn run(bench: &mut Bench) -> Part {
         }
     }
     for (who, auto, _) in CHECKERS {
-        let what =
-            format!("well backends called down in {LOSS:?}, {LOSING} of them losing one packet in {ONE_IN}");
-        match lose(bench, who, auto) {
+        let what = format!(
+            "healthy backends reported down in {LOSS:?}, {LOSING} of them with a loss of one packet in {ONE_IN}"
+        );
+        match measure_loss(bench, who, auto) {
             Err(why) => part.leave_out(format!("loss, {}: {why:#}", name(who, auto))),
             Ok(wrong) => {
                 let figure = Figure::new(format!("{what}: {}", name(who, auto)), "", vec![wrong]);
-                part.tell(if who == Who::Ours { figure.at_most(0.0) } else { figure });
+                part.add_figure(if who == CheckerKind::Ours { figure.at_most(0.0) } else { figure });
             }
         }
-        bench.screen.tell(LOSS + WARM_UP, &format!("{} where packets are lost", name(who, auto)));
+        bench.screen.report(LOSS + WARM_UP, &format!("{}, packet loss", name(who, auto)));
     }
     part
 }
 
-/// Lets packets be lost between a checker and backends that are all well, and counts those that it calls down.
-fn lose(bench: &mut Bench, who: Who, auto: bool) -> anyhow::Result<f64> {
+/// Adds packet loss between a checker and healthy backends, and returns the number of false DOWNs.
+fn measure_loss(bench: &mut Bench, who: CheckerKind, auto: bool) -> anyhow::Result<f64> {
     let backends = LOSING.min(bench.options.sizes.iter().copied().max().unwrap_or(LOSING));
     let check =
         Check { fast: FAST, fall: FALL, interval: INTERVAL, auto, ..Check::new(Probe::Http, backends) };
     let mut checker = bench.start(who, &check)?;
     let part = checker.parts.last().context("no program")?.name;
-    let mut log = Log::open(&bench.kit.log(part))?;
+    let mut log = LogReader::open(&bench.kit.log(part))?;
     thread::sleep(WARM_UP);
     checker.check()?;
-    // What came before is another matter.
+    // Earlier lines do not count.
     log.lines()?;
-    let _loss = Loss::begin()?;
+    let _loss = PacketLoss::begin()?;
     let mut wrong = 0;
     let span = if bench.options.is_trial() { INTERVAL } else { LOSS };
-    log.follow(Instant::now() + span, |line, _| wrong += u32::from(verdict(who, line).is_some()))?;
+    log.follow(Instant::now() + span, |line, _| wrong += u32::from(down_backend(who, line).is_some()))?;
     checker.check()?;
     Ok(wrong.into())
 }
 
-/// One packet in [`ONE_IN`] is lost on its way to whoever it is for, until dropped.
-struct Loss;
+/// Drops one packet in [`ONE_IN`], until dropped.
+struct PacketLoss;
 
-impl Loss {
+impl PacketLoss {
     fn begin() -> anyhow::Result<Self> {
         nft(&format!(
             "add table ip loss; add chain ip loss input {{ type filter hook input priority 0; }}; \
@@ -136,7 +138,7 @@ impl Loss {
     }
 }
 
-impl Drop for Loss {
+impl Drop for PacketLoss {
     fn drop(&mut self) {
         if let Err(why) = nft("delete table ip loss") {
             eprintln!("bench: packets are lost from now on: {why:#}");
@@ -150,11 +152,10 @@ fn nft(script: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets backends fail, each at an instant of its own. For each kind the times in s, and how many verdicts were wrong or did
-/// not come.
+/// Fails backends at individual times. Returns detection times in s per kind, and the number of wrong or missing transitions.
 fn detect(
     bench: &mut Bench,
-    who: Who,
+    who: CheckerKind,
     auto: bool,
 ) -> anyhow::Result<(BTreeMap<&'static str, Vec<f64>>, f64)> {
     let failures = bench.options.failures;
@@ -163,29 +164,29 @@ fn detect(
         Check { fast: FAST, fall: FALL, interval: INTERVAL, auto, ..Check::new(Probe::Http, backends) };
     let mut checker = bench.start(who, &check)?;
     let part = checker.parts.last().context("no program")?.name;
-    let mut log = Log::open(&bench.kit.log(part))?;
+    let mut log = LogReader::open(&bench.kit.log(part))?;
     let state = bench.server.state.clone();
     thread::sleep(WARM_UP);
     checker.check()?;
     let mut down: BTreeMap<u32, Instant> = BTreeMap::new();
-    let mut wrong = log.lines()?.iter().filter_map(|line| verdict(who, line)).count();
+    let mut wrong = log.lines()?.iter().filter_map(|line| down_backend(who, line)).count();
     let span = Duration::from_secs_f64(f64::from(failures) / f64::from(PER_SECOND));
     let began = Instant::now();
     let mut failed: BTreeMap<u32, Instant> = BTreeMap::new();
-    // In an order that has nothing to do with that of the probes; the step has no divisor in common with their number.
+    // An order unrelated to that of the probes: the step and the number of backends are coprime.
     for number in 0..backends {
         let backend = number.wrapping_mul(7919) % backends;
         let due = began + span * number / backends;
         log.follow(due, |line, at| {
-            if let Some(backend) = verdict(who, line) {
+            if let Some(backend) = down_backend(who, line) {
                 down.entry(backend).or_insert(at);
             }
         })?;
-        state.ail(backend, KINDS[(number % 2) as usize].0);
+        state.set_health(backend, KINDS[(number % 2) as usize].0);
         failed.insert(backend, Instant::now());
     }
     log.follow(Instant::now() + LONGEST, |line, at| {
-        if let Some(backend) = verdict(who, line) {
+        if let Some(backend) = down_backend(who, line) {
             down.entry(backend).or_insert(at);
         }
     })?;
@@ -194,7 +195,7 @@ fn detect(
     let mut times: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
     for number in 0..backends {
         let backend = number.wrapping_mul(7919) % backends;
-        state.ail(backend, Health::Well);
+        state.set_health(backend, BackendHealth::Healthy);
         match (down.get(&backend), failed.get(&backend)) {
             (Some(down), Some(failed)) if down >= failed => {
                 let kind = KINDS[(number % 2) as usize].1;
@@ -206,21 +207,21 @@ fn detect(
     Ok((times, wrong as f64))
 }
 
-/// The backend that a line calls down.
-fn verdict(who: Who, line: &str) -> Option<u32> {
+/// Returns the backend that a log line reports as down.
+fn down_backend(who: CheckerKind, line: &str) -> Option<u32> {
     let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
     match who {
-        Who::Ours => {
+        CheckerKind::Ours => {
             let goes_down = line.contains("backend changed state") && line.contains(" to=down");
             number(line.split_once("backend=b").filter(|_| goes_down)?.1)
         }
-        Who::Haproxy => number(line.split_once("/b").filter(|_| line.contains(" is DOWN"))?.1),
-        Who::Keepalived => {
+        CheckerKind::Haproxy => number(line.split_once("/b").filter(|_| line.contains(" is DOWN"))?.1),
+        CheckerKind::Keepalived => {
             let (_, rest) = line.split_once(" service [")?;
             let goes_down = line.contains("Removing") || line.contains("Disabling");
             super::address::backend(rest.split(']').next().filter(|_| goes_down)?.parse().ok()?)
         }
-        Who::Floor => None,
+        CheckerKind::Floor => None,
     }
 }
 
@@ -229,14 +230,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_is_read_from_each_checkers_log() {
+    fn down_transitions_are_parsed_from_logs() {
         let ours = "WARN backend changed state event=backend backend=b12 address=127.10.0.13 from=up to=down code=\"L7STS\"";
-        assert_eq!(verdict(Who::Ours, ours), Some(12));
-        assert_eq!(verdict(Who::Ours, &ours.replace("to=down", "to=up")), None);
+        assert_eq!(down_backend(CheckerKind::Ours, ours), Some(12));
+        assert_eq!(down_backend(CheckerKind::Ours, &ours.replace("to=down", "to=up")), None);
         let haproxy = "Server p0/b12 is DOWN, reason: Layer7 wrong status";
-        assert_eq!(verdict(Who::Haproxy, haproxy), Some(12));
+        assert_eq!(down_backend(CheckerKind::Haproxy, haproxy), Some(12));
         let keepalived =
             "Sun Nov 22 10:00:00 2026: Removing service [127.10.0.13]:tcp:7002 from VS [198.18.0.1]:tcp:7002";
-        assert_eq!(verdict(Who::Keepalived, keepalived), Some(12));
+        assert_eq!(down_backend(CheckerKind::Keepalived, keepalived), Some(12));
     }
 }

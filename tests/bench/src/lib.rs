@@ -1,6 +1,6 @@
-//! Measures vpp-maglev: beside other checkers in turn, and by itself.
+//! Benchmarks of vpp-maglev: against other checkers in turn, and of its own costs.
 //!
-//! Everything runs on one machine, on loopback, in namespaces of its own, which vanish with it.
+//! Everything runs on one machine, on loopback, in temporary namespaces.
 
 use std::fs;
 use std::path::Path;
@@ -10,12 +10,12 @@ use std::time::Duration;
 use anyhow::ensure;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use checker::{Checker, Kit, Who};
+use checker::{Checker, CheckerKind, CheckerKit};
 use config::Check;
 use maglev_lab::dataplane::Vpp;
 use report::Part;
 use screen::Screen;
-use server::Server;
+use server::BackendServer;
 
 pub mod address;
 pub mod arrivals;
@@ -34,11 +34,11 @@ pub mod server;
 pub mod tap;
 pub mod usage;
 
-/// How many backends there can be.
+/// Maximum number of backends.
 pub const MAX_BACKENDS: u32 = 50_000;
-/// Descriptors that a program may have. All connections of a checker may be open at both ends.
+/// Descriptor limit of a program. All connections of a checker may be open at both ends.
 const DESCRIPTORS: u64 = 131_072;
-/// What the network of this namespace is to allow: many connections at once, and pings of anybody.
+/// Network settings of the namespace: many connections at once, and unprivileged pings.
 const NETWORK: [(&str, &str); 4] = [
     ("core/somaxconn", "65535"),
     ("ipv4/tcp_max_syn_backlog", "65535"),
@@ -46,69 +46,69 @@ const NETWORK: [(&str, &str); 4] = [
     ("ipv4/icmp_ratelimit", "0"),
 ];
 
-/// What is to be measured.
+/// Options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many turns each checker has.
+    /// Rounds per checker.
     pub rounds: u32,
-    /// How long it is looked at, in seconds.
+    /// Length of each measurement, in seconds.
     pub window: f64,
     /// Numbers of backends.
     pub sizes: Vec<u32>,
-    /// How many backends fail in each way.
+    /// Number of backends that fail in each way.
     pub failures: u32,
-    /// Kinds of probes, if not all are wanted.
+    /// Types of probe; `None` for all.
     pub probes: Option<Vec<String>>,
 }
 
 impl Options {
-    /// Whoever looks for less than a second wants to see that it runs, and not what comes of it.
+    /// True for windows below a second, which only show that the harness works.
     #[must_use]
     pub fn is_trial(&self) -> bool {
         self.window < 1.0
     }
 }
 
-/// What all measurements share.
+/// Common state of all measurements.
 pub struct Bench {
-    /// What is to be measured.
+    /// Options of the run.
     pub options: Options,
-    /// What is said meanwhile.
+    /// Progress output.
     pub screen: Screen,
-    /// Serves all backends.
-    pub server: Server,
-    /// Starts checkers.
-    pub kit: Kit,
-    /// What ours programs.
+    /// BackendServer of all backends.
+    pub server: BackendServer,
+    /// Starter of checkers.
+    pub kit: CheckerKit,
+    /// VPP that our checker programs.
     pub vpp: Vpp,
 }
 
 impl Bench {
-    /// Makes everything ready, with `folder` for files.
+    /// Prepares a run with `directory` for files.
     ///
     /// # Errors
-    /// This is no network namespace that may be changed, or there is no room.
-    pub fn new(folder: &Path, options: Options) -> anyhow::Result<Self> {
+    /// If the network namespace cannot be changed or a file cannot be written.
+    pub fn new(directory: &Path, options: Options) -> anyhow::Result<Self> {
         prepare()?;
         let vpp = Vpp::simulated()?;
-        let kit = Kit::new(folder, (vpp.api_socket(), vpp.stats_socket()));
-        let server = Server::start(MAX_BACKENDS)?;
+        let kit = CheckerKit::new(directory, (vpp.api_socket(), vpp.stats_socket()));
+        let server = BackendServer::start(MAX_BACKENDS)?;
         Ok(Self { options, screen: Screen::new(Duration::ZERO), server, kit, vpp })
     }
 
     /// Starts a checker; ours with an empty VPP.
     ///
     /// # Errors
-    /// It cannot be had here, or does not take the configuration.
-    pub fn start(&mut self, who: Who, check: &Check) -> anyhow::Result<Checker> {
-        if who == Who::Ours {
+    /// If it is unavailable or rejects the configuration.
+    pub fn start(&mut self, who: CheckerKind, check: &Check) -> anyhow::Result<Checker> {
+        if who == CheckerKind::Ours {
             self.vpp.kill();
             self.vpp.boot()?;
         }
         self.kit.start(who, check)
     }
 
-    /// Where and when something is measured, without what was found.
+    /// Returns a part with date and machine, without results.
     #[must_use]
     pub fn part(&self) -> Part {
         Part {
@@ -126,20 +126,20 @@ fn prepare() -> anyhow::Result<()> {
         fs::write(Path::new("/proc/sys/net").join(key), value)?;
     }
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    // Where it may not be raised, large numbers of kept connections show it.
+    // Without a higher limit, large numbers of reused connections fail visibly.
     if setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS).is_err() {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     Ok(())
 }
 
-/// The processors, the kernel, and the versions of what is compared.
+/// Returns processors, kernel, and the versions of the compared programs.
 fn machine() -> Vec<String> {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let models: Vec<_> =
         processors.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": ")).collect();
     let model = models.first().map_or("unknown", |(_, model)| model);
-    // How it was built for this machine says nothing to others.
+    // Local build suffixes carry no information.
     let kernel =
         first_line("uname", &["-sr"]).map(|kernel| kernel.split('-').next().unwrap_or_default().to_owned());
     let versions =
@@ -149,7 +149,7 @@ fn machine() -> Vec<String> {
 
 fn first_line(program: &str, words: &[&str]) -> Option<String> {
     let output = Command::new(program).args(words).output().ok()?;
-    // keepalived says it where others complain.
-    let said = [output.stdout, output.stderr].concat();
-    String::from_utf8_lossy(&said).lines().next().map(str::to_owned)
+    // keepalived prints its version to standard error.
+    let output_text = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&output_text).lines().next().map(str::to_owned)
 }

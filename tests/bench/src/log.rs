@@ -1,4 +1,4 @@
-//! Follows what a program writes, and when.
+//! Reader of a growing log file with time stamps.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,29 +6,29 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often it is looked at.
-const GLANCE: Duration = Duration::from_millis(2);
+/// Poll interval.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A file that grows.
-pub struct Log {
+/// A growing file.
+pub struct LogReader {
     file: File,
-    /// The beginning of a line.
+    /// Incomplete last line.
     rest: Vec<u8>,
 }
 
-impl Log {
-    /// From its beginning on.
+impl LogReader {
+    /// Opens a file from its beginning.
     ///
     /// # Errors
-    /// There is none.
+    /// If it cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self { file: File::open(path)?, rest: Vec::new() })
     }
 
-    /// The lines that have come since the last time.
+    /// Returns the complete lines since the last call.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// If the file cannot be read.
     pub fn lines(&mut self) -> io::Result<Vec<String>> {
         self.file.read_to_end(&mut self.rest)?;
         let whole = self.rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
@@ -36,16 +36,16 @@ impl Log {
         Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
     }
 
-    /// Hands each line to `hear` as soon as it has come, until `end`.
+    /// Passes each new line to `on_line` until `end`.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub fn follow(&mut self, end: Instant, mut hear: impl FnMut(&str, Instant)) -> io::Result<()> {
+    /// If the file cannot be read.
+    pub fn follow(&mut self, end: Instant, mut on_line: impl FnMut(&str, Instant)) -> io::Result<()> {
         while Instant::now() < end {
             for line in self.lines()? {
-                hear(&line, Instant::now());
+                on_line(&line, Instant::now());
             }
-            thread::sleep(GLANCE.min(end.saturating_duration_since(Instant::now())));
+            thread::sleep(POLL_INTERVAL.min(end.saturating_duration_since(Instant::now())));
         }
         Ok(())
     }
@@ -56,11 +56,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_told_once_it_is_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
+    fn only_complete_lines_are_returned() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
         std::fs::write(&path, "one\ntw").unwrap();
-        let mut log = Log::open(&path).unwrap();
+        let mut log = LogReader::open(&path).unwrap();
         assert_eq!(log.lines().unwrap(), ["one"]);
         std::fs::write(&path, "one\ntwo\n").unwrap();
         assert_eq!(log.lines().unwrap(), ["two"]);

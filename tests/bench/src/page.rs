@@ -1,31 +1,31 @@
-//! The page that shows the results, and the part of it that a run writes anew.
+//! The page with the results, and its part that each run replaces.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context;
 
-use super::report::{Case, Figure, Part, Reach, Report, Round, median, spread};
+use super::report::{Case, Figure, Part, Report, Round, Target, median, spread};
 
-/// What is between these lines is written by every run.
+/// Marks around the generated part.
 const BEGIN: &str = "<!-- results: `make bench` writes what follows -->";
 const END: &str = "<!-- results end here -->";
-/// The parts, in the order of the page, with their headlines.
+/// Parts in page order, with their headings.
 pub const PARTS: [(&str, &str); 4] = [
-    ("probes", "What a probe costs"),
-    ("detection", "How soon a failure is known"),
-    ("following", "How VPP follows"),
-    ("own", "The start, at rest, scraped, and how it grows"),
+    ("probes", "Cost of a probe"),
+    ("detection", "Detection time"),
+    ("following", "VPP synchronisation"),
+    ("own", "Daemon costs: start, idle, scrapes and growth"),
 ];
 
 /// Writes the results into the page.
 ///
 /// # Errors
-/// It has no such place.
+/// If the page has no marks.
 pub fn update(page: &Path, report: &Report) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
     let updated = replace(&text, &render(report))
-        .with_context(|| format!("{}: no place for results", page.display()))?;
+        .with_context(|| format!("{}: no marks for results", page.display()))?;
     Ok(std::fs::write(page, updated)?)
 }
 
@@ -35,7 +35,7 @@ fn replace(text: &str, results: &str) -> Option<String> {
     Some(format!("{before}{BEGIN}\n\n{results}\n{END}{after}"))
 }
 
-/// The results as Markdown.
+/// Returns the results as Markdown.
 #[must_use]
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
@@ -47,13 +47,13 @@ pub fn render(report: &Report) -> String {
     text.trim_end().to_owned() + "\n"
 }
 
-// Writing to a string does not fail, here and below.
+// Here and below, writing to a string cannot fail.
 fn section(text: &mut String, title: &str, part: &Part) {
     _ = writeln!(text, "## {title}\n\n{}: {}.\n", part.date, part.machine.join("; "));
     let mut sizes: Vec<_> = part.cases.iter().map(|case| case.backends).collect();
     sizes.sort_unstable();
     sizes.dedup();
-    // With one checker alone, the figures say it all.
+    // With a single checker, the figures are sufficient.
     let checkers = part.cases.iter().map(|case| &case.who).collect::<std::collections::BTreeSet<_>>().len();
     for &size in sizes.iter().filter(|_| checkers > 1) {
         cases(text, part.cases.iter().filter(|case| case.backends == size), size);
@@ -73,7 +73,7 @@ fn section(text: &mut String, title: &str, part: &Part) {
 fn cases<'a>(text: &mut String, cases: impl Iterator<Item = &'a Case>, size: u32) {
     _ = writeln!(text, "### {size} backends\n");
     text.push_str(
-        "| probe | checker | µs of processor time a probe | in the kernel | arrived | p99 late, ms | longest, ms | memory, MiB |\n\
+        "| probe | checker | CPU time per probe, µs | kernel share | arrived | p99 lateness, ms | max. lateness, ms | memory, MiB |\n\
          |---|---|---|---|---|---|---|---|\n",
     );
     for case in cases {
@@ -105,7 +105,7 @@ fn cases<'a>(text: &mut String, cases: impl Iterator<Item = &'a Case>, size: u32
     text.push('\n');
 }
 
-/// A number of each program, the larger first by name.
+/// Returns a median per program, in reverse order of names.
 fn split(case: &Case, of: fn(&Round) -> &std::collections::BTreeMap<String, f64>) -> Vec<(String, f64)> {
     let Some(first) = case.rounds.first() else { return Vec::new() };
     let one = |name: &String| {
@@ -116,7 +116,7 @@ fn split(case: &Case, of: fn(&Round) -> &std::collections::BTreeMap<String, f64>
 }
 
 fn figures(text: &mut String, figures: &[Figure]) {
-    text.push_str("| | median | min..max | reach | |\n|---|---|---|---|---|\n");
+    text.push_str("| | median | min..max | target | |\n|---|---|---|---|---|\n");
     for figure in figures {
         let (least, most) = spread(&figure.values);
         let range = if figure.values.len() > 1 {
@@ -125,8 +125,8 @@ fn figures(text: &mut String, figures: &[Figure]) {
             String::new()
         };
         let reach = match figure.reach {
-            Some(Reach::AtMost(most)) => format!("≤ {most}"),
-            Some(Reach::AtLeast(least)) => format!("≥ {least}"),
+            Some(Target::AtMost(most)) => format!("≤ {most}"),
+            Some(Target::AtLeast(least)) => format!("≥ {least}"),
             None => String::new(),
         };
         let met = match figure.is_met() {
@@ -144,7 +144,7 @@ fn figures(text: &mut String, figures: &[Figure]) {
     text.push('\n');
 }
 
-/// With as many digits as mean something.
+/// Formats a value with its significant digits.
 fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_between_the_marks_is_written_anew() {
+    fn only_text_between_marks_is_replaced() {
         let page = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
         let once = replace(&page, "new\n").unwrap();
         assert_eq!(once, format!("before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_reach_is_said() {
+    fn missed_target_is_shown() {
         let mut part = Part::default();
         part.add("vpp-maglev", "ICMP", 10, 1.0, Round { cpu: 7.5, achieved: 1.0, ..Round::default() });
         part.add("C floor", "ICMP", 10, 1.0, Round { cpu: 7.5, achieved: 1.0, ..Round::default() });
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_has_a_place_for_results() {
+    fn performance_page_has_marks() {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/performance.md");
         assert!(replace(&std::fs::read_to_string(page).unwrap(), "").is_some());
     }

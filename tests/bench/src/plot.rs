@@ -1,16 +1,16 @@
-//! The picture of what a probe costs: a bar for each checker, with the range of its turns.
+//! Bar chart of the cost per probe: one bar per checker with the range of its rounds.
 
 use std::fmt::Write as _;
 
 use super::report::{Case, Part, median, spread};
 
 const WIDTH: f64 = 860.0;
-/// Where bars begin, and how long the longest is.
+/// Left edge and maximum length of the bars.
 const LEFT: f64 = 250.0;
 const SCALE: f64 = 520.0;
 const ROW: f64 = 24.0;
 const TITLE: f64 = 34.0;
-/// In the middle of light and dark, so that they are seen on either.
+/// Medium tones, visible on light and dark backgrounds.
 const COLORS: [(&str, &str); 4] =
     [("vpp-maglev", "#1f8fd0"), ("HAProxy", "#d9822b"), ("keepalived", "#b45fb0"), ("C floor", "#8a939c")];
 const STYLE: &str = "<style>
@@ -21,7 +21,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 </style>
 ";
 
-/// Draws the cases with so many backends; nothing, if there are none.
+/// Draws the cases with that number of backends; `None` without cases.
 #[must_use]
 pub fn draw(part: &Part, backends: u32) -> Option<String> {
     let cases: Vec<_> = part.cases.iter().filter(|case| case.backends == backends).collect();
@@ -30,8 +30,8 @@ pub fn draw(part: &Part, backends: u32) -> Option<String> {
         return None;
     }
     let height = TITLE + ROW * cases.len() as f64 + 12.0;
-    let title = format!("Processor time of a probe, {backends} backends: median and range, in µs");
-    // Writing to a string does not fail, here and below.
+    let title = format!("CPU time per probe, {backends} backends: median and range, in µs");
+    // Here and below, writing to a string cannot fail.
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">\n{STYLE}"
     );
@@ -78,7 +78,7 @@ mod tests {
     use crate::report::Round;
 
     #[test]
-    fn there_is_a_bar_for_each_case() {
+    fn each_case_has_a_bar() {
         let mut part = Part::default();
         for (who, cpu) in [("vpp-maglev", 5.0), ("HAProxy", 10.0)] {
             part.add(who, "HTTP", 10, 1.0, Round { cpu, ..Round::default() });

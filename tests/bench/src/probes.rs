@@ -1,4 +1,4 @@
-//! Checkers in turn: what a probe costs, whether it is punctual, what memory it takes.
+//! Checkers in turn: cost of a probe, punctuality, and memory.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -6,31 +6,31 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Bench;
-use super::checker::{Checker, Part as Program, Who};
+use super::checker::{Checker, CheckerKind, Part as Program};
 use super::config::{Check, Probe};
 use super::report::{Figure, Part, Round};
 use super::server;
-use super::tap::{Packet, Tap};
+use super::tap::{ProbePacket, ProbeTap};
 use super::usage::{Counters, Usage};
 
-/// How long a checker may take to come up to its pace; if it does not, what it does is measured.
+/// Timeout to reach the nominal rate. Afterwards the actual rate is measured.
 const WARM_UP: Duration = Duration::from_secs(20);
-/// What of its pace is enough.
+/// Sufficient fraction of the nominal rate.
 const PACE: f64 = 0.8;
-/// How often that is looked at.
+/// Poll interval of the rate.
 const LOOK: Duration = Duration::from_millis(500);
-/// What is left out of the window, once the pace is reached.
+/// Delay between reaching the rate and the measurement.
 const SETTLE: Duration = Duration::from_secs(1);
-/// A kept connection is a new one for every so many probes.
+/// Probes per reused connection.
 const FRESH_EVERY: u32 = 10;
 
-const OURS: Who = Who::Ours;
-const HAPROXY: Who = Who::Haproxy;
-const KEEPALIVED: Who = Who::Keepalived;
-const FLOOR: Who = Who::Floor;
+const OURS: CheckerKind = CheckerKind::Ours;
+const HAPROXY: CheckerKind = CheckerKind::Haproxy;
+const KEEPALIVED: CheckerKind = CheckerKind::Keepalived;
+const FLOOR: CheckerKind = CheckerKind::Floor;
 
-/// In turn, each with each number of backends.
-const CASES: [(Probe, &[Who]); 7] = [
+/// Probes and checkers; each is measured with each number of backends.
+const CASES: [(Probe, &[CheckerKind]); 7] = [
     (Probe::Icmp, &[OURS, FLOOR, KEEPALIVED]),
     (Probe::TcpHalf, &[OURS, FLOOR, HAPROXY]),
     (Probe::TcpFull, &[OURS, FLOOR, KEEPALIVED]),
@@ -39,11 +39,11 @@ const CASES: [(Probe, &[Who]); 7] = [
     (Probe::Https, &[OURS, HAPROXY, KEEPALIVED]),
     (Probe::HttpsKept, &[OURS]),
 ];
-/// More TLS handshakes than that in a second are more than a machine of this kind can do at both ends.
+/// Maximum TLS handshakes per second that a machine of this kind can do at both ends.
 const MAX_HANDSHAKES: u32 = 2000;
 
-/// What our processor time is held against: our probe, whose other one, how many times of it at most.
-const RATIOS: [(Probe, Who, Probe, Option<f64>); 11] = [
+/// Comparisons of CPU time: our probe, the other checker and its probe, and the target for the ratio.
+const RATIOS: [(Probe, CheckerKind, Probe, Option<f64>); 11] = [
     (Probe::Icmp, HAPROXY, Probe::TcpHalf, Some(0.35)),
     (Probe::Icmp, KEEPALIVED, Probe::Icmp, None),
     (Probe::TcpHalf, HAPROXY, Probe::TcpHalf, Some(0.5)),
@@ -56,12 +56,12 @@ const RATIOS: [(Probe, Who, Probe, Option<f64>); 11] = [
     (Probe::Https, KEEPALIVED, Probe::Https, None),
     (Probe::HttpsKept, HAPROXY, Probe::Https, Some(0.3)),
 ];
-/// What the prober alone is to cost at most, in those of the program in C.
+/// Target for the prober's cost, relative to the C program.
 const OVER_FLOOR: f64 = 1.3;
 const PROBER: &str = "maglevd-prober";
 
-/// All cases that are chosen.
-fn chosen(bench: &Bench) -> Vec<(Probe, &'static [Who], u32)> {
+/// Returns the selected cases.
+fn chosen(bench: &Bench) -> Vec<(Probe, &'static [CheckerKind], u32)> {
     let sizes = bench.options.sizes.iter();
     let of_size = |&size| CASES.iter().map(move |&(probe, all)| (probe, all, size));
     let mut chosen: Vec<_> = sizes.flat_map(of_size).collect();
@@ -80,12 +80,12 @@ fn window(bench: &Bench, check: &Check) -> Duration {
     }
 }
 
-/// How long a turn is believed to take.
+/// Returns the estimated duration of a round.
 fn estimate(bench: &Bench, check: &Check) -> Duration {
     window(bench, check) + SETTLE + 3 * LOOK
 }
 
-/// How long all turns are believed to take.
+/// Returns the estimated total duration.
 #[must_use]
 pub fn total(bench: &Bench) -> Duration {
     let turns = chosen(bench).into_iter();
@@ -93,7 +93,7 @@ pub fn total(bench: &Bench) -> Duration {
     one.sum::<Duration>() * bench.options.rounds
 }
 
-/// Measures all chosen cases.
+/// Measures all selected cases.
 #[must_use]
 pub fn run(bench: &mut Bench) -> Part {
     let mut part = bench.part();
@@ -112,59 +112,62 @@ pub fn run(bench: &mut Bench) -> Part {
     part
 }
 
-fn turn(bench: &mut Bench, part: &mut Part, who: Who, probe: Probe, size: u32, round: u32) {
+fn turn(bench: &mut Bench, part: &mut Part, who: CheckerKind, probe: Probe, size: u32, round: u32) {
     let check = Check::new(probe, size);
     let what = format!("{} with {}, {size} backends", probe.name(), who.name());
     let took = estimate(bench, &check);
     if probe == Probe::Https && size > MAX_HANDSHAKES {
-        part.leave_out(format!("{} at {size} backends: so many handshakes a second are more than this machine can do at both ends", probe.name()));
-        bench.screen.tell(took, &format!("{what}: left out"));
+        part.leave_out(format!(
+            "{} at {size} backends: more handshakes per second than this machine can do at both ends",
+            probe.name()
+        ));
+        bench.screen.report(took, &format!("{what}: left out"));
         return;
     }
     match measure(bench, who, &check) {
         Err(why) => {
             part.leave_out(format!("{what}: {why:#}"));
-            bench.screen.tell(took, &format!("{what}: left out"));
+            bench.screen.report(took, &format!("{what}: left out"));
         }
         Ok(found) => {
             let (cpu, achieved) = (found.cpu, found.achieved * 100.0);
             let (rounds, late) = (bench.options.rounds, found.late[0]);
             let found_text =
                 format!("{cpu:.1} µs a probe, {achieved:.1} % of the probes, p99 {late:.1} ms late");
-            bench.screen.tell(took, &format!("{round}/{rounds} {what}: {found_text}"));
+            bench.screen.report(took, &format!("{round}/{rounds} {what}: {found_text}"));
             part.add(who.name(), probe.name(), size, check.interval.as_secs_f64(), found);
         }
     }
 }
 
-/// One turn: starts the checker, waits until it is at work, and looks at it for a while.
+/// Runs one round: starts the checker, waits for its nominal rate, and measures.
 ///
 /// # Errors
-/// It does not start, or ends.
-pub fn measure(bench: &mut Bench, who: Who, check: &Check) -> anyhow::Result<Round> {
+/// If the checker does not start or exits.
+pub fn measure(bench: &mut Bench, who: CheckerKind, check: &Check) -> anyhow::Result<Round> {
     let arrivals = bench.server.state.arrivals.clone();
     arrivals.forget();
     let packet = match check.probe {
-        Probe::Icmp => Some(Packet::Echo),
-        Probe::TcpHalf | Probe::TcpFull => Some(Packet::Syn(server::TCP)),
+        Probe::Icmp => Some(ProbePacket::Echo),
+        Probe::TcpHalf | Probe::TcpFull => Some(ProbePacket::Syn(server::TCP)),
         _ => None,
     };
-    let _tap = packet.map(|packet| Tap::new(packet, check.backends, arrivals.clone())).transpose()?;
+    let _tap = packet.map(|packet| ProbeTap::new(packet, check.backends, arrivals.clone())).transpose()?;
     let mut checker = bench.start(who, check)?;
     settle(bench, &mut checker, check)?;
     arrivals.begin();
-    let before = Mark::now(bench, &checker, check)?;
+    let before = CounterSnapshot::now(bench, &checker, check)?;
     thread::sleep(window(bench, check));
-    let after = Mark::now(bench, &checker, check)?;
+    let after = CounterSnapshot::now(bench, &checker, check)?;
     let gaps = arrivals.gaps();
     checker.check()?;
     Ok(before.until(&after, check, who, &gaps))
 }
 
-/// Waits until the probes come at their pace, or have had time enough to.
+/// Waits for the nominal rate or the timeout.
 ///
 /// # Errors
-/// The checker ends.
+/// If the checker exits.
 pub fn settle(bench: &Bench, checker: &mut Checker, check: &Check) -> anyhow::Result<()> {
     let began = Instant::now();
     let wanted = pace(check) * LOOK.as_secs_f64();
@@ -183,16 +186,16 @@ pub fn settle(bench: &Bench, checker: &mut Checker, check: &Check) -> anyhow::Re
     Ok(())
 }
 
-/// Probes a second.
+/// Returns the nominal rate in probes per second.
 fn pace(check: &Check) -> f64 {
     f64::from(check.backends) / check.interval.as_secs_f64()
 }
 
-/// How many probes have arrived, by whoever knows: the server, or, where it hears nothing of them, the kernel. A half-open
-/// probe ends with one reset, whoever sends it.
+/// Returns the number of probes that arrived, from the server or, for probes invisible to it, from kernel counters. A half-open
+/// probe ends with one reset from either side.
 ///
 /// # Errors
-/// The kernel does not say.
+/// If the kernel counters cannot be read.
 pub fn count(bench: &Bench, probe: Probe) -> anyhow::Result<u64> {
     Ok(match probe {
         Probe::Icmp => Counters::now()?.get("Icmp.InEchos"),
@@ -201,21 +204,21 @@ pub fn count(bench: &Bench, probe: Probe) -> anyhow::Result<u64> {
     })
 }
 
-/// A moment.
-struct Mark {
+/// A snapshot of the counters.
+struct CounterSnapshot {
     at: Instant,
     count: u64,
     programs: BTreeMap<String, Usage>,
 }
 
-impl Mark {
+impl CounterSnapshot {
     fn now(bench: &Bench, checker: &Checker, check: &Check) -> anyhow::Result<Self> {
         let usage = |part: &Program| Ok((part.name.to_owned(), Usage::of(&part.pids())?));
         let programs = checker.parts.iter().map(usage).collect::<anyhow::Result<_>>()?;
         Ok(Self { at: Instant::now(), count: count(bench, check.probe)?, programs })
     }
 
-    fn until(&self, end: &Self, check: &Check, who: Who, gaps: &[Duration]) -> Round {
+    fn until(&self, end: &Self, check: &Check, who: CheckerKind, gaps: &[Duration]) -> Round {
         let probes = end.count - self.count;
         let per_probe = |time: Duration| time.as_secs_f64() * 1e6 / probes.max(1) as f64;
         let (mut cpu, mut ticks, mut system) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
@@ -249,14 +252,18 @@ impl Mark {
     }
 }
 
-/// What follows from the cases: ratios, turn by turn.
+/// Adds figures derived from the cases: ratios per round.
 fn follow(part: &mut Part, size: u32) {
     let mut figures = Vec::new();
     let whole = |round: &Round| round.cpu;
     for (probe, who, other, most) in RATIOS {
         let ours = part.case(OURS.name(), probe.name(), size);
-        let mut name =
-            format!("{}: vpp-maglev in {}'s {}, {size} backends", probe.name(), who.name(), other.name());
+        let mut name = format!(
+            "{}: vpp-maglev relative to {}'s {}, {size} backends",
+            probe.name(),
+            who.name(),
+            other.name()
+        );
         let mut theirs = part.case(who.name(), other.name(), size);
         if theirs.is_none() && other == Probe::Https {
             theirs = part.cases.iter().find(|case| case.who == who.name() && case.probe == other.name());
@@ -267,7 +274,7 @@ fn follow(part: &mut Part, size: u32) {
         let (Some(ours), Some(theirs)) = (ours, theirs) else { continue };
         let values = ours.rounds.iter().map(whole).zip(theirs.rounds.iter().map(whole));
         let figure = Figure::new(name, "×", values.map(|(ours, theirs)| ours / theirs).collect());
-        // The reach is for the larger number.
+        // The target applies to the larger number.
         figures.push(match most.filter(|_| size >= 10_000) {
             Some(most) => figure.at_most(most),
             None => figure,
@@ -278,7 +285,7 @@ fn follow(part: &mut Part, size: u32) {
         let Some((ours, floor)) = ours.zip(part.case(FLOOR.name(), probe.name(), size)) else { continue };
         let alone = ours.rounds.iter().filter_map(|round| round.parts.get(PROBER).copied());
         let values = alone.zip(floor.rounds.iter().map(whole)).map(|(ours, floor)| ours / floor).collect();
-        let name = format!("{}: maglevd-prober in the C floor's, {size} backends", probe.name());
+        let name = format!("{}: maglevd-prober relative to the C floor, {size} backends", probe.name());
         let figure = Figure::new(name, "×", values);
         figures.push(if size >= 10_000 { figure.at_most(OVER_FLOOR) } else { figure });
     }
@@ -293,5 +300,5 @@ fn follow(part: &mut Part, size: u32) {
         let late = Figure::new(name("vpp-maglev's lateness, p99"), "ms", all(|round| round.late[0]));
         figures.push(late.at_most(10.0));
     }
-    figures.into_iter().for_each(|figure| part.tell(figure));
+    figures.into_iter().for_each(|figure| part.add_figure(figure));
 }

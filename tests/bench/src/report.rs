@@ -1,4 +1,4 @@
-//! What was measured, as it is kept.
+//! Stored results.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,147 +7,147 @@ use std::path::Path;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-/// Everything. A run replaces the parts that it measures, and keeps the others.
+/// All results. A run replaces only the parts it measures.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Report {
-    /// By name.
+    /// Parts by name.
     pub parts: BTreeMap<String, Part>,
 }
 
-/// What one part of a run has found.
+/// Results of one part.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub struct Part {
-    /// The day.
+    /// Date.
     pub date: String,
-    /// Where, and beside what.
+    /// Machine and versions.
     pub machine: Vec<String>,
-    /// Checkers at work, in turn.
+    /// Checkers in turn.
     pub cases: Vec<Case>,
-    /// Everything else, and what follows from the cases.
+    /// Other figures, and those derived from the cases.
     pub figures: Vec<Figure>,
-    /// What was not measured, and why.
+    /// Omitted measurements with the reason.
     pub left_out: Vec<String>,
 }
 
-/// A checker at one kind of probe.
+/// A checker with one type of probe.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Case {
-    /// The checker's name.
+    /// Name of the checker.
     pub who: String,
-    /// The probe's name.
+    /// Name of the probe.
     pub probe: String,
-    /// How many backends.
+    /// Number of backends.
     pub backends: u32,
-    /// How often each is probed, in seconds.
+    /// Probe interval in seconds.
     pub interval: f64,
-    /// Each time that it had its turn.
+    /// Rounds.
     pub rounds: Vec<Round>,
 }
 
-/// One turn of a checker.
+/// One round of a checker.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Round {
-    /// Processor time per probe of all its processes, in µs.
+    /// CPU time per probe of all processes, in µs.
     pub cpu: f64,
-    /// The same of each program.
+    /// CPU time per probe of each program.
     pub parts: BTreeMap<String, f64>,
-    /// What of it was spent in the kernel, in parts of 1.
+    /// Fraction of CPU time spent in the kernel.
     pub system: f64,
     /// Probes that arrived.
     pub probes: u64,
-    /// They, in parts of those that should have.
+    /// Fraction of the expected probes.
     pub achieved: f64,
-    /// Between two probes of a backend, in ms: the median, the 99th percentile, and the longest.
+    /// Gap between probes of a backend in ms: median, 99th percentile and maximum.
     pub gap: [f64; 3],
-    /// By how much the last two were longer than they were meant to be at most, in ms.
+    /// Excess of the last two over the intended maximum, in ms.
     pub late: [f64; 2],
     /// Memory of each program, in MiB.
     pub memory: BTreeMap<String, f64>,
 }
 
-/// A number, as often as it was taken.
+/// A figure with all its samples.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Figure {
-    /// What it says.
+    /// Description.
     pub what: String,
-    /// Its unit; `×` for a ratio.
+    /// Unit; `×` for a ratio.
     pub unit: String,
-    /// Each time.
+    /// Samples.
     pub values: Vec<f64>,
-    /// What it is to be at most, or at least.
-    pub reach: Option<Reach>,
+    /// Target.
+    pub reach: Option<Target>,
 }
 
-/// What a figure is to be.
+/// Target of a figure.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-pub enum Reach {
-    /// No more than this.
+pub enum Target {
+    /// Upper bound.
     AtMost(f64),
-    /// No less than this.
+    /// Lower bound.
     AtLeast(f64),
 }
 
 impl Figure {
-    /// Without a reach.
+    /// Creates a figure without a target.
     #[must_use]
     pub fn new(what: impl Into<String>, unit: &str, values: Vec<f64>) -> Self {
         Self { what: what.into(), unit: unit.to_owned(), values, reach: None }
     }
 
-    /// That is to be no more than this.
+    /// Sets an upper bound as the target.
     #[must_use]
     pub fn at_most(self, reach: f64) -> Self {
-        Self { reach: Some(Reach::AtMost(reach)), ..self }
+        Self { reach: Some(Target::AtMost(reach)), ..self }
     }
 
-    /// That is to be no less than this.
+    /// Sets a lower bound as the target.
     #[must_use]
     pub fn at_least(self, reach: f64) -> Self {
-        Self { reach: Some(Reach::AtLeast(reach)), ..self }
+        Self { reach: Some(Target::AtLeast(reach)), ..self }
     }
 
-    /// Whether its median is what it is to be.
+    /// Returns whether the median meets the target; `None` without a target.
     #[must_use]
     pub fn is_met(&self) -> Option<bool> {
         let median = median(&self.values);
         self.reach.map(|reach| match reach {
-            Reach::AtMost(most) => median <= most,
-            Reach::AtLeast(least) => median >= least,
+            Target::AtMost(most) => median <= most,
+            Target::AtLeast(least) => median >= least,
         })
     }
 }
 
 impl Report {
-    /// What earlier runs have kept in `folder`; nothing, if there were none.
+    /// Reads the results of earlier runs in `directory`, or returns an empty report.
     ///
     /// # Errors
-    /// It is of another shape.
-    pub fn read(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join("results.json");
+    /// If the file has another format.
+    pub fn read(directory: &Path) -> anyhow::Result<Self> {
+        let path = directory.join("results.json");
         match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| path.display().to_string()),
             Err(_) => Ok(Self::default()),
         }
     }
 
-    /// Keeps it.
+    /// Writes the results.
     ///
     /// # Errors
-    /// There is no room.
-    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
-        fs::create_dir_all(folder)?;
-        Ok(fs::write(folder.join("results.json"), serde_json::to_string_pretty(self)? + "\n")?)
+    /// If the file cannot be written.
+    pub fn write(&self, directory: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(directory)?;
+        Ok(fs::write(directory.join("results.json"), serde_json::to_string_pretty(self)? + "\n")?)
     }
 }
 
 impl Part {
-    /// The case of that checker and probe.
+    /// Returns the case with that checker and probe.
     #[must_use]
     pub fn case(&self, who: &str, probe: &str, backends: u32) -> Option<&Case> {
         self.cases.iter().find(|case| case.who == who && case.probe == probe && case.backends == backends)
     }
 
-    /// Adds one turn.
+    /// Adds a round.
     pub fn add(&mut self, who: &str, probe: &str, backends: u32, interval: f64, round: Round) {
         let known = self
             .cases
@@ -162,15 +162,15 @@ impl Part {
         }
     }
 
-    /// Adds a figure, if there is one: with too little to go by, some are not numbers.
-    pub fn tell(&mut self, mut figure: Figure) {
+    /// Adds a figure without its non-finite samples, unless none are left.
+    pub fn add_figure(&mut self, mut figure: Figure) {
         figure.values.retain(|value| value.is_finite());
         if !figure.values.is_empty() {
             self.figures.push(figure);
         }
     }
 
-    /// Says, once, that something is not measured.
+    /// Records an omission once.
     pub fn leave_out(&mut self, what: String) {
         if !self.left_out.contains(&what) {
             eprintln!("LEFT OUT {what}");
@@ -179,13 +179,13 @@ impl Part {
     }
 }
 
-/// The middle one; not a number if there is none.
+/// Returns the median; NaN without values.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
     percentile(values, 50.0)
 }
 
-/// The value that so many percent do not exceed; not a number if there is none.
+/// Returns a percentile; NaN without values.
 #[must_use]
 pub fn percentile(values: &[f64], percent: f64) -> f64 {
     let mut sorted = values.to_vec();
@@ -194,7 +194,7 @@ pub fn percentile(values: &[f64], percent: f64) -> f64 {
     sorted[(last as f64 * percent / 100.0).round() as usize]
 }
 
-/// The least and the greatest.
+/// Returns minimum and maximum.
 #[must_use]
 pub fn spread(values: &[f64]) -> (f64, f64) {
     (percentile(values, 0.0), percentile(values, 100.0))
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_values_that_there_were() {
+    fn percentiles_are_actual_samples() {
         let values = [3.0, 1.0, 2.0, 5.0, 4.0];
         assert_eq!((median(&values), spread(&values)), (3.0, (1.0, 5.0)));
         assert_eq!(percentile(&values, 99.0), 5.0);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reach_is_held_against_the_median() {
+    fn median_is_compared_with_target() {
         let figure = Figure::new("", "×", vec![0.2, 0.9, 0.3]);
         assert_eq!(figure.is_met(), None);
         assert_eq!(figure.clone().at_most(0.3).is_met(), Some(true));
@@ -221,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_read_again() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(Report::read(folder.path()).unwrap().parts.is_empty());
+    fn written_report_is_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Report::read(directory.path()).unwrap().parts.is_empty());
         let mut part = Part::default();
         part.add("C floor", "ICMP", 10, 1.0, Round { cpu: 7.5, ..Round::default() });
         part.add("C floor", "ICMP", 10, 1.0, Round { cpu: 8.5, ..Round::default() });
-        Report { parts: [("probes".to_owned(), part)].into() }.write(folder.path()).unwrap();
-        let report = Report::read(folder.path()).unwrap();
+        Report { parts: [("probes".to_owned(), part)].into() }.write(directory.path()).unwrap();
+        let report = Report::read(directory.path()).unwrap();
         assert_eq!(report.parts["probes"].case("C floor", "ICMP", 10).unwrap().rounds[1].cpu, 8.5);
     }
 }

@@ -1,8 +1,8 @@
-//! What is said while it runs.
+//! Progress output.
 
 use std::time::{Duration, Instant};
 
-/// Knows what is to come.
+/// Progress of a run.
 #[derive(Debug)]
 pub struct Screen {
     began: Instant,
@@ -11,21 +11,21 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// All of it is believed to take `total`.
+    /// Starts a run with the estimated duration `total`.
     #[must_use]
     pub fn new(total: Duration) -> Self {
         Self { began: Instant::now(), total, done: Duration::ZERO }
     }
 
-    /// A headline.
+    /// Prints a heading.
     pub fn title(&self, title: &str) {
         println!("\n== {title}");
     }
 
-    /// One thing more is known, which was believed to take so long.
-    pub fn tell(&mut self, took: Duration, what: &str) {
+    /// Prints a result and the estimated remaining time. `took` is the estimate of the finished step.
+    pub fn report(&mut self, took: Duration, what: &str) {
         self.done += took;
-        // Whatever takes longer than was believed, the rest will, too.
+        // Scales the remaining estimate by the overrun so far.
         let pace = self.began.elapsed().as_secs_f64() / self.done.as_secs_f64().max(1e-3);
         let left = self.total.saturating_sub(self.done).mul_f64(pace);
         println!("{:>3} min {:02} s left  {what}", left.as_secs() / 60, left.as_secs() % 60);

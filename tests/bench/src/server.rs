@@ -1,6 +1,6 @@
-//! Serves all backends at once: one thread on every address of 127.0.0.0/8.
+//! BackendServer of all backends: one thread on every address of 127.0.0.0/8.
 //!
-//! `TCP` accepts and closes; `HTTP` and `HTTPS` answer, and close if they are asked to.
+//! `TCP` accepts and closes. `HTTP` and `HTTPS` answer, and close on request.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -21,66 +21,66 @@ use socket2::{Domain, Socket, Type};
 use super::address;
 use super::arrivals::{Arrivals, now};
 
-/// Where connections are accepted and closed.
+/// Port that accepts and closes.
 pub const TCP: u16 = 7001;
-/// Where HTTP is spoken.
+/// HTTP port.
 pub const HTTP: u16 = 7002;
-/// Where HTTPS is spoken.
+/// HTTPS port.
 pub const HTTPS: u16 = 7003;
 
 const PORTS: [u16; 3] = [TCP, HTTP, HTTPS];
 const BACKLOG: i32 = 65_535;
-/// How soon the end is noticed, in milliseconds.
-const GLANCE: u8 = 100;
+/// Poll interval, in milliseconds.
+const POLL_INTERVAL: u8 = 100;
 const EVENTS: usize = 512;
 const MAX_REQUEST: usize = 4096;
 
-const WELL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
+const OK_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
 const SICK: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\n\r\nsick\n";
 
-/// How a backend fares.
+/// BackendHealth of a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
-pub enum Health {
+pub enum BackendHealth {
     /// Answers 200.
-    Well,
+    Healthy,
     /// Answers 503.
-    Sick,
-    /// Accepts and reads, and does not answer.
+    Failing,
+    /// Accepts and reads without answering.
     Silent,
 }
 
-/// What the server has seen, and what it is told.
+/// Statistics and settings of the server.
 #[derive(Debug)]
-pub struct State {
-    /// Connections accepted at `TCP`, and questions read elsewhere.
+pub struct ServerState {
+    /// Connections accepted at `TCP`, and requests read elsewhere.
     pub served: AtomicU64,
-    /// When they arrived.
+    /// Arrival times.
     pub arrivals: Arc<Arrivals>,
     health: Vec<AtomicU8>,
-    /// When each backend first answered as it now does, in ns; 0 if it has not.
+    /// Time of each backend's first answer with its current health, in ns; 0 for none.
     answered: Vec<AtomicU64>,
     ended: AtomicBool,
 }
 
-impl State {
-    /// From now on `backend` fares like that.
-    pub fn ail(&self, backend: u32, health: Health) {
+impl ServerState {
+    /// Sets the health of `backend`.
+    pub fn set_health(&self, backend: u32, health: BackendHealth) {
         self.answered[backend as usize].store(0, Ordering::SeqCst);
         self.health[backend as usize].store(health as u8, Ordering::SeqCst);
     }
 
-    /// When `backend` first answered as it fares now, by [`now`]'s clock.
+    /// Returns the time of `backend`'s first answer with its current health, on [`now`]'s clock.
     #[must_use]
     pub fn answered(&self, backend: u32) -> Option<u64> {
         Some(self.answered[backend as usize].load(Ordering::SeqCst)).filter(|&at| at > 0)
     }
 
-    /// What `backend` says.
+    /// Returns the answer of `backend`.
     fn answer(&self, backend: u32) -> Option<&'static [u8]> {
         let health = self.health.get(backend as usize)?.load(Ordering::SeqCst);
         match health {
-            0 => Some(WELL),
+            0 => Some(OK_RESPONSE),
             1 => Some(SICK),
             _ => None,
         }
@@ -88,34 +88,34 @@ impl State {
 
     fn has_answered(&self, backend: u32) {
         if let Some(answered) = self.answered.get(backend as usize) {
-            // What it said before stays the first time.
+            // An earlier first answer remains.
             _ = answered.compare_exchange(0, now(), Ordering::SeqCst, Ordering::SeqCst);
         }
     }
 }
 
-/// Serves until dropped.
-pub struct Server {
-    /// What it has seen.
-    pub state: Arc<State>,
+/// A running server. Ended on drop.
+pub struct BackendServer {
+    /// Statistics and settings.
+    pub state: Arc<ServerState>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
-    /// Starts, for so many backends.
+impl BackendServer {
+    /// Starts a server for that number of backends.
     ///
     /// # Errors
-    /// A port is taken.
+    /// If a port is taken.
     pub fn start(backends: u32) -> anyhow::Result<Self> {
         let count = backends as usize;
-        let state = Arc::new(State {
+        let state = Arc::new(ServerState {
             served: AtomicU64::new(0),
             arrivals: Arc::new(Arrivals::new(count)),
-            health: (0..count).map(|_| AtomicU8::new(Health::Well as u8)).collect(),
+            health: (0..count).map(|_| AtomicU8::new(BackendHealth::Healthy as u8)).collect(),
             answered: (0..count).map(|_| AtomicU64::new(0)).collect(),
             ended: AtomicBool::new(false),
         });
-        let mut hall = Hall::open(Arc::clone(&state))?;
+        let mut hall = Listeners::open(Arc::clone(&state))?;
         let serve = move || {
             if let Err(error) = hall.serve() {
                 eprintln!("bench: the server has ended: {error}");
@@ -125,35 +125,35 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for BackendServer {
     fn drop(&mut self) {
         self.state.ended.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // If it panicked, the measurement had no answers, and said so.
+            // A panic left the measurement without answers, which it has reported.
             _ = thread.join();
         }
     }
 }
 
-/// Where guests are received.
-struct Hall {
-    state: Arc<State>,
+/// Listeners with their connections.
+struct Listeners {
+    state: Arc<ServerState>,
     events: Epoll,
     listeners: HashMap<RawFd, (TcpListener, u16)>,
-    guests: HashMap<RawFd, Guest>,
+    clients: HashMap<RawFd, Client>,
     tls: Arc<ServerConfig>,
 }
 
-/// A connection that may ask something.
-struct Guest {
+/// An accepted connection.
+struct Client {
     stream: TcpStream,
     backend: u32,
     asked: Vec<u8>,
     tls: Option<Box<ServerConnection>>,
 }
 
-impl Hall {
-    fn open(state: Arc<State>) -> anyhow::Result<Self> {
+impl Listeners {
+    fn open(state: Arc<ServerState>) -> anyhow::Result<Self> {
         let events = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut listeners = HashMap::new();
         for port in PORTS {
@@ -165,13 +165,13 @@ impl Hall {
             events.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, socket.as_raw_fd() as u64))?;
             listeners.insert(socket.as_raw_fd(), (TcpListener::from(socket), port));
         }
-        Ok(Self { state, events, listeners, guests: HashMap::new(), tls: tls()? })
+        Ok(Self { state, events, listeners, clients: HashMap::new(), tls: tls()? })
     }
 
     fn serve(&mut self) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); EVENTS];
         while !self.state.ended.load(Ordering::Relaxed) {
-            let count = match self.events.wait(&mut events, GLANCE) {
+            let count = match self.events.wait(&mut events, POLL_INTERVAL) {
                 Err(Errno::EINTR) => 0,
                 ready => ready?,
             };
@@ -179,10 +179,10 @@ impl Hall {
                 let fd = event.data() as RawFd;
                 if self.listeners.contains_key(&fd) {
                     self.accept(fd);
-                } else if let Some(guest) = self.guests.get_mut(&fd)
-                    && !guest.attend(&self.state)
+                } else if let Some(client) = self.clients.get_mut(&fd)
+                    && !client.serve_client(&self.state)
                 {
-                    self.guests.remove(&fd);
+                    self.clients.remove(&fd);
                 }
             }
         }
@@ -191,7 +191,7 @@ impl Hall {
 
     fn accept(&mut self, listener: RawFd) {
         let Some((listener, port)) = self.listeners.get(&listener) else { return };
-        // Whoever has gone again, or finds no room, comes back with the next probe.
+        // A client that has left, or found no room, returns with its next probe.
         while let Ok((stream, _)) = listener.accept() {
             let Ok(SocketAddr::V4(at)) = stream.local_addr() else { continue };
             let Some(backend) = address::backend(*at.ip()) else { continue };
@@ -206,15 +206,15 @@ impl Hall {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, fd as u64);
             if ready.is_ok() && self.events.add(&stream, event).is_ok() {
                 let tls = tls.map(Box::new);
-                self.guests.insert(fd, Guest { stream, backend, asked: Vec::new(), tls });
+                self.clients.insert(fd, Client { stream, backend, asked: Vec::new(), tls });
             }
         }
     }
 }
 
-impl Guest {
-    /// Reads, and answers what is asked. Says whether the guest stays.
-    fn attend(&mut self, state: &State) -> bool {
+impl Client {
+    /// Reads requests and answers them. Returns false when the connection must close.
+    fn serve_client(&mut self, state: &ServerState) -> bool {
         let stays = match self.read() {
             Ok(0) => false,
             Ok(_) => self.reply(state),
@@ -239,7 +239,7 @@ impl Guest {
         Ok(length)
     }
 
-    fn reply(&mut self, state: &State) -> bool {
+    fn reply(&mut self, state: &ServerState) -> bool {
         if !self.asked.ends_with(b"\r\n\r\n") {
             return self.asked.len() < MAX_REQUEST;
         }
@@ -259,7 +259,7 @@ impl Guest {
         written.is_ok() && !closes
     }
 
-    /// Sends what TLS has to say.
+    /// Sends pending TLS data.
     fn flush(&mut self) -> bool {
         let Some(tls) = &mut self.tls else { return true };
         while tls.wants_write() {
@@ -286,7 +286,7 @@ fn tls() -> anyhow::Result<Arc<ServerConfig>> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![certified.cert.der().clone()], key)?;
-    // As web servers do: whoever comes back may resume.
+    // Like real web servers, allow session resumption.
     config.ticketer = Ticketer::new()?;
     Ok(Arc::new(config))
 }

@@ -1,6 +1,6 @@
-//! Sees probes arrive that no server is told of: a packet socket on loopback.
+//! Observer of probes that no server sees: a packet socket on loopback.
 //!
-//! It takes the packets of some backends only, so that being watched costs a probe next to nothing.
+//! It samples some backends only, so that the observation hardly adds cost per probe.
 
 use std::io::{self, IoSliceMut};
 use std::net::Ipv4Addr;
@@ -18,34 +18,34 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use super::address;
 use super::arrivals::Arrivals;
 
-/// How many backends are watched at least, if there are so many.
+/// Minimum number of sampled backends, if there are that many.
 const WATCHED: u32 = 1000;
-/// The kernel keeps what arrives, with its time, until it is looked at.
-const GLANCE: Duration = Duration::from_millis(5);
+/// Poll interval. The kernel queues packets with their time stamps.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 const ROOM: usize = 4 << 20;
 const ETH_P_IP: u16 = 0x0800;
 
-/// The first packet of a probe.
+/// First packet of a probe.
 #[derive(Clone, Copy, Debug)]
-pub enum Packet {
-    /// A SYN to this port.
+pub enum ProbePacket {
+    /// SYN to this port.
     Syn(u16),
-    /// An echo request.
+    /// Echo request.
     Echo,
 }
 
-/// Watches until dropped.
-pub struct Tap {
+/// A running observer. Ended on drop.
+pub struct ProbeTap {
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Tap {
-    /// Tells `arrivals` of every such `packet`, for some of so many backends.
+impl ProbeTap {
+    /// Records every such `packet` in `arrivals`, for a sample of the backends.
     ///
     /// # Errors
-    /// There is no such socket; it needs `CAP_NET_RAW`.
-    pub fn new(packet: Packet, backends: u32, arrivals: Arc<Arrivals>) -> io::Result<Self> {
+    /// If the socket cannot be opened, which needs `CAP_NET_RAW`.
+    pub fn new(packet: ProbePacket, backends: u32, arrivals: Arc<Arrivals>) -> io::Result<Self> {
         let protocol = Protocol::from(i32::from(ETH_P_IP.to_be()));
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(protocol))?;
         socket.attach_filter(&filter(packet, sampling(backends)))?;
@@ -56,7 +56,7 @@ impl Tap {
         let told = Arc::clone(&ended);
         let watch = move || {
             while !told.load(Ordering::Relaxed) {
-                thread::sleep(GLANCE);
+                thread::sleep(POLL_INTERVAL);
                 while let Some((backend, at)) = take(&socket) {
                     arrivals.saw(backend, at);
                 }
@@ -66,17 +66,17 @@ impl Tap {
     }
 }
 
-impl Drop for Tap {
+impl Drop for ProbeTap {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It has nothing that could fail.
+            // The thread cannot fail.
             _ = thread.join();
         }
     }
 }
 
-/// The next packet, if there is one: whose it was, and when.
+/// Returns the backend and time of the next packet.
 fn take(socket: &Socket) -> Option<(u32, u64)> {
     let mut packet = [0; 20];
     let mut space = cmsg_space!(TimeSpec);
@@ -90,14 +90,14 @@ fn take(socket: &Socket) -> Option<(u32, u64)> {
     Some((address::backend(Ipv4Addr::new(a, b, c, d))?, at))
 }
 
-/// The bits of an address that are 0 in those that are watched.
+/// Returns the address bits that are 0 in sampled backends.
 fn sampling(backends: u32) -> u32 {
     let every = (backends / WATCHED).max(1);
     (1 << every.ilog2()) - 1
 }
 
-/// A program for the kernel's filter: looks at a packet from its IP header on.
-fn filter(packet: Packet, mask: u32) -> Vec<SockFilter> {
+/// Returns a BPF program that matches a packet from its IP header on.
+fn filter(packet: ProbePacket, mask: u32) -> Vec<SockFilter> {
     const LOAD_BYTE: u16 = 0x30;
     const LOAD_WORD: u16 = 0x20;
     const LOAD_HEADER_LENGTH: u16 = 0xb1;
@@ -107,10 +107,10 @@ fn filter(packet: Packet, mask: u32) -> Vec<SockFilter> {
     const IS: u16 = 0x15;
     const RETURN: u16 = 0x06;
     let (protocol, rest): (u32, &[(u16, u32)]) = match packet {
-        Packet::Syn(port) => {
+        ProbePacket::Syn(port) => {
             (6, &[(LOAD_HALF_BEHIND, 2), (IS, port.into()), (LOAD_BYTE_BEHIND, 13), (AND, 0x12), (IS, 0x02)])
         }
-        Packet::Echo => (1, &[(LOAD_BYTE_BEHIND, 0), (IS, 8)]),
+        ProbePacket::Echo => (1, &[(LOAD_BYTE_BEHIND, 0), (IS, 8)]),
     };
     let mut steps = vec![(LOAD_BYTE, 9), (IS, protocol), (LOAD_WORD, 16), (AND, mask), (IS, 0)];
     steps.push((LOAD_HEADER_LENGTH, 0));
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thousand_backends_at_least_are_watched() {
+    fn at_least_a_thousand_backends_are_sampled() {
         assert_eq!([100, 1000, 1999, 2000, 10_000, 50_000].map(sampling), [0, 0, 0, 1, 7, 31]);
     }
 }

@@ -1,4 +1,4 @@
-//! What processes have used, and what the kernel has counted.
+//! Resource usage of processes, and kernel counters.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use anyhow::Context;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
-/// A process and all that it has started, and they, as far as they live.
+/// Returns a process with all living descendants.
 #[must_use]
 pub fn tree(root: Pid) -> Vec<Pid> {
     let mut found = vec![root];
@@ -20,7 +20,7 @@ pub fn tree(root: Pid) -> Vec<Pid> {
     found
 }
 
-/// Each thread has a list of its own. Whoever has ended meanwhile has none.
+/// Returns the children of a process. Each thread has its own list, and may have exited meanwhile.
 fn children(pid: Pid) -> Vec<Pid> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let lists = threads.flatten().map(|thread| fs::read_to_string(thread.path().join("children")));
@@ -28,24 +28,24 @@ fn children(pid: Pid) -> Vec<Pid> {
     lists.split_whitespace().filter_map(|pid| pid.parse().ok().map(Pid::from_raw)).collect()
 }
 
-/// What some processes have used since they began.
+/// Resource usage of processes since their start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Time on a processor, exactly.
+    /// Exact CPU time.
     pub cpu: Duration,
-    /// What of it was spent in the programs themselves, by the kernel's ticks.
+    /// User time, in kernel ticks.
     pub user: Duration,
-    /// And what in the kernel.
+    /// System time, in kernel ticks.
     pub system: Duration,
     /// Memory, in bytes.
     pub rss: u64,
 }
 
 impl Usage {
-    /// Of these together.
+    /// Returns the sum for these processes.
     ///
     /// # Errors
-    /// One of them has ended.
+    /// If one has exited.
     pub fn of(pids: &[Pid]) -> anyhow::Result<Self> {
         let mut sum = Self::default();
         for &pid in pids {
@@ -60,7 +60,7 @@ impl Usage {
 
     fn of_one(pid: Pid) -> anyhow::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name, in parentheses, may have blanks.
+        // The name in parentheses may contain blanks.
         let (_, fields) = stat.rsplit_once(')').context("stat")?;
         let field = |number: usize| fields.split_whitespace().nth(number - 3)?.parse::<u64>().ok();
         let ticks = |number| field(number).map(|ticks| Duration::from_millis(ticks * 10)).context("stat");
@@ -74,27 +74,27 @@ impl Usage {
     }
 }
 
-/// What the kernel has counted in this network namespace, such as `Tcp.OutRsts`.
+/// Kernel counters of this network namespace, such as `Tcp.OutRsts`.
 #[derive(Debug)]
 pub struct Counters(BTreeMap<String, u64>);
 
 impl Counters {
-    /// Now.
+    /// Reads the counters.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// If they cannot be read.
     pub fn now() -> anyhow::Result<Self> {
         Ok(Self(parse(&fs::read_to_string("/proc/net/snmp")?)))
     }
 
-    /// A counter's value.
+    /// Returns a counter's value.
     #[must_use]
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)
     }
 }
 
-/// A line of names, a line of values, and so on.
+/// Parses alternating lines of names and values.
 fn parse(text: &str) -> BTreeMap<String, u64> {
     let lines: Vec<_> = text.lines().collect();
     let pairs = lines.chunks_exact(2).flat_map(|pair| {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_are_found_by_group_and_name() {
+    fn counters_are_parsed_by_group_and_name() {
         let text = "Ip: Forwarding InReceives\nIp: 1 20\nTcp: MaxConn OutRsts\nTcp: -1 7\n";
         assert_eq!(
             parse(text),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn work_is_seen_and_so_are_children() {
+    fn usage_includes_children() {
         let me = Pid::this();
         let before = Usage::of(&[me]).unwrap();
         assert!(before.rss > 0);

@@ -15,16 +15,16 @@ fn run(test: &str, part: &str, flags: &[&str]) -> Option<Part> {
     if skip(test, &["unshare", "setpriv", "ip"]) {
         return None;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let page = folder.path().join("page.md");
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join("page.md");
     let marks = "<!-- results: `make bench` writes what follows -->\n<!-- results end here -->\n";
     fs::write(&page, marks).unwrap();
     let mut command = Command::new(program("bench").unwrap());
-    command.arg("--out").arg(folder.path()).arg("--page").arg(&page).args(["--only", part]).args(flags);
+    command.arg("--out").arg(directory.path()).arg("--page").arg(&page).args(["--only", part]).args(flags);
     let output = command.args(["--sizes", "20", "--window", "0.5"]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stdout));
-    let mut report = Report::read(folder.path()).unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}{}", String::from_utf8_lossy(&output.stdout));
+    let mut report = Report::read(directory.path()).unwrap();
     let written = fs::read_to_string(&page).unwrap();
     assert!(written.contains(&render(&report)), "{written}");
     Some(report.parts.remove(part).unwrap())
@@ -103,31 +103,27 @@ fn interrupted_bench_leaves_no_processes() {
     if skip("interrupted_bench_leaves_no_processes", &["unshare", "setpriv", "ip"]) {
         return;
     }
-    let place = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(program("bench").unwrap());
-    command
-        .env("TMPDIR", place.path())
-        .arg("--out")
-        .arg(place.path())
-        .args(["--only", "own", "--sizes", "20"]);
+    command.env("TMPDIR", dir.path()).arg("--out").arg(dir.path()).args(["--only", "own", "--sizes", "20"]);
     let mut process = maglev_lab::process::Process::spawn("bench", &mut command);
-    let folder = || {
-        let mut all = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
+    let directory = || {
+        let mut all = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
         all.find(|path| path.join("prober.sock").exists())
     };
     // A listening prober is a process that could be left behind.
-    maglev_lab::packets::until(|| folder().is_some(), || "no prober".to_owned());
-    let folder = folder().unwrap();
-    assert!(users(&folder) > 0);
+    maglev_lab::packets::until(|| directory().is_some(), || "no prober".to_owned());
+    let directory = directory().unwrap();
+    assert!(users(&directory) > 0);
     process.signal(nix::sys::signal::Signal::SIGINT);
     assert_eq!(process.end().code(), Some(130));
-    maglev_lab::packets::until(|| users(&folder) == 0, || "processes remain".to_owned());
-    assert!(!folder.exists());
+    maglev_lab::packets::until(|| users(&directory) == 0, || "processes remain".to_owned());
+    assert!(!directory.exists());
 }
 
 /// Returns the number of processes with that directory in their environment. All processes of the harness have it.
-fn users(folder: &Path) -> usize {
-    let wanted = format!("TMPDIR={}", folder.display());
+fn users(directory: &Path) -> usize {
+    let wanted = format!("TMPDIR={}", directory.display());
     let all = fs::read_dir("/proc").unwrap().flatten().map(|process| process.path().join("environ"));
     let environments = all.filter_map(|path| fs::read(path).ok());
     environments.filter(|text| text.split(|&byte| byte == 0).any(|one| one == wanted.as_bytes())).count()

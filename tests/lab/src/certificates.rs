@@ -22,10 +22,10 @@ impl Authority {
     /// # Panics
     /// If the system has no randomness.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "no two are the same")]
+    #[expect(clippy::new_without_default, reason = "each call returns another key")]
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
-        params.distinguished_name = called("an authority");
+        params.distinguished_name = distinguished_name("an authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
@@ -39,7 +39,7 @@ impl Authority {
 
     /// Returns a valid certificate for `name`.
     #[must_use]
-    pub fn good(&self, name: &str) -> Identity {
+    pub fn valid(&self, name: &str) -> Identity {
         self.sign(server(name))
     }
 
@@ -57,9 +57,9 @@ impl Authority {
     /// # Panics
     /// If the system has no randomness.
     #[must_use]
-    pub fn common(&self, name: &str) -> Identity {
+    pub fn with_common_name_only(&self, name: &str) -> Identity {
         let mut params = CertificateParams::default();
-        params.distinguished_name = called(name);
+        params.distinguished_name = distinguished_name(name);
         self.sign(params)
     }
 
@@ -84,11 +84,11 @@ pub fn self_signed(name: &str) -> Identity {
 fn server(name: &str) -> CertificateParams {
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     // With the authority's name as its subject, a foreign certificate would look self-signed.
-    params.distinguished_name = called(name);
+    params.distinguished_name = distinguished_name(name);
     params
 }
 
-fn called(name: &str) -> DistinguishedName {
+fn distinguished_name(name: &str) -> DistinguishedName {
     let mut distinguished = DistinguishedName::new();
     distinguished.push(DnType::CommonName, name);
     distinguished

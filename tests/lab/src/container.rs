@@ -7,7 +7,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "what a machine cannot do ends the test that asked for it, there and then"
+    reason = "a failure ends the test at once"
 )]
 
 use std::env;

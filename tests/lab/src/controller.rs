@@ -23,13 +23,13 @@ pub const SHORT: ProbeTimeout = ProbeTimeout::Fixed(Duration::from_millis(300));
 const LONG: ProbeTimeout = ProbeTimeout::Fixed(Duration::from_secs(30));
 
 /// A controller with an established session.
-pub struct Controller {
+pub struct TestController {
     link: ControllerLink,
     generation: u32,
-    beat: Instant,
+    last_heartbeat: Instant,
 }
 
-impl Controller {
+impl TestController {
     /// Connects to the prober at `socket`.
     ///
     /// # Panics
@@ -37,10 +37,11 @@ impl Controller {
     #[must_use]
     pub fn connect(socket: &Path) -> Self {
         let link = ControllerLink::connect(socket).unwrap();
-        let mut controller = Self { link, generation: 0, beat: Instant::now() };
+        let mut controller = Self { link, generation: 0, last_heartbeat: Instant::now() };
         controller.send(&ToProber::Hello { version: VERSION, release: "lab".to_owned() });
-        controller
-            .hear("its greeting", |message| matches!(message, ToController::Hello { .. }).then_some(()));
+        controller.receive_until("the hello", |message| {
+            matches!(message, ToController::Hello { .. }).then_some(())
+        });
         controller
     }
 
@@ -53,10 +54,13 @@ impl Controller {
     pub fn outcomes(&mut self, check: Check, count: usize) -> Vec<String> {
         let mut seen = Vec::new();
         let id = self.replace(check, &[]);
-        self.hear("outcomes", |message| {
+        self.receive_until("outcomes", |message| {
             if let ToController::Outcomes(outcomes) = message {
                 seen.extend(
-                    outcomes.iter().filter(|outcome| outcome.check == id && is_prompt(outcome)).map(words),
+                    outcomes
+                        .iter()
+                        .filter(|outcome| outcome.check == id && is_prompt(outcome))
+                        .map(outcome_text),
                 );
             }
             (seen.len() >= count).then_some(())
@@ -68,10 +72,13 @@ impl Controller {
     /// Returns at least `count` more outcomes of the current check.
     pub fn more(&mut self, count: usize) -> Vec<String> {
         let (id, mut seen) = (CheckId(self.generation), Vec::new());
-        self.hear("more outcomes", |message| {
+        self.receive_until("more outcomes", |message| {
             if let ToController::Outcomes(outcomes) = message {
                 seen.extend(
-                    outcomes.iter().filter(|outcome| outcome.check == id && is_prompt(outcome)).map(words),
+                    outcomes
+                        .iter()
+                        .filter(|outcome| outcome.check == id && is_prompt(outcome))
+                        .map(outcome_text),
                 );
             }
             (seen.len() >= count).then_some(())
@@ -82,9 +89,9 @@ impl Controller {
     /// Same as [`Self::verdict`], with TLS verified against `roots`, in PEM.
     pub fn verdict_with_roots(&mut self, check: Check, roots: &str) -> String {
         let id = self.replace(check, roots.as_bytes());
-        self.hear("an outcome", |message| match message {
+        self.receive_until("an outcome", |message| match message {
             ToController::Outcomes(outcomes) => {
-                outcomes.iter().find(|outcome| outcome.check == id && is_prompt(outcome)).map(words)
+                outcomes.iter().find(|outcome| outcome.check == id && is_prompt(outcome)).map(outcome_text)
             }
             _ => None,
         })
@@ -92,7 +99,7 @@ impl Controller {
 
     /// Waits until the prober's counters satisfy `wanted`, and returns them.
     pub fn stats(&mut self, wanted: impl Fn(&ProberStats) -> bool) -> ProberStats {
-        self.hear("counters", |message| match message {
+        self.receive_until("counters", |message| match message {
             ToController::Heartbeat(stats) if wanted(stats) => Some(*stats),
             _ => None,
         })
@@ -107,7 +114,7 @@ impl Controller {
 
     /// Returns the first outcomes of `checks` in arbitrary order.
     pub fn first_verdicts(&mut self, interval: Duration, checks: impl Iterator<Item = Check>) -> Vec<String> {
-        self.firsts(interval, checks, words)
+        self.firsts(interval, checks, outcome_text)
     }
 
     fn firsts<T>(
@@ -125,7 +132,7 @@ impl Controller {
         ToProber::checks(checks).for_each(|message| self.send(&message));
         self.send(&ToProber::Commit { generation });
         let mut firsts = Vec::new();
-        self.hear("an outcome of each check", |message| {
+        self.receive_until("an outcome of each check", |message| {
             if let ToController::Outcomes(outcomes) = message {
                 firsts.extend(outcomes.iter().filter(|outcome| outcome.seq == 1).map(&told));
             }
@@ -146,15 +153,15 @@ impl Controller {
         })
     }
 
-    fn commit(&mut self, say: impl FnOnce(&Self, CheckId)) -> CheckId {
+    fn commit(&mut self, send_checks: impl FnOnce(&Self, CheckId)) -> CheckId {
         self.generation += 1;
         let (id, generation) = (CheckId(self.generation), self.generation.into());
         self.send(&ToProber::Begin { generation });
-        say(self, id);
+        send_checks(self, id);
         self.send(&ToProber::Commit { generation });
-        self.hear("that the check is in force", |message| match message {
+        self.receive_until("the commit", |message| match message {
             ToController::Committed { generation: committed } => (*committed == generation).then_some(()),
-            ToController::Rejected { reason: why, .. } => panic!("the prober refuses the check: {why}"),
+            ToController::Refused { why, .. } => panic!("the prober rejected the check: {why}"),
             _ => None,
         });
         id
@@ -168,12 +175,12 @@ impl Controller {
     }
 
     /// Receives messages until `find` returns a value.
-    fn hear<T>(&mut self, what: &str, mut find: impl FnMut(&ToController) -> Option<T>) -> T {
+    fn receive_until<T>(&mut self, what: &str, mut find: impl FnMut(&ToController) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut last = None;
         while Instant::now() < deadline {
-            if self.beat.elapsed() > HEARTBEAT_INTERVAL {
-                self.beat = Instant::now();
+            if self.last_heartbeat.elapsed() > HEARTBEAT {
+                self.last_heartbeat = Instant::now();
                 self.send(&ToProber::Heartbeat);
             }
             match self.link.receive() {
@@ -182,10 +189,10 @@ impl Controller {
                     None => last = Some(message),
                 },
                 Err(Error::WouldBlock) => self.wait(PollFlags::POLLIN),
-                Err(error) => panic!("waiting for {what}, the link was lost: {error}"),
+                Err(error) => panic!("link lost while waiting for {what}: {error}"),
             }
         }
-        panic!("the prober does not tell {what}; the last it said was {last:?}")
+        panic!("timed out waiting for {what}; last message: {last:?}")
     }
 
     fn wait(&self, event: PollFlags) {
@@ -197,7 +204,7 @@ impl Controller {
 /// Id of the only bundle.
 const ROOTS: u32 = 1;
 
-/// The roots that [`Controller::verdict_with_roots`] sends.
+/// The roots that [`TestController::verdict_with_roots`] sends.
 pub const GIVEN_ROOTS: TlsVerify = TlsVerify::Bundle(ROOTS);
 
 /// Returns a check with a generous timeout.
@@ -242,6 +249,6 @@ fn is_prompt(outcome: &Outcome) -> bool {
     outcome.detail.to_string() != "this host had stopped the prober"
 }
 
-fn words(outcome: &Outcome) -> String {
+fn outcome_text(outcome: &Outcome) -> String {
     format!("{} {}", outcome.code, outcome.detail).trim_end().to_owned()
 }

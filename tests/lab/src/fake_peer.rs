@@ -9,15 +9,15 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::{PATIENCE, uninterrupted};
 
 /// A listener on the prober's socket that violates the protocol.
-pub struct Impostor(Socket);
+pub struct FakeProber(Socket);
 
-impl Impostor {
+impl FakeProber {
     /// Listens at `path` in place of a dead prober.
     ///
     /// # Panics
     /// If that fails.
     #[must_use]
-    pub fn at(path: &Path) -> Self {
+    pub fn listen(path: &Path) -> Self {
         // There may have been no prober.
         _ = fs::remove_file(path);
         let listener = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
@@ -33,15 +33,15 @@ impl Impostor {
     /// # Panics
     /// If it does not connect.
     #[must_use]
-    pub fn accept(&self) -> Stranger {
-        Stranger(uninterrupted(|| self.0.accept()).expect("maglevd connects to the impostor").0)
+    pub fn accept(&self) -> FakePeer {
+        FakePeer(uninterrupted(|| self.0.accept()).expect("maglevd connects to the fake prober").0)
     }
 }
 
 /// One end of a link that violates the protocol.
-pub struct Stranger(Socket);
+pub struct FakePeer(Socket);
 
-impl Stranger {
+impl FakePeer {
     /// Connects to `path`.
     ///
     /// # Panics
@@ -57,7 +57,7 @@ impl Stranger {
     ///
     /// # Panics
     /// If that fails.
-    pub fn say(&self, bytes: &[u8]) {
+    pub fn send_bytes(&self, bytes: &[u8]) {
         self.0.send(bytes).unwrap();
     }
 
@@ -65,7 +65,7 @@ impl Stranger {
     ///
     /// # Panics
     /// If that fails.
-    pub fn tell(&self, message: &ToController) {
-        self.say(&codec::encode(message).unwrap());
+    pub fn send(&self, message: &ToController) {
+        self.send_bytes(&codec::encode(message).unwrap());
     }
 }

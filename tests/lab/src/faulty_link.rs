@@ -15,19 +15,19 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 use uapi::c;
 
-use super::packet::{Packet, complete};
+use super::packet::{Packet, complete_checksum};
 use super::topology::Lab;
 
 /// Maximum delay before shutdown or a new rule is noticed.
-const GLANCE: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Length of the virtio header before each frame: checksum and segmentation offload.
 const PREAMBLE: usize = 10;
 /// Maximum frame length.
-const ROOM: usize = PREAMBLE + 14 + 65_536;
+const MAX_FRAME: usize = PREAMBLE + 14 + 65_536;
 
 /// A frame that leaves the link.
 #[derive(Clone, Debug)]
-pub struct Sent {
+pub struct SentFrame {
     /// Delay after the packet that caused it.
     pub after: Duration,
     /// True if it returns to the sender.
@@ -37,16 +37,16 @@ pub struct Sent {
 }
 
 /// A rule: returns the frames to send for a packet, in order.
-pub type Treatment = Box<dyn FnMut(&Packet, &mut fastrand::Rng) -> Vec<Sent> + Send>;
+pub type LinkRule = Box<dyn FnMut(&Packet, &mut fastrand::Rng) -> Vec<SentFrame> + Send>;
 
 /// A link between the prober's host and the server's. Dropping it cuts the link.
-pub struct Cable {
-    treatment: Arc<Mutex<Treatment>>,
+pub struct FaultyLink {
+    rule: Arc<Mutex<LinkRule>>,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Cable {
+impl FaultyLink {
     /// Replaces the switch of `lab`. The link is initially perfect.
     ///
     /// # Panics
@@ -55,32 +55,33 @@ impl Cable {
     pub fn lay(lab: &Lab, seed: u64) -> Self {
         lab.switch.ip("link set p-prober nomaster");
         lab.switch.ip("link set p-server nomaster");
-        let ends = lab.switch.inside(|| ["p-prober", "p-server"].map(|port| end(port).unwrap()));
-        let treatment: Arc<Mutex<Treatment>> = Arc::new(Mutex::new(Box::new(|packet, _| vec![packet.on()])));
+        let ends = lab.switch.inside(|| ["p-prober", "p-server"].map(|port| open_port(port).unwrap()));
+        let rule: Arc<Mutex<LinkRule>> = Arc::new(Mutex::new(Box::new(|packet, _| vec![packet.forward()])));
         let ended = Arc::new(AtomicBool::new(false));
-        let (told, treated) = (Arc::clone(&ended), Arc::clone(&treatment));
+        let (stopped, current) = (Arc::clone(&ended), Arc::clone(&rule));
         let random = fastrand::Rng::with_seed(seed);
-        let mut line = Line { ends, random, late: BTreeMap::new(), count: 0, scratch: vec![0; ROOM] };
-        let carry = move || {
-            while !told.load(Ordering::Relaxed) {
-                line.turn(&treated);
+        let mut forwarder =
+            Forwarder { ends, random, delayed: BTreeMap::new(), count: 0, scratch: vec![0; MAX_FRAME] };
+        let run = move || {
+            while !stopped.load(Ordering::Relaxed) {
+                forwarder.run_once(&current);
             }
         };
-        Self { treatment, ended, thread: Some(thread::spawn(carry)) }
+        Self { rule, ended, thread: Some(thread::spawn(run)) }
     }
 
     /// Sets the rule for all IP packets except neighbour discovery.
-    pub fn treat(&self, how: impl FnMut(&Packet, &mut fastrand::Rng) -> Vec<Sent> + Send + 'static) {
-        *self.treatment.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(how);
+    pub fn set_rule(&self, how: impl FnMut(&Packet, &mut fastrand::Rng) -> Vec<SentFrame> + Send + 'static) {
+        *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(how);
     }
 
     /// Makes the link perfect again.
-    pub fn mend(&self) {
-        self.treat(|packet, _| vec![packet.on()]);
+    pub fn clear_rule(&self) {
+        self.set_rule(|packet, _| vec![packet.forward()]);
     }
 }
 
-impl Drop for Cable {
+impl Drop for FaultyLink {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -91,7 +92,7 @@ impl Drop for Cable {
 }
 
 /// Opens a packet socket on a port of the switch.
-fn end(port: &str) -> io::Result<Socket> {
+fn open_port(port: &str) -> io::Result<Socket> {
     let all = c::ETH_P_ALL as u16;
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
     socket.set_nonblocking(true)?;
@@ -106,59 +107,60 @@ fn end(port: &str) -> io::Result<Socket> {
 }
 
 /// Delayed frames by due time, with end and contents. A counter keeps frames of the same instant in order.
-type Late = BTreeMap<(Instant, u64), (usize, Vec<u8>)>;
+type DelayQueue = BTreeMap<(Instant, u64), (usize, Vec<u8>)>;
 
-struct Line {
+struct Forwarder {
     /// Sockets towards the prober and the server.
     ends: [Socket; 2],
     random: fastrand::Rng,
-    late: Late,
+    delayed: DelayQueue,
     count: u64,
     scratch: Vec<u8>,
 }
 
-impl Line {
-    fn turn(&mut self, treatment: &Mutex<Treatment>) {
+impl Forwarder {
+    fn run_once(&mut self, rule: &Mutex<LinkRule>) {
         for end in 0..2 {
-            while let Some(frame) = self.take(end) {
-                self.carry(end, frame, treatment);
+            while let Some(frame) = self.receive(end) {
+                self.forward(end, frame, rule);
             }
         }
         let now = Instant::now();
-        while let Some(next) = self.late.first_entry().filter(|next| next.key().0 <= now) {
+        while let Some(next) = self.delayed.first_entry().filter(|next| next.key().0 <= now) {
             let (end, frame) = next.remove();
-            self.put(end, &frame);
+            self.send(end, &frame);
         }
-        let wait = self.late.first_key_value().map_or(GLANCE, |((at, _), _)| at.duration_since(now));
-        let wait = PollTimeout::try_from(wait.min(GLANCE).as_millis()).unwrap();
+        let wait =
+            self.delayed.first_key_value().map_or(POLL_INTERVAL, |((at, _), _)| at.duration_since(now));
+        let wait = PollTimeout::try_from(wait.min(POLL_INTERVAL).as_millis()).unwrap();
         let mut fds = [&self.ends[0], &self.ends[1]].map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN));
         poll(&mut fds, wait).unwrap();
     }
 
-    fn carry(&mut self, from: usize, mut frame: Vec<u8>, treatment: &Mutex<Treatment>) {
-        let whole = complete(&mut frame, PREAMBLE);
+    fn forward(&mut self, from: usize, mut frame: Vec<u8>, rule: &Mutex<LinkRule>) {
+        let whole = complete_checksum(&mut frame, PREAMBLE);
         let packet = whole.then(|| Packet::read(&frame[PREAMBLE..], from == 0)).flatten();
-        let Some(packet) = packet else { return self.put(1 - from, &frame) };
-        let sent = treatment.lock().unwrap_or_else(PoisonError::into_inner)(&packet, &mut self.random);
-        for Sent { after, back, frame } in sent {
+        let Some(packet) = packet else { return self.send(1 - from, &frame) };
+        let sent = rule.lock().unwrap_or_else(PoisonError::into_inner)(&packet, &mut self.random);
+        for SentFrame { after, back, frame } in sent {
             let end = if back { from } else { 1 - from };
             let frame = [&[0; PREAMBLE][..], &frame].concat();
             if after.is_zero() {
-                self.put(end, &frame);
+                self.send(end, &frame);
             } else {
                 self.count += 1;
-                self.late.insert((Instant::now() + after, self.count), (end, frame));
+                self.delayed.insert((Instant::now() + after, self.count), (end, frame));
             }
         }
     }
 
-    fn take(&mut self, end: usize) -> Option<Vec<u8>> {
+    fn receive(&mut self, end: usize) -> Option<Vec<u8>> {
         let frame = uapi::recv(self.ends[end].as_raw_fd(), &mut self.scratch[..], 0).ok()?;
         Some(frame.to_vec())
     }
 
     /// Sends a frame. A full queue drops it, like a network.
-    fn put(&self, end: usize, frame: &[u8]) {
+    fn send(&self, end: usize, frame: &[u8]) {
         _ = self.ends[end].send(frame);
     }
 }

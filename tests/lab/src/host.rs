@@ -80,7 +80,7 @@ impl Host {
     }
 
     /// Removes all filters.
-    pub fn unfilter(&self) {
+    pub fn remove_filters(&self) {
         self.nft(&format!("delete table {TABLE}\n"));
     }
 

@@ -10,30 +10,30 @@ use std::thread::{self, JoinHandle};
 use nix::sys::socket::{Shutdown, shutdown};
 
 /// Behaviour towards one connection.
-pub type Manners = fn(&mut TcpStream) -> io::Result<()>;
+pub type ServerBehaviour = fn(&mut TcpStream) -> io::Result<()>;
 
 /// A running server. Ended on drop; its connections end with their clients.
-pub struct Rogue {
+pub struct HostileServer {
     listener: Arc<TcpListener>,
     behaves: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Rogue {
+impl HostileServer {
     /// Starts to serve `address`.
     ///
     /// # Panics
     /// If the address is in use.
     #[must_use]
-    pub fn start(address: SocketAddr, manners: Manners) -> Self {
+    pub fn start(address: SocketAddr, behaviour: ServerBehaviour) -> Self {
         let listener = Arc::new(TcpListener::bind(address).unwrap());
         let behaves = Arc::new(AtomicBool::new(false));
         let (heard, told) = (Arc::clone(&listener), Arc::clone(&behaves));
         let serve = move || {
             while let Ok((mut stream, _)) = heard.accept() {
-                let manners = if told.load(Ordering::Relaxed) { behave } else { manners };
+                let behaviour = if told.load(Ordering::Relaxed) { behave } else { behaviour };
                 // The thread ends when the client disconnects.
-                thread::spawn(move || manners(&mut stream));
+                thread::spawn(move || behaviour(&mut stream));
             }
         };
         Self { listener, behaves, thread: Some(thread::spawn(serve)) }
@@ -45,7 +45,7 @@ impl Rogue {
     }
 }
 
-impl Drop for Rogue {
+impl Drop for HostileServer {
     fn drop(&mut self) {
         // Wakes the accepting thread in any network namespace.
         _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
@@ -60,20 +60,20 @@ impl Drop for Rogue {
 /// # Errors
 /// If the client disconnects.
 pub fn behave(stream: &mut TcpStream) -> io::Result<()> {
-    while hear(stream)? {
-        stream.write_all(WELL)?;
+    while read_request(stream)? {
+        stream.write_all(OK_RESPONSE)?;
     }
     Ok(())
 }
 
 /// A valid response that keeps the connection open.
-pub const WELL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell";
+pub const OK_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell";
 
 /// Reads a request head. Returns false at the end of the stream.
 ///
 /// # Errors
 /// If the client resets the connection.
-pub fn hear(stream: &mut TcpStream) -> io::Result<bool> {
+pub fn read_request(stream: &mut TcpStream) -> io::Result<bool> {
     let mut lines = BufReader::with_capacity(1, stream).lines();
     while let Some(line) = lines.next().transpose()? {
         if line.is_empty() {
@@ -87,6 +87,6 @@ pub fn hear(stream: &mut TcpStream) -> io::Result<bool> {
 ///
 /// # Errors
 /// If the client resets the connection.
-pub fn wait(stream: &mut TcpStream) -> io::Result<()> {
+pub fn read_until_closed(stream: &mut TcpStream) -> io::Result<()> {
     io::copy(&mut stream.take(u64::MAX), &mut io::sink()).map(|_| ())
 }

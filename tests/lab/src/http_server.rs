@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
 
-use super::shared_value::Shared;
+use super::shared_value::SharedValue;
 
 /// Timeout of a request. Slower clients get no answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running server. Ended on drop.
-pub struct Site {
+pub struct HttpServer {
     address: SocketAddr,
-    seen: Arc<Shared<Seen>>,
+    state: Arc<SharedValue<HttpState>>,
     running: Option<(Arc<TcpListener>, JoinHandle<()>)>,
 }
 
 /// A recorded request.
 #[derive(Clone, Debug)]
-pub struct Visit {
+pub struct RecordedRequest {
     /// Time of the connection.
     pub at: Instant,
     /// Client address.
@@ -35,20 +35,20 @@ pub struct Visit {
 }
 
 #[derive(Debug)]
-struct Seen {
-    visits: Vec<Visit>,
+struct HttpState {
+    requests: Vec<RecordedRequest>,
     answer: Vec<u8>,
 }
 
-impl Site {
+impl HttpServer {
     /// Starts to serve `address` with answer 200.
     ///
     /// # Panics
     /// If the address is in use.
     #[must_use]
     pub fn start(address: SocketAddr) -> Self {
-        let seen = Seen { visits: Vec::new(), answer: status(200) };
-        let mut site = Self { address, seen: Arc::new(Shared::new(seen)), running: None };
+        let state = HttpState { requests: Vec::new(), answer: status(200) };
+        let mut site = Self { address, state: Arc::new(SharedValue::new(state)), running: None };
         site.open();
         site
     }
@@ -66,7 +66,7 @@ impl Site {
 
     /// Answers with these bytes from now on.
     pub fn answer_with(&self, bytes: &[u8]) {
-        self.seen.change(|seen| seen.answer = bytes.to_vec());
+        self.state.update(|state| state.answer = bytes.to_vec());
     }
 
     /// Refuses connections from now on.
@@ -85,28 +85,30 @@ impl Site {
     pub fn open(&mut self) {
         let listener = TcpListener::bind(self.address).unwrap_or_else(|e| panic!("{}: {e}", self.address));
         self.address = listener.local_addr().unwrap();
-        let (listener, seen) = (Arc::new(listener), Arc::clone(&self.seen));
+        let (listener, state) = (Arc::new(listener), Arc::clone(&self.state));
         let for_thread = Arc::clone(&listener);
-        self.running = Some((listener, thread::spawn(move || serve(&for_thread, &seen))));
+        self.running = Some((listener, thread::spawn(move || serve(&for_thread, &state))));
     }
 
     /// Returns the requests so far.
     #[must_use]
-    pub fn visits(&self) -> Vec<Visit> {
-        self.seen.look(|seen| seen.visits.clone())
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.state.read(|state| state.requests.clone())
     }
 
     /// Waits for `count` requests in total.
     ///
     /// # Panics
     /// If they do not arrive.
-    pub fn wait_for_visits(&self, count: usize) -> Vec<Visit> {
-        let visits = self.seen.wait_for(|seen| (seen.visits.len() >= count).then(|| seen.visits.clone()));
-        visits.unwrap_or_else(|| panic!("{} had {} visits, not {count}", self.address, self.visits().len()))
+    pub fn wait_for_requests(&self, count: usize) -> Vec<RecordedRequest> {
+        let requests =
+            self.state.wait_for(|state| (state.requests.len() >= count).then(|| state.requests.clone()));
+        requests
+            .unwrap_or_else(|| panic!("{} had {} requests, not {count}", self.address, self.requests().len()))
     }
 }
 
-impl Drop for Site {
+impl Drop for HttpServer {
     fn drop(&mut self) {
         self.close();
     }
@@ -116,22 +118,22 @@ fn status(code: u16) -> Vec<u8> {
     format!("HTTP/1.1 {code} Because\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").into_bytes()
 }
 
-fn serve(listener: &TcpListener, seen: &Shared<Seen>) {
+fn serve(listener: &TcpListener, state: &SharedValue<HttpState>) {
     while let Ok((stream, _)) = listener.accept() {
         // The client may have disconnected already.
-        _ = receive(&stream, seen);
+        _ = receive(&stream, state);
     }
 }
 
-fn receive(mut stream: &TcpStream, seen: &Shared<Seen>) -> std::io::Result<()> {
+fn receive(mut stream: &TcpStream, state: &SharedValue<HttpState>) -> std::io::Result<()> {
     let (at, from, to) = (Instant::now(), stream.peer_addr()?, stream.local_addr()?);
     stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
     let lines: Vec<String> =
         BufReader::new(stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
     let Some(request) = lines.into_iter().next() else { return Ok(()) };
-    let answer = seen.change(|seen| {
-        seen.visits.push(Visit { at, from, to, request });
-        seen.answer.clone()
+    let answer = state.update(|state| {
+        state.requests.push(RecordedRequest { at, from, to, request });
+        state.answer.clone()
     });
     stream.write_all(&answer)
 }

@@ -6,35 +6,35 @@
     clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "what a lab cannot do ends the test that asked for it, there and then"
+    reason = "a failure ends the test at once"
 )]
 
 use std::time::Duration;
 use std::{env, io};
 
-pub mod faulty_link;
 pub mod certificates;
 pub mod container;
 pub mod controller;
-pub mod many_frontends;
 pub mod dataplane;
-pub mod servers;
-pub mod host;
 pub mod fake_peer;
+pub mod faulty_link;
+pub mod host;
+pub mod hostile_server;
+pub mod http_server;
 pub mod maglevd;
-pub mod service_manager;
+pub mod many_frontends;
 pub mod metrics;
 pub mod nginx;
 pub mod packet;
 pub mod packets;
-pub mod test_dir;
-pub mod scripted_prober;
 pub mod process;
 pub mod programs;
 pub mod prometheus;
-pub mod hostile_server;
+pub mod scripted_prober;
+pub mod servers;
+pub mod service_manager;
 pub mod shared_value;
-pub mod http_server;
+pub mod test_dir;
 pub mod topology;
 pub mod vpp_observer;
 
@@ -87,5 +87,5 @@ fn first_missing<'a>(programs: &[&'a str]) -> Option<&'a str> {
 
 fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    env::split_paths(&path).any(|directory| directory.join(program).is_file())
 }

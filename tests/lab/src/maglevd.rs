@@ -18,8 +18,8 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 use super::PATIENCE;
-use super::test_dir::Place;
 use super::process::Process;
+use super::test_dir::TestDir;
 use crate::dataplane::Vpp;
 use crate::programs::program;
 
@@ -38,36 +38,36 @@ pub struct Maglevd {
     prober: Option<bool>,
     vpp: Option<bool>,
     blind: Vec<Blindness>,
-    seen: VecDeque<WatchEventsResponse>,
+    recent: VecDeque<WatchEventsResponse>,
     runtime: Runtime,
 }
 
 /// Flags and environment of a `maglevd` to start.
-pub struct Setup<'a> {
-    place: &'a Place,
+pub struct MaglevdSetup<'a> {
+    dir: &'a TestDir,
     flags: BTreeMap<&'static str, String>,
     environment: BTreeMap<&'static str, String>,
     program: PathBuf,
     wrapper: Vec<String>,
 }
 
-impl<'a> Setup<'a> {
-    /// Prepares a start with `config` and the prober at `prober.sock` in `place`, without VPP and without TCP addresses.
+impl<'a> MaglevdSetup<'a> {
+    /// Prepares a start with `config` and the prober at `prober.sock` in `dir`, without VPP and without TCP addresses.
     ///
     /// # Panics
     /// If that fails.
     #[must_use]
-    pub fn new(place: &'a Place, config: &str) -> Self {
+    pub fn new(dir: &'a TestDir, config: &str) -> Self {
         let (flags, environment) = (BTreeMap::new(), BTreeMap::new());
-        Self { place, flags, environment, program: program("maglevd").unwrap(), wrapper: Vec::new() }
-            .flag("--config", place.write("maglev.yaml", config).display())
+        Self { dir, flags, environment, program: program("maglevd").unwrap(), wrapper: Vec::new() }
+            .flag("--config", dir.write("maglev.yaml", config).display())
             .flag("--grpc-addr", "")
-            .flag("--grpc-socket", place.path("maglevd.sock").display())
+            .flag("--grpc-socket", dir.path("maglevd.sock").display())
             .flag("--metrics-addr", "")
             .flag("--vpp-api-addr", "")
             .flag("--vpp-stats-addr", "")
-            .flag("--prober", place.path("prober.sock").display())
-            .flag("--state-dir", place.path("state").display())
+            .flag("--prober", dir.path("prober.sock").display())
+            .flag("--state-dir", dir.path("state").display())
     }
 
     /// Sets the VPP to program.
@@ -108,7 +108,7 @@ impl<'a> Setup<'a> {
     pub fn start(self) -> Maglevd {
         let process = self.spawn();
         process.line(0, "maglevd starts");
-        Maglevd::watch(process, self.place.path("maglevd.sock"))
+        Maglevd::attach(process, self.dir.path("maglevd.sock"))
     }
 
     /// Starts it through `command`, to which the flags are added, and waits until its API answers.
@@ -116,12 +116,12 @@ impl<'a> Setup<'a> {
     pub fn start_as(self, command: &mut Command) -> Maglevd {
         let process = self.spawn_as(command);
         process.line(0, "maglevd starts");
-        Maglevd::watch(process, self.place.path("maglevd.sock"))
+        Maglevd::attach(process, self.dir.path("maglevd.sock"))
     }
 
     /// Starts it, expects it to exit, and returns exit status and log.
     #[must_use]
-    pub fn fail(self) -> (ExitStatus, Vec<String>) {
+    pub fn start_failing(self) -> (ExitStatus, Vec<String>) {
         let mut process = self.spawn();
         let status = process.end();
         (status, process.lines(0))
@@ -153,7 +153,7 @@ impl Maglevd {
     /// # Panics
     /// If that fails.
     #[must_use]
-    pub fn watch(process: Process, socket: PathBuf) -> Self {
+    pub fn attach(process: Process, socket: PathBuf) -> Self {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let kinds = [EventKind::Backend, EventKind::Frontend, EventKind::Vpp].map(|kind| kind as i32);
         let request = WatchEventsRequest { kinds: kinds.to_vec(), ..WatchEventsRequest::default() };
@@ -172,7 +172,7 @@ impl Maglevd {
             prober: None,
             vpp: None,
             blind: Vec::new(),
-            seen: VecDeque::new(),
+            recent: VecDeque::new(),
             runtime,
         }
     }
@@ -258,8 +258,8 @@ impl Maglevd {
     }
 
     /// Replaces the configuration file and reloads.
-    pub fn reload(&mut self, place: &Place, config: &str) {
-        place.write("maglev.yaml", config);
+    pub fn reload(&mut self, dir: &TestDir, config: &str) {
+        dir.write("maglev.yaml", config);
         self.process.signal(Signal::SIGHUP);
         self.until("the new configuration", |event| matches!(event, Event::Reload(_)));
     }
@@ -278,7 +278,7 @@ impl Maglevd {
     fn next(&mut self, what: &str) -> Option<Event> {
         let next = self.runtime.block_on(async { timeout(PATIENCE, self.events.message()).await });
         let Ok(Ok(Some(response))) = next else {
-            panic!("waited for {what}; instead {next:?}, after {:#?}", self.seen);
+            panic!("timed out waiting for {what}; received {next:?} after {:#?}", self.recent);
         };
         match &response.event {
             Some(Event::Backend(event)) => {
@@ -290,10 +290,10 @@ impl Maglevd {
             Some(Event::Blind(event)) => self.blind.push(event.verdict()),
             _ => {}
         }
-        if self.seen.len() == TAIL {
-            self.seen.pop_front();
+        if self.recent.len() == TAIL {
+            self.recent.pop_front();
         }
-        self.seen.push_back(response.clone());
+        self.recent.push_back(response.clone());
         response.event
     }
 }

@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Numbers of frontends and backends.
 #[derive(Clone, Copy, Debug)]
-pub struct Crowd {
+pub struct ManyFrontends {
     /// Frontends.
     pub frontends: u16,
     /// Backends of each frontend, at most 254.
     pub backends: u8,
 }
 
-impl Crowd {
+impl ManyFrontends {
     /// Returns the total number of backends.
     #[must_use]
     pub fn len(&self) -> usize {

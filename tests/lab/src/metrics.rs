@@ -38,7 +38,7 @@ impl Scrape {
     /// # Panics
     /// If that fails.
     #[must_use]
-    pub fn of(address: SocketAddr) -> Self {
+    pub fn fetch(address: SocketAddr) -> Self {
         Self::read(&get(address, "/metrics", ""))
     }
 

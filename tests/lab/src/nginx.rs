@@ -10,8 +10,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use super::PATIENCE;
 use super::certificates::{Authority, self_signed};
 use super::host::Host;
-use super::test_dir::Place;
 use super::process::Process;
+use super::test_dir::TestDir;
 
 /// Answers `/` and `/healthz` with 200, `/503` and `/301` with these codes, `/body` with a sentence, and `/resumed` with `r` on
 /// a resumed TLS session.
@@ -35,24 +35,24 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts nginx on `host`, with its files in `place`.
+    /// Starts nginx on `host`, with its files in `dir`.
     #[must_use]
-    pub fn start(host: &Host, place: &Place) -> Self {
+    pub fn start(host: &Host, dir: &TestDir) -> Self {
         let authority = Authority::new();
         let mut sites = listen(HTTP, "");
         for (port, identity) in [
-            (GOOD, authority.good(NAME)),
+            (GOOD, authority.valid(NAME)),
             (EXPIRED, authority.expired(NAME)),
-            (OTHER_NAME, authority.good("other.example.org")),
+            (OTHER_NAME, authority.valid("other.example.org")),
             (SELF_SIGNED, self_signed(NAME)),
         ] {
-            let certificate = place.write(&format!("{port}.crt"), identity.certificate);
-            let key = place.write(&format!("{port}.key"), identity.key);
+            let certificate = dir.write(&format!("{port}.crt"), identity.certificate);
+            let key = dir.write(&format!("{port}.key"), identity.key);
             let tls =
                 format!("ssl_certificate {}; ssl_certificate_key {};", certificate.display(), key.display());
             sites += &listen(port, &tls);
         }
-        let config = place.write("nginx.conf", main(&place.path("nginx.pid").display().to_string(), &sites));
+        let config = dir.write("nginx.conf", main(&dir.path("nginx.pid").display().to_string(), &sites));
         let mut command = host.command("nginx");
         command.args(["-e", "stderr", "-c"]).arg(config);
         // Its own process group, so that signals reach its workers too.
@@ -82,7 +82,7 @@ impl Nginx {
     ///
     /// # Panics
     /// If that fails.
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         killpg(self.process.pid(), Signal::SIGCONT).unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::faulty_link::Sent;
+use super::faulty_link::SentFrame;
 
 /// Length of the Ethernet header.
 const ETHERNET: usize = 14;
@@ -84,42 +84,47 @@ impl Packet {
 
     /// Forwards the packet unchanged.
     #[must_use]
-    pub fn on(&self) -> Sent {
-        self.late(Duration::ZERO)
+    pub fn forward(&self) -> SentFrame {
+        self.delay(Duration::ZERO)
     }
 
     /// Forwards the packet after a delay.
     #[must_use]
-    pub fn late(&self, after: Duration) -> Sent {
-        Sent { after, back: false, frame: self.frame.clone() }
+    pub fn delay(&self, after: Duration) -> SentFrame {
+        SentFrame { after, back: false, frame: self.frame.clone() }
     }
 
     /// Forwards the packet with flipped bits in one payload byte, `at` modulo the length. Checksums stay as they were.
     #[must_use]
-    pub fn spoiled(&self, at: usize, random: &mut fastrand::Rng) -> Sent {
-        let mut sent = self.on();
+    pub fn corrupt(&self, at: usize, random: &mut fastrand::Rng) -> SentFrame {
+        let mut sent = self.forward();
         sent.frame[self.payload + at % self.payload().len()] ^= random.u8(1..);
         sent
     }
 
     /// Forwards the packet with a payload modified by `change` and valid checksums.
     #[must_use]
-    pub fn changed(&self, change: impl FnOnce(&mut Vec<u8>)) -> Sent {
+    pub fn modify(&self, change: impl FnOnce(&mut Vec<u8>)) -> SentFrame {
         let mut payload = self.payload().to_vec();
         change(&mut payload);
-        self.carrying(self.protocol, &payload)
+        self.rebuild(self.protocol, &payload)
     }
 
     /// Forwards the packet with another source address.
     #[must_use]
-    pub fn from_elsewhere(&self, from: IpAddr) -> Sent {
-        Self { from, ..self.clone() }.carrying(self.protocol, self.payload())
+    pub fn with_source(&self, from: IpAddr) -> SentFrame {
+        Self { from, ..self.clone() }.rebuild(self.protocol, self.payload())
     }
 
     /// Returns an ICMP error from `from` to the sender, with this type and code. The error contains the packet as modified by
     /// `quoted`.
     #[must_use]
-    pub fn error(&self, from: IpAddr, [kind, code]: [u8; 2], quoted: impl FnOnce(&mut Vec<u8>)) -> Sent {
+    pub fn icmp_error(
+        &self,
+        from: IpAddr,
+        [kind, code]: [u8; 2],
+        quoted: impl FnOnce(&mut Vec<u8>),
+    ) -> SentFrame {
         let mut quote = self.frame[ETHERNET..].to_vec();
         quoted(&mut quote);
         let message = [&[kind, code, 0, 0, 0, 0, 0, 0][..], &quote].concat();
@@ -127,34 +132,34 @@ impl Packet {
         let mut back = Self { from, to: self.from, ..self.clone() };
         let (to, rest) = back.frame.split_at_mut(6);
         to.swap_with_slice(&mut rest[..6]);
-        Sent { back: true, ..back.carrying(protocol, &message) }
+        SentFrame { back: true, ..back.rebuild(protocol, &message) }
     }
 
     /// Returns the packet in fragments, as for a path with a small MTU. IPv4 only.
     #[must_use]
-    pub fn fragments(&self, length: usize) -> Vec<Sent> {
+    pub fn fragments(&self, length: usize) -> Vec<SentFrame> {
         let count = self.payload().len().div_ceil(length);
         let pieces = self.payload().chunks(length).enumerate().map(|(index, piece)| {
             let mut ip = self.frame[ETHERNET..self.payload].to_vec();
             let more = if index + 1 < count { 0x2000 } else { 0 };
             let offset = u16::try_from(index * length / 8).unwrap() | more;
             ip[6..8].copy_from_slice(&offset.to_be_bytes());
-            self.framed(&with_length(ip, piece.len()), piece)
+            self.with_ip(&with_length(ip, piece.len()), piece)
         });
         pieces.collect()
     }
 
     /// Forwards the packet with no-op options in its IPv4 header.
     #[must_use]
-    pub fn with_options(&self) -> Sent {
+    pub fn with_options(&self) -> SentFrame {
         const NOTHING: [u8; 8] = [1; 8];
         let mut ip = self.frame[ETHERNET..self.payload].to_vec();
         ip[0] += NOTHING.len() as u8 / 4;
         ip.extend(NOTHING);
-        self.framed(&with_length(ip, self.payload().len()), self.payload())
+        self.with_ip(&with_length(ip, self.payload().len()), self.payload())
     }
 
-    fn carrying(&self, protocol: u8, payload: &[u8]) -> Sent {
+    fn rebuild(&self, protocol: u8, payload: &[u8]) -> SentFrame {
         let mut payload = payload.to_vec();
         let at = match protocol {
             TCP => 16,
@@ -165,7 +170,7 @@ impl Packet {
             (ICMP, ..) => sum(&[&payload]),
             (_, IpAddr::V4(from), IpAddr::V4(to)) => pseudo(&from.octets(), &to.octets(), protocol, &payload),
             (_, IpAddr::V6(from), IpAddr::V6(to)) => pseudo(&from.octets(), &to.octets(), protocol, &payload),
-            _ => panic!("{} and {} are of two families", self.from, self.to),
+            _ => panic!("{} and {} are of different families", self.from, self.to),
         };
         payload[at..at + 2].copy_from_slice(&sum.to_be_bytes());
         let header = match (self.from, self.to) {
@@ -178,14 +183,14 @@ impl Packet {
                 let fixed = [0x60, 0, 0, 0, high, low, protocol, 64];
                 [&fixed[..], &from.octets(), &to.octets()].concat()
             }
-            _ => panic!("{} and {} are of two families", self.from, self.to),
+            _ => panic!("{} and {} are of different families", self.from, self.to),
         };
-        self.framed(&header, &payload)
+        self.with_ip(&header, &payload)
     }
 
-    fn framed(&self, header: &[u8], payload: &[u8]) -> Sent {
+    fn with_ip(&self, header: &[u8], payload: &[u8]) -> SentFrame {
         let frame = [&self.frame[..ETHERNET], header, payload].concat();
-        Sent { after: Duration::ZERO, back: false, frame }
+        SentFrame { after: Duration::ZERO, back: false, frame }
     }
 }
 
@@ -216,7 +221,7 @@ fn sum(parts: &[&[u8]]) -> u16 {
 
 /// Computes the checksum that the virtio header leaves to the network card. Returns false for a frame that still needs
 /// segmentation.
-pub(super) fn complete(frame: &mut [u8], preamble: usize) -> bool {
+pub(super) fn complete_checksum(frame: &mut [u8], preamble: usize) -> bool {
     const NEEDS_SUM: u8 = 1;
     let short = |at: usize| usize::from(u16::from_ne_bytes([frame[at], frame[at + 1]]));
     let (flags, cut, start, offset) = (frame[0], frame[1], short(6), short(8));

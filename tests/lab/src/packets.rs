@@ -3,7 +3,7 @@
 //!
 //! No packet leaves VPP's process, so no privileges are needed.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "what cannot be done ends the test that asked for it")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a failure ends the test")]
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use crate::PATIENCE;
 
 pub mod capture;
-pub mod single_flow;
 pub mod flow;
 pub mod router;
+pub mod single_flow;
 
 /// Polls until `holds` returns true. On timeout, panics with `instead`.
 ///

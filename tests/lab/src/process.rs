@@ -8,7 +8,7 @@ use std::{fs, thread};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::shared_value::Shared;
+use super::shared_value::SharedValue;
 
 /// Number of log lines that a failing test prints.
 const TAIL: usize = 60;
@@ -17,12 +17,12 @@ const TAIL: usize = 60;
 pub struct Process {
     name: String,
     child: Child,
-    said: Arc<Shared<Said>>,
+    log: Arc<SharedValue<ProcessLog>>,
 }
 
 /// Lines that a program has written to standard error.
 #[derive(Debug, Default)]
-struct Said {
+struct ProcessLog {
     lines: Vec<String>,
     ended: bool,
 }
@@ -35,11 +35,11 @@ impl Process {
     pub fn spawn(name: &str, command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let said = Arc::new(Shared::new(Said::default()));
+        let log = Arc::new(SharedValue::new(ProcessLog::default()));
         let stderr = child.stderr.take().expect("standard error is a pipe");
-        let heard = Arc::clone(&said);
-        thread::spawn(move || listen(stderr, &heard));
-        Self { name: name.to_owned(), child, said }
+        let writer = Arc::clone(&log);
+        thread::spawn(move || listen(stderr, &writer));
+        Self { name: name.to_owned(), child, log }
     }
 
     /// Returns its process id.
@@ -68,21 +68,21 @@ impl Process {
     /// # Panics
     /// On timeout.
     pub fn end(&mut self) -> ExitStatus {
-        let ended = self.said.wait_for(|said| said.ended.then_some(()));
-        assert!(ended.is_some(), "{} does not end; it said:\n{}", self.name, self.tail());
+        let ended = self.log.wait_for(|log| log.ended.then_some(()));
+        assert!(ended.is_some(), "{} does not exit; its log:\n{}", self.name, self.tail());
         self.child.wait().unwrap()
     }
 
     /// Returns the number of lines written so far.
     #[must_use]
-    pub fn said(&self) -> usize {
-        self.said.look(|said| said.lines.len())
+    pub fn line_count(&self) -> usize {
+        self.log.read(|log| log.lines.len())
     }
 
     /// Returns the lines after the first `from`.
     #[must_use]
     pub fn lines(&self, from: usize) -> Vec<String> {
-        self.said.look(|said| said.lines.get(from..).unwrap_or_default().to_vec())
+        self.log.read(|log| log.lines.get(from..).unwrap_or_default().to_vec())
     }
 
     /// Waits for a line that contains `text`, after the first `from`.
@@ -90,13 +90,13 @@ impl Process {
     /// # Panics
     /// On timeout.
     pub fn line(&self, from: usize, text: &str) -> String {
-        let found = self.said.wait_for(|said| {
-            let line = said.lines.iter().skip(from).find(|line| line.contains(text)).cloned();
-            if line.is_none() && said.ended { Some(None) } else { line.map(Some) }
+        let found = self.log.wait_for(|log| {
+            let line = log.lines.iter().skip(from).find(|line| line.contains(text)).cloned();
+            if line.is_none() && log.ended { Some(None) } else { line.map(Some) }
         });
         found
             .flatten()
-            .unwrap_or_else(|| panic!("{} never said {text:?}; it said:\n{}", self.name, self.tail()))
+            .unwrap_or_else(|| panic!("{} did not log {text:?}; its log:\n{}", self.name, self.tail()))
     }
 
     /// Returns a field of its `/proc/PID/status`.
@@ -141,14 +141,14 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if thread::panicking() {
-            eprintln!("--- {} said:\n{}", self.name, self.tail());
+            eprintln!("--- log of {}:\n{}", self.name, self.tail());
         }
     }
 }
 
-fn listen(from: impl Read, said: &Shared<Said>) {
+fn listen(from: impl Read, log: &SharedValue<ProcessLog>) {
     for line in BufReader::new(from).lines().map_while(Result::ok) {
-        said.change(|said| said.lines.push(line));
+        log.update(|log| log.lines.push(line));
     }
-    said.change(|said| said.ended = true);
+    log.update(|log| log.ended = true);
 }

@@ -10,8 +10,9 @@ use std::{env, io};
 /// If the program is not built. The error names the build command.
 pub fn program(name: &str) -> io::Result<PathBuf> {
     let caller = env::current_exe()?;
-    let folder = caller.parent().unwrap_or(Path::new("."));
-    let built = if folder.ends_with("deps") { folder.with_file_name(name) } else { folder.join(name) };
+    let directory = caller.parent().unwrap_or(Path::new("."));
+    let built =
+        if directory.ends_with("deps") { directory.with_file_name(name) } else { directory.join(name) };
     if built.is_file() {
         return Ok(built);
     }
@@ -24,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_is_not_built_is_asked_for_by_name() {
+    fn missing_program_error_names_build_command() {
         let error = program("no-such-program").unwrap_err().to_string();
         assert!(error.contains("no-such-program") && error.contains("make build"), "{error}");
     }

@@ -7,8 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::metrics::get;
-use super::test_dir::Place;
 use super::process::Process;
+use super::test_dir::TestDir;
 
 /// A Prometheus that scrapes one target every second, as job `maglev`. Ended on drop.
 pub struct Prometheus {
@@ -22,7 +22,7 @@ impl Prometheus {
     /// # Panics
     /// If that fails.
     #[must_use]
-    pub fn start(place: &Place, address: SocketAddr, target: SocketAddr, rules: Option<&Path>) -> Self {
+    pub fn start(dir: &TestDir, address: SocketAddr, target: SocketAddr, rules: Option<&Path>) -> Self {
         let rules: Vec<_> = rules.into_iter().map(Path::display).collect();
         let config = format!(
             "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}
@@ -32,11 +32,11 @@ scrape_configs:
     static_configs: [{{ targets: ['{target}'] }}]
 "
         );
-        let config = place.write("prometheus.yml", config);
+        let config = dir.write("prometheus.yml", config);
         let mut command = Command::new("prometheus");
         command
             .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", place.path("prometheus").display()))
+            .arg(format!("--storage.tsdb.path={}", dir.path("prometheus").display()))
             .arg(format!("--web.listen-address={address}"));
         let process = Process::spawn("prometheus", &mut command);
         process.line(0, "Server is ready to receive web requests");

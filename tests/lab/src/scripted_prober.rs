@@ -18,16 +18,16 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::time::{ClockId, clock_gettime};
 
-use super::shared_value::Shared;
+use super::shared_value::SharedValue;
 
 /// A prober that sends no probes. Ended on drop.
-pub struct Prober {
-    state: Arc<Shared<State>>,
+pub struct ScriptedProber {
+    state: Arc<SharedValue<ProberState>>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct State {
+struct ProberState {
     /// Link to the current controller.
     link: Option<Arc<ProberLink>>,
     /// Checks by target, possibly incomplete while a set is being received.
@@ -38,7 +38,7 @@ struct State {
     ended: bool,
 }
 
-impl Prober {
+impl ScriptedProber {
     /// Listens at `socket`.
     ///
     /// # Panics
@@ -50,7 +50,7 @@ impl Prober {
         bind(listener.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
         listen(&listener, Backlog::new(1).unwrap()).unwrap();
         let listener = UnixListener::from(listener);
-        let state = Arc::new(Shared::new(State::default()));
+        let state = Arc::new(SharedValue::new(ProberState::default()));
         let served = Arc::clone(&state);
         Self { state, thread: Some(thread::spawn(move || serve(&listener, &served))) }
     }
@@ -59,19 +59,19 @@ impl Prober {
     ///
     /// # Panics
     /// On timeout.
-    pub fn until_asked(&self, count: usize) {
+    pub fn until_checks(&self, count: usize) {
         let asked = self.state.wait_for(|s| (s.in_force && s.checks.len() == count).then_some(()));
-        let seen = || self.state.look(|state| (state.in_force, state.checks.len()));
-        assert!(asked.is_some(), "{count} targets were to be probed; (in force, targets): {:?}", seen());
+        let seen = || self.state.read(|state| (state.in_force, state.checks.len()));
+        assert!(asked.is_some(), "no checks for {count} targets; (in force, targets): {:?}", seen());
     }
 
     /// Reports one outcome with `code` for each target, in order.
     ///
     /// # Panics
     /// If a target has no check or no controller is connected.
-    pub fn say(&self, targets: impl IntoIterator<Item = IpAddr>, code: Code) {
-        let (link, outcomes) = self.state.change(|state| {
-            let link = state.link.clone().expect("there is no controller");
+    pub fn report(&self, targets: impl IntoIterator<Item = IpAddr>, code: Code) {
+        let (link, outcomes) = self.state.update(|state| {
+            let link = state.link.clone().expect("no controller is connected");
             let outcome = |target| state.outcome(target, code);
             (link, targets.into_iter().map(outcome).collect::<Vec<_>>())
         });
@@ -81,12 +81,12 @@ impl Prober {
     }
 }
 
-impl State {
+impl ProberState {
     fn outcome(&mut self, target: IpAddr, code: OutcomeCode) -> Outcome {
         self.seq += 1;
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap());
         Outcome {
-            check: *self.checks.get(&target).unwrap_or_else(|| panic!("{target} is not to be probed")),
+            check: *self.checks.get(&target).unwrap_or_else(|| panic!("{target} has no check")),
             seq: self.seq,
             started: now.as_nanos() as u64,
             duration: Duration::from_micros(100),
@@ -98,9 +98,9 @@ impl State {
     }
 }
 
-impl Drop for Prober {
+impl Drop for ScriptedProber {
     fn drop(&mut self) {
-        self.state.change(|state| state.ended = true);
+        self.state.update(|state| state.ended = true);
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has already failed the test.
             _ = thread.join();
@@ -109,54 +109,56 @@ impl Drop for Prober {
 }
 
 /// Poll interval in milliseconds, and so the maximum delay of shutdown.
-const GLANCE: u8 = 50;
+const POLL_MS: u8 = 50;
 
 /// Serves controllers in turn.
-fn serve(listener: &UnixListener, state: &Shared<State>) {
-    while !state.look(|state| state.ended) {
+fn serve(listener: &UnixListener, state: &SharedValue<ProberState>) {
+    while !state.read(|state| state.ended) {
         if is_ready(listener, PollFlags::POLLIN)
             && let Ok((controller, _)) = listener.accept()
         {
-            greet(controller.into(), state);
-            state.change(|state| *state = State { seq: state.seq, ended: state.ended, ..State::default() });
+            serve_controller(controller.into(), state);
+            state.update(|state| {
+                *state = ProberState { seq: state.seq, ended: state.ended, ..ProberState::default() }
+            });
         }
     }
 }
 
 /// Serves one controller until it disconnects.
-fn greet(controller: OwnedFd, state: &Shared<State>) {
+fn serve_controller(controller: OwnedFd, state: &SharedValue<ProberState>) {
     let link = Arc::new(ProberLink::new(controller.try_clone().unwrap()).unwrap());
-    let mut ears = ProberLink::new(controller).unwrap();
+    let mut receiver = ProberLink::new(controller).unwrap();
     send(&link, &ToController::Hello { version: VERSION, release: "lab".to_owned(), instance: 1 });
-    state.change(|state| state.link = Some(Arc::clone(&link)));
+    state.update(|state| state.link = Some(Arc::clone(&link)));
     let mut beat = Instant::now();
-    while !state.look(|state| state.ended) {
-        if beat.elapsed() > HEARTBEAT_INTERVAL {
+    while !state.read(|state| state.ended) {
+        if beat.elapsed() > HEARTBEAT {
             beat = Instant::now();
             send(&link, &ToController::Heartbeat(ProberStats::default()));
         }
-        match ears.receive() {
-            Ok(message) => obey(&link, state, message),
-            Err(Error::WouldBlock) => _ = is_ready(&ears, PollFlags::POLLIN),
+        match receiver.receive() {
+            Ok(message) => apply(&link, state, message),
+            Err(Error::WouldBlock) => _ = is_ready(&receiver, PollFlags::POLLIN),
             Err(_) => return,
         }
     }
 }
 
-fn obey(link: &ProberLink, state: &Shared<State>, message: ToProber) {
+fn apply(link: &ProberLink, state: &SharedValue<ProberState>, message: ToProber) {
     match message {
-        ToProber::Begin { .. } => state.change(|state| {
+        ToProber::Begin { .. } => state.update(|state| {
             state.checks.clear();
             state.in_force = false;
         }),
-        ToProber::Checks(checks) => state.change(|state| {
+        ToProber::Checks(checks) => state.update(|state| {
             state.checks.extend(checks.into_iter().map(|(id, _, check)| (check.target, id)));
         }),
-        ToProber::Amend { .. } => state.change(|state| state.in_force = false),
-        ToProber::Drop(ids) => state.change(|state| state.checks.retain(|_, id| !ids.contains(id))),
+        ToProber::Amend { .. } => state.update(|state| state.in_force = false),
+        ToProber::Drop(ids) => state.update(|state| state.checks.retain(|_, id| !ids.contains(id))),
         ToProber::Commit { generation } => {
             send(link, &ToController::Committed { generation });
-            state.change(|state| state.in_force = true);
+            state.update(|state| state.in_force = true);
         }
         ToProber::Hello { .. }
         | ToProber::Bundle { .. }
@@ -175,5 +177,5 @@ fn send(link: &ProberLink, message: &ToController) {
 /// True if the descriptor becomes ready within the poll interval.
 fn is_ready(what: &impl AsFd, how: PollFlags) -> bool {
     let mut fds = [PollFd::new(what.as_fd(), how)];
-    poll(&mut fds, PollTimeout::from(GLANCE)).is_ok_and(|ready| ready > 0)
+    poll(&mut fds, PollTimeout::from(POLL_MS)).is_ok_and(|ready| ready > 0)
 }

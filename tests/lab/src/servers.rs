@@ -4,15 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::http_server::Site;
+use super::http_server::HttpServer;
 
 /// Servers with consecutive addresses.
-pub struct Farm {
+pub struct Servers {
     /// The servers.
-    pub sites: Vec<Site>,
+    pub sites: Vec<HttpServer>,
 }
 
-impl Farm {
+impl Servers {
     /// Starts `count` servers, at most 200, all of which answer 200.
     ///
     /// # Panics
@@ -20,22 +20,22 @@ impl Farm {
     #[must_use]
     pub fn new(count: u8) -> Self {
         let subnet = subnet();
-        let first = Site::start(SocketAddr::new(host(subnet, 1), 0));
+        let first = HttpServer::start(SocketAddr::new(host(subnet, 1), 0));
         let port = first.address().port();
-        let others = (2..=count).map(|number| Site::start(SocketAddr::new(host(subnet, number), port)));
+        let others = (2..=count).map(|number| HttpServer::start(SocketAddr::new(host(subnet, number), port)));
         Self { sites: [first].into_iter().chain(others).collect() }
     }
 
     /// Returns the port of all servers.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.sites[0].address().port()
+        self.http[0].address().port()
     }
 
     /// Returns the address of server `server`, counted from 0, even if it does not exist.
     #[must_use]
     pub fn address(&self, server: u8) -> IpAddr {
-        match self.sites[0].address().ip() {
+        match self.http[0].address().ip() {
             IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits() + u32::from(server)).into(),
             v6 @ IpAddr::V6(_) => v6,
         }

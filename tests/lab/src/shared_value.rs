@@ -7,26 +7,26 @@ use super::PATIENCE;
 
 /// A value that threads change and wait for.
 #[derive(Debug, Default)]
-pub struct Shared<T> {
+pub struct SharedValue<T> {
     value: Mutex<T>,
-    news: Condvar,
+    changed: Condvar,
 }
 
-impl<T> Shared<T> {
+impl<T> SharedValue<T> {
     /// Wraps `value`.
     pub fn new(value: T) -> Self {
-        Self { value: Mutex::new(value), news: Condvar::new() }
+        Self { value: Mutex::new(value), changed: Condvar::new() }
     }
 
     /// Reads the value.
-    pub fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
-        look(&self.lock())
+    pub fn read<R>(&self, read: impl FnOnce(&T) -> R) -> R {
+        read(&self.lock())
     }
 
     /// Changes the value.
-    pub fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+    pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let result = change(&mut self.lock());
-        self.news.notify_all();
+        self.changed.notify_all();
         result
     }
 
@@ -40,7 +40,7 @@ impl<T> Shared<T> {
             if found.is_some() || left.is_zero() {
                 return found;
             }
-            value = self.news.wait_timeout(value, left).unwrap_or_else(PoisonError::into_inner).0;
+            value = self.changed.wait_timeout(value, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -16,19 +16,19 @@ use crate::programs::program;
 const NOBODY: u32 = 65534;
 
 /// A temporary directory of one test. Removed on drop.
-pub struct Place(TempDir);
+pub struct TestDir(TempDir);
 
-impl Place {
+impl TestDir {
     /// Creates a directory that every user can enter.
     ///
     /// # Panics
     /// If that fails.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "it has an effect")]
+    #[expect(clippy::new_without_default, reason = "it has side effects")]
     pub fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
-        fs::set_permissions(place.0.path(), Permissions::from_mode(0o755)).unwrap();
-        place
+        let dir = Self(tempfile::tempdir().unwrap());
+        fs::set_permissions(dir.0.path(), Permissions::from_mode(0o755)).unwrap();
+        dir
     }
 
     /// Returns the path of `name` in it.
@@ -50,12 +50,12 @@ impl Place {
     /// Starts the prober at `prober.sock`, optionally on `host`, as the test's user.
     #[must_use]
     pub fn prober(&self, host: Option<&Host>, flags: &[&str]) -> Process {
-        self.prober_by(host, &[], flags)
+        self.wrapped_prober(host, &[], flags)
     }
 
     /// Same as [`Self::prober`], through `wrapper`.
     #[must_use]
-    pub fn prober_by(&self, host: Option<&Host>, wrapper: &[&str], flags: &[&str]) -> Process {
+    pub fn wrapped_prober(&self, host: Option<&Host>, wrapper: &[&str], flags: &[&str]) -> Process {
         let prober = program("maglevd-prober").unwrap();
         let mut command = match host {
             Some(host) => host.command("env"),
@@ -70,7 +70,7 @@ impl Place {
     /// # Panics
     /// If that fails.
     #[must_use]
-    pub fn humble_prober(&self, host: &Host, wrapper: &[&str]) -> Process {
+    pub fn unprivileged_prober(&self, host: &Host, wrapper: &[&str]) -> Process {
         assert!(geteuid().is_root());
         chown(self.0.path(), Some(NOBODY), None).unwrap();
         // `nobody` may have no access to the build directory. `cp` writes the copy: a program open for writing cannot be

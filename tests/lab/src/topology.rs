@@ -10,31 +10,31 @@ pub struct Family {
     /// Address of the prober's host.
     pub prober: IpAddr,
     /// Secondary address of the prober's host.
-    pub second: IpAddr,
+    pub secondary: IpAddr,
     /// Address of the server's host.
     pub server: IpAddr,
     /// Unused address on this network.
-    pub nobody: IpAddr,
+    pub unused: IpAddr,
     /// Address on a network without a route.
-    pub elsewhere: IpAddr,
+    pub unrouted: IpAddr,
 }
 
 /// IPv4 addresses.
 pub const V4: Family = Family {
     prober: v4(10, 77, 1),
-    second: v4(10, 77, 11),
+    secondary: v4(10, 77, 11),
     server: v4(10, 77, 2),
-    nobody: v4(10, 77, 99),
-    elsewhere: v4(10, 78, 1),
+    unused: v4(10, 77, 99),
+    unrouted: v4(10, 78, 1),
 };
 
 /// IPv6 addresses.
 pub const V6: Family = Family {
     prober: v6(0xfd77, 1),
-    second: v6(0xfd77, 11),
+    secondary: v6(0xfd77, 11),
     server: v6(0xfd77, 2),
-    nobody: v6(0xfd77, 99),
-    elsewhere: v6(0xfd78, 1),
+    unused: v6(0xfd77, 99),
+    unrouted: v6(0xfd78, 1),
 };
 
 /// Both families.
@@ -53,7 +53,7 @@ pub struct Lab {
 impl Lab {
     /// Builds the network. Needs root.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "it has an effect")]
+    #[expect(clippy::new_without_default, reason = "it has side effects")]
     pub fn new() -> Self {
         let lab =
             Self { switch: Host::new("switch"), prober: Host::new("prober"), server: Host::new("server") };
@@ -64,7 +64,7 @@ impl Lab {
         for family in FAMILIES {
             let length = if family.prober.is_ipv4() { 24 } else { 64 };
             for (host, address) in
-                [(&lab.prober, family.prober), (&lab.prober, family.second), (&lab.server, family.server)]
+                [(&lab.prober, family.prober), (&lab.prober, family.secondary), (&lab.server, family.server)]
             {
                 host.ip(&format!("address add {address}/{length} dev eth0"));
             }

@@ -20,12 +20,12 @@ pub const WRITES: [&str; 5] =
     ["lb_conf", "lb_add_del_vip_v2", "lb_add_del_as_v2", "lb_as_set_weight", "lb_flush_vip"];
 
 /// A separate client of VPP that reads its state.
-pub struct Observer<'a> {
+pub struct VppObserver<'a> {
     vpp: &'a Vpp,
     runtime: Runtime,
 }
 
-impl<'a> Observer<'a> {
+impl<'a> VppObserver<'a> {
     /// Creates an observer of `vpp`.
     ///
     /// # Panics
@@ -85,7 +85,7 @@ impl<'a> Observer<'a> {
         let deadline = Instant::now() + PATIENCE;
         // VPP reports no changes of other clients, so this polls.
         while self.vips() != wanted {
-            assert!(Instant::now() < deadline, "VPP has {:?}, not {wanted:?}", self.vips());
+            assert!(Instant::now() < deadline, "VPP has {:?} instead of {wanted:?}", self.vips());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -1,10 +1,9 @@
-//! Has itself confined as one of the two processes is, and then tries one thing, as somebody might who has taken it over.
+//! Enters the sandbox of one of the two processes, and then makes one attempt, as an attacker with code execution would.
 //!
-//!   confined prober|controller call NUMBER ARGUMENT...    makes a system call
-//!   confined prober|controller WHAT ARGUMENT              does something that takes more than one
+//!     confined prober|controller call NUMBER ARGUMENT...    makes a system call
+//!     confined prober|controller WHAT ARGUMENT              makes a compound attempt
 //!
-//! It ends with the number of the error, 0 if there is none, or by what the kernel does to it. The controller's state
-//! directory is in `STATE`.
+//! The exit code is the error number, 0 for success; a signal may kill it. `STATE` names the controller's state directory.
 
 use std::fs::{self, File};
 use std::io;
@@ -34,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 fn confine(who: &str) -> io::Result<()> {
-    // Those who die of it are not to leave their memory behind.
+    // Killed processes must not dump core.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let state = env::var_os("STATE").map(PathBuf::from);
     let report = match who {
@@ -86,7 +85,7 @@ fn loopback(port: u16) -> SockAddr {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// What a file is kept up to date by: a new one is written, and takes its place.
+/// Updates a file as programs do: writes a new one and renames it.
 fn replace(path: &str) -> io::Result<()> {
     let new = format!("{path}.new");
     fs::write(&new, "new")?;

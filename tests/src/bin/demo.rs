@@ -4,20 +4,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use maglev_tests::demo::show::{Act, Show};
+use maglev_tests::demo::show::{Act, DemoRun};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 /// Shows how the weights in VPP follow the health of real servers.
 #[derive(Parser)]
 struct Arguments {
-    /// Leave everything running until Ctrl-C
+    /// Keep everything running until Ctrl-C
     #[arg(long)]
     stay: bool,
 }
 
 const OPENING: Act = Act {
-    title: "maglevd starts, finds three healthy servers, and tells VPP",
+    title: "maglevd starts, finds three healthy servers, and programs VPP",
     running: [true, true, true],
     weights: [2, 1, 0],
 };
@@ -25,21 +25,21 @@ const OPENING: Act = Act {
 const ACTS: [Act; 4] = [
     Act { title: "web1 stops", running: [false, true, true], weights: [0, 1, 0] },
     Act {
-        title: "web2 stops too: the first pool is gone, the second takes over",
+        title: "web2 stops too: the first pool is down, the second takes over",
         running: [false, false, true],
         weights: [0, 0, 2],
     },
-    Act { title: "web2 comes back", running: [false, true, true], weights: [0, 1, 0] },
-    Act { title: "web1 comes back", running: [true, true, true], weights: [2, 1, 0] },
+    Act { title: "web2 starts again", running: [false, true, true], weights: [0, 1, 0] },
+    Act { title: "web1 starts again", running: [true, true, true], weights: [2, 1, 0] },
 ];
 
-/// How long a reader is left with the table of an act.
+/// Pause for the reader after the table of an act.
 const PAUSE: Duration = Duration::from_secs(3);
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     let Arguments { stay } = Arguments::parse();
-    // Whichever loses is dropped, and with the show everything that it started.
+    // The unfinished branch is dropped, and with the show all its processes.
     let ended = tokio::select! {
         biased;
         interrupted = interrupt() => interrupted.map(|()| ExitCode::from(if stay { 0 } else { 130 })),
@@ -52,14 +52,14 @@ async fn main() -> ExitCode {
 }
 
 async fn show(stay: bool) -> anyhow::Result<()> {
-    let mut show = Show::open().await?;
+    let mut show = DemoRun::open().await?;
     show.play(&OPENING).await?;
     if stay {
         show.hand_over()?;
         return show.follow().await;
     }
     for act in &ACTS {
-        if show.has_readers() {
+        if show.is_interactive() {
             sleep(PAUSE).await;
         }
         show.play(act).await?;
@@ -68,7 +68,7 @@ async fn show(stay: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until somebody wants an end.
+/// Waits for a signal to stop.
 async fn interrupt() -> anyhow::Result<()> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;

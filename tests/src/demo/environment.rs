@@ -1,4 +1,4 @@
-//! What the demo runs: VPP, servers, the daemons, and the folder that holds their sockets, configuration and logs.
+//! Environment of the demo: VPP, servers, daemons, and a directory with sockets, configuration and logs.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -17,100 +17,100 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 use tonic::transport::{Channel, Endpoint};
 
-use super::server::Server;
+use super::server::DemoServer;
 use maglev_lab::dataplane::{RealVpp, Vpp};
 use maglev_lab::programs::program;
 
-/// How long a daemon may take to start, or to end.
+/// Timeout for a daemon to start or exit.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many lines of a log say why something failed.
-const LAST_WORDS: usize = 20;
+/// Number of log lines in an error.
+const LOG_TAIL: usize = 20;
 
-/// The servers, as in [`configuration`]: name, address and pool.
+/// Servers of [`configuration`]: name, address and pool.
 pub const SERVERS: [(&str, Ipv4Addr, &str); 3] = [
     ("web1", Ipv4Addr::new(127, 0, 1, 1), "primary"),
     ("web2", Ipv4Addr::new(127, 0, 1, 2), "primary"),
     ("spare", Ipv4Addr::new(127, 0, 1, 3), "fallback"),
 ];
 
-/// Everything that runs. It ends when dropped, the daemons first.
-pub struct Stage {
-    maglevd: Daemon,
+/// All programs of the demo. Ended on drop, the daemons first.
+pub struct DemoEnvironment {
+    maglevd: DemoDaemon,
     /// The demo's own connection to VPP.
     pub vpp: Client,
     vpp_process: Vpp,
     /// In the order of [`SERVERS`].
-    pub servers: [Server; 3],
-    /// Where maglevd's metrics are.
+    pub servers: [DemoServer; 3],
+    /// Address of maglevd's metrics.
     pub metrics: SocketAddr,
-    folder: TempDir,
+    directory: TempDir,
 }
 
-impl Stage {
+impl DemoEnvironment {
     /// Starts VPP, the servers and the daemons.
     ///
     /// # Errors
-    /// One of them does not start.
-    pub async fn set() -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("maglev-demo-").tempdir()?;
+    /// If one of them does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("maglev-demo-").tempdir()?;
         let (vpp_process, vpp) = start_vpp().await?;
         let port = free_port(&SERVERS.map(|(_, address, _)| address))?;
         let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(&[Ipv4Addr::LOCALHOST])?));
-        fs::write(folder.path().join("maglev.yaml"), configuration(port))?;
+        fs::write(directory.path().join("maglev.yaml"), configuration(port))?;
 
         let mut servers = SERVERS.map(|(name, address, _)| {
-            Server::new((address, port).into(), folder.path().join(format!("{name}.sick")))
+            DemoServer::new((address, port).into(), directory.path().join(format!("{name}.failing")))
         });
         for server in &mut servers {
             server.start().await.with_context(|| server.address.to_string())?;
         }
 
         let flags = [
-            ("--config", folder.path().join("maglev.yaml")),
+            ("--config", directory.path().join("maglev.yaml")),
             ("--grpc-addr", PathBuf::new()),
-            ("--grpc-socket", folder.path().join("maglevd.sock")),
+            ("--grpc-socket", directory.path().join("maglevd.sock")),
             ("--metrics-addr", metrics.to_string().into()),
             ("--vpp-api-addr", vpp_process.api_socket()),
             ("--vpp-stats-addr", vpp_process.stats_socket()),
-            ("--state-dir", folder.path().join("state")),
+            ("--state-dir", directory.path().join("state")),
             ("--prober", format!("spawn:{}", program("maglevd-prober")?.display()).into()),
         ];
-        let maglevd = Daemon::start(&program("maglevd")?, &flags, folder.path().join("maglevd.log"))?;
-        Ok(Self { maglevd, vpp, vpp_process, servers, metrics, folder })
+        let maglevd = DemoDaemon::start(&program("maglevd")?, &flags, directory.path().join("maglevd.log"))?;
+        Ok(Self { maglevd, vpp, vpp_process, servers, metrics, directory })
     }
 
-    /// Where everything is.
+    /// Returns the working directory.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
-    /// Whether VPP is not one.
+    /// True if VPP is the simulator.
     #[must_use]
     pub const fn vpp_is_simulated(&self) -> bool {
         self.vpp_process.sim().is_some()
     }
 
-    /// The process id of maglevd.
+    /// Returns the process id of maglevd.
     #[must_use]
     pub fn maglevd(&self) -> u32 {
         self.maglevd.process.id()
     }
 
-    /// The end of maglevd's log.
+    /// Returns the end of maglevd's log.
     #[must_use]
-    pub fn last_words(&self) -> String {
-        self.maglevd.last_words()
+    pub fn log_tail(&self) -> String {
+        self.maglevd.log_tail()
     }
 
-    /// Connects to maglevd as soon as it listens.
+    /// Connects to maglevd once it listens.
     ///
     /// # Errors
-    /// It ends, or does not listen.
+    /// If it exits or does not listen.
     pub async fn connect(&mut self) -> anyhow::Result<MaglevClient<Channel>> {
         let endpoint =
-            Endpoint::from_shared(format!("unix:{}", self.folder().join("maglevd.sock").display()))?;
+            Endpoint::from_shared(format!("unix:{}", self.directory().join("maglevd.sock").display()))?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             match endpoint.connect().await {
@@ -125,44 +125,44 @@ impl Stage {
     }
 }
 
-/// A child process that is asked to end when dropped, and made to if it does not.
-struct Daemon {
+/// A child process, terminated on drop, and killed if that fails.
+struct DemoDaemon {
     process: Child,
     log: PathBuf,
 }
 
-impl Daemon {
+impl DemoDaemon {
     fn start(program: &Path, flags: &[(&str, PathBuf)], log: PathBuf) -> anyhow::Result<Self> {
         let file = File::create(&log)?;
         let mut command = Command::new(program);
         for (flag, value) in flags {
             command.arg(flag).arg(value);
         }
-        // Ctrl-C is the demo's to hear, and to end the others in order.
+        // Its own process group, so that Ctrl-C reaches only the demo, which ends the others in order.
         command.process_group(0);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let process = command.spawn().with_context(|| program.display().to_string())?;
         Ok(Self { process, log })
     }
 
-    /// Fails if it has ended.
+    /// Fails if the process has exited.
     fn check(&mut self) -> anyhow::Result<()> {
         if let Some(status) = self.process.try_wait()? {
-            bail!("maglevd has ended, {status}:\n{}", self.last_words());
+            bail!("maglevd has ended, {status}:\n{}", self.log_tail());
         }
         Ok(())
     }
 
-    fn last_words(&self) -> String {
+    fn log_tail(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")
+        lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
     }
 }
 
-impl Drop for Daemon {
+impl Drop for DemoDaemon {
     fn drop(&mut self) {
-        // Failures mean that it has ended already.
+        // Errors mean that the process has exited.
         if let Ok(pid) = i32::try_from(self.process.id()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
@@ -175,12 +175,12 @@ impl Drop for Daemon {
     }
 }
 
-/// The VPP of this machine if it will do, else the simulator.
+/// Starts the VPP of this machine if it is suitable, or else the simulator.
 async fn start_vpp() -> anyhow::Result<(Vpp, Client)> {
     if let Some(binary) = RealVpp::binary().or_else(|| in_path("vpp")) {
         match connect(Vpp::real(&binary)).await {
             Ok(found) => return Ok(found),
-            Err(why) => println!("{} will not do: {why:#}", binary.display()),
+            Err(cause) => println!("{} is unsuitable: {cause:#}", binary.display()),
         }
     }
     connect(Vpp::simulated()).await
@@ -194,10 +194,10 @@ async fn connect(started: io::Result<Vpp>) -> anyhow::Result<(Vpp, Client)> {
 
 fn in_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
 }
 
-/// A port that is free on all those addresses.
+/// Returns a port that is free on all these addresses.
 fn free_port(addresses: &[Ipv4Addr]) -> anyhow::Result<u16> {
     for _ in 0..100 {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();

@@ -1,29 +1,29 @@
-//! How the demo looks.
+//! Output of the demo.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-/// How wide the bar of a server with all new flows is.
+/// Width of the bar of a server with all buckets.
 const BAR: u32 = 30;
 
-/// The terminal, or whatever standard output is. It is only ever appended to.
+/// Standard output. Output is append-only.
 pub struct Screen {
     is_terminal: bool,
     colors: bool,
 }
 
-/// One server's line of the table.
-pub struct Row<'a> {
-    /// The server.
+/// One server in the table.
+pub struct TableRow<'a> {
+    /// Name of the server.
     pub name: &'a str,
-    /// Its pool.
+    /// Pool.
     pub pool: &'a str,
-    /// Its health, as maglevd sees it.
+    /// Health in maglevd.
     pub health: &'a str,
-    /// Its weight in VPP; none if VPP does not have it.
+    /// Weight in VPP; `None` if VPP lacks the server.
     pub weight: Option<u8>,
-    /// How many buckets of VPP's Maglev table are its own.
+    /// Number of its buckets in VPP's Maglev table.
     pub buckets: u32,
 }
 
@@ -36,21 +36,21 @@ impl Default for Screen {
 }
 
 impl Screen {
-    /// Whether somebody may be reading along.
+    /// True if output goes to a terminal.
     #[must_use]
     pub const fn is_terminal(&self) -> bool {
         self.is_terminal
     }
 
-    /// A headline.
+    /// Prints a heading.
     ///
     /// # Errors
-    /// Nobody reads any more; the same below.
+    /// If standard output is closed; the same below.
     pub fn title(&self, title: &str) -> io::Result<()> {
         writeln!(io::stdout(), "\n{}", self.paint("1", title))
     }
 
-    /// Some sentences.
+    /// Prints sentences.
     ///
     /// # Errors
     /// As above.
@@ -58,7 +58,7 @@ impl Screen {
         writeln!(io::stdout(), "{text}")
     }
 
-    /// Something that has happened, so long after the act began, in the colour of `health`.
+    /// Prints an event with its time since the start of the act, in the colour of `health`.
     ///
     /// # Errors
     /// As above.
@@ -67,11 +67,11 @@ impl Screen {
         writeln!(io::stdout(), "  {}  {}", self.paint("2", &after), self.health(health, what))
     }
 
-    /// What VPP has.
+    /// Prints VPP's table.
     ///
     /// # Errors
     /// As above.
-    pub fn table(&self, rows: &[Row<'_>]) -> io::Result<()> {
+    pub fn table(&self, rows: &[TableRow<'_>]) -> io::Result<()> {
         let total: u32 = rows.iter().map(|row| row.buckets).sum();
         writeln!(io::stdout(), "\n  server  pool      health   weight in VPP  share of VPP's buckets")?;
         for row in rows {
@@ -86,7 +86,7 @@ impl Screen {
         Ok(())
     }
 
-    /// Green for what is up, red for what is down.
+    /// Paints up green and down red.
     fn health(&self, health: &str, text: &str) -> String {
         match health {
             "up" => self.paint("32", text),

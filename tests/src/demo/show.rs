@@ -1,4 +1,4 @@
-//! The show: what is done to the servers, and what comes of it.
+//! Script of the demo: actions on the servers and their effects.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,73 +13,73 @@ use maglev_proto::v1::{
 use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 
-use super::screen::{Row, Screen};
-use super::environment::{SERVERS, Stage};
+use super::environment::{DemoEnvironment, SERVERS};
+use super::screen::{Screen, TableRow};
 use super::table::{self, Table};
 use maglev_lab::programs::program;
 
-/// How long maglevd may take to bring VPP to what an act expects.
+/// Timeout for VPP to reach the state that an act expects.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How often VPP is looked at.
+/// Poll interval of VPP.
 const PERIOD: Duration = Duration::from_millis(20);
 
-/// What happens to the servers, and what VPP must come to.
+/// An action on the servers and the expected state of VPP.
 pub struct Act {
-    /// Says so.
+    /// Description.
     pub title: &'static str,
-    /// Whether each server runs, in the order of [`SERVERS`].
+    /// Expected running state of each server, in the order of [`SERVERS`].
     pub running: [bool; 3],
-    /// What VPP must give each of them.
+    /// Expected weight of each server in VPP.
     pub weights: [u8; 3],
 }
 
-/// The show, which runs until it is dropped.
-pub struct Show {
+/// A running demo. Ended on drop.
+pub struct DemoRun {
     screen: Screen,
-    /// Before the stage, as maglevd waits a while for its clients when it ends.
+    /// Dropped before the environment, because an exiting maglevd waits for its clients.
     events: Streaming<WatchEventsResponse>,
-    stage: Stage,
+    environment: DemoEnvironment,
     health: BTreeMap<String, BackendState>,
     table: Table,
-    /// When the act began.
+    /// Start of the act.
     began: Instant,
 }
 
-impl Show {
+impl DemoRun {
     /// Starts everything.
     ///
     /// # Errors
-    /// Something does not start.
+    /// If a program does not start.
     pub async fn open() -> anyhow::Result<Self> {
         let screen = Screen::default();
         screen.title("vpp-maglev: the weights in VPP follow the health of the servers")?;
         let began = Instant::now();
-        let mut stage = Stage::set().await?;
-        let vpp = if stage.vpp_is_simulated() { "a simulated VPP" } else { "VPP" };
+        let mut environment = DemoEnvironment::start().await?;
+        let vpp = if environment.vpp_is_simulated() { "a simulated VPP" } else { "VPP" };
         screen.say(&format!(
-            "Here run {vpp} {}, maglevd, its prober, and three web servers.
-A server is probed every 200 ms, is down after 3 failures, and up again after 2 passes.
-web1 has weight 100, web2 has 50. VPP gets 2 and 1: the same shares, in fewer buckets.",
-            stage.vpp.version()
+            "Running: {vpp} {}, maglevd, its prober, and three web servers.
+Each server is probed every 200 ms. It is down after 3 failures and up after 2 passes.
+The weights 100 of web1 and 50 of web2 are reduced to 2 and 1 in VPP: the same shares with fewer buckets.",
+            environment.vpp.version()
         ))?;
         let request = WatchEventsRequest { kinds: vec![EventKind::Backend.into()], ..Default::default() };
-        let events = stage.connect().await?.watch_events(request).await?.into_inner();
-        Ok(Self { screen, events, stage, health: BTreeMap::new(), table: Table::new(), began })
+        let events = environment.connect().await?.watch_events(request).await?.into_inner();
+        Ok(Self { screen, events, environment, health: BTreeMap::new(), table: Table::new(), began })
     }
 
-    /// Whether somebody may be reading along.
+    /// True if output goes to a terminal.
     #[must_use]
-    pub const fn has_readers(&self) -> bool {
+    pub const fn is_interactive(&self) -> bool {
         self.screen.is_terminal()
     }
 
-    /// Plays an act until VPP has come to what is expected.
+    /// Plays an act until VPP reaches the expected state.
     ///
     /// # Errors
-    /// It does not, in time.
+    /// If it does not do so in time.
     pub async fn play(&mut self, act: &Act) -> anyhow::Result<()> {
         self.screen.title(act.title)?;
-        for (server, runs) in self.stage.servers.iter_mut().zip(act.running) {
+        for (server, runs) in self.environment.servers.iter_mut().zip(act.running) {
             if server.is_running() != runs {
                 self.began = Instant::now();
                 server.toggle().await.with_context(|| server.address.to_string())?;
@@ -94,37 +94,37 @@ web1 has weight 100, web2 has 50. VPP gets 2 and 1: the same shares, in fewer bu
         .await;
         self.print_table()?;
         played.unwrap_or_else(|_| {
-            let (Act { title, weights, .. }, log) = (act, self.stage.last_words());
-            bail!("{title}: VPP did not come to the weights {weights:?} within {DEADLINE:?}. maglevd's log ends:\n{log}")
+            let (Act { title, weights, .. }, log) = (act, self.environment.log_tail());
+            bail!("{title}: VPP did not reach the weights {weights:?} within {DEADLINE:?}. End of maglevd's log:\n{log}")
         })
     }
 
-    /// Tells the reader how to go on.
+    /// Prints how to continue by hand.
     ///
     /// # Errors
-    /// maglevc is not built.
+    /// If maglevc is not built.
     pub fn hand_over(&self) -> anyhow::Result<()> {
-        let folder = self.stage.folder().display();
+        let directory = self.environment.directory().display();
         let maglevc = program("maglevc")?;
         let maglevc = maglevc.display();
-        let (metrics, pid) = (self.stage.metrics, self.stage.maglevd());
-        self.screen.title("It is yours until Ctrl-C, which ends and removes everything")?;
+        let (metrics, pid) = (self.environment.metrics, self.environment.maglevd());
+        self.screen.title("Everything keeps running until Ctrl-C, which removes it all")?;
         self.screen.say(&format!(
-            "  make a server sick      touch {folder}/web1.sick
-  make it well again      rm {folder}/web1.sick
-  ask maglevd             {maglevc} --server unix:{folder}/maglevd.sock show frontends
+            "  make a server fail      touch {directory}/web1.failing
+  let it recover          rm {directory}/web1.failing
+  query maglevd           {maglevc} --server unix:{directory}/maglevd.sock show frontends
   read the metrics        http://{metrics}/metrics
-  change the settings     {folder}/maglev.yaml, then: kill -HUP {pid}
-  read the log            {folder}/maglevd.log
+  change its settings     {directory}/maglev.yaml, then: kill -HUP {pid}
+  read the log            {directory}/maglevd.log
 "
         ))?;
         Ok(())
     }
 
-    /// Tells what happens, without end.
+    /// Prints events without end.
     ///
     /// # Errors
-    /// maglevd or VPP has gone.
+    /// If maglevd or VPP exits.
     pub async fn follow(&mut self) -> anyhow::Result<()> {
         self.began = Instant::now();
         loop {
@@ -132,12 +132,12 @@ web1 has weight 100, web2 has 50. VPP gets 2 and 1: the same shares, in fewer bu
         }
     }
 
-    /// Says the last word.
+    /// Prints the conclusion.
     ///
     /// # Errors
-    /// Nobody reads any more.
+    /// If standard output is closed.
     pub fn close(&self) -> io::Result<()> {
-        self.screen.title("VPP came to what each act expects. To play with all this yourself: make demo-run")
+        self.screen.title("VPP reached the expected state in every act. To experiment: make demo-run")
     }
 
     fn has_come_to(&self, act: &Act) -> bool {
@@ -147,41 +147,41 @@ web1 has weight 100, web2 has 50. VPP gets 2 and 1: the same shares, in fewer bu
         })
     }
 
-    /// Waits for what happens next, but not for long.
+    /// Waits for the next event or poll interval.
     async fn step(&mut self) -> anyhow::Result<()> {
         tokio::select! {
             event = self.events.message() => {
-                let event = event.map_err(|status| anyhow!("maglevd is gone: {}", status.message()))?;
-                let event = event.context("maglevd is gone")?.event;
+                let event = event.map_err(|status| anyhow!("maglevd has exited: {}", status.message()))?;
+                let event = event.context("maglevd has exited")?.event;
                 if let Some(Event::Backend(BackendEvent { name, transition: Some(transition), .. })) = event {
-                    self.hear(name, &transition)?;
+                    self.record_transition(name, &transition)?;
                 }
             }
-            () = sleep(PERIOD) => self.look().await?,
+            () = sleep(PERIOD) => self.refresh_table().await?,
         }
         Ok(())
     }
 
-    /// Takes down what maglevd says of a server.
-    fn hear(&mut self, name: String, transition: &Transition) -> io::Result<()> {
+    /// Records a transition and prints it.
+    fn record_transition(&mut self, name: String, transition: &Transition) -> io::Result<()> {
         let state = transition.to();
         if transition.from() != state {
-            let (word, why) = (state_word(state), cause(transition));
-            self.screen.event(self.began.elapsed(), &format!("maglevd  {name} is {word}{why}"), word)?;
+            let (word, cause) = (state_word(state), cause(transition));
+            self.screen.event(self.began.elapsed(), &format!("maglevd  {name} is {word}{cause}"), word)?;
         }
         self.health.insert(name, state);
         Ok(())
     }
 
-    /// Takes down what VPP has.
-    async fn look(&mut self) -> anyhow::Result<()> {
-        let table = table::read(&self.stage.vpp).await.context("VPP")?;
+    /// Reads VPP's table and prints the changes.
+    async fn refresh_table(&mut self) -> anyhow::Result<()> {
+        let table = table::read(&self.environment.vpp).await.context("VPP")?;
         for (name, address, _) in SERVERS {
             let what = match (weight_of(&self.table, address), weight_of(&table, address)) {
                 (before, after) if before == after => continue,
                 (Some(before), Some(after)) => format!("weight of {name} {before} -> {after}"),
                 (None, Some(after)) => format!("has {name}, weight {after}"),
-                (_, None) => format!("has lost {name}"),
+                (_, None) => format!("lost {name}"),
             };
             self.screen.event(self.began.elapsed(), &format!("VPP      {what}"), "")?;
         }
@@ -192,7 +192,7 @@ web1 has weight 100, web2 has 50. VPP gets 2 and 1: the same shares, in fewer bu
     fn print_table(&self) -> io::Result<()> {
         let rows = SERVERS.map(|(name, address, pool)| {
             let entry = self.table.get(&address.into());
-            Row {
+            TableRow {
                 name,
                 pool,
                 health: self.health.get(name).map_or("unknown", |&state| state_word(state)),
@@ -208,7 +208,7 @@ fn weight_of(table: &Table, address: Ipv4Addr) -> Option<u8> {
     table.get(&address.into()).map(|entry| entry.weight)
 }
 
-/// Why, such as ` (L4CON connection refused)`.
+/// Returns the cause, such as ` (L4CON connection refused)`.
 fn cause(transition: &Transition) -> String {
     match &transition.cause {
         Some(transition::Cause::Verdict(verdict)) => {

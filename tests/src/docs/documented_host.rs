@@ -1,4 +1,4 @@
-//! A machine on which terminals are played: a booted Debian beside VPP, with the servers of a configuration.
+//! The machine for terminal sessions: a booted Debian with VPP and the servers of a configuration.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use maglev_proto::v1::BackendState;
 
 use super::page;
-use super::servers::{Servers, read};
-use super::terminal::Printed;
+use super::servers::{DocumentedServers, read};
+use super::terminal::CommandOutput;
 use maglev_lab::container::machine::Machine;
 use maglev_lab::container::rootfs::Debian;
 use maglev_lab::dataplane::Vpp;
@@ -19,63 +19,63 @@ use maglev_lab::packets::until;
 use maglev_lab::process::Process;
 use maglev_lab::programs::program;
 
-/// The configuration that pages are about.
+/// Configuration of the pages.
 pub const CONFIG: &str = "docs/examples/web.yaml";
-/// Where the configuration is.
+/// Path of the configuration on the machine.
 pub const FILE: &str = "/etc/vpp-maglev/maglev.yaml";
-/// Where the API is.
+/// Path of the API socket.
 const SOCKET: &str = "/run/vpp-maglev/maglevd.sock";
 const CONTROLLER: &str = "vpp-maglevd.service";
 
-/// Beside what the package needs, what an operator is expected to have.
+/// Packages that operators are expected to have, beyond those the package needs.
 const PACKAGES: [&str; 8] =
     ["systemd", "systemd-sysv", "dbus", "iproute2", "procps", "ca-certificates", "curl", "jq"];
 
-/// Where a command writes down which process it is.
+/// File with the process id of the running command.
 const PID: &str = "/run/terminal.pid";
-/// Between two looks at what it has printed.
+/// Interval of output checks.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A machine, and what is around it.
-pub struct Stage {
-    servers: Servers,
+/// A machine with its surroundings.
+pub struct DocumentedHost {
+    servers: DocumentedServers,
     machine: Machine,
     vpp: Vpp,
     config: String,
 }
 
-impl Stage {
-    /// With nothing of ours on it.
+impl DocumentedHost {
+    /// Boots a machine without the package.
     ///
     /// # Panics
-    /// It cannot be set.
+    /// If that fails.
     #[must_use]
     pub fn bare(config: &str) -> Self {
         let vpp = Vpp::start().unwrap();
         let machine =
-            Machine::beside(&vpp, Debian { name: "terminal", suite: "bookworm", packages: &PACKAGES });
-        let servers = Servers::start(&machine, config);
+            Machine::boot_with_vpp(&vpp, Debian { name: "terminal", suite: "bookworm", packages: &PACKAGES });
+        let servers = DocumentedServers::start(&machine, config);
         Self { servers, machine, vpp, config: config.to_owned() }
     }
 
-    /// With the programs of this build, in the units that the package brings, and everything up.
+    /// Boots a machine with the programs of this build and the packaged units, and waits until everything is up.
     #[must_use]
-    pub fn set(config: &str) -> Self {
-        let stage = Self::bare(config);
-        install(&stage.machine);
-        stage.machine.write(FILE, config);
-        stage.machine.run("systemctl enable --now vpp-maglevd");
-        stage.settle();
-        stage
+    pub fn running(config: &str) -> Self {
+        let host = Self::bare(config);
+        install(&host.machine);
+        host.machine.write(FILE, config);
+        host.machine.run("systemctl enable --now vpp-maglevd");
+        host.settle();
+        host
     }
 
-    /// The machine.
+    /// Returns the machine.
     #[must_use]
     pub const fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// Waits until every backend is up, and VPP is followed.
+    /// Waits until every backend is up and VPP is in sync.
     pub fn settle(&self) {
         let config = read(&self.config);
         let mut maglevd = self.maglevd();
@@ -88,10 +88,10 @@ impl Stage {
         }
     }
 
-    /// Does what a comment on a page says, and waits until it is known.
+    /// Performs the event that a comment on a page requests, and waits until it is processed.
     ///
     /// # Panics
-    /// It says nothing that is understood.
+    /// If the comment is not understood.
     pub fn scene(&mut self, scene: &str) {
         let (who, what) = scene.split_once(' ').unwrap_or((scene, ""));
         let Self { servers, machine, .. } = self;
@@ -112,59 +112,64 @@ impl Stage {
             }
             _ => panic!("`{scene}` means nothing on this stage: see docs/contributing.md"),
         };
-        if self.knows() {
+        if self.is_maglevd_running() {
             self.maglevd().until_backend(who, health);
         }
     }
 
-    /// Whether there is somebody to know of what happens.
-    fn knows(&self) -> bool {
+    /// True if `maglevd` is running.
+    fn is_maglevd_running(&self) -> bool {
         self.machine.path(SOCKET).exists()
     }
 
     fn lose_vpp(&mut self) {
         self.vpp.kill();
-        if self.knows() {
+        if self.is_maglevd_running() {
             self.maglevd().until_vpp(false);
         }
     }
 
     fn restore_vpp(&mut self) {
         self.vpp.boot().unwrap();
-        self.machine.lend(&self.vpp);
-        if self.knows() {
+        self.machine.share_sockets(&self.vpp);
+        if self.is_maglevd_running() {
             self.maglevd().until_vpp(true);
         }
     }
 
-    /// What watches `maglevd` from now on.
+    /// Returns a client that follows `maglevd` from now on.
     #[must_use]
     pub fn maglevd(&self) -> Maglevd {
-        Maglevd::watch(self.machine.journal(CONTROLLER), self.machine.path(SOCKET))
+        Maglevd::attach(self.machine.journal(CONTROLLER), self.machine.path(SOCKET))
     }
 
-    /// Runs a script as root, and returns what it prints, on either output.
+    /// Runs a script as root and returns its combined output.
     ///
     /// # Panics
-    /// It cannot be run.
+    /// If that fails.
     #[must_use]
-    pub fn run(&self, script: &str) -> Printed {
+    pub fn run(&self, script: &str) -> CommandOutput {
         let output = self.shell(&format!("exec 2>&1\ncd\n{script}\n")).output().unwrap();
         let lines = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
-        Printed { lines, succeeded: output.status.success() }
+        CommandOutput { lines, succeeded: output.status.success() }
     }
 
-    /// Runs a command, and types Ctrl-C when it has printed enough, or has had long enough.
+    /// Runs a command, and sends Ctrl-C after enough output or time.
     #[must_use]
-    pub fn interrupt(&self, command: &str, enough: impl Fn(&Printed) -> bool, patience: Duration) -> Printed {
+    pub fn interrupt(
+        &self,
+        command: &str,
+        enough: impl Fn(&CommandOutput) -> bool,
+        patience: Duration,
+    ) -> CommandOutput {
         let script = format!("exec >&2\ncd\necho $$ >{PID}\nexec {command}\n");
         let mut process = Process::spawn(command, &mut self.shell(&script));
         let deadline = Instant::now() + patience;
-        let printed = |process: &Process| Printed { lines: process.lines(0), succeeded: true };
+        let printed = |process: &Process| CommandOutput { lines: process.lines(0), succeeded: true };
         while !enough(&printed(&process)) && Instant::now() < deadline {
             thread::sleep(PAUSE);
         }
-        // It may have ended already.
+        // The process may have exited already.
         _ = self.machine.command("sh").args(["-c", &format!("kill -INT $(cat {PID})")]).output();
         process.end();
         printed(&process)
@@ -177,7 +182,7 @@ impl Stage {
     }
 }
 
-/// Puts the programs of this build on a machine, with all that belongs to them, as the package does.
+/// Installs the programs of this build on a machine, as the package does.
 fn install(machine: &Machine) {
     let programs = program("maglevd").unwrap();
     let made = Command::new("make")

@@ -1,8 +1,8 @@
-//! A manual page in mdoc.
+//! Parser of mdoc manual pages.
 
 use super::page::read;
 
-/// A manual page, line by line.
+/// A manual page as lines.
 pub struct Manual {
     text: String,
 }
@@ -10,22 +10,22 @@ pub struct Manual {
 /// An item of a list.
 #[derive(Debug)]
 pub struct Item {
-    /// Its head, without `.It`.
+    /// Text after `.It`.
     pub head: String,
-    /// The words of what follows, without macros.
+    /// Text that follows, without macros.
     pub body: String,
-    /// The section that it stands in.
+    /// Section of the item.
     pub section: String,
 }
 
 impl Manual {
-    /// Reads one.
+    /// Reads a manual.
     #[must_use]
     pub fn read(name: &str) -> Self {
         Self { text: read(name) }
     }
 
-    /// What is displayed as it stands.
+    /// Returns the literal displays.
     #[must_use]
     pub fn displays(&self) -> Vec<String> {
         let blocks = self.text.split("\n.Bd -literal").skip(1);
@@ -33,7 +33,7 @@ impl Manual {
         texts.map(|(text, _)| text.replace("\\(dq", "\"").replace("\\&", "")).collect()
     }
 
-    /// The items of all lists.
+    /// Returns the items of all lists.
     #[must_use]
     pub fn items(&self) -> Vec<Item> {
         let (mut items, mut section) = (Vec::<Item>::new(), String::new());
@@ -44,7 +44,7 @@ impl Manual {
                 items.push(Item { head: head.to_owned(), body: String::new(), section: section.clone() });
             } else if let Some(item) = items.last_mut() {
                 let words = line.trim_start_matches('.').split(' ');
-                // A macro has two letters, the first of them a capital one.
+                // A macro has two letters, of which the first is a capital.
                 let is_macro =
                     |word: &&str| word.len() == 2 && word.starts_with(|c: char| c.is_ascii_uppercase());
                 for word in words.filter(|word| !is_macro(word)) {
@@ -56,7 +56,7 @@ impl Manual {
         items
     }
 
-    /// The heads of the items that begin with that macro.
+    /// Returns the heads of items that begin with that macro.
     #[must_use]
     pub fn heads(&self, kind: &str) -> Vec<String> {
         let items = self.items();

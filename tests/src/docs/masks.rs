@@ -1,18 +1,18 @@
-//! What is different each time, and is compared no further than that it is there.
+//! Masks for text that varies between runs, of which only the presence is compared.
 
 use std::sync::LazyLock;
 
 use regex_lite::Regex;
 
-/// Each pattern, and what stands for what it matches. They are tried in this order.
+/// Patterns and their replacements, in order.
 const MASKS: [(&str, &str); 8] = [
     // 2026-11-22T12:00:00.123Z, 2026-11-22T12:00:00+0000, 2026-11-22 12:00:00 UTC
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+\d\d:?\d\d| UTC)?", "<time>"),
-    // A day alone, as of a build.
+    // A date alone, as of a build.
     (r"\b\d{4}-\d\d-\d\d\b", "<day>"),
-    // 26.10-rc1~12-gabcdef, as VPP has them.
+    // 26.10-rc1~12-gabcdef, as in VPP.
     (r"(^|[^\d.])2\d\.(02|06|10)(-[0-9a-z~.+-]+)?($|[^\d.])", "${1}<version>${4}"),
-    // 0.1.0, and no address.
+    // 0.1.0, but not an IPv4 address.
     (r"(^|[^\d.:])\d+\.\d+\.\d+($|[^\d.])", "${1}<version>${2}"),
     (r#"\b(pid|PID)["':=]* ?\d+|\[\d+\]"#, "<pid>"),
     (r"\bcommit [0-9a-f]{7,40}\b|\bcommit unknown\b", "<commit>"),
@@ -27,7 +27,7 @@ const MASKS: [(&str, &str); 8] = [
 static PATTERNS: LazyLock<Vec<(Regex, &str)>> =
     LazyLock::new(|| MASKS.iter().map(|(pattern, mask)| (Regex::new(pattern).unwrap(), *mask)).collect());
 
-/// `line` with masks, without blanks at its ends, and with one for several elsewhere.
+/// Returns `line` with masks, trimmed, and with runs of blanks reduced to one.
 #[must_use]
 pub fn mask(line: &str) -> String {
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_different_each_time_is_masked() {
+    fn varying_text_is_masked() {
         for (line, masked) in [
             ("  a   b ", "a b"),
             ("until 2026-11-22T14:00:30Z (was up)", "until <time> (was up)"),

@@ -1,4 +1,4 @@
-//! A page in Markdown.
+//! Parser of Markdown pages.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,105 +7,105 @@ use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd};
 
-/// Folders of the repository in which no documents are.
-const ELSEWHERE: [&str; 2] = ["target", ".git"];
+/// Directories without documents.
+const SKIPPED_DIRECTORIES: [&str; 2] = ["target", ".git"];
 
-/// A page, in the order in which it is read.
+/// A page, in reading order.
 #[derive(Debug)]
 pub struct Page {
-    /// Its path in the repository.
+    /// Path in the repository.
     pub name: String,
-    /// As it is written.
+    /// Source text.
     pub text: String,
-    /// What it consists of, but for what no test looks at.
-    pub parts: Vec<Part>,
-    /// Where it leads to.
+    /// Parts that tests use.
+    pub parts: Vec<PagePart>,
+    /// Links.
     pub links: Vec<Link>,
-    /// The anchors that links may lead to.
+    /// Anchors that links may target.
     pub anchors: Vec<String>,
-    /// What stands in backticks within its sentences and tables.
+    /// Inline code in sentences and tables.
     pub codes: Vec<String>,
 }
 
 /// A part of a page.
 #[derive(Clone, Debug)]
-pub enum Part {
+pub enum PagePart {
     /// A heading.
     Heading {
-        /// 1 is the page's.
+        /// Level; 1 is the page title.
         level: HeadingLevel,
-        /// Without marks.
+        /// Text without markup.
         text: String,
     },
-    /// A block of code.
+    /// A code block.
     Fence(Fence),
     /// A table.
     Table(Table),
-    /// What a comment `<!-- stage: … -->` says.
+    /// Text of a comment `<!-- stage: … -->`.
     Scene(String),
 }
 
-/// A block of code.
+/// A code block.
 #[derive(Clone, Debug)]
 pub struct Fence {
-    /// What it is, such as `yaml`; empty if that is not said.
+    /// Language, such as `yaml`; empty if unspecified.
     pub language: String,
-    /// What stands in it.
+    /// Content.
     pub body: String,
-    /// Where that is in the page's text.
+    /// Range of the content in the page's text.
     pub range: Range<usize>,
-    /// The line that it begins in, from 1.
+    /// First line, from 1.
     pub line: usize,
 }
 
 /// A table.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// The cells of its head.
+    /// Cells of the header.
     pub head: Vec<Cell>,
-    /// The cells of each row.
+    /// Cells of each row.
     pub rows: Vec<Vec<Cell>>,
-    /// The texts of the headings above it, the nearest first.
+    /// Texts of the headings above, nearest first.
     pub below: Vec<String>,
 }
 
-/// A cell of a table.
+/// A table cell.
 #[derive(Clone, Debug, Default)]
 pub struct Cell {
-    /// All of it, without marks.
+    /// Text without markup.
     pub text: String,
-    /// What stands in backticks.
+    /// Inline code.
     pub codes: Vec<String>,
 }
 
 /// A link.
 #[derive(Debug)]
 pub struct Link {
-    /// Where it leads to.
+    /// Target.
     pub to: String,
-    /// The line that it begins in, from 1.
+    /// Line, from 1.
     pub line: usize,
 }
 
-/// The file of the repository that is called so.
+/// Returns the path of a file in the repository.
 #[must_use]
 pub fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
 
-/// The text of that file.
+/// Reads a file in the repository.
 ///
 /// # Panics
-/// There is none.
+/// If that fails.
 #[must_use]
 pub fn read(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Every page of the repository, by name.
+/// Returns every page in the repository, by name.
 ///
 /// # Panics
-/// One cannot be read.
+/// If that fails.
 #[must_use]
 pub fn all() -> Vec<Page> {
     let mut names = Vec::new();
@@ -114,12 +114,12 @@ pub fn all() -> Vec<Page> {
     names.iter().map(|name| Page::parse(name, read(name))).collect()
 }
 
-fn collect(folder: &Path, name: &str, found: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+fn collect(directory: &Path, name: &str, found: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
         let file = entry.file_name().into_string().unwrap();
         let name = format!("{name}{file}");
         if entry.file_type().unwrap().is_dir() {
-            if !ELSEWHERE.contains(&file.as_str()) {
+            if !SKIPPED_DIRECTORIES.contains(&file.as_str()) {
                 collect(&entry.path(), &format!("{name}/"), found);
             }
         } else if file.ends_with(".md") {
@@ -132,41 +132,41 @@ impl Page {
     /// Reads a page.
     ///
     /// # Panics
-    /// There is none.
+    /// If that fails.
     #[must_use]
     pub fn read(name: &str) -> Self {
         Self::parse(name, read(name))
     }
 
-    /// A page of that text.
+    /// Parses a page.
     #[must_use]
     pub fn parse(name: &str, text: String) -> Self {
-        let mut reader = Reader::new(&text);
+        let mut reader = PageReader::new(&text);
         let parser = Parser::new_ext(&text, Options::ENABLE_TABLES | Options::ENABLE_GFM);
         for (event, range) in parser.into_offset_iter() {
             reader.take(event, range);
         }
-        let Reader { parts, links, anchors, codes, .. } = reader;
+        let PageReader { parts, links, anchors, codes, .. } = reader;
         Self { name: name.to_owned(), parts, links, anchors, codes, text }
     }
 
-    /// Its blocks of code in that language.
+    /// Returns its code blocks in that language.
     pub fn fences(&self, language: &str) -> impl Iterator<Item = &Fence> {
         self.parts.iter().filter_map(move |part| match part {
-            Part::Fence(fence) if fence.language == language => Some(fence),
+            PagePart::Fence(fence) if fence.language == language => Some(fence),
             _ => None,
         })
     }
 
-    /// Its tables whose first column has that head.
+    /// Returns its tables with that heading in the first column.
     pub fn tables(&self, head: &str) -> impl Iterator<Item = &Table> {
         self.parts.iter().filter_map(move |part| match part {
-            Part::Table(table) if table.head.first().is_some_and(|cell| cell.text == head) => Some(table),
+            PagePart::Table(table) if table.head.first().is_some_and(|cell| cell.text == head) => Some(table),
             _ => None,
         })
     }
 
-    /// Its first block of code that is a whole configuration.
+    /// Returns its first code block with a complete configuration.
     #[must_use]
     pub fn first_configuration(&self) -> Option<&str> {
         self.fences("yaml").map(|fence| fence.body.as_str()).find(|body| first_key(body) == "maglev:")
@@ -174,17 +174,17 @@ impl Page {
 }
 
 impl Table {
-    /// The number of the column with that head.
+    /// Returns the index of the column with that heading.
     ///
     /// # Panics
-    /// There is none.
+    /// If there is none.
     #[must_use]
     pub fn column(&self, head: &str) -> usize {
         let found = self.head.iter().position(|cell| cell.text == head);
         found.unwrap_or_else(|| panic!("no column {head} in {:?}", self.head))
     }
 
-    /// Which of these names the nearest heading has that has any.
+    /// Returns the name in the nearest heading that contains one.
     #[must_use]
     pub fn about<'a>(&self, names: &[&'a str]) -> Option<&'a str> {
         let words = |heading: &str| heading.split([' ', ',', ':']).map(str::to_owned).collect::<Vec<_>>();
@@ -195,7 +195,7 @@ impl Table {
     }
 }
 
-/// The first line that says something, as far as it tells what a text in YAML is about.
+/// Returns the first significant line of a YAML text, up to its key.
 #[must_use]
 pub fn first_key(yaml: &str) -> &str {
     let line = yaml.lines().find(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
@@ -203,24 +203,24 @@ pub fn first_key(yaml: &str) -> &str {
     line.find(':').map_or(line, |end| &line[..=end])
 }
 
-/// Reads the events of a parser.
-struct Reader<'a> {
+/// Consumer of parser events.
+struct PageReader<'a> {
     text: &'a str,
-    parts: Vec<Part>,
+    parts: Vec<PagePart>,
     links: Vec<Link>,
     anchors: Vec<String>,
     codes: Vec<String>,
-    /// The headings that the next part stands below.
+    /// Headings above the next part.
     above: Vec<(HeadingLevel, String)>,
     seen: HashMap<String, usize>,
-    /// The text of the heading or the cell that is being read.
+    /// Text of the current heading or cell.
     words: Cell,
     table: Table,
     row: Vec<Cell>,
     fence: Option<Fence>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> PageReader<'a> {
     fn new(text: &'a str) -> Self {
         Self {
             text,
@@ -271,7 +271,7 @@ impl<'a> Reader<'a> {
                     CodeBlockKind::Fenced(info) => info.into_string(),
                     CodeBlockKind::Indented => String::new(),
                 };
-                // Of an empty one there is no text that would tell where it is.
+                // An empty block has no text event with its position.
                 let inside =
                     self.text[range.start..].find('\n').map_or(range.end, |end| range.start + end + 1);
                 let (range, line) = (inside..inside, self.line(range.start));
@@ -293,8 +293,8 @@ impl<'a> Reader<'a> {
             TagEnd::TableCell => self.row.push(std::mem::take(&mut self.words)),
             TagEnd::TableHead => self.table.head = std::mem::take(&mut self.row),
             TagEnd::TableRow => self.table.rows.push(std::mem::take(&mut self.row)),
-            TagEnd::Table => self.parts.push(Part::Table(std::mem::take(&mut self.table))),
-            TagEnd::CodeBlock => self.parts.extend(self.fence.take().map(Part::Fence)),
+            TagEnd::Table => self.parts.push(PagePart::Table(std::mem::take(&mut self.table))),
+            TagEnd::CodeBlock => self.parts.extend(self.fence.take().map(PagePart::Fence)),
             _ => {}
         }
     }
@@ -307,12 +307,12 @@ impl<'a> Reader<'a> {
         *before += 1;
         self.above.retain(|(above, _)| *above < level);
         self.above.push((level, text.clone()));
-        self.parts.push(Part::Heading { level, text });
+        self.parts.push(PagePart::Heading { level, text });
     }
 
     fn html(&mut self, html: &str, line: usize) {
         let scene = html.trim().strip_prefix("<!-- stage:").and_then(|rest| rest.strip_suffix("-->"));
-        self.parts.extend(scene.map(|scene| Part::Scene(scene.trim().to_owned())));
+        self.parts.extend(scene.map(|scene| PagePart::Scene(scene.trim().to_owned())));
         self.anchors.extend(attributes(html, "id"));
         let links = attributes(html, "href").chain(attributes(html, "src"));
         self.links.extend(links.map(|to| Link { to, line }));
@@ -323,13 +323,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The values of an attribute of tags.
+/// Returns the values of an HTML attribute.
 fn attributes(html: &str, name: &str) -> impl Iterator<Item = String> {
     let values = html.split(&format!(" {name}=\"")).skip(1).map(str::to_owned).collect::<Vec<_>>();
     values.into_iter().filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
 }
 
-/// How a heading is called in links, by the rule of GitHub.
+/// Returns the anchor of a heading by GitHub's rule.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
     kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
@@ -343,17 +343,17 @@ mod tests {
                         ## Flags of maglevd\n\n| flag | what |\n|---|---|\n| `--a`, `-b` | [x](y) |\n\n## Flags of maglevd\n";
 
     #[test]
-    fn a_page_is_read_in_order() {
+    fn parts_are_in_page_order() {
         let page = Page::parse("page.md", PAGE.to_owned());
         assert_eq!(page.anchors, ["one--two", "flags-of-maglevd", "flags-of-maglevd-1"]);
         let links: Vec<_> = page.links.iter().map(|link| (link.to.as_str(), link.line)).collect();
         assert_eq!(links, [("b.md#c", 3), ("https://d", 3), ("y", 17)]);
         let [
-            Part::Heading { .. },
-            Part::Scene(scene),
-            Part::Fence(fence),
-            Part::Heading { .. },
-            Part::Table(table),
+            PagePart::Heading { .. },
+            PagePart::Scene(scene),
+            PagePart::Fence(fence),
+            PagePart::Heading { .. },
+            PagePart::Table(table),
             _,
         ] = page.parts.as_slice()
         else {
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_is_behind_comments() {
+    fn first_key_follows_comments() {
         assert_eq!(first_key("# why\n\nmaglev:\n  vpp:\n"), "maglev:");
         assert_eq!(first_key("- alert: A\n"), "- alert:");
     }

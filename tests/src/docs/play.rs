@@ -1,55 +1,55 @@
-//! Plays the terminals of a page.
+//! Runs the terminal sessions of a page.
 
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use super::page::{self, Fence, Page, Part};
-use super::documented_host::Stage;
-use super::terminal::{Command, Printed, commands};
+use super::documented_host::DocumentedHost;
+use super::page::{self, Fence, Page, PagePart};
+use super::terminal::{Command, CommandOutput, commands};
 
-/// From here on, nothing of ours is on the machine.
+/// Marker of the parts that need a machine without the package.
 const BARE: &str = "bare";
 
-/// How long what only looks is repeated.
+/// Timeout for repeating read-only commands.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The same where it is likely to be in vain: when pages are written, and once something was different.
-const IMPATIENCE: Duration = Duration::from_secs(2);
+/// Timeout where repetition is unlikely to help: when pages are rewritten, and after a first difference.
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The parts of a page that are played on a stage that is set, and those on a bare one.
+/// Splits a page into the parts for a prepared machine and those for a bare one.
 #[must_use]
-pub fn acts(page: &Page) -> (&[Part], &[Part]) {
-    let bare = page.parts.iter().position(|part| matches!(part, Part::Scene(scene) if scene == BARE));
+pub fn split_sessions(page: &Page) -> (&[PagePart], &[PagePart]) {
+    let bare = page.parts.iter().position(|part| matches!(part, PagePart::Scene(scene) if scene == BARE));
     match bare {
         Some(at) => (&page.parts[..at], &page.parts[at + 1..]),
         None => (&page.parts, &[]),
     }
 }
 
-/// Whether there is something to be played.
+/// True if there is a session to run.
 #[must_use]
-pub fn is_played(parts: &[Part]) -> bool {
-    parts.iter().any(|part| matches!(part, Part::Fence(fence) if fence.language == "console"))
+pub fn has_sessions(parts: &[PagePart]) -> bool {
+    parts.iter().any(|part| matches!(part, PagePart::Fence(fence) if fence.language == "console"))
 }
 
-/// Plays parts of a page. Returns what was different, or, if it is to be so, writes it into the page.
+/// Runs sessions and returns the differences, or writes the actual output into the page if requested.
 #[must_use]
-pub fn play(page: &Page, parts: &[Part], stage: &mut Stage) -> Vec<String> {
+pub fn run_sessions(page: &Page, parts: &[PagePart], stage: &mut DocumentedHost) -> Vec<String> {
     let rewrites = env::var_os("MAGLEV_REWRITE").is_some_and(|value| value == "1");
     let (mut differences, mut changed) = (Vec::new(), Vec::new());
     for part in parts {
         match part {
-            Part::Scene(scene) => stage.scene(scene),
-            Part::Fence(fence) if fence.language == "console" => {
+            PagePart::Scene(scene) => host.scene(scene),
+            PagePart::Fence(fence) if fence.language == "console" => {
                 let in_vain = rewrites || !differences.is_empty();
-                let (body, found) = perform(stage, fence, if in_vain { IMPATIENCE } else { PATIENCE });
+                let (body, found) = run_block(host, fence, if in_vain { SHORT_PATIENCE } else { PATIENCE });
                 if !found.is_empty() {
                     changed.push((fence, body));
                 }
                 let at = format!("{}:{}", page.name, fence.line);
                 differences.extend(found.into_iter().map(|difference| format!("{at}: {difference}")));
             }
-            Part::Heading { .. } | Part::Table(_) | Part::Fence(_) => {}
+            PagePart::Heading { .. } | PagePart::Table(_) | PagePart::Fence(_) => {}
         }
     }
     if rewrites {
@@ -59,11 +59,11 @@ pub fn play(page: &Page, parts: &[Part], stage: &mut Stage) -> Vec<String> {
     differences
 }
 
-/// Runs the commands of a block. Returns it as it should be, and what was different.
-fn perform(stage: &Stage, fence: &Fence, patience: Duration) -> (String, Vec<String>) {
+/// Runs the commands of a block. Returns the block with actual output, and the differences.
+fn run_block(stage: &DocumentedHost, fence: &Fence, patience: Duration) -> (String, Vec<String>) {
     let (mut body, mut differences) = (String::new(), Vec::new());
     for command in commands(&fence.body) {
-        let printed = run(stage, &command, patience);
+        let printed = run(host, &command, patience);
         let wanted = command.written(&command.output);
         if command.expects(&printed) {
             body += &wanted;
@@ -76,14 +76,14 @@ fn perform(stage: &Stage, fence: &Fence, patience: Duration) -> (String, Vec<Str
     (body, differences)
 }
 
-/// What a command prints, as soon as it is what the page has.
-fn run(stage: &Stage, command: &Command, patience: Duration) -> Printed {
+/// Runs a command, repeating it until its output matches the page.
+fn run(stage: &DocumentedHost, command: &Command, patience: Duration) -> CommandOutput {
     if command.interrupted {
-        return stage.interrupt(&command.script, |printed| command.expects(printed), patience);
+        return host.interrupt(&command.script, |printed| command.expects(printed), patience);
     }
     let deadline = Instant::now() + patience;
     loop {
-        let printed = stage.run(&command.script);
+        let printed = host.run(&command.script);
         if command.expects(&printed) || !command.only_looks() || Instant::now() > deadline {
             return printed;
         }
@@ -91,7 +91,7 @@ fn run(stage: &Stage, command: &Command, patience: Duration) -> Printed {
     }
 }
 
-/// Writes blocks anew. The last goes first, as the others stay where they are.
+/// Replaces blocks, last first, so that earlier ranges stay valid.
 fn rewrite(page: &Page, blocks: &[(&Fence, String)]) {
     let mut text = page::read(&page.name);
     for (fence, body) in blocks.iter().rev() {

@@ -1,4 +1,4 @@
-//! The servers of a configuration, at the addresses that it names.
+//! DocumentedServers of a configuration, at their configured addresses.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,29 +7,29 @@ use maglev_core::config::{Config, Probe, check};
 use maglevd::config::parse;
 
 use maglev_lab::container::machine::Machine;
-use maglev_lab::http_server::Site;
+use maglev_lab::http_server::HttpServer;
 
-/// What is answered by whoever is well, and by whoever is not.
-const WELL: u16 = 200;
-const SICK: u16 = 503;
+/// Statuses of healthy and failing servers.
+const OK_STATUS: u16 = 200;
+const FAILING_STATUS: u16 = 503;
 
-/// A server for each backend that is probed by TCP or HTTP, by the backend's name.
-pub struct Servers {
-    sites: BTreeMap<String, Site>,
+/// DocumentedServers of all backends with TCP or HTTP checks, by backend name.
+pub struct DocumentedServers {
+    sites: BTreeMap<String, HttpServer>,
 }
 
-impl Servers {
-    /// Starts them on that machine, which gets the addresses of all backends.
+impl DocumentedServers {
+    /// Starts the servers on a machine, which gets the addresses of all backends.
     ///
     /// # Panics
-    /// The configuration is not good, or wants certificates.
+    /// If the configuration is invalid or needs certificates.
     #[must_use]
     pub fn start(machine: &Machine, config: &str) -> Self {
         let config = read(config);
         let mut sites = BTreeMap::new();
         for (name, backend) in &config.backends {
             let (address, length) = (backend.address, if backend.address.is_ipv4() { 32 } else { 128 });
-            // Several backends may be one server, probed in several ways.
+            // Several backends may be one server with different checks.
             machine.run(&format!("ip address replace {address}/{length} dev lo"));
             let healthcheck = backend.healthcheck.as_ref().map(|name| &config.healthchecks[name]);
             let port = match healthcheck.map(|healthcheck| &healthcheck.probe) {
@@ -37,43 +37,43 @@ impl Servers {
                 Some(Probe::Tcp { .. } | Probe::Http { .. }) => panic!("{name} wants a certificate"),
                 Some(Probe::Icmp) | None => continue,
             };
-            let site = machine.inside(|| Site::start(SocketAddr::new(address, port)));
-            sites.insert(name.to_string(), site);
+            let server = machine.inside(|| HttpServer::start(SocketAddr::new(address, port)));
+            sites.insert(name.to_string(), server);
         }
         Self { sites }
     }
 
-    /// A server refuses connections from now on.
+    /// Makes a server refuse connections.
     pub fn stop(&mut self, name: &str) {
-        self.site(name).close();
+        self.server(name).close();
     }
 
-    /// A server answers that it is not well from now on.
+    /// Makes a server answer as failing.
     pub fn fail(&mut self, machine: &Machine, name: &str) {
-        self.answer(machine, name, SICK);
+        self.answer(machine, name, FAILING_STATUS);
     }
 
-    /// A server is well again.
+    /// Makes a server healthy again.
     pub fn recover(&mut self, machine: &Machine, name: &str) {
-        self.answer(machine, name, WELL);
+        self.answer(machine, name, OK_STATUS);
     }
 
     fn answer(&mut self, machine: &Machine, name: &str, code: u16) {
-        let site = self.site(name);
-        site.close();
-        site.answer(code);
-        machine.inside(|| site.open());
+        let server = self.server(name);
+        server.close();
+        server.answer(code);
+        machine.inside(|| server.open());
     }
 
-    fn site(&mut self, name: &str) -> &mut Site {
-        self.sites.get_mut(name).unwrap_or_else(|| panic!("no server is there for {name}"))
+    fn server(&mut self, name: &str) -> &mut HttpServer {
+        self.http.get_mut(name).unwrap_or_else(|| panic!("no server is there for {name}"))
     }
 }
 
-/// What a text means.
+/// Parses and checks a configuration.
 ///
 /// # Panics
-/// Nothing.
+/// If it is invalid.
 #[must_use]
 pub fn read(config: &str) -> Config {
     let file = parse(config.as_bytes()).unwrap_or_else(|fault| panic!("{fault:?} in\n{config}"));

@@ -1,38 +1,38 @@
-//! A terminal, as it is written on a page: what is typed, and what comes of it.
+//! Terminal sessions on a page: commands and their output.
 
 use super::masks;
 
-/// Stands for any lines.
+/// Placeholder for any lines.
 const ANY: &str = "…";
-/// Stands for Ctrl-C, as a terminal shows it.
+/// Ctrl-C as a terminal displays it.
 const INTERRUPT: &str = "^C";
 
-/// A command, and its output as the page has it.
+/// A command with the output on the page.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Command {
-    /// What is typed, as a script.
+    /// Command as a script.
     pub script: String,
-    /// The lines of the page that it stands in.
+    /// Lines of the page that contain the command.
     pub typed: Vec<String>,
-    /// The lines that are to come.
+    /// Expected lines.
     pub output: Vec<String>,
-    /// Whether it is ended by Ctrl-C once they have come.
+    /// True if Ctrl-C ends it after these lines.
     pub interrupted: bool,
 }
 
-/// What became of a command.
+/// Result of a command.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Printed {
-    /// On either output.
+pub struct CommandOutput {
+    /// Combined output.
     pub lines: Vec<String>,
-    /// Whether it says that it did what it is for.
+    /// True if the command succeeded.
     pub succeeded: bool,
 }
 
-/// The commands of a block of code.
+/// Parses the commands of a block.
 ///
 /// # Panics
-/// It does not begin with one.
+/// If the block does not begin with a command.
 #[must_use]
 pub fn commands(body: &str) -> Vec<Command> {
     let mut commands: Vec<Command> = Vec::new();
@@ -54,7 +54,7 @@ pub fn commands(body: &str) -> Vec<Command> {
         }
     }
     for command in &mut commands {
-        // A blank line before the next command is for the eye.
+        // A blank line before the next command is formatting.
         while command.output.last().is_some_and(String::is_empty) {
             command.output.pop();
         }
@@ -63,7 +63,7 @@ pub fn commands(body: &str) -> Vec<Command> {
 }
 
 impl Command {
-    /// Whether it changes nothing, so that it can be repeated until it shows what is to be seen.
+    /// True for read-only commands, which can be repeated until they show the expected output.
     #[must_use]
     pub fn only_looks(&self) -> bool {
         let mut words = self.script.split_whitespace().filter(|word| !word.starts_with('-'));
@@ -78,10 +78,9 @@ impl Command {
         looks && !self.interrupted
     }
 
-    /// Whether what was printed is what the page has, but for what is different each time. Where the page does not tell all, the
-    /// command has to succeed.
+    /// True if the output matches the page, after masking. If the page omits lines, the command must succeed.
     #[must_use]
-    pub fn expects(&self, printed: &Printed) -> bool {
+    pub fn expects(&self, printed: &CommandOutput) -> bool {
         if !printed.succeeded && self.output.iter().any(|line| line == ANY) {
             return false;
         }
@@ -90,7 +89,7 @@ impl Command {
         matches(&wanted, &found)
     }
 
-    /// How it stands on a page, with that output.
+    /// Returns the command as written on a page, with that output.
     #[must_use]
     pub fn written(&self, output: &[String]) -> String {
         let interrupt = self.interrupted.then(|| INTERRUPT.to_owned());
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_goes_on_after_a_sign_and_ends_with_its_output() {
+    fn continued_command_is_parsed_with_output() {
         let all = commands("$ cat <<END\n> a\n>\n> b\n> END\na\n\nb\n\n$ true\n$ watch\nx\n^C\n");
         assert_eq!(all[0].script, "cat <<END\na\n\nb\nEND");
         assert_eq!(all[0].output, ["a", "", "b"]);
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn output_is_compared_but_for_what_is_different_each_time() {
+    fn output_is_compared_after_masking() {
         let command = only("$ a\nnginx0  up  10m30s\n…\nend\n");
         for (lines, is_it) in [
             (&["nginx0 up 2s", "end"][..], true),
@@ -136,17 +135,17 @@ mod tests {
             (&["nginx0 up 2s"], false),
         ] {
             let lines: Vec<_> = lines.iter().map(|line| (*line).to_owned()).collect();
-            let mut printed = Printed { lines, succeeded: true };
+            let mut printed = CommandOutput { lines, succeeded: true };
             assert_eq!(command.expects(&printed), is_it, "{printed:?}");
             printed.succeeded = false;
             assert!(!command.expects(&printed));
         }
-        let failed = Printed { lines: vec!["no".to_owned()], succeeded: false };
+        let failed = CommandOutput { lines: vec!["no".to_owned()], succeeded: false };
         assert!(only("$ a\nno\n").expects(&failed));
     }
 
     #[test]
-    fn what_only_looks_is_known() {
+    fn read_only_commands_are_recognised() {
         for (script, looks) in [
             ("maglevc show frontends", true),
             ("maglevc --output json show frontends", true),

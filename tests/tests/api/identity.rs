@@ -5,19 +5,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
 use maglev_lab::host::Host;
-use maglev_lab::maglevd::{Maglevd, Setup};
-use maglev_lab::test_dir::Place;
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::programs::program;
 use maglev_lab::skip;
+use maglev_lab::test_dir::TestDir;
 
 use crate::{ApiFixture, config, error_text};
 
-/// Runs `maglevc` against the unix socket at `place` with these numeric ids.
-fn call_as(place: &Place, uid: u32, gid: u32, groups: &[u32], words: &str) -> Output {
-    let socket = place.path("maglevd.sock");
+/// Runs `maglevc` against the unix socket at `dir` with these numeric ids.
+fn call_as(dir: &TestDir, uid: u32, gid: u32, groups: &[u32], words: &str) -> Output {
+    let socket = dir.path("maglevd.sock");
     // Access by file mode is tested elsewhere.
     fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
-    let maglevc = place.path("maglevc");
+    let maglevc = dir.path("maglevc");
     if !maglevc.exists() {
         // Other users may have no access to the build directory. `cp` writes the copy: a program open for writing cannot be
         // executed, and a process that another test forks now would inherit our descriptor.
@@ -38,8 +38,8 @@ fn call_as(place: &Place, uid: u32, gid: u32, groups: &[u32], words: &str) -> Ou
 }
 
 /// Returns the caller's role, taken from the text of a refused call.
-fn role(place: &Place, uid: u32, gid: u32, groups: &[u32]) -> String {
-    let output = call_as(place, uid, gid, groups, "config reload");
+fn role(dir: &TestDir, uid: u32, gid: u32, groups: &[u32]) -> String {
+    let output = call_as(dir, uid, gid, groups, "config reload");
     if output.status.success() {
         return "admin".to_owned();
     }
@@ -54,12 +54,12 @@ fn unix_peer_credentials_decide_role() {
         return;
     }
     let fixture = ApiFixture::new("{}");
-    let place = &fixture.place;
-    assert_eq!(role(place, 0, 0, &[]), "admin");
-    assert_eq!(role(place, 61001, 61001, &[]), "operate");
-    let refused = error_text(&call_as(place, 61001, 61001, &[], "config reload"));
+    let dir = &fixture.dir;
+    assert_eq!(role(dir, 0, 0, &[]), "admin");
+    assert_eq!(role(dir, 61001, 61001, &[]), "operate");
+    let refused = error_text(&call_as(dir, 61001, 61001, &[], "config reload"));
     assert!(refused.contains("uid 61001 has operate, as a peer on the unix socket"), "{refused}");
-    let refused = error_text(&call_as(place, 65534, 65534, &[], "config reload"));
+    let refused = error_text(&call_as(dir, 65534, 65534, &[], "config reload"));
     assert!(refused.contains("nobody (uid 65534) has operate"), "{refused}");
 
     fixture.reload(
@@ -73,7 +73,7 @@ fn unix_peer_credentials_decide_role() {
         (61002, 61002, &[61499], "view"),
         (65534, 65534, &[], "operate"),
     ] {
-        assert_eq!(role(place, uid, gid, groups), expected, "{uid} {gid} {groups:?}");
+        assert_eq!(role(dir, uid, gid, groups), expected, "{uid} {gid} {groups:?}");
     }
 }
 
@@ -82,13 +82,13 @@ fn daemon_user_is_admin() {
     if skip("daemon_user_is_admin", &["setpriv"]) {
         return;
     }
-    let place = Place::new();
-    fs::set_permissions(place.path(""), Permissions::from_mode(0o777)).unwrap();
-    let setup = Setup::new(&place, &config("{ roles: [{ user: 61002, role: view }] }"));
+    let dir = TestDir::new();
+    fs::set_permissions(dir.path(""), Permissions::from_mode(0o777)).unwrap();
+    let setup = MaglevdSetup::new(&dir, &config("{ roles: [{ user: 61002, role: view }] }"));
     let wrapper = ["setpriv", "--reuid", "61001", "--regid", "61001", "--clear-groups"];
-    let _maglevd = start(setup, &place, &wrapper);
-    assert_eq!(role(&place, 61001, 61001, &[]), "admin");
-    assert_eq!(role(&place, 61002, 61002, &[]), "view");
+    let _maglevd = start(setup, &dir, &wrapper);
+    assert_eq!(role(&dir, 61001, 61001, &[]), "admin");
+    assert_eq!(role(&dir, 61002, 61002, &[]), "view");
 }
 
 #[test]
@@ -96,14 +96,14 @@ fn unmapped_uids_match_no_rule() {
     if skip("unmapped_uids_match_no_rule", &["setpriv", "unshare"]) {
         return;
     }
-    let place = Place::new();
+    let dir = TestDir::new();
     let wrapper = ["unshare", "--user", "--map-root-user"];
-    let maglevd = start(Setup::new(&place, &config("{}")), &place, &wrapper);
-    let refused = error_text(&call_as(&place, 61001, 61001, &[61500], "config reload"));
+    let maglevd = start(MaglevdSetup::new(&dir, &config("{}")), &dir, &wrapper);
+    let refused = error_text(&call_as(&dir, 61001, 61001, &[61500], "config reload"));
     assert!(refused.contains("a unix peer (uid hidden) has operate"), "{refused}");
-    assert_eq!(role(&place, 0, 0, &[]), "admin");
-    let said = maglevd.process.said();
-    place.write(
+    assert_eq!(role(&dir, 0, 0, &[]), "admin");
+    let said = maglevd.process.line_count();
+    dir.write(
         "maglev.yaml",
         config("{ roles: [{ user: nobody, role: admin }, { group: nogroup, role: admin }] }"),
     );
@@ -111,14 +111,14 @@ fn unmapped_uids_match_no_rule() {
     let warning = maglevd.process.line(said, "cannot be told apart");
     assert!(warning.contains("PrivateUsers=no"), "{warning}");
     maglevd.process.line(said, "configuration in force");
-    assert_eq!(role(&place, 65534, 65534, &[65534]), "view");
-    assert_eq!(role(&place, 61001, 61001, &[]), "view");
+    assert_eq!(role(&dir, 65534, 65534, &[65534]), "view");
+    assert_eq!(role(&dir, 61001, 61001, &[]), "view");
 }
 
 /// Starts `maglevd` through `wrapper`.
-fn start(setup: Setup<'_>, place: &Place, wrapper: &[&str]) -> Maglevd {
+fn start(setup: MaglevdSetup<'_>, dir: &TestDir, wrapper: &[&str]) -> Maglevd {
     // Other users may have no access to the build directory.
-    let copy = place.path("maglevd");
+    let copy = dir.path("maglevd");
     assert!(Command::new("cp").arg(program("maglevd").unwrap()).arg(&copy).status().unwrap().success());
     let mut command = Command::new(wrapper[0]);
     command.args(&wrapper[1..]).arg(copy);
@@ -132,8 +132,8 @@ fn remote_peers_have_view_role() {
     }
     let host = Host::new("api");
     host.ip("addr add 192.0.2.7/32 dev lo");
-    let place = Place::new();
-    let setup = Setup::new(&place, &config("{}")).flag("--grpc-addr", ":9090");
+    let dir = TestDir::new();
+    let setup = MaglevdSetup::new(&dir, &config("{}")).flag("--grpc-addr", ":9090");
     let mut wrapper = host.command("env");
     let _maglevd = setup.start_as(wrapper.arg(program("maglevd").unwrap()));
     let call = |server: &str, words: &str| {

@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use maglev_lab::certificates::{Authority, Identity};
-use maglev_lab::servers;
-use maglev_lab::maglevd::{Maglevd, Setup};
-use maglev_lab::test_dir::Place;
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::programs::program;
+use maglev_lab::servers;
+use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::GetVersionRequest;
 use maglev_proto::v1::maglev_client::MaglevClient;
 use nix::sys::signal::Signal;
@@ -32,7 +32,7 @@ const NAME: &str = "maglevd.example.org";
 struct ApiFixture {
     maglevd: Maglevd,
     address: SocketAddr,
-    place: Place,
+    dir: TestDir,
 }
 
 /// Returns a configuration with this `api` section.
@@ -42,28 +42,28 @@ fn config(api: impl Display) -> String {
 
 impl ApiFixture {
     fn new(api: impl Display) -> Self {
-        Self::in_dir(Place::new(), api)
+        Self::in_dir(TestDir::new(), api)
     }
 
-    /// Starts `maglevd` with the files that exist in `place`.
-    fn in_dir(place: Place, api: impl Display) -> Self {
+    /// Starts `maglevd` with the files that exist in `dir`.
+    fn in_dir(dir: TestDir, api: impl Display) -> Self {
         let address = SocketAddr::new(servers::loopback_address(), 9090);
-        let maglevd = Setup::new(&place, &config(api)).flag("--grpc-addr", address).start();
-        Self { maglevd, address, place }
+        let maglevd = MaglevdSetup::new(&dir, &config(api)).flag("--grpc-addr", address).start();
+        Self { maglevd, address, dir }
     }
 
     /// Reloads with another `api` section and waits until it is in force.
     fn reload(&self, api: impl Display) {
-        self.place.write("maglev.yaml", config(api));
-        let said = self.maglevd.process.said();
+        self.dir.write("maglev.yaml", config(api));
+        let said = self.maglevd.process.line_count();
         self.maglevd.process.signal(Signal::SIGHUP);
         self.maglevd.process.line(said, "configuration in force");
     }
 
     /// Reloads with an invalid `api` section and returns the log line.
     fn reload_invalid(&self, api: impl Display) -> String {
-        self.place.write("maglev.yaml", config(api));
-        let said = self.maglevd.process.said();
+        self.dir.write("maglev.yaml", config(api));
+        let said = self.maglevd.process.line_count();
         self.maglevd.process.signal(Signal::SIGHUP);
         self.maglevd.process.line(said, "not reloaded")
     }
@@ -79,26 +79,26 @@ impl ApiFixture {
 /// Certificates and keys for TLS.
 struct TlsFiles {
     authority: Authority,
-    place: Place,
+    dir: TestDir,
 }
 
 impl TlsFiles {
     /// Writes `server.pem`, `server.key` and the authority's `ca.pem` to a new directory.
     fn new() -> Self {
-        let files = Self { authority: Authority::new(), place: Place::new() };
-        files.place.write("ca.pem", files.authority.certificate());
-        files.serve(&files.authority.good(NAME));
+        let files = Self { authority: Authority::new(), dir: TestDir::new() };
+        files.dir.write("ca.pem", files.authority.certificate());
+        files.serve(&files.authority.valid(NAME));
         files
     }
 
     /// Writes the server's certificate and key.
     fn serve(&self, identity: &Identity) {
-        self.place.write("server.pem", &identity.certificate);
-        self.place.write("server.key", &identity.key);
+        self.dir.write("server.pem", &identity.certificate);
+        self.dir.write("server.key", &identity.key);
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.place.path(name)
+        self.dir.path(name)
     }
 
     /// Returns an `api` section with TLS, the authority as client CA, and these roles.

@@ -39,9 +39,9 @@ fn python_grpc_client_calls_every_method() {
 
     let files = TlsFiles::new();
     let fixture = ApiFixture::new(files.api("{ certificate: deploy.example.org, role: admin }"));
-    let identity = files.authority.good("deploy.example.org");
-    files.place.write("client.pem", &identity.certificate);
-    files.place.write("client.key", &identity.key);
+    let identity = files.authority.valid("deploy.example.org");
+    files.dir.write("client.pem", &identity.certificate);
+    files.dir.write("client.key", &identity.key);
     let [ca, certificate, key] =
         ["ca.pem", "client.pem", "client.key"].map(|name| files.path(name).display().to_string());
     run("TLS", &fixture.address.to_string(), &["operate".into(), NAME.into(), ca.clone()]);

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use maglev_lab::servers;
-use maglev_lab::maglevd::Setup;
+use maglev_lab::maglevd::MaglevdSetup;
 use maglev_lab::metrics::Scrape;
-use maglev_lab::test_dir::Place;
+use maglev_lab::servers;
+use maglev_lab::test_dir::TestDir;
 use maglev_proto::DESCRIPTORS;
 use maglev_proto::v1::maglev_client::MaglevClient;
 use maglev_proto::v1::{CheckConfigRequest, ReloadConfigRequest, SyncVpplbStateRequest};
@@ -56,7 +56,7 @@ fn each_role_may_make_only_its_calls() {
     let fixture = ApiFixture::new(files.api(&rules));
     assert_eq!(calls().len(), 23);
     for role in ROLES {
-        let identity = files.authority.good(&format!("{role}.example.org"));
+        let identity = files.authority.valid(&format!("{role}.example.org"));
         fixture.maglevd.wait(async {
             let channel = files.connect(fixture.address, Some(&identity)).await.unwrap();
             for name in calls() {
@@ -86,7 +86,7 @@ fn each_role_may_make_only_its_calls() {
 fn dry_run_sync_needs_only_view() {
     let files = TlsFiles::new();
     let fixture = ApiFixture::new(files.api("{ certificate: view.example.org, role: view }"));
-    let identity = files.authority.good("view.example.org");
+    let identity = files.authority.valid("view.example.org");
     fixture.maglevd.wait(async {
         let mut client = MaglevClient::new(files.connect(fixture.address, Some(&identity)).await.unwrap());
         let dry = client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: true }).await.unwrap_err();
@@ -112,10 +112,10 @@ fn unknown_method_is_unimplemented() {
 fn refusals_are_counted_and_logs_rate_limited() {
     let ip = servers::loopback_address();
     let (address, metrics) = (SocketAddr::new(ip, 9090), SocketAddr::new(ip, 9091));
-    let place = Place::new();
-    let setup = Setup::new(&place, &config("{ roles: [{ user: 4000000, role: view }] }"));
+    let dir = TestDir::new();
+    let setup = MaglevdSetup::new(&dir, &config("{ roles: [{ user: 4000000, role: view }] }"));
     let maglevd = setup.flag("--metrics-addr", metrics).flag("--grpc-addr", address).start();
-    let said = maglevd.process.said();
+    let said = maglevd.process.line_count();
     let refused = 200;
     maglevd.wait(async {
         let uri = format!("http://{address}");
@@ -132,7 +132,7 @@ fn refusals_are_counted_and_logs_rate_limited() {
     }
     let reported = maglevd.process.lines(said).iter().filter(|line| line.contains("call refused")).count();
     assert!(reported < refused, "{reported}");
-    let scrape = Scrape::of(metrics);
+    let scrape = Scrape::fetch(metrics);
     assert_eq!(scrape.value("maglev_api_refused_total", &["method=\"ReloadConfig\""]), 200.0);
     assert_eq!(scrape.value("maglev_api_refused_total", &["method=\"PauseBackend\""]), 0.0);
 }

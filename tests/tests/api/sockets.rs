@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use maglev_lab::servers;
-use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::metrics::Scrape;
-use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
 use maglev_lab::programs::program;
+use maglev_lab::servers;
 use maglev_lab::skip;
+use maglev_lab::test_dir::TestDir;
 
 use crate::config;
 
@@ -35,27 +35,27 @@ fn systemd_sockets_override_flags() {
     if skip("systemd_sockets_override_flags", &[ACTIVATE]) {
         return;
     }
-    let place = Place::new();
+    let dir = TestDir::new();
     let ip = servers::loopback_address();
     let (grpc, metrics, flag) =
         (SocketAddr::new(ip, 9090), SocketAddr::new(ip, 9091), SocketAddr::new(ip, 9092));
-    let unix = place.path("maglevd.sock");
-    let unused = place.path("flag.sock");
-    let setup = Setup::new(&place, &config("{}"))
+    let unix = dir.path("maglevd.sock");
+    let unused = dir.path("flag.sock");
+    let setup = MaglevdSetup::new(&dir, &config("{}"))
         .flag("--grpc-addr", flag)
         .flag("--grpc-socket", unused.display())
         .flag("--metrics-addr", flag);
     let addresses = [unix.to_str().unwrap(), &grpc.to_string(), &metrics.to_string()];
     let process = setup.spawn_as(&mut activate(&addresses, "grpc:grpc:metrics"));
     process.line(0, &format!("Listening on {metrics}"));
-    let maglevd = Maglevd::watch(process, unix);
+    let maglevd = Maglevd::attach(process, unix);
     maglevd.process.line(0, "maglevd starts");
     let output = Command::new(program("maglevc").unwrap())
         .args(["--server", &grpc.to_string(), "show", "version"])
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert!(Scrape::of(metrics).families.contains("maglev_build_info"));
+    assert!(Scrape::fetch(metrics).families.contains("maglev_build_info"));
     assert!(std::net::TcpStream::connect(flag).is_err() && !unused.exists());
 }
 
@@ -64,12 +64,12 @@ fn daemon_serves_without_network_access() {
     if skip("daemon_serves_without_network_access", &[ACTIVATE, "unshare"]) {
         return;
     }
-    let place = Place::new();
+    let dir = TestDir::new();
     let grpc = SocketAddr::new(servers::loopback_address(), 9090);
     let mut command = Command::new(ACTIVATE);
     command.args(["--listen", &grpc.to_string(), "--fdname=grpc", "unshare", "--net"]);
     command.arg(program("maglevd").unwrap());
-    let setup = Setup::new(&place, &config("{}")).flag("--grpc-socket", "");
+    let setup = MaglevdSetup::new(&dir, &config("{}")).flag("--grpc-socket", "");
     let process = setup.spawn_as(&mut command);
     process.line(0, "Listening on");
     let maglevc = program("maglevc").unwrap();
@@ -88,14 +88,14 @@ fn metrics_socket_alone_keeps_grpc_flags() {
     if skip("metrics_socket_alone_keeps_grpc_flags", &[ACTIVATE]) {
         return;
     }
-    let place = Place::new();
-    let metrics = place.path("metrics.sock");
-    let setup = Setup::new(&place, &config("{}"));
+    let dir = TestDir::new();
+    let metrics = dir.path("metrics.sock");
+    let setup = MaglevdSetup::new(&dir, &config("{}"));
     let process = setup.spawn_as(&mut activate(&[metrics.to_str().unwrap()], "metrics"));
     process.line(0, "Listening on");
     assert!(is_listening(&metrics));
     process.line(0, "maglevd starts");
-    assert!(is_listening(&place.path("maglevd.sock")));
+    assert!(is_listening(&dir.path("maglevd.sock")));
 }
 
 #[test]
@@ -111,15 +111,15 @@ fn unexpected_systemd_socket_is_refused() {
         ),
         ("grpc", "seqpacket", "cannot listen on the socket `grpc` of systemd: it is not of ListenStream="),
     ] {
-        let place = Place::new();
-        let path = place.path("socket");
+        let dir = TestDir::new();
+        let path = dir.path("socket");
         let mut command = activate(&[path.to_str().unwrap()], name);
         if kind == "seqpacket" {
             command = Command::new(ACTIVATE);
             command.arg("--seqpacket").arg("--listen").arg(&path).arg("--fdname=grpc");
             command.arg(program("maglevd").unwrap());
         }
-        let mut process: Process = Setup::new(&place, &config("{}")).spawn_as(&mut command);
+        let mut process: Process = MaglevdSetup::new(&dir, &config("{}")).spawn_as(&mut command);
         process.line(0, "Listening on");
         connect(&path, kind);
         assert_eq!(process.end().code(), Some(1));

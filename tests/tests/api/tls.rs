@@ -19,13 +19,14 @@ fn certificate_rule_grants_role() {
     let files = TlsFiles::new();
     let fixture = ApiFixture::new(files.api(DEPLOY));
     fixture.maglevd.wait(async {
-        for identity in
-            [files.authority.good("deploy.example.org"), files.authority.common("deploy.example.org")]
-        {
+        for identity in [
+            files.authority.valid("deploy.example.org"),
+            files.authority.with_common_name_only("deploy.example.org"),
+        ] {
             let channel = files.connect(fixture.address, Some(&identity)).await.unwrap();
             reload(channel).await.unwrap();
         }
-        for identity in [None, Some(&files.authority.good("other.example.org"))] {
+        for identity in [None, Some(&files.authority.valid("other.example.org"))] {
             let channel = files.connect(fixture.address, identity).await.unwrap();
             check_answers(channel.clone()).await.unwrap();
             assert_eq!(reload(channel).await.unwrap_err().code(), Code::PermissionDenied);
@@ -36,9 +37,9 @@ fn certificate_rule_grants_role() {
 #[test]
 fn invalid_client_certificate_is_rejected() {
     let files = TlsFiles::new();
-    let strangers = Authority::new().good("deploy.example.org");
+    let peers = Authority::new().valid("deploy.example.org");
     let expired = files.authority.expired("deploy.example.org");
-    for (identity, why) in [(strangers, "BadSignature"), (expired, "certificate expired")] {
+    for (identity, why) in [(peers, "BadSignature"), (expired, "certificate expired")] {
         // Each case has its own daemon, because repeated failures are rate-limited in the log.
         let fixture = ApiFixture::new(files.api(DEPLOY));
         let asked = fixture.maglevd.wait(async {
@@ -65,7 +66,7 @@ fn plaintext_is_refused_with_tls_configured() {
     let status = fixture.maglevd.wait(check_answers(before)).unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status}");
     assert!(status.message().contains("plain text"), "{status}");
-    let said = fixture.maglevd.process.said();
+    let said = fixture.maglevd.process.line_count();
     fixture.maglevd.wait(async {
         let asked = match plain.connect().await {
             Ok(channel) => check_answers(channel).await.map_err(drop),
@@ -81,14 +82,14 @@ fn plaintext_is_refused_with_tls_configured() {
 fn reload_applies_rules_to_open_connections() {
     let files = TlsFiles::new();
     let fixture = ApiFixture::new(files.api(""));
-    let identity = files.authority.good("deploy.example.org");
+    let identity = files.authority.valid("deploy.example.org");
     let channel = fixture.maglevd.wait(files.connect(fixture.address, Some(&identity))).unwrap();
     let may_reload = || fixture.maglevd.wait(reload(channel.clone()));
     assert_eq!(may_reload().unwrap_err().code(), Code::PermissionDenied);
     fixture.reload(files.api(DEPLOY));
     may_reload().unwrap();
     // The new authority did not sign the client's certificate.
-    files.place.write("ca.pem", Authority::new().certificate());
+    files.dir.write("ca.pem", Authority::new().certificate());
     fixture.reload(files.api(DEPLOY));
     assert_eq!(may_reload().unwrap_err().code(), Code::PermissionDenied);
 }
@@ -112,9 +113,9 @@ fn reload_replaces_certificate_and_keeps_connections() {
 fn reload_with_unreadable_certificate_changes_nothing() {
     let files = TlsFiles::new();
     let fixture = ApiFixture::new(files.api(DEPLOY));
-    let identity = files.authority.good("deploy.example.org");
+    let identity = files.authority.valid("deploy.example.org");
     std::fs::remove_file(files.path("server.pem")).unwrap();
-    files.place.write("ca.pem", "nonsense");
+    files.dir.write("ca.pem", "nonsense");
     let line = fixture.reload_invalid(files.api(""));
     assert!(line.contains("maglev.api.tls.certificate: ") && line.contains("No such file"), "{line}");
     fixture.maglevd.wait(async {
@@ -130,15 +131,15 @@ fn reload_with_unreadable_certificate_changes_nothing() {
 fn maglevc_connects_over_tls() {
     let files = TlsFiles::new();
     let fixture = ApiFixture::new(files.api(DEPLOY));
-    let identity = files.authority.good("deploy.example.org");
+    let identity = files.authority.valid("deploy.example.org");
     let at = |name: &str| files.path(name).display().to_string();
-    files.place.write("client.pem", &identity.certificate);
-    files.place.write("client.key", &identity.key);
+    files.dir.write("client.pem", &identity.certificate);
+    files.dir.write("client.key", &identity.key);
     // The certificate does not contain the address, so verification must fail.
     let output = fixture.maglevc(&["--tls-ca", &at("ca.pem")], "show version");
     assert!(error_text(&output).contains("certificate not valid for name"), "{output:?}");
 
-    files.serve(&files.authority.good(&fixture.address.ip().to_string()));
+    files.serve(&files.authority.valid(&fixture.address.ip().to_string()));
     fixture.reload(files.api(DEPLOY));
     let output = fixture.maglevc(&["--tls-ca", &at("ca.pem")], "show version");
     assert!(output.status.success(), "{output:?}");

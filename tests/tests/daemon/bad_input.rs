@@ -5,20 +5,20 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output};
 
-use maglev_lab::servers::Farm;
-use maglev_lab::maglevd::Setup;
+use maglev_lab::maglevd::MaglevdSetup;
 use maglev_lab::metrics::Scrape;
-use maglev_lab::test_dir::Place;
 use maglev_lab::programs::program;
+use maglev_lab::servers::Servers;
+use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::BackendState;
 
 use crate::{BACKENDS, Stage};
 
 /// Returns exit code and error lines, and checks that `--check` and a start report the same.
 fn refusal(config: &str) -> (Option<i32>, Vec<String>) {
-    let place = Place::new();
-    let path = place.path("maglev.yaml").display().to_string();
-    let (status, lines) = Setup::new(&place, config).fail();
+    let dir = TestDir::new();
+    let path = dir.path("maglev.yaml").display().to_string();
+    let (status, lines) = MaglevdSetup::new(&dir, config).start_failing();
     let Output { status: checked, stdout, stderr } =
         Command::new(program("maglevd").unwrap()).args(["--check", "--config", &path]).output().unwrap();
     assert_eq!((checked.code(), stdout), (status.code(), Vec::new()));
@@ -70,19 +70,19 @@ fn all_config_errors_are_reported_together() {
 
 #[test]
 fn missing_config_file_is_named() {
-    let place = Place::new();
-    let missing = place.path("missing.yaml").display().to_string();
-    let (status, lines) = Setup::new(&place, "").flag("--config", &missing).fail();
+    let dir = TestDir::new();
+    let missing = dir.path("missing.yaml").display().to_string();
+    let (status, lines) = MaglevdSetup::new(&dir, "").flag("--config", &missing).start_failing();
     assert_eq!(status.code(), Some(1));
     assert_eq!(lines, [format!("{missing}: No such file or directory (os error 2)")]);
 }
 
 #[test]
 fn address_in_use_is_named() {
-    let (place, farm) = (Place::new(), Farm::new(1));
-    let taken = farm.sites[0].address();
+    let (dir, servers) = (TestDir::new(), Servers::new(1));
+    let taken = servers.http[0].address();
     for flag in ["--metrics-addr", "--grpc-addr"] {
-        let (status, lines) = Setup::new(&place, "maglev: {}").flag(flag, taken).fail();
+        let (status, lines) = MaglevdSetup::new(&dir, "maglev: {}").flag(flag, taken).start_failing();
         assert_eq!(status.code(), Some(1));
         assert_eq!(lines, [format!("maglevd: cannot listen on {taken}: address already in use")]);
     }
@@ -90,10 +90,10 @@ fn address_in_use_is_named() {
 
 #[test]
 fn socket_in_use_is_not_taken_over() {
-    let place = Place::new();
-    let setup = || Setup::new(&place, "maglev: {}");
+    let dir = TestDir::new();
+    let setup = || MaglevdSetup::new(&dir, "maglev: {}");
     let mut first = setup().start();
-    let (status, lines) = setup().fail();
+    let (status, lines) = setup().start_failing();
     assert_eq!(status.code(), Some(1));
     let socket = first.socket().display();
     assert_eq!(lines, [format!("maglevd: cannot listen on {socket}: another process listens there")]);
@@ -107,14 +107,14 @@ fn socket_in_use_is_not_taken_over() {
 fn missing_prober_is_retried_until_present() {
     let mut stage = Stage::new();
     stage.prober.kill();
-    std::fs::remove_file(stage.place.path("prober.sock")).unwrap();
-    let metrics = SocketAddr::new(stage.farm.address(199), stage.farm.port());
+    std::fs::remove_file(stage.dir.path("prober.sock")).unwrap();
+    let metrics = SocketAddr::new(stage.servers.address(199), stage.servers.port());
     let mut maglevd = stage.setup(&stage.config()).flag("--metrics-addr", metrics).start();
     maglevd.process.line(0, "prober.sock");
-    assert_eq!(Scrape::of(metrics).value("maglev_prober_connected", &[]), 0.0);
-    stage.prober = stage.place.prober(None, &[]);
+    assert_eq!(Scrape::fetch(metrics).value("maglev_prober_connected", &[]), 0.0);
+    stage.prober = stage.dir.prober(None, &[]);
     maglevd.until_up(&BACKENDS);
-    let scrape = Scrape::of(metrics);
+    let scrape = Scrape::fetch(metrics);
     assert_eq!(scrape.value("maglev_prober_connected", &[]), 1.0);
     let complaints = maglevd
         .process
@@ -129,7 +129,7 @@ fn missing_prober_is_retried_until_present() {
 fn garbage_on_listeners_is_harmless() {
     let stage = Stage::new();
     let [metrics, grpc] =
-        [198, 199].map(|server| SocketAddr::new(stage.farm.address(server), stage.farm.port()));
+        [198, 199].map(|server| SocketAddr::new(stage.servers.address(server), stage.servers.port()));
     let setup = stage.setup(&stage.config()).flag("--metrics-addr", metrics).flag("--grpc-addr", grpc);
     let mut maglevd = setup.start();
     let nonsense = [
@@ -146,8 +146,8 @@ fn garbage_on_listeners_is_harmless() {
         _ = UnixStream::connect(maglevd.socket()).unwrap().write_all(bytes);
     }
     maglevd.until_up(&BACKENDS);
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     assert!(maglevd.maglevc(&["show", "backends"]).status.success());
-    assert_eq!(Scrape::of(metrics).value("maglev_prober_connected", &[]), 1.0);
+    assert_eq!(Scrape::fetch(metrics).value("maglev_prober_connected", &[]), 1.0);
 }

@@ -15,7 +15,7 @@ use crate::{BACKENDS, Stage, VIP, frontend, web};
 
 /// Sends `count` packets of one new flow to the VIP.
 fn send(stage: &Stage, count: u64) {
-    let server = Some(stage.farm.address(0));
+    let server = Some(stage.servers.address(0));
     stage.observer().client(async |client| {
         single_flow::send(&stage.vpp, &client, &web(), count, server).await.unwrap();
     });
@@ -94,7 +94,7 @@ fn stats_indexes_are_resolved_once_per_vip() {
 
     let mut config = stage.config();
     config.frontends.push(frontend("mail", "203.0.113.81", "{ name: all, backends: { c: { weight: 1 } } }"));
-    maglevd.reload(&stage.place, &config.text());
+    maglevd.reload(&stage.dir, &config.text());
     until(&maglevd, "the new VIP", |found| found.as_ref().is_ok_and(|f| f.vips.len() == 2)).unwrap();
     assert_eq!(asked(), [2, 2]);
 }

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use maglev_lab::dataplane::Vpp;
-use maglev_lab::maglevd::Setup;
+use maglev_lab::http_server::HttpServer;
+use maglev_lab::maglevd::MaglevdSetup;
 use maglev_lab::nginx::{self, NAME, Nginx};
-use maglev_lab::test_dir::Place;
-use maglev_lab::http_server::Site;
 use maglev_lab::skip;
+use maglev_lab::test_dir::TestDir;
 use maglev_lab::topology::{Lab, V4, V6};
-use maglev_lab::vpp_observer::{Observer, host};
+use maglev_lab::vpp_observer::{VppObserver, host};
 use maglev_proto::v1::BackendState;
 use maglev_vpp::message::Vip;
 use maglev_vppsim::VipView;
@@ -20,13 +20,13 @@ use crate::{BACKENDS, Stage, VIP, frontend};
 fn weights_follow_health_across_pools() {
     let mut stage = Stage::new();
     let _maglevd = stage.settled();
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
-    stage.farm.sites[1].close();
+    stage.servers.http[1].close();
     stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
-    stage.farm.sites[0].answer(200);
+    stage.servers.http[0].answer(200);
     stage.observer().until([(VIP, stage.weights(10, 0, 0))]);
-    stage.farm.sites[1].open();
+    stage.servers.http[1].open();
     stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
 }
 
@@ -35,10 +35,10 @@ fn failover_raises_weights_before_lowering() {
     let stage = Stage::new();
     let _maglevd = stage.settled();
     let Some(sim) = stage.sim("failover_raises_weights_before_lowering") else { return };
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
     sim.forget_calls();
-    stage.farm.sites[1].answer(503);
+    stage.servers.http[1].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
     let writes = stage.observer().writes();
     assert_eq!(writes.len(), 2, "{writes:#?}");
@@ -59,12 +59,12 @@ fn flush_on_down_decides_flow_removal() {
     );
     let mut maglevd = stage.setup(&config).start();
     maglevd.until_up(&BACKENDS);
-    let a = stage.farm.address(0);
+    let a = stage.servers.address(0);
     stage.observer().until([(VIP, stage.weights(10, 5, 0)), (KEEPER, [(a, 1)].into())]);
     for address in [VIP, KEEPER] {
         assert!(sim.add_flow(&Vip { prefix: host(address), protocol: 6, port: 80 }, a));
     }
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0)), (KEEPER, [(a, 0)].into())]);
     let flows = |vip: &VipView| vip.servers.iter().map(|server| server.flows).sum::<usize>();
     assert_eq!(sim.vips().iter().map(flows).collect::<Vec<_>>(), [0, 1]);
@@ -75,9 +75,10 @@ fn unreachable_server_is_drained_until_back() {
     if skip("unreachable_server_is_drained_until_back", &["nft"]) {
         return;
     }
-    let (lab, place, vpp) = (Lab::new(), Place::new(), Vpp::start().unwrap());
-    let _prober = place.prober(Some(&lab.prober), &[]);
-    let _sites = [V4, V6].map(|family| lab.server.inside(|| Site::start(SocketAddr::new(family.server, 80))));
+    let (lab, dir, vpp) = (Lab::new(), TestDir::new(), Vpp::start().unwrap());
+    let _prober = dir.prober(Some(&lab.prober), &[]);
+    let _sites =
+        [V4, V6].map(|family| lab.server.inside(|| HttpServer::start(SocketAddr::new(family.server, 80))));
     let config = format!(
         "maglev:
   vpp: {{ lb: {{ ipv4-src-address: 192.0.2.1, ipv6-src-address: '2001:db8::1' }} }}
@@ -93,17 +94,17 @@ fn unreachable_server_is_drained_until_back() {
 ",
         V4.server, V6.server
     );
-    let mut maglevd = Setup::new(&place, &config).vpp(&vpp).start();
+    let mut maglevd = MaglevdSetup::new(&dir, &config).vpp(&vpp).start();
     let weights = |weight| {
         [("2001:db8::80", [(V4.server, weight)].into()), ("192.0.2.80", [(V6.server, weight)].into())]
     };
-    Observer::of(&vpp).until(weights(1));
+    VppObserver::new(&vpp).until(weights(1));
     lab.server.filter("input", &["tcp dport 80 drop", "icmpv6 type echo-request drop"]);
-    Observer::of(&vpp).until(weights(0));
+    VppObserver::new(&vpp).until(weights(0));
     maglevd.until_backend("four", BackendState::Down);
     assert_eq!(maglevd.backend("four").last.unwrap().verdict.unwrap().code().as_str_name(), "CODE_L4TOUT");
-    lab.server.unfilter();
-    Observer::of(&vpp).until(weights(1));
+    lab.server.remove_filters();
+    VppObserver::new(&vpp).until(weights(1));
 }
 
 #[test]
@@ -111,10 +112,10 @@ fn expired_certificate_is_down_unless_unverified() {
     if skip("expired_certificate_is_down_unless_unverified", &["nginx"]) {
         return;
     }
-    let (lab, place) = (Lab::new(), Place::new());
-    let _prober = place.prober(Some(&lab.prober), &[]);
-    let nginx = Nginx::start(&lab.server, &place);
-    let roots = place.write("roots.pem", &nginx.roots);
+    let (lab, dir) = (Lab::new(), TestDir::new());
+    let _prober = dir.prober(Some(&lab.prober), &[]);
+    let nginx = Nginx::start(&lab.server, &dir);
+    let roots = dir.write("roots.pem", &nginx.roots);
     let mut config = "maglev:\n  healthchecks:\n".to_owned();
     for (name, port, params) in [
         ("good", nginx::GOOD, format!("ca-file: {}", roots.display())),
@@ -128,7 +129,7 @@ fn expired_certificate_is_down_unless_unverified() {
     for name in ["good", "expired", "careless"] {
         config += &format!("    {name}: {{ address: '{}', healthcheck: {name} }}\n", V6.server);
     }
-    let mut maglevd = Setup::new(&place, &config).start();
+    let mut maglevd = MaglevdSetup::new(&dir, &config).start();
     maglevd.until_up(&["good", "careless"]);
     maglevd.until_backend("expired", BackendState::Down);
     let verdict = maglevd.backend("expired").last.unwrap().verdict.unwrap();

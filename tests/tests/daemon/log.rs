@@ -1,7 +1,7 @@
 //! Log output on standard error and to subscribers.
 
-use maglev_lab::maglevd::Setup;
-use maglev_lab::test_dir::Place;
+use maglev_lab::maglevd::MaglevdSetup;
+use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{EventKind, LogLevel, WatchEventsRequest};
 
@@ -12,9 +12,9 @@ const QUIET: &str = "warn,maglevd::daemon=info";
 
 #[test]
 fn log_subscriber_may_request_debug_level() {
-    let place = Place::new();
+    let dir = TestDir::new();
     // The missing prober causes one warning, then a debug record for each retry.
-    let maglevd = Setup::new(&place, "maglev: {}").flag("--log-level", QUIET).start();
+    let maglevd = MaglevdSetup::new(&dir, "maglev: {}").flag("--log-level", QUIET).start();
     maglevd.process.line(0, "no prober; it is tried again");
     let request =
         WatchEventsRequest { kinds: vec![EventKind::Log.into()], log_level: LogLevel::Debug.into() };

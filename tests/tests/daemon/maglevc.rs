@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::programs::program;
 use maglev_proto::v1::BackendState;
 use nix::unistd::geteuid;
@@ -137,7 +137,7 @@ fn explain_reports_failover() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     for server in [0, 1] {
-        stage.farm.sites[server].answer(503);
+        stage.servers.http[server].answer(503);
         maglevd.until_backend(BACKENDS[server], BackendState::Down);
     }
     stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
@@ -185,7 +185,7 @@ fn dangling_overrides_can_be_removed() {
     let mut config = stage.config();
     config.backends.retain(|backend| backend.trim_start().starts_with("b:"));
     config.frontends = vec![crate::frontend("shop", VIP, "{ name: first, backends: { b: { weight: 1 } } }")];
-    maglevd.reload(&stage.place, &config.text());
+    maglevd.reload(&stage.dir, &config.text());
 
     let listed = run_command(&maglevd, "show overrides");
     for dangling in ["disabled*", "paused*", "weight 7*"] {
@@ -220,11 +220,11 @@ fn missing_state_dir_is_warned_about() {
 #[test]
 fn view_role_cannot_change_state() {
     let stage = Stage::new();
-    let address = SocketAddr::new(stage.farm.address(199), 9090);
+    let address = SocketAddr::new(stage.servers.address(199), 9090);
     // A rule for users replaces the default rules, so all others have `view`.
     let api = "maglev:\n  api: { roles: [{ user: root, role: admin }] }\n";
     let config = stage.config().text().replacen("maglev:\n", api, 1);
-    let setup = Setup::new(&stage.place, &config).vpp(&stage.vpp);
+    let setup = MaglevdSetup::new(&stage.dir, &config).vpp(&stage.vpp);
     let mut maglevd = setup.flag("--grpc-addr", address).start();
     maglevd.until_up(&BACKENDS);
     let call = |words: &str| -> Output {

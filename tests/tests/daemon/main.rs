@@ -22,11 +22,11 @@ mod vpp;
 use std::net::{IpAddr, SocketAddr};
 
 use maglev_lab::dataplane::Vpp;
-use maglev_lab::servers::Farm;
-use maglev_lab::maglevd::{Maglevd, Setup};
-use maglev_lab::test_dir::Place;
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::process::Process;
-use maglev_lab::vpp_observer::{Observer, Weights, host};
+use maglev_lab::servers::Servers;
+use maglev_lab::test_dir::TestDir;
+use maglev_lab::vpp_observer::{VppObserver, Weights, host};
 use maglev_proto::v1::BackendState;
 use maglev_vpp::message::Vip;
 use maglev_vppsim::Sim;
@@ -39,20 +39,20 @@ const BACKENDS: [&str; 3] = ["a", "b", "c"];
 /// A prober, three servers and VPP: the surroundings of `maglevd`.
 struct Stage {
     prober: Process,
-    farm: Farm,
-    place: Place,
+    servers: Servers,
+    dir: TestDir,
     vpp: Vpp,
 }
 
 impl Stage {
     fn new() -> Self {
-        let place = Place::new();
-        Self { prober: place.prober(None, &[]), farm: Farm::new(3), place, vpp: Vpp::start().unwrap() }
+        let dir = TestDir::new();
+        Self { prober: dir.prober(None, &[]), servers: Servers::new(3), dir, vpp: Vpp::start().unwrap() }
     }
 
     /// One healthcheck and the backends `a`, `b` and `c`. Frontend `web` prefers `a` and `b` (2 : 1) to `c`.
     fn config(&self) -> Config {
-        let [a, b, c] = [0, 1, 2].map(|server| self.farm.address(server));
+        let [a, b, c] = [0, 1, 2].map(|server| self.servers.address(server));
         Config {
             lb: "sync-interval: 1h, startup-max-delay: 1h".to_owned(),
             backends: vec![backend("a", a), backend("b", b), backend("c", c)],
@@ -62,12 +62,12 @@ impl Stage {
                 "{ name: first, backends: { a: { weight: 100 }, b: { weight: 50 } } },
         { name: last, backends: { c: { weight: 10 } } }",
             )],
-            port: self.farm.port(),
+            port: self.servers.port(),
         }
     }
 
-    fn setup(&self, config: &Config) -> Setup<'_> {
-        Setup::new(&self.place, &config.text()).vpp(&self.vpp)
+    fn setup(&self, config: &Config) -> MaglevdSetup<'_> {
+        MaglevdSetup::new(&self.dir, &config.text()).vpp(&self.vpp)
     }
 
     /// Starts `maglevd` and waits until every backend is up and in VPP.
@@ -80,10 +80,10 @@ impl Stage {
 
     /// Starts `maglevd` with metrics and waits until `b` is down. Returns the address of the metrics.
     fn settled_with_failure(&self) -> (Maglevd, SocketAddr) {
-        let metrics = SocketAddr::new(self.farm.address(199), self.farm.port());
+        let metrics = SocketAddr::new(self.servers.address(199), self.servers.port());
         let mut maglevd = self.setup(&self.config()).flag("--metrics-addr", metrics).start();
         maglevd.until_up(&BACKENDS);
-        self.farm.sites[1].answer(503);
+        self.servers.http[1].answer(503);
         maglevd.until_backend("b", BackendState::Down);
         self.observer().until([(VIP, self.weights(10, 0, 0))]);
         (maglevd, metrics)
@@ -97,13 +97,13 @@ impl Stage {
         self.vpp.sim()
     }
 
-    fn observer(&self) -> Observer<'_> {
-        Observer::of(&self.vpp)
+    fn observer(&self) -> VppObserver<'_> {
+        VppObserver::new(&self.vpp)
     }
 
     /// Weights of the three servers.
     fn weights(&self, a: u8, b: u8, c: u8) -> Weights {
-        [(self.farm.address(0), a), (self.farm.address(1), b), (self.farm.address(2), c)].into()
+        [(self.servers.address(0), a), (self.servers.address(1), b), (self.servers.address(2), c)].into()
     }
 }
 

@@ -23,7 +23,7 @@ fn sync_applies_the_dry_run_plan() {
     let stage = Stage::new();
     let maglevd = stage.settled();
     let vip = Vip { prefix: host(VIP), protocol: 6, port: 80 };
-    let edit = LbAsSetWeight { vip, address: stage.farm.address(0), weight: 99, is_flush: false };
+    let edit = LbAsSetWeight { vip, address: stage.servers.address(0), weight: 99, is_flush: false };
     stage.observer().client(async |client| client.request(&edit).await.unwrap());
 
     let plan = sync(&maglevd, true).plan.unwrap();
@@ -44,7 +44,7 @@ fn sync_applies_the_dry_run_plan() {
 #[test]
 fn invalid_config_is_reported_and_counted() {
     let stage = Stage::new();
-    let metrics = SocketAddr::new(stage.farm.address(199), stage.farm.port());
+    let metrics = SocketAddr::new(stage.servers.address(199), stage.servers.port());
     let mut maglevd = stage.setup(&stage.config()).flag("--metrics-addr", metrics).start();
     maglevd.until_up(&BACKENDS);
     let ask = |plan| {
@@ -55,12 +55,12 @@ fn invalid_config_is_reported_and_counted() {
         reloaded.fault
     };
     let good = stage.config().text();
-    stage.place.write("maglev.yaml", good.replace("frontends:", "frontend:"));
+    stage.dir.write("maglev.yaml", good.replace("frontends:", "frontend:"));
     let Some(ConfigFault { parse_error, problems }) = ask(false) else {
         panic!("the invalid file was accepted")
     };
     assert!(parse_error.contains("maglev.yaml:9:3: ") && problems.is_empty(), "{parse_error} {problems:#?}");
-    stage.place.write("maglev.yaml", good.replace("rise: 2, fall: 3", "rise: 0, fall: 0"));
+    stage.dir.write("maglev.yaml", good.replace("rise: 2, fall: 3", "rise: 0, fall: 0"));
     let Some(ConfigFault { parse_error, problems }) = ask(false) else {
         panic!("the invalid file was accepted")
     };
@@ -69,12 +69,12 @@ fn invalid_config_is_reported_and_counted() {
         (parse_error.as_str(), paths),
         ("", vec!["maglev.healthchecks.site.rise", "maglev.healthchecks.site.fall"])
     );
-    stage.place.write("maglev.yaml", &good);
+    stage.dir.write("maglev.yaml", &good);
     assert_eq!(ask(true), None);
     maglevd.process.line(0, "what=\"reload\"");
     maglevd.process.signal(Signal::SIGHUP);
     maglevd.process.line(0, "who=\"SIGHUP\" what=\"reload\"");
 
-    let reloads = |result| Scrape::of(metrics).value("maglev_config_reload_total", &[result]);
+    let reloads = |result| Scrape::fetch(metrics).value("maglev_config_reload_total", &[result]);
     assert_eq!((reloads("failure"), reloads("success")), (2.0, 2.0));
 }

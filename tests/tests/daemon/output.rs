@@ -10,7 +10,7 @@ use crate::{Stage, VIP};
 fn metrics_reflect_state() {
     let stage = Stage::new();
     let (_maglevd, metrics) = stage.settled_with_failure();
-    let scrape = Scrape::of(metrics);
+    let scrape = Scrape::fetch(metrics);
     for (name, labels, value) in [
         ("maglev_prober_connected", &[][..], 1.0),
         ("maglev_vpp_connected", &[], 1.0),

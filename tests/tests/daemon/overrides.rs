@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_proto::v1::{
     BackendState, DisableBackendRequest, EnableBackendRequest, ListOverridesRequest, ListOverridesResponse,
     Note, OverrideKind, PauseBackendRequest, SetFrontendPoolBackendWeightRequest,
@@ -86,7 +86,7 @@ fn acknowledged_overrides_survive_sigkill() {
 fn sigkill_never_loses_acknowledged_override() {
     const ANSWERS: u32 = 4;
     let stage = Stage::new();
-    let setup = || Setup::new(&stage.place, &stage.config().text());
+    let setup = || MaglevdSetup::new(&stage.dir, &stage.config().text());
     let mut maglevd = setup().start();
     for round in 0..8 {
         let answered = 10 * round + ANSWERS;
@@ -108,8 +108,8 @@ fn persisted_disable_is_applied_after_restart() {
     let mut maglevd = stage.settled();
     maglevd.process.kill();
     let file = r#"{"version": 1, "overrides": [{"kind": "disabled", "backend": "a", "at": "2026-11-22T12:00:00Z"}]}"#;
-    fs::create_dir_all(stage.place.path("state")).unwrap();
-    stage.place.write("state/overrides.json", file);
+    fs::create_dir_all(stage.dir.path("state")).unwrap();
+    stage.dir.write("state/overrides.json", file);
     let written = stage.observer().writes().len();
     let _maglevd = stage.setup(&stage.config()).start();
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
@@ -135,7 +135,7 @@ fn override_expires_on_time() {
     maglevd.process.kill();
     let file = r#"{"version": 1, "overrides": [
       {"kind": "paused", "backend": "b", "at": "2026-01-01T00:00:00Z", "expires": "2026-01-02T00:00:00Z"}]}"#;
-    stage.place.write("state/overrides.json", file);
+    stage.dir.write("state/overrides.json", file);
     let mut maglevd = stage.setup(&stage.config()).start();
     maglevd.until_up(&BACKENDS);
     assert_eq!(listed(&maglevd), ListOverridesResponse::default());
@@ -155,12 +155,12 @@ fn sigterm_persists_overrides() {
 #[test]
 fn corrupt_overrides_file_is_set_aside() {
     let stage = Stage::new();
-    fs::create_dir(stage.place.path("state")).unwrap();
-    stage.place.write("state/overrides.json", "{\"version\": 1, \"overr");
+    fs::create_dir(stage.dir.path("state")).unwrap();
+    stage.dir.write("state/overrides.json", "{\"version\": 1, \"overr");
     let maglevd = stage.settled();
     maglevd.process.line(0, "the overrides make no sense");
     let names = || -> Vec<_> {
-        fs::read_dir(stage.place.path("state"))
+        fs::read_dir(stage.dir.path("state"))
             .unwrap()
             .map(|e| e.unwrap().file_name().into_string().unwrap())
             .collect()
@@ -185,20 +185,20 @@ struct SmallDisk<'a>(&'a Stage);
 
 impl<'a> SmallDisk<'a> {
     fn new(stage: &'a Stage) -> Self {
-        let folder = stage.place.path("state");
+        let folder = stage.dir.path("state");
         fs::create_dir(&folder).unwrap();
         run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&folder));
         Self(stage)
     }
 
     fn remount(&self, how: &str) {
-        run(Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.0.place.path("state")));
+        run(Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.0.dir.path("state")));
     }
 }
 
 impl Drop for SmallDisk<'_> {
     fn drop(&mut self) {
-        run(Command::new("umount").arg("--lazy").arg(self.0.place.path("state")));
+        run(Command::new("umount").arg("--lazy").arg(self.0.dir.path("state")));
     }
 }
 
@@ -214,12 +214,12 @@ fn full_or_readonly_disk_keeps_overrides() {
     }
     let stage = Stage::new();
     let small = SmallDisk::new(&stage);
-    let file = || fs::read_to_string(stage.place.path("state/overrides.json")).unwrap();
+    let file = || fs::read_to_string(stage.dir.path("state/overrides.json")).unwrap();
     let mut maglevd = stage.settled();
     assert_eq!(disable(&maglevd, "a", None), "");
     let before = file();
     // Fill the file system.
-    let ballast = stage.place.path("state/ballast");
+    let ballast = stage.dir.path("state/ballast");
     let full = (0..).map(|n| fs::write(format!("{}{n}", ballast.display()), [0; 4096])).find_map(Result::err);
     assert_eq!(full.unwrap().kind(), std::io::ErrorKind::StorageFull);
 

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use maglev_lab::host::Host;
-use maglev_lab::maglevd::Setup;
-use maglev_lab::test_dir::Place;
+use maglev_lab::maglevd::MaglevdSetup;
 use maglev_lab::process::child_of;
 use maglev_lab::programs::program;
 use maglev_lab::skip;
+use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::BackendState;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -58,19 +58,19 @@ fn bounding_set(process: Pid) -> String {
 }
 
 /// Copies the programs to a directory that belongs to `nobody`.
-fn programs(place: &Place) -> PathBuf {
-    chown(place.path("."), Some(65534), None).unwrap();
+fn programs(dir: &TestDir) -> PathBuf {
+    chown(dir.path("."), Some(65534), None).unwrap();
     for name in ["maglevd", "maglevd-prober"] {
         // `cp` writes the copy, because a program open for writing cannot be executed.
-        let copied = Command::new("cp").arg(program(name).unwrap()).arg(place.path(name)).status().unwrap();
+        let copied = Command::new("cp").arg(program(name).unwrap()).arg(dir.path(name)).status().unwrap();
         assert!(copied.success());
-        fs::set_permissions(place.path(name), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(dir.path(name), Permissions::from_mode(0o755)).unwrap();
     }
-    place.path("maglevd")
+    dir.path("maglevd")
 }
 
 /// Starts `maglevd` and lets it spawn two probers in turn. Returns the capabilities of the spawner.
-fn spawner_privileges(place: &Place, setup: Setup<'_>, wrapper: &[&str]) -> ([String; 5], String) {
+fn spawner_privileges(dir: &TestDir, setup: MaglevdSetup<'_>, wrapper: &[&str]) -> ([String; 5], String) {
     let mut maglevd = setup.flag("--prober", "spawn").wrapped(wrapper).start();
     maglevd.until_backend("a", BackendState::Up);
     let ours = privilege(maglevd.process.pid());
@@ -86,7 +86,7 @@ fn spawner_privileges(place: &Place, setup: Setup<'_>, wrapper: &[&str]) -> ([St
     assert_eq!(privilege(first), [[NONE, NONE, NONE, NONE, "1"]]);
     kill(first, Signal::SIGKILL).unwrap();
     maglevd.until_prober(false);
-    maglevd.reload(place, &config(&["a", "b"]));
+    maglevd.reload(dir, &config(&["a", "b"]));
     maglevd.until_backend("b", BackendState::Up);
     assert_ne!(child_of(spawner), first);
     (kept.concat().try_into().unwrap(), bounding_set(spawner))
@@ -97,8 +97,8 @@ fn root_keeps_only_spawner_capabilities() {
     if skip("root_keeps_only_spawner_capabilities", &[]) {
         return;
     }
-    let place = Place::new();
-    let (kept, bounding) = spawner_privileges(&place, Setup::new(&place, &config(&["a"])), &[]);
+    let dir = TestDir::new();
+    let (kept, bounding) = spawner_privileges(&dir, MaglevdSetup::new(&dir, &config(&["a"])), &[]);
     assert_eq!(kept, [SPAWNER_CAPS, NONE, NONE, NONE, "1"]);
     assert_eq!(bounding, SPAWNER_CAPS);
 }
@@ -108,11 +108,11 @@ fn spawned_prober_enters_reloaded_netns() {
     if skip("spawned_prober_enters_reloaded_netns", &["ip"]) {
         return;
     }
-    let (place, host) = (Place::new(), Host::new("elsewhere"));
-    let mut maglevd = Setup::new(&place, &config(&["a"])).flag("--prober", "spawn").start();
+    let (dir, host) = (TestDir::new(), Host::new("elsewhere"));
+    let mut maglevd = MaglevdSetup::new(&dir, &config(&["a"])).flag("--prober", "spawn").start();
     maglevd.until_backend("a", BackendState::Up);
     let elsewhere = format!("{}  healthchecker: {{ netns: {} }}\n", config(&["a", "b"]), host.name());
-    maglevd.reload(&place, &elsewhere);
+    maglevd.reload(&dir, &elsewhere);
     maglevd.until_backend("b", BackendState::Up);
     let namespace = |process: Pid| fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
     let prober = child_of(maglevd.process.child());
@@ -125,8 +125,8 @@ fn root_without_spawner_drops_all_capabilities() {
     if skip("root_without_spawner_drops_all_capabilities", &[]) {
         return;
     }
-    let place = Place::new();
-    let maglevd = Setup::new(&place, &config(&["a"])).start();
+    let dir = TestDir::new();
+    let maglevd = MaglevdSetup::new(&dir, &config(&["a"])).start();
     for thread in privilege(maglevd.process.pid()) {
         assert_eq!(thread, [NONE, NONE, NONE, NONE, "1"]);
     }
@@ -138,9 +138,9 @@ fn ambient_capability_reaches_only_the_prober() {
     if skip("ambient_capability_reaches_only_the_prober", &["setpriv"]) {
         return;
     }
-    let place = Place::new();
-    let setup = Setup::new(&place, &config(&["a"])).program(programs(&place));
-    let (kept, _) = spawner_privileges(&place, setup, &[&NOBODY[..], &NET_RAW].concat());
+    let dir = TestDir::new();
+    let setup = MaglevdSetup::new(&dir, &config(&["a"])).program(programs(&dir));
+    let (kept, _) = spawner_privileges(&dir, setup, &[&NOBODY[..], &NET_RAW].concat());
     assert_eq!(kept, [RAW, NONE, RAW, RAW, "1"]);
 }
 
@@ -149,12 +149,12 @@ fn prober_uses_file_capability() {
     if skip("prober_uses_file_capability", &["setpriv", "setcap"]) {
         return;
     }
-    let place = Place::new();
-    let maglevd = programs(&place);
+    let dir = TestDir::new();
+    let maglevd = programs(&dir);
     let given =
-        Command::new("setcap").arg("cap_net_raw+ep").arg(place.path("maglevd-prober")).status().unwrap();
+        Command::new("setcap").arg("cap_net_raw+ep").arg(dir.path("maglevd-prober")).status().unwrap();
     assert!(given.success());
-    let setup = Setup::new(&place, &config(&["a"])).program(maglevd);
-    let (kept, _) = spawner_privileges(&place, setup, &NOBODY);
+    let setup = MaglevdSetup::new(&dir, &config(&["a"])).program(maglevd);
+    let (kept, _) = spawner_privileges(&dir, setup, &NOBODY);
     assert_eq!(kept, [NONE, NONE, NONE, NONE, "0"]);
 }

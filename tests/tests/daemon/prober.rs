@@ -1,7 +1,7 @@
 //! Misbehaving probers, and misbehaving clients of a prober.
 
 use maglev_ipc::{ToController, VERSION};
-use maglev_lab::fake_peer::{Impostor, Stranger};
+use maglev_lab::fake_peer::{FakePeer, FakeProber};
 use maglev_lab::process::child_of;
 use maglev_proto::v1::BackendState;
 use nix::sys::signal::{Signal, kill};
@@ -16,19 +16,19 @@ fn hello(version: u16) -> ToController {
 fn prober_version_mismatch_is_logged_once() {
     let mut stage = Stage::new();
     stage.prober.kill();
-    let impostor = Impostor::at(&stage.place.path("prober.sock"));
+    let fake_prober = FakeProber::listen(&stage.dir.path("prober.sock"));
     let maglevd = stage.setup(&stage.config()).start();
     // Reconnects of the same prober add no log lines.
-    let strangers = [(); 3].map(|()| {
-        let stranger = impostor.accept();
-        stranger.tell(&hello(VERSION + 1));
-        stranger
+    let peers = [(); 3].map(|()| {
+        let peer = fake_prober.accept();
+        peer.send(&hello(VERSION + 1));
+        peer
     });
     let line = maglevd.process.line(0, "9.9.9");
     assert!(line.contains(&format!("version {}", VERSION + 1)) && line.contains("WARN"), "{line}");
-    _ = impostor.accept();
+    _ = fake_prober.accept();
     let said = maglevd.process.lines(0).iter().filter(|line| line.contains("9.9.9")).count();
-    assert_eq!((said, strangers.len()), (1, 3));
+    assert_eq!((said, peers.len()), (1, 3));
     assert_eq!(maglevd.backend("a").state(), BackendState::Unknown);
 }
 
@@ -39,12 +39,12 @@ fn garbage_from_prober_freezes_health() {
     let written = stage.observer().writes();
     stage.prober.kill();
     maglevd.until_prober(false);
-    let impostor = Impostor::at(&stage.place.path("prober.sock"));
+    let fake_prober = FakeProber::listen(&stage.dir.path("prober.sock"));
     for nonsense in [&b"\xff\xff\xff\xff"[..], &[0; 60_000], b"GET / HTTP/1.1\r\n\r\n"] {
-        let stranger = impostor.accept();
-        stranger.tell(&hello(VERSION));
+        let peer = fake_prober.accept();
+        peer.send(&hello(VERSION));
         maglevd.until_prober(true);
-        stranger.say(nonsense);
+        peer.send_bytes(nonsense);
         maglevd.until_prober(false);
     }
     for name in BACKENDS {
@@ -58,11 +58,11 @@ fn garbage_from_prober_freezes_health() {
 fn garbage_on_prober_socket_is_harmless() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
-    let said = stage.prober.said();
-    let stranger = Stranger::connect(&stage.place.path("prober.sock"));
-    stranger.say(&[0xff; 1000]);
+    let said = stage.prober.line_count();
+    let peer = FakePeer::connect(&stage.dir.path("prober.sock"));
+    peer.send_bytes(&[0xff; 1000]);
     stage.prober.line(said, "the link to the controller is closed");
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
 }
@@ -76,7 +76,7 @@ fn spawned_prober_is_restarted_when_killed() {
     // The prober is a child of the spawner.
     kill(child_of(maglevd.process.child()), Signal::SIGKILL).unwrap();
     maglevd.until_prober(false);
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
 }

@@ -73,8 +73,8 @@ fn prometheus_scrapes_maglevd() {
         return;
     }
     settled_with_failure(|stage, metrics| {
-        let address = SocketAddr::new(stage.farm.address(198), stage.farm.port());
-        let prometheus = Prometheus::start(&stage.place, address, metrics, None);
+        let address = SocketAddr::new(stage.servers.address(198), stage.servers.port());
+        let prometheus = Prometheus::start(&stage.dir, address, metrics, None);
         until(|| prometheus.value("up") == Some(1.0), || prometheus.targets());
         for (query, value) in [
             ("maglev_backend_state{backend=\"a\",state=\"up\"}", 1.0),

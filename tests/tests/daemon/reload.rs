@@ -10,7 +10,7 @@ const OTHER_VIP: &str = "203.0.113.81";
 #[test]
 fn reload_touches_only_changed_items() {
     let stage = Stage::new();
-    let [a, b, c] = [0, 1, 2].map(|server| stage.farm.address(server));
+    let [a, b, c] = [0, 1, 2].map(|server| stage.servers.address(server));
     let mut config = stage.config();
     // `web` has `a` and `b`; `other` has `c`.
     config.frontends = vec![
@@ -21,14 +21,14 @@ fn reload_touches_only_changed_items() {
     maglevd.until_up(&BACKENDS);
     stage.observer().until([(VIP, [(a, 1), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
 
-    let (before, said) = (maglevd.backend("c"), stage.prober.said());
+    let (before, said) = (maglevd.backend("c"), stage.prober.line_count());
     let written = stage.observer().writes().len();
-    let visits = stage.farm.sites[2].visits().len();
+    let requests = stage.servers.http[2].requests().len();
     // `a` moves to an address without a server, `b` is removed, and `d` takes `b`'s address.
-    let nobody = stage.farm.address(100);
+    let nobody = stage.servers.address(100);
     config.backends = vec![backend("a", nobody), backend("c", c), backend("d", b)];
     config.frontends[0] = frontend("web", VIP, "{ name: only, backends: { a: {}, d: {} } }");
-    maglevd.reload(&stage.place, &config.text());
+    maglevd.reload(&stage.dir, &config.text());
     maglevd.until_backend("b", BackendState::Removed);
     maglevd.until_backend("a", BackendState::Down);
     maglevd.until_up(&["d"]);
@@ -36,7 +36,7 @@ fn reload_touches_only_changed_items() {
 
     // Only changes are sent. `d` equals the old `b`, so the prober keeps that check.
     stage.prober.line(said, "amended generation=2 kept=1 added=1 dropped=1 refused=0");
-    stage.farm.sites[2].wait_for_visits(visits + 3);
+    stage.servers.http[2].wait_for_requests(requests + 3);
     let after = maglevd.backend("c");
     assert_eq!((after.since, after.transitions), (before.since, before.transitions));
     let writes = stage.observer().writes().split_off(written);
@@ -48,7 +48,7 @@ fn invalid_reload_changes_nothing_and_logs_position() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.observer().writes();
-    let path = stage.place.path("maglev.yaml").display().to_string();
+    let path = stage.dir.path("maglev.yaml").display().to_string();
     let good = stage.config().text();
     for (broken, complaint) in [
         (good.replace("frontends:", "frontend:"), format!("{path}:9:3: ")),
@@ -58,8 +58,8 @@ fn invalid_reload_changes_nothing_and_logs_position() {
         ),
         (good.replace("rise: 2", "rise: 0"), format!("{path}: maglev.healthchecks.site.rise: ")),
     ] {
-        let said = maglevd.process.said();
-        stage.place.write("maglev.yaml", broken);
+        let said = maglevd.process.line_count();
+        stage.dir.write("maglev.yaml", broken);
         maglevd.process.signal(Signal::SIGHUP);
         let line = maglevd.process.line(said, &complaint);
         assert!(line.contains("ERROR"), "{line}");
@@ -67,6 +67,6 @@ fn invalid_reload_changes_nothing_and_logs_position() {
     assert_eq!(maglevd.frontend("web").active_pool, "first");
     assert_eq!(stage.observer().writes(), written);
     // The next valid file is applied.
-    maglevd.reload(&stage.place, &good.replace("a: { weight: 100 }", "a: { weight: 25 }"));
+    maglevd.reload(&stage.dir, &good.replace("a: { weight: 100 }", "a: { weight: 25 }"));
     stage.observer().until([(VIP, stage.weights(5, 10, 0))]);
 }

@@ -22,9 +22,9 @@ fn prober_loss_freezes_health_until_reconnect() {
     let written = stage.observer().writes();
     stage.prober.kill();
     maglevd.until_prober(false);
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     assert_frozen(&stage, &maglevd, &written);
-    stage.prober = stage.place.prober(None, &[]);
+    stage.prober = stage.dir.prober(None, &[]);
     maglevd.until_backend("a", BackendState::Down);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
     assert!(!maglevd.backend("a").stale);
@@ -38,7 +38,7 @@ fn hung_prober_freezes_health() {
     stage.prober.signal(Signal::SIGSTOP);
     maglevd.until_prober(false);
     assert_frozen(&stage, &maglevd, &written);
-    stage.farm.sites[1].answer(503);
+    stage.servers.http[1].answer(503);
     stage.prober.signal(Signal::SIGCONT);
     maglevd.until_backend("b", BackendState::Down);
     stage.observer().until([(VIP, stage.weights(10, 0, 0))]);
@@ -48,18 +48,18 @@ fn hung_prober_freezes_health() {
 fn restarted_maglevd_replays_history_minimally() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
-    let (written, said) = (stage.observer().writes().len(), stage.prober.said());
+    let (written, said) = (stage.observer().writes().len(), stage.prober.line_count());
     maglevd.process.kill();
     // `a` fails often enough while no controller runs.
-    let visits = stage.farm.sites[0].visits().len();
-    stage.farm.sites[0].answer(503);
-    stage.farm.sites[0].wait_for_visits(visits + 5);
+    let requests = stage.servers.http[0].requests().len();
+    stage.servers.http[0].answer(503);
+    stage.servers.http[0].wait_for_requests(requests + 5);
     let mut maglevd = stage.setup(&stage.config()).start();
     stage.prober.line(said, "kept=3 added=0 dropped=0 refused=0");
     maglevd.until_backend("a", BackendState::Down);
     maglevd.until_up(&["b", "c"]);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
-    stage.farm.sites[1].answer(503);
+    stage.servers.http[1].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
     let writes = stage.observer().writes().split_off(written);
     if stage.vpp.sim().is_some() {
@@ -77,7 +77,7 @@ fn maglevd_restart_leaves_vpp_unchanged() {
     maglevd.until_up(&BACKENDS);
     maglevd.until_vpp(true);
     // This write proves that `maglevd` had the opportunity to write more.
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
     let writes = stage.observer().writes().split_off(written);
     if stage.vpp.sim().is_some() {
@@ -92,10 +92,10 @@ fn restart_of_both_leaves_vpp_unchanged() {
     let written = stage.observer().writes();
     maglevd.process.kill();
     stage.prober.kill();
-    stage.prober = stage.place.prober(None, &[]);
+    stage.prober = stage.dir.prober(None, &[]);
     let mut maglevd = stage.setup(&stage.config()).start();
     maglevd.until_up(&BACKENDS);
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
     let writes = stage.observer().writes().split_off(written.len());
     if stage.vpp.sim().is_some() {

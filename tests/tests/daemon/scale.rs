@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use maglev_ipc::ProbeKind;
-use maglev_lab::controller::{Controller, check};
-use maglev_lab::maglevd::Setup;
-use maglev_lab::test_dir::Place;
+use maglev_lab::controller::{TestController, check};
+use maglev_lab::maglevd::MaglevdSetup;
 use maglev_lab::process::Process;
 use maglev_lab::skip;
+use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::{BackendState, ListBackendsRequest};
 
 const CHECKS: u32 = 10_000;
@@ -25,11 +25,11 @@ fn first_probes_are_spread_over_time() {
     if skip("first_probes_are_spread_over_time", &[]) {
         return;
     }
-    let place = Place::new();
-    let _prober = place.prober(None, &[]);
-    let mut controller = Controller::connect(&place.path("prober.sock"));
-    let starts = controller
-        .first_starts(Duration::from_secs(10), targets().map(|target| check(target, ProbeKind::Icmp)));
+    let dir = TestDir::new();
+    let _prober = dir.prober(None, &[]);
+    let mut controller = TestController::connect(&dir.path("prober.sock"));
+    let starts =
+        controller.first_starts(Duration::from_secs(10), targets().map(|target| check(target, ProbeKind::Icmp)));
     // The first probes are spread over a second. An unpaced burst takes less than a fifth of that.
     let slot = 100_000_000;
     let fullest =
@@ -42,15 +42,15 @@ fn ten_thousand_backends_fit_memory_bound() {
     if skip("ten_thousand_backends_fit_memory_bound", &[]) {
         return;
     }
-    let place = Place::new();
-    let prober = place.prober(None, &[]);
+    let dir = TestDir::new();
+    let prober = dir.prober(None, &[]);
     let mut config =
         "maglev:\n  healthchecks:\n    ping: { type: icmp, interval: 2s, timeout: 20s }\n  backends:\n"
             .to_owned();
     for (number, target) in targets().enumerate() {
         writeln!(config, "    n{number}: {{ address: {target}, healthcheck: ping }}").unwrap();
     }
-    let mut maglevd = Setup::new(&place, &config).start();
+    let mut maglevd = MaglevdSetup::new(&dir, &config).start();
     for number in 0..CHECKS {
         maglevd.until_backend(&format!("n{number}"), BackendState::Up);
     }

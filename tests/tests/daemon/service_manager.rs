@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use maglev_lab::service_manager::Manager;
+use maglev_lab::service_manager::FakeServiceManager;
 use nix::sys::signal::Signal;
 
 use crate::{BACKENDS, Stage};
@@ -11,8 +11,8 @@ use crate::{BACKENDS, Stage};
 fn sd_notify_reports_state_changes() {
     let mut stage = Stage::new();
     stage.prober.kill();
-    let manager = Manager::new(&stage.place);
-    let notify = stage.place.path("notify");
+    let manager = FakeServiceManager::new(&stage.dir);
+    let notify = stage.dir.path("notify");
     let setup = stage.setup(&stage.config()).flag("--prober", "spawn");
     let mut maglevd = setup.env("NOTIFY_SOCKET", notify.display()).env("WATCHDOG_USEC", "200000").start();
     let mut reported = manager.until("READY=1");
@@ -26,7 +26,7 @@ fn sd_notify_reports_state_changes() {
     manager.until("WATCHDOG=1");
     manager.until("WATCHDOG=1");
 
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     manager.until("STATUS=3 backends: 2 up, 1 down; 1 frontend: 1 up; prober connected; VPP connected");
 
     maglevd.process.signal(Signal::SIGHUP);

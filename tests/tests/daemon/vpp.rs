@@ -13,12 +13,12 @@ use crate::{BACKENDS, Stage, VIP, web};
 fn restarted_vpp_is_refilled() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
     stage.vpp.kill();
     maglevd.until_vpp(false);
     // Changes while VPP is away are applied afterwards.
-    stage.farm.sites[1].answer(503);
+    stage.servers.http[1].answer(503);
     maglevd.until_backend("b", BackendState::Down);
     stage.vpp.boot().unwrap();
     stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
@@ -30,7 +30,7 @@ fn hung_vpp_is_resynced_when_it_resumes() {
     let mut maglevd = stage.settled();
     stage.vpp.hang(true);
     maglevd.until_vpp(false);
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     stage.vpp.hang(false);
     maglevd.until_vpp(true);
@@ -65,7 +65,7 @@ fn malformed_vpp_replies_still_converge() {
     let spoils = [Spoil::Context, Spoil::Kind, Spoil::Short, Spoil::Giant, Spoil::Lost, Spoil::Preceded];
     for (spoil, well) in spoils.into_iter().zip([false, true].into_iter().cycle()) {
         sim.faults(|faults| faults.spoil = Some(spoil));
-        stage.farm.sites[0].answer(if well { 200 } else { 503 });
+        stage.servers.http[0].answer(if well { 200 } else { 503 });
         let weights = if well { stage.weights(10, 5, 0) } else { stage.weights(0, 5, 0) };
         assert!(
             sim.wait_for(PATIENCE, |vpp| {
@@ -83,7 +83,7 @@ fn refused_step_is_reported_and_retried() {
     let Some(sim) = stage.sim("refused_step_is_reported_and_retried") else { return };
     let mut maglevd = stage.settled();
     sim.faults(|faults| faults.refuse("lb_as_set_weight", -1, 1));
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     maglevd.until("the refusal", |event| matches!(event, Event::SyncFailure(_)));
     stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
 }
@@ -119,7 +119,7 @@ fn external_changes_are_reverted_by_sync() {
     let _maglevd = stage.setup(&config).start();
     let right = stage.weights(10, 5, 0);
     stage.observer().until([(VIP, right.clone())]);
-    let [a, b, nobody] = [0, 1, 100].map(|server| stage.farm.address(server));
+    let [a, b, nobody] = [0, 1, 100].map(|server| stage.servers.address(server));
 
     let weight = LbAsSetWeight { vip: web(), address: a, weight: 99, is_flush: false };
     stage.observer().client(async |client| client.request(&weight).await.unwrap());

@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use maglev_lab::container::machine::Machine;
 use maglev_lab::container::rootfs::Debian;
 use maglev_lab::dataplane::Vpp;
+use maglev_lab::http_server::HttpServer;
 use maglev_lab::maglevd::Maglevd;
 use maglev_lab::packets::until;
-use maglev_lab::http_server::Site;
-use maglev_lab::vpp_observer::Observer;
+use maglev_lab::vpp_observer::VppObserver;
 use maglev_proto::v1::BackendState;
 
 pub const CONTROLLER: &str = "vpp-maglevd.service";
@@ -62,7 +62,7 @@ pub const fn debian(suite: &str) -> Debian<'_> {
 /// A machine with two servers in a network namespace, and VPP. The package file is there, but not installed.
 pub struct PackageFixture {
     pub machine: Machine,
-    pub sites: [Site; 2],
+    pub sites: [HttpServer; 2],
     pub vpp: Vpp,
     pub package: String,
 }
@@ -70,10 +70,11 @@ pub struct PackageFixture {
 impl PackageFixture {
     pub fn new(suite: &str) -> Self {
         let vpp = Vpp::start().unwrap();
-        let machine = Machine::beside(&vpp, debian(suite));
+        let machine = Machine::boot_with_vpp(&vpp, debian(suite));
         machine.sh(NETWORK);
         let serve = |address: &str| SocketAddr::new(address.parse().unwrap(), 80);
-        let sites = machine.inside_netns(SERVERS, || ADDRESSES.map(|address| Site::start(serve(address))));
+        let sites =
+            machine.inside_netns(SERVERS, || ADDRESSES.map(|address| HttpServer::start(serve(address))));
         let package = machine.put_package();
         Self { machine, sites, vpp, package }
     }
@@ -105,11 +106,11 @@ impl PackageFixture {
 
     /// Returns a client that follows `maglevd`'s journal from now on.
     pub fn maglevd(&self) -> Maglevd {
-        Maglevd::watch(self.machine.journal(CONTROLLER), self.machine.path(SOCKET))
+        Maglevd::attach(self.machine.journal(CONTROLLER), self.machine.path(SOCKET))
     }
 
-    pub fn observer(&self) -> Observer<'_> {
-        Observer::of(&self.vpp)
+    pub fn observer(&self) -> VppObserver<'_> {
+        VppObserver::new(&self.vpp)
     }
 
     /// Waits until VPP has these weights for the two servers.

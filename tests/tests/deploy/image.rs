@@ -10,12 +10,12 @@ use maglev_lab::container;
 use maglev_lab::container::image::{DOCKER, Image, Run};
 use maglev_lab::dataplane::Vpp;
 use maglev_lab::host::Host;
+use maglev_lab::http_server::HttpServer;
 use maglev_lab::maglevd::Maglevd;
 use maglev_lab::metrics::Scrape;
-use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
-use maglev_lab::http_server::Site;
-use maglev_lab::vpp_observer::Observer;
+use maglev_lab::test_dir::TestDir;
+use maglev_lab::vpp_observer::VppObserver;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -46,38 +46,38 @@ const AS_COMPOSE: Run<'_> = Run { capabilities: "-all,+net_raw", read_only: true
 /// The image on a network with a server, with VPP and a configuration mounted.
 struct ImageFixture {
     image: Image,
-    site: Site,
+    site: HttpServer,
     server: Host,
-    place: Place,
+    dir: TestDir,
     vpp: Vpp,
 }
 
 impl ImageFixture {
     fn new(config: &str) -> Self {
-        let (vpp, place, server) = (Vpp::start().unwrap(), Place::new(), Host::new("server"));
-        let vpp_folder = vpp.api_socket().parent().unwrap().to_owned();
-        fs::set_permissions(&vpp_folder, Permissions::from_mode(0o755)).unwrap();
+        let (vpp, dir, server) = (Vpp::start().unwrap(), TestDir::new(), Host::new("server"));
+        let vpp_dir = vpp.api_socket().parent().unwrap().to_owned();
+        fs::set_permissions(&vpp_dir, Permissions::from_mode(0o755)).unwrap();
         for socket in [vpp.api_socket(), vpp.stats_socket()] {
             chown(&socket, None, Some(VPP_GROUP)).unwrap();
             fs::set_permissions(&socket, Permissions::from_mode(0o770)).unwrap();
         }
-        fs::create_dir(place.path("vpp-maglev")).unwrap();
-        place.write("vpp-maglev/maglev.yaml", config);
-        let shared = [(vpp_folder.as_path(), "/run/vpp"), (&place.path("vpp-maglev"), "/etc/vpp-maglev")];
+        fs::create_dir(dir.path("vpp-maglev")).unwrap();
+        dir.write("vpp-maglev/maglev.yaml", config);
+        let shared = [(vpp_dir.as_path(), "/run/vpp"), (&dir.path("vpp-maglev"), "/etc/vpp-maglev")];
         let image = Image::build(&shared);
         connect(&image, &server);
-        let site = server.inside(|| Site::start((SERVER.parse::<IpAddr>().unwrap(), 80).into()));
-        Self { image, site, server, place, vpp }
+        let site = server.inside(|| HttpServer::start((SERVER.parse::<IpAddr>().unwrap(), 80).into()));
+        Self { image, site, server, dir, vpp }
     }
 
     fn started(&self, run: &Run<'_>) -> Maglevd {
         let process = self.image.run(run);
         process.line(0, "maglevd starts");
-        Maglevd::watch(process, self.image.machine.path("/run/vpp-maglev/maglevd.sock"))
+        Maglevd::attach(process, self.image.machine.path("/run/vpp-maglev/maglevd.sock"))
     }
 
     fn until_weight(&self, weight: u8) {
-        Observer::of(&self.vpp).until([(VIP, [(SERVER.parse().unwrap(), weight)].into())]);
+        VppObserver::new(&self.vpp).until([(VIP, [(SERVER.parse().unwrap(), weight)].into())]);
     }
 }
 
@@ -154,7 +154,7 @@ fn image_works_as_unprivileged_user() {
     let health = fixture.image.healthcheck(&AS_DOCKER);
     assert!(health.status.success(), "{health:?}");
     let metrics = SocketAddr::new(HERE.parse().unwrap(), 9091);
-    let scrape = fixture.server.inside(|| Scrape::of(metrics));
+    let scrape = fixture.server.inside(|| Scrape::fetch(metrics));
     assert!(scrape.value("maglev_backend_state", &["alive", "\"up\""]) > 0.0);
 
     fixture.site.close();
@@ -190,7 +190,7 @@ fn image_names_missing_capability() {
     stop(&mut dropped);
     let confined = fixture.image.run(&Run { more: &["--no-new-privs"], ..AS_DOCKER });
     confined.line(0, "no ICMP over IPv4");
-    let mut maglevd = Maglevd::watch(confined, fixture.image.machine.path("/run/vpp-maglev/maglevd.sock"));
+    let mut maglevd = Maglevd::attach(confined, fixture.image.machine.path("/run/vpp-maglev/maglevd.sock"));
     maglevd.until_up(&["serving"]);
 }
 
@@ -203,6 +203,6 @@ fn container_with_invalid_config_exits() {
     let mut maglevd: Process = fixture.image.run(&AS_DOCKER);
     assert_eq!(maglevd.end().code(), Some(2));
     assert!(maglevd.lines(0).join("\n").contains("pag"), "{:?}", maglevd.lines(0));
-    fixture.place.write("vpp-maglev/maglev.yaml", CONFIG);
+    fixture.dir.write("vpp-maglev/maglev.yaml", CONFIG);
     fixture.started(&AS_DOCKER).until_up(&["serving"]);
 }

@@ -81,7 +81,7 @@ fn socket_activation_starts_service() {
 
     machine.run("systemctl start vpp-maglevd-metrics.socket");
     let metrics = SocketAddr::from((Ipv6Addr::LOCALHOST, 9091));
-    let scrape = machine.inside(|| Scrape::of(metrics));
+    let scrape = machine.inside(|| Scrape::fetch(metrics));
     assert!(scrape.families.contains("maglev_build_info"));
     assert_eq!(state(CONTROLLER), "active");
 }

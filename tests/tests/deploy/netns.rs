@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use maglev_lab::container;
-use maglev_lab::http_server::Site;
+use maglev_lab::http_server::HttpServer;
 
 use crate::fixtures::{CONFIG, FILE, PackageFixture, SERVERS};
 
@@ -30,14 +30,14 @@ fn prober_instance_probes_in_netns() {
     let machine = &fixture.machine;
     machine.sh(NETWORK);
     let sites = machine.inside_netns(SERVERS, || {
-        ["10.98.0.11:80", "10.98.0.12:80"].map(|address| Site::start(address.parse().unwrap()))
+        ["10.98.0.11:80", "10.98.0.12:80"].map(|address| HttpServer::start(address.parse().unwrap()))
     });
     let config = CONFIG.replace("10.99.", "10.98.").replace("fd99:", "fd98:");
     machine.write(FILE, config.replacen("maglev:\n", "maglev:\n  healthchecker: { netns: dataplane }\n", 1));
     machine.run("systemctl enable --now vpp-maglevd-prober@dataplane.socket vpp-maglevd");
     let mut maglevd = fixture.maglevd();
     maglevd.until_up(&["a", "b", "alive4", "alive6"]);
-    assert!(!sites[0].visits().is_empty());
+    assert!(!sites[0].requests().is_empty());
 
     let namespace = fs::metadata(machine.path("/run/netns/dataplane")).unwrap().ino();
     assert_eq!(fs::metadata(machine.proc(INSTANCE, "ns/net")).unwrap().ino(), namespace);

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use maglev_lab::container;
 use maglev_lab::container::machine::Machine;
+use maglev_tests::docs::documented_host::DocumentedHost;
 use maglev_tests::docs::page;
-use maglev_tests::docs::play::{acts, is_played, play};
-use maglev_tests::docs::documented_host::Stage;
+use maglev_tests::docs::play::{has_sessions, run_sessions, split_sessions};
 
 /// Directory of the package that `make deb` builds, below the directory in which commands are typed.
 const PACKAGES: &str = "/root/target/deb";
@@ -21,12 +21,12 @@ fn documented_commands_work_on_fresh_machine() {
     }
     let (mut followed, mut differences) = (0, Vec::new());
     for page in page::all() {
-        let (_, parts) = acts(&page);
-        if is_played(parts) {
+        let (_, parts) = split_sessions(&page);
+        if has_sessions(parts) {
             let config = page.first_configuration().expect("a page for fresh machines has a configuration");
-            let mut stage = Stage::bare(config);
-            prepare(stage.machine(), config);
-            differences.extend(play(&page, parts, &mut stage));
+            let mut host = DocumentedHost::bare(config);
+            prepare(host.machine(), config);
+            differences.extend(run_sessions(&page, parts, &mut host));
             followed += 1;
         }
     }

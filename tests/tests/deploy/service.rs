@@ -10,7 +10,7 @@ fn vpp_follows_health_and_reloads() {
         return;
     }
     let mut fixture = PackageFixture::running("bookworm");
-    fixture.sites[0].close();
+    fixture.http[0].close();
     fixture.until_weights([0, 1]);
     let PackageFixture { machine, sites, .. } = &mut fixture;
     machine.inside_netns(SERVERS, || sites[0].open());
@@ -27,7 +27,7 @@ fn vpp_follows_health_and_reloads() {
     fixture.until_weights([0, 1]);
 
     // An invalid file is not applied, and the caller learns the reason.
-    let said = journal.said();
+    let said = journal.line_count();
     machine.write(FILE, CONFIG.replace("healthcheck: ping", "healthcheck: pong"));
     let _ = machine.fail("systemctl reload vpp-maglevd");
     let line = journal.line(said, "pong");

@@ -14,7 +14,7 @@ fn start_as_other_user(machine: &Machine) -> Process {
         "exec runuser -u nobody -- maglevd --config {FILE} --grpc-addr= --grpc-socket= --metrics-addr= \
          --vpp-api-addr= --vpp-stats-addr= --prober {PROBER_SOCKET}"
     );
-    Process::spawn("the stranger", machine.command("sh").args(["-euc", &script]))
+    Process::spawn("the other maglevd", machine.command("sh").args(["-euc", &script]))
 }
 
 #[test]
@@ -39,10 +39,10 @@ fn sockets_reject_unauthorized_users() {
     // The prober also checks `SO_PEERCRED`, independent of the file mode.
     let journal = machine.journal(PROBER);
     machine.run(&format!("chmod 0666 {PROBER_SOCKET}"));
-    let stranger = start_as_other_user(machine);
+    let peer = start_as_other_user(machine);
     let uid = machine.run("id -u nobody");
     let line = journal.line(0, &format!("is of user {uid}, who is not allowed"));
-    stranger.line(0, "no prober");
+    peer.line(0, "no prober");
     println!("{line}");
     // The legitimate controller is not affected.
     fixture.settled();

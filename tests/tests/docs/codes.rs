@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use maglev_lab::maglevd::Setup;
-use maglev_lab::test_dir::Place;
+use maglev_lab::maglevd::MaglevdSetup;
 use maglev_lab::process::Process;
 use maglev_lab::programs::program;
+use maglev_lab::test_dir::TestDir;
 use maglev_proto::DESCRIPTORS;
 use maglev_proto::v1::Code;
 use maglev_tests::docs::manual::Manual;
@@ -77,9 +77,9 @@ fn handled_signals(process: &Process) -> BTreeSet<String> {
 
 #[test]
 fn every_signal_is_documented() {
-    let place = Place::new();
-    let prober = place.prober(None, &[]);
-    let maglevd = Setup::new(&place, "maglev:\n").start();
+    let dir = TestDir::new();
+    let prober = dir.prober(None, &[]);
+    let maglevd = MaglevdSetup::new(&dir, "maglev:\n").start();
     let there = BTreeMap::from([
         ("maglevd", handled_signals(&maglevd.process)),
         ("maglevd-prober", handled_signals(&prober)),
@@ -111,17 +111,17 @@ fn every_exit_code_is_documented() {
 
 /// Provokes and returns the exit codes of each program.
 fn exit_codes() -> BTreeMap<&'static str, BTreeSet<String>> {
-    let place = Place::new();
-    let good = place.write("good.yaml", "maglev:\n");
-    let broken = place.write("broken.yaml", "maglev: [\n");
+    let dir = TestDir::new();
+    let good = dir.write("good.yaml", "maglev:\n");
+    let broken = dir.write("broken.yaml", "maglev: [\n");
     let absurd = "maglev:\n  backends:\n    a: { address: 192.0.2.1, healthcheck: none }\n";
-    let absurd = place.write("absurd.yaml", absurd);
+    let absurd = dir.write("absurd.yaml", absurd);
     let checks = [good, broken, absurd].map(|file| {
         let output =
             Command::new(program("maglevd").unwrap()).args(["--check", "--config"]).arg(file).output();
         output.unwrap().status.code().unwrap()
     });
-    let nobody = format!("unix:{}", place.path("nobody.sock").display());
+    let nobody = format!("unix:{}", dir.path("nobody.sock").display());
     let ended = |name: &str, words: &[&str]| {
         let output = Command::new(program(name).unwrap()).args(words).output().unwrap();
         output.status.code().unwrap()

@@ -1,9 +1,9 @@
 //! Terminal sessions on the pages match the real output.
 
 use maglev_lab::container;
+use maglev_tests::docs::documented_host::{CONFIG, DocumentedHost};
 use maglev_tests::docs::page;
-use maglev_tests::docs::play::{acts, is_played, play};
-use maglev_tests::docs::documented_host::{CONFIG, Stage};
+use maglev_tests::docs::play::{has_sessions, run_sessions, split_sessions};
 
 #[test]
 fn documented_terminal_sessions_match_output() {
@@ -12,9 +12,9 @@ fn documented_terminal_sessions_match_output() {
     }
     let mut differences = Vec::new();
     for page in page::all() {
-        let (parts, _) = acts(&page);
-        if is_played(parts) {
-            differences.extend(play(&page, parts, &mut Stage::set(&page::read(CONFIG))));
+        let (parts, _) = split_sessions(&page);
+        if has_sessions(parts) {
+            differences.extend(run_sessions(&page, parts, &mut DocumentedHost::running(&page::read(CONFIG))));
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));

@@ -3,12 +3,12 @@
 use std::fs;
 use std::process::Command;
 
-use maglev_lab::test_dir::Place;
 use maglev_lab::programs::program;
 use maglev_lab::skip_without;
+use maglev_lab::test_dir::TestDir;
+use maglev_tests::docs::documented_host::CONFIG;
 use maglev_tests::docs::manual::Manual;
 use maglev_tests::docs::page::{self, Fence, first_key};
-use maglev_tests::docs::documented_host::CONFIG;
 
 /// First key of a configuration.
 const FIRST_KEY: &str = "maglev:";
@@ -70,8 +70,8 @@ fn configurations_of_manual_and_package_are_valid() {
     let examples = displays.into_iter().filter(|text| first_key(text) == FIRST_KEY);
     let mut configs: Vec<_> = examples.collect();
     assert!(!configs.is_empty(), "the manual has no example");
-    for folder in ["docs/examples", "debian/etc/vpp-maglev"] {
-        let files = fs::read_dir(page::path(folder)).unwrap().map(|entry| entry.unwrap().path());
+    for directory in ["docs/examples", "debian/etc/vpp-maglev"] {
+        let files = fs::read_dir(page::path(directory)).unwrap().map(|entry| entry.unwrap().path());
         configs.extend(files.map(|file| fs::read_to_string(file).unwrap()));
     }
     for config in configs {
@@ -93,8 +93,8 @@ fn prometheus_blocks_on_pages_are_valid() {
         } else {
             fence.body
         };
-        let place = Place::new();
-        let file = place.write("page.yml", text);
+        let dir = TestDir::new();
+        let file = dir.write("page.yml", text);
         let checked = Command::new("promtool").args(words).arg(file).output().unwrap();
         assert!(checked.status.success(), "{at}: {}", String::from_utf8_lossy(&checked.stderr));
     }
@@ -119,8 +119,8 @@ fn shell_blocks_are_well_formed() {
 
 /// Returns the error of `maglevd --check` for a configuration.
 fn fault(config: &str) -> Option<String> {
-    let place = Place::new();
-    let file = place.write("maglev.yaml", config);
+    let dir = TestDir::new();
+    let file = dir.write("maglev.yaml", config);
     let checked =
         Command::new(program("maglevd").unwrap()).args(["--check", "--config"]).arg(file).output().unwrap();
     (!checked.status.success()).then(|| String::from_utf8_lossy(&checked.stderr).into_owned())

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use maglev_core::config::{Config, check};
-use maglev_lab::test_dir::Place;
 use maglev_lab::programs::program;
+use maglev_lab::test_dir::TestDir;
 use maglev_tests::docs::manual::Manual;
 use maglev_tests::docs::page::{Cell, Page, Table, read};
 use maglevd::config::parse;
@@ -80,8 +80,8 @@ const UNBOUNDED: (&str, &str) = ("frontends", "protocol");
 
 /// Returns the error of `maglevd --check` for an invalid configuration.
 fn complaint(maglev: &str) -> String {
-    let place = Place::new();
-    let file = place.write("maglev.yaml", format!("maglev: {maglev}\n"));
+    let dir = TestDir::new();
+    let file = dir.write("maglev.yaml", format!("maglev: {maglev}\n"));
     let checked =
         Command::new(program("maglevd").unwrap()).args(["--check", "--config"]).arg(file).output().unwrap();
     String::from_utf8(checked.stderr).unwrap()

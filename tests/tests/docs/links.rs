@@ -46,16 +46,16 @@ fn fault(pages: &BTreeMap<String, Page>, page: &Page, to: &str) -> Option<String
 
 /// Resolves `file`, relative to a page, to a path in the repository.
 fn relative(page: &str, file: &str) -> Option<String> {
-    let mut folders: Vec<_> = page.split('/').collect();
-    folders.pop();
+    let mut directories: Vec<_> = page.split('/').collect();
+    directories.pop();
     for part in file.trim_end_matches('/').split('/') {
         match part {
             "." => {}
-            ".." => _ = folders.pop()?,
-            part => folders.push(part),
+            ".." => _ = directories.pop()?,
+            part => directories.push(part),
         }
     }
-    Some(folders.join("/"))
+    Some(directories.join("/"))
 }
 
 #[test]

@@ -7,8 +7,8 @@ use maglev_lab::container;
 use maglev_lab::metrics::Scrape;
 use maglev_lab::packets::until;
 use maglev_proto::v1::BackendState;
+use maglev_tests::docs::documented_host::{CONFIG, DocumentedHost, FILE};
 use maglev_tests::docs::page;
-use maglev_tests::docs::documented_host::{CONFIG, FILE, Stage};
 
 /// Metric families with their labels.
 type Families = BTreeMap<String, BTreeSet<String>>;
@@ -44,23 +44,23 @@ fn every_metric_is_documented_with_labels() {
         return;
     }
     let config = page::read(CONFIG);
-    let mut stage = Stage::set(&config);
-    let served = stage.run(TLS);
+    let mut host = DocumentedHost::running(&config);
+    let served = host.run(TLS);
     assert!(served.succeeded, "{served:?}");
     let config = SECTIONS.iter().fold(config, |config, (section, tls)| {
         config.replace(&format!("\n  {section}:\n"), &format!("\n  {section}:\n    tls: {tls}\n"))
     });
-    stage.machine().write(FILE, config);
+    host.machine().write(FILE, config);
     for scene in
         ["nginx0 stops", "nginx1 stops", "nginx0 recovers", "nginx1 recovers", "VPP dies", "VPP returns"]
     {
-        stage.scene(scene);
+        host.scene(scene);
     }
-    let said = stage.run(ACTIONS);
-    stage.maglevd().until_backend("tls", BackendState::Up);
+    let said = host.run(ACTIONS);
+    host.maglevd().until_backend("tls", BackendState::Up);
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 9091));
     let documented = documented();
-    let exported = || exported(&stage.machine().inside(|| Scrape::of(address)));
+    let exported = || exported(&host.machine().inside(|| Scrape::fetch(address)));
     // Traffic metrics return some time after VPP.
     until(
         || exported() == documented,

@@ -5,7 +5,7 @@ use std::fs;
 use maglev_tests::docs::page::{path, read};
 
 /// Directories of integration tests.
-const FOLDERS: [&str; 8] = [
+const DIRECTORIES: [&str; 8] = [
     "tests/tests",
     "tests/bench/tests",
     "tests/sim/tests",
@@ -53,7 +53,7 @@ fn is_test(name: &str) -> bool {
 fn roots(name: &str) -> Vec<String> {
     match PACKAGES.iter().find(|(package, _)| *package == name) {
         Some((_, source)) => vec![(*source).to_owned()],
-        None => FOLDERS.iter().map(|folder| format!("{folder}/{name}")).collect(),
+        None => DIRECTORIES.iter().map(|directory| format!("{directory}/{name}")).collect(),
     }
 }
 

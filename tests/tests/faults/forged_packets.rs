@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use maglev_ipc::{Check, ConnectMode, ProbeKind, ProberStats};
-use maglev_lab::faulty_link::{Cable, Sent};
-use maglev_lab::controller::{Controller, SHORT, check, tcp};
+use maglev_lab::controller::{SHORT, TestController, check, tcp};
+use maglev_lab::faulty_link::{FaultyLink, SentFrame};
+use maglev_lab::http_server::HttpServer;
 use maglev_lab::packet::Packet;
-use maglev_lab::test_dir::Place;
-use maglev_lab::http_server::Site;
 use maglev_lab::skip;
+use maglev_lab::test_dir::TestDir;
 use maglev_lab::topology::{FAMILIES, Family, Lab, V4};
 
-use crate::{Bench, FaultFixture, add_servers, uniform_backends};
+use crate::{FaultFixture, ProberFixture, add_servers, uniform_backends};
 
 const PORT: u16 = 80;
 const SYN: u8 = 0x02;
@@ -26,7 +26,7 @@ const HALF_OPEN: ProbeKind = ProbeKind::Tcp { port: PORT, mode: ConnectMode::Hal
 const DELAY: Duration = Duration::from_millis(50);
 
 /// A forgery: its name, how it is made of the reply, and the counter it increments.
-type Forgery = (&'static str, fn(&Packet) -> Sent, fn(&ProberStats) -> u64);
+type Forgery = (&'static str, fn(&Packet) -> SentFrame, fn(&Stats) -> u64);
 
 /// Offsets in an ICMP packet.
 const IDENT: usize = 4;
@@ -36,24 +36,24 @@ const COOKIE: usize = 24;
 
 /// Echo replies that match no request.
 const REPLIES: [Forgery; 6] = [
-    ("another's cookie", |reply| reply.changed(|bytes| bytes[COOKIE] ^= 1), |stats| stats.spoofed),
-    ("another check", |reply| reply.changed(|bytes| bytes[KEY + 7] ^= 1), |stats| stats.spoofed),
-    ("another number", |reply| reply.changed(|bytes| bytes[SEQ + 1] ^= 1), |stats| stats.spoofed),
-    ("no cookie", |reply| reply.changed(|bytes| bytes.truncate(COOKIE)), |stats| stats.spoofed),
-    ("from elsewhere", |reply| reply.from_elsewhere(nobody(reply)), |stats| stats.spoofed),
+    ("another's cookie", |reply| reply.modify(|bytes| bytes[COOKIE] ^= 1), |stats| stats.spoofed),
+    ("another check", |reply| reply.modify(|bytes| bytes[KEY + 7] ^= 1), |stats| stats.spoofed),
+    ("another number", |reply| reply.modify(|bytes| bytes[SEQ + 1] ^= 1), |stats| stats.spoofed),
+    ("no cookie", |reply| reply.modify(|bytes| bytes.truncate(COOKIE)), |stats| stats.spoofed),
+    ("from elsewhere", |reply| reply.with_source(nobody(reply)), |stats| stats.spoofed),
     // The kernel's socket filter discards it as another program's reply.
-    ("another's identifier", |reply| reply.changed(|bytes| bytes[IDENT] ^= 1), |_| u64::MAX),
+    ("another's identifier", |reply| reply.modify(|bytes| bytes[IDENT] ^= 1), |_| u64::MAX),
 ];
 
 /// Segments that match no SYN.
 const SEGMENTS: [Forgery; 6] = [
-    ("another acknowledged", |segment| segment.changed(|bytes| bytes[11] ^= 1), |stats| stats.unmatched),
-    ("from another port", |segment| segment.changed(|bytes| bytes[1] ^= 1), |stats| stats.spoofed),
-    ("from elsewhere", |segment| segment.from_elsewhere(nobody(segment)), |stats| stats.spoofed),
+    ("another acknowledged", |segment| segment.modify(|bytes| bytes[11] ^= 1), |stats| stats.unmatched),
+    ("from another port", |segment| segment.modify(|bytes| bytes[1] ^= 1), |stats| stats.spoofed),
+    ("from elsewhere", |segment| segment.with_source(nobody(segment)), |stats| stats.spoofed),
     (
         "a reset that acknowledges another",
         |segment| {
-            segment.changed(|bytes| {
+            segment.modify(|bytes| {
                 (bytes[11], bytes[13]) = (bytes[11] ^ 1, RST_ACK);
             })
         },
@@ -62,13 +62,13 @@ const SEGMENTS: [Forgery; 6] = [
     (
         "a reset from another port",
         |segment| {
-            segment.changed(|bytes| {
+            segment.modify(|bytes| {
                 (bytes[1], bytes[13]) = (bytes[1] ^ 1, RST_ACK);
             })
         },
         |stats| stats.spoofed,
     ),
-    ("a reset without acknowledgement", |segment| segment.changed(|bytes| bytes[13] = 0x04), |_| u64::MAX),
+    ("a reset without acknowledgement", |segment| segment.modify(|bytes| bytes[13] = 0x04), |_| u64::MAX),
 ];
 
 fn family(address: IpAddr) -> &'static Family {
@@ -76,7 +76,7 @@ fn family(address: IpAddr) -> &'static Family {
 }
 
 fn nobody(packet: &Packet) -> IpAddr {
-    family(packet.from).nobody
+    family(packet.from).unused
 }
 
 fn is_answer(packet: &Packet) -> bool {
@@ -88,29 +88,33 @@ fn forged_reply_is_ignored() {
     if skip("forged_reply_is_ignored", &[]) {
         return;
     }
-    let mut bench = Bench::new();
-    let cable = Cable::lay(&bench.lab, 5);
+    let mut fixture = ProberFixture::new();
+    let link = FaultyLink::install(&fixture.lab, 5);
     for family in FAMILIES {
-        let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, PORT)));
+        let _site = fixture.lab.server.inside(|| HttpServer::start(SocketAddr::new(family.server, PORT)));
         for (probe, good, forgeries) in [(ProbeKind::Icmp, "L7OK", REPLIES), (HALF_OPEN, "L4OK", SEGMENTS)] {
             for (what, forge, counted) in forgeries {
-                let before = bench.controller.stats(|_| true);
+                let before = fixture.controller.stats(|_| true);
                 // Before the genuine reply.
-                cable.treat(move |packet, _| {
-                    if is_answer(packet) { vec![forge(packet), packet.on()] } else { vec![packet.on()] }
+                link.set_rule(move |packet, _| {
+                    if is_answer(packet) {
+                        vec![forge(packet), packet.forward()]
+                    } else {
+                        vec![packet.forward()]
+                    }
                 });
                 let with = check(family.server, probe.clone());
-                assert_eq!(bench.controller.outcomes(with, 5), vec![good; 5], "{what}");
+                assert_eq!(fixture.controller.outcomes(with, 5), vec![good; 5], "{what}");
                 // In place of the genuine reply.
-                cable.treat(move |packet, _| {
-                    vec![if is_answer(packet) { forge(packet) } else { packet.on() }]
+                link.set_rule(move |packet, _| {
+                    vec![if is_answer(packet) { forge(packet) } else { packet.forward() }]
                 });
                 let without = Check { timeout: SHORT, ..check(family.server, probe.clone()) };
-                assert_eq!(bench.controller.outcomes(without, 1), ["L4TOUT"], "{what}");
-                bench
+                assert_eq!(fixture.controller.outcomes(without, 1), ["L4TOUT"], "{what}");
+                fixture
                     .controller
                     .stats(|now| counted(now) == u64::MAX || counted(now) >= counted(&before) + 6);
-                cable.mend();
+                link.clear_rule();
             }
         }
     }
@@ -169,29 +173,29 @@ fn only_icmp_delivery_errors_fail_probes() {
     if skip("only_icmp_delivery_errors_fail_probes", &[]) {
         return;
     }
-    let mut bench = Bench::new();
-    let cable = Cable::lay(&bench.lab, 6);
+    let mut fixture = ProberFixture::new();
+    let link = FaultyLink::install(&fixture.lab, 6);
     for (family, errors) in FAMILIES.into_iter().zip(ERRORS) {
-        let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, PORT)));
+        let _site = fixture.lab.server.inside(|| HttpServer::start(SocketAddr::new(family.server, PORT)));
         for (probe, good) in [(ProbeKind::Icmp, "L7OK"), (HALF_OPEN, "L4OK")] {
             for (error, meaning) in errors {
                 let error = *error;
                 let is_reported = meaning.is_some();
                 // A router sends the error. The packet still arrives if the error is not a delivery failure.
-                cable.treat(move |packet, _| {
+                link.set_rule(move |packet, _| {
                     if !is_probe(packet, &family) {
-                        return vec![packet.on()];
+                        return vec![packet.forward()];
                     }
-                    let mut sent = vec![packet.error(family.nobody, error, |_| ()), packet.late(DELAY)];
+                    let mut sent = vec![packet.icmp_error(family.unused, error, |_| ()), packet.delay(DELAY)];
                     sent.truncate(if is_reported { 1 } else { 2 });
                     sent
                 });
-                let verdict = bench.controller.verdict(check(family.server, probe.clone()));
+                let verdict = fixture.controller.verdict(check(family.server, probe.clone()));
                 let wanted = meaning.map_or(good.to_owned(), |words| format!("L4CON {words}"));
                 assert_eq!(verdict, wanted, "{error:?}");
             }
         }
-        cable.mend();
+        link.clear_rule();
     }
 }
 
@@ -200,11 +204,11 @@ fn icmp_error_for_other_packet_is_ignored() {
     if skip("icmp_error_for_other_packet_is_ignored", &[]) {
         return;
     }
-    let mut bench = Bench::new();
-    let cable = Cable::lay(&bench.lab, 7);
+    let mut fixture = ProberFixture::new();
+    let link = FaultyLink::install(&fixture.lab, 7);
     for family in FAMILIES {
         let (header, code) = if family.server.is_ipv4() { (20, [3, 1]) } else { (40, [1, 3]) };
-        let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, PORT)));
+        let _site = fixture.lab.server.inside(|| HttpServer::start(SocketAddr::new(family.server, PORT)));
         // Changed byte of the quoted packet: the last one of the target address, or one of the payload.
         let target = header - 1;
         for (probe, good, places) in [
@@ -218,18 +222,18 @@ fn icmp_error_for_other_packet_is_ignored() {
             (tcp(PORT), "L4OK", vec![target, header + 1, header + 3, header + 4]),
         ] {
             for at in places {
-                cable.treat(move |packet, _| {
+                link.set_rule(move |packet, _| {
                     if is_probe(packet, &family) {
-                        let lie = packet.error(family.nobody, code, |quoted| quoted[at] ^= 1);
-                        return vec![lie, packet.late(DELAY)];
+                        let lie = packet.icmp_error(family.unused, code, |quoted| quoted[at] ^= 1);
+                        return vec![lie, packet.delay(DELAY)];
                     }
-                    vec![packet.on()]
+                    vec![packet.forward()]
                 });
-                let verdicts = bench.controller.outcomes(check(family.server, probe.clone()), 3);
+                let verdicts = fixture.controller.outcomes(check(family.server, probe.clone()), 3);
                 assert_eq!(verdicts, vec![good; 3], "{probe:?} {at}");
             }
         }
-        cable.mend();
+        link.clear_rule();
     }
 }
 
@@ -240,26 +244,26 @@ fn concurrent_pingers_do_not_interfere() {
     }
     const PING: &str = "    ping: { type: icmp, interval: 50ms, timeout: 10s, rise: 2, fall: 3 }\n";
     let lab = Lab::new();
-    let cable = Cable::lay(&lab, 8);
+    let link = FaultyLink::install(&lab, 8);
     let backends = uniform_backends(&add_servers(&lab, 3), "ping");
     // ICMP identifier of the prober's requests.
     let ident = Arc::new(Mutex::new(None));
     let seen = Arc::clone(&ident);
-    cable.treat(move |packet, _| {
+    link.set_rule(move |packet, _| {
         if packet.is_echo() && packet.payload().len() == 32 {
             let bytes = packet.payload();
             *seen.lock().unwrap() = Some(u16::from_be_bytes([bytes[IDENT], bytes[IDENT + 1]]));
         }
-        vec![packet.on()]
+        vec![packet.forward()]
     });
     let mut fixture = FaultFixture::new(lab, 100, PING, backends);
     fixture.settle();
-    cable.mend();
+    link.clear_rule();
     let ident = ident.lock().unwrap().expect("the prober has sent requests");
     // A second prober, and ping with the prober's identifier, on the same host to the same servers.
-    let other = Place::new();
-    let _second = other.humble_prober(&fixture.lab.prober, &[]);
-    let mut second = Controller::connect(&other.path("prober.sock"));
+    let other = TestDir::new();
+    let _second = other.unprivileged_prober(&fixture.lab.prober, &[]);
+    let mut second = TestController::connect(&other.path("prober.sock"));
     for server in [fixture.backends[0].1, fixture.backends[3].1] {
         let mut ping = fixture.lab.prober.command("ping");
         ping.args(["-q", "-c", "30", "-i", "0.01", "-e", &ident.to_string(), &server.to_string()]);
@@ -281,33 +285,35 @@ fn fragmented_replies_are_accepted() {
     if skip("fragmented_replies_are_accepted", &[]) {
         return;
     }
-    let mut bench = Bench::new();
-    let cable = Cable::lay(&bench.lab, 9);
-    let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(V4.server, PORT)));
+    let mut fixture = ProberFixture::new();
+    let link = FaultyLink::install(&fixture.lab, 9);
+    let _site = fixture.lab.server.inside(|| HttpServer::start(SocketAddr::new(V4.server, PORT)));
     for (probe, good) in [(ProbeKind::Icmp, "L7OK"), (HALF_OPEN, "L4OK"), (tcp(PORT), "L4OK")] {
         let used = Arc::new(AtomicBool::new(false));
         let reported = Arc::clone(&used);
-        cable.treat(move |packet, _| {
+        link.set_rule(move |packet, _| {
             if !is_answer(packet) {
-                return vec![packet.on()];
+                return vec![packet.forward()];
             }
             reported.store(true, Ordering::Relaxed);
             packet.fragments(8)
         });
-        assert_eq!(bench.controller.outcomes(check(V4.server, probe.clone()), 5), vec![good; 5]);
+        assert_eq!(fixture.controller.outcomes(check(V4.server, probe.clone()), 5), vec![good; 5]);
         assert!(used.load(Ordering::Relaxed));
-        cable.treat(|packet, _| vec![if is_answer(packet) { packet.with_options() } else { packet.on() }]);
+        link.set_rule(|packet, _| {
+            vec![if is_answer(packet) { packet.with_options() } else { packet.forward() }]
+        });
         let more = Check { fast_interval: Duration::from_millis(30), ..check(V4.server, probe) };
-        assert_eq!(bench.controller.outcomes(more, 5), vec![good; 5]);
+        assert_eq!(fixture.controller.outcomes(more, 5), vec![good; 5]);
     }
     // The last fragment of each reply is lost.
-    cable.treat(|packet, _| {
-        let mut sent = if is_answer(packet) { packet.fragments(8) } else { vec![packet.on()] };
+    link.set_rule(|packet, _| {
+        let mut sent = if is_answer(packet) { packet.fragments(8) } else { vec![packet.forward()] };
         if sent.len() > 1 {
             sent.pop();
         }
         sent
     });
     let check = Check { timeout: SHORT, ..check(V4.server, ProbeKind::Icmp) };
-    assert_eq!(bench.controller.outcomes(check, 3), ["L4TOUT"; 3]);
+    assert_eq!(fixture.controller.outcomes(check, 3), ["L4TOUT"; 3]);
 }

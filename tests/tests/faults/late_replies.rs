@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use maglev_ipc::{Check, ConnectMode, ProbeKind};
-use maglev_lab::faulty_link::Cable;
 use maglev_lab::controller::{SHORT, check, http};
+use maglev_lab::faulty_link::FaultyLink;
+use maglev_lab::http_server::HttpServer;
 use maglev_lab::packet::Packet;
-use maglev_lab::http_server::Site;
 use maglev_lab::skip;
 use maglev_lab::topology::{FAMILIES, Lab};
 use maglev_proto::v1::BackendState;
 
-use crate::{Bench, FaultFixture, add_servers, recovery, uniform_backends};
+use crate::{FaultFixture, ProberFixture, add_servers, recovery, uniform_backends};
 
 const PATIENT: &str =
     "    ping: { type: icmp, interval: 50ms, fast-interval: 20ms, timeout: 10s, rise: 2, fall: 3 }\n";
@@ -25,12 +25,12 @@ fn duplicates_and_reordering_change_nothing() {
         return;
     }
     let lab = Lab::new();
-    let cable = Cable::lay(&lab, 2);
+    let link = FaultyLink::install(&lab, 2);
     let backends = uniform_backends(&add_servers(&lab, 10), "ping");
     let mut fixture = FaultFixture::new(lab, 0, PATIENT, backends);
     fixture.settle();
-    cable.treat(|packet, random| {
-        let mut sent = [(); 2].map(|()| packet.late(Duration::from_millis(random.u64(0..60)))).to_vec();
+    link.set_rule(|packet, random| {
+        let mut sent = [(); 2].map(|()| packet.delay(Duration::from_millis(random.u64(0..60)))).to_vec();
         sent.truncate(random.usize(1..=2));
         sent
     });
@@ -49,16 +49,16 @@ fn replies_after_timeout_are_ignored() {
         return;
     }
     let lab = Lab::new();
-    let cable = Cable::lay(&lab, 3);
+    let link = FaultyLink::install(&lab, 3);
     let backends = uniform_backends(&add_servers(&lab, 4), "ping");
     let victims = backends.iter().take(2).map(|(_, address, _)| *address).collect::<Vec<_>>();
     let mut fixture = FaultFixture::new(lab, 100, HASTY, backends);
     fixture.settle();
     // Every reply arrives, but after its timeout.
-    cable.treat(move |packet, random| {
+    link.set_rule(move |packet, random| {
         let is_late = packet.is_echo_reply() && victims.contains(&packet.from);
         let after = if is_late { random.u64(600..900) } else { 0 };
-        vec![packet.late(Duration::from_millis(after))]
+        vec![packet.delay(Duration::from_millis(after))]
     });
     for name in ["b0", "b1"] {
         fixture.maglevd.until_backend(name, BackendState::Down);
@@ -71,7 +71,7 @@ fn replies_after_timeout_are_ignored() {
         assert_eq!((backend.state(), backend.counter), (BackendState::Down, 0), "{backend:#?}");
         fixture.until_outcome(name, "L4TOUT");
     }
-    cable.mend();
+    link.clear_rule();
     recovery("replies after the timeout", || fixture.until_weights(|_| 1));
     fixture.assert_unchanged_except(&["b0", "b1"]);
 }
@@ -81,10 +81,10 @@ fn corrupted_reply_is_ignored() {
     if skip("corrupted_reply_is_ignored", &[]) {
         return;
     }
-    let mut bench = Bench::new();
-    let cable = Cable::lay(&bench.lab, 4);
+    let mut fixture = ProberFixture::new();
+    let link = FaultyLink::install(&fixture.lab, 4);
     for family in FAMILIES {
-        let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(family.server, 80)));
+        let _site = fixture.lab.server.inside(|| HttpServer::start(SocketAddr::new(family.server, 80)));
         for probe in [ProbeKind::Icmp, http(80, "/")] {
             let verdict = if probe == ProbeKind::Icmp { "L4TOUT" } else { "L7TOUT no answer" };
             // One byte of each reply is corrupted, in turn, beginning with the header.
@@ -92,23 +92,31 @@ fn corrupted_reply_is_ignored() {
                 !packet.is_request && (packet.is_echo_reply() || packet.payload().len() > 60)
             };
             let mut at = 0..;
-            cable.treat(move |packet, random| {
-                vec![if is_answer(packet) { packet.spoiled(at.next().unwrap(), random) } else { packet.on() }]
+            link.set_rule(move |packet, random| {
+                vec![if is_answer(packet) {
+                    packet.corrupt(at.next().unwrap(), random)
+                } else {
+                    packet.forward()
+                }]
             });
             let check = Check { timeout: SHORT, ..check(family.server, probe) };
-            assert_eq!(bench.controller.outcomes(check, 10), vec![verdict; 10]);
-            cable.mend();
-            while bench.controller.more(1).last().is_none_or(|verdict| !verdict.starts_with("L7OK")) {}
+            assert_eq!(fixture.controller.outcomes(check, 10), vec![verdict; 10]);
+            link.clear_rule();
+            while fixture.controller.more(1).last().is_none_or(|verdict| !verdict.starts_with("L7OK")) {}
         }
     }
     let half_open = ProbeKind::Tcp { port: 80, mode: ConnectMode::HalfOpen, tls: None };
     // A reply to a SYN is matched by acknowledgement number and sender only.
-    let _site = bench.lab.server.inside(|| Site::start(SocketAddr::new(FAMILIES[0].server, 80)));
-    cable.treat(|packet, random| {
+    let _site = fixture.lab.server.inside(|| HttpServer::start(SocketAddr::new(FAMILIES[0].server, 80)));
+    link.set_rule(|packet, random| {
         let at = random.usize(8..12);
         let spoil = |bytes: &mut Vec<u8>| bytes[at] ^= 1;
-        vec![if !packet.is_request && packet.is_segment(0x12) { packet.changed(spoil) } else { packet.on() }]
+        vec![if !packet.is_request && packet.is_segment(0x12) {
+            packet.modify(spoil)
+        } else {
+            packet.forward()
+        }]
     });
     let check = Check { timeout: SHORT, ..check(FAMILIES[0].server, half_open) };
-    assert_eq!(bench.controller.outcomes(check, 4), ["L4TOUT"; 4]);
+    assert_eq!(fixture.controller.outcomes(check, 4), ["L4TOUT"; 4]);
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use maglev_lab::faulty_link::Cable;
+use maglev_lab::faulty_link::FaultyLink;
 use maglev_lab::packets::until;
 use maglev_lab::skip;
 use maglev_lab::topology::Lab;
@@ -23,13 +23,13 @@ const PING: &str =
 
 /// Drops a request with probability `first`, and after a drop with `next`, unless that would take a backend down. Counts the
 /// drops.
-fn lose(cable: &Cable, first: f64, next: f64) -> Arc<AtomicUsize> {
+fn lose(link: &FaultyLink, first: f64, next: f64) -> Arc<AtomicUsize> {
     let lost = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&lost);
     let mut counters: BTreeMap<IpAddr, (u32, bool)> = BTreeMap::new();
-    cable.treat(move |packet, random| {
+    link.set_rule(move |packet, random| {
         if !packet.is_echo() {
-            return vec![packet.on()];
+            return vec![packet.forward()];
         }
         let (counter, is_lost) = counters.entry(packet.to).or_insert((TOP, false));
         *is_lost = random.f64() < if *is_lost { next } else { first } && *counter > RISE;
@@ -39,7 +39,7 @@ fn lose(cable: &Cable, first: f64, next: f64) -> Arc<AtomicUsize> {
             return Vec::new();
         }
         *counter = TOP.min(*counter + 1);
-        vec![packet.on()]
+        vec![packet.forward()]
     });
     lost
 }
@@ -50,7 +50,7 @@ fn loss_below_fall_changes_nothing() {
         return;
     }
     let lab = Lab::new();
-    let cable = Cable::lay(&lab, 1);
+    let link = FaultyLink::install(&lab, 1);
     let backends = uniform_backends(&add_servers(&lab, 25), "ping");
     // Threshold 0 disables mass-failure detection.
     let mut fixture = FaultFixture::new(lab, 0, PING, backends);
@@ -59,10 +59,10 @@ fn loss_below_fall_changes_nothing() {
         // A timeout while this host had stopped the prober is a local fault.
         let failed = |fixture: &FaultFixture| fixture.probes(None, &["L4TOUT", "LOCAL"]);
         let before = failed(&fixture);
-        let lost = lose(&cable, first, next);
+        let lost = lose(&link, first, next);
         let count = || lost.load(Ordering::Relaxed);
         until(|| count() >= enough, || format!("{} are lost, not {enough}", count()));
-        cable.mend();
+        link.clear_rule();
         // The last drops also time out. Until then a backend still looks well.
         until(
             || failed(&fixture) - before >= count() as f64,
@@ -79,11 +79,13 @@ fn loss_below_fall_changes_nothing() {
     }
 
     let victim = fixture.backends[0].1;
-    cable.treat(move |packet, _| if packet.server() == victim { Vec::new() } else { vec![packet.on()] });
+    link.set_rule(
+        move |packet, _| if packet.server() == victim { Vec::new() } else { vec![packet.forward()] },
+    );
     fixture.maglevd.until_backend("b0", BackendState::Down);
     fixture.until_weights(|name| u8::from(name != "b0"));
     fixture.until_outcome("b0", "L4TOUT");
-    cable.mend();
+    link.clear_rule();
     recovery("all packets of one backend are lost", || fixture.until_weights(|_| 1));
     fixture.assert_unchanged_except(&["b0"]);
 }

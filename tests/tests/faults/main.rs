@@ -16,16 +16,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use maglev_lab::controller::Controller;
+use maglev_lab::controller::TestController;
 use maglev_lab::dataplane::Vpp;
-use maglev_lab::servers;
-use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::metrics::Scrape;
 use maglev_lab::packets::until;
-use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
+use maglev_lab::servers;
+use maglev_lab::test_dir::TestDir;
 use maglev_lab::topology::{Lab, V4, V6};
-use maglev_lab::vpp_observer::{Observer, Weights};
+use maglev_lab::vpp_observer::{VppObserver, Weights};
 
 /// VIPs of the two frontends, for IPv4 and for IPv6 servers.
 const VIPS: [&str; 2] = ["203.0.113.80", "203.0.113.81"];
@@ -42,7 +42,7 @@ struct FaultFixture {
     backends: Vec<Backend>,
     /// Writes to VPP up to the settled state.
     written: Vec<String>,
-    place: Place,
+    dir: TestDir,
     vpp: Vpp,
     lab: Lab,
 }
@@ -61,12 +61,12 @@ impl FaultFixture {
         healthchecks: &str,
         backends: Vec<Backend>,
     ) -> Self {
-        let (place, vpp) = (Place::new(), Vpp::start().unwrap());
-        let prober = place.prober_by(Some(&lab.prober), wrapper, &[]);
+        let (dir, vpp) = (TestDir::new(), Vpp::start().unwrap());
+        let prober = dir.wrapped_prober(Some(&lab.prober), wrapper, &[]);
         let config = config(blind_threshold, healthchecks, &backends);
         let metrics = SocketAddr::new(servers::loopback_address(), 9091);
-        let maglevd = Setup::new(&place, &config).vpp(&vpp).flag("--metrics-addr", metrics).start();
-        Self { maglevd, metrics, prober, config, backends, written: Vec::new(), place, vpp, lab }
+        let maglevd = MaglevdSetup::new(&dir, &config).vpp(&vpp).flag("--metrics-addr", metrics).start();
+        Self { maglevd, metrics, prober, config, backends, written: Vec::new(), dir, vpp, lab }
     }
 
     /// Waits until every backend is up and in VPP.
@@ -77,8 +77,8 @@ impl FaultFixture {
         self.written = self.observer().writes();
     }
 
-    fn observer(&self) -> Observer<'_> {
-        Observer::of(&self.vpp)
+    fn observer(&self) -> VppObserver<'_> {
+        VppObserver::new(&self.vpp)
     }
 
     /// Waits until VPP has these weights.
@@ -106,7 +106,7 @@ impl FaultFixture {
 
     /// Returns the number of probes with one of `codes`, for one backend or all.
     fn probes(&self, backend: Option<&str>, codes: &[&str]) -> f64 {
-        let scrape = Scrape::of(self.metrics);
+        let scrape = Scrape::fetch(self.metrics);
         let of = |key: &str| {
             key.starts_with("maglev_probe_total{")
                 && backend.is_none_or(|name| key.contains(&format!("backend=\"{name}\"")))
@@ -137,13 +137,13 @@ impl FaultFixture {
 
     /// Returns the value of a metric with these labels.
     fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        Scrape::of(self.metrics).value(name, labels)
+        Scrape::fetch(self.metrics).value(name, labels)
     }
 
     /// Waits until a metric is at least `value`.
     fn until_metric(&self, name: &str, labels: &[&str], value: f64) {
         let now = || self.metric(name, labels);
-        let all = || Scrape::of(self.metrics).samples.into_iter().filter(|(key, _)| key.starts_with(name));
+        let all = || Scrape::fetch(self.metrics).samples.into_iter().filter(|(key, _)| key.starts_with(name));
         until(|| now() >= value, || format!("not {labels:?} {value}: {:?}", all().collect::<Vec<_>>()));
     }
 
@@ -164,7 +164,7 @@ impl FaultFixture {
 
     /// Reloads, so that `maglevd` has processed all earlier outcomes.
     fn flush_outcomes(&mut self) {
-        self.maglevd.reload(&self.place, &self.config);
+        self.maglevd.reload(&self.dir, &self.config);
     }
 }
 
@@ -219,18 +219,18 @@ fn recovery<T>(scenario: &str, wait_until_well: impl FnOnce() -> T) -> T {
 }
 
 /// A lab with a prober, and a controller of that prober.
-struct Bench {
-    controller: Controller,
+struct ProberFixture {
+    controller: TestController,
     _prober: Process,
-    _place: Place,
+    _place: TestDir,
     lab: Lab,
 }
 
-impl Bench {
+impl ProberFixture {
     fn new() -> Self {
-        let (lab, place) = (Lab::new(), Place::new());
-        let prober = place.humble_prober(&lab.prober, &[]);
-        let controller = Controller::connect(&place.path("prober.sock"));
-        Self { controller, _prober: prober, _place: place, lab }
+        let (lab, dir) = (Lab::new(), TestDir::new());
+        let prober = dir.unprivileged_prober(&lab.prober, &[]);
+        let controller = TestController::connect(&dir.path("prober.sock"));
+        Self { controller, _prober: prober, _place: dir, lab }
     }
 }

@@ -7,8 +7,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use maglev_lab::certificates::Authority;
-use maglev_lab::hostile_server::{Manners, Rogue, WELL, hear, wait};
-use maglev_lab::http_server::Site;
+use maglev_lab::hostile_server::{
+    HostileServer, OK_RESPONSE, ServerBehaviour, read_request, read_until_closed,
+};
+use maglev_lab::http_server::HttpServer;
 use maglev_lab::skip;
 use maglev_lab::topology::{Lab, V4, V6};
 use maglev_proto::v1::BackendState;
@@ -26,7 +28,7 @@ const ODD: u16 = 1000;
 const GROWTH: u64 = 8 * 1024;
 
 /// A server: name, behaviour, expected outcome, and the request of its check.
-type OddServer = (&'static str, Manners, &'static str, CheckKind);
+type OddServer = (&'static str, ServerBehaviour, &'static str, CheckKind);
 
 #[derive(Clone, Copy, PartialEq)]
 enum CheckKind {
@@ -43,7 +45,7 @@ use CheckKind::{Body, Connection, Status, Tls};
 
 /// Slow answers time out. Everything else is decided as soon as it is certain.
 const SERVERS: [OddServer; 31] = [
-    ("silent", wait, "L7TOUT no answer", Status),
+    ("silent", read_until_closed, "L7TOUT no answer", Status),
     ("drips-head", |s| drip(s, b"HTTP/1.1 200 OK\r\nX: "), "L7TOUT no whole head", Status),
     (
         "drips-body",
@@ -147,7 +149,7 @@ const SERVERS: [OddServer; 31] = [
     (
         "reset-after-answer",
         |s| {
-            say(s, WELL)?;
+            say(s, OK_RESPONSE)?;
             reset(s)
         },
         "L7OK HTTP 200",
@@ -155,13 +157,13 @@ const SERVERS: [OddServer; 31] = [
     ),
     ("reset-connection", reset, "L4OK", Connection),
     ("tls-garbage", |s| s.write_all(&[0x5a; 4096]), "L6RSP the answer is not TLS", Tls),
-    ("tls-silent", wait, "L6TOUT", Tls),
+    ("tls-silent", read_until_closed, "L6TOUT", Tls),
     ("tls-drips", |s| drip(s, &[0x16, 3, 3, 0x40, 0]), "L6TOUT", Tls),
     (
         "tls-closed",
         |s| {
             s.shutdown(Shutdown::Write)?;
-            wait(s)
+            read_until_closed(s)
         },
         "L6RSP connection closed during the handshake",
         Tls,
@@ -176,9 +178,9 @@ const REUSED: [OddServer; 7] = [
     (
         "kept-ended",
         |s| {
-            hear(s)?;
-            s.write_all(WELL)?;
-            hear(s).map(|_| ())
+            read_request(s)?;
+            s.write_all(OK_RESPONSE)?;
+            read_request(s).map(|_| ())
         },
         "L7OK HTTP 200",
         Status,
@@ -186,9 +188,9 @@ const REUSED: [OddServer; 7] = [
     (
         "kept-reset",
         |s| {
-            hear(s)?;
-            s.write_all(WELL)?;
-            hear(s)?;
+            read_request(s)?;
+            s.write_all(OK_RESPONSE)?;
+            read_request(s)?;
             reset(s)
         },
         "L7OK HTTP 200",
@@ -197,9 +199,9 @@ const REUSED: [OddServer; 7] = [
     (
         "kept-408",
         |s| {
-            hear(s)?;
-            s.write_all(WELL)?;
-            hear(s)?;
+            read_request(s)?;
+            s.write_all(OK_RESPONSE)?;
+            read_request(s)?;
             s.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
         },
         "L7OK HTTP 200",
@@ -208,8 +210,8 @@ const REUSED: [OddServer; 7] = [
     (
         "kept-flooded",
         |s| {
-            hear(s)?;
-            pour(s, WELL, b"more")
+            read_request(s)?;
+            pour(s, OK_RESPONSE, b"more")
         },
         "L7OK HTTP 200",
         Status,
@@ -217,9 +219,9 @@ const REUSED: [OddServer; 7] = [
     (
         "kept-garbled",
         |s| {
-            hear(s)?;
-            s.write_all(WELL)?;
-            hear(s)?;
+            read_request(s)?;
+            s.write_all(OK_RESPONSE)?;
+            read_request(s)?;
             s.write_all(b"all is well")
         },
         "L7RSP not an HTTP answer",
@@ -228,10 +230,10 @@ const REUSED: [OddServer; 7] = [
     (
         "kept-silent",
         |s| {
-            hear(s)?;
-            s.write_all(WELL)?;
-            hear(s)?;
-            wait(s)
+            read_request(s)?;
+            s.write_all(OK_RESPONSE)?;
+            read_request(s)?;
+            read_until_closed(s)
         },
         "L7TOUT no answer",
         Status,
@@ -239,9 +241,9 @@ const REUSED: [OddServer; 7] = [
     (
         "kept-head",
         |s| {
-            hear(s)?;
-            s.write_all(WELL)?;
-            hear(s)?;
+            read_request(s)?;
+            s.write_all(OK_RESPONSE)?;
+            read_request(s)?;
             pour(s, b"HTTP/1.1 200 OK\r\n", b"X: y\r\n")
         },
         "L7RSP the head is too long",
@@ -251,7 +253,7 @@ const REUSED: [OddServer; 7] = [
 
 /// Reads a request, writes `bytes`, and closes.
 fn say(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
-    hear(stream)?;
+    read_request(stream)?;
     stream.write_all(bytes)
 }
 
@@ -281,7 +283,7 @@ fn reset(stream: &mut TcpStream) -> io::Result<()> {
 /// Presents a certificate chain of a thousand certificates.
 fn tls_with_a_huge_chain(stream: &mut TcpStream) -> io::Result<()> {
     let authority = Authority::new();
-    let identity = authority.good("lab");
+    let identity = authority.valid("lab");
     let pem = |text: &str| CertificateDer::from_pem_slice(text.as_bytes()).unwrap();
     let mut chain = vec![pem(&identity.certificate)];
     chain.extend(vec![pem(&authority.certificate()); 1000]);
@@ -312,26 +314,26 @@ fn healthcheck(port: u16, (name, _, verdict, ask): &OddServer, is_kept: bool) ->
 }
 
 /// Starts these servers, one per port of one host, and two correct ones.
-fn fixture(odd: &[OddServer], is_kept: bool) -> (FaultFixture, Vec<Rogue>, Site) {
+fn fixture(odd: &[OddServer], is_kept: bool) -> (FaultFixture, Vec<HostileServer>, HttpServer) {
     let lab = Lab::new();
-    let site = lab.server.inside(|| Site::start("[::]:80".parse().unwrap()));
+    let site = lab.server.inside(|| HttpServer::start("[::]:80".parse().unwrap()));
     let mut checks = "    good: { type: http, port: 80, interval: 20ms, timeout: 30s }
     ping: { type: icmp, interval: 20ms, timeout: 30s }
 "
     .to_owned();
-    let mut rogues = Vec::new();
+    let mut hostile = Vec::new();
     let mut backends: Vec<Backend> =
         vec![("good".to_owned(), V6.server, "good"), ("ping".to_owned(), V4.server, "ping")];
     for (port, server) in (ODD..).zip(odd) {
         let at = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-        rogues.push(lab.server.inside(|| Rogue::start(at, server.1)));
+        hostile.push(lab.server.inside(|| HostileServer::start(at, server.1)));
         checks += &healthcheck(port, server, is_kept);
         // Each backend of a frontend needs its own address.
         let address = Ipv4Addr::from(0x0a58_0000 + u32::from(port)).into();
         backends.push((server.0.to_owned(), address, server.0));
     }
     crate::add_servers(&lab, 0);
-    (FaultFixture::new(lab, 0, &checks, backends), rogues, site)
+    (FaultFixture::new(lab, 0, &checks, backends), hostile, site)
 }
 
 /// Returns `L7STS` of `L7STS HTTP 302`.
@@ -358,7 +360,7 @@ fn misbehaving_servers_get_exact_verdicts() {
     if skip("misbehaving_servers_get_exact_verdicts", &[]) {
         return;
     }
-    let (mut fixture, rogues, _site) = fixture(&SERVERS, false);
+    let (mut fixture, hostile, _site) = fixture(&SERVERS, false);
     fixture.maglevd.until_up(&["good", "ping"]);
     let mut before = 0;
     for round in 0..2 {
@@ -380,9 +382,9 @@ fn misbehaving_servers_get_exact_verdicts() {
         assert!(round == 0 || now < before + GROWTH, "{before} KiB became {now}");
         before = now;
     }
-    let healed = SERVERS.iter().zip(&rogues).filter(|((.., ask), _)| matches!(ask, Status | Connection));
-    let healed: Vec<_> = healed.map(|((name, ..), rogue)| (*name, rogue)).collect();
-    healed.iter().for_each(|(_, rogue)| rogue.behave());
+    let healed = SERVERS.iter().zip(&hostile).filter(|((.., ask), _)| matches!(ask, Status | Connection));
+    let healed: Vec<_> = healed.map(|((name, ..), server)| (*name, server)).collect();
+    healed.iter().for_each(|(_, server)| server.behave());
     let names: Vec<_> = healed.iter().map(|(name, _)| *name).collect();
     recovery("misbehaving servers recover", || fixture.maglevd.until_up(&names));
 }
@@ -392,7 +394,7 @@ fn keep_alive_retries_only_stale_connections() {
     if skip("keep_alive_retries_only_stale_connections", &[]) {
         return;
     }
-    let (mut fixture, rogues, _site) = fixture(&REUSED, true);
+    let (mut fixture, hostile, _site) = fixture(&REUSED, true);
     fixture.maglevd.until_up(&["good", "ping"]);
     fixture.until_each_probed(REUSED.iter().map(|(name, _, verdict, _)| (*name, code(verdict))), 5.0);
     fixture.until_each_probed(REUSED.iter().map(|(name, ..)| (*name, "L7OK")), 5.0);
@@ -406,6 +408,6 @@ fn keep_alive_retries_only_stale_connections() {
     }
     assert_other_checks_pass(&fixture);
     let names: Vec<_> = REUSED.iter().map(|(name, ..)| *name).collect();
-    rogues.iter().for_each(Rogue::behave);
+    hostile.iter().for_each(HostileServer::behave);
     fixture.maglevd.until_up(&names);
 }

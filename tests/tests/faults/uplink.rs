@@ -3,9 +3,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use maglev_lab::faulty_link::Cable;
+use maglev_lab::faulty_link::FaultyLink;
+use maglev_lab::http_server::HttpServer;
 use maglev_lab::packets::until;
-use maglev_lab::http_server::Site;
 use maglev_lab::skip;
 use maglev_lab::topology::{Lab, V4, V6};
 use maglev_proto::v1::{BackendState, Blindness};
@@ -25,9 +25,9 @@ fn mixed_backends(lab: &Lab) -> Vec<Backend> {
 }
 
 /// Starts a server for both families.
-fn site(lab: &Lab) -> Site {
+fn site(lab: &Lab) -> HttpServer {
     let at: SocketAddr = "[::]:80".parse().unwrap();
-    lab.server.inside(|| Site::start(at))
+    lab.server.inside(|| HttpServer::start(at))
 }
 
 /// Asserts that all backends are stale and unchanged, in `maglevc` too.
@@ -107,7 +107,7 @@ fn local_firewall_freezes_health() {
     fixture.lab.prober.filter("output", &["meta l4proto { icmp, ipv6-icmp, tcp } drop"]);
     fixture.maglevd.until_blind(&[Blindness::Unseen]);
     assert_frozen(&fixture, "not permitted on this host");
-    fixture.lab.prober.unfilter();
+    fixture.lab.prober.remove_filters();
     assert_thawed(&mut fixture, "a filter of our own");
 }
 
@@ -117,7 +117,7 @@ fn fd_exhaustion_freezes_tcp_checks_only() {
         return;
     }
     let lab = Lab::new();
-    let cable = Cable::lay(&lab, 12);
+    let link = FaultyLink::install(&lab, 12);
     let (mut backends, _site) = (mixed_backends(&lab), site(&lab));
     // Their checks use up to eight connections at a time.
     let hogs = ["10.88.0.101", "10.88.0.102"].map(|address| address.parse::<IpAddr>().unwrap());
@@ -126,9 +126,9 @@ fn fd_exhaustion_freezes_tcp_checks_only() {
     let mut fixture =
         FaultFixture::with_wrapped_prober(&["prlimit", "--nofile=70:70"], lab, 100, CHECKS, backends);
     fixture.settle();
-    cable.treat(
+    link.set_rule(
         move |packet, _| {
-            if hogs.contains(&packet.server()) { Vec::new() } else { vec![packet.on()] }
+            if hogs.contains(&packet.server()) { Vec::new() } else { vec![packet.forward()] }
         },
     );
     fixture.maglevd.until_blind(&[Blindness::Unseen]);
@@ -145,7 +145,7 @@ fn fd_exhaustion_freezes_tcp_checks_only() {
         assert_eq!(fixture.probes(Some(name), &["LOCAL"]), 0.0);
     }
     fixture.assert_unchanged_except(&[]);
-    cable.mend();
+    link.clear_rule();
     assert_thawed(&mut fixture, "no descriptors");
 }
 
@@ -156,7 +156,7 @@ fn port_exhaustion_freezes_health() {
     }
     const HANG: &str = "    hang: { type: tcp, port: 80, interval: 100ms, fast-interval: 50ms, timeout: 20s, rise: 2, fall: 3 }\n";
     let lab = Lab::new();
-    let _site = lab.server.inside(|| Site::start("0.0.0.0:80".parse().unwrap()));
+    let _site = lab.server.inside(|| HttpServer::start("0.0.0.0:80".parse().unwrap()));
     let server = add_servers(&lab, 1)[0];
     let backends = vec![("b0".to_owned(), server, "hang")];
     let mut fixture = FaultFixture::new(lab, 100, HANG, backends);
@@ -181,14 +181,14 @@ fn short_uplink_cut_takes_nothing_down() {
         return;
     }
     let lab = Lab::new();
-    let cable = Cable::lay(&lab, 10);
+    let link = FaultyLink::install(&lab, 10);
     let backends = uniform_backends(&add_servers(&lab, 3), "ping");
     let mut fixture = FaultFixture::new(lab, 100, SILENCE, backends);
     fixture.settle();
-    cable.treat(|_, _| Vec::new());
+    link.set_rule(|_, _| Vec::new());
     fixture.maglevd.until_blind(&[Blindness::Suspected]);
     assert_eq!(fixture.metric("maglev_verdicts_waiting", &[]), 1.0);
-    cable.mend();
+    link.clear_rule();
     let reported = [Blindness::Suspected, Blindness::Refuted];
     recovery("the uplink is cut for a moment", || fixture.maglevd.until_blind(&reported));
     let below = |name: &String| fixture.maglevd.backend(name).counter < 4;
@@ -207,18 +207,18 @@ fn long_uplink_cut_is_total_outage() {
     const SOON: &str =
         "    ping: { type: icmp, interval: 200ms, fast-interval: 100ms, timeout: 1s, rise: 2, fall: 3 }\n";
     let lab = Lab::new();
-    let cable = Cable::lay(&lab, 11);
+    let link = FaultyLink::install(&lab, 11);
     let backends = uniform_backends(&add_servers(&lab, 3), "ping");
     let names: Vec<_> = backends.iter().map(|(name, ..)| name.clone()).collect();
     let mut fixture = FaultFixture::new(lab, 100, SOON, backends);
     fixture.settle();
-    cable.treat(|_, _| Vec::new());
+    link.set_rule(|_, _| Vec::new());
     fixture.maglevd.until_blind(&[Blindness::Suspected, Blindness::Confirmed]);
     fixture.until_weights(|_| 0);
     for name in &names {
         fixture.until_outcome(name, "L4TOUT");
     }
-    cable.mend();
+    link.clear_rule();
     recovery("the uplink is cut for longer", || fixture.until_weights(|_| 1));
     fixture.flush_outcomes();
     fixture.maglevd.until_blind(&[Blindness::Suspected, Blindness::Confirmed]);

@@ -86,8 +86,8 @@ fn panels_have_unique_ids_and_positions() {
         let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
         let (x, y, width, height) = (at("x"), at("y"), at("w"), at("h"));
         assert!(width > 0 && height > 0 && x + width <= 24, "{}", panel["title"]);
-        for place in (x..x + width).flat_map(|x| (y..y + height).map(move |y| (x, y))) {
-            assert!(taken.insert(place), "{} overlaps another panel", panel["title"]);
+        for dir in (x..x + width).flat_map(|x| (y..y + height).map(move |y| (x, y))) {
+            assert!(taken.insert(dir), "{} overlaps another panel", panel["title"]);
         }
         // In reading order, which Grafana also uses to assign panels to rows.
         assert!(y >= top, "{} is out of order", panel["title"]);

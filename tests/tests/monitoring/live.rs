@@ -7,14 +7,14 @@ use std::thread;
 
 use maglev_lab::certificates::Authority;
 use maglev_lab::dataplane::Vpp;
-use maglev_lab::servers::Farm;
-use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::metrics::Scrape;
 use maglev_lab::packets::until;
-use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
 use maglev_lab::prometheus::Prometheus;
+use maglev_lab::servers::Servers;
 use maglev_lab::skip_without;
+use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::BackendState;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -49,23 +49,24 @@ struct MonitoringFixture {
     prober: Process,
     prometheus: Prometheus,
     metrics: SocketAddr,
-    farm: Farm,
-    place: Place,
+    servers: Servers,
+    dir: TestDir,
     _vpp: Vpp,
 }
 
 impl MonitoringFixture {
     /// Starts a healthy system, except for one expired certificate.
     fn new() -> Self {
-        let (place, farm, vpp) = (Place::new(), Farm::new(3), Vpp::start().unwrap());
-        let prober = place.prober(None, &[]);
-        serve_tls(farm.address(3), farm.port());
-        let [metrics, address] = [199, 198].map(|number| SocketAddr::new(farm.address(number), farm.port()));
-        let setup = Setup::new(&place, &config(&farm, "")).vpp(&vpp).flag("--metrics-addr", metrics);
+        let (dir, servers, vpp) = (TestDir::new(), Servers::new(3), Vpp::start().unwrap());
+        let prober = dir.prober(None, &[]);
+        serve_tls(servers.address(3), servers.port());
+        let [metrics, address] =
+            [199, 198].map(|number| SocketAddr::new(servers.address(number), servers.port()));
+        let setup = MaglevdSetup::new(&dir, &config(&servers, "")).vpp(&vpp).flag("--metrics-addr", metrics);
         let mut maglevd = setup.start();
         maglevd.until_up(&["a", "b", "c", "d", "e"]);
-        let prometheus = Prometheus::start(&place, address, metrics, Some(&doc("monitoring/alerts.yml")));
-        Self { maglevd, prober, prometheus, metrics, farm, place, _vpp: vpp }
+        let prometheus = Prometheus::start(&dir, address, metrics, Some(&doc("monitoring/alerts.yml")));
+        Self { maglevd, prober, prometheus, metrics, servers, dir, _vpp: vpp }
     }
 
     fn maglevc(&self, command: &str) -> bool {
@@ -75,14 +76,14 @@ impl MonitoringFixture {
     /// Causes all of [`FAULTS`].
     fn cause_faults(&mut self) {
         for server in [0, 1] {
-            self.farm.sites[server].answer(503);
+            self.servers.http[server].answer(503);
         }
         for name in ["a", "b"] {
             self.maglevd.until_backend(name, BackendState::Down);
         }
         assert!(self.maglevc("set frontend shop pool only backend e weight 50 for 1h"));
-        self.maglevd.reload(&self.place, &config(&self.farm, LATE));
-        self.place.write("maglev.yaml", "maglev: nothing");
+        self.maglevd.reload(&self.dir, &config(&self.servers, LATE));
+        self.dir.write("maglev.yaml", "maglev: nothing");
         assert!(!self.maglevc("config reload"));
         // Two samples are needed for a rate above zero.
         let of_late = "rate(maglev_probe_total{backend=\"late\",code=\"LOCAL\"}[1m]) > 0";
@@ -107,15 +108,15 @@ impl MonitoringFixture {
 const LATE: &str = "late";
 
 /// Frontends `web` and `shop`, plus one named `late` unless that is empty.
-fn config(farm: &Farm, late: &str) -> String {
-    let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|server| farm.address(server));
-    let port = farm.port();
+fn config(servers: &Servers, late: &str) -> String {
+    let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|server| servers.address(server));
+    let port = servers.port();
     let common = "interval: 50ms, timeout: 20s, rise: 2, fall: 3";
     let (backend, frontend) = if late.is_empty() {
         (String::new(), String::new())
     } else {
         (
-            format!("    {late}: {{ address: {}, healthcheck: elsewhere }}", farm.address(5)),
+            format!("    {late}: {{ address: {}, healthcheck: elsewhere }}", servers.address(5)),
             format!(
                 "    {late}: {{ address: 203.0.113.82, protocol: tcp, port: 80, pools: [ {{ name: only, backends: {{ {late}: {{}} }} }} ] }}"
             ),
@@ -217,7 +218,7 @@ fn alert_rules_use_existing_metrics() {
         alerts.iter().map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
     };
     until(|| EXPECTED_ALERTS.iter().all(|name| firing().contains(*name)), || format!("{:?}", firing()));
-    let shown = Scrape::of(fixture.metrics).samples;
+    let shown = Scrape::fetch(fixture.metrics).samples;
     let shown: BTreeSet<&str> = shown.keys().map(|key| key.split('{').next().unwrap()).collect();
     let rules = fixture.prometheus.ask("rules");
     let groups = rules["data"]["groups"].as_array().unwrap();

@@ -11,7 +11,7 @@ use maglev_lab::host::Host;
 use maglev_lab::skip;
 use maglev_lab::topology::{FAMILIES, V4, V6};
 
-use crate::Bench;
+use crate::ProberFixture;
 
 const OPEN: u16 = 80;
 const CLOSED: u16 = 81;
@@ -56,24 +56,24 @@ fn half_open_probe_is_invisible_to_applications() {
         return;
     }
     for (wrapper, fallback) in [(&[][..], false), (&WITHOUT, true)] {
-        let mut bench = Bench::with_prober_in(wrapper);
+        let mut fixture = ProberFixture::with_wrapped_prober(wrapper);
         for family in FAMILIES {
-            let listener = listen(&bench.lab.server, SocketAddr::new(family.server, OPEN));
-            let before = passive_opens(&bench.lab.server);
-            let half = bench.controller.outcomes(check(family.server, half_open(OPEN)), 50);
+            let listener = listen(&fixture.lab.server, SocketAddr::new(family.server, OPEN));
+            let before = passive_opens(&fixture.lab.server);
+            let half = fixture.controller.outcomes(check(family.server, half_open(OPEN)), 50);
             assert_eq!(half, ["L4OK"; 50], "fallback: {fallback}");
-            assert_eq!(passive_opens(&bench.lab.server), before, "fallback: {fallback}");
+            assert_eq!(passive_opens(&fixture.lab.server), before, "fallback: {fallback}");
             listener.set_nonblocking(true).unwrap();
             assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
-            assert!(!has_time_wait(&bench.lab.server) && !has_time_wait(&bench.lab.prober));
+            assert!(!has_time_wait(&fixture.lab.server) && !has_time_wait(&fixture.lab.prober));
             // Control: a full connection is counted.
-            assert_eq!(bench.controller.verdict(check(family.server, tcp(OPEN))), "L4OK");
-            assert!(passive_opens(&bench.lab.server) > before);
+            assert_eq!(fixture.controller.verdict(check(family.server, tcp(OPEN))), "L4OK");
+            assert!(passive_opens(&fixture.lab.server) > before);
         }
-        let said = bench.prober.lines(0);
+        let said = fixture.prober.lines(0);
         let reported = said.iter().filter(|line| line.contains("half-open probes are made over")).count();
         assert_eq!(reported, usize::from(fallback), "{said:?}");
-        assert_eq!(bench.prober.status("CapEff"), "0000000000000000");
+        assert_eq!(fixture.prober.status("CapEff"), "0000000000000000");
     }
 }
 
@@ -83,9 +83,9 @@ fn refused_port_fails_immediately() {
         return;
     }
     for wrapper in [&[][..], &WITHOUT] {
-        let mut bench = Bench::with_prober_in(wrapper);
+        let mut fixture = ProberFixture::with_wrapped_prober(wrapper);
         for family in FAMILIES {
-            let refused = bench.controller.verdict(check(family.server, half_open(CLOSED)));
+            let refused = fixture.controller.verdict(check(family.server, half_open(CLOSED)));
             assert_eq!(refused, "L4CON connection refused");
         }
     }
@@ -96,11 +96,11 @@ fn silent_port_times_out() {
     if skip("silent_port_times_out", &["nft"]) {
         return;
     }
-    let mut bench = Bench::new();
-    bench.lab.server.filter("input", &["tcp dport 82 drop"]);
+    let mut fixture = ProberFixture::new();
+    fixture.lab.server.filter("input", &["tcp dport 82 drop"]);
     for family in FAMILIES {
         let check = Check { timeout: SHORT, ..check(family.server, half_open(82)) };
-        assert_eq!(bench.controller.verdict(check), "L4TOUT");
+        assert_eq!(fixture.controller.verdict(check), "L4TOUT");
     }
 }
 
@@ -109,7 +109,7 @@ fn icmp_rejection_fails_with_reason() {
     if skip("icmp_rejection_fails_with_reason", &["nft"]) {
         return;
     }
-    let mut bench = Bench::new();
+    let mut fixture = ProberFixture::new();
     for (server, how, words) in [
         (V4.server, "tcp reset", "connection refused"),
         (V4.server, "icmp type net-unreachable", "network unreachable"),
@@ -122,10 +122,10 @@ fn icmp_rejection_fails_with_reason() {
         (V6.server, "icmpv6 type addr-unreachable", "address unreachable"),
         (V6.server, "icmpv6 type port-unreachable", "port unreachable"),
     ] {
-        bench.lab.server.filter("input", &[&format!("tcp dport 82 reject with {how}")]);
-        let verdict = bench.controller.verdict(check(server, half_open(82)));
+        fixture.lab.server.filter("input", &[&format!("tcp dport 82 reject with {how}")]);
+        let verdict = fixture.controller.verdict(check(server, half_open(82)));
         assert_eq!(verdict, format!("L4CON {words}"), "{server} {how}");
-        bench.lab.server.unfilter();
+        fixture.lab.server.remove_filters();
     }
 }
 
@@ -134,33 +134,30 @@ fn unmatched_syn_ack_is_ignored() {
     if skip("unmatched_syn_ack_is_ignored", &["nft"]) {
         return;
     }
-    let mut bench = Bench::new();
-    let _listeners = FAMILIES.map(|family| listen(&bench.lab.server, SocketAddr::new(family.server, OPEN)));
+    let mut fixture = ProberFixture::new();
+    let _listeners = FAMILIES.map(|family| listen(&fixture.lab.server, SocketAddr::new(family.server, OPEN)));
     for (family, ip) in FAMILIES.iter().zip(["ip", "ip6"]) {
         // A forgery, and whether it counts as spoofed. A wrong number counts as stray.
         for (forgery, is_spoofed) in [
-            (format!("{ip} saddr set {}", family.nobody), true),
+            (format!("{ip} saddr set {}", family.unused), true),
             ("tcp sport set 83".to_owned(), true),
             ("tcp ackseq set 48879".to_owned(), false),
         ] {
-            bench.lab.server.filter("output", &[&format!("meta nfproto {} {SYN_ACK} {forgery}", kind(ip))]);
-            let before = bench.controller.stats(|_| true);
+            fixture.lab.server.filter("output", &[&format!("meta nfproto {} {SYN_ACK} {forgery}", kind(ip))]);
+            let before = fixture.controller.stats(|_| true);
             let check = Check { timeout: SHORT, ..check(family.server, half_open(OPEN)) };
-            assert_eq!(bench.controller.outcomes(check, 3), ["L4TOUT"; 3], "{forgery}");
-            let after = bench.controller.stats(|stats| {
-                let (now, then) = if is_spoofed {
-                    (stats.spoofed, before.spoofed)
-                } else {
-                    (stats.unmatched, before.unmatched)
-                };
+            assert_eq!(fixture.controller.outcomes(check, 3), ["L4TOUT"; 3], "{forgery}");
+            let after = fixture.controller.stats(|stats| {
+                let (now, then) =
+                    if is_spoofed { (stats.spoofed, before.spoofed) } else { (stats.unmatched, before.unmatched) };
                 now >= then + 3
             });
             assert_eq!(after.malformed, before.malformed);
-            bench.lab.server.unfilter();
+            fixture.lab.server.remove_filters();
         }
         // The server may still hold half-open connections: a SYN from the same port then gets a challenge ACK.
         let check = Check { timeout: SHORT, ..check(family.server, half_open(OPEN)) };
-        assert!(bench.controller.outcomes(check, 40).ends_with(&["L4OK".to_owned()]));
+        assert!(fixture.controller.outcomes(check, 40).ends_with(&["L4OK".to_owned()]));
     }
 }
 
@@ -173,18 +170,18 @@ fn configured_source_address_is_used() {
     if skip("configured_source_address_is_used", &["nft"]) {
         return;
     }
-    let mut bench = Bench::new();
+    let mut fixture = ProberFixture::new();
     for (family, ip) in FAMILIES.iter().zip(["ip", "ip6"]) {
-        let _listener = listen(&bench.lab.server, SocketAddr::new(family.server, OPEN));
+        let _listener = listen(&fixture.lab.server, SocketAddr::new(family.server, OPEN));
         // Clients with another source address are reset.
-        bench.lab.server.filter(
+        fixture.lab.server.filter(
             "input",
-            &[&format!("tcp dport {OPEN} {ip} saddr != {} reject with tcp reset", family.second)],
+            &[&format!("tcp dport {OPEN} {ip} saddr != {} reject with tcp reset", family.secondary)],
         );
         let from = |source| Check { source: Some(source), ..check(family.server, half_open(OPEN)) };
-        assert_eq!(bench.controller.verdict(from(family.second)), "L4OK");
-        assert_eq!(bench.controller.verdict(from(family.prober)), "L4CON connection refused");
-        bench.lab.server.unfilter();
+        assert_eq!(fixture.controller.verdict(from(family.secondary)), "L4OK");
+        assert_eq!(fixture.controller.verdict(from(family.prober)), "L4CON connection refused");
+        fixture.lab.server.remove_filters();
     }
 }
 
@@ -193,13 +190,13 @@ fn removed_source_address_is_replaced() {
     if skip("removed_source_address_is_replaced", &[]) {
         return;
     }
-    let mut bench = Bench::new();
-    let _listener = listen(&bench.lab.server, SocketAddr::new(V4.server, OPEN));
-    assert_eq!(bench.controller.verdict(check(V4.server, half_open(OPEN))), "L4OK");
+    let mut fixture = ProberFixture::new();
+    let _listener = listen(&fixture.lab.server, SocketAddr::new(V4.server, OPEN));
+    assert_eq!(fixture.controller.verdict(check(V4.server, half_open(OPEN))), "L4OK");
     // By default the kernel removes secondary addresses together with the primary one.
-    bench.lab.prober.set("ipv4/conf/all/promote_secondaries", "1");
-    bench.lab.prober.ip(&format!("address del {}/24 dev eth0", V4.prober));
-    let verdicts = bench.controller.more(50);
+    fixture.lab.prober.set("ipv4/conf/all/promote_secondaries", "1");
+    fixture.lab.prober.ip(&format!("address del {}/24 dev eth0", V4.prober));
+    let verdicts = fixture.controller.more(50);
     // The first probe detects the change.
     assert!(verdicts.iter().filter(|verdict| *verdict != "L4OK").count() <= 2, "{verdicts:?}");
     assert!(verdicts.iter().all(|verdict| verdict == "L4OK" || verdict.starts_with("LOCAL")), "{verdicts:?}");
@@ -212,12 +209,12 @@ fn ten_thousand_half_open_probes_pass() {
         return;
     }
     const SERVERS: u16 = 10_000;
-    let mut bench = Bench::new();
-    let _listener = listen(&bench.lab.prober, SocketAddr::from((Ipv4Addr::UNSPECIFIED, OPEN)));
+    let mut fixture = ProberFixture::new();
+    let _listener = listen(&fixture.lab.prober, SocketAddr::from((Ipv4Addr::UNSPECIFIED, OPEN)));
     let checks = (0..SERVERS).map(|n| {
         let [high, low] = n.to_be_bytes();
         check(Ipv4Addr::new(127, 9, high, low).into(), half_open(OPEN))
     });
-    let verdicts = bench.controller.first_verdicts(Duration::from_secs(1), checks);
+    let verdicts = fixture.controller.first_verdicts(Duration::from_secs(1), checks);
     assert_eq!(verdicts, vec!["L4OK"; SERVERS.into()]);
 }

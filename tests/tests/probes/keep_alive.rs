@@ -10,7 +10,7 @@ use maglev_lab::nginx::{self, NAME, Nginx};
 use maglev_lab::skip;
 use maglev_lab::topology::{FAMILIES, Family};
 
-use crate::Bench;
+use crate::ProberFixture;
 
 fn keeping(family: &Family, path: &str, every: u32, over_tls: bool) -> Check {
     let http = HttpCheck { keep_alive: NonZeroU32::new(every), ..get(path) };
@@ -33,18 +33,18 @@ fn keep_alive_reuses_connection() {
     if skip("keep_alive_reuses_connection", &["nginx"]) {
         return;
     }
-    let mut bench = Bench::new();
-    let _nginx = Nginx::start(&bench.lab.server, &bench.place);
+    let mut fixture = ProberFixture::new();
+    let _nginx = Nginx::start(&fixture.lab.server, &fixture.dir);
     for family in FAMILIES {
         for over_tls in [false, true] {
-            let before = accepted(&bench.lab.server);
+            let before = accepted(&fixture.lab.server);
             // Probes of a failing backend never overlap, even on a slow host.
-            let verdicts = bench.controller.outcomes(keeping(&family, "/503", 1000, over_tls), 30);
+            let verdicts = fixture.controller.outcomes(keeping(&family, "/503", 1000, over_tls), 30);
             assert_eq!(verdicts, ["L7STS HTTP 503"; 30]);
-            assert_eq!(accepted(&bench.lab.server) - before, 1);
-            let verdicts = bench.controller.outcomes(keeping(&family, "/", 5, over_tls), 21);
+            assert_eq!(accepted(&fixture.lab.server) - before, 1);
+            let verdicts = fixture.controller.outcomes(keeping(&family, "/", 5, over_tls), 21);
             assert_eq!(verdicts, ["L7OK HTTP 200"; 21]);
-            assert!(accepted(&bench.lab.server) - before > 5);
+            assert!(accepted(&fixture.lab.server) - before > 5);
         }
     }
 }
@@ -54,19 +54,19 @@ fn server_reload_fails_no_probe() {
     if skip("server_reload_fails_no_probe", &["nginx"]) {
         return;
     }
-    let mut bench = Bench::new();
-    let nginx = Nginx::start(&bench.lab.server, &bench.place);
+    let mut fixture = ProberFixture::new();
+    let nginx = Nginx::start(&fixture.lab.server, &fixture.dir);
     for over_tls in [false, true] {
         let check = keeping(&FAMILIES[0], "/", 1000, over_tls);
-        let before = accepted(&bench.lab.server);
+        let before = accepted(&fixture.lab.server);
         for _ in 0..3 {
             // The check is unchanged, so its connection survives from round to round.
-            assert_eq!(bench.controller.outcomes(check.clone(), 10), ["L7OK HTTP 200"; 10]);
+            assert_eq!(fixture.controller.outcomes(check.clone(), 10), ["L7OK HTTP 200"; 10]);
             nginx.reload();
         }
         // The last reload takes some time.
-        while accepted(&bench.lab.server) - before < 4 {
-            assert_eq!(bench.controller.outcomes(check.clone(), 10), ["L7OK HTTP 200"; 10]);
+        while accepted(&fixture.lab.server) - before < 4 {
+            assert_eq!(fixture.controller.outcomes(check.clone(), 10), ["L7OK HTTP 200"; 10]);
         }
     }
 }
@@ -76,19 +76,19 @@ fn fresh_connection_resumes_tls_session() {
     if skip("fresh_connection_resumes_tls_session", &["nginx"]) {
         return;
     }
-    let mut bench = Bench::new();
-    let _nginx = Nginx::start(&bench.lab.server, &bench.place);
+    let mut fixture = ProberFixture::new();
+    let _nginx = Nginx::start(&fixture.lab.server, &fixture.dir);
     for family in FAMILIES {
         let mut check = keeping(&family, "/resumed", 2, true);
         let ProbeKind::Http { http, .. } = &mut check.probe else { panic!("no HTTP") };
         http.body = Some("^r$".to_owned());
-        let verdicts = bench.controller.outcomes(check.clone(), 8);
+        let verdicts = fixture.controller.outcomes(check.clone(), 8);
         assert!(verdicts[..2].iter().all(|verdict| verdict.starts_with("L7RSP")), "{verdicts:?}");
         assert_eq!(verdicts[2..], ["L7OK HTTP 200"; 6]);
         // Without keep-alive, each handshake is a full one.
         let ProbeKind::Http { http, .. } = &mut check.probe else { panic!("no HTTP") };
         http.keep_alive = None;
-        let verdicts = bench.controller.outcomes(check, 8);
+        let verdicts = fixture.controller.outcomes(check, 8);
         assert!(verdicts.iter().all(|verdict| verdict.starts_with("L7RSP")), "{verdicts:?}");
     }
 }

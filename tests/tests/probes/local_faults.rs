@@ -5,17 +5,17 @@ use maglev_lab::controller::{check, tcp};
 use maglev_lab::skip;
 use maglev_lab::topology::FAMILIES;
 
-use crate::Bench;
+use crate::ProberFixture;
 
 #[test]
 fn missing_route_is_local_fault() {
     if skip("missing_route_is_local_fault", &[]) {
         return;
     }
-    let mut bench = Bench::new();
+    let mut fixture = ProberFixture::new();
     for family in FAMILIES {
         for probe in [ProbeKind::Icmp, tcp(80)] {
-            let verdict = bench.controller.verdict(check(family.elsewhere, probe));
+            let verdict = fixture.controller.verdict(check(family.unrouted, probe));
             assert_eq!(verdict, "LOCAL no route from this host");
         }
     }
@@ -26,11 +26,11 @@ fn foreign_source_address_is_local_fault() {
     if skip("foreign_source_address_is_local_fault", &[]) {
         return;
     }
-    let mut bench = Bench::new();
+    let mut fixture = ProberFixture::new();
     for family in FAMILIES {
         for probe in [ProbeKind::Icmp, tcp(80)] {
-            let check = Check { source: Some(family.nobody), ..check(family.server, probe) };
-            let verdict = bench.controller.verdict(check);
+            let check = Check { source: Some(family.unused), ..check(family.server, probe) };
+            let verdict = fixture.controller.verdict(check);
             assert!(verdict.starts_with("LOCAL "), "{verdict}");
         }
     }
@@ -41,10 +41,10 @@ fn output_filter_is_local_fault() {
     if skip("output_filter_is_local_fault", &["nft"]) {
         return;
     }
-    let mut bench = Bench::new();
-    bench.lab.prober.filter("output", &["icmp type echo-request drop", "icmpv6 type echo-request drop"]);
+    let mut fixture = ProberFixture::new();
+    fixture.lab.prober.filter("output", &["icmp type echo-request drop", "icmpv6 type echo-request drop"]);
     for family in FAMILIES {
-        let verdict = bench.controller.verdict(check(family.server, ProbeKind::Icmp));
+        let verdict = fixture.controller.verdict(check(family.server, ProbeKind::Icmp));
         assert_eq!(verdict, "LOCAL not permitted on this host");
     }
 }
@@ -56,9 +56,9 @@ fn fd_exhaustion_is_local_fault() {
     }
     // The limit covers what a ready prober has open (raw sockets, ports, epoll, signals, listener, link, logs) and no
     // connection.
-    let mut bench = Bench::with_prober_in(&["prlimit", "--nofile=40:40"]);
+    let mut fixture = ProberFixture::with_wrapped_prober(&["prlimit", "--nofile=40:40"]);
     for family in FAMILIES {
-        assert_eq!(bench.controller.verdict(check(family.server, tcp(80))), "LOCAL out of descriptors");
-        assert_eq!(bench.controller.verdict(check(family.server, ProbeKind::Icmp)), "L7OK");
+        assert_eq!(fixture.controller.verdict(check(family.server, tcp(80))), "LOCAL out of descriptors");
+        assert_eq!(fixture.controller.verdict(check(family.server, ProbeKind::Icmp)), "L7OK");
     }
 }

@@ -10,29 +10,29 @@ mod local_faults;
 mod tcp;
 mod tls;
 
-use maglev_lab::controller::Controller;
-use maglev_lab::test_dir::Place;
+use maglev_lab::controller::TestController;
 use maglev_lab::process::Process;
+use maglev_lab::test_dir::TestDir;
 use maglev_lab::topology::Lab;
 
 /// A lab with a prober, and a controller of that prober.
-struct Bench {
-    controller: Controller,
+struct ProberFixture {
+    controller: TestController,
     prober: Process,
-    place: Place,
+    dir: TestDir,
     lab: Lab,
 }
 
-impl Bench {
+impl ProberFixture {
     fn new() -> Self {
-        Self::with_prober_in(&[])
+        Self::with_wrapped_prober(&[])
     }
 
     /// Starts the prober through `wrapper`.
-    fn with_prober_in(wrapper: &[&str]) -> Self {
-        let (lab, place) = (Lab::new(), Place::new());
-        let prober = place.humble_prober(&lab.prober, wrapper);
-        let controller = Controller::connect(&place.path("prober.sock"));
-        Self { controller, prober, place, lab }
+    fn with_wrapped_prober(wrapper: &[&str]) -> Self {
+        let (lab, dir) = (Lab::new(), TestDir::new());
+        let prober = dir.unprivileged_prober(&lab.prober, wrapper);
+        let controller = TestController::connect(&dir.path("prober.sock"));
+        Self { controller, prober, dir, lab }
     }
 }

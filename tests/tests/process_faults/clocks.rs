@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::skip;
 use maglev_proto::v1::{BackendState, DisableBackendRequest, Note, SetFrontendPoolBackendWeightRequest};
 
@@ -28,7 +28,7 @@ impl FakeClock {
         if library.is_none() {
             println!("SKIP {name}: needs libfaketime");
         }
-        let clock = Self { library: library?, file: stage.place.path("clock") };
+        let clock = Self { library: library?, file: stage.dir.path("clock") };
         clock.set(0);
         Some(clock)
     }
@@ -40,7 +40,7 @@ impl FakeClock {
         fs::rename(new, &self.file).unwrap();
     }
 
-    fn apply_to<'a>(&self, setup: Setup<'a>) -> Setup<'a> {
+    fn apply_to<'a>(&self, setup: MaglevdSetup<'a>) -> MaglevdSetup<'a> {
         setup
             .env("LD_PRELOAD", self.library.display())
             .env("FAKETIME_TIMESTAMP_FILE", self.file.display())
@@ -70,11 +70,11 @@ fn wall_clock_steps_change_only_timestamps() {
     let since = changed(&maglevd, "a");
     for (number, ahead) in [YEAR, -YEAR, 0].into_iter().enumerate() {
         clock.set(ahead);
-        stage.farm.sites[1].answer(503);
+        stage.servers.http[1].answer(503);
         maglevd.until_backend("b", BackendState::Down);
         stage.until_weights(10, 0, 0);
         assert!((changed(&maglevd, "b") - now() - ahead).abs() < DAY, "{:#?}", maglevd.backend("b"));
-        stage.farm.sites[1].answer(200);
+        stage.servers.http[1].answer(200);
         maglevd.until_backend("b", BackendState::Up);
         stage.until_weights(10, 5, 0);
         assert_eq!(stage.writes().len(), written.len() + 2 * (number + 1));
@@ -133,12 +133,12 @@ fn differing_monotonic_clocks_do_not_matter() {
         maglevd.until_up(&BACKENDS);
         stage.until_weights(10, 5, 0);
         let written = stage.writes();
-        stage.farm.sites.iter().for_each(|site| site.answer(503));
+        stage.servers.http.iter().for_each(|site| site.answer(503));
         for name in BACKENDS {
             maglevd.until_backend(name, BackendState::Down);
         }
         stage.until_weights(0, 0, 0);
-        stage.farm.sites.iter().for_each(|site| site.answer(200));
+        stage.servers.http.iter().for_each(|site| site.answer(200));
         maglevd.until_up(&BACKENDS);
         stage.until_weights(10, 5, 0);
         assert!(stage.writes().len() > written.len());

@@ -21,7 +21,7 @@ const MAX_GROWTH: u64 = 64 << 20;
 
 /// Returns a settled `maglevd`, its open open_descriptors and memory, and its API address.
 fn start_settled(stage: &Stage) -> (Maglevd, usize, u64, SocketAddr) {
-    let calls = SocketAddr::new(stage.farm.address(198), stage.farm.port());
+    let calls = SocketAddr::new(stage.servers.address(198), stage.servers.port());
     let mut maglevd = stage.setup(&stage.config()).flag("--grpc-addr", calls).start();
     stage.settle(&mut maglevd);
     _ = stage.scrape();
@@ -39,7 +39,7 @@ fn assert_recovered(
     assert_nothing_went_down(&maglevd.process);
     recovery.time(|| {
         assert!(maglevd.maglevc(&["show", "version"]).status.success());
-        stage.farm.sites[0].answer(503);
+        stage.servers.http[0].answer(503);
         maglevd.until_backend("a", BackendState::Down);
         stage.until_weights(0, 5, 0);
     });
@@ -129,20 +129,20 @@ fn scrape_flood_is_served_despite_slow_readers() {
         .map(|_| {
             thread::spawn(move || {
                 for _ in 0..25 {
-                    assert_eq!(Scrape::of(metrics).value("maglev_prober_connected", &[]), 1.0);
+                    assert_eq!(Scrape::fetch(metrics).value("maglev_prober_connected", &[]), 1.0);
                 }
             })
         })
         .collect();
     // Failures are still detected meanwhile.
-    stage.farm.sites[1].answer(503);
+    stage.servers.http[1].answer(503);
     maglevd.until_backend("b", BackendState::Down);
     stage.until_weights(10, 0, 0);
-    stage.farm.sites[1].answer(200);
+    stage.servers.http[1].answer(200);
     maglevd.until_up(&["b"]);
     storm.into_iter().for_each(|thread| thread.join().unwrap());
     drop(slow);
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     stage.until_weights(0, 5, 0);
     until_at_most_open(&maglevd.process, open);

@@ -11,7 +11,7 @@ use crate::fixtures::{BACKENDS, Recovery, Stage, assert_nothing_went_down, until
 
 /// A version 1 control group, in which a limit can be set from outside.
 pub struct ControlGroup {
-    folder: PathBuf,
+    directory: PathBuf,
     _groups: Cgroups,
 }
 
@@ -23,15 +23,15 @@ impl ControlGroup {
             return None;
         }
         let groups = Cgroups::new();
-        let folder = groups.folders().iter().find(|folder| folder.join(file).exists()).cloned();
-        if folder.is_none() {
+        let directory = groups.directories().iter().find(|directory| directory.join(file).exists()).cloned();
+        if directory.is_none() {
             println!("SKIP {name}: needs control groups with {file}");
         }
-        Some(Self { folder: folder?, _groups: groups })
+        Some(Self { directory: directory?, _groups: groups })
     }
 
     pub fn set(&self, file: &str, value: impl ToString) {
-        fs::write(self.folder.join(file), value.to_string()).unwrap();
+        fs::write(self.directory.join(file), value.to_string()).unwrap();
     }
 
     pub fn take(&self, pid: Pid) {
@@ -65,7 +65,7 @@ fn starved_prober_reports_lateness_and_keeps_health() {
     until("late probes to be reported", late, |&late| late >= 5.0);
     assert_nothing_went_down(&maglevd.process);
     assert_eq!(stage.writes(), written);
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     let mut recovery = Recovery::new();
     recovery.time(|| {
         group.set(QUOTA, -1);

@@ -63,7 +63,7 @@ fn failing_disk_at_start_is_reported_later_saved() {
     let mut recovery = Recovery::new();
     for read_only in [false, true] {
         let stage = Stage::new();
-        let small = SmallDisk::new(stage.place.path("state"));
+        let small = SmallDisk::new(stage.dir.path("state"));
         let mut maglevd = stage.settled();
         assert_eq!(disable(&maglevd, "c"), "");
         maglevd.process.kill();
@@ -109,13 +109,13 @@ fn failed_fsync_is_reported_as_unsaved() {
     let stage = Stage::new();
     let maglevd = stage.settled();
     assert_eq!(disable(&maglevd, "c"), "");
-    let before = fs::read(stage.place.path("state/overrides.json")).unwrap();
+    let before = fs::read(stage.dir.path("state/overrides.json")).unwrap();
     for (call, error, words) in [
         ("fsync", "EIO", "Input/output error"),
         ("fsync", "ENOSPC", "No space left on device"),
         ("write", "EDQUOT", "Disk quota exceeded"),
     ] {
-        let path = stage.place.path("state/overrides.json.new");
+        let path = stage.dir.path("state/overrides.json.new");
         let mut command = Command::new("strace");
         command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={call}:error={error}")]);
         if call == "write" {
@@ -125,14 +125,14 @@ fn failed_fsync_is_reported_as_unsaved() {
         strace.line(0, "attached");
         let unkept = disable(&maglevd, "b");
         assert!(unkept.contains(words), "{call} {error}: {unkept}");
-        assert_eq!(fs::read(stage.place.path("state/overrides.json")).unwrap(), before);
-        let said = maglevd.process.said();
+        assert_eq!(fs::read(stage.dir.path("state/overrides.json")).unwrap(), before);
+        let said = maglevd.process.line_count();
         drop(strace);
         maglevd.process.line(said, "written down again");
         assert!(maglevd.maglevc(&["set", "backend", "b", "enable"]).status.success());
         until(
             "the file to be as it was",
-            || fs::read(stage.place.path("state/overrides.json")).unwrap(),
+            || fs::read(stage.dir.path("state/overrides.json")).unwrap(),
             |now| *now == before,
         );
     }
@@ -147,7 +147,7 @@ fn corrupt_overrides_file_does_not_prevent_start() {
     let mut maglevd = stage.settled();
     assert_eq!(disable(&maglevd, "c"), "");
     maglevd.process.kill();
-    let folder = stage.place.path("state");
+    let folder = stage.dir.path("state");
     let path = folder.join("overrides.json");
     let good = fs::read(&path).unwrap();
     let strange: [(&str, Corruption); 7] = [
@@ -181,7 +181,7 @@ fn corrupt_overrides_file_does_not_prevent_start() {
 /// Starts `maglevd` with a corrupt overrides file. It starts without overrides, or with those that the file still contains. New
 /// overrides must be persisted.
 fn start_with_corrupt_file(stage: &Stage, what: &str, spoil: impl FnOnce(&Path)) {
-    let folder = stage.place.path("state");
+    let folder = stage.dir.path("state");
     fs::remove_dir_all(&folder).unwrap();
     fs::create_dir(&folder).unwrap();
     spoil(&folder.join("overrides.json"));

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use maglev_lab::PATIENCE;
 use maglev_lab::dataplane::Vpp;
-use maglev_lab::servers::Farm;
 use maglev_lab::host::Host;
-use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::metrics::Scrape;
-use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
-use maglev_lab::vpp_observer::{Observer, Weights};
+use maglev_lab::servers::Servers;
+use maglev_lab::test_dir::TestDir;
+use maglev_lab::vpp_observer::{VppObserver, Weights};
 use maglev_proto::v1::BackendState;
 use maglev_vppsim::{STATS_SEGMENT, Sim};
 use nix::unistd::Pid;
@@ -29,8 +29,8 @@ pub const BACKENDS: [&str; 3] = ["a", "b", "c"];
 /// A prober, three servers and the simulated VPP.
 pub struct Stage {
     pub prober: Process,
-    pub farm: Farm,
-    pub place: Place,
+    pub servers: Servers,
+    pub dir: TestDir,
     pub vpp: Vpp,
 }
 
@@ -41,9 +41,9 @@ impl Stage {
 
     /// Places the prober and the servers on `host`.
     pub fn on(host: Option<&Host>) -> Self {
-        let place = Place::new();
-        let farm = host.map_or_else(|| Farm::new(3), |host| host.inside(|| Farm::new(3)));
-        Self { prober: place.prober(host, &[]), farm, place, vpp: Vpp::simulated().unwrap() }
+        let dir = TestDir::new();
+        let servers = host.map_or_else(|| Servers::new(3), |host| host.inside(|| Servers::new(3)));
+        Self { prober: dir.prober(host, &[]), servers, dir, vpp: Vpp::simulated().unwrap() }
     }
 
     /// Frontend `web` prefers `a` and `b` (2 : 1) to `c`. `maglevd` verifies VPP every second, so any difference there would
@@ -54,8 +54,8 @@ impl Stage {
 
     /// Same with other check parameters.
     pub fn config_with(&self, check: &str) -> String {
-        let [a, b, c] = [0, 1, 2].map(|server| self.farm.address(server));
-        let port = self.farm.port();
+        let [a, b, c] = [0, 1, 2].map(|server| self.servers.address(server));
+        let port = self.servers.port();
         format!(
             "maglev:
   vpp: {{ lb: {{ ipv4-src-address: 192.0.2.1, sync-interval: 1s, startup-max-delay: 1h }} }}
@@ -78,8 +78,8 @@ impl Stage {
     }
 
     /// Prepares `maglevd` with metrics at [`Self::metrics`].
-    pub fn setup(&self, config: &str) -> Setup<'_> {
-        Setup::new(&self.place, config).vpp(&self.vpp).flag("--metrics-addr", self.metrics())
+    pub fn setup(&self, config: &str) -> MaglevdSetup<'_> {
+        MaglevdSetup::new(&self.dir, config).vpp(&self.vpp).flag("--metrics-addr", self.metrics())
     }
 
     /// Starts `maglevd` with the plain configuration.
@@ -104,11 +104,11 @@ impl Stage {
 
     /// Address of the metrics.
     pub fn metrics(&self) -> SocketAddr {
-        SocketAddr::new(self.farm.address(199), self.farm.port())
+        SocketAddr::new(self.servers.address(199), self.servers.port())
     }
 
     pub fn scrape(&self) -> Scrape {
-        Scrape::of(self.metrics())
+        Scrape::fetch(self.metrics())
     }
 
     /// Returns the number of `LOCAL` outcomes of the backend that has the fewest.
@@ -137,19 +137,19 @@ impl Stage {
     }
 
     pub fn weights(&self, a: u8, b: u8, c: u8) -> Weights {
-        [(self.farm.address(0), a), (self.farm.address(1), b), (self.farm.address(2), c)].into()
+        [(self.servers.address(0), a), (self.servers.address(1), b), (self.servers.address(2), c)].into()
     }
 
     /// Returns the changes requested of VPP so far.
     pub fn writes(&self) -> Vec<String> {
-        Observer::of(&self.vpp).writes()
+        VppObserver::new(&self.vpp).writes()
     }
 
     /// Asserts no writes since `written`. Then a server fails, to prove that the daemons are able to write: one write drains
     /// it.
     pub fn assert_no_writes_since(&self, written: &[String], maglevd: &mut Maglevd) {
         assert_eq!(self.writes(), written);
-        self.farm.sites[0].answer(503);
+        self.servers.http[0].answer(503);
         maglevd.until_backend("a", BackendState::Down);
         // [`assert_nothing_went_down`] relies on this log line.
         maglevd.process.line(0, DOWN);

@@ -21,7 +21,7 @@ const IN_FLIGHT: usize = BACKENDS.len();
 fn repeated_maglevd_kills_change_nothing() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
-    let (written, files) = (stage.writes(), names(&stage.place.path("")));
+    let (written, files) = (stage.writes(), names(&stage.dir.path("")));
     let open = open_descriptors(stage.prober.pid()).len();
     let mut recovery = Recovery::new();
     for _ in 0..rounds() {
@@ -36,7 +36,7 @@ fn repeated_maglevd_kills_change_nothing() {
     }
     assert_nothing_went_down(&maglevd.process);
     until_at_most_open(&stage.prober, open + IN_FLIGHT);
-    assert_eq!(names(&stage.place.path("")), files);
+    assert_eq!(names(&stage.dir.path("")), files);
     stage.assert_no_writes_since(&written, &mut maglevd);
     recovery.print("maglevd killed");
 }
@@ -45,14 +45,14 @@ fn repeated_maglevd_kills_change_nothing() {
 fn repeated_prober_kills_take_nothing_down() {
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
-    let (written, files) = (stage.writes(), names(&stage.place.path("")));
+    let (written, files) = (stage.writes(), names(&stage.dir.path("")));
     let open = open_descriptors(maglevd.process.pid()).len();
     let mut recovery = Recovery::new();
     for _ in 0..rounds() {
         stage.prober.kill();
         maglevd.until_prober(false);
         recovery.time(|| {
-            stage.prober = stage.place.prober(None, &[]);
+            stage.prober = stage.dir.prober(None, &[]);
             maglevd.until_prober(true);
             until(
                 "fresh outcomes",
@@ -63,7 +63,7 @@ fn repeated_prober_kills_take_nothing_down() {
     }
     assert_nothing_went_down(&maglevd.process);
     until_at_most_open(&maglevd.process, open);
-    assert_eq!(names(&stage.place.path("")), files);
+    assert_eq!(names(&stage.dir.path("")), files);
     stage.assert_no_writes_since(&written, &mut maglevd);
     recovery.print("prober killed");
 }
@@ -86,7 +86,7 @@ fn repeated_kills_of_both_change_nothing() {
         assert_nothing_went_down(&maglevd.process);
         maglevd = recovery.time(|| {
             let early = (round % 4 < 2).then(|| stage.start());
-            stage.prober = stage.place.prober(None, &[]);
+            stage.prober = stage.dir.prober(None, &[]);
             let mut maglevd = early.unwrap_or_else(|| stage.start());
             maglevd.until_vpp(true);
             maglevd.until_up(&BACKENDS);
@@ -168,8 +168,8 @@ fn brief_stops_lose_nothing() {
         until("a stop", || process.status("State"), |state| state.starts_with('T'));
         process.signal(Signal::SIGCONT);
         // One probe may complete during the stop, but not three.
-        let visits = stage.farm.sites[1].visits().len();
-        stage.farm.sites[1].wait_for_visits(visits + 1);
+        let requests = stage.servers.http[1].requests().len();
+        stage.servers.http[1].wait_for_requests(requests + 1);
     }
     assert_nothing_went_down(&maglevd.process);
     assert!(!maglevd.process.lines(0).iter().any(|line| line.contains("prober lost")));
@@ -183,7 +183,7 @@ fn hung_maglevd_resumes_unchanged() {
     let written = stage.writes();
     let mut recovery = Recovery::new();
     for _ in 0..2 {
-        let (said, heard) = (stage.prober.said(), maglevd.process.said());
+        let (said, heard) = (stage.prober.line_count(), maglevd.process.line_count());
         maglevd.process.signal(Signal::SIGSTOP);
         // The prober drops the link and continues to probe.
         stage.prober.line(said, "the controller has said nothing for 5 s");
@@ -211,7 +211,7 @@ fn failure_while_stopped_is_found_afterwards() {
         nix::sys::signal::kill(pid, Signal::SIGSTOP).unwrap();
     }
     stage.vpp.hang(true);
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     let mut recovery = Recovery::new();
     recovery.time(|| {
         for pid in all {

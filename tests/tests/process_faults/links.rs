@@ -6,7 +6,7 @@ use std::thread;
 
 use maglev_ipc::message::MAX_BATCH;
 use maglev_ipc::{CheckId, OutcomeCode, OutcomeDetail, Outcome, ToController, VERSION, codec};
-use maglev_lab::fake_peer::Impostor;
+use maglev_lab::fake_peer::FakeProber;
 use maglev_proto::v1::BackendState;
 use maglev_vppsim::Inspection;
 
@@ -25,7 +25,7 @@ fn mute_vpp_is_retried_without_leaks() {
     let (written, open) = (stage.writes(), open_descriptors(maglevd.process.pid()).len());
     stage.sim().faults(|faults| faults.mute = true);
     maglevd.until_vpp(false);
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     // Each connection attempt repetitions out in turn.
     for _ in 0..3 {
@@ -54,9 +54,9 @@ fn outcome_flood_does_not_starve_api() {
     let written = stage.writes();
     stage.prober.kill();
     maglevd.until_prober(false);
-    let impostor = Impostor::at(&stage.place.path("prober.sock"));
-    let stranger = impostor.accept();
-    stranger.tell(&ToController::Hello { version: VERSION, release: "9.9.9".to_owned(), instance: 1 });
+    let fake_prober = FakeProber::listen(&stage.dir.path("prober.sock"));
+    let peer = fake_prober.accept();
+    peer.send(&ToController::Hello { version: VERSION, release: "9.9.9".to_owned(), instance: 1 });
     maglevd.until_prober(true);
     let before = memory(&maglevd.process);
     // Failures of a check that was never requested.
@@ -77,7 +77,7 @@ fn outcome_flood_does_not_starve_api() {
         thread::spawn(move || {
             let mut said = 0_u64;
             while !ended.load(Ordering::Relaxed) {
-                stranger.say(&batch);
+                peer.send_bytes(&batch);
                 said += MAX_BATCH as u64;
             }
             said
@@ -91,10 +91,10 @@ fn outcome_flood_does_not_starve_api() {
     println!("{} unrequested outcomes", flood.join().unwrap());
     let now = memory(&maglevd.process);
     assert!(now < before + MAX_GROWTH, "{before} bytes have become {now}");
-    drop(impostor);
+    drop(fake_prober);
     let mut recovery = Recovery::new();
     recovery.time(|| {
-        stage.prober = stage.place.prober(None, &[]);
+        stage.prober = stage.dir.prober(None, &[]);
         maglevd.until_prober(false);
         maglevd.until_prober(true);
         until(

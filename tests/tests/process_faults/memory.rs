@@ -69,7 +69,7 @@ fn maglevd_aborts_when_out_of_memory() {
     let stage = Stage::new();
     let mut maglevd = stage.settled();
     let written = stage.writes();
-    stage.place.write("maglev.yaml", large_config(&stage.config()));
+    stage.dir.write("maglev.yaml", large_config(&stage.config()));
     // Too little to read the file.
     limit_memory(&maglevd.process, 256);
     maglevd.process.signal(Signal::SIGHUP);
@@ -100,15 +100,15 @@ fn prober_aborts_when_out_of_memory() {
     let mut maglevd = stage.settled();
     let written = stage.writes();
     limit_memory(&stage.prober, 256);
-    maglevd.reload(&stage.place, &large_config(&stage.config()));
+    maglevd.reload(&stage.dir, &large_config(&stage.config()));
     assert_eq!(stage.prober.end().signal(), Some(SIGABRT));
     maglevd.until_prober(false);
     assert!(maglevd.backend("a").stale);
     assert_nothing_went_down(&maglevd.process);
     let mut recovery = Recovery::new();
     recovery.time(|| {
-        maglevd.reload(&stage.place, &stage.config());
-        stage.prober = stage.place.prober(None, &[]);
+        maglevd.reload(&stage.dir, &stage.config());
+        stage.prober = stage.dir.prober(None, &[]);
         maglevd.until_prober(true);
         until(
             "fresh outcomes",

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
 use maglev_ipc::{ConnectMode, ProbeKind};
-use maglev_lab::controller::{Controller, check, http, tcp};
+use maglev_lab::controller::{TestController, check, http, tcp};
 use maglev_lab::host::Host;
-use maglev_lab::test_dir::Place;
+use maglev_lab::http_server::HttpServer;
 use maglev_lab::process::Process;
-use maglev_lab::http_server::Site;
 use maglev_lab::skip;
+use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::{BackendState, DisableBackendRequest};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -35,7 +35,7 @@ fn fd_exhaustion_reports_local_and_keeps_health() {
     let reported = stage.local_outcomes();
     until("local faults to be reported", || stage.local_outcomes(), |&now| now >= reported + 20.0);
     // The real state is detected once open_descriptors are available.
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     let reported = stage.local_outcomes();
     until("more local faults", || stage.local_outcomes(), |&now| now >= reported + 20.0);
     assert_eq!(maglevd.backend("a").state(), BackendState::Up);
@@ -59,7 +59,7 @@ fn fd_exhausted_prober_accepts_controller_later() {
     let mut maglevd = stage.settled();
     let written = stage.writes();
     let mut recovery = Recovery::new();
-    let said = stage.prober.said();
+    let said = stage.prober.line_count();
     limit(&stage.prober, NONE);
     maglevd.process.kill();
     let mut maglevd = stage.start();
@@ -81,7 +81,7 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
     }
     let mut stage = Stage::new();
     let mut maglevd = stage.settled();
-    let said = maglevd.process.said();
+    let said = maglevd.process.line_count();
     limit(&maglevd.process, NONE);
     // An existing client is served, but its override cannot be persisted.
     assert_eq!(maglevd.backend("a").state(), BackendState::Up);
@@ -103,7 +103,7 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
     stage.vpp.boot().unwrap();
     stage.prober.kill();
     maglevd.until_prober(false);
-    stage.prober = stage.place.prober(None, &[]);
+    stage.prober = stage.dir.prober(None, &[]);
     let complaint = |what: &str| {
         let is_it = |line: &&String| line.contains("WARN") && line.contains(what);
         maglevd.process.lines(said).iter().filter(is_it).count()
@@ -138,10 +138,10 @@ const HALF_OPEN: ProbeKind = ProbeKind::Tcp { port: 80, mode: ConnectMode::HalfO
 const NO_PORT: &str = "LOCAL out of ports, or no such source address here";
 
 /// Returns a host with few ports, and a server on it.
-fn few_ports() -> (Host, Site) {
+fn few_ports() -> (Host, HttpServer) {
     let host = Host::new("few-ports");
     host.set("ipv4/ip_local_port_range", &format!("{} {}", PORTS.start(), PORTS.end()));
-    let site = host.inside(|| Site::start(SocketAddr::new(TARGET, 80)));
+    let site = host.inside(|| HttpServer::start(SocketAddr::new(TARGET, 80)));
     (host, site)
 }
 
@@ -157,7 +157,7 @@ fn take_ports(host: &Host) -> Vec<Socket> {
 }
 
 /// Waits until the next outcomes are `wanted`.
-fn until_outcome_is(controller: &mut Controller, wanted: &str) {
+fn until_outcome_is(controller: &mut TestController, wanted: &str) {
     while !controller.more(1).iter().all(|verdict| verdict == wanted) {}
 }
 
@@ -166,9 +166,9 @@ fn port_exhaustion_spares_half_open_probes() {
     if skip("port_exhaustion_spares_half_open_probes", &["ip"]) {
         return;
     }
-    let ((host, _site), place) = (few_ports(), Place::new());
-    let _prober = place.prober(Some(&host), &[]);
-    let mut controller = Controller::connect(&place.path("prober.sock"));
+    let ((host, _site), dir) = (few_ports(), TestDir::new());
+    let _prober = dir.prober(Some(&host), &[]);
+    let mut controller = TestController::connect(&dir.path("prober.sock"));
     assert_eq!(controller.verdict(check(TARGET, HALF_OPEN)), "L4OK");
     assert_eq!(controller.verdict(check(TARGET, http(80, "/"))), "L7OK HTTP 200");
     let taken = take_ports(&host);
@@ -191,10 +191,10 @@ fn half_open_without_reserved_ports_falls_back() {
     if skip(NAME, &["ip"]) {
         return;
     }
-    let ((host, _site), place) = (few_ports(), Place::new());
+    let ((host, _site), dir) = (few_ports(), TestDir::new());
     let taken = take_ports(&host);
-    let prober = place.prober(Some(&host), &[]);
-    let mut controller = Controller::connect(&place.path("prober.sock"));
+    let prober = dir.prober(Some(&host), &[]);
+    let mut controller = TestController::connect(&dir.path("prober.sock"));
     assert_eq!(controller.verdict(check(TARGET, HALF_OPEN)), NO_PORT);
     prober.line(0, "no block of free ports");
     drop(taken);
@@ -218,11 +218,11 @@ fn failed_syscalls_are_local_faults() {
     const BUFFERS: &str = "LOCAL out of buffers";
     const DESCRIPTORS: &str = "LOCAL out of descriptors";
     const PERMISSION: &str = "LOCAL not permitted on this host";
-    let (host, place) = (Host::new("poor"), Place::new());
-    let _site = host.inside(|| Site::start(SocketAddr::new(TARGET, 80)));
+    let (host, dir) = (Host::new("poor"), TestDir::new());
+    let _site = host.inside(|| HttpServer::start(SocketAddr::new(TARGET, 80)));
     // strace replaces the number of an injected call, for which the seccomp filter would kill the prober.
-    let prober = place.prober(Some(&host), &["--sandbox=off"]);
-    let mut controller = Controller::connect(&place.path("prober.sock"));
+    let prober = dir.prober(Some(&host), &["--sandbox=off"]);
+    let mut controller = TestController::connect(&dir.path("prober.sock"));
     let mut recovery = Recovery::new();
     for (call, error, probe, verdict) in [
         ("sendmmsg", "ENOBUFS", ProbeKind::Icmp, BUFFERS),

@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use maglev_lab::maglevd::Setup;
-use maglev_lab::test_dir::Place;
+use maglev_lab::maglevd::MaglevdSetup;
 use maglev_lab::programs::program;
-use maglev_lab::{PATIENCE, many_frontends::Crowd};
+use maglev_lab::test_dir::TestDir;
+use maglev_lab::{PATIENCE, many_frontends::ManyFrontends};
 use maglev_proto::v1::BackendState;
 use maglev_vppsim::VipView;
 use nix::sys::signal::Signal;
@@ -24,8 +24,8 @@ fn last_of_many_reloads_wins() {
         let weight = 50 + round / 20;
         let config = good.replace("b: { weight: 50 }", &format!("b: {{ weight: {weight} }}"));
         let config = if round % 2 == 0 { config } else { config.replace("rise: 2", "rise: 0") };
-        let new = stage.place.write("maglev.yaml.new", config);
-        std::fs::rename(new, stage.place.path("maglev.yaml")).unwrap();
+        let new = stage.dir.write("maglev.yaml.new", config);
+        std::fs::rename(new, stage.dir.path("maglev.yaml")).unwrap();
         maglevd.process.signal(Signal::SIGHUP);
         maglevd.process.signal(Signal::SIGPIPE);
     }
@@ -41,7 +41,7 @@ fn last_of_many_reloads_wins() {
     println!("1000 SIGHUP: {} reloads succeeded, {} failed", seen[0], seen[1]);
     assert!((1.0..=1000.0).contains(&seen[0]));
     assert_nothing_went_down(&maglevd.process);
-    stage.farm.sites[0].answer(503);
+    stage.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     stage.until_weights(0, 10, 0);
     recovery.print("1000 SIGHUP");
@@ -128,16 +128,16 @@ fn unhandled_signal_kills_without_changes() {
     stage.assert_no_writes_since(&written, &mut maglevd);
 }
 
-const CROWD: Crowd = Crowd { frontends: 1000, backends: 10 };
+const MANY: ManyFrontends = ManyFrontends { frontends: 1000, backends: 10 };
 
 /// Returns a configuration of ten thousand servers, with these weights for the first and last of each frontend.
 fn many_servers(first: u8, last: u8) -> String {
     let mut text = "maglev:\n  vpp: { lb: { ipv4-src-address: 192.0.2.1 } }\n  backends:\n".to_owned();
-    for (number, server) in CROWD.servers().enumerate() {
+    for (number, server) in MANY.servers().enumerate() {
         writeln!(text, "    s{number}: {{ address: {server} }}").unwrap();
     }
     text += "  frontends:\n";
-    for frontend in 0..CROWD.frontends {
+    for frontend in 0..MANY.frontends {
         let weight = |backend: u8| match backend {
             0 => first,
             9 => last,
@@ -145,8 +145,8 @@ fn many_servers(first: u8, last: u8) -> String {
         };
         let server =
             |b: u8| format!("s{}: {{ weight: {} }}", u32::from(frontend) * 10 + u32::from(b), weight(b));
-        let servers: Vec<_> = (0..CROWD.backends).map(server).collect();
-        let (vip, servers) = (Crowd::vip(frontend), servers.join(", "));
+        let servers: Vec<_> = (0..MANY.backends).map(server).collect();
+        let (vip, servers) = (ManyFrontends::vip(frontend), servers.join(", "));
         writeln!(
             text,
             "    f{frontend}: {{ address: {vip}, pools: [ {{ name: all, backends: {{ {servers} }} }} ] }}"
@@ -158,15 +158,15 @@ fn many_servers(first: u8, last: u8) -> String {
 
 /// True if every VIP has these weights for its first, its last and its other servers.
 fn have_weights(vips: &[VipView], [first, last, others]: [u8; 3]) -> bool {
-    vips.len() == usize::from(CROWD.frontends)
+    vips.len() == usize::from(MANY.frontends)
         && vips.iter().all(|vip| {
             let weights = vip.weights();
-            weights.len() == usize::from(CROWD.backends)
+            weights.len() == usize::from(MANY.backends)
                 && weights.iter().all(|(address, weight)| {
                     *weight
                         == match address {
                             std::net::IpAddr::V4(v4) if v4.octets()[3] == 1 => first,
-                            std::net::IpAddr::V4(v4) if v4.octets()[3] == CROWD.backends => last,
+                            std::net::IpAddr::V4(v4) if v4.octets()[3] == MANY.backends => last,
                             _ => others,
                         }
                 })
@@ -175,17 +175,17 @@ fn have_weights(vips: &[VipView], [first, last, others]: [u8; 3]) -> bool {
 
 #[test]
 fn second_of_two_large_reloads_wins() {
-    let (place, vpp) = (Place::new(), maglev_lab::dataplane::Vpp::simulated().unwrap());
+    let (dir, vpp) = (TestDir::new(), maglev_lab::dataplane::Vpp::simulated().unwrap());
     let sim = vpp.sim().unwrap();
-    let mut maglevd = Setup::new(&place, &many_servers(100, 100)).vpp(&vpp).start();
+    let mut maglevd = MaglevdSetup::new(&dir, &many_servers(100, 100)).vpp(&vpp).start();
     until("all servers", || have_weights(&sim.vips(), [1, 1, 1]), |&so| so);
     let mut recovery = Recovery::new();
     for (first, second, wanted) in [((50, 100), (100, 50), [2, 1, 2]), ((20, 20), (50, 25), [2, 1, 4])] {
-        place.write("maglev.yaml", many_servers(first.0, first.1));
-        let said = maglevd.process.said();
+        dir.write("maglev.yaml", many_servers(first.0, first.1));
+        let said = maglevd.process.line_count();
         maglevd.process.signal(Signal::SIGHUP);
         maglevd.process.line(said, "reloading");
-        place.write("maglev.yaml", many_servers(second.0, second.1));
+        dir.write("maglev.yaml", many_servers(second.0, second.1));
         maglevd.process.signal(Signal::SIGHUP);
         recovery.time(|| until("the second", || have_weights(&sim.vips(), wanted), |&so| so));
     }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use maglev_bench::address;
-use maglev_bench::server::{HTTP, Health, Server};
+use maglev_bench::server::{BackendHealth, BackendServer, HTTP};
 use maglev_lab::host::Host;
 use maglev_lab::maglevd::Maglevd;
 use maglev_lab::{PATIENCE, skip};
@@ -56,23 +56,23 @@ fn config(stage: &Stage) -> String {
 }
 
 /// Flaps the backends in turn until `ended` is set, and then heals all of them.
-fn flap(server: &Server, ended: &AtomicBool) {
-    let (mut sick, began) = (false, Instant::now());
+fn flap(server: &BackendServer, ended: &AtomicBool) {
+    let (mut failing, began) = (false, Instant::now());
     for step in 0.. {
         if step % STEPS == 0 {
-            sick = !sick;
+            failing = !failing;
         }
-        let state = if sick { Health::Sick } else { Health::Well };
+        let state = if failing { BackendHealth::Failing } else { BackendHealth::Healthy };
         (0..FLAPPING)
             .filter(|number| number % STEPS == step % STEPS)
-            .for_each(|n| server.state.ail(n, state));
+            .for_each(|n| server.state.set_health(n, state));
         let next = began + ROUND / STEPS * (step + 1);
         thread::sleep(next.saturating_duration_since(Instant::now()));
         if ended.load(Ordering::Relaxed) {
             break;
         }
     }
-    (0..FLAPPING).for_each(|number| server.state.ail(number, Health::Well));
+    (0..FLAPPING).for_each(|number| server.state.set_health(number, BackendHealth::Healthy));
 }
 
 fn raised(vpp: &Inspection<'_>) -> usize {
@@ -91,11 +91,11 @@ fn flaps(stage: &Stage) -> f64 {
 fn fail_and_return(stage: &Stage, maglevd: &Maglevd, down: &mut Recovery, up: &mut Recovery) {
     let is = |state| until("a", || maglevd.backend("a").state(), |seen| *seen == state);
     down.time(|| {
-        stage.farm.sites[0].answer(503);
+        stage.servers.http[0].answer(503);
         is(BackendState::Down)
     });
     up.time(|| {
-        stage.farm.sites[0].answer(200);
+        stage.servers.http[0].answer(200);
         is(BackendState::Up)
     });
 }
@@ -110,7 +110,7 @@ fn flap_storm_keeps_memory_and_detection() {
     let host = Host::new("storm");
     host.set("core/somaxconn", "65535");
     host.set("ipv4/tcp_max_syn_backlog", "65535");
-    let server = Arc::new(host.inside(|| Server::start(FLAPPING)).unwrap());
+    let server = Arc::new(host.inside(|| BackendServer::start(FLAPPING)).unwrap());
     let stage = Stage::on(Some(&host));
     // Each malloc arena keeps its peak, and a start_settled host creates more arenas.
     let mut maglevd = stage.setup(&config(&stage)).env("MALLOC_ARENA_MAX", "1").start();

@@ -118,8 +118,8 @@ fn executable_memory_is_denied() {
 
 #[test]
 fn only_state_directory_is_writable() {
-    let place = tempfile::tempdir().unwrap();
-    let (state, other) = (place.path().join("state"), place.path().join("other"));
+    let dir = tempfile::tempdir().unwrap();
+    let (state, other) = (dir.path().join("state"), dir.path().join("other"));
     for folder in [&state, &other] {
         fs::create_dir(folder).unwrap();
         fs::write(folder.join("file"), "old").unwrap();

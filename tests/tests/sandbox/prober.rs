@@ -224,8 +224,8 @@ fn only_notify_abstract_socket_is_reachable() {
 
 #[test]
 fn notify_socket_is_reachable() {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("notify");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
     let _receiver = UnixDatagram::bind(&path).unwrap();
     assert_eq!(attempt(PROBER, &["notify", path.to_str().unwrap()]), CallResult::Allowed);
 }

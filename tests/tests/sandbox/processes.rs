@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use maglev_lab::maglevd::Setup;
-use maglev_lab::test_dir::Place;
+use maglev_lab::maglevd::MaglevdSetup;
 use maglev_lab::process::child_of;
+use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::BackendState;
 use nix::unistd::Pid;
 
@@ -33,8 +33,8 @@ fn confinement(process: Pid) -> Vec<(String, String)> {
 
 #[test]
 fn daemons_are_confined_and_spawner_is_not() {
-    let place = Place::new();
-    let mut maglevd = Setup::new(&place, CONFIG).flag("--prober", "spawn").start();
+    let dir = TestDir::new();
+    let mut maglevd = MaglevdSetup::new(&dir, CONFIG).flag("--prober", "spawn").start();
     let line = maglevd.process.line(0, "sandbox: ");
     assert!(line.contains("seccomp ") && line.contains("Landlock"), "{line}");
     // The prober sends its hello before it is confined, and probes afterwards.
@@ -50,8 +50,9 @@ fn daemons_are_confined_and_spawner_is_not() {
 
 #[test]
 fn sandbox_off_disables_both_and_logs() {
-    let place = Place::new();
-    let mut maglevd = Setup::new(&place, CONFIG).flag("--prober", "spawn").flag("--sandbox", "off").start();
+    let dir = TestDir::new();
+    let mut maglevd =
+        MaglevdSetup::new(&dir, CONFIG).flag("--prober", "spawn").flag("--sandbox", "off").start();
     maglevd.process.line(0, "sandbox: off");
     maglevd.until_backend("a", BackendState::Down);
     let prober = child_of(maglevd.process.child());

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use maglev_lab::maglevd::Setup;
+use maglev_lab::maglevd::MaglevdSetup;
 use maglev_lab::packets::flow::{Flows, Maglev};
 use maglev_lab::packets::router::{Router, Weights};
-use maglev_lab::test_dir::Place;
+use maglev_lab::test_dir::TestDir;
 
 const CONFIG: &str = "
 maglev:
@@ -30,8 +30,8 @@ fn encapsulation_works_across_address_families() {
     let Some(router) = Router::start("encapsulation_works_across_address_families") else {
         return;
     };
-    let place = Place::new();
-    let _maglevd = Setup::new(&place, CONFIG).vpp(&router.vpp).start();
+    let dir = TestDir::new();
+    let _maglevd = MaglevdSetup::new(&dir, CONFIG).vpp(&router.vpp).start();
     for (vip, outer) in
         [("203.0.113.44", FOUR), ("203.0.113.46", SIX), ("2001:db8:f::64", FOUR), ("2001:db8:f::66", SIX)]
     {

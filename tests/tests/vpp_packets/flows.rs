@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use maglev_ipc::OutcomeCode;
-use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::packets::flow::{Flow, Flows};
 use maglev_lab::packets::router::Router;
-use maglev_lab::test_dir::Place;
-use maglev_lab::scripted_prober::Prober;
+use maglev_lab::scripted_prober::ScriptedProber;
+use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::BackendState;
 
 /// Three servers in the first pool, one in the second. On `down`, frontend `flushes` flushes a server's flows; `keeps` does
@@ -46,8 +46,8 @@ type FlowServers = BTreeMap<Flow, IpAddr>;
 struct FlowFixture {
     router: Router,
     maglevd: Maglevd,
-    prober: Prober,
-    place: Place,
+    prober: ScriptedProber,
+    dir: TestDir,
     /// Number of rounds of new flows.
     rounds: u16,
 }
@@ -56,19 +56,19 @@ impl FlowFixture {
     /// Starts the system with every server up.
     fn start(test: &str) -> Option<Self> {
         let router = Router::start(test)?;
-        let place = Place::new();
-        let prober = Prober::listen(&place.path("prober.sock"));
-        let maglevd = Setup::new(&place, CONFIG).vpp(&router.vpp).start();
-        prober.until_asked(4);
-        let fixture = Self { router, maglevd, prober, place, rounds: 0 };
+        let dir = TestDir::new();
+        let prober = ScriptedProber::listen(&dir.path("prober.sock"));
+        let maglevd = MaglevdSetup::new(&dir, CONFIG).vpp(&router.vpp).start();
+        prober.until_checks(4);
+        let fixture = Self { router, maglevd, prober, dir, rounds: 0 };
         fixture.report(&[1, 2, 3, 4], OutcomeCode::L7Ok);
         fixture.until([1, 1, 1, 0]);
         Some(fixture)
     }
 
     /// Reports one outcome with `code` for each of these servers.
-    fn report(&self, servers: &[u8], code: OutcomeCode) {
-        self.prober.say(servers.iter().map(|number| server(*number)), code);
+    fn report(&self, servers: &[u8], code: Code) {
+        self.prober.report(servers.iter().map(|number| server(*number)), code);
     }
 
     /// Waits until VPP has these weights for both VIPs.
@@ -162,7 +162,7 @@ fn disabled_server_loses_all_flows() {
     let before = [FLUSHES, KEEPS].map(|vip| fixture.initial_flows(vip));
     let disabled =
         CONFIG.replace("10.1.0.3, healthcheck: ping", "10.1.0.3, healthcheck: ping, enabled: false");
-    fixture.maglevd.reload(&fixture.place, &disabled);
+    fixture.maglevd.reload(&fixture.dir, &disabled);
     fixture.maglevd.until_backend("s3", BackendState::Disabled);
     fixture.until([1, 1, 0, 0]);
     for (vip, before) in [FLUSHES, KEEPS].iter().zip(before) {

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use maglev_core::maglev;
-use maglev_lab::maglevd::Setup;
+use maglev_lab::maglevd::MaglevdSetup;
 use maglev_lab::packets::flow::{Flows, Maglev};
 use maglev_lab::packets::router::{Router, Weights};
-use maglev_lab::test_dir::Place;
+use maglev_lab::test_dir::TestDir;
 
 #[test]
 fn new_flows_follow_weights() {
@@ -25,8 +25,8 @@ fn shares(router: &Router, count: u16) {
         (0..count).map(|n| (server(n), [100, 50, 25][usize::from(n % 3)])).collect();
     // A VIP keeps the table length of its creation, so each number of servers has its own VIP.
     let vip = SocketAddr::from(([203, 0, 113, count.ilog2() as u8], 80));
-    let place = Place::new();
-    let _maglevd = Setup::new(&place, &config(vip.ip(), &servers)).vpp(&router.vpp).start();
+    let dir = TestDir::new();
+    let _maglevd = MaglevdSetup::new(&dir, &config(vip.ip(), &servers)).vpp(&router.vpp).start();
     let reduced: Weights = servers.iter().map(|(server, weight)| (*server, weight / 25)).collect();
     router.until(vip, &reduced);
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use maglev_lab::servers::Farm;
-use maglev_lab::maglevd::{Maglevd, Setup};
+use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::packets::flow::{Flow, Flows, Maglev};
 use maglev_lab::packets::router::{Router, Traffic, Weights};
-use maglev_lab::test_dir::Place;
 use maglev_lab::process::Process;
+use maglev_lab::servers::Servers;
+use maglev_lab::test_dir::TestDir;
 use nix::sys::signal::Signal;
 
 use crate::until_in_control;
@@ -40,34 +40,34 @@ struct Daemons<'a> {
     router: &'a Router,
     prober: Process,
     maglevd: Maglevd,
-    farm: Farm,
-    place: Place,
+    servers: Servers,
+    dir: TestDir,
 }
 
 impl<'a> Daemons<'a> {
     fn start(router: &'a Router) -> Self {
-        let (place, farm) = (Place::new(), Farm::new(4));
-        let prober = place.prober(None, &[]);
-        let maglevd = Setup::new(&place, &config(&farm)).vpp(&router.vpp).start();
-        Self { router, prober, maglevd, farm, place }
+        let (dir, servers) = (TestDir::new(), Servers::new(4));
+        let prober = dir.prober(None, &[]);
+        let maglevd = MaglevdSetup::new(&dir, &config(&servers)).vpp(&router.vpp).start();
+        Self { router, prober, maglevd, servers, dir }
     }
 
     fn weights(&self, weights: [u8; 4]) -> Weights {
-        (0..).zip(weights).map(|(server, weight)| (self.farm.address(server), weight)).collect()
+        (0..).zip(weights).map(|(server, weight)| (self.servers.address(server), weight)).collect()
     }
 
     /// Returns when a new `maglevd` is in control.
     fn restart_maglevd(&mut self, with_sigkill: bool) {
         end_process(&mut self.maglevd.process, with_sigkill);
-        self.maglevd = Setup::new(&self.place, &config(&self.farm)).vpp(&self.router.vpp).start();
+        self.maglevd = MaglevdSetup::new(&self.dir, &config(&self.servers)).vpp(&self.router.vpp).start();
         until_in_control(&self.maglevd);
     }
 
     /// Returns when `maglevd` has outcomes of every server from a new prober.
     fn restart_prober(&mut self, with_sigkill: bool) {
-        let said = self.maglevd.process.said();
+        let said = self.maglevd.process.line_count();
         end_process(&mut self.prober, with_sigkill);
-        self.prober = self.place.prober(None, &[]);
+        self.prober = self.dir.prober(None, &[]);
         self.maglevd.process.line(said, "prober connected");
         until_in_control(&self.maglevd);
     }
@@ -75,8 +75,8 @@ impl<'a> Daemons<'a> {
     fn restart_both(&mut self, with_sigkill: bool) {
         end_process(&mut self.prober, with_sigkill);
         end_process(&mut self.maglevd.process, with_sigkill);
-        self.prober = self.place.prober(None, &[]);
-        self.maglevd = Setup::new(&self.place, &config(&self.farm)).vpp(&self.router.vpp).start();
+        self.prober = self.dir.prober(None, &[]);
+        self.maglevd = MaglevdSetup::new(&self.dir, &config(&self.servers)).vpp(&self.router.vpp).start();
         until_in_control(&self.maglevd);
     }
 }
@@ -92,8 +92,8 @@ fn end_process(daemon: &mut Process, with_sigkill: bool) {
 }
 
 /// The last server keeps its flows when it goes down.
-fn config(farm: &Farm) -> String {
-    let [a, b, c, d] = [0, 1, 2, 3].map(|server| farm.address(server));
+fn config(servers: &Servers) -> String {
+    let [a, b, c, d] = [0, 1, 2, 3].map(|server| servers.address(server));
     format!(
         "maglev:
   vpp: {{ lb: {{ ipv4-src-address: 192.0.2.1, flow-timeout: 120s, sync-interval: 1s }} }}
@@ -113,7 +113,7 @@ fn config(farm: &Farm) -> String {
       pools:
         - {{ name: all, backends: {{ a: {{ weight: 100 }}, b: {{ weight: 50 }}, c: {{ weight: 25 }}, d: {{ weight: 25 }} }} }}
 ",
-        farm.port()
+        servers.port()
     )
 }
 
@@ -124,7 +124,7 @@ fn restarts_move_no_flow() {
     router.until(vip(), &daemons.weights([4, 2, 1, 1]));
     let began: BTreeMap<Flow, IpAddr> =
         router.send(&old_flows(), OLD).iter().map(|packet| (packet.flow, packet.server)).collect();
-    daemons.farm.sites[3].answer(503);
+    daemons.servers.http[3].answer(503);
     let weights = daemons.weights([4, 2, 1, 0]);
     router.until(vip(), &weights);
     until_in_control(&daemons.maglevd);
@@ -147,10 +147,10 @@ fn restarts_move_no_flow() {
         assert_eq!(Some(packet.server), server, "{}", packet.flow);
     }
     assert_eq!(packets.len() as u64, sent, "{}", router.cli("show lb vips verbose"));
-    let drained = packets.iter().filter(|packet| packet.server == daemons.farm.address(3)).count();
+    let drained = packets.iter().filter(|packet| packet.server == daemons.servers.address(3)).count();
     assert!(drained > 0);
     // This write proves that others would have been recorded.
-    daemons.farm.sites[0].answer(503);
+    daemons.servers.http[0].answer(503);
     router.until(vip(), &daemons.weights([0, 2, 1, 0]));
     assert_eq!(router.recorded(), ["lb_as_set_weight"]);
     println!("{sent} packets, {drained} of draining flows: each went to the server of its flow");

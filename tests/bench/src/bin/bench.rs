@@ -1,4 +1,4 @@
-//! Measures vpp-maglev beside HAProxy, keepalived and bare programs in C, and by itself.
+//! Measures vpp-maglev against HAProxy, keepalived and minimal C programs, and its own costs.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,56 +14,56 @@ use maglev_bench::{Bench, Options, detection, following, own, plot, probes};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Measures vpp-maglev beside HAProxy, keepalived and bare programs in C, and by itself.
+/// Measures vpp-maglev against HAProxy, keepalived and minimal C programs, and its own costs.
 ///
-/// Needs root, for namespaces of its own; whatever it starts ends with it.
+/// Needs root, to create namespaces. All child processes end with it.
 #[derive(Parser)]
 struct Arguments {
-    /// Where the results are kept
-    #[arg(long, value_name = "FOLDER", default_value = "docs/performance")]
+    /// Directory of the results
+    #[arg(long, value_name = "DIR", default_value = "docs/performance")]
     out: PathBuf,
-    /// The page that shows them
+    /// Page that shows the results
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
     /// Only these parts: probes, detection, following, own
     #[arg(long, value_name = "PART,...", value_delimiter = ',', default_value = "probes,detection,following,own", value_parser = PARTS.map(|(name, _)| name))]
     only: Vec<String>,
-    /// How many turns each checker has
+    /// Rounds per checker
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: u32,
-    /// How long a checker at work is looked at, in seconds
+    /// Length of each measurement, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
     window: f64,
-    /// Numbers of backends that are probed
+    /// Numbers of backends to probe
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1000,10000")]
     sizes: Vec<u32>,
-    /// How many backends fail in each way, where it is measured how soon that is known
+    /// Number of backends that fail in each way, for detection times
     #[arg(long, value_name = "N", default_value_t = 200)]
     failures: u32,
-    /// Only these probes
+    /// Only these types of probe
     #[arg(long, value_name = "PROBE,...", value_delimiter = ',', value_parser = ["icmp", "tcp", "http", "https"])]
     probes: Option<Vec<String>>,
-    /// Run in these namespaces
+    /// Run inside the prepared namespaces
     #[arg(long, hide = true)]
     inside: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ended = if arguments.inside { run(arguments) } else { confine() };
+    let ended = if arguments.inside { run(arguments) } else { run_in_namespaces() };
     ended.unwrap_or_else(|error| {
         eprintln!("bench: {error:#}");
         ExitCode::FAILURE
     })
 }
 
-/// Runs this program again, with a network and processes of its own, and files in a folder that goes with us.
+/// Runs this program again in its own network and PID namespaces, with a temporary directory.
 #[tokio::main(flavor = "current_thread")]
-async fn confine() -> anyhow::Result<ExitCode> {
-    ensure!(nix::unistd::geteuid().is_root(), "namespaces of its own need root");
-    let folder = tempfile::Builder::new().prefix("maglev-bench-").tempdir()?;
+async fn run_in_namespaces() -> anyhow::Result<ExitCode> {
+    ensure!(nix::unistd::geteuid().is_root(), "creating namespaces needs root");
+    let directory = tempfile::Builder::new().prefix("maglev-bench-").tempdir()?;
     let mut command = Command::new("setpriv");
-    // If we are killed, unshare is; if unshare is, so is its child, and with that all processes of the namespace.
+    // The death of this process kills unshare, which kills its child and with it the PID namespace.
     command
         .args([
             "--pdeathsig",
@@ -78,7 +78,7 @@ async fn confine() -> anyhow::Result<ExitCode> {
         .arg(env::current_exe()?)
         .arg("--inside")
         .args(env::args_os().skip(1))
-        .env("TMPDIR", folder.path())
+        .env("TMPDIR", directory.path())
         .kill_on_drop(true);
     let mut child = command.spawn().context("setpriv")?;
     let ended = tokio::select! {
@@ -92,7 +92,7 @@ async fn confine() -> anyhow::Result<ExitCode> {
     Ok(ended?)
 }
 
-/// Waits until somebody wants an end.
+/// Waits for a signal to stop.
 fn interrupt() -> anyhow::Result<impl Future<Output = ()>> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
@@ -124,28 +124,28 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         let part = match name {
             "probes" => probes::run(&mut bench),
             "detection" => detection::run(&mut bench),
-            "following" => following::run(&mut bench).unwrap_or_else(|why| nothing(&bench, name, &why)),
-            _ => own::run(&mut bench).unwrap_or_else(|why| nothing(&bench, name, &why)),
+            "following" => following::run(&mut bench).unwrap_or_else(|why| empty_part(&bench, name, &why)),
+            _ => own::run(&mut bench).unwrap_or_else(|why| empty_part(&bench, name, &why)),
         };
         left_out += part.left_out.len();
         report.parts.insert(name.to_owned(), part);
-        // After each, so that a run that is broken off was not for nothing.
-        keep(&report, &out, page.as_deref())?;
+        // Saved after each part, so that an interrupted run keeps its results.
+        write_results(&report, &out, page.as_deref())?;
     }
     println!("\n{}", page::render(&report));
-    println!("kept in {}; left out: {left_out}", out.display());
+    println!("results are in {}; left out: {left_out}", out.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// A part of which nothing came.
-fn nothing(bench: &Bench, name: &str, why: &anyhow::Error) -> Part {
+/// Returns a part without results.
+fn empty_part(bench: &Bench, name: &str, why: &anyhow::Error) -> Part {
     let mut part = bench.part();
     part.leave_out(format!("{name}: {why:#}"));
     part
 }
 
-/// Writes everything that is kept.
-fn keep(report: &Report, out: &Path, page: Option<&Path>) -> anyhow::Result<()> {
+/// Writes results, pictures and page.
+fn write_results(report: &Report, out: &Path, page: Option<&Path>) -> anyhow::Result<()> {
     report.write(out)?;
     if let Some(probes) = report.parts.get("probes") {
         let sizes: BTreeSet<_> = probes.cases.iter().map(|case| case.backends).collect();

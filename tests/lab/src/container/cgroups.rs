@@ -16,7 +16,7 @@ const PREFIX: &str = "maglev-test-";
 /// The groups of one machine. Drop kills their processes and removes them.
 pub struct Cgroups {
     name: String,
-    folders: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
 }
 
 impl Cgroups {
@@ -25,20 +25,20 @@ impl Cgroups {
     /// # Panics
     /// If that fails.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "it has an effect")]
+    #[expect(clippy::new_without_default, reason = "it has side effects")]
     pub fn new() -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}", process::id());
-        let parents = ours();
+        let parents = own_groups();
         sweep(&parents);
-        let folders = parents.iter().map(|parent| parent.join(&name)).collect();
-        let groups = Self { name, folders };
-        for folder in &groups.folders {
-            fs::create_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let directories = parents.iter().map(|parent| parent.join(&name)).collect();
+        let groups = Self { name, directories };
+        for directory in &groups.directories {
+            fs::create_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
             // A new cpuset group has no processors.
             for file in ["cpuset.cpus", "cpuset.mems"] {
-                let (from, to) = (folder.with_file_name(file), folder.join(file));
+                let (from, to) = (directory.with_file_name(file), directory.join(file));
                 if to.exists() && from.exists() {
                     fs::write(to, fs::read(from).unwrap()).unwrap();
                 }
@@ -55,19 +55,19 @@ impl Cgroups {
 
     /// Returns the directories of the groups.
     #[must_use]
-    pub fn folders(&self) -> &[PathBuf] {
-        &self.folders
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.directories
     }
 }
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
-        self.folders.iter().for_each(|folder| remove(folder));
+        self.directories.iter().for_each(|directory| remove(directory));
     }
 }
 
 /// Returns the groups of this process.
-fn ours() -> Vec<PathBuf> {
+fn own_groups() -> Vec<PathBuf> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let lines = groups.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
@@ -75,7 +75,7 @@ fn ours() -> Vec<PathBuf> {
         let mount = mounts.lines().find_map(|line| mount_point(line, controllers))?;
         Some(Path::new(mount).join(group.trim_start_matches('/')))
     });
-    found.filter(|folder| folder.is_dir()).collect()
+    found.filter(|directory| directory.is_dir()).collect()
 }
 
 /// Returns the mount point if a line of mountinfo mounts the hierarchy of these controllers. No controllers mean version 2.
@@ -105,18 +105,18 @@ fn sweep(parents: &[PathBuf]) {
 }
 
 /// Kills the processes of a group and of its descendants, and removes the groups. Errors are ignored.
-fn remove(folder: &Path) {
-    let processes = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+fn remove(directory: &Path) {
+    let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     for pid in processes.lines().filter_map(|pid| pid.parse().ok()).filter(|pid| *pid > 1) {
         // The process may have exited already.
         _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove(&entry.path());
         }
     }
-    _ = fs::remove_dir(folder);
+    _ = fs::remove_dir(directory);
 }
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_hierarchy_is_found_where_it_is_mounted() {
+    fn mount_points_of_hierarchies_are_found() {
         let first = "33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct";
         let named = "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd";
         let second = "41 31 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate";

@@ -33,7 +33,7 @@ pub enum Step {
         /// Paths in the earlier stage.
         files: Vec<String>,
         /// Target directory, with a trailing slash.
-        folder: String,
+        directory: String,
     },
 }
 
@@ -105,7 +105,7 @@ impl Dockerfile {
             "VOLUME" => self.volumes.push(rest.to_owned()),
             // Metadata and build options.
             "LABEL" | "EXPOSE" | "WORKDIR" | "ARG" => {}
-            _ => panic!("{keyword} has no meaning here"),
+            _ => panic!("unsupported instruction {keyword}"),
         }
     }
 }
@@ -120,8 +120,8 @@ fn instructions(text: &str) -> Vec<String> {
 fn copy(rest: &str) -> Step {
     let mut files: Vec<_> =
         rest.split_whitespace().filter(|word| !word.starts_with("--")).map(str::to_owned).collect();
-    let folder = files.pop().expect("COPY has a destination");
-    Step::Copy { files, folder }
+    let directory = files.pop().expect("COPY has a destination");
+    Step::Copy { files, directory }
 }
 
 fn list(json: &str) -> Vec<String> {
@@ -129,7 +129,7 @@ fn list(json: &str) -> Vec<String> {
 }
 
 fn number(text: &str) -> u32 {
-    text.parse().unwrap_or_else(|_| panic!("{text} is no number, and names mean nothing outside the image"))
+    text.parse().unwrap_or_else(|_| panic!("{text} is not a numeric id"))
 }
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_stage_is_read() {
+    fn last_stage_is_parsed() {
         let dockerfile = Dockerfile::parse(
             "# syntax=docker/dockerfile:1\nFROM rust:1 AS build\nRUN cargo build\n\nFROM debian:bookworm-slim\n\
              RUN apt-get update \\\n && apt-get install --yes a b \\\n && rm x\nCOPY --from=build /src/p /q /usr/bin/\n\
@@ -151,7 +151,7 @@ mod tests {
         );
         assert_eq!(dockerfile.environment["A"], "b=c");
         assert!(
-            matches!(&dockerfile.steps[1], Step::Copy { files, folder } if files.len() == 2 && folder == "/usr/bin/")
+            matches!(&dockerfile.steps[1], Step::Copy { files, directory } if files.len() == 2 && directory == "/usr/bin/")
         );
     }
 }

@@ -55,7 +55,9 @@ impl Image {
         for step in file.scripts() {
             match step {
                 Step::Run(script) => _ = machine.sh(script),
-                Step::Copy { files, folder } => files.iter().for_each(|file| copy(&machine, file, folder)),
+                Step::Copy { files, directory } => {
+                    files.iter().for_each(|file| copy(&machine, file, directory))
+                }
             }
         }
         Self { machine, file }
@@ -105,9 +107,9 @@ impl Image {
 }
 
 /// Copies a file of the build stage. A release program is replaced by the debug build.
-fn copy(machine: &Machine, file: &str, folder: &str) {
-    let name = file.strip_prefix("/src/target/release/").expect("a program that the first stage builds");
-    let there = machine.path(&format!("{folder}{name}"));
+fn copy(machine: &Machine, file: &str, directory: &str) {
+    let name = file.strip_prefix("/src/target/release/").expect("a program of the build stage");
+    let there = machine.path(&format!("{directory}{name}"));
     fs::copy(program(name).unwrap(), &there).unwrap();
     fs::set_permissions(there, Permissions::from_mode(0o755)).unwrap();
 }

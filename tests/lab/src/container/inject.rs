@@ -35,7 +35,7 @@ pub struct Call {
 #[must_use]
 pub fn call(pid: Pid, call: &Call) -> Answer {
     ptrace::attach(pid).unwrap();
-    assert!(matches!(wait(pid), WaitStatus::Stopped(..)), "{pid} is to stop where it is");
+    assert!(matches!(wait(pid), WaitStatus::Stopped(..)), "{pid} did not stop");
     let before = ptrace::getregs(pid).unwrap();
     let instruction = before.rip - 2;
     let word = ptrace::read(pid, instruction as *mut c_void).unwrap();
@@ -57,7 +57,7 @@ pub fn call(pid: Pid, call: &Call) -> Answer {
             ptrace::detach(pid, None).unwrap();
             Answer::Returned(answer)
         }
-        other => panic!("{pid} was to make a call, and instead: {other:?}"),
+        other => panic!("{pid} made no system call: {other:?}"),
     }
 }
 

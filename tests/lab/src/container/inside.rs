@@ -67,7 +67,7 @@ impl Machine {
         let output = self.try_run(line);
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said).trim().to_owned();
-        assert!(!output.status.success(), "{line} succeeds: {said}");
+        assert!(!output.status.success(), "{line} succeeded: {said}");
         said
     }
 
@@ -141,14 +141,14 @@ impl Machine {
     pub fn main_pid_here(&self, service: &str) -> Pid {
         let there = self.main_pid(service).to_string();
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-        let ours = namespace(&self.leader().to_string());
+        let own_groups = namespace(&self.leader().to_string());
         let processes =
             fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let is_it = |pid: &String| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             let names = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
             names.is_some_and(|names| names.split_whitespace().last() == Some(&there))
-                && namespace(pid) == ours
+                && namespace(pid) == own_groups
         };
         let mut numbers = processes.filter(|name| name.parse::<u32>().is_ok());
         Pid::from_raw(numbers.find(is_it).unwrap().parse().unwrap())

@@ -13,18 +13,18 @@ use nix::unistd::Pid;
 
 use super::cgroups::Cgroups;
 use super::rootfs::Rootfs;
-use crate::test_dir::Place;
+use crate::test_dir::TestDir;
 use crate::{PATIENCE, uninterrupted};
 
 /// Script that joins the groups given before `--` and executes the rest.
-const JOIN: &str =
+const JOIN_GROUPS: &str =
     r#"until [ "$1" = -- ]; do echo $$ >"$1/cgroup.procs" || exit; shift; done; shift; exec "$@""#;
 
 /// Version 1 controllers. They are read-only in a machine unless remounted, which MemoryMax= and similar settings need.
 const CONTROLLERS: [&str; 6] = ["memory", "pids", "cpu", "cpuacct", "blkio", "devices"];
 
 /// Interval of checks for an early exit during boot.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Number of journal lines that a failing test prints.
 const TAIL: &str = "40";
@@ -35,7 +35,7 @@ const TAIL: &str = "40";
 pub struct Machine {
     nspawn: Child,
     leader: Pid,
-    place: Place,
+    dir: TestDir,
     _cgroups: Cgroups,
     _rootfs: Rootfs,
 }
@@ -62,13 +62,13 @@ impl Machine {
     }
 
     fn start(rootfs: Rootfs, shared: &[(&Path, &str)], payload: &[&str]) -> Self {
-        let (place, cgroups) = (Place::new(), Cgroups::new());
-        let news = UnixDatagram::bind(place.path("notify")).unwrap();
-        let console = File::create(place.path("console")).unwrap();
+        let (dir, cgroups) = (TestDir::new(), Cgroups::new());
+        let notify = UnixDatagram::bind(dir.path("notify")).unwrap();
+        let console = File::create(dir.path("console")).unwrap();
         let mut command = Command::new("sh");
         command
-            .args(["-c", JOIN, "sh"])
-            .args(cgroups.folders())
+            .args(["-c", JOIN_GROUPS, "sh"])
+            .args(cgroups.directories())
             // The machine ends with a killed test.
             .args(["--", "setpriv", "--pdeathsig", "TERM"])
             .args(["systemd-nspawn", "--quiet", "--volatile=overlay", "--private-network", "--console=pipe"])
@@ -86,20 +86,20 @@ impl Machine {
             .arg(format!("--directory={}", rootfs.path().display()))
             .args(shared.iter().map(|(here, there)| format!("--bind={}:{there}", here.display())))
             .args(payload)
-            .env("NOTIFY_SOCKET", place.path("notify"))
+            .env("NOTIFY_SOCKET", dir.path("notify"))
             .stdin(Stdio::null())
             .stdout(console.try_clone().unwrap())
             .stderr(console);
         let mut nspawn = command.spawn().unwrap();
-        let leader = leader(&mut nspawn, &news).unwrap_or_else(|| {
+        let leader = leader(&mut nspawn, &notify).unwrap_or_else(|| {
             // The process may have exited already.
             _ = nspawn.kill();
             _ = nspawn.wait();
-            panic!("the container does not start:\n{}", fs::read_to_string(place.path("console")).unwrap());
+            panic!("the container does not start:\n{}", fs::read_to_string(dir.path("console")).unwrap());
         });
         // Closed, because nspawn would block on unread notifications.
-        drop(news);
-        Self { nspawn, leader, place, _cgroups: cgroups, _rootfs: rootfs }
+        drop(notify);
+        Self { nspawn, leader, dir, _cgroups: cgroups, _rootfs: rootfs }
     }
 
     /// Returns the machine's first process in the test's PID namespace.
@@ -135,9 +135,9 @@ impl Drop for Machine {
         if thread::panicking() {
             // An idle machine has no journal.
             let journal = self.try_run(&format!("journalctl --no-pager -q -n {TAIL} -o short-precise"));
-            eprintln!("--- the journal ends with:\n{}", String::from_utf8_lossy(&journal.stdout));
-            let console = fs::read_to_string(self.place.path("console")).unwrap_or_default();
-            eprintln!("--- the console:\n{console}");
+            eprintln!("--- end of the journal:\n{}", String::from_utf8_lossy(&journal.stdout));
+            let console = fs::read_to_string(self.dir.path("console")).unwrap_or_default();
+            eprintln!("--- console:\n{console}");
         }
         // The files are temporary overlays, so no clean shutdown is needed.
         _ = kill(self.leader, Signal::SIGKILL);
@@ -146,12 +146,12 @@ impl Drop for Machine {
 }
 
 /// Waits until a container is ready. Returns its first process, or `None` if the container fails.
-fn leader(nspawn: &mut Child, news: &UnixDatagram) -> Option<Pid> {
+fn leader(nspawn: &mut Child, notify: &UnixDatagram) -> Option<Pid> {
     let deadline = Instant::now() + PATIENCE;
     let (mut buffer, mut leader) = ([0; 4096], None);
-    news.set_read_timeout(Some(LOOK)).unwrap();
+    notify.set_read_timeout(Some(POLL_INTERVAL)).unwrap();
     while Instant::now() < deadline {
-        let length = match uninterrupted(|| news.recv(&mut buffer)) {
+        let length = match uninterrupted(|| notify.recv(&mut buffer)) {
             Ok(length) => length,
             Err(error) if error.kind() == ErrorKind::WouldBlock => match nspawn.try_wait().unwrap() {
                 Some(_) => return None,

@@ -15,7 +15,7 @@ impl Machine {
     #[must_use]
     pub fn put_package(&self) -> String {
         let package = env::var_os("MAGLEV_DEB").map(PathBuf::from).or_else(|| newest(&target().join("deb")));
-        self.put(&package.expect("there is no package in target/deb: run `make deb` first"))
+        self.put(&package.expect("no package in target/deb: run `make deb` first"))
     }
 
     /// Installs a package file.
@@ -25,12 +25,12 @@ impl Machine {
 }
 
 /// Returns the newest package for this architecture.
-fn newest(folder: &Path) -> Option<PathBuf> {
+fn newest(directory: &Path) -> Option<PathBuf> {
     let end = match env::consts::ARCH {
         "aarch64" => "_arm64.deb",
         _ => "_amd64.deb",
     };
-    let packages = fs::read_dir(folder).ok()?.flatten().filter(|entry| {
+    let packages = fs::read_dir(directory).ok()?.flatten().filter(|entry| {
         let name = entry.file_name();
         name.to_str().is_some_and(|name| name.starts_with("vpp-maglev_") && name.ends_with(end))
     });

@@ -36,16 +36,16 @@ impl Rootfs {
     /// If none exists and the build fails.
     #[must_use]
     pub fn of(debian: Debian<'_>) -> Self {
-        let folder = env::var_os("MAGLEV_ROOTFS").map_or_else(|| target().join("rootfs"), PathBuf::from);
-        fs::create_dir_all(&folder).unwrap();
-        let path = folder.join(debian.name);
+        let directory = env::var_os("MAGLEV_ROOTFS").map_or_else(|| target().join("rootfs"), PathBuf::from);
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join(debian.name);
         let lock = File::create(path.with_extension("lock")).unwrap();
         lock.lock_shared().unwrap();
-        if !is_good(&path, debian) {
+        if !is_current(&path, debian) {
             // Another process may have built it meanwhile.
             lock.unlock().unwrap();
             lock.lock().unwrap();
-            if !is_good(&path, debian) {
+            if !is_current(&path, debian) {
                 make(&path, debian);
             }
             lock.unlock().unwrap();
@@ -64,12 +64,13 @@ impl Rootfs {
 /// Returns the `target` directory of the caller's build.
 pub(super) fn target() -> PathBuf {
     let caller = env::current_exe().unwrap();
-    let profile = caller.ancestors().find(|folder| folder.ends_with("debug") || folder.ends_with("release"));
-    profile.and_then(Path::parent).expect("a test is in the folder of its build").to_owned()
+    let profile =
+        caller.ancestors().find(|directory| directory.ends_with("debug") || directory.ends_with("release"));
+    profile.and_then(Path::parent).expect("a test lies below the target directory").to_owned()
 }
 
 /// True if the directory exists with these packages and is recent enough.
-fn is_good(path: &Path, debian: Debian<'_>) -> bool {
+fn is_current(path: &Path, debian: Debian<'_>) -> bool {
     let stamp = stamp(path);
     let made = fs::metadata(&stamp).and_then(|stamp| stamp.modified());
     let age = made.ok().and_then(|made| SystemTime::now().duration_since(made).ok());
@@ -98,8 +99,8 @@ fn make(path: &Path, debian: Debian<'_>) {
     let made = command.arg(debian.suite).arg(&new).stdin(Stdio::null()).output().unwrap();
     if !made.status.success() {
         let said = String::from_utf8_lossy(&made.stderr);
-        assert!(is_good_but_old(path, &packages), "{command:?} failed:\n{said}");
-        eprintln!("{} stays as old as it is, as {command:?} failed:\n{said}", path.display());
+        assert!(is_usable(path, &packages), "{command:?} failed:\n{said}");
+        eprintln!("reusing the outdated {}, because {command:?} failed:\n{said}", path.display());
         return;
     }
     remove(path);
@@ -108,7 +109,7 @@ fn make(path: &Path, debian: Debian<'_>) {
 }
 
 /// True if an outdated directory can serve when the network is down.
-fn is_good_but_old(path: &Path, packages: &str) -> bool {
+fn is_usable(path: &Path, packages: &str) -> bool {
     path.is_dir() && fs::read_to_string(stamp(path)).is_ok_and(|there| there == packages)
 }
 

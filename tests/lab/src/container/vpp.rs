@@ -8,7 +8,7 @@ use super::rootfs::{Debian, Rootfs};
 use crate::dataplane::Vpp;
 
 /// Directory of VPP's sockets on the machine.
-const FOLDER: &str = "/run/vpp";
+const DIRECTORY: &str = "/run/vpp";
 
 impl Machine {
     /// Boots a Debian with the sockets of `vpp`, owned by a group `vpp` as in VPP's package.
@@ -16,12 +16,12 @@ impl Machine {
     /// # Panics
     /// If that fails.
     #[must_use]
-    pub fn beside(vpp: &Vpp, debian: Debian<'_>) -> Self {
-        let folder = vpp.api_socket().parent().unwrap().to_owned();
-        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-        let machine = Self::boot(Rootfs::of(debian), &[(&folder, FOLDER)]);
+    pub fn boot_with_vpp(vpp: &Vpp, debian: Debian<'_>) -> Self {
+        let directory = vpp.api_socket().parent().unwrap().to_owned();
+        fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+        let machine = Self::boot(Rootfs::of(debian), &[(&directory, DIRECTORY)]);
         machine.run("groupadd --system vpp");
-        machine.lend(vpp);
+        machine.share_sockets(vpp);
         machine
     }
 
@@ -29,7 +29,7 @@ impl Machine {
     ///
     /// # Panics
     /// If that fails.
-    pub fn lend(&self, vpp: &Vpp) {
+    pub fn share_sockets(&self, vpp: &Vpp) {
         let group = self.sh("getent group vpp | cut -d: -f3").parse().unwrap();
         for socket in [vpp.api_socket(), vpp.stats_socket()] {
             chown(&socket, None, Some(group)).unwrap();

@@ -53,7 +53,7 @@ fn packet(frame: &[u8]) -> Option<Packet> {
     }
     let (flags, protocol) = (word(outer.payload), word(&outer.payload[2..]));
     let inner = Ip::parse(protocol, &outer.payload[4..]).filter(|inner| flags == 0 && inner.protocol == UDP);
-    let inner = inner.unwrap_or_else(|| panic!("GRE with something strange inside: {frame:02x?}"));
+    let inner = inner.unwrap_or_else(|| panic!("unexpected payload in GRE: {frame:02x?}"));
     let flow = Flow {
         from: SocketAddr::new(inner.source, word(inner.payload)),
         to: SocketAddr::new(inner.destination, word(&inner.payload[2..])),

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crc32c_agrees_with_the_examples_of_its_standard() {
+    fn crc32c_matches_rfc_examples() {
         // 32 bytes of zeroes, and of ones (RFC 3720, B.4).
         let zeroes = [0_u64; 4].iter().fold(u32::MAX, |crc, word| crc32c(crc, *word));
         let ones = [u64::MAX; 4].iter().fold(u32::MAX, |crc, word| crc32c(crc, *word));

@@ -47,7 +47,7 @@ pub struct Router {
     pub vpp: Vpp,
     client: Client,
     runtime: Runtime,
-    folder: TempDir,
+    directory: TempDir,
     captures: Cell<u32>,
 }
 
@@ -66,7 +66,7 @@ impl Router {
         let vpp = Vpp::real(&binary).unwrap();
         let client = connect(&runtime, &vpp);
         let router =
-            Self { vpp, client, runtime, folder: tempfile::tempdir().unwrap(), captures: Cell::new(0) };
+            Self { vpp, client, runtime, directory: tempfile::tempdir().unwrap(), captures: Cell::new(0) };
         router.wire();
         Some(router)
     }
@@ -200,7 +200,7 @@ impl<'a> Traffic<'a> {
     #[must_use]
     pub fn begin(router: &'a Router) -> Self {
         let number = router.captures.replace(router.captures.get() + 1);
-        let capture = router.folder.path().join(format!("{number}.pcap"));
+        let capture = router.directory.path().join(format!("{number}.pcap"));
         router.cli(&format!("packet-generator capture pg1 pcap {}", capture.display()));
         Self { router, capture, streams: Cell::new(0) }
     }
