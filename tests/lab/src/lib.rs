@@ -18,6 +18,7 @@ pub mod controller;
 pub mod dataplane;
 pub mod fake_peer;
 pub mod faulty_link;
+pub mod fixtures;
 pub mod host;
 pub mod hostile_server;
 pub mod http_server;

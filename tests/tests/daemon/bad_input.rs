@@ -12,7 +12,7 @@ use maglev_lab::servers::Servers;
 use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::BackendState;
 
-use crate::{BACKENDS, Stage};
+use crate::{BACKENDS, WebFixture};
 
 /// Returns exit code and error lines, and checks that `--check` and a start report the same.
 fn refusal(config: &str) -> (Option<i32>, Vec<String>) {
@@ -105,14 +105,14 @@ fn socket_in_use_is_not_taken_over() {
 
 #[test]
 fn missing_prober_is_retried_until_present() {
-    let mut stage = Stage::new();
-    stage.prober.kill();
-    std::fs::remove_file(stage.dir.path("prober.sock")).unwrap();
-    let metrics = SocketAddr::new(stage.servers.address(199), stage.servers.port());
-    let mut maglevd = stage.setup(&stage.config()).flag("--metrics-addr", metrics).start();
+    let mut fixture = WebFixture::new();
+    fixture.prober.kill();
+    std::fs::remove_file(fixture.dir.path("prober.sock")).unwrap();
+    let metrics = SocketAddr::new(fixture.servers.address(199), fixture.servers.port());
+    let mut maglevd = fixture.setup(fixture.config()).flag("--metrics-addr", metrics).start();
     maglevd.process.line(0, "prober.sock");
     assert_eq!(Scrape::fetch(metrics).value("maglev_prober_connected", &[]), 0.0);
-    stage.prober = stage.dir.prober(None, &[]);
+    fixture.prober = fixture.dir.prober(None, &[]);
     maglevd.until_up(&BACKENDS);
     let scrape = Scrape::fetch(metrics);
     assert_eq!(scrape.value("maglev_prober_connected", &[]), 1.0);
@@ -127,10 +127,10 @@ fn missing_prober_is_retried_until_present() {
 
 #[test]
 fn garbage_on_listeners_is_harmless() {
-    let stage = Stage::new();
+    let fixture = WebFixture::new();
     let [metrics, grpc] =
-        [198, 199].map(|server| SocketAddr::new(stage.servers.address(server), stage.servers.port()));
-    let setup = stage.setup(&stage.config()).flag("--metrics-addr", metrics).flag("--grpc-addr", grpc);
+        [198, 199].map(|server| SocketAddr::new(fixture.servers.address(server), fixture.servers.port()));
+    let setup = fixture.setup(fixture.config()).flag("--metrics-addr", metrics).flag("--grpc-addr", grpc);
     let mut maglevd = setup.start();
     let nonsense = [
         &b"\x00\xff"[..],
@@ -146,7 +146,7 @@ fn garbage_on_listeners_is_harmless() {
         _ = UnixStream::connect(maglevd.socket()).unwrap().write_all(bytes);
     }
     maglevd.until_up(&BACKENDS);
-    stage.servers.http[0].answer(503);
+    fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     assert!(maglevd.maglevc(&["show", "backends"]).status.success());
     assert_eq!(Scrape::fetch(metrics).value("maglev_prober_connected", &[]), 1.0);

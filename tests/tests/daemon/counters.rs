@@ -11,13 +11,13 @@ use maglev_proto::v1::{GetVpplbCountersRequest, GetVpplbCountersResponse, LbPack
 use maglev_vpp::message::{CliInband, Message};
 use tonic::{Code, Status};
 
-use crate::{BACKENDS, Stage, VIP, frontend, web};
+use crate::{BACKENDS, VIP, WebFixture, frontend, web_vip};
 
 /// Sends `count` packets of one new flow to the VIP.
-fn send(stage: &Stage, count: u64) {
-    let server = Some(stage.servers.address(0));
-    stage.observer().client(async |client| {
-        single_flow::send(&stage.vpp, &client, &web(), count, server).await.unwrap();
+fn send(fixture: &WebFixture, count: u64) {
+    let server = Some(fixture.servers.address(0));
+    fixture.observer().client(async |client| {
+        single_flow::send(&fixture.vpp, &client, &web_vip(), count, server).await.unwrap();
     });
 }
 
@@ -55,9 +55,9 @@ fn unavailable(found: &Result<GetVpplbCountersResponse, Status>) -> bool {
 
 #[test]
 fn packets_are_counted_per_vip_and_backend() {
-    let stage = Stage::new();
-    let maglevd = stage.settled();
-    send(&stage, 10);
+    let fixture = WebFixture::new();
+    let maglevd = fixture.settled();
+    send(&fixture, 10);
     let expected = LbPackets { next: 9, first: 1, untracked: 0, no_server: 0 };
     let found = until(&maglevd, "10 packets", |found| vip_packets(found) == Some(expected)).unwrap();
 
@@ -80,9 +80,9 @@ fn packets_are_counted_per_vip_and_backend() {
 
 #[test]
 fn stats_indexes_are_resolved_once_per_vip() {
-    let stage = Stage::new();
-    let Some(sim) = stage.sim("stats_indexes_are_resolved_once_per_vip") else { return };
-    let mut maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let Some(sim) = fixture.sim_or_skip("stats_indexes_are_resolved_once_per_vip") else { return };
+    let mut maglevd = fixture.settled();
     let asked = || ["cli_inband", "ip_route_lookup_v2"].map(|name| sim.count(name));
     let mut last = None;
     for _ in 0..3 {
@@ -92,46 +92,46 @@ fn stats_indexes_are_resolved_once_per_vip() {
     }
     assert_eq!(asked(), [1, 1], "the listing includes the servers");
 
-    let mut config = stage.config();
+    let mut config = fixture.config();
     config.frontends.push(frontend("mail", "203.0.113.81", "{ name: all, backends: { c: { weight: 1 } } }"));
-    maglevd.reload(&stage.dir, &config.text());
+    maglevd.reload(&fixture.dir, &config.to_string());
     until(&maglevd, "the new VIP", |found| found.as_ref().is_ok_and(|f| f.vips.len() == 2)).unwrap();
     assert_eq!(asked(), [2, 2]);
 }
 
 #[test]
 fn refused_vip_listing_is_retried_at_sync() {
-    let stage = Stage::new();
-    let Some(sim) = stage.sim("refused_vip_listing_is_retried_at_sync") else {
+    let fixture = WebFixture::new();
+    let Some(sim) = fixture.sim_or_skip("refused_vip_listing_is_retried_at_sync") else {
         return;
     };
     sim.faults(|faults| faults.refuse(CliInband::NAME, -1, 1));
-    let mut config = stage.config();
+    let mut config = fixture.config();
     config.lb = "sync-interval: 1s".to_owned();
-    let maglevd = stage.setup(&config).start();
+    let maglevd = fixture.setup(&config).start();
     until(&maglevd, "counters", |found| vip_packets(found) == Some(LbPackets::default())).unwrap();
     assert_eq!(sim.count(CliInband::NAME), 2);
 }
 
 /// Assigns the VIP's address to a VPP interface.
-fn add_interface_address(stage: &Stage) {
-    if let Some(sim) = stage.vpp.sim() {
+fn add_interface_address(fixture: &WebFixture) {
+    if let Some(sim) = fixture.vpp.sim() {
         return sim.add_interface_address(VIP.parse().unwrap());
     }
     let address = format!("set interface ip address loop0 {VIP}/32");
-    vppctl(stage, &["create loopback interface", "set interface state loop0 up", &address]);
+    vppctl(fixture, &["create loopback interface", "set interface state loop0 up", &address]);
 }
 
 /// Removes the address from the interface.
-fn remove_interface_address(stage: &Stage) {
-    match stage.vpp.sim() {
+fn remove_interface_address(fixture: &WebFixture) {
+    match fixture.vpp.sim() {
         Some(sim) => sim.remove_interface_address(VIP.parse().unwrap()),
-        None => vppctl(stage, &[&format!("set interface ip address del loop0 {VIP}/32")]),
+        None => vppctl(fixture, &[&format!("set interface ip address del loop0 {VIP}/32")]),
     }
 }
 
-fn vppctl(stage: &Stage, commands: &[&str]) {
-    stage.observer().client(async |client| {
+fn vppctl(fixture: &WebFixture, commands: &[&str]) {
+    fixture.observer().client(async |client| {
         for command in commands {
             let reply = client.request(&CliInband::new(command)).await.unwrap();
             assert_eq!(reply.retval, 0, "{command}: {}", reply.output.0);
@@ -148,31 +148,31 @@ fn until_shadowed(maglevd: &mut Maglevd, wanted: bool) {
 
 #[test]
 fn address_conflict_is_warned_until_resolved() {
-    let stage = Stage::new();
-    add_interface_address(&stage);
-    let mut maglevd = stage.setup(&stage.config()).start();
+    let fixture = WebFixture::new();
+    add_interface_address(&fixture);
+    let mut maglevd = fixture.setup(fixture.config()).start();
     until_shadowed(&mut maglevd, true);
-    remove_interface_address(&stage);
+    remove_interface_address(&fixture);
     until_shadowed(&mut maglevd, false);
 }
 
 #[test]
 fn later_address_conflict_is_found_by_sync() {
-    let stage = Stage::new();
-    let mut config = stage.config();
+    let fixture = WebFixture::new();
+    let mut config = fixture.config();
     config.lb = "sync-interval: 1s".to_owned();
-    let mut maglevd = stage.setup(&config).start();
+    let mut maglevd = fixture.setup(&config).start();
     until(&maglevd, "counters", |found| vip_packets(found).is_some()).unwrap();
-    add_interface_address(&stage);
+    add_interface_address(&fixture);
     until_shadowed(&mut maglevd, true);
 }
 
 #[test]
 fn later_address_conflict_is_found_on_request() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
     until(&maglevd, "counters", |found| vip_packets(found).is_some()).unwrap();
-    add_interface_address(&stage);
+    add_interface_address(&fixture);
     let synced = maglevd.maglevc(&["sync", "vpp", "lb", "state"]);
     assert!(synced.status.success(), "{synced:?}");
     until_shadowed(&mut maglevd, true);
@@ -180,10 +180,10 @@ fn later_address_conflict_is_found_on_request() {
 
 #[test]
 fn counters_follow_vpp_availability() {
-    let stage = Stage::new();
-    let Some(sim) = stage.sim("counters_follow_vpp_availability") else { return };
-    let mut maglevd = stage.settled();
-    send(&stage, 10);
+    let fixture = WebFixture::new();
+    let Some(sim) = fixture.sim_or_skip("counters_follow_vpp_availability") else { return };
+    let mut maglevd = fixture.settled();
+    send(&fixture, 10);
     until(&maglevd, "10 packets", |found| vip_packets(found).is_some_and(|p| p.next == 9)).unwrap();
     sim.kill();
     maglevd.until_vpp(false);
@@ -194,12 +194,12 @@ fn counters_follow_vpp_availability() {
 
 #[test]
 fn invalid_stats_segment_is_rejected_and_reopened() {
-    let stage = Stage::new();
-    let Some(sim) = stage.sim("invalid_stats_segment_is_rejected_and_reopened") else {
+    let fixture = WebFixture::new();
+    let Some(sim) = fixture.sim_or_skip("invalid_stats_segment_is_rejected_and_reopened") else {
         return;
     };
-    let maglevd = stage.settled();
-    send(&stage, 10);
+    let maglevd = fixture.settled();
+    send(&fixture, 10);
     let there = |found: &Result<_, _>| vip_packets(found).is_some_and(|p| p.next == 9);
     until(&maglevd, "10 packets", there).unwrap();
     sim.faults(|faults| faults.stats_size = Some(5000));

@@ -14,33 +14,33 @@ use maglev_proto::v1::BackendState;
 use maglev_vpp::message::Vip;
 use maglev_vppsim::VipView;
 
-use crate::{BACKENDS, Stage, VIP, frontend};
+use crate::{BACKENDS, VIP, WebFixture, frontend};
 
 #[test]
 fn weights_follow_health_across_pools() {
-    let mut stage = Stage::new();
-    let _maglevd = stage.settled();
-    stage.servers.http[0].answer(503);
-    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
-    stage.servers.http[1].close();
-    stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
-    stage.servers.http[0].answer(200);
-    stage.observer().until([(VIP, stage.weights(10, 0, 0))]);
-    stage.servers.http[1].open();
-    stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
+    let mut fixture = WebFixture::new();
+    let _maglevd = fixture.settled();
+    fixture.servers.http[0].answer(503);
+    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.servers.http[1].close();
+    fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
+    fixture.servers.http[0].answer(200);
+    fixture.observer().until([(VIP, fixture.weights(10, 0, 0))]);
+    fixture.servers.http[1].open();
+    fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
 }
 
 #[test]
 fn failover_raises_weights_before_lowering() {
-    let stage = Stage::new();
-    let _maglevd = stage.settled();
-    let Some(sim) = stage.sim("failover_raises_weights_before_lowering") else { return };
-    stage.servers.http[0].answer(503);
-    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
+    let fixture = WebFixture::new();
+    let _maglevd = fixture.settled();
+    let Some(sim) = fixture.sim_or_skip("failover_raises_weights_before_lowering") else { return };
+    fixture.servers.http[0].answer(503);
+    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
     sim.forget_calls();
-    stage.servers.http[1].answer(503);
-    stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
-    let writes = stage.observer().writes();
+    fixture.servers.http[1].answer(503);
+    fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
+    let writes = fixture.observer().writes();
     assert_eq!(writes.len(), 2, "{writes:#?}");
     assert!(writes[0].contains("weight: 1, is_flush: false"), "{writes:#?}");
     assert!(writes[1].contains("weight: 0, is_flush: true"), "{writes:#?}");
@@ -48,24 +48,24 @@ fn failover_raises_weights_before_lowering() {
 
 #[test]
 fn flush_on_down_decides_flow_removal() {
-    let stage = Stage::new();
-    let Some(sim) = stage.sim("flush_on_down_decides_flow_removal") else {
+    let fixture = WebFixture::new();
+    let Some(sim) = fixture.sim_or_skip("flush_on_down_decides_flow_removal") else {
         return;
     };
     const KEEPER: &str = "203.0.113.81";
-    let mut config = stage.config();
+    let mut config = fixture.config();
     config.frontends.push(
         frontend("keeper", KEEPER, "{ name: only, backends: { a: {} } }") + "\n      flush-on-down: false",
     );
-    let mut maglevd = stage.setup(&config).start();
+    let mut maglevd = fixture.setup(&config).start();
     maglevd.until_up(&BACKENDS);
-    let a = stage.servers.address(0);
-    stage.observer().until([(VIP, stage.weights(10, 5, 0)), (KEEPER, [(a, 1)].into())]);
+    let a = fixture.servers.address(0);
+    fixture.observer().until([(VIP, fixture.weights(10, 5, 0)), (KEEPER, [(a, 1)].into())]);
     for address in [VIP, KEEPER] {
         assert!(sim.add_flow(&Vip { prefix: host(address), protocol: 6, port: 80 }, a));
     }
-    stage.servers.http[0].answer(503);
-    stage.observer().until([(VIP, stage.weights(0, 5, 0)), (KEEPER, [(a, 0)].into())]);
+    fixture.servers.http[0].answer(503);
+    fixture.observer().until([(VIP, fixture.weights(0, 5, 0)), (KEEPER, [(a, 0)].into())]);
     let flows = |vip: &VipView| vip.servers.iter().map(|server| server.flows).sum::<usize>();
     assert_eq!(sim.vips().iter().map(flows).collect::<Vec<_>>(), [0, 1]);
 }

@@ -5,7 +5,7 @@ use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{EventKind, LogLevel, WatchEventsRequest};
 
-use crate::Stage;
+use crate::WebFixture;
 
 /// Level `warn`, except for the line that reports the start.
 const QUIET: &str = "warn,maglevd::daemon=info";
@@ -35,9 +35,9 @@ fn log_subscriber_may_request_debug_level() {
 
 #[test]
 fn log_events_match_api_event_names() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let Stage { mut prober, vpp, .. } = stage;
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
+    let WebFixture { mut prober, vpp, .. } = fixture;
     prober.kill();
     maglevd.until_prober(false);
     drop(vpp);

@@ -10,7 +10,7 @@ use maglev_proto::v1::BackendState;
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use crate::{BACKENDS, Stage, VIP};
+use crate::{BACKENDS, VIP, WebFixture};
 
 /// Runs `maglevc`, which must succeed, and returns its output.
 fn run_words(maglevd: &Maglevd, words: &[&str]) -> String {
@@ -61,8 +61,8 @@ impl Drop for EventWatch {
 
 #[test]
 fn disable_is_announced_and_survives_restart() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
     let mut watch = EventWatch::new(&maglevd, &["backend", "operator"]);
     // A subscriber first receives the current state.
     watch.line("backend c is up");
@@ -70,7 +70,7 @@ fn disable_is_announced_and_survives_restart() {
     let answer = run_words(&maglevd, &disable);
     let until = answer.strip_prefix("a is disabled until ").and_then(|rest| rest.strip_suffix(" (was up)\n"));
     let until = until.unwrap_or_else(|| panic!("{answer}"));
-    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
 
     let reported = watch.line(" operator ");
     let what = format!(": disable backend a, up -> disabled, until {until}: disk swap");
@@ -98,7 +98,7 @@ fn disable_is_announced_and_survives_restart() {
 
     drop(watch);
     maglevd.process.kill();
-    let mut maglevd = stage.setup(&stage.config()).start();
+    let mut maglevd = fixture.setup(fixture.config()).start();
     maglevd.until_up(&["b", "c"]);
     assert_eq!(json_of(&maglevd, "show overrides"), overrides);
     let listed = run_command(&maglevd, "show overrides");
@@ -128,19 +128,19 @@ fn disable_is_announced_and_survives_restart() {
         "{enabled}"
     );
     maglevd.until_up(&["a"]);
-    stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
     assert_eq!(run_command(&maglevd, "show overrides"), "nothing is overridden\n");
 }
 
 #[test]
 fn explain_reports_failover() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
     for server in [0, 1] {
-        stage.servers.http[server].answer(503);
+        fixture.servers.http[server].answer(503);
         maglevd.until_backend(BACKENDS[server], BackendState::Down);
     }
-    stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
     for (command, conclusion, more) in [
         ("explain backend a", "a is down, weight 0 in web", &["HTTP 503", "pool first"][..]),
         ("explain backend c", "c is up, weight 10 in web", &["HTTP 200", "pool last"]),
@@ -161,31 +161,31 @@ fn explain_reports_failover() {
 
 #[test]
 fn weights_are_set_and_unset() {
-    let stage = Stage::new();
-    let maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let maglevd = fixture.settled();
     assert_eq!(
         run_command(&maglevd, "set frontend web pool first backend b weight 100 for 1d"),
         "b has weight 100 in pool first of web for 1d (was 50)\n"
     );
-    stage.observer().until([(VIP, stage.weights(10, 10, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(10, 10, 0))]);
     let shown = run_command(&maglevd, "show frontends web");
     assert!(shown.contains("100 (50)"), "{shown}");
     let unset = json_of(&maglevd, "unset frontend web pool first backend b weight");
     assert_eq!((&unset["was"], &unset["backend"]["weight"]), (&json!(100), &json!(50)), "{unset}");
-    stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
 }
 
 #[test]
 fn dangling_overrides_can_be_removed() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
     run_command(&maglevd, "set backend a disable");
     run_command(&maglevd, "set frontend web pool first backend a weight 7");
     run_command(&maglevd, "set backend c pause");
-    let mut config = stage.config();
+    let mut config = fixture.config();
     config.backends.retain(|backend| backend.trim_start().starts_with("b:"));
     config.frontends = vec![crate::frontend("shop", VIP, "{ name: first, backends: { b: { weight: 1 } } }")];
-    maglevd.reload(&stage.dir, &config.text());
+    maglevd.reload(&fixture.dir, &config.to_string());
 
     let listed = run_command(&maglevd, "show overrides");
     for dangling in ["disabled*", "paused*", "weight 7*"] {
@@ -205,8 +205,8 @@ fn dangling_overrides_can_be_removed() {
 
 #[test]
 fn missing_state_dir_is_warned_about() {
-    let stage = Stage::new();
-    let mut maglevd = stage.setup(&stage.config()).flag("--state-dir", "").start();
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.setup(fixture.config()).flag("--state-dir", "").start();
     maglevd.until_up(&BACKENDS);
     let answer = run_command(&maglevd, "set backend a pause");
     let (first, warning) = answer.split_once('\n').unwrap();
@@ -219,12 +219,12 @@ fn missing_state_dir_is_warned_about() {
 
 #[test]
 fn view_role_cannot_change_state() {
-    let stage = Stage::new();
-    let address = SocketAddr::new(stage.servers.address(199), 9090);
+    let fixture = WebFixture::new();
+    let address = SocketAddr::new(fixture.servers.address(199), 9090);
     // A rule for users replaces the default rules, so all others have `view`.
     let api = "maglev:\n  api: { roles: [{ user: root, role: admin }] }\n";
-    let config = stage.config().text().replacen("maglev:\n", api, 1);
-    let setup = MaglevdSetup::new(&stage.dir, &config).vpp(&stage.vpp);
+    let config = fixture.config().to_string().replacen("maglev:\n", api, 1);
+    let setup = MaglevdSetup::new(&fixture.dir, &config).vpp(&fixture.vpp);
     let mut maglevd = setup.flag("--grpc-addr", address).start();
     maglevd.until_up(&BACKENDS);
     let call = |words: &str| -> Output {

@@ -11,7 +11,7 @@ use maglev_proto::v1::{
 use maglev_vpp::message::{LbAsSetWeight, Vip};
 use nix::sys::signal::Signal;
 
-use crate::{BACKENDS, Stage, VIP};
+use crate::{BACKENDS, VIP, WebFixture};
 
 fn sync(maglevd: &Maglevd, dry_run: bool) -> SyncVpplbStateResponse {
     let mut client = maglevd.client.clone();
@@ -20,16 +20,16 @@ fn sync(maglevd: &Maglevd, dry_run: bool) -> SyncVpplbStateResponse {
 
 #[test]
 fn sync_applies_the_dry_run_plan() {
-    let stage = Stage::new();
-    let maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let maglevd = fixture.settled();
     let vip = Vip { prefix: host(VIP), protocol: 6, port: 80 };
-    let edit = LbAsSetWeight { vip, address: stage.servers.address(0), weight: 99, is_flush: false };
-    stage.observer().client(async |client| client.request(&edit).await.unwrap());
+    let edit = LbAsSetWeight { vip, address: fixture.servers.address(0), weight: 99, is_flush: false };
+    fixture.observer().client(async |client| client.request(&edit).await.unwrap());
 
     let plan = sync(&maglevd, true).plan.unwrap();
     assert_eq!((plan.conf, plan.vips.len()), (false, 1), "{plan:#?}");
     assert_eq!((plan.vips[0].frontend.as_str(), plan.vips[0].steps.len()), ("web", 1), "{plan:#?}");
-    assert_eq!(stage.observer().vips()[&VIP.parse().unwrap()], stage.weights(99, 5, 0));
+    assert_eq!(fixture.observer().vips()[&VIP.parse().unwrap()], fixture.weights(99, 5, 0));
 
     assert!(
         !maglevd.process.lines(0).iter().any(|line| line.contains("audit")),
@@ -37,15 +37,15 @@ fn sync_applies_the_dry_run_plan() {
     );
     assert_eq!(sync(&maglevd, false).plan.unwrap(), plan);
     maglevd.process.line(0, "what=\"sync\"");
-    stage.observer().until([(VIP, stage.weights(10, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
     assert_eq!(sync(&maglevd, true).plan.unwrap_or_default().vips, []);
 }
 
 #[test]
 fn invalid_config_is_reported_and_counted() {
-    let stage = Stage::new();
-    let metrics = SocketAddr::new(stage.servers.address(199), stage.servers.port());
-    let mut maglevd = stage.setup(&stage.config()).flag("--metrics-addr", metrics).start();
+    let fixture = WebFixture::new();
+    let metrics = SocketAddr::new(fixture.servers.address(199), fixture.servers.port());
+    let mut maglevd = fixture.setup(fixture.config()).flag("--metrics-addr", metrics).start();
     maglevd.until_up(&BACKENDS);
     let ask = |plan| {
         let (mut checker, mut reloader) = (maglevd.client.clone(), maglevd.client.clone());
@@ -54,13 +54,13 @@ fn invalid_config_is_reported_and_counted() {
         assert_eq!(checked.fault, reloaded.fault);
         reloaded.fault
     };
-    let good = stage.config().text();
-    stage.dir.write("maglev.yaml", good.replace("frontends:", "frontend:"));
+    let good = fixture.config().to_string();
+    fixture.dir.write("maglev.yaml", good.replace("frontends:", "frontend:"));
     let Some(ConfigFault { parse_error, problems }) = ask(false) else {
         panic!("the invalid file was accepted")
     };
     assert!(parse_error.contains("maglev.yaml:9:3: ") && problems.is_empty(), "{parse_error} {problems:#?}");
-    stage.dir.write("maglev.yaml", good.replace("rise: 2, fall: 3", "rise: 0, fall: 0"));
+    fixture.dir.write("maglev.yaml", good.replace("rise: 2, fall: 3", "rise: 0, fall: 0"));
     let Some(ConfigFault { parse_error, problems }) = ask(false) else {
         panic!("the invalid file was accepted")
     };
@@ -69,7 +69,7 @@ fn invalid_config_is_reported_and_counted() {
         (parse_error.as_str(), paths),
         ("", vec!["maglev.healthchecks.site.rise", "maglev.healthchecks.site.fall"])
     );
-    stage.dir.write("maglev.yaml", &good);
+    fixture.dir.write("maglev.yaml", &good);
     assert_eq!(ask(true), None);
     maglevd.process.line(0, "what=\"reload\"");
     maglevd.process.signal(Signal::SIGHUP);

@@ -4,12 +4,12 @@ use maglev_lab::maglevd::Maglevd;
 use maglev_lab::metrics::Scrape;
 use serde_json::Value;
 
-use crate::{Stage, VIP};
+use crate::{VIP, WebFixture};
 
 #[test]
 fn metrics_reflect_state() {
-    let stage = Stage::new();
-    let (_maglevd, metrics) = stage.settled_with_failure();
+    let fixture = WebFixture::new();
+    let (_maglevd, metrics) = fixture.settled_with_failure();
     let scrape = Scrape::fetch(metrics);
     for (name, labels, value) in [
         ("maglev_prober_connected", &[][..], 1.0),
@@ -52,8 +52,8 @@ fn text(maglevd: &Maglevd, words: &[&str]) -> String {
 
 #[test]
 fn maglevc_shows_state_as_text() {
-    let stage = Stage::new();
-    let maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let maglevd = fixture.settled();
     for (command, expected) in [
         ("show version", &["maglevd", "maglevc"][..]),
         ("show frontends", &["web", VIP, "up"]),
@@ -79,8 +79,8 @@ fn maglevc_shows_state_as_text() {
 
 #[test]
 fn maglevc_shows_state_as_json() {
-    let stage = Stage::new();
-    let maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let maglevd = fixture.settled();
     let json = |command: &str| -> Value {
         let words: Vec<&str> = ["--output", "json"].into_iter().chain(command.split(' ')).collect();
         serde_json::from_str(&text(&maglevd, &words)).unwrap()
@@ -103,8 +103,8 @@ fn maglevc_shows_state_as_json() {
 
 #[test]
 fn maglevc_prints_server_errors_verbatim() {
-    let stage = Stage::new();
-    let maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let maglevd = fixture.settled();
     for (command, complaint) in [
         ("show backends nobody", "nobody"),
         ("show frontends nothing", "nothing"),

@@ -1,8 +1,8 @@
 //! Overrides survive every kind of exit of `maglevd`, and disk faults.
 
 use std::fs;
-use std::process::Command;
 
+use maglev_lab::fixtures::SmallDisk;
 use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_proto::v1::{
     BackendState, DisableBackendRequest, EnableBackendRequest, ListOverridesRequest, ListOverridesResponse,
@@ -11,7 +11,7 @@ use maglev_proto::v1::{
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
-use crate::{BACKENDS, Stage, VIP};
+use crate::{BACKENDS, VIP, WebFixture};
 
 fn note(reason: &str, seconds: Option<i64>) -> Option<Note> {
     let lifetime = seconds.map(|seconds| maglev_proto::Duration { seconds, nanos: 0 });
@@ -50,18 +50,18 @@ fn listed(maglevd: &Maglevd) -> ListOverridesResponse {
 
 #[test]
 fn acknowledged_overrides_survive_sigkill() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
     set_weight(&maglevd, "b", 100);
-    stage.observer().until([(VIP, stage.weights(10, 10, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(10, 10, 0))]);
     pause(&maglevd, "c");
     assert_eq!(disable(&maglevd, "a", note("disk swap", Some(3600))), "");
     let before = listed(&maglevd);
-    stage.observer().until([(VIP, stage.weights(0, 10, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
     maglevd.process.kill();
 
-    let written = stage.observer().writes().len();
-    let mut maglevd = stage.setup(&stage.config()).start();
+    let written = fixture.observer().writes().len();
+    let mut maglevd = fixture.setup(fixture.config()).start();
     maglevd.until_up(&["b"]);
     maglevd.until_vpp(true);
     assert_eq!(
@@ -74,9 +74,9 @@ fn acknowledged_overrides_survive_sigkill() {
     let mut client = maglevd.client.clone();
     let request = EnableBackendRequest { name: "a".to_owned(), note: None };
     maglevd.wait(client.enable_backend(request)).unwrap();
-    stage.observer().until([(VIP, stage.weights(10, 10, 0))]);
-    let writes = stage.observer().writes().split_off(written);
-    if stage.vpp.sim().is_some() {
+    fixture.observer().until([(VIP, fixture.weights(10, 10, 0))]);
+    let writes = fixture.observer().writes().split_off(written);
+    if fixture.vpp.sim().is_some() {
         assert_eq!(writes.len(), 1, "{writes:#?}");
     }
 }
@@ -85,8 +85,8 @@ fn acknowledged_overrides_survive_sigkill() {
 #[test]
 fn sigkill_never_loses_acknowledged_override() {
     const ANSWERS: u32 = 4;
-    let stage = Stage::new();
-    let setup = || MaglevdSetup::new(&stage.dir, &stage.config().text());
+    let fixture = WebFixture::new();
+    let setup = || MaglevdSetup::new(&fixture.dir, &fixture.config().to_string());
     let mut maglevd = setup().start();
     for round in 0..8 {
         let answered = 10 * round + ANSWERS;
@@ -104,17 +104,17 @@ fn sigkill_never_loses_acknowledged_override() {
 
 #[test]
 fn persisted_disable_is_applied_after_restart() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
     maglevd.process.kill();
     let file = r#"{"version": 1, "overrides": [{"kind": "disabled", "backend": "a", "at": "2026-11-22T12:00:00Z"}]}"#;
-    fs::create_dir_all(stage.dir.path("state")).unwrap();
-    stage.dir.write("state/overrides.json", file);
-    let written = stage.observer().writes().len();
-    let _maglevd = stage.setup(&stage.config()).start();
-    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
-    let writes = stage.observer().writes().split_off(written);
-    if stage.vpp.sim().is_some() {
+    fs::create_dir_all(fixture.dir.path("state")).unwrap();
+    fixture.dir.write("state/overrides.json", file);
+    let written = fixture.observer().writes().len();
+    let _maglevd = fixture.setup(fixture.config()).start();
+    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    let writes = fixture.observer().writes().split_off(written);
+    if fixture.vpp.sim().is_some() {
         assert_eq!(writes.len(), 1, "{writes:#?}");
         assert!(writes[0].contains("is_flush: true"), "{writes:#?}");
     }
@@ -122,8 +122,8 @@ fn persisted_disable_is_applied_after_restart() {
 
 #[test]
 fn override_expires_on_time() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
     disable(&maglevd, "a", note("reboot", Some(1)));
     maglevd.until_backend("a", BackendState::Disabled);
     maglevd.until_backend("a", BackendState::Up);
@@ -135,32 +135,32 @@ fn override_expires_on_time() {
     maglevd.process.kill();
     let file = r#"{"version": 1, "overrides": [
       {"kind": "paused", "backend": "b", "at": "2026-01-01T00:00:00Z", "expires": "2026-01-02T00:00:00Z"}]}"#;
-    stage.dir.write("state/overrides.json", file);
-    let mut maglevd = stage.setup(&stage.config()).start();
+    fixture.dir.write("state/overrides.json", file);
+    let mut maglevd = fixture.setup(fixture.config()).start();
     maglevd.until_up(&BACKENDS);
     assert_eq!(listed(&maglevd), ListOverridesResponse::default());
 }
 
 #[test]
 fn sigterm_persists_overrides() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
     disable(&maglevd, "a", None);
     maglevd.process.signal(Signal::SIGTERM);
     assert_eq!(maglevd.process.end().code(), Some(0));
-    let maglevd = stage.setup(&stage.config()).start();
+    let maglevd = fixture.setup(fixture.config()).start();
     assert_eq!(maglevd.backend("a").state(), BackendState::Disabled);
 }
 
 #[test]
 fn corrupt_overrides_file_is_set_aside() {
-    let stage = Stage::new();
-    fs::create_dir(stage.dir.path("state")).unwrap();
-    stage.dir.write("state/overrides.json", "{\"version\": 1, \"overr");
-    let maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    fs::create_dir(fixture.dir.path("state")).unwrap();
+    fixture.dir.write("state/overrides.json", "{\"version\": 1, \"overr");
+    let maglevd = fixture.settled();
     maglevd.process.line(0, "the overrides make no sense");
     let names = || -> Vec<_> {
-        fs::read_dir(stage.dir.path("state"))
+        fs::read_dir(fixture.dir.path("state"))
             .unwrap()
             .map(|e| e.unwrap().file_name().into_string().unwrap())
             .collect()
@@ -172,38 +172,12 @@ fn corrupt_overrides_file_is_set_aside() {
 
 #[test]
 fn missing_state_dir_is_reported_in_answer() {
-    let stage = Stage::new();
-    let mut maglevd = stage.setup(&stage.config()).flag("--state-dir", "").start();
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.setup(fixture.config()).flag("--state-dir", "").start();
     maglevd.until_up(&BACKENDS);
     let unkept = disable(&maglevd, "a", None);
     assert!(unkept.contains("--state-dir"), "{unkept}");
     assert_eq!(listed(&maglevd).unkept, unkept);
-}
-
-/// A 64 kB file system that can be filled or remounted read-only. Unmounted on drop.
-struct SmallDisk<'a>(&'a Stage);
-
-impl<'a> SmallDisk<'a> {
-    fn new(stage: &'a Stage) -> Self {
-        let folder = stage.dir.path("state");
-        fs::create_dir(&folder).unwrap();
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&folder));
-        Self(stage)
-    }
-
-    fn remount(&self, how: &str) {
-        run(Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(self.0.dir.path("state")));
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("--lazy").arg(self.0.dir.path("state")));
-    }
-}
-
-fn run(command: &mut Command) {
-    assert!(command.status().unwrap().success(), "{command:?}");
 }
 
 #[test]
@@ -212,23 +186,20 @@ fn full_or_readonly_disk_keeps_overrides() {
         println!("SKIP full_or_readonly_disk_keeps_overrides: needs root");
         return;
     }
-    let stage = Stage::new();
-    let small = SmallDisk::new(&stage);
-    let file = || fs::read_to_string(stage.dir.path("state/overrides.json")).unwrap();
-    let mut maglevd = stage.settled();
+    let fixture = WebFixture::new();
+    let small = SmallDisk::mount(fixture.dir.path("state"));
+    let file = || fs::read_to_string(fixture.dir.path("state/overrides.json")).unwrap();
+    let mut maglevd = fixture.settled();
     assert_eq!(disable(&maglevd, "a", None), "");
     let before = file();
-    // Fill the file system.
-    let ballast = stage.dir.path("state/ballast");
-    let full = (0..).map(|n| fs::write(format!("{}{n}", ballast.display()), [0; 4096])).find_map(Result::err);
-    assert_eq!(full.unwrap().kind(), std::io::ErrorKind::StorageFull);
+    let ballast = small.fill();
 
     let unkept = disable(&maglevd, "b", note("the disk is full", None));
     assert!(unkept.contains("No space left on device"), "{unkept}");
-    stage.observer().until([(VIP, stage.weights(0, 0, 1))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
     assert_eq!((file(), listed(&maglevd).unkept), (before.clone(), unkept));
     maglevd.process.line(0, "cannot be written down");
-    fs::remove_file(format!("{}0", ballast.display())).unwrap();
+    fs::remove_file(&ballast[0]).unwrap();
     maglevd.process.line(0, "written down again");
     assert!(file().contains("the disk is full"));
     assert_eq!(listed(&maglevd).unkept, "");
@@ -237,11 +208,11 @@ fn full_or_readonly_disk_keeps_overrides() {
     let before = file();
     let unkept = disable(&maglevd, "c", None);
     assert!(unkept.contains("Read-only file system"), "{unkept}");
-    stage.observer().until([(VIP, stage.weights(0, 0, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 0, 0))]);
     assert_eq!(file(), before);
     // A read-only file is still read at start.
     maglevd.process.kill();
-    let maglevd = stage.setup(&stage.config()).start();
+    let maglevd = fixture.setup(fixture.config()).start();
     let names: Vec<_> =
         listed(&maglevd).overrides.into_iter().map(|o| (o.backend.clone(), o.kind())).collect();
     assert_eq!(names, [("a".to_owned(), OverrideKind::Disabled), ("b".to_owned(), OverrideKind::Disabled)]);

@@ -6,7 +6,7 @@ use maglev_lab::process::child_of;
 use maglev_proto::v1::BackendState;
 use nix::sys::signal::{Signal, kill};
 
-use crate::{BACKENDS, Stage, VIP};
+use crate::{BACKENDS, VIP, WebFixture};
 
 fn hello(version: u16) -> ToController {
     ToController::Hello { version, release: "9.9.9".to_owned(), instance: 1 }
@@ -14,10 +14,10 @@ fn hello(version: u16) -> ToController {
 
 #[test]
 fn prober_version_mismatch_is_logged_once() {
-    let mut stage = Stage::new();
-    stage.prober.kill();
-    let fake_prober = FakeProber::listen(&stage.dir.path("prober.sock"));
-    let maglevd = stage.setup(&stage.config()).start();
+    let mut fixture = WebFixture::new();
+    fixture.prober.kill();
+    let fake_prober = FakeProber::listen(&fixture.dir.path("prober.sock"));
+    let maglevd = fixture.setup(fixture.config()).start();
     // Reconnects of the same prober add no log lines.
     let peers = [(); 3].map(|()| {
         let peer = fake_prober.accept();
@@ -34,12 +34,12 @@ fn prober_version_mismatch_is_logged_once() {
 
 #[test]
 fn garbage_from_prober_freezes_health() {
-    let mut stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let written = stage.observer().writes();
-    stage.prober.kill();
+    let mut fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
+    let written = fixture.observer().writes();
+    fixture.prober.kill();
     maglevd.until_prober(false);
-    let fake_prober = FakeProber::listen(&stage.dir.path("prober.sock"));
+    let fake_prober = FakeProber::listen(&fixture.dir.path("prober.sock"));
     for nonsense in [&b"\xff\xff\xff\xff"[..], &[0; 60_000], b"GET / HTTP/1.1\r\n\r\n"] {
         let peer = fake_prober.accept();
         peer.send(&hello(VERSION));
@@ -51,32 +51,32 @@ fn garbage_from_prober_freezes_health() {
         let backend = maglevd.backend(name);
         assert_eq!((backend.state(), backend.stale), (BackendState::Up, true), "{backend:#?}");
     }
-    assert_eq!(stage.observer().writes(), written);
+    assert_eq!(fixture.observer().writes(), written);
 }
 
 #[test]
 fn garbage_on_prober_socket_is_harmless() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let said = stage.prober.line_count();
-    let peer = FakePeer::connect(&stage.dir.path("prober.sock"));
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
+    let said = fixture.prober.line_count();
+    let peer = FakePeer::connect(&fixture.dir.path("prober.sock"));
     peer.send_bytes(&[0xff; 1000]);
-    stage.prober.line(said, "the link to the controller is closed");
-    stage.servers.http[0].answer(503);
+    fixture.prober.line(said, "the link to the controller is closed");
+    fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
-    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
 }
 
 #[test]
 fn spawned_prober_is_restarted_when_killed() {
-    let mut stage = Stage::new();
-    stage.prober.kill();
-    let mut maglevd = stage.setup(&stage.config()).flag("--prober", "spawn").start();
+    let mut fixture = WebFixture::new();
+    fixture.prober.kill();
+    let mut maglevd = fixture.setup(fixture.config()).flag("--prober", "spawn").start();
     maglevd.until_up(&BACKENDS);
     // The prober is a child of the spawner.
     kill(child_of(maglevd.process.child()), Signal::SIGKILL).unwrap();
     maglevd.until_prober(false);
-    stage.servers.http[0].answer(503);
+    fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
-    stage.observer().until([(VIP, stage.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
 }

@@ -9,7 +9,7 @@ use maglev_lab::packets::until;
 use maglev_lab::prometheus::Prometheus;
 use maglev_lab::skip_without;
 
-use crate::Stage;
+use crate::WebFixture;
 
 const OPEN_METRICS: &str = "Accept: application/openmetrics-text; version=1.0.0\r\n";
 
@@ -25,10 +25,10 @@ for family in families(sys.stdin.read()):
 ";
 
 /// Runs `then` with a `maglevd` that has seen a backend fail, and the address of its metrics.
-fn settled_with_failure<T>(then: impl FnOnce(&Stage, SocketAddr) -> T) -> T {
-    let stage = Stage::new();
-    let (_maglevd, metrics) = stage.settled_with_failure();
-    then(&stage, metrics)
+fn settled_with_failure<T>(then: impl FnOnce(&WebFixture, SocketAddr) -> T) -> T {
+    let fixture = WebFixture::new();
+    let (_maglevd, metrics) = fixture.settled_with_failure();
+    then(&fixture, metrics)
 }
 
 fn fed(command: &mut Command, text: &str) -> Output {
@@ -72,9 +72,9 @@ fn prometheus_scrapes_maglevd() {
     if skip_without("prometheus_scrapes_maglevd", &["prometheus"]) {
         return;
     }
-    settled_with_failure(|stage, metrics| {
-        let address = SocketAddr::new(stage.servers.address(198), stage.servers.port());
-        let prometheus = Prometheus::start(&stage.dir, address, metrics, None);
+    settled_with_failure(|fixture, metrics| {
+        let address = SocketAddr::new(fixture.servers.address(198), fixture.servers.port());
+        let prometheus = Prometheus::start(&fixture.dir, address, metrics, None);
         until(|| prometheus.value("up") == Some(1.0), || prometheus.targets());
         for (query, value) in [
             ("maglev_backend_state{backend=\"a\",state=\"up\"}", 1.0),

@@ -3,53 +3,53 @@
 use maglev_proto::v1::BackendState;
 use nix::sys::signal::Signal;
 
-use crate::{BACKENDS, Stage, VIP, backend, frontend};
+use crate::{BACKENDS, VIP, WebFixture, backend, frontend};
 
 const OTHER_VIP: &str = "203.0.113.81";
 
 #[test]
 fn reload_touches_only_changed_items() {
-    let stage = Stage::new();
-    let [a, b, c] = [0, 1, 2].map(|server| stage.servers.address(server));
-    let mut config = stage.config();
+    let fixture = WebFixture::new();
+    let [a, b, c] = [0, 1, 2].map(|server| fixture.servers.address(server));
+    let mut config = fixture.config();
     // `web` has `a` and `b`; `other` has `c`.
     config.frontends = vec![
         frontend("web", VIP, "{ name: only, backends: { a: {}, b: {} } }"),
         frontend("other", OTHER_VIP, "{ name: only, backends: { c: {} } }"),
     ];
-    let mut maglevd = stage.setup(&config).start();
+    let mut maglevd = fixture.setup(&config).start();
     maglevd.until_up(&BACKENDS);
-    stage.observer().until([(VIP, [(a, 1), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
+    fixture.observer().until([(VIP, [(a, 1), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
 
-    let (before, said) = (maglevd.backend("c"), stage.prober.line_count());
-    let written = stage.observer().writes().len();
-    let requests = stage.servers.http[2].requests().len();
+    let (before, said) = (maglevd.backend("c"), fixture.prober.line_count());
+    let written = fixture.observer().writes().len();
+    let requests = fixture.servers.http[2].requests().len();
     // `a` moves to an address without a server, `b` is removed, and `d` takes `b`'s address.
-    let nobody = stage.servers.address(100);
+    let nobody = fixture.servers.address(100);
     config.backends = vec![backend("a", nobody), backend("c", c), backend("d", b)];
     config.frontends[0] = frontend("web", VIP, "{ name: only, backends: { a: {}, d: {} } }");
-    maglevd.reload(&stage.dir, &config.text());
+    maglevd.reload(&fixture.dir, &config.to_string());
     maglevd.until_backend("b", BackendState::Removed);
     maglevd.until_backend("a", BackendState::Down);
     maglevd.until_up(&["d"]);
-    stage.observer().until([(VIP, [(nobody, 0), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
+    fixture.observer().until([(VIP, [(nobody, 0), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
 
     // Only changes are sent. `d` equals the old `b`, so the prober keeps that check.
-    stage.prober.line(said, "amended generation=2 kept=1 added=1 dropped=1 refused=0");
-    stage.servers.http[2].wait_for_requests(requests + 3);
+    fixture.prober.line(said, "amended generation=2 kept=1 added=1 dropped=1 refused=0");
+    fixture.servers.http[2].wait_for_requests(requests + 3);
     let after = maglevd.backend("c");
     assert_eq!((after.since, after.transitions), (before.since, before.transitions));
-    let writes = stage.observer().writes().split_off(written);
+    let writes = fixture.observer().writes().split_off(written);
     assert!(writes.iter().all(|write| !write.contains(OTHER_VIP)), "{writes:#?}");
 }
 
 #[test]
 fn invalid_reload_changes_nothing_and_logs_position() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let written = stage.observer().writes();
-    let path = stage.dir.path("maglev.yaml").display().to_string();
-    let good = stage.config().text();
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
+    let written = fixture.observer().writes();
+    let path = fixture.dir.path("maglev.yaml").display().to_string();
+    let good = fixture.config().to_string();
     for (broken, complaint) in [
         (good.replace("frontends:", "frontend:"), format!("{path}:9:3: ")),
         (
@@ -59,14 +59,14 @@ fn invalid_reload_changes_nothing_and_logs_position() {
         (good.replace("rise: 2", "rise: 0"), format!("{path}: maglev.healthchecks.site.rise: ")),
     ] {
         let said = maglevd.process.line_count();
-        stage.dir.write("maglev.yaml", broken);
+        fixture.dir.write("maglev.yaml", broken);
         maglevd.process.signal(Signal::SIGHUP);
         let line = maglevd.process.line(said, &complaint);
         assert!(line.contains("ERROR"), "{line}");
     }
     assert_eq!(maglevd.frontend("web").active_pool, "first");
-    assert_eq!(stage.observer().writes(), written);
+    assert_eq!(fixture.observer().writes(), written);
     // The next valid file is applied.
-    maglevd.reload(&stage.dir, &good.replace("a: { weight: 100 }", "a: { weight: 25 }"));
-    stage.observer().until([(VIP, stage.weights(5, 10, 0))]);
+    maglevd.reload(&fixture.dir, &good.replace("a: { weight: 100 }", "a: { weight: 25 }"));
+    fixture.observer().until([(VIP, fixture.weights(5, 10, 0))]);
 }

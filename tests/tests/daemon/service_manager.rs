@@ -5,15 +5,15 @@ use std::os::unix::net::UnixStream;
 use maglev_lab::service_manager::FakeServiceManager;
 use nix::sys::signal::Signal;
 
-use crate::{BACKENDS, Stage};
+use crate::{BACKENDS, WebFixture};
 
 #[test]
 fn sd_notify_reports_state_changes() {
-    let mut stage = Stage::new();
-    stage.prober.kill();
-    let manager = FakeServiceManager::new(&stage.dir);
-    let notify = stage.dir.path("notify");
-    let setup = stage.setup(&stage.config()).flag("--prober", "spawn");
+    let mut fixture = WebFixture::new();
+    fixture.prober.kill();
+    let manager = FakeServiceManager::new(&fixture.dir);
+    let notify = fixture.dir.path("notify");
+    let setup = fixture.setup(fixture.config()).flag("--prober", "spawn");
     let mut maglevd = setup.env("NOTIFY_SOCKET", notify.display()).env("WATCHDOG_USEC", "200000").start();
     let mut reported = manager.until("READY=1");
     UnixStream::connect(maglevd.socket()).unwrap();
@@ -26,7 +26,7 @@ fn sd_notify_reports_state_changes() {
     manager.until("WATCHDOG=1");
     manager.until("WATCHDOG=1");
 
-    stage.servers.http[0].answer(503);
+    fixture.servers.http[0].answer(503);
     manager.until("STATUS=3 backends: 2 up, 1 down; 1 frontend: 1 up; prober connected; VPP connected");
 
     maglevd.process.signal(Signal::SIGHUP);

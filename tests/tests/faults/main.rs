@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
-use maglev_lab::controller::TestController;
 use maglev_lab::dataplane::Vpp;
+use maglev_lab::fixtures::ProberFixture;
 use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::metrics::Scrape;
 use maglev_lab::packets::until;
@@ -216,21 +216,4 @@ fn recovery<T>(scenario: &str, wait_until_well: impl FnOnce() -> T) -> T {
     let result = wait_until_well();
     println!("RECOVERY {scenario}: {:?}", end_of_fault.elapsed());
     result
-}
-
-/// A lab with a prober, and a controller of that prober.
-struct ProberFixture {
-    controller: TestController,
-    _prober: Process,
-    _place: TestDir,
-    lab: Lab,
-}
-
-impl ProberFixture {
-    fn new() -> Self {
-        let (lab, dir) = (Lab::new(), TestDir::new());
-        let prober = dir.unprivileged_prober(&lab.prober, &[]);
-        let controller = TestController::connect(&dir.path("prober.sock"));
-        Self { controller, _prober: prober, _place: dir, lab }
-    }
 }

@@ -8,7 +8,7 @@ use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::skip;
 use maglev_proto::v1::{BackendState, DisableBackendRequest, Note, SetFrontendPoolBackendWeightRequest};
 
-use crate::fixtures::{BACKENDS, Stage, assert_nothing_went_down};
+use crate::fixtures::{BACKENDS, ProcessFixture, assert_nothing_went_down};
 
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * DAY;
@@ -21,14 +21,14 @@ struct FakeClock {
 
 impl FakeClock {
     /// Returns a correct clock, or `None` if test `name` must be skipped.
-    fn new(name: &str, stage: &Stage) -> Option<Self> {
+    fn new(name: &str, fixture: &ProcessFixture) -> Option<Self> {
         let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
         let library =
             folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|path| path.is_file());
         if library.is_none() {
             println!("SKIP {name}: needs libfaketime");
         }
-        let clock = Self { library: library?, file: stage.dir.path("clock") };
+        let clock = Self { library: library?, file: fixture.dir.path("clock") };
         clock.set(0);
         Some(clock)
     }
@@ -60,24 +60,24 @@ fn now() -> i64 {
 
 #[test]
 fn wall_clock_steps_change_only_timestamps() {
-    let stage = Stage::new();
+    let fixture = ProcessFixture::new();
     let name = "wall_clock_steps_change_only_timestamps";
-    let Some(clock) = FakeClock::new(name, &stage) else { return };
-    let mut maglevd = clock.apply_to(stage.setup(&stage.config())).start();
+    let Some(clock) = FakeClock::new(name, &fixture) else { return };
+    let mut maglevd = clock.apply_to(fixture.setup(&fixture.config())).start();
     maglevd.until_up(&BACKENDS);
-    stage.until_weights(10, 5, 0);
-    let written = stage.writes();
+    fixture.until_weights(10, 5, 0);
+    let written = fixture.writes();
     let since = changed(&maglevd, "a");
     for (number, ahead) in [YEAR, -YEAR, 0].into_iter().enumerate() {
         clock.set(ahead);
-        stage.servers.http[1].answer(503);
+        fixture.servers.http[1].answer(503);
         maglevd.until_backend("b", BackendState::Down);
-        stage.until_weights(10, 0, 0);
+        fixture.until_weights(10, 0, 0);
         assert!((changed(&maglevd, "b") - now() - ahead).abs() < DAY, "{:#?}", maglevd.backend("b"));
-        stage.servers.http[1].answer(200);
+        fixture.servers.http[1].answer(200);
         maglevd.until_backend("b", BackendState::Up);
-        stage.until_weights(10, 5, 0);
-        assert_eq!(stage.writes().len(), written.len() + 2 * (number + 1));
+        fixture.until_weights(10, 5, 0);
+        assert_eq!(fixture.writes().len(), written.len() + 2 * (number + 1));
     }
     assert_eq!(changed(&maglevd, "a"), since);
     assert_eq!(maglevd.backend("b").transitions.len(), 5);
@@ -87,11 +87,11 @@ fn wall_clock_steps_change_only_timestamps() {
 
 #[test]
 fn override_expiry_follows_wall_clock() {
-    let stage = Stage::new();
-    let Some(clock) = FakeClock::new("override_expiry_follows_wall_clock", &stage) else {
+    let fixture = ProcessFixture::new();
+    let Some(clock) = FakeClock::new("override_expiry_follows_wall_clock", &fixture) else {
         return;
     };
-    let mut maglevd = clock.apply_to(stage.setup(&stage.config())).start();
+    let mut maglevd = clock.apply_to(fixture.setup(&fixture.config())).start();
     maglevd.until_up(&BACKENDS);
     let note = |seconds| {
         let lifetime = Some(maglev_proto::Duration { seconds, nanos: 0 });
@@ -126,22 +126,22 @@ fn differing_monotonic_clocks_do_not_matter() {
         return;
     }
     for ahead in ["31536000", "-60"] {
-        let stage = Stage::new();
+        let fixture = ProcessFixture::new();
         let (monotonic, boottime) = (format!("--monotonic={ahead}"), format!("--boottime={ahead}"));
         let wrapper = ["unshare", "--time", &monotonic, &boottime, "--fork", "--kill-child"];
-        let mut maglevd = stage.setup(&stage.config()).wrapped(&wrapper).start();
+        let mut maglevd = fixture.setup(&fixture.config()).wrapped(&wrapper).start();
         maglevd.until_up(&BACKENDS);
-        stage.until_weights(10, 5, 0);
-        let written = stage.writes();
-        stage.servers.http.iter().for_each(|site| site.answer(503));
+        fixture.until_weights(10, 5, 0);
+        let written = fixture.writes();
+        fixture.servers.http.iter().for_each(|site| site.answer(503));
         for name in BACKENDS {
             maglevd.until_backend(name, BackendState::Down);
         }
-        stage.until_weights(0, 0, 0);
-        stage.servers.http.iter().for_each(|site| site.answer(200));
+        fixture.until_weights(0, 0, 0);
+        fixture.servers.http.iter().for_each(|site| site.answer(200));
         maglevd.until_up(&BACKENDS);
-        stage.until_weights(10, 5, 0);
-        assert!(stage.writes().len() > written.len());
-        assert_eq!(stage.scrape().value("maglev_blind_total", &["verdict=\"confirmed\""]), 1.0);
+        fixture.until_weights(10, 5, 0);
+        assert!(fixture.writes().len() > written.len());
+        assert_eq!(fixture.scrape().value("maglev_blind_total", &["verdict=\"confirmed\""]), 1.0);
     }
 }

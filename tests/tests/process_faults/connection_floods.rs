@@ -11,7 +11,7 @@ use maglev_lab::metrics::Scrape;
 use maglev_proto::v1::BackendState;
 
 use crate::fixtures::{
-    Recovery, Stage, assert_nothing_went_down, memory, open_descriptors, until_at_most_open,
+    ProcessFixture, Recovery, assert_nothing_went_down, memory, open_descriptors, until_at_most_open,
 };
 
 /// HTTP/2 connection preface, followed by an empty SETTINGS frame.
@@ -20,18 +20,18 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x0
 const MAX_GROWTH: u64 = 64 << 20;
 
 /// Returns a settled `maglevd`, its open open_descriptors and memory, and its API address.
-fn start_settled(stage: &Stage) -> (Maglevd, usize, u64, SocketAddr) {
-    let calls = SocketAddr::new(stage.servers.address(198), stage.servers.port());
-    let mut maglevd = stage.setup(&stage.config()).flag("--grpc-addr", calls).start();
-    stage.settle(&mut maglevd);
-    _ = stage.scrape();
+fn start_settled(fixture: &ProcessFixture) -> (Maglevd, usize, u64, SocketAddr) {
+    let calls = SocketAddr::new(fixture.servers.address(198), fixture.servers.port());
+    let mut maglevd = fixture.setup(&fixture.config()).flag("--grpc-addr", calls).start();
+    fixture.settle(&mut maglevd);
+    _ = fixture.scrape();
     let (open, memory) = (open_descriptors(maglevd.process.pid()).len(), memory(&maglevd.process));
     (maglevd, open, memory, calls)
 }
 
 /// Asserts that nothing went down, nothing leaked, and failures are still detected.
 fn assert_recovered(
-    stage: &Stage,
+    fixture: &ProcessFixture,
     maglevd: &mut Maglevd,
     (open, before): (usize, u64),
     recovery: &mut Recovery,
@@ -39,9 +39,9 @@ fn assert_recovered(
     assert_nothing_went_down(&maglevd.process);
     recovery.time(|| {
         assert!(maglevd.maglevc(&["show", "version"]).status.success());
-        stage.servers.http[0].answer(503);
+        fixture.servers.http[0].answer(503);
         maglevd.until_backend("a", BackendState::Down);
-        stage.until_weights(0, 5, 0);
+        fixture.until_weights(0, 5, 0);
     });
     until_at_most_open(&maglevd.process, open);
     let now = memory(&maglevd.process);
@@ -51,8 +51,8 @@ fn assert_recovered(
 
 #[test]
 fn connection_flood_leaks_nothing() {
-    let stage = Stage::new();
-    let (mut maglevd, open, before, calls) = start_settled(&stage);
+    let fixture = ProcessFixture::new();
+    let (mut maglevd, open, before, calls) = start_settled(&fixture);
     let socket = maglevd.socket().to_owned();
     let by_tcp = thread::spawn(move || {
         for number in 0..3000 {
@@ -74,7 +74,7 @@ fn connection_flood_leaks_nothing() {
     by_tcp.join().unwrap();
     by_unix.join().unwrap();
     let mut recovery = Recovery::new();
-    assert_recovered(&stage, &mut maglevd, (open, before), &mut recovery);
+    assert_recovered(&fixture, &mut maglevd, (open, before), &mut recovery);
     recovery.print("6000 connects");
 }
 
@@ -91,8 +91,8 @@ fn rapid_reset_flood_is_disconnected() {
     // POST and http by their static table indexes, and the path of a call.
     let path = b"/maglev.v1.Maglev/ListBackends";
     let headers = [&[0x83, 0x86, 0x44, path.len() as u8][..], path].concat();
-    let stage = Stage::new();
-    let (mut maglevd, open, before, calls) = start_settled(&stage);
+    let fixture = ProcessFixture::new();
+    let (mut maglevd, open, before, calls) = start_settled(&fixture);
     for _ in 0..10 {
         let mut stream = TcpStream::connect(calls).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -106,15 +106,15 @@ fn rapid_reset_flood_is_disconnected() {
         assert!(cut_off.is_some(), "100,000 calls were accepted");
     }
     let mut recovery = Recovery::new();
-    assert_recovered(&stage, &mut maglevd, (open, before), &mut recovery);
+    assert_recovered(&fixture, &mut maglevd, (open, before), &mut recovery);
     recovery.print("rapid reset flood");
 }
 
 #[test]
 fn scrape_flood_is_served_despite_slow_readers() {
-    let stage = Stage::new();
-    let (mut maglevd, open, before, _) = start_settled(&stage);
-    let metrics = stage.metrics();
+    let fixture = ProcessFixture::new();
+    let (mut maglevd, open, before, _) = start_settled(&fixture);
+    let metrics = fixture.metrics();
     // Half of them never send a request, and none reads.
     let slow: Vec<_> = (0..12)
         .map(|number| {
@@ -135,16 +135,16 @@ fn scrape_flood_is_served_despite_slow_readers() {
         })
         .collect();
     // Failures are still detected meanwhile.
-    stage.servers.http[1].answer(503);
+    fixture.servers.http[1].answer(503);
     maglevd.until_backend("b", BackendState::Down);
-    stage.until_weights(10, 0, 0);
-    stage.servers.http[1].answer(200);
+    fixture.until_weights(10, 0, 0);
+    fixture.servers.http[1].answer(200);
     maglevd.until_up(&["b"]);
     storm.into_iter().for_each(|thread| thread.join().unwrap());
     drop(slow);
-    stage.servers.http[0].answer(503);
+    fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
-    stage.until_weights(0, 5, 0);
+    fixture.until_weights(0, 5, 0);
     until_at_most_open(&maglevd.process, open);
     let now = memory(&maglevd.process);
     println!("memory: {} kB before, {} kB afterwards", before / 1024, now / 1024);

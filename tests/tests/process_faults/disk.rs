@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use fastrand::Rng;
+use maglev_lab::fixtures::{SmallDisk, run};
 use maglev_lab::maglevd::Maglevd;
 use maglev_lab::process::Process;
 use maglev_lab::skip;
 use maglev_proto::v1::{BackendState, DisableBackendRequest, ListOverridesRequest};
 
-use crate::fixtures::{BACKENDS, Recovery, Stage, names, repetitions, run, until};
+use crate::fixtures::{BACKENDS, ProcessFixture, Recovery, names, repetitions, until};
 
 /// Disables a backend and returns the answer's persist error.
 fn disable(maglevd: &Maglevd, name: &str) -> String {
@@ -22,38 +23,6 @@ fn disable(maglevd: &Maglevd, name: &str) -> String {
     answer.unkept
 }
 
-/// A file system that can be filled or remounted read-only. Unmounted on drop.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(folder: PathBuf) -> Self {
-        fs::create_dir(&folder).unwrap();
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&folder));
-        Self(folder)
-    }
-
-    fn remount(&self, how: &str) {
-        run(Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0));
-    }
-
-    /// Fills the file system and returns the files written.
-    fn fill(&self) -> Vec<PathBuf> {
-        let mut ballast = Vec::new();
-        loop {
-            ballast.push(self.0.join(format!("ballast{}", ballast.len())));
-            if fs::write(&ballast[ballast.len() - 1], [0; 4096]).is_err() {
-                return ballast;
-            }
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("--lazy").arg(&self.0));
-    }
-}
-
 #[test]
 fn failing_disk_at_start_is_reported_later_saved() {
     let name = "failing_disk_at_start_is_reported_later_saved";
@@ -62,29 +31,29 @@ fn failing_disk_at_start_is_reported_later_saved() {
     }
     let mut recovery = Recovery::new();
     for read_only in [false, true] {
-        let stage = Stage::new();
-        let small = SmallDisk::new(stage.dir.path("state"));
-        let mut maglevd = stage.settled();
+        let fixture = ProcessFixture::new();
+        let small = SmallDisk::mount(fixture.dir.path("state"));
+        let mut maglevd = fixture.settled();
         assert_eq!(disable(&maglevd, "c"), "");
         maglevd.process.kill();
-        let before = fs::read(small.0.join("overrides.json")).unwrap();
+        let before = fs::read(small.path("overrides.json")).unwrap();
         let ballast = small.fill();
         if read_only {
             small.remount("ro");
         }
 
         // Existing overrides apply, and new ones are reported as not persisted.
-        let mut maglevd = stage.start();
+        let mut maglevd = fixture.start();
         maglevd.until_up(&["a", "b"]);
         assert_eq!(maglevd.backend("c").state(), BackendState::Disabled);
-        assert_eq!(stage.scrape().value("maglev_overrides_unsaved", &[]), 0.0);
+        assert_eq!(fixture.scrape().value("maglev_overrides_unsaved", &[]), 0.0);
         let unkept = disable(&maglevd, "b");
         let why = if read_only { "Read-only file system" } else { "No space left on device" };
         assert!(unkept.contains(why), "{unkept}");
-        stage.until_weights(10, 0, 0);
-        assert_eq!(stage.scrape().value("maglev_overrides_unsaved", &[]), 1.0);
-        assert!(stage.scrape().value("maglev_overrides_save_total", &["result=\"failure\""]) >= 1.0);
-        assert_eq!(fs::read(small.0.join("overrides.json")).unwrap(), before);
+        fixture.until_weights(10, 0, 0);
+        assert_eq!(fixture.scrape().value("maglev_overrides_unsaved", &[]), 1.0);
+        assert!(fixture.scrape().value("maglev_overrides_save_total", &["result=\"failure\""]) >= 1.0);
+        assert_eq!(fs::read(small.path("overrides.json")).unwrap(), before);
 
         recovery.time(|| {
             if read_only {
@@ -93,10 +62,10 @@ fn failing_disk_at_start_is_reported_later_saved() {
             ballast.iter().for_each(|path| fs::remove_file(path).unwrap());
             maglevd.process.line(0, "written down again");
         });
-        assert_eq!(stage.scrape().value("maglev_overrides_unsaved", &[]), 0.0);
-        assert_eq!(names(&small.0), ["overrides.json".to_owned()].into());
+        assert_eq!(fixture.scrape().value("maglev_overrides_unsaved", &[]), 0.0);
+        assert_eq!(names(&small.path("")), ["overrides.json".to_owned()].into());
         maglevd.process.kill();
-        assert_eq!(stage.start().backend("b").state(), BackendState::Disabled);
+        assert_eq!(fixture.start().backend("b").state(), BackendState::Disabled);
     }
     recovery.print("disk full or read-only");
 }
@@ -106,16 +75,16 @@ fn failed_fsync_is_reported_as_unsaved() {
     if skip("failed_fsync_is_reported_as_unsaved", &["strace"]) {
         return;
     }
-    let stage = Stage::new();
-    let maglevd = stage.settled();
+    let fixture = ProcessFixture::new();
+    let maglevd = fixture.settled();
     assert_eq!(disable(&maglevd, "c"), "");
-    let before = fs::read(stage.dir.path("state/overrides.json")).unwrap();
+    let before = fs::read(fixture.dir.path("state/overrides.json")).unwrap();
     for (call, error, words) in [
         ("fsync", "EIO", "Input/output error"),
         ("fsync", "ENOSPC", "No space left on device"),
         ("write", "EDQUOT", "Disk quota exceeded"),
     ] {
-        let path = stage.dir.path("state/overrides.json.new");
+        let path = fixture.dir.path("state/overrides.json.new");
         let mut command = Command::new("strace");
         command.args(["-f", "-o", "/dev/null", "-e", &format!("inject={call}:error={error}")]);
         if call == "write" {
@@ -125,14 +94,14 @@ fn failed_fsync_is_reported_as_unsaved() {
         strace.line(0, "attached");
         let unkept = disable(&maglevd, "b");
         assert!(unkept.contains(words), "{call} {error}: {unkept}");
-        assert_eq!(fs::read(stage.dir.path("state/overrides.json")).unwrap(), before);
+        assert_eq!(fs::read(fixture.dir.path("state/overrides.json")).unwrap(), before);
         let said = maglevd.process.line_count();
         drop(strace);
         maglevd.process.line(said, "written down again");
         assert!(maglevd.maglevc(&["set", "backend", "b", "enable"]).status.success());
         until(
             "the file to be as it was",
-            || fs::read(stage.dir.path("state/overrides.json")).unwrap(),
+            || fs::read(fixture.dir.path("state/overrides.json")).unwrap(),
             |now| *now == before,
         );
     }
@@ -143,11 +112,11 @@ type Corruption = fn(&Path, &[u8]);
 
 #[test]
 fn corrupt_overrides_file_does_not_prevent_start() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
     assert_eq!(disable(&maglevd, "c"), "");
     maglevd.process.kill();
-    let folder = stage.dir.path("state");
+    let folder = fixture.dir.path("state");
     let path = folder.join("overrides.json");
     let good = fs::read(&path).unwrap();
     let strange: [(&str, Corruption); 7] = [
@@ -162,7 +131,7 @@ fn corrupt_overrides_file_does_not_prevent_start() {
         ("foreign", |path, _| fs::write(path, "{\"hosts\": [1, 2, 3]}").unwrap()),
     ];
     for (what, spoil) in strange {
-        start_with_corrupt_file(&stage, what, |path| spoil(path, &good));
+        start_with_corrupt_file(&fixture, what, |path| spoil(path, &good));
     }
     let (mut random, mutations) = (Rng::with_seed(7), repetitions("MUTATIONS", 10));
     for number in 0..mutations {
@@ -174,18 +143,18 @@ fn corrupt_overrides_file_does_not_prevent_start() {
             bytes[at] ^= random.u8(1..);
         }
         let what = String::from_utf8_lossy(&bytes).into_owned();
-        start_with_corrupt_file(&stage, &what, |path| fs::write(path, &bytes).unwrap());
+        start_with_corrupt_file(&fixture, &what, |path| fs::write(path, &bytes).unwrap());
     }
 }
 
 /// Starts `maglevd` with a corrupt overrides file. It starts without overrides, or with those that the file still contains. New
 /// overrides must be persisted.
-fn start_with_corrupt_file(stage: &Stage, what: &str, spoil: impl FnOnce(&Path)) {
-    let folder = stage.dir.path("state");
+fn start_with_corrupt_file(fixture: &ProcessFixture, what: &str, spoil: impl FnOnce(&Path)) {
+    let folder = fixture.dir.path("state");
     fs::remove_dir_all(&folder).unwrap();
     fs::create_dir(&folder).unwrap();
     spoil(&folder.join("overrides.json"));
-    let mut maglevd = stage.setup(&stage.config()).start();
+    let mut maglevd = fixture.setup(&fixture.config()).start();
     maglevd.until_vpp(true);
     let mut client = maglevd.client.clone();
     let listed = maglevd.wait(client.list_overrides(ListOverridesRequest {})).unwrap().into_inner();
@@ -198,6 +167,6 @@ fn start_with_corrupt_file(stage: &Stage, what: &str, spoil: impl FnOnce(&Path))
     }
     assert_eq!(disable(&maglevd, "b"), "", "{what}");
     maglevd.process.kill();
-    let maglevd = stage.setup(&stage.config()).start();
+    let maglevd = fixture.setup(&fixture.config()).start();
     assert_eq!(maglevd.backend("b").state(), BackendState::Disabled, "{what}");
 }

@@ -4,82 +4,66 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Debug;
 use std::fs;
-use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use maglev_lab::PATIENCE;
-use maglev_lab::dataplane::Vpp;
+pub use maglev_lab::fixtures::BACKENDS;
+use maglev_lab::fixtures::{WebConfig, WebFixture, run};
 use maglev_lab::host::Host;
 use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::metrics::Scrape;
 use maglev_lab::process::Process;
-use maglev_lab::servers::Servers;
-use maglev_lab::test_dir::TestDir;
-use maglev_lab::vpp_observer::{VppObserver, Weights};
+use maglev_lab::vpp_observer::Weights;
 use maglev_proto::v1::BackendState;
 use maglev_vppsim::{STATS_SEGMENT, Sim};
 use nix::unistd::Pid;
 
-/// VIP of frontend `web`.
-pub const VIP: &str = "203.0.113.80";
-/// Backends of frontend `web`, in the order of the servers.
-pub const BACKENDS: [&str; 3] = ["a", "b", "c"];
+/// A [`WebFixture`] with the simulated VPP, a configuration that verifies VPP every second, and metrics.
+pub struct ProcessFixture(WebFixture);
 
-/// A prober, three servers and the simulated VPP.
-pub struct Stage {
-    pub prober: Process,
-    pub servers: Servers,
-    pub dir: TestDir,
-    pub vpp: Vpp,
+impl Deref for ProcessFixture {
+    type Target = WebFixture;
+
+    fn deref(&self) -> &WebFixture {
+        &self.0
+    }
 }
 
-impl Stage {
+impl DerefMut for ProcessFixture {
+    fn deref_mut(&mut self) -> &mut WebFixture {
+        &mut self.0
+    }
+}
+
+impl ProcessFixture {
     pub fn new() -> Self {
         Self::on(None)
     }
 
     /// Places the prober and the servers on `host`.
     pub fn on(host: Option<&Host>) -> Self {
-        let dir = TestDir::new();
-        let servers = host.map_or_else(|| Servers::new(3), |host| host.inside(|| Servers::new(3)));
-        Self { prober: dir.prober(host, &[]), servers, dir, vpp: Vpp::simulated().unwrap() }
+        Self(WebFixture::simulated(host))
     }
 
-    /// Frontend `web` prefers `a` and `b` (2 : 1) to `c`. `maglevd` verifies VPP every second, so any difference there would
-    /// cause a write.
+    /// Returns a configuration in which `maglevd` verifies VPP every second, so any difference there would cause a write.
     pub fn config(&self) -> String {
-        self.config_with("interval: 50ms, timeout: 20s, rise: 2, fall: 3")
+        self.verifying_config().to_string()
     }
 
     /// Same with other check parameters.
     pub fn config_with(&self, check: &str) -> String {
-        let [a, b, c] = [0, 1, 2].map(|server| self.servers.address(server));
-        let port = self.servers.port();
-        format!(
-            "maglev:
-  vpp: {{ lb: {{ ipv4-src-address: 192.0.2.1, sync-interval: 1s, startup-max-delay: 1h }} }}
-  healthchecks:
-    site: {{ type: http, port: {port}, {check} }}
-  backends:
-    a: {{ address: {a}, healthcheck: site }}
-    b: {{ address: {b}, healthcheck: site }}
-    c: {{ address: {c}, healthcheck: site }}
-  frontends:
-    web:
-      address: {VIP}
-      protocol: tcp
-      port: 80
-      pools:
-        - {{ name: first, backends: {{ a: {{ weight: 100 }}, b: {{ weight: 50 }} }} }}
-        - {{ name: last, backends: {{ c: {{ weight: 10 }} }} }}
-"
-        )
+        WebConfig { check: check.to_owned(), ..self.verifying_config() }.to_string()
     }
 
-    /// Prepares `maglevd` with metrics at [`Self::metrics`].
+    fn verifying_config(&self) -> WebConfig {
+        WebConfig { lb: "sync-interval: 1s, startup-max-delay: 1h".to_owned(), ..self.0.config() }
+    }
+
+    /// Prepares `maglevd` with metrics at [`WebFixture::metrics`].
     pub fn setup(&self, config: &str) -> MaglevdSetup<'_> {
-        MaglevdSetup::new(&self.dir, config).vpp(&self.vpp).flag("--metrics-addr", self.metrics())
+        self.0.setup(config).flag("--metrics-addr", self.metrics())
     }
 
     /// Starts `maglevd` with the plain configuration.
@@ -94,17 +78,12 @@ impl Stage {
         maglevd
     }
 
-    /// Waits until every backend is up and in VPP and the counters are read. All long-lived open_descriptors are open then.
+    /// Waits until every backend is up and in VPP and the counters are read. All long-lived descriptors are open then.
     pub fn settle(&self, maglevd: &mut Maglevd) {
         maglevd.until_up(&BACKENDS);
         self.until_weights(10, 5, 0);
         let counted = |open: &Vec<String>| open.iter().any(|what| what.contains(STATS_SEGMENT));
         until("VPP's counters to be read", || open_descriptors(maglevd.process.pid()), counted);
-    }
-
-    /// Address of the metrics.
-    pub fn metrics(&self) -> SocketAddr {
-        SocketAddr::new(self.servers.address(199), self.servers.port())
     }
 
     pub fn scrape(&self) -> Scrape {
@@ -136,13 +115,9 @@ impl Stage {
         );
     }
 
-    pub fn weights(&self, a: u8, b: u8, c: u8) -> Weights {
-        [(self.servers.address(0), a), (self.servers.address(1), b), (self.servers.address(2), c)].into()
-    }
-
     /// Returns the changes requested of VPP so far.
     pub fn writes(&self) -> Vec<String> {
-        VppObserver::new(&self.vpp).writes()
+        self.observer().writes()
     }
 
     /// Asserts no writes since `written`. Then a server fails, to prove that the daemons are able to write: one write drains
@@ -160,7 +135,8 @@ impl Stage {
 
 /// Waits until `is_so` accepts the observed value.
 ///
-/// If that does not happen in time.
+/// # Panics
+/// On timeout.
 pub fn until<T: Debug>(what: &str, look: impl Fn() -> T, is_so: impl Fn(&T) -> bool) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -218,12 +194,6 @@ pub fn limit(process: &Process, words: &str) {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", &id("Uid"), "--regid", &id("Gid"), "--clear-groups"]);
     run(command.args(["prlimit", "--pid", &process.pid().to_string(), words]));
-}
-
-/// Runs a command, which must succeed.
-pub fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Times from the end of a fault to full recovery.

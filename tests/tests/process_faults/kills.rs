@@ -5,8 +5,8 @@ use maglev_proto::v1::BackendState;
 use nix::sys::signal::Signal;
 
 use crate::fixtures::{
-    BACKENDS, Recovery, Stage, assert_nothing_went_down, names, open_descriptors, repetitions, until,
-    until_at_most_open,
+    BACKENDS, ProcessFixture, Recovery, assert_nothing_went_down, names, open_descriptors, repetitions,
+    until, until_at_most_open,
 };
 
 /// Returns the number of kills of each process, by default 20.
@@ -19,40 +19,40 @@ const IN_FLIGHT: usize = BACKENDS.len();
 
 #[test]
 fn repeated_maglevd_kills_change_nothing() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let (written, files) = (stage.writes(), names(&stage.dir.path("")));
-    let open = open_descriptors(stage.prober.pid()).len();
+    let fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let (written, files) = (fixture.writes(), names(&fixture.dir.path("")));
+    let open = open_descriptors(fixture.prober.pid()).len();
     let mut recovery = Recovery::new();
     for _ in 0..rounds() {
         maglevd.process.kill();
         assert_nothing_went_down(&maglevd.process);
         maglevd = recovery.time(|| {
-            let mut maglevd = stage.start();
+            let mut maglevd = fixture.start();
             maglevd.until_vpp(true);
             maglevd.until_up(&BACKENDS);
             maglevd
         });
     }
     assert_nothing_went_down(&maglevd.process);
-    until_at_most_open(&stage.prober, open + IN_FLIGHT);
-    assert_eq!(names(&stage.dir.path("")), files);
-    stage.assert_no_writes_since(&written, &mut maglevd);
+    until_at_most_open(&fixture.prober, open + IN_FLIGHT);
+    assert_eq!(names(&fixture.dir.path("")), files);
+    fixture.assert_no_writes_since(&written, &mut maglevd);
     recovery.print("maglevd killed");
 }
 
 #[test]
 fn repeated_prober_kills_take_nothing_down() {
-    let mut stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let (written, files) = (stage.writes(), names(&stage.dir.path("")));
+    let mut fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let (written, files) = (fixture.writes(), names(&fixture.dir.path("")));
     let open = open_descriptors(maglevd.process.pid()).len();
     let mut recovery = Recovery::new();
     for _ in 0..rounds() {
-        stage.prober.kill();
+        fixture.prober.kill();
         maglevd.until_prober(false);
         recovery.time(|| {
-            stage.prober = stage.dir.prober(None, &[]);
+            fixture.prober = fixture.dir.prober(None, &[]);
             maglevd.until_prober(true);
             until(
                 "fresh outcomes",
@@ -63,89 +63,89 @@ fn repeated_prober_kills_take_nothing_down() {
     }
     assert_nothing_went_down(&maglevd.process);
     until_at_most_open(&maglevd.process, open);
-    assert_eq!(names(&stage.dir.path("")), files);
-    stage.assert_no_writes_since(&written, &mut maglevd);
+    assert_eq!(names(&fixture.dir.path("")), files);
+    fixture.assert_no_writes_since(&written, &mut maglevd);
     recovery.print("prober killed");
 }
 
 #[test]
 fn repeated_kills_of_both_change_nothing() {
-    let mut stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let written = stage.writes();
+    let mut fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let written = fixture.writes();
     let mut recovery = Recovery::new();
     for round in 0..rounds() {
         // Both orders of exit and of start are tested.
         if round % 2 == 0 {
             maglevd.process.kill();
-            stage.prober.kill();
+            fixture.prober.kill();
         } else {
-            stage.prober.kill();
+            fixture.prober.kill();
             maglevd.process.kill();
         }
         assert_nothing_went_down(&maglevd.process);
         maglevd = recovery.time(|| {
-            let early = (round % 4 < 2).then(|| stage.start());
-            stage.prober = stage.dir.prober(None, &[]);
-            let mut maglevd = early.unwrap_or_else(|| stage.start());
+            let early = (round % 4 < 2).then(|| fixture.start());
+            fixture.prober = fixture.dir.prober(None, &[]);
+            let mut maglevd = early.unwrap_or_else(|| fixture.start());
             maglevd.until_vpp(true);
             maglevd.until_up(&BACKENDS);
             maglevd
         });
     }
     assert_nothing_went_down(&maglevd.process);
-    stage.assert_no_writes_since(&written, &mut maglevd);
+    fixture.assert_no_writes_since(&written, &mut maglevd);
     recovery.print("both daemons killed");
 }
 
 #[test]
 fn repeatedly_killed_vpp_is_refilled() {
-    let mut stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let mut fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
     let open = open_descriptors(maglevd.process.pid()).len();
     let mut recovery = Recovery::new();
     for _ in 0..rounds() {
-        stage.vpp.kill();
+        fixture.vpp.kill();
         maglevd.until_vpp(false);
-        stage.sim().forget_calls();
+        fixture.sim().forget_calls();
         recovery.time(|| {
-            stage.vpp.boot().unwrap();
-            stage.until_weights(10, 5, 0);
+            fixture.vpp.boot().unwrap();
+            fixture.until_weights(10, 5, 0);
         });
         maglevd.until_vpp(true);
         // Settings, the VIP, and each server with its weight.
-        let writes = stage.writes();
+        let writes = fixture.writes();
         assert_eq!(writes.len(), 5, "{writes:#?}");
     }
     assert_nothing_went_down(&maglevd.process);
     until_at_most_open(&maglevd.process, open);
-    assert!(stage.sim().wait_for(PATIENCE, |vpp| vpp.clients() == 1));
+    assert!(fixture.sim().wait_for(PATIENCE, |vpp| vpp.clients() == 1));
     recovery.print("VPP killed");
 }
 
 #[test]
 fn vpp_killed_while_filling_is_refilled() {
-    let mut stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let mut fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
     let mut recovery = Recovery::new();
     // Filling takes fewer messages; the rest are keepalive pings.
     for messages in (1..=14).cycle().take(rounds() as usize) {
-        stage.vpp.kill();
+        fixture.vpp.kill();
         maglevd.until_vpp(false);
-        stage.sim().forget_calls();
-        stage.sim().faults(|faults| faults.drop_after = Some(messages));
-        stage.vpp.boot().unwrap();
+        fixture.sim().forget_calls();
+        fixture.sim().faults(|faults| faults.drop_after = Some(messages));
+        fixture.vpp.boot().unwrap();
         // The simulator disconnects, then dies, and the next instance is empty.
         assert!(
-            stage.sim().wait_for(PATIENCE, |vpp| vpp.calls().len() >= messages),
+            fixture.sim().wait_for(PATIENCE, |vpp| vpp.calls().len() >= messages),
             "{:#?}",
-            stage.sim().calls()
+            fixture.sim().calls()
         );
-        stage.vpp.kill();
-        stage.sim().faults(|faults| faults.drop_after = None);
+        fixture.vpp.kill();
+        fixture.sim().faults(|faults| faults.drop_after = None);
         recovery.time(|| {
-            stage.vpp.boot().unwrap();
-            stage.until_weights(10, 5, 0);
+            fixture.vpp.boot().unwrap();
+            fixture.until_weights(10, 5, 0);
         });
         until(
             "VPP to be known",
@@ -159,34 +159,34 @@ fn vpp_killed_while_filling_is_refilled() {
 
 #[test]
 fn brief_stops_lose_nothing() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let written = stage.writes();
+    let fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let written = fixture.writes();
     for round in 0..5 * rounds() {
-        let process = if round % 2 == 0 { &stage.prober } else { &maglevd.process };
+        let process = if round % 2 == 0 { &fixture.prober } else { &maglevd.process };
         process.signal(Signal::SIGSTOP);
         until("a stop", || process.status("State"), |state| state.starts_with('T'));
         process.signal(Signal::SIGCONT);
         // One probe may complete during the stop, but not three.
-        let requests = stage.servers.http[1].requests().len();
-        stage.servers.http[1].wait_for_requests(requests + 1);
+        let requests = fixture.servers.http[1].requests().len();
+        fixture.servers.http[1].wait_for_requests(requests + 1);
     }
     assert_nothing_went_down(&maglevd.process);
     assert!(!maglevd.process.lines(0).iter().any(|line| line.contains("prober lost")));
-    stage.assert_no_writes_since(&written, &mut maglevd);
+    fixture.assert_no_writes_since(&written, &mut maglevd);
 }
 
 #[test]
 fn hung_maglevd_resumes_unchanged() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let written = stage.writes();
+    let fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let written = fixture.writes();
     let mut recovery = Recovery::new();
     for _ in 0..2 {
-        let (said, heard) = (stage.prober.line_count(), maglevd.process.line_count());
+        let (said, heard) = (fixture.prober.line_count(), maglevd.process.line_count());
         maglevd.process.signal(Signal::SIGSTOP);
         // The prober drops the link and continues to probe.
-        stage.prober.line(said, "the controller has said nothing for 5 s");
+        fixture.prober.line(said, "the controller has said nothing for 5 s");
         recovery.time(|| {
             maglevd.process.signal(Signal::SIGCONT);
             maglevd.process.line(heard, "prober connected");
@@ -198,28 +198,28 @@ fn hung_maglevd_resumes_unchanged() {
         });
     }
     assert_nothing_went_down(&maglevd.process);
-    stage.assert_no_writes_since(&written, &mut maglevd);
+    fixture.assert_no_writes_since(&written, &mut maglevd);
     recovery.print("maglevd stopped until the prober gave it up");
 }
 
 #[test]
 fn failure_while_stopped_is_found_afterwards() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let all = [stage.prober.pid(), maglevd.process.pid()];
+    let fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let all = [fixture.prober.pid(), maglevd.process.pid()];
     for pid in all {
         nix::sys::signal::kill(pid, Signal::SIGSTOP).unwrap();
     }
-    stage.vpp.hang(true);
-    stage.servers.http[0].answer(503);
+    fixture.vpp.hang(true);
+    fixture.servers.http[0].answer(503);
     let mut recovery = Recovery::new();
     recovery.time(|| {
         for pid in all {
             nix::sys::signal::kill(pid, Signal::SIGCONT).unwrap();
         }
-        stage.vpp.hang(false);
+        fixture.vpp.hang(false);
         maglevd.until_backend("a", BackendState::Down);
-        stage.until_weights(0, 5, 0);
+        fixture.until_weights(0, 5, 0);
     });
     recovery.print("everything stopped");
 }

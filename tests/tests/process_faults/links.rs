@@ -11,7 +11,8 @@ use maglev_proto::v1::BackendState;
 use maglev_vppsim::Inspection;
 
 use crate::fixtures::{
-    BACKENDS, Recovery, Stage, assert_nothing_went_down, memory, open_descriptors, until, until_at_most_open,
+    BACKENDS, ProcessFixture, Recovery, assert_nothing_went_down, memory, open_descriptors, until,
+    until_at_most_open,
 };
 
 fn clients(vpp: &Inspection<'_>) -> usize {
@@ -20,27 +21,27 @@ fn clients(vpp: &Inspection<'_>) -> usize {
 
 #[test]
 fn mute_vpp_is_retried_without_leaks() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let (written, open) = (stage.writes(), open_descriptors(maglevd.process.pid()).len());
-    stage.sim().faults(|faults| faults.mute = true);
+    let fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let (written, open) = (fixture.writes(), open_descriptors(maglevd.process.pid()).len());
+    fixture.sim().faults(|faults| faults.mute = true);
     maglevd.until_vpp(false);
-    stage.servers.http[0].answer(503);
+    fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     // Each connection attempt repetitions out in turn.
     for _ in 0..3 {
         for there in [0, 1] {
-            until("connections", || stage.sim().inspect(clients), |&now| now == there);
+            until("connections", || fixture.sim().inspect(clients), |&now| now == there);
         }
     }
     assert!(open_descriptors(maglevd.process.pid()).len() <= open + 1);
     let mut recovery = Recovery::new();
     recovery.time(|| {
-        stage.sim().faults(|faults| faults.mute = false);
-        stage.until_weights(0, 5, 0);
+        fixture.sim().faults(|faults| faults.mute = false);
+        fixture.until_weights(0, 5, 0);
     });
     until_at_most_open(&maglevd.process, open);
-    assert_eq!(stage.writes().len(), written.len() + 1, "{:#?}", stage.writes());
+    assert_eq!(fixture.writes().len(), written.len() + 1, "{:#?}", fixture.writes());
     recovery.print("VPP accepts and does not answer");
 }
 
@@ -49,12 +50,12 @@ const MAX_GROWTH: u64 = 128 << 20;
 
 #[test]
 fn outcome_flood_does_not_starve_api() {
-    let mut stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let written = stage.writes();
-    stage.prober.kill();
+    let mut fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let written = fixture.writes();
+    fixture.prober.kill();
     maglevd.until_prober(false);
-    let fake_prober = FakeProber::listen(&stage.dir.path("prober.sock"));
+    let fake_prober = FakeProber::listen(&fixture.dir.path("prober.sock"));
     let peer = fake_prober.accept();
     peer.send(&ToController::Hello { version: VERSION, release: "9.9.9".to_owned(), instance: 1 });
     maglevd.until_prober(true);
@@ -86,7 +87,7 @@ fn outcome_flood_does_not_starve_api() {
     for _ in 0..20 {
         assert!(BACKENDS.map(|name| maglevd.backend(name).state()).iter().all(|s| *s == BackendState::Up));
     }
-    assert_eq!(stage.scrape().value("maglev_prober_connected", &[]), 1.0);
+    assert_eq!(fixture.scrape().value("maglev_prober_connected", &[]), 1.0);
     ended.store(true, Ordering::Relaxed);
     println!("{} unrequested outcomes", flood.join().unwrap());
     let now = memory(&maglevd.process);
@@ -94,7 +95,7 @@ fn outcome_flood_does_not_starve_api() {
     drop(fake_prober);
     let mut recovery = Recovery::new();
     recovery.time(|| {
-        stage.prober = stage.dir.prober(None, &[]);
+        fixture.prober = fixture.dir.prober(None, &[]);
         maglevd.until_prober(false);
         maglevd.until_prober(true);
         until(
@@ -104,6 +105,6 @@ fn outcome_flood_does_not_starve_api() {
         );
     });
     assert_nothing_went_down(&maglevd.process);
-    stage.assert_no_writes_since(&written, &mut maglevd);
+    fixture.assert_no_writes_since(&written, &mut maglevd);
     recovery.print("outcome flood from the prober");
 }

@@ -9,18 +9,18 @@ use nix::libc::SIGABRT;
 use nix::sys::signal::Signal;
 
 use crate::cpu_starvation::ControlGroup;
-use crate::fixtures::{BACKENDS, Recovery, Stage, assert_nothing_went_down, limit, until};
+use crate::fixtures::{BACKENDS, ProcessFixture, Recovery, assert_nothing_went_down, limit, until};
 
 #[test]
 fn oom_killed_prober_is_restarted() {
     let name = "oom_killed_prober_is_restarted";
     let Some(group) = ControlGroup::new(name, "memory.limit_in_bytes") else { return };
-    let mut stage = Stage::new();
-    stage.prober.kill();
-    let mut maglevd = stage.setup(&stage.config()).flag("--prober", "spawn").start();
+    let mut fixture = ProcessFixture::new();
+    fixture.prober.kill();
+    let mut maglevd = fixture.setup(&fixture.config()).flag("--prober", "spawn").start();
     maglevd.until_up(&BACKENDS);
-    stage.until_weights(10, 5, 0);
-    let written = stage.writes();
+    fixture.until_weights(10, 5, 0);
+    let written = fixture.writes();
     let mut recovery = Recovery::new();
     for _ in 0..3 {
         group.set("memory.limit_in_bytes", 4096);
@@ -37,7 +37,7 @@ fn oom_killed_prober_is_restarted() {
         });
     }
     assert_nothing_went_down(&maglevd.process);
-    stage.assert_no_writes_since(&written, &mut maglevd);
+    fixture.assert_no_writes_since(&written, &mut maglevd);
     recovery.print("prober killed for its memory (from the limit on)");
 }
 
@@ -66,10 +66,10 @@ fn maglevd_aborts_when_out_of_memory() {
     if skip(name, &["prlimit", "setpriv"]) {
         return;
     }
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let written = stage.writes();
-    stage.dir.write("maglev.yaml", large_config(&stage.config()));
+    let fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let written = fixture.writes();
+    fixture.dir.write("maglev.yaml", large_config(&fixture.config()));
     // Too little to read the file.
     limit_memory(&maglevd.process, 256);
     maglevd.process.signal(Signal::SIGHUP);
@@ -82,11 +82,11 @@ fn maglevd_aborts_when_out_of_memory() {
     assert_nothing_went_down(&maglevd.process);
     let mut recovery = Recovery::new();
     let mut maglevd = recovery.time(|| {
-        let mut maglevd = stage.start();
+        let mut maglevd = fixture.start();
         maglevd.until_up(&BACKENDS);
         maglevd
     });
-    stage.assert_no_writes_since(&written, &mut maglevd);
+    fixture.assert_no_writes_since(&written, &mut maglevd);
     recovery.print("maglevd refused memory");
 }
 
@@ -96,19 +96,19 @@ fn prober_aborts_when_out_of_memory() {
     if skip(name, &["prlimit", "setpriv"]) {
         return;
     }
-    let mut stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let written = stage.writes();
-    limit_memory(&stage.prober, 256);
-    maglevd.reload(&stage.dir, &large_config(&stage.config()));
-    assert_eq!(stage.prober.end().signal(), Some(SIGABRT));
+    let mut fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let written = fixture.writes();
+    limit_memory(&fixture.prober, 256);
+    maglevd.reload(&fixture.dir, &large_config(&fixture.config()));
+    assert_eq!(fixture.prober.end().signal(), Some(SIGABRT));
     maglevd.until_prober(false);
     assert!(maglevd.backend("a").stale);
     assert_nothing_went_down(&maglevd.process);
     let mut recovery = Recovery::new();
     recovery.time(|| {
-        maglevd.reload(&stage.dir, &stage.config());
-        stage.prober = stage.dir.prober(None, &[]);
+        maglevd.reload(&fixture.dir, &fixture.config());
+        fixture.prober = fixture.dir.prober(None, &[]);
         maglevd.until_prober(true);
         until(
             "fresh outcomes",
@@ -116,6 +116,6 @@ fn prober_aborts_when_out_of_memory() {
             |stale| *stale == [false; 3],
         );
     });
-    stage.assert_no_writes_since(&written, &mut maglevd);
+    fixture.assert_no_writes_since(&written, &mut maglevd);
     recovery.print("prober refused memory");
 }

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
-use crate::fixtures::{BACKENDS, Recovery, Stage, assert_nothing_went_down, limit, until};
+use crate::fixtures::{BACKENDS, ProcessFixture, Recovery, assert_nothing_went_down, limit, until};
 
 /// More than any of these tests needs.
 const PLENTY: &str = "--nofile=1000:";
@@ -27,26 +27,26 @@ fn fd_exhaustion_reports_local_and_keeps_health() {
     if skip("fd_exhaustion_reports_local_and_keeps_health", &["prlimit", "setpriv"]) {
         return;
     }
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let written = stage.writes();
+    let fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let written = fixture.writes();
     let mut recovery = Recovery::new();
-    limit(&stage.prober, NONE);
-    let reported = stage.local_outcomes();
-    until("local faults to be reported", || stage.local_outcomes(), |&now| now >= reported + 20.0);
+    limit(&fixture.prober, NONE);
+    let reported = fixture.local_outcomes();
+    until("local faults to be reported", || fixture.local_outcomes(), |&now| now >= reported + 20.0);
     // The real state is detected once open_descriptors are available.
-    stage.servers.http[0].answer(503);
-    let reported = stage.local_outcomes();
-    until("more local faults", || stage.local_outcomes(), |&now| now >= reported + 20.0);
+    fixture.servers.http[0].answer(503);
+    let reported = fixture.local_outcomes();
+    until("more local faults", || fixture.local_outcomes(), |&now| now >= reported + 20.0);
     assert_eq!(maglevd.backend("a").state(), BackendState::Up);
     assert_nothing_went_down(&maglevd.process);
-    assert_eq!(stage.writes(), written);
+    assert_eq!(fixture.writes(), written);
     recovery.time(|| {
-        limit(&stage.prober, PLENTY);
+        limit(&fixture.prober, PLENTY);
         maglevd.until_backend("a", BackendState::Down);
-        stage.until_weights(0, 5, 0);
+        fixture.until_weights(0, 5, 0);
     });
-    assert_eq!(stage.writes().len(), written.len() + 1);
+    assert_eq!(fixture.writes().len(), written.len() + 1);
     recovery.print("prober out of descriptors");
 }
 
@@ -55,22 +55,22 @@ fn fd_exhausted_prober_accepts_controller_later() {
     if skip("fd_exhausted_prober_accepts_controller_later", &["prlimit", "setpriv"]) {
         return;
     }
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let written = stage.writes();
+    let fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let written = fixture.writes();
     let mut recovery = Recovery::new();
-    let said = stage.prober.line_count();
-    limit(&stage.prober, NONE);
+    let said = fixture.prober.line_count();
+    limit(&fixture.prober, NONE);
     maglevd.process.kill();
-    let mut maglevd = stage.start();
+    let mut maglevd = fixture.start();
     maglevd.until_vpp(true);
-    stage.prober.line(said, "cannot accept a controller");
+    fixture.prober.line(said, "cannot accept a controller");
     assert_eq!(maglevd.backend("a").state(), BackendState::Unknown);
     recovery.time(|| {
-        limit(&stage.prober, PLENTY);
+        limit(&fixture.prober, PLENTY);
         maglevd.until_up(&BACKENDS);
     });
-    stage.assert_no_writes_since(&written, &mut maglevd);
+    fixture.assert_no_writes_since(&written, &mut maglevd);
     recovery.print("prober out of descriptors as maglevd restarts");
 }
 
@@ -79,8 +79,8 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
     if skip("fd_exhausted_maglevd_keeps_links_and_recovers", &["prlimit", "setpriv"]) {
         return;
     }
-    let mut stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let mut fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
     let said = maglevd.process.line_count();
     limit(&maglevd.process, NONE);
     // An existing client is served, but its override cannot be persisted.
@@ -98,12 +98,12 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
     let mut waiting = Process::spawn("maglevc", command.args(["--server", &server, "show", "version"]));
     maglevd.process.line(said, "cannot accept a connection");
     // Both links are lost and cannot be reopened.
-    stage.vpp.kill();
+    fixture.vpp.kill();
     maglevd.until_vpp(false);
-    stage.vpp.boot().unwrap();
-    stage.prober.kill();
+    fixture.vpp.boot().unwrap();
+    fixture.prober.kill();
     maglevd.until_prober(false);
-    stage.prober = stage.dir.prober(None, &[]);
+    fixture.prober = fixture.dir.prober(None, &[]);
     let complaint = |what: &str| {
         let is_it = |line: &&String| line.contains("WARN") && line.contains(what);
         maglevd.process.lines(said).iter().filter(is_it).count()
@@ -122,7 +122,7 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
         limit(&maglevd.process, PLENTY);
         maglevd.until_vpp(true);
         maglevd.until_prober(true);
-        stage.until_weights(10, 5, 0);
+        fixture.until_weights(10, 5, 0);
         maglevd.process.line(said, "written down again");
         assert!(waiting.end().success());
     });

@@ -12,27 +12,27 @@ use maglev_proto::v1::BackendState;
 use maglev_vppsim::VipView;
 use nix::sys::signal::Signal;
 
-use crate::fixtures::{BACKENDS, Recovery, Stage, assert_nothing_went_down, until};
+use crate::fixtures::{BACKENDS, ProcessFixture, Recovery, assert_nothing_went_down, until};
 
 #[test]
 fn last_of_many_reloads_wins() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let good = stage.config();
+    let fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let good = fixture.config();
     for round in 1..=1000_u32 {
         // Every other one is invalid.
         let weight = 50 + round / 20;
         let config = good.replace("b: { weight: 50 }", &format!("b: {{ weight: {weight} }}"));
         let config = if round % 2 == 0 { config } else { config.replace("rise: 2", "rise: 0") };
-        let new = stage.dir.write("maglev.yaml.new", config);
-        std::fs::rename(new, stage.dir.path("maglev.yaml")).unwrap();
+        let new = fixture.dir.write("maglev.yaml.new", config);
+        std::fs::rename(new, fixture.dir.path("maglev.yaml")).unwrap();
         maglevd.process.signal(Signal::SIGHUP);
         maglevd.process.signal(Signal::SIGPIPE);
     }
     let mut recovery = Recovery::new();
-    recovery.time(|| stage.until_weights(10, 10, 0));
+    recovery.time(|| fixture.until_weights(10, 10, 0));
     let reloads = || {
-        let scrape = stage.scrape();
+        let scrape = fixture.scrape();
         ["success", "failure"].map(|result| {
             scrape.find("maglev_config_reload_total", &[&format!("result=\"{result}\"")]).unwrap_or_default()
         })
@@ -41,39 +41,39 @@ fn last_of_many_reloads_wins() {
     println!("1000 SIGHUP: {} reloads succeeded, {} failed", seen[0], seen[1]);
     assert!((1.0..=1000.0).contains(&seen[0]));
     assert_nothing_went_down(&maglevd.process);
-    stage.servers.http[0].answer(503);
+    fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
-    stage.until_weights(0, 10, 0);
+    fixture.until_weights(0, 10, 0);
     recovery.print("1000 SIGHUP");
 }
 
 #[test]
 fn early_sighup_is_served_after_start() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let written = stage.writes();
+    let fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let written = fixture.writes();
     for _ in 0..5 {
         maglevd.process.kill();
         let mut command = Command::new(program("maglevd").unwrap());
-        let process = stage.setup(&stage.config()).spawn_as(&mut command);
+        let process = fixture.setup(&fixture.config()).spawn_as(&mut command);
         process.line(0, "maglevd starts");
         for _ in 0..200 {
             process.signal(Signal::SIGHUP);
         }
         process.line(0, "reloading");
         drop(process);
-        maglevd = stage.start();
+        maglevd = fixture.start();
         maglevd.until_up(&BACKENDS);
     }
-    stage.assert_no_writes_since(&written, &mut maglevd);
+    fixture.assert_no_writes_since(&written, &mut maglevd);
 }
 
 #[test]
 fn sigterm_during_start_exits_cleanly() {
-    let stage = Stage::new();
+    let fixture = ProcessFixture::new();
     for signal in [Signal::SIGTERM, Signal::SIGINT].repeat(5) {
         let mut command = Command::new(program("maglevd").unwrap());
-        let mut process = stage.setup(&stage.config()).spawn_as(&mut command);
+        let mut process = fixture.setup(&fixture.config()).spawn_as(&mut command);
         process.line(0, "maglevd starts");
         process.signal(signal);
         assert_eq!(process.end().code(), Some(0));
@@ -83,23 +83,23 @@ fn sigterm_during_start_exits_cleanly() {
 
 #[test]
 fn sigterm_while_filling_vpp_exits_cleanly() {
-    let mut stage = Stage::new();
-    let mut maglevd = stage.settled();
+    let mut fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
     let mut recovery = Recovery::new();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        stage.vpp.kill();
+        fixture.vpp.kill();
         maglevd.until_vpp(false);
-        stage.sim().forget_calls();
-        stage.vpp.boot().unwrap();
+        fixture.sim().forget_calls();
+        fixture.vpp.boot().unwrap();
         // VPP is partly filled.
-        assert!(stage.sim().wait_for(PATIENCE, |vpp| vpp.count("lb_add_del_vip_v2") > 0));
-        stage.vpp.hang(true);
+        assert!(fixture.sim().wait_for(PATIENCE, |vpp| vpp.count("lb_add_del_vip_v2") > 0));
+        fixture.vpp.hang(true);
         maglevd.process.signal(signal);
         assert_eq!(maglevd.process.end().code(), Some(0));
-        stage.vpp.hang(false);
+        fixture.vpp.hang(false);
         maglevd = recovery.time(|| {
-            let maglevd = stage.start();
-            stage.until_weights(10, 5, 0);
+            let maglevd = fixture.start();
+            fixture.until_weights(10, 5, 0);
             maglevd
         });
         maglevd.until_up(&BACKENDS);
@@ -110,9 +110,9 @@ fn sigterm_while_filling_vpp_exits_cleanly() {
 
 #[test]
 fn unhandled_signal_kills_without_changes() {
-    let stage = Stage::new();
-    let mut maglevd = stage.settled();
-    let written = stage.writes();
+    let fixture = ProcessFixture::new();
+    let mut maglevd = fixture.settled();
+    let written = fixture.writes();
     for signal in [Signal::SIGUSR1, Signal::SIGALRM, Signal::SIGABRT] {
         // Signals with a harmless default action.
         for harmless in [Signal::SIGWINCH, Signal::SIGCHLD, Signal::SIGURG, Signal::SIGCONT, Signal::SIGPIPE]
@@ -122,10 +122,10 @@ fn unhandled_signal_kills_without_changes() {
         assert_eq!(maglevd.backend("a").state(), BackendState::Up);
         maglevd.process.signal(signal);
         assert_eq!(maglevd.process.end().signal(), Some(signal as i32));
-        maglevd = stage.start();
+        maglevd = fixture.start();
         maglevd.until_up(&BACKENDS);
     }
-    stage.assert_no_writes_since(&written, &mut maglevd);
+    fixture.assert_no_writes_since(&written, &mut maglevd);
 }
 
 const MANY: ManyFrontends = ManyFrontends { frontends: 1000, backends: 10 };

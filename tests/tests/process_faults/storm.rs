@@ -15,7 +15,7 @@ use maglev_proto::v1::BackendState;
 use maglev_vppsim::Inspection;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::fixtures::{BACKENDS, Recovery, Stage, memory, repetitions, until};
+use crate::fixtures::{BACKENDS, ProcessFixture, Recovery, memory, repetitions, until};
 
 const FLAPPING: u32 = 10_000;
 const FRONTENDS: u32 = 1_000;
@@ -28,7 +28,7 @@ const USUAL: Duration = Duration::from_secs(20);
 const CALL: &str = "lb_as_set_weight";
 
 /// Returns a configuration of the steady backends and the flapping ones, which change with a single outcome.
-fn config(stage: &Stage) -> String {
+fn config(fixture: &ProcessFixture) -> String {
     let (mut backends, mut frontends) = (String::new(), String::new());
     for number in 0..FLAPPING {
         let address = address::of(number);
@@ -47,7 +47,7 @@ fn config(stage: &Stage) -> String {
     }
     let storm =
         format!("storm: {{ type: http, port: {HTTP}, interval: 10s, timeout: 20s, rise: 1, fall: 1 }}");
-    let text = stage.config();
+    let text = fixture.config();
     let text = text.replace("  healthchecks:\n", &format!("  healthchecks:\n    {storm}\n"));
     let text = text.replace("  backends:\n    a:", &format!("  backends:\n{backends}    a:"));
     // Verifying a thousand VIPs each second is not the subject of this test.
@@ -81,21 +81,21 @@ fn raised(vpp: &Inspection<'_>) -> usize {
 }
 
 /// Returns the number of backend transitions so far.
-fn flaps(stage: &Stage) -> f64 {
-    let scrape = stage.scrape();
+fn flaps(fixture: &ProcessFixture) -> f64 {
+    let scrape = fixture.scrape();
     let is_it = |name: &str| name.starts_with("maglev_backend_transitions_total");
     scrape.samples.iter().filter(|(name, _)| is_it(name)).map(|(_, value)| value).sum()
 }
 
 /// Lets the steady `a` fail and recover, and records both detection repetitions.
-fn fail_and_return(stage: &Stage, maglevd: &Maglevd, down: &mut Recovery, up: &mut Recovery) {
+fn fail_and_return(fixture: &ProcessFixture, maglevd: &Maglevd, down: &mut Recovery, up: &mut Recovery) {
     let is = |state| until("a", || maglevd.backend("a").state(), |seen| *seen == state);
     down.time(|| {
-        stage.servers.http[0].answer(503);
+        fixture.servers.http[0].answer(503);
         is(BackendState::Down)
     });
     up.time(|| {
-        stage.servers.http[0].answer(200);
+        fixture.servers.http[0].answer(200);
         is(BackendState::Up)
     });
 }
@@ -111,22 +111,22 @@ fn flap_storm_keeps_memory_and_detection() {
     host.set("core/somaxconn", "65535");
     host.set("ipv4/tcp_max_syn_backlog", "65535");
     let server = Arc::new(host.inside(|| BackendServer::start(FLAPPING)).unwrap());
-    let stage = Stage::on(Some(&host));
+    let fixture = ProcessFixture::on(Some(&host));
     // Each malloc arena keeps its peak, and a start_settled host creates more arenas.
-    let mut maglevd = stage.setup(&config(&stage)).env("MALLOC_ARENA_MAX", "1").start();
+    let mut maglevd = fixture.setup(&config(&fixture)).env("MALLOC_ARENA_MAX", "1").start();
     maglevd.until_up(&BACKENDS);
     let all_servers = FLAPPING as usize + 2;
     let is_full = |vpp: &Inspection<'_>| raised(vpp) == all_servers;
-    until("all to have weight", || stage.sim().inspect(raised), |&now| now == all_servers);
+    until("all to have weight", || fixture.sim().inspect(raised), |&now| now == all_servers);
 
     let [mut down, mut up] = [Recovery::new(), Recovery::new()];
-    (0..5).for_each(|_| fail_and_return(&stage, &maglevd, &mut down, &mut up));
+    (0..5).for_each(|_| fail_and_return(&fixture, &maglevd, &mut down, &mut up));
     down.print("(calm) detection of a failure");
     up.print("(calm) detection of a recovery");
 
     let minutes = repetitions("STORM_MINUTES", 0);
     let length = if minutes == 0 { USUAL } else { Duration::from_secs(60) * minutes };
-    let (before, calls) = (flaps(&stage), stage.sim().count(CALL));
+    let (before, calls) = (flaps(&fixture), fixture.sim().count(CALL));
     let ended = Arc::new(AtomicBool::new(false));
     let storm = {
         let (server, ended) = (Arc::clone(&server), Arc::clone(&ended));
@@ -135,21 +135,21 @@ fn flap_storm_keeps_memory_and_detection() {
     let [mut down, mut up] = [Recovery::new(), Recovery::new()];
     let (began, mut sizes) = (Instant::now(), Vec::new());
     while began.elapsed() < length {
-        fail_and_return(&stage, &maglevd, &mut down, &mut up);
-        sizes.push([memory(&maglevd.process), memory(&stage.prober)]);
+        fail_and_return(&fixture, &maglevd, &mut down, &mut up);
+        sizes.push([memory(&maglevd.process), memory(&fixture.prober)]);
     }
     ended.store(true, Ordering::Relaxed);
     storm.join().unwrap();
     let mut recovery = Recovery::new();
     recovery.time(|| {
-        until("all to be up", || stage.sim().inspect(raised), |&now| now == all_servers);
+        until("all to be up", || fixture.sim().inspect(raised), |&now| now == all_servers);
     });
-    assert!(stage.sim().inspect(is_full));
-    let (flaps, calls) = (flaps(&stage) - before, stage.sim().count(CALL) - calls);
+    assert!(fixture.sim().inspect(is_full));
+    let (flaps, calls) = (flaps(&fixture) - before, fixture.sim().count(CALL) - calls);
     down.print("(storm) detection of a failure");
     up.print("(storm) detection of a recovery");
     recovery.print("flap storm (from its end until VPP has every weight)");
-    let lost = stage.scrape().find("maglev_events_lost_total", &["kind=\"event\""]);
+    let lost = fixture.scrape().find("maglev_events_lost_total", &["kind=\"event\""]);
     println!(
         "{flaps} flaps in {:.0?}, {calls} calls to VPP, {} events dropped for a subscriber that never reads",
         began.elapsed(),
@@ -162,7 +162,7 @@ fn flap_storm_keeps_memory_and_detection() {
     for name in ["b", "c"] {
         assert_eq!(maglevd.backend(name).transitions.len(), 1, "{:#?}", maglevd.backend(name));
     }
-    assert!(stage.sim().wait_for(PATIENCE, |vpp| vpp.clients() == 1));
+    assert!(fixture.sim().wait_for(PATIENCE, |vpp| vpp.clients() == 1));
 }
 
 /// Formats a sample of the sizes, in order.
