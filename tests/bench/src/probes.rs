@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Bench;
-use super::checker::{Checker, CheckerKind, Part as Program};
+use super::checker::{Checker, CheckerKind, Program};
 use super::config::{Check, Probe};
 use super::report::{Figure, Part, Round};
 use super::server;

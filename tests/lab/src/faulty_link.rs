@@ -52,7 +52,7 @@ impl FaultyLink {
     /// # Panics
     /// If the kernel refuses the sockets.
     #[must_use]
-    pub fn lay(lab: &Lab, seed: u64) -> Self {
+    pub fn install(lab: &Lab, seed: u64) -> Self {
         lab.switch.ip("link set p-prober nomaster");
         lab.switch.ip("link set p-server nomaster");
         let ends = lab.switch.inside(|| ["p-prober", "p-server"].map(|port| open_port(port).unwrap()));

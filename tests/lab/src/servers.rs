@@ -9,7 +9,7 @@ use super::http_server::HttpServer;
 /// Servers with consecutive addresses.
 pub struct Servers {
     /// The servers.
-    pub sites: Vec<HttpServer>,
+    pub http: Vec<HttpServer>,
 }
 
 impl Servers {
@@ -23,7 +23,7 @@ impl Servers {
         let first = HttpServer::start(SocketAddr::new(host(subnet, 1), 0));
         let port = first.address().port();
         let others = (2..=count).map(|number| HttpServer::start(SocketAddr::new(host(subnet, number), port)));
-        Self { sites: [first].into_iter().chain(others).collect() }
+        Self { http: [first].into_iter().chain(others).collect() }
     }
 
     /// Returns the port of all servers.

@@ -31,7 +31,7 @@ impl<'a> VppObserver<'a> {
     /// # Panics
     /// If that fails.
     #[must_use]
-    pub fn of(vpp: &'a Vpp) -> Self {
+    pub fn new(vpp: &'a Vpp) -> Self {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         Self { vpp, runtime }
     }

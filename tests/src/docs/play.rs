@@ -34,7 +34,7 @@ pub fn has_sessions(parts: &[PagePart]) -> bool {
 
 /// Runs sessions and returns the differences, or writes the actual output into the page if requested.
 #[must_use]
-pub fn run_sessions(page: &Page, parts: &[PagePart], stage: &mut DocumentedHost) -> Vec<String> {
+pub fn run_sessions(page: &Page, parts: &[PagePart], host: &mut DocumentedHost) -> Vec<String> {
     let rewrites = env::var_os("MAGLEV_REWRITE").is_some_and(|value| value == "1");
     let (mut differences, mut changed) = (Vec::new(), Vec::new());
     for part in parts {
@@ -60,7 +60,7 @@ pub fn run_sessions(page: &Page, parts: &[PagePart], stage: &mut DocumentedHost)
 }
 
 /// Runs the commands of a block. Returns the block with actual output, and the differences.
-fn run_block(stage: &DocumentedHost, fence: &Fence, patience: Duration) -> (String, Vec<String>) {
+fn run_block(host: &DocumentedHost, fence: &Fence, patience: Duration) -> (String, Vec<String>) {
     let (mut body, mut differences) = (String::new(), Vec::new());
     for command in commands(&fence.body) {
         let printed = run(host, &command, patience);
@@ -77,7 +77,7 @@ fn run_block(stage: &DocumentedHost, fence: &Fence, patience: Duration) -> (Stri
 }
 
 /// Runs a command, repeating it until its output matches the page.
-fn run(stage: &DocumentedHost, command: &Command, patience: Duration) -> CommandOutput {
+fn run(host: &DocumentedHost, command: &Command, patience: Duration) -> CommandOutput {
     if command.interrupted {
         return host.interrupt(&command.script, |printed| command.expects(printed), patience);
     }

@@ -15,7 +15,7 @@ const FAILING_STATUS: u16 = 503;
 
 /// DocumentedServers of all backends with TCP or HTTP checks, by backend name.
 pub struct DocumentedServers {
-    sites: BTreeMap<String, HttpServer>,
+    http: BTreeMap<String, HttpServer>,
 }
 
 impl DocumentedServers {
@@ -26,7 +26,7 @@ impl DocumentedServers {
     #[must_use]
     pub fn start(machine: &Machine, config: &str) -> Self {
         let config = read(config);
-        let mut sites = BTreeMap::new();
+        let mut http = BTreeMap::new();
         for (name, backend) in &config.backends {
             let (address, length) = (backend.address, if backend.address.is_ipv4() { 32 } else { 128 });
             // Several backends may be one server with different checks.
@@ -38,9 +38,9 @@ impl DocumentedServers {
                 Some(Probe::Icmp) | None => continue,
             };
             let server = machine.inside(|| HttpServer::start(SocketAddr::new(address, port)));
-            sites.insert(name.to_string(), server);
+            http.insert(name.to_string(), server);
         }
-        Self { sites }
+        Self { http }
     }
 
     /// Makes a server refuse connections.

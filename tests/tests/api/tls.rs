@@ -100,7 +100,7 @@ fn reload_replaces_certificate_and_keeps_connections() {
     let fixture = ApiFixture::new(files.api(""));
     let before = fixture.maglevd.wait(files.connect(fixture.address, None)).unwrap();
     let renewed = Authority::new();
-    files.serve(&renewed.good(NAME));
+    files.serve(&renewed.valid(NAME));
     fixture.reload(files.api(""));
     fixture.maglevd.wait(async {
         check_answers(connect(fixture.address, &renewed, None).await.unwrap()).await.unwrap();

@@ -62,7 +62,7 @@ pub const fn debian(suite: &str) -> Debian<'_> {
 /// A machine with two servers in a network namespace, and VPP. The package file is there, but not installed.
 pub struct PackageFixture {
     pub machine: Machine,
-    pub sites: [HttpServer; 2],
+    pub http: [HttpServer; 2],
     pub vpp: Vpp,
     pub package: String,
 }
@@ -73,10 +73,10 @@ impl PackageFixture {
         let machine = Machine::boot_with_vpp(&vpp, debian(suite));
         machine.sh(NETWORK);
         let serve = |address: &str| SocketAddr::new(address.parse().unwrap(), 80);
-        let sites =
+        let http =
             machine.inside_netns(SERVERS, || ADDRESSES.map(|address| HttpServer::start(serve(address))));
         let package = machine.put_package();
-        Self { machine, sites, vpp, package }
+        Self { machine, http, vpp, package }
     }
 
     /// Installs the package and writes a configuration.

@@ -12,8 +12,8 @@ fn vpp_follows_health_and_reloads() {
     let mut fixture = PackageFixture::running("bookworm");
     fixture.http[0].close();
     fixture.until_weights([0, 1]);
-    let PackageFixture { machine, sites, .. } = &mut fixture;
-    machine.inside_netns(SERVERS, || sites[0].open());
+    let PackageFixture { machine, http, .. } = &mut fixture;
+    machine.inside_netns(SERVERS, || http[0].open());
     fixture.until_weights([1, 0]);
 
     let machine = &fixture.machine;
