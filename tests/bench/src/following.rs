@@ -150,7 +150,9 @@ fn flap_all(frontends: ManyFrontends, part: &mut Part) -> anyhow::Result<()> {
     until_raised(sim, frontends.len());
     let (mut downs, mut ups) = (Vec::new(), Vec::new());
     for _ in 0..TIMES {
-        for (code, raised, times) in [(OutcomeCode::L4Con, 0, &mut downs), (OutcomeCode::L7Ok, frontends.len(), &mut ups)] {
+        for (code, raised, times) in
+            [(OutcomeCode::L4Con, 0, &mut downs), (OutcomeCode::L7Ok, frontends.len(), &mut ups)]
+        {
             let began = Instant::now();
             prober.report(frontends.servers(), code);
             until_raised(sim, raised);

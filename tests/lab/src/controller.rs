@@ -161,7 +161,7 @@ impl TestController {
         self.send(&ToProber::Commit { generation });
         self.receive_until("the commit", |message| match message {
             ToController::Committed { generation: committed } => (*committed == generation).then_some(()),
-            ToController::Refused { why, .. } => panic!("the prober rejected the check: {why}"),
+            ToController::Rejected { reason, .. } => panic!("the prober rejected the check: {reason}"),
             _ => None,
         });
         id
@@ -179,7 +179,7 @@ impl TestController {
         let deadline = Instant::now() + PATIENCE;
         let mut last = None;
         while Instant::now() < deadline {
-            if self.last_heartbeat.elapsed() > HEARTBEAT {
+            if self.last_heartbeat.elapsed() > HEARTBEAT_INTERVAL {
                 self.last_heartbeat = Instant::now();
                 self.send(&ToProber::Heartbeat);
             }

@@ -69,7 +69,7 @@ impl ScriptedProber {
     ///
     /// # Panics
     /// If a target has no check or no controller is connected.
-    pub fn report(&self, targets: impl IntoIterator<Item = IpAddr>, code: Code) {
+    pub fn report(&self, targets: impl IntoIterator<Item = IpAddr>, code: OutcomeCode) {
         let (link, outcomes) = self.state.update(|state| {
             let link = state.link.clone().expect("no controller is connected");
             let outcome = |target| state.outcome(target, code);
@@ -133,7 +133,7 @@ fn serve_controller(controller: OwnedFd, state: &SharedValue<ProberState>) {
     state.update(|state| state.link = Some(Arc::clone(&link)));
     let mut beat = Instant::now();
     while !state.read(|state| state.ended) {
-        if beat.elapsed() > HEARTBEAT {
+        if beat.elapsed() > HEARTBEAT_INTERVAL {
             beat = Instant::now();
             send(&link, &ToController::Heartbeat(ProberStats::default()));
         }

@@ -28,8 +28,8 @@ fn first_probes_are_spread_over_time() {
     let dir = TestDir::new();
     let _prober = dir.prober(None, &[]);
     let mut controller = TestController::connect(&dir.path("prober.sock"));
-    let starts =
-        controller.first_starts(Duration::from_secs(10), targets().map(|target| check(target, ProbeKind::Icmp)));
+    let starts = controller
+        .first_starts(Duration::from_secs(10), targets().map(|target| check(target, ProbeKind::Icmp)));
     // The first probes are spread over a second. An unpaced burst takes less than a fifth of that.
     let slot = 100_000_000;
     let fullest =

@@ -26,7 +26,7 @@ const HALF_OPEN: ProbeKind = ProbeKind::Tcp { port: PORT, mode: ConnectMode::Hal
 const DELAY: Duration = Duration::from_millis(50);
 
 /// A forgery: its name, how it is made of the reply, and the counter it increments.
-type Forgery = (&'static str, fn(&Packet) -> SentFrame, fn(&Stats) -> u64);
+type Forgery = (&'static str, fn(&Packet) -> SentFrame, fn(&ProberStats) -> u64);
 
 /// Offsets in an ICMP packet.
 const IDENT: usize = 4;

@@ -148,8 +148,11 @@ fn unmatched_syn_ack_is_ignored() {
             let check = Check { timeout: SHORT, ..check(family.server, half_open(OPEN)) };
             assert_eq!(fixture.controller.outcomes(check, 3), ["L4TOUT"; 3], "{forgery}");
             let after = fixture.controller.stats(|stats| {
-                let (now, then) =
-                    if is_spoofed { (stats.spoofed, before.spoofed) } else { (stats.unmatched, before.unmatched) };
+                let (now, then) = if is_spoofed {
+                    (stats.spoofed, before.spoofed)
+                } else {
+                    (stats.unmatched, before.unmatched)
+                };
                 now >= then + 3
             });
             assert_eq!(after.malformed, before.malformed);

@@ -33,7 +33,7 @@ fn status_decides_and_redirects_are_not_followed() {
             let check = check(family.server, http(nginx::HTTP, path));
             assert_eq!(fixture.controller.verdict(check), verdict, "{path}");
         }
-        let redirect = Http { codes: vec![(200, 204), (300, 399)], ..get("/301") };
+        let redirect = HttpCheck { codes: vec![(200, 204), (300, 399)], ..get("/301") };
         let check = check(family.server, ProbeKind::Http { port: nginx::HTTP, http: redirect, tls: None });
         assert_eq!(fixture.controller.verdict(check), "L7OK HTTP 301");
     }

@@ -148,7 +148,10 @@ fn late_echo_reply_is_ignored() {
     let mut fixture = ProberFixture::new();
     // Each reply takes longer than a probe's timeout, so replies queue up.
     fixture.lab.server.tc("qdisc add dev eth0 root tbf rate 8kbit burst 1540 latency 10s");
-    let check = Check { timeout: ProbeTimeout::Fixed(Duration::from_millis(30)), ..check(V4.server, ProbeKind::Icmp) };
+    let check = Check {
+        timeout: ProbeTimeout::Fixed(Duration::from_millis(30)),
+        ..check(V4.server, ProbeKind::Icmp)
+    };
     let verdicts = fixture.controller.outcomes(check, 200);
     fixture.controller.stats(|stats| stats.unmatched > 0);
     assert!(verdicts.iter().any(|verdict| verdict == "L4TOUT"), "{verdicts:?}");

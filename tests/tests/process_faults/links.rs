@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use maglev_ipc::message::MAX_BATCH;
-use maglev_ipc::{CheckId, OutcomeCode, OutcomeDetail, Outcome, ToController, VERSION, codec};
+use maglev_ipc::{CheckId, Outcome, OutcomeCode, OutcomeDetail, ToController, VERSION, codec};
 use maglev_lab::fake_peer::FakeProber;
 use maglev_proto::v1::BackendState;
 use maglev_vppsim::Inspection;

@@ -67,7 +67,7 @@ impl FlowFixture {
     }
 
     /// Reports one outcome with `code` for each of these servers.
-    fn report(&self, servers: &[u8], code: Code) {
+    fn report(&self, servers: &[u8], code: OutcomeCode) {
         self.prober.report(servers.iter().map(|number| server(*number)), code);
     }
 
