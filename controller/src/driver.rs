@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use maglev_core::config::Config;
-use maglev_core::event::{Deed, Event};
+use maglev_core::event::{AuditAction, Event};
 use maglev_core::overrides::Overrides;
 use maglev_core::state::{Input, Output, State};
 use maglev_core::time::MonoTime;
@@ -174,7 +174,7 @@ impl<C: Clock> Driver<C> {
                 let _ = answer.send(snapshot);
             }
             DriverRequest::Reload(config, who) => {
-                self.feed(Input::Audit(who, Deed::Reload));
+                self.feed(Input::Audit(who, AuditAction::Reload));
                 self.netns.send_if_modified(|netns| {
                     let changed = *netns != config.netns;
                     netns.clone_from(&config.netns);
@@ -189,7 +189,7 @@ impl<C: Clock> Driver<C> {
                 }
             }
             DriverRequest::Resync(who) => {
-                self.feed(Input::Audit(who, Deed::Sync));
+                self.feed(Input::Audit(who, AuditAction::Sync));
                 self.feed(Input::Resync);
             }
             DriverRequest::Operate(command, by, answer) => {

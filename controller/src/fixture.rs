@@ -13,7 +13,7 @@ use maglev_core::health::{Health, LastOutcome, ProbeCounters, Transition, Transi
 use maglev_core::state::State;
 use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_core::view::{
-    BackendView, FrontendView, Hindrances, MemberView, PoolView, ProberView, View, VppInfo, VppView,
+    BackendView, FrontendView, MemberView, PoolView, ProberView, Problems, View, VppInfo, VppView,
 };
 use maglev_ipc::{OutcomeCode, OutcomeDetail, ProbeTimeout, ProberStats};
 use maglev_vpp::stats::Traffic;
@@ -121,7 +121,7 @@ pub fn view() -> View {
         prober: ProberView {
             connected: true,
             since: wall(1),
-            blind: false,
+            mass_failure_pending: false,
             stats: ProberStats {
                 probes: 1000,
                 unmatched: 7,
@@ -129,7 +129,7 @@ pub fn view() -> View {
                 tls_resumptions: 40,
                 ..ProberStats::default()
             },
-            refused: Vec::new(),
+            rejected_checks: Vec::new(),
         },
         vpp: vpp(),
         overrides: Arc::default(),
@@ -200,7 +200,7 @@ pub fn config() -> Config {
     };
     Config {
         transition_history: 5,
-        blind_threshold: 100,
+        mass_failure_threshold: 100,
         netns: None,
         lb: Lb {
             sync_interval: Duration::from_secs(30),
@@ -295,12 +295,12 @@ fn web() -> FrontendView {
         name: "web".into(),
         state: FrontendState::Up,
         since: wall(3),
-        released: true,
+        startup_done: true,
         active_pool: Some(0),
         pools: vec![primary, fallback],
         table_length: 1024,
-        distorted: false,
-        hindrances: Hindrances::default(),
+        weights_exceed_table: false,
+        problems: Problems::default(),
         warnings: Vec::new(),
     }
 }

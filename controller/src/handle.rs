@@ -242,7 +242,7 @@ impl Handle {
 
     /// Returns the reason for which a restart would lose the newest overrides; empty if none is known.
     #[must_use]
-    pub fn unkept(&self) -> String {
+    pub fn persist_error(&self) -> String {
         self.persist_status.borrow().error.clone()
     }
 

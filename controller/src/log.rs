@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
-use maglev_core::event::{Blindness, Event, Kind};
+use maglev_core::event::{Event, Kind, LocalFaultsChange, MassFailureResult};
 use maglev_core::failover::FrontendState;
 use maglev_core::health::{Health, TransitionCause};
 use maglev_core::time::WallTime;
@@ -140,24 +140,26 @@ pub fn event(Event { kind, .. }: &Event) {
                 info!(%event, frontend = %name, %from, %to, pool, "frontend changed state");
             }
         }
-        Kind::Blind(verdict @ Blindness::Suspected { failing, of, wait }) => warn!(
-            %event, verdict = verdict.as_str(), failing, of, ?wait,
-            "all that was up fails at once: it may be this host that is cut off, so verdicts wait"
+        Kind::MassFailure(stage @ MassFailureResult::Suspected { failing, total, hold }) => warn!(
+            %event, result = stage.as_str(), failing, total, ?hold,
+            "all backends failed at once, possibly because of this host: deferring DOWN transitions"
         ),
-        Kind::Blind(verdict @ Blindness::Refuted) => {
-            info!(%event, verdict = verdict.as_str(), "not all fails any more: the outcomes to come decide");
+        Kind::MassFailure(stage @ MassFailureResult::Dismissed) => {
+            info!(%event, result = stage.as_str(), "mass failure dismissed: later outcomes decide");
         }
-        Kind::Blind(verdict @ Blindness::Confirmed) => {
-            warn!(%event, verdict = verdict.as_str(), "nothing has passed meanwhile: what has failed is down");
+        Kind::MassFailure(stage @ MassFailureResult::Confirmed) => {
+            warn!(%event, result = stage.as_str(), "mass failure confirmed: failed backends are down");
         }
-        Kind::Blind(verdict @ Blindness::Unseen { name, fault }) => warn!(
-            %event, verdict = verdict.as_str(), backend = %name, %fault,
-            "nothing but faults of this host is heard of a backend any more: its state is stale"
+        Kind::LocalFaults(LocalFaultsChange::Unobserved { name, fault }) => warn!(
+            %event, active = true, backend = %name, %fault,
+            "backend not observable: only local faults on the prober host, its state is stale"
         ),
-        Kind::Blind(verdict @ Blindness::Seen) => {
-            info!(%event, verdict = verdict.as_str(), "no backend is stale for faults of this host any more");
+        Kind::LocalFaults(LocalFaultsChange::Cleared) => {
+            info!(%event, active = false, "local faults cleared: every backend is observable again");
         }
-        Kind::Refused { name, why } => warn!(%event, backend = %name, why, "the prober refuses to probe"),
+        Kind::CheckRejected { name, reason } => {
+            warn!(%event, backend = %name, reason, "prober rejects the check")
+        }
         // The links log these with more detail.
         Kind::Prober { .. } | Kind::Vpp { .. } => {}
         Kind::Synced { vip, counts } if counts.vip_added > 0 && counts.vip_removed > 0 => {
@@ -175,25 +177,25 @@ pub fn event(Event { kind, .. }: &Event) {
         Kind::StepFailed { vip, step, error } => {
             error!(%event, vip = shown(vip), step = shown(step), error, "VIP not changed in VPP");
         }
-        Kind::Drift { vip, mended: true } => {
-            warn!(%event, vip = shown(vip), "VIP changed by somebody else; it is mended");
+        Kind::Drift { vip, reverted: true } => {
+            warn!(%event, vip = shown(vip), "VIP changed by another client, reverting");
         }
-        Kind::Drift { vip, mended: false } => {
+        Kind::Drift { vip, reverted: false } => {
             info!(%event, vip = shown(vip), "VIP of somebody else's changed; it is left alone");
         }
-        Kind::Shadowed { vip, shadowed: true } => {
+        Kind::AddressConflict { vip, conflicting: true } => {
             warn!(%event, vip = shown(vip), "VPP has this address on an interface: the VIP gets no traffic");
         }
-        Kind::Shadowed { vip, shadowed: false } => {
+        Kind::AddressConflict { vip, conflicting: false } => {
             info!(%event, vip = shown(vip), "VPP no longer has this address on an interface");
         }
-        Kind::ConfSent { error: None } => info!(%event, "VPP's global settings sent"),
-        Kind::ConfSent { error: Some(error) } => error!(%event, error, "VPP refused the global settings"),
+        Kind::LbConf { error: None } => info!(%event, "VPP's global settings sent"),
+        Kind::LbConf { error: Some(error) } => error!(%event, error, "VPP refused the global settings"),
         Kind::Reloaded => info!(%event, "configuration in force"),
         Kind::Operator(audit) => info!(
             %event,
-            who = audit.who,
-            what = audit.what.as_str(),
+            actor = audit.actor,
+            action = audit.action.as_str(),
             subject = audit.subject,
             from = audit.from,
             to = audit.to,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use maglev_proto::v1::{
-    Backend, DisableBackendRequest, EnableBackendRequest, Frontend, Note, PauseBackendRequest, PoolBackend,
-    ResumeBackendRequest, SetFrontendPoolBackendWeightRequest, UnsetFrontendPoolBackendWeightRequest,
+    Backend, DisableBackendRequest, EnableBackendRequest, Frontend, OverrideMetadata, PauseBackendRequest,
+    PoolBackend, ResumeBackendRequest, SetFrontendPoolBackendWeightRequest,
+    UnsetFrontendPoolBackendWeightRequest,
 };
 use tonic::{Code, Status};
 
@@ -23,7 +24,7 @@ pub struct Ordered {
     /// As it is. Absent if an override was undone that was all that was left of it.
     pub after: Option<Backend>,
     /// Why a restart of the daemon would forget it; empty if it would not.
-    pub unkept: String,
+    pub persist_error: String,
 }
 
 /// What became of the weight of a backend of a pool.
@@ -42,7 +43,7 @@ pub struct Weighed {
     /// For how long.
     pub lifetime: Option<Duration>,
     /// Why a restart of the daemon would forget it; empty if it would not.
-    pub unkept: String,
+    pub persist_error: String,
 }
 
 /// Where a weight is.
@@ -62,8 +63,8 @@ pub async fn order(client: &mut Client, order: Order, command: &Command) -> Resu
     let given = command.name(Kind::Backend).unwrap_or_default();
     let before = find(client, given).await?;
     let name = before.as_ref().map_or_else(|| given.into(), |backend| backend.name.clone());
-    let (after, unkept) = give(client, order, name.clone(), note(command)?).await?;
-    Ok(Ordered { name, before, after, unkept })
+    let (after, persist_error) = give(client, order, name.clone(), metadata(command)?).await?;
+    Ok(Ordered { name, before, after, persist_error })
 }
 
 /// What the server says of the backend, and of the disk. Only who undoes something may be told of no backend.
@@ -71,24 +72,24 @@ async fn give(
     client: &mut Client,
     order: Order,
     name: String,
-    note: Option<Note>,
+    metadata: Option<OverrideMetadata>,
 ) -> Result<(Option<Backend>, String), Status> {
     Ok(match order {
         Order::Pause => {
-            let answer = client.pause_backend(PauseBackendRequest { name, note }).await?.into_inner();
-            (Some(answer.backend.ok_or_else(empty)?), answer.unkept)
+            let answer = client.pause_backend(PauseBackendRequest { name, metadata }).await?.into_inner();
+            (Some(answer.backend.ok_or_else(empty)?), answer.persist_error)
         }
         Order::Resume => {
             let answer = client.resume_backend(ResumeBackendRequest { name }).await?.into_inner();
-            (answer.backend, answer.unkept)
+            (answer.backend, answer.persist_error)
         }
         Order::Disable => {
-            let answer = client.disable_backend(DisableBackendRequest { name, note }).await?.into_inner();
-            (Some(answer.backend.ok_or_else(empty)?), answer.unkept)
+            let answer = client.disable_backend(DisableBackendRequest { name, metadata }).await?.into_inner();
+            (Some(answer.backend.ok_or_else(empty)?), answer.persist_error)
         }
         Order::Enable => {
-            let answer = client.enable_backend(EnableBackendRequest { name, note }).await?.into_inner();
-            (answer.backend, answer.unkept)
+            let answer = client.enable_backend(EnableBackendRequest { name, metadata }).await?.into_inner();
+            (answer.backend, answer.persist_error)
         }
     })
 }
@@ -119,10 +120,10 @@ pub async fn set_weight(client: &mut Client, command: &Command) -> Result<Weighe
         pool: member.pool.clone(),
         backend: member.backend.clone(),
         weight: command.number("weight").unwrap_or_default(),
-        note: note(command)?,
+        metadata: metadata(command)?,
     };
     let answer = client.set_frontend_pool_backend_weight(request).await?.into_inner();
-    let weighed = member.weighed(answer.frontend, command.duration("for"), answer.unkept);
+    let weighed = member.weighed(answer.frontend, command.duration("for"), answer.persist_error);
     weighed.after.is_some().then_some(weighed).ok_or_else(empty)
 }
 
@@ -138,7 +139,7 @@ pub async fn unset_weight(client: &mut Client, command: &Command) -> Result<Weig
         backend: member.backend.clone(),
     };
     let answer = client.unset_frontend_pool_backend_weight(request).await?.into_inner();
-    Ok(member.weighed(answer.frontend, None, answer.unkept))
+    Ok(member.weighed(answer.frontend, None, answer.persist_error))
 }
 
 /// The backend of a pool that is meant. What has left the configuration and an override still names comes first: its names must
@@ -169,18 +170,19 @@ async fn member(client: &mut Client, command: &Command) -> Result<Member, Status
 
 impl Member {
     /// What has become of it, as the frontend is now.
-    fn weighed(self, answer: Option<Frontend>, lifetime: Option<Duration>, unkept: String) -> Weighed {
+    fn weighed(self, answer: Option<Frontend>, lifetime: Option<Duration>, persist_error: String) -> Weighed {
         let Self { frontend, pool, backend, before } = self;
         let pools = answer.map(|answer| answer.pools).unwrap_or_default();
         let mut here = pools.into_iter().filter(|one| one.name == pool).flat_map(|one| one.backends);
         let after = here.find(|one| one.name == backend);
-        Weighed { frontend, pool, backend, before, after, lifetime, unkept }
+        Weighed { frontend, pool, backend, before, after, lifetime, persist_error }
     }
 }
 
-fn note(command: &Command) -> Result<Option<Note>, Status> {
+fn metadata(command: &Command) -> Result<Option<OverrideMetadata>, Status> {
     let reason = command.text("reason").unwrap_or_default();
     let lifetime = command.duration("for").map(maglev_proto::Duration::try_from).transpose();
     let lifetime = lifetime.map_err(|_| Status::invalid_argument("a duration is too long"))?;
-    Ok((lifetime.is_some() || !reason.is_empty()).then(|| Note { reason: reason.into(), lifetime }))
+    Ok((lifetime.is_some() || !reason.is_empty())
+        .then(|| OverrideMetadata { reason: reason.into(), lifetime }))
 }

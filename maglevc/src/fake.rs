@@ -28,7 +28,7 @@ pub struct State {
     /// Its overrides.
     pub overrides: Vec<Override>,
     /// Why it cannot write them down, if it cannot.
-    pub unkept: String,
+    pub persist_error: String,
     /// Why it refuses every change, if it does.
     pub refusal: Option<Status>,
     /// What is wrong with its configuration file.
@@ -63,7 +63,7 @@ impl Fake {
             frontends: vec![fixture::web()],
             backends: vec![fixture::nginx0(), fixture::nginx1(), fixture::sorry()],
             overrides: fixture::overrides(),
-            unkept: String::new(),
+            persist_error: String::new(),
             refusal: None,
             fault: None,
             plan: fixture::plan(),
@@ -144,17 +144,17 @@ impl Api {
     fn order(
         &self,
         name: &str,
-        note: Option<Note>,
+        metadata: Option<OverrideMetadata>,
         to: BackendState,
         kind: Option<OverrideKind>,
     ) -> Result<(Option<Backend>, String), Status> {
         let mut state = self.changeable()?;
-        let unkept = state.unkept.clone();
+        let persist_error = state.persist_error.clone();
         let backend = state.backends.iter_mut().find(|one| one.name == name);
         let backend = backend.ok_or_else(|| no("backend", name))?;
         backend.state = to.into();
-        backend.overrides = kind.map(|kind| fixture::override_of(name, kind, note)).into_iter().collect();
-        Ok((Some(backend.clone()), unkept))
+        backend.overrides = kind.map(|kind| fixture::override_of(name, kind, metadata)).into_iter().collect();
+        Ok((Some(backend.clone()), persist_error))
     }
 
     /// Undoes what is left of something that the configuration does not have. Whether there was anything.
@@ -176,10 +176,10 @@ impl Api {
         if weight.is_none() && self.forget([frontend, pool, backend], &[OverrideKind::Weight])? {
             let state = self.state();
             let left = state.frontends.iter().find(|one| one.name == frontend).cloned();
-            return Ok((left, state.unkept.clone()));
+            return Ok((left, state.persist_error.clone()));
         }
         let mut state = self.changeable()?;
-        let unkept = state.unkept.clone();
+        let persist_error = state.persist_error.clone();
         let frontend_of = state.frontends.iter_mut().find(|one| one.name == frontend);
         let frontend = frontend_of.ok_or_else(|| no("frontend", frontend))?;
         let members =
@@ -188,7 +188,7 @@ impl Api {
         let member = member.ok_or_else(|| no("backend", backend))?;
         member.overridden = weight.is_some();
         member.weight = weight.unwrap_or(member.configured_weight);
-        Ok((Some(frontend.clone()), unkept))
+        Ok((Some(frontend.clone()), persist_error))
     }
 }
 
@@ -224,49 +224,56 @@ impl Maglev for Api {
         reply(GetBackendResponse { backend: Some(found.ok_or_else(|| no("backend", &name))?) })
     }
 
-    async fn list_health_checks(
+    async fn list_healthchecks(
         &self,
-        _: Request<ListHealthChecksRequest>,
-    ) -> Reply<ListHealthChecksResponse> {
-        reply(ListHealthChecksResponse { healthchecks: vec![fixture::healthcheck()] })
+        _: Request<ListHealthchecksRequest>,
+    ) -> Reply<ListHealthchecksResponse> {
+        reply(ListHealthchecksResponse { healthchecks: vec![fixture::healthcheck()] })
     }
 
-    async fn get_health_check(&self, asked: Request<GetHealthCheckRequest>) -> Reply<GetHealthCheckResponse> {
+    async fn get_healthcheck(&self, asked: Request<GetHealthcheckRequest>) -> Reply<GetHealthcheckResponse> {
         let name = asked.into_inner().name;
         let found = Some(fixture::healthcheck()).filter(|one| one.name == name);
-        reply(GetHealthCheckResponse { healthcheck: Some(found.ok_or_else(|| no("healthcheck", &name))?) })
+        reply(GetHealthcheckResponse { healthcheck: Some(found.ok_or_else(|| no("healthcheck", &name))?) })
     }
 
     async fn pause_backend(&self, asked: Request<PauseBackendRequest>) -> Reply<PauseBackendResponse> {
-        let PauseBackendRequest { name, note } = asked.into_inner();
-        let (backend, unkept) = self.order(&name, note, BackendState::Paused, Some(OverrideKind::Paused))?;
-        reply(PauseBackendResponse { backend, unkept })
+        let PauseBackendRequest { name, metadata } = asked.into_inner();
+        let (backend, persist_error) =
+            self.order(&name, metadata, BackendState::Paused, Some(OverrideKind::Paused))?;
+        reply(PauseBackendResponse { backend, persist_error })
     }
 
     async fn resume_backend(&self, asked: Request<ResumeBackendRequest>) -> Reply<ResumeBackendResponse> {
         let name = asked.into_inner().name;
         if self.forget(["", "", &name], &[OverrideKind::Paused])? {
-            return reply(ResumeBackendResponse { backend: None, unkept: self.state().unkept.clone() });
+            return reply(ResumeBackendResponse {
+                backend: None,
+                persist_error: self.state().persist_error.clone(),
+            });
         }
-        let (backend, unkept) = self.order(&name, None, BackendState::Unknown, None)?;
-        reply(ResumeBackendResponse { backend, unkept })
+        let (backend, persist_error) = self.order(&name, None, BackendState::Unknown, None)?;
+        reply(ResumeBackendResponse { backend, persist_error })
     }
 
     async fn disable_backend(&self, asked: Request<DisableBackendRequest>) -> Reply<DisableBackendResponse> {
-        let DisableBackendRequest { name, note } = asked.into_inner();
-        let (backend, unkept) =
-            self.order(&name, note, BackendState::Disabled, Some(OverrideKind::Disabled))?;
-        reply(DisableBackendResponse { backend, unkept })
+        let DisableBackendRequest { name, metadata } = asked.into_inner();
+        let (backend, persist_error) =
+            self.order(&name, metadata, BackendState::Disabled, Some(OverrideKind::Disabled))?;
+        reply(DisableBackendResponse { backend, persist_error })
     }
 
     async fn enable_backend(&self, asked: Request<EnableBackendRequest>) -> Reply<EnableBackendResponse> {
-        let EnableBackendRequest { name, note } = asked.into_inner();
+        let EnableBackendRequest { name, metadata } = asked.into_inner();
         if self.forget(["", "", &name], &[OverrideKind::Disabled, OverrideKind::Enabled])? {
-            return reply(EnableBackendResponse { backend: None, unkept: self.state().unkept.clone() });
+            return reply(EnableBackendResponse {
+                backend: None,
+                persist_error: self.state().persist_error.clone(),
+            });
         }
-        let lasting = note.is_some().then_some(OverrideKind::Enabled);
-        let (backend, unkept) = self.order(&name, note, BackendState::Unknown, lasting)?;
-        reply(EnableBackendResponse { backend, unkept })
+        let lasting = metadata.is_some().then_some(OverrideKind::Enabled);
+        let (backend, persist_error) = self.order(&name, metadata, BackendState::Unknown, lasting)?;
+        reply(EnableBackendResponse { backend, persist_error })
     }
 
     async fn set_frontend_pool_backend_weight(
@@ -274,9 +281,9 @@ impl Maglev for Api {
         asked: Request<SetFrontendPoolBackendWeightRequest>,
     ) -> Reply<SetFrontendPoolBackendWeightResponse> {
         let asked = asked.into_inner();
-        let (frontend, unkept) =
+        let (frontend, persist_error) =
             self.weigh(&asked.frontend, &asked.pool, &asked.backend, Some(asked.weight))?;
-        reply(SetFrontendPoolBackendWeightResponse { frontend, unkept })
+        reply(SetFrontendPoolBackendWeightResponse { frontend, persist_error })
     }
 
     async fn unset_frontend_pool_backend_weight(
@@ -284,13 +291,16 @@ impl Maglev for Api {
         asked: Request<UnsetFrontendPoolBackendWeightRequest>,
     ) -> Reply<UnsetFrontendPoolBackendWeightResponse> {
         let asked = asked.into_inner();
-        let (frontend, unkept) = self.weigh(&asked.frontend, &asked.pool, &asked.backend, None)?;
-        reply(UnsetFrontendPoolBackendWeightResponse { frontend, unkept })
+        let (frontend, persist_error) = self.weigh(&asked.frontend, &asked.pool, &asked.backend, None)?;
+        reply(UnsetFrontendPoolBackendWeightResponse { frontend, persist_error })
     }
 
     async fn list_overrides(&self, _: Request<ListOverridesRequest>) -> Reply<ListOverridesResponse> {
         let state = self.state();
-        reply(ListOverridesResponse { overrides: state.overrides.clone(), unkept: state.unkept.clone() })
+        reply(ListOverridesResponse {
+            overrides: state.overrides.clone(),
+            persist_error: state.persist_error.clone(),
+        })
     }
 
     async fn explain_backend(&self, _: Request<ExplainBackendRequest>) -> Reply<ExplainBackendResponse> {
@@ -319,20 +329,17 @@ impl Maglev for Api {
         reply(fixture::vpp_info())
     }
 
-    async fn get_vpplb_state(&self, _: Request<GetVpplbStateRequest>) -> Reply<GetVpplbStateResponse> {
-        reply(GetVpplbStateResponse { conf: Some(fixture::conf()), vips: vec![fixture::lb_vip()] })
+    async fn get_lb_state(&self, _: Request<GetLbStateRequest>) -> Reply<GetLbStateResponse> {
+        reply(GetLbStateResponse { conf: Some(fixture::conf()), vips: vec![fixture::lb_vip()] })
     }
 
-    async fn get_vpplb_counters(
-        &self,
-        _: Request<GetVpplbCountersRequest>,
-    ) -> Reply<GetVpplbCountersResponse> {
+    async fn get_lb_counters(&self, _: Request<GetLbCountersRequest>) -> Reply<GetLbCountersResponse> {
         reply(fixture::lb_counters())
     }
 
-    async fn sync_vpplb_state(&self, asked: Request<SyncVpplbStateRequest>) -> Reply<SyncVpplbStateResponse> {
+    async fn sync_lb_state(&self, asked: Request<SyncLbStateRequest>) -> Reply<SyncLbStateResponse> {
         let state = if asked.into_inner().dry_run { self.state() } else { self.changeable()? };
-        reply(SyncVpplbStateResponse { plan: Some(state.plan.clone()) })
+        reply(SyncLbStateResponse { plan: Some(state.plan.clone()) })
     }
 
     async fn check_config(&self, asked: Request<CheckConfigRequest>) -> Reply<CheckConfigResponse> {

@@ -6,10 +6,10 @@ use maglev_proto::Timestamp;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
     Backend, BackendEvent, BackendState, Code, CodeRange, DerivedTimeout, Encap, Frontend, FrontendEvent,
-    FrontendState, GetVppInfoResponse, GetVpplbCountersResponse, HealthCheck, HttpParams, LbBackendCounters,
-    LbConf, LbPackets, LbServer, LbVip, LbVipCounters, Note, Outcome, Override, OverrideKind, Plan, Pool,
-    PoolBackend, ProbeType, ProberEvent, Reason, TlsParams, TlsVerify, Traffic, Transition, Verdict, Vip,
-    VipPlan, WatchEventsResponse, transition,
+    FrontendState, GetLbCountersResponse, GetVppInfoResponse, Healthcheck, HttpParams, LbBackendCounters,
+    LbConf, LbPackets, LbServer, LbVip, LbVipCounters, Outcome, Override, OverrideKind, OverrideMetadata,
+    Plan, Pool, PoolBackend, ProbeType, ProberEvent, Reason, TlsParams, TlsVerify, Traffic, Transition,
+    Verdict, Vip, VipPlan, WatchEventsResponse, transition,
 };
 
 /// 2026-11-22 12:00:00 UTC plus `seconds`.
@@ -61,8 +61,10 @@ pub fn nginx1() -> Backend {
 }
 
 pub fn overrides() -> Vec<Override> {
-    let note =
-        Note { reason: "disk swap".into(), lifetime: Some(Duration::from_secs(7_200).try_into().unwrap()) };
+    let metadata = OverrideMetadata {
+        reason: "disk swap".into(),
+        lifetime: Some(Duration::from_secs(7_200).try_into().unwrap()),
+    };
     let weight = Override {
         frontend: "web".into(),
         pool: "fallback".into(),
@@ -70,19 +72,19 @@ pub fn overrides() -> Vec<Override> {
         ..override_of("sorry", OverrideKind::Weight, None)
     };
     let gone = Override { dangling: true, ..override_of("sor", OverrideKind::Disabled, None) };
-    vec![override_of("nginx1", OverrideKind::Paused, Some(note)), gone, weight]
+    vec![override_of("nginx1", OverrideKind::Paused, Some(metadata)), gone, weight]
 }
 
 /// What alice asked for half a minute past noon.
-pub fn override_of(backend: &str, kind: OverrideKind, note: Option<Note>) -> Override {
-    let note = note.unwrap_or_default();
-    let expires = note.lifetime.map(|lifetime| at(30 + lifetime.seconds));
+pub fn override_of(backend: &str, kind: OverrideKind, metadata: Option<OverrideMetadata>) -> Override {
+    let metadata = metadata.unwrap_or_default();
+    let expires = metadata.lifetime.map(|lifetime| at(30 + lifetime.seconds));
     Override {
         kind: kind.into(),
         backend: backend.into(),
-        who: "alice (uid 1000)".into(),
+        actor: "alice (uid 1000)".into(),
         at: Some(at(30)),
-        reason: note.reason,
+        reason: metadata.reason,
         expires,
         ..Override::default()
     }
@@ -92,8 +94,8 @@ fn duration(millis: u64) -> Option<maglev_proto::Duration> {
     Some(Duration::from_millis(millis).try_into().unwrap())
 }
 
-pub fn healthcheck() -> HealthCheck {
-    HealthCheck {
+pub fn healthcheck() -> Healthcheck {
+    Healthcheck {
         name: "nginx".into(),
         r#type: ProbeType::Https.into(),
         interval: duration(2_000),
@@ -111,7 +113,7 @@ pub fn healthcheck() -> HealthCheck {
             host: "example.org".into(),
             response_codes: vec![CodeRange { first: 200, last: 299 }],
             response_regexp: String::new(),
-            fresh_every: Some(10),
+            keep_alive_requests: Some(10),
         }),
         tcp: None,
         tls: Some(TlsParams { server_name: String::new(), verify: TlsVerify::System.into() }),
@@ -142,11 +144,11 @@ pub fn plan() -> Plan {
         vip: Some(vip()),
         frontend: "web".into(),
         steps: vec!["set 192.0.2.11 weight 3 -> 1".into()],
-        moved: Some(0.254),
-        flushed: Some(17),
-        resets: false,
+        new_flows_moved: Some(0.254),
+        flows_flushed: Some(17),
+        recreates_vip: false,
     };
-    Plan { conf: false, vips: vec![set] }
+    Plan { updates_global_conf: false, vips: vec![set] }
 }
 
 /// What is so at noon.
@@ -213,11 +215,11 @@ pub fn web() -> Frontend {
         state: FrontendState::Up.into(),
         since: Some(at(0)),
         active_pool: "fallback".into(),
-        released: true,
+        startup_done: true,
         flush_on_down: true,
         encap: Encap::Gre4.into(),
         table_length: 1024,
-        distorted: true,
+        weights_exceed_table: true,
         warnings: vec!["192.0.2.80 is an address of VPP's own".into()],
         pools: vec![
             Pool {
@@ -243,11 +245,11 @@ pub fn conf() -> LbConf {
     }
 }
 
-pub fn lb_counters() -> GetVpplbCountersResponse {
+pub fn lb_counters() -> GetLbCountersResponse {
     let route = Some(Traffic { packets: 18, bytes: 1800 });
-    let packets = Some(LbPackets { next: 9, first: 1, untracked: 3, no_server: 4 });
+    let packets = Some(LbPackets { existing_flow: 9, first: 1, untracked: 3, no_server: 4 });
     let other = Vip { port: 443, ..vip() };
-    GetVpplbCountersResponse {
+    GetLbCountersResponse {
         read_at: Some(at(628)),
         vips: vec![
             LbVipCounters { vip: Some(vip()), frontend: "web".into(), packets, route },

@@ -41,7 +41,7 @@ pub enum Kind {
     /// A backend.
     Backend,
     /// A healthcheck.
-    HealthCheck,
+    Healthcheck,
 }
 
 /// What a value is of.
@@ -80,7 +80,7 @@ pub enum Verb {
     /// Shows every backend, or one.
     ShowBackends,
     /// Shows every healthcheck, or one.
-    ShowHealthChecks,
+    ShowHealthchecks,
     /// Shows everything in which operators have overridden the configuration.
     ShowOverrides,
     /// Shows the VPP that is connected.
@@ -152,7 +152,7 @@ impl Token {
             Self::Name(Kind::Frontend) => "FRONTEND",
             Self::Name(Kind::Pool) => "POOL",
             Self::Name(Kind::Member | Kind::Backend) => "BACKEND",
-            Self::Name(Kind::HealthCheck) => "HEALTHCHECK",
+            Self::Name(Kind::Healthcheck) => "HEALTHCHECK",
             Self::Value(Value::Count) => "N",
             Self::Value(Value::Weight) => "WEIGHT",
             Self::Value(Value::Duration) => "DURATION",
@@ -176,7 +176,7 @@ impl Kind {
             Self::Frontend => "frontend",
             Self::Pool => "pool",
             Self::Member | Self::Backend => "backend",
-            Self::HealthCheck => "healthcheck",
+            Self::Healthcheck => "healthcheck",
         }
     }
 }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use maglev_proto::v1::{
-    Backend, ConfigFault, ConfigProblem, DerivedTimeout, Frontend, GetVersionResponse, GetVppInfoResponse,
-    GetVpplbStateResponse, HealthCheck, HttpParams, LbConf, LbServer, LbVip, Outcome, Override, Plan, Pool,
+    Backend, ConfigFault, ConfigProblem, DerivedTimeout, Frontend, GetLbStateResponse, GetVersionResponse,
+    GetVppInfoResponse, Healthcheck, HttpParams, LbConf, LbServer, LbVip, Outcome, Override, Plan, Pool,
     PoolBackend, Reason, TlsParams, Transition, Vip, VipPlan, transition,
 };
 use maglev_proto::{Duration as ProtoDuration, Timestamp};
@@ -30,10 +30,10 @@ pub fn render(shown: &Shown) -> Value {
         Shown::Frontend(one) => frontend(one),
         Shown::Backends(all) => json!({ "backends": list(all, backend) }),
         Shown::Backend(one) => backend_in_full(one),
-        Shown::HealthChecks(all) => json!({ "healthchecks": list(all, healthcheck) }),
-        Shown::HealthCheck(one) => healthcheck(one),
+        Shown::Healthchecks(all) => json!({ "healthchecks": list(all, healthcheck) }),
+        Shown::Healthcheck(one) => healthcheck(one),
         Shown::Overrides(all) => {
-            json!({ "overrides": list(&all.overrides, overriding), "unkept": given(&all.unkept) })
+            json!({ "overrides": list(&all.overrides, overriding), "persist_error": given(&all.persist_error) })
         }
         Shown::VppInfo(info) => vpp_info(info),
         Shown::VppLbState(state) => lb_state(state),
@@ -74,12 +74,12 @@ fn frontend(one: &Frontend) -> Value {
         "state": words::frontend_state(one.state()),
         "since": time(one.since.as_ref()),
         "active_pool": given(&one.active_pool),
-        "released": one.released,
+        "startup_done": one.startup_done,
         "src_ip_sticky": one.src_ip_sticky,
         "flush_on_down": one.flush_on_down,
         "encap": words::encap(one.encap()),
         "table_length": one.table_length,
-        "distorted": one.distorted,
+        "weights_exceed_table": one.weights_exceed_table,
         "warnings": one.warnings,
         "pools": list(&one.pools, pool),
     })
@@ -116,7 +116,7 @@ fn backend(one: &Backend) -> Value {
         "rise": one.rise,
         "fall": one.fall,
         "stale": one.stale,
-        "refusal": given(&one.refusal),
+        "rejection": given(&one.rejection),
         "derived_timeout": one.derived_timeout.as_ref().map(derived_timeout),
         "last": one.last.as_ref().map(outcome),
         "certificate_expires": time(one.certificate_expires.as_ref()),
@@ -137,7 +137,7 @@ fn overriding(one: &Override) -> Value {
         "frontend": given(&one.frontend),
         "pool": given(&one.pool),
         "weight": one.weight,
-        "who": one.who,
+        "actor": one.actor,
         "at": time(one.at.as_ref()),
         "reason": given(&one.reason),
         "expires": time(one.expires.as_ref()),
@@ -150,7 +150,7 @@ fn ordered(done: &Ordered) -> Value {
     json!({
         "was": before.map(|before| words::backend_state(before.state())),
         "backend": done.after.as_ref().map(backend_in_full),
-        "unkept": given(&done.unkept),
+        "persist_error": given(&done.persist_error),
     })
 }
 
@@ -160,7 +160,7 @@ fn weighed(done: &Weighed) -> Value {
         "pool": done.pool,
         "was": done.before.as_ref().map(|before| before.weight),
         "backend": done.after.as_ref().map(pool_backend),
-        "unkept": given(&done.unkept),
+        "persist_error": given(&done.persist_error),
     })
 }
 
@@ -201,7 +201,7 @@ fn transition(one: &Transition) -> Value {
     })
 }
 
-fn healthcheck(one: &HealthCheck) -> Value {
+fn healthcheck(one: &Healthcheck) -> Value {
     json!({
         "name": one.name,
         "type": words::probe_type(one.r#type()),
@@ -227,8 +227,8 @@ fn http_params(http: &HttpParams) -> Value {
         "host": given(&http.host),
         "response_code": words::codes(&http.response_codes),
         "response_regexp": given(&http.response_regexp),
-        "keep_alive": http.fresh_every.is_some(),
-        "fresh_every": http.fresh_every,
+        "keep_alive": http.keep_alive_requests.is_some(),
+        "keep_alive_requests": http.keep_alive_requests,
     })
 }
 
@@ -246,7 +246,7 @@ fn vpp_info(info: &GetVppInfoResponse) -> Value {
     })
 }
 
-fn lb_state(state: &GetVpplbStateResponse) -> Value {
+fn lb_state(state: &GetLbStateResponse) -> Value {
     json!({ "conf": state.conf.as_ref().map(lb_conf), "vips": list(&state.vips, lb_vip) })
 }
 
@@ -290,12 +290,12 @@ fn plan(plan: &Plan) -> Value {
             "vip": planned.vip.as_ref().map(vip),
             "frontend": given(&planned.frontend),
             "steps": planned.steps,
-            "moved": planned.moved,
-            "flushed": planned.flushed,
-            "resets": planned.resets,
+            "new_flows_moved": planned.new_flows_moved,
+            "flows_flushed": planned.flows_flushed,
+            "recreates_vip": planned.recreates_vip,
         })
     };
-    json!({ "conf": plan.conf, "vips": plan.vips.iter().map(vip_plan).collect::<Value>() })
+    json!({ "updates_global_conf": plan.updates_global_conf, "vips": plan.vips.iter().map(vip_plan).collect::<Value>() })
 }
 
 fn fault(fault: &ConfigFault) -> Value {
@@ -330,7 +330,7 @@ mod tests {
             concat!(
                 r#"{"name":"nginx0","address":"192.0.2.10","healthcheck":"nginx","type":"https","enabled":true,"#,
                 r#""state":"down","since":"2026-11-22T12:00:30Z","counter":1,"rise":2,"fall":3,"stale":false,"#,
-                r#""refusal":null,"derived_timeout":{"now_seconds":0.083,"min_seconds":0.05,"max_seconds":1.0},"#,
+                r#""rejection":null,"derived_timeout":{"now_seconds":0.083,"min_seconds":0.05,"max_seconds":1.0},"#,
                 r#""last":{"at":"2026-11-22T12:10:20Z","duration_seconds":0.0003,"#,
                 r#""code":"L4CON","detail":"connection refused"},"certificate_expires":"2026-12-02T12:00:00Z","overrides":[],"transitions":[{"from":"up","to":"down","#,
                 r#""at":"2026-11-22T12:00:30Z","code":"L4CON","detail":"connection refused","#,

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use maglev_proto::v1::{Backend, Frontend, HealthCheck};
+use maglev_proto::v1::{Backend, Frontend, Healthcheck};
 use tonic::Status;
 
 use crate::choose::choose;
@@ -33,7 +33,7 @@ pub struct Names {
     server: Server,
     frontends: Kept<Frontend>,
     backends: Kept<Backend>,
-    healthchecks: Kept<HealthCheck>,
+    healthchecks: Kept<Healthcheck>,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Names {
                 let asked = |mut client: Client| async move { show::backends(&mut client).await };
                 self.backends.get(&self.server, asked).await.iter().map(backend).collect()
             }
-            Kind::HealthCheck => {
+            Kind::Healthcheck => {
                 let asked = |mut client: Client| async move { show::healthchecks(&mut client).await };
                 self.healthchecks.get(&self.server, asked).await.iter().map(healthcheck).collect()
             }
@@ -100,7 +100,7 @@ fn backend(one: &Backend) -> Name {
     Name { name: one.name.clone(), about: format!("{}, {}", words::backend_state(one.state()), one.address) }
 }
 
-fn healthcheck(one: &HealthCheck) -> Name {
+fn healthcheck(one: &Healthcheck) -> Name {
     Name { name: one.name.clone(), about: words::probe_type(one.r#type()) }
 }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use maglev_proto::v1::{
     Backend, CheckConfigRequest, CheckConfigResponse, ConfigFault, ExplainBackendRequest,
-    ExplainFrontendRequest, Frontend, GetBackendRequest, GetFrontendRequest, GetHealthCheckRequest,
-    GetVersionRequest, GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse, GetVpplbCountersRequest,
-    GetVpplbCountersResponse, GetVpplbStateRequest, GetVpplbStateResponse, HealthCheck, ListBackendsRequest,
-    ListFrontendsRequest, ListHealthChecksRequest, ListOverridesRequest, ListOverridesResponse, Plan, Reason,
-    ReloadConfigRequest, SyncVpplbStateRequest,
+    ExplainFrontendRequest, Frontend, GetBackendRequest, GetFrontendRequest, GetHealthcheckRequest,
+    GetLbCountersRequest, GetLbCountersResponse, GetLbStateRequest, GetLbStateResponse, GetVersionRequest,
+    GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse, Healthcheck, ListBackendsRequest,
+    ListFrontendsRequest, ListHealthchecksRequest, ListOverridesRequest, ListOverridesResponse, Plan, Reason,
+    ReloadConfigRequest, SyncLbStateRequest,
 };
 use tonic::{Code, Request, Status};
 
@@ -38,17 +38,17 @@ pub enum Shown {
     /// One backend.
     Backend(Box<Backend>),
     /// Every healthcheck.
-    HealthChecks(Vec<HealthCheck>),
+    Healthchecks(Vec<Healthcheck>),
     /// One healthcheck.
-    HealthCheck(Box<HealthCheck>),
+    Healthcheck(Box<Healthcheck>),
     /// Every override.
     Overrides(ListOverridesResponse),
     /// The VPP that is connected.
     VppInfo(GetVppInfoResponse),
     /// What VPP's load balancer has.
-    VppLbState(GetVpplbStateResponse),
+    VppLbState(GetLbStateResponse),
     /// How much traffic VPP's load balancer has seen.
-    VppLbCounters(GetVpplbCountersResponse),
+    VppLbCounters(GetLbCountersResponse),
     /// What was done to a backend.
     Ordered(Box<Ordered>),
     /// What became of a weight.
@@ -105,17 +105,17 @@ async fn ask_client(client: &mut Client, command: &Command) -> Result<Shown, Sta
             None => Shown::Backends(backends(client).await?),
             Some(name) => Shown::Backend(Box::new(backend(client, name).await?)),
         },
-        Verb::ShowHealthChecks => match name(Kind::HealthCheck) {
-            None => Shown::HealthChecks(healthchecks(client).await?),
-            Some(name) => Shown::HealthCheck(Box::new(healthcheck(client, name).await?)),
+        Verb::ShowHealthchecks => match name(Kind::Healthcheck) {
+            None => Shown::Healthchecks(healthchecks(client).await?),
+            Some(name) => Shown::Healthcheck(Box::new(healthcheck(client, name).await?)),
         },
         Verb::ShowOverrides => Shown::Overrides(overrides(client).await?),
         Verb::ShowVppInfo => Shown::VppInfo(client.get_vpp_info(GetVppInfoRequest {}).await?.into_inner()),
         Verb::ShowVppLbState => {
-            Shown::VppLbState(client.get_vpplb_state(GetVpplbStateRequest {}).await?.into_inner())
+            Shown::VppLbState(client.get_lb_state(GetLbStateRequest {}).await?.into_inner())
         }
         Verb::ShowVppLbCounters => {
-            let counters = client.get_vpplb_counters(GetVpplbCountersRequest {}).await?;
+            let counters = client.get_lb_counters(GetLbCountersRequest {}).await?;
             Shown::VppLbCounters(counters.into_inner())
         }
         Verb::SetBackend(order) => Shown::Ordered(Box::new(change::order(client, order, command).await?)),
@@ -133,7 +133,7 @@ async fn ask_client(client: &mut Client, command: &Command) -> Result<Shown, Sta
         }
         Verb::SyncVppLbState => {
             let dry_run = command.has("dry-run");
-            let answer = client.sync_vpplb_state(SyncVpplbStateRequest { dry_run }).await?.into_inner();
+            let answer = client.sync_lb_state(SyncLbStateRequest { dry_run }).await?.into_inner();
             Shown::Synced { plan: answer.plan.unwrap_or_default(), dry_run }
         }
         Verb::ConfigCheck => {
@@ -157,8 +157,8 @@ pub async fn backends(client: &mut Client) -> Result<Vec<Backend>, Status> {
 }
 
 /// Every healthcheck.
-pub async fn healthchecks(client: &mut Client) -> Result<Vec<HealthCheck>, Status> {
-    Ok(client.list_health_checks(ListHealthChecksRequest {}).await?.into_inner().healthchecks)
+pub async fn healthchecks(client: &mut Client) -> Result<Vec<Healthcheck>, Status> {
+    Ok(client.list_healthchecks(ListHealthchecksRequest {}).await?.into_inner().healthchecks)
 }
 
 /// Every override.
@@ -196,13 +196,13 @@ async fn backend_name(client: &mut Client, name: String) -> Result<String, Statu
     Ok(backend(client, name).await?.name)
 }
 
-async fn healthcheck(client: &mut Client, name: String) -> Result<HealthCheck, Status> {
+async fn healthcheck(client: &mut Client, name: String) -> Result<Healthcheck, Status> {
     let answer =
-        match client.get_health_check(Request::new(GetHealthCheckRequest { name: name.clone() })).await {
+        match client.get_healthcheck(Request::new(GetHealthcheckRequest { name: name.clone() })).await {
             Err(status) if status.code() == Code::NotFound => {
                 let names = healthchecks(client).await?.into_iter().map(|check| check.name);
                 let name = whole(&name, names, status)?;
-                client.get_health_check(GetHealthCheckRequest { name }).await?
+                client.get_healthcheck(GetHealthcheckRequest { name }).await?
             }
             answer => answer?,
         };

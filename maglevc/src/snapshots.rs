@@ -41,9 +41,9 @@ const CASES: &[Case] = &[
     case("show-healthcheck", "show healthchecks ng"),
     case("show-overrides", "show overrides"),
     Case { name: "show-no-overrides", line: "show overrides", before: |state| state.overrides.clear() },
-    Case { name: "show-overrides-unkept", line: "show overrides", before: full },
+    Case { name: "show-overrides-persist_error", line: "show overrides", before: full },
     Case {
-        name: "show-no-overrides-unkept",
+        name: "show-no-overrides-persist_error",
         line: "show overrides",
         before: |state| {
             state.overrides.clear();
@@ -62,7 +62,7 @@ const CASES: &[Case] = &[
     case("set-backend-gone-enable", "set backend sor enable"),
     Case { name: "set-backend-gone-resume", line: "set backend sor resume", before: paused },
     case("set-backend-gone-disable", "set backend sor disable"),
-    Case { name: "set-backend-unkept", line: "set backend nginx0 disable", before: full },
+    Case { name: "set-backend-persist_error", line: "set backend nginx0 disable", before: full },
     case("set-weight", "set frontend web pool prim backend nginx0 weight 30 for 1h30m"),
     case("set-weight-as-before", "set frontend web pool fallback backend sorry weight 50"),
     case("unset-weight", "unset frontend web pool fallback backend sorry weight"),
@@ -82,12 +82,12 @@ const CASES: &[Case] = &[
         before: |state| weighted(state, ["we", "prim", "nginx"]),
     },
     Case {
-        name: "set-weight-unkept",
+        name: "set-weight-persist_error",
         line: "set frontend web pool primary backend nginx0 weight 30",
         before: full,
     },
     Case {
-        name: "unset-weight-gone-unkept",
+        name: "unset-weight-gone-persist_error",
         line: "unset frontend we pool prim backend nginx weight",
         before: |state| {
             weighted(state, ["we", "prim", "nginx"]);
@@ -130,7 +130,7 @@ fn paused(state: &mut State) {
 }
 
 fn full(state: &mut State) {
-    state.unkept = "/var/lib/vpp-maglev/overrides.json: No space left on device (os error 28)".into();
+    state.persist_error = "/var/lib/vpp-maglev/overrides.json: No space left on device (os error 28)".into();
 }
 
 /// There is an override of a weight that is not in the configuration.
@@ -167,7 +167,7 @@ fn every_command_and_fault_looks_as_it_did() {
 fn there_is_a_case_for_every_command() {
     use Verb::{
         ConfigCheck, ConfigReload, ExplainBackend, ExplainFrontend, Help, SetBackend, SetWeight,
-        ShowBackends, ShowFrontends, ShowHealthChecks, ShowOverrides, ShowVersion, ShowVppInfo,
+        ShowBackends, ShowFrontends, ShowHealthchecks, ShowOverrides, ShowVersion, ShowVppInfo,
         ShowVppLbCounters, ShowVppLbState, SyncVppLbState, UnsetWeight,
     };
     let shown: HashSet<Verb> = CASES.iter().filter_map(|case| Some(parse(case.line).ok()?.verb)).collect();
@@ -184,7 +184,7 @@ fn there_is_a_case_for_every_command() {
         SetWeight,
         ShowBackends,
         ShowFrontends,
-        ShowHealthChecks,
+        ShowHealthchecks,
         ShowOverrides,
         ShowVersion,
         ShowVppInfo,

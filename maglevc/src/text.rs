@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use maglev_proto::Timestamp;
 use maglev_proto::v1::{
-    Backend, Frontend, GetVersionResponse, GetVppInfoResponse, GetVpplbStateResponse, HealthCheck,
-    HttpParams, LbVip, Pool, PoolBackend, Reason, TlsParams, Transition,
+    Backend, Frontend, GetLbStateResponse, GetVersionResponse, GetVppInfoResponse, Healthcheck, HttpParams,
+    LbVip, Pool, PoolBackend, Reason, TlsParams, Transition,
 };
 
 use crate::screen::{Screen, Style, of_state, printable};
@@ -31,9 +31,9 @@ pub fn render(shown: &Shown, now: SystemTime, screen: Screen) -> String {
         Shown::Backends(all) if all.is_empty() => none("backends"),
         Shown::Backends(all) => backends(all, now).render(screen),
         Shown::Backend(one) => backend(one, now, screen),
-        Shown::HealthChecks(all) if all.is_empty() => none("healthchecks"),
-        Shown::HealthChecks(all) => healthchecks(all).render(screen),
-        Shown::HealthCheck(one) => healthcheck(one).render(screen),
+        Shown::Healthchecks(all) if all.is_empty() => none("healthchecks"),
+        Shown::Healthchecks(all) => healthchecks(all).render(screen),
+        Shown::Healthcheck(one) => healthcheck(one).render(screen),
         Shown::Overrides(all) => changes::overrides(all, now, screen),
         Shown::VppInfo(info) => vpp_info(info, now).render(screen),
         Shown::VppLbState(state) => lb_state(state, screen),
@@ -80,11 +80,11 @@ fn frontends(all: &[Frontend], now: SystemTime) -> Table {
 /// What a frontend's details are worth looking at for.
 fn note(frontend: &Frontend) -> String {
     let mut notes = Vec::new();
-    if !frontend.released {
-        notes.push("held".into());
+    if !frontend.startup_done {
+        notes.push("startup hold".into());
     }
-    if frontend.distorted {
-        notes.push("distorted".into());
+    if frontend.weights_exceed_table {
+        notes.push("weights exceed table".into());
     }
     match frontend.warnings.len() {
         0 => {}
@@ -106,14 +106,11 @@ fn frontend(one: &Frontend, now: SystemTime, screen: Screen) -> String {
     list.entry("src-ip-sticky", text(yes(one.src_ip_sticky)));
     list.entry("flush-on-down", text(yes(one.flush_on_down)));
     list.entry("table length", text(one.table_length.to_string()));
-    if !one.released {
-        list.entry("held", styled(Style::Odd, "VPP's weights stay until more is known of the backends"));
+    if !one.startup_done {
+        list.entry("startup hold", styled(Style::Odd, "VPP keeps its weights until the backends are known"));
     }
-    if one.distorted {
-        list.entry(
-            "distorted",
-            styled(Style::Odd, "the weights in VPP add up to more than the table's length"),
-        );
+    if one.weights_exceed_table {
+        list.entry("weights", styled(Style::Odd, "in VPP exceed the table length: the shares are distorted"));
     }
     for warning in &one.warnings {
         list.entry("warning", styled(Style::Odd, warning));
@@ -233,14 +230,14 @@ fn counter(one: &Backend) -> String {
 }
 
 fn last(one: &Backend) -> String {
-    if !one.refusal.is_empty() {
-        return format!("not probed: {}", one.refusal);
+    if !one.rejection.is_empty() {
+        return format!("not probed: {}", one.rejection);
     }
     let verdict = one.last.as_ref().and_then(|outcome| outcome.verdict.as_ref());
     verdict.map(words::verdict).unwrap_or_default()
 }
 
-fn healthchecks(all: &[HealthCheck]) -> Table {
+fn healthchecks(all: &[Healthcheck]) -> Table {
     let headings = ["name", "type", "port", "interval", "fast", "down", "timeout", "rise", "fall"];
     let mut table = Table::new(&headings).names(&["name"]);
     for one in all {
@@ -260,7 +257,7 @@ fn healthchecks(all: &[HealthCheck]) -> Table {
 }
 
 /// One that is derived, by its bounds.
-fn timeout(one: &HealthCheck) -> String {
+fn timeout(one: &Healthcheck) -> String {
     let longest = duration(one.timeout.as_ref());
     match &one.timeout_min {
         None => longest,
@@ -268,7 +265,7 @@ fn timeout(one: &HealthCheck) -> String {
     }
 }
 
-fn healthcheck(one: &HealthCheck) -> Table {
+fn healthcheck(one: &Healthcheck) -> Table {
     let mut list = Table::list();
     list.entry("name", text(&one.name));
     list.entry("type", text(words::probe_type(one.r#type())));
@@ -300,9 +297,9 @@ fn http_entries(list: &mut Table, http: &HttpParams) {
     list.entry("host", text(&http.host));
     list.entry("response-code", text(words::codes(&http.response_codes)));
     list.entry("response-regexp", text(&http.response_regexp));
-    list.entry("keep-alive", text(http.fresh_every.is_some().to_string()));
-    if let Some(every) = http.fresh_every {
-        list.entry("fresh-every", text(every.to_string()));
+    list.entry("keep-alive", text(http.keep_alive_requests.is_some().to_string()));
+    if let Some(every) = http.keep_alive_requests {
+        list.entry("keep-alive-requests", text(every.to_string()));
     }
 }
 
@@ -330,7 +327,7 @@ fn vpp_info(info: &GetVppInfoResponse, now: SystemTime) -> Table {
     list
 }
 
-fn lb_state(state: &GetVpplbStateResponse, screen: Screen) -> String {
+fn lb_state(state: &GetLbStateResponse, screen: Screen) -> String {
     let mut out = String::new();
     if let Some(conf) = &state.conf {
         let mut list = Table::list();

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    BackendEvent, BlindEvent, Blindness, ConfEvent, DriftEvent, FrontendEvent, LogEvent, LogLevel,
-    OperatorEvent, ShadowEvent, SyncEvent, SyncFailureEvent, WatchEventsRequest, WatchEventsResponse,
+    AddressConflictEvent, BackendEvent, DriftEvent, FrontendEvent, LbConfEvent, LocalFaultsEvent, LogEvent,
+    LogLevel, MassFailureEvent, MassFailureResult, OperatorEvent, SyncEvent, SyncFailureEvent,
+    WatchEventsRequest, WatchEventsResponse,
 };
 use tonic::{Code, Streaming};
 
@@ -130,21 +131,24 @@ pub fn line(event: &WatchEventsResponse, screen: Screen) -> String {
         Some(Event::Backend(backend)) => backend_line(backend, event.replay, screen),
         Some(Event::Frontend(frontend)) => frontend_line(frontend, event.replay, screen),
         Some(Event::Prober(prober)) => connection_line("prober", prober.connected, event.replay, screen),
-        Some(Event::Blind(blind)) => blind_line(blind, screen),
+        Some(Event::MassFailure(failure)) => mass_failure_line(failure, screen),
+        Some(Event::LocalFaults(faults)) => local_faults_line(faults, screen),
         Some(Event::Vpp(vpp)) => connection_line("vpp", vpp.connected, event.replay, screen),
         Some(Event::Sync(sync)) => sync_line(sync),
         Some(Event::SyncFailure(failure)) => failure_line(failure, screen),
-        Some(Event::Refused(refused)) => {
-            let why = screen.error(&format!("the prober refuses: {}", refused.why));
-            format!("backend {} {why}", printable(&refused.name))
+        Some(Event::CheckRejected(rejected)) => {
+            let error = screen.error(&format!("check rejected by the prober: {}", rejected.reason));
+            format!("backend {} {error}", printable(&rejected.name))
         }
         Some(Event::Drift(drift)) => drift_line(drift),
-        Some(Event::Shadow(shadow)) => shadow_line(shadow, screen),
-        Some(Event::Conf(conf)) => conf_line(conf, screen),
+        Some(Event::AddressConflict(conflict)) => address_conflict_line(conflict, screen),
+        Some(Event::LbConf(conf)) => lb_conf_line(conf, screen),
         Some(Event::Operator(order)) => operator_line(order),
         Some(Event::Reload(_)) => "config reloaded".into(),
         Some(Event::Log(log)) => log_line(log, screen),
-        Some(Event::Lost(lost)) => screen.error(&format!("lost {} events: read too slowly", lost.count)),
+        Some(Event::Dropped(dropped)) => {
+            screen.error(&format!("dropped {} events: read too slowly", dropped.count))
+        }
     };
     format!("{at} {told}")
 }
@@ -213,46 +217,52 @@ fn failure_line(failure: &SyncFailureEvent, screen: Screen) -> String {
     format!("vpp {}: {}", printable(&vip), screen.error(&format!("{step} failed: {}", failure.error)))
 }
 
-fn blind_line(blind: &BlindEvent, screen: Screen) -> String {
-    match blind.verdict() {
-        Blindness::Suspected => {
-            let (failing, of, wait) = (blind.failing, blind.of, time::duration(blind.wait.as_ref()));
-            let told =
-                format!("{failing} of {of} fail at once: this host may be cut off, so verdicts wait {wait}");
-            format!("prober {}", screen.apply(Style::Odd, &told))
+fn mass_failure_line(failure: &MassFailureEvent, screen: Screen) -> String {
+    match failure.result() {
+        MassFailureResult::Suspected => {
+            let hold = time::duration(failure.hold.as_ref());
+            let text = format!(
+                "{} of {} backends failed at once, possibly because of this host: none goes down for {hold}",
+                failure.failing, failure.total
+            );
+            format!("prober {}", screen.apply(Style::Odd, &text))
         }
-        Blindness::Confirmed => {
-            format!("prober {}", screen.error("nothing has passed: what has failed is down"))
+        MassFailureResult::Confirmed => {
+            format!("prober {}", screen.error("mass failure confirmed: failed backends are down"))
         }
-        Blindness::Unseen => {
-            let (name, fault) = (&blind.name, &blind.fault);
-            let told = format!("only faults of its host are heard of {name} ({fault}): its state is stale");
-            format!("prober {}", screen.apply(Style::Odd, &printable(&told)))
+        MassFailureResult::Dismissed | MassFailureResult::Unspecified => {
+            "prober mass failure dismissed: later outcomes decide".into()
         }
-        Blindness::Seen => "prober no state is stale for faults of its host any more".into(),
-        Blindness::Refuted | Blindness::Unspecified => "prober not all fails any more".into(),
     }
 }
 
-fn drift_line(drift: &DriftEvent) -> String {
-    let fate = match drift.mended {
-        Some(true) => "; it is mended",
-        Some(false) => "; it is left alone",
-        None => "",
-    };
-    format!("vpp {}: changed by somebody else{fate}", printable(&words::vip(drift.vip.as_ref())))
+fn local_faults_line(faults: &LocalFaultsEvent, screen: Screen) -> String {
+    if !faults.active {
+        return "prober local faults cleared: every backend is observable again".into();
+    }
+    let text = format!("{} has only local faults ({}): its state is stale", faults.name, faults.fault);
+    format!("prober {}", screen.apply(Style::Odd, &printable(&text)))
 }
 
-fn shadow_line(shadow: &ShadowEvent, screen: Screen) -> String {
-    let told = if shadow.shadowed {
+fn drift_line(drift: &DriftEvent) -> String {
+    let fate = match drift.reverted {
+        Some(true) => "; reverting",
+        Some(false) => "; left alone",
+        None => "",
+    };
+    format!("vpp {}: changed by another client{fate}", printable(&words::vip(drift.vip.as_ref())))
+}
+
+fn address_conflict_line(conflict: &AddressConflictEvent, screen: Screen) -> String {
+    let told = if conflict.conflicting {
         screen.apply(Style::Odd, "VPP has this address on an interface: the VIP gets no traffic")
     } else {
         "VPP no longer has this address on an interface".into()
     };
-    format!("vpp {}: {told}", printable(&words::vip(shadow.vip.as_ref())))
+    format!("vpp {}: {told}", printable(&words::vip(conflict.vip.as_ref())))
 }
 
-fn conf_line(conf: &ConfEvent, screen: Screen) -> String {
+fn lb_conf_line(conf: &LbConfEvent, screen: Screen) -> String {
     match conf.error.as_str() {
         "" => "vpp global settings sent".into(),
         error => format!("vpp {}", screen.error(&format!("global settings failed: {error}"))),
@@ -260,7 +270,8 @@ fn conf_line(conf: &ConfEvent, screen: Screen) -> String {
 }
 
 fn operator_line(order: &OperatorEvent) -> String {
-    let mut told = format!("operator {}: {} {}", order.who, order.what, order.subject).trim_end().to_owned();
+    let action = words::audit_action(order.action()).replace('_', " ");
+    let mut told = format!("operator {}: {} {}", order.actor, action, order.subject).trim_end().to_owned();
     match (order.from.as_str(), order.to.as_str()) {
         ("", "") => {}
         ("", to) => told += &format!(", {to}"),
@@ -289,7 +300,7 @@ fn log_line(log: &LogEvent, screen: Screen) -> String {
 
 #[cfg(test)]
 mod tests {
-    use maglev_proto::v1::{FrontendState, LogField, LostEvent, ProberEvent, ReloadEvent};
+    use maglev_proto::v1::{AuditAction, DroppedEvent, FrontendState, LogField, ProberEvent, ReloadEvent};
 
     use super::*;
     use crate::fake::Fake;
@@ -365,23 +376,31 @@ mod tests {
         assert_eq!(told(true, Event::Prober(ProberEvent { connected: false })), "prober is not connected");
         assert_eq!(told(false, Event::Prober(ProberEvent { connected: false })), "prober lost");
         let wait = Some(Duration::from_millis(300).try_into().unwrap());
-        let suspected = Blindness::Suspected.into();
-        let blind = BlindEvent { verdict: suspected, failing: 10, of: 10, wait, ..BlindEvent::default() };
+        let result =
+            |result: MassFailureResult| MassFailureEvent { result: result.into(), ..Default::default() };
+        let suspected =
+            MassFailureEvent { failing: 10, total: 10, hold: wait, ..result(MassFailureResult::Suspected) };
         assert_eq!(
-            told(false, Event::Blind(blind)),
-            "prober 10 of 10 fail at once: this host may be cut off, so verdicts wait 300ms"
+            told(false, Event::MassFailure(suspected)),
+            "prober 10 of 10 backends failed at once, possibly because of this host: none goes down for 300ms"
         );
-        let blind = |verdict: Blindness| {
-            told(false, Event::Blind(BlindEvent { verdict: verdict.into(), ..BlindEvent::default() }))
-        };
-        assert_eq!(blind(Blindness::Refuted), "prober not all fails any more");
-        assert_eq!(blind(Blindness::Confirmed), "prober nothing has passed: what has failed is down");
-        assert_eq!(blind(Blindness::Seen), "prober no state is stale for faults of its host any more");
-        let (name, fault) = ("nginx0".into(), "out of\u{1b} ports".into());
-        let unseen = BlindEvent { verdict: Blindness::Unseen.into(), name, fault, ..BlindEvent::default() };
+        let stage = |stage| told(false, Event::MassFailure(result(stage)));
         assert_eq!(
-            told(false, Event::Blind(unseen)),
-            r"prober only faults of its host are heard of nginx0 (out of\u{1b} ports): its state is stale"
+            stage(MassFailureResult::Dismissed),
+            "prober mass failure dismissed: later outcomes decide"
+        );
+        assert_eq!(
+            stage(MassFailureResult::Confirmed),
+            "prober mass failure confirmed: failed backends are down"
+        );
+        let (name, fault) = ("nginx0".into(), "out of\u{1b} ports".into());
+        assert_eq!(
+            told(false, Event::LocalFaults(LocalFaultsEvent { active: true, name, fault })),
+            r"prober nginx0 has only local faults (out of\u{1b} ports): its state is stale"
+        );
+        assert_eq!(
+            told(false, Event::LocalFaults(LocalFaultsEvent::default())),
+            "prober local faults cleared: every backend is observable again"
         );
         let sync = SyncEvent {
             vip: Some(fixture::vip()),
@@ -399,13 +418,13 @@ mod tests {
             told(false, Event::SyncFailure(failure)),
             "vpp 192.0.2.80 tcp/80: remove vip failed: NO_SUCH_ENTRY"
         );
-        let drift = |mended| told(false, Event::Drift(DriftEvent { vip: Some(fixture::vip()), mended }));
-        assert_eq!(drift(None), "vpp 192.0.2.80 tcp/80: changed by somebody else");
-        assert_eq!(drift(Some(true)), "vpp 192.0.2.80 tcp/80: changed by somebody else; it is mended");
-        assert_eq!(drift(Some(false)), "vpp 192.0.2.80 tcp/80: changed by somebody else; it is left alone");
+        let drift = |reverted| told(false, Event::Drift(DriftEvent { vip: Some(fixture::vip()), reverted }));
+        assert_eq!(drift(None), "vpp 192.0.2.80 tcp/80: changed by another client");
+        assert_eq!(drift(Some(true)), "vpp 192.0.2.80 tcp/80: changed by another client; reverting");
+        assert_eq!(drift(Some(false)), "vpp 192.0.2.80 tcp/80: changed by another client; left alone");
         let order = OperatorEvent {
-            who: "alice (uid 1000)".into(),
-            what: "disable".into(),
+            actor: "alice (uid 1000)".into(),
+            action: AuditAction::Disable.into(),
             subject: "backend web3".into(),
             from: "up".into(),
             to: "disabled".into(),
@@ -421,10 +440,17 @@ mod tests {
             told(false, Event::Operator(again)),
             "operator alice (uid 1000): disable backend web3, stays disabled: disk swap"
         );
-        let reload = OperatorEvent { who: "bob".into(), what: "reload".into(), ..OperatorEvent::default() };
+        let reload = OperatorEvent {
+            actor: "bob".into(),
+            action: AuditAction::Reload.into(),
+            ..OperatorEvent::default()
+        };
         assert_eq!(told(false, Event::Operator(reload)), "operator bob: reload");
         assert_eq!(told(false, Event::Reload(ReloadEvent {})), "config reloaded");
-        assert_eq!(told(false, Event::Lost(LostEvent { count: 7 })), "lost 7 events: read too slowly");
+        assert_eq!(
+            told(false, Event::Dropped(DroppedEvent { count: 7 })),
+            "dropped 7 events: read too slowly"
+        );
         let log = LogEvent {
             level: LogLevel::Warn.into(),
             target: "maglevd".into(),

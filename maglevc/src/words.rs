@@ -1,8 +1,8 @@
 //! The API's values in the words that users know from the configuration.
 
 use maglev_proto::v1::{
-    Action, BackendState, Blindness, Code, CodeRange, Encap, FrontendState, LogLevel, Override, OverrideKind,
-    ProbeType, TcpMode, TlsVerify, Transition, Verdict, Vip, transition,
+    Action, AuditAction, BackendState, Code, CodeRange, Encap, FrontendState, LogLevel, MassFailureResult,
+    Override, OverrideKind, ProbeType, TcpMode, TlsVerify, Transition, Verdict, Vip, transition,
 };
 
 /// A backend's state.
@@ -46,9 +46,14 @@ pub fn log_level(level: LogLevel) -> String {
     word(level.as_str_name(), "LOG_LEVEL_")
 }
 
-/// What is made of it when all that was up fails at once.
-pub fn blindness(verdict: Blindness) -> String {
-    word(verdict.as_str_name(), "BLINDNESS_")
+/// Returns the name of a mass failure's stage.
+pub fn mass_failure_result(result: MassFailureResult) -> String {
+    word(result.as_str_name(), "MASS_FAILURE_RESULT_")
+}
+
+/// Returns the name of an audited action.
+pub fn audit_action(action: AuditAction) -> String {
+    word(action.as_str_name(), "AUDIT_ACTION_")
 }
 
 /// How far a connection goes.

@@ -13,7 +13,7 @@ use maglev_lab::packets::router::{Router, Weights};
 use maglev_lab::packets::until;
 use maglev_lab::scripted_prober::ScriptedProber;
 use maglev_lab::test_dir::TestDir;
-use maglev_proto::v1::SyncVpplbStateRequest;
+use maglev_proto::v1::SyncLbStateRequest;
 
 const MANY: ManyFrontends = ManyFrontends { frontends: 1000, backends: 10 };
 
@@ -132,11 +132,11 @@ fn lingering_ghost_records_are_ignored() {
     let maglevd = start();
     let plan = || {
         let mut client = maglevd.client.clone();
-        maglevd.wait(client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: true }))
+        maglevd.wait(client.sync_lb_state(SyncLbStateRequest { dry_run: true }))
     };
     until(|| plan().is_ok(), || format!("{:?}", plan()));
     let plan = plan().unwrap().into_inner().plan.unwrap();
-    assert_eq!((plan.conf, plan.vips), (false, vec![]));
+    assert_eq!((plan.updates_global_conf, plan.vips), (false, vec![]));
     assert_eq!(router.recorded(), [""; 0]);
     assert_flows();
 }

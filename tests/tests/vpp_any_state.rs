@@ -14,7 +14,7 @@ use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::packets::until;
 use maglev_lab::test_dir::TestDir;
 use maglev_lab::vpp_observer::{VppObserver, Weights, host};
-use maglev_proto::v1::SyncVpplbStateRequest;
+use maglev_proto::v1::SyncLbStateRequest;
 use maglev_vpp::message::*;
 use maglev_vpp::{Client, cli};
 
@@ -63,8 +63,10 @@ fn random_vpp_state_converges() {
 /// True if a plan is available and empty.
 fn is_in_sync(maglevd: &Maglevd) -> bool {
     let mut client = maglevd.client.clone();
-    let plan = maglevd.wait(client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: true }));
-    plan.is_ok_and(|plan| plan.into_inner().plan.is_none_or(|plan| !plan.conf && plan.vips.is_empty()))
+    let plan = maglevd.wait(client.sync_lb_state(SyncLbStateRequest { dry_run: true }));
+    plan.is_ok_and(|plan| {
+        plan.into_inner().plan.is_none_or(|plan| !plan.updates_global_conf && plan.vips.is_empty())
+    })
 }
 
 fn desired_state() -> LbState {

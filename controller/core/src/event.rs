@@ -50,14 +50,16 @@ pub enum Kind {
         /// Whether it is there now.
         connected: bool,
     },
-    /// This host may be cut off, as all that was up fails at once, or knows that it is; or that is decided.
-    Blind(Blindness),
-    /// The prober will not probe a backend.
-    Refused {
+    /// A suspected mass failure, or its resolution.
+    MassFailure(MassFailureResult),
+    /// Backends became unobservable because of faults on the prober's host, or the last one recovered.
+    LocalFaults(LocalFaultsChange),
+    /// The prober rejected a backend's check.
+    CheckRejected {
         /// The backend.
         name: Name,
-        /// Why.
-        why: String,
+        /// The prober's reason.
+        reason: String,
     },
     /// VPP came or went.
     Vpp {
@@ -68,18 +70,18 @@ pub enum Kind {
     Drift {
         /// The VIP.
         vip: VipKey,
-        /// Whether it is mended. It is not if it is somebody else's.
-        mended: bool,
+        /// Whether it is reverted. It is not if it is somebody else's.
+        reverted: bool,
     },
     /// VPP has a VIP's address on an interface of its own, so that the VIP gets no traffic; or no longer has.
-    Shadowed {
+    AddressConflict {
         /// The VIP.
         vip: VipKey,
-        /// Whether that is so now.
-        shadowed: bool,
+        /// True while the conflict exists.
+        conflicting: bool,
     },
     /// VPP's global settings were sent.
-    ConfSent {
+    LbConf {
         /// VPP's word for why it refused them, if it did. They are sent again after a pause.
         error: Option<String>,
     },
@@ -113,12 +115,13 @@ impl Kind {
             Self::Backend { .. } => "backend",
             Self::Frontend { .. } => "frontend",
             Self::Prober { .. } => "prober",
-            Self::Blind(_) => "blind",
-            Self::Refused { .. } => "refused",
+            Self::MassFailure(_) => "mass_failure",
+            Self::LocalFaults(_) => "local_faults",
+            Self::CheckRejected { .. } => "check_rejected",
             Self::Vpp { .. } => "vpp",
             Self::Drift { .. } => "drift",
-            Self::Shadowed { .. } => "shadow",
-            Self::ConfSent { .. } => "conf",
+            Self::AddressConflict { .. } => "address_conflict",
+            Self::LbConf { .. } => "lb_conf",
             Self::Synced { .. } => "sync",
             Self::StepFailed { .. } => "sync_failure",
             Self::Reloaded => "reload",
@@ -127,54 +130,56 @@ impl Kind {
     }
 }
 
-/// What this host makes of it when it does not see what it is to see.
+/// Stage of a suspected mass failure: nearly all backends failed at once, possibly because this host is cut off.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Blindness {
-    /// This host may be cut off: verdicts wait.
+pub enum MassFailureResult {
+    /// The failure may be on this host: DOWN transitions are deferred.
     Suspected {
-        /// How many fail.
+        /// Number of failing backends.
         failing: usize,
-        /// Of how many that were up.
-        of: usize,
-        /// How long verdicts wait at most.
-        wait: Duration,
+        /// Number of backends that were up.
+        total: usize,
+        /// Longest time for which DOWN transitions are deferred.
+        hold: Duration,
     },
-    /// Enough of them pass again, or the prober or the configuration is another: the outcomes to come decide.
-    Refuted,
-    /// Nothing has passed: the backends that waited are down.
+    /// Enough backends pass again, or the prober or the configuration was replaced. Later outcomes decide.
+    Dismissed,
+    /// Too few backends passed in time: the deferred DOWN transitions happened.
     Confirmed,
-    /// Nothing but faults of this host is heard of a backend any more, the first of perhaps many: their health stays, and is
-    /// stale.
-    Unseen {
+}
+
+impl MassFailureResult {
+    /// Names of all stages, as users see them.
+    pub const NAMES: [&str; 3] = ["suspected", "dismissed", "confirmed"];
+
+    /// Returns the name that users see.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Suspected { .. } => "suspected",
+            Self::Dismissed => "dismissed",
+            Self::Confirmed => "confirmed",
+        }
+    }
+}
+
+/// Change of the set of unobservable backends: those with only faults of this host for too long.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LocalFaultsChange {
+    /// A first backend became unobservable. Its health is frozen and stale.
+    Unobserved {
         /// The backend.
         name: Name,
         /// The fault.
         fault: OutcomeDetail,
     },
-    /// There is no such backend any more.
-    Seen,
-}
-
-impl Blindness {
-    /// All that can be made of it, as users see it.
-    pub const WORDS: [&str; 5] = ["suspected", "refuted", "confirmed", "unseen", "seen"];
-
-    /// As users see it.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Suspected { .. } => "suspected",
-            Self::Refuted => "refuted",
-            Self::Confirmed => "confirmed",
-            Self::Unseen { .. } => "unseen",
-            Self::Seen => "seen",
-        }
-    }
+    /// No backend is unobservable any more.
+    Cleared,
 }
 
 /// What an operator can ask for.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Deed {
+pub enum AuditAction {
     /// That a backend's probes stop.
     Pause,
     /// That a backend be probed again.
@@ -193,7 +198,7 @@ pub enum Deed {
     Reload,
 }
 
-impl Deed {
+impl AuditAction {
     /// Every one of them.
     pub const ALL: [Self; 8] = [
         Self::Pause,
@@ -214,15 +219,15 @@ impl Deed {
             Self::Resume => "resume",
             Self::Disable => "disable",
             Self::Enable => "enable",
-            Self::SetWeight => "set weight",
-            Self::UnsetWeight => "unset weight",
+            Self::SetWeight => "set_weight",
+            Self::UnsetWeight => "unset_weight",
             Self::Sync => "sync",
             Self::Reload => "reload",
         }
     }
 }
 
-impl From<BackendAction> for Deed {
+impl From<BackendAction> for AuditAction {
     fn from(action: BackendAction) -> Self {
         match action {
             BackendAction::Pause => Self::Pause,
@@ -236,10 +241,10 @@ impl From<BackendAction> for Deed {
 /// A line of the audit trail.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Audit {
-    /// Who asked; [`EXPIRY`] if it was the clock.
-    pub who: String,
-    /// What for.
-    pub what: Deed,
+    /// Requester; [`EXPIRY`] if an override expired.
+    pub actor: String,
+    /// Requested action.
+    pub action: AuditAction,
     /// Of what, such as `backend web3`; empty if it is of everything.
     pub subject: String,
     /// What it was before; empty where there is no such thing.
@@ -253,11 +258,11 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// That `who` asked for `what`.
+    /// Creates an entry for `action` by `actor`, with all other fields empty.
     #[must_use]
-    pub fn of(who: String, what: Deed) -> Self {
+    pub fn of(actor: String, action: AuditAction) -> Self {
         let (subject, from, to, reason) = Default::default();
-        Self { who, what, subject, from, to, reason, expires: None }
+        Self { actor, action, subject, from, to, reason, expires: None }
     }
 }
 

@@ -80,7 +80,7 @@ pub struct FrontendView {
     /// Since when.
     pub since: WallTime,
     /// Whether its weights follow health; until then, those that VPP has stay.
-    pub released: bool,
+    pub startup_done: bool,
     /// The index of the pool that serves it.
     pub active_pool: Option<usize>,
     /// Its pools, by descending priority.
@@ -88,22 +88,22 @@ pub struct FrontendView {
     /// The length of its new-flow table: VPP's where it tells, else the one that we would create it with.
     pub table_length: u32,
     /// Whether the sum of its weights in VPP is beyond its table's length, which distorts the shares.
-    pub distorted: bool,
+    pub weights_exceed_table: bool,
     /// What keeps VPP from serving it as it should.
-    pub hindrances: Hindrances,
+    pub problems: Problems,
     /// What an operator should look at.
     pub warnings: Vec<String>,
 }
 
 /// What keeps VPP from serving a frontend as it should.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Hindrances {
+pub struct Problems {
     /// VPP has another VIP on its address that does not allow this one.
-    pub blocked: bool,
+    pub vip_conflict: bool,
     /// The last change to its VIP has failed, or VPP refuses the global settings.
-    pub failing: bool,
+    pub sync_failed: bool,
     /// VPP has its address on an interface of its own.
-    pub shadowed: bool,
+    pub address_conflict: bool,
 }
 
 /// One pool of a frontend.
@@ -146,11 +146,11 @@ pub struct ProberView {
     /// Since when that is so.
     pub since: WallTime,
     /// Whether verdicts wait, as all that was up fails at once.
-    pub blind: bool,
+    pub mass_failure_pending: bool,
     /// What it last said that it counted.
     pub stats: ProberStats,
     /// The checks that it refuses, by backend, with its reason.
-    pub refused: Vec<(Name, String)>,
+    pub rejected_checks: Vec<(Name, String)>,
 }
 
 /// VPP, as seen from here.

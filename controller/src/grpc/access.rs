@@ -18,7 +18,7 @@ use crate::access::{AccessControl, RoleGrant};
 
 /// Role that each call requires. A call without an entry is refused.
 ///
-/// The role for SyncVPPLBState depends on its request; see [`require_role`].
+/// The role for SyncLbState depends on its request; see [`require_role`].
 const CALLS: [(&str, Role); 23] = [
     ("CheckConfig", Role::View),
     ("DisableBackend", Role::Operate),
@@ -27,20 +27,20 @@ const CALLS: [(&str, Role); 23] = [
     ("ExplainFrontend", Role::View),
     ("GetBackend", Role::View),
     ("GetFrontend", Role::View),
-    ("GetHealthCheck", Role::View),
+    ("GetHealthcheck", Role::View),
     ("GetVPPInfo", Role::View),
-    ("GetVPPLBCounters", Role::View),
-    ("GetVPPLBState", Role::View),
+    ("GetLbCounters", Role::View),
+    ("GetLbState", Role::View),
     ("GetVersion", Role::View),
     ("ListBackends", Role::View),
     ("ListFrontends", Role::View),
-    ("ListHealthChecks", Role::View),
+    ("ListHealthchecks", Role::View),
     ("ListOverrides", Role::View),
     ("PauseBackend", Role::Operate),
     ("ReloadConfig", Role::Admin),
     ("ResumeBackend", Role::Operate),
     ("SetFrontendPoolBackendWeight", Role::Operate),
-    ("SyncVPPLBState", Role::View),
+    ("SyncLbState", Role::View),
     ("UnsetFrontendPoolBackendWeight", Role::Operate),
     ("WatchEvents", Role::View),
 ];

@@ -12,15 +12,15 @@ use maglev_proto::v1::{
     CheckConfigRequest, CheckConfigResponse, DisableBackendRequest, DisableBackendResponse,
     EnableBackendRequest, EnableBackendResponse, ExplainBackendRequest, ExplainBackendResponse,
     ExplainFrontendRequest, ExplainFrontendResponse, GetBackendRequest, GetBackendResponse,
-    GetFrontendRequest, GetFrontendResponse, GetHealthCheckRequest, GetHealthCheckResponse,
-    GetVersionRequest, GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse, GetVpplbCountersRequest,
-    GetVpplbCountersResponse, GetVpplbStateRequest, GetVpplbStateResponse, ListBackendsRequest,
-    ListBackendsResponse, ListFrontendsRequest, ListFrontendsResponse, ListHealthChecksRequest,
-    ListHealthChecksResponse, ListOverridesRequest, ListOverridesResponse, PauseBackendRequest,
-    PauseBackendResponse, ReloadConfigRequest, ReloadConfigResponse, ResumeBackendRequest,
-    ResumeBackendResponse, SetFrontendPoolBackendWeightRequest, SetFrontendPoolBackendWeightResponse,
-    SyncVpplbStateRequest, SyncVpplbStateResponse, UnsetFrontendPoolBackendWeightRequest,
-    UnsetFrontendPoolBackendWeightResponse, WatchEventsRequest, WatchEventsResponse,
+    GetFrontendRequest, GetFrontendResponse, GetHealthcheckRequest, GetHealthcheckResponse,
+    GetLbCountersRequest, GetLbCountersResponse, GetLbStateRequest, GetLbStateResponse, GetVersionRequest,
+    GetVersionResponse, GetVppInfoRequest, GetVppInfoResponse, ListBackendsRequest, ListBackendsResponse,
+    ListFrontendsRequest, ListFrontendsResponse, ListHealthchecksRequest, ListHealthchecksResponse,
+    ListOverridesRequest, ListOverridesResponse, PauseBackendRequest, PauseBackendResponse,
+    ReloadConfigRequest, ReloadConfigResponse, ResumeBackendRequest, ResumeBackendResponse,
+    SetFrontendPoolBackendWeightRequest, SetFrontendPoolBackendWeightResponse, SyncLbStateRequest,
+    SyncLbStateResponse, UnsetFrontendPoolBackendWeightRequest, UnsetFrontendPoolBackendWeightResponse,
+    WatchEventsRequest, WatchEventsResponse,
 };
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
@@ -85,9 +85,9 @@ impl Maglev for ApiService {
 
     async fn list_backends(&self, _: Request<ListBackendsRequest>) -> Reply<ListBackendsResponse> {
         let view = self.view().await?;
-        let refusals = convert::refusals(&view.prober);
+        let rejections = convert::rejections(&view.prober);
         let backends =
-            view.backends.iter().map(|backend| convert::backend(backend, &refusals, &view)).collect();
+            view.backends.iter().map(|backend| convert::backend(backend, &rejections, &view)).collect();
         Ok(Response::new(ListBackendsResponse { backends }))
     }
 
@@ -96,48 +96,48 @@ impl Maglev for ApiService {
         let view = self.view_of(NamedItem::Backend(name.clone())).await?;
         let found = view.backends.iter().find(|backend| *backend.name == *name);
         let found = found.ok_or_else(|| not_found("backend", &name))?;
-        let mut backend = convert::backend(found, &convert::refusals(&view.prober), &view);
+        let mut backend = convert::backend(found, &convert::rejections(&view.prober), &view);
         backend.transitions = found.transitions.iter().map(convert::transition).collect();
         Ok(Response::new(GetBackendResponse { backend: Some(backend) }))
     }
 
-    async fn list_health_checks(
+    async fn list_healthchecks(
         &self,
-        _: Request<ListHealthChecksRequest>,
-    ) -> Reply<ListHealthChecksResponse> {
+        _: Request<ListHealthchecksRequest>,
+    ) -> Reply<ListHealthchecksResponse> {
         let view = self.view().await?;
         let healthchecks = &view.config.healthchecks;
         let healthchecks =
             healthchecks.iter().map(|(name, check)| convert::healthcheck(name, check)).collect();
-        Ok(Response::new(ListHealthChecksResponse { healthchecks }))
+        Ok(Response::new(ListHealthchecksResponse { healthchecks }))
     }
 
-    async fn get_health_check(
+    async fn get_healthcheck(
         &self,
-        request: Request<GetHealthCheckRequest>,
-    ) -> Reply<GetHealthCheckResponse> {
+        request: Request<GetHealthcheckRequest>,
+    ) -> Reply<GetHealthcheckResponse> {
         let name = request.into_inner().name;
         let view = self.view().await?;
         let found = view.config.healthchecks.get(name.as_str());
         let healthcheck = found.ok_or_else(|| not_found("healthcheck", &name))?;
         let healthcheck = Some(convert::healthcheck(&name, healthcheck));
-        Ok(Response::new(GetHealthCheckResponse { healthcheck }))
+        Ok(Response::new(GetHealthcheckResponse { healthcheck }))
     }
 
     async fn pause_backend(&self, request: Request<PauseBackendRequest>) -> Reply<PauseBackendResponse> {
         let who = access::who(&request);
-        let PauseBackendRequest { name, note } = request.into_inner();
-        let (backend, unkept) =
-            overrides::backend(&self.handle, &name, BackendAction::Pause, by(who, note)?).await?;
-        Ok(Response::new(PauseBackendResponse { backend, unkept }))
+        let PauseBackendRequest { name, metadata } = request.into_inner();
+        let (backend, persist_error) =
+            overrides::backend(&self.handle, &name, BackendAction::Pause, by(who, metadata)?).await?;
+        Ok(Response::new(PauseBackendResponse { backend, persist_error }))
     }
 
     async fn resume_backend(&self, request: Request<ResumeBackendRequest>) -> Reply<ResumeBackendResponse> {
         let who = access::who(&request);
         let ResumeBackendRequest { name } = request.into_inner();
-        let (backend, unkept) =
+        let (backend, persist_error) =
             overrides::backend(&self.handle, &name, BackendAction::Resume, by(who, None)?).await?;
-        Ok(Response::new(ResumeBackendResponse { backend, unkept }))
+        Ok(Response::new(ResumeBackendResponse { backend, persist_error }))
     }
 
     async fn disable_backend(
@@ -145,18 +145,18 @@ impl Maglev for ApiService {
         request: Request<DisableBackendRequest>,
     ) -> Reply<DisableBackendResponse> {
         let who = access::who(&request);
-        let DisableBackendRequest { name, note } = request.into_inner();
-        let (backend, unkept) =
-            overrides::backend(&self.handle, &name, BackendAction::Disable, by(who, note)?).await?;
-        Ok(Response::new(DisableBackendResponse { backend, unkept }))
+        let DisableBackendRequest { name, metadata } = request.into_inner();
+        let (backend, persist_error) =
+            overrides::backend(&self.handle, &name, BackendAction::Disable, by(who, metadata)?).await?;
+        Ok(Response::new(DisableBackendResponse { backend, persist_error }))
     }
 
     async fn enable_backend(&self, request: Request<EnableBackendRequest>) -> Reply<EnableBackendResponse> {
         let who = access::who(&request);
-        let EnableBackendRequest { name, note } = request.into_inner();
-        let (backend, unkept) =
-            overrides::backend(&self.handle, &name, BackendAction::Enable, by(who, note)?).await?;
-        Ok(Response::new(EnableBackendResponse { backend, unkept }))
+        let EnableBackendRequest { name, metadata } = request.into_inner();
+        let (backend, persist_error) =
+            overrides::backend(&self.handle, &name, BackendAction::Enable, by(who, metadata)?).await?;
+        Ok(Response::new(EnableBackendResponse { backend, persist_error }))
     }
 
     async fn set_frontend_pool_backend_weight(
@@ -164,12 +164,12 @@ impl Maglev for ApiService {
         request: Request<SetFrontendPoolBackendWeightRequest>,
     ) -> Reply<SetFrontendPoolBackendWeightResponse> {
         let who = access::who(&request);
-        let SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, note } =
+        let SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, metadata } =
             request.into_inner();
-        let by = by(who, note)?;
-        let (frontend, unkept) =
+        let by = by(who, metadata)?;
+        let (frontend, persist_error) =
             overrides::weight(&self.handle, [frontend, pool, backend], Some(weight), by).await?;
-        Ok(Response::new(SetFrontendPoolBackendWeightResponse { frontend, unkept }))
+        Ok(Response::new(SetFrontendPoolBackendWeightResponse { frontend, persist_error }))
     }
 
     async fn unset_frontend_pool_backend_weight(
@@ -179,14 +179,15 @@ impl Maglev for ApiService {
         let who = access::who(&request);
         let UnsetFrontendPoolBackendWeightRequest { frontend, pool, backend } = request.into_inner();
         let by = by(who, None)?;
-        let (frontend, unkept) = overrides::weight(&self.handle, [frontend, pool, backend], None, by).await?;
-        Ok(Response::new(UnsetFrontendPoolBackendWeightResponse { frontend, unkept }))
+        let (frontend, persist_error) =
+            overrides::weight(&self.handle, [frontend, pool, backend], None, by).await?;
+        Ok(Response::new(UnsetFrontendPoolBackendWeightResponse { frontend, persist_error }))
     }
 
     async fn list_overrides(&self, _: Request<ListOverridesRequest>) -> Reply<ListOverridesResponse> {
         let view = self.view().await?;
         let overrides = view.overrides.list().map(|listed| convert::over(&listed, &view.config)).collect();
-        Ok(Response::new(ListOverridesResponse { overrides, unkept: self.handle.unkept() }))
+        Ok(Response::new(ListOverridesResponse { overrides, persist_error: self.handle.persist_error() }))
     }
 
     async fn explain_backend(
@@ -234,7 +235,7 @@ impl Maglev for ApiService {
         Ok(Response::new(convert::vpp_info(info, view.vpp.since)))
     }
 
-    async fn get_vpplb_state(&self, _: Request<GetVpplbStateRequest>) -> Reply<GetVpplbStateResponse> {
+    async fn get_lb_state(&self, _: Request<GetLbStateRequest>) -> Reply<GetLbStateResponse> {
         let view = self.view().await?;
         connected(&view.vpp)?;
         let unread = || Status::unavailable("VPP's load balancer has not been read yet");
@@ -242,10 +243,7 @@ impl Maglev for ApiService {
         Ok(Response::new(convert::lb_state(actual, &view)))
     }
 
-    async fn get_vpplb_counters(
-        &self,
-        _: Request<GetVpplbCountersRequest>,
-    ) -> Reply<GetVpplbCountersResponse> {
+    async fn get_lb_counters(&self, _: Request<GetLbCountersRequest>) -> Reply<GetLbCountersResponse> {
         let view = self.view().await?;
         connected(&view.vpp)?;
         let unread = || Status::unavailable("VPP's counters have not been read yet, or cannot be");
@@ -253,10 +251,7 @@ impl Maglev for ApiService {
         Ok(Response::new(counters::lb_counters(&found, &view)))
     }
 
-    async fn sync_vpplb_state(
-        &self,
-        request: Request<SyncVpplbStateRequest>,
-    ) -> Reply<SyncVpplbStateResponse> {
+    async fn sync_lb_state(&self, request: Request<SyncLbStateRequest>) -> Reply<SyncLbStateResponse> {
         if !request.get_ref().dry_run {
             access::require_role(&request, Role::Operate)?;
         }
@@ -265,7 +260,7 @@ impl Maglev for ApiService {
         if !request.into_inner().dry_run {
             self.handle.resync(who).await.map_err(shutting_down)?;
         }
-        Ok(Response::new(SyncVpplbStateResponse { plan: Some(plan) }))
+        Ok(Response::new(SyncLbStateResponse { plan: Some(plan) }))
     }
 
     async fn check_config(&self, request: Request<CheckConfigRequest>) -> Reply<CheckConfigResponse> {

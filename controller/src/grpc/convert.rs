@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use maglev_core::config::{Config, Healthcheck, Probe, Tls, Verify};
 use maglev_core::dataplane::{self, ActualState, ActualVip, VipKey};
-use maglev_core::event::{Blindness, Event, Kind};
+use maglev_core::event::{Event, Kind, LocalFaultsChange, MassFailureResult};
 use maglev_core::health::{self, TransitionCause};
 use maglev_core::overrides::{Override, OverrideKind};
 use maglev_core::state::ExplanationLine;
@@ -21,16 +21,16 @@ use maglev_proto::v1::{self, WatchEventsResponse, transition};
 use maglev_proto::{Duration as ProtoDuration, Timestamp};
 
 use super::names::{
-    action, backend_state, code, encap, frontend_state, log_level, override_kind, probe_type,
+    action, audit_action, backend_state, code, encap, frontend_state, log_level, override_kind, probe_type,
 };
 use crate::log::LogRecord;
 
 /// Reasons for which the prober rejects checks, by backend.
-pub type Refusals<'a> = BTreeMap<&'a str, &'a str>;
+pub type Rejections<'a> = BTreeMap<&'a str, &'a str>;
 
 /// Collects the rejected checks by backend.
-pub fn refusals(prober: &ProberView) -> Refusals<'_> {
-    prober.refused.iter().map(|(name, reason)| (&**name, reason.as_str())).collect()
+pub fn rejections(prober: &ProberView) -> Rejections<'_> {
+    prober.rejected_checks.iter().map(|(name, reason)| (&**name, reason.as_str())).collect()
 }
 
 /// Converts an override.
@@ -47,7 +47,7 @@ pub fn over(listed: &Override, config: &Config) -> v1::Override {
         frontend,
         pool,
         weight,
-        who: listed.meta.who.clone(),
+        actor: listed.meta.who.clone(),
         at: Some(timestamp(listed.meta.at)),
         reason: listed.meta.reason.clone(),
         expires: listed.meta.expires.map(timestamp),
@@ -56,7 +56,7 @@ pub fn over(listed: &Override, config: &Config) -> v1::Override {
 }
 
 /// Converts a backend, without its transitions.
-pub fn backend(view: &BackendView, refusals: &Refusals<'_>, all: &View) -> v1::Backend {
+pub fn backend(view: &BackendView, rejections: &Rejections<'_>, all: &View) -> v1::Backend {
     v1::Backend {
         name: view.name.to_string(),
         address: view.address.to_string(),
@@ -69,7 +69,7 @@ pub fn backend(view: &BackendView, refusals: &Refusals<'_>, all: &View) -> v1::B
         rise: view.rise,
         fall: view.fall,
         stale: view.stale,
-        refusal: refusals.get(&*view.name).copied().unwrap_or_default().into(),
+        rejection: rejections.get(&*view.name).copied().unwrap_or_default().into(),
         last: view.last.as_ref().map(outcome),
         transitions: Vec::new(),
         overrides: all.overrides.of_backend(&view.name).map(|o| over(&o, &all.config)).collect(),
@@ -123,12 +123,12 @@ pub fn frontend(view: &FrontendView, config: &Config) -> v1::Frontend {
         state: frontend_state(view.state).into(),
         since: Some(timestamp(view.since)),
         active_pool: active.map(|pool| pool.name.to_string()).unwrap_or_default(),
-        released: view.released,
+        startup_done: view.startup_done,
         src_ip_sticky: configured.is_some_and(|frontend| frontend.src_ip_sticky),
         flush_on_down: configured.is_some_and(|frontend| frontend.flush_on_down),
         encap: configured.map(|frontend| encap(frontend.encap)).unwrap_or_default().into(),
         table_length: view.table_length,
-        distorted: view.distorted,
+        weights_exceed_table: view.weights_exceed_table,
         warnings: view.warnings.clone(),
         pools: view.pools.iter().map(pool).collect(),
     }
@@ -153,7 +153,7 @@ fn pool_backend(view: &MemberView) -> v1::PoolBackend {
 }
 
 /// Converts a healthcheck.
-pub fn healthcheck(name: &str, check: &Healthcheck) -> v1::HealthCheck {
+pub fn healthcheck(name: &str, check: &Healthcheck) -> v1::Healthcheck {
     let (port, tcp, http, tls) = match &check.probe {
         Probe::Icmp => (0, None, None, None),
         Probe::Tcp { port, mode, tls } => {
@@ -168,12 +168,12 @@ pub fn healthcheck(name: &str, check: &Healthcheck) -> v1::HealthCheck {
                 host: host.clone().unwrap_or_default(),
                 response_codes: response_codes.collect(),
                 response_regexp: body.clone().unwrap_or_default(),
-                fresh_every: keep_alive.map(NonZeroU32::get),
+                keep_alive_requests: keep_alive.map(NonZeroU32::get),
             };
             (*port, None, Some(http), tls.as_ref())
         }
     };
-    v1::HealthCheck {
+    v1::Healthcheck {
         name: name.into(),
         r#type: probe_type(check.kind()).into(),
         interval: Some(duration(check.interval)),
@@ -228,7 +228,7 @@ pub fn vpp_info(info: &VppInfo, since: WallTime) -> v1::GetVppInfoResponse {
 }
 
 /// Converts the last observed state of VPP.
-pub fn lb_state(actual: &ActualState, view: &View) -> v1::GetVpplbStateResponse {
+pub fn lb_state(actual: &ActualState, view: &View) -> v1::GetLbStateResponse {
     let owners: BTreeMap<VipKey, &FrontendView> = view
         .frontends
         .iter()
@@ -240,7 +240,7 @@ pub fn lb_state(actual: &ActualState, view: &View) -> v1::GetVpplbStateResponse 
         let failure = failures.get(key).copied().unwrap_or_default();
         lb_vip(key, found, owners.get(key).copied(), failure)
     });
-    v1::GetVpplbStateResponse { conf: actual.conf.as_ref().map(lb_conf), vips: vips.collect() }
+    v1::GetLbStateResponse { conf: actual.conf.as_ref().map(lb_conf), vips: vips.collect() }
 }
 
 fn lb_conf(conf: &dataplane::LbConf) -> v1::LbConf {
@@ -294,9 +294,10 @@ pub fn event(event: &Event) -> WatchEventsResponse {
             active_pool: active_pool.as_deref().unwrap_or_default().into(),
         }),
         Kind::Prober { connected } => Told::Prober(v1::ProberEvent { connected: *connected }),
-        Kind::Blind(verdict) => Told::Blind(blind(verdict)),
-        Kind::Refused { name, why } => {
-            Told::Refused(v1::RefusedEvent { name: name.to_string(), why: why.clone() })
+        Kind::MassFailure(stage) => Told::MassFailure(mass_failure(stage)),
+        Kind::LocalFaults(change) => Told::LocalFaults(local_faults(change)),
+        Kind::CheckRejected { name, reason } => {
+            Told::CheckRejected(v1::CheckRejectedEvent { name: name.to_string(), reason: reason.clone() })
         }
         Kind::Vpp { connected } => Told::Vpp(v1::VppEvent { connected: *connected }),
         Kind::Synced { vip: key, counts } => Told::Sync(v1::SyncEvent {
@@ -312,17 +313,17 @@ pub fn event(event: &Event) -> WatchEventsResponse {
             step: step.to_string(),
             error: error.clone(),
         }),
-        Kind::Drift { vip: key, mended } => {
-            Told::Drift(v1::DriftEvent { vip: Some(vip(key)), mended: Some(*mended) })
+        Kind::Drift { vip: key, reverted } => {
+            Told::Drift(v1::DriftEvent { vip: Some(vip(key)), reverted: Some(*reverted) })
         }
-        Kind::Shadowed { vip: key, shadowed } => {
-            Told::Shadow(v1::ShadowEvent { vip: Some(vip(key)), shadowed: *shadowed })
+        Kind::AddressConflict { vip: key, conflicting } => {
+            Told::AddressConflict(v1::AddressConflictEvent { vip: Some(vip(key)), conflicting: *conflicting })
         }
-        Kind::ConfSent { error } => Told::Conf(v1::ConfEvent { error: error.clone().unwrap_or_default() }),
+        Kind::LbConf { error } => Told::LbConf(v1::LbConfEvent { error: error.clone().unwrap_or_default() }),
         Kind::Reloaded => Told::Reload(v1::ReloadEvent {}),
         Kind::Operator(audit) => Told::Operator(v1::OperatorEvent {
-            who: audit.who.clone(),
-            what: audit.what.as_str().into(),
+            actor: audit.actor.clone(),
+            action: audit_action(audit.action).into(),
             subject: audit.subject.clone(),
             from: audit.from.clone(),
             to: audit.to.clone(),
@@ -333,24 +334,28 @@ pub fn event(event: &Event) -> WatchEventsResponse {
     WatchEventsResponse { at: Some(timestamp(event.at)), replay: false, event: Some(told) }
 }
 
-fn blind(verdict: &Blindness) -> v1::BlindEvent {
-    let few = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let plain = |verdict: v1::Blindness| v1::BlindEvent { verdict: verdict.into(), ..Default::default() };
-    match verdict {
-        Blindness::Suspected { failing, of, wait } => v1::BlindEvent {
-            failing: few(*failing),
-            of: few(*of),
-            wait: Some(duration(*wait)),
-            ..plain(v1::Blindness::Suspected)
+fn mass_failure(stage: &MassFailureResult) -> v1::MassFailureEvent {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let plain =
+        |result: v1::MassFailureResult| v1::MassFailureEvent { result: result.into(), ..Default::default() };
+    match stage {
+        MassFailureResult::Suspected { failing, total, hold } => v1::MassFailureEvent {
+            failing: number(*failing),
+            total: number(*total),
+            hold: Some(duration(*hold)),
+            ..plain(v1::MassFailureResult::Suspected)
         },
-        Blindness::Refuted => plain(v1::Blindness::Refuted),
-        Blindness::Confirmed => plain(v1::Blindness::Confirmed),
-        Blindness::Unseen { name, fault } => v1::BlindEvent {
-            name: name.to_string(),
-            fault: fault.to_string(),
-            ..plain(v1::Blindness::Unseen)
-        },
-        Blindness::Seen => plain(v1::Blindness::Seen),
+        MassFailureResult::Dismissed => plain(v1::MassFailureResult::Dismissed),
+        MassFailureResult::Confirmed => plain(v1::MassFailureResult::Confirmed),
+    }
+}
+
+fn local_faults(change: &LocalFaultsChange) -> v1::LocalFaultsEvent {
+    match change {
+        LocalFaultsChange::Unobserved { name, fault } => {
+            v1::LocalFaultsEvent { active: true, name: name.to_string(), fault: fault.to_string() }
+        }
+        LocalFaultsChange::Cleared => v1::LocalFaultsEvent::default(),
     }
 }
 
@@ -413,8 +418,8 @@ pub fn record(record: &LogRecord) -> WatchEventsResponse {
 }
 
 /// Returns the event that `count` events were dropped.
-pub fn lost(count: u64) -> WatchEventsResponse {
-    let told = Told::Lost(v1::LostEvent { count });
+pub fn dropped(count: u64) -> WatchEventsResponse {
+    let told = Told::Dropped(v1::DroppedEvent { count });
     WatchEventsResponse { at: Some(SystemTime::now().into()), replay: false, event: Some(told) }
 }
 

@@ -11,7 +11,7 @@ use super::convert;
 use crate::published::{TrafficCounters, VipCounters, VipPackets};
 
 /// Converts the counters.
-pub fn lb_counters(counters: &TrafficCounters, view: &View) -> v1::GetVpplbCountersResponse {
+pub fn lb_counters(counters: &TrafficCounters, view: &View) -> v1::GetLbCountersResponse {
     let owners: BTreeMap<VipKey, &str> =
         view.config.frontends.iter().map(|(name, frontend)| (frontend.vip, &**name)).collect();
     let vips = counters.vips.iter().map(|(key, found)| vip(key, found, owners.get(key).copied()));
@@ -22,7 +22,7 @@ pub fn lb_counters(counters: &TrafficCounters, view: &View) -> v1::GetVpplbCount
             traffic: Some(traffic(*counters.servers.get(&backend.address)?)),
         })
     });
-    v1::GetVpplbCountersResponse {
+    v1::GetLbCountersResponse {
         read_at: Some(counters.at.into()),
         vips: vips.collect(),
         backends: backends.collect(),
@@ -40,7 +40,7 @@ fn vip(key: &VipKey, found: &VipCounters, frontend: Option<&str>) -> v1::LbVipCo
 
 const fn packets(packets: VipPackets) -> v1::LbPackets {
     let VipPackets { next, first, untracked, no_server } = packets;
-    v1::LbPackets { next, first, untracked, no_server }
+    v1::LbPackets { existing_flow: next, first, untracked, no_server }
 }
 
 const fn traffic(traffic: Traffic) -> v1::Traffic {

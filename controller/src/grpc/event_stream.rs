@@ -70,14 +70,16 @@ impl EventFilter {
 
     const fn has_event(self, kind: &Kind) -> bool {
         match kind {
-            Kind::Backend { .. } | Kind::Prober { .. } | Kind::Blind(_) | Kind::Refused { .. } => {
-                self.backend
-            }
+            Kind::Backend { .. }
+            | Kind::Prober { .. }
+            | Kind::MassFailure(_)
+            | Kind::LocalFaults(_)
+            | Kind::CheckRejected { .. } => self.backend,
             Kind::Frontend { .. } => self.frontend,
             Kind::Vpp { .. }
             | Kind::Drift { .. }
-            | Kind::Shadowed { .. }
-            | Kind::ConfSent { .. }
+            | Kind::AddressConflict { .. }
+            | Kind::LbConf { .. }
             | Kind::Synced { .. }
             | Kind::StepFailed { .. } => self.vpp,
             Kind::Reloaded => self.backend || self.frontend,
@@ -151,7 +153,7 @@ impl EventSubscriber {
                     ReceivedItem::Item(_) => continue,
                     ReceivedItem::Lost(count) => {
                         self.watcher.lost_events(count);
-                        convert::lost(count)
+                        convert::dropped(count)
                     }
                 },
                 record = receive(self.records.as_mut().map(LogSubscription::receiver)) => match record? {
@@ -159,7 +161,7 @@ impl EventSubscriber {
                     ReceivedItem::Item(_) => continue,
                     ReceivedItem::Lost(count) => {
                         self.watcher.lost_records(count);
-                        convert::lost(count)
+                        convert::dropped(count)
                     }
                 },
             };

@@ -1,6 +1,7 @@
 //! Conversion of enums to the API's, value by value.
 
 use maglev_core::dataplane::Encap;
+use maglev_core::event::AuditAction;
 use maglev_core::failover::FrontendState;
 use maglev_core::health::{BackendAction, Health};
 use maglev_core::overrides::OverrideKind;
@@ -76,6 +77,20 @@ pub const fn action(action: BackendAction) -> v1::Action {
         BackendAction::Resume => v1::Action::Resume,
         BackendAction::Disable => v1::Action::Disable,
         BackendAction::Enable => v1::Action::Enable,
+    }
+}
+
+/// Converts an entry of the audit trail's action.
+pub const fn audit_action(action: AuditAction) -> v1::AuditAction {
+    match action {
+        AuditAction::Pause => v1::AuditAction::Pause,
+        AuditAction::Resume => v1::AuditAction::Resume,
+        AuditAction::Disable => v1::AuditAction::Disable,
+        AuditAction::Enable => v1::AuditAction::Enable,
+        AuditAction::SetWeight => v1::AuditAction::SetWeight,
+        AuditAction::UnsetWeight => v1::AuditAction::UnsetWeight,
+        AuditAction::Sync => v1::AuditAction::Sync,
+        AuditAction::Reload => v1::AuditAction::Reload,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use maglev_core::health::BackendAction;
 use maglev_core::state::{OperateError, OperatorCommand, Requester};
-use maglev_proto::v1::{Backend, Frontend, Note};
+use maglev_proto::v1::{Backend, Frontend, OverrideMetadata};
 use tonic::Status;
 
 use super::convert;
@@ -13,8 +13,8 @@ use crate::handle::{Handle, NamedItem};
 ///
 /// # Errors
 /// Invalid lifetime.
-pub fn by(who: String, note: Option<Note>) -> Result<Requester, Status> {
-    let Note { reason, lifetime } = note.unwrap_or_default();
+pub fn by(who: String, metadata: Option<OverrideMetadata>) -> Result<Requester, Status> {
+    let OverrideMetadata { reason, lifetime } = metadata.unwrap_or_default();
     let lifetime = lifetime.map(|lifetime| {
         lifetime
             .try_into()
@@ -33,11 +33,11 @@ pub async fn backend(
     action: BackendAction,
     by: Requester,
 ) -> Result<(Option<Backend>, String), Status> {
-    let unkept = operate(handle, OperatorCommand::Backend { name: name.into(), action }, by).await?;
+    let persist_error = operate(handle, OperatorCommand::Backend { name: name.into(), action }, by).await?;
     let view = handle.view_of(&NamedItem::Backend(name.into())).await.map_err(shutting_down)?;
     let found = view.backends.iter().find(|backend| *backend.name == *name);
-    let found = found.map(|found| convert::backend(found, &convert::refusals(&view.prober), &view));
-    Ok((found, unkept))
+    let found = found.map(|found| convert::backend(found, &convert::rejections(&view.prober), &view));
+    Ok((found, persist_error))
 }
 
 /// Sets or unsets the weight of a pool member. Returns the resulting frontend, if it is still configured, and the
@@ -55,10 +55,11 @@ pub async fn weight(
     let weight = weight.map(|weight| u8::try_from(weight).unwrap_or(u8::MAX));
     let [frontend, pool, backend] = path.map(Into::into);
     let name = std::sync::Arc::clone(&frontend);
-    let unkept = operate(handle, OperatorCommand::Weight { frontend, pool, backend, weight }, by).await?;
+    let persist_error =
+        operate(handle, OperatorCommand::Weight { frontend, pool, backend, weight }, by).await?;
     let view = handle.view_of(&NamedItem::Frontend(name.to_string())).await.map_err(shutting_down)?;
     let found = view.frontends.iter().find(|frontend| frontend.name == name);
-    Ok((found.map(|found| convert::frontend(found, &view.config)), unkept))
+    Ok((found.map(|found| convert::frontend(found, &view.config)), persist_error))
 }
 
 async fn operate(handle: &Handle, command: OperatorCommand, by: Requester) -> Result<String, Status> {

@@ -39,11 +39,14 @@ fn convert(preview: &PlanPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> v1
         vip: Some(vip(&planned.vip)),
         frontend: planned.frontend.as_deref().unwrap_or_default().into(),
         steps: planned.steps.iter().map(ToString::to_string).collect(),
-        moved: planned.moved,
-        flushed: flushed(planned, flows),
-        resets: planned.resets,
+        new_flows_moved: planned.moved,
+        flows_flushed: flushed(planned, flows),
+        recreates_vip: planned.resets,
     };
-    v1::Plan { conf: preview.conf.is_some(), vips: preview.vips.iter().map(vip_plan).collect() }
+    v1::Plan {
+        updates_global_conf: preview.conf.is_some(),
+        vips: preview.vips.iter().map(vip_plan).collect(),
+    }
 }
 
 /// Returns the number of flows that the plan flushes, if any and if VPP reports them.

@@ -10,9 +10,8 @@ use maglev_proto::v1::maglev_client::MaglevClient;
 use maglev_proto::v1::watch_events_response::Event as Told;
 use maglev_proto::v1::{
     BackendState, EventKind, ExplainBackendRequest, ExplainFrontendRequest, GetBackendRequest,
-    GetFrontendRequest, GetHealthCheckRequest, GetVppInfoRequest, GetVpplbCountersRequest,
-    GetVpplbStateRequest, ListBackendsRequest, ListFrontendsRequest, LogLevel, ProbeType, WatchEventsRequest,
-    WatchEventsResponse,
+    GetFrontendRequest, GetHealthcheckRequest, GetLbCountersRequest, GetLbStateRequest, GetVppInfoRequest,
+    ListBackendsRequest, ListFrontendsRequest, LogLevel, ProbeType, WatchEventsRequest, WatchEventsResponse,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -109,7 +108,7 @@ fn told(event: &WatchEventsResponse) -> (String, bool) {
         Told::Prober(prober) => format!("prober {}", prober.connected),
         Told::Vpp(vpp) => format!("vpp {}", vpp.connected),
         Told::Log(log) => format!("log {}", log.message),
-        Told::Lost(lost) => format!("lost {}", lost.count),
+        Told::Dropped(dropped) => format!("dropped {}", dropped.count),
         other => format!("{other:?}"),
     };
     (what, event.replay)
@@ -135,12 +134,12 @@ async fn lists_are_what_the_view_has() {
 #[tokio::test]
 async fn one_backend_comes_with_its_transitions() {
     let mut view = fixture::view();
-    view.prober.refused.push(("nginx0".into(), "192.0.2.255 is no target".into()));
+    view.prober.rejected_checks.push(("nginx0".into(), "192.0.2.255 is no target".into()));
     let daemon = daemon(view).await;
     let request = GetBackendRequest { name: "nginx0".into() };
     let backend = daemon.client().get_backend(request).await.unwrap().into_inner().backend.unwrap();
     assert_eq!(backend.transitions.len(), 1);
-    assert_eq!(backend.refusal, "192.0.2.255 is no target");
+    assert_eq!(backend.rejection, "192.0.2.255 is no target");
 }
 
 #[tokio::test]
@@ -172,7 +171,7 @@ async fn refusals_name_the_thing() {
         (Code::NotFound, "no backend is named `nginx9`".into())
     );
     assert_eq!(
-        refused(client.get_health_check(GetHealthCheckRequest { name: "ping".into() })).await,
+        refused(client.get_healthcheck(GetHealthcheckRequest { name: "ping".into() })).await,
         (Code::NotFound, "no healthcheck is named `ping`".into())
     );
     assert_eq!(
@@ -196,7 +195,7 @@ async fn a_vpp_that_is_off_away_or_unread_is_unavailable() {
     view.vpp.actual = None;
     let unread = daemon(view.clone()).await;
     assert_eq!(
-        refused(unread.client().get_vpplb_state(GetVpplbStateRequest {})).await,
+        refused(unread.client().get_lb_state(GetLbStateRequest {})).await,
         (Code::Unavailable, "VPP's load balancer has not been read yet".into())
     );
     view.vpp.info = None;
@@ -218,14 +217,14 @@ async fn traffic_is_there_once_it_was_read() {
     let (handle, counters) = fixture::owner_with_counters(fixture::view());
     let daemon = daemon_of(handle).await;
     assert_eq!(
-        refused(daemon.client().get_vpplb_counters(GetVpplbCountersRequest {})).await,
+        refused(daemon.client().get_lb_counters(GetLbCountersRequest {})).await,
         (Code::Unavailable, "VPP's counters have not been read yet, or cannot be".into())
     );
     counters.send_replace(Some(Arc::new(fixture::counters())));
-    let counters = daemon.client().get_vpplb_counters(GetVpplbCountersRequest {}).await.unwrap().into_inner();
+    let counters = daemon.client().get_lb_counters(GetLbCountersRequest {}).await.unwrap().into_inner();
     let [web, other] = counters.vips.as_slice() else { panic!("two VIPs") };
     let packets = web.packets.unwrap();
-    assert_eq!((web.frontend.as_str(), packets.next, packets.no_server), ("web", 9, 4));
+    assert_eq!((web.frontend.as_str(), packets.existing_flow, packets.no_server), ("web", 9, 4));
     assert_eq!((other.frontend.as_str(), other.packets), ("", None));
     assert_eq!(other.route.unwrap().bytes, 1800);
     let [nginx0] = counters.backends.as_slice() else { panic!("one backend") };
@@ -235,7 +234,7 @@ async fn traffic_is_there_once_it_was_read() {
 #[tokio::test]
 async fn vpps_servers_are_named() {
     let daemon = daemon(fixture::view()).await;
-    let state = daemon.client().get_vpplb_state(GetVpplbStateRequest {}).await.unwrap().into_inner();
+    let state = daemon.client().get_lb_state(GetLbStateRequest {}).await.unwrap().into_inner();
     let conf = state.conf.unwrap();
     assert_eq!((conf.ipv4_src_address.as_str(), conf.ipv6_src_address.as_str()), ("", "2001:db8::1"));
     let vip = &state.vips[0];

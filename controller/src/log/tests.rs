@@ -1,7 +1,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use maglev_core::event::{Audit, Deed};
+use maglev_core::event::{Audit, AuditAction};
 use maglev_core::time::WallTime;
 use tracing::{Level, debug, trace};
 
@@ -60,12 +60,12 @@ fn what_happens_has_stable_fields() {
         to: "disabled".into(),
         reason: "disk swap".into(),
         expires: Some(fixture::wall(0)),
-        ..Audit::of("alice (uid 1000)".into(), Deed::Disable)
+        ..Audit::of("alice (uid 1000)".into(), AuditAction::Disable)
     };
     let audit = Event { at: WallTime(0), kind: Kind::Operator(audit) };
     assert_eq!(
         logged("info", || event(&audit)),
-        "<6> INFO maglevd::log: audit event=operator who=\"alice (uid 1000)\" what=\"disable\" subject=\"backend web3\" \
+        "<6> INFO maglevd::log: audit event=operator actor=\"alice (uid 1000)\" action=\"disable\" subject=\"backend web3\" \
          from=\"up\" to=\"disabled\" reason=\"disk swap\" expires=\"2026-11-22T12:00:00Z\"\n"
     );
     let reloaded = Event { at: WallTime(0), kind: Kind::Reloaded };

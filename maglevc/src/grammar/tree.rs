@@ -147,8 +147,8 @@ const SHOW: &[Node] = &[
     command(
         "healthchecks",
         "Every healthcheck, or one in full",
-        Verb::ShowHealthChecks,
-        &[name(Kind::HealthCheck, "This healthcheck, in full", Then::Nothing)],
+        Verb::ShowHealthchecks,
+        &[name(Kind::Healthcheck, "This healthcheck, in full", Then::Nothing)],
     ),
     command(
         "overrides",

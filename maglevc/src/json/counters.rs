@@ -1,12 +1,12 @@
 //! How much traffic VPP's load balancer has seen.
 
-use maglev_proto::v1::{GetVpplbCountersResponse, LbBackendCounters, LbVipCounters, Traffic};
+use maglev_proto::v1::{GetLbCountersResponse, LbBackendCounters, LbVipCounters, Traffic};
 use serde_json::{Value, json};
 
 use super::{given, list, time, vip};
 
 /// How much traffic VPP's load balancer has seen.
-pub fn render(counters: &GetVpplbCountersResponse) -> Value {
+pub fn render(counters: &GetLbCountersResponse) -> Value {
     json!({
         "read_at": time(counters.read_at.as_ref()),
         "vips": list(&counters.vips, vip_counters),
@@ -17,7 +17,7 @@ pub fn render(counters: &GetVpplbCountersResponse) -> Value {
 fn vip_counters(one: &LbVipCounters) -> Value {
     let packets = one.packets.map(|packets| {
         json!({
-            "next": packets.next,
+            "existing_flow": packets.existing_flow,
             "first": packets.first,
             "untracked": packets.untracked,
             "no_server": packets.no_server,

@@ -1,7 +1,10 @@
 //! What happens.
 
 use maglev_proto::v1::watch_events_response::Event;
-use maglev_proto::v1::{BlindEvent, Blindness, LogEvent, OperatorEvent, SyncEvent, WatchEventsResponse};
+use maglev_proto::v1::{
+    LocalFaultsEvent, LogEvent, MassFailureEvent, MassFailureResult, OperatorEvent, SyncEvent,
+    WatchEventsResponse,
+};
 use serde_json::{Value, json};
 
 use super::{given, seconds, time, transition, vip};
@@ -21,41 +24,45 @@ pub fn event(event: &WatchEventsResponse) -> Value {
             ("frontend", json!({ "name": frontend.name, "from": from, "to": to, "active_pool": pool }))
         }
         Some(Event::Prober(prober)) => ("prober", json!({ "connected": prober.connected })),
-        Some(Event::Blind(blind)) => ("blind", blind_event(blind)),
+        Some(Event::MassFailure(failure)) => ("mass_failure", mass_failure_event(failure)),
+        Some(Event::LocalFaults(faults)) => ("local_faults", local_faults_event(faults)),
         Some(Event::Vpp(vpp)) => ("vpp", json!({ "connected": vpp.connected })),
         Some(Event::Sync(sync)) => ("sync", sync_event(sync)),
         Some(Event::SyncFailure(failure)) => {
             let vip = failure.vip.as_ref().map(vip);
             ("sync_failure", json!({ "vip": vip, "step": given(&failure.step), "error": failure.error }))
         }
-        Some(Event::Refused(refused)) => ("refused", json!({ "name": refused.name, "why": refused.why })),
+        Some(Event::CheckRejected(rejected)) => {
+            ("check_rejected", json!({ "name": rejected.name, "reason": rejected.reason }))
+        }
         Some(Event::Drift(drift)) => {
-            ("drift", json!({ "vip": drift.vip.as_ref().map(vip), "mended": drift.mended }))
+            ("drift", json!({ "vip": drift.vip.as_ref().map(vip), "reverted": drift.reverted }))
         }
-        Some(Event::Shadow(shadow)) => {
-            ("shadow", json!({ "vip": shadow.vip.as_ref().map(vip), "shadowed": shadow.shadowed }))
+        Some(Event::AddressConflict(conflict)) => {
+            let vip = conflict.vip.as_ref().map(vip);
+            ("address_conflict", json!({ "vip": vip, "conflicting": conflict.conflicting }))
         }
-        Some(Event::Conf(conf)) => ("conf", json!({ "error": given(&conf.error) })),
+        Some(Event::LbConf(conf)) => ("lb_conf", json!({ "error": given(&conf.error) })),
         Some(Event::Operator(order)) => ("operator", operator_event(order)),
         Some(Event::Reload(_)) => ("reload", json!({})),
         Some(Event::Log(log)) => ("log", log_event(log)),
-        Some(Event::Lost(lost)) => ("lost", json!({ "count": lost.count })),
+        Some(Event::Dropped(dropped)) => ("dropped", json!({ "count": dropped.count })),
     };
     json!({ "at": time(event.at.as_ref()), "replay": event.replay, "kind": kind, kind: body })
 }
 
-fn blind_event(blind: &BlindEvent) -> Value {
-    let mut told = json!({ "verdict": words::blindness(blind.verdict()) });
-    if blind.verdict() == Blindness::Suspected {
-        told["failing"] = blind.failing.into();
-        told["of"] = blind.of.into();
-        told["wait_seconds"] = json!(seconds(blind.wait.as_ref()));
+fn mass_failure_event(failure: &MassFailureEvent) -> Value {
+    let mut body = json!({ "result": words::mass_failure_result(failure.result()) });
+    if failure.result() == MassFailureResult::Suspected {
+        body["failing"] = failure.failing.into();
+        body["total"] = failure.total.into();
+        body["hold_seconds"] = json!(seconds(failure.hold.as_ref()));
     }
-    if blind.verdict() == Blindness::Unseen {
-        told["name"] = json!(blind.name);
-        told["fault"] = json!(blind.fault);
-    }
-    told
+    body
+}
+
+fn local_faults_event(faults: &LocalFaultsEvent) -> Value {
+    json!({ "active": faults.active, "name": given(&faults.name), "fault": given(&faults.fault) })
 }
 
 fn sync_event(sync: &SyncEvent) -> Value {
@@ -71,8 +78,8 @@ fn sync_event(sync: &SyncEvent) -> Value {
 
 fn operator_event(order: &OperatorEvent) -> Value {
     json!({
-        "who": order.who,
-        "what": order.what,
+        "actor": order.actor,
+        "action": words::audit_action(order.action()),
         "subject": given(&order.subject),
         "from": given(&order.from),
         "to": given(&order.to),
@@ -99,9 +106,12 @@ mod tests {
 
     #[test]
     fn an_event_is_named_by_its_kind() {
-        let lost = maglev_proto::v1::LostEvent { count: 7 };
-        let told =
-            WatchEventsResponse { at: Some(fixture::at(0)), replay: false, event: Some(Event::Lost(lost)) };
+        let dropped = maglev_proto::v1::DroppedEvent { count: 7 };
+        let told = WatchEventsResponse {
+            at: Some(fixture::at(0)),
+            replay: false,
+            event: Some(Event::Dropped(dropped)),
+        };
         assert_eq!(
             event(&told).to_string(),
             r#"{"at":"2026-11-22T12:00:00Z","replay":false,"kind":"lost","lost":{"count":7}}"#
@@ -110,10 +120,10 @@ mod tests {
 
     #[test]
     fn a_drift_says_whether_it_is_mended_where_that_is_told() {
-        for mended in [Some(true), Some(false), None] {
-            let drift = maglev_proto::v1::DriftEvent { vip: Some(fixture::vip()), mended };
+        for reverted in [Some(true), Some(false), None] {
+            let drift = maglev_proto::v1::DriftEvent { vip: Some(fixture::vip()), reverted };
             let told = WatchEventsResponse { at: None, replay: false, event: Some(Event::Drift(drift)) };
-            assert_eq!(event(&told)["drift"]["mended"], json!(mended));
+            assert_eq!(event(&told)["drift"]["reverted"], json!(reverted));
         }
     }
 }

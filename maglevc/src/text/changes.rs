@@ -12,13 +12,13 @@ use crate::words;
 
 /// Every override, and who is behind it.
 pub fn overrides(listed: &ListOverridesResponse, now: SystemTime, screen: Screen) -> String {
-    let ListOverridesResponse { overrides: all, unkept } = listed;
-    let warning = warning("changes", unkept, screen);
+    let ListOverridesResponse { overrides: all, persist_error } = listed;
+    let warning = warning("changes", persist_error, screen);
     if all.is_empty() {
         return format!("nothing is overridden\n{warning}");
     }
-    let headings = ["backend", "frontend", "pool", "override", "who", "age", "left", "reason"];
-    let mut table = Table::new(&headings).names(&["backend", "frontend", "pool"]).prose(&["reason", "who"]);
+    let headings = ["backend", "frontend", "pool", "override", "actor", "age", "left", "reason"];
+    let mut table = Table::new(&headings).names(&["backend", "frontend", "pool"]).prose(&["reason", "actor"]);
     for one in all {
         let mark = if one.dangling { "*" } else { "" };
         table.row([
@@ -26,7 +26,7 @@ pub fn overrides(listed: &ListOverridesResponse, now: SystemTime, screen: Screen
             text(&one.frontend),
             text(&one.pool),
             styled(Style::Odd, format!("{}{mark}", words::overriding(one))),
-            text(&one.who),
+            text(&one.actor),
             text(age(one.at.as_ref(), now)),
             text(left(one.expires.as_ref(), now)),
             text(&one.reason),
@@ -39,17 +39,17 @@ pub fn overrides(listed: &ListOverridesResponse, now: SystemTime, screen: Screen
 }
 
 /// That `what` is not on disk, if it is not.
-fn warning(what: &str, unkept: &str, screen: Screen) -> String {
-    if unkept.is_empty() {
+fn warning(what: &str, persist_error: &str, screen: Screen) -> String {
+    if persist_error.is_empty() {
         return String::new();
     }
-    let warning = format!("warning: a restart of maglevd would forget {what}: {unkept}");
+    let warning = format!("warning: a restart of maglevd would forget {what}: {persist_error}");
     screen.apply(Style::Odd, &printable(&warning)) + "\n"
 }
 
 /// An override in one sentence.
 pub fn sentence(one: &Override, now: SystemTime) -> String {
-    let mut told = format!("{} by {}, {} ago", words::overriding(one), one.who, age(one.at.as_ref(), now));
+    let mut told = format!("{} by {}, {} ago", words::overriding(one), one.actor, age(one.at.as_ref(), now));
     if one.expires.is_some() {
         let until = second(one.expires.as_ref());
         told += &format!(", until {until} ({} left)", left(one.expires.as_ref(), now));
@@ -66,7 +66,7 @@ pub fn ordered(done: &Ordered, screen: Screen) -> String {
         Some(after) => is_now(done.before.as_ref(), after, screen),
         None => gone(&done.name),
     };
-    told + &warning("this", &done.unkept, screen)
+    told + &warning("this", &done.persist_error, screen)
 }
 
 /// That the configuration does not have what an override was undone of. Other overrides of it may be left.
@@ -104,7 +104,7 @@ pub fn weighed(done: &Weighed, screen: Screen) -> String {
         Some(after) => has_now(done, after),
         None => gone(&format!("{} in pool {} of {}", done.backend, done.pool, done.frontend)),
     };
-    told + &warning("this", &done.unkept, screen)
+    told + &warning("this", &done.persist_error, screen)
 }
 
 fn has_now(done: &Weighed, after: &PoolBackend) -> String {

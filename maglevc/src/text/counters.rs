@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use maglev_proto::v1::{GetVpplbCountersResponse, LbBackendCounters, LbVipCounters};
+use maglev_proto::v1::{GetLbCountersResponse, LbBackendCounters, LbVipCounters};
 
 use crate::screen::Screen;
 use crate::table::{Table, maybe, text};
@@ -10,7 +10,7 @@ use crate::time::{age, second};
 use crate::words;
 
 /// One table of the VIPs and one of the backends, and when they were read.
-pub fn render(counters: &GetVpplbCountersResponse, now: SystemTime, screen: Screen) -> String {
+pub fn render(counters: &GetLbCountersResponse, now: SystemTime, screen: Screen) -> String {
     let read = counters.read_at.as_ref();
     let (vips, backends) = (vips(&counters.vips), backends(&counters.backends));
     format!(
@@ -23,14 +23,22 @@ pub fn render(counters: &GetVpplbCountersResponse, now: SystemTime, screen: Scre
 }
 
 fn vips(all: &[LbVipCounters]) -> Table {
-    let headings =
-        ["vip", "frontend", "next", "first", "untracked", "no-server", "prefix-packets", "prefix-bytes"];
+    let headings = [
+        "vip",
+        "frontend",
+        "existing-flow",
+        "first",
+        "untracked",
+        "no-server",
+        "prefix-packets",
+        "prefix-bytes",
+    ];
     let mut table = Table::new(&headings).names(&["vip", "frontend"]);
     for one in all {
         table.row([
             text(words::vip(one.vip.as_ref())),
             text(&one.frontend),
-            maybe(one.packets.map(|packets| packets.next)),
+            maybe(one.packets.map(|packets| packets.existing_flow)),
             maybe(one.packets.map(|packets| packets.first)),
             maybe(one.packets.map(|packets| packets.untracked)),
             maybe(one.packets.map(|packets| packets.no_server)),

@@ -20,12 +20,12 @@ pub fn synced(plan: &Plan, dry_run: bool, screen: Screen) -> String {
 pub fn checked(answer: &CheckConfigResponse, screen: Screen) -> String {
     match (&answer.fault, &answer.plan) {
         (Some(fault), _) => lines(fault, screen),
-        (None, None) => "the configuration is good\n".into(),
+        (None, None) => "the configuration is valid\n".into(),
         (None, Some(plan)) if is_empty(plan) => {
-            "the configuration is good; a reload writes nothing to VPP\n".into()
+            "the configuration is valid; a reload writes nothing to VPP\n".into()
         }
         (None, Some(plan)) => {
-            format!("the configuration is good; a reload does this to VPP:\n{}", steps(plan, screen))
+            format!("the configuration is valid; a reload does this to VPP:\n{}", steps(plan, screen))
         }
     }
 }
@@ -39,12 +39,12 @@ pub fn reloaded(fault: Option<&ConfigFault>, screen: Screen) -> String {
 }
 
 const fn is_empty(plan: &Plan) -> bool {
-    !plan.conf && plan.vips.is_empty()
+    !plan.updates_global_conf && plan.vips.is_empty()
 }
 
 fn steps(plan: &Plan, screen: Screen) -> String {
     let mut text = String::new();
-    if plan.conf {
+    if plan.updates_global_conf {
         text.push_str("global settings: send\n");
     }
     for vip in &plan.vips {
@@ -60,14 +60,14 @@ fn vip_steps(vip: &VipPlan, screen: Screen) -> String {
         "" => write!(text, ": no frontend"),
         frontend => write!(text, ": frontend {}", printable(frontend)),
     };
-    if let Some(moved) = vip.moved {
+    if let Some(moved) = vip.new_flows_moved {
         let _ = write!(text, ", {:.1}% of new flows move", moved * 100.0);
     }
-    if let Some(flushed) = vip.flushed {
+    if let Some(flushed) = vip.flows_flushed {
         let _ = write!(text, ", {flushed} flows flushed");
     }
-    if vip.resets {
-        let _ = write!(text, ", {}", screen.apply(Style::Bad, "made anew: all its flows break"));
+    if vip.recreates_vip {
+        let _ = write!(text, ", {}", screen.apply(Style::Bad, "recreated: all its flows break"));
     }
     text.push('\n');
     for step in &vip.steps {
@@ -106,27 +106,27 @@ mod tests {
             vip: vip(80),
             frontend: "web".into(),
             steps: steps(&["set 192.0.2.11 weight 3 -> 1"]),
-            moved: Some(0.254),
-            flushed: Some(17),
-            resets: false,
+            new_flows_moved: Some(0.254),
+            flows_flushed: Some(17),
+            recreates_vip: false,
         };
         let reset = VipPlan {
             vip: vip(443),
             frontend: "tls".into(),
             steps: steps(&["remove vip", "create vip gre4 table 1024"]),
-            moved: Some(0.0),
-            flushed: Some(0),
-            resets: true,
+            new_flows_moved: Some(0.0),
+            flows_flushed: Some(0),
+            recreates_vip: true,
         };
         let gone = VipPlan {
             vip: vip(8080),
             frontend: String::new(),
             steps: steps(&["remove vip"]),
-            moved: None,
-            flushed: None,
-            resets: false,
+            new_flows_moved: None,
+            flows_flushed: None,
+            recreates_vip: false,
         };
-        Plan { conf: true, vips: vec![set, reset, gone] }
+        Plan { updates_global_conf: true, vips: vec![set, reset, gone] }
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
 global settings: send
 192.0.2.1 tcp/80: frontend web, 25.4% of new flows move, 17 flows flushed
   set 192.0.2.11 weight 3 -> 1
-192.0.2.1 tcp/443: frontend tls, 0.0% of new flows move, 0 flows flushed, made anew: all its flows break
+192.0.2.1 tcp/443: frontend tls, 0.0% of new flows move, 0 flows flushed, recreated: all its flows break
   remove vip
   create vip gre4 table 1024
 192.0.2.1 tcp/8080: no frontend
@@ -162,6 +162,6 @@ nothing was written
         );
         let answer = CheckConfigResponse { fault: Some(fault), plan: None };
         assert_eq!(checked(&answer, screen()), "maglev.a: is wrong\nmaglev.b: is worse\n");
-        assert_eq!(checked(&CheckConfigResponse::default(), screen()), "the configuration is good\n");
+        assert_eq!(checked(&CheckConfigResponse::default(), screen()), "the configuration is valid\n");
     }
 }

@@ -22,7 +22,7 @@ sorry   192.0.2.11  -            up (stale)      1/1  10m30s  -
 fn a_list_of_nothing_says_so() {
     assert_eq!(shown(&Shown::Frontends(Vec::new())), "the configuration has no frontends\n");
     assert_eq!(shown(&Shown::Backends(Vec::new())), "the configuration has no backends\n");
-    assert_eq!(shown(&Shown::HealthChecks(Vec::new())), "the configuration has no healthchecks\n");
+    assert_eq!(shown(&Shown::Healthchecks(Vec::new())), "the configuration has no healthchecks\n");
 }
 
 #[test]
@@ -51,7 +51,7 @@ when                  age    from  to    why
 
 #[test]
 fn a_backend_that_is_not_probed_says_why() {
-    let refused = Backend { refusal: "too many checks".into(), ..fixture::nginx0() };
+    let refused = Backend { rejection: "too many checks".into(), ..fixture::nginx0() };
     assert!(shown(&Shown::Backends(vec![refused])).contains("not probed: too many checks"));
 }
 
@@ -59,18 +59,18 @@ fn a_backend_that_is_not_probed_says_why() {
 fn a_list_of_frontends() {
     let held = Frontend {
         name: "shop".into(),
-        released: false,
-        distorted: false,
+        startup_done: false,
+        weights_exceed_table: false,
         warnings: Vec::new(),
         ..fixture::web()
     };
-    let plain = Frontend { name: "wiki".into(), released: true, ..held.clone() };
+    let plain = Frontend { name: "wiki".into(), startup_done: true, ..held.clone() };
     assert_eq!(
         shown(&Shown::Frontends(vec![held, fixture::web(), plain])),
         "\
 name  vip                state  pool      since   note
-shop  192.0.2.80 tcp/80  up     fallback  10m30s  held
-web   192.0.2.80 tcp/80  up     fallback  10m30s  distorted, 1 warning
+shop  192.0.2.80 tcp/80  up     fallback  10m30s  startup hold
+web   192.0.2.80 tcp/80  up     fallback  10m30s  weights exceed table, 1 warning
 wiki  192.0.2.80 tcp/80  up     fallback  10m30s  -
 "
     );
@@ -113,8 +113,7 @@ fn what_vpp_has() {
         failure: "VNET_API_ERROR_NO_SUCH_ENTRY".into(),
         ..fixture::lb_vip()
     };
-    let state =
-        GetVpplbStateResponse { conf: Some(fixture::conf()), vips: vec![fixture::lb_vip(), stranger] };
+    let state = GetLbStateResponse { conf: Some(fixture::conf()), vips: vec![fixture::lb_vip(), stranger] };
     assert_eq!(
         shown(&Shown::VppLbState(state)),
         "\

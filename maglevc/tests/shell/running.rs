@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixListener;
 
-use maglev_proto::v1::LostEvent;
+use maglev_proto::v1::DroppedEvent;
 use maglev_proto::v1::watch_events_response::Event;
 use rustix::process::Signal;
 use rustix::termios::LocalModes;
@@ -22,7 +22,7 @@ fn events_are_watched_until_a_key_is_pressed() {
         terminal.press("watch events\r");
         terminal.until_line("until any key is pressed:");
         terminal.until_line("frontend web is up, pool fallback");
-        fake.tell(Event::Lost(LostEvent { count: 7 }));
+        fake.tell(Event::Dropped(DroppedEvent { count: 7 }));
         terminal.until_last("2026-11-22T12:01:00.000Z lost 7 events: read too slowly");
         terminal.press(key);
         terminal.until_last("maglev>");
@@ -94,7 +94,7 @@ fn events_go_on_when_the_daemon_comes_back() {
     let replayed =
         |lines: &[String]| lines.iter().filter(|line| line.contains("frontend web is up")).count() == 2;
     terminal.until("a second replay", replayed);
-    fake.tell(Event::Lost(LostEvent { count: 7 }));
+    fake.tell(Event::Dropped(DroppedEvent { count: 7 }));
     terminal.until_line("lost 7 events");
     terminal.press("x");
     terminal.until_last("maglev>");

@@ -58,12 +58,13 @@ fn run_request(input: &[u8]) {
         0 => again::<v1::WatchEventsRequest>(bytes),
         1 => again::<v1::SetFrontendPoolBackendWeightRequest>(bytes),
         2 => again::<v1::DisableBackendRequest>(bytes),
-        3 => again::<v1::SyncVpplbStateRequest>(bytes),
+        3 => again::<v1::SyncLbStateRequest>(bytes),
         4 => again::<v1::ExplainBackendRequest>(bytes),
         _ => again::<v1::GetFrontendRequest>(bytes),
     }
-    if let Ok(v1::Note { reason, lifetime }) = v1::Note::decode(bytes) {
-        let by = maglevd::grpc::overrides::by("nobody".into(), Some(v1::Note { reason, lifetime }));
+    if let Ok(v1::OverrideMetadata { reason, lifetime }) = v1::OverrideMetadata::decode(bytes) {
+        let by =
+            maglevd::grpc::overrides::by("nobody".into(), Some(v1::OverrideMetadata { reason, lifetime }));
         assert!(by.is_ok() || lifetime.is_some());
     }
     if let Ok(request) = v1::WatchEventsRequest::decode(bytes) {
@@ -85,12 +86,13 @@ fn seeds() -> Vec<Vec<u8>> {
 }
 
 fn request_seeds() -> Vec<Vec<u8>> {
-    let note = v1::Note { reason: "disk".into(), lifetime: Duration::from_secs(7200).try_into().ok() };
+    let metadata =
+        v1::OverrideMetadata { reason: "disk".into(), lifetime: Duration::from_secs(7200).try_into().ok() };
     let watch = v1::WatchEventsRequest { kinds: vec![1, 2, 3], log_level: 2 };
-    let named = v1::DisableBackendRequest { name: "nginx0".into(), note: Some(note.clone()) };
+    let named = v1::DisableBackendRequest { name: "nginx0".into(), metadata: Some(metadata.clone()) };
     vec![
         [&[0][..], &watch.encode_to_vec()].concat(),
         [&[2][..], &named.encode_to_vec()].concat(),
-        [&[5][..], &note.encode_to_vec()].concat(),
+        [&[5][..], &metadata.encode_to_vec()].concat(),
     ]
 }

@@ -81,7 +81,7 @@ impl World {
             let reasons = self.state.explain_frontend(&frontend.name, self.now).expect("it is there");
             reasons.iter().for_each(|reason| shown(&reason.text, 4096));
         }
-        view.prober.refused.iter().for_each(|(_, why)| shown(why, MAX_DETAIL));
+        view.prober.rejected_checks.iter().for_each(|(_, why)| shown(why, MAX_DETAIL));
         let _ = self.state.preview(self.actual.clone(), None, self.now);
     }
 

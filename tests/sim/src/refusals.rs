@@ -128,7 +128,7 @@ impl World {
     /// `maglevd` has told of this. What is wrong with it: nothing is heard of what is refused.
     pub fn told(&mut self, kind: &Kind) -> Option<String> {
         match kind {
-            Kind::Refused { name, .. } => {
+            Kind::CheckRejected { name, .. } => {
                 let untold = self.refusals.untold.get_mut(&self.shape.server(Shape::number(name)?))?;
                 *untold = untold.saturating_sub(1);
                 None

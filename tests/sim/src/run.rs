@@ -119,7 +119,7 @@ async fn show(site: &Site) {
         let members = frontend.pools.iter().flat_map(|pool| &pool.backends);
         let members: Vec<_> =
             members.map(|m| format!("{} {} (VPP {:?})", m.name, m.effective, m.in_vpp)).collect();
-        let (name, state, released) = (&frontend.name, frontend.state, frontend.released);
+        let (name, state, released) = (&frontend.name, frontend.state, frontend.startup_done);
         site.tell(&format!("state  {name} is {state}, released {released}: {}", members.join(", ")));
     }
     let weights = site.with(|world| world.vpp.as_ref().map(vpp::Running::weights));

@@ -321,7 +321,7 @@ fn shown(kind: &Kind) -> String {
         Kind::StepFailed { vip, step, error } => write!(text, "{vip}: {step} failed: {error}"),
         Kind::Synced { vip, counts } => write!(text, "{vip} synced {counts:?}"),
         Kind::Operator(audit) => {
-            write!(text, "{}: {} {} -> {}", audit.subject, audit.what.as_str(), audit.from, audit.to)
+            write!(text, "{}: {} {} -> {}", audit.subject, audit.action.as_str(), audit.from, audit.to)
         }
         other => write!(text, "{other:?}"),
     };

@@ -83,7 +83,7 @@ impl DocumentedHost {
         let names: BTreeSet<_> = config.backends.keys().map(ToString::to_string).collect();
         maglevd.until_up(&names.iter().map(String::as_str).collect::<Vec<_>>());
         for frontend in config.frontends.keys() {
-            let released = || maglevd.frontend(frontend).released;
+            let released = || maglevd.frontend(frontend).startup_done;
             until(released, || format!("{:#?}", maglevd.frontend(frontend)));
         }
     }

@@ -116,7 +116,7 @@ def main(target, role, *tls):
     expect(grpc.StatusCode.UNAVAILABLE, "VPP", lambda: call(f"{SERVICE}/GetVPPInfo"))
     expect(grpc.StatusCode.RESOURCE_EXHAUSTED, "1 MiB", lambda: call(f"{SERVICE}/GetBackend", name="x" * (2 << 20)))
 
-    sync = lambda: call(f"{SERVICE}/SyncVPPLBState")
+    sync = lambda: call(f"{SERVICE}/SyncLbState")
     if role == "view":
         expect(grpc.StatusCode.PERMISSION_DENIED, "takes the role operate", sync)
     else:

@@ -8,7 +8,7 @@ use maglev_lab::servers;
 use maglev_lab::test_dir::TestDir;
 use maglev_proto::DESCRIPTORS;
 use maglev_proto::v1::maglev_client::MaglevClient;
-use maglev_proto::v1::{CheckConfigRequest, ReloadConfigRequest, SyncVpplbStateRequest};
+use maglev_proto::v1::{CheckConfigRequest, ReloadConfigRequest, SyncLbStateRequest};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -28,7 +28,7 @@ const ELEVATED_CALLS: [(&str, &str); 8] = [
     ("ReloadConfig", "admin"),
     ("ResumeBackend", "operate"),
     ("SetFrontendPoolBackendWeight", "operate"),
-    ("SyncVPPLBState", "operate"),
+    ("SyncLbState", "operate"),
     ("UnsetFrontendPoolBackendWeight", "operate"),
 ];
 
@@ -89,9 +89,9 @@ fn dry_run_sync_needs_only_view() {
     let identity = files.authority.valid("view.example.org");
     fixture.maglevd.wait(async {
         let mut client = MaglevClient::new(files.connect(fixture.address, Some(&identity)).await.unwrap());
-        let dry = client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: true }).await.unwrap_err();
+        let dry = client.sync_lb_state(SyncLbStateRequest { dry_run: true }).await.unwrap_err();
         assert_eq!(dry.code(), Code::Unavailable, "{dry}");
-        let wet = client.sync_vpplb_state(SyncVpplbStateRequest { dry_run: false }).await.unwrap_err();
+        let wet = client.sync_lb_state(SyncLbStateRequest { dry_run: false }).await.unwrap_err();
         assert_eq!(wet.code(), Code::PermissionDenied, "{wet}");
     });
 }

@@ -7,7 +7,7 @@ use maglev_lab::PATIENCE;
 use maglev_lab::maglevd::Maglevd;
 use maglev_lab::packets::single_flow::{self, GRE, SIZE};
 use maglev_proto::v1::watch_events_response::Event;
-use maglev_proto::v1::{GetVpplbCountersRequest, GetVpplbCountersResponse, LbPackets};
+use maglev_proto::v1::{GetLbCountersRequest, GetLbCountersResponse, LbPackets};
 use maglev_vpp::message::{CliInband, Message};
 use tonic::{Code, Status};
 
@@ -21,9 +21,9 @@ fn send(fixture: &WebFixture, count: u64) {
     });
 }
 
-fn counters(maglevd: &Maglevd) -> Result<GetVpplbCountersResponse, Status> {
+fn counters(maglevd: &Maglevd) -> Result<GetLbCountersResponse, Status> {
     let mut client = maglevd.client.clone();
-    let reply = maglevd.wait(client.get_vpplb_counters(GetVpplbCountersRequest {}));
+    let reply = maglevd.wait(client.get_lb_counters(GetLbCountersRequest {}));
     reply.map(tonic::Response::into_inner)
 }
 
@@ -31,8 +31,8 @@ fn counters(maglevd: &Maglevd) -> Result<GetVpplbCountersResponse, Status> {
 fn until(
     maglevd: &Maglevd,
     what: &str,
-    is_it: impl Fn(&Result<GetVpplbCountersResponse, Status>) -> bool,
-) -> Result<GetVpplbCountersResponse, Status> {
+    is_it: impl Fn(&Result<GetLbCountersResponse, Status>) -> bool,
+) -> Result<GetLbCountersResponse, Status> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = counters(maglevd);
@@ -45,11 +45,11 @@ fn until(
 }
 
 /// Returns the packet counters of the first VIP.
-fn vip_packets(found: &Result<GetVpplbCountersResponse, Status>) -> Option<LbPackets> {
+fn vip_packets(found: &Result<GetLbCountersResponse, Status>) -> Option<LbPackets> {
     found.as_ref().ok()?.vips.first()?.packets
 }
 
-fn unavailable(found: &Result<GetVpplbCountersResponse, Status>) -> bool {
+fn unavailable(found: &Result<GetLbCountersResponse, Status>) -> bool {
     found.as_ref().is_err_and(|status| status.code() == Code::Unavailable)
 }
 
@@ -58,7 +58,7 @@ fn packets_are_counted_per_vip_and_backend() {
     let fixture = WebFixture::new();
     let maglevd = fixture.settled();
     send(&fixture, 10);
-    let expected = LbPackets { next: 9, first: 1, untracked: 0, no_server: 0 };
+    let expected = LbPackets { existing_flow: 9, first: 1, untracked: 0, no_server: 0 };
     let found = until(&maglevd, "10 packets", |found| vip_packets(found) == Some(expected)).unwrap();
 
     let [vip] = found.vips.as_slice() else { panic!("expected one VIP: {found:#?}") };
@@ -86,8 +86,7 @@ fn stats_indexes_are_resolved_once_per_vip() {
     let asked = || ["cli_inband", "ip_route_lookup_v2"].map(|name| sim.count(name));
     let mut last = None;
     for _ in 0..3 {
-        let new =
-            |found: &Result<GetVpplbCountersResponse, _>| found.as_ref().is_ok_and(|f| f.read_at != last);
+        let new = |found: &Result<GetLbCountersResponse, _>| found.as_ref().is_ok_and(|f| f.read_at != last);
         last = until(&maglevd, "another reading", new).unwrap().read_at;
     }
     assert_eq!(asked(), [1, 1], "the listing includes the servers");
@@ -140,7 +139,10 @@ fn vppctl(fixture: &WebFixture, commands: &[&str]) {
 }
 
 fn until_shadowed(maglevd: &mut Maglevd, wanted: bool) {
-    maglevd.until("the event", |event| matches!(event, Event::Shadow(event) if event.shadowed == wanted));
+    maglevd.until(
+        "the event",
+        |event| matches!(event, Event::AddressConflict(event) if event.conflicting == wanted),
+    );
     let warning = "VPP has this address on an interface: the VIP gets no traffic";
     let expected: &[&str] = if wanted { &[warning] } else { &[] };
     assert_eq!(maglevd.frontend("web").warnings, expected);

@@ -87,14 +87,14 @@ fn disable_is_announced_and_survives_restart() {
     for (name, value) in [
         ("kind", json!("disabled")),
         ("backend", json!("a")),
-        ("who", json!(who)),
+        ("actor", json!(who)),
         ("reason", json!("disk swap")),
         ("dangling", json!(false)),
     ] {
         assert_eq!(only[name], value, "{overrides}");
     }
     assert!(only["expires"].as_str().unwrap().starts_with(until.trim_end_matches('Z')), "{overrides}");
-    assert_eq!(overrides["unkept"], Value::Null);
+    assert_eq!(overrides["persist_error"], Value::Null);
 
     drop(watch);
     maglevd.process.kill();

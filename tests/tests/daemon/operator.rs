@@ -6,16 +6,16 @@ use maglev_lab::maglevd::Maglevd;
 use maglev_lab::metrics::Scrape;
 use maglev_lab::vpp_observer::host;
 use maglev_proto::v1::{
-    CheckConfigRequest, ConfigFault, ReloadConfigRequest, SyncVpplbStateRequest, SyncVpplbStateResponse,
+    CheckConfigRequest, ConfigFault, ReloadConfigRequest, SyncLbStateRequest, SyncLbStateResponse,
 };
 use maglev_vpp::message::{LbAsSetWeight, Vip};
 use nix::sys::signal::Signal;
 
 use crate::{BACKENDS, VIP, WebFixture};
 
-fn sync(maglevd: &Maglevd, dry_run: bool) -> SyncVpplbStateResponse {
+fn sync(maglevd: &Maglevd, dry_run: bool) -> SyncLbStateResponse {
     let mut client = maglevd.client.clone();
-    maglevd.wait(client.sync_vpplb_state(SyncVpplbStateRequest { dry_run })).unwrap().into_inner()
+    maglevd.wait(client.sync_lb_state(SyncLbStateRequest { dry_run })).unwrap().into_inner()
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn sync_applies_the_dry_run_plan() {
     fixture.observer().client(async |client| client.request(&edit).await.unwrap());
 
     let plan = sync(&maglevd, true).plan.unwrap();
-    assert_eq!((plan.conf, plan.vips.len()), (false, 1), "{plan:#?}");
+    assert_eq!((plan.updates_global_conf, plan.vips.len()), (false, 1), "{plan:#?}");
     assert_eq!((plan.vips[0].frontend.as_str(), plan.vips[0].steps.len()), ("web", 1), "{plan:#?}");
     assert_eq!(fixture.observer().vips()[&VIP.parse().unwrap()], fixture.weights(99, 5, 0));
 
@@ -36,7 +36,7 @@ fn sync_applies_the_dry_run_plan() {
         "a dry run must not be audited"
     );
     assert_eq!(sync(&maglevd, false).plan.unwrap(), plan);
-    maglevd.process.line(0, "what=\"sync\"");
+    maglevd.process.line(0, "action=\"sync\"");
     fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
     assert_eq!(sync(&maglevd, true).plan.unwrap_or_default().vips, []);
 }
@@ -71,9 +71,9 @@ fn invalid_config_is_reported_and_counted() {
     );
     fixture.dir.write("maglev.yaml", &good);
     assert_eq!(ask(true), None);
-    maglevd.process.line(0, "what=\"reload\"");
+    maglevd.process.line(0, "action=\"reload\"");
     maglevd.process.signal(Signal::SIGHUP);
-    maglevd.process.line(0, "who=\"SIGHUP\" what=\"reload\"");
+    maglevd.process.line(0, "actor=\"SIGHUP\" action=\"reload\"");
 
     let reloads = |result| Scrape::fetch(metrics).value("maglev_config_reload_total", &[result]);
     assert_eq!((reloads("failure"), reloads("success")), (2.0, 2.0));

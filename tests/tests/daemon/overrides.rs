@@ -6,36 +6,36 @@ use maglev_lab::fixtures::SmallDisk;
 use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_proto::v1::{
     BackendState, DisableBackendRequest, EnableBackendRequest, ListOverridesRequest, ListOverridesResponse,
-    Note, OverrideKind, PauseBackendRequest, SetFrontendPoolBackendWeightRequest,
+    OverrideKind, OverrideMetadata, PauseBackendRequest, SetFrontendPoolBackendWeightRequest,
 };
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use crate::{BACKENDS, VIP, WebFixture};
 
-fn note(reason: &str, seconds: Option<i64>) -> Option<Note> {
+fn metadata(reason: &str, seconds: Option<i64>) -> Option<OverrideMetadata> {
     let lifetime = seconds.map(|seconds| maglev_proto::Duration { seconds, nanos: 0 });
-    Some(Note { reason: reason.to_owned(), lifetime })
+    Some(OverrideMetadata { reason: reason.to_owned(), lifetime })
 }
 
 /// Disables a backend and returns the answer's persist error.
-fn disable(maglevd: &Maglevd, name: &str, note: Option<Note>) -> String {
+fn disable(maglevd: &Maglevd, name: &str, metadata: Option<OverrideMetadata>) -> String {
     let mut client = maglevd.client.clone();
-    let request = DisableBackendRequest { name: name.to_owned(), note };
+    let request = DisableBackendRequest { name: name.to_owned(), metadata };
     let answer = maglevd.wait(client.disable_backend(request)).unwrap().into_inner();
     assert_eq!(answer.backend.unwrap().state(), BackendState::Disabled);
-    answer.unkept
+    answer.persist_error
 }
 
 fn pause(maglevd: &Maglevd, name: &str) {
     let mut client = maglevd.client.clone();
-    let request = PauseBackendRequest { name: name.to_owned(), note: None };
+    let request = PauseBackendRequest { name: name.to_owned(), metadata: None };
     maglevd.wait(client.pause_backend(request)).unwrap();
 }
 
 fn weight(backend: &str, weight: u32) -> SetFrontendPoolBackendWeightRequest {
     let (frontend, pool, backend) = ("web".to_owned(), "first".to_owned(), backend.to_owned());
-    SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, note: None }
+    SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, metadata: None }
 }
 
 fn set_weight(maglevd: &Maglevd, backend: &str, to: u32) {
@@ -55,7 +55,7 @@ fn acknowledged_overrides_survive_sigkill() {
     set_weight(&maglevd, "b", 100);
     fixture.observer().until([(VIP, fixture.weights(10, 10, 0))]);
     pause(&maglevd, "c");
-    assert_eq!(disable(&maglevd, "a", note("disk swap", Some(3600))), "");
+    assert_eq!(disable(&maglevd, "a", metadata("disk swap", Some(3600))), "");
     let before = listed(&maglevd);
     fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
     maglevd.process.kill();
@@ -72,7 +72,7 @@ fn acknowledged_overrides_survive_sigkill() {
     assert_eq!(before.overrides.len(), 3);
     // This write proves that `maglevd` had the opportunity to write more.
     let mut client = maglevd.client.clone();
-    let request = EnableBackendRequest { name: "a".to_owned(), note: None };
+    let request = EnableBackendRequest { name: "a".to_owned(), metadata: None };
     maglevd.wait(client.enable_backend(request)).unwrap();
     fixture.observer().until([(VIP, fixture.weights(10, 10, 0))]);
     let writes = fixture.observer().writes().split_off(written);
@@ -124,12 +124,12 @@ fn persisted_disable_is_applied_after_restart() {
 fn override_expires_on_time() {
     let fixture = WebFixture::new();
     let mut maglevd = fixture.settled();
-    disable(&maglevd, "a", note("reboot", Some(1)));
+    disable(&maglevd, "a", metadata("reboot", Some(1)));
     maglevd.until_backend("a", BackendState::Disabled);
     maglevd.until_backend("a", BackendState::Up);
     assert_eq!(listed(&maglevd), ListOverridesResponse::default());
-    let line = maglevd.process.line(0, "who=\"expiry\"");
-    assert!(line.contains("what=\"enable\" subject=\"backend a\""), "{line}");
+    let line = maglevd.process.line(0, "actor=\"expiry\"");
+    assert!(line.contains("action=\"enable\" subject=\"backend a\""), "{line}");
 
     // An override also expires while `maglevd` is down.
     maglevd.process.kill();
@@ -175,9 +175,9 @@ fn missing_state_dir_is_reported_in_answer() {
     let fixture = WebFixture::new();
     let mut maglevd = fixture.setup(fixture.config()).flag("--state-dir", "").start();
     maglevd.until_up(&BACKENDS);
-    let unkept = disable(&maglevd, "a", None);
-    assert!(unkept.contains("--state-dir"), "{unkept}");
-    assert_eq!(listed(&maglevd).unkept, unkept);
+    let persist_error = disable(&maglevd, "a", None);
+    assert!(persist_error.contains("--state-dir"), "{persist_error}");
+    assert_eq!(listed(&maglevd).persist_error, persist_error);
 }
 
 #[test]
@@ -194,20 +194,20 @@ fn full_or_readonly_disk_keeps_overrides() {
     let before = file();
     let ballast = small.fill();
 
-    let unkept = disable(&maglevd, "b", note("the disk is full", None));
-    assert!(unkept.contains("No space left on device"), "{unkept}");
+    let persist_error = disable(&maglevd, "b", metadata("the disk is full", None));
+    assert!(persist_error.contains("No space left on device"), "{persist_error}");
     fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
-    assert_eq!((file(), listed(&maglevd).unkept), (before.clone(), unkept));
+    assert_eq!((file(), listed(&maglevd).persist_error), (before.clone(), persist_error));
     maglevd.process.line(0, "cannot be written down");
     fs::remove_file(&ballast[0]).unwrap();
     maglevd.process.line(0, "written down again");
     assert!(file().contains("the disk is full"));
-    assert_eq!(listed(&maglevd).unkept, "");
+    assert_eq!(listed(&maglevd).persist_error, "");
 
     small.remount("ro");
     let before = file();
-    let unkept = disable(&maglevd, "c", None);
-    assert!(unkept.contains("Read-only file system"), "{unkept}");
+    let persist_error = disable(&maglevd, "c", None);
+    assert!(persist_error.contains("Read-only file system"), "{persist_error}");
     fixture.observer().until([(VIP, fixture.weights(0, 0, 0))]);
     assert_eq!(file(), before);
     // A read-only file is still read at start.

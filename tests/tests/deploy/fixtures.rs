@@ -142,5 +142,5 @@ impl PackageFixture {
 fn is_in_control(maglevd: &Maglevd) -> bool {
     let backend = |name: &&str| maglevd.backend(name);
     let known = BACKENDS.iter().map(backend).all(|it| it.state() == BackendState::Up && !it.stale);
-    known && maglevd.frontend("web").released
+    known && maglevd.frontend("web").startup_done
 }

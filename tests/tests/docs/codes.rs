@@ -61,7 +61,7 @@ fn every_event_is_documented() {
     let events = response.field.iter().filter(|field| field.oneof_index.is_some());
     // These two describe the stream itself.
     let mut documented = documented("event");
-    documented.extend(set(["log", "lost"]));
+    documented.extend(set(["log", "dropped"]));
     assert_same("events", &documented, &set(events.map(FieldDescriptorProto::name)));
 }
 

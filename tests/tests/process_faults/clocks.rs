@@ -6,7 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::skip;
-use maglev_proto::v1::{BackendState, DisableBackendRequest, Note, SetFrontendPoolBackendWeightRequest};
+use maglev_proto::v1::{
+    BackendState, DisableBackendRequest, OverrideMetadata, SetFrontendPoolBackendWeightRequest,
+};
 
 use crate::fixtures::{BACKENDS, ProcessFixture, assert_nothing_went_down};
 
@@ -93,19 +95,19 @@ fn override_expiry_follows_wall_clock() {
     };
     let mut maglevd = clock.apply_to(fixture.setup(&fixture.config())).start();
     maglevd.until_up(&BACKENDS);
-    let note = |seconds| {
+    let metadata = |seconds| {
         let lifetime = Some(maglev_proto::Duration { seconds, nanos: 0 });
-        Some(Note { reason: String::new(), lifetime })
+        Some(OverrideMetadata { reason: String::new(), lifetime })
     };
     let mut client = maglevd.client.clone();
-    let request = DisableBackendRequest { name: "b".to_owned(), note: note(3600) };
+    let request = DisableBackendRequest { name: "b".to_owned(), metadata: metadata(3600) };
     maglevd.wait(client.disable_backend(request)).unwrap();
     // A step back does not end an override.
     clock.set(-YEAR);
     let set_weight = |maglevd: &Maglevd, weight, seconds| {
         let (frontend, pool, backend) = ("web".to_owned(), "last".to_owned(), "c".to_owned());
-        let note = note(seconds);
-        let request = SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, note };
+        let metadata = metadata(seconds);
+        let request = SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, metadata };
         let mut client = maglevd.client.clone();
         maglevd.wait(client.set_frontend_pool_backend_weight(request)).unwrap();
     };
@@ -115,7 +117,7 @@ fn override_expiry_follows_wall_clock() {
     set_weight(&maglevd, 30, 1);
     clock.set(YEAR);
     maglevd.until_backend("b", BackendState::Up);
-    maglevd.process.line(0, "who=\"expiry\"");
+    maglevd.process.line(0, "actor=\"expiry\"");
     assert_nothing_went_down(&maglevd.process);
 }
 
@@ -142,6 +144,6 @@ fn differing_monotonic_clocks_do_not_matter() {
         maglevd.until_up(&BACKENDS);
         fixture.until_weights(10, 5, 0);
         assert!(fixture.writes().len() > written.len());
-        assert_eq!(fixture.scrape().value("maglev_blind_total", &["verdict=\"confirmed\""]), 1.0);
+        assert_eq!(fixture.scrape().value("maglev_mass_failures_total", &["result=\"confirmed\""]), 1.0);
     }
 }

@@ -59,7 +59,7 @@ fn starved_prober_reports_lateness_and_keeps_health() {
     let late = || {
         let scrape = fixture.scrape();
         let within = scrape.value("maglev_probe_lateness_seconds_bucket", &["le=\"0.25\""]);
-        let put_off = scrape.value("maglev_prober_dropped_total", &["reason=\"stall\""]);
+        let put_off = scrape.value("maglev_prober_probes_delayed_total", &["reason=\"stall\""]);
         scrape.value("maglev_probe_lateness_seconds_count", &[]) - within + put_off
     };
     until("late probes to be reported", late, |&late| late >= 5.0);

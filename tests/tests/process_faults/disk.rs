@@ -17,10 +17,10 @@ use crate::fixtures::{BACKENDS, ProcessFixture, Recovery, names, repetitions, un
 /// Disables a backend and returns the answer's persist error.
 fn disable(maglevd: &Maglevd, name: &str) -> String {
     let mut client = maglevd.client.clone();
-    let request = DisableBackendRequest { name: name.to_owned(), note: None };
+    let request = DisableBackendRequest { name: name.to_owned(), metadata: None };
     let answer = maglevd.wait(client.disable_backend(request)).unwrap().into_inner();
     assert_eq!(answer.backend.unwrap().state(), BackendState::Disabled);
-    answer.unkept
+    answer.persist_error
 }
 
 #[test]
@@ -47,9 +47,9 @@ fn failing_disk_at_start_is_reported_later_saved() {
         maglevd.until_up(&["a", "b"]);
         assert_eq!(maglevd.backend("c").state(), BackendState::Disabled);
         assert_eq!(fixture.scrape().value("maglev_overrides_unsaved", &[]), 0.0);
-        let unkept = disable(&maglevd, "b");
+        let persist_error = disable(&maglevd, "b");
         let why = if read_only { "Read-only file system" } else { "No space left on device" };
-        assert!(unkept.contains(why), "{unkept}");
+        assert!(persist_error.contains(why), "{persist_error}");
         fixture.until_weights(10, 0, 0);
         assert_eq!(fixture.scrape().value("maglev_overrides_unsaved", &[]), 1.0);
         assert!(fixture.scrape().value("maglev_overrides_save_total", &["result=\"failure\""]) >= 1.0);
@@ -92,8 +92,8 @@ fn failed_fsync_is_reported_as_unsaved() {
         }
         let strace = Process::spawn("strace", command.args(["-p", &maglevd.process.pid().to_string()]));
         strace.line(0, "attached");
-        let unkept = disable(&maglevd, "b");
-        assert!(unkept.contains(words), "{call} {error}: {unkept}");
+        let persist_error = disable(&maglevd, "b");
+        assert!(persist_error.contains(words), "{call} {error}: {persist_error}");
         assert_eq!(fs::read(fixture.dir.path("state/overrides.json")).unwrap(), before);
         let said = maglevd.process.line_count();
         drop(strace);

@@ -86,9 +86,9 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
     // An existing client is served, but its override cannot be persisted.
     assert_eq!(maglevd.backend("a").state(), BackendState::Up);
     let (mut client, request) =
-        (maglevd.client.clone(), DisableBackendRequest { name: "c".to_owned(), note: None });
+        (maglevd.client.clone(), DisableBackendRequest { name: "c".to_owned(), metadata: None });
     let answer = maglevd.wait(client.disable_backend(request)).unwrap().into_inner();
-    assert!(answer.unkept.contains("Too many open files"), "{}", answer.unkept);
+    assert!(answer.persist_error.contains("Too many open files"), "{}", answer.persist_error);
     // The file cannot be read, so the current configuration stays.
     maglevd.process.signal(Signal::SIGHUP);
     maglevd.process.line(said, "not reloaded");

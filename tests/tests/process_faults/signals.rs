@@ -192,9 +192,9 @@ fn second_of_two_large_reloads_wins() {
     // The state is final, not a step towards another.
     let is_content = || {
         let mut client = maglevd.client.clone();
-        let request = maglev_proto::v1::SyncVpplbStateRequest { dry_run: true };
-        let plan = maglevd.wait(client.sync_vpplb_state(request)).ok()?.into_inner();
-        Some(plan.plan.is_none_or(|plan| !plan.conf && plan.vips.is_empty()))
+        let request = maglev_proto::v1::SyncLbStateRequest { dry_run: true };
+        let plan = maglevd.wait(client.sync_lb_state(request)).ok()?.into_inner();
+        Some(plan.plan.is_none_or(|plan| !plan.updates_global_conf && plan.vips.is_empty()))
     };
     until("an empty plan", is_content, |content| *content == Some(true));
     assert!(have_weights(&sim.vips(), [2, 1, 4]));

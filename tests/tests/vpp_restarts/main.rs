@@ -17,6 +17,6 @@ fn until_in_control(maglevd: &Maglevd) {
         maglevd.wait(client.list_backends(ListBackendsRequest {})).unwrap().into_inner().backends
     };
     let known = |backend: &Backend| backend.state() != BackendState::Unknown && !backend.stale;
-    let in_control = || backends().iter().all(known) && maglevd.frontend("web").released;
+    let in_control = || backends().iter().all(known) && maglevd.frontend("web").startup_done;
     until(in_control, || format!("{:#?}", backends()));
 }

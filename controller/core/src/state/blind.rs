@@ -14,7 +14,7 @@ use maglev_ipc::Outcome;
 
 use super::backends::Backend;
 use super::{Ctx, State, Timer};
-use crate::event::{Blindness, Kind};
+use crate::event::{Kind, MassFailureResult};
 use crate::health::{Health, Tracker, TransitionCause};
 use crate::time::MonoTime;
 
@@ -81,7 +81,7 @@ impl State {
     pub(super) fn waits(&mut self, index: usize, outcome: &Outcome, ctx: &mut Ctx) -> bool {
         let backend = &self.backends[index];
         let Some((_, healthcheck)) = &backend.healthcheck else { return false };
-        if self.config.blind_threshold == 0 || !backend.tracker.would_fall(outcome) {
+        if self.config.mass_failure_threshold == 0 || !backend.tracker.would_fall(outcome) {
             return false;
         }
         if backend.tracker.doubted() {
@@ -108,10 +108,10 @@ impl State {
     /// Doubts, if all that was up fails at once.
     fn begin_to_doubt(&mut self, index: usize, outcome: &Outcome, wait: Duration, ctx: &mut Ctx) -> bool {
         let Some((failing, fine)) = self.failing_at_once(index, outcome) else { return false };
-        let (of, until) = (failing + fine, ctx.now.mono + wait);
-        let spare = self.tolerated(of) - fine;
+        let (total, until) = (failing + fine, ctx.now.mono + wait);
+        let spare = self.tolerated(total) - fine;
         self.blind.doubt = Some(Doubt { until, waiting: BTreeMap::new(), spare });
-        ctx.event(Kind::Blind(Blindness::Suspected { failing, of, wait }));
+        ctx.event(Kind::MassFailure(MassFailureResult::Suspected { failing, total, hold: wait }));
         true
     }
 
@@ -143,7 +143,7 @@ impl State {
 
     /// How many of `of` backends may be fine when all are taken to fail.
     fn tolerated(&self, of: usize) -> usize {
-        of * usize::from(100_u8.saturating_sub(self.config.blind_threshold)) / 100
+        of * usize::from(100_u8.saturating_sub(self.config.mass_failure_threshold)) / 100
     }
 
     /// Hears a pass; `was_fine` says whether the backend was up and had missed nothing before it.
@@ -182,7 +182,7 @@ impl State {
     /// Leaves it to the outcomes to come who falls.
     pub(super) fn see_again(&mut self, ctx: &mut Ctx) {
         if self.blind.doubt.take().is_some() {
-            ctx.event(Kind::Blind(Blindness::Refuted));
+            ctx.event(Kind::MassFailure(MassFailureResult::Dismissed));
         }
     }
 
@@ -191,7 +191,7 @@ impl State {
         let Some(doubt) = self.blind.doubt.take_if(|doubt| doubt.until <= ctx.now.mono) else { return };
         let newest = self.blind.failing.last().map_or(0, |(since, _)| *since);
         self.blind.confirmed = Some(newest.saturating_add(self.longest_window()));
-        ctx.event(Kind::Blind(Blindness::Confirmed));
+        ctx.event(Kind::MassFailure(MassFailureResult::Confirmed));
         let mut fallen = Vec::new();
         for (index, cause) in doubt.waiting {
             let transition = self.backends[index].tracker.fall(cause, ctx.now.wall);

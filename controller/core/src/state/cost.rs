@@ -55,7 +55,7 @@ fn config(backends: u32) -> Config {
     };
     Config {
         transition_history: 5,
-        blind_threshold: 100,
+        mass_failure_threshold: 100,
         netns: None,
         api: Api::default(),
         lb: Lb {
@@ -177,7 +177,7 @@ fn an_outcome_that_moves_nothing_takes_no_memory() {
 #[test]
 fn a_failure_among_many_costs_the_same_however_many_there_are() {
     let cost = |backends: u32| {
-        let config = Config { blind_threshold: 60, ..config(backends) };
+        let config = Config { mass_failure_threshold: 60, ..config(backends) };
         let mut state = running_with(config);
         let checks = checks(&state);
         for check in &checks[1..backends as usize / 2] {

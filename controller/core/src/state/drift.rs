@@ -105,8 +105,8 @@ impl State {
         self.sync.jobs.remove(&vip);
         if drifted {
             let found = self.sync.found(&vip);
-            let mended = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
-            ctx.event(Kind::Drift { vip, mended });
+            let reverted = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
+            ctx.event(Kind::Drift { vip, reverted });
         }
         self.sync_vip(vip, ctx);
     }
@@ -131,8 +131,8 @@ impl State {
         for vip in gone {
             let found = self.sync.seen_mut().and_then(|actual| actual.vips.remove(&vip));
             self.sync.inferred.gone(vip);
-            let mended = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
-            ctx.event(Kind::Drift { vip, mended });
+            let reverted = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
+            ctx.event(Kind::Drift { vip, reverted });
             self.sync_vip(vip, ctx);
             // It may have kept them from being created.
             self.sync_neighbours(vip, ctx);
@@ -142,7 +142,7 @@ impl State {
         }
     }
 
-    /// Whether a VIP is somebody else's, and stays so: what becomes of it is not mended.
+    /// Whether a VIP is somebody else's, and stays so: what becomes of it is not reverted.
     fn is_left_alone(&self, vip: &VipKey, encap: Encap) -> bool {
         let stays = self.config.lb.foreign_vips == ForeignVips::Keep || is_nat(encap);
         stays && !self.vips.contains_key(vip) && !self.sync.retired.contains(vip)
@@ -150,7 +150,7 @@ impl State {
 
     /// Somebody else has created a VIP, or made one anew: its servers are still to be read.
     fn found_vip(&mut self, vip: VipKey, listed: ListedVip, ctx: &mut Ctx) {
-        ctx.event(Kind::Drift { vip, mended: !self.is_left_alone(&vip, listed.encap) });
+        ctx.event(Kind::Drift { vip, reverted: !self.is_left_alone(&vip, listed.encap) });
         self.sync.inferred.gone(vip);
         let src_ip_sticky = self.sticky_belief(&vip);
         let Some(actual) = self.sync.seen_mut() else { return };

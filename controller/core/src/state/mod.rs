@@ -15,7 +15,7 @@ use maglev_ipc::{Check, CheckId, Outcome, ProberStats, Schedule, VerdictHistory}
 use crate::config::{Bundle, Config};
 use crate::cow_list::CowList;
 use crate::dataplane::{ActualAs, ActualState, ActualVip, Encap, LbConf, VipKey, VipPlan};
-use crate::event::{Audit, Deed, Event, Kind};
+use crate::event::{Audit, AuditAction, Event, Kind};
 use crate::overrides::Overrides;
 use crate::time::{MonoTime, Now};
 use crate::view::VppInfo;
@@ -101,7 +101,7 @@ pub enum Input {
     /// Compare everything with what VPP has, at once.
     Resync,
     /// An operator asks for something that is no override, which follows as an input of its own. It is only told.
-    Audit(String, Deed),
+    Audit(String, AuditAction),
     /// The VIPs whose address VPP has on an interface of its own, whole: they get no traffic.
     AddressConflicts(BTreeSet<VipKey>),
     /// The time that [`State::wake_at`] asked for has come.

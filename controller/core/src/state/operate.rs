@@ -9,7 +9,7 @@ use core::time::Duration;
 use super::frontends::Slot;
 use super::{Ctx, Output, State};
 use crate::Name;
-use crate::event::{Audit, Deed, Kind};
+use crate::event::{Audit, AuditAction, Kind};
 use crate::health::{ActionRejected, BackendAction, Health, Transition};
 use crate::overrides::{LIFETIMES, MAX, MAX_REASON, MAX_WHO, Override, OverrideKind, OverrideMeta, sanitize};
 use crate::time::{Now, WallTime};
@@ -218,7 +218,10 @@ impl State {
             to: to.unwrap_or_default(),
             reason: meta.reason.clone(),
             expires: added.as_ref().and(meta.expires),
-            ..Audit::of(meta.who.clone(), if weight.is_some() { Deed::SetWeight } else { Deed::UnsetWeight })
+            ..Audit::of(
+                meta.who.clone(),
+                if weight.is_some() { AuditAction::SetWeight } else { AuditAction::UnsetWeight },
+            )
         }));
         self.add(added, ctx);
         self.refresh(index, ctx);
@@ -339,13 +342,13 @@ impl State {
 pub(super) fn undoing(left: &Override, who: &str, from: Option<String>, to: Option<String>) -> Audit {
     let (what, subject, said) = match (left.kind, &left.slot) {
         (OverrideKind::Weight(weight), Some((frontend, pool))) => {
-            (Deed::UnsetWeight, subject([frontend, pool, &left.backend]), weight.to_string())
+            (AuditAction::UnsetWeight, subject([frontend, pool, &left.backend]), weight.to_string())
         }
         (kind, _) => {
             let what = match kind {
-                OverrideKind::Paused => Deed::Resume,
-                OverrideKind::Enabled => Deed::Disable,
-                OverrideKind::Disabled | OverrideKind::Weight(_) => Deed::Enable,
+                OverrideKind::Paused => AuditAction::Resume,
+                OverrideKind::Enabled => AuditAction::Disable,
+                OverrideKind::Disabled | OverrideKind::Weight(_) => AuditAction::Enable,
             };
             (what, alloc::format!("backend {}", left.backend), kind.as_str().to_string())
         }

@@ -130,7 +130,7 @@ impl State {
 
     pub(super) fn refused(&mut self, check: CheckId, why: String, ctx: &mut Ctx) {
         let Some(index) = self.prober.checks.get(check) else { return };
-        ctx.event(Kind::Refused { name: Arc::clone(&self.backends[index].name), why: why.clone() });
+        ctx.event(Kind::CheckRejected { name: Arc::clone(&self.backends[index].name), reason: why.clone() });
         self.prober.refused.insert(check, why);
         let tracker = &mut self.backends[index].tracker;
         let was_unseen = tracker.unseen();

@@ -13,7 +13,7 @@ impl State {
             return;
         }
         for vip in self.sync.shadowed.symmetric_difference(&vips) {
-            ctx.event(Kind::Shadowed { vip: *vip, shadowed: vips.contains(vip) });
+            ctx.event(Kind::AddressConflict { vip: *vip, conflicting: vips.contains(vip) });
         }
         self.sync.shadowed = vips;
     }

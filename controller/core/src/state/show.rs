@@ -11,7 +11,7 @@ use super::frontends::{Frontend, Slot};
 use crate::dataplane::{ActualState, ActualVip};
 use crate::health::Health;
 use crate::time::Now;
-use crate::view::{BackendView, FrontendView, Hindrances, MemberView, PoolView, ProberView, View, VppView};
+use crate::view::{BackendView, FrontendView, MemberView, PoolView, ProberView, Problems, View, VppView};
 
 /// What is said of a VIP that is one of VPP's own addresses.
 pub(super) const SHADOWED: &str = "VPP has this address on an interface: the VIP gets no traffic";
@@ -66,9 +66,9 @@ impl State {
             prober: ProberView {
                 connected: self.prober.connected,
                 since: self.prober.since,
-                blind: self.blind.until().is_some(),
+                mass_failure_pending: self.blind.until().is_some(),
                 stats: self.prober.stats,
-                refused: refused.collect(),
+                rejected_checks: refused.collect(),
             },
             vpp: VppView {
                 enabled: self.sync.enabled,
@@ -130,15 +130,15 @@ impl State {
             name: Arc::clone(&frontend.name),
             state: frontend.state,
             since: frontend.since,
-            released: frontend.hold.is_none(),
+            startup_done: frontend.hold.is_none(),
             active_pool: frontend.active,
             pools: frontend.config.pools.iter().enumerate().map(pool).collect(),
             table_length,
-            distorted: too_short.is_some(),
-            hindrances: Hindrances {
-                blocked: blocked.is_some(),
-                failing: failing.is_some() || unset.is_some(),
-                shadowed: shadowed.is_some(),
+            weights_exceed_table: too_short.is_some(),
+            problems: Problems {
+                vip_conflict: blocked.is_some(),
+                sync_failed: failing.is_some() || unset.is_some(),
+                address_conflict: shadowed.is_some(),
             },
             warnings: [away, frozen, unset, blocked, failing, too_short, shadowed]
                 .into_iter()

@@ -7,7 +7,7 @@
 use maglev_ipc::Outcome;
 
 use super::{Ctx, State};
-use crate::event::{Blindness, Kind};
+use crate::event::{Kind, LocalFaultsChange};
 
 impl State {
     /// Hears that a probe came to a fault of this host.
@@ -24,7 +24,7 @@ impl State {
         self.unseen += 1;
         if self.unseen == 1 {
             let (name, fault) = (self.backends[index].name.clone(), outcome.detail.clone());
-            ctx.event(Kind::Blind(Blindness::Unseen { name, fault }));
+            ctx.event(Kind::LocalFaults(LocalFaultsChange::Unobserved { name, fault }));
         }
     }
 
@@ -42,7 +42,7 @@ impl State {
 
     fn now_unseen(&mut self, count: usize, ctx: &mut Ctx) {
         if self.unseen > 0 && count == 0 {
-            ctx.event(Kind::Blind(Blindness::Seen));
+            ctx.event(Kind::LocalFaults(LocalFaultsChange::Cleared));
         }
         self.unseen = count;
     }

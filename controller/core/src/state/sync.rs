@@ -355,7 +355,7 @@ impl State {
         let Some(actual) = self.sync.seen.as_mut().map(Arc::make_mut) else { return };
         let before = actual.vips.remove(&vip);
         if before.as_ref().map(ActualVip::weights) != found.as_ref().map(ActualVip::weights) {
-            ctx.event(Kind::Drift { vip, mended: true });
+            ctx.event(Kind::Drift { vip, reverted: true });
         }
         if let Some(found) = found {
             actual.vips.insert(vip, ActualVip { src_ip_sticky, ..found });
@@ -395,7 +395,7 @@ impl State {
 
     pub(super) fn conf_set(&mut self, error: Option<String>, ctx: &mut Ctx) {
         let ConfJob::Sent(conf) = self.sync.conf else { return };
-        ctx.event(Kind::ConfSent { error: error.clone() });
+        ctx.event(Kind::LbConf { error: error.clone() });
         self.sync.conf_refusal.clone_from(&error);
         if error.is_some() {
             self.sync.conf = ConfJob::Waiting;

@@ -69,7 +69,7 @@ fn foretells(frontend: &FrontendView, member: &MemberView, told: &[ExplanationLi
         (m.name == member.name, PoolMember { pool, health, weight: m.weight })
     });
     let (is_it, members): (Vec<_>, Vec<_>) = members.unzip();
-    let weights = decide(&members, !frontend.released).weights;
+    let weights = decide(&members, !frontend.startup_done).weights;
     let at = is_it.iter().position(|it| *it).unwrap();
     let foretold = if weights[at] > 0 { "once up it has" } else { "once up it stands by with" };
     let line = |reason: &ExplanationLine| {
@@ -95,7 +95,7 @@ fn frontend_agrees(frontend: &FrontendView, view: &View, told: &[ExplanationLine
             }
         }
     }
-    assert_eq!(lines(told, Topic::Start).next().is_some(), !frontend.released, "{told:?}");
+    assert_eq!(lines(told, Topic::Startup).next().is_some(), !frontend.startup_done, "{told:?}");
     let there = lines(told, Topic::Vpp).any(|line| line.contains(" is there: "));
     let has_vip = |vip| view.vpp.actual.as_ref().is_some_and(|actual| actual.vips.contains_key(vip));
     assert_eq!(there, has_vip(&view.config.frontends[&frontend.name].vip), "{told:?}");

@@ -31,7 +31,7 @@ pub fn converged(world: &World) {
         };
         let shown = view.frontends.iter().find(|f| f.name == *name).unwrap();
         let anybody = frontend.pools.iter().any(|p| !p.backends.is_empty());
-        assert!(shown.released || !anybody, "{name} is held");
+        assert!(shown.startup_done || !anybody, "{name} is held");
         if let Some(problem) = difference(world, name, frontend, found, &view) {
             panic!("{name}: {problem}: {found:?}");
         }
@@ -44,7 +44,7 @@ pub fn settled(world: &World, view: &View) -> BTreeSet<VipKey> {
     let right = |(name, frontend): &(&Name, &Arc<Frontend>)| {
         let shown = view.frontends.iter().find(|f| f.name == **name).unwrap();
         let vip = frontend.vip;
-        shown.released
+        shown.startup_done
             && !vpp.works_on(&vip)
             && !vpp.edited.contains(&vip.address)
             && vpp
@@ -97,7 +97,7 @@ pub fn frontend_of<'a>(config: &'a Config, vip: &VipKey) -> Option<&'a Name> {
 /// Whether a VIP must not lose its last weight on the way through a run: it is to have some in the end.
 pub fn keeps_weight(run: &VipPlan, config: &Config, view: &View, vpp: &Vpp) -> bool {
     let wants_weight = |f: &&FrontendView| {
-        f.released && f.pools.iter().flat_map(|p| &p.backends).any(|member| member.effective > 0)
+        f.startup_done && f.pools.iter().flat_map(|p| &p.backends).any(|member| member.effective > 0)
     };
     let Some(name) = frontend_of(config, &run.vip) else { return false };
     let mut servers = vpp.vips.get(&run.vip).map(|v| v.servers.clone()).unwrap_or_default();

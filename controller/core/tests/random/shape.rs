@@ -170,7 +170,7 @@ impl Shape {
         });
         Arc::new(Config {
             transition_history: 3,
-            blind_threshold: 100,
+            mass_failure_threshold: 100,
             netns: None,
             lb: Lb {
                 sync_interval: SYNC_INTERVAL,

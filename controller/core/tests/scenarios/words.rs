@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maglev_core::config::{Healthcheck, Probe};
-use maglev_core::event::{Audit, Blindness, Kind};
+use maglev_core::event::{Audit, Kind, LocalFaultsChange, MassFailureResult};
 use maglev_core::overrides::Override;
 use maglev_core::time::WallTime;
 use maglev_ipc::ProbeTimeout;
@@ -37,21 +37,23 @@ pub fn event_text(kind: &Kind) -> String {
             format!("frontend {name} {from} -> {to}, pool {pool}")
         }
         Kind::Prober { connected } => format!("prober {}", there(*connected)),
-        Kind::Blind(Blindness::Suspected { failing, of, wait }) => {
-            format!("blind? {failing} of {of} fail at once; verdicts wait {wait:?}")
+        Kind::MassFailure(MassFailureResult::Suspected { failing, total, hold }) => {
+            format!("mass failure? {failing} of {total} fail at once; held for {hold:?}")
         }
-        Kind::Blind(Blindness::Refuted) => "not blind".into(),
-        Kind::Blind(Blindness::Confirmed) => "they are down indeed".into(),
-        Kind::Blind(Blindness::Unseen { name, fault }) => format!("{name} is unseen ({fault})"),
-        Kind::Blind(Blindness::Seen) => "all is seen again".into(),
-        Kind::Refused { name, why } => format!("prober refuses {name}: {why}"),
+        Kind::MassFailure(MassFailureResult::Dismissed) => "mass failure dismissed".into(),
+        Kind::MassFailure(MassFailureResult::Confirmed) => "mass failure confirmed".into(),
+        Kind::LocalFaults(LocalFaultsChange::Unobserved { name, fault }) => {
+            format!("{name} unobserved ({fault})")
+        }
+        Kind::LocalFaults(LocalFaultsChange::Cleared) => "local faults cleared".into(),
+        Kind::CheckRejected { name, reason } => format!("prober rejects {name}: {reason}"),
         Kind::Vpp { connected } => format!("vpp {}", there(*connected)),
-        Kind::Shadowed { vip, shadowed: true } => format!("shadowed {vip}"),
-        Kind::Shadowed { vip, shadowed: false } => format!("no longer shadowed {vip}"),
-        Kind::Drift { vip, mended: true } => format!("drift {vip}"),
-        Kind::Drift { vip, mended: false } => format!("drift {vip}, left alone"),
-        Kind::ConfSent { error: None } => "conf sent".into(),
-        Kind::ConfSent { error: Some(error) } => format!("conf refused: {error}"),
+        Kind::AddressConflict { vip, conflicting: true } => format!("address conflict {vip}"),
+        Kind::AddressConflict { vip, conflicting: false } => format!("no address conflict {vip}"),
+        Kind::Drift { vip, reverted: true } => format!("drift {vip}"),
+        Kind::Drift { vip, reverted: false } => format!("drift {vip}, left alone"),
+        Kind::LbConf { error: None } => "conf sent".into(),
+        Kind::LbConf { error: Some(error) } => format!("conf refused: {error}"),
         Kind::Synced { vip, counts } => format!(
             "synced {vip} vip +{} -{} as +{} -{} ~{}",
             counts.vip_added,
@@ -67,9 +69,9 @@ pub fn event_text(kind: &Kind) -> String {
 }
 
 fn audit_text(audit: &Audit) -> String {
-    let Audit { who, what, subject, from, to, .. } = audit;
+    let Audit { actor, action, subject, from, to, .. } = audit;
     let meta = meta_text(&audit.reason, audit.expires);
-    format!("{who}: {} {subject}: {from} -> {to}{meta}", what.as_str())
+    format!("{actor}: {} {subject}: {from} -> {to}{meta}", action.as_str())
 }
 
 /// An override as a line of a list.

@@ -33,7 +33,7 @@ impl World {
         Self {
             config: Config {
                 transition_history: 5,
-                blind_threshold: 100,
+                mass_failure_threshold: 100,
                 netns: None,
                 lb: Lb {
                     sync_interval: Duration::from_secs(30),
@@ -82,7 +82,9 @@ impl World {
                 let changed = Healthcheck { fall, ..healthcheck() };
                 self.config.healthchecks.insert("ping".into(), Arc::new(changed));
             }
-            ["set", "blind-threshold", percent] => self.config.blind_threshold = percent.parse().unwrap(),
+            ["set", "mass-failure-threshold", percent] => {
+                self.config.mass_failure_threshold = percent.parse().unwrap()
+            }
             ["set", "sync-interval", interval] => self.config.lb.sync_interval = seconds(interval),
             ["set", "startup-min-delay", delay] => self.config.lb.startup_min_delay = seconds(delay),
             ["set", "foreign-vips", "keep"] => self.config.lb.foreign_vips = ForeignVips::Keep,
@@ -296,7 +298,7 @@ impl World {
     pub fn show(&mut self) {
         let view = self.state.as_ref().unwrap().view(self.now());
         for frontend in &view.frontends {
-            let held = if frontend.released { "" } else { " (warming up)" };
+            let held = if frontend.startup_done { "" } else { " (warming up)" };
             self.said.push(format!("{} {}{held}", frontend.name, frontend.state));
             self.said.extend(frontend.warnings.iter().map(|warning| format!("  warning: {warning}")));
             for pool in &frontend.pools {

@@ -14,22 +14,22 @@ fn on_disk() -> PersistStatus {
     PersistStatus { number: u64::MAX, attempted: u64::MAX, error: String::new() }
 }
 
-fn note(reason: &str, seconds: Option<i64>) -> Option<Note> {
+fn metadata(reason: &str, seconds: Option<i64>) -> Option<OverrideMetadata> {
     let lifetime = seconds.map(|seconds| maglev_proto::Duration { seconds, nanos: 0 });
-    Some(Note { reason: reason.into(), lifetime })
+    Some(OverrideMetadata { reason: reason.into(), lifetime })
 }
 
 fn pause(name: &str) -> PauseBackendRequest {
-    PauseBackendRequest { name: name.into(), note: None }
+    PauseBackendRequest { name: name.into(), metadata: None }
 }
 
-fn disable(name: &str, note: Option<Note>) -> DisableBackendRequest {
-    DisableBackendRequest { name: name.into(), note }
+fn disable(name: &str, metadata: Option<OverrideMetadata>) -> DisableBackendRequest {
+    DisableBackendRequest { name: name.into(), metadata }
 }
 
 fn set(path: [&str; 3], weight: u32) -> SetFrontendPoolBackendWeightRequest {
     let [frontend, pool, backend] = path.map(Into::into);
-    SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, note: None }
+    SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, metadata: None }
 }
 
 fn unset(path: [&str; 3]) -> UnsetFrontendPoolBackendWeightRequest {
@@ -48,10 +48,10 @@ async fn what_is_asked_for_holds_and_is_listed_until_it_is_undone() {
     };
 
     let paused = client.pause_backend(pause("nginx0")).await.unwrap().into_inner();
-    assert_eq!((paused.backend.unwrap().state(), paused.unkept.as_str()), (BackendState::Paused, ""));
+    assert_eq!((paused.backend.unwrap().state(), paused.persist_error.as_str()), (BackendState::Paused, ""));
     let resumed = client.resume_backend(ResumeBackendRequest { name: "nginx0".into() }).await;
     assert_eq!(resumed.unwrap().into_inner().backend.unwrap().state(), BackendState::Unknown);
-    let request = disable("nginx0", note("disk swap", Some(7200)));
+    let request = disable("nginx0", metadata("disk swap", Some(7200)));
     let disabled = client.disable_backend(request).await.unwrap().into_inner().backend.unwrap();
     assert_eq!(
         (disabled.state(), disabled.enabled, disabled.overrides.len()),
@@ -70,11 +70,11 @@ async fn what_is_asked_for_holds_and_is_listed_until_it_is_undone() {
     assert_eq!(expires.duration_since(at).unwrap(), Duration::from_secs(7200));
     assert_eq!([&weight.frontend, &weight.pool, &weight.backend], SLOT);
     assert_eq!((weight.weight, weight.expires, weight.dangling), (Some(7), None, false));
-    assert!(!weight.who.is_empty());
+    assert!(!weight.actor.is_empty());
 
     let unset = client.unset_frontend_pool_backend_weight(unset(SLOT)).await.unwrap().into_inner();
     assert_eq!(unset.frontend.unwrap().pools[0].backends[0].weight, 100);
-    let enabled = client.enable_backend(EnableBackendRequest { name: "nginx0".into(), note: None }).await;
+    let enabled = client.enable_backend(EnableBackendRequest { name: "nginx0".into(), metadata: None }).await;
     assert_eq!(enabled.unwrap().into_inner().backend.unwrap().state(), BackendState::Unknown);
     assert_eq!(listed(&mut client).await, ListOverridesResponse::default());
 }
@@ -85,15 +85,15 @@ async fn what_cannot_be_done_is_told_by_code_and_name() {
     let mut client = daemon.client();
     client.disable_backend(disable("sorry", None)).await.unwrap();
     let too_long = "x".repeat(201);
-    let notes = [
-        (note(&too_long, None), "reason: at most 200 bytes are allowed"),
-        (note("a\nb", None), "reason: control characters are not allowed"),
-        (note("", Some(0)), "lifetime: 1 second to 365 days are allowed"),
-        (note("", Some(-1)), "lifetime: 1 second to 365 days are allowed"),
-        (note("", Some(365 * 86_400 + 1)), "lifetime: 1 second to 365 days are allowed"),
+    let invalid = [
+        (metadata(&too_long, None), "reason: at most 200 bytes are allowed"),
+        (metadata("a\nb", None), "reason: control characters are not allowed"),
+        (metadata("", Some(0)), "lifetime: 1 second to 365 days are allowed"),
+        (metadata("", Some(-1)), "lifetime: 1 second to 365 days are allowed"),
+        (metadata("", Some(365 * 86_400 + 1)), "lifetime: 1 second to 365 days are allowed"),
     ];
-    for (note, why) in notes {
-        let refusal = refused(client.disable_backend(disable("nginx0", note))).await;
+    for (metadata, why) in invalid {
+        let refusal = refused(client.disable_backend(disable("nginx0", metadata))).await;
         assert_eq!(refusal, (Code::InvalidArgument, why.to_owned()));
     }
     for (refusal, code, why) in [
@@ -147,15 +147,15 @@ async fn an_answer_waits_for_the_disk_and_tells_what_became_of_it() {
     }
     assert!(!asked.is_finished());
     status.send_replace(PersistStatus { number: 1, attempted: 1, error: String::new() });
-    assert_eq!(asked.await.unwrap().map(Response::into_inner).unwrap().unkept, "");
+    assert_eq!(asked.await.unwrap().map(Response::into_inner).unwrap().persist_error, "");
     status.send_replace(PersistStatus { number: 1, attempted: u64::MAX, error: NOT_PERSISTED.into() });
     let answer = second.disable_backend(disable("nginx0", None)).await.unwrap().into_inner();
     assert_eq!(
-        (answer.backend.unwrap().state(), answer.unkept.as_str()),
+        (answer.backend.unwrap().state(), answer.persist_error.as_str()),
         (BackendState::Disabled, NOT_PERSISTED)
     );
     let all = second.list_overrides(ListOverridesRequest {}).await.unwrap().into_inner();
-    assert_eq!((all.overrides.len(), all.unkept.as_str()), (1, NOT_PERSISTED));
+    assert_eq!((all.overrides.len(), all.persist_error.as_str()), (1, NOT_PERSISTED));
 }
 
 #[tokio::test]
@@ -164,21 +164,22 @@ async fn the_audit_trail_is_told_to_who_wants_it() {
     let mut events = daemon.watch(&[EventKind::Operator], LogLevel::Unspecified).await;
     let mut client = daemon.client();
     for _ in 0..2 {
-        client.disable_backend(disable("nginx0", note("disk swap", None))).await.unwrap();
+        client.disable_backend(disable("nginx0", metadata("disk swap", None))).await.unwrap();
     }
     client.set_frontend_pool_backend_weight(set(SLOT, 7)).await.unwrap();
     let mut told = Vec::new();
     while told.len() < 3 {
         let Some(Told::Operator(event)) = next(&mut events).await.event else { panic!("another kind") };
-        assert!(!event.who.is_empty());
-        told.push([event.what, event.subject, event.from, event.to, event.reason].join("; "));
+        assert!(!event.actor.is_empty());
+        let action = event.action().as_str_name().trim_start_matches("AUDIT_ACTION_").to_lowercase();
+        told.push([action, event.subject, event.from, event.to, event.reason].join("; "));
     }
     assert_eq!(
         told,
         [
             "disable; backend nginx0; unknown; disabled; disk swap",
             "disable; backend nginx0; disabled; disabled; disk swap",
-            "set weight; frontend web pool primary backend nginx0; 100; 7; ",
+            "set_weight; frontend web pool primary backend nginx0; 100; 7; ",
         ]
     );
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use maglev_core::dataplane::{Step, VipKey};
-use maglev_core::event::{Audit, Blindness, Deed, Event, Kind};
+use maglev_core::event::{Audit, AuditAction, Event, Kind, LocalFaultsChange, MassFailureResult};
 use maglev_core::failover::FrontendState;
 use maglev_core::plan::StepCounts;
 use maglev_proto::DESCRIPTORS;
@@ -21,16 +21,17 @@ fn kinds() -> Vec<Kind> {
         fixture::nginx0_down().kind,
         Kind::Frontend { name: "web".into(), from, to, active_pool: None },
         Kind::Prober { connected: true },
-        Kind::Blind(Blindness::Refuted),
-        Kind::Refused { name: "nginx0".into(), why: String::new() },
+        Kind::MassFailure(MassFailureResult::Dismissed),
+        Kind::LocalFaults(LocalFaultsChange::Cleared),
+        Kind::CheckRejected { name: "nginx0".into(), reason: String::new() },
         Kind::Vpp { connected: true },
-        Kind::Drift { vip, mended: true },
-        Kind::Shadowed { vip, shadowed: true },
-        Kind::ConfSent { error: None },
+        Kind::Drift { vip, reverted: true },
+        Kind::AddressConflict { vip, conflicting: true },
+        Kind::LbConf { error: None },
         Kind::Synced { vip, counts: StepCounts::default() },
         Kind::StepFailed { vip, step: Step::RemoveVip, error: String::new() },
         Kind::Reloaded,
-        Kind::Operator(Audit::of("root".into(), Deed::Sync)),
+        Kind::Operator(Audit::of("root".into(), AuditAction::Sync)),
     ]
 }
 
@@ -57,9 +58,9 @@ fn the_core_and_the_api_name_events_alike() {
 #[test]
 fn a_drift_says_whether_it_is_mended() {
     let vip = VipKey::host("192.0.2.80".parse().unwrap(), 6, 80);
-    for mended in [true, false] {
-        let told = convert::event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, mended } }).event;
+    for reverted in [true, false] {
+        let told = convert::event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, reverted } }).event;
         let Some(Told::Drift(drift)) = told else { panic!("{told:?}") };
-        assert_eq!(drift.mended, Some(mended));
+        assert_eq!(drift.reverted, Some(reverted));
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use maglev_core::dataplane::{ActualState, VipKey};
-use maglev_core::event::{Audit, Deed, Kind};
+use maglev_core::event::{Audit, AuditAction, Kind};
 use maglev_vpp::message::{IpRouteLookupV2, Prefix, SOURCE_INTERFACE};
 use maglev_vpp::{Client, Error};
 use tokio::sync::broadcast::Receiver;
@@ -43,7 +43,7 @@ impl IndexChange {
                 Some(Self::Recreated(*vip))
             }
             Kind::Drift { vip, .. } => Some(Self::Drifted(*vip)),
-            Kind::Operator(Audit { what: Deed::Sync, .. }) => Some(Self::SyncRequested),
+            Kind::Operator(Audit { action: AuditAction::Sync, .. }) => Some(Self::SyncRequested),
             _ => None,
         }
     }

@@ -59,7 +59,7 @@ impl<'a> Explanation<'a> {
     /// What follows for it in each of its frontends, and what VPP has of that.
     fn weights(&mut self, shares: &[Share]) {
         for (standing, ..) in shares {
-            self.say_if(Topic::Start, standing.hold());
+            self.say_if(Topic::Startup, standing.hold());
         }
         for (standing, slot, effective) in shares {
             let (frontend, pool, why) =

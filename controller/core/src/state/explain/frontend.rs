@@ -30,7 +30,7 @@ impl<'a> Explanation<'a> {
                 format!("not connected for {since}{why}: nothing is heard, and health stays"),
             );
         }
-        self.say_if(Topic::Start, standing.hold());
+        self.say_if(Topic::Startup, standing.hold());
         let current = self.state.sync.current;
         for (slot, effective) in standing.slots() {
             let (backend, pool) = (standing.name(slot), standing.pool_name(slot.pool));

@@ -46,7 +46,7 @@ pub enum Topic {
     /// The prober as a whole, or its refusal.
     Prober,
     /// A warm-up.
-    Start,
+    Startup,
     /// Which pool serves.
     Pool,
     /// A weight that follows from health and failover.
@@ -67,7 +67,7 @@ impl Topic {
             Self::Counter => "counter",
             Self::Operator => "operator",
             Self::Prober => "prober",
-            Self::Start => "start",
+            Self::Startup => "startup",
             Self::Pool => "pool",
             Self::Weight => "weight",
             Self::Vpp => "vpp",

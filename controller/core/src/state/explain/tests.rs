@@ -136,7 +136,7 @@ impl Cell {
         let held = self.vpp == Vpp::Held;
         Config {
             transition_history: 5,
-            blind_threshold: 100,
+            mass_failure_threshold: 100,
             netns: None,
             api: Api::default(),
             lb: Lb {
@@ -360,7 +360,7 @@ fn what_keeps_it_as_it_is_is_named() {
         assert_eq!(has(&told, Topic::Probes, "icmp by healthcheck ping, every"), probed, "{cell:?}");
         assert_eq!(lines(&told, Topic::Counter).len(), usize::from(probed), "{cell:?}");
         let held = "web is held for 3s: VPP keeps the weights that it has, until ";
-        assert_eq!(has(&told, Topic::Start, held), cell.vpp == Vpp::Held, "{cell:?}: {told:?}");
+        assert_eq!(has(&told, Topic::Startup, held), cell.vpp == Vpp::Held, "{cell:?}: {told:?}");
     }
 }
 
