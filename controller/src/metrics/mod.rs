@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use maglev_core::Name;
 use maglev_core::config::Config;
-use maglev_core::event::{Blindness, Event, Kind};
+use maglev_core::event::{Event, Kind, LocalFaultsChange, MassFailureResult};
 use maglev_core::failover::FrontendState;
 use maglev_core::health::Health;
 use maglev_core::plan::StepCounts;
@@ -103,7 +103,8 @@ pub struct Metrics {
     longest_call: GaugeVec,
     syncs: IntCounterVec,
     drift: IntCounter,
-    blind: IntCounterVec,
+    mass_failures: IntCounterVec,
+    local_faults: IntCounter,
     sync_seconds: HistogramVec,
     reloads: IntCounterVec,
     reloaded: Gauge,
@@ -128,7 +129,7 @@ impl Metrics {
         let registry = Registry::new();
         registry.register(Box::new(ProcessMetrics::new()))?;
         let build = IntGaugeVec::new(
-            Opts::new("maglev_build_info", "What maglevd was built from; always 1."),
+            Opts::new("maglev_build_info", "Build of maglevd; always 1."),
             &["version", "commit", "build_date"],
         )?;
         registry.register(Box::new(build.clone()))?;
@@ -151,38 +152,37 @@ impl Metrics {
         }
         let reloaded = Gauge::new(
             "maglev_config_last_reload_success_timestamp_seconds",
-            "When the configuration in force was read, since the Unix epoch.",
+            "Time of the last successful load of the configuration, as a Unix timestamp.",
         )?;
         registry.register(Box::new(reloaded.clone()))?;
         let reload_failing = IntGauge::new(
             "maglev_config_reload_failing",
-            "Whether the last reload failed, so that the configuration in force is an older one.",
+            "1 if the last reload failed, so that an older configuration is in force.",
         )?;
         registry.register(Box::new(reload_failing.clone()))?;
-        let drift = IntCounter::new(
-            "maglev_drift_total",
-            "How often a VIP was found in VPP otherwise than it was left, and was mended.",
-        )?;
+        let drift =
+            IntCounter::new("maglev_drift_total", "External changes of VIPs in VPP that maglevd reverted.")?;
         registry.register(Box::new(drift.clone()))?;
         let longest_call = GaugeVec::new(
-            Opts::new(
-                "maglev_vpp_api_longest_seconds",
-                "The longest that VPP took to answer a message so far.",
-            ),
+            Opts::new("maglev_vpp_api_longest_seconds", "Longest time that VPP took to answer a message."),
             &["msg"],
         )?;
         registry.register(Box::new(longest_call.clone()))?;
-        let watchers = IntGauge::new("maglev_event_subscribers", "Calls of WatchEvents that are under way.")?;
+        let watchers = IntGauge::new("maglev_event_subscribers", "WatchEvents calls in progress.")?;
         registry.register(Box::new(watchers.clone()))?;
-        let help =
-            "How often this host may have been cut off, or knew that it did not see, and what became of it.";
-        let blind = counter("maglev_blind_total", help, &["verdict"])?;
-        for verdict in Blindness::WORDS {
-            blind.with_label_values(&[verdict]);
+        let help = "Suspected mass failures of backends, and how each was resolved.";
+        let mass_failures = counter("maglev_mass_failures_total", help, &["result"])?;
+        for result in MassFailureResult::NAMES {
+            mass_failures.with_label_values(&[result]);
         }
+        let local_faults = IntCounter::new(
+            "maglev_local_fault_episodes_total",
+            "Episodes in which backends were unobservable because of faults on the prober's host.",
+        )?;
+        registry.register(Box::new(local_faults.clone()))?;
         let lost = counter(
             "maglev_events_lost_total",
-            "What subscribers have lost because they read too slowly.",
+            "Events and log records that slow subscribers lost.",
             &["kind"],
         )?;
 
@@ -196,16 +196,17 @@ impl Metrics {
             )?,
             call_seconds: seconds(
                 "maglev_vpp_api_duration_seconds",
-                "How long VPP took to answer a message.",
+                "Time that VPP took to answer a message.",
                 &["msg"],
             )?,
             longest_call,
             drift,
-            blind,
-            syncs: counter("maglev_vpp_lbsync_total", "What was changed in VPP.", &["scope", "kind"])?,
+            mass_failures,
+            local_faults,
+            syncs: counter("maglev_vpp_lbsync_total", "Changes made in VPP.", &["scope", "kind"])?,
             sync_seconds: seconds(
                 "maglev_vpp_lbsync_duration_seconds",
-                "How long it took to change VPP, from the first step to the last answer.",
+                "Duration of changes to VPP, from the first step to the last answer.",
                 &["scope"],
             )?,
             reloads,
@@ -213,7 +214,7 @@ impl Metrics {
             reload_failing,
             link_errors: counter(
                 "maglev_link_errors_total",
-                "Faults on the links to the prober and to VPP.",
+                "Errors on the links to the prober and to VPP.",
                 &["peer", "reason"],
             )?,
             operators: OperatorMetrics::new(&registry)?,
@@ -223,7 +224,7 @@ impl Metrics {
             served: OnceLock::new(),
             refusals: counter(
                 "maglev_api_refused_total",
-                "Calls of the API that were refused because of the caller's role.",
+                "API calls refused because of the caller's role.",
                 &["method"],
             )?,
             registry,
@@ -268,15 +269,17 @@ impl Metrics {
             Kind::Backend { .. }
             | Kind::Frontend { .. }
             | Kind::Prober { .. }
-            | Kind::Refused { .. }
+            | Kind::LocalFaults(LocalFaultsChange::Cleared)
+            | Kind::CheckRejected { .. }
             | Kind::Vpp { .. }
-            | Kind::Shadowed { .. }
-            | Kind::ConfSent { .. }
+            | Kind::AddressConflict { .. }
+            | Kind::LbConf { .. }
             | Kind::Synced { .. }
             | Kind::StepFailed { .. }
             | Kind::Reloaded => {}
-            Kind::Drift { mended, .. } => self.drift.inc_by((*mended).into()),
-            Kind::Blind(verdict) => self.blind.with_label_values(&[verdict.as_str()]).inc(),
+            Kind::Drift { reverted, .. } => self.drift.inc_by((*reverted).into()),
+            Kind::MassFailure(stage) => self.mass_failures.with_label_values(&[stage.as_str()]).inc(),
+            Kind::LocalFaults(LocalFaultsChange::Unobserved { .. }) => self.local_faults.inc(),
             Kind::Operator(audit) => self.operators.audit(audit),
         }
     }

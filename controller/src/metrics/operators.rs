@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use maglev_core::event::{Audit, Deed};
+use maglev_core::event::{Audit, AuditAction};
 use maglev_core::overrides::{OverrideKind, OverrideMeta};
 use maglev_core::time::WallTime;
 use maglev_core::view::View;
@@ -29,36 +29,30 @@ impl OperatorMetrics {
             registry.register(Box::new(counter.clone()))?;
             prometheus::Result::Ok(counter)
         };
-        let help = "What operators asked for, and what was undone because its time was over.";
+        let help = "Actions of operators, and expiries of overrides.";
         let actions = counter("maglev_operator_actions_total", help, "action")?;
-        for deed in Deed::ALL {
-            actions.with_label_values(&[label(deed).as_str()]);
+        for action in AuditAction::ALL {
+            actions.with_label_values(&[action.as_str()]);
         }
         let saves =
-            counter("maglev_overrides_save_total", "Attempts to write down the overrides.", "result")?;
+            counter("maglev_overrides_save_total", "Attempts to write the overrides to disk.", "result")?;
         for result in ["success", "failure"] {
             saves.with_label_values(&[result]);
         }
-        let unsaved = IntGauge::new(
-            "maglev_overrides_unsaved",
-            "Whether the overrides in force could not be written down.",
-        )?;
+        let unsaved =
+            IntGauge::new("maglev_overrides_unsaved", "1 if the last write of the overrides failed.")?;
         registry.register(Box::new(unsaved.clone()))?;
         Ok(Self { actions, saves, unsaved })
     }
 
     pub fn audit(&self, audit: &Audit) {
-        self.actions.with_label_values(&[label(audit.what).as_str()]).inc();
+        self.actions.with_label_values(&[audit.action.as_str()]).inc();
     }
 
     pub fn saved(&self, ok: bool) {
         self.saves.with_label_values(&[if ok { "success" } else { "failure" }]).inc();
         self.unsaved.set((!ok).into());
     }
-}
-
-fn label(deed: Deed) -> String {
-    deed.as_str().replace(' ', "_")
 }
 
 /// Writes the families that follow from a view.
@@ -69,8 +63,7 @@ pub fn render(view: &View, text: &mut TextEncoder) {
             *count += 1;
         }
     }
-    let mut family =
-        text.family("maglev_overrides", FamilyType::Gauge, "Overrides by operators that are in force.");
+    let mut family = text.family("maglev_overrides", FamilyType::Gauge, "Operator overrides in force.");
     for (kind, count) in counts {
         family.sample(&[("kind", kind)], count);
     }
@@ -90,13 +83,13 @@ pub fn render(view: &View, text: &mut TextEncoder) {
     };
     times(
         "maglev_override_timestamp_seconds",
-        "When an override was made, since the Unix epoch.",
+        "Creation time of an override, as a Unix timestamp.",
         |meta| Some(meta.at),
         text,
     );
     times(
         "maglev_override_expiry_timestamp_seconds",
-        "When an override ends by itself, since the Unix epoch.",
+        "Expiry time of an override, as a Unix timestamp.",
         |meta| meta.expires,
         text,
     );

@@ -5,7 +5,7 @@ use std::time::Duration;
 use maglev_core::failover::FrontendState;
 use maglev_core::health::Health;
 use maglev_core::time::WallTime;
-use maglev_core::view::{Hindrances, ProberView, View, VppView};
+use maglev_core::view::{ProberView, View, VppView};
 use maglev_ipc::LatenessHistogram;
 
 use super::text::{FamilyType, TextEncoder, labels};
@@ -26,7 +26,7 @@ fn backends(view: &View, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_backend_state",
         FamilyType::Gauge,
-        "Whether a backend is in a state: 1 for the one it is in.",
+        "1 for the state that a backend is in, 0 for the others.",
     );
     for backend in &view.backends {
         let labels = labels(&[
@@ -44,10 +44,16 @@ fn backends(view: &View, text: &mut TextEncoder) {
     for backend in &view.backends {
         family.sample(&[("backend", &backend.name)], backend.counter);
     }
-    let stale = view.backends.iter().filter(|backend| backend.stale).count();
-    text.gauge("maglev_stale_backends", "Backends whose state may be out of date.", stale);
+    let mut family = text.family(
+        "maglev_backend_stale",
+        FamilyType::Gauge,
+        "1 if a backend's state may be out of date, else 0.",
+    );
+    for backend in &view.backends {
+        family.sample(&[("backend", &backend.name)], u8::from(backend.stale));
+    }
     let mut family =
-        text.family("maglev_backend_enabled", FamilyType::Gauge, "Whether a backend is not disabled.");
+        text.family("maglev_backend_enabled", FamilyType::Gauge, "0 if a backend is disabled, else 1.");
     for backend in &view.backends {
         family.sample(&[("backend", &backend.name)], u8::from(backend.enabled));
     }
@@ -57,7 +63,7 @@ fn certificates(view: &View, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_backend_certificate_expiry_timestamp_seconds",
         FamilyType::Gauge,
-        "Until when the certificate is valid that a backend has shown last, since the Unix epoch.",
+        "Expiry of the certificate that a backend showed last, as a Unix timestamp.",
     );
     for backend in &view.backends {
         if let Some(not_after) = backend.not_after {
@@ -73,7 +79,7 @@ fn frontends(view: &View, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_frontend_state",
         FamilyType::Gauge,
-        "Whether a frontend is in a state: 1 for the one it is in.",
+        "1 for the state that a frontend is in, 0 for the others.",
     );
     for frontend in &view.frontends {
         let vip = view.config.frontends.get(&frontend.name).map(|configured| configured.vip);
@@ -87,12 +93,12 @@ fn frontends(view: &View, text: &mut TextEncoder) {
         family.one_hot(&labels, states.map(|state| (state.as_str(), *state == frontend.state)));
     }
     let mut family = text.family(
-        "maglev_frontend_distorted",
+        "maglev_frontend_weights_exceed_table",
         FamilyType::Gauge,
-        "Whether the weights of a frontend are beyond its table in VPP, which distorts the shares.",
+        "1 if a frontend's weights in VPP exceed its table length, which distorts the shares.",
     );
     for frontend in &view.frontends {
-        family.sample(&[("frontend", &frontend.name)], u8::from(frontend.distorted));
+        family.sample(&[("frontend", &frontend.name)], u8::from(frontend.weights_exceed_table));
     }
 }
 
@@ -100,15 +106,15 @@ fn conditions(view: &View, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_frontend_condition",
         FamilyType::Gauge,
-        "Whether something keeps a frontend from being served as its backends' health asks for.",
+        "1 while a condition keeps VPP from serving a frontend by its backends' health.",
     );
     for frontend in &view.frontends {
-        let Hindrances { blocked, failing, shadowed } = frontend.hindrances;
+        let problems = frontend.problems;
         let conditions = [
-            ("held", !frontend.released),
-            ("blocked", blocked),
-            ("failing", failing),
-            ("shadowed", shadowed),
+            ("startup_hold", !frontend.startup_done),
+            ("vip_conflict", problems.vip_conflict),
+            ("sync_failed", problems.sync_failed),
+            ("address_conflict", problems.address_conflict),
         ];
         for (condition, is_so) in conditions {
             family.sample(&[("frontend", &*frontend.name), ("condition", condition)], u8::from(is_so));
@@ -120,7 +126,7 @@ fn pools(view: &View, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_frontend_pool_active",
         FamilyType::Gauge,
-        "Whether a pool is the one that serves its frontend; priority 0 is the first choice.",
+        "1 for the pool that serves a frontend; priority 0 is preferred.",
     );
     for frontend in &view.frontends {
         for (priority, pool) in frontend.pools.iter().enumerate() {
@@ -141,7 +147,7 @@ fn weights(view: &View, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_frontend_pool_backend_weight",
         FamilyType::Gauge,
-        "A backend's weight, as configured or as set by an operator.",
+        "A backend's weight, as configured or set by an operator.",
     );
     for (frontend, pool, member) in members() {
         let labels = [("frontend", &**frontend), ("pool", &**pool), ("backend", &*member.name)];
@@ -150,7 +156,7 @@ fn weights(view: &View, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_frontend_pool_backend_effective_weight",
         FamilyType::Gauge,
-        "A backend's weight, as it follows from health and failover.",
+        "A backend's weight after health and failover.",
     );
     for (frontend, pool, member) in members() {
         let labels = [("frontend", &**frontend), ("pool", &**pool), ("backend", &*member.name)];
@@ -159,44 +165,70 @@ fn weights(view: &View, text: &mut TextEncoder) {
 }
 
 fn prober(prober: &ProberView, text: &mut TextEncoder) {
-    text.gauge("maglev_prober_connected", "Whether the prober is connected.", u8::from(prober.connected));
     text.gauge(
-        "maglev_verdicts_waiting",
-        "Whether verdicts wait, as all that was up fails at once.",
-        u8::from(prober.blind),
+        "maglev_prober_connected",
+        "1 if the prober is connected, else 0.",
+        u8::from(prober.connected),
     );
-    text.gauge("maglev_prober_refused_checks", "Checks that the prober refuses.", prober.refused.len());
-    let mut family = text.family(
-        "maglev_prober_dropped_total",
-        FamilyType::Counter,
-        "What the prober has dropped or put off.",
+    text.gauge(
+        "maglev_mass_failure_pending",
+        "1 while DOWN transitions are deferred, because all backends that were up failed at once.",
+        u8::from(prober.mass_failure_pending),
+    );
+    text.gauge(
+        "maglev_prober_rejected_checks",
+        "Checks that the prober rejects.",
+        prober.rejected_checks.len(),
     );
     let stats = &prober.stats;
+    let mut counter =
+        |name, help, count: u64| text.family(name, FamilyType::Counter, help).sample(&[], count);
+    counter(
+        "maglev_prober_outcomes_dropped_total",
+        "Outcomes that the prober dropped because maglevd did not read them in time.",
+        stats.outcomes_dropped,
+    );
+    counter(
+        "maglev_prober_packets_lost_total",
+        "Packets lost because a raw socket's receive buffer was full, replies among them.",
+        stats.lost_to_overflow,
+    );
+    counter(
+        "maglev_prober_retries_total",
+        "Probes repeated on a new connection because the server had closed the kept one.",
+        stats.connections_retried,
+    );
+    counter(
+        "maglev_prober_tls_resumptions_total",
+        "TLS handshakes shortened by resuming a session.",
+        stats.tls_resumptions,
+    );
+    counter(
+        "maglev_prober_half_open_fallbacks_total",
+        "Half-open probes made through the kernel, for want of a raw socket.",
+        stats.half_open_fallbacks,
+    );
+    let mut family = text.family(
+        "maglev_prober_probes_delayed_total",
+        FamilyType::Counter,
+        "Probes delayed by the rate limit, or by a stall of the prober's host.",
+    );
+    for (reason, count) in [("rate", stats.delayed_by_rate), ("stall", stats.delayed_by_stall)] {
+        family.sample(&[("reason", reason)], count);
+    }
+    let mut family = text.family(
+        "maglev_prober_packets_rejected_total",
+        FamilyType::Counter,
+        "Received packets that are no valid reply to a probe.",
+    );
     let reasons = [
-        ("outcomes", stats.outcomes_dropped),
-        ("rate", stats.delayed_by_rate),
-        ("stall", stats.delayed_by_stall),
         ("duplicate", stats.duplicates),
         ("stray", stats.unmatched),
         ("spoofed", stats.spoofed),
         ("malformed", stats.malformed),
-        ("overflow", stats.lost_to_overflow),
     ];
     for (reason, count) in reasons {
         family.sample(&[("reason", reason)], count);
-    }
-    let mut family = text.family(
-        "maglev_prober_connections_total",
-        FamilyType::Counter,
-        "Connections that took the place of something else.",
-    );
-    let kinds = [
-        ("retried", stats.connections_retried),
-        ("resumed", stats.tls_resumptions),
-        ("fallback", stats.half_open_fallbacks),
-    ];
-    for (kind, count) in kinds {
-        family.sample(&[("kind", kind)], count);
     }
     let lateness = &stats.lateness;
     let bounds = LatenessHistogram::BOUNDS.map(|bound| Duration::from_nanos(bound).as_secs_f64().to_string());
@@ -204,7 +236,7 @@ fn prober(prober: &ProberView, text: &mut TextEncoder) {
     text.family(
         "maglev_probe_lateness_seconds",
         FamilyType::Histogram,
-        "How long after they were due probes started.",
+        "Delay of the start of probes after their due time.",
     )
     .histogram("", &bounds.each_ref().map(String::as_str), &lateness.counts, sum);
 }
@@ -214,14 +246,14 @@ fn vpp(vpp: &VppView, now: WallTime, text: &mut TextEncoder) {
     if !vpp.enabled {
         return;
     }
-    text.gauge("maglev_vpp_connected", "Whether VPP is connected.", u8::from(vpp.info.is_some()));
+    text.gauge("maglev_vpp_connected", "1 if VPP is connected, else 0.", u8::from(vpp.info.is_some()));
     let Some(info) = &vpp.info else { return };
     if let Some(boot) = info.boot {
-        text.gauge("maglev_vpp_uptime_seconds", "How long VPP has been running.", seconds(boot, now));
+        text.gauge("maglev_vpp_uptime_seconds", "Time since VPP started.", seconds(boot, now));
     }
-    text.gauge("maglev_vpp_connected_seconds", "How long VPP has been connected.", seconds(vpp.since, now));
+    text.gauge("maglev_vpp_connected_seconds", "Time since VPP connected.", seconds(vpp.since, now));
     let mut family =
-        text.family("maglev_vpp_info", FamilyType::Gauge, "The VPP that is connected; always 1.");
+        text.family("maglev_vpp_info", FamilyType::Gauge, "Version of the connected VPP; always 1.");
     let labels =
         [("version", &*info.version), ("build_date", &*info.build_date), ("pid", &*info.pid.to_string())];
     family.sample(&labels, 1_u8);

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use maglev_core::event::{Audit, Deed};
+use maglev_core::event::{Audit, AuditAction};
 use maglev_core::overrides::{Override, OverrideKind, OverrideMeta, Overrides};
 use maglev_core::time::MonoTime;
 use maglev_core::view::FrontendView;
@@ -44,17 +44,18 @@ fn gauges_are_the_views() {
     for line in [
         "maglev_backend_health{backend=\"nginx0\"} 4",
         "maglev_backend_enabled{backend=\"sorry\"} 1",
+        "maglev_backend_stale{backend=\"nginx0\"} 0",
         "maglev_frontend_pool_backend_weight{frontend=\"web\",pool=\"fallback\",backend=\"sorry\"} 10",
         "maglev_frontend_pool_backend_effective_weight{frontend=\"web\",pool=\"fallback\",backend=\"sorry\"} 0",
         "maglev_backend_certificate_expiry_timestamp_seconds{backend=\"nginx0\",address=\"2001:db8:1::10\"} 1796212800",
         "maglev_frontend_pool_active{frontend=\"web\",pool=\"primary\",priority=\"0\"} 1",
         "maglev_frontend_pool_active{frontend=\"web\",pool=\"fallback\",priority=\"1\"} 0",
         "maglev_prober_connected 1",
-        "maglev_prober_dropped_total{reason=\"stray\"} 7",
-        "maglev_prober_dropped_total{reason=\"stall\"} 3",
-        "maglev_prober_connections_total{kind=\"retried\"} 0",
-        "maglev_prober_connections_total{kind=\"resumed\"} 40",
-        "maglev_prober_connections_total{kind=\"fallback\"} 0",
+        "maglev_prober_packets_rejected_total{reason=\"stray\"} 7",
+        "maglev_prober_probes_delayed_total{reason=\"stall\"} 3",
+        "maglev_prober_retries_total 0",
+        "maglev_prober_tls_resumptions_total 40",
+        "maglev_prober_half_open_fallbacks_total 0",
         "maglev_vpp_connected 1",
         "maglev_vpp_uptime_seconds 630",
         "maglev_vpp_connected_seconds 628",
@@ -73,7 +74,7 @@ fn what_keeps_a_frontend_from_being_served_is_told() {
         let found = lines(&text, "maglev_frontend_condition{frontend=\"web\"");
         found
             .iter()
-            .zip(["held", "blocked", "failing", "shadowed"])
+            .zip(["startup_hold", "vip_conflict", "sync_failed", "address_conflict"])
             .map(|(line, name)| {
                 assert!(line.contains(&format!("condition=\"{name}\"")), "{line}");
                 line.ends_with(" 1")
@@ -81,10 +82,10 @@ fn what_keeps_a_frontend_from_being_served_is_told() {
             .collect()
     };
     assert_eq!(conditions(|_| {}), [false; 4]);
-    assert_eq!(conditions(|web| web.released = false), [true, false, false, false]);
-    assert_eq!(conditions(|web| web.hindrances.blocked = true), [false, true, false, false]);
-    assert_eq!(conditions(|web| web.hindrances.failing = true), [false, false, true, false]);
-    assert_eq!(conditions(|web| web.hindrances.shadowed = true), [false, false, false, true]);
+    assert_eq!(conditions(|web| web.startup_done = false), [true, false, false, false]);
+    assert_eq!(conditions(|web| web.problems.vip_conflict = true), [false, true, false, false]);
+    assert_eq!(conditions(|web| web.problems.sync_failed = true), [false, false, true, false]);
+    assert_eq!(conditions(|web| web.problems.address_conflict = true), [false, false, false, true]);
 }
 
 #[test]
@@ -97,8 +98,8 @@ fn drift_and_reloads_are_told_before_there_were_any() {
     };
     assert_eq!(told(&metrics), ("0".into(), "0".into()));
     let vip = fixture::config().frontends["web"].vip;
-    for mended in [true, false] {
-        metrics.event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, mended } });
+    for reverted in [true, false] {
+        metrics.event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, reverted } });
     }
     metrics.reload(false, Now::default());
     assert_eq!(told(&metrics), ("1".into(), "1".into()));
@@ -122,7 +123,7 @@ fn traffic_is_told_by_vip_by_prefix_and_by_backend() {
     let tcp = "maglev_vpp_vip_packets_total{prefix=\"192.0.2.80\",protocol=\"tcp\",port=\"80\"";
     assert_eq!(
         lines(&text, "maglev_vpp_vip_packets_total"),
-        ["next\"} 9", "first\"} 1", "untracked\"} 3", "no-server\"} 4"]
+        ["existing_flow\"} 9", "first\"} 1", "untracked\"} 3", "no_server\"} 4"]
             .map(|kind| format!("{tcp},kind=\"{kind}"))
     );
     // The prefix has two VIPs and one route.
@@ -363,8 +364,8 @@ fn overrides_are_counted_and_dated() {
 fn what_operators_do_is_counted_from_the_start() {
     let metrics = Metrics::new().unwrap();
     let text = |metrics: &Metrics| metrics.render(&fixture::view(), None, ExpositionFormat::Text);
-    assert_eq!(lines(&text(&metrics), "maglev_operator_actions_total").len(), Deed::ALL.len());
-    let audit = Audit::of("alice".into(), Deed::SetWeight);
+    assert_eq!(lines(&text(&metrics), "maglev_operator_actions_total").len(), AuditAction::ALL.len());
+    let audit = Audit::of("alice".into(), AuditAction::SetWeight);
     metrics.event(&Event { at: fixture::wall(0), kind: Kind::Operator(audit) });
     metrics.saved(false);
     let after = text(&metrics);

@@ -17,16 +17,16 @@ fn vips(counters: &TrafficCounters, text: &mut TextEncoder) {
     let mut family = text.family(
         "maglev_vpp_vip_packets_total",
         FamilyType::Counter,
-        "Packets to a VIP, by what became of them.",
+        "Packets to a VIP, by their treatment.",
     );
     for (vip, found) in &counters.vips {
         let Some(packets) = found.packets else { continue };
         let (prefix, protocol, port) = (vip.prefix(), vip.protocol_name(), vip.port.to_string());
         let kinds = [
-            ("next", packets.next),
+            ("existing_flow", packets.next),
             ("first", packets.first),
             ("untracked", packets.untracked),
-            ("no-server", packets.no_server),
+            ("no_server", packets.no_server),
         ];
         for (kind, count) in kinds {
             let labels = [("prefix", &*prefix), ("protocol", &protocol), ("port", &port), ("kind", kind)];

@@ -124,20 +124,20 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// Returns the label that the error is counted under.
-    const fn label(&self) -> &'static str {
-        match self {
+    /// Returns the metric's label; `None` if the link ended on purpose.
+    const fn label(&self) -> Option<&'static str> {
+        Some(match self {
             Self::Connect { .. } | Self::Spawn(_) => "connect",
-            Self::UntrustedPeer(_) => "stranger",
+            Self::UntrustedPeer(_) => "untrusted_peer",
             Self::Version { .. } => "version",
             Self::Protocol(_)
             | Self::Link(maglev_ipc::link::Error::Malformed(_) | maglev_ipc::link::Error::TooLarge) => {
                 "protocol"
             }
-            Self::Timeout => "silent",
+            Self::Timeout => "timeout",
             Self::Link(_) | Self::Io(_) => "lost",
-            Self::NetnsChanged | Self::ShuttingDown => "closed",
-        }
+            Self::NetnsChanged | Self::ShuttingDown => return None,
+        })
     }
 }
 
@@ -167,7 +167,7 @@ impl<R: ConnectProber> ProberLink<R> {
             return self.log_failure(fault, retry).await;
         }
         retry.reset();
-        self.metrics.link_error("prober", fault.label());
+        self.count(fault);
         // No input of this session follows this one.
         let _ = self.inputs.send(vec![Input::ProberDown]).await;
         match fault {
@@ -178,8 +178,14 @@ impl<R: ConnectProber> ProberLink<R> {
         }
     }
 
+    fn count(&self, fault: &LinkError) {
+        if let Some(reason) = fault.label() {
+            self.metrics.link_error("prober", reason);
+        }
+    }
+
     async fn log_failure(&self, fault: &LinkError, retry: &mut RetryState) {
-        self.metrics.link_error("prober", fault.label());
+        self.count(fault);
         let text = fault.to_string();
         if retry.is_new_error(&text) {
             warn!(error = %text, "no prober; it is tried again");

@@ -233,6 +233,6 @@ impl Observer for CallObserver {
     }
 
     fn stray(&self) {
-        self.0.link_error("vpp", "stray");
+        self.0.link_error("vpp", "unmatched_reply");
     }
 }

@@ -273,7 +273,7 @@ fn concurrent_pingers_do_not_interfere() {
     }
     // ping counts the prober's replies as its own and stops early. The prober rejects ping's replies as spoofed.
     assert_eq!(second.stats(|_| true).spoofed, 0);
-    fixture.until_metric("maglev_prober_dropped_total", &["spoofed"], 4.0);
+    fixture.until_metric("maglev_prober_packets_rejected_total", &["spoofed"], 4.0);
     fixture.until_probes(None, &["L7OK"], 60.0);
     fixture.flush_outcomes();
     fixture.assert_unchanged_except(&[]);

@@ -34,13 +34,13 @@ fn duplicates_and_reordering_change_nothing() {
         sent.truncate(random.usize(1..=2));
         sent
     });
-    fixture.until_metric("maglev_prober_dropped_total", &["duplicate"], 100.0);
+    fixture.until_metric("maglev_prober_packets_rejected_total", &["duplicate"], 100.0);
     // Duplicates that arrive during the next probe match no request.
     fixture.until_probes(None, &["L7OK"], 200.0);
     fixture.flush_outcomes();
     fixture.assert_unchanged_except(&[]);
     assert_eq!(fixture.probes(None, &["L4TOUT", "L4CON"]), 0.0);
-    assert_eq!(fixture.metric("maglev_prober_dropped_total", &["malformed"]), 0.0);
+    assert_eq!(fixture.metric("maglev_prober_packets_rejected_total", &["malformed"]), 0.0);
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn replies_after_timeout_are_ignored() {
         fixture.maglevd.until_backend(name, BackendState::Down);
     }
     fixture.until_weights(|name| u8::from(!["b0", "b1"].contains(&name)));
-    let late = fixture.metric("maglev_prober_dropped_total", &["stray"]);
-    fixture.until_metric("maglev_prober_dropped_total", &["stray"], late + 20.0);
+    let late = fixture.metric("maglev_prober_packets_rejected_total", &["stray"]);
+    fixture.until_metric("maglev_prober_packets_rejected_total", &["stray"], late + 20.0);
     for name in ["b0", "b1"] {
         let backend = fixture.maglevd.backend(name);
         assert_eq!((backend.state(), backend.counter), (BackendState::Down, 0), "{backend:#?}");

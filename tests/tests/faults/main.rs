@@ -48,22 +48,22 @@ struct FaultFixture {
 }
 
 impl FaultFixture {
-    /// Starts the system with these `healthchecks` and `backends`. A `blind_threshold` of 100 is the default.
-    fn new(lab: Lab, blind_threshold: u8, healthchecks: &str, backends: Vec<Backend>) -> Self {
-        Self::with_wrapped_prober(&[], lab, blind_threshold, healthchecks, backends)
+    /// Starts the system with these `healthchecks` and `backends`. A `mass_failure_threshold` of 100 is the default.
+    fn new(lab: Lab, mass_failure_threshold: u8, healthchecks: &str, backends: Vec<Backend>) -> Self {
+        Self::with_wrapped_prober(&[], lab, mass_failure_threshold, healthchecks, backends)
     }
 
     /// Same, with the prober started through `wrapper`.
     fn with_wrapped_prober(
         wrapper: &[&str],
         lab: Lab,
-        blind_threshold: u8,
+        mass_failure_threshold: u8,
         healthchecks: &str,
         backends: Vec<Backend>,
     ) -> Self {
         let (dir, vpp) = (TestDir::new(), Vpp::start().unwrap());
         let prober = dir.wrapped_prober(Some(&lab.prober), wrapper, &[]);
-        let config = config(blind_threshold, healthchecks, &backends);
+        let config = config(mass_failure_threshold, healthchecks, &backends);
         let metrics = SocketAddr::new(servers::loopback_address(), 9091);
         let maglevd = MaglevdSetup::new(&dir, &config).vpp(&vpp).flag("--metrics-addr", metrics).start();
         Self { maglevd, metrics, prober, config, backends, written: Vec::new(), dir, vpp, lab }
@@ -147,6 +147,16 @@ impl FaultFixture {
         until(|| now() >= value, || format!("not {labels:?} {value}: {:?}", all().collect::<Vec<_>>()));
     }
 
+    /// Returns the number of stale backends.
+    fn stale(&self) -> f64 {
+        let samples = Scrape::of(self.metrics).samples;
+        samples
+            .iter()
+            .filter(|(key, _)| key.starts_with("maglev_backend_stale{"))
+            .map(|(_, value)| value)
+            .sum()
+    }
+
     /// Returns the newest outcome of a backend, such as `L4CON connection refused`.
     fn last_outcome(&self, backend: &str) -> String {
         let verdict = self.maglevd.backend(backend).last.unwrap().verdict.unwrap();
@@ -168,7 +178,7 @@ impl FaultFixture {
     }
 }
 
-fn config(blind_threshold: u8, healthchecks: &str, backends: &[Backend]) -> String {
+fn config(mass_failure_threshold: u8, healthchecks: &str, backends: &[Backend]) -> String {
     let line = |(name, address, check): &Backend| {
         format!("    {name}: {{ address: '{address}', healthcheck: {check} }}\n")
     };
@@ -184,7 +194,7 @@ fn config(blind_threshold: u8, healthchecks: &str, backends: &[Backend]) -> Stri
     let frontends: String = VIPS.into_iter().zip([true, false]).map(frontend).collect();
     format!(
         "maglev:
-  healthchecker: {{ blind-threshold: {blind_threshold} }}
+  healthchecker: {{ mass-failure-threshold: {mass_failure_threshold} }}
   vpp: {{ lb: {{ ipv4-src-address: 192.0.2.1, ipv6-src-address: '2001:db8::1', sync-interval: 1h, startup-max-delay: 1h }} }}
   healthchecks:
 {healthchecks}  backends:

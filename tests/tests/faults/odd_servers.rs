@@ -304,7 +304,7 @@ fn healthcheck(port: u16, (name, _, verdict, ask): &OddServer, is_kept: bool) ->
         Connection => ("tcp", ""),
         Tls => ("https", "insecure-skip-verify: true"),
     };
-    let kept = if is_kept { "keep-alive: true, fresh-every: 1000" } else { "" };
+    let kept = if is_kept { "keep-alive: true, keep-alive-requests: 1000" } else { "" };
     let params: Vec<_> = [params, kept].into_iter().filter(|param| !param.is_empty()).collect();
     let params = params.join(", ");
     format!(

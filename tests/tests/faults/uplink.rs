@@ -8,7 +8,7 @@ use maglev_lab::http_server::HttpServer;
 use maglev_lab::packets::until;
 use maglev_lab::skip;
 use maglev_lab::topology::{Lab, V4, V6};
-use maglev_proto::v1::{BackendState, Blindness};
+use maglev_proto::v1::{BackendState, MassFailureResult};
 
 use crate::{Backend, FaultFixture, add_servers, recovery, uniform_backends};
 
@@ -33,7 +33,7 @@ fn site(lab: &Lab) -> HttpServer {
 /// Asserts that all backends are stale and unchanged, in `maglevc` too.
 fn assert_frozen(fixture: &FaultFixture, fault: &str) {
     let all = fixture.backends.len() as f64;
-    fixture.until_metric("maglev_stale_backends", &[], all);
+    until(|| fixture.stale() >= all, || format!("{} of {all} are stale", fixture.stale()));
     for (name, ..) in &fixture.backends {
         let backend = fixture.maglevd.backend(name);
         assert_eq!((backend.state(), backend.stale), (BackendState::Up, true), "{backend:#?}");
@@ -46,13 +46,11 @@ fn assert_frozen(fixture: &FaultFixture, fault: &str) {
 
 /// Asserts that all backends are observed again, without other changes.
 fn assert_thawed(fixture: &mut FaultFixture, scenario: &str) {
-    recovery(scenario, || fixture.maglevd.until_blind(&[Blindness::Unseen, Blindness::Seen]));
+    recovery(scenario, || fixture.maglevd.until_local_faults(&[true, false]));
     fixture.flush_outcomes();
-    fixture.maglevd.until_blind(&[Blindness::Unseen, Blindness::Seen]);
-    assert_eq!(fixture.metric("maglev_stale_backends", &[]), 0.0);
-    for verdict in ["unseen", "seen"] {
-        assert_eq!(fixture.metric("maglev_blind_total", &[&format!("verdict=\"{verdict}\"")]), 1.0);
-    }
+    fixture.maglevd.until_local_faults(&[true, false]);
+    assert_eq!(fixture.stale(), 0.0);
+    assert_eq!(fixture.metric("maglev_local_fault_episodes_total", &[]), 1.0);
     fixture.assert_unchanged_except(&[]);
 }
 
@@ -67,7 +65,7 @@ fn link_down_freezes_health() {
     let mut fixture = FaultFixture::new(lab, 100, CHECKS, backends);
     fixture.settle();
     fixture.lab.prober.ip("link set eth0 down");
-    fixture.maglevd.until_blind(&[Blindness::Unseen]);
+    fixture.maglevd.until_local_faults(&[true]);
     assert_frozen(&fixture, "no route from this host");
     fixture.lab.prober.ip("link set eth0 up");
     fixture.lab.prober.ip(&format!("route replace 10.88.0.0/16 via {}", V4.server));
@@ -86,7 +84,7 @@ fn missing_route_freezes_health() {
     fixture.settle();
     fixture.lab.prober.ip("route del 10.88.0.0/16");
     fixture.lab.prober.ip("-6 route del fd88::/64");
-    fixture.maglevd.until_blind(&[Blindness::Unseen]);
+    fixture.maglevd.until_local_faults(&[true]);
     assert_frozen(&fixture, "no route from this host");
     fixture.lab.prober.ip(&format!("route add 10.88.0.0/16 via {}", V4.server));
     fixture.lab.prober.ip(&format!("-6 route add fd88::/64 via {}", V6.server));
@@ -105,7 +103,7 @@ fn local_firewall_freezes_health() {
     let mut fixture = FaultFixture::new(lab, 100, CHECKS, backends);
     fixture.settle();
     fixture.lab.prober.filter("output", &["meta l4proto { icmp, ipv6-icmp, tcp } drop"]);
-    fixture.maglevd.until_blind(&[Blindness::Unseen]);
+    fixture.maglevd.until_local_faults(&[true]);
     assert_frozen(&fixture, "not permitted on this host");
     fixture.lab.prober.remove_filters();
     assert_thawed(&mut fixture, "a filter of our own");
@@ -131,7 +129,7 @@ fn fd_exhaustion_freezes_tcp_checks_only() {
             if hogs.contains(&packet.server()) { Vec::new() } else { vec![packet.forward()] }
         },
     );
-    fixture.maglevd.until_blind(&[Blindness::Unseen]);
+    fixture.maglevd.until_local_faults(&[true]);
     let others = fixture.backends.iter().filter(|(name, ..)| !name.starts_with("hog"));
     let (open, rest): (Vec<_>, Vec<_>) = others.partition(|(.., check)| *check == "open");
     for (name, ..) in open {
@@ -164,7 +162,7 @@ fn port_exhaustion_freezes_health() {
     // The only port is in use by another connection to the same server.
     fixture.lab.prober.set("ipv4/ip_local_port_range", "40001 40001");
     let taken = fixture.lab.prober.inside(|| std::net::TcpStream::connect((server, 80)).unwrap());
-    fixture.maglevd.until_blind(&[Blindness::Unseen]);
+    fixture.maglevd.until_local_faults(&[true]);
     assert_frozen(&fixture, "out of ports, or no such source address here");
     fixture.lab.prober.set("ipv4/ip_local_port_range", "40000 50000");
     drop(taken);
@@ -186,16 +184,16 @@ fn short_uplink_cut_takes_nothing_down() {
     let mut fixture = FaultFixture::new(lab, 100, SILENCE, backends);
     fixture.settle();
     link.set_rule(|_, _| Vec::new());
-    fixture.maglevd.until_blind(&[Blindness::Suspected]);
-    assert_eq!(fixture.metric("maglev_verdicts_waiting", &[]), 1.0);
+    fixture.maglevd.until_mass_failures(&[MassFailureResult::Suspected]);
+    assert_eq!(fixture.metric("maglev_mass_failure_pending", &[]), 1.0);
     link.clear_rule();
-    let reported = [Blindness::Suspected, Blindness::Refuted];
-    recovery("the uplink is cut for a moment", || fixture.maglevd.until_blind(&reported));
+    let reported = [MassFailureResult::Suspected, MassFailureResult::Dismissed];
+    recovery("the uplink is cut for a moment", || fixture.maglevd.until_mass_failures(&reported));
     let below = |name: &String| fixture.maglevd.backend(name).counter < 4;
     until(|| !fixture.backends.iter().any(|(name, ..)| below(name)), || "counters do not recover".to_owned());
     fixture.flush_outcomes();
-    fixture.maglevd.until_blind(&reported);
-    assert_eq!(fixture.metric("maglev_verdicts_waiting", &[]), 0.0);
+    fixture.maglevd.until_mass_failures(&reported);
+    assert_eq!(fixture.metric("maglev_mass_failure_pending", &[]), 0.0);
     fixture.assert_unchanged_except(&[]);
 }
 
@@ -213,7 +211,7 @@ fn long_uplink_cut_is_total_outage() {
     let mut fixture = FaultFixture::new(lab, 100, SOON, backends);
     fixture.settle();
     link.set_rule(|_, _| Vec::new());
-    fixture.maglevd.until_blind(&[Blindness::Suspected, Blindness::Confirmed]);
+    fixture.maglevd.until_mass_failures(&[MassFailureResult::Suspected, MassFailureResult::Confirmed]);
     fixture.until_weights(|_| 0);
     for name in &names {
         fixture.until_outcome(name, "L4TOUT");
@@ -221,7 +219,7 @@ fn long_uplink_cut_is_total_outage() {
     link.clear_rule();
     recovery("the uplink is cut for longer", || fixture.until_weights(|_| 1));
     fixture.flush_outcomes();
-    fixture.maglevd.until_blind(&[Blindness::Suspected, Blindness::Confirmed]);
+    fixture.maglevd.until_mass_failures(&[MassFailureResult::Suspected, MassFailureResult::Confirmed]);
     for name in &names {
         assert_eq!(fixture.maglevd.backend(name).transitions.len(), 3, "down and up once each");
     }

@@ -26,20 +26,20 @@ use crate::doc;
 /// Panels that are empty in normal operation, and the fault that fills each.
 const FAULTS: [(&str, &str); 5] = [
     ("Reloads of the configuration", "a reload"),
-    ("What hinders them", "a frontend whose only backend cannot be probed, so that it is held"),
+    ("Problems by frontend", "a frontend whose only backend cannot be probed, so that it is held"),
     ("Overrides and their age", "an operator changes a weight"),
     ("Failures by code", "two servers answer 503, and one check has a source address that is not here"),
-    ("Faults of links", "the prober is killed"),
+    ("Link errors", "the prober is killed"),
 ];
 
 /// Alerts firing by these faults and an expired certificate. Most alerts have a `for` longer than this test.
 const EXPECTED_ALERTS: [&str; 7] = [
     "MaglevBackendDown",
     "MaglevCertificateExpiring",
-    "MaglevFrontendHeld",
+    "MaglevFrontendStartupHold",
     "MaglevLocalFaults",
     "MaglevPoolFailedOver",
-    "MaglevProberGone",
+    "MaglevProberDown",
     "MaglevReloadFailed",
 ];
 
