@@ -27,7 +27,12 @@ pub struct Flags {
     pub config: PathBuf,
 
     /// TCP addresses of the gRPC server; `:9090` is every address, empty is off
-    #[arg(long, env = "MAGLEV_GRPC_ADDR", value_name = "LIST", default_value = "[::1]:9090,127.0.0.1:9090")]
+    #[arg(
+        long,
+        env = "MAGLEV_GRPC_ADDR",
+        value_name = "ADDR,...",
+        default_value = "[::1]:9090,127.0.0.1:9090"
+    )]
     pub grpc_addr: ListenAddresses,
 
     /// Unix socket of the gRPC server, of mode 0660; empty is off
@@ -41,7 +46,7 @@ pub struct Flags {
     pub grpc_socket: PathBuf,
 
     /// TCP addresses of the Prometheus endpoint /metrics; empty is off
-    #[arg(long, env = "MAGLEV_METRICS_ADDR", value_name = "LIST", default_value = ":9091")]
+    #[arg(long, env = "MAGLEV_METRICS_ADDR", value_name = "ADDR,...", default_value = ":9091")]
     pub metrics_addr: ListenAddresses,
 
     /// VPP's API socket; empty leaves VPP unmanaged
@@ -65,7 +70,12 @@ pub struct Flags {
     pub vpp_stats_addr: PathBuf,
 
     /// The prober's socket; `spawn` or `spawn:PATH` starts the prober as a child
-    #[arg(long, env = "MAGLEV_PROBER", value_name = "WHERE", default_value = "/run/vpp-maglev/prober.sock")]
+    #[arg(
+        long,
+        env = "MAGLEV_PROBER",
+        value_name = "PATH|spawn",
+        default_value = "/run/vpp-maglev/prober.sock"
+    )]
     pub prober: String,
 
     /// Directory of operators' overrides; empty does not persist them [default: $STATE_DIRECTORY, or else
@@ -86,7 +96,7 @@ pub struct Flags {
     pub reflection: bool,
 
     /// Enter the sandbox of a seccomp filter and Landlock; `off` is for debugging
-    #[arg(long, env = "MAGLEV_SANDBOX", value_name = "WHETHER", value_enum, default_value = "on")]
+    #[arg(long, env = "MAGLEV_SANDBOX", value_name = "on|off", value_enum, default_value = "on")]
     pub sandbox: OnOff,
 
     /// Start probers for the maglevd at the other end of standard input, and do nothing else

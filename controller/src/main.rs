@@ -46,7 +46,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 fn check(path: &Path) -> ExitCode {
     match config::load(path) {
         Ok(_) => {
-            println!("{}: good", path.display());
+            println!("{}: configuration valid", path.display());
             ExitCode::SUCCESS
         }
         Err(error) => refuse(&error),

@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_parser = netns)]
     pub netns: Option<String>,
     /// Go on probing for so long without a controller, then end.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub orphan_timeout: Duration,
     /// Probe no more than so many checks.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub max_rate: u32,
     /// Whether to be confined by a seccomp filter and Landlock, from before the first probe; `off` is for finding faults.
-    #[arg(long, value_name = "WHETHER", default_value = "on")]
+    #[arg(long, value_name = "on|off", default_value = "on")]
     pub sandbox: Switch,
     /// Log what is at least so grave: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]

@@ -7,8 +7,8 @@ use std::process::{Command, ExitStatus};
 use maglev_proto::v1::maglev_client::MaglevClient;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
-    Backend, BackendState, Blindness, EventKind, Frontend, GetBackendRequest, GetFrontendRequest, Transition,
-    WatchEventsRequest, WatchEventsResponse,
+    Backend, BackendState, EventKind, Frontend, GetBackendRequest, GetFrontendRequest, MassFailureResult,
+    Transition, WatchEventsRequest, WatchEventsResponse,
 };
 use nix::sys::signal::Signal;
 use tokio::runtime::{self, Runtime};
@@ -37,7 +37,8 @@ pub struct Maglevd {
     backends: BTreeMap<String, BackendState>,
     prober: Option<bool>,
     vpp: Option<bool>,
-    blind: Vec<Blindness>,
+    mass_failures: Vec<MassFailureResult>,
+    local_faults: Vec<bool>,
     recent: VecDeque<WatchEventsResponse>,
     runtime: Runtime,
 }
@@ -171,7 +172,8 @@ impl Maglevd {
             backends: BTreeMap::new(),
             prober: None,
             vpp: None,
-            blind: Vec::new(),
+            mass_failures: Vec::new(),
+            local_faults: Vec::new(),
             recent: VecDeque::new(),
             runtime,
         }
@@ -221,15 +223,26 @@ impl Maglevd {
         }
     }
 
-    /// Waits until these events, and no others, were received.
+    /// Waits for these `mass_failure` events.
     ///
     /// # Panics
-    /// If others were received.
-    pub fn until_blind(&mut self, verdicts: &[Blindness]) {
-        while self.blind.len() < verdicts.len() {
-            self.next(&format!("the verdicts {verdicts:?} after {:?}", self.blind));
+    /// Panics if others arrive.
+    pub fn until_mass_failures(&mut self, stages: &[MassFailureResult]) {
+        while self.mass_failures.len() < stages.len() {
+            self.next(&format!("the mass failures {stages:?} after {:?}", self.mass_failures));
         }
-        assert_eq!(self.blind, verdicts);
+        assert_eq!(self.mass_failures, stages);
+    }
+
+    /// Waits for these `local_faults` events, each by its field `active`.
+    ///
+    /// # Panics
+    /// Panics if others arrive.
+    pub fn until_local_faults(&mut self, active: &[bool]) {
+        while self.local_faults.len() < active.len() {
+            self.next(&format!("the local faults {active:?} after {:?}", self.local_faults));
+        }
+        assert_eq!(self.local_faults, active);
     }
 
     /// Waits for a matching event among those that no earlier wait has consumed.
@@ -287,7 +300,8 @@ impl Maglevd {
             }
             Some(Event::Prober(event)) => self.prober = Some(event.connected),
             Some(Event::Vpp(event)) => self.vpp = Some(event.connected),
-            Some(Event::Blind(event)) => self.blind.push(event.verdict()),
+            Some(Event::MassFailure(event)) => self.mass_failures.push(event.result()),
+            Some(Event::LocalFaults(event)) => self.local_faults.push(event.active),
             _ => {}
         }
         if self.recent.len() == TAIL {

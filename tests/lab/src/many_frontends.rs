@@ -50,7 +50,7 @@ impl ManyFrontends {
     pub fn config(&self) -> String {
         // These tests fail all backends at once, so mass-failure detection is off.
         let mut text = "maglev:
-  healthchecker: { blind-threshold: 0 }
+  healthchecker: { mass-failure-threshold: 0 }
   vpp: { lb: { ipv4-src-address: 192.0.2.1 } }
   healthchecks:
     ping: { type: icmp, interval: 1h, rise: 1, fall: 1 }

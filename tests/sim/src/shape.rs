@@ -31,7 +31,7 @@ pub struct Shape {
     /// The frontends.
     pub frontends: Vec<Frontend>,
     /// How many have to fail at once to be doubted, in percent; 0 is never.
-    blind_threshold: u8,
+    mass_failure_threshold: u8,
     /// In seconds: how often VPP is compared with what it should have.
     sync_interval: u64,
     /// In seconds: a global setting of VPP.
@@ -129,14 +129,14 @@ impl Shape {
         let backends: Vec<_> = (0..rng.usize(2..=6)).map(|_| of(rng)).collect();
         let frontends = (0..rng.usize(1..=3)).map(|_| Frontend::draw(rng, backends.len())).collect();
         let vpp_latency = [1, 1, 20, 150][rng.usize(..4)];
-        let blind_threshold = [100, 100, 50, 0][rng.usize(..4)];
+        let mass_failure_threshold = [100, 100, 50, 0][rng.usize(..4)];
         Self {
             checks,
             servers: (0..backends.len()).collect(),
             spared: BTreeMap::new(),
             backends,
             frontends,
-            blind_threshold,
+            mass_failure_threshold,
             sync_interval: SYNC_INTERVAL,
             flow_timeout: 40,
             alone: rng.bool(),
@@ -308,7 +308,7 @@ impl Shape {
             (format!("f{number}"), value)
         });
         json!({ "maglev": {
-            "healthchecker": { "blind-threshold": self.blind_threshold },
+            "healthchecker": { "mass-failure-threshold": self.mass_failure_threshold },
             "vpp": { "lb": {
                 "sync-interval": ms(self.sync_interval * 1000), "startup-max-delay": ms(STARTUP.as_millis() as u64),
                 "ipv4-src-address": "192.0.2.100", "flow-timeout": ms(self.flow_timeout * 1000),

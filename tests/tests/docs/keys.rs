@@ -71,7 +71,7 @@ const REQUIRED_KEYS: [(&str, &str); 4] = [
 const COMPANION_KEYS: [((&str, &str), &str); 5] = [
     (("healthchecks", "timeout-min"), "timeout: auto"),
     (("healthchecks", "timeout-max"), "timeout: auto"),
-    (("params", "fresh-every"), "keep-alive: true"),
+    (("params", "keep-alive-requests"), "keep-alive: true"),
     (("vpp.lb", "startup-min-delay"), "startup-max-delay: 1h"),
     (("frontends", "port"), "protocol: tcp"),
 ];

@@ -54,7 +54,7 @@ pub struct Healthchecker {
     /// How many transitions are kept per backend.
     pub transition_history: Option<i64>,
     /// How many of the backends that were up have to fail at once for verdicts to wait, in percent.
-    pub blind_threshold: Option<i64>,
+    pub mass_failure_threshold: Option<i64>,
     /// The network namespace that probes run in.
     pub netns: Option<String>,
 }
@@ -172,7 +172,7 @@ pub struct Params {
     /// Whether the connection is kept for the next probe.
     pub keep_alive: Option<bool>,
     /// Every how many probes there is a fresh connection all the same.
-    pub fresh_every: Option<i64>,
+    pub keep_alive_requests: Option<i64>,
     /// How far a connection goes.
     pub mode: Option<Mode>,
     /// Whether a TLS handshake follows the connection.

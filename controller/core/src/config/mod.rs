@@ -30,7 +30,7 @@ pub struct Config {
     pub transition_history: usize,
     /// When so many of the backends that were up fail at once, in percent, verdicts wait for another round of probes; 0 is
     /// never.
-    pub blind_threshold: u8,
+    pub mass_failure_threshold: u8,
     /// The network namespace that probes run in; `None` is the prober's own.
     pub netns: Option<String>,
     /// What concerns VPP.

@@ -172,12 +172,17 @@ fn http(
 }
 
 fn keep_alive(scope: &mut Scope<'_>, params: &Params) -> Option<Option<NonZeroU32>> {
-    let mut scope = scope.at("fresh-every");
+    let mut scope = scope.at("keep-alive-requests");
     if params.keep_alive == Some(true) {
-        return value::integer(&mut scope, params.fresh_every, USUAL_FRESH_EVERY, KEEP_ALIVE_REQUESTS)
-            .map(NonZeroU32::new);
+        return value::integer(
+            &mut scope,
+            params.keep_alive_requests,
+            USUAL_FRESH_EVERY,
+            KEEP_ALIVE_REQUESTS,
+        )
+        .map(NonZeroU32::new);
     }
-    match params.fresh_every {
+    match params.keep_alive_requests {
         None => Some(None),
         Some(_) => scope.refuse("needs keep-alive: true"),
     }
@@ -222,14 +227,16 @@ fn only_fitting(scope: &mut Scope<'_>, kind: Kind, params: &Params) -> Option<()
     let fitting: &[&str] = match kind {
         Kind::Icmp => &[],
         Kind::Tcp => &["mode", "tls", "server-name", "insecure-skip-verify", "ca-file"],
-        Kind::Http => &["path", "host", "response-code", "response-regexp", "keep-alive", "fresh-every"],
+        Kind::Http => {
+            &["path", "host", "response-code", "response-regexp", "keep-alive", "keep-alive-requests"]
+        }
         Kind::Https => &[
             "path",
             "host",
             "response-code",
             "response-regexp",
             "keep-alive",
-            "fresh-every",
+            "keep-alive-requests",
             "server-name",
             "insecure-skip-verify",
             "ca-file",
@@ -241,7 +248,7 @@ fn only_fitting(scope: &mut Scope<'_>, kind: Kind, params: &Params) -> Option<()
         ("response-code", params.response_code.is_some()),
         ("response-regexp", params.response_regexp.is_some()),
         ("keep-alive", params.keep_alive.is_some()),
-        ("fresh-every", params.fresh_every.is_some()),
+        ("keep-alive-requests", params.keep_alive_requests.is_some()),
         ("mode", params.mode.is_some()),
         ("tls", params.tls.is_some()),
         ("server-name", params.server_name.is_some()),

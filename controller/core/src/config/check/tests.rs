@@ -100,7 +100,7 @@ fn params(kind: Kind) -> impl Strategy<Value = Params> {
                 response_code: response_code.filter(|_| http),
                 response_regexp: response_regexp.filter(|_| http),
                 keep_alive: kept.map(|_| true).filter(|_| http),
-                fresh_every: kept.flatten().filter(|_| http),
+                keep_alive_requests: kept.flatten().filter(|_| http),
                 mode: mode.filter(|_| kind == Kind::Tcp && !tls),
                 tls: (kind == Kind::Tcp).then_some(tls),
                 server_name: server_name.filter(|_| with_tls),

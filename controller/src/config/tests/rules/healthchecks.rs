@@ -42,7 +42,7 @@ fn healthcheck() {
 
 #[test]
 fn params_belong_to_types() {
-    let http = "path, host, response-code, response-regexp, keep-alive, fresh-every";
+    let http = "path, host, response-code, response-regexp, keep-alive, keep-alive-requests";
     let tls = "server-name, insecure-skip-verify, ca-file";
     let no_half = "mode: a handshake needs a connection: half-open is of no use with tls: true";
     cases(
@@ -121,13 +121,16 @@ fn http_params() {
             ),
             (&pattern, "response-regexp: longer than 1024 bytes"),
             ("keep-alive: true", ""),
-            ("keep-alive: true, fresh-every: 2", ""),
-            ("keep-alive: true, fresh-every: 1000", ""),
-            ("keep-alive: true, fresh-every: 1", "fresh-every: 1 is not within 2 to 1000"),
-            ("keep-alive: true, fresh-every: 1001", "fresh-every: 1001 is not within 2 to 1000"),
-            ("keep-alive: true, fresh-every: -1", "fresh-every: -1 is not within 2 to 1000"),
-            ("fresh-every: 10", "fresh-every: needs keep-alive: true"),
-            ("keep-alive: false, fresh-every: 10", "fresh-every: needs keep-alive: true"),
+            ("keep-alive: true, keep-alive-requests: 2", ""),
+            ("keep-alive: true, keep-alive-requests: 1000", ""),
+            ("keep-alive: true, keep-alive-requests: 1", "keep-alive-requests: 1 is not within 2 to 1000"),
+            (
+                "keep-alive: true, keep-alive-requests: 1001",
+                "keep-alive-requests: 1001 is not within 2 to 1000",
+            ),
+            ("keep-alive: true, keep-alive-requests: -1", "keep-alive-requests: -1 is not within 2 to 1000"),
+            ("keep-alive-requests: 10", "keep-alive-requests: needs keep-alive: true"),
+            ("keep-alive: false, keep-alive-requests: 10", "keep-alive-requests: needs keep-alive: true"),
         ],
     );
 }
