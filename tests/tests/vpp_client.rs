@@ -174,7 +174,7 @@ async fn bucket_shares_match_model() {
 
 async fn check_shares(client: &Client, vip: &Vip, wanted: &[(IpAddr, u8)]) {
     let model: Vec<_> = wanted.iter().map(|(address, weight)| (Address::from(*address).0, *weight)).collect();
-    let shares = table::shares(&model, 1024);
+    let shares = table::bucket_counts(&model, 1024);
     let expected: Vec<_> = wanted
         .iter()
         .zip(shares)

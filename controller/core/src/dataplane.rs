@@ -151,8 +151,8 @@ impl ActualVip {
     pub fn recompute_buckets(&mut self) {
         let Some(length) = self.table_length else { return };
         let servers: Vec<_> =
-            self.servers.iter().map(|(server, s)| (table::raw(*server), s.weight)).collect();
-        for (server, buckets) in self.servers.values_mut().zip(table::shares(&servers, length)) {
+            self.servers.iter().map(|(server, s)| (table::address_bytes(*server), s.weight)).collect();
+        for (server, buckets) in self.servers.values_mut().zip(table::bucket_counts(&servers, length)) {
             server.buckets = buckets;
         }
     }

@@ -1,4 +1,4 @@
-//! The health of one backend: rise, fall, and what an operator wants.
+//! The health of one backend: the rise/fall counter, freshness, and operators' actions.
 
 use alloc::string::String;
 use core::fmt;
@@ -8,37 +8,40 @@ use maglev_ipc::{Outcome, OutcomeCode, OutcomeDetail};
 
 use crate::time::WallTime;
 
+mod freshness;
 mod probes;
 mod recent;
+mod rise_fall;
 mod tracker;
 
 pub use probes::ProbeCounters;
 pub use recent::OutcomeRun;
+pub use rise_fall::RiseFall;
 pub use tracker::Tracker;
 
-/// What a backend is.
+/// State of a backend.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Health {
-    /// Nothing is known yet.
+    /// No verdict yet.
     Unknown,
-    /// It answers.
+    /// The backend passes its healthcheck.
     Up,
-    /// It does not.
+    /// The backend fails its healthcheck.
     Down,
     /// An operator has stopped its probes.
     Paused,
-    /// An operator has taken it out.
+    /// An operator or the configuration has taken it out.
     Disabled,
-    /// It has left the configuration.
+    /// The configuration does not contain it any more.
     Removed,
 }
 
 impl Health {
-    /// Every state, in the order in which they are shown.
+    /// All states, in display order.
     pub const ALL: [Self; 6] =
         [Self::Unknown, Self::Up, Self::Down, Self::Paused, Self::Disabled, Self::Removed];
 
-    /// The state as users see it.
+    /// Returns the name that users see.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,21 +61,21 @@ impl fmt::Display for Health {
     }
 }
 
-/// What an operator can do to a backend.
+/// Operator's action on a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BackendAction {
-    /// Stop its probes.
+    /// Stop its probes and take its weight.
     Pause,
-    /// Probe it again.
+    /// Start its probes again.
     Resume,
-    /// Take it out.
+    /// Take it out, and flush its flows.
     Disable,
     /// Put it back.
     Enable,
 }
 
 impl BackendAction {
-    /// The action as users type it.
+    /// Returns the name that users type.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -84,19 +87,19 @@ impl BackendAction {
     }
 }
 
-/// What moved a backend from one state to another.
+/// Cause of a transition.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum TransitionCause {
-    /// A probe's outcome.
+    /// Outcome of a probe.
     Outcome {
-        /// The verdict.
+        /// Verdict.
         code: OutcomeCode,
-        /// What a person would ask next.
+        /// OutcomeDetail of the verdict.
         detail: OutcomeDetail,
     },
-    /// An operator.
+    /// Action of an operator.
     Operator(BackendAction),
-    /// A new configuration.
+    /// Change of the configuration.
     Config,
 }
 
@@ -111,58 +114,70 @@ impl fmt::Display for TransitionCause {
     }
 }
 
-/// A backend's move from one state to another.
+/// Transition of a backend from one state to another.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Transition {
-    /// The state before.
+    /// State before.
     pub from: Health,
-    /// The state after.
+    /// State after.
     pub to: Health,
-    /// When.
+    /// Time of the transition.
     pub at: WallTime,
-    /// Why.
+    /// Cause of the transition.
     pub cause: TransitionCause,
 }
 
-/// The newest outcome of a backend's probes.
+/// Newest outcome of a backend's probes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LastOutcome {
-    /// When it was heard.
+    /// Arrival of the outcome.
     pub at: WallTime,
-    /// How long the probe took.
+    /// Duration of the probe.
     pub duration: Duration,
-    /// The verdict.
+    /// Verdict.
     pub code: OutcomeCode,
-    /// What a person would ask next.
+    /// OutcomeDetail of the verdict.
     pub detail: OutcomeDetail,
-    /// What the next probe is given, if the time-out is derived.
+    /// Timeout of the next probe, if the timeout is derived.
     pub timeout: Option<Duration>,
 }
 
-/// Why an operator's wish was refused.
+/// Reason for which an operator's action was rejected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ActionRejected(pub String);
 
-/// How many passes and failures decide; both at least 1.
+/// Contribution of one backend to the detection of mass failures.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Signal {
+    /// Up, without a recent failure.
+    Healthy,
+    /// Failing since this time, in nanoseconds of `CLOCK_MONOTONIC`.
+    FailingSince(u64),
+    /// Neither: unknown, stale, or not probed.
+    #[default]
+    Neutral,
+}
+
+/// Thresholds of the rise/fall counter; both at least 1.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Thresholds {
-    /// How many passes bring a backend up.
+    /// Passes in a row that bring a backend up.
     pub rise: u32,
-    /// How many failures take it down.
+    /// Failures in a row that take it down.
     pub fall: u32,
 }
 
 impl Thresholds {
-    /// A backend without a healthcheck: one synthetic outcome decides.
+    /// Thresholds of a backend without a healthcheck: one synthetic pass decides.
     pub const STATIC: Self = Self { rise: 1, fall: 1 };
 
-    /// The counter of a backend that is up and has missed nothing.
+    /// Returns the counter of a backend that is up without a recent failure.
     #[must_use]
     pub const fn max_counter(self) -> u32 {
         self.rise.saturating_add(self.fall).saturating_sub(1)
     }
 
-    /// After how many passes in a row a backend that is probed is up and has missed nothing, wherever it stood.
+    /// Returns the number of passes in a row after which any probed backend is up with a full counter.
     #[must_use]
     pub fn stable_after(self) -> u16 {
         u16::try_from(self.rise.max(self.fall)).unwrap_or(u16::MAX)

@@ -39,9 +39,9 @@ fn convert(preview: &PlanPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> v1
         vip: Some(vip(&planned.vip)),
         frontend: planned.frontend.as_deref().unwrap_or_default().into(),
         steps: planned.steps.iter().map(ToString::to_string).collect(),
-        new_flows_moved: planned.moved,
+        new_flows_moved: planned.new_flows_moved,
         flows_flushed: flushed(planned, flows),
-        recreates_vip: planned.resets,
+        recreates_vip: planned.recreates_vip,
     };
     v1::Plan {
         updates_global_conf: preview.conf.is_some(),

@@ -7,7 +7,7 @@ use maglev_ipc::OutcomeCode;
 use super::text::{self, FamilyType, TextEncoder};
 
 /// Upper bucket bounds, as text.
-const BOUNDS: [&str; ProbeCounters::BOUNDS.len()] =
+const BOUNDS: [&str; ProbeCounters::BOUNDS_NS.len()] =
     ["0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5"];
 
 /// Writes the families, in the view's order.
@@ -15,7 +15,7 @@ pub fn render(view: &View, text: &mut TextEncoder) {
     let mut family = text.family("maglev_probe_total", FamilyType::Counter, "Probes, by what came of them.");
     for BackendView { name, kind, probes, .. } in &view.backends {
         for code in OutcomeCode::ALL {
-            let count = probes.of(code);
+            let count = probes.count(code);
             if count > 0 {
                 let (result, code) = (result(code), code.as_str());
                 family
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn the_bounds_are_written_as_they_are() {
-        for (nanos, written) in ProbeCounters::BOUNDS.into_iter().zip(BOUNDS) {
+        for (nanos, written) in ProbeCounters::BOUNDS_NS.into_iter().zip(BOUNDS) {
             assert_eq!((nanos as f64 / 1e9).to_string(), written);
         }
     }

@@ -151,7 +151,7 @@ fn outcomes_are_counted_by_code_and_duration() {
     nginx0.count(OutcomeCode::L7Ok, Duration::from_millis(30));
     nginx0.count(OutcomeCode::L4Tout, Duration::from_secs(3));
     nginx0.count(OutcomeCode::Local, Duration::ZERO);
-    view.backends[1].probes.count(OutcomeCode::Static, Duration::ZERO);
+    view.backends[1].probes.record(OutcomeCode::Static, Duration::ZERO);
     let text = rendered(&view);
     assert_eq!(
         lines(&text, "maglev_probe_total"),
@@ -278,7 +278,7 @@ fn everything(format: ExpositionFormat) -> String {
     metrics.loaded(Now::default());
     metrics.refused("ReloadConfig", 1);
     let mut view = View { overrides: disabled_and_weighed(), ..fixture::view() };
-    view.backends[0].probes.count(OutcomeCode::L7Ok, Duration::from_millis(1));
+    view.backends[0].probes.record(OutcomeCode::L7Ok, Duration::from_millis(1));
     metrics.render(&view, Some(&fixture::counters()), format)
 }
 

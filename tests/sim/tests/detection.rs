@@ -107,10 +107,10 @@ impl DetectionSim {
         for outcome in outcomes {
             let index = outcome.check.0 as usize;
             let tracker = &mut self.backends[index].0;
-            if let Some(transition) = tracker.outcome(&outcome, false, WallTime(self.now)) {
+            if let Some(transition) = tracker.record_outcome(&outcome, false, WallTime(self.now)) {
                 self.transitions.push((self.now, index, transition.to));
             }
-            let pace = tracker.pace(&self.healthcheck);
+            let pace = tracker.probe_interval(&self.healthcheck);
             self.scheduler.set_intervals(&[(outcome.check, pace)], self.now);
         }
     }

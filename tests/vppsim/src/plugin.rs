@@ -216,13 +216,13 @@ impl Plugin {
 
     /// How many buckets each server of `vip` has. A ghost has none.
     pub(super) fn buckets(&self, vip: &VipState) -> Vec<(usize, u32)> {
-        let (indexes, servers): (Vec<usize>, Vec<table::Server>) = vip
+        let (indexes, servers): (Vec<usize>, Vec<table::WeightedServer>) = vip
             .servers
             .iter()
             .filter_map(|(_, index)| Some((*index, self.servers.get(*index)?)))
             .map(|(index, server)| (index, (server.address.0, if server.used { server.weight } else { 0 })))
             .unzip();
-        indexes.into_iter().zip(table::shares(&servers, vip.table_length)).collect()
+        indexes.into_iter().zip(table::bucket_counts(&servers, vip.table_length)).collect()
     }
 
     /// How many flows hold on to a server's slot.

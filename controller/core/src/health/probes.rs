@@ -1,24 +1,24 @@
-//! What came of a backend's probes, counted for whoever draws it.
+//! Counters of a backend's probes.
 
 use core::time::Duration;
 
 use maglev_ipc::OutcomeCode;
 
-/// How many of a backend's probes came to what, and how long they took. It is kept with the backend, as each outcome looks
-/// at both.
-// In this order, so that what a quick pass counts in is close together.
+/// Counters of one backend's probes by outcome, with a histogram of their durations. They are stored with the backend, as
+/// each outcome touches both. The bounds live here and not in the metrics: the core sorts each duration as it arrives.
+// In this order, so that the fields of a quick pass share a cache line.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(C)]
 pub struct ProbeCounters {
-    /// How long all of them took together, in nanoseconds.
-    nanos: u64,
+    /// Sum of all durations, in nanoseconds.
+    total_ns: u64,
     codes: [u64; OutcomeCode::ALL.len()],
-    buckets: [u64; ProbeCounters::BOUNDS.len() + 1],
+    buckets: [u64; ProbeCounters::BOUNDS_NS.len() + 1],
 }
 
 impl ProbeCounters {
-    /// The upper bounds of the durations that are told apart, in nanoseconds.
-    pub const BOUNDS: [u64; 11] = [
+    /// Upper bounds of the histogram's buckets, in nanoseconds.
+    pub const BOUNDS_NS: [u64; 11] = [
         1_000_000,
         2_500_000,
         5_000_000,
@@ -33,34 +33,34 @@ impl ProbeCounters {
     ];
 
     /// Counts a probe.
-    pub fn count(&mut self, code: OutcomeCode, duration: Duration) {
+    pub fn record(&mut self, code: OutcomeCode, duration: Duration) {
         self.codes[code as usize] += 1;
-        // Nothing went over the wire that could have taken time.
+        // These probes sent no packet, so they have no duration.
         if matches!(code, OutcomeCode::Static | OutcomeCode::Local) {
             return;
         }
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.buckets[Self::BOUNDS.partition_point(|bound| *bound < nanos)] += 1;
-        self.nanos = self.nanos.saturating_add(nanos);
+        self.buckets[Self::BOUNDS_NS.partition_point(|bound| *bound < nanos)] += 1;
+        self.total_ns = self.total_ns.saturating_add(nanos);
     }
 
-    /// How many came to `code`.
+    /// Returns the number of probes with outcome `code`.
     #[must_use]
-    pub const fn of(&self, code: OutcomeCode) -> u64 {
+    pub const fn count(&self, code: OutcomeCode) -> u64 {
         self.codes[code as usize]
     }
 
-    /// How many took no longer than each of [`Self::BOUNDS`], but longer than the one before; the last are those beyond
-    /// all of them.
+    /// Returns the number of probes per bucket. Bucket `i` covers durations above bound `i - 1`, up to and including bound
+    /// `i` of [`Self::BOUNDS_NS`]; the last bucket has no upper bound.
     #[must_use]
-    pub const fn buckets(&self) -> &[u64; Self::BOUNDS.len() + 1] {
+    pub const fn buckets(&self) -> &[u64; Self::BOUNDS_NS.len() + 1] {
         &self.buckets
     }
 
-    /// How long all of them took together.
+    /// Returns the sum of all durations.
     #[must_use]
     pub const fn duration(&self) -> Duration {
-        Duration::from_nanos(self.nanos)
+        Duration::from_nanos(self.total_ns)
     }
 }
 
@@ -69,14 +69,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_probe_belongs_to_its_code_and_to_the_bucket_up_to_its_bound() {
+    fn probe_counts_in_bucket_up_to_bound() {
         let mut probes = ProbeCounters::default();
         for nanos in [0, 1_000_000, 1_000_001, 2_500_000_000, u64::MAX] {
-            probes.count(OutcomeCode::L7Ok, Duration::from_nanos(nanos));
+            probes.record(OutcomeCode::L7Ok, Duration::from_nanos(nanos));
         }
-        probes.count(OutcomeCode::Local, Duration::from_secs(1));
+        probes.record(OutcomeCode::Local, Duration::from_secs(1));
         assert_eq!(
-            (probes.of(OutcomeCode::L7Ok), probes.of(OutcomeCode::Local), probes.of(OutcomeCode::L4Tout)),
+            (
+                probes.count(OutcomeCode::L7Ok),
+                probes.count(OutcomeCode::Local),
+                probes.count(OutcomeCode::L4Tout)
+            ),
             (5, 1, 0)
         );
         assert_eq!(probes.buckets(), &[2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);

@@ -1,30 +1,30 @@
-//! What has come of a backend's last probes, in little memory: equal outcomes in a row are one spell.
+//! The newest outcomes of a backend in bounded memory: equal outcomes in a row form one run.
 
 use maglev_ipc::{OutcomeCode, OutcomeDetail};
 
 use crate::time::WallTime;
 
-/// How many spells are remembered.
-const KEEP: usize = 6;
+/// Number of stored runs.
+const MAX_RUNS: usize = 6;
 
 /// Equal outcomes in a row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OutcomeRun {
-    /// The verdict of each of them.
+    /// Verdict of each outcome.
     pub code: OutcomeCode,
-    /// The HTTP status of each of them, where there was one.
+    /// HTTP status of each outcome, if the server sent one.
     pub status: Option<u16>,
-    /// How many there were.
+    /// Number of outcomes.
     pub count: u32,
-    /// When the first of them was heard.
+    /// Arrival of the first outcome.
     pub since: WallTime,
 }
 
-/// The newest spells. Holds no text, so that its size is bounded: a backend that flaps has the same as one that does not.
+/// The newest runs. They hold no text, so a flapping backend takes no more memory than a steady one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Recent([Option<OutcomeRun>; KEEP]);
+pub(super) struct RecentOutcomes([Option<OutcomeRun>; MAX_RUNS]);
 
-impl Recent {
+impl RecentOutcomes {
     pub fn push(&mut self, code: OutcomeCode, detail: &OutcomeDetail, at: WallTime) {
         let status = match detail {
             OutcomeDetail::Status(status) => Some(*status),
@@ -41,8 +41,8 @@ impl Recent {
         }
     }
 
-    /// The newest first.
-    pub fn spells(&self) -> impl Iterator<Item = OutcomeRun> {
+    /// Returns the runs, newest first.
+    pub fn runs(&self) -> impl Iterator<Item = OutcomeRun> {
         self.0.iter().copied().flatten()
     }
 }
@@ -52,8 +52,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_outcomes_are_counted_and_the_oldest_are_forgotten() {
-        let mut recent = Recent::default();
+    fn equal_outcomes_merge_and_oldest_run_is_dropped() {
+        let mut recent = RecentOutcomes::default();
         let (ok, failed) = (OutcomeDetail::Status(200), OutcomeDetail::Status(503));
         for at in 0..3 {
             recent.push(OutcomeCode::L7Ok, &ok, WallTime(at));
@@ -61,20 +61,20 @@ mod tests {
         recent.push(OutcomeCode::L7Sts, &failed, WallTime(3));
         recent.push(OutcomeCode::L7Sts, &failed, WallTime(4));
         recent.push(OutcomeCode::L7Sts, &OutcomeDetail::Status(500), WallTime(5));
-        let counts = |recent: &Recent| {
-            recent.spells().map(|s| (s.count, s.status, s.since.0)).collect::<alloc::vec::Vec<_>>()
+        let counts = |recent: &RecentOutcomes| {
+            recent.runs().map(|s| (s.count, s.status, s.since.0)).collect::<alloc::vec::Vec<_>>()
         };
         assert_eq!(counts(&recent), [(1, Some(500), 5), (2, Some(503), 3), (3, Some(200), 0)]);
         for at in 6..20 {
             let code = if at % 2 == 0 { OutcomeCode::L4Con } else { OutcomeCode::L4Tout };
             recent.push(code, &"connection refused".into(), WallTime(at));
         }
-        assert_eq!(recent.spells().count(), KEEP);
-        assert_eq!(recent.spells().next().map(|s| s.since), Some(WallTime(19)));
+        assert_eq!(recent.runs().count(), MAX_RUNS);
+        assert_eq!(recent.runs().next().map(|s| s.since), Some(WallTime(19)));
     }
 
     #[test]
-    fn it_is_small() {
-        assert!(size_of::<Recent>() <= 200, "{}", size_of::<Recent>());
+    fn recent_outcomes_fit_in_200_bytes() {
+        assert!(size_of::<RecentOutcomes>() <= 200, "{}", size_of::<RecentOutcomes>());
     }
 }

@@ -1,4 +1,4 @@
-//! The health of one backend: what is counted of its outcomes, and what moves it.
+//! The health of one backend: counts probe outcomes and applies operators' actions.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -7,277 +7,309 @@ use core::time::Duration;
 
 use maglev_ipc::{Outcome, OutcomeCode, OutcomeDetail, VerdictHistory};
 
-use super::recent::{OutcomeRun, Recent};
-use super::{ActionRejected, BackendAction, Health, LastOutcome, Thresholds, Transition, TransitionCause};
+use super::freshness::Freshness;
+use super::recent::{OutcomeRun, RecentOutcomes};
+use super::rise_fall::RiseFall;
+use super::{
+    ActionRejected, BackendAction, Health, LastOutcome, Signal, Thresholds, Transition, TransitionCause,
+};
 use crate::config::Healthcheck;
 use crate::time::WallTime;
 
-/// The health of one backend, however many frontends use it.
+/// The health of one backend, shared by all frontends that use it.
+///
+/// ```text
+///                 verdict                 failures
+///    ┌─────────┐ ────────► up   ◄──────────────────────► down
+///    │ unknown │ ────────────────── failure ───────────►  │
+///    └─────────┘            passes bring it back up ◄─────┘
+///       ▲  ▲
+///       │  └── resume ── paused   ◄── pause   ── any of the three above
+///       └───── enable ── disabled ◄── disable ── any of the four above
+/// ```
+///
+/// [`RiseFall`] holds the counter, and its table the transitions by verdict.
 #[derive(Clone, Debug)]
 pub struct Tracker {
-    limits: Thresholds,
-    keep: usize,
+    counter: RiseFall,
+    freshness: Freshness,
+    history_limit: usize,
     health: Health,
     since: WallTime,
-    counter: u32,
-    misses: u32,
+    /// Sequence number of the newest outcome.
     seq: u64,
-    stale: bool,
-    failing: Option<u64>,
-    /// When the first of the probes began that have come to nothing but faults of this host since the last verdict.
-    faults: Option<u64>,
-    unseen: bool,
-    doubted: bool,
+    /// Start of the first probe of the current run of failures.
+    failing_since: Option<u64>,
+    /// True if a DOWN transition was deferred in the current run of failures.
+    down_deferred: bool,
     last: Option<LastOutcome>,
     not_after: Option<u64>,
-    recent: Recent,
+    recent: RecentOutcomes,
     history: VecDeque<Transition>,
 }
 
 impl Tracker {
-    /// A backend of which nothing is known. `keep` is how many transitions it remembers.
+    /// Creates the tracker of a backend without outcomes. `history_limit` bounds the stored transitions.
     #[must_use]
-    pub fn new(limits: Thresholds, keep: usize, health: Health, since: WallTime) -> Self {
+    pub fn new(thresholds: Thresholds, history_limit: usize, health: Health, since: WallTime) -> Self {
         Self {
-            limits,
-            keep,
+            counter: RiseFall::new(thresholds),
+            freshness: Freshness::default(),
+            history_limit,
             health,
             since,
-            counter: 0,
-            misses: 0,
             seq: 0,
-            stale: false,
-            failing: None,
-            faults: None,
-            unseen: false,
-            doubted: false,
+            failing_since: None,
+            down_deferred: false,
             last: None,
             not_after: None,
-            recent: Recent::default(),
+            recent: RecentOutcomes::default(),
             history: VecDeque::new(),
         }
     }
 
-    /// What the backend is.
+    /// Returns the backend's health.
     #[must_use]
     pub const fn health(&self) -> Health {
         self.health
     }
 
-    /// Since when it is that.
+    /// Returns the time of the last transition.
     #[must_use]
     pub const fn since(&self) -> WallTime {
         self.since
     }
 
-    /// The rise/fall counter, `0 ..= rise + fall - 1`; 0 while nothing is known.
+    /// Returns the rise/fall counter, `0 ..= rise + fall - 1`; 0 while the backend is unknown.
     #[must_use]
     pub const fn counter(&self) -> u32 {
-        self.counter
+        self.counter.value()
     }
 
-    /// What decides.
+    /// Returns the thresholds of the counter.
     #[must_use]
-    pub const fn limits(&self) -> Thresholds {
-        self.limits
+    pub const fn thresholds(&self) -> Thresholds {
+        self.counter.thresholds()
     }
 
-    /// Whether there is no verdict since the prober was lost or refused its check, or has been none but faults of this host
-    /// for too long.
+    /// Reports whether the health is out of date: no verdict since the prober was lost or rejected the check, or only local
+    /// faults for too long.
     #[must_use]
-    pub const fn stale(&self) -> bool {
-        self.stale || self.unseen
+    pub const fn is_stale(&self) -> bool {
+        self.freshness.is_stale()
     }
 
-    /// Whether nothing but faults of this host is heard of it any more; then it is [`stale`](Self::stale).
+    /// Reports whether local faults were the only outcomes for too long; then the health [is stale](Self::is_stale).
     #[must_use]
-    pub const fn unseen(&self) -> bool {
-        self.unseen
+    pub const fn is_unobserved(&self) -> bool {
+        self.freshness.is_unobserved()
     }
 
-    /// Whether nothing but faults of this host has been heard of it since the last verdict.
+    /// Returns the start of the first failure since the last pass, in nanoseconds of `CLOCK_MONOTONIC`. A backend that
+    /// went down since is still failing.
     #[must_use]
-    pub const fn unheard(&self) -> bool {
-        self.faults.is_some()
+    pub const fn failing_since(&self) -> Option<u64> {
+        self.failing_since
     }
 
-    /// When the first of the failures began that nothing has passed since, in nanoseconds of `CLOCK_MONOTONIC`. A backend
-    /// that is down since is still failing.
+    /// Reports whether a DOWN transition was deferred in the current run of failures; see [`Self::defer_down`].
     #[must_use]
-    pub const fn failing(&self) -> Option<u64> {
-        self.failing
+    pub const fn is_down_deferred(&self) -> bool {
+        self.down_deferred
     }
 
-    /// Whether its fall waits, or has waited, for another round of probes; see [`Self::doubt`].
+    /// Reports whether the backend is up, current, and without a recent failure.
     #[must_use]
-    pub const fn doubted(&self) -> bool {
-        self.doubted
+    pub fn is_healthy(&self) -> bool {
+        self.health == Health::Up
+            && self.failing_since.is_none()
+            && !self.freshness.only_local_faults()
+            && !self.is_stale()
     }
 
-    /// Whether [`Self::outcome`] would take it from up to down.
+    /// Returns the backend's contribution to the detection of mass failures.
     #[must_use]
-    pub fn would_fall(&self, outcome: &Outcome) -> bool {
+    pub fn signal(&self) -> Signal {
+        match self.failing_since {
+            _ if !self.is_probed() => Signal::Neutral,
+            Some(since) => Signal::FailingSince(since),
+            None if self.is_healthy() => Signal::Healthy,
+            None => Signal::Neutral,
+        }
+    }
+
+    /// Reports whether [`Self::record_outcome`] would take the backend from up to down.
+    #[must_use]
+    pub fn would_go_down(&self, outcome: &Outcome) -> bool {
         self.health == Health::Up
             && outcome.seq > self.seq
             && outcome.code.passed() == Some(false)
-            && self.counter <= self.limits.rise
+            && self.counter.is_at_last_failure()
     }
 
-    /// The newest outcome.
+    /// Returns the newest outcome.
     #[must_use]
     pub const fn last(&self) -> Option<&LastOutcome> {
         self.last.as_ref()
     }
 
-    /// Until when the certificate is valid that the server showed last, in seconds since the Unix epoch.
+    /// Returns the expiry of the certificate that the server presented last, in seconds since the Unix epoch.
     #[must_use]
     pub const fn not_after(&self) -> Option<u64> {
         self.not_after
     }
 
-    /// What has come of the last probes, the newest first. Static passes are not among them.
-    pub fn spells(&self) -> impl Iterator<Item = OutcomeRun> {
-        self.recent.spells()
+    /// Returns the newest outcomes as runs, newest first. Static passes are not included.
+    pub fn outcome_runs(&self) -> impl Iterator<Item = OutcomeRun> {
+        self.recent.runs()
     }
 
-    /// How many failures have been counted while nothing was known.
+    /// Returns the number of failures counted while the backend was unknown.
     #[must_use]
-    pub const fn misses(&self) -> u32 {
-        self.misses
+    pub const fn failures_while_unknown(&self) -> u32 {
+        self.counter.failures_while_unknown()
     }
 
-    /// The move that brought it where it is; `None` if it began so, or if that is not remembered.
+    /// Returns the transition to the present health; `None` if that is the first state, or if the history is shorter.
     #[must_use]
-    pub fn arrived(&self) -> Option<&Transition> {
+    pub fn last_transition(&self) -> Option<&Transition> {
         self.history.front().filter(|newest| newest.to == self.health)
     }
 
-    /// The newest transitions, the newest first.
+    /// Returns the stored transitions, newest first.
     #[must_use]
     pub fn history(&self) -> Vec<Transition> {
         self.history.iter().cloned().collect()
     }
 
-    /// Whether it is to be probed.
+    /// Reports whether the backend's state asks for probes.
     #[must_use]
-    pub const fn probed(&self) -> bool {
+    pub const fn is_probed(&self) -> bool {
         matches!(self.health, Health::Unknown | Health::Up | Health::Down)
     }
 
-    /// Up but having missed, or down but having passed.
+    /// Reports whether the backend is up with a recent failure, or down with a recent pass.
     #[must_use]
-    pub const fn degraded(&self) -> bool {
+    pub const fn is_degraded(&self) -> bool {
         match self.health {
-            Health::Up => self.doubted || self.counter < self.limits.max_counter(),
-            Health::Down => self.counter > 0,
+            Health::Up => self.down_deferred || !self.counter.is_full(),
+            Health::Down => self.counter.value() > 0,
             Health::Unknown | Health::Paused | Health::Disabled | Health::Removed => false,
         }
     }
 
-    /// The time between two probes that its state asks for.
+    /// Returns the probe interval for the present state.
     #[must_use]
-    pub const fn pace(&self, healthcheck: &Healthcheck) -> Duration {
+    pub const fn probe_interval(&self, healthcheck: &Healthcheck) -> Duration {
         match self.health {
             Health::Unknown => healthcheck.fast_interval,
-            _ if self.degraded() => healthcheck.fast_interval,
+            _ if self.is_degraded() => healthcheck.fast_interval,
             Health::Down => healthcheck.down_interval,
             Health::Up | Health::Paused | Health::Disabled | Health::Removed => healthcheck.interval,
         }
     }
 
-    /// Counts an outcome. `in_service` says that VPP gives the backend weight: then, while nothing else is known, it
-    /// takes `fall` failures to call it down, so that a restart of ours does not take it out for one lost packet.
+    /// Counts an outcome; see [`RiseFall::next_state`] for `in_service`.
     ///
-    /// An outcome that is older than one already counted, or that is no verdict, moves nothing.
-    pub fn outcome(&mut self, outcome: &Outcome, in_service: bool, at: WallTime) -> Option<Transition> {
-        if !self.probed() || outcome.seq <= self.seq {
+    /// An outcome that is older than a counted one, or that is a local fault, causes no transition.
+    pub fn record_outcome(
+        &mut self,
+        outcome: &Outcome,
+        in_service: bool,
+        at: WallTime,
+    ) -> Option<Transition> {
+        if !self.is_probed() || outcome.seq <= self.seq {
             return None;
         }
         self.seq = outcome.seq;
-        self.remember(outcome, at);
+        self.store_last(outcome, at);
         let Some(passed) = outcome.code.passed() else {
-            self.faults.get_or_insert(outcome.started);
+            self.freshness.on_local_fault(outcome.started);
             return None;
         };
-        self.heard();
-        self.follow(outcome, passed);
-        let next = self.judge(passed, in_service);
-        self.go(next, at, || outcome.into())
+        self.freshness.on_verdict();
+        self.track_failures(outcome, passed);
+        let next = self.counter.next_state(self.health, passed, in_service);
+        self.transition_to(next, at, || outcome.into())
     }
 
-    /// Counts a pass of a backend that is up and has missed nothing, of which nothing follows. Whether it was that; if not,
-    /// nothing is done, and [`Self::outcome`] is to be asked.
-    pub fn goes_on(&mut self, outcome: &Outcome, at: WallTime) -> bool {
-        let fine =
-            self.health == Health::Up && self.failing.is_none() && self.counter == self.limits.max_counter();
+    /// Fast path: records a pass of a healthy backend, which changes nothing else. Returns false, without effect, if
+    /// [`Self::record_outcome`] is needed.
+    pub fn record_steady_pass(&mut self, outcome: &Outcome, at: WallTime) -> bool {
+        let steady = self.health == Health::Up && self.failing_since.is_none() && self.counter.is_full();
         let pass = outcome.code.passed() == Some(true) && outcome.seq > self.seq;
-        if !fine || !pass || self.doubted || self.stale || self.faults.is_some() {
+        if !steady || !pass || self.down_deferred || !self.freshness.is_current() {
             return false;
         }
         self.seq = outcome.seq;
-        self.remember(outcome, at);
+        self.store_last(outcome, at);
         true
     }
 
-    /// Hears an outcome by which it would fall, and leaves it where it is, at its last failure but one. Whoever doubts the
-    /// outcome lets it [`fall`](Self::fall) later, or leaves it to the outcomes to come.
-    pub fn doubt(&mut self, outcome: &Outcome, at: WallTime) {
+    /// Records a failure that would take the backend down, but leaves it up, one failure short of DOWN. The caller
+    /// [confirms](Self::confirm_down) the transition later, or leaves the decision to later outcomes.
+    pub fn defer_down(&mut self, outcome: &Outcome, at: WallTime) {
         self.seq = outcome.seq;
-        self.remember(outcome, at);
-        self.heard();
-        self.follow(outcome, false);
-        self.doubted = true;
+        self.store_last(outcome, at);
+        self.freshness.on_verdict();
+        self.track_failures(outcome, false);
+        self.down_deferred = true;
     }
 
-    /// After a fault of this host has been counted: what is known is [`unseen`](Self::unseen) from now on, if nothing else
-    /// has been heard for so long.
-    pub fn lose_sight_after(&mut self, bound: Duration, outcome: &Outcome) {
-        let since = self.faults.unwrap_or(outcome.started);
-        self.unseen |= Duration::from_nanos(outcome.started.saturating_sub(since)) >= bound;
+    /// Marks the state [unobserved](Self::is_unobserved) if local faults, `outcome` the newest, were the only outcomes for
+    /// `bound`.
+    pub fn mark_unobserved_after(&mut self, bound: Duration, outcome: &Outcome) {
+        self.freshness.mark_unobserved_after(bound, outcome.started);
     }
 
-    /// What was doubted has come true.
-    pub fn fall(&mut self, cause: TransitionCause, at: WallTime) -> Option<Transition> {
-        if self.health != Health::Up || !self.doubted {
+    /// Takes a backend with a deferred DOWN transition down. An operator may have taken it out meanwhile: then nothing
+    /// changes.
+    pub fn confirm_down(&mut self, cause: TransitionCause, at: WallTime) -> Option<Transition> {
+        if self.health != Health::Up || !self.down_deferred {
             return None;
         }
-        self.counter = 0;
-        self.go(Health::Down, at, || cause)
+        self.counter.set_empty();
+        self.transition_to(Health::Down, at, || cause)
     }
 
-    /// Counts a pass that nobody probed: the backend is static.
-    pub fn static_pass(&mut self, at: WallTime) -> Option<Transition> {
-        if !self.probed() {
+    /// Counts the synthetic pass of a static backend.
+    pub fn record_static_pass(&mut self, at: WallTime) -> Option<Transition> {
+        if !self.is_probed() {
             return None;
         }
         let (code, detail) = (OutcomeCode::Static, OutcomeDetail::None);
         self.last =
             Some(LastOutcome { at, duration: Duration::ZERO, code, detail: detail.clone(), timeout: None });
-        let next = self.judge(true, false);
-        self.go(next, at, || TransitionCause::Outcome { code, detail })
+        let next = self.counter.next_state(self.health, true, false);
+        self.transition_to(next, at, || TransitionCause::Outcome { code, detail })
     }
 
-    /// Takes over what a prober that kept running remembers. If nothing is known here, its verdicts are counted anew,
-    /// as [`Self::outcome`] would have; else the outcomes to come will tell.
-    pub fn adopt(&mut self, streak: &VerdictHistory, in_service: bool, at: WallTime) -> Option<Transition> {
-        if !self.probed() {
+    /// Adopts the verdict history of a prober that kept running. An unknown backend counts its verdicts as
+    /// [`Self::record_outcome`] would have; a known one only continues the sequence.
+    pub fn replay_history(
+        &mut self,
+        history: &VerdictHistory,
+        in_service: bool,
+        at: WallTime,
+    ) -> Option<Transition> {
+        if !self.is_probed() {
             return None;
         }
-        self.seq = streak.last.seq;
-        if self.health != Health::Unknown || streak.len == 0 {
+        self.seq = history.last.seq;
+        if self.health != Health::Unknown || history.len == 0 {
             return None;
         }
-        self.heard();
-        self.remember(&streak.last, at);
-        self.follow(&streak.last, streak.bits & 1 == 1);
-        for bit in (0..u32::from(streak.len.min(64))).rev() {
-            self.health = self.judge(streak.bits >> bit & 1 == 1, in_service);
+        self.freshness.on_verdict();
+        self.store_last(&history.last, at);
+        self.track_failures(&history.last, history.bits & 1 == 1);
+        for bit in (0..u32::from(history.len.min(64))).rev() {
+            self.health = self.counter.next_state(self.health, history.bits >> bit & 1 == 1, in_service);
         }
         let next = mem::replace(&mut self.health, Health::Unknown);
-        self.go(next, at, || (&streak.last).into())
+        self.transition_to(next, at, || (&history.last).into())
     }
 
-    /// Does what an operator asks for. Repeating what already holds succeeds and moves nothing.
+    /// Applies an operator's action. The operation is idempotent: a repetition succeeds without a transition.
     ///
     /// # Errors
     /// A disabled backend can neither be paused nor resumed.
@@ -301,95 +333,46 @@ impl Tracker {
             }
             (BackendAction::Resume | BackendAction::Enable, other) => other,
         };
-        Ok(self.go(next, at, || TransitionCause::Operator(action)))
+        Ok(self.transition_to(next, at, || TransitionCause::Operator(action)))
     }
 
-    /// The configuration sends it to `next`.
+    /// Moves the backend to `next` because of the configuration.
     pub fn configure(&mut self, next: Health, at: WallTime) -> Option<Transition> {
-        self.go(next, at, || TransitionCause::Config)
+        self.transition_to(next, at, || TransitionCause::Config)
     }
 
-    /// Begins again from unknown, with other limits, unless an operator has taken it out.
-    pub fn restart(&mut self, limits: Thresholds, at: WallTime) -> Option<Transition> {
-        self.limits = limits;
+    /// Restarts from unknown with other thresholds, unless an operator has taken the backend out.
+    pub fn restart(&mut self, thresholds: Thresholds, at: WallTime) -> Option<Transition> {
+        self.counter = RiseFall::new(thresholds);
         self.seq = 0;
-        self.counter = 0;
-        self.misses = 0;
-        self.failing = None;
-        self.begin_to_see();
-        self.doubted = false;
+        self.failing_since = None;
+        self.freshness.clear_faults();
+        self.down_deferred = false;
         self.last = None;
         self.not_after = None;
-        self.recent = Recent::default();
-        if self.probed() { self.configure(Health::Unknown, at) } else { None }
+        self.recent = RecentOutcomes::default();
+        if self.is_probed() { self.configure(Health::Unknown, at) } else { None }
     }
 
-    /// How many transitions it remembers from now on.
-    pub fn keep(&mut self, keep: usize) {
-        self.keep = keep;
-        self.history.truncate(keep);
+    /// Sets the bound of the stored transitions.
+    pub fn set_history_limit(&mut self, limit: usize) {
+        self.history_limit = limit;
+        self.history.truncate(limit);
     }
 
-    /// Another prober counts from now on; its outcomes are numbered from the start.
-    pub const fn renumber(&mut self) {
+    /// Accepts outcomes numbered from the start: the check has restarted in the prober.
+    pub const fn reset_sequence(&mut self) {
         self.seq = 0;
     }
 
-    /// Nothing will be heard for a while; what is known stays.
-    pub const fn lose_sight(&mut self) {
-        self.stale = self.probed();
-        self.begin_to_see();
+    /// Marks the health as stale: no outcome will arrive for a while.
+    pub const fn mark_stale(&mut self) {
+        let stale = self.is_probed();
+        self.freshness.set_stale(stale);
     }
 
-    /// What could not be seen so far does not matter any more.
-    const fn begin_to_see(&mut self) {
-        self.faults = None;
-        self.unseen = false;
-    }
-
-    /// There is a verdict again.
-    const fn heard(&mut self) {
-        self.stale = false;
-        self.begin_to_see();
-    }
-
-    /// The state after one more verdict; moves the counter.
-    fn judge(&mut self, passed: bool, in_service: bool) -> Health {
-        let Thresholds { rise, fall } = self.limits;
-        let next = match (self.health, passed) {
-            (Health::Unknown, true) => Health::Up,
-            (Health::Unknown, false) => {
-                self.misses += 1;
-                let needed = if in_service { fall } else { 1 };
-                if self.misses >= needed { Health::Down } else { Health::Unknown }
-            }
-            (Health::Up, true) => {
-                self.counter = (self.counter + 1).min(self.limits.max_counter());
-                Health::Up
-            }
-            (Health::Up, false) => {
-                self.counter = self.counter.saturating_sub(1);
-                if self.counter < rise { Health::Down } else { Health::Up }
-            }
-            (Health::Down, true) => {
-                self.counter += 1;
-                if self.counter >= rise { Health::Up } else { Health::Down }
-            }
-            (Health::Down, false) => {
-                self.counter = self.counter.saturating_sub(1);
-                Health::Down
-            }
-            (Health::Paused | Health::Disabled | Health::Removed, _) => self.health,
-        };
-        // As in HAProxy, a crossing goes to the end of the scale, so that the way back is always a whole rise or fall.
-        if next != self.health {
-            self.counter = if next == Health::Up { self.limits.max_counter() } else { 0 };
-        }
-        next
-    }
-
-    /// Moves to `next`, and writes it down if that is a move.
-    fn go(
+    /// Moves to `next` and records the transition, if it is one.
+    fn transition_to(
         &mut self,
         next: Health,
         at: WallTime,
@@ -401,25 +384,24 @@ impl Tracker {
         let transition = Transition { from: self.health, to: next, at, cause: cause() };
         self.health = next;
         self.since = at;
-        self.doubted = false;
+        self.down_deferred = false;
         if !matches!(next, Health::Up | Health::Down) {
-            self.counter = 0;
-            self.misses = 0;
-            self.failing = None;
-            self.begin_to_see();
+            self.counter.clear();
+            self.failing_since = None;
+            self.freshness.clear_faults();
         }
-        self.history.truncate(self.keep.saturating_sub(1));
+        self.history.truncate(self.history_limit.saturating_sub(1));
         self.history.push_front(transition.clone());
         Some(transition)
     }
 
-    /// Keeps since when it fails.
-    fn follow(&mut self, outcome: &Outcome, passed: bool) {
-        self.failing = if passed { None } else { self.failing.or(Some(outcome.started)) };
-        self.doubted &= !passed;
+    /// Tracks the start of the current run of failures.
+    fn track_failures(&mut self, outcome: &Outcome, passed: bool) {
+        self.failing_since = if passed { None } else { self.failing_since.or(Some(outcome.started)) };
+        self.down_deferred &= !passed;
     }
 
-    fn remember(&mut self, outcome: &Outcome, at: WallTime) {
+    fn store_last(&mut self, outcome: &Outcome, at: WallTime) {
         self.not_after = outcome.not_after.or(self.not_after);
         self.recent.push(outcome.code, &outcome.detail, at);
         self.last = Some(LastOutcome {

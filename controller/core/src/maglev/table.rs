@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 /// A server: its address as 16 bytes, IPv4 in the last four, and its weight.
-pub type Server = ([u8; 16], u8);
+pub type WeightedServer = ([u8; 16], u8);
 
 /// An address as the plugin sorts and hashes it.
 #[must_use]
-pub const fn raw(address: IpAddr) -> [u8; 16] {
+pub const fn address_bytes(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => (address.to_bits() as u128).to_be_bytes(),
         IpAddr::V6(address) => address.octets(),
@@ -24,7 +24,7 @@ pub const fn raw(address: IpAddr) -> [u8; 16] {
 /// fails. Thus the buckets go round the permutations one by one, until they run out: with more weight than buckets the
 /// last permutations get none, and the shares are distorted.
 #[must_use]
-pub fn shares(servers: &[Server], length: u32) -> Vec<u32> {
+pub fn bucket_counts(servers: &[WeightedServer], length: u32) -> Vec<u32> {
     let weight: u32 = servers.iter().map(|(_, weight)| u32::from(*weight)).sum();
     if weight == 0 {
         return vec![0; servers.len()];
@@ -45,7 +45,7 @@ pub fn shares(servers: &[Server], length: u32) -> Vec<u32> {
 
 /// The server of each of `length` buckets, as an index into `servers`. `length` is a power of two.
 #[must_use]
-pub fn table(servers: &[Server], length: u32) -> Vec<Option<usize>> {
+pub fn new_flow_table(servers: &[WeightedServer], length: u32) -> Vec<Option<usize>> {
     let mask = length.wrapping_sub(1);
     let mut entries: Vec<(u8, [u8; 16], usize)> = servers
         .iter()
@@ -121,8 +121,8 @@ mod tests {
     /// VPP. The fingerprint is the FNV-1a hash of the table's server numbers, one byte each.
     const VECTORS: &str = include_str!("table_vectors.txt");
 
-    fn raw(address: &str) -> [u8; 16] {
-        super::raw(address.parse().unwrap())
+    fn address_bytes(address: &str) -> [u8; 16] {
+        super::address_bytes(address.parse().unwrap())
     }
 
     fn fingerprint(table: &[Option<usize>]) -> u64 {
@@ -139,21 +139,21 @@ mod tests {
             let (expected, print) = answer.split_once('|').unwrap();
             let mut words = question.split_whitespace();
             let length = words.next().unwrap().parse().unwrap();
-            let servers: Vec<Server> = words
+            let servers: Vec<WeightedServer> = words
                 .map(|word| word.split_once('=').unwrap())
-                .map(|(address, weight)| (raw(address), weight.parse().unwrap()))
+                .map(|(address, weight)| (address_bytes(address), weight.parse().unwrap()))
                 .collect();
             let expected: Vec<u32> = expected.split_whitespace().map(|n| n.parse().unwrap()).collect();
-            assert_eq!(shares(&servers, length), expected, "{line}");
+            assert_eq!(bucket_counts(&servers, length), expected, "{line}");
             let print = u64::from_str_radix(print.trim(), 16).unwrap();
-            assert_eq!(fingerprint(&table(&servers, length)), print, "{line}");
+            assert_eq!(fingerprint(&new_flow_table(&servers, length)), print, "{line}");
         }
     }
 
     #[test]
     fn agrees_with_captured_bucket_counts() {
-        let servers = [(raw("2001:db8:2::1"), 100), (raw("2001:db8:2::2"), 25)];
-        assert_eq!(shares(&servers, 1024), [812, 212]);
+        let servers = [(address_bytes("2001:db8:2::1"), 100), (address_bytes("2001:db8:2::2"), 25)];
+        assert_eq!(bucket_counts(&servers, 1024), [812, 212]);
     }
 
     proptest! {
@@ -162,12 +162,12 @@ mod tests {
             servers in proptest::collection::btree_map(any::<[u8; 16]>(), any::<u8>(), 0..12),
             bits in 0u32..12,
         ) {
-            let servers: Vec<Server> = servers.into_iter().collect();
-            let table = table(&servers, 1 << bits);
+            let servers: Vec<WeightedServer> = servers.into_iter().collect();
+            let table = new_flow_table(&servers, 1 << bits);
             let counted: Vec<u32> = (0..servers.len())
                 .map(|server| table.iter().filter(|bucket| **bucket == Some(server)).count() as u32)
                 .collect();
-            prop_assert_eq!(shares(&servers, 1 << bits), counted);
+            prop_assert_eq!(bucket_counts(&servers, 1 << bits), counted);
         }
     }
 }

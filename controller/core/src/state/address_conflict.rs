@@ -1,4 +1,4 @@
-//! VIPs whose address VPP has on an interface of its own. VPP accepts them, and gives them no traffic.
+//! Address conflicts: VPP has the address of a VIP on one of its interfaces. It accepts the VIP, but gives it no traffic.
 
 use alloc::collections::BTreeSet;
 
@@ -7,14 +7,14 @@ use crate::dataplane::VipKey;
 use crate::event::Kind;
 
 impl State {
-    /// Takes in which VIPs they are, and tells what has changed.
-    pub(super) fn shadowed(&mut self, vips: BTreeSet<VipKey>, ctx: &mut Ctx) {
-        if self.sync.info.is_none() {
+    /// Replaces the set of conflicting VIPs, and reports the differences.
+    pub(super) fn update_conflicts(&mut self, vips: BTreeSet<VipKey>, ctx: &mut Ctx) {
+        if !self.vpp.is_connected() {
             return;
         }
-        for vip in self.sync.shadowed.symmetric_difference(&vips) {
+        for vip in self.observed.conflicts().symmetric_difference(&vips) {
             ctx.event(Kind::AddressConflict { vip: *vip, conflicting: vips.contains(vip) });
         }
-        self.sync.shadowed = vips;
+        self.observed.set_conflicts(vips);
     }
 }

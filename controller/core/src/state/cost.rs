@@ -1,5 +1,5 @@
-//! What follows from an outcome costs the same however many others there are. What is counted is how many backends and
-//! frontends are looked at, as all of them are looked at through their lists.
+//! Asserts the complexity of inputs: the number of backends and frontends that an input accesses does not depend on their
+//! total. All accesses go through [`CowList`](crate::cow_list::CowList), which counts them.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -19,7 +19,7 @@ use crate::time::{MonoTime, Now, WallTime};
 use crate::view::VppInfo;
 
 const NOW: Now = Now { mono: MonoTime(1), wall: WallTime(1) };
-/// Backends of each frontend.
+/// Number of backends per frontend.
 const EACH: u32 = 10;
 
 fn config(backends: u32) -> Config {
@@ -76,7 +76,7 @@ fn config(backends: u32) -> Config {
     }
 }
 
-/// A state of which all is up, and VPP does what it is asked.
+/// Returns a state with all backends up and VPP connected.
 fn running(backends: u32) -> State {
     running_with(config(backends))
 }
@@ -87,10 +87,10 @@ fn running_with(config: Config) -> State {
     for input in
         [Input::ProberUp, Input::Committed(1), Input::VppUp(info), Input::AllRead(ActualState::default())]
     {
-        tell(&mut state, input);
+        feed(&mut state, input);
     }
     for check in checks(&state) {
-        tell(&mut state, outcome(check, 1, OutcomeCode::L7Ok));
+        feed(&mut state, outcome(check, 1, OutcomeCode::L7Ok));
     }
     state
 }
@@ -100,41 +100,40 @@ fn checks(state: &State) -> Vec<CheckId> {
 }
 
 fn outcome(check: CheckId, seq: u64, code: OutcomeCode) -> Input {
-    Input::Outcomes(vec![heard(check, seq, code)])
+    Input::Outcomes(vec![outcome_of(check, seq, code)])
 }
 
-fn heard(check: CheckId, seq: u64, code: OutcomeCode) -> Outcome {
+fn outcome_of(check: CheckId, seq: u64, code: OutcomeCode) -> Outcome {
     let (duration, detail) = (Duration::from_millis(1), OutcomeDetail::None);
     Outcome { check, seq, started: 0, duration, timeout: None, not_after: None, code, detail }
 }
 
-/// How many steps follow.
-fn tell(state: &mut State, input: Input) -> usize {
+/// Handles an input, and returns the number of steps.
+fn feed(state: &mut State, input: Input) -> usize {
     let mut out = Vec::new();
     state.handle(input, NOW, &mut out);
-    obey(state, out)
+    execute(state, out)
 }
 
-fn obey(state: &mut State, out: Vec<Output>) -> usize {
+fn execute(state: &mut State, out: Vec<Output>) -> usize {
     let mut steps = 0;
     for output in out {
         if let Output::Apply(run) = output {
             steps += run.steps.len();
-            tell(state, Input::StepsApplied { vip: run.vip, done: run.steps.len(), error: None });
+            feed(state, Input::StepsApplied { vip: run.vip, done: run.steps.len(), error: None });
         }
     }
     steps
 }
 
-/// How many are looked at for an outcome that moves nothing, for one that decides, for an operator's pause, for what is
-/// said of how all is, and for a clone.
+/// Returns the accesses for a steady pass, a DOWN transition, a pause, a summary, and a clone.
 fn costs(backends: u32) -> [usize; 5] {
     let mut state = running(backends);
     let check = checks(&state)[backends as usize / 2];
     accesses::take();
-    assert_eq!(tell(&mut state, outcome(check, 2, OutcomeCode::L7Ok)), 0);
+    assert_eq!(feed(&mut state, outcome(check, 2, OutcomeCode::L7Ok)), 0);
     let pass = accesses::take();
-    assert_eq!(tell(&mut state, outcome(check, 3, OutcomeCode::L4Con)), 1);
+    assert_eq!(feed(&mut state, outcome(check, 3, OutcomeCode::L4Con)), 1);
     let fall = accesses::take();
     let mut out = Vec::new();
     let pause = OperatorCommand::Backend { name: "00001".into(), action: BackendAction::Pause };
@@ -144,7 +143,7 @@ fn costs(backends: u32) -> [usize; 5] {
         _ => false,
     };
     assert!(out.iter().any(amends), "{out:?}");
-    assert_eq!(obey(&mut state, out), 1);
+    assert_eq!(execute(&mut state, out), 1);
     let paused = accesses::take();
     let _ = state.summary();
     let summary = accesses::take();
@@ -153,7 +152,7 @@ fn costs(backends: u32) -> [usize; 5] {
 }
 
 #[test]
-fn an_outcome_costs_the_same_however_many_backends_there_are() {
+fn outcome_cost_is_independent_of_backend_count() {
     let few = costs(100);
     assert!(few[1] > 0);
     // A search by name takes a step more for each doubling.
@@ -163,11 +162,11 @@ fn an_outcome_costs_the_same_however_many_backends_there_are() {
 }
 
 #[test]
-fn an_outcome_that_moves_nothing_takes_no_memory() {
+fn outcome_without_transition_allocates_nothing() {
     let mut state = running(100);
     let mut out = Vec::new();
     for (seq, code) in (2..).zip([OutcomeCode::L7Ok, OutcomeCode::Local, OutcomeCode::L7Ok]) {
-        let outcomes: Vec<_> = checks(&state).into_iter().map(|check| heard(check, seq, code)).collect();
+        let outcomes: Vec<_> = checks(&state).into_iter().map(|check| outcome_of(check, seq, code)).collect();
         let input = Input::Outcomes(outcomes);
         let taken = allocation_counter::measure(|| state.handle(input, NOW, &mut out));
         assert_eq!((taken.count_total, out.len()), (0, 0), "{code}");
@@ -175,17 +174,17 @@ fn an_outcome_that_moves_nothing_takes_no_memory() {
 }
 
 #[test]
-fn a_failure_among_many_costs_the_same_however_many_there_are() {
+fn failure_among_many_has_constant_cost() {
     let cost = |backends: u32| {
         let config = Config { mass_failure_threshold: 60, ..config(backends) };
         let mut state = running_with(config);
         let checks = checks(&state);
         for check in &checks[1..backends as usize / 2] {
-            tell(&mut state, outcome(*check, 2, OutcomeCode::L4Con));
+            feed(&mut state, outcome(*check, 2, OutcomeCode::L4Con));
         }
         accesses::take();
-        tell(&mut state, outcome(checks[0], 2, OutcomeCode::L4Con));
-        (accesses::take(), state.blind.until())
+        feed(&mut state, outcome(checks[0], 2, OutcomeCode::L4Con));
+        (accesses::take(), state.mass_failure.pending_until())
     };
     assert_eq!(cost(100), cost(10_000));
 }

@@ -1,7 +1,7 @@
-//! Overrides whose time is over.
+//! Expiry of overrides.
 //!
-//! Their time is told by the wall clock, as it goes on while the machine is off. That clock can be set, so it is looked at
-//! again every so often, however far away the next expiry is.
+//! Overrides expire by the wall clock, which runs while the machine is off. As that clock can be set, it is compared again
+//! after [`MAX_PAUSE`] at the latest.
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -9,78 +9,81 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::operate::undoing;
+use super::operate::audit_removal;
 use super::{Ctx, State, Timer};
 use crate::event::{EXPIRY, Kind};
 use crate::health::{BackendAction, Transition};
 use crate::overrides::{Override, OverrideKind};
 use crate::time::WallTime;
 
-/// The clock is looked at again after this long at the latest,
-const LONGEST: Duration = Duration::from_secs(60);
+/// Longest pause between two comparisons with the wall clock.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// and not before this: one that lags a little behind the other is no reason to look without a pause.
-const SHORTEST: Duration = Duration::from_millis(10);
+/// Shortest pause: a wall clock that lags a little behind must not cause a busy loop.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
 
 impl State {
-    /// Undoes every override whose time is over, and asks to be woken for the next.
-    pub(super) fn expire(&mut self, ctx: &mut Ctx) {
-        let over = self.take_overdue(ctx);
-        let (mut moves, mut touched) = (Vec::new(), BTreeSet::new());
-        for (gone, _) in &over {
+    /// Removes all expired overrides, and schedules the next expiry.
+    pub(super) fn expire_overrides(&mut self, ctx: &mut Ctx) {
+        let expired = self.take_expired(ctx);
+        let (mut transitions, mut touched) = (Vec::new(), BTreeSet::new());
+        for (gone, _) in &expired {
             match &gone.slot {
-                Some((frontend, pool)) => touched.extend(self.weigh([frontend, pool, &gone.backend], None)),
-                None => moves.extend(self.put_back(gone, ctx)),
+                Some((frontend, pool)) => {
+                    touched.extend(self.set_weight([frontend, pool, &gone.backend], None));
+                }
+                None => transitions.extend(self.restore(gone, ctx)),
             }
         }
-        self.tell_overdue(&over, ctx);
-        self.follow(moves, touched, ctx);
+        self.audit_expired(&expired, ctx);
+        self.apply_operations(transitions, touched, ctx);
     }
 
-    /// Takes away the overrides whose time is over, each with what held until now.
-    pub(super) fn take_overdue(&mut self, ctx: &Ctx) -> Vec<(Override, Option<String>)> {
-        let over: Vec<_> = self.overrides.list().filter(|o| o.is_expired(ctx.now.wall)).collect();
-        for gone in &over {
+    /// Removes the expired overrides, and returns each with its former value.
+    pub(super) fn take_expired(&mut self, ctx: &Ctx) -> Vec<(Override, Option<String>)> {
+        let expired: Vec<_> = self.overrides.list().filter(|o| o.is_expired(ctx.now.wall)).collect();
+        for gone in &expired {
             Arc::make_mut(&mut self.overrides).remove(gone);
         }
-        self.timers.retain(|(_, timer)| *timer != Timer::Expire);
+        self.timers.retain(|(_, timer)| *timer != Timer::OverrideExpiry);
         if let Some(next) = self.overrides.list().filter_map(|o| o.meta.expires).min() {
-            self.watch_expiry(next, ctx);
+            self.schedule_expiry(next, ctx);
         }
-        over.into_iter().map(|gone| (gone.clone(), self.held(&gone))).collect()
+        expired.into_iter().map(|gone| (gone.clone(), self.current_value(&gone))).collect()
     }
 
-    pub(super) fn tell_overdue(&self, over: &[(Override, Option<String>)], ctx: &mut Ctx) {
-        for (gone, from) in over {
-            let (from, to) = (from.clone(), self.held(gone));
-            ctx.event(Kind::Operator(undoing(gone, EXPIRY, from, to)));
+    /// Publishes the audit entries of expired overrides.
+    pub(super) fn audit_expired(&self, expired: &[(Override, Option<String>)], ctx: &mut Ctx) {
+        for (gone, from) in expired {
+            let (from, to) = (from.clone(), self.current_value(gone));
+            ctx.event(Kind::Operator(audit_removal(gone, EXPIRY, from, to)));
         }
     }
 
-    /// Gives a backend the state that it would have without an override that is gone.
-    fn put_back(&mut self, gone: &Override, ctx: &Ctx) -> Option<(usize, Transition)> {
+    /// Restores the state that a backend has without the expired override.
+    fn restore(&mut self, gone: &Override, ctx: &Ctx) -> Option<(usize, Transition)> {
         let index = self.backend(&gone.backend)?;
         let configured = self.config.backends.get(&gone.backend).is_some_and(|b| b.enabled);
-        // Where the configuration says what the override said, nothing changes.
+        // If the configuration asks for the same as the override, nothing changes.
         let action = match gone.kind {
             OverrideKind::Paused => BackendAction::Resume,
             OverrideKind::Enabled if !configured => BackendAction::Disable,
             OverrideKind::Disabled if configured => BackendAction::Enable,
             OverrideKind::Enabled | OverrideKind::Disabled | OverrideKind::Weight(_) => return None,
         };
-        // What cannot be resumed is a pause beneath which the configuration has disabled the backend.
+        // Resume is rejected if the configuration has disabled the paused backend: it stays disabled.
         let transition = self.backends[index].tracker.operate(action, ctx.now.wall).ok().flatten()?;
         Some((index, transition))
     }
 
-    /// Asks to be woken when an override expires.
-    pub(super) fn watch_expiry(&mut self, expires: WallTime, ctx: &Ctx) {
-        let after = (expires - ctx.now.wall).clamp(SHORTEST, LONGEST);
+    /// Schedules a timer for an expiry, unless an earlier one is set.
+    pub(super) fn schedule_expiry(&mut self, expires: WallTime, ctx: &Ctx) {
+        let after = (expires - ctx.now.wall).clamp(MIN_PAUSE, MAX_PAUSE);
         let at = ctx.now.mono + after;
-        if self.timers.iter().any(|(set, timer)| *timer == Timer::Expire && *set <= at) {
+        if self.timers.iter().any(|(set, timer)| *timer == Timer::OverrideExpiry && *set <= at) {
             return;
         }
-        self.timers.retain(|(_, timer)| *timer != Timer::Expire);
-        self.timers.insert((at, Timer::Expire));
+        self.timers.retain(|(_, timer)| *timer != Timer::OverrideExpiry);
+        self.timers.insert((at, Timer::OverrideExpiry));
     }
 }

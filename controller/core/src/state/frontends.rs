@@ -1,4 +1,4 @@
-//! The frontends: which pool serves, which weights follow, and from when on they are followed.
+//! Frontends: active pool, weights, and startup holds.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -9,8 +9,7 @@ use crate::Name;
 use crate::config;
 use crate::dataplane::{ActualVip, DesiredAs, DesiredVip, VipKey};
 use crate::event::Kind;
-use crate::failover::FrontendState;
-use crate::failover::{Decision, PoolMember, decide};
+use crate::failover::{Decision, FrontendState, PoolMember, decide};
 use crate::health::Health;
 use crate::maglev;
 use crate::time::{MonoTime, WallTime};
@@ -22,10 +21,11 @@ pub(super) struct Frontend {
     pub vip: VipKey,
     pub config: Arc<config::Frontend>,
     pub slots: Vec<Slot>,
-    /// Until it is lifted, the weights that VPP has stay.
-    pub hold: Option<Hold>,
+    /// While set, VPP keeps the weights that it has.
+    pub hold: Option<StartupHold>,
     pub state: FrontendState,
     pub since: WallTime,
+    /// Index of the active pool.
     pub active: Option<usize>,
 }
 
@@ -33,35 +33,34 @@ pub(super) struct Frontend {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slot {
     pub pool: usize,
-    /// The backend's index.
+    /// Index of the backend.
     pub backend: usize,
     pub address: IpAddr,
-    /// As configured, or as an operator has set it.
+    /// Weight by the configuration, or by an operator.
     pub weight: u8,
     pub overridden: bool,
 }
 
-/// A warm-up: what VPP does is left as it is until enough is known.
+/// Startup hold: a frontend does not follow health until its backends are known.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hold {
+pub(super) struct StartupHold {
     pub not_before: MonoTime,
-    /// When it began.
-    pub from: MonoTime,
+    pub since: MonoTime,
 }
 
 impl Frontend {
-    /// Whether a server of that health is to lose the flows that it has.
+    /// Reports whether a server of that health loses its flows.
     fn flushes(&self, health: Health) -> bool {
         health == Health::Disabled || health == Health::Down && self.config.flush_on_down
     }
 
-    /// What the weights sent to VPP are divided by. It follows from the configuration and the overrides, not from
-    /// health, so that no failover rescales.
+    /// Returns the divisor of the weights sent to VPP. It depends on the configuration and the overrides, not on health, so
+    /// that no failover rescales.
     pub fn divisor(&self) -> u8 {
         maglev::divisor(self.slots.iter().map(|slot| slot.weight))
     }
 
-    /// The length of the new-flow table that the VIP is created with.
+    /// Returns the length of the new-flow table with which the VIP is created.
     pub fn table_length(&self) -> u32 {
         let divisor = self.divisor();
         let sum = self.slots.iter().map(|slot| u32::from(slot.weight / divisor)).sum();
@@ -70,7 +69,7 @@ impl Frontend {
 }
 
 impl State {
-    /// What health and failover say of a frontend.
+    /// Returns the failover decision for a frontend.
     pub(super) fn decision(&self, frontend: &Frontend) -> Decision {
         let member = |slot: &Slot| PoolMember {
             pool: slot.pool,
@@ -81,18 +80,18 @@ impl State {
         decide(&members, frontend.hold.is_some())
     }
 
-    /// Whether VPP gives weight to any backend of a frontend. What an operator has taken out is no matter of knowing.
-    pub(super) fn serving(&self, frontend: &Frontend, found: Option<&ActualVip>) -> bool {
+    /// Reports whether VPP gives weight to a backend of a frontend. Backends that an operator has taken out do not count.
+    pub(super) fn has_weight_in_vpp(&self, frontend: &Frontend, found: Option<&ActualVip>) -> bool {
         let has = |slot: &Slot| found.is_some_and(|vip| vip.serves(&slot.address));
-        frontend.slots.iter().any(|slot| self.stays(slot) && has(slot))
+        frontend.slots.iter().any(|slot| self.is_holdable(slot) && has(slot))
     }
 
-    /// Whether a hold keeps the weight that it has.
-    fn stays(&self, slot: &Slot) -> bool {
+    /// Reports whether a hold keeps the backend's weight in VPP.
+    fn is_holdable(&self, slot: &Slot) -> bool {
         !matches!(self.backends[slot.backend].tracker.health(), Health::Paused | Health::Disabled)
     }
 
-    /// What VPP should have for a frontend.
+    /// Returns the desired state of a frontend's VIP.
     pub(super) fn desired(
         &self,
         frontend: &Frontend,
@@ -103,15 +102,14 @@ impl State {
         let divisor = frontend.divisor();
         let health = |slot: &Slot| self.backends[slot.backend].tracker.health();
         let has = |slot: &Slot| found.and_then(|vip| vip.servers.get(&slot.address)).map_or(0, |s| s.weight);
-        let serving = self.serving(frontend, found);
+        let keeps_weights = self.has_weight_in_vpp(frontend, found);
         let server = |(slot, weight): (&Slot, &u8)| {
             let weight = match frontend.hold {
-                Some(_) if serving && self.stays(slot) => has(slot),
-                Some(hold) if !serving && now < hold.not_before => 0,
+                Some(_) if keeps_weights && self.is_holdable(slot) => has(slot),
+                Some(hold) if !keeps_weights && now < hold.not_before => 0,
                 _ => weight / divisor,
             };
-            let may_have_flows =
-                has(slot) > 0 || self.sync.inferred.may_have_flows(frontend.vip, slot.address);
+            let may_have_flows = has(slot) > 0 || self.inferred.may_have_flows(frontend.vip, slot.address);
             let flush = weight == 0 && may_have_flows && frontend.flushes(health(slot));
             (slot.address, DesiredAs { weight, flush })
         };
@@ -123,8 +121,8 @@ impl State {
         }
     }
 
-    /// Draws the consequences for a frontend after something that it depends on has changed.
-    pub(super) fn refresh(&mut self, index: usize, ctx: &mut Ctx) {
+    /// Recomputes a frontend after a change of its backends, weights or hold, and reconciles its VIP.
+    pub(super) fn refresh_frontend(&mut self, index: usize, ctx: &mut Ctx) {
         self.lift_hold(index, ctx.now.mono);
         let decision = self.decision(&self.frontends[index]);
         let frontend = &mut self.frontends[index];
@@ -134,7 +132,7 @@ impl State {
                 frontend.since = ctx.now.wall;
             }
             frontend.state = decision.state;
-            self.counts.turned(from, decision.state);
+            self.counts.frontend_changed(from, decision.state);
             frontend.active = decision.active;
             let active_pool = decision.active.map(|pool| Arc::clone(&frontend.config.pools[pool].name));
             let name = Arc::clone(&frontend.name);
@@ -144,15 +142,16 @@ impl State {
         self.sync_vip(vip, ctx);
     }
 
-    pub(super) fn refresh_held(&mut self, ctx: &mut Ctx) {
+    /// Recomputes all frontends with a hold.
+    pub(super) fn refresh_held_frontends(&mut self, ctx: &mut Ctx) {
         for index in 0..self.frontends.len() {
             if self.frontends[index].hold.is_some() {
-                self.refresh(index, ctx);
+                self.refresh_frontend(index, ctx);
             }
         }
     }
 
-    /// The prober kept running, so what it says is no news: there is nothing to wait for.
+    /// Waives `startup-min-delay`: the prober kept running, so its histories are current.
     pub(super) fn waive_min_delay(&mut self, ctx: &Ctx) {
         for index in 0..self.frontends.len() {
             if self.frontends[index].hold.is_some_and(|hold| ctx.now.mono < hold.not_before)
@@ -163,15 +162,16 @@ impl State {
         }
     }
 
-    /// Ends a frontend's warm-up when each of its backends is known; or else when `startup-max-delay` has passed
-    /// since there was a prober to know them by, provided that at least one of them is known: blindness is no news.
+    /// Ends a frontend's hold if one of these is true:
+    /// * each of its backends is known, and `startup-min-delay` has passed;
+    /// * `startup-max-delay` has passed since the prober started probing, and at least one backend is known.
     fn lift_hold(&mut self, index: usize, now: MonoTime) {
         let frontend = &self.frontends[index];
         let Some(hold) = frontend.hold else { return };
         let known = |slot: &Slot| self.backends[slot.backend].tracker.health() != Health::Unknown;
         let all = now >= hold.not_before && frontend.slots.iter().all(known);
-        let patience = self.config.lb.startup_max_delay;
-        let overdue = self.prober.probing_since.is_some_and(|since| now >= hold.from.max(since) + patience);
+        let delay = self.config.lb.startup_max_delay;
+        let overdue = self.prober.probing_since.is_some_and(|since| now >= hold.since.max(since) + delay);
         if all || overdue && frontend.slots.iter().any(known) {
             self.frontends[index].hold = None;
         }

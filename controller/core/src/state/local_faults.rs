@@ -1,49 +1,65 @@
-//! Faults that this host knows to be its own: backends of which nothing else is heard.
+//! Local faults: probe outcomes that name a fault of the prober's own host.
 //!
-//! They are no verdict, so health stays as it was; but what was known a while ago need not be so any more. Once there has been
-//! nothing else for as long as `fall` failures would have taken, a backend is stale. That is told when it happens to the first, and
-//! when it is over for the last.
+//! They are no verdict, so health stays. But a backend without a verdict for as long as `fall` failures take is unobserved,
+//! and its health stale. One event reports the first unobserved backend, another the end of the last.
 
 use maglev_ipc::Outcome;
 
 use super::{Ctx, State};
 use crate::event::{Kind, LocalFaultsChange};
 
+/// Number of unobserved backends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LocalFaults {
+    unobserved: usize,
+}
+
+impl LocalFaults {
+    /// Adds an unobserved backend. Returns true if it is the first.
+    const fn add(&mut self) -> bool {
+        self.unobserved += 1;
+        self.unobserved == 1
+    }
+
+    /// Sets the number. Returns true if no backend is unobserved any more.
+    const fn set_count(&mut self, count: usize) -> bool {
+        let cleared = self.unobserved > 0 && count == 0;
+        self.unobserved = count;
+        cleared
+    }
+}
+
 impl State {
-    /// Hears that a probe came to a fault of this host.
-    pub(super) fn overlook(&mut self, index: usize, outcome: &Outcome, ctx: &mut Ctx) {
+    /// Records that a probe ended in a local fault.
+    pub(super) fn on_local_fault(&mut self, index: usize, outcome: &Outcome, ctx: &mut Ctx) {
         let backend = &mut self.backends[index];
         let Some((_, healthcheck)) = &backend.healthcheck else { return };
-        if backend.tracker.unseen() {
+        if backend.tracker.is_unobserved() {
             return;
         }
-        backend.tracker.lose_sight_after(healthcheck.interval * healthcheck.fall, outcome);
-        if !backend.tracker.unseen() {
-            return;
-        }
-        self.unseen += 1;
-        if self.unseen == 1 {
+        backend.tracker.mark_unobserved_after(healthcheck.interval * healthcheck.fall, outcome);
+        if backend.tracker.is_unobserved() && self.local_faults.add() {
             let (name, fault) = (self.backends[index].name.clone(), outcome.detail.clone());
             ctx.event(Kind::LocalFaults(LocalFaultsChange::Unobserved { name, fault }));
         }
     }
 
-    /// There is a verdict on a backend of which there was none for long.
-    pub(super) fn see(&mut self, ctx: &mut Ctx) {
-        self.now_unseen(self.unseen.saturating_sub(1), ctx);
+    /// Counts one unobserved backend less.
+    pub(super) fn clear_unobserved(&mut self, ctx: &mut Ctx) {
+        self.set_unobserved(self.local_faults.unobserved.saturating_sub(1), ctx);
     }
 
-    /// Looks who is unseen, after a change of what there is to be seen.
-    pub(super) fn look(&mut self, ctx: &mut Ctx) {
-        if self.unseen > 0 {
-            self.now_unseen(self.backends.iter().filter(|backend| backend.tracker.unseen()).count(), ctx);
+    /// Recounts the unobserved backends, after a change of the backends or their checks.
+    pub(super) fn recount_unobserved(&mut self, ctx: &mut Ctx) {
+        if self.local_faults.unobserved > 0 {
+            let count = self.backends.iter().filter(|backend| backend.tracker.is_unobserved()).count();
+            self.set_unobserved(count, ctx);
         }
     }
 
-    fn now_unseen(&mut self, count: usize, ctx: &mut Ctx) {
-        if self.unseen > 0 && count == 0 {
+    fn set_unobserved(&mut self, count: usize, ctx: &mut Ctx) {
+        if self.local_faults.set_count(count) {
             ctx.event(Kind::LocalFaults(LocalFaultsChange::Cleared));
         }
-        self.unseen = count;
     }
 }

@@ -1,7 +1,35 @@
-//! The whole of what `maglevd` knows, and what follows from each thing that it is told.
+//! The state of `maglevd`, and its reaction to each input.
 //!
-//! Three things remember: the health trackers, the operators' wishes, and what VPP was last seen to have. Everything
-//! else (active pools, weights, steps) is computed from them, for the frontends that an input touches.
+//! ```text
+//!   Input ──► State ──► Output
+//!
+//!   Outcomes ──────► Tracker ──► Transition ──► failover::decide ──► desired VIP ┐
+//!   operate() ─────► overrides ──────┘                                           ├─► plan::plan ──► Apply
+//!   Reload ────────► config ─────────┘                    observed VIP ──────────┘
+//!   AllRead, VipRead, ServersRead, VipsListed, StepsApplied ──► observed VIP
+//! ```
+//!
+//! Stored:
+//!
+//! | what | where | until |
+//! |---|---|---|
+//! | health, with counter, freshness and history | a [`Tracker`](crate::health::Tracker) per backend | the backend or its check changes |
+//! | operators' overrides | `overrides`; the only state on disk | an operator removes them, or they expire |
+//! | VPP as read last, plus the steps applied since | `observed`; its address conflicts with it | the next full read |
+//! | facts that VPP does not report | `inferred` | another VPP instance |
+//! | jobs, retry counters, cursor and next time of the drift checks | `vip_jobs`, `conf_job` | the job ends, or VPP is lost |
+//! | the last rejection of the global settings | `conf_job` | VPP accepts them, or is lost |
+//! | VIPs that left the configuration (retired) | `vip_jobs` | VPP no longer has them |
+//! | connection, fault and identity of VPP | `vpp` | the next connection |
+//! | connection and fault of the prober, rejected checks, generations, `made_room` | `prober` | the next connection or check set |
+//! | the pending mass failure and the bound of the confirmed one | `mass_failure` | the window ends; a backend recovers |
+//! | number of unobserved backends | `local_faults` | recounted on changes |
+//! | startup holds, and the last state of each frontend | `frontends` | the hold ends; the next decision |
+//! | counts of backends and frontends by state | `counts` | updated with each transition |
+//! | timers | `timers` | they fire |
+//!
+//! Everything else (active pools, weights, steps, views, explanations) is computed from these on demand, for the frontends
+//! that an input touches.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -20,9 +48,10 @@ use crate::overrides::Overrides;
 use crate::time::{MonoTime, Now};
 use crate::view::VppInfo;
 
+mod address_conflict;
 mod backends;
-mod blind;
-mod checks;
+mod check_index;
+mod conf_reconciler;
 #[cfg(test)]
 mod cost;
 mod drift;
@@ -30,15 +59,18 @@ mod expiry;
 mod explain;
 mod frontends;
 mod inferred;
+mod local_faults;
+mod mass_failure;
+mod observed;
 mod operate;
 mod preview;
 mod prober;
+mod reconcile;
 mod reload;
-mod shadow;
 mod show;
-mod sight;
 mod summary;
-mod sync;
+mod vip_reconciler;
+mod vpp_session;
 
 pub use explain::{ExplanationLine, Topic};
 pub use operate::{OperateError, OperatorCommand, Requester};
@@ -46,138 +78,143 @@ pub use preview::{PlanPreview, VipPreview};
 pub use summary::StateSummary;
 
 use backends::Backend;
-use blind::Blind;
+use conf_reconciler::ConfReconciler;
 use frontends::Frontend;
-use prober::Prober;
+use inferred::InferredState;
+use local_faults::LocalFaults;
+use mass_failure::MassFailure;
+use observed::Observed;
+use prober::ProberState;
 use summary::StateCounts;
-use sync::Sync;
+use vip_reconciler::VipReconciler;
+use vpp_session::VppSession;
 
-/// Something that the core is told.
+/// An input of the core.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The prober is there; it knows nothing of us yet.
+    /// The prober connected. It has no check set of this controller yet.
     ProberUp,
-    /// The prober is lost.
+    /// The connection to the prober was lost.
     ProberDown,
-    /// It was tried to reach the prober, in vain: why.
+    /// A connection attempt to the prober failed, for this reason.
     ProberUnreachable(String),
-    /// The prober kept running while we were away, and remembers this.
+    /// Verdict histories of a prober that ran while the controller did not.
     Histories(Vec<VerdictHistory>),
-    /// The check set of that generation is in force.
+    /// The prober has put the check set of that generation in force.
     Committed(u64),
-    /// The prober will not run a check.
+    /// The prober rejected a check, for this reason.
     CheckRejected(CheckId, String),
-    /// What the prober counts.
+    /// Counters of the prober.
     ProberStats(ProberStats),
-    /// What came of probes, in the order in which it is to count.
+    /// Probe outcomes, in the order in which they count.
     Outcomes(Vec<Outcome>),
     /// A new configuration.
     Reload(Arc<Config>),
-    /// VPP is there; nothing of it has been read yet.
+    /// VPP connected. Nothing has been read from it yet.
     VppUp(VppInfo),
-    /// VPP is lost. Nothing that was asked of it will be answered.
+    /// The connection to VPP was lost. Outstanding requests get no answer.
     VppDown,
-    /// It was tried to reach VPP, in vain: why.
+    /// A connection attempt to VPP failed, for this reason.
     VppUnreachable(String),
-    /// The answer to [`Output::ReadAll`].
+    /// Answer to [`Output::ReadAll`].
     AllRead(ActualState),
-    /// The answer to [`Output::ListVips`].
+    /// Answer to [`Output::ListVips`].
     VipsListed(Option<LbConf>, BTreeMap<VipKey, ListedVip>),
-    /// The answer to [`Output::ReadServers`].
+    /// Answer to [`Output::ReadServers`].
     ServersRead(VipKey, BTreeMap<IpAddr, ActualAs>),
-    /// The answer to [`Output::ReadVip`].
+    /// Answer to [`Output::ReadVip`].
     VipRead(VipKey, Option<ActualVip>),
-    /// The answer to [`Output::SetConf`]: VPP's word for why it refused, if it did.
+    /// Answer to [`Output::SetConf`]: VPP's error, if it rejected the settings.
     ConfSet(Option<String>),
-    /// The answer to [`Output::Apply`].
+    /// Answer to [`Output::Apply`].
     StepsApplied {
-        /// The run's VIP.
+        /// VIP of the plan.
         vip: VipKey,
-        /// How many of its steps were made.
+        /// Number of applied steps.
         done: usize,
-        /// VPP's word for why the next one was not.
+        /// VPP's error for the next step, if it failed.
         error: Option<String>,
     },
-    /// Compare everything with what VPP has, at once.
+    /// Compare everything with VPP now.
     Resync,
-    /// An operator asks for something that is no override, which follows as an input of its own. It is only told.
+    /// Audit entry for an operator's request that follows as another input.
     Audit(String, AuditAction),
-    /// The VIPs whose address VPP has on an interface of its own, whole: they get no traffic.
+    /// All VIPs whose address VPP has on an interface, so that they get no traffic.
     AddressConflicts(BTreeSet<VipKey>),
-    /// The time that [`State::wake_at`] asked for has come.
+    /// The time returned by [`State::wake_at`] has come.
     Tick,
 }
 
-/// A VIP as VPP lists it, without its servers.
+/// A VIP in VPP's list, without its servers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ListedVip {
-    /// How packets travel to its servers.
+    /// Encapsulation of packets to its servers.
     pub encap: Encap,
-    /// The length of its new-flow table, where VPP tells.
+    /// Length of its new-flow table, if VPP reports it.
     pub table_length: Option<u32>,
 }
 
-/// Something that the core wants done.
+/// A request of the core.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Output {
-    /// Send the prober this set of checks, in place of any other or as an amendment to it.
+    /// Send the prober a check set, or an amendment to the last one.
     SetChecks(CheckSet),
-    /// Tell the prober a check's new interval.
+    /// Set the interval of a check in the prober.
     SetInterval(CheckId, Duration),
-    /// Read everything that VPP has; answered by [`Input::AllRead`].
+    /// Read all of VPP's state; answered by [`Input::AllRead`].
     ReadAll,
-    /// Read VPP's settings and the VIPs without their servers; answered by [`Input::VipsListed`].
+    /// Read VPP's global settings and list its VIPs; answered by [`Input::VipsListed`].
     ListVips,
-    /// Read a VIP's servers; answered by [`Input::ServersRead`].
+    /// Read the servers of a VIP; answered by [`Input::ServersRead`].
     ReadServers(VipKey),
     /// Read a VIP and its servers; answered by [`Input::VipRead`].
     ReadVip(VipKey),
     /// Send VPP's global settings; answered by [`Input::ConfSet`].
     SetConf(LbConf),
-    /// Make these steps, in order, until one fails; answered by [`Input::StepsApplied`].
+    /// Apply these steps in order, until one fails; answered by [`Input::StepsApplied`].
     Apply(VipPlan),
-    /// Tell whoever watches.
+    /// Publish this event.
     Event(Event),
 }
 
-/// A set of checks, or an amendment to the one that was sent last.
+/// A check set, or an amendment to the last one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CheckSet {
-    /// Grows with every set.
+    /// Increases with every set and amendment.
     pub generation: u64,
-    /// What leaves the set that was sent last; `None` is all of it.
+    /// Checks that an amendment removes; `None` for a whole set, which replaces the last one.
     pub dropped: Option<Vec<CheckId>>,
-    /// The certificates that the checks of a whole set refer to. Those of an amendment were sent with the set.
+    /// Certificates of the checks in a whole set. The checks of an amendment refer to those of the set.
     pub bundles: Vec<Arc<Bundle>>,
-    /// The checks.
+    /// Checks.
     pub checks: Vec<(CheckId, Schedule, Check)>,
 }
 
-/// How often a static backend gets its synthetic pass.
+/// Interval of the synthetic passes of static backends.
 const STATIC_PERIOD: Duration = Duration::from_secs(30);
 
-/// What the core wants to be woken for.
+/// Reason of a wake-up. Simultaneous timers fire in this order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Timer {
-    /// Static backends pass again.
-    Static,
-    /// A warm-up may be over.
-    Release,
-    /// Compare the next VIP with what VPP has.
-    Drift,
-    /// Compare everything with what VPP has.
+    /// Static backends pass.
+    StaticPass,
+    /// A startup hold may end.
+    HoldEnd,
+    /// The next VIP is compared with VPP.
+    DriftCheck,
+    /// Everything is compared with VPP.
     Resync,
-    /// Send VPP's global settings again.
+    /// The backoff of the global settings ends.
     RetryConf,
-    /// Read this VIP again, and plan anew.
-    Retry(VipKey),
-    /// An override's time may be over.
-    Expire,
-    /// Verdicts that wait may have waited long enough.
-    Doubt,
+    /// The backoff of this VIP ends.
+    RetryVip(VipKey),
+    /// An override may expire.
+    OverrideExpiry,
+    /// The window of a mass failure may end.
+    MassFailureWindow,
 }
 
-/// The moment, and the list that outputs go to.
+/// Context of one input: its time, and the list of outputs.
 struct Ctx<'a> {
     now: Now,
     out: &'a mut Vec<Output>,
@@ -189,35 +226,37 @@ impl Ctx<'_> {
     }
 }
 
-/// The whole of what `maglevd` knows. To clone it costs little, however much it knows: a clone shares what stays as it is.
+/// The state of `maglevd`. A clone is cheap at any size: it shares all parts that neither side changes.
 #[derive(Clone, Debug)]
 pub struct State {
     config: Arc<Config>,
-    /// Shared with whoever shows them or writes them down; a change makes another.
+    /// Shared with the readers and the writer of the overrides file; a change allocates another one.
     overrides: Arc<Overrides>,
-    /// By name.
+    /// Sorted by name.
     backends: CowList<Backend>,
-    /// By name.
+    /// Sorted by name.
     frontends: CowList<Frontend>,
-    /// Which frontend a VIP belongs to.
-    vips: Arc<BTreeMap<VipKey, usize>>,
+    frontend_by_vip: Arc<BTreeMap<VipKey, usize>>,
     counts: StateCounts,
-    prober: Prober,
-    blind: Blind,
-    /// Of how many backends nothing but faults of this host is heard.
-    unseen: usize,
-    sync: Sync,
+    prober: ProberState,
+    mass_failure: MassFailure,
+    local_faults: LocalFaults,
+    vpp: VppSession,
+    observed: Observed,
+    inferred: InferredState,
+    vip_jobs: VipReconciler,
+    conf_job: ConfReconciler,
     timers: BTreeSet<(MonoTime, Timer)>,
 }
 
 impl State {
-    /// The state at the start, with the `overrides` of the last run, of which those whose time is over are left out. With
-    /// `vpp` false there is no VPP to be programmed.
+    /// Creates the state at the start. `overrides` are those of the last run; expired ones are dropped. Without
+    /// `vpp_enabled`, no VPP is programmed.
     #[must_use]
     pub fn new(
         config: Arc<Config>,
         overrides: Arc<Overrides>,
-        vpp: bool,
+        vpp_enabled: bool,
         now: Now,
         out: &mut Vec<Output>,
     ) -> Self {
@@ -226,58 +265,64 @@ impl State {
             overrides,
             backends: CowList::default(),
             frontends: CowList::default(),
-            vips: Arc::default(),
+            frontend_by_vip: Arc::default(),
             counts: StateCounts::default(),
-            prober: Prober::new(now),
-            blind: Blind::default(),
-            unseen: 0,
-            sync: Sync::new(vpp, now),
+            prober: ProberState::new(now),
+            mass_failure: MassFailure::default(),
+            local_faults: LocalFaults::default(),
+            vpp: VppSession::new(vpp_enabled, now),
+            observed: Observed::default(),
+            inferred: InferredState::default(),
+            vip_jobs: VipReconciler::default(),
+            conf_job: ConfReconciler::default(),
             timers: BTreeSet::new(),
         };
         let ctx = &mut Ctx { now, out };
-        let over = state.take_overdue(ctx);
+        let expired = state.take_expired(ctx);
         state.start(config, ctx);
-        state.tell_overdue(&over, ctx);
-        state.set_timer(ctx, STATIC_PERIOD, Timer::Static);
+        state.audit_expired(&expired, ctx);
+        state.set_timer(ctx, STATIC_PERIOD, Timer::StaticPass);
         state
     }
 
-    /// Takes in `input`, and appends to `out` what follows from it.
+    /// Processes `input`, and appends the resulting requests to `out`.
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Vec<Output>) {
         let ctx = &mut Ctx { now, out };
         match input {
             Input::ProberUp => self.prober_up(ctx),
             Input::ProberDown => self.prober_down(ctx),
-            Input::ProberUnreachable(why) => self.prober.fault = Some(why),
-            Input::Histories(streaks) => self.streaks(&streaks, ctx),
+            Input::ProberUnreachable(fault) => self.prober.fault = Some(fault),
+            Input::Histories(histories) => self.replay_histories(&histories, ctx),
             Input::Committed(generation) => self.committed(generation, ctx),
-            Input::CheckRejected(check, why) => self.refused(check, why, ctx),
+            Input::CheckRejected(check, reason) => self.check_rejected(check, reason, ctx),
             Input::ProberStats(stats) => self.prober.stats = stats,
-            Input::Outcomes(outcomes) => outcomes.iter().for_each(|outcome| self.outcome(outcome, ctx)),
+            Input::Outcomes(outcomes) => {
+                outcomes.iter().for_each(|outcome| self.record_outcome(outcome, ctx));
+            }
             Input::Reload(config) => self.reload(config, ctx),
             Input::VppUp(info) => self.vpp_up(info, ctx),
             Input::VppDown => self.vpp_down(ctx),
-            Input::VppUnreachable(why) => self.sync.fault = Some(why),
+            Input::VppUnreachable(fault) => self.vpp.set_fault(fault),
             Input::AllRead(actual) => self.all_read(actual, ctx),
-            Input::VipsListed(conf, vips) => self.listed(conf, &vips, ctx),
+            Input::VipsListed(conf, vips) => self.vips_listed(conf, &vips, ctx),
             Input::ServersRead(vip, servers) => self.servers_read(vip, servers, ctx),
             Input::VipRead(vip, found) => self.vip_read(vip, found, ctx),
             Input::ConfSet(error) => self.conf_set(error, ctx),
-            Input::StepsApplied { vip, done, error } => self.ran(vip, done, error, ctx),
+            Input::StepsApplied { vip, done, error } => self.steps_applied(vip, done, error, ctx),
             Input::Resync => self.resync(ctx),
-            Input::Audit(who, what) => ctx.event(Kind::Operator(Audit::of(who, what))),
-            Input::AddressConflicts(vips) => self.shadowed(vips, ctx),
+            Input::Audit(actor, action) => ctx.event(Kind::Operator(Audit::of(actor, action))),
+            Input::AddressConflicts(vips) => self.update_conflicts(vips, ctx),
             Input::Tick => self.tick(ctx),
         }
     }
 
-    /// When [`Input::Tick`] is wanted next.
+    /// Returns the time at which the core needs the next [`Input::Tick`].
     #[must_use]
     pub fn wake_at(&self) -> Option<MonoTime> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// In what operators have overridden the configuration. After a change it is another allocation.
+    /// Returns the operators' overrides. Each change is another allocation, so pointer equality detects it.
     #[must_use]
     pub const fn overrides(&self) -> &Arc<Overrides> {
         &self.overrides
@@ -293,17 +338,17 @@ impl State {
         {
             self.timers.pop_first();
             match timer {
-                Timer::Static => {
-                    self.static_passes(ctx);
-                    self.set_timer(ctx, STATIC_PERIOD, Timer::Static);
+                Timer::StaticPass => {
+                    self.pass_static_backends(ctx);
+                    self.set_timer(ctx, STATIC_PERIOD, Timer::StaticPass);
                 }
-                Timer::Release => self.refresh_held(ctx),
-                Timer::Drift => self.next_drift_check(ctx),
+                Timer::HoldEnd => self.refresh_held_frontends(ctx),
+                Timer::DriftCheck => self.next_drift_check(ctx),
                 Timer::Resync => self.resync(ctx),
                 Timer::RetryConf => self.retry_conf(ctx),
-                Timer::Retry(vip) => self.retry(vip, ctx),
-                Timer::Expire => self.expire(ctx),
-                Timer::Doubt => self.end_doubt(ctx),
+                Timer::RetryVip(vip) => self.retry_vip(vip, ctx),
+                Timer::OverrideExpiry => self.expire_overrides(ctx),
+                Timer::MassFailureWindow => self.close_window(ctx),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What operators ask for.
+//! Operators' commands: they become overrides, transitions and weights.
 
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
@@ -14,17 +14,17 @@ use crate::health::{ActionRejected, BackendAction, Health, Transition};
 use crate::overrides::{LIFETIMES, MAX, MAX_REASON, MAX_WHO, Override, OverrideKind, OverrideMeta, sanitize};
 use crate::time::{Now, WallTime};
 
-/// What an operator can ask for.
+/// A command of an operator.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum OperatorCommand {
-    /// Do this to a backend.
+    /// Apply an action to a backend.
     Backend {
-        /// Its name.
+        /// Name of the backend.
         name: Name,
-        /// What.
+        /// The action.
         action: BackendAction,
     },
-    /// Give a backend of a pool another weight; `None` gives back the configured one.
+    /// Set the weight of a backend in a pool; `None` restores the configured one.
     Weight {
         /// The frontend.
         frontend: Name,
@@ -32,19 +32,19 @@ pub enum OperatorCommand {
         pool: Name,
         /// The backend.
         backend: Name,
-        /// 0…100.
+        /// 0 to 100.
         weight: Option<u8>,
     },
 }
 
-/// Who asks, and what is to be remembered of it.
+/// Requester of a command, with the data stored in its override.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Requester {
-    /// Who.
+    /// Name of the requester.
     pub who: String,
-    /// Why; at most [`MAX_REASON`] bytes.
+    /// Reason; at most [`MAX_REASON`] bytes.
     pub reason: String,
-    /// For how long, within [`LIFETIMES`]; `None` is until it is undone.
+    /// Lifetime of the override, within [`LIFETIMES`]; `None` for no expiry.
     pub lifetime: Option<Duration>,
 }
 
@@ -69,31 +69,31 @@ impl Requester {
     }
 }
 
-/// Why a command was not carried out.
+/// Failure of a command. The state is unchanged.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum OperateError {
-    /// There is no such thing.
+    /// The named object does not exist.
     NotFound(String),
-    /// A value lies outside its bounds.
+    /// A value is out of bounds.
     Invalid(String),
-    /// It cannot be done to it as it is.
+    /// The object's state does not allow the command.
     Rejected(String),
 }
 
 impl State {
-    /// Carries out what an operator asks for, and appends to `out` what follows from it.
+    /// Executes an operator's command, and appends the resulting requests to `out`.
     ///
     /// # Errors
-    /// It cannot be done; nothing has changed.
+    /// The command cannot be executed; nothing has changed.
     pub fn operate(
         &mut self,
         command: &OperatorCommand,
-        by: &Requester,
+        requester: &Requester,
         now: Now,
         out: &mut Vec<Output>,
     ) -> Result<(), OperateError> {
         let ctx = &mut Ctx { now, out };
-        let meta = Arc::new(by.meta(now.wall)?);
+        let meta = Arc::new(requester.meta(now.wall)?);
         match command {
             OperatorCommand::Backend { name, action } => self.operate_backend(name, *action, &meta, ctx),
             OperatorCommand::Weight { frontend, pool, backend, weight } => {
@@ -111,25 +111,24 @@ impl State {
     ) -> Result<(), OperateError> {
         let Some(index) = self.backend(name) else {
             let none = || OperateError::NotFound(alloc::format!("no backend is named `{name}`"));
-            let left = self.undone_by(name, action).ok_or_else(none)?;
-            self.forget(&left, &meta.who, ctx);
+            let left = self.removed_by(name, action).ok_or_else(none)?;
+            self.drop_override(&left, &meta.who, ctx);
             return Ok(());
         };
         let from = self.backends[index].tracker.health();
         if (action, from) == (BackendAction::Resume, Health::Disabled)
-            && let Some(pause) = self.undone_by(name, action)
+            && let Some(pause) = self.removed_by(name, action)
         {
-            // The configuration has disabled what is paused: the pause can still be called off.
-            self.forget(&pause, &meta.who, ctx);
+            // The configuration has disabled a paused backend: resume removes the pause.
+            self.drop_override(&pause, &meta.who, ctx);
             return Ok(());
         }
-        let added = self.added_by(name, action, meta);
+        let added = self.created_by(name, action, meta);
         self.check_room(added.as_ref())?;
-        let transition =
-            self.backends[index].tracker.operate(action, ctx.now.wall).map_err(|ActionRejected(why)| {
-                OperateError::Rejected(alloc::format!("backend `{name}`: {why}"))
-            })?;
-        self.replace_wishes(name, action, from);
+        let transition = self.backends[index].tracker.operate(action, ctx.now.wall).map_err(
+            |ActionRejected(reason)| OperateError::Rejected(alloc::format!("backend `{name}`: {reason}")),
+        )?;
+        self.clear_superseded(name, action, from);
         ctx.event(Kind::Operator(Audit {
             subject: alloc::format!("backend {name}"),
             from: from.to_string(),
@@ -138,14 +137,15 @@ impl State {
             expires: added.as_ref().and(meta.expires),
             ..Audit::of(meta.who.clone(), action.into())
         }));
-        self.add(added, ctx);
-        let moves = transition.map(|transition| (index, transition));
-        self.follow(moves.into_iter().collect(), BTreeSet::new(), ctx);
+        self.add_override(added, ctx);
+        let transitions = transition.map(|transition| (index, transition));
+        self.apply_operations(transitions.into_iter().collect(), BTreeSet::new(), ctx);
         Ok(())
     }
 
-    /// The override that an action leaves behind. What the configuration says too is none: a later one may say otherwise.
-    fn added_by(&self, name: &Name, action: BackendAction, meta: &Arc<OverrideMeta>) -> Option<Override> {
+    /// Returns the override that an action creates. An action that agrees with the configuration creates none, so that a
+    /// later configuration decides.
+    fn created_by(&self, name: &Name, action: BackendAction, meta: &Arc<OverrideMeta>) -> Option<Override> {
         let kind = match action {
             BackendAction::Pause => OverrideKind::Paused,
             BackendAction::Disable => OverrideKind::Disabled,
@@ -157,8 +157,8 @@ impl State {
         Some(Override { backend: Arc::clone(name), slot: None, kind, meta: Arc::clone(meta) })
     }
 
-    /// The override that an action calls off.
-    fn undone_by(&self, name: &Name, action: BackendAction) -> Option<Override> {
+    /// Returns the override that an action removes.
+    fn removed_by(&self, name: &Name, action: BackendAction) -> Option<Override> {
         self.overrides.of_backend(name).find(|left| match action {
             BackendAction::Resume => left.kind == OverrideKind::Paused,
             BackendAction::Enable => left.kind != OverrideKind::Paused,
@@ -166,17 +166,17 @@ impl State {
         })
     }
 
-    /// Takes away what an action that is being carried out calls off.
-    fn replace_wishes(&mut self, name: &Name, action: BackendAction, from: Health) {
+    /// Removes the overrides that an action supersedes.
+    fn clear_superseded(&mut self, name: &Name, action: BackendAction, from: Health) {
         let put_in = action == BackendAction::Enable && from == Health::Disabled;
         for left in self.overrides.of_backend(name).collect::<Vec<_>>() {
-            let called_off = match left.kind {
+            let is_superseded = match left.kind {
                 OverrideKind::Paused => action == BackendAction::Resume || put_in,
                 OverrideKind::Disabled | OverrideKind::Enabled | OverrideKind::Weight(_) => {
                     action == BackendAction::Enable
                 }
             };
-            if called_off {
+            if is_superseded {
                 Arc::make_mut(&mut self.overrides).remove(&left);
             }
         }
@@ -191,8 +191,8 @@ impl State {
     ) -> Result<(), OperateError> {
         let [frontend, pool, backend] = path;
         if let Err(missing) = self.find_slot(path) {
-            let left = self.weight_override(path).filter(|_| weight.is_none());
-            self.forget(&left.ok_or(OperateError::NotFound(missing))?, &meta.who, ctx);
+            let left = self.override_weight(path).filter(|_| weight.is_none());
+            self.drop_override(&left.ok_or(OperateError::NotFound(missing))?, &meta.who, ctx);
             return Ok(());
         }
         if weight.is_some_and(|w| w > 100) {
@@ -206,25 +206,23 @@ impl State {
             meta: Arc::clone(meta),
         });
         self.check_room(added.as_ref())?;
-        if let (None, Some(left)) = (weight, self.weight_override(path)) {
+        if let (None, Some(left)) = (weight, self.override_weight(path)) {
             Arc::make_mut(&mut self.overrides).remove(&left);
         }
         let from = self.shown_weight(path);
-        let Some(index) = self.weigh(path, weight) else { return Ok(()) };
+        let Some(index) = self.set_weight(path, weight) else { return Ok(()) };
         let to = self.shown_weight(path);
+        let action = if weight.is_some() { AuditAction::SetWeight } else { AuditAction::UnsetWeight };
         ctx.event(Kind::Operator(Audit {
-            subject: subject(path),
+            subject: slot_subject(path),
             from: from.unwrap_or_default(),
             to: to.unwrap_or_default(),
             reason: meta.reason.clone(),
             expires: added.as_ref().and(meta.expires),
-            ..Audit::of(
-                meta.who.clone(),
-                if weight.is_some() { AuditAction::SetWeight } else { AuditAction::UnsetWeight },
-            )
+            ..Audit::of(meta.who.clone(), action)
         }));
-        self.add(added, ctx);
-        self.refresh(index, ctx);
+        self.add_override(added, ctx);
+        self.refresh_frontend(index, ctx);
         Ok(())
     }
 
@@ -242,7 +240,7 @@ impl State {
         }
     }
 
-    fn weight_override(&self, path: [&Name; 3]) -> Option<Override> {
+    fn override_weight(&self, path: [&Name; 3]) -> Option<Override> {
         let [frontend, pool, backend] = path.map(Arc::clone);
         let key = (Arc::clone(&frontend), Arc::clone(&pool), Arc::clone(&backend));
         let (weight, meta) = self.overrides.weights.get(&key)?;
@@ -250,8 +248,8 @@ impl State {
         Some(Override { backend, slot, kind: OverrideKind::Weight(*weight), meta })
     }
 
-    /// Gives a backend of a pool a weight, or the configured one. The frontend, if there is such a thing.
-    pub(super) fn weigh(&mut self, path: [&Name; 3], weight: Option<u8>) -> Option<usize> {
+    /// Sets the weight of a slot; `None` restores the configured one. Returns the index of the frontend, if the slot exists.
+    pub(super) fn set_weight(&mut self, path: [&Name; 3], weight: Option<u8>) -> Option<usize> {
         let (index, at) = self.slot(path)?;
         let frontend = &mut self.frontends[index];
         let slot = &mut frontend.slots[at];
@@ -265,21 +263,21 @@ impl State {
         self.slot(path).map(|(index, at)| self.frontends[index].slots[at].weight.to_string())
     }
 
-    /// The index of a frontend, and of a slot in it.
+    /// Returns the index of a frontend, and of a slot in it.
     fn slot(&self, [frontend, pool, backend]: [&Name; 3]) -> Option<(usize, usize)> {
         let index = self.frontends.search(|f| f.name.cmp(frontend))?;
         let frontend = &self.frontends[index];
-        let is_it = |slot: &Slot| {
+        let matches = |slot: &Slot| {
             frontend.config.pools[slot.pool].name == *pool && self.backends[slot.backend].name == *backend
         };
-        Some((index, frontend.slots.iter().position(is_it)?))
+        Some((index, frontend.slots.iter().position(matches)?))
     }
 
     pub(super) fn backend(&self, name: &Name) -> Option<usize> {
         self.backends.search(|b| b.name.cmp(name))
     }
 
-    /// Whether there is room for one more, or it takes the place of another.
+    /// Checks that there is room for one more override, or that it replaces another.
     fn check_room(&self, added: Option<&Override>) -> Result<(), OperateError> {
         let Some(added) = added.filter(|_| self.overrides.len() >= MAX) else { return Ok(()) };
         if self.overrides.replaces(added) {
@@ -289,74 +287,74 @@ impl State {
         Err(OperateError::Rejected(full))
     }
 
-    fn add(&mut self, added: Option<Override>, ctx: &Ctx) {
+    fn add_override(&mut self, added: Option<Override>, ctx: &Ctx) {
         let Some(added) = added else { return };
         let expires = added.meta.expires;
         Arc::make_mut(&mut self.overrides).insert(added);
         if let Some(expires) = expires {
-            self.watch_expiry(expires, ctx);
+            self.schedule_expiry(expires, ctx);
         }
     }
 
-    /// Takes away an override from which nothing follows now.
-    fn forget(&mut self, left: &Override, who: &str, ctx: &mut Ctx) {
+    /// Removes an override that has no effect at present.
+    fn drop_override(&mut self, left: &Override, who: &str, ctx: &mut Ctx) {
         Arc::make_mut(&mut self.overrides).remove(left);
-        let held = self.held(left);
-        ctx.event(Kind::Operator(undoing(left, who, held.clone(), held)));
+        let value = self.current_value(left);
+        ctx.event(Kind::Operator(audit_removal(left, who, value.clone(), value)));
     }
 
-    /// What is so now of what an override is about: a backend's state, or a weight.
-    pub(super) fn held(&self, of: &Override) -> Option<String> {
+    /// Returns the current value of the overridden item: a backend's state, or a weight.
+    pub(super) fn current_value(&self, of: &Override) -> Option<String> {
         match &of.slot {
             Some((frontend, pool)) => self.shown_weight([frontend, pool, &of.backend]),
             None => self.backend(&of.backend).map(|index| self.backends[index].tracker.health().to_string()),
         }
     }
 
-    /// Draws the consequences of what has become of backends and, for the frontends of `touched`, of weights.
-    pub(super) fn follow(
+    /// Applies the consequences of backends' transitions, and of changed weights in the frontends of `touched`.
+    pub(super) fn apply_operations(
         &mut self,
-        moves: Vec<(usize, Transition)>,
+        transitions: Vec<(usize, Transition)>,
         mut touched: BTreeSet<usize>,
         ctx: &mut Ctx,
     ) {
-        for (index, _) in &moves {
+        for (index, _) in &transitions {
             if self.backends[*index].tracker.health() == Health::Unknown {
                 self.renew_check(*index);
             }
         }
-        self.amend_checks(Vec::new(), moves.iter().map(|(index, _)| *index), ctx);
-        self.look(ctx);
-        for (index, transition) in moves {
-            self.tell(index, Some(transition), ctx);
+        self.amend_check_set(Vec::new(), transitions.iter().map(|(index, _)| *index), ctx);
+        self.recount_unobserved(ctx);
+        for (index, transition) in transitions {
+            self.publish_transition(index, Some(transition), ctx);
             touched.extend(&self.backends[index].frontends);
         }
         for frontend in touched {
-            self.refresh(frontend, ctx);
+            self.refresh_frontend(frontend, ctx);
         }
     }
 }
 
-/// The line of the audit trail for an override that is undone. `from` and `to` are what its backend or weight was and is;
-/// if there was none, it is the override itself that is no more.
-pub(super) fn undoing(left: &Override, who: &str, from: Option<String>, to: Option<String>) -> Audit {
-    let (what, subject, said) = match (left.kind, &left.slot) {
+/// Returns the audit entry of a removed override. `from` and `to` are the values of its item before and after; if the item
+/// does not exist, the entry shows the override itself.
+pub(super) fn audit_removal(left: &Override, who: &str, from: Option<String>, to: Option<String>) -> Audit {
+    let (action, subject, value) = match (left.kind, &left.slot) {
         (OverrideKind::Weight(weight), Some((frontend, pool))) => {
-            (AuditAction::UnsetWeight, subject([frontend, pool, &left.backend]), weight.to_string())
+            (AuditAction::UnsetWeight, slot_subject([frontend, pool, &left.backend]), weight.to_string())
         }
         (kind, _) => {
-            let what = match kind {
+            let action = match kind {
                 OverrideKind::Paused => AuditAction::Resume,
                 OverrideKind::Enabled => AuditAction::Disable,
                 OverrideKind::Disabled | OverrideKind::Weight(_) => AuditAction::Enable,
             };
-            (what, alloc::format!("backend {}", left.backend), kind.as_str().to_string())
+            (action, alloc::format!("backend {}", left.backend), kind.as_str().to_string())
         }
     };
-    let (from, to) = (from.unwrap_or(said), to.unwrap_or_default());
-    Audit { subject, from, to, ..Audit::of(who.to_string(), what) }
+    let (from, to) = (from.unwrap_or(value), to.unwrap_or_default());
+    Audit { subject, from, to, ..Audit::of(who.to_string(), action) }
 }
 
-fn subject([frontend, pool, backend]: [&Name; 3]) -> String {
+fn slot_subject([frontend, pool, backend]: [&Name; 3]) -> String {
     alloc::format!("frontend {frontend} pool {pool} backend {backend}")
 }

@@ -1,4 +1,4 @@
-//! The prober, as seen from the core.
+//! The prober: connection, check sets, and rejected checks.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -8,38 +8,39 @@ use alloc::vec::Vec;
 use maglev_ipc::{Check, CheckId, ProberStats, Schedule};
 
 use super::backends::Backend;
-use super::checks::Checks;
+use super::check_index::CheckIndex;
 use super::{CheckSet, Ctx, Output, State, Timer};
 use crate::config::Bundle;
 use crate::event::Kind;
 use crate::time::{MonoTime, Now, WallTime};
 
-/// The prober, as seen from the core.
+/// State of the link to the prober.
 #[derive(Clone, Debug)]
-pub(super) struct Prober {
+pub(super) struct ProberState {
     pub connected: bool,
     pub since: WallTime,
-    /// Why it could not be reached when that was tried last, since it was there.
+    /// Reason of the last failed connection attempt since the prober was connected.
     pub fault: Option<String>,
     pub stats: ProberStats,
-    /// Which backend a check belongs to.
-    pub checks: Arc<Checks>,
-    pub refused: BTreeMap<CheckId, String>,
-    /// Since when the prober probes. Without one, silence is no sign.
+    /// Backend of each check.
+    pub checks: Arc<CheckIndex>,
+    /// Reason of each rejected check.
+    pub rejected: BTreeMap<CheckId, String>,
+    /// Time at which the prober started probing; `None` while it does not.
     pub probing_since: Option<MonoTime>,
-    /// Whether it has told what it remembers.
-    pub adopted: bool,
+    /// True if it has sent the histories of an earlier controller.
+    pub has_histories: bool,
     generation: u64,
-    /// The last whole set.
-    whole: u64,
-    /// The last amendment to it by which a check left.
+    /// Generation of the last whole set.
+    full_set: u64,
+    /// Generation of the last amendment since then that removed a check.
     made_room: u64,
     next_check: u32,
-    /// The numbers of the certificates that came with the last whole set.
+    /// Ids of the certificates sent with the last whole set.
     bundles: BTreeSet<u32>,
 }
 
-impl Prober {
+impl ProberState {
     pub fn new(now: Now) -> Self {
         Self {
             connected: false,
@@ -47,18 +48,18 @@ impl Prober {
             fault: None,
             stats: ProberStats::default(),
             checks: Arc::default(),
-            refused: BTreeMap::new(),
+            rejected: BTreeMap::new(),
             probing_since: None,
-            adopted: false,
+            has_histories: false,
             generation: 0,
-            whole: 0,
+            full_set: 0,
             made_room: 0,
             next_check: 1,
             bundles: BTreeSet::new(),
         }
     }
 
-    /// A number that no check has had.
+    /// Returns an id that no check has had.
     pub const fn new_check(&mut self) -> CheckId {
         let id = CheckId(self.next_check);
         self.next_check = self.next_check.wrapping_add(1);
@@ -67,20 +68,17 @@ impl Prober {
 }
 
 impl Backend {
-    fn is_probed(&self) -> bool {
-        self.healthcheck.is_some() && self.tracker.probed()
-    }
-
     fn bundle(&self) -> Option<&Arc<Bundle>> {
         self.healthcheck.as_ref()?.1.bundle()
     }
 
-    /// What the prober is to be told of it, if it is to be probed; notes that it was.
-    fn send(&mut self) -> Option<(CheckId, Schedule, Check)> {
-        let (_, healthcheck) = self.healthcheck.as_ref().filter(|_| self.tracker.probed())?;
-        self.paced = self.tracker.pace(healthcheck);
-        self.sent = Some(self.check);
-        let schedule = Schedule { interval: self.paced, stable_after: self.tracker.limits().stable_after() };
+    /// Returns its check, and records it as sent; `None` if it is not to be probed.
+    fn send_check(&mut self) -> Option<(CheckId, Schedule, Check)> {
+        let (_, healthcheck) = self.healthcheck.as_ref().filter(|_| self.tracker.is_probed())?;
+        self.sent_interval = self.tracker.probe_interval(healthcheck);
+        self.sent_check = Some(self.check);
+        let schedule =
+            Schedule { interval: self.sent_interval, stable_after: self.tracker.thresholds().stable_after() };
         Some((self.check, schedule, healthcheck.check(self.address)))
     }
 }
@@ -89,13 +87,13 @@ impl State {
     pub(super) fn prober_up(&mut self, ctx: &mut Ctx) {
         self.prober.connected = true;
         self.prober.fault = None;
-        self.prober.adopted = false;
+        self.prober.has_histories = false;
         self.prober.since = ctx.now.wall;
         ctx.event(Kind::Prober { connected: true });
         for backend in self.backends.iter_mut() {
-            backend.tracker.renumber();
+            backend.tracker.reset_sequence();
         }
-        self.send_checks(ctx);
+        self.send_check_set(ctx);
     }
 
     pub(super) fn prober_down(&mut self, ctx: &mut Ctx) {
@@ -106,57 +104,60 @@ impl State {
         self.prober.probing_since = None;
         self.prober.since = ctx.now.wall;
         ctx.event(Kind::Prober { connected: false });
-        self.see_again(ctx);
+        self.cancel_window(ctx);
         for backend in self.backends.iter_mut().filter(|b| b.healthcheck.is_some()) {
-            backend.tracker.lose_sight();
+            backend.tracker.mark_stale();
         }
-        self.look(ctx);
+        self.recount_unobserved(ctx);
     }
 
     pub(super) fn committed(&mut self, generation: u64, ctx: &mut Ctx) {
         if generation == self.prober.generation && self.prober.probing_since.is_none() {
             self.prober.probing_since = Some(ctx.now.mono);
-            self.set_timer(ctx, self.config.lb.startup_max_delay, Timer::Release);
+            self.set_timer(ctx, self.config.lb.startup_max_delay, Timer::HoldEnd);
         }
-        // What has been refused so far was so in a set that another has replaced since.
-        if generation < self.prober.whole {
-            self.prober.refused.clear();
+        // These rejections belong to a set that a later one has replaced.
+        if generation < self.prober.full_set {
+            self.prober.rejected.clear();
         }
-        // What was refused was not known yet when there came to be room for it.
-        if generation < self.prober.made_room && !self.prober.refused.is_empty() {
-            self.send_checks(ctx);
+        // These checks were rejected before an amendment made room for them.
+        if generation < self.prober.made_room && !self.prober.rejected.is_empty() {
+            self.send_check_set(ctx);
         }
     }
 
-    pub(super) fn refused(&mut self, check: CheckId, why: String, ctx: &mut Ctx) {
+    pub(super) fn check_rejected(&mut self, check: CheckId, reason: String, ctx: &mut Ctx) {
         let Some(index) = self.prober.checks.get(check) else { return };
-        ctx.event(Kind::CheckRejected { name: Arc::clone(&self.backends[index].name), reason: why.clone() });
-        self.prober.refused.insert(check, why);
+        ctx.event(Kind::CheckRejected {
+            name: Arc::clone(&self.backends[index].name),
+            reason: reason.clone(),
+        });
+        self.prober.rejected.insert(check, reason);
         let tracker = &mut self.backends[index].tracker;
-        let was_unseen = tracker.unseen();
-        // If it was probed until now, the prober has forgotten it, and counts from the start if it takes it again.
-        tracker.renumber();
-        tracker.lose_sight();
-        if was_unseen {
-            self.see(ctx);
+        let was_unobserved = tracker.is_unobserved();
+        // The prober has dropped the check. It numbers outcomes from the start if it accepts the check later.
+        tracker.reset_sequence();
+        tracker.mark_stale();
+        if was_unobserved {
+            self.clear_unobserved(ctx);
         }
-        self.note_sight(index);
+        self.update_signal(index);
     }
 
-    /// Sends the prober all that is to be probed.
-    fn send_checks(&mut self, ctx: &mut Ctx) {
+    /// Sends the prober a whole set.
+    fn send_check_set(&mut self, ctx: &mut Ctx) {
         if !self.prober.connected {
             return;
         }
         self.prober.generation += 1;
-        self.prober.whole = self.prober.generation;
+        self.prober.full_set = self.prober.generation;
         self.prober.made_room = 0;
-        self.prober.refused.clear();
+        self.prober.rejected.clear();
         self.prober.bundles.clear();
         let mut set = CheckSet { generation: self.prober.generation, ..CheckSet::default() };
         for backend in self.backends.iter_mut() {
-            backend.sent = None;
-            let Some(check) = backend.send() else { continue };
+            backend.sent_check = None;
+            let Some(check) = backend.send_check() else { continue };
             set.checks.push(check);
             if let Some(bundle) = backend.bundle()
                 && self.prober.bundles.insert(bundle.id)
@@ -167,11 +168,10 @@ impl State {
         ctx.out.push(Output::SetChecks(set));
     }
 
-    /// Tells the prober what is to be probed otherwise than it was told, of the backends in `changed`; `gone` are checks
-    /// of backends that are no more.
-    pub(super) fn amend_checks(
+    /// Sends the prober the differences for the backends in `changed`; `removed` are the checks of removed backends.
+    pub(super) fn amend_check_set(
         &mut self,
-        mut gone: Vec<CheckId>,
+        mut removed: Vec<CheckId>,
         changed: impl Iterator<Item = usize>,
         ctx: &mut Ctx,
     ) {
@@ -182,33 +182,33 @@ impl State {
         for index in changed {
             let backend = &self.backends[index];
             let wanted = backend.is_probed().then_some(backend.check);
-            if backend.sent == wanted {
+            if backend.sent_check == wanted {
                 continue;
             }
             let unsent = |bundle: &Arc<Bundle>| !self.prober.bundles.contains(&bundle.id);
             if wanted.is_some() && backend.bundle().is_some_and(unsent) {
-                return self.send_checks(ctx);
+                return self.send_check_set(ctx);
             }
             let backend = &mut self.backends[index];
-            gone.extend(backend.sent.take());
-            checks.extend(backend.send());
+            removed.extend(backend.sent_check.take());
+            checks.extend(backend.send_check());
         }
-        if gone.is_empty() && checks.is_empty() {
+        if removed.is_empty() && checks.is_empty() {
             return;
         }
-        // What the prober has refused for want of room may have room now.
-        if !self.prober.refused.is_empty() {
-            return self.send_checks(ctx);
+        // Checks that were rejected for lack of room may fit now.
+        if !self.prober.rejected.is_empty() {
+            return self.send_check_set(ctx);
         }
         self.prober.generation += 1;
-        if !gone.is_empty() {
+        if !removed.is_empty() {
             self.prober.made_room = self.prober.generation;
         }
-        let (generation, dropped) = (self.prober.generation, Some(gone));
+        let (generation, dropped) = (self.prober.generation, Some(removed));
         ctx.out.push(Output::SetChecks(CheckSet { generation, dropped, checks, ..CheckSet::default() }));
     }
 
-    /// Makes the prober begin anew with a backend, once its checks are amended.
+    /// Gives a backend a new check, with which the prober starts over. The next amendment sends it.
     pub(super) fn renew_check(&mut self, index: usize) {
         let check = self.prober.new_check();
         let backend = &mut self.backends[index];
@@ -216,6 +216,6 @@ impl State {
         checks.remove(backend.check);
         checks.insert(check, index);
         backend.check = check;
-        backend.tracker.renumber();
+        backend.tracker.reset_sequence();
     }
 }

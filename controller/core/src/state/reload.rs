@@ -1,4 +1,4 @@
-//! A new configuration: what stays as it is, what begins again, what goes.
+//! Installs a configuration: at the start, and on a reload.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -7,90 +7,93 @@ use alloc::vec::Vec;
 use maglev_ipc::CheckId;
 
 use super::backends::Backend;
-use super::blind::Sight;
-use super::checks::Checks;
-use super::frontends::{Frontend, Hold, Slot};
+use super::check_index::CheckIndex;
+use super::frontends::{Frontend, Slot, StartupHold};
 use super::{Ctx, State, Timer};
 use crate::Name;
 use crate::config::{self, Config};
 use crate::dataplane::VipKey;
 use crate::event::Kind;
 use crate::failover::FrontendState;
-use crate::health::{Health, ProbeCounters, Thresholds, Tracker, Transition};
+use crate::health::{Health, ProbeCounters, Signal, Thresholds, Tracker, Transition};
 
-/// A backend's move that is told once everything else is in place.
-type Move = (usize, Transition);
+/// Transition of the backend at an index, to be published once the whole configuration is installed.
+type PendingTransition = (usize, Transition);
 
 impl State {
-    /// Takes in the first configuration.
+    /// Installs the first configuration.
     pub(super) fn start(&mut self, config: Arc<Config>, ctx: &mut Ctx) {
-        self.replace(config, ctx);
+        self.install_config(config, ctx);
         let (now, lb) = (ctx.now.mono, &self.config.lb);
         let (min, max) = (lb.startup_min_delay, lb.startup_max_delay);
         for frontend in self.frontends.iter_mut() {
-            let warms_up = self.sync.enabled && !max.is_zero();
-            frontend.hold = warms_up.then_some(Hold { not_before: now + min, from: now });
+            let is_held = self.vpp.is_enabled() && !max.is_zero();
+            frontend.hold = is_held.then_some(StartupHold { not_before: now + min, since: now });
         }
-        self.set_timer(ctx, min, Timer::Release);
-        self.static_passes(ctx);
-        // Backends that are out or paused from the start are known, and never move.
+        self.set_timer(ctx, min, Timer::HoldEnd);
+        self.pass_static_backends(ctx);
+        // Backends that start disabled or paused are known, and have no transition that would refresh their frontends.
         for index in 0..self.frontends.len() {
-            self.refresh(index, ctx);
+            self.refresh_frontend(index, ctx);
         }
-        self.count();
+        self.recount();
     }
 
-    /// Takes in another configuration in place of the one in force.
+    /// Replaces the configuration.
     pub(super) fn reload(&mut self, config: Arc<Config>, ctx: &mut Ctx) {
-        self.see_again(ctx);
+        self.cancel_window(ctx);
         if *config == *self.config {
             ctx.event(Kind::Reloaded);
             return self.sync_all(ctx);
         }
-        let (moves, gone) = self.replace(config, ctx);
+        let (transitions, removed) = self.install_config(config, ctx);
         ctx.event(Kind::Reloaded);
-        self.look(ctx);
-        self.amend_checks(gone, 0..self.backends.len(), ctx);
-        for (index, transition) in moves {
-            self.tell(index, Some(transition), ctx);
+        self.recount_unobserved(ctx);
+        self.amend_check_set(removed, 0..self.backends.len(), ctx);
+        for (index, transition) in transitions {
+            self.publish_transition(index, Some(transition), ctx);
         }
-        self.static_passes(ctx);
+        self.pass_static_backends(ctx);
         for index in 0..self.frontends.len() {
-            self.refresh(index, ctx);
+            self.refresh_frontend(index, ctx);
         }
-        self.count();
+        self.recount();
         self.sync_all(ctx);
         self.hasten_drift_check(ctx);
-        self.set_timer(ctx, self.config.lb.startup_max_delay, Timer::Release);
+        self.set_timer(ctx, self.config.lb.startup_max_delay, Timer::HoldEnd);
     }
 
-    /// Puts the configuration in force, and keeps of the old one's backends and frontends what it says nothing new of.
-    /// The moves that are still to be told, and the checks of backends that are gone.
-    fn replace(&mut self, config: Arc<Config>, ctx: &mut Ctx) -> (Vec<Move>, Vec<CheckId>) {
+    /// Installs the configuration, and keeps the backends and frontends that it does not change. Returns the transitions to
+    /// be published, and the checks of removed backends.
+    fn install_config(
+        &mut self,
+        config: Arc<Config>,
+        ctx: &mut Ctx,
+    ) -> (Vec<PendingTransition>, Vec<CheckId>) {
         self.config = config;
         let mut old: BTreeMap<_, _> = self.backends.take().map(|b| (Arc::clone(&b.name), b)).collect();
-        let mut checks = Checks::default();
+        let mut checks = CheckIndex::default();
         let config = Arc::clone(&self.config);
-        let mut moves = Vec::new();
+        let mut transitions = Vec::new();
         for (name, wanted) in &config.backends {
-            let transition = self.place_backend(name, wanted, old.remove(name), ctx);
+            let transition = self.install_backend(name, wanted, old.remove(name), ctx);
             let index = self.backends.len() - 1;
             checks.insert(self.backends[index].check, index);
-            moves.extend(transition.map(|t| (index, t)));
+            transitions.extend(transition.map(|t| (index, t)));
         }
         self.prober.checks = Arc::new(checks);
-        let sent = old.values().filter_map(|gone| gone.sent).collect();
+        let removed = old.values().filter_map(|gone| gone.sent_check).collect();
         for (name, mut gone) in old {
             if let Some(transition) = gone.tracker.configure(Health::Removed, ctx.now.wall) {
                 ctx.event(Kind::Backend { name, address: gone.address, transition });
             }
         }
-        self.replace_frontends(ctx);
-        (moves, sent)
+        self.install_frontends(ctx);
+        (transitions, removed)
     }
 
-    /// Puts a backend in its place. One whose address and healthcheck are what they were goes on as it was.
-    fn place_backend(
+    /// Appends a backend. With the same address and healthcheck as before it keeps its health.
+    fn install_backend(
         &mut self,
         name: &Name,
         wanted: &config::Backend,
@@ -100,12 +103,12 @@ impl State {
         let healthcheck = wanted.healthcheck.as_ref().and_then(|h| {
             self.config.healthchecks.get(h).map(|healthcheck| (Arc::clone(h), Arc::clone(healthcheck)))
         });
-        let limits = Backend::limits(healthcheck.as_ref().map(|(_, h)| h.as_ref()));
-        let stance = self.stance(name, wanted.enabled);
-        let known = old.is_some();
-        let mut backend = old.unwrap_or_else(|| self.new_backend(name, wanted, stance, limits, ctx));
+        let thresholds = Backend::thresholds(healthcheck.as_ref().map(|(_, h)| h.as_ref()));
+        let initial = self.initial_health(name, wanted.enabled);
+        let is_known = old.is_some();
+        let mut backend = old.unwrap_or_else(|| self.new_backend(name, wanted, initial, thresholds, ctx));
         let settings = |h: &Option<(Name, Arc<config::Healthcheck>)>| h.as_ref().map(|(_, h)| Arc::clone(h));
-        let same =
+        let is_same =
             backend.address == wanted.address && settings(&backend.healthcheck) == settings(&healthcheck);
         let kind = backend.kind();
         backend.address = wanted.address;
@@ -114,21 +117,23 @@ impl State {
             backend.probes = ProbeCounters::default();
         }
         backend.frontends.clear();
-        backend.tracker.keep(self.config.transition_history);
-        let restarted = if known && !same { backend.tracker.restart(limits, ctx.now.wall) } else { None };
+        backend.tracker.set_history_limit(self.config.transition_history);
+        let restarted =
+            if is_known && !is_same { backend.tracker.restart(thresholds, ctx.now.wall) } else { None };
         let stays =
-            backend.tracker.health() == stance || stance == Health::Unknown && backend.tracker.probed();
-        let switched = if stays { None } else { backend.tracker.configure(stance, ctx.now.wall) };
-        if known && !same || switched.is_some() {
+            backend.tracker.health() == initial || initial == Health::Unknown && backend.tracker.is_probed();
+        let switched = if stays { None } else { backend.tracker.configure(initial, ctx.now.wall) };
+        if is_known && !is_same || switched.is_some() {
             backend.check = self.prober.new_check();
-            backend.tracker.renumber();
+            backend.tracker.reset_sequence();
         }
         self.backends.push(backend);
         switched.or(restarted)
     }
 
-    /// What a backend is that is not known yet: `unknown`, or what the configuration and operators say.
-    fn stance(&self, name: &Name, configured: bool) -> Health {
+    /// Returns the health of a backend without outcomes: `unknown`, or the state that the configuration and the operators
+    /// ask for.
+    fn initial_health(&self, name: &Name, configured: bool) -> Health {
         let enabled = self.overrides.enabled.get(name).map_or(configured, |(enabled, _)| *enabled);
         match (enabled, self.overrides.paused.contains_key(name)) {
             (false, _) => Health::Disabled,
@@ -142,78 +147,76 @@ impl State {
         name: &Name,
         wanted: &config::Backend,
         health: Health,
-        limits: Thresholds,
+        thresholds: Thresholds,
         ctx: &Ctx,
     ) -> Backend {
         Backend {
             name: Arc::clone(name),
             address: wanted.address,
             healthcheck: None,
-            tracker: Tracker::new(limits, self.config.transition_history, health, ctx.now.wall),
+            tracker: Tracker::new(thresholds, self.config.transition_history, health, ctx.now.wall),
             probes: ProbeCounters::default(),
             check: self.prober.new_check(),
-            sent: None,
-            paced: core::time::Duration::ZERO,
-            sight: Sight::default(),
+            sent_check: None,
+            sent_interval: core::time::Duration::ZERO,
+            signal: Signal::default(),
             frontends: Vec::new(),
         }
     }
 
-    fn replace_frontends(&mut self, ctx: &Ctx) {
+    fn install_frontends(&mut self, ctx: &Ctx) {
         let config = Arc::clone(&self.config);
         let mut old: BTreeMap<_, _> = self.frontends.take().map(|f| (Arc::clone(&f.name), f)).collect();
-        self.sync.retired.extend(self.vips.keys());
         let mut vips = BTreeMap::new();
         for (name, wanted) in &config.frontends {
-            let slots = self.slots(name, wanted);
+            let slots = self.build_slots(name, wanted);
             let index = self.frontends.len();
-            let warms_up = slots.iter().any(|slot| self.serves_unknown(&wanted.vip, slot));
+            let serves_unknown = slots.iter().any(|slot| self.serves_unknown(&wanted.vip, slot));
             for slot in &slots {
                 self.backends[slot.backend].frontends.push(index);
             }
-            let hold = Hold { not_before: ctx.now.mono, from: ctx.now.mono };
+            let hold = StartupHold { not_before: ctx.now.mono, since: ctx.now.mono };
             let mut frontend = old.remove(name).unwrap_or_else(|| Frontend {
                 name: Arc::clone(name),
                 vip: wanted.vip,
                 config: Arc::clone(wanted),
                 slots: Vec::new(),
-                hold: self.sync.enabled.then_some(hold),
+                hold: self.vpp.is_enabled().then_some(hold),
                 state: FrontendState::Unknown,
                 since: ctx.now.wall,
                 active: None,
             });
-            if warms_up {
+            if serves_unknown {
                 frontend.hold.get_or_insert(hold);
             }
             frontend.vip = wanted.vip;
             frontend.config = Arc::clone(wanted);
             frontend.slots = slots;
             vips.insert(frontend.vip, index);
-            self.sync.retired.remove(&frontend.vip);
             self.frontends.push(frontend);
         }
-        self.sync.retired.retain(|vip| !vips.contains_key(vip));
-        self.vips = Arc::new(vips);
+        self.vip_jobs.retire(&self.frontend_by_vip, &vips);
+        self.frontend_by_vip = Arc::new(vips);
     }
 
-    /// Whether VPP gives weight to a backend of which nothing is known any more.
+    /// Reports whether VPP gives weight to a backend that has become unknown.
     fn serves_unknown(&self, vip: &VipKey, slot: &Slot) -> bool {
         self.backends[slot.backend].tracker.health() == Health::Unknown
-            && self.sync.seen.as_ref().is_some_and(|seen| seen.serves(vip, &slot.address))
+            && self.observed.latest().is_some_and(|actual| actual.serves(vip, &slot.address))
     }
 
-    fn slots(&self, name: &Name, frontend: &config::Frontend) -> Vec<Slot> {
+    fn build_slots(&self, name: &Name, frontend: &config::Frontend) -> Vec<Slot> {
         let slot = |(pool, backend, weight): (usize, &Name, u8)| {
             let index = self.backends.search(|b| b.name.cmp(backend))?;
             let key = (Arc::clone(name), Arc::clone(&frontend.pools[pool].name), Arc::clone(backend));
-            let wish = self.overrides.weights.get(&key).map(|(weight, _)| *weight);
+            let override_weight = self.overrides.weights.get(&key).map(|(weight, _)| *weight);
             let address = self.backends[index].address;
             Some(Slot {
                 pool,
                 backend: index,
                 address,
-                weight: wish.unwrap_or(weight),
-                overridden: wish.is_some(),
+                weight: override_weight.unwrap_or(weight),
+                overridden: override_weight.is_some(),
             })
         };
         frontend.members().filter_map(slot).collect()

@@ -1,4 +1,4 @@
-//! Everything that can be shown, at one moment.
+//! Views of the state at one moment.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -13,50 +13,61 @@ use crate::health::Health;
 use crate::time::Now;
 use crate::view::{BackendView, FrontendView, MemberView, PoolView, ProberView, Problems, View, VppView};
 
-/// What is said of a VIP that is one of VPP's own addresses.
-pub(super) const SHADOWED: &str = "VPP has this address on an interface: the VIP gets no traffic";
+/// Warning about an address conflict.
+pub(super) const ADDRESS_CONFLICT: &str = "VPP has this address on an interface: the VIP gets no traffic";
+
+/// Warnings about one frontend.
+struct FrontendWarnings {
+    vpp_disconnected: Option<String>,
+    prober_disconnected: Option<String>,
+    conf_rejected: Option<String>,
+    vip_conflict: Option<String>,
+    sync_failed: Option<String>,
+    weights_exceed_table: Option<String>,
+    address_conflict: Option<String>,
+}
 
 impl State {
-    /// Everything that can be shown, at this moment.
+    /// Returns the view of everything.
     #[must_use]
     pub fn view(&self, now: Now) -> View {
         let backends = self.backends.iter().map(backend_view).collect();
         let frontends = self.frontends.iter().map(|f| self.frontend_view(f)).collect();
-        View { backends, frontends, ..self.view_of_none(now) }
+        View { backends, frontends, ..self.base_view(now) }
     }
 
-    /// As [`Self::view`], of no backend but the one of that name, if there is one, and of no frontend.
+    /// Returns a [view](Self::view) with the backend of that name, if it exists, and without frontends.
     #[must_use]
     pub fn view_of_backend(&self, name: &str, now: Now) -> View {
         let found = self.backends.search(|backend| (*backend.name).cmp(name));
         let backends = found.map(|index| backend_view(&self.backends[index])).into_iter().collect();
-        View { backends, ..self.view_of_none(now) }
+        View { backends, ..self.base_view(now) }
     }
 
-    /// As [`Self::view`], of no frontend but the one of that name, if there is one, and of no backend.
+    /// Returns a [view](Self::view) with the frontend of that name, if it exists, and without backends.
     #[must_use]
     pub fn view_of_frontend(&self, name: &str, now: Now) -> View {
         let found = self.frontends.search(|frontend| (*frontend.name).cmp(name));
         let frontends = found.map(|index| self.frontend_view(&self.frontends[index])).into_iter().collect();
-        View { frontends, ..self.view_of_none(now) }
+        View { frontends, ..self.base_view(now) }
     }
 
-    /// What VPP was last seen to have, kept up to date by what was done to it since; `None` while that is not known.
+    /// Returns the state of VPP as read last, with the steps applied since; `None` until VPP was read on this connection.
     #[must_use]
     pub fn actual(&self) -> Option<Arc<ActualState>> {
-        self.sync.seen.clone().filter(|_| self.sync.current)
+        self.observed.fresh_shared()
     }
 
-    /// How often everything is compared with what VPP has.
+    /// Returns the duration of a round of drift checks.
     #[must_use]
     pub fn sync_interval(&self) -> Duration {
         self.config.lb.sync_interval
     }
 
-    fn view_of_none(&self, now: Now) -> View {
-        let refused = self.prober.refused.iter().filter_map(|(check, why)| {
+    fn base_view(&self, now: Now) -> View {
+        let rejected = self.prober.rejected.iter().filter_map(|(check, reason)| {
             let backend = self.prober.checks.get(*check)?;
-            Some((Arc::clone(&self.backends[backend].name), why.clone()))
+            Some((Arc::clone(&self.backends[backend].name), reason.clone()))
         });
         View {
             at: now,
@@ -66,23 +77,23 @@ impl State {
             prober: ProberView {
                 connected: self.prober.connected,
                 since: self.prober.since,
-                mass_failure_pending: self.blind.until().is_some(),
+                mass_failure_pending: self.mass_failure.pending_until().is_some(),
                 stats: self.prober.stats,
-                rejected_checks: refused.collect(),
+                rejected_checks: rejected.collect(),
             },
             vpp: VppView {
-                enabled: self.sync.enabled,
-                info: self.sync.info.clone(),
-                since: self.sync.since,
+                enabled: self.vpp.is_enabled(),
+                info: self.vpp.info().cloned(),
+                since: self.vpp.since(),
                 actual: self.actual(),
-                failing: self.sync.failures.iter().map(|(vip, f)| (*vip, f.error.clone())).collect(),
+                failing: self.vip_jobs.failures().map(|(vip, f)| (*vip, f.error.clone())).collect(),
             },
             overrides: Arc::clone(&self.overrides),
         }
     }
 
     fn frontend_view(&self, frontend: &Frontend) -> FrontendView {
-        let found = self.sync.now().and_then(|actual| actual.vips.get(&frontend.vip));
+        let found = self.observed.vip(&frontend.vip);
         let weights = self.decision(frontend).weights;
         let member = |(slot, effective): (&Slot, &u8)| {
             let backend = &self.backends[slot.backend];
@@ -109,23 +120,7 @@ impl State {
             PoolView { name: Arc::clone(&pool.name), backends }
         };
         let table_length = found.and_then(|vip| vip.table_length).unwrap_or_else(|| frontend.table_length());
-        let blocked = self.sync.current
-            && found.is_none()
-            && !self.sync.may_create(&frontend.vip, frontend.config.encap);
-        let blocked =
-            blocked.then(|| "VPP has another VIP on this address that does not allow this one".into());
-        let failing = self.sync.failures.get(&frontend.vip).map(|f| alloc::format!("VPP: {}", f.error));
-        let too_short = found.and_then(|vip| too_short(vip, table_length));
-        let shadowed = self.sync.shadowed.contains(&frontend.vip).then(|| SHADOWED.into());
-        let away = (self.sync.enabled && self.sync.info.is_none()).then(|| "VPP is not connected".into());
-        let probed = |slot: &Slot| {
-            let backend = &self.backends[slot.backend];
-            backend.healthcheck.is_some() && backend.tracker.probed()
-        };
-        let frozen = !self.prober.connected && frontend.slots.iter().any(probed);
-        let frozen = frozen.then(|| "the prober is not connected: health stays as it was".into());
-        let unset = self.sync.conf_refusal.as_ref();
-        let unset = unset.map(|word| alloc::format!("VPP refuses the global settings: {word}"));
+        let warnings = self.warnings(frontend, found, table_length);
         FrontendView {
             name: Arc::clone(&frontend.name),
             state: frontend.state,
@@ -134,22 +129,61 @@ impl State {
             active_pool: frontend.active,
             pools: frontend.config.pools.iter().enumerate().map(pool).collect(),
             table_length,
-            weights_exceed_table: too_short.is_some(),
+            weights_exceed_table: warnings.weights_exceed_table.is_some(),
             problems: Problems {
-                vip_conflict: blocked.is_some(),
-                sync_failed: failing.is_some() || unset.is_some(),
-                address_conflict: shadowed.is_some(),
+                vip_conflict: warnings.vip_conflict.is_some(),
+                sync_failed: warnings.sync_failed.is_some() || warnings.conf_rejected.is_some(),
+                address_conflict: warnings.address_conflict.is_some(),
             },
-            warnings: [away, frozen, unset, blocked, failing, too_short, shadowed]
-                .into_iter()
-                .flatten()
-                .collect(),
+            warnings: warnings.into_list(),
+        }
+    }
+
+    fn warnings(
+        &self,
+        frontend: &Frontend,
+        found: Option<&ActualVip>,
+        table_length: u32,
+    ) -> FrontendWarnings {
+        let vpp_disconnected = self.vpp.is_enabled() && !self.vpp.is_connected();
+        let is_probed = |slot: &Slot| self.backends[slot.backend].is_probed();
+        let prober_disconnected = !self.prober.connected && frontend.slots.iter().any(is_probed);
+        let rejection = self.conf_job.rejection();
+        let vip_conflict = self.observed.is_fresh()
+            && found.is_none()
+            && !self.may_create(&frontend.vip, frontend.config.encap);
+        let address_conflict = self.observed.conflicts().contains(&frontend.vip);
+        FrontendWarnings {
+            vpp_disconnected: vpp_disconnected.then(|| "VPP is not connected".into()),
+            prober_disconnected: prober_disconnected
+                .then(|| "the prober is not connected: health stays as it was".into()),
+            conf_rejected: rejection.map(|word| alloc::format!("VPP refuses the global settings: {word}")),
+            vip_conflict: vip_conflict
+                .then(|| "VPP has another VIP on this address that does not allow this one".into()),
+            sync_failed: self.vip_jobs.failure(&frontend.vip).map(|f| alloc::format!("VPP: {}", f.error)),
+            weights_exceed_table: found.and_then(|vip| weights_exceed_table(vip, table_length)),
+            address_conflict: address_conflict.then(|| ADDRESS_CONFLICT.into()),
         }
     }
 }
 
-/// What is said of a VIP whose weights in VPP distort its shares, if they do.
-pub(super) fn too_short(vip: &ActualVip, table_length: u32) -> Option<String> {
+impl FrontendWarnings {
+    fn into_list(self) -> Vec<String> {
+        let all = [
+            self.vpp_disconnected,
+            self.prober_disconnected,
+            self.conf_rejected,
+            self.vip_conflict,
+            self.sync_failed,
+            self.weights_exceed_table,
+            self.address_conflict,
+        ];
+        all.into_iter().flatten().collect()
+    }
+}
+
+/// Returns a warning if the weights of a VIP exceed its table, which distorts the shares.
+pub(super) fn weights_exceed_table(vip: &ActualVip, table_length: u32) -> Option<String> {
     let sum: u32 = vip.servers.values().map(|s| u32::from(s.weight)).sum();
     (sum > table_length).then(|| {
         alloc::format!(
@@ -168,9 +202,9 @@ fn backend_view(backend: &Backend) -> BackendView {
         enabled: tracker.health() != Health::Disabled,
         health: tracker.health(),
         counter: tracker.counter(),
-        rise: tracker.limits().rise,
-        fall: tracker.limits().fall,
-        stale: tracker.stale(),
+        rise: tracker.thresholds().rise,
+        fall: tracker.thresholds().fall,
+        stale: tracker.is_stale(),
         since: tracker.since(),
         last: tracker.last().cloned(),
         probes: backend.probes,

@@ -1,4 +1,4 @@
-//! How everything is, in one line.
+//! Summary of the state in one line.
 
 use core::fmt;
 
@@ -6,20 +6,20 @@ use super::State;
 use crate::failover::FrontendState;
 use crate::health::Health;
 
-/// How everything is, in one line.
+/// Summary of the state in one line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StateSummary {
-    /// How many backends are in each state of [`Health::ALL`].
+    /// Number of backends in each state of [`Health::ALL`].
     backends: [usize; Health::ALL.len()],
-    /// How many frontends are in each state of [`FrontendState::ALL`].
+    /// Number of frontends in each state of [`FrontendState::ALL`].
     frontends: [usize; FrontendState::ALL.len()],
-    /// Whether the prober is there.
+    /// True if the prober is connected.
     prober: bool,
-    /// Whether VPP is there; `None` where none is used.
+    /// True if VPP is connected; `None` if none is used.
     vpp: Option<bool>,
 }
 
-/// How many there are of each, kept up to date with each move, so that nobody has to count them all.
+/// Number of backends and frontends in each state, updated with each transition, so that a summary needs no scan.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StateCounts {
     backends: [usize; Health::ALL.len()],
@@ -27,15 +27,15 @@ pub(super) struct StateCounts {
 }
 
 impl StateCounts {
-    /// A backend has moved. While a new configuration is taken in, it may be one that is still to be counted.
-    pub const fn moved(&mut self, from: Health, to: Health) {
+    /// Counts a transition of a backend. During a reload the backend may not be counted yet.
+    pub const fn backend_changed(&mut self, from: Health, to: Health) {
         let (from, to) = (from as usize, to as usize);
         self.backends[from] = self.backends[from].saturating_sub(1);
         self.backends[to] += 1;
     }
 
-    /// A frontend has turned into another state; as with [`Self::moved`].
-    pub const fn turned(&mut self, from: FrontendState, to: FrontendState) {
+    /// Counts a transition of a frontend, as [`Self::backend_changed`].
+    pub const fn frontend_changed(&mut self, from: FrontendState, to: FrontendState) {
         let (from, to) = (from as usize, to as usize);
         self.frontends[from] = self.frontends[from].saturating_sub(1);
         self.frontends[to] += 1;
@@ -43,9 +43,9 @@ impl StateCounts {
 }
 
 impl State {
-    /// Counts everything anew, after a change of what there is.
-    pub(super) fn count(&mut self) {
-        self.note_sights();
+    /// Recounts everything after a change of the configuration.
+    pub(super) fn recount(&mut self) {
+        self.recount_signals();
         self.counts = StateCounts::default();
         for backend in self.backends.iter() {
             self.counts.backends[backend.tracker.health() as usize] += 1;
@@ -55,40 +55,40 @@ impl State {
         }
     }
 
-    /// How everything is.
+    /// Returns a summary.
     #[must_use]
     pub fn summary(&self) -> StateSummary {
         StateSummary {
             backends: self.counts.backends,
             frontends: self.counts.frontends,
             prober: self.prober.connected,
-            vpp: self.sync.enabled.then_some(self.sync.info.is_some()),
+            vpp: self.vpp.is_enabled().then_some(self.vpp.is_connected()),
         }
     }
 }
 
 impl fmt::Display for StateSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        tell(f, "backend", Health::ALL.iter().zip(&self.backends))?;
+        write_counts(f, "backend", Health::ALL.iter().zip(&self.backends))?;
         f.write_str("; ")?;
-        tell(f, "frontend", FrontendState::ALL.iter().zip(&self.frontends))?;
-        let there = |connected: bool| if connected { "connected" } else { "not connected" };
-        write!(f, "; prober {}", there(self.prober))?;
+        write_counts(f, "frontend", FrontendState::ALL.iter().zip(&self.frontends))?;
+        let link = |connected: bool| if connected { "connected" } else { "not connected" };
+        write!(f, "; prober {}", link(self.prober))?;
         match self.vpp {
-            Some(connected) => write!(f, "; VPP {}", there(connected)),
+            Some(connected) => write!(f, "; VPP {}", link(connected)),
             None => Ok(()),
         }
     }
 }
 
-/// How many things there are, and how many of them are in which state.
-fn tell<'a, S: fmt::Display + 'a>(
+/// Writes a total, and the number in each state.
+fn write_counts<'a, S: fmt::Display + 'a>(
     f: &mut fmt::Formatter<'_>,
-    what: &str,
+    noun: &str,
     counts: impl Iterator<Item = (S, &'a usize)> + Clone,
 ) -> fmt::Result {
     let all: usize = counts.clone().map(|(_, count)| count).sum();
-    write!(f, "{all} {what}{}", if all == 1 { "" } else { "s" })?;
+    write!(f, "{all} {noun}{}", if all == 1 { "" } else { "s" })?;
     let mut separator = ": ";
     for (state, count) in counts.filter(|(_, count)| **count > 0) {
         write!(f, "{separator}{count} {state}")?;
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_one_line() {
+    fn summary_is_one_line() {
         let summary = StateSummary {
             backends: [0, 11, 1, 0, 0, 0],
             frontends: [0, 1, 0],

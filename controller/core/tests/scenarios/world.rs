@@ -282,9 +282,9 @@ impl World {
         for planned in preview.vips {
             let frontend = planned.frontend.map_or("nobody's".into(), |name| name.to_string());
             let moved = planned
-                .moved
+                .new_flows_moved
                 .map_or(String::new(), |part| format!(", {:.1}% of new flows move", part * 100.0));
-            let resets = if planned.resets { ", RESET" } else { "" };
+            let resets = if planned.recreates_vip { ", RESET" } else { "" };
             self.said.push(format!("{} ({frontend}{moved}{resets})", planned.vip));
             self.said.extend(planned.steps.iter().map(|step| format!("  {step}")));
         }

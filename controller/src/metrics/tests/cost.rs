@@ -25,9 +25,9 @@ fn of_ten_thousand_backends() {
             let name: Name = format!("backend-{number}").into();
             let mut backend = maglev_core::view::BackendView { name, ..model.clone() };
             for took in [3, 20, 700] {
-                backend.probes.count(OutcomeCode::L7Ok, Duration::from_micros(took * number as u64 / 10));
+                backend.probes.record(OutcomeCode::L7Ok, Duration::from_micros(took * number as u64 / 10));
             }
-            backend.probes.count(OutcomeCode::L4Tout, Duration::from_secs(1));
+            backend.probes.record(OutcomeCode::L4Tout, Duration::from_secs(1));
             backend
         })
         .collect();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use maglev_core::maglev::table::{self, Server};
+use maglev_core::maglev::table::{self, WeightedServer};
 
 /// A UDP flow.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -50,7 +50,7 @@ impl Flow {
                 [half(&[from.octets(), to.octets()].concat()), ports, 0, 0, 0]
             }
             (from, to) => {
-                let (from, to) = (table::raw(from), table::raw(to));
+                let (from, to) = (table::address_bytes(from), table::address_bytes(to));
                 [half(&from[..8]), half(&from[8..]), half(&to[..8]), half(&to[8..]), ports]
             }
         };
@@ -73,9 +73,11 @@ pub struct Maglev {
 impl Maglev {
     /// Builds the table of `length` buckets for servers with these weights.
     pub fn new(servers: impl IntoIterator<Item = (IpAddr, u8)>, length: u32) -> Self {
-        let (servers, weighted): (Vec<_>, Vec<Server>) =
-            servers.into_iter().map(|(server, weight)| (server, (table::raw(server), weight))).unzip();
-        Self { servers, buckets: table::table(&weighted, length) }
+        let (servers, weighted): (Vec<_>, Vec<WeightedServer>) = servers
+            .into_iter()
+            .map(|(server, weight)| (server, (table::address_bytes(server), weight)))
+            .unzip();
+        Self { servers, buckets: table::new_flow_table(&weighted, length) }
     }
 
     /// Returns the server of a new flow.

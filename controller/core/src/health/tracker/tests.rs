@@ -1,4 +1,4 @@
-//! The transition table, cell by cell; then sequences at random.
+//! The transition table cell by cell, then random sequences.
 
 use alloc::vec::Vec;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Thresholds = Thresholds { rise: 2, fall: 3 };
+const THRESHOLDS: Thresholds = Thresholds { rise: 2, fall: 3 };
 const AT: WallTime = WallTime(7);
 
 fn outcome(seq: u64, code: OutcomeCode) -> Outcome {
@@ -24,21 +24,28 @@ fn outcome(seq: u64, code: OutcomeCode) -> Outcome {
     }
 }
 
-/// A tracker in the given state, with the given counter.
+/// Returns a tracker in the given state, with the given counter.
 fn tracker(health: Health, counter: u32) -> Tracker {
-    Tracker { counter, ..Tracker::new(LIMITS, 5, health, WallTime(0)) }
+    Tracker {
+        counter: RiseFall::new(THRESHOLDS).at(counter),
+        ..Tracker::new(THRESHOLDS, 5, health, WallTime(0))
+    }
 }
 
 fn after(mut tracker: Tracker, passed: bool, in_service: bool) -> (Health, u32) {
     let code = if passed { OutcomeCode::L7Ok } else { OutcomeCode::L7Sts };
     let before = tracker.health();
-    let moved = tracker.outcome(&outcome(1, code), in_service, AT);
-    assert_eq!(moved.is_some(), before != tracker.health(), "a transition is told exactly when there is one");
+    let moved = tracker.record_outcome(&outcome(1, code), in_service, AT);
+    assert_eq!(
+        moved.is_some(),
+        before != tracker.health(),
+        "a transition is returned exactly when there is one"
+    );
     (tracker.health(), tracker.counter())
 }
 
 #[test]
-fn every_cell_of_the_outcome_table() {
+fn outcome_table_cell_by_cell() {
     use Health::{Disabled, Down, Paused, Removed, Unknown, Up};
     let table = [
         // state, counter, after a pass, after a failure
@@ -58,10 +65,9 @@ fn every_cell_of_the_outcome_table() {
     }
 }
 
-/// The prober holds back what it is told to be without consequence.
-/// What is to be doubted is asked before it is done.
+/// The mass-failure detection predicts a transition before it is recorded.
 #[test]
-fn what_would_fall_falls() {
+fn would_go_down_predicts_transition() {
     for (counter, seq, code) in
         (2..=4).flat_map(|counter| [(counter, 4), (counter, 5), (counter, 6)]).flat_map(|(counter, seq)| {
             [OutcomeCode::L7Sts, OutcomeCode::L7Ok, OutcomeCode::Local].map(|code| (counter, seq, code))
@@ -69,47 +75,51 @@ fn what_would_fall_falls() {
     {
         let mut tracker = Tracker { seq: 5, ..tracker(Health::Up, counter) };
         let outcome = outcome(seq, code);
-        let would = tracker.would_fall(&outcome);
-        let fallen = tracker.outcome(&outcome, false, AT).is_some();
-        assert_eq!(would, fallen, "{counter} {seq} {code:?}");
+        let would = tracker.would_go_down(&outcome);
+        let is_down = tracker.record_outcome(&outcome, false, AT).is_some();
+        assert_eq!(would, is_down, "{counter} {seq} {code:?}");
     }
 }
 
 #[test]
-fn nothing_falls_late_but_what_was_doubted_and_is_up() {
-    for (health, doubted) in [(Health::Up, true), (Health::Up, false), (Health::Down, true)] {
-        let mut tracker = Tracker { doubted, ..tracker(health, 2) };
-        let fallen = tracker.fall(TransitionCause::Config, AT).is_some();
-        assert_eq!(fallen, health == Health::Up && doubted);
+fn confirm_down_needs_deferral_and_up() {
+    for (health, deferred) in [(Health::Up, true), (Health::Up, false), (Health::Down, true)] {
+        let mut tracker = Tracker { down_deferred: deferred, ..tracker(health, 2) };
+        let is_down = tracker.confirm_down(TransitionCause::Config, AT).is_some();
+        assert_eq!(is_down, health == Health::Up && deferred);
     }
-    // What an operator has taken out meanwhile stays out.
+    // A backend that an operator has taken out meanwhile stays out.
     let mut tracker = tracker(Health::Up, 2);
-    tracker.doubt(&outcome(1, OutcomeCode::L7Sts), AT);
+    tracker.defer_down(&outcome(1, OutcomeCode::L7Sts), AT);
     tracker.operate(BackendAction::Pause, AT).unwrap();
-    assert_eq!(tracker.fall(TransitionCause::Config, AT), None);
+    assert_eq!(tracker.confirm_down(TransitionCause::Config, AT), None);
     assert_eq!(tracker.health(), Health::Paused);
 }
 
 #[test]
-fn after_as_many_passes_as_limits_say_one_more_changes_nothing() {
+fn stable_after_passes_make_next_pass_steady() {
     for (rise, fall) in (1..=5).flat_map(|rise| (1..=5).map(move |fall| (rise, fall))) {
-        let limits = Thresholds { rise, fall };
-        let up = (rise..=limits.max_counter()).map(|counter| (Health::Up, counter));
+        let thresholds = Thresholds { rise, fall };
+        let up = (rise..=thresholds.max_counter()).map(|counter| (Health::Up, counter));
         let down = (0..rise).map(|counter| (Health::Down, counter));
         for (health, counter) in up.chain(down).chain([(Health::Unknown, 0)]) {
-            let mut tracker =
-                Tracker { counter, doubted: true, failing: Some(1), ..Tracker::new(limits, 5, health, AT) };
-            for seq in 1..=limits.stable_after().into() {
-                tracker.outcome(&outcome(seq, OutcomeCode::L7Ok), false, AT);
+            let mut tracker = Tracker {
+                counter: RiseFall::new(thresholds).at(counter),
+                down_deferred: true,
+                failing_since: Some(1),
+                ..Tracker::new(thresholds, 5, health, AT)
+            };
+            for seq in 1..=thresholds.stable_after().into() {
+                tracker.record_outcome(&outcome(seq, OutcomeCode::L7Ok), false, AT);
             }
-            let goes_on = tracker.goes_on(&outcome(u64::MAX, OutcomeCode::L7Ok), AT);
-            assert!(goes_on, "{limits:?} from {health} {counter}");
+            let is_steady = tracker.record_steady_pass(&outcome(u64::MAX, OutcomeCode::L7Ok), AT);
+            assert!(is_steady, "{thresholds:?} from {health} {counter}");
         }
     }
 }
 
 #[test]
-fn every_cell_of_the_operator_table() {
+fn operator_table_cell_by_cell() {
     use BackendAction::{Disable, Enable, Pause, Resume};
     use Health::{Disabled, Down, Paused, Removed, Unknown, Up};
     let refused = None;
@@ -127,19 +137,19 @@ fn every_cell_of_the_operator_table() {
             let mut tracker = tracker(health, 0);
             let result = tracker.operate(action, AT);
             assert_eq!(result.is_ok().then(|| tracker.health()), expected, "{health} {action:?}");
-            let told = result.ok().flatten().map(|t| (t.from, t.to));
+            let returned = result.ok().flatten().map(|t| (t.from, t.to));
             let moved = (tracker.health() != health).then(|| (health, tracker.health()));
-            assert_eq!(told, moved, "{health} {action:?}");
+            assert_eq!(returned, moved, "{health} {action:?}");
         }
     }
 }
 
 #[test]
-fn a_server_in_service_is_not_taken_down_by_less_than_fall_failures() {
+fn unknown_in_service_needs_fall_failures() {
     let mut tracker = tracker(Health::Unknown, 0);
     let states: Vec<_> = (1..=3)
         .map(|seq| {
-            tracker.outcome(&outcome(seq, OutcomeCode::L4Tout), true, AT);
+            tracker.record_outcome(&outcome(seq, OutcomeCode::L4Tout), true, AT);
             tracker.health()
         })
         .collect();
@@ -147,27 +157,27 @@ fn a_server_in_service_is_not_taken_down_by_less_than_fall_failures() {
 }
 
 #[test]
-fn a_pass_in_between_brings_a_server_in_service_up() {
+fn unknown_in_service_pass_brings_up() {
     let mut tracker = tracker(Health::Unknown, 0);
-    tracker.outcome(&outcome(1, OutcomeCode::L4Tout), true, AT);
-    tracker.outcome(&outcome(2, OutcomeCode::L4Ok), true, AT);
+    tracker.record_outcome(&outcome(1, OutcomeCode::L4Tout), true, AT);
+    tracker.record_outcome(&outcome(2, OutcomeCode::L4Ok), true, AT);
     assert_eq!((tracker.health(), tracker.counter()), (Health::Up, 4));
 }
 
 #[test]
-fn a_local_fault_is_no_verdict_but_is_shown() {
+fn local_fault_keeps_health_and_is_shown() {
     for (health, counter) in [(Health::Unknown, 0), (Health::Up, 3), (Health::Down, 1)] {
         let mut tracker = tracker(health, counter);
-        tracker.lose_sight();
-        assert_eq!(tracker.outcome(&outcome(1, OutcomeCode::Local), false, AT), None);
-        assert!(tracker.stale(), "nothing is known of the backend yet");
+        tracker.mark_stale();
+        assert_eq!(tracker.record_outcome(&outcome(1, OutcomeCode::Local), false, AT), None);
+        assert!(tracker.is_stale(), "no verdict since");
         assert_eq!((tracker.health(), tracker.counter()), (health, counter));
         assert_eq!(tracker.last().unwrap().code, OutcomeCode::Local);
     }
 }
 
 #[test]
-fn a_certificate_is_known_until_another_is_shown_or_another_server_is_probed() {
+fn certificate_expiry_survives_outcomes_without_one() {
     let mut tracker = tracker(Health::Up, 4);
     let shown = [
         (OutcomeCode::L7Ok, Some(5)),
@@ -176,29 +186,29 @@ fn a_certificate_is_known_until_another_is_shown_or_another_server_is_probed() {
         (OutcomeCode::Local, None),
     ];
     for (seq, (code, not_after)) in (1..).zip(shown) {
-        tracker.outcome(&Outcome { not_after, ..outcome(seq, code) }, false, AT);
+        tracker.record_outcome(&Outcome { not_after, ..outcome(seq, code) }, false, AT);
         assert_eq!(tracker.not_after(), Some(if seq < 3 { 5 } else { 4 }));
     }
     tracker.restart(Thresholds { rise: 1, fall: 1 }, AT);
     assert_eq!(tracker.not_after(), None);
     let last = Outcome { not_after: Some(6), ..outcome(9, OutcomeCode::L7Ok) };
-    tracker.adopt(&VerdictHistory { last, bits: 1, len: 1 }, false, AT);
+    tracker.replay_history(&VerdictHistory { last, bits: 1, len: 1 }, false, AT);
     assert_eq!(tracker.not_after(), Some(6));
 }
 
 #[test]
-fn an_older_outcome_does_not_count() {
+fn older_outcome_is_ignored() {
     let mut tracker = tracker(Health::Up, 4);
-    tracker.outcome(&outcome(5, OutcomeCode::L7Ok), false, AT);
+    tracker.record_outcome(&outcome(5, OutcomeCode::L7Ok), false, AT);
     for seq in [5, 4, 1] {
-        tracker.outcome(&outcome(seq, OutcomeCode::L7Sts), false, AT);
-        assert!(!tracker.goes_on(&outcome(seq, OutcomeCode::L7Ok), AT), "it has been heard");
+        tracker.record_outcome(&outcome(seq, OutcomeCode::L7Sts), false, AT);
+        assert!(!tracker.record_steady_pass(&outcome(seq, OutcomeCode::L7Ok), AT), "it is a duplicate");
     }
     assert_eq!((tracker.health(), tracker.counter()), (Health::Up, 4));
 }
 
 #[test]
-fn a_streak_is_counted_as_if_it_had_been_heard() {
+fn history_of_unknown_backend_is_replayed() {
     let cases: [(&[bool], Health, u32); 6] = [
         (&[true], Health::Up, 4),
         (&[false], Health::Down, 0),
@@ -209,31 +219,31 @@ fn a_streak_is_counted_as_if_it_had_been_heard() {
     ];
     for (verdicts, health, counter) in cases {
         let passes = verdicts.iter().fold(0, |bits, passed| bits << 1 | u64::from(*passed));
-        let streak = VerdictHistory {
+        let history = VerdictHistory {
             last: outcome(9, OutcomeCode::L7Ok),
             bits: passes,
             len: u8::try_from(verdicts.len()).unwrap(),
         };
         let mut tracker = tracker(Health::Unknown, 0);
-        let transition = tracker.adopt(&streak, false, AT).unwrap();
+        let transition = tracker.replay_history(&history, false, AT).unwrap();
         assert_eq!((transition.from, transition.to), (Health::Unknown, health), "{verdicts:?}");
         assert_eq!(tracker.counter(), counter, "{verdicts:?}");
-        assert_eq!(tracker.history().len(), 1, "one move, however long the streak");
-        assert_eq!(tracker.failing().is_some(), verdicts.last() == Some(&false), "{verdicts:?}");
+        assert_eq!(tracker.history().len(), 1, "one transition for any length");
+        assert_eq!(tracker.failing_since().is_some(), verdicts.last() == Some(&false), "{verdicts:?}");
     }
 }
 
 #[test]
-fn a_streak_does_not_move_what_is_known() {
+fn history_of_known_backend_changes_nothing() {
     let mut tracker = tracker(Health::Up, 4);
-    let streak = VerdictHistory { last: outcome(9, OutcomeCode::L7Sts), bits: 0, len: 64 };
-    assert_eq!(tracker.adopt(&streak, false, AT), None);
-    assert_eq!(tracker.outcome(&outcome(9, OutcomeCode::L7Sts), false, AT), None);
-    assert_eq!(tracker.counter(), 4, "the outcome that the streak ends with is not counted again");
+    let history = VerdictHistory { last: outcome(9, OutcomeCode::L7Sts), bits: 0, len: 64 };
+    assert_eq!(tracker.replay_history(&history, false, AT), None);
+    assert_eq!(tracker.record_outcome(&outcome(9, OutcomeCode::L7Sts), false, AT), None);
+    assert_eq!(tracker.counter(), 4, "the last outcome of the history is not counted twice");
 }
 
 #[test]
-fn history_is_kept_newest_first_and_bounded() {
+fn transitions_are_newest_first_and_bounded() {
     let mut tracker = tracker(Health::Unknown, 0);
     for (at, action) in
         [BackendAction::Pause, BackendAction::Resume, BackendAction::Disable, BackendAction::Enable]
@@ -246,8 +256,8 @@ fn history_is_kept_newest_first_and_bounded() {
     }
     let ats = |tracker: &Tracker| tracker.history().iter().map(|t| t.at.0).collect::<Vec<_>>();
     assert_eq!(ats(&tracker), [8, 7, 6, 5, 4]);
-    // Another `transition-history` holds at once, and from then on.
-    tracker.keep(2);
+    // A new `transition-history` applies at once.
+    tracker.set_history_limit(2);
     assert_eq!(ats(&tracker), [8, 7]);
     for (at, action) in [(9, BackendAction::Resume), (10, BackendAction::Disable)] {
         tracker.operate(action, WallTime(at)).unwrap();
@@ -256,7 +266,7 @@ fn history_is_kept_newest_first_and_bounded() {
 }
 
 #[test]
-fn the_pace_follows_the_state() {
+fn probe_interval_follows_state() {
     let healthcheck = crate::config::Healthcheck {
         probe: crate::config::Probe::Icmp,
         interval: Duration::from_secs(2),
@@ -277,7 +287,7 @@ fn the_pace_follows_the_state() {
     ];
     for (health, counter, millis) in cases {
         assert_eq!(
-            tracker(health, counter).pace(&healthcheck),
+            tracker(health, counter).probe_interval(&healthcheck),
             Duration::from_millis(millis),
             "{health} {counter}"
         );
@@ -286,13 +296,13 @@ fn the_pace_follows_the_state() {
 
 proptest! {
     #[test]
-    fn whatever_comes_the_counter_keeps_its_promise(
+    fn random_verdicts_keep_counter_invariants(
         rise in 1u32..6,
         fall in 1u32..6,
         steps in proptest::collection::vec((0u8..8, any::<bool>()), 0..200),
     ) {
-        let limits = Thresholds { rise, fall };
-        let mut tracker = Tracker::new(limits, 3, Health::Unknown, WallTime(0));
+        let thresholds = Thresholds { rise, fall };
+        let mut tracker = Tracker::new(thresholds, 3, Health::Unknown, WallTime(0));
         let mut run = (true, 0u32);
         for (seq, (step, in_service)) in (1..).zip(steps) {
             let before = tracker.health();
@@ -301,15 +311,15 @@ proptest! {
                 1 => { let _ = tracker.operate(BackendAction::Resume, AT); None }
                 2 => { let _ = tracker.operate(BackendAction::Disable, AT); None }
                 3 => { let _ = tracker.operate(BackendAction::Enable, AT); None }
-                4 | 5 => { tracker.outcome(&outcome(seq, OutcomeCode::L7Ok), in_service, AT); Some(true) }
-                _ => { tracker.outcome(&outcome(seq, OutcomeCode::L7Sts), in_service, AT); Some(false) }
+                4 | 5 => { tracker.record_outcome(&outcome(seq, OutcomeCode::L7Ok), in_service, AT); Some(true) }
+                _ => { tracker.record_outcome(&outcome(seq, OutcomeCode::L7Sts), in_service, AT); Some(false) }
             };
             if let Some(passed) = verdict {
                 run = if run.0 == passed { (passed, run.1 + 1) } else { (passed, 1) };
             } else {
                 run = (true, 0);
             }
-            prop_assert!(tracker.counter() <= limits.max_counter());
+            prop_assert!(tracker.counter() <= thresholds.max_counter());
             match tracker.health() {
                 Health::Up => prop_assert!(tracker.counter() >= rise),
                 Health::Down => prop_assert!(tracker.counter() < rise),
@@ -318,7 +328,7 @@ proptest! {
             if before == Health::Up && tracker.health() == Health::Down {
                 prop_assert_eq!(verdict, Some(false));
             }
-            if run == (false, run.1) && run.1 >= fall.max(limits.max_counter()) && tracker.probed() {
+            if run == (false, run.1) && run.1 >= fall.max(thresholds.max_counter()) && tracker.is_probed() {
                 prop_assert_eq!(tracker.health(), Health::Down);
             }
             prop_assert!(tracker.history().len() <= 3);
@@ -326,21 +336,21 @@ proptest! {
     }
 
     #[test]
-    fn after_coming_up_it_takes_fall_failures_to_go_down(rise in 1u32..6, fall in 1u32..6) {
+    fn up_to_down_takes_fall_failures(rise in 1u32..6, fall in 1u32..6) {
         let mut tracker = Tracker::new(Thresholds { rise, fall }, 3, Health::Down, WallTime(0));
         let mut seq = 0;
-        let mut say = |tracker: &mut Tracker, code| { seq += 1; tracker.outcome(&outcome(seq, code), false, AT) };
+        let mut record = |tracker: &mut Tracker, code| { seq += 1; tracker.record_outcome(&outcome(seq, code), false, AT) };
         for n in 1..=rise {
-            prop_assert_eq!(say(&mut tracker, OutcomeCode::L4Ok).is_some(), n == rise);
+            prop_assert_eq!(record(&mut tracker, OutcomeCode::L4Ok).is_some(), n == rise);
         }
         for n in 1..=fall {
-            prop_assert_eq!(say(&mut tracker, OutcomeCode::L4Con).is_some(), n == fall);
+            prop_assert_eq!(record(&mut tracker, OutcomeCode::L4Con).is_some(), n == fall);
         }
     }
 }
 
 #[test]
-fn what_nothing_but_faults_of_this_host_is_heard_of_is_stale_until_there_is_a_verdict() {
+fn local_faults_only_marks_backend_stale() {
     const BOUND: Duration = Duration::from_nanos(10);
     let at = |seq, code, started| Outcome { started, ..outcome(seq, code) };
     for (health, counter) in [(Health::Unknown, 0), (Health::Up, 3), (Health::Down, 1)] {
@@ -348,7 +358,7 @@ fn what_nothing_but_faults_of_this_host_is_heard_of_is_stale_until_there_is_a_ve
         for (seq, code, started, stale) in [
             (1, OutcomeCode::Local, 100, false),
             (2, OutcomeCode::Local, 109, false),
-            // A verdict in between begins it anew.
+            // A verdict in between restarts the bound.
             (3, OutcomeCode::L7Ok, 110, false),
             (4, OutcomeCode::Local, 111, false),
             (5, OutcomeCode::Local, 120, false),
@@ -356,11 +366,11 @@ fn what_nothing_but_faults_of_this_host_is_heard_of_is_stale_until_there_is_a_ve
             (7, OutcomeCode::L4Tout, 122, false),
         ] {
             let outcome = at(seq, code, started);
-            tracker.outcome(&outcome, false, AT);
+            tracker.record_outcome(&outcome, false, AT);
             if code == OutcomeCode::Local {
-                tracker.lose_sight_after(BOUND, &outcome);
+                tracker.mark_unobserved_after(BOUND, &outcome);
             }
-            assert_eq!((tracker.stale(), tracker.unseen()), (stale, stale), "{health} {seq}");
+            assert_eq!((tracker.is_stale(), tracker.is_unobserved()), (stale, stale), "{health} {seq}");
         }
     }
 }

@@ -1,32 +1,32 @@
-//! How one frontend stands, worked out once for all lines about it.
+//! Context of one frontend, computed once for all lines about it.
 
 use alloc::format;
 use alloc::string::{String, ToString};
 
 use super::super::State;
 use super::super::frontends::{Frontend, Slot};
-use super::words::{known, list};
+use super::format::{known, list};
 use crate::dataplane::{ActualVip, DesiredVip};
 use crate::failover::Decision;
 use crate::health::Health;
 use crate::time::Now;
 
-/// How one frontend stands.
-pub struct Standing<'a> {
+/// Context of one frontend.
+pub struct FrontendContext<'a> {
     pub state: &'a State,
     pub frontend: &'a Frontend,
     pub now: Now,
     pub decision: Decision,
     pub divisor: u8,
-    /// What VPP has, as far as that is known.
+    /// The VIP in VPP, if VPP was read.
     pub found: Option<&'a ActualVip>,
-    /// What VPP should have.
+    /// The desired VIP.
     pub wanted: DesiredVip,
 }
 
-impl<'a> Standing<'a> {
+impl<'a> FrontendContext<'a> {
     pub fn new(state: &'a State, frontend: &'a Frontend, now: Now) -> Self {
-        let found = state.sync.found(&frontend.vip);
+        let found = state.observed.vip(&frontend.vip);
         Self {
             state,
             frontend,
@@ -50,7 +50,7 @@ impl<'a> Standing<'a> {
         &self.frontend.config.pools[pool].name
     }
 
-    /// The slots with the weights that follow for them.
+    /// Returns the slots with their effective weights.
     pub fn slots(&self) -> impl Iterator<Item = (&'a Slot, u8)> {
         self.frontend.slots.iter().zip(self.decision.weights.iter().copied())
     }
@@ -63,7 +63,7 @@ impl<'a> Standing<'a> {
         slot.weight > 0 && self.health(slot) == Health::Up
     }
 
-    /// Those in the pools above on which a held frontend waits before it promotes `pool`.
+    /// Returns the unknown backends of better pools, for which a held frontend waits before it promotes `pool`.
     pub fn awaited(&self, pool: usize) -> impl Iterator<Item = &'a Slot> + Clone {
         let held = self.frontend.hold.is_some();
         let undecided =
@@ -71,12 +71,12 @@ impl<'a> Standing<'a> {
         self.frontend.slots.iter().filter(undecided)
     }
 
-    /// What a pool waits for before it is promoted.
+    /// Returns the condition for the promotion of a pool.
     fn waits_for(&self, pool: usize) -> String {
         known(self.awaited(pool).map(|s| self.name(s)))
     }
 
-    /// Whether a backend of that pool that is up and has a weight would have it.
+    /// Reports whether a backend of that pool would be effective once up.
     fn would_serve(&self, pool: usize) -> bool {
         match self.decision.active {
             Some(active) => pool <= active,
@@ -84,27 +84,27 @@ impl<'a> Standing<'a> {
         }
     }
 
-    /// Why a backend has the weight that it has.
-    pub fn why(&self, slot: &Slot) -> String {
+    /// Returns the reason of a backend's effective weight.
+    pub fn reason(&self, slot: &Slot) -> String {
         let (health, weight) = (self.health(slot), slot.weight);
-        let said = self.weight_word(slot);
+        let source = self.weight_source(slot);
         match (health, self.decision.active) {
-            (Health::Up, _) if weight == 0 => said,
-            (Health::Up, Some(active)) if active == slot.pool => said,
+            (Health::Up, _) if weight == 0 => source,
+            (Health::Up, Some(active)) if active == slot.pool => source,
             (Health::Up, Some(active)) => {
-                format!("it stands by with {weight} ({said}), while pool {} serves", self.pool_name(active))
+                format!("it stands by with {weight} ({source}), while pool {} serves", self.pool_name(active))
             }
             (Health::Up, None) => {
-                format!("it waits with {weight} ({said}) until {}", self.waits_for(slot.pool))
+                format!("it waits with {weight} ({source}) until {}", self.waits_for(slot.pool))
             }
-            _ if weight == 0 => format!("it is {health}; once up it has 0 ({said})"),
-            _ if self.would_serve(slot.pool) => format!("it is {health}; once up it has {weight} ({said})"),
-            _ => format!("it is {health}; once up it stands by with {weight} ({said})"),
+            _ if weight == 0 => format!("it is {health}; once up it has 0 ({source})"),
+            _ if self.would_serve(slot.pool) => format!("it is {health}; once up it has {weight} ({source})"),
+            _ => format!("it is {health}; once up it stands by with {weight} ({source})"),
         }
     }
 
-    /// Where a backend's own weight comes from.
-    fn weight_word(&self, slot: &Slot) -> String {
+    /// Returns the source of a backend's own weight.
+    fn weight_source(&self, slot: &Slot) -> String {
         let name = self.name(slot);
         let configured = self.frontend.config.pools[slot.pool].backends.get(name);
         match configured {
@@ -113,17 +113,17 @@ impl<'a> Standing<'a> {
         }
     }
 
-    /// What follows for a pool, and why.
+    /// Returns the role of a pool, and its reason.
     pub fn pool(&self, pool: usize) -> String {
         let name = self.pool_name(pool);
         let (all, able) =
             (self.slots_of(pool).count(), self.slots_of(pool).filter(|s| self.can_serve(s)).count());
         let unable = || {
-            let why = |s: &Slot| match self.health(s) {
+            let reason = |s: &Slot| match self.health(s) {
                 Health::Up => format!("{} has weight 0", self.name(s)),
                 health => format!("{} is {health}", self.name(s)),
             };
-            list(self.slots_of(pool).filter(|s| !self.can_serve(s)).map(why))
+            list(self.slots_of(pool).filter(|s| !self.can_serve(s)).map(reason))
         };
         let can = || format!("{able} of {all} can");
         match self.decision.active {

@@ -1,4 +1,4 @@
-//! How explanations put things.
+//! Formatting of explanations.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -8,7 +8,7 @@ use core::time::Duration;
 use crate::config::Span;
 use crate::time::{Now, WallTime};
 
-/// How long something has been so: the two largest units, such as `10m30s`.
+/// An age in its two largest units, such as `10m30s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Age(pub Duration);
 
@@ -26,17 +26,17 @@ impl fmt::Display for Age {
     }
 }
 
-/// How long something has been so; nothing if the clock was set back since.
+/// Returns the time since `since`; zero if the clock was set back.
 pub fn age(since: WallTime, now: Now) -> Age {
     Age(now.wall - since)
 }
 
-/// A reason behind what it is the reason of, if it is known.
-pub fn in_brackets(why: Option<&str>) -> String {
-    why.map_or_else(String::new, |why| format!(" ({why})"))
+/// Returns a reason in brackets, if there is one.
+pub fn in_brackets(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(" ({reason})"))
 }
 
-/// How long until something happens, rounded up, so that it is never said to be due too early.
+/// Returns a waiting time, rounded up so that it never ends too early.
 pub fn until(wait: Duration) -> Span {
     let rounded = if wait < Duration::from_secs(1) {
         Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX))
@@ -46,7 +46,7 @@ pub fn until(wait: Duration) -> Span {
     Span(rounded)
 }
 
-/// The first few of some things, and how many there are besides.
+/// Returns the first few items, and the number of the others.
 pub fn list<T: fmt::Display>(things: impl IntoIterator<Item = T>) -> String {
     const SHOWN: usize = 4;
     let mut text = String::new();
@@ -77,20 +77,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_have_two_units() {
+    fn age_has_two_units() {
         let age = |ms| Age(Duration::from_millis(ms)).to_string();
         assert_eq!([age(0), age(999), age(59_999)], ["0ms", "999ms", "59s"]);
         assert_eq!([age(630_000), age(11_100_000), age(187_200_000)], ["10m30s", "3h5m", "2d4h"]);
     }
 
     #[test]
-    fn what_is_to_come_is_never_too_early() {
+    fn wait_rounds_up() {
         let wait = |us| until(Duration::from_micros(us)).to_string();
         assert_eq!([wait(0), wait(400), wait(999_000), wait(1_000_001)], ["0s", "1ms", "999ms", "2s"]);
     }
 
     #[test]
-    fn lists_end_in_time() {
+    fn list_shows_four_items() {
         assert_eq!(list::<&str>([]), "");
         assert_eq!(list(["a", "b"]), "a, b");
         assert_eq!([known(["a"].iter()), known(["a", "b"].iter())], ["a is known", "a, b are known"]);

@@ -1,92 +1,92 @@
-//! Why a frontend has the state, the pool and the weights that it has.
+//! Explanation of a frontend's state, active pool and weights.
 
 use alloc::format;
 use alloc::string::String;
 
 use super::super::frontends::Frontend;
-use super::standing::Standing;
-use super::words::{in_brackets, list};
+use super::context::FrontendContext;
+use super::format::{in_brackets, list};
 use super::{Explanation, Topic};
 use crate::failover::FrontendState;
 use crate::health::Health;
 
 impl<'a> Explanation<'a> {
+    /// Adds all lines about a frontend.
     pub fn frontend(&mut self, frontend: &'a Frontend) {
-        let standing = self.standing(frontend);
+        let context = self.context(frontend);
         let name = &frontend.name;
         let (state, age) = (frontend.state, self.age(frontend.since));
-        self.say(
+        self.add(
             Topic::State,
-            format!("{name} is {state}, for {age}: {}", self.frontend_conclusion(&standing)),
+            format!("{name} is {state}, for {age}: {}", self.frontend_conclusion(&context)),
         );
         for pool in 0..frontend.config.pools.len() {
-            self.say(Topic::Pool, standing.pool(pool));
+            self.add(Topic::Pool, context.pool(pool));
         }
-        if !self.state.prober.connected && standing.slots().any(|(s, _)| self.probed(s.backend)) {
+        if !self.state.prober.connected && context.slots().any(|(s, _)| self.is_probed(s.backend)) {
             let since = self.age(self.state.prober.since);
-            let why = in_brackets(self.state.prober.fault.as_deref());
-            self.say(
+            let fault = in_brackets(self.state.prober.fault.as_deref());
+            self.add(
                 Topic::Prober,
-                format!("not connected for {since}{why}: nothing is heard, and health stays"),
+                format!("not connected for {since}{fault}: nothing is heard, and health stays"),
             );
         }
-        self.say_if(Topic::Startup, standing.hold());
-        let current = self.state.sync.current;
-        for (slot, effective) in standing.slots() {
-            let (backend, pool) = (standing.name(slot), standing.pool_name(slot.pool));
-            let vpp = match standing.found {
-                Some(_) => format!("; VPP: {}", standing.in_vpp(slot, effective)),
+        self.add_if(Topic::Startup, context.hold());
+        let is_fresh = self.state.observed.is_fresh();
+        for (slot, effective) in context.slots() {
+            let (backend, pool) = (context.name(slot), context.pool_name(slot.pool));
+            let vpp = match context.found {
+                Some(_) => format!("; VPP: {}", context.in_vpp(slot, effective)),
                 None => String::new(),
             };
-            self.say(
+            self.add(
                 Topic::Weight,
-                format!("{effective} for {backend} of {pool}: {}{vpp}", standing.why(slot)),
+                format!("{effective} for {backend} of {pool}: {}{vpp}", context.reason(slot)),
             );
         }
-        self.vpp_at_large();
-        if current {
-            self.say(Topic::Vpp, standing.vip_in_vpp());
-            self.say_if(Topic::Warning, standing.failure());
-            self.say_if(Topic::Warning, standing.too_short());
+        self.vpp_overview();
+        if is_fresh {
+            self.add(Topic::Vpp, context.vip_in_vpp());
+            self.add_if(Topic::Warning, context.failure());
+            self.add_if(Topic::Warning, context.weights_exceed_table());
         }
-        self.say_if(Topic::Warning, standing.shadowed().map(String::from));
+        self.add_if(Topic::Warning, context.address_conflict().map(String::from));
     }
 
-    fn probed(&self, backend: usize) -> bool {
-        let backend = self.backend_of(backend);
-        backend.healthcheck.is_some() && backend.tracker.probed()
+    fn is_probed(&self, backend: usize) -> bool {
+        self.backend_of(backend).is_probed()
     }
 
-    fn frontend_conclusion(&self, standing: &Standing) -> String {
-        let (decision, frontend) = (&standing.decision, standing.frontend);
-        let unknown = || frontend.slots.iter().filter(|s| standing.health(s) == Health::Unknown);
+    fn frontend_conclusion(&self, context: &FrontendContext) -> String {
+        let (decision, frontend) = (&context.decision, context.frontend);
+        let unknown = || frontend.slots.iter().filter(|s| context.health(s) == Health::Unknown);
         let why = match decision.state {
             FrontendState::Up => {
-                let serving = standing.slots().filter(|(_, weight)| *weight > 0);
-                let pool = decision.active.map_or("", |active| standing.pool_name(active));
-                format!("pool {pool} serves with {}", list(serving.map(|(s, _)| standing.name(s))))
+                let serving = context.slots().filter(|(_, weight)| *weight > 0);
+                let pool = decision.active.map_or("", |active| context.pool_name(active));
+                format!("pool {pool} serves with {}", list(serving.map(|(s, _)| context.name(s))))
             }
             FrontendState::Unknown if frontend.slots.is_empty() => "it has no backends".into(),
             FrontendState::Unknown => {
-                format!("nothing is known yet of {}", list(unknown().map(|s| standing.name(s))))
+                format!("nothing is known yet of {}", list(unknown().map(|s| context.name(s))))
             }
             FrontendState::Down => "no backend is up with a weight above 0".into(),
         };
-        format!("{why}{}", self.tail(standing))
+        format!("{why}{}", self.vpp_difference(context))
     }
 
-    /// Where VPP does not have what was concluded.
-    fn tail(&self, standing: &Standing) -> &'static str {
-        let (sync, mut slots) = (&self.state.sync, standing.slots());
-        match &sync.info {
-            _ if !sync.enabled => "",
+    /// Returns the difference between the conclusion and VPP.
+    fn vpp_difference(&self, context: &FrontendContext) -> &'static str {
+        let (vpp, mut slots) = (&self.state.vpp, context.slots());
+        match vpp.info() {
+            _ if !vpp.is_enabled() => "",
             None => "; VPP is not connected",
-            Some(_) if !sync.current => "; VPP is being read",
-            Some(_) if standing.found.is_none() => "; VPP does not have it",
-            Some(_) if slots.all(|(slot, weight)| standing.agrees(slot, weight)) => {
-                if standing.shadowed().is_some() { "; VPP gives it no traffic" } else { "" }
+            Some(_) if !self.state.observed.is_fresh() => "; VPP is being read",
+            Some(_) if context.found.is_none() => "; VPP does not have it",
+            Some(_) if slots.all(|(slot, weight)| context.agrees(slot, weight)) => {
+                if context.address_conflict().is_some() { "; VPP gives it no traffic" } else { "" }
             }
-            Some(_) if standing.frontend.hold.is_some() => "; VPP has other weights, as it is held",
+            Some(_) if context.frontend.hold.is_some() => "; VPP has other weights, as it is held",
             Some(_) => "; VPP has other weights",
         }
     }

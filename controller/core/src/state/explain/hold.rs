@@ -1,26 +1,26 @@
-//! Why a frontend does not follow health yet, and what it waits for.
+//! Explanation of a startup hold: its reason and its end.
 
 use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
 
-use super::super::frontends::Hold;
-use super::standing::Standing;
-use super::words::{Age, known, until};
+use super::super::frontends::StartupHold;
+use super::context::FrontendContext;
+use super::format::{Age, known, until};
 use crate::health::Health;
 
-impl Standing<'_> {
-    /// Why the frontend is held, if it is.
+impl FrontendContext<'_> {
+    /// Returns the effect and the end of the frontend's hold.
     pub fn hold(&self) -> Option<String> {
         let hold = self.frontend.hold?;
-        let (name, age) = (&self.frontend.name, Age(self.now.mono - hold.from));
-        Some(format!("{name} is held for {age}: {}, until {}", self.kept(hold), self.ends(hold)))
+        let (name, age) = (&self.frontend.name, Age(self.now.mono - hold.since));
+        Some(format!("{name} is held for {age}: {}, until {}", self.hold_effect(hold), self.hold_end(hold)))
     }
 
-    fn kept(&self, hold: Hold) -> &'static str {
-        if !self.state.sync.current {
+    fn hold_effect(&self, hold: StartupHold) -> &'static str {
+        if !self.state.observed.is_fresh() {
             "the weights that VPP has stay"
-        } else if self.state.serving(self.frontend, self.found) {
+        } else if self.state.has_weight_in_vpp(self.frontend, self.found) {
             "VPP keeps the weights that it has"
         } else if self.now.mono < hold.not_before {
             "VPP gets no weights"
@@ -31,8 +31,8 @@ impl Standing<'_> {
         }
     }
 
-    /// What a hold ends with.
-    fn ends(&self, hold: Hold) -> String {
+    /// Returns the event that ends the hold.
+    fn hold_end(&self, hold: StartupHold) -> String {
         let now = self.now.mono;
         let unknown = || self.frontend.slots.iter().filter(|s| self.health(s) == Health::Unknown);
         if unknown().next().is_none() {
@@ -43,7 +43,7 @@ impl Standing<'_> {
         let Some(since) = self.state.prober.probing_since else {
             return format!("{all_known}; startup-max-delay begins once the prober has its checks");
         };
-        let end = hold.from.max(since) + self.state.config.lb.startup_max_delay;
+        let end = hold.since.max(since) + self.state.config.lb.startup_max_delay;
         match (end - now, none_known) {
             (Duration::ZERO, true) => "any backend is known, as startup-max-delay is over".into(),
             (Duration::ZERO, false) => "the next look at it, as startup-max-delay is over".into(),

@@ -1,64 +1,63 @@
-//! Why things are as they are: the inputs behind a state and a weight, in a few lines for people.
+//! Explanations: the inputs of a decision, as a few lines for people.
 //!
-//! Nothing here decides. Each line is worked out from what the decisions are made from, at the moment of the question.
+//! Nothing here decides or is stored. Each line is computed on request from the inputs of the decisions.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::backends::Backend;
 use super::frontends::Frontend;
-use super::sync::ConfJob;
 use super::{State, Timer};
 use crate::time::{Now, WallTime};
 
 mod backend;
+mod context;
+mod format;
 mod frontend;
 mod hold;
 mod operator;
-mod standing;
 #[cfg(test)]
 mod tests;
 mod vpp;
-mod words;
 
-use standing::Standing;
+use context::FrontendContext;
 
 /// One line of an explanation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExplanationLine {
-    /// What it is about.
+    /// Topic of the line.
     pub topic: Topic,
-    /// The line, without a full stop.
+    /// Text, without a full stop.
     pub text: String,
 }
 
-/// What a line of an explanation is about.
+/// Topic of a line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Topic {
-    /// What it is, and since when.
+    /// The state, its age and its cause.
     State,
-    /// What its probes say.
+    /// Probes and their outcomes.
     Probes,
     /// The rise/fall counter.
     Counter,
-    /// What operators want.
+    /// Overrides.
     Operator,
-    /// The prober as a whole, or its refusal.
+    /// The prober as a whole, or its rejection of the check.
     Prober,
-    /// A warm-up.
+    /// A startup hold.
     Startup,
-    /// Which pool serves.
+    /// The role of a pool.
     Pool,
-    /// A weight that follows from health and failover.
+    /// An effective weight.
     Weight,
-    /// What VPP has.
+    /// The VIP in VPP.
     Vpp,
-    /// Something that an operator should look at.
+    /// A warning.
     Warning,
 }
 
 impl Topic {
-    /// The topic in one word.
+    /// Returns the topic in one word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -77,8 +76,7 @@ impl Topic {
 }
 
 impl State {
-    /// Why a backend has the state and the weights that it has: the conclusion first. `None` if there is no such
-    /// backend.
+    /// Explains a backend's state and weights, the conclusion first. Returns `None` if the backend does not exist.
     #[must_use]
     pub fn explain_backend(&self, name: &str, now: Now) -> Option<Vec<ExplanationLine>> {
         let index = self.backends.search(|b| (*b.name).cmp(name))?;
@@ -87,8 +85,8 @@ impl State {
         Some(explanation.reasons)
     }
 
-    /// Why a frontend has the state, the active pool and the weights that it has: the conclusion first. `None` if
-    /// there is no such frontend.
+    /// Explains a frontend's state, active pool and weights, the conclusion first. Returns `None` if the frontend does not
+    /// exist.
     #[must_use]
     pub fn explain_frontend(&self, name: &str, now: Now) -> Option<Vec<ExplanationLine>> {
         let index = self.frontends.search(|f| (*f.name).cmp(name))?;
@@ -98,7 +96,7 @@ impl State {
     }
 }
 
-/// An explanation that is being written.
+/// An explanation under construction.
 struct Explanation<'a> {
     state: &'a State,
     now: Now,
@@ -110,51 +108,51 @@ impl<'a> Explanation<'a> {
         Self { state, now, reasons: Vec::new() }
     }
 
-    fn say(&mut self, topic: Topic, text: impl Into<String>) {
+    fn add(&mut self, topic: Topic, text: impl Into<String>) {
         self.reasons.push(ExplanationLine { topic, text: text.into() });
     }
 
-    fn say_if(&mut self, topic: Topic, text: Option<String>) {
+    fn add_if(&mut self, topic: Topic, text: Option<String>) {
         self.reasons.extend(text.map(|text| ExplanationLine { topic, text }));
     }
 
-    fn standing(&self, frontend: &'a Frontend) -> Standing<'a> {
-        Standing::new(self.state, frontend, self.now)
+    fn context(&self, frontend: &'a Frontend) -> FrontendContext<'a> {
+        FrontendContext::new(self.state, frontend, self.now)
     }
 
     fn backend_of(&self, index: usize) -> &'a Backend {
         &self.state.backends[index]
     }
 
-    /// How long something has been so.
-    fn age(&self, since: WallTime) -> words::Age {
-        words::age(since, self.now)
+    /// Returns the time since `since`.
+    fn age(&self, since: WallTime) -> format::Age {
+        format::age(since, self.now)
     }
 
-    /// What concerns every frontend alike: VPP as a whole.
-    fn vpp_at_large(&mut self) {
-        let sync = &self.state.sync;
-        let since = self.age(sync.since);
-        match (sync.enabled, &sync.info, sync.current) {
-            (false, ..) => self.say(Topic::Vpp, "VPP is not used: nothing is programmed"),
-            (true, None, _) => self.say(
+    /// Adds the lines about VPP as a whole.
+    fn vpp_overview(&mut self) {
+        let vpp = &self.state.vpp;
+        let since = self.age(vpp.since());
+        match (vpp.is_enabled(), vpp.info(), self.state.observed.is_fresh()) {
+            (false, ..) => self.add(Topic::Vpp, "VPP is not used: nothing is programmed"),
+            (true, None, _) => self.add(
                 Topic::Vpp,
                 alloc::format!(
                     "not connected for {since}{}: what VPP has stays, and is read before it is changed",
-                    words::in_brackets(sync.fault.as_deref())
+                    format::in_brackets(vpp.fault())
                 ),
             ),
             (true, Some(_), false) => {
-                self.say(
+                self.add(
                     Topic::Vpp,
                     alloc::format!("connected for {since}; what VPP has is still being read"),
                 );
             }
             (true, Some(_), true) => {}
         }
-        if let (ConfJob::Waiting, Some(word)) = (sync.conf, &sync.conf_refusal) {
-            let again = self.state.next_try(Timer::RetryConf, self.now);
-            self.say(
+        if let Some(word) = self.state.conf_job.awaited_rejection() {
+            let again = self.state.next_retry(Timer::RetryConf, self.now);
+            self.add(
                 Topic::Warning,
                 alloc::format!(
                     "VPP refuses the global settings (source addresses, flow table): {word}{again}"

@@ -1,4 +1,4 @@
-//! Every state of a backend × what an operator wants × its pool × VPP: each has its words.
+//! Explanations of every combination of health, override, pool and VPP.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -29,9 +29,9 @@ const CONF: LbConf = LbConf {
     flow_timeout: 40,
 };
 
-/// How the backend `x` came to be what it is.
+/// Health of backend `x`, and its cause.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Is {
+enum HealthCase {
     Unknown,
     Up,
     Down,
@@ -41,7 +41,7 @@ enum Is {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Vpp {
+enum VppCase {
     Off,
     Away,
     Unread,
@@ -55,21 +55,28 @@ enum Vpp {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Cell {
-    is: Is,
+struct ExplainCase {
+    is: HealthCase,
     weight: Option<u8>,
     /// Whether the pool of `x` is the first one; `y`, which is up, is in the other.
     first: bool,
-    vpp: Vpp,
+    vpp: VppCase,
 }
 
-fn cells() -> impl Iterator<Item = Cell> {
-    use Vpp::{AtWork, Away, Blocked, Failed, Held, Off, Shadowed, Synced, Unread};
-    let states = [Is::Unknown, Is::Up, Is::Down, Is::Paused, Is::Disabled, Is::DisabledByConfig];
+fn cases() -> impl Iterator<Item = ExplainCase> {
+    use VppCase::{AtWork, Away, Blocked, Failed, Held, Off, Shadowed, Synced, Unread};
+    let states = [
+        HealthCase::Unknown,
+        HealthCase::Up,
+        HealthCase::Down,
+        HealthCase::Paused,
+        HealthCase::Disabled,
+        HealthCase::DisabledByConfig,
+    ];
     states.into_iter().flat_map(|is| {
         [None, Some(40), Some(0)].into_iter().flat_map(move |weight| {
             [true, false].into_iter().flat_map(move |first| {
-                [Off, Away, Unread, Synced, AtWork, Failed, Blocked, Shadowed, Held].map(|vpp| Cell {
+                [Off, Away, Unread, Synced, AtWork, Failed, Blocked, Shadowed, Held].map(|vpp| ExplainCase {
                     is,
                     weight,
                     first,
@@ -80,20 +87,20 @@ fn cells() -> impl Iterator<Item = Cell> {
     })
 }
 
-impl Cell {
+impl ExplainCase {
     fn health(self) -> Health {
         match self.is {
-            Is::Unknown => Health::Unknown,
-            Is::Up => Health::Up,
-            Is::Down => Health::Down,
-            Is::Paused => Health::Paused,
-            Is::Disabled | Is::DisabledByConfig => Health::Disabled,
+            HealthCase::Unknown => Health::Unknown,
+            HealthCase::Up => Health::Up,
+            HealthCase::Down => Health::Down,
+            HealthCase::Paused => Health::Paused,
+            HealthCase::Disabled | HealthCase::DisabledByConfig => Health::Disabled,
         }
     }
 
     /// The weight of `x` that follows from health and failover.
     fn effective(self) -> u8 {
-        if self.is == Is::Up && self.first { self.weight.unwrap_or(100) } else { 0 }
+        if self.is == HealthCase::Up && self.first { self.weight.unwrap_or(100) } else { 0 }
     }
 
     /// What the weights are divided by; that of `y` is 20.
@@ -133,7 +140,7 @@ impl Cell {
             table_length: None,
             pools: pools.into(),
         };
-        let held = self.vpp == Vpp::Held;
+        let held = self.vpp == VppCase::Held;
         Config {
             transition_history: 5,
             mass_failure_threshold: 100,
@@ -148,7 +155,7 @@ impl Cell {
             },
             healthchecks: BTreeMap::from([("ping".into(), Arc::new(healthcheck))]),
             backends: BTreeMap::from([
-                ("x".into(), backend(X, self.is != Is::DisabledByConfig)),
+                ("x".into(), backend(X, self.is != HealthCase::DisabledByConfig)),
                 ("y".into(), backend(Y, true)),
             ]),
             frontends: BTreeMap::from([("web".into(), Arc::new(frontend))]),
@@ -161,36 +168,36 @@ const fn at(seconds: u64) -> Now {
     Now { mono: MonoTime(nanos), wall: WallTime(nanos) }
 }
 
-/// A core, and a VPP that does what it is asked.
-struct World {
+/// A state, and a VPP that accepts all requests.
+struct ExplainWorld {
     state: State,
-    vpp: Vpp,
+    vpp: VppCase,
 }
 
-impl World {
-    fn new(cell: Cell) -> Self {
+impl ExplainWorld {
+    fn new(case: ExplainCase) -> Self {
         let mut out = Vec::new();
-        let enabled = cell.vpp != Vpp::Off;
-        let state = State::new(Arc::new(cell.config()), Arc::default(), enabled, at(0), &mut out);
-        let mut world = Self { state, vpp: cell.vpp };
-        if !matches!(cell.vpp, Vpp::Off | Vpp::Away) {
+        let enabled = case.vpp != VppCase::Off;
+        let state = State::new(Arc::new(case.config()), Arc::default(), enabled, at(0), &mut out);
+        let mut world = Self { state, vpp: case.vpp };
+        if !matches!(case.vpp, VppCase::Off | VppCase::Away) {
             let (version, build_date) = ("26.10".into(), String::new());
             world.tell(Input::VppUp(VppInfo { version, build_date, pid: 1, boot: None }));
         }
-        let shadowed = if cell.vpp == Vpp::Shadowed { BTreeSet::from([WEB]) } else { BTreeSet::new() };
+        let shadowed = if case.vpp == VppCase::Shadowed { BTreeSet::from([WEB]) } else { BTreeSet::new() };
         world.tell(Input::AddressConflicts(shadowed));
         world.tell(Input::ProberUp);
         world.tell(Input::Committed(1));
         world.probed("y", OutcomeCode::L7Ok, 1);
-        match cell.is {
-            Is::Unknown | Is::DisabledByConfig => {}
-            Is::Up => world.probed("x", OutcomeCode::L7Ok, 1),
-            Is::Down => world.probed("x", OutcomeCode::L4Con, 3),
-            Is::Paused => world.operate(&action(BackendAction::Pause)),
-            Is::Disabled => world.operate(&action(BackendAction::Disable)),
+        match case.is {
+            HealthCase::Unknown | HealthCase::DisabledByConfig => {}
+            HealthCase::Up => world.probed("x", OutcomeCode::L7Ok, 1),
+            HealthCase::Down => world.probed("x", OutcomeCode::L4Con, 3),
+            HealthCase::Paused => world.operate(&action(BackendAction::Pause)),
+            HealthCase::Disabled => world.operate(&action(BackendAction::Disable)),
         }
-        if let Some(weight) = cell.weight {
-            let pool = if cell.first { "primary" } else { "fallback" };
+        if let Some(weight) = case.weight {
+            let pool = if case.first { "primary" } else { "fallback" };
             let (frontend, pool, backend) = ("web".into(), pool.into(), "x".into());
             world.operate(&OperatorCommand::Weight { frontend, pool, backend, weight: Some(weight) });
         }
@@ -213,9 +220,9 @@ impl World {
     fn follow(&mut self, out: Vec<Output>) {
         for output in out {
             match (output, self.vpp) {
-                (Output::ReadAll, Vpp::Unread) | (Output::Apply(_), Vpp::AtWork) => {}
+                (Output::ReadAll, VppCase::Unread) | (Output::Apply(_), VppCase::AtWork) => {}
                 (Output::ReadAll, _) => self.tell(Input::AllRead(self.found())),
-                (Output::Apply(run), Vpp::Failed) => {
+                (Output::Apply(run), VppCase::Failed) => {
                     let error = Some("VALUE_EXIST".to_string());
                     self.tell(Input::StepsApplied { vip: run.vip, done: 0, error });
                 }
@@ -238,8 +245,8 @@ impl World {
         };
         let all_ports = VipKey { protocol: 255, port: 0, ..WEB };
         let vips = match self.vpp {
-            Vpp::Blocked => BTreeMap::from([(all_ports, vip(BTreeMap::new()))]),
-            Vpp::Held => BTreeMap::from([(WEB, vip(BTreeMap::from([(X, server(1)), (Y, server(1))])))]),
+            VppCase::Blocked => BTreeMap::from([(all_ports, vip(BTreeMap::new()))]),
+            VppCase::Held => BTreeMap::from([(WEB, vip(BTreeMap::from([(X, server(1)), (Y, server(1))])))]),
             _ => BTreeMap::new(),
         };
         ActualState { conf: Some(CONF), vips }
@@ -262,7 +269,7 @@ impl World {
         }
     }
 
-    fn told(&self) -> Vec<ExplanationLine> {
+    fn lines(&self) -> Vec<ExplanationLine> {
         self.state.explain_backend("x", at(3)).unwrap()
     }
 }
@@ -271,153 +278,176 @@ fn action(action: BackendAction) -> OperatorCommand {
     OperatorCommand::Backend { name: "x".into(), action }
 }
 
-fn lines(told: &[ExplanationLine], topic: Topic) -> Vec<&str> {
-    told.iter().filter(|r| r.topic == topic).map(|r| r.text.as_str()).collect()
+fn texts(lines: &[ExplanationLine], topic: Topic) -> Vec<&str> {
+    lines.iter().filter(|r| r.topic == topic).map(|r| r.text.as_str()).collect()
 }
 
-fn has(told: &[ExplanationLine], topic: Topic, part: &str) -> bool {
-    lines(told, topic).iter().any(|line| line.contains(part))
+fn has(lines: &[ExplanationLine], topic: Topic, part: &str) -> bool {
+    texts(lines, topic).iter().any(|line| line.contains(part))
 }
 
 #[test]
-fn the_conclusion_is_the_state_and_the_weight() {
-    for cell in cells() {
-        let told = World::new(cell).told();
-        let start = format!("x is {}, weight {} in web", cell.health(), cell.effective());
-        assert!(told[0].text.starts_with(&start) && told[0].topic == Topic::State, "{cell:?}: {told:?}");
+fn conclusion_names_state_and_weight() {
+    for case in cases() {
+        let lines = ExplainWorld::new(case).lines();
+        let start = format!("x is {}, weight {} in web", case.health(), case.effective());
+        assert!(lines[0].text.starts_with(&start) && lines[0].topic == Topic::State, "{case:?}: {lines:?}");
     }
 }
 
 #[test]
-fn a_weight_follows_from_health_pool_and_operator() {
-    for cell in cells() {
-        let told = World::new(cell).told();
-        let (weight, health) = (cell.weight.unwrap_or(100), cell.health());
-        let said = match cell.weight {
+fn weight_line_names_health_pool_and_override() {
+    for case in cases() {
+        let lines = ExplainWorld::new(case).lines();
+        let (weight, health) = (case.weight.unwrap_or(100), case.health());
+        let said = match case.weight {
             None => "as configured".to_string(),
             Some(weight) => format!("set to {weight} by alice 2s ago; configured: 100"),
         };
-        let why = match (cell.is, weight, cell.first) {
-            (Is::Up, 0, _) | (Is::Up, _, true) => said,
-            (Is::Up, _, false) => format!("it stands by with {weight} ({said}), while pool primary serves"),
+        let why = match (case.is, weight, case.first) {
+            (HealthCase::Up, 0, _) | (HealthCase::Up, _, true) => said,
+            (HealthCase::Up, _, false) => {
+                format!("it stands by with {weight} ({said}), while pool primary serves")
+            }
             (_, 0, _) => format!("it is {health}; once up it has 0 ({said})"),
             (_, _, true) => format!("it is {health}; once up it has {weight} ({said})"),
             (_, _, false) => format!("it is {health}; once up it stands by with {weight} ({said})"),
         };
-        let pool = if cell.first { "primary" } else { "fallback" };
-        let line = format!("{} in web, pool {pool}: {why}", cell.effective());
-        assert_eq!(lines(&told, Topic::Weight), [line], "{cell:?}");
+        let pool = if case.first { "primary" } else { "fallback" };
+        let line = format!("{} in web, pool {pool}: {why}", case.effective());
+        assert_eq!(texts(&lines, Topic::Weight), [line], "{case:?}");
     }
 }
 
 #[test]
-fn what_vpp_has_and_why_it_has_no_more() {
-    for cell in cells() {
-        let told = World::new(cell).told();
-        let word = match cell.vpp {
-            Vpp::Off => "VPP is not used: nothing is programmed".to_string(),
-            Vpp::Away => "not connected for 3s: what VPP has stays, and is read before it is changed".into(),
-            Vpp::Unread => "connected for 2s; what VPP has is still being read".into(),
-            Vpp::AtWork => "web: not there, as the VIP is not: VPP is at work: create vip gre4 table 1024, and 2 more".into(),
-            Vpp::Failed => {
+fn vpp_line_names_difference_and_reason() {
+    for case in cases() {
+        let lines = ExplainWorld::new(case).lines();
+        let word = match case.vpp {
+            VppCase::Off => "VPP is not used: nothing is programmed".to_string(),
+            VppCase::Away => "not connected for 3s: what VPP has stays, and is read before it is changed".into(),
+            VppCase::Unread => "connected for 2s; what VPP has is still being read".into(),
+            VppCase::AtWork => "web: not there, as the VIP is not: VPP is at work: create vip gre4 table 1024, and 2 more".into(),
+            VppCase::Failed => {
                 "web: not there, as the VIP is not: `create vip gre4 table 1024` failed: VALUE_EXIST; next try in 0s".into()
             }
-            Vpp::Blocked => "web: not there, as the VIP is not: VPP has 203.0.113.1 on this address, which allows no \
+            VppCase::Blocked => "web: not there, as the VIP is not: VPP has 203.0.113.1 on this address, which allows no \
                              other; it is nobody's here, and stays"
                 .into(),
-            Vpp::Synced | Vpp::Shadowed => match cell.effective() / cell.divisor() {
+            VppCase::Synced | VppCase::Shadowed => match case.effective() / case.divisor() {
                 0 => "web: weight 0".into(),
-                weight => format!("web: weight {weight} ({} / 20), 100.0% of new flows", cell.effective()),
+                weight => format!("web: weight {weight} ({} / 20), 100.0% of new flows", case.effective()),
             },
-            Vpp::Held if matches!(cell.is, Is::Paused | Is::Disabled | Is::DisabledByConfig) => "web: weight 0".into(),
-            Vpp::Held => {
-                format!("web: weight 1, kept while web is held; health asks for {}", cell.effective() / 20)
+            VppCase::Held if matches!(case.is, HealthCase::Paused | HealthCase::Disabled | HealthCase::DisabledByConfig) => "web: weight 0".into(),
+            VppCase::Held => {
+                format!("web: weight 1, kept while web is held; health asks for {}", case.effective() / 20)
             }
         };
-        let vpp = lines(&told, Topic::Vpp);
-        assert!(vpp.len() == 1 && vpp[0].starts_with(&word), "{cell:?}: {word}: {vpp:?}");
+        let vpp = texts(&lines, Topic::Vpp);
+        assert!(vpp.len() == 1 && vpp[0].starts_with(&word), "{case:?}: {word}: {vpp:?}");
         let shadowed = "web: VPP has this address on an interface: the VIP gets no traffic";
-        assert_eq!(has(&told, Topic::Warning, shadowed), cell.vpp == Vpp::Shadowed, "{cell:?}");
+        assert_eq!(has(&lines, Topic::Warning, shadowed), case.vpp == VppCase::Shadowed, "{case:?}");
     }
 }
 
 #[test]
-fn what_keeps_it_as_it_is_is_named() {
-    for cell in cells() {
-        let told = World::new(cell).told();
+fn override_and_hold_are_named() {
+    for case in cases() {
+        let lines = ExplainWorld::new(case).lines();
         let undo = |is, word: &str| {
-            assert_eq!(has(&told, Topic::Operator, word), cell.is == is, "{cell:?}: {told:?}");
+            assert_eq!(has(&lines, Topic::Operator, word), case.is == is, "{case:?}: {lines:?}");
         };
-        undo(Is::Paused, "paused by alice 2s ago: no probes, no weight; `set backend x resume` ends that");
         undo(
-            Is::Disabled,
+            HealthCase::Paused,
+            "paused by alice 2s ago: no probes, no weight; `set backend x resume` ends that",
+        );
+        undo(
+            HealthCase::Disabled,
             "disabled by alice 2s ago: no probes, no weight; `set backend x enable` ends that",
         );
         let configured =
             "the configuration has `enabled: false`: no probes, no weight; `set backend x enable`";
-        assert_eq!(has(&told, Topic::State, configured), cell.is == Is::DisabledByConfig, "{cell:?}");
-        let probed = matches!(cell.is, Is::Unknown | Is::Up | Is::Down);
-        assert_eq!(has(&told, Topic::Probes, "icmp by healthcheck ping, every"), probed, "{cell:?}");
-        assert_eq!(lines(&told, Topic::Counter).len(), usize::from(probed), "{cell:?}");
+        assert_eq!(
+            has(&lines, Topic::State, configured),
+            case.is == HealthCase::DisabledByConfig,
+            "{case:?}"
+        );
+        let probed = matches!(case.is, HealthCase::Unknown | HealthCase::Up | HealthCase::Down);
+        assert_eq!(has(&lines, Topic::Probes, "icmp by healthcheck ping, every"), probed, "{case:?}");
+        assert_eq!(texts(&lines, Topic::Counter).len(), usize::from(probed), "{case:?}");
         let held = "web is held for 3s: VPP keeps the weights that it has, until ";
-        assert_eq!(has(&told, Topic::Startup, held), cell.vpp == Vpp::Held, "{cell:?}: {told:?}");
+        assert_eq!(has(&lines, Topic::Startup, held), case.vpp == VppCase::Held, "{case:?}: {lines:?}");
     }
 }
 
 #[test]
-fn the_counter_says_what_is_missing() {
-    let cell = |is| Cell { is, weight: None, first: true, vpp: Vpp::Synced };
-    let counter = |world: &World| lines(&world.told(), Topic::Counter)[0].to_string();
-    let mut up = World::new(cell(Is::Up));
+fn counter_line_names_missing_verdicts() {
+    let case = |is| ExplainCase { is, weight: None, first: true, vpp: VppCase::Synced };
+    let counter = |world: &ExplainWorld| texts(&world.lines(), Topic::Counter)[0].to_string();
+    let mut up = ExplainWorld::new(case(HealthCase::Up));
     assert_eq!(counter(&up), "4 of 4 (rise 2, fall 3): 3 failures in a row take it down");
-    up.state.backends[0].tracker.renumber();
+    up.state.backends[0].tracker.reset_sequence();
     up.probed("x", OutcomeCode::L4Con, 2);
     assert_eq!(counter(&up), "2 of 4 (rise 2, fall 3): 1 failure takes it down");
 
-    let mut down = World::new(cell(Is::Down));
+    let mut down = ExplainWorld::new(case(HealthCase::Down));
     assert_eq!(counter(&down), "0 of 4 (rise 2, fall 3): 2 passes in a row bring it up");
-    down.state.backends[0].tracker.renumber();
+    down.state.backends[0].tracker.reset_sequence();
     down.probed("x", OutcomeCode::L7Ok, 1);
     assert_eq!(counter(&down), "1 of 4 (rise 2, fall 3): 1 pass brings it up");
 
-    assert_eq!(counter(&World::new(cell(Is::Unknown))), "nothing known: the next verdict decides");
-    let mut served = World::new(Cell { vpp: Vpp::Held, ..cell(Is::Unknown) });
+    assert_eq!(
+        counter(&ExplainWorld::new(case(HealthCase::Unknown))),
+        "nothing known: the next verdict decides"
+    );
+    let mut served = ExplainWorld::new(ExplainCase { vpp: VppCase::Held, ..case(HealthCase::Unknown) });
     served.probed("x", OutcomeCode::L4Con, 1);
     let word = "nothing known: a pass brings it up; 2 failures in a row take it down, as VPP may serve it";
     assert_eq!(counter(&served), word);
 }
 
 #[test]
-fn why_vpp_is_away_is_told_until_it_is_back() {
-    let mut world = World::new(Cell { is: Is::Up, weight: None, first: true, vpp: Vpp::Synced });
+fn vpp_fault_is_shown_until_reconnection() {
+    let mut world = ExplainWorld::new(ExplainCase {
+        is: HealthCase::Up,
+        weight: None,
+        first: true,
+        vpp: VppCase::Synced,
+    });
     world.tell(Input::VppDown);
     world.tell(Input::VppUnreachable("api.sock: Permission denied".into()));
-    let away =
-        |told: &[ExplanationLine]| has(told, Topic::Vpp, "(api.sock: Permission denied): what VPP has stays");
-    assert!(away(&world.told()));
+    let away = |lines: &[ExplanationLine]| {
+        has(lines, Topic::Vpp, "(api.sock: Permission denied): what VPP has stays")
+    };
+    assert!(away(&world.lines()));
     let (version, build_date) = ("26.10".into(), String::new());
     world.tell(Input::VppUp(VppInfo { version, build_date, pid: 2, boot: None }));
     world.tell(Input::VppDown);
-    assert!(!away(&world.told()), "an outage of its own, with a reason of its own");
+    assert!(!away(&world.lines()), "an outage of its own, with a reason of its own");
 }
 
 #[test]
-fn a_silent_prober_is_named() {
-    let mut world = World::new(Cell { is: Is::Up, weight: None, first: true, vpp: Vpp::Synced });
+fn disconnected_prober_is_named() {
+    let mut world = ExplainWorld::new(ExplainCase {
+        is: HealthCase::Up,
+        weight: None,
+        first: true,
+        vpp: VppCase::Synced,
+    });
     let check = world.state.backends[0].check;
     world.tell(Input::CheckRejected(check, "192.0.2.1 is no target".into()));
     let refused = "the prober will not probe it, and its state stays: 192.0.2.1 is no target";
-    assert_eq!(lines(&world.told(), Topic::Prober), [refused]);
+    assert_eq!(texts(&world.lines(), Topic::Prober), [refused]);
     world.tell(Input::ProberDown);
     let lost = "not connected for 2s: nothing is heard of it, and its state stays";
-    assert_eq!(lines(&world.told(), Topic::Prober), [lost]);
+    assert_eq!(texts(&world.lines(), Topic::Prober), [lost]);
     world.tell(Input::ProberUnreachable("prober.sock: Permission denied".into()));
     let lost =
         "not connected for 2s (prober.sock: Permission denied): nothing is heard of it, and its state stays";
-    assert_eq!(lines(&world.told(), Topic::Prober), [lost]);
+    assert_eq!(texts(&world.lines(), Topic::Prober), [lost]);
     world.tell(Input::ProberUp);
     let idle = "connected for 2s, but its checks are not in force yet";
     let stale = "the prober was lost or would not probe it, and has had no verdict on it since";
-    assert_eq!(lines(&world.told(), Topic::Prober), [idle, stale]);
-    assert!(!has(&world.told(), Topic::Probes, "every"), "nothing is probed");
+    assert_eq!(texts(&world.lines(), Topic::Prober), [idle, stale]);
+    assert!(!has(&world.lines(), Topic::Probes, "every"), "nothing is probed");
 }

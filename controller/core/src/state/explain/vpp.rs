@@ -1,27 +1,28 @@
-//! What VPP has of a frontend, and why it has no more.
+//! Explanation of a frontend's VIP in VPP.
 
 use alloc::format;
 use alloc::string::String;
 
 use super::super::frontends::Slot;
-use super::super::sync::{Failure, Job, is_nat};
+use super::super::reconcile::is_nat;
+use super::super::vip_reconciler::{Failure, Job};
 use super::super::{State, Timer, show};
-use super::standing::Standing;
-use super::words::until;
+use super::context::FrontendContext;
+use super::format::until;
 use crate::config::ForeignVips;
 use crate::dataplane::{ActualAs, ActualVip, Step, VipKey};
 use crate::time::Now;
 
 impl State {
-    /// When something is tried again, as the end of a sentence.
-    pub(super) fn next_try(&self, timer: Timer, now: Now) -> String {
+    /// Returns the time of a retry, as the end of a sentence.
+    pub(super) fn next_retry(&self, timer: Timer, now: Now) -> String {
         let next = self.timers.iter().find(|(_, a)| *a == timer);
         next.map_or_else(String::new, |(at, _)| format!("; next try in {}", until(*at - now.mono)))
     }
 }
 
-impl Standing<'_> {
-    /// Whether VPP has the weight that health and failover ask for. Only to be asked when VPP has been read.
+impl FrontendContext<'_> {
+    /// Reports whether VPP has the effective weight. VPP must have been read.
     pub fn agrees(&self, slot: &Slot, effective: u8) -> bool {
         self.server(slot).is_some_and(|s| s.weight == effective / self.divisor)
     }
@@ -30,7 +31,7 @@ impl Standing<'_> {
         self.found.and_then(|vip| vip.servers.get(&slot.address))
     }
 
-    /// What VPP has of a server, and why that is not what it should be. Only to be asked when VPP has been read.
+    /// Returns a server's weight in VPP, and the reason of a difference. VPP must have been read.
     pub fn in_vpp(&self, slot: &Slot, effective: u8) -> String {
         let Some(found) = self.found else {
             return format!("not there, as the VIP is not: {}", self.absence());
@@ -55,16 +56,16 @@ impl Standing<'_> {
         } else {
             String::new()
         };
-        format!("weight {has}{scale}{}{}", share(found, *server), self.leftover(slot, has))
+        format!("weight {has}{scale}{}{}", share(found, *server), self.remaining_flows(slot, has))
     }
 
-    /// What becomes of the flows of a server that has no weight.
-    fn leftover(&self, slot: &Slot, has: u8) -> &'static str {
-        let kept = has == 0 && self.state.sync.inferred.may_have_flows(self.frontend.vip, slot.address);
+    /// Returns a note about the flows of a server without weight.
+    fn remaining_flows(&self, slot: &Slot, has: u8) -> &'static str {
+        let kept = has == 0 && self.state.inferred.may_have_flows(self.frontend.vip, slot.address);
         if kept { "; flows that it had go on" } else { "" }
     }
 
-    /// What VPP has of the VIP itself. Only to be asked when VPP has been read.
+    /// Returns the VIP in VPP. VPP must have been read.
     pub fn vip_in_vpp(&self) -> String {
         let vip = self.frontend.vip;
         let Some(found) = self.found else { return format!("{vip} is not there: {}", self.absence()) };
@@ -74,55 +75,54 @@ impl Standing<'_> {
             if self.divisor > 1 { format!(", weights divided by {}", self.divisor) } else { String::new() };
         let word = format!("{vip} is there: {}{table}{scale}", found.encap);
         match self.job() {
-            Some(Job::Running(steps)) => format!("{word}; {}", at_work(steps)),
+            Some(Job::Running(steps)) => format!("{word}; {}", describe_steps(steps)),
             Some(Job::Reading | Job::Waiting) | None => word,
         }
     }
 
-    /// The last failure, and when it is tried again.
+    /// Returns the last failure, and the time of the retry.
     pub fn failure(&self) -> Option<String> {
-        let Failure { step, error, times } = self.state.sync.failures.get(&self.frontend.vip)?;
+        let Failure { step, error, times } = self.state.vip_jobs.failure(&self.frontend.vip)?;
         let often = if *times > 1 { format!(", {times} times in a row") } else { String::new() };
         let again = match self.job() {
-            Some(Job::Waiting) => self.state.next_try(Timer::Retry(self.frontend.vip), self.now),
+            Some(Job::Waiting) => self.state.next_retry(Timer::RetryVip(self.frontend.vip), self.now),
             _ => "; it is being tried again".into(),
         };
         Some(format!("`{step}` failed: {error}{often}{again}"))
     }
 
-    /// What is wrong with its table, if anything.
-    pub fn too_short(&self) -> Option<String> {
+    /// Returns a warning if the weights exceed the table.
+    pub fn weights_exceed_table(&self) -> Option<String> {
         let found = self.found?;
-        show::too_short(found, found.table_length.unwrap_or_else(|| self.frontend.table_length()))
+        show::weights_exceed_table(found, found.table_length.unwrap_or_else(|| self.frontend.table_length()))
     }
 
-    /// That the VIP gets no traffic, if that is so.
-    pub fn shadowed(&self) -> Option<&'static str> {
-        self.state.sync.shadowed.contains(&self.frontend.vip).then_some(show::SHADOWED)
+    /// Returns a warning if VPP has the address on an interface.
+    pub fn address_conflict(&self) -> Option<&'static str> {
+        self.state.observed.conflicts().contains(&self.frontend.vip).then_some(show::ADDRESS_CONFLICT)
     }
 
     fn job(&self) -> Option<&Job> {
-        self.state.sync.jobs.get(&self.frontend.vip)
+        self.state.vip_jobs.job(&self.frontend.vip)
     }
 
-    /// Why VPP does not have the VIP.
+    /// Returns the reason for which VPP does not have the VIP.
     fn absence(&self) -> String {
-        let (sync, vip) = (&self.state.sync, &self.frontend.vip);
-        match (self.job(), sync.blocker(vip, self.wanted.encap)) {
-            (None | Some(Job::Reading), Some(blocker)) => self.blocked(blocker),
+        let (state, vip) = (self.state, &self.frontend.vip);
+        match (self.job(), state.creation_blocker(vip, self.wanted.encap)) {
+            (None | Some(Job::Reading), Some(blocker)) => self.describe_blocker(blocker),
             _ => self.progress(),
         }
     }
 
-    /// What stands in the way.
-    fn blocked(&self, blocker: VipKey) -> String {
+    /// Returns the description of a VIP that blocks this one.
+    fn describe_blocker(&self, blocker: VipKey) -> String {
         let (state, word) = (self.state, format!("VPP has {blocker} on this address, which allows no other"));
-        if let Some(index) = state.vips.get(&blocker) {
+        if let Some(index) = state.frontend_by_vip.get(&blocker) {
             return format!("{word}; it is of frontend {}", state.frontends[*index].name);
         }
-        let nat = state.sync.found(&blocker).is_some_and(|found| is_nat(found.encap));
-        if state.sync.retired.contains(&blocker)
-            || state.config.lb.foreign_vips == ForeignVips::Remove && !nat
+        let nat = state.observed.vip(&blocker).is_some_and(|found| is_nat(found.encap));
+        if state.vip_jobs.is_retired(&blocker) || state.config.lb.foreign_vips == ForeignVips::Remove && !nat
         {
             format!("{word}; it is to be removed")
         } else {
@@ -130,10 +130,10 @@ impl Standing<'_> {
         }
     }
 
-    /// What is under way with the VIP.
+    /// Returns the job of the VIP.
     fn progress(&self) -> String {
         match self.job() {
-            Some(Job::Running(steps)) => at_work(steps),
+            Some(Job::Running(steps)) => describe_steps(steps),
             Some(Job::Reading) => "VPP is being read".into(),
             Some(Job::Waiting) => self.failure().unwrap_or_else(|| "it is tried again".into()),
             None => "VPP has not been told yet".into(),
@@ -141,7 +141,7 @@ impl Standing<'_> {
     }
 }
 
-fn at_work(steps: &[Step]) -> String {
+fn describe_steps(steps: &[Step]) -> String {
     match steps {
         [] => "VPP is at work".into(),
         [step] => format!("VPP is at work: {step}"),
@@ -149,7 +149,7 @@ fn at_work(steps: &[Step]) -> String {
     }
 }
 
-/// A server's share of new flows, where it is known.
+/// Returns a server's share of new flows, if it is known.
 fn share(vip: &ActualVip, server: ActualAs) -> String {
     let all: u64 = vip.servers.values().map(|s| u64::from(s.buckets)).sum();
     if vip.table_length.is_none() || all == 0 || server.weight == 0 {

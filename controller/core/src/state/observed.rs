@@ -1,0 +1,73 @@
+//! The state of VPP as read last, updated by each step that VPP has applied since.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+
+use crate::dataplane::{ActualState, ActualVip, VipKey};
+
+/// The state of VPP as read last. It survives a lost connection, but is then no longer fresh.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Observed {
+    actual: Option<Arc<ActualState>>,
+    is_fresh: bool,
+    /// VIPs whose address VPP has on an interface, on this connection.
+    conflicts: BTreeSet<VipKey>,
+}
+
+impl Observed {
+    /// Reports whether VPP was read on this connection.
+    pub const fn is_fresh(&self) -> bool {
+        self.is_fresh
+    }
+
+    /// Returns the state as read last, on any connection.
+    pub fn latest(&self) -> Option<&ActualState> {
+        self.actual.as_deref()
+    }
+
+    /// Returns the state if it was read on this connection.
+    pub fn fresh(&self) -> Option<&ActualState> {
+        self.latest().filter(|_| self.is_fresh)
+    }
+
+    /// Returns a shared reference to the state if it was read on this connection.
+    pub fn fresh_shared(&self) -> Option<Arc<ActualState>> {
+        self.actual.clone().filter(|_| self.is_fresh)
+    }
+
+    /// Returns a VIP of VPP if it was read on this connection.
+    pub fn vip(&self, vip: &VipKey) -> Option<&ActualVip> {
+        self.fresh()?.vips.get(vip)
+    }
+
+    /// Returns the state as read last, to be updated.
+    pub fn latest_mut(&mut self) -> Option<&mut ActualState> {
+        self.actual.as_mut().map(Arc::make_mut)
+    }
+
+    /// Returns a VIP as read last, to be updated.
+    pub fn vip_mut(&mut self, vip: &VipKey) -> Option<&mut ActualVip> {
+        self.latest_mut()?.vips.get_mut(vip)
+    }
+
+    /// Stores a full read of VPP.
+    pub fn set(&mut self, actual: ActualState) {
+        self.actual = Some(Arc::new(actual));
+        self.is_fresh = true;
+    }
+
+    /// Requires a full read before the state is used again.
+    pub const fn mark_unread(&mut self) {
+        self.is_fresh = false;
+    }
+
+    /// Returns the VIPs with an address conflict.
+    pub const fn conflicts(&self) -> &BTreeSet<VipKey> {
+        &self.conflicts
+    }
+
+    /// Replaces the VIPs with an address conflict.
+    pub fn set_conflicts(&mut self, conflicts: BTreeSet<VipKey>) {
+        self.conflicts = conflicts;
+    }
+}
