@@ -9,7 +9,7 @@ use maglev_core::maglev::table;
 use maglev_lab::dataplane::Vpp;
 use maglev_vpp::message::*;
 use maglev_vpp::{Client, Error, Options};
-use maglev_vppsim::key::Address;
+use maglev_vppsim::vip_key::VppAddress;
 
 async fn connect(vpp: &Vpp) -> Client {
     Client::connect(vpp.api_socket(), "vpp-client-test", Options::default()).await.unwrap()
@@ -173,7 +173,8 @@ async fn bucket_shares_match_model() {
 }
 
 async fn check_shares(client: &Client, vip: &Vip, wanted: &[(IpAddr, u8)]) {
-    let model: Vec<_> = wanted.iter().map(|(address, weight)| (Address::from(*address).0, *weight)).collect();
+    let model: Vec<_> =
+        wanted.iter().map(|(address, weight)| (VppAddress::from(*address).0, *weight)).collect();
     let shares = table::bucket_counts(&model, 1024);
     let expected: Vec<_> = wanted
         .iter()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use maglev_vpp::message::*;
 use maglev_vpp::{Client, Closed, Error, Observer, Options, Outcome, Violation};
-use maglev_vppsim::{Sim, Spoil};
+use maglev_vppsim::{ReplyCorruption, VppSimulator};
 use tempfile::TempDir;
 
 /// Short, because some tests wait until it expires.
@@ -17,14 +17,14 @@ const LIMIT: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(10);
 
 struct SimFixture {
-    sim: Sim,
+    sim: VppSimulator,
     _dir: TempDir,
 }
 
 impl SimFixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { sim: Sim::start(dir.path()).unwrap(), _dir: dir }
+        Self { sim: VppSimulator::start(dir.path()).unwrap(), _dir: dir }
     }
 
     async fn try_connect(&self) -> Result<Client, Error> {
@@ -63,7 +63,7 @@ async fn missing_socket_fails_connect() {
 #[tokio::test]
 async fn mute_vpp_times_out_handshake() {
     let fixture = SimFixture::new();
-    fixture.sim.faults(|faults| faults.mute = true);
+    fixture.sim.set_faults(|faults| faults.drop_replies = true);
     let begun = Instant::now();
     let error = error(fixture.try_connect().await);
     assert!(matches!(error, Error::Timeout { message: "sockclnt_create", .. }), "{error}");
@@ -75,17 +75,17 @@ async fn mute_vpp_times_out_handshake() {
 #[tokio::test]
 async fn unaccepted_connection_times_out() {
     let fixture = SimFixture::new();
-    fixture.sim.faults(|faults| faults.pause_accept = true);
+    fixture.sim.set_faults(|faults| faults.pause_accept = true);
     assert!(matches!(fixture.try_connect().await, Err(Error::Timeout { .. })));
-    fixture.sim.faults(|faults| faults.pause_accept = false);
+    fixture.sim.set_faults(|faults| faults.pause_accept = false);
     fixture.connect().await;
 }
 
 #[tokio::test]
 async fn old_vpp_is_refused_with_missing_messages() {
     let fixture = SimFixture::new();
-    fixture.sim.faults(|faults| {
-        faults.omit = vec![LbAsSetWeight::NAME, LbConfGet::NAME];
+    fixture.sim.set_faults(|faults| {
+        faults.omitted_messages = vec![LbAsSetWeight::NAME, LbConfGet::NAME];
         faults.wrong_crc = vec![LbConf::NAME];
         faults.version = Some("26.06-release".into());
     });
@@ -101,7 +101,7 @@ async fn old_vpp_is_refused_with_missing_messages() {
 async fn missing_plugin_is_not_reported_as_old() {
     let fixture = SimFixture::new();
     let of_plugin = NEEDED.iter().map(|(name, _)| *name).filter(|name| name.starts_with("lb_"));
-    fixture.sim.faults(|faults| faults.omit = of_plugin.collect());
+    fixture.sim.set_faults(|faults| faults.omitted_messages = of_plugin.collect());
     let error = error(fixture.try_connect().await);
     assert_eq!(error.to_string(), "VPP 26.10-vppsim has not loaded lb_plugin.so");
 }
@@ -109,7 +109,7 @@ async fn missing_plugin_is_not_reported_as_old() {
 #[tokio::test]
 async fn vpp_without_version_is_refused() {
     let fixture = SimFixture::new();
-    fixture.sim.faults(|faults| faults.omit = vec![ShowVersion::NAME]);
+    fixture.sim.set_faults(|faults| faults.omitted_messages = vec![ShowVersion::NAME]);
     let Error::Unsupported { missing, version } = error(fixture.try_connect().await) else { panic!() };
     assert_eq!((missing, version.as_str()), (vec!["show_version_51077d14".into()], "of unknown version"));
 }
@@ -117,7 +117,7 @@ async fn vpp_without_version_is_refused() {
 #[tokio::test]
 async fn oversized_message_table_is_rejected() {
     let fixture = SimFixture::new();
-    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Giant));
+    fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::Oversized));
     let error = error(fixture.try_connect().await);
     assert!(matches!(error, Error::Lost(Closed::Violation(Violation::TooLarge(_)))), "{error}");
 }
@@ -126,7 +126,7 @@ async fn oversized_message_table_is_rejected() {
 async fn hung_vpp_closes_connection() {
     let fixture = SimFixture::new();
     let client = fixture.connect().await;
-    fixture.sim.faults(|faults| faults.hang = true);
+    fixture.sim.set_faults(|faults| faults.hang = true);
     let (ping, add) = tokio::join!(client.request(&ControlPing {}), client.request(&add_web()));
     assert!(matches!(ping, Err(Error::Timeout { message: "control_ping", .. })));
     // VPP may or may not execute the other call.
@@ -135,7 +135,7 @@ async fn hung_vpp_closes_connection() {
     let late = error(client.request(&ControlPing {}).await);
     assert!(matches!(late, Error::Lost(Closed::Silent { .. })), "{late}");
 
-    fixture.sim.faults(|faults| faults.hang = false);
+    fixture.sim.set_faults(|faults| faults.hang = false);
     fixture.connect().await;
 }
 
@@ -143,7 +143,7 @@ async fn hung_vpp_closes_connection() {
 async fn unanswered_dump_closes_connection() {
     let fixture = SimFixture::new();
     let client = fixture.connect().await;
-    fixture.sim.faults(|faults| faults.mute = true);
+    fixture.sim.set_faults(|faults| faults.drop_replies = true);
     let error = error(client.dump(&LbVipDump::all()).await);
     assert!(matches!(error, Error::Timeout { message: "lb_vip_dump", .. }), "{error}");
     client.closed().await;
@@ -153,7 +153,7 @@ async fn unanswered_dump_closes_connection() {
 async fn lost_answer_affects_only_its_call() {
     let fixture = SimFixture::new();
     let client = fixture.connect().await;
-    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Lost));
+    fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::Missing));
     let (add, conf) = tokio::join!(client.request(&add_web()), client.request(&LbConfGet {}));
     assert!(matches!(add, Err(Error::Timeout { message: "lb_add_del_vip_v2", .. })));
     assert!(conf.is_ok());
@@ -165,9 +165,9 @@ async fn lost_answer_affects_only_its_call() {
 async fn unmatched_answers_are_dropped() {
     let fixture = SimFixture::new();
     let client = fixture.connect().await;
-    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Context));
+    fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::WrongContext));
     assert!(matches!(client.request(&LbConfGet {}).await, Err(Error::Timeout { .. })));
-    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Preceded));
+    fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::PrecededByUnknownByUnknown));
     client.request(&LbConfGet {}).await.unwrap();
     client.request(&ControlPing {}).await.unwrap();
 }
@@ -176,7 +176,7 @@ async fn unmatched_answers_are_dropped() {
 async fn mismatched_answer_closes_connection() {
     let fixture = SimFixture::new();
     let client = fixture.connect().await;
-    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Kind));
+    fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::WrongType));
     let error = error(client.request(&LbConfGet {}).await);
     let expected =
         matches!(error, Error::Lost(Closed::Violation(Violation::Mismatch { message: "lb_conf_get", .. })));
@@ -188,7 +188,7 @@ async fn mismatched_answer_closes_connection() {
 async fn truncated_answer_closes_connection() {
     let fixture = SimFixture::new();
     let client = fixture.connect().await;
-    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Short));
+    fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::Truncated));
     let error = error(client.request(&LbConfGet {}).await);
     assert_eq!(error.to_string(), "connection to VPP lost: malformed answer to lb_conf_get: 4 bytes short");
 }
@@ -197,7 +197,7 @@ async fn truncated_answer_closes_connection() {
 async fn refusals_are_named_and_keep_connection() {
     let fixture = SimFixture::new();
     let client = fixture.connect().await;
-    fixture.sim.faults(|faults| faults.refuse(LbAddDelVipV2::NAME, -165, 2));
+    fixture.sim.set_faults(|faults| faults.reject(LbAddDelVipV2::NAME, -165, 2));
     for _ in 0..2 {
         let error = error(client.request(&add_web()).await);
         assert_eq!(error.to_string(), "lb_add_del_vip_v2 refused: EAGAIN (-165)");
@@ -209,7 +209,7 @@ async fn refusals_are_named_and_keep_connection() {
 async fn disconnect_fails_calls_in_flight() {
     let fixture = SimFixture::new();
     let client = fixture.connect().await;
-    fixture.sim.faults(|faults| faults.drop_after = Some(3));
+    fixture.sim.set_faults(|faults| faults.drop_after = Some(3));
     let calls: Vec<_> = (0..5).map(|_| client.request(&LbConfGet {})).collect();
     let mut lost = 0;
     for call in calls {
@@ -238,7 +238,7 @@ async fn restarted_vpp_is_empty() {
 async fn slow_answers_arrive() {
     let fixture = SimFixture::new();
     let client = fixture.connect().await;
-    fixture.sim.faults(|faults| faults.delay = LIMIT / 6);
+    fixture.sim.set_faults(|faults| faults.delay = LIMIT / 6);
     let begun = Instant::now();
     client.request(&LbConfGet {}).await.unwrap();
     assert!(begun.elapsed() >= LIMIT / 6);
@@ -249,12 +249,12 @@ async fn in_flight_limit_is_enforced() {
     let fixture = SimFixture::new();
     let options = Options { in_flight: 4, timeout: LONG, ..options() };
     let client = Client::connect(fixture.sim.api_socket(), "few", options).await.unwrap();
-    fixture.sim.faults(|faults| faults.hang = true);
+    fixture.sim.set_faults(|faults| faults.hang = true);
     let calls: Vec<_> = (0..20).map(|_| client.request(&LbConfGet {})).collect();
     tokio::time::sleep(Duration::from_millis(50)).await;
     // Queued calls beyond the limit are never sent if their callers are gone.
     let kept: Vec<_> = calls.into_iter().take(10).collect();
-    fixture.sim.faults(|faults| faults.hang = false);
+    fixture.sim.set_faults(|faults| faults.hang = false);
     for call in kept {
         call.await.unwrap();
     }
@@ -294,7 +294,7 @@ async fn observer_sees_every_call() {
     client.request(&add_web()).await.unwrap();
     error(client.request(&add_web()).await);
     client.dump(&LbVipDump::all()).await.unwrap();
-    fixture.sim.faults(|faults| faults.spoil = Some(Spoil::Context));
+    fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::WrongContext));
     error(client.request(&LbConfGet {}).await);
     let (vip, dump, conf) = (LbAddDelVipV2::NAME, LbVipDump::NAME, LbConfGet::NAME);
     let expected = [

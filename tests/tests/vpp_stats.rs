@@ -91,7 +91,7 @@ fn heartbeat_stops_when_vpp_hangs() {
     let beats = || segment.scalars()["/sys/heartbeat"];
     std::thread::sleep(Duration::from_millis(1500));
     assert!(beats() > 0);
-    vpp.sim().unwrap().faults(|faults| faults.hang = true);
+    vpp.sim().unwrap().set_faults(|faults| faults.hang = true);
     std::thread::sleep(Duration::from_millis(200));
     let before = beats();
     std::thread::sleep(Duration::from_millis(1500));

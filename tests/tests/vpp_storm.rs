@@ -14,7 +14,7 @@ use maglev_lab::packets::until;
 use maglev_lab::scripted_prober::ScriptedProber;
 use maglev_lab::test_dir::TestDir;
 use maglev_proto::v1::BackendState;
-use maglev_vppsim::Inspection;
+use maglev_vppsim::VppInspection;
 
 const MANY: ManyFrontends = ManyFrontends { frontends: 1000, backends: 10 };
 /// The last backend of the last frontend, which stays down.
@@ -60,10 +60,10 @@ fn slow_vpp_gets_only_final_weights() {
     let fixture = StormFixture::start(&vpp);
     assert!(sim.wait_for(PATIENCE, |vpp| raised(vpp) == MANY.len()), "{}", sim.inspect(raised));
 
-    sim.forget_calls();
-    sim.faults(|faults| faults.hang = true);
+    sim.clear_calls();
+    sim.set_faults(|faults| faults.hang = true);
     fixture.storm();
-    sim.faults(|faults| faults.hang = false);
+    sim.set_faults(|faults| faults.hang = false);
     assert!(sim.wait_for(PATIENCE, |vpp| raised(vpp) == MANY.len() - 1), "{}", sim.inspect(raised));
     // Per VIP: the step in progress when VPP stopped replying, and the way back.
     let calls = sim.count(CALL);
@@ -72,7 +72,7 @@ fn slow_vpp_gets_only_final_weights() {
     assert!(calls <= most, "{calls} calls, not {most}");
 }
 
-fn raised(vpp: &Inspection<'_>) -> usize {
+fn raised(vpp: &VppInspection<'_>) -> usize {
     let vips = vpp.vips();
     vips.iter().flat_map(|vip| &vip.servers).filter(|server| server.weight > 0).count()
 }

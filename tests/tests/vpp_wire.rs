@@ -18,7 +18,7 @@ use maglev_lab::uninterrupted;
 use maglev_vpp::frame::{self, Splitter};
 use maglev_vpp::message::*;
 use maglev_vpp::wire::Name;
-use maglev_vppsim::Sim;
+use maglev_vppsim::VppSimulator;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -188,7 +188,7 @@ fn repeated_handshake_is_accepted() {
 
 fn assert_crashes<M: Message + Debug>(deadly: &[M]) {
     let dir = tempfile::tempdir().unwrap();
-    let sim = Sim::start(dir.path()).unwrap();
+    let sim = VppSimulator::start(dir.path()).unwrap();
     let mut raw = RawClient::connect(&sim.api_socket());
     for message in deadly {
         let bytes = raw.frame(raw.index, 1, message);
@@ -197,7 +197,7 @@ fn assert_crashes<M: Message + Debug>(deadly: &[M]) {
     // Every message except the last is answered.
     let answers = std::iter::from_fn(|| raw.payload()).count();
     assert!(answers < deadly.len(), "{deadly:?}");
-    assert!(sim.expect_crash(LONG).is_some());
+    assert!(sim.wait_for_crash(LONG).is_some());
     assert!(UnixStream::connect(dir.path().join("api.sock")).is_err());
 }
 
@@ -212,25 +212,25 @@ fn hazardous_messages_crash_simulator() {
 #[test]
 fn freeing_foreign_slot_crashes_simulator() {
     let dir = tempfile::tempdir().unwrap();
-    let sim = Sim::start(dir.path()).unwrap();
+    let sim = VppSimulator::start(dir.path()).unwrap();
     let [mut left, mut right] =
         [RawClient::connect(&sim.api_socket()), RawClient::connect(&sim.api_socket())];
     let bye = left.frame(left.index, 1, &SockclntDelete { index: right.index });
     left.send(&bye);
     assert_eq!(left.receive::<SockclntDeleteReply>().unwrap().1.response, 1);
     assert_eq!(left.payload(), None);
-    assert_eq!(sim.crashed(), None);
+    assert_eq!(sim.crash_reason(), None);
     let ping = right.frame(right.index, 2, &ControlPing {});
     right.send(&ping);
     assert_eq!(right.payload(), None);
-    assert!(sim.expect_crash(LONG).is_some());
+    assert!(sim.wait_for_crash(LONG).is_some());
 }
 
 #[test]
 #[should_panic(expected = "the simulated VPP has crashed")]
 fn unexpected_crash_fails_the_test() {
     let dir = tempfile::tempdir().unwrap();
-    let sim = Sim::start(dir.path()).unwrap();
+    let sim = VppSimulator::start(dir.path()).unwrap();
     let mut raw = RawClient::connect(&sim.api_socket());
     let deadly = raw.frame(raw.index, 1, &LbAddDelVipV2::add(web(), Encap::Gre4, 0, false));
     raw.send(&deadly);

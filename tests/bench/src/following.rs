@@ -28,7 +28,7 @@ use maglev_lab::packets::until;
 use maglev_lab::process::Process;
 use maglev_lab::scripted_prober::ScriptedProber;
 use maglev_lab::test_dir::TestDir;
-use maglev_vppsim::{Call, Sim};
+use maglev_vppsim::{RecordedCall, VppSimulator};
 
 /// Log texts of `maglevd` for a connection and for each VIP.
 const CONNECTED: &str = "VPP connected";
@@ -80,7 +80,7 @@ fn writes(bench: &mut Bench, part: &mut Part) -> anyhow::Result<()> {
     if let Some(sim) = sim {
         // A late raise would be mistaken for the expected update.
         until_raised(sim, backends as usize);
-        sim.forget_calls();
+        sim.clear_calls();
     }
     for &backend in &chosen {
         bench.server.state.set_health(backend, BackendHealth::Failing);
@@ -90,7 +90,7 @@ fn writes(bench: &mut Bench, part: &mut Part) -> anyhow::Result<()> {
     if let Some(sim) = sim {
         sim.wait_for(LATEST, |vpp| vpp.count(SET_WEIGHT) >= chosen.len() as u64);
     }
-    let written = sim.map(Sim::calls).map(weights).unwrap_or_default();
+    let written = sim.map(VppSimulator::calls).map(weights).unwrap_or_default();
     let mut times = Vec::new();
     for &backend in &chosen {
         let address = super::address::of(backend);
@@ -120,7 +120,7 @@ fn writes(bench: &mut Bench, part: &mut Part) -> anyhow::Result<()> {
 }
 
 /// Returns the time at which each server's weight was first set to 0.
-fn weights(calls: Vec<Call>) -> BTreeMap<Ipv4Addr, SystemTime> {
+fn weights(calls: Vec<RecordedCall>) -> BTreeMap<Ipv4Addr, SystemTime> {
     let mut first = BTreeMap::new();
     for call in calls.iter().filter(|call| call.name == SET_WEIGHT && call.message.contains("weight: 0")) {
         let address = call.message.split_once("address: 127.").map(|(_, rest)| rest);
@@ -165,7 +165,7 @@ fn flap_all(frontends: ManyFrontends, part: &mut Part) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn until_raised(sim: &Sim, count: usize) {
+fn until_raised(sim: &VppSimulator, count: usize) {
     let raised = || {
         let vips = sim.vips();
         vips.iter().flat_map(|vip| &vip.servers).filter(|server| server.weight > 0).count()

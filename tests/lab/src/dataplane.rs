@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use maglev_vppsim::Sim;
+use maglev_vppsim::VppSimulator;
 
 /// Timeout for VPP to open its socket or to exit.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,7 +30,7 @@ pub struct Vpp {
 }
 
 enum Kind {
-    Simulated(Sim),
+    Simulated(VppSimulator),
     /// A real VPP and its program; `None` between [`Vpp::kill`] and [`Vpp::boot`].
     Real(Option<RealVpp>, PathBuf),
 }
@@ -53,7 +53,7 @@ impl Vpp {
     /// If it does not start.
     pub fn simulated() -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
-        Ok(Self { kind: Kind::Simulated(Sim::start(dir.path())?), dir })
+        Ok(Self { kind: Kind::Simulated(VppSimulator::start(dir.path())?), dir })
     }
 
     /// Starts `binary`.
@@ -88,7 +88,7 @@ impl Vpp {
 
     /// Returns the simulator, or `None` for a real VPP.
     #[must_use]
-    pub const fn sim(&self) -> Option<&Sim> {
+    pub const fn sim(&self) -> Option<&VppSimulator> {
         match &self.kind {
             Kind::Simulated(sim) => Some(sim),
             Kind::Real(..) => None,
@@ -128,7 +128,7 @@ impl Vpp {
     /// Suspends or resumes VPP.
     pub fn hang(&self, hang: bool) {
         match &self.kind {
-            Kind::Simulated(sim) => sim.faults(|faults| faults.hang = hang),
+            Kind::Simulated(sim) => sim.set_faults(|faults| faults.hang = hang),
             Kind::Real(vpp, _) => {
                 if let Some(vpp) = vpp {
                     vpp.signal(if hang { Signal::SIGSTOP } else { Signal::SIGCONT });

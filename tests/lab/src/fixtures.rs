@@ -8,7 +8,7 @@ use std::process::Command;
 
 use maglev_proto::v1::BackendState;
 use maglev_vpp::message::Vip;
-use maglev_vppsim::Sim;
+use maglev_vppsim::VppSimulator;
 
 use super::controller::TestController;
 use super::dataplane::Vpp;
@@ -117,7 +117,7 @@ impl WebFixture {
 
     /// Returns the simulator, or prints a skip line for tests that need it.
     #[must_use]
-    pub fn sim_or_skip(&self, test: &str) -> Option<&Sim> {
+    pub fn sim_or_skip(&self, test: &str) -> Option<&VppSimulator> {
         if self.vpp.sim().is_none() {
             println!("SKIP {test}: needs the simulator");
         }

@@ -10,7 +10,7 @@ use tokio::runtime::{self, Runtime};
 
 use super::PATIENCE;
 use crate::dataplane::Vpp;
-use maglev_vppsim::Sim;
+use maglev_vppsim::VppSimulator;
 
 /// Servers of a VIP with their weights.
 pub type Weights = BTreeMap<IpAddr, u8>;
@@ -93,7 +93,7 @@ impl<'a> VppObserver<'a> {
     /// Returns the writes received so far. Known for the simulator only.
     #[must_use]
     pub fn writes(&self) -> Vec<String> {
-        let calls = self.vpp.sim().map(Sim::calls).unwrap_or_default();
+        let calls = self.vpp.sim().map(VppSimulator::calls).unwrap_or_default();
         calls.into_iter().filter(|call| WRITES.contains(&call.name)).map(|call| call.message).collect()
     }
 }

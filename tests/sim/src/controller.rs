@@ -9,95 +9,85 @@ use maglevd::overrides;
 use maglevd::service_manager::Pulse;
 use maglevd::tasks::{self, Environment, TaskConfig};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::process::Process;
-use super::site::{Clocks, Site};
-use super::wishes::Subject;
+use super::expected_overrides::OverrideTarget;
+use super::process::SimProcess;
+use super::running::RunningController;
+use super::simulation::{SimClock, Simulation};
 use super::{prober, vpp};
 
 /// How long it may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A `maglevd` that runs.
-pub struct Running {
-    /// The process.
-    pub process: Arc<Process>,
-    /// What its clients have.
-    pub handle: Handle,
-    tasks: JoinSet<()>,
-    listener: JoinHandle<()>,
-    stop: CancellationToken,
-}
-
-impl Running {
+impl RunningController {
     /// Starts one, with what is in the file and on the disk.
-    pub fn start(site: &Arc<Site>) -> Self {
-        let process = Process::new();
-        let (config, disk) = site.with(|world| (Arc::clone(&world.config), world.disk.mount(&process)));
+    pub fn start(sim: &Arc<Simulation>) -> Self {
+        let process = SimProcess::new();
+        let (config, disk) = sim.with(|world| (Arc::clone(&world.config), world.disk.mount(&process)));
         let (store, overrides) = overrides::open(disk, PathBuf::from("state"));
-        match site.with(|world| world.wishes.found(&overrides)) {
-            Ok(changed) => changed.into_iter().for_each(|subject| site.with(|w| w.changes(subject))),
-            Err(wrong) => site.violated(&wrong),
+        match sim.with(|world| world.expected_overrides.load(&overrides)) {
+            Ok(changed) => changed.into_iter().for_each(|target| sim.with(|w| w.tolerate_target(target))),
+            Err(violation) => sim.report_violation(&violation),
         }
         let (stop, mut set) = (CancellationToken::new(), JoinSet::new());
         let begin = TaskConfig {
             config,
             overrides,
-            metrics: Arc::clone(&site.metrics),
+            metrics: Arc::clone(&sim.metrics),
             stats: PathBuf::new(),
             pulse: Pulse::default(),
         };
         let outside = Environment {
-            clock: Clocks(Arc::clone(site)),
-            prober: prober::Way { site: Arc::clone(site), process: Arc::clone(&process) },
-            vpp: Some(vpp::Way { site: Arc::clone(site), process: Arc::clone(&process) }),
+            clock: SimClock(Arc::clone(sim)),
+            prober: prober::SimProberConnector { sim: Arc::clone(sim), process: Arc::clone(&process) },
+            vpp: Some(vpp::SimVppConnector { sim: Arc::clone(sim), process: Arc::clone(&process) }),
             store,
         };
         let handle = tasks::start(begin, outside, &mut set, stop.clone());
-        let listener = tokio::spawn(listen(Arc::clone(site), handle.clone()));
+        let listener = tokio::spawn(listen(Arc::clone(sim), handle.clone()));
         Self { process, handle, tasks: set, listener, stop }
     }
 
     /// Ends it without a word.
-    pub fn kill(mut self, site: &Site) {
-        self.process.die();
-        self.complain(site);
+    pub fn kill(mut self, sim: &Simulation) {
+        self.process.kill();
+        self.check_tasks(sim);
         self.tasks.abort_all();
         self.listener.abort();
-        site.with(|world| {
-            world.wishes.lost();
+        sim.with(|world| {
+            world.expected_overrides.forget_requests();
             // The next one does not know whose they are.
             world.retired.clear();
         });
     }
 
     /// Ends it as a service manager would.
-    pub async fn stop(mut self, site: &Site) {
+    pub async fn stop(mut self, sim: &Simulation) {
         self.stop.cancel();
         let process = Arc::clone(&self.process);
         let all = async { while self.tasks.join_next().await.is_some_and(|end| end.is_ok()) {} };
         tokio::select! {
             biased;
-            () = process.death() => {}
+            () = process.exited() => {}
             ended = timeout(GRACE, all) => if ended.is_err() {
-                site.violated("maglevd does not end");
+                sim.report_violation("maglevd does not end");
             },
         }
-        self.kill(site);
+        self.kill(sim);
     }
 
     /// A task that ended was to go on.
-    pub fn complain(&mut self, site: &Site) {
+    pub fn check_tasks(&mut self, sim: &Simulation) {
         while let Some(end) = self.tasks.try_join_next() {
             match end {
                 Err(error) if error.is_panic() => {
-                    site.violated(&format!("a task of maglevd panicked: {error}"));
+                    sim.report_violation(&format!("a task of maglevd panicked: {error}"));
                 }
-                Ok(()) if !self.stop.is_cancelled() && !self.process.is_dead() => {
-                    site.violated("a task of maglevd ended by itself");
+                Ok(()) if !self.stop.is_cancelled() && !self.process.has_exited() => {
+                    sim.report_violation("a task of maglevd ended by itself");
                 }
                 _ => {}
             }
@@ -106,13 +96,13 @@ impl Running {
 }
 
 /// Hears what it tells whoever watches.
-async fn listen(site: Arc<Site>, handle: Handle) {
+async fn listen(sim: Arc<Simulation>, handle: Handle) {
     let mut events = handle.events();
     drop(handle);
     loop {
         match events.recv().await {
-            Ok(event) => site.heard(&event),
-            Err(RecvError::Lagged(events)) => site.violated(&format!("{events} events were missed")),
+            Ok(event) => sim.on_event(&event),
+            Err(RecvError::Lagged(events)) => sim.report_violation(&format!("{events} events were missed")),
             Err(RecvError::Closed) => return,
         }
     }
@@ -120,29 +110,29 @@ async fn listen(site: Arc<Site>, handle: Handle) {
 
 /// Puts a question of an operator, and waits for the answer.
 pub async fn operate(
-    site: Arc<Site>,
-    subject: Subject,
+    sim: Arc<Simulation>,
+    target: OverrideTarget,
     command: maglev_core::state::OperatorCommand,
-    (handle, process): (Handle, Arc<Process>),
+    (handle, process): (Handle, Arc<SimProcess>),
 ) {
     let by = maglev_core::state::Requester { who: "an operator".to_owned(), ..Default::default() };
     let answer = handle.operate(command, by).await;
-    if process.is_dead() {
+    if process.has_exited() {
         return;
     }
     match answer {
         Ok(Ok(trouble)) => {
             let kept = if trouble.is_empty() { "kept" } else { "not kept" };
-            site.tell(&format!("answer {subject:?}: done, {kept}"));
-            site.with(|world| {
-                if world.wishes.done(subject, trouble.is_empty()) {
-                    world.changes(subject);
+            sim.trace(&format!("answer {target:?}: done, {kept}"));
+            sim.with(|world| {
+                if world.expected_overrides.apply(target, trouble.is_empty()) {
+                    world.tolerate_target(target);
                 }
             });
         }
         Ok(Err(refused)) => {
-            site.tell(&format!("answer {subject:?}: {refused:?}"));
-            site.with(|world| world.wishes.refused(subject));
+            sim.trace(&format!("answer {target:?}: {refused:?}"));
+            sim.with(|world| world.expected_overrides.reject(target));
         }
         Err(_) => {}
     }

@@ -11,78 +11,78 @@ use maglevd::overrides::Disk;
 use nix::errno::Errno;
 use tokio::time::sleep;
 
-use super::process::Process;
+use super::process::SimProcess;
 
 /// How long a call blocks.
-const SEEK: Duration = Duration::from_millis(5);
+const CALL_DELAY: Duration = Duration::from_millis(5);
 
 /// The platters: they outlive the processes.
 #[derive(Clone, Debug)]
-pub struct Platters(Arc<Mutex<State>>);
+pub struct DiskModel(Arc<Mutex<DiskState>>);
 
 #[derive(Debug)]
-struct State {
+struct DiskState {
     rng: Rng,
     /// What processes see.
     files: BTreeMap<PathBuf, Vec<u8>>,
     /// What is there after a power cut, but for what `loose` may add.
-    lasting: BTreeMap<PathBuf, Vec<u8>>,
+    durable: BTreeMap<PathBuf, Vec<u8>>,
     /// Changes of names since the folder was last synced, in order.
-    loose: Vec<Change>,
+    unsynced: Vec<DiskChange>,
     /// How many calls from now on fail, and with what.
-    trouble: Option<(Errno, u32)>,
+    failure: Option<(Errno, u32)>,
 }
 
 #[derive(Clone, Debug)]
-enum Change {
-    Made(PathBuf, Vec<u8>),
+enum DiskChange {
+    Written(PathBuf, Vec<u8>),
     Removed(PathBuf),
     Renamed(PathBuf, PathBuf),
 }
 
-impl Platters {
+impl DiskModel {
     /// Empty ones.
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(DiskState {
             rng: Rng::with_seed(seed),
             files: BTreeMap::new(),
-            lasting: BTreeMap::new(),
-            loose: Vec::new(),
-            trouble: None,
+            durable: BTreeMap::new(),
+            unsynced: Vec::new(),
+            failure: None,
         })))
     }
 
     /// As `process` sees them.
-    pub fn mount(&self, process: &Arc<Process>) -> Mounted {
-        Mounted { platters: self.clone(), process: Arc::clone(process) }
+    pub fn mount(&self, process: &Arc<SimProcess>) -> MountedDisk {
+        MountedDisk { disk: self.clone(), process: Arc::clone(process) }
     }
 
     /// The next calls that write fail.
     pub fn fail(&self, errno: Errno, times: u32) {
-        self.lock().trouble = Some((errno, times));
+        self.lock().failure = Some((errno, times));
     }
 
     /// The power is gone: of what was not made to last, the disk has some, from the oldest on.
     pub fn cut_power(&self) {
         let mut state = self.lock();
-        let loose = std::mem::take(&mut state.loose);
-        let lucky = state.rng.usize(0..=loose.len());
-        let mut files = std::mem::take(&mut state.lasting);
-        loose.iter().take(lucky).for_each(|change| apply(change, &mut files));
-        state.lasting.clone_from(&files);
+        let unsynced = std::mem::take(&mut state.unsynced);
+        let survivors = state.rng.usize(0..=unsynced.len());
+        let mut files = std::mem::take(&mut state.durable);
+        unsynced.iter().take(survivors).for_each(|change| apply(change, &mut files));
+        state.durable.clone_from(&files);
         state.files = files;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DiskState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn apply(change: &Change, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+fn apply(change: &DiskChange, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
     match change {
-        Change::Made(path, bytes) => _ = files.insert(path.clone(), bytes.clone()),
-        Change::Removed(path) => _ = files.remove(path),
-        Change::Renamed(from, to) => {
+        DiskChange::Written(path, bytes) => _ = files.insert(path.clone(), bytes.clone()),
+        DiskChange::Removed(path) => _ = files.remove(path),
+        DiskChange::Renamed(from, to) => {
             if let Some(bytes) = files.remove(from) {
                 files.insert(to.clone(), bytes);
             }
@@ -92,40 +92,40 @@ fn apply(change: &Change, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
 
 /// The platters, as a process sees them.
 #[derive(Clone, Debug)]
-pub struct Mounted {
-    platters: Platters,
-    process: Arc<Process>,
+pub struct MountedDisk {
+    disk: DiskModel,
+    process: Arc<SimProcess>,
 }
 
-impl Mounted {
+impl MountedDisk {
     /// One call that writes: it may fail, and a process that is dead makes none.
-    fn write_call(&self) -> io::Result<MutexGuard<'_, State>> {
-        if !self.process.effect() {
+    fn write_call(&self) -> io::Result<MutexGuard<'_, DiskState>> {
+        if !self.process.take_effect() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let mut state = self.platters.lock();
-        if let Some((errno, times)) = &mut state.trouble {
+        let mut state = self.disk.lock();
+        if let Some((errno, times)) = &mut state.failure {
             let errno = *errno;
             *times -= 1;
             if *times == 0 {
-                state.trouble = None;
+                state.failure = None;
             }
             return Err(errno.into());
         }
         Ok(state)
     }
 
-    fn change(&self, change: Change) -> io::Result<()> {
+    fn change(&self, change: DiskChange) -> io::Result<()> {
         let mut state = self.write_call()?;
         apply(&change, &mut state.files);
-        state.loose.push(change);
+        state.unsynced.push(change);
         Ok(())
     }
 }
 
-impl Disk for Mounted {
+impl Disk for MountedDisk {
     async fn block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        sleep(SEEK).await;
+        sleep(CALL_DELAY).await;
         Some(work())
     }
 
@@ -134,21 +134,21 @@ impl Disk for Mounted {
     }
 
     fn read(&self, path: &Path, _: u64) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.platters.lock().files.get(path).cloned())
+        Ok(self.disk.lock().files.get(path).cloned())
     }
 
     fn exists(&self, path: &Path) -> bool {
-        self.platters.lock().files.contains_key(path)
+        self.disk.lock().files.contains_key(path)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        if self.exists(path) { self.change(Change::Removed(path.to_owned())) } else { Ok(()) }
+        if self.exists(path) { self.change(DiskChange::Removed(path.to_owned())) } else { Ok(()) }
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         // It is there, and empty, then in part, then whole: each a moment to die or to fail.
         for part in [0, bytes.len() / 2, bytes.len()] {
-            self.change(Change::Made(path.to_owned(), bytes[..part].to_vec()))?;
+            self.change(DiskChange::Written(path.to_owned(), bytes[..part].to_vec()))?;
         }
         Ok(())
     }
@@ -157,14 +157,14 @@ impl Disk for Mounted {
         if !self.exists(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        self.change(Change::Renamed(from.to_owned(), to.to_owned()))
+        self.change(DiskChange::Renamed(from.to_owned(), to.to_owned()))
     }
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         let mut state = self.write_call()?;
-        let loose = std::mem::take(&mut state.loose);
-        let State { lasting, .. } = &mut *state;
-        loose.iter().for_each(|change| apply(change, lasting));
+        let unsynced = std::mem::take(&mut state.unsynced);
+        let DiskState { durable, .. } = &mut *state;
+        unsynced.iter().for_each(|change| apply(change, durable));
         Ok(())
     }
 }

@@ -9,24 +9,30 @@
 //! ([`disk`]), the stats segment, of which there is but since when VPP runs, and all that only shows or asks: gRPC, metrics,
 //! logs, signals.
 
-mod act;
+mod check_limit;
+mod config_model;
 mod controller;
 mod disk;
-mod extra;
-mod lives;
+mod expected_overrides;
+mod expected_state;
+mod fault;
+mod inject;
+mod late_stream;
+mod lifecycle;
 mod oracle;
 mod pipe;
 mod prober;
 mod process;
-mod refusals;
+mod rejected_checks;
 mod run;
+mod running;
 pub mod script;
 pub mod seeds;
-mod shape;
+mod servers;
 pub mod shrink;
-mod site;
-mod truth;
+mod simulation;
 mod vpp;
-mod wishes;
+mod vpp_model;
+mod world;
 
-pub use run::{Report, run};
+pub use run::{RunReport, run};

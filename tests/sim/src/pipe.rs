@@ -13,62 +13,62 @@ use fastrand::Rng;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::process::Process;
+use super::process::{ClosableEnd, SimProcess};
 
 /// How late a piece is at most in fair weather.
-pub const FAIR: Duration = Duration::from_millis(1);
+pub const NORMAL_LATENCY: Duration = Duration::from_millis(1);
 
 /// What the pieces of all pipes of one kind meet. An operator of faults changes it at any time.
 #[derive(Debug)]
-pub struct Weather(Mutex<Conditions>);
+pub struct LinkConditions(Mutex<Impairment>);
 
 /// The conditions at a moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Conditions {
+pub struct Impairment {
     /// Each piece is late by up to this.
     pub latency: Duration,
     /// Nothing arrives before, as if the reader were stopped.
-    pub stalled: Instant,
+    pub stalled_until: Instant,
 }
 
-impl Weather {
+impl LinkConditions {
     /// Fair weather.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Conditions { latency: FAIR, stalled: Instant::now() })))
+        Arc::new(Self(Mutex::new(Impairment { latency: NORMAL_LATENCY, stalled_until: Instant::now() })))
     }
 
     /// Changes it.
-    pub fn set(&self, change: impl FnOnce(&mut Conditions)) {
+    pub fn set(&self, change: impl FnOnce(&mut Impairment)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn now(&self) -> Conditions {
+    fn now(&self) -> Impairment {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One direction of a wire.
 #[derive(Debug)]
-pub struct Pipe {
-    weather: Arc<Weather>,
+pub struct SimPipe {
+    conditions: Arc<LinkConditions>,
     /// How many bytes, or messages, are on their way at most; 0 is any number.
-    room: usize,
-    state: Mutex<State>,
+    capacity: usize,
+    state: Mutex<PipeState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct PipeState {
     rng: Rng,
     /// What is on its way, and when it arrives.
     queue: VecDeque<(Instant, Vec<u8>)>,
     /// In the units of `room`.
-    load: usize,
+    in_flight: usize,
     closed: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
-impl State {
+impl PipeState {
     fn wake(&mut self) {
         for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
             waker.wake();
@@ -76,18 +76,24 @@ impl State {
     }
 }
 
-impl Pipe {
+impl ClosableEnd for SimPipe {
+    fn close(&self) {
+        self.close();
+    }
+}
+
+impl SimPipe {
     /// A pipe in that weather.
-    pub fn new(weather: &Arc<Weather>, room: usize, seed: u64) -> Arc<Self> {
-        let state = State {
+    pub fn new(conditions: &Arc<LinkConditions>, capacity: usize, seed: u64) -> Arc<Self> {
+        let state = PipeState {
             rng: Rng::with_seed(seed),
             queue: VecDeque::new(),
-            load: 0,
+            in_flight: 0,
             closed: false,
             reader: None,
             writer: None,
         };
-        Arc::new(Self { weather: Arc::clone(weather), room, state: Mutex::new(state) })
+        Arc::new(Self { conditions: Arc::clone(conditions), capacity, state: Mutex::new(state) })
     }
 
     /// Nothing more can be written. What is on its way arrives, and then the end does.
@@ -111,10 +117,10 @@ impl Pipe {
         if state.closed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        if self.room > 0 && state.load >= self.room {
+        if self.capacity > 0 && state.in_flight >= self.capacity {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        state.load += 1;
+        state.in_flight += 1;
         self.push(&mut state, piece);
         Ok(())
     }
@@ -126,7 +132,7 @@ impl Pipe {
             None if state.closed => Ok(Vec::new()),
             Some((due, _)) if self.due(*due) <= Instant::now() => {
                 let (_, piece) = state.queue.pop_front().unwrap_or_else(|| (Instant::now(), Vec::new()));
-                state.load -= 1;
+                state.in_flight -= 1;
                 if let Some(writer) = state.writer.take() {
                     writer.wake();
                 }
@@ -146,7 +152,7 @@ impl Pipe {
     pub async fn writable(&self) {
         poll_fn(|context| {
             let mut state = self.lock();
-            if state.closed || state.load < self.room {
+            if state.closed || state.in_flight < self.capacity {
                 return Poll::Ready(());
             }
             state.writer = Some(context.waker().clone());
@@ -181,11 +187,11 @@ impl Pipe {
     }
 
     fn due(&self, due: Instant) -> Instant {
-        due.max(self.weather.now().stalled)
+        due.max(self.conditions.now().stalled_until)
     }
 
-    fn push(&self, state: &mut State, piece: Vec<u8>) {
-        let most = self.weather.now().latency.as_micros() as u64;
+    fn push(&self, state: &mut PipeState, piece: Vec<u8>) {
+        let most = self.conditions.now().latency.as_micros() as u64;
         // Most of what is said is heard at once.
         let late = if state.rng.u8(..4) == 0 { state.rng.u64(0..=most) } else { 0 };
         let earliest = state.queue.back().map_or_else(Instant::now, |(due, _)| (*due).max(Instant::now()));
@@ -195,53 +201,53 @@ impl Pipe {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PipeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The end of a stream that is read.
 #[derive(Debug)]
-pub struct Reader {
-    pipe: Arc<Pipe>,
+pub struct PipeReader {
+    pipe: Arc<SimPipe>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 /// The end of a stream that a process writes.
 #[derive(Debug)]
-pub struct Writer {
-    pipe: Arc<Pipe>,
-    process: Arc<Process>,
+pub struct PipeWriter {
+    pipe: Arc<SimPipe>,
+    process: Arc<SimProcess>,
 }
 
-impl Reader {
+impl PipeReader {
     /// The end of this pipe.
-    pub fn new(pipe: &Arc<Pipe>) -> Self {
+    pub fn new(pipe: &Arc<SimPipe>) -> Self {
         Self { pipe: Arc::clone(pipe), sleep: None }
     }
 }
 
-impl Writer {
+impl PipeWriter {
     /// The end of this pipe that is `process`'s.
-    pub fn new(pipe: &Arc<Pipe>, process: &Arc<Process>) -> Self {
-        process.holds(pipe);
+    pub fn new(pipe: &Arc<SimPipe>, process: &Arc<SimProcess>) -> Self {
+        process.close_on_exit(Arc::<SimPipe>::clone(pipe));
         Self { pipe: Arc::clone(pipe), process: Arc::clone(process) }
     }
 }
 
-impl Drop for Reader {
+impl Drop for PipeReader {
     fn drop(&mut self) {
         self.pipe.cut();
     }
 }
 
-impl Drop for Writer {
+impl Drop for PipeWriter {
     fn drop(&mut self) {
         self.pipe.close();
     }
 }
 
-impl AsyncRead for Reader {
+impl AsyncRead for PipeReader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -250,7 +256,7 @@ impl AsyncRead for Reader {
         let this = &mut *self;
         ready!(this.pipe.poll_readable(context, &mut this.sleep));
         let mut state = this.pipe.lock();
-        let State { rng, queue, load, writer, .. } = &mut *state;
+        let PipeState { rng, queue, in_flight, writer, .. } = &mut *state;
         let Some((_, piece)) = queue.front_mut() else { return Poll::Ready(Ok(())) };
         // A piece may come in any number of pieces.
         let whole = piece.len().min(into.remaining());
@@ -260,7 +266,7 @@ impl AsyncRead for Reader {
         if piece.is_empty() {
             queue.pop_front();
         }
-        *load = load.saturating_sub(some);
+        *in_flight = in_flight.saturating_sub(some);
         if let Some(writer) = writer.take() {
             writer.wake();
         }
@@ -268,14 +274,15 @@ impl AsyncRead for Reader {
     }
 }
 
-impl AsyncWrite for Writer {
+impl AsyncWrite for PipeWriter {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let pipe = &self.pipe;
         let mut state = pipe.lock();
         if state.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let room = if pipe.room == 0 { usize::MAX } else { pipe.room.saturating_sub(state.load) };
+        let room =
+            if pipe.capacity == 0 { usize::MAX } else { pipe.capacity.saturating_sub(state.in_flight) };
         if room == 0 {
             state.writer = Some(context.waker().clone());
             return Poll::Pending;
@@ -283,11 +290,11 @@ impl AsyncWrite for Writer {
         let whole = bytes.len().min(room);
         let some = if state.rng.u8(..8) == 0 { state.rng.usize(1..=whole.max(1)) } else { whole };
         drop(state);
-        if !self.process.effect() {
+        if !self.process.take_effect() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let mut state = pipe.lock();
-        state.load += some;
+        state.in_flight += some;
         pipe.push(&mut state, bytes[..some].to_vec());
         Poll::Ready(Ok(some))
     }

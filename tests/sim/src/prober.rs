@@ -1,4 +1,4 @@
-//! The prober: its scheduler, protocol and outbox are the real ones; around them, what the engine's loop does, with fates in
+//! The prober: its course, protocol and outbox are the real ones; around them, what the engine's loop does, with fates in
 //! place of sockets.
 
 use std::collections::BTreeMap;
@@ -17,107 +17,90 @@ use maglevd_prober::scheduler::{Scheduler, StartResult};
 use maglevd_prober::set::{CheckSet, ProbeLimits};
 use maglevd_prober::verdict::Verdict;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
-use super::pipe::Pipe;
-use super::process::Process;
-use super::refusals::Ledger;
-use super::site::Site;
-use super::truth::Fate;
+use super::pipe::SimPipe;
+use super::process::SimProcess;
+use super::rejected_checks::SentChecks;
+use super::running::{LinkPipes, RunningProber};
+use super::servers::ProbeResult;
+use super::simulation::Simulation;
 
 /// How many probes a second the package's unit allows.
 const RATE: u32 = 100_000;
 /// How many messages are on their way at most, as in the buffer of a socket.
 const ROOM: usize = 128;
 
-/// A prober that runs.
-#[derive(Debug)]
-pub struct Running {
-    /// The process.
-    pub process: Arc<Process>,
-    door: mpsc::UnboundedSender<Ends>,
-    /// The end of its loop.
-    pub task: JoinHandle<()>,
-}
-
-/// Both directions of a link: to the prober, and from it.
-#[derive(Clone, Debug)]
-struct Ends {
-    to: Arc<Pipe>,
-    from: Arc<Pipe>,
-}
-
-impl Running {
+impl RunningProber {
     /// Starts one.
-    pub fn start(site: &Arc<Site>) -> Self {
-        let process = Process::new();
-        let (door, visitors) = mpsc::unbounded_channel();
-        let limits = ProbeLimits { max_checks: site.with(|world| world.host.max_checks), max_rate: RATE };
-        let prober = Prober {
-            site: Arc::clone(site),
+    pub fn start(sim: &Arc<Simulation>) -> Self {
+        let process = SimProcess::new();
+        let (endpoint, new_links) = mpsc::unbounded_channel();
+        let limits = ProbeLimits { max_checks: sim.with(|world| world.host.max_checks), max_rate: RATE };
+        let prober = SimProber {
+            sim: Arc::clone(sim),
             process: Arc::clone(&process),
-            visitors,
+            new_links,
             session: None,
             limits,
-            scheduler: Scheduler::new(site.seed(), RATE, site.nanos()),
+            scheduler: Scheduler::new(sim.next_seed(), RATE, sim.nanos()),
             configs: tls::TlsConfigs::new([]),
             answers: BTreeMap::new(),
-            answered: 0,
-            instance: site.seed(),
-            next_beat: site.nanos(),
+            answer_count: 0,
+            instance: sim.next_seed(),
+            next_beat: sim.nanos(),
         };
-        Self { process, door, task: tokio::spawn(prober.run()) }
+        Self { process, endpoint, task: tokio::spawn(prober.run()) }
     }
 
     /// Ends it without a word.
     pub fn kill(&self) {
-        self.process.die();
+        self.process.kill();
         self.task.abort();
     }
 }
 
 /// How `maglevd` reaches the prober that runs, if one does.
 #[derive(Debug)]
-pub struct Way {
+pub struct SimProberConnector {
     /// Where everything is.
-    pub site: Arc<Site>,
+    pub sim: Arc<Simulation>,
     /// Whose way it is.
-    pub process: Arc<Process>,
+    pub process: Arc<SimProcess>,
 }
 
-impl ConnectProber for Way {
-    type Transport = Wire;
+impl ConnectProber for SimProberConnector {
+    type Transport = SimTransport;
 
-    async fn connect(&self, _: Option<&str>) -> Result<Wire, LinkError> {
+    async fn connect(&self, _: Option<&str>) -> Result<SimTransport, LinkError> {
         let nobody = || {
             let source = link::Error::Io(io::ErrorKind::ConnectionRefused.into());
             LinkError::Connect { path: "prober.sock".into(), source }
         };
-        let (to_prober, from_prober) = self.site.prober_weather();
-        let ends = Ends {
-            to: Pipe::new(&to_prober, ROOM, self.site.seed()),
-            from: Pipe::new(&from_prober, ROOM, self.site.seed()),
+        let (to_prober, from_prober) = self.sim.prober_conditions();
+        let pipes = LinkPipes {
+            to: SimPipe::new(&to_prober, ROOM, self.sim.next_seed()),
+            from: SimPipe::new(&from_prober, ROOM, self.sim.next_seed()),
         };
-        let door = self.site.with(|world| world.prober.as_ref().map(|prober| prober.door.clone()));
-        door.ok_or_else(nobody)?.send(ends.clone()).map_err(|_| nobody())?;
-        self.process.holds(&ends.to);
-        self.site.with(|world| world.prober_link = Some((Arc::clone(&ends.to), Arc::clone(&ends.from))));
-        Ok(Wire { ends, process: Arc::clone(&self.process) })
+        let endpoint = self.sim.with(|world| world.prober.as_ref().map(|prober| prober.endpoint.clone()));
+        endpoint.ok_or_else(nobody)?.send(pipes.clone()).map_err(|_| nobody())?;
+        self.process.close_on_exit(Arc::<SimPipe>::clone(&pipes.to));
+        self.sim.with(|world| world.prober_link = Some((Arc::clone(&pipes.to), Arc::clone(&pipes.from))));
+        Ok(SimTransport { pipes, process: Arc::clone(&self.process) })
     }
 }
 
 /// `maglevd`'s end of a link.
 #[derive(Debug)]
-pub struct Wire {
-    ends: Ends,
-    process: Arc<Process>,
+pub struct SimTransport {
+    pipes: LinkPipes,
+    process: Arc<SimProcess>,
 }
 
-impl Drop for Wire {
+impl Drop for SimTransport {
     fn drop(&mut self) {
-        self.ends.to.close();
-        self.ends.from.cut();
+        self.pipes.to.close();
+        self.pipes.from.cut();
     }
 }
 
@@ -129,79 +112,79 @@ fn link_error(error: io::Error) -> link::Error {
     }
 }
 
-impl MessageTransport for Wire {
+impl MessageTransport for SimTransport {
     fn send(&self, message: &ToProber) -> Result<(), link::Error> {
-        if !self.process.effect() {
+        if !self.process.take_effect() {
             return Err(link::Error::Closed);
         }
-        self.ends.to.send(codec::encode(message)?).map_err(link_error)
+        self.pipes.to.send(codec::encode(message)?).map_err(link_error)
     }
 
     fn receive(&mut self) -> Result<ToController, link::Error> {
-        let bytes = self.ends.from.receive().map_err(link_error)?;
+        let bytes = self.pipes.from.receive().map_err(link_error)?;
         if bytes.is_empty() { Err(link::Error::Closed) } else { Ok(codec::decode(&bytes)?) }
     }
 
     async fn readable(&self) -> io::Result<()> {
-        self.ends.from.readable().await;
+        self.pipes.from.readable().await;
         Ok(())
     }
 
     async fn writable(&self) -> io::Result<()> {
-        self.ends.to.writable().await;
+        self.pipes.to.writable().await;
         Ok(())
     }
 }
 
 /// What the engine is made of.
-struct Prober {
-    site: Arc<Site>,
-    process: Arc<Process>,
-    visitors: mpsc::UnboundedReceiver<Ends>,
-    session: Option<Session>,
+struct SimProber {
+    sim: Arc<Simulation>,
+    process: Arc<SimProcess>,
+    new_links: mpsc::UnboundedReceiver<LinkPipes>,
+    session: Option<ProberSession>,
     limits: ProbeLimits,
     scheduler: Scheduler<ProbePlan, ()>,
     configs: tls::TlsConfigs,
     /// The answers on their way, by when they arrive.
     answers: BTreeMap<(Nanos, u64), (ProbeId, OutcomeCode)>,
-    answered: u64,
+    answer_count: u64,
     instance: u64,
     next_beat: Nanos,
 }
 
-struct Session {
-    ends: Ends,
+struct ProberSession {
+    pipes: LinkPipes,
     protocol: InboundProtocol,
-    ledger: Ledger,
+    sent_checks: SentChecks,
     outbox: Outbox,
     heard: Nanos,
     committed: bool,
 }
 
-impl Drop for Session {
+impl Drop for ProberSession {
     fn drop(&mut self) {
-        self.ends.from.close();
-        self.ends.to.cut();
+        self.pipes.from.close();
+        self.pipes.to.cut();
     }
 }
 
-impl Prober {
+impl SimProber {
     async fn run(mut self) {
-        while !self.process.is_dead() {
-            let now = self.site.nanos();
+        while !self.process.has_exited() {
+            let now = self.sim.nanos();
             let answer = self.answers.first_key_value().map_or(Nanos::MAX, |((at, _), _)| *at);
             let planned = self.next(now).min(answer);
-            let ends = self.session.as_ref().map(|session| session.ends.clone());
+            let pipes = self.session.as_ref().map(|session| session.pipes.clone());
             tokio::select! {
                 biased;
-                Some(visitor) = self.visitors.recv() => self.welcome(visitor),
-                () = readable(ends.as_ref()) => {}
+                Some(link) = self.new_links.recv() => self.accept_session(link),
+                () = readable(pipes.as_ref()) => {}
                 () = writable(self.session.as_ref()) => {}
-                () = sleep_until(self.site.instant(planned)) => {}
+                () = sleep_until(self.sim.instant(planned)) => {}
             }
-            let frozen = self.site.with(|world| world.prober_frozen);
+            let frozen = self.sim.with(|world| world.prober_frozen_until);
             sleep_until(frozen).await;
-            self.turn(planned);
+            self.run_iteration(planned);
         }
     }
 
@@ -210,18 +193,18 @@ impl Prober {
         self.scheduler.next_wakeup(now).min(self.next_beat)
     }
 
-    fn turn(&mut self, planned: Nanos) {
-        let now = self.site.nanos();
+    fn run_iteration(&mut self, planned: Nanos) {
+        let now = self.sim.nanos();
         self.scheduler.begin_iteration(planned, now);
         while let Some(entry) = self.answers.first_entry().filter(|entry| entry.key().0 <= now) {
             let (key, code) = entry.remove();
             // An answer that comes twice is one.
-            for _ in 0..1 + usize::from(self.site.chance(16)) {
+            for _ in 0..1 + usize::from(self.sim.one_in(16)) {
                 self.scheduler.finish_probe(key, Verdict::from_code(code), now);
             }
         }
         self.scheduler.process_timers(now, |_, (), _| Verdict::from_code(OutcomeCode::L4Tout));
-        self.launch(now);
+        self.start_probes(now);
         for report in self.scheduler.take_reports() {
             if let Some(session) = self.session.as_mut().filter(|session| session.committed) {
                 session.outbox.outcome(report);
@@ -233,22 +216,24 @@ impl Prober {
                 session.outbox.message(ToController::Heartbeat(*self.scheduler.stats()));
             }
         }
-        if self.converse(now).is_none() {
+        if self.exchange_messages(now).is_none() {
             self.session = None;
         }
     }
 
-    fn launch(&mut self, now: Nanos) {
+    fn start_probes(&mut self, now: Nanos) {
         loop {
-            let (site, answers, answered) = (&self.site, &mut self.answers, &mut self.answered);
-            let more = self.scheduler.start_next(now, |key, check, _| match site.probe(check) {
-                Fate::Ends(after, code) => {
-                    *answered += 1;
-                    answers.insert((now + nanos(after), *answered), (key, code));
+            let (sim, answers, answer_count) = (&self.sim, &mut self.answers, &mut self.answer_count);
+            let more = self.scheduler.start_next(now, |key, check, _| match sim.start_probe(check) {
+                ProbeResult::Answered(after, code) => {
+                    *answer_count += 1;
+                    answers.insert((now + nanos(after), *answer_count), (key, code));
                     StartResult::InFlight(())
                 }
-                Fate::Lost => StartResult::InFlight(()),
-                Fate::Local => StartResult::Finished(Verdict::new(OutcomeCode::Local, "out of descriptors")),
+                ProbeResult::Lost => StartResult::InFlight(()),
+                ProbeResult::NotSent => {
+                    StartResult::Finished(Verdict::new(OutcomeCode::Local, "out of descriptors"))
+                }
             });
             if !more {
                 return;
@@ -256,8 +241,8 @@ impl Prober {
         }
     }
 
-    fn welcome(&mut self, ends: Ends) {
-        self.process.holds(&ends.from);
+    fn accept_session(&mut self, pipes: LinkPipes) {
+        self.process.close_on_exit(Arc::<SimPipe>::clone(&pipes.from));
         let hello = ToController::Hello {
             version: VERSION,
             release: "simulated".to_owned(),
@@ -265,33 +250,33 @@ impl Prober {
         };
         let mut outbox = Outbox::default();
         outbox.message(hello);
-        let heard = self.site.nanos();
-        let (protocol, ledger) = (InboundProtocol::new(self.limits), Ledger::default());
-        self.site.with(|world| world.refusals.link());
-        self.session = Some(Session { ends, protocol, ledger, outbox, heard, committed: false });
+        let heard = self.sim.nanos();
+        let (protocol, sent_checks) = (InboundProtocol::new(self.limits), SentChecks::default());
+        self.sim.with(|world| world.rejected_checks.reset_link());
+        self.session = Some(ProberSession { pipes, protocol, sent_checks, outbox, heard, committed: false });
     }
 
     /// Listens and speaks; `None` when the link is to end.
-    fn converse(&mut self, now: Nanos) -> Option<()> {
+    fn exchange_messages(&mut self, now: Nanos) -> Option<()> {
         loop {
             let Some(session) = &mut self.session else { return Some(()) };
             if session.outbox.is_clogged() {
                 break;
             }
-            let message = match session.ends.to.receive() {
+            let message = match session.pipes.to.receive() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => return None,
                 Ok(bytes) if bytes.is_empty() => return None,
                 Ok(bytes) => codec::decode::<ToProber>(&bytes).ok()?,
             };
             session.heard = now;
-            session.ledger.hear(&message);
+            session.sent_checks.record(&message);
             match session.protocol.handle(message, &mut self.configs) {
                 Ok(None) => {}
-                Ok(Some(ControllerRequest::ApplySet(set))) => self.put(set, now),
+                Ok(Some(ControllerRequest::ApplySet(set))) => self.apply_set(set, now),
                 Ok(Some(ControllerRequest::SetIntervals(paces))) => self.scheduler.set_intervals(&paces, now),
                 Err(violation) => {
-                    self.site.violated(&format!("maglevd does not keep to the protocol: {violation}"));
+                    self.sim.report_violation(&format!("maglevd does not keep to the protocol: {violation}"));
                     return None;
                 }
             }
@@ -301,9 +286,9 @@ impl Prober {
         if now.saturating_sub(session.heard) > nanos(PEER_TIMEOUT) {
             return None;
         }
-        let (process, from) = (&self.process, &session.ends.from);
+        let (process, from) = (&self.process, &session.pipes.from);
         let send = |message: &ToController| {
-            if !process.effect() {
+            if !process.take_effect() {
                 return Err(link::Error::Closed);
             }
             from.send(codec::encode(message)?).map_err(link_error)
@@ -311,26 +296,26 @@ impl Prober {
         session.outbox.flush(now, next, send).ok()
     }
 
-    fn put(&mut self, set: CheckSet, now: Nanos) {
+    fn apply_set(&mut self, set: CheckSet, now: Nanos) {
         if let Some(session) = &mut self.session {
             let is_first = !std::mem::replace(&mut session.committed, true);
-            self.site.with(|world| world.committed(&mut session.ledger, &set));
+            self.sim.with(|world| world.on_set_applied(&mut session.sent_checks, &set));
             set.apply(&mut self.scheduler, &mut session.outbox, is_first, now);
         }
     }
 }
 
-async fn readable(ends: Option<&Ends>) {
-    match ends {
-        Some(ends) => ends.to.readable().await,
+async fn readable(pipes: Option<&LinkPipes>) {
+    match pipes {
+        Some(pipes) => pipes.to.readable().await,
         None => std::future::pending().await,
     }
 }
 
 /// Room for what could not be sent.
-async fn writable(session: Option<&Session>) {
+async fn writable(session: Option<&ProberSession>) {
     match session.filter(|session| session.outbox.is_behind()) {
-        Some(session) => session.ends.from.writable().await,
+        Some(session) => session.pipes.from.writable().await,
         None => std::future::pending().await,
     }
 }

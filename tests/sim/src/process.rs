@@ -5,7 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-use super::pipe::Pipe;
+/// An end of a link that closes when its process exits.
+pub trait ClosableEnd: std::fmt::Debug + Send + Sync {
+    /// Closes it: what was written still arrives.
+    fn close(&self);
+}
 
 /// No death is planned.
 const NEVER: u64 = u64::MAX;
@@ -15,55 +19,55 @@ const NEVER: u64 = u64::MAX;
 /// What a crash leaves behind is decided by which effects came before it. So a process that dies before each of its
 /// effects in turn has died at every await point that anybody could tell from another.
 #[derive(Debug)]
-pub struct Process {
+pub struct SimProcess {
     dead: AtomicBool,
     /// How many more effects it has.
-    fuse: AtomicU64,
-    pipes: Mutex<Vec<Weak<Pipe>>>,
+    effects_left: AtomicU64,
+    pipes: Mutex<Vec<Weak<dyn ClosableEnd>>>,
     died: Notify,
 }
 
-impl Process {
+impl SimProcess {
     /// One that lives.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             dead: AtomicBool::new(false),
-            fuse: AtomicU64::new(NEVER),
+            effects_left: AtomicU64::new(NEVER),
             pipes: Mutex::default(),
             died: Notify::new(),
         })
     }
 
     /// Says whether the process may have one more effect.
-    pub fn effect(&self) -> bool {
+    pub fn take_effect(&self) -> bool {
         if self.dead.load(Ordering::Relaxed) {
             return false;
         }
-        match self.fuse.load(Ordering::Relaxed) {
+        match self.effects_left.load(Ordering::Relaxed) {
             0 => {
-                self.die();
+                self.kill();
                 false
             }
             NEVER => true,
             left => {
-                self.fuse.store(left - 1, Ordering::Relaxed);
+                self.effects_left.store(left - 1, Ordering::Relaxed);
                 true
             }
         }
     }
 
     /// It is to die when it has had so many more effects.
-    pub fn light(&self, effects: u64) {
-        self.fuse.store(effects, Ordering::Relaxed);
+    pub fn crash_after(&self, effects: u64) {
+        self.effects_left.store(effects, Ordering::Relaxed);
     }
 
     /// Its death is not planned any more.
-    pub fn spare(&self) {
-        self.light(NEVER);
+    pub fn cancel_crash(&self) {
+        self.crash_after(NEVER);
     }
 
     /// It has no effect any more, and the other ends of its pipes see that it is gone.
-    pub fn die(&self) {
+    pub fn kill(&self) {
         if self.dead.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -76,21 +80,21 @@ impl Process {
     }
 
     /// Waits for its death.
-    pub async fn death(&self) {
-        while !self.is_dead() {
+    pub async fn exited(&self) {
+        while !self.has_exited() {
             self.died.notified().await;
         }
     }
 
     /// Whether it is dead.
-    pub fn is_dead(&self) -> bool {
+    pub fn has_exited(&self) -> bool {
         self.dead.load(Ordering::Relaxed)
     }
 
     /// It has an end of this pipe.
-    pub fn holds(&self, pipe: &Arc<Pipe>) {
+    pub fn close_on_exit(&self, pipe: Arc<dyn ClosableEnd>) {
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         pipes.retain(|pipe| pipe.strong_count() > 0);
-        pipes.push(Arc::downgrade(pipe));
+        pipes.push(Arc::downgrade(&pipe));
     }
 }

@@ -8,24 +8,26 @@ use std::time::Duration;
 use tokio::runtime;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
-use super::act::act;
-use super::lives::{
-    bury_vpp, changes_all, disturbed, fair_vpp, recovery, start_controller, start_prober, start_vpp,
+use super::inject::inject;
+use super::lifecycle::{
+    recovery, reset_vpp_latency, restart_dead_vpp, start_controller, start_prober, start_vpp, tolerate_all,
+    tolerate_outage,
 };
-use super::script::Script;
-use super::site::{Operator, Site, World};
-use super::vpp;
+use super::script::FaultScript;
+use super::simulation::Simulation;
+use super::vpp_model::RunningVpp;
+use super::world::{OperatorRequest, SimWorld};
 
 /// The longest that anything is away or ill.
-const LONGEST: Duration = Duration::from_secs(25);
+const LONGEST_OUTAGE: Duration = Duration::from_secs(25);
 /// How often everything is held against what it should be, at least.
-const LOOK: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// After all is well again, nothing may happen for so long.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET_TIME: Duration = Duration::from_secs(60);
 
 /// What came of a run.
 #[derive(Debug)]
-pub struct Report {
+pub struct RunReport {
     /// What was wrong; empty if nothing was.
     pub violations: Vec<String>,
     /// What happened, line by line.
@@ -40,95 +42,95 @@ pub struct Report {
 ///
 /// # Errors
 /// There is no runtime to be had, or the script's configuration is not allowed.
-pub fn run(script: &Script) -> Result<Report, String> {
+pub fn run(script: &FaultScript) -> Result<RunReport, String> {
     let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.map_err(|error| error.to_string())?.block_on(play(script))
 }
 
-async fn play(script: &Script) -> Result<Report, String> {
-    let site = Site::new(script)?;
-    site.tell(&format!("shape  {:?}", script.shape));
-    begin(&site);
+async fn play(script: &FaultScript) -> Result<RunReport, String> {
+    let sim = Simulation::new(script)?;
+    sim.trace(&format!("shape  {:?}", script.model));
+    start(&sim);
     let story = async {
-        let mut deeds: Vec<_> = script.deeds.iter().collect();
-        deeds.sort_by_key(|(at, _)| *at);
-        for (at, deed) in deeds {
-            sleep_until(site.instant(0) + *at).await;
-            act(&site, deed).await;
+        let mut faults: Vec<_> = script.faults.iter().collect();
+        faults.sort_by_key(|(at, _)| *at);
+        for (at, fault) in faults {
+            sleep_until(sim.instant(0) + *at).await;
+            inject(&sim, fault).await;
         }
-        end(&site).await;
+        end(&sim).await;
     };
     tokio::select! {
         biased;
-        () = site.failed.notified() => {}
-        () = story => site.check(),
+        () = sim.failed.notified() => {}
+        () = story => sim.check_state(),
     }
-    if site.with(|world| !world.violations.is_empty()) {
-        show(&site).await;
+    if sim.with(|world| !world.violations.is_empty()) {
+        trace_state(&sim).await;
     }
-    let simulated = site.elapsed();
-    let (violations, trace, digest) = site.result();
+    let simulated = sim.elapsed();
+    let (violations, trace, digest) = sim.result();
     // What runs knows the site, and the site what runs.
-    site.with(World::leave);
-    Ok(Report { violations, trace, digest, simulated })
+    sim.with(SimWorld::drop_processes);
+    Ok(RunReport { violations, trace, digest, simulated })
 }
 
-fn begin(site: &Arc<Site>) {
-    changes_all(site, Duration::ZERO);
-    fair_vpp(site);
-    start_vpp(site);
-    start_prober(site);
-    start_controller(site);
-    tokio::spawn(watch(Arc::clone(site)));
-    tokio::spawn(bury_vpp(Arc::clone(site)));
-    tokio::spawn(attend(Arc::clone(site)));
+fn start(sim: &Arc<Simulation>) {
+    tolerate_all(sim, Duration::ZERO);
+    reset_vpp_latency(sim);
+    start_vpp(sim);
+    start_prober(sim);
+    start_controller(sim);
+    tokio::spawn(check_periodically(Arc::clone(sim)));
+    tokio::spawn(restart_dead_vpp(Arc::clone(sim)));
+    tokio::spawn(poll_operators(Arc::clone(sim)));
 }
 
 /// What was faulty is sound again, and everything is to become as it should be, and to stay so.
-async fn end(site: &Site) {
-    site.tell("faults end");
-    site.with(|world| {
+async fn end(sim: &Simulation) {
+    sim.trace("faults end");
+    sim.with(|world| {
         if let Some(vpp) = &mut world.vpp {
-            vpp.heal();
+            vpp.clear_faults();
         }
         if let Some(controller) = &world.controller {
-            controller.process.spare();
+            controller.process.cancel_crash();
         }
         if let Some(prober) = &world.prober {
-            prober.process.spare();
+            prober.process.cancel_crash();
         }
     });
-    disturbed(site, LONGEST);
-    let compared = site.with(|world| world.oracle.compared());
-    sleep(LONGEST + recovery(site)).await;
+    tolerate_outage(sim, LONGEST_OUTAGE);
+    let compared = sim.with(|world| world.oracle.latest_comparison());
+    sleep(LONGEST_OUTAGE + recovery(sim)).await;
     sleep_until(compared).await;
-    site.tell("all is to be well");
-    sleep(QUIET).await;
+    sim.trace("all is to be well");
+    sleep(QUIET_TIME).await;
 }
 
 /// What `maglevd` itself thinks.
-async fn show(site: &Site) {
-    let handle = site.with(|world| world.controller.as_ref().map(|c| c.handle.clone()));
-    let Some(handle) = handle else { return site.tell("state  maglevd does not run") };
+async fn trace_state(sim: &Simulation) {
+    let handle = sim.with(|world| world.controller.as_ref().map(|c| c.handle.clone()));
+    let Some(handle) = handle else { return sim.trace("state  maglevd does not run") };
     let Ok(view) = handle.view().await else { return };
     for backend in &view.backends {
         let (name, health, counter) = (&backend.name, backend.health, backend.counter);
-        site.tell(&format!("state  {name} is {health}, counter {counter}"));
+        sim.trace(&format!("state  {name} is {health}, counter {counter}"));
     }
     for frontend in &view.frontends {
         let members = frontend.pools.iter().flat_map(|pool| &pool.backends);
         let members: Vec<_> =
             members.map(|m| format!("{} {} (VPP {:?})", m.name, m.effective, m.in_vpp)).collect();
         let (name, state, released) = (&frontend.name, frontend.state, frontend.startup_done);
-        site.tell(&format!("state  {name} is {state}, released {released}: {}", members.join(", ")));
+        sim.trace(&format!("state  {name} is {state}, released {released}: {}", members.join(", ")));
     }
-    let weights = site.with(|world| world.vpp.as_ref().map(vpp::Running::weights));
-    site.tell(&format!("state  VPP has {weights:?}"));
+    let weights = sim.with(|world| world.vpp.as_ref().map(RunningVpp::weights));
+    sim.trace(&format!("state  VPP has {weights:?}"));
 }
 
 /// Lets operators ask and hear, in the order in which they came: who waits for the same thing is woken in no order.
-async fn attend(site: Arc<Site>) {
-    let mut asking: Vec<Operator> = Vec::new();
+async fn poll_operators(sim: Arc<Simulation>) {
+    let mut asking: Vec<OperatorRequest> = Vec::new();
     loop {
         let all = poll_fn(|context| {
             asking.retain_mut(|operator| operator.as_mut().poll(context).is_pending());
@@ -136,24 +138,24 @@ async fn attend(site: Arc<Site>) {
         });
         tokio::select! {
             biased;
-            () = site.asked.notified() => {}
+            () = sim.operator_waiting.notified() => {}
             () = all => {}
         }
-        asking.append(&mut site.with(|world| std::mem::take(&mut world.operators)));
+        asking.append(&mut sim.with(|world| std::mem::take(&mut world.operators)));
     }
 }
 
 /// Holds everything against what it should be, whether anything happens or not.
-async fn watch(site: Arc<Site>) {
-    let mut ticks = interval(LOOK);
+async fn check_periodically(sim: Arc<Simulation>) {
+    let mut ticks = interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        site.check();
-        let controller = site.with(|world| world.controller.take());
+        sim.check_state();
+        let controller = sim.with(|world| world.controller.take());
         if let Some(mut controller) = controller {
-            controller.complain(&site);
-            site.with(|world| world.controller = Some(controller));
+            controller.check_tasks(&sim);
+            sim.with(|world| world.controller = Some(controller));
         }
     }
 }

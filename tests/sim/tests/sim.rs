@@ -6,14 +6,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use maglev_sim::script::Script;
+use maglev_sim::script::FaultScript;
 use maglev_sim::{run, seeds, shrink};
 
 /// Number of new seeds per run.
 const NEW: u64 = 40;
 
 /// Runs a script. A failing script is shrunk before it is reported.
-fn passes(script: &Script) {
+fn passes(script: &FaultScript) {
     let report = run(script).unwrap();
     if report.violations.is_empty() {
         return;
@@ -36,13 +36,13 @@ fn recorded_seeds_pass() {
 fn new_seeds_pass() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let first = now.as_secs() << 16;
-    (first..first + NEW).for_each(|seed| passes(&Script::draw(seed, None)));
+    (first..first + NEW).for_each(|seed| passes(&FaultScript::draw(seed, None)));
 }
 
 #[test]
 fn same_seed_gives_same_run() {
     for seed in 0..4 {
-        let script = Script::draw(seed, None);
+        let script = FaultScript::draw(seed, None);
         let (one, other) = (run(&script).unwrap(), run(&script).unwrap());
         let differs = one.trace.iter().zip(&other.trace).find(|(one, other)| one != other);
         assert_eq!(differs, None, "seed {seed}");

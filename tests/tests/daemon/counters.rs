@@ -104,7 +104,7 @@ fn refused_vip_listing_is_retried_at_sync() {
     let Some(sim) = fixture.sim_or_skip("refused_vip_listing_is_retried_at_sync") else {
         return;
     };
-    sim.faults(|faults| faults.refuse(CliInband::NAME, -1, 1));
+    sim.set_faults(|faults| faults.reject(CliInband::NAME, -1, 1));
     let mut config = fixture.config();
     config.lb = "sync-interval: 1s".to_owned();
     let maglevd = fixture.setup(&config).start();
@@ -204,13 +204,13 @@ fn invalid_stats_segment_is_rejected_and_reopened() {
     send(&fixture, 10);
     let there = |found: &Result<_, _>| vip_packets(found).is_some_and(|p| p.next == 9);
     until(&maglevd, "10 packets", there).unwrap();
-    sim.faults(|faults| faults.stats_size = Some(5000));
+    sim.set_faults(|faults| faults.stats_size = Some(5000));
     until(&maglevd, "no counters", unavailable).unwrap_err();
-    sim.faults(|faults| faults.stats_size = None);
+    sim.set_faults(|faults| faults.stats_size = None);
     until(&maglevd, "10 packets", there).unwrap();
-    sim.faults(|faults| faults.stats_restless = true);
+    sim.set_faults(|faults| faults.stats_always_changing = true);
     until(&maglevd, "no counters", unavailable).unwrap_err();
-    sim.faults(|faults| faults.stats_restless = false);
-    sim.shift_stats();
+    sim.set_faults(|faults| faults.stats_always_changing = false);
+    sim.relocate_stats();
     until(&maglevd, "10 packets", there).unwrap();
 }

@@ -37,7 +37,7 @@ fn failover_raises_weights_before_lowering() {
     let Some(sim) = fixture.sim_or_skip("failover_raises_weights_before_lowering") else { return };
     fixture.servers.http[0].answer(503);
     fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
-    sim.forget_calls();
+    sim.clear_calls();
     fixture.servers.http[1].answer(503);
     fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
     let writes = fixture.observer().writes();

@@ -1,11 +1,11 @@
-//! Faults of VPP.
+//! InjectedFaults of VPP.
 
 use maglev_lab::PATIENCE;
 use maglev_lab::vpp_observer::host;
 use maglev_proto::v1::BackendState;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, Vip};
-use maglev_vppsim::{Faults, Spoil};
+use maglev_vppsim::{InjectedFaults, ReplyCorruption};
 
 use crate::{BACKENDS, VIP, WebFixture, web_vip};
 
@@ -43,8 +43,8 @@ fn unsupported_vpp_is_refused_until_replaced() {
     let Some(sim) = fixture.sim_or_skip("unsupported_vpp_is_refused_until_replaced") else {
         return;
     };
-    sim.faults(|faults| {
-        faults.omit = vec!["lb_as_set_weight"];
+    sim.set_faults(|faults| {
+        faults.omitted_messages = vec!["lb_as_set_weight"];
         faults.version = Some("26.02-release".to_owned());
     });
     let mut maglevd = fixture.setup(fixture.config()).start();
@@ -52,7 +52,7 @@ fn unsupported_vpp_is_refused_until_replaced() {
     assert!(line.contains("ERROR") && line.contains("26.02-release"), "{line}");
     maglevd.until_up(&BACKENDS);
     assert_eq!(fixture.observer().writes(), Vec::<String>::new());
-    sim.faults(|faults| *faults = Faults::default());
+    sim.set_faults(|faults| *faults = InjectedFaults::default());
     sim.restart().unwrap();
     fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
 }
@@ -62,9 +62,16 @@ fn malformed_vpp_replies_still_converge() {
     let fixture = WebFixture::new();
     let Some(sim) = fixture.sim_or_skip("malformed_vpp_replies_still_converge") else { return };
     let _maglevd = fixture.settled();
-    let spoils = [Spoil::Context, Spoil::Kind, Spoil::Short, Spoil::Giant, Spoil::Lost, Spoil::Preceded];
+    let spoils = [
+        ReplyCorruption::WrongContext,
+        ReplyCorruption::WrongType,
+        ReplyCorruption::Truncated,
+        ReplyCorruption::Oversized,
+        ReplyCorruption::Missing,
+        ReplyCorruption::PrecededByUnknownByUnknown,
+    ];
     for (spoil, well) in spoils.into_iter().zip([false, true].into_iter().cycle()) {
-        sim.faults(|faults| faults.spoil = Some(spoil));
+        sim.set_faults(|faults| faults.corrupt_reply = Some(spoil));
         fixture.servers.http[0].answer(if well { 200 } else { 503 });
         let weights = if well { fixture.weights(10, 5, 0) } else { fixture.weights(0, 5, 0) };
         assert!(
@@ -82,7 +89,7 @@ fn refused_step_is_reported_and_retried() {
     let fixture = WebFixture::new();
     let Some(sim) = fixture.sim_or_skip("refused_step_is_reported_and_retried") else { return };
     let mut maglevd = fixture.settled();
-    sim.faults(|faults| faults.refuse("lb_as_set_weight", -1, 1));
+    sim.set_faults(|faults| faults.reject("lb_as_set_weight", -1, 1));
     fixture.servers.http[0].answer(503);
     maglevd.until("the refusal", |event| matches!(event, Event::SyncFailure(_)));
     fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);

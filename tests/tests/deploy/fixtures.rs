@@ -122,7 +122,7 @@ impl PackageFixture {
     /// Clears the recorded writes to VPP.
     pub fn forget_writes(&self) {
         if let Some(sim) = self.vpp.sim() {
-            sim.forget_calls();
+            sim.clear_calls();
         }
     }
 

@@ -17,7 +17,7 @@ use maglev_lab::metrics::Scrape;
 use maglev_lab::process::Process;
 use maglev_lab::vpp_observer::Weights;
 use maglev_proto::v1::BackendState;
-use maglev_vppsim::{STATS_SEGMENT, Sim};
+use maglev_vppsim::{STATS_SEGMENT, VppSimulator};
 use nix::unistd::Pid;
 
 /// A [`WebFixture`] with the simulated VPP, a configuration that verifies VPP every second, and metrics.
@@ -98,7 +98,7 @@ impl ProcessFixture {
         BACKENDS.map(|name| of(name).unwrap_or_default()).into_iter().fold(f64::INFINITY, f64::min)
     }
 
-    pub fn sim(&self) -> &Sim {
+    pub fn sim(&self) -> &VppSimulator {
         self.vpp.sim().unwrap()
     }
 

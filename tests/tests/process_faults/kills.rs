@@ -107,7 +107,7 @@ fn repeatedly_killed_vpp_is_refilled() {
     for _ in 0..rounds() {
         fixture.vpp.kill();
         maglevd.until_vpp(false);
-        fixture.sim().forget_calls();
+        fixture.sim().clear_calls();
         recovery.time(|| {
             fixture.vpp.boot().unwrap();
             fixture.until_weights(10, 5, 0);
@@ -132,8 +132,8 @@ fn vpp_killed_while_filling_is_refilled() {
     for messages in (1..=14).cycle().take(rounds() as usize) {
         fixture.vpp.kill();
         maglevd.until_vpp(false);
-        fixture.sim().forget_calls();
-        fixture.sim().faults(|faults| faults.drop_after = Some(messages));
+        fixture.sim().clear_calls();
+        fixture.sim().set_faults(|faults| faults.drop_after = Some(messages));
         fixture.vpp.boot().unwrap();
         // The simulator disconnects, then dies, and the next instance is empty.
         assert!(
@@ -142,7 +142,7 @@ fn vpp_killed_while_filling_is_refilled() {
             fixture.sim().calls()
         );
         fixture.vpp.kill();
-        fixture.sim().faults(|faults| faults.drop_after = None);
+        fixture.sim().set_faults(|faults| faults.drop_after = None);
         recovery.time(|| {
             fixture.vpp.boot().unwrap();
             fixture.until_weights(10, 5, 0);

@@ -8,14 +8,14 @@ use maglev_ipc::message::MAX_BATCH;
 use maglev_ipc::{CheckId, Outcome, OutcomeCode, OutcomeDetail, ToController, VERSION, codec};
 use maglev_lab::fake_peer::FakeProber;
 use maglev_proto::v1::BackendState;
-use maglev_vppsim::Inspection;
+use maglev_vppsim::VppInspection;
 
 use crate::fixtures::{
     BACKENDS, ProcessFixture, Recovery, assert_nothing_went_down, memory, open_descriptors, until,
     until_at_most_open,
 };
 
-fn clients(vpp: &Inspection<'_>) -> usize {
+fn clients(vpp: &VppInspection<'_>) -> usize {
     vpp.clients()
 }
 
@@ -24,7 +24,7 @@ fn mute_vpp_is_retried_without_leaks() {
     let fixture = ProcessFixture::new();
     let mut maglevd = fixture.settled();
     let (written, open) = (fixture.writes(), open_descriptors(maglevd.process.pid()).len());
-    fixture.sim().faults(|faults| faults.mute = true);
+    fixture.sim().set_faults(|faults| faults.drop_replies = true);
     maglevd.until_vpp(false);
     fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
@@ -37,7 +37,7 @@ fn mute_vpp_is_retried_without_leaks() {
     assert!(open_descriptors(maglevd.process.pid()).len() <= open + 1);
     let mut recovery = Recovery::new();
     recovery.time(|| {
-        fixture.sim().faults(|faults| faults.mute = false);
+        fixture.sim().set_faults(|faults| faults.drop_replies = false);
         fixture.until_weights(0, 5, 0);
     });
     until_at_most_open(&maglevd.process, open);

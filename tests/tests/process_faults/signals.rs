@@ -89,7 +89,7 @@ fn sigterm_while_filling_vpp_exits_cleanly() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         fixture.vpp.kill();
         maglevd.until_vpp(false);
-        fixture.sim().forget_calls();
+        fixture.sim().clear_calls();
         fixture.vpp.boot().unwrap();
         // VPP is partly filled.
         assert!(fixture.sim().wait_for(PATIENCE, |vpp| vpp.count("lb_add_del_vip_v2") > 0));

@@ -12,7 +12,7 @@ use maglev_lab::host::Host;
 use maglev_lab::maglevd::Maglevd;
 use maglev_lab::{PATIENCE, skip};
 use maglev_proto::v1::BackendState;
-use maglev_vppsim::Inspection;
+use maglev_vppsim::VppInspection;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::fixtures::{BACKENDS, ProcessFixture, Recovery, memory, repetitions, until};
@@ -75,7 +75,7 @@ fn flap(server: &BackendServer, ended: &AtomicBool) {
     (0..FLAPPING).for_each(|number| server.state.set_health(number, BackendHealth::Healthy));
 }
 
-fn raised(vpp: &Inspection<'_>) -> usize {
+fn raised(vpp: &VppInspection<'_>) -> usize {
     let vips = vpp.vips();
     vips.iter().flat_map(|vip| &vip.servers).filter(|server| server.weight > 0).count()
 }
@@ -116,7 +116,7 @@ fn flap_storm_keeps_memory_and_detection() {
     let mut maglevd = fixture.setup(&config(&fixture)).env("MALLOC_ARENA_MAX", "1").start();
     maglevd.until_up(&BACKENDS);
     let all_servers = FLAPPING as usize + 2;
-    let is_full = |vpp: &Inspection<'_>| raised(vpp) == all_servers;
+    let is_full = |vpp: &VppInspection<'_>| raised(vpp) == all_servers;
     until("all to have weight", || fixture.sim().inspect(raised), |&now| now == all_servers);
 
     let [mut down, mut up] = [Recovery::new(), Recovery::new()];

@@ -1,15 +1,15 @@
-//! The commands of VPP's command line that tests look at, in VPP's own shapes.
+//! The commands of VPP's command line that tests use, in VPP's own format.
 
 use std::fmt::Write;
 
 use maglev_vpp::message::Encap;
 
-use super::plugin::Plugin;
+use super::plugin::LbPlugin;
 use super::state::VipState;
 
-/// Runs `command`; `version` is what VPP says of its own. Returns the return value and the text.
+/// Runs `command`, and returns the return value and the text. `version` is the version that VPP reports.
 #[must_use]
-pub fn run(plugin: &Plugin, version: &str, command: &str) -> (i32, String) {
+pub fn run(plugin: &LbPlugin, version: &str, command: &str) -> (i32, String) {
     let words: Vec<&str> = command.split_whitespace().collect();
     let text = match words.as_slice() {
         ["show", "version"] => {
@@ -21,13 +21,13 @@ pub fn run(plugin: &Plugin, version: &str, command: &str) -> (i32, String) {
         ["show", rest @ ..] => return (-1, format!("show: unknown input `{}'\n", rest.join(" "))),
         _ => return (-1, format!("unknown input `{command}'\n")),
     };
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     (0, text.unwrap_or_default())
 }
 
-type Shown = Result<String, std::fmt::Error>;
+type TextResult = Result<String, std::fmt::Error>;
 
-fn show_lb(plugin: &Plugin) -> Shown {
+fn show_lb(plugin: &LbPlugin) -> TextResult {
     let conf = &plugin.conf;
     let mut out = String::new();
     writeln!(out, "lb_main ip4-src-address: {} ", conf.ip4_src)?;
@@ -41,11 +41,11 @@ fn show_lb(plugin: &Plugin) -> Shown {
     Ok(out)
 }
 
-fn show_vips(plugin: &Plugin) -> Shown {
+fn show_vips(plugin: &LbPlugin) -> TextResult {
     let mut out = String::new();
-    for (_, vip) in plugin.shown_vips() {
+    for (_, vip) in plugin.visible_vips() {
         let removed = if vip.used { "" } else { " removed" };
-        write!(out, "{} {}", kind(vip), vip.key.network.proper_prefix())?;
+        write!(out, "{} {}", kind(vip), vip.key.network.fib_prefix())?;
         write!(out, " new_size:{} #as:{}{removed}", vip.table_length, vip.servers.len())?;
         if vip.key.port != 0 {
             write!(out, "  protocol:{} port:{} ", vip.key.protocol, vip.key.port)?;
@@ -59,12 +59,12 @@ fn show_vips(plugin: &Plugin) -> Shown {
     Ok(out)
 }
 
-fn show_vips_verbose(plugin: &Plugin) -> Shown {
+fn show_vips_verbose(plugin: &LbPlugin) -> TextResult {
     let mut out = String::new();
-    for (index, vip) in plugin.shown_vips() {
+    for (index, vip) in plugin.visible_vips() {
         let removed = if vip.used { "" } else { " removed" };
         let sticky = if vip.src_ip_sticky { " src_ip_sticky" } else { "" };
-        let prefix = vip.key.network.proper_prefix();
+        let prefix = vip.key.network.fib_prefix();
         writeln!(out, " {} [{index}] {prefix}{sticky}{removed}", kind(vip))?;
         writeln!(out, "  new_size:{}", vip.table_length)?;
         if vip.key.port != 0 {
@@ -72,7 +72,7 @@ fn show_vips_verbose(plugin: &Plugin) -> Shown {
         }
         match vip.family.encap {
             Encap::L3dsr => writeln!(out, "  dscp:{}", vip.dscp_or_type)?,
-            // VPP forgets the end of this line.
+            // VPP omits the end of this line.
             _ if vip.family.is_nat() => write!(out, "  {}", nat(vip))?,
             _ => {}
         }
@@ -87,13 +87,13 @@ fn show_vips_verbose(plugin: &Plugin) -> Shown {
     Ok(out)
 }
 
-fn show_servers(plugin: &Plugin, vip: &VipState, out: &mut String) -> std::fmt::Result {
+fn show_servers(plugin: &LbPlugin, vip: &VipState, out: &mut String) -> std::fmt::Result {
     for (index, buckets) in plugin.buckets(vip) {
         let Some(server) = plugin.servers.get(index) else { continue };
         let address = std::net::IpAddr::from(server.address);
         let state = if server.used { "used" } else { " removed" };
         write!(out, "    {address} weight:{} buckets:{buckets}", server.weight)?;
-        writeln!(out, " flows:{} dpo:{} {state}", plugin.references(index), server.stats_index)?;
+        writeln!(out, " flows:{} dpo:{} {state}", plugin.flow_count(index), server.stats_index)?;
     }
     Ok(())
 }

@@ -1,93 +1,94 @@
-//! What a test may make the simulator do wrong.
+//! Faults that a test injects into the simulator.
 
 use std::time::Duration;
 
-/// The faults in force. Set them with [`super::Sim::faults`].
+/// The injected faults. Set them with [`super::VppSimulator::set_faults`].
 #[derive(Clone, Debug, Default)]
-pub struct Faults {
-    /// Each answer comes so late.
+pub struct InjectedFaults {
+    /// Delay of each reply.
     pub delay: Duration,
-    /// Nothing is read or answered, as by a stopped process. What was sent meanwhile is handled afterwards.
+    /// VPP reads and answers nothing, as a stopped process. It handles the pending messages afterwards.
     pub hang: bool,
-    /// Connections are accepted and read, and never answered.
-    pub mute: bool,
-    /// Connections wait in the listening socket's queue.
+    /// Connections are accepted and read, and get no reply.
+    pub drop_replies: bool,
+    /// Connections wait in the backlog of the listening socket.
     pub pause_accept: bool,
-    /// The connection is dropped after so many more messages, the last of which is handled and not answered.
+    /// Number of messages after which the connection closes. The last one is handled without a reply.
     pub drop_after: Option<usize>,
-    /// Requests that are refused without being looked at.
-    pub refusals: Vec<Refusal>,
-    /// Messages by name, without checksum, that the table lacks.
-    pub omit: Vec<&'static str>,
-    /// Messages by name, without checksum, that the table has with another checksum.
+    /// Requests that are rejected unread.
+    pub rejections: Vec<RequestRejection>,
+    /// Names of messages, without checksum, that the message table lacks.
+    pub omitted_messages: Vec<&'static str>,
+    /// Names of messages, without checksum, that the message table lists with another checksum.
     pub wrong_crc: Vec<&'static str>,
-    /// VPP is always about to change the layout of its stats segment.
-    pub stats_restless: bool,
-    /// The stats segment ends after so many bytes.
+    /// The stats segment always shows a change of layout in progress.
+    pub stats_always_changing: bool,
+    /// Size in bytes to which the stats segment is truncated.
     pub stats_size: Option<u64>,
-    /// What VPP calls its version.
+    /// Version that VPP reports.
     pub version: Option<String>,
-    /// What is wrong with the next answer.
-    pub spoil: Option<Spoil>,
+    /// Corruption of the next reply.
+    pub corrupt_reply: Option<ReplyCorruption>,
 }
 
-/// Refuses a request.
+/// A rejection of requests.
 #[derive(Clone, Debug)]
-pub struct Refusal {
-    /// The request's name, without checksum.
+pub struct RequestRejection {
+    /// Name of the request, without checksum.
     pub name: &'static str,
-    /// What is answered.
+    /// Return value of the reply.
     pub retval: i32,
-    /// How often.
+    /// Number of requests to reject.
     pub times: usize,
 }
 
-/// Something wrong with an answer.
+/// A corruption of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spoil {
-    /// It answers nobody's question.
-    Context,
-    /// It is of another kind than the question.
-    Kind,
-    /// It ends in the middle.
-    Short,
-    /// It announces more bytes than anybody would read.
-    Giant,
-    /// It does not come.
-    Lost,
-    /// It comes with a message of no known kind before it.
-    Preceded,
+pub enum ReplyCorruption {
+    /// Its context matches no request.
+    WrongContext,
+    /// It is of another type than the request expects.
+    WrongType,
+    /// It is cut short.
+    Truncated,
+    /// It announces more bytes than a client accepts.
+    Oversized,
+    /// It is not sent.
+    Missing,
+    /// A message of unknown type precedes it.
+    PrecededByUnknown,
 }
 
-impl Faults {
-    /// Refuses the next `times` requests of `name`.
-    pub fn refuse(&mut self, name: &'static str, retval: i32, times: usize) {
-        self.refusals.push(Refusal { name, retval, times });
+impl InjectedFaults {
+    /// Rejects the next `times` requests of `name`.
+    pub fn reject(&mut self, name: &'static str, retval: i32, times: usize) {
+        self.rejections.push(RequestRejection { name, retval, times });
     }
 
-    /// The return value that `name` is refused with this time.
-    pub(super) fn refusal(&mut self, name: &str) -> Option<i32> {
-        let refusal = self.refusals.iter_mut().find(|refusal| refusal.name == name && refusal.times > 0)?;
-        refusal.times -= 1;
-        Some(refusal.retval)
+    /// Returns the return value for `name` if it is rejected this time.
+    pub(super) fn take_rejection(&mut self, name: &str) -> Option<i32> {
+        let rejection =
+            self.rejections.iter_mut().find(|rejection| rejection.name == name && rejection.times > 0)?;
+        rejection.times -= 1;
+        Some(rejection.retval)
     }
 }
 
-/// Applies `spoil` to `frame`.
-pub(super) fn spoil(spoil: Spoil, frame: &mut Vec<u8>) {
+/// Corrupts `frame`.
+pub(super) fn corrupt(how: ReplyCorruption, frame: &mut Vec<u8>) {
     const ID: usize = 16;
     const CONTEXT: usize = 18;
-    match spoil {
-        Spoil::Context => frame[CONTEXT] ^= 0x55,
-        Spoil::Kind => frame[ID + 1] ^= 1,
-        Spoil::Short => {
+    match how {
+        ReplyCorruption::WrongContext => frame[CONTEXT] ^= 0x55,
+        ReplyCorruption::WrongType => frame[ID + 1] ^= 1,
+        ReplyCorruption::Truncated => {
             frame.truncate(CONTEXT + 4);
             let length = (frame.len() - ID) as u32;
             frame[8..12].copy_from_slice(&length.to_be_bytes());
         }
-        Spoil::Giant => frame[8..12].fill(0x7f),
-        Spoil::Lost => frame.clear(),
-        Spoil::Preceded => {
+        ReplyCorruption::Oversized => frame[8..12].fill(0x7f),
+        ReplyCorruption::Missing => frame.clear(),
+        ReplyCorruption::PrecededByUnknown => {
             let mut event = frame.clone();
             event[ID..CONTEXT].fill(0xff);
             event[CONTEXT] ^= 0x55;

@@ -1,4 +1,4 @@
-//! The routes that the lb plugin makes in VPP's default tables, and what a look-up says of them.
+//! The routes of the lb plugin in VPP's default tables, and their lookup.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,11 +7,11 @@ use maglev_vpp::message::{IpRouteLookupV2, IpRouteLookupV2Reply, Path, Prefix, S
 
 use maglev_vpp::stats::Traffic;
 
-use super::key::{Address, Network};
-use super::plugin::{Crash, error};
-use super::pool::Pool;
+use super::crash::{VppCrash, error};
+use super::slot_pool::SlotPool;
+use super::vip_key::{VppAddress, VppPrefix};
 
-/// Sources beyond [`SOURCE_INTERFACE`]. That of the plugin depends on the build.
+/// Sources besides [`SOURCE_INTERFACE`]. The plugin's number depends on the build.
 const SOURCE_LB: u8 = 23;
 const SOURCE_RECURSIVE: u8 = 18;
 const SOURCE_DEFAULT: u8 = 20;
@@ -20,7 +20,7 @@ const NORMAL: u32 = 0;
 const LOCAL: u32 = 1;
 const DROP: u32 = 2;
 
-/// What VPP drops from the start.
+/// Prefixes that VPP drops by default.
 const BUILT_IN: [(IpAddr, u8); 7] = [
     (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
     (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 32),
@@ -31,16 +31,16 @@ const BUILT_IN: [(IpAddr, u8); 7] = [
     (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
 ];
 
-/// Routes, and why they are there.
+/// Routes, with their sources.
 #[derive(Debug)]
 pub struct Fib {
-    routes: BTreeMap<Prefix, Route>,
-    /// Its slots are the stats indexes. VPP shares their numbers among more objects than routes.
-    stats: Pool<()>,
+    routes: BTreeMap<Prefix, FibRoute>,
+    /// Its slots are the stats indexes. VPP shares these numbers with objects other than routes.
+    stats: SlotPool<()>,
 }
 
 #[derive(Debug, Default)]
-struct Route {
+struct FibRoute {
     stats_index: u32,
     built_in: bool,
     interface: bool,
@@ -52,7 +52,7 @@ struct Route {
 
 impl Default for Fib {
     fn default() -> Self {
-        let mut fib = Self { routes: BTreeMap::new(), stats: Pool::default() };
+        let mut fib = Self { routes: BTreeMap::new(), stats: SlotPool::default() };
         for (address, len) in BUILT_IN {
             fib.route(Prefix { address, len }).built_in = true;
         }
@@ -61,55 +61,55 @@ impl Default for Fib {
 }
 
 impl Fib {
-    /// An address of one of VPP's interfaces.
+    /// Adds an interface address.
     pub fn add_interface(&mut self, address: IpAddr) {
         self.route(Prefix::host(address)).interface = true;
     }
 
-    /// It is none any more.
+    /// Removes an interface address.
     pub fn remove_interface(&mut self, address: IpAddr) {
         let prefix = Prefix::host(address);
         self.route(prefix).interface = false;
-        self.forget_unused(prefix);
+        self.remove_unused(prefix);
     }
 
-    /// A VIP. All ports of a network share its route.
-    pub fn add_vip(&mut self, network: Network) {
-        self.route(network.proper_prefix()).vips += 1;
+    /// Adds a VIP. All ports of a network share one route.
+    pub fn add_vip(&mut self, network: VppPrefix) {
+        self.route(network.fib_prefix()).vips += 1;
     }
 
-    /// See [`Fib::add_vip`].
-    pub fn remove_vip(&mut self, network: Network) {
-        self.release(network.proper_prefix(), |route| &mut route.vips);
+    /// Removes a VIP. See [`Fib::add_vip`].
+    pub fn remove_vip(&mut self, network: VppPrefix) {
+        self.remove_reference(network.fib_prefix(), |route| &mut route.vips);
     }
 
-    /// A server, of however many VIPs. Its route leads nowhere until the address resolves.
-    pub fn add_server(&mut self, address: Address) -> u32 {
+    /// Adds a server for one more VIP. Its route leads nowhere until the address resolves.
+    pub fn add_server(&mut self, address: VppAddress) -> u32 {
         let route = self.route(Prefix::host(address.into()));
         route.servers += 1;
         route.stats_index
     }
 
-    /// See [`Fib::add_server`].
-    pub fn remove_server(&mut self, address: Address) {
-        self.release(Prefix::host(address.into()), |route| &mut route.servers);
+    /// Removes a server of one VIP. See [`Fib::add_server`].
+    pub fn remove_server(&mut self, address: VppAddress) {
+        self.remove_reference(Prefix::host(address.into()), |route| &mut route.servers);
     }
 
-    /// Counts packets that arrive for a VIP's network. Says whether they go to the VIP.
-    pub fn arrive(&mut self, network: Network, traffic: Traffic) -> bool {
-        let Some(route) = self.routes.get_mut(&network.proper_prefix()) else { return false };
+    /// Counts packets to a VIP's network. Returns true if they reach the VIP.
+    pub fn count_to_vip(&mut self, network: VppPrefix, traffic: Traffic) -> bool {
+        let Some(route) = self.routes.get_mut(&network.fib_prefix()) else { return false };
         add(&mut route.to, traffic);
-        route.best_source() == SOURCE_LB
+        route.winning_source() == SOURCE_LB
     }
 
     /// Counts packets that the plugin sends to a server.
-    pub fn pass(&mut self, server: Address, traffic: Traffic) {
+    pub fn count_to_server(&mut self, server: VppAddress, traffic: Traffic) {
         if let Some(route) = self.routes.get_mut(&Prefix::host(server.into())) {
             add(&mut route.via, traffic);
         }
     }
 
-    /// The counters of all routes by their stats index, of what arrived for them and what passed through them.
+    /// Returns the counters of all routes by stats index: packets to them, and packets through them.
     #[must_use]
     pub fn counters(&self) -> [Vec<Traffic>; 2] {
         let length = self.stats.all().count();
@@ -121,48 +121,52 @@ impl Fib {
         counters
     }
 
-    /// Answers a look-up.
+    /// Answers a route lookup.
     ///
     /// # Errors
     /// VPP does not check the length of the prefix.
-    pub fn look_up(&self, request: &IpRouteLookupV2) -> Result<IpRouteLookupV2Reply, Crash> {
-        Network::new(&request.prefix)?;
+    pub fn lookup_route(&self, request: &IpRouteLookupV2) -> Result<IpRouteLookupV2Reply, VppCrash> {
+        VppPrefix::new(&request.prefix)?;
         if request.table_id != 0 {
-            return Ok(nothing(error::NO_SUCH_FIB));
+            return Ok(lookup_failure(error::NO_SUCH_FIB));
         }
         let wanted = request.prefix.masked();
         let found =
             if request.exact == 0 { self.longest_match(&wanted) } else { self.routes.get_key_value(&wanted) };
-        let Some((prefix, route)) = found else { return Ok(nothing(error::NO_SUCH_ENTRY)) };
+        let Some((prefix, route)) = found else { return Ok(lookup_failure(error::NO_SUCH_ENTRY)) };
         Ok(IpRouteLookupV2Reply {
             retval: 0,
             table_id: 0,
             stats_index: route.stats_index,
             prefix: *prefix,
-            source: route.best_source(),
+            source: route.winning_source(),
             paths: vec![path(self.kind(prefix, route), wanted.address.is_ipv6())],
         })
     }
 
-    /// What becomes of packets. A server's own route leads where the route around it does.
-    fn kind(&self, prefix: &Prefix, route: &Route) -> u32 {
-        match route.best_source() {
+    /// Returns the kind of a route's path. A server's own route follows the covering route.
+    fn kind(&self, prefix: &Prefix, route: &FibRoute) -> u32 {
+        match route.winning_source() {
             SOURCE_INTERFACE => LOCAL,
             SOURCE_LB => NORMAL,
             SOURCE_RECURSIVE => {
-                let around = self.covering(prefix).filter(|(other, _)| *other != prefix);
+                let around = self.covering_routes(prefix).filter(|(other, _)| *other != prefix);
                 let closest = around.max_by_key(|(other, _)| other.len);
-                if closest.is_some_and(|(_, route)| route.best_source() == SOURCE_LB) { NORMAL } else { DROP }
+                if closest.is_some_and(|(_, route)| route.winning_source() == SOURCE_LB) {
+                    NORMAL
+                } else {
+                    DROP
+                }
             }
             _ => DROP,
         }
     }
 
-    fn longest_match(&self, wanted: &Prefix) -> Option<(&Prefix, &Route)> {
-        self.covering(wanted).max_by_key(|(prefix, _)| prefix.len)
+    fn longest_match(&self, wanted: &Prefix) -> Option<(&Prefix, &FibRoute)> {
+        self.covering_routes(wanted).max_by_key(|(prefix, _)| prefix.len)
     }
 
-    fn covering(&self, wanted: &Prefix) -> impl Iterator<Item = (&Prefix, &Route)> {
+    fn covering_routes(&self, wanted: &Prefix) -> impl Iterator<Item = (&Prefix, &FibRoute)> {
         let covers = |prefix: &Prefix| {
             prefix.address.is_ipv4() == wanted.address.is_ipv4()
                 && prefix.len <= wanted.len
@@ -171,22 +175,22 @@ impl Fib {
         self.routes.iter().filter(move |(prefix, _)| covers(prefix))
     }
 
-    fn route(&mut self, prefix: Prefix) -> &mut Route {
+    fn route(&mut self, prefix: Prefix) -> &mut FibRoute {
         let stats = &mut self.stats;
-        self.routes.entry(prefix).or_insert_with(|| Route {
+        self.routes.entry(prefix).or_insert_with(|| FibRoute {
             stats_index: u32::try_from(stats.insert(|_| ())).unwrap_or(u32::MAX),
-            ..Route::default()
+            ..FibRoute::default()
         })
     }
 
-    fn release(&mut self, prefix: Prefix, count: impl FnOnce(&mut Route) -> &mut usize) {
+    fn remove_reference(&mut self, prefix: Prefix, count: impl FnOnce(&mut FibRoute) -> &mut usize) {
         let Some(route) = self.routes.get_mut(&prefix) else { return };
         let count = count(route);
         *count = count.saturating_sub(1);
-        self.forget_unused(prefix);
+        self.remove_unused(prefix);
     }
 
-    fn forget_unused(&mut self, prefix: Prefix) {
+    fn remove_unused(&mut self, prefix: Prefix) {
         let Some(route) = self.routes.get(&prefix) else { return };
         if !route.built_in && !route.interface && route.vips == 0 && route.servers == 0 {
             self.stats.remove(route.stats_index as usize);
@@ -195,9 +199,9 @@ impl Fib {
     }
 }
 
-impl Route {
-    /// Of its sources, the one that wins.
-    const fn best_source(&self) -> u8 {
+impl FibRoute {
+    /// Returns the source with the highest priority.
+    const fn winning_source(&self) -> u8 {
         match self {
             Self { interface: true, .. } => SOURCE_INTERFACE,
             Self { vips: 1.., .. } => SOURCE_LB,
@@ -212,7 +216,7 @@ fn add(sum: &mut Traffic, traffic: Traffic) {
     sum.bytes += traffic.bytes;
 }
 
-fn nothing(retval: i32) -> IpRouteLookupV2Reply {
+fn lookup_failure(retval: i32) -> IpRouteLookupV2Reply {
     let prefix = Prefix { address: Ipv4Addr::UNSPECIFIED.into(), len: 0 };
     IpRouteLookupV2Reply { retval, table_id: 0, stats_index: 0, prefix, source: 0, paths: Vec::new() }
 }

@@ -1,39 +1,42 @@
-//! A VPP that is not VPP: it speaks VPP's binary API over a unix socket, and keeps the lb plugin's semantics.
+//! A simulator of VPP: it serves VPP's binary API on a unix socket with the semantics of the lb plugin.
 //!
-//! What it does like VPP: the handshake and a message table whose numbers change with each life; answers to the client
-//! named in the message; silence towards unknown and short messages; the lb plugin's keys, checks and error numbers,
-//! ghosts, garbage collection, slots and the order of dumps, bucket counts, and the leftovers and slips that its
-//! answers show; route look-ups for VIPs, servers and interface addresses; `show version` and `show lb ...`; a stats
-//! segment with VPP's boot time, its heartbeat, and the counters of VIPs and routes. Inputs that kill VPP kill it as well, and loudly.
+//! It does the following as VPP does:
 //!
-//! What it does not:
+//! * The handshake, and a message table with other numbers after each restart.
+//! * Replies go to the client that the message names. Unknown and short messages get no reply.
+//! * The lb plugin's keys, checks and error numbers, its removed servers and their collection, slots, the order of dumps,
+//!   bucket counts, and stale values in its replies.
+//! * Route lookups for VIPs, servers and interface addresses; `show version` and `show lb ...`.
+//! * A stats segment with the boot time, the heartbeat, and the counters of VIPs and routes.
+//! * Inputs that crash VPP crash the simulator, and fail the test.
 //!
-//! * There are no packets. A test adds flows and counts traffic by hand, and no flow ever expires or is pushed out by
-//!   another.
-//! * It has one thread and no barrier, so no call costs more than another.
-//! * A client that does not read its answers holds up its own requests; VPP queues without bound.
-//! * Frames of more than 16 MiB and addresses of no known family close the connection or are ignored.
-//! * Prefixes that are too long always crash; in VPP some of them only go astray.
-//! * `lb_flush_vip` on a VIP that does not exist does nothing; VPP may flush another.
-//! * After many VIPs of ports have come and gone, VPP may answer the deletion of one with -6, though it is done; this
-//!   answers 0.
-//! * Stats indexes of routes are stable but not those that VPP would choose.
-//! * The stats segment has counters of one thread. It follows the plugin when somebody connects, when a test counts
-//!   traffic, and once a second; VPP's does at once. The counters of a route that is gone are 0, where VPP keeps them until
-//!   another has its index.
+//! It differs from VPP in these points:
+//!
+//! * There are no packets. A test adds flows and counts traffic by hand. No flow expires or displaces another.
+//! * It has one thread and no barrier, so all calls cost the same.
+//! * A client that does not read its replies blocks its own requests. VPP queues without bound.
+//! * Frames of more than 16 MiB close the connection. Addresses of an unknown family are ignored.
+//! * Prefixes that are too long always crash. In VPP some of them only corrupt memory.
+//! * `lb_flush_vip` on an unknown VIP does nothing. VPP may flush another VIP.
+//! * After many VIPs with ports were added and deleted, VPP may answer a successful deletion with -6. The simulator answers 0.
+//! * Stats indexes of routes are stable, but differ from VPP's.
+//! * The stats segment has counters of one thread. It is updated when a client connects, when a test counts traffic, and once a
+//!   second; VPP updates it at once. A removed route's counters are 0. VPP keeps them until another route reuses the index.
 
 pub mod cli;
+mod collection;
+pub mod crash;
 pub mod faults;
 pub mod fib;
-mod garbage;
-pub mod key;
 pub mod plugin;
-pub mod pool;
+pub mod process;
+mod segment;
 mod server;
+pub mod slot_pool;
 mod state;
-mod stats;
-pub mod view;
-pub mod world;
+mod stats_socket;
+pub mod views;
+pub mod vip_key;
 
 use std::io;
 use std::net::IpAddr;
@@ -45,283 +48,291 @@ use std::time::{Duration, Instant};
 use maglev_vpp::message::Vip;
 use maglev_vpp::stats::Traffic;
 
-pub use faults::{Faults, Refusal, Spoil};
-pub use state::Fate;
-pub use stats::STATS_SEGMENT;
-pub use view::{ServerView, VipView};
-pub use world::Call;
+pub use faults::{InjectedFaults, ReplyCorruption, RequestRejection};
+pub use process::RecordedCall;
+pub use segment::STATS_SEGMENT;
+pub use state::PacketOutcome;
+pub use views::{ServerView, VipView};
 
-use plugin::Crash;
-use server::Shared;
-use stats::Segment;
-use world::{Birth, World};
+use crash::VppCrash;
+use process::{ProcessIdentity, VppProcess};
+use segment::StatsSegment;
+use server::SharedProcess;
 
-/// A running simulator. It ends when dropped, and panics then if it had crashed and nobody asked for it.
+/// A running simulator. Dropping it ends it, and panics after a crash that the test did not wait for.
 ///
-/// It runs in threads of its own. Its methods that wait block the calling thread, so an async test that uses them needs
-/// a runtime with more than one.
-pub struct Sim {
-    shared: Arc<Shared>,
+/// It runs in its own threads. Methods that wait block the calling thread, so an async test needs a multi-threaded runtime.
+pub struct VppSimulator {
+    shared: Arc<SharedProcess>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What there is to see of a simulator at one moment.
-pub struct Inspection<'a>(&'a World);
+/// A view of the simulator at one moment.
+pub struct VppInspection<'a>(&'a VppProcess);
 
-impl Inspection<'_> {
-    /// The messages that arrived, in order; the last 100,000 of them.
+impl VppInspection<'_> {
+    /// Returns the messages that arrived, in order; at most the last 100,000.
     #[must_use]
-    pub fn calls(&self) -> Vec<Call> {
+    pub fn calls(&self) -> Vec<RecordedCall> {
         self.0.calls.iter().cloned().collect()
     }
 
-    /// How many messages of `name` arrived.
+    /// Returns the number of messages of `name` that arrived.
     #[must_use]
     pub fn count(&self, name: &str) -> u64 {
         self.0.counts.get(name).copied().unwrap_or(0)
     }
 
-    /// All VIPs, removed ones included, in the order of their slots.
+    /// Returns all VIPs by slot, including removed ones.
     #[must_use]
     pub fn vips(&self) -> Vec<VipView> {
         self.0.plugin.view()
     }
 
-    /// How many connections there are.
+    /// Returns the number of connections.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.0.lines().len()
+        self.0.connections().len()
     }
 
-    /// What VPP died of.
+    /// Returns the reason of the crash, if VPP crashed.
     #[must_use]
-    pub fn crashed(&self) -> Option<&str> {
-        self.0.crashed.as_deref()
+    pub fn crash_reason(&self) -> Option<&str> {
+        self.0.crash_reason.as_deref()
     }
 }
 
-impl Sim {
-    /// Starts with `api.sock` and `stats.sock` in `dir`, and without VIPs.
+impl VppSimulator {
+    /// Starts an empty simulator with `api.sock` and `stats.sock` in `dir`.
     ///
     /// # Errors
-    /// The sockets cannot be made.
+    /// The sockets cannot be created.
     pub fn start(dir: &Path) -> io::Result<Self> {
-        let world = World::new(Birth::now(0), Faults::default());
-        let shared = Arc::new(Shared::new(world, dir.join("api.sock"), dir.join("stats.sock")));
+        let process = VppProcess::new(ProcessIdentity::now(0), InjectedFaults::default());
+        let shared = Arc::new(SharedProcess::new(process, dir.join("api.sock"), dir.join("stats.sock")));
         let sim = Self { shared, threads: Mutex::default() };
         sim.listen()?;
         Ok(sim)
     }
 
-    /// Where clients of the API connect.
+    /// Returns the path of the API socket.
     #[must_use]
     pub fn api_socket(&self) -> PathBuf {
         self.shared.api_path.clone()
     }
 
-    /// Where readers of the counters connect.
+    /// Returns the path of the stats socket.
     #[must_use]
     pub fn stats_socket(&self) -> PathBuf {
         self.shared.stats_path.clone()
     }
 
-    /// VPP's process id.
+    /// Returns VPP's process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.shared.lock().birth.pid
+        self.shared.lock().identity.pid
     }
 
-    /// Looks at the present state.
-    pub fn inspect<T>(&self, look: impl FnOnce(&Inspection<'_>) -> T) -> T {
-        look(&Inspection(&self.shared.lock()))
+    /// Reads the current state.
+    pub fn inspect<T>(&self, look: impl FnOnce(&VppInspection<'_>) -> T) -> T {
+        look(&VppInspection(&self.shared.lock()))
     }
 
-    /// The messages that arrived, in order; the last 100,000 of them.
+    /// Returns the messages that arrived, in order; at most the last 100,000.
     #[must_use]
-    pub fn calls(&self) -> Vec<Call> {
-        Inspection(&self.shared.lock()).calls()
+    pub fn calls(&self) -> Vec<RecordedCall> {
+        VppInspection(&self.shared.lock()).calls()
     }
 
-    /// How many messages of `name` arrived.
+    /// Returns the number of messages of `name` that arrived.
     #[must_use]
     pub fn count(&self, name: &str) -> u64 {
         self.inspect(|vpp| vpp.count(name))
     }
 
-    /// Forgets the messages that arrived so far.
-    pub fn forget_calls(&self) {
-        let mut world = self.shared.lock();
-        world.calls.clear();
-        world.counts.clear();
+    /// Clears the list of messages.
+    pub fn clear_calls(&self) {
+        let mut process = self.shared.lock();
+        process.calls.clear();
+        process.counts.clear();
     }
 
-    /// All VIPs, removed ones included, in the order of their slots.
+    /// Returns all VIPs by slot, including removed ones.
     #[must_use]
     pub fn vips(&self) -> Vec<VipView> {
-        Inspection(&self.shared.lock()).vips()
+        VppInspection(&self.shared.lock()).vips()
     }
 
-    /// Waits until `predicate` holds, which is asked after each message and each change. Says whether it came to hold
-    /// within `limit`.
-    pub fn wait_for(&self, limit: Duration, mut predicate: impl FnMut(&Inspection<'_>) -> bool) -> bool {
+    /// Waits until `predicate` holds, evaluated after each message and each change. Returns false after `limit`.
+    pub fn wait_for(&self, limit: Duration, mut predicate: impl FnMut(&VppInspection<'_>) -> bool) -> bool {
         let deadline = Instant::now() + limit;
-        let mut world = self.shared.lock();
+        let mut process = self.shared.lock();
         loop {
-            if predicate(&Inspection(&world)) {
+            if predicate(&VppInspection(&process)) {
                 return true;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            world = self.shared.wait_timeout(world, left);
+            process = self.shared.wait_timeout(process, left);
         }
     }
 
-    /// Changes the faults in force.
-    pub fn faults(&self, change: impl FnOnce(&mut Faults)) {
-        let mut world = self.shared.lock();
-        change(&mut world.faults);
-        world.publish();
-        drop(world);
+    /// Changes the injected faults.
+    pub fn set_faults(&self, change: impl FnOnce(&mut InjectedFaults)) {
+        let mut process = self.shared.lock();
+        change(&mut process.faults);
+        process.publish_stats();
+        drop(process);
         self.shared.notify();
     }
 
-    /// Moves VPP's clock on, with all that VPP does in that time.
+    /// Advances VPP's clock, and runs VPP's periodic work up to then.
     pub fn advance(&self, by: Duration) {
-        self.change(|world| world.advance(by));
+        self.change(|process| process.advance(by));
     }
 
-    /// Lets a packet of a new flow to `vip` end at `server`. The flow holds on to the server's slot until it is flushed.
-    /// Says whether there are such a VIP and server.
+    /// Adds a flow to `vip` that is pinned to `server`. The flow occupies the server's slot until it is flushed. Returns false
+    /// if there is no such VIP or server.
     pub fn add_flow(&self, vip: &Vip, server: IpAddr) -> bool {
-        self.change(|world| world.plugin.add_flow(vip, server)).unwrap_or(false)
+        self.change(|process| process.plugin.add_flow(vip, server)).unwrap_or(false)
     }
 
-    /// Counts packets to `vip` that meet this `fate`, at `server` unless they are dropped. Says whether they get there.
-    pub fn count_traffic(&self, vip: &Vip, fate: Fate, server: Option<IpAddr>, traffic: Traffic) -> bool {
-        self.change(|world| {
-            let counted = world.plugin.count(vip, fate, server, traffic)?;
-            world.publish();
+    /// Counts packets to `vip` with this outcome, at `server` unless they are dropped. Returns false if they do not reach the
+    /// VIP.
+    pub fn count_traffic(
+        &self,
+        vip: &Vip,
+        outcome: PacketOutcome,
+        server: Option<IpAddr>,
+        traffic: Traffic,
+    ) -> bool {
+        self.change(|process| {
+            let counted = process.plugin.count(vip, outcome, server, traffic)?;
+            process.publish_stats();
             Ok(counted)
         })
         .unwrap_or(false)
     }
 
-    /// Moves everything in the stats segment to another place, which is another epoch.
-    pub fn shift_stats(&self) {
-        let mut world = self.shared.lock();
-        if let Some(segment) = &mut world.segment {
-            segment.shift();
+    /// Moves all vectors of the stats segment, which starts a new epoch.
+    pub fn relocate_stats(&self) {
+        let mut process = self.shared.lock();
+        if let Some(segment) = &mut process.segment {
+            segment.relocate();
         }
-        world.publish();
+        process.publish_stats();
     }
 
-    /// Gives one of VPP's interfaces an address.
+    /// Adds an address to one of VPP's interfaces.
     pub fn add_interface_address(&self, address: IpAddr) {
         self.shared.lock().plugin.add_interface(address);
     }
 
-    /// Takes it away.
+    /// Removes an address from VPP's interfaces.
     pub fn remove_interface_address(&self, address: IpAddr) {
         self.shared.lock().plugin.remove_interface(address);
     }
 
-    /// Drops all connections; VPP lives on.
+    /// Closes all connections. VPP keeps running.
     pub fn drop_connections(&self) {
-        for line in self.shared.lock().lines() {
-            line.close();
+        for connection in self.shared.lock().connections() {
+            connection.close();
         }
     }
 
-    /// Ends VPP: connections are dropped, and new ones refused until [`Sim::boot`].
+    /// Stops VPP: closes all connections, and rejects new ones until [`VppSimulator::boot`].
     pub fn kill(&self) {
-        self.shared.end_life(&mut self.shared.lock());
-        self.shared.wake_acceptor();
+        self.shared.disconnect_all(&mut self.shared.lock());
+        self.shared.wake_listener();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
-            // A thread that panicked has nothing left to end.
+            // A panicked thread needs no further cleanup.
             _ = thread.join();
         }
     }
 
-    /// Starts an empty VPP after [`Sim::kill`], or after a crash. Faults and the list of calls stay.
+    /// Starts an empty VPP after [`VppSimulator::kill`] or a crash. Faults and recorded calls are kept.
     ///
     /// # Errors
-    /// The sockets cannot be made.
+    /// The sockets cannot be created.
     pub fn boot(&self) -> io::Result<()> {
-        let mut world = self.shared.lock();
-        let mut fresh = World::new(Birth::now(world.birth.life + 1), std::mem::take(&mut world.faults));
-        fresh.calls = std::mem::take(&mut world.calls);
-        fresh.counts = std::mem::take(&mut world.counts);
-        *world = fresh;
-        drop(world);
+        let mut process = self.shared.lock();
+        let mut fresh = VppProcess::new(
+            ProcessIdentity::now(process.identity.generation + 1),
+            std::mem::take(&mut process.faults),
+        );
+        fresh.calls = std::mem::take(&mut process.calls);
+        fresh.counts = std::mem::take(&mut process.counts);
+        *process = fresh;
+        drop(process);
         self.listen()
     }
 
-    /// Restarts VPP, which is empty then, and has another process id and boot time.
+    /// Restarts VPP: empty, with another process id and boot time.
     ///
     /// # Errors
-    /// The sockets cannot be made.
+    /// The sockets cannot be created.
     pub fn restart(&self) -> io::Result<()> {
         self.kill();
         self.boot()
     }
 
-    /// What VPP died of.
+    /// Returns the reason of the crash, if VPP crashed.
     #[must_use]
-    pub fn crashed(&self) -> Option<String> {
-        self.shared.lock().crashed.clone()
+    pub fn crash_reason(&self) -> Option<String> {
+        self.shared.lock().crash_reason.clone()
     }
 
-    /// Waits until VPP dies, and says of what. The death is no failure of the test then.
+    /// Waits until VPP crashes, and returns the reason. The crash does not fail the test then.
     #[must_use]
-    pub fn expect_crash(self, limit: Duration) -> Option<String> {
-        self.wait_for(limit, |vpp| vpp.crashed().is_some());
-        self.shared.lock().crashed.take()
+    pub fn wait_for_crash(self, limit: Duration) -> Option<String> {
+        self.wait_for(limit, |vpp| vpp.crash_reason().is_some());
+        self.shared.lock().crash_reason.take()
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut World) -> Result<T, Crash>) -> Option<T> {
-        let mut world = self.shared.lock();
-        match change(&mut world) {
+    fn change<T>(&self, change: impl FnOnce(&mut VppProcess) -> Result<T, VppCrash>) -> Option<T> {
+        let mut process = self.shared.lock();
+        match change(&mut process) {
             Ok(value) => {
                 self.shared.notify();
                 Some(value)
             }
             Err(crash) => {
-                self.shared.crash(&mut world, crash);
-                drop(world);
-                self.shared.wake_acceptor();
+                self.shared.crash(&mut process, crash);
+                drop(process);
+                self.shared.wake_listener();
                 None
             }
         }
     }
 
-    /// Binds both sockets and starts the threads that accept.
+    /// Binds both sockets, and starts the accepting threads.
     fn listen(&self) -> io::Result<()> {
-        let life = {
-            let mut world = self.shared.lock();
-            world.segment = Some(Segment::new(world.birth.boot_time)?);
-            world.birth.life
+        let generation = {
+            let mut process = self.shared.lock();
+            process.segment = Some(StatsSegment::new(process.identity.boot_time)?);
+            process.identity.generation
         };
-        let stats_listener = stats::bind(&self.shared.stats_path)?;
+        let stats_listener = stats_socket::bind(&self.shared.stats_path)?;
         let listener = server::bind(&self.shared.api_path)?;
         let [for_api, for_stats] = [Arc::clone(&self.shared), Arc::clone(&self.shared)];
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        threads.push(thread::spawn(move || server::accept(&for_api, &listener, life)));
-        threads.push(thread::spawn(move || stats::serve(&for_stats, &stats_listener, life)));
+        threads.push(thread::spawn(move || server::accept(&for_api, &listener, generation)));
+        threads.push(thread::spawn(move || stats_socket::serve(&for_stats, &stats_listener, generation)));
         Ok(())
     }
 }
 
-impl Drop for Sim {
+impl Drop for VppSimulator {
     #[expect(clippy::panic, reason = "a VPP that died must not go unnoticed by the test that killed it")]
     fn drop(&mut self) {
         self.kill();
-        if let Some(reason) = self.crashed()
+        if let Some(reason) = self.crash_reason()
             && !thread::panicking()
         {
-            panic!("the simulated VPP has crashed: {reason}");
+            panic!("the simulated VPP has crash_reason: {reason}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The lb plugin, without packets: what each call does, what it returns, and what stays behind.
+//! The lb plugin without packets: the effects and return values of each call, and the stale state that it leaves.
 //!
-//! Pure: it is told the time, as VPP's uptime in whole seconds. Each method that imitates an API call returns the
-//! call's return value, or the [`Crash`] that ends VPP.
+//! Pure: the caller passes the time as VPP's uptime in whole seconds. Each method that models an API call returns the call's
+//! return value, or the [`VppCrash`] that ends VPP.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,60 +9,39 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use maglev_vpp::message::{Encap, KEEP, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, Vip};
 use maglev_vpp::stats::Traffic;
 
+use super::crash::{CallResult, VppCrash, error};
 use super::fib::Fib;
-use super::garbage;
-use super::key::{Address, Key, Network};
-use super::pool::Pool;
-use super::state::{Conf, Family, Fate, Flow, Server, VipState};
+use super::slot_pool::SlotPool;
+use super::state::{
+    COLLECTION_INTERVAL, LbParameters, LbServer, PacketOutcome, StickyFlow, VipState, VipType,
+};
+use super::vip_key::{VipKey, VppAddress, VppPrefix};
 use maglev_core::maglev::table;
 
-/// VPP's error numbers.
-pub mod error {
-    /// No such routing table.
-    pub const NO_SUCH_FIB: i32 = -3;
-    /// No such VIP, server or route.
-    pub const NO_SUCH_ENTRY: i32 = -6;
-    /// Not a power of two.
-    pub const INVALID_MEMORY_SIZE: i32 = -70;
-    /// Not the encapsulation of the prefix's other ports.
-    pub const INVALID_ARGUMENT: i32 = -73;
-    /// Exists, or collides.
-    pub const VALUE_EXIST: i32 = -81;
-    /// Not the family of the encapsulation.
-    pub const INVALID_ADDRESS_FAMILY: i32 = -97;
-}
-
-/// From here on a table of new flows does not fit VPP's memory.
+/// Lengths from here on exceed VPP's memory.
 const TABLE_TOO_LONG: u32 = 1 << 30;
-/// `type` of a NAT VIP on each of VPP's own addresses; VPP reads the field in the wrong byte order.
+/// `type` of a NAT VIP on each of VPP's own addresses. VPP reads the field in the wrong byte order.
 const NODEPORT: u32 = 0x0100_0000;
-
-/// What VPP died of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Crash(pub String);
-
-/// A call's return value: 0, or a negative error number.
-pub type Retval = Result<i32, Crash>;
 
 /// The state of the plugin.
 #[derive(Debug)]
-pub struct Plugin {
-    pub(super) conf: Conf,
-    pub(super) vips: Pool<VipState>,
-    pub(super) servers: Pool<Server>,
-    pub(super) flows: Vec<Flow>,
+pub struct LbPlugin {
+    pub(super) conf: LbParameters,
+    pub(super) vips: SlotPool<VipState>,
+    pub(super) servers: SlotPool<LbServer>,
+    pub(super) flows: Vec<StickyFlow>,
     pub(super) fib: Fib,
-    /// The flow tables are to be dropped at the next packet.
-    resized: bool,
+    /// VPP discards the flow tables at the next packet.
+    flow_table_resized: bool,
     /// (server, target port) of NAT VIPs.
-    pub(super) nat: BTreeSet<(Address, u16)>,
+    pub(super) nat: BTreeSet<(VppAddress, u16)>,
     node_ports: BTreeSet<u16>,
     pub(super) next_collection: u32,
 }
 
-impl Default for Plugin {
+impl Default for LbPlugin {
     fn default() -> Self {
-        let conf = Conf {
+        let conf = LbParameters {
             ip4_src: Ipv4Addr::BROADCAST,
             ip6_src: Ipv6Addr::from_bits(u128::MAX),
             sticky_buckets: 1024,
@@ -70,30 +49,30 @@ impl Default for Plugin {
         };
         let mut plugin = Self {
             conf,
-            vips: Pool::default(),
-            servers: Pool::default(),
+            vips: SlotPool::default(),
+            servers: SlotPool::default(),
             flows: Vec::new(),
             fib: Fib::default(),
-            resized: false,
+            flow_table_resized: false,
             nat: BTreeSet::new(),
             node_ports: BTreeSet::new(),
-            next_collection: garbage::RUN,
+            next_collection: COLLECTION_INTERVAL,
         };
         plugin.reserve_first_slots();
         plugin
     }
 }
 
-impl Plugin {
-    /// `lb_conf`.
+impl LbPlugin {
+    /// Handles `lb_conf`.
     pub fn configure(&mut self, request: &LbConf) -> i32 {
         let kept = |new, old| if new == KEEP { old } else { new };
         let sticky_buckets = kept(request.sticky_buckets, self.conf.sticky_buckets);
         if !is_power_of_two_or_zero(sticky_buckets) {
             return error::INVALID_MEMORY_SIZE;
         }
-        self.resized |= sticky_buckets != self.conf.sticky_buckets;
-        self.conf = Conf {
+        self.flow_table_resized |= sticky_buckets != self.conf.sticky_buckets;
+        self.conf = LbParameters {
             ip4_src: request.ip4_src,
             ip6_src: request.ip6_src,
             sticky_buckets,
@@ -102,21 +81,21 @@ impl Plugin {
         0
     }
 
-    /// `lb_add_del_vip_v2`.
+    /// Handles `lb_add_del_vip_v2`.
     ///
     /// # Errors
-    /// See [`Crash`].
-    pub fn add_del_vip(&mut self, request: &LbAddDelVipV2, now: u32) -> Retval {
-        let key = Key::new(&request.vip)?;
+    /// See [`VppCrash`].
+    pub fn add_del_vip(&mut self, request: &LbAddDelVipV2, now: u32) -> CallResult {
+        let key = VipKey::new(&request.vip)?;
         if request.is_del { self.delete_vip(&key, now) } else { self.add_vip(key, request, now) }
     }
 
-    /// `lb_add_del_as_v2`.
+    /// Handles `lb_add_del_as_v2`.
     ///
     /// # Errors
-    /// See [`Crash`].
-    pub fn add_del_as(&mut self, request: &LbAddDelAsV2, now: u32) -> Retval {
-        let Some(vip) = self.find_vip(&Key::new(&request.vip)?) else { return Ok(error::NO_SUCH_ENTRY) };
+    /// See [`VppCrash`].
+    pub fn add_del_as(&mut self, request: &LbAddDelAsV2, now: u32) -> CallResult {
+        let Some(vip) = self.find_vip(&VipKey::new(&request.vip)?) else { return Ok(error::NO_SUCH_ENTRY) };
         let address = request.address.into();
         if request.is_del {
             let Some(server) = self.find_server(vip, address) else { return Ok(error::NO_SUCH_ENTRY) };
@@ -131,12 +110,12 @@ impl Plugin {
         Ok(0)
     }
 
-    /// `lb_as_set_weight`.
+    /// Handles `lb_as_set_weight`.
     ///
     /// # Errors
-    /// See [`Crash`].
-    pub fn set_weight(&mut self, request: &LbAsSetWeight) -> Retval {
-        let vip = self.find_vip(&Key::new(&request.vip)?);
+    /// See [`VppCrash`].
+    pub fn set_weight(&mut self, request: &LbAsSetWeight) -> CallResult {
+        let vip = self.find_vip(&VipKey::new(&request.vip)?);
         let found = vip.and_then(|vip| Some((vip, self.find_server(vip, request.address.into())?)));
         let Some((vip, index)) = found else { return Ok(error::NO_SUCH_ENTRY) };
         match self.servers.get_any_mut(index) {
@@ -149,72 +128,72 @@ impl Plugin {
         Ok(0)
     }
 
-    /// `lb_flush_vip`. For a VIP that does not exist VPP may flush another; this does nothing.
+    /// Handles `lb_flush_vip`. For an unknown VIP VPP may flush another; this does nothing.
     ///
     /// # Errors
-    /// See [`Crash`].
-    pub fn flush_vip(&mut self, vip: &Vip) -> Retval {
-        if let Some(vip) = self.find_vip(&Key::new(vip)?) {
+    /// See [`VppCrash`].
+    pub fn flush_vip(&mut self, vip: &Vip) -> CallResult {
+        if let Some(vip) = self.find_vip(&VipKey::new(vip)?) {
             self.flows.retain(|flow| flow.vip != vip);
         }
         Ok(0)
     }
 
-    /// A packet of a new flow to `vip`, which its bucket gives to `address`. Says whether it found its server.
+    /// Counts a packet of a new flow to `vip` whose bucket belongs to `address`. Returns false without such a server.
     ///
     /// # Errors
-    /// See [`Crash`].
-    pub fn add_flow(&mut self, vip: &Vip, address: IpAddr) -> Result<bool, Crash> {
+    /// See [`VppCrash`].
+    pub fn add_flow(&mut self, vip: &Vip, address: IpAddr) -> Result<bool, VppCrash> {
         if self.conf.sticky_buckets == 0 {
-            return Err(Crash("a packet found no sticky bucket".into()));
+            return Err(VppCrash("a packet found no sticky bucket".into()));
         }
-        if std::mem::take(&mut self.resized) {
+        if std::mem::take(&mut self.flow_table_resized) {
             self.flows.clear();
         }
-        let key = Key::new(vip)?;
+        let key = VipKey::new(vip)?;
         let found = self.find_vip(&key).and_then(|vip| Some((vip, self.find_server(vip, address.into())?)));
         let Some((index, server)) = found else { return Ok(false) };
-        self.flows.push(Flow { vip: index, server });
-        self.count(vip, Fate::First, Some(address), Traffic { packets: 1, bytes: 100 })
+        self.flows.push(StickyFlow { vip: index, server });
+        self.count(vip, PacketOutcome::NewFlow, Some(address), Traffic { packets: 1, bytes: 100 })
     }
 
-    /// Counts packets to `vip` that meet this `fate`, at `server` unless they are dropped. No flow comes of them. Says
-    /// whether they get there: a VIP on an address of an interface has no traffic.
+    /// Counts packets to `vip` with this outcome, at `server` unless they are dropped. It adds no flow. Returns false if they
+    /// do not reach the VIP: a VIP on an interface address gets no traffic.
     ///
     /// # Errors
-    /// See [`Crash`].
+    /// See [`VppCrash`].
     pub fn count(
         &mut self,
         vip: &Vip,
-        fate: Fate,
+        outcome: PacketOutcome,
         server: Option<IpAddr>,
         traffic: Traffic,
-    ) -> Result<bool, Crash> {
-        let key = Key::new(vip)?;
+    ) -> Result<bool, VppCrash> {
+        let key = VipKey::new(vip)?;
         let Some(index) = self.find_vip(&key) else { return Ok(false) };
-        if !self.fib.arrive(key.network, traffic) {
+        if !self.fib.count_to_vip(key.network, traffic) {
             return Ok(false);
         }
         let Some(state) = self.vips.get_any_mut(index) else { return Ok(false) };
-        state.packets[fate as usize] += traffic.packets;
+        state.packets[outcome as usize] += traffic.packets;
         if let Some(server) = server {
             let bytes = traffic.bytes + state.family.overhead() * traffic.packets;
-            self.fib.pass(server.into(), Traffic { bytes, ..traffic });
+            self.fib.count_to_server(server.into(), Traffic { bytes, ..traffic });
         }
         Ok(true)
     }
 
-    /// An address of one of VPP's interfaces.
+    /// Adds an interface address.
     pub fn add_interface(&mut self, address: IpAddr) {
         self.fib.add_interface(address);
     }
 
-    /// It is none any more.
+    /// Removes an interface address.
     pub fn remove_interface(&mut self, address: IpAddr) {
         self.fib.remove_interface(address);
     }
 
-    /// How many buckets each server of `vip` has. A ghost has none.
+    /// Returns the number of buckets of each server of `vip`. A removed server has none.
     pub(super) fn buckets(&self, vip: &VipState) -> Vec<(usize, u32)> {
         let (indexes, servers): (Vec<usize>, Vec<table::WeightedServer>) = vip
             .servers
@@ -225,20 +204,20 @@ impl Plugin {
         indexes.into_iter().zip(table::bucket_counts(&servers, vip.table_length)).collect()
     }
 
-    /// How many flows hold on to a server's slot.
-    pub(super) fn references(&self, server: usize) -> usize {
+    /// Returns the number of flows that occupy a server's slot.
+    pub(super) fn flow_count(&self, server: usize) -> usize {
         self.flows.iter().filter(|flow| flow.server == server).count()
     }
 
-    fn add_vip(&mut self, key: Key, request: &LbAddDelVipV2, now: u32) -> Retval {
-        let family = Family::of(&key, request.encap);
-        let refusal = self.refusal(&key, family, request.new_flows_table_length);
-        if refusal != 0 {
-            return Ok(refusal);
+    fn add_vip(&mut self, key: VipKey, request: &LbAddDelVipV2, now: u32) -> CallResult {
+        let family = VipType::of(&key, request.encap);
+        let retval = self.check_new_vip(&key, family, request.new_flows_table_length);
+        if retval != 0 {
+            return Ok(retval);
         }
         let table_length = request.new_flows_table_length;
         if table_length == 0 || table_length >= TABLE_TOO_LONG {
-            return Err(Crash(format!("a table of new flows of length {table_length}")));
+            return Err(VppCrash(format!("a table of new flows of length {table_length}")));
         }
         self.vips.insert(|old| {
             let (dscp_or_type, target_port) = match (family.encap, old) {
@@ -254,7 +233,7 @@ impl Plugin {
                 table_length,
                 src_ip_sticky: request.src_ip_sticky,
                 used: true,
-                servers: Pool::default(),
+                servers: SlotPool::default(),
                 packets: [0; 4],
                 dscp_or_type,
                 target_port,
@@ -263,12 +242,12 @@ impl Plugin {
         });
         self.fib.add_vip(key.network);
         let node_port = family.is_nat() && request.srv_type == NODEPORT;
-        // Too late to refuse: the VIP is there.
+        // Too late to reject: the VIP exists already.
         Ok(if node_port && !self.node_ports.insert(key.port) { error::VALUE_EXIST } else { 0 })
     }
 
-    /// The checks on a new VIP, in VPP's order.
-    fn refusal(&self, key: &Key, family: Family, table_length: u32) -> i32 {
+    /// Checks a new VIP, in VPP's order.
+    fn check_new_vip(&self, key: &VipKey, family: VipType, table_length: u32) -> i32 {
         let mut neighbours =
             self.vips.iter().map(|(_, vip)| vip).filter(|vip| vip.used && vip.key.network == key.network);
         let collides = |vip: &VipState| vip.key == *key || (vip.key.port == 0) != (key.port == 0);
@@ -287,7 +266,7 @@ impl Plugin {
         0
     }
 
-    fn delete_vip(&mut self, key: &Key, now: u32) -> Retval {
+    fn delete_vip(&mut self, key: &VipKey, now: u32) -> CallResult {
         let Some(index) = self.find_vip(key) else { return Ok(error::NO_SUCH_ENTRY) };
         let servers: Vec<usize> =
             self.vips.get(index).map_or(Vec::new(), |vip| vip.servers.iter().map(|(_, i)| *i).collect());
@@ -301,7 +280,7 @@ impl Plugin {
         Ok(0)
     }
 
-    fn add_server(&mut self, vip: usize, address: Address, request: &LbAddDelAsV2) -> Retval {
+    fn add_server(&mut self, vip: usize, address: VppAddress, request: &LbAddDelAsV2) -> CallResult {
         if let Some(index) = self.find_server(vip, address) {
             let Some(server) = self.servers.get_any_mut(index).filter(|server| !server.used) else {
                 return Ok(error::VALUE_EXIST);
@@ -318,12 +297,12 @@ impl Plugin {
         }
         if state.family.is_nat() {
             if state.key.port == 0 {
-                return Err(Crash("a server of a NAT VIP of all ports".into()));
+                return Err(VppCrash("a server of a NAT VIP of all ports".into()));
             }
             self.nat.insert((address, state.target_port));
         }
         let stats_index = self.fib.add_server(address);
-        let index = self.servers.insert(|old| Server {
+        let index = self.servers.insert(|old| LbServer {
             address,
             weight: request.weight,
             used: true,
@@ -334,14 +313,14 @@ impl Plugin {
         Ok(0)
     }
 
-    /// Collects first, and then marks: a ghost may be marked that is gone already, which leaves its mark in the slot.
+    /// Collects first, then marks. The collection may free a server that is then marked, which leaves the mark in its slot.
     fn remove_servers(
         &mut self,
         vip: usize,
         servers: &[usize],
         is_flush: bool,
         now: u32,
-    ) -> Result<(), Crash> {
+    ) -> Result<(), VppCrash> {
         self.collect(vip, now)?;
         for index in servers {
             if let Some(server) = self.servers.get_any_mut(*index) {
@@ -358,35 +337,35 @@ impl Plugin {
         self.flows.retain(|flow| (flow.vip, flow.server) != (vip, server));
     }
 
-    fn find_vip(&self, key: &Key) -> Option<usize> {
+    fn find_vip(&self, key: &VipKey) -> Option<usize> {
         self.vips.iter().find(|(_, vip)| vip.used && vip.key == *key).map(|(index, _)| index)
     }
 
-    fn find_server(&self, vip: usize, address: Address) -> Option<usize> {
+    fn find_server(&self, vip: usize, address: VppAddress) -> Option<usize> {
         let indexes = self.vips.get(vip)?.servers.iter().map(|(_, index)| *index);
         let mut servers = indexes.filter_map(|index| Some((index, self.servers.get(index)?)));
         servers.find(|(_, server)| server.address == address).map(|(index, _)| index)
     }
 
-    /// VPP keeps slot 0 of either pool for "none".
+    /// Reserves slot 0 of both pools, as VPP does for "none".
     fn reserve_first_slots(&mut self) {
-        let nobody = Address([0; 16]);
-        let network = Network { address: nobody, len: 128 };
-        let key = Key { network, protocol: 255, port: 0 };
+        let none = VppAddress([0; 16]);
+        let network = VppPrefix { address: none, len: 128 };
+        let key = VipKey { network, protocol: 255, port: 0 };
         self.vips.insert(|_| VipState {
             key,
-            family: Family { is_ipv4: true, encap: Encap::Gre4 },
+            family: VipType { is_ipv4: true, encap: Encap::Gre4 },
             table_length: 1,
             src_ip_sticky: false,
             used: false,
-            servers: Pool::default(),
+            servers: SlotPool::default(),
             packets: [0; 4],
             dscp_or_type: 0,
             target_port: 0,
             last_collection: 0,
         });
-        self.servers.insert(|_| Server {
-            address: nobody,
+        self.servers.insert(|_| LbServer {
+            address: none,
             weight: 0,
             used: false,
             last_used: 0,

@@ -1,4 +1,4 @@
-//! The API socket: one thread accepts, and one per connection reads and answers.
+//! The API socket: one thread accepts, and one thread per connection reads and answers.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -10,29 +10,29 @@ use std::thread;
 
 use maglev_vpp::frame::Splitter;
 
-use super::plugin::Crash;
-use super::world::{Line, Outbox, World};
+use super::crash::VppCrash;
+use super::process::{ClientConnection, ReplyQueue, VppProcess};
 
-/// What all threads share.
-pub(super) struct Shared {
-    world: Mutex<World>,
+/// State shared by all threads.
+pub(super) struct SharedProcess {
+    process: Mutex<VppProcess>,
     changed: Condvar,
     pub api_path: PathBuf,
     pub stats_path: PathBuf,
 }
 
-/// A client's connection.
-struct Wire {
+/// The connection of a client.
+struct SocketConnection {
     stream: UnixStream,
-    /// Held while writing: answers may come from another client's thread.
+    /// Held while writing, because replies may come from another client's thread.
     writing: Mutex<()>,
     closing: AtomicBool,
 }
 
-impl Line for Wire {
+impl ClientConnection for SocketConnection {
     fn write(&self, bytes: &[u8]) {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        // A client that has gone away is noticed by the thread that reads.
+        // The reading thread notices a client that is gone.
         _ = (&self.stream).write_all(bytes);
         if self.closing.load(Ordering::Relaxed) {
             self.close();
@@ -48,54 +48,54 @@ impl Line for Wire {
     }
 }
 
-impl Shared {
-    pub fn new(world: World, api_path: PathBuf, stats_path: PathBuf) -> Self {
-        Self { world: Mutex::new(world), changed: Condvar::new(), api_path, stats_path }
+impl SharedProcess {
+    pub fn new(process: VppProcess, api_path: PathBuf, stats_path: PathBuf) -> Self {
+        Self { process: Mutex::new(process), changed: Condvar::new(), api_path, stats_path }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn lock(&self) -> MutexGuard<'_, VppProcess> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn wait<'a>(&self, world: MutexGuard<'a, World>) -> MutexGuard<'a, World> {
-        self.changed.wait(world).unwrap_or_else(PoisonError::into_inner)
+    pub fn wait<'a>(&self, process: MutexGuard<'a, VppProcess>) -> MutexGuard<'a, VppProcess> {
+        self.changed.wait(process).unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn wait_timeout<'a>(
         &self,
-        world: MutexGuard<'a, World>,
+        process: MutexGuard<'a, VppProcess>,
         limit: std::time::Duration,
-    ) -> MutexGuard<'a, World> {
-        self.changed.wait_timeout(world, limit).unwrap_or_else(PoisonError::into_inner).0
+    ) -> MutexGuard<'a, VppProcess> {
+        self.changed.wait_timeout(process, limit).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Something happened that a thread may wait for.
+    /// Wakes the threads that wait for a change.
     pub fn notify(&self) {
         self.changed.notify_all();
     }
 
-    /// The end of this VPP's life.
-    pub fn crash(&self, world: &mut World, Crash(reason): Crash) {
-        world.crashed.get_or_insert(reason);
-        self.end_life(world);
+    /// Records the crash, and ends this generation.
+    pub fn crash(&self, process: &mut VppProcess, VppCrash(reason): VppCrash) {
+        process.crash_reason.get_or_insert(reason);
+        self.disconnect_all(process);
     }
 
-    /// Drops every connection. The listening sockets go with their threads, which the caller wakes.
-    pub fn end_life(&self, world: &mut World) {
-        world.birth.life += 1;
-        for line in world.lines() {
-            line.close();
+    /// Closes all connections. The listening sockets close with their threads, which the caller wakes.
+    pub fn disconnect_all(&self, process: &mut VppProcess) {
+        process.identity.generation += 1;
+        for connection in process.connections() {
+            connection.close();
         }
         self.notify();
     }
 
-    /// Makes the thread that accepts look around.
-    pub fn wake_acceptor(&self) {
+    /// Wakes the accepting thread.
+    pub fn wake_listener(&self) {
         _ = UnixStream::connect(&self.api_path);
     }
 }
 
-/// Removes the socket that an earlier life left at `path`.
+/// Removes a stale socket at `path`.
 pub(super) fn clear(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -103,89 +103,96 @@ pub(super) fn clear(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Binds the socket at `path`, whatever was there before.
+/// Binds the socket at `path`, and replaces an existing one.
 pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
     clear(path)?;
     UnixListener::bind(path)
 }
 
-/// Accepts connections for as long as `life` lasts.
-pub(super) fn accept(shared: &Arc<Shared>, listener: &UnixListener, life: u32) {
+/// Accepts connections until `generation` ends.
+pub(super) fn accept(shared: &Arc<SharedProcess>, listener: &UnixListener, generation: u32) {
     for stream in listener.incoming() {
-        let mut world = shared.lock();
-        while world.birth.life == life && world.faults.pause_accept {
-            world = shared.wait(world);
+        let mut process = shared.lock();
+        while process.identity.generation == generation && process.faults.pause_accept {
+            process = shared.wait(process);
         }
-        if world.birth.life != life {
+        if process.identity.generation != generation {
             return;
         }
         let Ok(stream) = stream else { continue };
-        let line = Arc::new(Wire { stream, writing: Mutex::new(()), closing: AtomicBool::new(false) });
-        let slot = world.register(Arc::<Wire>::clone(&line));
+        let connection =
+            Arc::new(SocketConnection { stream, writing: Mutex::new(()), closing: AtomicBool::new(false) });
+        let slot = process.register(Arc::<SocketConnection>::clone(&connection));
         let shared = Arc::clone(shared);
         thread::spawn(move || {
-            serve(&shared, &line, slot, life);
-            line.close();
-            let mut world = shared.lock();
-            if world.birth.life == life {
-                world.unregister(slot);
+            serve(&shared, &connection, slot, generation);
+            connection.close();
+            let mut process = shared.lock();
+            if process.identity.generation == generation {
+                process.unregister(slot);
             }
-            drop(world);
+            drop(process);
             shared.notify();
         });
     }
 }
 
 /// Serves one connection until it ends.
-fn serve(shared: &Shared, line: &Wire, slot: usize, life: u32) {
+fn serve(shared: &SharedProcess, connection: &SocketConnection, slot: usize, generation: u32) {
     let mut splitter = Splitter::default();
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let Ok(read @ 1..) = (&line.stream).read(&mut buffer) else { return };
+        let Ok(read @ 1..) = (&connection.stream).read(&mut buffer) else { return };
         splitter.space().extend(&buffer[..read]);
-        let mut out = Outbox::default();
+        let mut out = ReplyQueue::default();
         loop {
-            // A frame that VPP would wait for in vain.
+            // VPP would wait forever for the rest of this frame.
             let Ok(payload) = splitter.payload() else { return };
             let Some(payload) = payload else { break };
-            if handle(shared, slot, life, payload, &mut out).is_none() {
+            if handle(shared, slot, generation, payload, &mut out).is_none() {
                 return;
             }
         }
-        for (line, bytes) in out.0 {
-            line.write(&bytes);
+        for (connection, bytes) in out.0 {
+            connection.write(&bytes);
         }
     }
 }
 
-/// Handles one message. `None`: the connection is to be dropped.
-fn handle(shared: &Shared, slot: usize, life: u32, payload: &[u8], out: &mut Outbox) -> Option<()> {
-    let mut world = shared.lock();
-    while world.birth.life == life && world.faults.hang {
-        world = shared.wait(world);
+/// Handles one message. `None` closes the connection.
+fn handle(
+    shared: &SharedProcess,
+    slot: usize,
+    generation: u32,
+    payload: &[u8],
+    out: &mut ReplyQueue,
+) -> Option<()> {
+    let mut process = shared.lock();
+    while process.identity.generation == generation && process.faults.hang {
+        process = shared.wait(process);
     }
-    if world.birth.life != life {
+    if process.identity.generation != generation {
         return None;
     }
-    if world.faults.mute {
+    if process.faults.drop_replies {
         return Some(());
     }
-    let result = world.handle(slot, payload, out);
+    let result = process.handle(slot, payload, out);
     if let Err(crash) = result {
-        shared.crash(&mut world, crash);
-        drop(world);
-        shared.wake_acceptor();
+        shared.crash(&mut process, crash);
+        drop(process);
+        shared.wake_listener();
         return None;
     }
-    let drop_now = world.faults.drop_after.as_mut().is_some_and(|left| {
+    let drop_now = process.faults.drop_after.as_mut().is_some_and(|left| {
         *left = left.saturating_sub(1);
         *left == 0
     });
     if drop_now {
-        world.faults.drop_after = None;
+        process.faults.drop_after = None;
     }
-    let delay = world.faults.delay;
-    drop(world);
+    let delay = process.faults.delay;
+    drop(process);
     shared.notify();
     if drop_now {
         return None;

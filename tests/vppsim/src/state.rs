@@ -1,86 +1,90 @@
-//! What the plugin remembers.
+//! The state of the plugin.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use maglev_vpp::message::Encap;
 
-use super::key::{Address, Key};
-use super::pool::Pool;
+use super::slot_pool::SlotPool;
+use super::vip_key::{VipKey, VppAddress};
+
+/// Seconds between two collections, of the whole plugin and of one VIP.
+pub(super) const COLLECTION_INTERVAL: u32 = 60;
 
 /// The global parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conf {
-    /// Source towards IPv4 servers.
+pub struct LbParameters {
+    /// Source address towards IPv4 servers.
     pub ip4_src: Ipv4Addr,
-    /// Source towards IPv6 servers.
+    /// Source address towards IPv6 servers.
     pub ip6_src: Ipv6Addr,
-    /// A power of two, or a deadly 0.
+    /// A power of two, or 0, which crashes VPP at the next packet.
     pub sticky_buckets: u32,
-    /// In seconds.
+    /// Flow timeout in seconds.
     pub flow_timeout: u32,
 }
 
-/// A VIP, or what is left of one.
+/// A VIP, or the remains of a removed one.
 #[derive(Clone, Debug)]
 pub(super) struct VipState {
-    pub key: Key,
-    pub family: Family,
+    pub key: VipKey,
+    pub family: VipType,
     pub table_length: u32,
     pub src_ip_sticky: bool,
-    /// Not removed.
+    /// False after removal.
     pub used: bool,
-    /// Indexes into the plugin's servers.
-    pub servers: Pool<usize>,
-    /// By [`Fate`]. They stay in the slot until another VIP takes it.
+    /// Indexes of the plugin's servers.
+    pub servers: SlotPool<usize>,
+    /// Packet counters by [`PacketOutcome`]. They stay in the slot until another VIP reuses it.
     pub packets: [u64; 4],
-    /// DSCP of L3DSR and service type of NAT share a byte; other VIPs show what the slot held before.
+    /// DSCP of L3DSR and service type of NAT share a byte. Other VIPs keep the slot's previous value.
     pub dscp_or_type: u8,
     pub target_port: u16,
     pub last_collection: u32,
 }
 
-/// Encapsulation and whether the VIP itself is IPv4: VPP's type of a VIP.
+/// VPP's type of a VIP: its encapsulation, and its address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Family {
+pub(super) struct VipType {
     pub is_ipv4: bool,
     pub encap: Encap,
 }
 
-/// What becomes of a packet to a VIP.
+/// The outcome of a packet to a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It goes where its flow goes.
-    Next,
-    /// It begins a flow.
-    First,
-    /// It finds no room in the table of flows.
+pub enum PacketOutcome {
+    /// It follows an existing flow.
+    ExistingFlow,
+    /// It starts a flow.
+    NewFlow,
+    /// The flow table has no room for its flow.
     Untracked,
-    /// It is dropped for want of a server.
+    /// It is dropped, because the VIP has no server.
     NoServer,
 }
 
-/// A server of one VIP, or what is left of one.
+/// A server of one VIP, or the remains of a removed one.
 #[derive(Clone, Debug)]
-pub(super) struct Server {
-    pub address: Address,
+pub(super) struct LbServer {
+    pub address: VppAddress,
     pub weight: u8,
-    /// Not removed.
+    /// False after removal.
     pub used: bool,
-    /// The uptime at the last removal of whoever had this slot.
+    /// Uptime at the last removal of a server in this slot.
     pub last_used: u32,
     pub stats_index: u32,
 }
 
-/// A flow that sticks to its server. It holds on to the server's slot, also when it has long gone quiet.
+/// A flow that is pinned to its server. It occupies the server's slot even when idle.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Flow {
+pub(super) struct StickyFlow {
     pub vip: usize,
     pub server: usize,
 }
 
-impl Family {
-    /// An IPv6 VIP with an encapsulation that only IPv4 has, or with none, silently becomes a GRE6 one.
-    pub fn of(key: &Key, encap: Encap) -> Self {
+impl VipType {
+    /// Returns the type that VPP makes of `encap`. An IPv6 VIP with an IPv4-only or unknown encapsulation silently becomes
+    /// GRE6.
+    pub fn of(key: &VipKey, encap: Encap) -> Self {
         let is_ipv4 = key.network.is_ipv4();
         let encap = match encap {
             Encap::L3dsr | Encap::Nat4 | Encap::Other(_) if !is_ipv4 => Encap::Gre6,
@@ -89,7 +93,7 @@ impl Family {
         Self { is_ipv4, encap }
     }
 
-    /// How many bytes longer packets leave than they came.
+    /// Returns the number of bytes that the encapsulation adds to a packet.
     pub fn overhead(self) -> u64 {
         match self.encap {
             Encap::Gre4 => 24,

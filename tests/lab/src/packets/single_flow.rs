@@ -7,7 +7,7 @@ use maglev_vpp::stats::Traffic;
 use maglev_vpp::{Client, Error};
 
 use crate::dataplane::Vpp;
-use maglev_vppsim::Fate;
+use maglev_vppsim::PacketOutcome;
 
 /// Packet length from the IP header on.
 pub const SIZE: u64 = 100;
@@ -32,10 +32,10 @@ pub async fn send(
     if let Some(sim) = vpp.sim() {
         let packets = |packets| Traffic { packets, bytes: packets * SIZE };
         let counted = match server {
-            None => sim.count_traffic(vip, Fate::NoServer, None, packets(count)),
+            None => sim.count_traffic(vip, PacketOutcome::NoServer, None, packets(count)),
             Some(_) => {
-                sim.count_traffic(vip, Fate::First, server, packets(1))
-                    && sim.count_traffic(vip, Fate::Next, server, packets(count - 1))
+                sim.count_traffic(vip, PacketOutcome::NewFlow, server, packets(1))
+                    && sim.count_traffic(vip, PacketOutcome::ExistingFlow, server, packets(count - 1))
             }
         };
         assert!(counted, "the simulator has no VIP {vip}");

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use maglev_sim::script::Script;
-use maglev_sim::{Report, run, seeds, shrink};
+use maglev_sim::script::FaultScript;
+use maglev_sim::{RunReport, run, seeds, shrink};
 use nix::time::{ClockId, clock_gettime};
 
 /// Runs the whole system in virtual time.
@@ -38,14 +38,14 @@ fn main() -> Result<ExitCode, String> {
     if let Some(line) = &args.seed {
         let report = run(&seeds::parse(line)?)?;
         println!("{}", report.trace.join("\n"));
-        return Ok(tell(&report));
+        return Ok(trace(&report));
     }
     let by_clock = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() << 16;
     let first = args.first.unwrap_or_else(by_clock);
     println!("seeds from {first} on");
     let (mut simulated, mut told, mut failed) = (Duration::ZERO, 0, 0);
     for seed in first..first.saturating_add(args.seeds) {
-        let script = Script::draw(seed, None);
+        let script = FaultScript::draw(seed, None);
         let report = run(&script)?;
         simulated += report.simulated;
         if !report.violations.is_empty() {
@@ -54,10 +54,10 @@ fn main() -> Result<ExitCode, String> {
             println!("{shortest} # {}", report.violations.first().map_or("", String::as_str));
         }
         let used = used();
-        let ends = (args.stop && failed > 0)
+        let pipes = (args.stop && failed > 0)
             || used.as_secs() >= args.limit
             || seed + 1 == first.saturating_add(args.seeds);
-        if ends || used.as_secs() >= told + PROGRESS {
+        if pipes || used.as_secs() >= told + PROGRESS {
             told = used.as_secs();
             let (done, hours) = (seed + 1 - first, simulated.as_secs_f64() / 3600.0);
             let speed = simulated.as_secs_f64() / used.as_secs_f64();
@@ -65,14 +65,14 @@ fn main() -> Result<ExitCode, String> {
                 "{done} seeds, {failed} failed, {hours:.1} hours simulated in {told} s of CPU time: {speed:.0} times as fast"
             );
         }
-        if ends {
+        if pipes {
             break;
         }
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(report: &Report) -> ExitCode {
+fn trace(report: &RunReport) -> ExitCode {
     report.violations.iter().for_each(|wrong| println!("{wrong}"));
     println!("{:.1} s simulated, digest {:016x}", report.simulated.as_secs_f64(), report.digest);
     if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

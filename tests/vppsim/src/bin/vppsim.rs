@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use maglev_vppsim::Sim;
+use maglev_vppsim::VppSimulator;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What a process killed by SIGABRT, as a crashing VPP is, looks like to a shell.
+/// Exit status of a process that SIGABRT killed, as in a crash of VPP.
 const ABORTED: u8 = 134;
 
-/// A VPP that is not VPP: its binary API, its lb plugin and its stats socket, without packets.
+/// A simulator of VPP: its binary API, its lb plugin and its stats socket, without packets.
 #[derive(Parser)]
 struct Arguments {
-    /// Where `api.sock` and `stats.sock` are made.
+    /// Directory for `api.sock` and `stats.sock`
     #[arg(long)]
     dir: PathBuf,
 }
@@ -24,19 +24,19 @@ async fn main() -> anyhow::Result<ExitCode> {
     let Arguments { dir } = Arguments::parse();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let sim = Sim::start(&dir)?;
+    let sim = VppSimulator::start(&dir)?;
     println!("vppsim is ready at {}", sim.api_socket().display());
 
     let crash = tokio::task::spawn_blocking(move || {
         loop {
-            if sim.wait_for(Duration::from_secs(3600), |vpp| vpp.crashed().is_some()) {
-                return sim.expect_crash(Duration::ZERO);
+            if sim.wait_for(Duration::from_secs(3600), |vpp| vpp.crash_reason().is_some()) {
+                return sim.wait_for_crash(Duration::ZERO);
             }
         }
     });
     tokio::select! {
         reason = crash => {
-            eprintln!("vppsim: crashed: {}", reason?.unwrap_or_default());
+            eprintln!("vppsim: crash_reason: {}", reason?.unwrap_or_default());
             std::process::exit(ABORTED.into());
         }
         _ = terminate.recv() => std::process::exit(0),

@@ -14,16 +14,16 @@ fn web() -> Vip {
     vip("203.0.113.10", 443)
 }
 
-/// A plugin and the time.
-struct Bench {
-    plugin: Plugin,
+/// A plugin with a clock.
+struct PluginTest {
+    plugin: LbPlugin,
     now: u32,
 }
 
-impl Bench {
-    /// With [`web`], added at second 1.
+impl PluginTest {
+    /// Returns a plugin with the VIP [`web`], added at second 1.
     fn new() -> Self {
-        let mut bench = Self { plugin: Plugin::default(), now: 1 };
+        let mut bench = Self { plugin: LbPlugin::default(), now: 1 };
         assert_eq!(bench.add_vip(web(), Encap::Gre4), 0);
         bench
     }
@@ -50,7 +50,7 @@ impl Bench {
         self.plugin.add_del_as(&LbAddDelAsV2::delete(vip, ip(address), is_flush), self.now).unwrap()
     }
 
-    /// Address, flags and time of removal of every server.
+    /// Returns address, flags and removal time of each server.
     fn servers(&self) -> Vec<(String, u8, u32)> {
         let records = self.plugin.server_details(&LbAsV2Dump::all()).into_iter();
         records
@@ -66,30 +66,30 @@ impl Bench {
 }
 
 #[test]
-fn a_ghost_is_collected_at_the_second_minute() {
-    let mut bench = Bench::new();
+fn removed_server_is_collected_at_second_run() {
+    let mut bench = PluginTest::new();
     bench.add(web(), "10.0.0.1");
     bench.at(5).delete(web(), "10.0.0.1", true);
-    // The first run is at second 60, but the VIP is not 60 seconds old then.
+    // The first collection runs at second 60, when the VIP is not 60 seconds old.
     assert_eq!(bench.at(119).servers(), [("10.0.0.1".into(), 0, 5)]);
     assert_eq!(bench.at(120).servers(), []);
     assert_eq!(bench.delete(web(), "10.0.0.1", true), error::NO_SUCH_ENTRY);
 }
 
 #[test]
-fn a_fresh_ghost_outlives_a_collection() {
-    let mut bench = Bench::new();
+fn recently_removed_server_survives_collection() {
+    let mut bench = PluginTest::new();
     bench.add(web(), "10.0.0.1");
     bench.at(110).delete(web(), "10.0.0.1", true);
     assert_eq!(bench.at(120).servers(), [("10.0.0.1".into(), 0, 110)]);
-    // The removal itself has collected at second 110.
+    // The removal itself ran a collection at second 110.
     assert_eq!(bench.at(179).servers().len(), 1);
     assert_eq!(bench.at(180).servers(), []);
 }
 
 #[test]
-fn removing_a_ghost_again_postpones_its_end() {
-    let mut bench = Bench::new();
+fn second_removal_postpones_collection() {
+    let mut bench = PluginTest::new();
     bench.at(70).add(web(), "10.0.0.1");
     bench.at(75).delete(web(), "10.0.0.1", true);
     bench.at(125).delete(web(), "10.0.0.1", true);
@@ -98,8 +98,8 @@ fn removing_a_ghost_again_postpones_its_end() {
 }
 
 #[test]
-fn an_add_collects_after_and_a_delete_before() {
-    let mut bench = Bench::new();
+fn add_collects_after_delete_before() {
+    let mut bench = PluginTest::new();
     bench.add(web(), "10.0.0.1");
     bench.add(web(), "10.0.0.2");
     bench.delete(web(), "10.0.0.1", true);
@@ -107,14 +107,14 @@ fn an_add_collects_after_and_a_delete_before() {
     assert_eq!(bench.addresses(), ["10.0.0.2", "10.0.0.3"]);
 
     bench.at(63).delete(web(), "10.0.0.2", true);
-    // It collects the ghost that it is to remove, which is not to be found any more; VPP says 0 all the same.
+    // It collects the server before it removes it. VPP returns 0 although the server is gone.
     assert_eq!(bench.at(121).delete(web(), "10.0.0.2", true), 0);
     assert_eq!(bench.addresses(), ["10.0.0.3"]);
 }
 
 #[test]
-fn a_new_server_shows_the_time_of_its_slot() {
-    let mut bench = Bench::new();
+fn new_server_shows_slots_removal_time() {
+    let mut bench = PluginTest::new();
     bench.add(web(), "10.0.0.1");
     bench.at(5).delete(web(), "10.0.0.1", true);
     bench.at(120).add(web(), "10.0.0.2");
@@ -122,8 +122,8 @@ fn a_new_server_shows_the_time_of_its_slot() {
 }
 
 #[test]
-fn a_flow_holds_on_to_its_ghost_until_flushed() {
-    let mut bench = Bench::new();
+fn flow_keeps_removed_server_until_flushed() {
+    let mut bench = PluginTest::new();
     bench.add(web(), "10.0.0.1");
     assert_eq!(bench.plugin.add_flow(&web(), ip("10.0.0.1")), Ok(true));
     bench.at(5).delete(web(), "10.0.0.1", false);
@@ -133,8 +133,8 @@ fn a_flow_holds_on_to_its_ghost_until_flushed() {
 }
 
 #[test]
-fn a_server_that_returns_meets_its_flows_unless_they_are_flushed() {
-    let mut bench = Bench::new();
+fn readded_server_keeps_unflushed_flows() {
+    let mut bench = PluginTest::new();
     for (is_flush, flows) in [(false, 1), (true, 0)] {
         bench.add(web(), "10.0.0.1");
         bench.plugin.add_flow(&web(), ip("10.0.0.1")).unwrap();
@@ -147,8 +147,8 @@ fn a_server_that_returns_meets_its_flows_unless_they_are_flushed() {
 }
 
 #[test]
-fn a_set_weight_with_flush_lets_go_of_the_flows() {
-    let mut bench = Bench::new();
+fn set_weight_with_flush_removes_flows() {
+    let mut bench = PluginTest::new();
     bench.add(web(), "10.0.0.1");
     bench.plugin.add_flow(&web(), ip("10.0.0.1")).unwrap();
     let drain = LbAsSetWeight { vip: web(), address: ip("10.0.0.1"), weight: 0, is_flush: false };
@@ -159,8 +159,8 @@ fn a_set_weight_with_flush_lets_go_of_the_flows() {
 }
 
 #[test]
-fn other_sticky_buckets_drop_all_flows_at_the_next_packet() {
-    let mut bench = Bench::new();
+fn changed_sticky_buckets_drop_all_flows() {
+    let mut bench = PluginTest::new();
     bench.add(web(), "10.0.0.1");
     bench.plugin.add_flow(&web(), ip("10.0.0.1")).unwrap();
     bench.plugin.add_flow(&web(), ip("10.0.0.1")).unwrap();
@@ -173,8 +173,8 @@ fn other_sticky_buckets_drop_all_flows_at_the_next_packet() {
 }
 
 #[test]
-fn a_removed_vip_goes_when_its_last_ghost_has_gone_and_its_slot_is_reused() {
-    let mut bench = Bench::new();
+fn removed_vip_is_freed_after_last_server() {
+    let mut bench = PluginTest::new();
     let other = vip("203.0.113.11", 80);
     bench.add_vip(other, Encap::Gre4);
     bench.add(web(), "10.0.0.1");
@@ -193,15 +193,15 @@ fn a_removed_vip_goes_when_its_last_ghost_has_gone_and_its_slot_is_reused() {
 }
 
 #[test]
-fn an_empty_vip_goes_within_a_minute() {
-    let mut bench = Bench::new();
+fn empty_removed_vip_is_freed_within_minute() {
+    let mut bench = PluginTest::new();
     bench.at(5).delete_vip(web());
     assert_eq!(bench.at(60).plugin.view(), []);
 }
 
 #[test]
-fn a_recycled_slot_shows_what_was_there_before() {
-    let mut bench = Bench::new();
+fn reused_slot_shows_stale_values() {
+    let mut bench = PluginTest::new();
     let dsr = vip("203.0.113.11", 80);
     let l3dsr = LbAddDelVipV2 { dscp: 70, ..LbAddDelVipV2::add(dsr, Encap::L3dsr, 1024, false) };
     bench.plugin.add_del_vip(&l3dsr, 1).unwrap();
@@ -213,11 +213,11 @@ fn a_recycled_slot_shows_what_was_there_before() {
 }
 
 #[test]
-fn ports_of_a_prefix_share_its_route() {
-    let mut bench = Bench::new();
-    let found = |bench: &Bench| {
+fn ports_of_prefix_share_one_route() {
+    let mut bench = PluginTest::new();
+    let found = |bench: &PluginTest| {
         let request = maglev_vpp::message::IpRouteLookupV2::exact(web().prefix);
-        bench.plugin.fib.look_up(&request).unwrap().retval
+        bench.plugin.fib.lookup_route(&request).unwrap().retval
     };
     bench.add_vip(vip("203.0.113.10", 80), Encap::Gre4);
     bench.delete_vip(web());
@@ -227,23 +227,23 @@ fn ports_of_a_prefix_share_its_route() {
 }
 
 #[test]
-fn an_interface_address_wins_over_a_vip() {
-    let mut bench = Bench::new();
+fn interface_address_overrides_vip() {
+    let mut bench = PluginTest::new();
     bench.plugin.add_interface(ip("203.0.113.10"));
     let request = maglev_vpp::message::IpRouteLookupV2::exact(web().prefix);
-    let source = bench.plugin.fib.look_up(&request).unwrap().source;
+    let source = bench.plugin.fib.lookup_route(&request).unwrap().source;
     assert_eq!(source, maglev_vpp::message::SOURCE_INTERFACE);
 }
 
 #[test]
-fn the_longest_match_is_found() {
-    let mut bench = Bench::new();
+fn lookup_returns_longest_match() {
+    let mut bench = PluginTest::new();
     let net = Vip { prefix: Prefix { address: ip("203.0.113.0"), len: 24 }, ..web() };
     bench.add_vip(net, Encap::Gre4);
     let found = |address| {
         let prefix = Prefix::host(ip(address));
         let request = maglev_vpp::message::IpRouteLookupV2 { table_id: 0, exact: 0, prefix };
-        bench.plugin.fib.look_up(&request).unwrap().prefix.to_string()
+        bench.plugin.fib.lookup_route(&request).unwrap().prefix.to_string()
     };
     assert_eq!(found("203.0.113.10"), "203.0.113.10/32");
     assert_eq!(found("203.0.113.11"), "203.0.113.0/24");
@@ -252,30 +252,30 @@ fn the_longest_match_is_found() {
 }
 
 #[test]
-fn what_kills_vpp_kills() {
+fn crashing_inputs_crash_plugin() {
     let conf =
         LbConf { ip4_src: [0; 4].into(), ip6_src: [0; 16].into(), sticky_buckets: 0, flow_timeout: KEEP };
-    let mut bench = Bench::new();
+    let mut bench = PluginTest::new();
     bench.add(web(), "10.0.0.1");
     assert_eq!(bench.plugin.configure(&conf), 0);
     assert!(bench.plugin.add_flow(&web(), ip("10.0.0.1")).is_err());
 
     let add = |vip, length| LbAddDelVipV2::add(vip, Encap::Gre4, length, false);
     let other = vip("203.0.113.11", 80);
-    assert!(Bench::new().plugin.add_del_vip(&add(other, 0), 1).is_err());
-    assert!(Bench::new().plugin.add_del_vip(&add(other, 1 << 30), 1).is_err());
+    assert!(PluginTest::new().plugin.add_del_vip(&add(other, 0), 1).is_err());
+    assert!(PluginTest::new().plugin.add_del_vip(&add(other, 1 << 30), 1).is_err());
     let long = Vip { prefix: Prefix { len: 128, ..other.prefix }, ..other };
-    assert!(Bench::new().plugin.add_del_vip(&add(long, 1024), 1).is_err());
+    assert!(PluginTest::new().plugin.add_del_vip(&add(long, 1024), 1).is_err());
 
-    let mut bench = Bench::new();
+    let mut bench = PluginTest::new();
     let all = Vip::all_ports(other.prefix);
     assert_eq!(bench.add_vip(all, Encap::Nat4), 0);
     assert!(bench.plugin.add_del_as(&LbAddDelAsV2::add(all, ip("10.0.0.1"), 1), 1).is_err());
 }
 
 #[test]
-fn nat_vips_that_share_a_server_kill_vpp_when_both_have_gone() {
-    let mut bench = Bench::new();
+fn shared_nat_server_crashes_on_second_removal() {
+    let mut bench = PluginTest::new();
     let vips = [vip("203.0.113.11", 53), vip("203.0.113.12", 53)];
     for vip in vips {
         let nat = LbAddDelVipV2 { target_port: 5353, ..LbAddDelVipV2::add(vip, Encap::Nat4, 1024, false) };

@@ -19,13 +19,13 @@ const WEIGHTS: [u8; 6] = [100, 100, 50, 10, 7, 0];
 
 /// A configuration, with numbers for names.
 #[derive(Clone, Debug)]
-pub struct Shape {
+pub struct ConfigModel {
     /// How backends are probed.
     pub checks: Vec<Check>,
     /// The check of each backend; `None` is static.
     pub backends: Vec<Option<usize>>,
     /// The checks that backends had before they were made static.
-    spared: BTreeMap<usize, usize>,
+    former_checks: BTreeMap<usize, usize>,
     /// The server that each backend is reached at: its own, but for twins.
     servers: Vec<usize>,
     /// The frontends.
@@ -60,7 +60,7 @@ pub struct Check {
 #[derive(Clone, Debug)]
 pub struct Frontend {
     /// It is left out of the file.
-    pub absent: bool,
+    pub is_absent: bool,
     flush_on_down: bool,
     /// The weights of its pools' backends.
     pub pools: Vec<BTreeMap<usize, u8>>,
@@ -68,7 +68,7 @@ pub struct Frontend {
 
 /// A change of the file.
 #[derive(Clone, Debug)]
-pub enum Edit {
+pub enum ConfigEdit {
     /// None at all.
     Nothing,
     /// The weight of a member of a frontend, or a new member.
@@ -84,9 +84,9 @@ pub enum Edit {
     /// How often VPP is compared with what it should have.
     SyncInterval(u64),
     /// Two backends have one server, and equal checks.
-    Twins(usize, usize),
+    SharedServer(usize, usize),
     /// A backend has a server of its own.
-    Alone(usize),
+    OwnServer(usize),
     /// A backend is not probed any more, or is again.
     Static(usize),
 }
@@ -106,7 +106,7 @@ impl Check {
     }
 
     /// How long it takes at most to notice that a backend is not what it was.
-    pub fn notice(&self) -> Duration {
+    pub fn detection_time(&self) -> Duration {
         let first = self.interval.max(self.down) * 11 / 10 + self.timeout;
         let more = u64::from(self.rise.max(self.fall)) * (self.fast * 11 / 10 + self.timeout);
         // When all fails at once, verdicts wait.
@@ -116,12 +116,12 @@ impl Check {
     }
 
     /// The longest time between two probes, as the prober was told.
-    pub fn longest(&self) -> Duration {
+    pub fn longest_interval(&self) -> Duration {
         Duration::from_millis(self.interval.max(self.down) * 11 / 10 + self.timeout)
     }
 }
 
-impl Shape {
+impl ConfigModel {
     /// Any configuration that is allowed.
     pub fn draw(rng: &mut Rng) -> Self {
         let checks: Vec<_> = (0..rng.usize(1..=3)).map(|_| Check::draw(rng)).collect();
@@ -133,7 +133,7 @@ impl Shape {
         Self {
             checks,
             servers: (0..backends.len()).collect(),
-            spared: BTreeMap::new(),
+            former_checks: BTreeMap::new(),
             backends,
             frontends,
             mass_failure_threshold,
@@ -145,10 +145,10 @@ impl Shape {
     }
 
     /// Changes the file. What cannot be changed stays.
-    pub fn edit(&mut self, edit: &Edit) {
+    pub fn edit(&mut self, edit: &ConfigEdit) {
         match *edit {
-            Edit::Nothing => {}
-            Edit::Member(frontend, pool, backend, weight) => {
+            ConfigEdit::Nothing => {}
+            ConfigEdit::Member(frontend, pool, backend, weight) => {
                 let Some(found) = self.frontends.get_mut(frontend) else { return };
                 let there = found.pools.iter().position(|members| members.contains_key(&backend));
                 let pool = there.unwrap_or(pool % found.pools.len());
@@ -156,36 +156,36 @@ impl Shape {
                     found.pools[pool].insert(backend, weight);
                 }
             }
-            Edit::Leaves(frontend, backend) => {
+            ConfigEdit::Leaves(frontend, backend) => {
                 let Some(found) = self.frontends.get_mut(frontend) else { return };
                 let members: usize = found.pools.iter().map(BTreeMap::len).sum();
                 if members > 1 {
                     found.pools.iter_mut().for_each(|members| _ = members.remove(&backend));
                 }
             }
-            Edit::Frontend(frontend) => {
+            ConfigEdit::Frontend(frontend) => {
                 if let Some(found) = self.frontends.get_mut(frontend) {
-                    found.absent = !found.absent;
+                    found.is_absent = !found.is_absent;
                 }
             }
-            Edit::Check(check, per_mille) => {
+            ConfigEdit::Check(check, per_mille) => {
                 if let Some(check) = self.checks.get_mut(check) {
                     check.interval = (check.interval * per_mille / 1000).clamp(100, 4000);
                     check.fast = check.fast.min(check.interval);
                 }
             }
-            Edit::FlowTimeout(seconds) => self.flow_timeout = seconds,
-            Edit::SyncInterval(seconds) => self.sync_interval = seconds,
-            Edit::Twins(one, other) => self.pair(one, other),
-            Edit::Static(backend) => {
+            ConfigEdit::FlowTimeout(seconds) => self.flow_timeout = seconds,
+            ConfigEdit::SyncInterval(seconds) => self.sync_interval = seconds,
+            ConfigEdit::SharedServer(one, other) => self.pair(one, other),
+            ConfigEdit::Static(backend) => {
                 let Some(check) = self.backends.get_mut(backend) else { return };
                 if let Some(check) = check.take() {
-                    self.spared.insert(backend, check);
+                    self.former_checks.insert(backend, check);
                 } else {
-                    *check = self.spared.remove(&backend);
+                    *check = self.former_checks.remove(&backend);
                 }
             }
-            Edit::Alone(backend) => {
+            ConfigEdit::OwnServer(backend) => {
                 if let Some(server) = self.servers.get_mut(backend) {
                     *server = backend;
                 }
@@ -196,7 +196,7 @@ impl Shape {
     fn pair(&mut self, one: usize, other: usize) {
         let (Some(Some(check)), Some(_)) = (self.backends.get(one), self.backends.get(other)) else { return };
         (self.backends[other], self.servers[other]) = (Some(*check), self.servers[one]);
-        self.spared.remove(&other);
+        self.former_checks.remove(&other);
         // No frontend may have a server twice.
         for (number, frontend) in self.frontends.iter_mut().enumerate() {
             let has = |backend| frontend.pools.iter().any(|members| members.contains_key(&backend));
@@ -251,18 +251,18 @@ impl Shape {
     }
 
     /// How long it takes at most until what is decided is done: a run of six steps, before it another, and each word late.
-    pub fn slack(&self) -> Duration {
+    pub fn apply_time(&self) -> Duration {
         Duration::from_millis(1000 + 24 * self.vpp_latency)
     }
 
     /// How long it takes at most to notice that a backend is not what it was.
-    pub fn notice(&self, backend: usize) -> Duration {
-        self.backends[backend].map_or(Duration::ZERO, |check| self.checks[check].notice())
+    pub fn detection_time(&self, backend: usize) -> Duration {
+        self.backends[backend].map_or(Duration::ZERO, |check| self.checks[check].detection_time())
     }
 
     /// The same for the slowest, until it is done.
     pub fn recovery(&self) -> Duration {
-        self.checks.iter().map(Check::notice).max().unwrap_or_default() + self.slack()
+        self.checks.iter().map(Check::detection_time).max().unwrap_or_default() + self.apply_time()
     }
 
     /// What the daemon makes of the file.
@@ -294,7 +294,7 @@ impl Shape {
             }
             (format!("b{number}"), value)
         });
-        let there = self.frontends.iter().enumerate().filter(|(_, frontend)| !frontend.absent);
+        let there = self.frontends.iter().enumerate().filter(|(_, frontend)| !frontend.is_absent);
         let frontends = there.map(|(number, frontend)| {
             let pools = frontend.pools.iter().enumerate().map(|(pool, members)| {
                 let members =
@@ -334,11 +334,11 @@ impl Frontend {
         if pools.is_empty() {
             pools.push(BTreeMap::from([(0, 100)]));
         }
-        Self { absent: false, flush_on_down: rng.bool(), pools }
+        Self { is_absent: false, flush_on_down: rng.bool(), pools }
     }
 }
 
-impl Edit {
+impl ConfigEdit {
     /// Any change.
     pub fn draw(rng: &mut Rng) -> Self {
         let weight = WEIGHTS[rng.usize(..WEIGHTS.len())];

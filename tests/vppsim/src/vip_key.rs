@@ -1,36 +1,36 @@
-//! How VPP names VIPs inside: in one space of 128-bit addresses, IPv4 in the last four bytes.
+//! VPP's internal keys of VIPs: one space of 128-bit addresses, with IPv4 in the last four bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use maglev_vpp::message::{Prefix, Vip};
 
-use super::plugin::Crash;
+use super::crash::VppCrash;
 
-/// An address of either family; one whose first 12 bytes are zero is IPv4.
+/// An address of either family. If its first 12 bytes are zero, it is IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address(pub [u8; 16]);
+pub struct VppAddress(pub [u8; 16]);
 
-/// A prefix in the same space: an IPv4 one is 96 bits longer than it says.
+/// A prefix in the same space. An IPv4 length counts 96 bits more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Network {
-    /// Without bits beyond the length.
-    pub address: Address,
-    /// 0..=128.
+pub struct VppPrefix {
+    /// Address without host bits.
+    pub address: VppAddress,
+    /// Length, 0..=128.
     pub len: u8,
 }
 
-/// What tells VIPs apart.
+/// The key of a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// The addresses.
-    pub network: Network,
-    /// 255 without a port, whatever was asked for.
+pub struct VipKey {
+    /// Prefix of the VIP.
+    pub network: VppPrefix,
+    /// Protocol; 255 without a port, whatever was requested.
     pub protocol: u8,
-    /// 0 for all.
+    /// Port; 0 for all ports.
     pub port: u16,
 }
 
-impl From<IpAddr> for Address {
+impl From<IpAddr> for VppAddress {
     fn from(address: IpAddr) -> Self {
         Self(match address {
             IpAddr::V4(address) => u128::from(address.to_bits()).to_be_bytes(),
@@ -39,8 +39,8 @@ impl From<IpAddr> for Address {
     }
 }
 
-impl From<Address> for IpAddr {
-    fn from(Address(bytes): Address) -> Self {
+impl From<VppAddress> for IpAddr {
+    fn from(VppAddress(bytes): VppAddress) -> Self {
         let bits = u128::from_be_bytes(bytes);
         match u32::try_from(bits) {
             Ok(bits) => Ipv4Addr::from_bits(bits).into(),
@@ -49,37 +49,37 @@ impl From<Address> for IpAddr {
     }
 }
 
-impl Address {
-    /// Whether VPP takes it for an IPv4 address.
+impl VppAddress {
+    /// Returns true if VPP treats it as an IPv4 address.
     #[must_use]
     pub fn is_ipv4(self) -> bool {
         IpAddr::from(self).is_ipv4()
     }
 }
 
-impl Network {
-    /// VPP's form of `prefix`.
+impl VppPrefix {
+    /// Returns VPP's form of `prefix`.
     ///
     /// # Errors
-    /// VPP does not check the length, and crashes or goes astray on one that is too long.
-    pub fn new(prefix: &Prefix) -> Result<Self, Crash> {
+    /// The prefix is too long. VPP does not check it, and crashes or corrupts memory.
+    pub fn new(prefix: &Prefix) -> Result<Self, VppCrash> {
         if !prefix.is_valid() {
-            return Err(Crash(format!("a prefix of {prefix}")));
+            return Err(VppCrash(format!("a prefix of {prefix}")));
         }
         let masked = prefix.masked();
         let len = if masked.address.is_ipv4() { masked.len + 96 } else { masked.len };
         Ok(Self { address: masked.address.into(), len })
     }
 
-    /// Whether VPP takes it for an IPv4 network.
+    /// Returns true if VPP treats it as an IPv4 network.
     #[must_use]
     pub fn is_ipv4(&self) -> bool {
         self.address.is_ipv4() && self.len >= 96
     }
 
-    /// As VPP's command line and routing tables have it.
+    /// Returns the prefix in the form of VPP's command line and routing tables.
     #[must_use]
-    pub fn proper_prefix(&self) -> Prefix {
+    pub fn fib_prefix(&self) -> Prefix {
         if self.is_ipv4() {
             self.prefix()
         } else {
@@ -87,7 +87,8 @@ impl Network {
         }
     }
 
-    /// As VPP's API has it. `::/64` becomes `0.0.0.0/64`, as the address alone tells the family.
+    /// Returns the prefix in the form of VPP's API. `::/64` becomes `0.0.0.0/64`, because the address alone determines the
+    /// family.
     #[must_use]
     pub fn prefix(&self) -> Prefix {
         let len = if self.is_ipv4() { self.len - 96 } else { self.len };
@@ -95,17 +96,17 @@ impl Network {
     }
 }
 
-impl Key {
-    /// VPP's form of `vip`.
+impl VipKey {
+    /// Returns VPP's key of `vip`.
     ///
     /// # Errors
-    /// See [`Network::new`].
-    pub fn new(vip: &Vip) -> Result<Self, Crash> {
+    /// See [`VppPrefix::new`].
+    pub fn new(vip: &Vip) -> Result<Self, VppCrash> {
         let protocol = if vip.port == 0 { 255 } else { vip.protocol };
-        Ok(Self { network: Network::new(&vip.prefix)?, protocol, port: vip.port })
+        Ok(Self { network: VppPrefix::new(&vip.prefix)?, protocol, port: vip.port })
     }
 
-    /// As VPP shows it.
+    /// Returns the VIP as VPP's API shows it.
     #[must_use]
     pub fn vip(&self) -> Vip {
         Vip { prefix: self.network.prefix(), protocol: self.protocol, port: self.port }

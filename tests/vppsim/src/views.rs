@@ -1,46 +1,46 @@
-//! What the plugin shows of itself: the records of the dumps, and a plainer view for tests.
+//! The plugin's dumps, and a simpler view for tests.
 
 use std::net::IpAddr;
 
 use maglev_vpp::message::{Encap, FLAG_IN_USE, LbAsV2Details, LbAsV2Dump, LbConfGetReply, LbVipDetails, Vip};
 
-use super::plugin::Plugin;
+use super::plugin::LbPlugin;
 use super::state::VipState;
 
-/// A VIP, removed ones included.
+/// A VIP, possibly removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VipView {
-    /// Its name.
+    /// Address, protocol and port.
     pub vip: Vip,
-    /// How packets reach its servers.
+    /// Encapsulation towards its servers.
     pub encap: Encap,
-    /// Of the table of new flows.
+    /// Length of the table of new flows.
     pub table_length: u32,
-    /// Flows are told apart by addresses alone.
+    /// Flows are identified by source address alone.
     pub src_ip_sticky: bool,
-    /// Removed, and kept until collected.
+    /// Removed, and not collected yet.
     pub removed: bool,
-    /// In the order of their slots.
+    /// Servers by slot.
     pub servers: Vec<ServerView>,
 }
 
-/// A server of a VIP, ghosts included.
+/// A server of a VIP, possibly removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerView {
-    /// Its address.
+    /// Address.
     pub address: IpAddr,
-    /// Its share of new flows.
+    /// Weight for new flows.
     pub weight: u8,
-    /// Its buckets in the table of new flows.
+    /// Number of buckets in the table of new flows.
     pub buckets: u32,
-    /// Not removed.
+    /// False after removal.
     pub in_use: bool,
-    /// How many flows hold on to it.
+    /// Number of flows that are pinned to it.
     pub flows: usize,
 }
 
 impl VipView {
-    /// The servers in use and their weights.
+    /// Returns the servers in use, with their weights.
     #[must_use]
     pub fn weights(&self) -> Vec<(IpAddr, u8)> {
         self.servers
@@ -51,14 +51,14 @@ impl VipView {
     }
 }
 
-impl Plugin {
-    /// Every VIP but the hidden one of slot 0, in the order of their slots.
+impl LbPlugin {
+    /// Returns all VIPs by slot, except the hidden one in slot 0.
     #[must_use]
     pub fn view(&self) -> Vec<VipView> {
-        self.shown_vips().map(|(_, vip)| self.view_of(vip)).collect()
+        self.visible_vips().map(|(_, vip)| self.view_of(vip)).collect()
     }
 
-    /// `lb_conf_get`.
+    /// Answers `lb_conf_get`.
     #[must_use]
     pub fn conf(&self) -> LbConfGetReply {
         LbConfGetReply {
@@ -70,13 +70,13 @@ impl Plugin {
         }
     }
 
-    /// `lb_vip_dump`, which has no filter that works.
+    /// Answers `lb_vip_dump`, whose filter has no effect.
     #[must_use]
     pub fn vip_details(&self) -> Vec<LbVipDetails> {
-        self.shown_vips().filter(|(_, vip)| vip.used).map(|(_, vip)| details(vip)).collect()
+        self.visible_vips().filter(|(_, vip)| vip.used).map(|(_, vip)| details(vip)).collect()
     }
 
-    /// `lb_as_v2_dump`.
+    /// Answers `lb_as_v2_dump`.
     #[must_use]
     pub fn server_details(&self, dump: &LbAsV2Dump) -> Vec<LbAsV2Details> {
         let bytes = dump.filter.bytes();
@@ -85,12 +85,12 @@ impl Plugin {
             let name = (key.network.address.0, key.protocol, key.port);
             bytes == [0; 16] || name == (bytes, dump.protocol, dump.port)
         };
-        let vips = self.shown_vips().filter(|(_, vip)| wanted(vip));
+        let vips = self.visible_vips().filter(|(_, vip)| wanted(vip));
         vips.flat_map(|(_, vip)| self.servers_of(vip)).collect()
     }
 
-    /// The VIPs of all slots but the first.
-    pub(super) fn shown_vips(&self) -> impl Iterator<Item = (usize, &VipState)> {
+    /// Returns the VIPs of all slots except the first.
+    pub(super) fn visible_vips(&self) -> impl Iterator<Item = (usize, &VipState)> {
         self.vips.iter().filter(|(index, _)| *index != 0)
     }
 
@@ -124,14 +124,14 @@ impl Plugin {
                     weight: server.weight,
                     buckets,
                     in_use: server.used,
-                    flows: self.references(index),
+                    flows: self.flow_count(index),
                 })
                 .collect(),
         }
     }
 }
 
-/// With VPP's slips: the length is cut to 16 bits, the target port is swapped, the type is in little-endian order.
+/// Returns the record with VPP's errors: a length cut to 16 bits, a swapped target port, and a little-endian type.
 fn details(vip: &VipState) -> LbVipDetails {
     LbVipDetails {
         vip: vip.key.vip(),

@@ -1,26 +1,26 @@
-//! Removed servers and VIPs linger until they are collected.
+//! The collection of removed servers and VIPs, which stay in their slots until then.
 
-use super::plugin::{Crash, Plugin};
+use super::crash::VppCrash;
+use super::plugin::LbPlugin;
+use super::state::COLLECTION_INTERVAL;
 
-/// Seconds between two collections, of the whole plugin and of one VIP.
-pub(super) const RUN: u32 = 60;
-/// Seconds that a removed server is kept at least.
+/// Minimum number of seconds for which a removed server is kept.
 const CONCURRENCY_TIMEOUT: u32 = 10;
 
-impl Plugin {
-    /// Does what VPP does by itself until `now`.
+impl LbPlugin {
+    /// Runs VPP's periodic work up to `now`.
     ///
     /// # Errors
-    /// See [`Crash`].
-    pub fn tick(&mut self, now: u32) -> Result<(), Crash> {
+    /// See [`VppCrash`].
+    pub fn tick(&mut self, now: u32) -> Result<(), VppCrash> {
         while self.next_collection <= now {
             self.collect_all(self.next_collection)?;
-            self.next_collection += RUN;
+            self.next_collection += COLLECTION_INTERVAL;
         }
         Ok(())
     }
 
-    fn collect_all(&mut self, now: u32) -> Result<(), Crash> {
+    fn collect_all(&mut self, now: u32) -> Result<(), VppCrash> {
         let vips: Vec<usize> = self.vips.iter().map(|(index, _)| index).collect();
         for index in vips {
             self.collect(index, now)?;
@@ -31,10 +31,10 @@ impl Plugin {
         Ok(())
     }
 
-    /// Frees the ghosts of a VIP, if it is time.
-    pub(super) fn collect(&mut self, vip: usize, now: u32) -> Result<(), Crash> {
+    /// Frees the removed servers of a VIP, if its collection is due.
+    pub(super) fn collect(&mut self, vip: usize, now: u32) -> Result<(), VppCrash> {
         let Some(state) = self.vips.get_any_mut(vip) else { return Ok(()) };
-        if now < state.last_collection + RUN {
+        if now < state.last_collection + COLLECTION_INTERVAL {
             return Ok(());
         }
         state.last_collection = now;
@@ -43,11 +43,11 @@ impl Plugin {
         for (slot, index) in members {
             let Some(server) = self.servers.get(index) else { continue };
             let address = server.address;
-            if server.used || now < server.last_used + CONCURRENCY_TIMEOUT || self.references(index) > 0 {
+            if server.used || now < server.last_used + CONCURRENCY_TIMEOUT || self.flow_count(index) > 0 {
                 continue;
             }
             if nat_port.is_some_and(|port| !self.nat.remove(&(address, port))) {
-                return Err(Crash("two NAT VIPs shared a server and its port".into()));
+                return Err(VppCrash("two NAT VIPs shared a server and its port".into()));
             }
             self.fib.remove_server(address);
             self.servers.remove(index);

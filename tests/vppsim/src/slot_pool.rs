@@ -1,20 +1,20 @@
-//! VPP's pools: slots with stable numbers, of which the last one freed is the first one taken again.
+//! VPP's pools: slots with stable numbers, reused last in, first out.
 
-/// Slots of `T`. A freed slot keeps what it held, as it does in VPP, where leftovers show through in places.
+/// Slots of `T`. A freed slot keeps its value, as in VPP, where stale values are visible in places.
 #[derive(Clone, Debug)]
-pub struct Pool<T> {
+pub struct SlotPool<T> {
     slots: Vec<(T, bool)>,
     free: Vec<usize>,
 }
 
-impl<T> Default for Pool<T> {
+impl<T> Default for SlotPool<T> {
     fn default() -> Self {
         Self { slots: Vec::new(), free: Vec::new() }
     }
 }
 
-impl<T> Pool<T> {
-    /// Takes a slot. `make` is shown what the slot held before, if it is not a new one.
+impl<T> SlotPool<T> {
+    /// Allocates a slot. `make` gets the previous value of a reused slot.
     pub fn insert(&mut self, make: impl FnOnce(Option<&T>) -> T) -> usize {
         match self.free.pop() {
             Some(index) => {
@@ -29,7 +29,7 @@ impl<T> Pool<T> {
         }
     }
 
-    /// Frees a slot. Does nothing to one that is free.
+    /// Frees a slot. Freeing a free slot has no effect.
     pub fn remove(&mut self, index: usize) {
         if let Some((_, used @ true)) = self.slots.get_mut(index) {
             *used = false;
@@ -37,34 +37,34 @@ impl<T> Pool<T> {
         }
     }
 
-    /// What a slot in use holds.
+    /// Returns the value of a slot in use.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&T> {
         self.slots.get(index).filter(|(_, used)| *used).map(|(value, _)| value)
     }
 
-    /// What a slot holds, or held before it was freed.
+    /// Returns the value of a slot, in use or freed.
     pub fn get_any_mut(&mut self, index: usize) -> Option<&mut T> {
         self.slots.get_mut(index).map(|(value, _)| value)
     }
 
-    /// The slots in use, in the order of their numbers.
+    /// Returns the slots in use by number.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> + Clone {
         self.slots.iter().enumerate().filter(|(_, (_, used))| *used).map(|(index, (value, _))| (index, value))
     }
 
-    /// What each slot holds, or held before it was freed.
+    /// Returns the values of all slots, in use or freed.
     pub fn all(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().map(|(value, _)| value)
     }
 
-    /// How many slots are in use.
+    /// Returns the number of slots in use.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Whether no slot is in use.
+    /// Returns true if no slot is in use.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -76,8 +76,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_slot_freed_is_taken_first() {
-        let mut pool = Pool::default();
+    fn last_freed_slot_is_reused_first() {
+        let mut pool = SlotPool::default();
         for name in ["a", "b", "c", "d"] {
             pool.insert(|_| name);
         }

@@ -1,0 +1,176 @@
+//! What the simulation learnt to draw later: from streams of their own, so that what a seed drew before stays what it was, and
+//! a seed that has failed once is still the same run.
+//!
+//! A new stream comes last: the deeds of a seed are known by their place.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use maglev_core::health::BackendAction;
+
+use super::config_model::{ConfigEdit, ConfigModel};
+use super::fault::{ExternalChange, Fault, InitialSetting, REQUESTS};
+use super::servers::ServerState;
+
+/// What happens, and when.
+type TimedFaults = Vec<(Duration, Fault)>;
+
+/// A stream: what it adds to a run of this length.
+type Stream = fn(&mut Rng, &ConfigModel, Duration, &mut TimedFaults);
+
+/// All streams, and what tells each from the others.
+const STREAMS: [(u64, Stream); 4] = [
+    (0x7715_0000_0000_0000, twins),
+    (0x1137_0000_0000_0000, room),
+    (0x57a7_0000_0000_0000, stats),
+    (0x5ec0_0000_0000_0000, pauses),
+];
+
+/// All that is added to the deeds of a seed, the last of which is so far from the beginning.
+pub fn draw(seed: u64, model: &ConfigModel, span: Duration) -> TimedFaults {
+    let mut faults = Vec::new();
+    for (tag, stream) in STREAMS {
+        stream(&mut Rng::with_seed(seed ^ tag), model, span, &mut faults);
+    }
+    faults
+}
+
+/// A time of the run.
+fn sometime(rng: &mut Rng, span: Duration) -> Duration {
+    Duration::from_millis(rng.u64(..=span.as_millis() as u64))
+}
+
+/// Two backends of one server, with equal checks, one of which is asked for anew now and then, and so is younger.
+fn twins(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
+    let backends = model.backends.len();
+    if rng.bool() {
+        return;
+    }
+    let (one, other) = (rng.usize(..backends), rng.usize(..backends));
+    faults.push((Duration::ZERO, Fault::Initial(InitialSetting::File(ConfigEdit::SharedServer(one, other)))));
+    for _ in 0..rng.usize(..4) {
+        let mut at = sometime(rng, span);
+        let renewed = match rng.u8(..3) {
+            0..=1 => {
+                [Fault::Operate(other, BackendAction::Pause), Fault::Operate(other, BackendAction::Resume)]
+            }
+            _ => [
+                Fault::Reload(ConfigEdit::OwnServer(other)),
+                Fault::Reload(ConfigEdit::SharedServer(one, other)),
+            ],
+        };
+        for fault in renewed {
+            faults.push((at, fault));
+            at += Duration::from_secs(rng.u64(1..6));
+        }
+        at += Duration::from_secs(rng.u64(10..60));
+        dies_after_a_change(rng, one, backends, at, faults);
+    }
+}
+
+/// Somebody else's check leaves or comes, and not long after that a server is not well for some time.
+fn dies_after_a_change(
+    rng: &mut Rng,
+    server: usize,
+    backends: usize,
+    at: Duration,
+    faults: &mut TimedFaults,
+) {
+    let action = [BackendAction::Pause, BackendAction::Resume][rng.usize(..2)];
+    faults.push((at, Fault::Operate(rng.usize(..backends), action)));
+    let at = at + Duration::from_secs(rng.u64(5..30));
+    faults.push((at, Fault::Server(server, ServerState::Refuses)));
+    let well = ServerState::Healthy(Duration::from_millis(20));
+    faults.push((at + Duration::from_secs(rng.u64(20..60)), Fault::Server(server, well)));
+}
+
+/// A prober that takes fewer checks than there are, and changes of how many there are to take.
+fn room(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
+    let backends = model.backends.len();
+    if rng.bool() {
+        return;
+    }
+    let checks = rng.u32(1..=backends as u32);
+    faults.push((Duration::ZERO, Fault::Initial(InitialSetting::MaxChecks(checks))));
+    for _ in 0..rng.usize(..4) {
+        // It makes room, and takes it back.
+        let (backend, mut at) = (rng.usize(..backends), sometime(rng, span));
+        let turns = match rng.u8(..3) {
+            0 => [Fault::Reload(ConfigEdit::Static(backend)), Fault::Reload(ConfigEdit::Static(backend))],
+            _ => [
+                Fault::Operate(backend, BackendAction::Pause),
+                Fault::Operate(backend, BackendAction::Resume),
+            ],
+        };
+        for fault in turns {
+            faults.push((at, fault));
+            at += Duration::from_secs(rng.u64(10..60));
+        }
+        let server = rng.usize(..backends);
+        dies_after_a_change(rng, server, backends, at, faults);
+    }
+    if rng.bool() {
+        faults.push((sometime(rng, span), Fault::CutProber));
+    }
+}
+
+/// A VPP whose stats tell since when it runs, but for some times, in which it is lost and found again.
+fn stats(rng: &mut Rng, _: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
+    if rng.u8(..4) == 0 {
+        return;
+    }
+    faults.push((Duration::ZERO, Fault::Initial(InitialSetting::Stats)));
+    if rng.u8(..4) == 0 {
+        faults.push((Duration::ZERO, Fault::Initial(InitialSetting::Contained)));
+    }
+    for _ in 0..rng.usize(1..4) {
+        let at = sometime(rng, span);
+        let seconds = Duration::from_secs;
+        let (dark, delay) = ([2, 20, 60][rng.usize(..3)], [0, 100, 3000][rng.usize(..3)]);
+        faults.push((at, Fault::FailStats(seconds(dark), Duration::from_millis(delay))));
+        let lost = match rng.u8(..4) {
+            0 => Fault::CutVpp,
+            1 => Fault::HangVpp(seconds([4, 7][rng.usize(..2)])),
+            _ => Fault::RestartVpp(None, seconds(rng.u64(..8))),
+        };
+        let lost_at = at + Duration::from_millis(rng.u64(..2000));
+        faults.push((lost_at, lost));
+        if rng.bool() {
+            let fault = Fault::Reload(ConfigEdit::Frontend(rng.usize(..3)));
+            faults.push((lost_at + Duration::from_millis(rng.u64(..8000)), fault));
+        }
+        if rng.bool() {
+            faults.push((lost_at + seconds(rng.u64(30..90)), Fault::CutVpp));
+        }
+    }
+}
+
+/// Other pauses between two comparisons with VPP, and a VPP that goes on refusing.
+fn pauses(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
+    if rng.bool() {
+        return;
+    }
+    let another = |rng: &mut Rng| ConfigEdit::SyncInterval([1, 60, 300, 300][rng.usize(..4)]);
+    faults.push((Duration::ZERO, Fault::Initial(InitialSetting::File(another(rng)))));
+    for _ in 0..rng.usize(..4) {
+        let at = sometime(rng, span);
+        faults.push((at, Fault::Reload(another(rng))));
+        if rng.bool() {
+            faults.push((sometime(rng, span), Fault::ChangeVppExternally(ExternalChange::draw(rng))));
+        }
+        if rng.bool() {
+            let fault = Fault::Reload(ConfigEdit::SyncInterval(1));
+            faults.push((at + Duration::from_secs(rng.u64(..60)), fault));
+        }
+    }
+    for _ in 0..rng.usize(..3) {
+        let (mut at, server) = (sometime(rng, span), rng.usize(..model.backends.len()));
+        let request = REQUESTS[rng.usize(..REQUESTS.len()).saturating_sub(2)];
+        let time = Duration::from_secs([20, 70, 150][rng.usize(..3)]);
+        faults.push((at, Fault::RejectVppRequestsFor(request, time)));
+        at += Duration::from_secs(rng.u64(..9));
+        faults.push((at, Fault::Server(server, ServerState::Refuses)));
+        let well = ServerState::Healthy(Duration::from_millis(20));
+        faults.push((at + Duration::from_secs(rng.u64(250..400)), Fault::Server(server, well)));
+    }
+}

@@ -1,0 +1,150 @@
+//! What the servers really are, and what becomes of the probes on their way.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use fastrand::Rng;
+use maglev_ipc::{Check, OutcomeCode, ProbeKind};
+use tokio::time::Instant;
+
+use super::config_model::ConfigModel;
+
+/// What a server is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ServerState {
+    /// It answers within this time, which is less than any timeout.
+    Healthy(Duration),
+    /// It refuses.
+    Refuses,
+    /// It says nothing.
+    Silent,
+}
+
+impl ServerState {
+    /// Anything that a server can be.
+    pub fn draw(rng: &mut Rng) -> Self {
+        match rng.u8(..6) {
+            0..=2 => Self::Healthy(Duration::from_millis(rng.u64(1..90))),
+            3..=4 => Self::Refuses,
+            _ => Self::Silent,
+        }
+    }
+
+    /// Whether it is as it should be.
+    pub const fn is_healthy(self) -> bool {
+        matches!(self, Self::Healthy(_))
+    }
+}
+
+/// A server, and the way to it.
+#[derive(Debug)]
+struct Server {
+    state: ServerState,
+    drop_next: u32,
+    /// Of a hundred probes, so many are lost.
+    set_loss: u8,
+    until: Instant,
+}
+
+/// All servers.
+#[derive(Debug)]
+pub struct ServerFleet {
+    servers: BTreeMap<IpAddr, Server>,
+    rng: Rng,
+    /// The prober's host can start no probe before.
+    cannot_send_until: Instant,
+}
+
+/// What comes of a probe.
+pub enum ProbeResult {
+    /// It ends after this time.
+    Answered(Duration, OutcomeCode),
+    /// Nothing is heard of it.
+    Lost,
+    /// It does not begin.
+    NotSent,
+}
+
+impl ServerFleet {
+    /// Servers that are well.
+    pub fn new(servers: usize, seed: u64) -> Self {
+        let now = Instant::now();
+        let mut rng = Rng::with_seed(seed);
+        let mut well = || Server {
+            state: ServerState::Healthy(Duration::from_millis(rng.u64(1..90))),
+            drop_next: 0,
+            set_loss: 0,
+            until: now,
+        };
+        let servers = (0..servers).map(|number| (ConfigModel::address(number), well())).collect();
+        Self { servers, rng, cannot_send_until: now }
+    }
+
+    /// Makes a server another than it was.
+    pub fn set(&mut self, server: usize, state: ServerState) {
+        if let Some(server) = self.servers.get_mut(&ConfigModel::address(server)) {
+            server.state = state;
+        }
+    }
+
+    /// What a server is.
+    pub fn is_healthy(&self, server: usize) -> bool {
+        self.servers.get(&ConfigModel::address(server)).is_some_and(|server| server.state.is_healthy())
+    }
+
+    /// The next probes of a server are lost.
+    pub fn drop_next(&mut self, server: usize, probes: u32) {
+        if let Some(server) = self.servers.get_mut(&ConfigModel::address(server)) {
+            server.drop_next = probes;
+        }
+    }
+
+    /// How many of the next probes of a server are lost.
+    pub fn probes_to_drop(&self, server: usize) -> u32 {
+        self.servers.get(&ConfigModel::address(server)).map_or(0, |server| server.drop_next)
+    }
+
+    /// Some probes of a server are lost for a while.
+    pub fn set_loss(&mut self, server: usize, percent: u8, time: Duration) {
+        if let Some(server) = self.servers.get_mut(&ConfigModel::address(server)) {
+            (server.set_loss, server.until) = (percent, Instant::now() + time);
+        }
+    }
+
+    /// No probe can be started for a while.
+    pub fn block_sending(&mut self, time: Duration) {
+        self.cannot_send_until = Instant::now() + time;
+    }
+
+    /// Decides what comes of a probe that starts now.
+    pub fn probe(&mut self, check: &Check) -> ProbeResult {
+        let now = Instant::now();
+        if now < self.cannot_send_until {
+            return ProbeResult::NotSent;
+        }
+        let Some(server) = self.servers.get_mut(&check.target) else { return ProbeResult::Lost };
+        if server.drop_next > 0 {
+            server.drop_next -= 1;
+            return ProbeResult::Lost;
+        }
+        if now < server.until && self.rng.u8(..100) < server.set_loss {
+            return ProbeResult::Lost;
+        }
+        match server.state {
+            ServerState::Healthy(most) => {
+                let passed = if matches!(check.probe, ProbeKind::Tcp { .. }) {
+                    OutcomeCode::L4Ok
+                } else {
+                    OutcomeCode::L7Ok
+                };
+                ProbeResult::Answered(
+                    Duration::from_micros(self.rng.u64(100..=most.as_micros() as u64)),
+                    passed,
+                )
+            }
+            ServerState::Refuses => ProbeResult::Answered(Duration::from_millis(1), OutcomeCode::L4Con),
+            ServerState::Silent => ProbeResult::Lost,
+        }
+    }
+}
