@@ -1,4 +1,4 @@
-//! The limit of the prober's checks: what follows when it rejects some of them.
+//! The prober's limit of checks, and its consequences for the expected state.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::rejected_checks::SentChecks;
 use super::world::SimWorld;
 
 impl SimWorld {
-    /// A set takes effect: what is refused from now on, and what is taken again.
+    /// Handles a set that takes effect: records newly rejected and newly accepted checks.
     pub fn on_set_applied(&mut self, sent_checks: &mut SentChecks, set: &CheckSet) {
         sent_checks.record_rejected(set);
         let (sent, rejected) = (sent_checks.sent.len(), sent_checks.rejected.len());
@@ -41,7 +41,7 @@ impl SimWorld {
         }
     }
 
-    /// `maglevd` has told of this. What is wrong with it: nothing is heard of what is refused.
+    /// Handles an event of `maglevd`. Returns a violation if it reports an outcome of a rejected check.
     pub fn on_event(&mut self, kind: &Kind) -> Option<String> {
         match kind {
             Kind::CheckRejected { name, .. } => {
@@ -69,7 +69,7 @@ impl SimWorld {
                 let to = transition.to;
                 let checked = self.model.backends[backend].is_some();
                 (knows && heard && silent && checked)
-                    .then(|| format!("b{backend} became {to}, and is refused"))
+                    .then(|| format!("b{backend} became {to} although its check is rejected"))
             }
             _ => None,
         }

@@ -1,4 +1,4 @@
-//! Configurations, as they are drawn and changed.
+//! A model of the configuration, how it is drawn and how it changes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,40 +9,40 @@ use fastrand::Rng;
 use maglev_core::config::{Config, check, file::File};
 use serde_json::{Value, json};
 
-/// VPP is compared with what it should have this often, in seconds, where nothing else is drawn.
+/// Interval between comparisons with VPP, in seconds, unless another is drawn.
 const SYNC_INTERVAL: u64 = 30;
-/// How long a frontend may wait for its backends after a start.
+/// Maximum time for which a frontend waits for its backends after a start.
 pub const STARTUP: Duration = Duration::from_secs(5);
 
-/// Weights worth drawing: some share divisors, one is none.
+/// Weights that are drawn: some share divisors, one is zero.
 const WEIGHTS: [u8; 6] = [100, 100, 50, 10, 7, 0];
 
 /// A configuration, with numbers for names.
 #[derive(Clone, Debug)]
 pub struct ConfigModel {
-    /// How backends are probed.
+    /// Health checks.
     pub checks: Vec<Check>,
-    /// The check of each backend; `None` is static.
+    /// Health check of each backend; `None` is static.
     pub backends: Vec<Option<usize>>,
-    /// The checks that backends had before they were made static.
+    /// Health checks that static backends had before.
     former_checks: BTreeMap<usize, usize>,
-    /// The server that each backend is reached at: its own, but for twins.
+    /// Server of each backend. Two backends may share one.
     servers: Vec<usize>,
-    /// The frontends.
+    /// Frontends.
     pub frontends: Vec<Frontend>,
-    /// How many have to fail at once to be doubted, in percent; 0 is never.
+    /// Percentage of simultaneous failures that counts as a mass failure; 0 disables it.
     mass_failure_threshold: u8,
-    /// In seconds: how often VPP is compared with what it should have.
+    /// Interval between comparisons with VPP, in seconds.
     sync_interval: u64,
-    /// In seconds: a global setting of VPP.
+    /// VPP's global flow timeout, in seconds.
     pub flow_timeout: u64,
-    /// VIPs of others are removed, and not kept.
+    /// Foreign VIPs are removed.
     pub alone: bool,
-    /// What VPP says or hears is late by up to this, in milliseconds, even in fair weather.
+    /// Maximum latency of messages to and from VPP without faults, in milliseconds.
     pub vpp_latency: u64,
 }
 
-/// How a backend is probed.
+/// A health check.
 #[derive(Clone, Debug)]
 pub struct Check {
     kind: &'static str,
@@ -50,44 +50,44 @@ pub struct Check {
     fast: u64,
     down: u64,
     timeout: u64,
-    /// Passes that bring it up.
+    /// Number of passes that bring a backend up.
     pub rise: u32,
-    /// Failures that take it down.
+    /// Number of failures that take a backend down.
     pub fall: u32,
 }
 
 /// A frontend.
 #[derive(Clone, Debug)]
 pub struct Frontend {
-    /// It is left out of the file.
+    /// True if the file leaves it out.
     pub is_absent: bool,
     flush_on_down: bool,
-    /// The weights of its pools' backends.
+    /// Weights of the backends of each pool.
     pub pools: Vec<BTreeMap<usize, u8>>,
 }
 
 /// A change of the file.
 #[derive(Clone, Debug)]
 pub enum ConfigEdit {
-    /// None at all.
+    /// No change.
     Nothing,
-    /// The weight of a member of a frontend, or a new member.
+    /// Sets the weight of a member of a frontend, or adds the member.
     Member(usize, usize, usize, u8),
-    /// A member leaves a frontend.
+    /// Removes a member from a frontend.
     Leaves(usize, usize),
-    /// A frontend comes or goes.
+    /// Adds or removes a frontend.
     Frontend(usize),
-    /// A check has other intervals, in thousandths of what it had.
+    /// Scales the intervals of a check, in thousandths.
     Check(usize, u64),
-    /// A global setting.
+    /// Sets the global flow timeout.
     FlowTimeout(u64),
-    /// How often VPP is compared with what it should have.
+    /// Sets the interval between comparisons with VPP.
     SyncInterval(u64),
-    /// Two backends have one server, and equal checks.
+    /// Gives two backends one server and equal checks.
     SharedServer(usize, usize),
-    /// A backend has a server of its own.
+    /// Gives a backend its own server.
     OwnServer(usize),
-    /// A backend is not probed any more, or is again.
+    /// Makes a backend static, or probed again.
     Static(usize),
 }
 
@@ -105,24 +105,24 @@ impl Check {
         }
     }
 
-    /// How long it takes at most to notice that a backend is not what it was.
+    /// Returns the maximum time to detect a change of a backend.
     pub fn detection_time(&self) -> Duration {
         let first = self.interval.max(self.down) * 11 / 10 + self.timeout;
         let more = u64::from(self.rise.max(self.fall)) * (self.fast * 11 / 10 + self.timeout);
-        // When all fails at once, verdicts wait.
+        // In a mass failure, DOWN is deferred.
         let doubt = u64::from(self.fall + 1) * self.fast * 11 / 10 + self.timeout;
-        // The grain of timers, and the links.
+        // Timer granularity, and the latency of the links.
         Duration::from_millis(first + more + doubt + 200)
     }
 
-    /// The longest time between two probes, as the prober was told.
+    /// Returns the longest time between two probes.
     pub fn longest_interval(&self) -> Duration {
         Duration::from_millis(self.interval.max(self.down) * 11 / 10 + self.timeout)
     }
 }
 
 impl ConfigModel {
-    /// Any configuration that is allowed.
+    /// Draws a valid configuration.
     pub fn draw(rng: &mut Rng) -> Self {
         let checks: Vec<_> = (0..rng.usize(1..=3)).map(|_| Check::draw(rng)).collect();
         let of = |rng: &mut Rng| (rng.u8(..10) > 0).then(|| rng.usize(..checks.len()));
@@ -144,7 +144,7 @@ impl ConfigModel {
         }
     }
 
-    /// Changes the file. What cannot be changed stays.
+    /// Changes the file, as far as the change applies.
     pub fn edit(&mut self, edit: &ConfigEdit) {
         match *edit {
             ConfigEdit::Nothing => {}
@@ -197,7 +197,7 @@ impl ConfigModel {
         let (Some(Some(check)), Some(_)) = (self.backends.get(one), self.backends.get(other)) else { return };
         (self.backends[other], self.servers[other]) = (Some(*check), self.servers[one]);
         self.former_checks.remove(&other);
-        // No frontend may have a server twice.
+        // A frontend must not have a server twice.
         for (number, frontend) in self.frontends.iter_mut().enumerate() {
             let has = |backend| frontend.pools.iter().any(|members| members.contains_key(&backend));
             if one != other && has(one) && has(other) {
@@ -208,67 +208,67 @@ impl ConfigModel {
         }
     }
 
-    /// How long it takes at most until VPP has been compared with what it should have.
+    /// Returns the interval between comparisons with VPP.
     pub fn sync_interval(&self) -> Duration {
         Duration::from_secs(self.sync_interval)
     }
 
-    /// How a server is reached.
+    /// Returns the address of a server.
     pub fn address(server: usize) -> IpAddr {
         Ipv4Addr::new(10, 0, 0, server as u8 + 1).into()
     }
 
-    /// The server of an address.
+    /// Returns the server of an address.
     pub fn server_at(address: IpAddr) -> Option<usize> {
         let IpAddr::V4(address) = address else { return None };
         usize::from(address.octets()[3]).checked_sub(1)
     }
 
-    /// The server of a backend.
+    /// Returns the server of a backend.
     pub fn server(&self, backend: usize) -> usize {
         self.servers.get(backend).copied().unwrap_or(backend)
     }
 
-    /// The backends of a server.
+    /// Returns the backends of a server.
     pub fn backends_on(&self, server: usize) -> Vec<usize> {
         (0..self.servers.len()).filter(|backend| self.servers[*backend] == server).collect()
     }
 
-    /// The VIP of a frontend.
+    /// Returns the VIP of a frontend.
     pub fn vip(frontend: usize) -> IpAddr {
         Ipv4Addr::new(192, 0, 2, frontend as u8 + 1).into()
     }
 
-    /// The backend of a name, or of a server's address.
+    /// Returns the number in a name.
     pub fn number(name: &str) -> Option<usize> {
         name.get(1..)?.parse().ok()
     }
 
-    /// Which frontends a backend serves.
+    /// Returns the frontends that contain a backend.
     pub fn frontends_of(&self, backend: usize) -> Vec<usize> {
         let uses = |(_, f): &(usize, &Frontend)| f.pools.iter().any(|members| members.contains_key(&backend));
         self.frontends.iter().enumerate().filter(uses).map(|(frontend, _)| frontend).collect()
     }
 
-    /// How long it takes at most until what is decided is done: a run of six steps, before it another, and each word late.
+    /// Returns the maximum time to apply a decision: a run of six steps, the run before it, and the latency of each message.
     pub fn apply_time(&self) -> Duration {
         Duration::from_millis(1000 + 24 * self.vpp_latency)
     }
 
-    /// How long it takes at most to notice that a backend is not what it was.
+    /// Returns the maximum time to detect a change of a backend.
     pub fn detection_time(&self, backend: usize) -> Duration {
         self.backends[backend].map_or(Duration::ZERO, |check| self.checks[check].detection_time())
     }
 
-    /// The same for the slowest, until it is done.
+    /// Returns the maximum time to detect and apply any change.
     pub fn recovery(&self) -> Duration {
         self.checks.iter().map(Check::detection_time).max().unwrap_or_default() + self.apply_time()
     }
 
-    /// What the daemon makes of the file.
+    /// Parses the file as the daemon does.
     ///
     /// # Errors
-    /// It is not allowed.
+    /// It is invalid.
     pub fn config(&self) -> Result<Arc<Config>, String> {
         let file: File = serde_json::from_value(self.json()).map_err(|error| error.to_string())?;
         let config = check(&file, &mut |path| Err(format!("{path}: no file is named")));
@@ -339,7 +339,7 @@ impl Frontend {
 }
 
 impl ConfigEdit {
-    /// Any change.
+    /// Draws a change.
     pub fn draw(rng: &mut Rng) -> Self {
         let weight = WEIGHTS[rng.usize(..WEIGHTS.len())];
         match rng.u8(..8) {

@@ -1,4 +1,4 @@
-//! `maglevd`: its tasks are the real ones; what is simulated is that somebody starts and ends them.
+//! `maglevd`: its tasks are real. The simulation starts and ends them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use super::running::RunningController;
 use super::simulation::{SimClock, Simulation};
 use super::{prober, vpp};
 
-/// How long it may take to end.
+/// Maximum time for a clean exit.
 const GRACE: Duration = Duration::from_secs(5);
 
 impl RunningController {
-    /// Starts one, with what is in the file and on the disk.
+    /// Starts `maglevd` with the current file and disk.
     pub fn start(sim: &Arc<Simulation>) -> Self {
         let process = SimProcess::new();
         let (config, disk) = sim.with(|world| (Arc::clone(&world.config), world.disk.mount(&process)));
@@ -51,7 +51,7 @@ impl RunningController {
         Self { process, handle, tasks: set, listener, stop }
     }
 
-    /// Ends it without a word.
+    /// Kills it.
     pub fn kill(mut self, sim: &Simulation) {
         self.process.kill();
         self.check_tasks(sim);
@@ -59,12 +59,12 @@ impl RunningController {
         self.listener.abort();
         sim.with(|world| {
             world.expected_overrides.forget_requests();
-            // The next one does not know whose they are.
+            // The next instance does not know their owner.
             world.retired.clear();
         });
     }
 
-    /// Ends it as a service manager would.
+    /// Stops it as a service manager does.
     pub async fn stop(mut self, sim: &Simulation) {
         self.stop.cancel();
         let process = Arc::clone(&self.process);
@@ -73,13 +73,13 @@ impl RunningController {
             biased;
             () = process.exited() => {}
             ended = timeout(GRACE, all) => if ended.is_err() {
-                sim.report_violation("maglevd does not end");
+                sim.report_violation("maglevd does not exit");
             },
         }
         self.kill(sim);
     }
 
-    /// A task that ended was to go on.
+    /// Reports tasks that panicked or ended by themselves.
     pub fn check_tasks(&mut self, sim: &Simulation) {
         while let Some(end) = self.tasks.try_join_next() {
             match end {
@@ -95,20 +95,20 @@ impl RunningController {
     }
 }
 
-/// Hears what it tells whoever watches.
+/// Receives its events.
 async fn listen(sim: Arc<Simulation>, handle: Handle) {
     let mut events = handle.events();
     drop(handle);
     loop {
         match events.recv().await {
             Ok(event) => sim.on_event(&event),
-            Err(RecvError::Lagged(events)) => sim.report_violation(&format!("{events} events were missed")),
+            Err(RecvError::Lagged(events)) => sim.report_violation(&format!("{events} events were lost")),
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-/// Puts a question of an operator, and waits for the answer.
+/// Sends an operator's command, and waits for the answer.
 pub async fn operate(
     sim: Arc<Simulation>,
     target: OverrideTarget,
@@ -122,8 +122,8 @@ pub async fn operate(
     }
     match answer {
         Ok(Ok(trouble)) => {
-            let kept = if trouble.is_empty() { "kept" } else { "not kept" };
-            sim.trace(&format!("answer {target:?}: done, {kept}"));
+            let persisted = if trouble.is_empty() { "persisted" } else { "not persisted" };
+            sim.trace(&format!("answer {target:?}: done, {persisted}"));
             sim.with(|world| {
                 if world.expected_overrides.apply(target, trouble.is_empty()) {
                     world.tolerate_target(target);

@@ -1,4 +1,4 @@
-//! The disk that overrides are kept on: what was not made to last may be gone after a power cut, and writing fails.
+//! A model of the disk for overrides. A power cut loses unsynced changes, and writes can fail.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,23 +13,23 @@ use tokio::time::sleep;
 
 use super::process::SimProcess;
 
-/// How long a call blocks.
+/// Duration of a call.
 const CALL_DELAY: Duration = Duration::from_millis(5);
 
-/// The platters: they outlive the processes.
+/// The disk, which outlives the processes.
 #[derive(Clone, Debug)]
 pub struct DiskModel(Arc<Mutex<DiskState>>);
 
 #[derive(Debug)]
 struct DiskState {
     rng: Rng,
-    /// What processes see.
+    /// Files as processes see them.
     files: BTreeMap<PathBuf, Vec<u8>>,
-    /// What is there after a power cut, but for what `loose` may add.
+    /// Files that survive a power cut. Some of `unsynced` may survive as well.
     durable: BTreeMap<PathBuf, Vec<u8>>,
-    /// Changes of names since the folder was last synced, in order.
+    /// Changes since the last sync of the directory, in order.
     unsynced: Vec<DiskChange>,
-    /// How many calls from now on fail, and with what.
+    /// Error of the next calls, and their number.
     failure: Option<(Errno, u32)>,
 }
 
@@ -41,7 +41,7 @@ enum DiskChange {
 }
 
 impl DiskModel {
-    /// Empty ones.
+    /// Returns an empty disk.
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(DiskState {
             rng: Rng::with_seed(seed),
@@ -52,17 +52,17 @@ impl DiskModel {
         })))
     }
 
-    /// As `process` sees them.
+    /// Returns the disk as `process` sees it.
     pub fn mount(&self, process: &Arc<SimProcess>) -> MountedDisk {
         MountedDisk { disk: self.clone(), process: Arc::clone(process) }
     }
 
-    /// The next calls that write fail.
+    /// Makes the next write calls fail.
     pub fn fail(&self, errno: Errno, times: u32) {
         self.lock().failure = Some((errno, times));
     }
 
-    /// The power is gone: of what was not made to last, the disk has some, from the oldest on.
+    /// Cuts the power. A prefix of the unsynced changes survives.
     pub fn cut_power(&self) {
         let mut state = self.lock();
         let unsynced = std::mem::take(&mut state.unsynced);
@@ -90,7 +90,7 @@ fn apply(change: &DiskChange, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
     }
 }
 
-/// The platters, as a process sees them.
+/// The disk as one process sees it.
 #[derive(Clone, Debug)]
 pub struct MountedDisk {
     disk: DiskModel,
@@ -98,7 +98,7 @@ pub struct MountedDisk {
 }
 
 impl MountedDisk {
-    /// One call that writes: it may fail, and a process that is dead makes none.
+    /// Starts a write call, which may fail. An exited process makes none.
     fn write_call(&self) -> io::Result<MutexGuard<'_, DiskState>> {
         if !self.process.take_effect() {
             return Err(io::ErrorKind::Interrupted.into());
@@ -146,7 +146,7 @@ impl Disk for MountedDisk {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        // It is there, and empty, then in part, then whole: each a moment to die or to fail.
+        // The file is empty, then partial, then complete. A crash or an error may come in between.
         for part in [0, bytes.len() / 2, bytes.len()] {
             self.change(DiskChange::Written(path.to_owned(), bytes[..part].to_vec()))?;
         }

@@ -1,4 +1,5 @@
-//! What operators want, and what may be on the disk: whatever they were told is kept has to be there after any crash.
+//! The overrides that must be in force, and those that may be on disk. An override that was acknowledged as persisted must
+//! survive any crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,47 +8,47 @@ use maglev_core::overrides::{OverrideKind, Overrides};
 
 use super::config_model::ConfigModel;
 
-/// What can be overridden.
+/// The target of an override.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum OverrideTarget {
-    /// A backend's state.
+    /// The state of a backend.
     Backend(usize),
     /// The weight of a backend in a pool of a frontend.
     Weight(usize, usize, usize),
 }
 
-/// What it is overridden by.
+/// The value of an override.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum OverrideValue {
-    /// Nothing.
+    /// No override.
     #[default]
     None,
-    /// The backend is not probed.
+    /// The backend is paused.
     Paused,
-    /// The backend is out.
+    /// The backend is disabled.
     Disabled,
-    /// This weight.
+    /// Weight.
     Weight(u8),
 }
 
-/// All wishes.
+/// All expected overrides.
 #[derive(Debug, Default)]
 pub struct ExpectedOverrides {
-    /// What is in force.
+    /// Overrides in force.
     in_force: BTreeMap<OverrideTarget, OverrideValue>,
-    /// What may be on the disk instead.
+    /// Values that the disk may have instead.
     possible: BTreeMap<OverrideTarget, BTreeSet<OverrideValue>>,
-    /// What was requested and is not answered yet.
+    /// Requests without an answer.
     requested: BTreeMap<OverrideTarget, OverrideValue>,
 }
 
 impl ExpectedOverrides {
-    /// What is in force.
+    /// Overrides in force.
     pub fn of(&self, target: OverrideTarget) -> OverrideValue {
         self.in_force.get(&target).copied().unwrap_or_default()
     }
 
-    /// What an action makes of a backend; `None` if it is not requested twice at a time.
+    /// Requests an action on a backend. Returns `None` if a request for it is pending.
     pub fn request(&mut self, backend: usize, action: BackendAction) -> Option<OverrideTarget> {
         let target = OverrideTarget::Backend(backend);
         let now = self.of(target);
@@ -61,7 +62,7 @@ impl ExpectedOverrides {
         self.begin_request(target, then)
     }
 
-    /// Asks for a weight; `None` if one is requested for already.
+    /// Requests a weight. Returns `None` if a request for it is pending.
     pub fn request_weight(
         &mut self,
         slot: (usize, usize, usize),
@@ -87,7 +88,8 @@ impl ExpectedOverrides {
         self.possible.entry(target).or_insert_with(|| BTreeSet::from([now])).insert(value);
     }
 
-    /// It is done, and on the disk if `kept`; then so is everything else that is in force. Says whether it was still requested.
+    /// Applies a request. `kept` means that this and all other overrides in force are on disk. Returns false if the request was
+    /// not pending.
     pub fn apply(&mut self, target: OverrideTarget, kept: bool) -> bool {
         let Some(value) = self.requested.remove(&target) else { return false };
         self.in_force.insert(target, value);
@@ -98,17 +100,17 @@ impl ExpectedOverrides {
         true
     }
 
-    /// It was refused.
+    /// Removes a rejected request.
     pub fn reject(&mut self, target: OverrideTarget) {
         self.requested.remove(&target);
     }
 
-    /// `maglevd` is gone: what was requested was done, or was not.
+    /// Forgets pending requests after a crash: each was applied, or was not.
     pub fn forget_requests(&mut self) {
         self.requested.clear();
     }
 
-    /// `maglevd` has begun with what it found on the disk. What has changed by that, or what is wrong with it.
+    /// Takes over the overrides that `maglevd` loaded from disk. Returns the changed ones, or a violation.
     pub fn load(&mut self, overrides: &Overrides) -> Result<Vec<OverrideTarget>, String> {
         let found: BTreeMap<_, _> = overrides
             .list()
@@ -135,7 +137,7 @@ impl ExpectedOverrides {
             let (is, was) = (found.get(&target).copied().unwrap_or_default(), self.of(target));
             let allowed = self.possible.get(&target).map_or(is == was, |all| all.contains(&is));
             if !allowed {
-                return Err(format!("an override is lost: {target:?} was {was:?}, and the disk has {is:?}"));
+                return Err(format!("an override is lost: {target:?} was {was:?}, but the disk has {is:?}"));
             }
             if is != was {
                 changed.push(target);

@@ -1,4 +1,4 @@
-//! The state that VPP should have, worked out from the servers, the file and the overrides: it shares no code with `maglevd`.
+//! The state that VPP should have, derived from the servers, the file and the overrides. It shares no code with `maglevd`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,11 +11,11 @@ use super::config_model::ConfigModel;
 use super::expected_overrides::{OverrideTarget, OverrideValue};
 use super::world::SimWorld;
 
-/// A prober that has room for what it has refused is asked again within this time.
+/// Maximum time until a prober with room is sent a rejected check again.
 const ROOM: Duration = Duration::from_secs(10);
 
 impl SimWorld {
-    /// What an operator wants is another thing than it was.
+    /// Tolerates a deviation after a change of an override.
     pub fn tolerate_target(&mut self, subject: OverrideTarget) {
         match subject {
             OverrideTarget::Backend(backend) => self.tolerate_backend(backend, Duration::ZERO),
@@ -23,14 +23,14 @@ impl SimWorld {
         }
     }
 
-    /// A server, or the way to it, is not what it was, and will be so after this time at the latest.
+    /// Tolerates a deviation of a server's backends, which is over after this time.
     pub fn tolerate_server(&mut self, server: usize, after: Duration) {
         for backend in self.model.backends_on(server) {
             self.tolerate_backend(backend, after);
         }
     }
 
-    /// The same of one backend.
+    /// Tolerates a deviation of one backend, which is over after this time.
     pub fn tolerate_backend(&mut self, backend: usize, after: Duration) {
         let Some(_) = self.model.backends.get(backend) else { return };
         let within = after + self.model.detection_time(backend) + self.model.apply_time();
@@ -39,7 +39,7 @@ impl SimWorld {
         }
     }
 
-    /// Another file is read while `maglevd` runs.
+    /// Handles a reload while `maglevd` runs.
     pub fn retire(&mut self, next: &ConfigModel) {
         for (number, (was, is)) in self.model.frontends.iter().zip(&next.frontends).enumerate() {
             if !is.is_absent {
@@ -50,12 +50,12 @@ impl SimWorld {
         }
     }
 
-    /// How many of the next probes of a backend are lost.
+    /// Returns the number of the next probes of a backend that are lost.
     pub fn probes_to_drop(&self, backend: usize) -> u32 {
         self.fleet.probes_to_drop(self.model.server(backend))
     }
 
-    /// What is wrong now.
+    /// Returns the first difference between VPP and the expected state.
     pub fn find_violation(&self) -> Option<String> {
         let Some(vpp) = &self.vpp else {
             return (self.oracle.rest_wrong_until < Instant::now()).then(|| "there is no VPP".to_owned());
@@ -68,7 +68,7 @@ impl SimWorld {
             let there = found.get(&ConfigModel::vip(frontend));
             let fault = match (self.model.frontends[frontend].is_absent, there) {
                 (true, Some(_)) if self.model.alone || self.retired.contains(&frontend) => {
-                    Some("has a VIP, though nobody wants it".to_owned())
+                    Some("has a VIP that is not configured".to_owned())
                 }
                 (true, _) => None,
                 (false, None) => Some("has no VIP".to_owned()),
@@ -82,24 +82,24 @@ impl SimWorld {
             return None;
         }
         if self.rejected_checks.room_since().is_some_and(|since| now > since + ROOM) {
-            return Some("the prober has room for what it refuses, and is not asked again".to_owned());
+            return Some("the prober has room for rejected checks, but was not sent them again".to_owned());
         }
         let ours =
             |vip: &IpAddr| (0..self.model.frontends.len()).any(|frontend| ConfigModel::vip(frontend) == *vip);
         if self.model.alone
             && let Some(vip) = found.keys().find(|vip| !ours(vip))
         {
-            return Some(format!("VIP {vip} is nobody's"));
+            return Some(format!("VIP {vip} belongs to no frontend"));
         }
         let used = self.model.frontends.iter().any(|frontend| !frontend.is_absent);
         let (is, wanted) = (u64::from(vpp.flow_timeout()), self.model.flow_timeout);
-        (used && is != wanted).then(|| format!("VPP's flow timeout is {is}, and not {wanted}"))
+        (used && is != wanted).then(|| format!("VPP's flow timeout is {is} instead of {wanted}"))
     }
 
-    /// What is wrong with the weights that VPP has for a frontend.
+    /// Returns the first difference between VPP's weights for a frontend and the expected ones.
     fn weight_difference(&self, frontend: usize, found: &BTreeMap<IpAddr, u8>) -> Option<String> {
         let wanted = self.wanted(frontend);
-        // As long as nothing is known of any of them, what VPP does stays as it is.
+        // While all backends are unknown, VPP's weights stay as they are.
         let is_unknown = wanted.values().all(|(_, why)| *why == Health::Unknown.as_str());
         let servers = wanted.keys().chain(found.keys().filter(|server| !wanted.contains_key(server)));
         for server in servers {
@@ -109,12 +109,12 @@ impl SimWorld {
             };
             let fault = match (wanted.get(server), found.get(server)) {
                 (Some((_, why)), None) => format!("lacks {name}, which is {why}"),
-                (None, Some(_)) => format!("has {name}, which is none of its backends"),
+                (None, Some(_)) => format!("has {name}, which is not one of its backends"),
                 _ if is_unknown => continue,
                 (Some((0, why)), Some(1..)) => format!("gives weight to {name}, which is {why}"),
                 (Some((1.., why)), Some(0)) => format!("gives no weight to {name}, which is {why}"),
                 (Some((wanted, _)), Some(is)) if wanted != is => {
-                    format!("gives {name} weight {is}, and not {wanted}")
+                    format!("gives {name} weight {is} instead of {wanted}")
                 }
                 _ => continue,
             };
@@ -123,7 +123,7 @@ impl SimWorld {
         None
     }
 
-    /// The weight that each server of a frontend should have, and why.
+    /// Returns the expected weight of each server of a frontend, with the reason.
     fn wanted(&self, frontend: usize) -> BTreeMap<IpAddr, (u8, &'static str)> {
         let pools = self.model.frontends[frontend].pools.iter().enumerate();
         let members: Vec<_> = pools
@@ -144,7 +144,7 @@ impl SimWorld {
         let active = members.iter().filter(can_serve).map(|member| member.0).min();
         let set_weight = |(pool, backend, weight, health): (usize, usize, u8, &'static str)| {
             let serves = health == UP && Some(pool) == active;
-            let why = if health == UP && !serves { "in a pool that stands by" } else { health };
+            let why = if health == UP && !serves { "in a standby pool" } else { health };
             (
                 ConfigModel::address(self.model.server(backend)),
                 (if serves { weight / divisor } else { 0 }, why),
@@ -166,7 +166,7 @@ impl SimWorld {
     }
 }
 
-/// What a server is that may have weight.
+/// State of a server that may have weight.
 const UP: &str = "up";
 
 fn gcd(a: u8, b: u8) -> u8 {

@@ -9,114 +9,114 @@ use nix::errno::Errno;
 use super::config_model::ConfigEdit;
 use super::servers::ServerState;
 
-/// Something that happens.
+/// A fault, or another event that the script injects.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// It is so from the beginning on.
+    /// Sets a condition from the start.
     Initial(InitialSetting),
-    /// A server is another than it was.
+    /// Changes the state of a server.
     Server(usize, ServerState),
-    /// The next probes of a server are lost on their way.
+    /// Loses the next probes of a server.
     Lose(usize, u32),
-    /// Probes are lost on their way, so many in a hundred of them, for so long.
+    /// Loses a percentage of the probes of a server for a time.
     Lossy(usize, u8, Duration),
-    /// The prober's host is cut off: every probe is lost.
+    /// Disconnects the prober's host: all probes are lost.
     Blackout(Duration),
-    /// The prober's host can start no probe.
+    /// Blocks the prober's host from sending probes.
     BlockProbes(Duration),
-    /// `maglevd` is killed, or dies when it has had so many more effects, and is started again after a while.
+    /// Kills `maglevd` at once or after a number of effects, and restarts it after a time.
     CrashController(Option<u64>, Duration),
-    /// `maglevd` is told to end, and is started again after a while.
+    /// Stops `maglevd`, and restarts it after a time.
     StopController(Duration),
-    /// Both daemons are killed, and started again after a while.
+    /// Kills both daemons, and restarts them after a time.
     Upgrade(Duration),
-    /// The whole host loses its power for a while; what was not made to last is gone.
+    /// Cuts the power of the host for a time. Unsynced changes are lost.
     CutPower(Duration),
-    /// The prober is killed, or dies when it has had so many more effects, and is started again after a while.
+    /// Kills the prober at once or after a number of effects, and restarts it after a time.
     CrashProber(Option<u64>, Duration),
-    /// The prober is stopped for so long, as by a debugger.
+    /// Stops the prober for a time, as a debugger does.
     FreezeProber(Duration),
-    /// The prober does not hear `maglevd`, or is not heard, for so long.
+    /// Stalls the link from the prober (true) or to it (false) for a time.
     StallProber(bool, Duration),
-    /// The prober's link is slow.
+    /// Slows the prober's link.
     SlowProber(Duration, Duration),
-    /// The prober's link ends.
+    /// Closes the prober's link.
     CutProber,
-    /// VPP ends, or when it has answered so many more messages, and is started again, empty, after a while.
+    /// Kills VPP at once or after a number of messages, and restarts it empty after a time.
     RestartVpp(Option<u64>, Duration),
-    /// VPP answers nothing for so long.
+    /// Hangs VPP for a time.
     HangVpp(Duration),
-    /// The link to VPP is slow.
+    /// Slows the link to VPP.
     SlowVpp(Duration, Duration),
-    /// The link to VPP ends.
+    /// Closes the link to VPP.
     CutVpp,
-    /// VPP's stats cannot be read for so long, which takes so long to see each time.
+    /// Makes VPP's stats unreadable for a time. Each attempt takes the second time.
     FailStats(Duration, Duration),
-    /// VPP refuses the next requests of this kind.
+    /// Rejects VPP's next requests of this type.
     RejectVppRequests(&'static str, usize),
-    /// VPP refuses all requests of this kind for so long.
+    /// Rejects all VPP requests of this type for a time.
     RejectVppRequestsFor(&'static str, Duration),
-    /// VPP's next answer is wrong.
+    /// Corrupts VPP's next reply.
     CorruptVppReply(u8),
-    /// Somebody else changes something in VPP.
+    /// Changes VPP from outside.
     ChangeVppExternally(ExternalChange),
-    /// An operator does this to a backend.
+    /// Applies an operator's action to a backend.
     Operate(usize, BackendAction),
-    /// An operator's script does this to each of these backends at once, by bits.
+    /// Applies an action to several backends at once, selected by bits.
     OperateAll(u8, BackendAction),
-    /// An operator gives a member of a frontend another weight, or takes that back.
+    /// Overrides the weight of a member, or removes the override.
     SetWeight(usize, usize, Option<u8>),
-    /// An operator asks for a comparison.
+    /// Requests a comparison with VPP.
     Resync,
-    /// The file is changed, and read again.
+    /// Changes the file, and reloads it.
     Reload(ConfigEdit),
-    /// The clock of the wall is put forward or back, in seconds.
+    /// Adjusts the wall clock, in seconds.
     Clock(i64),
-    /// The disk fails so many calls.
+    /// Makes a number of disk calls fail.
     Disk(Errno, u32),
 }
 
-/// What may be otherwise in a run than in most.
+/// A condition that differs from the default from the start.
 #[derive(Clone, Debug)]
 pub enum InitialSetting {
-    /// The file.
+    /// A change of the file.
     File(ConfigEdit),
-    /// What the prober is started with: how many checks it takes at most.
+    /// The prober's limit of checks.
     MaxChecks(u32),
-    /// VPP's stats can be read.
+    /// VPP's stats are readable.
     Stats,
-    /// Each VPP has the same process number, as in a container.
+    /// Each VPP has the same process id, as in a container.
     Contained,
 }
 
-/// What all runs on, but for the file.
+/// The host: all initial conditions besides the file.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
-    /// The prober takes so many checks at most.
+    /// The prober's limit of checks.
     pub max_checks: u32,
-    /// VPP's stats can be read, but for when they cannot.
+    /// VPP's stats are readable, except during [`Fault::FailStats`].
     pub stats: bool,
-    /// Each VPP has the same process number.
+    /// Each VPP has the same process id.
     pub contained: bool,
 }
 
 impl Default for HostConfig {
     fn default() -> Self {
-        // What the package's unit allows.
+        // The limit in the package's unit.
         Self { max_checks: 100_000, stats: false, contained: false }
     }
 }
 
-/// What somebody else does in VPP.
+/// A change of VPP from outside.
 #[derive(Clone, Copy, Debug)]
 pub enum ExternalChange {
-    /// A server's weight.
+    /// Sets a server's weight.
     Weight(usize, usize, u8),
-    /// A server goes.
+    /// Removes a server.
     Remove(usize, usize),
-    /// A VIP that is not ours comes.
+    /// Adds a foreign VIP.
     ForeignVip,
-    /// The global settings.
+    /// Changes the global parameters.
     Parameters,
 }
 
@@ -163,16 +163,16 @@ impl Fault {
     }
 }
 
-/// What operators do.
+/// Operators' actions.
 const ACTIONS: [BackendAction; 4] =
     [BackendAction::Pause, BackendAction::Resume, BackendAction::Disable, BackendAction::Enable];
 
-/// What VPP may be made to refuse.
+/// Requests that VPP may reject.
 pub const REQUESTS: [&str; 5] =
     ["lb_as_set_weight", "lb_add_del_as_v2", "lb_add_del_vip_v2", "lb_conf", "ip_route_lookup_v2"];
 
 impl ExternalChange {
-    /// Anything that may be done.
+    /// Draws a change.
     pub fn draw(rng: &mut Rng) -> Self {
         let (frontend, backend) = (rng.usize(..3), rng.usize(..6));
         match rng.u8(..5) {

@@ -1,4 +1,4 @@
-//! What is said to happen happens; and what that excuses, and for how long.
+//! Injection of faults, and the deviations that each fault makes tolerable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +21,14 @@ use super::simulation::Simulation;
 use super::vpp_model::RunningVpp;
 use super::world::SimWorld;
 
-/// How long a refusal of VPP's lasts at most.
+/// Maximum duration of rejections by VPP.
 const REFUSAL: Duration = Duration::from_secs(20);
-/// How long an operator waits for the disk, and the service manager for the end of a daemon.
+/// Time for which an operator waits for the disk, and a service manager for a daemon's exit.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Lets it happen.
+/// Injects a fault.
 pub async fn inject(sim: &Arc<Simulation>, fault: &Fault) {
-    sim.trace(&format!("deed   {fault:?}"));
+    sim.trace(&format!("fault  {fault:?}"));
     match fault {
         Fault::Initial(_) => {}
         Fault::Server(server, state) => sim.with(|world| change(world, *server, *state)),
@@ -110,7 +110,7 @@ pub async fn inject(sim: &Arc<Simulation>, fault: &Fault) {
         }
         Fault::CorruptVppReply(how) => {
             to_vpp(sim, |vpp| vpp.corrupt_reply(*how));
-            // A record of a list may be the one that is missed.
+            // The lost reply may be a record of a dump.
             tolerate_difference(sim);
         }
         Fault::ChangeVppExternally(what) => change_externally(sim, *what),
@@ -148,7 +148,7 @@ fn set_loss(world: &mut SimWorld, backend: usize, percent: u8, time: Duration) {
     world.tolerate_server(server, time);
 }
 
-/// Probes are lost; fewer than `fall` of them must not show.
+/// Loses probes. Fewer than `fall` must have no effect.
 fn lose_probes(world: &mut SimWorld, backend: usize, probes: u32) {
     let Some(Some(_)) = world.model.backends.get(backend) else { return };
     let server = world.model.server(backend);
@@ -198,7 +198,7 @@ fn to_vpp(sim: &Simulation, change: impl FnOnce(&mut RunningVpp)) {
 fn change_externally(sim: &Simulation, what: ExternalChange) {
     let crash = sim.with(|world| world.vpp.as_mut().and_then(|vpp| vpp.change_externally(what).err()));
     if let Some(crash) = crash {
-        sim.report_violation(&format!("the simulation has killed VPP: {}", crash.0));
+        sim.report_violation(&format!("the simulation crashed VPP: {}", crash.0));
     }
     tolerate_difference(sim);
 }
@@ -264,7 +264,7 @@ async fn reload(sim: &Simulation, edit: &ConfigEdit) {
         Ok(done) => done,
         Err(refused) => return sim.trace(&format!("file   {refused}")),
     };
-    // A file that says what it said before changes nothing.
+    // An unchanged file changes nothing.
     if !matches!(edit, ConfigEdit::Nothing) {
         tolerate_all(sim, Duration::ZERO);
         if handle.is_some() {

@@ -1,7 +1,7 @@
-//! What the simulation learnt to draw later: from streams of their own, so that what a seed drew before stays what it was, and
-//! a seed that has failed once is still the same run.
+//! Faults that were added later. They are drawn from streams of their own, so that the earlier faults of a seed stay the same,
+//! and recorded seeds still give the same run.
 //!
-//! A new stream comes last: the deeds of a seed are known by their place.
+//! Append new streams: the file of seeds refers to faults by index.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use super::config_model::{ConfigEdit, ConfigModel};
 use super::fault::{ExternalChange, Fault, InitialSetting, REQUESTS};
 use super::servers::ServerState;
 
-/// What happens, and when.
+/// Faults with their times.
 type TimedFaults = Vec<(Duration, Fault)>;
 
-/// A stream: what it adds to a run of this length.
+/// A stream: appends faults to a run of this length.
 type Stream = fn(&mut Rng, &ConfigModel, Duration, &mut TimedFaults);
 
-/// All streams, and what tells each from the others.
+/// All streams, with a tag that separates their random numbers.
 const STREAMS: [(u64, Stream); 4] = [
     (0x7715_0000_0000_0000, twins),
     (0x1137_0000_0000_0000, room),
@@ -26,7 +26,7 @@ const STREAMS: [(u64, Stream); 4] = [
     (0x5ec0_0000_0000_0000, pauses),
 ];
 
-/// All that is added to the deeds of a seed, the last of which is so far from the beginning.
+/// Draws the faults of all streams for a run of this length.
 pub fn draw(seed: u64, model: &ConfigModel, span: Duration) -> TimedFaults {
     let mut faults = Vec::new();
     for (tag, stream) in STREAMS {
@@ -35,12 +35,12 @@ pub fn draw(seed: u64, model: &ConfigModel, span: Duration) -> TimedFaults {
     faults
 }
 
-/// A time of the run.
+/// Draws a time in the run.
 fn sometime(rng: &mut Rng, span: Duration) -> Duration {
     Duration::from_millis(rng.u64(..=span.as_millis() as u64))
 }
 
-/// Two backends of one server, with equal checks, one of which is asked for anew now and then, and so is younger.
+/// Gives two backends one server and equal checks. One of them is requested again at times, and so is younger.
 fn twins(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
     let backends = model.backends.len();
     if rng.bool() {
@@ -68,7 +68,7 @@ fn twins(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedF
     }
 }
 
-/// Somebody else's check leaves or comes, and not long after that a server is not well for some time.
+/// Removes or adds an unrelated check, then makes a server fail for some time.
 fn dies_after_a_change(
     rng: &mut Rng,
     server: usize,
@@ -84,7 +84,7 @@ fn dies_after_a_change(
     faults.push((at + Duration::from_secs(rng.u64(20..60)), Fault::Server(server, well)));
 }
 
-/// A prober that takes fewer checks than there are, and changes of how many there are to take.
+/// Limits the prober to fewer checks than there are, and changes the number of checks.
 fn room(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
     let backends = model.backends.len();
     if rng.bool() {
@@ -93,7 +93,7 @@ fn room(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFa
     let checks = rng.u32(1..=backends as u32);
     faults.push((Duration::ZERO, Fault::Initial(InitialSetting::MaxChecks(checks))));
     for _ in 0..rng.usize(..4) {
-        // It makes room, and takes it back.
+        // The change frees room, then takes it back.
         let (backend, mut at) = (rng.usize(..backends), sometime(rng, span));
         let turns = match rng.u8(..3) {
             0 => [Fault::Reload(ConfigEdit::Static(backend)), Fault::Reload(ConfigEdit::Static(backend))],
@@ -114,7 +114,7 @@ fn room(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFa
     }
 }
 
-/// A VPP whose stats tell since when it runs, but for some times, in which it is lost and found again.
+/// Makes VPP's stats readable, except at times at which VPP is lost and found again.
 fn stats(rng: &mut Rng, _: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
     if rng.u8(..4) == 0 {
         return;
@@ -145,7 +145,7 @@ fn stats(rng: &mut Rng, _: &ConfigModel, span: Duration, faults: &mut TimedFault
     }
 }
 
-/// Other pauses between two comparisons with VPP, and a VPP that goes on refusing.
+/// Sets other intervals between comparisons with VPP, and makes VPP reject requests for longer.
 fn pauses(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
     if rng.bool() {
         return;

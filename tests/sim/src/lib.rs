@@ -1,13 +1,16 @@
-//! The whole system in one process, in virtual time, from one seed: `maglevd`'s own tasks, the prober's own course, the
-//! codecs between them, VPP's client and the model of VPP, a disk, and everything that can go wrong between them.
+//! Deterministic simulation of the whole system in one process and in virtual time, from one seed: `maglevd`'s own tasks, the
+//! prober's own scheduler, the codecs between them, VPP's client and the model of VPP, a disk, and faults of every kind.
 //!
-//! One thread runs it on a clock that jumps to when something happens next. Nothing in it depends on anything but the seed:
-//! no socket, no file, no other clock, no order of a hash map. So a seed that fails fails again, in every line of its
-//! trace, and can be shortened ([`shrink`]).
+//! One thread runs it, on a clock that jumps to the next event. Everything depends on the seed alone: there is no socket, file,
+//! other clock or hash map order. A failing seed therefore fails again with the same trace, and can be shortened ([`shrink`]).
 //!
-//! What is not the real thing here: the prober's sockets and the loop around its course ([`prober`]), the disk
-//! ([`disk`]), the stats segment, of which there is but since when VPP runs, and all that only shows or asks: gRPC, metrics,
-//! logs, signals.
+//! Simulated instead of real are the prober's sockets and the loop around its scheduler ([`prober`]), the disk ([`disk`]), and
+//! the stats segment, reduced to VPP's boot time. Metrics, gRPC, logs and signals are left out.
+//!
+//! Modules in the order of their dependencies: models ([`config_model`], [`servers`], [`pipe`], [`disk`], [`vpp_model`]), the
+//! expectations ([`oracle`], [`expected_overrides`], [`rejected_checks`]), the state ([`world`]) with its rules
+//! ([`expected_state`], [`check_limit`]), the processes ([`controller`], [`prober`], [`vpp`], [`lifecycle`]), the faults
+//! ([`fault`], [`script`], [`inject`]), and the run ([`run`]).
 
 mod check_limit;
 mod config_model;

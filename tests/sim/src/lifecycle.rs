@@ -1,4 +1,4 @@
-//! The lives of the processes: how they begin and end, and what that excuses.
+//! Starts and ends of the processes, and the deviations that they make tolerable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,37 +12,37 @@ use super::simulation::Simulation;
 use super::vpp_model::RunningVpp;
 use super::world::SimWorld;
 
-/// What VPP has refused is tried again after this at the latest.
+/// Maximum time until a rejected VPP request is retried.
 const RETRY: Duration = Duration::from_secs(30);
-/// A link is sought again, silence is noticed, a connection that hangs is given up, a warm-up ends, and what was refused
-/// is tried again.
+/// Maximum time to reconnect, to detect a silent peer, to give up a hanging connection, to end a warm-up, and to retry a
+/// rejected request.
 const RECOVERY: Duration = Duration::from_secs(5 + 5 + 3).saturating_add(STARTUP).saturating_add(RETRY);
 
-/// How long it takes at most until all is as it should be, once what was faulty is sound.
+/// Returns the maximum time to reach the expected state after the last fault.
 pub fn recovery(sim: &Simulation) -> Duration {
     RECOVERY + sim.with(|world| world.model.recovery())
 }
 
-/// What everything should be, or what it is, changes, after this time at the latest.
+/// Tolerates deviations of everything, caused by a change within this time.
 pub fn tolerate_all(sim: &Simulation, after: Duration) {
     let within = after + recovery(sim);
     sim.with(|world| world.oracle.tolerate_all(within));
 }
 
-/// VPP may have something else than `maglevd` takes it to have, until that is compared.
+/// Tolerates a difference between VPP and `maglevd`'s view of it, until the next comparison.
 pub fn tolerate_difference(sim: &Simulation) {
     tolerate_all(sim, Duration::ZERO);
     let recovery = recovery(sim);
     sim.with(|world| world.oracle.tolerate_difference(world.model.sync_interval() + recovery));
 }
 
-/// Another file may say how often that is compared, and of how many VIPs: it begins anew, but no later.
+/// Restarts the comparison after a reload, which may change its interval and its VIPs. It must not end later.
 pub fn restart_comparison(sim: &Simulation) {
     let recovery = recovery(sim);
     sim.with(|world| world.oracle.expect_comparison_within(world.model.sync_interval() + recovery));
 }
 
-/// Buries each VPP that has died by itself.
+/// Restarts VPP after each crash.
 pub async fn restart_dead_vpp(sim: Arc<Simulation>) {
     loop {
         sim.vpp_ended.notified().await;
@@ -50,7 +50,7 @@ pub async fn restart_dead_vpp(sim: Arc<Simulation>) {
     }
 }
 
-/// Buries a process when it has died by itself; one that was killed is gone already.
+/// Handles the exit of a process that crashed. A killed one is already removed.
 fn reap(
     sim: &Arc<Simulation>,
     process: &Arc<SimProcess>,
@@ -66,7 +66,7 @@ fn reap(
     });
 }
 
-/// Does something after a while, and when there is power.
+/// Runs something after a time, and not without power.
 pub fn run_later(sim: &Arc<Simulation>, after: Duration, what: fn(&Arc<Simulation>)) {
     let sim = Arc::clone(sim);
     tokio::spawn(async move {
@@ -77,13 +77,13 @@ pub fn run_later(sim: &Arc<Simulation>, after: Duration, what: fn(&Arc<Simulatio
     });
 }
 
-/// What is said to VPP, and by it, is no later than it is in fair weather.
+/// Resets the latency of the VPP links.
 pub fn reset_vpp_latency(sim: &Arc<Simulation>) {
     let latency = Duration::from_millis(sim.with(|world| world.model.vpp_latency));
     sim.vpp_conditions().set(|now| now.latency = latency);
 }
 
-/// VPP starts, empty.
+/// Starts an empty VPP.
 pub fn start_vpp(sim: &Arc<Simulation>) {
     sim.trace("start  VPP");
     sim.with(|world| {
@@ -94,7 +94,7 @@ pub fn start_vpp(sim: &Arc<Simulation>) {
     });
 }
 
-/// The prober starts.
+/// Starts the prober.
 pub fn start_prober(sim: &Arc<Simulation>) {
     if sim.with(|world| world.prober.is_none()) {
         sim.trace("start  prober");
@@ -111,7 +111,7 @@ pub fn start_prober(sim: &Arc<Simulation>) {
     }
 }
 
-/// `maglevd` starts.
+/// Starts `maglevd`.
 pub fn start_controller(sim: &Arc<Simulation>) {
     if sim.with(|world| world.controller.is_none()) {
         sim.trace("start  maglevd");
@@ -129,40 +129,41 @@ pub fn start_controller(sim: &Arc<Simulation>) {
     }
 }
 
-/// `maglevd` is killed, and starts again after a while.
+/// Kills `maglevd`, and restarts it after a time.
 pub fn crash_controller(sim: &Arc<Simulation>, away: Duration) {
     let Some(controller) = sim.with(|world| world.controller.take()) else { return };
-    sim.trace("died   maglevd");
+    sim.trace("exit   maglevd");
     controller.kill(sim);
     tolerate_outage(sim, away);
     run_later(sim, away, start_controller);
 }
 
-/// The prober is killed, and starts again after a while.
+/// Kills the prober, and restarts it after a time.
 pub fn crash_prober(sim: &Arc<Simulation>, away: Duration) {
     let Some(prober) = sim.with(|world| world.prober.take()) else { return };
-    sim.trace("died   prober");
+    sim.trace("exit   prober");
     prober.kill();
     tolerate_blind_probes(sim, away);
     run_later(sim, away, start_prober);
 }
 
-/// VPP ends, and starts again after a while.
+/// Kills VPP, and restarts it after a time.
 pub fn restart_vpp(sim: &Arc<Simulation>, away: Duration) {
     let Some(mut vpp) = sim.with(|world| world.vpp.take()) else { return };
-    sim.trace("died   VPP");
+    sim.trace("exit   VPP");
     vpp.disconnect();
     tolerate_all(sim, away);
     run_later(sim, away, start_vpp);
 }
 
-/// For this time, and until all has found together again, nothing is done about what is wrong.
+/// Tolerates existing deviations for this time and the recovery after it.
 pub fn tolerate_outage(sim: &Simulation, after: Duration) {
     let within = after + recovery(sim);
     sim.with(|world| world.oracle.tolerate_outage(within));
 }
 
-/// Probes tell nothing for this time. While `maglevd` starts, backends may still be unknown when its patience ends.
+/// Tolerates deviations while probes give no verdicts. During a start of `maglevd` backends may still be unknown when its
+/// startup delay ends.
 pub fn tolerate_blind_probes(sim: &Simulation, time: Duration) {
     tolerate_outage(sim, time);
     sim.with(|world| {
@@ -174,7 +175,7 @@ pub fn tolerate_blind_probes(sim: &Simulation, time: Duration) {
     });
 }
 
-/// `maglevd` starts: what it knows, it hears from now on.
+/// Tolerates deviations during a start of `maglevd`, which knows only later verdicts.
 fn tolerate_start(sim: &Simulation) {
     sim.with(|world| {
         let now = Instant::now();
@@ -197,7 +198,7 @@ fn tolerate_start(sim: &Simulation) {
     });
 }
 
-/// Whether a backend that loses so many probes may still be unknown when the warm-up ends, and then has no weight.
+/// Returns true if a backend that loses this many probes may still be unknown when the warm-up ends. It has no weight then.
 pub fn may_outlast_warm_up(check: &Check, probes: u32) -> bool {
     probes > 0 && check.longest_interval() * (probes + 1) >= STARTUP
 }

@@ -1,4 +1,4 @@
-//! What has to be so, worked out anew from the truth: it shares no code with what it judges.
+//! The oracle: deviations that are tolerable, and until when. It shares no code with the code under test.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -11,29 +11,29 @@ use tokio::time::Instant;
 
 use super::config_model::ConfigModel;
 
-/// Verdicts older than this do not decide a transition.
+/// Maximum age of verdicts that justify a transition.
 const MEMORY: Duration = Duration::from_secs(120);
 
-/// What is excused, and until when.
+/// Tolerable deviations, and evidence for transitions.
 #[derive(Debug)]
 pub struct Oracle {
-    /// Per frontend: its weights may be wrong.
+    /// Per frontend: end of the time in which its weights may be wrong.
     pub wrong_until: Vec<Instant>,
-    /// Per frontend: it may be written to.
+    /// Per frontend: end of the time in which `maglevd` may write to it.
     write_until: Vec<Instant>,
-    /// The same for VPP's global settings, and VIPs that are not ours.
+    /// End of the time in which global parameters and foreign VIPs may be wrong.
     pub rest_wrong_until: Instant,
     rest_write_until: Instant,
-    /// VPP may have something else than it is taken to have.
+    /// End of the time in which VPP may differ from `maglevd`'s view of it.
     pub differs_until: Instant,
-    /// Per backend: what came of its probes, and when they were sent.
+    /// Per backend: send times and verdicts of its probes.
     verdicts: Vec<VecDeque<(Instant, bool)>>,
-    /// Per backend: it loses some probes, but fewer than `fall`.
+    /// Per backend: end of the time in which it loses fewer than `fall` probes.
     loss_tolerated_until: Vec<Instant>,
 }
 
 impl Oracle {
-    /// Nothing is to be right before `from`.
+    /// Returns an oracle that expects nothing before `from`.
     pub fn new(model: &ConfigModel, from: Instant) -> Self {
         Self {
             wrong_until: vec![from; model.frontends.len()],
@@ -46,7 +46,7 @@ impl Oracle {
         }
     }
 
-    /// What a frontend should be has changed: it is to be right when this time has passed.
+    /// Tolerates deviations of a frontend for this time.
     pub fn tolerate(&mut self, frontend: usize, within: Duration) {
         let until = Instant::now() + within;
         if let (Some(wrong_until), Some(write_until)) =
@@ -57,19 +57,19 @@ impl Oracle {
         }
     }
 
-    /// What everything should be, or what it is, has changed.
+    /// Tolerates deviations of everything for this time.
     pub fn tolerate_all(&mut self, within: Duration) {
         (0..self.wrong_until.len()).for_each(|frontend| self.tolerate(frontend, within));
         self.rest_wrong_until = self.rest_wrong_until.max(Instant::now() + within);
         self.rest_write_until = self.rest_wrong_until;
     }
 
-    /// VPP may have something else than it is taken to have: it is to be right when this time has passed.
+    /// Tolerates a difference between VPP and `maglevd`'s view of it for this time.
     pub fn tolerate_difference(&mut self, within: Duration) {
         self.differs_until = self.differs_until.max(Instant::now() + within);
     }
 
-    /// If it may have, that is seen within this time, whatever was to be before.
+    /// Ends such a difference within this time, whatever its previous end.
     pub fn expect_comparison_within(&mut self, within: Duration) {
         let now = Instant::now();
         if self.differs_until > now {
@@ -77,12 +77,12 @@ impl Oracle {
         }
     }
 
-    /// When VPP is to be right at the latest, as far as that is by what happened to all.
+    /// Returns the latest time at which VPP may differ from `maglevd`'s view of it.
     pub fn latest_comparison(&self) -> Instant {
         self.differs_until
     }
 
-    /// For this time nothing is done about what is wrong; but what is right is to stay as it is.
+    /// Tolerates existing deviations for this time. Correct frontends must stay correct.
     pub fn tolerate_outage(&mut self, within: Duration) {
         let (now, until) = (Instant::now(), Instant::now() + within);
         let (differs, rest) =
@@ -96,7 +96,8 @@ impl Oracle {
         }
     }
 
-    /// Whether a backend's frontends are as they should be, and so is the way to it: it may lose probes below `fall`.
+    /// Tolerates losses below `fall` for this time. Returns true if the backend's frontends are correct, and no other loss is
+    /// in progress.
     pub fn tolerate_loss(&mut self, backend: usize, frontends: &[usize], within: Duration) -> bool {
         let now = Instant::now();
         let calm = self.loss_tolerated_until[backend] <= now
@@ -106,7 +107,7 @@ impl Oracle {
         calm
     }
 
-    /// A probe was sent, and this will come of it.
+    /// Records a probe and its result.
     pub fn record_probe(&mut self, backend: usize, code: OutcomeCode) {
         let (Some(passed), Some(verdicts)) = (code.passed(), self.verdicts.get_mut(backend)) else { return };
         verdicts.push_back((Instant::now(), passed));
@@ -115,7 +116,7 @@ impl Oracle {
         }
     }
 
-    /// A transition write_until probes that speak for it.
+    /// Returns a violation if a transition lacks probes that justify it.
     pub fn check_transition(&self, kind: &Kind, model: &ConfigModel) -> Option<String> {
         let Kind::Backend { name, transition, .. } = kind else { return None };
         let TransitionCause::Outcome { .. } = transition.cause else { return None };
@@ -127,24 +128,25 @@ impl Oracle {
         let (needed, wanted) = match (transition.from, transition.to) {
             (Health::Up, Health::Down) => (check.fall, false),
             (Health::Down, Health::Up) => (check.rise, true),
-            // They may be remembered from long ago.
+            // They may be old: the prober keeps its history.
             (_, to) => {
                 let speaks = known.into_iter().any(|(_, passed)| *passed == (to == Health::Up));
-                return (!speaks).then(|| format!("b{backend} became {to}, and no probe says so"));
+                return (!speaks).then(|| format!("b{backend} became {to} without a matching probe"));
             }
         };
-        let speaking = known.filter(recent).filter(|(_, passed)| *passed == wanted).count();
-        (speaking < needed as usize).then(|| {
+        let matching = known.filter(recent).filter(|(_, passed)| *passed == wanted).count();
+        (matching < needed as usize).then(|| {
             let to = transition.to;
-            format!("b{backend} became {to}, and {speaking} of its probes say so, where {needed} are to")
+            format!("b{backend} became {to} after {matching} matching probes instead of {needed}")
         })
     }
 
-    /// Something was written for this VIP, or for everybody. What is wrong with that.
+    /// Returns a violation if a write for this VIP, or a global one, is not expected.
     pub fn check_write(&self, model: &ConfigModel, vip: Option<IpAddr>) -> Option<String> {
         let now = Instant::now();
         let frontend = vip.and_then(|vip| (0..model.frontends.len()).find(|f| ConfigModel::vip(*f) == vip));
         let until = frontend.map_or(self.rest_write_until, |frontend| self.write_until[frontend]);
-        (now > until.max(self.differs_until)).then(|| "nothing was to be written".to_owned())
+        (now > until.max(self.differs_until))
+            .then(|| "VPP was written to without a pending change".to_owned())
     }
 }

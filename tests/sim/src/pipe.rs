@@ -1,5 +1,4 @@
-//! The wires between the processes: each direction is a queue of pieces that arrive in order, late, and in other pieces
-//! than they were sent in.
+//! Links between the processes. Each direction is a queue of chunks. They arrive in order and late, and may be split.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -15,29 +14,29 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::process::{ClosableEnd, SimProcess};
 
-/// How late a piece is at most in fair weather.
+/// Maximum latency without faults.
 pub const NORMAL_LATENCY: Duration = Duration::from_millis(1);
 
-/// What the pieces of all pipes of one kind meet. An operator of faults changes it at any time.
+/// Conditions of all pipes of one kind. Faults change them at any time.
 #[derive(Debug)]
 pub struct LinkConditions(Mutex<Impairment>);
 
-/// The conditions at a moment.
+/// The impairment of a link, as netem has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Impairment {
-    /// Each piece is late by up to this.
+    /// Maximum latency of each chunk.
     pub latency: Duration,
     /// Nothing arrives before, as if the reader were stopped.
     pub stalled_until: Instant,
 }
 
 impl LinkConditions {
-    /// Fair weather.
+    /// Returns normal conditions.
     pub fn new() -> Arc<Self> {
         Arc::new(Self(Mutex::new(Impairment { latency: NORMAL_LATENCY, stalled_until: Instant::now() })))
     }
 
-    /// Changes it.
+    /// Changes the conditions.
     pub fn set(&self, change: impl FnOnce(&mut Impairment)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -47,11 +46,11 @@ impl LinkConditions {
     }
 }
 
-/// One direction of a wire.
+/// One direction of a link.
 #[derive(Debug)]
 pub struct SimPipe {
     conditions: Arc<LinkConditions>,
-    /// How many bytes, or messages, are on their way at most; 0 is any number.
+    /// Maximum number of bytes or messages in flight; 0 is unlimited.
     capacity: usize,
     state: Mutex<PipeState>,
 }
@@ -59,9 +58,9 @@ pub struct SimPipe {
 #[derive(Debug)]
 struct PipeState {
     rng: Rng,
-    /// What is on its way, and when it arrives.
+    /// Chunks in flight, with their arrival times.
     queue: VecDeque<(Instant, Vec<u8>)>,
-    /// In the units of `room`.
+    /// Number of bytes or messages in flight, as in `capacity`.
     in_flight: usize,
     closed: bool,
     reader: Option<Waker>,
@@ -83,7 +82,7 @@ impl ClosableEnd for SimPipe {
 }
 
 impl SimPipe {
-    /// A pipe in that weather.
+    /// Returns a pipe with these conditions.
     pub fn new(conditions: &Arc<LinkConditions>, capacity: usize, seed: u64) -> Arc<Self> {
         let state = PipeState {
             rng: Rng::with_seed(seed),
@@ -96,14 +95,14 @@ impl SimPipe {
         Arc::new(Self { conditions: Arc::clone(conditions), capacity, state: Mutex::new(state) })
     }
 
-    /// Nothing more can be written. What is on its way arrives, and then the end does.
+    /// Closes the pipe. Chunks in flight arrive before the end of file.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
         state.wake();
     }
 
-    /// Nothing arrives any more, but the end.
+    /// Cuts the pipe. Chunks in flight are lost.
     pub fn cut(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -111,7 +110,7 @@ impl SimPipe {
         state.wake();
     }
 
-    /// Sends a piece whole, if there is room for one more.
+    /// Sends a whole message, if there is room.
     pub fn send(&self, piece: Vec<u8>) -> io::Result<()> {
         let mut state = self.lock();
         if state.closed {
@@ -125,7 +124,7 @@ impl SimPipe {
         Ok(())
     }
 
-    /// Receives a piece whole, if one has arrived; an empty one is the end.
+    /// Receives a whole message, if one has arrived. An empty one is the end of file.
     pub fn receive(&self) -> io::Result<Vec<u8>> {
         let mut state = self.lock();
         match state.queue.front() {
@@ -142,13 +141,13 @@ impl SimPipe {
         }
     }
 
-    /// Waits until there is something to receive, or the end has come.
+    /// Waits for a message or the end of file.
     pub async fn readable(&self) {
         let mut sleep = None;
         poll_fn(|context| self.poll_readable(context, &mut sleep)).await;
     }
 
-    /// Waits until there is room, or the end has come.
+    /// Waits for room or the end of file.
     pub async fn writable(&self) {
         poll_fn(|context| {
             let mut state = self.lock();
@@ -175,7 +174,7 @@ impl SimPipe {
             if due <= Instant::now() {
                 return Poll::Ready(());
             }
-            // To hear of a cut.
+            // A cut must wake the reader.
             state.reader = Some(context.waker().clone());
             drop(state);
             let sleep = sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
@@ -192,7 +191,7 @@ impl SimPipe {
 
     fn push(&self, state: &mut PipeState, piece: Vec<u8>) {
         let most = self.conditions.now().latency.as_micros() as u64;
-        // Most of what is said is heard at once.
+        // Most chunks arrive at once.
         let late = if state.rng.u8(..4) == 0 { state.rng.u64(0..=most) } else { 0 };
         let earliest = state.queue.back().map_or_else(Instant::now, |(due, _)| (*due).max(Instant::now()));
         state.queue.push_back((earliest.max(Instant::now() + Duration::from_micros(late)), piece));
@@ -206,14 +205,14 @@ impl SimPipe {
     }
 }
 
-/// The end of a stream that is read.
+/// The reading end of a stream.
 #[derive(Debug)]
 pub struct PipeReader {
     pipe: Arc<SimPipe>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-/// The end of a stream that a process writes.
+/// The writing end of a stream.
 #[derive(Debug)]
 pub struct PipeWriter {
     pipe: Arc<SimPipe>,
@@ -221,14 +220,14 @@ pub struct PipeWriter {
 }
 
 impl PipeReader {
-    /// The end of this pipe.
+    /// Returns the reading end of this pipe.
     pub fn new(pipe: &Arc<SimPipe>) -> Self {
         Self { pipe: Arc::clone(pipe), sleep: None }
     }
 }
 
 impl PipeWriter {
-    /// The end of this pipe that is `process`'s.
+    /// Returns the writing end that belongs to `process`.
     pub fn new(pipe: &Arc<SimPipe>, process: &Arc<SimProcess>) -> Self {
         process.close_on_exit(Arc::<SimPipe>::clone(pipe));
         Self { pipe: Arc::clone(pipe), process: Arc::clone(process) }
@@ -258,7 +257,7 @@ impl AsyncRead for PipeReader {
         let mut state = this.pipe.lock();
         let PipeState { rng, queue, in_flight, writer, .. } = &mut *state;
         let Some((_, piece)) = queue.front_mut() else { return Poll::Ready(Ok(())) };
-        // A piece may come in any number of pieces.
+        // The reader may get a chunk in parts.
         let whole = piece.len().min(into.remaining());
         let some = if rng.u8(..8) == 0 { rng.usize(1..=whole.max(1)).min(whole) } else { whole };
         into.put_slice(&piece[..some]);

@@ -1,5 +1,5 @@
-//! The prober: its course, protocol and outbox are the real ones; around them, what the engine's loop does, with fates in
-//! place of sockets.
+//! The prober: its scheduler, protocol and outbox are real. The loop around them is simulated, with probe results in place of
+//! sockets.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,13 +26,13 @@ use super::running::{LinkPipes, RunningProber};
 use super::servers::ProbeResult;
 use super::simulation::Simulation;
 
-/// How many probes a second the package's unit allows.
+/// Maximum rate of probes per second in the package's unit.
 const RATE: u32 = 100_000;
-/// How many messages are on their way at most, as in the buffer of a socket.
+/// Maximum number of messages in flight, as in a socket's buffer.
 const ROOM: usize = 128;
 
 impl RunningProber {
-    /// Starts one.
+    /// Starts a prober.
     pub fn start(sim: &Arc<Simulation>) -> Self {
         let process = SimProcess::new();
         let (endpoint, new_links) = mpsc::unbounded_channel();
@@ -53,19 +53,19 @@ impl RunningProber {
         Self { process, endpoint, task: tokio::spawn(prober.run()) }
     }
 
-    /// Ends it without a word.
+    /// Kills it.
     pub fn kill(&self) {
         self.process.kill();
         self.task.abort();
     }
 }
 
-/// How `maglevd` reaches the prober that runs, if one does.
+/// `maglevd`'s way to connect to the running prober.
 #[derive(Debug)]
 pub struct SimProberConnector {
-    /// Where everything is.
+    /// The simulation.
     pub sim: Arc<Simulation>,
-    /// Whose way it is.
+    /// The connecting process.
     pub process: Arc<SimProcess>,
 }
 
@@ -136,7 +136,7 @@ impl MessageTransport for SimTransport {
     }
 }
 
-/// What the engine is made of.
+/// The state of the prober's loop.
 struct SimProber {
     sim: Arc<Simulation>,
     process: Arc<SimProcess>,
@@ -145,7 +145,7 @@ struct SimProber {
     limits: ProbeLimits,
     scheduler: Scheduler<ProbePlan, ()>,
     configs: tls::TlsConfigs,
-    /// The answers on their way, by when they arrive.
+    /// Pending results by arrival time.
     answers: BTreeMap<(Nanos, u64), (ProbeId, OutcomeCode)>,
     answer_count: u64,
     instance: u64,
@@ -188,7 +188,7 @@ impl SimProber {
         }
     }
 
-    /// When there is something to do, if nothing is heard before.
+    /// Returns the time of the next work without input.
     fn next(&self, now: Nanos) -> Nanos {
         self.scheduler.next_wakeup(now).min(self.next_beat)
     }
@@ -198,7 +198,7 @@ impl SimProber {
         self.scheduler.begin_iteration(planned, now);
         while let Some(entry) = self.answers.first_entry().filter(|entry| entry.key().0 <= now) {
             let (key, code) = entry.remove();
-            // An answer that comes twice is one.
+            // A duplicate answer counts once.
             for _ in 0..1 + usize::from(self.sim.one_in(16)) {
                 self.scheduler.finish_probe(key, Verdict::from_code(code), now);
             }
@@ -256,7 +256,7 @@ impl SimProber {
         self.session = Some(ProberSession { pipes, protocol, sent_checks, outbox, heard, committed: false });
     }
 
-    /// Listens and speaks; `None` when the link is to end.
+    /// Exchanges messages. Returns `None` if the link must close.
     fn exchange_messages(&mut self, now: Nanos) -> Option<()> {
         loop {
             let Some(session) = &mut self.session else { return Some(()) };
@@ -276,7 +276,7 @@ impl SimProber {
                 Ok(Some(ControllerRequest::ApplySet(set))) => self.apply_set(set, now),
                 Ok(Some(ControllerRequest::SetIntervals(paces))) => self.scheduler.set_intervals(&paces, now),
                 Err(violation) => {
-                    self.sim.report_violation(&format!("maglevd does not keep to the protocol: {violation}"));
+                    self.sim.report_violation(&format!("maglevd violates the protocol: {violation}"));
                     return None;
                 }
             }
@@ -312,7 +312,7 @@ async fn readable(pipes: Option<&LinkPipes>) {
     }
 }
 
-/// Room for what could not be sent.
+/// Waits for room for pending messages.
 async fn writable(session: Option<&ProberSession>) {
     match session.filter(|session| session.outbox.is_behind()) {
         Some(session) => session.pipes.from.writable().await,

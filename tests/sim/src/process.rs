@@ -1,4 +1,4 @@
-//! A process: what it does to the world outside can end at any moment, between any two of its effects.
+//! A process, which can crash between any two of its effects.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -7,28 +7,28 @@ use tokio::sync::Notify;
 
 /// An end of a link that closes when its process exits.
 pub trait ClosableEnd: std::fmt::Debug + Send + Sync {
-    /// Closes it: what was written still arrives.
+    /// Closes it. Written data still arrives.
     fn close(&self);
 }
 
-/// No death is planned.
+/// Number of effects without a planned crash.
 const NEVER: u64 = u64::MAX;
 
-/// A process. Whatever it writes to a pipe or to the disk is an effect; one that is dead has none.
+/// A process. Each write to a pipe or to the disk is an effect. An exited process has none.
 ///
-/// What a crash leaves behind is decided by which effects came before it. So a process that dies before each of its
-/// effects in turn has died at every await point that anybody could tell from another.
+/// The effects before a crash decide its outcome. A process that crashes before each of its effects in turn has therefore
+/// crashed at every distinguishable await point.
 #[derive(Debug)]
 pub struct SimProcess {
     dead: AtomicBool,
-    /// How many more effects it has.
+    /// Number of effects before the planned crash.
     effects_left: AtomicU64,
     pipes: Mutex<Vec<Weak<dyn ClosableEnd>>>,
     died: Notify,
 }
 
 impl SimProcess {
-    /// One that lives.
+    /// Returns a running process.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             dead: AtomicBool::new(false),
@@ -38,7 +38,7 @@ impl SimProcess {
         })
     }
 
-    /// Says whether the process may have one more effect.
+    /// Returns true if the process may have one more effect.
     pub fn take_effect(&self) -> bool {
         if self.dead.load(Ordering::Relaxed) {
             return false;
@@ -56,17 +56,17 @@ impl SimProcess {
         }
     }
 
-    /// It is to die when it has had so many more effects.
+    /// Plans a crash after this number of effects.
     pub fn crash_after(&self, effects: u64) {
         self.effects_left.store(effects, Ordering::Relaxed);
     }
 
-    /// Its death is not planned any more.
+    /// Cancels the planned crash.
     pub fn cancel_crash(&self) {
         self.crash_after(NEVER);
     }
 
-    /// It has no effect any more, and the other ends of its pipes see that it is gone.
+    /// Kills the process. The peers of its pipes see the end of file.
     pub fn kill(&self) {
         if self.dead.swap(true, Ordering::Relaxed) {
             return;
@@ -79,19 +79,19 @@ impl SimProcess {
         self.died.notify_one();
     }
 
-    /// Waits for its death.
+    /// Waits for the exit.
     pub async fn exited(&self) {
         while !self.has_exited() {
             self.died.notified().await;
         }
     }
 
-    /// Whether it is dead.
+    /// Returns true after the exit.
     pub fn has_exited(&self) -> bool {
         self.dead.load(Ordering::Relaxed)
     }
 
-    /// It has an end of this pipe.
+    /// Closes this pipe when the process exits.
     pub fn close_on_exit(&self, pipe: Arc<dyn ClosableEnd>) {
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         pipes.retain(|pipe| pipe.strong_count() > 0);

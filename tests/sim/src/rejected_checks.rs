@@ -1,4 +1,4 @@
-//! Which checks the prober refuses, by its own word: of what it refuses nothing new is known, and what was known stays.
+//! The checks that the prober rejects. A rejected check has no new verdicts, and its backend keeps its health.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::config_model::ConfigModel;
 
-/// What has been said on a link of what is to be probed, and what of it is refused.
+/// The checks that were sent on a link, and the rejected ones among them.
 #[derive(Debug, Default)]
 pub struct SentChecks {
     pub sent: BTreeMap<CheckId, IpAddr>,
@@ -18,7 +18,7 @@ pub struct SentChecks {
 }
 
 impl SentChecks {
-    /// The prober has heard this.
+    /// Records a message to the prober.
     pub fn record(&mut self, message: &ToProber) {
         match message {
             ToProber::Begin { .. } => *self = Self::default(),
@@ -35,12 +35,12 @@ impl SentChecks {
         }
     }
 
-    /// A set takes effect, and this of it is refused.
+    /// Records the rejected checks of a set.
     pub fn record_rejected(&mut self, set: &CheckSet) {
         self.rejected.extend(set.rejected.iter().map(|(id, _)| *id));
     }
 
-    /// The servers with checks that are refused, and whether all of their checks are.
+    /// Servers with rejected checks; true if all their checks are rejected.
     pub fn rejected_servers(&self) -> BTreeMap<usize, bool> {
         let mut servers = BTreeMap::new();
         for (id, server) in
@@ -55,42 +55,42 @@ impl SentChecks {
     }
 }
 
-/// What follows for everybody else.
+/// The state that follows from rejections.
 #[derive(Debug, Default)]
 pub struct RejectedChecks {
-    /// The servers with checks that are refused, and whether all of their checks are.
+    /// Servers with rejected checks; true if all their checks are rejected.
     pub servers: BTreeMap<usize, bool>,
-    /// So many refusals of checks of a server has `maglevd` not told of yet.
+    /// Number of rejections per server that `maglevd` has not reported yet.
     pub unreported: BTreeMap<usize, u32>,
-    /// Since when the prober has room for what it refuses.
+    /// Time since which the prober has room for rejected checks.
     pub room_since: Option<Instant>,
-    /// What `maglevd` said last of each backend.
+    /// Last reported health of each backend.
     pub reported: BTreeMap<usize, Health>,
 }
 
 impl RejectedChecks {
-    /// Another link: what was on its way is lost.
+    /// Handles a new link: messages in flight are lost.
     pub fn reset_link(&mut self) {
         self.unreported.clear();
         self.room_since = None;
     }
 
-    /// Since when the prober has room for what it refuses.
+    /// Time since which the prober has room for rejected checks.
     pub fn room_since(&self) -> Option<Instant> {
         self.room_since
     }
 
-    /// `maglevd` begins, and knows nothing.
+    /// Handles a start of `maglevd`, which knows nothing.
     pub fn reset_reported(&mut self) {
         self.reported.clear();
     }
 
-    /// Whether some check of a server is refused.
+    /// Returns true if a check of the server is rejected.
     pub fn has(&self, server: usize) -> bool {
         self.servers.contains_key(&server)
     }
 
-    /// What is known of a backend that nothing new is heard of.
+    /// Returns the last reported health of a backend.
     pub fn last_reported(&self, backend: usize) -> Health {
         self.reported.get(&backend).copied().unwrap_or(Health::Unknown)
     }

@@ -1,4 +1,4 @@
-//! A run: what the script says happens when it says so, and in the end everything is to be as it should be.
+//! A run: injects the script's faults at their times, and expects that everything recovers in the end.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,30 +18,30 @@ use super::simulation::Simulation;
 use super::vpp_model::RunningVpp;
 use super::world::{OperatorRequest, SimWorld};
 
-/// The longest that anything is away or ill.
+/// Longest outage or impairment.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(25);
-/// How often everything is held against what it should be, at least.
+/// Maximum interval between two checks of the state.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// After all is well again, nothing may happen for so long.
+/// Time without any change after the recovery.
 const QUIET_TIME: Duration = Duration::from_secs(60);
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub struct RunReport {
-    /// What was wrong; empty if nothing was.
+    /// Violations; empty for a passing run.
     pub violations: Vec<String>,
-    /// What happened, line by line.
+    /// Events, line by line.
     pub trace: Vec<String>,
-    /// Of the whole trace.
+    /// Digest of the whole trace.
     pub digest: u64,
-    /// How long it was, in virtual time.
+    /// Length in virtual time.
     pub simulated: Duration,
 }
 
 /// Runs a script.
 ///
 /// # Errors
-/// There is no runtime to be had, or the script's configuration is not allowed.
+/// The runtime does not start, or the script's configuration is invalid.
 pub fn run(script: &FaultScript) -> Result<RunReport, String> {
     let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.map_err(|error| error.to_string())?.block_on(play(script))
@@ -49,7 +49,7 @@ pub fn run(script: &FaultScript) -> Result<RunReport, String> {
 
 async fn play(script: &FaultScript) -> Result<RunReport, String> {
     let sim = Simulation::new(script)?;
-    sim.trace(&format!("shape  {:?}", script.model));
+    sim.trace(&format!("config {:?}", script.model));
     start(&sim);
     let story = async {
         let mut faults: Vec<_> = script.faults.iter().collect();
@@ -70,7 +70,7 @@ async fn play(script: &FaultScript) -> Result<RunReport, String> {
     }
     let simulated = sim.elapsed();
     let (violations, trace, digest) = sim.result();
-    // What runs knows the site, and the site what runs.
+    // Breaks the reference cycle between the simulation and its tasks.
     sim.with(SimWorld::drop_processes);
     Ok(RunReport { violations, trace, digest, simulated })
 }
@@ -86,7 +86,7 @@ fn start(sim: &Arc<Simulation>) {
     tokio::spawn(poll_operators(Arc::clone(sim)));
 }
 
-/// What was faulty is sound again, and everything is to become as it should be, and to stay so.
+/// Ends all faults, and expects that everything recovers and stays correct.
 async fn end(sim: &Simulation) {
     sim.trace("faults end");
     sim.with(|world| {
@@ -104,11 +104,11 @@ async fn end(sim: &Simulation) {
     let compared = sim.with(|world| world.oracle.latest_comparison());
     sleep(LONGEST_OUTAGE + recovery(sim)).await;
     sleep_until(compared).await;
-    sim.trace("all is to be well");
+    sim.trace("recovery ends");
     sleep(QUIET_TIME).await;
 }
 
-/// What `maglevd` itself thinks.
+/// Adds `maglevd`'s own view to the trace.
 async fn trace_state(sim: &Simulation) {
     let handle = sim.with(|world| world.controller.as_ref().map(|c| c.handle.clone()));
     let Some(handle) = handle else { return sim.trace("state  maglevd does not run") };
@@ -128,7 +128,7 @@ async fn trace_state(sim: &Simulation) {
     sim.trace(&format!("state  VPP has {weights:?}"));
 }
 
-/// Lets operators ask and hear, in the order in which they came: who waits for the same thing is woken in no order.
+/// Polls operators' requests in order of arrival, because wakers of one event fire in no order.
 async fn poll_operators(sim: Arc<Simulation>) {
     let mut asking: Vec<OperatorRequest> = Vec::new();
     loop {
@@ -145,7 +145,7 @@ async fn poll_operators(sim: Arc<Simulation>) {
     }
 }
 
-/// Holds everything against what it should be, whether anything happens or not.
+/// Checks the state periodically.
 async fn check_periodically(sim: Arc<Simulation>) {
     let mut ticks = interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! Handles on the daemons that run.
+//! Handles of the running daemons.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use super::pipe::SimPipe;
 use super::process::SimProcess;
 
-/// A `maglevd` that runs.
+/// A running `maglevd`.
 pub struct RunningController {
-    /// The process.
+    /// Its process.
     pub process: Arc<SimProcess>,
-    /// What its clients have.
+    /// Its clients' handle.
     pub handle: Handle,
     /// Its tasks.
     pub tasks: JoinSet<()>,
@@ -24,14 +24,14 @@ pub struct RunningController {
     pub stop: CancellationToken,
 }
 
-/// A prober that runs.
+/// A running prober.
 #[derive(Debug)]
 pub struct RunningProber {
-    /// The process.
+    /// Its process.
     pub process: Arc<SimProcess>,
-    /// Its socket.
+    /// Its socket's accept queue.
     pub endpoint: mpsc::UnboundedSender<LinkPipes>,
-    /// The end of its loop.
+    /// Its loop.
     pub task: JoinHandle<()>,
 }
 

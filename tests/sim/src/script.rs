@@ -9,23 +9,23 @@ use super::config_model::ConfigModel;
 use super::fault::{Fault, HostConfig, InitialSetting};
 use super::late_stream;
 
-/// A run.
+/// The script of a run.
 #[derive(Clone, Debug)]
 pub struct FaultScript {
-    /// What everything is drawn from.
+    /// Seed of everything.
     pub seed: u64,
-    /// The configuration at the start.
+    /// Initial configuration.
     pub model: ConfigModel,
-    /// What else is otherwise than in most runs.
+    /// Other initial conditions.
     pub host: HostConfig,
-    /// What happens, and when; in the order in which it was drawn.
+    /// Faults with their times, in the order of drawing.
     pub faults: Vec<(Duration, Fault)>,
-    /// Which of the deeds of the seed these are; `None` is all.
+    /// Indexes of the selected faults of the seed; `None` for all.
     pub selected: Option<Vec<usize>>,
 }
 
 impl FaultScript {
-    /// The run of this seed, or what is left of it.
+    /// Draws the script of a seed, reduced to the selected faults.
     pub fn draw(seed: u64, selected: Option<&[usize]>) -> Self {
         let rng = &mut Rng::with_seed(seed);
         let mut model = ConfigModel::draw(rng);
@@ -33,7 +33,7 @@ impl FaultScript {
         let mut faults = Vec::new();
         for _ in 0..rng.usize(3..30) {
             let fault = Fault::draw(rng);
-            // A probe that is lost while nothing is known yet.
+            // Loses a probe while backends are unknown.
             if matches!(fault, Fault::CrashController(..) | Fault::StopController(_) | Fault::Upgrade(_))
                 && rng.bool()
             {
@@ -44,7 +44,7 @@ impl FaultScript {
                 0..=1 => Duration::ZERO,
                 2..=3 => Duration::from_millis(rng.u64(..2000)),
                 4 => Duration::from_millis(rng.u64(..15_000)),
-                // Enough for all to be well again, most times.
+                // Mostly enough for a full recovery.
                 _ => Duration::from_secs(rng.u64(40..120)),
             };
         }
@@ -66,7 +66,7 @@ impl FaultScript {
         Self { seed, model, host, faults, selected }
     }
 
-    /// The same without some of its deeds; `selected` are those that stay, counted from 0 in this one.
+    /// Returns the script reduced to these faults, counted from 0 in this script.
     pub fn only(&self, selected: &[usize]) -> Self {
         let all: Vec<usize> = self.selected.clone().unwrap_or_else(|| (0..self.faults.len()).collect());
         let selected: Vec<usize> = selected.iter().map(|index| all[*index]).collect();
@@ -74,7 +74,7 @@ impl FaultScript {
     }
 }
 
-/// As a line of the file of seeds.
+/// Formats the script as a line of the file of seeds.
 impl fmt::Display for FaultScript {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.seed)?;

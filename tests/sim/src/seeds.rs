@@ -1,12 +1,11 @@
-//! The seeds that have failed, one per line: the seed, and which of its deeds are left of it; what was found is told behind
-//! a `#`.
+//! The file of failed seeds. Each line has a seed, the indexes of its relevant faults, and after `#` the finding.
 
 use super::script::FaultScript;
 
 /// Reads the file of seeds.
 ///
 /// # Errors
-/// A line makes no sense.
+/// A line is invalid.
 pub fn read(text: &str) -> Result<Vec<FaultScript>, String> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     lines.filter(|line| !line.is_empty()).map(parse).collect()
@@ -15,7 +14,7 @@ pub fn read(text: &str) -> Result<Vec<FaultScript>, String> {
 /// Reads one line.
 ///
 /// # Errors
-/// It makes no sense.
+/// It is invalid.
 pub fn parse(line: &str) -> Result<FaultScript, String> {
     let mut numbers = line
         .split_whitespace()

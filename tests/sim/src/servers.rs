@@ -1,4 +1,4 @@
-//! What the servers really are, and what becomes of the probes on their way.
+//! A model of the servers, and of the loss of probes.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,19 +10,19 @@ use tokio::time::Instant;
 
 use super::config_model::ConfigModel;
 
-/// What a server is.
+/// The state of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ServerState {
     /// It answers within this time, which is less than any timeout.
     Healthy(Duration),
-    /// It refuses.
+    /// It refuses connections.
     Refuses,
-    /// It says nothing.
+    /// It does not answer.
     Silent,
 }
 
 impl ServerState {
-    /// Anything that a server can be.
+    /// Draws a state.
     pub fn draw(rng: &mut Rng) -> Self {
         match rng.u8(..6) {
             0..=2 => Self::Healthy(Duration::from_millis(rng.u64(1..90))),
@@ -31,18 +31,18 @@ impl ServerState {
         }
     }
 
-    /// Whether it is as it should be.
+    /// Returns true for a healthy server.
     pub const fn is_healthy(self) -> bool {
         matches!(self, Self::Healthy(_))
     }
 }
 
-/// A server, and the way to it.
+/// A server, and the path to it.
 #[derive(Debug)]
 struct Server {
     state: ServerState,
     drop_next: u32,
-    /// Of a hundred probes, so many are lost.
+    /// Percentage of lost probes.
     set_loss: u8,
     until: Instant,
 }
@@ -52,22 +52,22 @@ struct Server {
 pub struct ServerFleet {
     servers: BTreeMap<IpAddr, Server>,
     rng: Rng,
-    /// The prober's host can start no probe before.
+    /// Sending fails before this time.
     cannot_send_until: Instant,
 }
 
-/// What comes of a probe.
+/// The result of a probe.
 pub enum ProbeResult {
-    /// It ends after this time.
+    /// It gets this result after this time.
     Answered(Duration, OutcomeCode),
-    /// Nothing is heard of it.
+    /// It gets no answer.
     Lost,
-    /// It does not begin.
+    /// It cannot be sent.
     NotSent,
 }
 
 impl ServerFleet {
-    /// Servers that are well.
+    /// Returns healthy servers.
     pub fn new(servers: usize, seed: u64) -> Self {
         let now = Instant::now();
         let mut rng = Rng::with_seed(seed);
@@ -81,43 +81,43 @@ impl ServerFleet {
         Self { servers, rng, cannot_send_until: now }
     }
 
-    /// Makes a server another than it was.
+    /// Sets the state of a server.
     pub fn set(&mut self, server: usize, state: ServerState) {
         if let Some(server) = self.servers.get_mut(&ConfigModel::address(server)) {
             server.state = state;
         }
     }
 
-    /// What a server is.
+    /// The state of a server.
     pub fn is_healthy(&self, server: usize) -> bool {
         self.servers.get(&ConfigModel::address(server)).is_some_and(|server| server.state.is_healthy())
     }
 
-    /// The next probes of a server are lost.
+    /// Loses the next probes of a server.
     pub fn drop_next(&mut self, server: usize, probes: u32) {
         if let Some(server) = self.servers.get_mut(&ConfigModel::address(server)) {
             server.drop_next = probes;
         }
     }
 
-    /// How many of the next probes of a server are lost.
+    /// Returns the number of the next probes of a server that are lost.
     pub fn probes_to_drop(&self, server: usize) -> u32 {
         self.servers.get(&ConfigModel::address(server)).map_or(0, |server| server.drop_next)
     }
 
-    /// Some probes of a server are lost for a while.
+    /// Loses a percentage of the probes of a server for a time.
     pub fn set_loss(&mut self, server: usize, percent: u8, time: Duration) {
         if let Some(server) = self.servers.get_mut(&ConfigModel::address(server)) {
             (server.set_loss, server.until) = (percent, Instant::now() + time);
         }
     }
 
-    /// No probe can be started for a while.
+    /// Blocks sending for a time.
     pub fn block_sending(&mut self, time: Duration) {
         self.cannot_send_until = Instant::now() + time;
     }
 
-    /// Decides what comes of a probe that starts now.
+    /// Returns the result of a probe that starts now.
     pub fn probe(&mut self, check: &Check) -> ProbeResult {
         let now = Instant::now();
         if now < self.cannot_send_until {

@@ -1,19 +1,19 @@
-//! A run that fails is made shorter as long as it still fails in the same way.
+//! Shortening of a failing script while it fails in the same way.
 
 use super::run::{RunReport, run};
 use super::script::FaultScript;
 
-/// How many runs are made for it at most.
+/// Maximum number of runs.
 const RUNS: usize = 400;
 
-/// The shortest script that is found to fail as `script` does, and what comes of it.
+/// Returns the shortest script found that fails as `script` does, with its report.
 ///
 /// # Errors
-/// Those of [`run`].
+/// The errors of [`run`].
 pub fn shrink(script: &FaultScript) -> Result<(FaultScript, RunReport), String> {
     let (mut script, mut report) = (script.clone(), run(script)?);
     let (mut runs, mut size) = (0, script.faults.len());
-    // As delta debugging does: large pieces go first, then smaller ones, until no single deed can go.
+    // Delta debugging: removes large pieces first, then smaller ones, until each fault is needed.
     while size > 0 && runs < RUNS {
         let mut removed = false;
         let mut from = script.faults.len().saturating_sub(size);
@@ -38,7 +38,7 @@ pub fn shrink(script: &FaultScript) -> Result<(FaultScript, RunReport), String> 
     Ok((script, report))
 }
 
-/// Whether two runs fail in the same way: in the same words, but for numbers.
+/// Returns true if two runs fail with the same message, apart from numbers.
 fn fails_alike(one: &RunReport, other: &RunReport) -> bool {
     let words = |report: &RunReport| {
         let first = report.violations.first()?;

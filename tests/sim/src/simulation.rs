@@ -1,4 +1,4 @@
-//! The simulation: its state, its clocks, its links, and what is told of it.
+//! The simulation: its state, clocks, links and trace.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -19,39 +19,39 @@ use super::script::FaultScript;
 use super::servers::ProbeResult;
 use super::world::SimWorld;
 
-/// The machine has run for so long when the simulation begins, in nanoseconds.
+/// Uptime at the start of the simulation, in nanoseconds.
 const UPTIME: u64 = 1_000_000_000_000;
-/// The wall's clock then.
+/// Wall clock at the start.
 const EPOCH: u64 = 1_795_348_800_000_000_000;
 
-/// The world, and the time in it.
+/// The simulated system.
 pub struct Simulation {
     world: Mutex<SimWorld>,
-    /// A registry for each start of thousands would cost more than all else.
+    /// Shared, because a registry per start would dominate the run time.
     pub metrics: Arc<Metrics>,
     begin: Instant,
     to_prober: Arc<LinkConditions>,
     from_prober: Arc<LinkConditions>,
     vpp: Arc<LinkConditions>,
-    /// Something is wrong.
+    /// Reports a violation.
     pub failed: Notify,
-    /// VPP has ended by itself.
+    /// Notified when VPP crashes.
     pub vpp_ended: Notify,
-    /// An operator asks something.
+    /// Notified when an operator sends a request.
     pub operator_waiting: Notify,
 }
 
 impl std::fmt::Debug for Simulation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Site").finish_non_exhaustive()
+        f.debug_struct("Simulation").finish_non_exhaustive()
     }
 }
 
 impl Simulation {
-    /// At the beginning of a script, with nothing running.
+    /// Returns the state at the start of a script.
     ///
     /// # Errors
-    /// Its configuration is not allowed.
+    /// Its configuration is invalid.
     pub fn new(script: &FaultScript) -> Result<Arc<Self>, String> {
         let (begin, config) = (Instant::now(), script.model.config()?);
         let world = SimWorld::new(script, config, begin);
@@ -68,61 +68,61 @@ impl Simulation {
         }))
     }
 
-    /// Looks at the world, or changes it.
+    /// Reads or changes the state.
     pub fn with<T>(&self, look: impl FnOnce(&mut SimWorld) -> T) -> T {
         look(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Nanoseconds of the monotonic clock.
+    /// Returns the monotonic clock in nanoseconds.
     pub fn nanos(&self) -> u64 {
         UPTIME + self.elapsed().as_nanos() as u64
     }
 
-    /// When the monotonic clock will say so, if it ever does.
+    /// Returns the time at which the monotonic clock reaches `nanos`, at most a year ahead.
     pub fn instant(&self, nanos: u64) -> Instant {
         const FAR: Duration = Duration::from_secs(86_400 * 365);
         self.begin + Duration::from_nanos(nanos.saturating_sub(UPTIME)).min(FAR)
     }
 
-    /// Since the beginning.
+    /// Returns the time since the start.
     pub fn elapsed(&self) -> Duration {
         Instant::now() - self.begin
     }
 
-    /// A seed for something.
+    /// Draws a seed.
     pub fn next_seed(&self) -> u64 {
         self.with(SimWorld::next_seed)
     }
 
-    /// Once in so many times.
+    /// Returns true once in `one_in` times on average.
     pub fn one_in(&self, one_in: u32) -> bool {
         self.with(|world| world.one_in(one_in))
     }
 
-    /// What the link to the prober, and that from it, meet.
+    /// Returns the conditions of the links to and from the prober.
     pub fn prober_conditions(&self) -> (Arc<LinkConditions>, Arc<LinkConditions>) {
         (Arc::clone(&self.to_prober), Arc::clone(&self.from_prober))
     }
 
-    /// What the link to VPP meets.
+    /// Returns the conditions of the links to VPP.
     pub fn vpp_conditions(&self) -> Arc<LinkConditions> {
         Arc::clone(&self.vpp)
     }
 
-    /// Writes a line of the trace.
+    /// Adds a line to the trace.
     pub fn trace(&self, line: &str) {
         let at = self.elapsed();
         self.with(|world| world.trace(at, line));
     }
 
-    /// Something is wrong.
+    /// Reports a violation.
     pub fn report_violation(&self, what: &str) {
-        self.trace(&format!("WRONG  {what}"));
+        self.trace(&format!("FAILED {what}"));
         self.with(|world| world.violations.push(what.to_owned()));
         self.failed.notify_one();
     }
 
-    /// Holds everything against what it should be.
+    /// Compares VPP with the expected state.
     pub fn check_state(&self) {
         let violation =
             self.with(|world| if world.violations.is_empty() { world.find_violation() } else { None });
@@ -133,7 +133,7 @@ impl Simulation {
         }
     }
 
-    /// A probe starts.
+    /// Starts a probe, and records its result.
     pub fn start_probe(&self, check: &Check) -> ProbeResult {
         self.with(|world| {
             let result = world.fleet.probe(check);
@@ -149,7 +149,7 @@ impl Simulation {
         })
     }
 
-    /// VPP was written to.
+    /// Handles a write to VPP.
     pub fn on_vpp_write(&self, vip: Option<IpAddr>, what: &str) {
         self.trace(&format!("vpp    {what}"));
         let violation = self.with(|world| world.oracle.check_write(&world.model, vip));
@@ -159,7 +159,7 @@ impl Simulation {
         self.check_state();
     }
 
-    /// `maglevd` says that something happened.
+    /// Handles an event of `maglevd`.
     pub fn on_event(&self, event: &Event) {
         self.trace(&format!("event  {}", shown(&event.kind)));
         let violation = self.with(|world| {
@@ -172,13 +172,13 @@ impl Simulation {
         self.check_state();
     }
 
-    /// What is wrong, the trace, and its digest.
+    /// Returns the violations, the trace and its digest.
     pub fn result(&self) -> (Vec<String>, Vec<String>, u64) {
         self.with(|world| world.result())
     }
 }
 
-/// The clocks as `maglevd` sees them.
+/// The clocks of `maglevd`.
 #[derive(Clone, Debug)]
 pub struct SimClock(pub Arc<Simulation>);
 

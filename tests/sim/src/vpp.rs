@@ -1,4 +1,4 @@
-//! VPP: the world of `vppsim`, at the end of pipes.
+//! The connection of `maglevd` to VPP.
 
 use std::io;
 use std::net::IpAddr;
@@ -20,17 +20,17 @@ use super::vpp_model::PipeConnection;
 use maglev_vppsim::crash::VppCrash;
 use maglev_vppsim::process::{ClientConnection, ReplyQueue};
 
-/// How many bytes are on their way to VPP at most.
+/// Maximum number of bytes in flight to VPP.
 const ROOM: usize = 4096;
-/// What changes the dataplane.
+/// Requests that change the dataplane.
 const WRITES: [&str; 5] =
     [LbConf::NAME, LbAddDelVipV2::NAME, LbAddDelAsV2::NAME, LbAsSetWeight::NAME, LbFlushVip::NAME];
 
-/// How `maglevd` reaches the VPP that runs, if one does.
+/// `maglevd`'s way to connect to the running VPP.
 pub struct SimVppConnector {
-    /// Where everything is.
+    /// The simulation.
     pub sim: Arc<Simulation>,
-    /// Whose way it is.
+    /// The connecting process.
     pub process: Arc<SimProcess>,
 }
 
@@ -107,7 +107,7 @@ async fn serve(
     });
 }
 
-/// Handles one message. `false`: there is no VPP any more to do so.
+/// Handles one message. Returns false if VPP does not run any more.
 fn handle(sim: &Simulation, slot: usize, generation: u32, payload: &[u8], out: &mut ReplyQueue) -> bool {
     let (lives, write) = sim.with(|world| {
         let Some(vpp) = world.vpp.as_mut().filter(|vpp| vpp.process.identity.generation == generation) else {
@@ -121,7 +121,7 @@ fn handle(sim: &Simulation, slot: usize, generation: u32, payload: &[u8], out: &
         }
         let before = vpp.process.calls.len();
         if let Err(VppCrash(why)) = vpp.process.handle(slot, payload, out) {
-            world.violations.push(format!("VPP was killed: {why}"));
+            world.violations.push(format!("VPP crashed: {why}"));
             return (false, None);
         }
         let write = vpp.process.calls.get(before).filter(|call| WRITES.contains(&call.name));
@@ -142,7 +142,7 @@ fn handle(sim: &Simulation, slot: usize, generation: u32, payload: &[u8], out: &
     lives
 }
 
-/// The VIP that a write is about, and what it says.
+/// Returns the VIP of a write, and a description.
 fn shown(name: &str, payload: &[u8]) -> (Option<IpAddr>, String) {
     let (vip, text) = match name {
         LbAddDelVipV2::NAME => {

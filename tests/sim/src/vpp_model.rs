@@ -1,4 +1,4 @@
-//! VPP: the model of `vppsim`, at the end of pipes.
+//! VPP: the simulator's model at the end of pipes.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,25 +14,25 @@ use maglev_vppsim::crash::VppCrash;
 use maglev_vppsim::faults::{InjectedFaults, ReplyCorruption};
 use maglev_vppsim::process::{ClientConnection, ProcessIdentity, VppProcess};
 
-/// A VIP of somebody else.
+/// A foreign VIP.
 const FOREIGN_VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1));
 
-/// VPP, while it runs.
+/// A running VPP.
 pub struct RunningVpp {
     /// Its state.
     pub process: VppProcess,
-    /// Answers nothing before.
+    /// VPP answers nothing before this time.
     pub hung_until: Instant,
-    /// Dies when it has handled so many more messages.
+    /// Number of messages until the planned crash.
     pub crash_after: Option<u64>,
-    /// Refuses nothing after.
+    /// End of the rejections.
     pub reject_until: Instant,
     /// Its connections.
     pub connections: Vec<Weak<PipeConnection>>,
 }
 
 impl RunningVpp {
-    /// An empty one; as the first process of a container, each has the same number.
+    /// Returns an empty VPP. The first process of a container always has the same process id.
     pub fn start(generation: u32, is_first: bool) -> Self {
         let pid = if is_first { 1 } else { 1000 + generation };
         let identity = ProcessIdentity { generation, pid, boot_time: 1_795_000_000 + u64::from(generation) };
@@ -45,20 +45,20 @@ impl RunningVpp {
         }
     }
 
-    /// All its connections end; it lives on, unless it is dropped.
+    /// Closes all connections.
     pub fn disconnect(&mut self) {
         for connection in self.connections.drain(..).filter_map(|connection| connection.upgrade()) {
             connection.close();
         }
     }
 
-    /// The next requests of this name are refused, for some time.
+    /// Rejects the next requests of this name until then.
     pub fn reject(&mut self, name: &'static str, times: usize, until: Instant) {
         self.process.faults.reject(name, -1, times);
         self.reject_until = until;
     }
 
-    /// The next answer is wrong.
+    /// Corrupts the next reply.
     pub fn corrupt_reply(&mut self, how: u8) {
         let all = [
             ReplyCorruption::WrongContext,
@@ -71,13 +71,13 @@ impl RunningVpp {
         self.process.faults.corrupt_reply = Some(all[usize::from(how) % all.len()]);
     }
 
-    /// All that is wrong with it is over.
+    /// Ends all its faults.
     pub fn clear_faults(&mut self) {
         self.process.faults = InjectedFaults::default();
         self.crash_after = None;
     }
 
-    /// Somebody else changes something.
+    /// Changes VPP from outside.
     pub fn change_externally(&mut self, what: ExternalChange) -> Result<i32, VppCrash> {
         let now = u32::try_from(self.process.uptime().as_secs()).unwrap_or(u32::MAX);
         let plugin = &mut self.process.plugin;
@@ -106,24 +106,24 @@ impl RunningVpp {
         }
     }
 
-    /// The weights of each VIP's servers.
+    /// Returns the weights of each VIP's servers.
     pub fn weights(&self) -> BTreeMap<IpAddr, BTreeMap<IpAddr, u8>> {
         let vips = self.process.plugin.view().into_iter().filter(|vip| !vip.removed);
         vips.map(|vip| (vip.vip.prefix.address, vip.weights().into_iter().collect())).collect()
     }
 
-    /// How long it keeps flows: a global setting.
+    /// Returns the global flow timeout.
     pub fn flow_timeout(&self) -> u32 {
         self.process.plugin.conf().flow_timeout
     }
 }
 
-/// The VIP of a frontend's address.
+/// Returns the VIP of an address.
 fn vip(address: IpAddr) -> Vip {
     Vip { prefix: Prefix::host(address), protocol: 6, port: 80 }
 }
 
-/// The way back to a client.
+/// The connection to a client.
 pub struct PipeConnection(pub Arc<SimPipe>);
 
 impl ClientConnection for PipeConnection {
@@ -136,7 +136,7 @@ impl ClientConnection for PipeConnection {
     }
 
     fn write(&self, bytes: &[u8]) {
-        // A client that is gone is noticed by who reads.
+        // The reader notices a client that is gone.
         let _ = self.0.send(bytes.to_vec());
     }
 }

@@ -1,4 +1,4 @@
-//! The state of the simulation: everything outside the processes, and a handle on each of them.
+//! The state of the simulation: everything outside the processes, and handles of the running ones.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
@@ -21,72 +21,72 @@ use super::script::FaultScript;
 use super::servers::ServerFleet;
 use super::vpp_model::RunningVpp;
 
-/// The lines of the trace that are kept.
+/// Maximum number of trace lines.
 const LINES: usize = 4000;
 
-/// An operator who asks, and waits for the answer.
+/// A pending request of an operator.
 pub type OperatorRequest = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Everything outside the processes, and a hand on each of them.
+/// The state of the simulation.
 pub struct SimWorld {
-    /// What the file says.
+    /// The file.
     pub model: ConfigModel,
-    /// What everything runs on.
+    /// The host.
     pub host: HostConfig,
-    /// What the daemon makes of it.
+    /// The parsed file.
     pub config: Arc<Config>,
-    /// The servers.
+    /// Servers.
     pub fleet: ServerFleet,
-    /// `None` while it is down.
+    /// `None` while it does not run.
     pub vpp: Option<RunningVpp>,
-    /// Counts its starts.
+    /// Number of starts of VPP.
     pub vpp_starts: u32,
-    /// For how long it is away when it ends by itself.
+    /// Time between a crash and the restart.
     pub vpp_away: Duration,
-    /// Its stats cannot be read before, and it takes this long to see that.
+    /// End of VPP's stats failure, and the duration of each failing read.
     pub stats_failure: (Instant, Duration),
-    /// `None` while it is down.
+    /// `None` while it does not run.
     pub prober: Option<RunningProber>,
-    /// Its newest link.
+    /// The prober's newest link.
     pub prober_link: Option<(Arc<SimPipe>, Arc<SimPipe>)>,
-    /// It is stopped until then.
+    /// The prober is stopped before this time.
     pub prober_frozen_until: Instant,
-    /// For how long it is away when it ends by itself.
+    /// Time between a crash and the restart.
     pub prober_away: Duration,
-    /// Probes tell nothing before.
+    /// Probes give no verdicts before this time.
     pub probes_blind_until: Instant,
-    /// `None` while it is down.
+    /// `None` while it does not run.
     pub controller: Option<RunningController>,
-    /// For how long it is away when it ends by itself.
+    /// Time between a crash and the restart.
     pub controller_away: Duration,
-    /// It has begun, and does not know everything before.
+    /// `maglevd` is starting before this time.
     pub starting_until: Instant,
-    /// The disk.
+    /// Disk.
     pub disk: DiskModel,
-    /// There is no power before.
+    /// The host has no power before this time.
     pub powered_from: Instant,
-    /// How far the wall's clock was put, in seconds.
+    /// Offset of the wall clock in seconds.
     pub wall_offset: i64,
-    /// Who has asked something that is not attended to yet.
+    /// Operators' requests that wait to be polled.
     pub operators: Vec<OperatorRequest>,
-    /// What the prober refuses.
+    /// Checks that the prober rejects.
     pub rejected_checks: RejectedChecks,
-    /// What operators want.
+    /// Overrides that must be in force.
     pub expected_overrides: ExpectedOverrides,
-    /// The frontends whose VIPs go as they have left the file, whatever becomes of those of others.
+    /// Removed frontends whose VIPs `maglevd` must remove, even if it keeps foreign VIPs.
     pub retired: BTreeSet<usize>,
-    /// What is to be so.
+    /// The oracle.
     pub oracle: Oracle,
-    /// What is wrong.
+    /// Violations.
     pub violations: Vec<String>,
     trace: VecDeque<String>,
-    /// Of the whole trace, those lines that are not kept included.
+    /// Digest of the whole trace, including dropped lines.
     digest: u64,
     rng: Rng,
 }
 
 impl SimWorld {
-    /// At the beginning of a script, with nothing running.
+    /// Returns the state at the start of a script.
     pub fn new(script: &FaultScript, config: Arc<Config>, begin: Instant) -> Self {
         let mut rng = Rng::with_seed(script.seed ^ 0x5eed);
         let model = script.model.clone();
@@ -122,30 +122,30 @@ impl SimWorld {
         }
     }
 
-    /// A seed for something.
+    /// Draws a seed.
     pub fn next_seed(&mut self) -> u64 {
         self.rng.u64(..)
     }
 
-    /// Once in so many times.
+    /// Returns true once in `one_in` times on average.
     pub fn one_in(&mut self, one_in: u32) -> bool {
         self.rng.u32(..one_in) == 0
     }
 
-    /// What is wrong, the trace, and its digest.
+    /// Returns the violations, the trace and its digest.
     pub fn result(&self) -> (Vec<String>, Vec<String>, u64) {
         (self.violations.clone(), self.trace.iter().cloned().collect(), self.digest)
     }
 
-    /// Lets go of all that runs.
+    /// Drops all running processes.
     pub fn drop_processes(&mut self) {
         (self.vpp, self.prober, self.prober_link, self.controller) = (None, None, None, None);
     }
 
-    /// Writes a line of the trace.
+    /// Adds a line to the trace.
     pub fn trace(&mut self, at: Duration, line: &str) {
         let line = format!("{:>10.3} s  {line}", at.as_secs_f64());
-        // FNV-1a: it is to be the same everywhere, and no more than that.
+        // FNV-1a, because the digest must be the same on all platforms.
         for byte in line.bytes() {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
