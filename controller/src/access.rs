@@ -136,7 +136,7 @@ impl AccessControl {
     /// Logs a failed TLS handshake, rate-limited.
     pub fn no_handshake(&self, address: IpAddr, error: &io::Error) {
         if let Some(suppressed) = admit(&self.handshakes) {
-            warn!(%address, %error, suppressed, "no TLS handshake");
+            warn!(%address, %error, suppressed, "TLS handshake failed");
         }
     }
 }
@@ -163,8 +163,8 @@ impl AccessPolicy {
         let names_accounts = api.roles.iter().any(|rule| !matches!(rule.caller, Caller::Certificate(_)));
         if names_accounts && accounts.hidden {
             warn!(
-                "maglev.api.roles names users or groups, which cannot be told apart here, so these rules match nobody \
-                 but root and maglevd itself: under systemd, `systemctl edit vpp-maglevd` and add the two lines \
+                "maglev.api.roles names users or groups, but this process cannot see other accounts, so these rules \
+                 match only root and maglevd itself: under systemd, `systemctl edit vpp-maglevd` and add the two lines \
                  `[Service]` and `PrivateUsers=no`"
             );
         }
@@ -234,7 +234,7 @@ fn resolve(api: &Api, accounts: &AccountDirectory) -> Vec<(usize, RoleSubject, R
             // The overflow ID stands for every unmapped account, so it must match none.
             Ok(RoleSubject::User(id) | RoleSubject::Group(id)) if accounts.is_hidden(id) => {}
             Ok(subject) => rules.push((index, subject, rule.role)),
-            Err(why) => warn!(why, "maglev.api.roles[{index}] matches nobody"),
+            Err(why) => warn!(why, "maglev.api.roles[{index}] matches no account"),
         }
     }
     rules

@@ -146,7 +146,7 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
     signals.wait_for_signals(&reloader, &handle).await;
 
     tell_manager(&[NotifyState::Stopping]);
-    info!("maglevd ends; VPP stays as it is");
+    info!("maglevd stopping; VPP is left unchanged");
     running.end().await;
     Ok(())
 }
@@ -183,7 +183,7 @@ impl ServerTasks {
         self.stop.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, ended).await.is_err() {
-            error!("some tasks did not end in time");
+            error!("tasks did not end in time");
         }
     }
 }
@@ -207,7 +207,7 @@ fn listeners(flags: &Flags) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
 /// Notifies the service manager, if there is one.
 fn tell_manager(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        warn!(%error, "the service manager cannot be told");
+        warn!(%error, "cannot notify the service manager");
     }
 }
 
@@ -215,7 +215,7 @@ fn tell_manager(states: &[NotifyState<'_>]) {
 async fn reload(reloader: &Reloader, handle: &Handle) {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
-        Err(error) => warn!(%error, "no clock"),
+        Err(error) => warn!(%error, "cannot read the clock"),
     }
     // The reloader has logged any error.
     let _ = reloader.reload("SIGHUP".into()).await;
@@ -235,14 +235,14 @@ fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {
 
 /// Creates the parent directory of a socket, as systemd would. If this fails, binding reports the error.
 fn create_socket_dir(socket: &Path) {
-    if let Some(folder) = socket.parent() {
-        let _ = fs::create_dir(folder);
+    if let Some(directory) = socket.parent() {
+        let _ = fs::create_dir(directory);
     }
 }
 
 async fn log_failure<E: std::error::Error>(task: impl Future<Output = Result<(), E>>) {
     if let Err(error) = task.await {
-        error!(%error, "a listener failed");
+        error!(%error, "server failed");
     }
 }
 

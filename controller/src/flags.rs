@@ -118,8 +118,8 @@ impl Flags {
 }
 
 /// Takes the first of a colon-separated list, which a unit with several directories has.
-fn default_state_dir(folders: &[u8]) -> PathBuf {
-    match folders.split(|byte| *byte == b':').next() {
+fn default_state_dir(directories: &[u8]) -> PathBuf {
+    match directories.split(|byte| *byte == b':').next() {
         None | Some(b"") => "/var/lib/vpp-maglev".into(),
         Some(first) => OsStr::from_bytes(first).into(),
     }
@@ -173,12 +173,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_is_consistent() {
         Flags::command().debug_assert();
     }
 
     #[test]
-    fn the_flag_names_a_socket_or_a_program() {
+    fn prober_flag_is_socket_or_program() {
         assert_eq!(ProberAddress::parse("/run/p.sock"), ProberAddress::Socket("/run/p.sock".into()));
         assert_eq!(ProberAddress::parse("spawn:/opt/prober"), ProberAddress::Spawn("/opt/prober".into()));
         assert!(
@@ -188,17 +188,17 @@ mod tests {
     }
 
     #[test]
-    fn overrides_are_kept_where_the_flag_says_or_else_systemd() {
+    fn state_dir_prefers_flag_over_systemd() {
         let flags = |flag: &str| Flags::try_parse_from(["maglevd", flag]).unwrap();
         assert_eq!(flags("--state-dir=").state_dir(), PathBuf::new());
         assert_eq!(flags("--state-dir=/x").state_dir(), PathBuf::from("/x"));
-        for (folders, ours) in [("", "/var/lib/vpp-maglev"), ("/a", "/a"), ("/a:/b", "/a")] {
-            assert_eq!(default_state_dir(folders.as_bytes()), PathBuf::from(ours));
+        for (directories, ours) in [("", "/var/lib/vpp-maglev"), ("/a", "/a"), ("/a:/b", "/a")] {
+            assert_eq!(default_state_dir(directories.as_bytes()), PathBuf::from(ours));
         }
     }
 
     #[test]
-    fn an_empty_address_is_off() {
+    fn empty_address_disables_listener() {
         let flags = ["maglevd", "--grpc-addr=", "--grpc-socket=", "--vpp-api-addr=", "--vpp-stats-addr="];
         let flags = Flags::try_parse_from(flags).unwrap();
         assert_eq!(

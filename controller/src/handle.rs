@@ -235,7 +235,7 @@ impl Handle {
         let status = status.borrow();
         match status.error.as_str() {
             _ if status.number >= number => String::new(),
-            "" => "the overrides have not been written down yet".into(),
+            "" => "the overrides are not persisted yet".into(),
             error => error.into(),
         }
     }
@@ -310,7 +310,7 @@ mod tests {
 
     /// Each read stops VPP's workers, and weight changes queue behind it.
     #[tokio::test(start_paused = true)]
-    async fn vpp_is_read_for_one_at_a_time_whoever_leaves() {
+    async fn vpp_reads_are_serialized_after_cancellation() {
         let (handle, HandleEnds { mut requests, .. }) = Handle::new();
         let ask = || {
             let handle = handle.clone();

@@ -178,7 +178,7 @@ fn claim(path: &Path) -> io::Result<()> {
         Err(e) => return Err(e),
     };
     if !kind.is_socket() {
-        return Err(io::Error::other("there is a file that is no socket"));
+        return Err(io::Error::other("the file exists and is not a socket"));
     }
     match unix::UnixStream::connect(path) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
@@ -216,7 +216,7 @@ async fn accept_from(
 ) {
     let acceptor = match AsyncListener::try_from(listener) {
         Ok(acceptor) => acceptor,
-        Err(error) => return error!(%error, "cannot wait for connections"),
+        Err(error) => return error!(%error, "cannot accept connections"),
     };
     let mut trouble = AcceptBackoff::default();
     while let Ok(permit) = permits.clone().acquire_owned().await {
@@ -244,7 +244,7 @@ impl AcceptBackoff {
     /// Logs `error` if it is new, and pauses.
     pub async fn wait(&mut self, error: &io::Error) {
         if self.0.is_new_error(&error.to_string()) {
-            warn!(%error, "cannot accept a connection; it is tried again");
+            warn!(%error, "cannot accept a connection, retrying");
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }

@@ -163,7 +163,7 @@ pub fn event(Event { kind, .. }: &Event) {
         // The links log these with more detail.
         Kind::Prober { .. } | Kind::Vpp { .. } => {}
         Kind::Synced { vip, counts } if counts.vip_added > 0 && counts.vip_removed > 0 => {
-            warn!(%event, vip = shown(vip), servers = counts.as_added, "VIP made anew in VPP: its flows are broken");
+            warn!(%event, vip = shown(vip), servers = counts.as_added, "VIP recreated in VPP: its flows are broken");
         }
         Kind::Synced { vip, counts } => info!(
             %event, vip = shown(vip),
@@ -175,13 +175,13 @@ pub fn event(Event { kind, .. }: &Event) {
             "VIP changed in VPP"
         ),
         Kind::StepFailed { vip, step, error } => {
-            error!(%event, vip = shown(vip), step = shown(step), error, "VIP not changed in VPP");
+            error!(%event, vip = shown(vip), step = shown(step), error, "cannot change VIP in VPP");
         }
         Kind::Drift { vip, reverted: true } => {
             warn!(%event, vip = shown(vip), "VIP changed by another client, reverting");
         }
         Kind::Drift { vip, reverted: false } => {
-            info!(%event, vip = shown(vip), "VIP of somebody else's changed; it is left alone");
+            info!(%event, vip = shown(vip), "foreign VIP changed; leaving it");
         }
         Kind::AddressConflict { vip, conflicting: true } => {
             warn!(%event, vip = shown(vip), "VPP has this address on an interface: the VIP gets no traffic");

@@ -67,7 +67,7 @@ impl Reloader {
             }
             Err(fault) => {
                 for line in config::report(&fault).1 {
-                    error!("not reloaded: {line}");
+                    error!("reload failed: {line}");
                 }
                 Ok(Err(fault))
             }

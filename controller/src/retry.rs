@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_bound_and_begin_anew() {
+    fn pauses_double_to_bound_and_reset() {
         let mut retry = RetryState::default();
         let pauses: Vec<_> = (0..8).map(|_| retry.pause().as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_new_complaint_is_news() {
+    fn repeated_error_is_not_new() {
         let mut retry = RetryState::default();
         assert_eq!(["a", "a", "b", "a"].map(|c| retry.is_new_error(c)), [true, false, true, true]);
         retry.reset();

@@ -50,7 +50,7 @@ impl Pulse {
     #[must_use]
     pub fn from_env() -> Self {
         let manager = env::var_os("NOTIFY_SOCKET").and_then(|name| {
-            Manager::new(&name).inspect_err(|error| debug!(%error, "the service manager cannot be told")).ok()
+            Manager::new(&name).inspect_err(|error| debug!(%error, "cannot notify the service manager")).ok()
         });
         Self::new(manager, sd_notify::watchdog_enabled())
     }
@@ -115,7 +115,7 @@ impl Manager {
 
     fn tell(&self, state: NotifyState<'_>) {
         if let Err(error) = self.socket.send_to_addr(state.to_string().as_bytes(), &self.address) {
-            debug!(%error, "the service manager cannot be told");
+            debug!(%error, "cannot notify the service manager");
         }
     }
 }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_beats_at_half_the_limit_whatever_else_happens() {
+    async fn watchdog_is_fed_at_half_the_limit() {
         let (_directory, manager, mut pulse) = listen(Some(Duration::from_secs(4)));
         let mut beats = 0;
         for _ in 0..100 {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_status_is_told_when_it_changes_and_at_most_once_a_second() {
+    async fn status_is_sent_on_change_once_a_second() {
         let (_directory, manager, mut pulse) = listen(None);
         pulse.turn(|| "1 up".into());
         assert_eq!(heard(&manager), ["STATUS=1 up"]);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_manager_that_does_not_read_is_not_waited_for() {
+    async fn slow_service_manager_never_blocks() {
         let (_directory, manager, mut pulse) = listen(Some(Duration::from_nanos(2)));
         for _ in 0..10_000 {
             pulse.turn(String::new);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_service_manager_there_is_nothing_to_do() {
+    async fn without_service_manager_nothing_is_due() {
         let mut pulse = Pulse::new(None, Some(Duration::from_secs(1)));
         pulse.turn(|| panic!("nobody asks"));
         assert_eq!(pulse.next(), None);

@@ -51,7 +51,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The spawner has exited.
-    #[error("the process that starts probers is gone; maglevd is to be restarted: {0}")]
+    #[error("the spawner has exited, restart maglevd: {0}")]
     Gone(io::Error),
 }
 
@@ -84,7 +84,7 @@ impl ProberSpawner {
             command.env_remove(name);
         }
         // Its own process group: a terminal's signals are for maglevd alone.
-        command.process_group(0).spawn().context("the process that starts probers")?;
+        command.process_group(0).spawn().context("cannot start the spawner")?;
         Ok(Self { program: program.to_owned(), link: Mutex::new(ours) })
     }
 

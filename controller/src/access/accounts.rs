@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_whole_map_hides_nobody() {
+    fn only_identity_map_shows_accounts() {
         assert!(!AccountDirectory::with_map("         0          0 4294967295\n").hidden);
         for partial in ["", "0 0 1\n998 998 1\n", "0 100000 65536\n", "0 0 65536"] {
             let accounts = AccountDirectory::with_map(partial);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_is_described_as_well_as_it_is_known() {
+    async fn peer_description_falls_back_to_uid() {
         let open = AccountDirectory::with_map("0 0 4294967295");
         assert_eq!(open.describe(0).await, "root");
         assert_eq!(open.describe(3_000_000_000).await, "uid 3000000000");

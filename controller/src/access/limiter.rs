@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_told_now_and_then_and_counted() {
+    fn flood_is_rate_limited_and_counted() {
         let start = Instant::now();
         let mut limiter = Limiter::default();
         let told = (0..1000).filter(|_| limiter.admit(start).is_some()).count();

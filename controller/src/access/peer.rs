@@ -85,7 +85,7 @@ fn supplementary_groups(stream: &UnixStream) -> Vec<u32> {
             groups
         }
         Err(error) => {
-            warn!(%error, "the groups of a unix peer are not known");
+            warn!(%error, "cannot read the groups of a unix peer");
             Vec::new()
         }
     }

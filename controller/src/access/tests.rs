@@ -41,7 +41,7 @@ fn deploy() -> Caller {
 }
 
 #[test]
-fn without_rules_this_host_operates_and_others_look() {
+fn without_rules_local_operates_remote_views() {
     let policy = policy(&[], None);
     for (peer, role, source) in [
         (unix(0, &[0]), Role::Admin, GrantSource::Root),
@@ -61,7 +61,7 @@ fn without_rules_this_host_operates_and_others_look() {
 }
 
 #[test]
-fn once_users_or_groups_are_named_the_others_of_this_host_look() {
+fn unlisted_local_peers_only_view() {
     for rule in [(ALICE, Role::Admin), (NETOPS, Role::Operate)] {
         let policy = policy(&[rule], None);
         let unlisted = RoleGrant { role: Some(Role::View), source: GrantSource::Unlisted };
@@ -73,7 +73,7 @@ fn once_users_or_groups_are_named_the_others_of_this_host_look() {
 }
 
 #[test]
-fn the_highest_matching_role_wins() {
+fn highest_matching_role_wins() {
     let rules = [(NETOPS, Role::View), (ALICE, Role::Admin), (NETOPS, Role::Operate)];
     let policy = policy(&rules, None);
     let rule = |role, index| RoleGrant { role: Some(role), source: GrantSource::Rule(index) };
@@ -83,14 +83,14 @@ fn the_highest_matching_role_wins() {
 }
 
 #[test]
-fn a_rule_can_give_less_than_there_is_without_it() {
+fn rule_can_lower_the_default_role() {
     let policy = policy(&[(NETOPS, Role::View)], None);
     let grant = policy.grant(&unix(1001, &[500]));
     assert_eq!(grant, RoleGrant { role: Some(Role::View), source: GrantSource::Rule(0) });
 }
 
 #[test]
-fn certificates_count_by_name_and_for_the_authority_in_force() {
+fn certificates_match_name_and_current_ca() {
     let policy = policy(&[(deploy(), Role::Operate)], Some(tls(b"now")));
     let role = |peer: Peer| policy.grant(&peer).role;
     assert_eq!(role(tcp("192.0.2.7", shown("Deploy.Example.org", b"now"))), Some(Role::Operate));
@@ -100,7 +100,7 @@ fn certificates_count_by_name_and_for_the_authority_in_force() {
 }
 
 #[test]
-fn plain_text_is_over_once_tls_is_set() {
+fn plain_text_is_refused_with_tls() {
     let policy = policy(&[], Some(tls(b"")));
     let refused = RoleGrant { role: None, source: GrantSource::PlainText };
     for address in ["127.0.0.1", "192.0.2.7"] {
@@ -110,7 +110,7 @@ fn plain_text_is_over_once_tls_is_set() {
 }
 
 #[test]
-fn a_name_that_nobody_has_matches_nobody() {
+fn unknown_account_matches_no_peer() {
     let nobody = Caller::User(Account::Name("no-such-user".into()));
     let policy = policy(&[(nobody, Role::Admin), (ALICE, Role::Admin)], None);
     assert_eq!(policy.rules.len(), 1);

@@ -33,7 +33,7 @@ struct Node<'a>(&'a mut usize);
 impl Node<'_> {
     fn take<E: Error>(&mut self, weight: usize) -> Result<(), E> {
         let left = self.0.checked_sub(weight);
-        *self.0 = left.ok_or_else(|| E::custom("the aliases up to here make the file too large"))?;
+        *self.0 = left.ok_or_else(|| E::custom("alias expansion makes the file too large"))?;
         Ok(())
     }
 }

@@ -89,14 +89,14 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     match found {
         Ok(chain) if chain.is_empty() => Err("holds no PEM certificate".into()),
         Ok(chain) => Ok(chain),
-        Err(error) => Err(format!("holds a certificate that is cut short or garbled: {error}")),
+        Err(error) => Err(format!("holds a truncated or invalid certificate: {error}")),
     }
 }
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
         pem::Error::NoItemsFound => "holds no PEM private key without a passphrase".into(),
-        error => format!("holds a key that is cut short or garbled: {error}"),
+        error => format!("holds a truncated or invalid key: {error}"),
     })
 }
 
@@ -106,7 +106,7 @@ fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, String> {
     for certificate in certificates(pem)? {
         roots
             .add(certificate)
-            .map_err(|error| format!("holds a certificate that is no authority's: {error}"))?;
+            .map_err(|error| format!("holds a certificate that is not a CA: {error}"))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider());
     builder.allow_unauthenticated().build().map_err(|error| error.to_string())

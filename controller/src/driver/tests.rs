@@ -38,7 +38,7 @@ fn beat(manager: &UnixDatagram) -> std::io::Result<()> {
 }
 
 #[test]
-fn a_driver_that_is_stuck_does_not_feed_the_watchdog() {
+fn stuck_driver_feeds_no_watchdog() {
     const LIMIT: Duration = Duration::from_millis(40);
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("notify");

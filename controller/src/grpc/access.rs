@@ -66,7 +66,7 @@ pub fn who<T>(request: &Request<T>) -> String {
 pub fn require_role<T>(request: &Request<T>, role: Role) -> Result<(), Status> {
     match request.extensions().get::<AdmittedCall>() {
         Some(admitted) => admitted.require_role(role),
-        None => Err(Status::permission_denied("nobody knows who calls")),
+        None => Err(Status::permission_denied("unknown caller")),
     }
 }
 
@@ -78,7 +78,7 @@ impl AdmittedCall {
         let Self { call, grant, caller, access } = self;
         access.refused(&caller.who, call, role, *grant);
         let (who, has, source) = (&caller.who, grant.as_str(), grant.source);
-        Err(Status::permission_denied(format!("{call} takes the role {role}; {who} has {has}, {source}")))
+        Err(Status::permission_denied(format!("{call} requires the role {role}; {who} has {has}, {source}")))
     }
 }
 
@@ -107,10 +107,10 @@ impl AuthLayer {
             return Ok(());
         };
         let Some((call, role)) = CALLS.into_iter().find(|(call, _)| *call == method) else {
-            return Err(Status::unimplemented(format!("there is no call {method:?}")));
+            return Err(Status::unimplemented(format!("unknown method {method:?}")));
         };
         let Some(caller) = request.extensions().get::<ApiCaller>().cloned() else {
-            return Err(Status::permission_denied("nobody knows who calls"));
+            return Err(Status::permission_denied("unknown caller"));
         };
         let grant = self.access.policy().grant(&caller.peer);
         let admitted = AdmittedCall { call, grant, caller, access: self.access.clone() };
@@ -172,7 +172,7 @@ fn too_large(response: http::Response<Body>) -> http::Response<Body> {
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() == Code::OutOfRange => {
             let limit = MAX_REQUEST >> 20;
-            Status::resource_exhausted(format!("a request may have at most {limit} MiB")).into_http()
+            Status::resource_exhausted(format!("requests are limited to {limit} MiB")).into_http()
         }
         _ => response,
     }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn each_call_takes_what_the_manual_says() {
+    fn call_roles_match_the_proto() {
         let said = |comment: &str| match comment.replace('\n', "").split_once("Role: ") {
             None => Role::View,
             Some((_, role)) if role.starts_with("operate; view with") => Role::View,

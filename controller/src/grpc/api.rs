@@ -246,7 +246,7 @@ impl Maglev for ApiService {
     async fn get_lb_counters(&self, _: Request<GetLbCountersRequest>) -> Reply<GetLbCountersResponse> {
         let view = self.view().await?;
         connected(&view.vpp)?;
-        let unread = || Status::unavailable("VPP's counters have not been read yet, or cannot be");
+        let unread = || Status::unavailable("VPP's counters have not been read yet, or are unreadable");
         let found = self.handle.counters().ok_or_else(unread)?;
         Ok(Response::new(counters::lb_counters(&found, &view)))
     }

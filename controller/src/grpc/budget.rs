@@ -62,7 +62,7 @@ impl hyper::body::Body for BudgetedBody {
             self.seen += frame.data_ref().map_or(0, Bytes::len);
             let more = self.taken() - before;
             if more > 0 && !self.budget.take(more) {
-                let why = "the requests of all clients are too large together";
+                let why = "the memory for requests is exhausted";
                 return Poll::Ready(Some(Err(Status::resource_exhausted(why))));
             }
         }
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_large_is_paid_for_and_given_back() {
+    async fn large_bodies_take_and_return_budget() {
         let budget = BodyBudget::default();
         let mut held = Vec::new();
         for _ in 0..31 {

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_the_most_loses_the_one_used_longest_ago() {
+    fn heaviest_owner_loses_least_recently_used() {
         let connection_limit = Connections::new(4);
         let crowd: Vec<_> = (0..3).map(|_| connection_limit.take(ConnectionOwner::User(1))).collect();
         let single = connection_limit.take(ConnectionOwner::User(2));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_pushes_out_its_own() {
+    fn flood_evicts_its_own_connections() {
         let connection_limit = Connections::new(4);
         let others: Vec<_> = [7, 7, 8].map(|uid| connection_limit.take(ConnectionOwner::User(uid))).into();
         let crowd: Vec<_> = (0..100).map(|_| connection_limit.take(ConnectionOwner::User(9))).collect();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_keeps_a_connection_while_there_are_idle_ones() {
+    fn idle_connections_are_evicted_before_busy() {
         let connection_limit = Connections::new(2);
         let busy = connection_limit.take(ConnectionOwner::User(1));
         let call = busy.place().call();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_given_back() {
+    fn closed_connections_free_their_slot() {
         let connection_limit = Connections::new(2);
         for _ in 0..10 {
             drop(connection_limit.take(ConnectionOwner::User(1)));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_customer_of_a_network_is_one_owner() {
+    fn ipv6_prefix_is_one_owner() {
         let owner =
             |address: &str| ConnectionOwner::from(&Peer::of_tcp(address.parse().unwrap(), false, None));
         assert_eq!(owner("2001:db8:0:1::1"), owner("2001:db8:0:1:ffff::2"));

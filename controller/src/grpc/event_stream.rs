@@ -43,7 +43,7 @@ impl TryFrom<&WatchEventsRequest> for EventFilter {
                 Ok(EventKind::Operator) => choice.operator = true,
                 Ok(EventKind::Log) => choice.log = Some(level),
                 Ok(EventKind::Unspecified) | Err(_) => {
-                    return Err(Status::invalid_argument(format!("{kind} is no kind of event")));
+                    return Err(Status::invalid_argument(format!("unknown event kind {kind}")));
                 }
             }
         }
@@ -58,7 +58,7 @@ fn level(number: i32) -> Result<Level, Status> {
         Ok(LogLevel::Info | LogLevel::Unspecified) => Ok(Level::INFO),
         Ok(LogLevel::Debug) => Ok(Level::DEBUG),
         Ok(LogLevel::Trace) => Ok(Level::TRACE),
-        Err(_) => Err(Status::invalid_argument(format!("{number} is no log level"))),
+        Err(_) => Err(Status::invalid_argument(format!("unknown log level {number}"))),
     }
 }
 

@@ -66,7 +66,7 @@ impl ConnectionAcceptor {
     async fn accept_from(self, listener: Listener) {
         let acceptor = match AsyncListener::try_from(listener) {
             Ok(acceptor) => acceptor,
-            Err(error) => return error!(%error, "cannot wait for connections"),
+            Err(error) => return error!(%error, "cannot accept connections"),
         };
         let mut trouble = AcceptBackoff::default();
         loop {
@@ -97,7 +97,7 @@ impl ConnectionAcceptor {
                 tokio::spawn(self.clone().open(stream, peer, taken));
             }
             // The client has already disconnected.
-            Err(error) => debug!(%error, "a client without an address"),
+            Err(error) => debug!(%error, "cannot read the peer of a connection"),
         }
     }
 

@@ -30,7 +30,7 @@ pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Pl
         snapshot.state.preview(actual, config, clock::now())
     })
     .await;
-    let preview = preview.map_err(|error| Status::internal(format!("no plan: {error}")))?;
+    let preview = preview.map_err(|error| Status::internal(format!("cannot plan: {error}")))?;
     Ok(convert(&preview, &flows))
 }
 

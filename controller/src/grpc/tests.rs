@@ -115,7 +115,7 @@ fn told(event: &WatchEventsResponse) -> (String, bool) {
 }
 
 #[tokio::test]
-async fn lists_are_what_the_view_has() {
+async fn lists_match_the_view() {
     let daemon = daemon(fixture::view()).await;
     let mut client = daemon.client();
     let backends = client.list_backends(ListBackendsRequest {}).await.unwrap().into_inner().backends;
@@ -132,7 +132,7 @@ async fn lists_are_what_the_view_has() {
 }
 
 #[tokio::test]
-async fn one_backend_comes_with_its_transitions() {
+async fn get_backend_includes_transitions() {
     let mut view = fixture::view();
     view.prober.rejected_checks.push(("nginx0".into(), "192.0.2.255 is no target".into()));
     let daemon = daemon(view).await;
@@ -143,7 +143,7 @@ async fn one_backend_comes_with_its_transitions() {
 }
 
 #[tokio::test]
-async fn explanations_begin_with_the_conclusion() {
+async fn explanations_start_with_conclusion() {
     let daemon = daemon(fixture::view()).await;
     let mut client = daemon.client();
     let request = ExplainBackendRequest { name: "nginx0".into() };
@@ -185,12 +185,12 @@ async fn refusals_name_the_thing() {
     let request = WatchEventsRequest { kinds: vec![77], log_level: 0 };
     assert_eq!(
         refused(client.watch_events(request)).await,
-        (Code::InvalidArgument, "77 is no kind of event".into())
+        (Code::InvalidArgument, "unknown event kind 77".into())
     );
 }
 
 #[tokio::test]
-async fn a_vpp_that_is_off_away_or_unread_is_unavailable() {
+async fn absent_or_unread_vpp_is_unavailable() {
     let mut view = fixture::view();
     view.vpp.actual = None;
     let unread = daemon(view.clone()).await;
@@ -213,12 +213,12 @@ async fn a_vpp_that_is_off_away_or_unread_is_unavailable() {
 }
 
 #[tokio::test]
-async fn traffic_is_there_once_it_was_read() {
+async fn counters_appear_after_first_read() {
     let (handle, counters) = fixture::owner_with_counters(fixture::view());
     let daemon = daemon_of(handle).await;
     assert_eq!(
         refused(daemon.client().get_lb_counters(GetLbCountersRequest {})).await,
-        (Code::Unavailable, "VPP's counters have not been read yet, or cannot be".into())
+        (Code::Unavailable, "VPP's counters have not been read yet, or are unreadable".into())
     );
     counters.send_replace(Some(Arc::new(fixture::counters())));
     let counters = daemon.client().get_lb_counters(GetLbCountersRequest {}).await.unwrap().into_inner();
@@ -232,7 +232,7 @@ async fn traffic_is_there_once_it_was_read() {
 }
 
 #[tokio::test]
-async fn vpps_servers_are_named() {
+async fn lb_state_names_servers() {
     let daemon = daemon(fixture::view()).await;
     let state = daemon.client().get_lb_state(GetLbStateRequest {}).await.unwrap().into_inner();
     let conf = state.conf.unwrap();
@@ -242,7 +242,7 @@ async fn vpps_servers_are_named() {
 }
 
 #[tokio::test]
-async fn watching_starts_with_what_is_so() {
+async fn watch_starts_with_replay() {
     let daemon = daemon(fixture::view()).await;
     let mut events = daemon.watch(&[], LogLevel::Unspecified).await;
     for expected in ["prober true", "backend nginx0", "backend sorry", "frontend web", "vpp true"] {
@@ -253,7 +253,7 @@ async fn watching_starts_with_what_is_so() {
 }
 
 #[tokio::test]
-async fn only_what_is_chosen_is_sent() {
+async fn only_requested_kinds_are_sent() {
     let daemon = daemon(fixture::view()).await;
     let mut events = daemon.watch(&[EventKind::Frontend], LogLevel::Unspecified).await;
     assert_eq!(told(&next(&mut events).await), ("frontend web".into(), true));
@@ -264,7 +264,7 @@ async fn only_what_is_chosen_is_sent() {
 }
 
 #[tokio::test]
-async fn a_slow_subscriber_is_told_what_it_has_lost() {
+async fn slow_subscriber_learns_lost_count() {
     let daemon = daemon(fixture::view()).await;
     let mut events = daemon.watch(&[EventKind::Frontend], LogLevel::Unspecified).await;
     assert_eq!(told(&next(&mut events).await), ("frontend web".into(), true));
@@ -276,7 +276,7 @@ async fn a_slow_subscriber_is_told_what_it_has_lost() {
 }
 
 #[tokio::test]
-async fn the_log_is_sent_from_the_level_asked_for() {
+async fn log_stream_starts_at_requested_level() {
     let daemon = daemon(fixture::view()).await;
     let mut events = daemon.watch(&[EventKind::Log], LogLevel::Warn).await;
     let subscriber = tracing_subscriber::registry().with(daemon.tap.layer());
@@ -303,7 +303,7 @@ async fn shutdown_ends_streams_with_a_status() {
 }
 
 #[tokio::test]
-async fn the_health_service_knows_the_api() {
+async fn health_service_reports_the_api() {
     let daemon = daemon(fixture::view()).await;
     let mut client = HealthClient::new(daemon.channel.clone());
     for service in ["", "maglev.v1.Maglev"] {
@@ -332,7 +332,7 @@ macro_rules! reflected {
 }
 
 #[tokio::test]
-async fn both_versions_of_reflection_know_the_api() {
+async fn both_reflection_versions_list_the_api() {
     let daemon = daemon(fixture::view()).await;
     assert!(reflected!(v1, daemon.channel.clone()).contains(&"maglev.v1.Maglev".into()));
     assert!(reflected!(v1alpha, daemon.channel.clone()).contains(&"maglev.v1.Maglev".into()));

@@ -53,7 +53,7 @@ impl InheritedSockets {
 fn listener(socket: OwnedFd) -> io::Result<Listener> {
     let is_listening = getsockopt(&socket, sockopt::AcceptConn)?;
     if !is_listening || getsockopt(&socket, sockopt::SockType)? != SockType::Stream {
-        return Err(io::Error::other("it is not of ListenStream="));
+        return Err(io::Error::other("not a ListenStream= socket"));
     }
     let address: SockaddrStorage = getsockname(socket.as_raw_fd())?;
     let family = address.family();

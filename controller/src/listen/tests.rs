@@ -31,7 +31,7 @@ fn port(listener: &Listener) -> u16 {
 }
 
 #[tokio::test]
-async fn every_address_is_both_families() {
+async fn wildcard_listens_on_both_families() {
     let listeners = ":0".parse::<ListenAddresses>().unwrap().bind().unwrap();
     let port = port(&listeners[0]);
     let mut connections = accept(listeners, 2);
@@ -42,13 +42,13 @@ async fn every_address_is_both_families() {
 }
 
 #[tokio::test]
-async fn both_wildcards_can_be_had_side_by_side() {
+async fn ipv6_and_ipv4_wildcards_coexist() {
     let v6 = "[::]:0".parse::<ListenAddresses>().unwrap().bind().unwrap();
     format!("0.0.0.0:{}", port(&v6[0])).parse::<ListenAddresses>().unwrap().bind().unwrap();
 }
 
 #[tokio::test]
-async fn a_taken_port_is_named() {
+async fn occupied_port_is_named() {
     let first = "127.0.0.1:0".parse::<ListenAddresses>().unwrap().bind().unwrap();
     let address = format!("127.0.0.1:{}", port(&first[0]));
     let error = address.parse::<ListenAddresses>().unwrap().bind().unwrap_err();
@@ -56,7 +56,7 @@ async fn a_taken_port_is_named() {
 }
 
 #[tokio::test]
-async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
+async fn stale_socket_is_replaced_live_one_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("maglevd.sock");
     drop(bind_unix(&path).unwrap());
@@ -71,17 +71,17 @@ async fn a_stale_socket_is_replaced_and_a_living_one_is_not() {
 }
 
 #[tokio::test]
-async fn what_is_no_socket_is_left_alone() {
+async fn regular_file_is_not_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("maglevd.sock");
     std::fs::write(&path, "precious").unwrap();
     let error = bind_unix(&path).unwrap_err().to_string();
-    assert_eq!(error, format!("cannot listen on {}: there is a file that is no socket", path.display()));
+    assert_eq!(error, format!("cannot listen on {}: the file exists and is not a socket", path.display()));
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_wait() {
+async fn excess_connections_wait() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("maglevd.sock");
     let mut connections = accept(vec![bind_unix(&path).unwrap()], 1);

@@ -48,7 +48,7 @@ fn logged(level: &str, log: impl FnOnce()) -> String {
 }
 
 #[test]
-fn what_happens_has_stable_fields() {
+fn events_have_stable_fields() {
     assert_eq!(
         logged("info", || event(&fixture::nginx0_down())),
         "<4> WARN maglevd::log: backend changed state event=backend backend=nginx0 address=2001:db8:1::10 from=up \
@@ -93,7 +93,7 @@ fn json_has_the_same_fields() {
 }
 
 #[test]
-fn the_journal_gets_priorities_and_a_terminal_colours() {
+fn journal_gets_priorities_terminal_gets_colors() {
     let all = || {
         error!("e");
         warn!("w");
@@ -111,7 +111,7 @@ fn the_journal_gets_priorities_and_a_terminal_colours() {
 }
 
 #[test]
-fn a_plain_level_is_about_this_program() {
+fn plain_level_applies_to_this_program() {
     let both = || {
         debug!("ours");
         debug!(target: "h2::codec", "theirs");
@@ -127,7 +127,7 @@ fn a_plain_level_is_about_this_program() {
 }
 
 #[test]
-fn a_subscriber_has_a_level_of_its_own() {
+fn subscribers_have_separate_levels() {
     let (subscribe, paper) = (LogBroadcast::default(), Paper::default());
     let lines =
         lines(LogFormat::Text, LineStyle::Journal, paper.clone()).with_filter(filter("warn").unwrap());
@@ -168,7 +168,7 @@ fn a_subscriber_has_a_level_of_its_own() {
 }
 
 #[test]
-fn what_nobody_asks_for_is_not_even_looked_at() {
+fn unrequested_records_are_never_built() {
     let (subscribe, paper) = (LogBroadcast::default(), Paper::default());
     let lines = lines(LogFormat::Text, LineStyle::Journal, paper).with_filter(filter("warn").unwrap());
     let subscriber = tracing_subscriber::registry().with(lines).with(subscribe.layer());
@@ -197,7 +197,7 @@ fn what_nobody_asks_for_is_not_even_looked_at() {
 }
 
 #[test]
-fn records_have_their_fields_in_order() {
+fn record_fields_keep_their_order() {
     let subscribe = LogBroadcast::default();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(subscribe.layer()), || {
         let mut records = subscribe.records(Level::INFO);

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn open_metrics_is_for_those_who_prefer_it() {
+    fn open_metrics_needs_preference() {
         let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\
                           version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let newer = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_for_those_who_ask() {
+    fn gzip_needs_accept_encoding() {
         for encoding in ["gzip", "deflate, gzip;q=0.5", "GZIP", "*"] {
             assert!(gzip(&headers("", encoding)), "{encoding}");
         }

@@ -96,7 +96,7 @@ async fn talk(connection: AcceptedConnection, endpoint: Arc<MetricsEndpoint>) {
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = served.await {
-        debug!(%error, "a client of the metrics has failed");
+        debug!(%error, "metrics connection failed");
     }
 }
 

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bounds_are_written_as_they_are() {
+    fn bucket_labels_match_bounds() {
         for (nanos, written) in ProbeCounters::BOUNDS_NS.into_iter().zip(BOUNDS) {
             assert_eq!((nanos as f64 / 1e9).to_string(), written);
         }

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_start_is_known_without_proc_stat() {
+    fn start_time_works_without_proc_stat() {
         for (told, shown) in [(0, 1000.0), (900, 900.0)] {
             let gauge = IntGauge::new("process_start_time_seconds", "Start.").unwrap();
             gauge.set(told);

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_readers_hold_no_more_than_two_of_a_form() {
+    async fn slow_readers_share_two_bodies() {
         let render_cache = RenderCache::default();
         let mut held = Vec::new();
         for _ in 0..20 {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_ask_at_once_share_and_whoever_comes_later_does_not() {
+    async fn concurrent_scrapes_share_one_body() {
         let render_cache = RenderCache::default();
         let first = scraped(&render_cache, TEXT);
         assert_eq!(scraped(&render_cache, TEXT).as_ptr(), first.as_ptr());

@@ -39,7 +39,7 @@ fn states_are_one_hot() {
 }
 
 #[test]
-fn gauges_are_the_views() {
+fn gauges_match_the_view() {
     let text = rendered(&fixture::view());
     for line in [
         "maglev_backend_health{backend=\"nginx0\"} 4",
@@ -66,7 +66,7 @@ fn gauges_are_the_views() {
 }
 
 #[test]
-fn what_keeps_a_frontend_from_being_served_is_told() {
+fn frontend_conditions_have_series() {
     let conditions = |change: fn(&mut FrontendView)| -> Vec<bool> {
         let mut view = fixture::view();
         change(&mut view.frontends[0]);
@@ -89,7 +89,7 @@ fn what_keeps_a_frontend_from_being_served_is_told() {
 }
 
 #[test]
-fn drift_and_reloads_are_told_before_there_were_any() {
+fn drift_and_reload_counters_start_at_zero() {
     let metrics = Metrics::new().unwrap();
     let told = |metrics: &Metrics| {
         let text = metrics.render(&fixture::view(), None, ExpositionFormat::Text);
@@ -108,7 +108,7 @@ fn drift_and_reloads_are_told_before_there_were_any() {
 }
 
 #[test]
-fn nothing_is_said_of_a_vpp_that_is_away_or_off() {
+fn absent_vpp_has_no_metrics() {
     let mut view = fixture::view();
     view.vpp.info = None;
     let text = |view: &View| Metrics::new().unwrap().render(view, None, ExpositionFormat::Text);
@@ -118,7 +118,7 @@ fn nothing_is_said_of_a_vpp_that_is_away_or_off() {
 }
 
 #[test]
-fn traffic_is_told_by_vip_by_prefix_and_by_backend() {
+fn traffic_has_vip_prefix_and_backend_series() {
     let text = rendered(&fixture::view());
     let tcp = "maglev_vpp_vip_packets_total{prefix=\"192.0.2.80\",protocol=\"tcp\",port=\"80\"";
     assert_eq!(
@@ -144,7 +144,7 @@ fn traffic_is_told_by_vip_by_prefix_and_by_backend() {
 }
 
 #[test]
-fn outcomes_are_counted_by_code_and_duration() {
+fn outcomes_have_code_and_duration_series() {
     let mut view = fixture::view();
     let nginx0 = &mut view.backends[0].probes;
     nginx0.count(OutcomeCode::L7Ok, Duration::from_millis(1));
@@ -172,7 +172,7 @@ fn outcomes_are_counted_by_code_and_duration() {
 }
 
 #[test]
-fn transitions_are_counted_and_falls_from_none_on() {
+fn down_transitions_start_at_zero() {
     let metrics = Metrics::new().unwrap();
     metrics.sync_to_config(&fixture::view().config);
     for count in 0..3 {
@@ -190,7 +190,7 @@ fn transitions_are_counted_and_falls_from_none_on() {
 }
 
 #[test]
-fn what_has_left_is_forgotten() {
+fn removed_items_lose_their_counters() {
     let metrics = Metrics::new().unwrap();
     metrics.event(&fixture::nginx0_down());
     let view = fixture::view();
@@ -201,7 +201,7 @@ fn what_has_left_is_forgotten() {
 }
 
 #[test]
-fn what_is_done_is_counted() {
+fn actions_are_counted() {
     let metrics = Metrics::new().unwrap();
     let counts = StepCounts { as_added: 3, ..StepCounts::default() };
     metrics.sync(SyncScope::Vip, &counts, Duration::from_micros(700));
@@ -227,7 +227,7 @@ fn what_is_done_is_counted() {
 }
 
 #[test]
-fn every_family_comes_once_and_labels_are_escaped() {
+fn families_are_unique_and_labels_escaped() {
     let mut view = fixture::view();
     view.vpp.info.as_mut().unwrap().version = "a\"b\\c\nd".into();
     let text = rendered(&view);
@@ -237,7 +237,7 @@ fn every_family_comes_once_and_labels_are_escaped() {
 }
 
 #[test]
-fn lateness_is_a_histogram_of_the_probers() {
+fn lateness_histogram_comes_from_prober() {
     let mut view = fixture::view();
     for late in [0, 3_000_000, 2_000_000_000] {
         view.prober.stats.lateness.record(late);
@@ -301,7 +301,7 @@ fn families(text: &str) -> BTreeMap<&str, (&str, BTreeSet<&str>)> {
 }
 
 #[test]
-fn open_metrics_has_the_same_families_by_its_own_rules() {
+fn open_metrics_has_the_same_families() {
     let (text, open) = (everything(ExpositionFormat::Text), everything(ExpositionFormat::OpenMetrics));
     let (text, open_families) = (families(&text), families(&open));
     for (name, (kind, labels)) in &text {
@@ -361,7 +361,7 @@ fn overrides_are_counted_and_dated() {
 }
 
 #[test]
-fn what_operators_do_is_counted_from_the_start() {
+fn operator_actions_start_at_zero() {
     let metrics = Metrics::new().unwrap();
     let text = |metrics: &Metrics| metrics.render(&fixture::view(), None, ExpositionFormat::Text);
     assert_eq!(lines(&text(&metrics), "maglev_operator_actions_total").len(), AuditAction::ALL.len());

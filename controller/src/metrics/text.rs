@@ -284,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_as_ever() {
+    fn integers_match_format_output() {
         for number in [0, 1, 9, 10, 99, 100, 12_345_678_901_234_567_890, u64::MAX] {
             let mut out = String::new();
             push_value(&mut out, number);

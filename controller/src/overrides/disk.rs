@@ -60,12 +60,12 @@ impl Disk for SystemDisk {
             opened => opened?,
         };
         if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is no regular file"));
+            return Err(io::Error::other("not a regular file"));
         }
         let mut bytes = Vec::new();
         file.take(max + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > max {
-            return Err(io::Error::other(format!("it is larger than {max} bytes")));
+            return Err(io::Error::other(format!("larger than {max} bytes")));
         }
         Ok(Some(bytes))
     }

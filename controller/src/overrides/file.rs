@@ -50,57 +50,57 @@ impl Quarantine {
 #[derive(Debug)]
 pub struct OverrideStore<D> {
     disk: D,
-    folder: PathBuf,
+    directory: PathBuf,
     aside: Option<Quarantine>,
 }
 
 impl<D: Disk> OverrideStore<D> {
-    /// Loads the overrides from `folder`, and creates that directory if its parent exists. Errors are logged, and the
+    /// Loads the overrides from `directory`, and creates that directory if its parent exists. Errors are logged, and the
     /// store starts empty. The next write moves an unusable file aside instead of replacing it.
     #[must_use]
-    pub fn open(disk: D, folder: PathBuf) -> (Self, Overrides) {
-        let mut store = Self { disk, folder, aside: None };
+    pub fn open(disk: D, directory: PathBuf) -> (Self, Overrides) {
+        let mut store = Self { disk, directory, aside: None };
         let overrides = store.load();
         (store, overrides)
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.join(NAME)
+        self.directory.join(NAME)
     }
 
     fn load(&mut self) -> Overrides {
         let path = self.path();
         let shown = path.display();
-        if let Err(error) = self.disk.create_dir(&self.folder) {
-            error!(folder = %self.folder.display(), %error, "cannot make the folder of the overrides");
+        if let Err(error) = self.disk.create_dir(&self.directory) {
+            error!(directory = %self.directory.display(), %error, "cannot create the directory of the overrides");
         }
         match self.disk.read(&path, MAX_FILE) {
             Ok(None) => return Overrides::default(),
             Ok(Some(bytes)) => match parse(&bytes) {
                 Ok(overrides) => {
                     // The previous run may have crashed before its directory entry was durable.
-                    if let Err(error) = self.disk.sync_dir(&self.folder) {
-                        error!(file = %shown, %error, "cannot see to it that the overrides outlive a loss of power");
+                    if let Err(error) = self.disk.sync_dir(&self.directory) {
+                        error!(file = %shown, %error, "cannot sync the directory of the overrides: they may not survive a power loss");
                     }
                     return overrides;
                 }
                 Err(FileError::Newer(version)) => {
                     error!(
                         file = %shown, version,
-                        "a later release wrote the overrides: none is in force; the file stays until one is made"
+                        "a later release wrote the overrides: none is in force; the next override moves the file aside"
                     );
                     self.aside = Some(Quarantine::Newer(version));
                 }
                 Err(FileError::Corrupt(error)) => {
-                    error!(file = %shown, error, "the overrides make no sense: none is in force");
+                    error!(file = %shown, error, "invalid overrides file: no override is in force");
                     self.aside = Some(Quarantine::Corrupt);
                     if let Err(error) = self.move_aside() {
-                        error!(file = %shown, %error, "the corrupt file cannot be moved aside");
+                        error!(file = %shown, %error, "cannot move the invalid overrides file aside");
                     }
                 }
             },
             Err(error) => {
-                error!(file = %shown, %error, "cannot read the overrides: none is in force");
+                error!(file = %shown, %error, "cannot read the overrides: no override is in force");
                 self.aside = Some(Quarantine::Unread);
             }
         }
@@ -112,9 +112,9 @@ impl<D: Disk> OverrideStore<D> {
     /// # Errors
     /// The system's error; the previous file is unchanged.
     pub fn save(&mut self, overrides: &Overrides) -> io::Result<()> {
-        self.disk.create_dir(&self.folder)?;
+        self.disk.create_dir(&self.directory)?;
         self.move_aside()?;
-        let new = self.folder.join(format!("{NAME}.new"));
+        let new = self.directory.join(format!("{NAME}.new"));
         // A run that crashed before its rename may have left it.
         self.disk.remove(&new)?;
         let written = self.disk.write(&new, render(overrides).as_bytes());
@@ -125,7 +125,7 @@ impl<D: Disk> OverrideStore<D> {
         }
         moved?;
         // The rename is durable once the directory is synced.
-        self.disk.sync_dir(&self.folder)
+        self.disk.sync_dir(&self.directory)
     }
 
     /// Renames an unusable file to a free name.
@@ -133,17 +133,17 @@ impl<D: Disk> OverrideStore<D> {
         let Some(aside) = self.aside else { return Ok(()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let name = format!("{NAME}.{}-{now}", aside.label());
-        let mut to = self.folder.join(&name);
+        let mut to = self.directory.join(&name);
         for number in 1..1000 {
             if !self.disk.exists(&to) {
                 break;
             }
-            to = self.folder.join(format!("{name}.{number}"));
+            to = self.directory.join(format!("{name}.{number}"));
         }
         match self.disk.rename(&self.path(), &to) {
             Ok(()) => {
-                warn!(file = %self.path().display(), to = %to.display(), "the overrides' file was moved aside");
-                self.disk.sync_dir(&self.folder)?;
+                warn!(file = %self.path().display(), to = %to.display(), "overrides file moved aside");
+                self.disk.sync_dir(&self.directory)?;
             }
             // The file has already been removed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -209,7 +209,7 @@ pub fn parse(bytes: &[u8]) -> Result<Overrides, FileError> {
         return Err(FileError::Newer(version));
     }
     if version < VERSION {
-        return Err(FileError::Corrupt(format!("there never was a version {version}")));
+        return Err(FileError::Corrupt(format!("unknown version {version}")));
     }
     let contents: FileContents = serde_json::from_slice(bytes).map_err(corrupt)?;
     let mut overrides = Overrides::default();
@@ -230,17 +230,17 @@ impl FileEntry {
             ("paused", None) => OverrideKind::Paused,
             ("weight", Some(weight @ 0..=100)) => OverrideKind::Weight(weight),
             ("weight", Some(weight)) => return Err(format!("weight {weight} is not within 0 to 100")),
-            ("weight", None) => return Err("a weight without `weight`".to_owned()),
+            ("weight", None) => return Err("`weight` is missing".to_owned()),
             (kind @ ("disabled" | "enabled" | "paused"), Some(_)) => {
-                return Err(format!("`{kind}` has no `weight`"));
+                return Err(format!("`{kind}` takes no `weight`"));
             }
-            (kind, _) => return Err(format!("`{kind}` is no kind of override")),
+            (kind, _) => return Err(format!("unknown kind `{kind}`")),
         };
         let slot = match (kind, self.frontend, self.pool) {
             (OverrideKind::Weight(_), Some(frontend), Some(pool)) => Some((name(&frontend), name(&pool))),
             (OverrideKind::Weight(_), ..) => return Err("a weight needs `frontend` and `pool`".to_owned()),
             (_, None, None) => None,
-            (kind, ..) => return Err(format!("`{}` has no `frontend` and no `pool`", kind.as_str())),
+            (kind, ..) => return Err(format!("`{}` takes no `frontend` and no `pool`", kind.as_str())),
         };
         let meta = OverrideMeta {
             who: sanitize(&self.who, MAX_WHO),
@@ -295,7 +295,7 @@ fn shown_time(at: WallTime) -> String {
 }
 
 fn read_time(text: &str) -> Result<WallTime, String> {
-    let wrong = || format!("`{text}` is no time such as 2026-11-22T12:00:00Z");
+    let wrong = || format!("invalid time `{text}`, expected e.g. 2026-11-22T12:00:00Z");
     let at = SystemTime::try_from(text.parse::<Timestamp>().map_err(|_| wrong())?).map_err(|_| wrong())?;
     let since = at.duration_since(UNIX_EPOCH).map_err(|_| wrong())?;
     Ok(WallTime(u64::try_from(since.as_nanos()).map_err(|_| wrong())?))

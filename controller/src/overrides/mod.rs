@@ -32,16 +32,16 @@ const BURST: u32 = 60;
 pub type PendingWrite = (u64, Arc<Overrides>);
 
 /// Persist error of a daemon without a state directory.
-pub const NOT_PERSISTED: &str = "maglevd runs without --state-dir: a restart forgets overrides";
+pub const NOT_PERSISTED: &str = "maglevd runs without --state-dir: a restart loses overrides";
 
-/// Opens the store in `folder`; no store if the path is empty. Errors are logged.
-pub fn open<D: Disk>(disk: D, folder: PathBuf) -> (Option<OverrideStore<D>>, Arc<Overrides>) {
-    if folder.as_os_str().is_empty() {
+/// Opens the store in `directory`; no store if the path is empty. Errors are logged.
+pub fn open<D: Disk>(disk: D, directory: PathBuf) -> (Option<OverrideStore<D>>, Arc<Overrides>) {
+    if directory.as_os_str().is_empty() {
         return (None, Arc::default());
     }
-    let (store, overrides) = OverrideStore::open(disk, folder);
+    let (store, overrides) = OverrideStore::open(disk, directory);
     if !overrides.is_empty() {
-        info!(overrides = overrides.len(), "overrides of the last run are in force");
+        info!(overrides = overrides.len(), "restored the overrides of the last run");
     }
     (Some(store), Arc::new(overrides))
 }
@@ -85,16 +85,16 @@ impl<D: Disk> Persister<D> {
                     // Publish before logging, so that readers of the log find the new status.
                     self.status.send_replace(persisted.clone());
                     if was_behind {
-                        info!("the overrides are written down again");
+                        info!("overrides persisted again");
                     }
                 }
                 Err(error) => {
-                    persisted.error = format!("the overrides cannot be written down: {error}");
+                    persisted.error = format!("cannot persist the overrides: {error}");
                     self.status.send_replace(persisted.clone());
                     if retry.is_new_error(&persisted.error) {
-                        warn!(%error, "the overrides cannot be written down, and a restart would forget them");
+                        warn!(%error, "cannot persist the overrides: a restart would lose them");
                     } else {
-                        debug!(%error, "the overrides cannot be written down");
+                        debug!(%error, "cannot persist the overrides");
                     }
                     if self.wanted.has_changed().is_err() {
                         return;

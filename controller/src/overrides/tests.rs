@@ -22,8 +22,8 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(folder: &Path) -> Self {
-        let (store, overrides) = open(SystemDisk, folder.to_owned());
+    fn new(directory: &Path) -> Self {
+        let (store, overrides) = open(SystemDisk, directory.to_owned());
         let (wanted, receiver) = watch::channel((0, overrides));
         let (status, persisted) = watch::channel(PersistStatus::default());
         let metrics = Arc::new(Metrics::new().unwrap());
@@ -45,57 +45,57 @@ impl Daemon {
     }
 }
 
-fn on_disk(folder: &Path) -> Arc<Overrides> {
-    open(SystemDisk, folder.to_owned()).1
+fn on_disk(directory: &Path) -> Arc<Overrides> {
+    open(SystemDisk, directory.to_owned()).1
 }
 
 #[tokio::test]
-async fn what_is_wanted_is_on_disk_when_that_is_said() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut daemon = Daemon::new(folder.path());
+async fn reported_write_is_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::new(directory.path());
     for names in [&["a"][..], &["a", "b"], &[]] {
         let number = daemon.want(names);
         let persisted = daemon.attempted(number).await;
         assert_eq!((persisted.number, persisted.error.as_str()), (number, ""));
-        assert_eq!(on_disk(folder.path()), paused(names));
+        assert_eq!(on_disk(directory.path()), paused(names));
     }
 }
 
 #[tokio::test]
-async fn the_end_does_not_come_before_the_last_wish_is_on_disk() {
-    let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::new(folder.path());
+async fn last_write_is_persisted_before_exit() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::new(directory.path());
     daemon.want(&["a"]);
     drop(daemon.wanted);
     daemon.task.await.unwrap();
-    assert_eq!(on_disk(folder.path()), paused(&["a"]));
+    assert_eq!(on_disk(directory.path()), paused(&["a"]));
 }
 
 #[tokio::test]
-async fn nothing_is_written_when_nothing_is_new() {
-    let folder = tempfile::tempdir().unwrap();
-    let daemon = Daemon::new(folder.path());
+async fn unchanged_overrides_are_not_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::new(directory.path());
     drop(daemon.wanted);
     daemon.task.await.unwrap();
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_is_told_and_written_later() {
+async fn failed_write_is_reported_and_retried() {
     let parent = tempfile::tempdir().unwrap();
-    let folder = parent.path().join("not/there");
-    let mut daemon = Daemon::new(&folder);
+    let directory = parent.path().join("not/there");
+    let mut daemon = Daemon::new(&directory);
     let number = daemon.want(&["a"]);
     let persisted = daemon.attempted(number).await;
     assert!(persisted.number < number && persisted.error.contains("No such file"), "{persisted:?}");
     assert_eq!(daemon.error(), persisted.error);
     fs::create_dir(parent.path().join("not")).unwrap();
     daemon.persisted.wait_for(|persisted| persisted.number == number).await.unwrap();
-    assert_eq!((on_disk(&folder), daemon.error()), (paused(&["a"]), String::new()));
+    assert_eq!((on_disk(&directory), daemon.error()), (paused(&["a"]), String::new()));
 }
 
 #[tokio::test]
-async fn the_end_comes_also_if_nothing_can_be_written() {
+async fn failing_disk_does_not_prevent_exit() {
     let parent = tempfile::tempdir().unwrap();
     let daemon = Daemon::new(&parent.path().join("not/there"));
     daemon.want(&["a"]);
@@ -104,14 +104,14 @@ async fn the_end_comes_also_if_nothing_can_be_written() {
 }
 
 #[tokio::test]
-async fn without_a_folder_it_is_said_that_nothing_is_kept() {
+async fn without_directory_nothing_is_persisted() {
     let mut daemon = Daemon::new(Path::new(""));
     let number = daemon.want(&["a"]);
     assert_eq!(daemon.attempted(number).await.error, NOT_PERSISTED);
 }
 
 #[test]
-fn in_the_long_run_there_is_one_write_a_second() {
+fn sustained_writes_are_one_per_second() {
     let start = Instant::now();
     let mut pace = Pace::new(start);
     let mut now = start;

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_network_namespace_has_a_socket_of_its_own() {
+    fn netns_has_its_own_socket() {
         let path = Path::new("/run/vpp-maglev/prober.sock");
         assert_eq!(socket_in(path, None), path);
         assert_eq!(socket_in(path, Some("dataplane")), Path::new("/run/vpp-maglev/prober@dataplane.sock"));

@@ -43,8 +43,8 @@ impl InboundProtocol {
             ToController::Hello { version: theirs, release, .. } if theirs != VERSION => {
                 return Err(LinkError::Version { theirs, release: sanitize(&release, MAX_RELEASE) });
             }
-            ToController::Hello { .. } => return Err(LinkError::Protocol("a second greeting")),
-            _ if !self.greeted => return Err(LinkError::Protocol("no greeting")),
+            ToController::Hello { .. } => return Err(LinkError::Protocol("second Hello")),
+            _ if !self.greeted => return Err(LinkError::Protocol("no Hello")),
             ToController::Rejected { id, reason: why } => {
                 inputs.push(Input::CheckRejected(id, sanitize(&why.to_string(), MAX_DETAIL)));
             }
@@ -69,7 +69,7 @@ impl InboundProtocol {
 /// Checks the size of a batch.
 fn bounded<T>(batch: &[T]) -> Result<(), LinkError> {
     if batch.len() > MAX_BATCH {
-        Err(LinkError::Protocol("more in one message than it may hold"))
+        Err(LinkError::Protocol("batch too large"))
     } else {
         Ok(())
     }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_ends_no_later_than_a_year_that_can_be_named() {
+    fn certificate_expiry_is_bounded() {
         let last = Outcome { not_after: Some(u64::MAX), ..outcome("") };
         let inputs = heard(ToController::Outcomes(vec![last])).unwrap();
         assert!(
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_before_the_greeting_and_that_only_once() {
+    fn hello_comes_first_and_once() {
         let mut inbound = InboundProtocol::default();
         let heartbeat = ToController::Heartbeat(maglev_ipc::ProberStats::default());
         assert!(matches!(inbound.take(heartbeat.clone(), &mut Vec::new()), Err(LinkError::Protocol(_))));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prober_cannot_write_to_a_terminal_or_fill_the_memory() {
+    fn prober_text_is_sanitized_and_bounded() {
         let wild = "\u{1b}[2J\n".repeat(1000);
         let why = RejectReason::Invalid(wild.clone());
         let said = [
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_bounded() {
+    fn batch_size_is_bounded() {
         heard(ToController::Outcomes(vec![outcome(""); MAX_BATCH])).unwrap();
         for message in [
             ToController::Outcomes(vec![outcome(""); MAX_BATCH + 1]),

@@ -90,7 +90,7 @@ pub enum LinkError {
     #[error(transparent)]
     Spawn(#[from] crate::spawner::Error),
     /// The peer has an untrusted user ID.
-    #[error("the prober's socket belongs to uid {0}, who is not to be trusted")]
+    #[error("the prober's socket belongs to the untrusted uid {0}")]
     UntrustedPeer(u32),
     /// The prober is of another release.
     #[error(
@@ -104,10 +104,10 @@ pub enum LinkError {
         release: String,
     },
     /// The prober violated the protocol.
-    #[error("the prober does not keep to the protocol: {0}")]
+    #[error("the prober violated the protocol: {0}")]
     Protocol(&'static str),
     /// The prober sent nothing for too long.
-    #[error("the prober has been silent for {:?}", maglev_ipc::message::PEER_TIMEOUT)]
+    #[error("the prober sent nothing for {:?}", maglev_ipc::message::PEER_TIMEOUT)]
     Timeout,
     /// The link failed.
     #[error(transparent)]
@@ -172,9 +172,9 @@ impl<R: ConnectProber> ProberLink<R> {
         let _ = self.inputs.send(vec![Input::ProberDown]).await;
         match fault {
             LinkError::NetnsChanged | LinkError::ShuttingDown => {
-                info!(event = %"prober", reason = %fault, "prober released")
+                info!(event = %"prober", reason = %fault, "prober disconnected")
             }
-            fault => warn!(event = %"prober", reason = %fault, "prober lost; health stays as it is"),
+            fault => warn!(event = %"prober", reason = %fault, "prober lost; health is frozen"),
         }
     }
 
@@ -188,10 +188,10 @@ impl<R: ConnectProber> ProberLink<R> {
         self.count(fault);
         let text = fault.to_string();
         if retry.is_new_error(&text) {
-            warn!(error = %text, "no prober; it is tried again");
+            warn!(error = %text, "cannot connect to the prober, retrying");
             let _ = self.inputs.send(vec![Input::ProberUnreachable(text)]).await;
         } else {
-            debug!(error = %text, "no prober");
+            debug!(error = %text, "cannot connect to the prober");
         }
     }
 }

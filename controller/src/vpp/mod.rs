@@ -108,12 +108,12 @@ impl<R: ConnectVpp> VppLink<R> {
     async fn log_failure(&self, retry: &mut RetryState, error: &Error) {
         let text = error.to_string();
         if !retry.is_new_error(&text) {
-            return debug!(error = %text, "VPP is not to be had");
+            return debug!(error = %text, "cannot connect to VPP");
         }
         match error {
             // An unusable VPP needs an operator, so it is an error; an absent one is not.
             Error::Unsupported { .. } | Error::NoPlugin { .. } => error!(error = %text, "VPP cannot be used"),
-            _ => warn!(error = %text, "VPP is not to be had; it is tried again"),
+            _ => warn!(error = %text, "cannot connect to VPP, retrying"),
         }
         let _ = self.inputs.send(vec![Input::VppUnreachable(text)]).await;
     }
@@ -145,7 +145,7 @@ impl<R: ConnectVpp> VppLink<R> {
     /// Serves the core until the connection is lost.
     async fn session(&mut self, client: Client, info: VppInfo) {
         if let Err(reason) = self.serve(&client, info).await {
-            warn!(event = %"vpp", %reason, "VPP lost; it forwards as it was last told");
+            warn!(event = %"vpp", %reason, "VPP lost; it keeps forwarding unchanged");
             self.metrics.link_error("vpp", "lost");
         }
         // No input of this session follows this one.
@@ -206,7 +206,7 @@ async fn boot_time(path: PathBuf) -> Option<WallTime> {
     match tokio::task::spawn_blocking(read).await {
         Ok(Ok(seconds)) => seconds.map(|seconds| WallTime(seconds.saturating_mul(1_000_000_000))),
         Ok(Err(error)) => {
-            warn!(%error, "it is not known since when VPP runs");
+            warn!(%error, "cannot read VPP's start time");
             None
         }
         // The runtime is shutting down.

@@ -118,7 +118,7 @@ def main(target, role, *tls):
 
     sync = lambda: call(f"{SERVICE}/SyncLbState")
     if role == "view":
-        expect(grpc.StatusCode.PERMISSION_DENIED, "takes the role operate", sync)
+        expect(grpc.StatusCode.PERMISSION_DENIED, "requires the role operate", sync)
     else:
         expect(grpc.StatusCode.UNAVAILABLE, "VPP", sync)
     reload = lambda: call(f"{SERVICE}/ReloadConfig")

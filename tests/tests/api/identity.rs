@@ -148,8 +148,8 @@ fn remote_peers_have_view_role() {
     ] {
         assert!(call(server, "show version").status.success(), "{server}");
         let refused = error_text(&call(server, "config reload"));
-        assert!(refused.contains(&format!("takes the role admin; {who} has {has}, ")), "{refused}");
+        assert!(refused.contains(&format!("requires the role admin; {who} has {has}, ")), "{refused}");
     }
     let refused = error_text(&call("192.0.2.7:9090", "sync vpp lb state"));
-    assert!(refused.contains("takes the role operate"), "{refused}");
+    assert!(refused.contains("requires the role operate"), "{refused}");
 }

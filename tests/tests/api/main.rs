@@ -65,7 +65,7 @@ impl ApiFixture {
         self.dir.write("maglev.yaml", config(api));
         let said = self.maglevd.process.line_count();
         self.maglevd.process.signal(Signal::SIGHUP);
-        self.maglevd.process.line(said, "not reloaded")
+        self.maglevd.process.line(said, "reload failed")
     }
 
     /// Runs `maglevc` over TCP.

@@ -72,7 +72,7 @@ fn each_role_may_make_only_its_calls() {
                 let index = rank(role).unwrap();
                 let expected = (rank(role) < rank(takes)).then(|| {
                     format!(
-                        "{name} takes the role {takes}; {role}.example.org (127.0.0.1) has {role}, \
+                        "{name} requires the role {takes}; {role}.example.org (127.0.0.1) has {role}, \
                          by maglev.api.roles[{index}]"
                     )
                 });

@@ -109,7 +109,7 @@ fn unexpected_systemd_socket_is_refused() {
             "stream",
             "cannot listen on the socket `web` of systemd: FileDescriptorName= must be `grpc` or `metrics`",
         ),
-        ("grpc", "seqpacket", "cannot listen on the socket `grpc` of systemd: it is not of ListenStream="),
+        ("grpc", "seqpacket", "cannot listen on the socket `grpc` of systemd: not a ListenStream= socket"),
     ] {
         let dir = TestDir::new();
         let path = dir.path("socket");

@@ -74,7 +74,7 @@ fn plaintext_is_refused_with_tls_configured() {
         };
         asked.unwrap_err();
     });
-    fixture.maglevd.process.line(said, "no TLS handshake");
+    fixture.maglevd.process.line(said, "TLS handshake failed");
     fixture.maglevd.wait(fixture.maglevd.client.clone().get_version(GetVersionRequest {})).unwrap();
 }
 
@@ -144,7 +144,7 @@ fn maglevc_connects_over_tls() {
     let output = fixture.maglevc(&["--tls-ca", &at("ca.pem")], "show version");
     assert!(output.status.success(), "{output:?}");
     let output = fixture.maglevc(&["--tls-ca", &at("ca.pem")], "config reload");
-    assert!(error_text(&output).contains("takes the role admin"), "{output:?}");
+    assert!(error_text(&output).contains("requires the role admin"), "{output:?}");
     let (certificate, key) = (at("client.pem"), at("client.key"));
     let flags = ["--tls-ca", &at("ca.pem"), "--tls-cert", &certificate, "--tls-key", &key];
     let output = fixture.maglevc(&flags, "config reload");

@@ -15,7 +15,7 @@ fn log_subscriber_may_request_debug_level() {
     let dir = TestDir::new();
     // The missing prober causes one warning, then a debug record for each retry.
     let maglevd = MaglevdSetup::new(&dir, "maglev: {}").flag("--log-level", QUIET).start();
-    maglevd.process.line(0, "no prober; it is tried again");
+    maglevd.process.line(0, "cannot connect to the prober, retrying");
     let request =
         WatchEventsRequest { kinds: vec![EventKind::Log.into()], log_level: LogLevel::Debug.into() };
     let mut client = maglevd.client.clone();
@@ -44,9 +44,9 @@ fn log_events_match_api_event_names() {
     maglevd.until_vpp(false);
     for words in [
         "INFO maglevd::prober::inbound: prober connected event=prober ",
-        "WARN maglevd::prober: prober lost; health stays as it is event=prober ",
+        "WARN maglevd::prober: prober lost; health is frozen event=prober ",
         "INFO maglevd::vpp: VPP connected event=vpp ",
-        "WARN maglevd::vpp: VPP lost; it forwards as it was last told event=vpp ",
+        "WARN maglevd::vpp: VPP lost; it keeps forwarding unchanged event=vpp ",
         "INFO maglevd::log: backend changed state event=backend backend=a ",
         "INFO maglevd::log: frontend changed state event=frontend frontend=web ",
         "INFO maglevd::log: VIP changed in VPP event=sync vip=",

@@ -240,7 +240,7 @@ fn view_role_cannot_change_state() {
         let output = call(words);
         let complaint = text(&output.stderr);
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""), "{complaint}");
-        let begun = format!("{name} takes the role operate; ");
+        let begun = format!("{name} requires the role operate; ");
         assert!(complaint.starts_with(&begun) && complaint.contains(" has view"), "{complaint}");
         assert_eq!(complaint.lines().count(), 1, "{complaint}");
     }

@@ -73,7 +73,7 @@ fn maglevd_aborts_when_out_of_memory() {
     // Too little to read the file.
     limit_memory(&maglevd.process, 256);
     maglevd.process.signal(Signal::SIGHUP);
-    maglevd.process.line(0, "not reloaded");
+    maglevd.process.line(0, "reload failed");
     assert_eq!(maglevd.backend("a").state(), BackendState::Up);
     // Enough to read the file, but not to apply it. `maglevd` aborts rather than run half-configured.
     limit_memory(&maglevd.process, 2048);

@@ -91,7 +91,7 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
     assert!(answer.persist_error.contains("Too many open files"), "{}", answer.persist_error);
     // The file cannot be read, so the current configuration stays.
     maglevd.process.signal(Signal::SIGHUP);
-    maglevd.process.line(said, "not reloaded");
+    maglevd.process.line(said, "reload failed");
     // A new client waits.
     let server = format!("unix:{}", maglevd.socket().display());
     let mut command = Command::new(maglev_lab::programs::program("maglevc").unwrap());
@@ -110,7 +110,7 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
     };
     until(
         "both links to be retried",
-        || (complaint("no prober;"), complaint("VPP is not to be had")),
+        || (complaint("cannot connect to the prober"), complaint("cannot connect to VPP")),
         |&seen| seen == (1, 1),
     );
     assert_nothing_went_down(&maglevd.process);

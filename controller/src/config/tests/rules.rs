@@ -94,7 +94,7 @@ fn lb() {
 }
 
 #[test]
-fn source_addresses_are_required_by_backends_in_use() {
+fn source_addresses_follow_used_backends() {
     let template = "maglev: { backends: { b: { address: @ } }, frontends: { web: { address: 198.51.100.1, \
                     pools: [{ name: p, backends: { b: } }] } } }";
     cases(
@@ -258,7 +258,7 @@ fn pools() {
 }
 
 #[test]
-fn frontends_beside_each_other() {
+fn frontends_share_addresses() {
     let one = |name: &str, service: &str, backend: &str| {
         format!(
             "    {name}: {{ address: 203.0.113.1, {service} pools: [{{ name: p, backends: {{ {backend}: }} }}] }}\n"
@@ -298,7 +298,7 @@ fn frontends_beside_each_other() {
 }
 
 #[test]
-fn everything_wrong_is_said_at_once_and_in_order() {
+fn all_problems_are_reported_in_order() {
     let document = "
 maglev:
   frontends:

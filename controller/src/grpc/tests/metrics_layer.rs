@@ -56,7 +56,7 @@ fn series(text: &str) -> BTreeSet<&str> {
 }
 
 #[tokio::test]
-async fn a_call_is_counted_with_its_messages() {
+async fn call_is_counted_with_its_messages() {
     let daemon = daemon(fixture::view()).await;
     let counts = daemon.counts();
     daemon.client().list_backends(ListBackendsRequest {}).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_call_is_counted_with_its_messages() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_counted_by_its_code() {
+async fn refusal_is_counted_by_code() {
     let daemon = daemon(fixture::view()).await;
     let counts = daemon.counts();
     daemon.client().get_backend(GetBackendRequest { name: "nobody".into() }).await.unwrap_err();
@@ -74,7 +74,7 @@ async fn a_refusal_is_counted_by_its_code() {
 }
 
 #[tokio::test]
-async fn a_stream_counts_from_its_first_message_to_its_status() {
+async fn stream_is_counted_until_its_status() {
     let daemon = daemon(fixture::view()).await;
     let counts = daemon.counts();
     let mut events = daemon.watch(&[], LogLevel::Unspecified).await;
@@ -89,7 +89,7 @@ async fn a_stream_counts_from_its_first_message_to_its_status() {
 }
 
 #[tokio::test]
-async fn a_stream_that_the_client_drops_was_cancelled() {
+async fn dropped_stream_counts_as_cancelled() {
     let daemon = daemon(fixture::view()).await;
     let counts = daemon.counts();
     let mut events = daemon.watch(&[EventKind::Frontend], LogLevel::Unspecified).await;
@@ -101,7 +101,7 @@ async fn a_stream_that_the_client_drops_was_cancelled() {
 }
 
 #[tokio::test]
-async fn no_client_adds_a_series() {
+async fn unknown_methods_add_no_series() {
     let daemon = daemon(fixture::view()).await;
     let counts = daemon.counts();
     let before = counts.scrape();
@@ -114,7 +114,7 @@ async fn no_client_adds_a_series() {
 }
 
 #[tokio::test]
-async fn every_method_is_there_from_the_start() {
+async fn every_method_starts_at_zero() {
     let text = daemon(fixture::view()).await.counts().scrape();
     for labels in [
         "grpc_type=\"unary\",grpc_service=\"maglev.v1.Maglev\",grpc_method=\"ListOverrides\"",
@@ -136,7 +136,7 @@ async fn every_method_is_there_from_the_start() {
 }
 
 #[tokio::test]
-async fn what_a_slow_subscriber_loses_is_counted() {
+async fn lost_events_are_counted() {
     let daemon = daemon(fixture::view()).await;
     let counts = daemon.counts();
     let mut events = daemon.watch(&[EventKind::Backend], LogLevel::Unspecified).await;

@@ -40,7 +40,7 @@ fn unset(path: [&str; 3]) -> UnsetFrontendPoolBackendWeightRequest {
 const SLOT: [&str; 3] = ["web", "primary", "nginx0"];
 
 #[tokio::test]
-async fn what_is_asked_for_holds_and_is_listed_until_it_is_undone() {
+async fn overrides_hold_and_are_listed_until_undone() {
     let daemon = daemon_of(fixture::driven(on_disk()).0).await;
     let mut client = daemon.client();
     let listed = async |client: &mut MaglevClient<Channel>| {
@@ -80,7 +80,7 @@ async fn what_is_asked_for_holds_and_is_listed_until_it_is_undone() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_told_by_code_and_name() {
+async fn rejections_have_code_and_name() {
     let daemon = daemon_of(fixture::driven(on_disk()).0).await;
     let mut client = daemon.client();
     client.disable_backend(disable("sorry", None)).await.unwrap();
@@ -136,7 +136,7 @@ async fn what_cannot_be_done_is_told_by_code_and_name() {
 }
 
 #[tokio::test]
-async fn an_answer_waits_for_the_disk_and_tells_what_became_of_it() {
+async fn response_waits_for_disk_and_reports_error() {
     let (handle, status) = fixture::driven(PersistStatus::default());
     let daemon = daemon_of(handle.clone()).await;
     let (mut first, mut second) = (daemon.client(), daemon.client());
@@ -159,7 +159,7 @@ async fn an_answer_waits_for_the_disk_and_tells_what_became_of_it() {
 }
 
 #[tokio::test]
-async fn the_audit_trail_is_told_to_who_wants_it() {
+async fn audit_events_reach_subscribers() {
     let daemon = daemon_of(fixture::driven(on_disk()).0).await;
     let mut events = daemon.watch(&[EventKind::Operator], LogLevel::Unspecified).await;
     let mut client = daemon.client();

@@ -45,7 +45,7 @@ fn described() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_core_and_the_api_name_events_alike() {
+fn core_and_api_event_names_agree() {
     for kind in kinds() {
         let name = kind.name();
         let event = convert::event(&Event { at: fixture::wall(0), kind }).event;
@@ -56,7 +56,7 @@ fn the_core_and_the_api_name_events_alike() {
 }
 
 #[test]
-fn a_drift_says_whether_it_is_mended() {
+fn drift_event_reports_repair() {
     let vip = VipKey::host("192.0.2.80".parse().unwrap(), 6, 80);
     for reverted in [true, false] {
         let told = convert::event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, reverted } }).event;

@@ -15,7 +15,7 @@ fn spent() -> Duration {
 /// Run it optimized: `cargo test --release -p maglevd -- --ignored --nocapture cost`.
 #[test]
 #[ignore = "prints what a scrape costs at 10,000 backends"]
-fn of_ten_thousand_backends() {
+fn ten_thousand_backends() {
     let metrics = Metrics::new().unwrap();
     metrics.show_calls(crate::grpc::calls(true).unwrap());
     let mut view = fixture::view();

@@ -36,7 +36,7 @@ fn text(body: &[u8]) -> &str {
 }
 
 #[tokio::test]
-async fn it_answers() {
+async fn get_and_head_succeed() {
     let (head, body) = asked("GET /metrics HTTP/1.1").await;
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{head}");
@@ -48,7 +48,7 @@ async fn it_answers() {
 }
 
 #[tokio::test]
-async fn it_speaks_open_metrics_and_gzip_if_asked() {
+async fn open_metrics_and_gzip_are_negotiated() {
     let (head, body) =
         asked("GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text; version=1.0.0").await;
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"));
@@ -63,7 +63,7 @@ async fn it_speaks_open_metrics_and_gzip_if_asked() {
 }
 
 #[tokio::test]
-async fn it_points_to_the_metrics() {
+async fn other_paths_point_to_metrics() {
     let (head, body) = asked("GET / HTTP/1.1").await;
     assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"), "{head}");
     assert_eq!(text(&body), "the metrics are at /metrics\n");
@@ -74,7 +74,7 @@ async fn it_points_to_the_metrics() {
 }
 
 #[tokio::test]
-async fn a_request_has_a_bound() {
+async fn large_request_is_refused() {
     let (head, _) = asked(&format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(64 * 1024))).await;
     assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
 }

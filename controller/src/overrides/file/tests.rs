@@ -78,7 +78,7 @@ impl Place {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn written_overrides_parse_back() {
     let place = Place::new();
     let (mut store, none) = place.open();
     assert!(none.is_empty());
@@ -91,7 +91,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn it_is_written_for_people() {
+fn file_has_one_override_per_line() {
     let text = render(&some());
     let expected = r#"{
 "version": 1,
@@ -108,7 +108,7 @@ fn it_is_written_for_people() {
 }
 
 #[test]
-fn a_file_that_ends_anywhere_is_corrupt_and_nothing_else() {
+fn truncated_file_is_corrupt() {
     let text = render(&some());
     for end in 0..text.trim_end().len() {
         assert!(
@@ -120,23 +120,23 @@ fn a_file_that_ends_anywhere_is_corrupt_and_nothing_else() {
 }
 
 #[test]
-fn what_makes_no_sense_is_corrupt() {
+fn invalid_contents_are_corrupt() {
     let good =
         r#"{"version": 1, "overrides": [{"kind": "paused", "backend": "a", "at": "2026-11-22T12:00:00Z"}]}"#;
     assert_eq!(parse(good.as_bytes()).unwrap().len(), 1);
     for (part, wrong, why) in [
-        ("\"paused\"", "\"stopped\"", "`stopped` is no kind of override"),
-        ("\"paused\"", "\"weight\"", "a weight without `weight`"),
+        ("\"paused\"", "\"stopped\"", "unknown kind `stopped`"),
+        ("\"paused\"", "\"weight\"", "`weight` is missing"),
         ("\"paused\"", "\"weight\", \"weight\": 101", "weight 101 is not within 0 to 100"),
         ("\"paused\"", "\"weight\", \"weight\": 256", "expected u8"),
         ("\"paused\"", "\"weight\", \"weight\": 7", "a weight needs `frontend` and `pool`"),
-        ("\"paused\"", "\"paused\", \"weight\": 7", "`paused` has no `weight`"),
-        ("\"paused\"", "\"paused\", \"pool\": \"p\"", "`paused` has no `frontend` and no `pool`"),
+        ("\"paused\"", "\"paused\", \"weight\": 7", "`paused` takes no `weight`"),
+        ("\"paused\"", "\"paused\", \"pool\": \"p\"", "`paused` takes no `frontend` and no `pool`"),
         ("\"paused\"", "\"paused\", \"expries\": \"\"", "unknown field `expries`"),
-        ("2026-11-22T12:00:00Z", "noon", "`noon` is no time"),
-        ("2026-11-22T12:00:00Z", "1969-12-31T23:59:59Z", "is no time"),
-        ("2026-11-22T12:00:00Z", "9999-12-31T23:59:59Z", "is no time"),
-        ("\"version\": 1", "\"version\": 0", "there never was a version 0"),
+        ("2026-11-22T12:00:00Z", "noon", "invalid time `noon`"),
+        ("2026-11-22T12:00:00Z", "1969-12-31T23:59:59Z", "invalid time"),
+        ("2026-11-22T12:00:00Z", "9999-12-31T23:59:59Z", "invalid time"),
+        ("\"version\": 1", "\"version\": 0", "unknown version 0"),
         ("\"version\": 1", "\"vision\": 1", "missing field `version`"),
         (", \"overrides\"", ", \"rest\": 1, \"overrides\"", "unknown field `rest`"),
     ] {
@@ -151,7 +151,7 @@ fn what_makes_no_sense_is_corrupt() {
 }
 
 #[test]
-fn a_corrupt_file_is_moved_aside_and_no_other_is_lost_for_it() {
+fn corrupt_file_is_moved_aside_to_free_name() {
     let place = Place::new();
     for (times, text) in [(1, "garbage"), (2, "more garbage"), (3, "")] {
         fs::write(place.file(), text).unwrap();
@@ -170,7 +170,7 @@ fn a_corrupt_file_is_moved_aside_and_no_other_is_lost_for_it() {
 }
 
 #[test]
-fn a_later_releases_file_stays_until_there_is_something_to_write() {
+fn newer_file_stays_until_next_write() {
     let later = br#"{"version": 2, "wishes": {}}"#;
     let place = Place::holding(later);
     let (mut store, overrides) = place.open();
@@ -181,7 +181,7 @@ fn a_later_releases_file_stays_until_there_is_something_to_write() {
 }
 
 #[test]
-fn what_cannot_be_read_is_kept() {
+fn unreadable_file_is_kept() {
     let place = Place::new();
     fs::create_dir(place.file()).unwrap();
     fs::write(place.file().join("precious"), "x").unwrap();
@@ -193,20 +193,20 @@ fn what_cannot_be_read_is_kept() {
 }
 
 #[test]
-fn a_pipe_is_not_waited_for() {
+fn fifo_does_not_block() {
     let place = Place::new();
     nix::unistd::mkfifo(&place.file(), nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert!(place.open().1.is_empty());
 }
 
 #[test]
-fn names_that_nobody_knows_are_no_fault() {
+fn unknown_names_are_accepted() {
     let text = render(&some()).replace("nginx0", "whoever").replace("\"web\"", "\"\"");
     assert_eq!(parse(text.as_bytes()).unwrap().len(), some().len());
 }
 
 #[test]
-fn what_people_write_is_tamed() {
+fn operator_text_is_sanitized() {
     let line = |who: &str| {
         format!(
             r#"{{"version":1,"overrides":[{{"kind":"paused","backend":"a","who":"{who}","at":"2026-11-22T12:00:00Z","reason":"{who}"}}]}}"#
@@ -221,7 +221,7 @@ fn what_people_write_is_tamed() {
 
 /// Crash between writing the new file and renaming it.
 #[test]
-fn a_new_file_that_did_not_come_into_force_is_no_file() {
+fn partial_new_file_is_ignored() {
     let place = Place::new();
     let (mut store, _) = place.open();
     store.save(&some()).unwrap();
@@ -233,7 +233,7 @@ fn a_new_file_that_did_not_come_into_force_is_no_file() {
 }
 
 #[test]
-fn the_new_file_is_not_written_through_a_link() {
+fn new_file_does_not_follow_symlink() {
     let place = Place::new();
     let elsewhere = tempfile::NamedTempFile::new().unwrap();
     std::os::unix::fs::symlink(elsewhere.path(), place.0.path().join(format!("{NAME}.new"))).unwrap();
@@ -242,7 +242,7 @@ fn the_new_file_is_not_written_through_a_link() {
 }
 
 #[test]
-fn a_folder_is_made_but_not_its_parents() {
+fn directory_is_created_without_parents() {
     let place = Place::new();
     let (mut store, _) = OverrideStore::open(SystemDisk, place.0.path().join("state"));
     store.save(&some()).unwrap();
@@ -255,7 +255,7 @@ fn a_folder_is_made_but_not_its_parents() {
 
 /// The maximum number of overrides of maximum length.
 #[test]
-fn the_largest_file_fits() {
+fn largest_file_parses() {
     let name = |n: usize| "n".repeat(60) + &format!("{n:04}");
     let quotes = |bytes| "\"".repeat(bytes);
     let longest = OverrideMeta {
@@ -276,7 +276,7 @@ fn the_largest_file_fits() {
 }
 
 #[test]
-fn a_name_that_is_taken_is_not_overwritten() {
+fn quarantine_never_overwrites() {
     let place = Place::holding(b"garbage");
     let (mut store, _) = place.open();
     let first = place.names();

@@ -218,9 +218,9 @@ impl IndexCache {
     ) -> Result<(), Error> {
         let Some(listing) = listing(client, actual).await? else {
             if self.backoff.failures == 0 {
-                warn!("it is not known where VPP counts packets per VIP; it is asked again");
+                warn!("cannot read the counter indexes of VIPs, retrying");
             } else {
-                debug!("it is still not known where VPP counts packets per VIP");
+                debug!("cannot read the counter indexes of VIPs");
             }
             self.backoff.fail(Instant::now(), pause);
             return Ok(());
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn each_route_is_asked_for_again_once_in_a_round() {
+    fn each_route_is_refreshed_once_per_round() {
         let prefixes: Vec<_> = (0..7).map(|n| Prefix::host([203, 0, 113, n].into())).collect();
         let mut cache = IndexCache::default();
         assert_eq!(asked(&mut cache, &prefixes).len(), 7);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn no_route_is_asked_for_twice_at_once() {
+    fn short_interval_refreshes_each_route_once() {
         let prefixes: Vec<_> = (0..7).map(|n| Prefix::host([203, 0, 113, n].into())).collect();
         let mut cache = IndexCache::default();
         asked(&mut cache, &prefixes);
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_vpp_did_not_list_is_asked_for_again_ever_more_seldom() {
+    fn refused_listing_backs_off() {
         let now = Instant::now();
         let (mut backoff, first) = (ListingBackoff::default(), Duration::from_secs(30));
         assert!(backoff.is_over(now));

@@ -110,9 +110,9 @@ impl TrafficReader {
             Ok(Err(error)) => {
                 let error = error.to_string();
                 if self.retry.is_new_error(&error) {
-                    warn!(error, "VPP's counters cannot be read");
+                    warn!(error, "cannot read VPP's counters");
                 } else {
-                    debug!(error, "VPP's counters cannot be read");
+                    debug!(error, "cannot read VPP's counters");
                 }
                 None
             }

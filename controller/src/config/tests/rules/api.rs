@@ -43,7 +43,7 @@ fn roles() {
 }
 
 #[test]
-fn a_role_is_what_was_written() {
+fn role_rules_are_parsed() {
     let text = "maglev: { api: { roles: [ { group: netops, role: operate }, { user: 0, role: admin } ] } }";
     let config = check(&parse(text.as_bytes()).unwrap(), &mut |_| Err(String::new())).unwrap();
     let rules = [
@@ -143,5 +143,5 @@ fn files_of_tls() {
         assert_eq!(files.said(certificate, key, client_ca), expected, "{certificate} {key} {client_ca}");
     }
     let [cut] = &files.said("cut", "one.key", "one.pem")[..] else { panic!("one problem") };
-    assert!(cut.starts_with("certificate: \"cut\": holds a certificate that is cut short"), "{cut}");
+    assert!(cut.starts_with("certificate: \"cut\": holds a truncated or invalid certificate"), "{cut}");
 }

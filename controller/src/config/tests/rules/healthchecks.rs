@@ -158,7 +158,7 @@ fn tls_params() {
             ("ca-file: good.pem", "ca-file: \"good.pem\": not an absolute path"),
             ("ca-file: /no.pem", "ca-file: \"/no.pem\": No such file or directory"),
             ("ca-file: /empty.pem", "ca-file: \"/empty.pem\": holds no PEM certificate"),
-            ("ca-file: /cut.pem", "ca-file: \"/cut.pem\": holds a certificate that is cut short or garbled"),
+            ("ca-file: /cut.pem", "ca-file: \"/cut.pem\": holds a truncated or invalid certificate"),
             (
                 "ca-file: /key.pem",
                 "ca-file: \"/key.pem\": holds a private key, which has no place in a ca-file",
