@@ -45,7 +45,7 @@ pub struct AccessPolicy {
     /// True if any rule names a user or a group.
     names_accounts: bool,
     /// User ID of this process.
-    own: u32,
+    own_uid: u32,
 }
 
 /// Subject of a rule.
@@ -104,7 +104,7 @@ impl AccessControl {
 
     /// Resolves the rules of `loaded`. Blocks on the system's user and group databases.
     #[must_use]
-    pub fn prepare(&self, loaded: &LoadedConfig) -> AccessPolicy {
+    pub fn resolve_policy(&self, loaded: &LoadedConfig) -> AccessPolicy {
         AccessPolicy::new(loaded, &self.accounts)
     }
 
@@ -127,15 +127,15 @@ impl AccessControl {
     /// Counts and logs a refused call. The log is rate-limited, so a client that retries cannot fill it.
     pub fn refused(&self, who: &str, call: &str, role: Role, grant: RoleGrant) {
         self.metrics.refused(call, 1);
-        if let Some(suppressed) = admit(&self.refusals) {
+        if let Some(suppressed) = take_log_token(&self.refusals) {
             let (takes, has) = (role.as_str(), grant.as_str());
             warn!(who, call, takes, has, why = grant.source.to_string(), suppressed, "call refused");
         }
     }
 
     /// Logs a failed TLS handshake, rate-limited.
-    pub fn no_handshake(&self, address: IpAddr, error: &io::Error) {
-        if let Some(suppressed) = admit(&self.handshakes) {
+    pub fn log_failed_handshake(&self, address: IpAddr, error: &io::Error) {
+        if let Some(suppressed) = take_log_token(&self.handshakes) {
             warn!(%address, %error, suppressed, "TLS handshake failed");
         }
     }
@@ -143,9 +143,9 @@ impl AccessControl {
 
 /// Takes a token to log one message. Returns `None` if it must be suppressed; else the number of suppressed ones, if
 /// any.
-fn admit(limiter: &Mutex<Limiter>) -> Option<Option<u64>> {
+fn take_log_token(limiter: &Mutex<Limiter>) -> Option<Option<u64>> {
     // A poisoned lock is safe to use: no holder leaves a partial update.
-    let suppressed = limiter.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now())?;
+    let suppressed = limiter.lock().unwrap_or_else(PoisonError::into_inner).take_log_token(Instant::now())?;
     Some((suppressed > 0).then_some(suppressed))
 }
 
@@ -168,8 +168,8 @@ impl AccessPolicy {
                  `[Service]` and `PrivateUsers=no`"
             );
         }
-        let rules = resolve(api, accounts);
-        Self { tls: loaded.tls.clone(), rules, names_accounts, own: getuid().as_raw() }
+        let rules = resolve_rules(api, accounts);
+        Self { tls: loaded.tls.clone(), rules, names_accounts, own_uid: getuid().as_raw() }
     }
 
     /// Returns the role of `peer`.
@@ -191,7 +191,7 @@ impl AccessPolicy {
     fn default_for(&self, peer: &Peer) -> RoleGrant {
         let (role, source) = match peer {
             Peer::Unix { uid: 0, .. } => (Role::Admin, GrantSource::Root),
-            Peer::Unix { uid, .. } if *uid == self.own => (Role::Admin, GrantSource::Own),
+            Peer::Unix { uid, .. } if *uid == self.own_uid => (Role::Admin, GrantSource::Own),
             Peer::Tcp { tls: false, .. } if self.tls.is_some() => {
                 return RoleGrant { role: None, source: GrantSource::PlainText };
             }
@@ -222,7 +222,7 @@ impl AccessPolicy {
 }
 
 /// Resolves accounts to IDs. A missing account must not fail a reload: no peer can match it.
-fn resolve(api: &Api, accounts: &AccountDirectory) -> Vec<(usize, RoleSubject, Role)> {
+fn resolve_rules(api: &Api, accounts: &AccountDirectory) -> Vec<(usize, RoleSubject, Role)> {
     let mut rules = Vec::new();
     for (index, rule) in api.roles.iter().enumerate() {
         let subject = match &rule.caller {

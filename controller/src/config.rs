@@ -53,7 +53,7 @@ pub enum LoadError {
         message: String,
     },
     /// The configuration is well-formed but invalid.
-    #[error("{}: {}", path.display(), listed(problems))]
+    #[error("{}: {}", path.display(), join_problems(problems))]
     Semantic {
         /// Path of the file.
         path: PathBuf,
@@ -114,33 +114,38 @@ pub struct SyntaxError {
 /// The bytes are not YAML, do not have the shape of a configuration, or exceed a bound.
 pub fn parse(bytes: &[u8]) -> Result<file::File, SyntaxError> {
     let text = std::str::from_utf8(bytes)
-        .map_err(|error| fault_at(bytes, error.valid_up_to(), "not UTF-8 text".into()))?;
-    let says_nothing = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
-    if text.lines().all(says_nothing) {
-        return Err(fault_at(bytes, 0, "the file is empty: a configuration starts with `maglev:`".into()));
+        .map_err(|error| error_at(bytes, error.valid_up_to(), "not UTF-8 text".into()))?;
+    let is_blank = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
+    if text.lines().all(is_blank) {
+        return Err(error_at(bytes, 0, "the file is empty: a configuration starts with `maglev:`".into()));
     }
-    if let Some(offset) = nesting::too_deep(bytes) {
-        return Err(fault_at(bytes, offset, "nested too deeply".into()));
+    if let Some(offset) = nesting::find_excess_nesting(bytes) {
+        return Err(error_at(bytes, offset, "nested too deeply".into()));
     }
     // A text without an asterisk has no alias; its length bounds its weight.
-    let weighed =
-        if text.contains('*') { aliases::weigh(text, aliases::allowance(text.len())) } else { Ok(()) };
-    let file = weighed.and_then(|()| serde_yaml::from_str(text));
+    let bounded = if text.contains('*') {
+        aliases::check_weight(text, aliases::max_weight(text.len()))
+    } else {
+        Ok(())
+    };
+    let file = bounded.and_then(|()| serde_yaml::from_str(text));
     file.map_err(|error| match error.location() {
-        Some(at) => SyntaxError { line: at.line(), column: at.column(), message: without_place(&error, &at) },
-        None => fault_at(bytes, 0, error.to_string()),
+        Some(at) => {
+            SyntaxError { line: at.line(), column: at.column(), message: without_position(&error, &at) }
+        }
+        None => error_at(bytes, 0, error.to_string()),
     })
 }
 
 /// Returns an error at `offset` of `bytes`, which are UTF-8 up to there.
-fn fault_at(bytes: &[u8], offset: usize, message: String) -> SyntaxError {
+fn error_at(bytes: &[u8], offset: usize, message: String) -> SyntaxError {
     let before = String::from_utf8_lossy(&bytes[..offset]);
     let line = before.rsplit('\n').next().unwrap_or_default();
     SyntaxError { line: before.matches('\n').count() + 1, column: line.chars().count() + 1, message }
 }
 
 /// Returns the parser's message without the position in it.
-fn without_place(error: &serde_yaml::Error, at: &serde_yaml::Location) -> String {
+fn without_position(error: &serde_yaml::Error, at: &serde_yaml::Location) -> String {
     let said = error.to_string().replacen(&format!(" at line {} column {}", at.line(), at.column()), "", 1);
     // Users need no Rust vocabulary.
     match said.strip_suffix("expected i64") {
@@ -184,6 +189,6 @@ fn one_line(text: &str) -> String {
     line
 }
 
-fn listed(problems: &[Problem]) -> String {
+fn join_problems(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -34,7 +34,7 @@ use crate::{clock, config, grpc, log, privilege, version};
 const MAX_DESCRIPTORS: u64 = 65_536;
 
 /// Maximum time for tasks to end.
-const GRACE: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything prepared while there is one thread: the sandbox confines only the calling thread and its children.
 struct PreparedDaemon {
@@ -43,7 +43,7 @@ struct PreparedDaemon {
     metrics: Arc<Metrics>,
     grpc_listeners: Vec<Listener>,
     metrics_listeners: Vec<Listener>,
-    tap: log::LogBroadcast,
+    log_broadcast: log::LogBroadcast,
     prober: ProberConnector,
     store: Option<OverrideStore<overrides::SystemDisk>>,
     overrides: Arc<Overrides>,
@@ -68,9 +68,9 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
 
 fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
     let loaded = config::load(&flags.config)?;
-    raise_descriptors();
+    raise_descriptor_limit();
     let (grpc_listeners, metrics_listeners) = listeners(flags)?;
-    let tap = log::init(&flags.log_level, flags.log_format).context("--log-level")?;
+    let log_broadcast = log::init(&flags.log_level, flags.log_format).context("--log-level")?;
     info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
     let prober = match ProberAddress::parse(&flags.prober) {
         ProberAddress::Socket(path) => ProberConnector::Socket(path),
@@ -89,7 +89,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
         metrics,
         grpc_listeners,
         metrics_listeners,
-        tap,
+        log_broadcast,
         prober,
         store,
         overrides,
@@ -98,7 +98,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
 
 /// Drops privilege and enters the sandbox. No unconfined code reads external input after this.
 fn confine(flags: &Flags) -> anyhow::Result<()> {
-    privilege::give_up().context("privilege")?;
+    privilege::drop_all().context("privilege")?;
     let state_dir = flags.state_dir();
     let state_dir = (!state_dir.as_os_str().is_empty()).then_some(state_dir.as_path());
     match flags.sandbox {
@@ -115,7 +115,7 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
         metrics,
         grpc_listeners,
         metrics_listeners,
-        tap,
+        log_broadcast,
         prober: way,
         store,
         overrides,
@@ -136,16 +136,16 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
     let handle = tasks::start(begin, outside, &mut running.tasks, running.stop.clone());
     let path = flags.config.clone();
     let reloader = Reloader::new(path, handle.clone(), Arc::clone(&running.metrics), access);
-    running.serve_api(grpc_listeners, &handle, tap, &reloader, flags.reflection);
+    running.serve_api(grpc_listeners, &handle, log_broadcast, &reloader, flags.reflection);
     running.serve_metrics(metrics_listeners, &handle);
 
     let signals = SignalHandlers::new()?;
     // A snapshot proves that the driver's loop runs.
     let _ = handle.snapshot().await;
-    tell_manager(&[NotifyState::Ready]);
+    notify_manager(&[NotifyState::Ready]);
     signals.wait_for_signals(&reloader, &handle).await;
 
-    tell_manager(&[NotifyState::Stopping]);
+    notify_manager(&[NotifyState::Stopping]);
     info!("maglevd stopping; VPP is left unchanged");
     running.end().await;
     Ok(())
@@ -163,13 +163,14 @@ impl ServerTasks {
         &mut self,
         listeners: Vec<Listener>,
         handle: &Handle,
-        tap: log::LogBroadcast,
+        log_broadcast: log::LogBroadcast,
         reloader: &Reloader,
         reflection: bool,
     ) {
         let (handle, metrics) = (handle.clone(), Arc::clone(&self.metrics));
         let stopped = self.stop.clone().cancelled_owned();
-        let serving = grpc::serve(listeners, handle, tap, reloader.clone(), metrics, reflection, stopped);
+        let serving =
+            grpc::serve(listeners, handle, log_broadcast, reloader.clone(), metrics, reflection, stopped);
         self.tasks.spawn(log_failure(serving));
     }
 
@@ -182,7 +183,7 @@ impl ServerTasks {
     async fn end(mut self) {
         self.stop.cancel();
         let ended = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(GRACE, ended).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
             error!("tasks did not end in time");
         }
     }
@@ -190,7 +191,7 @@ impl ServerTasks {
 
 /// Raises the descriptor limit to one per client. systemd and shells set a low soft limit for programs that use
 /// `select`. If this fails, the connection limit is lower.
-fn raise_descriptors() {
+fn raise_descriptor_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(MAX_DESCRIPTORS), hard);
     }
@@ -205,7 +206,7 @@ fn listeners(flags: &Flags) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
 }
 
 /// Notifies the service manager, if there is one.
-fn tell_manager(states: &[NotifyState<'_>]) {
+fn notify_manager(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "cannot notify the service manager");
     }
@@ -214,14 +215,14 @@ fn tell_manager(states: &[NotifyState<'_>]) {
 /// Reloads the configuration, and notifies the service manager of the start and the end.
 async fn reload(reloader: &Reloader, handle: &Handle) {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell_manager(&[NotifyState::Reloading, now]),
+        Ok(now) => notify_manager(&[NotifyState::Reloading, now]),
         Err(error) => warn!(%error, "cannot read the clock"),
     }
     // The reloader has logged any error.
     let _ = reloader.reload("SIGHUP".into()).await;
     // Requests are handled in order, so this one completes after the reload.
     let _ = handle.snapshot().await;
-    tell_manager(&[NotifyState::Ready]);
+    notify_manager(&[NotifyState::Ready]);
 }
 
 fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {

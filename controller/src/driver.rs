@@ -41,7 +41,7 @@ pub struct Driver<C> {
     prober: mpsc::UnboundedSender<prober::ProberCommand>,
     netns: watch::Sender<Option<String>>,
     vpp: Option<mpsc::UnboundedSender<vpp::VppCommand>>,
-    keep: watch::Sender<PendingWrite>,
+    pending_write: watch::Sender<PendingWrite>,
     pulse: Pulse,
 }
 
@@ -62,7 +62,7 @@ pub struct DriverChannels {
     /// Changes that invalidate cached indexes of VPP's counters.
     pub index_changes: broadcast::Sender<IndexChange>,
     /// Overrides to persist. Starts with those of the last run, which are on disk.
-    pub keep: watch::Sender<PendingWrite>,
+    pub pending_write: watch::Sender<PendingWrite>,
     /// Notifier of the service manager.
     pub pulse: Pulse,
 }
@@ -71,10 +71,19 @@ impl<C: Clock> Driver<C> {
     /// Starts the core with a configuration.
     #[must_use]
     pub fn new(config: Arc<Config>, metrics: Arc<Metrics>, channels: DriverChannels, clock: C) -> Self {
-        let DriverChannels { inputs, requests, events, prober, netns, vpp, index_changes, keep, pulse } =
-            channels;
+        let DriverChannels {
+            inputs,
+            requests,
+            events,
+            prober,
+            netns,
+            vpp,
+            index_changes,
+            pending_write,
+            pulse,
+        } = channels;
         let mut outputs = Vec::new();
-        let overrides = Arc::clone(&keep.borrow().1);
+        let overrides = Arc::clone(&pending_write.borrow().1);
         metrics.sync_to_config(&config);
         let state = State::new(config, overrides, vpp.is_some(), clock.now(), &mut outputs);
         let mut driver = Self {
@@ -90,7 +99,7 @@ impl<C: Clock> Driver<C> {
             prober,
             netns,
             vpp,
-            keep,
+            pending_write,
             pulse,
         };
         driver.dispatch(SyncScope::All);
@@ -109,9 +118,9 @@ impl<C: Clock> Driver<C> {
             let at = self.state.wake_at();
             if set != Some(at) {
                 set = Some(at);
-                wake.as_mut().reset(Instant::now() + self.until(at));
+                wake.as_mut().reset(Instant::now() + self.time_until(at));
             }
-            let pulse = pulse_due(self.pulse.next());
+            let pulse = notification_due(self.pulse.next());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -129,14 +138,14 @@ impl<C: Clock> Driver<C> {
         }
     }
 
-    fn until(&self, at: Option<MonoTime>) -> Duration {
+    fn time_until(&self, at: Option<MonoTime>) -> Duration {
         const LONG: Duration = Duration::from_secs(3600);
         at.map_or(LONG, |at| at - self.clock.now().mono)
     }
 
     /// Runs overdue timers and one request, so that a flood from the prober cannot starve them.
     fn run_overdue(&mut self) {
-        if self.until(self.state.wake_at()).is_zero() {
+        if self.time_until(self.state.wake_at()).is_zero() {
             self.feed(Input::Tick);
         }
         if let Ok(request) = self.requests.try_recv() {
@@ -196,22 +205,23 @@ impl<C: Clock> Driver<C> {
                 self.snapshot = Weak::new();
                 let result = self.state.operate(&command, &by, self.clock.now(), &mut self.outputs);
                 self.dispatch(SyncScope::Vip);
-                let _ = answer.send(result.map(|()| self.keep.borrow().0));
+                let _ = answer.send(result.map(|()| self.pending_write.borrow().0));
             }
         }
     }
 
     /// Sends changed overrides to the persister. Each update is complete, so the persister may skip some.
-    fn keep_overrides(&mut self) {
+    fn persist_overrides(&mut self) {
         let now: &Arc<Overrides> = self.state.overrides();
-        if !Arc::ptr_eq(&self.keep.borrow().1, now) {
-            self.keep.send_modify(|(number, wanted)| (*number, *wanted) = (*number + 1, Arc::clone(now)));
+        if !Arc::ptr_eq(&self.pending_write.borrow().1, now) {
+            self.pending_write
+                .send_modify(|(number, wanted)| (*number, *wanted) = (*number + 1, Arc::clone(now)));
         }
     }
 
     /// Carries out the core's outputs. A send fails only during shutdown.
     fn dispatch(&mut self, scope: SyncScope) {
-        self.keep_overrides();
+        self.persist_overrides();
         for output in self.outputs.drain(..) {
             match output {
                 Output::SetChecks(set) => _ = self.prober.send(prober::ProberCommand::Checks(set)),
@@ -243,7 +253,7 @@ impl<C: Clock> Driver<C> {
     }
 }
 
-async fn pulse_due(at: Option<Instant>) {
+async fn notification_due(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,

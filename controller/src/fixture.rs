@@ -75,7 +75,7 @@ pub fn driven(status: PersistStatus) -> (Handle, watch::Sender<PersistStatus>) {
     let (handle, HandleEnds { requests, events, persist_status, .. }) = Handle::new();
     persist_status.send_replace(status);
     let metrics = Arc::new(Metrics::new().unwrap());
-    let (keep, wanted) = watch::channel((0, Arc::default()));
+    let (pending_write, pending) = watch::channel((0, Arc::default()));
     let (prober, probed) = mpsc::unbounded_channel();
     let (inputs, heard) = mpsc::channel(1);
     let channels = DriverChannels {
@@ -86,13 +86,13 @@ pub fn driven(status: PersistStatus) -> (Handle, watch::Sender<PersistStatus>) {
         netns: watch::channel(None).0,
         vpp: None,
         index_changes: broadcast::channel(1).0,
-        keep,
+        pending_write,
         pulse: Pulse::from_env(),
     };
     let driver = Driver::new(Arc::new(config()), metrics, channels, crate::clock::SystemClock);
     tokio::spawn(async move {
         driver.run(CancellationToken::new()).await;
-        drop((inputs, probed, wanted));
+        drop((inputs, probed, pending));
     });
     (handle, persist_status)
 }

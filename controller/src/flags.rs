@@ -13,7 +13,7 @@ use crate::log::LogFormat;
 use crate::version;
 
 /// Program of the prober.
-const PROGRAM: &str = "maglevd-prober";
+const PROBER_PROGRAM: &str = "maglevd-prober";
 
 /// Decides health and failover for VPP's Maglev load balancer, and programs VPP accordingly.
 ///
@@ -139,7 +139,7 @@ impl ProberAddress {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         match text.strip_prefix("spawn") {
-            Some("") => Self::Spawn(beside_us()),
+            Some("") => Self::Spawn(installed_prober()),
             Some(path) if path.starts_with(':') => Self::Spawn(path[1..].into()),
             _ => Self::Socket(text.into()),
         }
@@ -147,9 +147,9 @@ impl ProberAddress {
 }
 
 /// Returns the program next to this one, or else the one in `PATH`.
-fn beside_us() -> PathBuf {
-    let beside = env::current_exe().ok().map(|us| us.with_file_name(PROGRAM));
-    beside.filter(|path| path.exists()).unwrap_or_else(|| PROGRAM.into())
+fn installed_prober() -> PathBuf {
+    let beside = env::current_exe().ok().map(|us| us.with_file_name(PROBER_PROGRAM));
+    beside.filter(|path| path.exists()).unwrap_or_else(|| PROBER_PROGRAM.into())
 }
 
 /// Switch of a feature.
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(ProberAddress::parse("/run/p.sock"), ProberAddress::Socket("/run/p.sock".into()));
         assert_eq!(ProberAddress::parse("spawn:/opt/prober"), ProberAddress::Spawn("/opt/prober".into()));
         assert!(
-            matches!(ProberAddress::parse("spawn"), ProberAddress::Spawn(path) if path.ends_with(PROGRAM))
+            matches!(ProberAddress::parse("spawn"), ProberAddress::Spawn(path) if path.ends_with(PROBER_PROGRAM))
         );
         assert_eq!(ProberAddress::parse("spawned.sock"), ProberAddress::Socket("spawned.sock".into()));
     }

@@ -167,11 +167,13 @@ fn is_no_ipv6(error: &io::Error) -> bool {
 /// # Errors
 /// The path, and the reason.
 pub fn bind_unix(path: &Path) -> Result<Listener, ListenError> {
-    claim(path).and_then(|()| bind_and_move(path)).map_err(|e| ListenError::new(&path.display(), &e))
+    check_replaceable(path)
+        .and_then(|()| bind_and_rename(path))
+        .map_err(|e| ListenError::new(&path.display(), &e))
 }
 
 /// Fails if a process listens at `path`, or if `path` is not a socket.
-fn claim(path: &Path) -> io::Result<()> {
+fn check_replaceable(path: &Path) -> io::Result<()> {
     let kind = match path.symlink_metadata() {
         Ok(metadata) => metadata.file_type(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -189,7 +191,7 @@ fn claim(path: &Path) -> io::Result<()> {
 
 /// Sets the mode under a temporary name, so that the socket never has a wider one under its own. The rename also
 /// replaces a stale socket atomically.
-fn bind_and_move(path: &Path) -> io::Result<Listener> {
+fn bind_and_rename(path: &Path) -> io::Result<Listener> {
     let temporary = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
     let listener = unix::UnixListener::bind(&temporary)?;
     listener.set_nonblocking(true)?;
@@ -218,7 +220,7 @@ async fn accept_from(
         Ok(acceptor) => acceptor,
         Err(error) => return error!(%error, "cannot accept connections"),
     };
-    let mut trouble = AcceptBackoff::default();
+    let mut backoff = AcceptBackoff::default();
     while let Ok(permit) = permits.clone().acquire_owned().await {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
@@ -226,12 +228,12 @@ async fn accept_from(
         };
         match accepted {
             Ok(stream) => {
-                trouble = AcceptBackoff::default();
+                backoff = AcceptBackoff::default();
                 if sender.send(Ok(AcceptedConnection { stream, permit })).await.is_err() {
                     return;
                 }
             }
-            Err(error) => trouble.wait(&error).await,
+            Err(error) => backoff.wait(&error).await,
         }
     }
 }

@@ -30,7 +30,7 @@ pub use subscribe::{LogBroadcast, LogRecord, LogSubscription};
 use journal::JournalFormat;
 
 /// Prefix of the targets of this program's records.
-const OWN: &str = "maglev";
+const OWN_TARGET: &str = "maglev";
 
 /// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
@@ -49,7 +49,7 @@ pub enum LogFormat {
 /// `level` is invalid.
 pub fn init(level: &str, format: LogFormat) -> Result<LogBroadcast, ParseError> {
     let subscribe = LogBroadcast::default();
-    let style = if is_journal() {
+    let style = if is_journal_stream() {
         LineStyle::Journal
     } else if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     {
@@ -98,7 +98,7 @@ where
 
 /// Returns true if standard error is the journal stream of this unit. Children and redirections inherit
 /// `JOURNAL_STREAM`, so the descriptor's device and inode must match.
-fn is_journal() -> bool {
+fn is_journal_stream() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let stderr = io::stderr().as_fd().try_clone_to_owned().and_then(|stderr| File::from(stderr).metadata());
     stderr.is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
@@ -107,7 +107,7 @@ fn is_journal() -> bool {
 /// Builds the filter. A plain level applies to this program; libraries log from `warn` on.
 fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     match level.trim().parse::<LevelFilter>() {
-        Ok(own) => EnvFilter::try_new(format!("{},{OWN}={own}", own.min(LevelFilter::WARN))),
+        Ok(own) => EnvFilter::try_new(format!("{},{OWN_TARGET}={own}", own.min(LevelFilter::WARN))),
         Err(_) => EnvFilter::try_new(level),
     }
 }
@@ -163,10 +163,10 @@ pub fn event(Event { kind, .. }: &Event) {
         // The links log these with more detail.
         Kind::Prober { .. } | Kind::Vpp { .. } => {}
         Kind::Synced { vip, counts } if counts.vip_added > 0 && counts.vip_removed > 0 => {
-            warn!(%event, vip = shown(vip), servers = counts.as_added, "VIP recreated in VPP: its flows are broken");
+            warn!(%event, vip = quoted(vip), servers = counts.as_added, "VIP recreated in VPP: its flows are broken");
         }
         Kind::Synced { vip, counts } => info!(
-            %event, vip = shown(vip),
+            %event, vip = quoted(vip),
             vip_added = counts.vip_added,
             vip_removed = counts.vip_removed,
             as_added = counts.as_added,
@@ -175,19 +175,19 @@ pub fn event(Event { kind, .. }: &Event) {
             "VIP changed in VPP"
         ),
         Kind::StepFailed { vip, step, error } => {
-            error!(%event, vip = shown(vip), step = shown(step), error, "cannot change VIP in VPP");
+            error!(%event, vip = quoted(vip), step = quoted(step), error, "cannot change VIP in VPP");
         }
         Kind::Drift { vip, reverted: true } => {
-            warn!(%event, vip = shown(vip), "VIP changed by another client, reverting");
+            warn!(%event, vip = quoted(vip), "VIP changed by another client, reverting");
         }
         Kind::Drift { vip, reverted: false } => {
-            info!(%event, vip = shown(vip), "foreign VIP changed; leaving it");
+            info!(%event, vip = quoted(vip), "foreign VIP changed, leaving it");
         }
         Kind::AddressConflict { vip, conflicting: true } => {
-            warn!(%event, vip = shown(vip), "VPP has this address on an interface: the VIP gets no traffic");
+            warn!(%event, vip = quoted(vip), "VPP has this address on an interface: the VIP gets no traffic");
         }
         Kind::AddressConflict { vip, conflicting: false } => {
-            info!(%event, vip = shown(vip), "VPP no longer has this address on an interface");
+            info!(%event, vip = quoted(vip), "VPP no longer has this address on an interface");
         }
         Kind::LbConf { error: None } => info!(%event, "VPP's global settings sent"),
         Kind::LbConf { error: Some(error) } => error!(%event, error, "VPP refused the global settings"),
@@ -200,18 +200,18 @@ pub fn event(Event { kind, .. }: &Event) {
             from = audit.from,
             to = audit.to,
             reason = audit.reason,
-            expires = audit.expires.map(shown_time),
+            expires = audit.expires.map(format_time),
             "audit"
         ),
     }
 }
 
 /// Formats a time in UTC (RFC 3339).
-fn shown_time(at: WallTime) -> String {
+fn format_time(at: WallTime) -> String {
     Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
 }
 
 /// Formats a value as one string, which the log quotes if it contains spaces.
-fn shown(value: &impl fmt::Display) -> String {
+fn quoted(value: &impl fmt::Display) -> String {
     value.to_string()
 }

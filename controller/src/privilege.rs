@@ -17,7 +17,7 @@ const RAW_SOCKETS: Capability = Capability::CAP_NET_RAW;
 
 /// Further capabilities of a prober started as root: to change its user, empty the bounding set, and enter its
 /// network namespace.
-const OF_ROOT: [Capability; 4] =
+const ROOT_CAPABILITIES: [Capability; 4] =
     [Capability::CAP_SETUID, Capability::CAP_SETGID, Capability::CAP_SETPCAP, Capability::CAP_SYS_ADMIN];
 
 /// Failure to drop privilege.
@@ -38,9 +38,9 @@ pub enum Error {
 ///
 /// # Errors
 /// A step failed or had no effect.
-pub fn give_up() -> Result<(), Error> {
-    keep(&HashSet::new(), false)?;
-    forbid_more()
+pub fn drop_all() -> Result<(), Error> {
+    keep_only(&HashSet::new(), false)?;
+    set_no_new_privs()
 }
 
 /// Drops all capabilities but those of a starting prober, which are not effective in this process.
@@ -49,20 +49,20 @@ pub fn give_up() -> Result<(), Error> {
 /// A step failed or had no effect.
 pub fn keep_for_probers() -> Result<(), Error> {
     let root = geteuid().is_root();
-    let of_root = OF_ROOT.into_iter().filter(|_| root);
+    let of_root = ROOT_CAPABILITIES.into_iter().filter(|_| root);
     let useful: CapsHashSet = of_root.chain([RAW_SOCKETS]).collect();
     let kept: CapsHashSet = read(CapSet::Permitted)?.intersection(&useful).copied().collect();
     // Children of root inherit permitted capabilities; those of other users inherit ambient ones.
-    keep(&kept, !root)?;
+    keep_only(&kept, !root)?;
     if root || kept.contains(&RAW_SOCKETS) {
-        return forbid_more();
+        return set_no_new_privs();
     }
     // The prober's file may have the capability, and `no_new_privs` would suppress it.
     Ok(())
 }
 
 /// Keeps `kept` permitted and nothing effective; children inherit it if `ambient`.
-fn keep(kept: &CapsHashSet, ambient: bool) -> Result<(), Error> {
+fn keep_only(kept: &CapsHashSet, ambient: bool) -> Result<(), Error> {
     let (none, to_inherit) = (HashSet::new(), if ambient { kept.clone() } else { HashSet::new() });
     shrink_bounding_set(kept)?;
     set(CapSet::Inheritable, &to_inherit, "shrink the inheritable capabilities")?;
@@ -96,7 +96,7 @@ fn shrink_bounding_set(kept: &CapsHashSet) -> Result<(), Error> {
 }
 
 /// Sets `no_new_privs`: no child gains more than this process has.
-fn forbid_more() -> Result<(), Error> {
+fn set_no_new_privs() -> Result<(), Error> {
     prctl::set_no_new_privs().map_err(|errno: Errno| Error::Step("set no_new_privs", errno.into()))
 }
 

@@ -21,14 +21,14 @@ pub struct Reloader {
     metrics: Arc<Metrics>,
     access: AccessControl,
     /// Serializes reloads, so that the file read last is in force.
-    turn: Arc<Mutex<()>>,
+    lock: Arc<Mutex<()>>,
 }
 
 impl Reloader {
     /// Creates a reloader of the file at `path`.
     #[must_use]
     pub fn new(path: PathBuf, handle: Handle, metrics: Arc<Metrics>, access: AccessControl) -> Self {
-        Self { path, handle, metrics, access, turn: Arc::default() }
+        Self { path, handle, metrics, access, lock: Arc::default() }
     }
 
     /// Returns the access rules.
@@ -52,14 +52,14 @@ impl Reloader {
     /// # Errors
     /// [`ShuttingDown`]; inside, the error in the file.
     pub async fn reload(&self, who: String) -> Result<Result<(), LoadError>, ShuttingDown> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.lock.lock().await;
         let loaded = self.load().await?;
         self.metrics.reload(loaded.is_ok(), clock::now());
         match loaded {
             Ok(loaded) => {
                 info!(config = %self.path.display(), "reloading");
                 let access = self.access.clone();
-                let prepared = spawn_blocking(move || (access.prepare(&loaded), loaded.config)).await;
+                let prepared = spawn_blocking(move || (access.resolve_policy(&loaded), loaded.config)).await;
                 let (policy, config) = prepared.map_err(|_| ShuttingDown)?;
                 // First, so that the rules are in force before anyone sees the new configuration.
                 self.access.set(policy);

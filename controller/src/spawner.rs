@@ -31,13 +31,13 @@ use crate::flags::{Flags, OnOff, ProberAddress};
 use crate::privilege;
 
 /// Prefix of a request, so that no message is empty.
-const START: &[u8] = b"start ";
+const REQUEST_PREFIX: &[u8] = b"start ";
 
 /// Maximum length of a namespace name, which is a file name.
-const MAX_NAME: usize = 255;
+const MAX_NETNS_LEN: usize = 255;
 
 /// Maximum time to start a prober.
-const LIMIT: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Failure to start a prober.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +68,8 @@ impl ProberSpawner {
     /// # Errors
     /// Error of the system.
     pub fn begin(program: &Path, flags: &Flags) -> anyhow::Result<Self> {
-        let (ours, theirs) = pair()?;
-        let limit = TimeVal::seconds(i64::try_from(LIMIT.as_secs())?);
+        let (ours, theirs) = socket_pair()?;
+        let limit = TimeVal::seconds(i64::try_from(START_TIMEOUT.as_secs())?);
         setsockopt(&ours, sockopt::ReceiveTimeout, &limit)?;
         let mut target = std::ffi::OsString::from("--prober=spawn:");
         target.push(program);
@@ -93,9 +93,9 @@ impl ProberSpawner {
     /// # Errors
     /// The program cannot be executed.
     pub fn start(&self, netns: Option<&str>) -> Result<OwnedFd, Error> {
-        let (ours, theirs) = pair().map_err(|source| self.failed(source))?;
+        let (ours, theirs) = socket_pair().map_err(|source| self.failed(source))?;
         let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        match ask(link.as_fd(), netns, theirs.as_fd()).map_err(Error::Gone)? {
+        match send_request(link.as_fd(), netns, theirs.as_fd()).map_err(Error::Gone)? {
             0 => Ok(ours),
             errno => Err(self.failed(io::Error::from_raw_os_error(errno))),
         }
@@ -107,8 +107,8 @@ impl ProberSpawner {
 }
 
 /// Sends a request, and returns the error number of the answer; 0 is success.
-fn ask(link: BorrowedFd<'_>, netns: Option<&str>, prober: BorrowedFd<'_>) -> io::Result<i32> {
-    let request = [IoSlice::new(START), IoSlice::new(netns.unwrap_or_default().as_bytes())];
+fn send_request(link: BorrowedFd<'_>, netns: Option<&str>, prober: BorrowedFd<'_>) -> io::Result<i32> {
+    let request = [IoSlice::new(REQUEST_PREFIX), IoSlice::new(netns.unwrap_or_default().as_bytes())];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let descriptors = [prober];
@@ -154,7 +154,7 @@ pub fn serve(flags: &Flags) -> anyhow::Result<()> {
 }
 
 fn receive(link: BorrowedFd<'_>) -> anyhow::Result<Option<(Vec<u8>, OwnedFd)>> {
-    let mut bytes = [0; START.len() + MAX_NAME];
+    let mut bytes = [0; REQUEST_PREFIX.len() + MAX_NETNS_LEN];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut into = [IoSliceMut::new(&mut bytes)];
@@ -166,7 +166,7 @@ fn receive(link: BorrowedFd<'_>) -> anyhow::Result<Option<(Vec<u8>, OwnedFd)>> {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     });
-    let netns = bytes[..length].strip_prefix(START).context("a malformed request")?.to_vec();
+    let netns = bytes[..length].strip_prefix(REQUEST_PREFIX).context("a malformed request")?.to_vec();
     Ok(Some((netns, descriptor.context("a request without a link")?)))
 }
 
@@ -194,6 +194,6 @@ impl Drop for ProberChild {
     }
 }
 
-fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }

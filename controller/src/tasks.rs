@@ -83,8 +83,8 @@ pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(link.run());
-    let (keep, wanted) = watch::channel((0, overrides));
-    let persister = Persister { store, wanted, status: persist_status, metrics: Arc::clone(&metrics) };
+    let (pending_write, pending) = watch::channel((0, overrides));
+    let persister = Persister { store, pending, status: persist_status, metrics: Arc::clone(&metrics) };
     tasks.spawn(persister.run());
     let channels = DriverChannels {
         inputs,
@@ -94,7 +94,7 @@ pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
         netns: netns_sender,
         vpp: to_vpp,
         index_changes,
-        keep,
+        pending_write,
         pulse,
     };
     tasks.spawn(Driver::new(config, metrics, channels, clock).run(stop));

@@ -11,13 +11,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 /// ID of every user and group that a user namespace does not map.
-const OVERFLOW: u32 = 65534;
+const OVERFLOW_ID: u32 = 65534;
 
 /// Maximum number of concurrent lookups. A directory server that hangs occupies no more threads.
-const LOOKUPS: usize = 4;
+const MAX_LOOKUPS: usize = 4;
 
 /// Maximum time to wait for a name; after that the number is shown.
-const PATIENCE: Duration = Duration::from_secs(1);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Users and groups of the system.
 #[derive(Clone, Debug)]
@@ -37,18 +37,18 @@ impl AccountDirectory {
 
     /// Returns a directory with hidden accounts, as under `PrivateUsers=yes`.
     #[cfg(test)]
-    pub fn hiding() -> Self {
+    pub fn with_hidden_accounts() -> Self {
         Self::with_map("0 0 1\n")
     }
 
     fn with_map(uid_map: &str) -> Self {
-        Self { hidden: !is_identity(uid_map), lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+        Self { hidden: !is_identity(uid_map), lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
     }
 
     /// Returns true if `id` may stand for any unmapped account.
     #[must_use]
     pub const fn is_hidden(&self, id: u32) -> bool {
-        self.hidden && id == OVERFLOW
+        self.hidden && id == OVERFLOW_ID
     }
 
     /// Formats a user as `alice (uid 1000)`.
@@ -72,7 +72,7 @@ impl AccountDirectory {
             drop(turn);
             found
         });
-        let user = timeout(PATIENCE, found).await.ok()?.ok()?.ok()??;
+        let user = timeout(LOOKUP_TIMEOUT, found).await.ok()?.ok()?.ok()??;
         Some(user.name)
     }
 }

@@ -21,7 +21,7 @@ impl Default for Limiter {
 
 impl Limiter {
     /// Whether one more may be told, and if so how many before it were not.
-    pub fn admit(&mut self, now: Instant) -> Option<u64> {
+    pub fn take_log_token(&mut self, now: Instant) -> Option<u64> {
         let filled = *self.filled.get_or_insert(now);
         let seconds = now.saturating_duration_since(filled).as_secs();
         if seconds > 0 {
@@ -48,12 +48,13 @@ mod tests {
     fn flood_is_rate_limited_and_counted() {
         let start = Instant::now();
         let mut limiter = Limiter::default();
-        let told = (0..1000).filter(|_| limiter.admit(start).is_some()).count();
+        let told = (0..1000).filter(|_| limiter.take_log_token(start).is_some()).count();
         assert_eq!(told, 10);
-        assert_eq!(limiter.admit(start + Duration::from_millis(999)), None);
-        assert_eq!(limiter.admit(start + Duration::from_secs(1)), Some(991));
-        assert_eq!(limiter.admit(start + Duration::from_secs(1)), None);
-        let told = (0..1000).filter(|_| limiter.admit(start + Duration::from_secs(3600)).is_some()).count();
+        assert_eq!(limiter.take_log_token(start + Duration::from_millis(999)), None);
+        assert_eq!(limiter.take_log_token(start + Duration::from_secs(1)), Some(991));
+        assert_eq!(limiter.take_log_token(start + Duration::from_secs(1)), None);
+        let told =
+            (0..1000).filter(|_| limiter.take_log_token(start + Duration::from_secs(3600)).is_some()).count();
         assert_eq!(told, 10);
     }
 }

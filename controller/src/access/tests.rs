@@ -8,7 +8,12 @@ fn policy(rules: &[(Caller, Role)], tls: Option<TlsConfig>) -> AccessPolicy {
     let roles = rules.iter().map(|(caller, role)| Rule { caller: caller.clone(), role: *role }).collect();
     let api = Api { tls: None, roles };
     let names_accounts = rules.iter().any(|(caller, _)| !matches!(caller, Caller::Certificate(_)));
-    AccessPolicy { tls, rules: resolve(&api, &AccountDirectory::of_this_process()), names_accounts, own: OWN }
+    AccessPolicy {
+        tls,
+        rules: resolve_rules(&api, &AccountDirectory::of_this_process()),
+        names_accounts,
+        own_uid: OWN,
+    }
 }
 
 fn unix(uid: u32, groups: &[u32]) -> Peer {
@@ -119,14 +124,14 @@ fn unknown_account_matches_no_peer() {
 
 #[test]
 fn hidden_users_match_no_rule() {
-    let accounts = AccountDirectory::hiding();
+    let accounts = AccountDirectory::with_hidden_accounts();
     let rule = |caller| Rule { caller, role: Role::Admin };
     let roles = vec![
         rule(Caller::User(Account::Id(65534))),
         rule(Caller::User(Account::Name("nobody".into()))),
         rule(Caller::Group(Account::Name("nogroup".into()))),
     ];
-    assert_eq!(resolve(&Api { tls: None, roles }, &accounts), []);
+    assert_eq!(resolve_rules(&Api { tls: None, roles }, &accounts), []);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ const BASE: usize = 1 << 20;
 const GROWTH: usize = 16;
 
 /// Returns the permitted weight of a file of `length` bytes: a small file must not cost as much as the largest.
-pub fn allowance(length: usize) -> usize {
+pub fn max_weight(length: usize) -> usize {
     length.saturating_mul(GROWTH).saturating_add(BASE).min(MAX_FILE)
 }
 
@@ -22,7 +22,7 @@ pub fn allowance(length: usize) -> usize {
 ///
 /// # Errors
 /// The first syntax error, or more than `max` nodes and bytes of text after alias expansion.
-pub fn weigh(text: &str, max: usize) -> Result<(), serde_yaml::Error> {
+pub fn check_weight(text: &str, max: usize) -> Result<(), serde_yaml::Error> {
     let mut left = max;
     Node(&mut left).deserialize(serde_yaml::Deserializer::from_str(text))
 }

@@ -8,7 +8,7 @@ const MAX_OPEN: usize = 64;
 /// Returns the offset of the first bracket, brace or dash beyond the bound.
 ///
 /// Skips quoted text and comments, and counts an opening bracket only where a value may start.
-pub fn too_deep(text: &[u8]) -> Option<usize> {
+pub fn find_excess_nesting(text: &[u8]) -> Option<usize> {
     let mut open = 0_usize;
     let mut dashes = 0_usize;
     let mut at = 0;

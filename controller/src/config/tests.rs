@@ -168,7 +168,7 @@ fn brackets_in_quotes_are_not_counted() {
         "- - a\n",
         "# - - -\n",
     ] {
-        assert_eq!(nesting::too_deep(text.repeat(1000).as_bytes()), None, "{text}");
+        assert_eq!(nesting::find_excess_nesting(text.repeat(1000).as_bytes()), None, "{text}");
     }
 }
 

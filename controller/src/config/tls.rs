@@ -42,7 +42,7 @@ pub fn load(files: &file::ApiTls) -> Result<Option<TlsConfig>, Vec<Problem>> {
     }
     let (Some(certificate), Some(key)) = (certificate, key) else { return Ok(None) };
 
-    let tls = of_pem(&certificate, &key, client_ca.as_deref());
+    let tls = from_pem(&certificate, &key, client_ca.as_deref());
     tls.map(Some).map_err(|faults| {
         let named = |(key, why): &(&str, String)| {
             let path = match *key {
@@ -60,7 +60,7 @@ pub fn load(files: &file::ApiTls) -> Result<Option<TlsConfig>, Vec<Problem>> {
 ///
 /// # Errors
 /// All problems, each with the key that names the file.
-pub fn of_pem(
+pub fn from_pem(
     certificate: &[u8],
     key: &[u8],
     client_ca: Option<&[u8]>,
@@ -104,9 +104,7 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
 fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
-        roots
-            .add(certificate)
-            .map_err(|error| format!("holds a certificate that is not a CA: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("holds a certificate that is not a CA: {error}"))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider());
     builder.allow_unauthenticated().build().map_err(|error| error.to_string())

@@ -15,23 +15,23 @@ use crate::handle::{Handle, HandleEnds};
 use crate::{clock, fixture};
 
 /// Log writer that blocks once armed, until released.
-struct Stuck {
+struct BlockingLog {
     armed: Arc<AtomicBool>,
-    began: Sender<()>,
+    blocked: Sender<()>,
     go_on: Mutex<Receiver<()>>,
 }
 
-impl<S: tracing::Subscriber> Layer<S> for Stuck {
+impl<S: tracing::Subscriber> Layer<S> for BlockingLog {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         if self.armed.load(Ordering::Relaxed) && event.metadata().target().starts_with("maglevd") {
-            self.began.send(()).unwrap();
+            self.blocked.send(()).unwrap();
             self.go_on.lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap();
         }
     }
 }
 
 /// Waits for the next watchdog notification.
-fn beat(manager: &UnixDatagram) -> std::io::Result<()> {
+fn wait_for_watchdog(manager: &UnixDatagram) -> std::io::Result<()> {
     let mut buffer = [0; 200];
     while manager.recv(&mut buffer).map(|n| &buffer[..n] != b"WATCHDOG=1")? {}
     Ok(())
@@ -46,16 +46,16 @@ fn stuck_driver_feeds_no_watchdog() {
     manager.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
 
     let armed = Arc::new(AtomicBool::new(false));
-    let (began, has_begun) = channel();
-    let (let_go, go_on) = channel();
+    let (blocked, has_begun) = channel();
+    let (release, go_on) = channel();
     let (inputs, heard) = mpsc::channel(1);
     let (prober, _commands) = mpsc::unbounded_channel();
     let (netns, _) = watch::channel(None);
-    let (keep, _) = watch::channel(Default::default());
+    let (pending_write, _) = watch::channel(Default::default());
     let (_handle, HandleEnds { requests, events, .. }) = Handle::new();
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    let stuck = Stuck { armed: Arc::clone(&armed), began, go_on: Mutex::new(go_on) };
+    let stuck = BlockingLog { armed: Arc::clone(&armed), blocked, go_on: Mutex::new(go_on) };
     let driver = thread::spawn(move || {
         let subscriber = tracing_subscriber::registry().with(stuck);
         let _guard = tracing::subscriber::set_default(subscriber);
@@ -70,27 +70,27 @@ fn stuck_driver_feeds_no_watchdog() {
                 netns,
                 vpp: None,
                 index_changes: broadcast::channel(1).0,
-                keep,
+                pending_write,
                 pulse,
             };
             let (config, metrics) = (fixture::view().config, Arc::new(Metrics::new().unwrap()));
             Driver::new(config, metrics, channels, clock::SystemClock).run(stopped).await;
         });
     });
-    beat(&manager).unwrap();
+    wait_for_watchdog(&manager).unwrap();
     armed.store(true, Ordering::Relaxed);
     inputs.blocking_send(vec![Input::ProberUp]).unwrap();
     has_begun.recv().unwrap();
     // Drain earlier notifications.
     manager.set_nonblocking(true).unwrap();
-    while beat(&manager).is_ok() {}
+    while wait_for_watchdog(&manager).is_ok() {}
     manager.set_nonblocking(false).unwrap();
     manager.set_read_timeout(Some(LIMIT * 10)).unwrap();
-    beat(&manager).unwrap_err();
+    wait_for_watchdog(&manager).unwrap_err();
     manager.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     armed.store(false, Ordering::Relaxed);
-    let_go.send(()).unwrap();
-    beat(&manager).unwrap();
+    release.send(()).unwrap();
+    wait_for_watchdog(&manager).unwrap();
     stop.cancel();
     driver.join().unwrap();
 }

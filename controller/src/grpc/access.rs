@@ -152,7 +152,7 @@ where
         if let Err(status) = self.gate.admit(&mut request) {
             return Box::pin(async move { Ok(status.into_http()) });
         }
-        let under_way = request.extensions().get::<ApiCaller>().map(|caller| caller.place.call());
+        let under_way = request.extensions().get::<ApiCaller>().map(|caller| caller.connection.call());
         let answer = self.inner.call(request.map(|body| self.gate.budget.limit(body)));
         Box::pin(async move {
             let response = too_large(answer.await?);

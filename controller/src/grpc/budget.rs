@@ -14,10 +14,10 @@ use tonic::Status;
 use tonic::body::Body;
 
 /// Free bytes of each request.
-const FREE: usize = 4 << 10;
+const FREE_BYTES: usize = 4 << 10;
 
 /// Budget of all requests together, beyond the free bytes.
-const TOTAL: usize = 32 << 20;
+const TOTAL_BYTES: usize = 32 << 20;
 
 /// Bytes taken from the budget. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,7 @@ impl BodyBudget {
     }
 
     fn take(&self, bytes: usize) -> bool {
-        self.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= TOTAL
+        self.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= TOTAL_BYTES
     }
 }
 
@@ -44,7 +44,7 @@ struct BudgetedBody {
 
 impl BudgetedBody {
     const fn taken(&self) -> usize {
-        self.seen.saturating_sub(FREE)
+        self.seen.saturating_sub(FREE_BYTES)
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
         let mut too_much = request(&budget, 2 << 20);
         let status = too_much.frame().await.unwrap().unwrap_err();
         assert_eq!(status.code(), tonic::Code::ResourceExhausted);
-        request(&budget, FREE).frame().await.unwrap().unwrap();
+        request(&budget, FREE_BYTES).frame().await.unwrap().unwrap();
         drop((held, too_much));
         assert_eq!(budget.0.load(Ordering::Relaxed), 0);
         request(&budget, 2 << 20).frame().await.unwrap().unwrap();

@@ -38,14 +38,14 @@ impl From<&Peer> for ConnectionOwner {
 #[derive(Debug)]
 pub struct Connections {
     limit: usize,
-    taken: Mutex<Vec<Arc<Connection>>>,
+    guard: Mutex<Vec<Arc<Connection>>>,
 }
 
 /// One connection.
 #[derive(Debug)]
 pub struct Connection {
     owner: ConnectionOwner,
-    use_: Mutex<ConnectionUse>,
+    usage: Mutex<ConnectionUse>,
     evicted: CancellationToken,
 }
 
@@ -59,7 +59,7 @@ struct ConnectionUse {
 /// Handle that removes its connection from the count on drop.
 #[derive(Debug)]
 pub struct ConnectionGuard {
-    place: Arc<Connection>,
+    connection: Arc<Connection>,
     connection_limit: Arc<Connections>,
 }
 
@@ -71,44 +71,44 @@ impl Connections {
     /// Creates an empty set with room for `limit` connections.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, taken: Mutex::default() })
+        Arc::new(Self { limit, guard: Mutex::default() })
     }
 
     /// Adds a connection of `owner`. At the limit it evicts another.
     #[must_use]
     pub fn take(self: &Arc<Self>, owner: ConnectionOwner) -> ConnectionGuard {
-        let use_ = Mutex::new(ConnectionUse { calls: 0, since: Instant::now() });
-        let place = Arc::new(Connection { owner, use_, evicted: CancellationToken::new() });
-        let mut taken = lock(&self.taken);
-        if taken.len() >= self.limit
-            && let Some(eviction_victim) = eviction_victim(&taken, owner)
+        let usage = Mutex::new(ConnectionUse { calls: 0, since: Instant::now() });
+        let connection = Arc::new(Connection { owner, usage, evicted: CancellationToken::new() });
+        let mut guard = lock(&self.guard);
+        if guard.len() >= self.limit
+            && let Some(eviction_victim) = eviction_victim(&guard, owner)
         {
-            taken.swap_remove(eviction_victim).evicted.cancel();
+            guard.swap_remove(eviction_victim).evicted.cancel();
         }
-        taken.push(Arc::clone(&place));
-        ConnectionGuard { place, connection_limit: Arc::clone(self) }
+        guard.push(Arc::clone(&connection));
+        ConnectionGuard { connection, connection_limit: Arc::clone(self) }
     }
 }
 
 /// Picks a connection of the heaviest owner: idle before busy, least recently used first.
-fn eviction_victim(taken: &[Arc<Connection>], newcomer: ConnectionOwner) -> Option<usize> {
+fn eviction_victim(guard: &[Arc<Connection>], newcomer: ConnectionOwner) -> Option<usize> {
     let mut counts = BTreeMap::from([(newcomer, 1)]);
-    for place in taken {
-        *counts.entry(place.owner).or_insert(0) += 1;
+    for connection in guard {
+        *counts.entry(connection.owner).or_insert(0) += 1;
     }
-    let key = |place: &Connection| {
-        let ConnectionUse { calls, since } = *lock(&place.use_);
-        (counts.get(&place.owner).copied(), calls == 0, Reverse(since))
+    let key = |connection: &Connection| {
+        let ConnectionUse { calls, since } = *lock(&connection.usage);
+        (counts.get(&connection.owner).copied(), calls == 0, Reverse(since))
     };
-    taken.iter().enumerate().max_by_key(|(_, place)| key(place)).map(|(index, _)| index)
+    guard.iter().enumerate().max_by_key(|(_, connection)| key(connection)).map(|(index, _)| index)
 }
 
 impl Connection {
     /// Records the start of a call.
     #[must_use]
     pub fn call(self: &Arc<Self>) -> CallGuard {
-        let mut use_ = lock(&self.use_);
-        *use_ = ConnectionUse { calls: use_.calls + 1, since: Instant::now() };
+        let mut usage = lock(&self.usage);
+        *usage = ConnectionUse { calls: usage.calls + 1, since: Instant::now() };
         CallGuard(Arc::clone(self))
     }
 }
@@ -116,27 +116,27 @@ impl Connection {
 impl ConnectionGuard {
     /// Returns the connection.
     #[must_use]
-    pub const fn place(&self) -> &Arc<Connection> {
-        &self.place
+    pub const fn connection(&self) -> &Arc<Connection> {
+        &self.connection
     }
 
     /// Returns a token that is cancelled on eviction.
     #[must_use]
     pub fn evicted(&self) -> CancellationToken {
-        self.place.evicted.clone()
+        self.connection.evicted.clone()
     }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        lock(&self.connection_limit.taken).retain(|place| !Arc::ptr_eq(place, &self.place));
+        lock(&self.connection_limit.guard).retain(|connection| !Arc::ptr_eq(connection, &self.connection));
     }
 }
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        let mut use_ = lock(&self.0.use_);
-        *use_ = ConnectionUse { calls: use_.calls.saturating_sub(1), since: Instant::now() };
+        let mut usage = lock(&self.0.usage);
+        *usage = ConnectionUse { calls: usage.calls.saturating_sub(1), since: Instant::now() };
     }
 }
 
@@ -149,8 +149,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn has_left(taken: &ConnectionGuard) -> bool {
-        taken.evicted().is_cancelled()
+    fn has_left(guard: &ConnectionGuard) -> bool {
+        guard.evicted().is_cancelled()
     }
 
     #[test]
@@ -158,7 +158,7 @@ mod tests {
         let connection_limit = Connections::new(4);
         let crowd: Vec<_> = (0..3).map(|_| connection_limit.take(ConnectionOwner::User(1))).collect();
         let single = connection_limit.take(ConnectionOwner::User(2));
-        drop(crowd[0].place().call());
+        drop(crowd[0].connection().call());
         let newcomer = connection_limit.take(ConnectionOwner::User(3));
         let left: Vec<_> = crowd.iter().map(has_left).collect();
         assert_eq!(left, [false, true, false]);
@@ -179,11 +179,11 @@ mod tests {
     fn idle_connections_are_evicted_before_busy() {
         let connection_limit = Connections::new(2);
         let busy = connection_limit.take(ConnectionOwner::User(1));
-        let call = busy.place().call();
+        let call = busy.connection().call();
         let idle = connection_limit.take(ConnectionOwner::User(1));
         let second = connection_limit.take(ConnectionOwner::User(1));
         assert!(has_left(&idle) && !has_left(&busy));
-        let calls = [call, second.place().call()];
+        let calls = [call, second.connection().call()];
         let _third = connection_limit.take(ConnectionOwner::User(1));
         assert!(has_left(&busy) && !has_left(&second));
         drop(calls);

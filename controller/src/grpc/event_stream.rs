@@ -34,20 +34,20 @@ impl TryFrom<&WatchEventsRequest> for EventFilter {
             return Ok(Self { backend: true, frontend: true, vpp: true, operator: true, log: None });
         }
         let level = level(request.log_level)?;
-        let mut choice = Self::default();
+        let mut filter = Self::default();
         for kind in &request.kinds {
             match EventKind::try_from(*kind) {
-                Ok(EventKind::Backend) => choice.backend = true,
-                Ok(EventKind::Frontend) => choice.frontend = true,
-                Ok(EventKind::Vpp) => choice.vpp = true,
-                Ok(EventKind::Operator) => choice.operator = true,
-                Ok(EventKind::Log) => choice.log = Some(level),
+                Ok(EventKind::Backend) => filter.backend = true,
+                Ok(EventKind::Frontend) => filter.frontend = true,
+                Ok(EventKind::Vpp) => filter.vpp = true,
+                Ok(EventKind::Operator) => filter.operator = true,
+                Ok(EventKind::Log) => filter.log = Some(level),
                 Ok(EventKind::Unspecified) | Err(_) => {
                     return Err(Status::invalid_argument(format!("unknown event kind {kind}")));
                 }
             }
         }
-        Ok(choice)
+        Ok(filter)
     }
 }
 
@@ -68,7 +68,7 @@ impl EventFilter {
         self.backend || self.frontend || self.vpp || self.operator
     }
 
-    const fn has_event(self, kind: &Kind) -> bool {
+    const fn matches_event(self, kind: &Kind) -> bool {
         match kind {
             Kind::Backend { .. }
             | Kind::Prober { .. }
@@ -87,7 +87,7 @@ impl EventFilter {
         }
     }
 
-    fn has_record(self, record: &LogRecord) -> bool {
+    fn matches_record(self, record: &LogRecord) -> bool {
         self.log.is_some_and(|least| record.level <= least)
     }
 }
@@ -97,18 +97,18 @@ impl EventFilter {
 /// # Errors
 /// [`ShuttingDown`].
 pub async fn events(
-    choice: EventFilter,
+    filter: EventFilter,
     handle: &Handle,
     log: &log::LogBroadcast,
     watcher: WatchGuard,
     stopping: watch::Receiver<bool>,
 ) -> Result<impl Stream<Item = Result<WatchEventsResponse, Status>> + Send + use<>, ShuttingDown> {
     // Subscribe before taking the view, so that no event is missed between.
-    let events = choice.events().then(|| handle.events());
-    let records = choice.log.map(|level| log.records(level));
-    let replay = Box::new(replay(handle.view().await?, choice));
+    let events = filter.events().then(|| handle.events());
+    let records = filter.log.map(|level| log.records(level));
+    let replay = Box::new(replay(handle.view().await?, filter));
     let subscriber =
-        EventSubscriber { choice, replay, events, records, watcher, stop: Box::pin(stopped(stopping)) };
+        EventSubscriber { filter, replay, events, records, watcher, stop: Box::pin(stopped(stopping)) };
     Ok(stream::unfold(Some(subscriber), |subscriber| async {
         let mut subscriber = subscriber?;
         let next = subscriber.next().await;
@@ -118,11 +118,11 @@ pub async fn events(
 }
 
 /// Converts each item when the client reads it: a slow client costs no memory, even at ten thousand backends.
-fn replay(view: Arc<View>, choice: EventFilter) -> impl Iterator<Item = WatchEventsResponse> + Send {
-    let prober = choice.backend.then(|| convert::prober_now(&view.prober));
-    let vpp = (choice.vpp && view.vpp.enabled).then(|| convert::vpp_now(&view.vpp));
-    let backends = if choice.backend { view.backends.len() } else { 0 };
-    let frontends = if choice.frontend { view.frontends.len() } else { 0 };
+fn replay(view: Arc<View>, filter: EventFilter) -> impl Iterator<Item = WatchEventsResponse> + Send {
+    let prober = filter.backend.then(|| convert::prober_now(&view.prober));
+    let vpp = (filter.vpp && view.vpp.enabled).then(|| convert::vpp_now(&view.vpp));
+    let backends = if filter.backend { view.backends.len() } else { 0 };
+    let frontends = if filter.frontend { view.frontends.len() } else { 0 };
     let other = view.clone();
     let backends = (0..backends).map(move |i| convert::backend_now(&view.backends[i]));
     let frontends = (0..frontends).map(move |i| convert::frontend_now(&other.frontends[i]));
@@ -130,7 +130,7 @@ fn replay(view: Arc<View>, choice: EventFilter) -> impl Iterator<Item = WatchEve
 }
 
 struct EventSubscriber {
-    choice: EventFilter,
+    filter: EventFilter,
     replay: Box<dyn Iterator<Item = WatchEventsResponse> + Send>,
     events: Option<broadcast::Receiver<Arc<Event>>>,
     records: Option<LogSubscription>,
@@ -149,7 +149,7 @@ impl EventSubscriber {
                 biased;
                 () = &mut self.stop => return Err(Status::unavailable(ShuttingDown.to_string())),
                 event = receive(self.events.as_mut()) => match event? {
-                    ReceivedItem::Item(event) if self.choice.has_event(&event.kind) => convert::event(&event),
+                    ReceivedItem::Item(event) if self.filter.matches_event(&event.kind) => convert::event(&event),
                     ReceivedItem::Item(_) => continue,
                     ReceivedItem::Lost(count) => {
                         self.watcher.lost_events(count);
@@ -157,7 +157,7 @@ impl EventSubscriber {
                     }
                 },
                 record = receive(self.records.as_mut().map(LogSubscription::receiver)) => match record? {
-                    ReceivedItem::Item(record) if self.choice.has_record(&record) => convert::record(&record),
+                    ReceivedItem::Item(record) if self.filter.matches_record(&record) => convert::record(&record),
                     ReceivedItem::Item(_) => continue,
                     ReceivedItem::Lost(count) => {
                         self.watcher.lost_records(count);

@@ -25,7 +25,7 @@ const MAX_CONNECTIONS: usize = 1024;
 const OTHER_DESCRIPTORS: usize = 128;
 
 /// Maximum time until a client speaks HTTP/2, including the TLS handshake.
-const OPENING: Duration = Duration::from_secs(5);
+const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Accepts from each listener in its own task, so that a flood on one does not block the others. Ends with the
 /// runtime, or when the stream is dropped.
@@ -34,7 +34,7 @@ pub fn incoming(
     access: &AccessControl,
 ) -> ReceiverStream<io::Result<ClientTransport>> {
     let (sender, receiver) = mpsc::channel(1);
-    let limit = places_each(listeners.len());
+    let limit = limit_per_listener(listeners.len());
     for listener in listeners {
         let door = ConnectionAcceptor {
             connection_limit: Connections::new(limit),
@@ -47,7 +47,7 @@ pub fn incoming(
 }
 
 /// Returns the connection limit of each listener, so that none can exhaust the descriptors of the others.
-fn places_each(listeners: usize) -> usize {
+fn limit_per_listener(listeners: usize) -> usize {
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let share = descriptors.saturating_sub(OTHER_DESCRIPTORS) / listeners.max(1);
@@ -64,22 +64,22 @@ struct ConnectionAcceptor {
 
 impl ConnectionAcceptor {
     async fn accept_from(self, listener: Listener) {
-        let acceptor = match AsyncListener::try_from(listener) {
-            Ok(acceptor) => acceptor,
+        let listener = match AsyncListener::try_from(listener) {
+            Ok(listener) => listener,
             Err(error) => return error!(%error, "cannot accept connections"),
         };
-        let mut trouble = AcceptBackoff::default();
+        let mut backoff = AcceptBackoff::default();
         loop {
             let accepted = tokio::select! {
-                accepted = acceptor.accept() => accepted,
+                accepted = listener.accept() => accepted,
                 () = self.sender.closed() => return,
             };
             match accepted {
                 Ok(stream) => {
-                    trouble = AcceptBackoff::default();
+                    backoff = AcceptBackoff::default();
                     self.admit(stream);
                 }
-                Err(error) => trouble.wait(&error).await,
+                Err(error) => backoff.wait(&error).await,
             }
         }
     }
@@ -93,18 +93,18 @@ impl ConnectionAcceptor {
         };
         match peer {
             Ok(peer) => {
-                let taken = self.connection_limit.take(ConnectionOwner::from(&peer));
-                tokio::spawn(self.clone().open(stream, peer, taken));
+                let guard = self.connection_limit.take(ConnectionOwner::from(&peer));
+                tokio::spawn(self.clone().open(stream, peer, guard));
             }
             // The client has already disconnected.
             Err(error) => debug!(%error, "cannot read the peer of a connection"),
         }
     }
 
-    async fn open(self, stream: ClientStream, peer: Peer, taken: ConnectionGuard) {
-        let evicted = taken.evicted();
+    async fn open(self, stream: ClientStream, peer: Peer, guard: ConnectionGuard) {
+        let evicted = guard.evicted();
         let transport = tokio::select! {
-            transport = self.greet(stream, peer, taken) => transport,
+            transport = self.open_transport(stream, peer, guard) => transport,
             () = evicted.cancelled() => return,
         };
         if let Some(transport) = transport {
@@ -113,22 +113,22 @@ impl ConnectionAcceptor {
         }
     }
 
-    async fn greet(
+    async fn open_transport(
         &self,
         stream: ClientStream,
         peer: Peer,
-        taken: ConnectionGuard,
+        guard: ConnectionGuard,
     ) -> Option<ClientTransport> {
-        let deadline = Instant::now() + OPENING;
+        let deadline = Instant::now() + OPENING_TIMEOUT;
         let tls = self.access.policy().tls.clone();
         let (bytes, peer): (Box<dyn super::transport::Bytes>, _) = match (stream, peer, tls) {
             (ClientStream::Tcp(stream), Peer::Tcp { address, .. }, Some(tls)) => {
-                match timeout_at(deadline, shake_hands(stream, &tls)).await {
+                match timeout_at(deadline, accept_tls(stream, &tls)).await {
                     Ok(Ok((stream, certificate))) => {
                         (Box::new(stream), Peer::of_tcp(address, true, certificate))
                     }
                     Ok(Err(error)) => {
-                        self.access.no_handshake(address, &error);
+                        self.access.log_failed_handshake(address, &error);
                         return None;
                     }
                     Err(_) => return None,
@@ -137,11 +137,11 @@ impl ConnectionAcceptor {
             (stream, peer, _) => (Box::new(stream), peer),
         };
         let who = peer.describe(self.access.accounts()).await;
-        Some(ClientTransport::new(bytes, peer, who, taken, deadline))
+        Some(ClientTransport::new(bytes, peer, who, guard, deadline))
     }
 }
 
-async fn shake_hands(
+async fn accept_tls(
     stream: TcpStream,
     tls: &TlsConfig,
 ) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Option<ClientCertificate>)> {

@@ -18,7 +18,7 @@ use crate::metrics::{CallMetrics, CallTimer, MethodMetrics};
 const STATUS: &str = "grpc-status";
 
 /// Length of a message prefix: a compression flag and the message length.
-const PREFIX: usize = 5;
+const PREFIX_LEN: usize = 5;
 
 /// Layer that counts calls.
 #[derive(Clone, Debug)]
@@ -61,11 +61,11 @@ where
             request.map(|body| Body::new(RequestBody { body, method, frames: MessageCounter::default() })),
         );
         // The future owns the call, so dropping it counts as a cancellation.
-        Box::pin(async move { Ok(watch(response.await?, call)) })
+        Box::pin(async move { Ok(wrap_response(response.await?, call)) })
     }
 }
 
-fn watch(response: Response<Body>, mut call: CallTimer) -> Response<Body> {
+fn wrap_response(response: Response<Body>, mut call: CallTimer) -> Response<Body> {
     // A call that fails before its first message has its status in the headers, and no body.
     if let Some(code) = code(response.headers()) {
         call.end(code);
@@ -103,7 +103,7 @@ impl hyper::body::Body for RequestBody {
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            let messages = self.frames.pass(data);
+            let messages = self.frames.count(data);
             self.method.received(messages);
         }
         polled
@@ -128,7 +128,7 @@ impl hyper::body::Body for ResponseBody {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
-                    let messages = self.frames.pass(data);
+                    let messages = self.frames.count(data);
                     self.call.method().sent(messages);
                 }
                 if let Some(code) = frame.trailers_ref().and_then(code) {
@@ -154,39 +154,39 @@ impl hyper::body::Body for ResponseBody {
 /// Parser of message boundaries in a body.
 #[derive(Debug, Default)]
 struct MessageCounter {
-    prefix: [u8; PREFIX],
+    prefix: [u8; PREFIX_LEN],
     /// Bytes of the prefix read so far.
-    begun: usize,
+    prefix_len: usize,
     /// Bytes of the message still to come.
-    left: usize,
+    remaining: usize,
 }
 
 impl MessageCounter {
     /// Advances over `data`, and returns the number of messages that end in it.
-    fn pass(&mut self, mut data: &[u8]) -> u64 {
-        let mut ended = 0;
+    fn count(&mut self, mut data: &[u8]) -> u64 {
+        let mut complete = 0;
         while !data.is_empty() {
-            if self.left > 0 {
-                let passed = self.left.min(data.len());
-                self.left -= passed;
+            if self.remaining > 0 {
+                let passed = self.remaining.min(data.len());
+                self.remaining -= passed;
                 data = &data[passed..];
             } else {
-                let passed = (PREFIX - self.begun).min(data.len());
-                self.prefix[self.begun..][..passed].copy_from_slice(&data[..passed]);
-                self.begun += passed;
+                let passed = (PREFIX_LEN - self.prefix_len).min(data.len());
+                self.prefix[self.prefix_len..][..passed].copy_from_slice(&data[..passed]);
+                self.prefix_len += passed;
                 data = &data[passed..];
-                if self.begun < PREFIX {
+                if self.prefix_len < PREFIX_LEN {
                     break;
                 }
-                self.begun = 0;
+                self.prefix_len = 0;
                 let [_, a, b, c, d] = self.prefix;
-                self.left = u32::from_be_bytes([a, b, c, d]) as usize;
+                self.remaining = u32::from_be_bytes([a, b, c, d]) as usize;
             }
-            if self.left == 0 {
-                ended += 1;
+            if self.remaining == 0 {
+                complete += 1;
             }
         }
-        ended
+        complete
     }
 }
 
@@ -199,9 +199,9 @@ mod tests {
         let body = [&[0, 0, 0, 0, 3][..], b"abc", &[0, 0, 0, 0, 0], &[1, 0, 0, 1, 0], &[7; 256]].concat();
         for size in 1..=body.len() {
             let mut frames = MessageCounter::default();
-            let count: u64 = body.chunks(size).map(|chunk| frames.pass(chunk)).sum();
+            let count: u64 = body.chunks(size).map(|chunk| frames.count(chunk)).sum();
             assert_eq!(count, 3, "in pieces of {size}");
         }
-        assert_eq!(MessageCounter::default().pass(&body[..body.len() - 1]), 2);
+        assert_eq!(MessageCounter::default().count(&body[..body.len() - 1]), 2);
     }
 }

@@ -55,7 +55,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Shutdown time for streams of health and reflection; event streams end at once.
-const GRACE: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Failure of the server.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +130,7 @@ pub async fn serve(
     report_not_serving(&health).await;
     stop.send_replace(true);
     // Remaining connections are closed when the process exits.
-    tokio::time::timeout(GRACE, server).await.unwrap_or(Ok(())).map_err(ServeError::from)
+    tokio::time::timeout(DRAIN_TIMEOUT, server).await.unwrap_or(Ok(())).map_err(ServeError::from)
 }
 
 /// Completes once the server stops.

@@ -39,7 +39,7 @@ pub struct ApiCaller {
     /// Description of the peer.
     pub who: Arc<str>,
     /// Entry in the connection limit.
-    pub place: Arc<Connection>,
+    pub connection: Arc<Connection>,
 }
 
 impl ClientTransport {
@@ -48,13 +48,14 @@ impl ClientTransport {
         bytes: Box<dyn Bytes>,
         peer: Peer,
         who: String,
-        taken: ConnectionGuard,
+        guard: ConnectionGuard,
         deadline: Instant,
     ) -> Self {
-        let caller = ApiCaller { peer: peer.into(), who: who.into(), place: Arc::clone(taken.place()) };
-        let evicted = Box::pin(taken.evicted().cancelled_owned());
+        let caller =
+            ApiCaller { peer: peer.into(), who: who.into(), connection: Arc::clone(guard.connection()) };
+        let evicted = Box::pin(guard.evicted().cancelled_owned());
         let opening = Some((PREFACE, Box::pin(sleep_until(deadline))));
-        Self { bytes, opening, evicted, caller, _taken: taken }
+        Self { bytes, opening, evicted, caller, _taken: guard }
     }
 }
 

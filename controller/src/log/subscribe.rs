@@ -13,7 +13,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Filter, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::OWN;
+use super::OWN_TARGET;
 
 /// Maximum number of records that a subscriber may lag behind before it loses the oldest.
 const BACKLOG: usize = 1024;
@@ -51,7 +51,7 @@ pub struct LogBroadcast(Arc<BroadcastState>);
 struct BroadcastState {
     sender: broadcast::Sender<Arc<LogRecord>>,
     /// Number of subscribers per entry of [`LEVELS`].
-    asked: Mutex<[usize; LEVELS.len()]>,
+    subscribers: Mutex<[usize; LEVELS.len()]>,
     /// Index of the most verbose requested level.
     max_level: AtomicUsize,
 }
@@ -67,7 +67,11 @@ pub struct LogSubscription {
 impl Default for LogBroadcast {
     fn default() -> Self {
         let (sender, _) = broadcast::channel(BACKLOG);
-        Self(Arc::new(BroadcastState { sender, asked: Mutex::default(), max_level: AtomicUsize::new(0) }))
+        Self(Arc::new(BroadcastState {
+            sender,
+            subscribers: Mutex::default(),
+            max_level: AtomicUsize::new(0),
+        }))
     }
 }
 
@@ -78,7 +82,7 @@ impl LogBroadcast {
     pub fn records(&self, level: Level) -> LogSubscription {
         let level = LEVELS.iter().position(|known| *known == level).unwrap_or_default();
         let receiver = self.0.sender.subscribe();
-        self.0.change(|asked| asked[level] += 1);
+        self.0.update(|subscribers| subscribers[level] += 1);
         LogSubscription { receiver, level, subscribe: self.clone() }
     }
 
@@ -94,11 +98,11 @@ impl LogBroadcast {
 impl BroadcastState {
     /// Updates the subscriber counts. Callsites without subscribers are disabled through tracing's interest cache,
     /// which a change of the maximum rebuilds.
-    fn change(&self, change: impl FnOnce(&mut [usize; LEVELS.len()])) {
+    fn update(&self, update: impl FnOnce(&mut [usize; LEVELS.len()])) {
         // Held over the rebuild, so that two changes take effect in order.
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut asked);
-        let max_level = asked.iter().rposition(|count| *count > 0).unwrap_or_default();
+        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+        update(&mut subscribers);
+        let max_level = subscribers.iter().rposition(|count| *count > 0).unwrap_or_default();
         if self.max_level.swap(max_level, Relaxed) != max_level {
             tracing::callsite::rebuild_interest_cache();
         }
@@ -118,7 +122,7 @@ impl LogSubscription {
 
 impl Drop for LogSubscription {
     fn drop(&mut self) {
-        self.subscribe.0.change(|asked| asked[self.level] -= 1);
+        self.subscribe.0.update(|subscribers| subscribers[self.level] -= 1);
     }
 }
 
@@ -126,19 +130,21 @@ impl Drop for LogSubscription {
 struct RequestedLevel(LogBroadcast);
 
 impl RequestedLevel {
-    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+    fn is_requested(&self, metadata: &Metadata<'_>) -> bool {
         // The gRPC libraries log while they send a record, which would be an endless loop.
-        metadata.is_event() && metadata.target().starts_with(OWN) && *metadata.level() <= self.0.0.max_level()
+        metadata.is_event()
+            && metadata.target().starts_with(OWN_TARGET)
+            && *metadata.level() <= self.0.0.max_level()
     }
 }
 
 impl<S> Filter<S> for RequestedLevel {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        self.wants(metadata)
+        self.is_requested(metadata)
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.wants(metadata) { Interest::always() } else { Interest::never() }
+        if self.is_requested(metadata) { Interest::always() } else { Interest::never() }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -173,7 +179,7 @@ struct RecordFields {
 }
 
 impl RecordFields {
-    fn put(&mut self, field: &Field, value: String) {
+    fn add(&mut self, field: &Field, value: String) {
         match field.name() {
             "message" => self.message = value,
             name => self.others.push((name, value)),
@@ -183,10 +189,10 @@ impl RecordFields {
 
 impl Visit for RecordFields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.to_owned());
+        self.add(field, value.to_owned());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}"));
+        self.add(field, format!("{value:?}"));
     }
 }

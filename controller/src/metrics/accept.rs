@@ -6,7 +6,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, AsHeaderName};
 use super::text::ExpositionFormat;
 
 /// Returns the client's preferred format; Prometheus text by default.
-pub fn format(headers: &HeaderMap) -> ExpositionFormat {
+pub fn preferred_format(headers: &HeaderMap) -> ExpositionFormat {
     let (mut text, mut open_metrics) = (0.0_f32, 0.0_f32);
     for offer in offers(headers, ACCEPT) {
         match offer.name {
@@ -26,7 +26,7 @@ pub fn format(headers: &HeaderMap) -> ExpositionFormat {
 }
 
 /// Returns true if the client accepts gzip.
-pub fn gzip(headers: &HeaderMap) -> bool {
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let quality = |name: &str| {
         let mut named =
             offers(headers, ACCEPT_ENCODING).filter(|offer| offer.name.eq_ignore_ascii_case(name));
@@ -81,7 +81,7 @@ mod tests {
         for accept in
             [prometheus, newer, "application/openmetrics-text; version=1.0.0", "application/openmetrics-text"]
         {
-            assert_eq!(format(&headers(accept, "")), ExpositionFormat::OpenMetrics, "{accept}");
+            assert_eq!(preferred_format(&headers(accept, "")), ExpositionFormat::OpenMetrics, "{accept}");
         }
         for accept in [
             "",
@@ -92,18 +92,18 @@ mod tests {
             "application/openmetrics-text;q=0.3, text/plain;q=0.5",
             "application/openmetrics-text;q=nonsense",
         ] {
-            assert_eq!(format(&headers(accept, "")), ExpositionFormat::Text, "{accept}");
+            assert_eq!(preferred_format(&headers(accept, "")), ExpositionFormat::Text, "{accept}");
         }
-        assert_eq!(format(&HeaderMap::new()), ExpositionFormat::Text);
+        assert_eq!(preferred_format(&HeaderMap::new()), ExpositionFormat::Text);
     }
 
     #[test]
     fn gzip_needs_accept_encoding() {
         for encoding in ["gzip", "deflate, gzip;q=0.5", "GZIP", "*"] {
-            assert!(gzip(&headers("", encoding)), "{encoding}");
+            assert!(accepts_gzip(&headers("", encoding)), "{encoding}");
         }
         for encoding in ["", "identity", "gzip;q=0", "gzip; q=0.0, *", "br"] {
-            assert!(!gzip(&headers("", encoding)), "{encoding}");
+            assert!(!accepts_gzip(&headers("", encoding)), "{encoding}");
         }
     }
 }

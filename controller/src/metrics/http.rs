@@ -51,7 +51,7 @@ struct MetricsEndpoint {
     handle: Handle,
     metrics: Arc<Metrics>,
     /// Serializes rendering: concurrent scrapes cost one thread and the memory of one.
-    turn: Arc<Semaphore>,
+    permit: Arc<Semaphore>,
     render_cache: Arc<RenderCache>,
 }
 
@@ -65,7 +65,7 @@ pub async fn serve(
     let endpoint = Arc::new(MetricsEndpoint {
         handle,
         metrics,
-        turn: Arc::new(Semaphore::new(1)),
+        permit: Arc::new(Semaphore::new(1)),
         render_cache: Arc::default(),
     });
     let mut connections = listen::accept(listeners, MAX_CONNECTIONS);
@@ -77,7 +77,10 @@ pub async fn serve(
         };
         match connection {
             Some(Ok(connection)) => {
-                tokio::spawn(timeout(CONNECTION_TIMEOUT, talk(connection, Arc::clone(&endpoint))));
+                tokio::spawn(timeout(
+                    CONNECTION_TIMEOUT,
+                    serve_connection(connection, Arc::clone(&endpoint)),
+                ));
             }
             Some(Err(_)) => {}
             // There are no listeners.
@@ -86,9 +89,9 @@ pub async fn serve(
     }
 }
 
-async fn talk(connection: AcceptedConnection, endpoint: Arc<MetricsEndpoint>) {
+async fn serve_connection(connection: AcceptedConnection, endpoint: Arc<MetricsEndpoint>) {
     let AcceptedConnection { stream, permit: _place } = connection;
-    let service = service_fn(move |request| answer(request, Arc::clone(&endpoint)));
+    let service = service_fn(move |request| respond(request, Arc::clone(&endpoint)));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -100,21 +103,22 @@ async fn talk(connection: AcceptedConnection, endpoint: Arc<MetricsEndpoint>) {
     }
 }
 
-async fn answer<B>(
+async fn respond<B>(
     request: Request<B>,
     endpoint: Arc<MetricsEndpoint>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.uri().path() != "/metrics" {
-        return Ok(plain(StatusCode::NOT_FOUND, "the metrics are at /metrics\n"));
+        return Ok(text_response(StatusCode::NOT_FOUND, "the metrics are at /metrics\n"));
     }
     Ok(match *request.method() {
         // hyper sends only the headers in response to HEAD.
         Method::GET | Method::HEAD => {
-            let (format, gzip) = (accept::format(request.headers()), accept::gzip(request.headers()));
-            endpoint.scrape(format, gzip).await
+            let (preferred_format, accepts_gzip) =
+                (accept::preferred_format(request.headers()), accept::accepts_gzip(request.headers()));
+            endpoint.scrape(preferred_format, accepts_gzip).await
         }
         _ => {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+            let mut response = text_response(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
             response.headers_mut().insert(ALLOW, METHODS);
             response
         }
@@ -122,40 +126,43 @@ async fn answer<B>(
 }
 
 impl MetricsEndpoint {
-    async fn scrape(&self, format: ExpositionFormat, gzip: bool) -> Response<Full<Bytes>> {
+    async fn scrape(&self, preferred_format: ExpositionFormat, accepts_gzip: bool) -> Response<Full<Bytes>> {
         const GONE: &str = "maglevd is shutting down\n";
-        let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else {
-            return plain(StatusCode::SERVICE_UNAVAILABLE, GONE);
+        let Ok(permit) = Arc::clone(&self.permit).acquire_owned().await else {
+            return text_response(StatusCode::SERVICE_UNAVAILABLE, GONE);
         };
-        let body = match self.render_cache.find((format, gzip)) {
+        let body = match self.render_cache.find((preferred_format, accepts_gzip)) {
             Some(body) => body,
             None => {
                 let Ok(snapshot) = self.handle.snapshot().await else {
-                    return plain(StatusCode::SERVICE_UNAVAILABLE, GONE);
+                    return text_response(StatusCode::SERVICE_UNAVAILABLE, GONE);
                 };
                 let (metrics, counters) = (Arc::clone(&self.metrics), self.handle.counters());
                 let render_cache = Arc::clone(&self.render_cache);
                 // At 10,000 backends this takes milliseconds, which must not delay probe outcomes. It keeps its
                 // permit after the client disconnects.
                 let rendered = tokio::task::spawn_blocking(move || {
-                    let _turn = turn;
-                    let text = metrics.render(&snapshot.view(), counters.as_deref(), format);
-                    let body = if gzip { pack(&text)? } else { text.into_bytes() };
-                    io::Result::Ok(render_cache.add((format, gzip), body))
+                    let _turn = permit;
+                    let text = metrics.render(&snapshot.view(), counters.as_deref(), preferred_format);
+                    let body = if accepts_gzip { compress(&text)? } else { text.into_bytes() };
+                    io::Result::Ok(render_cache.add((preferred_format, accepts_gzip), body))
                 });
                 let Ok(Ok(body)) = rendered.await else {
-                    return plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be rendered\n");
+                    return text_response(
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        "the metrics cannot be rendered\n",
+                    );
                 };
                 body
             }
         };
-        let content_type = match format {
+        let content_type = match preferred_format {
             ExpositionFormat::Text => TEXT_FORMAT,
             ExpositionFormat::OpenMetrics => OPEN_METRICS,
         };
         let mut response = with_type(StatusCode::OK, content_type, body);
         response.headers_mut().insert(VARY, NEGOTIATED);
-        if gzip {
+        if accepts_gzip {
             response.headers_mut().insert(CONTENT_ENCODING, GZIP);
         }
         response
@@ -163,13 +170,13 @@ impl MetricsEndpoint {
 }
 
 /// Compresses at the fastest level, to about a twentieth. Better levels cost more than they save.
-pub(super) fn pack(text: &str) -> io::Result<Vec<u8>> {
+pub(super) fn compress(text: &str) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 16), Compression::fast());
     encoder.write_all(text.as_bytes())?;
     encoder.finish()
 }
 
-fn plain(status: StatusCode, words: &'static str) -> Response<Full<Bytes>> {
+fn text_response(status: StatusCode, words: &'static str) -> Response<Full<Bytes>> {
     with_type(status, PLAIN, Bytes::from_static(words.as_bytes()))
 }
 

@@ -10,11 +10,11 @@ use super::lock;
 use super::text::ExpositionFormat;
 
 /// Maximum age of a body that a new client may share.
-const FRESH: Duration = Duration::from_secs(1);
+const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// Maximum number of bodies per form. At the limit, clients share the newest at any age; the connection timeout
 /// bounds that.
-const MAX_HELD: usize = 2;
+const MAX_BODIES: usize = 2;
 
 /// Form of a body: format, and true for gzip.
 pub type RenderForm = (ExpositionFormat, bool);
@@ -45,21 +45,21 @@ impl RenderCache {
     pub fn find(&self, form: RenderForm) -> Option<Bytes> {
         let mut render_cache = lock(&self.0);
         render_cache.retain(|scrape| scrape.body.strong_count() > 0);
-        let mut held = render_cache.iter().filter(|scrape| scrape.form == form);
-        let (count, newest) = (held.clone().count(), held.next_back()?);
-        let will_do = count >= MAX_HELD || newest.at.elapsed() < FRESH;
-        will_do.then(|| newest.body.upgrade()).flatten().map(given)
+        let mut bodies = render_cache.iter().filter(|scrape| scrape.form == form);
+        let (count, newest) = (bodies.clone().count(), bodies.next_back()?);
+        let will_do = count >= MAX_BODIES || newest.at.elapsed() < MAX_AGE;
+        will_do.then(|| newest.body.upgrade()).flatten().map(into_bytes)
     }
 
     /// Adds a rendered body.
     pub fn add(&self, form: RenderForm, body: Vec<u8>) -> Bytes {
         let body = Arc::new(body);
         lock(&self.0).push(CachedBody { form, at: Instant::now(), body: Arc::downgrade(&body) });
-        given(body)
+        into_bytes(body)
     }
 }
 
-fn given(body: Arc<Vec<u8>>) -> Bytes {
+fn into_bytes(body: Arc<Vec<u8>>) -> Bytes {
     Bytes::from_owner(SharedBody(body))
 }
 
@@ -78,21 +78,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn slow_readers_share_two_bodies() {
         let render_cache = RenderCache::default();
-        let mut held = Vec::new();
+        let mut bodies = Vec::new();
         for _ in 0..20 {
-            held.push(scraped(&render_cache, TEXT));
-            advance(FRESH).await;
+            bodies.push(scraped(&render_cache, TEXT));
+            advance(MAX_AGE).await;
         }
-        let mut places: Vec<_> = held.iter().map(|body| body.as_ptr()).collect();
+        let mut places: Vec<_> = bodies.iter().map(|body| body.as_ptr()).collect();
         places.dedup();
-        assert_eq!(places.len(), MAX_HELD);
+        assert_eq!(places.len(), MAX_BODIES);
         assert_ne!(
             scraped(&render_cache, (ExpositionFormat::Text, true)).as_ptr(),
             places[1],
             "another form"
         );
         // Finished clients leave nothing behind.
-        drop(held);
+        drop(bodies);
         assert!(render_cache.find(TEXT).is_none() && lock(&render_cache.0).is_empty());
     }
 
@@ -101,7 +101,7 @@ mod tests {
         let render_cache = RenderCache::default();
         let first = scraped(&render_cache, TEXT);
         assert_eq!(scraped(&render_cache, TEXT).as_ptr(), first.as_ptr());
-        advance(FRESH).await;
+        advance(MAX_AGE).await;
         assert_ne!(scraped(&render_cache, TEXT).as_ptr(), first.as_ptr());
         drop(first);
         assert!(render_cache.find((ExpositionFormat::OpenMetrics, false)).is_none());

@@ -69,7 +69,7 @@ pub struct FamilyWriter<'a> {
     name: &'a str,
     kind: FamilyType,
     help: &'a str,
-    begun: bool,
+    has_header: bool,
 }
 
 impl TextEncoder {
@@ -80,7 +80,7 @@ impl TextEncoder {
 
     /// Begins a family. The name of a counter ends in `_total`.
     pub fn family<'a>(&'a mut self, name: &'a str, kind: FamilyType, help: &'a str) -> FamilyWriter<'a> {
-        FamilyWriter { out: &mut self.out, format: self.format, name, kind, help, begun: false }
+        FamilyWriter { out: &mut self.out, format: self.format, name, kind, help, has_header: false }
     }
 
     /// Writes a gauge without labels.
@@ -129,7 +129,7 @@ impl TextEncoder {
 impl FamilyWriter<'_> {
     /// Writes one sample.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<SampleValue>) {
-        self.begin();
+        self.write_header();
         self.out.push_str(self.name);
         if !labels.is_empty() {
             self.out.push('{');
@@ -141,14 +141,14 @@ impl FamilyWriter<'_> {
 
     /// Writes one sample with [`prepared`](labels) labels.
     pub fn prepared(&mut self, labels: &str, value: impl Into<SampleValue>) {
-        self.begin();
+        self.write_header();
         self.out.extend([self.name, "{", labels, "}"]);
         push_value(self.out, value);
     }
 
     /// Writes one sample per state: 1 for the current one, 0 for the others. `labels` are [`prepared`](labels).
     pub fn one_hot<'s>(&mut self, labels: &str, states: impl Iterator<Item = (&'s str, bool)>) {
-        self.begin();
+        self.write_header();
         for (state, is) in states {
             self.out.extend([
                 self.name,
@@ -182,7 +182,7 @@ impl FamilyWriter<'_> {
         sum: f64,
         count: u64,
     ) {
-        self.begin();
+        self.write_header();
         let comma = if labels.is_empty() { "" } else { "," };
         let line = [self.name, "_bucket{", labels, comma, "le=\""].concat();
         for (bound, count) in buckets {
@@ -201,11 +201,11 @@ impl FamilyWriter<'_> {
         push_value(self.out, count);
     }
 
-    fn begin(&mut self) {
-        if self.begun {
+    fn write_header(&mut self) {
+        if self.has_header {
             return;
         }
-        self.begun = true;
+        self.has_header = true;
         let kind = match self.kind {
             FamilyType::Counter => "counter",
             FamilyType::Gauge => "gauge",

@@ -51,7 +51,7 @@ impl Quarantine {
 pub struct OverrideStore<D> {
     disk: D,
     directory: PathBuf,
-    aside: Option<Quarantine>,
+    quarantine: Option<Quarantine>,
 }
 
 impl<D: Disk> OverrideStore<D> {
@@ -59,7 +59,7 @@ impl<D: Disk> OverrideStore<D> {
     /// store starts empty. The next write moves an unusable file aside instead of replacing it.
     #[must_use]
     pub fn open(disk: D, directory: PathBuf) -> (Self, Overrides) {
-        let mut store = Self { disk, directory, aside: None };
+        let mut store = Self { disk, directory, quarantine: None };
         let overrides = store.load();
         (store, overrides)
     }
@@ -89,11 +89,11 @@ impl<D: Disk> OverrideStore<D> {
                         file = %shown, version,
                         "a later release wrote the overrides: none is in force; the next override moves the file aside"
                     );
-                    self.aside = Some(Quarantine::Newer(version));
+                    self.quarantine = Some(Quarantine::Newer(version));
                 }
                 Err(FileError::Corrupt(error)) => {
                     error!(file = %shown, error, "invalid overrides file: no override is in force");
-                    self.aside = Some(Quarantine::Corrupt);
+                    self.quarantine = Some(Quarantine::Corrupt);
                     if let Err(error) = self.move_aside() {
                         error!(file = %shown, %error, "cannot move the invalid overrides file aside");
                     }
@@ -101,7 +101,7 @@ impl<D: Disk> OverrideStore<D> {
             },
             Err(error) => {
                 error!(file = %shown, %error, "cannot read the overrides: no override is in force");
-                self.aside = Some(Quarantine::Unread);
+                self.quarantine = Some(Quarantine::Unread);
             }
         }
         Overrides::default()
@@ -130,9 +130,9 @@ impl<D: Disk> OverrideStore<D> {
 
     /// Renames an unusable file to a free name.
     fn move_aside(&mut self) -> io::Result<()> {
-        let Some(aside) = self.aside else { return Ok(()) };
+        let Some(quarantine) = self.quarantine else { return Ok(()) };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let name = format!("{NAME}.{}-{now}", aside.label());
+        let name = format!("{NAME}.{}-{now}", quarantine.label());
         let mut to = self.directory.join(&name);
         for number in 1..1000 {
             if !self.disk.exists(&to) {
@@ -149,7 +149,7 @@ impl<D: Disk> OverrideStore<D> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        self.aside = None;
+        self.quarantine = None;
         Ok(())
     }
 }
@@ -244,9 +244,9 @@ impl FileEntry {
         };
         let meta = OverrideMeta {
             who: sanitize(&self.who, MAX_WHO),
-            at: read_time(&self.at)?,
+            at: parse_time(&self.at)?,
             reason: sanitize(&self.reason, MAX_REASON),
-            expires: self.expires.map(|text| read_time(&text)).transpose()?,
+            expires: self.expires.map(|text| parse_time(&text)).transpose()?,
         };
         Ok(Override { backend: name(&self.backend), slot, kind, meta: Arc::new(meta) })
     }
@@ -264,9 +264,9 @@ impl FileEntry {
             pool,
             weight,
             who: persisted.meta.who.clone(),
-            at: shown_time(persisted.meta.at),
+            at: format_time(persisted.meta.at),
             reason: persisted.meta.reason.clone(),
-            expires: persisted.meta.expires.map(shown_time),
+            expires: persisted.meta.expires.map(format_time),
         }
     }
 }
@@ -290,11 +290,11 @@ pub fn render(overrides: &Overrides) -> String {
 }
 
 /// Formats a time in UTC (RFC 3339).
-fn shown_time(at: WallTime) -> String {
+fn format_time(at: WallTime) -> String {
     Timestamp::from(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
 }
 
-fn read_time(text: &str) -> Result<WallTime, String> {
+fn parse_time(text: &str) -> Result<WallTime, String> {
     let wrong = || format!("invalid time `{text}`, expected e.g. 2026-11-22T12:00:00Z");
     let at = SystemTime::try_from(text.parse::<Timestamp>().map_err(|_| wrong())?).map_err(|_| wrong())?;
     let since = at.duration_since(UNIX_EPOCH).map_err(|_| wrong())?;

@@ -51,7 +51,7 @@ pub struct Persister<D> {
     /// Store; `None` does not persist.
     pub store: Option<OverrideStore<D>>,
     /// Newest overrides to write. Once the sender is dropped, the task writes the last value and ends.
-    pub wanted: watch::Receiver<PendingWrite>,
+    pub pending: watch::Receiver<PendingWrite>,
     /// Receiver of the status.
     pub status: watch::Sender<PersistStatus>,
     /// Counters of writes.
@@ -68,9 +68,9 @@ impl<D: Disk> Persister<D> {
         };
         let (mut retry, mut pace, mut persisted) =
             (RetryState::default(), Pace::new(Instant::now()), PersistStatus::default());
-        while self.is_behind(persisted.number).await {
+        while self.wait_for_write(persisted.number).await {
             self.sleep_until(pace.next(Instant::now())).await;
-            let (number, overrides) = self.wanted.borrow_and_update().clone();
+            let (number, overrides) = self.pending.borrow_and_update().clone();
             let attempt = D::block(move || (store.save(&overrides), store)).await;
             // This fails only when the runtime shuts down.
             let Some((result, used)): Option<(io::Result<()>, _)> = attempt else { return };
@@ -96,27 +96,27 @@ impl<D: Disk> Persister<D> {
                     } else {
                         debug!(%error, "cannot persist the overrides");
                     }
-                    if self.wanted.has_changed().is_err() {
+                    if self.pending.has_changed().is_err() {
                         return;
                     }
                     // A new write may succeed at once, for example after disk space was freed.
-                    let _ = tokio::time::timeout(retry.pause(), self.wanted.changed()).await;
+                    let _ = tokio::time::timeout(retry.pause(), self.pending.changed()).await;
                 }
             }
         }
     }
 
     /// Waits until a write after `number` is pending; returns false once none can be.
-    async fn is_behind(&mut self, number: u64) -> bool {
+    async fn wait_for_write(&mut self, number: u64) -> bool {
         // An error means that the driver has ended; its last value still counts.
-        let _ = self.wanted.wait_for(|(wanted, _)| *wanted > number).await;
-        self.wanted.borrow().0 > number
+        let _ = self.pending.wait_for(|(pending, _)| *pending > number).await;
+        self.pending.borrow().0 > number
     }
 
     /// Waits until `at`, or until the driver ends.
     async fn sleep_until(&self, at: Instant) {
-        let mut wanted = self.wanted.clone();
-        let ended = wanted.wait_for(|_| false);
+        let mut pending = self.pending.clone();
+        let ended = pending.wait_for(|_| false);
         tokio::select! {
             biased;
             _ = ended => {}

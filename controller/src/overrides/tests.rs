@@ -16,7 +16,7 @@ fn paused(names: &[&str]) -> Arc<Overrides> {
 
 /// Surroundings of a persister under test.
 struct Daemon {
-    wanted: watch::Sender<PendingWrite>,
+    pending: watch::Sender<PendingWrite>,
     persisted: watch::Receiver<PersistStatus>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -24,11 +24,11 @@ struct Daemon {
 impl Daemon {
     fn new(directory: &Path) -> Self {
         let (store, overrides) = open(SystemDisk, directory.to_owned());
-        let (wanted, receiver) = watch::channel((0, overrides));
+        let (pending, receiver) = watch::channel((0, overrides));
         let (status, persisted) = watch::channel(PersistStatus::default());
         let metrics = Arc::new(Metrics::new().unwrap());
-        let persister = Persister { store, wanted: receiver, status, metrics };
-        Self { wanted, persisted, task: tokio::spawn(persister.run()) }
+        let persister = Persister { store, pending: receiver, status, metrics };
+        Self { pending, persisted, task: tokio::spawn(persister.run()) }
     }
 
     fn error(&self) -> String {
@@ -36,8 +36,8 @@ impl Daemon {
     }
 
     fn want(&self, names: &[&str]) -> u64 {
-        self.wanted.send_modify(|(number, wanted)| (*number, *wanted) = (*number + 1, paused(names)));
-        self.wanted.borrow().0
+        self.pending.send_modify(|(number, pending)| (*number, *pending) = (*number + 1, paused(names)));
+        self.pending.borrow().0
     }
 
     async fn attempted(&mut self, number: u64) -> PersistStatus {
@@ -66,7 +66,7 @@ async fn last_write_is_persisted_before_exit() {
     let directory = tempfile::tempdir().unwrap();
     let daemon = Daemon::new(directory.path());
     daemon.want(&["a"]);
-    drop(daemon.wanted);
+    drop(daemon.pending);
     daemon.task.await.unwrap();
     assert_eq!(on_disk(directory.path()), paused(&["a"]));
 }
@@ -75,7 +75,7 @@ async fn last_write_is_persisted_before_exit() {
 async fn unchanged_overrides_are_not_written() {
     let directory = tempfile::tempdir().unwrap();
     let daemon = Daemon::new(directory.path());
-    drop(daemon.wanted);
+    drop(daemon.pending);
     daemon.task.await.unwrap();
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
@@ -99,7 +99,7 @@ async fn failing_disk_does_not_prevent_exit() {
     let parent = tempfile::tempdir().unwrap();
     let daemon = Daemon::new(&parent.path().join("not/there"));
     daemon.want(&["a"]);
-    drop(daemon.wanted);
+    drop(daemon.pending);
     daemon.task.await.unwrap();
 }
 

@@ -28,7 +28,7 @@ impl ConnectProber for ProberConnector {
 
     async fn connect(&self, netns: Option<&str>) -> Result<SocketTransport, LinkError> {
         let link = match self {
-            Self::Socket(path) => connect(&socket_in(path, netns))?,
+            Self::Socket(path) => connect(&socket_for_netns(path, netns))?,
             Self::Spawner(spawner) => {
                 let (spawner, netns) = (Arc::clone(spawner), netns.map(str::to_owned));
                 let started = spawn_blocking(move || spawner.start(netns.as_deref()));
@@ -41,7 +41,7 @@ impl ConnectProber for ProberConnector {
 }
 
 /// Returns the socket of the prober in a network namespace: `prober@NAME.sock` next to `prober.sock`.
-fn socket_in(path: &Path, netns: Option<&str>) -> PathBuf {
+fn socket_for_netns(path: &Path, netns: Option<&str>) -> PathBuf {
     let Some(netns) = netns else { return path.to_owned() };
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{stem}@{netns}.sock"))
@@ -51,11 +51,11 @@ fn connect(path: &Path) -> Result<ControllerLink, LinkError> {
     let failed = |source| LinkError::Connect { path: path.to_owned(), source };
     let link = ControllerLink::connect(path).map_err(failed)?;
     let uid = link.peer()?.uid;
-    if trusted(uid) { Ok(link) } else { Err(LinkError::UntrustedPeer(uid)) }
+    if is_trusted(uid) { Ok(link) } else { Err(LinkError::UntrustedPeer(uid)) }
 }
 
 /// Returns true if the user may report health: root (systemd, if it created the socket), this user, or the prober's.
-fn trusted(uid: u32) -> bool {
+fn is_trusted(uid: u32) -> bool {
     let prober = || User::from_name(PROBER_USER).ok().flatten();
     uid == 0 || uid == getuid().as_raw() || prober().is_some_and(|user| user.uid.as_raw() == uid)
 }
@@ -67,7 +67,10 @@ mod tests {
     #[test]
     fn netns_has_its_own_socket() {
         let path = Path::new("/run/vpp-maglev/prober.sock");
-        assert_eq!(socket_in(path, None), path);
-        assert_eq!(socket_in(path, Some("dataplane")), Path::new("/run/vpp-maglev/prober@dataplane.sock"));
+        assert_eq!(socket_for_netns(path, None), path);
+        assert_eq!(
+            socket_for_netns(path, Some("dataplane")),
+            Path::new("/run/vpp-maglev/prober@dataplane.sock")
+        );
     }
 }

@@ -10,22 +10,22 @@ use tracing::info;
 use super::LinkError;
 
 /// Maximum length of a shown release name, in bytes.
-const MAX_RELEASE: usize = 64;
+const MAX_RELEASE_LEN: usize = 64;
 
 /// End of the year 9999, in seconds since the Unix epoch: the latest time in the API and in certificates.
-const LATEST: u64 = 253_402_300_799;
+const MAX_TIME: u64 = 253_402_300_799;
 
 /// Protocol state of a link.
 #[derive(Debug, Default)]
 pub struct InboundProtocol {
-    greeted: bool,
+    is_identified: bool,
 }
 
 impl InboundProtocol {
     /// Returns true once the prober has identified itself.
     #[must_use]
-    pub const fn greeted(&self) -> bool {
-        self.greeted
+    pub const fn is_identified(&self) -> bool {
+        self.is_identified
     }
 
     /// Checks a message, and appends the core's inputs to `inputs`.
@@ -34,22 +34,22 @@ impl InboundProtocol {
     /// The message violates the protocol.
     pub fn take(&mut self, message: ToController, inputs: &mut Vec<Input>) -> Result<(), LinkError> {
         match message {
-            ToController::Hello { version: VERSION, release, instance } if !self.greeted => {
-                let release = sanitize(&release, MAX_RELEASE);
+            ToController::Hello { version: VERSION, release, instance } if !self.is_identified => {
+                let release = sanitize(&release, MAX_RELEASE_LEN);
                 info!(event = %"prober", %release, instance, "prober connected");
-                self.greeted = true;
+                self.is_identified = true;
                 inputs.push(Input::ProberUp);
             }
             ToController::Hello { version: theirs, release, .. } if theirs != VERSION => {
-                return Err(LinkError::Version { theirs, release: sanitize(&release, MAX_RELEASE) });
+                return Err(LinkError::Version { theirs, release: sanitize(&release, MAX_RELEASE_LEN) });
             }
             ToController::Hello { .. } => return Err(LinkError::Protocol("second Hello")),
-            _ if !self.greeted => return Err(LinkError::Protocol("no Hello")),
+            _ if !self.is_identified => return Err(LinkError::Protocol("no Hello")),
             ToController::Rejected { id, reason: why } => {
                 inputs.push(Input::CheckRejected(id, sanitize(&why.to_string(), MAX_DETAIL)));
             }
             ToController::Histories(streaks) => {
-                bounded(&streaks)?;
+                check_batch(&streaks)?;
                 let sanitized = streaks
                     .into_iter()
                     .map(|streak| VerdictHistory { last: sanitized(streak.last), ..streak });
@@ -57,7 +57,7 @@ impl InboundProtocol {
             }
             ToController::Committed { generation } => inputs.push(Input::Committed(generation)),
             ToController::Outcomes(outcomes) => {
-                bounded(&outcomes)?;
+                check_batch(&outcomes)?;
                 inputs.push(Input::Outcomes(outcomes.into_iter().map(sanitized).collect()));
             }
             ToController::Heartbeat(stats) => inputs.push(Input::ProberStats(stats)),
@@ -67,17 +67,13 @@ impl InboundProtocol {
 }
 
 /// Checks the size of a batch.
-fn bounded<T>(batch: &[T]) -> Result<(), LinkError> {
-    if batch.len() > MAX_BATCH {
-        Err(LinkError::Protocol("batch too large"))
-    } else {
-        Ok(())
-    }
+fn check_batch<T>(batch: &[T]) -> Result<(), LinkError> {
+    if batch.len() > MAX_BATCH { Err(LinkError::Protocol("batch too large")) } else { Ok(()) }
 }
 
 /// Sanitizes the text and bounds the time of an outcome. Most have no text, and are not copied.
 fn sanitized(outcome: Outcome) -> Outcome {
-    let not_after = outcome.not_after.map(|at| at.min(LATEST));
+    let not_after = outcome.not_after.map(|at| at.min(MAX_TIME));
     Outcome { detail: outcome.detail.sanitized(), not_after, ..outcome }
 }
 
@@ -108,7 +104,7 @@ mod tests {
         }
     }
 
-    fn heard(message: ToController) -> Result<Vec<Input>, LinkError> {
+    fn received(message: ToController) -> Result<Vec<Input>, LinkError> {
         let (mut inbound, mut inputs) = (InboundProtocol::default(), Vec::new());
         inbound.take(hello(), &mut Vec::new())?;
         inbound.take(message, &mut inputs)?;
@@ -118,9 +114,9 @@ mod tests {
     #[test]
     fn certificate_expiry_is_bounded() {
         let last = Outcome { not_after: Some(u64::MAX), ..outcome("") };
-        let inputs = heard(ToController::Outcomes(vec![last])).unwrap();
+        let inputs = received(ToController::Outcomes(vec![last])).unwrap();
         assert!(
-            matches!(&inputs[..], [Input::Outcomes(outcomes)] if outcomes[0].not_after == Some(LATEST)),
+            matches!(&inputs[..], [Input::Outcomes(outcomes)] if outcomes[0].not_after == Some(MAX_TIME)),
             "{inputs:?}"
         );
     }
@@ -145,7 +141,7 @@ mod tests {
             ToController::Rejected { id: CheckId(1), reason: why },
         ];
         for message in said {
-            for input in heard(message).unwrap() {
+            for input in received(message).unwrap() {
                 let text = match &input {
                     Input::Outcomes(outcomes) => outcomes[0].detail.to_string(),
                     Input::Histories(streaks) => streaks[0].last.detail.to_string(),
@@ -159,7 +155,7 @@ mod tests {
 
     #[test]
     fn batch_size_is_bounded() {
-        heard(ToController::Outcomes(vec![outcome(""); MAX_BATCH])).unwrap();
+        received(ToController::Outcomes(vec![outcome(""); MAX_BATCH])).unwrap();
         for message in [
             ToController::Outcomes(vec![outcome(""); MAX_BATCH + 1]),
             ToController::Histories(vec![
@@ -167,7 +163,7 @@ mod tests {
                 MAX_BATCH + 1
             ]),
         ] {
-            assert!(matches!(heard(message), Err(LinkError::Protocol(_))));
+            assert!(matches!(received(message), Err(LinkError::Protocol(_))));
         }
     }
 }

@@ -151,10 +151,10 @@ impl<R: ConnectProber> ProberLink<R> {
             match self.connector.connect(netns.as_deref()).await {
                 Ok(mut link) => {
                     let mut session = session::ProberSession::new(&mut self, &mut link, &mut pending);
-                    let (fault, greeted) = session.run().await;
+                    let (fault, is_identified) = session.run().await;
                     // Dropping the link ends a child prober.
                     drop(link);
-                    self.lost(&fault, greeted, &mut retry).await;
+                    self.lost(&fault, is_identified, &mut retry).await;
                 }
                 Err(fault) => self.log_failure(&fault, &mut retry).await,
             }
@@ -162,8 +162,8 @@ impl<R: ConnectProber> ProberLink<R> {
         }
     }
 
-    async fn lost(&self, fault: &LinkError, greeted: bool, retry: &mut RetryState) {
-        if !greeted {
+    async fn lost(&self, fault: &LinkError, is_identified: bool, retry: &mut RetryState) {
+        if !is_identified {
             return self.log_failure(fault, retry).await;
         }
         retry.reset();

@@ -23,7 +23,7 @@ pub struct ProberSession<'a, R: ConnectProber> {
     outgoing: &'a mut VecDeque<ToProber>,
     inbound: InboundProtocol,
     /// True once a check set was sent on this link. Earlier commands were meant for a previous link.
-    begun: bool,
+    set_sent: bool,
 }
 
 impl<'a, R: ConnectProber> ProberSession<'a, R> {
@@ -34,21 +34,21 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
     ) -> Self {
         outgoing.clear();
         outgoing.push_back(ToProber::Hello { version: VERSION, release: version::VERSION.to_owned() });
-        Self { owner, link, outgoing, inbound: InboundProtocol::default(), begun: false }
+        Self { owner, link, outgoing, inbound: InboundProtocol::default(), set_sent: false }
     }
 
     /// Serves the link until it ends. Returns the reason, and true if the prober had identified itself.
     pub async fn run(&mut self) -> (LinkError, bool) {
         let Err(fault) = self.serve().await;
-        (fault, self.inbound.greeted())
+        (fault, self.inbound.is_identified())
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, LinkError> {
         let mut heartbeat = interval(HEARTBEAT_INTERVAL);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = Instant::now();
-        let silence = sleep_until(heard + PEER_TIMEOUT);
-        tokio::pin!(silence);
+        let mut received = Instant::now();
+        let timeout = sleep_until(received + PEER_TIMEOUT);
+        tokio::pin!(timeout);
         loop {
             // Biased: a prober that sends without end cannot starve the commands, and reading comes before the
             // timeout.
@@ -66,14 +66,14 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
                 ready = self.link.readable() => {
                     ready?;
                     self.receive().await?;
-                    heard = Instant::now();
+                    received = Instant::now();
                 }
                 // Reset on expiry rather than for each message.
-                () = &mut silence => {
-                    if heard.elapsed() >= PEER_TIMEOUT {
+                () = &mut timeout => {
+                    if received.elapsed() >= PEER_TIMEOUT {
                         return Err(LinkError::Timeout);
                     }
-                    silence.as_mut().reset(heard + PEER_TIMEOUT);
+                    timeout.as_mut().reset(received + PEER_TIMEOUT);
                 }
             }
         }
@@ -110,16 +110,18 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
     fn take(&mut self, command: ProberCommand) {
         match command {
             // An amendment refers to a set sent on this link.
-            ProberCommand::Checks(set) if self.begun || self.inbound.greeted() && set.dropped.is_none() => {
-                self.take_set(set);
+            ProberCommand::Checks(set)
+                if self.set_sent || self.inbound.is_identified() && set.dropped.is_none() =>
+            {
+                self.queue_set(set);
             }
-            ProberCommand::Pace(check, interval) if self.begun => self.take_pace(check, interval),
+            ProberCommand::Pace(check, interval) if self.set_sent => self.queue_interval(check, interval),
             ProberCommand::Checks(_) | ProberCommand::Pace(..) => {}
         }
     }
 
-    fn take_set(&mut self, set: CheckSet) {
-        self.begun = true;
+    fn queue_set(&mut self, set: CheckSet) {
+        self.set_sent = true;
         let CheckSet { generation, dropped, bundles, checks } = set;
         self.outgoing.push_back(match &dropped {
             Some(_) => ToProber::Amend { generation },
@@ -134,7 +136,7 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
         self.outgoing.push_back(ToProber::Commit { generation });
     }
 
-    fn take_pace(&mut self, check: CheckId, interval: Duration) {
+    fn queue_interval(&mut self, check: CheckId, interval: Duration) {
         match self.outgoing.back_mut() {
             Some(ToProber::SetIntervals(paces)) if paces.len() < MAX_BATCH => paces.push((check, interval)),
             _ => self.outgoing.push_back(ToProber::SetIntervals(vec![(check, interval)])),

@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::published::VppReading;
 
 /// Maximum length of a requested listing in lines: about 5 MB, during which VPP stalls for 0.1 s.
-const MOST_LINES: usize = 100_000;
+const MAX_LINES: usize = 100_000;
 
 /// Lines of a VIP in the listing, without its servers.
 const LINES_PER_VIP: usize = 10;
@@ -33,7 +33,7 @@ const NO_SUCH_ENTRY: i32 = -6;
 pub fn start(client: &Client, command: VppCommand, metrics: &Arc<Metrics>) -> PendingCall {
     let (output, scope) = match command {
         VppCommand::Do(output, scope) => (output, scope),
-        VppCommand::Read(answer) => return Box::pin(answer_read(client, answer)),
+        VppCommand::Read(answer) => return Box::pin(read_for_client(client, answer)),
     };
     match output {
         Output::ReadAll => Box::pin(read_all(client)),
@@ -45,7 +45,7 @@ pub fn start(client: &Client, command: VppCommand, metrics: &Arc<Metrics>) -> Pe
             let (client, metrics) = (client.clone(), Arc::clone(metrics));
             Box::pin(async move {
                 let began = Instant::now();
-                let (done, error) = steps(&client, &run).await?;
+                let (done, error) = apply_steps(&client, &run).await?;
                 metrics.sync(scope, &StepCounts::of(&run.steps[..done]), began.elapsed());
                 Ok(Some(Input::StepsApplied { vip: run.vip, done, error }))
             })
@@ -61,7 +61,7 @@ fn read_all(client: &Client) -> impl Future<Output = CallResult> + use<> {
     async move { Ok(Some(Input::AllRead(reading.await?.actual))) }
 }
 
-fn answer_read(
+fn read_for_client(
     client: &Client,
     answer: oneshot::Sender<VppReading>,
 ) -> impl Future<Output = CallResult> + use<> {
@@ -97,7 +97,7 @@ pub async fn listing(client: &Client, actual: &ActualState) -> Result<Option<Vec
         return Ok(Some(Vec::new()));
     }
     let servers: usize = actual.vips.values().map(|found| found.servers.len()).sum();
-    if actual.vips.len() * LINES_PER_VIP + servers > MOST_LINES {
+    if actual.vips.len() * LINES_PER_VIP + servers > MAX_LINES {
         return Ok(None);
     }
     match client.request(&CliInband::new(cli::SHOW_VIPS)).await {
@@ -173,14 +173,14 @@ fn set_conf(client: &Client, conf: &LbConf) -> impl Future<Output = CallResult> 
         sticky_buckets: conf.sticky_buckets_per_core,
         flow_timeout: conf.flow_timeout,
     });
-    async move { Ok(Some(Input::ConfSet(refusal(call.await.map(drop))?))) }
+    async move { Ok(Some(Input::ConfSet(split_refusal(call.await.map(drop))?))) }
 }
 
 /// Applies steps until one is refused. Returns the number of applied steps, and the error.
-async fn steps(client: &Client, run: &VipPlan) -> Result<(usize, Option<String>), Error> {
+async fn apply_steps(client: &Client, run: &VipPlan) -> Result<(usize, Option<String>), Error> {
     let vip = name(&run.vip);
     for (done, step) in run.steps.iter().enumerate() {
-        let error = refusal(make(client, vip, step).await)?;
+        let error = split_refusal(apply_step(client, vip, step).await)?;
         if error.is_some() {
             return Ok((done, error));
         }
@@ -188,7 +188,7 @@ async fn steps(client: &Client, run: &VipPlan) -> Result<(usize, Option<String>)
     Ok((run.steps.len(), None))
 }
 
-async fn make(client: &Client, vip: Vip, step: &Step) -> Result<(), Error> {
+async fn apply_step(client: &Client, vip: Vip, step: &Step) -> Result<(), Error> {
     match *step {
         Step::CreateVip { encap, src_ip_sticky, table_length } => {
             let call = LbAddDelVipV2::add(vip, wire_encap(encap), table_length, src_ip_sticky);
@@ -201,13 +201,15 @@ async fn make(client: &Client, vip: Vip, step: &Step) -> Result<(), Error> {
             let call = LbAsSetWeight { vip, address: server, weight: to, is_flush: flush };
             client.request(&call).await.map(drop)
         }
-        Step::RemoveAs { server } => gone(client.request(&LbAddDelAsV2::delete(vip, server, true)).await),
-        Step::RemoveVip => gone(client.request(&LbAddDelVipV2::delete(vip)).await),
+        Step::RemoveAs { server } => {
+            ignore_missing(client.request(&LbAddDelAsV2::delete(vip, server, true)).await)
+        }
+        Step::RemoveVip => ignore_missing(client.request(&LbAddDelVipV2::delete(vip)).await),
     }
 }
 
 /// Treats NO_SUCH_ENTRY as success of a removal. VPP returns it for some VIPs that it has just removed.
-fn gone<T>(result: Result<T, Error>) -> Result<(), Error> {
+fn ignore_missing<T>(result: Result<T, Error>) -> Result<(), Error> {
     match result {
         Err(Error::Refused { retval: NO_SUCH_ENTRY, .. }) => Ok(()),
         other => other.map(drop),
@@ -215,7 +217,7 @@ fn gone<T>(result: Result<T, Error>) -> Result<(), Error> {
 }
 
 /// Separates a refusal, which concerns one VIP, from the loss of VPP, which ends the session.
-fn refusal(result: Result<(), Error>) -> Result<Option<String>, Error> {
+fn split_refusal(result: Result<(), Error>) -> Result<Option<String>, Error> {
     match result {
         Ok(()) => Ok(None),
         Err(error @ (Error::Refused { .. } | Error::Hazard { .. })) => Ok(Some(error.to_string())),

@@ -32,10 +32,10 @@ use traffic::TrafficReader;
 /// Client name shown in VPP.
 pub const CLIENT_NAME: &str = "vpp-maglev";
 /// Interval of pings.
-const PING_PERIOD: Duration = Duration::from_secs(1);
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum time to receive VPP's stats segment.
-const STATS_LIMIT: Duration = Duration::from_secs(3);
+const STATS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Command to VPP.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl<R: ConnectVpp> VppLink<R> {
                 Err(error) => self.log_failure(&mut retry, &error).await,
             }
             let pause = sleep(retry.pause());
-            self.refuse_until(pause).await;
+            self.discard_until(pause).await;
         }
     }
 
@@ -119,7 +119,7 @@ impl<R: ConnectVpp> VppLink<R> {
     }
 
     /// Discards commands while VPP is away.
-    async fn refuse_until(&mut self, end: impl Future<Output = ()>) {
+    async fn discard_until(&mut self, end: impl Future<Output = ()>) {
         let mut end = std::pin::pin!(end);
         loop {
             tokio::select! {
@@ -155,10 +155,10 @@ impl<R: ConnectVpp> VppLink<R> {
     /// Serves the connection; returns `Ok` once the driver has ended.
     async fn serve(&mut self, client: &Client, info: VppInfo) -> Result<(), Error> {
         let mut work: FuturesUnordered<PendingCall> = FuturesUnordered::new();
-        let mut pings = interval(PING_PERIOD);
+        let mut pings = interval(PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Commands for an earlier session are void; the first one of this session is to read everything.
-        let mut begun = false;
+        let mut all_read = false;
         if self.inputs.send(vec![Input::VppUp(info)]).await.is_err() {
             return Ok(());
         }
@@ -181,8 +181,8 @@ impl<R: ConnectVpp> VppLink<R> {
                 }
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Ok(()) };
-                    begun |= matches!(command, VppCommand::Do(Output::ReadAll, _));
-                    if begun {
+                    all_read |= matches!(command, VppCommand::Do(Output::ReadAll, _));
+                    if all_read {
                         work.push(calls::start(client, command, &self.metrics));
                     }
                 }
@@ -202,7 +202,7 @@ async fn boot_time(path: PathBuf) -> Option<WallTime> {
     if path.as_os_str().is_empty() {
         return None;
     }
-    let read = move || Segment::open(&path, STATS_LIMIT)?.read(|now| now.scalar(BOOT_TIME));
+    let read = move || Segment::open(&path, STATS_TIMEOUT)?.read(|now| now.scalar(BOOT_TIME));
     match tokio::task::spawn_blocking(read).await {
         Ok(Ok(seconds)) => seconds.map(|seconds| WallTime(seconds.saturating_mul(1_000_000_000))),
         Ok(Err(error)) => {

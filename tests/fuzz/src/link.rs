@@ -68,12 +68,12 @@ fn run_prober(input: &[u8]) {
 /// The same, with a moment between two of them.
 fn run_controller(input: &[u8]) {
     let mut world = World::new(good(CONFIG), Arc::default());
-    let mut hearing = InboundProtocol::default();
+    let mut inbound = InboundProtocol::default();
     let kept = world.state.overrides().clone();
     for part in Scraps(input).parts() {
         let Some(message) = message::<ToController>(part) else { break };
         let mut inputs = Vec::new();
-        if hearing.take(message, &mut inputs).is_err() {
+        if inbound.take(message, &mut inputs).is_err() {
             break;
         }
         for input in inputs {
@@ -199,10 +199,10 @@ mod tests {
         }
         assert_eq!(sets, [(5, Vec::new()), (0, Vec::new())]);
         for seed in answers() {
-            let mut hearing = InboundProtocol::default();
+            let mut inbound = InboundProtocol::default();
             for part in Scraps(&seed).parts() {
                 let message = message::<ToController>(part).expect("a message");
-                hearing.take(message, &mut Vec::new()).expect("in turn");
+                inbound.take(message, &mut Vec::new()).expect("in turn");
             }
         }
     }

@@ -17,7 +17,7 @@ fn run(input: &[u8]) {
     assert!(names.iter().map(String::len).sum::<usize>() <= input.len());
     let mut input = Scraps(input);
     let (certificate, key, bundle) = (input.part(), input.part(), input.part());
-    if let Err(faults) = tls::of_pem(certificate, key, (!bundle.is_empty()).then_some(bundle)) {
+    if let Err(faults) = tls::from_pem(certificate, key, (!bundle.is_empty()).then_some(bundle)) {
         assert!(!faults.is_empty());
     }
     let mut configs = TlsConfigs::new([]);

@@ -8,7 +8,7 @@ const BACKENDS: usize = 10_000;
 const TIMES: u32 = 20;
 
 /// Returns the CPU time of this thread.
-fn spent() -> Duration {
+fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
@@ -41,14 +41,14 @@ fn ten_thousand_backends() {
     view.frontends = vec![web];
     for format in [ExpositionFormat::Text, ExpositionFormat::OpenMetrics] {
         let text = metrics.render(&view, None, format);
-        let began = spent();
+        let began = cpu_time();
         for _ in 0..TIMES {
             assert_eq!(metrics.render(&view, None, format).len(), text.len());
         }
-        let rendering = (spent() - began) / TIMES;
-        let began = spent();
-        let packed = http::pack(&text).unwrap();
-        let packing = spent() - began;
+        let rendering = (cpu_time() - began) / TIMES;
+        let began = cpu_time();
+        let packed = http::compress(&text).unwrap();
+        let packing = cpu_time() - began;
         println!(
             "{format:?}: {} lines of {} bytes in {rendering:?}, packed into {} in {packing:?}",
             text.lines().count(),

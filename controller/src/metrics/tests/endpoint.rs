@@ -11,7 +11,7 @@ use super::*;
 use crate::listen::bind_unix;
 
 /// Returns the headers and the body of the response to a request.
-async fn asked(request: &str) -> (String, Vec<u8>) {
+async fn response_to(request: &str) -> (String, Vec<u8>) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("metrics.sock");
     let listener = bind_unix(&path).unwrap();
@@ -21,14 +21,14 @@ async fn asked(request: &str) -> (String, Vec<u8>) {
     let server = tokio::spawn(serve(vec![listener], fixture::owner(fixture::view()), metrics, shutdown));
     let mut client = UnixStream::connect(&path).await.unwrap();
     client.write_all(format!("{request}\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
+    let mut respond = Vec::new();
     // The server may close the connection before it has read the whole request.
-    let _ = client.read_to_end(&mut answer).await;
+    let _ = client.read_to_end(&mut respond).await;
     drop(stop);
     server.await.unwrap();
-    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
-    let body = answer.split_off(end + 4);
-    (String::from_utf8(answer).unwrap(), body)
+    let end = respond.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+    let body = respond.split_off(end + 4);
+    (String::from_utf8(respond).unwrap(), body)
 }
 
 fn text(body: &[u8]) -> &str {
@@ -37,24 +37,24 @@ fn text(body: &[u8]) -> &str {
 
 #[tokio::test]
 async fn get_and_head_succeed() {
-    let (head, body) = asked("GET /metrics HTTP/1.1").await;
+    let (head, body) = response_to("GET /metrics HTTP/1.1").await;
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{head}");
     assert!(head.contains("vary: accept, accept-encoding\r\n"), "{head}");
     assert!(text(&body).contains("\nmaglev_vpp_connected 1\n"));
 
-    let (head, body) = asked("HEAD /metrics HTTP/1.1").await;
+    let (head, body) = response_to("HEAD /metrics HTTP/1.1").await;
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body.is_empty(), "{head}");
 }
 
 #[tokio::test]
 async fn open_metrics_and_gzip_are_negotiated() {
     let (head, body) =
-        asked("GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text; version=1.0.0").await;
+        response_to("GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text; version=1.0.0").await;
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"));
     assert!(text(&body).ends_with("\n# EOF\n"));
 
-    let (head, body) = asked("GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip").await;
+    let (head, body) = response_to("GET /metrics HTTP/1.1\r\nAccept-Encoding: gzip").await;
     assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
     assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{head}");
     let mut unpacked = String::new();
@@ -64,17 +64,17 @@ async fn open_metrics_and_gzip_are_negotiated() {
 
 #[tokio::test]
 async fn other_paths_point_to_metrics() {
-    let (head, body) = asked("GET / HTTP/1.1").await;
+    let (head, body) = response_to("GET / HTTP/1.1").await;
     assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"), "{head}");
     assert_eq!(text(&body), "the metrics are at /metrics\n");
 
-    let (head, _) = asked("POST /metrics HTTP/1.1").await;
+    let (head, _) = response_to("POST /metrics HTTP/1.1").await;
     assert!(head.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{head}");
     assert!(head.contains("allow: GET, HEAD\r\n"));
 }
 
 #[tokio::test]
 async fn large_request_is_refused() {
-    let (head, _) = asked(&format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(64 * 1024))).await;
+    let (head, _) = response_to(&format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(64 * 1024))).await;
     assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
 }

@@ -68,7 +68,7 @@ impl Place {
     }
 
     /// Returns the contents of the only file whose name begins with `overrides.json.LABEL-`.
-    fn aside(&self, label: &str) -> Vec<u8> {
+    fn quarantine(&self, label: &str) -> Vec<u8> {
         let names = self.names();
         let found: Vec<_> =
             names.iter().filter(|name| name.starts_with(&format!("{NAME}.{label}-"))).collect();
@@ -177,7 +177,7 @@ fn newer_file_stays_until_next_write() {
     assert!(overrides.is_empty());
     assert_eq!((place.names(), fs::read(place.file()).unwrap()), (vec![NAME.into()], later.to_vec()));
     store.save(&some()).unwrap();
-    assert_eq!((place.persisted(), place.aside("version-2")), (some(), later.to_vec()));
+    assert_eq!((place.persisted(), place.quarantine("version-2")), (some(), later.to_vec()));
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn quarantine_never_overwrites() {
     let first = place.names();
     // The second one has the same or the next second in its name.
     fs::write(place.file(), "garbage too").unwrap();
-    store.aside = Some(Quarantine::Corrupt);
+    store.quarantine = Some(Quarantine::Corrupt);
     store.move_aside().unwrap();
     assert_eq!(place.names().len(), 2, "{first:?} {:?}", place.names());
     assert_eq!(fs::read_to_string(place.0.path().join(&first[0])).unwrap(), "garbage");

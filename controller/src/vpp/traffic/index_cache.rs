@@ -69,7 +69,7 @@ struct RefreshCursor {
 }
 
 /// Longest pause before a listing is retried.
-const LONGEST: Duration = Duration::from_secs(3600);
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Backoff of listings that VPP refused. Each attempt may block VPP for as long as a call, so the pause doubles.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,13 +79,13 @@ struct ListingBackoff {
 }
 
 impl ListingBackoff {
-    fn is_over(&self, now: Instant) -> bool {
+    fn may_retry(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| until <= now)
     }
 
     /// Records a failure; `first` is the first pause.
     fn fail(&mut self, now: Instant, first: Duration) {
-        let pause = first.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        let pause = first.saturating_mul(1 << self.failures.min(16)).min(MAX_PAUSE);
         self.failures += 1;
         self.until = Some(now + pause);
     }
@@ -96,7 +96,7 @@ impl ListingBackoff {
 struct RouteIndex {
     index: u32,
     /// True if the address is on one of VPP's own interfaces.
-    own: bool,
+    is_local: bool,
 }
 
 impl IndexCache {
@@ -117,8 +117,8 @@ impl IndexCache {
 
     /// Returns the VIPs of VPP whose address is also on one of its interfaces.
     pub fn conflicting(&self, actual: &ActualState) -> BTreeSet<VipKey> {
-        let own = |vip: &&VipKey| self.route_of(vip).is_some_and(|route| route.own);
-        actual.vips.keys().filter(own).copied().collect()
+        let is_local = |vip: &&VipKey| self.route_of(vip).is_some_and(|route| route.is_local);
+        actual.vips.keys().filter(is_local).copied().collect()
     }
 
     /// Applies the pending changes. Returns true if there were any.
@@ -176,10 +176,10 @@ impl IndexCache {
     /// VPP is lost.
     pub async fn resolve_routes(&mut self, client: &Client, actual: &ActualState) -> Result<(), Error> {
         let prefixes: BTreeSet<Prefix> = actual.vips.keys().map(|vip| name(vip).prefix).collect();
-        let own = |route: &Option<RouteIndex>| route.is_some_and(|route| route.own);
-        self.routes.retain(|prefix, route| prefixes.contains(prefix) && !own(route));
+        let is_local = |route: &Option<RouteIndex>| route.is_some_and(|route| route.is_local);
+        self.routes.retain(|prefix, route| prefixes.contains(prefix) && !is_local(route));
         let unknown = prefixes.into_iter().filter(|prefix| !self.routes.contains_key(prefix));
-        let routes = look_up(client, unknown.collect()).await?;
+        let routes = look_up_routes(client, unknown.collect()).await?;
         self.routes.extend(routes);
         Ok(())
     }
@@ -200,11 +200,11 @@ impl IndexCache {
         self.vips.retain(|vip, _| actual.vips.contains_key(vip));
         self.servers.retain(|server, _| servers.contains(server));
         let unlisted = actual.vips.keys().any(|vip| !self.vips.contains_key(vip));
-        if unlisted && self.backoff.is_over(Instant::now()) {
+        if unlisted && self.backoff.may_retry(Instant::now()) {
             self.read_listing(client, actual, pause).await?;
         }
         let unknown = servers.into_iter().filter(|server| !self.servers.contains_key(server));
-        let found = look_up(client, unknown.copied().map(Prefix::host).collect()).await?;
+        let found = look_up_routes(client, unknown.copied().map(Prefix::host).collect()).await?;
         self.servers.extend(found.into_iter().map(|(p, route)| (p.address, route.map(|r| r.index))));
         Ok(())
     }
@@ -245,15 +245,15 @@ impl IndexCache {
     }
 }
 
-async fn look_up(
+async fn look_up_routes(
     client: &Client,
     prefixes: BTreeSet<Prefix>,
 ) -> Result<Vec<(Prefix, Option<RouteIndex>)>, Error> {
     let asked = stream::iter(prefixes).map(|prefix| async move {
         match client.request(&IpRouteLookupV2::exact(prefix)).await {
             Ok(reply) => {
-                let own = reply.source == SOURCE_INTERFACE;
-                Ok((prefix, Some(RouteIndex { index: reply.stats_index, own })))
+                let is_local = reply.source == SOURCE_INTERFACE;
+                Ok((prefix, Some(RouteIndex { index: reply.stats_index, is_local })))
             }
             Err(Error::Refused { .. }) => Ok((prefix, None)),
             Err(lost) => Err(lost),
@@ -302,11 +302,11 @@ mod tests {
     fn refused_listing_backs_off() {
         let now = Instant::now();
         let (mut backoff, first) = (ListingBackoff::default(), Duration::from_secs(30));
-        assert!(backoff.is_over(now));
+        assert!(backoff.may_retry(now));
         for pause in [30, 60, 120, 240, 480, 960, 1920, 3600, 3600].map(Duration::from_secs) {
             backoff.fail(now, first);
-            assert!(!backoff.is_over(now + pause - Duration::from_nanos(1)), "{pause:?}");
-            assert!(backoff.is_over(now + pause), "{pause:?}");
+            assert!(!backoff.may_retry(now + pause - Duration::from_nanos(1)), "{pause:?}");
+            assert!(backoff.may_retry(now + pause), "{pause:?}");
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
-use super::STATS_LIMIT;
+use super::STATS_TIMEOUT;
 use crate::handle::StateReader;
 use crate::published::{TrafficCounters, VipCounters, VipPackets};
 use crate::retry::RetryState;
@@ -32,7 +32,7 @@ use index_cache::IndexCache;
 pub use index_cache::IndexChange;
 
 /// Interval of reads.
-const PERIOD: Duration = Duration::from_secs(5);
+const READ_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reader of the counters of one connected VPP.
 pub struct TrafficReader {
@@ -67,7 +67,7 @@ impl TrafficReader {
         let counters = self.counters.clone();
         let _clear = ClearOnDrop(&counters);
         let (mut index_cache, mut shadowed) = (IndexCache::default(), BTreeSet::new());
-        let mut ticks = interval(PERIOD);
+        let mut ticks = interval(READ_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -77,7 +77,7 @@ impl TrafficReader {
             drop(snapshot);
             let Some(actual) = &actual else { continue };
             index_cache.apply_changes(&mut self.changes, actual);
-            index_cache.expire(PERIOD, sync_interval);
+            index_cache.expire(READ_INTERVAL, sync_interval);
             index_cache.resolve_routes(&self.client, actual).await?;
             let found = index_cache.conflicting(actual);
             if found != shadowed {
@@ -162,7 +162,7 @@ fn read(
 ) -> Result<(Segment, TrafficCounters), stats::Error> {
     let mut segment = match segment {
         Some(segment) => segment,
-        None => Segment::open(path, STATS_LIMIT)?,
+        None => Segment::open(path, STATS_TIMEOUT)?,
     };
     let at = SystemTime::now();
     let (vips, servers) = segment.read(|now| Ok((vips(now, wanted)?, servers(now, wanted)?)))?;
@@ -170,9 +170,9 @@ fn read(
 }
 
 fn vips(now: &Snapshot<'_>, wanted: &CounterIndexes) -> Result<BTreeMap<VipKey, VipCounters>, stats::Error> {
-    let indexes: BTreeSet<u32> = wanted.vips.iter().filter_map(|(_, index, _)| *index).collect();
+    let vip_indexes: BTreeSet<u32> = wanted.vips.iter().filter_map(|(_, index, _)| *index).collect();
     let routes: BTreeSet<u32> = wanted.vips.iter().filter_map(|(_, _, route)| *route).collect();
-    let kind = |name| now.simple(name, &indexes);
+    let kind = |name| now.simple(name, &vip_indexes);
     let (next, first) = (kind(NEXT_PACKETS)?, kind(FIRST_PACKETS)?);
     let (untracked, no_server) = (kind(UNTRACKED_PACKETS)?, kind(NO_SERVER_PACKETS)?);
     let routes = now.combined(ROUTE_TO, &routes)?.unwrap_or_default();
@@ -193,8 +193,8 @@ fn vips(now: &Snapshot<'_>, wanted: &CounterIndexes) -> Result<BTreeMap<VipKey, 
 }
 
 fn servers(now: &Snapshot<'_>, wanted: &CounterIndexes) -> Result<BTreeMap<IpAddr, Traffic>, stats::Error> {
-    let indexes = wanted.servers.iter().map(|(_, index)| *index).collect();
-    let routes = now.combined(ROUTE_VIA, &indexes)?.unwrap_or_default();
+    let server_indexes = wanted.servers.iter().map(|(_, index)| *index).collect();
+    let routes = now.combined(ROUTE_VIA, &server_indexes)?.unwrap_or_default();
     let traffic = |(server, index): &(IpAddr, u32)| Some((*server, *routes.get(index)?));
     Ok(wanted.servers.iter().filter_map(traffic).collect())
 }
