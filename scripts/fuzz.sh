@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Explores the decoders with libFuzzer, each for as long, and ends with a table of what that came to.
+# Explores the fuzz targets with libFuzzer, each for MINUTES, and prints a table of the results.
 #
 #   scripts/fuzz.sh MINUTES [TARGET...]
-#   scripts/fuzz.sh minimise [TARGET...]   keeps in tests/fuzz/corpus, of what is short, what adds to the coverage
+#   scripts/fuzz.sh minimise [TARGET...]   reduces tests/fuzz/corpus to the short inputs that add coverage
 #
-# What it learns stays in target/fuzz/corpus, and the next run goes on from there. What breaks a target is put in
-# target/fuzz/found, and the run fails.
+# The corpus in target/fuzz/corpus grows from run to run. An input that fails a target is written to target/fuzz/found, and
+# the run fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,8 +15,8 @@ kept=tests/fuzz/corpus learned=target/fuzz/corpus found=target/fuzz/found seeds=
 triple=$(rustc -vV | sed -n 's/^host: //p')
 fuzz=target/fuzz/$triple/fuzz/fuzz
 
-# The compiler's own instrumentation, for which it needs no leave: LLVM's pass, and what libFuzzer reads of it. With
-# --target, build scripts and derive macros go without.
+# The stable compiler's instrumentation: LLVM's pass, with the parts that libFuzzer reads. With --target, build scripts and
+# derive macros stay uninstrumented.
 build() {
 	local coverage=-Cllvm-args=-sanitizer-coverage
 	local flags="$coverage-level=4 $coverage-inline-8bit-counters $coverage-pc-table $coverage-trace-compares"
@@ -25,7 +25,7 @@ build() {
 		--target "$triple" --target-dir target/fuzz
 }
 
-# The names and longest inputs of all targets, from where they are declared.
+# Prints the names and maximum input sizes of all targets.
 list_targets() {
 	cargo run --quiet --locked --package maglev-fuzz --bin targets
 }
@@ -57,7 +57,7 @@ explore() { # TARGET LONGEST
 	[[ $status == ok ]]
 }
 
-# The lines that tell of progress, and what is wrong.
+# Filters progress and failures.
 show() {
 	grep --line-buffered -E '#[0-9]+.*(INITED|pulse|DONE)|panicked|ERROR|SUMMARY|artifact' || true
 }
@@ -67,11 +67,11 @@ minimise() { # TARGET
 	prepare "$1"
 	rm -rf "$small"
 	mkdir -p "$small"
-	# It writes the seeds, which are not to be kept twice.
+	# It writes the seeds. They are in the code already, so the corpus must not contain them.
 	run "$1" 1 -runs=0 &>/dev/null
 	run "$1" 1024 -use_counters=0 -set_cover_merge=1 "$small" "$seeds/$1" "$kept/$1" "$learned/$1" &>/dev/null
 	find "$kept/$1" -type f ! -name 'found-*' -delete
-	# Of the messages between the two processes the seeds are enough: files would be of one version.
+	# Files with messages between the two processes would be of one protocol version. Their seeds suffice.
 	if [[ $1 != to-* ]]; then
 		cp -t "$kept/$1" "$small"/*
 	fi

@@ -1,4 +1,4 @@
-//! The two files: what operators write, and what `maglevd` has written down.
+//! The two files: the operators' configuration, and the overrides that `maglevd` writes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,28 +8,33 @@ use maglev_core::state::Input;
 use maglevd::config::parse;
 use maglevd::overrides::file;
 
-use crate::Target;
-use crate::world::{LIMITS, World, received, within_limits};
+use crate::FuzzTarget;
+use crate::system::{LIMITS, TestSystem, received, within_limits};
 
-/// What aliases make of a file is the largest part of it: some 50 bytes for each that it may weigh.
-pub const CONFIG: Target = Target { name: "config", longest: 64 << 10, memory: 96 << 20, seeds, run };
+/// Aliases dominate the memory: some 50 bytes for each byte of expanded weight.
+pub const CONFIG: FuzzTarget = FuzzTarget { name: "config", longest: 64 << 10, memory: 96 << 20, seeds, run };
 
-pub const OVERRIDES: Target =
-    Target { name: "overrides", longest: 64 << 10, memory: 4 << 20, seeds: kept, run: run_overrides };
+pub const OVERRIDES: FuzzTarget = FuzzTarget {
+    name: "overrides",
+    longest: 64 << 10,
+    memory: 4 << 20,
+    seeds: override_seeds,
+    run: run_overrides,
+};
 
-/// A configuration of ours.
+/// Returns a valid configuration.
 ///
 /// # Panics
-/// It is not good.
+/// It is invalid.
 pub fn good(text: &[u8]) -> Arc<Config> {
     let file = parse(text).expect("a good configuration");
     Arc::new(check(&file, &mut |_| Err("none".to_owned())).expect("a good configuration"))
 }
 
-/// Shaped like a certificate, as far as `maglevd` looks.
+/// A text with the outline of a certificate, as far as `maglevd` looks.
 const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
-/// A file that is understood is one that everything behind it can live with.
+/// An accepted file must work in everything behind the parser.
 fn run(input: &[u8]) {
     let file = match parse(input) {
         Ok(file) => file,
@@ -46,29 +51,29 @@ fn run(input: &[u8]) {
             return;
         }
     };
-    let mut world = World::new(Arc::clone(&config), Arc::default());
-    world.take(Input::ProberUp);
-    let checks = world.checks.take().expect("the prober is told what to probe");
+    let mut system = TestSystem::new(Arc::clone(&config), Arc::default());
+    system.take(Input::ProberUp);
+    let checks = system.checks.take().expect("the prober is told what to probe");
     let set = received(&checks);
     within_limits(&set, LIMITS);
     for (id, why) in &set.rejected {
-        world.take(Input::CheckRejected(*id, why.to_string()));
+        system.take(Input::CheckRejected(*id, why.to_string()));
     }
-    world.take(Input::Committed(checks.generation));
+    system.take(Input::Committed(checks.generation));
     for _ in 0..3 {
-        world.wait(Duration::from_secs(60));
+        system.wait(Duration::from_secs(60));
     }
-    world.take(Input::Reload(config));
-    world.look();
+    system.take(Input::Reload(config));
+    system.look();
 }
 
-/// What is read is written so that it is read as the same.
+/// Overrides that decode must encode and decode to the same value.
 fn run_overrides(input: &[u8]) {
     let Ok(overrides) = file::parse(input) else { return };
     let again = file::parse(file::render(&overrides).as_bytes()).expect("what was written is read");
     assert_eq!(again, overrides);
     let config = good(include_bytes!("../../../docs/examples/maglev.yaml"));
-    World::new(config, Arc::new(overrides)).look();
+    TestSystem::new(config, Arc::new(overrides)).look();
 }
 
 fn seeds() -> Vec<Vec<u8>> {
@@ -82,7 +87,7 @@ fn seeds() -> Vec<Vec<u8>> {
     examples.map(<[u8]>::to_vec).to_vec()
 }
 
-fn kept() -> Vec<Vec<u8>> {
+fn override_seeds() -> Vec<Vec<u8>> {
     let text = r#"{
 "version": 1,
 "overrides": [
@@ -100,14 +105,14 @@ fn kept() -> Vec<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// What does not get there explores nothing.
+    /// Seeds that the parser rejects explore nothing.
     #[test]
-    fn the_seeds_are_good() {
+    fn seeds_are_accepted() {
         for seed in seeds() {
             let file = parse(&seed).expect("of the right shape");
             assert_eq!(check(&file, &mut |_| Ok(PEM.to_vec())).map(drop), Ok(()));
         }
-        for seed in kept() {
+        for seed in override_seeds() {
             assert_eq!(file::parse(&seed).expect("read").len(), 4);
         }
     }

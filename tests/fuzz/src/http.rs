@@ -1,4 +1,4 @@
-//! What backends answer to probes over HTTP. However the bytes are split on their way, the verdict is the same.
+//! HTTP responses of backends. The verdict does not depend on how the bytes are split.
 
 use std::num::NonZeroU32;
 
@@ -7,19 +7,19 @@ use maglevd_prober::probe::body::{BodyDecoder, BodyFraming};
 use maglevd_prober::probe::http::{HttpRequest, HttpResponse, MAX_BODY, MAX_HEAD, Reuse};
 use maglevd_prober::verdict::Verdict;
 
-use crate::Target;
-use crate::scraps::{Scraps, of_parts, pieces};
+use crate::FuzzTarget;
+use crate::input_parts::{InputParts, of_parts, pieces};
 
-/// Twice what is kept, as a vector grows, three times over, and some for the regular expression.
-pub const HTTP: Target =
-    Target { name: "http", longest: 96 << 10, memory: 6 * (MAX_HEAD + MAX_BODY) + (1 << 20), seeds, run };
+/// Twice the kept bytes, because a vector doubles as it grows, three times, and some for the regular expression.
+pub const HTTP: FuzzTarget =
+    FuzzTarget { name: "http", longest: 96 << 10, memory: 6 * (MAX_HEAD + MAX_BODY) + (1 << 20), seeds, run };
 
-pub const BODY: Target =
-    Target { name: "http-body", longest: 8 << 10, memory: 256 << 10, seeds: body_seeds, run: run_body };
+pub const BODY: FuzzTarget =
+    FuzzTarget { name: "http-body", longest: 8 << 10, memory: 256 << 10, seeds: body_seeds, run: run_body };
 
-/// The options; where the answer is cut; the answer.
+/// Input: the options; the cuts of the response; the response.
 fn run(input: &[u8]) {
-    let mut input = Scraps(input);
+    let mut input = InputParts(input);
     let options = input.byte();
     let cuts = input.part();
     let answer = input.0;
@@ -37,13 +37,13 @@ fn run(input: &[u8]) {
     let whole = verdict(&request, [answer]);
     let cut = verdict(&request, pieces(answer, cuts));
     assert_eq!(whole, cut, "in pieces");
-    // A large answer in single bytes is the work of a second.
+    // A large response in single bytes would take a second.
     if answer.len() <= 4096 {
         assert_eq!(whole, verdict(&request, answer.chunks(1)), "byte by byte");
     }
 }
 
-/// The verdict, and what is to be expected behind it on a connection that is kept.
+/// Returns the verdict, and the state of a kept connection.
 fn verdict<'a>(
     request: &HttpRequest,
     pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -62,10 +62,10 @@ fn verdict<'a>(
     (verdict.or(last).expect("one of them"), rest)
 }
 
-/// How the body is delimited; where it is cut; the body.
+/// Input: the framing of the body; the cuts; the body.
 fn run_body(input: &[u8]) {
     const WANTED: usize = 1000;
-    let mut input = Scraps(input);
+    let mut input = InputParts(input);
     let framing = match input.byte() {
         0 => BodyFraming::UntilClose,
         1 => BodyFraming::Chunked,
@@ -107,7 +107,7 @@ fn seeds() -> Vec<Vec<u8>> {
 fn body_seeds() -> Vec<Vec<u8>> {
     let bodies: [(u8, &[u8]); 4] = [
         (0, b"until the end"),
-        (1, b"5\r\nhello\r\n7;x=y\r\n, world\r\n0\r\n\r\n"),
+        (1, b"5\r\nhello\r\n7;x=y\r\n, system\r\n0\r\n\r\n"),
         (1, b"A\n0123456789\nfffffffff"),
         (5, b"0123456789"),
     ];

@@ -1,13 +1,13 @@
-//! What raw sockets receive.
+//! Packets from raw sockets.
 
 use maglevd_prober::probe::echo::{
     EchoHeader, IcmpPacket, QuotedPacket, parse_v4, parse_v6, request_v4, request_v6,
 };
 use maglevd_prober::probe::segment;
 
-use crate::Target;
+use crate::FuzzTarget;
 
-pub const ICMP: Target = Target { name: "icmp", longest: 1500, memory: 0, seeds, run };
+pub const ICMP: FuzzTarget = FuzzTarget { name: "icmp", longest: 1500, memory: 0, seeds, run };
 
 fn run(input: &[u8]) {
     for (parse, v4) in [(parse_v4 as fn(&[u8]) -> Option<IcmpPacket>, true), (parse_v6, false)] {
@@ -16,13 +16,13 @@ fn run(input: &[u8]) {
             assert!(!what.is_empty());
             assert_eq!(target.is_ipv4(), v4, "an error is about a target of its own family");
         }
-        let about = about(packet);
+        let about = quoted_packet(packet);
         if let QuotedPacket::Echo(echo) = about {
-            quoted(input, echo);
+            assert_quoted_payload(input, echo);
         }
-        // What is cut short is read as the same, or as less.
+        // A truncated packet must decode to the same, or to less.
         for cut in (0..input.len()).filter_map(|end| parse(&input[..end])) {
-            match (self::about(cut), about) {
+            match (self::quoted_packet(cut), about) {
                 (QuotedPacket::Echo(cut), QuotedPacket::Echo(echo)) => {
                     assert_eq!((cut.ident, cut.seq), (echo.ident, echo.seq));
                     assert!(cut.payload.is_none() || cut.payload == echo.payload);
@@ -33,22 +33,22 @@ fn run(input: &[u8]) {
     }
     for parse in [segment::parse_v4, segment::parse_v6] {
         let Some((syn, answer)) = parse(input) else { continue };
-        // Ports and numbers stand in the packet as they are told, the ports the other way round.
+        // Ports and sequence numbers are in the packet as decoded. Quoted ports are swapped.
         let ports = (u32::from(syn.to) << 16 | u32::from(syn.from)).to_be_bytes();
         assert!(input.windows(4).any(|window| *window == ports), "{syn:?} {answer:?}");
     }
 }
 
-/// The packet of ours that a packet is about.
-fn about(packet: IcmpPacket) -> QuotedPacket {
+/// Returns the probe packet that an ICMP packet quotes.
+fn quoted_packet(packet: IcmpPacket) -> QuotedPacket {
     match packet {
         IcmpPacket::Reply(echo) => QuotedPacket::Echo(echo),
         IcmpPacket::Error { quoted, .. } => quoted,
     }
 }
 
-/// A payload is taken from the packet as we would have written it.
-fn quoted(input: &[u8], echo: EchoHeader) {
+/// A quoted payload must equal the payload that we would send.
+fn assert_quoted_payload(input: &[u8], echo: EchoHeader) {
     let Some(payload) = echo.payload else { return };
     for request in [request_v4(echo.ident, payload), request_v6(echo.ident, payload)] {
         assert!(input.windows(24).any(|window| *window == request[8..]));

@@ -1,8 +1,8 @@
-//! Every decoder of vpp-maglev, as functions of bytes alone. Each asserts more than that it returns: what was read is
-//! written and read again, what comes in pieces is read as what comes at once, what one side lets through the other takes,
-//! and nothing takes more memory than it may.
+//! Fuzz targets: every decoder of vpp-maglev, as a function of bytes. Each target asserts more than a return: decoded values
+//! encode and decode to the same value, split input decodes as whole input, one side accepts what the other side sends, and
+//! memory stays bounded.
 //!
-//! `tests/replay.rs` feeds them what is in `corpus/` and in [`Target::seeds`]; `make fuzz` explores.
+//! `tests/replay.rs` runs them on `corpus/` and [`FuzzTarget::seeds`]. `make fuzz` explores.
 
 // A target fails by a panic, as a test does.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a target is a test of one input")]
@@ -10,37 +10,37 @@
 mod configuration;
 mod http;
 mod icmp;
+mod input_parts;
 mod link;
 mod operator;
 mod pem;
-mod scraps;
 mod session;
 mod stats;
+mod system;
 mod vpp;
-mod world;
 
 use peak_alloc::PeakAlloc;
 
-/// Counts, so that a target can be held to a bound.
+/// Measures memory, so that targets can have a bound.
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// A decoder.
+/// A fuzz target.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
-    /// Also the name of its folder in `corpus`.
+pub struct FuzzTarget {
+    /// Name, and directory in `corpus`.
     pub name: &'static str,
-    /// The longest input, in bytes.
+    /// Maximum size of an input, in bytes.
     pub longest: usize,
-    /// What one input may take at once, in bytes.
+    /// Maximum memory that one input may use at a time, in bytes.
     pub memory: usize,
-    /// Inputs that are good, to begin with.
+    /// Valid inputs to start from.
     pub seeds: fn() -> Vec<Vec<u8>>,
     run: fn(&[u8]),
 }
 
-/// All of them.
-pub const TARGETS: &[Target] = &[
+/// All targets.
+pub const TARGETS: &[FuzzTarget] = &[
     configuration::CONFIG,
     configuration::OVERRIDES,
     http::HTTP,
@@ -57,22 +57,22 @@ pub const TARGETS: &[Target] = &[
     vpp::LISTING,
 ];
 
-impl Target {
-    /// The target called `name`.
+impl FuzzTarget {
+    /// Returns the target `name`.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         TARGETS.iter().find(|target| target.name == name)
     }
 
-    /// Has it make what it keeps for all inputs, so that it is not counted to the first.
+    /// Initialises the caches of a target, so that the first input does not count them.
     pub fn warm_up(&self) {
         (self.run)(b"");
     }
 
-    /// Feeds it `input`.
+    /// Runs the target on `input`.
     ///
     /// # Panics
-    /// It does what it must not. To measure its memory, nothing else may run meanwhile.
+    /// An assertion fails. The memory is measured for the whole process, so nothing else may run.
     pub fn feed(&self, input: &[u8]) {
         MEMORY.reset_peak_usage();
         let before = MEMORY.current_usage();

@@ -1,4 +1,4 @@
-//! What the two processes say to each other, as each would hear it from one that has been taken over.
+//! Messages between the two processes, as each receives them from a compromised peer.
 
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -20,20 +20,25 @@ use maglevd_prober::set::{ProbeLimits, interval_allowed};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Target;
+use crate::FuzzTarget;
 use crate::configuration::good;
-use crate::scraps::{Scraps, of_parts};
-use crate::world::{World, within_limits};
+use crate::input_parts::{InputParts, of_parts};
+use crate::system::{TestSystem, within_limits};
 
-/// A message may hold 64 KiB, of which serde sets aside 1 MiB at most before it has read them.
-pub const TO_PROBER: Target =
-    Target { name: "to-prober", longest: 256 << 10, memory: 16 << 20, seeds: orders, run: run_prober };
+/// A message holds at most 64 KiB. serde reserves at most 1 MiB before it reads them.
+pub const TO_PROBER: FuzzTarget = FuzzTarget {
+    name: "to-prober",
+    longest: 256 << 10,
+    memory: 16 << 20,
+    seeds: controller_messages,
+    run: run_prober,
+};
 
-pub const TO_CONTROLLER: Target = Target {
+pub const TO_CONTROLLER: FuzzTarget = FuzzTarget {
     name: "to-controller",
     longest: 256 << 10,
     memory: 16 << 20,
-    seeds: answers,
+    seeds: prober_messages,
     run: run_controller,
 };
 
@@ -44,13 +49,13 @@ const CONFIG: &[u8] = b"maglev: { vpp: { lb: { ipv4-src-address: 192.0.2.254 } }
  frontends: { f: { address: 192.0.2.9, protocol: tcp, port: 80, pools: [
   { name: p, backends: { b1: , b2: } }, { name: q, backends: { b3: } } ] } } }";
 
-/// Messages, one after the other, until one of them ends the link.
+/// Input: messages in sequence, until one of them closes the link.
 fn run_prober(input: &[u8]) {
     let limits = ProbeLimits { max_checks: 8, max_rate: 100 };
     let mut protocol = protocol::InboundProtocol::new(limits);
     let mut configs = TlsConfigs::new([]);
-    for part in Scraps(input).parts() {
-        let Some(message) = message::<ToProber>(part) else { return };
+    for part in InputParts(input).parts() {
+        let Some(message) = decode_message::<ToProber>(part) else { return };
         match protocol.handle(message, &mut configs) {
             Ok(None) => {}
             Ok(Some(ControllerRequest::ApplySet(set))) => within_limits(&set, limits),
@@ -65,35 +70,35 @@ fn run_prober(input: &[u8]) {
     }
 }
 
-/// The same, with a moment between two of them.
+/// Input: messages in sequence, with a delay between two of them.
 fn run_controller(input: &[u8]) {
-    let mut world = World::new(good(CONFIG), Arc::default());
+    let mut system = TestSystem::new(good(CONFIG), Arc::default());
     let mut inbound = InboundProtocol::default();
-    let kept = world.state.overrides().clone();
-    for part in Scraps(input).parts() {
-        let Some(message) = message::<ToController>(part) else { break };
+    let kept = system.state.overrides().clone();
+    for part in InputParts(input).parts() {
+        let Some(message) = decode_message::<ToController>(part) else { break };
         let mut inputs = Vec::new();
         if inbound.take(message, &mut inputs).is_err() {
             break;
         }
         for input in inputs {
-            world.take(input);
+            system.take(input);
         }
-        world.wait(Duration::from_millis(300));
+        system.wait(Duration::from_millis(300));
     }
-    world.look();
-    assert_eq!(*world.state.overrides(), kept, "a prober is no operator");
+    system.look();
+    assert_eq!(*system.state.overrides(), kept, "a prober is no operator");
 }
 
-/// The message in `bytes`, if there is one, which is then read again as it is written.
-fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> Option<T> {
+/// Decodes a message, and asserts that it encodes to the same bytes.
+fn decode_message<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> Option<T> {
     let message = codec::decode::<T>(bytes).ok()?;
     let written = codec::encode(&message).expect("what fitted fits");
     assert_eq!(codec::decode::<T>(&written).expect("what was written is read"), message);
     Some(message)
 }
 
-fn orders() -> Vec<Vec<u8>> {
+fn controller_messages() -> Vec<Vec<u8>> {
     let tls = |verify| Some(TlsHandshake { server_name: "example.net".into(), verify });
     let http = HttpCheck {
         path: "/".into(),
@@ -131,10 +136,10 @@ fn orders() -> Vec<Vec<u8>> {
     set.push(ToProber::Commit { generation: 2 });
     set.push(ToProber::Heartbeat);
     let small = [set[0].clone(), ToProber::Heartbeat];
-    vec![encoded(&set), encoded(&small)]
+    vec![encode_all(&set), encode_all(&small)]
 }
 
-fn answers() -> Vec<Vec<u8>> {
+fn prober_messages() -> Vec<Vec<u8>> {
     let outcome = |id, seq, code, detail: &'static str| Outcome {
         check: CheckId(id),
         seq,
@@ -163,7 +168,7 @@ fn answers() -> Vec<Vec<u8>> {
         ToController::Outcomes(down),
         ToController::Heartbeat(ProberStats::default()),
     ];
-    // What a prober of ours never says.
+    // Messages that our prober never sends.
     let wild = OutcomeDetail::Text("\u{1b}[2J\n".repeat(100).into());
     let last = Outcome { detail: wild, ..outcome(2, 1, OutcomeCode::L4Con, "") };
     let rude = [
@@ -172,25 +177,25 @@ fn answers() -> Vec<Vec<u8>> {
         ToController::Rejected { id: CheckId(1), reason: RejectReason::Invalid("\r".repeat(5000)) },
         ToController::Outcomes(vec![last; 50]),
     ];
-    vec![encoded(&all), encoded(&rude), encoded(&[hello])]
+    vec![encode_all(&all), encode_all(&rude), encode_all(&[hello])]
 }
 
-fn encoded<T: Serialize>(messages: &[T]) -> Vec<u8> {
+fn encode_all<T: Serialize>(messages: &[T]) -> Vec<u8> {
     of_parts(messages.iter().map(|message| codec::encode(message).expect("a seed is small")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::LIMITS;
+    use crate::system::LIMITS;
 
-    /// What does not get there explores nothing.
+    /// Seeds that are rejected explore nothing.
     #[test]
-    fn the_seeds_are_understood_to_the_end() {
+    fn seeds_decode_completely() {
         let (mut protocol, mut configs) = (protocol::InboundProtocol::new(LIMITS), TlsConfigs::new([]));
         let mut sets = Vec::new();
-        for part in Scraps(&orders()[0]).parts() {
-            let message = message::<ToProber>(part).expect("a message");
+        for part in InputParts(&controller_messages()[0]).parts() {
+            let message = decode_message::<ToProber>(part).expect("a message");
             if let Some(ControllerRequest::ApplySet(set)) =
                 protocol.handle(message, &mut configs).expect("in turn")
             {
@@ -198,10 +203,10 @@ mod tests {
             }
         }
         assert_eq!(sets, [(5, Vec::new()), (0, Vec::new())]);
-        for seed in answers() {
+        for seed in prober_messages() {
             let mut inbound = InboundProtocol::default();
-            for part in Scraps(&seed).parts() {
-                let message = message::<ToController>(part).expect("a message");
+            for part in InputParts(&seed).parts() {
+                let message = decode_message::<ToController>(part).expect("a message");
                 inbound.take(message, &mut Vec::new()).expect("in turn");
             }
         }

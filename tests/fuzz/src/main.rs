@@ -1,4 +1,4 @@
-//! Explores one target, the one that `MAGLEV_FUZZ` names: libFuzzer has the command line, and `main`.
+//! Explores the target that `MAGLEV_FUZZ` names. libFuzzer owns the command line, and `main`.
 
 #![no_main]
 
@@ -6,13 +6,13 @@ use std::sync::OnceLock;
 use std::{env, fs};
 
 use libfuzzer_sys::fuzz_target;
-use maglev_fuzz::Target;
+use maglev_fuzz::FuzzTarget;
 
-static TARGET: OnceLock<&Target> = OnceLock::new();
+static TARGET: OnceLock<&FuzzTarget> = OnceLock::new();
 
 fuzz_target!(
     init: {
-        let target = env::var("MAGLEV_FUZZ").ok().and_then(|name| Target::named(&name));
+        let target = env::var("MAGLEV_FUZZ").ok().and_then(|name| FuzzTarget::named(&name));
         let target = *TARGET.get_or_init(|| target.expect("MAGLEV_FUZZ names a target"));
         target.warm_up();
         if let Some(folder) = env::var_os("MAGLEV_FUZZ_SEEDS") {

@@ -1,4 +1,4 @@
-//! What operators type, and what their programs send.
+//! Commands of operators, and requests of API clients.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use maglevc::command::{self, Walk};
 use maglevc::{line, time};
 use prost::Message;
 
-use crate::Target;
+use crate::FuzzTarget;
 
-pub const COMMAND: Target =
-    Target { name: "command", longest: 4096, memory: 16 << 20, seeds, run: run_command };
+pub const COMMAND: FuzzTarget =
+    FuzzTarget { name: "command", longest: 4096, memory: 16 << 20, seeds, run: run_command };
 
-pub const REQUEST: Target =
-    Target { name: "request", longest: 4096, memory: 4 << 20, seeds: request_seeds, run: run_request };
+pub const REQUEST: FuzzTarget =
+    FuzzTarget { name: "request", longest: 4096, memory: 4 << 20, seeds: request_seeds, run: run_request };
 
 fn run_command(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
@@ -32,11 +32,11 @@ fn run_command(input: &[u8]) {
         }
         assert!(split.open.is_none_or(|at| typed[at..].starts_with(['"', '\''])));
         let words: Vec<&str> = split.words.iter().map(|word| word.text.as_str()).collect();
-        understand(&words);
+        parse_words(&words);
     }
 }
 
-fn understand(words: &[&str]) {
+fn parse_words(words: &[&str]) {
     let mut walk = Walk::default();
     let walked = words.iter().position(|word| {
         let _ = walk.expected();
@@ -51,16 +51,16 @@ fn understand(words: &[&str]) {
     }
 }
 
-/// The kind of request, and the request.
+/// Input: the type of request, and the request.
 fn run_request(input: &[u8]) {
     let Some((kind, bytes)) = input.split_first() else { return };
     match kind % 6 {
-        0 => again::<v1::WatchEventsRequest>(bytes),
-        1 => again::<v1::SetFrontendPoolBackendWeightRequest>(bytes),
-        2 => again::<v1::DisableBackendRequest>(bytes),
-        3 => again::<v1::SyncLbStateRequest>(bytes),
-        4 => again::<v1::ExplainBackendRequest>(bytes),
-        _ => again::<v1::GetFrontendRequest>(bytes),
+        0 => assert_round_trip::<v1::WatchEventsRequest>(bytes),
+        1 => assert_round_trip::<v1::SetFrontendPoolBackendWeightRequest>(bytes),
+        2 => assert_round_trip::<v1::DisableBackendRequest>(bytes),
+        3 => assert_round_trip::<v1::SyncLbStateRequest>(bytes),
+        4 => assert_round_trip::<v1::ExplainBackendRequest>(bytes),
+        _ => assert_round_trip::<v1::GetFrontendRequest>(bytes),
     }
     if let Ok(v1::OverrideMetadata { reason, lifetime }) = v1::OverrideMetadata::decode(bytes) {
         let by =
@@ -73,7 +73,7 @@ fn run_request(input: &[u8]) {
     }
 }
 
-fn again<M: Message + Debug + Default + PartialEq>(bytes: &[u8]) {
+fn assert_round_trip<M: Message + Debug + Default + PartialEq>(bytes: &[u8]) {
     let Ok(message) = M::decode(bytes) else { return };
     assert_eq!(M::decode(message.encode_to_vec().as_slice()).expect("what was written is read"), message);
 }

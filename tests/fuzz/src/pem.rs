@@ -1,21 +1,21 @@
-//! Certificates: those that operators name, and those that clients show.
+//! Certificates of operators and of clients.
 
 use maglev_ipc::check::{MAX_BUNDLE, TlsHandshake, TlsVerify};
 use maglevd::access::peer;
 use maglevd::config::tls;
 use maglevd_prober::probe::tls::TlsConfigs;
 
-use crate::Target;
-use crate::scraps::{Scraps, of_parts};
+use crate::FuzzTarget;
+use crate::input_parts::{InputParts, of_parts};
 
-pub const CERTIFICATES: Target =
-    Target { name: "certificates", longest: MAX_BUNDLE, memory: 8 << 20, seeds, run };
+pub const CERTIFICATES: FuzzTarget =
+    FuzzTarget { name: "certificates", longest: MAX_BUNDLE, memory: 8 << 20, seeds, run };
 
-/// A certificate, a key, a bundle; each in PEM, or the certificate bare.
+/// Input: a certificate, a key and a bundle, in PEM; or a certificate in DER.
 fn run(input: &[u8]) {
     let names = peer::names(input);
     assert!(names.iter().map(String::len).sum::<usize>() <= input.len());
-    let mut input = Scraps(input);
+    let mut input = InputParts(input);
     let (certificate, key, bundle) = (input.part(), input.part(), input.part());
     if let Err(faults) = tls::from_pem(certificate, key, (!bundle.is_empty()).then_some(bundle)) {
         assert!(!faults.is_empty());

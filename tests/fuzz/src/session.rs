@@ -1,4 +1,4 @@
-//! A whole session with a VPP that answers whatever it likes, over a real socket.
+//! A whole session with a hostile VPP, over a real socket.
 
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
@@ -9,25 +9,26 @@ use maglev_vpp::wire::Name;
 use maglev_vpp::{Client, Options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::Target;
-use crate::scraps::{Scraps, of_parts};
+use crate::FuzzTarget;
+use crate::input_parts::{InputParts, of_parts};
 
-pub const SESSION: Target = Target { name: "session", longest: 64 << 10, memory: 4 << 20, seeds, run };
+pub const SESSION: FuzzTarget =
+    FuzzTarget { name: "session", longest: 64 << 10, memory: 4 << 20, seeds, run };
 
-/// The number of the first message in the table; the others follow.
+/// Number of the first message in the table. The others follow.
 const FIRST: u16 = 100;
 
-struct Place {
+struct SessionSocket {
     runtime: tokio::runtime::Runtime,
     listener: tokio::net::UnixListener,
     folder: tempfile::TempDir,
 }
 
 thread_local! {
-    static PLACE: Place = Place::new();
+    static SOCKET: SessionSocket = SessionSocket::new();
 }
 
-impl Place {
+impl SessionSocket {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let folder = tempfile::tempdir().expect("a place for the socket");
@@ -41,22 +42,22 @@ impl Place {
     }
 }
 
-/// Whether the handshake is garbled too; then frames: their number in the table, the call that they answer, their body.
+/// Input: a flag that corrupts the handshake; then frames: their number in the table, the context, the body.
 fn run(input: &[u8]) {
-    PLACE.with(|place| place.runtime.block_on(session(place, input)));
+    SOCKET.with(|place| place.runtime.block_on(session(place, input)));
 }
 
-async fn session(place: &Place, input: &[u8]) {
-    let mut input = Scraps(input);
+async fn session(place: &SessionSocket, input: &[u8]) {
+    let mut input = InputParts(input);
     let garbled = input.byte() & 1 == 1;
     let said = if garbled { input.0.to_vec() } else { [handshake(), frames(input)].concat() };
     let path = place.folder.path().join("api.sock");
     let vpp = async {
         let (mut stream, _) = place.listener.accept().await.expect("a client");
-        // A client that has heard enough hangs up.
+        // A client may have closed the connection.
         let _ = stream.write_all(&said).await;
         let _ = stream.shutdown().await;
-        // What it has sent is left unread until it hangs up, as a socket that is closed on it is another error.
+        // The data stays unread until the client closes, because a reset socket gives another error.
         let mut sink = [0; 4096];
         while let Ok(1..) = stream.read(&mut sink).await {}
     };
@@ -67,7 +68,7 @@ async fn session(place: &Place, input: &[u8]) {
         assert!(client.version().len() <= 32 * '\u{fffd}'.len_utf8());
         let (vips, servers) = (LbVipDump::all(), LbAsV2Dump::all());
         let command = CliInband::new("show lb vips verbose");
-        // In this order, so that their contexts are known to whoever made the input.
+        // In this order, so that the input can predict the contexts.
         let conf = client.request(&LbConfGet {});
         let (vips, servers) = (client.dump(&vips), client.dump(&servers));
         let threads = client.request(&ShowThreads {});
@@ -80,7 +81,7 @@ async fn session(place: &Place, input: &[u8]) {
     tokio::join!(vpp, client);
 }
 
-/// The table of messages, and VPP's version.
+/// Returns the replies of the handshake: the message table, and VPP's version.
 fn handshake() -> Vec<u8> {
     let row =
         |(id, signature): (u16, &Signature)| MessageTableEntry { id, name: Name(table_name(*signature)) };
@@ -95,16 +96,21 @@ fn handshake() -> Vec<u8> {
         build_date: Name::default(),
         build_directory: Name::default(),
     };
-    frame::encode(&mut bytes, number(ShowVersionReply::NAME), Head { client_index: 0, context: 1 }, &version);
+    frame::encode(
+        &mut bytes,
+        message_number(ShowVersionReply::NAME),
+        Head { client_index: 0, context: 1 },
+        &version,
+    );
     bytes
 }
 
-/// The number of a message in our table.
-fn number(name: &str) -> u16 {
+/// Returns the number of a message in the table.
+fn message_number(name: &str) -> u16 {
     (FIRST..).zip(NEEDED).find(|(_, signature)| signature.0 == name).expect("it is needed").0
 }
 
-fn frames(mut input: Scraps<'_>) -> Vec<u8> {
+fn frames(mut input: InputParts<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     while !input.0.is_empty() {
         let id = FIRST + u16::from(input.byte());
@@ -122,7 +128,7 @@ fn frames(mut input: Scraps<'_>) -> Vec<u8> {
 
 fn seeds() -> Vec<Vec<u8>> {
     let one = |name: &str, context: u8, body: &[u8]| {
-        [&[(number(name) - FIRST) as u8, context][..], &of_parts([body])].concat()
+        [&[(message_number(name) - FIRST) as u8, context][..], &of_parts([body])].concat()
     };
     let mut seeds = vec![[&[1][..], &handshake()].concat()];
     for base in 0..4 {

@@ -1,4 +1,4 @@
-//! VPP's stats segment, which VPP may fill with anything.
+//! VPP's stats segment with any content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -6,12 +6,12 @@ use std::os::unix::fs::FileExt;
 
 use maglev_vpp::stats::{BOOT_TIME, Error, FIRST_PACKETS, ROUTE_TO, Segment};
 
-use crate::Target;
+use crate::FuzzTarget;
 
-/// Names and places of the directory, which is as large as the file at most, and a buffer for counters.
-pub const STATS: Target = Target { name: "stats", longest: 16 << 10, memory: 1 << 20, seeds, run };
+/// The names and offsets of the directory, at most as large as the file, and a buffer for counters.
+pub const STATS: FuzzTarget = FuzzTarget { name: "stats", longest: 16 << 10, memory: 1 << 20, seeds, run };
 
-/// Where the header says that the layout is being changed.
+/// Offset of the header's flag for a change in progress.
 const IN_PROGRESS: usize = 24;
 const HEADER: usize = 40;
 const ENTRY: usize = 144;
@@ -24,7 +24,7 @@ thread_local! {
 fn run(input: &[u8]) {
     let mut bytes = input.to_vec();
     if bytes.len() >= HEADER {
-        // The version, so that there is something to be read; and a change that never ends is waited for.
+        // Sets the version, so that the reader continues. Clears the flag, because the reader would wait.
         bytes[..8].copy_from_slice(&2_u64.to_ne_bytes());
         bytes[IN_PROGRESS..IN_PROGRESS + 8].fill(0);
     }
@@ -39,12 +39,12 @@ fn run(input: &[u8]) {
     let _ = segment.read(|now| now.combined(ROUTE_TO, &indexes));
     assert!(!matches!(counters, Err(Error::Restless)), "nobody changes it");
     if let Ok(Some(counters)) = counters {
-        assert_eq!(Some(counters), plainly(&bytes, &indexes), "as read by a simpler reader");
+        assert_eq!(Some(counters), read_counters(&bytes, &indexes), "as read by a simpler reader");
     }
 }
 
-/// The counters, read one by one.
-fn plainly(bytes: &[u8], indexes: &BTreeSet<u32>) -> Option<BTreeMap<u32, u64>> {
+/// Reads the counters one by one.
+fn read_counters(bytes: &[u8], indexes: &BTreeSet<u32>) -> Option<BTreeMap<u32, u64>> {
     let word = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?));
     let base = word(8)?;
     let vector = |pointer: u64| -> Option<(usize, usize)> {
@@ -60,7 +60,7 @@ fn plainly(bytes: &[u8], indexes: &BTreeSet<u32>) -> Option<BTreeMap<u32, u64>> 
         let name = bytes.get(entry + 16..entry + ENTRY).unwrap_or_default();
         name.split(|byte| *byte == 0).next() == Some(FIRST_PACKETS.as_bytes())
     };
-    // Of two of one name the last one counts.
+    // The last of two entries with one name counts.
     let entry = (0..entries).rev().map(|entry| directory + entry * ENTRY).find(named)?;
     let (rows, count) = vector(word(entry + 8)?)?;
     let mut sums: BTreeMap<u32, u64> = indexes.iter().map(|index| (*index, 0)).collect();
@@ -75,7 +75,7 @@ fn plainly(bytes: &[u8], indexes: &BTreeSet<u32>) -> Option<BTreeMap<u32, u64>> 
     Some(sums)
 }
 
-/// Two rows of counters, and a scalar.
+/// A segment with two rows of counters and a scalar.
 fn seeds() -> Vec<Vec<u8>> {
     let mut bytes = vec![0; HEADER];
     let mut vector = |words: &[u64], length: u32| {

@@ -1,4 +1,4 @@
-//! What VPP says: frames, every message in them, and the one text of its command line.
+//! Messages from VPP: frames, every message in them, and the one text of its command line.
 
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -7,19 +7,19 @@ use maglev_vpp::cli::{ShownServer, ShownVip, vips};
 use maglev_vpp::frame::{self, HEADER, Splitter};
 use maglev_vpp::message::*;
 
-use crate::Target;
-use crate::scraps::{Scraps, of_parts, pieces};
+use crate::FuzzTarget;
+use crate::input_parts::{InputParts, of_parts, pieces};
 
-/// What a read has room for, twice as a vector grows, and the payloads once more.
-pub const FRAMES: Target =
-    Target { name: "frames", longest: 128 << 10, memory: 4 << 20, seeds, run: run_frames };
+/// The buffer of a read, twice as a vector doubles, and the payloads.
+pub const FRAMES: FuzzTarget =
+    FuzzTarget { name: "frames", longest: 128 << 10, memory: 4 << 20, seeds, run: run_frames };
 
-pub const LISTING: Target =
-    Target { name: "listing", longest: 64 << 10, memory: 8 << 20, seeds: listings, run: run_listing };
+pub const LISTING: FuzzTarget =
+    FuzzTarget { name: "listing", longest: 64 << 10, memory: 8 << 20, seeds: listings, run: run_listing };
 
-/// Where the stream is cut; the stream.
+/// Input: the cuts of the stream; the stream.
 fn run_frames(input: &[u8]) {
-    let mut input = Scraps(input);
+    let mut input = InputParts(input);
     let cuts = input.part();
     let whole = payloads(&[input.0]);
     assert_eq!(whole, payloads(&pieces(input.0, cuts)), "in pieces");
@@ -29,7 +29,7 @@ fn run_frames(input: &[u8]) {
     }
 }
 
-/// The payloads of a stream, and whether it is of no use any more.
+/// Returns the payloads of a stream, and true if the stream is broken.
 fn payloads(stream: &[&[u8]]) -> (Vec<Vec<u8>>, bool) {
     let mut splitter = Splitter::default();
     let mut payloads = Vec::new();
@@ -47,7 +47,7 @@ fn payloads(stream: &[&[u8]]) -> (Vec<Vec<u8>>, bool) {
 }
 
 macro_rules! each {
-    ($payload:ident: $($message:ty),* $(,)?) => { $(again::<$message>($payload);)* };
+    ($payload:ident: $($message:ty),* $(,)?) => { $(assert_round_trip::<$message>($payload);)* };
 }
 
 fn every_message(payload: &[u8]) {
@@ -60,8 +60,8 @@ fn every_message(payload: &[u8]) {
     each!(payload: IpRouteLookupV2, IpRouteLookupV2Reply);
 }
 
-/// What was read is written as it is written again, but for names that were no text.
-fn again<M: Message + Debug + PartialEq>(payload: &[u8]) {
+/// A decoded message must encode to the same bytes, except for names that were not UTF-8.
+fn assert_round_trip<M: Message + Debug + PartialEq>(payload: &[u8]) {
     let written = |(head, message): &(Head, M)| {
         let mut bytes = Vec::new();
         frame::encode(&mut bytes, 1, *head, message);
@@ -76,16 +76,16 @@ fn again<M: Message + Debug + PartialEq>(payload: &[u8]) {
     }
 }
 
-/// What is understood of a listing is bounded by it, and is understood again as it was.
+/// A parsed listing is bounded by its text, and prints and parses to the same value.
 fn run_listing(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let found = vips(&text);
     let servers: usize = found.iter().map(|vip| vip.servers.len()).sum();
     assert!(found.len() + servers <= text.lines().count());
-    assert_eq!(vips(&printed(&found)), found);
+    assert_eq!(vips(&render_listing(&found)), found);
 }
 
-fn printed(vips: &[ShownVip]) -> String {
+fn render_listing(vips: &[ShownVip]) -> String {
     let server = |server: &ShownServer| {
         let ShownServer { address, flows, index, in_use } = server;
         let used = if *in_use { "used" } else { " removed" };

@@ -1,4 +1,4 @@
-//! Every target is fed its seeds, and all that was found in earlier runs.
+//! Runs every target on its seeds and its corpus, which has all inputs that failed once.
 
 #![cfg(test)]
 
@@ -7,9 +7,9 @@ use std::path::Path;
 
 use maglev_fuzz::TARGETS;
 
-/// One after the other, as each is held to the memory that it takes.
+/// Targets run in sequence, because the memory bound is measured for the whole process.
 #[test]
-fn what_was_found_stays_mended() {
+fn recorded_inputs_pass() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     for folder in fs::read_dir(&corpus).unwrap() {
         let name = folder.unwrap().file_name().into_string().unwrap();

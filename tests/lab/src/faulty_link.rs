@@ -16,6 +16,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use uapi::c;
 
 use super::packet::{Packet, complete_checksum};
+
+pub use super::packet::SentFrame;
 use super::topology::Lab;
 
 /// Maximum delay before shutdown or a new rule is noticed.
@@ -24,17 +26,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const PREAMBLE: usize = 10;
 /// Maximum frame length.
 const MAX_FRAME: usize = PREAMBLE + 14 + 65_536;
-
-/// A frame that leaves the link.
-#[derive(Clone, Debug)]
-pub struct SentFrame {
-    /// Delay after the packet that caused it.
-    pub after: Duration,
-    /// True if it returns to the sender.
-    pub back: bool,
-    /// Complete frame.
-    pub frame: Vec<u8>,
-}
 
 /// A rule: returns the frames to send for a packet, in order.
 pub type LinkRule = Box<dyn FnMut(&Packet, &mut fastrand::Rng) -> Vec<SentFrame> + Send>;

@@ -3,8 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::faulty_link::SentFrame;
-
 /// Length of the Ethernet header.
 const ETHERNET: usize = 14;
 const V4: [u8; 2] = [0x08, 0x00];
@@ -14,6 +12,17 @@ const TCP: u8 = 6;
 const ICMP6: u8 = 58;
 /// ICMPv6 types of neighbour discovery, router discovery and multicast listeners.
 const NEIGHBOURS: std::ops::RangeInclusive<u8> = 130..=143;
+
+/// A frame that leaves the link.
+#[derive(Clone, Debug)]
+pub struct SentFrame {
+    /// Delay after the packet that caused it.
+    pub after: Duration,
+    /// True if it returns to the sender.
+    pub back: bool,
+    /// Complete frame.
+    pub frame: Vec<u8>,
+}
 
 /// An IP packet in its frame.
 #[derive(Clone, Debug)]

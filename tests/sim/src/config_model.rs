@@ -21,7 +21,7 @@ const WEIGHTS: [u8; 6] = [100, 100, 50, 10, 7, 0];
 #[derive(Clone, Debug)]
 pub struct ConfigModel {
     /// Health checks.
-    pub checks: Vec<Check>,
+    pub checks: Vec<CheckModel>,
     /// Health check of each backend; `None` is static.
     pub backends: Vec<Option<usize>>,
     /// Health checks that static backends had before.
@@ -29,7 +29,7 @@ pub struct ConfigModel {
     /// Server of each backend. Two backends may share one.
     servers: Vec<usize>,
     /// Frontends.
-    pub frontends: Vec<Frontend>,
+    pub frontends: Vec<FrontendModel>,
     /// Percentage of simultaneous failures that counts as a mass failure; 0 disables it.
     mass_failure_threshold: u8,
     /// Interval between comparisons with VPP, in seconds.
@@ -37,14 +37,14 @@ pub struct ConfigModel {
     /// VPP's global flow timeout, in seconds.
     pub flow_timeout: u64,
     /// Foreign VIPs are removed.
-    pub alone: bool,
+    pub removes_foreign: bool,
     /// Maximum latency of messages to and from VPP without faults, in milliseconds.
     pub vpp_latency: u64,
 }
 
 /// A health check.
 #[derive(Clone, Debug)]
-pub struct Check {
+pub struct CheckModel {
     kind: &'static str,
     interval: u64,
     fast: u64,
@@ -58,7 +58,7 @@ pub struct Check {
 
 /// A frontend.
 #[derive(Clone, Debug)]
-pub struct Frontend {
+pub struct FrontendModel {
     /// True if the file leaves it out.
     pub is_absent: bool,
     flush_on_down: bool,
@@ -91,7 +91,7 @@ pub enum ConfigEdit {
     Static(usize),
 }
 
-impl Check {
+impl CheckModel {
     fn draw(rng: &mut Rng) -> Self {
         let interval = [200, 500, 1000, 2000][rng.usize(..4)];
         Self {
@@ -124,10 +124,10 @@ impl Check {
 impl ConfigModel {
     /// Draws a valid configuration.
     pub fn draw(rng: &mut Rng) -> Self {
-        let checks: Vec<_> = (0..rng.usize(1..=3)).map(|_| Check::draw(rng)).collect();
+        let checks: Vec<_> = (0..rng.usize(1..=3)).map(|_| CheckModel::draw(rng)).collect();
         let of = |rng: &mut Rng| (rng.u8(..10) > 0).then(|| rng.usize(..checks.len()));
         let backends: Vec<_> = (0..rng.usize(2..=6)).map(|_| of(rng)).collect();
-        let frontends = (0..rng.usize(1..=3)).map(|_| Frontend::draw(rng, backends.len())).collect();
+        let frontends = (0..rng.usize(1..=3)).map(|_| FrontendModel::draw(rng, backends.len())).collect();
         let vpp_latency = [1, 1, 20, 150][rng.usize(..4)];
         let mass_failure_threshold = [100, 100, 50, 0][rng.usize(..4)];
         Self {
@@ -139,7 +139,7 @@ impl ConfigModel {
             mass_failure_threshold,
             sync_interval: SYNC_INTERVAL,
             flow_timeout: 40,
-            alone: rng.bool(),
+            removes_foreign: rng.bool(),
             vpp_latency,
         }
     }
@@ -246,7 +246,8 @@ impl ConfigModel {
 
     /// Returns the frontends that contain a backend.
     pub fn frontends_of(&self, backend: usize) -> Vec<usize> {
-        let uses = |(_, f): &(usize, &Frontend)| f.pools.iter().any(|members| members.contains_key(&backend));
+        let uses =
+            |(_, f): &(usize, &FrontendModel)| f.pools.iter().any(|members| members.contains_key(&backend));
         self.frontends.iter().enumerate().filter(uses).map(|(frontend, _)| frontend).collect()
     }
 
@@ -262,7 +263,7 @@ impl ConfigModel {
 
     /// Returns the maximum time to detect and apply any change.
     pub fn recovery(&self) -> Duration {
-        self.checks.iter().map(Check::detection_time).max().unwrap_or_default() + self.apply_time()
+        self.checks.iter().map(CheckModel::detection_time).max().unwrap_or_default() + self.apply_time()
     }
 
     /// Parses the file as the daemon does.
@@ -270,12 +271,12 @@ impl ConfigModel {
     /// # Errors
     /// It is invalid.
     pub fn config(&self) -> Result<Arc<Config>, String> {
-        let file: File = serde_json::from_value(self.json()).map_err(|error| error.to_string())?;
+        let file: File = serde_json::from_value(self.to_json()).map_err(|error| error.to_string())?;
         let config = check(&file, &mut |path| Err(format!("{path}: no file is named")));
         config.map(Arc::new).map_err(|problems| format!("{problems:?}"))
     }
 
-    fn json(&self) -> Value {
+    fn to_json(&self) -> Value {
         let ms = |n: u64| format!("{n}ms");
         let checks = self.checks.iter().enumerate().map(|(number, check)| {
             let mut value = json!({
@@ -312,7 +313,7 @@ impl ConfigModel {
             "vpp": { "lb": {
                 "sync-interval": ms(self.sync_interval * 1000), "startup-max-delay": ms(STARTUP.as_millis() as u64),
                 "ipv4-src-address": "192.0.2.100", "flow-timeout": ms(self.flow_timeout * 1000),
-                "foreign-vips": if self.alone { "remove" } else { "keep" },
+                "foreign-vips": if self.removes_foreign { "remove" } else { "keep" },
             } },
             "healthchecks": checks.collect::<serde_json::Map<_, _>>(),
             "backends": backends.collect::<serde_json::Map<_, _>>(),
@@ -321,7 +322,7 @@ impl ConfigModel {
     }
 }
 
-impl Frontend {
+impl FrontendModel {
     fn draw(rng: &mut Rng, backends: usize) -> Self {
         let mut pools = vec![BTreeMap::new(); rng.usize(1..=2)];
         for backend in 0..backends {

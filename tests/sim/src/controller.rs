@@ -47,7 +47,7 @@ impl RunningController {
             store,
         };
         let handle = tasks::start(begin, outside, &mut set, stop.clone());
-        let listener = tokio::spawn(listen(Arc::clone(sim), handle.clone()));
+        let listener = tokio::spawn(forward_events(Arc::clone(sim), handle.clone()));
         Self { process, handle, tasks: set, listener, stop }
     }
 
@@ -96,7 +96,7 @@ impl RunningController {
 }
 
 /// Receives its events.
-async fn listen(sim: Arc<Simulation>, handle: Handle) {
+async fn forward_events(sim: Arc<Simulation>, handle: Handle) {
     let mut events = handle.events();
     drop(handle);
     loop {

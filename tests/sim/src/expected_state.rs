@@ -67,7 +67,7 @@ impl SimWorld {
             }
             let there = found.get(&ConfigModel::vip(frontend));
             let fault = match (self.model.frontends[frontend].is_absent, there) {
-                (true, Some(_)) if self.model.alone || self.retired.contains(&frontend) => {
+                (true, Some(_)) if self.model.removes_foreign || self.retired.contains(&frontend) => {
                     Some("has a VIP that is not configured".to_owned())
                 }
                 (true, _) => None,
@@ -86,7 +86,7 @@ impl SimWorld {
         }
         let ours =
             |vip: &IpAddr| (0..self.model.frontends.len()).any(|frontend| ConfigModel::vip(frontend) == *vip);
-        if self.model.alone
+        if self.model.removes_foreign
             && let Some(vip) = found.keys().find(|vip| !ours(vip))
         {
             return Some(format!("VIP {vip} belongs to no frontend"));

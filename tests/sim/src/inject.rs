@@ -82,10 +82,10 @@ pub async fn inject(sim: &Arc<Simulation>, fault: &Fault) {
         Fault::RestartVpp(None, away) => restart_vpp(sim, *away),
         Fault::RestartVpp(Some(messages), away) => {
             sim.with(|world| world.vpp_away = *away);
-            to_vpp(sim, |vpp| vpp.crash_after = Some(*messages + 1));
+            change_vpp(sim, |vpp| vpp.crash_after = Some(*messages + 1));
         }
         Fault::HangVpp(time) => {
-            to_vpp(sim, |vpp| vpp.hung_until = Instant::now() + *time);
+            change_vpp(sim, |vpp| vpp.hung_until = Instant::now() + *time);
             tolerate_outage(sim, *time);
         }
         Fault::SlowVpp(latency, time) => {
@@ -94,22 +94,22 @@ pub async fn inject(sim: &Arc<Simulation>, fault: &Fault) {
             run_later(sim, *time, reset_vpp_latency);
         }
         Fault::CutVpp => {
-            to_vpp(sim, RunningVpp::disconnect);
+            change_vpp(sim, RunningVpp::disconnect);
             tolerate_outage(sim, Duration::ZERO);
         }
         Fault::FailStats(time, delay) => {
             sim.with(|world| world.stats_failure = (Instant::now() + *time, *delay));
         }
         Fault::RejectVppRequests(name, times) => {
-            to_vpp(sim, |vpp| vpp.reject(name, *times, Instant::now() + REFUSAL));
+            change_vpp(sim, |vpp| vpp.reject(name, *times, Instant::now() + REFUSAL));
             tolerate_outage(sim, REFUSAL);
         }
         Fault::RejectVppRequestsFor(name, time) => {
-            to_vpp(sim, |vpp| vpp.reject(name, usize::MAX, Instant::now() + *time));
+            change_vpp(sim, |vpp| vpp.reject(name, usize::MAX, Instant::now() + *time));
             tolerate_outage(sim, *time);
         }
         Fault::CorruptVppReply(how) => {
-            to_vpp(sim, |vpp| vpp.corrupt_reply(*how));
+            change_vpp(sim, |vpp| vpp.corrupt_reply(*how));
             // The lost reply may be a record of a dump.
             tolerate_difference(sim);
         }
@@ -191,7 +191,7 @@ fn prober_latency(sim: &Arc<Simulation>, latency: Duration) {
     }
 }
 
-fn to_vpp(sim: &Simulation, change: impl FnOnce(&mut RunningVpp)) {
+fn change_vpp(sim: &Simulation, change: impl FnOnce(&mut RunningVpp)) {
     sim.with(|world| world.vpp.as_mut().map(change));
 }
 

@@ -20,10 +20,10 @@ type Stream = fn(&mut Rng, &ConfigModel, Duration, &mut TimedFaults);
 
 /// All streams, with a tag that separates their random numbers.
 const STREAMS: [(u64, Stream); 4] = [
-    (0x7715_0000_0000_0000, twins),
-    (0x1137_0000_0000_0000, room),
-    (0x57a7_0000_0000_0000, stats),
-    (0x5ec0_0000_0000_0000, pauses),
+    (0x7715_0000_0000_0000, shared_servers),
+    (0x1137_0000_0000_0000, check_limits),
+    (0x57a7_0000_0000_0000, stats_failures),
+    (0x5ec0_0000_0000_0000, sync_intervals),
 ];
 
 /// Draws the faults of all streams for a run of this length.
@@ -36,12 +36,12 @@ pub fn draw(seed: u64, model: &ConfigModel, span: Duration) -> TimedFaults {
 }
 
 /// Draws a time in the run.
-fn sometime(rng: &mut Rng, span: Duration) -> Duration {
+fn draw_time(rng: &mut Rng, span: Duration) -> Duration {
     Duration::from_millis(rng.u64(..=span.as_millis() as u64))
 }
 
 /// Gives two backends one server and equal checks. One of them is requested again at times, and so is younger.
-fn twins(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
+fn shared_servers(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
     let backends = model.backends.len();
     if rng.bool() {
         return;
@@ -49,7 +49,7 @@ fn twins(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedF
     let (one, other) = (rng.usize(..backends), rng.usize(..backends));
     faults.push((Duration::ZERO, Fault::Initial(InitialSetting::File(ConfigEdit::SharedServer(one, other)))));
     for _ in 0..rng.usize(..4) {
-        let mut at = sometime(rng, span);
+        let mut at = draw_time(rng, span);
         let renewed = match rng.u8(..3) {
             0..=1 => {
                 [Fault::Operate(other, BackendAction::Pause), Fault::Operate(other, BackendAction::Resume)]
@@ -64,18 +64,12 @@ fn twins(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedF
             at += Duration::from_secs(rng.u64(1..6));
         }
         at += Duration::from_secs(rng.u64(10..60));
-        dies_after_a_change(rng, one, backends, at, faults);
+        change_then_fail(rng, one, backends, at, faults);
     }
 }
 
 /// Removes or adds an unrelated check, then makes a server fail for some time.
-fn dies_after_a_change(
-    rng: &mut Rng,
-    server: usize,
-    backends: usize,
-    at: Duration,
-    faults: &mut TimedFaults,
-) {
+fn change_then_fail(rng: &mut Rng, server: usize, backends: usize, at: Duration, faults: &mut TimedFaults) {
     let action = [BackendAction::Pause, BackendAction::Resume][rng.usize(..2)];
     faults.push((at, Fault::Operate(rng.usize(..backends), action)));
     let at = at + Duration::from_secs(rng.u64(5..30));
@@ -85,7 +79,7 @@ fn dies_after_a_change(
 }
 
 /// Limits the prober to fewer checks than there are, and changes the number of checks.
-fn room(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
+fn check_limits(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
     let backends = model.backends.len();
     if rng.bool() {
         return;
@@ -93,8 +87,8 @@ fn room(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFa
     let checks = rng.u32(1..=backends as u32);
     faults.push((Duration::ZERO, Fault::Initial(InitialSetting::MaxChecks(checks))));
     for _ in 0..rng.usize(..4) {
-        // The change frees room, then takes it back.
-        let (backend, mut at) = (rng.usize(..backends), sometime(rng, span));
+        // The change frees check_limits, then takes it back.
+        let (backend, mut at) = (rng.usize(..backends), draw_time(rng, span));
         let turns = match rng.u8(..3) {
             0 => [Fault::Reload(ConfigEdit::Static(backend)), Fault::Reload(ConfigEdit::Static(backend))],
             _ => [
@@ -107,15 +101,15 @@ fn room(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFa
             at += Duration::from_secs(rng.u64(10..60));
         }
         let server = rng.usize(..backends);
-        dies_after_a_change(rng, server, backends, at, faults);
+        change_then_fail(rng, server, backends, at, faults);
     }
     if rng.bool() {
-        faults.push((sometime(rng, span), Fault::CutProber));
+        faults.push((draw_time(rng, span), Fault::CutProber));
     }
 }
 
 /// Makes VPP's stats readable, except at times at which VPP is lost and found again.
-fn stats(rng: &mut Rng, _: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
+fn stats_failures(rng: &mut Rng, _: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
     if rng.u8(..4) == 0 {
         return;
     }
@@ -124,7 +118,7 @@ fn stats(rng: &mut Rng, _: &ConfigModel, span: Duration, faults: &mut TimedFault
         faults.push((Duration::ZERO, Fault::Initial(InitialSetting::Contained)));
     }
     for _ in 0..rng.usize(1..4) {
-        let at = sometime(rng, span);
+        let at = draw_time(rng, span);
         let seconds = Duration::from_secs;
         let (dark, delay) = ([2, 20, 60][rng.usize(..3)], [0, 100, 3000][rng.usize(..3)]);
         faults.push((at, Fault::FailStats(seconds(dark), Duration::from_millis(delay))));
@@ -146,17 +140,17 @@ fn stats(rng: &mut Rng, _: &ConfigModel, span: Duration, faults: &mut TimedFault
 }
 
 /// Sets other intervals between comparisons with VPP, and makes VPP reject requests for longer.
-fn pauses(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
+fn sync_intervals(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut TimedFaults) {
     if rng.bool() {
         return;
     }
     let another = |rng: &mut Rng| ConfigEdit::SyncInterval([1, 60, 300, 300][rng.usize(..4)]);
     faults.push((Duration::ZERO, Fault::Initial(InitialSetting::File(another(rng)))));
     for _ in 0..rng.usize(..4) {
-        let at = sometime(rng, span);
+        let at = draw_time(rng, span);
         faults.push((at, Fault::Reload(another(rng))));
         if rng.bool() {
-            faults.push((sometime(rng, span), Fault::ChangeVppExternally(ExternalChange::draw(rng))));
+            faults.push((draw_time(rng, span), Fault::ChangeVppExternally(ExternalChange::draw(rng))));
         }
         if rng.bool() {
             let fault = Fault::Reload(ConfigEdit::SyncInterval(1));
@@ -164,7 +158,7 @@ fn pauses(rng: &mut Rng, model: &ConfigModel, span: Duration, faults: &mut Timed
         }
     }
     for _ in 0..rng.usize(..3) {
-        let (mut at, server) = (sometime(rng, span), rng.usize(..model.backends.len()));
+        let (mut at, server) = (draw_time(rng, span), rng.usize(..model.backends.len()));
         let request = REQUESTS[rng.usize(..REQUESTS.len()).saturating_sub(2)];
         let time = Duration::from_secs([20, 70, 150][rng.usize(..3)]);
         faults.push((at, Fault::RejectVppRequestsFor(request, time)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::config_model::{Check, STARTUP};
+use super::config_model::{CheckModel, STARTUP};
 use super::process::SimProcess;
 use super::running::{RunningController, RunningProber};
 use super::simulation::Simulation;
@@ -199,6 +199,6 @@ fn tolerate_start(sim: &Simulation) {
 }
 
 /// Returns true if a backend that loses this many probes may still be unknown when the warm-up ends. It has no weight then.
-pub fn may_outlast_warm_up(check: &Check, probes: u32) -> bool {
+pub fn may_outlast_warm_up(check: &CheckModel, probes: u32) -> bool {
     probes > 0 && check.longest_interval() * (probes + 1) >= STARTUP
 }

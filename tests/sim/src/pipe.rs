@@ -120,7 +120,7 @@ impl SimPipe {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         state.in_flight += 1;
-        self.push(&mut state, piece);
+        self.enqueue(&mut state, piece);
         Ok(())
     }
 
@@ -129,7 +129,7 @@ impl SimPipe {
         let mut state = self.lock();
         match state.queue.front() {
             None if state.closed => Ok(Vec::new()),
-            Some((due, _)) if self.due(*due) <= Instant::now() => {
+            Some((due, _)) if self.arrival_time(*due) <= Instant::now() => {
                 let (_, piece) = state.queue.pop_front().unwrap_or_else(|| (Instant::now(), Vec::new()));
                 state.in_flight -= 1;
                 if let Some(writer) = state.writer.take() {
@@ -169,7 +169,7 @@ impl SimPipe {
                     state.reader = Some(context.waker().clone());
                     return Poll::Pending;
                 }
-                Some((due, _)) => self.due(*due),
+                Some((due, _)) => self.arrival_time(*due),
             };
             if due <= Instant::now() {
                 return Poll::Ready(());
@@ -185,11 +185,11 @@ impl SimPipe {
         }
     }
 
-    fn due(&self, due: Instant) -> Instant {
+    fn arrival_time(&self, due: Instant) -> Instant {
         due.max(self.conditions.now().stalled_until)
     }
 
-    fn push(&self, state: &mut PipeState, piece: Vec<u8>) {
+    fn enqueue(&self, state: &mut PipeState, piece: Vec<u8>) {
         let most = self.conditions.now().latency.as_micros() as u64;
         // Most chunks arrive at once.
         let late = if state.rng.u8(..4) == 0 { state.rng.u64(0..=most) } else { 0 };
@@ -294,7 +294,7 @@ impl AsyncWrite for PipeWriter {
         }
         let mut state = pipe.lock();
         state.in_flight += some;
-        pipe.push(&mut state, bytes[..some].to_vec());
+        pipe.enqueue(&mut state, bytes[..some].to_vec());
         Poll::Ready(Ok(some))
     }
 

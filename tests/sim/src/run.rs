@@ -44,10 +44,10 @@ pub struct RunReport {
 /// The runtime does not start, or the script's configuration is invalid.
 pub fn run(script: &FaultScript) -> Result<RunReport, String> {
     let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.map_err(|error| error.to_string())?.block_on(play(script))
+    runtime.map_err(|error| error.to_string())?.block_on(run_script(script))
 }
 
-async fn play(script: &FaultScript) -> Result<RunReport, String> {
+async fn run_script(script: &FaultScript) -> Result<RunReport, String> {
     let sim = Simulation::new(script)?;
     sim.trace(&format!("config {:?}", script.model));
     start(&sim);
@@ -58,7 +58,7 @@ async fn play(script: &FaultScript) -> Result<RunReport, String> {
             sleep_until(sim.instant(0) + *at).await;
             inject(&sim, fault).await;
         }
-        end(&sim).await;
+        end_faults(&sim).await;
     };
     tokio::select! {
         biased;
@@ -87,7 +87,7 @@ fn start(sim: &Arc<Simulation>) {
 }
 
 /// Ends all faults, and expects that everything recovers and stays correct.
-async fn end(sim: &Simulation) {
+async fn end_faults(sim: &Simulation) {
     sim.trace("faults end");
     sim.with(|world| {
         if let Some(vpp) = &mut world.vpp {

@@ -67,7 +67,7 @@ impl FaultScript {
     }
 
     /// Returns the script reduced to these faults, counted from 0 in this script.
-    pub fn only(&self, selected: &[usize]) -> Self {
+    pub fn select(&self, selected: &[usize]) -> Self {
         let all: Vec<usize> = self.selected.clone().unwrap_or_else(|| (0..self.faults.len()).collect());
         let selected: Vec<usize> = selected.iter().map(|index| all[*index]).collect();
         Self::draw(self.seed, Some(&selected))

@@ -39,7 +39,7 @@ impl ServerState {
 
 /// A server, and the path to it.
 #[derive(Debug)]
-struct Server {
+struct ServerModel {
     state: ServerState,
     drop_next: u32,
     /// Percentage of lost probes.
@@ -50,7 +50,7 @@ struct Server {
 /// All servers.
 #[derive(Debug)]
 pub struct ServerFleet {
-    servers: BTreeMap<IpAddr, Server>,
+    servers: BTreeMap<IpAddr, ServerModel>,
     rng: Rng,
     /// Sending fails before this time.
     cannot_send_until: Instant,
@@ -71,7 +71,7 @@ impl ServerFleet {
     pub fn new(servers: usize, seed: u64) -> Self {
         let now = Instant::now();
         let mut rng = Rng::with_seed(seed);
-        let mut well = || Server {
+        let mut well = || ServerModel {
             state: ServerState::Healthy(Duration::from_millis(rng.u64(1..90))),
             drop_next: 0,
             set_loss: 0,

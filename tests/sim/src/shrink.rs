@@ -20,7 +20,7 @@ pub fn shrink(script: &FaultScript) -> Result<(FaultScript, RunReport), String> 
         while runs < RUNS && script.faults.len() >= size {
             let selected: Vec<usize> =
                 (0..script.faults.len()).filter(|index| !(from..from + size).contains(index)).collect();
-            let shorter = script.only(&selected);
+            let shorter = script.select(&selected);
             let outcome = run(&shorter)?;
             runs += 1;
             if fails_alike(&outcome, &report) {

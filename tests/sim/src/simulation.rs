@@ -161,7 +161,7 @@ impl Simulation {
 
     /// Handles an event of `maglevd`.
     pub fn on_event(&self, event: &Event) {
-        self.trace(&format!("event  {}", shown(&event.kind)));
+        self.trace(&format!("event  {}", describe_event(&event.kind)));
         let violation = self.with(|world| {
             let refused = world.on_event(&event.kind);
             refused.or_else(|| world.oracle.check_transition(&event.kind, &world.model))
@@ -190,7 +190,7 @@ impl Clock for SimClock {
     }
 }
 
-fn shown(kind: &Kind) -> String {
+fn describe_event(kind: &Kind) -> String {
     let mut text = String::new();
     let _ = match kind {
         Kind::Backend { name, transition, .. } => {

@@ -125,7 +125,7 @@ fn handle(sim: &Simulation, slot: usize, generation: u32, payload: &[u8], out: &
             return (false, None);
         }
         let write = vpp.process.calls.get(before).filter(|call| WRITES.contains(&call.name));
-        let write = write.map(|call| shown(call.name, payload));
+        let write = write.map(|call| describe_write(call.name, payload));
         vpp.process.calls.clear();
         if let Some(left) = &mut vpp.crash_after {
             *left = left.saturating_sub(1);
@@ -143,7 +143,7 @@ fn handle(sim: &Simulation, slot: usize, generation: u32, payload: &[u8], out: &
 }
 
 /// Returns the VIP of a write, and a description.
-fn shown(name: &str, payload: &[u8]) -> (Option<IpAddr>, String) {
+fn describe_write(name: &str, payload: &[u8]) -> (Option<IpAddr>, String) {
     let (vip, text) = match name {
         LbAddDelVipV2::NAME => {
             let Ok((_, LbAddDelVipV2 { vip, is_del, .. })) = frame::decode(payload) else {

@@ -1,4 +1,4 @@
-//! Lists the targets and their longest inputs, for `scripts/fuzz.sh`.
+//! Lists the targets and their maximum input sizes for `scripts/fuzz.sh`.
 
 fn main() {
     for target in maglev_fuzz::TARGETS {

@@ -53,7 +53,7 @@ fn main() -> Result<ExitCode, String> {
             let (shortest, report) = shrink::shrink(&script)?;
             println!("{shortest} # {}", report.violations.first().map_or("", String::as_str));
         }
-        let used = used();
+        let used = cpu_time();
         let is_last = (args.stop && failed > 0)
             || used.as_secs() >= args.limit
             || seed + 1 == first.saturating_add(args.seeds);
@@ -79,6 +79,6 @@ fn print_result(report: &RunReport) -> ExitCode {
 }
 
 /// Returns the CPU time of this process.
-fn used() -> Duration {
+fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

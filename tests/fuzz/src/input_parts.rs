@@ -1,18 +1,18 @@
-//! Inputs that are made of several parts.
+//! Inputs with several parts.
 
-/// Takes parts off the front of an input. One that has run out gives zeroes and nothing.
+/// A reader of the parts of an input. An exhausted one returns zeroes and empty parts.
 #[derive(Debug)]
-pub struct Scraps<'a>(pub &'a [u8]);
+pub struct InputParts<'a>(pub &'a [u8]);
 
-impl<'a> Scraps<'a> {
-    /// The next byte.
+impl<'a> InputParts<'a> {
+    /// Returns the next byte.
     pub fn byte(&mut self) -> u8 {
         let Some((first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         *first
     }
 
-    /// The next part: a length of two bytes, and as much of that as there is.
+    /// Returns the next part: two bytes of length, and at most this many bytes.
     pub fn part(&mut self) -> &'a [u8] {
         let length = usize::from(u16::from_be_bytes([self.byte(), self.byte()]));
         let (part, rest) = self.0.split_at(length.min(self.0.len()));
@@ -20,13 +20,13 @@ impl<'a> Scraps<'a> {
         part
     }
 
-    /// All parts that there are.
+    /// Returns all remaining parts.
     pub fn parts(mut self) -> impl Iterator<Item = &'a [u8]> {
         std::iter::from_fn(move || (!self.0.is_empty()).then(|| self.part()))
     }
 }
 
-/// An input of these parts.
+/// Encodes parts as an input.
 pub fn of_parts<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> Vec<u8> {
     let mut input = Vec::new();
     for part in parts {
@@ -37,7 +37,7 @@ pub fn of_parts<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> Vec<u8> {
     input
 }
 
-/// `bytes` in pieces, whose lengths `cuts` has: the last of them goes on to the end.
+/// Splits `bytes` into pieces of the lengths in `cuts`. The last piece is the rest.
 pub fn pieces<'a>(bytes: &'a [u8], cuts: &[u8]) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     let mut rest = bytes;

@@ -1,4 +1,4 @@
-//! A `maglevd` without its edges: the state, a prober's half of the protocol, and a VPP that does as it is told.
+//! A `maglevd` without its edges: the state, a prober's half of the protocol, and an obedient VPP.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,42 +19,42 @@ use maglevd_prober::probe::tls::TlsConfigs;
 use maglevd_prober::protocol::{self, InboundProtocol};
 use maglevd_prober::set::ProbeLimits;
 
-/// What a prober takes without flags.
+/// The prober's default limits.
 pub const LIMITS: ProbeLimits = ProbeLimits { max_checks: 100_000, max_rate: 100_000 };
 
-/// More than any chain of consequences of one input is long.
+/// Exceeds every chain of consequences of one input.
 const MOST_OUTPUTS: usize = 200_000;
 
-/// The system, in one hand.
-pub struct World {
+/// The state of `maglevd`, with its peers.
+pub struct TestSystem {
     pub state: State,
     pub now: Now,
     actual: ActualState,
-    /// The newest set of checks, as the prober was told.
+    /// The newest set of checks, as the prober has it.
     pub checks: Option<CheckSet>,
 }
 
-impl World {
-    /// A `maglevd` that has just been started with `config`, a prober and a VPP.
+impl TestSystem {
+    /// Returns a `maglevd` that was just started with `config`, a prober and a VPP.
     pub fn new(config: Arc<Config>, overrides: Arc<Overrides>) -> Self {
         let now = Now { mono: MonoTime(1_000_000_000), wall: WallTime(1_795_348_800_000_000_000) };
         let mut out = Vec::new();
         let state = State::new(config, overrides, true, now, &mut out);
-        let mut world = Self { state, now, actual: ActualState::default(), checks: None };
-        world.follow(out);
+        let mut system = Self { state, now, actual: ActualState::default(), checks: None };
+        system.follow(out);
         let info = VppInfo { version: "26.10".into(), build_date: String::new(), pid: 1, boot: None };
-        world.take(Input::VppUp(info));
-        world
+        system.take(Input::VppUp(info));
+        system
     }
 
-    /// Tells it something, and does what it asks for.
+    /// Passes an input, and executes its outputs.
     pub fn take(&mut self, input: Input) {
         let mut out = Vec::new();
         self.state.handle(input, self.now, &mut out);
         self.follow(out);
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub fn wait(&mut self, time: Duration) {
         self.now = Now { mono: self.now.mono + time, wall: self.now.wall + time };
         if self.state.wake_at().is_some_and(|at| at <= self.now.mono) {
@@ -62,7 +62,7 @@ impl World {
         }
     }
 
-    /// Whatever it is asked to show.
+    /// Renders all views.
     pub fn look(&self) {
         let view = self.state.view(self.now);
         for backend in &view.backends {
@@ -113,7 +113,7 @@ impl World {
             Output::ReadVip(vip) => Input::VipRead(vip, self.actual.vips.get(&vip).cloned()),
             Output::SetConf(conf) => {
                 let dataplane::LbConf { ipv4_src, ipv6_src, sticky_buckets_per_core, flow_timeout } = conf;
-                harmless(&LbConf {
+                assert_harmless(&LbConf {
                     ip4_src: ipv4_src,
                     ip6_src: ipv6_src,
                     sticky_buckets: sticky_buckets_per_core,
@@ -129,7 +129,7 @@ impl World {
                 return None;
             }
             Output::Event(event) => {
-                // As the log has it.
+                // As the log renders it.
                 let _ = format!("{:?}", event.kind);
                 return None;
             }
@@ -140,7 +140,7 @@ impl World {
         })
     }
 
-    /// Keeps the whole set that the prober has.
+    /// Maintains the prober's whole set.
     fn amend(&mut self, mut set: CheckSet) {
         if let Some(dropped) = set.dropped.take() {
             let before = self.checks.take().expect("an amendment is to a set");
@@ -151,7 +151,7 @@ impl World {
         self.checks = Some(set);
     }
 
-    /// Does it, as VPP would.
+    /// Executes a plan as VPP would.
     fn run(&mut self, run: &VipPlan) -> Input {
         assert!(!run.steps.is_empty());
         for step in &run.steps {
@@ -165,7 +165,7 @@ impl World {
         Input::StepsApplied { vip: run.vip, done: run.steps.len(), error: None }
     }
 
-    /// VPP would take the step, and survive it.
+    /// Asserts that VPP accepts the step, and survives it.
     fn check(&self, key: VipKey, step: &Step) {
         let found = self.actual.vips.get(&key);
         let prefix = Prefix { address: key.address, len: key.prefix_len };
@@ -185,41 +185,41 @@ impl World {
                     dataplane::Encap::Gre6 => Encap::Gre6,
                     other => panic!("{other} is never ours"),
                 };
-                harmless(&LbAddDelVipV2::add(vip, encap, table_length, src_ip_sticky));
+                assert_harmless(&LbAddDelVipV2::add(vip, encap, table_length, src_ip_sticky));
             }
             Step::AddAs { server, weight } => {
                 let there = found.expect("the VIP is there");
                 assert!(!there.servers.contains_key(&server) && weight <= 100);
                 assert_eq!(server.is_ipv4(), there.encap == dataplane::Encap::Gre4);
-                harmless(&LbAddDelAsV2::add(vip, server, weight));
+                assert_harmless(&LbAddDelAsV2::add(vip, server, weight));
             }
             Step::SetWeight { server, to, flush, .. } => {
                 assert!(found.is_some_and(|found| found.servers.contains_key(&server)) && to <= 100);
-                harmless(&LbAsSetWeight { vip, address: server, weight: to, is_flush: flush });
+                assert_harmless(&LbAsSetWeight { vip, address: server, weight: to, is_flush: flush });
             }
-            Step::RemoveAs { server } => harmless(&LbAddDelAsV2::delete(vip, server, true)),
-            Step::RemoveVip => harmless(&LbAddDelVipV2::delete(vip)),
+            Step::RemoveAs { server } => assert_harmless(&LbAddDelAsV2::delete(vip, server, true)),
+            Step::RemoveVip => assert_harmless(&LbAddDelVipV2::delete(vip)),
         }
     }
 }
 
-fn harmless<R: Request>(request: &R) {
+fn assert_harmless<R: Request>(request: &R) {
     assert_eq!(request.hazard(), None);
 }
 
-/// Whether the detail may stand on a terminal.
+/// Asserts that a detail is safe for terminals.
 pub fn tame(detail: &OutcomeDetail) {
     if let OutcomeDetail::Text(text) = detail {
         shown(text, MAX_DETAIL);
     }
 }
 
-/// Whether a text may stand in a log or on a terminal.
+/// Returns true if a text is safe for logs and terminals.
 pub fn shown(text: &str, most: usize) {
     assert!(text.len() <= most && !text.chars().any(char::is_control), "{text:?}");
 }
 
-/// What a prober makes of a set of checks that `maglevd` sends.
+/// Validates a set of checks as a prober does.
 pub fn received(set: &CheckSet) -> maglevd_prober::set::CheckSet {
     let mut configs = TlsConfigs::new([]);
     let mut protocol = InboundProtocol::new(LIMITS);
@@ -243,7 +243,7 @@ pub fn received(set: &CheckSet) -> maglevd_prober::set::CheckSet {
     }
 }
 
-/// A set keeps to every limit of the prober.
+/// Asserts that a set respects all limits of the prober.
 pub fn within_limits(set: &maglevd_prober::set::CheckSet, limits: ProbeLimits) {
     assert!(set.accepted.len() <= limits.max_checks as usize);
     let mut ids = HashSet::new();
