@@ -167,7 +167,7 @@ async fn unmatched_answers_are_dropped() {
     let client = fixture.connect().await;
     fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::WrongContext));
     assert!(matches!(client.request(&LbConfGet {}).await, Err(Error::Timeout { .. })));
-    fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::PrecededByUnknownByUnknown));
+    fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::PrecededByUnknown));
     client.request(&LbConfGet {}).await.unwrap();
     client.request(&ControlPing {}).await.unwrap();
 }

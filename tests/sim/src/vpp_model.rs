@@ -66,7 +66,7 @@ impl RunningVpp {
             ReplyCorruption::Truncated,
             ReplyCorruption::Oversized,
             ReplyCorruption::Missing,
-            ReplyCorruption::PrecededByUnknownByUnknown,
+            ReplyCorruption::PrecededByUnknown,
         ];
         self.process.faults.corrupt_reply = Some(all[usize::from(how) % all.len()]);
     }

@@ -68,7 +68,7 @@ fn malformed_vpp_replies_still_converge() {
         ReplyCorruption::Truncated,
         ReplyCorruption::Oversized,
         ReplyCorruption::Missing,
-        ReplyCorruption::PrecededByUnknownByUnknown,
+        ReplyCorruption::PrecededByUnknown,
     ];
     for (spoil, well) in spoils.into_iter().zip([false, true].into_iter().cycle()) {
         sim.set_faults(|faults| faults.corrupt_reply = Some(spoil));
