@@ -1,38 +1,41 @@
-//! What is probed, and how. The limits here are the prober's own: it enforces them on whatever it is sent, so that
-//! a captured controller is no packet cannon.
+//! Checks: targets, probes and their bounds. The prober enforces the bounds on every check it receives, so a compromised
+//! controller cannot use it to flood others.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroU32;
-use std::ops::RangeInclusive;
-use std::time::Duration;
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr};
+use core::num::NonZeroU32;
+use core::ops::RangeInclusive;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The shortest time between the starts of two probes of one check.
+/// Shortest time between the starts of two probes of one check.
 pub const MIN_INTERVAL: Duration = Duration::from_millis(10);
-/// The longest time between the starts of two probes of one check.
+/// Longest time between the starts of two probes of one check.
 pub const MAX_INTERVAL: Duration = Duration::from_secs(3600);
-/// The shortest time-out of a probe.
+/// Shortest timeout of a probe.
 pub const MIN_TIMEOUT: Duration = Duration::from_millis(1);
-/// The longest time-out of a probe, all its phases together.
+/// Longest timeout of a probe, all its phases together.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest path, in bytes.
+/// Longest path, in bytes.
 pub const MAX_PATH: usize = 2048;
-/// The longest host or server name, in bytes (RFC 1035 allows 253).
+/// Longest host or server name, in bytes (RFC 1035 allows 253).
 pub const MAX_NAME: usize = 255;
-/// The longest regular expression, in bytes.
+/// Longest regular expression, in bytes.
 pub const MAX_REGEXP: usize = 1024;
-/// How many ranges of status codes one check may name.
+/// Largest number of ranges of status codes in one check.
 pub const MAX_CODE_RANGES: usize = 32;
-/// Of how many probes over kept connections one may begin with a fresh connection.
+/// Bounds of the number of requests over one kept connection (`keep-alive-requests`).
 pub const KEEP_ALIVE_REQUESTS: RangeInclusive<u32> = 2..=1000;
-/// The largest bundle of CA certificates, in bytes of PEM.
+/// Largest bundle of CA certificates, in bytes of PEM.
 pub const MAX_BUNDLE: usize = 60 * 1024;
-/// How many bundles one check set may carry.
+/// Largest number of bundles in one check set.
 pub const MAX_BUNDLES: usize = 256;
 
-/// Names one check on one link. The controller never reuses a number within its life.
+/// Number of a check on one link. The controller never reuses one while it runs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct CheckId(pub u32);
 
@@ -42,54 +45,54 @@ impl fmt::Display for CheckId {
     }
 }
 
-/// One thing to probe. Two equal checks are the same check to the prober: it is by this value, not by [`CheckId`],
-/// that a check keeps its schedule and its streak from one set to the next.
+/// A target and its probe. The prober identifies a check by this value: an equal check of the next set keeps its schedule
+/// and its verdict history, under whatever [`CheckId`].
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Check {
-    /// The address that is probed.
+    /// Address to probe.
     pub target: IpAddr,
-    /// The address it is probed from; `None` leaves the choice to the kernel.
+    /// Source address. Without one, the kernel chooses.
     pub source: Option<IpAddr>,
-    /// The bound on one probe, all its phases together.
+    /// Timeout of one probe, all its phases together.
     pub timeout: ProbeTimeout,
-    /// Between the starts of probes while one is not answered as soon as it usually is.
+    /// Time between the starts of probes while a reply takes longer than usual.
     pub fast_interval: Duration,
-    /// How it is probed.
+    /// Kind of probe.
     pub probe: ProbeKind,
 }
 
-/// How often a check is probed, and how soon what comes of it is told.
+/// Interval of a check's probes, and the urgency of its outcomes.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Schedule {
-    /// Between the starts of two probes, before the jitter of ±10 %.
+    /// Time between the starts of two probes, before the jitter of ±10 %.
     pub interval: Duration,
-    /// After so many passes in a row, one more changes nothing: it may wait a little to be told together with others.
+    /// Number of successive passes after which a further pass changes nothing. The prober may delay and batch such passes.
     pub stable_after: u16,
 }
 
 impl From<Duration> for Schedule {
-    /// Every outcome is told at once, but for those of a check that has passed 65,535 times in a row.
+    /// Makes every outcome urgent, up to 65,535 successive passes.
     fn from(interval: Duration) -> Self {
         Self { interval, stable_after: u16::MAX }
     }
 }
 
-/// The bound on one probe.
+/// Timeout of one probe.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum ProbeTimeout {
-    /// Always the same.
+    /// A constant.
     Fixed(Duration),
-    /// Derived by the prober from how long the check's probes take.
+    /// Derived by the prober from the check's response times (as in RFC 6298).
     Auto {
-        /// It is never less.
+        /// Lower bound.
         min: Duration,
-        /// It is never more, and it is this until enough is known.
+        /// Upper bound, and the value until there are enough samples.
         max: Duration,
     },
 }
 
 impl ProbeTimeout {
-    /// The longest that it can be.
+    /// Returns the upper bound.
     #[must_use]
     pub const fn longest(self) -> Duration {
         match self {
@@ -98,105 +101,104 @@ impl ProbeTimeout {
     }
 }
 
-/// The kinds of probe.
+/// A kind of probe, with its parameters.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum ProbeKind {
-    /// An echo request (RFC 792, RFC 4443).
+    /// ICMP echo request (RFC 792, RFC 4443).
     Icmp,
-    /// A connection, with a TLS handshake if asked.
+    /// TCP connection, with a TLS handshake on request.
     Tcp {
-        /// The destination port.
+        /// Destination port.
         port: u16,
-        /// How far the connection goes.
+        /// Extent of the connection.
         mode: ConnectMode,
-        /// The handshake that follows the connection, which is then [`ConnectMode::Full`].
+        /// TLS handshake after the connection. It requires [`ConnectMode::Full`].
         tls: Option<TlsHandshake>,
     },
-    /// An HTTP/1.1 `GET`, over TLS if asked.
+    /// HTTP/1.1 `GET`, over TLS on request.
     Http {
-        /// The destination port.
+        /// Destination port.
         port: u16,
-        /// What is asked, and which answer passes.
+        /// The request, and the responses that pass.
         http: HttpCheck,
-        /// The handshake that precedes the request.
+        /// TLS handshake before the request.
         tls: Option<TlsHandshake>,
     },
 }
 
-/// How far a connection goes that is made to see that it can be.
+/// Extent of a probe's TCP connection.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum ConnectMode {
-    /// It is made, and then reset: the server's program may accept it.
+    /// Full handshake, then a reset. The server application may accept the connection.
     #[default]
     Full,
-    /// It is reset before it is made, when the server's kernel has agreed to it: no program hears of it.
+    /// Reset after the SYN-ACK. The server's kernel answers, and the application is not involved.
     HalfOpen,
 }
 
-/// An HTTP request and the answer that passes.
+/// An HTTP request, and the responses that pass.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct HttpCheck {
-    /// The request target; starts with `/`.
+    /// Request target, begins with `/`.
     pub path: String,
-    /// The `Host` header's value.
+    /// Value of the `Host` header.
     pub host: String,
-    /// The status codes that pass, as inclusive ranges.
+    /// Status codes that pass, as inclusive ranges.
     pub codes: Vec<(u16, u16)>,
-    /// A regular expression that the first 64 KiB of the body must match.
+    /// Regular expression that the first 64 KiB of the body must match.
     pub body: Option<String>,
-    /// Whether the connection is kept for the next probe, and if so, every how many probes there is a fresh one all the
-    /// same.
+    /// Number of requests over one connection before the prober opens a fresh one. `None` disables keep-alive.
     pub keep_alive: Option<NonZeroU32>,
 }
 
-/// A TLS handshake.
+/// Parameters of a TLS handshake.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct TlsHandshake {
-    /// The name asked for (SNI, when it is no address) and expected in the certificate.
+    /// Name expected in the certificate. It is sent as SNI unless it is an address.
     pub server_name: String,
-    /// What the certificate is held against.
+    /// Verification of the certificate.
     pub verify: TlsVerify,
 }
 
-/// What a server's certificate is held against.
+/// Verification of a server's certificate.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum TlsVerify {
-    /// Nothing: any certificate passes.
+    /// None: any certificate passes.
     Nothing,
-    /// The system's roots.
+    /// Against the root certificates of the prober's host.
     System,
-    /// The bundle of that number, sent ahead of the check in the same set.
+    /// Against the bundle with this number, sent before the check in the same set.
     Bundle(u32),
 }
 
-/// Why a check was refused.
+/// Reason for which the prober rejects a check.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize, thiserror::Error)]
 pub enum RejectReason {
-    /// No probe may go to this address.
+    /// The address is not a single host.
     #[error("{0} is never a target: {1}")]
     Target(IpAddr, String),
-    /// A value lies outside its bounds.
+    /// A value is out of bounds.
     #[error("{what} is out of bounds")]
     Bounds {
-        /// The value's name.
+        /// Name of the value.
         what: String,
     },
-    /// The prober serves as many checks, or as many probes a second, as it was started to serve.
+    /// The prober's own limit on checks or on probes a second (`--max-checks`, `--max-rate`) is reached.
     #[error("the prober's own limit is reached: {what}")]
     Limit {
-        /// The limit's name and value.
+        /// Name and value of the limit.
         what: String,
     },
-    /// The regular expression does not compile, or the bundle holds no certificate.
+    /// The regular expression does not compile, or the bundle has no certificate.
     #[error("{0}")]
     Invalid(String),
 }
 
 impl Check {
-    /// Holds every value against its bounds.
+    /// Checks every value against its bounds.
     ///
     /// # Errors
-    /// The first bound that is broken.
+    /// The first violation.
     pub fn validate(&self) -> Result<(), RejectReason> {
         target_allowed(self.target).map_err(|why| RejectReason::Target(self.target, why.to_owned()))?;
         ensure(self.source.is_none_or(|s| s.is_ipv4() == self.target.is_ipv4()), "source family")?;
@@ -231,7 +233,7 @@ impl ProbeTimeout {
 }
 
 impl HttpCheck {
-    /// Whether `status` passes.
+    /// True if `status` passes.
     #[must_use]
     pub fn passes(&self, status: u16) -> bool {
         self.codes.iter().any(|(low, high)| (*low..=*high).contains(&status))
@@ -253,10 +255,10 @@ impl HttpCheck {
     }
 }
 
-/// Why no probe may go to `address`, if so: it names no single host.
+/// Accepts an address that can be a single host.
 ///
 /// # Errors
-/// The reason, in a few words.
+/// The kind of address, for addresses that cannot.
 pub fn target_allowed(address: IpAddr) -> Result<(), &'static str> {
     if address.is_unspecified() {
         return Err("the unspecified address");
@@ -276,7 +278,7 @@ pub fn target_allowed(address: IpAddr) -> Result<(), &'static str> {
     }
 }
 
-/// Whether `text` is printable ASCII without blanks, so that it can neither end nor split a line of HTTP.
+/// True if `text` is printable ASCII without spaces, so that it cannot inject into an HTTP request.
 #[must_use]
 pub fn is_token(text: &str, max: usize) -> bool {
     (1..=max).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
@@ -288,6 +290,8 @@ fn ensure(holds: bool, what: &str) -> Result<(), RejectReason> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
 
     fn http() -> Check {
@@ -311,12 +315,12 @@ mod tests {
     }
 
     #[test]
-    fn an_ordinary_check_passes() {
+    fn ordinary_check_passes() {
         assert_eq!(http().validate(), Ok(()));
     }
 
     #[test]
-    fn no_address_that_names_many_hosts_is_a_target() {
+    fn address_of_many_hosts_is_rejected() {
         for address in
             ["0.0.0.0", "0.1.2.3", "::", "255.255.255.255", "224.0.0.1", "ff02::1", "::ffff:224.0.0.1"]
         {
@@ -326,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_be_smuggled_into_a_request() {
+    fn request_injection_is_rejected() {
         for path in ["", "x", "/a b", "/a\r\nX: y", "/\u{e9}"] {
             let mut check = http();
             if let ProbeKind::Http { http, .. } = &mut check.probe {
@@ -337,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_not_kept_for_ever() {
+    fn keep_alive_requests_are_bounded() {
         for (every, allowed) in [(1, false), (2, true), (1000, true), (1001, false)] {
             let mut check = http();
             if let ProbeKind::Http { http, .. } = &mut check.probe {
@@ -348,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_handshake_over_half_a_connection() {
+    fn half_open_with_tls_is_rejected() {
         let tls = TlsHandshake { server_name: "h".into(), verify: TlsVerify::System };
         for (mode, tls, passes) in [
             (ConnectMode::Full, Some(&tls), true),
@@ -362,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_bounds() {
+    fn timeouts_and_intervals_are_bounded() {
         let auto = |min, max| ProbeTimeout::Auto {
             min: Duration::from_millis(min),
             max: Duration::from_millis(max),
@@ -382,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_of_the_other_family_is_refused() {
+    fn source_of_other_family_is_rejected() {
         let check = Check { source: Some("2001:db8::1".parse().unwrap()), ..http() };
         assert_eq!(check.validate(), Err(RejectReason::Bounds { what: "source family".into() }));
     }

@@ -1,126 +1,104 @@
-//! The messages, one enum per direction. Any change here raises [`VERSION`].
+//! The messages, one enum per direction. A change of their encoding raises [`VERSION`].
 
-use std::time::Duration;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Check, CheckId, RejectReason, Schedule};
-use crate::codec;
 use crate::outcome::{Outcome, ProberStats, VerdictHistory};
 
-/// The version of the messages. `Hello` keeps its place and shape in every version.
+/// Version of the messages. `Hello` keeps its place and its encoding in every version, so that ends of different versions
+/// can say so.
 pub const VERSION: u16 = 4;
 
-/// How many outcomes, streaks, paces or names one message carries at most, so that it stays below [`codec::MAX`]. Of checks
-/// there are no more either, and fewer if they are large.
-pub const MAX_BATCH: usize = 200;
-/// What a message of checks takes beside them, in bytes: its variant and their number, which are both small.
-const FRAME: usize = 2;
+/// Largest encoded message in bytes. One message is one packet of the socket.
+pub const MAX_MESSAGE: usize = 64 * 1024;
 
-/// How often each end sends `Heartbeat`.
+/// Largest number of outcomes, histories, intervals, ids or checks in one message. Full messages stay below
+/// [`MAX_MESSAGE`], but those with large checks: they hold fewer.
+pub const MAX_BATCH: usize = 200;
+
+/// Interval at which each end sends `Heartbeat`.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long an end waits for any message before it takes the link for dead.
+/// Time without a message after which an end closes the link.
 pub const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the controller says.
+/// A message of the controller.
 ///
-/// The order on a link: `Hello`; then any number of check sets (`Begin`, `Bundle`s, `Checks`, `Commit`), with `SetIntervals`
-/// and `Heartbeat` anywhere after it. A set replaces the one before it, whole, at its `Commit`. In place of a set there
-/// may come an amendment to the one in force (`Amend`, `Drop`s, `Checks`, `Commit`), which too takes effect at its
-/// `Commit`.
+/// The first one is `Hello`. Then come check sets: `Begin`, any number of `Bundle` and `Checks`, `Commit`. At its `Commit`
+/// a set replaces the one before it. Instead of a set, an amendment may change the one in force: `Amend`, any number of
+/// `Drop`, then of `Checks`, `Commit`. `SetIntervals` and `Heartbeat` may stand anywhere after `Hello`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum ToProber {
     /// The first message.
     Hello {
-        /// [`VERSION`] of the sender.
+        /// The sender's [`VERSION`].
         version: u16,
-        /// The sender's release, for people.
+        /// The sender's release, for logs.
         release: String,
     },
-    /// A check set begins.
+    /// Begins a check set.
     Begin {
         /// Grows with every set and amendment.
         generation: u64,
     },
-    /// An amendment to the set in force begins.
+    /// Begins an amendment to the set in force.
     Amend {
         /// Grows with every set and amendment.
         generation: u64,
     },
-    /// Checks of the set in force that leave it. In an amendment, before its `Checks`.
+    /// Removes checks from the set in force. Part of an amendment, before its `Checks`.
     Drop(Vec<CheckId>),
-    /// CA certificates that checks of this set, and of amendments to it, refer to. In a set, not in an amendment.
+    /// CA certificates for checks of this set, and of later amendments to it. Part of a set only.
     Bundle {
-        /// Names the bundle within the set.
+        /// Number of the bundle within the set.
         id: u32,
         /// The certificates in PEM.
         pem: Vec<u8>,
     },
-    /// Checks of the set, or that are added to it: the name of each from now on, its rhythm, and what is probed. A set has any
-    /// number of these messages.
+    /// Adds checks to the set or amendment, under their ids on this link.
     Checks(Vec<(CheckId, Schedule, Check)>),
-    /// The set or the amendment is whole: it takes effect.
+    /// Completes the set or amendment and puts it in force.
     Commit {
         /// As in `Begin` or `Amend`.
         generation: u64,
     },
-    /// New intervals for checks of the set in force. The next probe follows the new interval, counted from the
-    /// start of the last one.
+    /// New intervals for checks of the set in force, counted from the start of each check's last probe.
     SetIntervals(Vec<(CheckId, Duration)>),
-    /// The controller lives.
+    /// Keeps the link alive.
     Heartbeat,
 }
 
-impl ToProber {
-    /// `checks` in as few messages as hold them in that order. For each message that does not fit, both ends take turns.
-    pub fn checks(
-        checks: impl IntoIterator<Item = (CheckId, Schedule, Check)>,
-    ) -> impl Iterator<Item = Self> {
-        let mut checks = checks.into_iter().peekable();
-        std::iter::from_fn(move || {
-            let (mut batch, mut size) = (Vec::new(), FRAME);
-            while batch.len() < MAX_BATCH
-                && let Some(check) = checks.next_if(|check| {
-                    size = size.saturating_add(codec::size(check));
-                    // One that is too large by itself is for the codec to refuse.
-                    batch.is_empty() || size <= codec::MAX
-                })
-            {
-                batch.push(check);
-            }
-            (!batch.is_empty()).then_some(Self::Checks(batch))
-        })
-    }
-}
-
-/// What the prober says.
+/// A message of the prober.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum ToController {
     /// The first message.
     Hello {
-        /// [`VERSION`] of the sender.
+        /// The sender's [`VERSION`].
         version: u16,
-        /// The sender's release, for people.
+        /// The sender's release, for logs.
         release: String,
-        /// A random number that this prober keeps until it ends.
+        /// Random number of this prober process, constant until it exits.
         instance: u64,
     },
-    /// A check of the set that is being sent will not be probed.
+    /// A check of the current set or amendment that the prober will not run.
     Rejected {
         /// The check.
         id: CheckId,
-        /// Reason.
+        /// The reason.
         reason: RejectReason,
     },
-    /// The streaks of those checks of the link's first set that the prober already had. Sent before `Committed`.
+    /// Histories of the checks in the link's first set that the prober ran before it. Sent before `Committed`.
     Histories(Vec<VerdictHistory>),
-    /// The set or the amendment is in force.
+    /// The set or amendment is in force.
     Committed {
         /// As in `Commit`.
         generation: u64,
     },
-    /// What came of probes, in the order in which each check's probes started.
+    /// Results of probes, for each check in the order of their starts.
     Outcomes(Vec<Outcome>),
-    /// The prober lives.
+    /// Keeps the link alive, and reports the counters.
     Heartbeat(ProberStats),
 }

@@ -1,66 +1,67 @@
-//! What came of a probe.
+//! Results of probes, and the prober's counters.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::time::Duration;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use core::fmt;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::check::CheckId;
 
-/// What came of one probe.
+/// Result of one probe.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Outcome {
-    /// The check that it belongs to.
+    /// The probed check.
     pub check: CheckId,
-    /// Counts the check's probes from 1, for as long as the prober keeps the check.
+    /// Sequence number of the probe, from 1, for as long as the prober keeps the check.
     pub seq: u64,
-    /// When the probe started, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// Start of the probe, in nanoseconds of `CLOCK_MONOTONIC`.
     pub started: u64,
-    /// From the start to the verdict.
+    /// Time from the start to the verdict.
     pub duration: Duration,
     /// The verdict.
     pub code: OutcomeCode,
-    /// What a person would ask next.
+    /// Details for operators.
     pub detail: OutcomeDetail,
-    /// What the next probe is given, if the check's time-out is derived.
+    /// Timeout of the next probe, if it is derived.
     pub timeout: Option<Duration>,
-    /// Until when the certificate is valid that the server has shown in this probe, in seconds since the Unix epoch.
-    /// `None` if it has shown none, as where a connection was kept or a session resumed.
+    /// Expiry (`notAfter`) of the certificate that the server sent in this probe, in seconds since the Unix epoch. `None`
+    /// without a certificate, as over a kept connection or in a resumed session.
     pub not_after: Option<u64>,
 }
 
-/// The verdict on one probe, named by the layer that gave it, as HAProxy names its own.
+/// The verdict on one probe, prefixed with the layer that gave it. The names are HAProxy's.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum OutcomeCode {
-    /// The connection was made.
+    /// Connected.
     L4Ok,
-    /// No answer in time to the connection attempt or the echo request.
+    /// Timeout of the connection or the echo request.
     L4Tout,
-    /// The connection was refused, or the network said that it cannot be made.
+    /// Connection refused, or unreachable according to the network.
     L4Con,
-    /// The TLS handshake was completed.
+    /// TLS handshake completed.
     L6Ok,
-    /// The TLS handshake was not completed in time.
+    /// Timeout of the TLS handshake.
     L6Tout,
-    /// The TLS handshake failed.
+    /// TLS handshake failed.
     L6Rsp,
-    /// The answer was right.
+    /// Response accepted.
     L7Ok,
-    /// No whole answer in time.
+    /// Timeout before a complete response.
     L7Tout,
-    /// The answer was not of the protocol, or its body did not match.
+    /// Response violates the protocol, or its body does not match.
     L7Rsp,
-    /// The answer's status does not pass.
+    /// Response status does not pass.
     L7Sts,
-    /// Nothing was probed: the backend has no healthcheck.
+    /// Not probed: the backend has no healthcheck.
     Static,
-    /// No verdict: the fault is this host's own.
+    /// No verdict, because of a fault on the prober's host.
     Local,
 }
 
 impl OutcomeCode {
-    /// Every code, in the order of their numbers.
+    /// All codes, in declaration order.
     pub const ALL: [Self; 12] = [
         Self::L4Ok,
         Self::L4Tout,
@@ -76,7 +77,7 @@ impl OutcomeCode {
         Self::Local,
     ];
 
-    /// Whether the backend passed; `None` when the probe says nothing about it.
+    /// Returns true for a pass, false for a failure, and `None` for [`Local`](Self::Local).
     #[must_use]
     pub const fn passed(self) -> Option<bool> {
         match self {
@@ -92,7 +93,7 @@ impl OutcomeCode {
         }
     }
 
-    /// The code as users see it.
+    /// Returns the code as users see it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -111,7 +112,7 @@ impl OutcomeCode {
         }
     }
 
-    /// The layer that gave the verdict: `L4`, `L6`, `L7`, or empty where no layer did.
+    /// Returns the layer that gave the verdict: `L4`, `L6`, `L7` or the empty string.
     #[must_use]
     pub fn layer(self) -> &'static str {
         match self {
@@ -127,18 +128,18 @@ impl fmt::Display for OutcomeCode {
     }
 }
 
-/// The longest text in a [`OutcomeDetail`], in bytes; both ends cut what is longer.
+/// Longest text in an [`OutcomeDetail`], in bytes. Both ends truncate it.
 pub const MAX_DETAIL: usize = 200;
 
-/// What a person would ask after the code.
+/// Details of an outcome, beside its code.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum OutcomeDetail {
-    /// The code says it all.
+    /// None.
     #[default]
     None,
-    /// The status of the HTTP answer.
+    /// Status of the HTTP response.
     Status(u16),
-    /// In words, such as `connection refused`.
+    /// A description, such as `connection refused`.
     Text(Cow<'static, str>),
 }
 
@@ -155,7 +156,7 @@ impl From<String> for OutcomeDetail {
 }
 
 impl OutcomeDetail {
-    /// As it may be kept and shown, whoever wrote it.
+    /// Sanitizes the text, which may come from a backend.
     #[must_use]
     pub fn sanitized(self) -> Self {
         match self {
@@ -165,12 +166,12 @@ impl OutcomeDetail {
     }
 }
 
-/// `text` as it may stand in a log or on a terminal: without control characters, and of at most `most` bytes.
+/// Makes `text` safe for logs and terminals: replaces control characters, and truncates it to at most `max` bytes.
 #[must_use]
-pub fn sanitize(text: &str, most: usize) -> String {
-    let mut sanitize: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    sanitize.truncate(sanitize.floor_char_boundary(most));
-    sanitize
+pub fn sanitize(text: &str, max: usize) -> String {
+    let mut sanitized: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    sanitized.truncate(sanitized.floor_char_boundary(max));
+    sanitized
 }
 
 impl fmt::Display for OutcomeDetail {
@@ -183,60 +184,60 @@ impl fmt::Display for OutcomeDetail {
     }
 }
 
-/// What the prober remembers of a check, and hands to a controller that comes back.
+/// Verdicts of a check that the prober keeps for a controller that reconnects.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct VerdictHistory {
-    /// The newest outcome with a verdict. Its `check` names the check; its certificate is the newest that was shown.
+    /// Newest outcome with a verdict. Its `not_after` is that of the newest certificate.
     pub last: Outcome,
-    /// The newest verdicts, the newest in bit 0; a set bit is a pass.
+    /// Newest verdicts, the newest in bit 0. A set bit is a pass.
     pub bits: u64,
-    /// How many bits of `bits` are verdicts, at most 64.
+    /// Number of valid bits, at most 64.
     pub len: u8,
 }
 
-/// What the prober counts over its life.
+/// Counters of the prober since its start.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ProberStats {
-    /// Probes started.
+    /// Started probes.
     pub probes: u64,
-    /// Outcomes that were thrown away because the controller did not read.
+    /// Outcomes dropped because the controller did not read.
     pub outcomes_dropped: u64,
-    /// Probes put off because `--max-rate` was reached.
+    /// Probes delayed by `--max-rate`.
     pub delayed_by_rate: u64,
-    /// ICMP packets that came twice.
+    /// Duplicate ICMP replies.
     pub duplicates: u64,
-    /// ICMP packets that came after their probe had ended, or that answer no probe of ours.
+    /// ICMP packets that match no probe in flight.
     pub unmatched: u64,
-    /// ICMP packets that name a probe of ours but do not carry its cookie, or come from another address.
+    /// ICMP packets that name a probe but lack its cookie, or come from another address.
     pub spoofed: u64,
-    /// ICMP packets that do not parse.
+    /// Malformed ICMP packets.
     pub malformed: u64,
-    /// Packets that raw sockets had no room for, so that answers are lost.
+    /// Packets lost to full receive buffers of raw sockets (`SO_RXQ_OVFL`).
     pub lost_to_overflow: u64,
-    /// Probes put off because this host had stopped the prober when they were due.
+    /// Probes delayed because the host had stopped the prober when they were due.
     pub delayed_by_stall: u64,
-    /// How late probes started.
+    /// Delays of the starts of probes.
     pub lateness: LatenessHistogram,
-    /// Probes begun again on a fresh connection, as the server had closed the one that was kept.
+    /// Probes retried on a fresh connection because the server had closed the kept one.
     pub connections_retried: u64,
-    /// TLS sessions resumed.
+    /// Resumed TLS sessions.
     pub tls_resumptions: u64,
-    /// Half-open probes made over the kernel's sockets, as there was no raw one.
+    /// Half-open probes made with the kernel's sockets, for lack of a raw one.
     pub half_open_fallbacks: u64,
 }
 
-/// How long after they were due probes started, as a histogram.
+/// Histogram of the delays between due time and start of probes.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct LatenessHistogram {
-    /// How many were late by no more than each of [`LatenessHistogram::BOUNDS`], but by more than the one before; the last are
-    /// those beyond all of them.
+    /// Number of delays per bucket: above the previous bound of [`LatenessHistogram::BOUNDS`], up to its own. The last bucket
+    /// has no upper bound.
     pub counts: [u64; LatenessHistogram::BOUNDS.len() + 1],
-    /// All of it together, in nanoseconds.
+    /// Sum of all delays, in nanoseconds.
     pub sum_ns: u64,
 }
 
 impl LatenessHistogram {
-    /// The upper bounds, in nanoseconds. The prober's timers have a grain of 1 ms.
+    /// Upper bounds of the buckets, in nanoseconds. The prober's timers have a resolution of 1 ms.
     pub const BOUNDS: [u64; 9] = [
         1_000_000,
         2_500_000,
@@ -249,7 +250,7 @@ impl LatenessHistogram {
         1_000_000_000,
     ];
 
-    /// A probe started so many nanoseconds late.
+    /// Records a delay in nanoseconds.
     pub fn record(&mut self, late: u64) {
         self.counts[Self::BOUNDS.partition_point(|bound| *bound < late)] += 1;
         self.sum_ns = self.sum_ns.saturating_add(late);
@@ -258,10 +259,12 @@ impl LatenessHistogram {
 
 #[cfg(test)]
 mod tests {
+    use alloc::borrow::ToOwned;
+
     use super::*;
 
     #[test]
-    fn what_is_shown_is_tame() {
+    fn text_is_sanitized_and_truncated() {
         assert_eq!(sanitize("al\nice\u{1b}[31m", 200), "al?ice?[31m");
         assert_eq!(sanitize("ééé", 5), "éé");
         assert_eq!(OutcomeDetail::from("a\nb".to_owned()), "a?b".into());
@@ -272,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn lateness_up_to_a_bound_belongs_to_its_bucket() {
+    fn delay_equal_to_bound_is_inside() {
         let mut lateness = LatenessHistogram::default();
         for late in [0, 1_000_000, 1_000_001, 1_000_000_000, u64::MAX] {
             lateness.record(late);

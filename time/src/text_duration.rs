@@ -1,27 +1,40 @@
-//! Durations as users write them: `500ms`, `2s`, `1m30s`, `1h`.
+//! The notation of durations.
 
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
 use core::time::Duration;
 
-/// A duration with the notation of the file: whole numbers with units, each unit at most once, the largest first.
+/// A duration in the notation of the configuration, the command lines and `maglevc`, such as `1m30s`.
+///
+/// The notation is whole numbers with the units `d`, `h`, `m`, `s` and `ms`. Each unit stands at most once, the largest
+/// first. [`Display`](fmt::Display) writes the shortest form and drops fractions of a millisecond.
+///
+/// ```
+/// use core::time::Duration;
+/// use maglev_time::TextDuration;
+///
+/// assert_eq!(TextDuration::parse("90s")?.to_string(), "1m30s");
+/// assert_eq!(TextDuration::parse("1d500ms")?, TextDuration(Duration::from_millis(86_400_500)));
+/// assert!(TextDuration::parse("30").unwrap_err().contains("write 30s"));
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Span(pub Duration);
+pub struct TextDuration(pub Duration);
 
 /// The units in milliseconds, the largest first.
-const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-impl Span {
-    /// Reads what [`Display`](fmt::Display) writes, and what else means the same (`90s`, `0m5s`).
+impl TextDuration {
+    /// Parses the output of [`Display`](fmt::Display) and its longer equivalents, such as `90s` or `0m5s`.
     ///
     /// # Errors
-    /// What is wrong with `text`, in words for the person who wrote it.
+    /// A description of the mistake in `text`, for its author.
     pub fn parse(text: &str) -> Result<Self, String> {
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(format!("{text:?} is a duration without a unit: write {text}s for seconds"));
         }
-        let malformed = || format!("{text:?} is no duration: write it like 500ms, 2s, 1m30s or 1h");
+        let malformed = || format!("{text:?} is not a duration: write it like 500ms, 2s, 1m30s or 1h");
         let too_long = || format!("{text:?} is too long a duration");
 
         let mut rest = text;
@@ -30,12 +43,12 @@ impl Span {
         while !rest.is_empty() || text.is_empty() {
             let (number, after) = split(rest, |b| b.is_ascii_digit());
             let (unit, after) = split(after, |b| b.is_ascii_alphabetic());
-            // Going on from the last unit found: a unit cannot come twice, nor after a smaller one.
+            // The iterator continues after the last unit found, so a unit can neither repeat nor follow a smaller one.
             let (_, scale) = units.find(|(name, _)| *name == unit).ok_or_else(malformed)?;
             if number.is_empty() {
                 return Err(malformed());
             }
-            // Only digits are left to it, so that the one thing that can fail is the size.
+            // The text is all digits, so overflow is the only possible error.
             let number: u64 = number.parse().map_err(|_| too_long())?;
             total = number.checked_mul(*scale).and_then(|ms| total.checked_add(ms)).ok_or_else(too_long)?;
             rest = after;
@@ -44,7 +57,7 @@ impl Span {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for TextDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0.as_millis();
         if rest == 0 {
@@ -61,9 +74,28 @@ impl fmt::Display for Span {
     }
 }
 
-/// The longest prefix whose bytes are all `wanted`, and the rest.
-fn split(text: &str, wanted: fn(u8) -> bool) -> (&str, &str) {
-    let end = text.bytes().position(|b| !wanted(b)).unwrap_or(text.len());
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for TextDuration {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = TextDuration;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as 500ms or 1m30s")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TextDuration, E> {
+                TextDuration::parse(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// Splits `text` after its longest prefix of bytes that match `predicate`.
+fn split(text: &str, predicate: fn(u8) -> bool) -> (&str, &str) {
+    let end = text.bytes().position(|b| !predicate(b)).unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -76,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_meant() {
+    fn parse_sums_the_units() {
         for (text, ms) in [
             ("0s", 0),
             ("0ms", 0),
@@ -84,49 +116,53 @@ mod tests {
             ("2s", 2000),
             ("90s", 90_000),
             ("1m30s", 90_000),
+            ("0m5s", 5000),
             ("1h", 3_600_000),
             ("1h1ms", 3_600_001),
+            ("1d", 86_400_000),
+            ("1d2h3m4s5ms", 93_784_005),
             ("18446744073709551615ms", u64::MAX),
         ] {
-            assert_eq!(Span::parse(text), Ok(Span(Duration::from_millis(ms))), "{text}");
+            assert_eq!(TextDuration::parse(text), Ok(TextDuration(Duration::from_millis(ms))), "{text}");
         }
     }
 
     #[test]
-    fn a_number_needs_its_unit() {
-        let error = Span::parse("30").unwrap_err();
+    fn number_without_unit_suggests_seconds() {
+        let error = TextDuration::parse("30").unwrap_err();
         assert_eq!(error, "\"30\" is a duration without a unit: write 30s for seconds");
     }
 
     #[test]
-    fn nothing_else_is_a_duration() {
+    fn malformed_text_is_rejected() {
         for text in [
-            "", " ", "s", "-1s", "+1s", "1.5s", "1 s", "2s ", "1d", "1s1s", "1s1m", "1ms1s", "2S", "1h\u{b5}",
+            "", " ", "s", "-1s", "+1s", "1.5s", "1 s", "2s ", "1w", "1s1s", "1s1m", "1ms1s", "1h1d", "2S",
+            "1h\u{b5}",
         ] {
-            let error = Span::parse(text).unwrap_err();
-            assert!(error.ends_with("is no duration: write it like 500ms, 2s, 1m30s or 1h"), "{error}");
+            let error = TextDuration::parse(text).unwrap_err();
+            assert!(error.ends_with("is not a duration: write it like 500ms, 2s, 1m30s or 1h"), "{error}");
         }
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn overflow_is_rejected() {
         for text in
             ["18446744073709551616ms", "18446744073709551615s", "5124095576030h18446744073709551615ms"]
         {
-            assert_eq!(Span::parse(text), Err(format!("{text:?} is too long a duration")));
+            assert_eq!(TextDuration::parse(text), Err(format!("{text:?} is too long a duration")));
         }
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC*|[0-9hms]{0,30}") {
-            let _ = Span::parse(&text);
+        fn arbitrary_text_never_panics(text in "\\PC*|[0-9dhms]{0,30}") {
+            let _ = TextDuration::parse(&text);
         }
 
         #[test]
-        fn reading_undoes_writing(ms: u64) {
-            let span = Span(Duration::from_millis(ms));
-            prop_assert_eq!(Span::parse(&span.to_string()), Ok(span));
+        fn parse_reverses_display(ms: u64) {
+            let duration = TextDuration(Duration::from_millis(ms));
+            prop_assert_eq!(TextDuration::parse(&duration.to_string()), Ok(duration));
         }
     }
 }

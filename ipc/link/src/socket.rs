@@ -1,10 +1,12 @@
-//! The socket between the two processes. It never blocks: both ends wait in loops of their own.
+//! The socket of the link. It never blocks: both ends wait for it in their own loops.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use maglev_ipc::message::MAX_MESSAGE;
+use maglev_ipc::{ToController, ToProber};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, recvmsg, sendmsg, socket,
@@ -13,30 +15,29 @@ use nix::sys::socket::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::codec;
-use crate::message::{ToController, ToProber};
 
 /// The controller's end.
-pub type ControllerLink = Link<ToProber, ToController>;
+pub type ControllerSocket = MessageSocket<ToProber, ToController>;
 /// The prober's end.
-pub type ProberLink = Link<ToController, ToProber>;
+pub type ProberSocket = MessageSocket<ToController, ToProber>;
 
-/// What goes wrong on a link. Every one of these but [`Error::WouldBlock`] ends it.
+/// A failure of the link. All but [`Error::WouldBlock`] end it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing to read, or no room to write; wait for the descriptor.
+    /// Nothing to read, or no room to write. Wait for the descriptor.
     #[error("would block")]
     WouldBlock,
-    /// The other end has closed.
-    #[error("the other end has closed the link")]
+    /// The peer closed the link.
+    #[error("the peer closed the link")]
     Closed,
-    /// The system refused.
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The other end does not keep to the protocol.
+    /// The peer sent bytes that are not a message.
     #[error("malformed message: {0}")]
     Malformed(#[from] codec::Error),
-    /// The other end sent more than a message may hold.
-    #[error("a message of more than {} bytes", codec::MAX)]
+    /// The peer sent a packet larger than [`MAX_MESSAGE`].
+    #[error("message larger than {MAX_MESSAGE} bytes")]
     TooLarge,
 }
 
@@ -50,30 +51,30 @@ impl From<Errno> for Error {
     }
 }
 
-/// Who is at the other end, by the kernel's word (`SO_PEERCRED`), taken when the connection was made.
+/// Identity of the peer, as the kernel recorded it when the connection was made (`SO_PEERCRED`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PeerCredentials {
-    /// Process.
+    /// Process id.
     pub pid: i32,
-    /// User.
+    /// User id.
     pub uid: u32,
-    /// Group.
+    /// Group id.
     pub gid: u32,
 }
 
 /// One end of a connection, which sends `Out` and receives `In`.
 #[derive(Debug)]
-pub struct Link<Out, In> {
+pub struct MessageSocket<Out, In> {
     fd: OwnedFd,
     buffer: Vec<u8>,
     direction: PhantomData<fn(Out) -> In>,
 }
 
-impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
-    /// Takes over a connected socket of type `SOCK_SEQPACKET`.
+impl<Out: Serialize, In: DeserializeOwned> MessageSocket<Out, In> {
+    /// Wraps a connected socket of type `SOCK_SEQPACKET`.
     ///
     /// # Errors
-    /// The socket is of another type, or cannot be set not to block.
+    /// The socket is of another type, or cannot be made nonblocking.
     pub fn new(fd: OwnedFd) -> Result<Self, Error> {
         if getsockopt(&fd, sockopt::SockType)? != SockType::SeqPacket {
             return Err(io::Error::new(
@@ -87,17 +88,15 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         Ok(Self { fd, buffer: Vec::new(), direction: PhantomData })
     }
 
-    /// Connects to the socket at `path`. Never waits: an end that is stopped, and whose queue is full, is an error.
+    /// Connects to the socket at `path`. A full accept queue, such as that of a stopped peer, is an error at once.
     ///
     /// # Errors
-    /// Nobody listens there, nobody accepts, or this user may not connect.
+    /// There is no listener, its queue is full, or this user may not connect.
     pub fn connect(path: &Path) -> Result<Self, Error> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
         match connect(fd.as_raw_fd(), &UnixAddr::new(path)?) {
-            Err(Errno::EAGAIN) => {
-                Err(io::Error::other("connections are not accepted: the queue is full").into())
-            }
+            Err(Errno::EAGAIN) => Err(io::Error::other("the accept queue is full").into()),
             done => {
                 done?;
                 Self::new(fd)
@@ -105,10 +104,10 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         }
     }
 
-    /// Sends one message, whole or not at all.
+    /// Sends one message atomically.
     ///
     /// # Errors
-    /// [`Error::WouldBlock`] when the other end does not keep up; all others end the link.
+    /// [`Error::WouldBlock`] if the peer's queue is full. All others end the link.
     pub fn send(&self, message: &Out) -> Result<(), Error> {
         let bytes = codec::encode(message)?;
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
@@ -119,9 +118,9 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
     /// Receives one message.
     ///
     /// # Errors
-    /// [`Error::WouldBlock`] when there is none yet; all others end the link.
+    /// [`Error::WouldBlock`] if there is none yet. All others end the link.
     pub fn receive(&mut self) -> Result<In, Error> {
-        self.buffer.resize(codec::MAX, 0);
+        self.buffer.resize(MAX_MESSAGE, 0);
         let (length, truncated) = {
             let mut into = [IoSliceMut::new(&mut self.buffer)];
             let got = recvmsg::<UnixAddr>(self.fd.as_raw_fd(), &mut into, None, MsgFlags::MSG_DONTWAIT)?;
@@ -129,29 +128,29 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         };
         match length {
             _ if truncated => Err(Error::TooLarge),
-            // No message is empty, so this is the end of the stream.
+            // Every message has at least one byte, so an empty packet is the end of the stream.
             0 => Err(Error::Closed),
             length => Ok(codec::decode(&self.buffer[..length])?),
         }
     }
 
-    /// Who is at the other end.
+    /// Returns the peer's credentials.
     ///
     /// # Errors
-    /// The kernel does not say.
+    /// `SO_PEERCRED` failed.
     pub fn peer(&self) -> Result<PeerCredentials, Error> {
         let cred = getsockopt(&self.fd, sockopt::PeerCredentials)?;
         Ok(PeerCredentials { pid: cred.pid(), uid: cred.uid(), gid: cred.gid() })
     }
 }
 
-impl<Out, In> AsFd for Link<Out, In> {
+impl<Out, In> AsFd for MessageSocket<Out, In> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl<Out, In> AsRawFd for Link<Out, In> {
+impl<Out, In> AsRawFd for MessageSocket<Out, In> {
     fn as_raw_fd(&self) -> i32 {
         self.fd.as_raw_fd()
     }
@@ -163,11 +162,11 @@ mod tests {
 
     use super::*;
 
-    fn pair() -> (ControllerLink, ProberLink, [i32; 2]) {
+    fn pair() -> (ControllerSocket, ProberSocket, [i32; 2]) {
         let (a, b) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
         let raw = [a.as_raw_fd(), b.as_raw_fd()];
-        (Link::new(a).unwrap(), Link::new(b).unwrap(), raw)
+        (MessageSocket::new(a).unwrap(), MessageSocket::new(b).unwrap(), raw)
     }
 
     #[test]
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_does_not_read_is_not_waited_for() {
+    fn send_to_full_peer_would_block() {
         let (controller, mut prober, _) = pair();
         let mut sent = 0;
         while controller.send(&ToProber::Begin { generation: sent }).is_ok() {
@@ -196,16 +195,16 @@ mod tests {
     }
 
     #[test]
-    fn too_large_and_malformed_are_told_apart() {
+    fn oversized_and_malformed_packets_are_distinguished() {
         let (_controller, mut prober, raw) = pair();
-        nix::sys::socket::send(raw[0], &vec![0; codec::MAX + 1], MsgFlags::empty()).unwrap();
+        nix::sys::socket::send(raw[0], &vec![0; MAX_MESSAGE + 1], MsgFlags::empty()).unwrap();
         assert!(matches!(prober.receive(), Err(Error::TooLarge)));
         nix::sys::socket::send(raw[0], b"\xff\xff\xff", MsgFlags::empty()).unwrap();
         assert!(matches!(prober.receive(), Err(Error::Malformed(_))));
     }
 
     #[test]
-    fn the_peer_is_who_the_kernel_says() {
+    fn peer_credentials_are_the_kernels() {
         let (controller, _prober, _) = pair();
         let me = PeerCredentials {
             pid: std::process::id().cast_signed(),
@@ -216,13 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_accepts_nobody_is_not_waited_for() {
-        let path = std::env::temp_dir().join(format!("maglev-ipc-{}", std::process::id()));
+    fn connect_to_full_queue_fails_at_once() {
+        let path = std::env::temp_dir().join(format!("maglev-ipc-link-{}", std::process::id()));
         let flags = SockFlag::SOCK_CLOEXEC;
         let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
         bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
         listen(&listener, Backlog::new(1).unwrap()).unwrap();
-        let connected: Vec<_> = (0..8).map(|_| ControllerLink::connect(&path)).collect();
+        let connected: Vec<_> = (0..8).map(|_| ControllerSocket::connect(&path)).collect();
         std::fs::remove_file(&path).unwrap();
         assert!(connected[0].is_ok());
         assert!(
@@ -231,9 +230,9 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_socket_is_refused() {
+    fn stream_socket_is_refused() {
         let (a, _b) =
             socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).unwrap();
-        assert!(ControllerLink::new(a).is_err());
+        assert!(ControllerSocket::new(a).is_err());
     }
 }
