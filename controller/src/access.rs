@@ -23,7 +23,7 @@ pub use peer::{ClientCertificate, Peer, names};
 
 use crate::config::{LoadedConfig, TlsConfig};
 use crate::metrics::Metrics;
-use limiter::Limiter;
+use limiter::LogLimiter;
 
 /// Access rules in force. Clones share them.
 #[derive(Clone)]
@@ -31,8 +31,8 @@ pub struct AccessControl {
     policy: watch::Sender<Arc<AccessPolicy>>,
     accounts: AccountDirectory,
     metrics: Arc<Metrics>,
-    refusals: Arc<Mutex<Limiter>>,
-    handshakes: Arc<Mutex<Limiter>>,
+    refusals: Arc<Mutex<LogLimiter>>,
+    handshakes: Arc<Mutex<LogLimiter>>,
 }
 
 /// Resolved access rules and the TLS configuration.
@@ -143,7 +143,7 @@ impl AccessControl {
 
 /// Takes a token to log one message. Returns `None` if it must be suppressed; else the number of suppressed ones, if
 /// any.
-fn take_log_token(limiter: &Mutex<Limiter>) -> Option<Option<u64>> {
+fn take_log_token(limiter: &Mutex<LogLimiter>) -> Option<Option<u64>> {
     // A poisoned lock is safe to use: no holder leaves a partial update.
     let suppressed = limiter.lock().unwrap_or_else(PoisonError::into_inner).take_log_token(Instant::now())?;
     Some((suppressed > 0).then_some(suppressed))

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use maglev_core::config::Config;
 use maglev_core::overrides::Overrides;
+use maglev_notify::{NotifyState, ServiceNotifier};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
-use sd_notify::NotifyState;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -25,7 +25,7 @@ use crate::metrics::{self, Metrics};
 use crate::overrides::{self, OverrideStore};
 use crate::prober::ProberConnector;
 use crate::reload::Reloader;
-use crate::service_manager::Pulse;
+use crate::service_manager::DriverStatus;
 use crate::spawner::ProberSpawner;
 use crate::tasks::{self, Environment, TaskConfig};
 use crate::{clock, config, grpc, log, privilege, version};
@@ -123,13 +123,14 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
     if !grpc_listeners.is_empty() {
         metrics.show_calls(grpc::calls(flags.reflection)?);
     }
+    let notifier = service_notifier();
     let mut running = ServerTasks { metrics, stop: CancellationToken::new(), tasks: JoinSet::new() };
     let begin = TaskConfig {
         config,
         overrides,
         metrics: Arc::clone(&running.metrics),
         stats: flags.vpp_stats_addr.clone(),
-        pulse: Pulse::from_env(),
+        pulse: DriverStatus::new(notifier.clone()),
     };
     let vpp = (!flags.vpp_api_addr.as_os_str().is_empty()).then(|| flags.vpp_api_addr.clone());
     let outside = Environment { clock: clock::SystemClock, prober: way, vpp, store };
@@ -142,10 +143,10 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
     let signals = SignalHandlers::new()?;
     // A snapshot proves that the driver's loop runs.
     let _ = handle.snapshot().await;
-    notify_manager(&[NotifyState::Ready]);
-    signals.wait_for_signals(&reloader, &handle).await;
+    notify(&notifier, &[NotifyState::Ready]);
+    signals.wait_for_signals(&reloader, &handle, &notifier).await;
 
-    notify_manager(&[NotifyState::Stopping]);
+    notify(&notifier, &[NotifyState::Stopping]);
     info!("maglevd stopping; VPP is left unchanged");
     running.end().await;
     Ok(())
@@ -205,24 +206,31 @@ fn listeners(flags: &Flags) -> anyhow::Result<(Vec<Listener>, Vec<Listener>)> {
     Ok((grpc, metrics))
 }
 
-/// Notifies the service manager, if there is one.
-fn notify_manager(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+/// Returns the notifier of the service manager. Without one, or after an error, it is inactive.
+fn service_notifier() -> ServiceNotifier {
+    let notifier = ServiceNotifier::from_env();
+    notifier
+        .inspect_err(|error| warn!(%error, "cannot open a socket to the service manager"))
+        .unwrap_or_default()
+}
+
+fn notify(notifier: &ServiceNotifier, states: &[NotifyState<'_>]) {
+    if let Err(error) = notifier.notify_once(states) {
         warn!(%error, "cannot notify the service manager");
     }
 }
 
 /// Reloads the configuration, and notifies the service manager of the start and the end.
-async fn reload(reloader: &Reloader, handle: &Handle) {
+async fn reload(reloader: &Reloader, handle: &Handle, notifier: &ServiceNotifier) {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify_manager(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(notifier, &[NotifyState::Reloading, now]),
         Err(error) => warn!(%error, "cannot read the clock"),
     }
     // The reloader has logged any error.
     let _ = reloader.reload("SIGHUP".into()).await;
     // Requests are handled in order, so this one completes after the reload.
     let _ = handle.snapshot().await;
-    notify_manager(&[NotifyState::Ready]);
+    notify(notifier, &[NotifyState::Ready]);
 }
 
 fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {
@@ -270,10 +278,10 @@ impl SignalHandlers {
     }
 
     /// Reloads on SIGHUP until SIGTERM or SIGINT.
-    async fn wait_for_signals(mut self, reloader: &Reloader, handle: &Handle) {
+    async fn wait_for_signals(mut self, reloader: &Reloader, handle: &Handle, notifier: &ServiceNotifier) {
         loop {
             tokio::select! {
-                _ = self.hangup.recv() => reload(reloader, handle).await,
+                _ = self.hangup.recv() => reload(reloader, handle, notifier).await,
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
             }

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::handle::{DriverRequest, StateSnapshot};
 use crate::metrics::{Metrics, SyncScope};
 use crate::overrides::PendingWrite;
-use crate::service_manager::Pulse;
+use crate::service_manager::DriverStatus;
 use crate::vpp::IndexChange;
 use crate::{log, prober, vpp};
 
@@ -42,7 +42,7 @@ pub struct Driver<C> {
     netns: watch::Sender<Option<String>>,
     vpp: Option<mpsc::UnboundedSender<vpp::VppCommand>>,
     pending_write: watch::Sender<PendingWrite>,
-    pulse: Pulse,
+    pulse: DriverStatus,
 }
 
 /// Channels of the driver.
@@ -64,7 +64,7 @@ pub struct DriverChannels {
     /// Overrides to persist. Starts with those of the last run, which are on disk.
     pub pending_write: watch::Sender<PendingWrite>,
     /// Notifier of the service manager.
-    pub pulse: Pulse,
+    pub pulse: DriverStatus,
 }
 
 impl<C: Clock> Driver<C> {

@@ -24,7 +24,7 @@ use crate::driver::{Driver, DriverChannels};
 use crate::handle::{DriverRequest, Handle, HandleEnds, StateSnapshot};
 use crate::metrics::Metrics;
 use crate::published::{PersistStatus, TrafficCounters, VipCounters, VipPackets};
-use crate::service_manager::Pulse;
+use crate::service_manager::DriverStatus;
 
 /// Last group of the address of `nginx0`.
 const NGINX0: u16 = 0x10;
@@ -87,7 +87,7 @@ pub fn driven(status: PersistStatus) -> (Handle, watch::Sender<PersistStatus>) {
         vpp: None,
         index_changes: broadcast::channel(1).0,
         pending_write,
-        pulse: Pulse::from_env(),
+        pulse: DriverStatus::default(),
     };
     let driver = Driver::new(Arc::new(config()), metrics, channels, crate::clock::SystemClock);
     tokio::spawn(async move {

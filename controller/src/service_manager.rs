@@ -3,15 +3,9 @@
 //! Only this module feeds the watchdog, so a hang of the driver is detected. Sends never block: a service manager
 //! that does not read its socket loses notifications.
 
-use std::env;
-use std::ffi::OsStr;
-use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use sd_notify::NotifyState;
+use maglev_notify::{NotifyState, ServiceNotifier};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -20,8 +14,8 @@ const STATUS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Notifier of the driver.
 #[derive(Debug)]
-pub struct Pulse {
-    manager: Option<Manager>,
+pub struct DriverStatus {
+    notifier: ServiceNotifier,
     /// Watchdog interval, and the time of the next notification.
     beat: Option<(Duration, Instant)>,
     /// Last status sent.
@@ -31,41 +25,20 @@ pub struct Pulse {
     changed: bool,
 }
 
-/// Socket of the service manager.
-#[derive(Debug)]
-struct Manager {
-    socket: UnixDatagram,
-    address: SocketAddr,
-}
-
 /// Notifier without a service manager.
-impl Default for Pulse {
+impl Default for DriverStatus {
     fn default() -> Self {
-        Self::new(None, None)
+        Self::new(ServiceNotifier::default())
     }
 }
 
-impl Pulse {
-    /// Connects to the service manager named by the environment, if any.
+impl DriverStatus {
+    /// Creates the driver's part of `notifier`.
     #[must_use]
-    pub fn from_env() -> Self {
-        let manager = env::var_os("NOTIFY_SOCKET").and_then(|name| {
-            Manager::new(&name).inspect_err(|error| debug!(%error, "cannot notify the service manager")).ok()
-        });
-        Self::new(manager, sd_notify::watchdog_enabled())
-    }
-
-    /// Creates a notifier; `watchdog` is the service manager's timeout.
-    fn new(manager: Option<Manager>, watchdog: Option<Duration>) -> Self {
+    pub fn new(notifier: ServiceNotifier) -> Self {
         let now = Instant::now();
-        let beat = watchdog.filter(|_| manager.is_some()).map(|limit| (limit / 2, now));
-        Self { manager, beat, status: String::new(), quiet_until: now, changed: true }
-    }
-
-    /// Creates a notifier of the service manager at `socket`.
-    #[cfg(test)]
-    pub fn to(socket: &OsStr, watchdog: Duration) -> io::Result<Self> {
-        Ok(Self::new(Some(Manager::new(socket)?), Some(watchdog)))
+        let beat = notifier.watchdog().map(|limit| (limit / 2, now));
+        Self { notifier, beat, status: String::new(), quiet_until: now, changed: true }
     }
 
     /// Marks the status as changed.
@@ -75,20 +48,22 @@ impl Pulse {
 
     /// Sends due notifications. `status` returns the current status.
     pub fn turn(&mut self, status: impl FnOnce() -> String) {
-        let Some(manager) = &self.manager else { return };
+        if !self.notifier.is_active() {
+            return;
+        }
         let now = Instant::now();
         if let Some((every, next)) = &mut self.beat
             && *next <= now
         {
             *next = now + *every;
-            manager.tell(NotifyState::Watchdog);
+            send(&self.notifier, NotifyState::Watchdog);
         }
         if self.changed && self.quiet_until <= now {
             self.changed = false;
             let status = status();
             if status != self.status {
                 self.quiet_until = now + STATUS_PAUSE;
-                manager.tell(NotifyState::Status(&status));
+                send(&self.notifier, NotifyState::Status(&status));
                 self.status = status;
             }
         }
@@ -96,41 +71,31 @@ impl Pulse {
 
     /// Returns the time at which the driver must call again.
     pub fn next(&self) -> Option<Instant> {
-        let status = (self.manager.is_some() && self.changed).then_some(self.quiet_until);
+        let status = (self.notifier.is_active() && self.changed).then_some(self.quiet_until);
         let beat = self.beat.map(|(_, next)| next);
         beat.into_iter().chain(status).min()
     }
 }
 
-impl Manager {
-    fn new(name: &OsStr) -> io::Result<Self> {
-        let address = match name.as_bytes().strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(name)?,
-        };
-        let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
-        Ok(Self { socket, address })
-    }
-
-    fn tell(&self, state: NotifyState<'_>) {
-        if let Err(error) = self.socket.send_to_addr(state.to_string().as_bytes(), &self.address) {
-            debug!(%error, "cannot notify the service manager");
-        }
+fn send(notifier: &ServiceNotifier, state: NotifyState<'_>) {
+    if let Err(error) = notifier.notify(&[state]) {
+        debug!(%error, "cannot notify the service manager");
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+
     use super::*;
 
     /// Returns a service manager, and a notifier of it.
-    fn listen(watchdog: Option<Duration>) -> (tempfile::TempDir, UnixDatagram, Pulse) {
+    fn listen(watchdog: Option<Duration>) -> (tempfile::TempDir, UnixDatagram, DriverStatus) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
         let heard = UnixDatagram::bind(&path).unwrap();
         heard.set_nonblocking(true).unwrap();
-        let pulse = Pulse::new(Some(Manager::new(path.as_os_str()).unwrap()), watchdog);
+        let pulse = DriverStatus::new(ServiceNotifier::connect(path.as_os_str(), watchdog).unwrap());
         (directory, heard, pulse)
     }
 
@@ -185,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_service_manager_nothing_is_due() {
-        let mut pulse = Pulse::new(None, Some(Duration::from_secs(1)));
+        let mut pulse = DriverStatus::default();
         pulse.turn(|| panic!("nobody asks"));
         assert_eq!(pulse.next(), None);
     }

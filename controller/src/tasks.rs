@@ -14,7 +14,7 @@ use crate::driver::{Driver, DriverChannels, INPUT_BACKLOG};
 use crate::handle::{Handle, HandleEnds};
 use crate::metrics::Metrics;
 use crate::overrides::{Disk, OverrideStore, Persister};
-use crate::service_manager::Pulse;
+use crate::service_manager::DriverStatus;
 use crate::{prober, vpp};
 
 /// Maximum number of index changes that VPP's link may lag behind before it clears its whole cache.
@@ -31,7 +31,7 @@ pub struct TaskConfig {
     /// VPP's stats socket; empty is off.
     pub stats: PathBuf,
     /// Notifier of the service manager.
-    pub pulse: Pulse,
+    pub pulse: DriverStatus,
 }
 
 /// Access to the outside world, replaceable in simulations.

@@ -3,8 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use maglev_proto::{Duration as ProtoDuration, Timestamp};
-
-const UNITS: &[(char, u64)] = &[('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
+use maglev_time::TextDuration;
 
 /// How long ago `then` was: the two largest units, such as `10m30s`. A clock that runs ahead of ours makes it `0s`.
 pub fn age(then: Option<&Timestamp>, now: SystemTime) -> String {
@@ -57,33 +56,15 @@ pub fn duration(duration: Option<&ProtoDuration>) -> String {
     }
 }
 
-/// A duration that a user wrote, such as `30s` or `1h30m`: whole numbers of days, hours, minutes and seconds, the largest
-/// first, and not nothing.
+/// Parses a duration that a user wrote, such as `30s` or `1h30m`. Zero is invalid.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut seconds: u64 = 0;
-    for (unit, length) in UNITS {
-        let Some((number, after)) = rest.split_once(*unit) else { continue };
-        if !number.bytes().all(|b| b.is_ascii_digit()) {
-            return None;
-        }
-        seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(*length)?)?;
-        rest = after;
-    }
-    (rest.is_empty() && seconds > 0).then_some(Duration::from_secs(seconds))
+    let TextDuration(duration) = TextDuration::parse(text).ok()?;
+    (!duration.is_zero()).then_some(duration)
 }
 
-/// A duration in whole seconds, in all its units: what [`parse_duration`] reads.
+/// Formats a duration in the notation of [`parse_duration`].
 pub fn written(duration: Duration) -> String {
-    let mut rest = duration.as_secs();
-    let mut text = String::new();
-    for (unit, length) in UNITS {
-        if rest >= *length {
-            text += &format!("{}{unit}", rest / length);
-        }
-        rest %= length;
-    }
-    if text.is_empty() { "0s".into() } else { text }
+    TextDuration(duration).to_string()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use maglev_time::TextDuration;
 use tracing::Level;
 
 /// Version, commit and date of the build.
@@ -70,28 +71,9 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reads a duration such as `60s`, `500ms` or `1m30s`.
+/// Parses a duration such as `60s`, `500ms` or `1m30s`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let malformed = || format!("{text:?} is no duration such as 500ms, 60s or 1m30s");
-    let (mut rest, mut total) = (text, Duration::ZERO);
-    while !rest.is_empty() {
-        let unit_at = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(malformed)?;
-        let (number, tail) = rest.split_at(unit_at);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, next) = tail.split_at(unit_end);
-        let milliseconds: u64 = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err(malformed()),
-        };
-        let number: u64 = number.parse().map_err(|_| malformed())?;
-        let part = number.checked_mul(milliseconds).ok_or_else(malformed)?;
-        total = total.checked_add(Duration::from_millis(part)).ok_or_else(malformed)?;
-        rest = next;
-    }
-    if text.is_empty() { Err(malformed()) } else { Ok(total) }
+    TextDuration::parse(text).map(|TextDuration(duration)| duration)
 }
 
 /// A name is one component of a path.

@@ -10,11 +10,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use maglev_notify::{NotifyState, ServiceNotifier};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use sd_notify::NotifyState;
 use tracing::{info, warn};
 
 use maglevd_prober::args::{Args, LogFormat, Switch};
@@ -60,7 +60,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     let configs = read_system_roots();
     let endpoint = open_endpoint(&args)?;
     let seed = u64::from_ne_bytes(random::bytes().context("randomness")?);
-    let watchdog = sd_notify::watchdog_enabled();
+    let notifier = service_notifier();
     privilege::give_up().context("privilege")?;
 
     let mut engine = Engine::new(EngineConfig {
@@ -72,7 +72,7 @@ fn run(args: Args) -> anyhow::Result<()> {
         limits: ProbeLimits { max_checks: args.max_checks, max_rate: args.max_rate },
         max_connections: descriptors.saturating_sub(RESERVED),
         orphan_timeout: args.orphan_timeout,
-        watchdog,
+        notifier: notifier.clone(),
         seed,
     })?;
     match args.sandbox {
@@ -80,19 +80,25 @@ fn run(args: Args) -> anyhow::Result<()> {
         Switch::Off => warn!("sandbox: off, as --sandbox says"),
     }
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
-    tell_systemd(NotifyState::Ready);
+    notify(&notifier, NotifyState::Ready);
     match engine.run().context("epoll")? {
         Exit::Signal => info!("asked to end"),
         Exit::OrphanTimeout => info!("no controller for {:?}: the end", args.orphan_timeout),
         Exit::ControllerExited => info!("the controller is gone: the end"),
     }
-    tell_systemd(NotifyState::Stopping);
+    notify(&notifier, NotifyState::Stopping);
     Ok(())
 }
 
-fn tell_systemd(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        warn!(%error, "cannot tell systemd");
+/// Returns the notifier of systemd. Without systemd, or after an error, it is inactive.
+fn service_notifier() -> ServiceNotifier {
+    let notifier = ServiceNotifier::from_env();
+    notifier.inspect_err(|error| warn!(%error, "cannot open a socket to systemd")).unwrap_or_default()
+}
+
+fn notify(notifier: &ServiceNotifier, state: NotifyState<'_>) {
+    if let Err(error) = notifier.notify_once(&[state]) {
+        warn!(%error, "cannot notify systemd");
     }
 }
 

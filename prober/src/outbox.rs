@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use maglev_ipc::link::Error;
 use maglev_ipc::message::MAX_BATCH;
 use maglev_ipc::{Outcome, ToController};
+use maglev_ipc_link::Error;
 
 use crate::clock::Nanos;
 use crate::scheduler::OutcomeReport;

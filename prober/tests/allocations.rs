@@ -9,11 +9,11 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
-use maglev_ipc::link::Error;
 use maglev_ipc::{
-    Check, CheckId, ConnectMode, ControllerLink, HttpCheck, ProbeKind, ProbeTimeout, ToController, ToProber,
-    VERSION,
+    Check, CheckId, ConnectMode, HttpCheck, ProbeKind, ProbeTimeout, ToController, ToProber, VERSION,
 };
+use maglev_ipc_link::{ControllerSocket, Error, batch_checks};
+use maglev_notify::ServiceNotifier;
 use maglevd_prober::engine::{ControllerEndpoint, Engine, EngineConfig};
 use maglevd_prober::probe::half_open::SynProber;
 use maglevd_prober::probe::icmp::IcmpProber;
@@ -56,13 +56,13 @@ fn live(probe: &ProbeKind, outcomes: u64) -> Life {
             limits: ProbeLimits { max_checks: 1000, max_rate: 100_000 },
             max_connections: 1000,
             orphan_timeout: Duration::ZERO,
-            watchdog: None,
+            notifier: ServiceNotifier::default(),
             seed: 7,
         })
         .unwrap();
         allocation_counter::measure(|| _ = engine.run().unwrap()).count_total
     });
-    let mut link = ControllerLink::new(ours).unwrap();
+    let mut link = ControllerSocket::new(ours).unwrap();
     link.send(&ToProber::Hello { version: VERSION, release: "test".to_owned() }).unwrap();
     link.send(&ToProber::Begin { generation: 1 }).unwrap();
     let checks = (0..CHECKS).map(|number| {
@@ -75,7 +75,7 @@ fn live(probe: &ProbeKind, outcomes: u64) -> Life {
         };
         (CheckId(number.into()), INTERVAL.into(), check)
     });
-    ToProber::checks(checks).for_each(|message| link.send(&message).unwrap());
+    batch_checks(checks).for_each(|message| link.send(&message).unwrap());
     link.send(&ToProber::Commit { generation: 1 }).unwrap();
     let mut life = Life { allocations: 0, messages: 0, outcomes: 0 };
     while life.outcomes < outcomes {

@@ -1,7 +1,8 @@
 //! The pure heart of `maglevd`: it decides, and does nothing else.
 //!
 //! No clock, no randomness, no socket, no file, no channel: the current time is an argument of every call, and the
-//! answer to every input is a list of outputs. The compiler holds this: the crate is `no_std`, and has no `unsafe`.
+//! answer to every input is a list of outputs. The crate and its dependencies are `no_std`
+//! (`tests/no_std.rs`), and it has no `unsafe`.
 //!
 //! ```text
 //!  Input ──► State::handle(input, now) ──► Vec<Output>

@@ -1,60 +1,49 @@
-//! How often something may be told.
+//! Rate limit of log messages about rejected clients.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// How many may be told at once; one more may with each second that passes.
-const BURST: u32 = 10;
+use maglev_time::TokenBucket;
 
-/// A bucket of things that may be told.
-#[derive(Debug)]
-pub struct Limiter {
-    left: u32,
-    filled: Option<Instant>,
+/// Burst of messages, at one message a second: 10.
+const BURST: Duration = Duration::from_secs(10);
+
+/// A token bucket that counts suppressed messages.
+#[derive(Debug, Default)]
+pub struct LogLimiter {
+    /// The bucket, and the time from which it counts. Created with the first message.
+    bucket: Option<(TokenBucket, Instant)>,
     suppressed: u64,
 }
 
-impl Default for Limiter {
-    fn default() -> Self {
-        Self { left: BURST, filled: None, suppressed: 0 }
-    }
-}
-
-impl Limiter {
-    /// Whether one more may be told, and if so how many before it were not.
+impl LogLimiter {
+    /// Takes a token for a message at `now`. Returns the number of messages suppressed since the last one, or `None` to
+    /// suppress this one.
     pub fn take_log_token(&mut self, now: Instant) -> Option<u64> {
-        let filled = *self.filled.get_or_insert(now);
-        let seconds = now.saturating_duration_since(filled).as_secs();
-        if seconds > 0 {
-            let refill = u32::try_from(seconds).unwrap_or(BURST);
-            self.left = self.left.saturating_add(refill).min(BURST);
-            self.filled = Some(now);
-        }
-        if self.left == 0 {
+        let (bucket, start) =
+            self.bucket.get_or_insert_with(|| (TokenBucket::new(1, BURST, Duration::ZERO), now));
+        if !bucket.take_at(now.saturating_duration_since(*start)) {
             self.suppressed += 1;
             return None;
         }
-        self.left -= 1;
         Some(std::mem::take(&mut self.suppressed))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn flood_is_rate_limited_and_counted() {
         let start = Instant::now();
-        let mut limiter = Limiter::default();
-        let told = (0..1000).filter(|_| limiter.take_log_token(start).is_some()).count();
-        assert_eq!(told, 10);
+        let mut limiter = LogLimiter::default();
+        let admitted = (0..1000).filter(|_| limiter.take_log_token(start).is_some()).count();
+        assert_eq!(admitted, 10);
         assert_eq!(limiter.take_log_token(start + Duration::from_millis(999)), None);
         assert_eq!(limiter.take_log_token(start + Duration::from_secs(1)), Some(991));
         assert_eq!(limiter.take_log_token(start + Duration::from_secs(1)), None);
-        let told =
+        let admitted =
             (0..1000).filter(|_| limiter.take_log_token(start + Duration::from_secs(3600)).is_some()).count();
-        assert_eq!(told, 10);
+        assert_eq!(admitted, 10);
     }
 }

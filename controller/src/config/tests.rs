@@ -81,7 +81,7 @@ fn wrong_scalar_type_is_parse_error() {
         ),
         (
             "interval: soon",
-            "4:17: maglev.healthchecks.x.interval: \"soon\" is no duration: write it like 500ms, 2s, 1m30s or 1h",
+            "4:17: maglev.healthchecks.x.interval: \"soon\" is not a duration: write it like 500ms, 2s, 1m30s or 1h",
         ),
         (
             "interval: []",

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use maglev_notify::ServiceNotifier;
 use tokio::runtime;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -61,7 +62,7 @@ fn stuck_driver_feeds_no_watchdog() {
         let _guard = tracing::subscriber::set_default(subscriber);
         let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let pulse = Pulse::to(socket.as_os_str(), LIMIT).unwrap();
+            let pulse = DriverStatus::new(ServiceNotifier::connect(socket.as_os_str(), Some(LIMIT)).unwrap());
             let channels = DriverChannels {
                 inputs: heard,
                 requests,

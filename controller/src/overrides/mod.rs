@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_core::overrides::Overrides;
+use maglev_time::TokenBucket;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
@@ -21,12 +22,9 @@ pub mod file;
 pub use disk::{Disk, SystemDisk};
 pub use file::OverrideStore;
 
-/// Sustained interval between writes.
-const PACE: Duration = Duration::from_secs(1);
-
-/// Writes allowed in a burst after a quiet minute: each operator waits for the disk, and a script may disable a rack
-/// of servers at once.
-const BURST: u32 = 60;
+/// Writes at one a second in a burst after a quiet minute: each operator waits for the disk, and a script may disable a
+/// rack of servers at once.
+const BURST: Duration = Duration::from_secs(60);
 
 /// Overrides to write, with the number of the write.
 pub type PendingWrite = (u64, Arc<Overrides>);
@@ -67,7 +65,7 @@ impl<D: Disk> Persister<D> {
             return;
         };
         let (mut retry, mut pace, mut persisted) =
-            (RetryState::default(), Pace::new(Instant::now()), PersistStatus::default());
+            (RetryState::default(), WriteLimiter::new(Instant::now()), PersistStatus::default());
         while self.wait_for_write(persisted.number).await {
             self.sleep_until(pace.next(Instant::now())).await;
             let (number, overrides) = self.pending.borrow_and_update().clone();
@@ -125,22 +123,21 @@ impl<D: Disk> Persister<D> {
     }
 }
 
-/// When the file may be written next.
+/// Rate limit of the writes: one a second in the long run.
 #[derive(Debug)]
-struct Pace {
-    /// When the burst would be used up if no time passed.
-    used: Instant,
+struct WriteLimiter {
+    bucket: TokenBucket,
+    start: Instant,
 }
 
-impl Pace {
-    const fn new(now: Instant) -> Self {
-        Self { used: now }
+impl WriteLimiter {
+    fn new(now: Instant) -> Self {
+        Self { bucket: TokenBucket::new(1, BURST, Duration::ZERO), start: now }
     }
 
-    /// When one more write may be made, which then counts as made.
+    /// Reserves the next write, and returns its earliest time.
     fn next(&mut self, now: Instant) -> Instant {
-        self.used = self.used.max(now) + PACE;
-        self.used.checked_sub(PACE * BURST).unwrap_or(now).max(now)
+        now + self.bucket.reserve(now - self.start)
     }
 }
 

@@ -112,18 +112,19 @@ async fn without_directory_nothing_is_persisted() {
 
 #[test]
 fn sustained_writes_are_one_per_second() {
+    const BURST: usize = 60;
     let start = Instant::now();
-    let mut pace = Pace::new(start);
+    let mut limiter = WriteLimiter::new(start);
     let mut now = start;
     let mut writes = Vec::new();
     for _ in 0..BURST + 100 {
-        now = pace.next(now);
+        now = limiter.next(now);
         writes.push((now - start).as_secs());
     }
-    assert_eq!(writes[BURST as usize - 1], 0);
-    assert_eq!(writes[BURST as usize..], (1..=100).collect::<Vec<_>>());
+    assert_eq!(writes[BURST - 1], 0);
+    assert_eq!(writes[BURST..], (1..=100).collect::<Vec<_>>());
     // A quiet minute restores the whole burst; a quiet hour restores no more.
     now += Duration::from_secs(3600);
-    let burst = (0..BURST + 1).map(|_| pace.next(now) - now).filter(Duration::is_zero).count();
-    assert_eq!(burst, BURST as usize);
+    let burst = (0..BURST + 1).map(|_| limiter.next(now) - now).filter(Duration::is_zero).count();
+    assert_eq!(burst, BURST);
 }

@@ -1,9 +1,9 @@
 //! Connection to the prober: at its socket, or as a child of the spawner.
 
+use maglev_ipc_link::ControllerSocket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use maglev_ipc::ControllerLink;
 use nix::unistd::{User, getuid};
 use tokio::task::spawn_blocking;
 
@@ -33,7 +33,7 @@ impl ConnectProber for ProberConnector {
                 let (spawner, netns) = (Arc::clone(spawner), netns.map(str::to_owned));
                 let started = spawn_blocking(move || spawner.start(netns.as_deref()));
                 // Joining fails only when the runtime shuts down.
-                ControllerLink::new(started.await.map_err(|_| LinkError::ShuttingDown)??)?
+                ControllerSocket::new(started.await.map_err(|_| LinkError::ShuttingDown)??)?
             }
         };
         Ok(SocketTransport::new(link)?)
@@ -47,9 +47,9 @@ fn socket_for_netns(path: &Path, netns: Option<&str>) -> PathBuf {
     path.with_file_name(format!("{stem}@{netns}.sock"))
 }
 
-fn connect(path: &Path) -> Result<ControllerLink, LinkError> {
+fn connect(path: &Path) -> Result<ControllerSocket, LinkError> {
     let failed = |source| LinkError::Connect { path: path.to_owned(), source };
-    let link = ControllerLink::connect(path).map_err(failed)?;
+    let link = ControllerSocket::connect(path).map_err(failed)?;
     let uid = link.peer()?.uid;
     if is_trusted(uid) { Ok(link) } else { Err(LinkError::UntrustedPeer(uid)) }
 }

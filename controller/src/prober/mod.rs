@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use maglev_core::state::{CheckSet, Input};
-use maglev_ipc::{CheckId, ToController, ToProber, link};
+use maglev_ipc::{CheckId, ToController, ToProber};
+use maglev_ipc_link as link;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
@@ -84,7 +85,7 @@ pub enum LinkError {
         /// Path of the socket.
         path: PathBuf,
         /// Error of the system.
-        source: maglev_ipc::link::Error,
+        source: maglev_ipc_link::Error,
     },
     /// The prober cannot be started.
     #[error(transparent)]
@@ -111,7 +112,7 @@ pub enum LinkError {
     Timeout,
     /// The link failed.
     #[error(transparent)]
-    Link(#[from] maglev_ipc::link::Error),
+    Link(#[from] maglev_ipc_link::Error),
     /// A system call failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -131,7 +132,7 @@ impl LinkError {
             Self::UntrustedPeer(_) => "untrusted_peer",
             Self::Version { .. } => "version",
             Self::Protocol(_)
-            | Self::Link(maglev_ipc::link::Error::Malformed(_) | maglev_ipc::link::Error::TooLarge) => {
+            | Self::Link(maglev_ipc_link::Error::Malformed(_) | maglev_ipc_link::Error::TooLarge) => {
                 "protocol"
             }
             Self::Timeout => "timeout",

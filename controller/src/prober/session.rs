@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use maglev_core::state::CheckSet;
 use maglev_ipc::message::{HEARTBEAT_INTERVAL, MAX_BATCH, PEER_TIMEOUT};
-use maglev_ipc::{CheckId, ToProber, VERSION, link};
+use maglev_ipc::{CheckId, ToProber, VERSION};
+use maglev_ipc_link as link;
+use maglev_ipc_link::batch_checks;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::inbound::InboundProtocol;
@@ -132,7 +134,7 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
         let bundles =
             bundles.iter().map(|bundle| ToProber::Bundle { id: bundle.id, pem: bundle.pem.clone() });
         self.outgoing.extend(bundles);
-        self.outgoing.extend(ToProber::checks(checks));
+        self.outgoing.extend(batch_checks(checks));
         self.outgoing.push_back(ToProber::Commit { generation });
     }
 

@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use maglev_ipc::{ControllerLink, ToController, ToProber, link};
+use maglev_ipc::{ToController, ToProber};
+use maglev_ipc_link as link;
+use maglev_ipc_link::ControllerSocket;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
@@ -12,7 +14,7 @@ use super::MessageTransport;
 /// Link to the prober over a socket.
 #[derive(Debug)]
 pub struct SocketTransport {
-    link: ControllerLink,
+    link: ControllerSocket,
     /// Duplicate of the link's descriptor, for readiness. tokio has no type for `SOCK_SEQPACKET`; this one is never
     /// read or written.
     readiness: UnixStream,
@@ -23,7 +25,7 @@ impl SocketTransport {
     ///
     /// # Errors
     /// No descriptors, or no runtime.
-    pub fn new(link: ControllerLink) -> io::Result<Self> {
+    pub fn new(link: ControllerSocket) -> io::Result<Self> {
         let readiness = UnixStream::from_std(link.as_fd().try_clone_to_owned()?.into())?;
         Ok(Self { link, readiness })
     }

@@ -2,12 +2,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use maglev_ipc::link::{Error, PeerCredentials};
 use maglev_ipc::message::{HEARTBEAT_INTERVAL, PEER_TIMEOUT};
-use maglev_ipc::{ProberLink, ProberStats, ToController, VERSION};
+use maglev_ipc::{ProberStats, ToController, VERSION};
+use maglev_ipc_link::{Error, PeerCredentials, ProberSocket};
+use maglev_notify::{NotifyState, ServiceNotifier};
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use sd_notify::NotifyState;
 use socket2::Socket;
 use tracing::{info, warn};
 
@@ -48,14 +48,14 @@ pub struct ControllerState {
     orphan_timeout: Nanos,
     /// Since when there has been no controller, once there was one.
     lost: Option<Nanos>,
-    watchdog: bool,
+    notifier: ServiceNotifier,
     beat: Nanos,
     next_beat: Nanos,
 }
 
 #[derive(Debug)]
 struct ControllerSession {
-    link: ProberLink,
+    link: ProberSocket,
     protocol: InboundProtocol,
     outbox: Outbox,
     heard: Nanos,
@@ -82,7 +82,8 @@ enum LinkFault {
 
 impl ControllerState {
     pub(super) fn new(setup: &EngineConfig, now: Nanos) -> Self {
-        let beat = setup.watchdog.map_or(HEARTBEAT_INTERVAL, |watchdog| HEARTBEAT_INTERVAL.min(watchdog / 2));
+        let beat =
+            setup.notifier.watchdog().map_or(HEARTBEAT_INTERVAL, |limit| HEARTBEAT_INTERVAL.min(limit / 2));
         Self {
             listener: None,
             session: None,
@@ -90,7 +91,7 @@ impl ControllerState {
             instance: setup.seed,
             orphan_timeout: nanos(setup.orphan_timeout),
             lost: None,
-            watchdog: setup.watchdog.is_some(),
+            notifier: setup.notifier.clone(),
             beat: nanos(beat),
             next_beat: now,
         }
@@ -158,7 +159,7 @@ impl Engine {
     }
 
     fn greet(&self, socket: OwnedFd, now: Nanos) -> Result<(ControllerSession, PeerCredentials), LinkFault> {
-        let link = ProberLink::new(socket)?;
+        let link = ProberSocket::new(socket)?;
         let peer = link.peer()?;
         if let Some((_, users)) = &self.controller.listener
             && !users.contains(&peer.uid)
@@ -208,10 +209,11 @@ impl Engine {
     }
 
     fn beat(&mut self) {
-        if self.controller.watchdog
-            && let Err(error) = sd_notify::notify(&[NotifyState::Watchdog])
+        let notifier = &self.controller.notifier;
+        if notifier.watchdog().is_some()
+            && let Err(error) = notifier.notify(&[NotifyState::Watchdog])
         {
-            warn!(%error, "cannot tell systemd that all is well");
+            warn!(%error, "cannot notify the watchdog of systemd");
         }
         // A controller that does not read finds enough to read when it does.
         if let Some(session) = self.controller.session.as_mut().filter(|session| !session.outbox.is_behind())

@@ -11,6 +11,7 @@ mod sockets;
 use std::time::Duration;
 
 use maglev_ipc::{OutcomeCode, ProberStats};
+use maglev_notify::ServiceNotifier;
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
@@ -73,8 +74,8 @@ pub struct EngineConfig {
     pub max_connections: u64,
     /// How long to go on without a controller.
     pub orphan_timeout: Duration,
-    /// systemd's watchdog, if there is one.
-    pub watchdog: Option<Duration>,
+    /// Notifier of systemd, for its watchdog.
+    pub notifier: ServiceNotifier,
     /// Draws the jitter, and names this prober.
     pub seed: u64,
 }

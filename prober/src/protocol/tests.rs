@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use maglev_ipc::{Check, ConnectMode, ProbeKind, ProbeTimeout, RejectReason, TlsHandshake, TlsVerify};
+use maglev_ipc_link::batch_checks;
 
 use super::*;
 
@@ -55,7 +56,7 @@ impl Link {
 
     fn checks(&mut self, checks: impl IntoIterator<Item = (u32, Duration, Check)>) {
         let checks = checks.into_iter().map(|(id, interval, check)| (CheckId(id), interval.into(), check));
-        for message in ToProber::checks(checks) {
+        for message in batch_checks(checks) {
             self.say(message).unwrap();
         }
     }

@@ -9,7 +9,6 @@ mod check_table;
 mod history;
 mod jitter;
 mod latency;
-mod rate_limiter;
 mod scheduled_check;
 mod timer_wheel;
 
@@ -17,6 +16,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use maglev_ipc::{Check, CheckId, OutcomeCode, ProberStats, VerdictHistory};
+use maglev_time::TokenBucket;
 
 use crate::clock::{Nanos, nanos};
 use crate::probe_id::ProbeId;
@@ -24,7 +24,6 @@ use crate::verdict::Verdict;
 use check_table::CheckTable;
 pub use check_table::SetChange;
 use jitter::Jitter;
-use rate_limiter::RateLimiter;
 pub use scheduled_check::{AcceptedCheck, OutcomeReport};
 use scheduled_check::{ProbeRecord, ScheduledCheck};
 use timer_wheel::TimerWheel;
@@ -36,6 +35,8 @@ const STALL: Nanos = 250_000_000;
 const STALLED_DETAIL: &str = "this host had stopped the prober";
 /// How long a probe that was put off by the rate waits for the next turn.
 const RATE_WAIT: Nanos = 1_000_000;
+/// Time whose probes may start at once after a pause.
+const BURST: Duration = Duration::from_millis(50);
 
 /// The checks in force, and their probes.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub struct Scheduler<P, F> {
     table: CheckTable<P, F>,
     wheel: TimerWheel,
     jitter: Jitter,
-    rate: RateLimiter,
+    rate: TokenBucket,
     /// Slots of checks that are due, in the order in which they fell due.
     ready: VecDeque<u32>,
     /// How many of them fell due in this turn.
@@ -83,7 +84,7 @@ impl<P, F> Scheduler<P, F> {
             table: CheckTable::default(),
             wheel: TimerWheel::new(now),
             jitter: Jitter::new(seed),
-            rate: RateLimiter::new(rate, now),
+            rate: TokenBucket::new(rate, BURST, Duration::from_nanos(now)).with_tokens(1),
             ready: VecDeque::new(),
             newly_due: 0,
             deferred: VecDeque::new(),
@@ -157,7 +158,7 @@ impl<P, F> Scheduler<P, F> {
     /// Gives up probes that are overdue, and finds what is due. `give_up` says what an overdue probe, which started then,
     /// waited for.
     pub fn process_timers(&mut self, now: Nanos, mut give_up: impl FnMut(&mut P, F, Nanos) -> Verdict) {
-        self.rate.refill(now);
+        self.rate.refill(Duration::from_nanos(now));
         self.deferred_this_iteration = false;
         let before = self.ready.len();
         let mut expired = std::mem::take(&mut self.expired);
@@ -199,7 +200,7 @@ impl<P, F> Scheduler<P, F> {
                 self.report_and_rearm(slot);
                 return true;
             }
-            self.rate.give_back();
+            self.rate.refund();
             self.deferred_this_iteration = true;
             if from_deferred {
                 self.deferred.push_front(slot);

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use maglev_ipc::link::Error;
-use maglev_ipc::{Check, CheckId, ControllerLink, ProbeKind, ProbeTimeout, ToController, ToProber, VERSION};
+use maglev_ipc::{Check, CheckId, ProbeKind, ProbeTimeout, ToController, ToProber, VERSION};
+use maglev_ipc_link::{ControllerSocket, Error};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// How long a test waits before it calls the prober stuck.
@@ -63,7 +63,7 @@ impl Place {
         let mut message = [0; 100];
         wait_for(&notify);
         let length = notify.recv(&mut message).unwrap();
-        assert_eq!(&message[..length], b"READY=1\n");
+        assert_eq!(&message[..length], b"READY=1");
         Prober { child, socket: self.path("sock") }
     }
 
@@ -84,7 +84,7 @@ pub struct Prober {
 
 impl Prober {
     pub fn connect(&self) -> Controller {
-        Controller::greet(ControllerLink::connect(&self.socket).unwrap())
+        Controller::greet(ControllerSocket::connect(&self.socket).unwrap())
     }
 
     pub fn proc(&self, name: &str) -> PathBuf {
@@ -116,11 +116,11 @@ impl Drop for Prober {
     }
 }
 
-pub struct Controller(ControllerLink);
+pub struct Controller(ControllerSocket);
 
 impl Controller {
     /// Says Hello and hears it.
-    pub fn greet(link: ControllerLink) -> Self {
+    pub fn greet(link: ControllerSocket) -> Self {
         let mut controller = Self(link);
         controller.0.send(&ToProber::Hello { version: VERSION, release: "test".into() }).unwrap();
         assert!(matches!(controller.receive(), ToController::Hello { version: VERSION, .. }));

@@ -1,9 +1,9 @@
 //! How the prober starts and ends.
 
+use maglev_ipc_link::ControllerSocket;
 use std::process::{Command, Stdio};
 
 use super::harness::{Controller, Place};
-use maglev_ipc::ControllerLink;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
@@ -59,6 +59,6 @@ fn it_serves_the_controller_that_started_it_and_ends_with_it() {
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let place = Place::new();
     let mut child = Command::new(place.binary()).arg("--stdin").stdin(Stdio::from(theirs)).spawn().unwrap();
-    drop(Controller::greet(ControllerLink::new(ours).unwrap()));
+    drop(Controller::greet(ControllerSocket::new(ours).unwrap()));
     assert!(child.wait().unwrap().success());
 }

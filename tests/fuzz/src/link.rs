@@ -10,8 +10,9 @@ use maglev_ipc::check::{HttpCheck, TlsHandshake, TlsVerify};
 use maglev_ipc::outcome::ProberStats;
 use maglev_ipc::{
     Check, CheckId, ConnectMode, Outcome, OutcomeCode, OutcomeDetail, ProbeKind, ProbeTimeout, RejectReason,
-    ToController, ToProber, VERSION, VerdictHistory, codec,
+    ToController, ToProber, VERSION, VerdictHistory,
 };
+use maglev_ipc_link::codec;
 
 use maglevd::prober::InboundProtocol;
 use maglevd_prober::probe::tls::TlsConfigs;

@@ -13,7 +13,8 @@ use maglev_core::state::{CheckSet, Input, ListedVip, Output, State};
 use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_core::view::VppInfo;
 use maglev_ipc::outcome::MAX_DETAIL;
-use maglev_ipc::{OutcomeDetail, ToProber, VERSION, codec};
+use maglev_ipc::{OutcomeDetail, ToProber, VERSION};
+use maglev_ipc_link::{batch_checks, codec};
 use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, Prefix, Request, Vip};
 use maglevd_prober::probe::tls::TlsConfigs;
 use maglevd_prober::protocol::{self, InboundProtocol};
@@ -234,7 +235,7 @@ pub fn received(set: &CheckSet) -> maglevd_prober::set::CheckSet {
     for bundle in &set.bundles {
         say(ToProber::Bundle { id: bundle.id, pem: bundle.pem.clone() });
     }
-    for checks in ToProber::checks(set.checks.clone()) {
+    for checks in batch_checks(set.checks.clone()) {
         say(checks);
     }
     match say(ToProber::Commit { generation }) {

@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use maglev_ipc::link::Error;
 use maglev_ipc::message::HEARTBEAT_INTERVAL;
 use maglev_ipc::{
-    Check, CheckId, ConnectMode, ControllerLink, HttpCheck, Outcome, ProbeKind, ProbeTimeout, ProberStats,
-    TlsHandshake, TlsVerify, ToController, ToProber, VERSION,
+    Check, CheckId, ConnectMode, HttpCheck, Outcome, ProbeKind, ProbeTimeout, ProberStats, TlsHandshake,
+    TlsVerify, ToController, ToProber, VERSION,
 };
+use maglev_ipc_link::{ControllerSocket, Error, batch_checks};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::PATIENCE;
@@ -24,7 +24,7 @@ const LONG: ProbeTimeout = ProbeTimeout::Fixed(Duration::from_secs(30));
 
 /// A controller with an established session.
 pub struct TestController {
-    link: ControllerLink,
+    link: ControllerSocket,
     generation: u32,
     last_heartbeat: Instant,
 }
@@ -36,7 +36,7 @@ impl TestController {
     /// If the prober rejects the session.
     #[must_use]
     pub fn connect(socket: &Path) -> Self {
-        let link = ControllerLink::connect(socket).unwrap();
+        let link = ControllerSocket::connect(socket).unwrap();
         let mut controller = Self { link, generation: 0, last_heartbeat: Instant::now() };
         controller.send(&ToProber::Hello { version: VERSION, release: "lab".to_owned() });
         controller.receive_until("the hello", |message| {
@@ -129,7 +129,7 @@ impl TestController {
         let checks: Vec<_> =
             (1..).map(CheckId).zip(checks).map(|(id, check)| (id, interval.into(), check)).collect();
         let count = checks.len();
-        ToProber::checks(checks).for_each(|message| self.send(&message));
+        batch_checks(checks).for_each(|message| self.send(&message));
         self.send(&ToProber::Commit { generation });
         let mut firsts = Vec::new();
         self.receive_until("an outcome of each check", |message| {

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use maglev_ipc::{ToController, codec};
+use maglev_ipc::ToController;
+use maglev_ipc_link::codec;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{PATIENCE, uninterrupted};

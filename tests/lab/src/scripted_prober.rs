@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use maglev_ipc::link::Error;
 use maglev_ipc::message::{HEARTBEAT_INTERVAL, MAX_BATCH};
 use maglev_ipc::{
-    CheckId, Outcome, OutcomeCode, OutcomeDetail, ProberLink, ProberStats, ToController, ToProber, VERSION,
+    CheckId, Outcome, OutcomeCode, OutcomeDetail, ProberStats, ToController, ToProber, VERSION,
 };
+use maglev_ipc_link::{Error, ProberSocket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::time::{ClockId, clock_gettime};
@@ -29,7 +29,7 @@ pub struct ScriptedProber {
 #[derive(Default)]
 struct ProberState {
     /// Link to the current controller.
-    link: Option<Arc<ProberLink>>,
+    link: Option<Arc<ProberSocket>>,
     /// Checks by target, possibly incomplete while a set is being received.
     checks: BTreeMap<IpAddr, CheckId>,
     /// True if the set is complete.
@@ -127,8 +127,8 @@ fn serve(listener: &UnixListener, state: &SharedValue<ProberState>) {
 
 /// Serves one controller until it disconnects.
 fn serve_controller(controller: OwnedFd, state: &SharedValue<ProberState>) {
-    let link = Arc::new(ProberLink::new(controller.try_clone().unwrap()).unwrap());
-    let mut receiver = ProberLink::new(controller).unwrap();
+    let link = Arc::new(ProberSocket::new(controller.try_clone().unwrap()).unwrap());
+    let mut receiver = ProberSocket::new(controller).unwrap();
     send(&link, &ToController::Hello { version: VERSION, release: "lab".to_owned(), instance: 1 });
     state.update(|state| state.link = Some(Arc::clone(&link)));
     let mut beat = Instant::now();
@@ -145,7 +145,7 @@ fn serve_controller(controller: OwnedFd, state: &SharedValue<ProberState>) {
     }
 }
 
-fn apply(link: &ProberLink, state: &SharedValue<ProberState>, message: ToProber) {
+fn apply(link: &ProberSocket, state: &SharedValue<ProberState>, message: ToProber) {
     match message {
         ToProber::Begin { .. } => state.update(|state| {
             state.checks.clear();
@@ -168,7 +168,7 @@ fn apply(link: &ProberLink, state: &SharedValue<ProberState>, message: ToProber)
 }
 
 /// Sends a message, waiting while the socket is full. Ignores a lost controller.
-fn send(link: &ProberLink, message: &ToController) {
+fn send(link: &ProberSocket, message: &ToController) {
     while let Err(Error::WouldBlock) = link.send(message) {
         is_ready(link, PollFlags::POLLOUT);
     }

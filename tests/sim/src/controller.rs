@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use maglevd::handle::Handle;
 use maglevd::overrides;
-use maglevd::service_manager::Pulse;
+use maglevd::service_manager::DriverStatus;
 use maglevd::tasks::{self, Environment, TaskConfig};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
@@ -38,7 +38,7 @@ impl RunningController {
             overrides,
             metrics: Arc::clone(&sim.metrics),
             stats: PathBuf::new(),
-            pulse: Pulse::default(),
+            pulse: DriverStatus::default(),
         };
         let outside = Environment {
             clock: SimClock(Arc::clone(sim)),

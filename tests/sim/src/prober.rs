@@ -6,7 +6,9 @@ use std::io;
 use std::sync::Arc;
 
 use maglev_ipc::message::{HEARTBEAT_INTERVAL, PEER_TIMEOUT};
-use maglev_ipc::{OutcomeCode, ToController, ToProber, VERSION, codec, link};
+use maglev_ipc::{OutcomeCode, ToController, ToProber, VERSION};
+use maglev_ipc_link as link;
+use maglev_ipc_link::codec;
 use maglevd::prober::{ConnectProber, LinkError, MessageTransport};
 use maglevd_prober::clock::{Nanos, nanos};
 use maglevd_prober::outbox::Outbox;

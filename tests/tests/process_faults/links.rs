@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use maglev_ipc::message::MAX_BATCH;
-use maglev_ipc::{CheckId, Outcome, OutcomeCode, OutcomeDetail, ToController, VERSION, codec};
+use maglev_ipc::{CheckId, Outcome, OutcomeCode, OutcomeDetail, ToController, VERSION};
+use maglev_ipc_link::codec;
 use maglev_lab::fake_peer::FakeProber;
 use maglev_proto::v1::BackendState;
 use maglev_vppsim::VppInspection;

@@ -12,7 +12,7 @@ use core::net::IpAddr;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 
-use super::duration::Span;
+use maglev_time::TextDuration;
 
 /// A whole file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -73,7 +73,7 @@ pub struct Vpp {
 #[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Lb {
     /// The period of the full comparison.
-    pub sync_interval: Option<Span>,
+    pub sync_interval: Option<TextDuration>,
     /// The outer source address of GRE over IPv4.
     pub ipv4_src_address: Option<Address>,
     /// The outer source address of GRE over IPv6.
@@ -81,11 +81,11 @@ pub struct Lb {
     /// The size of each worker's table of known flows.
     pub sticky_buckets_per_core: Option<i64>,
     /// How long a silent flow is remembered.
-    pub flow_timeout: Option<Span>,
+    pub flow_timeout: Option<TextDuration>,
     /// How long weights stay untouched after a start.
-    pub startup_min_delay: Option<Span>,
+    pub startup_min_delay: Option<TextDuration>,
     /// How long a frontend may wait for its backends after a start.
-    pub startup_max_delay: Option<Span>,
+    pub startup_max_delay: Option<TextDuration>,
     /// What becomes of VIPs that no frontend names.
     pub foreign_vips: Option<ForeignVips>,
 }
@@ -110,17 +110,17 @@ pub struct Healthcheck {
     /// The destination port.
     pub port: Option<i64>,
     /// The ordinary pace.
-    pub interval: Option<Span>,
+    pub interval: Option<TextDuration>,
     /// The pace while degraded or unknown.
-    pub fast_interval: Option<Span>,
+    pub fast_interval: Option<TextDuration>,
     /// The pace while down.
-    pub down_interval: Option<Span>,
+    pub down_interval: Option<TextDuration>,
     /// The bound on one probe.
     pub timeout: Option<Timeout>,
     /// The least that a derived one can be.
-    pub timeout_min: Option<Span>,
+    pub timeout_min: Option<TextDuration>,
     /// The most that a derived one can be.
-    pub timeout_max: Option<Span>,
+    pub timeout_max: Option<TextDuration>,
     /// How many passes bring a backend up.
     pub rise: Option<i64>,
     /// How many failures take a backend down.
@@ -138,7 +138,7 @@ pub struct Healthcheck {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Timeout {
     /// That long.
-    Fixed(Span),
+    Fixed(TextDuration),
     /// `auto`: derived from how long probes take.
     Auto,
 }
@@ -394,17 +394,11 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Scalar { what: "a duration such as 500ms or 1m30s", parse: Self::parse })
-    }
-}
-
 impl<'de> Deserialize<'de> for Timeout {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let parse = |text: &str| match text {
             "auto" => Ok(Self::Auto),
-            other => Span::parse(other).map(Self::Fixed),
+            other => TextDuration::parse(other).map(Self::Fixed),
         };
         deserializer.deserialize_str(Scalar { what: "auto, or a duration such as 500ms or 1m30s", parse })
     }

@@ -16,12 +16,10 @@ use crate::dataplane::{Encap, LbConf, VipKey};
 
 mod api;
 mod check;
-mod duration;
 pub mod file;
 
 pub use api::{Account, Api, ApiTls, Caller, Role, Rule};
 pub use check::{Problem, Read, check};
-pub(crate) use duration::Span;
 
 /// A whole configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]

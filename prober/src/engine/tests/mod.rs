@@ -14,11 +14,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use maglev_ipc::link::Error;
 use maglev_ipc::{
-    Check, CheckId, ConnectMode, ControllerLink, Outcome, OutcomeCode, ProbeKind, ProbeTimeout, ToController,
-    ToProber, VERSION,
+    Check, CheckId, ConnectMode, Outcome, OutcomeCode, ProbeKind, ProbeTimeout, ToController, ToProber,
+    VERSION,
 };
+use maglev_ipc_link::{ControllerSocket, Error, batch_checks};
+use maglev_notify::ServiceNotifier;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
@@ -74,7 +75,7 @@ fn setup(
         limits,
         max_connections: 100,
         orphan_timeout,
-        watchdog: None,
+        notifier: ServiceNotifier::default(),
         seed: 7,
     }
 }
@@ -108,17 +109,17 @@ impl Listening {
     }
 
     fn connect(&self) -> Controller {
-        Controller { link: ControllerLink::connect(&self.directory.path().join("sock")).unwrap() }
+        Controller { link: ControllerSocket::connect(&self.directory.path().join("sock")).unwrap() }
     }
 }
 
 struct Controller {
-    link: ControllerLink,
+    link: ControllerSocket,
 }
 
 impl Controller {
     fn new(fd: OwnedFd) -> Self {
-        Self { link: ControllerLink::new(fd).unwrap() }
+        Self { link: ControllerSocket::new(fd).unwrap() }
     }
 
     fn send(&self, message: &ToProber) {
@@ -181,7 +182,7 @@ impl Controller {
 
     fn send_checks(&self, interval: Duration, checks: &[(u32, Check)]) {
         let checks = checks.iter().map(|(id, check)| (CheckId(*id), interval.into(), check.clone()));
-        ToProber::checks(checks).for_each(|message| self.send(&message));
+        batch_checks(checks).for_each(|message| self.send(&message));
     }
 
     fn until_committed(&mut self, generation: u64) -> Vec<ToController> {

@@ -10,9 +10,9 @@ use maglev_ipc::check::{
     KEEP_ALIVE_REQUESTS, MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT,
 };
 use maglev_ipc::{ConnectMode, ProbeTimeout};
+use maglev_time::TextDuration;
 use regex_lite::Regex;
 
-use super::super::duration::Span;
 use super::super::file::{self, Kind, Params};
 use super::super::{Healthcheck, Probe, Tls, Verify};
 use super::bundle::Bundles;
@@ -74,7 +74,7 @@ fn timeout(scope: &mut Scope<'_>, check: &file::Healthcheck) -> Option<ProbeTime
         let min = value::span(&mut scope.at("timeout-min"), check.timeout_min, least, bounds);
         let (min, max) = (min?, max?);
         if min > max {
-            return scope.at("timeout-min").refuse(format!("more than timeout-max, {}", Span(max)));
+            return scope.at("timeout-min").refuse(format!("more than timeout-max, {}", TextDuration(max)));
         }
         return Some(ProbeTimeout::Auto { min, max });
     }

@@ -4,7 +4,8 @@ use alloc::format;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
-use super::super::duration::Span;
+use maglev_time::TextDuration;
+
 use super::super::file::{self, Address, Maglev};
 use super::super::{ForeignVips, Lb};
 use super::{Scope, frontend, value};
@@ -27,7 +28,8 @@ pub fn lb(scope: &mut Scope<'_>, file: &Maglev) -> Option<Lb> {
     let min = lb.startup_min_delay.map_or(Duration::ZERO, |span| span.0);
     let max = lb.startup_max_delay.map_or(half_a_minute, |span| span.0);
     if min > max {
-        let message = format!("{} is more than startup-max-delay, which is {}", Span(min), Span(max));
+        let message =
+            format!("{} is more than startup-max-delay, which is {}", TextDuration(min), TextDuration(max));
         scope.at("startup-min-delay").refuse(message)?;
     }
     Some(Lb {
@@ -63,11 +65,11 @@ fn source6(scope: &mut Scope<'_>, address: Option<Address>, file: &Maglev) -> Op
     }
 }
 
-fn flow_timeout(scope: &mut Scope<'_>, wanted: Option<Span>) -> Option<u32> {
+fn flow_timeout(scope: &mut Scope<'_>, wanted: Option<TextDuration>) -> Option<u32> {
     let bounds = Duration::from_secs(1)..=Duration::from_secs(120);
     let timeout = value::span(scope, wanted, Duration::from_secs(40), bounds)?;
     if timeout.subsec_nanos() != 0 {
-        return scope.refuse(format!("{} is not a whole number of seconds", Span(timeout)));
+        return scope.refuse(format!("{} is not a whole number of seconds", TextDuration(timeout)));
     }
     u32::try_from(timeout.as_secs()).ok()
 }

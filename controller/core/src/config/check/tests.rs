@@ -6,6 +6,7 @@ use alloc::vec;
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
+use maglev_time::TextDuration;
 use proptest::collection::vec as many;
 use proptest::option::weighted;
 use proptest::prelude::*;
@@ -13,7 +14,6 @@ use proptest::sample::select;
 use proptest::strategy::ValueTree;
 
 use super::super::ForeignVips;
-use super::super::duration::Span;
 use super::super::file::{
     Address, Healthcheck, Kind, Mode, Named, Params, Pool, PoolMember, Protocol, Timeout,
 };
@@ -45,16 +45,16 @@ fn address() -> impl Strategy<Value = Address> {
     prop_oneof![40 => v4, 1 => odd].prop_map(Address)
 }
 
-fn span() -> impl Strategy<Value = Option<Span>> {
+fn span() -> impl Strategy<Value = Option<TextDuration>> {
     let millis = prop_oneof![20 => 10_u64..60_000, 1 => 0..10_000_000_u64];
-    weighted(0.2, millis.prop_map(|ms| Span(Duration::from_millis(ms))))
+    weighted(0.2, millis.prop_map(|ms| TextDuration(Duration::from_millis(ms))))
 }
 
-fn timeouts() -> impl Strategy<Value = (Option<Timeout>, Option<Span>, Option<Span>)> {
+fn timeouts() -> impl Strategy<Value = (Option<Timeout>, Option<TextDuration>, Option<TextDuration>)> {
     let fixed = span().prop_map(|span| (span.map(Timeout::Fixed), None, None));
     let bound = |usual: core::ops::Range<u64>| {
         let millis = prop_oneof![20 => usual, 1 => 0..100_000_u64];
-        weighted(0.5, millis.prop_map(|ms| Span(Duration::from_millis(ms))))
+        weighted(0.5, millis.prop_map(|ms| TextDuration(Duration::from_millis(ms))))
     };
     let bounds = (bound(1..500), bound(500..60_000));
     let auto = bounds.prop_map(|(min, max)| (Some(Timeout::Auto), min, max));

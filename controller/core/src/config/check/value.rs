@@ -7,8 +7,8 @@ use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use maglev_ipc::check::{MAX_CODE_RANGES, MAX_PATH, is_token, target_allowed};
+use maglev_time::TextDuration;
 
-use super::super::duration::Span;
 use super::super::file::Address;
 use super::Scope;
 
@@ -66,16 +66,16 @@ pub fn power_of_two(scope: &mut Scope<'_>, value: i64, bounds: RangeInclusive<u3
 
 pub fn span(
     scope: &mut Scope<'_>,
-    value: Option<Span>,
+    value: Option<TextDuration>,
     default: Duration,
     bounds: RangeInclusive<Duration>,
 ) -> Option<Duration> {
-    let Span(value) = value.unwrap_or(Span(default));
-    let (shortest, longest) = (Span(*bounds.start()), Span(*bounds.end()));
+    let TextDuration(value) = value.unwrap_or(TextDuration(default));
+    let (shortest, longest) = (TextDuration(*bounds.start()), TextDuration(*bounds.end()));
     if bounds.contains(&value) {
         return Some(value);
     }
-    let value = Span(value);
+    let value = TextDuration(value);
     if longest.0 == Duration::MAX {
         return scope.refuse(format!("{value} is less than {shortest}"));
     }

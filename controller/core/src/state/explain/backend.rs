@@ -6,13 +6,14 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use maglev_ipc::ProbeTimeout;
+use maglev_time::TextDuration;
 
 use super::super::backends::Backend;
 use super::super::frontends::Slot;
 use super::context::FrontendContext;
 use super::format::{self, count, in_brackets, list};
 use super::{Explanation, Topic};
-use crate::config::{Healthcheck, Span};
+use crate::config::Healthcheck;
 use crate::health::{Health, OutcomeRun, Tracker};
 
 /// A backend in one of its frontends, with its effective weight there.
@@ -208,7 +209,7 @@ fn schedule(tracker: &Tracker, name: &str, healthcheck: &Healthcheck) -> String 
         Health::Down => "down-interval: it is fully down",
         _ => "interval: it is fully up",
     };
-    let (kind, every) = (healthcheck.kind(), Span(tracker.probe_interval(healthcheck)));
+    let (kind, every) = (healthcheck.kind(), TextDuration(tracker.probe_interval(healthcheck)));
     let timeout = derived_timeout(tracker, healthcheck);
     format!("{kind} by healthcheck {name}, every {every} ({reason}){timeout}")
 }
@@ -217,7 +218,7 @@ fn schedule(tracker: &Tracker, name: &str, healthcheck: &Healthcheck) -> String 
 fn derived_timeout(tracker: &Tracker, healthcheck: &Healthcheck) -> String {
     let ProbeTimeout::Auto { min, max } = healthcheck.timeout else { return String::new() };
     let now = tracker.last().and_then(|last| last.timeout).unwrap_or(max);
-    format!("; timeout auto: now {} ({} to {})", Span(now), Span(min), Span(max))
+    format!("; timeout auto: now {} ({} to {})", TextDuration(now), TextDuration(min), TextDuration(max))
 }
 
 fn run(run: &OutcomeRun) -> String {

@@ -5,7 +5,8 @@ use alloc::string::{String, ToString};
 use core::fmt;
 use core::time::Duration;
 
-use crate::config::Span;
+use maglev_time::TextDuration;
+
 use crate::time::{Now, WallTime};
 
 /// An age in its two largest units, such as `10m30s`.
@@ -37,13 +38,13 @@ pub fn in_brackets(reason: Option<&str>) -> String {
 }
 
 /// Returns a waiting time, rounded up so that it never ends too early.
-pub fn until(wait: Duration) -> Span {
+pub fn until(wait: Duration) -> TextDuration {
     let rounded = if wait < Duration::from_secs(1) {
         Duration::from_millis(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX))
     } else {
         Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
     };
-    Span(rounded)
+    TextDuration(rounded)
 }
 
 /// Returns the first few items, and the number of the others.
