@@ -1,20 +1,19 @@
-//! A list whose clones share what none of them has changed.
+//! A copy-on-write list: clones share all chunks that neither side has changed.
 //!
-//! Whoever shows the state works on a clone of it, which is made in between two inputs: it is to cost next to nothing,
-//! and so is the change that follows it.
+//! Readers of the state work on a clone, made between two inputs. Both the clone and the next change must be cheap.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::ops::{Index, IndexMut};
 
-/// How many items are copied for the first change to one of them after a clone. Fewer make each clone dearer.
+/// Number of items copied by the first change after a clone. A smaller number makes each clone more expensive.
 const CHUNK: usize = 32;
 
-/// A list whose clones share what none of them has changed.
+/// A copy-on-write list in chunks.
 #[derive(Clone, Debug)]
 pub(crate) struct CowList<T> {
-    /// Each full but the last.
+    /// All full except the last.
     chunks: Vec<Arc<Vec<T>>>,
 }
 
@@ -30,10 +29,10 @@ impl<T> CowList<T> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter()).inspect(|_| look())
+        self.chunks.iter().flat_map(|chunk| chunk.iter()).inspect(|_| count_access())
     }
 
-    /// The index of the item that `compare` finds equal, in a list that it finds sorted.
+    /// Returns the index of the item that `compare` finds equal, by binary search.
     pub fn search(&self, mut compare: impl FnMut(&T) -> Ordering) -> Option<usize> {
         let chunk = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|i| compare(i).is_lt()));
         let at = self.chunks.get(chunk)?.binary_search_by(compare).ok()?;
@@ -53,12 +52,12 @@ impl<T: Clone> CowList<T> {
         }
     }
 
-    /// Every item, to be changed.
+    /// Returns every item, mutable. Copies all shared chunks.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.chunks.iter_mut().flat_map(|chunk| Arc::make_mut(chunk).iter_mut()).inspect(|_| look())
+        self.chunks.iter_mut().flat_map(|chunk| Arc::make_mut(chunk).iter_mut()).inspect(|_| count_access())
     }
 
-    /// Takes all items out.
+    /// Removes and returns all items.
     pub fn take(&mut self) -> impl Iterator<Item = T> + use<T> {
         core::mem::take(&mut self.chunks).into_iter().flat_map(Arc::unwrap_or_clone)
     }
@@ -68,25 +67,25 @@ impl<T> Index<usize> for CowList<T> {
     type Output = T;
 
     fn index(&self, index: usize) -> &T {
-        look();
+        count_access();
         &self.chunks[index / CHUNK][index % CHUNK]
     }
 }
 
 impl<T: Clone> IndexMut<usize> for CowList<T> {
     fn index_mut(&mut self, index: usize) -> &mut T {
-        look();
+        count_access();
         &mut Arc::make_mut(&mut self.chunks[index / CHUNK])[index % CHUNK]
     }
 }
 
-/// Counts that an item is looked at, for the test of what things cost.
-fn look() {
+/// Counts an access to an item, for the tests of complexity.
+fn count_access() {
     #[cfg(test)]
     accesses::COUNT.with(|count| count.set(count.get() + 1));
 }
 
-/// How many items were looked at, by this thread.
+/// Number of accesses by this thread.
 #[cfg(test)]
 pub(crate) mod accesses {
     use core::cell::Cell;
@@ -95,7 +94,7 @@ pub(crate) mod accesses {
         pub(super) static COUNT: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// How many since the last call.
+    /// Returns the number since the last call.
     pub fn take() -> usize {
         COUNT.with(Cell::take)
     }
@@ -107,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts how often it is cloned.
+    /// An item that counts its clones.
     #[derive(Debug)]
     struct Item<'a>(usize, &'a Cell<usize>);
 
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_a_list() {
+    fn list_indexes_searches_and_drains() {
         let clones = Cell::new(0);
         for len in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK] {
             let mut list = list(len, &clones);
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clone_copies_nothing_and_a_change_after_it_copies_one_chunk() {
+    fn change_after_clone_copies_one_chunk() {
         let clones = Cell::new(0);
         let mut list = list(100 * CHUNK, &clones);
         let shown = list.clone();

@@ -1,4 +1,4 @@
-//! What VPP has, what it should have, and the steps from one to the other.
+//! The actual and the desired state of VPP, and the steps between them.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -7,37 +7,37 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::maglev::table;
 
-/// The protocol number by which VPP marks a VIP for all protocols and ports.
+/// Protocol number of a VIP for all protocols and ports.
 pub const ANY_PROTOCOL: u8 = 255;
 
-/// What VPP knows a VIP by. Sorts in the numeric order of the addresses, IPv4 first.
+/// VPP's key of a VIP. Sorts by address, IPv4 first.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct VipKey {
-    /// The prefix's address, without host bits.
+    /// Address of the prefix, without host bits.
     pub address: IpAddr,
-    /// The prefix's length: 32 or 128 for every VIP of ours.
+    /// Length of the prefix: 32 or 128 for a configured VIP.
     pub prefix_len: u8,
-    /// The IP protocol number, or [`ANY_PROTOCOL`].
+    /// IP protocol number, or [`ANY_PROTOCOL`].
     pub protocol: u8,
-    /// The port; 0 with [`ANY_PROTOCOL`].
+    /// Port; 0 with [`ANY_PROTOCOL`].
     pub port: u16,
 }
 
 impl VipKey {
-    /// A VIP of one address.
+    /// Returns the key of a VIP with one address.
     #[must_use]
     pub const fn host(address: IpAddr, protocol: u8, port: u16) -> Self {
         let prefix_len = if address.is_ipv4() { 32 } else { 128 };
         Self { address, prefix_len, protocol, port }
     }
 
-    /// Whether both are of one prefix, where VPP forbids some combinations.
+    /// Reports whether both have the same prefix, where VPP rejects some combinations.
     #[must_use]
     pub fn same_prefix(&self, other: &Self) -> bool {
         (self.address, self.prefix_len) == (other.address, other.prefix_len)
     }
 
-    /// The protocol as users write it: `any`, `tcp`, `udp`, or its number.
+    /// Returns the protocol as users write it: `any`, `tcp`, `udp`, or its number.
     #[must_use]
     pub fn protocol_name(&self) -> alloc::string::String {
         match self.protocol {
@@ -48,7 +48,7 @@ impl VipKey {
         }
     }
 
-    /// The prefix as users write it: without its length when that is the whole address.
+    /// Returns the prefix as users write it: without the length of a single address.
     #[must_use]
     pub fn prefix(&self) -> alloc::string::String {
         let whole = if self.address.is_ipv4() { 32 } else { 128 };
@@ -70,18 +70,18 @@ impl fmt::Display for VipKey {
     }
 }
 
-/// How packets travel from VPP to a server.
+/// Encapsulation of packets from VPP to a server.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Encap {
     /// GRE over IPv4.
     Gre4,
     /// GRE over IPv6.
     Gre6,
-    /// Direct return by DSCP. Never ours.
+    /// Direct return by DSCP. Never configured here.
     L3dsr,
-    /// Address translation over IPv4. Never ours.
+    /// Address translation over IPv4. Never configured here.
     Nat4,
-    /// Address translation over IPv6. Never ours.
+    /// Address translation over IPv6. Never configured here.
     Nat6,
 }
 
@@ -97,30 +97,30 @@ impl fmt::Display for Encap {
     }
 }
 
-/// The plugin's global settings (`lb_conf`).
+/// Global settings of the plugin (`lb_conf`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LbConf {
-    /// The outer source address of GRE over IPv4; all ones when none is set.
+    /// Outer source address of GRE over IPv4; all ones if unset.
     pub ipv4_src: Ipv4Addr,
-    /// The outer source address of GRE over IPv6; all ones when none is set.
+    /// Outer source address of GRE over IPv6; all ones if unset.
     pub ipv6_src: Ipv6Addr,
-    /// A power of two. VPP accepts 0 and dies of it at the next packet.
+    /// A power of two. VPP accepts 0, and crashes at the next packet.
     pub sticky_buckets_per_core: u32,
     /// In seconds.
     pub flow_timeout: u32,
 }
 
-/// What VPP was last seen to have. Servers and VIPs that are removed and only linger are not in it.
+/// State of VPP as read. Removed VIPs and servers that VPP still lists until its garbage collection are left out.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ActualState {
-    /// The global settings.
+    /// Global settings.
     pub conf: Option<LbConf>,
-    /// The VIPs.
+    /// VIPs.
     pub vips: BTreeMap<VipKey, ActualVip>,
 }
 
 impl ActualState {
-    /// Whether a VIP gives a server weight.
+    /// Reports whether a VIP gives a server weight.
     #[must_use]
     pub fn serves(&self, vip: &VipKey, server: &IpAddr) -> bool {
         self.vips.get(vip).is_some_and(|found| found.serves(server))
@@ -130,24 +130,24 @@ impl ActualState {
 /// One VIP in VPP.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ActualVip {
-    /// How packets travel to its servers.
+    /// Encapsulation of packets to its servers.
     pub encap: Encap,
-    /// The length of its new-flow table; `None` where VPP does not tell (its 16 bits cannot hold 65,536 and more).
+    /// Length of its new-flow table; `None` if VPP cannot report it (16 bits do not hold 65,536 and more).
     pub table_length: Option<u32>,
-    /// As far as anybody knows: VPP's API does not tell, only its command line.
+    /// src-ip-sticky, if known: VPP's API does not report it, only its command line.
     pub src_ip_sticky: Option<bool>,
-    /// Its servers.
+    /// Servers.
     pub servers: BTreeMap<IpAddr, ActualAs>,
 }
 
 impl ActualVip {
-    /// Whether it gives a server weight.
+    /// Reports whether it gives a server weight.
     #[must_use]
     pub fn serves(&self, server: &IpAddr) -> bool {
         self.servers.get(server).is_some_and(|server| server.weight > 0)
     }
 
-    /// Works out how many entries of the new-flow table each server has now, where the table's length is known.
+    /// Recomputes the buckets of each server, if the length of the table is known.
     pub fn recompute_buckets(&mut self) {
         let Some(length) = self.table_length else { return };
         let servers: Vec<_> =
@@ -157,7 +157,7 @@ impl ActualVip {
         }
     }
 
-    /// The weight of each server.
+    /// Returns the weight of each server.
     #[must_use]
     pub fn weights(&self) -> Vec<(IpAddr, u8)> {
         self.servers.iter().map(|(server, s)| (*server, s.weight)).collect()
@@ -167,62 +167,62 @@ impl ActualVip {
 /// One server of a VIP in VPP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ActualAs {
-    /// Its share of new flows, relative to the other servers'.
+    /// Share of new flows, relative to the other servers'.
     pub weight: u8,
-    /// How many entries of the new-flow table are its own.
+    /// Number of its entries in the new-flow table.
     pub buckets: u32,
 }
 
-/// What a VIP should be.
+/// Desired state of a VIP.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DesiredVip {
-    /// How packets travel to its servers.
+    /// Encapsulation of packets to its servers.
     pub encap: Encap,
-    /// Whether flows are told apart by their addresses alone.
+    /// True if a flow is identified by its addresses alone.
     pub src_ip_sticky: bool,
-    /// The length that its new-flow table is created with, a power of two.
+    /// Length with which its new-flow table is created, a power of two.
     pub table_length: u32,
-    /// Its servers.
+    /// Servers.
     pub servers: BTreeMap<IpAddr, DesiredAs>,
 }
 
-/// What a server of a VIP should be.
+/// Desired state of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DesiredAs {
-    /// Its weight in VPP.
+    /// Weight in VPP.
     pub weight: u8,
-    /// Whether the flows that it has are to be flushed, once.
+    /// True if its flows are flushed, once.
     pub flush: bool,
 }
 
-/// One call to VPP. Every one of them stops VPP's workers for as long as it takes.
+/// One call to VPP. Each call stops VPP's workers while it runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
     /// Creates the VIP.
     CreateVip {
-        /// How packets travel to its servers.
+        /// Encapsulation of packets to its servers.
         encap: Encap,
-        /// Whether flows are told apart by their addresses alone.
+        /// True if a flow is identified by its addresses alone.
         src_ip_sticky: bool,
-        /// The length of its new-flow table.
+        /// Length of its new-flow table.
         table_length: u32,
     },
     /// Adds a server.
     AddAs {
         /// The server.
         server: IpAddr,
-        /// Its weight.
+        /// Weight.
         weight: u8,
     },
     /// Changes a server's weight.
     SetWeight {
         /// The server.
         server: IpAddr,
-        /// The weight that VPP has.
+        /// Weight before.
         from: u8,
-        /// The weight that it gets.
+        /// Weight after.
         to: u8,
-        /// Whether its flows are flushed.
+        /// True if its flows are flushed.
         flush: bool,
     },
     /// Removes a server, and flushes its flows.
@@ -252,11 +252,11 @@ impl fmt::Display for Step {
     }
 }
 
-/// The steps for one VIP, to be made in order, until one fails.
+/// Steps for one VIP, applied in order until one fails.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VipPlan {
     /// The VIP.
     pub vip: VipKey,
-    /// What is called, in this order; not empty.
+    /// Steps in order; not empty.
     pub steps: Vec<Step>,
 }

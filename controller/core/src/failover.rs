@@ -1,26 +1,26 @@
-//! Which pool serves a frontend, and which weight that gives each of its backends.
+//! Failover: the active pool of a frontend, and the effective weights of its backends.
 
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::health::Health;
 
-/// What a frontend is.
+/// State of a frontend.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum FrontendState {
-    /// None of its backends has left unknown.
+    /// No decision yet: unknown backends may decide.
     Unknown,
-    /// At least one server has a weight.
+    /// At least one backend has an effective weight.
     Up,
-    /// No server has a weight.
+    /// No backend has an effective weight.
     Down,
 }
 
 impl FrontendState {
-    /// Every state, in the order in which they are shown.
+    /// All states, in display order.
     pub const ALL: [Self; 3] = [Self::Unknown, Self::Up, Self::Down];
 
-    /// The state as users see it.
+    /// Returns the name that users see.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -37,41 +37,58 @@ impl fmt::Display for FrontendState {
     }
 }
 
-/// One backend of a frontend.
+/// One backend of a pool.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PoolMember {
-    /// The index of its pool; a lower one has priority.
+    /// Index of its pool; the lowest has priority.
     pub pool: usize,
-    /// What it is.
+    /// Its health.
     pub health: Health,
-    /// Its weight as configured, or as an operator has set it.
+    /// Its weight by the configuration, or by an operator.
     pub weight: u8,
 }
 
-/// What follows for a frontend.
+/// Failover decision for a frontend.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Decision {
-    /// The pool that serves it.
+    /// Index of the active pool.
     pub active: Option<usize>,
-    /// What the frontend is.
+    /// State of the frontend.
     pub state: FrontendState,
-    /// The weight of each member, in the order given.
+    /// Effective weight of each member, in the given order.
     pub weights: Vec<u8>,
 }
 
-/// What follows for a frontend of these members.
+/// Returns the decision for a frontend with these members.
 ///
-/// The first pool with a member that is up and has a weight serves; all other pools get weight 0. With `patient`, no
-/// pool is promoted, and no frontend is called down, because of members of which nothing is known yet.
+/// The first pool with a member that is up and has a weight is active; all other pools get weight 0. With
+/// `wait_for_unknown`, unknown members of a better pool prevent the promotion of a pool, and unknown members prevent the
+/// state `down`.
+///
+/// ```
+/// use maglev_core::failover::{FrontendState, PoolMember, decide};
+/// use maglev_core::health::Health;
+///
+/// let member = |pool, health, weight| PoolMember { pool, health, weight };
+/// let members = [
+///     member(0, Health::Down, 100),
+///     member(1, Health::Up, 10),
+///     member(1, Health::Up, 20),
+/// ];
+/// let decision = decide(&members, false);
+/// assert_eq!(decision.active, Some(1));
+/// assert_eq!(decision.state, FrontendState::Up);
+/// assert_eq!(decision.weights, [0, 10, 20]);
+/// ```
 #[must_use]
-pub fn decide(members: &[PoolMember], patient: bool) -> Decision {
-    let active = active_pool(members, patient);
+pub fn decide(members: &[PoolMember], wait_for_unknown: bool) -> Decision {
+    let active = active_pool(members, wait_for_unknown);
     let weight = |m: &PoolMember| if Some(m.pool) == active && m.health == Health::Up { m.weight } else { 0 };
     let weights: Vec<u8> = members.iter().map(weight).collect();
     let unknown = |m: &PoolMember| m.health == Health::Unknown;
     let state = if weights.iter().any(|w| *w > 0) {
         FrontendState::Up
-    } else if members.iter().all(unknown) || patient && members.iter().any(unknown) {
+    } else if members.iter().all(unknown) || wait_for_unknown && members.iter().any(unknown) {
         FrontendState::Unknown
     } else {
         FrontendState::Down
@@ -79,10 +96,10 @@ pub fn decide(members: &[PoolMember], patient: bool) -> Decision {
     Decision { active, state, weights }
 }
 
-fn active_pool(members: &[PoolMember], patient: bool) -> Option<usize> {
+fn active_pool(members: &[PoolMember], wait_for_unknown: bool) -> Option<usize> {
     let serving = members.iter().filter(|m| m.health == Health::Up && m.weight > 0).map(|m| m.pool).min()?;
     let undecided = |m: &PoolMember| m.pool < serving && m.health == Health::Unknown && m.weight > 0;
-    let wait = patient && members.iter().any(undecided);
+    let wait = wait_for_unknown && members.iter().any(undecided);
     (!wait).then_some(serving)
 }
 
@@ -98,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_pool_that_can_serve_does() {
+    fn first_pool_that_can_serve_is_active() {
         let primary_up = [member(0, Up, 100), member(0, Down, 50), member(1, Up, 10)];
         let decision = decide(&primary_up, false);
         assert_eq!(decision.weights, [100, 0, 0]);
@@ -111,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_up_without_weight_does_not_hold_its_pool() {
+    fn up_without_weight_does_not_activate_pool() {
         let decision = decide(&[member(0, Up, 0), member(1, Up, 10)], false);
         assert_eq!(decision.weights, [0, 10]);
     }
 
     #[test]
-    fn only_up_gives_weight() {
+    fn only_up_has_effective_weight() {
         for health in [Unknown, Down, Paused, Disabled] {
             let decision = decide(&[member(0, health, 100), member(0, Up, 50)], false);
             assert_eq!(decision.weights, [0, 50], "{health}");
@@ -125,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frontend_is_unknown_until_one_backend_is_known() {
+    fn frontend_is_unknown_without_known_backends() {
         assert_eq!(
             decide(&[member(0, Unknown, 1), member(1, Unknown, 1)], false).state,
             FrontendState::Unknown
@@ -135,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_waits_for_the_pools_above_only() {
+    fn wait_for_unknown_considers_better_pools_only() {
         let above = [member(0, Unknown, 1), member(1, Up, 1)];
         assert_eq!((decide(&above, true).active, decide(&above, true).state), (None, FrontendState::Unknown));
         assert_eq!(decide(&above, false).active, Some(1));
@@ -145,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn weight_goes_to_the_first_pool_that_can_serve_and_nowhere_else(
+        fn weight_goes_to_first_serving_pool_only(
             members in proptest::collection::vec((0usize..4, 0usize..6, 0u8..=100), 0..20),
         ) {
             let members: Vec<_> = members.iter().map(|(p, h, w)| member(*p, Health::ALL[*h], *w)).collect();

@@ -1,15 +1,53 @@
-//! The pure heart of `maglevd`: it decides, and does nothing else.
+//! The decisions of `maglevd`: health, failover, and plans for VPP. The crate is sans-IO: it decides and executes nothing.
 //!
-//! No clock, no randomness, no socket, no file, no channel: the current time is an argument of every call, and the
-//! answer to every input is a list of outputs. The crate and its dependencies are `no_std`
-//! (`tests/no_std.rs`), and it has no `unsafe`.
+//! Time is an argument of every call, and the answer to every input is a list of requests. There is no clock, randomness,
+//! socket, file or channel. The crate and its dependencies are `no_std` (`tests/no_std.rs`), and it has no `unsafe`.
 //!
 //! ```text
-//!  Input ──► State::handle(input, now) ──► Vec<Output>
-//!              health    Tracker + Outcome            -> Option<Transition>
-//!              failover  Config + health + overrides  -> weights
-//!              plan      Desired + Actual             -> steps, in safe order
+//!                         ┌──────────────────────── State ────────────────────────┐
+//!   Input                 │                                                       │  Output
+//!   ─────                 │   health     Tracker + Outcome      -> Transition     │  ──────
+//!   Outcomes, Histories ─►│                  │                                    │─► SetChecks, SetInterval
+//!   Reload, operate() ───►│   failover   members + health       -> weights        │─► Event
+//!   AllRead, VipRead, .. ►│                  │                                    │─► ReadAll, ReadVip, ListVips, ..
+//!   StepsApplied ────────►│   plan       desired + actual VIP   -> steps          │─► Apply(steps)
+//!   Tick ────────────────►│                                                       │
+//!                         └───────────────────────────┬───────────────────────────┘
+//!                                                     └─► view(), explain_*(), preview(), summary(), wake_at()
 //! ```
+//!
+//! The caller feeds inputs to [`State::handle`](state::State::handle) and executes the outputs; requests to VPP are answered
+//! by further inputs.
+//!
+//! # Reconciliation of a VIP
+//!
+//! A VIP has at most one job. Changes during a job are considered when it ends.
+//!
+//! ```text
+//!             plan with steps: Apply                step failed
+//!   ┌──────┐ ────────────────────────► ┌─────────┐ ─────────────► ┌─────────┐
+//!   │ idle │                           │ running │                │ waiting │
+//!   └──────┘ ◄──────────────────────── └─────────┘                └─────────┘
+//!     │  ▲       StepsApplied: all                                     │ backoff: ReadVip
+//!     │  │                                                             ▼
+//!     │  └──────── ServersRead, VipRead: plan again ───────────── ┌─────────┐
+//!     └─────────── drift check: ReadServers ────────────────────► │ reading │
+//!                                                                 └─────────┘
+//! ```
+//!
+//! # Modules
+//!
+//! | module | content |
+//! |---|---|
+//! | [`config`] | the checked configuration, and its checks |
+//! | [`health`] | rise/fall counter, freshness, transitions |
+//! | [`failover`] | active pool and effective weights |
+//! | [`dataplane`] | VIPs of VPP, actual and desired, and steps |
+//! | [`plan`] | steps in a safe order |
+//! | [`maglev`] | weights, and VPP's new-flow table |
+//! | [`overrides`] | operators' overrides |
+//! | [`state`] | the state machine, with the list of stored state |
+//! | [`view`], [`event`] | everything that is displayed or published |
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -30,5 +68,5 @@ pub mod state;
 pub mod time;
 pub mod view;
 
-/// The name of a frontend, pool, backend or healthcheck.
+/// Name of a frontend, pool, backend or healthcheck.
 pub type Name = alloc::sync::Arc<str>;

@@ -1,17 +1,16 @@
-//! Weights as VPP's new-flow table wants them.
+//! Weights for VPP's new-flow table.
 //!
-//! The plugin spends one entry of the table per unit of weight, then deals the rest out in turn. So shares are exact
-//! as long as the sum of the weights stays well below the table's length, and the smaller the weights, the cheaper
-//! each rebuild.
+//! The plugin fills the table in rounds, with one entry per unit of weight. Shares are exact while the sum of the weights is
+//! far below the table's length, and smaller weights make each rebuild cheaper.
 
 pub mod table;
 
-/// The shortest table that a VIP is created with: the plugin's own default.
+/// Shortest table of a created VIP: the plugin's default.
 pub const MIN_TABLE: u32 = 1024;
-/// The longest table that a VIP is created with.
+/// Longest table of a created VIP.
 pub const MAX_TABLE: u32 = 1 << 20;
 
-/// The greatest common divisor of the weights that are not 0; 1 if all are.
+/// Returns the greatest common divisor of the nonzero weights; 1 without one.
 #[must_use]
 pub fn divisor(weights: impl IntoIterator<Item = u8>) -> u8 {
     match weights.into_iter().fold(0, gcd) {
@@ -20,8 +19,8 @@ pub fn divisor(weights: impl IntoIterator<Item = u8>) -> u8 {
     }
 }
 
-/// The length of the table for so many servers and so large a sum of weights: enough that rounding moves no share by
-/// more than a percent.
+/// Returns the table length for a number of servers and a sum of weights. Rounding then changes no share by more than a
+/// percent.
 #[must_use]
 pub fn table_length(servers: usize, sum: u32) -> u32 {
     let servers = u32::try_from(servers).unwrap_or(u32::MAX);
@@ -38,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_divisor_passes_over_zeroes() {
+    fn divisor_ignores_zero_weights() {
         assert_eq!(divisor([100, 50, 0, 25]), 25);
         assert_eq!(divisor([100, 100]), 100);
         assert_eq!(divisor([7, 100]), 1);
@@ -47,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_a_power_of_two_within_its_bounds() {
+    fn table_length_is_bounded_power_of_two() {
         assert_eq!(table_length(0, 0), 1024);
         assert_eq!(table_length(10, 10), 1024);
         assert_eq!(table_length(11, 11), 2048);

@@ -1,4 +1,4 @@
-//! In what operators have overridden the configuration: what outlives a reload and a restart.
+//! Operators' overrides of the configuration. They survive reloads and restarts.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -12,38 +12,38 @@ use crate::Name;
 use crate::config::Config;
 use crate::time::WallTime;
 
-/// How many overrides there are at most.
+/// Largest number of overrides.
 pub const MAX: usize = 100_000;
 
-/// The longest reason, in bytes.
+/// Longest reason, in bytes.
 pub const MAX_REASON: usize = 200;
 
-/// The longest name of an operator, in bytes. What is longer is cut.
+/// Longest name of an operator, in bytes. A longer one is truncated.
 pub const MAX_WHO: usize = 128;
 
-/// How long an override may last that ends by itself.
+/// Bounds of an override's lifetime.
 pub const LIFETIMES: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 
-/// What goes with an override, for whoever finds it in force at night.
+/// Metadata of an override, for the operator who finds it in force.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct OverrideMeta {
-    /// Who asked for it.
+    /// Requester.
     pub who: String,
-    /// When.
+    /// Time of the request.
     pub at: WallTime,
-    /// Why; may be empty.
+    /// Reason; may be empty.
     pub reason: String,
-    /// When it is undone by itself; `None` is never.
+    /// Time of its expiry, if any.
     pub expires: Option<WallTime>,
 }
 
-/// What an override says.
+/// Kind of an override.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OverrideKind {
-    /// The backend is out.
+    /// The backend is disabled.
     Disabled,
-    /// The backend is in, although the configuration has it disabled.
+    /// The backend is enabled, although the configuration disables it.
     Enabled,
     /// The backend is not probed.
     Paused,
@@ -52,10 +52,10 @@ pub enum OverrideKind {
 }
 
 impl OverrideKind {
-    /// Every kind, by the words of [`Self::as_str`].
+    /// Names of all kinds, as [`Self::as_str`] returns them.
     pub const NAMES: [&str; 4] = ["disabled", "enabled", "paused", "weight"];
 
-    /// The kind as users see it.
+    /// Returns the name that users see.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -72,16 +72,16 @@ impl OverrideKind {
 pub struct Override {
     /// The backend.
     pub backend: Name,
-    /// The frontend and the pool; for a weight only.
+    /// Frontend and pool of a weight; otherwise `None`.
     pub slot: Option<(Name, Name)>,
-    /// What it says.
+    /// Its kind.
     pub kind: OverrideKind,
-    /// Who, when, why, and for how long.
+    /// Its metadata.
     pub meta: Arc<OverrideMeta>,
 }
 
 impl Override {
-    /// Whether what it is about is not in the configuration.
+    /// Reports whether its item is missing from the configuration.
     #[must_use]
     pub fn is_dangling(&self, config: &Config) -> bool {
         let Some((frontend, pool)) = &self.slot else { return !config.backends.contains_key(&self.backend) };
@@ -91,48 +91,47 @@ impl Override {
         !there
     }
 
-    /// Whether its time is over.
+    /// Reports whether it has expired.
     #[must_use]
     pub fn is_expired(&self, now: WallTime) -> bool {
         self.meta.expires.is_some_and(|expires| expires <= now)
     }
 }
 
-/// A frontend, a pool of it, and a backend of that.
-pub(crate) type Path = (Name, Name, Name);
+/// A frontend, a pool of it, and a backend of that pool.
+pub(crate) type SlotPath = (Name, Name, Name);
 
-/// Every override. Its clones share the notes.
+/// All overrides. Clones share the metadata.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Overrides {
-    /// Backends that are in, or out, whatever the configuration says.
+    /// Enabled and disabled backends.
     pub(crate) enabled: BTreeMap<Name, (bool, Arc<OverrideMeta>)>,
-    /// Backends that are not probed. None of them is out by an override too.
+    /// Paused backends. None of them is disabled by an override too.
     pub(crate) paused: BTreeMap<Name, Arc<OverrideMeta>>,
-    pub(crate) weights: BTreeMap<Path, (u8, Arc<OverrideMeta>)>,
+    pub(crate) weights: BTreeMap<SlotPath, (u8, Arc<OverrideMeta>)>,
 }
 
 impl Overrides {
-    /// How many there are.
+    /// Returns the number of overrides.
     #[must_use]
     pub fn len(&self) -> usize {
         self.enabled.len() + self.paused.len() + self.weights.len()
     }
 
-    /// Whether the configuration holds as it stands.
+    /// Reports whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Adds one, in place of any of the same kind about the same thing. To be out replaces a pause, whichever came
-    /// first.
+    /// Adds an override, and replaces one of the same kind for the same item. `Disabled` replaces `Paused` in either order.
     pub fn insert(&mut self, added: Override) {
         let Override { backend, slot, kind, meta } = added;
         match (kind, slot) {
             (OverrideKind::Weight(weight), Some((frontend, pool))) => {
                 self.weights.insert((frontend, pool, backend), (weight, meta));
             }
-            // Of no pool: there is no such thing.
+            // A weight without a pool is invalid.
             (OverrideKind::Weight(_), None) => {}
             (OverrideKind::Disabled, _) => {
                 self.paused.remove(&backend);
@@ -144,7 +143,7 @@ impl Overrides {
         }
     }
 
-    /// Whether `added` takes the place of another.
+    /// Reports whether `added` replaces another override.
     pub(crate) fn replaces(&self, added: &Override) -> bool {
         match (added.kind, &added.slot) {
             (OverrideKind::Weight(_), Some((frontend, pool))) => {
@@ -163,7 +162,7 @@ impl Overrides {
         }
     }
 
-    /// Takes one away.
+    /// Removes an override.
     pub(crate) fn remove(&mut self, gone: &Override) {
         match (gone.kind, &gone.slot) {
             (OverrideKind::Weight(_), Some((frontend, pool))) => {
@@ -176,9 +175,9 @@ impl Overrides {
         }
     }
 
-    /// Those of backends by name, then those of weights by frontend, pool and backend.
+    /// Returns the overrides of backends by name, then the weights by frontend, pool and backend.
     pub fn list(&self) -> impl Iterator<Item = Override> {
-        // A backend can be in by one override and paused by another.
+        // A backend can be enabled by one override and paused by another.
         let mut paused = self.paused.iter().map(paused).peekable();
         let mut enabled = self.enabled.iter().map(enabled).peekable();
         let backends = core::iter::from_fn(move || match (enabled.peek(), paused.peek()) {
@@ -189,7 +188,7 @@ impl Overrides {
         backends.chain(self.weights.iter().map(weight))
     }
 
-    /// Those of one backend, weights apart.
+    /// Returns the overrides of one backend, without weights.
     pub fn of_backend(&self, name: &str) -> impl Iterator<Item = Override> {
         let enabled = self.enabled.get_key_value(name).map(enabled);
         let paused = self.paused.get_key_value(name).map(paused);
@@ -206,7 +205,7 @@ fn enabled((backend, (enabled, meta)): (&Name, &(bool, Arc<OverrideMeta>))) -> O
     Override { backend: Arc::clone(backend), slot: None, kind, meta: Arc::clone(meta) }
 }
 
-fn weight(((frontend, pool, backend), (weight, meta)): (&Path, &(u8, Arc<OverrideMeta>))) -> Override {
+fn weight(((frontend, pool, backend), (weight, meta)): (&SlotPath, &(u8, Arc<OverrideMeta>))) -> Override {
     let slot = Some((Arc::clone(frontend), Arc::clone(pool)));
     Override {
         backend: Arc::clone(backend),
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_listed_by_name_and_weights_last() {
+    fn list_is_sorted_by_name_weights_last() {
         let mut all = Overrides::default();
         let weight =
             Override { slot: Some(("web".into(), "first".into())), ..of("a", OverrideKind::Weight(7)) };
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_out_is_not_paused() {
+    fn disabled_replaces_paused_in_either_order() {
         for order in
             [[OverrideKind::Paused, OverrideKind::Disabled], [OverrideKind::Disabled, OverrideKind::Paused]]
         {

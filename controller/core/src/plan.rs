@@ -1,17 +1,44 @@
-//! The steps from what VPP has to what it should have, in an order in which no moment between two of them is worse
-//! for traffic than it must be.
+//! Plans: the steps from the actual to the desired state of a VIP, in an order that is safe for traffic.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::dataplane::{ANY_PROTOCOL, ActualAs, ActualVip, DesiredVip, Encap, Step, VipKey};
 
-/// The steps that make `found` into `wanted`.
+/// Returns the steps that turn `found` into `wanted`.
 ///
-/// Servers are added and raised before any is lowered or removed, so a VIP with a server that is to have weight is
-/// never without one. Within each kind of step, servers go in the order of their addresses, IPv4 first. What VPP
-/// cannot change in place (encapsulation, src-ip-sticky) takes the VIP away and makes it anew; without `may_create`
-/// (see [`blocks_creation`]) only the first half is planned.
+/// * Servers are added and raised before any is lowered or removed, so a VIP that is to have weight always has some.
+/// * Within each kind of step, servers are ordered by address, IPv4 first.
+/// * VPP cannot change encapsulation and src-ip-sticky in place: the VIP is removed and created again. Without `may_create`
+///   (see [`blocks_creation`]) the plan ends after the removal.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::net::IpAddr;
+///
+/// use maglev_core::dataplane::{ActualAs, ActualVip, DesiredAs, DesiredVip, Encap};
+/// use maglev_core::plan::plan;
+///
+/// let server = |n: u8| IpAddr::from([192, 0, 2, n]);
+/// let found = ActualVip {
+///     encap: Encap::Gre4,
+///     table_length: Some(1024),
+///     src_ip_sticky: Some(false),
+///     servers: BTreeMap::from([(server(1), ActualAs { weight: 1, buckets: 1024 })]),
+/// };
+/// let wanted = DesiredVip {
+///     encap: Encap::Gre4,
+///     src_ip_sticky: false,
+///     table_length: 1024,
+///     servers: BTreeMap::from([
+///         (server(1), DesiredAs { weight: 0, flush: true }),
+///         (server(2), DesiredAs { weight: 1, flush: false }),
+///     ]),
+/// };
+/// let steps = plan(Some(&wanted), Some(&found), true);
+/// let steps: Vec<_> = steps.iter().map(ToString::to_string).collect();
+/// assert_eq!(steps, ["add 192.0.2.2 weight 1", "set 192.0.2.1 weight 1 -> 0 flush"]);
+/// ```
 #[must_use]
 pub fn plan(wanted: Option<&DesiredVip>, found: Option<&ActualVip>, may_create: bool) -> Vec<Step> {
     match (wanted, found) {
@@ -28,14 +55,14 @@ pub fn plan(wanted: Option<&DesiredVip>, found: Option<&ActualVip>, may_create: 
     }
 }
 
-/// Whether the VIP must be made anew, which breaks its flows.
+/// Reports whether the VIP must be created again, which breaks its flows.
 #[must_use]
 pub fn needs_recreate(wanted: &DesiredVip, found: &ActualVip) -> bool {
     wanted.encap != found.encap || found.src_ip_sticky != Some(wanted.src_ip_sticky)
 }
 
-/// Whether VPP refuses to create `vip` for as long as `other` exists: it allows either one VIP for all ports of a
-/// prefix, or some for one port each, which then must all be of one encapsulation.
+/// Reports whether VPP rejects the creation of `vip` while `other` exists. VPP allows either one VIP for all ports of a
+/// prefix, or VIPs for one port each, with the same encapsulation.
 #[must_use]
 pub fn blocks_creation(other: (&VipKey, Encap), vip: (&VipKey, Encap)) -> bool {
     let all_ports = |key: &VipKey| key.protocol == ANY_PROTOCOL;
@@ -44,7 +71,7 @@ pub fn blocks_creation(other: (&VipKey, Encap), vip: (&VipKey, Encap)) -> bool {
         && (all_ports(other.0) || all_ports(vip.0) || other.1 != vip.1)
 }
 
-/// The encapsulation and src-ip-sticky of the VIP that these steps create.
+/// Returns encapsulation and src-ip-sticky of the VIP that these steps create.
 #[must_use]
 pub fn created_options(steps: &[Step]) -> Option<(Encap, bool)> {
     steps.iter().find_map(|step| match *step {
@@ -53,7 +80,7 @@ pub fn created_options(steps: &[Step]) -> Option<(Encap, bool)> {
     })
 }
 
-/// Notes in `vip` that VPP has made `step`.
+/// Applies `step` to `vip`.
 pub fn apply(step: &Step, vip: &mut Option<ActualVip>) {
     match (*step, vip) {
         (Step::CreateVip { encap, src_ip_sticky, table_length }, vip) => {
@@ -102,7 +129,7 @@ fn change(wanted: &DesiredVip, found: &ActualVip) -> Vec<Step> {
     add.into_iter().chain(raise).chain(lower).chain(remove).collect()
 }
 
-/// What a run of steps did.
+/// Number of steps by kind.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct StepCounts {
     /// VIPs created.
@@ -118,7 +145,7 @@ pub struct StepCounts {
 }
 
 impl StepCounts {
-    /// What `steps` do.
+    /// Counts `steps`.
     #[must_use]
     pub fn of(steps: &[Step]) -> Self {
         let mut counts = Self::default();

@@ -1,23 +1,23 @@
-//! The times that the core is told.
+//! Times passed to the core.
 
 use core::ops::{Add, Sub};
 use core::time::Duration;
 
-/// Monotonic time: nanoseconds since some fixed moment, of the same clock as [`maglev_ipc::Outcome::started`].
+/// Monotonic time: nanoseconds since a fixed moment, of the same clock as [`maglev_ipc::Outcome::started`].
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct MonoTime(pub u64);
 
-/// Wall-clock time: nanoseconds since the Unix epoch. It is shown; nothing but the expiry of overrides, which outlives
-/// the machine, is computed with it.
+/// Wall-clock time: nanoseconds since the Unix epoch. It is displayed; only the expiry of overrides is computed with it, as
+/// overrides survive a reboot.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct WallTime(pub u64);
 
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Now {
-    /// What is computed with.
+    /// Time for computations.
     pub mono: MonoTime,
-    /// What is shown, and told by when overrides expire.
+    /// Time for display, and for the expiry of overrides.
     pub wall: WallTime,
 }
 
@@ -40,7 +40,7 @@ impl Add<Duration> for WallTime {
 impl Sub for WallTime {
     type Output = Duration;
 
-    /// The time since `earlier`; zero if that is later.
+    /// Returns the time since `earlier`; zero if that is later.
     fn sub(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -49,7 +49,7 @@ impl Sub for WallTime {
 impl Sub for MonoTime {
     type Output = Duration;
 
-    /// The time since `earlier`; zero if that is later.
+    /// Returns the time since `earlier`; zero if that is later.
     fn sub(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -1,15 +1,14 @@
-//! The table of new flows: how VPP's lb plugin gives the buckets of a VIP to its servers.
-//!
-//! Maglev hashing, with one permutation per unit of weight.
+//! The new-flow table: VPP's lb plugin assigns the buckets of a VIP to its servers by Maglev hashing, with one permutation
+//! per unit of weight.
 
 use alloc::vec;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-/// A server: its address as 16 bytes, IPv4 in the last four, and its weight.
+/// A server's address as 16 bytes, IPv4 in the last four, and its weight.
 pub type WeightedServer = ([u8; 16], u8);
 
-/// An address as the plugin sorts and hashes it.
+/// Returns an address in the form that the plugin sorts and hashes.
 #[must_use]
 pub const fn address_bytes(address: IpAddr) -> [u8; 16] {
     match address {
@@ -18,11 +17,11 @@ pub const fn address_bytes(address: IpAddr) -> [u8; 16] {
     }
 }
 
-/// How many of `length` buckets each of `servers` has. `length` is a power of two.
+/// Returns the number of `length` buckets of each server. `length` is a power of two.
 ///
-/// In closed form: a step through a power of two is odd, so each permutation visits every bucket and its turn never
-/// fails. Thus the buckets go round the permutations one by one, until they run out: with more weight than buckets the
-/// last permutations get none, and the shares are distorted.
+/// Closed form: an odd step through a power of two visits every bucket, so no permutation fails in its round. The
+/// permutations take buckets in turn until none is left. With more weight than buckets the last ones get none, which
+/// distorts the shares.
 #[must_use]
 pub fn bucket_counts(servers: &[WeightedServer], length: u32) -> Vec<u32> {
     let weight: u32 = servers.iter().map(|(_, weight)| u32::from(*weight)).sum();
@@ -43,7 +42,7 @@ pub fn bucket_counts(servers: &[WeightedServer], length: u32) -> Vec<u32> {
     shares
 }
 
-/// The server of each of `length` buckets, as an index into `servers`. `length` is a power of two.
+/// Returns the server of each of `length` buckets, as an index into `servers`. `length` is a power of two.
 #[must_use]
 pub fn new_flow_table(servers: &[WeightedServer], length: u32) -> Vec<Option<usize>> {
     let mask = length.wrapping_sub(1);
@@ -53,29 +52,31 @@ pub fn new_flow_table(servers: &[WeightedServer], length: u32) -> Vec<Option<usi
         .flat_map(|(server, (address, weight))| (0..*weight).map(move |unit| (unit, *address, server)))
         .collect();
     entries.sort();
-    let mut walks: Vec<Walk> =
-        entries.iter().map(|(unit, address, server)| Walk::new(address, *unit, *server, mask)).collect();
+    let mut permutations: Vec<Permutation> = entries
+        .iter()
+        .map(|(unit, address, server)| Permutation::new(address, *unit, *server, mask))
+        .collect();
 
     let mut table = vec![None; length as usize];
-    let mut empty = if walks.is_empty() { 0 } else { table.len() };
+    let mut empty = if permutations.is_empty() { 0 } else { table.len() };
     while empty > 0 {
-        for walk in walks.iter_mut().take(empty) {
-            let bucket = walk.next_empty(&table, mask);
-            table[bucket] = Some(walk.server);
+        for permutation in permutations.iter_mut().take(empty) {
+            let bucket = permutation.next_empty(&table, mask);
+            table[bucket] = Some(permutation.server);
             empty -= 1;
         }
     }
     table
 }
 
-/// One permutation of the buckets, and how far it has been followed.
-struct Walk {
+/// One permutation of the buckets, and the position in it.
+struct Permutation {
     server: usize,
     position: u32,
     step: u32,
 }
 
-impl Walk {
+impl Permutation {
     fn new(address: &[u8; 16], unit: u8, server: usize, mask: u32) -> Self {
         let bits = u128::from_le_bytes(*address);
         let hash = xxh64((bits as u64) ^ ((bits >> 64) as u64) ^ u64::from(unit), SEED);
@@ -96,7 +97,7 @@ impl Walk {
 
 const SEED: u64 = 0x9e37_79b9_7f4a_7c13;
 
-/// XXH64 of the eight little-endian bytes of `value`.
+/// Returns XXH64 of the eight little-endian bytes of `value`.
 const fn xxh64(value: u64, seed: u64) -> u64 {
     const P1: u64 = 0x9e37_79b1_85eb_ca87;
     const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;
@@ -117,8 +118,8 @@ mod tests {
 
     use super::*;
 
-    /// Lines of `length server=weight... -> share... | fingerprint`, from an independent model that agreed with a real
-    /// VPP. The fingerprint is the FNV-1a hash of the table's server numbers, one byte each.
+    /// Lines of `length server=weight... -> share... | fingerprint`, from an independent model verified against a real VPP.
+    /// The fingerprint is the FNV-1a hash of the table's server numbers, one byte each.
     const VECTORS: &str = include_str!("table_vectors.txt");
 
     fn address_bytes(address: &str) -> [u8; 16] {
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_vectors() {
+    fn table_matches_test_vectors() {
         for line in VECTORS.lines() {
             let (question, answer) = line.split_once(" -> ").unwrap();
             let (expected, print) = answer.split_once('|').unwrap();
@@ -151,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_captured_bucket_counts() {
+    fn counts_match_capture_from_vpp() {
         let servers = [(address_bytes("2001:db8:2::1"), 100), (address_bytes("2001:db8:2::2"), 25)];
         assert_eq!(bucket_counts(&servers, 1024), [812, 212]);
     }
 
     proptest! {
         #[test]
-        fn the_closed_form_counts_the_table(
+        fn closed_form_matches_built_table(
             servers in proptest::collection::btree_map(any::<[u8; 16]>(), any::<u8>(), 0..12),
             bits in 0u32..12,
         ) {

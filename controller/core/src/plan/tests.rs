@@ -1,4 +1,4 @@
-//! Plans converge, are minimal, and never leave a VIP without a server in between.
+//! Plans converge, are minimal, and keep weight at every step.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -37,7 +37,7 @@ fn words(steps: &[Step]) -> Vec<String> {
 }
 
 #[test]
-fn a_new_vip_is_created_with_its_servers() {
+fn new_vip_is_created_with_servers() {
     let steps = plan(Some(&wanted(&[(1, 2), (2, 0)])), None, true);
     assert_eq!(
         words(&steps),
@@ -46,13 +46,13 @@ fn a_new_vip_is_created_with_its_servers() {
 }
 
 #[test]
-fn a_vip_goes_after_its_servers_which_are_flushed() {
+fn vip_is_removed_after_flushed_servers() {
     let steps = plan(None, Some(&found(&[(1, 2), (2, 0)])), true);
     assert_eq!(words(&steps), ["remove 192.0.2.1 flush", "remove 192.0.2.2 flush", "remove vip"]);
 }
 
 #[test]
-fn servers_come_before_servers_go() {
+fn servers_are_added_before_removal() {
     let steps = plan(Some(&wanted(&[(1, 0), (2, 5), (4, 1)])), Some(&found(&[(1, 5), (2, 1), (3, 7)])), true);
     assert_eq!(
         words(&steps),
@@ -66,7 +66,7 @@ fn servers_come_before_servers_go() {
 }
 
 #[test]
-fn a_flush_is_a_step_also_where_the_weight_stays() {
+fn flush_without_weight_change_is_a_step() {
     let mut wanted = wanted(&[(1, 0), (2, 1)]);
     wanted.servers.insert(v4(1), DesiredAs { weight: 0, flush: true });
     let steps = plan(Some(&wanted), Some(&found(&[(1, 0), (2, 1)])), true);
@@ -74,28 +74,28 @@ fn a_flush_is_a_step_also_where_the_weight_stays() {
 }
 
 #[test]
-fn what_cannot_be_changed_in_place_is_made_anew() {
+fn encap_or_sticky_change_recreates_vip() {
     let mut sticky = found(&[(1, 1)]);
     sticky.src_ip_sticky = Some(true);
-    let anew =
+    let recreated =
         ["remove 192.0.2.1 flush", "remove vip", "create vip gre4 table 1024", "add 192.0.2.1 weight 1"];
-    assert_eq!(words(&plan(Some(&wanted(&[(1, 1)])), Some(&sticky), true)), anew);
-    assert_eq!(words(&plan(Some(&wanted(&[(1, 1)])), Some(&sticky), false)), anew[..2]);
+    assert_eq!(words(&plan(Some(&wanted(&[(1, 1)])), Some(&sticky), true)), recreated);
+    assert_eq!(words(&plan(Some(&wanted(&[(1, 1)])), Some(&sticky), false)), recreated[..2]);
 
     let mut encap = found(&[(1, 1)]);
     encap.encap = Encap::Nat4;
-    assert_eq!(words(&plan(Some(&wanted(&[(1, 1)])), Some(&encap), true)), anew);
+    assert_eq!(words(&plan(Some(&wanted(&[(1, 1)])), Some(&encap), true)), recreated);
 }
 
 #[test]
-fn a_longer_table_is_no_reason_to_break_flows() {
+fn table_length_change_is_ignored() {
     let mut short = found(&[(1, 1)]);
     short.table_length = Some(64);
     assert_eq!(plan(Some(&wanted(&[(1, 1)])), Some(&short), true), vec![]);
 }
 
 #[test]
-fn vpp_forbids_some_neighbours() {
+fn some_vips_block_creation() {
     let port = |port| VipKey::host(v4(1), 6, port);
     let all = VipKey::host(v4(1), ANY_PROTOCOL, 0);
     let elsewhere = VipKey::host(v4(2), ANY_PROTOCOL, 0);
@@ -140,7 +140,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn applying_a_plan_reaches_what_is_wanted_and_a_second_plan_is_empty(
+    fn applied_plan_converges(
         wanted in proptest::option::of(any_wanted()),
         mut found in proptest::option::of(any_found()),
     ) {
@@ -150,14 +150,14 @@ proptest! {
         prop_assert_eq!(plan(wanted.as_ref(), found.as_ref(), true), vec![]);
         let weights = |servers: &BTreeMap<IpAddr, ActualAs>| servers.iter().map(|(a, s)| (*a, s.weight)).collect::<Vec<_>>();
         let reached = found.as_ref().map(|f| (f.encap, weights(&f.servers)));
-        let meant = wanted.as_ref().map(|w| {
+        let desired = wanted.as_ref().map(|w| {
             (w.encap, w.servers.iter().map(|(a, s)| (*a, s.weight)).collect::<Vec<_>>())
         });
-        prop_assert_eq!(reached, meant);
+        prop_assert_eq!(reached, desired);
     }
 
     #[test]
-    fn between_two_steps_a_vip_never_loses_its_last_weight(wanted in any_wanted(), found in any_found()) {
+    fn each_step_keeps_some_weight(wanted in any_wanted(), found in any_found()) {
         prop_assume!(!needs_recreate(&wanted, &found));
         let has_weight = |found: &ActualVip| found.servers.values().any(|s| s.weight > 0);
         prop_assume!(has_weight(&found) && wanted.servers.values().any(|s| s.weight > 0));
@@ -169,7 +169,7 @@ proptest! {
     }
 
     #[test]
-    fn each_server_is_touched_at_most_once(wanted in any_wanted(), found in any_found()) {
+    fn each_server_has_at_most_one_step(wanted in any_wanted(), found in any_found()) {
         prop_assume!(!needs_recreate(&wanted, &found));
         let mut servers: Vec<_> = plan(Some(&wanted), Some(&found), true)
             .iter()
