@@ -147,10 +147,10 @@ fn traffic_has_vip_prefix_and_backend_series() {
 fn outcomes_have_code_and_duration_series() {
     let mut view = fixture::view();
     let nginx0 = &mut view.backends[0].probes;
-    nginx0.count(OutcomeCode::L7Ok, Duration::from_millis(1));
-    nginx0.count(OutcomeCode::L7Ok, Duration::from_millis(30));
-    nginx0.count(OutcomeCode::L4Tout, Duration::from_secs(3));
-    nginx0.count(OutcomeCode::Local, Duration::ZERO);
+    nginx0.record(OutcomeCode::L7Ok, Duration::from_millis(1));
+    nginx0.record(OutcomeCode::L7Ok, Duration::from_millis(30));
+    nginx0.record(OutcomeCode::L4Tout, Duration::from_secs(3));
+    nginx0.record(OutcomeCode::Local, Duration::ZERO);
     view.backends[1].probes.record(OutcomeCode::Static, Duration::ZERO);
     let text = rendered(&view);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What operators were told that it holds.
+//! Expected overrides, tracked from the successful commands.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use maglev_core::overrides::OverrideKind;
 use maglev_core::time::WallTime;
 use maglev_core::view::View;
 
-/// The core may look at its clock this much later than it meant to.
+/// Tolerance for the delay of an expiry.
 const LATE: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
-pub struct Wishes {
+pub struct ExpectedOverrides {
     paused: BTreeMap<Name, Option<WallTime>>,
     enabled: BTreeMap<Name, (bool, Option<WallTime>)>,
     weights: BTreeMap<(Name, Name, Name), (u8, Option<WallTime>)>,
 }
 
-impl Wishes {
-    /// A command to a backend has succeeded.
-    pub fn operated(
+impl ExpectedOverrides {
+    /// Records a successful action on a backend.
+    pub fn record_action(
         &mut self,
         name: Name,
         action: BackendAction,
@@ -30,7 +30,7 @@ impl Wishes {
         config: &Config,
     ) {
         let configured = config.backends.get(&name).map(|b| b.enabled);
-        let was_out = self.is_out(&name, configured);
+        let was_out = self.is_disabled(&name, configured);
         match (action, configured) {
             (BackendAction::Pause, _) => _ = self.paused.insert(name, expires),
             (BackendAction::Resume, _) => _ = self.paused.remove(&name),
@@ -52,8 +52,8 @@ impl Wishes {
         }
     }
 
-    /// A weight was set, or unset.
-    pub fn weighed(&mut self, path: (Name, Name, Name), weight: Option<u8>, expires: Option<WallTime>) {
+    /// Records a successful change of a weight.
+    pub fn record_weight(&mut self, path: (Name, Name, Name), weight: Option<u8>, expires: Option<WallTime>) {
         match weight {
             Some(weight) => _ = self.weights.insert(path, (weight, expires)),
             None => _ = self.weights.remove(&path),
@@ -64,12 +64,12 @@ impl Wishes {
         self.weights.get(path).map(|(weight, _)| *weight)
     }
 
-    fn is_out(&self, name: &Name, configured: Option<bool>) -> bool {
+    fn is_disabled(&self, name: &Name, configured: Option<bool>) -> bool {
         self.enabled.get(name).map(|(enabled, _)| *enabled).or(configured) == Some(false)
     }
 
-    /// Nothing that an operator was told is lost before its time, nothing lasts beyond it, and every backend keeps to it.
-    pub fn hold(&mut self, view: &View, config: &Config) {
+    /// Checks that overrides expire exactly in time, and that every backend follows them.
+    pub fn check(&mut self, view: &View, config: &Config) {
         let now = view.at.wall;
         if self.expiries().any(|at| at <= now && now - at < LATE) {
             return;
@@ -79,7 +79,7 @@ impl Wishes {
         self.enabled.retain(|_, (_, expires)| lasts(expires));
         self.weights.retain(|_, (_, expires)| lasts(expires));
         for backend in &view.backends {
-            let out = self.is_out(&backend.name, Some(config.backends[&backend.name].enabled));
+            let out = self.is_disabled(&backend.name, Some(config.backends[&backend.name].enabled));
             let paused = self.paused.contains_key(&backend.name);
             assert_eq!(backend.health == Health::Disabled, out, "{backend:?}");
             assert_eq!(backend.health == Health::Paused, paused && !out, "{backend:?}");
@@ -87,14 +87,14 @@ impl Wishes {
         let mut kept = 0;
         for listed in view.overrides.list() {
             let (expires, name) = (listed.meta.expires, listed.backend);
-            let told = match (listed.kind, listed.slot) {
+            let lines = match (listed.kind, listed.slot) {
                 (OverrideKind::Weight(weight), Some((frontend, pool))) => {
                     self.weights.get(&(frontend, pool, name)) == Some(&(weight, expires))
                 }
                 (OverrideKind::Paused, _) => self.paused.get(&name) == Some(&expires),
                 (kind, _) => self.enabled.get(&name) == Some(&(kind == OverrideKind::Enabled, expires)),
             };
-            assert!(told, "{:?}", view.overrides);
+            assert!(lines, "{:?}", view.overrides);
             kept += 1;
         }
         assert_eq!(kept, self.all().count(), "{:?}", view.overrides);

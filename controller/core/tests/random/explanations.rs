@@ -1,65 +1,65 @@
-//! What operators are told when they ask why: it is what is shown, and nothing in it contradicts what is so.
+//! Explanations agree with the view.
 
 use maglev_core::failover::{PoolMember, decide};
 use maglev_core::health::Health;
 use maglev_core::state::{ExplanationLine, Topic};
 use maglev_core::view::{BackendView, FrontendView, MemberView, View};
 
-use crate::world::World;
+use crate::world::RandomWorld;
 
-/// Every explanation agrees with the view.
-pub fn agree(world: &World) {
+/// Checks every explanation against the view.
+pub fn check_explanations(world: &RandomWorld) {
     let view = world.view();
     for backend in &view.backends {
-        let told = world.explain_backend(&backend.name).unwrap();
-        backend_agrees(backend, &view, &told);
+        let lines = world.explain_backend(&backend.name).unwrap();
+        check_backend(backend, &view, &lines);
     }
     for frontend in &view.frontends {
-        let told = world.explain_frontend(&frontend.name).unwrap();
-        frontend_agrees(frontend, &view, &told);
+        let lines = world.explain_frontend(&frontend.name).unwrap();
+        check_frontend(frontend, &view, &lines);
         let vip = world.config.frontends[&frontend.name].vip;
-        let at_work = told.iter().any(|reason| reason.text.contains("VPP is at work"));
-        assert!(!at_work || world.vpp.works_on(&vip), "nothing is under way: {told:?}");
+        let at_work = lines.iter().any(|reason| reason.text.contains("VPP is at work"));
+        assert!(!at_work || world.vpp.is_busy(&vip), "no job is in flight: {lines:?}");
     }
-    assert_eq!((world.explain_backend("nobody"), world.explain_frontend("nobody")), (None, None));
+    assert_eq!((world.explain_backend("missing"), world.explain_frontend("missing")), (None, None));
 }
 
-fn backend_agrees(backend: &BackendView, view: &View, told: &[ExplanationLine]) {
-    assert!(told[0].text.starts_with(&format!("{} is {}", backend.name, backend.health)), "{told:?}");
-    assert!(told.iter().all(|reason| !reason.text.is_empty()), "{told:?}");
-    let (mut weights, mut in_vpp) = (lines(told, Topic::Weight), lines(told, Topic::Vpp));
+fn check_backend(backend: &BackendView, view: &View, lines: &[ExplanationLine]) {
+    assert!(lines[0].text.starts_with(&format!("{} is {}", backend.name, backend.health)), "{lines:?}");
+    assert!(lines.iter().all(|reason| !reason.text.is_empty()), "{lines:?}");
+    let (mut weights, mut in_vpp) = (texts(lines, Topic::Weight), texts(lines, Topic::Vpp));
     let mut agrees = view.vpp.actual.is_some();
     for frontend in &view.frontends {
         let Some((pool, member)) = member_of(frontend, backend) else { continue };
         let start = format!("{} in {}, pool {pool}: ", member.effective, frontend.name);
-        assert!(weights.next().is_some_and(|line| line.starts_with(&start)), "{start}: {told:?}");
+        assert!(weights.next().is_some_and(|line| line.starts_with(&start)), "{start}: {lines:?}");
         if let Some(actual) = member.in_vpp {
             let start = format!("{}: weight {actual}", frontend.name);
             assert!(
                 view.vpp.actual.is_none() || in_vpp.next().is_some_and(|l| l.starts_with(&start)),
-                "{told:?}"
+                "{lines:?}"
             );
         } else if view.vpp.actual.is_some() {
             let start = format!("{}: not", frontend.name);
-            assert!(in_vpp.next().is_some_and(|line| line.starts_with(&start)), "{told:?}");
+            assert!(in_vpp.next().is_some_and(|line| line.starts_with(&start)), "{lines:?}");
         }
-        foretells(frontend, member, told);
+        check_prediction(frontend, member, lines);
         agrees &= member.in_vpp == Some(member.effective / divisor(frontend));
     }
-    assert_eq!(weights.next(), None, "{told:?}");
+    assert_eq!(weights.next(), None, "{lines:?}");
     let used = view.frontends.iter().any(|f| member_of(f, backend).is_some());
-    assert_eq!(told[0].text.contains("; VPP "), used && !agrees, "{told:?}");
-    let says = |topic, part| lines(told, topic).any(|line| line.contains(part));
-    assert_eq!(says(Topic::Operator, "resume` ends that"), backend.health == Health::Paused, "{told:?}");
+    assert_eq!(lines[0].text.contains("; VPP "), used && !agrees, "{lines:?}");
+    let says = |topic, part| texts(lines, topic).any(|line| line.contains(part));
+    assert_eq!(says(Topic::Operator, "resume` ends that"), backend.health == Health::Paused, "{lines:?}");
     let out =
         says(Topic::Operator, "disabled by") || says(Topic::State, "the configuration has `enabled: false`");
-    assert_eq!(out, backend.health == Health::Disabled, "{told:?}");
+    assert_eq!(out, backend.health == Health::Disabled, "{lines:?}");
     let overrides = view.overrides.of_backend(&backend.name).count();
-    assert_eq!(lines(told, Topic::Operator).count(), overrides, "{told:?}");
+    assert_eq!(texts(lines, Topic::Operator).count(), overrides, "{lines:?}");
 }
 
-/// What is said to follow once a backend is up would follow.
-fn foretells(frontend: &FrontendView, member: &MemberView, told: &[ExplanationLine]) {
+/// Checks the predicted weight of a backend that comes up.
+fn check_prediction(frontend: &FrontendView, member: &MemberView, lines: &[ExplanationLine]) {
     if member.health == Health::Up || member.weight == 0 {
         return;
     }
@@ -71,38 +71,41 @@ fn foretells(frontend: &FrontendView, member: &MemberView, told: &[ExplanationLi
     let (is_it, members): (Vec<_>, Vec<_>) = members.unzip();
     let weights = decide(&members, !frontend.startup_done).weights;
     let at = is_it.iter().position(|it| *it).unwrap();
-    let foretold = if weights[at] > 0 { "once up it has" } else { "once up it stands by with" };
+    let prediction = if weights[at] > 0 { "once up it has" } else { "once up it stands by with" };
     let line = |reason: &ExplanationLine| {
         reason.topic == Topic::Weight
             && reason.text.contains(&format!(" in {}, ", frontend.name))
-            && reason.text.contains(&format!("{foretold} {}", member.weight))
+            && reason.text.contains(&format!("{prediction} {}", member.weight))
     };
-    assert!(told.iter().any(line), "{foretold}: {told:?}");
+    assert!(lines.iter().any(line), "{prediction}: {lines:?}");
 }
 
-fn frontend_agrees(frontend: &FrontendView, view: &View, told: &[ExplanationLine]) {
-    assert!(told[0].text.starts_with(&format!("{} is {}, for ", frontend.name, frontend.state)), "{told:?}");
-    let mut weights = lines(told, Topic::Weight);
-    for (index, (pool, line)) in frontend.pools.iter().zip(lines(told, Topic::Pool)).enumerate() {
+fn check_frontend(frontend: &FrontendView, view: &View, lines: &[ExplanationLine]) {
+    assert!(
+        lines[0].text.starts_with(&format!("{} is {}, for ", frontend.name, frontend.state)),
+        "{lines:?}"
+    );
+    let mut weights = texts(lines, Topic::Weight);
+    for (index, (pool, line)) in frontend.pools.iter().zip(texts(lines, Topic::Pool)).enumerate() {
         let serves = line.starts_with(&format!("{} serves: ", pool.name));
-        assert_eq!(serves, frontend.active_pool == Some(index), "{told:?}");
+        assert_eq!(serves, frontend.active_pool == Some(index), "{lines:?}");
         for member in &pool.backends {
             let start = format!("{} for {} of {}: ", member.effective, member.name, pool.name);
             let line = weights.next().unwrap();
-            assert!(line.starts_with(&start), "{start}: {told:?}");
+            assert!(line.starts_with(&start), "{start}: {lines:?}");
             if let Some(actual) = member.in_vpp {
-                assert!(line.contains(&format!("; VPP: weight {actual}")), "{told:?}");
+                assert!(line.contains(&format!("; VPP: weight {actual}")), "{lines:?}");
             }
         }
     }
-    assert_eq!(lines(told, Topic::Startup).next().is_some(), !frontend.startup_done, "{told:?}");
-    let there = lines(told, Topic::Vpp).any(|line| line.contains(" is there: "));
+    assert_eq!(texts(lines, Topic::Startup).next().is_some(), !frontend.startup_done, "{lines:?}");
+    let there = texts(lines, Topic::Vpp).any(|line| line.contains(" is there: "));
     let has_vip = |vip| view.vpp.actual.as_ref().is_some_and(|actual| actual.vips.contains_key(vip));
-    assert_eq!(there, has_vip(&view.config.frontends[&frontend.name].vip), "{told:?}");
+    assert_eq!(there, has_vip(&view.config.frontends[&frontend.name].vip), "{lines:?}");
 }
 
-fn lines(told: &[ExplanationLine], topic: Topic) -> impl Iterator<Item = &str> {
-    told.iter().filter(move |reason| reason.topic == topic).map(|reason| reason.text.as_str())
+fn texts(lines: &[ExplanationLine], topic: Topic) -> impl Iterator<Item = &str> {
+    lines.iter().filter(move |reason| reason.topic == topic).map(|reason| reason.text.as_str())
 }
 
 fn member_of<'a>(frontend: &'a FrontendView, backend: &BackendView) -> Option<(&'a str, &'a MemberView)> {
@@ -110,7 +113,7 @@ fn member_of<'a>(frontend: &'a FrontendView, backend: &BackendView) -> Option<(&
     members.into_iter().find(|(_, member)| member.name == backend.name)
 }
 
-/// What the weights sent to VPP are divided by.
+/// Returns the divisor of the weights sent to VPP.
 fn divisor(frontend: &FrontendView) -> u8 {
     let weights = || frontend.pools.iter().flat_map(|p| &p.backends).map(|member| member.weight);
     (1..=100).rev().find(|d| weights().all(|weight| weight % d == 0)).unwrap()

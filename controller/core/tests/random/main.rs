@@ -1,17 +1,17 @@
-//! Whatever happens, in whatever order: the core asks for nothing senseless, and ends with what should be.
+//! Random operations in random order: every request of the core is valid, and VPP converges.
 //!
-//! `PROPTEST_CASES` raises the number of cases. What was found so far is told again in `tests/scenarios`.
+//! `PROPTEST_CASES` raises the number of cases. `tests/scenarios` reproduces past findings.
 
 #![cfg(test)]
 
+mod expected_overrides;
 mod explanations;
-mod flushes;
+mod flush_oracle;
 mod ops;
 mod oracle;
 mod prober;
 mod shape;
 mod vpp;
-mod wishes;
 mod world;
 
 use std::env;
@@ -22,11 +22,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-use ops::{Op, ops, overrides};
+use ops::{CoreOp, ops, overrides};
 use shape::{BACKENDS, named, shapes};
-use world::World;
+use world::RandomWorld;
 
-/// Enough for a look in passing.
+/// A small number of cases, for every test run.
 fn config(cases: u32) -> Config {
     let cases = env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
     Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() }
@@ -35,38 +35,37 @@ fn config(cases: u32) -> Config {
 proptest! {
     #![proptest_config(config(200))]
 
-    /// Somebody else works on VPP too, and it refuses things.
+    /// Another program changes VPP too, and VPP rejects steps.
     #[test]
-    fn everything_at_once_ends_well(shape in shapes(), ops in vec(ops(), 0..80), healthy: u8) {
-        let mut world = World::new(shape);
-        ops.iter().for_each(|op| world.happens(op));
+    fn random_operations_converge(shape in shapes(), ops in vec(ops(), 0..80), healthy: u8) {
+        let mut world = RandomWorld::new(shape);
+        ops.iter().for_each(|op| world.apply_and_check(op));
         world.settle(healthy);
     }
 
-    /// VPP is ours alone, so that it has no reason to refuse anything.
+    /// Only the core changes VPP, so that VPP accepts every step.
     #[test]
-    fn what_is_planned_is_what_vpp_takes(shape in shapes(), ops in vec(ops(), 0..80), healthy: u8) {
-        let mut world = World::new(shape);
+    fn plans_are_accepted_by_vpp(shape in shapes(), ops in vec(ops(), 0..80), healthy: u8) {
+        let mut world = RandomWorld::new(shape);
         world.vpp_up();
-        ops.iter().filter(|op| op.is_gentle()).for_each(|op| world.happens(op));
+        ops.iter().filter(|op| op.is_gentle()).for_each(|op| world.apply_and_check(op));
         world.settle(healthy);
     }
 
-    /// `maglevd` or both processes start again and find the backends as they were, and what operators wanted:
-    /// nothing is written, and nothing flushed.
+    /// `maglevd` or both processes restart and find the same backends and overrides: nothing is written or flushed.
     #[test]
-    fn a_restart_is_not_seen_in_vpp(
+    fn restart_leaves_vpp_unchanged(
         shape in shapes(),
-        wishes in vec(overrides(Just(None)), 0..8),
+        expected in vec(overrides(Just(None)), 0..8),
         healthy: u8,
-        remembers: bool,
+        keeps_history: bool,
         vpp_first: bool,
         order in Just((0..BACKENDS).collect::<Vec<_>>()).prop_shuffle(),
         lost: u8,
     ) {
-        let shape = shape.with_warm_up();
-        let mut world = World::new(shape);
-        wishes.iter().for_each(|op| world.happens(op));
+        let shape = shape.with_startup_hold();
+        let mut world = RandomWorld::new(shape);
+        expected.iter().for_each(|op| world.apply_and_check(op));
         world.settle(healthy);
         world.restart();
         world.read_only = true;
@@ -74,10 +73,10 @@ proptest! {
             world.vpp_up();
             world.drain();
         }
-        world.prober_up(remembers);
+        world.prober_up(keeps_history);
         for backend in order {
             let name = named('b', backend);
-            if lost >> backend & 1 == 1 && world.tolerates_a_loss(&name) {
+            if lost >> backend & 1 == 1 && world.tolerates_one_failure(&name) {
                 world.probed(&name, OutcomeCode::L4Tout);
             }
             let code = if healthy >> backend & 1 == 1 { OutcomeCode::L7Ok } else { OutcomeCode::L4Tout };
@@ -88,6 +87,6 @@ proptest! {
         }
         world.vpp_up();
         world.drain();
-        world.happens(&Op::Wait(Duration::from_secs(30)));
+        world.apply_and_check(&CoreOp::Wait(Duration::from_secs(30)));
     }
 }

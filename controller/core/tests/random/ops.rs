@@ -1,4 +1,4 @@
-//! What happens, at random.
+//! Random operations.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use maglev_core::health::BackendAction;
 use maglev_ipc::OutcomeCode;
 use proptest::prelude::*;
 
-use crate::shape::{BACKENDS, Mutation, mutations, weights};
-use crate::vpp::Edit;
+use crate::shape::{BACKENDS, ConfigMutation, mutations, weights};
+use crate::vpp::ExternalEdit;
 
-/// Something that happens to the core.
+/// An operation on the core or its environment.
 #[derive(Clone, Debug)]
-pub enum Op {
+pub enum CoreOp {
     ProberUp {
-        remembers: bool,
+        keeps_history: bool,
     },
     ProberDown,
     Probed {
@@ -23,29 +23,29 @@ pub enum Op {
     },
     StaleOutcome(usize),
     StrangeOutcome,
-    /// Time passes, and the core is woken whenever it wants to be.
+    /// Time passes, with every tick that the core asks for.
     Wait(Duration),
-    /// Time passes, and the core is woken only at its end.
+    /// Time passes, with one tick at its end.
     Jump(Duration),
-    Reload(Mutation),
-    /// `maglevd` starts again.
+    Reload(ConfigMutation),
+    /// `maglevd` restarts.
     Restart,
-    /// An operator's wish, and for how many seconds.
+    /// An operator's action, and its lifetime in seconds.
     Operate(usize, BackendAction, Option<u64>),
     Weight(usize, usize, usize, Option<u8>, Option<u64>),
     VppUp,
     VppDown,
     VppRestart,
-    Edit(Edit),
+    Edit(ExternalEdit),
     Refuse(u8),
-    /// VPP goes on with something that it was asked.
+    /// VPP processes one request, or the core gets one answer.
     Work(usize),
-    /// VPP does all that it was asked.
+    /// VPP processes all requests, and the core gets all answers.
     Drain,
 }
 
-/// Operators' wishes that outlive reloads and restarts.
-pub fn overrides(lifetime: impl Strategy<Value = Option<u64>> + Clone) -> impl Strategy<Value = Op> {
+/// Returns operations that create or remove overrides.
+pub fn overrides(lifetime: impl Strategy<Value = Option<u64>> + Clone) -> impl Strategy<Value = CoreOp> {
     let backend = 0..BACKENDS;
     let action = prop::sample::select(vec![
         BackendAction::Pause,
@@ -55,53 +55,53 @@ pub fn overrides(lifetime: impl Strategy<Value = Option<u64>> + Clone) -> impl S
     ]);
     let weight = prop::option::of(weights());
     prop_oneof![
-        2 => (backend.clone(), action, lifetime.clone()).prop_map(|(b, action, l)| Op::Operate(b, action, l)),
+        2 => (backend.clone(), action, lifetime.clone()).prop_map(|(b, action, l)| CoreOp::Operate(b, action, l)),
         1 => (0..4usize, 0..3usize, backend, weight, lifetime)
-            .prop_map(|(f, p, b, w, l)| Op::Weight(f, p, b, w, l)),
+            .prop_map(|(f, p, b, w, l)| CoreOp::Weight(f, p, b, w, l)),
     ]
 }
 
-pub fn ops() -> impl Strategy<Value = Op> {
+pub fn ops() -> impl Strategy<Value = CoreOp> {
     let backend = 0..BACKENDS;
     let code = prop_oneof![4 => Just(OutcomeCode::L7Ok), 4 => Just(OutcomeCode::L4Tout), 1 => Just(OutcomeCode::Local)];
     let time = (0..8000u64).prop_map(Duration::from_millis);
     prop_oneof![
-        3 => any::<bool>().prop_map(|remembers| Op::ProberUp { remembers }),
-        1 => Just(Op::ProberDown),
-        10 => (backend.clone(), code, 1..5u8).prop_map(|(backend, code, times)| Op::Probed { backend, code, times }),
-        1 => backend.prop_map(Op::StaleOutcome),
-        1 => Just(Op::StrangeOutcome),
-        4 => time.clone().prop_map(Op::Wait),
-        1 => time.prop_map(Op::Jump),
-        4 => mutations().prop_map(Op::Reload),
-        1 => Just(Op::Restart),
+        3 => any::<bool>().prop_map(|keeps_history| CoreOp::ProberUp { keeps_history }),
+        1 => Just(CoreOp::ProberDown),
+        10 => (backend.clone(), code, 1..5u8).prop_map(|(backend, code, times)| CoreOp::Probed { backend, code, times }),
+        1 => backend.prop_map(CoreOp::StaleOutcome),
+        1 => Just(CoreOp::StrangeOutcome),
+        4 => time.clone().prop_map(CoreOp::Wait),
+        1 => time.prop_map(CoreOp::Jump),
+        4 => mutations().prop_map(CoreOp::Reload),
+        1 => Just(CoreOp::Restart),
         6 => overrides(prop::option::of(1..20u64)),
-        4 => Just(Op::VppUp),
-        1 => Just(Op::VppDown),
-        1 => Just(Op::VppRestart),
-        2 => edits().prop_map(Op::Edit),
-        1 => (0..4u8).prop_map(Op::Refuse),
-        8 => any::<usize>().prop_map(Op::Work),
-        6 => Just(Op::Drain),
+        4 => Just(CoreOp::VppUp),
+        1 => Just(CoreOp::VppDown),
+        1 => Just(CoreOp::VppRestart),
+        2 => edits().prop_map(CoreOp::Edit),
+        1 => (0..4u8).prop_map(CoreOp::Refuse),
+        8 => any::<usize>().prop_map(CoreOp::Work),
+        6 => Just(CoreOp::Drain),
     ]
 }
 
-fn edits() -> impl Strategy<Value = Edit> {
+fn edits() -> impl Strategy<Value = ExternalEdit> {
     let index = 0..8usize;
     prop_oneof![
-        (index.clone(), index.clone(), 0..20u8).prop_map(|(v, s, w)| Edit::Weight(v, s, w)),
-        (index.clone(), index.clone()).prop_map(|(v, s)| Edit::RemoveServer(v, s)),
-        index.clone().prop_map(Edit::AddServer),
-        index.clone().prop_map(Edit::RemoveVip),
-        index.clone().prop_map(Edit::Remake),
-        (index, any::<bool>()).prop_map(|(v, elsewhere)| Edit::Foreign(v, elsewhere)),
-        Just(Edit::RemoveForeign),
-        Just(Edit::Conf),
+        (index.clone(), index.clone(), 0..20u8).prop_map(|(v, s, w)| ExternalEdit::Weight(v, s, w)),
+        (index.clone(), index.clone()).prop_map(|(v, s)| ExternalEdit::RemoveServer(v, s)),
+        index.clone().prop_map(ExternalEdit::AddServer),
+        index.clone().prop_map(ExternalEdit::RemoveVip),
+        index.clone().prop_map(ExternalEdit::Remake),
+        (index, any::<bool>()).prop_map(|(v, elsewhere)| ExternalEdit::Foreign(v, elsewhere)),
+        Just(ExternalEdit::RemoveForeign),
+        Just(ExternalEdit::Conf),
     ]
 }
 
-impl Op {
-    /// Whether VPP is left to us.
+impl CoreOp {
+    /// Reports whether only the core changes VPP, and VPP accepts its steps.
     pub fn is_gentle(&self) -> bool {
         !matches!(self, Self::Edit(_) | Self::Refuse(_) | Self::Restart)
     }

@@ -1,5 +1,4 @@
-//! What should be, worked out anew and from the outside: from the configuration, the health that is shown, and what
-//! operators want.
+//! Oracle for VPP's state, computed independently from the configuration, the displayed health and the overrides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,17 +10,17 @@ use maglev_core::dataplane::{Step, VipKey, VipPlan};
 use maglev_core::health::Health;
 use maglev_core::view::{FrontendView, View};
 
-use crate::vpp::{Vip, Vpp, is_foreign};
-use crate::world::World;
+use crate::vpp::{VipModel, VppModel, is_foreign};
+use crate::world::RandomWorld;
 
-/// VPP is what it should be.
-pub fn converged(world: &World) {
+/// Checks that VPP has the desired state.
+pub fn check_converged(world: &RandomWorld) {
     let (vpp, config, view) = (&world.vpp, &world.config, world.view());
-    // Without a frontend they are none of ours.
+    // Without a frontend the global settings are not managed.
     assert!(vpp.conf == config.lb.conf || config.frontends.is_empty());
     let keeps_foreign = config.lb.foreign_vips == ForeignVips::Keep;
     for vip in vpp.vips.keys() {
-        let foreign = is_foreign(vip) || world.strangers.contains(vip);
+        let foreign = is_foreign(vip) || world.foreign_vips.contains(vip);
         assert!(frontend_of(config, vip).is_some() || foreign && keeps_foreign, "{vip} is still there");
     }
     for (name, frontend) in &config.frontends {
@@ -30,22 +29,22 @@ pub fn converged(world: &World) {
             continue;
         };
         let shown = view.frontends.iter().find(|f| f.name == *name).unwrap();
-        let anybody = frontend.pools.iter().any(|p| !p.backends.is_empty());
-        assert!(shown.startup_done || !anybody, "{name} is held");
+        let has_backends = frontend.pools.iter().any(|p| !p.backends.is_empty());
+        assert!(shown.startup_done || !has_backends, "{name} is held");
         if let Some(problem) = difference(world, name, frontend, found, &view) {
             panic!("{name}: {problem}: {found:?}");
         }
     }
 }
 
-/// The VIPs that are what they should be, and for which nothing is under way.
-pub fn settled(world: &World, view: &View) -> BTreeSet<VipKey> {
+/// Returns the VIPs in the desired state without a job.
+pub fn settled_vips(world: &RandomWorld, view: &View) -> BTreeSet<VipKey> {
     let vpp = &world.vpp;
     let right = |(name, frontend): &(&Name, &Arc<Frontend>)| {
         let shown = view.frontends.iter().find(|f| f.name == **name).unwrap();
         let vip = frontend.vip;
         shown.startup_done
-            && !vpp.works_on(&vip)
+            && !vpp.is_busy(&vip)
             && !vpp.edited.contains(&vip.address)
             && vpp
                 .vips
@@ -55,7 +54,13 @@ pub fn settled(world: &World, view: &View) -> BTreeSet<VipKey> {
     world.config.frontends.iter().filter(right).map(|(_, f)| f.vip).collect()
 }
 
-fn difference(world: &World, name: &Name, frontend: &Frontend, found: &Vip, view: &View) -> Option<String> {
+fn difference(
+    world: &RandomWorld,
+    name: &Name,
+    frontend: &Frontend,
+    found: &VipModel,
+    view: &View,
+) -> Option<String> {
     let weights: BTreeMap<_, _> = found.servers.iter().map(|(server, s)| (*server, s.weight)).collect();
     let wanted = weights_of(world, name, frontend, view);
     if weights != wanted {
@@ -65,13 +70,13 @@ fn difference(world: &World, name: &Name, frontend: &Frontend, found: &Vip, view
     (found.encap != frontend.encap || !sticky).then(|| format!("{frontend:?}"))
 }
 
-/// The weights that VPP should have.
-fn weights_of(world: &World, name: &Name, frontend: &Frontend, view: &View) -> BTreeMap<IpAddr, u8> {
+/// Returns the desired weights.
+fn weights_of(world: &RandomWorld, name: &Name, frontend: &Frontend, view: &View) -> BTreeMap<IpAddr, u8> {
     let mut members = Vec::new();
     for pool in &frontend.pools {
         for (backend, configured) in &pool.backends {
             let path = (name.clone(), pool.name.clone(), backend.clone());
-            let weight = world.wishes.weight(&path).unwrap_or(*configured);
+            let weight = world.expected.weight(&path).unwrap_or(*configured);
             members.push((&pool.name, backend, weight, health_of(view, backend) == Health::Up));
         }
     }
@@ -89,19 +94,19 @@ fn health_of(view: &View, backend: &Name) -> Health {
     view.backends.iter().find(|b| b.name == *backend).unwrap().health
 }
 
-/// The frontend that a VIP belongs to.
+/// Returns the frontend of a VIP.
 pub fn frontend_of<'a>(config: &'a Config, vip: &VipKey) -> Option<&'a Name> {
     config.frontends.iter().find(|(_, f)| f.vip == *vip).map(|(name, _)| name)
 }
 
-/// Whether a VIP must not lose its last weight on the way through a run: it is to have some in the end.
-pub fn keeps_weight(run: &VipPlan, config: &Config, view: &View, vpp: &Vpp) -> bool {
+/// Reports whether a VIP must keep some weight at each step of a plan, as it has some after the plan.
+pub fn keeps_weight(plan: &VipPlan, config: &Config, view: &View, vpp: &VppModel) -> bool {
     let wants_weight = |f: &&FrontendView| {
         f.startup_done && f.pools.iter().flat_map(|p| &p.backends).any(|member| member.effective > 0)
     };
-    let Some(name) = frontend_of(config, &run.vip) else { return false };
-    let mut servers = vpp.vips.get(&run.vip).map(|v| v.servers.clone()).unwrap_or_default();
-    for step in &run.steps {
+    let Some(name) = frontend_of(config, &plan.vip) else { return false };
+    let mut servers = vpp.vips.get(&plan.vip).map(|v| v.servers.clone()).unwrap_or_default();
+    for step in &plan.steps {
         match step {
             Step::AddAs { server, weight } | Step::SetWeight { server, to: weight, .. } => {
                 servers.entry(*server).or_default().weight = *weight;
@@ -114,7 +119,7 @@ pub fn keeps_weight(run: &VipPlan, config: &Config, view: &View, vpp: &Vpp) -> b
         || servers.values().any(|s| s.weight > 0)
 }
 
-/// The backends of which a new configuration says nothing new.
+/// Returns the backends that a new configuration does not change.
 pub fn unaffected(old: &Config, new: &Config) -> BTreeSet<Name> {
     let settings = |config: &Config, backend: &Backend| {
         let healthcheck = backend.healthcheck.as_ref();
@@ -126,7 +131,7 @@ pub fn unaffected(old: &Config, new: &Config) -> BTreeSet<Name> {
     old.backends.iter().filter(same).map(|(name, _)| name.clone()).collect()
 }
 
-/// Whether a new configuration says nothing new of a VIP and of the backends behind it.
+/// Reports whether a new configuration changes neither a VIP nor its backends.
 pub fn untouched(vip: &VipKey, old: &Config, new: &Config, (before, after): (&View, &View)) -> bool {
     let Some(name) = frontend_of(old, vip) else { return false };
     let unaffected = unaffected(old, new);

@@ -1,4 +1,4 @@
-//! What a prober remembers.
+//! Model of a prober with verdict histories.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use maglev_core::state::CheckSet;
 use maglev_ipc::{Check, CheckId, Outcome, OutcomeCode, OutcomeDetail, VerdictHistory};
 
 #[derive(Default)]
-pub struct Prober {
+pub struct ProberModel {
     pub connected: bool,
     pub set: CheckSet,
     pub seq: u64,
-    /// What it remembers: the newest verdicts of a check and their number.
+    /// Newest verdicts of each check, and their number.
     pub verdicts: Vec<(Check, u64, u8)>,
 }
 
-impl Prober {
+impl ProberModel {
     pub fn remember(&mut self, check: &Check, passed: bool) {
         if !self.verdicts.iter().any(|(c, ..)| c == check) {
             self.verdicts.push((check.clone(), 0, 0));
@@ -25,7 +25,7 @@ impl Prober {
         *known = (*known + 1).min(64);
     }
 
-    pub fn streak(&self, id: CheckId, check: &Check) -> Option<VerdictHistory> {
+    pub fn history(&self, id: CheckId, check: &Check) -> Option<VerdictHistory> {
         let (_, passes, known) = self.verdicts.iter().find(|(c, ..)| c == check)?;
         let code = if passes & 1 == 1 { OutcomeCode::L7Ok } else { OutcomeCode::L4Tout };
         Some(VerdictHistory { last: outcome(id, self.seq, code), bits: *passes, len: *known })

@@ -18,23 +18,23 @@ pub const BACKENDS: usize = 8;
 const FRONTENDS: usize = 4;
 pub const SYNC_INTERVAL: Duration = Duration::from_secs(3);
 
-/// What a configuration is made of. What VPP would not take is left out of the configuration, not of the shape.
+/// Parts of a configuration. Frontends that VPP would reject are left out of the configuration, but not of the shape.
 #[derive(Clone, Debug)]
-pub struct Shape {
+pub struct ConfigShape {
     backends: Vec<BackendShape>,
     frontends: Vec<FrontendShape>,
     /// Rise and fall of each healthcheck.
-    limits: Vec<(u32, u32)>,
+    thresholds: Vec<(u32, u32)>,
     foreign: ForeignVips,
     /// `startup-min-delay` and how much longer `startup-max-delay` is, in seconds.
-    warm_up: (u64, u64),
+    startup_delays: (u64, u64),
     flow_timeout: u32,
 }
 
 #[derive(Clone, Debug)]
 struct BackendShape {
     present: bool,
-    /// The last of its address; no two backends have the same.
+    /// Last byte of its address, unique.
     host: u8,
     healthcheck: Option<usize>,
     enabled: bool,
@@ -53,7 +53,7 @@ pub struct FrontendShape {
 
 /// A change to a configuration.
 #[derive(Clone, Debug)]
-pub enum Mutation {
+pub enum ConfigMutation {
     Nothing,
     Present(usize),
     Move(usize),
@@ -69,26 +69,33 @@ pub enum Mutation {
     FlowTimeout(u32),
 }
 
-pub fn shapes() -> impl Strategy<Value = Shape> {
+pub fn shapes() -> impl Strategy<Value = ConfigShape> {
     let hosts = Just((1..=BACKENDS as u8).collect::<Vec<_>>()).prop_shuffle();
     let backend =
         (prop::bool::weighted(0.9), prop::option::weighted(0.8, 0..2usize), prop::bool::weighted(0.9));
     (
         (hosts, vec(backend, BACKENDS)),
         vec(frontends(), FRONTENDS),
-        vec(limits(), 2),
+        vec(thresholds(), 2),
         prop_oneof![Just(ForeignVips::Remove), Just(ForeignVips::Keep)],
         (0..3u64, 0..4u64),
     )
-        .prop_map(|((hosts, backends), frontends, limits, foreign, warm_up)| {
+        .prop_map(|((hosts, backends), frontends, thresholds, foreign, startup_delays)| {
             let backends = hosts.into_iter().zip(backends).map(|(host, (present, healthcheck, enabled))| {
                 BackendShape { present, host, healthcheck, enabled }
             });
-            Shape { backends: backends.collect(), frontends, limits, foreign, warm_up, flow_timeout: 40 }
+            ConfigShape {
+                backends: backends.collect(),
+                frontends,
+                thresholds,
+                foreign,
+                startup_delays,
+                flow_timeout: 40,
+            }
         })
 }
 
-fn limits() -> impl Strategy<Value = (u32, u32)> {
+fn thresholds() -> impl Strategy<Value = (u32, u32)> {
     (1..4u32, 1..4u32)
 }
 
@@ -106,63 +113,63 @@ fn frontends() -> impl Strategy<Value = FrontendShape> {
     })
 }
 
-pub fn mutations() -> impl Strategy<Value = Mutation> {
+pub fn mutations() -> impl Strategy<Value = ConfigMutation> {
     let (b, f) = (0..BACKENDS, 0..FRONTENDS);
     prop_oneof![
-        Just(Mutation::Nothing),
-        b.clone().prop_map(Mutation::Present),
-        b.clone().prop_map(Mutation::Move),
-        (b.clone(), b.clone()).prop_map(|(x, y)| Mutation::Swap(x, y)),
-        (b.clone(), prop::option::of(0..2usize)).prop_map(|(b, h)| Mutation::Check(b, h)),
-        b.clone().prop_map(Mutation::Enabled),
-        (0..2usize, limits()).prop_map(|(h, l)| Mutation::Thresholds(h, l)),
-        (f.clone(), frontends()).prop_map(|(f, shape)| Mutation::Frontend(f, shape)),
-        f.clone().prop_map(Mutation::Sticky),
-        f.clone().prop_map(Mutation::Flush),
-        (f, b, weights()).prop_map(|(f, b, w)| Mutation::Weight(f, b, w)),
-        Just(Mutation::Foreign),
-        (1..121u32).prop_map(Mutation::FlowTimeout),
+        Just(ConfigMutation::Nothing),
+        b.clone().prop_map(ConfigMutation::Present),
+        b.clone().prop_map(ConfigMutation::Move),
+        (b.clone(), b.clone()).prop_map(|(x, y)| ConfigMutation::Swap(x, y)),
+        (b.clone(), prop::option::of(0..2usize)).prop_map(|(b, h)| ConfigMutation::Check(b, h)),
+        b.clone().prop_map(ConfigMutation::Enabled),
+        (0..2usize, thresholds()).prop_map(|(h, l)| ConfigMutation::Thresholds(h, l)),
+        (f.clone(), frontends()).prop_map(|(f, shape)| ConfigMutation::Frontend(f, shape)),
+        f.clone().prop_map(ConfigMutation::Sticky),
+        f.clone().prop_map(ConfigMutation::Flush),
+        (f, b, weights()).prop_map(|(f, b, w)| ConfigMutation::Weight(f, b, w)),
+        Just(ConfigMutation::Foreign),
+        (1..121u32).prop_map(ConfigMutation::FlowTimeout),
     ]
 }
 
-impl Shape {
-    pub fn mutate(&mut self, mutation: &Mutation) {
+impl ConfigShape {
+    pub fn mutate(&mut self, mutation: &ConfigMutation) {
         match mutation {
-            Mutation::Nothing => {}
-            Mutation::Present(b) => self.backends[*b].present ^= true,
-            Mutation::Move(b) => self.backends[*b].host = self.backends[*b].host % 200 + 10,
-            Mutation::Swap(x, y) => {
+            ConfigMutation::Nothing => {}
+            ConfigMutation::Present(b) => self.backends[*b].present ^= true,
+            ConfigMutation::Move(b) => self.backends[*b].host = self.backends[*b].host % 200 + 10,
+            ConfigMutation::Swap(x, y) => {
                 let (x_host, y_host) = (self.backends[*x].host, self.backends[*y].host);
                 (self.backends[*x].host, self.backends[*y].host) = (y_host, x_host);
             }
-            Mutation::Check(b, healthcheck) => self.backends[*b].healthcheck = *healthcheck,
-            Mutation::Enabled(b) => self.backends[*b].enabled ^= true,
-            Mutation::Thresholds(h, limits) => self.limits[*h] = *limits,
-            Mutation::Frontend(f, shape) => self.frontends[*f] = shape.clone(),
-            Mutation::Sticky(f) => self.frontends[*f].src_ip_sticky ^= true,
-            Mutation::Flush(f) => self.frontends[*f].flush_on_down ^= true,
-            Mutation::Weight(f, b, weight) => {
+            ConfigMutation::Check(b, healthcheck) => self.backends[*b].healthcheck = *healthcheck,
+            ConfigMutation::Enabled(b) => self.backends[*b].enabled ^= true,
+            ConfigMutation::Thresholds(h, thresholds) => self.thresholds[*h] = *thresholds,
+            ConfigMutation::Frontend(f, shape) => self.frontends[*f] = shape.clone(),
+            ConfigMutation::Sticky(f) => self.frontends[*f].src_ip_sticky ^= true,
+            ConfigMutation::Flush(f) => self.frontends[*f].flush_on_down ^= true,
+            ConfigMutation::Weight(f, b, weight) => {
                 _ = self.frontends[*f].pools[0].insert(*b % (BACKENDS / 2), *weight);
             }
-            Mutation::Foreign => {
+            ConfigMutation::Foreign => {
                 self.foreign = match self.foreign {
                     ForeignVips::Remove => ForeignVips::Keep,
                     ForeignVips::Keep => ForeignVips::Remove,
                 };
             }
-            Mutation::FlowTimeout(seconds) => self.flow_timeout = *seconds,
+            ConfigMutation::FlowTimeout(seconds) => self.flow_timeout = *seconds,
         }
     }
 
-    /// Gives it a warm-up, so that a restart is to change nothing.
-    pub fn with_warm_up(mut self) -> Self {
-        self.warm_up.1 += 10;
+    /// Adds a startup hold, so that a restart changes nothing.
+    pub fn with_startup_hold(mut self) -> Self {
+        self.startup_delays.1 += 10;
         self
     }
 
     pub fn config(&self) -> Arc<Config> {
         let healthchecks =
-            self.limits.iter().enumerate().map(|(h, l)| (named('h', h), Arc::new(healthcheck(*l))));
+            self.thresholds.iter().enumerate().map(|(h, l)| (named('h', h), Arc::new(healthcheck(*l))));
         let present = self.backends.iter().enumerate().filter(|(_, b)| b.present);
         let backends = present.map(|(i, b)| {
             let healthcheck = b.healthcheck.map(|h| named('h', h));
@@ -175,18 +182,18 @@ impl Shape {
             lb: Lb {
                 sync_interval: SYNC_INTERVAL,
                 conf: LbConf { flow_timeout: self.flow_timeout, ..vpp::CONF },
-                startup_min_delay: Duration::from_secs(self.warm_up.0),
-                startup_max_delay: Duration::from_secs(self.warm_up.0 + self.warm_up.1),
+                startup_min_delay: Duration::from_secs(self.startup_delays.0),
+                startup_max_delay: Duration::from_secs(self.startup_delays.0 + self.startup_delays.1),
                 foreign_vips: self.foreign,
             },
             healthchecks: healthchecks.collect(),
             backends: backends.collect(),
-            frontends: self.frontends_that_vpp_takes(),
+            frontends: self.valid_frontends(),
             api: Api::default(),
         })
     }
 
-    fn frontends_that_vpp_takes(&self) -> BTreeMap<Arc<str>, Arc<Frontend>> {
+    fn valid_frontends(&self) -> BTreeMap<Arc<str>, Arc<Frontend>> {
         let mut frontends: BTreeMap<_, Arc<Frontend>> = BTreeMap::new();
         for (i, shape) in self.frontends.iter().enumerate().filter(|(_, f)| f.present) {
             let frontend = self.frontend(shape);
@@ -224,7 +231,7 @@ impl Shape {
     }
 }
 
-/// The name of the `index`th thing of a kind.
+/// Returns the name of the `index`th object of a kind.
 pub fn named(kind: char, index: usize) -> Arc<str> {
     format!("{kind}{index}").into()
 }

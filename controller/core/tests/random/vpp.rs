@@ -1,4 +1,4 @@
-//! A VPP that keeps the rules of the real one, takes its time, and can be edited by hand.
+//! Model of VPP with the rules of the real one, delayed answers, and external edits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,89 +17,89 @@ pub const CONF: LbConf = LbConf {
 };
 
 #[derive(Debug)]
-pub struct Vpp {
+pub struct VppModel {
     pub pid: u32,
-    pub linked: bool,
+    pub is_connected: bool,
     pub conf: LbConf,
-    pub vips: BTreeMap<VipKey, Vip>,
-    /// Grows with everything that happens.
+    pub vips: BTreeMap<VipKey, VipModel>,
+    /// Logical time, incremented by every input.
     pub now: u64,
-    pub work: Vec<Work>,
-    /// How many steps are made before one is refused.
+    pub work: Vec<PendingWork>,
+    /// Number of steps before VPP rejects one.
     pub refuse_after: Option<u8>,
-    /// Addresses of VIPs that somebody else has changed: what is planned for them may come too late.
+    /// Addresses of externally edited VIPs: plans for them may be out of date.
     pub edited: BTreeSet<IpAddr>,
 }
 
 #[derive(Clone, Debug)]
-pub struct Vip {
+pub struct VipModel {
     pub encap: Encap,
     pub table_length: u32,
-    /// `None` when it was not made by the `maglevd` that runs now, which then cannot know.
+    /// `None` if another `maglevd` created the VIP: the present one cannot know.
     pub src_ip_sticky: Option<bool>,
-    pub servers: BTreeMap<IpAddr, Server>,
+    pub servers: BTreeMap<IpAddr, ServerModel>,
 }
 
-/// A server.
+/// Model of a server.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Server {
+pub struct ServerModel {
     pub weight: u8,
     pub added: u64,
-    /// When it was last flushed or added, as far as `maglevd` has heard.
+    /// Time of the last flush or addition whose answer the core got.
     pub flushed: u64,
-    /// Whether it had weight since it was last flushed.
-    pub dirty: bool,
-    /// Whether it was flushed without `maglevd` having heard of it.
-    pub unheard: bool,
-    /// Whether the `maglevd` that runs now has found it without weight, and it was not flushed since.
+    /// True if it had weight since the last flush.
+    pub had_weight: bool,
+    /// True if it was flushed, but the core has no answer.
+    pub flush_unanswered: bool,
+    /// True if the present `maglevd` found it without weight, and has not flushed it since.
     pub idle: bool,
 }
 
-impl Server {
+impl ServerModel {
     fn new(weight: u8, now: u64) -> Self {
-        Self { weight, added: now, flushed: 0, dirty: weight > 0, unheard: false, idle: false }
+        Self { weight, added: now, flushed: 0, had_weight: weight > 0, flush_unanswered: false, idle: false }
     }
 
     fn set(&mut self, weight: u8, flush: bool) {
         self.weight = weight;
-        self.unheard |= flush;
+        self.flush_unanswered |= flush;
         self.idle &= !flush;
-        self.dirty = self.dirty && !flush || weight > 0;
+        self.had_weight = self.had_weight && !flush || weight > 0;
     }
 }
 
-/// Something that VPP was asked.
+/// A request in flight.
 #[derive(Debug)]
-pub enum Work {
-    /// It was not looked at. The VIP of a run must keep some weight if the flag says so.
-    Asked(Output, bool),
-    /// It is done, but nobody has heard of it.
+pub enum PendingWork {
+    /// Not processed. With the flag, the VIP of the plan must keep some weight.
+    Requested(Output, bool),
+    /// Processed; the core has no answer yet.
     Done(Input),
 }
 
-/// Somebody else's doing.
+/// A change by another program.
 #[derive(Clone, Debug)]
-pub enum Edit {
+pub enum ExternalEdit {
     Weight(usize, usize, u8),
     RemoveServer(usize, usize),
     AddServer(usize),
     RemoveVip(usize),
-    /// The VIP is made anew, with the other encapsulation, and empty.
+    /// The VIP is created again, empty and with the other encapsulation.
     Remake(usize),
-    /// A VIP that is nobody's, on an address of ours or on another.
+    /// A foreign VIP, on the address of a frontend or on another.
     Foreign(usize, bool),
     RemoveForeign,
     Conf,
 }
 
-/// The port of every foreign VIP; no frontend has it.
+/// Port of every foreign VIP; no frontend has it.
 const FOREIGN_PORT: u16 = 9999;
 
 pub fn is_foreign(vip: &VipKey) -> bool {
     vip.port == FOREIGN_PORT
 }
 
-/// VPP's word for why it does not create `new` beside `other`.
+/// Returns VPP's error for the creation of `new` beside `other`.
 pub fn refusal(other: (&VipKey, Encap), new: (&VipKey, Encap)) -> Option<&'static str> {
     let ((old, old_encap), (new, new_encap)) = (other, new);
     if (old.address, old.prefix_len) != (new.address, new.prefix_len) {
@@ -111,7 +111,7 @@ pub fn refusal(other: (&VipKey, Encap), new: (&VipKey, Encap)) -> Option<&'stati
     (old_encap != new_encap).then_some("INVALID_ARGUMENT")
 }
 
-impl Vip {
+impl VipModel {
     pub fn weight(&self) -> u32 {
         self.servers.values().map(|s| u32::from(s.weight)).sum()
     }
@@ -130,11 +130,11 @@ impl Vip {
     }
 }
 
-impl Vpp {
+impl VppModel {
     pub fn new() -> Self {
         Self {
             pid: 1,
-            linked: false,
+            is_connected: false,
             conf: LbConf { flow_timeout: 40, sticky_buckets_per_core: 1024, ..CONF },
             vips: BTreeMap::new(),
             now: 0,
@@ -148,45 +148,45 @@ impl Vpp {
         VppInfo { version: "26.10".into(), build_date: String::new(), pid: self.pid, boot: None }
     }
 
-    /// It dies, and another takes its place.
+    /// Restarts VPP.
     pub fn restart(&mut self) {
         *self = Self { pid: self.pid + 1, now: self.now, ..Self::new() };
     }
 
-    /// Another `maglevd` works on it, and knows only what it is told.
-    pub fn is_new_to_us(&mut self) {
+    /// Records that another `maglevd` has taken over, which knows only what it reads.
+    pub fn controller_restarted(&mut self) {
         for vip in self.vips.values_mut() {
             vip.src_ip_sticky = None;
-            vip.servers.values_mut().for_each(|s| (s.dirty, s.idle) = (s.weight > 0, s.weight == 0));
+            vip.servers.values_mut().for_each(|s| (s.had_weight, s.idle) = (s.weight > 0, s.weight == 0));
         }
     }
 
-    /// The link is cut: of what it was asked, it does some, and nobody hears of it.
+    /// Cuts the connection: VPP processes some requests, and all answers are lost.
     pub fn cut(&mut self) {
-        self.linked = false;
+        self.is_connected = false;
         self.refuse_after = Some(1);
         for work in std::mem::take(&mut self.work) {
-            if let Work::Asked(asked, keeps) = work {
+            if let PendingWork::Requested(asked, keeps) = work {
                 self.answer(asked, keeps);
             }
         }
         self.refuse_after = None;
     }
 
-    /// Why VPP would not create this VIP now.
+    /// Returns VPP's error for the creation of this VIP.
     pub fn refuses(&self, vip: &VipKey, encap: Encap) -> Option<&'static str> {
         self.vips.iter().find_map(|(other, found)| refusal((other, found.encap), (vip, encap)))
     }
 
-    /// Whether something is under way for a VIP.
-    pub fn works_on(&self, vip: &VipKey) -> bool {
+    /// Reports whether a VIP has a request in flight.
+    pub fn is_busy(&self, vip: &VipKey) -> bool {
         self.work.iter().any(|work| match work {
-            Work::Asked(Output::Apply(run), _) => run.vip == *vip,
-            Work::Asked(Output::ReadVip(v) | Output::ReadServers(v), _)
-            | Work::Done(
+            PendingWork::Requested(Output::Apply(plan), _) => plan.vip == *vip,
+            PendingWork::Requested(Output::ReadVip(v) | Output::ReadServers(v), _)
+            | PendingWork::Done(
                 Input::StepsApplied { vip: v, .. } | Input::VipRead(v, _) | Input::ServersRead(v, _),
             ) => v == vip,
-            Work::Asked(..) | Work::Done(_) => false,
+            PendingWork::Requested(..) | PendingWork::Done(_) => false,
         })
     }
 
@@ -197,7 +197,7 @@ impl Vpp {
                 Input::AllRead(ActualState { conf: Some(self.conf), vips })
             }
             Output::ListVips => {
-                let listed = |(vip, found): (&VipKey, &Vip)| {
+                let listed = |(vip, found): (&VipKey, &VipModel)| {
                     (*vip, ListedVip { encap: found.encap, table_length: Some(found.table_length) })
                 };
                 Input::VipsListed(Some(self.conf), self.vips.iter().map(listed).collect())
@@ -206,7 +206,7 @@ impl Vpp {
                 let servers = self.vips.get(&vip).map(|found| found.as_read().servers);
                 Input::ServersRead(vip, servers.unwrap_or_default())
             }
-            Output::ReadVip(vip) => Input::VipRead(vip, self.vips.get(&vip).map(Vip::as_read)),
+            Output::ReadVip(vip) => Input::VipRead(vip, self.vips.get(&vip).map(VipModel::as_read)),
             Output::SetConf(conf) => {
                 let refused = self.refuse_next();
                 if !refused {
@@ -214,31 +214,31 @@ impl Vpp {
                 }
                 Input::ConfSet(refused.then(|| "UNSPECIFIED".into()))
             }
-            Output::Apply(run) => self.run(&run, keeps),
-            other => panic!("not asked of VPP: {other:?}"),
+            Output::Apply(plan) => self.apply_plan(&plan, keeps),
+            other => panic!("not a request to VPP: {other:?}"),
         }
     }
 
-    fn run(&mut self, run: &VipPlan, keeps: bool) -> Input {
-        let vip = run.vip;
+    fn apply_plan(&mut self, plan: &VipPlan, keeps: bool) -> Input {
+        let vip = plan.vip;
         let edited = self.edited.contains(&vip.address);
-        let resets = run.steps.iter().any(|s| matches!(s, Step::RemoveVip | Step::CreateVip { .. }));
-        for (done, step) in run.steps.iter().enumerate() {
+        let resets = plan.steps.iter().any(|s| matches!(s, Step::RemoveVip | Step::CreateVip { .. }));
+        for (done, step) in plan.steps.iter().enumerate() {
             if self.refuse_next() {
                 return Input::StepsApplied { vip, done, error: Some("UNSPECIFIED".into()) };
             }
-            let before = self.vips.get(&vip).map_or(0, Vip::weight);
+            let before = self.vips.get(&vip).map_or(0, VipModel::weight);
             if let Err(error) = self.make(vip, step) {
                 assert!(edited, "{vip}: {step}: {error}");
                 return Input::StepsApplied { vip, done, error: Some(error.into()) };
             }
-            let after = self.vips.get(&vip).map_or(0, Vip::weight);
+            let after = self.vips.get(&vip).map_or(0, VipModel::weight);
             assert!(
                 !keeps || edited || resets || before == 0 || after > 0,
-                "{vip} is empty after {step}: {run:?}"
+                "{vip} is empty after {step}: {plan:?}"
             );
         }
-        Input::StepsApplied { vip, done: run.steps.len(), error: None }
+        Input::StepsApplied { vip, done: plan.steps.len(), error: None }
     }
 
     fn refuse_next(&mut self) -> bool {
@@ -264,7 +264,7 @@ impl Vpp {
                 return Err("INVALID_MEMORY_SIZE");
             }
             let src_ip_sticky = Some(src_ip_sticky);
-            self.vips.insert(vip, Vip { encap, table_length, src_ip_sticky, servers: BTreeMap::new() });
+            self.vips.insert(vip, VipModel { encap, table_length, src_ip_sticky, servers: BTreeMap::new() });
             return Ok(());
         }
         let found = self.vips.get_mut(&vip).ok_or("NO_SUCH_ENTRY")?;
@@ -278,7 +278,7 @@ impl Vpp {
                 if found.servers.contains_key(&server) {
                     return Err("VALUE_EXIST");
                 }
-                found.servers.insert(server, Server::new(weight, self.now));
+                found.servers.insert(server, ServerModel::new(weight, self.now));
             }
             Step::SetWeight { server, to, flush, .. } => {
                 found.servers.get_mut(&server).ok_or("NO_SUCH_ENTRY")?.set(to, flush);
@@ -288,40 +288,40 @@ impl Vpp {
         Ok(())
     }
 
-    pub fn edit(&mut self, edit: &Edit) {
+    pub fn edit(&mut self, edit: &ExternalEdit) {
         match *edit {
-            Edit::Weight(vip, server, weight) => {
+            ExternalEdit::Weight(vip, server, weight) => {
                 if let Some(server) = nth(self.vip(vip).map(|v| &mut v.servers), server) {
                     server.1.set(weight, false);
                 }
             }
-            Edit::RemoveServer(vip, server) => {
+            ExternalEdit::RemoveServer(vip, server) => {
                 if let Some(found) = self.vip(vip)
                     && let Some((server, _)) = nth(Some(&mut found.servers), server)
                 {
                     found.servers.remove(&server);
                 }
             }
-            Edit::AddServer(vip) => {
+            ExternalEdit::AddServer(vip) => {
                 let now = self.now;
                 if let Some(found) = self.vip(vip) {
                     let server = if found.encap == Encap::Gre4 { "192.0.2.250" } else { "2001:db8:1::250" };
-                    found.servers.insert(server.parse().unwrap(), Server::new(3, now));
+                    found.servers.insert(server.parse().unwrap(), ServerModel::new(3, now));
                 }
             }
-            Edit::RemoveVip(vip) => {
+            ExternalEdit::RemoveVip(vip) => {
                 if let Some((vip, _)) = nth(Some(&mut self.vips), vip) {
                     self.edited.insert(vip.address);
                     self.vips.remove(&vip);
                 }
             }
-            Edit::Remake(vip) => self.remake(vip),
-            Edit::Foreign(vip, elsewhere) => self.add_foreign(vip, elsewhere),
-            Edit::RemoveForeign => {
+            ExternalEdit::Remake(vip) => self.remake(vip),
+            ExternalEdit::Foreign(vip, elsewhere) => self.add_foreign(vip, elsewhere),
+            ExternalEdit::RemoveForeign => {
                 self.edited.extend(self.vips.keys().filter(|v| is_foreign(v)).map(|v| v.address));
                 self.vips.retain(|vip, _| !is_foreign(vip));
             }
-            Edit::Conf => self.conf.flow_timeout = 77,
+            ExternalEdit::Conf => self.conf.flow_timeout = 77,
         }
     }
 
@@ -329,7 +329,7 @@ impl Vpp {
         let Some((vip, found)) = nth(Some(&mut self.vips), vip) else { return };
         let (encap, table_length) = (found.encap, found.table_length);
         let encap = if encap == Encap::Gre4 { Encap::Gre6 } else { Encap::Gre4 };
-        let made = Vip { encap, table_length, src_ip_sticky: None, servers: BTreeMap::new() };
+        let made = VipModel { encap, table_length, src_ip_sticky: None, servers: BTreeMap::new() };
         let before = self.vips.remove(&vip);
         if self.refuses(&vip, encap).is_none() {
             self.edited.insert(vip.address);
@@ -350,20 +350,20 @@ impl Vpp {
             return;
         }
         let server = if encap == Encap::Gre4 { "192.0.2.251" } else { "2001:db8:1::251" };
-        let servers = [(server.parse().unwrap(), Server::new(9, self.now))].into();
+        let servers = [(server.parse().unwrap(), ServerModel::new(9, self.now))].into();
         self.edited.insert(address);
-        self.vips.insert(vip, Vip { encap, table_length: 1024, src_ip_sticky: None, servers });
+        self.vips.insert(vip, VipModel { encap, table_length: 1024, src_ip_sticky: None, servers });
     }
 
-    /// The `index`th VIP, to be edited.
-    fn vip(&mut self, index: usize) -> Option<&mut Vip> {
+    /// Returns the `index`th VIP, and marks it as edited.
+    fn vip(&mut self, index: usize) -> Option<&mut VipModel> {
         let (vip, found) = nth(Some(&mut self.vips), index)?;
         self.edited.insert(vip.address);
         Some(found)
     }
 }
 
-/// Any one of a map's entries.
+/// Returns an entry of a map by index, modulo its size.
 fn nth<K: Copy + Ord, V>(map: Option<&mut BTreeMap<K, V>>, index: usize) -> Option<(K, &mut V)> {
     let map = map?;
     let index = index.checked_rem(map.len())?;

@@ -1,4 +1,4 @@
-//! The core between a VPP, a prober and operators, all of whom do as they please.
+//! The core with random VPP, prober and operators.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,45 +15,45 @@ use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_core::view::{BackendView, View};
 use maglev_ipc::{Check, CheckId, OutcomeCode};
 
+use crate::expected_overrides::ExpectedOverrides;
 use crate::explanations;
-use crate::flushes::Flushes;
-use crate::ops::Op;
+use crate::flush_oracle::FlushOracle;
+use crate::ops::CoreOp;
 use crate::oracle;
-use crate::prober::{Prober, outcome};
-use crate::shape::{BACKENDS, Mutation, SYNC_INTERVAL, Shape, named};
-use crate::vpp::{Vip, Vpp, Work};
-use crate::wishes::Wishes;
+use crate::prober::{ProberModel, outcome};
+use crate::shape::{BACKENDS, ConfigMutation, ConfigShape, SYNC_INTERVAL, named};
+use crate::vpp::{PendingWork, VipModel, VppModel};
 
-pub struct World {
-    pub shape: Shape,
+pub struct RandomWorld {
+    pub shape: ConfigShape,
     pub config: Arc<Config>,
-    pub vpp: Vpp,
-    pub wishes: Wishes,
-    /// VIPs that were found, and were never ours.
-    pub strangers: BTreeSet<VipKey>,
+    pub vpp: VppModel,
+    pub expected: ExpectedOverrides,
+    /// VIPs found in VPP that no configuration contained.
+    pub foreign_vips: BTreeSet<VipKey>,
     state: State,
     now: MonoTime,
-    prober: Prober,
-    flushes: Flushes,
-    /// Whether nothing is to be written to VPP.
+    prober: ProberModel,
+    flushes: FlushOracle,
+    /// True while any write to VPP is an error.
     pub read_only: bool,
 }
 
-impl World {
-    pub fn new(shape: Shape) -> Self {
+impl RandomWorld {
+    pub fn new(shape: ConfigShape) -> Self {
         let config = shape.config();
         let mut out = Vec::new();
         let state = State::new(Arc::clone(&config), Arc::default(), true, Now::default(), &mut out);
         let mut world = Self {
             shape,
             config,
-            vpp: Vpp::new(),
-            wishes: Wishes::default(),
-            strangers: BTreeSet::new(),
+            vpp: VppModel::new(),
+            expected: ExpectedOverrides::default(),
+            foreign_vips: BTreeSet::new(),
             state,
             now: MonoTime::default(),
-            prober: Prober::default(),
-            flushes: Flushes::default(),
+            prober: ProberModel::default(),
+            flushes: FlushOracle::default(),
             read_only: false,
         };
         world.take(out);
@@ -68,67 +68,67 @@ impl World {
         Now { mono: self.now, wall: WallTime(self.now.0) }
     }
 
-    /// What follows is what should, and nothing of it is seen by whoever holds on to a clone of the state.
-    pub fn happens(&mut self, op: &Op) {
+    /// Applies an operation and checks all invariants, also that a clone of the state does not change.
+    pub fn apply_and_check(&mut self, op: &CoreOp) {
         let (snapshot, then) = (self.state.clone(), self.now());
         let shown = format!("{:?}", snapshot.view(then));
-        self.happens_unseen(op);
+        self.apply_op(op);
         assert_eq!(format!("{:?}", snapshot.view(then)), shown);
-        self.wishes.hold(&self.state.view(self.now()), &self.config);
-        explanations::agree(self);
-        self.is_summed_up();
+        self.expected.check(&self.state.view(self.now()), &self.config);
+        explanations::check_explanations(self);
+        self.check_summary();
     }
 
-    fn happens_unseen(&mut self, op: &Op) {
+    fn apply_op(&mut self, op: &CoreOp) {
         match op {
-            Op::ProberUp { remembers } => self.prober_up(*remembers),
-            Op::ProberDown => self.prober_down(),
-            Op::Probed { backend, code, times } => {
+            CoreOp::ProberUp { keeps_history } => self.prober_up(*keeps_history),
+            CoreOp::ProberDown => self.prober_down(),
+            CoreOp::Probed { backend, code, times } => {
                 for _ in 0..*times {
                     self.probed(&named('b', *backend), *code);
                 }
             }
-            Op::StaleOutcome(backend) => self.stale_outcome(&named('b', *backend)),
-            Op::StrangeOutcome => {
-                self.ignores(Input::Outcomes(vec![outcome(CheckId(u32::MAX), 1, OutcomeCode::L4Con)]));
+            CoreOp::StaleOutcome(backend) => self.stale_outcome(&named('b', *backend)),
+            CoreOp::StrangeOutcome => {
+                self.feed_ignored(Input::Outcomes(vec![outcome(CheckId(u32::MAX), 1, OutcomeCode::L4Con)]));
             }
-            Op::Wait(time) => self.wait(*time),
-            Op::Jump(time) => {
+            CoreOp::Wait(time) => self.wait(*time),
+            CoreOp::Jump(time) => {
                 self.now = self.now + *time;
-                self.tell(Input::Tick);
+                self.feed(Input::Tick);
             }
-            Op::Reload(mutation) => self.reload(mutation),
-            Op::Restart => self.restart(),
-            Op::Operate(backend, action, seconds) => {
+            CoreOp::Reload(mutation) => self.reload(mutation),
+            CoreOp::Restart => self.restart(),
+            CoreOp::Operate(backend, action, seconds) => {
                 self.override_backend(named('b', *backend), *action, *seconds);
             }
-            Op::Weight(frontend, pool, backend, weight, seconds) => {
+            CoreOp::Weight(frontend, pool, backend, weight, seconds) => {
                 let path = (named('f', *frontend), named('p', *pool), named('b', *backend));
                 self.override_weight(path, *weight, *seconds);
             }
-            Op::VppUp => self.vpp_up(),
-            Op::VppDown => self.vpp_down(),
-            Op::VppRestart => {
+            CoreOp::VppUp => self.vpp_up(),
+            CoreOp::VppDown => self.vpp_down(),
+            CoreOp::VppRestart => {
                 self.vpp_down();
                 self.vpp.restart();
             }
-            Op::Edit(edit) => self.vpp.edit(edit),
-            Op::Refuse(after) => self.vpp.refuse_after = Some(*after),
-            Op::Work(index) => self.work(*index),
-            Op::Drain => self.drain(),
+            CoreOp::Edit(edit) => self.vpp.edit(edit),
+            CoreOp::Refuse(after) => self.vpp.refuse_after = Some(*after),
+            CoreOp::Work(index) => self.work(*index),
+            CoreOp::Drain => self.drain(),
         }
     }
 
-    /// The summary, which counts each move, is what counting shows.
-    fn is_summed_up(&self) {
+    /// Checks the incremental counts of the summary against the view.
+    fn check_summary(&self) {
         let (view, summary) = (self.view(), self.state.summary().to_string());
         for state in Health::ALL {
             let count = view.backends.iter().filter(|b| b.health == state).count();
-            assert_eq!(summed_up(&summary, "backend", state.as_str()), count, "{summary}");
+            assert_eq!(summary_count(&summary, "backend", state.as_str()), count, "{summary}");
         }
         for state in FrontendState::ALL {
             let count = view.frontends.iter().filter(|f| f.state == state).count();
-            assert_eq!(summed_up(&summary, "frontend", state.as_str()), count, "{summary}");
+            assert_eq!(summary_count(&summary, "frontend", state.as_str()), count, "{summary}");
         }
     }
 
@@ -140,29 +140,29 @@ impl World {
         self.state.explain_frontend(name, self.now())
     }
 
-    fn tell(&mut self, input: Input) {
+    fn feed(&mut self, input: Input) {
         let mut out = Vec::new();
         let now = self.now();
         self.state.handle(input, now, &mut out);
         self.take(out);
     }
 
-    /// Tells the core something that is to change nothing.
-    fn ignores(&mut self, input: Input) {
+    /// Feeds an input that must change nothing.
+    fn feed_ignored(&mut self, input: Input) {
         let before = self.view();
         let mut out = Vec::new();
         let now = self.now();
         self.state.handle(input, now, &mut out);
         assert_eq!(out, []);
-        // It may be counted.
-        let told = |view: View| {
+        // The probe counters may change.
+        let lines = |view: View| {
             let uncounted = |backend| BackendView { probes: ProbeCounters::default(), ..backend };
             format!("{:?}", view.backends.into_iter().map(uncounted).collect::<Vec<_>>())
         };
-        assert_eq!(told(before), told(self.view()));
+        assert_eq!(lines(before), lines(self.view()));
     }
 
-    /// Does what the core wants, unless that makes no sense.
+    /// Executes the outputs, and checks that they are valid.
     fn take(&mut self, out: Vec<Output>) {
         self.vpp.now += 1;
         let view = self.view();
@@ -171,12 +171,18 @@ impl World {
             match output {
                 Output::Event(event) => {
                     if let Kind::Backend { name, address, transition } = event.kind {
-                        self.flushes.moved(&name, address, &transition, self.vpp.now, &self.config);
+                        self.flushes.record_transition(
+                            &name,
+                            address,
+                            &transition,
+                            self.vpp.now,
+                            &self.config,
+                        );
                     }
                 }
                 Output::SetChecks(set) => self.install(set),
                 Output::SetInterval(check, _) => {
-                    assert!(self.prober.connected, "a pace for nobody");
+                    assert!(self.prober.connected, "an interval without a prober");
                     assert!(self.prober.set.checks.iter().any(|(id, ..)| *id == check), "an unknown check");
                 }
                 asked => self.ask(asked, &view),
@@ -191,30 +197,30 @@ impl World {
             let mut kept = std::mem::take(&mut self.prober.set.checks);
             let known = kept.len();
             kept.retain(|(id, ..)| !dropped.contains(id));
-            assert_eq!(kept.len() + dropped.len(), known, "a check leaves that was not there");
+            assert_eq!(kept.len() + dropped.len(), known, "a removed check did not exist");
             checks.extend(kept);
         }
         let ids: BTreeSet<_> = checks.iter().map(|(id, ..)| *id).collect();
-        assert_eq!(ids.len(), checks.len(), "two checks of one number");
+        assert_eq!(ids.len(), checks.len(), "two checks with one id");
         self.prober.set = CheckSet { checks, ..set };
     }
 
     fn ask(&mut self, asked: Output, view: &View) {
-        assert!(self.vpp.linked, "nobody to ask: {asked:?}");
+        assert!(self.vpp.is_connected, "VPP is not connected: {asked:?}");
         assert!(view.vpp.actual.is_some() || asked == Output::ReadAll, "not read yet: {asked:?}");
         let mut keeps = false;
         match &asked {
-            Output::Apply(run) => {
-                assert!(!self.read_only, "nothing is to be done: {run:?}");
-                assert!(!run.steps.is_empty() && !self.vpp.works_on(&run.vip), "{run:?}");
-                self.flushes.planned(run, &self.config, view, &self.vpp);
-                keeps = oracle::keeps_weight(run, &self.config, view, &self.vpp);
+            Output::Apply(plan) => {
+                assert!(!self.read_only, "no write is expected: {plan:?}");
+                assert!(!plan.steps.is_empty() && !self.vpp.is_busy(&plan.vip), "{plan:?}");
+                self.flushes.check_plan(plan, &self.config, view, &self.vpp);
+                keeps = oracle::keeps_weight(plan, &self.config, view, &self.vpp);
             }
-            Output::ReadServers(vip) | Output::ReadVip(vip) => assert!(!self.vpp.works_on(vip), "{asked:?}"),
-            Output::SetConf(_) => assert!(!self.read_only, "nothing is to be done"),
+            Output::ReadServers(vip) | Output::ReadVip(vip) => assert!(!self.vpp.is_busy(vip), "{asked:?}"),
+            Output::SetConf(_) => assert!(!self.read_only, "no write is expected"),
             _ => {}
         }
-        self.vpp.work.push(Work::Asked(asked, keeps));
+        self.vpp.work.push(PendingWork::Requested(asked, keeps));
     }
 
     fn counters_are_in_bounds(&self, view: &View) {
@@ -229,33 +235,33 @@ impl World {
         }
     }
 
-    pub fn prober_up(&mut self, remembers: bool) {
+    pub fn prober_up(&mut self, keeps_history: bool) {
         if self.prober.connected {
             return;
         }
         self.prober.connected = true;
-        if !remembers {
+        if !keeps_history {
             self.prober.verdicts.clear();
             self.prober.seq = 0;
         }
-        self.tell(Input::ProberUp);
-        if remembers {
-            let streaks =
-                self.prober.set.checks.iter().filter_map(|(id, _, check)| self.prober.streak(*id, check));
-            let streaks = streaks.collect();
-            self.tell(Input::Histories(streaks));
+        self.feed(Input::ProberUp);
+        if keeps_history {
+            let histories =
+                self.prober.set.checks.iter().filter_map(|(id, _, check)| self.prober.history(*id, check));
+            let histories = histories.collect();
+            self.feed(Input::Histories(histories));
         }
-        self.tell(Input::Committed(self.prober.set.generation));
+        self.feed(Input::Committed(self.prober.set.generation));
     }
 
-    /// The prober is lost, and VPP sees nothing of it.
+    /// Disconnects the prober, which must not affect VPP.
     fn prober_down(&mut self) {
         if !std::mem::take(&mut self.prober.connected) {
             return;
         }
         let health = |view: &View| view.backends.iter().map(|b| (b.health, b.counter)).collect::<Vec<_>>();
         let (before, asked) = (health(&self.view()), self.vpp.work.len());
-        self.tell(Input::ProberDown);
+        self.feed(Input::ProberDown);
         assert_eq!((before, asked), (health(&self.view()), self.vpp.work.len()));
     }
 
@@ -266,7 +272,7 @@ impl World {
             self.prober.remember(&probe, passed);
         }
         let before = self.backend(backend);
-        self.tell(Input::Outcomes(vec![outcome(check, self.prober.seq, code)]));
+        self.feed(Input::Outcomes(vec![outcome(check, self.prober.seq, code)]));
         if code == OutcomeCode::Local {
             let after = self.backend(backend);
             assert_eq!((before.health, before.counter), (after.health, after.counter), "no verdict");
@@ -275,7 +281,7 @@ impl World {
 
     fn stale_outcome(&mut self, backend: &str) {
         let Some((check, _)) = self.check_of(backend) else { return };
-        self.ignores(Input::Outcomes(vec![outcome(check, 0, OutcomeCode::L4Con)]));
+        self.feed_ignored(Input::Outcomes(vec![outcome(check, 0, OutcomeCode::L4Con)]));
     }
 
     fn check_of(&self, backend: &str) -> Option<(CheckId, Check)> {
@@ -288,10 +294,10 @@ impl World {
         self.view().backends.into_iter().find(|b| &*b.name == name).unwrap()
     }
 
-    /// Whether it has weight in VPP, and a single failure does not decide.
-    pub fn tolerates_a_loss(&self, backend: &str) -> bool {
+    /// Reports whether a backend has weight in VPP, and one failure does not decide.
+    pub fn tolerates_one_failure(&self, backend: &str) -> bool {
         let Some(address) = self.config.backends.get(backend).map(|b| b.address) else { return false };
-        let serves = |vip: &Vip| vip.servers.get(&address).is_some_and(|s| s.weight > 0);
+        let serves = |vip: &VipModel| vip.servers.get(&address).is_some_and(|s| s.weight > 0);
         self.vpp.vips.values().any(serves) && self.backend(backend).fall > 1
     }
 
@@ -299,7 +305,7 @@ impl World {
         self.pass(time, |_| ());
     }
 
-    /// Lets time pass; VPP answers all the while.
+    /// Lets time pass while VPP answers.
     fn wait_drained(&mut self, time: Duration) {
         self.drain();
         self.pass(time, Self::drain);
@@ -310,24 +316,24 @@ impl World {
         let mut ticks = 0;
         while let Some(at) = self.state.wake_at().filter(|at| *at <= end) {
             self.now = self.now.max(at);
-            self.tell(Input::Tick);
+            self.feed(Input::Tick);
             between(self);
-            assert!(self.state.wake_at() > Some(self.now), "it does not sleep");
+            assert!(self.state.wake_at() > Some(self.now), "no progress");
             ticks += 1;
         }
         self.now = end;
         assert!(ticks <= 50 + 5 * time.as_secs(), "{ticks} ticks in {time:?}");
     }
 
-    fn reload(&mut self, mutation: &Mutation) {
+    fn reload(&mut self, mutation: &ConfigMutation) {
         self.shape.mutate(mutation);
         let new = self.shape.config();
         let (old, before, set) = (Arc::clone(&self.config), self.view(), self.prober.set.clone());
-        let settled = oracle::settled(self, &before);
+        let settled = oracle::settled_vips(self, &before);
         self.config = Arc::clone(&new);
-        self.strangers.retain(|vip| oracle::frontend_of(&new, vip).is_none());
+        self.foreign_vips.retain(|vip| oracle::frontend_of(&new, vip).is_none());
         let asked = self.vpp.work.len();
-        self.tell(Input::Reload(Arc::clone(&new)));
+        self.feed(Input::Reload(Arc::clone(&new)));
         let unaffected = oracle::unaffected(&old, &new);
         let after = self.view();
         let of = |view: &View, name: &Name| view.backends.iter().find(|b| b.name == *name).cloned();
@@ -342,22 +348,22 @@ impl World {
             }
         }
         for work in &self.vpp.work[asked..] {
-            let Work::Asked(Output::Apply(run), _) = work else { continue };
-            let untouched = oracle::untouched(&run.vip, &old, &new, (&before, &after));
-            assert!(!(untouched && settled.contains(&run.vip)), "nothing was new for {run:?}");
+            let PendingWork::Requested(Output::Apply(plan), _) = work else { continue };
+            let untouched = oracle::untouched(&plan.vip, &old, &new, (&before, &after));
+            assert!(!(untouched && settled.contains(&plan.vip)), "nothing changed for {plan:?}");
         }
     }
 
-    /// `maglevd` starts again, and finds what operators wanted.
+    /// Restarts `maglevd` with the stored overrides.
     pub fn restart(&mut self) {
         self.prober.connected = false;
         self.prober.set.generation = 0;
-        if self.vpp.linked {
+        if self.vpp.is_connected {
             self.vpp.cut();
         }
-        self.flushes = Flushes::default();
-        self.vpp.is_new_to_us();
-        self.strangers = self
+        self.flushes = FlushOracle::default();
+        self.vpp.controller_restarted();
+        self.foreign_vips = self
             .vpp
             .vips
             .keys()
@@ -368,71 +374,71 @@ impl World {
         let kept = Arc::clone(self.state.overrides());
         self.state = State::new(Arc::clone(&self.config), kept, true, self.now(), &mut out);
         let is_news =
-            |output: &Output| matches!(output, Output::Event(event) if !may_come_first(&event.kind));
-        assert!(!out.iter().any(is_news), "what is restored is no news: {out:?}");
+            |output: &Output| matches!(output, Output::Event(event) if !may_follow_start(&event.kind));
+        assert!(!out.iter().any(is_news), "a restored override caused an event: {out:?}");
         self.take(out);
     }
 
-    fn operate(&mut self, command: &OperatorCommand, by: &Requester) -> bool {
+    fn operate(&mut self, command: &OperatorCommand, requester: &Requester) -> bool {
         let mut out = Vec::new();
         let now = self.now();
-        let done = self.state.operate(command, by, now, &mut out).is_ok();
-        assert!(done || out.is_empty(), "refused, and done: {out:?}");
+        let done = self.state.operate(command, requester, now, &mut out).is_ok();
+        assert!(done || out.is_empty(), "rejected with outputs: {out:?}");
         self.take(out);
         done
     }
 
-    fn by(&self, seconds: Option<u64>) -> (Requester, Option<WallTime>) {
+    fn requester(&self, seconds: Option<u64>) -> (Requester, Option<WallTime>) {
         let lifetime = seconds.map(Duration::from_secs);
         let expires = lifetime.map(|lifetime| self.now().wall + lifetime);
         (Requester { lifetime, ..Requester::default() }, expires)
     }
 
     fn override_backend(&mut self, name: Name, action: BackendAction, seconds: Option<u64>) {
-        let (by, expires) = self.by(seconds);
-        if self.operate(&OperatorCommand::Backend { name: Arc::clone(&name), action }, &by) {
-            self.wishes.operated(name, action, expires, &self.config);
+        let (requester, expires) = self.requester(seconds);
+        if self.operate(&OperatorCommand::Backend { name: Arc::clone(&name), action }, &requester) {
+            self.expected.record_action(name, action, expires, &self.config);
         }
     }
 
     fn override_weight(&mut self, path: (Name, Name, Name), weight: Option<u8>, seconds: Option<u64>) {
-        let (by, expires) = self.by(seconds);
+        let (requester, expires) = self.requester(seconds);
         let (frontend, pool, backend) = path.clone();
-        if self.operate(&OperatorCommand::Weight { frontend, pool, backend, weight }, &by) {
-            self.wishes.weighed(path, weight, expires);
+        if self.operate(&OperatorCommand::Weight { frontend, pool, backend, weight }, &requester) {
+            self.expected.record_weight(path, weight, expires);
         }
     }
 
     pub fn vpp_up(&mut self) {
-        if !self.vpp.linked {
-            self.vpp.linked = true;
-            self.flushes.linked(self.vpp.pid);
-            self.tell(Input::VppUp(self.vpp.info()));
+        if !self.vpp.is_connected {
+            self.vpp.is_connected = true;
+            self.flushes.vpp_connected(self.vpp.pid);
+            self.feed(Input::VppUp(self.vpp.info()));
         }
     }
 
     fn vpp_down(&mut self) {
-        if self.vpp.linked {
+        if self.vpp.is_connected {
             self.vpp.cut();
-            self.tell(Input::VppDown);
+            self.feed(Input::VppDown);
         }
     }
 
     fn work(&mut self, index: usize) {
         let Some(index) = index.checked_rem(self.vpp.work.len()) else { return };
         match self.vpp.work.remove(index) {
-            Work::Asked(asked, keeps) => {
-                if let Output::Apply(run) = &asked {
-                    self.flushes.sent(run);
+            PendingWork::Requested(asked, keeps) => {
+                if let Output::Apply(plan) = &asked {
+                    self.flushes.record_request(plan);
                 }
                 let answer = self.vpp.answer(asked, keeps);
-                self.vpp.work.push(Work::Done(answer));
+                self.vpp.work.push(PendingWork::Done(answer));
             }
-            Work::Done(answer) => {
+            PendingWork::Done(answer) => {
                 if let Input::StepsApplied { vip, done, .. } = &answer {
-                    self.flushes.made(*vip, *done, &mut self.vpp);
+                    self.flushes.record_answer(*vip, *done, &mut self.vpp);
                 }
-                self.tell(answer);
+                self.feed(answer);
             }
         }
     }
@@ -443,20 +449,20 @@ impl World {
         }
     }
 
-    /// All faults end; the backends whose bit is set answer their probes.
+    /// Ends all faults; the backends whose bit is set pass.
     pub fn settle(&mut self, healthy: u8) {
         self.vpp.refuse_after = None;
         self.vpp_up();
         self.prober_up(false);
         self.drain();
         self.probe_all(healthy);
-        // A pause may be over meanwhile, and what is probed again then is unknown until that is told.
+        // A pause may expire meanwhile; its backend is unknown until its next outcome.
         self.wait_drained(Duration::from_secs(20));
         self.probe_all(healthy);
         self.wait_drained(SYNC_INTERVAL * 3);
-        self.wishes.hold(&self.state.view(self.now()), &self.config);
-        oracle::converged(self);
-        self.flushes.complete(&self.config, &self.view(), &self.vpp);
+        self.expected.check(&self.state.view(self.now()), &self.config);
+        oracle::check_converged(self);
+        self.flushes.check_complete(&self.config, &self.view(), &self.vpp);
         self.read_only = true;
         self.wait_drained(SYNC_INTERVAL * 2);
         self.read_only = false;
@@ -472,8 +478,8 @@ impl World {
     }
 }
 
-/// A backend that nobody probes is up from the start, and overrides may have expired meanwhile.
-const fn may_come_first(kind: &Kind) -> bool {
+/// Reports whether an event may follow a start: static backends come up, and overrides may have expired.
+const fn may_follow_start(kind: &Kind) -> bool {
     match kind {
         Kind::Backend { transition, .. } => matches!(transition.to, Health::Up),
         Kind::Frontend { .. } | Kind::Operator(_) => true,
@@ -481,8 +487,8 @@ const fn may_come_first(kind: &Kind) -> bool {
     }
 }
 
-/// How many of `what` are in `state`, as a summary has it.
-fn summed_up(summary: &str, what: &str, state: &str) -> usize {
+/// Returns the number of objects in `state` by the summary.
+fn summary_count(summary: &str, what: &str, state: &str) -> usize {
     let part = summary.split("; ").find(|part| part.contains(what)).unwrap();
     let counts = part.split(": ").nth(1).unwrap_or_default().split(", ");
     let count = counts.filter_map(|count| count.strip_suffix(state)).next();

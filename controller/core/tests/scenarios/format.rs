@@ -1,4 +1,4 @@
-//! From the words of a transcript, and back.
+//! Parsing and formatting of transcripts.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ pub fn event_text(kind: &Kind) -> String {
         Kind::Drift { vip, reverted: true } => format!("drift {vip}"),
         Kind::Drift { vip, reverted: false } => format!("drift {vip}, left alone"),
         Kind::LbConf { error: None } => "conf sent".into(),
-        Kind::LbConf { error: Some(error) } => format!("conf refused: {error}"),
+        Kind::LbConf { error: Some(error) } => format!("conf rejected: {error}"),
         Kind::Synced { vip, counts } => format!(
             "synced {vip} vip +{} -{} as +{} -{} ~{}",
             counts.vip_added,
@@ -74,7 +74,7 @@ fn audit_text(audit: &Audit) -> String {
     format!("{actor}: {} {subject}: {from} -> {to}{meta}", action.as_str())
 }
 
-/// An override as a line of a list.
+/// Formats an override.
 pub fn override_text(listed: &Override, dangling: bool) -> String {
     let Override { backend, slot, kind, meta } = listed;
     let of = slot.as_ref().map_or(String::new(), |(frontend, pool)| format!("{frontend} {pool} "));

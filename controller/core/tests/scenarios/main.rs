@@ -1,12 +1,12 @@
-//! Scenarios as plain text: what the core is told, and what it does about it.
+//! Scenarios as plain text: commands, and the core's reactions.
 //!
-//! A line that starts with `> ` is a command; the lines below it are what follows. `MAGLEV_REWRITE=1 cargo test` writes
-//! the files anew, and the difference is the review. VPP is a model that does what it is asked, unless told to fail.
+//! A line with `> ` is a command; the lines below it are the outputs. `MAGLEV_REWRITE=1 cargo test` regenerates the files, and
+//! the difference is the review. The model of VPP accepts every request, unless a command makes it fail.
 
 #![cfg(test)]
+mod format;
 mod prober;
 mod vpp;
-mod words;
 mod world;
 
 use std::fmt::Write as _;
@@ -14,15 +14,15 @@ use std::{env, fs};
 
 use maglev_core::overrides::{MAX, Override, OverrideKind, Overrides};
 
-use world::World;
+use world::ScenarioWorld;
 
 #[test]
 fn transcripts() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios");
+    let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|ext| ext == "txt"));
     files.sort();
-    assert!(files.len() >= 10, "the scenarios are there");
+    assert!(files.len() >= 10, "the scenarios are missing");
     let mut wrong = Vec::new();
     for file in files {
         let transcript = fs::read_to_string(&file).unwrap();
@@ -39,10 +39,10 @@ fn transcripts() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Some file may be full of what left the configuration long ago: nothing is added, but everything can be undone.
+/// A file may be full of dangling overrides: new ones are rejected, but each can be removed.
 #[test]
-fn there_are_not_more_overrides_than_there_may_be() {
-    let mut world = World::new();
+fn full_overrides_reject_additions_only() {
+    let mut world = ScenarioWorld::new();
     world.command("backend a1 192.0.2.1");
     world.command("backend a2 192.0.2.2");
     let paused = |backend: String| Override {
@@ -55,16 +55,16 @@ fn there_are_not_more_overrides_than_there_may_be() {
     (1..MAX).for_each(|n| overrides.insert(paused(format!("gone{n}"))));
     overrides.insert(paused("a1".into()));
     world.start_with(overrides.into());
-    for (command, said) in [
+    for (command, lines) in [
         ("operator pause a2", "there are 100000 overrides already"),
         ("operator pause a1", "alice: pause backend a1: paused -> paused"),
         ("operator disable a1", "alice: disable backend a1: paused -> disabled"),
         ("operator resume gone1", "alice: resume backend gone1: paused -> "),
         ("operator pause a2", "alice: pause backend a2: unknown -> paused"),
     ] {
-        world.said.clear();
+        world.lines.clear();
         world.command(command);
-        assert!(world.said[0].contains(said), "{command}: {:?}", world.said);
+        assert!(world.lines[0].contains(lines), "{command}: {:?}", world.lines);
     }
 }
 
@@ -75,15 +75,15 @@ fn first_difference(expected: &str, got: &str) -> String {
     format!("line {}\n  expected: {}\n  got:      {}", at + 1, show(expected), show(got))
 }
 
-/// Runs the commands of a transcript, and writes it anew.
+/// Runs the commands of a transcript, and returns the new transcript.
 fn replay(transcript: &str) -> String {
-    let mut world = World::new();
+    let mut world = ScenarioWorld::new();
     let mut text = String::new();
     for line in transcript.lines() {
         if let Some(command) = line.strip_prefix("> ") {
             writeln!(text, "{line}").unwrap();
             world.command(command);
-            for line in world.said.drain(..) {
+            for line in world.lines.drain(..) {
                 writeln!(text, "  {line}").unwrap();
             }
         } else if !line.starts_with("  ") {

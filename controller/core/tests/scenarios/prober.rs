@@ -1,4 +1,4 @@
-//! A prober that says what it is told to, and remembers it.
+//! Model of a prober with scripted outcomes and verdict histories.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,17 +7,17 @@ use std::time::Duration;
 use maglev_core::state::{CheckSet, Input};
 use maglev_ipc::{CheckId, Outcome, OutcomeCode, OutcomeDetail, VerdictHistory};
 
-use super::world::World;
+use super::world::ScenarioWorld;
 
-/// What a prober remembers.
+/// Model of a prober.
 #[derive(Default)]
-pub struct Prober {
+pub struct ScriptedProber {
     pub set: CheckSet,
     pub seq: u64,
     pub verdicts: BTreeMap<IpAddr, (u64, u8)>,
 }
 
-impl World {
+impl ScenarioWorld {
     pub fn target(&self, check: CheckId) -> IpAddr {
         self.prober.set.checks.iter().find(|(id, ..)| *id == check).unwrap().2.target
     }
@@ -26,40 +26,40 @@ impl World {
         let checks: Vec<_> = set
             .checks
             .iter()
-            .map(|(id, pace, check)| format!("#{id} {} {:?}", check.target, pace.interval))
+            .map(|(id, interval, check)| format!("#{id} {} {:?}", check.target, interval.interval))
             .collect();
         let mut checks_in_force = set.checks.clone();
         if let Some(dropped) = &set.dropped {
             let gone: Vec<_> = dropped.iter().map(|id| format!("-#{id} {}", self.target(*id))).collect();
             let checks = checks.iter().map(|check| format!("+{check}"));
-            self.said
+            self.lines
                 .push(format!("checks {}", gone.into_iter().chain(checks).collect::<Vec<_>>().join(", ")));
             let kept = self.prober.set.checks.iter().filter(|(id, ..)| !dropped.contains(id));
             checks_in_force.extend(kept.cloned());
         } else {
-            self.said.push(format!("checks {}", checks.join(", ")));
+            self.lines.push(format!("checks {}", checks.join(", ")));
         }
         self.prober.set = CheckSet { checks: checks_in_force, ..set };
     }
 
-    pub fn prober_up(&mut self, remembers: bool) {
-        self.tell(Input::ProberUp);
-        if remembers {
-            let streaks: Vec<_> = self
+    pub fn prober_up(&mut self, keeps_history: bool) {
+        self.feed(Input::ProberUp);
+        if keeps_history {
+            let histories: Vec<_> = self
                 .prober
                 .set
                 .checks
                 .iter()
-                .filter_map(|(id, _, check)| self.streak(*id, check.target))
+                .filter_map(|(id, _, check)| self.history(*id, check.target))
                 .collect();
-            self.tell(Input::Histories(streaks));
+            self.feed(Input::Histories(histories));
         } else {
             self.prober.verdicts.clear();
         }
-        self.tell(Input::Committed(self.prober.set.generation));
+        self.feed(Input::Committed(self.prober.set.generation));
     }
 
-    pub fn streak(&self, check: CheckId, target: IpAddr) -> Option<VerdictHistory> {
+    pub fn history(&self, check: CheckId, target: IpAddr) -> Option<VerdictHistory> {
         let (passes, known) = *self.prober.verdicts.get(&target)?;
         let code = if passes & 1 == 1 { OutcomeCode::L7Ok } else { OutcomeCode::L4Tout };
         let last = Outcome {
@@ -80,7 +80,7 @@ impl World {
             let address = self.config.backends[*name].address;
             let check = self.prober.set.checks.iter().find(|(_, _, check)| check.target == address);
             let Some(&(check, ..)) = check else {
-                self.said.push(format!("{name} is not probed"));
+                self.lines.push(format!("{name} is not probed"));
                 continue;
             };
             self.prober.seq += 1;
@@ -90,7 +90,7 @@ impl World {
                 *known = (*known + 1).min(64);
             }
             let (seq, detail) = (self.prober.seq, detail.clone());
-            self.tell(Input::Outcomes(vec![Outcome {
+            self.feed(Input::Outcomes(vec![Outcome {
                 check,
                 seq,
                 started: self.now.0,
@@ -103,9 +103,9 @@ impl World {
         }
     }
 
-    pub fn refuse(&mut self, name: &str, why: &str) {
+    pub fn reject(&mut self, name: &str, why: &str) {
         let address = self.config.backends[name].address;
         let check = self.prober.set.checks.iter().find(|(_, _, check)| check.target == address).unwrap().0;
-        self.tell(Input::CheckRejected(check, why.to_owned()));
+        self.feed(Input::CheckRejected(check, why.to_owned()));
     }
 }

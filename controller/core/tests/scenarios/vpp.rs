@@ -1,4 +1,4 @@
-//! A VPP that does what it is asked, unless told to fail.
+//! Model of VPP that accepts every request, unless a command makes it fail.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,128 +9,128 @@ use maglev_core::state::{Input, ListedVip, Output};
 use maglev_core::time::WallTime;
 use maglev_core::view::VppInfo;
 
-use super::world::World;
+use super::world::ScenarioWorld;
 
-/// A VPP that does what it is asked.
+/// Model of VPP.
 #[derive(Default)]
-pub struct Vpp {
+pub struct ScriptedVpp {
     pub pid: u32,
     pub up: bool,
     pub actual: ActualState,
-    pub waiting: bool,
-    /// Its command line can be read, which tells of src-ip-sticky.
-    pub tells_all: bool,
+    pub is_paused: bool,
+    /// True if its command line is readable, which reports src-ip-sticky.
+    pub reports_sticky: bool,
     pub asked: Vec<Output>,
-    pub refusals: usize,
-    pub refuses_conf: bool,
+    pub rejections: usize,
+    pub rejects_conf: bool,
 }
 
-impl World {
-    /// `boot` is since when it runs, if its stats can be read.
+impl ScenarioWorld {
+    /// Connects VPP. `boot` is its start time, if its stats segment is readable.
     pub fn vpp_up(&mut self, boot: Option<WallTime>) {
         self.vpp.up = true;
         if self.vpp.actual.conf.is_none() {
             self.vpp.actual.conf = Some(default_conf());
         }
         let (version, build_date) = ("26.10".into(), String::new());
-        self.tell(Input::VppUp(VppInfo { version, build_date, pid: self.vpp.pid, boot }));
+        self.feed(Input::VppUp(VppInfo { version, build_date, pid: self.vpp.pid, boot }));
     }
 
-    /// It is lost and back before we know of it, so all is asked for twice on the connection that stays, and what was read
-    /// the second time is told last.
-    pub fn vpp_comes_twice(&mut self) {
-        self.vpp.waiting = true;
+    /// Reconnects before the first read is answered: two full reads are requested on the connection that stays, and the
+    /// second answer arrives last.
+    pub fn vpp_reconnects_early(&mut self) {
+        self.vpp.is_paused = true;
         self.vpp_up(None);
-        self.tell(Input::VppDown);
+        self.feed(Input::VppDown);
         self.vpp_up(None);
         assert_eq!(std::mem::take(&mut self.vpp.asked), [Output::ReadAll, Output::ReadAll]);
-        let read = Input::AllRead(untold(self.vpp.actual.clone()));
-        self.tell(read.clone());
-        self.vpp.waiting = false;
-        self.vpp_works();
-        self.tell(read);
+        let read = Input::AllRead(without_sticky(self.vpp.actual.clone()));
+        self.feed(read.clone());
+        self.vpp.is_paused = false;
+        self.vpp_answers_all();
+        self.feed(read);
     }
 
     pub fn vpp_down(&mut self) {
         self.vpp.up = false;
         self.vpp.asked.clear();
-        self.tell(Input::VppDown);
+        self.feed(Input::VppDown);
     }
 
-    /// Answers everything that is asked of VPP.
-    pub fn vpp_works(&mut self) {
-        if self.vpp.waiting || !self.vpp.up {
+    /// Answers all requests.
+    pub fn vpp_answers_all(&mut self) {
+        if self.vpp.is_paused || !self.vpp.up {
             return;
         }
         while !self.vpp.asked.is_empty() {
             let asked = self.vpp.asked.remove(0);
-            let answer = self.vpp_answers(asked);
-            self.tell(answer);
+            let answer = self.vpp_answer(asked);
+            self.feed(answer);
         }
     }
 
-    /// Does everything that is asked of VPP, and loses the answers.
-    pub fn vpp_works_unheard(&mut self) {
+    /// Executes all requests, and loses the answers.
+    pub fn vpp_loses_answers(&mut self) {
         for asked in std::mem::take(&mut self.vpp.asked) {
-            self.vpp_answers(asked);
+            self.vpp_answer(asked);
         }
     }
 
-    pub fn vpp_answers(&mut self, asked: Output) -> Input {
+    pub fn vpp_answer(&mut self, asked: Output) -> Input {
         match asked {
             Output::ReadAll => {
-                self.said.push("vpp: read all".into());
+                self.lines.push("vpp: read all".into());
                 let actual = self.vpp.actual.clone();
-                Input::AllRead(if self.vpp.tells_all { actual } else { untold(actual) })
+                Input::AllRead(if self.vpp.reports_sticky { actual } else { without_sticky(actual) })
             }
             Output::ListVips => {
-                self.said.push("vpp: list".into());
+                self.lines.push("vpp: list".into());
                 let listed = |(vip, found): (&VipKey, &ActualVip)| {
                     (*vip, ListedVip { encap: found.encap, table_length: found.table_length })
                 };
                 Input::VipsListed(self.vpp.actual.conf, self.vpp.actual.vips.iter().map(listed).collect())
             }
             Output::ReadServers(vip) => {
-                self.said.push(format!("vpp: read servers of {vip}"));
+                self.lines.push(format!("vpp: read servers of {vip}"));
                 let servers = self.vpp.actual.vips.get(&vip).map(|found| found.servers.clone());
                 Input::ServersRead(vip, servers.unwrap_or_default())
             }
             Output::ReadVip(vip) => {
-                self.said.push(format!("vpp: read {vip}"));
-                Input::VipRead(vip, untold(self.vpp.actual.clone()).vips.remove(&vip))
+                self.lines.push(format!("vpp: read {vip}"));
+                Input::VipRead(vip, without_sticky(self.vpp.actual.clone()).vips.remove(&vip))
             }
-            Output::SetConf(_) if self.vpp.refuses_conf => {
-                self.said.push("vpp: REFUSES conf".into());
+            Output::SetConf(_) if self.vpp.rejects_conf => {
+                self.lines.push("vpp: REJECTS conf".into());
                 Input::ConfSet(Some("INVALID_MEMORY_SIZE".into()))
             }
             Output::SetConf(conf) => {
-                self.said.push(format!("vpp: conf {} {}", conf.ipv4_src, conf.sticky_buckets_per_core));
+                self.lines.push(format!("vpp: conf {} {}", conf.ipv4_src, conf.sticky_buckets_per_core));
                 self.vpp.actual.conf = Some(conf);
                 Input::ConfSet(None)
             }
-            Output::Apply(run) => self.vpp_runs(&run),
-            other => panic!("not asked of VPP: {other:?}"),
+            Output::Apply(plan) => self.vpp_apply(&plan),
+            other => panic!("not a request to VPP: {other:?}"),
         }
     }
 
-    pub fn vpp_runs(&mut self, run: &VipPlan) -> Input {
-        let vip = run.vip;
+    pub fn vpp_apply(&mut self, plan: &VipPlan) -> Input {
+        let vip = plan.vip;
         let mut found = self.vpp.actual.vips.remove(&vip);
         let mut done = 0;
-        for step in &run.steps {
-            if self.vpp.refusals > 0 {
-                self.vpp.refusals -= 1;
-                self.said.push(format!("vpp: {vip}: REFUSES {step}"));
+        for step in &plan.steps {
+            if self.vpp.rejections > 0 {
+                self.vpp.rejections -= 1;
+                self.lines.push(format!("vpp: {vip}: REJECTS {step}"));
                 break;
             }
-            self.said.push(format!("vpp: {vip}: {step}"));
+            self.lines.push(format!("vpp: {vip}: {step}"));
             plan::apply(step, &mut found);
             done += 1;
         }
         if let Some(found) = found {
             self.vpp.actual.vips.insert(vip, found);
         }
-        let error = (done < run.steps.len()).then(|| "INVALID_VALUE".to_owned());
+        let error = (done < plan.steps.len()).then(|| "INVALID_VALUE".to_owned());
         Input::StepsApplied { vip, done, error }
     }
 
@@ -159,8 +159,8 @@ pub fn default_conf() -> LbConf {
     }
 }
 
-/// What VPP tells of what it has.
-pub fn untold(mut actual: ActualState) -> ActualState {
+/// Removes src-ip-sticky, which VPP's API does not report.
+pub fn without_sticky(mut actual: ActualState) -> ActualState {
     actual.vips.values_mut().for_each(|vip| vip.src_ip_sticky = None);
     actual
 }

@@ -1,4 +1,4 @@
-//! The core with a configuration, a prober and a VPP around it, and the commands that move them.
+//! The core with a configuration and models of prober and VPP, and the commands of the transcripts.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,22 +13,22 @@ use maglev_core::state::{ExplanationLine, Input, OperatorCommand, Output, Reques
 use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_ipc::{OutcomeCode, OutcomeDetail};
 
-use super::prober::Prober;
-use super::vpp::{Vpp, default_conf, untold};
-use super::words::{event_text, healthcheck, override_text, seconds};
+use super::format::{event_text, healthcheck, override_text, seconds};
+use super::prober::ScriptedProber;
+use super::vpp::{ScriptedVpp, default_conf, without_sticky};
 
-pub struct World {
+pub struct ScenarioWorld {
     pub config: Config,
     pub state: Option<State>,
     pub now: MonoTime,
-    /// How far the wall clock has been set ahead.
+    /// Offset of the wall clock.
     pub ahead: Duration,
-    pub vpp: Vpp,
-    pub prober: Prober,
-    pub said: Vec<String>,
+    pub vpp: ScriptedVpp,
+    pub prober: ScriptedProber,
+    pub lines: Vec<String>,
 }
 
-impl World {
+impl ScenarioWorld {
     pub fn new() -> Self {
         Self {
             config: Config {
@@ -55,9 +55,9 @@ impl World {
             state: None,
             now: MonoTime(0),
             ahead: Duration::ZERO,
-            vpp: Vpp::default(),
-            prober: Prober::default(),
-            said: Vec::new(),
+            vpp: ScriptedVpp::default(),
+            prober: ScriptedProber::default(),
+            lines: Vec::new(),
         }
     }
 
@@ -94,11 +94,11 @@ impl World {
                 self.state = None;
                 self.start();
             }
-            ["reload"] => self.tell(Input::Reload(Arc::new(self.config.clone()))),
+            ["reload"] => self.feed(Input::Reload(Arc::new(self.config.clone()))),
             ["prober", "up"] => self.prober_up(false),
             ["prober", "back"] => self.prober_up(true),
-            ["prober", "counts", "anew"] => self.prober.seq = 0,
-            ["prober", "down"] => self.tell(Input::ProberDown),
+            ["prober", "resets", "sequence"] => self.prober.seq = 0,
+            ["prober", "down"] => self.feed(Input::ProberDown),
             ["pass", ref names @ ..] => self.outcomes(names, OutcomeCode::L7Ok, OutcomeDetail::None),
             ["fail", ref names @ ..] => self.outcomes(names, OutcomeCode::L4Tout, OutcomeDetail::None),
             ["local", ref names @ ..] => self.outcomes(names, OutcomeCode::Local, "no buffer space".into()),
@@ -110,24 +110,24 @@ impl World {
                 self.vpp.actual = ActualState { conf: Some(default_conf()), vips: BTreeMap::new() };
                 self.vpp.pid += 1;
             }
-            ["vpp", "comes", "and", "comes", "again"] => self.vpp_comes_twice(),
-            ["vpp", "tells", "all"] => self.vpp.tells_all = true,
-            ["vpp", "waits"] => self.vpp.waiting = true,
-            ["vpp", "goes", "on"] => {
-                self.vpp.waiting = false;
-                self.vpp_works();
+            ["vpp", "reconnects", "early"] => self.vpp_reconnects_early(),
+            ["vpp", "reports", "sticky"] => self.vpp.reports_sticky = true,
+            ["vpp", "pauses"] => self.vpp.is_paused = true,
+            ["vpp", "resumes"] => {
+                self.vpp.is_paused = false;
+                self.vpp_answers_all();
             }
-            ["vpp", "works", "unheard"] => self.vpp_works_unheard(),
-            ["vpp", "refuses", "conf"] => self.vpp.refuses_conf = true,
-            ["vpp", "takes", "conf"] => self.vpp.refuses_conf = false,
-            ["vpp", "refuses", times] => self.vpp.refusals = times.parse().unwrap(),
+            ["vpp", "loses", "answers"] => self.vpp_loses_answers(),
+            ["vpp", "rejects", "conf"] => self.vpp.rejects_conf = true,
+            ["vpp", "accepts", "conf"] => self.vpp.rejects_conf = false,
+            ["vpp", "rejects", times] => self.vpp.rejections = times.parse().unwrap(),
             ["vpp", "loses", "vip", address] => {
                 let address: IpAddr = address.parse().unwrap();
                 self.vpp.actual.vips.retain(|vip, _| vip.address != address);
             }
-            ["vpp", "has", ref frontends @ ..] => {
+            ["vpp", "conflicts", ref frontends @ ..] => {
                 let vips = frontends.iter().map(|name| self.config.frontends[*name].vip).collect();
-                self.tell(Input::AddressConflicts(vips));
+                self.feed(Input::AddressConflicts(vips));
             }
             ["vpp", "edit", address, server, weight] => self.edit(address, server, weight),
             ["vpp", "nat", address] => {
@@ -135,8 +135,8 @@ impl World {
                 let vip = self.vpp.actual.vips.iter_mut().find(|(vip, _)| vip.address == address);
                 vip.unwrap().1.encap = Encap::Nat4;
             }
-            ["prober", "commits", set] => self.tell(Input::Committed(set.parse().unwrap())),
-            ["prober", "refuses", name, ref why @ ..] => self.refuse(name, &why.join(" ")),
+            ["prober", "commits", set] => self.feed(Input::Committed(set.parse().unwrap())),
+            ["prober", "rejects", name, ref why @ ..] => self.reject(name, &why.join(" ")),
             ["operator", "weight", frontend, pool, backend, weight, ref note @ ..] => {
                 let [frontend, pool, backend] = [frontend, pool, backend].map(Into::into);
                 self.operate(
@@ -158,7 +158,7 @@ impl World {
             }
             ["overrides"] => self.list_overrides(),
             ["clock", "ahead", time] => self.ahead += seconds(time),
-            ["resync"] => self.tell(Input::Resync),
+            ["resync"] => self.feed(Input::Resync),
             ["preview"] => self.preview(None),
             ["preview", "reload"] => self.preview(Some(Arc::new(self.config.clone()))),
             ["show"] => self.show(),
@@ -206,7 +206,7 @@ impl World {
         self.config.frontends.insert(name.into(), Arc::new(frontend));
     }
 
-    /// Starts `maglevd`, which finds the overrides of the last run; VPP and the prober stay as they are.
+    /// Starts `maglevd` with the overrides of the last run. VPP and the prober keep their state.
     pub fn start(&mut self) {
         let kept = self.state.as_ref().map(|state| Arc::clone(state.overrides())).unwrap_or_default();
         self.start_with(kept);
@@ -218,7 +218,7 @@ impl World {
         self.take(out);
     }
 
-    pub fn tell(&mut self, input: Input) {
+    pub fn feed(&mut self, input: Input) {
         let mut out = Vec::new();
         let now = self.now();
         self.state.as_mut().unwrap().handle(input, now, &mut out);
@@ -229,22 +229,22 @@ impl World {
         for output in out {
             match output {
                 Output::SetChecks(set) => self.install(set),
-                Output::SetInterval(check, pace) => {
+                Output::SetInterval(check, interval) => {
                     let target = self.target(check);
-                    self.said.push(format!("pace {target} {pace:?}"));
+                    self.lines.push(format!("interval {target} {interval:?}"));
                 }
-                Output::Event(event) => self.said.push(event_text(&event.kind)),
+                Output::Event(event) => self.lines.push(event_text(&event.kind)),
                 other => self.vpp.asked.push(other),
             }
         }
-        self.vpp_works();
+        self.vpp_answers_all();
     }
 
     pub fn wait(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(at) = self.state.as_ref().unwrap().wake_at().filter(|at| *at <= end) {
             self.now = self.now.max(at);
-            self.tell(Input::Tick);
+            self.feed(Input::Tick);
         }
         self.now = end;
     }
@@ -262,7 +262,7 @@ impl World {
         let mut out = Vec::new();
         let now = self.now();
         if let Err(error) = self.state.as_mut().unwrap().operate(&command, &by, now, &mut out) {
-            self.said.push(format!("{error:?}"));
+            self.lines.push(format!("{error:?}"));
         }
         self.take(out);
     }
@@ -270,43 +270,43 @@ impl World {
     fn list_overrides(&mut self) {
         let view = self.state.as_ref().unwrap().view(self.now());
         let line = |o: Override| override_text(&o, o.is_dangling(&view.config));
-        self.said.extend(view.overrides.list().map(line));
+        self.lines.extend(view.overrides.list().map(line));
     }
 
     pub fn preview(&mut self, config: Option<Arc<Config>>) {
         let preview =
-            self.state.as_ref().unwrap().preview(untold(self.vpp.actual.clone()), config, self.now());
+            self.state.as_ref().unwrap().preview(without_sticky(self.vpp.actual.clone()), config, self.now());
         if let Some(conf) = preview.conf {
-            self.said.push(format!("conf {} {}", conf.ipv4_src, conf.sticky_buckets_per_core));
+            self.lines.push(format!("conf {} {}", conf.ipv4_src, conf.sticky_buckets_per_core));
         }
         for planned in preview.vips {
-            let frontend = planned.frontend.map_or("nobody's".into(), |name| name.to_string());
+            let frontend = planned.frontend.map_or("foreign".into(), |name| name.to_string());
             let moved = planned
                 .new_flows_moved
                 .map_or(String::new(), |part| format!(", {:.1}% of new flows move", part * 100.0));
-            let resets = if planned.recreates_vip { ", RESET" } else { "" };
-            self.said.push(format!("{} ({frontend}{moved}{resets})", planned.vip));
-            self.said.extend(planned.steps.iter().map(|step| format!("  {step}")));
+            let resets = if planned.recreates_vip { ", RECREATE" } else { "" };
+            self.lines.push(format!("{} ({frontend}{moved}{resets})", planned.vip));
+            self.lines.extend(planned.steps.iter().map(|step| format!("  {step}")));
         }
     }
 
     pub fn explain(&mut self, ask: impl Fn(&State, Now) -> Option<Vec<ExplanationLine>>) {
-        let reasons = ask(self.state.as_ref().unwrap(), self.now()).expect("there is no such thing");
-        self.said.extend(reasons.iter().map(|reason| format!("{}: {}", reason.topic.as_str(), reason.text)));
+        let reasons = ask(self.state.as_ref().unwrap(), self.now()).expect("the object does not exist");
+        self.lines.extend(reasons.iter().map(|reason| format!("{}: {}", reason.topic.as_str(), reason.text)));
     }
 
     pub fn show(&mut self) {
         let view = self.state.as_ref().unwrap().view(self.now());
         for frontend in &view.frontends {
-            let held = if frontend.startup_done { "" } else { " (warming up)" };
-            self.said.push(format!("{} {}{held}", frontend.name, frontend.state));
-            self.said.extend(frontend.warnings.iter().map(|warning| format!("  warning: {warning}")));
+            let held = if frontend.startup_done { "" } else { " (startup hold)" };
+            self.lines.push(format!("{} {}{held}", frontend.name, frontend.state));
+            self.lines.extend(frontend.warnings.iter().map(|warning| format!("  warning: {warning}")));
             for pool in &frontend.pools {
                 for b in &pool.backends {
                     let in_vpp = b.in_vpp.map_or("-".into(), |w| w.to_string());
                     let (name, health) = (&b.name, b.health);
                     let (weight, effective) = (b.weight, b.effective);
-                    self.said.push(format!(
+                    self.lines.push(format!(
                         "  {} {name} {health} weight {weight} effective {effective} in vpp {in_vpp}",
                         pool.name
                     ));
@@ -314,7 +314,7 @@ impl World {
             }
         }
         for backend in view.backends.iter().filter(|b| b.stale) {
-            self.said.push(format!("{} is stale", backend.name));
+            self.lines.push(format!("{} is stale", backend.name));
         }
     }
 }

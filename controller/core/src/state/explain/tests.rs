@@ -58,7 +58,7 @@ enum VppCase {
 struct ExplainCase {
     is: HealthCase,
     weight: Option<u8>,
-    /// Whether the pool of `x` is the first one; `y`, which is up, is in the other.
+    /// True if the pool of `x` is the first one; `y`, which is up, is in the other.
     first: bool,
     vpp: VppCase,
 }
@@ -103,7 +103,7 @@ impl ExplainCase {
         if self.is == HealthCase::Up && self.first { self.weight.unwrap_or(100) } else { 0 }
     }
 
-    /// What the weights are divided by; that of `y` is 20.
+    /// The divisor of the weights; the weight of `y` is 20.
     fn divisor(self) -> u8 {
         20
     }
@@ -234,7 +234,7 @@ impl ExplainWorld {
         }
     }
 
-    /// What VPP has at first.
+    /// Returns VPP's state at the first read.
     fn found(&self) -> ActualState {
         let server = |weight| ActualAs { weight, buckets: u32::from(weight) * 512 };
         let vip = |servers| ActualVip {
