@@ -100,7 +100,7 @@ pub struct FrontendView {
 pub struct Problems {
     /// VPP has another VIP on its address that does not allow this one.
     pub vip_conflict: bool,
-    /// The last change to its VIP has failed, or VPP refuses the global settings.
+    /// The last change to its VIP has failed, or VPP rejects the global settings.
     pub sync_failed: bool,
     /// VPP has its address on an interface of its own.
     pub address_conflict: bool,

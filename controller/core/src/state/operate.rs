@@ -283,7 +283,7 @@ impl State {
         if self.overrides.replaces(added) {
             return Ok(());
         }
-        let full = alloc::format!("there are {MAX} overrides already, which is the most; undo some first");
+        let full = alloc::format!("the limit of {MAX} overrides is reached; remove some first");
         Err(OperateError::Rejected(full))
     }
 

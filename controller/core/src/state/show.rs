@@ -157,7 +157,7 @@ impl State {
             vpp_disconnected: vpp_disconnected.then(|| "VPP is not connected".into()),
             prober_disconnected: prober_disconnected
                 .then(|| "the prober is not connected: health stays as it was".into()),
-            conf_rejected: rejection.map(|word| alloc::format!("VPP refuses the global settings: {word}")),
+            conf_rejected: rejection.map(|word| alloc::format!("VPP rejects the global settings: {word}")),
             vip_conflict: vip_conflict
                 .then(|| "VPP has another VIP on this address that does not allow this one".into()),
             sync_failed: self.vip_jobs.failure(&frontend.vip).map(|f| alloc::format!("VPP: {}", f.error)),

@@ -18,7 +18,7 @@ pub fn check_explanations(world: &RandomWorld) {
         let lines = world.explain_frontend(&frontend.name).unwrap();
         check_frontend(frontend, &view, &lines);
         let vip = world.config.frontends[&frontend.name].vip;
-        let at_work = lines.iter().any(|reason| reason.text.contains("VPP is at work"));
+        let at_work = lines.iter().any(|reason| reason.text.contains("VPP is applying steps"));
         assert!(!at_work || world.vpp.is_busy(&vip), "no job is in flight: {lines:?}");
     }
     assert_eq!((world.explain_backend("missing"), world.explain_frontend("missing")), (None, None));

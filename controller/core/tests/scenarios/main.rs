@@ -56,7 +56,7 @@ fn full_overrides_reject_additions_only() {
     overrides.insert(paused("a1".into()));
     world.start_with(overrides.into());
     for (command, lines) in [
-        ("operator pause a2", "there are 100000 overrides already"),
+        ("operator pause a2", "the limit of 100000 overrides is reached"),
         ("operator pause a1", "alice: pause backend a1: paused -> paused"),
         ("operator disable a1", "alice: disable backend a1: paused -> disabled"),
         ("operator resume gone1", "alice: resume backend gone1: paused -> "),

@@ -43,10 +43,12 @@ impl<'a> Explanation<'a> {
                     None => self.add(Topic::Probes, schedule(tracker, name, healthcheck)),
                 }
                 if tracker.is_unobserved() {
-                    self.add(Topic::Prober, "nothing but faults of its host is heard: its state is stale");
+                    self.add(
+                        Topic::Prober,
+                        "only local faults of the prober's host arrive: its state is stale",
+                    );
                 } else if tracker.is_stale() && self.state.prober.connected && !self.is_rejected(backend) {
-                    let stale =
-                        "the prober was lost or would not probe it, and has had no verdict on it since";
+                    let stale = "the prober was lost or rejected its check, and no verdict has arrived since";
                     self.add(Topic::Prober, stale);
                 }
                 self.add_if(Topic::Probes, self.outcomes(tracker));
@@ -54,7 +56,7 @@ impl<'a> Explanation<'a> {
                 self.add_if(Topic::Counter, self.deferral(tracker));
             }
             Some(_) => self.add_if(Topic::Probes, self.outcomes(tracker)),
-            None if tracker.is_probed() => self.add(Topic::Probes, "no healthcheck: it passes by itself"),
+            None if tracker.is_probed() => self.add(Topic::Probes, "no healthcheck: it always passes"),
             None => {}
         }
     }
@@ -125,7 +127,7 @@ impl<'a> Explanation<'a> {
         let until = self.state.mass_failure.pending_until().filter(|_| tracker.is_down_deferred())?;
         let left = format::until(until - self.now.mono);
         Some(format!(
-            "its fall waits for {left}: all that was up fails at once, so it may be this host that is cut off"
+            "its DOWN is deferred for {left}: nearly all backends failed at once, so this host may be cut off"
         ))
     }
 
@@ -136,11 +138,11 @@ impl<'a> Explanation<'a> {
         if !prober.connected {
             let fault = in_brackets(prober.fault.as_deref());
             return Some(format!(
-                "not connected for {since}{fault}: nothing is heard of it, and its state stays"
+                "not connected for {since}{fault}: no outcomes arrive, and its state stays"
             ));
         }
         if let Some(reason) = prober.rejected.get(&backend.check) {
-            return Some(format!("the prober will not probe it, and its state stays: {reason}"));
+            return Some(format!("the prober rejects its check, and its state stays: {reason}"));
         }
         let idle = prober.probing_since.is_none();
         idle.then(|| format!("connected for {since}, but its checks are not in force yet"))

@@ -28,7 +28,7 @@ impl<'a> Explanation<'a> {
             let fault = in_brackets(self.state.prober.fault.as_deref());
             self.add(
                 Topic::Prober,
-                format!("not connected for {since}{fault}: nothing is heard, and health stays"),
+                format!("not connected for {since}{fault}: no outcomes arrive, and health stays"),
             );
         }
         self.add_if(Topic::Startup, context.hold());

@@ -46,7 +46,7 @@ impl FrontendContext<'_> {
         let end = hold.since.max(since) + self.state.config.lb.startup_max_delay;
         match (end - now, none_known) {
             (Duration::ZERO, true) => "any backend is known, as startup-max-delay is over".into(),
-            (Duration::ZERO, false) => "the next look at it, as startup-max-delay is over".into(),
+            (Duration::ZERO, false) => "the next refresh, as startup-max-delay is over".into(),
             (left, true) => format!("{all_known}, or in {} if any is known by then", until(left)),
             (left, false) => format!("{all_known}, at the latest in {}", until(left)),
         }

@@ -155,7 +155,7 @@ impl<'a> Explanation<'a> {
             self.add(
                 Topic::Warning,
                 alloc::format!(
-                    "VPP refuses the global settings (source addresses, flow table): {word}{again}"
+                    "VPP rejects the global settings (source addresses, flow table): {word}{again}"
                 ),
             );
         }

@@ -327,12 +327,12 @@ fn vpp_line_names_difference_and_reason() {
             VppCase::Off => "VPP is not used: nothing is programmed".to_string(),
             VppCase::Away => "not connected for 3s: what VPP has stays, and is read before it is changed".into(),
             VppCase::Unread => "connected for 2s; what VPP has is still being read".into(),
-            VppCase::AtWork => "web: not there, as the VIP is not: VPP is at work: create vip gre4 table 1024, and 2 more".into(),
+            VppCase::AtWork => "web: not there, as the VIP is not: VPP is applying steps: create vip gre4 table 1024, and 2 more".into(),
             VppCase::Failed => {
                 "web: not there, as the VIP is not: `create vip gre4 table 1024` failed: VALUE_EXIST; next try in 0s".into()
             }
             VppCase::Blocked => "web: not there, as the VIP is not: VPP has 203.0.113.1 on this address, which allows no \
-                             other; it is nobody's here, and stays"
+                             other; it is foreign, and stays"
                 .into(),
             VppCase::Synced | VppCase::Shadowed => match case.effective() / case.divisor() {
                 0 => "web: weight 0".into(),
@@ -436,18 +436,18 @@ fn disconnected_prober_is_named() {
     });
     let check = world.state.backends[0].check;
     world.tell(Input::CheckRejected(check, "192.0.2.1 is no target".into()));
-    let refused = "the prober will not probe it, and its state stays: 192.0.2.1 is no target";
+    let refused = "the prober rejects its check, and its state stays: 192.0.2.1 is no target";
     assert_eq!(texts(&world.lines(), Topic::Prober), [refused]);
     world.tell(Input::ProberDown);
-    let lost = "not connected for 2s: nothing is heard of it, and its state stays";
+    let lost = "not connected for 2s: no outcomes arrive, and its state stays";
     assert_eq!(texts(&world.lines(), Topic::Prober), [lost]);
     world.tell(Input::ProberUnreachable("prober.sock: Permission denied".into()));
     let lost =
-        "not connected for 2s (prober.sock: Permission denied): nothing is heard of it, and its state stays";
+        "not connected for 2s (prober.sock: Permission denied): no outcomes arrive, and its state stays";
     assert_eq!(texts(&world.lines(), Topic::Prober), [lost]);
     world.tell(Input::ProberUp);
     let idle = "connected for 2s, but its checks are not in force yet";
-    let stale = "the prober was lost or would not probe it, and has had no verdict on it since";
+    let stale = "the prober was lost or rejected its check, and no verdict has arrived since";
     assert_eq!(texts(&world.lines(), Topic::Prober), [idle, stale]);
     assert!(!has(&world.lines(), Topic::Probes, "every"), "nothing is probed");
 }

@@ -62,7 +62,7 @@ impl FrontendContext<'_> {
     /// Returns a note about the flows of a server without weight.
     fn remaining_flows(&self, slot: &Slot, has: u8) -> &'static str {
         let kept = has == 0 && self.state.inferred.may_have_flows(self.frontend.vip, slot.address);
-        if kept { "; flows that it had go on" } else { "" }
+        if kept { "; its existing flows continue" } else { "" }
     }
 
     /// Returns the VIP in VPP. VPP must have been read.
@@ -86,7 +86,7 @@ impl FrontendContext<'_> {
         let often = if *times > 1 { format!(", {times} times in a row") } else { String::new() };
         let again = match self.job() {
             Some(Job::Waiting) => self.state.next_retry(Timer::RetryVip(self.frontend.vip), self.now),
-            _ => "; it is being tried again".into(),
+            _ => "; the retry is in progress".into(),
         };
         Some(format!("`{step}` failed: {error}{often}{again}"))
     }
@@ -126,7 +126,7 @@ impl FrontendContext<'_> {
         {
             format!("{word}; it is to be removed")
         } else {
-            format!("{word}; it is nobody's here, and stays")
+            format!("{word}; it is foreign, and stays")
         }
     }
 
@@ -135,17 +135,17 @@ impl FrontendContext<'_> {
         match self.job() {
             Some(Job::Running(steps)) => describe_steps(steps),
             Some(Job::Reading) => "VPP is being read".into(),
-            Some(Job::Waiting) => self.failure().unwrap_or_else(|| "it is tried again".into()),
-            None => "VPP has not been told yet".into(),
+            Some(Job::Waiting) => self.failure().unwrap_or_else(|| "a retry is due".into()),
+            None => "not sent to VPP yet".into(),
         }
     }
 }
 
 fn describe_steps(steps: &[Step]) -> String {
     match steps {
-        [] => "VPP is at work".into(),
-        [step] => format!("VPP is at work: {step}"),
-        [step, rest @ ..] => format!("VPP is at work: {step}, and {} more", rest.len()),
+        [] => "VPP is applying steps".into(),
+        [step] => format!("VPP is applying steps: {step}"),
+        [step, rest @ ..] => format!("VPP is applying steps: {step}, and {} more", rest.len()),
     }
 }
 
