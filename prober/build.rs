@@ -1,4 +1,4 @@
-//! Hands the commit and the date of the build to `--version`; whoever builds a package sets them.
+//! Passes commit and date of the build to `--version`; package builds set both variables.
 
 fn main() {
     for name in ["MAGLEV_COMMIT", "MAGLEV_BUILD_DATE"] {

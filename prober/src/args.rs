@@ -19,55 +19,54 @@ const VERSION: &str = concat!(
 
 /// Sends the health probes of vpp-maglev and streams their outcomes to maglevd.
 ///
-/// Holds CAP_NET_RAW only until its sockets are open. Started as root, it goes on as the user maglevd-prober, or as
-/// nobody.
+/// Holds CAP_NET_RAW only until its sockets are open. Started as root, it switches to user maglevd-prober, or to nobody.
 #[derive(Debug, Parser)]
 #[command(name = "maglevd-prober", version = VERSION)]
 pub struct Args {
-    /// Listen for the controller on this socket; without it, on the one that systemd passes.
+    /// Listen for the controller on this socket (default: the socket from systemd).
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// The controller is at the other end of standard input, a socket of type SOCK_SEQPACKET; end when it closes.
+    /// Use standard input, a SOCK_SEQPACKET socket, as the link to the controller; exit when it closes.
     #[arg(long, conflicts_with = "socket")]
     pub stdin: bool,
     /// Enter the network namespace /run/netns/NAME first (needs CAP_SYS_ADMIN).
     #[arg(long, value_name = "NAME", value_parser = netns)]
     pub netns: Option<String>,
-    /// Go on probing for so long without a controller, then end.
+    /// Exit after this time without a controller.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub orphan_timeout: Duration,
-    /// Probe no more than so many checks.
+    /// Maximum number of checks.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub max_checks: u32,
-    /// StartResult no more than so many probes a second.
+    /// Maximum number of probes started per second.
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub max_rate: u32,
-    /// Whether to be confined by a seccomp filter and Landlock, from before the first probe; `off` is for finding faults.
+    /// Enter the sandbox (seccomp, Landlock) before the first probe; `off` is for debugging.
     #[arg(long, value_name = "on|off", default_value = "on")]
-    pub sandbox: Switch,
-    /// Log what is at least so grave: error, warn, info, debug or trace.
+    pub sandbox: SandboxMode,
+    /// Minimum log level: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: Level,
-    /// How to log.
+    /// Log format.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 }
 
-/// Whether something is done.
+/// State of the sandbox.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Switch {
-    /// It is.
+pub enum SandboxMode {
+    /// Enabled.
     On,
-    /// It is not.
+    /// Disabled.
     Off,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text.
     Text,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -76,11 +75,11 @@ fn duration(text: &str) -> Result<Duration, String> {
     TextDuration::parse(text).map(|TextDuration(duration)| duration)
 }
 
-/// A name is one component of a path.
+/// Parses the name of a network namespace, which is one path component.
 fn netns(name: &str) -> Result<String, String> {
     match name {
-        "" | "." | ".." => Err("no name of a network namespace".to_owned()),
-        _ if name.contains('/') => Err("the name of a network namespace has no slash".to_owned()),
+        "" | "." | ".." => Err("invalid network namespace name".to_owned()),
+        _ if name.contains('/') => Err("invalid network namespace name: contains a slash".to_owned()),
         _ => Ok(name.to_owned()),
     }
 }
@@ -92,14 +91,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_definition_is_valid() {
         Args::command().debug_assert();
         let args = Args::parse_from(["maglevd-prober"]);
         assert_eq!((args.orphan_timeout.as_secs(), args.max_checks, args.max_rate), (60, 100_000, 100_000));
     }
 
     #[test]
-    fn durations() {
+    fn durations_parse_or_fail() {
         for (text, milliseconds) in
             [("60s", 60_000), ("1m30s", 90_000), ("500ms", 500), ("0s", 0), ("2h", 7_200_000)]
         {
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_is_a_name() {
+    fn netns_name_is_one_path_component() {
         assert!(netns("blue").is_ok());
         for name in ["", "..", "../x", "/etc/passwd"] {
             assert!(netns(name).is_err(), "{name}");

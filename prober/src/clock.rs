@@ -1,4 +1,4 @@
-//! The one clock of the prober.
+//! The prober's only clock.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use nix::time::{ClockId, clock_gettime};
 /// Nanoseconds of `CLOCK_MONOTONIC`.
 pub type Nanos = u64;
 
-/// What the clock says now.
+/// Returns the current time.
 pub fn now() -> Nanos {
     // Linux has had this clock since 2.6; reading it does not fail.
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| nanos(Duration::from(time)))
 }
 
-/// `duration` in nanoseconds; what does not fit ends at 584 years.
+/// Converts `duration` to nanoseconds, saturating at 584 years.
 pub fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

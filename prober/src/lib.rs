@@ -1,5 +1,37 @@
-//! What `maglevd-prober` is made of. A library only so that its parts can be driven from outside: fuzzed, simulated and
-//! measured.
+//! The parts of `maglevd-prober`, which sends health probes and streams their outcomes to `maglevd`.
+//!
+//! The crate is internal: it is a library so that fuzz targets, the simulation and benchmarks can drive its parts. Its API
+//! changes without notice.
+//!
+//! # Structure
+//!
+//! One thread, one epoll loop ([`engine`]). All decisions about time are in the pure [`scheduler`]:
+//!
+//! ```text
+//!              ┌────────────────────────── engine: one iteration ──────────────────────────┐
+//!              │                                                                           │
+//!  epoll_wait ─┼─► begin_iteration ──► dispatch events ──► process_timers ──► start probes │
+//!      ▲       │                        │ replies,          │ timeouts,        │           │
+//!      │       │                        │ connections       │ due checks       │ connect,  │
+//!      │       │                        ▼                   ▼                  ▼ SYN, ping │
+//!      │       │                  finish_probe ───────► Scheduler ◄──────── start_next     │
+//!      │       │                                           │                               │
+//!      │       │      service_controller ◄─── Outbox ◄─────┘ take_reports                  │
+//!      │       │        heartbeat, check sets, outcomes                                    │
+//!      │       └────────────────────────────────┬──────────────────────────────────────────┘
+//!      └──────── until next_wakeup, or an event ┘
+//! ```
+//!
+//! | module | content | IO |
+//! |---|---|---|
+//! | [`scheduler`] | start times, timeouts, order of outcomes | none |
+//! | [`set`], [`protocol`] | check sets as transactions, validation of messages | none |
+//! | [`outbox`] | queue of messages to the controller | none |
+//! | [`probe`] | one module per kind of probe; packet formats without IO | sockets |
+//! | [`engine`] | the loop, the sockets, the controller session | epoll, sockets |
+//! | [`listen`], [`privilege`] | start-up: the controller's socket, dropping privilege | start-up only |
+//!
+//! The leaf modules [`verdict`] and [`probe_id`] are all that the scheduler knows of a probe.
 
 pub mod args;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! The socket on which controllers come in: from systemd, or made here.
+//! The listening socket for controllers: from systemd, or created here.
 
 use std::fs;
 use std::io;
@@ -16,23 +16,23 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{User, chown, getuid};
 use socket2::Socket;
 
-/// The user that the controller runs as.
-const CONTROLLER: &str = "maglevd";
+/// User of the controller.
+const CONTROLLER_USER: &str = "maglevd";
 
-/// Takes the listening socket that systemd passes.
+/// Returns the listening socket passed by systemd (`LISTEN_FDS`).
 ///
 /// # Errors
-/// It passes another number of sockets than one, or one of another kind.
-pub fn activated() -> anyhow::Result<Option<Socket>> {
+/// systemd passes several sockets, or one of another type.
+pub fn from_systemd() -> anyhow::Result<Option<Socket>> {
     let mut sockets = sd_listen_fds::get().context("LISTEN_FDS")?;
     let Some((_, socket)) = sockets.pop() else { return Ok(None) };
-    ensure!(sockets.is_empty(), "systemd passes {} sockets where one is wanted", sockets.len() + 1);
+    ensure!(sockets.is_empty(), "systemd passes {} sockets, expected 1", sockets.len() + 1);
     let socket = socket.into_std();
     let is_listening = getsockopt(&socket, sockopt::AcceptConn).unwrap_or(false);
     let kind = getsockopt(&socket, sockopt::SockType);
     ensure!(
         is_listening && kind == Ok(SockType::SeqPacket),
-        "systemd passes a socket that is not of ListenSequentialPacket="
+        "systemd passes a socket of another type than ListenSequentialPacket="
     );
     let socket = Socket::from(socket);
     socket.set_cloexec(true)?;
@@ -40,12 +40,12 @@ pub fn activated() -> anyhow::Result<Option<Socket>> {
     Ok(Some(socket))
 }
 
-/// Makes the listening socket at `path`, in place of one that nobody listens on any more. Its mode is 0660; root
-/// gives it to the controller's group.
+/// Creates the listening socket at `path` with mode 0660, and replaces a stale socket. As root, sets its group to the
+/// controller's.
 ///
 /// # Errors
-/// Somebody listens there, or the file cannot be made.
-pub fn at(path: &Path) -> anyhow::Result<Socket> {
+/// Another process listens there, or the socket cannot be created.
+pub fn bind_path(path: &Path) -> anyhow::Result<Socket> {
     remove_stale(path)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
@@ -54,7 +54,7 @@ pub fn at(path: &Path) -> anyhow::Result<Socket> {
     umask(before);
     bound?;
     if getuid().is_root()
-        && let Ok(Some(controller)) = User::from_name(CONTROLLER)
+        && let Ok(Some(controller)) = User::from_name(CONTROLLER_USER)
     {
         chown(path, None, Some(controller.gid))?;
     }
@@ -62,10 +62,10 @@ pub fn at(path: &Path) -> anyhow::Result<Socket> {
     Ok(fd.into())
 }
 
-/// Who may connect: root, whoever started this prober, the controller's user, and the owner of the directory, who
-/// could put a socket of their own in the place of ours anyway.
-pub fn users(listener: &Socket) -> Vec<u32> {
-    let controller = User::from_name(CONTROLLER).ok().flatten().map(|user| user.uid.as_raw());
+/// Returns the users that may connect: root, the user of this process, the controller's user, and the owner of the
+/// directory, who could replace the socket anyway.
+pub fn allowed_users(listener: &Socket) -> Vec<u32> {
+    let controller = User::from_name(CONTROLLER_USER).ok().flatten().map(|user| user.uid.as_raw());
     let owner = directory(listener).and_then(|dir| fs::metadata(dir).ok()).map(|metadata| metadata.uid());
     [Some(0), Some(getuid().as_raw()), controller, owner].into_iter().flatten().collect()
 }
@@ -79,13 +79,13 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
-        Ok(metadata) => ensure!(metadata.file_type().is_socket(), "there is a file that is no socket"),
+        Ok(metadata) => ensure!(metadata.file_type().is_socket(), "file exists and is not a socket"),
     }
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let probe = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     match connect(probe.as_raw_fd(), &UnixAddr::new(path)?) {
         Err(Errno::ECONNREFUSED) => Ok(fs::remove_file(path)?),
-        Ok(()) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => bail!("another process listens there"),
+        Ok(()) | Err(Errno::EAGAIN | Errno::EPROTOTYPE) => bail!("another process listens on this socket"),
         Err(errno) => Err(errno.into()),
     }
 }

@@ -1,7 +1,7 @@
-//! `maglevd-prober` sends health probes and streams their outcomes to `maglevd`. It decides nothing.
+//! `maglevd-prober` sends health probes and streams their outcomes to `maglevd`, which makes all decisions.
 //!
-//! It is the only part of vpp-maglev that reads bytes from backends, and it holds no privilege while it does: `main`
-//! opens what needs privilege, gives privilege up, has itself confined, and only then listens to anybody.
+//! It is the only part of vpp-maglev that reads bytes from backends, and it does so without privilege. `main` opens what
+//! needs privilege, drops privilege, enters the sandbox, and only then accepts connections.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tracing::{info, warn};
 
-use maglevd_prober::args::{Args, LogFormat, Switch};
+use maglevd_prober::args::{Args, LogFormat, SandboxMode};
 use maglevd_prober::engine::{ControllerEndpoint, Engine, EngineConfig, Exit};
 use maglevd_prober::probe::half_open::SynProber;
 use maglevd_prober::probe::icmp::IcmpProber;
@@ -26,12 +26,13 @@ use maglevd_prober::probe::tls;
 use maglevd_prober::set::ProbeLimits;
 use maglevd_prober::{listen, privilege, random};
 
-/// Descriptors that are not for connections: raw sockets and reserved ports, the link and its successor, epoll, signals, logs.
-const RESERVED: u64 = 64;
+/// Descriptors that are not available to connections: raw sockets, reserved ports, the link and its successor, epoll,
+/// signals, logs.
+const RESERVED_DESCRIPTORS: u64 = 64;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    log_to_stderr(&args);
+    init_logging(&args);
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
-    // First of all, so that no thread and no library can be surprised by it.
+    // Before anything else, so that no thread is created with signals unblocked.
     let signals = block_signals().context("signals")?;
     let descriptors = raise_descriptor_limit().context("RLIMIT_NOFILE")?;
     if let Some(name) = &args.netns {
@@ -53,15 +54,15 @@ fn run(args: Args) -> anyhow::Result<()> {
     let icmp_prober = IcmpProber::open(ports.as_ref()).context("raw sockets")?;
     let syn_prober = SynProber::open(ports).context("raw sockets")?;
     for (socket, family) in icmp_prober.sockets().iter().zip(["IPv4", "IPv6"]) {
-        if let Err(why) = socket {
-            warn!("no ICMP over {family}: {why}");
+        if let Err(reason) = socket {
+            warn!("no ICMP over {family}: {reason}");
         }
     }
-    let configs = read_system_roots();
+    let configs = load_system_roots();
     let endpoint = open_endpoint(&args)?;
     let seed = u64::from_ne_bytes(random::bytes().context("randomness")?);
     let notifier = service_notifier();
-    privilege::give_up().context("privilege")?;
+    privilege::drop_all().context("privilege")?;
 
     let mut engine = Engine::new(EngineConfig {
         endpoint,
@@ -70,21 +71,21 @@ fn run(args: Args) -> anyhow::Result<()> {
         configs,
         signals,
         limits: ProbeLimits { max_checks: args.max_checks, max_rate: args.max_rate },
-        max_connections: descriptors.saturating_sub(RESERVED),
+        max_connections: descriptors.saturating_sub(RESERVED_DESCRIPTORS),
         orphan_timeout: args.orphan_timeout,
         notifier: notifier.clone(),
         seed,
     })?;
     match args.sandbox {
-        Switch::On => info!("sandbox: {}", maglev_sandbox::prober::enter().context("sandbox")?),
-        Switch::Off => warn!("sandbox: off, as --sandbox says"),
+        SandboxMode::On => info!("sandbox: {}", maglev_sandbox::prober::enter().context("sandbox")?),
+        SandboxMode::Off => warn!("sandbox: off, by --sandbox"),
     }
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
     notify(&notifier, NotifyState::Ready);
     match engine.run().context("epoll")? {
-        Exit::Signal => info!("asked to end"),
-        Exit::OrphanTimeout => info!("no controller for {:?}: the end", args.orphan_timeout),
-        Exit::ControllerExited => info!("the controller is gone: the end"),
+        Exit::Signal => info!("received signal, exiting"),
+        Exit::OrphanTimeout => info!("no controller for {:?}, exiting", args.orphan_timeout),
+        Exit::ControllerExited => info!("controller exited, exiting"),
     }
     notify(&notifier, NotifyState::Stopping);
     Ok(())
@@ -104,24 +105,23 @@ fn notify(notifier: &ServiceNotifier, state: NotifyState<'_>) {
 
 fn open_endpoint(args: &Args) -> anyhow::Result<ControllerEndpoint> {
     if args.stdin {
-        return Ok(ControllerEndpoint::Inherited(
-            io::stdin().as_fd().try_clone_to_owned().context("standard input")?,
-        ));
+        let socket = io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
+        return Ok(ControllerEndpoint::Inherited(socket));
     }
     let listener = match &args.socket {
-        Some(path) => listen::at(path).with_context(|| path.display().to_string())?,
+        Some(path) => listen::bind_path(path).with_context(|| path.display().to_string())?,
         None => {
-            listen::activated()?.context("nowhere to listen: give --socket, or start by a systemd socket")?
+            listen::from_systemd()?.context("no socket: use --socket, or start by a systemd socket unit")?
         }
     };
-    let users = listen::users(&listener);
+    let users = listen::allowed_users(&listener);
     Ok(ControllerEndpoint::Listener(listener, users))
 }
 
-fn log_to_stderr(args: &Args) {
+fn init_logging(args: &Args) {
     let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(args.log_level);
     let builder = builder.with_target(false).with_ansi(io::stderr().is_terminal());
-    // The journal has clocks of its own.
+    // The journal adds its own timestamps.
     let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     match (args.log_format, is_journal) {
         (LogFormat::Text, false) => builder.init(),
@@ -139,7 +139,7 @@ fn block_signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
-/// Returns the limit.
+/// Raises the soft limit to the hard limit, and returns it.
 fn raise_descriptor_limit() -> nix::Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -151,10 +151,10 @@ fn enter_netns(name: &str) -> anyhow::Result<()> {
     Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
 }
 
-fn read_system_roots() -> tls::TlsConfigs {
+fn load_system_roots() -> tls::TlsConfigs {
     let found = rustls_native_certs::load_native_certs();
     for error in found.errors {
-        warn!(%error, "a root certificate of this host cannot be read");
+        warn!(%error, "cannot read a root certificate of this host");
     }
     tls::TlsConfigs::new(found.certs)
 }

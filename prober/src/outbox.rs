@@ -1,4 +1,4 @@
-//! What waits to be sent to the controller. It never blocks, and it never grows beyond its bounds.
+//! The queue of messages to the controller. It never blocks, and its size is bounded.
 
 use std::collections::VecDeque;
 
@@ -9,73 +9,76 @@ use maglev_ipc_link::Error;
 use crate::clock::Nanos;
 use crate::scheduler::OutcomeReport;
 
-/// How many outcomes wait for a controller that does not read; then the oldest are thrown away.
+/// Maximum number of queued outcomes, for a controller that does not read. Beyond it, the oldest are dropped.
 pub const MAX_OUTCOMES: usize = 65_536;
-/// With more messages than this waiting, nothing more is read from the controller: it must read first.
+/// Number of queued messages above which the prober reads nothing from the controller.
 const MAX_MESSAGES: usize = 1024;
 
-/// How long passes that change nothing wait for others at most.
-const PATIENCE: Nanos = 20_000_000;
+/// Longest time that batchable outcomes wait for others.
+const BATCH_DELAY: Nanos = 20_000_000;
 
-/// What waits to be sent.
+/// Queued messages and outcomes.
+///
+/// A pass that changes nothing may wait up to 20 ms for others: without this, each probe of a steady backend costs a
+/// message of its own. All other outcomes are sent at the end of the iteration.
 #[derive(Debug, Default)]
 pub struct Outbox {
     messages: VecDeque<ToController>,
     outcomes: VecDeque<Outcome>,
-    /// One of them changes something.
-    has_news: bool,
-    /// Since when they wait for others, if they do.
-    patient: Option<Nanos>,
+    /// True if an outcome may not wait.
+    is_urgent: bool,
+    /// Time since which batchable outcomes wait.
+    batch_since: Option<Nanos>,
 }
 
 impl Outbox {
-    /// Queues a message, behind all outcomes that wait already.
-    pub fn message(&mut self, message: ToController) {
+    /// Queues a message behind all queued outcomes.
+    pub fn push_message(&mut self, message: ToController) {
         while !self.outcomes.is_empty() {
-            let batch = self.batch();
+            let batch = self.take_batch();
             self.messages.push_back(batch);
         }
         self.messages.push_back(message);
     }
 
-    /// Queues an outcome. Returns how many had to be thrown away for it.
-    pub fn outcome(&mut self, OutcomeReport { outcome, is_batchable }: OutcomeReport) -> u64 {
-        self.has_news |= !is_batchable;
-        let full = self.outcomes.len() >= MAX_OUTCOMES;
-        if full {
+    /// Queues an outcome. Returns the number of outcomes dropped to make room.
+    pub fn push_outcome(&mut self, OutcomeReport { outcome, is_batchable }: OutcomeReport) -> u64 {
+        self.is_urgent |= !is_batchable;
+        let is_full = self.outcomes.len() >= MAX_OUTCOMES;
+        if is_full {
             self.outcomes.pop_front();
         }
         self.outcomes.push_back(outcome);
-        full.into()
+        is_full.into()
     }
 
-    /// Whether the controller is so far behind that it is not to be listened to.
-    pub fn is_clogged(&self) -> bool {
+    /// Returns true if the controller has to read before the prober reads from it.
+    pub fn is_over_limit(&self) -> bool {
         self.messages.len() > MAX_MESSAGES
     }
 
-    /// Whether messages wait that the controller had no room for.
-    pub fn is_behind(&self) -> bool {
+    /// Returns true if the socket had no room for all messages.
+    pub fn has_backlog(&self) -> bool {
         !self.messages.is_empty()
     }
 
-    /// Sends as much as the controller has room for. Passes that change nothing wait for others, unless nobody would wake up
-    /// in time to send them: `next` is when there is another turn, at the latest.
+    /// Sends as much as the socket has room for. Batchable outcomes may wait if the loop wakes up early enough to send
+    /// them: `next_wakeup` is the latest time of the next iteration.
     ///
     /// # Errors
-    /// The link has ended.
+    /// The link failed.
     pub fn flush(
         &mut self,
         now: Nanos,
-        next: Nanos,
+        next_wakeup: Nanos,
         send: impl Fn(&ToController) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if self.may_wait(now, next) {
+        if self.may_wait(now, next_wakeup) {
             return Ok(());
         }
         loop {
             if self.messages.is_empty() && !self.outcomes.is_empty() {
-                let batch = self.batch();
+                let batch = self.take_batch();
                 self.messages.push_back(batch);
             }
             let Some(message) = self.messages.front() else { return Ok(()) };
@@ -87,19 +90,19 @@ impl Outbox {
         }
     }
 
-    fn may_wait(&mut self, now: Nanos, next: Nanos) -> bool {
-        if self.has_news || !self.messages.is_empty() || !(1..MAX_BATCH).contains(&self.outcomes.len()) {
+    fn may_wait(&mut self, now: Nanos, next_wakeup: Nanos) -> bool {
+        if self.is_urgent || !self.messages.is_empty() || !(1..MAX_BATCH).contains(&self.outcomes.len()) {
             return false;
         }
-        next <= *self.patient.get_or_insert(now) + PATIENCE
+        next_wakeup <= *self.batch_since.get_or_insert(now) + BATCH_DELAY
     }
 
-    fn batch(&mut self) -> ToController {
+    fn take_batch(&mut self) -> ToController {
         let count = self.outcomes.len().min(MAX_BATCH);
         let batch = self.outcomes.drain(..count).collect();
         if self.outcomes.is_empty() {
-            self.has_news = false;
-            self.patient = None;
+            self.is_urgent = false;
+            self.batch_since = None;
         }
         ToController::Outcomes(batch)
     }
@@ -114,11 +117,11 @@ mod tests {
 
     use super::*;
 
-    fn news(seq: u64) -> OutcomeReport {
+    fn urgent(seq: u64) -> OutcomeReport {
         OutcomeReport { outcome: outcome(seq), is_batchable: false }
     }
 
-    fn settled(seq: u64) -> OutcomeReport {
+    fn batchable(seq: u64) -> OutcomeReport {
         OutcomeReport { outcome: outcome(seq), is_batchable: true }
     }
 
@@ -128,13 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_are_sent_in_order_and_in_batches() {
+    fn outcomes_are_sent_in_order_and_batched() {
         let mut outbox = Outbox::default();
         for seq in 0..450 {
-            assert_eq!(outbox.outcome(news(seq)), 0);
+            assert_eq!(outbox.push_outcome(urgent(seq)), 0);
         }
-        outbox.message(ToController::Committed { generation: 1 });
-        assert_eq!(outbox.outcome(news(450)), 0);
+        outbox.push_message(ToController::Committed { generation: 1 });
+        assert_eq!(outbox.push_outcome(urgent(450)), 0);
         let (sent, room) = (RefCell::new(Vec::new()), Cell::new(1));
         let send = |message: &ToController| {
             room.set(room.get() - 1);
@@ -145,10 +148,10 @@ mod tests {
             Ok(())
         };
         outbox.flush(0, 0, send).unwrap();
-        assert!(outbox.is_behind());
+        assert!(outbox.has_backlog());
         room.set(100);
         outbox.flush(0, 0, send).unwrap();
-        assert!(!outbox.is_behind());
+        assert!(!outbox.has_backlog());
         let sizes: Vec<_> = sent
             .borrow()
             .iter()
@@ -158,15 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_outcomes_go_first_when_nobody_reads() {
+    fn full_queue_drops_oldest_outcomes() {
         let mut outbox = Outbox::default();
-        let lost: u64 = (0..MAX_OUTCOMES as u64 + 5).map(|seq| outbox.outcome(news(seq))).sum();
+        let lost: u64 = (0..MAX_OUTCOMES as u64 + 5).map(|seq| outbox.push_outcome(urgent(seq))).sum();
         assert_eq!(lost, 5);
         assert_eq!(outbox.outcomes.front(), Some(&outcome(5)));
         assert_eq!(outbox.outcomes.len(), MAX_OUTCOMES);
     }
 
-    /// The numbers of the outcomes that a flush sends.
+    /// Returns the sequence numbers that a flush sends.
     fn sent(outbox: &mut Outbox, now: Nanos, next: Nanos) -> Vec<u64> {
         let sent = RefCell::new(Vec::new());
         let send = |message: &ToController| {
@@ -180,44 +183,48 @@ mod tests {
     }
 
     #[test]
-    fn passes_that_change_nothing_wait_for_others_but_not_long() {
+    fn batchable_outcomes_wait_within_delay() {
         let mut outbox = Outbox::default();
         for (seq, now) in (1..).zip([0, 4, 8, 12]) {
-            outbox.outcome(settled(seq));
+            outbox.push_outcome(batchable(seq));
             assert!(sent(&mut outbox, now, now + 8_000_000).is_empty(), "{now}");
         }
-        outbox.outcome(settled(5));
-        assert_eq!(sent(&mut outbox, 16_000_000, 20_000_001), [1, 2, 3, 4, 5], "the next turn is too late");
-        // Whoever waits next has all the time.
-        outbox.outcome(settled(6));
+        outbox.push_outcome(batchable(5));
+        assert_eq!(
+            sent(&mut outbox, 16_000_000, 20_000_001),
+            [1, 2, 3, 4, 5],
+            "the next iteration is too late"
+        );
+        // The next batch has the whole delay.
+        outbox.push_outcome(batchable(6));
         assert!(sent(&mut outbox, 20_000_000, 40_000_000).is_empty());
         assert_eq!(sent(&mut outbox, 40_000_000, 44_000_000), [6]);
-        outbox.outcome(settled(7));
-        assert_eq!(sent(&mut outbox, 0, Nanos::MAX), [7], "there is no other turn");
+        outbox.push_outcome(batchable(7));
+        assert_eq!(sent(&mut outbox, 0, Nanos::MAX), [7], "no other iteration is planned");
     }
 
     #[test]
-    fn nothing_else_waits_nor_what_came_before_it() {
+    fn urgent_outcomes_flush_earlier_ones() {
         let mut outbox = Outbox::default();
-        outbox.outcome(settled(1));
+        outbox.push_outcome(batchable(1));
         assert!(sent(&mut outbox, 0, 1).is_empty());
-        outbox.outcome(news(2));
-        outbox.outcome(settled(3));
+        outbox.push_outcome(urgent(2));
+        outbox.push_outcome(batchable(3));
         assert_eq!(sent(&mut outbox, 0, 1), [1, 2, 3]);
-        outbox.outcome(settled(4));
-        outbox.message(ToController::Committed { generation: 1 });
-        outbox.outcome(settled(5));
+        outbox.push_outcome(batchable(4));
+        outbox.push_message(ToController::Committed { generation: 1 });
+        outbox.push_outcome(batchable(5));
         assert_eq!(sent(&mut outbox, 0, 1), [4, 5]);
-        (0..MAX_BATCH as u64).for_each(|seq| _ = outbox.outcome(settled(seq)));
-        assert_eq!(sent(&mut outbox, 0, 1).len(), MAX_BATCH, "no more go into a message");
+        (0..MAX_BATCH as u64).for_each(|seq| _ = outbox.push_outcome(batchable(seq)));
+        assert_eq!(sent(&mut outbox, 0, 1).len(), MAX_BATCH, "a full message does not wait");
     }
 
     #[test]
-    fn news_that_had_no_room_does_not_wait_for_others() {
+    fn blocked_urgent_outcome_is_sent_first() {
         let mut outbox = Outbox::default();
-        outbox.outcome(news(1));
+        outbox.push_outcome(urgent(1));
         outbox.flush(0, 1, |_| Err(Error::WouldBlock)).unwrap();
-        outbox.outcome(settled(2));
+        outbox.push_outcome(batchable(2));
         assert_eq!(sent(&mut outbox, 0, 1), [1, 2]);
     }
 }

@@ -1,7 +1,7 @@
-//! Giving up privilege, for good, before the first byte from outside is read.
+//! Dropping all privilege, irrevocably, before the first byte from outside is read.
 //!
-//! What is opened before stays open: raw sockets, the listening socket. What is kept: nothing. A fault in here is
-//! always fatal, for a prober that only believes that it has no privilege is worse than none.
+//! Raw sockets and the listening socket, opened earlier, stay open. A failure is always fatal: a prober that wrongly assumes
+//! that it has no privilege is worse than none.
 
 use std::io;
 
@@ -10,45 +10,46 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, User, geteuid, getresuid, setgroups, setresgid, setresuid};
 
-/// Who runs the prober that was started as root, in this order; the last is a number, should there be no such user.
-const UNPRIVILEGED: [&str; 2] = ["maglevd-prober", "nobody"];
-const NOBODY: u32 = 65534;
+/// Users to switch to from root, in order of preference.
+const UNPRIVILEGED_USERS: [&str; 2] = ["maglevd-prober", "nobody"];
+/// User and group if none of them exists.
+const FALLBACK_ID: u32 = 65534;
 
-/// Why privilege could not be given up.
+/// Failure to drop privilege.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The system refused a step.
+    /// A system call failed.
     #[error("cannot {0}: {1}")]
     Step(&'static str, #[source] io::Error),
-    /// Privilege is still there after it was given up.
-    #[error("still holds privilege after giving it up: {0}")]
+    /// The process still has privilege afterwards.
+    #[error("still has privilege after dropping it: {0}")]
     Remains(String),
 }
 
-/// Gives up root, every capability in every set, and the way back to them.
+/// Drops root and all capabilities of all sets, so that neither can be regained.
 ///
-/// The bounding set is emptied where `CAP_SETPCAP` permits it; without it, `no_new_privs` and the other, empty
-/// sets see to it that nothing in it can be gained.
+/// Clearing the bounding set needs `CAP_SETPCAP`. Without it, `no_new_privs` and the other, empty sets prevent gaining a
+/// capability of the bounding set.
 ///
 /// # Errors
 /// A step failed, or had no effect.
-pub fn give_up() -> Result<(), Error> {
+pub fn drop_all() -> Result<(), Error> {
     clear_bounding_set()?;
     if geteuid().is_root() {
-        become_nobody().map_err(step("become an unprivileged user"))?;
+        switch_user().map_err(step("switch to an unprivileged user"))?;
     }
     clear(CapSet::Ambient, "clear the ambient capabilities")?;
     clear(CapSet::Effective, "drop the effective capabilities")?;
     clear(CapSet::Permitted, "drop the permitted capabilities")?;
     clear(CapSet::Inheritable, "drop the inheritable capabilities")?;
     prctl::set_no_new_privs().map_err(step("set no_new_privs"))?;
-    // No other process of this user may trace us, and no core file shows what we hold.
+    // Prevents tracing by other processes of this user, and core dumps.
     prctl::set_dumpable(false).map_err(step("make the process undumpable"))?;
     verify()
 }
 
 fn clear_bounding_set() -> Result<(), Error> {
-    const WHAT: &str = "empty the capability bounding set";
+    const WHAT: &str = "clear the capability bounding set";
     if !has(CapSet::Effective, Capability::CAP_SETPCAP)? {
         return Ok(());
     }
@@ -58,16 +59,16 @@ fn clear_bounding_set() -> Result<(), Error> {
     Ok(())
 }
 
-fn become_nobody() -> Result<(), Errno> {
-    let users = UNPRIVILEGED.iter().filter_map(|name| User::from_name(name).ok().flatten());
+fn switch_user() -> Result<(), Errno> {
+    let users = UNPRIVILEGED_USERS.iter().filter_map(|name| User::from_name(name).ok().flatten());
     let ids = users.map(|user| (user.uid, user.gid)).find(|(uid, _)| !uid.is_root());
-    let (uid, gid) = ids.unwrap_or((Uid::from_raw(NOBODY), Gid::from_raw(NOBODY)));
+    let (uid, gid) = ids.unwrap_or((Uid::from_raw(FALLBACK_ID), Gid::from_raw(FALLBACK_ID)));
     setgroups(&[])?;
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)
 }
 
-/// Reads back what the kernel holds of us.
+/// Reads the credentials back from the kernel.
 fn verify() -> Result<(), Error> {
     for set in [CapSet::Permitted, CapSet::Effective, CapSet::Inheritable, CapSet::Ambient] {
         let left = read(set)?;

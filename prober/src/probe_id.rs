@@ -1,11 +1,12 @@
 //! The identity of one probe.
 
-/// Names a probe by the slot of its check. What comes late for one that is over finds another epoch.
+/// Identifies a probe by the slot of its check and a counter. A late reply to a finished probe carries an old epoch, so it
+/// matches nothing.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ProbeId {
-    /// The slot.
+    /// Slot of the check.
     pub slot: u32,
-    /// How many probes have started in this slot, whatever check was in it.
+    /// Number of probes started in this slot, counted across the checks that used it.
     pub epoch: u32,
 }
 
@@ -16,7 +17,7 @@ impl From<u64> for ProbeId {
 }
 
 impl From<ProbeId> for u64 {
-    fn from(key: ProbeId) -> Self {
-        Self::from(key.epoch) << 32 | Self::from(key.slot)
+    fn from(id: ProbeId) -> Self {
+        Self::from(id.epoch) << 32 | Self::from(id.slot)
     }
 }

@@ -1,4 +1,4 @@
-//! The order of messages on a link, as [`ToProber`] defines it.
+//! The protocol of the link, as [`ToProber`] defines it.
 
 use std::time::Duration;
 
@@ -6,89 +6,86 @@ use maglev_ipc::message::MAX_BATCH;
 use maglev_ipc::{CheckId, ToProber, VERSION};
 
 use crate::probe::tls;
-use crate::set::{ActiveSet, CheckSet, ProbeLimits, ProtocolError, StagedSet, interval_allowed};
+use crate::set::{ActiveSet, CheckSet, ProbeLimits, ProtocolError, StagedSet, is_allowed_interval};
 
-/// What the controller asks for.
+/// A request of the controller, after validation.
 #[derive(Debug)]
 pub enum ControllerRequest {
-    /// A check set, in place of the one in force or as an amendment to it.
+    /// Activate a check set, or an amendment to the active one.
     ApplySet(CheckSet),
-    /// Other intervals for checks in force.
+    /// Change intervals of active checks.
     SetIntervals(Vec<(CheckId, Duration)>),
 }
 
-/// How far a link has come.
+/// State of the protocol on one link.
 #[derive(Debug)]
 pub struct InboundProtocol {
     limits: ProbeLimits,
-    greeted: bool,
+    has_hello: bool,
     staging: Option<StagedSet>,
     generation: Option<u64>,
-    /// What is in force, while no amendment to it is being received.
+    /// Summary of the active set; moved into `staging` while an amendment is received.
     active: ActiveSet,
 }
 
 impl InboundProtocol {
-    /// A link on which nothing has been said.
+    /// Returns the state of a new link.
     pub fn new(limits: ProbeLimits) -> Self {
-        Self { limits, greeted: false, staging: None, generation: None, active: ActiveSet::default() }
+        Self { limits, has_hello: false, staging: None, generation: None, active: ActiveSet::default() }
     }
 
-    /// Takes the next message. Most ask for nothing yet.
+    /// Handles the next message. Returns the request that it completes.
     ///
     /// # Errors
-    /// The message is not allowed here.
+    /// The message violates the protocol.
     pub fn handle(
         &mut self,
         message: ToProber,
         configs: &mut tls::TlsConfigs,
     ) -> Result<Option<ControllerRequest>, ProtocolError> {
-        if self.greeted == matches!(message, ToProber::Hello { .. }) {
+        if self.has_hello == matches!(message, ToProber::Hello { .. }) {
             return Err(ProtocolError::UnexpectedMessage("Hello"));
         }
         match message {
             ToProber::Hello { version, .. } => {
-                self.greeted = true;
+                self.has_hello = true;
                 if version == VERSION { Ok(None) } else { Err(ProtocolError::VersionMismatch(version)) }
             }
             ToProber::Begin { generation } => {
-                let grows = self.generation.is_none_or(|last| last < generation);
-                if self.staging.is_some() || !grows {
+                let is_newer = self.generation.is_none_or(|last| last < generation);
+                if self.staging.is_some() || !is_newer {
                     return Err(ProtocolError::UnexpectedMessage("Begin"));
                 }
-                self.staging = Some(StagedSet::set(generation, self.limits));
+                self.staging = Some(StagedSet::begin_set(generation, self.limits));
                 Ok(None)
             }
             ToProber::Amend { generation } => {
-                let grows = self.generation.is_some_and(|last| last < generation);
-                if self.staging.is_some() || !grows {
+                let is_newer = self.generation.is_some_and(|last| last < generation);
+                if self.staging.is_some() || !is_newer {
                     return Err(ProtocolError::UnexpectedMessage("Amend"));
                 }
                 let active = std::mem::take(&mut self.active);
-                self.staging = Some(StagedSet::amendment(generation, self.limits, active));
+                self.staging = Some(StagedSet::begin_amendment(generation, self.limits, active));
                 Ok(None)
             }
             ToProber::Drop(ids) => {
                 if ids.len() > MAX_BATCH {
                     return Err(ProtocolError::ExceedsBound("Drop"));
                 }
-                self.staging.as_mut().ok_or(ProtocolError::UnexpectedMessage("Drop"))?.drop_checks(ids)?;
+                self.staged("Drop")?.drop_checks(ids)?;
                 Ok(None)
             }
             ToProber::Bundle { id, pem } => {
-                self.staging
-                    .as_mut()
-                    .ok_or(ProtocolError::UnexpectedMessage("Bundle"))?
-                    .bundle(id, &pem, configs)?;
+                self.staged("Bundle")?.add_bundle(id, &pem, configs)?;
                 Ok(None)
             }
             ToProber::Checks(checks) => {
                 if checks.len() > MAX_BATCH {
                     return Err(ProtocolError::ExceedsBound("Checks"));
                 }
-                let staging = self.staging.as_mut().ok_or(ProtocolError::UnexpectedMessage("Checks"))?;
+                let staging = self.staged("Checks")?;
                 for (id, schedule, check) in checks {
-                    staging.check(id, schedule, check, configs)?;
+                    staging.add_check(id, schedule, check, configs)?;
                 }
                 Ok(None)
             }
@@ -99,14 +96,21 @@ impl InboundProtocol {
                 self.active = active;
                 Ok(Some(ControllerRequest::ApplySet(set)))
             }
-            ToProber::SetIntervals(paces) => {
-                if paces.len() > MAX_BATCH || !paces.iter().all(|(_, interval)| interval_allowed(*interval)) {
-                    return Err(ProtocolError::ExceedsBound("Pace"));
+            ToProber::SetIntervals(intervals) => {
+                if intervals.len() > MAX_BATCH
+                    || !intervals.iter().all(|(_, interval)| is_allowed_interval(*interval))
+                {
+                    return Err(ProtocolError::ExceedsBound("SetIntervals"));
                 }
-                Ok(Some(ControllerRequest::SetIntervals(paces)))
+                Ok(Some(ControllerRequest::SetIntervals(intervals)))
             }
             ToProber::Heartbeat => Ok(None),
         }
+    }
+
+    /// Returns the set that is being received, in which a message of this name is allowed.
+    fn staged(&mut self, name: &'static str) -> Result<&mut StagedSet, ProtocolError> {
+        self.staging.as_mut().ok_or(ProtocolError::UnexpectedMessage(name))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Receiving a check set, or an amendment to one: a transaction that takes effect whole at its commit, or not at all.
+//! Receiving a check set, or an amendment to one: a transaction that takes effect as a whole at its commit.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,58 +14,58 @@ use crate::outbox::Outbox;
 use crate::probe::{ProbePlan, tls};
 use crate::scheduler::{AcceptedCheck, Scheduler, SetChange};
 
-/// So many checks are refused, one by one, or as many as may be in force if those are more. Beyond that the link ends: it is
-/// what the refused may take of memory, and no configuration, however low `--max-checks` is.
+/// Maximum number of rejected checks, or `--max-checks` if that is larger. Beyond it the link ends: this bounds the memory
+/// that rejected checks take. No configuration has as many, even with a low `--max-checks`.
 const MAX_REJECTED: usize = 100_000;
 
-/// What breaks the protocol. It ends the link.
+/// A violation of the protocol. It ends the link.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ProtocolError {
-    /// A check that leaves the set is not in it.
-    #[error("check {0} is dropped, and is not in the set")]
+    /// A dropped check is not in the set.
+    #[error("dropped check {0} is not in the set")]
     UnknownCheck(CheckId),
-    /// Two checks of one set have one name.
-    #[error("check {0} is sent twice in one set")]
+    /// Two checks of one set have the same identifier.
+    #[error("duplicate check {0} in one set")]
     DuplicateCheck(CheckId),
-    /// Two bundles of one set have one number.
-    #[error("bundle {0} is sent twice in one set")]
+    /// Two bundles of one set have the same number.
+    #[error("duplicate bundle {0} in one set")]
     DuplicateBundle(u32),
-    /// A bound that the messages define is exceeded.
+    /// A bound of the message definitions is exceeded.
     #[error("{0} exceeds its bound")]
     ExceedsBound(&'static str),
-    /// The two ends were not built together.
-    #[error("it speaks version {0} of the messages, this prober version {VERSION}")]
+    /// The two processes are of different builds.
+    #[error("protocol version {0} does not match this prober's version {VERSION}")]
     VersionMismatch(u16),
-    /// A message that may not come here.
-    #[error("{0} out of turn")]
+    /// A message that is not allowed in this state.
+    #[error("unexpected message: {0}")]
     UnexpectedMessage(&'static str),
 }
 
-/// What may be in force at most.
+/// Limits that the prober enforces on every controller.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbeLimits {
-    /// Checks.
+    /// Maximum number of checks.
     pub max_checks: u32,
-    /// Probes a second.
+    /// Maximum number of probes per second.
     pub max_rate: u32,
 }
 
-/// A whole set, or an amendment to the one in force.
+/// A whole set, or an amendment to the active one.
 #[derive(Debug)]
 pub struct CheckSet {
-    /// As the controller numbers it.
+    /// The controller's number of it.
     pub generation: u64,
-    /// What leaves the set in force; `None` is all of it.
+    /// Checks to remove from the active set; `None` for a whole set, which replaces it.
     pub dropped: Option<Vec<CheckId>>,
-    /// What is to be probed.
+    /// Checks to probe.
     pub accepted: Vec<AcceptedCheck<ProbePlan>>,
-    /// What is not, and why.
+    /// Rejected checks, with the reason.
     pub rejected: Vec<(CheckId, RejectReason)>,
 }
 
 impl CheckSet {
-    /// Puts it in force, and has the controller told: what is refused, with the first set of a link what is known of the
-    /// checks that go on, and that it is in force.
+    /// Activates the set and queues the messages about it: rejected checks, the verdict histories of kept checks after the
+    /// first set of a link, and the commit.
     pub fn apply<F>(
         self,
         scheduler: &mut Scheduler<ProbePlan, F>,
@@ -75,32 +75,34 @@ impl CheckSet {
     ) -> SetChange<F> {
         let Self { generation, dropped, accepted, rejected } = self;
         let change = match dropped {
-            Some(gone) => scheduler.amend_set(&gone, accepted, now),
+            Some(removed) => scheduler.amend_set(&removed, accepted, now),
             None => scheduler.replace_set(accepted, now),
         };
-        for (id, why) in rejected {
-            outbox.message(ToController::Rejected { id, reason: why });
+        for (id, reason) in rejected {
+            outbox.push_message(ToController::Rejected { id, reason });
         }
         if is_first {
             let slots = change.kept.iter().map(|(slot, _)| *slot);
-            let mut streaks = scheduler.verdict_histories(slots).peekable();
-            while streaks.peek().is_some() {
-                outbox.message(ToController::Histories(streaks.by_ref().take(MAX_BATCH).collect()));
+            let mut histories = scheduler.verdict_histories(slots).peekable();
+            while histories.peek().is_some() {
+                outbox.push_message(ToController::Histories(histories.by_ref().take(MAX_BATCH).collect()));
             }
         }
-        outbox.message(ToController::Committed { generation });
+        outbox.push_message(ToController::Committed { generation });
         change
     }
 }
 
-/// What a set holds, as far as amendments to it are judged by that.
+/// Summary of the active set: enough to validate amendments and to enforce the limits.
 #[derive(Debug, Default)]
 pub struct ActiveSet {
-    /// Probes a second of each member, in thousandths; `None` is a check that was refused.
+    /// Rate of each check in thousandths of a probe per second; `None` for a rejected check.
     checks: HashMap<CheckId, Option<u64>>,
+    /// Numbers of the bundles in [`tls::TlsConfigs`].
     bundles: HashMap<u32, u32>,
+    /// Number of accepted checks.
     accepted: usize,
-    /// Probes a second of all members, in thousandths.
+    /// Total rate of accepted checks, in thousandths of a probe per second.
     rate: u64,
 }
 
@@ -113,14 +115,14 @@ pub struct StagedSet {
 }
 
 impl StagedSet {
-    /// Begins a set.
-    pub fn set(generation: u64, limits: ProbeLimits) -> Self {
+    /// Begins a whole set.
+    pub fn begin_set(generation: u64, limits: ProbeLimits) -> Self {
         let set = CheckSet { generation, dropped: None, accepted: Vec::new(), rejected: Vec::new() };
         Self { limits, set, active: ActiveSet::default() }
     }
 
-    /// Begins an amendment to the set that holds what stands in `active`.
-    pub fn amendment(generation: u64, limits: ProbeLimits, active: ActiveSet) -> Self {
+    /// Begins an amendment to the `active` set.
+    pub fn begin_amendment(generation: u64, limits: ProbeLimits, active: ActiveSet) -> Self {
         let dropped = Some(Vec::new());
         Self {
             limits,
@@ -129,11 +131,11 @@ impl StagedSet {
         }
     }
 
-    /// Takes a bundle.
+    /// Adds a CA bundle.
     ///
     /// # Errors
-    /// Too large, too many, a number that is taken, or part of an amendment.
-    pub fn bundle(
+    /// The bundle is too large, one too many, a duplicate, or part of an amendment.
+    pub fn add_bundle(
         &mut self,
         id: u32,
         pem: &[u8],
@@ -151,16 +153,16 @@ impl StagedSet {
         }
     }
 
-    /// Takes the names of checks that leave.
+    /// Removes checks from the set.
     ///
     /// # Errors
-    /// A name is not in the set, or this is no amendment, or one that has come to what is added.
+    /// A check is not in the set, the set is not an amendment, or checks have been added already.
     pub fn drop_checks(&mut self, ids: Vec<CheckId>) -> Result<(), ProtocolError> {
         let Self { set, active, .. } = self;
         let dropped = set.dropped.as_mut().filter(|_| set.accepted.is_empty() && set.rejected.is_empty());
         let dropped = dropped.ok_or(ProtocolError::UnexpectedMessage("Drop"))?;
         for id in ids {
-            // A refused one is in no slot.
+            // A rejected check occupies no slot.
             if let Some(rate) = active.checks.remove(&id).ok_or(ProtocolError::UnknownCheck(id))? {
                 active.accepted -= 1;
                 active.rate -= rate;
@@ -170,11 +172,11 @@ impl StagedSet {
         Ok(())
     }
 
-    /// Takes a check. One that will not be probed is kept among the refused; the others run all the same.
+    /// Adds a check. A rejected check does not affect the others.
     ///
     /// # Errors
-    /// The name is taken.
-    pub fn check(
+    /// The identifier is a duplicate, or too many checks were rejected.
+    pub fn add_check(
         &mut self,
         id: CheckId,
         schedule: Schedule,
@@ -192,11 +194,11 @@ impl StagedSet {
         }
         let rate = match self.admit(interval, check, configs) {
             Ok((check, plan)) => {
-                self.set.accepted.push(AcceptedCheck { id, interval, settled: stable_after, check, plan });
+                self.set.accepted.push(AcceptedCheck { id, interval, stable_after, check, plan });
                 Some(per_mille(interval))
             }
-            Err(why) => {
-                self.set.rejected.push((id, why));
+            Err(reason) => {
+                self.set.rejected.push((id, reason));
                 None
             }
         };
@@ -206,10 +208,10 @@ impl StagedSet {
         Ok(())
     }
 
-    /// Ends the set or the amendment. Returns it, and what is in force with it.
+    /// Ends the transaction. Returns the set, and the summary of the set that is active with it.
     ///
     /// # Errors
-    /// Another was begun.
+    /// The generation is not the one that began.
     pub fn commit(
         self,
         generation: u64,
@@ -222,6 +224,7 @@ impl StagedSet {
         Ok((self.set, self.active))
     }
 
+    /// Applies the limits to a check, and prepares its probes.
     fn admit(
         &self,
         interval: Duration,
@@ -229,7 +232,7 @@ impl StagedSet {
         configs: &mut tls::TlsConfigs,
     ) -> Result<(Check, ProbePlan), RejectReason> {
         check.validate()?;
-        if !interval_allowed(interval) {
+        if !is_allowed_interval(interval) {
             return Err(RejectReason::Bounds { what: "interval".to_owned() });
         }
         if self.active.accepted >= self.limits.max_checks as usize {
@@ -238,13 +241,13 @@ impl StagedSet {
         if self.active.rate + per_mille(interval) > u64::from(self.limits.max_rate) * 1000 {
             return Err(RejectReason::Limit { what: format!("--max-rate {}", self.limits.max_rate) });
         }
-        self.renumber(&mut check)?;
+        self.resolve_bundle(&mut check)?;
         let plan = ProbePlan::compile(&check, configs)?;
         Ok((check, plan))
     }
 
-    /// Names the check's bundle, if it has one, by content.
-    fn renumber(&self, check: &mut Check) -> Result<(), RejectReason> {
+    /// Replaces the link's number of the check's CA bundle by the one of its content.
+    fn resolve_bundle(&self, check: &mut Check) -> Result<(), RejectReason> {
         let (ProbeKind::Tcp { tls, .. } | ProbeKind::Http { tls, .. }) = &mut check.probe else {
             return Ok(());
         };
@@ -255,12 +258,12 @@ impl StagedSet {
     }
 }
 
-/// Whether checks may have this interval.
-pub fn interval_allowed(interval: Duration) -> bool {
+/// Returns true if checks may have this interval.
+pub fn is_allowed_interval(interval: Duration) -> bool {
     (MIN_INTERVAL..=MAX_INTERVAL).contains(&interval)
 }
 
-/// Thousandths of a probe a second, rounded up.
+/// Returns a rate in thousandths of a probe per second, rounded up.
 fn per_mille(interval: Duration) -> u64 {
     1_000_000_000_u64.div_ceil((interval.as_micros() as u64).max(1))
 }

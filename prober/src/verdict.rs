@@ -2,27 +2,27 @@
 
 use maglev_ipc::{OutcomeCode, OutcomeDetail};
 
-/// What a probe came to.
+/// The result of one probe, before the scheduler adds its timing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// The verdict proper.
+    /// Outcome code.
     pub code: OutcomeCode,
-    /// What a person would ask next.
+    /// Cause, for operators.
     pub detail: OutcomeDetail,
-    /// Until when the server's certificate is valid, in seconds since the Unix epoch, if it has shown one.
+    /// End of validity of the certificate the server presented, in seconds since the Unix epoch.
     pub not_after: Option<u64>,
-    /// The probe did without what a connection costs at first: it had a kept one, or resumed a TLS session.
-    pub is_short: bool,
+    /// True if the probe reused a kept connection or resumed a TLS session: such probes are much faster than others.
+    pub skipped_setup: bool,
 }
 
 impl Verdict {
-    /// A code that says it all.
+    /// Returns a verdict whose code needs no detail.
     pub const fn from_code(code: OutcomeCode) -> Self {
-        Self { code, detail: OutcomeDetail::None, not_after: None, is_short: false }
+        Self { code, detail: OutcomeDetail::None, not_after: None, skipped_setup: false }
     }
 
-    /// A code, and why.
+    /// Returns a verdict with its cause.
     pub fn new(code: OutcomeCode, detail: impl Into<OutcomeDetail>) -> Self {
-        Self { code, detail: detail.into(), not_after: None, is_short: false }
+        Self { code, detail: detail.into(), not_after: None, skipped_setup: false }
     }
 }

@@ -1,5 +1,5 @@
-//! What a probe takes from the allocator in the steady state: nothing. It is counted in the thread of the engine, for a
-//! short life and for a longer one; what the longer one has in addition is the steady state.
+//! Probes allocate nothing in the steady state. The test counts allocations in the engine's thread, for a short and a long
+//! run; the difference is the steady state.
 #![cfg(test)]
 
 use std::io::{Read, Write};
@@ -26,23 +26,23 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 const CHECKS: u8 = 100;
-/// All checks start in the same few slots of it, so that a message has many outcomes.
+/// Short, so that many checks start together and a message has many outcomes.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// Each message takes the list of its outcomes, and its bytes.
+/// Each message allocates its list of outcomes, and its bytes.
 const PER_MESSAGE: u64 = 2;
-/// Lists that grow to their final size, later in one life than in the other.
+/// Allowance for lists that reach their final size late.
 const GROWTH: u64 = 200;
 
-/// What one life of an engine has cost, and what it has done.
+/// Allocations and messages of one run.
 #[derive(Clone, Copy, Debug)]
-struct Life {
+struct RunStats {
     allocations: u64,
     messages: u64,
     outcomes: u64,
 }
 
-/// Has an engine make so many probes.
-fn live(probe: &ProbeKind, outcomes: u64) -> Life {
+/// Runs an engine for this number of outcomes.
+fn run_engine(probe: &ProbeKind, outcomes: u64) -> RunStats {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
     let engine = thread::spawn(move || {
@@ -77,14 +77,14 @@ fn live(probe: &ProbeKind, outcomes: u64) -> Life {
     });
     batch_checks(checks).for_each(|message| link.send(&message).unwrap());
     link.send(&ToProber::Commit { generation: 1 }).unwrap();
-    let mut life = Life { allocations: 0, messages: 0, outcomes: 0 };
-    while life.outcomes < outcomes {
+    let mut stats = RunStats { allocations: 0, messages: 0, outcomes: 0 };
+    while stats.outcomes < outcomes {
         match link.receive() {
             Ok(message) => {
-                life.messages += 1;
-                if let ToController::Outcomes(told) = message {
-                    assert!(told.iter().all(|outcome| outcome.code.passed() == Some(true)), "{told:?}");
-                    life.outcomes += told.len() as u64;
+                stats.messages += 1;
+                if let ToController::Outcomes(list) = message {
+                    assert!(list.iter().all(|outcome| outcome.code.passed() == Some(true)), "{list:?}");
+                    stats.outcomes += list.len() as u64;
                 }
             }
             Err(Error::WouldBlock) => {
@@ -95,18 +95,18 @@ fn live(probe: &ProbeKind, outcomes: u64) -> Life {
         }
     }
     drop(link);
-    life.allocations = engine.join().unwrap();
-    life
+    stats.allocations = engine.join().unwrap();
+    stats
 }
 
-fn assert_steady(probe: &ProbeKind) {
-    let (short, long) = (live(probe, 1_000), live(probe, 7_000));
+fn assert_no_allocations(probe: &ProbeKind) {
+    let (short, long) = (run_engine(probe, 1_000), run_engine(probe, 7_000));
     let messages = long.messages.saturating_sub(short.messages);
     let allocations = long.allocations.saturating_sub(short.allocations);
     assert!(allocations <= PER_MESSAGE * messages + GROWTH, "{short:?} {long:?}");
 }
 
-/// Answers every request on every connection, on all addresses of loopback.
+/// Starts a server that answers every request, on all addresses of loopback.
 fn server() -> SocketAddr {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -131,23 +131,23 @@ fn is_root() -> bool {
 }
 
 #[test]
-fn pings_take_none() {
+fn icmp_probes_do_not_allocate() {
     if !is_root() {
-        return println!("SKIP pings_take_none: needs root");
+        return println!("SKIP icmp_probes_do_not_allocate: needs root");
     }
-    assert_steady(&ProbeKind::Icmp);
+    assert_no_allocations(&ProbeKind::Icmp);
 }
 
 #[test]
-fn half_open_probes_take_none() {
+fn half_open_probes_do_not_allocate() {
     if !is_root() {
-        return println!("SKIP half_open_probes_take_none: needs root");
+        return println!("SKIP half_open_probes_do_not_allocate: needs root");
     }
-    assert_steady(&ProbeKind::Tcp { port: server().port(), mode: ConnectMode::HalfOpen, tls: None });
+    assert_no_allocations(&ProbeKind::Tcp { port: server().port(), mode: ConnectMode::HalfOpen, tls: None });
 }
 
 #[test]
-fn questions_on_kept_connections_take_none() {
+fn keep_alive_probes_do_not_allocate() {
     let http = HttpCheck {
         path: "/".to_owned(),
         host: "h".to_owned(),
@@ -155,5 +155,5 @@ fn questions_on_kept_connections_take_none() {
         body: None,
         keep_alive: NonZeroU32::new(1000),
     };
-    assert_steady(&ProbeKind::Http { port: server().port(), http, tls: None });
+    assert_no_allocations(&ProbeKind::Http { port: server().port(), http, tls: None });
 }

@@ -1,10 +1,24 @@
-//! The loop: one thread, one epoll, the sockets and the link. What is due and what came of it, [`Scheduler`] decides.
+//! The engine: one thread, one epoll loop, the probe sockets and the controller's link. The [`Scheduler`] decides what is
+//! due.
 //!
-//! Each turn takes what has arrived, then gives up what is overdue, then starts what is due, and then tells the
-//! controller. In that order, a probe whose answer has arrived is never given up, however late the turn.
+//! ```text
+//!  ┌─► epoll_wait until the planned wakeup
+//!  │    1 begin_iteration      scheduler notes stalls, sockets get a new handshake budget
+//!  │    2 resume_handshakes    TLS steps deferred by the last iteration
+//!  │    3 dispatch             replies, connections, controller, signals
+//!  │         1024 events? then more may be queued: back to epoll_wait
+//!  │    4 process_timers       time out overdue probes, queue due checks
+//!  │    5 start_due            start them; send SYNs and pings in batches of 64
+//!  │    6 queue_outcomes       into the session's outbox
+//!  │    7 service_controller   watchdog, heartbeat, messages in both directions
+//!  └── planned wakeup = min(scheduler, controller), or now if handshakes are deferred
+//! ```
+//!
+//! Step 3 precedes step 4, so that a late iteration does not time out a probe whose reply has arrived.
 
 mod controller;
 mod idle_connections;
+mod receiver;
 mod rx_loss;
 mod sockets;
 
@@ -18,7 +32,8 @@ use nix::sys::signalfd::SignalFd;
 
 use crate::clock::{self, Nanos};
 use crate::probe::half_open::{SynProber, SynReply};
-use crate::probe::icmp::{EchoRequest, IcmpMessage, IcmpProber, PacketReject, ReplyMatch};
+use crate::probe::icmp::{EchoRequest, IcmpMessage, IcmpProber, ReplyMatch};
+use crate::probe::raw::PacketReject;
 use crate::probe::stream;
 use crate::probe::{InFlightProbe, ProbePlan, tcp, tls};
 use crate::probe_id::ProbeId;
@@ -29,13 +44,11 @@ pub use controller::ControllerEndpoint;
 use controller::ControllerState;
 use sockets::ProbeSockets;
 
-/// Events that one turn takes from the kernel at once.
+/// Maximum number of events per `epoll_wait`.
 const EVENTS: usize = 1024;
-/// Batches of packets that one turn takes from a raw socket at once.
-const BATCHES: usize = 16;
-/// What one read takes from a connection at most, in bytes.
-const SCRATCH: usize = 16 * 1024;
-/// What the events of epoll belong to; all that is no slot.
+/// Size of the read buffer shared by all connections, in bytes.
+const READ_BUFFER: usize = 16 * 1024;
+/// Epoll tokens of everything that is not a connection. Connections use the [`ProbeId`] of the probe that opened them.
 const LISTENER: u64 = u64::MAX;
 const LINK: u64 = u64::MAX - 1;
 const SIGNAL: u64 = u64::MAX - 2;
@@ -44,43 +57,43 @@ const ICMP_V6: u64 = u64::MAX - 4;
 const TCP_V4: u64 = u64::MAX - 5;
 const TCP_V6: u64 = u64::MAX - 6;
 
-/// Why the loop ended.
+/// Reason for the end of the loop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exit {
-    /// A signal asked for it.
+    /// A signal.
     Signal,
-    /// No controller for as long as `--orphan-timeout`.
+    /// No controller for `--orphan-timeout`.
     OrphanTimeout,
-    /// The controller that started this prober is gone.
+    /// The controller that spawned this prober exited.
     ControllerExited,
 }
 
-/// What the loop is started with.
+/// Everything that the engine needs.
 #[derive(Debug)]
 pub struct EngineConfig {
-    /// How controllers come in.
+    /// Source of controller connections.
     pub endpoint: ControllerEndpoint,
-    /// RawSocket sockets of ICMP.
+    /// ICMP probes and their raw sockets.
     pub icmp_prober: IcmpProber,
-    /// RawSocket sockets of TCP.
+    /// Half-open probes and their raw sockets.
     pub syn_prober: SynProber,
     /// TLS configurations.
     pub configs: tls::TlsConfigs,
     /// Signals that end the loop.
     pub signals: SignalFd,
-    /// What the controller may ask for at most.
+    /// Limits on check sets.
     pub limits: ProbeLimits,
-    /// How many connections may be open at a time.
+    /// Maximum number of open connections.
     pub max_connections: u64,
-    /// How long to go on without a controller.
+    /// Time without a controller after which the loop ends.
     pub orphan_timeout: Duration,
     /// Notifier of systemd, for its watchdog.
     pub notifier: ServiceNotifier,
-    /// Draws the jitter, and names this prober.
+    /// Seed of the jitter; also identifies this instance to the controller.
     pub seed: u64,
 }
 
-/// All there is.
+/// The engine.
 #[derive(Debug)]
 pub struct Engine {
     scheduler: Scheduler<ProbePlan, InFlightProbe>,
@@ -88,84 +101,80 @@ pub struct Engine {
     signals: SignalFd,
     configs: tls::TlsConfigs,
     controller: ControllerState,
-    /// What packets counted; the scheduler counts the rest.
+    /// Counters of packets and connections; the scheduler counts the rest.
     stats: ProberStats,
-    heard: Vec<Result<IcmpMessage, PacketReject>>,
-    answers: Vec<Result<SynReply, PacketReject>>,
-    scratch: Vec<u8>,
+    read_buffer: Vec<u8>,
 }
 
 impl Engine {
-    /// Gets everything ready; nothing is probed before a controller asks.
+    /// Returns an engine without checks: the first controller sends them.
     ///
     /// # Errors
-    /// The system refuses an epoll or a descriptor in it.
-    pub fn new(setup: EngineConfig) -> Result<Self, Errno> {
+    /// The system refuses an epoll instance or a descriptor in it.
+    pub fn new(config: EngineConfig) -> Result<Self, Errno> {
         let now = clock::now();
-        let controller = ControllerState::new(&setup, now);
-        let sockets = ProbeSockets::new(setup.icmp_prober, setup.syn_prober, setup.max_connections)?;
-        sockets.epoll.add(&setup.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL))?;
+        let controller = ControllerState::new(&config, now);
+        let sockets = ProbeSockets::new(config.icmp_prober, config.syn_prober, config.max_connections)?;
+        sockets.epoll.add(&config.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL))?;
         let mut engine = Self {
-            scheduler: Scheduler::new(setup.seed, setup.limits.max_rate, now),
+            scheduler: Scheduler::new(config.seed, config.limits.max_rate, now),
             controller,
             sockets,
-            signals: setup.signals,
-            configs: setup.configs,
+            signals: config.signals,
+            configs: config.configs,
             stats: ProberStats::default(),
-            heard: Vec::new(),
-            answers: Vec::new(),
-            scratch: vec![0; SCRATCH],
+            read_buffer: vec![0; READ_BUFFER],
         };
-        engine.open_endpoint(setup.endpoint, now)?;
+        engine.controller.open_endpoint(config.endpoint, &engine.sockets.epoll, now)?;
         Ok(engine)
     }
 
-    /// Probes until there is a reason to end.
+    /// Runs the loop until there is a reason to exit.
     ///
     /// # Errors
-    /// epoll fails, which leaves nothing to go on with.
+    /// epoll failed.
     pub fn run(&mut self) -> Result<Exit, Errno> {
         let mut events = vec![EpollEvent::empty(); EVENTS];
-        let mut wake = clock::now();
+        let mut planned = clock::now();
         loop {
-            let wait = wake.saturating_sub(clock::now()).div_ceil(1_000_000);
+            let wait = planned.saturating_sub(clock::now()).div_ceil(1_000_000);
             let timeout = EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX);
             let count = match self.sockets.epoll.wait(&mut events, timeout) {
                 Err(Errno::EINTR) => 0,
                 count => count?,
             };
             let now = clock::now();
-            self.scheduler.begin_iteration(wake, now);
+            self.scheduler.begin_iteration(planned, now);
             self.sockets.begin_iteration();
             self.resume_handshakes(now);
             for event in &events[..count] {
-                if let Some(end) = self.dispatch(*event, now) {
-                    return Ok(end);
+                if let Some(exit) = self.dispatch(*event, now) {
+                    return Ok(exit);
                 }
             }
             if count == EVENTS {
-                // There may be answers among what is still waiting to be taken.
+                // The events that are still queued may include replies, so nothing may time out yet.
                 continue;
             }
-            self.expire(now);
-            self.launch();
-            self.report();
-            if let Some(end) = self.tend(now) {
-                return Ok(end);
+            self.process_timers(now);
+            self.start_due();
+            self.queue_outcomes();
+            if let Some(exit) = self.service_controller(now) {
+                return Ok(exit);
             }
-            wake = self.scheduler.next_wakeup(now).min(self.controller.next(now));
-            if self.sockets.is_behind() {
-                wake = now;
+            planned = self.scheduler.next_wakeup(now).min(self.controller.next_wakeup(now));
+            if self.sockets.has_deferred() {
+                planned = now;
             }
         }
     }
 
     fn dispatch(&mut self, event: EpollEvent, now: Nanos) -> Option<Exit> {
         match event.data() {
-            LISTENER => self.accept(now),
-            LINK => self.controller.awaken(),
+            LISTENER => self.controller.accept_all(&self.sockets.epoll, now),
+            LINK => self.controller.mark_readable(),
             SIGNAL => {
-                // Whatever the signal is, only those that end us are let through.
+                // The set contains only signals that end the loop.
                 let signal = self.signals.read_signal().ok().flatten();
                 return signal.map(|_| Exit::Signal);
             }
@@ -173,102 +182,104 @@ impl Engine {
             ICMP_V6 => self.receive_icmp(false),
             TCP_V4 => self.receive_tcp(true),
             TCP_V6 => self.receive_tcp(false),
-            word => self.advance(ProbeId::from(word), event.events(), now),
+            token => self.advance(ProbeId::from(token), event.events(), now),
         }
         None
     }
 
-    fn expire(&mut self, now: Nanos) {
+    fn process_timers(&mut self, now: Nanos) {
         let sockets = &mut self.sockets;
-        self.scheduler.process_timers(now, |plan, flight, started| {
-            sockets.release(&flight);
-            if let Some(why) = sockets.excuse(&flight, started) {
-                return Verdict::new(OutcomeCode::Local, why);
+        self.scheduler.process_timers(now, |plan, probe, started| {
+            sockets.release(&probe);
+            if let Some(fault) = sockets.local_fault_since(&probe, started) {
+                return Verdict::new(OutcomeCode::Local, fault);
             }
-            match (&flight, plan.stream()) {
-                (InFlightProbe::Stream(stream), Some(plan)) => stream.time_out(plan),
+            match (&probe, plan.stream()) {
+                (InFlightProbe::Stream(stream), Some(plan)) => stream.timeout_verdict(plan),
                 _ => Verdict::from_code(OutcomeCode::L4Tout),
             }
         });
     }
 
-    /// Starts what is due.
-    fn launch(&mut self) {
+    /// Starts all due probes.
+    fn start_due(&mut self) {
         loop {
             let now = clock::now();
-            if !self.scheduler.start_next(now, |key, check, plan| self.sockets.start(key, check, plan, now)) {
+            if !self.scheduler.start_next(now, |id, check, plan| self.sockets.start(id, check, plan, now)) {
                 break;
             }
-            if self.sockets.icmp_prober.is_full() {
-                self.flush_pings();
-                // The answers may be there already, and the socket's buffer holds a few hundred.
+            if self.sockets.icmp.prober.is_full() {
+                self.flush_icmp();
+                // Replies may have arrived already, and the receive buffer holds a few hundred.
                 self.receive_icmp(true);
                 self.receive_icmp(false);
             }
-            if self.sockets.syn_prober.is_full() {
-                self.flush_segments();
+            if self.sockets.syn.prober.is_full() {
+                self.flush_syns();
                 self.receive_tcp(true);
                 self.receive_tcp(false);
             }
         }
-        self.flush_pings();
-        self.flush_segments();
+        self.flush_icmp();
+        self.flush_syns();
     }
 
-    fn flush_pings(&mut self) {
+    fn flush_icmp(&mut self) {
         let (scheduler, sockets) = (&mut self.scheduler, &mut self.sockets);
-        sockets.icmp_prober.flush(|key, errno| {
-            scheduler.finish_probe(key, tcp::local(&errno.into()), clock::now());
+        sockets.icmp.prober.flush(|id, errno| {
+            scheduler.finish_probe(id, tcp::local_fault(&errno.into()), clock::now());
         });
     }
 
-    fn flush_segments(&mut self) {
+    fn flush_syns(&mut self) {
         let mut unsent = Vec::new();
-        self.sockets.syn_prober.flush(|key, errno| unsent.push((key, errno)));
-        for (key, errno) in unsent {
-            if let Some((ProbePlan::HalfOpen(plan, _), _)) = self.scheduler.in_flight_mut(key) {
+        self.sockets.syn.prober.flush(|id, errno| unsent.push((id, errno)));
+        for (id, errno) in unsent {
+            if let Some((ProbePlan::HalfOpen(plan, _), _)) = self.scheduler.in_flight_mut(id) {
                 plan.forget_source();
             }
-            if let Some(flight) = self.scheduler.finish_probe(key, tcp::local(&errno.into()), clock::now()) {
-                self.sockets.release(&flight);
+            let verdict = tcp::local_fault(&errno.into());
+            if let Some(probe) = self.scheduler.finish_probe(id, verdict, clock::now()) {
+                self.sockets.release(&probe);
             }
         }
     }
 
-    /// Hands what came of the probes to the controller.
-    fn report(&mut self) {
+    /// Queues the new outcomes for the controller.
+    fn queue_outcomes(&mut self) {
         for report in self.scheduler.take_reports() {
-            self.stats.outcomes_dropped += self.controller.report(report);
+            self.stats.outcomes_dropped += self.controller.queue_outcome(report);
         }
     }
 
-    /// Goes on with the handshakes that wait.
+    /// Resumes deferred handshakes, within the budget.
     fn resume_handshakes(&mut self, now: Nanos) {
         while let Some(token) = self.sockets.pop_deferred() {
-            // What has happened on it, it knows.
+            // The stream has stored the events that it could not handle.
             self.advance(ProbeId::from(token), EpollFlags::empty(), now);
         }
     }
 
-    /// Goes on with a connection, which is known by the name of the probe that opened it.
+    /// Handles events of a connection, which is identified by the probe that opened it.
     fn advance(&mut self, opener: ProbeId, events: EpollFlags, now: Nanos) {
         let token = u64::from(opener);
-        let is_it = |flight: &InFlightProbe| matches!(flight, InFlightProbe::Stream(stream) if stream.token() == token);
-        let Some(key) = self.scheduler.find_in_flight(opener.slot, is_it) else {
-            return self.stir(opener.slot, token, events, now);
+        let has_token =
+            |probe: &InFlightProbe| matches!(probe, InFlightProbe::Stream(stream) if stream.token() == token);
+        let Some(id) = self.scheduler.find_in_flight(opener.slot, has_token) else {
+            return self.on_idle_event(opener.slot, token, events, now);
         };
-        let Some((plan, InFlightProbe::Stream(stream))) = self.scheduler.in_flight_mut(key) else { return };
+        let Some((plan, InFlightProbe::Stream(stream))) = self.scheduler.in_flight_mut(id) else { return };
         let Some(plan) = plan.stream() else { return };
         if stream.is_handshaking(plan) && !self.sockets.take_handshake_budget() {
-            if stream.defer_handshake(events) {
+            if stream.defer_events(events) {
                 self.sockets.defer_handshake(token);
             }
             return;
         }
-        let verdict = match stream.advance(plan, events, &mut self.scratch, now) {
+        let verdict = match stream.advance(plan, events, &mut self.read_buffer, now) {
             None => return,
             Some(stream::StreamEnd::Verdict(verdict)) => verdict,
-            Some(stream::StreamEnd::Stale) => match self.sockets.reopen(key, plan, stream) {
+            Some(stream::StreamEnd::Stale) => match self.sockets.reopen(id, plan, stream) {
                 Ok(()) => {
                     self.stats.connections_retried += 1;
                     return;
@@ -277,124 +288,79 @@ impl Engine {
             },
         };
         self.stats.tls_resumptions += u64::from(stream.has_resumed());
-        if let Some(InFlightProbe::Stream(stream)) = self.scheduler.finish_probe(key, verdict, now)
-            && let Some(plan) = self.scheduler.check_mut(key.slot).and_then(|(_, plan)| plan.stream())
+        if let Some(InFlightProbe::Stream(stream)) = self.scheduler.finish_probe(id, verdict, now)
+            && let Some(plan) = self.scheduler.check_mut(id.slot).and_then(|(_, plan)| plan.stream())
         {
-            self.sockets.keep_or_close(key.slot, plan, stream);
+            self.sockets.keep_or_close(id.slot, plan, stream);
         }
     }
 
-    /// Something has happened on an idle connection.
-    fn stir(&mut self, slot: u32, token: u64, events: EpollFlags, now: Nanos) {
+    /// Handles an event of an idle connection.
+    fn on_idle_event(&mut self, slot: u32, token: u64, events: EpollFlags, now: Nanos) {
         if let Some(stream) = self.sockets.idle.get_mut(slot, token)
             && let Some(plan) = self.scheduler.check_mut(slot).and_then(|(_, plan)| plan.stream())
-            && !stream.idle(plan, events, &mut self.scratch, now)
+            && !stream.stays_idle(plan, events, &mut self.read_buffer, now)
         {
             self.sockets.close_idle(slot);
         }
     }
 
-    /// Reads a family's ICMP, but not more of it at a time than leaves room for the rest of the turn.
+    /// Reads the ICMP packets of one family.
     fn receive_icmp(&mut self, v4: bool) {
-        let mut heard = std::mem::take(&mut self.heard);
-        let mut more = true;
-        for _ in 0..BATCHES {
-            more = self.sockets.icmp_prober.receive(v4, &mut heard);
-            let now = clock::now();
-            let lost = self.sockets.icmp_prober.lost(v4);
-            if lost > 0 {
-                self.stats.lost_to_overflow += u64::from(lost);
-                self.sockets.pings.deafen(now);
-            }
-            for packet in heard.drain(..) {
-                if let Err(junk) = packet.and_then(|heard| self.judge(&heard, now)) {
-                    self.count(junk);
-                }
-            }
-            if !more {
-                break;
-            }
-        }
-        if more {
-            self.sockets.pings.leave();
-        }
-        self.heard = heard;
+        let Self { scheduler, sockets, stats, .. } = self;
+        let syn_prober = &mut sockets.syn.prober;
+        sockets.icmp.drain(v4, stats, |message, now| finish_by_icmp(scheduler, syn_prober, &message, now));
     }
 
-    /// The same for the segments that answer half-open probes.
+    /// Reads the TCP segments of one family, which answer half-open probes.
     fn receive_tcp(&mut self, v4: bool) {
-        let mut answers = std::mem::take(&mut self.answers);
-        let mut more = true;
-        for _ in 0..BATCHES {
-            more = self.sockets.syn_prober.receive(v4, &mut answers);
-            let now = clock::now();
-            let lost = self.sockets.syn_prober.lost(v4);
-            if lost > 0 {
-                self.stats.lost_to_overflow += u64::from(lost);
-                self.sockets.segments.deafen(now);
-            }
-            for answer in answers.drain(..) {
-                match answer {
-                    Ok(SynReply { key, verdict }) => _ = self.scheduler.finish_probe(key, verdict, now),
-                    Err(junk) => self.count(junk),
-                }
-            }
-            if !more {
-                break;
-            }
-        }
-        if more {
-            self.sockets.segments.leave();
-        }
-        self.answers = answers;
+        let Self { scheduler, sockets, stats, .. } = self;
+        sockets.syn.drain(v4, stats, |SynReply { id, verdict }, now| {
+            scheduler.finish_probe(id, verdict, now);
+            Ok(())
+        });
     }
+}
 
-    fn count(&mut self, junk: PacketReject) {
-        let counter = match junk {
-            PacketReject::Duplicate => &mut self.stats.duplicates,
-            PacketReject::Stray => &mut self.stats.unmatched,
-            PacketReject::Spoofed => &mut self.stats.spoofed,
-            PacketReject::Malformed => &mut self.stats.malformed,
-        };
-        *counter += 1;
+/// Finishes the probe that an ICMP message refers to, if the message is valid for it.
+fn finish_by_icmp(
+    scheduler: &mut Scheduler<ProbePlan, InFlightProbe>,
+    syn_prober: &mut SynProber,
+    message: &IcmpMessage,
+    now: Nanos,
+) -> Result<(), PacketReject> {
+    let slot = match message.reply_match {
+        ReplyMatch::ByCookie(ProbeId { slot, .. }, _) | ReplyMatch::BySequence(slot, _) => slot,
+        ReplyMatch::QuotedSyn(syn, error) => {
+            let SynReply { id, verdict } = syn_prober.match_error(syn, message.target, error)?;
+            scheduler.finish_probe(id, verdict, now);
+            return Ok(());
+        }
+    };
+    let is_match = |request: &EchoRequest| message.reply_match.is_for(*request);
+    let id = scheduler
+        .find_in_flight(slot, |probe| matches!(probe, InFlightProbe::Icmp(request) if is_match(request)));
+    let Some((check, ProbePlan::Icmp { answered })) = scheduler.check_mut(slot) else {
+        return Err(PacketReject::Stray);
+    };
+    if id.is_none() && !answered.as_ref().is_some_and(is_match) {
+        return Err(PacketReject::Stray);
     }
-
-    /// Holds what a packet says against the probe that it names.
-    fn judge(&mut self, heard: &IcmpMessage, now: Nanos) -> Result<(), PacketReject> {
-        let slot = match heard.claim {
-            ReplyMatch::ByCookie(ProbeId { slot, .. }, _) | ReplyMatch::BySequence(slot, _) => slot,
-            ReplyMatch::QuotedSyn(syn, what) => {
-                let SynReply { key, verdict } =
-                    self.sockets.syn_prober.unreachable(syn, heard.about, what)?;
-                self.scheduler.finish_probe(key, verdict, now);
-                return Ok(());
-            }
-        };
-        let about = |ping: &EchoRequest| heard.claim.is_for(*ping);
-        let key = self
-            .scheduler
-            .find_in_flight(slot, |flight| matches!(flight, InFlightProbe::Icmp(ping) if about(ping)));
-        let Some((check, ProbePlan::Icmp { answered })) = self.scheduler.check_mut(slot) else {
-            return Err(PacketReject::Stray);
-        };
-        if key.is_none() && !answered.as_ref().is_some_and(about) {
-            return Err(PacketReject::Stray);
-        }
-        if check.target != heard.about {
-            return Err(PacketReject::Spoofed);
-        }
-        let key = key.ok_or(PacketReject::Duplicate)?;
-        let verdict = heard
-            .error
-            .map_or(Verdict::from_code(OutcomeCode::L7Ok), |what| Verdict::new(OutcomeCode::L4Con, what));
-        let flight = self.scheduler.finish_probe(key, verdict, now);
-        if let (Some(InFlightProbe::Icmp(ping)), Some((_, ProbePlan::Icmp { answered }))) =
-            (flight, self.scheduler.check_mut(slot))
-        {
-            *answered = Some(ping);
-        }
-        Ok(())
+    if check.target != message.target {
+        return Err(PacketReject::Spoofed);
     }
+    let id = id.ok_or(PacketReject::Duplicate)?;
+    let verdict = match message.error {
+        None => Verdict::from_code(OutcomeCode::L7Ok),
+        Some(error) => Verdict::new(OutcomeCode::L4Con, error),
+    };
+    let probe = scheduler.finish_probe(id, verdict, now);
+    if let (Some(InFlightProbe::Icmp(request)), Some((_, ProbePlan::Icmp { answered }))) =
+        (probe, scheduler.check_mut(slot))
+    {
+        *answered = Some(request);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,45 +1,69 @@
-//! What may keep an answer from us that has come to this host.
+//! Reasons for which a reply may have reached this host but not the prober.
 
 use crate::clock::Nanos;
 
-/// What a time-out says when the answer may have been among what was lost.
-pub const OVERFLOWED: &str = "this host had no room for answers";
-/// What it says when the answer may be among what is still to be read.
-pub const UNREAD: &str = "more answers than this host has time for";
+/// Detail of a timeout whose reply may have been dropped by the kernel.
+pub const OVERFLOWED: &str = "receive buffer overflow on this host";
+/// Detail of a timeout whose reply may be in the socket's queue.
+pub const UNREAD: &str = "replies not read in time on this host";
 
-/// How well one kind of raw socket is heard.
+/// Receive losses of one kind of raw socket.
 #[derive(Debug, Default)]
 pub struct RxLoss {
-    /// When it was last noticed that the kernel had no room for answers.
-    deafened: Nanos,
-    /// This turn leaves some to be read in another.
-    behind: bool,
+    /// Time at which an overflow was last noticed.
+    last_overflow: Nanos,
+    /// True if this iteration left packets unread.
+    has_unread: bool,
 }
 
 impl RxLoss {
-    /// A turn begins.
-    pub const fn wake(&mut self) {
-        self.behind = false;
+    /// Begins an iteration.
+    pub const fn begin_iteration(&mut self) {
+        self.has_unread = false;
     }
 
-    /// Some were found to be lost.
-    pub const fn deafen(&mut self, now: Nanos) {
-        self.deafened = now;
+    /// Records that the kernel dropped packets.
+    pub const fn record_overflow(&mut self, now: Nanos) {
+        self.last_overflow = now;
     }
 
-    /// Some are left.
-    pub const fn leave(&mut self) {
-        self.behind = true;
+    /// Records that packets are left for the next iteration.
+    pub const fn mark_unread(&mut self) {
+        self.has_unread = true;
     }
 
-    /// Why it is no verdict that a probe was not heard of which started then, if it is none.
-    pub const fn excuse(&self, started: Nanos) -> Option<&'static str> {
-        if self.behind {
+    /// Returns the local fault that explains a missing reply to a probe started at `started`.
+    pub const fn local_fault_since(&self, started: Nanos) -> Option<&'static str> {
+        if self.has_unread {
             Some(UNREAD)
-        } else if started <= self.deafened {
+        } else if started <= self.last_overflow {
             Some(OVERFLOWED)
         } else {
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overflow_excuses_only_earlier_probes() {
+        let mut loss = RxLoss::default();
+        loss.record_overflow(100);
+        assert_eq!(
+            [99, 100, 101].map(|at| loss.local_fault_since(at)),
+            [Some(OVERFLOWED), Some(OVERFLOWED), None]
+        );
+    }
+
+    #[test]
+    fn unread_packets_excuse_this_iteration_only() {
+        let mut loss = RxLoss::default();
+        loss.mark_unread();
+        assert_eq!(loss.local_fault_since(1), Some(UNREAD));
+        loss.begin_iteration();
+        assert_eq!(loss.local_fault_since(1), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What probes are made with: the raw sockets, and connections within their bounds.
+//! The sockets of probes: raw sockets, and connections within their limits.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use tracing::warn;
 
 use super::idle_connections::IdleConnections;
-use super::rx_loss::RxLoss;
+use super::receiver::RawReceiver;
 use super::{ICMP_V4, ICMP_V6, TCP_V4, TCP_V6};
 use crate::clock::Nanos;
 use crate::probe::half_open::SynProber;
@@ -19,39 +19,33 @@ use crate::probe_id::ProbeId;
 use crate::scheduler::StartResult;
 use crate::verdict::Verdict;
 
-/// How many steps of TLS handshakes one turn takes at most, each of which costs as much as some five other probes. The
-/// rest waits for the next turn, which follows at once, so that other probes wait for no more of them than these.
-const HANDSHAKES: u32 = 32;
+/// Maximum number of TLS handshake steps per iteration; each costs as much as about five other probes. The rest waits for
+/// the next iteration, which follows at once, so that handshakes cannot starve other probes.
+const HANDSHAKE_BUDGET: u32 = 32;
 
 /// All sockets but those of the controller.
 #[derive(Debug)]
 pub struct ProbeSockets {
     pub epoll: Epoll,
-    pub icmp_prober: IcmpProber,
-    pub syn_prober: SynProber,
+    pub icmp: RawReceiver<IcmpProber>,
+    pub syn: RawReceiver<SynProber>,
     pub idle: IdleConnections,
-    /// Of the icmp_prober.
-    pub pings: RxLoss,
-    /// Of the half-opener.
-    pub segments: RxLoss,
-    /// Half-open probes that did without raw sockets.
+    /// Number of half-open probes made without raw sockets.
     pub fallbacks: u64,
-    /// Connections that are open, idle ones included.
+    /// Number of open connections, including idle ones.
     connections: u64,
-    /// How many may be.
     max_connections: u64,
-    /// How many steps of handshakes this turn may still take. Those under way come first, so that no more begin than
-    /// can be brought to an end.
-    handshakes: u32,
-    /// Connections on which a step of the handshake waits for another turn.
-    waiting: VecDeque<u64>,
+    /// Handshake steps left in this iteration. Handshakes in progress come first, so that no more begin than can finish.
+    handshake_budget: u32,
+    /// Tokens of connections whose next handshake step is deferred.
+    deferred_handshakes: VecDeque<u64>,
 }
 
 impl ProbeSockets {
-    /// Has the kernel tell what happens on the raw sockets.
+    /// Creates the epoll instance, and registers the raw sockets.
     ///
     /// # Errors
-    /// The system refuses an epoll or a descriptor in it.
+    /// The system refuses the epoll instance or a descriptor in it.
     pub fn new(icmp_prober: IcmpProber, syn_prober: SynProber, max_connections: u64) -> Result<Self, Errno> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let raw = icmp_prober.sockets().into_iter().chain(syn_prober.sockets());
@@ -62,68 +56,66 @@ impl ProbeSockets {
         }
         Ok(Self {
             epoll,
-            icmp_prober,
-            syn_prober,
+            icmp: RawReceiver::new(icmp_prober),
+            syn: RawReceiver::new(syn_prober),
             idle: IdleConnections::default(),
-            pings: RxLoss::default(),
-            segments: RxLoss::default(),
             fallbacks: 0,
             connections: 0,
             max_connections,
-            handshakes: HANDSHAKES,
-            waiting: VecDeque::new(),
+            handshake_budget: HANDSHAKE_BUDGET,
+            deferred_handshakes: VecDeque::new(),
         })
     }
 
-    /// A turn begins, with handshakes of its own, and reads what there is.
+    /// Begins an iteration, with a new handshake budget.
     pub const fn begin_iteration(&mut self) {
-        self.pings.wake();
-        self.segments.wake();
-        self.handshakes = HANDSHAKES;
+        self.icmp.loss.begin_iteration();
+        self.syn.loss.begin_iteration();
+        self.handshake_budget = HANDSHAKE_BUDGET;
     }
 
     /// Starts a probe.
     pub fn start(
         &mut self,
-        key: ProbeId,
+        id: ProbeId,
         check: &Check,
         plan: &mut ProbePlan,
         now: Nanos,
     ) -> StartResult<InFlightProbe> {
         match plan {
             ProbePlan::Icmp { .. } => {
-                let ping = self.icmp_prober.queue(key, check.target, check.source);
-                ping.map(InFlightProbe::Icmp).map_err(|why| Verdict::new(OutcomeCode::Local, why)).into()
+                let request = self.icmp.prober.queue(id, check.target, check.source);
+                request.map(InFlightProbe::Icmp).map_err(|why| Verdict::new(OutcomeCode::Local, why)).into()
             }
-            ProbePlan::Stream(plan) => self.connect(key, plan, now),
-            ProbePlan::HalfOpen(plan, stream) => match self.syn_prober.serves(check.target) {
-                Ok(()) => self.syn_prober.queue(key, plan, now).map(InFlightProbe::HalfOpen).into(),
-                Err(why) => {
-                    self.fall_back(why);
-                    self.connect(key, stream, now)
+            ProbePlan::Stream(plan) => self.connect(id, plan, now),
+            ProbePlan::HalfOpen(plan, stream) => match self.syn.prober.check_socket(check.target) {
+                Ok(()) => self.syn.prober.queue(id, plan, now).map(InFlightProbe::HalfOpen).into(),
+                Err(reason) => {
+                    self.count_fallback(reason);
+                    self.connect(id, stream, now)
                 }
             },
         }
     }
 
-    /// Counts a half-open probe that is the kernel's, and says once that they are.
-    fn fall_back(&mut self, why: &str) {
+    /// Counts a half-open probe that uses a kernel socket, and logs the first.
+    fn count_fallback(&mut self, reason: &str) {
         self.fallbacks += 1;
         if self.fallbacks == 1 {
-            warn!("half-open probes are made over the kernel's own sockets: {why}");
+            warn!("half-open probes use kernel sockets: {reason}");
         }
     }
 
-    /// Begins with the connection that was kept, or with a fresh one.
+    /// Starts a probe on the kept connection, or on a new one.
     fn connect(
         &mut self,
-        key: ProbeId,
+        id: ProbeId,
         plan: &mut stream::StreamPlan,
         now: Nanos,
     ) -> StartResult<InFlightProbe> {
-        if let Some(mut stream) = self.idle.take(key.slot) {
+        if let Some(mut stream) = self.idle.take(id.slot) {
             if stream.restart(plan, now) {
-                plan.begin(key.slot);
+                plan.count_probe(id.slot);
                 return StartResult::InFlight(InFlightProbe::Stream(stream));
             }
             self.connections -= 1;
@@ -131,96 +123,96 @@ impl ProbeSockets {
         if plan.has_handshake() && !self.take_handshake_budget() {
             return StartResult::Deferred;
         }
-        plan.begin(key.slot);
-        self.open(key, plan).map(InFlightProbe::Stream).into()
+        plan.count_probe(id.slot);
+        self.open(id, plan).map(InFlightProbe::Stream).into()
     }
 
-    /// Takes one step of a handshake out of this turn's.
+    /// Takes one handshake step from the budget. Returns false if none is left.
     pub fn take_handshake_budget(&mut self) -> bool {
-        let left = self.handshakes.checked_sub(1);
-        self.handshakes = left.unwrap_or_default();
+        let left = self.handshake_budget.checked_sub(1);
+        self.handshake_budget = left.unwrap_or_default();
         left.is_some()
     }
 
-    /// Has a step of a handshake wait for another turn.
+    /// Defers a handshake step to a later iteration.
     pub fn defer_handshake(&mut self, token: u64) {
-        self.waiting.push_back(token);
+        self.deferred_handshakes.push_back(token);
     }
 
-    /// The next handshake to go on with, while this turn may.
+    /// Takes the next deferred handshake, if the budget allows it.
     pub fn pop_deferred(&mut self) -> Option<u64> {
-        if self.handshakes > 0 { self.waiting.pop_front() } else { None }
+        if self.handshake_budget > 0 { self.deferred_handshakes.pop_front() } else { None }
     }
 
-    /// Whether steps of handshakes wait for the next turn.
-    pub fn is_behind(&self) -> bool {
-        !self.waiting.is_empty()
+    /// Returns true if handshakes are deferred.
+    pub fn has_deferred(&self) -> bool {
+        !self.deferred_handshakes.is_empty()
     }
 
-    /// Begins with a fresh connection, at the cost of an idle one if there is no room.
-    fn open(&mut self, key: ProbeId, plan: &stream::StreamPlan) -> Result<ProbeStream, Verdict> {
+    /// Opens a connection, and evicts an idle one if the limit is reached.
+    fn open(&mut self, id: ProbeId, plan: &stream::StreamPlan) -> Result<ProbeStream, Verdict> {
         if self.connections >= self.max_connections {
             if !self.idle.evict() {
                 return Err(Verdict::new(OutcomeCode::Local, "out of descriptors"));
             }
             self.connections -= 1;
         }
-        let stream = ProbeStream::start(plan, key.into())?;
-        let added = self.epoll.add(stream.socket(), EpollEvent::new(ProbeStream::EVENTS, key.into()));
-        added.map_err(|errno| tcp::local(&errno.into()))?;
+        let stream = ProbeStream::start(plan, id.into())?;
+        let added = self.epoll.add(stream.socket(), EpollEvent::new(ProbeStream::EVENTS, id.into()));
+        added.map_err(|errno| tcp::local_fault(&errno.into()))?;
         self.connections += 1;
         Ok(stream)
     }
 
-    /// Begins the same probe again with a fresh connection in the place of a stale one.
+    /// Restarts a probe on a new connection that replaces a stale one.
     ///
     /// # Errors
-    /// The verdict, when there is one already.
+    /// The verdict, if the probe fails at once.
     pub fn reopen(
         &mut self,
-        key: ProbeId,
+        id: ProbeId,
         plan: &stream::StreamPlan,
         stale: &mut ProbeStream,
     ) -> Result<(), Verdict> {
         self.connections -= 1;
-        let fresh = self.open(key, plan);
-        if fresh.is_err() {
+        let opened = self.open(id, plan);
+        if opened.is_err() {
             self.connections += 1;
         }
-        *stale = fresh?;
+        *stale = opened?;
         Ok(())
     }
 
-    /// A probe has its verdict: its connection waits for the next one, or is closed.
+    /// Keeps the connection of a finished probe for the next one, or closes it.
     pub fn keep_or_close(&mut self, slot: u32, plan: &stream::StreamPlan, stream: ProbeStream) {
-        if !(plan.keeps() && stream.is_good() && self.idle.put(slot, stream)) {
+        if !(plan.keeps_connection() && stream.is_reusable() && self.idle.insert(slot, stream)) {
             self.connections -= 1;
         }
     }
 
-    /// Closes the connection that waits in a slot, if one does.
+    /// Closes the idle connection of a slot, if there is one.
     pub fn close_idle(&mut self, slot: u32) {
         if self.idle.take(slot).is_some() {
             self.connections -= 1;
         }
     }
 
-    /// Why the time-out of a probe that started then is no verdict, if it is none.
-    pub const fn excuse(&self, flight: &InFlightProbe, started: Nanos) -> Option<&'static str> {
-        match flight {
-            InFlightProbe::Icmp(_) => self.pings.excuse(started),
-            InFlightProbe::HalfOpen(_) => self.segments.excuse(started),
-            // Each has an event, all events of a turn are seen to, and the kernel asks for segments again.
+    /// Returns the local fault that explains a missing reply to a probe started at `started`.
+    pub const fn local_fault_since(&self, probe: &InFlightProbe, started: Nanos) -> Option<&'static str> {
+        match probe {
+            InFlightProbe::Icmp(_) => self.icmp.loss.local_fault_since(started),
+            InFlightProbe::HalfOpen(_) => self.syn.loss.local_fault_since(started),
+            // The kernel retransmits, and each iteration handles all events of connections.
             InFlightProbe::Stream(_) => None,
         }
     }
 
-    /// Counts a probe that is over.
-    pub fn release(&mut self, flight: &InFlightProbe) {
-        match flight {
+    /// Releases the resources of a finished probe.
+    pub fn release(&mut self, probe: &InFlightProbe) {
+        match probe {
             InFlightProbe::Icmp(_) => {}
             InFlightProbe::Stream(_) => self.connections -= 1,
-            InFlightProbe::HalfOpen(number) => self.syn_prober.forget(*number),
+            InFlightProbe::HalfOpen(seq) => self.syn.prober.forget(*seq),
         }
     }
 }

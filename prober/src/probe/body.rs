@@ -1,16 +1,16 @@
-//! The body of an HTTP/1.1 answer, decoded as it arrives.
+//! Incremental decoder of HTTP/1.1 response bodies.
 
-/// How much of chunk sizes, extensions and trailers is borne, in bytes, so that a server cannot send them for ever.
+/// Maximum total size of chunk sizes, extensions and trailers, in bytes: a server must not send them endlessly.
 const MAX_OVERHEAD: usize = 64 * 1024;
 
-/// How a body is delimited (RFC 9112 section 6.3).
+/// Framing of a body (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BodyFraming {
-    /// By its length in bytes.
+    /// `Content-Length`, in bytes.
     Length(u64),
-    /// In chunks.
+    /// Chunked coding.
     Chunked,
-    /// By the end of the connection.
+    /// Ends with the connection.
     UntilClose,
 }
 
@@ -18,108 +18,112 @@ pub enum BodyFraming {
 #[derive(Debug)]
 pub struct BodyDecoder {
     bytes: Vec<u8>,
+    /// Number of bytes to keep.
     wanted: usize,
-    /// Bytes that have been decoded.
-    seen: u64,
+    /// Number of decoded bytes.
+    decoded: u64,
     state: DecodeState,
+    /// Number of bytes around chunks so far.
     overhead: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum DecodeState {
-    /// So many bytes are to come.
+    /// Number of remaining bytes.
     Plain(u64),
     UntilClose,
-    /// Within the digits of a chunk's size, of which some may have come.
+    /// Within the digits of a chunk size, with its value so far.
     Size(Option<u64>),
-    /// Between a chunk's size and the end of the line.
+    /// After a chunk size, before the end of its line.
     Extension(u64),
-    /// So many bytes of the chunk are to come.
+    /// Number of remaining bytes of the chunk.
     Chunk(u64),
-    /// Between a chunk and the next size.
+    /// After a chunk, before the next size.
     ChunkEnd,
-    /// At the beginning of a line after the last chunk.
+    /// At the beginning of a trailer line.
     TrailerStart,
-    /// Within such a line.
+    /// Within a trailer line.
     Trailer,
-    /// Within the end of the line that ends it all.
-    LastEnd,
-    /// Nothing is to come.
-    Whole,
-    /// Chunks that are malformed, which matters no more.
+    /// Within the empty line that ends the body.
+    FinalLine,
+    /// Complete.
+    Complete,
+    /// Malformed after all wanted bytes: the end is unknown.
     Broken,
 }
 
 impl BodyDecoder {
-    /// A body of which the first `wanted` bytes are of interest.
+    /// Returns a decoder that keeps the first `wanted` bytes.
     pub fn new(framing: BodyFraming, wanted: usize) -> Self {
         let state = match framing {
-            BodyFraming::Length(0) => DecodeState::Whole,
+            BodyFraming::Length(0) => DecodeState::Complete,
             BodyFraming::Length(length) => DecodeState::Plain(length),
             BodyFraming::UntilClose => DecodeState::UntilClose,
             BodyFraming::Chunked => DecodeState::Size(None),
         };
-        Self { bytes: Vec::new(), wanted, seen: 0, state, overhead: 0 }
+        Self { bytes: Vec::new(), wanted, decoded: 0, state, overhead: 0 }
     }
 
-    /// The part of interest, as far as it has come.
+    /// Returns the wanted bytes received so far.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Whether all that is of interest has come.
-    pub fn is_enough(&self) -> bool {
+    /// Returns true if all wanted bytes have arrived.
+    pub fn has_wanted(&self) -> bool {
         self.bytes.len() >= self.wanted
             || matches!(
                 self.state,
-                DecodeState::Whole
+                DecodeState::Complete
                     | DecodeState::TrailerStart
                     | DecodeState::Trailer
-                    | DecodeState::LastEnd
+                    | DecodeState::FinalLine
                     | DecodeState::Broken
             )
     }
 
-    /// Whether all of it has come, trailers included: what comes now belongs to something else.
-    pub fn is_whole(&self) -> bool {
-        matches!(self.state, DecodeState::Whole)
+    /// Returns true if the body is complete, including trailers.
+    pub fn is_complete(&self) -> bool {
+        matches!(self.state, DecodeState::Complete)
     }
 
-    /// Whether its end is not to be awaited: it is none that can be told, or more than `most` bytes away from the
-    /// beginning.
-    pub fn is_beyond(&self, most: usize) -> bool {
+    /// Returns true if the end is unknown, or more than `limit` bytes from the beginning.
+    pub fn ends_beyond(&self, limit: usize) -> bool {
         let ahead = match self.state {
             DecodeState::UntilClose | DecodeState::Broken => return true,
             DecodeState::Plain(left) | DecodeState::Chunk(left) => left,
             _ => 0,
         };
-        self.seen.saturating_add(ahead) > most as u64
+        self.decoded.saturating_add(ahead) > limit as u64
     }
 
-    /// Whether the body is whole if nothing more comes.
+    /// Returns true if the body is complete when the connection ends now.
     pub fn may_end_here(&self) -> bool {
-        matches!(self.state, DecodeState::UntilClose | DecodeState::Whole)
+        matches!(self.state, DecodeState::UntilClose | DecodeState::Complete)
     }
 
-    /// Takes what has arrived. Returns how much of it belongs to the body.
+    /// Decodes received bytes. Returns the number of bytes that belong to the body.
     ///
     /// # Errors
-    /// The chunks are malformed before all that is of interest has come.
+    /// A chunk is malformed before all wanted bytes have arrived.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         let mut left = bytes;
         while let Some((first, rest)) = left.split_first() {
             left = match self.state {
-                DecodeState::Whole => break,
+                DecodeState::Complete => break,
                 DecodeState::Broken => &[],
-                DecodeState::UntilClose => self.keep(left, u64::MAX).1,
+                DecodeState::UntilClose => self.consume(left, u64::MAX).1,
                 DecodeState::Plain(length) => {
-                    let (taken, rest) = self.keep(left, length);
-                    self.state =
-                        if taken == length { DecodeState::Whole } else { DecodeState::Plain(length - taken) };
+                    let (taken, rest) = self.consume(left, length);
+                    self.state = if taken == length {
+                        DecodeState::Complete
+                    } else {
+                        DecodeState::Plain(length - taken)
+                    };
                     rest
                 }
                 DecodeState::Chunk(length) => {
-                    let (taken, rest) = self.keep(left, length);
+                    let (taken, rest) = self.consume(left, length);
                     self.state = if taken == length {
                         DecodeState::ChunkEnd
                     } else {
@@ -132,7 +136,7 @@ impl BodyDecoder {
                         self.state = state;
                         rest
                     }
-                    Err(why) if !self.is_enough() => return Err(why),
+                    Err(why) if !self.has_wanted() => return Err(why),
                     Err(_) => {
                         self.state = DecodeState::Broken;
                         &[]
@@ -143,16 +147,16 @@ impl BodyDecoder {
         Ok(bytes.len() - left.len())
     }
 
-    /// What follows one byte of what is around the chunks.
+    /// Returns the state after one byte outside of chunk data.
     fn step(&mut self, byte: u8) -> Result<DecodeState, &'static str> {
         if self.overhead == MAX_OVERHEAD {
-            return Err("chunks carry too little");
+            return Err("too much chunk overhead");
         }
         self.overhead += 1;
         Ok(match (self.state, byte) {
             (DecodeState::Size(size), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = u64::from(char::from(byte).to_digit(16).unwrap_or_default());
-                let size = size.unwrap_or_default().checked_mul(16).ok_or("a chunk's size is too large")?;
+                let size = size.unwrap_or_default().checked_mul(16).ok_or("chunk size too large")?;
                 DecodeState::Size(Some(size | digit))
             }
             (DecodeState::Size(Some(0)) | DecodeState::Extension(0) | DecodeState::Trailer, b'\n') => {
@@ -163,20 +167,20 @@ impl BodyDecoder {
             | (DecodeState::Extension(size), _) => DecodeState::Extension(size),
             (DecodeState::ChunkEnd, b'\r') => DecodeState::ChunkEnd,
             (DecodeState::ChunkEnd, b'\n') => DecodeState::Size(None),
-            (DecodeState::TrailerStart, b'\r') => DecodeState::LastEnd,
-            (DecodeState::TrailerStart | DecodeState::LastEnd, b'\n') => DecodeState::Whole,
+            (DecodeState::TrailerStart, b'\r') => DecodeState::FinalLine,
+            (DecodeState::TrailerStart | DecodeState::FinalLine, b'\n') => DecodeState::Complete,
             (DecodeState::TrailerStart | DecodeState::Trailer, _) => DecodeState::Trailer,
             _ => return Err("malformed chunk"),
         })
     }
 
-    /// Keeps what is wanted of the next `most` bytes. Returns how many those were, and the rest.
-    fn keep<'a>(&mut self, bytes: &'a [u8], most: u64) -> (u64, &'a [u8]) {
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let (taken, rest) = bytes.split_at(bytes.len().min(most));
+    /// Consumes up to `limit` bytes, and keeps the wanted ones. Returns the number of consumed bytes, and the rest.
+    fn consume<'a>(&mut self, bytes: &'a [u8], limit: u64) -> (u64, &'a [u8]) {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let (taken, rest) = bytes.split_at(bytes.len().min(limit));
         let room = self.wanted - self.bytes.len();
         self.bytes.extend_from_slice(&taken[..taken.len().min(room)]);
-        self.seen += taken.len() as u64;
+        self.decoded += taken.len() as u64;
         (taken.len() as u64, rest)
     }
 }
@@ -187,11 +191,11 @@ mod tests {
 
     use super::*;
 
-    /// How far off an end is still awaited.
-    const MOST: usize = 200;
+    /// Limit for [`BodyDecoder::ends_beyond`].
+    const LIMIT: usize = 200;
 
-    /// What is known of a body of which the first 100 bytes are wanted, after bytes that came in pieces of the given
-    /// size: the bytes, whether those are enough, how many belonged to the body if it is whole, and what is wrong.
+    /// Decodes a body in pieces, with 100 wanted bytes. Returns the bytes, the `has_wanted` flag, the length of a complete
+    /// body, and the error.
     fn decode(
         framing: BodyFraming,
         bytes: &[u8],
@@ -205,14 +209,14 @@ mod tests {
                 Err(why) => return (body.bytes, false, None, why),
             }
         }
-        let whole = body.is_whole().then_some(taken);
-        assert!(whole.is_none() || body.is_enough(), "{bytes:?}");
-        let fault = if body.is_beyond(MOST) { "beyond" } else { "" };
-        (body.bytes.clone(), body.is_enough(), whole, fault)
+        let whole = body.is_complete().then_some(taken);
+        assert!(whole.is_none() || body.has_wanted(), "{bytes:?}");
+        let fault = if body.ends_beyond(LIMIT) { "beyond" } else { "" };
+        (body.bytes.clone(), body.has_wanted(), whole, fault)
     }
 
     #[test]
-    fn chunks_are_put_together() {
+    fn chunks_are_joined() {
         let bytes = b"5\r\nhello\r\n1;name=value\r\n,\r\n6 \r\n world\r\n0\r\n\r\n";
         for piece in 1..=bytes.len() {
             let expected = (b"hello, world".to_vec(), true, Some(bytes.len()), "");
@@ -221,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_chunk_is_enough_and_the_trailers_end_it() {
+    fn trailers_complete_a_chunked_body() {
         for (bytes, whole) in [
             ("0\r\n", None),
             ("0\r\n\r", None),
@@ -240,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn malformed_chunks_are_refused() {
+    fn malformed_chunks_are_rejected() {
         for bytes in [&b"\r\n"[..], b"x", b";", b"5\r\nhello!", b"11111111111111111\r\n", b"-1\r\n"] {
             assert_ne!(decode(BodyFraming::Chunked, bytes, 1).3, "", "{bytes:?}");
         }
     }
 
     #[test]
-    fn what_is_malformed_after_enough_only_hides_the_end() {
+    fn late_malformed_chunk_hides_the_end() {
         let hundred = "x".repeat(100);
         for bytes in [format!("64\r\n{hundred}!"), "0\r\n\rx".to_owned()] {
             let (_, enough, whole, fault) = decode(BodyFraming::Chunked, bytes.as_bytes(), 7);
@@ -256,20 +260,20 @@ mod tests {
     }
 
     #[test]
-    fn endless_extensions_are_refused() {
+    fn endless_extensions_are_rejected() {
         let bytes = [&b"5;"[..], &vec![b'x'; MAX_OVERHEAD]].concat();
-        assert_eq!(decode(BodyFraming::Chunked, &bytes, 1000).3, "chunks carry too little");
+        assert_eq!(decode(BodyFraming::Chunked, &bytes, 1000).3, "too much chunk overhead");
     }
 
     #[test]
-    fn a_length_ends_the_body() {
+    fn content_length_ends_body() {
         assert_eq!(decode(BodyFraming::Length(3), b"abcdef", 2), (b"abc".to_vec(), true, Some(3), ""));
         assert_eq!(decode(BodyFraming::Length(0), b"x", 1), (Vec::new(), true, Some(0), ""));
         assert_eq!(decode(BodyFraming::Length(9), b"abc", 2), (b"abc".to_vec(), false, None, ""));
     }
 
     #[test]
-    fn no_more_is_kept_than_is_wanted() {
+    fn only_wanted_bytes_are_kept() {
         for framing in [BodyFraming::UntilClose, BodyFraming::Length(u64::MAX), BodyFraming::Length(1000)] {
             let (bytes, enough, _, _) = decode(framing, &[b'x'; 1000], 64);
             assert_eq!((bytes.len(), enough), (100, true));
@@ -277,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_is_far_off_is_not_awaited() {
+    fn distant_end_is_beyond_limit() {
         for (framing, bytes, fault) in [
             (BodyFraming::Length(200), "", ""),
             (BodyFraming::Length(201), "", "beyond"),
@@ -301,7 +305,7 @@ mod tests {
         }
 
         #[test]
-        fn pieces_make_no_difference(text in "[0-9a-f\r\n;x]{0,40}", piece in 1usize..40) {
+        fn pieces_decode_like_the_whole(text in "[0-9a-f\r\n;x]{0,40}", piece in 1usize..40) {
             let whole = decode(BodyFraming::Chunked, text.as_bytes(), 1000);
             prop_assert_eq!(whole, decode(BodyFraming::Chunked, text.as_bytes(), piece));
         }

@@ -1,11 +1,11 @@
-//! Echo requests and what comes back, as bytes (RFC 792, RFC 4443). Nothing here touches a socket.
+//! Packet formats of ICMP probes: echo requests, replies and errors (RFC 792, RFC 4443). No IO.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::checksum::internet_checksum;
 use super::segment::{self, SynId};
 
-/// What an echo request carries: the header of 8 bytes and a [`EchoPayload`] of 24.
+/// Size of an echo request in bytes: an 8-byte header and a 24-byte [`EchoPayload`].
 pub const REQUEST: usize = 32;
 
 /// ICMP (RFC 792).
@@ -14,62 +14,62 @@ const V4: IcmpTypes = IcmpTypes { protocol: 1, request: 8, reply: 0 };
 const V6: IcmpTypes = IcmpTypes { protocol: 58, request: 128, reply: 129 };
 
 struct IcmpTypes {
-    /// The number that IP knows the protocol by.
+    /// IP protocol number.
     protocol: u8,
     request: u8,
     reply: u8,
 }
 
-/// The number that IP knows TCP by.
+/// IP protocol number of TCP.
 const TCP: u8 = 6;
 
-/// The payload by which a reply is known to be ours.
+/// The payload of a request, which a reply must return.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EchoPayload {
-    /// The check.
-    pub key: u64,
-    /// The number of the request.
+    /// The probe, as a [`crate::probe_id::ProbeId`].
+    pub id: u64,
+    /// Serial number of the request.
     pub serial: u64,
-    /// Proves that the other two were read off our request: nobody else can compute it.
+    /// Keyed hash of the other two: proves that the sender received our request.
     pub cookie: u64,
 }
 
 impl EchoPayload {
-    /// The sequence number that goes with it: part of the cookie, so that it cannot be guessed either. Errors that
+    /// Returns the sequence number for the header: a part of the cookie, so that it is unpredictable too. ICMP errors that
     /// quote no payload are matched by it.
     pub fn seq(self) -> u16 {
         self.cookie as u16
     }
 }
 
-/// The part of an echo message that comes back.
+/// The fields of an echo message that a reply or an error returns.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EchoHeader {
-    /// The identifier, one per prober.
+    /// Identifier, one per prober.
     pub ident: u16,
-    /// The sequence number.
+    /// Sequence number.
     pub seq: u16,
-    /// The payload, where it is whole: a router may quote as little as 8 bytes of our request.
+    /// Payload, if it is complete: a router may quote as little as 8 bytes of the request.
     pub payload: Option<EchoPayload>,
 }
 
-/// A packet that the filter lets through.
+/// A packet that passes the filter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum IcmpPacket {
     /// An echo reply.
     Reply(EchoHeader),
-    /// The network's word that a packet did not arrive.
+    /// An error about an undelivered packet.
     Error {
-        /// In words.
-        what: &'static str,
-        /// Where the packet was to go.
+        /// Description of the error.
+        text: &'static str,
+        /// Destination of the undelivered packet.
         target: IpAddr,
-        /// What is quoted of it.
+        /// The undelivered packet.
         quoted: QuotedPacket,
     },
 }
 
-/// A packet of ours, as an error quotes it.
+/// A packet of ours that an ICMP error quotes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum QuotedPacket {
     /// An echo request.
@@ -78,7 +78,7 @@ pub enum QuotedPacket {
     Syn(SynId),
 }
 
-/// An echo request to an IPv4 address.
+/// Returns an echo request to an IPv4 address.
 pub fn request_v4(ident: u16, payload: EchoPayload) -> [u8; REQUEST] {
     let mut packet = request(V4.request, ident, payload);
     let sum = internet_checksum(&packet);
@@ -86,7 +86,7 @@ pub fn request_v4(ident: u16, payload: EchoPayload) -> [u8; REQUEST] {
     packet
 }
 
-/// An echo request to an IPv6 address. The kernel fills in the checksum (RFC 3542 section 3.1).
+/// Returns an echo request to an IPv6 address. The kernel fills in the checksum (RFC 3542 section 3.1).
 pub fn request_v6(ident: u16, payload: EchoPayload) -> [u8; REQUEST] {
     request(V6.request, ident, payload)
 }
@@ -96,46 +96,47 @@ fn request(kind: u8, ident: u16, payload: EchoPayload) -> [u8; REQUEST] {
     packet[0] = kind;
     packet[4..6].copy_from_slice(&ident.to_be_bytes());
     packet[6..8].copy_from_slice(&payload.seq().to_be_bytes());
-    packet[8..16].copy_from_slice(&payload.key.to_be_bytes());
+    packet[8..16].copy_from_slice(&payload.id.to_be_bytes());
     packet[16..24].copy_from_slice(&payload.serial.to_be_bytes());
     packet[24..32].copy_from_slice(&payload.cookie.to_be_bytes());
     packet
 }
 
-/// A packet as a raw IPv4 socket gives it, IP header first. `None` when it does not parse.
+/// Parses a packet from a raw IPv4 socket, which begins with the IP header.
 pub fn parse_v4(bytes: &[u8]) -> Option<IcmpPacket> {
     let (protocol, _, icmp) = split_v4(bytes)?;
     (protocol == V4.protocol).then_some(())?;
     let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
     if kind == V4.reply {
-        return Some(IcmpPacket::Reply(echo(icmp)?));
+        return Some(IcmpPacket::Reply(echo_header(icmp)?));
     }
-    let what = error_v4(kind, code)?;
+    let text = error_text_v4(kind, code)?;
     let (protocol, target, payload) = split_v4(icmp.get(8..)?)?;
-    Some(IcmpPacket::Error { what, target: target.into(), quoted: quoted(&V4, protocol, payload)? })
+    let quoted = quoted_packet(&V4, protocol, payload)?;
+    Some(IcmpPacket::Error { text, target: target.into(), quoted })
 }
 
-/// Whether an echo reply, as a raw IPv4 socket gives it, has the right checksum: the kernel hands it over before it looks.
-/// What it gives a raw ICMPv6 socket, it has looked at.
+/// Returns true if an echo reply from a raw IPv4 socket has the right checksum: the kernel delivers it unverified, unlike
+/// packets of raw ICMPv6 sockets.
 pub fn is_intact_v4(bytes: &[u8]) -> bool {
     split_v4(bytes).is_some_and(|(_, _, icmp)| icmp.len() % 2 == 0 && internet_checksum(icmp) == 0)
 }
 
-/// A packet as a raw ICMPv6 socket gives it, without IP header. `None` when it does not parse.
+/// Parses a packet from a raw ICMPv6 socket, which has no IP header.
 pub fn parse_v6(icmp: &[u8]) -> Option<IcmpPacket> {
     let (kind, code) = (*icmp.first()?, *icmp.get(1)?);
     if kind == V6.reply {
-        return Some(IcmpPacket::Reply(echo(icmp)?));
+        return Some(IcmpPacket::Reply(echo_header(icmp)?));
     }
-    let what = error_v6(kind, code)?;
+    let text = error_text_v6(kind, code)?;
     let ip = icmp.get(8..48)?;
     let target: [u8; 16] = ip[24..40].try_into().ok()?;
     (ip[0] >> 4 == 6).then_some(())?;
-    let quoted = quoted(&V6, ip[6], icmp.get(48..)?)?;
-    Some(IcmpPacket::Error { what, target: Ipv6Addr::from(target).into(), quoted })
+    let quoted = quoted_packet(&V6, ip[6], icmp.get(48..)?)?;
+    Some(IcmpPacket::Error { text, target: Ipv6Addr::from(target).into(), quoted })
 }
 
-/// The protocol, the destination and the payload of an IPv4 packet.
+/// Splits an IPv4 packet into protocol, destination and payload.
 fn split_v4(bytes: &[u8]) -> Option<(u8, Ipv4Addr, &[u8])> {
     let first = *bytes.first()?;
     let length = usize::from(first & 0x0f) * 4;
@@ -144,20 +145,20 @@ fn split_v4(bytes: &[u8]) -> Option<(u8, Ipv4Addr, &[u8])> {
     Some((*bytes.get(9)?, target.into(), bytes.get(length..)?))
 }
 
-/// What an error quotes after the IP header.
-fn quoted(kinds: &IcmpTypes, protocol: u8, payload: &[u8]) -> Option<QuotedPacket> {
+/// Parses the quoted packet after its IP header.
+fn quoted_packet(types: &IcmpTypes, protocol: u8, payload: &[u8]) -> Option<QuotedPacket> {
     if protocol == TCP {
-        return Some(QuotedPacket::Syn(segment::quoted(payload)?));
+        return Some(QuotedPacket::Syn(segment::quoted_syn(payload)?));
     }
-    (protocol == kinds.protocol && *payload.first()? == kinds.request).then_some(())?;
-    Some(QuotedPacket::Echo(echo(payload)?))
+    (protocol == types.protocol && *payload.first()? == types.request).then_some(())?;
+    Some(QuotedPacket::Echo(echo_header(payload)?))
 }
 
-fn echo(icmp: &[u8]) -> Option<EchoHeader> {
+fn echo_header(icmp: &[u8]) -> Option<EchoHeader> {
     let header: &[u8; 8] = icmp.first_chunk()?;
     let payload = icmp.get(8..32).and_then(|payload| {
         let word = |at: usize| Some(u64::from_be_bytes(payload.get(at..at + 8)?.try_into().ok()?));
-        Some(EchoPayload { key: word(0)?, serial: word(8)?, cookie: word(16)? })
+        Some(EchoPayload { id: word(0)?, serial: word(8)?, cookie: word(16)? })
     });
     Some(EchoHeader {
         ident: u16::from_be_bytes([header[4], header[5]]),
@@ -166,9 +167,9 @@ fn echo(icmp: &[u8]) -> Option<EchoHeader> {
     })
 }
 
-/// What an ICMP error says (RFC 792, RFC 1122, RFC 1812). `None` for what is no error of delivery: fragmentation
-/// needed, source quench, redirect.
-fn error_v4(kind: u8, code: u8) -> Option<&'static str> {
+/// Describes an ICMP error (RFC 792, RFC 1122, RFC 1812). Returns `None` for messages that report no failed delivery:
+/// fragmentation needed, source quench, redirect.
+fn error_text_v4(kind: u8, code: u8) -> Option<&'static str> {
     Some(match (kind, code) {
         (3, 0 | 6 | 11) => "network unreachable",
         (3, 1 | 7 | 8 | 12) => "host unreachable",
@@ -184,8 +185,8 @@ fn error_v4(kind: u8, code: u8) -> Option<&'static str> {
     })
 }
 
-/// What an ICMPv6 error says (RFC 4443 section 3). `None` for packet too big.
-fn error_v6(kind: u8, code: u8) -> Option<&'static str> {
+/// Describes an ICMPv6 error (RFC 4443 section 3). Returns `None` for packet too big.
+fn error_text_v6(kind: u8, code: u8) -> Option<&'static str> {
     Some(match (kind, code) {
         (1, 0) => "no route to destination",
         (1, 1) => "administratively prohibited",
@@ -207,12 +208,12 @@ mod tests {
 
     use super::*;
 
-    const TOKEN: EchoPayload = EchoPayload {
-        key: 0x0102_0304_0506_0708,
+    const PAYLOAD: EchoPayload = EchoPayload {
+        id: 0x0102_0304_0506_0708,
         serial: 0x1122_3344_5566_7788,
         cookie: 0x99aa_bbcc_ddee_7788,
     };
-    const ECHO: EchoHeader = EchoHeader { ident: 0xabcd, seq: 0x7788, payload: Some(TOKEN) };
+    const ECHO: EchoHeader = EchoHeader { ident: 0xabcd, seq: 0x7788, payload: Some(PAYLOAD) };
 
     fn ip_v4(target: [u8; 4], icmp: &[u8]) -> Vec<u8> {
         let mut packet = vec![0; 20];
@@ -228,77 +229,77 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_of_a_request_verifies() {
-        assert_eq!(internet_checksum(&request_v4(0xabcd, TOKEN)), 0);
-        assert_eq!(request_v4(0xabcd, TOKEN)[..8], [8, 0, 0x08, 0x52, 0xab, 0xcd, 0x77, 0x88]);
+    fn request_has_valid_checksum() {
+        assert_eq!(internet_checksum(&request_v4(0xabcd, PAYLOAD)), 0);
+        assert_eq!(request_v4(0xabcd, PAYLOAD)[..8], [8, 0, 0x08, 0x52, 0xab, 0xcd, 0x77, 0x88]);
     }
 
     #[test]
-    fn whichever_byte_is_spoiled_is_noticed() {
-        let intact = ip_v4([192, 0, 2, 1], &request_v4(0xabcd, TOKEN));
+    fn any_corrupted_byte_is_detected() {
+        let intact = ip_v4([192, 0, 2, 1], &request_v4(0xabcd, PAYLOAD));
         assert!(is_intact_v4(&intact));
         for at in 20..intact.len() {
-            let mut spoiled = intact.clone();
-            spoiled[at] ^= 0x10;
-            assert!(!is_intact_v4(&spoiled), "{at}");
+            let mut corrupted = intact.clone();
+            corrupted[at] ^= 0x10;
+            assert!(!is_intact_v4(&corrupted), "{at}");
         }
         assert!(!is_intact_v4(&intact[..intact.len() - 1]));
     }
 
     #[test]
-    fn a_reply_gives_back_what_was_sent() {
-        let v4 = ip_v4([192, 0, 2, 1], &reply(request_v4(0xabcd, TOKEN), 0));
+    fn reply_returns_request_fields() {
+        let v4 = ip_v4([192, 0, 2, 1], &reply(request_v4(0xabcd, PAYLOAD), 0));
         assert_eq!(parse_v4(&v4), Some(IcmpPacket::Reply(ECHO)));
-        let v6 = reply(request_v6(0xabcd, TOKEN), 129);
+        let v6 = reply(request_v6(0xabcd, PAYLOAD), 129);
         assert_eq!(parse_v6(&v6), Some(IcmpPacket::Reply(ECHO)));
     }
 
     #[test]
-    fn an_error_names_the_target_and_what_is_quoted() {
-        let quoted = ip_v4([192, 0, 2, 9], &request_v4(0xabcd, TOKEN));
+    fn error_contains_target_and_quote() {
+        let quoted = ip_v4([192, 0, 2, 9], &request_v4(0xabcd, PAYLOAD));
         let error = [&[3, 13, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
         let expected = |payload| IcmpPacket::Error {
-            what: "administratively prohibited",
+            text: "administratively prohibited",
             target: [192, 0, 2, 9].into(),
             quoted: QuotedPacket::Echo(EchoHeader { payload, ..ECHO }),
         };
-        assert_eq!(parse_v4(&ip_v4([192, 0, 2, 2], &error)), Some(expected(Some(TOKEN))));
-        // RFC 792 promises no more than 8 bytes of what the IP header was followed by.
+        assert_eq!(parse_v4(&ip_v4([192, 0, 2, 2], &error)), Some(expected(Some(PAYLOAD))));
+        // RFC 792 guarantees only 8 bytes after the quoted IP header.
         assert_eq!(parse_v4(&ip_v4([192, 0, 2, 2], &error[..36])), Some(expected(None)));
         assert_eq!(parse_v4(&ip_v4([192, 0, 2, 2], &error[..35])), None);
     }
 
     #[test]
-    fn fragmentation_needed_and_packet_too_big_are_no_failure() {
-        let quoted = ip_v4([192, 0, 2, 9], &request_v4(0xabcd, TOKEN));
+    fn size_errors_are_ignored() {
+        let quoted = ip_v4([192, 0, 2, 9], &request_v4(0xabcd, PAYLOAD));
         let error = [&[3, 4, 0, 0, 0, 0, 0, 0][..], &quoted].concat();
         assert_eq!(parse_v4(&ip_v4([192, 0, 2, 2], &error)), None);
         assert_eq!(parse_v6(&[2; 100]), None);
     }
 
     #[test]
-    fn an_error_about_an_ipv6_request() {
+    fn error_quotes_ipv6_request() {
         let mut error = vec![0; 48];
         (error[0], error[1], error[8], error[14]) = (1, 3, 0x60, 58);
         error[32..48].copy_from_slice(&Ipv6Addr::LOCALHOST.octets());
-        error.extend_from_slice(&request_v6(0xabcd, TOKEN));
-        let what = "address unreachable";
+        error.extend_from_slice(&request_v6(0xabcd, PAYLOAD));
+        let text = "address unreachable";
         let target = Ipv6Addr::LOCALHOST.into();
         assert_eq!(
             parse_v6(&error),
-            Some(IcmpPacket::Error { what, target, quoted: QuotedPacket::Echo(ECHO) })
+            Some(IcmpPacket::Error { text, target, quoted: QuotedPacket::Echo(ECHO) })
         );
     }
 
     #[test]
-    fn an_error_about_a_syn_needs_no_more_than_8_bytes_of_it() {
-        let syn = SynId { from: 40_000, to: 80, number: 0x0102_0304 };
+    fn eight_bytes_identify_a_quoted_syn() {
+        let syn = SynId { local_port: 40_000, remote_port: 80, seq: 0x0102_0304 };
         let bytes = segment::syn([192, 0, 2, 1].into(), [192, 0, 2, 9].into(), syn);
         let mut quoted = ip_v4([192, 0, 2, 9], &bytes[..8]);
         quoted[9] = TCP;
         let error = ip_v4([192, 0, 2, 2], &[&[3, 3, 0, 0, 0, 0, 0, 0][..], &quoted].concat());
         let expected =
-            |what, target| Some(IcmpPacket::Error { what, target, quoted: QuotedPacket::Syn(syn) });
+            |text, target| Some(IcmpPacket::Error { text, target, quoted: QuotedPacket::Syn(syn) });
         assert_eq!(parse_v4(&error), expected("port unreachable", [192, 0, 2, 9].into()));
         assert_eq!(parse_v4(&error[..error.len() - 1]), None);
 
@@ -318,8 +319,8 @@ mod tests {
         }
 
         #[test]
-        fn mutilated_errors_never_panic(at in 0usize..100, to: u8, cut in 0usize..100) {
-            let quoted = ip_v4([192, 0, 2, 9], &request_v4(1, TOKEN));
+        fn corrupted_errors_never_panic(at in 0usize..100, to: u8, cut in 0usize..100) {
+            let quoted = ip_v4([192, 0, 2, 9], &request_v4(1, PAYLOAD));
             let mut packet = ip_v4([192, 0, 2, 2], &[&[3, 1, 0, 0, 0, 0, 0, 0][..], &quoted].concat());
             let at = at % packet.len();
             packet[at] = to;

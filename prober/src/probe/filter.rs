@@ -1,5 +1,5 @@
-//! Classic BPF programs that keep every packet away from the raw sockets which is neither an answer to a probe of ours
-//! nor an error that quotes one. The kernel would otherwise copy all of this host's ICMP and TCP to us.
+//! Classic BPF programs for the raw sockets. They accept replies to our probes and ICMP errors that quote one. Without them,
+//! the kernel would deliver all ICMP and TCP packets of this host.
 
 use nix::libc::{
     BPF_ABS, BPF_ADD, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IMM, BPF_IND, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD,
@@ -9,17 +9,17 @@ use socket2::SockFilter;
 
 use super::ports;
 
-/// How much of an accepted packet is kept: all of it.
+/// Number of bytes to keep of an accepted packet: all.
 const ACCEPT: u32 = u32::MAX;
-/// What the ports of a block have in common.
-const BLOCK: u32 = !(ports::COUNT as u32 - 1) & 0xffff;
+/// Mask of the bits that all ports of a block share.
+const PORT_BLOCK_MASK: u32 = !(ports::PORT_COUNT as u32 - 1) & 0xffff;
 
-/// For a raw IPv4 socket of ICMP: the program sees the IP header first. Errors may be about an echo request of that
-/// identifier, or about a SYN from that block of ports.
-pub fn v4(ident: u16, first_port: u16) -> [SockFilter; 27] {
+/// Returns the filter of a raw ICMP socket, whose packets begin with the IP header. Accepts errors about an echo request
+/// with this identifier, or about a SYN from this block of ports.
+pub fn icmp_v4(ident: u16, first_port: u16) -> [SockFilter; 27] {
     let (ident, ports) = (u32::from(ident), u32::from(first_port));
     [
-        // X is the length of the IP header, A the type of the message.
+        // X is the length of the IP header, A the ICMP type.
         load_header_length(0),
         load_byte_at_x(0),
         // Echo reply?
@@ -30,7 +30,7 @@ pub fn v4(ident: u16, first_port: u16) -> [SockFilter; 27] {
         jump_if(3, 2, 0),
         jump_if(11, 1, 0),
         jump_if(12, 0, 17),
-        // The quoted packet starts at X + 8: its protocol is kept, and X becomes the sum of the lengths of both IP headers.
+        // The quoted packet starts at X + 8. Store its protocol, and add the length of its IP header to X.
         load_byte_at_x(17),
         op(BPF_ST, 0),
         load_byte_at_x(8),
@@ -39,24 +39,24 @@ pub fn v4(ident: u16, first_port: u16) -> [SockFilter; 27] {
         alu(BPF_ADD | BPF_X, 0),
         op(BPF_MISC | BPF_TAX, 0),
         op(BPF_LD | BPF_MEM, 0),
-        // Is it an echo request of ours?
+        // An echo request of ours?
         jump_if(1, 0, 4),
         load_byte_at_x(8),
         jump_if(8, 0, 6),
         load_half_at_x(12),
         jump_if(ident, 5, 4),
-        // Is it a segment from a port of ours?
+        // A segment from a reserved port?
         jump_if(6, 0, 3),
         load_half_at_x(8),
-        alu(BPF_AND | BPF_K, BLOCK),
+        alu(BPF_AND | BPF_K, PORT_BLOCK_MASK),
         jump_if(ports, 1, 0),
         op(BPF_RET | BPF_K, 0),
         op(BPF_RET | BPF_K, ACCEPT),
     ]
 }
 
-/// The same for a raw ICMPv6 socket: the program sees the ICMPv6 header first.
-pub fn v6(ident: u16, first_port: u16) -> [SockFilter; 17] {
+/// Returns the filter of a raw ICMPv6 socket, whose packets begin with the ICMPv6 header.
+pub fn icmp_v6(ident: u16, first_port: u16) -> [SockFilter; 17] {
     let (ident, ports) = (u32::from(ident), u32::from(first_port));
     [
         load_byte(0),
@@ -68,34 +68,35 @@ pub fn v6(ident: u16, first_port: u16) -> [SockFilter; 17] {
         jump_if(1, 2, 0),
         jump_if(3, 1, 0),
         jump_if(4, 0, 8),
-        // The quoted packet starts at 8, what it carries at 48. An echo request of ours (whether it is one the parser
-        // checks), or a segment from a port of ours?
+        // The quoted packet starts at 8, its payload at 48. ICMPv6 with our identifier (the parser checks the type), or a
+        // segment from a reserved port?
         load_byte(14),
         jump_if(58, 0, 2),
         load_half(52),
         jump_if(ident, 5, 4),
         jump_if(6, 0, 3),
         load_half(48),
-        alu(BPF_AND | BPF_K, BLOCK),
+        alu(BPF_AND | BPF_K, PORT_BLOCK_MASK),
         jump_if(ports, 1, 0),
         op(BPF_RET | BPF_K, 0),
         op(BPF_RET | BPF_K, ACCEPT),
     ]
 }
 
-/// For a raw IPv4 socket of TCP, IP header first: what may answer a SYN from that block of ports.
-pub fn segments_v4(first_port: u16) -> [SockFilter; 10] {
-    segments(load_header_length(0), first_port)
+/// Returns the filter of a raw TCP socket over IPv4, whose packets begin with the IP header. Accepts answers to a SYN from
+/// this block of ports.
+pub fn tcp_v4(first_port: u16) -> [SockFilter; 10] {
+    tcp(load_header_length(0), first_port)
 }
 
-/// The same for a raw IPv6 socket: the program sees the TCP header first.
-pub fn segments_v6(first_port: u16) -> [SockFilter; 10] {
-    segments(op(BPF_LDX | BPF_IMM, 0), first_port)
+/// Returns the filter of a raw TCP socket over IPv6, whose packets begin with the TCP header.
+pub fn tcp_v6(first_port: u16) -> [SockFilter; 10] {
+    tcp(op(BPF_LDX | BPF_IMM, 0), first_port)
 }
 
-/// With an instruction by which X is where the TCP header begins. Segments of connections, which are nearly all, are turned
-/// away by their flags.
-fn segments(find_header: SockFilter, first_port: u16) -> [SockFilter; 10] {
+/// Returns a TCP filter; `find_header` loads the offset of the TCP header into X. The flags come first, because they reject
+/// nearly all segments: those of established connections.
+fn tcp(find_header: SockFilter, first_port: u16) -> [SockFilter; 10] {
     [
         find_header,
         load_byte_at_x(13),
@@ -104,15 +105,15 @@ fn segments(find_header: SockFilter, first_port: u16) -> [SockFilter; 10] {
         jump_if(0x12, 1, 0),
         jump_if(0x14, 0, 3),
         load_half_at_x(2),
-        alu(BPF_AND | BPF_K, BLOCK),
+        alu(BPF_AND | BPF_K, PORT_BLOCK_MASK),
         jump_if(first_port.into(), 1, 0),
         op(BPF_RET | BPF_K, 0),
         op(BPF_RET | BPF_K, ACCEPT),
     ]
 }
 
-/// For a socket that is to hear nothing.
-pub fn nothing() -> [SockFilter; 1] {
+/// Returns a filter that rejects every packet.
+pub fn reject_all() -> [SockFilter; 1] {
     [op(BPF_RET | BPF_K, 0)]
 }
 
@@ -144,7 +145,7 @@ fn op(code: u32, operand: u32) -> SockFilter {
     SockFilter::new(code as u16, 0, 0, operand)
 }
 
-/// Skips as many instructions as `yes` when A equals `value`, else as many as `no`.
+/// Skips `yes` instructions if A equals `value`, else `no` instructions.
 fn jump_if(value: u32, yes: u8, no: u8) -> SockFilter {
     SockFilter::new((BPF_JMP | BPF_JEQ | BPF_K) as u16, yes, no, value)
 }
@@ -160,15 +161,15 @@ mod tests {
     const IDENT: u16 = 0xabcd;
     const PORTS: u16 = 0x9c40;
 
-    /// Which of `packets` a socket with this filter would hear. The kernel runs the program over whatever a socket
-    /// receives, and this kind receives what it is sent.
-    fn heard<const N: usize>(filter: &[SockFilter], packets: [&[u8]; N]) -> [bool; N] {
+    /// Returns which packets a socket with this filter receives. The kernel runs filters on every kind of socket, so a socket
+    /// pair serves as test bed.
+    fn accepted<const N: usize>(filter: &[SockFilter], packets: [&[u8]; N]) -> [bool; N] {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         let theirs = Socket::from(std::os::fd::OwnedFd::from(theirs));
         theirs.attach_filter(filter).unwrap();
         packets.map(|packet| {
-            // Where a packet is turned away, sending says so.
+            // A rejected packet makes send() fail.
             let _ = ours.send(packet);
             let mut buffer = [0; 256];
             std::io::Read::read(&mut (&theirs), &mut buffer).is_ok_and(|length| buffer[..length] == *packet)
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn icmp_over_ipv4_is_ours_or_quotes_what_is() {
+    fn icmp_v4_accepts_own_replies_and_quotes() {
         for options in [0, 1, 10] {
             let icmp = |message: &[u8]| ip_v4(options, 1, message);
             let about =
@@ -233,13 +234,17 @@ mod tests {
                 (Vec::new(), false),
             ];
             for (index, (packet, wanted)) in expected.into_iter().enumerate() {
-                assert_eq!(heard(&v4(IDENT, PORTS), [&packet]), [wanted], "{index}, {options} options");
+                assert_eq!(
+                    accepted(&icmp_v4(IDENT, PORTS), [&packet]),
+                    [wanted],
+                    "{index}, {options} options"
+                );
             }
         }
     }
 
     #[test]
-    fn icmp_over_ipv6_is_ours_or_quotes_what_is() {
+    fn icmp_v6_accepts_own_replies_and_quotes() {
         let about = |kind, protocol, payload: &[u8]| error(kind, &ip_v6(protocol, payload));
         let expected = [
             (echo(129, IDENT).to_vec(), true),
@@ -258,26 +263,26 @@ mod tests {
             (about(1, 6, &[]), false),
         ];
         for (index, (packet, wanted)) in expected.into_iter().enumerate() {
-            assert_eq!(heard(&v6(IDENT, PORTS), [&packet]), [wanted], "{index}");
+            assert_eq!(accepted(&icmp_v6(IDENT, PORTS), [&packet]), [wanted], "{index}");
         }
     }
 
     #[test]
-    fn of_all_segments_only_answers_to_our_ports_are_heard() {
+    fn tcp_accepts_answers_to_reserved_ports_only() {
         for flags in 0..=u8::MAX {
             let is_answer = matches!(flags & 0x16, 0x12 | 0x14);
             for (to, ours) in [(PORTS, true), (PORTS + 15, true), (PORTS + 16, false), (PORTS - 1, false)] {
                 let (wanted, segment) = (is_answer && ours, segment(80, to, flags));
-                assert_eq!(heard(&segments_v6(PORTS), [&segment]), [wanted], "{flags:#x} to {to}");
+                assert_eq!(accepted(&tcp_v6(PORTS), [&segment]), [wanted], "{flags:#x} to {to}");
                 let packets = [0, 3].map(|options| ip_v4(options, 6, &segment));
-                let heard = heard(&segments_v4(PORTS), [&packets[0], &packets[1]]);
-                assert_eq!(heard, [wanted; 2], "{flags:#x} to {to}");
+                let accepted = accepted(&tcp_v4(PORTS), [&packets[0], &packets[1]]);
+                assert_eq!(accepted, [wanted; 2], "{flags:#x} to {to}");
             }
         }
     }
 
     #[test]
-    fn where_nothing_is_heard_nothing_is() {
-        assert_eq!(heard(&nothing(), [&[0; 64], &echo(0, IDENT)]), [false; 2]);
+    fn reject_all_filter_drops_everything() {
+        assert_eq!(accepted(&reject_all(), [&[0; 64], &echo(0, IDENT)]), [false; 2]);
     }
 }

@@ -1,5 +1,5 @@
-//! Half-open probes: a SYN goes out, and what answers it comes in, both from raw sockets. The kernel knows of no such
-//! connection, so it answers a SYN-ACK by a reset, and the server forgets: nothing is accepted, and nothing is left.
+//! Half-open probes: a SYN goes out from a raw socket, and the reply is read from one. The kernel knows no such
+//! connection and answers a SYN-ACK with a reset, so the server's application never sees a connection.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -11,9 +11,8 @@ use maglev_ipc::OutcomeCode;
 use nix::errno::Errno;
 use socket2::{Domain, Protocol};
 
-use super::icmp::PacketReject;
-use super::ports::{COUNT, ReservedPorts};
-use super::raw::{self, RawSocket, SocketOrReason};
+use super::ports::{PORT_COUNT, ReservedPorts};
+use super::raw::{self, PacketReject, RawProber, RawSocket, SocketOrReason};
 use super::routes::SourceLookup;
 use super::segment::{self, HandshakeAnswer, SynId};
 use super::{filter, tcp};
@@ -21,28 +20,28 @@ use crate::clock::Nanos;
 use crate::probe_id::ProbeId;
 use crate::verdict::Verdict;
 
-/// How long an address that the kernel chose for us is used before it is asked again: routes change. An address that
-/// has left this host is noticed at once, since nothing can be sent from it.
-const FRESH: Nanos = 30_000_000_000;
-/// Why there is no socket when there is no port.
+/// Time for which a source address chosen by the kernel is reused: routes change. An address that has left this host is
+/// noticed at once, since sending from it fails.
+const SOURCE_LIFETIME: Nanos = 30_000_000_000;
+/// Reason for the lack of sockets without reserved ports.
 const NO_PORTS: &str = "no block of free ports";
 
-/// What a check asks for.
+/// Addresses of a check's probes.
 #[derive(Debug)]
 pub struct SynPlan {
     to: SocketAddr,
     from: Option<IpAddr>,
-    /// The address that the kernel chose, and when.
+    /// Source address chosen by the kernel, and the time of the choice.
     chosen: Option<(IpAddr, Nanos)>,
 }
 
 impl SynPlan {
-    /// Probes of `to`, from that address if there is one.
+    /// Returns the plan of probes to `to`, from address `from` if there is one.
     pub const fn new(to: SocketAddr, from: Option<IpAddr>) -> Self {
         Self { to, from, chosen: None }
     }
 
-    /// Has the kernel asked again for an address, as nothing could be sent from the last.
+    /// Forgets the chosen source address, from which sending failed.
     pub const fn forget_source(&mut self) {
         self.chosen = None;
     }
@@ -52,9 +51,9 @@ impl SynPlan {
             return Ok(from);
         }
         match self.chosen {
-            Some((source, when)) if now.saturating_sub(when) < FRESH => Ok(source),
+            Some((source, at)) if now.saturating_sub(at) < SOURCE_LIFETIME => Ok(source),
             _ => {
-                let source = routes.source(self.to.ip())?;
+                let source = routes.source_for(self.to.ip())?;
                 self.chosen = Some((source, now));
                 Ok(source)
             }
@@ -62,7 +61,7 @@ impl SynPlan {
     }
 }
 
-/// Both families.
+/// Sends SYNs over both address families, and matches replies to them.
 #[derive(Debug)]
 pub struct SynProber {
     v4: SocketOrReason,
@@ -70,207 +69,212 @@ pub struct SynProber {
     ports: Option<ReservedPorts>,
     routes: SourceLookup,
     cookies: RandomState,
-    /// The number of the last SYN.
+    /// Serial number of the last SYN.
     serial: u64,
-    waiting: PendingSyns,
+    pending: PendingSyns,
 }
 
-/// The SYNs that are not answered yet.
+/// The unanswered SYNs.
 #[derive(Debug, Default)]
 struct PendingSyns {
-    /// By their sequence numbers.
-    numbers: HashMap<u32, PendingSyn>,
-    /// From which of our ports, and where to.
-    ends: HashSet<(u16, SocketAddr)>,
+    /// By sequence number.
+    by_seq: HashMap<u32, PendingSyn>,
+    /// Local port and destination of each.
+    in_use: HashSet<(u16, SocketAddr)>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct PendingSyn {
-    key: ProbeId,
-    from: u16,
+    id: ProbeId,
+    local_port: u16,
     to: SocketAddr,
 }
 
-/// What was heard of a SYN.
+/// A verdict on a SYN.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SynReply {
     /// The probe that sent it.
-    pub key: ProbeId,
-    /// What that comes to.
+    pub id: ProbeId,
+    /// The verdict.
     pub verdict: Verdict,
 }
 
 impl SynProber {
-    /// Opens what this process may open. Needs `CAP_NET_RAW`, and only here.
+    /// Opens the permitted sockets. Needs `CAP_NET_RAW`, here only.
     ///
     /// # Errors
-    /// A socket cannot be set up. A socket that is not permitted is no error: probes do without.
+    /// A socket cannot be set up. Lack of permission is not an error: probes then use kernel sockets.
     pub fn open(ports: Option<ReservedPorts>) -> io::Result<Self> {
-        Self::open_with(raw::BUFFER, ports)
+        Self::open_with(raw::BUFFER_SIZE, ports)
     }
 
-    /// The same, with sockets that have buffers of so many bytes.
+    /// Opens the sockets with receive buffers of `buffer_size` bytes.
     ///
     /// # Errors
-    /// The same.
-    pub fn open_with(buffer: usize, ports: Option<ReservedPorts>) -> io::Result<Self> {
+    /// As [`Self::open`].
+    pub fn open_with(buffer_size: usize, ports: Option<ReservedPorts>) -> io::Result<Self> {
         let (v4, v6) = match &ports {
             None => (Err(NO_PORTS), Err(NO_PORTS)),
-            Some(ports) => (
-                RawSocket::open(buffer, Domain::IPV4, Protocol::TCP, &filter::segments_v4(ports.first()))?,
-                RawSocket::open(buffer, Domain::IPV6, Protocol::TCP, &filter::segments_v6(ports.first()))?,
-            ),
+            Some(ports) => {
+                let (filter_v4, filter_v6) = (filter::tcp_v4(ports.first()), filter::tcp_v6(ports.first()));
+                (
+                    RawSocket::open(buffer_size, Domain::IPV4, Protocol::TCP, &filter_v4)?,
+                    RawSocket::open(buffer_size, Domain::IPV6, Protocol::TCP, &filter_v6)?,
+                )
+            }
         };
-        let mut opener = Self {
+        let mut prober = Self {
             v4,
             v6,
             ports,
             routes: SourceLookup::open(),
             cookies: RandomState::new(),
             serial: 0,
-            waiting: PendingSyns::default(),
+            pending: PendingSyns::default(),
         };
-        opener.listen([false; 2]);
-        Ok(opener)
+        prober.set_receiving([false; 2]);
+        Ok(prober)
     }
 
-    /// The sockets, IPv4 first, or why there is none.
+    /// Returns the sockets, IPv4 first, or the reasons for their absence.
     pub fn sockets(&self) -> [Result<BorrowedFd<'_>, &'static str>; 2] {
         [&self.v4, &self.v6].map(|raw| raw.as_ref().map(RawSocket::socket).map_err(|why| *why))
     }
 
-    /// Has segments brought here, or not, IPv4 first: while no check needs them, the kernel need not copy this host's.
-    pub fn listen(&mut self, families: [bool; 2]) {
-        for (family, listens) in [&mut self.v4, &mut self.v6].into_iter().zip(families) {
-            // Without loopback there is no address that hears nothing; segments are brought, and turned away by the filter.
+    /// Enables or disables reception per family, IPv4 first. Without checks that need it, the kernel need not copy this
+    /// host's segments.
+    pub fn set_receiving(&mut self, families: [bool; 2]) {
+        for (family, is_receiving) in [&mut self.v4, &mut self.v6].into_iter().zip(families) {
+            // Without loopback there is no sink address: segments are still copied, and the filter rejects them.
             if let Ok(raw) = family
-                && raw.listen(listens).is_err()
-                && listens
+                && raw.set_receiving(is_receiving).is_err()
+                && is_receiving
             {
-                *family = Err("no raw socket hears anything");
+                *family = Err("raw socket cannot receive");
             }
         }
     }
 
-    /// Whether there is a socket for this target; or why there is none.
+    /// Checks that there is a socket for this target.
     ///
     /// # Errors
-    /// The reason.
-    pub fn serves(&self, target: IpAddr) -> Result<(), &'static str> {
+    /// The reason for its absence.
+    pub fn check_socket(&self, target: IpAddr) -> Result<(), &'static str> {
         let raw = if target.is_ipv4() { &self.v4 } else { &self.v6 };
         raw.as_ref().map(|_| ()).map_err(|why| *why)
     }
 
-    /// Queues a SYN; [`Self::flush`] sends it. Returns its number.
+    /// Queues a SYN; [`Self::flush`] sends it. Returns its sequence number.
     ///
     /// # Errors
-    /// The verdict, when it cannot be sent.
-    pub fn queue(&mut self, key: ProbeId, plan: &mut SynPlan, now: Nanos) -> Result<u32, Verdict> {
-        let source = plan.source(&self.routes, now).map_err(|error| tcp::local(&error))?;
-        let (number, from) = self.draw(key, plan.to);
+    /// The verdict, if it cannot be sent.
+    pub fn queue(&mut self, id: ProbeId, plan: &mut SynPlan, now: Nanos) -> Result<u32, Verdict> {
+        let source = plan.source(&self.routes, now).map_err(|error| tcp::local_fault(&error))?;
+        let (seq, local_port) = self.choose_seq_and_port(id, plan.to);
         let raw = if plan.to.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         let raw = raw.as_mut().map_err(|why| Verdict::new(OutcomeCode::Local, *why))?;
-        let syn = SynId { from, to: plan.to.port(), number };
-        raw.queue(key, plan.to.ip(), Some(source), segment::syn(source, plan.to.ip(), syn));
-        self.waiting.add(number, PendingSyn { key, from, to: plan.to });
-        Ok(number)
+        let syn = SynId { local_port, remote_port: plan.to.port(), seq };
+        raw.queue(id, plan.to.ip(), Some(source), segment::syn(source, plan.to.ip(), syn));
+        self.pending.insert(seq, PendingSyn { id, local_port, to: plan.to });
+        Ok(seq)
     }
 
-    /// Whether a batch is full.
+    /// Returns true if a batch is queued.
     pub fn is_full(&self) -> bool {
         [&self.v4, &self.v6].into_iter().flatten().any(RawSocket::is_full)
     }
 
-    /// Sends what is queued. Calls `failed` for each SYN that this host could not send.
+    /// Sends the queue. Calls `failed` for each SYN that this host could not send.
     pub fn flush(&mut self, mut failed: impl FnMut(ProbeId, Errno)) {
         for raw in [&mut self.v4, &mut self.v6].into_iter().flatten() {
             raw.flush(&mut failed);
         }
     }
 
-    /// Takes a SYN that was given up off the list of those that are waited for.
-    pub fn forget(&mut self, number: u32) {
-        self.waiting.take(number);
+    /// Removes a SYN that timed out.
+    pub fn forget(&mut self, seq: u32) {
+        self.pending.remove(seq);
     }
 
-    /// Reads up to one batch of a family's segments. Returns whether there may be more.
-    pub fn receive(&mut self, v4: bool, heard: &mut Vec<Result<SynReply, PacketReject>>) -> bool {
-        let (raw, parse): (_, fn(&[u8]) -> _) =
-            if v4 { (&mut self.v4, segment::parse_v4) } else { (&mut self.v6, segment::parse_v6) };
-        let Ok(raw) = raw else { return false };
-        let more = raw.receive();
-        let waiting = &mut self.waiting;
-        heard.extend(raw.packets().map(|(from, bytes)| {
-            let (syn, answer) = parse(bytes).ok_or(PacketReject::Malformed)?;
-            let verdict = match answer {
-                HandshakeAnswer::SynAck => Verdict::from_code(OutcomeCode::L4Ok),
-                HandshakeAnswer::Reset => Verdict::new(OutcomeCode::L4Con, "connection refused"),
-            };
-            waiting.classify(syn, from, verdict)
-        }));
-        more
-    }
-
-    /// How many of a family's segments were dropped for want of room since this was last asked.
-    pub const fn lost(&mut self, v4: bool) -> u32 {
-        match if v4 { &mut self.v4 } else { &mut self.v6 } {
-            Ok(family) => family.lost(),
-            Err(_) => 0,
-        }
-    }
-
-    /// Takes the network's word that a SYN did not arrive.
+    /// Matches an ICMP error to the SYN it quotes.
     ///
     /// # Errors
-    /// It is about no SYN that is waited for.
-    pub fn unreachable(
+    /// The SYN is not pending.
+    pub fn match_error(
         &mut self,
         syn: SynId,
         target: IpAddr,
-        what: &'static str,
+        error: &'static str,
     ) -> Result<SynReply, PacketReject> {
-        self.waiting.classify(syn, target, Verdict::new(OutcomeCode::L4Con, what))
+        self.pending.classify(syn, target, Verdict::new(OutcomeCode::L4Con, error))
     }
 
-    /// A number that is not in use, and a port. The number is of a keyed hash (SipHash, its key from the kernel's
-    /// randomness): a server that has seen any number of its own cannot tell the next of another. A check takes the ports
-    /// in turn, so that a probe whose reset was lost is long forgotten when its port comes again; but none by which another
-    /// check of the same server waits: to that it would be another SYN of one connection.
-    fn draw(&mut self, key: ProbeId, to: SocketAddr) -> (u32, u16) {
+    /// Chooses an unused sequence number and a port.
+    ///
+    /// The number is a keyed hash (SipHash with a random key), so a server cannot predict another server's. A check uses the
+    /// ports round-robin, so that a server has dropped its half-open entry when a port comes again. A port with a pending
+    /// SYN of another check to the same server is skipped: the second SYN would belong to the first connection.
+    fn choose_seq_and_port(&mut self, id: ProbeId, to: SocketAddr) -> (u32, u16) {
         loop {
             self.serial += 1;
-            let number = self.cookies.hash_one((u64::from(key), self.serial)) as u32;
-            if !self.waiting.numbers.contains_key(&number) {
-                let Some(ports) = &self.ports else { return (number, 0) };
-                let mut turn = (0..COUNT.into()).map(|more| ports.pick(key.epoch.wrapping_add(more)));
-                let free = turn.find(|from| !self.waiting.ends.contains(&(*from, to)));
-                return (number, free.unwrap_or_else(|| ports.pick(key.epoch)));
+            let seq = self.cookies.hash_one((u64::from(id), self.serial)) as u32;
+            if !self.pending.by_seq.contains_key(&seq) {
+                let Some(ports) = &self.ports else { return (seq, 0) };
+                let mut candidates =
+                    (0..PORT_COUNT.into()).map(|offset| ports.nth(id.epoch.wrapping_add(offset)));
+                let free = candidates.find(|port| !self.pending.in_use.contains(&(*port, to)));
+                return (seq, free.unwrap_or_else(|| ports.nth(id.epoch)));
             }
         }
     }
 }
 
-impl PendingSyns {
-    fn add(&mut self, number: u32, waiting: PendingSyn) {
-        self.ends.insert((waiting.from, waiting.to));
-        self.numbers.insert(number, waiting);
+impl RawProber for SynProber {
+    type Message = SynReply;
+
+    fn receive(&mut self, v4: bool, messages: &mut Vec<Result<SynReply, PacketReject>>) -> bool {
+        let (raw, parse): (_, fn(&[u8]) -> _) =
+            if v4 { (&mut self.v4, segment::parse_v4) } else { (&mut self.v6, segment::parse_v6) };
+        let Ok(raw) = raw else { return false };
+        let has_more = raw.receive();
+        let pending = &mut self.pending;
+        messages.extend(raw.packets().map(|(from, bytes)| {
+            let (syn, answer) = parse(bytes).ok_or(PacketReject::Malformed)?;
+            let verdict = match answer {
+                HandshakeAnswer::SynAck => Verdict::from_code(OutcomeCode::L4Ok),
+                HandshakeAnswer::Reset => Verdict::new(OutcomeCode::L4Con, "connection refused"),
+            };
+            pending.classify(syn, from, verdict)
+        }));
+        has_more
     }
 
-    fn take(&mut self, number: u32) {
-        if let Some(PendingSyn { from, to, .. }) = self.numbers.remove(&number) {
-            self.ends.remove(&(from, to));
+    fn take_dropped(&mut self, v4: bool) -> u32 {
+        let raw = if v4 { &mut self.v4 } else { &mut self.v6 };
+        raw.as_mut().map_or(0, RawSocket::take_dropped)
+    }
+}
+
+impl PendingSyns {
+    fn insert(&mut self, seq: u32, syn: PendingSyn) {
+        self.in_use.insert((syn.local_port, syn.to));
+        self.by_seq.insert(seq, syn);
+    }
+
+    fn remove(&mut self, seq: u32) {
+        if let Some(PendingSyn { local_port, to, .. }) = self.by_seq.remove(&seq) {
+            self.in_use.remove(&(local_port, to));
         }
     }
 
-    /// Holds what is said of a SYN against those that are waited for. The first that counts is the last: a second answer
-    /// finds nothing.
-    fn classify(&mut self, syn: SynId, about: IpAddr, verdict: Verdict) -> Result<SynReply, PacketReject> {
-        let PendingSyn { key, from, to } = *self.numbers.get(&syn.number).ok_or(PacketReject::Stray)?;
-        if (syn.from, SocketAddr::new(about, syn.to)) != (from, to) {
+    /// Matches a reply to its SYN, and removes the SYN: a second reply is a stray.
+    fn classify(&mut self, syn: SynId, target: IpAddr, verdict: Verdict) -> Result<SynReply, PacketReject> {
+        let PendingSyn { id, local_port, to } = *self.by_seq.get(&syn.seq).ok_or(PacketReject::Stray)?;
+        if (syn.local_port, SocketAddr::new(target, syn.remote_port)) != (local_port, to) {
             return Err(PacketReject::Spoofed);
         }
-        self.take(syn.number);
-        Ok(SynReply { key, verdict })
+        self.remove(syn.seq);
+        Ok(SynReply { id, verdict })
     }
 }
 
@@ -282,123 +286,123 @@ mod tests {
 
     use super::*;
 
-    const KEY: ProbeId = ProbeId { slot: 7, epoch: 3 };
+    const PROBE: ProbeId = ProbeId { slot: 7, epoch: 3 };
     const TARGET: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
-    fn waiting(syn: SynId) -> PendingSyns {
-        let to = SocketAddr::new(TARGET, syn.to);
-        let mut waiting = PendingSyns::default();
-        waiting.add(syn.number, PendingSyn { key: KEY, from: syn.from, to });
-        waiting
+    fn pending(syn: SynId) -> PendingSyns {
+        let to = SocketAddr::new(TARGET, syn.remote_port);
+        let mut pending = PendingSyns::default();
+        pending.insert(syn.seq, PendingSyn { id: PROBE, local_port: syn.local_port, to });
+        pending
     }
 
-    fn is_empty(waiting: &PendingSyns) -> bool {
-        waiting.numbers.is_empty() && waiting.ends.is_empty()
+    fn is_empty(pending: &PendingSyns) -> bool {
+        pending.by_seq.is_empty() && pending.in_use.is_empty()
     }
 
-    fn opener() -> SynProber {
+    fn prober() -> SynProber {
         SynProber::open(Some(ReservedPorts::reserve().unwrap())).unwrap()
     }
 
     #[test]
-    fn one_answer_counts_and_a_second_is_a_stray() {
-        let syn = SynId { from: 40_000, to: 80, number: 9 };
-        let mut waiting = waiting(syn);
+    fn second_reply_is_a_stray() {
+        let syn = SynId { local_port: 40_000, remote_port: 80, seq: 9 };
+        let mut pending = pending(syn);
         let verdict = Verdict::from_code(OutcomeCode::L4Ok);
-        let heard = Ok(SynReply { key: KEY, verdict: verdict.clone() });
-        assert_eq!(waiting.classify(syn, TARGET, verdict.clone()), heard);
-        assert_eq!(waiting.classify(syn, TARGET, verdict), Err(PacketReject::Stray));
+        let reply = Ok(SynReply { id: PROBE, verdict: verdict.clone() });
+        assert_eq!(pending.classify(syn, TARGET, verdict.clone()), reply);
+        assert_eq!(pending.classify(syn, TARGET, verdict), Err(PacketReject::Stray));
     }
 
     proptest! {
         #[test]
-        fn nothing_but_the_right_answer_counts(from: u16, to: u16, number: u32, a: u16, b: u16, c: u32, other: u32) {
-            let syn = SynId { from, to, number };
-            for (forged, about) in [
-                (SynId { from: a, ..syn }, TARGET),
-                (SynId { to: b, ..syn }, TARGET),
-                (SynId { number: c, ..syn }, TARGET),
+        fn only_exact_replies_match(local_port: u16, remote_port: u16, seq: u32, a: u16, b: u16, c: u32, other: u32) {
+            let syn = SynId { local_port, remote_port, seq };
+            for (forged, target) in [
+                (SynId { local_port: a, ..syn }, TARGET),
+                (SynId { remote_port: b, ..syn }, TARGET),
+                (SynId { seq: c, ..syn }, TARGET),
                 (syn, IpAddr::V4(other.into())),
             ] {
-                let right = (forged, about) == (syn, TARGET);
-                let mut waiting = waiting(syn);
-                let verdict = Verdict::from_code(OutcomeCode::L4Ok);
-                let heard = waiting.classify(forged, about, verdict);
-                let expected = if forged.number == number { PacketReject::Spoofed } else { PacketReject::Stray };
-                prop_assert_eq!(heard.map(|answered| answered.key), if right { Ok(KEY) } else { Err(expected) });
-                // A forgery takes nothing from the real answer.
-                prop_assert_eq!(is_empty(&waiting), right);
+                let is_exact = (forged, target) == (syn, TARGET);
+                let mut pending = pending(syn);
+                let reply = pending.classify(forged, target, Verdict::from_code(OutcomeCode::L4Ok));
+                let reject = if forged.seq == seq { PacketReject::Spoofed } else { PacketReject::Stray };
+                prop_assert_eq!(reply.map(|reply| reply.id), if is_exact { Ok(PROBE) } else { Err(reject) });
+                // A forged reply leaves the SYN pending for the real one.
+                prop_assert_eq!(is_empty(&pending), is_exact);
             }
         }
     }
 
     #[test]
-    fn numbers_are_in_use_once_and_ports_are_ours() {
-        let mut opener = opener();
-        let first = opener.ports.as_ref().unwrap().first();
+    fn sequence_numbers_are_unique_and_ports_reserved() {
+        let mut prober = prober();
+        let first = prober.ports.as_ref().unwrap().first();
         let to = SocketAddr::new(TARGET, 80);
-        let mut ports = std::collections::HashSet::new();
-        for drawn in 1..=20_000 {
-            let (number, from) = opener.draw(ProbeId { epoch: drawn as u32, ..KEY }, to);
-            assert!((first..first + COUNT).contains(&from));
-            if drawn <= COUNT.into() {
-                assert!(ports.insert(from), "a port comes again before all others have been");
+        let mut ports = HashSet::new();
+        for count in 1..=20_000 {
+            let (seq, local_port) = prober.choose_seq_and_port(ProbeId { epoch: count as u32, ..PROBE }, to);
+            assert!((first..first + PORT_COUNT).contains(&local_port));
+            if count <= PORT_COUNT.into() {
+                assert!(ports.insert(local_port), "a port is reused before all others were used");
             }
-            opener.waiting.add(number, PendingSyn { key: KEY, from, to });
-            assert_eq!(opener.waiting.numbers.len(), drawn);
+            prober.pending.insert(seq, PendingSyn { id: PROBE, local_port, to });
+            assert_eq!(prober.pending.by_seq.len(), count);
         }
     }
 
-    /// A server that has a half connection by that port answers another SYN by an ACK of the first.
+    /// A server with a half-open entry for that port would answer another SYN by an ACK of the first.
     #[test]
-    fn checks_of_one_server_take_no_port_by_which_another_waits() {
-        let mut opener = opener();
+    fn checks_of_one_server_use_different_ports() {
+        let mut prober = prober();
         let to = SocketAddr::new(TARGET, 80);
         let mut send = |slot: u32, to: SocketAddr| {
-            let key = ProbeId { slot, ..KEY };
-            let (number, from) = opener.draw(key, to);
-            opener.waiting.add(number, PendingSyn { key, from, to });
-            from
+            let id = ProbeId { slot, ..PROBE };
+            let (seq, local_port) = prober.choose_seq_and_port(id, to);
+            prober.pending.insert(seq, PendingSyn { id, local_port, to });
+            local_port
         };
-        let from: HashSet<_> = (0..COUNT.into()).map(|slot| send(slot, to)).collect();
-        assert_eq!(from.len(), COUNT.into());
-        // Where all are taken there is no choice, and elsewhere there is.
-        let turn = send(100, (TARGET, 81).into());
-        assert_eq!((send(101, to), send(102, (TARGET, 82).into())), (turn, turn));
+        let ports: HashSet<_> = (0..PORT_COUNT.into()).map(|slot| send(slot, to)).collect();
+        assert_eq!(ports.len(), usize::from(PORT_COUNT));
+        // If all are in use, the check's own port is used. Other servers are not affected.
+        let own = send(100, (TARGET, 81).into());
+        assert_eq!((send(101, to), send(102, (TARGET, 82).into())), (own, own));
     }
 
     #[test]
-    fn only_what_is_needed_is_heard() {
-        let mut opener = opener();
-        let heard = |opener: &SynProber| {
-            opener.sockets().map(|socket| {
+    fn reception_is_enabled_per_family() {
+        let mut prober = prober();
+        let is_receiving = |prober: &SynProber| {
+            prober.sockets().map(|socket| {
                 let address = SockRef::from(&socket.ok()?).local_addr().ok()?.as_socket()?;
                 Some(address.ip().is_unspecified())
             })
         };
-        if heard(&opener)[0].is_none() {
-            return println!("SKIP only_what_is_needed_is_heard: needs root");
+        if is_receiving(&prober)[0].is_none() {
+            return println!("SKIP reception_is_enabled_per_family: needs root");
         }
         for families in [[false, false], [true, false], [true, true], [false, true], [false, false]] {
-            opener.listen(families);
-            assert_eq!(heard(&opener), families.map(Some));
+            prober.set_receiving(families);
+            assert_eq!(is_receiving(&prober), families.map(Some));
         }
     }
 
     #[test]
-    fn another_probers_numbers_are_others() {
-        let (mut one, mut other) = (opener(), opener());
-        let draw = |opener: &mut SynProber| [(); 2].map(|()| opener.draw(KEY, (TARGET, 80).into()).0);
-        assert_ne!(draw(&mut one), draw(&mut other));
+    fn probers_choose_different_sequence_numbers() {
+        let (mut one, mut other) = (prober(), prober());
+        let to = (TARGET, 80).into();
+        let seqs = |prober: &mut SynProber| [(); 2].map(|()| prober.choose_seq_and_port(PROBE, to).0);
+        assert_ne!(seqs(&mut one), seqs(&mut other));
     }
 
     #[test]
-    fn what_is_no_longer_in_flight_is_not_waited_for() {
-        let mut opener = opener();
-        opener.waiting = waiting(SynId { from: 1, to: 2, number: 3 });
-        opener.forget(4);
-        assert_eq!(opener.waiting.numbers.len(), 1);
-        opener.forget(3);
-        assert!(is_empty(&opener.waiting));
+    fn forgotten_syn_is_not_pending() {
+        let mut prober = prober();
+        prober.pending = pending(SynId { local_port: 1, remote_port: 2, seq: 3 });
+        prober.forget(4);
+        assert_eq!(prober.pending.by_seq.len(), 1);
+        prober.forget(3);
+        assert!(is_empty(&prober.pending));
     }
 }

@@ -1,5 +1,5 @@
-//! HTTP/1.1 as far as a probe needs it (RFC 9112): one `GET`, and a judgement on the answer. Nothing here touches a
-//! socket, and whatever arrives, no more is kept than [`MAX_HEAD`] and [`MAX_BODY`].
+//! HTTP/1.1 as far as a probe needs it (RFC 9112): one `GET`, and a verdict on the response. No IO. At most [`MAX_HEAD`] and
+//! [`MAX_BODY`] bytes are kept.
 
 mod head;
 
@@ -12,26 +12,26 @@ use super::body::BodyDecoder;
 use crate::verdict::Verdict;
 use head::ResponseHead;
 
-/// The longest head of an answer, interim answers included, in bytes.
+/// Maximum size of a response head, including interim responses, in bytes.
 pub const MAX_HEAD: usize = 16 * 1024;
-/// How much of the body the regular expression sees, in bytes.
+/// Size of the part of the body that the regular expression sees, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
-/// The largest compiled regular expression, in bytes: it bounds the time that one match takes.
+/// Maximum size of a compiled regular expression, in bytes: it bounds the time of a match.
 const MAX_COMPILED: usize = 32 * 1024;
-/// How every answer begins.
+/// First bytes of every response.
 const MAGIC: &[u8] = b"HTTP/1.";
 
-/// What is asked and what passes.
+/// A request, and the criteria for its response.
 #[derive(Debug)]
 pub struct HttpRequest {
-    /// The request, as it goes over the wire.
+    /// The encoded request.
     pub bytes: Box<[u8]>,
     http: HttpCheck,
     body: Option<Regex>,
 }
 
 impl HttpRequest {
-    /// Puts the request into words.
+    /// Encodes the request and compiles the regular expression.
     ///
     /// # Errors
     /// The regular expression does not compile.
@@ -42,14 +42,14 @@ impl HttpRequest {
             http.path,
             http.host,
             env!("CARGO_PKG_VERSION"),
-            // Who does not say so is understood to keep the connection.
+            // Keep-alive is the default of HTTP/1.1.
             if http.keep_alive.is_some() { "" } else { "Connection: close\r\n" },
         );
         Ok(Self { bytes: bytes.into_bytes().into(), http: http.clone(), body })
     }
 
-    /// Every how many requests the connection is a fresh one, if connections are kept.
-    pub const fn fresh_every(&self) -> Option<NonZeroU32> {
+    /// Returns the number of requests per connection, if connections are kept.
+    pub const fn keep_alive_requests(&self) -> Option<NonZeroU32> {
         self.http.keep_alive
     }
 }
@@ -59,53 +59,53 @@ fn compile_regexp(pattern: &str) -> Result<Regex, RejectReason> {
     regexp.map_err(|error| RejectReason::Invalid(format!("response-regexp: {error}")))
 }
 
-/// An answer that is being received. It is read on after the verdict, to where the next answer will begin.
+/// A response that is being received. After the verdict it is read up to its end, where the next response will begin.
 #[derive(Debug, Default)]
 pub struct HttpResponse {
-    /// Whether anything has come.
-    begun: bool,
-    /// Whether there has been a verdict.
-    judged: bool,
-    /// Whether the connection can take another request after this answer, as far as is known.
-    persists: bool,
-    /// What has come of a head that is not whole.
+    /// True if a byte has arrived.
+    has_begun: bool,
+    /// True if there has been a verdict.
+    is_judged: bool,
+    /// True if the connection can take another request after this response, as far as is known.
+    is_persistent: bool,
+    /// The part of an incomplete head that has arrived.
     head: Vec<u8>,
-    /// Bytes of `head` in which no end of a head was found.
+    /// Number of bytes of `head` that contain no end of a head.
     searched: usize,
-    /// Bytes of interim answers.
+    /// Number of bytes of interim responses.
     interim: usize,
-    /// The status of the final answer, once its head is there.
+    /// Status of the final response.
     status: u16,
     body: Option<BodyDecoder>,
 }
 
-/// What is to be expected after the verdict.
+/// Availability of the connection for another request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reuse {
-    /// Nothing: the next answer begins here.
+    /// The response is complete: the next one begins here.
     Ready,
-    /// The end of this answer.
+    /// The end of the response is outstanding.
     Pending,
-    /// Nothing that could be told from the next answer.
+    /// The connection cannot be reused.
     No,
 }
 
 impl HttpResponse {
-    /// Takes what has arrived. Returns the verdict once, when it is certain.
+    /// Handles received bytes. Returns the verdict once, as soon as it is certain.
     pub fn feed(&mut self, request: &HttpRequest, bytes: &[u8]) -> Option<Verdict> {
-        self.begun |= !bytes.is_empty();
-        if self.body.is_some() || self.judged {
+        self.has_begun |= !bytes.is_empty();
+        if self.body.is_some() || self.is_judged {
             return self.feed_body(request, bytes);
         }
         let room = MAX_HEAD.saturating_sub(self.interim + self.head.len());
         let (fits, rest) = bytes.split_at(bytes.len().min(room));
-        // A head that comes in one piece, as most do, is read where it lies.
-        let mut held = std::mem::take(&mut self.head);
-        if !held.is_empty() {
-            held.extend_from_slice(fits);
+        // A head that arrives in one piece, as most do, is parsed without a copy.
+        let mut partial = std::mem::take(&mut self.head);
+        if !partial.is_empty() {
+            partial.extend_from_slice(fits);
         }
-        let heads = if held.is_empty() { fits } else { &held };
-        match self.read_heads(request, heads) {
+        let heads = if partial.is_empty() { fits } else { &partial };
+        match self.parse_heads(request, heads) {
             Err(verdict) => self.fail(verdict),
             Ok((Some(verdict), body)) => {
                 self.feed_body(request, body);
@@ -117,42 +117,42 @@ impl HttpResponse {
                 let later = self.feed_body(request, rest);
                 verdict.or(later)
             }
-            Ok((None, _)) if fits.len() == room => self.fail(malformed("the head is too long")),
-            Ok((None, partial)) => {
-                let read = heads.len() - partial.len();
-                if held.is_empty() {
-                    held.extend_from_slice(&fits[read..]);
+            Ok((None, _)) if fits.len() == room => self.fail(invalid_response("the head is too long")),
+            Ok((None, unparsed)) => {
+                let parsed = heads.len() - unparsed.len();
+                if partial.is_empty() {
+                    partial.extend_from_slice(&fits[parsed..]);
                 } else {
-                    held.drain(..read);
+                    partial.drain(..parsed);
                 }
-                self.head = held;
+                self.head = partial;
                 None
             }
         }
     }
 
-    /// The other end has closed. Returns the verdict, if there was none before.
+    /// Handles the end of the connection. Returns the verdict, if there was none before.
     pub fn finish(&mut self, request: &HttpRequest) -> Option<Verdict> {
-        self.persists = false;
-        if self.judged {
+        self.is_persistent = false;
+        if self.is_judged {
             return None;
         }
-        self.judged = true;
+        self.is_judged = true;
         Some(match &self.body {
             Some(body) if body.may_end_here() => judge_body(request, self.status, body),
-            Some(_) => malformed("connection closed within the body"),
-            None if self.begun => malformed("connection closed within the head"),
-            None => malformed("connection closed before an answer"),
+            Some(_) => invalid_response("connection closed within the body"),
+            None if self.has_begun => invalid_response("connection closed within the head"),
+            None => invalid_response("connection closed before an answer"),
         })
     }
 
-    /// Whether anything of it has come.
+    /// Returns true if a byte has arrived.
     pub const fn has_begun(&self) -> bool {
-        self.begun
+        self.has_begun
     }
 
-    /// What has not come yet.
-    pub fn waiting_for(&self) -> &'static str {
+    /// Describes the missing part, for a timeout.
+    pub fn missing_part(&self) -> &'static str {
         match &self.body {
             Some(_) => "no whole body",
             None if self.head.is_empty() => "no answer",
@@ -160,16 +160,16 @@ impl HttpResponse {
         }
     }
 
-    /// Whether there has been a verdict.
+    /// Returns true if there has been a verdict.
     pub const fn is_judged(&self) -> bool {
-        self.judged
+        self.is_judged
     }
 
-    /// Where the answer stands after the verdict.
+    /// Returns the availability of the connection, after the verdict.
     pub fn reuse(&self) -> Reuse {
         match &self.body {
-            Some(body) if self.persists && !body.is_beyond(MAX_BODY) => {
-                if body.is_whole() {
+            Some(body) if self.is_persistent && !body.ends_beyond(MAX_BODY) => {
+                if body.is_complete() {
                     Reuse::Ready
                 } else {
                     Reuse::Pending
@@ -179,9 +179,9 @@ impl HttpResponse {
         }
     }
 
-    /// Reads every whole head there is, until one is final. Returns the verdict, if the head is enough for one, and what
-    /// follows the last whole head.
-    fn read_heads<'a>(
+    /// Parses complete heads up to a final one. Returns the verdict, if the head suffices for one, and the bytes after the
+    /// last complete head.
+    fn parse_heads<'a>(
         &mut self,
         request: &HttpRequest,
         mut bytes: &'a [u8],
@@ -189,12 +189,12 @@ impl HttpResponse {
         loop {
             let known = bytes.len().min(MAGIC.len());
             if bytes[..known] != MAGIC[..known] {
-                return Err(malformed("not an HTTP answer"));
+                return Err(invalid_response("not an HTTP answer"));
             }
-            let Some(end) = self.find_end(bytes) else { return Ok((None, bytes)) };
-            let head = head::parse(&bytes[..end]).map_err(malformed)?;
+            let Some(end) = self.find_head_end(bytes) else { return Ok((None, bytes)) };
+            let head = head::parse(&bytes[..end]).map_err(invalid_response)?;
             bytes = &bytes[end..];
-            // An interim answer (RFC 9110 section 15.2). After 101 no HTTP follows, so it counts as final.
+            // An interim response (RFC 9110 section 15.2). No HTTP follows 101, so it counts as final.
             if (100..200).contains(&head.status) && head.status != 101 {
                 self.interim += end;
                 self.searched = 0;
@@ -204,15 +204,15 @@ impl HttpResponse {
         }
     }
 
-    /// Where the first head ends. Each byte is looked at once, however few arrive at a time.
-    fn find_end(&mut self, bytes: &[u8]) -> Option<usize> {
+    /// Returns the end of the first head. Searches each byte once, for any sizes of the pieces.
+    fn find_head_end(&mut self, bytes: &[u8]) -> Option<usize> {
         let from = self.searched.saturating_sub(3);
         let tail = &bytes[from..];
-        let newline = |at: &usize| {
+        let is_empty_line = |at: &usize| {
             let before = &tail[..*at];
             tail[*at] == b'\n' && (before.ends_with(b"\n") || before.ends_with(b"\n\r"))
         };
-        let end = (0..tail.len()).find(newline).map(|at| from + at + 1);
+        let end = (0..tail.len()).find(is_empty_line).map(|at| from + at + 1);
         self.searched = bytes.len();
         end
     }
@@ -225,10 +225,10 @@ impl HttpResponse {
             Some(_) => None,
         };
         self.status = head.status;
-        self.judged = verdict.is_some();
-        self.persists = head.persists && request.fresh_every().is_some();
-        if !self.judged || self.persists {
-            self.body = Some(BodyDecoder::new(head.framing, if self.judged { 0 } else { MAX_BODY }));
+        self.is_judged = verdict.is_some();
+        self.is_persistent = head.is_persistent && request.keep_alive_requests().is_some();
+        if !self.is_judged || self.is_persistent {
+            self.body = Some(BodyDecoder::new(head.framing, if self.is_judged { 0 } else { MAX_BODY }));
         }
         verdict
     }
@@ -236,21 +236,21 @@ impl HttpResponse {
     fn feed_body(&mut self, request: &HttpRequest, bytes: &[u8]) -> Option<Verdict> {
         let body = self.body.as_mut()?;
         match body.feed(bytes) {
-            // What nobody has asked for is no beginning of the next answer.
-            Ok(taken) => self.persists &= taken == bytes.len(),
-            Err(why) if !self.judged => return self.fail(malformed(why)),
+            // Bytes after the body answer no request, so the connection is out of step.
+            Ok(taken) => self.is_persistent &= taken == bytes.len(),
+            Err(why) if !self.is_judged => return self.fail(invalid_response(why)),
             Err(_) => return None,
         }
-        if self.judged || !body.is_enough() {
+        if self.is_judged || !body.has_wanted() {
             return None;
         }
-        self.judged = true;
+        self.is_judged = true;
         Some(judge_body(request, self.status, body))
     }
 
     fn fail(&mut self, verdict: Verdict) -> Option<Verdict> {
-        self.judged = true;
-        self.persists = false;
+        self.is_judged = true;
+        self.is_persistent = false;
         Some(verdict)
     }
 }
@@ -258,12 +258,12 @@ impl HttpResponse {
 fn judge_body(request: &HttpRequest, status: u16, body: &BodyDecoder) -> Verdict {
     let text = String::from_utf8_lossy(body.bytes());
     match &request.body {
-        Some(regexp) if !regexp.is_match(&text) => malformed("body does not match"),
+        Some(regexp) if !regexp.is_match(&text) => invalid_response("body does not match"),
         _ => Verdict::new(OutcomeCode::L7Ok, OutcomeDetail::Status(status)),
     }
 }
 
-fn malformed(why: impl Into<OutcomeDetail>) -> Verdict {
+fn invalid_response(why: impl Into<OutcomeDetail>) -> Verdict {
     Verdict::new(OutcomeCode::L7Rsp, why)
 }
 

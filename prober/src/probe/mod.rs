@@ -1,7 +1,8 @@
-//! How each kind of check is probed: one file per kind, and what they have in common.
+//! Kinds of probes: one module per kind, and their common types.
 
 pub mod body;
 pub mod checksum;
+pub mod drop_counter;
 pub mod echo;
 pub mod filter;
 pub mod half_open;
@@ -17,27 +18,27 @@ pub mod tls;
 
 use maglev_ipc::{Check, ConnectMode, ProbeKind, RejectReason};
 
-/// All that can be worked out about a check ahead of its probes, and what one probe leaves to the next.
+/// Everything prepared for the probes of one check, and state from one probe to the next.
 #[derive(Debug)]
 pub enum ProbePlan {
-    /// An echo request.
+    /// ICMP echo.
     Icmp {
-        /// The last one that was answered.
+        /// Last answered request, to recognise duplicate replies.
         answered: Option<icmp::EchoRequest>,
     },
-    /// For everything over TCP.
+    /// A TCP connection, with TLS and HTTP if configured.
     Stream(Box<stream::StreamPlan>),
-    /// For half-open probes, and how they are made over the kernel's sockets where there are none of ours.
+    /// A half-open probe, and the plan over kernel sockets if there is no raw socket.
     HalfOpen(half_open::SynPlan, Box<stream::StreamPlan>),
 }
 
 impl ProbePlan {
-    /// Works it out.
+    /// Prepares the probes of a check.
     ///
     /// # Errors
     /// The check cannot be probed.
     pub fn compile(check: &Check, configs: &mut tls::TlsConfigs) -> Result<Self, RejectReason> {
-        tcp::reachable(check.target)?;
+        tcp::check_target(check.target)?;
         match check.probe {
             ProbeKind::Icmp => Ok(Self::Icmp { answered: None }),
             ProbeKind::Tcp { mode: ConnectMode::HalfOpen, .. } => {
@@ -51,7 +52,7 @@ impl ProbePlan {
         }
     }
 
-    /// How it is probed over a connection.
+    /// Returns the plan of probes over a connection.
     pub fn stream(&self) -> Option<&stream::StreamPlan> {
         match self {
             Self::Icmp { .. } => None,
@@ -60,13 +61,13 @@ impl ProbePlan {
     }
 }
 
-/// A probe under way.
+/// A probe in flight.
 #[derive(Debug)]
 pub enum InFlightProbe {
-    /// The echo request.
+    /// An echo request.
     Icmp(icmp::EchoRequest),
-    /// The connection.
+    /// A connection.
     Stream(stream::ProbeStream),
-    /// The number of the SYN.
+    /// A SYN, by its sequence number.
     HalfOpen(u32),
 }

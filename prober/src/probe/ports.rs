@@ -1,4 +1,4 @@
-//! The ports that half-open probes are sent from.
+//! The local ports of half-open probes.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,30 +6,29 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// How many: a power of two. A probe whose reset was lost leaves an entry at the server, which a probe from another
-/// port does not meet; and where paths are chosen by ports, all of them are probed in turn.
-pub const COUNT: u16 = 16;
-/// How many blocks are tried.
+/// Number of reserved ports, a power of two. If a reset is lost, the server keeps a half-open entry, which a probe from
+/// another port does not meet. On multipath routes hashed by port, several ports also probe several paths.
+pub const PORT_COUNT: u16 = 16;
+/// Number of blocks to try.
 const ATTEMPTS: usize = 64;
 
-/// A block of ports that are ours: the kernel hands none of them out, and as nobody listens at any, it resets what is
-/// sent there.
+/// A reserved block of ports: the kernel assigns none of them, and resets what arrives there, as they have no listener.
 #[derive(Debug)]
 pub struct ReservedPorts {
     first: u16,
-    /// Bound, and nothing else, for as long as this lives.
-    _held: Vec<Socket>,
+    /// Bound sockets, which hold the reservation.
+    _sockets: Vec<Socket>,
 }
 
 impl ReservedPorts {
-    /// Reserves a block in the range that the kernel takes ports from.
+    /// Reserves a block in the kernel's ephemeral port range.
     ///
     /// # Errors
-    /// There is no block that is free.
+    /// No block is free.
     pub fn reserve() -> io::Result<Self> {
         let mut last = Errno::EADDRINUSE.into();
         for _ in 0..ATTEMPTS {
-            match try_to_reserve() {
+            match try_reserve() {
                 Ok(ports) => return Ok(ports),
                 Err(error) => last = error,
             }
@@ -37,29 +36,29 @@ impl ReservedPorts {
         Err(last)
     }
 
-    /// The lowest; a multiple of [`COUNT`].
+    /// Returns the lowest port, a multiple of [`PORT_COUNT`].
     pub const fn first(&self) -> u16 {
         self.first
     }
 
-    /// One of them; all, in turn, for numbers in a row.
-    pub const fn pick(&self, number: u32) -> u16 {
-        self.first | (number % COUNT as u32) as u16
+    /// Returns port number `n`, modulo [`PORT_COUNT`].
+    pub const fn nth(&self, n: u32) -> u16 {
+        self.first | (n % PORT_COUNT as u32) as u16
     }
 }
 
-fn try_to_reserve() -> io::Result<ReservedPorts> {
+fn try_reserve() -> io::Result<ReservedPorts> {
     let chosen = bind(0)?;
     let port = chosen.local_addr()?.as_socket().map_or(0, |address| address.port());
-    let first = port & !(COUNT - 1);
-    let mut held = vec![chosen];
-    for other in (first..=first | (COUNT - 1)).filter(|other| *other != port) {
-        held.push(bind(other)?);
+    let first = port & !(PORT_COUNT - 1);
+    let mut sockets = vec![chosen];
+    for other in (first..=first | (PORT_COUNT - 1)).filter(|other| *other != port) {
+        sockets.push(bind(other)?);
     }
-    Ok(ReservedPorts { first, _held: held })
+    Ok(ReservedPorts { first, _sockets: sockets })
 }
 
-/// A socket that has this port, of both families where there are two, and does nothing with it.
+/// Binds a socket to this port, for both families if this host has both.
 fn bind(port: u16) -> io::Result<Socket> {
     match Socket::new(Domain::IPV6, Type::STREAM.cloexec(), Some(Protocol::TCP)) {
         Ok(socket) => {
@@ -83,10 +82,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_else_gets_them_and_nobody_answers_there() {
+    fn reserved_ports_are_taken_and_closed() {
         let ports = ReservedPorts::reserve().unwrap();
-        assert_eq!(ports.first() % COUNT, 0);
-        for port in (0..COUNT.into()).map(|number| ports.pick(number)) {
+        assert_eq!(ports.first() % PORT_COUNT, 0);
+        for port in (0..PORT_COUNT.into()).map(|number| ports.nth(number)) {
             for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), (Ipv6Addr::LOCALHOST, port).into()]
             {
                 let taken = TcpListener::bind(address).unwrap_err();
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn two_blocks_have_nothing_in_common() {
+    fn blocks_are_disjoint() {
         let (one, other) = (ReservedPorts::reserve().unwrap(), ReservedPorts::reserve().unwrap());
         assert_ne!(one.first(), other.first());
     }

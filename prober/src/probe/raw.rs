@@ -1,4 +1,4 @@
-//! RawSocket sockets, from which packets are sent and received by the batch. Nothing here allocates once it is open.
+//! Raw sockets that send and receive packets in batches. They allocate only when they are opened.
 
 use std::array;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -15,105 +15,89 @@ use nix::sys::socket::{
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
+use super::drop_counter::DropCounter;
 use crate::probe_id::ProbeId;
 
-/// How many packets one system call sends or receives at most.
+/// Maximum number of packets per system call.
 pub const BATCH: usize = 64;
-/// The longest packet that is sent, in bytes.
-const LONGEST: usize = 32;
-/// The longest packet that is looked at, in bytes: an error with two full IPv4 headers needs 160.
-const PACKET: usize = 256;
-/// What the kernel may hold for us, in bytes; it grants as much of it as `net.core.rmem_max` allows.
-pub const BUFFER: usize = 4 * 1024 * 1024;
-/// What the smallest packet takes of that at most, in bytes: what a driver has set aside for it counts.
-const ROOM: usize = 8 * 1024;
-/// No probe's target.
-const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Maximum size of a sent packet, in bytes.
+const MAX_SENT: usize = 32;
+/// Number of bytes read of a packet: an ICMP error with two full IPv4 headers needs 160.
+const MAX_READ: usize = 256;
+/// Requested buffer size, in bytes; the kernel grants up to `net.core.rmem_max`.
+pub const BUFFER_SIZE: usize = 4 * 1024 * 1024;
+/// Stands for a sender without an IP address; never the target of a probe.
+const NO_SENDER: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// A socket, or why there is none.
+/// A socket, or the reason for its absence.
 pub type SocketOrReason = Result<RawSocket, &'static str>;
 
-/// One raw socket, what is to be sent from it, and what it received last.
+/// Reason to reject a received packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PacketReject {
+    /// Its probe has been answered already.
+    Duplicate,
+    /// It matches no probe in flight.
+    Stray,
+    /// Its cookie is wrong, or its sender is not the target.
+    Spoofed,
+    /// It does not parse.
+    Malformed,
+}
+
+/// A prober with one raw socket per address family.
+pub trait RawProber {
+    /// A valid packet.
+    type Message;
+
+    /// Reads up to one batch of packets of a family. Returns true if there may be more.
+    fn receive(&mut self, v4: bool, messages: &mut Vec<Result<Self::Message, PacketReject>>) -> bool;
+
+    /// Returns the number of packets of a family that the kernel dropped since the last call.
+    fn take_dropped(&mut self, v4: bool) -> u32;
+}
+
+/// One raw socket, its send queue, and the batch received last.
 #[derive(Debug)]
 pub struct RawSocket {
     socket: Socket,
-    /// Whether packets are brought here.
-    listens: bool,
-    /// Where packets to any address come.
-    anywhere: IpAddr,
-    /// Where hardly any do.
-    nowhere: IpAddr,
+    /// True if the kernel delivers packets here.
+    is_receiving: bool,
+    /// Local address that receives all packets.
+    wildcard: IpAddr,
+    /// Local address that receives hardly any.
+    sink: IpAddr,
     queue: Vec<QueuedPacket>,
-    /// Where each of the queue goes.
-    to: Vec<Option<SockaddrStorage>>,
+    /// Destination of each queued packet.
+    destinations: Vec<Option<SockaddrStorage>>,
+    /// Headers for packets whose source the kernel chooses.
     plain: Headers,
     /// Headers with room for a source address.
     sourced: Headers,
     incoming: Headers,
-    buffers: Box<[[u8; PACKET]; BATCH]>,
+    buffers: Box<[[u8; MAX_READ]; BATCH]>,
     /// Sender and length of the packet in each buffer.
     received: Vec<(IpAddr, usize)>,
-    losses: DropCounter,
-}
-
-/// What the kernel has had no room for. With a packet it tells how many it had dropped before that one came in, to whoever
-/// has the room for it; so those dropped behind the last of a full buffer are told with the first that comes afterwards.
-#[derive(Debug)]
-struct DropCounter {
-    /// So many packets at once may have been all that there is room for.
-    crowd: usize,
-    /// So many have been read since there was nothing left to read.
-    waiting: usize,
-    /// They were a crowd, and the next packet tells what came of it.
-    is_open: bool,
-    /// How many were dropped in all.
-    dropped: u32,
-    /// How many of them nobody has asked for.
-    news: u32,
-    /// Where the kernel tells of them.
-    control: Vec<u8>,
-}
-
-impl DropCounter {
-    fn new(buffer: usize) -> Self {
-        let crowd = (buffer / ROOM).max(1);
-        Self { crowd, waiting: 0, is_open: false, dropped: 0, news: 0, control: nix::cmsg_space!(u32) }
-    }
-
-    const fn count(&mut self, dropped: u32) {
-        self.is_open = false;
-        self.news = self.news.wrapping_add(dropped.wrapping_sub(self.dropped));
-        self.dropped = dropped;
-    }
-
-    /// So many packets were read, and there may be more.
-    const fn read(&mut self, packets: usize, more: bool) {
-        self.waiting += packets;
-        if !more {
-            self.is_open |= self.waiting >= self.crowd;
-            self.waiting = 0;
-        }
-    }
+    drops: DropCounter,
 }
 
 type Headers = MultiHeaders<SockaddrStorage>;
 
 #[derive(Debug)]
 struct QueuedPacket {
-    key: ProbeId,
+    id: ProbeId,
     source: Option<IpAddr>,
-    bytes: [u8; LONGEST],
+    bytes: [u8; MAX_SENT],
     length: usize,
 }
 
 impl RawSocket {
-    /// Opens a socket that hears only what `filter` lets through, of which the kernel may hold so many bytes. Needs
-    /// `CAP_NET_RAW`, and only here.
+    /// Opens a socket that receives only packets that pass `filter`. Needs `CAP_NET_RAW`, here only.
     ///
     /// # Errors
-    /// The socket cannot be set up. One that is not permitted is no error: whoever needs it says so.
+    /// The socket cannot be set up. Lack of permission is not an error, but the reason in the result.
     pub fn open(
-        buffer: usize,
+        buffer_size: usize,
         domain: Domain,
         protocol: Protocol,
         filter: &[SockFilter],
@@ -121,20 +105,20 @@ impl RawSocket {
         let kind = Type::RAW.nonblocking().cloexec();
         let socket = match Socket::new_raw(domain, kind, Some(protocol)) {
             Ok(socket) => socket,
-            Err(error) => return unavailable(&error).map(Err).ok_or(error),
+            Err(error) => return unavailable_reason(&error).map(Err).ok_or(error),
         };
         socket.attach_filter(filter)?;
         if domain == Domain::IPV4 {
-            // What may not be fragmented needs no identification (RFC 6864), and to draw one costs the kernel more than the
-            // rest of the header.
+            // An atomic datagram needs no identification (RFC 6864), and generating one costs the kernel more than the rest
+            // of the header.
             set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE)?;
         }
-        socket.set_recv_buffer_size(buffer)?;
-        socket.set_send_buffer_size(BUFFER)?;
-        // Who is not told of losses knows of none, as under an emulator that has no such option.
+        socket.set_recv_buffer_size(buffer_size)?;
+        socket.set_send_buffer_size(BUFFER_SIZE)?;
+        // Without this option, as under some emulators, no drops are ever reported.
         let _ = setsockopt(&socket, RxqOvfl, &1);
-        let losses = DropCounter::new(socket.recv_buffer_size()?);
-        let (anywhere, nowhere) = if domain == Domain::IPV4 {
+        let drops = DropCounter::new(socket.recv_buffer_size()?);
+        let (wildcard, sink) = if domain == Domain::IPV4 {
             (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(127, 255, 255, 254).into())
         } else {
             (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into())
@@ -143,129 +127,128 @@ impl RawSocket {
             if domain == Domain::IPV4 { nix::cmsg_space!(in_pktinfo) } else { nix::cmsg_space!(in6_pktinfo) };
         Ok(Ok(Self {
             socket,
-            listens: true,
-            anywhere,
-            nowhere,
+            is_receiving: true,
+            wildcard,
+            sink,
             queue: Vec::with_capacity(BATCH),
-            to: Vec::with_capacity(BATCH),
+            destinations: Vec::with_capacity(BATCH),
             plain: Headers::preallocate(BATCH, None),
             sourced: Headers::preallocate(BATCH, Some(space)),
             incoming: Headers::preallocate(BATCH, None),
-            buffers: Box::new([[0; PACKET]; BATCH]),
+            buffers: Box::new([[0; MAX_READ]; BATCH]),
             received: Vec::with_capacity(BATCH),
-            losses,
+            drops,
         }))
     }
 
-    /// Has the kernel bring packets here, or not: it copies each of the protocol for every raw socket before the filter is
-    /// asked, but for those that are bound to another address.
+    /// Enables or disables reception, by binding the socket. The kernel copies each packet of the protocol for every raw
+    /// socket before it runs the filter, except for sockets bound to another address.
     ///
     /// # Errors
-    /// The system refuses the address; things stay as they are.
-    pub fn listen(&mut self, listens: bool) -> io::Result<()> {
-        if listens != self.listens {
-            let address = if listens { self.anywhere } else { self.nowhere };
+    /// The system refuses the address; nothing changes.
+    pub fn set_receiving(&mut self, is_receiving: bool) -> io::Result<()> {
+        if is_receiving != self.is_receiving {
+            let address = if is_receiving { self.wildcard } else { self.sink };
             self.socket.bind(&SocketAddr::new(address, 0).into())?;
-            self.listens = listens;
+            self.is_receiving = is_receiving;
         }
         Ok(())
     }
 
-    /// The socket to wait for.
+    /// Returns the socket, for epoll.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Queues a packet of the probe `key`; [`Self::flush`] sends it. `None` leaves its source to the kernel.
+    /// Queues a packet of probe `id`; [`Self::flush`] sends it. Without `source`, the kernel chooses the source address.
     pub fn queue<const N: usize>(
         &mut self,
-        key: ProbeId,
+        id: ProbeId,
         to: IpAddr,
         source: Option<IpAddr>,
         packet: [u8; N],
     ) {
-        const { assert!(N <= LONGEST) };
-        let mut bytes = [0; LONGEST];
+        const { assert!(N <= MAX_SENT) };
+        let mut bytes = [0; MAX_SENT];
         bytes[..N].copy_from_slice(&packet);
-        self.queue.push(QueuedPacket { key, source, bytes, length: N });
-        self.to.push(Some(SocketAddr::new(to, 0).into()));
+        self.queue.push(QueuedPacket { id, source, bytes, length: N });
+        self.destinations.push(Some(SocketAddr::new(to, 0).into()));
     }
 
-    /// Whether a batch is full.
+    /// Returns true if a batch is queued.
     pub fn is_full(&self) -> bool {
         self.queue.len() >= BATCH
     }
 
-    /// Sends what is queued. Calls `failed` for each packet that this host could not send: the kernel stops at the first
-    /// that fails, and reports it when it is the first of a call.
+    /// Sends the queue. Calls `failed` for each packet that this host could not send: `sendmmsg` stops at the first failure,
+    /// and reports it when that packet is the first of a call.
     pub fn flush(&mut self, failed: &mut impl FnMut(ProbeId, Errno)) {
         let mut next = 0;
         while let Some(first) = self.queue.get(next) {
-            let (key, source) = (first.key, first.source);
-            match self.send(next, source) {
+            let (id, source) = (first.id, first.source);
+            match self.send_run(next, source) {
                 Ok(sent) => next += sent.max(1),
                 Err(Errno::EINTR) => {}
                 Err(errno) => {
-                    failed(key, errno);
+                    failed(id, errno);
                     next += 1;
                 }
             }
         }
         self.queue.clear();
-        self.to.clear();
+        self.destinations.clear();
     }
 
-    /// Reads up to one batch. Returns whether there may be more.
+    /// Reads up to one batch. Returns true if there may be more.
     pub fn receive(&mut self) -> bool {
         self.received.clear();
-        if self.losses.is_open {
-            self.receive_one();
+        if self.drops.is_check_pending() {
+            self.receive_with_drops();
         }
         let mut slices = self.buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
         let (fd, rest) = (self.socket.as_raw_fd(), &mut slices[self.received.len()..]);
         if let Ok(packets) = recvmmsg(fd, &mut self.incoming, rest, MsgFlags::MSG_DONTWAIT, None) {
-            let senders = packets.map(|packet| (packet.address.as_ref().and_then(address), packet.bytes));
-            self.received.extend(senders.map(|(from, length)| (from.unwrap_or(NOBODY), length)));
+            let senders = packets.map(|packet| (packet.address.as_ref().and_then(ip_address), packet.bytes));
+            self.received.extend(senders.map(|(from, length)| (from.unwrap_or(NO_SENDER), length)));
         }
-        let more = self.received.len() == BATCH;
-        self.losses.read(self.received.len(), more);
-        more
+        let has_more = self.received.len() == BATCH;
+        self.drops.record_read(self.received.len(), has_more);
+        has_more
     }
 
-    /// Reads one packet, and with it what was dropped: a batch has no room for that.
-    fn receive_one(&mut self) {
+    /// Reads one packet with the kernel's drop count; the headers of a batch have no room for it.
+    fn receive_with_drops(&mut self) {
         let mut slice = [IoSliceMut::new(&mut self.buffers[0])];
-        let (fd, control) = (self.socket.as_raw_fd(), Some(self.losses.control.as_mut_slice()));
+        let (fd, control) = (self.socket.as_raw_fd(), Some(self.drops.control_buffer()));
         let Ok(packet) = recvmsg::<SockaddrStorage>(fd, &mut slice, control, MsgFlags::MSG_DONTWAIT) else {
             return;
         };
-        let told = packet.cmsgs().ok().into_iter().flatten().find_map(|told| match told {
+        let total = packet.cmsgs().ok().into_iter().flatten().find_map(|message| match message {
             ControlMessageOwned::RxqOvfl(dropped) => Some(dropped),
             _ => None,
         });
-        let received = (packet.address.as_ref().and_then(address).unwrap_or(NOBODY), packet.bytes);
-        // Nothing is told while there is nothing to tell.
-        self.losses.count(told.unwrap_or(0));
+        let received = (packet.address.as_ref().and_then(ip_address).unwrap_or(NO_SENDER), packet.bytes);
+        self.drops.record_total(total);
         self.received.push(received);
     }
 
-    /// How many packets the kernel has dropped for want of room, as far as it has told since this was last asked.
-    pub const fn lost(&mut self) -> u32 {
-        std::mem::replace(&mut self.losses.news, 0)
+    /// Returns the number of packets that the kernel dropped for a full buffer, as far as it has reported them since the
+    /// last call.
+    pub const fn take_dropped(&mut self) -> u32 {
+        self.drops.take_unreported()
     }
 
-    /// What the last [`Self::receive`] read, with its senders.
+    /// Returns the packets of the last [`Self::receive`], with their senders.
     pub fn packets(&self) -> impl Iterator<Item = (IpAddr, &[u8])> {
         let buffers = self.buffers.iter();
         self.received.iter().zip(buffers).map(|((from, length), bytes)| (*from, &bytes[..*length]))
     }
 
-    /// Sends from the `first` of the queue on. One control message serves a whole call, so a batch is a run of packets
-    /// with one source.
-    fn send(&mut self, first: usize, source: Option<IpAddr>) -> Result<usize, Errno> {
+    /// Sends a run of packets with one source, from `first` on: one control message serves a whole call.
+    fn send_run(&mut self, first: usize, source: Option<IpAddr>) -> Result<usize, Errno> {
         let rest = self.queue[first..].iter().take(BATCH);
         let run = rest.take_while(|packet| packet.source == source).count();
-        let (packets, to) = (&self.queue[first..first + run], &self.to[first..first + run]);
+        let (packets, to) = (&self.queue[first..first + run], &self.destinations[first..first + run]);
         let slices: [_; BATCH] = array::from_fn(|i| {
             [IoSlice::new(packets.get(i).map_or(&[], |packet| &packet.bytes[..packet.length]))]
         });
@@ -285,8 +268,8 @@ impl RawSocket {
     }
 }
 
-/// Why this host gives no raw socket, if it may be so for good.
-fn unavailable(error: &io::Error) -> Option<&'static str> {
+/// Returns the reason for the lack of a raw socket, if it is a permanent property of this host.
+fn unavailable_reason(error: &io::Error) -> Option<&'static str> {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EPERM | Errno::EACCES) => Some("raw sockets are not permitted (CAP_NET_RAW)"),
         Some(Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT) => Some("this host has no such address family"),
@@ -303,7 +286,7 @@ fn pktinfo_v6(source: Ipv6Addr) -> in6_pktinfo {
     in6_pktinfo { ipi6_addr: in6_addr { s6_addr: source.octets() }, ipi6_ifindex: 0 }
 }
 
-fn address(storage: &SockaddrStorage) -> Option<IpAddr> {
+fn ip_address(storage: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = storage.as_sockaddr_in().map(|v4| v4.ip().into());
     v4.or_else(|| storage.as_sockaddr_in6().map(|v6| v6.ip().into()))
 }

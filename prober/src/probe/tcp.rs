@@ -1,4 +1,4 @@
-//! Connecting, and whose fault it is when that fails.
+//! TCP connections of probes, and the classification of their errors.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,52 +13,50 @@ use crate::verdict::Verdict;
 
 /// Starts to connect.
 ///
-/// Without `acknowledge`, the last segment of the handshake is left to the first that carries data. Where none follows,
-/// the close that ends the probe sends a reset in its place, so that the server's application never sees the connection.
+/// Without `acknowledge`, the kernel delays the last segment of the handshake until there is data. If there is none, closing
+/// the socket sends a reset instead, so the server's application never sees the connection.
 ///
 /// # Errors
-/// The verdict, when there is one already.
+/// The verdict, if the probe fails at once.
 pub fn connect(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> Result<Socket, Verdict> {
-    let socket = open(to, from, acknowledge).map_err(|error| local(&error))?;
+    let socket = open(to, from, acknowledge).map_err(|error| local_fault(&error))?;
     match socket.connect(&to.into()) {
         Ok(()) => Ok(socket),
         Err(error) => match errno(&error) {
             Errno::EINPROGRESS | Errno::EINTR => Ok(socket),
-            Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::ETIMEDOUT => Err(remote(&error)),
-            // All else that connect() says at once, it says without having asked the network: no route, no port, no
-            // buffer, no permission.
-            _ => Err(local(&error)),
+            Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::ETIMEDOUT => Err(connect_failed(&error)),
+            // Any other immediate error came without a packet: no route, no port, no buffer, no permission.
+            _ => Err(local_fault(&error)),
         },
     }
 }
 
-/// The verdict on a connection attempt that ended in `error` after it had begun: the network said so, unless the
-/// error can only be ours.
-pub fn remote(error: &io::Error) -> Verdict {
+/// Returns the verdict on a failed connection attempt: a fault of server or network, unless the error can only be local.
+pub fn connect_failed(error: &io::Error) -> Verdict {
     match errno(error) {
         Errno::ETIMEDOUT => Verdict::from_code(OutcomeCode::L4Tout),
-        Errno::ENOBUFS | Errno::ENOMEM | Errno::EPERM => local(error),
-        _ => Verdict::new(OutcomeCode::L4Con, words(error)),
+        Errno::ENOBUFS | Errno::ENOMEM | Errno::EPERM => local_fault(error),
+        _ => Verdict::new(OutcomeCode::L4Con, describe(error)),
     }
 }
 
-/// The verdict on a fault of this host.
-pub fn local(error: &io::Error) -> Verdict {
+/// Returns the verdict on a fault of this host.
+pub fn local_fault(error: &io::Error) -> Verdict {
     let detail = match errno(error) {
         Errno::EMFILE | Errno::ENFILE => "out of descriptors",
         Errno::EADDRNOTAVAIL => "out of ports, or no such source address here",
         Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN => "out of buffers",
         Errno::ENETUNREACH | Errno::EHOSTUNREACH => "no route from this host",
         Errno::EACCES | Errno::EPERM => "not permitted on this host",
-        // What the route of type `blackhole` gives.
+        // A route of type `blackhole` causes it.
         Errno::EINVAL => "no valid route from this host",
         _ => return Verdict::new(OutcomeCode::Local, error.to_string()),
     };
     Verdict::new(OutcomeCode::Local, detail)
 }
 
-/// What an error means, in the words that users read.
-pub fn words(error: &io::Error) -> &'static str {
+/// Describes an error for operators.
+pub fn describe(error: &io::Error) -> &'static str {
     match errno(error) {
         Errno::ECONNREFUSED => "connection refused",
         Errno::ECONNRESET | Errno::EPIPE => "connection reset",
@@ -71,17 +69,17 @@ pub fn words(error: &io::Error) -> &'static str {
     }
 }
 
-/// Whether a target that is allowed can be reached at all.
+/// Checks that a target can be probed.
 ///
 /// # Errors
-/// It is a link-local address, and a check has no place for the interface; or an IPv4 address in disguise, which
-/// would be probed by the other family's rules.
-pub fn reachable(target: IpAddr) -> Result<(), RejectReason> {
+/// It is a link-local address, which needs an interface that checks do not have; or an IPv4-mapped address, which the rules
+/// of the other family would apply to.
+pub fn check_target(target: IpAddr) -> Result<(), RejectReason> {
     let IpAddr::V6(v6) = target else { return Ok(()) };
     let why = if v6.is_unicast_link_local() {
-        "a link-local address names no host without an interface"
+        "link-local addresses are not supported"
     } else if v6.to_ipv4_mapped().is_some() {
-        "an IPv4 address is to be written as one"
+        "IPv4-mapped addresses are not supported: use the IPv4 address"
     } else {
         return Ok(());
     };
@@ -91,19 +89,18 @@ pub fn reachable(target: IpAddr) -> Result<(), RejectReason> {
 fn open(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(to), kind, Some(Protocol::TCP))?;
-    // Without this, an ICMP error that arrives while connect() still holds the socket is put off to the next
-    // retransmission.
+    // Without this, an ICMP error that arrives while connect() holds the socket is reported after the next retransmission.
     match to {
         SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
         SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,
     }
-    // Closing sends a reset: no TIME_WAIT, and the port is free again at once.
+    // Closing sends a reset: no TIME_WAIT, and the port is free at once.
     socket.set_linger(Some(Duration::ZERO))?;
     if !acknowledge {
         socket.set_tcp_quickack(false)?;
     }
     if let Some(from) = from {
-        // The port is chosen by connect(), which knows the destination, so that one port serves many.
+        // connect(), which knows the destination, chooses the port, so that one port serves several connections.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(from, 0).into())?;
     }

@@ -1,4 +1,4 @@
-//! TLS, as far as a probe needs it: configurations that checks share, and certificate faults in few words.
+//! TLS of probes: configurations that checks share, session resumption, and short texts for certificate errors.
 
 mod session;
 
@@ -22,51 +22,51 @@ use webpki::{EndEntityCert, KeyUsage};
 use crate::clock::Nanos;
 use session::SavedSession;
 
-/// A handshake that can be begun at once.
+/// Everything prepared for the handshakes of one check.
 #[derive(Clone, Debug)]
 pub struct TlsPlan {
-    /// Shared by all checks that verify the same way and resume no session.
+    /// Shared by all checks with the same verification and without session resumption.
     config: Arc<ClientConfig>,
-    /// Asked for, unless it is an address, and expected in the certificate.
+    /// Sent as SNI unless it is an address, and expected in the certificate.
     name: ServerName<'static>,
-    /// What is left of the last handshake, for a check that may resume it. It is in `config` as well.
+    /// Session of the last handshake, if the check may resume it; shared with `config`.
     session: Option<Arc<SavedSession>>,
 }
 
 impl TlsPlan {
-    /// Begins a handshake, or resumes a session of which the certificate was seen not long ago.
+    /// Begins a handshake, which resumes a recent session.
     ///
     /// # Errors
-    /// rustls finds no randomness.
+    /// rustls has no randomness.
     pub fn begin(&self, now: Nanos) -> Result<Box<ClientConnection>, Error> {
         if let Some(session) = &self.session {
-            session.age(now);
+            session.expire(now);
         }
         Ok(Box::new(ClientConnection::new(self.config.clone(), self.name.clone())?))
     }
 
-    /// The handshake is over. Returns until when the certificate is valid, in seconds since the Unix epoch, if the server
-    /// has shown one.
-    pub fn completed(&self, connection: &ClientConnection, now: Nanos) -> Option<u64> {
+    /// Records a completed handshake. Returns the end of the certificate's validity in seconds since the Unix epoch, if the
+    /// server presented one.
+    pub fn complete(&self, connection: &ClientConnection, now: Nanos) -> Option<u64> {
         if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
             return None;
         }
         if let Some(session) = &self.session {
-            session.seen(now);
+            session.mark_verified(now);
         }
         not_after(connection.peer_certificates()?.first()?)
     }
 }
 
-/// The configurations in use, made when first asked for.
+/// The TLS configurations in use, built on demand.
 pub struct TlsConfigs {
     provider: Arc<CryptoProvider>,
     system: Arc<RootCertStore>,
-    /// By content; the numbers are never used again.
+    /// Number of each CA bundle, by content. Numbers are never reused.
     numbers: HashMap<Box<[u8]>, u32>,
     bundles: HashMap<u32, Arc<RootCertStore>>,
-    last: u32,
-    made: HashMap<(TlsVerify, bool), Arc<ClientConfig>>,
+    last_number: u32,
+    built: HashMap<(TlsVerify, bool), Arc<ClientConfig>>,
 }
 
 impl fmt::Debug for TlsConfigs {
@@ -76,7 +76,7 @@ impl fmt::Debug for TlsConfigs {
 }
 
 impl TlsConfigs {
-    /// With these certificates as the system's roots; what is no certificate among them is left out.
+    /// Returns an empty set with these system roots; invalid certificates are ignored.
     pub fn new(system: impl IntoIterator<Item = CertificateDer<'static>>) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(system);
@@ -85,62 +85,63 @@ impl TlsConfigs {
             system: Arc::new(roots),
             numbers: HashMap::new(),
             bundles: HashMap::new(),
-            last: 0,
-            made: HashMap::new(),
+            last_number: 0,
+            built: HashMap::new(),
         }
     }
 
-    /// Knows a CA bundle in PEM from now on, by the number that it returns: the same for the same content.
+    /// Adds a CA bundle in PEM and returns its number. Equal content has one number.
     pub fn add_bundle(&mut self, pem: &[u8]) -> u32 {
         if let Some(number) = self.numbers.get(pem) {
             return *number;
         }
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok));
-        self.last += 1;
-        self.numbers.insert(pem.into(), self.last);
-        self.bundles.insert(self.last, Arc::new(roots));
-        self.last
+        self.last_number += 1;
+        self.numbers.insert(pem.into(), self.last_number);
+        self.bundles.insert(self.last_number, Arc::new(roots));
+        self.last_number
     }
 
-    /// Forgets the bundles that are not used any more.
+    /// Removes all bundles but the `used` ones.
     pub fn retain(&mut self, used: &HashSet<u32>) {
         self.numbers.retain(|_, number| used.contains(number));
         self.bundles.retain(|number, _| used.contains(number));
-        self.made.retain(|(verify, _), _| match verify {
+        self.built.retain(|(verify, _), _| match verify {
             TlsVerify::Bundle(number) => used.contains(number),
             TlsVerify::Nothing | TlsVerify::System => true,
         });
     }
 
-    /// What a check's handshakes need. One that keeps its connections resumes its sessions.
+    /// Returns the plan of a check. A check that keeps its connections also resumes sessions.
     ///
     /// # Errors
-    /// The name is no name, or there is no certificate to hold the server's against.
+    /// The server name is invalid, or there are no root certificates to verify with.
     pub fn plan(&mut self, tls: &TlsHandshake, http: Option<&HttpCheck>) -> Result<TlsPlan, RejectReason> {
         let name = ServerName::try_from(tls.server_name.clone());
-        let name = name.map_err(|_| RejectReason::Invalid(format!("{}: no server name", tls.server_name)))?;
-        let config = self.shared(tls.verify, http.is_some())?;
+        let name =
+            name.map_err(|_| RejectReason::Invalid(format!("invalid server name {}", tls.server_name)))?;
+        let config = self.shared_config(tls.verify, http.is_some())?;
         if http.is_none_or(|http| http.keep_alive.is_none()) {
             return Ok(TlsPlan { config, name, session: None });
         }
-        // rustls finds sessions by name, and servers of one name have tickets of their own.
+        // rustls stores sessions by name, but each server of a name has its own tickets.
         let session = Arc::new(SavedSession::default());
         let mut config = ClientConfig::clone(&config);
         config.resumption = Resumption::store(session.clone());
         Ok(TlsPlan { config: Arc::new(config), name, session: Some(session) })
     }
 
-    fn shared(&mut self, verify: TlsVerify, http: bool) -> Result<Arc<ClientConfig>, RejectReason> {
-        if let Some(config) = self.made.get(&(verify, http)) {
+    fn shared_config(&mut self, verify: TlsVerify, http: bool) -> Result<Arc<ClientConfig>, RejectReason> {
+        if let Some(config) = self.built.get(&(verify, http)) {
             return Ok(config.clone());
         }
-        let config = Arc::new(self.make(verify, http)?);
-        self.made.insert((verify, http), config.clone());
+        let config = Arc::new(self.build(verify, http)?);
+        self.built.insert((verify, http), config.clone());
         Ok(config)
     }
 
-    fn make(&self, verify: TlsVerify, http: bool) -> Result<ClientConfig, RejectReason> {
+    fn build(&self, verify: TlsVerify, http: bool) -> Result<ClientConfig, RejectReason> {
         let builder =
             ClientConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| RejectReason::Invalid(error.to_string()))?;
@@ -161,11 +162,11 @@ impl TlsConfigs {
         let mut config = match roots {
             Some(roots) => builder.with_root_certificates(roots).with_no_client_auth(),
             None => {
-                let anyone = Arc::new(NoVerification(self.provider.clone()));
-                builder.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth()
+                let verifier = Arc::new(NoVerification(self.provider.clone()));
+                builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
             }
         };
-        // A resumed session does not show the certificate, and so not its expiry.
+        // A resumed session presents no certificate, so its expiry would be unknown.
         config.resumption = Resumption::disabled();
         if http {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -174,9 +175,9 @@ impl TlsConfigs {
     }
 }
 
-/// Until when a certificate is valid, in seconds since the Unix epoch.
+/// Returns the end of a certificate's validity, in seconds since the Unix epoch.
 fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
-    // webpki tells this only to who asks at a later time, before it looks at anything else.
+    // webpki returns this time only in the error for an expired certificate, which it checks first.
     let never = UnixTime::since_unix_epoch(Duration::MAX);
     let certificate = EndEntityCert::try_from(certificate).ok()?;
     match certificate.verify_for_usage(&[], &[], &[], never, KeyUsage::server_auth(), None, None) {
@@ -185,8 +186,8 @@ fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
     }
 }
 
-/// Until when the certificate was valid for which a handshake has failed, if that is why.
-pub fn expired(error: &Error) -> Option<u64> {
+/// Returns the end of validity of an expired certificate, if that made the handshake fail.
+pub fn expiry_of(error: &Error) -> Option<u64> {
     match error {
         Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
             Some(not_after.as_secs())
@@ -195,10 +196,10 @@ pub fn expired(error: &Error) -> Option<u64> {
     }
 }
 
-/// What is wrong, in the words that users read.
-pub fn words(error: &Error) -> String {
+/// Describes an error for operators.
+pub fn describe(error: &Error) -> String {
     match error {
-        Error::InvalidCertificate(fault) => certificate(fault),
+        Error::InvalidCertificate(fault) => describe_certificate(fault),
         Error::AlertReceived(alert) => format!("the server sent the alert {alert:?}"),
         Error::InvalidMessage(_) => "the answer is not TLS".to_owned(),
         Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => {
@@ -209,7 +210,7 @@ pub fn words(error: &Error) -> String {
     }
 }
 
-fn certificate(fault: &CertificateError) -> String {
+fn describe_certificate(fault: &CertificateError) -> String {
     match fault {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "certificate expired".to_owned()
@@ -225,7 +226,7 @@ fn certificate(fault: &CertificateError) -> String {
         CertificateError::BadSignature => "certificate with a bad signature".to_owned(),
         CertificateError::BadEncoding => "certificate is malformed".to_owned(),
         CertificateError::Revoked => "certificate revoked".to_owned(),
-        // rustls knows no name of its own for this fault of webpki's.
+        // rustls has no variant for this error of webpki.
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
             "certificate is a CA's own".to_owned()
         }
@@ -233,7 +234,7 @@ fn certificate(fault: &CertificateError) -> String {
     }
 }
 
-/// Takes any certificate, but still has the server prove that it holds the key to it.
+/// Accepts any certificate, but still verifies that the server has its key.
 #[derive(Debug)]
 struct NoVerification(Arc<CryptoProvider>);
 

@@ -1,31 +1,32 @@
-//! The verdicts on a check, as a controller that comes back wants them.
+//! Recent verdicts of a check, for a controller that reconnects.
 
 use maglev_ipc::{CheckId, Outcome, VerdictHistory};
 
-/// The newest verdicts on a check.
+/// The last 64 verdicts of a check.
 #[derive(Debug, Default)]
 pub struct CheckHistory {
-    /// With the validity of the certificate that was shown last, which need not be in this one.
+    /// Newest verdict, with the validity of the certificate presented last, which may be that of an earlier probe.
     last: Option<Outcome>,
-    passes: u64,
-    known: u8,
+    /// One bit per verdict, the newest in bit 0; set for a pass.
+    bits: u64,
+    len: u8,
 }
 
 impl CheckHistory {
-    /// Remembers an outcome, if it is a verdict.
+    /// Records an outcome, unless it is a local fault.
     pub fn record(&mut self, outcome: &Outcome) {
         let Some(passed) = outcome.code.passed() else { return };
-        self.passes = self.passes << 1 | u64::from(passed);
-        self.known = (self.known + 1).min(64);
-        let shown = self.last.take().and_then(|last| last.not_after);
-        let not_after = outcome.not_after.or(shown);
+        self.bits = self.bits << 1 | u64::from(passed);
+        self.len = (self.len + 1).min(64);
+        let previous = self.last.take().and_then(|last| last.not_after);
+        let not_after = outcome.not_after.or(previous);
         self.last = Some(Outcome { not_after, ..outcome.clone() });
     }
 
-    /// What is known of the check that is now called `id`.
-    pub fn streak(&self, id: CheckId) -> Option<VerdictHistory> {
+    /// Returns the verdicts, under the check's current `id`.
+    pub fn verdicts(&self, id: CheckId) -> Option<VerdictHistory> {
         let last = Outcome { check: id, ..self.last.clone()? };
-        Some(VerdictHistory { last, bits: self.passes, len: self.known })
+        Some(VerdictHistory { last, bits: self.bits, len: self.len })
     }
 }
 
@@ -38,10 +39,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_is_remembered_until_another_is_shown() {
+    fn not_after_persists_until_next_certificate() {
         let mut history = CheckHistory::default();
         let shown = [None, Some(5), None, None, Some(4), None];
-        let handed_over = shown.map(|not_after| {
+        let reported = shown.map(|not_after| {
             history.record(&Outcome {
                 check: CheckId(1),
                 seq: 1,
@@ -52,8 +53,8 @@ mod tests {
                 timeout: None,
                 not_after,
             });
-            history.streak(CheckId(2)).unwrap().last.not_after
+            history.verdicts(CheckId(2)).unwrap().last.not_after
         });
-        assert_eq!(handed_over, [None, Some(5), Some(5), Some(5), Some(4), Some(4)]);
+        assert_eq!(reported, [None, Some(5), Some(5), Some(5), Some(4), Some(4)]);
     }
 }

@@ -1,35 +1,35 @@
-//! When probes start, jitter included.
+//! Start times of probes, with jitter.
 
 use std::time::Duration;
 
 use super::timer_wheel::TICK;
 use crate::clock::{Nanos, nanos};
 
-/// Starts fall on multiples of this, so that one wake-up serves many: a wake-up costs as much as a probe.
-const LAUNCH_GRAIN: Nanos = 4 * TICK;
-/// First probes are spread over the interval, but over no more than this.
+/// Granularity of starts: one wakeup then serves many probes, and a wakeup costs as much as a probe.
+const START_GRAIN: Nanos = 4 * TICK;
+/// Longest period over which first probes are spread.
 const MAX_SPREAD: Duration = Duration::from_secs(1);
 
-/// Draws the times of probes.
+/// Draws start times from a seeded generator.
 #[derive(Debug)]
 pub struct Jitter(fastrand::Rng);
 
 impl Jitter {
-    /// The same seed draws the same times.
+    /// Returns a generator; equal seeds draw equal times.
     pub fn new(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
     }
 
-    /// When a check of that interval is probed for the first time: the first probes of many make no burst.
-    pub fn first(&mut self, now: Nanos, interval: Duration) -> Nanos {
+    /// Returns the time of a check's first probe, spread over its interval so that many new checks make no burst.
+    pub fn first_start(&mut self, now: Nanos, interval: Duration) -> Nanos {
         now + self.0.u64(0..=nanos(interval.min(MAX_SPREAD)))
     }
 
-    /// When the probe after the one that started at `start` is due: the interval later, ±10 %, at the nearest grain.
-    pub fn next(&mut self, start: Nanos, interval: Duration) -> Nanos {
+    /// Returns the time of the probe after the one at `start`: one interval later, ±10 %, rounded to the granularity.
+    pub fn next_start(&mut self, start: Nanos, interval: Duration) -> Nanos {
         let interval = nanos(interval);
         let due = start + interval - interval / 10 + self.0.u64(0..=interval / 5);
-        (due + LAUNCH_GRAIN / 2) / LAUNCH_GRAIN * LAUNCH_GRAIN
+        (due + START_GRAIN / 2) / START_GRAIN * START_GRAIN
     }
 }
 
@@ -43,24 +43,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn jitter_stays_within_a_tenth(seed: u64, ms in 10u64..3_600_000) {
+        fn jitter_stays_within_ten_percent(seed: u64, ms in 10u64..3_600_000) {
             let interval = Duration::from_millis(ms);
-            let due = Jitter::new(seed).next(0, interval);
+            let due = Jitter::new(seed).next_start(0, interval);
             let (low, high) = (ms * MS * 9 / 10, ms * MS * 11 / 10);
-            prop_assert!(due + LAUNCH_GRAIN / 2 >= low && due <= high + LAUNCH_GRAIN / 2);
+            prop_assert!(due + START_GRAIN / 2 >= low && due <= high + START_GRAIN / 2);
         }
 
         #[test]
-        fn first_probes_are_spread_over_the_interval_or_a_second(seed: u64, ms in 10u64..3_600_000) {
-            let first = Jitter::new(seed).first(7, Duration::from_millis(ms));
+        fn first_probes_spread_over_interval_or_second(seed: u64, ms in 10u64..3_600_000) {
+            let first = Jitter::new(seed).first_start(7, Duration::from_millis(ms));
             prop_assert!((7..=7 + ms.min(1000) * MS).contains(&first));
         }
     }
 
     #[test]
-    fn the_mean_interval_is_the_one_asked_for() {
+    fn mean_interval_is_configured_interval() {
         let mut jitter = Jitter::new(1);
-        let end = (0..10_000).fold(0, |start, _| jitter.next(start, Duration::from_millis(500)));
+        let end = (0..10_000).fold(0, |start, _| jitter.next_start(start, Duration::from_millis(500)));
         let mean = end / 10_000;
         assert!((499 * MS..=501 * MS).contains(&mean), "{mean}");
     }

@@ -1,4 +1,4 @@
-//! One check in force: its schedule, and those of its probes that are not told yet.
+//! One check: its schedule, and its probes that are not reported yet.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,92 +10,92 @@ use super::latency::LatencyEstimate;
 use crate::clock::Nanos;
 use crate::verdict::Verdict;
 
-/// How many probes of a check are under way or wait to be told at most: a `fall` of 3, and one more. When all that there
-/// is falls silent at once, it is also what the load is multiplied by until the first time-outs.
+/// Maximum number of unreported probes of a check: a `fall` of 3, and one more. It also bounds the load factor from an
+/// outage of all targets until their first timeouts.
 pub const MAX_PROBES: usize = 4;
 
-/// A check that was accepted.
+/// A check that the prober accepted.
 #[derive(Debug)]
 pub struct AcceptedCheck<P> {
-    /// What the controller calls it.
+    /// Identifier on this link.
     pub id: CheckId,
-    /// Between the starts of two probes.
+    /// Time between the starts of two probes.
     pub interval: Duration,
-    /// After so many passes in a row, one more changes nothing.
-    pub settled: u16,
-    /// What is probed. A bundle is named by the number that [`crate::probe::tls::TlsConfigs`] gave it, so that equal checks
-    /// compare equal across sets.
+    /// Number of consecutive passes after which another pass changes nothing for the controller.
+    pub stable_after: u16,
+    /// Target and kind. A CA bundle is identified by its number in [`crate::probe::tls::TlsConfigs`], so that equal checks
+    /// of two sets compare equal.
     pub check: Check,
-    /// How it is probed, and whatever else whoever probes keeps with the check.
+    /// Caller data of the check: how to probe it.
     pub plan: P,
 }
 
-/// One check in force.
+/// One check in the active set.
 #[derive(Debug)]
 pub struct ScheduledCheck<P, F> {
-    /// What the controller calls it.
+    /// Identifier on this link.
     pub id: CheckId,
-    /// What is probed.
+    /// Target and kind.
     pub check: Check,
-    /// How.
+    /// Caller data of the check.
     pub plan: P,
-    /// Between the starts of two probes, before the jitter.
+    /// Time between the starts of two probes, before jitter.
     pub interval: Duration,
-    /// After so many passes in a row, one more changes nothing.
-    settled: u16,
-    /// How many in a row the controller has been told under this name.
+    /// Number of consecutive passes after which another pass changes nothing for the controller.
+    stable_after: u16,
+    /// Number of consecutive passes reported under this identifier.
     passes: u16,
-    /// How many probes have started.
+    /// Number of probes started.
     pub seq: u64,
-    /// When the newest start was due: what the next one is counted from.
+    /// Due time of the newest start; the base of the next one.
     pub last_due: Nanos,
-    /// When the next start is due.
+    /// Due time of the next start.
     pub due: Nanos,
-    /// When it is, if the newest probe is not answered as soon as it usually is.
+    /// Due time of the next start if the reply to the newest probe is late.
     pub due_fast: Nanos,
-    /// How many probes have started since the newest that was answered.
+    /// Number of probes started since the newest answered one.
     pub unanswered: u32,
-    /// How long answers take.
+    /// Latency of passed probes.
     pub latency: LatencyEstimate,
-    /// Whether it is due and waits for its turn.
-    pub ready: bool,
-    /// The probes that are not told yet, in the order in which they started.
+    /// True if it is in the ready queue.
+    pub is_ready: bool,
+    /// Unreported probes, in start order.
     pub probes: VecDeque<ProbeRecord<F>>,
-    /// What came of the probes so far.
+    /// Recent verdicts.
     pub history: CheckHistory,
 }
 
-/// What there is to be told of a probe.
+/// An outcome for the controller.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OutcomeReport {
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// It is one of so many passes in a row that it changes nothing.
+    /// True if it repeats so many passes that it changes nothing, and may wait for others.
     pub is_batchable: bool,
 }
 
-/// A probe that is not told yet.
+/// An unreported probe.
 #[derive(Debug)]
 pub struct ProbeRecord<F> {
-    /// When it started.
+    /// Start time.
     pub started: Nanos,
-    /// When it is given up.
+    /// Time at which it times out.
     pub deadline: Nanos,
-    /// The probe itself, while it is under way.
+    /// Caller data of the probe, while it is in flight.
     pub in_flight: Option<F>,
-    /// What came of it, and how long that took.
+    /// Duration and verdict of a finished probe.
     pub result: Option<(Duration, Verdict)>,
 }
 
 impl<P, F> ScheduledCheck<P, F> {
-    /// A check of which nothing has been probed.
-    pub fn new(AcceptedCheck { id, interval, settled, check, plan }: AcceptedCheck<P>) -> Self {
+    /// Returns a check without probes.
+    pub fn new(AcceptedCheck { id, interval, stable_after, check, plan }: AcceptedCheck<P>) -> Self {
         Self {
             id,
             check,
             plan,
             interval,
-            settled,
+            stable_after,
             passes: 0,
             seq: 0,
             last_due: 0,
@@ -103,50 +103,49 @@ impl<P, F> ScheduledCheck<P, F> {
             due_fast: 0,
             unanswered: 0,
             latency: LatencyEstimate::default(),
-            ready: false,
+            is_ready: false,
             probes: VecDeque::with_capacity(1),
             history: CheckHistory::default(),
         }
     }
 
-    /// The controller calls it otherwise now, and may know nothing of its passes.
-    pub const fn rename(&mut self, id: CheckId, settled: u16) {
+    /// Sets a new identifier, under which the controller may not know the passes so far.
+    pub const fn change_id(&mut self, id: CheckId, stable_after: u16) {
         self.id = id;
-        self.settled = settled;
+        self.stable_after = stable_after;
         self.passes = 0;
     }
 
-    /// When the next probe is to start.
+    /// Returns the start time of the next probe.
     ///
-    /// One at a time, while all is well: it waits for the end of the one before. But where there is doubt, it does not wait
-    /// for a time-out, so that the time-outs of a silent server run side by side. Doubt begins when a probe is not answered
-    /// as soon as the check's probes usually are; from then on a probe starts each `fast` interval. Once one has timed
-    /// out, the controller has been told, and the pace is what it says. Any answer to the newest probe ends the doubt.
+    /// Normally one probe is in flight at a time, and the next waits for its end. If a reply takes longer than usual,
+    /// probes overlap: another starts each `fast` interval, so that the timeouts of a dead server run in parallel. After
+    /// the first reported timeout, the controller sets the interval. A reply to the newest probe ends the overlap.
     pub fn start_at(&self) -> Option<Nanos> {
-        if self.ready || self.probes.len() >= MAX_PROBES {
+        if self.is_ready || self.probes.len() >= MAX_PROBES {
             return None;
         }
         if self.probes.is_empty() || self.unanswered == 0 {
             return Some(self.due);
         }
-        let since = self.probes.len().checked_sub(self.unanswered as usize);
-        let Some(since) =
-            since.filter(|since| self.probes.range(since..).all(|probe| probe.in_flight.is_some()))
+        let first = self.probes.len().checked_sub(self.unanswered as usize);
+        let Some(first) =
+            first.filter(|first| self.probes.range(first..).all(|probe| probe.in_flight.is_some()))
         else {
             // One of them has timed out.
             return Some(self.due);
         };
-        let doubt = self.probes[since].started + self.latency.usual()?;
-        Some(doubt.max(self.due.min(self.due_fast)))
+        let late = self.probes[first].started + self.latency.expected_max()?;
+        Some(late.max(self.due.min(self.due_fast)))
     }
 
-    /// When there is something to do: a start, or a probe to be given up.
-    pub fn wake_at(&self) -> Option<Nanos> {
-        let flying = self.probes.iter().filter(|probe| probe.in_flight.is_some());
-        flying.map(|probe| probe.deadline).chain(self.start_at()).min()
+    /// Returns the time of the next start or timeout.
+    pub fn next_timer(&self) -> Option<Nanos> {
+        let in_flight = self.probes.iter().filter(|probe| probe.in_flight.is_some());
+        in_flight.map(|probe| probe.deadline).chain(self.start_at()).min()
     }
 
-    /// How long the next probe may take.
+    /// Returns the timeout of the next probe.
     pub fn timeout(&self) -> Duration {
         match self.check.timeout {
             ProbeTimeout::Fixed(timeout) => timeout,
@@ -154,30 +153,30 @@ impl<P, F> ScheduledCheck<P, F> {
         }
     }
 
-    /// Takes a probe that is under way.
+    /// Takes the caller data of a probe in flight.
     pub fn take_in_flight(&mut self, index: usize) -> Option<F> {
         self.probes.get_mut(index)?.in_flight.take()
     }
 
-    /// Writes down what came of a probe whose flight is over.
+    /// Records the verdict of a probe that is no longer in flight.
     pub fn record_verdict(&mut self, index: usize, verdict: Verdict, now: Nanos) {
         let newer = self.probes.len().saturating_sub(index + 1) as u32;
         let Some(probe) = self.probes.get_mut(index) else { return };
         let took = now.saturating_sub(probe.started);
         if verdict.code.passed() == Some(true) {
-            self.latency.sample(took, verdict.is_short);
+            self.latency.add_sample(took, verdict.skipped_setup);
         }
-        // A fault of this host says nothing of the server, so it is no reason for doubt either.
+        // A local fault says nothing about the server, so it must not cause overlapping probes.
         if !matches!(verdict.code, OutcomeCode::L4Tout | OutcomeCode::L6Tout | OutcomeCode::L7Tout) {
             self.unanswered = self.unanswered.min(newer);
         }
         probe.result = Some((Duration::from_nanos(took), verdict));
-        // What outlived its interval is followed at once.
+        // A probe that took longer than its interval is followed at once.
         self.due = self.due.max(now);
         self.due_fast = self.due_fast.max(now);
     }
 
-    /// Takes the first outcome that can be told: what is known waits for the probes that started before it.
+    /// Takes the next report. A finished probe waits for all probes that started before it.
     pub fn next_report(&mut self) -> Option<OutcomeReport> {
         let seq = self.seq + 1 - self.probes.len() as u64;
         let ProbeRecord { started, result, .. } = self.probes.front_mut()?;
@@ -188,7 +187,7 @@ impl<P, F> ScheduledCheck<P, F> {
         let outcome = Outcome { check: self.id, seq, started, duration, code, detail, timeout, not_after };
         self.history.record(&outcome);
         let passed = code.passed() == Some(true);
-        let is_batchable = passed && self.passes >= self.settled;
+        let is_batchable = passed && self.passes >= self.stable_after;
         self.passes = if passed { self.passes.saturating_add(1) } else { 0 };
         Some(OutcomeReport { outcome, is_batchable })
     }

@@ -1,22 +1,37 @@
-//! When each slot is to be looked at.
+//! One timer per slot.
 
 use crate::clock::Nanos;
 
-/// The grain of every timer. epoll cannot wait for less.
+/// Resolution of timers; epoll cannot wait for less.
 pub const TICK: Nanos = 1_000_000;
-/// Buckets of the wheel, a power of two. Timers further away than one turn stay for the next.
+/// Number of buckets, a power of two. Timers more than one revolution away stay in their bucket until they are due.
 const BUCKETS: usize = 4096;
-/// The end of a list.
+/// End of a list.
 const NONE: u32 = u32::MAX;
 
-/// One timer per slot, in a hashed wheel (Varghese and Lauck, scheme 6): setting and cancelling cost the same
-/// however many there are.
+/// A hashed timer wheel (Varghese and Lauck, scheme 6), with one timer per slot: setting and cancelling take constant
+/// time.
+///
+/// ```
+/// use maglevd_prober::scheduler::timer_wheel::{TICK, TimerWheel};
+///
+/// let mut wheel = TimerWheel::new(0);
+/// wheel.set(7, 5 * TICK);
+/// wheel.set(8, 9 * TICK);
+/// wheel.cancel(8);
+/// assert_eq!(wheel.next_expiry(), Some(5 * TICK));
+///
+/// let mut expired = Vec::new();
+/// wheel.expire(5 * TICK, &mut expired);
+/// assert_eq!(expired, [7]);
+/// assert_eq!(wheel.next_expiry(), None);
+/// ```
 #[derive(Debug)]
 pub struct TimerWheel {
-    /// Every timer up to this tick has expired.
+    /// All timers up to this tick have expired.
     tick: u64,
     heads: Vec<u32>,
-    /// One bit per bucket that is not empty.
+    /// One bit per bucket, set if the bucket has timers.
     occupied: [u64; BUCKETS / 64],
     timers: Vec<SlotTimer>,
 }
@@ -26,18 +41,18 @@ struct SlotTimer {
     at: u64,
     next: u32,
     previous: u32,
-    set: bool,
+    is_set: bool,
 }
 
-const UNSET: SlotTimer = SlotTimer { at: 0, next: NONE, previous: NONE, set: false };
+const UNSET: SlotTimer = SlotTimer { at: 0, next: NONE, previous: NONE, is_set: false };
 
 impl TimerWheel {
-    /// A wheel on which nothing is set.
+    /// Returns a wheel without timers.
     pub fn new(now: Nanos) -> Self {
         Self { tick: now / TICK, heads: vec![NONE; BUCKETS], occupied: [0; BUCKETS / 64], timers: Vec::new() }
     }
 
-    /// Sets the timer of `slot`, in place of the one that was set. It never expires before `at`.
+    /// Sets the timer of `slot`, replacing an earlier one. It never expires before `at`.
     pub fn set(&mut self, slot: u32, at: Nanos) {
         self.cancel(slot);
         let index = slot as usize;
@@ -50,13 +65,13 @@ impl TimerWheel {
         if next != NONE {
             self.timers[next as usize].previous = slot;
         }
-        self.timers[index] = SlotTimer { at, next, previous: NONE, set: true };
+        self.timers[index] = SlotTimer { at, next, previous: NONE, is_set: true };
         self.occupied[bucket / 64] |= 1 << (bucket % 64);
     }
 
-    /// Takes back the timer of `slot`, if it is set.
+    /// Cancels the timer of `slot`, if it is set.
     pub fn cancel(&mut self, slot: u32) {
-        let Some(timer) = self.timers.get_mut(slot as usize).filter(|timer| timer.set) else { return };
+        let Some(timer) = self.timers.get_mut(slot as usize).filter(|timer| timer.is_set) else { return };
         let SlotTimer { at, next, previous, .. } = std::mem::replace(timer, UNSET);
         if next != NONE {
             self.timers[next as usize].previous = previous;
@@ -72,11 +87,11 @@ impl TimerWheel {
         }
     }
 
-    /// Moves the slots whose timers have expired by `now` to the end of `expired`.
+    /// Appends to `expired` the slots whose timers have expired by `now`, and clears their timers.
     pub fn expire(&mut self, now: Nanos, expired: &mut Vec<u32>) {
         let until = now / TICK;
-        let turn = self.tick + BUCKETS as u64;
-        for tick in self.tick + 1..=until.min(turn) {
+        let revolution = self.tick + BUCKETS as u64;
+        for tick in self.tick + 1..=until.min(revolution) {
             let mut slot = self.heads[bucket(tick)];
             while slot != NONE {
                 let SlotTimer { at, next, .. } = self.timers[slot as usize];
@@ -90,8 +105,8 @@ impl TimerWheel {
         self.tick = self.tick.max(until);
     }
 
-    /// No timer expires before this. It may come early for timers that are more than one turn away.
-    pub fn next(&self) -> Option<Nanos> {
+    /// Returns a time before which no timer expires. It may be early for timers more than one revolution away.
+    pub fn next_expiry(&self) -> Option<Nanos> {
         let start = bucket(self.tick + 1);
         let (word, bit) = (start / 64, start % 64);
         let words = self.occupied.len();
@@ -121,9 +136,9 @@ mod tests {
     const MS: Nanos = 1_000_000;
 
     proptest! {
-        /// The wheel against a plain list of times.
+        /// Compares the wheel with a plain list of times.
         #[test]
-        fn the_wheel_keeps_the_time_of_every_slot(
+        fn wheel_matches_list_of_times(
             steps in proptest::collection::vec((0u32..20, 0u64..12_000, 0u8..4), 1..200)
         ) {
             let (mut wheel, mut now) = (TimerWheel::new(5 * MS), 5 * MS);
@@ -152,8 +167,8 @@ mod tests {
                     }
                 }
                 let earliest = model.iter().flatten().min().copied();
-                prop_assert_eq!(wheel.next().is_some(), earliest.is_some());
-                if let (Some(next), Some(earliest)) = (wheel.next(), earliest) {
+                prop_assert_eq!(wheel.next_expiry().is_some(), earliest.is_some());
+                if let (Some(next), Some(earliest)) = (wheel.next_expiry(), earliest) {
                     prop_assert!(now < next && next <= earliest);
                 }
             }

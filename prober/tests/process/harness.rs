@@ -1,4 +1,4 @@
-//! Runs the real binary, and plays systemd and the controller to it.
+//! Runs the real binary, with a fake systemd and a fake controller.
 
 use std::fs;
 use std::net::IpAddr;
@@ -13,29 +13,26 @@ use maglev_ipc::{Check, CheckId, ProbeKind, ProbeTimeout, ToController, ToProber
 use maglev_ipc_link::{ControllerSocket, Error};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// How long a test waits before it calls the prober stuck.
-const STUCK: u16 = 30_000;
+/// Time after which a test fails as stuck, in ms.
+const STUCK_MS: u16 = 30_000;
 
-/// The time-out of every probe: less than the silence that the prober bears.
+/// Timeout of every probe; shorter than the prober's timeout for a silent controller.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A place that every user can reach, with a copy of the binary in it.
-pub struct Place(tempfile::TempDir);
+/// A directory accessible to every user, with a copy of the binary.
+pub struct TestDir(tempfile::TempDir);
 
-impl Place {
+impl TestDir {
     pub fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
-        fs::set_permissions(place.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        // Another process copies, as a program that is open for writing cannot be run, and whatever another test starts
-        // at this moment would inherit our descriptor.
-        let copied = Command::new("cp")
-            .arg(env!("CARGO_BIN_EXE_maglevd-prober"))
-            .arg(place.binary())
-            .status()
-            .unwrap();
+        let dir = Self(tempfile::tempdir().unwrap());
+        fs::set_permissions(dir.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        // Another process copies the file: a program that is open for writing cannot be executed, and a process started by
+        // a parallel test would inherit the descriptor.
+        let copied =
+            Command::new("cp").arg(env!("CARGO_BIN_EXE_maglevd-prober")).arg(dir.binary()).status().unwrap();
         assert!(copied.success());
-        fs::set_permissions(place.binary(), fs::Permissions::from_mode(0o755)).unwrap();
-        place
+        fs::set_permissions(dir.binary(), fs::Permissions::from_mode(0o755)).unwrap();
+        dir
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -46,7 +43,7 @@ impl Place {
         self.path("maglevd-prober")
     }
 
-    /// The prober, started by `wrapper`, listening, and ready.
+    /// Starts the prober by `wrapper`, and waits until it is ready.
     pub fn start(&self, wrapper: &[&str], flags: &[&str]) -> Prober {
         let notify = UnixDatagram::bind(self.path("notify")).unwrap();
         fs::set_permissions(self.path("notify"), fs::Permissions::from_mode(0o777)).unwrap();
@@ -67,13 +64,13 @@ impl Place {
         Prober { child, socket: self.path("sock") }
     }
 
-    /// Asserts that the prober refuses to start, and returns the line in which it says why.
-    pub fn refusal(&self, flags: &[&str]) -> String {
+    /// Asserts that the prober fails to start, and returns its error line.
+    pub fn start_error(&self, flags: &[&str]) -> String {
         let output = Command::new(self.binary()).args(flags).args(["--log-level", "error"]).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(said.lines().count(), 1, "{said}");
-        said.trim_end().to_owned()
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        stderr.trim_end().to_owned()
     }
 }
 
@@ -83,16 +80,15 @@ pub struct Prober {
 }
 
 impl Prober {
-    pub fn connect(&self) -> Controller {
-        Controller::greet(ControllerSocket::connect(&self.socket).unwrap())
+    pub fn connect(&self) -> TestController {
+        TestController::greet(ControllerSocket::connect(&self.socket).unwrap())
     }
 
     pub fn proc(&self, name: &str) -> PathBuf {
         Path::new("/proc").join(self.child.id().to_string()).join(name)
     }
 
-    /// The kinds of the descriptors above standard error, sorted, without those that the test's own parent left to
-    /// all of us.
+    /// Returns the sorted kinds of the descriptors above standard error, except those inherited from the test's parent.
     pub fn descriptors(&self) -> Vec<String> {
         let inherited = open_files("/proc/self/fd");
         let mut own = open_files(self.proc("fd"));
@@ -101,7 +97,7 @@ impl Prober {
         own.into_iter().map(|target| target.split(":[").next().unwrap_or_default().to_owned()).collect()
     }
 
-    /// A line of /proc/PID/status.
+    /// Returns a line of /proc/PID/status.
     pub fn status(&self, name: &str) -> String {
         let status = fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -116,10 +112,11 @@ impl Drop for Prober {
     }
 }
 
-pub struct Controller(ControllerSocket);
+/// A fake controller.
+pub struct TestController(ControllerSocket);
 
-impl Controller {
-    /// Says Hello and hears it.
+impl TestController {
+    /// Exchanges `Hello`.
     pub fn greet(link: ControllerSocket) -> Self {
         let mut controller = Self(link);
         controller.0.send(&ToProber::Hello { version: VERSION, release: "test".into() }).unwrap();
@@ -127,14 +124,14 @@ impl Controller {
         controller
     }
 
-    /// What the first probe of a check comes to, as code and detail.
+    /// Returns code and detail of a check's first probe.
     pub fn probe(&mut self, generation: u64, target: IpAddr, probe: ProbeKind) -> String {
-        self.ask(generation, target, probe, TIMEOUT);
+        self.send_check(generation, target, probe, TIMEOUT);
         self.outcome(generation)
     }
 
     /// Sends a set of one check.
-    pub fn ask(&mut self, generation: u64, target: IpAddr, probe: ProbeKind, timeout: Duration) {
+    pub fn send_check(&mut self, generation: u64, target: IpAddr, probe: ProbeKind, timeout: Duration) {
         let interval = Duration::from_millis(10);
         let check = Check {
             target,
@@ -152,7 +149,7 @@ impl Controller {
         }
     }
 
-    /// The next outcome of the check of that set, as code and detail.
+    /// Returns code and detail of the next outcome of the set's check.
     pub fn outcome(&mut self, generation: u64) -> String {
         loop {
             if let ToController::Outcomes(outcomes) = self.receive()
@@ -177,20 +174,20 @@ fn name(generation: u64) -> CheckId {
     CheckId(u32::try_from(generation).unwrap())
 }
 
-/// What descriptors a process has above standard error.
+/// Returns the descriptors of a process above standard error.
 fn open_files(directory: impl AsRef<Path>) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
     let above = entries.filter(|e| e.file_name().to_str().unwrap().parse::<u32>().unwrap() > 2);
-    // The one that reads the directory is gone again.
+    // The descriptor that read the directory is closed by now.
     above.filter_map(|e| Some(fs::read_link(e.path()).ok()?.to_str()?.to_owned())).collect()
 }
 
 fn wait_for(fd: &impl AsFd) {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    assert_eq!(poll(&mut fds, PollTimeout::from(STUCK)).unwrap(), 1, "the prober is stuck");
+    assert_eq!(poll(&mut fds, PollTimeout::from(STUCK_MS)).unwrap(), 1, "the prober is stuck");
 }
 
-/// Whether this test cannot run here; says so in the form in which skipped tests are counted.
+/// Returns true if this test cannot run here, and prints the line that marks a skipped test.
 pub fn skip(name: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {

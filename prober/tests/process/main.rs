@@ -1,4 +1,4 @@
-//! The real binary, as a process: what it holds, how it starts, how it ends.
+//! The real binary as a process: privilege, start and exit.
 
 #[cfg(test)]
 mod harness;

@@ -1,18 +1,18 @@
-//! What routers say, in a network of two namespaces. Needs root, and `ip` of iproute2.
+//! ICMP errors of routers, in a network of two namespaces. Needs root, and `ip` of iproute2.
 
 use std::process::Command;
 
 use maglev_ipc::{ConnectMode, ProbeKind};
 
-use super::harness::{Place, skip};
+use super::harness::{TestDir, skip};
 
-/// The prober's host, and a router that has no way on.
-struct Network {
+/// The prober's host, and a router without further routes.
+struct TestNetwork {
     host: String,
     router: String,
 }
 
-impl Network {
+impl TestNetwork {
     fn new() -> Self {
         let name = |what| format!("prober-{what}-{}", std::process::id());
         let network = Self { host: name("host"), router: name("router") };
@@ -27,7 +27,7 @@ impl Network {
         }
         ip(&format!("-n {host} route add default via 10.77.1.2"));
         ip(&format!("-n {host} route add default via fd77::2"));
-        // And it says so every time, not just once a second.
+        // Send every ICMP error: the default rate limit is one per second.
         let settings = [
             ("ipv4/ip_forward", 1),
             ("ipv4/icmp_ratelimit", 0),
@@ -47,7 +47,7 @@ impl Network {
     }
 }
 
-impl Drop for Network {
+impl Drop for TestNetwork {
     fn drop(&mut self) {
         for namespace in [&self.host, &self.router] {
             let _ = Command::new("ip").args(["netns", "del", namespace]).status();
@@ -61,19 +61,19 @@ fn ip(words: &str) {
 }
 
 #[test]
-fn a_routers_word_ends_a_probe_at_once_and_this_hosts_own_is_no_verdict() {
-    if skip("a_routers_word_ends_a_probe_at_once_and_this_hosts_own_is_no_verdict") {
+fn router_errors_fail_local_errors_do_not() {
+    if skip("router_errors_fail_local_errors_do_not") {
         return;
     }
-    let network = Network::new();
-    let place = Place::new();
-    let prober = place.start(&[], &["--netns", &network.host]);
+    let network = TestNetwork::new();
+    let dir = TestDir::new();
+    let prober = dir.start(&[], &["--netns", &network.host]);
     let mut controller = prober.connect();
     let icmp = || ProbeKind::Icmp;
     let mut generations = 1..;
     let mut outcome =
         |target: &str, probe| controller.probe(generations.next().unwrap(), target.parse().unwrap(), probe);
-    // The wire is up when the router answers.
+    // The link is up when the router replies.
     for router in ["10.77.1.2", "fd77::2"] {
         while outcome(router, icmp()) != "L7OK" {}
     }

@@ -1,54 +1,54 @@
-//! What privilege the running prober holds, read from /proc. All of these need root, to give and to take away.
+//! Privilege of the running prober, read from /proc. These tests need root.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
-use super::harness::{Place, Prober, skip};
+use super::harness::{Prober, TestDir, skip};
 use maglev_ipc::{ConnectMode, ProbeKind};
 
 const NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
 const NET_RAW: [&str; 4] = ["--inh-caps", "-all,+net_raw", "--ambient-caps", "-all,+net_raw"];
-/// How many ports are reserved.
-const PORTS: usize = maglevd_prober::probe::ports::COUNT as usize;
+/// Number of reserved ports.
+const PORTS: usize = maglevd_prober::probe::ports::PORT_COUNT as usize;
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
-fn assert_holds_nothing(prober: &Prober) {
+fn assert_unprivileged(prober: &Prober) {
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
         assert_eq!(prober.status(set), "0000000000000000", "{set}");
     }
     assert_eq!(prober.status("NoNewPrivs"), "1");
-    // A filter.
+    // Seccomp filter mode.
     assert_eq!(prober.status("Seccomp"), "2");
     assert_eq!(prober.status("Uid"), ["65534"; 4].join("\t"));
 }
 
 #[test]
-fn with_cap_net_raw_it_probes_after_having_given_it_up() {
-    if skip("with_cap_net_raw_it_probes_after_having_given_it_up") {
+fn cap_net_raw_is_dropped_before_probing() {
+    if skip("cap_net_raw_is_dropped_before_probing") {
         return;
     }
-    let place = Place::new();
-    let prober = place.start(&[&NOBODY[..], &NET_RAW].concat(), &[]);
+    let dir = TestDir::new();
+    let prober = dir.start(&[&NOBODY[..], &NET_RAW].concat(), &[]);
     let mut controller = prober.connect();
-    assert_holds_nothing(&prober);
+    assert_unprivileged(&prober);
     // RawSocket sockets of two families for ICMP, for TCP, and for routes; ports; the listener and the link. Epoll; signals.
     let sockets = 3 * 2 + PORTS + 2;
     assert_eq!(prober.descriptors(), [vec!["anon_inode"; 2], vec!["socket"; sockets]].concat());
     for (generation, target) in (1..).zip(LOOPBACK) {
         assert_eq!(controller.probe(generation, target, ProbeKind::Icmp), "L7OK");
     }
-    assert_holds_nothing(&prober);
+    assert_unprivileged(&prober);
 }
 
 #[test]
-fn without_any_capability_it_probes_all_but_icmp() {
-    if skip("without_any_capability_it_probes_all_but_icmp") {
+fn missing_capability_disables_only_icmp() {
+    if skip("missing_capability_disables_only_icmp") {
         return;
     }
-    let place = Place::new();
-    let prober = place.start(&NOBODY, &[]);
+    let dir = TestDir::new();
+    let prober = dir.start(&NOBODY, &[]);
     let mut controller = prober.connect();
-    assert_holds_nothing(&prober);
+    assert_unprivileged(&prober);
     assert_eq!(prober.descriptors(), [vec!["anon_inode"; 2], vec!["socket"; PORTS + 2]].concat());
     let icmp = controller.probe(1, LOOPBACK[0], ProbeKind::Icmp);
     assert_eq!(icmp, "LOCAL raw sockets are not permitted (CAP_NET_RAW)");
@@ -61,22 +61,22 @@ fn without_any_capability_it_probes_all_but_icmp() {
 }
 
 #[test]
-fn started_as_root_it_goes_on_as_nobody() {
-    if skip("started_as_root_it_goes_on_as_nobody") {
+fn root_switches_to_nobody() {
+    if skip("root_switches_to_nobody") {
         return;
     }
-    let place = Place::new();
-    let prober = place.start(&[], &[]);
+    let dir = TestDir::new();
+    let prober = dir.start(&[], &[]);
     let mut controller = prober.connect();
-    assert_holds_nothing(&prober);
+    assert_unprivileged(&prober);
     assert_eq!(prober.status("CapBnd"), "0000000000000000");
     assert_eq!(prober.status("Groups"), "");
     assert_eq!(controller.probe(1, LOOPBACK[0], ProbeKind::Icmp), "L7OK");
 }
 
 #[test]
-fn it_probes_in_the_namespace_that_it_is_told() {
-    if skip("it_probes_in_the_namespace_that_it_is_told") {
+fn netns_flag_moves_all_sockets() {
+    if skip("netns_flag_moves_all_sockets") {
         return;
     }
     let name = format!("prober-test-{}", std::process::id());
@@ -84,14 +84,14 @@ fn it_probes_in_the_namespace_that_it_is_told() {
         assert!(std::process::Command::new("ip").args(words).status().unwrap().success(), "{words:?}");
     };
     ip(&["netns", "add", &name]);
-    let place = Place::new();
-    let prober = place.start(&[], &["--netns", &name]);
+    let dir = TestDir::new();
+    let prober = dir.start(&[], &["--netns", &name]);
     ip(&["netns", "del", &name]);
     let ours = fs::read_link("/proc/self/ns/net").unwrap();
     assert_ne!(fs::read_link(prober.proc("ns/net")).unwrap(), ours);
-    // Loopback is down in there: both kinds of socket were made inside.
+    // Loopback is down there, so both kinds of socket were created in the namespace.
     let mut controller = prober.connect();
-    assert_holds_nothing(&prober);
+    assert_unprivileged(&prober);
     for (generation, probe) in
         (1..).zip([ProbeKind::Icmp, ProbeKind::Tcp { port: 9, mode: ConnectMode::Full, tls: None }])
     {

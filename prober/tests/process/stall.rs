@@ -1,4 +1,4 @@
-//! A prober that this host stops for a while.
+//! A prober that its host does not schedule for a while.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::time::Duration;
@@ -7,39 +7,39 @@ use maglev_ipc::{HttpCheck, ProbeKind};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::harness::Place;
+use super::harness::TestDir;
 
 #[test]
-fn what_times_out_while_the_prober_is_stopped_is_no_verdict() {
-    // Connections are made by the kernel, and nothing ever answers.
+fn timeout_during_stall_is_local_fault() {
+    // The kernel accepts connections, and the server never responds.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let target = IpAddr::from(Ipv4Addr::LOCALHOST);
-    let place = Place::new();
-    let prober = place.start(&[], &[]);
+    let dir = TestDir::new();
+    let prober = dir.start(&[], &[]);
     let mut controller = prober.connect();
     let pid = Pid::from_raw(prober.child.id().cast_signed());
     for generation in 1.. {
-        // Another check each time, so that its first outcome is of a probe that the stop may have hit.
+        // A new check each time, so that its first outcome is of a probe during the stop.
         let host = format!("h{generation}");
         let http =
             HttpCheck { path: "/".into(), host, codes: vec![(200, 200)], body: None, keep_alive: None };
-        controller.ask(
+        controller.send_check(
             generation,
             target,
             ProbeKind::Http { port, http, tls: None },
             Duration::from_millis(150),
         );
-        // There is no event by which to know that a probe has started; if this one had not, the next may.
+        // The start of a probe is not observable; if it had not started, the next round may succeed.
         std::thread::sleep(Duration::from_millis(20));
         kill(pid, Signal::SIGSTOP).unwrap();
         std::thread::sleep(Duration::from_millis(600));
         kill(pid, Signal::SIGCONT).unwrap();
         let outcome = controller.outcome(generation);
-        if outcome == "LOCAL this host had stopped the prober" {
+        if outcome == "LOCAL prober stalled on this host" {
             return;
         }
         assert_eq!(outcome, "L7TOUT no answer");
-        assert!(generation < 10, "every stop was taken for the server's silence");
+        assert!(generation < 10, "every stall counted as a timeout of the server");
     }
 }

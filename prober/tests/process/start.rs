@@ -1,64 +1,64 @@
-//! How the prober starts and ends.
+//! Start and exit of the prober.
 
-use maglev_ipc_link::ControllerSocket;
 use std::process::{Command, Stdio};
 
-use super::harness::{Controller, Place};
+use super::harness::{TestController, TestDir};
+use maglev_ipc_link::ControllerSocket;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 
 #[test]
-fn a_signal_ends_it_in_good_order() {
-    let place = Place::new();
-    let mut prober = place.start(&[], &[]);
+fn sigterm_exits_cleanly() {
+    let dir = TestDir::new();
+    let mut prober = dir.start(&[], &[]);
     kill(Pid::from_raw(prober.child.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert!(prober.child.wait().unwrap().success());
 }
 
 #[test]
-fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
-    let place = Place::new();
-    let mut first = place.start(&[], &[]);
-    let path = place.path("sock");
+fn only_stale_socket_is_replaced() {
+    let dir = TestDir::new();
+    let mut first = dir.start(&[], &[]);
+    let path = dir.path("sock");
     let path = path.to_str().unwrap();
-    let said = place.refusal(&["--socket", path]);
-    assert_eq!(said, format!("maglevd-prober: {path}: another process listens there"));
+    let error = dir.start_error(&["--socket", path]);
+    assert_eq!(error, format!("maglevd-prober: {path}: another process listens on this socket"));
     first.child.kill().unwrap();
     first.child.wait().unwrap();
-    std::fs::remove_file(place.path("notify")).unwrap();
-    // The file is still there, and nobody behind it.
-    assert!(place.path("sock").exists());
-    place.start(&[], &[]).connect();
+    std::fs::remove_file(dir.path("notify")).unwrap();
+    // The file still exists, without a listener.
+    assert!(dir.path("sock").exists());
+    dir.start(&[], &[]).connect();
 }
 
 #[test]
-fn what_is_no_socket_is_left_alone() {
-    let place = Place::new();
-    let binary = place.binary();
-    let said = place.refusal(&["--socket", binary.to_str().unwrap()]);
-    assert!(said.ends_with("there is a file that is no socket"), "{said}");
+fn other_file_at_socket_path_is_kept() {
+    let dir = TestDir::new();
+    let binary = dir.binary();
+    let error = dir.start_error(&["--socket", binary.to_str().unwrap()]);
+    assert!(error.ends_with("file exists and is not a socket"), "{error}");
     assert!(binary.exists());
 }
 
 #[test]
-fn it_says_where_it_could_not_listen() {
-    let said = Place::new().refusal(&[]);
-    assert_eq!(said, "maglevd-prober: nowhere to listen: give --socket, or start by a systemd socket");
+fn missing_socket_is_reported() {
+    let error = TestDir::new().start_error(&[]);
+    assert_eq!(error, "maglevd-prober: no socket: use --socket, or start by a systemd socket unit");
 }
 
 #[test]
-fn a_namespace_that_is_not_there_is_named() {
-    let said = Place::new().refusal(&["--netns", "no-such-namespace", "--socket", "/x"]);
-    assert!(said.contains("no-such-namespace"), "{said}");
+fn missing_namespace_is_reported() {
+    let error = TestDir::new().start_error(&["--netns", "no-such-namespace", "--socket", "/x"]);
+    assert!(error.contains("no-such-namespace"), "{error}");
 }
 
 #[test]
-fn it_serves_the_controller_that_started_it_and_ends_with_it() {
+fn stdin_mode_exits_with_its_parent() {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
-    let place = Place::new();
-    let mut child = Command::new(place.binary()).arg("--stdin").stdin(Stdio::from(theirs)).spawn().unwrap();
-    drop(Controller::greet(ControllerSocket::new(ours).unwrap()));
+    let dir = TestDir::new();
+    let mut child = Command::new(dir.binary()).arg("--stdin").stdin(Stdio::from(theirs)).spawn().unwrap();
+    drop(TestController::greet(ControllerSocket::new(ours).unwrap()));
     assert!(child.wait().unwrap().success());
 }

@@ -51,7 +51,7 @@ fn verdict<'a>(
     let mut answer = HttpResponse::default();
     let mut verdict = None;
     for piece in pieces {
-        assert!(!answer.waiting_for().is_empty());
+        assert!(!answer.missing_part().is_empty());
         if let Some(given) = answer.feed(request, piece) {
             assert_eq!(verdict.replace(given), None, "one verdict for one answer");
         }
@@ -76,7 +76,7 @@ fn run_body(input: &[u8]) {
         let mut body = BodyDecoder::new(framing, WANTED);
         let fed: Result<usize, _> = pieces.map(|piece| body.feed(piece)).sum();
         assert!(body.bytes().len() <= WANTED);
-        (fed, body.bytes().to_vec(), body.is_enough(), body.is_whole(), body.may_end_here())
+        (fed, body.bytes().to_vec(), body.has_wanted(), body.is_complete(), body.may_end_here())
     };
     let whole = read(&mut [input.0].into_iter());
     assert_eq!(whole, read(&mut pieces(input.0, cuts).into_iter()));

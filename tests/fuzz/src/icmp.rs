@@ -12,8 +12,8 @@ pub const ICMP: FuzzTarget = FuzzTarget { name: "icmp", longest: 1500, memory: 0
 fn run(input: &[u8]) {
     for (parse, v4) in [(parse_v4 as fn(&[u8]) -> Option<IcmpPacket>, true), (parse_v6, false)] {
         let Some(packet) = parse(input) else { continue };
-        if let IcmpPacket::Error { what, target, .. } = packet {
-            assert!(!what.is_empty());
+        if let IcmpPacket::Error { text, target, .. } = packet {
+            assert!(!text.is_empty());
             assert_eq!(target.is_ipv4(), v4, "an error is about a target of its own family");
         }
         let about = quoted_packet(packet);
@@ -34,7 +34,7 @@ fn run(input: &[u8]) {
     for parse in [segment::parse_v4, segment::parse_v6] {
         let Some((syn, answer)) = parse(input) else { continue };
         // Ports and sequence numbers are in the packet as decoded. Quoted ports are swapped.
-        let ports = (u32::from(syn.to) << 16 | u32::from(syn.from)).to_be_bytes();
+        let ports = (u32::from(syn.remote_port) << 16 | u32::from(syn.local_port)).to_be_bytes();
         assert!(input.windows(4).any(|window| *window == ports), "{syn:?} {answer:?}");
     }
 }
@@ -57,7 +57,7 @@ fn assert_quoted_payload(input: &[u8], echo: EchoHeader) {
 
 fn seeds() -> Vec<Vec<u8>> {
     let payload =
-        maglevd_prober::probe::echo::EchoPayload { key: 1, serial: 2, cookie: 0x0304_0506_0708_090a };
+        maglevd_prober::probe::echo::EchoPayload { id: 1, serial: 2, cookie: 0x0304_0506_0708_090a };
     let ipv4 = |icmp: &[u8]| {
         let mut packet = vec![0; 20];
         (packet[0], packet[9]) = (0x45, 1);

@@ -17,7 +17,7 @@ use maglev_ipc_link::codec;
 use maglevd::prober::InboundProtocol;
 use maglevd_prober::probe::tls::TlsConfigs;
 use maglevd_prober::protocol::{self, ControllerRequest};
-use maglevd_prober::set::{ProbeLimits, interval_allowed};
+use maglevd_prober::set::{ProbeLimits, is_allowed_interval};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -61,7 +61,7 @@ fn run_prober(input: &[u8]) {
             Ok(None) => {}
             Ok(Some(ControllerRequest::ApplySet(set))) => within_limits(&set, limits),
             Ok(Some(ControllerRequest::SetIntervals(paces))) => {
-                assert!(paces.iter().all(|(_, interval)| interval_allowed(*interval)));
+                assert!(paces.iter().all(|(_, interval)| is_allowed_interval(*interval)));
             }
             Err(violation) => {
                 assert!(!violation.to_string().is_empty());

@@ -135,7 +135,7 @@ impl TestSystem {
                 return None;
             }
             Output::SetInterval(_, interval) => {
-                assert!(maglevd_prober::set::interval_allowed(interval), "{interval:?}");
+                assert!(maglevd_prober::set::is_allowed_interval(interval), "{interval:?}");
                 return None;
             }
         })
@@ -251,7 +251,7 @@ pub fn within_limits(set: &maglevd_prober::set::CheckSet, limits: ProbeLimits) {
     let mut rate = 0.0;
     for member in &set.accepted {
         assert!(ids.insert(member.id));
-        assert!(maglevd_prober::set::interval_allowed(member.interval));
+        assert!(maglevd_prober::set::is_allowed_interval(member.interval));
         member.check.validate().expect("what is probed is within its bounds");
         rate += 1.0 / member.interval.as_secs_f64();
         if let maglev_ipc::ProbeKind::Http { http, .. } = &member.check.probe {

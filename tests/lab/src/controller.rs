@@ -246,7 +246,7 @@ pub fn get(path: &str) -> HttpCheck {
 
 /// False for outcomes that report a stopped prober. A busy host may cause them in any test.
 fn is_prompt(outcome: &Outcome) -> bool {
-    outcome.detail.to_string() != "this host had stopped the prober"
+    outcome.detail.to_string() != "prober stalled on this host"
 }
 
 fn outcome_text(outcome: &Outcome) -> String {

@@ -209,13 +209,13 @@ impl SimProber {
         self.start_probes(now);
         for report in self.scheduler.take_reports() {
             if let Some(session) = self.session.as_mut().filter(|session| session.committed) {
-                session.outbox.outcome(report);
+                session.outbox.push_outcome(report);
             }
         }
         if now >= self.next_beat {
             self.next_beat = now + nanos(HEARTBEAT_INTERVAL);
-            if let Some(session) = self.session.as_mut().filter(|session| !session.outbox.is_behind()) {
-                session.outbox.message(ToController::Heartbeat(*self.scheduler.stats()));
+            if let Some(session) = self.session.as_mut().filter(|session| !session.outbox.has_backlog()) {
+                session.outbox.push_message(ToController::Heartbeat(*self.scheduler.stats()));
             }
         }
         if self.exchange_messages(now).is_none() {
@@ -251,7 +251,7 @@ impl SimProber {
             instance: self.instance,
         };
         let mut outbox = Outbox::default();
-        outbox.message(hello);
+        outbox.push_message(hello);
         let heard = self.sim.nanos();
         let (protocol, sent_checks) = (InboundProtocol::new(self.limits), SentChecks::default());
         self.sim.with(|world| world.rejected_checks.reset_link());
@@ -262,7 +262,7 @@ impl SimProber {
     fn exchange_messages(&mut self, now: Nanos) -> Option<()> {
         loop {
             let Some(session) = &mut self.session else { return Some(()) };
-            if session.outbox.is_clogged() {
+            if session.outbox.is_over_limit() {
                 break;
             }
             let message = match session.pipes.to.receive() {
@@ -316,7 +316,7 @@ async fn readable(pipes: Option<&LinkPipes>) {
 
 /// Waits for room for pending messages.
 async fn writable(session: Option<&ProberSession>) {
-    match session.filter(|session| session.outbox.is_behind()) {
+    match session.filter(|session| session.outbox.has_backlog()) {
         Some(session) => session.pipes.from.writable().await,
         None => std::future::pending().await,
     }

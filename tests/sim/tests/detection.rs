@@ -56,7 +56,7 @@ impl DetectionSim {
         let member = |n: usize| AcceptedCheck {
             id: CheckId(n as u32),
             interval: healthcheck.fast_interval,
-            settled: limits.stable_after(),
+            stable_after: limits.stable_after(),
             check: check(&healthcheck, n),
             plan: (),
         };

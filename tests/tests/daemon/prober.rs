@@ -61,7 +61,7 @@ fn garbage_on_prober_socket_is_harmless() {
     let said = fixture.prober.line_count();
     let peer = FakePeer::connect(&fixture.dir.path("prober.sock"));
     peer.send_bytes(&[0xff; 1000]);
-    fixture.prober.line(said, "the link to the controller is closed");
+    fixture.prober.line(said, "controller link closed");
     fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);

@@ -71,7 +71,8 @@ fn half_open_probe_is_invisible_to_applications() {
             assert!(passive_opens(&fixture.lab.server) > before);
         }
         let said = fixture.prober.lines(0);
-        let reported = said.iter().filter(|line| line.contains("half-open probes are made over")).count();
+        let reported =
+            said.iter().filter(|line| line.contains("half-open probes use kernel sockets")).count();
         assert_eq!(reported, usize::from(fallback), "{said:?}");
         assert_eq!(fixture.prober.status("CapEff"), "0000000000000000");
     }

@@ -17,9 +17,9 @@ fn refused(port: u16) -> Check {
 }
 
 #[test]
-fn a_controller_that_comes_back_finds_every_streak() {
-    let prober = Listening::start(LIMITS, LONG, None);
-    let port = closed().port();
+fn reconnected_controller_receives_histories() {
+    let prober = ListeningEngine::start(LIMITS, LONG, None);
+    let port = closed_port().port();
     let mut first = prober.connect();
     let instance = first.greet();
     assert_eq!(first.commit(1, &[(1, refused(port))]), []);
@@ -32,21 +32,21 @@ fn a_controller_that_comes_back_finds_every_streak() {
     let mut second = prober.connect();
     assert_eq!(second.greet(), instance);
     let (_listener, new) = silent();
-    let said = second.commit(1, &[(8, tcp(new.ip(), new.port())), (9, refused(port))]);
-    let [ToController::Histories(streaks)] = &said[..] else { panic!("{said:?}") };
-    let [VerdictHistory { last, bits: 0, len: known }] = &streaks[..] else { panic!("{streaks:?}") };
+    let messages = second.commit(1, &[(8, tcp(new.ip(), new.port())), (9, refused(port))]);
+    let [ToController::Histories(histories)] = &messages[..] else { panic!("{messages:?}") };
+    let [VerdictHistory { last, bits: 0, len }] = &histories[..] else { panic!("{histories:?}") };
     assert_eq!((last.check, last.code), (CheckId(9), OutcomeCode::L4Con));
-    assert_eq!(u64::from(*known), last.seq.min(64));
+    assert_eq!(u64::from(*len), last.seq.min(64));
     assert!(last.seq >= 3);
     assert_eq!(second.outcome(8).seq, 1);
     assert!(second.outcome(9).seq > last.seq);
 }
 
 #[test]
-fn a_second_set_on_a_link_goes_on_without_streaks() {
+fn second_set_sends_no_histories() {
     let (mut controller, _thread) = spawn();
     controller.greet();
-    let port = closed().port();
+    let port = closed_port().port();
     controller.commit(1, &[(1, refused(port)), (2, tcp(Ipv4Addr::new(127, 0, 0, 2), port))]);
     let before = controller.outcome(1);
     assert_eq!(controller.commit(2, &[(3, refused(port))]), []);
@@ -57,60 +57,66 @@ fn a_second_set_on_a_link_goes_on_without_streaks() {
 }
 
 #[test]
-fn what_will_not_be_probed_is_refused_and_the_rest_runs() {
+fn rejected_check_does_not_affect_others() {
     let limits = ProbeLimits { max_checks: 1, max_rate: 1000 };
-    let prober = Listening::start(limits, LONG, None);
+    let prober = ListeningEngine::start(limits, LONG, None);
     let mut controller = prober.connect();
     controller.greet();
-    let port = closed().port();
+    let port = closed_port().port();
     let link_local: IpAddr = "fe80::1".parse().unwrap();
-    let said = controller.commit(1, &[(2, tcp(link_local, port)), (1, refused(port))]);
+    let messages = controller.commit(1, &[(2, tcp(link_local, port)), (1, refused(port))]);
     assert!(
-        matches!(&said[..], [ToController::Rejected { id: CheckId(2), reason: RejectReason::Target(..) }]),
-        "{said:?}"
+        matches!(
+            &messages[..],
+            [ToController::Rejected { id: CheckId(2), reason: RejectReason::Target(..) }]
+        ),
+        "{messages:?}"
     );
     assert_eq!(controller.outcome(1).code, OutcomeCode::L4Con);
     let over = Ipv4Addr::new(127, 0, 0, 9);
-    let said = controller.commit(2, &[(3, refused(port)), (4, tcp(over, port))]);
+    let messages = controller.commit(2, &[(3, refused(port)), (4, tcp(over, port))]);
     assert!(
-        matches!(&said[..], [ToController::Rejected { id: CheckId(4), reason: RejectReason::Limit { .. } }]),
-        "{said:?}"
+        matches!(
+            &messages[..],
+            [ToController::Rejected { id: CheckId(4), reason: RejectReason::Limit { .. } }]
+        ),
+        "{messages:?}"
     );
 }
 
 #[test]
-fn pace_is_obeyed() {
+fn interval_change_is_applied() {
     let (mut controller, _thread) = spawn();
     controller.greet();
-    controller.commit(1, &[(1, refused(closed().port()))]);
+    controller.commit(1, &[(1, refused(closed_port().port()))]);
     controller.outcome(1);
     controller.send(&ToProber::SetIntervals(vec![
         (CheckId(1), Duration::from_secs(3600)),
         (CheckId(77), INTERVAL),
     ]));
-    // The message that proves that the pace was read: nothing was probed meanwhile, but for one in flight.
+    // The commit proves that the interval was applied: no probe started meanwhile.
     controller.send(&ToProber::Begin { generation: 2 });
     controller.send(&ToProber::Commit { generation: 2 });
     assert_eq!(controller.until_committed(2), []);
 }
 
 #[test]
-fn the_prober_ends_with_the_controller_that_started_it() {
+fn engine_exits_with_its_parent() {
     let (controller, thread) = spawn();
     drop(controller);
     assert_eq!(thread.join().unwrap(), Exit::ControllerExited);
 }
 
 #[test]
-fn the_prober_ends_when_no_controller_comes_back() {
-    let prober = Listening::start(LIMITS, Duration::ZERO, None);
+fn engine_exits_after_orphan_timeout() {
+    let prober = ListeningEngine::start(LIMITS, Duration::ZERO, None);
     prober.connect().greet();
     assert_eq!(prober.thread.join().unwrap(), Exit::OrphanTimeout);
 }
 
 #[test]
-fn a_new_controller_takes_the_place_of_the_old() {
-    let prober = Listening::start(LIMITS, LONG, None);
+fn new_controller_replaces_the_old() {
+    let prober = ListeningEngine::start(LIMITS, LONG, None);
     let mut old = prober.connect();
     old.greet();
     let mut new = prober.connect();
@@ -120,13 +126,13 @@ fn a_new_controller_takes_the_place_of_the_old() {
 }
 
 #[test]
-fn a_stranger_is_turned_away() {
-    let prober = Listening::start(LIMITS, LONG, Some(Vec::new()));
+fn untrusted_user_is_rejected() {
+    let prober = ListeningEngine::start(LIMITS, LONG, Some(Vec::new()));
     assert!(matches!(prober.connect().receive(), Err(Error::Closed)));
 }
 
 #[test]
-fn whoever_breaks_the_protocol_is_cut_off() {
+fn protocol_violation_closes_link() {
     let begin = |generation| ToProber::Begin { generation };
     let commit = |generation| ToProber::Commit { generation };
     let hello = |version| ToProber::Hello { version, release: String::new() };
@@ -143,20 +149,20 @@ fn whoever_breaks_the_protocol_is_cut_off() {
         vec![hello(VERSION), begin(1), check.clone(), check],
         vec![hello(VERSION), ToProber::SetIntervals(vec![(CheckId(1), Duration::ZERO)])],
     ];
-    let prober = Listening::start(LIMITS, LONG, None);
+    let prober = ListeningEngine::start(LIMITS, LONG, None);
     for breach in breaches {
         let mut controller = prober.connect();
         breach.iter().for_each(|message| controller.send(message));
         let error = std::iter::repeat_with(|| controller.receive()).find_map(Result::err);
         assert!(matches!(error, Some(Error::Closed)), "{breach:?} gave {error:?}");
     }
-    // And the prober lives.
+    // The prober still accepts connections.
     prober.connect().greet();
 }
 
 #[test]
-fn a_controller_of_another_version_is_told_ours() {
-    let prober = Listening::start(LIMITS, LONG, None);
+fn version_mismatch_still_sends_hello() {
+    let prober = ListeningEngine::start(LIMITS, LONG, None);
     let mut controller = prober.connect();
     controller.send(&ToProber::Hello { version: VERSION + 1, release: String::new() });
     assert!(matches!(controller.receive(), Ok(ToController::Hello { version: VERSION, .. })));
@@ -164,19 +170,19 @@ fn a_controller_of_another_version_is_told_ours() {
 }
 
 #[test]
-fn a_controller_that_falls_silent_is_cut_off() {
-    let prober = Listening::start(LIMITS, LONG, None);
+fn silent_controller_is_disconnected() {
+    let prober = ListeningEngine::start(LIMITS, LONG, None);
     let mut controller = prober.connect();
     controller.greet();
     assert!(matches!(controller.receive(), Err(Error::Closed)));
 }
 
 #[test]
-fn the_rate_has_a_limit_and_every_check_its_turn() {
-    let port = closed().port();
+fn rate_limit_serves_checks_fairly() {
+    let port = closed_port().port();
     let checks: Vec<_> = (1..=50).map(|n| (n, tcp(Ipv4Addr::new(127, 0, 0, n as u8), port))).collect();
-    // At an hour each, all are admitted; the pace then asks for ten times what the limit allows.
-    let prober = Listening::start(ProbeLimits { max_checks: 100, max_rate: 500 }, LONG, None);
+    // An interval of an hour passes admission; the new interval then exceeds the limit tenfold.
+    let prober = ListeningEngine::start(ProbeLimits { max_checks: 100, max_rate: 500 }, LONG, None);
     let mut controller = prober.connect();
     controller.greet();
     controller.send(&ToProber::Begin { generation: 1 });
@@ -184,13 +190,13 @@ fn the_rate_has_a_limit_and_every_check_its_turn() {
     controller.send(&ToProber::Commit { generation: 1 });
     assert_eq!(controller.until_committed(1), []);
     controller.send(&ToProber::SetIntervals((1..=50).map(|n| (CheckId(n), INTERVAL)).collect()));
-    let (mut seen, mut put_off) = ([0; 51], false);
-    while !put_off || seen[1..].iter().any(|seen| *seen < 3) {
-        match controller.anything() {
+    let (mut seen, mut delayed) = ([0; 51], false);
+    while !delayed || seen[1..].iter().any(|seen| *seen < 3) {
+        match controller.next_message() {
             ToController::Outcomes(outcomes) => outcomes.iter().for_each(|o| seen[o.check.0 as usize] += 1),
-            // A check that comes round ten times too seldom is later each time than any scheduler makes it.
+            // A check that starts ten times too rarely is later than any host scheduling would make it.
             ToController::Heartbeat(stats) => {
-                put_off = stats.delayed_by_rate > 0 && stats.lateness.counts[5..8] != [0; 3];
+                delayed = stats.delayed_by_rate > 0 && stats.lateness.counts[5..8] != [0; 3];
             }
             message => panic!("{message:?}"),
         }
@@ -198,8 +204,8 @@ fn the_rate_has_a_limit_and_every_check_its_turn() {
 }
 
 #[test]
-fn a_malformed_message_cuts_the_link() {
-    let prober = Listening::start(LIMITS, LONG, None);
+fn malformed_message_closes_link() {
+    let prober = ListeningEngine::start(LIMITS, LONG, None);
     let mut controller = prober.connect();
     controller.greet();
     send(controller.link.as_raw_fd(), b"\xff\xff", MsgFlags::empty()).unwrap();
@@ -211,16 +217,16 @@ fn a_malformed_message_cuts_the_link() {
 fn heartbeats_carry_the_counters() {
     let (mut controller, _thread) = spawn();
     controller.greet();
-    controller.commit(1, &[(1, refused(closed().port()))]);
+    controller.commit(1, &[(1, refused(closed_port().port()))]);
     let stats = controller.stats(|stats| stats.probes > 0);
     assert_eq!(stats.lateness.counts.iter().sum::<u64>(), stats.probes);
 }
 
 #[test]
-fn outcomes_of_many_checks_arrive_whole_and_in_order() {
+fn outcomes_arrive_complete_and_in_order() {
     let (mut controller, _thread) = spawn();
     controller.greet();
-    let port = closed().port();
+    let port = closed_port().port();
     let checks: Vec<_> = (1..200).map(|n| (n, tcp(Ipv4Addr::new(127, 0, 0, n as u8), port))).collect();
     controller.commit(1, &checks);
     let mut newest = vec![0; 200];

@@ -8,7 +8,7 @@ fn half_open(address: SocketAddr) -> Check {
     check(address.ip(), ProbeKind::Tcp { port: address.port(), mode: ConnectMode::HalfOpen, tls: None })
 }
 
-/// Prints the line by which skipped tests are counted.
+/// Prints the line that marks a skipped test.
 fn skip(name: &str) -> bool {
     if !is_root() {
         println!("SKIP {name}: needs root");
@@ -16,16 +16,16 @@ fn skip(name: &str) -> bool {
     !is_root()
 }
 
-/// Whether anybody has connected to a listener.
+/// Returns true if a client has connected to a listener.
 fn has_accepted(listener: &TcpListener) -> bool {
     listener.set_nonblocking(true).unwrap();
     listener.accept().is_ok()
 }
 
-// Without root, these are half-open probes over sockets of the kernel, and the rest holds for them as well.
+// Without root, these probes use kernel sockets; the other assertions hold for them too.
 
 #[test]
-fn a_port_that_listens_passes_and_its_program_never_knows() {
+fn open_port_passes_without_accept() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let listener = TcpListener::bind(address).unwrap();
         let (mut controller, _thread) = spawn();
@@ -39,9 +39,9 @@ fn a_port_that_listens_passes_and_its_program_never_knows() {
 }
 
 #[test]
-fn what_has_no_raw_socket_falls_back_to_the_kernels_and_is_counted() {
+fn missing_raw_socket_falls_back_and_counts() {
     let (_listener, address) = silent();
-    let (mut controller, endpoint) = line();
+    let (mut controller, endpoint) = link_pair();
     let _thread = start_with(|| sockets(None), endpoint, LIMITS, Duration::ZERO);
     controller.greet();
     controller.commit(1, &[(1, half_open(address))]);
@@ -51,8 +51,8 @@ fn what_has_no_raw_socket_falls_back_to_the_kernels_and_is_counted() {
 }
 
 #[test]
-fn a_segment_that_this_host_had_no_room_for_is_no_verdict() {
-    if skip("a_segment_that_this_host_had_no_room_for_is_no_verdict") {
+fn receive_overflow_is_local_fault() {
+    if skip("receive_overflow_is_local_fault") {
         return;
     }
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
@@ -60,11 +60,11 @@ fn a_segment_that_this_host_had_no_room_for_is_no_verdict() {
     let sockets =
         || (IcmpProber::open(None).unwrap(), SynProber::open_with(1, ReservedPorts::reserve().ok()).unwrap());
     let checks = (0..250).map(|n| half_open((Ipv4Addr::new(127, 5, 6, n), port).into()));
-    what_is_lost_here_is_no_verdict(sockets, checks, OutcomeCode::L4Ok);
+    assert_overflow_is_local_fault(sockets, checks, OutcomeCode::L4Ok);
 }
 
 #[test]
-fn a_full_probe_is_accepted() {
+fn full_probe_is_accepted() {
     let (listener, address) = silent();
     let full = ProbeKind::Tcp { port: address.port(), mode: ConnectMode::Full, tls: None };
     assert_eq!(probe(check(address.ip(), full)).0, OutcomeCode::L4Ok);
@@ -72,27 +72,27 @@ fn a_full_probe_is_accepted() {
 }
 
 #[test]
-fn a_closed_port_is_refused() {
-    assert_eq!(probe(half_open(closed())), (OutcomeCode::L4Con, "connection refused".into()));
+fn closed_port_is_refused() {
+    assert_eq!(probe(half_open(closed_port())), (OutcomeCode::L4Con, "connection refused".into()));
     let v6 = TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
     assert_eq!(probe(half_open(v6)), (OutcomeCode::L4Con, "connection refused".into()));
 }
 
 #[test]
-fn a_source_address_is_used() {
-    if skip("a_source_address_is_used") {
+fn source_address_is_used() {
+    if skip("source_address_is_used") {
         return;
     }
     let (_listener, address) = silent();
-    let ear = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)).unwrap();
-    setsockopt(&ear, sockopt::RcvBufForce, &ROOM).unwrap();
-    ear.set_read_timeout(Some(Duration::from_millis(STUCK.into()))).unwrap();
+    let capture = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)).unwrap();
+    setsockopt(&capture, sockopt::RcvBufForce, &LARGE_BUFFER).unwrap();
+    capture.set_read_timeout(Some(Duration::from_millis(STUCK_MS.into()))).unwrap();
     let source = Ipv4Addr::new(127, 7, 7, 7);
     let check = Check { source: Some(source.into()), ..half_open(address) };
     assert_eq!(probe(check).0, OutcomeCode::L4Ok);
     loop {
         let mut packet = [0; 100];
-        let length = std::io::Read::read(&mut (&ear), &mut packet).unwrap();
+        let length = std::io::Read::read(&mut (&capture), &mut packet).unwrap();
         // A SYN to the port.
         if packet[22..24] == address.port().to_be_bytes() && packet[33] == 2 {
             assert_eq!((&packet[12..16], length), (&source.octets()[..], 44));
@@ -102,7 +102,7 @@ fn a_source_address_is_used() {
 }
 
 #[test]
-fn a_source_address_that_is_not_ours_is_a_local_fault() {
+fn foreign_source_address_is_local_fault() {
     let target = |ip: IpAddr| half_open(SocketAddr::new(ip, 9));
     let sources: [(IpAddr, IpAddr); 2] = [
         (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(192, 0, 2, 77).into()),
@@ -115,11 +115,11 @@ fn a_source_address_that_is_not_ours_is_a_local_fault() {
 }
 
 #[test]
-fn many_are_probed_at_a_time_and_none_is_taken_for_another() {
+fn parallel_probes_are_not_confused() {
     let (_listener, open) = silent();
     let (mut controller, _thread) = spawn();
     controller.greet();
-    // Even ones reach the listener, which is bound to one address; odd ones go where nobody listens.
+    // Even checks reach the listener, which is bound to one address; odd ones reach a closed port.
     let target = |n: u8| if n.is_multiple_of(2) { open.ip() } else { Ipv4Addr::new(127, 5, 5, n).into() };
     let checks: Vec<_> =
         (0..250).map(|n| (u32::from(n), half_open(SocketAddr::new(target(n), open.port())))).collect();
@@ -135,12 +135,12 @@ fn many_are_probed_at_a_time_and_none_is_taken_for_another() {
 }
 
 #[test]
-fn a_segment_that_is_not_read_yet_is_no_time_out() {
-    if skip("a_segment_that_is_not_read_yet_is_no_time_out") {
+fn unread_segment_is_local_fault() {
+    if skip("unread_segment_is_local_fault") {
         return;
     }
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let check = |to: Ipv4Addr| quickly(half_open((to, port).into()));
-    what_is_not_read_yet_is_no_verdict(check, |engine| engine.receive_tcp(true));
+    let check = |to: Ipv4Addr| with_short_timeout(half_open((to, port).into()));
+    assert_unread_reply_is_local_fault(check, |engine| engine.receive_tcp(true));
 }

@@ -20,7 +20,7 @@ fn l7(code: OutcomeCode, detail: &str) -> (OutcomeCode, String) {
 }
 
 #[test]
-fn the_request_is_plain_http() {
+fn request_is_plain_http() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let address = serve(move |mut stream| {
         let mut request = vec![0; 4096];
@@ -41,25 +41,25 @@ fn the_request_is_plain_http() {
 }
 
 #[test]
-fn the_status_decides() {
-    assert_eq!(probe(get(answering("HTTP/1.1 200 OK\r\n\r\n"))), l7(OutcomeCode::L7Ok, "HTTP 200"));
-    assert_eq!(probe(get(answering("HTTP/1.0 503 No\r\n\r\n"))), l7(OutcomeCode::L7Sts, "HTTP 503"));
+fn status_determines_verdict() {
+    assert_eq!(probe(get(responding("HTTP/1.1 200 OK\r\n\r\n"))), l7(OutcomeCode::L7Ok, "HTTP 200"));
+    assert_eq!(probe(get(responding("HTTP/1.0 503 No\r\n\r\n"))), l7(OutcomeCode::L7Sts, "HTTP 503"));
     let elsewhere = "HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\n\r\n";
-    assert_eq!(probe(get(answering(elsewhere))), l7(OutcomeCode::L7Sts, "HTTP 301"));
+    assert_eq!(probe(get(responding(elsewhere))), l7(OutcomeCode::L7Sts, "HTTP 301"));
 }
 
 #[test]
-fn the_body_is_matched() {
+fn body_is_matched() {
     let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nall\r\n5\r\n well\r\n0\r\n\r\n";
-    assert_eq!(probe(matching(answering(answer), Some("^all w.ll$"))).0, OutcomeCode::L7Ok);
+    assert_eq!(probe(matching(responding(answer), Some("^all w.ll$"))).0, OutcomeCode::L7Ok);
     assert_eq!(
-        probe(matching(answering(answer), Some("ill"))),
+        probe(matching(responding(answer), Some("ill"))),
         l7(OutcomeCode::L7Rsp, "body does not match")
     );
 }
 
 #[test]
-fn a_server_that_sends_one_byte_at_a_time_in_time_passes() {
+fn response_in_single_bytes_passes() {
     let address = serve(|mut stream| {
         stream.set_nodelay(true).unwrap();
         let _ = stream.read(&mut [0; 4096]);
@@ -73,23 +73,23 @@ fn a_server_that_sends_one_byte_at_a_time_in_time_passes() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_times_out() {
+fn silent_server_times_out() {
     let (_listener, address) = silent();
-    assert_eq!(probe(quickly(get(address))), l7(OutcomeCode::L7Tout, "no answer"));
+    assert_eq!(probe(with_short_timeout(get(address))), l7(OutcomeCode::L7Tout, "no answer"));
 }
 
 #[test]
-fn a_server_that_drips_times_out() {
+fn dripping_server_times_out() {
     let address = serve(|mut stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nX:");
-        // Held open until the prober closes.
+        // Keeps the connection open until the prober closes it.
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    assert_eq!(probe(quickly(get(address))), l7(OutcomeCode::L7Tout, "no whole head"));
+    assert_eq!(probe(with_short_timeout(get(address))), l7(OutcomeCode::L7Tout, "no whole head"));
 }
 
 #[test]
-fn hostile_answers_end_the_probe() {
+fn hostile_responses_fail() {
     let endless_head = [&b"HTTP/1.1 200 OK\r\n"[..], &b"a: b\r\n".repeat(100_000)].concat();
     let endless_interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100_000);
     let gigabytes = [&b"HTTP/1.1 200 OK\r\n\r\n"[..], &vec![b'x'; 10_000_000]].concat();
@@ -104,15 +104,15 @@ fn hostile_answers_end_the_probe() {
         (endless_head, "the head is too long"),
         (endless_interim, "the head is too long"),
         (gigabytes, "body does not match"),
-        (tiny_chunks, "chunks carry too little"),
+        (tiny_chunks, "too much chunk overhead"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok".to_vec(), "connection closed within the body"),
     ] {
-        assert_eq!(probe(matching(answering(answer), Some("ok"))), l7(OutcomeCode::L7Rsp, expected));
+        assert_eq!(probe(matching(responding(answer), Some("ok"))), l7(OutcomeCode::L7Rsp, expected));
     }
 }
 
 #[test]
-fn a_reset_after_accept_is_no_answer() {
+fn reset_after_accept_fails() {
     let address = serve(|stream| {
         let socket = socket2::Socket::from(stream);
         socket.set_linger(Some(Duration::ZERO)).unwrap();
@@ -122,6 +122,6 @@ fn a_reset_after_accept_is_no_answer() {
 }
 
 #[test]
-fn a_closed_port_is_refused() {
-    assert_eq!(probe(get(closed())), l7(OutcomeCode::L4Con, "connection refused"));
+fn closed_port_is_refused() {
+    assert_eq!(probe(get(closed_port())), l7(OutcomeCode::L4Con, "connection refused"));
 }

@@ -5,7 +5,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::*;
 
-/// Prints the line by which skipped tests are counted.
+/// Prints the line that marks a skipped test.
 fn skip(name: &str) -> bool {
     if !is_root() {
         println!("SKIP {name}: needs root");
@@ -14,8 +14,8 @@ fn skip(name: &str) -> bool {
 }
 
 #[test]
-fn a_host_that_answers_passes() {
-    if skip("a_host_that_answers_passes") {
+fn replying_host_passes() {
+    if skip("replying_host_passes") {
         return;
     }
     for target in [IpAddr::from(Ipv4Addr::new(127, 3, 2, 1)), Ipv6Addr::LOCALHOST.into()] {
@@ -24,8 +24,8 @@ fn a_host_that_answers_passes() {
 }
 
 #[test]
-fn a_source_address_is_used() {
-    if skip("a_source_address_is_used") {
+fn source_address_is_used() {
+    if skip("source_address_is_used") {
         return;
     }
     let source = Some(Ipv4Addr::new(127, 9, 9, 9).into());
@@ -35,8 +35,8 @@ fn a_source_address_is_used() {
 }
 
 #[test]
-fn a_source_address_that_is_not_ours_is_a_local_fault() {
-    if skip("a_source_address_that_is_not_ours_is_a_local_fault") {
+fn foreign_source_address_is_local_fault() {
+    if skip("foreign_source_address_is_local_fault") {
         return;
     }
     let sources: [(IpAddr, IpAddr); 2] = [
@@ -50,8 +50,8 @@ fn a_source_address_that_is_not_ours_is_a_local_fault() {
 }
 
 #[test]
-fn many_are_probed_at_a_time_and_none_is_taken_for_another() {
-    if skip("many_are_probed_at_a_time_and_none_is_taken_for_another") {
+fn parallel_probes_are_not_confused() {
+    if skip("parallel_probes_are_not_confused") {
         return;
     }
     let (mut controller, _thread) = spawn();
@@ -68,17 +68,17 @@ fn many_are_probed_at_a_time_and_none_is_taken_for_another() {
     }
 }
 
-/// Plays a host that answers, and worse, beside the kernel, which answers as well.
+/// Adds duplicate, spoofed and malformed packets to the replies of the kernel.
 #[test]
-fn what_answers_no_probe_is_counted_and_changes_nothing() {
-    if skip("what_answers_no_probe_is_counted_and_changes_nothing") {
+fn unmatched_packets_are_only_counted() {
+    if skip("unmatched_packets_are_only_counted") {
         return;
     }
     let target = Ipv4Addr::new(127, 66, 66, 66);
     let raw = |address: Ipv4Addr| {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).unwrap();
         socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(STUCK.into()))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(STUCK_MS.into()))).unwrap();
         socket
     };
     let (host, other) = (raw(target), raw(Ipv4Addr::new(127, 66, 66, 67)));
@@ -119,24 +119,24 @@ fn what_answers_no_probe_is_counted_and_changes_nothing() {
     }
 }
 
-/// Replies come in while the requests go out, by the batch, and there is room for a handful.
+/// Replies arrive while a batch of requests is sent, with room for a few.
 #[test]
-fn an_answer_that_this_host_had_no_room_for_is_no_verdict() {
-    if skip("an_answer_that_this_host_had_no_room_for_is_no_verdict") {
+fn receive_overflow_is_local_fault() {
+    if skip("receive_overflow_is_local_fault") {
         return;
     }
     let sockets = || (IcmpProber::open_with(1, None).unwrap(), SynProber::open(None).unwrap());
     let checks = (0..250).map(|n| check(Ipv4Addr::new(127, 5, 5, n), ProbeKind::Icmp));
-    what_is_lost_here_is_no_verdict(sockets, checks, OutcomeCode::L7Ok);
+    assert_overflow_is_local_fault(sockets, checks, OutcomeCode::L7Ok);
 }
 
 #[test]
-fn an_answer_that_is_not_read_yet_is_no_time_out() {
-    if skip("an_answer_that_is_not_read_yet_is_no_time_out") {
+fn unread_reply_is_local_fault() {
+    if skip("unread_reply_is_local_fault") {
         return;
     }
-    what_is_not_read_yet_is_no_verdict(
-        |to| quickly(check(to, ProbeKind::Icmp)),
+    assert_unread_reply_is_local_fault(
+        |to| with_short_timeout(check(to, ProbeKind::Icmp)),
         |engine| engine.receive_icmp(true),
     );
 }

@@ -16,9 +16,9 @@ fn keeping(address: SocketAddr, every: u32) -> Check {
     check
 }
 
-/// The same, of an answer that never passes. What is usual is known from passes alone, so such a check is never in doubt:
-/// however slow this host is, no probe starts, and needs a connection of its own, while another is in flight.
-fn undoubted(address: SocketAddr, every: u32) -> Check {
+/// Returns a check with keep-alive whose responses never pass. Only passes give a latency estimate, so its probes never
+/// overlap, even on a slow host, and never need a second connection.
+fn never_overlapping(address: SocketAddr, every: u32) -> Check {
     let mut check = keeping(address, every);
     if let ProbeKind::Http { http, .. } = &mut check.probe {
         http.codes = vec![(204, 204)];
@@ -26,7 +26,7 @@ fn undoubted(address: SocketAddr, every: u32) -> Check {
     check
 }
 
-/// Waits for a whole request. Returns whether there was one.
+/// Reads a complete request. Returns false at the end of the connection.
 fn request(stream: &mut TcpStream) -> bool {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -38,8 +38,8 @@ fn request(stream: &mut TcpStream) -> bool {
     true
 }
 
-/// A server that does so with every request, given its number on its connection, until `answer` is false. Whenever a
-/// connection has ended, it tells how many requests there were on it.
+/// Starts a server that calls `answer` for every request, with its number on the connection, until it returns false. Sends
+/// the number of requests of each ended connection.
 fn server(
     answer: impl Fn(&mut TcpStream, usize) -> bool + Clone + Send + 'static,
 ) -> (SocketAddr, Receiver<usize>) {
@@ -68,7 +68,7 @@ fn always(bytes: &'static [u8]) -> impl Fn(&mut TcpStream, usize) -> bool + Clon
     move |stream, _| stream.write_all(bytes).is_ok()
 }
 
-/// The codes of the first probes of a check.
+/// Returns code and detail of the first probes of a check.
 fn verdicts(check: Check, count: usize) -> Vec<(OutcomeCode, String)> {
     let (mut controller, _thread) = spawn();
     controller.greet();
@@ -85,19 +85,19 @@ fn assert_all_pass(check: Check, count: usize) {
     assert_eq!(verdicts(check, count), vec![(OutcomeCode::L7Ok, "HTTP 200".to_owned()); count]);
 }
 
-/// All are answered, as [`undoubted`] has it.
+/// Asserts that every probe of a [`never_overlapping`] check got a response.
 fn assert_all_answered(check: Check, count: usize) {
     assert_eq!(verdicts(check, count), vec![(OutcomeCode::L7Sts, "HTTP 200".to_owned()); count]);
 }
 
-/// The first of what a server tells.
+/// Returns the first request counts of a server.
 fn take(counts: &Receiver<usize>, count: usize) -> Vec<usize> {
-    let stuck = Duration::from_millis(STUCK.into());
+    let stuck = Duration::from_millis(STUCK_MS.into());
     (0..count).map(|_| counts.recv_timeout(stuck).expect("no connection has ended")).collect()
 }
 
-/// Sends a set with an interval of its own.
-fn commit_at(controller: &mut Controller, interval: Duration, checks: &[(u32, Check)]) {
+/// Sends a set with this interval.
+fn commit_at(controller: &mut TestController, interval: Duration, checks: &[(u32, Check)]) {
     controller.send(&ToProber::Begin { generation: 1 });
     controller.send_checks(interval, checks);
     controller.send(&ToProber::Commit { generation: 1 });
@@ -105,20 +105,20 @@ fn commit_at(controller: &mut Controller, interval: Duration, checks: &[(u32, Ch
 }
 
 #[test]
-fn one_connection_serves_as_many_probes_as_the_check_says() {
+fn connection_serves_configured_number_of_probes() {
     for answer in [
         OK,
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nA: b\r\n\r\n",
         b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     ] {
         let (address, counts) = server(always(answer));
-        assert_all_answered(undoubted(address, 5), 21);
+        assert_all_answered(never_overlapping(address, 5), 21);
         assert_eq!(take(&counts, 4), [5; 4]);
     }
 }
 
 #[test]
-fn a_kept_connection_is_not_announced_to_be_closed() {
+fn keep_alive_request_has_no_close_header() {
     let (sender, receiver) = channel();
     let address = serve(move |mut stream| {
         let mut request = vec![0; 4096];
@@ -131,7 +131,7 @@ fn a_kept_connection_is_not_announced_to_be_closed() {
 }
 
 #[test]
-fn what_does_not_let_the_next_answer_be_told_from_this_one_ends_the_connection() {
+fn ambiguous_framing_closes_connection() {
     for answer in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"[..],
         b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok",
@@ -146,10 +146,10 @@ fn what_does_not_let_the_next_answer_be_told_from_this_one_ends_the_connection()
 }
 
 #[test]
-fn bytes_that_nobody_asked_for_between_two_probes_end_the_connection() {
+fn unrequested_bytes_close_idle_connection() {
     let (address, counts) = server(|stream, _| {
         stream.set_nodelay(true).unwrap();
-        // The probe has its verdict by the first write, and may or may not have seen the second by then.
+        // The first write decides the verdict; the second may arrive before or after it.
         stream.write_all(OK).is_ok() && stream.write_all(OK).is_ok()
     });
     let (mut controller, _thread) = spawn();
@@ -160,22 +160,22 @@ fn bytes_that_nobody_asked_for_between_two_probes_end_the_connection() {
 }
 
 #[test]
-fn a_connection_that_the_server_closes_between_two_probes_is_no_failure() {
+fn close_between_probes_is_no_failure() {
     let (address, counts) = server(|stream, count| stream.write_all(OK).is_ok() && count < 3);
-    assert_all_answered(undoubted(address, 1000), 10);
+    assert_all_answered(never_overlapping(address, 1000), 10);
     assert_eq!(take(&counts, 3), [3; 3]);
 }
 
 #[test]
-fn a_connection_that_the_server_closes_as_the_request_comes_is_no_failure() {
+fn close_during_request_is_no_failure() {
     let close = |_: &mut TcpStream| {};
     let reset = |stream: &mut TcpStream| {
         socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap();
     };
-    let tell = |stream: &mut TcpStream| {
+    let announce = |stream: &mut TcpStream| {
         stream.write_all(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n").unwrap();
     };
-    for end in [close as fn(&mut TcpStream), reset, tell] {
+    for end in [close as fn(&mut TcpStream), reset, announce] {
         let (address, counts) = server(move |stream, count| {
             if count == 3 {
                 end(stream);
@@ -183,13 +183,13 @@ fn a_connection_that_the_server_closes_as_the_request_comes_is_no_failure() {
             }
             stream.write_all(OK).is_ok()
         });
-        assert_all_answered(undoubted(address, 1000), 10);
+        assert_all_answered(never_overlapping(address, 1000), 10);
         assert_eq!(take(&counts, 4), [3; 4]);
     }
 }
 
 #[test]
-fn probes_that_were_begun_again_are_counted() {
+fn restarted_probes_are_counted() {
     let (address, _counts) = server(|stream, count| count < 3 && stream.write_all(OK).is_ok());
     let (mut controller, _thread) = spawn();
     controller.greet();
@@ -199,7 +199,7 @@ fn probes_that_were_begun_again_are_counted() {
 }
 
 #[test]
-fn a_fresh_connection_that_the_server_closes_is_a_failure() {
+fn close_of_new_connection_is_failure() {
     let (address, _counts) = server(|_, _| false);
     let expected = (OutcomeCode::L7Rsp, "connection closed before an answer".to_owned());
     assert_eq!(verdicts(keeping(address, 1000), 3), [expected.clone(), expected.clone(), expected]);
@@ -209,7 +209,7 @@ fn a_fresh_connection_that_the_server_closes_is_a_failure() {
 }
 
 #[test]
-fn an_answer_that_has_begun_is_an_answer() {
+fn partial_response_on_kept_connection_fails() {
     let (address, _counts) = server(|stream, count| {
         let _ = stream.write_all(if count == 1 { OK } else { b"HTTP/1.1 2" });
         count == 1
@@ -224,13 +224,13 @@ fn an_answer_that_has_begun_is_an_answer() {
 }
 
 #[test]
-fn a_body_that_comes_after_the_verdict_is_awaited_until_the_next_probe() {
-    let (verdict, is_told) = channel();
-    let is_told = std::sync::Arc::new(std::sync::Mutex::new(is_told));
+fn late_body_is_awaited_until_next_probe() {
+    let (verdict, reported) = channel();
+    let reported = std::sync::Arc::new(std::sync::Mutex::new(reported));
     let (address, counts) = server(move |stream, count| {
         let sent = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").is_ok();
-        // The first answer's body follows its verdict; that of the second never comes.
-        count > 1 || (sent && is_told.lock().unwrap().recv().is_ok() && stream.write_all(b"ok").is_ok())
+        // The body of the first response follows its verdict; the second has none.
+        count > 1 || (sent && reported.lock().unwrap().recv().is_ok() && stream.write_all(b"ok").is_ok())
     });
     let (mut controller, _thread) = spawn();
     controller.greet();
@@ -243,7 +243,7 @@ fn a_body_that_comes_after_the_verdict_is_awaited_until_the_next_probe() {
 }
 
 #[test]
-fn a_listener_that_is_gone_is_noticed_by_the_next_fresh_connection() {
+fn closed_listener_fails_next_new_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -251,32 +251,32 @@ fn a_listener_that_is_gone_is_noticed_by_the_next_fresh_connection() {
         drop(listener);
         converse(stream, &always(OK), &channel().0);
     });
-    let mut found = verdicts(undoubted(address, 5), 7);
+    let mut found = verdicts(never_overlapping(address, 5), 7);
     assert_eq!(found.split_off(5), vec![(OutcomeCode::L4Con, "connection refused".to_owned()); 2]);
     assert_eq!(found, vec![(OutcomeCode::L7Sts, "HTTP 200".to_owned()); 5]);
 }
 
 #[test]
-fn a_time_out_ends_the_connection() {
+fn timeout_closes_connection() {
     let (address, counts) = server(|stream, count| count == 2 || stream.write_all(OK).is_ok());
     let (mut controller, _thread) = spawn();
     controller.greet();
     let timeout = ProbeTimeout::Fixed(Duration::from_millis(200));
     assert_eq!(controller.commit(1, &[(1, Check { timeout, ..keeping(address, 1000) })]), []);
-    // On a slow host, what is answered may time out as well.
+    // On a slow host, answered requests may time out too.
     let mut codes = Vec::new();
     while !codes.windows(3).any(|codes| codes == [OutcomeCode::L7Ok, OutcomeCode::L7Tout, OutcomeCode::L7Ok])
     {
         codes.extend(controller.outcomes().into_iter().map(|outcome| outcome.code));
     }
     assert!(codes.iter().all(|code| matches!(code, OutcomeCode::L7Ok | OutcomeCode::L7Tout)), "{codes:?}");
-    // The third request would be answered.
+    // A third request would get a response.
     while take(&counts, 1)[0] < 2 {}
     assert!(counts.try_iter().all(|count| count <= 2));
 }
 
 #[test]
-fn a_check_that_leaves_takes_its_connection_along() {
+fn removed_check_closes_its_connection() {
     let (address, counts) = server(always(OK));
     let (mut controller, _thread) = spawn();
     controller.greet();
@@ -284,7 +284,7 @@ fn a_check_that_leaves_takes_its_connection_along() {
     controller.outcome(1);
     controller.outcome(2);
     controller.commit(2, &[(3, keeping(address, 999))]);
-    // The other one goes on as it was, and is no way for this one to end with the engine.
+    // The other check keeps its connection, so the end of the engine is not the cause.
     let has_ended = (0..300).any(|_| {
         controller.outcome(3);
         counts.try_recv().is_ok()
@@ -293,11 +293,11 @@ fn a_check_that_leaves_takes_its_connection_along() {
 }
 
 #[test]
-fn idle_connections_make_room_for_others() {
+fn idle_connections_are_evicted() {
     let (address, counts) = server(always(OK));
     let (mut controller, _thread) = spawn();
     controller.greet();
-    // More than the engine may have open.
+    // More than the engine's limit.
     let checks: Vec<_> = (1..=150)
         .map(|id| {
             let mut check = keeping(address, 1000);
@@ -307,7 +307,7 @@ fn idle_connections_make_room_for_others() {
             (id, check)
         })
         .collect();
-    // Slowly, so that what is too much is not what is in flight.
+    // Long interval, so that connections in flight stay below the limit.
     commit_at(&mut controller, Duration::from_secs(1), &checks);
     let mut seen = std::collections::HashSet::new();
     while seen.len() < 150 {

@@ -1,4 +1,4 @@
-//! The whole engine, against real sockets, driven as a controller drives it.
+//! The whole engine against real sockets, driven like a controller drives it.
 
 mod controller;
 mod half_open;
@@ -28,27 +28,28 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair
 use super::*;
 use crate::listen;
 use crate::probe::ports::ReservedPorts;
+use crate::probe::raw;
 use crate::scheduler::AcceptedCheck;
 
-/// How long a test waits before it calls the prober stuck.
-const STUCK: u16 = 30_000;
-/// The shortest there is, so that tests need not wait.
+/// Time after which a test fails as stuck, in ms.
+const STUCK_MS: u16 = 30_000;
+/// The shortest allowed interval, to keep tests fast.
 const INTERVAL: Duration = Duration::from_millis(10);
 const LIMITS: ProbeLimits = ProbeLimits { max_checks: 1000, max_rate: 100_000 };
-/// A raw socket's buffer that holds what this host's other tests send meanwhile, in bytes. Needs root.
-const ROOM: usize = 16 * 1024 * 1024;
+/// Receive buffer that also holds the packets of tests running in parallel, in bytes. Needs root.
+const LARGE_BUFFER: usize = 16 * 1024 * 1024;
 
-/// An engine in a thread of its own. Its sockets are made there: they are not to be sent.
+/// Starts an engine in its own thread, which creates the sockets: they are not `Send`.
 fn start(endpoint: ControllerEndpoint, limits: ProbeLimits, orphan_timeout: Duration) -> JoinHandle<Exit> {
     start_with(|| sockets(ReservedPorts::reserve().ok()), endpoint, limits, orphan_timeout)
 }
 
-/// RawSocket sockets, with ports for half-open probes.
+/// Opens raw sockets, with ports for half-open probes.
 fn sockets(ports: Option<ReservedPorts>) -> (IcmpProber, SynProber) {
     (IcmpProber::open(ports.as_ref()).unwrap(), SynProber::open(ports).unwrap())
 }
 
-/// The same, with the raw sockets that it is given.
+/// Starts an engine with these raw sockets.
 fn start_with(
     sockets: impl FnOnce() -> (IcmpProber, SynProber) + Send + 'static,
     endpoint: ControllerEndpoint,
@@ -56,11 +57,11 @@ fn start_with(
     orphan_timeout: Duration,
 ) -> JoinHandle<Exit> {
     std::thread::spawn(move || {
-        Engine::new(setup(sockets(), endpoint, limits, orphan_timeout)).unwrap().run().unwrap()
+        Engine::new(engine_config(sockets(), endpoint, limits, orphan_timeout)).unwrap().run().unwrap()
     })
 }
 
-fn setup(
+fn engine_config(
     (icmp_prober, syn_prober): (IcmpProber, SynProber),
     endpoint: ControllerEndpoint,
     limits: ProbeLimits,
@@ -80,44 +81,45 @@ fn setup(
     }
 }
 
-/// Both ends of a link.
-fn line() -> (Controller, ControllerEndpoint) {
+/// Returns both ends of a link.
+fn link_pair() -> (TestController, ControllerEndpoint) {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
-    (Controller::new(ours), ControllerEndpoint::Inherited(theirs))
+    (TestController::new(ours), ControllerEndpoint::Inherited(theirs))
 }
 
-/// An engine whose only controller is the one that is returned.
-fn spawn() -> (Controller, JoinHandle<Exit>) {
-    let (controller, endpoint) = line();
+/// Starts an engine with one controller.
+fn spawn() -> (TestController, JoinHandle<Exit>) {
+    let (controller, endpoint) = link_pair();
     (controller, start(endpoint, LIMITS, Duration::ZERO))
 }
 
-/// An engine that listens.
-struct Listening {
+/// An engine with a listening socket.
+struct ListeningEngine {
     directory: tempfile::TempDir,
     thread: JoinHandle<Exit>,
 }
 
-impl Listening {
+impl ListeningEngine {
     fn start(limits: ProbeLimits, orphan_timeout: Duration, users: Option<Vec<u32>>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let listener = listen::at(&directory.path().join("sock")).unwrap();
-        let users = users.unwrap_or_else(|| listen::users(&listener));
+        let listener = listen::bind_path(&directory.path().join("sock")).unwrap();
+        let users = users.unwrap_or_else(|| listen::allowed_users(&listener));
         let thread = start(ControllerEndpoint::Listener(listener, users), limits, orphan_timeout);
         Self { directory, thread }
     }
 
-    fn connect(&self) -> Controller {
-        Controller { link: ControllerSocket::connect(&self.directory.path().join("sock")).unwrap() }
+    fn connect(&self) -> TestController {
+        TestController { link: ControllerSocket::connect(&self.directory.path().join("sock")).unwrap() }
     }
 }
 
-struct Controller {
+/// The controller's end of a link.
+struct TestController {
     link: ControllerSocket,
 }
 
-impl Controller {
+impl TestController {
     fn new(fd: OwnedFd) -> Self {
         Self { link: ControllerSocket::new(fd).unwrap() }
     }
@@ -126,7 +128,7 @@ impl Controller {
         self.link.send(message).unwrap();
     }
 
-    /// The next message, heartbeats left out.
+    /// Returns the next message, except heartbeats.
     fn receive(&mut self) -> Result<ToController, Error> {
         loop {
             match self.next() {
@@ -136,10 +138,10 @@ impl Controller {
         }
     }
 
-    /// The first counters that are as they are `wanted`.
+    /// Returns the first counters that satisfy `wanted`.
     fn stats(&mut self, wanted: impl Fn(&ProberStats) -> bool) -> ProberStats {
         loop {
-            if let ToController::Heartbeat(stats) = self.anything()
+            if let ToController::Heartbeat(stats) = self.next_message()
                 && wanted(&stats)
             {
                 return stats;
@@ -147,8 +149,8 @@ impl Controller {
         }
     }
 
-    /// The next message of any kind.
-    fn anything(&mut self) -> ToController {
+    /// Returns the next message of any kind.
+    fn next_message(&mut self) -> ToController {
         self.next().unwrap()
     }
 
@@ -157,7 +159,11 @@ impl Controller {
             match self.link.receive() {
                 Err(Error::WouldBlock) => {
                     let mut fds = [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
-                    assert_eq!(poll(&mut fds, PollTimeout::from(STUCK)).unwrap(), 1, "the prober is stuck");
+                    assert_eq!(
+                        poll(&mut fds, PollTimeout::from(STUCK_MS)).unwrap(),
+                        1,
+                        "the prober is stuck"
+                    );
                 }
                 result => return result,
             }
@@ -172,7 +178,7 @@ impl Controller {
         instance
     }
 
-    /// Sends a set and returns what is said up to `Committed`, outcomes left out.
+    /// Sends a set and returns the messages up to `Committed`, except outcomes.
     fn commit(&mut self, generation: u64, checks: &[(u32, Check)]) -> Vec<ToController> {
         self.send(&ToProber::Begin { generation });
         self.send_checks(INTERVAL, checks);
@@ -186,28 +192,28 @@ impl Controller {
     }
 
     fn until_committed(&mut self, generation: u64) -> Vec<ToController> {
-        let mut said = Vec::new();
+        let mut messages = Vec::new();
         loop {
             match self.receive().unwrap() {
                 ToController::Outcomes(_) => {}
                 ToController::Committed { generation: committed } => {
                     assert_eq!(committed, generation);
-                    return said;
+                    return messages;
                 }
-                message => said.push(message),
+                message => messages.push(message),
             }
         }
     }
 
-    /// The next outcomes.
+    /// Returns the next outcomes.
     fn outcomes(&mut self) -> Vec<Outcome> {
         match self.receive().unwrap() {
             ToController::Outcomes(outcomes) => outcomes,
-            message => panic!("{message:?} where outcomes were to come"),
+            message => panic!("{message:?} instead of outcomes"),
         }
     }
 
-    /// The next outcome of one check.
+    /// Returns the next outcome of a check.
     fn outcome(&mut self, id: u32) -> Outcome {
         loop {
             if let Some(outcome) = self.outcomes().into_iter().find(|o| o.check == CheckId(id)) {
@@ -222,11 +228,11 @@ fn check(target: impl Into<IpAddr>, probe: ProbeKind) -> Check {
     Check { target: target.into(), source: None, timeout, fast_interval: INTERVAL, probe }
 }
 
-fn quickly(check: Check) -> Check {
+fn with_short_timeout(check: Check) -> Check {
     Check { timeout: ProbeTimeout::Fixed(Duration::from_millis(20)), ..check }
 }
 
-/// What one probe of that check comes to.
+/// Returns code and detail of a check's first probe.
 fn probe(check: Check) -> (OutcomeCode, String) {
     let (mut controller, _thread) = spawn();
     controller.greet();
@@ -236,16 +242,15 @@ fn probe(check: Check) -> (OutcomeCode, String) {
     (code, detail.to_string())
 }
 
-/// Answers come in by the batch, and the sockets have room for a handful: each probe passes or comes to no verdict, and
-/// what is lost is counted.
-fn what_is_lost_here_is_no_verdict(
+/// Sends batches of probes with room for a few replies: each probe passes or is a local fault, and lost replies are counted.
+fn assert_overflow_is_local_fault(
     sockets: impl FnOnce() -> (IcmpProber, SynProber) + Send + 'static,
     checks: impl Iterator<Item = Check>,
     pass: OutcomeCode,
 ) {
     let timeout = ProbeTimeout::Fixed(Duration::from_secs(1));
     let checks: Vec<_> = (0..).zip(checks.map(|check| Check { timeout, ..check })).collect();
-    let (mut controller, endpoint) = line();
+    let (mut controller, endpoint) = link_pair();
     let _thread = start_with(sockets, endpoint, LIMITS, Duration::ZERO);
     controller.greet();
     assert_eq!(controller.commit(1, &checks), []);
@@ -260,47 +265,51 @@ fn what_is_lost_here_is_no_verdict(
     controller.stats(|stats| stats.lost_to_overflow > 0);
 }
 
-/// An engine that a test turns by hand.
+/// Returns an engine whose loop the test runs by hand.
 fn idle_engine() -> Engine {
-    let (_, endpoint) = line();
-    Engine::new(setup(sockets(ReservedPorts::reserve().ok()), endpoint, LIMITS, Duration::ZERO)).unwrap()
+    let (_, endpoint) = link_pair();
+    Engine::new(engine_config(sockets(ReservedPorts::reserve().ok()), endpoint, LIMITS, Duration::ZERO))
+        .unwrap()
 }
 
-/// Begins a probe of each, and says when.
-fn launch(engine: &mut Engine, checks: impl Iterator<Item = Check>) -> Nanos {
-    let members = (0..).zip(checks).map(|(id, check)| {
+/// Starts a probe of each check, and returns the start time.
+fn start_probes(engine: &mut Engine, checks: impl Iterator<Item = Check>) -> Nanos {
+    let accepted = (0..).zip(checks).map(|(id, check)| {
         let plan = ProbePlan::compile(&check, &mut engine.configs).unwrap();
-        AcceptedCheck { id: CheckId(id), interval: INTERVAL, settled: 1, check, plan }
+        AcceptedCheck { id: CheckId(id), interval: INTERVAL, stable_after: 1, check, plan }
     });
-    let (members, now) = (members.collect(), clock::now());
-    engine.scheduler.replace_set(members, now);
-    engine.sockets.syn_prober.listen([true, true]);
+    let (accepted, now) = (accepted.collect(), clock::now());
+    engine.scheduler.replace_set(accepted, now);
+    engine.sockets.syn.prober.set_receiving([true, true]);
     let due = now + 50_000_000;
-    engine.expire(due);
+    engine.process_timers(due);
     while engine.scheduler.start_next(due, |key, check, plan| engine.sockets.start(key, check, plan, due)) {}
     due
 }
 
-/// More answers wait than one turn reads, which comes late: what is given up in it has not been without an answer.
-fn what_is_not_read_yet_is_no_verdict(check: impl Fn(Ipv4Addr) -> Check, receive: fn(&mut Engine)) {
+/// Queues more replies than a late iteration reads: its timeouts are local faults.
+fn assert_unread_reply_is_local_fault(check: impl Fn(Ipv4Addr) -> Check, receive: fn(&mut Engine)) {
     let mut engine = idle_engine();
     let sockets = &engine.sockets;
-    for socket in sockets.icmp_prober.sockets().into_iter().chain(sockets.syn_prober.sockets()) {
-        setsockopt(&socket.unwrap(), sockopt::RcvBufForce, &ROOM).unwrap();
+    for socket in sockets.icmp.prober.sockets().into_iter().chain(sockets.syn.prober.sockets()) {
+        setsockopt(&socket.unwrap(), sockopt::RcvBufForce, &LARGE_BUFFER).unwrap();
     }
     let checks = (0..1200_u16).map(u16::to_be_bytes).map(|[high, low]| check([127, 5, 7 + high, low].into()));
-    let due = launch(&mut engine, checks);
-    engine.flush_pings();
-    engine.flush_segments();
+    let due = start_probes(&mut engine, checks);
+    engine.flush_icmp();
+    engine.flush_syns();
     receive(&mut engine);
-    engine.expire(due + 30_000_000);
-    let told: Vec<_> = engine.scheduler.take_reports().map(|report| report.outcome).collect();
+    engine.process_timers(due + 30_000_000);
+    let outcomes: Vec<_> = engine.scheduler.take_reports().map(|report| report.outcome).collect();
     let is_pass = |outcome: &&Outcome| outcome.code.passed() == Some(true);
-    assert_eq!((told.len(), told.iter().filter(is_pass).count()), (1200, BATCHES * 64));
-    assert!(told.iter().all(|outcome| outcome.code.passed() != Some(false)));
+    assert_eq!(
+        (outcomes.len(), outcomes.iter().filter(is_pass).count()),
+        (1200, receiver::MAX_BATCHES * raw::BATCH)
+    );
+    assert!(outcomes.iter().all(|outcome| outcome.code.passed() != Some(false)));
 }
 
-/// A server that does so with every connection.
+/// Starts a server that calls `handle` for every connection.
 fn serve(handle: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -312,8 +321,8 @@ fn serve(handle: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
     address
 }
 
-/// A server that sends so much, however it is asked, and then closes.
-fn answering(answer: impl Into<Vec<u8>>) -> SocketAddr {
+/// Starts a server that sends a fixed response to any request, and closes.
+fn responding(answer: impl Into<Vec<u8>>) -> SocketAddr {
     let answer = answer.into();
     serve(move |mut stream| {
         let mut request = [0; 4096];
@@ -322,15 +331,15 @@ fn answering(answer: impl Into<Vec<u8>>) -> SocketAddr {
     })
 }
 
-/// A server whose connections are made by the kernel, and on which nothing ever happens.
+/// Starts a server that accepts in the kernel and never responds.
 fn silent() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
-/// A port on which nobody listens.
-fn closed() -> SocketAddr {
+/// Returns a closed port.
+fn closed_port() -> SocketAddr {
     silent().1
 }
 

@@ -7,26 +7,26 @@ fn tcp(address: SocketAddr) -> Check {
 }
 
 #[test]
-fn a_port_that_listens_passes() {
+fn open_port_passes() {
     let (_listener, address) = silent();
     assert_eq!(probe(tcp(address)), (OutcomeCode::L4Ok, String::new()));
 }
 
 #[test]
-fn a_port_that_listens_passes_over_ipv6() {
+fn open_port_passes_over_ipv6() {
     let listener = TcpListener::bind("[::1]:0").unwrap();
     assert_eq!(probe(tcp(listener.local_addr().unwrap())).0, OutcomeCode::L4Ok);
 }
 
 #[test]
-fn a_closed_port_is_refused() {
-    assert_eq!(probe(tcp(closed())), (OutcomeCode::L4Con, "connection refused".into()));
+fn closed_port_is_refused() {
+    assert_eq!(probe(tcp(closed_port())), (OutcomeCode::L4Con, "connection refused".into()));
 }
 
 #[test]
-fn a_source_address_is_used() {
+fn source_address_is_used() {
     let (sender, receiver) = std::sync::mpsc::channel();
-    // Only an HTTP probe ends its handshake, and so comes to be accepted.
+    // Only an HTTP probe completes the handshake, so that the server accepts it.
     let address = serve(move |stream| sender.send(stream.peer_addr().unwrap()).unwrap());
     let source = Some(Ipv4Addr::new(127, 7, 7, 7).into());
     let (_, _) = probe(Check { source, ..http::get(address) });
@@ -34,7 +34,7 @@ fn a_source_address_is_used() {
 }
 
 #[test]
-fn a_source_address_that_is_not_ours_is_a_local_fault() {
+fn foreign_source_address_is_local_fault() {
     let (_listener, address) = silent();
     let source = Some(Ipv4Addr::new(192, 0, 2, 77).into());
     let (code, detail) = probe(Check { source, ..tcp(address) });
@@ -42,19 +42,19 @@ fn a_source_address_that_is_not_ours_is_a_local_fault() {
 }
 
 #[test]
-fn a_full_backlog_times_out() {
+fn full_backlog_times_out() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
-    // The one that a backlog of 0 has room for. Every other segment is dropped from here on.
+    // Fills the backlog of 0; the kernel drops all further segments.
     let _first = TcpStream::connect(address).unwrap();
-    assert_eq!(probe(quickly(tcp(address))), (OutcomeCode::L4Tout, String::new()));
+    assert_eq!(probe(with_short_timeout(tcp(address))), (OutcomeCode::L4Tout, String::new()));
 }
 
 #[test]
-fn a_probe_that_has_no_descriptor_left_is_a_local_fault() {
-    // Every connection of these hangs, so that they use up the 100 that this engine may have.
+fn missing_descriptor_is_local_fault() {
+    // These connections hang and use up the engine's limit of 100.
     let (_listener, address) = silent();
     let hanging = |n: u8| Check { target: Ipv4Addr::new(127, 0, 1, n).into(), ..http::get(address) };
     let listeners: Vec<_> =

@@ -7,10 +7,10 @@ use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 
 use super::*;
 
-/// A certificate authority, and a server with a certificate from it.
-struct Server {
+/// A server with a certificate of its own authority.
+struct TlsServer {
     address: SocketAddr,
-    /// The authority's certificate.
+    /// Certificate of the authority.
     pem: String,
 }
 
@@ -21,8 +21,8 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// A server for the name `good.test`, whose certificate is changed by `change` before it is signed.
-fn server(change: impl FnOnce(&mut CertificateParams)) -> Server {
+/// Starts a server for the name `good.test`; `change` modifies the certificate before it is signed.
+fn server(change: impl FnOnce(&mut CertificateParams)) -> TlsServer {
     let authority = authority("one");
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["good.test".into(), "127.0.0.1".into()]).unwrap();
@@ -30,10 +30,10 @@ fn server(change: impl FnOnce(&mut CertificateParams)) -> Server {
     let issuer: &Issuer<'_, KeyPair> = &authority;
     let certificate = params.signed_by(&key, issuer).unwrap();
     let address = tls_server(certificate.der().clone(), &key);
-    Server { address, pem: authority.pem() }
+    TlsServer { address, pem: authority.pem() }
 }
 
-/// What a server with that certificate speaks.
+/// Returns the configuration of a server with this certificate.
 fn config(certificate: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -41,7 +41,7 @@ fn config(certificate: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConf
     Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap())
 }
 
-/// The same for a server that vouches for itself.
+/// Returns the configuration of a server with a self-signed certificate.
 fn self_signed() -> Arc<ServerConfig> {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["good.test".into()]).unwrap();
@@ -80,13 +80,13 @@ fn check_of(address: SocketAddr, name: &str, verify: TlsVerify, body: Option<&st
     check(address.ip(), probe)
 }
 
-/// What a probe comes to that trusts the authority, or everybody.
-fn handshake(server: &Server, name: &str, verify: TlsVerify, body: Option<&str>) -> (OutcomeCode, String) {
+/// Returns code and detail of a probe of the server.
+fn handshake(server: &TlsServer, name: &str, verify: TlsVerify, body: Option<&str>) -> (OutcomeCode, String) {
     let outcome = first_outcome(server, name, verify, body);
     (outcome.code, outcome.detail.to_string())
 }
 
-fn first_outcome(server: &Server, name: &str, verify: TlsVerify, body: Option<&str>) -> Outcome {
+fn first_outcome(server: &TlsServer, name: &str, verify: TlsVerify, body: Option<&str>) -> Outcome {
     let (mut controller, _thread) = spawn();
     controller.greet();
     controller.send(&ToProber::Begin { generation: 1 });
@@ -101,7 +101,7 @@ fn first_outcome(server: &Server, name: &str, verify: TlsVerify, body: Option<&s
 const BUNDLE: TlsVerify = TlsVerify::Bundle(3);
 
 #[test]
-fn a_good_certificate_passes() {
+fn valid_certificate_passes() {
     let server = server(|_| {});
     for name in ["good.test", "127.0.0.1"] {
         assert_eq!(handshake(&server, name, BUNDLE, None), (OutcomeCode::L6Ok, String::new()), "{name}");
@@ -109,16 +109,16 @@ fn a_good_certificate_passes() {
 }
 
 #[test]
-fn https_passes_and_its_body_is_matched() {
+fn https_body_is_matched() {
     let server = server(|_| {});
     assert_eq!(handshake(&server, "good.test", BUNDLE, Some("^hello$")).0, OutcomeCode::L7Ok);
     let (code, detail) = handshake(&server, "good.test", BUNDLE, Some("goodbye"));
     assert_eq!((code, detail.as_str()), (OutcomeCode::L7Rsp, "body does not match"));
 }
 
-/// Were it held back by the kernel until the server has acknowledged the handshake, a probe would take 40 ms longer.
+/// If Nagle's algorithm delayed the request until the handshake is acknowledged, a probe would take 40 ms longer.
 #[test]
-fn the_request_comes_with_the_end_of_the_handshake() {
+fn request_follows_handshake_without_delay() {
     let config = self_signed();
     let (sender, requests) = std::sync::mpsc::channel();
     let address = serve(move |mut stream| {
@@ -130,7 +130,7 @@ fn the_request_comes_with_the_end_of_the_handshake() {
             tls.read_tls(&mut stream).unwrap();
             tls.process_new_packets().unwrap();
         }
-        // What there is without another look at the connection.
+        // Already received with the handshake.
         let mut request = [0; 4096];
         let length = std::io::Read::read(&mut tls.reader(), &mut request).unwrap_or_default();
         sender.send(request[..length].ends_with(b"\r\n\r\n")).unwrap();
@@ -142,7 +142,7 @@ fn the_request_comes_with_the_end_of_the_handshake() {
 }
 
 #[test]
-fn kept_connections_save_handshakes_and_fresh_ones_resume_them() {
+fn new_connections_resume_sessions() {
     let config = self_signed();
     let (sender, connections) = std::sync::mpsc::channel();
     let address = serve(move |mut stream| {
@@ -159,7 +159,7 @@ fn kept_connections_save_handshakes_and_fresh_ones_resume_them() {
         }
         let _ = sender.send((tls.handshake_kind(), requests));
     });
-    // What never passes is never in doubt: no probe overlaps another, however slow this host is.
+    // A check that never passes has no latency estimate, so its probes never overlap.
     let mut check = check_of(address, "good.test", TlsVerify::Nothing, Some("^hello!$"));
     if let ProbeKind::Http { http, .. } = &mut check.probe {
         http.keep_alive = std::num::NonZeroU32::new(3);
@@ -171,8 +171,8 @@ fn kept_connections_save_handshakes_and_fresh_ones_resume_them() {
     let resumed = (Some(HandshakeKind::Resumed), 3);
     assert_eq!(seen, [(Some(HandshakeKind::Full), 3), resumed, resumed, resumed]);
     while let Ok(ToController::Outcomes(outcomes)) = controller.receive() {
-        let words = |outcome: &Outcome| outcome.detail.to_string();
-        assert!(outcomes.iter().all(|outcome| words(outcome) == "body does not match"), "{outcomes:?}");
+        let detail = |outcome: &Outcome| outcome.detail.to_string();
+        assert!(outcomes.iter().all(|outcome| detail(outcome) == "body does not match"), "{outcomes:?}");
         assert!(outcomes.iter().all(|o| o.not_after.is_some() == (o.seq == 1)), "{outcomes:?}");
         if outcomes.iter().any(|outcome| outcome.seq > 9) {
             break;
@@ -182,24 +182,24 @@ fn kept_connections_save_handshakes_and_fresh_ones_resume_them() {
 }
 
 #[test]
-fn a_certificate_for_another_name_fails() {
+fn wrong_certificate_name_fails() {
     let (code, detail) = handshake(&server(|_| {}), "bad.test", BUNDLE, None);
     assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate not valid for name bad.test"));
 }
 
 #[test]
-fn an_expired_certificate_fails() {
+fn expired_certificate_fails() {
     let server = server(|params| params.not_after = date_time_ymd(2020, 1, 1));
     let (code, detail) = handshake(&server, "good.test", BUNDLE, None);
     assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate expired"));
 }
 
 #[test]
-fn until_when_a_certificate_is_valid_is_told_whatever_is_made_of_it() {
+fn not_after_is_reported_for_any_verdict() {
     let cases = [
         (date_time_ymd(2020, 1, 1), 1_577_836_800, [OutcomeCode::L6Rsp, OutcomeCode::L7Rsp]),
         (date_time_ymd(2049, 12, 31), 2_524_521_600, [OutcomeCode::L6Ok, OutcomeCode::L7Rsp]),
-        // From 2050 on it is written otherwise.
+        // From 2050 on, X.509 uses another encoding.
         (date_time_ymd(9999, 1, 1), 253_370_764_800, [OutcomeCode::L6Ok, OutcomeCode::L7Rsp]),
     ];
     for (end, seconds, codes) in cases {
@@ -212,62 +212,62 @@ fn until_when_a_certificate_is_valid_is_told_whatever_is_made_of_it() {
 }
 
 #[test]
-fn a_certificate_from_elsewhere_fails_unless_nothing_is_verified() {
-    let Server { address, .. } = server(|_| {});
-    let elsewhere = Server { address, pem: authority("another").pem() };
+fn unknown_issuer_fails_unless_unverified() {
+    let TlsServer { address, .. } = server(|_| {});
+    let elsewhere = TlsServer { address, pem: authority("another").pem() };
     let (code, detail) = handshake(&elsewhere, "good.test", BUNDLE, None);
     assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate from an unknown issuer"));
     assert_eq!(handshake(&elsewhere, "bad.test", TlsVerify::Nothing, None).0, OutcomeCode::L6Ok);
 }
 
 #[test]
-fn a_certificate_that_vouches_for_itself_fails() {
+fn self_signed_certificate_fails() {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["good.test".into()]).unwrap();
     let address = tls_server(params.self_signed(&key).unwrap().der().clone(), &key);
     let pem = authority("one").pem();
-    let (code, detail) = handshake(&Server { address, pem }, "good.test", BUNDLE, None);
+    let (code, detail) = handshake(&TlsServer { address, pem }, "good.test", BUNDLE, None);
     assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate from an unknown issuer"));
 }
 
 #[test]
-fn the_certificate_of_an_authority_is_no_servers() {
+fn ca_certificate_as_server_certificate_fails() {
     let authority = authority("good.test");
     let address = tls_server(authority.der().clone(), authority.key());
-    let server = Server { address, pem: authority.pem() };
+    let server = TlsServer { address, pem: authority.pem() };
     let (code, detail) = handshake(&server, "good.test", BUNDLE, None);
     assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "certificate is a CA's own"));
 }
 
 #[test]
-fn a_server_that_speaks_no_tls_fails() {
-    let server = Server { address: answering("220 smtp\r\n"), pem: String::new() };
+fn non_tls_server_fails() {
+    let server = TlsServer { address: responding("220 smtp\r\n"), pem: String::new() };
     let (code, detail) = handshake(&server, "x", TlsVerify::Nothing, None);
     assert_eq!((code, detail.as_str()), (OutcomeCode::L6Rsp, "the answer is not TLS"));
 }
 
 #[test]
-fn a_server_that_closes_during_the_handshake_fails() {
-    let server = Server { address: answering(""), pem: String::new() };
+fn close_during_handshake_fails() {
+    let server = TlsServer { address: responding(""), pem: String::new() };
     let (code, _) = handshake(&server, "x", TlsVerify::Nothing, None);
     assert_eq!(code, OutcomeCode::L6Rsp);
 }
 
 #[test]
-fn a_handshake_that_hangs_times_out() {
+fn hanging_handshake_times_out() {
     let (_listener, address) = silent();
     let check = check_of(address, "x", TlsVerify::Nothing, None);
-    assert_eq!(probe(quickly(check)), (OutcomeCode::L6Tout, String::new()));
+    assert_eq!(probe(with_short_timeout(check)), (OutcomeCode::L6Tout, String::new()));
 }
 
 #[test]
-fn a_bundle_without_a_certificate_is_refused() {
+fn bundle_without_certificate_is_rejected() {
     let (mut controller, _thread) = spawn();
     controller.greet();
     controller.send(&ToProber::Begin { generation: 1 });
     controller.send(&ToProber::Bundle { id: 3, pem: b"nothing".to_vec() });
     for (id, verify) in [(1, BUNDLE), (2, TlsVerify::Bundle(4)), (3, TlsVerify::System)] {
-        let check = check_of(closed(), "x", verify, None);
+        let check = check_of(closed_port(), "x", verify, None);
         controller.send_checks(INTERVAL, &[(id, check)]);
     }
     controller.send(&ToProber::Commit { generation: 1 });
@@ -275,7 +275,7 @@ fn a_bundle_without_a_certificate_is_refused() {
         .until_committed(1)
         .into_iter()
         .map(|message| match message {
-            ToController::Rejected { id, reason: why } => (id.0, why.to_string()),
+            ToController::Rejected { id, reason } => (id.0, reason.to_string()),
             message => panic!("{message:?}"),
         })
         .collect();
@@ -287,16 +287,17 @@ fn a_bundle_without_a_certificate_is_refused() {
     assert_eq!(refused, expected);
 }
 
-/// Else servers that send a byte at a time would take all there is of handshakes, and of memory.
+/// Otherwise a server that sends single bytes could exhaust the handshake budget, and memory.
 #[test]
-fn a_handshake_that_waits_does_so_once_however_much_happens_on_it() {
+fn handshake_is_deferred_only_once() {
     let (_listener, address) = silent();
     let mut engine = idle_engine();
-    let due = launch(&mut engine, [check_of(address, "good.test", TlsVerify::Nothing, None)].into_iter());
-    let key = engine.scheduler.find_in_flight(0, |_| true).unwrap();
+    let due =
+        start_probes(&mut engine, [check_of(address, "good.test", TlsVerify::Nothing, None)].into_iter());
+    let id = engine.scheduler.find_in_flight(0, |_| true).unwrap();
     while engine.sockets.take_handshake_budget() {}
     for events in [EpollFlags::EPOLLOUT, EpollFlags::EPOLLIN, EpollFlags::EPOLLIN] {
-        engine.advance(key, events, due);
+        engine.advance(id, events, due);
     }
     engine.sockets.begin_iteration();
     let waiting = std::iter::from_fn(|| engine.sockets.pop_deferred()).count();

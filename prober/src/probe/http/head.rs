@@ -1,25 +1,25 @@
-//! The head of an answer: its status, where its body ends, and whether the connection outlives it.
+//! The head of an HTTP response: status, framing of the body, and persistence of the connection.
 
 use super::super::body::BodyFraming;
 
-/// The most headers in one head.
+/// Maximum number of headers.
 const MAX_HEADERS: usize = 64;
 
-/// What a probe wants to know of a head.
+/// The part of a response head that a probe needs.
 #[derive(Debug, Eq, PartialEq)]
 pub struct ResponseHead {
-    /// The status.
+    /// Status code.
     pub status: u16,
-    /// How the body is delimited.
+    /// Framing of the body.
     pub framing: BodyFraming,
-    /// Whether the connection can take another request after this answer (RFC 9112 section 9.3), in doubt not.
-    pub persists: bool,
+    /// True if the connection can certainly take another request after this response (RFC 9112 section 9.3).
+    pub is_persistent: bool,
 }
 
-/// Reads a whole head (RFC 9112 sections 4, 6.3 and 9.3).
+/// Parses a complete head (RFC 9112 sections 4, 6.3 and 9.3).
 ///
 /// # Errors
-/// It is none, and why.
+/// The reason why it is invalid.
 pub fn parse(head: &[u8]) -> Result<ResponseHead, String> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
@@ -29,12 +29,12 @@ pub fn parse(head: &[u8]) -> Result<ResponseHead, String> {
     };
     let mut length = None;
     let mut codings = None;
-    // After 101 comes another protocol.
-    let mut persists = version == 1 && status != 101;
+    // Another protocol follows 101.
+    let mut is_persistent = version == 1 && status != 101;
     for header in response.headers.iter() {
         if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            // Two headers are one list, of which the last coding delimits the body.
-            persists &= codings.is_none();
+            // Several headers form one list, whose last coding frames the body.
+            is_persistent &= codings.is_none();
             codings = Some(header.value);
         } else if header.name.eq_ignore_ascii_case("content-length") {
             let value = decimal(header.value).ok_or("content-length is no number")?;
@@ -43,25 +43,25 @@ pub fn parse(head: &[u8]) -> Result<ResponseHead, String> {
             }
             length = Some(value);
         } else if header.name.eq_ignore_ascii_case("connection") {
-            persists &= !lists(header.value, b"close");
+            is_persistent &= !list_contains(header.value, b"close");
         }
     }
     let framing = match (codings, length) {
         _ if matches!(status, 204 | 304) => BodyFraming::Length(0),
         (Some(codings), length) => {
-            // Both at once is how answers are smuggled, and of codings that nobody asked for the end is uncertain.
-            persists &= length.is_none() && codings.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            // Both headers at once are a means of response smuggling, and the end of an unrequested coding is uncertain.
+            is_persistent &= length.is_none() && codings.trim_ascii().eq_ignore_ascii_case(b"chunked");
             let is_chunked = codings.trim_ascii_end().to_ascii_lowercase().ends_with(b"chunked");
             if is_chunked { BodyFraming::Chunked } else { BodyFraming::UntilClose }
         }
         (None, Some(length)) => BodyFraming::Length(length),
         (None, None) => BodyFraming::UntilClose,
     };
-    persists &= framing != BodyFraming::UntilClose;
-    Ok(ResponseHead { status, framing, persists })
+    is_persistent &= framing != BodyFraming::UntilClose;
+    Ok(ResponseHead { status, framing, is_persistent })
 }
 
-/// The number that the digits of `value` are.
+/// Parses a decimal number.
 fn decimal(value: &[u8]) -> Option<u64> {
     let digits = value.trim_ascii();
     if !digits.iter().all(u8::is_ascii_digit) {
@@ -70,7 +70,7 @@ fn decimal(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Whether `token` is in a list that is separated by commas.
-fn lists(value: &[u8], token: &[u8]) -> bool {
+/// Returns true if a comma-separated list contains `token`.
+fn list_contains(value: &[u8], token: &[u8]) -> bool {
     value.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
 }

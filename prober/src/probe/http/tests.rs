@@ -11,7 +11,7 @@ fn request(body: Option<&str>) -> HttpRequest {
     HttpRequest::compile(&http(body)).unwrap()
 }
 
-/// What comes of bytes that arrive in pieces of the given size, and then the end.
+/// Feeds bytes in pieces of a size, and then the end of the connection.
 fn judge(request: &HttpRequest, bytes: &[u8], piece: usize) -> (Verdict, HttpResponse) {
     let mut answer = HttpResponse::default();
     for piece in bytes.chunks(piece) {
@@ -35,7 +35,7 @@ fn expect(body: Option<&str>, bytes: &str, code: OutcomeCode, detail: &str) {
 }
 
 #[test]
-fn interim_answers_are_passed_over() {
+fn interim_responses_are_skipped() {
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
     expect(None, &format!("{interim}HTTP/1.1 200 OK\r\n\r\n"), OutcomeCode::L7Ok, "HTTP 200");
     expect(None, interim, OutcomeCode::L7Rsp, "connection closed within the head");
@@ -43,12 +43,12 @@ fn interim_answers_are_passed_over() {
 }
 
 #[test]
-fn heads_may_end_in_bare_newlines() {
+fn bare_newlines_end_heads() {
     expect(None, "HTTP/1.1 200 OK\nX: y\n\n", OutcomeCode::L7Ok, "HTTP 200");
 }
 
 #[test]
-fn what_is_not_http_is_known_by_its_first_bytes() {
+fn non_http_is_detected_by_first_bytes() {
     for bytes in ["x", "HTTP/2 200\r\n\r\n", "<html>", "\0", "ICY 200 OK\r\n\r\n", " HTTP/1.1 200 OK\r\n\r\n"]
     {
         expect(None, bytes, OutcomeCode::L7Rsp, "not an HTTP answer");
@@ -60,7 +60,7 @@ fn what_is_not_http_is_known_by_its_first_bytes() {
 }
 
 #[test]
-fn the_body_ends_where_the_head_says() {
+fn head_determines_end_of_body() {
     let ok = |head: &str, body: &str| format!("HTTP/1.1 200 OK\r\n{head}\r\n{body}");
     let all = Some("^good$");
     expect(all, &ok("Content-Length: 4\r\n", "good, bad"), OutcomeCode::L7Ok, "HTTP 200");
@@ -90,14 +90,14 @@ fn the_body_ends_where_the_head_says() {
 }
 
 #[test]
-fn bytes_that_are_no_text_match_as_far_as_they_are() {
+fn non_utf8_body_is_matched_lossily() {
     let request = request(Some("o.k"));
     let (verdict, _) = judge(&request, b"HTTP/1.1 200 OK\r\n\r\n\xff\xfeo\xffk", 5);
     assert_eq!(verdict.code, OutcomeCode::L7Ok);
 }
 
 #[test]
-fn a_regular_expression_has_bounds() {
+fn regular_expression_size_is_bounded() {
     for pattern in ["(", "a{1000}{1000}"] {
         assert!(
             matches!(HttpRequest::compile(&http(Some(pattern))), Err(RejectReason::Invalid(_))),
@@ -108,7 +108,7 @@ fn a_regular_expression_has_bounds() {
 
 proptest! {
     #[test]
-    fn whatever_comes_memory_is_bounded(
+    fn memory_is_bounded_for_any_response(
         bytes in proptest::collection::vec(any::<u8>(), 0..500),
         start in prop_oneof![Just(""), Just("HTTP/1.1 200 OK\r\n"), Just("HTTP/1.1 200 OK\r\n\r\n"),
             Just("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")],
@@ -123,10 +123,10 @@ proptest! {
     }
 }
 
-/// Where an answer to a check that keeps its connections stands after its verdict, whatever the pieces in which it came.
-fn rest(body: Option<&str>, bytes: &str) -> Reuse {
+/// Returns the connection's availability after a response to a check with keep-alive, for any sizes of the pieces.
+fn reuse_after(body: Option<&str>, bytes: &str) -> Reuse {
     let request = HttpRequest::compile(&HttpCheck { keep_alive: NonZeroU32::new(10), ..http(body) }).unwrap();
-    let rests = [1, 2, 3, 7, 100_000].map(|piece| {
+    let results = [1, 2, 3, 7, 100_000].map(|piece| {
         let mut answer = HttpResponse::default();
         for piece in bytes.as_bytes().chunks(piece) {
             answer.feed(&request, piece);
@@ -134,12 +134,12 @@ fn rest(body: Option<&str>, bytes: &str) -> Reuse {
         assert!(answer.is_judged(), "{bytes:?}");
         answer.reuse()
     });
-    assert!(rests.iter().all(|rest| *rest == rests[0]), "{bytes:?}: {rests:?}");
-    rests[0]
+    assert!(results.iter().all(|reuse| *reuse == results[0]), "{bytes:?}: {results:?}");
+    results[0]
 }
 
 #[test]
-fn what_can_be_told_from_the_next_answer_lets_the_connection_be_kept() {
+fn reuse_follows_framing_and_connection_header() {
     let length =
         |length: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
     for (answer, expected) in [
@@ -156,13 +156,13 @@ fn what_can_be_told_from_the_next_answer_lets_the_connection_be_kept() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Reuse::Ready),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked \r\n\r\n2\r\nok\r\n0\r\nA: b\r\n\r\n", Reuse::Ready),
         (&length(MAX_BODY), Reuse::Ready),
-        // What is not whole yet.
+        // Incomplete.
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", Reuse::Pending),
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", Reuse::Pending),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Reuse::Pending),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", Reuse::Pending),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nA: b\r\n", Reuse::Pending),
-        // What says that it closes, or does so without saying.
+        // Closes, by a header or by its framing.
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", Reuse::No),
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x, CLOSE\r\n\r\n", Reuse::No),
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x\r\nConnection: close\r\n\r\n", Reuse::No),
@@ -171,7 +171,7 @@ fn what_can_be_told_from_the_next_answer_lets_the_connection_be_kept() {
         ("HTTP/1.1 200 OK\r\n\r\n", Reuse::No),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Reuse::No),
         ("HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\n\r\n", Reuse::No),
-        // What two readers may understand in two ways.
+        // Ambiguous framing.
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Reuse::No),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", Reuse::No),
         (
@@ -181,37 +181,37 @@ fn what_can_be_told_from_the_next_answer_lets_the_connection_be_kept() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", Reuse::No),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", Reuse::No),
         ("HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok", Reuse::No),
-        // What nobody has asked for.
+        // Unrequested bytes after the response.
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\r\n", Reuse::No),
         ("HTTP/1.1 204 No\r\n\r\nHTTP/1.1 204 No\r\n\r\n", Reuse::No),
         ("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nok", Reuse::No),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nx", Reuse::No),
-        // What is too long to be waited for.
+        // Too long to wait for.
         (&length(MAX_BODY + 1), Reuse::No),
         ("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n", Reuse::No),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n", Reuse::No),
     ] {
-        assert_eq!(rest(None, answer), expected, "{answer:.120}");
+        assert_eq!(reuse_after(None, answer), expected, "{answer:.120}");
     }
 }
 
 #[test]
-fn a_body_that_is_matched_is_read_to_its_end_as_well() {
+fn matched_body_is_read_to_its_end() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n";
-    assert_eq!(rest(Some("ok"), chunked), Reuse::Pending);
-    assert_eq!(rest(Some("ok"), &format!("{chunked}\r\n")), Reuse::Ready);
-    assert_eq!(rest(Some("ill"), &format!("{chunked}\r\n")), Reuse::Ready);
+    assert_eq!(reuse_after(Some("ok"), chunked), Reuse::Pending);
+    assert_eq!(reuse_after(Some("ok"), &format!("{chunked}\r\n")), Reuse::Ready);
+    assert_eq!(reuse_after(Some("ill"), &format!("{chunked}\r\n")), Reuse::Ready);
 }
 
 #[test]
-fn without_keep_alive_nothing_is_awaited() {
+fn no_keep_alive_means_no_reuse() {
     let mut answer = HttpResponse::default();
     answer.feed(&request(None), b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
     assert_eq!(answer.reuse(), Reuse::No);
 }
 
 #[test]
-fn an_end_or_more_bytes_after_the_verdict_lose_the_connection_and_change_nothing_else() {
+fn events_after_verdict_only_prevent_reuse() {
     let request = HttpRequest::compile(&HttpCheck { keep_alive: NonZeroU32::new(10), ..http(None) }).unwrap();
     for end in [None, Some(b"HTTP/1.1 408 Too Late\r\n\r\n")] {
         let mut answer = HttpResponse::default();
@@ -227,7 +227,7 @@ fn an_end_or_more_bytes_after_the_verdict_lose_the_connection_and_change_nothing
 
 proptest! {
     #[test]
-    fn where_an_answer_is_split_makes_no_difference(
+    fn splitting_a_response_changes_nothing(
         interim in prop_oneof![4 => Just(""), 1 => Just("HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n")],
         start in prop_oneof![6 => Just("HTTP/1.1 200"), 1 => Just("HTTP/1.1 503"), 1 => Just("HTTP/1.1 204"),
             1 => Just("HTTP/1.0 200")],

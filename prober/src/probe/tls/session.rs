@@ -1,4 +1,4 @@
-//! The TLS session that a check's next handshake may resume.
+//! The TLS session of a check, which its next handshake may resume.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,35 +8,35 @@ use rustls::pki_types::ServerName;
 
 use crate::clock::Nanos;
 
-/// A session is resumed for so long after its certificate was seen: it is how long a certificate that has expired or
-/// was replaced may go unnoticed, besides the time to the next fresh connection.
-const RESUMED_FOR: Nanos = 60_000_000_000;
+/// Time after a full handshake during which the session is resumed. A certificate that expires or is replaced stays
+/// unnoticed for at most this time, plus the time to the next new connection.
+const MAX_AGE: Nanos = 60_000_000_000;
 
-/// The newest ticket of TLS 1.3, which is used once (RFC 8446 appendix C.4), or the session of TLS 1.2.
+/// The newest TLS 1.3 ticket, which is used once (RFC 8446 appendix C.4), or the TLS 1.2 session.
 #[derive(Debug, Default)]
 pub struct SavedSession(Mutex<SessionState>);
 
 #[derive(Debug, Default)]
 struct SessionState {
-    /// When the server last showed its certificate.
-    seen: Nanos,
+    /// Time of the last full handshake, in which the server presented its certificate.
+    verified_at: Nanos,
     ticket: Option<Tls13ClientSessionValue>,
     tls12: Option<Tls12ClientSessionValue>,
 }
 
 impl SavedSession {
-    /// Forgets what is too old to be resumed.
-    pub fn age(&self, now: Nanos) {
+    /// Drops a session that is too old to resume.
+    pub fn expire(&self, now: Nanos) {
         let mut inner = self.lock();
-        if now.saturating_sub(inner.seen) >= RESUMED_FOR {
+        if now.saturating_sub(inner.verified_at) >= MAX_AGE {
             inner.ticket = None;
             inner.tls12 = None;
         }
     }
 
-    /// The server has shown its certificate, and it was as it should be.
-    pub fn seen(&self, now: Nanos) {
-        self.lock().seen = now;
+    /// Records that the server presented a valid certificate.
+    pub fn mark_verified(&self, now: Nanos) {
+        self.lock().verified_at = now;
     }
 
     fn lock(&self) -> MutexGuard<'_, SessionState> {

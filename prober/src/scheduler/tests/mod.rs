@@ -11,7 +11,7 @@ use super::*;
 
 const MS: Nanos = 1_000_000;
 const SECOND: Duration = Duration::from_secs(1);
-/// The shortest there is between two starts of a check in doubt.
+/// Interval of overlapping probes.
 const FAST: Duration = Duration::from_millis(100);
 const OK: Verdict = Verdict::from_code(OutcomeCode::L4Ok);
 
@@ -26,32 +26,32 @@ fn check(last: u8) -> Check {
     }
 }
 
-/// A probe is known by what its target ends in.
-fn last(check: &Check) -> u8 {
+/// Identifies a probe by the last octet of its target.
+fn last_octet(check: &Check) -> u8 {
     let IpAddr::V4(v4) = check.target else { panic!("{check:?}") };
     v4.octets()[3]
 }
 
-fn member(id: u32, last: u8) -> AcceptedCheck<()> {
-    AcceptedCheck { id: CheckId(id), interval: SECOND, settled: 3, check: check(last), plan: () }
+fn accepted_check(id: u32, last: u8) -> AcceptedCheck<()> {
+    AcceptedCheck { id: CheckId(id), interval: SECOND, stable_after: 3, check: check(last), plan: () }
 }
 
-/// When a server answers a probe that reaches it at that time; `None` is never.
-type Server = fn(&mut fastrand::Rng, u8, Nanos) -> Option<Nanos>;
+/// Returns the reply time of a probe that arrives at a given time; `None` for no reply.
+type ServerModel = fn(&mut fastrand::Rng, u8, Nanos) -> Option<Nanos>;
 
-/// A scheduler without a host: its probes are answered as the test says.
-struct World {
+/// A scheduler whose probes a server model answers.
+struct SimulatedHost {
     scheduler: Scheduler<(), u8>,
     now: Nanos,
-    server: Server,
-    /// What each answer comes to.
+    server: ServerModel,
+    /// Verdict of each reply.
     verdict: Verdict,
     random: fastrand::Rng,
-    /// What is in flight, when it started, and when it will be answered.
-    flying: Vec<(Nanos, ProbeId, Option<Nanos>)>,
+    /// Probes in flight: start time, identity and reply time.
+    in_flight: Vec<(Nanos, ProbeId, Option<Nanos>)>,
     outcomes: Vec<Outcome>,
-    /// Which of the outcomes change nothing.
-    settled: Vec<bool>,
+    /// Batchable flag of each outcome.
+    batchable: Vec<bool>,
     starts: Vec<Nanos>,
 }
 
@@ -63,64 +63,64 @@ fn never(_: &mut fastrand::Rng, _: u8, _: Nanos) -> Option<Nanos> {
     None
 }
 
-impl World {
-    fn new(rate: u32, server: Server) -> Self {
+impl SimulatedHost {
+    fn new(rate: u32, server: ServerModel) -> Self {
         Self {
             scheduler: Scheduler::new(7, rate, 0),
             now: 0,
             server,
             verdict: OK,
             random: fastrand::Rng::with_seed(7),
-            flying: Vec::new(),
+            in_flight: Vec::new(),
             outcomes: Vec::new(),
-            settled: Vec::new(),
+            batchable: Vec::new(),
             starts: Vec::new(),
         }
     }
 
-    fn of(members: Vec<AcceptedCheck<()>>, server: Server) -> Self {
+    fn with_checks(checks: Vec<AcceptedCheck<()>>, server: ServerModel) -> Self {
         let mut world = Self::new(100_000, server);
-        world.scheduler.replace_set(members, 0);
+        world.scheduler.replace_set(checks, 0);
         world
     }
 
-    /// One turn, at that time.
-    fn turn(&mut self, now: Nanos) {
+    /// Runs one iteration.
+    fn iterate(&mut self, now: Nanos) {
         self.now = now;
-        let (answered, flying) =
-            self.flying.iter().partition(|(.., answer)| answer.is_some_and(|at| at <= now));
-        self.flying = flying;
+        let (answered, in_flight) =
+            self.in_flight.iter().partition(|(.., answer)| answer.is_some_and(|at| at <= now));
+        self.in_flight = in_flight;
         let answered: Vec<(Nanos, ProbeId, Option<Nanos>)> = answered;
         for (_, key, _) in answered {
             assert!(self.scheduler.finish_probe(key, self.verdict.clone(), now).is_some());
         }
         self.scheduler.process_timers(now, |(), _, _| Verdict::from_code(OutcomeCode::L4Tout));
-        let Self { flying, starts, random, .. } = self;
+        let Self { in_flight, starts, random, .. } = self;
         let mut start = |key, check: &Check| {
             starts.push(now);
-            flying.push((now, key, (self.server)(random, last(check), now)));
-            last(check)
+            in_flight.push((now, key, (self.server)(random, last_octet(check), now)));
+            last_octet(check)
         };
         while self.scheduler.start_next(now, |key, check, ()| StartResult::InFlight(start(key, check))) {}
-        self.flying.retain(|(_, key, _)| self.scheduler.in_flight_mut(*key).is_some());
+        self.in_flight.retain(|(_, key, _)| self.scheduler.in_flight_mut(*key).is_some());
         for OutcomeReport { outcome, is_batchable } in self.scheduler.take_reports() {
             self.outcomes.push(outcome);
-            self.settled.push(is_batchable);
+            self.batchable.push(is_batchable);
         }
     }
 
-    /// When something happens next.
+    /// Returns the time of the next reply or wakeup.
     fn next(&self) -> Nanos {
-        let answers = self.flying.iter().filter_map(|(.., answer)| *answer);
+        let answers = self.in_flight.iter().filter_map(|(.., answer)| *answer);
         answers.chain([self.scheduler.next_wakeup(self.now)]).min().unwrap()
     }
 
-    /// Turns as they fall due, up to that time.
+    /// Runs iterations up to a time.
     fn run(&mut self, until: Nanos) {
         while let next = self.next()
             && next <= until
         {
-            self.turn(next);
+            self.iterate(next);
         }
         self.now = until;
     }
@@ -129,7 +129,7 @@ impl World {
         self.run(self.now + nanos(time));
     }
 
-    fn keys(&self) -> Vec<ProbeId> {
-        self.flying.iter().map(|(_, key, _)| *key).collect()
+    fn probe_ids(&self) -> Vec<ProbeId> {
+        self.in_flight.iter().map(|(_, key, _)| *key).collect()
     }
 }

@@ -1,264 +1,266 @@
 use super::*;
 
 #[test]
-fn a_check_that_is_equal_by_value_goes_on_under_its_new_name() {
-    let mut world = World::of(vec![member(1, 1), member(2, 2)], never);
-    world.run(1000 * MS);
-    assert_eq!(world.flying.len(), 2);
-    let slower = AcceptedCheck { interval: 2 * SECOND, ..member(7, 2) };
-    let change = world.scheduler.replace_set(vec![slower, member(8, 3)], world.now);
+fn equal_check_continues_under_new_id() {
+    let mut host = SimulatedHost::with_checks(vec![accepted_check(1, 1), accepted_check(2, 2)], never);
+    host.run(1000 * MS);
+    assert_eq!(host.in_flight.len(), 2);
+    let slower = AcceptedCheck { interval: 2 * SECOND, ..accepted_check(7, 2) };
+    let change = host.scheduler.replace_set(vec![slower, accepted_check(8, 3)], host.now);
     let [(kept, interval)] = change.kept[..] else { panic!("{change:?}") };
     assert_eq!(interval, 2 * SECOND);
     assert_eq!((change.added.len(), change.dropped.len()), (1, 1));
-    let keys = world.keys();
+    let keys = host.probe_ids();
     let of = |goes_on| keys.iter().copied().find(|key| (key.slot == kept) == goes_on).unwrap();
-    assert_eq!(
-        world.scheduler.finish_probe(of(false), OK, world.now),
-        None,
-        "a probe of a check that is gone"
-    );
-    assert_eq!(world.scheduler.finish_probe(of(true), OK, world.now), Some(2));
-    let told: Vec<_> = world.scheduler.take_reports().map(|report| report.outcome).collect();
-    assert_eq!((told.len(), told[0].check, told[0].seq), (1, CheckId(7), 1));
-    let streaks: Vec<_> = world.scheduler.verdict_histories([kept].into_iter()).collect();
-    assert_eq!((streaks[0].last.check, streaks[0].bits, streaks[0].len), (CheckId(7), 1, 1));
+    assert_eq!(host.scheduler.finish_probe(of(false), OK, host.now), None, "a probe of a removed check");
+    assert_eq!(host.scheduler.finish_probe(of(true), OK, host.now), Some(2));
+    let reports: Vec<_> = host.scheduler.take_reports().map(|report| report.outcome).collect();
+    assert_eq!((reports.len(), reports[0].check, reports[0].seq), (1, CheckId(7), 1));
+    let histories: Vec<_> = host.scheduler.verdict_histories([kept].into_iter()).collect();
+    assert_eq!((histories[0].last.check, histories[0].bits, histories[0].len), (CheckId(7), 1, 1));
 }
 
 #[test]
-fn an_amendment_touches_nothing_but_what_it_names() {
-    let mut world = World::of((1..=4).map(|n| member(n, n as u8)).collect(), never);
-    world.run(1000 * MS);
-    let flying = world.keys();
-    assert_eq!(flying.len(), 4);
-    // The second leaves, the third begins under another name, the fifth is new.
-    let members = vec![member(6, 3), member(5, 5)];
-    let change = world.scheduler.amend_set(&[CheckId(2), CheckId(3), CheckId(9)], members, world.now);
+fn amendment_touches_only_named_checks() {
+    let mut host = SimulatedHost::with_checks((1..=4).map(|n| accepted_check(n, n as u8)).collect(), never);
+    host.run(1000 * MS);
+    let in_flight = host.probe_ids();
+    assert_eq!(in_flight.len(), 4);
+    // Check 2 is removed, check 3 gets another identifier, check 5 is new.
+    let members = vec![accepted_check(6, 3), accepted_check(5, 5)];
+    let change = host.scheduler.amend_set(&[CheckId(2), CheckId(3), CheckId(9)], members, host.now);
     assert_eq!((change.kept.len(), change.added.len(), change.dropped.len()), (1, 1, 1));
-    assert_eq!((change.ended.len(), change.added), (1, change.dropped.clone()), "a slot is used again");
-    let mut ended = |key: &ProbeId| world.scheduler.finish_probe(*key, OK, world.now).is_some();
+    assert_eq!((change.ended.len(), change.added), (1, change.dropped.clone()), "the free slot is reused");
+    let mut ended = |key: &ProbeId| host.scheduler.finish_probe(*key, OK, host.now).is_some();
     assert_eq!(
-        flying.iter().filter(|key| !change.dropped.contains(&key.slot)).filter(|k| ended(k)).count(),
+        in_flight.iter().filter(|key| !change.dropped.contains(&key.slot)).filter(|k| ended(k)).count(),
         3
     );
-    let mut told: Vec<_> =
-        world.scheduler.take_reports().map(|report| (report.outcome.check.0, report.outcome.seq)).collect();
-    told.sort_unstable();
-    assert_eq!(told, [(1, 1), (4, 1), (6, 1)]);
+    let mut reports: Vec<_> =
+        host.scheduler.take_reports().map(|report| (report.outcome.check.0, report.outcome.seq)).collect();
+    reports.sort_unstable();
+    assert_eq!(reports, [(1, 1), (4, 1), (6, 1)]);
 }
 
 #[test]
-fn equal_checks_under_two_names_are_two_checks() {
-    let mut world = World::of(vec![member(1, 1), member(2, 1)], never);
-    world.run(1000 * MS);
-    assert_eq!(world.flying.len(), 2);
-    let change = world.scheduler.replace_set(vec![member(3, 1)], world.now);
+fn equal_checks_with_two_ids_stay_two() {
+    let mut host = SimulatedHost::with_checks(vec![accepted_check(1, 1), accepted_check(2, 1)], never);
+    host.run(1000 * MS);
+    assert_eq!(host.in_flight.len(), 2);
+    let change = host.scheduler.replace_set(vec![accepted_check(3, 1)], host.now);
     assert_eq!((change.kept.len(), change.added.len(), change.dropped.len()), (1, 0, 1));
     assert_eq!(change.ended.len(), 1);
 }
 
-/// The controller counts the outcomes of each name, and passes over those that it takes for older ones.
+/// The controller counts outcomes by identifier, and ignores those with an old sequence number.
 #[test]
-fn equal_checks_go_on_each_under_its_own_name() {
-    let mut world = World::of(vec![member(1, 1)], at_once);
-    world.run_for(10 * SECOND);
-    world.scheduler.amend_set(&[], vec![member(2, 1)], world.now);
-    world.run_for(3 * SECOND);
-    let seqs = |world: &World| {
-        [1, 2].map(|id| world.outcomes.iter().rfind(|told| told.check == CheckId(id)).map(|told| told.seq))
+fn equal_checks_keep_slots_by_id() {
+    let mut host = SimulatedHost::with_checks(vec![accepted_check(1, 1)], at_once);
+    host.run_for(10 * SECOND);
+    host.scheduler.amend_set(&[], vec![accepted_check(2, 1)], host.now);
+    host.run_for(3 * SECOND);
+    let seqs = |host: &SimulatedHost| {
+        [1, 2].map(|id| {
+            host.outcomes.iter().rfind(|reports| reports.check == CheckId(id)).map(|reports| reports.seq)
+        })
     };
-    let before = seqs(&world);
-    world.scheduler.replace_set(vec![member(1, 1), member(2, 1)], world.now);
-    world.run_for(3 * SECOND);
-    let after = seqs(&world);
+    let before = seqs(&host);
+    host.scheduler.replace_set(vec![accepted_check(1, 1), accepted_check(2, 1)], host.now);
+    host.run_for(3 * SECOND);
+    let after = seqs(&host);
     assert!(before[0] < after[0] && before[1] < after[1], "{before:?} {after:?}");
 }
 
 #[test]
-fn what_comes_late_finds_nothing() {
-    let mut world = World::of(vec![member(1, 1)], never);
-    world.run(1000 * MS);
-    let (started, old, _) = world.flying[0];
+fn late_reply_matches_nothing() {
+    let mut host = SimulatedHost::with_checks(vec![accepted_check(1, 1)], never);
+    host.run(1000 * MS);
+    let (started, old, _) = host.in_flight[0];
     assert_eq!(ProbeId::from(u64::from(old)), old);
-    world.run(started + 1001 * MS);
-    assert_eq!(world.outcomes[0].code, OutcomeCode::L4Tout);
-    assert_eq!(world.scheduler.finish_probe(old, OK, world.now), None);
-    // Nor does it find another check's probe in the same slot.
-    world.scheduler.replace_set(vec![member(2, 2)], world.now);
-    world.run(world.now + 1000 * MS);
-    let (_, new, _) = world.flying[0];
+    host.run(started + 1001 * MS);
+    assert_eq!(host.outcomes[0].code, OutcomeCode::L4Tout);
+    assert_eq!(host.scheduler.finish_probe(old, OK, host.now), None);
+    // Nor does it match another check's probe in the same slot.
+    host.scheduler.replace_set(vec![accepted_check(2, 2)], host.now);
+    host.run(host.now + 1000 * MS);
+    let (_, new, _) = host.in_flight[0];
     assert_eq!(new.slot, old.slot);
-    assert_eq!(world.scheduler.finish_probe(old, OK, world.now), None);
-    assert!(world.scheduler.in_flight_mut(old).is_none() && world.scheduler.in_flight_mut(new).is_some());
+    assert_eq!(host.scheduler.finish_probe(old, OK, host.now), None);
+    assert!(host.scheduler.in_flight_mut(old).is_none() && host.scheduler.in_flight_mut(new).is_some());
 }
 
 #[test]
-fn a_check_that_leaves_while_it_is_due_is_not_probed() {
-    let mut world = World::new(1, never);
-    world.scheduler.replace_set((0..3).map(|n| member(n, 1)).collect(), 0);
-    world.run(1000 * MS);
-    assert!(!world.scheduler.ready.is_empty(), "nothing was put off");
-    world.scheduler.replace_set(vec![member(9, 9)], world.now);
-    world.flying.clear();
-    world.run(world.now + 2000 * MS);
-    let ended = world.scheduler.replace_set(Vec::new(), world.now).ended;
+fn removed_due_check_is_not_probed() {
+    let mut host = SimulatedHost::new(1, never);
+    host.scheduler.replace_set((0..3).map(|n| accepted_check(n, 1)).collect(), 0);
+    host.run(1000 * MS);
+    assert!(!host.scheduler.ready.is_empty(), "the rate limit delayed no start");
+    host.scheduler.replace_set(vec![accepted_check(9, 9)], host.now);
+    host.in_flight.clear();
+    host.run(host.now + 2000 * MS);
+    let ended = host.scheduler.replace_set(Vec::new(), host.now).ended;
     assert_eq!(ended, [9]);
 }
 
 #[test]
-fn a_new_interval_counts_from_the_last_start() {
-    let mut world = World::of(vec![member(1, 1)], at_once);
-    world.run(1000 * MS);
-    let started = world.outcomes[0].started;
-    world
-        .scheduler
-        .set_intervals(&[(CheckId(1), Duration::from_millis(100)), (CheckId(77), SECOND)], world.now);
-    world.run(world.now + 50 * MS);
-    let again = world.outcomes[1].started;
+fn new_interval_counts_from_last_start() {
+    let mut host = SimulatedHost::with_checks(vec![accepted_check(1, 1)], at_once);
+    host.run(1000 * MS);
+    let started = host.outcomes[0].started;
+    host.scheduler
+        .set_intervals(&[(CheckId(1), Duration::from_millis(100)), (CheckId(77), SECOND)], host.now);
+    host.run(host.now + 50 * MS);
+    let again = host.outcomes[1].started;
     assert!((1000 * MS..1004 * MS).contains(&again) || again - started <= 112 * MS, "{started} {again}");
-    world.scheduler.set_intervals(&[(CheckId(1), 3600 * SECOND)], world.now);
-    let count = world.outcomes.len();
-    world.run(world.now + 3_000_000 * MS);
-    assert_eq!(world.outcomes.len(), count);
+    host.scheduler.set_intervals(&[(CheckId(1), 3600 * SECOND)], host.now);
+    let count = host.outcomes.len();
+    host.run(host.now + 3_000_000 * MS);
+    assert_eq!(host.outcomes.len(), count);
 }
 
 #[test]
-fn what_outlives_its_interval_is_followed_at_once() {
-    let fast = AcceptedCheck { interval: Duration::from_millis(100), ..member(1, 1) };
-    let mut world = World::of(vec![fast], |_, _, now| Some(now + 300 * MS));
-    world.run(5000 * MS);
-    for pair in world.outcomes.windows(2) {
+fn probe_longer_than_interval_is_followed_immediately() {
+    let fast = AcceptedCheck { interval: Duration::from_millis(100), ..accepted_check(1, 1) };
+    let mut host = SimulatedHost::with_checks(vec![fast], |_, _, now| Some(now + 300 * MS));
+    host.run(5000 * MS);
+    for pair in host.outcomes.windows(2) {
         let over = pair[0].started + nanos(pair[0].duration);
         assert!((over..=over + MS).contains(&pair[1].started), "{pair:?}");
     }
-    assert!(world.outcomes.len() >= 14, "{}", world.outcomes.len());
+    assert!(host.outcomes.len() >= 14, "{}", host.outcomes.len());
 }
 
 #[test]
-fn what_times_out_in_a_stall_is_no_verdict_and_what_fell_due_is_spread() {
-    let mut world = World::of((0..100).map(|n| member(n, n as u8)).collect(), never);
-    world.run(500 * MS);
-    let (flying, waiting) = (world.flying.len(), 100 - world.flying.len());
-    let planned = world.scheduler.next_wakeup(world.now);
-    let now = world.now + 5000 * MS;
-    world.scheduler.begin_iteration(planned, now);
-    world.turn(now);
-    let told = std::mem::take(&mut world.outcomes);
-    assert_eq!(told.len(), flying);
-    assert!(told.iter().all(|outcome| outcome.code == OutcomeCode::Local));
-    assert_eq!(world.scheduler.stats().delayed_by_stall, waiting as u64);
-    // What was in flight is followed at once; the rest is spread, no two tenths of it in one turn.
-    world.flying.clear();
+fn stall_yields_local_faults_and_spreads_starts() {
+    let mut host = SimulatedHost::with_checks((0..100).map(|n| accepted_check(n, n as u8)).collect(), never);
+    host.run(500 * MS);
+    let (in_flight, waiting) = (host.in_flight.len(), 100 - host.in_flight.len());
+    let planned = host.scheduler.next_wakeup(host.now);
+    let now = host.now + 5000 * MS;
+    host.scheduler.begin_iteration(planned, now);
+    host.iterate(now);
+    let reports = std::mem::take(&mut host.outcomes);
+    assert_eq!(reports.len(), in_flight);
+    assert!(reports.iter().all(|outcome| outcome.code == OutcomeCode::Local));
+    assert_eq!(host.scheduler.stats().delayed_by_stall, waiting as u64);
+    // Probes in flight are followed at once. The rest is spread: at most a fifth in one iteration.
+    host.in_flight.clear();
     let mut starts: HashMap<Nanos, usize> = HashMap::new();
-    while let next = world.scheduler.next_wakeup(world.now)
+    while let next = host.scheduler.next_wakeup(host.now)
         && next < now + 1000 * MS
     {
-        world.turn(next);
-        let fresh = world.starts.iter().filter(|started| **started == next && next > now + MS).count();
+        host.iterate(next);
+        let fresh = host.starts.iter().filter(|started| **started == next && next > now + MS).count();
         *starts.entry(next).or_default() += fresh;
     }
     assert_eq!(starts.values().sum::<usize>(), waiting);
     assert!(starts.values().all(|count| *count <= waiting / 5), "{starts:?}");
-    // And what times out later is a verdict again.
-    world.run(now + 2500 * MS);
-    assert!(world.outcomes.iter().any(|outcome| outcome.code == OutcomeCode::L4Tout));
+    // Later timeouts count again.
+    host.run(now + 2500 * MS);
+    assert!(host.outcomes.iter().any(|outcome| outcome.code == OutcomeCode::L4Tout));
 }
 
 #[test]
-fn the_rate_has_a_limit_and_every_check_its_turn() {
-    let mut world = World::new(50, at_once);
-    let fast = |n| AcceptedCheck { interval: Duration::from_millis(100), ..member(n, n as u8) };
-    world.scheduler.replace_set((0..50).map(fast).collect(), 0);
-    world.run(10_000 * MS);
-    assert!((490..=501).contains(&world.outcomes.len()), "{}", world.outcomes.len());
+fn rate_limit_serves_checks_fairly() {
+    let mut host = SimulatedHost::new(50, at_once);
+    let fast = |n| AcceptedCheck { interval: Duration::from_millis(100), ..accepted_check(n, n as u8) };
+    host.scheduler.replace_set((0..50).map(fast).collect(), 0);
+    host.run(10_000 * MS);
+    assert!((490..=501).contains(&host.outcomes.len()), "{}", host.outcomes.len());
     let mut counts = [0; 50];
-    world.outcomes.iter().for_each(|outcome| counts[outcome.check.0 as usize] += 1);
+    host.outcomes.iter().for_each(|outcome| counts[outcome.check.0 as usize] += 1);
     assert!(counts.iter().all(|count| (9..=11).contains(count)), "{counts:?}");
-    let stats = world.scheduler.stats();
-    assert_eq!(stats.probes, world.outcomes.len() as u64);
+    let stats = host.scheduler.stats();
+    assert_eq!(stats.probes, host.outcomes.len() as u64);
     assert!(stats.delayed_by_rate > 0 && stats.lateness.counts[7] > 0, "{stats:?}");
 }
 
-/// Twenty checks that have all fallen due, and nothing was started yet. Each time it is the same.
-fn all_due() -> World {
-    let mut world = World::of((0..20).map(|n| member(n, n as u8)).collect(), never);
+/// Reiterations twenty due checks of which none has started, in the same order each time.
+fn all_due() -> SimulatedHost {
+    let mut host = SimulatedHost::with_checks((0..20).map(|n| accepted_check(n, n as u8)).collect(), never);
     for ms in 1..=1000 {
-        world.now = ms * MS;
-        world.scheduler.process_timers(world.now, |(), _, _| OK);
+        host.now = ms * MS;
+        host.scheduler.process_timers(host.now, |(), _, _| OK);
     }
-    world
+    host
 }
 
 #[test]
-fn what_is_put_off_starts_in_its_order_and_holds_up_nobody_else() {
+fn deferred_starts_keep_order_without_blocking() {
     let mut order = Vec::new();
-    let mut world = all_due();
+    let mut host = all_due();
     let mut start = |check: &Check| {
-        order.push(last(check));
+        order.push(last_octet(check));
         StartResult::InFlight(0)
     };
-    while world.scheduler.start_next(world.now, |_, check, ()| start(check)) {}
-    // Every other check costs so much that a turn has time for two of them.
-    let is_dear = |number: &u8| number % 2 == 1;
-    let mut turns: Vec<Vec<u8>> = Vec::new();
-    let mut world = all_due();
-    while world.scheduler.stats().probes < 20 {
+    while host.scheduler.start_next(host.now, |_, check, ()| start(check)) {}
+    // Every other check is so expensive that an iteration can start two of them.
+    let is_expensive = |number: &u8| number % 2 == 1;
+    let mut iterations: Vec<Vec<u8>> = Vec::new();
+    let mut host = all_due();
+    while host.scheduler.stats().probes < 20 {
         let mut started = Vec::new();
         let mut start = |number: u8| {
-            if is_dear(&number) && started.iter().filter(|n| is_dear(n)).count() == 2 {
+            if is_expensive(&number) && started.iter().filter(|n| is_expensive(n)).count() == 2 {
                 return StartResult::Deferred;
             }
             started.push(number);
             StartResult::InFlight(number)
         };
-        while world.scheduler.start_next(world.now, |_, check, ()| start(last(check))) {}
-        turns.push(started);
-        // The next turn follows at once as long as there is something put off.
-        assert_eq!(world.scheduler.next_wakeup(world.now) == world.now, world.scheduler.stats().probes < 20);
-        world.scheduler.process_timers(world.now, |(), _, _| OK);
+        while host.scheduler.start_next(host.now, |_, check, ()| start(last_octet(check))) {}
+        iterations.push(started);
+        // The next iteration follows at once while starts are deferred.
+        assert_eq!(host.scheduler.next_wakeup(host.now) == host.now, host.scheduler.stats().probes < 20);
+        host.scheduler.process_timers(host.now, |(), _, _| OK);
     }
-    assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [12, 2, 2, 2, 2], "{turns:?}");
-    let dear = |numbers: &[u8]| numbers.iter().copied().filter(is_dear).collect::<Vec<_>>();
-    assert_eq!(dear(&turns.concat()), dear(&order));
+    assert_eq!(iterations.iter().map(Vec::len).collect::<Vec<_>>(), [12, 2, 2, 2, 2], "{iterations:?}");
+    let expensive = |numbers: &[u8]| numbers.iter().copied().filter(is_expensive).collect::<Vec<_>>();
+    assert_eq!(expensive(&iterations.concat()), expensive(&order));
 }
 
 #[test]
-fn a_probe_that_cannot_start_is_told_and_the_next_follows_in_time() {
-    let mut world = World::of(vec![member(1, 1)], never);
-    while let next = world.next()
+fn failed_start_is_reported_and_retried() {
+    let mut host = SimulatedHost::with_checks(vec![accepted_check(1, 1)], never);
+    while let next = host.next()
         && next < 5000 * MS
     {
-        world.now = next;
-        world.scheduler.process_timers(next, |(), _, _| Verdict::from_code(OutcomeCode::L4Tout));
-        while world.scheduler.start_next(next, |_, _, ()| {
+        host.now = next;
+        host.scheduler.process_timers(next, |(), _, _| Verdict::from_code(OutcomeCode::L4Tout));
+        while host.scheduler.start_next(next, |_, _, ()| {
             StartResult::Finished(Verdict::new(OutcomeCode::Local, "out of ports"))
         }) {}
     }
-    let told: Vec<_> = world.scheduler.take_reports().map(|report| report.outcome).collect();
-    assert!((4..=6).contains(&told.len()), "{told:?}");
+    let reports: Vec<_> = host.scheduler.take_reports().map(|report| report.outcome).collect();
+    assert!((4..=6).contains(&reports.len()), "{reports:?}");
     assert!(
-        told.iter().all(|outcome| outcome.code == OutcomeCode::Local && outcome.duration == Duration::ZERO)
+        reports
+            .iter()
+            .all(|outcome| outcome.code == OutcomeCode::Local && outcome.duration == Duration::ZERO)
     );
 }
 
 #[test]
-fn a_pass_is_settled_after_as_many_as_the_controller_said() {
-    let mut world = World::of(vec![member(1, 1)], at_once);
-    world.run(5 * 1200 * MS);
-    assert_eq!(world.settled[..5], [false, false, false, true, true]);
-    world.server = never;
-    world.settled.clear();
-    world.run_for(3 * SECOND);
-    assert!(!world.settled.is_empty() && world.settled.iter().all(|settled| !settled), "failures");
-    world.server = at_once;
-    world.run_for(3 * SECOND);
-    world.outcomes.clear();
-    world.settled.clear();
-    world.run_for(10 * SECOND);
-    assert!(world.settled.iter().all(|settled| *settled));
-    // Under another name, nothing is known of it.
-    let change = world.scheduler.replace_set(vec![member(7, 1)], world.now);
+fn pass_is_batchable_after_stable_count() {
+    let mut host = SimulatedHost::with_checks(vec![accepted_check(1, 1)], at_once);
+    host.run(5 * 1200 * MS);
+    assert_eq!(host.batchable[..5], [false, false, false, true, true]);
+    host.server = never;
+    host.batchable.clear();
+    host.run_for(3 * SECOND);
+    assert!(
+        !host.batchable.is_empty() && host.batchable.iter().all(|stable_after| !stable_after),
+        "failures"
+    );
+    host.server = at_once;
+    host.run_for(3 * SECOND);
+    host.outcomes.clear();
+    host.batchable.clear();
+    host.run_for(10 * SECOND);
+    assert!(host.batchable.iter().all(|stable_after| *stable_after));
+    // Under another identifier the count starts again.
+    let change = host.scheduler.replace_set(vec![accepted_check(7, 1)], host.now);
     assert_eq!(change.kept.len(), 1);
-    world.settled.clear();
-    world.run_for(10 * SECOND);
-    assert_eq!(world.settled[..5], [false, false, false, true, true]);
+    host.batchable.clear();
+    host.run_for(10 * SECOND);
+    assert_eq!(host.batchable[..5], [false, false, false, true, true]);
 }

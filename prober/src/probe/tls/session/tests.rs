@@ -8,20 +8,20 @@ use rustls::server::ProducesTickets;
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
-use super::super::{TlsConfigs, TlsPlan, words};
+use super::super::{TlsConfigs, TlsPlan, describe};
 use super::*;
 
 const SECOND: Nanos = 1_000_000_000;
 
-/// A server whose certificate can change, while the tickets that it has given out stay good.
-struct Server {
+/// A server that can change its certificate while its tickets stay valid.
+struct TicketServer {
     authority: CertifiedIssuer<'static, KeyPair>,
     ticketer: Arc<dyn ProducesTickets>,
     version: &'static SupportedProtocolVersion,
     config: Arc<ServerConfig>,
 }
 
-impl Server {
+impl TicketServer {
     fn new(version: &'static SupportedProtocolVersion) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -31,12 +31,12 @@ impl Server {
         Self { authority, ticketer, version, config }
     }
 
-    /// Its certificate is one that has expired from now on.
+    /// Changes to an expired certificate.
     fn expire(&mut self) {
         self.config = config(&self.authority, &self.ticketer, self.version, 2020);
     }
 
-    /// The plan of a check that keeps its connections, or not.
+    /// Returns the plan of a check; 0 disables keep-alive.
     fn plan(&self, keep_alive: u32) -> TlsPlan {
         let mut configs = TlsConfigs::new([]);
         let verify = TlsVerify::Bundle(configs.add_bundle(self.authority.pem().as_bytes()));
@@ -46,7 +46,7 @@ impl Server {
         configs.plan(&TlsHandshake { server_name: "good.test".into(), verify }, Some(&http)).unwrap()
     }
 
-    /// A handshake at that time, and what the server sends after it.
+    /// Runs a handshake, and delivers the server's tickets.
     fn handshake(&self, plan: &TlsPlan, now: Nanos) -> Result<HandshakeKind, String> {
         let mut client = plan.begin(now).unwrap();
         let mut server = ServerConnection::new(self.config.clone()).unwrap();
@@ -54,16 +54,16 @@ impl Server {
             let mut wire = Vec::new();
             client.write_tls(&mut wire).unwrap();
             server.read_tls(&mut &wire[..]).unwrap();
-            // What it thinks of an alert is not of interest.
+            // Its reaction to an alert is irrelevant.
             let _ = server.process_new_packets();
             wire.clear();
             while server.wants_write() {
                 server.write_tls(&mut wire).unwrap();
             }
             client.read_tls(&mut &wire[..]).unwrap();
-            client.process_new_packets().map_err(|error| words(&error))?;
+            client.process_new_packets().map_err(|error| describe(&error))?;
         }
-        plan.completed(&client, now);
+        plan.complete(&client, now);
         Ok(client.handshake_kind().unwrap())
     }
 }
@@ -88,14 +88,14 @@ fn config(
 }
 
 #[test]
-fn a_certificate_that_expires_is_noticed_within_the_bound() {
+fn expired_certificate_is_noticed_within_max_age() {
     for version in [&TLS12, &TLS13] {
-        let mut server = Server::new(version);
+        let mut server = TicketServer::new(version);
         let plan = server.plan(10);
         assert_eq!(server.handshake(&plan, 100 * SECOND), Ok(HandshakeKind::Full));
         assert_eq!(server.handshake(&plan, 130 * SECOND), Ok(HandshakeKind::Resumed));
         server.expire();
-        // That the session was resumed meanwhile makes it no younger.
+        // Resuming does not extend the session's age.
         assert_eq!(server.handshake(&plan, 160 * SECOND - 1), Ok(HandshakeKind::Resumed));
         assert_eq!(server.handshake(&plan, 160 * SECOND), Err("certificate expired".to_owned()));
         assert_eq!(server.handshake(&plan, 161 * SECOND), Err("certificate expired".to_owned()));
@@ -103,9 +103,9 @@ fn a_certificate_that_expires_is_noticed_within_the_bound() {
 }
 
 #[test]
-fn without_keep_alive_each_handshake_shows_the_certificate() {
+fn handshakes_without_keep_alive_are_full() {
     for version in [&TLS12, &TLS13] {
-        let server = Server::new(version);
+        let server = TicketServer::new(version);
         let plan = server.plan(0);
         for now in 1..4 {
             assert_eq!(server.handshake(&plan, now), Ok(HandshakeKind::Full));
@@ -114,9 +114,9 @@ fn without_keep_alive_each_handshake_shows_the_certificate() {
 }
 
 #[test]
-fn servers_of_one_name_have_sessions_of_their_own() {
+fn servers_of_one_name_keep_separate_sessions() {
     for version in [&TLS12, &TLS13] {
-        let server = Server::new(version);
+        let server = TicketServer::new(version);
         let (one, other) = (server.plan(10), server.plan(10));
         assert_eq!(server.handshake(&one, SECOND), Ok(HandshakeKind::Full));
         assert_eq!(server.handshake(&other, SECOND), Ok(HandshakeKind::Full));
