@@ -3,13 +3,15 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
-use maglev_core::event::{Event, Kind, LocalFaultsChange, MassFailureResult};
+use maglev_core::event::{Audit, Event, Kind, LocalFaultsChange, MassFailureResult};
 use maglev_core::failover::FrontendState;
-use maglev_core::health::{Health, TransitionCause};
+use maglev_core::health::{Health, Transition, TransitionCause};
+use maglev_core::plan::StepCounts;
 use maglev_core::time::WallTime;
 use maglev_proto::Timestamp;
 use tracing::level_filters::LevelFilter;
@@ -116,22 +118,7 @@ fn filter(level: &str) -> Result<EnvFilter, ParseError> {
 pub fn event(Event { kind, .. }: &Event) {
     let event = kind.name();
     match kind {
-        Kind::Backend { name, address, transition } => {
-            let (from, to) = (transition.from, transition.to);
-            let (code, detail, operator) = match &transition.cause {
-                TransitionCause::Outcome { code, detail } => {
-                    (Some(code.as_str()), Some(detail.to_string()), None)
-                }
-                TransitionCause::Operator(action) => (None, None, Some(action.as_str())),
-                TransitionCause::Config => (None, None, None),
-            };
-            let detail = detail.filter(|detail| !detail.is_empty());
-            if to == Health::Down {
-                warn!(%event, backend = %name, %address, %from, %to, code, detail, operator, "backend changed state");
-            } else {
-                info!(%event, backend = %name, %address, %from, %to, code, detail, operator, "backend changed state");
-            }
-        }
+        Kind::Backend { name, address, transition } => log_transition(event, name, *address, transition),
         Kind::Frontend { name, from, to, active_pool } => {
             let pool = active_pool.as_deref();
             if *to == FrontendState::Down {
@@ -140,16 +127,7 @@ pub fn event(Event { kind, .. }: &Event) {
                 info!(%event, frontend = %name, %from, %to, pool, "frontend changed state");
             }
         }
-        Kind::MassFailure(stage @ MassFailureResult::Suspected { failing, total, hold }) => warn!(
-            %event, result = stage.as_str(), failing, total, ?hold,
-            "all backends failed at once, possibly because of this host: deferring DOWN transitions"
-        ),
-        Kind::MassFailure(stage @ MassFailureResult::Dismissed) => {
-            info!(%event, result = stage.as_str(), "mass failure dismissed: later outcomes decide");
-        }
-        Kind::MassFailure(stage @ MassFailureResult::Confirmed) => {
-            warn!(%event, result = stage.as_str(), "mass failure confirmed: failed backends are down");
-        }
+        Kind::MassFailure(stage) => log_mass_failure(event, stage),
         Kind::LocalFaults(LocalFaultsChange::Unobserved { name, fault }) => warn!(
             %event, active = true, backend = %name, %fault,
             "backend not observable: only local faults on the prober host, its state is stale"
@@ -158,22 +136,11 @@ pub fn event(Event { kind, .. }: &Event) {
             info!(%event, active = false, "local faults cleared: every backend is observable again");
         }
         Kind::CheckRejected { name, reason } => {
-            warn!(%event, backend = %name, reason, "prober rejects the check")
+            warn!(%event, backend = %name, reason, "prober rejects the check");
         }
         // The links log these with more detail.
         Kind::Prober { .. } | Kind::Vpp { .. } => {}
-        Kind::Synced { vip, counts } if counts.vip_added > 0 && counts.vip_removed > 0 => {
-            warn!(%event, vip = quoted(vip), servers = counts.as_added, "VIP recreated in VPP: its flows are broken");
-        }
-        Kind::Synced { vip, counts } => info!(
-            %event, vip = quoted(vip),
-            vip_added = counts.vip_added,
-            vip_removed = counts.vip_removed,
-            as_added = counts.as_added,
-            as_removed = counts.as_removed,
-            as_weight_updated = counts.as_weight_updated,
-            "VIP changed in VPP"
-        ),
+        Kind::Synced { vip, counts } => log_sync(event, &quoted(vip), counts),
         Kind::StepFailed { vip, step, error } => {
             error!(%event, vip = quoted(vip), step = quoted(step), error, "cannot change VIP in VPP");
         }
@@ -192,18 +159,69 @@ pub fn event(Event { kind, .. }: &Event) {
         Kind::LbConf { error: None } => info!(%event, "VPP's global settings sent"),
         Kind::LbConf { error: Some(error) } => error!(%event, error, "VPP refused the global settings"),
         Kind::Reloaded => info!(%event, "configuration in force"),
-        Kind::Operator(audit) => info!(
-            %event,
-            actor = audit.actor,
-            action = audit.action.as_str(),
-            subject = audit.subject,
-            from = audit.from,
-            to = audit.to,
-            reason = audit.reason,
-            expires = audit.expires.map(format_time),
-            "audit"
-        ),
+        Kind::Operator(audit) => log_audit(event, audit),
     }
+}
+
+fn log_transition(event: &str, name: &str, address: IpAddr, transition: &Transition) {
+    let (from, to) = (transition.from, transition.to);
+    let (code, detail, operator) = match &transition.cause {
+        TransitionCause::Outcome { code, detail } => (Some(code.as_str()), Some(detail.to_string()), None),
+        TransitionCause::Operator(action) => (None, None, Some(action.as_str())),
+        TransitionCause::Config => (None, None, None),
+    };
+    let detail = detail.filter(|detail| !detail.is_empty());
+    if to == Health::Down {
+        warn!(%event, backend = %name, %address, %from, %to, code, detail, operator, "backend changed state");
+    } else {
+        info!(%event, backend = %name, %address, %from, %to, code, detail, operator, "backend changed state");
+    }
+}
+
+fn log_mass_failure(event: &str, stage: &MassFailureResult) {
+    let result = stage.as_str();
+    match stage {
+        MassFailureResult::Suspected { failing, total, hold } => warn!(
+            %event, result, failing, total, ?hold,
+            "all backends failed at once, possibly because of this host: deferring DOWN transitions"
+        ),
+        MassFailureResult::Dismissed => {
+            info!(%event, result, "mass failure dismissed: later outcomes decide");
+        }
+        MassFailureResult::Confirmed => {
+            warn!(%event, result, "mass failure confirmed: failed backends are down");
+        }
+    }
+}
+
+fn log_sync(event: &str, vip: &str, counts: &StepCounts) {
+    if counts.vip_added > 0 && counts.vip_removed > 0 {
+        warn!(%event, vip, servers = counts.as_added, "VIP recreated in VPP: its flows are broken");
+        return;
+    }
+    info!(
+        %event, vip,
+        vip_added = counts.vip_added,
+        vip_removed = counts.vip_removed,
+        as_added = counts.as_added,
+        as_removed = counts.as_removed,
+        as_weight_updated = counts.as_weight_updated,
+        "VIP changed in VPP"
+    );
+}
+
+fn log_audit(event: &str, audit: &Audit) {
+    info!(
+        %event,
+        actor = audit.actor,
+        action = audit.action.as_str(),
+        subject = audit.subject,
+        from = audit.from,
+        to = audit.to,
+        reason = audit.reason,
+        expires = audit.expires.map(format_time),
+        "audit"
+    );
 }
 
 /// Formats a time in UTC (RFC 3339).

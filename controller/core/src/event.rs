@@ -108,26 +108,52 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The name that it has everywhere: in the API, in the log, and in the guide.
+    /// Returns the name in the API, the log and the documentation.
     #[must_use]
     pub const fn name(&self) -> &'static str {
+        self.name_and_category().0
+    }
+
+    /// Returns the category by which subscribers filter.
+    #[must_use]
+    pub const fn category(&self) -> EventCategory {
+        self.name_and_category().1
+    }
+
+    const fn name_and_category(&self) -> (&'static str, EventCategory) {
+        use EventCategory::{Backend, Configuration, Frontend, Operator, Vpp};
         match self {
-            Self::Backend { .. } => "backend",
-            Self::Frontend { .. } => "frontend",
-            Self::Prober { .. } => "prober",
-            Self::MassFailure(_) => "mass_failure",
-            Self::LocalFaults(_) => "local_faults",
-            Self::CheckRejected { .. } => "check_rejected",
-            Self::Vpp { .. } => "vpp",
-            Self::Drift { .. } => "drift",
-            Self::AddressConflict { .. } => "address_conflict",
-            Self::LbConf { .. } => "lb_conf",
-            Self::Synced { .. } => "sync",
-            Self::StepFailed { .. } => "sync_failure",
-            Self::Reloaded => "reload",
-            Self::Operator(_) => "operator",
+            Self::Backend { .. } => ("backend", Backend),
+            Self::Frontend { .. } => ("frontend", Frontend),
+            Self::Prober { .. } => ("prober", Backend),
+            Self::MassFailure(_) => ("mass_failure", Backend),
+            Self::LocalFaults(_) => ("local_faults", Backend),
+            Self::CheckRejected { .. } => ("check_rejected", Backend),
+            Self::Vpp { .. } => ("vpp", Vpp),
+            Self::Drift { .. } => ("drift", Vpp),
+            Self::AddressConflict { .. } => ("address_conflict", Vpp),
+            Self::LbConf { .. } => ("lb_conf", Vpp),
+            Self::Synced { .. } => ("sync", Vpp),
+            Self::StepFailed { .. } => ("sync_failure", Vpp),
+            Self::Reloaded => ("reload", Configuration),
+            Self::Operator(_) => ("operator", Operator),
         }
     }
+}
+
+/// Category of events, by which subscribers filter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EventCategory {
+    /// Health of backends, and the prober.
+    Backend,
+    /// State of frontends.
+    Frontend,
+    /// VPP and its VIPs.
+    Vpp,
+    /// Actions of operators.
+    Operator,
+    /// Reloads, of interest to subscribers of backends and of frontends.
+    Configuration,
 }
 
 /// Stage of a suspected mass failure: nearly all backends failed at once, possibly because this host is cut off.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::{Stream, stream};
-use maglev_core::event::{Event, Kind};
+use maglev_core::event::{Event, EventCategory, Kind};
 use maglev_core::view::View;
 use maglev_proto::v1::{EventKind, LogLevel, WatchEventsRequest, WatchEventsResponse};
 use tokio::sync::{broadcast, watch};
@@ -33,7 +33,7 @@ impl TryFrom<&WatchEventsRequest> for EventFilter {
         if request.kinds.is_empty() {
             return Ok(Self { backend: true, frontend: true, vpp: true, operator: true, log: None });
         }
-        let level = level(request.log_level)?;
+        let level = parse_level(request.log_level)?;
         let mut filter = Self::default();
         for kind in &request.kinds {
             match EventKind::try_from(*kind) {
@@ -51,7 +51,7 @@ impl TryFrom<&WatchEventsRequest> for EventFilter {
     }
 }
 
-fn level(number: i32) -> Result<Level, Status> {
+fn parse_level(number: i32) -> Result<Level, Status> {
     match LogLevel::try_from(number) {
         Ok(LogLevel::Error) => Ok(Level::ERROR),
         Ok(LogLevel::Warn) => Ok(Level::WARN),
@@ -64,31 +64,22 @@ fn level(number: i32) -> Result<Level, Status> {
 
 impl EventFilter {
     /// Returns true if any kind but the log is requested.
-    const fn events(self) -> bool {
+    const fn has_events(self) -> bool {
         self.backend || self.frontend || self.vpp || self.operator
     }
 
     const fn matches_event(self, kind: &Kind) -> bool {
-        match kind {
-            Kind::Backend { .. }
-            | Kind::Prober { .. }
-            | Kind::MassFailure(_)
-            | Kind::LocalFaults(_)
-            | Kind::CheckRejected { .. } => self.backend,
-            Kind::Frontend { .. } => self.frontend,
-            Kind::Vpp { .. }
-            | Kind::Drift { .. }
-            | Kind::AddressConflict { .. }
-            | Kind::LbConf { .. }
-            | Kind::Synced { .. }
-            | Kind::StepFailed { .. } => self.vpp,
-            Kind::Reloaded => self.backend || self.frontend,
-            Kind::Operator(_) => self.operator,
+        match kind.category() {
+            EventCategory::Backend => self.backend,
+            EventCategory::Frontend => self.frontend,
+            EventCategory::Vpp => self.vpp,
+            EventCategory::Operator => self.operator,
+            EventCategory::Configuration => self.backend || self.frontend,
         }
     }
 
     fn matches_record(self, record: &LogRecord) -> bool {
-        self.log.is_some_and(|least| record.level <= least)
+        self.log.is_some_and(|max_level| record.level <= max_level)
     }
 }
 
@@ -104,7 +95,7 @@ pub async fn events(
     stopping: watch::Receiver<bool>,
 ) -> Result<impl Stream<Item = Result<WatchEventsResponse, Status>> + Send + use<>, ShuttingDown> {
     // Subscribe before taking the view, so that no event is missed between.
-    let events = filter.events().then(|| handle.events());
+    let events = filter.has_events().then(|| handle.events());
     let records = filter.log.map(|level| log.records(level));
     let replay = Box::new(replay(handle.view().await?, filter));
     let subscriber =
