@@ -226,7 +226,7 @@ impl<C: Clock> Driver<C> {
             match output {
                 Output::SetChecks(set) => _ = self.prober.send(prober::ProberCommand::Checks(set)),
                 Output::SetInterval(check, interval) => {
-                    _ = self.prober.send(prober::ProberCommand::Pace(check, interval))
+                    _ = self.prober.send(prober::ProberCommand::Pace(check, interval));
                 }
                 Output::Event(event) => {
                     log::event(&event);

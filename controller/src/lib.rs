@@ -1,4 +1,41 @@
-//! What `maglevd` is made of. A library only so that its parts can be driven from outside: fuzzed, simulated and measured.
+//! `maglevd`, the controller: decides health and failover, and programs VPP accordingly. A library only so that fuzzing, the
+//! simulation and benchmarks can drive its parts; it has no stable interface.
+//!
+//! [`maglev_core`] decides, without IO or clock. This crate feeds it inputs and carries out its outputs:
+//!
+//! ```text
+//!  gRPC ── requests ──┐                 ┌── outputs ──► prober link ──► maglevd-prober
+//!  SIGHUP ── reload ──┤                 │
+//!                     ▼                 ├── outputs ──► VPP link ────► VPP
+//!                  driver: maglev_core::State
+//!                     ▲                 ├── overrides ─► persister ──► disk
+//!  prober link ───────┤                 │
+//!  VPP link ── inputs ┘                 └── events ───► log, metrics, subscribers
+//! ```
+//!
+//! # Tasks and channels
+//!
+//! [`tasks::start`] starts the first four; [`daemon`] starts the servers. Task loops use `biased` `select!`, ordered so that a
+//! busy source cannot starve the others.
+//!
+//! * **Driver** ([`driver`]): owns the core's state. Receives batches of inputs (bounded `mpsc`) and requests (bounded
+//!   `mpsc`), and runs the core's timer. Feeds the watchdog from its own loop ([`service_manager`]).
+//! * **Prober link** ([`prober`]): reconnects to the prober. Receives commands (unbounded `mpsc`, discarded unless they belong
+//!   to the current link) and the network namespace (`watch`); sends inputs.
+//! * **VPP link** ([`vpp`]): reconnects to VPP. Receives commands (unbounded `mpsc`); sends inputs. While connected it also
+//!   runs the traffic reader ([`vpp`]'s `traffic`), which receives index changes (`broadcast`) and publishes counters (`watch`).
+//! * **Persister** ([`overrides`]): receives the newest overrides (`watch`, so it may skip some), writes them to disk, and
+//!   publishes its status (`watch`). The driver never waits for the disk.
+//! * **gRPC server** ([`grpc`]) and **metrics endpoint** ([`metrics`]): clients of the driver through a [`handle::Handle`]. They
+//!   render snapshots on their own threads and subscribe to events (`broadcast`, bounded: a slow subscriber loses the oldest).
+//!
+//! All tasks are cancel-safe at their `select!`: a message is taken only when its arm runs. At shutdown the driver ends first.
+//! Its channels close, the links end, and the persister writes the last overrides.
+//!
+//! # Modules
+//!
+//! [`published`] holds the data that tasks publish; producers and consumers depend on it, and not on each other. The module graph
+//! has no cycles; `tests/house` verifies that.
 
 pub mod access;
 pub mod clock;

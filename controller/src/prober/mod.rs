@@ -173,7 +173,7 @@ impl<R: ConnectProber> ProberLink<R> {
         let _ = self.inputs.send(vec![Input::ProberDown]).await;
         match fault {
             LinkError::NetnsChanged | LinkError::ShuttingDown => {
-                info!(event = %"prober", reason = %fault, "prober disconnected")
+                info!(event = %"prober", reason = %fault, "prober disconnected");
             }
             fault => warn!(event = %"prober", reason = %fault, "prober lost; health is frozen"),
         }
