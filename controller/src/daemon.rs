@@ -121,7 +121,7 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
         overrides,
     } = ready;
     if !grpc_listeners.is_empty() {
-        metrics.show_calls(grpc::calls(flags.reflection)?);
+        metrics.enable_call_metrics(&grpc::descriptors(flags.reflection))?;
     }
     let notifier = service_notifier();
     let mut running = ServerTasks { metrics, stop: CancellationToken::new(), tasks: JoinSet::new() };

@@ -53,7 +53,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Some(call) = self.calls.begin(request.uri().path()) else {
+        let Some(call) = self.calls.start(request.uri().path()) else {
             return Box::pin(self.inner.call(request));
         };
         let method = Arc::clone(call.method());
@@ -68,7 +68,7 @@ where
 fn wrap_response(response: Response<Body>, mut call: CallTimer) -> Response<Body> {
     // A call that fails before its first message has its status in the headers, and no body.
     if let Some(code) = code(response.headers()) {
-        call.end(code);
+        call.finish(code);
         return response;
     }
     response.map(|body| Body::new(ResponseBody { body, call, frames: MessageCounter::default() }))
@@ -104,7 +104,7 @@ impl hyper::body::Body for RequestBody {
             && let Some(data) = frame.data_ref()
         {
             let messages = self.frames.count(data);
-            self.method.received(messages);
+            self.method.count_received(messages);
         }
         polled
     }
@@ -129,15 +129,15 @@ impl hyper::body::Body for ResponseBody {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     let messages = self.frames.count(data);
-                    self.call.method().sent(messages);
+                    self.call.method().count_sent(messages);
                 }
                 if let Some(code) = frame.trailers_ref().and_then(code) {
-                    self.call.end(code);
+                    self.call.finish(code);
                 }
             }
-            Poll::Ready(Some(Err(status))) => self.call.end(status.code()),
+            Poll::Ready(Some(Err(status))) => self.call.finish(status.code()),
             // A body without a status ends the call as Unknown, as the client sees it.
-            Poll::Ready(None) => self.call.end(Code::Unknown),
+            Poll::Ready(None) => self.call.finish(Code::Unknown),
         }
         polled
     }

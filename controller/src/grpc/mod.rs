@@ -15,7 +15,7 @@ use tonic_health::server::HealthReporter;
 use crate::handle::Handle;
 use crate::listen::Listener;
 use crate::log;
-use crate::metrics::{CallMetrics, Metrics};
+use crate::metrics::Metrics;
 use crate::reload::Reloader;
 
 mod access;
@@ -68,17 +68,15 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Creates the metrics of all calls that [`serve`] serves.
-///
-/// # Errors
-/// The compiled-in description of a service is invalid.
-pub fn calls(reflection: bool) -> Result<CallMetrics, prost::DecodeError> {
+/// Returns the file descriptor sets of everything that [`serve`] serves.
+#[must_use]
+pub fn descriptors(reflection: bool) -> Vec<&'static [u8]> {
     use tonic_reflection::pb::{v1, v1alpha};
     let mut descriptors = vec![DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
     if reflection {
         descriptors.extend([v1::FILE_DESCRIPTOR_SET, v1alpha::FILE_DESCRIPTOR_SET]);
     }
-    CallMetrics::of(&descriptors)
+    descriptors
 }
 
 /// Serves the API, the standard health service and, if requested, reflection on `listeners` until `shutdown`

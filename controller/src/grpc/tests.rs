@@ -56,7 +56,7 @@ async fn daemon_of(handle: Handle) -> Daemon {
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { drop(stopped.await) };
     let metrics = Arc::new(Metrics::new().unwrap());
-    metrics.show_calls(super::calls(true).unwrap());
+    metrics.enable_call_metrics(&super::descriptors(true)).unwrap();
     let access = AccessControl::new(&LoadedConfig { config: fixture::config(), tls: None }, metrics.clone());
     let reloader =
         Reloader::new(directory.path().join("maglev.yaml"), handle.clone(), Arc::clone(&metrics), access);

@@ -6,9 +6,10 @@ use maglev_core::event::{Audit, AuditAction};
 use maglev_core::overrides::{OverrideKind, OverrideMeta};
 use maglev_core::time::WallTime;
 use maglev_core::view::View;
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, Registry};
 
 use super::text::{FamilyType, TextEncoder};
+use super::{RESULTS, descriptors};
 
 /// Counters of operator actions.
 #[derive(Debug)]
@@ -24,25 +25,12 @@ impl OperatorMetrics {
     /// # Errors
     /// Two metrics have the same name.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str, label: &str| {
-            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(counter.clone()))?;
-            prometheus::Result::Ok(counter)
-        };
-        let help = "Actions of operators, and expiries of overrides.";
-        let actions = counter("maglev_operator_actions_total", help, "action")?;
-        for action in AuditAction::ALL {
-            actions.with_label_values(&[action.as_str()]);
-        }
-        let saves =
-            counter("maglev_overrides_save_total", "Attempts to write the overrides to disk.", "result")?;
-        for result in ["success", "failure"] {
-            saves.with_label_values(&[result]);
-        }
-        let unsaved =
-            IntGauge::new("maglev_overrides_unsaved", "1 if the last write of the overrides failed.")?;
-        registry.register(Box::new(unsaved.clone()))?;
-        Ok(Self { actions, saves, unsaved })
+        let names = AuditAction::ALL.map(AuditAction::as_str);
+        Ok(Self {
+            actions: descriptors::OPERATOR_ACTIONS.counters_of(registry, names)?,
+            saves: descriptors::SAVES.counters_of(registry, RESULTS)?,
+            unsaved: descriptors::UNSAVED.int_gauge(registry)?,
+        })
     }
 
     pub fn audit(&self, audit: &Audit) {
@@ -50,7 +38,7 @@ impl OperatorMetrics {
     }
 
     pub fn saved(&self, ok: bool) {
-        self.saves.with_label_values(&[if ok { "success" } else { "failure" }]).inc();
+        self.saves.with_label_values(&[RESULTS[usize::from(!ok)]]).inc();
         self.unsaved.set((!ok).into());
     }
 }

@@ -263,7 +263,7 @@ fn lateness_histogram_comes_from_prober() {
 /// Renders all families, each event having happened once.
 fn everything(format: ExpositionFormat) -> String {
     let metrics = Metrics::new().unwrap();
-    metrics.show_calls(crate::grpc::calls(true).unwrap());
+    metrics.enable_call_metrics(&crate::grpc::descriptors(true)).unwrap();
     metrics.event(&fixture::nginx0_down());
     let (from, to) = (FrontendState::Up, FrontendState::Down);
     let kind = Kind::Frontend { name: "web".into(), from, to, active_pool: None };

@@ -89,7 +89,7 @@ impl TextEncoder {
     }
 
     /// Writes families gathered by the `prometheus` crate.
-    pub fn gathered(&mut self, families: &[MetricFamily]) {
+    pub fn write_gathered(&mut self, families: &[MetricFamily]) {
         for gathered in families {
             let kind = match gathered.get_field_type() {
                 MetricType::COUNTER => FamilyType::Counter,
@@ -139,14 +139,7 @@ impl FamilyWriter<'_> {
         push_value(self.out, value);
     }
 
-    /// Writes one sample with [`prepared`](labels) labels.
-    pub fn prepared(&mut self, labels: &str, value: impl Into<SampleValue>) {
-        self.write_header();
-        self.out.extend([self.name, "{", labels, "}"]);
-        push_value(self.out, value);
-    }
-
-    /// Writes one sample per state: 1 for the current one, 0 for the others. `labels` are [`prepared`](labels).
+    /// Writes one sample per state: 1 for the current one, 0 for the others. `labels` are formatted by [`labels`].
     pub fn one_hot<'s>(&mut self, labels: &str, states: impl Iterator<Item = (&'s str, bool)>) {
         self.write_header();
         for (state, is) in states {
@@ -161,7 +154,7 @@ impl FamilyWriter<'_> {
         }
     }
 
-    /// Writes a histogram from bucket counts, the last one unbounded, and the sum. `labels` are [`prepared`](labels),
+    /// Writes a histogram from bucket counts, the last one unbounded, and the sum. `labels` are formatted by [`labels`],
     /// or empty.
     pub fn histogram(&mut self, labels: &str, bounds: &[&str], counts: &[u64], sum: f64) {
         let up_to = |total: &mut u64, count: &u64| {

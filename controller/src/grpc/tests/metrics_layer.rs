@@ -33,11 +33,11 @@ impl Counts {
     /// Asserts the number of started and ended calls of a method, those with `code`, and the messages each way.
     fn counted(&self, kind: &str, method: &str, code: &str) -> [u64; 5] {
         let labels =
-            format!("grpc_type=\"{kind}\",grpc_service=\"maglev.v1.Maglev\",grpc_method=\"{method}\"");
+            format!("grpc_method=\"{method}\",grpc_service=\"maglev.v1.Maglev\",grpc_type=\"{kind}\"");
         [
             self.sample(&format!("grpc_server_started_total{{{labels}}}")),
             self.sample(&format!("grpc_server_handling_seconds_count{{{labels}}}")),
-            self.sample(&format!("grpc_server_handled_total{{{labels},grpc_code=\"{code}\"}}")),
+            self.sample(&format!("grpc_server_handled_total{{grpc_code=\"{code}\",{labels}}}")),
             self.sample(&format!("grpc_server_msg_received_total{{{labels}}}")),
             self.sample(&format!("grpc_server_msg_sent_total{{{labels}}}")),
         ]
@@ -116,22 +116,22 @@ async fn unknown_methods_add_no_series() {
 #[tokio::test]
 async fn every_method_starts_at_zero() {
     let text = daemon(fixture::view()).await.counts().scrape();
-    for labels in [
-        "grpc_type=\"unary\",grpc_service=\"maglev.v1.Maglev\",grpc_method=\"ListOverrides\"",
-        "grpc_type=\"server_stream\",grpc_service=\"maglev.v1.Maglev\",grpc_method=\"WatchEvents\"",
-        "grpc_type=\"unary\",grpc_service=\"grpc.health.v1.Health\",grpc_method=\"Check\"",
-        "grpc_type=\"server_stream\",grpc_service=\"grpc.health.v1.Health\",grpc_method=\"Watch\"",
-        "grpc_type=\"bidi_stream\",grpc_service=\"grpc.reflection.v1.ServerReflection\",\
-         grpc_method=\"ServerReflectionInfo\"",
-        "grpc_type=\"bidi_stream\",grpc_service=\"grpc.reflection.v1alpha.ServerReflection\",\
-         grpc_method=\"ServerReflectionInfo\"",
+    for (kind, service, method) in [
+        ("unary", "maglev.v1.Maglev", "ListOverrides"),
+        ("server_stream", "maglev.v1.Maglev", "WatchEvents"),
+        ("unary", "grpc.health.v1.Health", "Check"),
+        ("server_stream", "grpc.health.v1.Health", "Watch"),
+        ("bidi_stream", "grpc.reflection.v1.ServerReflection", "ServerReflectionInfo"),
+        ("bidi_stream", "grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo"),
     ] {
+        let labels = format!("grpc_method=\"{method}\",grpc_service=\"{service}\",grpc_type=\"{kind}\"");
         for name in ["started_total", "msg_received_total", "msg_sent_total", "handling_seconds_count"] {
             assert!(text.contains(&format!("grpc_server_{name}{{{labels}}} 0\n")), "{name} {labels}");
         }
-        let handled = format!("grpc_server_handled_total{{{labels},grpc_code=");
-        assert_eq!(text.lines().filter(|line| line.starts_with(&handled)).count(), 17, "{labels}");
-        assert!(text.contains(&format!("{handled}\"FailedPrecondition\"}} 0\n")));
+        let handled = |line: &&str| line.starts_with("grpc_server_handled_total{") && line.contains(&labels);
+        assert_eq!(text.lines().filter(handled).count(), 17, "{labels}");
+        let failed = format!("grpc_server_handled_total{{grpc_code=\"FailedPrecondition\",{labels}}} 0\n");
+        assert!(text.contains(&failed), "{failed}");
     }
 }
 

@@ -17,7 +17,7 @@ fn cpu_time() -> Duration {
 #[ignore = "prints what a scrape costs at 10,000 backends"]
 fn ten_thousand_backends() {
     let metrics = Metrics::new().unwrap();
-    metrics.show_calls(crate::grpc::calls(true).unwrap());
+    metrics.enable_call_metrics(&crate::grpc::descriptors(true)).unwrap();
     let mut view = fixture::view();
     let model = view.backends[0].clone();
     view.backends = (0..BACKENDS)
