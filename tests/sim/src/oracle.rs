@@ -69,7 +69,7 @@ impl Oracle {
         self.differs_until = self.differs_until.max(Instant::now() + within);
     }
 
-    /// Ends such a difference within this time, whatever its previous end.
+    /// Ends such a difference within this time, even if it ended later before.
     pub fn expect_comparison_within(&mut self, within: Duration) {
         let now = Instant::now();
         if self.differs_until > now {

@@ -149,7 +149,7 @@ impl FaultFixture {
 
     /// Returns the number of stale backends.
     fn stale(&self) -> f64 {
-        let samples = Scrape::of(self.metrics).samples;
+        let samples = Scrape::fetch(self.metrics).samples;
         samples
             .iter()
             .filter(|(key, _)| key.starts_with("maglev_backend_stale{"))

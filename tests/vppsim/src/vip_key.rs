@@ -24,7 +24,7 @@ pub struct VppPrefix {
 pub struct VipKey {
     /// Prefix of the VIP.
     pub network: VppPrefix,
-    /// Protocol; 255 without a port, whatever was requested.
+    /// Protocol; always 255 without a port.
     pub protocol: u8,
     /// Port; 0 for all ports.
     pub port: u16,
