@@ -1,10 +1,10 @@
-//! What both processes do all the time, and what every program of this libc may do at any time.
+//! System calls of both processes: those of their loops, and those that libc may make at any time.
 
 use libc::c_int;
 
 use crate::filter::{ANY, Arg, Arg::Is, Arg::Masked, Arg::OurPid, Call, Group};
 
-/// Memory. The allocator asks for it and gives it back; none of it can be made to hold code.
+/// Memory of the allocator. None of it can become executable.
 pub(crate) const MEMORY: Group = &[
     (libc::SYS_mmap, &[&[NO_CODE]]),
     (libc::SYS_mprotect, &[&[NO_CODE]]),
@@ -12,11 +12,11 @@ pub(crate) const MEMORY: Group = &[
     (libc::SYS_mremap, ANY),
     (libc::SYS_brk, ANY),
     (libc::SYS_madvise, ANY),
-    // A newer allocator names what it maps.
+    // Newer allocators name their mappings.
     (libc::SYS_prctl, &[&[Is(0, PR_SET_VMA)]]),
 ];
 
-/// Waiting, and being woken.
+/// Waits and wake-ups.
 pub(crate) const WAITING: Group = &[
     (libc::SYS_epoll_ctl, ANY),
     (libc::SYS_epoll_pwait, ANY),
@@ -25,12 +25,11 @@ pub(crate) const WAITING: Group = &[
     (libc::SYS_epoll_wait, ANY),
     (libc::SYS_futex, ANY),
     (libc::SYS_sched_yield, ANY),
-    // Taken up again after a stop by a signal.
+    // The kernel restarts an interrupted wait with it after SIGSTOP and SIGCONT.
     (libc::SYS_restart_syscall, ANY),
 ];
 
-/// Clocks and randomness, where the vDSO does not do; how many threads may run, which the allocator wants to know
-/// when memory is short.
+/// Clocks and randomness without vDSO, ids, and the number of usable CPUs, which the allocator reads under memory pressure.
 pub(crate) const LOOKING: Group = &[
     (libc::SYS_clock_gettime, ANY),
     (libc::SYS_clock_getres, ANY),
@@ -48,7 +47,7 @@ pub(crate) const LOOKING: Group = &[
     (libc::SYS_getegid, ANY),
 ];
 
-/// Reading, writing and closing what is open, the log included.
+/// Reads, writes and closes of open descriptors, including the log.
 pub(crate) const OPEN_FILES: Group = &[
     (libc::SYS_read, ANY),
     (libc::SYS_readv, ANY),
@@ -60,12 +59,11 @@ pub(crate) const OPEN_FILES: Group = &[
     (libc::SYS_sendmsg, ANY),
     (libc::SYS_fstat, ANY),
     (libc::SYS_close, ANY),
-    // Whether it is a terminal. Nothing that would type into one.
+    // The test for a terminal only. TIOCSTI, which injects input, is excluded.
     (libc::SYS_ioctl, &[&[Is(1, TCGETS)], &[Is(1, TCGETS2)]]),
 ];
 
-/// Ending, in good order or by a bug: signal handlers and their stack, and `abort`, which signals this process and no
-/// other.
+/// Normal and abnormal exit: signal handlers with their stack, and `abort`, which may signal this process only.
 pub(crate) const ENDING: Group = &[
     (libc::SYS_exit_group, ANY),
     (libc::SYS_exit, ANY),
@@ -76,23 +74,23 @@ pub(crate) const ENDING: Group = &[
     (libc::SYS_tgkill, &[&[OurPid(0)]]),
 ];
 
-/// `socket` of this family and type, whatever flags come with the type.
+/// Matches `socket` of this family and type, with any flags of the type.
 pub(crate) const fn of_type(family: c_int, kind: c_int) -> [Arg; 2] {
     [Is(0, family), Masked(1, !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC), kind)]
 }
 
-/// `setsockopt` or `getsockopt` of this option.
+/// Matches `setsockopt` or `getsockopt` of this option.
 pub(crate) const fn option(level: c_int, name: c_int) -> [Arg; 2] {
     [Is(1, level), Is(2, name)]
 }
 
-/// Datagrams to systemd, which is told of readiness and that the loop turns.
+/// Sockets for datagrams to systemd, such as those of sd_notify(3).
 pub(crate) const NOTIFY: Call = (libc::SYS_socket, &[&of_type(libc::AF_UNIX, libc::SOCK_DGRAM)]);
 
-/// Memory that nothing is run from.
+/// Matches mappings that are not executable.
 pub(crate) const NO_CODE: Arg = Masked(2, libc::PROT_EXEC, 0);
 
 const PR_SET_VMA: c_int = 0x5356_4d41;
 const TCGETS: c_int = 0x5401;
-/// What newer versions of libc ask instead.
+/// Replacement of `TCGETS` in newer versions of libc.
 const TCGETS2: c_int = 0x802c_542a_u32.cast_signed();

@@ -1,9 +1,8 @@
-//! `maglevd`, which reads what operators, the prober and VPP say: it may serve on the listeners that it has, speak to
-//! unix sockets, read files, and write below its state directory.
+//! Sandbox of `maglevd`, which reads input of operators, the prober and VPP: its open listeners, unix sockets, reads of
+//! files, and writes below its state directory.
 //!
-//! What it has no use for is refused and does not end it, other than in the prober: modules of this host's name
-//! service run within it, when it looks up a user, and nobody knows what those ask for. What nobody asks for in good
-//! faith ends it.
+//! Unlike in the prober, an unlisted call only fails: NSS modules run inside the process for user lookups, and their calls
+//! are not known. Calls that only an attacker makes kill the process.
 
 use std::path::Path;
 
@@ -14,11 +13,11 @@ use crate::files;
 use crate::filter::{ANY, Arg::Is, Arg::Masked, Filter, Group};
 use crate::{Error, Report};
 
-/// Confines this thread, and all that it starts, for good: the process, if there is no other yet. Its listeners must
-/// be bound, and `state_dir`, the only folder to be written to, must exist.
+/// Enters the sandbox irreversibly, for this thread and its descendants. So it must be the only thread. The listeners must be
+/// bound, and `state_dir`, the only writable directory, must exist.
 ///
 /// # Errors
-/// The kernel does not take it.
+/// The kernel rejects it.
 pub fn enter(state_dir: Option<&Path>) -> Result<Report, Error> {
     let status = files::reading(state_dir)?;
     let deadly = Filter {
@@ -50,7 +49,7 @@ const THREADS: Group = &[
     (libc::SYS_sched_getparam, ANY),
 ];
 
-/// What the runtime is made of, and how it waits; what is asked of the host for the metrics of this process.
+/// The tokio runtime, its waits, and the data of process metrics.
 const RUNTIME: Group = &[
     (libc::SYS_epoll_create1, ANY),
     (libc::SYS_eventfd2, ANY),
@@ -88,7 +87,7 @@ const RUNTIME: Group = &[
     (libc::SYS_getresgid, ANY),
 ];
 
-/// Clients on the listeners that there are; VPP, the prober, systemd and the name service on unix sockets.
+/// Clients of the open listeners; VPP, the prober, systemd and NSS over unix sockets.
 const LINKS: Group = &[
     (libc::SYS_socket, &[&[Is(0, libc::AF_UNIX)]]),
     (libc::SYS_socketpair, &[&[Is(0, libc::AF_UNIX)]]),
@@ -116,7 +115,7 @@ const LINKS: Group = &[
     (libc::SYS_recvmmsg, ANY),
 ];
 
-/// Files: the configuration, VPP's counters, what is kept in the state directory. Landlock says which.
+/// Files: the configuration, VPP's counters, and the state directory. Landlock limits the paths.
 const FILES: Group = &[
     (libc::SYS_openat, ANY),
     (libc::SYS_newfstatat, ANY),
@@ -169,7 +168,7 @@ const FILES: Group = &[
     (libc::SYS_chmod, ANY),
 ];
 
-/// Deadly: other programs, and other processes' memory.
+/// Deadly: execution of programs, and memory of other processes.
 const PROCESSES: Group = &[
     (libc::SYS_execve, ANY),
     (libc::SYS_execveat, ANY),
@@ -186,7 +185,7 @@ const PROCESSES: Group = &[
     (libc::SYS_kcmp, ANY),
 ];
 
-/// Deadly: the kernel's wide and seldom trodden surface, mounts, and what is the administrator's.
+/// Deadly: kernel interfaces with a large attack surface, mounts, and administration.
 const MACHINE: Group = &[
     (libc::SYS_bpf, ANY),
     (libc::SYS_perf_event_open, ANY),
@@ -235,7 +234,7 @@ const MACHINE: Group = &[
     (libc::SYS_modify_ldt, ANY),
 ];
 
-/// Deadly: to become somebody else.
+/// Deadly: changes of identity.
 const IDENTITY: Group = &[
     (libc::SYS_setuid, ANY),
     (libc::SYS_setgid, ANY),
@@ -250,7 +249,7 @@ const IDENTITY: Group = &[
     (libc::SYS_prctl, &[&[Is(0, libc::PR_SET_DUMPABLE)], &[Is(0, libc::PR_SET_MM)]]),
 ];
 
-/// Deadly: packets of one's own making.
+/// Deadly: forged packets.
 const PACKETS: Group = &[(
     libc::SYS_socket,
     &[
@@ -260,7 +259,7 @@ const PACKETS: Group = &[(
     ],
 )];
 
-/// Namespaces of its own, which a thread could have.
+/// Namespaces that a new thread could enter.
 const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
@@ -271,7 +270,7 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
 
 #[cfg(target_arch = "x86_64")]
 const RENAMEAT: libc::c_long = libc::SYS_renameat;
-/// What `rename` comes to here, by a number that the crate does not name.
+/// Number of `renameat` on arm64, which `libc` does not define.
 #[cfg(target_arch = "aarch64")]
 const RENAMEAT: libc::c_long = 38;
 

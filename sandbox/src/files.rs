@@ -1,4 +1,4 @@
-//! Landlock: files and ports. What an older kernel does not know of it is left out, without an error.
+//! Landlock: files and ports. Rights that an older kernel lacks are omitted without an error.
 
 use std::env;
 use std::os::unix::ffi::OsStrExt;
@@ -11,27 +11,27 @@ use landlock::{
 
 use crate::Error;
 
-/// What is asked for. A later version has rights of its own, and this code would have to grant those it needs.
+/// ABI that the rules use. A later one adds rights, and this code would have to grant those that the daemons need.
 const KNOWN: ABI = ABI::V7;
 
-/// No file, no port to listen on, nobody else's signals and abstract sockets. Connections by TCP go anywhere: who the
-/// backends are is not known yet.
+/// Forbids all files, listening ports, and signals and abstract sockets of other processes. TCP connections stay
+/// unrestricted, because the backends are not known yet.
 pub(crate) fn nothing() -> Result<RestrictionStatus, Error> {
     let ruleset = ruleset(AccessNet::BindTcp.into())?;
-    // A source address without a port.
+    // Port 0 is a bind to a source address.
     Ok(ruleset.add_rule(NetPort::new(0, AccessNet::BindTcp))?.restrict_self()?)
 }
 
-/// Every file may be read, none run, and only those below `writable` changed. No port, nobody else's signals and
-/// abstract sockets.
+/// Allows reading of all files, and changes below `writable` only. Forbids execution, all ports, and signals and abstract
+/// sockets of other processes.
 pub(crate) fn reading(writable: Option<&Path>) -> Result<RestrictionStatus, Error> {
     let mut ruleset = ruleset(AccessNet::from_all(KNOWN))?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::from_all(KNOWN) & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock);
     for (path, access) in [(Some(Path::new("/")), read), (writable, write)] {
-        // A folder that is not there cannot be written to either way.
-        if let Some(folder) = path.and_then(|path| PathFd::new(path).ok()) {
-            ruleset = ruleset.add_rule(PathBeneath::new(folder, access))?;
+        // A missing directory cannot be written to anyway.
+        if let Some(directory) = path.and_then(|path| PathFd::new(path).ok()) {
+            ruleset = ruleset.add_rule(PathBeneath::new(directory, access))?;
         }
     }
     Ok(ruleset.restrict_self()?)
@@ -42,7 +42,7 @@ fn ruleset(net: BitFlags<AccessNet>) -> Result<RulesetCreated, Error> {
     Ok(ruleset.scope(scope())?.create()?)
 }
 
-/// A service manager that is told through an abstract socket stays within reach.
+/// Returns the scopes to isolate. Abstract sockets stay reachable if the service manager uses one.
 fn scope() -> BitFlags<Scope> {
     let is_abstract = env::var_os("NOTIFY_SOCKET").is_some_and(|path| path.as_bytes().starts_with(b"@"));
     if is_abstract { Scope::Signal.into() } else { Scope::from_all(KNOWN) }

@@ -1,4 +1,4 @@
-//! From lists of calls to filters in the kernel.
+//! Compiler of lists of system calls into seccomp filters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,30 +10,30 @@ use seccompiler::{
 
 use crate::Error;
 
-/// A system call, and the arguments with which it is meant: any of these, or whatever they are if there are none.
+/// A system call, with alternatives of its arguments. An empty list matches all arguments.
 pub(crate) type Call = (c_long, &'static [&'static [Arg]]);
 
-/// Calls that are there for one reason.
+/// System calls for one purpose.
 pub(crate) type Group = &'static [Call];
 
-/// A condition on an argument, counted from 0. The kernel looks at the lower half of each that is named here.
+/// A condition on an argument, counted from 0. The kernel compares the lower 32 bits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arg {
-    /// It is this.
+    /// The argument has this value.
     Is(u8, libc::c_int),
-    /// The bits of the mask are these.
+    /// The masked bits have this value.
     Masked(u8, libc::c_int, libc::c_int),
-    /// It is the number of this process.
+    /// The argument is the id of this process.
     OurPid(u8),
 }
 
-/// Any arguments.
+/// Matches all arguments.
 pub(crate) const ANY: &[&[Arg]] = &[];
 
-/// The first number that no kernel had given to a call when these lists were written.
+/// First number without a system call when the lists were written.
 const FIRST_UNKNOWN: u32 = 470;
 
-/// A filter in the making: what it answers to the calls in its groups, and to all others.
+/// A filter, with its actions for the listed system calls and for all others.
 pub(crate) struct Filter<'a> {
     pub groups: &'a [Group],
     pub listed: SeccompAction,
@@ -41,15 +41,14 @@ pub(crate) struct Filter<'a> {
 }
 
 impl Filter<'_> {
-    /// How many calls are listed.
+    /// Returns the number of listed system calls.
     pub fn len(&self) -> usize {
         self.groups.iter().copied().flatten().map(|(number, _)| number).collect::<BTreeSet<_>>().len()
     }
 
-    /// Hands the filter to the kernel, for this thread and those that it starts. Of several filters the strictest
-    /// answer counts.
+    /// Installs the filter for this thread and its descendants. Among several filters, the strictest action wins.
     pub fn install(self) -> Result<(), Error> {
-        let mut program = not_there();
+        let mut program = unknown_calls();
         program.extend(self.compile()?);
         Ok(seccompiler::apply_filter(&program)?)
     }
@@ -65,16 +64,16 @@ impl Filter<'_> {
     }
 }
 
-/// The beginning of each filter: what answers that the kernel has no such call. A libc that is newer than these lists
-/// tries new calls first, and goes on with those that it knows from old kernels; so does every libc with `clone3`,
-/// which hides its flags in memory where no filter sees them.
-fn not_there() -> BpfProgram {
+/// Returns the start of each filter, which answers `ENOSYS` to unknown calls and to `clone3`. A libc newer than the lists
+/// tries new calls first and falls back to old ones. `clone3` has its flags in memory, where no filter can check them, and
+/// libc falls back to `clone`.
+fn unknown_calls() -> BpfProgram {
     let absent = u32::from(SeccompAction::Errno(libc::ENOSYS.cast_unsigned()));
     let load_number = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     let jump = |test, number, yes, no| op(libc::BPF_JMP | libc::BPF_K | test, number, yes, no);
     vec![
         op(load_number, 0, 0, 0),
-        // The 32-bit calls of x86-64 begin here; the list, which has none of them, is to judge.
+        // The x32 calls begin here. The lists have none of them, so the default action applies.
         jump(libc::BPF_JGE, 0x4000_0000, 3, 0),
         jump(libc::BPF_JGE, FIRST_UNKNOWN, 1, 0),
         jump(libc::BPF_JEQ, libc::SYS_clone3.unsigned_abs() as u32, 0, 1),

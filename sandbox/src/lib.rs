@@ -1,10 +1,20 @@
-//! What each process of vpp-maglev may ask of the kernel once it is set up.
+//! Sandboxes of the two daemons: the system calls, files and ports that each may use after its setup.
 //!
-//! Whoever takes over a process with what it reads from outside finds a seccomp filter of that process's own, which
-//! knows system calls and their arguments, and a Landlock domain, which knows files and ports. Neither can be taken
-//! off again, and both hold with systemd and without.
+//! An attacker who takes over a process through its input stays inside two layers. Both are irreversible and independent of
+//! systemd:
 //!
-//! [`prober`] and [`controller`] are the two lists; what is in them is data, in groups that say why.
+//! * a seccomp filter of its own, with the allowed system calls and their arguments;
+//! * a Landlock domain, with the allowed files and ports.
+//!
+//! [`prober`] and [`controller`] hold the two lists, as data in groups with reasons. Each process calls `enter` once, while it
+//! has one thread and after it has opened and bound everything that the sandbox forbids.
+//!
+//! ```no_run
+//! let report = maglev_sandbox::prober::enter()?;
+//! // Such as "seccomp 70 calls, Landlock ABI 6".
+//! println!("sandbox: {report}");
+//! # Ok::<(), maglev_sandbox::Error>(())
+//! ```
 
 mod both;
 pub mod controller;
@@ -16,26 +26,26 @@ use std::fmt;
 
 use landlock::{LandlockStatus, RestrictionStatus, RulesetError};
 
-/// Why a process is not confined. It must not go on.
+/// Reason for a failed setup of the sandbox. The process must exit.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The lists are written for x86-64 and arm64.
+    /// The architecture is neither x86-64 nor arm64.
     #[error("seccomp: no filter for this architecture: {0}")]
     Compile(#[from] seccompiler::BackendError),
-    /// The kernel does not take a filter.
+    /// The kernel rejects a filter.
     #[error("seccomp: {0}")]
     Install(#[from] seccompiler::Error),
-    /// The kernel has Landlock and does not take what is asked. One that has no Landlock is no error.
+    /// The kernel has Landlock and rejects the rules. A kernel without Landlock is not an error.
     #[error("Landlock: {0}")]
     Landlock(#[from] RulesetError),
 }
 
-/// What is in force.
+/// Summary of the sandbox in force.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Report {
-    /// How many system calls are allowed, some of them with certain arguments only.
+    /// Number of allowed system calls, including those limited to certain arguments.
     pub calls: usize,
-    /// The version of Landlock's ABI, if this kernel has Landlock.
+    /// Version of the kernel's Landlock ABI, if it has Landlock.
     pub landlock: Option<i32>,
 }
 

@@ -1,5 +1,5 @@
-//! `maglevd-prober`, which reads what strangers send: it may probe over TCP, go on with the raw sockets that it has,
-//! and talk to its controller. What it has no use for ends it, and the kernel's log says which call it was.
+//! Sandbox of `maglevd-prober`, which reads untrusted replies: TCP connections, its open raw sockets, and the link to the
+//! controller. Any other call kills the process, and the kernel's log names the call.
 
 use seccompiler::SeccompAction;
 
@@ -8,11 +8,11 @@ use crate::files;
 use crate::filter::{ANY, Arg, Arg::Is, Filter, Group};
 use crate::{Error, Report};
 
-/// Confines this process for good. It must have its sockets and its certificates, and hold no privilege any more;
-/// it must have one thread.
+/// Enters the sandbox irreversibly. The process must have opened its sockets, loaded its certificates and dropped its
+/// privilege, and must have one thread.
 ///
 /// # Errors
-/// The kernel does not take it.
+/// The kernel rejects it.
 pub fn enter() -> Result<Report, Error> {
     let status = files::nothing()?;
     let refused = Filter {
@@ -31,8 +31,8 @@ pub fn enter() -> Result<Report, Error> {
     Ok(Report::new(calls, &status))
 }
 
-/// Probes: connections over TCP, and echo requests and SYNs through the raw sockets that are open. No option with which a raw
-/// socket would take forged headers, another interface or another kernel filter.
+/// Probes: TCP connections, and echo requests and SYNs through the open raw sockets. Socket options that would allow forged
+/// headers, another interface or another BPF filter are excluded.
 const PROBES: Group = &[
     (libc::SYS_socket, &[&tcp(libc::AF_INET), &tcp(libc::AF_INET6)]),
     (
@@ -45,17 +45,17 @@ const PROBES: Group = &[
             &option(libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT),
         ],
     ),
-    // To a source address, and of raw sockets to one at which they hear nothing; nothing can listen.
+    // Binds to source addresses, and of raw sockets to an address without traffic. `listen` is excluded.
     (libc::SYS_bind, ANY),
     (libc::SYS_connect, ANY),
-    // From which address a SYN would go out.
+    // Finds the source address of a SYN.
     (libc::SYS_getsockname, ANY),
     (libc::SYS_getsockopt, &[&option(libc::SOL_SOCKET, libc::SO_ERROR)]),
     (libc::SYS_sendmmsg, ANY),
     (libc::SYS_recvmmsg, ANY),
 ];
 
-/// The controller, who may come again, and systemd.
+/// The controller, which may reconnect, and systemd.
 const CONTROLLER: Group = &[
     (libc::SYS_accept4, ANY),
     (
@@ -66,8 +66,8 @@ const CONTROLLER: Group = &[
     NOTIFY,
 ];
 
-/// Files by name, to be read: nothing is had. The libraries may look for something when memory is short or a panic
-/// is told, and go on without. To open one for writing has no such excuse.
+/// Files by name, for reading: refused with `EACCES`. Libraries may try it under memory pressure or during a panic, and
+/// continue without the file. An attempt to write has no such reason and kills.
 const NAMES: Group = &[
     (libc::SYS_openat, &[&[reading(2)]]),
     #[cfg(target_arch = "x86_64")]
@@ -87,7 +87,7 @@ const fn tcp(family: libc::c_int) -> [Arg; 3] {
     [family, kind, Is(2, libc::IPPROTO_TCP)]
 }
 
-/// The flags of an `open` that changes nothing.
+/// Matches the flags of an `open` for reading.
 const fn reading(flags: u8) -> Arg {
     Arg::Masked(flags, libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC, libc::O_RDONLY)
 }

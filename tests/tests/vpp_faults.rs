@@ -190,7 +190,7 @@ async fn truncated_answer_closes_connection() {
     let client = fixture.connect().await;
     fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::Truncated));
     let error = error(client.request(&LbConfGet {}).await);
-    assert_eq!(error.to_string(), "connection to VPP lost: malformed answer to lb_conf_get: 4 bytes short");
+    assert_eq!(error.to_string(), "connection to VPP lost: malformed reply to lb_conf_get: 4 bytes short");
 }
 
 #[tokio::test]

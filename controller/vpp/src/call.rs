@@ -1,4 +1,4 @@
-//! A call on its way to VPP, and the place where its answers are put together.
+//! A call on its way to VPP, and the assembly of its replies.
 
 use tokio::sync::oneshot;
 
@@ -7,42 +7,42 @@ use crate::frame;
 use crate::message::{ControlPing, Dump, Message, Reply, Request};
 use crate::observer::Outcome;
 
-/// The most records that one dump may have: some 60 MB.
+/// Largest number of records of one dump, about 60 MB.
 pub(crate) const MAX_RECORDS: usize = 1_000_000;
 
-/// What a caller waits for.
+/// Result of a call, as its caller receives it.
 pub(crate) type Answer<T> = Result<T, Error>;
 
-/// One request, or a dump and the ping that marks its end.
+/// A request, or a dump with the ping that marks its end.
 pub(crate) struct Call {
     pub message: &'static str,
-    /// Common to all frames of the call and all its answers.
+    /// Number shared by the call's frames and their replies.
     pub context: u32,
     pub frames: Vec<u8>,
-    /// VPP always answers this call: silence means that VPP is gone.
+    /// True if VPP always replies to this call, so that a timeout means a dead VPP.
     pub vital: bool,
     pub answers: Box<dyn Answers>,
 }
 
-/// Takes the answers to one call.
+/// Receiver of the replies to one call.
 pub(crate) trait Answers: Send {
-    /// Takes one payload in. The outcome says that it was the last one.
+    /// Takes one payload. Returns an outcome with the last one.
     fn take(&mut self, id: u16, payload: &[u8]) -> Result<Option<Outcome>, Violation>;
 
-    /// Tells the caller that there will be no answer.
+    /// Reports to the caller that there will be no reply.
     fn fail(self: Box<Self>, error: Error);
 
-    /// Whether the caller has gone away.
+    /// True if the caller has dropped its future.
     fn unwanted(&self) -> bool;
 }
 
-/// Waits for one reply.
+/// Expects one reply.
 pub(crate) struct One<R: Request> {
     pub reply_id: u16,
     pub caller: Option<oneshot::Sender<Answer<R::Reply>>>,
 }
 
-/// Waits for the records of a dump, until the reply to the ping behind it.
+/// Expects the records of a dump, then the reply to its ping.
 pub(crate) struct Many<D: Dump> {
     pub details_id: u16,
     pub end_id: u16,
@@ -108,7 +108,7 @@ fn read<M: Message>(message: &'static str, payload: &[u8]) -> Result<M, Violatio
     }
 }
 
-/// Answers the caller, who may have gone away.
+/// Sends the result to the caller, if it still waits.
 fn settle<T>(caller: &mut Option<oneshot::Sender<Answer<T>>>, answer: Answer<T>) {
     if let Some(caller) = caller.take() {
         _ = caller.send(answer);

@@ -1,46 +1,44 @@
-//! The one text of VPP's command line that is read: nothing else tells the numbers under which VPP counts for VIPs, nor
-//! their src-ip-sticky.
+//! Parser of `show lb vips verbose`. The API has neither the counter indexes of VIPs and servers nor src-ip-sticky.
 
 use std::net::IpAddr;
 
 use crate::message::{Prefix, Vip};
 
-/// The command that prints what [`vips`] reads. VPP's workers stand still while it runs, for about as long as while
-/// all servers are dumped.
+/// Command whose output [`vips`] parses. It stops VPP's workers for about as long as a dump of all servers.
 pub const SHOW_VIPS: &str = "show lb vips verbose";
 
-/// A VIP, as the command line has it.
+/// A VIP in the output.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ShownVip {
-    /// Its name.
+    /// The VIP.
     pub vip: Vip,
-    /// Its place in the vectors of counters per VIP.
+    /// Index in the per-VIP vectors of counters.
     pub index: u32,
-    /// Flows are told apart by addresses alone. No message of the API tells.
+    /// True if flows are identified by addresses alone. The API has no such field.
     pub src_ip_sticky: bool,
-    /// Its servers, those that were removed included.
+    /// All servers, including removed ones.
     pub servers: Vec<ShownServer>,
 }
 
-/// A server, as the command line has it.
+/// A server in the output.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ShownServer {
-    /// Its address.
+    /// Address of the server.
     pub address: IpAddr,
-    /// The places that its flows take, flows that have expired included.
+    /// Number of its entries in the flow tables, including expired ones.
     pub flows: u64,
-    /// The stats index of its route.
+    /// Stats index of its route.
     pub index: u32,
-    /// It was not removed.
+    /// False for a removed server.
     pub in_use: bool,
 }
 
-/// The VIPs in what [`SHOW_VIPS`] prints; those that were removed are left out, and so is whatever does not read as
-/// expected. VPP's answer has a bound, and there are never more VIPs than it has lines.
+/// Parses the output of [`SHOW_VIPS`]. Omits removed VIPs, and all lines that do not parse. The size of VPP's reply bounds the
+/// number of VIPs.
 #[must_use]
 pub fn vips(text: &str) -> Vec<ShownVip> {
     let mut vips: Vec<ShownVip> = Vec::new();
-    // Whether what comes is of the last of them.
+    // True while lines belong to the last VIP in `found`.
     let mut open = false;
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("    ") {
@@ -60,7 +58,7 @@ pub fn vips(text: &str) -> Vec<ShownVip> {
     vips
 }
 
-/// `ip4-gre4 [1] 203.0.113.1/32 src_ip_sticky removed`, the last two perhaps.
+/// Parses `ip4-gre4 [1] 203.0.113.1/32 src_ip_sticky removed`. The last two words are optional.
 fn head(line: &str) -> Option<ShownVip> {
     let mut words = line.split_ascii_whitespace().skip(1);
     let index = words.next()?.strip_prefix('[')?.strip_suffix(']')?.parse().ok()?;
@@ -78,7 +76,7 @@ fn head(line: &str) -> Option<ShownVip> {
     Some(shown)
 }
 
-/// `protocol:17 port:80`, which a VIP of all ports has not.
+/// Parses `protocol:17 port:80`, which is missing for a VIP of all ports.
 fn port(line: &str) -> Option<(u8, u16)> {
     let (protocol, port) = line.split_once(' ')?;
     Some((
@@ -87,7 +85,7 @@ fn port(line: &str) -> Option<(u8, u16)> {
     ))
 }
 
-/// `10.0.2.9 weight:100 buckets:674 flows:1 dpo:16 used`.
+/// Parses `10.0.2.9 weight:100 buckets:674 flows:1 dpo:16 used`.
 fn server(line: &str) -> Option<ShownServer> {
     let mut words = line.split_ascii_whitespace();
     let address = words.next()?.parse().ok()?;
@@ -102,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// As a real VPP 26.10 prints it; the line of the NAT VIP's type lacks its end there, too.
+    /// Output of VPP 26.10. Its line for the NAT type lacks the newline, too.
     const SHOWN: &str = " ip4-gre4 [1] 203.0.113.1/32 src_ip_sticky
   new_size:1024
   protocol:17 port:80
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn vips_have_numbers_and_so_have_servers() {
+    fn vips_and_servers_have_indexes() {
         assert_eq!(
             vips(SHOWN),
             [
@@ -171,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_read_as_expected_is_left_out() {
+    fn malformed_lines_are_skipped() {
         assert_eq!(vips("show: unknown input `lb vips verbose'\n"), []);
         assert_eq!(vips(" ip4-gre4 [x] 203.0.113.1/32\n ip4-gre4 [1] 203.0.113/32\n ip4-gre4\n \n"), []);
         let orphans = "  protocol:6 port:80\n    10.0.2.9 weight:1 buckets:1 flows:0 dpo:1 used\n";

@@ -23,16 +23,15 @@ use crate::message::{
 };
 use crate::observer::Observer;
 
-/// How a [`Client`] treats VPP.
+/// Limits and observer of a [`Client`].
 #[derive(Clone)]
 pub struct Options {
-    /// How long the handshake may take in all, and each call from the moment it is sent, or a dump from its last
-    /// record: 3 s.
+    /// Timeout of the handshake as a whole, and of each call after it was sent or, for a dump, after its last record.
+    /// Default: 3 s.
     pub timeout: Duration,
-    /// How many calls VPP is given at once: 256. VPP itself has no limit, and queues answers without bound. The calls
-    /// beyond wait here; there are never more of them than callers.
+    /// Largest number of calls in flight. VPP queues replies without a limit, so further calls wait here. Default: 256.
     pub in_flight: usize,
-    /// Is told of each call.
+    /// Observer of all calls.
     pub observer: Arc<dyn Observer>,
 }
 
@@ -42,13 +41,12 @@ impl Default for Options {
     }
 }
 
-/// A connection to one VPP. Clones share it; it closes when the last one is dropped and its calls are answered.
+/// A connection to one VPP. Clones share it. It closes after the last clone is dropped and its calls have ended.
 ///
-/// VPP does what it is asked in the order of the calls of [`Client::request`] and [`Client::dump`], whether or when
-/// their futures are polled. A call whose future is dropped before its turn is not sent.
+/// VPP handles calls in the order in which [`Client::request`] and [`Client::dump`] were called, independent of the polling
+/// of their futures. A call whose future is dropped before it is sent is discarded.
 ///
-/// Whether VPP is alive is for the caller to find out, by a [`ControlPing`] now and then: one that is not answered
-/// in time ends the connection.
+/// The caller must detect a dead VPP by periodic [`ControlPing`]s. One that times out ends the connection.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -64,12 +62,13 @@ struct Shared {
 }
 
 impl Client {
-    /// Connects to the VPP whose API socket is at `path`, as `name` (63 bytes at most). Needs a tokio runtime, and
-    /// leaves a task in it.
+    /// Connects to the API socket at `path`, with `name` (at most 63 bytes) as the client's name. Spawns a task on the current
+    /// tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Connect`]; [`Error::Timeout`] when VPP accepts and does not answer; [`Error::Unsupported`] when it
-    /// lacks a message of [`crate::message::NEEDED`]; [`Error::NoPlugin`] when it lacks all of the plugin's; [`Error::Lost`] when it hangs up or talks nonsense.
+    /// [`Error::Connect`]; [`Error::Timeout`] if VPP does not reply; [`Error::Unsupported`] if it lacks a message of
+    /// [`crate::message::NEEDED`]; [`Error::NoPlugin`] if it lacks all of the plugin; [`Error::Lost`] if it closes the connection
+    /// or violates the protocol.
     pub async fn connect(path: impl AsRef<Path>, name: &str, options: Options) -> Result<Self, Error> {
         let path = path.as_ref();
         let failed = |error| Error::Connect { path: path.to_owned(), reason: Arc::new(error) };
@@ -78,10 +77,10 @@ impl Client {
         Self::over(stream.into_split(), name, options).await
     }
 
-    /// As [`Client::connect`], over a stream to VPP that is open already: what is read, and what is written.
+    /// Does the same over an open stream to VPP, given as a reader and a writer.
     ///
     /// # Errors
-    /// Those of [`Client::connect`], but [`Error::Connect`].
+    /// Those of [`Client::connect`], except [`Error::Connect`].
     pub async fn over<R, W>(stream: (R, W), name: &str, options: Options) -> Result<Self, Error>
     where
         R: AsyncRead + Send + Unpin + 'static,
@@ -106,17 +105,17 @@ impl Client {
         Ok(Self { shared: Arc::new(shared), calls, closed })
     }
 
-    /// VPP's version, e.g. `26.10-release`.
+    /// Returns VPP's version, such as `26.10-release`.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.shared.version
     }
 
-    /// Asks VPP for something.
+    /// Sends a request and returns its reply.
     ///
     /// # Errors
-    /// [`Error::Refused`] when VPP answers with an error; [`Error::Timeout`]; [`Error::Lost`]; [`Error::Hazard`],
-    /// without a word to VPP, when VPP would not survive the request.
+    /// [`Error::Refused`] if VPP replies with an error; [`Error::Timeout`]; [`Error::Lost`]; [`Error::Hazard`], without sending,
+    /// if the request would kill VPP.
     pub fn request<R: Request>(
         &self,
         request: &R,
@@ -126,10 +125,10 @@ impl Client {
         async move { answer(waiting?, closed).await }
     }
 
-    /// Asks VPP for a list.
+    /// Sends a dump and returns its records.
     ///
     /// # Errors
-    /// [`Error::Lost`], also when VPP falls silent or the list has more than a million records.
+    /// [`Error::Lost`], also after a timeout or more than a million records.
     pub fn dump<D: Dump>(
         &self,
         dump: &D,
@@ -139,7 +138,7 @@ impl Client {
         async move { answer(waiting?, closed).await }
     }
 
-    /// Waits for the end of the connection, and says why it ended.
+    /// Waits for the end of the connection and returns its reason.
     pub async fn closed(&self) -> Closed {
         reason(self.closed.clone()).await
     }
@@ -162,7 +161,7 @@ impl Client {
         Ok(waiting)
     }
 
-    /// The ping shares the dump's context: their answers differ in their numbers.
+    /// Queues a dump and a ping under one context. Their replies have different message numbers.
     fn enqueue_dump<D: Dump>(&self, dump: &D) -> Result<oneshot::Receiver<Answer<Vec<D::Details>>>, Error> {
         let (caller, waiting) = oneshot::channel();
         let answers = Many::<D> {
@@ -184,7 +183,7 @@ impl Client {
         Ok(waiting)
     }
 
-    /// When the connection has ended the call is dropped, and its caller learns the reason from `closed`.
+    /// If the connection has ended, the call is dropped. Its caller then gets the reason from `closed`.
     fn enqueue(&self, call: Call) {
         _ = self.calls.send(call);
     }
@@ -232,7 +231,7 @@ async fn answer<T>(
 async fn reason(mut closed: watch::Receiver<Option<Closed>>) -> Closed {
     match closed.wait_for(Option::is_some).await {
         Ok(reason) => reason.clone().unwrap_or(Closed::Released),
-        // The runtime went down and took the task with it.
+        // The runtime shut down and dropped the task.
         Err(_) => Closed::Released,
     }
 }

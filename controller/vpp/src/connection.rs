@@ -9,20 +9,19 @@ use crate::error::{Closed, Error};
 use crate::flight::Flight;
 use crate::frame::Splitter;
 
-/// Writes queued calls, several in one write, and never stops reading meanwhile: VPP queues without bound what is not
-/// read.
+/// Writes queued calls, several per write, and reads at the same time: VPP queues unread replies without a limit.
 pub(crate) struct Connection<R, W> {
     reader: R,
     writer: W,
     splitter: Splitter,
     calls: UnboundedReceiver<Call>,
-    /// The clients still exist.
+    /// True while clients exist.
     open: bool,
-    /// What is to be written.
+    /// Bytes to write.
     out: Vec<u8>,
     flight: Flight,
     max_in_flight: usize,
-    /// When to look for calls that waited for too long; never later than the first of them is due.
+    /// Time of the next check for expired calls, at the latest when the first is due.
     wake: Instant,
 }
 
@@ -38,7 +37,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         Self { reader, writer, splitter, calls, open: true, out, flight, max_in_flight, wake }
     }
 
-    /// Runs until the connection ends, for the reason returned.
+    /// Runs until the connection ends, and returns the reason.
     pub async fn run(mut self) -> Closed {
         let reason = loop {
             if !self.open && self.flight.len() == 0 {
@@ -56,9 +55,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         reason
     }
 
-    /// Does the first thing that can be done.
+    /// Waits for the first possible step and does it.
     async fn turn(&mut self) -> Result<(), Closed> {
-        // VPP bounds what it is written, but nothing what it says.
+        // The order favours writes: VPP limits its input, but not its output.
         tokio::select! {
             biased;
             () = sleep_until(self.wake), if self.flight.len() > 0 => {
@@ -89,7 +88,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         Ok(())
     }
 
-    /// Puts `first` and what is queued behind it on its way, as far as there is room.
+    /// Sends `first` and further queued calls, up to the limit of calls in flight.
     fn launch(&mut self, first: Option<Call>) {
         let now = Instant::now();
         let mut next = first;

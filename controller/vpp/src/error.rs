@@ -1,4 +1,4 @@
-//! What can go wrong between a client and VPP.
+//! Errors of the client.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,80 +8,80 @@ use std::time::Duration;
 use crate::frame::TooLarge;
 use crate::wire::Malformed;
 
-/// Why a call has no answer.
+/// Reason for a failed call.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody listens at the path, or it may not be opened.
+    /// The socket is missing or not accessible, or nothing listens on it.
     #[error("cannot connect to VPP at {path}: {reason}", path = .path.display())]
     Connect {
-        /// Of VPP's API socket.
+        /// Path of VPP's API socket.
         path: PathBuf,
-        /// The system's answer.
+        /// Error of the system call.
         reason: Arc<io::Error>,
     },
-    /// VPP lacks messages, or has them in another layout. An older VPP has no server weights.
+    /// VPP lacks messages, or has other layouts of them. An older VPP has no server weights.
     #[error("VPP {version} lacks {}; VPP 26.10 or later is needed", missing.join(", "))]
     Unsupported {
-        /// Names with checksums.
+        /// Names of the messages with their checksums.
         missing: Vec<String>,
-        /// VPP's own words.
+        /// Version as VPP reports it.
         version: String,
     },
-    /// VPP runs without the plugin.
+    /// VPP has not loaded the lb plugin.
     #[error("VPP {version} has not loaded lb_plugin.so")]
     NoPlugin {
-        /// VPP's own words.
+        /// Version as VPP reports it.
         version: String,
     },
-    /// VPP did not answer in time. It may still do what was asked.
+    /// VPP did not reply in time. It may still execute the request.
     #[error("no answer to {message} within {limit:?}")]
     Timeout {
-        /// What was asked.
+        /// Name of the request.
         message: &'static str,
-        /// How long was waited.
+        /// The timeout.
         limit: Duration,
     },
-    /// VPP answered that it will not.
+    /// VPP replied with an error.
     #[error("{message} refused: {name} ({retval})")]
     Refused {
-        /// What was asked.
+        /// Name of the request.
         message: &'static str,
         /// VPP's error number.
         retval: i32,
-        /// The number's name, see [`crate::retval::name`].
+        /// Name of the number, see [`crate::retval::name`].
         name: &'static str,
     },
-    /// Not sent, as VPP does not survive it.
+    /// The request was not sent because it would kill VPP.
     #[error("{message} not sent, as it would kill VPP: {why}")]
     Hazard {
-        /// What was to be asked.
+        /// Name of the request.
         message: &'static str,
-        /// What is deadly about it.
+        /// The deadly property.
         why: &'static str,
     },
-    /// The connection has ended. Whether VPP did what was asked is not known.
+    /// The connection ended. VPP may have executed the request.
     #[error("connection to VPP lost: {0}")]
     Lost(Closed),
 }
 
-/// Why a connection has ended.
+/// Reason for the end of a connection.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Closed {
-    /// VPP closed it, most likely by exiting.
+    /// VPP closed the connection, usually by exiting.
     #[error("closed by VPP")]
     Eof,
     /// The socket failed.
     #[error("{0}")]
     Io(Arc<io::Error>),
-    /// VPP no longer answers.
+    /// VPP no longer replies.
     #[error("no answer to {message} within {limit:?}")]
     Silent {
-        /// What was asked.
+        /// Name of the request.
         message: &'static str,
-        /// How long was waited.
+        /// The timeout.
         limit: Duration,
     },
-    /// VPP said something that makes no sense.
+    /// VPP violated the protocol.
     #[error(transparent)]
     Violation(#[from] Violation),
     /// The last [`crate::Client`] was dropped.
@@ -89,37 +89,37 @@ pub enum Closed {
     Released,
 }
 
-/// Something VPP never says.
+/// A violation of the protocol by VPP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// A giant.
+    /// A frame exceeds the limit.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    /// An answer that cannot be read.
-    #[error("malformed answer to {message}: {fault}")]
+    /// A reply does not decode.
+    #[error("malformed reply to {message}: {fault}")]
     Malformed {
-        /// What was asked.
+        /// Name of the request.
         message: &'static str,
-        /// What is wrong with the answer.
+        /// The mistake.
         fault: Malformed,
     },
-    /// An answer to another question.
-    #[error("message {id} is no answer to {message}")]
+    /// A reply has the type of another request.
+    #[error("message {id} is not a reply to {message}")]
     Mismatch {
-        /// What was asked.
+        /// Name of the request.
         message: &'static str,
-        /// The number of what came.
+        /// Message number of the reply.
         id: u16,
     },
-    /// A payload without so much as a number and a context.
-    #[error("a message without a head: {0}")]
+    /// A payload is too short for a message number and a context.
+    #[error("message without a header: {0}")]
     Headless(Malformed),
-    /// A dump that does not end.
-    #[error("more than {limit} records in answer to {message}")]
+    /// A dump has too many records.
+    #[error("more than {limit} records in reply to {message}")]
     Endless {
-        /// What was asked.
+        /// Name of the dump.
         message: &'static str,
-        /// The most that is accepted.
+        /// The limit.
         limit: usize,
     },
 }

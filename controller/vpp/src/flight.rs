@@ -1,4 +1,4 @@
-//! The calls in flight. Told the time, it does no IO.
+//! The calls in flight. The caller passes the time, and does the IO.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::message::{Head, MemclntKeepalive, MemclntKeepaliveReply};
 use crate::observer::{Observer, Outcome};
 use crate::wire::{Field, Malformed, Reader};
 
-/// The calls that VPP has not answered yet.
+/// Calls that VPP has not answered yet.
 pub(crate) struct Flight {
-    /// By context, which is the order in which they were made.
+    /// Calls by context, in the order in which they were made.
     pending: BTreeMap<u32, Pending>,
     keepalive: (u16, u16),
     limit: Duration,
@@ -27,23 +27,24 @@ struct Pending {
     message: &'static str,
     vital: bool,
     sent: Instant,
-    /// When its last sign of life was, else when it was sent.
+    /// Time of the last reply, or of sending.
     heard: Instant,
     answers: Box<dyn Answers>,
 }
 
 impl Flight {
-    /// Calls may take `limit`. `keepalive` are the numbers of VPP's question whether we live, and of our answer.
+    /// Creates an empty set. `limit` is the timeout of a call, `keepalive` holds the message numbers of VPP's keepalive and of
+    /// its reply.
     pub fn new(limit: Duration, keepalive: (u16, u16), observer: Arc<dyn Observer>) -> Self {
         Self { pending: BTreeMap::new(), keepalive, limit, observer }
     }
 
-    /// How many calls have no answer yet.
+    /// Returns the number of calls in flight.
     pub fn len(&self) -> usize {
         self.pending.len()
     }
 
-    /// Puts `call` on its way, unless its caller has gone away already.
+    /// Appends the call's frames to `out`, unless its caller has dropped it.
     pub fn launch(&mut self, call: Call, out: &mut Vec<u8>, now: Instant) {
         let Call { message, context, frames, vital, answers } = call;
         if answers.unwanted() {
@@ -54,7 +55,7 @@ impl Flight {
         self.pending.insert(context, Pending { message, vital, sent: now, heard: now, answers });
     }
 
-    /// Takes in what VPP says.
+    /// Handles one payload from VPP. Appends a reply to `out` if VPP expects one.
     pub fn receive(&mut self, payload: &[u8], out: &mut Vec<u8>, now: Instant) -> Result<(), Violation> {
         let (id, context) = head(payload).map_err(Violation::Headless)?;
         if id == self.keepalive.0 {
@@ -73,7 +74,7 @@ impl Flight {
         Ok(())
     }
 
-    /// Ends the calls that waited for too long, and says when to look again. A vital one ends the connection.
+    /// Fails expired calls, and returns the time of the next check. An expired vital call ends the connection.
     pub fn expire(&mut self, now: Instant) -> Result<Instant, Closed> {
         let limit = self.limit;
         for (_, pending) in self.pending.extract_if(.., |_, pending| pending.heard + limit <= now) {
@@ -87,7 +88,7 @@ impl Flight {
         Ok(self.pending.values().map(|pending| pending.heard).min().unwrap_or(now) + limit)
     }
 
-    /// Ends all calls, as the connection has ended.
+    /// Fails all calls, after the connection ended.
     pub fn abandon(self, reason: &Closed, now: Instant) {
         for pending in self.pending.into_values() {
             self.observer.ended(pending.message, Outcome::Lost, now - pending.sent);
@@ -95,7 +96,7 @@ impl Flight {
         }
     }
 
-    /// Tells VPP that we live.
+    /// Replies to VPP's keepalive.
     fn reassure(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
         let (head, MemclntKeepalive {}) = frame::decode(payload).map_err(Violation::Headless)?;
         let head = Head { client_index: 0, context: head.context };
@@ -104,7 +105,7 @@ impl Flight {
     }
 }
 
-/// The number and the context of any answer.
+/// Reads the message number and the context of a reply.
 fn head(payload: &[u8]) -> Result<(u16, u32), Malformed> {
     let mut from = Reader::new(payload);
     Ok((u16::get(&mut from)?, u32::get(&mut from)?))
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn vpp_is_told_that_we_live() {
+    fn keepalive_gets_a_reply() {
         let mut out = Vec::new();
         let question = payload(KEEPALIVE.0, 9, &MemclntKeepalive {});
         flight().receive(&question, &mut out, Instant::now()).unwrap();
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_without_a_caller_does_not_leave() {
+    fn call_without_caller_is_not_sent() {
         let (mut flight, mut out) = (flight(), Vec::new());
         let (call, waiting) = call(1, false);
         drop(waiting);
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_due_expires() {
+    fn only_due_calls_expire() {
         let (mut flight, mut out) = (flight(), Vec::new());
         let begun = Instant::now();
         let (early, mut first) = call(1, false);
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vital_call_that_expires_ends_the_connection() {
+    fn expired_vital_call_ends_connection() {
         let (mut flight, now) = (flight(), Instant::now());
         let (call, _waiting) = call(1, true);
         flight.launch(call, &mut Vec::new(), now);
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_another_question_is_a_violation() {
+    fn reply_of_other_type_is_violation() {
         let (mut flight, now) = (flight(), Instant::now());
         let (call, _waiting) = call(1, false);
         flight.launch(call, &mut Vec::new(), now);

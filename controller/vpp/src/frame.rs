@@ -1,24 +1,23 @@
-//! Frames: a 16-byte header, of which only the length means anything, and a payload.
+//! Frames: a header of 16 bytes, with only the length in use, and a payload.
 
 use crate::message::{Head, Message};
 use crate::wire::{Field, Malformed, Reader};
 
-/// Bytes before each payload.
+/// Size of the header before each payload.
 pub const HEADER: usize = 16;
 
-/// The largest payload accepted. VPP itself knows no limit; the longest thing it says is a description of its API, of
-/// about 1.2 MB.
+/// Largest accepted payload. VPP has no limit. Its longest message, a description of its API, has about 1.2 MB.
 pub const MAX_PAYLOAD: usize = 16 << 20;
 
-/// What one read from the socket should find room for.
+/// Space reserved for one read from the socket.
 const READ: usize = 64 << 10;
 
 /// A frame announces more than [`MAX_PAYLOAD`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a frame of {0} bytes is too large")]
+#[error("frame of {0} bytes is too large")]
 pub struct TooLarge(pub usize);
 
-/// Appends to `out` the frame of `message`, under the number `id` that this VPP gives to such messages.
+/// Appends the frame of `message` to `out`. `id` is the number of such messages in this VPP.
 pub fn encode<M: Message>(out: &mut Vec<u8>, id: u16, head: Head, message: &M) {
     let start = out.len();
     out.resize(start + HEADER, 0);
@@ -29,18 +28,18 @@ pub fn encode<M: Message>(out: &mut Vec<u8>, id: u16, head: Head, message: &M) {
     out[start + 8..start + 12].copy_from_slice(&length.to_be_bytes());
 }
 
-/// The number of the message in `payload`.
+/// Returns the message number of `payload`.
 ///
 /// # Errors
-/// The payload is shorter than a number.
+/// The payload is too short.
 pub fn id(payload: &[u8]) -> Result<u16, Malformed> {
     u16::get(&mut Reader::new(payload))
 }
 
-/// Reads `payload` as an `M`. VPP's own payloads may be longer than their message: the rest is ignored.
+/// Decodes `payload` as an `M`. Trailing bytes are ignored, because VPP's payloads may be longer than their message.
 ///
 /// # Errors
-/// The payload is too short, or holds no such message.
+/// The payload is too short, or malformed.
 pub fn decode<M: Message>(payload: &[u8]) -> Result<(Head, M), Malformed> {
     let mut from = Reader::new(payload);
     u16::get(&mut from)?;
@@ -48,7 +47,7 @@ pub fn decode<M: Message>(payload: &[u8]) -> Result<(Head, M), Malformed> {
     Ok((head, M::get(&mut from)?))
 }
 
-/// Cuts a stream of bytes into payloads, however the bytes were split or merged on their way.
+/// Splits a stream of bytes into payloads, independent of the sizes of the reads.
 #[derive(Debug, Default)]
 pub struct Splitter {
     bytes: Vec<u8>,
@@ -56,7 +55,7 @@ pub struct Splitter {
 }
 
 impl Splitter {
-    /// Where to append what was read from the stream.
+    /// Returns the buffer to which the caller appends bytes of the stream.
     pub fn space(&mut self) -> &mut Vec<u8> {
         self.bytes.drain(..self.taken);
         self.taken = 0;
@@ -66,10 +65,10 @@ impl Splitter {
         &mut self.bytes
     }
 
-    /// The next whole payload, if it has arrived.
+    /// Returns the next complete payload.
     ///
     /// # Errors
-    /// The next frame is larger than [`MAX_PAYLOAD`]. The stream is of no use any more.
+    /// The next frame is larger than [`MAX_PAYLOAD`]. The stream cannot be used any more.
     pub fn payload(&mut self) -> Result<Option<&[u8]>, TooLarge> {
         let rest = &self.bytes[self.taken..];
         let Some((header, body)) = rest.split_first_chunk::<HEADER>() else { return Ok(None) };
@@ -106,14 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn merged_frames_come_apart() {
+    fn merged_frames_are_split() {
         let mut splitter = Splitter::default();
         splitter.space().extend(pings(3));
         assert_eq!(contexts(&mut splitter), [0, 1, 2]);
     }
 
     #[test]
-    fn single_bytes_come_together() {
+    fn frames_are_assembled_from_single_bytes() {
         let mut splitter = Splitter::default();
         let mut seen = Vec::new();
         for byte in pings(3) {
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_giant_is_refused_at_its_header() {
+    fn oversized_frame_is_refused_at_its_header() {
         let mut splitter = Splitter::default();
         splitter.space().extend([[0; 8], [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]].concat());
         assert_eq!(splitter.payload(), Err(TooLarge(0x7fff_ffff)));

@@ -1,4 +1,4 @@
-//! From a path to a session: the client's slot, the numbers of the messages, VPP's version.
+//! The handshake: it yields the client index, the message numbers and VPP's version.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,22 +12,22 @@ use crate::message::{
 };
 use crate::wire::Name;
 
-/// Where the handshake leaves the connection.
+/// Result of the handshake.
 pub(crate) struct Session<R, W> {
     pub stream: (R, W),
     pub splitter: Splitter,
-    /// The client's slot.
+    /// Client index of the session.
     pub index: u32,
     pub ids: Ids,
     pub version: String,
 }
 
-/// The numbers that this VPP gives to the messages we need.
+/// Numbers that this VPP gives to the messages in [`NEEDED`].
 #[derive(Clone, Debug)]
 pub(crate) struct Ids(HashMap<&'static str, u16>);
 
 impl Ids {
-    /// Finds the needed messages in VPP's table; those it lacks come second.
+    /// Looks the needed messages up in VPP's table. Returns the missing ones second.
     fn find(table: &MessageTable) -> (Self, Vec<String>) {
         let rows: HashMap<&str, u16> = table.0.iter().map(|row| (row.name.0.as_str(), row.id)).collect();
         let mut ids = HashMap::new();
@@ -42,13 +42,13 @@ impl Ids {
         (Self(ids), missing.into_iter().collect())
     }
 
-    /// The number of `M`, if it is among [`NEEDED`].
+    /// Returns the number of `M`, if it is among [`NEEDED`].
     pub fn of<M: Message>(&self) -> Option<u16> {
         self.0.get(M::NAME).copied()
     }
 }
 
-/// Shakes hands. Takes as long as VPP likes; the caller sets the limit.
+/// Does the handshake. The caller sets the timeout.
 pub(crate) async fn open<R, W>(stream: (R, W), name: &str) -> Result<Session<R, W>, Error>
 where
     R: AsyncRead + Unpin,
@@ -75,14 +75,14 @@ where
     Ok(Session { stream, splitter, index: welcome.index, ids, version })
 }
 
-/// A connection with one question on it at a time.
+/// A stream with one request at a time.
 struct Line<R, W> {
     stream: (R, W),
     splitter: Splitter,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Line<R, W> {
-    /// Asks before anything else, so that a complaint about a missing message can name the version.
+    /// Requests the version. It comes first, so that an error about missing messages can name it.
     async fn version(&mut self, client_index: u32, ids: &Ids) -> Result<String, Closed> {
         let numbers = ids.of::<ShowVersion>().zip(ids.of::<<ShowVersion as Request>::Reply>());
         let Some(numbers) = numbers else { return Ok("of unknown version".to_owned()) };
@@ -91,7 +91,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Line<R, W> {
         Ok(reply.version.0)
     }
 
-    /// Sends `question` and waits for its answer; whatever else arrives is dropped.
+    /// Sends `question` and waits for its reply. Drops all other messages.
     async fn ask<Q: Message, A: Message>(
         &mut self,
         (question_id, answer_id): (u16, u16),

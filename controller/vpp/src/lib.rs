@@ -1,7 +1,8 @@
-//! A client for the binary API of VPP, for what a load balancer needs of it.
+//! Client of VPP's binary API, for the messages that a load balancer needs.
 //!
-//! [`Client`] speaks to one VPP over its unix socket. [`message`] holds the messages, which encode and decode in both
-//! directions, so a simulator of VPP is built from the same structs. [`wire`] and [`frame`] are the layers below.
+//! [`Client`] connects to one VPP over its unix socket. [`message`] holds the messages. They encode and decode in both
+//! directions, so that a simulator of VPP uses the same structs. [`wire`] and [`frame`] are the layers below. [`stats`] reads
+//! counters from shared memory, and [`cli`] parses the one command output that the API lacks.
 //!
 //! ```no_run
 //! use maglev_vpp::message::{LbAsSetWeight, LbAsV2Dump, Prefix, Vip};
@@ -20,7 +21,15 @@
 //! # }
 //! ```
 //!
-//! The crate knows nothing of health, pools or plans. It knows which requests kill VPP, and never sends one.
+//! The crate has no notion of health, pools or plans. It refuses to send the requests that are known to kill VPP
+//! ([`Error::Hazard`]).
+//!
+//! ```text
+//!  Client::request, dump ─► channel ─► Connection (task, owns the socket)
+//!                                        ├─ InFlightCalls: matches replies to calls by context, expires them
+//!                                        └─ FrameSplitter: bytes to payloads
+//!  caller ◄───── oneshot ◄───────────────┘
+//! ```
 
 mod call;
 pub mod cli;

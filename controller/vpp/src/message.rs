@@ -1,11 +1,10 @@
-//! The messages of VPP that a load balancer needs, as structs that encode and decode alike: a client uses one
-//! direction, a simulator the other.
+//! VPP's messages, as structs that encode and decode: the client uses one direction, a simulator the other.
 //!
 //! Names, layouts and checksums are those of VPP 26.10.
 
 use crate::wire::{Field, Malformed, Reader};
 
-/// Declares structs whose fields are on the wire in the order given.
+/// Declares structs with their fields in wire order.
 macro_rules! fields {
     ($($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $field:ident: $type:ty,)* })*) => {$(
         $(#[$doc])*
@@ -26,7 +25,7 @@ macro_rules! fields {
     )*};
 }
 
-/// Gives structs their name and checksum in VPP's message table; `addressed` ones have a client index in their head.
+/// Gives structs their name and checksum in VPP's message table. `addressed` ones have a client index in their head.
 macro_rules! messages {
     ($($type:ty = $name:literal, $crc:literal $(, addressed = $addressed:literal)?;)*) => {$(
         impl $crate::message::Message for $type {
@@ -37,7 +36,7 @@ macro_rules! messages {
     )*};
 }
 
-/// Names requests, their replies, and what tells those that kill VPP.
+/// Pairs requests with their replies, and with a check for values that kill VPP.
 macro_rules! requests {
     ($($type:ty = $name:literal, $crc:literal => $reply:ty $(, hazard: $hazard:path)?;)*) => {$(
         messages! { $type = $name, $crc, addressed = true; }
@@ -53,7 +52,7 @@ macro_rules! requests {
     )*};
 }
 
-/// Names dumps and their records.
+/// Pairs dumps with their records.
 macro_rules! dumps {
     ($($type:ty = $name:literal, $crc:literal => $details:ty;)*) => {$(
         messages! { $type = $name, $crc, addressed = true; }
@@ -98,47 +97,46 @@ pub use lb::*;
 pub use route::*;
 pub use vip::*;
 
-/// A message: what follows its head on the wire, and how VPP's message table names it.
+/// A message: its body on the wire, and its name in VPP's message table.
 pub trait Message: Field + Send + 'static {
-    /// The name without its checksum.
+    /// Name without the checksum.
     const NAME: &'static str;
-    /// The checksum over the message's definition. VPP changes it whenever the layout changes.
+    /// Checksum of the message's definition. VPP changes it with every change of the layout.
     const CRC: u32;
-    /// Whether the head has a client index. Requests have one, replies and details do not; the two messages of the
-    /// handshake have it the other way round, as the client has no index yet.
+    /// True if the head has a client index. Requests have one, replies and details do not. The handshake's two messages are the
+    /// other way round, because the client has no index yet.
     const ADDRESSED: bool = false;
 }
 
-/// A message that VPP answers with exactly one [`Reply`].
+/// A message with exactly one [`Reply`].
 pub trait Request: Message {
-    /// The answer.
+    /// Type of the reply.
     type Reply: Reply;
 
-    /// Why this request must never be sent, if it is one of those known to kill VPP.
+    /// Returns the property of the request that would kill VPP, if it has one.
     fn hazard(&self) -> Option<&'static str> {
         None
     }
 }
 
-/// The answer to a [`Request`].
+/// The reply to a [`Request`].
 pub trait Reply: Message {
-    /// What VPP's handler returned: 0, or a negative error number when it refused.
+    /// Returns the result of VPP's handler: 0, or a negative error number.
     fn retval(&self) -> i32;
 }
 
-/// A message that VPP answers with any number of details and no word at the end of them.
+/// A message that VPP answers with any number of details, without an end marker.
 pub trait Dump: Message {
-    /// One record of the answer.
+    /// Type of the records.
     type Details: Message;
 }
 
-/// What stands between a message's number and its body.
+/// The fields between a message's number and its body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// The sender's slot in VPP, given at the handshake. VPP sends its answer to the client of that slot. 0 where the
-    /// message has none.
+    /// Index of the client, from the handshake. VPP sends the reply to this client. 0 if the message has none.
     pub client_index: u32,
-    /// Chosen by the client, echoed in every answer.
+    /// Number chosen by the client. VPP echoes it in every reply.
     pub context: u32,
 }
 
@@ -156,10 +154,10 @@ impl Head {
     }
 }
 
-/// A message as VPP's table knows it: name and checksum.
+/// Name and checksum of a message in VPP's table.
 pub type Signature = (&'static str, u32);
 
-/// The name of a message in VPP's table, e.g. `lb_flush_vip_1063f819`.
+/// Returns the name of a message in VPP's table, such as `lb_flush_vip_1063f819`.
 #[must_use]
 pub fn table_name((name, crc): Signature) -> String {
     format!("{name}_{crc:08x}")
@@ -169,7 +167,7 @@ macro_rules! signatures {
     ($($type:ty),* $(,)?) => { &[$((<$type>::NAME, <$type>::CRC)),*] };
 }
 
-/// Every message that the client sends or understands. A VPP that lacks one of them is not used at all.
+/// All messages that the client sends or understands. A VPP that lacks one is unsupported.
 pub const NEEDED: &[Signature] = signatures![
     SockclntCreate,
     SockclntCreateReply,

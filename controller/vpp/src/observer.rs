@@ -1,36 +1,36 @@
-//! What the outside world may count.
+//! Observer of calls, for metrics.
 
 use std::time::Duration;
 
-/// How a call ended.
+/// Result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// VPP did it.
+    /// VPP executed it.
     Ok,
-    /// VPP would not.
+    /// VPP replied with an error.
     Refused,
-    /// VPP did not answer.
+    /// VPP did not reply in time.
     Timeout,
     /// The connection ended first.
     Lost,
 }
 
-/// Is told of each call, from the task that owns the socket: it must not block. `message` is the name of the request
-/// or dump, without its checksum.
+/// Observer of all calls, called from the task that owns the socket. It must not block. `message` is the name of the request
+/// or dump without its checksum.
 pub trait Observer: Send + Sync {
-    /// A call is on its way.
+    /// Called after a call was sent.
     fn sent(&self, message: &'static str) {
         _ = message;
     }
 
-    /// A call that was sent has ended, `took` after it was sent.
+    /// Called after a call ended, `took` after it was sent.
     fn ended(&self, message: &'static str, outcome: Outcome, took: Duration) {
         _ = (message, outcome, took);
     }
 
-    /// VPP sent something that answers no call in flight: most likely an answer after its time. It was dropped.
+    /// Called for a reply to no call in flight, such as one after its timeout. The client drops it.
     fn stray(&self) {}
 }
 
-/// Counts nothing.
+/// Observes nothing.
 impl Observer for () {}

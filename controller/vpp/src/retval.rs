@@ -1,6 +1,6 @@
 //! VPP's error numbers.
 
-/// The name of an error number as VPP's sources have it, e.g. `VALUE_EXIST` for -81; `UNKNOWN` for one not listed here.
+/// Returns the name of an error number in VPP's sources, such as `VALUE_EXIST` for -81, or `UNKNOWN`.
 #[must_use]
 pub const fn name(retval: i32) -> &'static str {
     match retval {

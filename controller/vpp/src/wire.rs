@@ -1,14 +1,14 @@
-//! How VPP lays out values on its socket: packed in declaration order, big-endian, without padding.
+//! Layout of values on VPP's socket: packed in declaration order, big-endian, without padding.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Bytes that are not the message they should be.
+/// Bytes that do not decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// The bytes end before the message does.
+    /// The bytes end early.
     #[error("{missing} bytes short")]
     Short {
-        /// How many more bytes the field being read needed.
+        /// Number of missing bytes of the current field.
         missing: usize,
     },
     /// An address that is neither IPv4 nor IPv6.
@@ -16,21 +16,21 @@ pub enum Malformed {
     Family(u8),
 }
 
-/// Takes values off the front of a payload.
+/// Reads values from the front of a payload.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Reads `bytes` from their beginning.
+    /// Creates a reader of `bytes`.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// The next `n` bytes.
+    /// Returns the next `n` bytes.
     ///
     /// # Errors
-    /// [`Malformed::Short`] when fewer are left.
+    /// [`Malformed::Short`] if fewer are left.
     pub fn slice(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
         let (head, rest) =
             self.0.split_at_checked(n).ok_or(Malformed::Short { missing: n.saturating_sub(self.0.len()) })?;
@@ -38,10 +38,10 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// The next `N` bytes.
+    /// Returns the next `N` bytes.
     ///
     /// # Errors
-    /// [`Malformed::Short`] when fewer are left.
+    /// [`Malformed::Short`] if fewer are left.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (head, rest) =
             self.0.split_first_chunk().ok_or(Malformed::Short { missing: N.saturating_sub(self.0.len()) })?;
@@ -50,15 +50,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A value with a place on the wire.
+/// A value that has a layout on the wire.
 pub trait Field: Sized {
     /// Appends the value to `out`.
     fn put(&self, out: &mut Vec<u8>);
 
-    /// Reads the value.
+    /// Decodes a value.
     ///
     /// # Errors
-    /// The bytes are too few, or no such value.
+    /// Too few bytes, or invalid ones.
     fn get(from: &mut Reader<'_>) -> Result<Self, Malformed>;
 }
 
@@ -145,8 +145,8 @@ impl Field for IpAddr {
     }
 }
 
-/// A string in a field of exactly `N` bytes, padded with NULs. Longer text is cut at `N - 1` bytes when sent, as VPP
-/// does; bytes that are no UTF-8 are replaced when read.
+/// A string in a field of exactly `N` bytes, padded with NULs. Encoding truncates to `N - 1` bytes, as VPP does. Decoding
+/// replaces invalid UTF-8.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Name<const N: usize>(pub String);
 
@@ -172,7 +172,7 @@ pub struct Text(pub String);
 
 impl Field for Text {
     fn put(&self, out: &mut Vec<u8>) {
-        // No frame is near 4 GiB, so neither is a text in it.
+        // A frame is far smaller than 4 GiB, and so is its text.
         u32::try_from(self.0.len()).unwrap_or(u32::MAX).put(out);
         out.extend_from_slice(self.0.as_bytes());
     }
@@ -184,7 +184,7 @@ impl Field for Text {
     }
 }
 
-/// Reads `count` values. Room is made as they are read, never on the word of `count`.
+/// Decodes `count` values. Allocates as they are decoded, because `count` may be forged.
 pub(crate) fn list<T: Field>(from: &mut Reader<'_>, count: usize) -> Result<Vec<T>, Malformed> {
     (0..count).map(|_| T::get(from)).collect()
 }
@@ -200,19 +200,19 @@ mod tests {
     }
 
     #[test]
-    fn ipv4_sits_in_the_first_bytes_of_the_union() {
+    fn ipv4_uses_first_bytes_of_union() {
         let bytes = put(&IpAddr::from([203, 0, 113, 10]));
         assert_eq!(bytes, [[0, 203, 0, 113, 10].as_slice(), &[0; 12]].concat());
         assert_eq!(IpAddr::get(&mut Reader::new(&bytes)), Ok(IpAddr::from([203, 0, 113, 10])));
     }
 
     #[test]
-    fn an_unknown_family_is_no_address() {
+    fn unknown_family_is_malformed() {
         assert_eq!(IpAddr::get(&mut Reader::new(&[2; 17])), Err(Malformed::Family(2)));
     }
 
     #[test]
-    fn a_name_keeps_its_terminator() {
+    fn name_keeps_its_terminator() {
         assert_eq!(put(&Name::<4>("abcdef".into())), b"abc\0");
         assert_eq!(Name::<4>::get(&mut Reader::new(b"abcd")), Ok(Name("abcd".into())));
     }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_longer_than_its_frame_is_short() {
+    fn text_beyond_frame_is_short() {
         let bytes = [0xff, 0xff, 0xff, 0xff, b'x'];
         assert_eq!(Text::get(&mut Reader::new(&bytes)), Err(Malformed::Short { missing: 0xffff_fffe }));
     }

@@ -1,6 +1,6 @@
-//! Our messages against frames captured from a real VPP: each is decoded to its values and encoded to the same bytes.
+//! Frames captured from a real VPP: each decodes to the expected values and encodes to the same bytes.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first error")]
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -13,33 +13,33 @@ use maglev_vpp::message::*;
 use maglev_vpp::wire::{Name, Text};
 use proptest::prelude::*;
 
-/// The slot of the captured client.
+/// Client index in the capture.
 const INDEX: u32 = 0x8000_0001;
 
 fn frames() -> BTreeMap<String, Vec<u8>> {
-    let folder = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("tests/frames");
-    fs::read_dir(folder)
+    let directory = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("tests/frames");
+    fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap())
         .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
         .collect()
 }
 
-/// The frames that no check has looked at yet.
+/// The frames that remain to be checked.
 struct Capture(BTreeMap<String, Vec<u8>>);
 
 impl Capture {
-    /// Frame `number` holds `message` and nothing else.
+    /// Asserts that frame `number` holds exactly `message`.
     fn check<M: Message + PartialEq + Debug>(&mut self, number: u32, id: u16, context: u32, message: &M) {
         let prefix = format!("{number:03}_");
         let name = self.0.keys().find(|name| name.starts_with(&prefix)).unwrap().clone();
-        assert!(name.ends_with(&format!("x_{}.bin", M::NAME)), "{name} is no {}", M::NAME);
+        assert!(name.ends_with(&format!("x_{}.bin", M::NAME)), "{name} is not {}", M::NAME);
         let mut golden = self.0.remove(&name).unwrap();
 
-        // VPP fills the first eight bytes of a header with a pointer of its own.
+        // VPP puts a pointer into the first eight bytes of a header.
         golden[..8].fill(0);
         let payload = &golden[HEADER..];
-        // The answer to the handshake goes to a client that has no slot yet.
+        // The reply to the handshake goes to a client without an index.
         let client_index = if M::ADDRESSED && M::NAME != SockclntCreateReply::NAME { INDEX } else { 0 };
         let head = Head { client_index, context };
         assert_eq!(frame::id(payload), Ok(id), "{name}");
@@ -90,7 +90,7 @@ fn conf(sticky_buckets: u32) -> LbConf {
 }
 
 #[test]
-fn every_captured_frame_is_reproduced() {
+fn captured_frames_are_reproduced() {
     let mut capture = Capture(frames());
     handshake(&mut capture);
     parameters(&mut capture);
@@ -165,7 +165,7 @@ fn vips(capture: &mut Capture) {
     capture.check(14, 96, 6, &LbAddDelVipV2Reply { retval: 0 });
     capture.check(15, 95, 7, &gre6);
     capture.check(16, 96, 7, &LbAddDelVipV2Reply { retval: -81 });
-    // The captured client gave protocol 0 where VPP puts 255.
+    // The captured client sent protocol 0, which VPP replaces by 255.
     let vip = Vip { protocol: 0, ..all() };
     capture.check(17, 95, 8, &LbAddDelVipV2::add(vip, Encap::Gre4, 1024, false));
     capture.check(18, 96, 8, &LbAddDelVipV2Reply { retval: 0 });
@@ -308,7 +308,7 @@ proptest! {
     }
 
     #[test]
-    fn what_decodes_is_its_own_canonical_form(bytes in proptest::collection::vec(any::<u8>(), 64)) {
+    fn decoding_is_canonical(bytes in proptest::collection::vec(any::<u8>(), 64)) {
         if let Ok((head, message)) = frame::decode::<LbAddDelAsV2>(&bytes) {
             let mut again = Vec::new();
             frame::encode(&mut again, 1, head, &message);

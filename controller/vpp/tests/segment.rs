@@ -28,7 +28,7 @@ fn traffic(pair: &Value) -> Traffic {
     Traffic { packets: number(&pair[0]), bytes: number(&pair[1]) }
 }
 
-/// Adds up what the threads have, by index.
+/// Sums the rows of all threads, by index.
 fn summed<T: Default>(entry: &Value, mut add: impl FnMut(&mut T, &Value)) -> Vec<T> {
     let mut sums: Vec<T> = Vec::new();
     for row in entry["per_thread"].as_array().unwrap() {
@@ -42,13 +42,13 @@ fn summed<T: Default>(entry: &Value, mut add: impl FnMut(&mut T, &Value)) -> Vec
     sums
 }
 
-/// The indexes of a vector of that length, and one beyond.
+/// Returns the indexes of a vector of this length, and one beyond.
 fn indexes(length: usize) -> BTreeSet<u32> {
     (0..=u32::try_from(length).unwrap()).collect()
 }
 
 #[test]
-fn every_number_is_read() {
+fn every_value_is_read() {
     let (mut segment, golden) = (golden(), values());
     for (name, entry) in golden["entries"].as_object().unwrap() {
         match number(&entry["type"]) {
@@ -72,7 +72,7 @@ fn every_number_is_read() {
                 let found: Vec<Traffic> = found.into_values().collect();
                 assert_eq!(found, [expected, vec![Traffic::default()]].concat(), "{name}");
             }
-            // Names of interfaces, which nothing here is in need of.
+            // Names of interfaces are not needed.
             kind => assert_eq!(kind, 4, "{name}"),
         }
     }
@@ -93,7 +93,7 @@ fn routes_are_found_by_their_stats_index() {
 }
 
 #[test]
-fn a_segment_cut_anywhere_is_an_error_or_the_same() {
+fn truncated_segment_fails_or_reads_the_same() {
     let mut whole = Vec::new();
     io::Read::read_to_end(&mut GzDecoder::new(&include_bytes!("segment/golden.bin.gz")[..]), &mut whole)
         .unwrap();

@@ -1,33 +1,33 @@
-//! The handshake, liveness, and what VPP says of itself.
+//! The handshake, liveness checks, version and threads of VPP, and its command line.
 
 use super::Reply;
 use crate::wire::{Field, Malformed, Name, Reader, Text, list};
 
-/// The number of [`SockclntCreate`], the same in every VPP: it must be known before the table is.
+/// Number of [`SockclntCreate`]. It is the same in every VPP, because the client needs it before the table.
 pub const SOCKCLNT_CREATE_ID: u16 = 15;
-/// The number of [`SockclntCreateReply`].
+/// Number of [`SockclntCreateReply`].
 pub const SOCKCLNT_CREATE_REPLY_ID: u16 = 16;
 
 fields! {
     /// Opens a session.
     SockclntCreate {
-        /// How VPP's operator sees the client.
+        /// Name of the client in VPP's output.
         name: Name<64>,
     }
 
-    /// The client's slot, and the number of every message this VPP knows.
+    /// Index of the client, and the numbers of all messages of this VPP.
     SockclntCreateReply {
         /// 0 on success.
         response: i32,
-        /// What to put into each request's [`super::Head::client_index`].
+        /// Value for [`super::Head::client_index`] of each request.
         index: u32,
-        /// In no order.
+        /// Numbers of all messages, unordered.
         table: MessageTable,
     }
 
     /// One row of the message table.
     MessageTableEntry {
-        /// The number on the wire.
+        /// Number on the wire.
         id: u16,
         /// Name and checksum, see [`super::table_name`].
         name: Name<64>,
@@ -35,26 +35,26 @@ fields! {
 
     /// Ends a session.
     SockclntDelete {
-        /// The slot to free. Any but the client's own kills VPP later.
+        /// Index of the client. Any other kills VPP later.
         index: u32,
     }
 
-    /// The session has ended; VPP closes the socket next.
+    /// The session has ended. VPP closes the socket next.
     SockclntDeleteReply {
         /// 1 on success.
         response: i32,
     }
 
-    /// VPP asks whether the client is alive. Not seen on a socket so far, but cheap to answer.
+    /// VPP's liveness check of the client. VPP was never seen to send it over a socket.
     MemclntKeepalive {}
 
-    /// Asks for a [`ControlPingReply`], which comes after the answers to all that was asked before.
+    /// Requests a [`ControlPingReply`], which follows the replies to all earlier requests.
     ControlPing {}
 
-    /// Asks for VPP's version.
+    /// Requests VPP's version.
     ShowVersion {}
 
-    /// Asks for VPP's threads.
+    /// Requests VPP's threads.
     ShowThreads {}
 
     /// A thread of VPP.
@@ -65,27 +65,27 @@ fields! {
         name: Name<64>,
         /// Empty for the main thread, `workers` for those that forward packets.
         kind: Name<64>,
-        /// As Linux numbers threads.
+        /// Thread id of Linux.
         pid: u32,
-        /// The logical CPU it is pinned to.
+        /// Logical CPU to which it is pinned.
         cpu_id: u32,
-        /// The core of that CPU.
+        /// Core of this CPU.
         core: u32,
-        /// The socket of that CPU.
+        /// Socket of this CPU.
         cpu_socket: u32,
     }
 
     /// Runs a command of VPP's command line.
     CliInband {
-        /// Without a newline at its end.
+        /// The command, without a newline.
         command: Text,
     }
 
-    /// What the command printed. A command that fails is no refused request: `output` says what is wrong.
+    /// Output of the command. A failed command is not an error of the request: `output` has the reason.
     CliInbandReply {
-        /// 0, or -1 when the command is unknown or failed.
+        /// 0, or -1 for a command that is unknown or failed.
         retval: i32,
-        /// The text, or the error.
+        /// The output, or the error.
         output: Text,
     }
 }
@@ -94,15 +94,15 @@ replies! {
     /// The client is alive.
     MemclntKeepaliveReply = "memclnt_keepalive_reply", 0xe8d4_e804 {}
 
-    /// VPP is alive, and has handled all requests before the ping.
+    /// Proof that VPP is alive and has handled all requests before the ping.
     ControlPingReply = "control_ping_reply", 0xf6b0_b8ca {
-        /// The client's own.
+        /// Index of the client.
         client_index: u32,
-        /// VPP's process id: another one means that VPP has restarted.
+        /// VPP's process id. It changes when VPP restarts.
         pid: u32,
     }
 
-    /// What VPP was built from.
+    /// VPP's version and build.
     ShowVersionReply = "show_version_reply", 0xc919_bde1 {
         /// `vpe`.
         program: Name<32>,
@@ -110,7 +110,7 @@ replies! {
         version: Name<32>,
         /// ISO 8601, without a zone.
         build_date: Name<32>,
-        /// Where it was compiled.
+        /// Directory of the build.
         build_directory: Name<256>,
     }
 
@@ -137,14 +137,14 @@ messages! {
     CliInbandReply = "cli_inband_reply", 0x0587_9051;
 }
 
-/// A command that fails is no refused request: its output is wanted all the more.
+/// A failed command is not an error of the request, because callers need its output.
 impl Reply for CliInbandReply {
     fn retval(&self) -> i32 {
         0
     }
 }
 
-/// The rows of the message table: a count of two bytes, then the rows.
+/// Message table: a count of two bytes, then the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageTable(pub Vec<MessageTableEntry>);
 
@@ -161,7 +161,7 @@ impl Field for MessageTable {
     }
 }
 
-/// A count of four bytes, then the threads.
+/// Threads: a count of four bytes, then the items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Threads(pub Vec<Thread>);
 
@@ -178,7 +178,7 @@ impl Field for Threads {
 }
 
 impl CliInband {
-    /// The command `text`, e.g. `show lb vips verbose`.
+    /// Creates the request for the command `text`, such as `show lb vips verbose`.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self { command: Text(text.to_owned()) }

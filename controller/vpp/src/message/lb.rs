@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Encap, Filter, Prefix, Vip};
 
-/// In [`LbConf`]: leave the number as it is.
+/// Value in [`LbConf`] that keeps the current setting.
 pub const KEEP: u32 = u32::MAX;
 
-/// [`LbAsV2Details::flags`] of an application server in use. Without it the record is a ghost: removed, and kept
-/// until VPP collects it.
+/// Flag in [`LbAsV2Details::flags`] of an application server in use. A record without it is a ghost: a removed server that
+/// VPP has not collected yet.
 pub const FLAG_IN_USE: u8 = 1;
 
-/// The longest table of new flows worth having. VPP takes 2^24 and dies of 2^30, for want of memory.
+/// Largest accepted new-flow table. VPP takes 2^24 buckets, and runs out of memory and dies with 2^30.
 pub const MAX_TABLE_LENGTH: u32 = 1 << 24;
 
 fields! {
@@ -21,72 +21,71 @@ fields! {
         ip4_src: Ipv4Addr,
         /// Source of the packets sent to IPv6 servers.
         ip6_src: Ipv6Addr,
-        /// Of 4 flows each, in each thread: a power of two, or [`KEEP`]. 0 kills VPP at the next packet. A change forgets all flows.
+        /// Buckets of 4 flows per thread: a power of two, or [`KEEP`]. 0 kills VPP at the next packet. A change drops all flows.
         sticky_buckets: u32,
-        /// Seconds after which an idle flow is forgotten, or [`KEEP`].
+        /// Seconds after which VPP drops an idle flow, or [`KEEP`].
         flow_timeout: u32,
     }
 
-    /// Asks for the global parameters.
+    /// Requests the global parameters.
     LbConfGet {}
 
-    /// Adds or deletes a VIP. Nothing of a VIP can be changed later.
+    /// Adds or deletes a VIP. A VIP cannot be changed.
     LbAddDelVipV2 {
-        /// -81 when it exists, or collides with one of all ports; -6 when it is to be deleted and does not exist.
+        /// -81 if it exists, or conflicts with one of all ports; -6 for the deletion of one that does not exist.
         vip: Vip,
-        /// -73 when it differs from that of another port of the prefix.
+        /// -73 if another port of the prefix has a different one.
         encap: Encap,
         /// L3DSR only.
         dscp: u8,
-        /// NAT only. VPP reads it in host order, so 1 is no NODEPORT.
+        /// NAT only. VPP reads it in host order, so 1 is not NODEPORT.
         srv_type: u32,
         /// NAT only.
         target_port: u16,
         /// Ignored by VPP.
         node_port: u16,
-        /// A power of two, or -70. 0 kills VPP.
+        /// A power of two; others are refused with -70. 0 kills VPP.
         new_flows_table_length: u32,
-        /// Flows are told apart by addresses alone.
+        /// Identify flows by addresses alone.
         src_ip_sticky: bool,
-        /// Delete it. The encapsulation and the length are not looked at.
+        /// Delete the VIP. VPP ignores the encapsulation and the length.
         is_del: bool,
     }
 
     /// Adds or deletes an application server of a VIP.
     LbAddDelAsV2 {
-        /// -6 when it does not exist.
+        /// -6 if it does not exist.
         vip: Vip,
-        /// -97 when its family is not that of the encapsulation; -81 when it exists, and its weight is left as it is;
-        /// -6 when it is to be deleted and does not exist.
+        /// -97 if its family differs from that of the encapsulation; -81 if it exists (VPP keeps its weight); -6 for the
+        /// deletion of one that does not exist.
         address: IpAddr,
-        /// Its share of new flows.
+        /// Share of new flows.
         weight: u8,
-        /// Delete it.
+        /// Delete the server.
         is_del: bool,
-        /// Forget its flows.
+        /// Drop its flows.
         is_flush: bool,
     }
 
     /// Changes the share of new flows of an application server.
     LbAsSetWeight {
-        /// -6 when it does not exist.
+        /// -6 if it does not exist.
         vip: Vip,
-        /// -6 when it does not exist or is a ghost.
+        /// -6 if it does not exist or is a ghost.
         address: IpAddr,
-        /// 0 drains: flows go on, no new ones come.
+        /// 0 drains the server: flows continue, new ones go elsewhere.
         weight: u8,
-        /// Forget its flows.
+        /// Drop its flows.
         is_flush: bool,
     }
 
-    /// Forgets all flows of a VIP. The answer is 0 also when the VIP does not exist, and then the flows of another
-    /// may be forgotten.
+    /// Drops all flows of a VIP. For a VIP that does not exist, VPP also replies 0, and may drop the flows of another.
     LbFlushVip {
         /// Must exist.
         vip: Vip,
     }
 
-    /// Lists all VIPs but the removed ones. VPP ignores its filter, so it has none here.
+    /// Lists all VIPs except removed ones. VPP ignores the filter.
     LbVipDump {
         /// Unused.
         prefix: Prefix,
@@ -102,9 +101,9 @@ fields! {
 
     /// A VIP.
     LbVipDetails {
-        /// Its name.
+        /// Identity of the VIP.
         vip: Vip,
-        /// How packets reach its servers.
+        /// Encapsulation to its servers.
         encap: Encap,
         /// L3DSR only, else garbage.
         dscp: u8,
@@ -112,13 +111,13 @@ fields! {
         srv_type: u32,
         /// NAT only, and byte-swapped; else garbage.
         target_port: u16,
-        /// The low 16 bits of the length: 0 for 65,536 and more.
+        /// Low 16 bits of the length: 0 for 65,536 and more.
         flow_table_length: u16,
     }
 
-    /// Lists application servers, ghosts and those of removed VIPs included.
+    /// Lists application servers, including ghosts and those of removed VIPs.
     LbAsV2Dump {
-        /// Which VIP.
+        /// The VIP.
         filter: Filter,
         /// 255 for a VIP of all ports.
         protocol: u8,
@@ -128,18 +127,18 @@ fields! {
 
     /// An application server of a VIP.
     LbAsV2Details {
-        /// The VIP, which may be removed.
+        /// The VIP, possibly removed.
         vip: Vip,
         /// The server.
         address: IpAddr,
         /// See [`FLAG_IN_USE`].
         flags: u8,
-        /// Despite its name the time of the last removal, in seconds since VPP started; of another server's removal
-        /// when this one took its slot.
+        /// Time of the last removal, despite its name, in seconds since VPP's start. After reuse of a slot, the removal of the
+        /// slot's previous server.
         in_use_since: u32,
-        /// Its share of new flows.
+        /// Share of new flows.
         weight: u8,
-        /// How many buckets of the table of new flows are its.
+        /// Number of its buckets in the new-flow table.
         num_buckets: u32,
     }
 }
@@ -205,7 +204,7 @@ impl LbAddDelVipV2 {
         Self { encap, new_flows_table_length, src_ip_sticky, is_del: false, ..Self::delete(vip) }
     }
 
-    /// Deletes a VIP and its servers. Their flows stay, and with them the ghosts, unless flushed before.
+    /// Deletes a VIP and its servers. Their flows and the ghosts stay unless flushed before.
     #[must_use]
     pub const fn delete(vip: Vip) -> Self {
         Self {
@@ -234,13 +233,13 @@ impl LbAddDelVipV2 {
 }
 
 impl LbAddDelAsV2 {
-    /// Adds a server, or takes a removed one up again.
+    /// Adds a server, or reactivates a removed one.
     #[must_use]
     pub const fn add(vip: Vip, address: IpAddr, weight: u8) -> Self {
         Self { vip, address, weight, is_del: false, is_flush: false }
     }
 
-    /// Removes a server. Without `is_flush` it lingers as a ghost for as long as one of its flows has a slot.
+    /// Removes a server. Without `is_flush` it stays as a ghost while one of its flows occupies an entry.
     #[must_use]
     pub const fn delete(vip: Vip, address: IpAddr, is_flush: bool) -> Self {
         Self { vip, address, weight: 0, is_del: true, is_flush }
@@ -279,8 +278,8 @@ impl LbAsV2Dump {
         Self { filter: Filter::ALL, protocol: 0, port: 0 }
     }
 
-    /// Lists the servers of `vip`, and of its namesakes of other prefix lengths. VPP cannot filter on `0.0.0.0` or
-    /// `::` and lists all servers then, so the answer is always to be searched for the VIP.
+    /// Lists the servers of `vip`, and of VIPs that differ in the prefix length only. For `0.0.0.0` and `::`, VPP cannot
+    /// filter and lists all servers. So callers must compare the VIP of each record.
     #[must_use]
     pub fn of_vip(vip: &Vip) -> Self {
         let protocol = if vip.port == 0 { 255 } else { vip.protocol };
@@ -289,7 +288,7 @@ impl LbAsV2Dump {
 }
 
 impl LbAsV2Details {
-    /// Whether the server is in use, not a ghost.
+    /// True for a server in use, false for a ghost.
     #[must_use]
     pub const fn in_use(&self) -> bool {
         self.flags & FLAG_IN_USE != 0

@@ -1,32 +1,32 @@
-//! Looking up routes: whether a VIP's address is VPP's own, and where its traffic is counted.
+//! Route lookups: they show address conflicts of VIPs, and the stats indexes of routes.
 
 use super::{Prefix, Reply};
 use crate::wire::{Field, Malformed, Reader, list};
 
-/// [`IpRouteLookupV2Reply::source`] of an address on one of VPP's interfaces. It wins over the lb plugin: a VIP on
+/// [`IpRouteLookupV2Reply::source`] of an address on an interface of VPP. It takes precedence over the lb plugin: a VIP on
 /// such an address gets no traffic.
 pub const SOURCE_INTERFACE: u8 = 4;
 
 fields! {
     /// Looks up a route.
     IpRouteLookupV2 {
-        /// 0 is the default table; -3 is the answer for one that does not exist.
+        /// 0 is the default table. VPP replies -3 for a table that does not exist.
         table_id: u32,
-        /// Not 0: exactly this prefix, or -6. Else the longest match.
+        /// Not 0: exactly this prefix, or -6. 0: the longest match.
         exact: u8,
         /// Bits beyond the length are ignored.
         prefix: Prefix,
     }
 
-    /// One way to go on from a route.
+    /// A path of a route.
     Path {
-        /// `u32::MAX`: none.
+        /// Interface, or `u32::MAX`.
         sw_if_index: u32,
-        /// Of the next look-up, if any.
+        /// Table of the next lookup.
         table_id: u32,
         /// Multicast only.
         rpf_id: u32,
-        /// Among paths of one preference.
+        /// Share among paths of one preference.
         weight: u8,
         /// The lowest wins.
         preference: u8,
@@ -36,15 +36,15 @@ fields! {
         flags: u32,
         /// 0 IPv4, 1 IPv6, 2 MPLS...
         protocol: u32,
-        /// The next hop, IPv4 in the first four bytes.
+        /// Next hop, with IPv4 in the first four bytes.
         next_hop: [u8; 16],
         /// MPLS.
         via_label: u32,
-        /// Of tunnels.
+        /// Tunnels only.
         obj_id: u32,
-        /// Of classifiers.
+        /// Classifiers only.
         classify_table: u32,
-        /// How much of `label_stack` counts.
+        /// Number of labels in `label_stack`.
         labels: u8,
         /// 16 labels of 7 bytes.
         label_stack: [u8; 112],
@@ -62,17 +62,17 @@ messages! {
 /// A route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpRouteLookupV2Reply {
-    /// 0, -6 without such a route, -3 without such a table.
+    /// 0, -6 if there is no such route, -3 if there is no such table.
     pub retval: i32,
-    /// As asked.
+    /// Table of the request.
     pub table_id: u32,
-    /// The row of `/net/route/to` and `/net/route/via` in the stats segment. Changes when the route is made anew.
+    /// Index in `/net/route/to` and `/net/route/via` of the stats segment. It changes when VPP recreates the route.
     pub stats_index: u32,
-    /// The route's own prefix.
+    /// Prefix of the route.
     pub prefix: Prefix,
-    /// Who made the route, see [`SOURCE_INTERFACE`].
+    /// Origin of the route, see [`SOURCE_INTERFACE`].
     pub source: u8,
-    /// Where it leads, 255 paths at most.
+    /// Paths, at most 255.
     pub paths: Vec<Path>,
 }
 
@@ -82,7 +82,7 @@ impl Reply for IpRouteLookupV2Reply {
     }
 }
 
-/// Written by hand, as the source stands between the count of the paths and the paths.
+/// Written by hand, because the source stands between the count and the paths.
 impl Field for IpRouteLookupV2Reply {
     fn put(&self, out: &mut Vec<u8>) {
         let paths = &self.paths[..self.paths.len().min(usize::from(u8::MAX))];
@@ -108,7 +108,7 @@ impl Field for IpRouteLookupV2Reply {
 }
 
 impl IpRouteLookupV2 {
-    /// Looks for exactly `prefix` in the default table.
+    /// Looks exactly `prefix` up, in the default table.
     #[must_use]
     pub const fn exact(prefix: Prefix) -> Self {
         Self { table_id: 0, exact: 1, prefix }

@@ -1,4 +1,4 @@
-//! What names a VIP, and how packets leave it.
+//! Identity of a VIP, and its encapsulation.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,7 +17,7 @@ fields! {
         len: u8,
     }
 
-    /// What names a VIP in each call.
+    /// Identity of a VIP in each call.
     #[derive(Copy, Hash, PartialOrd, Ord)]
     Vip {
         /// The addresses.
@@ -29,25 +29,25 @@ fields! {
     }
 }
 
-/// How packets travel to the servers.
+/// Encapsulation of packets to the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encap {
-    /// In GRE over IPv4.
+    /// GRE over IPv4.
     Gre4,
-    /// In GRE over IPv6.
+    /// GRE over IPv6.
     Gre6,
-    /// With the server's address in place of the VIP's and the VIP told by DSCP, IPv4 only.
+    /// IPv4 only: the server's address replaces the VIP's, and DSCP identifies the VIP.
     L3dsr,
-    /// Rewritten, IPv4.
+    /// Rewritten addresses, IPv4.
     Nat4,
-    /// Rewritten, IPv6.
+    /// Rewritten addresses, IPv6.
     Nat6,
-    /// None that is known. VPP makes an IPv6 VIP with it a GRE6 one, and refuses an IPv4 one.
+    /// Unknown. VPP turns an IPv6 VIP with it into GRE6, and refuses an IPv4 one.
     Other(u32),
 }
 
 impl Encap {
-    /// Whether servers need an IPv4 address. The VIP's own family does not matter.
+    /// True if servers need an IPv4 address. The family of the VIP is independent.
     #[must_use]
     pub const fn is_ipv4(self) -> bool {
         matches!(self, Self::Gre4 | Self::L3dsr | Self::Nat4)
@@ -79,10 +79,10 @@ impl Field for Encap {
     }
 }
 
-/// Which servers [`LbAsV2Dump`] lists.
+/// Filter of [`LbAsV2Dump`].
 ///
-/// VPP compares the 16 bytes with its own form of the VIP's prefix, in which IPv4 takes the *last* four bytes, whereas
-/// it takes the first four in any other message. All zero means every VIP; family and length are not looked at.
+/// VPP compares the 16 bytes with its own form of the VIP's prefix. There IPv4 takes the *last* four bytes, but in all other
+/// messages the first four. Zero matches every VIP. VPP ignores family and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filter {
     family: u8,
@@ -102,7 +102,7 @@ impl Filter {
         Self { family, bytes, len }
     }
 
-    /// What VPP compares with.
+    /// Returns the bytes that VPP compares.
     #[must_use]
     pub const fn bytes(&self) -> [u8; 16] {
         self.bytes
@@ -122,19 +122,19 @@ impl Field for Filter {
 }
 
 impl Prefix {
-    /// `address` alone.
+    /// Returns the prefix of `address` alone.
     #[must_use]
     pub const fn host(address: IpAddr) -> Self {
         Self { address, len: Self::max_len(address) }
     }
 
-    /// Whether the length is one of the address's family.
+    /// True if the length is valid for the address family.
     #[must_use]
     pub const fn is_valid(&self) -> bool {
         self.len <= Self::max_len(self.address)
     }
 
-    /// The prefix without the bits beyond its length, as VPP keeps it.
+    /// Returns the prefix without the bits beyond its length, as VPP stores it.
     #[must_use]
     pub fn masked(&self) -> Self {
         let address = match self.address {
@@ -162,7 +162,7 @@ impl fmt::Display for Prefix {
 }
 
 impl Vip {
-    /// All ports of all protocols of `prefix`.
+    /// Returns the VIP of all ports of all protocols of `prefix`.
     #[must_use]
     pub const fn all_ports(prefix: Prefix) -> Self {
         Self { prefix, protocol: 255, port: 0 }

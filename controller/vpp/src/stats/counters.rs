@@ -1,19 +1,19 @@
-//! Vectors of counters: one row per thread of VPP, which are summed.
+//! Vectors of counters: one row per thread of VPP. The reader sums them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Error;
 use super::memory::{Memory, Vector, word_at};
 
-/// No VPP has more threads.
+/// Upper bound of VPP's threads.
 const MAX_THREADS: u64 = 1024;
-/// Counters that lie no further apart are read at once: passing over the ones between costs less than another read.
+/// Largest gap between counters that one read covers: skipping a gap costs less than another read.
 const NEAR: u32 = 32;
-/// How many counters are read at once at most, so that a read takes no more than half a megabyte.
+/// Largest number of counters per read, at most half a megabyte.
 const AT_ONCE: usize = 1024;
 
-/// Reads the counters with these `indexes`, of `N` words each, of the vector at VPP's address `pointer`. A row that
-/// has not grown as far counts as zero, and so does one that is not there.
+/// Sums the counters with these `indexes`, of `N` words each, of the vector at VPP's address `pointer`. Missing rows and
+/// counters beyond a row's end count as zero.
 pub(super) fn sums<const N: usize>(
     memory: &Memory<'_>,
     pointer: u64,
@@ -31,7 +31,7 @@ pub(super) fn sums<const N: usize>(
     Ok(sums.into_iter().collect())
 }
 
-/// Adds what `row` has to `sums`, by one read.
+/// Adds the counters of `row` to `sums`, with one read.
 fn add<const N: usize>(
     memory: &Memory<'_>,
     row: Vector,

@@ -1,35 +1,35 @@
-//! The directory: the names of the entries, and where they are.
+//! The directory: names and places of the entries.
 
 use std::collections::HashMap;
 
 use super::Error;
 use super::memory::{Memory, half_at, word_at};
 
-/// The types of entry that are read. Those that stand for other things, or did in another release, are left alone.
+/// Supported types of entries. Others are skipped, because their meaning differs between releases.
 pub(super) const SCALAR: u32 = 1;
 pub(super) const SIMPLE: u32 = 2;
 pub(super) const COMBINED: u32 = 3;
-/// A scalar that goes up and down. Was a [`SCALAR`] before VPP 26.02.
+/// A scalar that can decrease. Before VPP 26.02 it was a [`SCALAR`].
 pub(super) const GAUGE: u32 = 9;
 
 pub(super) const ENTRY: usize = 144;
 pub(super) const VALUE: usize = 8;
 pub(super) const NAME: usize = 16;
 
-/// The place of each name in the directory. It holds for one epoch.
+/// Index of each name in the directory, valid for one epoch.
 #[derive(Debug)]
 pub(super) struct Directory(HashMap<Box<[u8]>, u64>);
 
-/// An entry as it is now.
+/// Current content of an entry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub kind: u32,
-    /// The number itself, or the address of a vector.
+    /// Value of a scalar, or address of a vector.
     pub value: u64,
 }
 
 impl Directory {
-    /// Reads the directory at VPP's address `pointer`. It is as large as that part of the file for the moment.
+    /// Reads the directory at VPP's address `pointer`. Allocates as much as that part of the file.
     pub fn read(memory: &Memory<'_>, pointer: u64) -> Result<Self, Error> {
         let vector = memory.vector(pointer, ENTRY)?;
         let mut bytes = vec![0; vector.len as usize * ENTRY];
@@ -37,13 +37,13 @@ impl Directory {
         let name = |entry: &[u8]| -> Box<[u8]> {
             entry[NAME..].split(|byte| *byte == 0).next().unwrap_or_default().into()
         };
-        // A slot that was freed has no name.
+        // A freed slot has an empty name.
         let names = bytes.chunks_exact(ENTRY).map(name).zip(0..).filter(|(name, _)| !name.is_empty());
         Ok(Self(names.collect()))
     }
 
-    /// The entry `name`. Its value is read anew: scalars change without a change of epoch, and the directory moves
-    /// without one when VPP appends a link to it.
+    /// Looks `name` up. Reads the value each time: scalars change without a new epoch, and so does the directory's address when
+    /// VPP appends a link.
     pub fn find(&self, memory: &Memory<'_>, pointer: u64, name: &str) -> Result<Option<Entry>, Error> {
         let Some(index) = self.0.get(name.as_bytes()) else { return Ok(None) };
         let vector = memory.vector(pointer, ENTRY)?;

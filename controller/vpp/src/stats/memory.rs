@@ -1,34 +1,34 @@
-//! The bytes of the segment: every place is checked against the file before anything is read or allocated for it.
+//! Bytes of the segment. Every place is checked against the file before a read or an allocation.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::Error;
 
-/// Precedes a vector's first element: its length, and four bytes of VPP's own.
+/// Size of a vector's header: its length, and four unused bytes.
 const VECTOR_HEADER: u64 = 8;
 
-/// The file, and where VPP has it in its memory.
+/// The file, and its address in VPP's memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Memory<'a> {
     pub file: &'a File,
-    /// In bytes, at this moment.
+    /// Size in bytes at this moment.
     pub size: u64,
     /// VPP's address of the first byte.
     pub base: u64,
 }
 
-/// A vector that lies wholly in the file.
+/// A vector that lies inside the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Vector {
-    /// Where its first element is in the file.
+    /// Offset of the first element in the file.
     pub at: u64,
-    /// How many elements it has.
+    /// Number of elements.
     pub len: u64,
 }
 
 impl Memory<'_> {
-    /// The vector at VPP's address `pointer`, of elements of `width` bytes. No address at all is an empty one.
+    /// Returns the vector of `width`-byte elements at VPP's address `pointer`. A null pointer is an empty vector.
     pub fn vector(&self, pointer: u64, width: usize) -> Result<Vector, Error> {
         if pointer == 0 {
             return Ok(Vector { at: 0, len: 0 });
@@ -47,7 +47,7 @@ impl Memory<'_> {
         Ok(Vector { at, len })
     }
 
-    /// The words of a vector of words, of which there are `most`.
+    /// Reads a vector of at most `most` words.
     pub fn words(&self, pointer: u64, most: u64) -> Result<Vec<u64>, Error> {
         let vector = self.vector(pointer, 8)?;
         if vector.len > most {
@@ -58,20 +58,20 @@ impl Memory<'_> {
         Ok(bytes.chunks_exact(8).map(|word| word_at(word, 0)).collect())
     }
 
-    /// Reads what is at `at` in the file.
+    /// Reads the bytes at offset `at`.
     pub fn fill(&self, at: u64, buffer: &mut [u8]) -> Result<(), Error> {
         Ok(self.file.read_exact_at(buffer, at)?)
     }
 }
 
-/// The word at `at`.
+/// Returns the word at `at`.
 pub(super) fn word_at(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);
     u64::from_ne_bytes(word)
 }
 
-/// The half word at `at`.
+/// Returns the half word at `at`.
 pub(super) fn half_at(bytes: &[u8], at: usize) -> u32 {
     let mut half = [0; 4];
     half.copy_from_slice(&bytes[at..at + 4]);

@@ -1,11 +1,10 @@
-//! VPP's stats segment: shared memory that VPP writes and anybody may read.
+//! VPP's stats segment: shared memory that VPP writes and other processes read.
 //!
-//! It is read through its descriptor and never mapped, so a VPP that dies, shrinks the file or writes nonsense is at
-//! worst an error. Everything in it is in the byte order of the host; its pointers are addresses in VPP's memory.
+//! The segment is read through its descriptor and never mapped. A VPP that exits, shrinks the file or writes garbage causes
+//! an error at worst. Values are in host byte order, and pointers are addresses in VPP's memory.
 //!
-//! VPP counts how often it has changed the layout (the *epoch*), and says while it does. Whatever was read across such
-//! a change is thrown away and read again. Counters themselves move at any time: packets and bytes of one counter may
-//! be apart by the packet of the moment.
+//! VPP counts changes of the layout (the *epoch*), and sets a flag during each. A read that overlaps a change is repeated.
+//! Counters change at any time, so packets and bytes of one counter may differ by one packet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -25,67 +24,67 @@ mod tests;
 use directory::{COMBINED, Directory, Entry, GAUGE, SCALAR, SIMPLE};
 use memory::{Memory, word_at};
 
-/// The entry that holds when VPP started, in seconds since the Unix epoch.
+/// Entry with the time of VPP's start, in seconds since the Unix epoch.
 pub const BOOT_TIME: &str = "/sys/boottime";
-/// Per VIP, packets of flows that are known. Like all four of its kind a vector by [`crate::cli::ShownVip::index`],
-/// which VPP makes with its first VIP, and has no slash.
+/// Per VIP: packets of known flows. The four vectors of this kind are indexed by [`crate::cli::ShownVip::index`]. VPP creates
+/// them with its first VIP, and their names lack a slash.
 pub const NEXT_PACKETS: &str = "packet from existing sessions";
-/// Per VIP, packets that begin a flow.
+/// Per VIP: first packets of flows.
 pub const FIRST_PACKETS: &str = "first session packet";
-/// Per VIP, packets that found no room in the table of flows, and went by the new-flow table.
+/// Per VIP: packets without room in the flow table, forwarded by the new-flow table.
 pub const UNTRACKED_PACKETS: &str = "untracked packet";
-/// Per VIP, packets that were dropped for want of a server.
+/// Per VIP: packets dropped for lack of a server.
 pub const NO_SERVER_PACKETS: &str = "no server configured";
-/// Packets and bytes that arrived for a route, by its stats index. For a VIP's: before encapsulation.
+/// By stats index: packets and bytes that arrived for a route. For a VIP: before encapsulation.
 pub const ROUTE_TO: &str = "/net/route/to";
-/// Packets and bytes that went through a route from another, by its stats index. For a server's: what the load
-/// balancer sent to it, encapsulated.
+/// By stats index: packets and bytes that reached a route through another. For a server: encapsulated packets from the load
+/// balancer.
 pub const ROUTE_VIA: &str = "/net/route/via";
 
-/// The only version of the layout since VPP 20.09.
+/// Only version of the layout since VPP 20.09.
 const VERSION: u64 = 2;
 const HEADER: usize = 40;
-/// How often a read is begun again because VPP was changing the layout.
+/// Number of attempts of a read while VPP changes the layout.
 const TRIES: usize = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Why the stats segment cannot be read.
+/// Reason for a failed read of the stats segment.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody listens at the path, or it may not be opened.
+    /// The socket is missing or not accessible, or nothing listens on it.
     #[error("cannot connect to VPP's stats socket at {path}: {reason}", path = .path.display())]
     Connect {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// The system's answer.
+        /// Error of the system call.
         reason: io::Error,
     },
-    /// VPP did not hand over the segment.
+    /// VPP did not send the segment.
     #[error("VPP sent no stats segment")]
     NoSegment,
-    /// The segment cannot be read.
+    /// A read failed.
     #[error("cannot read VPP's stats segment: {0}")]
     Io(#[from] io::Error),
-    /// The layout is another one.
-    #[error("VPP's stats segment is of version {0}, and only {VERSION} is known")]
+    /// The layout has another version.
+    #[error("VPP's stats segment has version {0}, only {VERSION} is supported")]
     Version(u64),
-    /// It makes no sense.
-    #[error("VPP's stats segment makes no sense: {0}")]
+    /// The content is invalid.
+    #[error("invalid stats segment of VPP: {0}")]
     Malformed(&'static str),
-    /// VPP never stopped changing it.
-    #[error("VPP's stats segment did not come to rest")]
+    /// VPP did not finish changing the layout.
+    #[error("VPP keeps changing the layout of its stats segment")]
     Restless,
 }
 
-/// A stats segment. It outlives its VPP; its numbers then stand still.
+/// A stats segment. It stays readable after its VPP exits; the values then stop changing.
 #[derive(Debug)]
 pub struct Segment {
     file: File,
-    /// The directory, and the epoch that it is of.
+    /// The directory, with its epoch.
     directory: Option<(u64, Directory)>,
 }
 
-/// What the segment holds while VPP leaves its layout alone.
+/// View of the segment during one epoch.
 #[derive(Debug)]
 pub struct Snapshot<'a> {
     memory: Memory<'a>,
@@ -94,16 +93,16 @@ pub struct Snapshot<'a> {
     directory: &'a Directory,
 }
 
-/// What one counter of `/net/route/...` has seen.
+/// Value of a counter in `/net/route/...`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Traffic {
     /// Packets.
     pub packets: u64,
-    /// Bytes, from the IP header on.
+    /// Bytes from the IP header on.
     pub bytes: u64,
 }
 
-/// What the segment begins with.
+/// Start of the segment.
 #[derive(Clone, Copy)]
 struct Header {
     base: u64,
@@ -113,7 +112,7 @@ struct Header {
 }
 
 impl Segment {
-    /// Asks the VPP whose stats socket is at `path` for its segment. Blocks for twice `limit` at most.
+    /// Requests the segment from the stats socket at `path`. Blocks for at most twice `limit`.
     ///
     /// # Errors
     /// [`Error::Connect`], [`Error::NoSegment`] or [`Error::Io`].
@@ -121,23 +120,22 @@ impl Segment {
         socket::ask(path, limit).map(Self::from_file)
     }
 
-    /// The segment in `file`.
+    /// Wraps the segment in `file`.
     #[must_use]
     pub const fn from_file(file: File) -> Self {
         Self { file, directory: None }
     }
 
-    /// Shows `look` the segment, again until VPP has left the layout alone meanwhile. Blocks for a tenth of a second
-    /// at most while VPP does not.
+    /// Calls `look` with a view of the segment, and repeats it after a change of the layout. Blocks for at most 0.1 s.
     ///
     /// # Errors
-    /// Those of `look`; the segment cannot be read, makes no sense, or does not come to rest.
+    /// Those of `look`; the segment cannot be read, is invalid, or keeps changing.
     pub fn read<T>(&mut self, mut look: impl FnMut(&Snapshot<'_>) -> Result<T, Error>) -> Result<T, Error> {
         for _ in 0..TRIES {
             let before = self.header()?;
             if !before.in_progress {
                 let seen = self.snapshot(before).and_then(|snapshot| look(&snapshot));
-                // What was read must not be newer than the header that vouches for it.
+                // The values must not be newer than the header that validates them.
                 fence(Ordering::Acquire);
                 let after = self.header()?;
                 if !after.in_progress && after.epoch == before.epoch {
@@ -175,26 +173,26 @@ impl Segment {
 }
 
 impl Snapshot<'_> {
-    /// The number that the entry `name` holds, if there is such an entry and it holds one number.
+    /// Returns the value of the scalar `name`, if there is one.
     ///
-    /// # Errors
+    /// The segment cannot be read, or is invalid.
     /// The segment cannot be read, or makes no sense.
     pub fn scalar(&self, name: &str) -> Result<Option<u64>, Error> {
         let entry = self.entry(name)?;
         Ok(entry.filter(|entry| matches!(entry.kind, SCALAR | GAUGE)).map(|entry| entry.value))
     }
 
-    /// The counters of the vector `name` with these `indexes`, if there is such a vector.
+    /// Returns the counters of the vector `name` with these `indexes`, if there is such a vector.
     ///
     /// # Errors
-    /// The segment cannot be read, or makes no sense.
+    /// The segment cannot be read, or is invalid.
     pub fn simple(&self, name: &str, indexes: &BTreeSet<u32>) -> Result<Option<BTreeMap<u32, u64>>, Error> {
         let Some(pointer) = self.vector(name, SIMPLE)? else { return Ok(None) };
         let sums = counters::sums(&self.memory, pointer, indexes)?;
         Ok(Some(sums.into_iter().map(|(index, [count])| (index, count)).collect()))
     }
 
-    /// The counters of the vector `name` of packets and bytes with these `indexes`, if there is such a vector.
+    /// Returns the packet and byte counters of the vector `name` with these `indexes`, if there is such a vector.
     ///
     /// # Errors
     /// The segment cannot be read, or makes no sense.

@@ -1,4 +1,4 @@
-//! The socket on which VPP hands out its segment.
+//! The socket from which VPP sends the descriptor of its segment.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -15,13 +15,13 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::Error;
 
-/// Asks the VPP whose stats socket is at `path` for its segment. Blocks for twice `limit` at most.
+/// Requests the segment from the stats socket at `path`. Blocks for at most twice `limit`.
 pub(super) fn ask(path: &Path, limit: Duration) -> Result<File, Error> {
     let failed = |errno: nix::Error| Error::Connect { path: path.to_owned(), reason: errno.into() };
     let socket =
         socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
     let limit = TimeVal::milliseconds(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
-    // The latter bounds the connecting, too, to a VPP that accepts nobody.
+    // The send timeout also limits `connect`, for a VPP that does not accept.
     setsockopt(&socket, sockopt::ReceiveTimeout, &limit).map_err(failed)?;
     setsockopt(&socket, sockopt::SendTimeout, &limit).map_err(failed)?;
     let address = UnixAddr::new(path).map_err(failed)?;
@@ -29,7 +29,7 @@ pub(super) fn ask(path: &Path, limit: Duration) -> Result<File, Error> {
     received(&socket)
 }
 
-/// The descriptor that VPP sends with an empty message.
+/// Receives the descriptor, which VPP sends with an empty message (`SCM_RIGHTS`).
 fn received(socket: &OwnedFd) -> Result<File, Error> {
     let mut space = cmsg_space!([i32; 1]);
     let mut byte = [0];
@@ -44,12 +44,12 @@ fn received(socket: &OwnedFd) -> Result<File, Error> {
     Ok(File::from(owned(fd)))
 }
 
-/// Takes over a descriptor that was received just now. nix knows it by its number only.
+/// Takes ownership of a descriptor just received. nix returns only its number.
 #[expect(
     unsafe_code,
-    reason = "the kernel made the descriptor for this message, and nobody else knows its number"
+    reason = "the kernel created the descriptor for this message, so it has no other owner"
 )]
 fn owned(fd: RawFd) -> OwnedFd {
-    // SAFETY: as above: it is open, and it is nobody else's to close.
+    // SAFETY: the kernel created the open descriptor for this message, so it has no other owner.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }

@@ -10,7 +10,7 @@ const BASE: u64 = 0x1_3000_0000;
 const EPOCH: u64 = 16;
 const IN_PROGRESS: u64 = 24;
 
-/// A segment under construction, in the layout that a real VPP 26.10 was seen to have.
+/// Builder of a segment in the layout of VPP 26.10.
 struct Builder {
     bytes: Vec<u8>,
     entries: Vec<(u32, u64, &'static str)>,
@@ -33,7 +33,7 @@ impl Builder {
         self.with(kind, value, name)
     }
 
-    /// Appends a vector, and returns its address.
+    /// Appends a vector and returns its address.
     fn vector(&mut self, len: usize, words: &[u64]) -> u64 {
         self.bytes.extend(u32::try_from(len).unwrap().to_ne_bytes());
         self.bytes.extend([0; 4]);
@@ -58,7 +58,7 @@ impl Builder {
     }
 }
 
-/// Two threads, of which the second has more rows than the first and the third none at all.
+/// Returns a segment of three threads: the second has more counters than the first, the third has none.
 fn two_threads() -> Vec<u8> {
     Builder::new()
         .with(SCALAR, 1_700_000_000, BOOT_TIME)
@@ -83,7 +83,7 @@ fn scalar(segment: &mut Segment, name: &str) -> Result<Option<u64>, Error> {
     segment.read(|now| now.scalar(name))
 }
 
-/// Everything there is to read, so that whatever is wrong with a segment is met.
+/// Reads all kinds of entries, to reach every check.
 fn read_all(segment: &mut Segment) -> Result<(), Error> {
     let indexes = BTreeSet::from([0, 1, 2, 40, u32::MAX]);
     segment.read(|now| {
@@ -94,7 +94,7 @@ fn read_all(segment: &mut Segment) -> Result<(), Error> {
 }
 
 #[test]
-fn a_scalar_is_found_by_its_whole_name() {
+fn scalar_is_found_by_full_name() {
     let mut segment = open(&two_threads());
     assert_eq!(scalar(&mut segment, BOOT_TIME).unwrap(), Some(1_700_000_000));
     assert_eq!(scalar(&mut segment, "/sys/boot").unwrap(), Some(7));
@@ -104,7 +104,7 @@ fn a_scalar_is_found_by_its_whole_name() {
 }
 
 #[test]
-fn counters_are_summed_over_rows_of_unequal_length() {
+fn counters_are_summed_over_unequal_rows() {
     let indexes = BTreeSet::from([0, 1, 2, 3, 1000]);
     let mut segment = open(&two_threads());
     let packets = segment.read(|now| now.simple(FIRST_PACKETS, &indexes)).unwrap().unwrap();
@@ -119,7 +119,7 @@ fn counters_are_summed_over_rows_of_unequal_length() {
 }
 
 #[test]
-fn far_and_near_counters_of_a_long_row_are_read_alike() {
+fn sparse_and_dense_counters_are_read() {
     let row: Vec<u64> = (0..5000).collect();
     let mut segment = open(&Builder::new().counters(SIMPLE, FIRST_PACKETS, &[&row, &row]).bytes());
     let indexes: BTreeSet<u32> = (0..3000).chain([4000, 4031, 4064, 4999, 5000]).collect();
@@ -131,7 +131,7 @@ fn far_and_near_counters_of_a_long_row_are_read_alike() {
 }
 
 #[test]
-fn a_value_is_fresh_and_a_name_holds_for_an_epoch() {
+fn values_are_fresh_names_hold_per_epoch() {
     let before = two_threads();
     let file = file(&before);
     let mut segment = Segment::from_file(file.try_clone().unwrap());
@@ -148,7 +148,7 @@ fn a_value_is_fresh_and_a_name_holds_for_an_epoch() {
 }
 
 #[test]
-fn what_is_read_across_a_change_is_read_again() {
+fn read_across_change_is_repeated() {
     let file = file(&two_threads());
     let mut segment = Segment::from_file(file.try_clone().unwrap());
     let mut looks = 0;
@@ -164,21 +164,21 @@ fn what_is_read_across_a_change_is_read_again() {
 }
 
 #[test]
-fn a_segment_that_never_rests_is_given_up() {
+fn endless_change_is_an_error() {
     let file = file(&two_threads());
     file.write_all_at(&[1], IN_PROGRESS).unwrap();
     assert!(matches!(scalar(&mut Segment::from_file(file), BOOT_TIME), Err(Error::Restless)));
 }
 
 #[test]
-fn another_version_is_named() {
+fn other_version_is_reported() {
     let mut bytes = two_threads();
     bytes[0] = 3;
     assert!(matches!(scalar(&mut open(&bytes), BOOT_TIME), Err(Error::Version(3))));
 }
 
 #[test]
-fn a_segment_cut_anywhere_is_an_error() {
+fn truncated_segment_is_an_error() {
     let bytes = two_threads();
     for length in 0..bytes.len() {
         assert!(read_all(&mut open(&bytes[..length])).is_err(), "{length} bytes");
@@ -186,7 +186,7 @@ fn a_segment_cut_anywhere_is_an_error() {
 }
 
 #[test]
-fn a_segment_cut_while_it_is_held_is_an_error() {
+fn segment_truncated_after_open_is_error() {
     let file = file(&two_threads());
     let mut segment = Segment::from_file(file.try_clone().unwrap());
     read_all(&mut segment).unwrap();
@@ -197,13 +197,13 @@ fn a_segment_cut_while_it_is_held_is_an_error() {
 }
 
 #[test]
-fn more_threads_than_any_vpp_has_are_not_believed() {
+fn too_many_threads_are_malformed() {
     let rows: Vec<&[u64]> = vec![&[1]; 1025];
     let mut segment = open(&Builder::new().counters(SIMPLE, FIRST_PACKETS, &rows).bytes());
     assert!(matches!(read_all(&mut segment), Err(Error::Malformed(_))));
 }
 
-/// Words that are near enough to right to lead somewhere.
+/// Words that include plausible lengths and addresses.
 fn plausible() -> impl Strategy<Value = u64> {
     prop_oneof![
         any::<u64>(),
@@ -217,10 +217,10 @@ fn plausible() -> impl Strategy<Value = u64> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
-    fn no_segment_makes_it_panic(changes in prop::collection::vec((1usize..150, plausible()), 1..4)) {
+    fn corrupted_segment_never_panics(changes in prop::collection::vec((1usize..150, plausible()), 1..4)) {
         let mut bytes = two_threads();
         for (word, value) in changes {
-            // A change that never ends is tried for a tenth of a second each time.
+            // An endless change would cost 0.1 s per case.
             let at = word * 8;
             if at != IN_PROGRESS as usize && at + 8 <= bytes.len() {
                 bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
@@ -230,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn sums_are_those_of_the_rows(
+    fn sums_match_the_rows(
         rows in prop::collection::vec(prop::collection::vec(any::<u64>(), 0..200), 0..5),
         indexes in prop::collection::btree_set(0u32..300, 0..50),
     ) {
