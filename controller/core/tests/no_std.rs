@@ -3,6 +3,8 @@
 //! `#![no_std]` covers the crate's own code. This test covers the dependencies, with the features that they have in a
 //! workspace without other crates. In the real one, cargo unifies them with those of other crates.
 
+#![cfg(test)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

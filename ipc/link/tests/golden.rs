@@ -3,6 +3,8 @@
 //! The file has one line per message: the bytes in hexadecimal, then the message. `MAGLEV_REWRITE=1` writes the file of the
 //! current [`VERSION`].
 
+#![cfg(test)]
+
 use std::fmt::{Debug, Write};
 use std::net::Ipv6Addr;
 use std::num::NonZeroU32;
