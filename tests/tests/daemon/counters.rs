@@ -186,7 +186,7 @@ fn counters_follow_vpp_availability() {
     let Some(sim) = fixture.sim_or_skip("counters_follow_vpp_availability") else { return };
     let mut maglevd = fixture.settled();
     send(&fixture, 10);
-    until(&maglevd, "10 packets", |found| vip_packets(found).is_some_and(|p| p.next == 9)).unwrap();
+    until(&maglevd, "10 packets", |found| vip_packets(found).is_some_and(|p| p.existing_flow == 9)).unwrap();
     sim.kill();
     maglevd.until_vpp(false);
     assert!(unavailable(&counters(&maglevd)));
@@ -202,7 +202,7 @@ fn invalid_stats_segment_is_rejected_and_reopened() {
     };
     let maglevd = fixture.settled();
     send(&fixture, 10);
-    let there = |found: &Result<_, _>| vip_packets(found).is_some_and(|p| p.next == 9);
+    let there = |found: &Result<_, _>| vip_packets(found).is_some_and(|p| p.existing_flow == 9);
     until(&maglevd, "10 packets", there).unwrap();
     sim.set_faults(|faults| faults.stats_size = Some(5000));
     until(&maglevd, "no counters", unavailable).unwrap_err();
