@@ -8,12 +8,13 @@ use maglev_ipc::OutcomeCode;
 use maglev_lab::dataplane::{RealVpp, Vpp};
 use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
 use maglev_lab::many_frontends::ManyFrontends;
-use maglev_lab::packets::flow::{Flows, Maglev};
-use maglev_lab::packets::router::{Router, Weights};
+use maglev_lab::packets::flow::{Flows, MaglevTable};
+use maglev_lab::packets::router::Router;
 use maglev_lab::packets::until;
 use maglev_lab::scripted_prober::ScriptedProber;
 use maglev_lab::test_dir::TestDir;
-use maglev_proto::v1::SyncLbStateRequest;
+use maglev_lab::vpp_observer::Weights;
+use maglev_proto::v1::SyncVpplbStateRequest;
 
 const MANY: ManyFrontends = ManyFrontends { frontends: 1000, backends: 10 };
 
@@ -107,7 +108,7 @@ fn lingering_ghost_records_are_ignored() {
     let weights: Weights = [1, 2].map(|number| (IpAddr::from(Ipv4Addr::new(10, 1, 0, number)), 1)).into();
     router.until(vip, &weights);
     let flows = Flows { to: vip, port: 1024, ports: 100 };
-    let table = Maglev::new(weights.clone(), 1024);
+    let table = MaglevTable::new(weights.clone(), 1024);
     // Flows prevent the collection of removed records.
     let assert_flows = || {
         let packets = router.send(&flows, 1000);

@@ -20,9 +20,9 @@ pub enum Probe {
     Http,
     /// HTTP request on a reused connection.
     HttpKept,
-    /// As `Http`, over TLS.
+    /// HTTPS request on a new connection.
     Https,
-    /// As `HttpKept`, over TLS.
+    /// HTTPS request on a reused connection.
     HttpsKept,
 }
 

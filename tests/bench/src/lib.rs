@@ -14,7 +14,7 @@ use checker::{Checker, CheckerKind, CheckerKit};
 use config::Check;
 use maglev_lab::dataplane::Vpp;
 use report::Part;
-use screen::Screen;
+use screen::ProgressScreen;
 use server::BackendServer;
 
 pub mod address;
@@ -48,7 +48,7 @@ const NETWORK: [(&str, &str); 4] = [
 
 /// Options of a run.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct BenchOptions {
     /// Rounds per checker.
     pub rounds: u32,
     /// Length of each measurement, in seconds.
@@ -61,7 +61,7 @@ pub struct Options {
     pub probes: Option<Vec<String>>,
 }
 
-impl Options {
+impl BenchOptions {
     /// True for windows below a second, which only show that the harness works.
     #[must_use]
     pub fn is_trial(&self) -> bool {
@@ -72,9 +72,9 @@ impl Options {
 /// Common state of all measurements.
 pub struct Bench {
     /// Options of the run.
-    pub options: Options,
+    pub options: BenchOptions,
     /// Progress output.
-    pub screen: Screen,
+    pub screen: ProgressScreen,
     /// BackendServer of all backends.
     pub server: BackendServer,
     /// Starter of checkers.
@@ -88,12 +88,12 @@ impl Bench {
     ///
     /// # Errors
     /// If the network namespace cannot be changed or a file cannot be written.
-    pub fn new(directory: &Path, options: Options) -> anyhow::Result<Self> {
+    pub fn new(directory: &Path, options: BenchOptions) -> anyhow::Result<Self> {
         prepare()?;
         let vpp = Vpp::simulated()?;
         let kit = CheckerKit::new(directory, (vpp.api_socket(), vpp.stats_socket()));
         let server = BackendServer::start(MAX_BACKENDS)?;
-        Ok(Self { options, screen: Screen::new(Duration::ZERO), server, kit, vpp })
+        Ok(Self { options, screen: ProgressScreen::new(Duration::ZERO), server, kit, vpp })
     }
 
     /// Starts a checker; ours with an empty VPP.

@@ -11,7 +11,7 @@ use super::checker::{self, Checker, CheckerKind};
 use super::config::{Check, Probe};
 use super::probes::{self, count};
 use super::report::{Figure, Part};
-use super::usage::Usage;
+use super::usage::ResourceUsage;
 use maglev_lab::metrics;
 
 /// Address of our metrics.
@@ -99,9 +99,9 @@ fn scrapes(bench: &mut Bench, backends: u32, part: &mut Part) -> anyhow::Result<
 fn used(checker: &Checker, work: impl FnOnce()) -> anyhow::Result<(Duration, Duration)> {
     let maglevd = checker.parts.iter().find(|part| part.name == CONTROLLER).context("no maglevd")?;
     let pids = maglevd.pids();
-    let (before, began) = (Usage::of(&pids)?, Instant::now());
+    let (before, began) = (ResourceUsage::of(&pids)?, Instant::now());
     work();
-    Ok((Usage::of(&pids)?.cpu - before.cpu, began.elapsed()))
+    Ok((ResourceUsage::of(&pids)?.cpu - before.cpu, began.elapsed()))
 }
 
 /// Measures the cost of checkers that probe each backend every 10 s.
@@ -112,10 +112,10 @@ fn rest(bench: &mut Bench, who: CheckerKind, backends: u32, part: &mut Part) -> 
     thread::sleep(Duration::from_secs(3));
     checker.check()?;
     let pids: Vec<_> = checker.parts.iter().flat_map(checker::Program::pids).collect();
-    let before = Usage::of(&pids)?;
+    let before = ResourceUsage::of(&pids)?;
     let began = Instant::now();
     thread::sleep(IDLE_INTERVAL);
-    let after = Usage::of(&pids)?;
+    let after = ResourceUsage::of(&pids)?;
     let share = (after.cpu - before.cpu).as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
     part.add_figure(Figure::new(
         format!("{}: HTTP every 10 s, {backends} backends", who.name()),

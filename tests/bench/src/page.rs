@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::report::{Case, Figure, Part, Report, Round, Target, median, spread};
+use super::report::{BenchCase, Figure, Part, Report, Round, Target, median, spread};
 
 /// Marks around the generated part.
 const BEGIN: &str = "<!-- results: `make bench` writes what follows -->";
@@ -70,7 +70,7 @@ fn section(text: &mut String, title: &str, part: &Part) {
     }
 }
 
-fn cases<'a>(text: &mut String, cases: impl Iterator<Item = &'a Case>, size: u32) {
+fn cases<'a>(text: &mut String, cases: impl Iterator<Item = &'a BenchCase>, size: u32) {
     _ = writeln!(text, "### {size} backends\n");
     text.push_str(
         "| probe | checker | CPU time per probe, µs | kernel share | arrived | p99 lateness, ms | max. lateness, ms | memory, MiB |\n\
@@ -106,7 +106,7 @@ fn cases<'a>(text: &mut String, cases: impl Iterator<Item = &'a Case>, size: u32
 }
 
 /// Returns a median per program, in reverse order of names.
-fn split(case: &Case, of: fn(&Round) -> &std::collections::BTreeMap<String, f64>) -> Vec<(String, f64)> {
+fn split(case: &BenchCase, of: fn(&Round) -> &std::collections::BTreeMap<String, f64>) -> Vec<(String, f64)> {
     let Some(first) = case.rounds.first() else { return Vec::new() };
     let one = |name: &String| {
         let values: Vec<_> = case.rounds.iter().filter_map(|round| of(round).get(name).copied()).collect();

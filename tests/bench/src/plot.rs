@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::report::{Case, Part, median, spread};
+use super::report::{BenchCase, Part, median, spread};
 
 const WIDTH: f64 = 860.0;
 /// Left edge and maximum length of the bars.
@@ -42,11 +42,11 @@ pub fn draw(part: &Part, backends: u32) -> Option<String> {
     Some(text + "</svg>\n")
 }
 
-fn costs(case: &Case) -> Vec<f64> {
+fn costs(case: &BenchCase) -> Vec<f64> {
     case.rounds.iter().map(|round| round.cpu).collect()
 }
 
-fn bar(text: &mut String, case: &Case, top: f64, scale: f64) {
+fn bar(text: &mut String, case: &BenchCase, top: f64, scale: f64) {
     let costs = costs(case);
     let (least, most) = spread(&costs);
     let color = COLORS.iter().find(|(who, _)| *who == case.who).map_or("#8a939c", |(_, color)| color);

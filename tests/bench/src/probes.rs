@@ -11,7 +11,7 @@ use super::config::{Check, Probe};
 use super::report::{Figure, Part, Round};
 use super::server;
 use super::tap::{ProbePacket, ProbeTap};
-use super::usage::{Counters, Usage};
+use super::usage::{KernelCounters, ResourceUsage};
 
 /// Timeout to reach the nominal rate. Afterwards the actual rate is measured.
 const WARM_UP: Duration = Duration::from_secs(20);
@@ -198,8 +198,8 @@ fn pace(check: &Check) -> f64 {
 /// If the kernel counters cannot be read.
 pub fn count(bench: &Bench, probe: Probe) -> anyhow::Result<u64> {
     Ok(match probe {
-        Probe::Icmp => Counters::now()?.get("Icmp.InEchos"),
-        Probe::TcpHalf => Counters::now()?.get("Tcp.OutRsts"),
+        Probe::Icmp => KernelCounters::now()?.get("Icmp.InEchos"),
+        Probe::TcpHalf => KernelCounters::now()?.get("Tcp.OutRsts"),
         _ => bench.server.state.served.load(Ordering::Relaxed),
     })
 }
@@ -208,12 +208,12 @@ pub fn count(bench: &Bench, probe: Probe) -> anyhow::Result<u64> {
 struct CounterSnapshot {
     at: Instant,
     count: u64,
-    programs: BTreeMap<String, Usage>,
+    programs: BTreeMap<String, ResourceUsage>,
 }
 
 impl CounterSnapshot {
     fn now(bench: &Bench, checker: &Checker, check: &Check) -> anyhow::Result<Self> {
-        let usage = |part: &Program| Ok((part.name.to_owned(), Usage::of(&part.pids())?));
+        let usage = |part: &Program| Ok((part.name.to_owned(), ResourceUsage::of(&part.pids())?));
         let programs = checker.parts.iter().map(usage).collect::<anyhow::Result<_>>()?;
         Ok(Self { at: Instant::now(), count: count(bench, check.probe)?, programs })
     }

@@ -22,7 +22,7 @@ pub struct Part {
     /// Machine and versions.
     pub machine: Vec<String>,
     /// Checkers in turn.
-    pub cases: Vec<Case>,
+    pub cases: Vec<BenchCase>,
     /// Other figures, and those derived from the cases.
     pub figures: Vec<Figure>,
     /// Omitted measurements with the reason.
@@ -31,7 +31,7 @@ pub struct Part {
 
 /// A checker with one type of probe.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Case {
+pub struct BenchCase {
     /// Name of the checker.
     pub who: String,
     /// Name of the probe.
@@ -143,7 +143,7 @@ impl Report {
 impl Part {
     /// Returns the case with that checker and probe.
     #[must_use]
-    pub fn case(&self, who: &str, probe: &str, backends: u32) -> Option<&Case> {
+    pub fn case(&self, who: &str, probe: &str, backends: u32) -> Option<&BenchCase> {
         self.cases.iter().find(|case| case.who == who && case.probe == probe && case.backends == backends)
     }
 
@@ -157,7 +157,7 @@ impl Part {
             Some(case) => case.rounds.push(round),
             None => {
                 let (who, probe) = (who.to_owned(), probe.to_owned());
-                self.cases.push(Case { who, probe, backends, interval, rounds: vec![round] });
+                self.cases.push(BenchCase { who, probe, backends, interval, rounds: vec![round] });
             }
         }
     }

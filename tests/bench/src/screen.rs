@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 /// Progress of a run.
 #[derive(Debug)]
-pub struct Screen {
+pub struct ProgressScreen {
     began: Instant,
     total: Duration,
     done: Duration,
 }
 
-impl Screen {
+impl ProgressScreen {
     /// Starts a run with the estimated duration `total`.
     #[must_use]
     pub fn new(total: Duration) -> Self {

@@ -30,7 +30,7 @@ fn children(pid: Pid) -> Vec<Pid> {
 
 /// Resource usage of processes since their start.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
+pub struct ResourceUsage {
     /// Exact CPU time.
     pub cpu: Duration,
     /// User time, in kernel ticks.
@@ -41,7 +41,7 @@ pub struct Usage {
     pub rss: u64,
 }
 
-impl Usage {
+impl ResourceUsage {
     /// Returns the sum for these processes.
     ///
     /// # Errors
@@ -76,9 +76,9 @@ impl Usage {
 
 /// Kernel counters of this network namespace, such as `Tcp.OutRsts`.
 #[derive(Debug)]
-pub struct Counters(BTreeMap<String, u64>);
+pub struct KernelCounters(BTreeMap<String, u64>);
 
-impl Counters {
+impl KernelCounters {
     /// Reads the counters.
     ///
     /// # Errors
@@ -123,13 +123,13 @@ mod tests {
     #[test]
     fn usage_includes_children() {
         let me = Pid::this();
-        let before = Usage::of(&[me]).unwrap();
+        let before = ResourceUsage::of(&[me]).unwrap();
         assert!(before.rss > 0);
         let mut child =
             std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         assert!(tree(me).contains(&Pid::from_raw(child.id().cast_signed())));
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert!(Usage::of(&[me]).unwrap().cpu > before.cpu);
+        assert!(ResourceUsage::of(&[me]).unwrap().cpu > before.cpu);
     }
 }

@@ -25,12 +25,12 @@ const LB_PLUGIN: &str = "lb_plugin.so";
 
 /// A running dataplane, initially empty. Ended on drop.
 pub struct Vpp {
-    kind: Kind,
+    kind: VppKind,
     dir: TempDir,
 }
 
-enum Kind {
-    Simulated(VppSimulator),
+enum VppKind {
+    Simulated(Sim),
     /// A real VPP and its program; `None` between [`Vpp::kill`] and [`Vpp::boot`].
     Real(Option<RealVpp>, PathBuf),
 }
@@ -53,7 +53,7 @@ impl Vpp {
     /// If it does not start.
     pub fn simulated() -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
-        Ok(Self { kind: Kind::Simulated(VppSimulator::start(dir.path())?), dir })
+        Ok(Self { kind: VppKind::Simulated(Sim::start(dir.path())?), dir })
     }
 
     /// Starts `binary`.
@@ -71,7 +71,7 @@ impl Vpp {
     pub fn real_with(binary: &Path, plugins: &[&str]) -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
         let vpp = RealVpp::start(binary, dir.path(), plugins)?;
-        Ok(Self { kind: Kind::Real(Some(vpp), binary.to_owned()), dir })
+        Ok(Self { kind: VppKind::Real(Some(vpp), binary.to_owned()), dir })
     }
 
     /// Returns the path of the API socket.
@@ -90,8 +90,8 @@ impl Vpp {
     #[must_use]
     pub const fn sim(&self) -> Option<&VppSimulator> {
         match &self.kind {
-            Kind::Simulated(sim) => Some(sim),
-            Kind::Real(..) => None,
+            VppKind::Simulated(sim) => Some(sim),
+            VppKind::Real(..) => None,
         }
     }
 }
@@ -101,8 +101,8 @@ impl Vpp {
     /// Ends VPP like a crash: connections break, and none succeed until [`Self::boot`].
     pub fn kill(&mut self) {
         match &mut self.kind {
-            Kind::Simulated(sim) => sim.kill(),
-            Kind::Real(vpp, _) => {
+            VppKind::Simulated(sim) => sim.kill(),
+            VppKind::Real(vpp, _) => {
                 if let Some(mut vpp) = vpp.take() {
                     // The process may have exited already.
                     _ = vpp.process.kill();
@@ -117,8 +117,8 @@ impl Vpp {
     /// If it does not start.
     pub fn boot(&mut self) -> io::Result<()> {
         match &mut self.kind {
-            Kind::Simulated(sim) => sim.boot(),
-            Kind::Real(vpp, binary) => {
+            VppKind::Simulated(sim) => sim.boot(),
+            VppKind::Real(vpp, binary) => {
                 *vpp = Some(RealVpp::start(binary, self.dir.path(), &[LB_PLUGIN])?);
                 Ok(())
             }
@@ -128,8 +128,8 @@ impl Vpp {
     /// Suspends or resumes VPP.
     pub fn hang(&self, hang: bool) {
         match &self.kind {
-            Kind::Simulated(sim) => sim.set_faults(|faults| faults.hang = hang),
-            Kind::Real(vpp, _) => {
+            VppKind::Simulated(sim) => sim.faults(|faults| faults.hang = hang),
+            VppKind::Real(vpp, _) => {
                 if let Some(vpp) = vpp {
                     vpp.signal(if hang { Signal::SIGSTOP } else { Signal::SIGCONT });
                 }

@@ -15,9 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 use uapi::c;
 
-use super::packet::{Packet, complete_checksum};
-
-pub use super::packet::SentFrame;
+use super::packet::{Packet, SentFrame, complete_checksum};
 use super::topology::Lab;
 
 /// Maximum delay before shutdown or a new rule is noticed.

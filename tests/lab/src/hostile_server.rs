@@ -1,4 +1,4 @@
-//! A server with arbitrary behaviour per connection, until it is told to behave.
+//! A server with arbitrary behaviour per connection, until [`HostileServer::behave`] is called.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

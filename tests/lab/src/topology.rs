@@ -6,7 +6,7 @@ use super::host::{Host, run};
 
 /// Addresses of one address family.
 #[derive(Clone, Copy, Debug)]
-pub struct Family {
+pub struct AddressFamily {
     /// Address of the prober's host.
     pub prober: IpAddr,
     /// Secondary address of the prober's host.
@@ -20,7 +20,7 @@ pub struct Family {
 }
 
 /// IPv4 addresses.
-pub const V4: Family = Family {
+pub const V4: AddressFamily = AddressFamily {
     prober: v4(10, 77, 1),
     secondary: v4(10, 77, 11),
     server: v4(10, 77, 2),
@@ -29,7 +29,7 @@ pub const V4: Family = Family {
 };
 
 /// IPv6 addresses.
-pub const V6: Family = Family {
+pub const V6: AddressFamily = AddressFamily {
     prober: v6(0xfd77, 1),
     secondary: v6(0xfd77, 11),
     server: v6(0xfd77, 2),
@@ -38,7 +38,7 @@ pub const V6: Family = Family {
 };
 
 /// Both families.
-pub const FAMILIES: [Family; 2] = [V4, V6];
+pub const FAMILIES: [AddressFamily; 2] = [V4, V6];
 
 /// Two hosts behind one switch.
 pub struct Lab {

@@ -8,7 +8,7 @@ use std::time::Duration;
 const BAR: u32 = 30;
 
 /// Standard output. Output is append-only.
-pub struct Screen {
+pub struct DemoScreen {
     is_terminal: bool,
     colors: bool,
 }
@@ -27,7 +27,7 @@ pub struct TableRow<'a> {
     pub buckets: u32,
 }
 
-impl Default for Screen {
+impl Default for DemoScreen {
     fn default() -> Self {
         let is_terminal = io::stdout().is_terminal();
         let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -35,7 +35,7 @@ impl Default for Screen {
     }
 }
 
-impl Screen {
+impl DemoScreen {
     /// True if output goes to a terminal.
     #[must_use]
     pub const fn is_terminal(&self) -> bool {

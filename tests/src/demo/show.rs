@@ -14,8 +14,8 @@ use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 
 use super::environment::{DemoEnvironment, SERVERS};
-use super::screen::{Screen, TableRow};
-use super::table::{self, Table};
+use super::screen::{DemoScreen, TableRow};
+use super::table::{self, ServerTable};
 use maglev_lab::programs::program;
 
 /// Timeout for VPP to reach the state that an act expects.
@@ -35,12 +35,12 @@ pub struct Act {
 
 /// A running demo. Ended on drop.
 pub struct DemoRun {
-    screen: Screen,
+    screen: DemoScreen,
     /// Dropped before the environment, because an exiting maglevd waits for its clients.
     events: Streaming<WatchEventsResponse>,
     environment: DemoEnvironment,
     health: BTreeMap<String, BackendState>,
-    table: Table,
+    table: ServerTable,
     /// Start of the act.
     began: Instant,
 }
@@ -51,7 +51,7 @@ impl DemoRun {
     /// # Errors
     /// If a program does not start.
     pub async fn open() -> anyhow::Result<Self> {
-        let screen = Screen::default();
+        let screen = DemoScreen::default();
         screen.title("vpp-maglev: the weights in VPP follow the health of the servers")?;
         let began = Instant::now();
         let mut environment = DemoEnvironment::start().await?;
@@ -64,7 +64,7 @@ The weights 100 of web1 and 50 of web2 are reduced to 2 and 1 in VPP: the same s
         ))?;
         let request = WatchEventsRequest { kinds: vec![EventKind::Backend.into()], ..Default::default() };
         let events = environment.connect().await?.watch_events(request).await?.into_inner();
-        Ok(Self { screen, events, environment, health: BTreeMap::new(), table: Table::new(), began })
+        Ok(Self { screen, events, environment, health: BTreeMap::new(), table: ServerTable::new(), began })
     }
 
     /// True if output goes to a terminal.
@@ -204,7 +204,7 @@ The weights 100 of web1 and 50 of web2 are reduced to 2 and 1 in VPP: the same s
     }
 }
 
-fn weight_of(table: &Table, address: Ipv4Addr) -> Option<u8> {
+fn weight_of(table: &ServerTable, address: Ipv4Addr) -> Option<u8> {
     table.get(&address.into()).map(|entry| entry.weight)
 }
 

@@ -7,7 +7,7 @@ use maglev_vpp::message::LbAsV2Dump;
 use maglev_vpp::{Client, Error};
 
 /// VPP's servers by address. The demo has one VIP, so addresses are unique.
-pub type Table = BTreeMap<IpAddr, TableEntry>;
+pub type ServerTable = BTreeMap<IpAddr, TableEntry>;
 
 /// One server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct TableEntry {
 ///
 /// # Errors
 /// If VPP does not answer.
-pub async fn read(vpp: &Client) -> Result<Table, Error> {
+pub async fn read(vpp: &Client) -> Result<ServerTable, Error> {
     let servers = vpp.dump(&LbAsV2Dump::all()).await?;
     let in_use = servers.into_iter().filter(maglev_vpp::message::LbAsV2Details::in_use);
     Ok(in_use.map(|s| (s.address, TableEntry { weight: s.weight, buckets: s.num_buckets })).collect())

@@ -12,7 +12,7 @@ use super::page;
 use super::servers::{DocumentedServers, read};
 use super::terminal::CommandOutput;
 use maglev_lab::container::machine::Machine;
-use maglev_lab::container::rootfs::Debian;
+use maglev_lab::container::rootfs::DebianSpec;
 use maglev_lab::dataplane::Vpp;
 use maglev_lab::maglevd::Maglevd;
 use maglev_lab::packets::until;
@@ -52,8 +52,10 @@ impl DocumentedHost {
     #[must_use]
     pub fn bare(config: &str) -> Self {
         let vpp = Vpp::start().unwrap();
-        let machine =
-            Machine::boot_with_vpp(&vpp, Debian { name: "terminal", suite: "bookworm", packages: &PACKAGES });
+        let machine = Machine::boot_with_vpp(
+            &vpp,
+            DebianSpec { name: "terminal", suite: "bookworm", packages: &PACKAGES },
+        );
         let servers = DocumentedServers::start(&machine, config);
         Self { servers, machine, vpp, config: config.to_owned() }
     }

@@ -9,7 +9,7 @@ pub struct Manual {
 
 /// An item of a list.
 #[derive(Debug)]
-pub struct Item {
+pub struct ManualItem {
     /// Text after `.It`.
     pub head: String,
     /// Text that follows, without macros.
@@ -35,13 +35,17 @@ impl Manual {
 
     /// Returns the items of all lists.
     #[must_use]
-    pub fn items(&self) -> Vec<Item> {
-        let (mut items, mut section) = (Vec::<Item>::new(), String::new());
+    pub fn items(&self) -> Vec<ManualItem> {
+        let (mut items, mut section) = (Vec::<ManualItem>::new(), String::new());
         for line in self.text.lines() {
             if let Some(name) = line.strip_prefix(".Sh ").or(line.strip_prefix(".Ss ")) {
                 name.clone_into(&mut section);
             } else if let Some(head) = line.strip_prefix(".It ") {
-                items.push(Item { head: head.to_owned(), body: String::new(), section: section.clone() });
+                items.push(ManualItem {
+                    head: head.to_owned(),
+                    body: String::new(),
+                    section: section.clone(),
+                });
             } else if let Some(item) = items.last_mut() {
                 let words = line.trim_start_matches('.').split(' ');
                 // A macro has two letters, of which the first is a capital.

@@ -20,7 +20,7 @@ pub struct Page {
     /// Parts that tests use.
     pub parts: Vec<PagePart>,
     /// Links.
-    pub links: Vec<Link>,
+    pub links: Vec<PageLink>,
     /// Anchors that links may target.
     pub anchors: Vec<String>,
     /// Inline code in sentences and tables.
@@ -62,16 +62,16 @@ pub struct Fence {
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     /// Cells of the header.
-    pub head: Vec<Cell>,
+    pub head: Vec<TableCell>,
     /// Cells of each row.
-    pub rows: Vec<Vec<Cell>>,
+    pub rows: Vec<Vec<TableCell>>,
     /// Texts of the headings above, nearest first.
     pub below: Vec<String>,
 }
 
 /// A table cell.
 #[derive(Clone, Debug, Default)]
-pub struct Cell {
+pub struct TableCell {
     /// Text without markup.
     pub text: String,
     /// Inline code.
@@ -80,7 +80,7 @@ pub struct Cell {
 
 /// A link.
 #[derive(Debug)]
-pub struct Link {
+pub struct PageLink {
     /// Target.
     pub to: String,
     /// Line, from 1.
@@ -207,16 +207,16 @@ pub fn first_key(yaml: &str) -> &str {
 struct PageReader<'a> {
     text: &'a str,
     parts: Vec<PagePart>,
-    links: Vec<Link>,
+    links: Vec<PageLink>,
     anchors: Vec<String>,
     codes: Vec<String>,
     /// Headings above the next part.
     above: Vec<(HeadingLevel, String)>,
     seen: HashMap<String, usize>,
     /// Text of the current heading or cell.
-    words: Cell,
+    words: TableCell,
     table: Table,
-    row: Vec<Cell>,
+    row: Vec<TableCell>,
     fence: Option<Fence>,
 }
 
@@ -230,7 +230,7 @@ impl<'a> PageReader<'a> {
             codes: Vec::new(),
             above: Vec::new(),
             seen: HashMap::new(),
-            words: Cell::default(),
+            words: TableCell::default(),
             table: Table::default(),
             row: Vec::new(),
             fence: None,
@@ -261,7 +261,7 @@ impl<'a> PageReader<'a> {
 
     fn begin(&mut self, tag: Tag<'_>, range: Range<usize>) {
         match tag {
-            Tag::Heading { .. } | Tag::TableCell => self.words = Cell::default(),
+            Tag::Heading { .. } | Tag::TableCell => self.words = TableCell::default(),
             Tag::Table(_) => {
                 let below = self.above.iter().rev().map(|(_, text)| text.clone()).collect();
                 self.table = Table { below, ..Table::default() };
@@ -278,10 +278,10 @@ impl<'a> PageReader<'a> {
                 self.fence = Some(Fence { language, body: String::new(), range, line });
             }
             Tag::Link { link_type, dest_url, .. } if link_type != LinkType::Email => {
-                self.links.push(Link { to: dest_url.into_string(), line: self.line(range.start) });
+                self.links.push(PageLink { to: dest_url.into_string(), line: self.line(range.start) });
             }
             Tag::Image { dest_url, .. } => {
-                self.links.push(Link { to: dest_url.into_string(), line: self.line(range.start) });
+                self.links.push(PageLink { to: dest_url.into_string(), line: self.line(range.start) });
             }
             _ => {}
         }
@@ -315,7 +315,7 @@ impl<'a> PageReader<'a> {
         self.parts.extend(scene.map(|scene| PagePart::Scene(scene.trim().to_owned())));
         self.anchors.extend(attributes(html, "id"));
         let links = attributes(html, "href").chain(attributes(html, "src"));
-        self.links.extend(links.map(|to| Link { to, line }));
+        self.links.extend(links.map(|to| PageLink { to, line }));
     }
 
     fn line(&self, offset: usize) -> usize {

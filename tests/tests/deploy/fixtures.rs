@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use maglev_lab::container::machine::Machine;
-use maglev_lab::container::rootfs::Debian;
+use maglev_lab::container::rootfs::DebianSpec;
 use maglev_lab::dataplane::Vpp;
 use maglev_lab::http_server::HttpServer;
 use maglev_lab::maglevd::Maglevd;
@@ -54,9 +54,9 @@ ip -n servers link set lo up
 ip -n servers link set eth0 up";
 
 /// Returns a Debian release that the package supports.
-pub const fn debian(suite: &str) -> Debian<'_> {
+pub const fn debian(suite: &str) -> DebianSpec<'_> {
     let packages = &["systemd", "systemd-sysv", "dbus", "iproute2", "procps", "ca-certificates"];
-    Debian { name: suite, suite, packages }
+    DebianSpec { name: suite, suite, packages }
 }
 
 /// A machine with two servers in a network namespace, and VPP. The package file is there, but not installed.

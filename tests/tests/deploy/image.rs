@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use maglev_lab::container;
-use maglev_lab::container::image::{DOCKER, Image, Run};
+use maglev_lab::container::image::{DOCKER, Image, RunOptions};
 use maglev_lab::dataplane::Vpp;
 use maglev_lab::host::Host;
 use maglev_lab::http_server::HttpServer;
@@ -39,9 +39,10 @@ const CONFIG: &str = "maglev:
       pools: [ { name: all, backends: { serving: } } ]
 ";
 
-const AS_DOCKER: Run<'_> = Run { capabilities: DOCKER, group: VPP_GROUP, more: &[], read_only: false };
+const AS_DOCKER: RunOptions<'_> =
+    RunOptions { capabilities: DOCKER, group: VPP_GROUP, more: &[], read_only: false };
 /// Privileges in the Compose example.
-const AS_COMPOSE: Run<'_> = Run { capabilities: "-all,+net_raw", read_only: true, ..AS_DOCKER };
+const AS_COMPOSE: RunOptions<'_> = RunOptions { capabilities: "-all,+net_raw", read_only: true, ..AS_DOCKER };
 
 /// The image on a network with a server, with VPP and a configuration mounted.
 struct ImageFixture {
@@ -70,7 +71,7 @@ impl ImageFixture {
         Self { image, site, server, dir, vpp }
     }
 
-    fn started(&self, run: &Run<'_>) -> Maglevd {
+    fn started(&self, run: &RunOptions<'_>) -> Maglevd {
         let process = self.image.run(run);
         process.line(0, "maglevd starts");
         Maglevd::attach(process, self.image.machine.path("/run/vpp-maglev/maglevd.sock"))
@@ -184,11 +185,11 @@ fn image_names_missing_capability() {
         return;
     }
     let fixture = ImageFixture::new(CONFIG);
-    let mut dropped = fixture.image.run(&Run { capabilities: "-all", ..AS_DOCKER });
+    let mut dropped = fixture.image.run(&RunOptions { capabilities: "-all", ..AS_DOCKER });
     let line = dropped.line(0, "no prober");
     assert!(line.contains("/usr/bin/maglevd-prober: Operation not permitted"), "{line}");
     stop(&mut dropped);
-    let confined = fixture.image.run(&Run { more: &["--no-new-privs"], ..AS_DOCKER });
+    let confined = fixture.image.run(&RunOptions { more: &["--no-new-privs"], ..AS_DOCKER });
     confined.line(0, "no ICMP over IPv4");
     let mut maglevd = Maglevd::attach(confined, fixture.image.machine.path("/run/vpp-maglev/maglevd.sock"));
     maglevd.until_up(&["serving"]);

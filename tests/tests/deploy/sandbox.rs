@@ -66,7 +66,7 @@ fn assert_unprivileged(suite: &str) {
 
 #[cfg(target_arch = "x86_64")]
 mod taken_over {
-    use maglev_lab::container::inject::{Answer, Call, call};
+    use maglev_lab::container::inject::{CallOutcome, SystemCall, call};
     use maglev_lab::container::machine::Machine;
     use nix::errno::Errno;
     use nix::libc;
@@ -77,15 +77,16 @@ mod taken_over {
     /// Errors of refused calls that do not kill.
     const REFUSALS: [Errno; 3] = [Errno::EPERM, Errno::EACCES, Errno::EAFNOSUPPORT];
 
-    const fn socket(family: i32, kind: i32, protocol: i32) -> Call {
-        Call { number: libc::SYS_socket, arguments: [family as u64, kind as u64, protocol as u64] }
+    const fn socket(family: i32, kind: i32, protocol: i32) -> SystemCall {
+        SystemCall { number: libc::SYS_socket, arguments: [family as u64, kind as u64, protocol as u64] }
     }
 
-    const EXECVE: Call = Call { number: libc::SYS_execve, arguments: [0; 3] };
-    const PTRACE: Call = Call { number: libc::SYS_ptrace, arguments: [libc::PTRACE_ATTACH as u64, 1, 0] };
-    const GETPID: Call = Call { number: libc::SYS_getpid, arguments: [0; 3] };
+    const EXECVE: SystemCall = SystemCall { number: libc::SYS_execve, arguments: [0; 3] };
+    const PTRACE: SystemCall =
+        SystemCall { number: libc::SYS_ptrace, arguments: [libc::PTRACE_ATTACH as u64, 1, 0] };
+    const GETPID: SystemCall = SystemCall { number: libc::SYS_getpid, arguments: [0; 3] };
 
-    const TO_CONTROLLER: [(&str, Call); 6] = [
+    const TO_CONTROLLER: [(&str, SystemCall); 6] = [
         ("a TCP socket", socket(libc::AF_INET, libc::SOCK_STREAM, 0)),
         ("a UDP socket over IPv6", socket(libc::AF_INET6, libc::SOCK_DGRAM, 0)),
         ("a raw socket", socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)),
@@ -93,7 +94,7 @@ mod taken_over {
         ("another program", EXECVE),
         ("another process", PTRACE),
     ];
-    const TO_PROBER: [(&str, Call); 5] = [
+    const TO_PROBER: [(&str, SystemCall); 5] = [
         ("a raw socket", socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)),
         ("a raw socket over IPv6", socket(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6)),
         ("a packet socket", socket(libc::AF_PACKET, libc::SOCK_RAW, 0)),
@@ -101,14 +102,14 @@ mod taken_over {
         ("another process", PTRACE),
     ];
 
-    fn ask(machine: &Machine, service: &str, wanted: &Call) -> Answer {
+    fn ask(machine: &Machine, service: &str, wanted: &SystemCall) -> CallOutcome {
         call(machine.main_pid_here(service), wanted)
     }
 
-    fn is_refusal(answer: Answer) -> bool {
+    fn is_refusal(answer: CallOutcome) -> bool {
         match answer {
-            Answer::Killed(signal) => signal == Signal::SIGSYS,
-            Answer::Returned(value) => REFUSALS.iter().any(|errno| value == -i64::from(*errno as i32)),
+            CallOutcome::Killed(signal) => signal == Signal::SIGSYS,
+            CallOutcome::Returned(value) => REFUSALS.iter().any(|errno| value == -i64::from(*errno as i32)),
         }
     }
 
@@ -122,13 +123,13 @@ mod taken_over {
         for (service, calls) in [(CONTROLLER, &TO_CONTROLLER[..]), (PROBER, &TO_PROBER)] {
             // Control: the injected `getpid` must succeed.
             let pid = i64::from(machine.main_pid(service));
-            assert_eq!(ask(machine, service, &GETPID), Answer::Returned(pid), "{service}");
+            assert_eq!(ask(machine, service, &GETPID), CallOutcome::Returned(pid), "{service}");
             for (what, wanted) in calls {
                 let before = machine.main_pid(service);
                 let answer = ask(machine, service, wanted);
                 println!("{service} asks for {what}: {answer:?}");
                 assert!(is_refusal(answer), "{service} asks for {what}: {answer:?}");
-                if matches!(answer, Answer::Killed(_)) {
+                if matches!(answer, CallOutcome::Killed(_)) {
                     fixture.until_restarted(service, before);
                 }
             }

@@ -8,7 +8,7 @@ use maglev_core::config::{Config, check};
 use maglev_lab::programs::program;
 use maglev_lab::test_dir::TestDir;
 use maglev_tests::docs::manual::Manual;
-use maglev_tests::docs::page::{Cell, Page, Table, read};
+use maglev_tests::docs::page::{Page, Table, TableCell, read};
 use maglevd::config::parse;
 use regex_lite::Regex;
 
@@ -164,8 +164,8 @@ struct DocumentedKey<'a> {
     section: &'a str,
     key: String,
     default: String,
-    type_: &'a Cell,
-    row: &'a [Cell],
+    type_: &'a TableCell,
+    row: &'a [TableCell],
     /// Type of healthcheck that has the key.
     kind: &'static str,
 }

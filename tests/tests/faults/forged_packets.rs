@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use maglev_ipc::{Check, ConnectMode, ProbeKind, ProberStats};
 use maglev_lab::controller::{SHORT, TestController, check, tcp};
-use maglev_lab::faulty_link::{FaultyLink, SentFrame};
+use maglev_lab::faulty_link::FaultyLink;
 use maglev_lab::http_server::HttpServer;
-use maglev_lab::packet::Packet;
+use maglev_lab::packet::{Packet, SentFrame};
 use maglev_lab::skip;
 use maglev_lab::test_dir::TestDir;
-use maglev_lab::topology::{FAMILIES, Family, Lab, V4};
+use maglev_lab::topology::{AddressFamily, FAMILIES, Lab, V4};
 
 use crate::{FaultFixture, ProberFixture, add_servers, uniform_backends};
 
@@ -71,7 +71,7 @@ const SEGMENTS: [Forgery; 6] = [
     ("a reset without acknowledgement", |segment| segment.modify(|bytes| bytes[13] = 0x04), |_| u64::MAX),
 ];
 
-fn family(address: IpAddr) -> &'static Family {
+fn family(address: IpAddr) -> &'static AddressFamily {
     FAMILIES.iter().find(|family| family.server.is_ipv4() == address.is_ipv4()).unwrap()
 }
 
@@ -164,7 +164,7 @@ const ERRORS: [&[([u8; 2], Option<&str>)]; 2] = [
     ],
 ];
 
-fn is_probe(packet: &Packet, family: &Family) -> bool {
+fn is_probe(packet: &Packet, family: &AddressFamily) -> bool {
     packet.to == family.server && (packet.is_echo() || packet.is_segment(SYN))
 }
 

@@ -8,11 +8,11 @@ use maglev_lab::controller::{check, get};
 use maglev_lab::host::Host;
 use maglev_lab::nginx::{self, NAME, Nginx};
 use maglev_lab::skip;
-use maglev_lab::topology::{FAMILIES, Family};
+use maglev_lab::topology::{AddressFamily, FAMILIES};
 
 use crate::ProberFixture;
 
-fn keeping(family: &Family, path: &str, every: u32, over_tls: bool) -> Check {
+fn keeping(family: &AddressFamily, path: &str, every: u32, over_tls: bool) -> Check {
     let http = HttpCheck { keep_alive: NonZeroU32::new(every), ..get(path) };
     let tls = TlsHandshake { server_name: NAME.to_owned(), verify: TlsVerify::Nothing };
     let (port, tls) = if over_tls { (nginx::GOOD, Some(tls)) } else { (nginx::HTTP, None) };

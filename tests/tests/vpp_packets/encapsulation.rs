@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use maglev_lab::maglevd::MaglevdSetup;
-use maglev_lab::packets::flow::{Flows, Maglev};
-use maglev_lab::packets::router::{Router, Weights};
+use maglev_lab::packets::flow::{Flows, MaglevTable};
+use maglev_lab::packets::router::Router;
 use maglev_lab::test_dir::TestDir;
+use maglev_lab::vpp_observer::Weights;
 
 const CONFIG: &str = "
 maglev:
@@ -39,7 +40,7 @@ fn encapsulation_works_across_address_families() {
         let vip = SocketAddr::new(vip.parse().unwrap(), 53);
         let weights: Weights = servers.map(|server| (server, 1)).into();
         router.until(vip, &weights);
-        let table = Maglev::new(weights, 1024);
+        let table = MaglevTable::new(weights, 1024);
         let packets = router.send(&Flows { to: vip, port: 1024, ports: 1000 }, 1000);
         assert_eq!(packets.len(), 1000, "{vip}: {}", router.cli("show errors"));
         for packet in packets {

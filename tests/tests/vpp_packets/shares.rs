@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use maglev_core::maglev;
 use maglev_lab::maglevd::MaglevdSetup;
-use maglev_lab::packets::flow::{Flows, Maglev};
-use maglev_lab::packets::router::{Router, Weights};
+use maglev_lab::packets::flow::{Flows, MaglevTable};
+use maglev_lab::packets::router::Router;
 use maglev_lab::test_dir::TestDir;
+use maglev_lab::vpp_observer::Weights;
 
 #[test]
 fn new_flows_follow_weights() {
@@ -34,7 +35,7 @@ fn shares(router: &Router, count: u16) {
     let packets = router.send(&flows, FLOWS);
     assert_eq!(packets.len(), FLOWS as usize, "{}", router.cli("show lb vips verbose"));
     let sum = reduced.values().map(|weight| u32::from(*weight)).sum();
-    let table = Maglev::new(reduced.clone(), maglev::table_length(servers.len(), sum));
+    let table = MaglevTable::new(reduced.clone(), maglev::table_length(servers.len(), sum));
     let mut seen: BTreeMap<IpAddr, u32> = BTreeMap::new();
     for packet in packets {
         assert_eq!(Some(packet.server), table.server(&packet.flow), "{}", packet.flow);

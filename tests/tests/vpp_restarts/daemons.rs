@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use maglev_lab::maglevd::{Maglevd, MaglevdSetup};
-use maglev_lab::packets::flow::{Flow, Flows, Maglev};
-use maglev_lab::packets::router::{Router, Traffic, Weights};
+use maglev_lab::packets::flow::{Flow, Flows, MaglevTable};
+use maglev_lab::packets::router::{Router, TrafficCapture};
 use maglev_lab::process::Process;
 use maglev_lab::servers::Servers;
 use maglev_lab::test_dir::TestDir;
+use maglev_lab::vpp_observer::Weights;
 use nix::sys::signal::Signal;
 
 use crate::until_in_control;
@@ -131,7 +132,7 @@ fn restarts_move_no_flow() {
 
     let before = router.servers(vip());
     router.record();
-    let traffic = Traffic::begin(&router);
+    let traffic = TrafficCapture::begin(&router);
     traffic.flow(&old_flows(), RATES[0]);
     traffic.flow(&new_flows(), RATES[1]);
     restart(&mut daemons, "maglevd", Daemons::restart_maglevd);
@@ -141,7 +142,7 @@ fn restarts_move_no_flow() {
 
     assert_eq!(router.recorded(), [""; 0]);
     assert_eq!(router.servers(vip()), before);
-    let table = Maglev::new(weights, TABLE);
+    let table = MaglevTable::new(weights, TABLE);
     for packet in &packets {
         let server = began.get(&packet.flow).copied().or_else(|| table.server(&packet.flow));
         assert_eq!(Some(packet.server), server, "{}", packet.flow);

@@ -6,11 +6,12 @@ use maglev_ipc::OutcomeCode;
 use maglev_lab::maglevd::MaglevdSetup;
 use maglev_lab::many_frontends::ManyFrontends;
 use maglev_lab::packets::flow::Flows;
-use maglev_lab::packets::router::{Router, Weights};
+use maglev_lab::packets::router::Router;
 use maglev_lab::packets::until;
 use maglev_lab::process::Process;
 use maglev_lab::scripted_prober::ScriptedProber;
 use maglev_lab::test_dir::TestDir;
+use maglev_lab::vpp_observer::Weights;
 
 const MANY: ManyFrontends = ManyFrontends { frontends: 1000, backends: 10 };
 

@@ -9,8 +9,8 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use maglev_bench::page::{self, PARTS};
 use maglev_bench::report::{Part, Report};
-use maglev_bench::screen::Screen;
-use maglev_bench::{Bench, Options, detection, following, own, plot, probes};
+use maglev_bench::screen::ProgressScreen;
+use maglev_bench::{Bench, BenchOptions, detection, following, own, plot, probes};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -110,14 +110,15 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { out, page, only, rounds, window, sizes, failures, probes, .. } = arguments;
     let mut report = Report::read(&out)?;
     let is_wanted = |name: &str| only.iter().any(|part| part == name);
-    let mut bench = Bench::new(&env::temp_dir(), Options { rounds, window, sizes, failures, probes })?;
+    let mut bench = Bench::new(&env::temp_dir(), BenchOptions { rounds, window, sizes, failures, probes })?;
     let total = [
         ("probes", probes::total(&bench)),
         ("detection", detection::total(&bench)),
         ("following", following::TOTAL),
         ("own", own::TOTAL),
     ];
-    bench.screen = Screen::new(total.iter().filter(|(name, _)| is_wanted(name)).map(|(_, time)| *time).sum());
+    bench.screen =
+        ProgressScreen::new(total.iter().filter(|(name, _)| is_wanted(name)).map(|(_, time)| *time).sum());
     let mut left_out = 0;
     for (name, title) in PARTS.into_iter().filter(|(name, _)| is_wanted(name)) {
         bench.screen.title(title);

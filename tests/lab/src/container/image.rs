@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::dockerfile::{Dockerfile, Step};
 use super::machine::Machine;
-use super::rootfs::{Debian, Rootfs};
+use super::rootfs::{DebianSpec, Rootfs};
 use crate::process::Process;
 use crate::programs::program;
 
@@ -28,7 +28,7 @@ pub struct Image {
 
 /// Options for a run of an image.
 #[derive(Clone, Copy, Debug)]
-pub struct Run<'a> {
+pub struct RunOptions<'a> {
     /// Capability bounding set, in `setpriv` syntax.
     pub capabilities: &'a str,
     /// Additional group.
@@ -50,7 +50,7 @@ impl Image {
             fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Dockerfile")).unwrap();
         let file = Dockerfile::parse(&text);
         let (name, packages) = (format!("image-{}", file.suite()), file.packages());
-        let debian = Debian { name: &name, suite: file.suite(), packages: &packages };
+        let debian = DebianSpec { name: &name, suite: file.suite(), packages: &packages };
         let machine = Machine::idle(Rootfs::of(debian), shared);
         for step in file.scripts() {
             match step {
@@ -65,7 +65,7 @@ impl Image {
 
     /// Runs the entry point as process 1 of a container.
     #[must_use]
-    pub fn run(&self, run: &Run<'_>) -> Process {
+    pub fn run(&self, run: &RunOptions<'_>) -> Process {
         let mut command = Command::new("nsenter");
         // The container's processes end with the machine, even if this test dies.
         command.args(self.namespaces()).args(["unshare", "--pid", "--fork", "--mount-proc"]);
@@ -81,7 +81,7 @@ impl Image {
     /// # Panics
     /// If that fails.
     #[must_use]
-    pub fn healthcheck(&self, run: &Run<'_>) -> Output {
+    pub fn healthcheck(&self, run: &RunOptions<'_>) -> Output {
         let mut command = Command::new("nsenter");
         command.args(self.namespaces()).args(self.person(run)).args(&self.file.healthcheck);
         self.surround(&mut command).stdin(Stdio::null()).output().unwrap()
@@ -92,7 +92,7 @@ impl Image {
         ["--target", &leader, "--mount", "--uts", "--ipc", "--net", "--pid", "--"].map(str::to_owned).into()
     }
 
-    fn person(&self, run: &Run<'_>) -> Vec<String> {
+    fn person(&self, run: &RunOptions<'_>) -> Vec<String> {
         let (user, group) = self.file.user;
         let words = format!(
             "setpriv --reuid {user} --regid {group} --groups {} --inh-caps -all --bounding-set {}",

@@ -12,7 +12,7 @@ const SYSCALL: u64 = 0x050f;
 
 /// Result of an injected call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Answer {
+pub enum CallOutcome {
     /// Return value; negative for an error.
     Returned(i64),
     /// The process was killed by this signal.
@@ -21,7 +21,7 @@ pub enum Answer {
 
 /// A system call with arguments.
 #[derive(Clone, Copy, Debug)]
-pub struct Call {
+pub struct SystemCall {
     /// Number of the call.
     pub number: i64,
     /// Arguments of the call.
@@ -33,7 +33,7 @@ pub struct Call {
 /// # Panics
 /// If the process does not exist or cannot be traced.
 #[must_use]
-pub fn call(pid: Pid, call: &Call) -> Answer {
+pub fn call(pid: Pid, call: &SystemCall) -> CallOutcome {
     ptrace::attach(pid).unwrap();
     assert!(matches!(wait(pid), WaitStatus::Stopped(..)), "{pid} did not stop");
     let before = ptrace::getregs(pid).unwrap();
@@ -50,12 +50,12 @@ pub fn call(pid: Pid, call: &Call) -> Answer {
     ptrace::setregs(pid, regs).unwrap();
     ptrace::step(pid, None).unwrap();
     match wait(pid) {
-        WaitStatus::Signaled(_, signal, _) => Answer::Killed(signal),
+        WaitStatus::Signaled(_, signal, _) => CallOutcome::Killed(signal),
         WaitStatus::Stopped(..) => {
             let answer = ptrace::getregs(pid).unwrap().rax.cast_signed();
             ptrace::setregs(pid, before).unwrap();
             ptrace::detach(pid, None).unwrap();
-            Answer::Returned(answer)
+            CallOutcome::Returned(answer)
         }
         other => panic!("{pid} made no system call: {other:?}"),
     }

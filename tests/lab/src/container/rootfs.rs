@@ -14,7 +14,7 @@ const MAKER: &str = "mmdebstrap";
 
 /// A Debian root file system.
 #[derive(Clone, Copy, Debug)]
-pub struct Debian<'a> {
+pub struct DebianSpec<'a> {
     /// Name of its directory.
     pub name: &'a str,
     /// Release.
@@ -35,7 +35,7 @@ impl Rootfs {
     /// # Panics
     /// If none exists and the build fails.
     #[must_use]
-    pub fn of(debian: Debian<'_>) -> Self {
+    pub fn of(debian: DebianSpec<'_>) -> Self {
         let directory = env::var_os("MAGLEV_ROOTFS").map_or_else(|| target().join("rootfs"), PathBuf::from);
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join(debian.name);
@@ -70,7 +70,7 @@ pub(super) fn target() -> PathBuf {
 }
 
 /// True if the directory exists with these packages and is recent enough.
-fn is_current(path: &Path, debian: Debian<'_>) -> bool {
+fn is_current(path: &Path, debian: DebianSpec<'_>) -> bool {
     let stamp = stamp(path);
     let made = fs::metadata(&stamp).and_then(|stamp| stamp.modified());
     let age = made.ok().and_then(|made| SystemTime::now().duration_since(made).ok());
@@ -84,7 +84,7 @@ fn stamp(path: &Path) -> PathBuf {
     path.with_extension("packages")
 }
 
-fn make(path: &Path, debian: Debian<'_>) {
+fn make(path: &Path, debian: DebianSpec<'_>) {
     if let Some(missing) = crate::missing(&[MAKER]) {
         panic!("no Debian can be made for a container: {missing}; SKIP_CONTAINER=1 leaves these tests out");
     }

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use super::machine::Machine;
-use super::rootfs::{Debian, Rootfs};
+use super::rootfs::{DebianSpec, Rootfs};
 use crate::dataplane::Vpp;
 
 /// Directory of VPP's sockets on the machine.
@@ -16,7 +16,7 @@ impl Machine {
     /// # Panics
     /// If that fails.
     #[must_use]
-    pub fn boot_with_vpp(vpp: &Vpp, debian: Debian<'_>) -> Self {
+    pub fn boot_with_vpp(vpp: &Vpp, debian: DebianSpec<'_>) -> Self {
         let directory = vpp.api_socket().parent().unwrap().to_owned();
         fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
         let machine = Self::boot(Rootfs::of(debian), &[(&directory, DIRECTORY)]);

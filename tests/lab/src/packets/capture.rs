@@ -8,7 +8,7 @@ use super::flow::Flow;
 
 /// A GRE packet on its way to a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Packet {
+pub struct CapturedPacket {
     /// Outer source address: the load balancer.
     pub balancer: IpAddr,
     /// Outer destination address.
@@ -32,7 +32,7 @@ const GRE: u8 = 47;
 /// # Panics
 /// If the file is missing or a GRE packet is malformed.
 #[must_use]
-pub fn read(path: &Path) -> Vec<Packet> {
+pub fn read(path: &Path) -> Vec<CapturedPacket> {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut rest = bytes.get(FILE_HEADER..).unwrap_or_default();
     let mut packets = Vec::new();
@@ -45,30 +45,31 @@ pub fn read(path: &Path) -> Vec<Packet> {
     packets
 }
 
-fn packet(frame: &[u8]) -> Option<Packet> {
+fn packet(frame: &[u8]) -> Option<CapturedPacket> {
     let (ethernet, outer) = frame.split_at(14);
-    let outer = Ip::parse(word(&ethernet[12..]), outer)?;
+    let outer = IpHeader::parse(word(&ethernet[12..]), outer)?;
     if outer.protocol != GRE {
         return None;
     }
     let (flags, protocol) = (word(outer.payload), word(&outer.payload[2..]));
-    let inner = Ip::parse(protocol, &outer.payload[4..]).filter(|inner| flags == 0 && inner.protocol == UDP);
+    let inner =
+        IpHeader::parse(protocol, &outer.payload[4..]).filter(|inner| flags == 0 && inner.protocol == UDP);
     let inner = inner.unwrap_or_else(|| panic!("unexpected payload in GRE: {frame:02x?}"));
     let flow = Flow {
         from: SocketAddr::new(inner.source, word(inner.payload)),
         to: SocketAddr::new(inner.destination, word(&inner.payload[2..])),
     };
-    Some(Packet { balancer: outer.source, server: outer.destination, flow })
+    Some(CapturedPacket { balancer: outer.source, server: outer.destination, flow })
 }
 
-struct Ip<'a> {
+struct IpHeader<'a> {
     source: IpAddr,
     destination: IpAddr,
     protocol: u8,
     payload: &'a [u8],
 }
 
-impl<'a> Ip<'a> {
+impl<'a> IpHeader<'a> {
     fn parse(ethertype: u16, bytes: &'a [u8]) -> Option<Self> {
         match ethertype {
             IPV4 => {

@@ -65,12 +65,12 @@ impl fmt::Display for Flow {
 }
 
 /// Expected Maglev table for new flows.
-pub struct Maglev {
+pub struct MaglevTable {
     servers: Vec<IpAddr>,
     buckets: Vec<Option<usize>>,
 }
 
-impl Maglev {
+impl MaglevTable {
     /// Builds the table of `length` buckets for servers with these weights.
     pub fn new(servers: impl IntoIterator<Item = (IpAddr, u8)>, length: u32) -> Self {
         let (servers, weighted): (Vec<_>, Vec<WeightedServer>) = servers

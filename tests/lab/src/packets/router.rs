@@ -1,8 +1,7 @@
 //! A real VPP between a packet generator and a capture.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -11,12 +10,12 @@ use maglev_vpp::{Client, Options};
 use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
 
-use super::capture::{self, Packet};
+use super::capture::{self, CapturedPacket};
 use super::flow::Flows;
 use super::until;
 use crate::PATIENCE;
 use crate::dataplane::{RealVpp, Vpp};
-use crate::vpp_observer::WRITES;
+use crate::vpp_observer::{WRITES, Weights};
 
 /// Clients are behind `pg0`. All servers are behind one router on `pg1` with a static neighbour entry.
 const WIRING: [&str; 10] = [
@@ -37,9 +36,6 @@ const ROUTES: [&str; 3] = [
     "ip route add 2001:db8:a::/48 via 2001:db8:ffff::2 pg1",
 ];
 const PACKET_SIZE: u32 = 100;
-
-/// Weight of each server of a VIP.
-pub type Weights = BTreeMap<IpAddr, u8>;
 
 /// VPP, a client of it, and a directory for captures.
 pub struct Router {
@@ -168,8 +164,8 @@ impl Router {
 
     /// Sends one packet of each of the first `count` flows and returns those that were forwarded.
     #[must_use]
-    pub fn send(&self, flows: &Flows, count: u32) -> Vec<Packet> {
-        let traffic = Traffic::begin(self);
+    pub fn send(&self, flows: &Flows, count: u32) -> Vec<CapturedPacket> {
+        let traffic = TrafficCapture::begin(self);
         let stream = traffic.add(flows, &format!("limit {count}"));
         let sent = || self.stream(&stream) == (false, u64::from(count));
         until(sent, || format!("{count} packets are not sent: {}", self.cli("show packet-generator")));
@@ -189,13 +185,13 @@ impl Router {
 }
 
 /// Running streams and their capture.
-pub struct Traffic<'a> {
+pub struct TrafficCapture<'a> {
     router: &'a Router,
     capture: PathBuf,
     streams: Cell<u32>,
 }
 
-impl<'a> Traffic<'a> {
+impl<'a> TrafficCapture<'a> {
     /// Starts the capture. Nothing is sent yet.
     #[must_use]
     pub fn begin(router: &'a Router) -> Self {
@@ -230,7 +226,7 @@ impl<'a> Traffic<'a> {
 
     /// Stops. Returns the number of packets sent, and those that left towards a server, in order.
     #[must_use]
-    pub fn end(self) -> (u64, Vec<Packet>) {
+    pub fn end(self) -> (u64, Vec<CapturedPacket>) {
         let names = || (0..self.streams.get()).map(|number| format!("stream{number}"));
         for name in names() {
             self.router.cli(&format!("packet-generator disable-stream {name}"));
