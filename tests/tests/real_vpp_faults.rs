@@ -67,9 +67,9 @@ fn vpp_stopped_while_filling_is_refilled() {
     let Some(router) = Router::start(test) else { return };
     let fixture = FillFixture::start(&router);
     until_partly_filled(&router);
-    let said = fixture.maglevd.process.line_count();
+    let position = fixture.maglevd.process.line_count();
     router.vpp.hang(true);
-    fixture.maglevd.process.line(said, "VPP lost");
+    fixture.maglevd.process.line(position, "VPP lost");
     router.vpp.hang(false);
     assert_filled(&router);
 }

@@ -1,13 +1,13 @@
-/* The least that probing can cost with a socket for each probe, or for each backend.
+/* Lower bound of the cost of probes with a socket per probe or per backend.
  *
  *   floor half|full|http|kept BACKENDS PORT INTERVAL_MS TICK_US
  *
- * half  connects and resets before the handshake is acknowledged, so that the server never accepts
- * full  connects, which the server accepts, and resets
- * http  connects, asks, reads the answer, and resets
- * kept  asks on a connection that stays, and makes a new one for every tenth question
+ * half  connects and resets before the handshake is acknowledged; the server never accepts
+ * full  connects, is accepted, and resets
+ * http  connects, sends a request, reads the answer, and resets
+ * kept  sends requests on one connection, and renews it for every tenth request
  *
- * Starts are spread evenly and grouped by ticks, as every wake-up costs. The addresses are those of the harness. */
+ * Starts are spread evenly, and grouped by ticks to save wake-ups. The addresses are those of the harness. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,7 +26,7 @@ enum mode { HALF, FULL, HTTP, KEPT };
 
 struct backend {
 	int fd;
-	int left; /* questions until the connection is to be a new one */
+	int left; /* requests until the connection is renewed */
 	int connecting;
 };
 

@@ -1,14 +1,14 @@
-/* Loaded into keepalived where the kernel has no IP_VS: says yes to whatever keepalived asks of it.
+/* Preloaded into keepalived on kernels without IP_VS: accepts every IP_VS request.
  *
- * keepalived gives up at its start without IP_VS. Its checkers know nothing of it, and IP_VS is spoken to only when a
- * server is added or changes, so this costs a probe nothing and saves it nothing. */
+ * keepalived exits at start without IP_VS. Its checkers do not use it: only changes of a server do, so the cost of a
+ * probe is the same. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
-/* Options of IPPROTO_IP that belong to IP_VS, as in the kernel's ip_vs.h, and the first of those that ask. */
+/* Range of IP_VS options of IPPROTO_IP in the kernel's ip_vs.h, and the first one that reads. */
 enum { FIRST = 64 + 1024 + 64, LAST = FIRST + 63, INFO = FIRST + 1 };
 
 static int is_ipvs(int level, int option)
@@ -30,7 +30,7 @@ int getsockopt(int fd, int level, int option, void *value, socklen_t *length)
 {
 	static int (*real)(int, int, int, void *, socklen_t *);
 	if (is_ipvs(level, option)) {
-		/* The version, the size of the table, and how many services there are. */
+		/* Version, table size and number of services. */
 		const unsigned info[3] = {0x010201, 4096, 0};
 		memset(value, 0, *length);
 		if (option == INFO && *length >= sizeof info)

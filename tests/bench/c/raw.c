@@ -1,11 +1,11 @@
-/* The least that probing can cost without a socket for each probe: packets in batches.
+/* Lower bound of the cost of probes without a socket per probe: packets in batches.
  *
  *   raw syn|icmp BACKENDS PORT INTERVAL_MS TICK_US
  *
- * syn   sends SYN and takes SYN-ACK; the kernel, which knows of no such connection, resets it
- * icmp  sends echo requests and takes the replies
+ * syn   sends SYN and receives SYN-ACK; the kernel has no such connection and resets it
+ * icmp  sends echo requests and receives the replies
  *
- * It prints nothing: what arrives is counted by the kernel. The addresses are those of the harness. */
+ * It prints nothing, because the kernel counts arrivals. The addresses are those of the harness. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <linux/filter.h>
@@ -88,7 +88,7 @@ static size_t make(void *packet, uint32_t to, uint64_t number)
 	return sizeof *echo;
 }
 
-/* Starts `count` probes, of which the first is number `first`. */
+/* Starts `count` probes from number `first` on. */
 static void start(uint64_t first, uint64_t count, uint64_t backends)
 {
 	static struct mmsghdr messages[BATCH];
@@ -175,7 +175,7 @@ int main(int argc, char **argv)
 			start(started, count, backends);
 			started += count;
 		}
-		/* Whoever sleeps through the tick takes all its answers at once. */
+		/* Sleeping through the tick collects all its answers at once. */
 		const uint64_t pause = tick - (now_ns() - began) % tick;
 		const struct timespec wait = {pause / 1000000000, pause % 1000000000};
 		struct pollfd poll = {line, POLLIN, 0};

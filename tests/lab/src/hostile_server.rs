@@ -28,10 +28,10 @@ impl HostileServer {
     pub fn start(address: SocketAddr, behaviour: ServerBehaviour) -> Self {
         let listener = Arc::new(TcpListener::bind(address).unwrap());
         let behaves = Arc::new(AtomicBool::new(false));
-        let (heard, told) = (Arc::clone(&listener), Arc::clone(&behaves));
+        let (acceptor, is_behaving) = (Arc::clone(&listener), Arc::clone(&behaves));
         let serve = move || {
-            while let Ok((mut stream, _)) = heard.accept() {
-                let behaviour = if told.load(Ordering::Relaxed) { behave } else { behaviour };
+            while let Ok((mut stream, _)) = acceptor.accept() {
+                let behaviour = if is_behaving.load(Ordering::Relaxed) { behave } else { behaviour };
                 // The thread ends when the client disconnects.
                 thread::spawn(move || behaviour(&mut stream));
             }

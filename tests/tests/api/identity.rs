@@ -43,8 +43,8 @@ fn role(dir: &TestDir, uid: u32, gid: u32, groups: &[u32]) -> String {
     if output.status.success() {
         return "admin".to_owned();
     }
-    let said = error_text(&output);
-    let (_, has) = said.split_once(" has ").unwrap_or_else(|| panic!("{said}"));
+    let text = error_text(&output);
+    let (_, has) = text.split_once(" has ").unwrap_or_else(|| panic!("{text}"));
     has.split(',').next().unwrap().to_owned()
 }
 
@@ -102,15 +102,15 @@ fn unmapped_uids_match_no_rule() {
     let refused = error_text(&call_as(&dir, 61001, 61001, &[61500], "config reload"));
     assert!(refused.contains("a unix peer (uid hidden) has operate"), "{refused}");
     assert_eq!(role(&dir, 0, 0, &[]), "admin");
-    let said = maglevd.process.line_count();
+    let position = maglevd.process.line_count();
     dir.write(
         "maglev.yaml",
         config("{ roles: [{ user: nobody, role: admin }, { group: nogroup, role: admin }] }"),
     );
     maglevd.process.signal(nix::sys::signal::Signal::SIGHUP);
-    let warning = maglevd.process.line(said, "cannot be told apart");
+    let warning = maglevd.process.line(position, "cannot be told apart");
     assert!(warning.contains("PrivateUsers=no"), "{warning}");
-    maglevd.process.line(said, "configuration in force");
+    maglevd.process.line(position, "configuration in force");
     assert_eq!(role(&dir, 65534, 65534, &[65534]), "view");
     assert_eq!(role(&dir, 61001, 61001, &[]), "view");
 }

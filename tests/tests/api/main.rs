@@ -55,17 +55,17 @@ impl ApiFixture {
     /// Reloads with another `api` section and waits until it is in force.
     fn reload(&self, api: impl Display) {
         self.dir.write("maglev.yaml", config(api));
-        let said = self.maglevd.process.line_count();
+        let position = self.maglevd.process.line_count();
         self.maglevd.process.signal(Signal::SIGHUP);
-        self.maglevd.process.line(said, "configuration in force");
+        self.maglevd.process.line(position, "configuration in force");
     }
 
     /// Reloads with an invalid `api` section and returns the log line.
     fn reload_invalid(&self, api: impl Display) -> String {
         self.dir.write("maglev.yaml", config(api));
-        let said = self.maglevd.process.line_count();
+        let position = self.maglevd.process.line_count();
         self.maglevd.process.signal(Signal::SIGHUP);
-        self.maglevd.process.line(said, "reload failed")
+        self.maglevd.process.line(position, "reload failed")
     }
 
     /// Runs `maglevc` over TCP.

@@ -17,9 +17,9 @@ fn has_grpc() -> bool {
 fn run(name: &str, target: &str, arguments: &[String]) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/api/client.py");
     let output = Command::new(PYTHON).arg(script).arg(target).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{name}: {said}{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(said.lines().last(), Some("ok"), "{said}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{name}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text.lines().last(), Some("ok"), "{text}");
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn refusals_are_counted_and_logs_rate_limited() {
     let dir = TestDir::new();
     let setup = MaglevdSetup::new(&dir, &config("{ roles: [{ user: 4000000, role: view }] }"));
     let maglevd = setup.flag("--metrics-addr", metrics).flag("--grpc-addr", address).start();
-    let said = maglevd.process.line_count();
+    let position = maglevd.process.line_count();
     let refused = 200;
     maglevd.wait(async {
         let uri = format!("http://{address}");
@@ -126,11 +126,12 @@ fn refusals_are_counted_and_logs_rate_limited() {
         }
         client.check_config(CheckConfigRequest::default()).await.unwrap();
     });
-    let line = maglevd.process.line(said, "call refused");
+    let line = maglevd.process.line(position, "call refused");
     for word in ["WARN", "ReloadConfig", "takes=\"admin\"", "has=\"view\"", "127.0.0.1"] {
         assert!(line.contains(word), "{word} in {line}");
     }
-    let reported = maglevd.process.lines(said).iter().filter(|line| line.contains("call refused")).count();
+    let reported =
+        maglevd.process.lines(position).iter().filter(|line| line.contains("call refused")).count();
     assert!(reported < refused, "{reported}");
     let scrape = Scrape::fetch(metrics);
     assert_eq!(scrape.value("maglev_api_refused_total", &["method=\"ReloadConfig\""]), 200.0);

@@ -66,7 +66,7 @@ fn plaintext_is_refused_with_tls_configured() {
     let status = fixture.maglevd.wait(check_answers(before)).unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status}");
     assert!(status.message().contains("plain text"), "{status}");
-    let said = fixture.maglevd.process.line_count();
+    let position = fixture.maglevd.process.line_count();
     fixture.maglevd.wait(async {
         let asked = match plain.connect().await {
             Ok(channel) => check_answers(channel).await.map_err(drop),
@@ -74,7 +74,7 @@ fn plaintext_is_refused_with_tls_configured() {
         };
         asked.unwrap_err();
     });
-    fixture.maglevd.process.line(said, "TLS handshake failed");
+    fixture.maglevd.process.line(position, "TLS handshake failed");
     fixture.maglevd.wait(fixture.maglevd.client.clone().get_version(GetVersionRequest {})).unwrap();
 }
 

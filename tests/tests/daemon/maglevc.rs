@@ -152,8 +152,8 @@ fn explain_reports_failover() {
         assert!(more.iter().all(|word| why.contains(word)), "{command}: {more:?} in\n{why}");
         let reasons = json_of(&maglevd, command);
         let first = &reasons["reasons"][0];
-        let said = first["text"].as_str().unwrap();
-        assert!(first["topic"] == "state" && said.ends_with(conclusion), "{reasons}");
+        let output = first["text"].as_str().unwrap();
+        assert!(first["topic"] == "state" && output.ends_with(conclusion), "{reasons}");
     }
     let unknown = maglevd.maglevc(&["explain", "backend", "nobody"]);
     assert_eq!((unknown.status.code(), text(&unknown.stderr)), (Some(1), "no backend is named `nobody`\n"));

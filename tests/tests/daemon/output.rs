@@ -111,8 +111,8 @@ fn maglevc_prints_server_errors_verbatim() {
         ("show nonsense", "unknown word `nonsense`"),
     ] {
         let output = maglevd.maglevc(&command.split(' ').collect::<Vec<_>>());
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
-        assert!(said.contains(complaint), "{said}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
+        assert!(text.contains(complaint), "{text}");
     }
 }

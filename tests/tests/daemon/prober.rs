@@ -27,8 +27,8 @@ fn prober_version_mismatch_is_logged_once() {
     let line = maglevd.process.line(0, "9.9.9");
     assert!(line.contains(&format!("version {}", VERSION + 1)) && line.contains("WARN"), "{line}");
     _ = fake_prober.accept();
-    let said = maglevd.process.lines(0).iter().filter(|line| line.contains("9.9.9")).count();
-    assert_eq!((said, peers.len()), (1, 3));
+    let logged = maglevd.process.lines(0).iter().filter(|line| line.contains("9.9.9")).count();
+    assert_eq!((logged, peers.len()), (1, 3));
     assert_eq!(maglevd.backend("a").state(), BackendState::Unknown);
 }
 
@@ -58,10 +58,10 @@ fn garbage_from_prober_freezes_health() {
 fn garbage_on_prober_socket_is_harmless() {
     let fixture = WebFixture::new();
     let mut maglevd = fixture.settled();
-    let said = fixture.prober.line_count();
+    let position = fixture.prober.line_count();
     let peer = FakePeer::connect(&fixture.dir.path("prober.sock"));
     peer.send_bytes(&[0xff; 1000]);
-    fixture.prober.line(said, "controller link closed");
+    fixture.prober.line(position, "controller link closed");
     fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
     fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);

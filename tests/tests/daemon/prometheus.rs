@@ -45,8 +45,8 @@ fn promtool_lints_metrics_cleanly() {
     }
     let text = settled_with_failure(|_, metrics| get(metrics, "/metrics", ""));
     let output = fed(Command::new("promtool").args(["check", "metrics"]), &text);
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && printed.is_empty(), "{printed}");
 }
 
 #[test]

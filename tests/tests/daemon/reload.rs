@@ -21,7 +21,7 @@ fn reload_touches_only_changed_items() {
     maglevd.until_up(&BACKENDS);
     fixture.observer().until([(VIP, [(a, 1), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
 
-    let (before, said) = (maglevd.backend("c"), fixture.prober.line_count());
+    let (before, position) = (maglevd.backend("c"), fixture.prober.line_count());
     let written = fixture.observer().writes().len();
     let requests = fixture.servers.http[2].requests().len();
     // `a` moves to an address without a server, `b` is removed, and `d` takes `b`'s address.
@@ -35,7 +35,7 @@ fn reload_touches_only_changed_items() {
     fixture.observer().until([(VIP, [(nobody, 0), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
 
     // Only changes are sent. `d` equals the old `b`, so the prober keeps that check.
-    fixture.prober.line(said, "amended generation=2 kept=1 added=1 dropped=1 refused=0");
+    fixture.prober.line(position, "amended generation=2 kept=1 added=1 dropped=1 refused=0");
     fixture.servers.http[2].wait_for_requests(requests + 3);
     let after = maglevd.backend("c");
     assert_eq!((after.since, after.transitions), (before.since, before.transitions));
@@ -58,10 +58,10 @@ fn invalid_reload_changes_nothing_and_logs_position() {
         ),
         (good.replace("rise: 2", "rise: 0"), format!("{path}: maglev.healthchecks.site.rise: ")),
     ] {
-        let said = maglevd.process.line_count();
+        let position = maglevd.process.line_count();
         fixture.dir.write("maglev.yaml", broken);
         maglevd.process.signal(Signal::SIGHUP);
-        let line = maglevd.process.line(said, &complaint);
+        let line = maglevd.process.line(position, &complaint);
         assert!(line.contains("ERROR"), "{line}");
     }
     assert_eq!(maglevd.frontend("web").active_pool, "first");

@@ -48,14 +48,14 @@ fn hung_prober_freezes_health() {
 fn restarted_maglevd_replays_history_minimally() {
     let fixture = WebFixture::new();
     let mut maglevd = fixture.settled();
-    let (written, said) = (fixture.observer().writes().len(), fixture.prober.line_count());
+    let (written, position) = (fixture.observer().writes().len(), fixture.prober.line_count());
     maglevd.process.kill();
     // `a` fails often enough while no controller runs.
     let requests = fixture.servers.http[0].requests().len();
     fixture.servers.http[0].answer(503);
     fixture.servers.http[0].wait_for_requests(requests + 5);
     let mut maglevd = fixture.setup(fixture.config()).start();
-    fixture.prober.line(said, "kept=3 added=0 dropped=0 refused=0");
+    fixture.prober.line(position, "kept=3 added=0 dropped=0 refused=0");
     maglevd.until_backend("a", BackendState::Down);
     maglevd.until_up(&["b", "c"]);
     fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);

@@ -27,10 +27,10 @@ fn vpp_follows_health_and_reloads() {
     fixture.until_weights([0, 1]);
 
     // An invalid file is not applied, and the caller learns the reason.
-    let said = journal.line_count();
+    let position = journal.line_count();
     machine.write(FILE, CONFIG.replace("healthcheck: ping", "healthcheck: pong"));
     let _ = machine.fail("systemctl reload vpp-maglevd");
-    let line = journal.line(said, "pong");
+    let line = journal.line(position, "pong");
     assert!(line.contains(FILE), "{line}");
     assert_eq!(machine.property(CONTROLLER, "ActiveState"), "active");
     fixture.until_weights([0, 1]);

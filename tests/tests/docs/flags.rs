@@ -55,7 +55,7 @@ fn manual(program: &str) -> Manual {
 #[test]
 fn manuals_document_every_option_and_default() {
     for program in PROGRAMS {
-        let said = of_help(program);
+        let output = of_help(program);
         let items = manual(program).items();
         // Fl Fl config Ar file, Fl -server Ar ADDR, and h , Fl Fl help
         let options: BTreeMap<_, _> = items
@@ -67,8 +67,8 @@ fn manuals_document_every_option_and_default() {
             })
             .collect();
         let names = |of: &BTreeMap<String, OptionInfo>| of.keys().cloned().collect::<BTreeSet<_>>();
-        assert_same(&format!("options of {program}"), &options.keys().cloned().collect(), &names(&said));
-        for (name, flag) in said {
+        assert_same(&format!("options of {program}"), &options.keys().cloned().collect(), &names(&output));
+        for (name, flag) in output {
             let Some(default) = flag.default else { continue };
             let documented = options[&name].split([' ', ',', ':', '\n', '(']).any(|word| word == default);
             let documented = documented || options[&name].contains(&format!(" {default}"));
@@ -80,10 +80,10 @@ fn manuals_document_every_option_and_default() {
 #[test]
 fn manuals_document_every_variable() {
     for program in PROGRAMS {
-        let said: BTreeSet<_> = of_help(program).into_values().filter_map(|flag| flag.variable).collect();
+        let output: BTreeSet<_> = of_help(program).into_values().filter_map(|flag| flag.variable).collect();
         let heads = manual(program).heads("Ev").join(" , ");
         let documented = heads.split(" , ").filter(|name| name.starts_with("MAGLEV_")).map(str::to_owned);
-        assert_same(&format!("variables of {program}"), &documented.collect(), &said);
+        assert_same(&format!("variables of {program}"), &documented.collect(), &output);
     }
 }
 
@@ -118,8 +118,8 @@ fn guide_documents_every_option() {
                 assert_eq!(row.default, flag.default, "the default of {name} of {program}");
             }
         }
-        let said = of_help(program);
-        let superfluous: Vec<_> = documented.keys().filter(|name| !said.contains_key(*name)).collect();
+        let output = of_help(program);
+        let superfluous: Vec<_> = documented.keys().filter(|name| !output.contains_key(*name)).collect();
         assert!(superfluous.is_empty(), "{program} has no {superfluous:?}");
     }
 }

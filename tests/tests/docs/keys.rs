@@ -172,7 +172,7 @@ struct DocumentedKey<'a> {
 
 /// Returns every key in the guide's tables.
 fn documented_keys(guide: &Page) -> Vec<DocumentedKey<'_>> {
-    let mut said = Vec::new();
+    let mut keys_found = Vec::new();
     for (section, _) in SECTIONS.into_iter().filter(|(section, _)| !section.starts_with("api")) {
         let table = table(guide, section);
         let [types, column] = ["type", "default"].map(|head| table.column(head));
@@ -186,7 +186,7 @@ fn documented_keys(guide: &Page) -> Vec<DocumentedKey<'_>> {
             let kind = ["tcp", "https"].into_iter().find(|kind| *kind == first).unwrap_or("http");
             for (number, key) in keys.iter().enumerate() {
                 let default = if defaults.len() == keys.len() { defaults[number] } else { text };
-                said.push(DocumentedKey {
+                keys_found.push(DocumentedKey {
                     section,
                     key: key.clone(),
                     default: default.to_owned(),
@@ -197,7 +197,7 @@ fn documented_keys(guide: &Page) -> Vec<DocumentedKey<'_>> {
             }
         }
     }
-    said
+    keys_found
 }
 
 /// Checks a configuration in which a section has these keys.
@@ -287,7 +287,7 @@ fn documented_types_are_correct() {
 fn documented_required_keys_are_required() {
     let guide = Page::read(GUIDE);
     let required: Vec<_> =
-        documented_keys(&guide).into_iter().filter(|said| said.default == "required").collect();
+        documented_keys(&guide).into_iter().filter(|key| key.default == "required").collect();
     assert!(required.len() > 3);
     for DocumentedKey { section, key, .. } in required {
         let missing = format!("{key}: null");

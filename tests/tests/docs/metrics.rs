@@ -56,7 +56,7 @@ fn every_metric_is_documented_with_labels() {
     {
         host.scene(scene);
     }
-    let said = host.run(ACTIONS);
+    let output = host.run(ACTIONS);
     host.maglevd().until_backend("tls", BackendState::Up);
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 9091));
     let documented = documented();
@@ -74,7 +74,7 @@ fn every_metric_is_documented_with_labels() {
                 "only documented:\n{}only exported:\n{}after\n{}",
                 only(&documented, &exported),
                 only(&exported, &documented),
-                said.lines.join("\n")
+                output.lines.join("\n")
             )
         },
     );

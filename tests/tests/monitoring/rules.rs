@@ -22,8 +22,8 @@ fn alerts(rules: &str) -> BTreeSet<&str> {
 
 fn promtool(words: &[&str], file: &str) {
     let output = Command::new("promtool").args(words).arg(doc(file)).output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{said}");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{text}");
 }
 
 #[test]

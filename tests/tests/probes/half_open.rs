@@ -72,7 +72,7 @@ fn half_open_probe_is_invisible_to_applications() {
         }
         let said = fixture.prober.lines(0);
         let reported =
-            said.iter().filter(|line| line.contains("half-open probes use kernel sockets")).count();
+            output.iter().filter(|line| line.contains("half-open probes use kernel sockets")).count();
         assert_eq!(reported, usize::from(fallback), "{said:?}");
         assert_eq!(fixture.prober.status("CapEff"), "0000000000000000");
     }

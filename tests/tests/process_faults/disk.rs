@@ -95,9 +95,9 @@ fn failed_fsync_is_reported_as_unsaved() {
         let persist_error = disable(&maglevd, "b");
         assert!(persist_error.contains(words), "{call} {error}: {persist_error}");
         assert_eq!(fs::read(fixture.dir.path("state/overrides.json")).unwrap(), before);
-        let said = maglevd.process.line_count();
+        let position = maglevd.process.line_count();
         drop(strace);
-        maglevd.process.line(said, "written down again");
+        maglevd.process.line(position, "written down again");
         assert!(maglevd.maglevc(&["set", "backend", "b", "enable"]).status.success());
         until(
             "the file to be as it was",

@@ -183,13 +183,13 @@ fn hung_maglevd_resumes_unchanged() {
     let written = fixture.writes();
     let mut recovery = Recovery::new();
     for _ in 0..2 {
-        let (said, heard) = (fixture.prober.line_count(), maglevd.process.line_count());
+        let (prober_position, maglevd_position) = (fixture.prober.line_count(), maglevd.process.line_count());
         maglevd.process.signal(Signal::SIGSTOP);
         // The prober drops the link and continues to probe.
-        fixture.prober.line(said, "the controller has said nothing for 5 s");
+        fixture.prober.line(prober_position, "the controller has said nothing for 5 s");
         recovery.time(|| {
             maglevd.process.signal(Signal::SIGCONT);
-            maglevd.process.line(heard, "prober connected");
+            maglevd.process.line(maglevd_position, "prober connected");
             until(
                 "fresh outcomes",
                 || BACKENDS.map(|name| maglevd.backend(name).stale),

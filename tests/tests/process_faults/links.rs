@@ -77,12 +77,12 @@ fn outcome_flood_does_not_starve_api() {
     let flood = {
         let ended = Arc::clone(&ended);
         thread::spawn(move || {
-            let mut said = 0_u64;
+            let mut sent = 0_u64;
             while !ended.load(Ordering::Relaxed) {
                 peer.send_bytes(&batch);
-                said += MAX_BATCH as u64;
+                sent += MAX_BATCH as u64;
             }
-            said
+            sent
         })
     };
     for _ in 0..20 {

@@ -59,12 +59,12 @@ fn fd_exhausted_prober_accepts_controller_later() {
     let mut maglevd = fixture.settled();
     let written = fixture.writes();
     let mut recovery = Recovery::new();
-    let said = fixture.prober.line_count();
+    let position = fixture.prober.line_count();
     limit(&fixture.prober, NONE);
     maglevd.process.kill();
     let mut maglevd = fixture.start();
     maglevd.until_vpp(true);
-    fixture.prober.line(said, "cannot accept a controller");
+    fixture.prober.line(position, "cannot accept a controller");
     assert_eq!(maglevd.backend("a").state(), BackendState::Unknown);
     recovery.time(|| {
         limit(&fixture.prober, PLENTY);
@@ -81,7 +81,7 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
     }
     let mut fixture = ProcessFixture::new();
     let mut maglevd = fixture.settled();
-    let said = maglevd.process.line_count();
+    let position = maglevd.process.line_count();
     limit(&maglevd.process, NONE);
     // An existing client is served, but its override cannot be persisted.
     assert_eq!(maglevd.backend("a").state(), BackendState::Up);
@@ -91,12 +91,12 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
     assert!(answer.persist_error.contains("Too many open files"), "{}", answer.persist_error);
     // The file cannot be read, so the current configuration stays.
     maglevd.process.signal(Signal::SIGHUP);
-    maglevd.process.line(said, "reload failed");
+    maglevd.process.line(position, "reload failed");
     // A new client waits.
     let server = format!("unix:{}", maglevd.socket().display());
     let mut command = Command::new(maglev_lab::programs::program("maglevc").unwrap());
     let mut waiting = Process::spawn("maglevc", command.args(["--server", &server, "show", "version"]));
-    maglevd.process.line(said, "cannot accept a connection");
+    maglevd.process.line(position, "cannot accept a connection");
     // Both links are lost and cannot be reopened.
     fixture.vpp.kill();
     maglevd.until_vpp(false);
@@ -106,7 +106,7 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
     fixture.prober = fixture.dir.prober(None, &[]);
     let complaint = |what: &str| {
         let is_it = |line: &&String| line.contains("WARN") && line.contains(what);
-        maglevd.process.lines(said).iter().filter(is_it).count()
+        maglevd.process.lines(position).iter().filter(is_it).count()
     };
     until(
         "both links to be retried",
@@ -123,7 +123,7 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
         maglevd.until_vpp(true);
         maglevd.until_prober(true);
         fixture.until_weights(10, 5, 0);
-        maglevd.process.line(said, "written down again");
+        maglevd.process.line(position, "written down again");
         assert!(waiting.end().success());
     });
     assert_nothing_went_down(&maglevd.process);

@@ -182,9 +182,9 @@ fn second_of_two_large_reloads_wins() {
     let mut recovery = Recovery::new();
     for (first, second, wanted) in [((50, 100), (100, 50), [2, 1, 2]), ((20, 20), (50, 25), [2, 1, 4])] {
         dir.write("maglev.yaml", many_servers(first.0, first.1));
-        let said = maglevd.process.line_count();
+        let position = maglevd.process.line_count();
         maglevd.process.signal(Signal::SIGHUP);
-        maglevd.process.line(said, "reloading");
+        maglevd.process.line(position, "reloading");
         dir.write("maglev.yaml", many_servers(second.0, second.1));
         maglevd.process.signal(Signal::SIGHUP);
         recovery.time(|| until("the second", || have_weights(&sim.vips(), wanted), |&so| so));

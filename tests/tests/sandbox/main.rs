@@ -68,8 +68,8 @@ fn call_result(status: ExitStatus) -> CallResult {
 /// True if this kernel's Landlock is older than ABI `needed`. Prints the skip line that the test runner counts.
 fn skip_before_landlock(needed: u32, name: &str) -> bool {
     let output = confined("prober", &["call"]).stdout(Stdio::piped()).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    let abi = said.trim().rsplit_once("Landlock ABI ").map_or(0, |(_, abi)| abi.parse().unwrap());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let abi = text.trim().rsplit_once("Landlock ABI ").map_or(0, |(_, abi)| abi.parse().unwrap());
     if abi < needed {
         println!("SKIP {name}: needs Landlock ABI {needed}, and this kernel has {abi}");
     }

@@ -235,8 +235,8 @@ fn panic_is_reported_and_not_killed() {
     let mut panic = confined(PROBER, &["panic", "a bug"]);
     let output = panic.env("RUST_BACKTRACE", "full").stderr(Stdio::piped()).output().unwrap();
     assert_eq!(output.status.code(), Some(101));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("a bug"), "{said}");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("a bug"), "{text}");
     let status = confined(PROBER, &["abort"]).status().unwrap();
     assert_eq!(status.signal(), Some(libc::SIGABRT));
 }

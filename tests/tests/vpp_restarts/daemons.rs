@@ -66,10 +66,10 @@ impl<'a> Daemons<'a> {
 
     /// Returns when `maglevd` has outcomes of every server from a new prober.
     fn restart_prober(&mut self, with_sigkill: bool) {
-        let said = self.maglevd.process.line_count();
+        let position = self.maglevd.process.line_count();
         end_process(&mut self.prober, with_sigkill);
         self.prober = self.dir.prober(None, &[]);
-        self.maglevd.process.line(said, "prober connected");
+        self.maglevd.process.line(position, "prober connected");
         until_in_control(&self.maglevd);
     }
 

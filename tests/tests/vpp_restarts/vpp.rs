@@ -25,9 +25,9 @@ fn empty_vpp_is_filled_in_one_pass() {
     prober.report(MANY.servers(), OutcomeCode::L7Ok);
     router.until_raised(MANY.len());
 
-    let said = maglevd.process.line_count();
+    let position = maglevd.process.line_count();
     let answers = router.restart();
-    maglevd.process.line(said, "VPP connected");
+    maglevd.process.line(position, "VPP connected");
     let connected = answers.elapsed();
     until(|| router.server_count() == MANY.len(), || format!("{} servers", router.server_count()));
     println!("connected {connected:?} after VPP answered, complete after {:?}", answers.elapsed());
@@ -39,15 +39,15 @@ fn empty_vpp_is_filled_in_one_pass() {
         let flows = Flows { to: SocketAddr::new(vip.ip(), 80), port: 1024, ports: 100 };
         assert_eq!(router.send(&flows, 1000).len(), 1000);
     }
-    let passes = || passes(&maglevd.process, said);
+    let passes = || passes(&maglevd.process, position);
     let all = usize::from(MANY.frontends);
     until(|| passes() >= all, || format!("{} passes", passes()));
     assert_eq!(passes(), all);
 }
 
 /// Returns the number of VIPs synchronised since VPP reconnected.
-fn passes(maglevd: &Process, said: usize) -> usize {
-    let lines = maglevd.lines(said);
+fn passes(maglevd: &Process, position: usize) -> usize {
+    let lines = maglevd.lines(position);
     let since = lines.iter().skip_while(|line| !line.contains("VPP connected"));
     since.filter(|line| line.contains("VIP changed in VPP")).count()
 }

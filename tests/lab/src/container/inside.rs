@@ -65,10 +65,10 @@ impl Machine {
     #[must_use]
     pub fn fail(&self, line: &str) -> String {
         let output = self.try_run(line);
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said).trim().to_owned();
-        assert!(!output.status.success(), "{line} succeeded: {said}");
-        said
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).trim().to_owned();
+        assert!(!output.status.success(), "{line} succeeded: {text}");
+        text
     }
 
     /// Writes a file on the machine.
@@ -173,7 +173,7 @@ impl Machine {
 }
 
 fn succeeded(what: &str, output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    assert!(output.status.success(), "{what}: {said}\n{}", String::from_utf8_lossy(&output.stderr));
-    said
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert!(output.status.success(), "{what}: {text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
 }

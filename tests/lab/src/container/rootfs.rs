@@ -98,9 +98,9 @@ fn make(path: &Path, debian: DebianSpec<'_>) {
     }
     let made = command.arg(debian.suite).arg(&new).stdin(Stdio::null()).output().unwrap();
     if !made.status.success() {
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(is_usable(path, &packages), "{command:?} failed:\n{said}");
-        eprintln!("reusing the outdated {}, because {command:?} failed:\n{said}", path.display());
+        let text = String::from_utf8_lossy(&made.stderr);
+        assert!(is_usable(path, &packages), "{command:?} failed:\n{text}");
+        eprintln!("reusing the outdated {}, because {command:?} failed:\n{text}", path.display());
         return;
     }
     remove(path);
