@@ -14,7 +14,7 @@ use maglev_lab::packets::until;
 use maglev_lab::scripted_prober::ScriptedProber;
 use maglev_lab::test_dir::TestDir;
 use maglev_lab::vpp_observer::Weights;
-use maglev_proto::v1::SyncVpplbStateRequest;
+use maglev_proto::v1::SyncLbStateRequest;
 
 const MANY: ManyFrontends = ManyFrontends { frontends: 1000, backends: 10 };
 

@@ -30,7 +30,7 @@ pub struct Vpp {
 }
 
 enum VppKind {
-    Simulated(Sim),
+    Simulated(VppSimulator),
     /// A real VPP and its program; `None` between [`Vpp::kill`] and [`Vpp::boot`].
     Real(Option<RealVpp>, PathBuf),
 }
@@ -53,7 +53,7 @@ impl Vpp {
     /// If it does not start.
     pub fn simulated() -> io::Result<Self> {
         let dir = tempfile::tempdir()?;
-        Ok(Self { kind: VppKind::Simulated(Sim::start(dir.path())?), dir })
+        Ok(Self { kind: VppKind::Simulated(VppSimulator::start(dir.path())?), dir })
     }
 
     /// Starts `binary`.
@@ -128,7 +128,7 @@ impl Vpp {
     /// Suspends or resumes VPP.
     pub fn hang(&self, hang: bool) {
         match &self.kind {
-            VppKind::Simulated(sim) => sim.faults(|faults| faults.hang = hang),
+            VppKind::Simulated(sim) => sim.set_faults(|faults| faults.hang = hang),
             VppKind::Real(vpp, _) => {
                 if let Some(vpp) = vpp {
                     vpp.signal(if hang { Signal::SIGSTOP } else { Signal::SIGCONT });

@@ -70,10 +70,10 @@ fn half_open_probe_is_invisible_to_applications() {
             assert_eq!(fixture.controller.verdict(check(family.server, tcp(OPEN))), "L4OK");
             assert!(passive_opens(&fixture.lab.server) > before);
         }
-        let said = fixture.prober.lines(0);
+        let output = fixture.prober.lines(0);
         let reported =
             output.iter().filter(|line| line.contains("half-open probes use kernel sockets")).count();
-        assert_eq!(reported, usize::from(fallback), "{said:?}");
+        assert_eq!(reported, usize::from(fallback), "{output:?}");
         assert_eq!(fixture.prober.status("CapEff"), "0000000000000000");
     }
 }

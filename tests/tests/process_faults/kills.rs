@@ -186,7 +186,7 @@ fn hung_maglevd_resumes_unchanged() {
         let (prober_position, maglevd_position) = (fixture.prober.line_count(), maglevd.process.line_count());
         maglevd.process.signal(Signal::SIGSTOP);
         // The prober drops the link and continues to probe.
-        fixture.prober.line(prober_position, "the controller has said nothing for 5 s");
+        fixture.prober.line(prober_position, "no message from controller for 5 s");
         recovery.time(|| {
             maglevd.process.signal(Signal::SIGCONT);
             maglevd.process.line(maglevd_position, "prober connected");
