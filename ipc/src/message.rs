@@ -62,7 +62,7 @@ pub enum ToProber {
     Checks(Vec<(CheckId, Schedule, Check)>),
     /// Completes the set or amendment and puts it in force.
     Commit {
-        /// As in `Begin` or `Amend`.
+        /// Generation of `Begin` or `Amend`.
         generation: u64,
     },
     /// New intervals for checks of the set in force, counted from the start of each check's last probe.
@@ -94,7 +94,7 @@ pub enum ToController {
     Histories(Vec<VerdictHistory>),
     /// The set or amendment is in force.
     Committed {
-        /// As in `Commit`.
+        /// Generation of the `Commit`.
         generation: u64,
     },
     /// Results of probes, for each check in the order of their starts.

@@ -2,10 +2,11 @@
 
 use libc::c_int;
 
-use crate::filter::{ANY, Arg, Arg::Is, Arg::Masked, Arg::OurPid, Call, Group};
+use crate::filter::ArgCondition::{self, Is, Masked, OurPid};
+use crate::filter::{ANY, SyscallGroup, SyscallRule};
 
 /// Memory of the allocator. None of it can become executable.
-pub(crate) const MEMORY: Group = &[
+pub(crate) const MEMORY: SyscallGroup = &[
     (libc::SYS_mmap, &[&[NO_CODE]]),
     (libc::SYS_mprotect, &[&[NO_CODE]]),
     (libc::SYS_munmap, ANY),
@@ -17,7 +18,7 @@ pub(crate) const MEMORY: Group = &[
 ];
 
 /// Waits and wake-ups.
-pub(crate) const WAITING: Group = &[
+pub(crate) const WAITING: SyscallGroup = &[
     (libc::SYS_epoll_ctl, ANY),
     (libc::SYS_epoll_pwait, ANY),
     (libc::SYS_epoll_pwait2, ANY),
@@ -30,7 +31,7 @@ pub(crate) const WAITING: Group = &[
 ];
 
 /// Clocks and randomness without vDSO, ids, and the number of usable CPUs, which the allocator reads under memory pressure.
-pub(crate) const LOOKING: Group = &[
+pub(crate) const LOOKING: SyscallGroup = &[
     (libc::SYS_clock_gettime, ANY),
     (libc::SYS_clock_getres, ANY),
     (libc::SYS_gettimeofday, ANY),
@@ -48,7 +49,7 @@ pub(crate) const LOOKING: Group = &[
 ];
 
 /// Reads, writes and closes of open descriptors, including the log.
-pub(crate) const OPEN_FILES: Group = &[
+pub(crate) const OPEN_FILES: SyscallGroup = &[
     (libc::SYS_read, ANY),
     (libc::SYS_readv, ANY),
     (libc::SYS_write, ANY),
@@ -64,7 +65,7 @@ pub(crate) const OPEN_FILES: Group = &[
 ];
 
 /// Normal and abnormal exit: signal handlers with their stack, and `abort`, which may signal this process only.
-pub(crate) const ENDING: Group = &[
+pub(crate) const ENDING: SyscallGroup = &[
     (libc::SYS_exit_group, ANY),
     (libc::SYS_exit, ANY),
     (libc::SYS_rt_sigreturn, ANY),
@@ -75,20 +76,20 @@ pub(crate) const ENDING: Group = &[
 ];
 
 /// Matches `socket` of this family and type, with any flags of the type.
-pub(crate) const fn of_type(family: c_int, kind: c_int) -> [Arg; 2] {
+pub(crate) const fn of_type(family: c_int, kind: c_int) -> [ArgCondition; 2] {
     [Is(0, family), Masked(1, !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC), kind)]
 }
 
 /// Matches `setsockopt` or `getsockopt` of this option.
-pub(crate) const fn option(level: c_int, name: c_int) -> [Arg; 2] {
+pub(crate) const fn option(level: c_int, name: c_int) -> [ArgCondition; 2] {
     [Is(1, level), Is(2, name)]
 }
 
 /// Sockets for datagrams to systemd, such as those of sd_notify(3).
-pub(crate) const NOTIFY: Call = (libc::SYS_socket, &[&of_type(libc::AF_UNIX, libc::SOCK_DGRAM)]);
+pub(crate) const NOTIFY: SyscallRule = (libc::SYS_socket, &[&of_type(libc::AF_UNIX, libc::SOCK_DGRAM)]);
 
 /// Matches mappings that are not executable.
-pub(crate) const NO_CODE: Arg = Masked(2, libc::PROT_EXEC, 0);
+pub(crate) const NO_CODE: ArgCondition = Masked(2, libc::PROT_EXEC, 0);
 
 const PR_SET_VMA: c_int = 0x5356_4d41;
 const TCGETS: c_int = 0x5401;

@@ -10,34 +10,35 @@ use seccompiler::SeccompAction;
 
 use crate::both::{ENDING, LOOKING, MEMORY, OPEN_FILES, WAITING, of_type, option};
 use crate::files;
-use crate::filter::{ANY, Arg::Is, Arg::Masked, Filter, Group};
-use crate::{Error, Report};
+use crate::filter::ArgCondition::{Is, Masked};
+use crate::filter::{ANY, FilterSpec, SyscallGroup};
+use crate::{Error, SandboxReport};
 
 /// Enters the sandbox irreversibly, for this thread and its descendants. So it must be the only thread. The listeners must be
 /// bound, and `state_dir`, the only writable directory, must exist.
 ///
 /// # Errors
 /// The kernel rejects it.
-pub fn enter(state_dir: Option<&Path>) -> Result<Report, Error> {
+pub fn enter(state_dir: Option<&Path>) -> Result<SandboxReport, Error> {
     let status = files::reading(state_dir)?;
-    let deadly = Filter {
+    let deadly = FilterSpec {
         groups: &[PROCESSES, MACHINE, IDENTITY, PACKETS],
         listed: SeccompAction::KillProcess,
         others: SeccompAction::Allow,
     };
     deadly.install()?;
-    let filter = Filter {
+    let filter = FilterSpec {
         groups: &[MEMORY, WAITING, LOOKING, OPEN_FILES, ENDING, THREADS, RUNTIME, LINKS, FILES],
         listed: SeccompAction::Allow,
         others: SeccompAction::Errno(libc::EPERM.cast_unsigned()),
     };
     let calls = filter.len();
     filter.install()?;
-    Ok(Report::new(calls, &status))
+    Ok(SandboxReport::new(calls, &status))
 }
 
 /// Threads of this process.
-const THREADS: Group = &[
+const THREADS: SyscallGroup = &[
     (libc::SYS_clone, &[&[Masked(0, libc::CLONE_THREAD | NAMESPACES, libc::CLONE_THREAD)]]),
     (libc::SYS_set_robust_list, ANY),
     (libc::SYS_rseq, ANY),
@@ -50,7 +51,7 @@ const THREADS: Group = &[
 ];
 
 /// The tokio runtime, its waits, and the data of process metrics.
-const RUNTIME: Group = &[
+const RUNTIME: SyscallGroup = &[
     (libc::SYS_epoll_create1, ANY),
     (libc::SYS_eventfd2, ANY),
     (libc::SYS_timerfd_create, ANY),
@@ -88,7 +89,7 @@ const RUNTIME: Group = &[
 ];
 
 /// Clients of the open listeners; VPP, the prober, systemd and NSS over unix sockets.
-const LINKS: Group = &[
+const LINKS: SyscallGroup = &[
     (libc::SYS_socket, &[&[Is(0, libc::AF_UNIX)]]),
     (libc::SYS_socketpair, &[&[Is(0, libc::AF_UNIX)]]),
     (libc::SYS_connect, ANY),
@@ -116,7 +117,7 @@ const LINKS: Group = &[
 ];
 
 /// Files: the configuration, VPP's counters, and the state directory. Landlock limits the paths.
-const FILES: Group = &[
+const FILES: SyscallGroup = &[
     (libc::SYS_openat, ANY),
     (libc::SYS_newfstatat, ANY),
     (libc::SYS_statx, ANY),
@@ -169,7 +170,7 @@ const FILES: Group = &[
 ];
 
 /// Deadly: execution of programs, and memory of other processes.
-const PROCESSES: Group = &[
+const PROCESSES: SyscallGroup = &[
     (libc::SYS_execve, ANY),
     (libc::SYS_execveat, ANY),
     (libc::SYS_clone, &[&[Masked(0, libc::CLONE_THREAD, 0)]]),
@@ -186,7 +187,7 @@ const PROCESSES: Group = &[
 ];
 
 /// Deadly: kernel interfaces with a large attack surface, mounts, and administration.
-const MACHINE: Group = &[
+const MACHINE: SyscallGroup = &[
     (libc::SYS_bpf, ANY),
     (libc::SYS_perf_event_open, ANY),
     (libc::SYS_userfaultfd, ANY),
@@ -235,7 +236,7 @@ const MACHINE: Group = &[
 ];
 
 /// Deadly: changes of identity.
-const IDENTITY: Group = &[
+const IDENTITY: SyscallGroup = &[
     (libc::SYS_setuid, ANY),
     (libc::SYS_setgid, ANY),
     (libc::SYS_setreuid, ANY),
@@ -250,7 +251,7 @@ const IDENTITY: Group = &[
 ];
 
 /// Deadly: forged packets.
-const PACKETS: Group = &[(
+const PACKETS: SyscallGroup = &[(
     libc::SYS_socket,
     &[
         &of_type(libc::AF_INET, libc::SOCK_RAW),

@@ -11,14 +11,14 @@ use seccompiler::{
 use crate::Error;
 
 /// A system call, with alternatives of its arguments. An empty list matches all arguments.
-pub(crate) type Call = (c_long, &'static [&'static [Arg]]);
+pub(crate) type SyscallRule = (c_long, &'static [&'static [ArgCondition]]);
 
 /// System calls for one purpose.
-pub(crate) type Group = &'static [Call];
+pub(crate) type SyscallGroup = &'static [SyscallRule];
 
 /// A condition on an argument, counted from 0. The kernel compares the lower 32 bits.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Arg {
+pub(crate) enum ArgCondition {
     /// The argument has this value.
     Is(u8, libc::c_int),
     /// The masked bits have this value.
@@ -28,19 +28,19 @@ pub(crate) enum Arg {
 }
 
 /// Matches all arguments.
-pub(crate) const ANY: &[&[Arg]] = &[];
+pub(crate) const ANY: &[&[ArgCondition]] = &[];
 
 /// First number without a system call when the lists were written.
 const FIRST_UNKNOWN: u32 = 470;
 
 /// A filter, with its actions for the listed system calls and for all others.
-pub(crate) struct Filter<'a> {
-    pub groups: &'a [Group],
+pub(crate) struct FilterSpec<'a> {
+    pub groups: &'a [SyscallGroup],
     pub listed: SeccompAction,
     pub others: SeccompAction,
 }
 
-impl Filter<'_> {
+impl FilterSpec<'_> {
     /// Returns the number of listed system calls.
     pub fn len(&self) -> usize {
         self.groups.iter().copied().flatten().map(|(number, _)| number).collect::<BTreeSet<_>>().len()
@@ -85,16 +85,16 @@ const fn op(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code: code as u16, jt, jf, k }
 }
 
-fn rule(args: &[Arg]) -> Result<SeccompRule, BackendError> {
+fn rule(args: &[ArgCondition]) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(args.iter().map(|arg| condition(*arg)).collect::<Result<_, _>>()?)
 }
 
-fn condition(arg: Arg) -> Result<SeccompCondition, BackendError> {
+fn condition(arg: ArgCondition) -> Result<SeccompCondition, BackendError> {
     let word = |value: libc::c_int| u64::from(value.cast_unsigned());
     let (index, operator, value) = match arg {
-        Arg::Is(index, value) => (index, SeccompCmpOp::Eq, word(value)),
-        Arg::Masked(index, mask, value) => (index, SeccompCmpOp::MaskedEq(word(mask)), word(value)),
-        Arg::OurPid(index) => (index, SeccompCmpOp::Eq, u64::from(std::process::id())),
+        ArgCondition::Is(index, value) => (index, SeccompCmpOp::Eq, word(value)),
+        ArgCondition::Masked(index, mask, value) => (index, SeccompCmpOp::MaskedEq(word(mask)), word(value)),
+        ArgCondition::OurPid(index) => (index, SeccompCmpOp::Eq, u64::from(std::process::id())),
     };
     SeccompCondition::new(index, SeccompCmpArgLen::Dword, operator, value)
 }

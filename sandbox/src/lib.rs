@@ -42,14 +42,14 @@ pub enum Error {
 
 /// Summary of the sandbox in force.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Report {
+pub struct SandboxReport {
     /// Number of allowed system calls, including those limited to certain arguments.
     pub calls: usize,
     /// Version of the kernel's Landlock ABI, if it has Landlock.
     pub landlock: Option<i32>,
 }
 
-impl Report {
+impl SandboxReport {
     fn new(calls: usize, status: &RestrictionStatus) -> Self {
         let landlock = match status.landlock {
             LandlockStatus::Available { effective_abi, .. } => Some(effective_abi as i32),
@@ -59,7 +59,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for SandboxReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "seccomp {} calls, ", self.calls)?;
         match self.landlock {

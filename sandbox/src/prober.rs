@@ -5,35 +5,36 @@ use seccompiler::SeccompAction;
 
 use crate::both::{ENDING, LOOKING, MEMORY, NOTIFY, OPEN_FILES, WAITING, of_type, option};
 use crate::files;
-use crate::filter::{ANY, Arg, Arg::Is, Filter, Group};
-use crate::{Error, Report};
+use crate::filter::ArgCondition::{self, Is};
+use crate::filter::{ANY, FilterSpec, SyscallGroup};
+use crate::{Error, SandboxReport};
 
 /// Enters the sandbox irreversibly. The process must have opened its sockets, loaded its certificates and dropped its
 /// privilege, and must have one thread.
 ///
 /// # Errors
 /// The kernel rejects it.
-pub fn enter() -> Result<Report, Error> {
+pub fn enter() -> Result<SandboxReport, Error> {
     let status = files::nothing()?;
-    let refused = Filter {
+    let refused = FilterSpec {
         groups: &[NAMES],
         listed: SeccompAction::Errno(libc::EACCES.cast_unsigned()),
         others: SeccompAction::Allow,
     };
     refused.install()?;
-    let filter = Filter {
+    let filter = FilterSpec {
         groups: &[MEMORY, WAITING, LOOKING, OPEN_FILES, ENDING, PROBES, CONTROLLER, NAMES],
         listed: SeccompAction::Allow,
         others: SeccompAction::KillProcess,
     };
     let calls = filter.len();
     filter.install()?;
-    Ok(Report::new(calls, &status))
+    Ok(SandboxReport::new(calls, &status))
 }
 
 /// Probes: TCP connections, and echo requests and SYNs through the open raw sockets. Socket options that would allow forged
 /// headers, another interface or another BPF filter are excluded.
-const PROBES: Group = &[
+const PROBES: SyscallGroup = &[
     (libc::SYS_socket, &[&tcp(libc::AF_INET), &tcp(libc::AF_INET6)]),
     (
         libc::SYS_setsockopt,
@@ -56,7 +57,7 @@ const PROBES: Group = &[
 ];
 
 /// The controller, which may reconnect, and systemd.
-const CONTROLLER: Group = &[
+const CONTROLLER: SyscallGroup = &[
     (libc::SYS_accept4, ANY),
     (
         libc::SYS_getsockopt,
@@ -68,7 +69,7 @@ const CONTROLLER: Group = &[
 
 /// Files by name, for reading: refused with `EACCES`. Libraries may try it under memory pressure or during a panic, and
 /// continue without the file. An attempt to write has no such reason and kills.
-const NAMES: Group = &[
+const NAMES: SyscallGroup = &[
     (libc::SYS_openat, &[&[reading(2)]]),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_open, &[&[reading(1)]]),
@@ -82,12 +83,12 @@ const NAMES: Group = &[
     (libc::SYS_readlink, ANY),
 ];
 
-const fn tcp(family: libc::c_int) -> [Arg; 3] {
+const fn tcp(family: libc::c_int) -> [ArgCondition; 3] {
     let [family, kind] = of_type(family, libc::SOCK_STREAM);
     [family, kind, Is(2, libc::IPPROTO_TCP)]
 }
 
 /// Matches the flags of an `open` for reading.
-const fn reading(flags: u8) -> Arg {
-    Arg::Masked(flags, libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC, libc::O_RDONLY)
+const fn reading(flags: u8) -> ArgCondition {
+    ArgCondition::Masked(flags, libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC, libc::O_RDONLY)
 }

@@ -77,8 +77,8 @@ impl fmt::Display for TextDuration {
 #[cfg(feature = "serde")]
 impl<'de> serde::Deserialize<'de> for TextDuration {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl serde::de::Visitor<'_> for Text {
+        struct DurationVisitor;
+        impl serde::de::Visitor<'_> for DurationVisitor {
             type Value = TextDuration;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,7 +89,7 @@ impl<'de> serde::Deserialize<'de> for TextDuration {
                 TextDuration::parse(text).map_err(E::custom)
             }
         }
-        deserializer.deserialize_str(Text)
+        deserializer.deserialize_str(DurationVisitor)
     }
 }
 

@@ -100,7 +100,7 @@ impl ServiceNotifier {
     /// Sends `states` in one message, and waits up to 5 s for room in the service manager's queue.
     ///
     /// # Errors
-    /// As [`notify`](Self::notify).
+    /// Those of [`notify`](Self::notify).
     pub fn notify_once(&self, states: &[NotifyState<'_>]) -> io::Result<()> {
         self.manager.as_ref().map_or(Ok(()), |manager| manager.send(&manager.blocking, states))
     }
