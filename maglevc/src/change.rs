@@ -1,4 +1,4 @@
-//! Asking the daemon to override the configuration.
+//! Calls that change overrides.
 
 use std::time::Duration;
 
@@ -14,20 +14,20 @@ use crate::command::Command;
 use crate::grammar::{Kind, Order};
 use crate::show::{self, empty, whole};
 
-/// What was done to a backend.
+/// Result of an action on a backend.
 #[derive(Clone, Debug)]
 pub struct Ordered {
-    /// Its name.
+    /// The backend's name.
     pub name: String,
-    /// As it was. Absent if the configuration does not have it, and only an override was left of it.
+    /// The backend before the action; `None` if only an override of it was left.
     pub before: Option<Backend>,
-    /// As it is. Absent if an override was undone that was all that was left of it.
+    /// The backend after the action; `None` if it has left the configuration.
     pub after: Option<Backend>,
-    /// Why a restart of the daemon would forget it; empty if it would not.
+    /// Reason why a restart of the daemon would lose the change; empty if it would not.
     pub persist_error: String,
 }
 
-/// What became of the weight of a backend of a pool.
+/// Result of a change of weight.
 #[derive(Clone, Debug)]
 pub struct Weighed {
     /// The frontend's name.
@@ -36,29 +36,29 @@ pub struct Weighed {
     pub pool: String,
     /// The backend's name.
     pub backend: String,
-    /// As it was. Absent if the configuration does not have it there, and only an override was left of it.
+    /// The member before the change; `None` if only an override of it was left.
     pub before: Option<PoolBackend>,
-    /// As it is. Absent if an override was undone that was all that was left of it.
+    /// The member after the change; `None` if it has left the configuration.
     pub after: Option<PoolBackend>,
-    /// For how long.
+    /// Lifetime of the override.
     pub lifetime: Option<Duration>,
-    /// Why a restart of the daemon would forget it; empty if it would not.
+    /// Reason why a restart of the daemon would lose the change; empty if it would not.
     pub persist_error: String,
 }
 
-/// Where a weight is.
+/// A backend of a pool.
 struct Member {
     frontend: String,
     pool: String,
     backend: String,
-    /// Absent if it has left the configuration and an override still names it.
+    /// The member before the change; `None` if only an override of it was left.
     before: Option<PoolBackend>,
 }
 
-/// Does something to the backend that the command names.
+/// Performs an action on the backend that the command names.
 ///
 /// # Errors
-/// The server says no.
+/// Returns the server's status.
 pub async fn order(client: &mut Client, order: Order, command: &Command) -> Result<Ordered, Status> {
     let given = command.name(Kind::Backend).unwrap_or_default();
     let before = find(client, given).await?;
@@ -67,7 +67,7 @@ pub async fn order(client: &mut Client, order: Order, command: &Command) -> Resu
     Ok(Ordered { name, before, after, persist_error })
 }
 
-/// What the server says of the backend, and of the disk. Only who undoes something may be told of no backend.
+/// Sends the call and returns the backend and the persist error. Only undoing calls may return no backend.
 async fn give(
     client: &mut Client,
     order: Order,
@@ -94,8 +94,8 @@ async fn give(
     })
 }
 
-/// The backend that is meant. None if it has left the configuration and an override still names it: its name must not be
-/// taken for the beginning of another's.
+/// Resolves the backend's name. Returns `None` if only an override still has this name: it must not be completed to
+/// another backend.
 async fn find(client: &mut Client, name: &str) -> Result<Option<Backend>, Status> {
     let request = maglev_proto::v1::GetBackendRequest { name: name.into() };
     match client.get_backend(request).await {
@@ -109,10 +109,10 @@ async fn find(client: &mut Client, name: &str) -> Result<Option<Backend>, Status
     show::backend(client, name.into()).await.map(Some)
 }
 
-/// Gives the backend that the command names another weight.
+/// Overrides the weight that the command names.
 ///
 /// # Errors
-/// The server says no.
+/// Returns the server's status.
 pub async fn set_weight(client: &mut Client, command: &Command) -> Result<Weighed, Status> {
     let member = member(client, command).await?;
     let request = SetFrontendPoolBackendWeightRequest {
@@ -127,10 +127,10 @@ pub async fn set_weight(client: &mut Client, command: &Command) -> Result<Weighe
     weighed.after.is_some().then_some(weighed).ok_or_else(empty)
 }
 
-/// Gives the backend that the command names its configured weight.
+/// Restores the configured weight that the command names.
 ///
 /// # Errors
-/// The server says no.
+/// Returns the server's status.
 pub async fn unset_weight(client: &mut Client, command: &Command) -> Result<Weighed, Status> {
     let member = member(client, command).await?;
     let request = UnsetFrontendPoolBackendWeightRequest {
@@ -142,8 +142,8 @@ pub async fn unset_weight(client: &mut Client, command: &Command) -> Result<Weig
     Ok(member.weighed(answer.frontend, None, answer.persist_error))
 }
 
-/// The backend of a pool that is meant. What has left the configuration and an override still names comes first: its names must
-/// not be taken for the beginnings of others.
+/// Resolves the names of a member. Overrides of removed members come first: their names must not be completed to other
+/// members.
 async fn member(client: &mut Client, command: &Command) -> Result<Member, Status> {
     let given = |kind| command.name(kind).unwrap_or_default();
     let names = [Kind::Frontend, Kind::Pool, Kind::Member].map(given);
@@ -169,7 +169,7 @@ async fn member(client: &mut Client, command: &Command) -> Result<Member, Status
 }
 
 impl Member {
-    /// What has become of it, as the frontend is now.
+    /// Builds the result from the server's answer.
     fn weighed(self, answer: Option<Frontend>, lifetime: Option<Duration>, persist_error: String) -> Weighed {
         let Self { frontend, pool, backend, before } = self;
         let pools = answer.map(|answer| answer.pools).unwrap_or_default();

@@ -1,21 +1,21 @@
-//! Choosing among words by their beginnings, and saying what else could have been meant.
+//! Choice among words by prefix, and suggestions for the rest.
 
-/// How many candidates an error names.
+/// Number of candidates that an error names.
 const MAX_NAMES: usize = 8;
 
-/// Why nothing was chosen.
+/// Failure to choose one candidate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Unclear {
-    /// Nothing begins so. These are the most alike, if any is at all.
+    /// No candidate has this prefix. Holds the most similar ones.
     Unknown(Vec<String>),
-    /// Several begin so.
+    /// Several candidates have this prefix.
     Ambiguous(Vec<String>),
 }
 
-/// Which of `candidates` is meant by `word`: the one that it is, or else the only one that it begins.
+/// Returns the index of the candidate that equals `word`, or the only one that begins with it.
 ///
 /// # Errors
-/// There is no such one.
+/// Returns the candidates if there is no such one.
 pub fn choose<S: AsRef<str>>(word: &str, candidates: &[S]) -> Result<usize, Unclear> {
     if let Some(exact) = candidates.iter().position(|candidate| candidate.as_ref() == word) {
         return Ok(exact);
@@ -31,7 +31,7 @@ pub fn choose<S: AsRef<str>>(word: &str, candidates: &[S]) -> Result<usize, Uncl
     }
 }
 
-/// The candidates that `word` is most likely a slip of, the nearest first: a third of its letters may be wrong.
+/// Returns the candidates most similar to `word`, the nearest first. Up to a third of its letters may differ.
 pub fn nearest<S: AsRef<str>>(word: &str, candidates: &[S]) -> Vec<String> {
     let length = word.chars().count();
     let bound = (length / 3).max(1);
@@ -47,7 +47,7 @@ pub fn nearest<S: AsRef<str>>(word: &str, candidates: &[S]) -> Vec<String> {
     near.into_iter().map(|(_, candidate)| candidate.into()).collect()
 }
 
-/// `names` on one line, which ten thousand would not be.
+/// Joins names to one line, and shortens long lists.
 pub fn list<S: AsRef<str>>(names: &[S]) -> String {
     let mut line = names.iter().take(MAX_NAMES).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
     if names.len() > MAX_NAMES {

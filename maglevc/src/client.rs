@@ -17,21 +17,21 @@ use tonic::Status;
 use tonic::codegen::http::uri::Authority;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-/// Where the daemon's unix socket is, as it comes.
+/// Default path of the daemon's unix socket.
 const SOCKET: &str = "/run/vpp-maglev/maglevd.sock";
 
-/// Where the daemon listens for TCP, as it comes.
+/// Default TCP address of the daemon.
 const ADDRESS: &str = "127.0.0.1:9090";
 
-/// The port of an address that has none.
+/// Default port of an address.
 const PORT: u16 = 9090;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A server that is watched is asked this often whether it is still there.
+/// Interval of HTTP/2 keep-alive pings while watching.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
-/// A list of ten thousand backends is some megabytes.
+/// Bound on a reply: a list of ten thousand backends takes some megabytes.
 const MAX_REPLY: usize = 256 << 20;
 
 /// A daemon's address: `HOST:PORT`, `https://HOST:PORT` or `unix:PATH`.
@@ -41,28 +41,28 @@ pub struct Server {
     tls: Tls,
 }
 
-/// Files in PEM. Any of them makes TLS of TCP, as `https://` does.
+/// TLS options: files in PEM. Any of them enables TLS, as `https://` does.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Tls {
-    /// Use TLS, and trust servers that these certificates vouch for [default with https://: the system's]
+    /// Use TLS, and trust servers with a certificate of these authorities [default with https://: the system's]
     #[arg(long = "tls-ca", env = "MAGLEV_TLS_CA", value_name = "FILE", value_parser = path_or_none())]
     ca: Option<PathBuf>,
 
-    /// Use TLS, and show this certificate
+    /// Use TLS, and present this certificate
     #[arg(long = "tls-cert", env = "MAGLEV_TLS_CERT", value_name = "FILE", value_parser = path_or_none())]
     certificate: Option<PathBuf>,
 
-    /// The certificate's key
+    /// The certificate's private key
     #[arg(long = "tls-key", env = "MAGLEV_TLS_KEY", value_name = "FILE", value_parser = path_or_none())]
     key: Option<PathBuf>,
 }
 
-/// A path that may be empty, which clap's own parser of paths refuses.
+/// Returns a parser of paths that accepts an empty one, unlike clap's own.
 fn path_or_none() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
 
-/// What is called.
+/// The gRPC client.
 pub type Client = MaglevClient<Channel>;
 
 impl FromStr for Server {
@@ -88,12 +88,12 @@ impl fmt::Display for Server {
 }
 
 impl Server {
-    /// Whether it is more than a variable that was left empty.
+    /// Reports whether the option is set and not empty.
     pub fn is_given(&self) -> bool {
         !self.address.is_empty()
     }
 
-    /// The same server, by TLS if `tls` says so.
+    /// Returns the same server, with TLS if `tls` requires it.
     #[must_use]
     pub fn with(self, tls: Tls) -> Self {
         Self { tls, ..self }
@@ -102,7 +102,7 @@ impl Server {
     /// Connects.
     ///
     /// # Errors
-    /// One line that names the server and the reason.
+    /// Returns one line with the server and the reason.
     pub async fn connect(&self) -> anyhow::Result<Client> {
         let endpoint = self
             .endpoint()
@@ -134,7 +134,7 @@ impl Server {
         Endpoint::from_shared(format!("{scheme}://{}:{port}", authority.host())).ok()
     }
 
-    /// What to look at first, where the fault has one likely reason.
+    /// Returns advice for errors with one likely cause.
     fn remedy(&self, error: &(dyn Error + 'static)) -> &'static str {
         match kind(error) {
             Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => "; does it run?",
@@ -145,7 +145,7 @@ impl Server {
         }
     }
 
-    /// What to say of a call that failed: the server's own words, if it was the server that failed it.
+    /// Formats a failed call: the server's own message, or a connection error.
     pub fn failed(&self, status: &Status) -> anyhow::Error {
         match status.source() {
             Some(cause) => anyhow!("lost maglevd at {self}: {}", root(cause)),
@@ -156,7 +156,7 @@ impl Server {
 }
 
 impl Tls {
-    /// A variable that was left empty gives nothing.
+    /// Reports whether the option is set and not empty.
     fn is_given(&self) -> bool {
         [&self.ca, &self.certificate, &self.key].into_iter().any(|path| given(path).is_some())
     }
@@ -182,7 +182,7 @@ fn given(path: &Option<PathBuf>) -> Option<&Path> {
     path.as_deref().filter(|path| !path.as_os_str().is_empty())
 }
 
-/// The reason behind the reasons.
+/// Returns the innermost error's text.
 fn root(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -191,7 +191,7 @@ fn root(error: &(dyn Error + 'static)) -> String {
     error.to_string()
 }
 
-/// What kind of fault the system has told, if it was the system.
+/// Returns the operating system's error kind, if an I/O error is the cause.
 fn kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
     match error.downcast_ref::<io::Error>() {
         Some(fault) => Some(fault.kind()),

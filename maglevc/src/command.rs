@@ -1,4 +1,4 @@
-//! Commands: the words that a user gave, held against the grammar.
+//! Commands: the user's words, parsed by the grammar.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use crate::choose::{Unclear, choose, list};
 use crate::grammar::{COMMANDS, EVENT_KINDS, Kind, LEVELS, Node, Then, Token, Value, Verb};
 use crate::time;
 
-/// A whole command.
+/// A complete command.
 #[derive(Clone, Debug)]
 pub struct Command {
-    /// What it does.
+    /// The action.
     pub verb: Verb,
     steps: Vec<Step>,
 }
 
-/// The words of a command that have been understood.
+/// A partly parsed command.
 #[derive(Clone, Debug)]
 pub struct Walk {
     steps: Vec<Step>,
@@ -31,7 +31,7 @@ struct Step {
     value: Given,
 }
 
-/// What a word was understood as.
+/// A parsed word.
 #[derive(Clone, Copy, Debug)]
 enum Given {
     Text,
@@ -39,19 +39,19 @@ enum Given {
     Duration(Duration),
 }
 
-/// What is wrong with a command.
+/// An error in a command.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mistake {
-    /// The number of the word at fault; the number of words, if one is missing.
+    /// Index of the wrong word; the number of words if one is missing.
     pub word: usize,
-    /// One line about it.
+    /// One line of text.
     pub text: String,
 }
 
-/// What `words` mean.
+/// Parses a command.
 ///
 /// # Errors
-/// The word at fault, and what it could have been.
+/// Returns the wrong word and the possible ones.
 pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Command, Mistake> {
     let mut walk = Walk::new();
     for word in words {
@@ -67,13 +67,13 @@ impl Default for Walk {
 }
 
 impl Walk {
-    /// Before the first word.
+    /// Creates an empty command.
     pub fn new() -> Self {
         static START: Then = Then::One(COMMANDS);
         Self { steps: Vec::new(), then: &START, run: None }
     }
 
-    /// What may come next. Nothing more has to, if the command is whole.
+    /// Returns the nodes that may come next. They are optional if the command is complete.
     pub fn expected(&self) -> Vec<&'static Node> {
         let options = self.run.map(|(_, options, _)| options).unwrap_or_default();
         let unused = options.iter().filter(|option| !self.has(option));
@@ -84,21 +84,21 @@ impl Walk {
         }
     }
 
-    /// What the command does, if it is whole.
+    /// Returns the help of the command, if it is complete.
     pub fn whole(&self) -> Option<&'static str> {
         let (_, _, help) = self.run?;
         (!matches!(self.then, Then::One(_))).then_some(help)
     }
 
-    /// The name of this kind, as far as it was given.
+    /// Returns the name of this kind, if given so far.
     pub fn name(&self, kind: Kind) -> Option<&str> {
         self.steps.iter().find(|step| step.node.token == Token::Name(kind)).map(|step| step.given.as_str())
     }
 
-    /// Takes the next word.
+    /// Parses the next word.
     ///
     /// # Errors
-    /// It makes no sense there.
+    /// Returns a mistake if the word is invalid here.
     pub fn take(&mut self, word: &str) -> Result<(), Mistake> {
         let step = self.understand(word).map_err(|problem| self.mistake(&problem))?;
         let node = step.node;
@@ -138,7 +138,7 @@ impl Walk {
         format!("there is nothing to do with `{word}`{}", self.hint())
     }
 
-    /// What is likely to be wrong after a text.
+    /// Returns a hint for a likely mistake after a text.
     fn hint(&self) -> &'static str {
         match self.steps.last() {
             Some(step) if step.node.token == Token::Value(Value::Text) => {
@@ -148,10 +148,10 @@ impl Walk {
         }
     }
 
-    /// The whole command.
+    /// Completes the command.
     ///
     /// # Errors
-    /// It is not whole.
+    /// Returns a mistake if it is incomplete.
     pub fn finish(self) -> Result<Command, Mistake> {
         match self.run {
             Some((verb, ..)) if self.whole().is_some() => Ok(Command { verb, steps: self.steps }),
@@ -184,24 +184,24 @@ impl Walk {
 }
 
 impl Step {
-    /// How it is called in an error: words in full, all else as it was given.
+    /// Returns the text for errors: words in full, other arguments as given.
     fn spelt(&self) -> &str {
         self.node.token.word().unwrap_or(&self.given)
     }
 }
 
 impl Command {
-    /// The name of this kind, as it was given.
+    /// Returns the name of this kind, as given.
     pub fn name(&self, kind: Kind) -> Option<&str> {
         self.steps.iter().find(|step| step.node.token == Token::Name(kind)).map(|step| step.given.as_str())
     }
 
-    /// Whether this word was given.
+    /// Reports whether this word was given.
     pub fn has(&self, word: &str) -> bool {
         self.steps.iter().any(|step| step.node.token.word() == Some(word))
     }
 
-    /// The number that was given after this word.
+    /// Returns the number after this word.
     pub fn number(&self, word: &str) -> Option<u32> {
         match self.after(word)?.value {
             Given::Number(number) => Some(number),
@@ -209,7 +209,7 @@ impl Command {
         }
     }
 
-    /// The duration that was given after this word.
+    /// Returns the duration after this word.
     pub fn duration(&self, word: &str) -> Option<Duration> {
         match self.after(word)?.value {
             Given::Duration(duration) => Some(duration),
@@ -217,17 +217,17 @@ impl Command {
         }
     }
 
-    /// The text that was given after this word.
+    /// Returns the text after this word.
     pub fn text(&self, word: &str) -> Option<&str> {
         self.after(word).map(|step| step.given.as_str())
     }
 
-    /// The kinds of events that were chosen.
+    /// Returns the chosen kinds of events.
     pub fn event_kinds(&self) -> Vec<EventKind> {
         EVENT_KINDS.iter().filter(|(word, _)| self.has(word)).map(|(_, kind)| *kind).collect()
     }
 
-    /// The severity that was chosen.
+    /// Returns the chosen log level.
     pub fn level(&self) -> LogLevel {
         LEVELS.iter().find(|(word, _)| self.has(word)).map(|(_, level)| *level).unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! Completion in the user's own shell: the scripts in `completions/` call `maglevc __complete WORD...` with the words of the
-//! command line up to the cursor, and are told one candidate per line, with a tab and a few words about it.
+//! Completion in the user's shell. The scripts in `completions/` call `maglevc __complete WORD...` with the words up
+//! to the cursor. The output has one candidate per line, with a tab and its description.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,10 +13,10 @@ use crate::names::Names;
 use crate::session;
 use crate::suggest::suggest;
 
-/// What is printed where the user's shell had better complete names of files.
+/// Output that asks the shell to complete file names.
 const FILES: &str = ":files";
 
-/// The words to complete, if that is what this program was called for.
+/// Returns the words to complete, if this process was started for completion.
 pub fn asked() -> Option<Vec<String>> {
     let mut arguments = env::args_os().skip(1);
     (arguments.next()? == "__complete").then(|| arguments.map(into_text).collect())
@@ -26,10 +26,9 @@ fn into_text(word: OsString) -> String {
     word.to_string_lossy().into_owned()
 }
 
-/// Prints what the last of `words` could become. It is silent when it knows nothing, and when the server does not answer at
-/// once.
+/// Prints the completions of the last of `words`. Prints nothing on errors and on a slow server.
 pub async fn run(words: Vec<String>) {
-    // Nobody is there to be told of an error.
+    // Completion has no place for errors.
     let _ = session::write(&candidates(&words).await);
 }
 
@@ -63,7 +62,7 @@ async fn in_command(before: &[String], begun: &str) -> String {
     literal.map(|one| line(&one.text, &one.help)).collect()
 }
 
-/// The flag that this word is, if it takes a value.
+/// Returns the flag that this word is, if it takes a value.
 fn valued_flag(word: &str) -> Option<Arg> {
     let long = word.strip_prefix("--")?;
     let mut command = Cli::command();

@@ -1,4 +1,4 @@
-//! What is said when something was not to be had.
+//! Errors, as users see them.
 
 use std::{fmt, io};
 
@@ -9,7 +9,7 @@ use crate::Output;
 use crate::command::Mistake;
 use crate::screen::Screen;
 
-/// One line, and the gRPC code of the fault.
+/// One line of text, and the gRPC code of the error.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Failure {
     code: Code,
@@ -17,32 +17,32 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A fault, in a line.
+    /// Creates a failure.
     pub fn new(code: Code, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
 
-    /// There is no connection to the server.
+    /// Creates the failure for a server without connection.
     pub fn unreachable(error: &anyhow::Error) -> Self {
         Self::new(Code::Unavailable, format!("{error:#}"))
     }
 
-    /// The output takes no more.
+    /// Creates the failure for an output that cannot be written.
     pub fn unwritten(error: &io::Error) -> Self {
         Self::new(Code::Internal, format!("cannot write: {error}"))
     }
 
-    /// A command that makes no sense.
+    /// Creates the failure for an invalid command.
     pub fn mistaken(mistake: Mistake) -> Self {
         Self::new(Code::InvalidArgument, mistake.text)
     }
 
-    /// The same, of a line of several.
+    /// Returns the failure with the line number of a batch.
     pub fn at_line(self, line: usize) -> Self {
         Self { text: format!("line {line}: {}", self.text), ..self }
     }
 
-    /// How it is written to the standard error.
+    /// Formats the failure for standard error.
     pub fn render(&self, output: Output, screen: Screen) -> String {
         match output {
             Output::Text => screen.error(&self.text),
@@ -50,7 +50,7 @@ impl Failure {
         }
     }
 
-    /// The code, as gRPC spells it.
+    /// Returns the code in gRPC's spelling.
     fn code_name(&self) -> String {
         let mut name = String::new();
         for c in format!("{:?}", self.code).chars() {

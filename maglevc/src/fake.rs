@@ -1,4 +1,4 @@
-//! A daemon that is not one: it answers every call from [`fixture`], and keeps what is changed.
+//! A fake daemon: it answers every call from [`fixture`], and stores changes.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -18,28 +18,28 @@ use crate::fixture;
 
 type Reply<T> = Result<Response<T>, Status>;
 
-/// What the daemon has.
+/// State of the fake daemon.
 #[derive(Debug)]
 pub struct State {
-    /// Its frontends.
+    /// The frontends.
     pub frontends: Vec<Frontend>,
-    /// Its backends.
+    /// The backends.
     pub backends: Vec<Backend>,
-    /// Its overrides.
+    /// The overrides.
     pub overrides: Vec<Override>,
-    /// Why it cannot write them down, if it cannot.
+    /// Error of persisting overrides; empty for none.
     pub persist_error: String,
-    /// Why it refuses every change, if it does.
+    /// Status that every change returns, if set.
     pub refusal: Option<Status>,
-    /// What is wrong with its configuration file.
+    /// Errors of its configuration file.
     pub fault: Option<ConfigFault>,
-    /// What it would do to VPP.
+    /// Plan of its changes to VPP.
     pub plan: Plan,
 }
 
-/// A daemon that runs until it is dropped.
+/// A running fake daemon, stopped on drop.
 pub struct Fake {
-    /// What it has.
+    /// The shared state.
     pub state: Arc<Mutex<State>>,
     folder: tempfile::TempDir,
     running: Option<Running>,
@@ -57,7 +57,7 @@ struct Api {
 }
 
 impl Fake {
-    /// Starts one, on a socket of its own.
+    /// Starts a daemon on its own socket.
     pub fn start() -> Self {
         let state = State {
             frontends: vec![fixture::web()],
@@ -74,24 +74,24 @@ impl Fake {
         fake
     }
 
-    /// Its socket.
+    /// Returns the path of its socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("maglevd.sock")
     }
 
-    /// Its address.
+    /// Returns its address.
     pub fn address(&self) -> String {
         format!("unix:{}", self.socket().display())
     }
 
-    /// Tells all who watch.
+    /// Sends an event to all subscribers.
     pub fn tell(&self, event: Event) {
         let event = WatchEventsResponse { at: Some(fixture::at(60)), replay: false, event: Some(event) };
-        // Nobody may be watching.
+        // There may be no subscriber.
         let _ = self.running.as_ref().unwrap().events.send(event);
     }
 
-    /// Goes away, and breaks all connections.
+    /// Stops the daemon and resets all connections.
     pub fn stop(&mut self) {
         let Some(running) = self.running.take() else { return };
         let _ = running.stop.send(());
@@ -99,7 +99,7 @@ impl Fake {
         std::fs::remove_file(self.socket()).unwrap();
     }
 
-    /// Comes back.
+    /// Starts the daemon again.
     pub fn resume(&mut self) {
         let (events, _) = broadcast::channel(64);
         let (stop, stopped) = oneshot::channel();
@@ -157,7 +157,7 @@ impl Api {
         Ok((Some(backend.clone()), persist_error))
     }
 
-    /// Undoes what is left of something that the configuration does not have. Whether there was anything.
+    /// Removes overrides of a removed item. Returns true if there were any.
     fn forget(&self, dangling: [&str; 3], kinds: &[OverrideKind]) -> Result<bool, Status> {
         let mut state = self.changeable()?;
         let before = state.overrides.len();

@@ -1,4 +1,4 @@
-//! Answers made by hand, for the tests of everything that shows them.
+//! Sample answers for tests of the output.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,12 +12,12 @@ use maglev_proto::v1::{
     Verdict, Vip, VipPlan, WatchEventsResponse, transition,
 };
 
-/// 2026-11-22 12:00:00 UTC plus `seconds`.
+/// Returns 2026-11-22 12:00:00 UTC plus `seconds`.
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp { seconds: 1_795_348_800 + seconds, nanos: 0 }
 }
 
-/// Ten and a half minutes past noon.
+/// Returns 2026-11-22 12:10:30 UTC.
 pub fn now() -> SystemTime {
     at(630).try_into().unwrap()
 }
@@ -75,7 +75,7 @@ pub fn overrides() -> Vec<Override> {
     vec![override_of("nginx1", OverrideKind::Paused, Some(metadata)), gone, weight]
 }
 
-/// What alice asked for half a minute past noon.
+/// Returns an override that alice made at 12:00:30.
 pub fn override_of(backend: &str, kind: OverrideKind, metadata: Option<OverrideMetadata>) -> Override {
     let metadata = metadata.unwrap_or_default();
     let expires = metadata.lifetime.map(|lifetime| at(30 + lifetime.seconds));
@@ -151,7 +151,7 @@ pub fn plan() -> Plan {
     Plan { updates_global_conf: false, vips: vec![set] }
 }
 
-/// What is so at noon.
+/// Returns the replay at noon.
 pub fn replay() -> Vec<WatchEventsResponse> {
     let backend =
         BackendEvent { name: "nginx0".into(), address: "192.0.2.10".into(), transition: Some(went_down()) };

@@ -1,5 +1,5 @@
-//! The grammar of commands: a tree of words, names and values. How a command is understood, the list of commands, the help
-//! at the cursor and every kind of completion follow from it.
+//! The grammar of commands: a tree of words, names and values. Parsing, the list of commands, the help at the cursor
+//! and every kind of completion use it.
 
 use maglev_proto::v1::{EventKind, LogLevel};
 
@@ -7,36 +7,36 @@ mod tree;
 
 pub use tree::COMMANDS;
 
-/// A place in a command, and what may follow it.
+/// A position in a command.
 #[derive(Debug)]
 pub struct Node {
-    /// What may stand here.
+    /// The accepted token.
     pub token: Token,
-    /// What it means, or for a command what it does; in a few words.
+    /// Short help: the meaning of the token, or the action of the command.
     pub help: &'static str,
-    /// What follows.
+    /// The following positions.
     pub then: Then,
 }
 
-/// What may stand in one place of a command.
+/// A token of a command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Token {
-    /// This word, which may be shortened.
+    /// A keyword, which may be abbreviated.
     Word(&'static str),
-    /// A name that the server knows, which may be shortened.
+    /// A name that the server knows, which may be abbreviated.
     Name(Kind),
     /// A value.
     Value(Value),
 }
 
-/// What a name is of.
+/// Kind of a name.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Kind {
     /// A frontend.
     Frontend,
-    /// A pool of the frontend that was named before.
+    /// A pool of the preceding frontend.
     Pool,
-    /// A backend of the pool that was named before.
+    /// A backend of the preceding pool.
     Member,
     /// A backend.
     Backend,
@@ -44,7 +44,7 @@ pub enum Kind {
     Healthcheck,
 }
 
-/// What a value is of.
+/// Kind of a value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Value {
     /// A number above 0.
@@ -57,20 +57,20 @@ pub enum Value {
     Text,
 }
 
-/// What follows a place in a command.
+/// Continuation after a node.
 #[derive(Debug)]
 pub enum Then {
-    /// One of these.
+    /// One of these must follow.
     One(&'static [Node]),
-    /// Nothing, or one of these.
+    /// One of these may follow.
     Maybe(&'static [Node]),
-    /// Nothing.
+    /// The end.
     Nothing,
-    /// Here the command is whole. Any of these may follow, each once and in any order.
+    /// The command is complete. Any of these may follow, each once and in any order.
     Run(Verb, &'static [Node]),
 }
 
-/// What a command does.
+/// Action of a command.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Verb {
     /// Shows the versions of both programs.
@@ -81,31 +81,31 @@ pub enum Verb {
     ShowBackends,
     /// Shows every healthcheck, or one.
     ShowHealthchecks,
-    /// Shows everything in which operators have overridden the configuration.
+    /// Shows all overrides.
     ShowOverrides,
-    /// Shows the VPP that is connected.
+    /// Shows the connected VPP.
     ShowVppInfo,
-    /// Shows what VPP's load balancer has.
+    /// Shows the state of VPP's load balancer.
     ShowVppLbState,
-    /// Shows how much traffic VPP's load balancer has seen.
+    /// Shows the traffic of VPP's load balancer.
     ShowVppLbCounters,
-    /// Does something to a backend.
+    /// Performs an action on a backend.
     SetBackend(Order),
-    /// Gives a backend of a pool another weight.
+    /// Overrides the weight of a pool member.
     SetWeight,
-    /// Gives it back the configured one.
+    /// Restores the configured weight of a pool member.
     UnsetWeight,
-    /// Says why a backend is as it is.
+    /// Explains the state of a backend.
     ExplainBackend,
-    /// Says why a frontend is as it is.
+    /// Explains the state of a frontend.
     ExplainFrontend,
-    /// Compares everything with VPP.
+    /// Reconciles VPP.
     SyncVppLbState,
-    /// Shows what happens.
+    /// Streams events.
     WatchEvents,
-    /// Says what is wrong with the configuration file.
+    /// Checks the configuration file.
     ConfigCheck,
-    /// Puts the configuration file in force.
+    /// Reloads the configuration file.
     ConfigReload,
     /// Lists the commands.
     Help,
@@ -113,20 +113,20 @@ pub enum Verb {
     Quit,
 }
 
-/// What can be done to a backend.
+/// Action on a backend.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Order {
-    /// Its probes stop.
+    /// Stops its probes.
     Pause,
-    /// It is probed again.
+    /// Probes it again.
     Resume,
-    /// It is taken out.
+    /// Takes it out of service.
     Disable,
-    /// It is put in.
+    /// Puts it into service.
     Enable,
 }
 
-/// The kinds of events that can be chosen, by their words.
+/// Kinds of events, by keyword.
 pub const EVENT_KINDS: &[(&str, EventKind)] = &[
     ("log", EventKind::Log),
     ("backend", EventKind::Backend),
@@ -135,7 +135,7 @@ pub const EVENT_KINDS: &[(&str, EventKind)] = &[
     ("operator", EventKind::Operator),
 ];
 
-/// The severities of log records, by their words.
+/// Log levels, by keyword.
 pub const LEVELS: &[(&str, LogLevel)] = &[
     ("error", LogLevel::Error),
     ("warn", LogLevel::Warn),
@@ -145,7 +145,7 @@ pub const LEVELS: &[(&str, LogLevel)] = &[
 ];
 
 impl Token {
-    /// How it is written in a usage.
+    /// Returns the token in a usage line.
     pub const fn usage(self) -> &'static str {
         match self {
             Self::Word(word) => word,
@@ -160,7 +160,7 @@ impl Token {
         }
     }
 
-    /// The word, if it is one.
+    /// Returns the keyword, if the token is one.
     pub const fn word(self) -> Option<&'static str> {
         match self {
             Self::Word(word) => Some(word),
@@ -170,7 +170,7 @@ impl Token {
 }
 
 impl Kind {
-    /// What it is called.
+    /// Returns the noun for this kind.
     pub const fn noun(self) -> &'static str {
         match self {
             Self::Frontend => "frontend",

@@ -1,4 +1,4 @@
-//! The list of commands, and what may stand at a place in one.
+//! The list of commands, and the help at the cursor.
 
 use serde_json::{Value, json};
 
@@ -6,16 +6,16 @@ use crate::grammar::{COMMANDS, Node, Then};
 use crate::screen::Screen;
 use crate::table::{Table, text};
 
-/// Usages that are longer than this have their help on a line of its own.
+/// Longer usages have their help on a separate line.
 const LONGEST: usize = 32;
 
-/// A command, as it is written, and what it does.
+/// A usage line and its help.
 struct Usage {
     usage: String,
     help: &'static str,
 }
 
-/// The list of commands.
+/// Formats the list of commands.
 pub fn commands() -> String {
     let usages = usages();
     let short = usages.iter().map(|one| one.usage.len()).filter(|length| *length <= LONGEST);
@@ -31,7 +31,7 @@ pub fn commands() -> String {
     text
 }
 
-/// The list of commands, as JSON.
+/// Formats the list of commands as JSON.
 pub fn commands_json() -> Value {
     let all: Vec<Value> =
         usages().into_iter().map(|one| json!({ "usage": one.usage, "help": one.help })).collect();
@@ -57,7 +57,7 @@ fn collect(nodes: &[Node], before: &str, usages: &mut Vec<Usage>) {
     }
 }
 
-/// What may follow, each in brackets.
+/// Formats the optional nodes, each in brackets.
 fn optional(nodes: &[Node]) -> String {
     nodes.iter().map(|node| format!(" [{}{}]", node.token.usage(), following(&node.then))).collect()
 }
@@ -74,7 +74,8 @@ fn following(then: &Then) -> String {
     }
 }
 
-/// What may stand at the cursor: words and values, live names with what is to be said of them, and the end of the command.
+/// Formats the suggestions at the cursor: keywords, values, live names with their description, and the end of the
+/// command.
 pub fn at_cursor(rows: &[(String, String)], screen: Screen) -> String {
     if rows.is_empty() {
         return "  nothing fits here\n".into();

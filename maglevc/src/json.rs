@@ -1,6 +1,6 @@
-//! What there is and what happens, as JSON. The names are an interface: they are added to, never changed.
+//! JSON output. The names are an interface: they may be added to, but never change.
 //!
-//! Times are RFC 3339 in UTC, durations are seconds, and what is not there is null.
+//! Times are RFC 3339 in UTC, durations are seconds, and absent values are null.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ mod events;
 
 pub use events::event;
 
-/// What is shown: an object, or for a list an object with that list.
+/// Renders a result: an object, or for a list an object with that list.
 pub fn render(shown: &Shown) -> Value {
     match shown {
         Shown::Help => help::commands_json(),
@@ -49,7 +49,7 @@ pub fn render(shown: &Shown) -> Value {
     }
 }
 
-/// The lines of `value`.
+/// Formats `value` on several lines.
 pub fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }

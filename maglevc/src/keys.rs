@@ -1,4 +1,4 @@
-//! Waiting for a key, and for whoever reads our output to go away; and leaving the keyboard as it was.
+//! Raw keyboard input: waits for a key or for the reader of our output to exit, and restores the terminal.
 
 use std::io::{self, IsTerminal};
 use std::os::unix::net::UnixStream;
@@ -15,15 +15,15 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// The keyboard, with every key telling at once and none of them written to the screen. Ctrl-C is a key like any other.
-/// Dropped, it is as it was, and what was typed meanwhile is forgotten.
+/// The terminal in raw mode without echo: every key arrives at once, Ctrl-C included. Restored on drop; pending input
+/// is discarded.
 #[derive(Debug)]
 pub struct Keys {
     before: Termios,
 }
 
 impl Keys {
-    /// Takes the keyboard, if there is one, a person can see what we write, and it is ours to read.
+    /// Enters raw mode, if standard input and output are terminals and this process is in the foreground.
     pub fn take() -> Option<Self> {
         let stdin = io::stdin();
         if !stdin.is_terminal() || !io::stdout().is_terminal() {
@@ -38,7 +38,7 @@ impl Keys {
         raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
         raw.special_codes[SpecialCodeIndex::VMIN] = 1;
         raw.special_codes[SpecialCodeIndex::VTIME] = 0;
-        // What was typed before was not meant for us.
+        // Input from before is discarded.
         tcsetattr(&stdin, OptionalActions::Flush, &raw).ok()?;
         Some(Self { before })
     }
@@ -46,22 +46,22 @@ impl Keys {
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        // A terminal that is gone cannot be set right.
+        // A closed terminal cannot be restored.
         let _ = tcflush(io::stdin(), QueueSelector::IFlush);
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
 }
 
-/// Has SIGTERM and SIGHUP end the program with the keyboard as it is now, which nobody may have changed yet. Once is enough.
+/// Makes SIGTERM and SIGHUP restore the terminal before the process exits. Call it once, before raw mode.
 pub fn guard() {
     static GUARDED: Once = Once::new();
     GUARDED.call_once(|| {
         let Ok(before) = tcgetattr(io::stdin()) else { return };
         let (ready, listening) = mpsc::channel();
-        // Whoever runs commands may be waiting for a key, and hear of no signal.
+        // The thread that runs commands may be blocked on the keyboard and see no signal.
         let started = thread::Builder::new().spawn(move || end_well(&before, ready));
         if started.is_ok() {
-            // If it cannot listen, signals are what they have always been.
+            // Without the thread, signals keep their default action.
             let _ = listening.recv();
         }
     });
@@ -72,7 +72,7 @@ fn end_well(before: &Termios, ready: mpsc::Sender<()>) -> io::Result<()> {
     let told = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hang_up = signal(SignalKind::hangup())?;
-        // It waits for this.
+        // The parent waits for this.
         let _ = ready.send(());
         let told = tokio::select! {
             _ = terminate.recv() => SignalKind::terminate(),
@@ -81,25 +81,25 @@ fn end_well(before: &Termios, ready: mpsc::Sender<()>) -> io::Result<()> {
         Ok::<_, io::Error>(told)
     })?;
     if is_ours() {
-        // A terminal that is gone cannot be set right.
+        // A closed terminal cannot be restored.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
     }
-    // As a shell tells of whoever a signal has ended.
+    // A shell's exit code for a signal.
     process::exit(128 + told.as_raw_value())
 }
 
-/// Whether we are in the foreground. Who changes the terminal from the background is stopped.
+/// Reports whether this process is in the foreground. A background process that changes the terminal is stopped by
+/// SIGTTOU.
 fn is_ours() -> bool {
     tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
-/// Until a key is pressed, if there is a keyboard, or nobody reads our output any more. With a keyboard that is not as it was,
-/// SIGINT is a Ctrl-C like any other.
+/// Waits for a key, or until the reader of our output exits. In raw mode SIGINT counts as Ctrl-C.
 pub async fn enough(keys: Option<&Keys>) {
     let interrupted = async {
         match keys.map(|_| signal(SignalKind::interrupt())) {
             Some(Ok(mut interrupt)) => drop(interrupt.recv().await),
-            // Then it ends us as it always has.
+            // Then SIGINT keeps its default action.
             Some(Err(_)) | None => std::future::pending().await,
         }
     };
@@ -113,10 +113,10 @@ async fn pressed_or_unread(keys: Option<&Keys>) {
     let watched = UnixStream::pair().and_then(|(ours, theirs)| {
         let (tell, told) = oneshot::channel();
         let keys = keys.is_some();
-        // With no asynchronous way to it, a thread waits. It ends with us, as `ours` is then closed.
+        // There is no asynchronous interface, so a thread waits. It ends when `ours` closes.
         thread::Builder::new().spawn(move || {
             if wait(keys, &theirs) {
-                // Nobody may be there to hear it.
+                // The receiver may be gone.
                 let _ = tell.send(());
             }
         })?;
@@ -131,11 +131,11 @@ async fn pressed_or_unread(keys: Option<&Keys>) {
     }
 }
 
-/// Whether there was a key, or nobody reads; and not the end of `other`.
+/// Waits; returns true for a key or a closed output, false for the end of `other`.
 fn wait(keys: bool, other: &UnixStream) -> bool {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     loop {
-        // What is not asked for is told all the same: that the other end is gone.
+        // POLLHUP is reported even without a requested event.
         let mut fds = vec![PollFd::new(other, PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
         if keys {
             fds.push(PollFd::new(&stdin, PollFlags::IN));

@@ -1,4 +1,8 @@
-//! What `maglevc`, the command line of vpp-maglev, is made of. A library only so that what it reads can be fuzzed.
+//! The command line of vpp-maglev.
+//!
+//! `maglevc` calls the gRPC API of `maglevd`, and shows the replies as tables or as JSON. [`command::parse`] parses a
+//! command by the tree in [`grammar`]; `session` runs it; `shell` is the interactive mode. It is a library so that the
+//! fuzz tests can call its parsers. It has no stable API.
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -40,37 +44,38 @@ use failure::Failure;
 use screen::ColorChoice;
 use session::Session;
 
-/// Shows and changes what vpp-maglev's daemon is doing.
+/// Shows and changes the state of maglevd.
 #[derive(Debug, Parser)]
 #[command(name = "maglevc", version = version(), after_help = help::commands())]
 struct Cli {
-    /// The daemon: HOST:PORT, https://HOST:PORT or unix:PATH [default: the daemon's unix socket if there is one, else 127.0.0.1:9090]
+    /// The daemon: HOST:PORT, https://HOST:PORT or unix:PATH [default: the daemon's unix socket if it exists, else
+    /// 127.0.0.1:9090]
     #[arg(long, env = "MAGLEV_SERVER", value_name = "ADDR")]
     server: Option<Server>,
 
     #[command(flatten)]
     tls: client::Tls,
 
-    /// When to use colour
+    /// Use of colour
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: ColorChoice,
 
-    /// What to print
+    /// Output format
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Output,
 
-    /// What to do; every word may be shortened, as in `sh ba nginx0`. Without a command, maglevc is a shell
+    /// The command; words may be abbreviated, as in `sh ba nginx0`. Without a command, maglevc starts a shell
     command: Vec<String>,
 }
 
 impl Cli {
-    /// Which daemon is meant, and how it is spoken to.
+    /// Returns the selected daemon with its TLS options.
     fn server(&self) -> Server {
         self.server.clone().filter(Server::is_given).unwrap_or_default().with(self.tls.clone())
     }
 }
 
-/// What to print.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 enum Output {
     /// Tables, for people
@@ -84,7 +89,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const COMMIT: Option<&str> = option_env!("MAGLEV_COMMIT");
 const BUILD_DATE: Option<&str> = option_env!("MAGLEV_BUILD_DATE");
 
-/// The release, and as much of its origin as the build has told.
+/// Returns the release, and the commit and date of the build if known.
 fn version() -> String {
     match (COMMIT, BUILD_DATE) {
         (Some(commit), Some(date)) => format!("{VERSION} (commit {commit}, built {date})"),
@@ -94,7 +99,7 @@ fn version() -> String {
     }
 }
 
-/// The whole program.
+/// Runs the program.
 #[must_use]
 pub fn run() -> ExitCode {
     let runtime = match Builder::new_current_thread().enable_all().build() {

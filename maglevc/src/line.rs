@@ -1,27 +1,27 @@
-//! A line of the shell, as words.
+//! Splits a line of the shell into words.
 
 /// A word of a line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Word {
-    /// What it says, without quotes.
+    /// The text without quotes.
     pub text: String,
-    /// Where it begins in the line, in bytes.
+    /// Start in the line, in bytes.
     pub start: usize,
 }
 
-/// A line that has been taken apart.
+/// A split line.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Line {
-    /// Its words.
+    /// The words.
     pub words: Vec<Word>,
-    /// Where a quote begins that does not end.
+    /// Start of an unterminated quote.
     pub open: Option<usize>,
-    /// Whether the last word may still go on: nothing stands after it, not even a blank.
+    /// True if the last word may continue: no blank follows it.
     pub unfinished: bool,
 }
 
-/// Takes a line apart at its blanks. What stands between `"` or between `'` is taken as it is, but that within `"` a
-/// backslash goes before a `"` or a backslash that is meant. `#` begins a remark where a word could begin.
+/// Splits a line at its blanks. Text within `"` or `'` is literal; within `"` a backslash escapes a `"` or a
+/// backslash. `#` at the start of a word begins a comment.
 pub fn split(line: &str) -> Line {
     let mut split = Line::default();
     let mut word: Option<Word> = None;
@@ -51,7 +51,7 @@ pub fn split(line: &str) -> Line {
     split
 }
 
-/// `text` as one word.
+/// Quotes `text` to one word.
 pub fn quoted(text: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | '#' | '\\');
     if !text.is_empty() && text.chars().all(plain) {

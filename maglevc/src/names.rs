@@ -1,4 +1,4 @@
-//! The names that the server knows, for completion: asked with a short deadline, and kept for a few seconds.
+//! Live names for completion, fetched with a short deadline and cached for a few seconds.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -12,22 +12,22 @@ use crate::command::Walk;
 use crate::grammar::Kind;
 use crate::{show, words};
 
-/// How long somebody who presses TAB waits.
+/// Longest wait after TAB.
 const DEADLINE: Duration = Duration::from_millis(400);
 
-/// How long an answer is good enough, or the lack of one.
+/// Lifetime of a cached answer, or of a failure.
 const KEPT: Duration = Duration::from_secs(3);
 
-/// A name, and what there is to say of it in a word or two.
+/// A name and a short description.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Name {
     /// The name.
     pub name: String,
-    /// Its state, its address or the like.
+    /// Its state, address or the like.
     pub about: String,
 }
 
-/// The names that one server knows.
+/// The cached names of one server.
 #[derive(Debug)]
 pub struct Names {
     server: Server,
@@ -40,12 +40,12 @@ pub struct Names {
 struct Kept<T>(Option<(Instant, Vec<T>)>);
 
 impl Names {
-    /// Those of `server`, none of which have been asked for yet.
+    /// Creates an empty cache for `server`.
     pub const fn new(server: Server) -> Self {
         Self { server, frontends: Kept(None), backends: Kept(None), healthchecks: Kept(None) }
     }
 
-    /// The names of this kind that can follow what was given so far. None, if the server does not answer at once.
+    /// Returns the names of this kind that can follow `given`; empty if the server is slow.
     pub async fn of(&mut self, kind: Kind, given: &Walk) -> Vec<Name> {
         match kind {
             Kind::Frontend => self.frontends().await.iter().map(frontend).collect(),
@@ -62,7 +62,7 @@ impl Names {
         }
     }
 
-    /// Asks anew from now on, as somebody has just changed something.
+    /// Clears the cache after a change.
     pub fn forget(&mut self) {
         *self = Self::new(self.server.clone());
     }

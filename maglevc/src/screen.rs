@@ -1,4 +1,4 @@
-//! The terminal: colour where it is wanted, and nothing that a terminal would act on where it is not ours.
+//! The terminal: colour, width, and protection from control characters.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use clap::ValueEnum;
 use rustix::termios::tcgetwinsize;
 
-/// When to use colour.
+/// Use of colour.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum ColorChoice {
     /// On a terminal, unless NO_COLOR is set
@@ -20,22 +20,22 @@ pub enum ColorChoice {
     Never,
 }
 
-/// What text can look like.
+/// Style of a text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Style {
-    /// As it comes.
+    /// No style.
     Plain,
     /// A heading.
     Heading,
-    /// As it should be.
+    /// Healthy.
     Good,
-    /// Something that somebody has to see to.
+    /// Requires attention.
     Bad,
-    /// Neither.
+    /// Neither healthy nor failed.
     Odd,
 }
 
-/// What is written to: whether it takes colour, and how wide it is.
+/// Properties of an output: its colour support and width.
 #[derive(Clone, Copy, Debug)]
 pub struct Screen {
     color: bool,
@@ -43,7 +43,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Decides for an output that is a terminal or not, without a bound on its lines.
+    /// Creates a screen for an output, without a bound on its lines.
     pub fn new(choice: ColorChoice, terminal: bool) -> Self {
         let wanted = || {
             std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -57,23 +57,23 @@ impl Screen {
         Self { color, width: None }
     }
 
-    /// Decides for this output, as wide as it is now.
+    /// Creates a screen for this output with its current width.
     pub fn of(choice: ColorChoice, output: &(impl AsFd + IsTerminal)) -> Self {
         let width = tcgetwinsize(output).ok().map(|size| usize::from(size.ws_col));
         Self::new(choice, output.is_terminal()).fit(width.filter(|width| *width > 0))
     }
 
-    /// The same, this wide.
+    /// Returns the screen with this width.
     pub const fn fit(self, width: Option<usize>) -> Self {
         Self { width, ..self }
     }
 
-    /// How long a line may be.
+    /// Returns the bound on lines.
     pub const fn width(self) -> Option<usize> {
         self.width
     }
 
-    /// `text` in `style`.
+    /// Applies `style` to `text`.
     pub fn apply(self, style: Style, text: &str) -> String {
         let code = match style {
             Style::Plain => return text.into(),
@@ -85,13 +85,13 @@ impl Screen {
         if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
     }
 
-    /// An error message.
+    /// Formats an error message.
     pub fn error(self, message: &str) -> String {
         self.apply(Style::Bad, &printable(message))
     }
 }
 
-/// The style of a backend's or a frontend's state.
+/// Returns the style of a backend's or a frontend's state.
 pub fn of_state(state: &str) -> Style {
     match state {
         "up" => Style::Good,
@@ -100,7 +100,7 @@ pub fn of_state(state: &str) -> Style {
     }
 }
 
-/// `text` with its control characters spelt out: some of what is shown was written by the servers that are probed.
+/// Escapes control characters in `text`: probed servers wrote some of it.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(char::is_control) {
         return text.into();

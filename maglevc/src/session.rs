@@ -1,4 +1,4 @@
-//! Running commands: asking the server, and writing what it says.
+//! Runs commands and writes their results.
 
 use std::io::{self, Write};
 use std::time::SystemTime;
@@ -11,7 +11,7 @@ use crate::screen::{ColorChoice, Screen};
 use crate::show::Shown;
 use crate::{Output, json, show, text, watch};
 
-/// Whom to ask, and how to write the answers.
+/// The server and the output options.
 #[derive(Clone, Debug)]
 pub struct Session {
     /// The daemon.
@@ -23,11 +23,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// Runs a command and writes what it shows. Whether it shows what was asked for: a configuration that is no good is shown,
-    /// too.
+    /// Runs a command and writes its result. Returns false for a failure that is shown as a result, such as an invalid
+    /// configuration.
     ///
     /// # Errors
-    /// What is to be said to the user instead.
+    /// Returns the failure to report to the user.
     pub async fn run(&self, command: &Command) -> Result<bool, Failure> {
         match command.verb {
             Verb::Quit => Ok(true),
@@ -43,23 +43,23 @@ impl Session {
         }
     }
 
-    /// Tells the user what is wrong.
+    /// Reports a failure to the user.
     pub fn complain(&self, failure: &Failure) {
         eprintln!("{}", failure.render(self.output, self.errors()));
     }
 
-    /// The standard output, as it is now.
+    /// Returns the current standard output.
     pub fn screen(&self) -> Screen {
         Screen::of(self.color, &io::stdout())
     }
 
-    /// The standard error, as it is now.
+    /// Returns the current standard error.
     pub fn errors(&self) -> Screen {
         Screen::of(self.color, &io::stderr())
     }
 }
 
-/// What is shown, as it is written.
+/// Formats a result.
 pub fn render(shown: &Shown, now: SystemTime, output: Output, screen: Screen) -> String {
     match output {
         Output::Text => text::render(shown, now, screen),
@@ -67,10 +67,10 @@ pub fn render(shown: &Shown, now: SystemTime, output: Output, screen: Screen) ->
     }
 }
 
-/// Writes to the standard output. Whoever no longer reads it has had enough, as `head` has.
+/// Writes to standard output. A closed pipe is no error.
 ///
 /// # Errors
-/// It cannot be written.
+/// Returns a failure if the text cannot be written.
 pub fn write(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

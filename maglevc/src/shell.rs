@@ -1,4 +1,4 @@
-//! The shell: commands that are typed, or read from a pipe.
+//! The shell: interactive, or a batch of commands from a pipe.
 
 use std::cell::RefCell;
 use std::io::{self, BufRead};
@@ -24,17 +24,17 @@ mod history;
 
 use editor::{Editor, PROMPT, Typed};
 
-/// How many names the help at the cursor shows.
+/// Number of names in the help at the cursor.
 const MAX_NAMES: usize = 20;
 
-/// What became of a line.
+/// Result of running a line.
 enum Ran {
     Well,
     Badly,
     Quit,
 }
 
-/// Reads commands from a person until there are no more.
+/// Runs an interactive shell.
 pub fn interactive(runtime: Runtime, session: Session) -> ExitCode {
     keys::guard();
     let runtime = Rc::new(runtime);
@@ -72,8 +72,7 @@ pub fn interactive(runtime: Runtime, session: Session) -> ExitCode {
     }
 }
 
-/// Reads commands from a pipe or a file, one to a line, and stops at the first that fails: the next ones were written in
-/// the belief that it would not.
+/// Runs a batch of commands, one per line. Stops at the first failure, as later commands may depend on it.
 pub fn batch(runtime: &Runtime, session: &Session) -> ExitCode {
     for (index, line) in io::stdin().lock().lines().enumerate() {
         let ran = line
@@ -101,14 +100,14 @@ fn batch_line(runtime: &Runtime, session: &Session, line: &str) -> Result<Ran, F
     Ok(if well { Ran::Well } else { Ran::Badly })
 }
 
-/// A line that is not understood.
+/// An invalid line.
 struct Wrong {
     failure: Failure,
-    /// Where, in bytes.
+    /// Position in bytes.
     at: usize,
 }
 
-/// The command of a line. None if there is none on it.
+/// Parses a line; `None` if it has no command.
 fn understand(line: &str) -> Result<Option<Command>, Wrong> {
     let Line { words, open, .. } = line::split(line);
     if let Some(at) = open {
@@ -184,10 +183,10 @@ impl Shell {
         }
     }
 
-    /// Ctrl-C ends what runs, and not the shell.
+    /// Runs a future until Ctrl-C, which does not end the shell.
     fn unless_interrupted<T>(&self, run: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         self.runtime.block_on(async {
-            // Ctrl-C is listened for before anything else is done.
+            // Install the Ctrl-C handler first.
             tokio::select! {
                 biased;
                 Ok(()) = tokio::signal::ctrl_c() => Err(Failure::new(Code::Cancelled, "interrupted")),
@@ -196,19 +195,19 @@ impl Shell {
         })
     }
 
-    /// Points at a place of the line that was typed.
+    /// Marks a position of the typed line.
     fn point(&self, line: &str, at: usize) {
         let errors = self.session.errors();
-        // What is missing belongs behind the line.
+        // A missing word is marked behind the line.
         let behind = usize::from(at > line.len());
         let column = PROMPT.len() + line.get(..at).unwrap_or(line).width() + behind;
-        // A line that has been wrapped is not above us as it was typed.
+        // A wrapped line has no position to mark.
         if self.session.output == Output::Text && errors.width().is_some_and(|width| column < width) {
             eprintln!("{}{}", " ".repeat(column), errors.error("^"));
         }
     }
 
-    /// What may stand at the cursor, after what was typed so far.
+    /// Shows the help at the cursor.
     fn help(&self, typed: &str) {
         let screen = self.session.screen();
         let mut names = self.names.borrow_mut();
@@ -226,7 +225,7 @@ impl Shell {
     }
 }
 
-/// The whole words before the cursor, and the word that has been begun there.
+/// Returns the complete words before the cursor, and the word at the cursor.
 fn at_cursor(typed: &str) -> (Vec<String>, String) {
     let Line { words, unfinished, .. } = line::split(typed);
     let mut words: Vec<String> = words.into_iter().map(|word| word.text).collect();

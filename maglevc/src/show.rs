@@ -1,4 +1,4 @@
-//! Asking the daemon for what there is.
+//! Calls that read the daemon's state.
 
 use std::time::Duration;
 
@@ -19,66 +19,66 @@ use crate::command::Command;
 use crate::failure::Failure;
 use crate::grammar::{Kind, Verb};
 
-/// How long an answer may take.
+/// Timeout of a call.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What there is to show.
+/// Result of a command.
 #[derive(Clone, Debug)]
 pub enum Shown {
     /// The list of commands.
     Help,
     /// The daemon's version.
     Version(GetVersionResponse),
-    /// Every frontend.
+    /// All frontends.
     Frontends(Vec<Frontend>),
     /// One frontend.
     Frontend(Box<Frontend>),
-    /// Every backend.
+    /// All backends.
     Backends(Vec<Backend>),
     /// One backend.
     Backend(Box<Backend>),
-    /// Every healthcheck.
+    /// All healthchecks.
     Healthchecks(Vec<Healthcheck>),
     /// One healthcheck.
     Healthcheck(Box<Healthcheck>),
-    /// Every override.
+    /// All overrides.
     Overrides(ListOverridesResponse),
-    /// The VPP that is connected.
+    /// The connected VPP.
     VppInfo(GetVppInfoResponse),
-    /// What VPP's load balancer has.
+    /// The state of VPP's load balancer.
     VppLbState(GetLbStateResponse),
-    /// How much traffic VPP's load balancer has seen.
+    /// The traffic of VPP's load balancer.
     VppLbCounters(GetLbCountersResponse),
-    /// What was done to a backend.
+    /// Result of an action on a backend.
     Ordered(Box<Ordered>),
-    /// What became of a weight.
+    /// Result of a change of weight.
     Weighed(Box<Weighed>),
-    /// Why something is as it is.
+    /// An explanation.
     Explained(Vec<Reason>),
-    /// What a comparison with VPP does, or would do.
+    /// Result of a sync with VPP.
     Synced {
         /// The plan.
         plan: Plan,
-        /// Whether it is not carried out.
+        /// True if the plan was not carried out.
         dry_run: bool,
     },
-    /// What is wrong with the configuration file, and what a reload would do.
+    /// Result of a check of the configuration file.
     Checked(CheckConfigResponse),
-    /// Why there was no reload, if there was none.
+    /// Errors that prevented a reload; `None` after a reload.
     Reloaded(Option<ConfigFault>),
 }
 
 impl Shown {
-    /// Whether what was asked for was not to be had.
+    /// Reports whether the command failed.
     pub const fn is_failure(&self) -> bool {
         matches!(self, Self::Checked(CheckConfigResponse { fault: Some(_), .. }) | Self::Reloaded(Some(_)))
     }
 }
 
-/// Has `server` do `command`, which is one that has an answer.
+/// Runs a command that has one reply.
 ///
 /// # Errors
-/// The server cannot be reached, or says no; in one line.
+/// Returns one line if the server cannot be reached or returns an error.
 pub async fn ask(server: &Server, command: &Command) -> Result<Shown, Failure> {
     if command.verb == Verb::Help {
         return Ok(Shown::Help);
@@ -94,7 +94,7 @@ pub async fn ask(server: &Server, command: &Command) -> Result<Shown, Failure> {
 async fn ask_client(client: &mut Client, command: &Command) -> Result<Shown, Status> {
     let name = |kind| command.name(kind).map(String::from);
     Ok(match command.verb {
-        // Neither asks for anything.
+        // These have no call.
         Verb::Help | Verb::Quit | Verb::WatchEvents => Shown::Help,
         Verb::ShowVersion => Shown::Version(client.get_version(GetVersionRequest {}).await?.into_inner()),
         Verb::ShowFrontends => match name(Kind::Frontend) {
@@ -146,27 +146,27 @@ async fn ask_client(client: &mut Client, command: &Command) -> Result<Shown, Sta
     })
 }
 
-/// Every frontend.
+/// Lists the frontends.
 pub async fn frontends(client: &mut Client) -> Result<Vec<Frontend>, Status> {
     Ok(client.list_frontends(ListFrontendsRequest {}).await?.into_inner().frontends)
 }
 
-/// Every backend.
+/// Lists the backends.
 pub async fn backends(client: &mut Client) -> Result<Vec<Backend>, Status> {
     Ok(client.list_backends(ListBackendsRequest {}).await?.into_inner().backends)
 }
 
-/// Every healthcheck.
+/// Lists the healthchecks.
 pub async fn healthchecks(client: &mut Client) -> Result<Vec<Healthcheck>, Status> {
     Ok(client.list_healthchecks(ListHealthchecksRequest {}).await?.into_inner().healthchecks)
 }
 
-/// Every override.
+/// Lists the overrides.
 pub async fn overrides(client: &mut Client) -> Result<ListOverridesResponse, Status> {
     Ok(client.list_overrides(ListOverridesRequest {}).await?.into_inner())
 }
 
-/// The frontend whose name this is, or begins so.
+/// Returns the frontend with this name or unique prefix.
 pub async fn frontend(client: &mut Client, name: String) -> Result<Frontend, Status> {
     let answer = match client.get_frontend(GetFrontendRequest { name: name.clone() }).await {
         Err(status) if status.code() == Code::NotFound => {
@@ -179,7 +179,7 @@ pub async fn frontend(client: &mut Client, name: String) -> Result<Frontend, Sta
     answer.into_inner().frontend.ok_or_else(empty)
 }
 
-/// The backend whose name this is, or begins so.
+/// Returns the backend with this name or unique prefix.
 pub async fn backend(client: &mut Client, name: String) -> Result<Backend, Status> {
     let answer = match client.get_backend(GetBackendRequest { name: name.clone() }).await {
         Err(status) if status.code() == Code::NotFound => {
@@ -209,8 +209,8 @@ async fn healthcheck(client: &mut Client, name: String) -> Result<Healthcheck, S
     answer.into_inner().healthcheck.ok_or_else(empty)
 }
 
-/// The name that `begun` begins. If there is none, the server has said it, and those that are alike are named; if there are
-/// several, they are.
+/// Completes a prefix to a name. Returns the server's error with similar names if there is none, or an error with the
+/// candidates if there are several.
 pub fn whole(begun: &str, names: impl Iterator<Item = String>, unknown: Status) -> Result<String, Status> {
     let mut names: Vec<String> = names.collect();
     match choose(begun, &names) {
@@ -225,7 +225,7 @@ pub fn whole(begun: &str, names: impl Iterator<Item = String>, unknown: Status) 
     }
 }
 
-/// The server's answer lacks what it is about.
+/// Returns the status for a reply without its main field.
 pub fn empty() -> Status {
     Status::internal("the server's answer is empty")
 }

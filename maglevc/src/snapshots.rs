@@ -1,6 +1,6 @@
-//! What every command writes, as text and as JSON, and what every fault looks like, against a daemon that is not one.
+//! Snapshots of the output of every command, as text and as JSON, and of every failure, against the fake daemon.
 //!
-//! `MAGLEV_REWRITE=1 cargo test -p maglevc` writes the files of `snapshots/` anew, and the difference is the review.
+//! `MAGLEV_REWRITE=1 cargo test -p maglevc` rewrites the files of `snapshots/`; review the difference.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::grammar::{Order, Verb};
 use crate::screen::{ColorChoice, Screen};
 use crate::{Output, fixture, session, show};
 
-/// A command, and what the daemon is made to be before it.
+/// A command, and a change to the fake daemon before it.
 struct Case {
     name: &'static str,
     line: &'static str,
@@ -124,7 +124,7 @@ fn bad(state: &mut State) {
     state.fault = Some(ConfigFault { parse_error: String::new(), problems: vec![problem] });
 }
 
-/// The backend that has left the configuration is a paused one.
+/// Makes the removed backend a paused one.
 fn paused(state: &mut State) {
     state.overrides[1].kind = OverrideKind::Paused.into();
 }
@@ -133,7 +133,7 @@ fn full(state: &mut State) {
     state.persist_error = "/var/lib/vpp-maglev/overrides.json: No space left on device (os error 28)".into();
 }
 
-/// There is an override of a weight that is not in the configuration.
+/// Adds an override of a weight that is not in the configuration.
 fn weighted(state: &mut State, [frontend, pool, backend]: [&str; 3]) {
     state.overrides.push(Override {
         frontend: frontend.into(),

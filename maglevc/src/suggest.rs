@@ -1,33 +1,33 @@
-//! What could stand at the cursor. TAB, `?` and the completion of the user's own shell all show this.
+//! Suggestions at the cursor, for TAB, `?` and the completion of the user's shell.
 
 use crate::command::{Mistake, Walk};
 use crate::grammar::Token;
 use crate::names::Names;
 
-/// One thing that could stand at the cursor.
+/// A suggestion.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Suggestion {
-    /// The word or the name; for a value, what it is of.
+    /// The keyword or name; for a value, its placeholder.
     pub text: String,
-    /// What it means.
+    /// Its meaning.
     pub help: String,
-    /// Whether it can be put in as it is.
+    /// True if it can be inserted as it is.
     pub literal: bool,
 }
 
-/// Everything that could stand at the cursor.
+/// All suggestions at the cursor.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Suggestions {
-    /// What could be there.
+    /// The suggestions.
     pub all: Vec<Suggestion>,
-    /// If the command could end there, what it would do.
+    /// Help of the command, if it could end here.
     pub whole: Option<&'static str>,
 }
 
-/// What could follow the words `before`, where it begins with `begun`.
+/// Returns the suggestions after the words `before` that begin with `begun`.
 ///
 /// # Errors
-/// What is wrong with `before`.
+/// Returns the mistake in `before`.
 pub async fn suggest<S: AsRef<str>>(
     before: &[S],
     begun: &str,

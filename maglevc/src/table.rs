@@ -1,13 +1,13 @@
-//! Tables of text, no wider than the screen.
+//! Tables of text that fit the screen.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::screen::{Screen, Style, printable};
 
-/// What stands for what was cut off.
+/// Mark of truncated text.
 const CUT: char = '…';
 
-/// Between columns.
+/// Blanks between columns.
 const GAP: usize = 2;
 
 /// A cell.
@@ -18,30 +18,30 @@ pub struct Cell {
     right: bool,
 }
 
-/// A cell of text. Nothing is shown as `-`, so that columns can be told apart by whoever splits them at blanks.
+/// Creates a cell of text. An empty text becomes `-`, so that columns can be split at blanks.
 pub fn text(text: impl AsRef<str>) -> Cell {
     let text = text.as_ref();
     let text = if text.is_empty() { "-".into() } else { printable(text).into_owned() };
     Cell { text, style: Style::Plain, right: false }
 }
 
-/// A cell of text in a style.
+/// Creates a cell of styled text.
 pub fn styled(style: Style, content: impl AsRef<str>) -> Cell {
     Cell { style, ..text(content) }
 }
 
-/// A number.
+/// Creates a cell with a number.
 pub fn number(number: impl ToString) -> Cell {
     Cell { right: true, ..text(number.to_string()) }
 }
 
-/// A number that may be absent.
+/// Creates a cell with an optional number.
 pub fn maybe(value: Option<impl ToString>) -> Cell {
     value.map_or_else(|| Cell { right: true, ..text("") }, number)
 }
 
-/// Lines of cells in columns of equal width. A table that is wider than the screen has its columns cut: those of prose
-/// first, those of names last, those of numbers never. The values of a list go on in the next line instead.
+/// Rows of cells in aligned columns. A table wider than the screen truncates columns: prose first, names last, numbers
+/// never. Values of a list wrap instead.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<Cell>>,
@@ -52,28 +52,28 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with headings.
+    /// Creates a table with headings.
     pub fn new(headings: &[&str]) -> Self {
         let headings = headings.iter().map(|h| styled(Style::Heading, h)).collect();
         Self { rows: vec![headings], ..Self::default() }
     }
 
-    /// A list of names and values.
+    /// Creates a list of names and values.
     pub fn list() -> Self {
         Self { list: true, ..Self::default() }
     }
 
-    /// The same, with these columns the last to be cut.
+    /// Marks these columns as names, which are truncated last.
     pub fn names(self, names: &'static [&'static str]) -> Self {
         Self { names, ..self }
     }
 
-    /// The same, with these columns the first to be cut.
+    /// Marks these columns as prose, which is truncated first.
     pub fn prose(self, prose: &'static [&'static str]) -> Self {
         Self { prose, ..self }
     }
 
-    /// The same, set off from the margin.
+    /// Indents the table.
     pub fn indented(self) -> Self {
         Self { indent: 2, ..self }
     }
@@ -88,7 +88,7 @@ impl Table {
         self.row([styled(Style::Heading, name), value]);
     }
 
-    /// The lines, without blanks at their ends. A heading stands over its column as the column's cells do.
+    /// Formats the lines without trailing blanks. A heading is aligned as its column.
     pub fn render(&self, screen: Screen) -> String {
         if self.list { self.render_list(screen) } else { self.render_table(screen) }
     }
@@ -124,7 +124,7 @@ impl Table {
     fn render_list(&self, screen: Screen) -> String {
         let width = self.column(0).map(Cell::width).max().unwrap_or(0);
         let hanging = self.indent + width + GAP;
-        // A screen too narrow for anything is left to itself.
+        // A very narrow screen is ignored.
         let room = screen.width().map(|all| all.saturating_sub(hanging)).filter(|room| *room >= 16);
         let mut out = String::new();
         for row in &self.rows {
@@ -146,7 +146,7 @@ impl Table {
         self.rows.iter().filter_map(move |row| row.get(column))
     }
 
-    /// How wide the columns are, on a screen of this width.
+    /// Returns the widths of the columns on a screen of this width.
     fn widths(&self, screen: Option<usize>) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let mut widths: Vec<usize> =
@@ -178,7 +178,7 @@ impl Table {
     }
 }
 
-/// When a column is cut.
+/// Order in which columns are truncated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Rank {
     Prose,
@@ -188,7 +188,7 @@ enum Rank {
 }
 
 impl Rank {
-    /// How wide a column stays in any case.
+    /// Returns the minimum width of a column.
     const fn least(self) -> usize {
         match self {
             Self::Prose | Self::Name => 8,
@@ -204,7 +204,7 @@ impl Cell {
     }
 }
 
-/// As much of `text` as is at most `width` wide.
+/// Truncates `text` to `width`.
 fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.into();
@@ -219,7 +219,7 @@ fn cut(text: &str, width: usize) -> String {
     if width == 0 { String::new() } else { format!("{}{CUT}", kept.trim_end()) }
 }
 
-/// `text` in lines of at most `width`, broken at blanks where there are any.
+/// Wraps `text` to lines of at most `width`, at blanks if possible.
 fn fold(text: &str, width: usize) -> Vec<&str> {
     let mut lines = Vec::new();
     let mut rest = text;

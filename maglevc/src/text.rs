@@ -1,4 +1,4 @@
-//! What there is, as tables for people.
+//! Tables for people.
 
 use std::time::SystemTime;
 
@@ -20,7 +20,7 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-/// What is shown, as seen at `now`.
+/// Formats a result, as of `now`.
 pub fn render(shown: &Shown, now: SystemTime, screen: Screen) -> String {
     match shown {
         Shown::Help => help::commands(),
@@ -47,7 +47,7 @@ pub fn render(shown: &Shown, now: SystemTime, screen: Screen) -> String {
     }
 }
 
-/// A heading over nothing would leave open whether there is nothing.
+/// Returns the text for an empty list, as a bare heading would be ambiguous.
 fn none(what: &str) -> String {
     format!("the configuration has no {what}\n")
 }
@@ -77,7 +77,7 @@ fn frontends(all: &[Frontend], now: SystemTime) -> Table {
     table
 }
 
-/// What a frontend's details are worth looking at for.
+/// Returns the notes of a frontend: reasons to look at its details.
 fn note(frontend: &Frontend) -> String {
     let mut notes = Vec::new();
     if !frontend.startup_done {
@@ -256,7 +256,7 @@ fn healthchecks(all: &[Healthcheck]) -> Table {
     table
 }
 
-/// One that is derived, by its bounds.
+/// Formats a timeout; a derived one by its bounds.
 fn timeout(one: &Healthcheck) -> String {
     let longest = duration(one.timeout.as_ref());
     match &one.timeout_min {
@@ -381,7 +381,7 @@ fn servers(vip: &LbVip) -> Table {
 }
 
 fn share(buckets: u32, total: u64) -> Option<String> {
-    // Counts of buckets are far below 2^52.
+    // The number of buckets is far below 2^52.
     (total > 0).then(|| format!("{:.1}%", f64::from(buckets) * 100.0 / total as f64))
 }
 

@@ -1,17 +1,17 @@
-//! Times as people read them.
+//! Times and durations for people.
 
 use std::time::{Duration, SystemTime};
 
 use maglev_proto::{Duration as ProtoDuration, Timestamp};
 use maglev_time::TextDuration;
 
-/// How long ago `then` was: the two largest units, such as `10m30s`. A clock that runs ahead of ours makes it `0s`.
+/// Returns the age of `then` in its two largest units, such as `10m30s`; `0s` if the server's clock is ahead.
 pub fn age(then: Option<&Timestamp>, now: SystemTime) -> String {
     let Some(then) = then.and_then(|then| SystemTime::try_from(*then).ok()) else { return "-".into() };
     short(now.duration_since(then).unwrap_or_default())
 }
 
-/// How long it is until `then`, in the same way.
+/// Returns the time until `then`, in the same form.
 pub fn left(then: Option<&Timestamp>, now: SystemTime) -> String {
     let Some(then) = then.and_then(|then| SystemTime::try_from(*then).ok()) else { return "-".into() };
     short(then.duration_since(now).unwrap_or_default())
@@ -28,19 +28,19 @@ fn short(duration: Duration) -> String {
     }
 }
 
-/// A moment, in UTC, to the second.
+/// Formats a time in UTC, to the second.
 pub fn second(at: Option<&Timestamp>) -> String {
     at.map_or_else(|| "-".into(), |at| Timestamp { nanos: 0, ..*at }.to_string())
 }
 
-/// A moment, in UTC, to the millisecond.
+/// Formats a time in UTC, to the millisecond.
 pub fn millisecond(at: Option<&Timestamp>) -> String {
     let Some(at) = at else { return "-".into() };
     let second = Timestamp { nanos: 0, ..*at }.to_string();
     format!("{}.{:03}Z", second.trim_end_matches('Z'), at.nanos / 1_000_000)
 }
 
-/// A duration, such as `500ms` or `1.2ms`.
+/// Formats a duration, such as `500ms` or `1.2ms`.
 pub fn duration(duration: Option<&ProtoDuration>) -> String {
     let Some(duration) = duration.and_then(|duration| Duration::try_from(*duration).ok()) else {
         return "-".into();

@@ -1,4 +1,4 @@
-//! Watching events, over as many connections as it takes.
+//! Watches events, and reconnects.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -20,14 +20,14 @@ use crate::keys::{self, Keys};
 use crate::screen::{Screen, Style, of_state, printable};
 use crate::{json, time, words};
 
-/// How long to wait before the server is tried again.
+/// Pause between attempts to reconnect.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Prints events until there have been as many as wanted, a key is pressed, or nobody reads them any more. A server that goes
-/// away is waited for; one that was never there is not.
+/// Prints events until the requested number, a key, or a closed output. Reconnects after a lost connection, but not at
+/// the start.
 ///
 /// # Errors
-/// The server cannot be reached at first, or refuses; or the output cannot be written.
+/// Returns a failure if the first connection fails, the server refuses, or the output cannot be written.
 pub async fn run(server: &Server, command: &Command, output: Output, screen: Screen) -> Result<(), Failure> {
     let mut printer = Printer { left: command.number("num"), output, screen, out: io::stdout() };
     let client = server.connect().await.map_err(|error| Failure::unreachable(&error))?;
@@ -71,12 +71,12 @@ async fn reconnect(server: &Server) -> Client {
     }
 }
 
-/// Whether it may be otherwise after a while.
+/// Reports whether an error is temporary.
 const fn is_passing(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal)
 }
 
-/// Prints one connection's events. Continues with the status that ended it.
+/// Prints the events of one connection. Continues with the status that ended it.
 async fn follow(
     client: &mut Client,
     command: &Command,
@@ -123,7 +123,7 @@ impl<W: Write> Printer<W> {
     }
 }
 
-/// An event on one line. A replay says what `is`, an event what changed.
+/// Formats an event as one line. A replay says `is`.
 pub fn line(event: &WatchEventsResponse, screen: Screen) -> String {
     let at = time::millisecond(event.at.as_ref());
     let told = match &event.event {
@@ -178,7 +178,7 @@ fn frontend_line(frontend: &FrontendEvent, replay: bool, screen: Screen) -> Stri
     )
 }
 
-/// `is up` in a replay, `down -> up` when it changed, `stays up` when it was something else that changed.
+/// Formats a change of state: `is up` in a replay, `down -> up`, or `stays up` if another field changed.
 fn change(from: &str, to: &str, replay: bool, screen: Screen) -> String {
     let after = screen.apply(of_state(to), to);
     match (replay, from == to) {

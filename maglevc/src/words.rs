@@ -1,47 +1,47 @@
-//! The API's values in the words that users know from the configuration.
+//! Names of the API's values, as in the configuration.
 
 use maglev_proto::v1::{
     Action, AuditAction, BackendState, Code, CodeRange, Encap, FrontendState, LogLevel, MassFailureResult,
     Override, OverrideKind, ProbeType, TcpMode, TlsVerify, Transition, Verdict, Vip, transition,
 };
 
-/// A backend's state.
+/// Returns the name of a backend's state.
 pub fn backend_state(state: BackendState) -> String {
     word(state.as_str_name(), "BACKEND_STATE_")
 }
 
-/// A frontend's state.
+/// Returns the name of a frontend's state.
 pub fn frontend_state(state: FrontendState) -> String {
     word(state.as_str_name(), "FRONTEND_STATE_")
 }
 
-/// A kind of probe.
+/// Returns the name of a kind of probe.
 pub fn probe_type(kind: ProbeType) -> String {
     word(kind.as_str_name(), "PROBE_TYPE_")
 }
 
-/// What an override says.
+/// Returns the name of a kind of override.
 pub fn override_kind(kind: OverrideKind) -> String {
     word(kind.as_str_name(), "OVERRIDE_KIND_")
 }
 
-/// What an override says, with the weight if it is one.
+/// Formats an override's kind, with its weight.
 pub fn overriding(one: &Override) -> String {
     let kind = override_kind(one.kind());
     one.weight.map_or_else(|| kind.clone(), |weight| format!("{kind} {weight}"))
 }
 
-/// An encapsulation.
+/// Returns the name of an encapsulation.
 pub fn encap(encap: Encap) -> String {
     word(encap.as_str_name(), "ENCAP_")
 }
 
-/// An operator's wish.
+/// Returns the name of an operator's action.
 pub fn action(action: Action) -> String {
     word(action.as_str_name(), "ACTION_")
 }
 
-/// The severity of a log record.
+/// Returns the name of a log level.
 pub fn log_level(level: LogLevel) -> String {
     word(level.as_str_name(), "LOG_LEVEL_")
 }
@@ -56,27 +56,27 @@ pub fn audit_action(action: AuditAction) -> String {
     word(action.as_str_name(), "AUDIT_ACTION_")
 }
 
-/// How far a connection goes.
+/// Returns the name of a TCP healthcheck's mode.
 pub fn tcp_mode(mode: TcpMode) -> String {
     word(mode.as_str_name(), "TCP_MODE_").replace('_', "-")
 }
 
-/// What a certificate is held against.
+/// Returns the name of a TLS verification mode.
 pub fn tls_verify(verify: TlsVerify) -> String {
     word(verify.as_str_name(), "TLS_VERIFY_").replace('_', "-")
 }
 
-/// A verdict's code, which is in capitals everywhere.
+/// Returns an outcome code, in capitals.
 pub fn code(code: Code) -> String {
     code.as_str_name().trim_start_matches("CODE_").into()
 }
 
-/// A verdict, such as `L4CON connection refused`.
+/// Formats a verdict, such as `L4CON connection refused`.
 pub fn verdict(verdict: &Verdict) -> String {
     format!("{} {}", code(verdict.code()), verdict.detail).trim_end().into()
 }
 
-/// Why a backend changed its state; empty if it never did.
+/// Formats the cause of a transition; empty for none.
 pub fn cause(transition: &Transition) -> String {
     match &transition.cause {
         Some(transition::Cause::Verdict(why)) => verdict(why),
@@ -88,7 +88,7 @@ pub fn cause(transition: &Transition) -> String {
     }
 }
 
-/// Status codes, as in `200,300-399`.
+/// Formats status codes, such as `200,300-399`.
 pub fn codes(ranges: &[CodeRange]) -> String {
     let range = |range: &CodeRange| {
         if range.first == range.last {
@@ -100,7 +100,7 @@ pub fn codes(ranges: &[CodeRange]) -> String {
     ranges.iter().map(range).collect::<Vec<_>>().join(",")
 }
 
-/// A VIP, such as `192.0.2.1 tcp/80`.
+/// Formats a VIP, such as `192.0.2.1 tcp/80`.
 pub fn vip(vip: Option<&Vip>) -> String {
     match vip {
         None => String::new(),

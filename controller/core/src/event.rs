@@ -1,4 +1,4 @@
-//! What happened, for whoever watches: logs, metrics and subscribers are told the same.
+//! Events for logs, metrics and subscribers.
 
 use alloc::string::String;
 use core::net::IpAddr;
@@ -13,16 +13,16 @@ use crate::health::{BackendAction, Transition};
 use crate::plan::StepCounts;
 use crate::time::WallTime;
 
-/// Something that happened.
+/// An event.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Event {
-    /// When.
+    /// Time of the event.
     pub at: WallTime,
-    /// What.
+    /// Kind of the event.
     pub kind: Kind,
 }
 
-/// The kinds of event.
+/// Kind of an event, with its details.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// A backend changed its state.
@@ -31,10 +31,10 @@ pub enum Kind {
         name: Name,
         /// Its address.
         address: IpAddr,
-        /// From what to what, and why.
+        /// The transition with its cause.
         transition: Transition,
     },
-    /// A frontend changed its state, or the pool that serves it.
+    /// A frontend changed its state or its active pool.
     Frontend {
         /// The frontend.
         name: Name,
@@ -42,12 +42,12 @@ pub enum Kind {
         from: FrontendState,
         /// The state after.
         to: FrontendState,
-        /// The pool that serves it now.
+        /// The active pool.
         active_pool: Option<Name>,
     },
-    /// The link to the prober came up (with its generation of checks in force) or was lost.
+    /// The prober connected and accepted its checks, or was lost.
     Prober {
-        /// Whether it is there now.
+        /// True if connected.
         connected: bool,
     },
     /// A suspected mass failure, or its resolution.
@@ -61,54 +61,55 @@ pub enum Kind {
         /// The prober's reason.
         reason: String,
     },
-    /// VPP came or went.
+    /// VPP connected or was lost.
     Vpp {
-        /// Whether it is there now.
+        /// True if connected.
         connected: bool,
     },
-    /// Somebody else changed this VIP in VPP.
+    /// Another client changed this VIP in VPP.
     Drift {
         /// The VIP.
         vip: VipKey,
-        /// Whether it is reverted. It is not if it is somebody else's.
+        /// True if maglevd reverts the change; it leaves foreign VIPs alone.
         reverted: bool,
     },
-    /// VPP has a VIP's address on an interface of its own, so that the VIP gets no traffic; or no longer has.
+    /// An address conflict began or ended: VPP has a VIP's address on one of its interfaces, so that the VIP gets no
+    /// traffic.
     AddressConflict {
         /// The VIP.
         vip: VipKey,
         /// True while the conflict exists.
         conflicting: bool,
     },
-    /// VPP's global settings were sent.
+    /// maglevd sent VPP's global settings.
     LbConf {
-        /// VPP's word for why it refused them, if it did. They are sent again after a pause.
+        /// VPP's error, if it rejected them. maglevd retries after a pause.
         error: Option<String>,
     },
-    /// Steps were made in VPP.
+    /// Steps were applied to VPP.
     Synced {
         /// The VIP.
         vip: VipKey,
-        /// What was done.
+        /// Number of steps by kind.
         counts: StepCounts,
     },
-    /// A step failed. The VIP's run ended with it, and is planned anew after a pause.
+    /// A step failed. It ends the VIP's plan; maglevd retries after a pause.
     StepFailed {
         /// The VIP.
         vip: VipKey,
-        /// The step.
+        /// The failed step.
         step: Step,
-        /// VPP's word for it.
+        /// VPP's error.
         error: String,
     },
     /// A new configuration is in force.
     Reloaded,
-    /// An operator has changed something, or an override's time was over.
+    /// An operator changed something, or an override expired.
     Operator(Audit),
 }
 
 impl Kind {
-    /// Returns the name in the API, the log and the documentation.
+    /// Returns the event's name in the API, the log and the guide.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name_and_category().0
@@ -203,29 +204,29 @@ pub enum LocalFaultsChange {
     Cleared,
 }
 
-/// What an operator can ask for.
+/// Action of an operator.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum AuditAction {
-    /// That a backend's probes stop.
+    /// Stop a backend's probes.
     Pause,
-    /// That a backend be probed again.
+    /// Probe a backend again.
     Resume,
-    /// That a backend be taken out.
+    /// Take a backend out of service.
     Disable,
-    /// That a backend be put in.
+    /// Put a backend into service.
     Enable,
-    /// Another weight.
+    /// Override a weight.
     SetWeight,
-    /// The configured weight.
+    /// Restore the configured weight.
     UnsetWeight,
-    /// A comparison with what VPP has.
+    /// Reconcile VPP.
     Sync,
-    /// A new configuration.
+    /// Reload the configuration.
     Reload,
 }
 
 impl AuditAction {
-    /// Every one of them.
+    /// All actions.
     pub const ALL: [Self; 8] = [
         Self::Pause,
         Self::Resume,
@@ -237,7 +238,7 @@ impl AuditAction {
         Self::Reload,
     ];
 
-    /// As users see it.
+    /// Returns the name that users see.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -264,22 +265,22 @@ impl From<BackendAction> for AuditAction {
     }
 }
 
-/// A line of the audit trail.
+/// An entry of the audit trail.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Audit {
     /// Requester; [`EXPIRY`] if an override expired.
     pub actor: String,
     /// Requested action.
     pub action: AuditAction,
-    /// Of what, such as `backend web3`; empty if it is of everything.
+    /// Changed item, such as `backend web3`; empty for everything.
     pub subject: String,
-    /// What it was before; empty where there is no such thing.
+    /// Value before; may be empty.
     pub from: String,
-    /// What it is now; empty where there is no such thing.
+    /// Value after; may be empty.
     pub to: String,
-    /// Why, in the operator's words; may be empty.
+    /// The operator's reason; may be empty.
     pub reason: String,
-    /// When it is undone by itself; `None` is never.
+    /// Expiry; `None` for none.
     pub expires: Option<WallTime>,
 }
 
@@ -292,5 +293,5 @@ impl Audit {
     }
 }
 
-/// Who undoes an override whose time is over.
+/// Actor of an expiry.
 pub const EXPIRY: &str = "expiry";

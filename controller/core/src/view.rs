@@ -1,4 +1,4 @@
-//! Everything that can be shown, at one moment: replies, metrics and tables are functions of this value.
+//! Snapshot of the state for display. Replies, metrics and tables are functions of a [`View`].
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -15,168 +15,168 @@ use crate::health::{Health, LastOutcome, ProbeCounters, Transition};
 use crate::overrides::Overrides;
 use crate::time::{Now, WallTime};
 
-/// Everything that can be shown, at one moment.
+/// Snapshot of the state.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// The moment.
+    /// Time of the snapshot.
     pub at: Now,
-    /// The configuration in force; healthchecks are shown from it.
+    /// The configuration in force.
     pub config: Arc<Config>,
-    /// By name.
+    /// Backends by name.
     pub backends: Vec<BackendView>,
-    /// By name.
+    /// Frontends by name.
     pub frontends: Vec<FrontendView>,
-    /// The prober, as seen from here.
+    /// State of the prober.
     pub prober: ProberView,
-    /// VPP, as seen from here.
+    /// State of VPP.
     pub vpp: VppView,
-    /// In what operators have overridden the configuration.
+    /// Operator overrides.
     pub overrides: Arc<Overrides>,
 }
 
-/// One backend.
+/// State of a backend.
 #[derive(Clone, Debug)]
 pub struct BackendView {
     /// Its name.
     pub name: Name,
     /// Its address.
     pub address: IpAddr,
-    /// Its healthcheck's name; `None` when it is static.
+    /// Name of its healthcheck; `None` if static.
     pub healthcheck: Option<Name>,
-    /// What it is probed by: `icmp`, `tcp`, `http`, `https`, or `static`.
+    /// Kind of its probes: `icmp`, `tcp`, `http`, `https`, or `static`.
     pub kind: &'static str,
-    /// Whether it is not disabled.
+    /// False if disabled.
     pub enabled: bool,
-    /// What it is.
+    /// Its health.
     pub health: Health,
     /// The rise/fall counter, 0 ..= rise + fall - 1.
     pub counter: u32,
-    /// How many passes bring it up.
+    /// Number of passes that bring it up.
     pub rise: u32,
-    /// How many failures take it down.
+    /// Number of failures that take it down.
     pub fall: u32,
-    /// Whether there is no verdict since the prober was lost or refused its check, or has been none but faults of this host
-    /// for too long.
+    /// True if there has been no verdict since the prober was lost or rejected its check, or only local faults for too
+    /// long.
     pub stale: bool,
-    /// Since when it is what it is.
+    /// Time of the last change of health.
     pub since: WallTime,
     /// Its newest outcome.
     pub last: Option<LastOutcome>,
-    /// What came of its probes since it is probed by what it is probed by.
+    /// Counters of its probes since its check changed.
     pub probes: ProbeCounters,
-    /// Until when the certificate is valid that its server showed last, in seconds since the Unix epoch.
+    /// Expiry of the server's last shown certificate, in seconds since the Unix epoch.
     pub not_after: Option<u64>,
-    /// Its newest transitions, the newest first.
+    /// Its transitions, the newest first.
     pub transitions: Vec<Transition>,
 }
 
-/// One frontend.
+/// State of a frontend.
 #[derive(Clone, Debug)]
 pub struct FrontendView {
     /// Its name.
     pub name: Name,
-    /// What it is.
+    /// Its state.
     pub state: FrontendState,
-    /// Since when.
+    /// Time of the last change of state.
     pub since: WallTime,
-    /// Whether its weights follow health; until then, those that VPP has stay.
+    /// True once its weights follow health. Until then VPP keeps its weights.
     pub startup_done: bool,
-    /// The index of the pool that serves it.
+    /// Index of the active pool.
     pub active_pool: Option<usize>,
     /// Its pools, by descending priority.
     pub pools: Vec<PoolView>,
-    /// The length of its new-flow table: VPP's where it tells, else the one that we would create it with.
+    /// Length of its new-flow table: VPP's if known, else the one for its creation.
     pub table_length: u32,
-    /// Whether the sum of its weights in VPP is beyond its table's length, which distorts the shares.
+    /// True if its weights in VPP exceed the table length, which distorts the shares.
     pub weights_exceed_table: bool,
-    /// What keeps VPP from serving it as it should.
+    /// Problems that affect its traffic.
     pub problems: Problems,
-    /// What an operator should look at.
+    /// Warnings for operators.
     pub warnings: Vec<String>,
 }
 
-/// What keeps VPP from serving a frontend as it should.
+/// Problems that keep VPP from serving a frontend by its health.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Problems {
-    /// VPP has another VIP on its address that does not allow this one.
+    /// Another VIP in VPP on its address prevents its creation.
     pub vip_conflict: bool,
-    /// The last change to its VIP has failed, or VPP rejects the global settings.
+    /// The last change to its VIP failed, or VPP rejects the global settings.
     pub sync_failed: bool,
-    /// VPP has its address on an interface of its own.
+    /// VPP has its address on one of its interfaces.
     pub address_conflict: bool,
 }
 
-/// One pool of a frontend.
+/// State of a pool.
 #[derive(Clone, Debug)]
 pub struct PoolView {
     /// Its name.
     pub name: Name,
-    /// Its backends by name.
+    /// Its members by name.
     pub backends: Vec<MemberView>,
 }
 
-/// One backend of a pool.
+/// State of a pool member.
 #[derive(Clone, Debug)]
 pub struct MemberView {
     /// Its name.
     pub name: Name,
     /// Its address.
     pub address: IpAddr,
-    /// What it is.
+    /// Its health.
     pub health: Health,
-    /// Its weight as configured, or as an operator has set it.
+    /// Its weight, as configured or set by an operator.
     pub weight: u8,
-    /// Its weight as configured.
+    /// Its configured weight.
     pub configured: u8,
-    /// Whether an operator has set that weight.
+    /// True if an operator set the weight.
     pub overridden: bool,
-    /// The weight that follows from health and failover.
+    /// Its weight after health and failover.
     pub effective: u8,
-    /// The weight that VPP has, if it has this server.
+    /// Its weight in VPP, if VPP has this server.
     pub in_vpp: Option<u8>,
-    /// How many entries of VPP's new-flow table are its own.
+    /// Number of its entries in VPP's new-flow table.
     pub buckets: Option<u32>,
 }
 
-/// The prober, as seen from here.
+/// State of the prober.
 #[derive(Clone, Debug, Default)]
 pub struct ProberView {
-    /// Whether the link is up.
+    /// True if connected.
     pub connected: bool,
-    /// Since when that is so.
+    /// Time of the last connection or loss.
     pub since: WallTime,
-    /// Whether verdicts wait, as all that was up fails at once.
+    /// True while DOWN transitions are deferred because of a suspected mass failure.
     pub mass_failure_pending: bool,
-    /// What it last said that it counted.
+    /// Its last counters.
     pub stats: ProberStats,
-    /// The checks that it refuses, by backend, with its reason.
+    /// Rejected checks by backend, with the reason.
     pub rejected_checks: Vec<(Name, String)>,
 }
 
-/// VPP, as seen from here.
+/// State of VPP.
 #[derive(Clone, Debug, Default)]
 pub struct VppView {
-    /// Whether it is to be programmed at all.
+    /// False if maglevd runs without VPP.
     pub enabled: bool,
-    /// The VPP that is connected.
+    /// The connected VPP.
     pub info: Option<VppInfo>,
-    /// Since when it is connected, or not.
+    /// Time of the last connection or loss.
     pub since: WallTime,
-    /// What it was last seen to have, kept up to date by what was done to it since.
+    /// VPP's last observed state, updated by applied steps.
     pub actual: Option<Arc<ActualState>>,
-    /// VIPs whose last run failed, and why.
+    /// VIPs with a failed plan, and the error.
     pub failing: Vec<(VipKey, String)>,
 }
 
-/// A VPP.
+/// Properties of a VPP.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct VppInfo {
     /// Its version.
     pub version: String,
-    /// When it was built.
+    /// Its build date.
     pub build_date: String,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// When it started; `None` if its stats segment does not tell.
+    /// Its start time; `None` if the stats segment does not contain it.
     pub boot: Option<WallTime>,
 }

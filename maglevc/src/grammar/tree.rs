@@ -1,8 +1,8 @@
-//! The tree.
+//! The tree of all commands.
 
 use super::{Kind, Node, Order, Then, Token, Value, Verb};
 
-/// The path to a backend of a pool. A function could not make what lives as long as the tree.
+/// Expands to the path to a pool member. A macro, as a function cannot build static nodes.
 macro_rules! member {
     ($then:expr $(,)?) => {
         name(

@@ -1,11 +1,11 @@
-//! How much traffic VPP's load balancer has seen.
+//! Traffic of VPP's load balancer.
 
 use maglev_proto::v1::{GetLbCountersResponse, LbBackendCounters, LbVipCounters, Traffic};
 use serde_json::{Value, json};
 
 use super::{given, list, time, vip};
 
-/// How much traffic VPP's load balancer has seen.
+/// Renders the traffic counters.
 pub fn render(counters: &GetLbCountersResponse) -> Value {
     json!({
         "read_at": time(counters.read_at.as_ref()),

@@ -1,4 +1,4 @@
-//! What happens.
+//! Events as JSON.
 
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{given, seconds, time, transition, vip};
 use crate::words;
 
-/// An event: its time, whether it is a replay, its kind, and one object that is named by the kind.
+/// Renders an event: its time, the replay flag, its kind, and an object named by the kind.
 pub fn event(event: &WatchEventsResponse) -> Value {
     let (kind, body) = match &event.event {
         None => ("unknown", Value::Null),

@@ -1,4 +1,4 @@
-//! The line editor: rustyline, with our completion and help.
+//! The line editor: rustyline with completion and help.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -24,26 +24,26 @@ use crate::line::{self, quoted};
 use crate::names::Names;
 use crate::suggest::suggest;
 
-/// What stands before what is typed.
+/// The prompt.
 pub const PROMPT: &str = "maglev> ";
 
-/// No question was asked.
+/// Value for no position.
 const NOWHERE: usize = usize::MAX;
 
-/// What a person has typed.
+/// Result of reading a line.
 pub enum Typed {
     /// A line.
     Line(String),
-    /// `?` at a place of a line, in bytes. It is not in the line.
+    /// `?` at a position of a line, in bytes. The line does not contain it.
     Question {
         /// The line.
         line: String,
-        /// The place.
+        /// The position.
         at: usize,
     },
-    /// A line that was taken back.
+    /// A cancelled line.
     Nothing,
-    /// There is no more.
+    /// End of input.
     End,
 }
 
@@ -55,10 +55,10 @@ pub struct Editor {
 }
 
 impl Editor {
-    /// An editor that completes names by these.
+    /// Creates an editor with completion.
     ///
     /// # Errors
-    /// The terminal cannot be used.
+    /// Fails if the terminal cannot be used.
     pub fn new(runtime: Rc<Runtime>, names: Rc<RefCell<Names>>) -> rustyline::Result<Self> {
         let config = Config::builder()
             .max_history_size(history::MAX_LINES)?
@@ -75,16 +75,16 @@ impl Editor {
         editor.bind_sequence(KeyEvent::from('?'), asks);
         let history = history::file();
         if let Some(file) = &history {
-            // The first time, there is none.
+            // There may be no history yet.
             let _ = editor.load_history(file);
         }
         Ok(Self { editor, question, history })
     }
 
-    /// Reads a line, which begins as one that was kept, with the cursor where it was.
+    /// Reads a line. Starts with a saved line and cursor position, if given.
     ///
     /// # Errors
-    /// The terminal cannot be read.
+    /// Fails if the terminal cannot be read.
     pub fn read(&mut self, kept: Option<(String, usize)>) -> rustyline::Result<Typed> {
         let (line, at) = kept.unwrap_or_default();
         self.question.store(NOWHERE, Ordering::Relaxed);
@@ -102,7 +102,7 @@ impl Editor {
         }
     }
 
-    /// At once, so that it is there after whatever happens next. A history that cannot be written is no fault.
+    /// Appends to the history immediately, so that a later crash loses nothing. Ignores write errors.
     fn remember(&mut self, line: &str) {
         let added = self.editor.add_history_entry(line).unwrap_or_default();
         if let Some(file) = self.history.as_ref().filter(|_| added) {
@@ -111,7 +111,7 @@ impl Editor {
     }
 }
 
-/// `?` ends the reading of the line, which then begins again below the help; within quotes it is a character.
+/// Handler of `?`: it ends the line, which starts again below the help. Within quotes `?` is a character.
 struct Asks(Arc<AtomicUsize>);
 
 impl ConditionalEventHandler for Asks {
@@ -125,7 +125,7 @@ impl ConditionalEventHandler for Asks {
     }
 }
 
-/// Completes words.
+/// The completer.
 struct Words {
     runtime: Rc<Runtime>,
     names: Rc<RefCell<Names>>,

@@ -1,19 +1,19 @@
-//! Where the shell remembers what was typed.
+//! The history file of the shell.
 
 use std::env;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
-/// How many lines are remembered.
+/// Number of lines in the history.
 pub const MAX_LINES: usize = 1_000;
 
-/// The file. None if the user has no place for it.
+/// Returns the path; `None` if the user has no home directory.
 pub fn file() -> Option<PathBuf> {
     let absolute = |variable| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     let folder = state.join("maglevc");
-    // Without it, the file cannot be written either; and then nothing is remembered.
+    // If this fails, saving the history fails too.
     let _ = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     Some(folder.join("history"))
 }

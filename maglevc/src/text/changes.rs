@@ -1,4 +1,4 @@
-//! What operators have changed.
+//! Overrides and their changes.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use crate::table::{Table, styled, text};
 use crate::time::{age, left, second, written};
 use crate::words;
 
-/// Every override, and who is behind it.
+/// Formats all overrides.
 pub fn overrides(listed: &ListOverridesResponse, now: SystemTime, screen: Screen) -> String {
     let ListOverridesResponse { overrides: all, persist_error } = listed;
     let warning = warning("changes", persist_error, screen);
@@ -38,7 +38,7 @@ pub fn overrides(listed: &ListOverridesResponse, now: SystemTime, screen: Screen
     format!("{}{legend}{gap}{warning}", table.render(screen))
 }
 
-/// That `what` is not on disk, if it is not.
+/// Returns the warning that `what` is not on disk; empty if it is.
 fn warning(what: &str, persist_error: &str, screen: Screen) -> String {
     if persist_error.is_empty() {
         return String::new();
@@ -47,7 +47,7 @@ fn warning(what: &str, persist_error: &str, screen: Screen) -> String {
     screen.apply(Style::Odd, &printable(&warning)) + "\n"
 }
 
-/// An override in one sentence.
+/// Formats an override as one sentence.
 pub fn sentence(one: &Override, now: SystemTime) -> String {
     let mut told = format!("{} by {}, {} ago", words::overriding(one), one.actor, age(one.at.as_ref(), now));
     if one.expires.is_some() {
@@ -60,7 +60,7 @@ pub fn sentence(one: &Override, now: SystemTime) -> String {
     told
 }
 
-/// What a backend is after something was done to it.
+/// Formats the result of an action on a backend.
 pub fn ordered(done: &Ordered, screen: Screen) -> String {
     let told = match &done.after {
         Some(after) => is_now(done.before.as_ref(), after, screen),
@@ -69,7 +69,7 @@ pub fn ordered(done: &Ordered, screen: Screen) -> String {
     told + &warning("this", &done.persist_error, screen)
 }
 
-/// That the configuration does not have what an override was undone of. Other overrides of it may be left.
+/// Returns the text for an override of a removed item.
 fn gone(what: &str) -> String {
     format!("{} is not in the configuration; its override is undone\n", printable(what))
 }
@@ -91,14 +91,14 @@ fn is_now(before: Option<&Backend>, after: &Backend, screen: Screen) -> String {
     format!("{} is {}{told}\n", printable(&after.name), screen.apply(of_state(&state), &state))
 }
 
-/// When the override of this kind ends by itself.
+/// Returns the expiry of the override of this kind.
 fn ends(backend: &Backend, kind: &str) -> Option<String> {
     let mut overrides = backend.overrides.iter();
     let expires = overrides.find(|one| words::override_kind(one.kind()) == kind)?.expires.as_ref();
     expires.map(|expires| second(Some(expires)))
 }
 
-/// What the weight of a backend of a pool is after it was set or unset.
+/// Formats the result of a change of weight.
 pub fn weighed(done: &Weighed, screen: Screen) -> String {
     let told = match &done.after {
         Some(after) => has_now(done, after),

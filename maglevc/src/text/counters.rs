@@ -1,4 +1,4 @@
-//! How much traffic VPP's load balancer has seen.
+//! Traffic of VPP's load balancer.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use crate::table::{Table, maybe, text};
 use crate::time::{age, second};
 use crate::words;
 
-/// One table of the VIPs and one of the backends, and when they were read.
+/// Formats a table of VIPs, a table of backends, and the time of the read.
 pub fn render(counters: &GetLbCountersResponse, now: SystemTime, screen: Screen) -> String {
     let read = counters.read_at.as_ref();
     let (vips, backends) = (vips(&counters.vips), backends(&counters.backends));

@@ -1,4 +1,4 @@
-//! Plans, and what is wrong with a configuration, for people.
+//! Plans and configuration errors for people.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use maglev_proto::v1::{CheckConfigResponse, ConfigFault, Plan, VipPlan};
 use crate::screen::{Screen, Style, printable};
 use crate::words;
 
-/// What a comparison with VPP does, or would do.
+/// Formats the result of a sync with VPP.
 pub fn synced(plan: &Plan, dry_run: bool, screen: Screen) -> String {
     match (is_empty(plan), dry_run) {
         (true, _) => "VPP has all that it should have\n".into(),
@@ -16,7 +16,7 @@ pub fn synced(plan: &Plan, dry_run: bool, screen: Screen) -> String {
     }
 }
 
-/// What is wrong with the configuration file, or what a reload would do.
+/// Formats the result of a check of the configuration file.
 pub fn checked(answer: &CheckConfigResponse, screen: Screen) -> String {
     match (&answer.fault, &answer.plan) {
         (Some(fault), _) => lines(fault, screen),
@@ -30,7 +30,7 @@ pub fn checked(answer: &CheckConfigResponse, screen: Screen) -> String {
     }
 }
 
-/// Whether there was a reload.
+/// Formats the result of a reload.
 pub fn reloaded(fault: Option<&ConfigFault>, screen: Screen) -> String {
     match fault {
         None => "reloaded\n".into(),

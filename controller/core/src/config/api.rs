@@ -1,4 +1,4 @@
-//! `api`: who may call what. Names stay names here: what they stand for is known where the system can be asked.
+//! `api`: roles of callers. Accounts stay names here; maglevd resolves them.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -7,51 +7,51 @@ use core::fmt;
 /// `api`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Api {
-    /// What proves who is who over TCP; `None` serves it as plain text.
+    /// TLS of the TCP listeners; `None` serves plain text.
     pub tls: Option<ApiTls>,
-    /// Who has which role. Of those that match, the highest counts.
+    /// Rules that grant roles. The highest of the matching ones counts.
     pub roles: Vec<Rule>,
 }
 
 /// `api.tls`: absolute paths.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiTls {
-    /// The server's certificate and what leads to its root, in PEM.
+    /// The server's certificate chain in PEM.
     pub certificate: String,
-    /// Its key, in PEM.
+    /// Its private key in PEM.
     pub key: String,
-    /// What the certificates of clients are held against, in PEM; `None` asks for none.
+    /// Authorities of client certificates in PEM; `None` requests no certificate.
     pub client_ca: Option<String>,
 }
 
-/// What a caller may do. Each role may do what those before it may.
+/// Role of a caller. Each role includes the previous ones.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Role {
-    /// Look.
+    /// Read only.
     View,
-    /// Change what traffic does.
+    /// Changes traffic.
     Operate,
-    /// Change what is in force.
+    /// Changes the configuration.
     Admin,
 }
 
 /// One of `api.roles`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rule {
-    /// Whom it is about.
+    /// The caller.
     pub caller: Caller,
-    /// What they may do.
+    /// The granted role.
     pub role: Role,
 }
 
-/// Whom a rule is about.
+/// Caller that a rule matches.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Caller {
     /// Peers on the unix socket that run as this user.
     User(Account),
-    /// Peers on the unix socket that run in this group, as their first or another.
+    /// Peers on the unix socket with this primary or supplementary group.
     Group(Account),
-    /// Clients whose certificate is for this name.
+    /// Clients with a certificate for this name.
     Certificate(String),
 }
 
@@ -65,7 +65,7 @@ pub enum Account {
 }
 
 impl Role {
-    /// The role as users write it.
+    /// Returns the role as users write it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! From what the file says to what is meant.
+//! Checks a parsed file and builds the configuration.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -23,15 +23,15 @@ mod lb;
 mod tests;
 mod value;
 
-/// How a `ca-file` is read: its contents by its path, or why they cannot be had.
+/// Reader of `ca-file`s: returns the contents of a path, or the error.
 pub type Read<'a> = dyn FnMut(&str) -> Result<Vec<u8>, String> + 'a;
 
-/// One thing that is wrong with a configuration.
+/// An error in a configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
-    /// Where, like `maglev.frontends.web.pools[1].backends.nginx9`.
+    /// Path of the value, such as `maglev.frontends.web.pools[1].backends.nginx9`.
     pub path: String,
-    /// What.
+    /// Description of the error.
     pub message: String,
 }
 
@@ -41,17 +41,17 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The longest history of transitions that can be asked for.
+/// Longest history of transitions.
 const MAX_HISTORY: u32 = 1000;
 
-/// How many things that are wrong are told, so that what aliases repeat is not told a million times.
+/// Number of reported errors, so that repeated aliases do not report millions.
 const MAX_PROBLEMS: usize = 1000;
 
-/// What `file` means. `read` is called for each `ca-file`.
+/// Checks `file` and returns the configuration. Calls `read` for each `ca-file`.
 ///
 /// # Errors
-/// Everything that is wrong, in the order of the sections and of the names in them, whatever the order in the file; of very
-/// much, the beginning.
+/// Returns all errors, ordered by section and name and not by their position in the file; at most the first
+/// [`MAX_PROBLEMS`].
 pub fn check(file: &File, read: &mut Read<'_>) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut root = Scope { place: Place::Root("maglev"), problems: &mut problems };
@@ -61,13 +61,13 @@ pub fn check(file: &File, read: &mut Read<'_>) -> Result<Config, Vec<Problem>> {
     }
 }
 
-/// A place in the file, for what is wrong there. A function that returns `None` has reported why.
+/// A position in the file that collects errors. A function that returns `None` has reported one.
 struct Scope<'a> {
     place: Place<'a>,
     problems: &'a mut Vec<Problem>,
 }
 
-/// A place in the file, which is written out only where something is wrong: there are tens of thousands.
+/// A position in the file. Formatted only for errors, as there are tens of thousands.
 #[derive(Clone, Copy)]
 enum Place<'a> {
     Root(&'a str),
@@ -79,7 +79,7 @@ impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root(name) => f.write_str(name),
-            // As it is, unless that would make the path ambiguous.
+            // Quoted only if the path would be ambiguous.
             Self::Key(place, key) if value::is_name(key) => write!(f, "{place}.{key}"),
             Self::Key(place, key) => write!(f, "{place}.{key:?}"),
             Self::Nth(place, index) => write!(f, "{place}[{index}]"),
@@ -88,17 +88,17 @@ impl fmt::Display for Place<'_> {
 }
 
 impl Scope<'_> {
-    /// The place of `key`.
+    /// Returns the scope of `key`.
     fn at<'b>(&'b mut self, key: &'b str) -> Scope<'b> {
         Scope { place: Place::Key(&self.place, key), problems: self.problems }
     }
 
-    /// The place of the element `index`.
+    /// Returns the scope of the element `index`.
     fn nth(&mut self, index: usize) -> Scope<'_> {
         Scope { place: Place::Nth(&self.place, index), problems: self.problems }
     }
 
-    /// Reports what is wrong here.
+    /// Reports an error here.
     fn refuse<T>(&mut self, message: impl Into<String>) -> Option<T> {
         let told = self.problems.len();
         if told < MAX_PROBLEMS {
@@ -145,7 +145,7 @@ fn config(scope: &mut Scope<'_>, file: &Maglev, read: &mut Read<'_>) -> Option<C
     })
 }
 
-/// Checks each of `things`, and its name.
+/// Checks each of `things` and its name.
 fn named<'a, T, U>(
     scope: &mut Scope<'_>,
     things: &'a file::Named<T>,
@@ -157,7 +157,7 @@ fn named<'a, T, U>(
     })
 }
 
-/// Checks each of `things`, whose names are known to be good or are judged elsewhere.
+/// Checks each of `things`, whose names are valid or are checked elsewhere.
 fn each<'a, T, U>(
     scope: &mut Scope<'_>,
     things: &'a file::Named<T>,
@@ -167,7 +167,7 @@ fn each<'a, T, U>(
         let checked = check(&mut scope.at(name), name, thing)?;
         Some((Name::from(name.as_str()), checked))
     });
-    // All of them before any verdict: collecting the options at once would stop at the first that is wrong.
+    // Collect first: collecting into an `Option` would stop at the first error.
     let all: Vec<_> = all.collect();
     all.into_iter().collect()
 }

@@ -1,5 +1,5 @@
-//! The shape of the file: what can be written, not yet what it means. What has the wrong shape is refused by the
-//! parser, with line and column; everything else is for [`check`](super::check()) to judge.
+//! The shape of the file. The parser rejects wrong shapes with line and column; [`check`](super::check()) judges the
+//! values.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -18,7 +18,7 @@ use maglev_time::TextDuration;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields)]
 pub struct File {
-    /// Everything is below this one key.
+    /// The only top-level key.
     #[serde(deserialize_with = "or_empty")]
     pub maglev: Maglev,
 }
@@ -27,10 +27,10 @@ pub struct File {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields)]
 pub struct Maglev {
-    /// What concerns all probes.
+    /// Settings of all probes.
     #[serde(default, deserialize_with = "or_empty")]
     pub healthchecker: Healthchecker,
-    /// What concerns VPP.
+    /// Settings of VPP.
     #[serde(default, deserialize_with = "or_empty")]
     pub vpp: Vpp,
     /// By name.
@@ -42,7 +42,7 @@ pub struct Maglev {
     /// By name.
     #[serde(default, deserialize_with = "or_empty")]
     pub frontends: Named<Frontend>,
-    /// Who may call what.
+    /// Roles of callers.
     #[serde(default, deserialize_with = "or_empty")]
     pub api: Api,
 }
@@ -51,11 +51,11 @@ pub struct Maglev {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Healthchecker {
-    /// How many transitions are kept per backend.
+    /// Number of transitions kept per backend.
     pub transition_history: Option<i64>,
-    /// How many of the backends that were up have to fail at once for verdicts to wait, in percent.
+    /// Share of the backends that fail at once in a suspected mass failure, in percent.
     pub mass_failure_threshold: Option<i64>,
-    /// The network namespace that probes run in.
+    /// Network namespace of the probes.
     pub netns: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub struct Healthchecker {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields)]
 pub struct Vpp {
-    /// The load balancer plugin.
+    /// Settings of the load balancer plugin.
     #[serde(default, deserialize_with = "or_empty")]
     pub lb: Lb,
 }
@@ -72,21 +72,21 @@ pub struct Vpp {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Lb {
-    /// The period of the full comparison.
+    /// Period of the full reconciliation.
     pub sync_interval: Option<TextDuration>,
-    /// The outer source address of GRE over IPv4.
+    /// Outer source address of GRE over IPv4.
     pub ipv4_src_address: Option<Address>,
-    /// The outer source address of GRE over IPv6.
+    /// Outer source address of GRE over IPv6.
     pub ipv6_src_address: Option<Address>,
-    /// The size of each worker's table of known flows.
+    /// Length of each worker's table of established flows.
     pub sticky_buckets_per_core: Option<i64>,
-    /// How long a silent flow is remembered.
+    /// Idle time after which a flow expires.
     pub flow_timeout: Option<TextDuration>,
-    /// How long weights stay untouched after a start.
+    /// Minimum startup hold.
     pub startup_min_delay: Option<TextDuration>,
-    /// How long a frontend may wait for its backends after a start.
+    /// Maximum startup hold.
     pub startup_max_delay: Option<TextDuration>,
-    /// What becomes of VIPs that no frontend names.
+    /// Treatment of VIPs without a frontend.
     pub foreign_vips: Option<ForeignVips>,
 }
 
@@ -94,9 +94,9 @@ pub struct Lb {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ForeignVips {
-    /// They are removed.
+    /// Remove them.
     Remove,
-    /// They are left alone.
+    /// Leave them.
     Keep,
 }
 
@@ -104,32 +104,32 @@ pub enum ForeignVips {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Healthcheck {
-    /// What is sent.
+    /// Kind of probe.
     #[serde(rename = "type")]
     pub kind: Option<Kind>,
-    /// The destination port.
+    /// Destination port.
     pub port: Option<i64>,
-    /// The ordinary pace.
+    /// Interval of steady probes.
     pub interval: Option<TextDuration>,
-    /// The pace while degraded or unknown.
+    /// Interval while degraded or unknown.
     pub fast_interval: Option<TextDuration>,
-    /// The pace while down.
+    /// Interval while down.
     pub down_interval: Option<TextDuration>,
-    /// The bound on one probe.
+    /// Timeout of one probe.
     pub timeout: Option<Timeout>,
-    /// The least that a derived one can be.
+    /// Minimum of a derived timeout.
     pub timeout_min: Option<TextDuration>,
-    /// The most that a derived one can be.
+    /// Maximum of a derived timeout.
     pub timeout_max: Option<TextDuration>,
-    /// How many passes bring a backend up.
+    /// Number of passes that bring a backend up.
     pub rise: Option<i64>,
-    /// How many failures take a backend down.
+    /// Number of failures that take a backend down.
     pub fall: Option<i64>,
-    /// The address that IPv4 backends are probed from.
+    /// Source address for IPv4 backends.
     pub probe_ipv4_src: Option<Address>,
-    /// The address that IPv6 backends are probed from.
+    /// Source address for IPv6 backends.
     pub probe_ipv6_src: Option<Address>,
-    /// What only some types have.
+    /// Settings of some types.
     #[serde(default, deserialize_with = "or_empty")]
     pub params: Params,
 }
@@ -137,9 +137,9 @@ pub struct Healthcheck {
 /// `timeout`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Timeout {
-    /// That long.
+    /// A fixed timeout.
     Fixed(TextDuration),
-    /// `auto`: derived from how long probes take.
+    /// `auto`: derived from the duration of probes.
     Auto,
 }
 
@@ -147,41 +147,41 @@ pub enum Timeout {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// An echo request.
+    /// ICMP echo.
     Icmp,
-    /// A connection.
+    /// TCP connection.
     Tcp,
-    /// A request over a plain connection.
+    /// HTTP request.
     Http,
-    /// A request over TLS.
+    /// HTTP request over TLS.
     Https,
 }
 
-/// `params`: of all types together, since which belong to which is not a matter of shape.
+/// `params` of all types; the check rejects those of other types.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Params {
-    /// The request target.
+    /// Request target.
     pub path: Option<String>,
-    /// The `Host` header.
+    /// `Host` header.
     pub host: Option<String>,
-    /// The status codes that pass.
+    /// Accepted status codes.
     pub response_code: Option<String>,
-    /// What the body must match.
+    /// Regular expression for the body.
     pub response_regexp: Option<String>,
-    /// Whether the connection is kept for the next probe.
+    /// True to keep the connection for the next probe.
     pub keep_alive: Option<bool>,
-    /// Every how many probes there is a fresh connection all the same.
+    /// Number of probes after which one uses a fresh connection.
     pub keep_alive_requests: Option<i64>,
-    /// How far a connection goes.
+    /// Extent of the connection.
     pub mode: Option<Mode>,
-    /// Whether a TLS handshake follows the connection.
+    /// True to make a TLS handshake.
     pub tls: Option<bool>,
-    /// The name asked for and expected in the certificate.
+    /// SNI, and expected name in the certificate.
     pub server_name: Option<String>,
-    /// Whether any certificate passes.
+    /// True to accept any certificate.
     pub insecure_skip_verify: Option<bool>,
-    /// The file of the certificates that vouch for the server's.
+    /// File of the trusted authorities.
     pub ca_file: Option<String>,
 }
 
@@ -189,9 +189,9 @@ pub struct Params {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// All the way.
+    /// Complete handshake.
     Full,
-    /// Until the server has agreed to it.
+    /// SYN and SYN-ACK only.
     HalfOpen,
 }
 
@@ -201,9 +201,9 @@ pub enum Mode {
 pub struct Backend {
     /// Its address.
     pub address: Option<Address>,
-    /// The name of its healthcheck.
+    /// Name of its healthcheck.
     pub healthcheck: Option<String>,
-    /// Whether it starts enabled.
+    /// False to start disabled.
     pub enabled: Option<bool>,
 }
 
@@ -211,7 +211,7 @@ pub struct Backend {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Frontend {
-    /// For people.
+    /// Free text.
     pub description: Option<String>,
     /// The VIP's address.
     pub address: Option<Address>,
@@ -219,13 +219,13 @@ pub struct Frontend {
     pub protocol: Option<Protocol>,
     /// The VIP's port.
     pub port: Option<i64>,
-    /// Whether flows are told apart by their addresses alone.
+    /// True to hash flows by source address only.
     pub src_ip_sticky: Option<bool>,
-    /// Whether a server that goes down loses its flows at once.
+    /// True to flush flows of a server that goes down.
     pub flush_on_down: Option<bool>,
-    /// The length of the new-flow table.
+    /// Length of the new-flow table.
     pub table_length: Option<i64>,
-    /// By descending priority.
+    /// Pools by descending priority.
     #[serde(default, deserialize_with = "or_empty")]
     pub pools: Vec<Pool>,
 }
@@ -255,7 +255,7 @@ pub struct Pool {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields)]
 pub struct PoolMember {
-    /// Its share of the pool's new flows, relative to the others'.
+    /// Weight in the pool.
     pub weight: Option<i64>,
 }
 
@@ -263,10 +263,10 @@ pub struct PoolMember {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields)]
 pub struct Api {
-    /// TLS on TCP. Left without a value it is wrong, and not absent: nobody shall take plain text for TLS.
+    /// TLS of the TCP listeners. An empty value is an error, as plain text must not be taken for TLS.
     #[serde(default, deserialize_with = "present")]
     pub tls: Option<ApiTls>,
-    /// Who has which role.
+    /// Rules that grant roles.
     #[serde(default, deserialize_with = "or_empty")]
     pub roles: Vec<Rule>,
 }
@@ -275,11 +275,11 @@ pub struct Api {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ApiTls {
-    /// The file of the server's certificate.
+    /// File of the server's certificate.
     pub certificate: Option<String>,
-    /// The file of its key.
+    /// File of its private key.
     pub key: Option<String>,
-    /// The file of the certificates that vouch for clients'.
+    /// File of the authorities of client certificates.
     pub client_ca: Option<String>,
 }
 
@@ -287,17 +287,17 @@ pub struct ApiTls {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields)]
 pub struct Rule {
-    /// A user of the system.
+    /// A system user.
     pub user: Option<Account>,
-    /// A group of the system.
+    /// A system group.
     pub group: Option<Account>,
-    /// A name in a client's certificate.
+    /// A name in a client certificate.
     pub certificate: Option<String>,
-    /// What they may do.
+    /// The granted role.
     pub role: Option<Role>,
 }
 
-/// A user or a group: its number, or its name.
+/// A user or a group, by number or name.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged, expecting = "a name or a number")]
 pub enum Account {
@@ -311,15 +311,15 @@ pub enum Account {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Look.
+    /// Read only.
     View,
-    /// Change what traffic does.
+    /// Changes traffic.
     Operate,
-    /// Change what is in force.
+    /// Changes the configuration.
     Admin,
 }
 
-/// Things by their names, each given once.
+/// Items by unique name.
 #[derive(Clone, Debug)]
 pub struct Named<T>(pub BTreeMap<String, T>);
 
@@ -357,8 +357,7 @@ impl<'de, T: Default + Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
     }
 }
 
-/// Reads a key that is not there yet. Refusing it here, and not when the map is whole, is what makes the error point
-/// at the key.
+/// Deserializes a new key. Rejecting a duplicate here makes the error point at the key.
 struct NewName<'a, T>(&'a BTreeMap<String, T>);
 
 impl<'de, T> DeserializeSeed<'de> for NewName<'_, T> {
@@ -404,7 +403,7 @@ impl<'de> Deserialize<'de> for Timeout {
     }
 }
 
-/// Reads a value from its text.
+/// Deserializes a value from its text.
 struct Scalar<P> {
     what: &'static str,
     parse: P,
@@ -422,7 +421,7 @@ impl<T, P: Fn(&str) -> Result<T, String>> Visitor<'_> for Scalar<P> {
     }
 }
 
-/// Takes a key without a value for an empty section.
+/// Treats a key without a value as an empty section.
 fn or_empty<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: Default + Deserialize<'de>,
@@ -431,7 +430,7 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Takes a key without a value for an empty section that is there.
+/// Treats a key without a value as a present, empty section.
 fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Default + Deserialize<'de>,

@@ -1,5 +1,5 @@
-//! The configuration, valid by construction: a [`Config`] comes from [`check()`] only, and holds nothing that VPP or
-//! the prober would refuse.
+//! The configuration, valid by construction: only [`check()`] creates a [`Config`], without anything that VPP or the
+//! prober would reject.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -21,17 +21,16 @@ pub mod file;
 pub use api::{Account, Api, ApiTls, Caller, Role, Rule};
 pub use check::{Problem, Read, check};
 
-/// A whole configuration.
+/// A checked configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
-    /// How many transitions are kept per backend, at least 1.
+    /// Number of transitions kept per backend, at least 1.
     pub transition_history: usize,
-    /// When so many of the backends that were up fail at once, in percent, verdicts wait for another round of probes; 0 is
-    /// never.
+    /// Share of the backends that fail at once in a suspected mass failure, in percent; 0 disables the suspicion.
     pub mass_failure_threshold: u8,
-    /// The network namespace that probes run in; `None` is the prober's own.
+    /// Network namespace of the probes; `None` is the prober's own.
     pub netns: Option<String>,
-    /// What concerns VPP.
+    /// Settings of VPP.
     pub lb: Lb,
     /// By name.
     pub healthchecks: BTreeMap<Name, Arc<Healthcheck>>,
@@ -39,86 +38,86 @@ pub struct Config {
     pub backends: BTreeMap<Name, Backend>,
     /// By name.
     pub frontends: BTreeMap<Name, Arc<Frontend>>,
-    /// Who may call what.
+    /// Roles of callers.
     pub api: Api,
 }
 
-/// `vpp.lb`: what concerns VPP.
+/// `vpp.lb`: settings of VPP.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Lb {
-    /// The period in which everything in VPP is compared with what it should be.
+    /// Period of the full reconciliation.
     pub sync_interval: Duration,
     /// The plugin's global settings.
     pub conf: LbConf,
-    /// No weight that VPP has is changed earlier than this after the start.
+    /// Minimum startup hold: VPP's weights do not change before.
     pub startup_min_delay: Duration,
-    /// At the latest this long after the start, a frontend follows the health that is known.
+    /// Maximum startup hold, if any backend is known by then.
     pub startup_max_delay: Duration,
-    /// What becomes of VIPs in VPP that no frontend names.
+    /// Treatment of VIPs without a frontend.
     pub foreign_vips: ForeignVips,
 }
 
-/// What becomes of VIPs in VPP that no frontend names.
+/// Treatment of VIPs in VPP without a frontend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ForeignVips {
-    /// They are removed.
+    /// Remove them.
     Remove,
-    /// They are left alone.
+    /// Leave them.
     Keep,
 }
 
-/// How a backend is probed and judged.
+/// Probe and thresholds of backends.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Healthcheck {
-    /// What is sent.
+    /// The probe.
     pub probe: Probe,
-    /// Between two probes of a backend that is up and has missed none.
+    /// Interval for a backend that is up without failures.
     pub interval: Duration,
-    /// Between two probes of a backend that is degraded or unknown.
+    /// Interval for a degraded or unknown backend.
     pub fast_interval: Duration,
-    /// Between two probes of a backend that is fully down.
+    /// Interval for a backend that is fully down.
     pub down_interval: Duration,
-    /// The bound on one probe, all its phases together.
+    /// Timeout of one probe, for all its phases together.
     pub timeout: ProbeTimeout,
-    /// How many passes bring a backend up, at least 1.
+    /// Number of passes that bring a backend up, at least 1.
     pub rise: u32,
-    /// How many failures take a backend down, at least 1.
+    /// Number of failures that take a backend down, at least 1.
     pub fall: u32,
-    /// The address that IPv4 backends are probed from.
+    /// Source address for IPv4 backends.
     pub source4: Option<Ipv4Addr>,
-    /// The address that IPv6 backends are probed from.
+    /// Source address for IPv6 backends.
     pub source6: Option<Ipv6Addr>,
 }
 
-/// The kinds of probe, as configured: what is left out here follows from the backend's address.
+/// Kind of probe, as configured. The backend's address completes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Probe {
     /// An ICMP echo request.
     Icmp,
     /// A TCP connection.
     Tcp {
-        /// The destination port.
+        /// Destination port.
         port: u16,
-        /// How far it goes; all the way, if a handshake follows.
+        /// Extent of the connection; full if a TLS handshake follows.
         mode: ipc::ConnectMode,
-        /// The handshake that follows the connection.
+        /// TLS handshake after the connection.
         tls: Option<Tls>,
     },
     /// An HTTP request; with `tls`, HTTPS.
     Http {
-        /// The destination port.
+        /// Destination port.
         port: u16,
-        /// The request target.
+        /// Request target.
         path: String,
-        /// The `Host` header; `None` is the backend's address.
+        /// `Host` header; `None` is the backend's address.
         host: Option<String>,
-        /// The status codes that pass, as inclusive ranges.
+        /// Accepted status codes, as inclusive ranges.
         codes: Vec<(u16, u16)>,
-        /// What the first 64 KiB of the body must match.
+        /// Regular expression for the first 64 KiB of the body.
         body: Option<String>,
-        /// Every how many probes there is a fresh connection; `None` is every one: no connection is kept.
+        /// Number of probes after which one uses a fresh connection; `None` keeps no connection.
         keep_alive: Option<NonZeroU32>,
-        /// The handshake that precedes the request.
+        /// TLS handshake before the request.
         tls: Option<Tls>,
     },
 }
@@ -126,27 +125,27 @@ pub enum Probe {
 /// A TLS handshake, as configured.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tls {
-    /// `None` is the host, or else the backend's address.
+    /// SNI and certificate name; `None` is the host, or else the backend's address.
     pub server_name: Option<String>,
-    /// What the certificate is held against.
+    /// Verification of the server's certificate.
     pub verify: Verify,
 }
 
-/// What a server's certificate is held against.
+/// Verification of a server's certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verify {
-    /// Nothing: `insecure-skip-verify`.
+    /// No verification: `insecure-skip-verify`.
     Nothing,
-    /// The system's roots.
+    /// The system's root certificates.
     System,
     /// The certificates of a `ca-file`.
     Bundle(Arc<Bundle>),
 }
 
-/// The certificates of a `ca-file`, as they were when the configuration was read.
+/// Certificates of a `ca-file` at the time the configuration was read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bundle {
-    /// Follows from the contents, so that equal checks stay equal over reloads and restarts.
+    /// Hash of the contents, so that equal checks stay equal across reloads and restarts.
     pub id: u32,
     /// The certificates in PEM.
     pub pem: Vec<u8>,
@@ -157,28 +156,28 @@ pub struct Bundle {
 pub struct Backend {
     /// Its address.
     pub address: IpAddr,
-    /// The name of its healthcheck; `None` is a static backend, which is always up.
+    /// Name of its healthcheck; `None` is a static backend, which is always up.
     pub healthcheck: Option<Name>,
-    /// Whether it starts enabled.
+    /// False to start disabled.
     pub enabled: bool,
 }
 
 /// One VIP.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Frontend {
-    /// For people.
+    /// Free text.
     pub description: String,
-    /// What VPP knows it by.
+    /// Key of the VIP in VPP.
     pub vip: VipKey,
-    /// How packets travel to its servers; follows from their address family.
+    /// Encapsulation to the servers, by their address family.
     pub encap: Encap,
-    /// Whether flows are told apart by their addresses alone.
+    /// True to hash flows by source address only.
     pub src_ip_sticky: bool,
-    /// Whether a server that goes down loses its flows at once.
+    /// True to flush flows of a server that goes down.
     pub flush_on_down: bool,
-    /// The length of the new-flow table; `None` lets the weights decide.
+    /// Length of the new-flow table; `None` derives it from the weights.
     pub table_length: Option<u32>,
-    /// By descending priority; at least one.
+    /// Pools by descending priority; at least one.
     pub pools: Vec<Pool>,
 }
 
@@ -192,7 +191,7 @@ pub struct Pool {
 }
 
 impl Healthcheck {
-    /// The healthcheck's `type` as users write it.
+    /// Returns the healthcheck's `type` as users write it.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match &self.probe {
@@ -203,7 +202,7 @@ impl Healthcheck {
         }
     }
 
-    /// What the prober is asked to do for a backend at `target`.
+    /// Returns the prober's check for a backend at `target`.
     #[must_use]
     pub fn check(&self, target: IpAddr) -> ipc::Check {
         let source = match target {
@@ -232,7 +231,7 @@ impl Healthcheck {
         ipc::Check { target, source, timeout: self.timeout, fast_interval: self.fast_interval, probe }
     }
 
-    /// The certificates that the prober must have for it.
+    /// Returns the certificates that the prober needs for it.
     #[must_use]
     pub const fn bundle(&self) -> Option<&Arc<Bundle>> {
         let (Probe::Tcp { tls, .. } | Probe::Http { tls, .. }) = &self.probe else { return None };
@@ -258,14 +257,14 @@ impl Tls {
 }
 
 impl Frontend {
-    /// Each backend of each pool: the pool's index, the backend's name, its configured weight.
+    /// Iterates over the members: the pool's index, the backend's name, its configured weight.
     pub fn members(&self) -> impl Iterator<Item = (usize, &Name, u8)> {
         let pools = self.pools.iter().enumerate();
         pools.flat_map(|(pool, p)| p.backends.iter().map(move |(name, weight)| (pool, name, *weight)))
     }
 }
 
-/// An address as the `Host` header wants it (RFC 3986 §3.2.2).
+/// Formats an address for the `Host` header (RFC 3986 §3.2.2).
 fn host_of(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => alloc::format!("{v4}"),
@@ -273,7 +272,7 @@ fn host_of(address: IpAddr) -> String {
     }
 }
 
-/// The name in a `Host` header, without the port and the brackets that may surround it.
+/// Returns the name in a `Host` header, without brackets and port.
 fn without_port(host: &str) -> &str {
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split(']').next().unwrap_or(rest);

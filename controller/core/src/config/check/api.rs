@@ -9,13 +9,13 @@ use super::super::file;
 use super::super::{Account, Api, ApiTls, Caller, Role, Rule};
 use super::{Scope, value};
 
-/// The most rules: all are looked at for each call.
+/// Bound on rules, as each call evaluates all of them.
 const MAX_RULES: usize = 256;
 
-/// The longest name of a user, a group or a certificate's owner.
+/// Longest name of a user, a group or a certificate's subject.
 const MAX_LENGTH: usize = 253;
 
-/// The id that the system has for "none".
+/// The system's id for "none".
 const NO_ID: i64 = 0xffff_ffff;
 
 pub fn api(scope: &mut Scope<'_>, api: &file::Api) -> Option<Api> {
@@ -39,7 +39,7 @@ fn required_path(scope: &mut Scope<'_>, given: Option<&str>) -> Option<String> {
     }
 }
 
-/// The daemon's working directory is nobody's business.
+/// Only absolute paths, independent of the daemon's working directory.
 fn path(scope: &mut Scope<'_>, path: &str) -> Option<String> {
     if path.starts_with('/') {
         return Some(path.to_owned());
@@ -53,7 +53,7 @@ fn rules(scope: &mut Scope<'_>, api: &file::Api) -> Option<Vec<Rule>> {
     }
     let checks_clients = api.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     let rules = api.roles.iter().enumerate();
-    // All of them before any verdict: collecting the options at once would stop at the first that is wrong.
+    // Collect first: collecting into an `Option` would stop at the first error.
     let rules: Vec<_> =
         rules.map(|(index, given)| rule(&mut scope.nth(index), given, checks_clients)).collect();
     rules.into_iter().collect()
@@ -66,7 +66,7 @@ fn rule(scope: &mut Scope<'_>, rule: &file::Rule, checks_clients: bool) -> Optio
         (None, None, Some(name)) => {
             certificate(&mut scope.at("certificate"), name, checks_clients).map(Caller::Certificate)
         }
-        _ => scope.refuse("exactly one of user, group and certificate is wanted"),
+        _ => scope.refuse("exactly one of user, group and certificate is required"),
     };
     let role = match rule.role {
         Some(file::Role::View) => Some(Role::View),
@@ -84,11 +84,11 @@ fn account(scope: &mut Scope<'_>, account: &file::Account) -> Option<Account> {
             _ => scope.refuse(format!("{id} is not within 0 to {}", NO_ID - 1)),
         },
         file::Account::Name(name) if is_account_name(name) => Some(Account::Name(name.clone())),
-        file::Account::Name(name) => scope.refuse(format!("{name:?} is no name of a user or a group")),
+        file::Account::Name(name) => scope.refuse(format!("{name:?} is not a name of a user or a group")),
     }
 }
 
-/// Not what tools would make, but what no account can be named: directories of accounts have blanks and more in names.
+/// Rejects only impossible names: directory services allow blanks and more.
 fn is_account_name(name: &str) -> bool {
     let is_number = name.bytes().all(|b| b.is_ascii_digit());
     (1..=MAX_LENGTH).contains(&name.len())
@@ -96,13 +96,13 @@ fn is_account_name(name: &str) -> bool {
         && !name.contains(|c: char| c.is_control() || c == ':' || c == ',')
 }
 
-/// As written in the certificate: a host's name, or in a certificate of old the name of anything.
+/// Name as in the certificate: a host name, or in old certificates any common name.
 fn certificate(scope: &mut Scope<'_>, name: &str, checks_clients: bool) -> Option<String> {
     if !checks_clients {
-        return scope.refuse("no certificate is asked for: maglev.api.tls.client-ca is missing");
+        return scope.refuse("client certificates are not requested: maglev.api.tls.client-ca is missing");
     }
     if !(1..=MAX_LENGTH).contains(&name.len()) || name.contains(char::is_control) {
-        return scope.refuse(format!("{name:?} is no name in a certificate"));
+        return scope.refuse(format!("{name:?} is not a name in a certificate"));
     }
     Some(name.to_owned())
 }

@@ -1,4 +1,4 @@
-//! The certificates of `ca-file`s.
+//! Certificates of `ca-file`s.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -14,7 +14,7 @@ use super::{Read, Scope};
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// The bundles found so far. Each file is read once, and equal ones are one bundle.
+/// Bundles read so far. Each file is read once, and equal files share a bundle.
 pub struct Bundles<'r, 'f> {
     read: &'r mut Read<'f>,
     by_path: BTreeMap<String, Arc<Bundle>>,
@@ -40,7 +40,7 @@ impl<'r, 'f> Bundles<'r, 'f> {
     }
 
     fn load_new(&mut self, path: &str) -> Result<Arc<Bundle>, String> {
-        // The daemon's working directory is nobody's business.
+        // Independent of the daemon's working directory.
         if !path.starts_with('/') {
             return Err("not an absolute path".to_owned());
         }
@@ -65,7 +65,7 @@ impl<'r, 'f> Bundles<'r, 'f> {
     }
 }
 
-/// Whether there is at least one certificate, and nothing that must not be passed on.
+/// Checks for at least one certificate and for no private key.
 fn holds_certificates(text: &str) -> Result<(), &'static str> {
     if text.contains("PRIVATE KEY-----") {
         return Err("holds a private key, which has no place in a ca-file");
@@ -81,7 +81,7 @@ fn holds_certificates(text: &str) -> Result<(), &'static str> {
     if blocks.all(is_whole) { Ok(()) } else { Err("holds a certificate that is cut short or garbled") }
 }
 
-/// FNV-1a: not against anyone who seeks collisions, who could as well edit the file.
+/// Computes FNV-1a. Collisions need no protection: the file's author could as well edit the file.
 fn fnv1a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

@@ -1,4 +1,4 @@
-//! The rules for frontends, alone and beside each other.
+//! Rules for frontends, alone and together.
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
@@ -13,17 +13,17 @@ use super::{Scope, value};
 use crate::Name;
 use crate::dataplane::{ANY_PROTOCOL, Encap, VipKey};
 
-/// The longest description.
+/// Longest description.
 const MAX_DESCRIPTION: usize = 256;
-/// The bounds of a new-flow table. VPP dies of 0, and of tables that its heap does not hold.
+/// Bounds of a new-flow table. VPP crashes on 0 and on tables larger than its heap.
 const MIN_TABLE: u32 = 64;
 const MAX_TABLE: u32 = 1 << 20;
 const MAX_WEIGHT: u32 = 100;
 const DEFAULT_WEIGHT: u32 = 100;
 
-/// The name of the first frontend with a backend whose address is `of_family`.
+/// Returns the name of the first frontend with a backend of this address family.
 pub fn first_with(file: &Maglev, of_family: fn(&IpAddr) -> bool) -> Option<&str> {
-    // Most have servers of one family, and need not be looked through for the other.
+    // Most configurations use one family; skip the search for the other.
     if !file.backends.0.values().any(|b| b.address.is_some_and(|address| of_family(&address.0))) {
         return None;
     }
@@ -38,10 +38,10 @@ fn address_of(file: &Maglev, backend: &str) -> Option<IpAddr> {
     file.backends.0.get(backend)?.address.map(|address| address.0)
 }
 
-/// The frontends checked so far.
+/// Frontends checked so far.
 pub struct Frontends<'a> {
     file: &'a Maglev,
-    /// Which address is whose VIP, of all frontends.
+    /// The frontend of each VIP address, over all frontends.
     addresses: BTreeMap<IpAddr, &'a str>,
     seen: BTreeMap<VipKey, (&'a str, Option<Encap>)>,
 }
@@ -51,7 +51,7 @@ impl<'a> Frontends<'a> {
         let with_address = |(name, frontend): (&'a String, &file::Frontend)| {
             frontend.address.map(|address| (address.0, name.as_str()))
         };
-        // The first by name wins, as it does where two frontends are held against each other.
+        // The first by name wins, as in the comparison of two frontends.
         let addresses = file.frontends.0.iter().rev().filter_map(with_address).collect();
         Self { file, addresses, seen: BTreeMap::new() }
     }
@@ -87,7 +87,7 @@ impl<'a> Frontends<'a> {
         })
     }
 
-    /// Holds a VIP against those on the same address, as VPP does.
+    /// Checks a VIP against those on the same address, by VPP's rules.
     fn beside_others(
         &mut self,
         scope: &mut Scope<'_>,
@@ -130,7 +130,7 @@ fn description(scope: &mut Scope<'_>, text: Option<&str>) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// The protocol number and the port.
+/// Returns the protocol number and the port.
 fn service(scope: &mut Scope<'_>, frontend: &file::Frontend) -> Option<(u8, u16)> {
     match (frontend.protocol, frontend.port) {
         (None, None) => Some((ANY_PROTOCOL, 0)),
@@ -185,7 +185,7 @@ fn members<'a>(
     })
 }
 
-/// The servers of one frontend, as far as its pools were read.
+/// Servers of one frontend.
 struct Servers<'a, 'f> {
     frontends: &'f Frontends<'a>,
     pool_of: BTreeMap<&'a str, usize>,
@@ -194,7 +194,7 @@ struct Servers<'a, 'f> {
 }
 
 impl<'a> Servers<'a, '_> {
-    /// Adds a backend, if it may be beside those that are there.
+    /// Adds a backend, if it is compatible with the others.
     fn add(&mut self, scope: &mut Scope<'_>, pool: usize, name: &'a str) -> Option<()> {
         if let Some(first) = self.pool_of.get(name) {
             return scope.refuse(format!("is already in pools[{first}]"));
@@ -220,7 +220,7 @@ impl<'a> Servers<'a, '_> {
         Some(())
     }
 
-    /// What the backends' family asks for.
+    /// Returns the encapsulation for the backends' address family.
     fn encap(&self) -> Option<Encap> {
         self.first.map(|(_, address)| if address.is_ipv4() { Encap::Gre4 } else { Encap::Gre6 })
     }

@@ -1,4 +1,4 @@
-//! The rules for healthchecks.
+//! Rules for healthchecks.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -18,11 +18,11 @@ use super::super::{Healthcheck, Probe, Tls, Verify};
 use super::bundle::Bundles;
 use super::{Scope, value};
 
-/// The highest rise and fall.
+/// Highest rise and fall.
 const MAX_COUNT: u32 = 1000;
-/// Every how many probes there is a fresh connection, if connections are kept.
+/// Default of `keep-alive-requests`.
 const USUAL_FRESH_EVERY: u32 = 10;
-/// The least that a derived time-out can be.
+/// Default of `timeout-min`.
 const USUAL_TIMEOUT_MIN: Duration = Duration::from_millis(50);
 
 pub fn healthcheck(
@@ -37,7 +37,7 @@ pub fn healthcheck(
     let counts = 1..=MAX_COUNT;
     let interval =
         value::span(&mut scope.at("interval"), check.interval, Duration::from_secs(2), paces.clone());
-    // What follows from a wrong interval is not wrong a second time.
+    // A wrong interval is reported only once.
     let usual = interval.unwrap_or(MIN_INTERVAL);
     let fast_interval =
         value::span(&mut scope.at("fast-interval"), check.fast_interval, usual, paces.clone());
@@ -69,7 +69,7 @@ fn timeout(scope: &mut Scope<'_>, check: &file::Healthcheck) -> Option<ProbeTime
     let usual = Duration::from_secs(1);
     if check.timeout == Some(file::Timeout::Auto) {
         let max = value::span(&mut scope.at("timeout-max"), check.timeout_max, usual, bounds.clone());
-        // Whoever lowers the one alone means the other to give way.
+        // A low `timeout-max` alone lowers the default of `timeout-min`.
         let least = USUAL_TIMEOUT_MIN.min(max.unwrap_or(usual));
         let min = value::span(&mut scope.at("timeout-min"), check.timeout_min, least, bounds);
         let (min, max) = (min?, max?);
@@ -88,7 +88,7 @@ fn timeout(scope: &mut Scope<'_>, check: &file::Healthcheck) -> Option<ProbeTime
     fitting.and(fixed)
 }
 
-/// The port; 0 where there is none to have.
+/// Returns the port; 0 for types without one.
 fn port(scope: &mut Scope<'_>, kind: Kind, port: Option<i64>) -> Option<u16> {
     match (kind, port) {
         (Kind::Icmp, None) => Some(0),
@@ -134,7 +134,7 @@ fn mode(scope: &mut Scope<'_>, params: &Params) -> Option<ConnectMode> {
     match params.mode {
         None | Some(file::Mode::Full) => Some(ConnectMode::Full),
         Some(file::Mode::HalfOpen) if params.tls == Some(true) => {
-            scope.refuse("a handshake needs a connection: half-open is of no use with tls: true")
+            scope.refuse("a handshake needs a connection: half-open excludes tls: true")
         }
         Some(file::Mode::HalfOpen) => Some(ConnectMode::HalfOpen),
     }
@@ -194,7 +194,7 @@ fn regexp(scope: &mut Scope<'_>, pattern: &str) -> Option<()> {
     }
     match Regex::new(pattern) {
         Ok(_) => Some(()),
-        Err(why) => scope.refuse(format!("{pattern:?} is no regular expression: {why}")),
+        Err(why) => scope.refuse(format!("{pattern:?} is not a regular expression: {why}")),
     }
 }
 
@@ -206,13 +206,13 @@ fn tls(scope: &mut Scope<'_>, params: &Params, bundles: &mut Bundles<'_, '_>) ->
     let verify = match &params.ca_file {
         None if insecure => Some(Verify::Nothing),
         None => Some(Verify::System),
-        Some(_) if insecure => scope.at("ca-file").refuse("of no use with insecure-skip-verify"),
+        Some(_) if insecure => scope.at("ca-file").refuse("excluded by insecure-skip-verify"),
         Some(path) => bundles.load(&mut scope.at("ca-file"), path).map(Verify::Bundle),
     };
     Some(Tls { server_name: server_name?, verify: verify? })
 }
 
-/// Reports what asks for a handshake where there is none.
+/// Reports TLS parameters without TLS.
 fn without_tls(scope: &mut Scope<'_>, params: &Params) -> Option<()> {
     let asked = [
         ("server-name", params.server_name.is_some()),
@@ -222,7 +222,7 @@ fn without_tls(scope: &mut Scope<'_>, params: &Params) -> Option<()> {
     refuse_given(scope, &asked, |_| false, "needs tls: true")
 }
 
-/// Reports the parameters that the type does not have.
+/// Reports parameters that the type does not support.
 fn only_fitting(scope: &mut Scope<'_>, kind: Kind, params: &Params) -> Option<()> {
     let fitting: &[&str] = match kind {
         Kind::Icmp => &[],

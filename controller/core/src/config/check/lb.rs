@@ -1,4 +1,4 @@
-//! The rules for `vpp.lb`.
+//! Rules for `vpp.lb`.
 
 use alloc::format;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,7 +11,7 @@ use super::super::{ForeignVips, Lb};
 use super::{Scope, frontend, value};
 use crate::dataplane::LbConf;
 
-/// The most buckets: 4 flows and 64 bytes each, for every worker of VPP, which dies when its heap is used up.
+/// Bound on buckets: 4 flows and 64 bytes each, for every VPP worker. VPP crashes when its heap is full.
 const MAX_BUCKETS: u32 = 1 << 22;
 
 pub fn lb(scope: &mut Scope<'_>, file: &Maglev) -> Option<Lb> {

@@ -1,4 +1,4 @@
-//! Whatever is accepted can be served. The rules one by one are tested where the files are read.
+//! Every accepted configuration can be served. The rules themselves are tested beside the file reader.
 
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
@@ -205,7 +205,7 @@ fn documents() -> impl Strategy<Value = File> {
     })
 }
 
-/// What VPP dies of, refuses, or takes for something else.
+/// Asserts that the configuration has nothing that crashes VPP or that VPP rejects or misreads.
 fn vpp_takes(config: &Config) {
     assert!(config.lb.conf.sticky_buckets_per_core.is_power_of_two());
     let mut keys = BTreeSet::new();

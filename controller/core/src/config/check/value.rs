@@ -1,4 +1,4 @@
-//! The rules for single values.
+//! Rules for single values.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -12,10 +12,10 @@ use maglev_time::TextDuration;
 use super::super::file::Address;
 use super::Scope;
 
-/// The longest name.
+/// Longest name.
 const MAX_NAME: usize = 64;
 
-/// Checks a value that need not be there.
+/// Checks an optional value.
 pub fn optional<T, U>(value: Option<T>, check: impl FnOnce(T) -> Option<U>) -> Option<Option<U>> {
     match value {
         None => Some(None),
@@ -23,7 +23,7 @@ pub fn optional<T, U>(value: Option<T>, check: impl FnOnce(T) -> Option<U>) -> O
     }
 }
 
-/// Whether `text` can be typed at a prompt, stand in a path and be a label without any quoting.
+/// Reports whether `text` needs no quoting in a prompt, a path or a label.
 pub fn is_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
     (1..=MAX_NAME).contains(&text.len())
@@ -89,7 +89,7 @@ pub fn port(scope: &mut Scope<'_>, port: i64) -> Option<u16> {
     }
 }
 
-/// An address of exactly one host, which VPP too takes for what it is.
+/// Accepts the address of exactly one host, as VPP understands it.
 pub fn address(scope: &mut Scope<'_>, Address(address): Address) -> Option<IpAddr> {
     match address_allowed(address) {
         Ok(()) => Some(address),
@@ -143,7 +143,7 @@ pub fn path(scope: &mut Scope<'_>, path: &str) -> Option<()> {
     Some(())
 }
 
-/// A `Host` header: a name or an address, and perhaps a port.
+/// Checks a `Host` header: a name or an address, with an optional port.
 pub fn host(scope: &mut Scope<'_>, host: &str) -> Option<()> {
     if is_host(host) {
         return Some(());
@@ -153,7 +153,7 @@ pub fn host(scope: &mut Scope<'_>, host: &str) -> Option<()> {
     scope.refuse(message)
 }
 
-/// The name in a certificate: a host name or an address.
+/// Checks a name in a certificate: a host name or an address.
 pub fn server_name(scope: &mut Scope<'_>, name: &str) -> Option<()> {
     if is_dns_name(name) || name.parse::<IpAddr>().is_ok() {
         return Some(());
@@ -177,7 +177,8 @@ fn is_host(host: &str) -> bool {
     known && port.is_none_or(is_port)
 }
 
-/// As TLS libraries see it: labels of letters, digits, `-` and `_`, of which the last is no number.
+/// Checks a DNS name by the rules of TLS libraries: labels of letters, digits, `-` and `_`, the last of them not a
+/// number.
 fn is_dns_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let is_label = |label: &str| {
@@ -190,7 +191,7 @@ fn is_dns_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label) && !last_is_number
 }
 
-/// A list of status codes and ranges of them, like `200,204,300-399`.
+/// Parses a list of status codes and ranges, such as `200,204,300-399`.
 pub fn codes(scope: &mut Scope<'_>, list: &str) -> Option<Vec<(u16, u16)>> {
     let mut ranges = Vec::new();
     for item in list.split(',').map(str::trim) {
@@ -198,8 +199,9 @@ pub fn codes(scope: &mut Scope<'_>, list: &str) -> Option<Vec<(u16, u16)>> {
         match (code(low), code(high)) {
             (Some(low), Some(high)) if low <= high => ranges.push((low, high)),
             _ => {
-                return scope
-                    .refuse(format!("{item:?} is no status code (100 to 599) nor a range like 200-299"));
+                return scope.refuse(format!(
+                    "{item:?} is neither a status code (100 to 599) nor a range like 200-299"
+                ));
             }
         }
     }

@@ -8,7 +8,7 @@ use super::*;
 
 #[test]
 fn roles() {
-    let one = "exactly one of user, group and certificate is wanted";
+    let one = "exactly one of user, group and certificate is required";
     cases(
         "maglev: { api: { tls: { certificate: /c, key: /k, client-ca: /ca }, roles: [ @ ] } }",
         "api.roles[0]",
@@ -23,10 +23,13 @@ fn roles() {
             ("{}", &format!(": {one}\n.role: required: view, operate or admin")),
             ("{ user: -1, role: view }", ".user: -1 is not within 0 to 4294967294"),
             ("{ group: 4294967295, role: view }", ".group: 4294967295 is not within 0 to 4294967294"),
-            ("{ user: '', role: view }", ".user: \"\" is no name of a user or a group"),
-            ("{ user: 'a:b', role: view }", ".user: \"a:b\" is no name of a user or a group"),
-            ("{ group: '1000', role: view }", ".group: \"1000\" is no name of a user or a group"),
-            ("{ certificate: \"a\\n\", role: view }", ".certificate: \"a\\n\" is no name in a certificate"),
+            ("{ user: '', role: view }", ".user: \"\" is not a name of a user or a group"),
+            ("{ user: 'a:b', role: view }", ".user: \"a:b\" is not a name of a user or a group"),
+            ("{ group: '1000', role: view }", ".group: \"1000\" is not a name of a user or a group"),
+            (
+                "{ certificate: \"a\\n\", role: view }",
+                ".certificate: \"a\\n\" is not a name in a certificate",
+            ),
         ],
     );
     cases(
@@ -34,7 +37,7 @@ fn roles() {
         "api.roles[1]",
         &[(
             "{ certificate: deploy.example.org, role: operate }",
-            ".certificate: no certificate is asked for: maglev.api.tls.client-ca is missing",
+            ".certificate: client certificates are not requested: maglev.api.tls.client-ca is missing",
         )],
     );
     let many = vec!["{ user: a, role: view }"; 257].join(", ");

@@ -44,7 +44,7 @@ fn healthcheck() {
 fn params_belong_to_types() {
     let http = "path, host, response-code, response-regexp, keep-alive, keep-alive-requests";
     let tls = "server-name, insecure-skip-verify, ca-file";
-    let no_half = "mode: a handshake needs a connection: half-open is of no use with tls: true";
+    let no_half = "mode: a handshake needs a connection: half-open excludes tls: true";
     cases(
         "maglev: { healthchecks: { x: { @ } } }",
         "healthchecks.x.params.",
@@ -104,20 +104,20 @@ fn http_params() {
             ("response-code: \"200, 204,300-399\"", ""),
             (
                 "response-code: \"\"",
-                "response-code: \"\" is no status code (100 to 599) nor a range like 200-299",
+                "response-code: \"\" is neither a status code (100 to 599) nor a range like 200-299",
             ),
             (
                 "response-code: 99",
-                "response-code: \"99\" is no status code (100 to 599) nor a range like 200-299",
+                "response-code: \"99\" is neither a status code (100 to 599) nor a range like 200-299",
             ),
             (
                 "response-code: 299-200",
-                "response-code: \"299-200\" is no status code (100 to 599) nor a range like 200-299",
+                "response-code: \"299-200\" is neither a status code (100 to 599) nor a range like 200-299",
             ),
             (&many, "response-code: more than 32 codes and ranges"),
             (
                 "response-regexp: \"(\"",
-                "response-regexp: \"(\" is no regular expression: found open group without closing ')'",
+                "response-regexp: \"(\" is not a regular expression: found open group without closing ')'",
             ),
             (&pattern, "response-regexp: longer than 1024 bytes"),
             ("keep-alive: true", ""),
@@ -151,10 +151,7 @@ fn tls_params() {
             ("server-name: -a.example", "server-name: \"-a.example\" is neither a host name nor an address"),
             ("ca-file: /good.pem", ""),
             ("ca-file: /good.pem, insecure-skip-verify: false", ""),
-            (
-                "ca-file: /good.pem, insecure-skip-verify: true",
-                "ca-file: of no use with insecure-skip-verify",
-            ),
+            ("ca-file: /good.pem, insecure-skip-verify: true", "ca-file: excluded by insecure-skip-verify"),
             ("ca-file: good.pem", "ca-file: \"good.pem\": not an absolute path"),
             ("ca-file: /no.pem", "ca-file: \"/no.pem\": No such file or directory"),
             ("ca-file: /empty.pem", "ca-file: \"/empty.pem\": holds no PEM certificate"),
