@@ -148,7 +148,7 @@ impl FaultFixture {
     }
 
     /// Returns the number of stale backends.
-    fn stale(&self) -> f64 {
+    fn stale_backends(&self) -> f64 {
         let samples = Scrape::fetch(self.metrics).samples;
         samples
             .iter()

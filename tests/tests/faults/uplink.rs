@@ -33,7 +33,7 @@ fn site(lab: &Lab) -> HttpServer {
 /// Asserts that all backends are stale and unchanged, in `maglevc` too.
 fn assert_frozen(fixture: &FaultFixture, fault: &str) {
     let all = fixture.backends.len() as f64;
-    until(|| fixture.stale() >= all, || format!("{} of {all} are stale", fixture.stale()));
+    until(|| fixture.stale_backends() >= all, || format!("{} of {all} are stale", fixture.stale_backends()));
     for (name, ..) in &fixture.backends {
         let backend = fixture.maglevd.backend(name);
         assert_eq!((backend.state(), backend.stale), (BackendState::Up, true), "{backend:#?}");
@@ -49,7 +49,7 @@ fn assert_thawed(fixture: &mut FaultFixture, scenario: &str) {
     recovery(scenario, || fixture.maglevd.until_local_faults(&[true, false]));
     fixture.flush_outcomes();
     fixture.maglevd.until_local_faults(&[true, false]);
-    assert_eq!(fixture.stale(), 0.0);
+    assert_eq!(fixture.stale_backends(), 0.0);
     assert_eq!(fixture.metric("maglev_local_fault_episodes_total", &[]), 1.0);
     fixture.assert_unchanged_except(&[]);
 }
