@@ -37,7 +37,7 @@ demo-run: build ## Run the same setup until Ctrl-C, for experiments
 	@target/debug/demo --stay
 
 test: ## Run the lints and all tests
-	@scripts/setup.sh build test container
+	@scripts/setup.sh build test proto container
 	@scripts/test.sh
 
 soak: ## Simulate the whole system under faults: SEEDS=n new seeds, or replay one by SEED='...', with its trace
@@ -45,8 +45,8 @@ soak: ## Simulate the whole system under faults: SEEDS=n new seeds, or replay on
 	@cargo build --quiet --locked --package maglev-sim --bin soak
 	@target/debug/soak $(if $(SEED),--seed '$(SEED)',--seeds $(SEEDS))
 
-lint: ## Check formatting, run clippy, and check the shell scripts
-	@scripts/setup.sh build test
+lint: ## Check formatting, run clippy, and check the shell scripts and the API
+	@scripts/setup.sh build test proto
 	@scripts/test.sh lint
 
 fuzz: ## Feed the decoders with hostile input: MINUTES=1 for each TARGET, or those named

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs from Debian what `make` needs and the machine lacks. Does nothing when all is there.
 #
-#   scripts/setup.sh build|test|bench|fuzz|deny|container|deb...
+#   scripts/setup.sh build|test|bench|fuzz|deny|proto|container|deb...
 #   scripts/setup.sh path            prints a PATH in which Debian's Rust comes first, if the first one is too old
 #
 # Without the tools to build, it fails; without those to test, it warns, and what needs them is skipped.
@@ -9,6 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 deny=target/tools/cargo-deny-0.20.2
+buf=target/tools/buf-1.75.0
 rust_version=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 
 die() {
@@ -157,6 +158,12 @@ fi
 if [[ " $* " == *' deny '* && ! -x $deny/bin/cargo-deny ]]; then
 	cargo install --quiet --locked --root "$deny" --no-default-features "cargo-deny@${deny##*-}" ||
 		echo "setup: missing: cargo-deny" >&2
+fi
+
+# Not packaged in Debian either. Its wheel holds one static binary.
+if [[ " $* " == *' proto '* && ! -x $buf/bin/buf ]]; then
+	python3 -m pip install --quiet --no-deps --target "$buf" "buf-bin==${buf##*-}" 2>/dev/null ||
+		echo "setup: missing: buf (from PyPI, by pip)" >&2
 fi
 
 has_rust || die "Rust $rust_version or later is needed; in PATH is $(rustc --version 2>/dev/null || echo none)"

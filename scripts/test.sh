@@ -70,6 +70,7 @@ lint() {
 	else
 		skip mandoc 'it is not installed'
 	fi
+	lint_proto
 	if systemd-analyze --version &>/dev/null; then
 		check systemd-analyze scripts/units.sh
 	else
@@ -96,6 +97,31 @@ lint_commits() {
 
 check_subjects() { # FIRST
 	! git log --no-merges --format=%s "$1..HEAD" | awk '!/^[a-z0-9_\/.,{}*-]+: [a-z]/ || length > 72' | grep .
+}
+
+# The API's description, and its compatibility with the newest release.
+lint_proto() {
+	local buf release
+	buf=$(find target/tools -path '*/bin/buf' 2>/dev/null | sort -V | tail -n 1)
+	if [[ -z $buf ]]; then
+		skip buf-lint 'buf is not installed'
+		skip buf-breaking 'buf is not installed'
+		return
+	fi
+	export BUF_CACHE_DIR=$PWD/target/buf
+	check buf-lint "$buf" lint proto
+	if release=$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); then
+		check buf-breaking check_compatibility "$buf" "$release"
+	else
+		skip buf-breaking 'there is no release to compare with'
+	fi
+}
+
+check_compatibility() { # BUF TAG
+	rm -rf target/buf/release
+	mkdir -p target/buf/release
+	git archive "$2" proto | tar -x -C target/buf/release
+	"$1" breaking proto --against target/buf/release/proto
 }
 
 lint_manuals() {
