@@ -5,7 +5,7 @@ const MAX_NAMES: usize = 8;
 
 /// Failure to choose one candidate.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Unclear {
+pub enum ChoiceError {
     /// No candidate has this prefix. Holds the most similar ones.
     Unknown(Vec<String>),
     /// Several candidates have this prefix.
@@ -16,7 +16,7 @@ pub enum Unclear {
 ///
 /// # Errors
 /// Returns the candidates if there is no such one.
-pub fn choose<S: AsRef<str>>(word: &str, candidates: &[S]) -> Result<usize, Unclear> {
+pub fn choose<S: AsRef<str>>(word: &str, candidates: &[S]) -> Result<usize, ChoiceError> {
     if let Some(exact) = candidates.iter().position(|candidate| candidate.as_ref() == word) {
         return Ok(exact);
     }
@@ -24,10 +24,10 @@ pub fn choose<S: AsRef<str>>(word: &str, candidates: &[S]) -> Result<usize, Uncl
     let found: Vec<usize> = (0..candidates.len()).filter(begun).collect();
     match found.as_slice() {
         [only] => Ok(*only),
-        [] => Err(Unclear::Unknown(nearest(word, candidates))),
-        several => {
-            Err(Unclear::Ambiguous(several.iter().map(|index| candidates[*index].as_ref().into()).collect()))
-        }
+        [] => Err(ChoiceError::Unknown(nearest(word, candidates))),
+        several => Err(ChoiceError::Ambiguous(
+            several.iter().map(|index| candidates[*index].as_ref().into()).collect(),
+        )),
     }
 }
 
@@ -65,10 +65,10 @@ mod tests {
         assert_eq!(choose("web", &["web", "web2"]), Ok(0));
         assert_eq!(
             choose("we", &["web", "web2"]),
-            Err(Unclear::Ambiguous(vec!["web".into(), "web2".into()]))
+            Err(ChoiceError::Ambiguous(vec!["web".into(), "web2".into()]))
         );
         assert_eq!(choose("web2", &["web", "web2"]), Ok(1));
-        assert_eq!(choose("", &["web"]), Err(Unclear::Unknown(Vec::new())));
+        assert_eq!(choose("", &["web"]), Err(ChoiceError::Unknown(Vec::new())));
     }
 
     #[test]

@@ -36,14 +36,14 @@ const MAX_REPLY: usize = 256 << 20;
 
 /// A daemon's address: `HOST:PORT`, `https://HOST:PORT` or `unix:PATH`.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub struct ServerAddress {
     address: String,
-    tls: Tls,
+    tls: TlsOptions,
 }
 
 /// TLS options: files in PEM. Any of them enables TLS, as `https://` does.
 #[derive(Args, Clone, Debug, Default)]
-pub struct Tls {
+pub struct TlsOptions {
     /// Use TLS, and trust servers with a certificate of these authorities [default with https://: the system's]
     #[arg(long = "tls-ca", env = "MAGLEV_TLS_CA", value_name = "FILE", value_parser = path_or_none())]
     ca: Option<PathBuf>,
@@ -65,29 +65,29 @@ fn path_or_none() -> impl TypedValueParser<Value = PathBuf> {
 /// The gRPC client.
 pub type Client = MaglevClient<Channel>;
 
-impl FromStr for Server {
+impl FromStr for ServerAddress {
     type Err = Infallible;
 
     fn from_str(server: &str) -> Result<Self, Infallible> {
-        Ok(Self { address: server.into(), tls: Tls::default() })
+        Ok(Self { address: server.into(), tls: TlsOptions::default() })
     }
 }
 
-impl Default for Server {
+impl Default for ServerAddress {
     fn default() -> Self {
         let unix = Path::new(SOCKET).exists();
         let address = if unix { format!("unix:{SOCKET}") } else { ADDRESS.into() };
-        Self { address, tls: Tls::default() }
+        Self { address, tls: TlsOptions::default() }
     }
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.address)
     }
 }
 
-impl Server {
+impl ServerAddress {
     /// Reports whether the option is set and not empty.
     pub fn is_given(&self) -> bool {
         !self.address.is_empty()
@@ -95,7 +95,7 @@ impl Server {
 
     /// Returns the same server, with TLS if `tls` requires it.
     #[must_use]
-    pub fn with(self, tls: Tls) -> Self {
+    pub fn with(self, tls: TlsOptions) -> Self {
         Self { tls, ..self }
     }
 
@@ -155,7 +155,7 @@ impl Server {
     }
 }
 
-impl Tls {
+impl TlsOptions {
     /// Reports whether the option is set and not empty.
     fn is_given(&self) -> bool {
         [&self.ca, &self.certificate, &self.key].into_iter().any(|path| given(path).is_some())
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_fault_of_one_likely_reason_comes_with_it() {
         let remedy = |address: &str, kind: io::ErrorKind| {
-            address.parse::<Server>().unwrap().remedy(&io::Error::from(kind))
+            address.parse::<ServerAddress>().unwrap().remedy(&io::Error::from(kind))
         };
         for address in ["unix:/run/maglevd.sock", "lb1:9090"] {
             assert_eq!(remedy(address, io::ErrorKind::ConnectionRefused), "; does it run?");
@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn address(server: &str) -> Option<String> {
-        Some(server.parse::<Server>().unwrap().endpoint()?.uri().to_string())
+        Some(server.parse::<ServerAddress>().unwrap().endpoint()?.uri().to_string())
     }
 
     #[test]
@@ -234,12 +234,13 @@ mod tests {
 
     #[test]
     fn any_file_makes_tls_of_tcp() {
-        let tls = Tls { ca: Some("ca.pem".into()), ..Tls::default() };
-        let speaks =
-            |address: &str, tls: &Tls| address.parse::<Server>().unwrap().with(tls.clone()).speaks_tls();
-        assert!(speaks("lb1:9090", &tls) && speaks("https://lb1:9090", &Tls::default()));
-        assert!(!speaks("unix:/run/maglevd.sock", &tls) && !speaks("lb1:9090", &Tls::default()));
-        let empty = Tls { ca: Some(PathBuf::new()), ..Tls::default() };
+        let tls = TlsOptions { ca: Some("ca.pem".into()), ..TlsOptions::default() };
+        let speaks = |address: &str, tls: &TlsOptions| {
+            address.parse::<ServerAddress>().unwrap().with(tls.clone()).speaks_tls()
+        };
+        assert!(speaks("lb1:9090", &tls) && speaks("https://lb1:9090", &TlsOptions::default()));
+        assert!(!speaks("unix:/run/maglevd.sock", &tls) && !speaks("lb1:9090", &TlsOptions::default()));
+        let empty = TlsOptions { ca: Some(PathBuf::new()), ..TlsOptions::default() };
         assert!(!speaks("lb1:9090", &empty));
     }
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use maglev_proto::v1::{EventKind, LogLevel};
 
-use crate::choose::{Unclear, choose, list};
-use crate::grammar::{COMMANDS, EVENT_KINDS, Kind, LEVELS, Node, Then, Token, Value, Verb};
+use crate::choose::{ChoiceError, choose, list};
+use crate::grammar::{
+    COMMANDS, EVENT_KINDS, GrammarNode, LEVELS, NameKind, NextNodes, Token, ValueKind, Verb,
+};
 use crate::time;
 
 /// A complete command.
@@ -13,27 +15,27 @@ use crate::time;
 pub struct Command {
     /// The action.
     pub verb: Verb,
-    steps: Vec<Step>,
+    steps: Vec<ParsedWord>,
 }
 
 /// A partly parsed command.
 #[derive(Clone, Debug)]
-pub struct Walk {
-    steps: Vec<Step>,
-    then: &'static Then,
-    run: Option<(Verb, &'static [Node], &'static str)>,
+pub struct PartialCommand {
+    steps: Vec<ParsedWord>,
+    then: &'static NextNodes,
+    run: Option<(Verb, &'static [GrammarNode], &'static str)>,
 }
 
 #[derive(Clone, Debug)]
-struct Step {
-    node: &'static Node,
+struct ParsedWord {
+    node: &'static GrammarNode,
     given: String,
-    value: Given,
+    value: Argument,
 }
 
 /// A parsed word.
 #[derive(Clone, Copy, Debug)]
-enum Given {
+enum Argument {
     Text,
     Number(u32),
     Duration(Duration),
@@ -41,7 +43,7 @@ enum Given {
 
 /// An error in a command.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Mistake {
+pub struct CommandError {
     /// Index of the wrong word; the number of words if one is missing.
     pub word: usize,
     /// One line of text.
@@ -52,46 +54,46 @@ pub struct Mistake {
 ///
 /// # Errors
 /// Returns the wrong word and the possible ones.
-pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Command, Mistake> {
-    let mut walk = Walk::new();
+pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Command, CommandError> {
+    let mut walk = PartialCommand::new();
     for word in words {
         walk.take(word.as_ref())?;
     }
     walk.finish()
 }
 
-impl Default for Walk {
+impl Default for PartialCommand {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Walk {
+impl PartialCommand {
     /// Creates an empty command.
     pub fn new() -> Self {
-        static START: Then = Then::One(COMMANDS);
+        static START: NextNodes = NextNodes::One(COMMANDS);
         Self { steps: Vec::new(), then: &START, run: None }
     }
 
     /// Returns the nodes that may come next. They are optional if the command is complete.
-    pub fn expected(&self) -> Vec<&'static Node> {
+    pub fn expected(&self) -> Vec<&'static GrammarNode> {
         let options = self.run.map(|(_, options, _)| options).unwrap_or_default();
         let unused = options.iter().filter(|option| !self.has(option));
         match self.then {
-            Then::One(nodes) => nodes.iter().collect(),
-            Then::Maybe(nodes) => nodes.iter().chain(unused).collect(),
-            Then::Nothing | Then::Run(..) => unused.collect(),
+            NextNodes::One(nodes) => nodes.iter().collect(),
+            NextNodes::Maybe(nodes) => nodes.iter().chain(unused).collect(),
+            NextNodes::Nothing | NextNodes::Run(..) => unused.collect(),
         }
     }
 
     /// Returns the help of the command, if it is complete.
     pub fn whole(&self) -> Option<&'static str> {
         let (_, _, help) = self.run?;
-        (!matches!(self.then, Then::One(_))).then_some(help)
+        (!matches!(self.then, NextNodes::One(_))).then_some(help)
     }
 
     /// Returns the name of this kind, if given so far.
-    pub fn name(&self, kind: Kind) -> Option<&str> {
+    pub fn name(&self, kind: NameKind) -> Option<&str> {
         self.steps.iter().find(|step| step.node.token == Token::Name(kind)).map(|step| step.given.as_str())
     }
 
@@ -99,38 +101,38 @@ impl Walk {
     ///
     /// # Errors
     /// Returns a mistake if the word is invalid here.
-    pub fn take(&mut self, word: &str) -> Result<(), Mistake> {
+    pub fn take(&mut self, word: &str) -> Result<(), CommandError> {
         let step = self.understand(word).map_err(|problem| self.mistake(&problem))?;
         let node = step.node;
         self.steps.push(step);
         self.then = &node.then;
-        if let Then::Run(verb, options) = node.then {
+        if let NextNodes::Run(verb, options) = node.then {
             self.run = Some((verb, options, node.help));
         }
         Ok(())
     }
 
-    fn understand(&self, word: &str) -> Result<Step, String> {
+    fn understand(&self, word: &str) -> Result<ParsedWord, String> {
         let expected = self.expected();
         let keys: Vec<&str> = expected.iter().filter_map(|node| node.token.word()).collect();
         let unclear = match choose(word, &keys) {
             Ok(index) => {
-                let is_it = |node: &&&'static Node| node.token == Token::Word(keys[index]);
+                let is_it = |node: &&&'static GrammarNode| node.token == Token::Word(keys[index]);
                 let node = expected.iter().find(is_it).ok_or_else(|| self.superfluous(word))?;
-                return Ok(Step { node, given: word.into(), value: Given::Text });
+                return Ok(ParsedWord { node, given: word.into(), value: Argument::Text });
             }
             Err(unclear) => unclear,
         };
         if let Some(node) = expected.iter().find(|node| node.token.word().is_none()) {
-            return Ok(Step { node, given: word.into(), value: value(node.token, word)? });
+            return Ok(ParsedWord { node, given: word.into(), value: value(node.token, word)? });
         }
         Err(match unclear {
             _ if expected.is_empty() => self.superfluous(word),
-            Unclear::Ambiguous(several) => format!("`{word}` is ambiguous: {}", list(&several)),
-            Unclear::Unknown(near) if near.is_empty() => {
+            ChoiceError::Ambiguous(several) => format!("`{word}` is ambiguous: {}", list(&several)),
+            ChoiceError::Unknown(near) if near.is_empty() => {
                 format!("unknown word `{word}`, expected one of: {}{}", list(&keys), self.hint())
             }
-            Unclear::Unknown(near) => format!("unknown word `{word}`, did you mean: {}", list(&near)),
+            ChoiceError::Unknown(near) => format!("unknown word `{word}`, did you mean: {}", list(&near)),
         })
     }
 
@@ -141,7 +143,7 @@ impl Walk {
     /// Returns a hint for a likely mistake after a text.
     fn hint(&self) -> &'static str {
         match self.steps.last() {
-            Some(step) if step.node.token == Token::Value(Value::Text) => {
+            Some(step) if step.node.token == Token::Value(ValueKind::Text) => {
                 " (a text of several words wants quotes)"
             }
             _ => "",
@@ -152,7 +154,7 @@ impl Walk {
     ///
     /// # Errors
     /// Returns a mistake if it is incomplete.
-    pub fn finish(self) -> Result<Command, Mistake> {
+    pub fn finish(self) -> Result<Command, CommandError> {
         match self.run {
             Some((verb, ..)) if self.whole().is_some() => Ok(Command { verb, steps: self.steps }),
             _ => Err(self.mistake(&self.missing())),
@@ -172,18 +174,18 @@ impl Walk {
         }
     }
 
-    fn mistake(&self, problem: &str) -> Mistake {
-        let context: Vec<&str> = self.steps.iter().map(Step::spelt).collect();
+    fn mistake(&self, problem: &str) -> CommandError {
+        let context: Vec<&str> = self.steps.iter().map(ParsedWord::spelt).collect();
         let context = if context.is_empty() { String::new() } else { format!("{}: ", context.join(" ")) };
-        Mistake { word: self.steps.len(), text: format!("{context}{problem}") }
+        CommandError { word: self.steps.len(), text: format!("{context}{problem}") }
     }
 
-    fn has(&self, node: &Node) -> bool {
+    fn has(&self, node: &GrammarNode) -> bool {
         self.steps.iter().any(|step| std::ptr::eq(step.node, node))
     }
 }
 
-impl Step {
+impl ParsedWord {
     /// Returns the text for errors: words in full, other arguments as given.
     fn spelt(&self) -> &str {
         self.node.token.word().unwrap_or(&self.given)
@@ -192,7 +194,7 @@ impl Step {
 
 impl Command {
     /// Returns the name of this kind, as given.
-    pub fn name(&self, kind: Kind) -> Option<&str> {
+    pub fn name(&self, kind: NameKind) -> Option<&str> {
         self.steps.iter().find(|step| step.node.token == Token::Name(kind)).map(|step| step.given.as_str())
     }
 
@@ -204,16 +206,16 @@ impl Command {
     /// Returns the number after this word.
     pub fn number(&self, word: &str) -> Option<u32> {
         match self.after(word)?.value {
-            Given::Number(number) => Some(number),
-            Given::Text | Given::Duration(_) => None,
+            Argument::Number(number) => Some(number),
+            Argument::Text | Argument::Duration(_) => None,
         }
     }
 
     /// Returns the duration after this word.
     pub fn duration(&self, word: &str) -> Option<Duration> {
         match self.after(word)?.value {
-            Given::Duration(duration) => Some(duration),
-            Given::Text | Given::Number(_) => None,
+            Argument::Duration(duration) => Some(duration),
+            Argument::Text | Argument::Number(_) => None,
         }
     }
 
@@ -232,36 +234,36 @@ impl Command {
         LEVELS.iter().find(|(word, _)| self.has(word)).map(|(_, level)| *level).unwrap_or_default()
     }
 
-    fn after(&self, word: &str) -> Option<&Step> {
+    fn after(&self, word: &str) -> Option<&ParsedWord> {
         let at = self.steps.iter().position(|step| step.node.token.word() == Some(word))?;
         self.steps.get(at + 1)
     }
 }
 
-fn value(token: Token, word: &str) -> Result<Given, String> {
+fn value(token: Token, word: &str) -> Result<Argument, String> {
     let of = match token {
         Token::Name(kind) if word.is_empty() => {
             return Err(format!("an empty word names no {}", kind.noun()));
         }
-        Token::Word(_) | Token::Name(_) => return Ok(Given::Text),
+        Token::Word(_) | Token::Name(_) => return Ok(Argument::Text),
         Token::Value(of) => of,
     };
     let number = || word.parse::<u32>().ok();
     let value = match of {
-        Value::Text => Some(Given::Text),
-        Value::Count => number().filter(|number| *number > 0).map(Given::Number),
-        Value::Weight => number().filter(|number| *number <= 100).map(Given::Number),
-        Value::Duration => time::parse_duration(word).map(Given::Duration),
+        ValueKind::Text => Some(Argument::Text),
+        ValueKind::Count => number().filter(|number| *number > 0).map(Argument::Number),
+        ValueKind::Weight => number().filter(|number| *number <= 100).map(Argument::Number),
+        ValueKind::Duration => time::parse_duration(word).map(Argument::Duration),
     };
     value.ok_or_else(|| format!("`{word}` is not {}", article(of)))
 }
 
-const fn article(value: Value) -> &'static str {
+const fn article(value: ValueKind) -> &'static str {
     match value {
-        Value::Count => "a number above 0",
-        Value::Weight => "a weight from 0 to 100",
-        Value::Duration => "a duration such as 30s, 10m, 2h, 1d or 1h30m",
-        Value::Text => "a text",
+        ValueKind::Count => "a number above 0",
+        ValueKind::Weight => "a weight from 0 to 100",
+        ValueKind::Duration => "a duration such as 30s, 10m, 2h, 1d or 1h30m",
+        ValueKind::Text => "a text",
     }
 }
 

@@ -9,11 +9,11 @@ use clap::builder::PossibleValue;
 use clap::{Arg, CommandFactory, FromArgMatches, ValueHint};
 
 use crate::Cli;
-use crate::names::Names;
+use crate::names::NameCache;
 use crate::session;
 use crate::suggest::suggest;
 
-/// Output that asks the shell to complete file names.
+/// OutputFormat that asks the shell to complete file names.
 const FILES: &str = ":files";
 
 /// Returns the words to complete, if this process was started for completion.
@@ -56,7 +56,7 @@ async fn in_command(before: &[String], begun: &str) -> String {
     let Some(cli) = matches.ok().and_then(|matches| Cli::from_arg_matches(&matches).ok()) else {
         return String::new();
     };
-    let mut names = Names::new(cli.server());
+    let mut names = NameCache::new(cli.server());
     let suggestions = suggest(&cli.command, begun, &mut names).await.unwrap_or_default();
     let literal = suggestions.all.into_iter().filter(|one| one.literal);
     literal.map(|one| line(&one.text, &one.help)).collect()

@@ -5,8 +5,8 @@ use std::{fmt, io};
 use serde_json::json;
 use tonic::Code;
 
-use crate::Output;
-use crate::command::Mistake;
+use crate::OutputFormat;
+use crate::command::CommandError;
 use crate::screen::Screen;
 
 /// One line of text, and the gRPC code of the error.
@@ -33,7 +33,7 @@ impl Failure {
     }
 
     /// Creates the failure for an invalid command.
-    pub fn mistaken(mistake: Mistake) -> Self {
+    pub fn mistaken(mistake: CommandError) -> Self {
         Self::new(Code::InvalidArgument, mistake.text)
     }
 
@@ -43,10 +43,10 @@ impl Failure {
     }
 
     /// Formats the failure for standard error.
-    pub fn render(&self, output: Output, screen: Screen) -> String {
+    pub fn render(&self, output: OutputFormat, screen: Screen) -> String {
         match output {
-            Output::Text => screen.error(&self.text),
-            Output::Json => json!({ "error": self.text, "code": self.code_name() }).to_string(),
+            OutputFormat::Text => screen.error(&self.text),
+            OutputFormat::Json => json!({ "error": self.text, "code": self.code_name() }).to_string(),
         }
     }
 
@@ -79,9 +79,9 @@ mod tests {
         let failure = Failure::new(Code::PermissionDenied, "no \"way\"");
         let screen = Screen::new(ColorChoice::Always, false);
         assert_eq!(
-            failure.render(Output::Json, screen),
+            failure.render(OutputFormat::Json, screen),
             r#"{"error":"no \"way\"","code":"PERMISSION_DENIED"}"#
         );
-        assert_eq!(failure.render(Output::Text, screen), "\x1b[31mno \"way\"\x1b[0m");
+        assert_eq!(failure.render(OutputFormat::Text, screen), "\x1b[31mno \"way\"\x1b[0m");
     }
 }

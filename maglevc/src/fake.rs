@@ -18,9 +18,9 @@ use crate::fixture;
 
 type Reply<T> = Result<Response<T>, Status>;
 
-/// State of the fake daemon.
+/// FakeState of the fake daemon.
 #[derive(Debug)]
-pub struct State {
+pub struct FakeState {
     /// The frontends.
     pub frontends: Vec<Frontend>,
     /// The backends.
@@ -38,9 +38,9 @@ pub struct State {
 }
 
 /// A running fake daemon, stopped on drop.
-pub struct Fake {
+pub struct FakeDaemon {
     /// The shared state.
-    pub state: Arc<Mutex<State>>,
+    pub state: Arc<Mutex<FakeState>>,
     folder: tempfile::TempDir,
     running: Option<Running>,
 }
@@ -52,14 +52,14 @@ struct Running {
 }
 
 struct Api {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<FakeState>>,
     events: broadcast::Sender<WatchEventsResponse>,
 }
 
-impl Fake {
+impl FakeDaemon {
     /// Starts a daemon on its own socket.
     pub fn start() -> Self {
-        let state = State {
+        let state = FakeState {
             frontends: vec![fixture::web()],
             backends: vec![fixture::nginx0(), fixture::nginx1(), fixture::sorry()],
             overrides: fixture::overrides(),
@@ -125,18 +125,18 @@ impl Fake {
     }
 }
 
-impl Drop for Fake {
+impl Drop for FakeDaemon {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
 impl Api {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FakeState> {
         self.state.lock().unwrap()
     }
 
-    fn changeable(&self) -> Result<MutexGuard<'_, State>, Status> {
+    fn changeable(&self) -> Result<MutexGuard<'_, FakeState>, Status> {
         let state = self.state();
         state.refusal.clone().map_or(Ok(state), Err)
     }

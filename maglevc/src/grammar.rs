@@ -9,13 +9,13 @@ pub use tree::COMMANDS;
 
 /// A position in a command.
 #[derive(Debug)]
-pub struct Node {
+pub struct GrammarNode {
     /// The accepted token.
     pub token: Token,
     /// Short help: the meaning of the token, or the action of the command.
     pub help: &'static str,
     /// The following positions.
-    pub then: Then,
+    pub then: NextNodes,
 }
 
 /// A token of a command.
@@ -24,14 +24,14 @@ pub enum Token {
     /// A keyword, which may be abbreviated.
     Word(&'static str),
     /// A name that the server knows, which may be abbreviated.
-    Name(Kind),
+    Name(NameKind),
     /// A value.
-    Value(Value),
+    Value(ValueKind),
 }
 
-/// Kind of a name.
+/// NameKind of a name.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Kind {
+pub enum NameKind {
     /// A frontend.
     Frontend,
     /// A pool of the preceding frontend.
@@ -44,9 +44,9 @@ pub enum Kind {
     Healthcheck,
 }
 
-/// Kind of a value.
+/// NameKind of a value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Value {
+pub enum ValueKind {
     /// A number above 0.
     Count,
     /// A weight.
@@ -59,15 +59,15 @@ pub enum Value {
 
 /// Continuation after a node.
 #[derive(Debug)]
-pub enum Then {
+pub enum NextNodes {
     /// One of these must follow.
-    One(&'static [Node]),
+    One(&'static [GrammarNode]),
     /// One of these may follow.
-    Maybe(&'static [Node]),
+    Maybe(&'static [GrammarNode]),
     /// The end.
     Nothing,
     /// The command is complete. Any of these may follow, each once and in any order.
-    Run(Verb, &'static [Node]),
+    Run(Verb, &'static [GrammarNode]),
 }
 
 /// Action of a command.
@@ -90,7 +90,7 @@ pub enum Verb {
     /// Shows the traffic of VPP's load balancer.
     ShowVppLbCounters,
     /// Performs an action on a backend.
-    SetBackend(Order),
+    SetBackend(BackendAction),
     /// Overrides the weight of a pool member.
     SetWeight,
     /// Restores the configured weight of a pool member.
@@ -115,7 +115,7 @@ pub enum Verb {
 
 /// Action on a backend.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Order {
+pub enum BackendAction {
     /// Stops its probes.
     Pause,
     /// Probes it again.
@@ -149,14 +149,14 @@ impl Token {
     pub const fn usage(self) -> &'static str {
         match self {
             Self::Word(word) => word,
-            Self::Name(Kind::Frontend) => "FRONTEND",
-            Self::Name(Kind::Pool) => "POOL",
-            Self::Name(Kind::Member | Kind::Backend) => "BACKEND",
-            Self::Name(Kind::Healthcheck) => "HEALTHCHECK",
-            Self::Value(Value::Count) => "N",
-            Self::Value(Value::Weight) => "WEIGHT",
-            Self::Value(Value::Duration) => "DURATION",
-            Self::Value(Value::Text) => "TEXT",
+            Self::Name(NameKind::Frontend) => "FRONTEND",
+            Self::Name(NameKind::Pool) => "POOL",
+            Self::Name(NameKind::Member | NameKind::Backend) => "BACKEND",
+            Self::Name(NameKind::Healthcheck) => "HEALTHCHECK",
+            Self::Value(ValueKind::Count) => "N",
+            Self::Value(ValueKind::Weight) => "WEIGHT",
+            Self::Value(ValueKind::Duration) => "DURATION",
+            Self::Value(ValueKind::Text) => "TEXT",
         }
     }
 
@@ -169,7 +169,7 @@ impl Token {
     }
 }
 
-impl Kind {
+impl NameKind {
     /// Returns the noun for this kind.
     pub const fn noun(self) -> &'static str {
         match self {

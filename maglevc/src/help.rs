@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::grammar::{COMMANDS, Node, Then};
+use crate::grammar::{COMMANDS, GrammarNode, NextNodes};
 use crate::screen::Screen;
 use crate::table::{Table, text};
 
@@ -10,7 +10,7 @@ use crate::table::{Table, text};
 const LONGEST: usize = 32;
 
 /// A usage line and its help.
-struct Usage {
+struct UsageLine {
     usage: String,
     help: &'static str,
 }
@@ -21,7 +21,7 @@ pub fn commands() -> String {
     let short = usages.iter().map(|one| one.usage.len()).filter(|length| *length <= LONGEST);
     let width = short.max().unwrap_or(0);
     let mut text = String::from("Commands:\n");
-    for Usage { usage, help } in usages {
+    for UsageLine { usage, help } in usages {
         text += &if usage.len() <= width {
             format!("  {usage:width$}  {help}\n")
         } else {
@@ -38,36 +38,36 @@ pub fn commands_json() -> Value {
     json!({ "commands": all })
 }
 
-fn usages() -> Vec<Usage> {
+fn usages() -> Vec<UsageLine> {
     let mut usages = Vec::new();
     collect(COMMANDS, "", &mut usages);
     usages
 }
 
-fn collect(nodes: &[Node], before: &str, usages: &mut Vec<Usage>) {
+fn collect(nodes: &[GrammarNode], before: &str, usages: &mut Vec<UsageLine>) {
     for node in nodes {
         let usage = format!("{before}{}", node.token.usage());
         match &node.then {
-            Then::Run(_, options) => {
-                usages.push(Usage { usage: usage + &optional(options), help: node.help });
+            NextNodes::Run(_, options) => {
+                usages.push(UsageLine { usage: usage + &optional(options), help: node.help });
             }
-            Then::One(next) | Then::Maybe(next) => collect(next, &format!("{usage} "), usages),
-            Then::Nothing => {}
+            NextNodes::One(next) | NextNodes::Maybe(next) => collect(next, &format!("{usage} "), usages),
+            NextNodes::Nothing => {}
         }
     }
 }
 
 /// Formats the optional nodes, each in brackets.
-fn optional(nodes: &[Node]) -> String {
+fn optional(nodes: &[GrammarNode]) -> String {
     nodes.iter().map(|node| format!(" [{}{}]", node.token.usage(), following(&node.then))).collect()
 }
 
-fn following(then: &Then) -> String {
+fn following(then: &NextNodes) -> String {
     match then {
-        Then::Nothing | Then::Run(..) => String::new(),
-        Then::Maybe(nodes) => optional(nodes),
-        Then::One([only]) => format!(" {}{}", only.token.usage(), following(&only.then)),
-        Then::One(several) => {
+        NextNodes::Nothing | NextNodes::Run(..) => String::new(),
+        NextNodes::Maybe(nodes) => optional(nodes),
+        NextNodes::One([only]) => format!(" {}{}", only.token.usage(), following(&only.then)),
+        NextNodes::One(several) => {
             let words: Vec<&str> = several.iter().map(|node| node.token.usage()).collect();
             format!(" {}", words.join("|"))
         }

@@ -12,8 +12,8 @@ use maglev_proto::v1::{
 use maglev_proto::{Duration as ProtoDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::change::{Ordered, Weighed};
-use crate::show::Shown;
+use crate::result::CommandResult;
+use crate::result::{ActionResult, WeightResult};
 use crate::{BUILD_DATE, COMMIT, VERSION, help, words};
 
 mod counters;
@@ -22,30 +22,34 @@ mod events;
 pub use events::event;
 
 /// Renders a result: an object, or for a list an object with that list.
-pub fn render(shown: &Shown) -> Value {
+pub fn render(shown: &CommandResult) -> Value {
     match shown {
-        Shown::Help => help::commands_json(),
-        Shown::Version(daemon) => version(daemon),
-        Shown::Frontends(all) => json!({ "frontends": list(all, frontend) }),
-        Shown::Frontend(one) => frontend(one),
-        Shown::Backends(all) => json!({ "backends": list(all, backend) }),
-        Shown::Backend(one) => backend_in_full(one),
-        Shown::Healthchecks(all) => json!({ "healthchecks": list(all, healthcheck) }),
-        Shown::Healthcheck(one) => healthcheck(one),
-        Shown::Overrides(all) => {
+        CommandResult::Help => help::commands_json(),
+        CommandResult::Version(daemon) => version(daemon),
+        CommandResult::Frontends(all) => json!({ "frontends": list(all, frontend) }),
+        CommandResult::Frontend(one) => frontend(one),
+        CommandResult::Backends(all) => json!({ "backends": list(all, backend) }),
+        CommandResult::Backend(one) => backend_in_full(one),
+        CommandResult::Healthchecks(all) => json!({ "healthchecks": list(all, healthcheck) }),
+        CommandResult::Healthcheck(one) => healthcheck(one),
+        CommandResult::Overrides(all) => {
             json!({ "overrides": list(&all.overrides, overriding), "persist_error": given(&all.persist_error) })
         }
-        Shown::VppInfo(info) => vpp_info(info),
-        Shown::VppLbState(state) => lb_state(state),
-        Shown::VppLbCounters(found) => counters::render(found),
-        Shown::Ordered(done) => ordered(done),
-        Shown::Weighed(done) => weighed(done),
-        Shown::Explained(reasons) => json!({ "reasons": list(reasons, reason) }),
-        Shown::Synced { plan: planned, dry_run } => json!({ "plan": plan(planned), "dry_run": dry_run }),
-        Shown::Checked(answer) => {
+        CommandResult::VppInfo(info) => vpp_info(info),
+        CommandResult::VppLbState(state) => lb_state(state),
+        CommandResult::VppLbCounters(found) => counters::render(found),
+        CommandResult::Action(done) => action_result(done),
+        CommandResult::Weight(done) => weight_result(done),
+        CommandResult::Explained(reasons) => json!({ "reasons": list(reasons, reason) }),
+        CommandResult::Synced { plan: planned, dry_run } => {
+            json!({ "plan": plan(planned), "dry_run": dry_run })
+        }
+        CommandResult::Checked(answer) => {
             json!({ "fault": answer.fault.as_ref().map(fault), "plan": answer.plan.as_ref().map(plan) })
         }
-        Shown::Reloaded(wrong) => json!({ "reloaded": wrong.is_none(), "fault": wrong.as_ref().map(fault) }),
+        CommandResult::Reloaded(wrong) => {
+            json!({ "reloaded": wrong.is_none(), "fault": wrong.as_ref().map(fault) })
+        }
     }
 }
 
@@ -145,7 +149,7 @@ fn overriding(one: &Override) -> Value {
     })
 }
 
-fn ordered(done: &Ordered) -> Value {
+fn action_result(done: &ActionResult) -> Value {
     let before = done.before.as_ref();
     json!({
         "was": before.map(|before| words::backend_state(before.state())),
@@ -154,7 +158,7 @@ fn ordered(done: &Ordered) -> Value {
     })
 }
 
-fn weighed(done: &Weighed) -> Value {
+fn weight_result(done: &WeightResult) -> Value {
     json!({
         "frontend": done.frontend,
         "pool": done.pool,
@@ -326,7 +330,7 @@ mod tests {
     #[test]
     fn names_and_their_order_are_stable() {
         assert_eq!(
-            render(&Shown::Backend(Box::new(fixture::nginx0()))).to_string(),
+            render(&CommandResult::Backend(Box::new(fixture::nginx0()))).to_string(),
             concat!(
                 r#"{"name":"nginx0","address":"192.0.2.10","healthcheck":"nginx","type":"https","enabled":true,"#,
                 r#""state":"down","since":"2026-11-22T12:00:30Z","counter":1,"rise":2,"fall":3,"stale":false,"#,
@@ -341,10 +345,10 @@ mod tests {
 
     #[test]
     fn lists_are_named_and_what_is_not_there_is_null() {
-        let frontends = render(&Shown::Frontends(vec![fixture::web()]));
+        let frontends = render(&CommandResult::Frontends(vec![fixture::web()]));
         let sorry = &frontends["frontends"][0]["pools"][1]["backends"][0];
         assert_eq!((&sorry["overridden"], &sorry["vpp_weight"]), (&json!(true), &Value::Null));
-        let backends = render(&Shown::Backends(vec![fixture::sorry()]));
+        let backends = render(&CommandResult::Backends(vec![fixture::sorry()]));
         assert_eq!(backends["backends"][0]["healthcheck"], Value::Null);
         assert_eq!(backends["backends"][0].get("transitions"), None);
     }

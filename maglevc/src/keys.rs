@@ -18,11 +18,11 @@ use tokio::sync::oneshot;
 /// The terminal in raw mode without echo: every key arrives at once, Ctrl-C included. Restored on drop; pending input
 /// is discarded.
 #[derive(Debug)]
-pub struct Keys {
+pub struct RawKeyboard {
     before: Termios,
 }
 
-impl Keys {
+impl RawKeyboard {
     /// Enters raw mode, if standard input and output are terminals and this process is in the foreground.
     pub fn take() -> Option<Self> {
         let stdin = io::stdin();
@@ -44,7 +44,7 @@ impl Keys {
     }
 }
 
-impl Drop for Keys {
+impl Drop for RawKeyboard {
     fn drop(&mut self) {
         // A closed terminal cannot be restored.
         let _ = tcflush(io::stdin(), QueueSelector::IFlush);
@@ -95,7 +95,7 @@ fn is_ours() -> bool {
 }
 
 /// Waits for a key, or until the reader of our output exits. In raw mode SIGINT counts as Ctrl-C.
-pub async fn enough(keys: Option<&Keys>) {
+pub async fn enough(keys: Option<&RawKeyboard>) {
     let interrupted = async {
         match keys.map(|_| signal(SignalKind::interrupt())) {
             Some(Ok(mut interrupt)) => drop(interrupt.recv().await),
@@ -109,7 +109,7 @@ pub async fn enough(keys: Option<&Keys>) {
     }
 }
 
-async fn pressed_or_unread(keys: Option<&Keys>) {
+async fn pressed_or_unread(keys: Option<&RawKeyboard>) {
     let watched = UnixStream::pair().and_then(|(ours, theirs)| {
         let (tell, told) = oneshot::channel();
         let keys = keys.is_some();

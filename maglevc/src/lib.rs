@@ -18,6 +18,7 @@ mod complete;
 mod failure;
 #[cfg(test)]
 mod fake;
+mod fetch;
 #[cfg(test)]
 mod fixture;
 pub mod grammar;
@@ -26,6 +27,7 @@ mod json;
 mod keys;
 pub mod line;
 mod names;
+mod result;
 mod screen;
 mod session;
 mod shell;
@@ -39,7 +41,7 @@ pub mod time;
 mod watch;
 mod words;
 
-use client::Server;
+use client::ServerAddress;
 use failure::Failure;
 use screen::ColorChoice;
 use session::Session;
@@ -51,18 +53,18 @@ struct Cli {
     /// The daemon: HOST:PORT, https://HOST:PORT or unix:PATH [default: the daemon's unix socket if it exists, else
     /// 127.0.0.1:9090]
     #[arg(long, env = "MAGLEV_SERVER", value_name = "ADDR")]
-    server: Option<Server>,
+    server: Option<ServerAddress>,
 
     #[command(flatten)]
-    tls: client::Tls,
+    tls: client::TlsOptions,
 
     /// Use of colour
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: ColorChoice,
 
-    /// Output format
+    /// OutputFormat format
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Output,
+    output: OutputFormat,
 
     /// The command; words may be abbreviated, as in `sh ba nginx0`. Without a command, maglevc starts a shell
     command: Vec<String>,
@@ -70,14 +72,14 @@ struct Cli {
 
 impl Cli {
     /// Returns the selected daemon with its TLS options.
-    fn server(&self) -> Server {
-        self.server.clone().filter(Server::is_given).unwrap_or_default().with(self.tls.clone())
+    fn server(&self) -> ServerAddress {
+        self.server.clone().filter(ServerAddress::is_given).unwrap_or_default().with(self.tls.clone())
     }
 }
 
-/// Output format.
+/// OutputFormat format.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-enum Output {
+enum OutputFormat {
     /// Tables, for people
     #[default]
     Text,

@@ -2,7 +2,7 @@
 
 /// A word of a line.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Word {
+pub struct LineWord {
     /// The text without quotes.
     pub text: String,
     /// Start in the line, in bytes.
@@ -11,9 +11,9 @@ pub struct Word {
 
 /// A split line.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Line {
+pub struct SplitLine {
     /// The words.
-    pub words: Vec<Word>,
+    pub words: Vec<LineWord>,
     /// Start of an unterminated quote.
     pub open: Option<usize>,
     /// True if the last word may continue: no blank follows it.
@@ -22,9 +22,9 @@ pub struct Line {
 
 /// Splits a line at its blanks. Text within `"` or `'` is literal; within `"` a backslash escapes a `"` or a
 /// backslash. `#` at the start of a word begins a comment.
-pub fn split(line: &str) -> Line {
-    let mut split = Line::default();
-    let mut word: Option<Word> = None;
+pub fn split(line: &str) -> SplitLine {
+    let mut split = SplitLine::default();
+    let mut word: Option<LineWord> = None;
     let mut quote: Option<(char, usize)> = None;
     let mut chars = line.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
@@ -35,7 +35,7 @@ pub fn split(line: &str) -> Line {
         if word.is_none() && c == '#' {
             return split;
         }
-        let text = &mut word.get_or_insert_with(|| Word { text: String::new(), start: at }).text;
+        let text = &mut word.get_or_insert_with(|| LineWord { text: String::new(), start: at }).text;
         match (quote, c) {
             (None, '"' | '\'') => quote = Some((c, at)),
             (Some((open, _)), _) if open == c => quote = None,

@@ -7,20 +7,20 @@ use maglev_proto::v1::{Backend, Frontend, Healthcheck};
 use tonic::Status;
 
 use crate::choose::choose;
-use crate::client::{Client, Server};
-use crate::command::Walk;
-use crate::grammar::Kind;
-use crate::{show, words};
+use crate::client::{Client, ServerAddress};
+use crate::command::PartialCommand;
+use crate::grammar::NameKind;
+use crate::{fetch, words};
 
 /// Longest wait after TAB.
 const DEADLINE: Duration = Duration::from_millis(400);
 
 /// Lifetime of a cached answer, or of a failure.
-const KEPT: Duration = Duration::from_secs(3);
+const CACHE_LIFETIME: Duration = Duration::from_secs(3);
 
 /// A name and a short description.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Name {
+pub struct LiveName {
     /// The name.
     pub name: String,
     /// Its state, address or the like.
@@ -29,34 +29,39 @@ pub struct Name {
 
 /// The cached names of one server.
 #[derive(Debug)]
-pub struct Names {
-    server: Server,
-    frontends: Kept<Frontend>,
-    backends: Kept<Backend>,
-    healthchecks: Kept<Healthcheck>,
+pub struct NameCache {
+    server: ServerAddress,
+    frontends: CachedList<Frontend>,
+    backends: CachedList<Backend>,
+    healthchecks: CachedList<Healthcheck>,
 }
 
 #[derive(Debug)]
-struct Kept<T>(Option<(Instant, Vec<T>)>);
+struct CachedList<T>(Option<(Instant, Vec<T>)>);
 
-impl Names {
+impl NameCache {
     /// Creates an empty cache for `server`.
-    pub const fn new(server: Server) -> Self {
-        Self { server, frontends: Kept(None), backends: Kept(None), healthchecks: Kept(None) }
+    pub const fn new(server: ServerAddress) -> Self {
+        Self {
+            server,
+            frontends: CachedList(None),
+            backends: CachedList(None),
+            healthchecks: CachedList(None),
+        }
     }
 
     /// Returns the names of this kind that can follow `given`; empty if the server is slow.
-    pub async fn of(&mut self, kind: Kind, given: &Walk) -> Vec<Name> {
+    pub async fn of(&mut self, kind: NameKind, given: &PartialCommand) -> Vec<LiveName> {
         match kind {
-            Kind::Frontend => self.frontends().await.iter().map(frontend).collect(),
-            Kind::Pool => pools(self.frontends().await, given),
-            Kind::Member => members(self.frontends().await, given),
-            Kind::Backend => {
-                let asked = |mut client: Client| async move { show::backends(&mut client).await };
+            NameKind::Frontend => self.frontends().await.iter().map(frontend).collect(),
+            NameKind::Pool => pools(self.frontends().await, given),
+            NameKind::Member => members(self.frontends().await, given),
+            NameKind::Backend => {
+                let asked = |mut client: Client| async move { fetch::backends(&mut client).await };
                 self.backends.get(&self.server, asked).await.iter().map(backend).collect()
             }
-            Kind::Healthcheck => {
-                let asked = |mut client: Client| async move { show::healthchecks(&mut client).await };
+            NameKind::Healthcheck => {
+                let asked = |mut client: Client| async move { fetch::healthchecks(&mut client).await };
                 self.healthchecks.get(&self.server, asked).await.iter().map(healthcheck).collect()
             }
         }
@@ -68,17 +73,17 @@ impl Names {
     }
 
     async fn frontends(&mut self) -> &[Frontend] {
-        let asked = |mut client: Client| async move { show::frontends(&mut client).await };
+        let asked = |mut client: Client| async move { fetch::frontends(&mut client).await };
         self.frontends.get(&self.server, asked).await
     }
 }
 
-impl<T> Kept<T> {
-    async fn get<F>(&mut self, server: &Server, ask: impl FnOnce(Client) -> F) -> &[T]
+impl<T> CachedList<T> {
+    async fn get<F>(&mut self, server: &ServerAddress, ask: impl FnOnce(Client) -> F) -> &[T]
     where
         F: Future<Output = Result<Vec<T>, Status>>,
     {
-        let fresh = self.0.take().filter(|(at, _)| at.elapsed() < KEPT);
+        let fresh = self.0.take().filter(|(at, _)| at.elapsed() < CACHE_LIFETIME);
         let kept = match fresh {
             Some(kept) => kept,
             None => {
@@ -91,33 +96,36 @@ impl<T> Kept<T> {
     }
 }
 
-fn frontend(one: &Frontend) -> Name {
+fn frontend(one: &Frontend) -> LiveName {
     let about = format!("{}, {}", words::frontend_state(one.state()), words::vip(one.vip.as_ref()));
-    Name { name: one.name.clone(), about }
+    LiveName { name: one.name.clone(), about }
 }
 
-fn backend(one: &Backend) -> Name {
-    Name { name: one.name.clone(), about: format!("{}, {}", words::backend_state(one.state()), one.address) }
+fn backend(one: &Backend) -> LiveName {
+    LiveName {
+        name: one.name.clone(),
+        about: format!("{}, {}", words::backend_state(one.state()), one.address),
+    }
 }
 
-fn healthcheck(one: &Healthcheck) -> Name {
-    Name { name: one.name.clone(), about: words::probe_type(one.r#type()) }
+fn healthcheck(one: &Healthcheck) -> LiveName {
+    LiveName { name: one.name.clone(), about: words::probe_type(one.r#type()) }
 }
 
-fn pools(frontends: &[Frontend], given: &Walk) -> Vec<Name> {
-    let Some(frontend) = chosen(frontends, given.name(Kind::Frontend), |one| &one.name) else {
+fn pools(frontends: &[Frontend], given: &PartialCommand) -> Vec<LiveName> {
+    let Some(frontend) = chosen(frontends, given.name(NameKind::Frontend), |one| &one.name) else {
         return Vec::new();
     };
     let about = |name: &str| if *name == frontend.active_pool { "active".into() } else { String::new() };
-    frontend.pools.iter().map(|pool| Name { name: pool.name.clone(), about: about(&pool.name) }).collect()
+    frontend.pools.iter().map(|pool| LiveName { name: pool.name.clone(), about: about(&pool.name) }).collect()
 }
 
-fn members(frontends: &[Frontend], given: &Walk) -> Vec<Name> {
-    let frontend = chosen(frontends, given.name(Kind::Frontend), |one| &one.name);
-    let pool = frontend.and_then(|one| chosen(&one.pools, given.name(Kind::Pool), |pool| &pool.name));
+fn members(frontends: &[Frontend], given: &PartialCommand) -> Vec<LiveName> {
+    let frontend = chosen(frontends, given.name(NameKind::Frontend), |one| &one.name);
+    let pool = frontend.and_then(|one| chosen(&one.pools, given.name(NameKind::Pool), |pool| &pool.name));
     let members = pool.map(|pool| pool.backends.as_slice()).unwrap_or_default();
     let about = |state: &str, weight: u32| format!("{state}, weight {weight}");
-    let name = |one: &maglev_proto::v1::PoolBackend| Name {
+    let name = |one: &maglev_proto::v1::PoolBackend| LiveName {
         name: one.name.clone(),
         about: about(&words::backend_state(one.state()), one.weight),
     };

@@ -20,9 +20,9 @@ pub enum ColorChoice {
     Never,
 }
 
-/// Style of a text.
+/// TextStyle of a text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Style {
+pub enum TextStyle {
     /// No style.
     Plain,
     /// A heading.
@@ -74,29 +74,29 @@ impl Screen {
     }
 
     /// Applies `style` to `text`.
-    pub fn apply(self, style: Style, text: &str) -> String {
+    pub fn apply(self, style: TextStyle, text: &str) -> String {
         let code = match style {
-            Style::Plain => return text.into(),
-            Style::Heading => "1",
-            Style::Good => "32",
-            Style::Bad => "31",
-            Style::Odd => "33",
+            TextStyle::Plain => return text.into(),
+            TextStyle::Heading => "1",
+            TextStyle::Good => "32",
+            TextStyle::Bad => "31",
+            TextStyle::Odd => "33",
         };
         if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.into() }
     }
 
     /// Formats an error message.
     pub fn error(self, message: &str) -> String {
-        self.apply(Style::Bad, &printable(message))
+        self.apply(TextStyle::Bad, &printable(message))
     }
 }
 
 /// Returns the style of a backend's or a frontend's state.
-pub fn of_state(state: &str) -> Style {
+pub fn of_state(state: &str) -> TextStyle {
     match state {
-        "up" => Style::Good,
-        "down" => Style::Bad,
-        _ => Style::Odd,
+        "up" => TextStyle::Good,
+        "down" => TextStyle::Bad,
+        _ => TextStyle::Odd,
     }
 }
 
@@ -123,10 +123,10 @@ mod tests {
 
     #[test]
     fn colour_only_where_it_is_wanted() {
-        assert_eq!(Screen::new(ColorChoice::Always, false).apply(Style::Good, "up"), "\x1b[32mup\x1b[0m");
-        assert_eq!(Screen::new(ColorChoice::Never, true).apply(Style::Good, "up"), "up");
-        assert_eq!(Screen::new(ColorChoice::Auto, false).apply(Style::Good, "up"), "up");
-        assert_eq!(Screen::new(ColorChoice::Always, true).apply(Style::Plain, "up"), "up");
+        assert_eq!(Screen::new(ColorChoice::Always, false).apply(TextStyle::Good, "up"), "\x1b[32mup\x1b[0m");
+        assert_eq!(Screen::new(ColorChoice::Never, true).apply(TextStyle::Good, "up"), "up");
+        assert_eq!(Screen::new(ColorChoice::Auto, false).apply(TextStyle::Good, "up"), "up");
+        assert_eq!(Screen::new(ColorChoice::Always, true).apply(TextStyle::Plain, "up"), "up");
     }
 
     #[test]

@@ -3,21 +3,21 @@
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use crate::client::Server;
+use crate::client::ServerAddress;
 use crate::command::Command;
 use crate::failure::Failure;
 use crate::grammar::Verb;
+use crate::result::CommandResult;
 use crate::screen::{ColorChoice, Screen};
-use crate::show::Shown;
-use crate::{Output, json, show, text, watch};
+use crate::{OutputFormat, json, show, text, watch};
 
 /// The server and the output options.
 #[derive(Clone, Debug)]
 pub struct Session {
     /// The daemon.
-    pub server: Server,
+    pub server: ServerAddress,
     /// Text or JSON.
-    pub output: Output,
+    pub output: OutputFormat,
     /// When to use colour.
     pub color: ColorChoice,
 }
@@ -60,10 +60,10 @@ impl Session {
 }
 
 /// Formats a result.
-pub fn render(shown: &Shown, now: SystemTime, output: Output, screen: Screen) -> String {
+pub fn render(shown: &CommandResult, now: SystemTime, output: OutputFormat, screen: Screen) -> String {
     match output {
-        Output::Text => text::render(shown, now, screen),
-        Output::Json => json::pretty(&json::render(shown)),
+        OutputFormat::Text => text::render(shown, now, screen),
+        OutputFormat::Json => json::pretty(&json::render(shown)),
     }
 }
 

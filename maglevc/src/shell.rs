@@ -13,24 +13,24 @@ use unicode_width::UnicodeWidthStr;
 use crate::command::{self, Command};
 use crate::failure::Failure;
 use crate::grammar::Verb;
-use crate::line::{self, Line};
-use crate::names::Names;
+use crate::line::{self, SplitLine};
+use crate::names::NameCache;
 use crate::session::{self, Session};
 use crate::suggest::{Suggestions, suggest};
-use crate::{Output, VERSION, help, keys};
+use crate::{OutputFormat, VERSION, help, keys};
 
 mod editor;
 mod history;
 
-use editor::{Editor, PROMPT, Typed};
+use editor::{LineEditor, PROMPT, UserInput};
 
 /// Number of names in the help at the cursor.
 const MAX_NAMES: usize = 20;
 
 /// Result of running a line.
-enum Ran {
-    Well,
-    Badly,
+enum RunStatus {
+    Done,
+    Failed,
     Quit,
 }
 
@@ -38,8 +38,8 @@ enum Ran {
 pub fn interactive(runtime: Runtime, session: Session) -> ExitCode {
     keys::guard();
     let runtime = Rc::new(runtime);
-    let names = Rc::new(RefCell::new(Names::new(session.server.clone())));
-    let mut editor = match Editor::new(Rc::clone(&runtime), Rc::clone(&names)) {
+    let names = Rc::new(RefCell::new(NameCache::new(session.server.clone())));
+    let mut editor = match LineEditor::new(Rc::clone(&runtime), Rc::clone(&names)) {
         Ok(editor) => editor,
         Err(error) => {
             session.complain(&Failure::new(Code::Internal, format!("cannot use this terminal: {error}")));
@@ -51,17 +51,17 @@ pub fn interactive(runtime: Runtime, session: Session) -> ExitCode {
     let mut kept = None;
     loop {
         match editor.read(kept.take()) {
-            Ok(Typed::Line(line)) => {
-                if matches!(shell.run(&line), Ran::Quit) {
+            Ok(UserInput::Line(line)) => {
+                if matches!(shell.run(&line), RunStatus::Quit) {
                     return ExitCode::SUCCESS;
                 }
             }
-            Ok(Typed::Question { line, at }) => {
+            Ok(UserInput::Question { line, at }) => {
                 shell.help(&line[..at]);
                 kept = Some((line, at));
             }
-            Ok(Typed::Nothing) => {}
-            Ok(Typed::End) => return ExitCode::SUCCESS,
+            Ok(UserInput::Nothing) => {}
+            Ok(UserInput::End) => return ExitCode::SUCCESS,
             Err(error) => {
                 let failure =
                     Failure::new(Code::Internal, format!("cannot read from this terminal: {error}"));
@@ -79,9 +79,9 @@ pub fn batch(runtime: &Runtime, session: &Session) -> ExitCode {
             .map_err(|error| Failure::new(Code::InvalidArgument, format!("cannot read: {error}")))
             .and_then(|line| batch_line(runtime, session, &line));
         match ran {
-            Ok(Ran::Well) => {}
-            Ok(Ran::Quit) => break,
-            Ok(Ran::Badly) => return ExitCode::FAILURE,
+            Ok(RunStatus::Done) => {}
+            Ok(RunStatus::Quit) => break,
+            Ok(RunStatus::Failed) => return ExitCode::FAILURE,
             Err(failure) => {
                 session.complain(&failure.at_line(index + 1));
                 return ExitCode::FAILURE;
@@ -91,28 +91,28 @@ pub fn batch(runtime: &Runtime, session: &Session) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn batch_line(runtime: &Runtime, session: &Session, line: &str) -> Result<Ran, Failure> {
-    let Some(command) = understand(line).map_err(|wrong| wrong.failure)? else { return Ok(Ran::Well) };
+fn batch_line(runtime: &Runtime, session: &Session, line: &str) -> Result<RunStatus, Failure> {
+    let Some(command) = understand(line).map_err(|wrong| wrong.failure)? else { return Ok(RunStatus::Done) };
     if command.verb == Verb::Quit {
-        return Ok(Ran::Quit);
+        return Ok(RunStatus::Quit);
     }
     let well = runtime.block_on(session.run(&command))?;
-    Ok(if well { Ran::Well } else { Ran::Badly })
+    Ok(if well { RunStatus::Done } else { RunStatus::Failed })
 }
 
 /// An invalid line.
-struct Wrong {
+struct LineError {
     failure: Failure,
     /// Position in bytes.
     at: usize,
 }
 
 /// Parses a line; `None` if it has no command.
-fn understand(line: &str) -> Result<Option<Command>, Wrong> {
-    let Line { words, open, .. } = line::split(line);
+fn understand(line: &str) -> Result<Option<Command>, LineError> {
+    let SplitLine { words, open, .. } = line::split(line);
     if let Some(at) = open {
         let failure = Failure::new(Code::InvalidArgument, "this quote is never closed");
-        return Err(Wrong { failure, at });
+        return Err(LineError { failure, at });
     }
     if words.is_empty() {
         return Ok(None);
@@ -122,7 +122,7 @@ fn understand(line: &str) -> Result<Option<Command>, Wrong> {
         Ok(command) => Ok(Some(command)),
         Err(mistake) => {
             let at = words.get(mistake.word).map_or(line.trim_end().len() + 1, |word| word.start);
-            Err(Wrong { failure: Failure::mistaken(mistake), at })
+            Err(LineError { failure: Failure::mistaken(mistake), at })
         }
     }
 }
@@ -130,12 +130,12 @@ fn understand(line: &str) -> Result<Option<Command>, Wrong> {
 struct Shell {
     runtime: Rc<Runtime>,
     session: Session,
-    names: Rc<RefCell<Names>>,
+    names: Rc<RefCell<NameCache>>,
 }
 
 impl Shell {
     fn greet(&self) {
-        if self.session.output == Output::Json {
+        if self.session.output == OutputFormat::Json {
             return;
         }
         let asked = async {
@@ -153,18 +153,18 @@ impl Shell {
         }
     }
 
-    fn run(&self, line: &str) -> Ran {
+    fn run(&self, line: &str) -> RunStatus {
         let command = match understand(line) {
-            Ok(None) => return Ran::Well,
+            Ok(None) => return RunStatus::Done,
             Ok(Some(command)) => command,
             Err(wrong) => {
                 self.point(line, wrong.at);
                 self.session.complain(&wrong.failure);
-                return Ran::Badly;
+                return RunStatus::Failed;
             }
         };
         if command.verb == Verb::Quit {
-            return Ran::Quit;
+            return RunStatus::Quit;
         }
         let ran = self.unless_interrupted(self.session.run(&command));
         if matches!(
@@ -174,11 +174,11 @@ impl Shell {
             self.names.borrow_mut().forget();
         }
         match ran {
-            Ok(true) => Ran::Well,
-            Ok(false) => Ran::Badly,
+            Ok(true) => RunStatus::Done,
+            Ok(false) => RunStatus::Failed,
             Err(failure) => {
                 self.session.complain(&failure);
-                Ran::Badly
+                RunStatus::Failed
             }
         }
     }
@@ -202,7 +202,7 @@ impl Shell {
         let behind = usize::from(at > line.len());
         let column = PROMPT.len() + line.get(..at).unwrap_or(line).width() + behind;
         // A wrapped line has no position to mark.
-        if self.session.output == Output::Text && errors.width().is_some_and(|width| column < width) {
+        if self.session.output == OutputFormat::Text && errors.width().is_some_and(|width| column < width) {
             eprintln!("{}{}", " ".repeat(column), errors.error("^"));
         }
     }
@@ -227,7 +227,7 @@ impl Shell {
 
 /// Returns the complete words before the cursor, and the word at the cursor.
 fn at_cursor(typed: &str) -> (Vec<String>, String) {
-    let Line { words, unfinished, .. } = line::split(typed);
+    let SplitLine { words, unfinished, .. } = line::split(typed);
     let mut words: Vec<String> = words.into_iter().map(|word| word.text).collect();
     let begun = if unfinished { words.pop() } else { None };
     (words, begun.unwrap_or_default())

@@ -10,26 +10,26 @@ use std::{env, fs};
 use maglev_proto::v1::{ConfigFault, ConfigProblem, Override, OverrideKind, Plan};
 use tonic::Status;
 
-use crate::client::Server;
+use crate::client::ServerAddress;
 use crate::command;
 use crate::failure::Failure;
-use crate::fake::{Fake, State};
-use crate::grammar::{Order, Verb};
+use crate::fake::{FakeDaemon, FakeState};
+use crate::grammar::{BackendAction, Verb};
 use crate::screen::{ColorChoice, Screen};
-use crate::{Output, fixture, session, show};
+use crate::{OutputFormat, fixture, session, show};
 
 /// A command, and a change to the fake daemon before it.
-struct Case {
+struct SnapshotCase {
     name: &'static str,
     line: &'static str,
-    before: fn(&mut State),
+    before: fn(&mut FakeState),
 }
 
-const fn case(name: &'static str, line: &'static str) -> Case {
-    Case { name, line, before: |_| {} }
+const fn case(name: &'static str, line: &'static str) -> SnapshotCase {
+    SnapshotCase { name, line, before: |_| {} }
 }
 
-const CASES: &[Case] = &[
+const CASES: &[SnapshotCase] = &[
     case("help", "help"),
     case("show-version", "show version"),
     case("show-frontends", "show frontends"),
@@ -40,9 +40,13 @@ const CASES: &[Case] = &[
     case("show-healthchecks", "show healthchecks"),
     case("show-healthcheck", "show healthchecks ng"),
     case("show-overrides", "show overrides"),
-    Case { name: "show-no-overrides", line: "show overrides", before: |state| state.overrides.clear() },
-    Case { name: "show-overrides-persist_error", line: "show overrides", before: full },
-    Case {
+    SnapshotCase {
+        name: "show-no-overrides",
+        line: "show overrides",
+        before: |state| state.overrides.clear(),
+    },
+    SnapshotCase { name: "show-overrides-persist_error", line: "show overrides", before: full },
+    SnapshotCase {
         name: "show-no-overrides-persist_error",
         line: "show overrides",
         before: |state| {
@@ -60,33 +64,33 @@ const CASES: &[Case] = &[
     case("set-backend-enable-for", "set backend sorry enable for 1d"),
     case("set-backend-as-before", "set backend nginx1 pause"),
     case("set-backend-gone-enable", "set backend sor enable"),
-    Case { name: "set-backend-gone-resume", line: "set backend sor resume", before: paused },
+    SnapshotCase { name: "set-backend-gone-resume", line: "set backend sor resume", before: paused },
     case("set-backend-gone-disable", "set backend sor disable"),
-    Case { name: "set-backend-persist_error", line: "set backend nginx0 disable", before: full },
+    SnapshotCase { name: "set-backend-persist_error", line: "set backend nginx0 disable", before: full },
     case("set-weight", "set frontend web pool prim backend nginx0 weight 30 for 1h30m"),
     case("set-weight-as-before", "set frontend web pool fallback backend sorry weight 50"),
     case("unset-weight", "unset frontend web pool fallback backend sorry weight"),
-    Case {
+    SnapshotCase {
         name: "unset-weight-gone",
         line: "unset frontend we pool prim backend nginx weight",
         before: |state| weighted(state, ["we", "prim", "nginx"]),
     },
-    Case {
+    SnapshotCase {
         name: "unset-weight-gone-from-pool",
         line: "unset frontend web pool fallback backend sor weight",
         before: |state| weighted(state, ["web", "fallback", "sor"]),
     },
-    Case {
+    SnapshotCase {
         name: "set-weight-gone",
         line: "set frontend we pool prim backend nginx weight 30",
         before: |state| weighted(state, ["we", "prim", "nginx"]),
     },
-    Case {
+    SnapshotCase {
         name: "set-weight-persist_error",
         line: "set frontend web pool primary backend nginx0 weight 30",
         before: full,
     },
-    Case {
+    SnapshotCase {
         name: "unset-weight-gone-persist_error",
         line: "unset frontend we pool prim backend nginx weight",
         before: |state| {
@@ -98,13 +102,17 @@ const CASES: &[Case] = &[
     case("explain-frontend", "explain frontend web"),
     case("sync", "sync vpp lb state"),
     case("sync-dry-run", "sync vpp lb state dry-run"),
-    Case { name: "sync-nothing", line: "sync vpp lb state", before: |state| state.plan = Plan::default() },
+    SnapshotCase {
+        name: "sync-nothing",
+        line: "sync vpp lb state",
+        before: |state| state.plan = Plan::default(),
+    },
     case("config-check", "config check"),
     case("config-check-plan", "config check plan"),
-    Case { name: "config-check-bad", line: "config check plan", before: bad },
+    SnapshotCase { name: "config-check-bad", line: "config check plan", before: bad },
     case("config-reload", "config reload"),
-    Case { name: "config-reload-bad", line: "config reload", before: bad },
-    Case { name: "config-reload-unreadable", line: "config reload", before: unreadable },
+    SnapshotCase { name: "config-reload-bad", line: "config reload", before: bad },
+    SnapshotCase { name: "config-reload-unreadable", line: "config reload", before: unreadable },
     case("no-such-backend", "show backends apache"),
     case("no-such-backend-but-alike", "set backend ngnix0 disable"),
     case("no-such-pool", "set frontend web pool spare backend sorry weight 1"),
@@ -112,11 +120,11 @@ const CASES: &[Case] = &[
     case("ambiguous", "explain backend nginx"),
     case("unknown-word", "show bakcends"),
     case("not-whole", "set backend nginx0"),
-    Case { name: "denied", line: "set backend nginx0 disable", before: denied },
-    Case { name: "refused", line: "set backend nginx0 resume", before: refused },
+    SnapshotCase { name: "denied", line: "set backend nginx0 disable", before: denied },
+    SnapshotCase { name: "refused", line: "set backend nginx0 resume", before: refused },
 ];
 
-fn bad(state: &mut State) {
+fn bad(state: &mut FakeState) {
     let problem = ConfigProblem {
         path: "maglev.frontends.web.pools[1].backends.nginx9".into(),
         message: "no such backend".into(),
@@ -125,16 +133,16 @@ fn bad(state: &mut State) {
 }
 
 /// Makes the removed backend a paused one.
-fn paused(state: &mut State) {
+fn paused(state: &mut FakeState) {
     state.overrides[1].kind = OverrideKind::Paused.into();
 }
 
-fn full(state: &mut State) {
+fn full(state: &mut FakeState) {
     state.persist_error = "/var/lib/vpp-maglev/overrides.json: No space left on device (os error 28)".into();
 }
 
 /// Adds an override of a weight that is not in the configuration.
-fn weighted(state: &mut State, [frontend, pool, backend]: [&str; 3]) {
+fn weighted(state: &mut FakeState, [frontend, pool, backend]: [&str; 3]) {
     state.overrides.push(Override {
         frontend: frontend.into(),
         pool: pool.into(),
@@ -144,16 +152,16 @@ fn weighted(state: &mut State, [frontend, pool, backend]: [&str; 3]) {
     });
 }
 
-fn unreadable(state: &mut State) {
+fn unreadable(state: &mut FakeState) {
     let parse_error = "/etc/vpp-maglev/maglev.yaml: mapping values are not allowed at line 3 column 7".into();
     state.fault = Some(ConfigFault { parse_error, problems: Vec::new() });
 }
 
-fn denied(state: &mut State) {
+fn denied(state: &mut FakeState) {
     state.refusal = Some(Status::permission_denied("nobody (uid 65534) may view; this takes operate"));
 }
 
-fn refused(state: &mut State) {
+fn refused(state: &mut FakeState) {
     state.refusal = Some(Status::failed_precondition("backend nginx0 is disabled: enable it first"));
 }
 
@@ -177,10 +185,10 @@ fn there_is_a_case_for_every_command() {
         ExplainBackend,
         ExplainFrontend,
         Help,
-        SetBackend(Order::Pause),
-        SetBackend(Order::Resume),
-        SetBackend(Order::Disable),
-        SetBackend(Order::Enable),
+        SetBackend(BackendAction::Pause),
+        SetBackend(BackendAction::Resume),
+        SetBackend(BackendAction::Disable),
+        SetBackend(BackendAction::Enable),
         SetWeight,
         ShowBackends,
         ShowFrontends,
@@ -199,16 +207,16 @@ fn there_is_a_case_for_every_command() {
 
 #[test]
 fn a_server_that_is_not_there_is_one_line() {
-    let mut fake = Fake::start();
+    let mut fake = FakeDaemon::start();
     let address = fake.address();
     fake.stop();
-    let said = answer(&address, "show version", Output::Text).unwrap_err().to_string();
+    let said = answer(&address, "show version", OutputFormat::Text).unwrap_err().to_string();
     assert!(said.starts_with(&format!("cannot reach maglevd at {address}: ")), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
 }
 
-fn is_as_recorded(case: &Case) -> bool {
-    let transcript = [Output::Text, Output::Json].map(|output| transcript(case, output)).concat();
+fn is_as_recorded(case: &SnapshotCase) -> bool {
+    let transcript = [OutputFormat::Text, OutputFormat::Json].map(|output| transcript(case, output)).concat();
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("src/snapshots").join(case.name).with_extension("txt");
     if env::var_os("MAGLEV_REWRITE").is_some() {
@@ -221,10 +229,10 @@ fn is_as_recorded(case: &Case) -> bool {
     recorded == transcript
 }
 
-fn transcript(case: &Case, output: Output) -> String {
-    let fake = Fake::start();
+fn transcript(case: &SnapshotCase, output: OutputFormat) -> String {
+    let fake = FakeDaemon::start();
     (case.before)(&mut fake.state.lock().unwrap());
-    let flag = if output == Output::Json { " --output json" } else { "" };
+    let flag = if output == OutputFormat::Json { " --output json" } else { "" };
     let (said, code) = match answer(&fake.address(), case.line, output) {
         Ok((said, good)) => (said, i32::from(!good)),
         Err(failure) => (failure.render(output, plain()) + "\n", 1),
@@ -232,9 +240,9 @@ fn transcript(case: &Case, output: Output) -> String {
     format!("$ maglevc{flag} {}\n{said}[exit {code}]\n\n", case.line)
 }
 
-fn answer(server: &str, line: &str, output: Output) -> Result<(String, bool), Failure> {
+fn answer(server: &str, line: &str, output: OutputFormat) -> Result<(String, bool), Failure> {
     let command = parse(line)?;
-    let Ok(server) = Server::from_str(server);
+    let Ok(server) = ServerAddress::from_str(server);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let shown = runtime.block_on(show::ask(&server, &command))?;
     Ok((session::render(&shown, fixture::now(), output, plain()), !shown.is_failure()))

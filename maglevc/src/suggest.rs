@@ -1,8 +1,8 @@
 //! Suggestions at the cursor, for TAB, `?` and the completion of the user's shell.
 
-use crate::command::{Mistake, Walk};
+use crate::command::{CommandError, PartialCommand};
 use crate::grammar::Token;
-use crate::names::Names;
+use crate::names::NameCache;
 
 /// A suggestion.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,9 +31,9 @@ pub struct Suggestions {
 pub async fn suggest<S: AsRef<str>>(
     before: &[S],
     begun: &str,
-    names: &mut Names,
-) -> Result<Suggestions, Mistake> {
-    let mut walk = Walk::new();
+    names: &mut NameCache,
+) -> Result<Suggestions, CommandError> {
+    let mut walk = PartialCommand::new();
     for word in before {
         walk.take(word.as_ref())?;
     }

@@ -2,7 +2,7 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::screen::{Screen, Style, printable};
+use crate::screen::{Screen, TextStyle, printable};
 
 /// Mark of truncated text.
 const CUT: char = '…';
@@ -12,39 +12,39 @@ const GAP: usize = 2;
 
 /// A cell.
 #[derive(Clone, Debug)]
-pub struct Cell {
+pub struct TableCell {
     text: String,
-    style: Style,
+    style: TextStyle,
     right: bool,
 }
 
 /// Creates a cell of text. An empty text becomes `-`, so that columns can be split at blanks.
-pub fn text(text: impl AsRef<str>) -> Cell {
+pub fn text(text: impl AsRef<str>) -> TableCell {
     let text = text.as_ref();
     let text = if text.is_empty() { "-".into() } else { printable(text).into_owned() };
-    Cell { text, style: Style::Plain, right: false }
+    TableCell { text, style: TextStyle::Plain, right: false }
 }
 
 /// Creates a cell of styled text.
-pub fn styled(style: Style, content: impl AsRef<str>) -> Cell {
-    Cell { style, ..text(content) }
+pub fn styled(style: TextStyle, content: impl AsRef<str>) -> TableCell {
+    TableCell { style, ..text(content) }
 }
 
 /// Creates a cell with a number.
-pub fn number(number: impl ToString) -> Cell {
-    Cell { right: true, ..text(number.to_string()) }
+pub fn number(number: impl ToString) -> TableCell {
+    TableCell { right: true, ..text(number.to_string()) }
 }
 
 /// Creates a cell with an optional number.
-pub fn maybe(value: Option<impl ToString>) -> Cell {
-    value.map_or_else(|| Cell { right: true, ..text("") }, number)
+pub fn maybe(value: Option<impl ToString>) -> TableCell {
+    value.map_or_else(|| TableCell { right: true, ..text("") }, number)
 }
 
 /// Rows of cells in aligned columns. A table wider than the screen truncates columns: prose first, names last, numbers
 /// never. Values of a list wrap instead.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    rows: Vec<Vec<Cell>>,
+    rows: Vec<Vec<TableCell>>,
     indent: usize,
     list: bool,
     names: &'static [&'static str],
@@ -54,7 +54,7 @@ pub struct Table {
 impl Table {
     /// Creates a table with headings.
     pub fn new(headings: &[&str]) -> Self {
-        let headings = headings.iter().map(|h| styled(Style::Heading, h)).collect();
+        let headings = headings.iter().map(|h| styled(TextStyle::Heading, h)).collect();
         Self { rows: vec![headings], ..Self::default() }
     }
 
@@ -79,13 +79,13 @@ impl Table {
     }
 
     /// Adds a row.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+    pub fn row(&mut self, cells: impl IntoIterator<Item = TableCell>) {
         self.rows.push(cells.into_iter().collect());
     }
 
     /// Adds a name and its value.
-    pub fn entry(&mut self, name: &str, value: Cell) {
-        self.row([styled(Style::Heading, name), value]);
+    pub fn entry(&mut self, name: &str, value: TableCell) {
+        self.row([styled(TextStyle::Heading, name), value]);
     }
 
     /// Formats the lines without trailing blanks. A heading is aligned as its column.
@@ -122,7 +122,7 @@ impl Table {
     }
 
     fn render_list(&self, screen: Screen) -> String {
-        let width = self.column(0).map(Cell::width).max().unwrap_or(0);
+        let width = self.column(0).map(TableCell::width).max().unwrap_or(0);
         let hanging = self.indent + width + GAP;
         // A very narrow screen is ignored.
         let room = screen.width().map(|all| all.saturating_sub(hanging)).filter(|room| *room >= 16);
@@ -142,7 +142,7 @@ impl Table {
         out
     }
 
-    fn column(&self, column: usize) -> impl Iterator<Item = &Cell> {
+    fn column(&self, column: usize) -> impl Iterator<Item = &TableCell> {
         self.rows.iter().filter_map(move |row| row.get(column))
     }
 
@@ -150,10 +150,10 @@ impl Table {
     fn widths(&self, screen: Option<usize>) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let mut widths: Vec<usize> =
-            (0..columns).map(|column| self.column(column).map(Cell::width).max().unwrap_or(0)).collect();
+            (0..columns).map(|column| self.column(column).map(TableCell::width).max().unwrap_or(0)).collect();
         let Some(room) = screen.map(|screen| screen.saturating_sub(self.indent)) else { return widths };
         let gaps = GAP * columns.saturating_sub(1);
-        for rank in [Rank::Prose, Rank::Plain, Rank::Name] {
+        for rank in [CutOrder::Prose, CutOrder::Plain, CutOrder::Name] {
             let of_rank: Vec<usize> = (0..columns).filter(|column| self.rank(*column) == rank).collect();
             while widths.iter().sum::<usize>() + gaps > room {
                 let widest = of_rank.iter().copied().filter(|column| widths[*column] > rank.least());
@@ -164,30 +164,30 @@ impl Table {
         widths
     }
 
-    fn rank(&self, column: usize) -> Rank {
+    fn rank(&self, column: usize) -> CutOrder {
         let heading = self.rows.first().and_then(|row| row.get(column)).map_or("", |cell| &cell.text);
         if self.column(column).any(|cell| cell.right) {
-            Rank::Number
+            CutOrder::Number
         } else if self.names.contains(&heading) {
-            Rank::Name
+            CutOrder::Name
         } else if self.prose.contains(&heading) {
-            Rank::Prose
+            CutOrder::Prose
         } else {
-            Rank::Plain
+            CutOrder::Plain
         }
     }
 }
 
 /// Order in which columns are truncated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Rank {
+enum CutOrder {
     Prose,
     Plain,
     Name,
     Number,
 }
 
-impl Rank {
+impl CutOrder {
     /// Returns the minimum width of a column.
     const fn least(self) -> usize {
         match self {
@@ -198,7 +198,7 @@ impl Rank {
     }
 }
 
-impl Cell {
+impl TableCell {
     fn width(&self) -> usize {
         self.text.width()
     }
@@ -250,8 +250,8 @@ mod tests {
 
     fn table() -> Table {
         let mut table = Table::new(&["name", "state", "weight", "last"]).names(&["name"]).prose(&["last"]);
-        table.row([text("nginx0"), styled(Style::Good, "up"), number(100), text("L7OK")]);
-        table.row([text("größe"), styled(Style::Bad, "down"), number(5), text("")]);
+        table.row([text("nginx0"), styled(TextStyle::Good, "up"), number(100), text("L7OK")]);
+        table.row([text("größe"), styled(TextStyle::Bad, "down"), number(5), text("")]);
         table
     }
 

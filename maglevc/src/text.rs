@@ -8,9 +8,9 @@ use maglev_proto::v1::{
     LbVip, Pool, PoolBackend, Reason, TlsParams, Transition,
 };
 
-use crate::screen::{Screen, Style, of_state, printable};
-use crate::show::Shown;
-use crate::table::{Cell, Table, maybe, number, styled, text};
+use crate::result::CommandResult;
+use crate::screen::{Screen, TextStyle, of_state, printable};
+use crate::table::{Table, TableCell, maybe, number, styled, text};
 use crate::time::{age, duration, left, second};
 use crate::{BUILD_DATE, COMMIT, VERSION, help, words};
 
@@ -21,29 +21,29 @@ mod plan;
 mod tests;
 
 /// Formats a result, as of `now`.
-pub fn render(shown: &Shown, now: SystemTime, screen: Screen) -> String {
+pub fn render(shown: &CommandResult, now: SystemTime, screen: Screen) -> String {
     match shown {
-        Shown::Help => help::commands(),
-        Shown::Version(daemon) => version(daemon, screen),
-        Shown::Frontends(all) if all.is_empty() => none("frontends"),
-        Shown::Frontends(all) => frontends(all, now).render(screen),
-        Shown::Frontend(one) => frontend(one, now, screen),
-        Shown::Backends(all) if all.is_empty() => none("backends"),
-        Shown::Backends(all) => backends(all, now).render(screen),
-        Shown::Backend(one) => backend(one, now, screen),
-        Shown::Healthchecks(all) if all.is_empty() => none("healthchecks"),
-        Shown::Healthchecks(all) => healthchecks(all).render(screen),
-        Shown::Healthcheck(one) => healthcheck(one).render(screen),
-        Shown::Overrides(all) => changes::overrides(all, now, screen),
-        Shown::VppInfo(info) => vpp_info(info, now).render(screen),
-        Shown::VppLbState(state) => lb_state(state, screen),
-        Shown::VppLbCounters(found) => counters::render(found, now, screen),
-        Shown::Ordered(done) => changes::ordered(done, screen),
-        Shown::Weighed(done) => changes::weighed(done, screen),
-        Shown::Explained(reasons) => explained(reasons).render(screen),
-        Shown::Synced { plan: planned, dry_run } => plan::synced(planned, *dry_run, screen),
-        Shown::Checked(answer) => plan::checked(answer, screen),
-        Shown::Reloaded(fault) => plan::reloaded(fault.as_ref(), screen),
+        CommandResult::Help => help::commands(),
+        CommandResult::Version(daemon) => version(daemon, screen),
+        CommandResult::Frontends(all) if all.is_empty() => none("frontends"),
+        CommandResult::Frontends(all) => frontends(all, now).render(screen),
+        CommandResult::Frontend(one) => frontend(one, now, screen),
+        CommandResult::Backends(all) if all.is_empty() => none("backends"),
+        CommandResult::Backends(all) => backends(all, now).render(screen),
+        CommandResult::Backend(one) => backend(one, now, screen),
+        CommandResult::Healthchecks(all) if all.is_empty() => none("healthchecks"),
+        CommandResult::Healthchecks(all) => healthchecks(all).render(screen),
+        CommandResult::Healthcheck(one) => healthcheck(one).render(screen),
+        CommandResult::Overrides(all) => changes::overrides(all, now, screen),
+        CommandResult::VppInfo(info) => vpp_info(info, now).render(screen),
+        CommandResult::VppLbState(state) => lb_state(state, screen),
+        CommandResult::VppLbCounters(found) => counters::render(found, now, screen),
+        CommandResult::Action(done) => changes::action_result(done, screen),
+        CommandResult::Weight(done) => changes::weight_result(done, screen),
+        CommandResult::Explained(reasons) => explained(reasons).render(screen),
+        CommandResult::Synced { plan: planned, dry_run } => plan::synced(planned, *dry_run, screen),
+        CommandResult::Checked(answer) => plan::checked(answer, screen),
+        CommandResult::Reloaded(fault) => plan::reloaded(fault.as_ref(), screen),
     }
 }
 
@@ -107,13 +107,19 @@ fn frontend(one: &Frontend, now: SystemTime, screen: Screen) -> String {
     list.entry("flush-on-down", text(yes(one.flush_on_down)));
     list.entry("table length", text(one.table_length.to_string()));
     if !one.startup_done {
-        list.entry("startup hold", styled(Style::Odd, "VPP keeps its weights until the backends are known"));
+        list.entry(
+            "startup hold",
+            styled(TextStyle::Odd, "VPP keeps its weights until the backends are known"),
+        );
     }
     if one.weights_exceed_table {
-        list.entry("weights", styled(Style::Odd, "in VPP exceed the table length: the shares are distorted"));
+        list.entry(
+            "weights",
+            styled(TextStyle::Odd, "in VPP exceed the table length: the shares are distorted"),
+        );
     }
     for warning in &one.warnings {
-        list.entry("warning", styled(Style::Odd, warning));
+        list.entry("warning", styled(TextStyle::Odd, warning));
     }
     let set = one.pools.iter().flat_map(|pool| &pool.backends).any(|member| member.overridden);
     let legend =
@@ -132,7 +138,7 @@ fn members(pools: &[Pool]) -> Table {
     table
 }
 
-fn member_cells(pool: &Pool, member: &PoolBackend) -> [Cell; 8] {
+fn member_cells(pool: &Pool, member: &PoolBackend) -> [TableCell; 8] {
     let configured =
         if member.overridden { format!(" ({})", member.configured_weight) } else { String::new() };
     [
@@ -189,7 +195,7 @@ fn backend(one: &Backend, now: SystemTime, screen: Screen) -> String {
         list.entry("certificate", certificate(end, now));
     }
     for set in &one.overrides {
-        list.entry("override", styled(Style::Odd, changes::sentence(set, now)));
+        list.entry("override", styled(TextStyle::Odd, changes::sentence(set, now)));
     }
     let details = list.render(screen);
     if one.transitions.is_empty() {
@@ -198,10 +204,10 @@ fn backend(one: &Backend, now: SystemTime, screen: Screen) -> String {
     format!("{details}\n{}", transitions(&one.transitions, now).render(screen))
 }
 
-fn certificate(end: &Timestamp, now: SystemTime) -> Cell {
+fn certificate(end: &Timestamp, now: SystemTime) -> TableCell {
     let moment = second(Some(end));
     if SystemTime::try_from(*end).is_ok_and(|end| end <= now) {
-        return styled(Style::Odd, format!("expired {moment} ({} ago)", age(Some(end), now)));
+        return styled(TextStyle::Odd, format!("expired {moment} ({} ago)", age(Some(end), now)));
     }
     text(format!("expires {moment} (in {})", left(Some(end), now)))
 }
@@ -220,9 +226,9 @@ fn transitions(all: &[Transition], now: SystemTime) -> Table {
     table
 }
 
-fn backend_state(one: &Backend) -> Cell {
+fn backend_state(one: &Backend) -> TableCell {
     let word = words::backend_state(one.state());
-    if one.stale { styled(Style::Odd, format!("{word} (stale)")) } else { state(&word) }
+    if one.stale { styled(TextStyle::Odd, format!("{word} (stale)")) } else { state(&word) }
 }
 
 fn counter(one: &Backend) -> String {
@@ -339,7 +345,7 @@ fn lb_state(state: &GetLbStateResponse, screen: Screen) -> String {
     }
     for vip in &state.vips {
         let gap = if out.is_empty() { "" } else { "\n" };
-        let heading = screen.apply(Style::Heading, &printable(&words::vip(vip.vip.as_ref())));
+        let heading = screen.apply(TextStyle::Heading, &printable(&words::vip(vip.vip.as_ref())));
         out.extend([gap, &heading, &printable(&about(vip)), "\n"]);
         if !vip.failure.is_empty() {
             out.extend([&screen.error(&format!("  the newest change failed: {}", vip.failure)), "\n"]);
@@ -385,7 +391,7 @@ fn share(buckets: u32, total: u64) -> Option<String> {
     (total > 0).then(|| format!("{:.1}%", f64::from(buckets) * 100.0 / total as f64))
 }
 
-fn state(word: &str) -> Cell {
+fn state(word: &str) -> TableCell {
     styled(of_state(word), word)
 }
 

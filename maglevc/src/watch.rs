@@ -12,12 +12,12 @@ use maglev_proto::v1::{
 };
 use tonic::{Code, Streaming};
 
-use crate::Output;
-use crate::client::{Client, Server};
+use crate::OutputFormat;
+use crate::client::{Client, ServerAddress};
 use crate::command::Command;
 use crate::failure::Failure;
-use crate::keys::{self, Keys};
-use crate::screen::{Screen, Style, of_state, printable};
+use crate::keys::{self, RawKeyboard};
+use crate::screen::{Screen, TextStyle, of_state, printable};
 use crate::{json, time, words};
 
 /// Pause between attempts to reconnect.
@@ -28,10 +28,15 @@ const RETRY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Returns a failure if the first connection fails, the server refuses, or the output cannot be written.
-pub async fn run(server: &Server, command: &Command, output: Output, screen: Screen) -> Result<(), Failure> {
-    let mut printer = Printer { left: command.number("num"), output, screen, out: io::stdout() };
+pub async fn run(
+    server: &ServerAddress,
+    command: &Command,
+    output: OutputFormat,
+    screen: Screen,
+) -> Result<(), Failure> {
+    let mut printer = EventPrinter { left: command.number("num"), output, screen, out: io::stdout() };
     let client = server.connect().await.map_err(|error| Failure::unreachable(&error))?;
-    let keys = Keys::take();
+    let keys = RawKeyboard::take();
     if keys.is_some() {
         eprintln!("until any key is pressed:");
     }
@@ -42,10 +47,10 @@ pub async fn run(server: &Server, command: &Command, output: Output, screen: Scr
 }
 
 async fn follow_on(
-    server: &Server,
+    server: &ServerAddress,
     mut client: Client,
     command: &Command,
-    printer: &mut Printer<impl Write>,
+    printer: &mut EventPrinter<impl Write>,
 ) -> Result<(), Failure> {
     loop {
         match follow(&mut client, command, printer).await? {
@@ -61,7 +66,7 @@ async fn follow_on(
     }
 }
 
-async fn reconnect(server: &Server) -> Client {
+async fn reconnect(server: &ServerAddress) -> Client {
     loop {
         tokio::time::sleep(RETRY).await;
         if let Ok(client) = server.connect().await {
@@ -80,7 +85,7 @@ const fn is_passing(code: Code) -> bool {
 async fn follow(
     client: &mut Client,
     command: &Command,
-    printer: &mut Printer<impl Write>,
+    printer: &mut EventPrinter<impl Write>,
 ) -> Result<ControlFlow<(), tonic::Status>, Failure> {
     let kinds = command.event_kinds().into_iter().map(i32::from).collect();
     let request = WatchEventsRequest { kinds, log_level: command.level().into() };
@@ -101,18 +106,18 @@ async fn follow(
     }
 }
 
-struct Printer<W> {
+struct EventPrinter<W> {
     left: Option<u32>,
-    output: Output,
+    output: OutputFormat,
     screen: Screen,
     out: W,
 }
 
-impl<W: Write> Printer<W> {
+impl<W: Write> EventPrinter<W> {
     fn print(&mut self, event: &WatchEventsResponse) -> Result<ControlFlow<()>, Failure> {
         let line = match self.output {
-            Output::Json => json::event(event).to_string(),
-            Output::Text => line(event, self.screen),
+            OutputFormat::Json => json::event(event).to_string(),
+            OutputFormat::Text => line(event, self.screen),
         };
         match writeln!(self.out, "{line}").and_then(|()| self.out.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ControlFlow::Break(())),
@@ -190,10 +195,10 @@ fn change(from: &str, to: &str, replay: bool, screen: Screen) -> String {
 
 fn connection_line(what: &str, connected: bool, replay: bool, screen: Screen) -> String {
     let (style, word) = match (connected, replay) {
-        (true, true) => (Style::Good, "is connected"),
-        (true, false) => (Style::Good, "connected"),
-        (false, true) => (Style::Bad, "is not connected"),
-        (false, false) => (Style::Bad, "lost"),
+        (true, true) => (TextStyle::Good, "is connected"),
+        (true, false) => (TextStyle::Good, "connected"),
+        (false, true) => (TextStyle::Bad, "is not connected"),
+        (false, false) => (TextStyle::Bad, "lost"),
     };
     format!("{what} {}", screen.apply(style, word))
 }
@@ -225,7 +230,7 @@ fn mass_failure_line(failure: &MassFailureEvent, screen: Screen) -> String {
                 "{} of {} backends failed at once, possibly because of this host: none goes down for {hold}",
                 failure.failing, failure.total
             );
-            format!("prober {}", screen.apply(Style::Odd, &text))
+            format!("prober {}", screen.apply(TextStyle::Odd, &text))
         }
         MassFailureResult::Confirmed => {
             format!("prober {}", screen.error("mass failure confirmed: failed backends are down"))
@@ -241,7 +246,7 @@ fn local_faults_line(faults: &LocalFaultsEvent, screen: Screen) -> String {
         return "prober local faults cleared: every backend is observable again".into();
     }
     let text = format!("{} has only local faults ({}): its state is stale", faults.name, faults.fault);
-    format!("prober {}", screen.apply(Style::Odd, &printable(&text)))
+    format!("prober {}", screen.apply(TextStyle::Odd, &printable(&text)))
 }
 
 fn drift_line(drift: &DriftEvent) -> String {
@@ -255,7 +260,7 @@ fn drift_line(drift: &DriftEvent) -> String {
 
 fn address_conflict_line(conflict: &AddressConflictEvent, screen: Screen) -> String {
     let told = if conflict.conflicting {
-        screen.apply(Style::Odd, "VPP has this address on an interface: the VIP gets no traffic")
+        screen.apply(TextStyle::Odd, "VPP has this address on an interface: the VIP gets no traffic")
     } else {
         "VPP no longer has this address on an interface".into()
     };
@@ -289,9 +294,9 @@ fn operator_line(order: &OperatorEvent) -> String {
 
 fn log_line(log: &LogEvent, screen: Screen) -> String {
     let style = match log.level() {
-        LogLevel::Error => Style::Bad,
-        LogLevel::Warn => Style::Odd,
-        _ => Style::Plain,
+        LogLevel::Error => TextStyle::Bad,
+        LogLevel::Warn => TextStyle::Odd,
+        _ => TextStyle::Plain,
     };
     let level = screen.apply(style, &words::log_level(log.level()));
     let fields: String = log.fields.iter().map(|field| format!(" {}={}", field.name, field.value)).collect();
@@ -303,7 +308,7 @@ mod tests {
     use maglev_proto::v1::{AuditAction, DroppedEvent, FrontendState, LogField, ProberEvent, ReloadEvent};
 
     use super::*;
-    use crate::fake::Fake;
+    use crate::fake::FakeDaemon;
     use crate::fixture;
     use crate::screen::ColorChoice;
 
@@ -340,13 +345,17 @@ mod tests {
 
     #[test]
     fn as_many_as_wanted_are_printed() {
-        let fake = Fake::start();
-        let Ok(server) = fake.address().parse::<Server>();
+        let fake = FakeDaemon::start();
+        let Ok(server) = fake.address().parse::<ServerAddress>();
         let command = crate::command::parse(&["watch", "events", "num", "4", "backend", "operator"]).unwrap();
         let screen = Screen::new(ColorChoice::Never, false);
         let watching = std::thread::spawn(move || {
-            let mut printer =
-                Printer { left: command.number("num"), output: Output::Text, screen, out: Vec::new() };
+            let mut printer = EventPrinter {
+                left: command.number("num"),
+                output: OutputFormat::Text,
+                screen,
+                out: Vec::new(),
+            };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let ended = runtime.block_on(async {
                 let client = server.connect().await.unwrap();

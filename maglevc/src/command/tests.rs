@@ -1,7 +1,7 @@
 use super::*;
-use crate::grammar::Order;
+use crate::grammar::BackendAction;
 
-fn said(line: &str) -> Result<Command, Mistake> {
+fn said(line: &str) -> Result<Command, CommandError> {
     let words: Vec<String> = crate::line::split(line).words.into_iter().map(|word| word.text).collect();
     parse(&words)
 }
@@ -13,10 +13,10 @@ fn verb(line: &str) -> Verb {
 #[test]
 fn words_may_be_shortened() {
     assert_eq!(verb("show backends nginx0"), Verb::ShowBackends);
-    assert_eq!(said("sh ba nginx0").unwrap().name(Kind::Backend), Some("nginx0"));
+    assert_eq!(said("sh ba nginx0").unwrap().name(NameKind::Backend), Some("nginx0"));
     assert_eq!(verb("sh vp l s"), Verb::ShowVppLbState);
-    assert_eq!(verb("se b web3 d"), Verb::SetBackend(Order::Disable));
-    assert_eq!(said("se b web3 d").unwrap().name(Kind::Backend), Some("web3"));
+    assert_eq!(verb("se b web3 d"), Verb::SetBackend(BackendAction::Disable));
+    assert_eq!(said("se b web3 d").unwrap().name(NameKind::Backend), Some("web3"));
     assert_eq!(verb("exp b web3"), Verb::ExplainBackend);
     assert_eq!(verb("exi"), Verb::Quit);
 }
@@ -26,7 +26,8 @@ fn a_weight_has_its_place() {
     let command =
         said("set frontend web pool primary backend nginx0 weight 50 for 1h30m reason \"a test\"").unwrap();
     assert_eq!(command.verb, Verb::SetWeight);
-    let names = [Kind::Frontend, Kind::Pool, Kind::Member].map(|kind| command.name(kind).unwrap());
+    let names =
+        [NameKind::Frontend, NameKind::Pool, NameKind::Member].map(|kind| command.name(kind).unwrap());
     assert_eq!(names, ["web", "primary", "nginx0"]);
     assert_eq!(command.number("weight"), Some(50));
     assert_eq!(command.duration("for"), Some(Duration::from_secs(5_400)));
@@ -57,7 +58,7 @@ fn events_are_chosen_in_any_order() {
 #[test]
 fn a_name_may_be_a_word_of_the_grammar() {
     let command = said("set frontend weight pool pool backend backend weight 1").unwrap();
-    assert_eq!((command.name(Kind::Frontend), command.number("weight")), (Some("weight"), Some(1)));
+    assert_eq!((command.name(NameKind::Frontend), command.number("weight")), (Some("weight"), Some(1)));
 }
 
 #[test]
@@ -115,6 +116,6 @@ fn mistakes_are_pointed_out() {
         ),
     ];
     for (line, word, text) in cases {
-        assert_eq!(said(line).err(), Some(Mistake { word, text: text.into() }), "{line}");
+        assert_eq!(said(line).err(), Some(CommandError { word, text: text.into() }), "{line}");
     }
 }

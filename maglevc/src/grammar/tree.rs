@@ -1,23 +1,23 @@
 //! The tree of all commands.
 
-use super::{Kind, Node, Order, Then, Token, Value, Verb};
+use super::{BackendAction, GrammarNode, NameKind, NextNodes, Token, ValueKind, Verb};
 
 /// Expands to the path to a pool member. A macro, as a function cannot build static nodes.
 macro_rules! member {
     ($then:expr $(,)?) => {
         name(
-            Kind::Frontend,
+            NameKind::Frontend,
             "The frontend",
-            Then::One(&[group(
+            NextNodes::One(&[group(
                 "pool",
                 "One of its pools",
                 &[name(
-                    Kind::Pool,
+                    NameKind::Pool,
                     "The pool",
-                    Then::One(&[group(
+                    NextNodes::One(&[group(
                         "backend",
                         "One of its backends",
-                        &[name(Kind::Member, "The backend", Then::One($then))],
+                        &[name(NameKind::Member, "The backend", NextNodes::One($then))],
                     )]),
                 )],
             )]),
@@ -26,7 +26,7 @@ macro_rules! member {
 }
 
 /// Every command.
-pub static COMMANDS: &[Node] = &[
+pub static COMMANDS: &[GrammarNode] = &[
     group("show", "What there is", SHOW),
     group(
         "explain",
@@ -36,18 +36,18 @@ pub static COMMANDS: &[Node] = &[
                 "backend",
                 "Why a backend has its state and its weights",
                 &[name(
-                    Kind::Backend,
+                    NameKind::Backend,
                     "Why this backend has its state and its weights",
-                    Then::Run(Verb::ExplainBackend, &[]),
+                    NextNodes::Run(Verb::ExplainBackend, &[]),
                 )],
             ),
             group(
                 "frontend",
                 "Why a frontend has its state, its pool and its weights",
                 &[name(
-                    Kind::Frontend,
+                    NameKind::Frontend,
                     "Why this frontend has its state, its pool and its weights",
-                    Then::Run(Verb::ExplainFrontend, &[]),
+                    NextNodes::Run(Verb::ExplainFrontend, &[]),
                 )],
             ),
         ],
@@ -55,10 +55,10 @@ pub static COMMANDS: &[Node] = &[
     group(
         "watch",
         "What happens",
-        &[Node {
+        &[GrammarNode {
             token: Token::Word("events"),
             help: "What is so now, then what happens; all but the log if no kind is named",
-            then: Then::Run(Verb::WatchEvents, EVENTS),
+            then: NextNodes::Run(Verb::WatchEvents, EVENTS),
         }],
     ),
     group(
@@ -68,7 +68,7 @@ pub static COMMANDS: &[Node] = &[
             group(
                 "backend",
                 "Pause, resume, disable or enable a backend",
-                &[name(Kind::Backend, "The backend", Then::One(ORDERS))],
+                &[name(NameKind::Backend, "The backend", NextNodes::One(ORDERS))],
             ),
             group(
                 "frontend",
@@ -76,10 +76,10 @@ pub static COMMANDS: &[Node] = &[
                 &[member!(&[group(
                     "weight",
                     "The new weight",
-                    &[Node {
-                        token: Token::Value(Value::Weight),
+                    &[GrammarNode {
+                        token: Token::Value(ValueKind::Weight),
                         help: "Another weight than the configured one: 0 to 100, 0 drains",
-                        then: Then::Run(Verb::SetWeight, NOTE),
+                        then: NextNodes::Run(Verb::SetWeight, NOTE),
                     }]
                 )],)],
             ),
@@ -130,25 +130,25 @@ pub static COMMANDS: &[Node] = &[
     command("exit", "Leave the shell", Verb::Quit, &[]),
 ];
 
-const SHOW: &[Node] = &[
+const SHOW: &[GrammarNode] = &[
     command("version", "The versions of maglevd and maglevc", Verb::ShowVersion, &[]),
     command(
         "frontends",
         "Every frontend, or one with its pools",
         Verb::ShowFrontends,
-        &[name(Kind::Frontend, "This frontend, with its pools", Then::Nothing)],
+        &[name(NameKind::Frontend, "This frontend, with its pools", NextNodes::Nothing)],
     ),
     command(
         "backends",
         "Every backend, or one with its transitions",
         Verb::ShowBackends,
-        &[name(Kind::Backend, "This backend, with its transitions", Then::Nothing)],
+        &[name(NameKind::Backend, "This backend, with its transitions", NextNodes::Nothing)],
     ),
     command(
         "healthchecks",
         "Every healthcheck, or one in full",
         Verb::ShowHealthchecks,
-        &[name(Kind::Healthcheck, "This healthcheck, in full", Then::Nothing)],
+        &[name(NameKind::Healthcheck, "This healthcheck, in full", NextNodes::Nothing)],
     ),
     command(
         "overrides",
@@ -173,37 +173,42 @@ const SHOW: &[Node] = &[
     ),
 ];
 
-const ORDERS: &[Node] = &[
-    command("pause", "Stop its probes: no new flows, the others stay", Verb::SetBackend(Order::Pause), NOTE),
-    command("resume", "Undo pause", Verb::SetBackend(Order::Resume), &[]),
-    command("disable", "Take it out, and flush its flows", Verb::SetBackend(Order::Disable), NOTE),
+const ORDERS: &[GrammarNode] = &[
+    command(
+        "pause",
+        "Stop its probes: no new flows, the others stay",
+        Verb::SetBackend(BackendAction::Pause),
+        NOTE,
+    ),
+    command("resume", "Undo pause", Verb::SetBackend(BackendAction::Resume), &[]),
+    command("disable", "Take it out, and flush its flows", Verb::SetBackend(BackendAction::Disable), NOTE),
     command(
         "enable",
         "Undo disable, or put in what the configuration has disabled",
-        Verb::SetBackend(Order::Enable),
+        Verb::SetBackend(BackendAction::Enable),
         NOTE,
     ),
 ];
 
-const NOTE: &[Node] = &[
+const NOTE: &[GrammarNode] = &[
     group(
         "reason",
         "Why, for whoever finds it at night",
-        &[value(Value::Text, "Quoted, if it is several words")],
+        &[value(ValueKind::Text, "Quoted, if it is several words")],
     ),
     group(
         "for",
         "After how long it is undone by itself",
-        &[value(Value::Duration, "Such as 30s, 10m, 2h, 1d or 1h30m")],
+        &[value(ValueKind::Duration, "Such as 30s, 10m, 2h, 1d or 1h30m")],
     ),
 ];
 
-const EVENTS: &[Node] = &[
-    group("num", "Stop after so many", &[value(Value::Count, "How many events")]),
-    Node {
+const EVENTS: &[GrammarNode] = &[
+    group("num", "Stop after so many", &[value(ValueKind::Count, "How many events")]),
+    GrammarNode {
         token: Token::Word("log"),
         help: "maglevd's log",
-        then: Then::Maybe(&[group(
+        then: NextNodes::Maybe(&[group(
             "level",
             "Leave out what is less severe; `info` if not said",
             &[
@@ -221,22 +226,27 @@ const EVENTS: &[Node] = &[
     option("operator", "What operators change: the audit trail"),
 ];
 
-const fn group(word: &'static str, help: &'static str, nodes: &'static [Node]) -> Node {
-    Node { token: Token::Word(word), help, then: Then::One(nodes) }
+const fn group(word: &'static str, help: &'static str, nodes: &'static [GrammarNode]) -> GrammarNode {
+    GrammarNode { token: Token::Word(word), help, then: NextNodes::One(nodes) }
 }
 
-const fn command(word: &'static str, help: &'static str, verb: Verb, options: &'static [Node]) -> Node {
-    Node { token: Token::Word(word), help, then: Then::Run(verb, options) }
+const fn command(
+    word: &'static str,
+    help: &'static str,
+    verb: Verb,
+    options: &'static [GrammarNode],
+) -> GrammarNode {
+    GrammarNode { token: Token::Word(word), help, then: NextNodes::Run(verb, options) }
 }
 
-const fn option(word: &'static str, help: &'static str) -> Node {
-    Node { token: Token::Word(word), help, then: Then::Nothing }
+const fn option(word: &'static str, help: &'static str) -> GrammarNode {
+    GrammarNode { token: Token::Word(word), help, then: NextNodes::Nothing }
 }
 
-const fn name(kind: Kind, help: &'static str, then: Then) -> Node {
-    Node { token: Token::Name(kind), help, then }
+const fn name(kind: NameKind, help: &'static str, then: NextNodes) -> GrammarNode {
+    GrammarNode { token: Token::Name(kind), help, then }
 }
 
-const fn value(value: Value, help: &'static str) -> Node {
-    Node { token: Token::Value(value), help, then: Then::Nothing }
+const fn value(value: ValueKind, help: &'static str) -> GrammarNode {
+    GrammarNode { token: Token::Value(value), help, then: NextNodes::Nothing }
 }

@@ -114,7 +114,7 @@ mod tests {
         };
         assert_eq!(
             event(&told).to_string(),
-            r#"{"at":"2026-11-22T12:00:00Z","replay":false,"kind":"lost","lost":{"count":7}}"#
+            r#"{"at":"2026-11-22T12:00:00Z","replay":false,"kind":"dropped","dropped":{"count":7}}"#
         );
     }
 

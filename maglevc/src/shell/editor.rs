@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 
 use super::history;
 use crate::line::{self, quoted};
-use crate::names::Names;
+use crate::names::NameCache;
 use crate::suggest::suggest;
 
 /// The prompt.
@@ -31,7 +31,7 @@ pub const PROMPT: &str = "maglev> ";
 const NOWHERE: usize = usize::MAX;
 
 /// Result of reading a line.
-pub enum Typed {
+pub enum UserInput {
     /// A line.
     Line(String),
     /// `?` at a position of a line, in bytes. The line does not contain it.
@@ -48,18 +48,18 @@ pub enum Typed {
 }
 
 /// The line editor.
-pub struct Editor {
-    editor: rustyline::Editor<Words, FileHistory>,
+pub struct LineEditor {
+    editor: rustyline::Editor<WordCompleter, FileHistory>,
     question: Arc<AtomicUsize>,
     history: Option<PathBuf>,
 }
 
-impl Editor {
+impl LineEditor {
     /// Creates an editor with completion.
     ///
     /// # Errors
     /// Fails if the terminal cannot be used.
-    pub fn new(runtime: Rc<Runtime>, names: Rc<RefCell<Names>>) -> rustyline::Result<Self> {
+    pub fn new(runtime: Rc<Runtime>, names: Rc<RefCell<NameCache>>) -> rustyline::Result<Self> {
         let config = Config::builder()
             .max_history_size(history::MAX_LINES)?
             .history_ignore_dups(true)?
@@ -70,8 +70,8 @@ impl Editor {
             .build();
         let mut editor = rustyline::Editor::with_config(config)?;
         let question = Arc::new(AtomicUsize::new(NOWHERE));
-        editor.set_helper(Some(Words { runtime, names }));
-        let asks = EventHandler::Conditional(Box::new(Asks(Arc::clone(&question))));
+        editor.set_helper(Some(WordCompleter { runtime, names }));
+        let asks = EventHandler::Conditional(Box::new(HelpRequest(Arc::clone(&question))));
         editor.bind_sequence(KeyEvent::from('?'), asks);
         let history = history::file();
         if let Some(file) = &history {
@@ -85,19 +85,19 @@ impl Editor {
     ///
     /// # Errors
     /// Fails if the terminal cannot be read.
-    pub fn read(&mut self, kept: Option<(String, usize)>) -> rustyline::Result<Typed> {
+    pub fn read(&mut self, kept: Option<(String, usize)>) -> rustyline::Result<UserInput> {
         let (line, at) = kept.unwrap_or_default();
         self.question.store(NOWHERE, Ordering::Relaxed);
         match self.editor.readline_with_initial(PROMPT, line.split_at(at)) {
             Ok(line) => Ok(match self.question.load(Ordering::Relaxed) {
                 NOWHERE => {
                     self.remember(&line);
-                    Typed::Line(line)
+                    UserInput::Line(line)
                 }
-                at => Typed::Question { at: at.min(line.len()), line },
+                at => UserInput::Question { at: at.min(line.len()), line },
             }),
-            Err(ReadlineError::Interrupted) => Ok(Typed::Nothing),
-            Err(ReadlineError::Eof) => Ok(Typed::End),
+            Err(ReadlineError::Interrupted) => Ok(UserInput::Nothing),
+            Err(ReadlineError::Eof) => Ok(UserInput::End),
             Err(error) => Err(error),
         }
     }
@@ -112,9 +112,9 @@ impl Editor {
 }
 
 /// Handler of `?`: it ends the line, which starts again below the help. Within quotes `?` is a character.
-struct Asks(Arc<AtomicUsize>);
+struct HelpRequest(Arc<AtomicUsize>);
 
-impl ConditionalEventHandler for Asks {
+impl ConditionalEventHandler for HelpRequest {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext<'_>) -> Option<Cmd> {
         let typed = context.line().get(..context.pos())?;
         if line::split(typed).open.is_some() {
@@ -126,12 +126,12 @@ impl ConditionalEventHandler for Asks {
 }
 
 /// The completer.
-struct Words {
+struct WordCompleter {
     runtime: Rc<Runtime>,
-    names: Rc<RefCell<Names>>,
+    names: Rc<RefCell<NameCache>>,
 }
 
-impl Completer for Words {
+impl Completer for WordCompleter {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
@@ -148,9 +148,9 @@ impl Completer for Words {
     }
 }
 
-impl Helper for Words {}
-impl Highlighter for Words {}
-impl Hinter for Words {
+impl Helper for WordCompleter {}
+impl Highlighter for WordCompleter {}
+impl Hinter for WordCompleter {
     type Hint = String;
 }
-impl Validator for Words {}
+impl Validator for WordCompleter {}

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use maglev_proto::v1::{Backend, BackendState, ListOverridesResponse, Override, PoolBackend};
 
-use crate::change::{Ordered, Weighed};
-use crate::screen::{Screen, Style, of_state, printable};
+use crate::result::{ActionResult, WeightResult};
+use crate::screen::{Screen, TextStyle, of_state, printable};
 use crate::table::{Table, styled, text};
 use crate::time::{age, left, second, written};
 use crate::words;
@@ -25,7 +25,7 @@ pub fn overrides(listed: &ListOverridesResponse, now: SystemTime, screen: Screen
             text(&one.backend),
             text(&one.frontend),
             text(&one.pool),
-            styled(Style::Odd, format!("{}{mark}", words::overriding(one))),
+            styled(TextStyle::Odd, format!("{}{mark}", words::overriding(one))),
             text(&one.actor),
             text(age(one.at.as_ref(), now)),
             text(left(one.expires.as_ref(), now)),
@@ -44,7 +44,7 @@ fn warning(what: &str, persist_error: &str, screen: Screen) -> String {
         return String::new();
     }
     let warning = format!("warning: a restart of maglevd would forget {what}: {persist_error}");
-    screen.apply(Style::Odd, &printable(&warning)) + "\n"
+    screen.apply(TextStyle::Odd, &printable(&warning)) + "\n"
 }
 
 /// Formats an override as one sentence.
@@ -61,7 +61,7 @@ pub fn sentence(one: &Override, now: SystemTime) -> String {
 }
 
 /// Formats the result of an action on a backend.
-pub fn ordered(done: &Ordered, screen: Screen) -> String {
+pub fn action_result(done: &ActionResult, screen: Screen) -> String {
     let told = match &done.after {
         Some(after) => is_now(done.before.as_ref(), after, screen),
         None => gone(&done.name),
@@ -99,7 +99,7 @@ fn ends(backend: &Backend, kind: &str) -> Option<String> {
 }
 
 /// Formats the result of a change of weight.
-pub fn weighed(done: &Weighed, screen: Screen) -> String {
+pub fn weight_result(done: &WeightResult, screen: Screen) -> String {
     let told = match &done.after {
         Some(after) => has_now(done, after),
         None => gone(&format!("{} in pool {} of {}", done.backend, done.pool, done.frontend)),
@@ -107,7 +107,7 @@ pub fn weighed(done: &Weighed, screen: Screen) -> String {
     told + &warning("this", &done.persist_error, screen)
 }
 
-fn has_now(done: &Weighed, after: &PoolBackend) -> String {
+fn has_now(done: &WeightResult, after: &PoolBackend) -> String {
     let whose = if after.overridden { "weight" } else { "its configured weight" };
     let lifetime = done.lifetime.map(|lifetime| format!(" for {}", written(lifetime))).unwrap_or_default();
     let was = match &done.before {

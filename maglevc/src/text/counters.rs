@@ -75,9 +75,9 @@ mod tests {
             "\
 read 2026-11-22T12:10:28Z (2s ago)
 
-vip                 frontend  next  first  untracked  no-server  prefix-packets  prefix-bytes
-192.0.2.80 tcp/80   web          9      1          3          4              18          1800
-192.0.2.80 tcp/443  -            -      -          -          -              18          1800
+vip                 frontend  existing-flow  first  untracked  no-server  prefix-packets  prefix-bytes
+192.0.2.80 tcp/80   web                   9      1          3          4              18          1800
+192.0.2.80 tcp/443  -                     -      -          -          -              18          1800
 
 backend  address     packets  bytes
 nginx0   192.0.2.10       15   1860

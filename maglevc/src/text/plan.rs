@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use maglev_proto::v1::{CheckConfigResponse, ConfigFault, Plan, VipPlan};
 
-use crate::screen::{Screen, Style, printable};
+use crate::screen::{Screen, TextStyle, printable};
 use crate::words;
 
 /// Formats the result of a sync with VPP.
@@ -67,7 +67,7 @@ fn vip_steps(vip: &VipPlan, screen: Screen) -> String {
         let _ = write!(text, ", {flushed} flows flushed");
     }
     if vip.recreates_vip {
-        let _ = write!(text, ", {}", screen.apply(Style::Bad, "recreated: all its flows break"));
+        let _ = write!(text, ", {}", screen.apply(TextStyle::Bad, "recreated: all its flows break"));
     }
     text.push('\n');
     for step in &vip.steps {

@@ -2,14 +2,14 @@ use super::*;
 use crate::fixture;
 use crate::screen::ColorChoice;
 
-fn shown(shown: &Shown) -> String {
+fn shown(shown: &CommandResult) -> String {
     render(shown, fixture::now(), Screen::new(ColorChoice::Never, false))
 }
 
 #[test]
 fn a_list_of_backends() {
     assert_eq!(
-        shown(&Shown::Backends(vec![fixture::nginx0(), fixture::sorry()])),
+        shown(&CommandResult::Backends(vec![fixture::nginx0(), fixture::sorry()])),
         "\
 name    address     healthcheck  state       counter  since   last
 nginx0  192.0.2.10  nginx        down            1/4  10m0s   L4CON connection refused
@@ -20,15 +20,15 @@ sorry   192.0.2.11  -            up (stale)      1/1  10m30s  -
 
 #[test]
 fn a_list_of_nothing_says_so() {
-    assert_eq!(shown(&Shown::Frontends(Vec::new())), "the configuration has no frontends\n");
-    assert_eq!(shown(&Shown::Backends(Vec::new())), "the configuration has no backends\n");
-    assert_eq!(shown(&Shown::Healthchecks(Vec::new())), "the configuration has no healthchecks\n");
+    assert_eq!(shown(&CommandResult::Frontends(Vec::new())), "the configuration has no frontends\n");
+    assert_eq!(shown(&CommandResult::Backends(Vec::new())), "the configuration has no backends\n");
+    assert_eq!(shown(&CommandResult::Healthchecks(Vec::new())), "the configuration has no healthchecks\n");
 }
 
 #[test]
 fn one_backend() {
     assert_eq!(
-        shown(&Shown::Backend(Box::new(fixture::nginx0()))),
+        shown(&CommandResult::Backend(Box::new(fixture::nginx0()))),
         "\
 name         nginx0
 address      192.0.2.10
@@ -52,7 +52,7 @@ when                  age    from  to    why
 #[test]
 fn a_backend_that_is_not_probed_says_why() {
     let refused = Backend { rejection: "too many checks".into(), ..fixture::nginx0() };
-    assert!(shown(&Shown::Backends(vec![refused])).contains("not probed: too many checks"));
+    assert!(shown(&CommandResult::Backends(vec![refused])).contains("not probed: too many checks"));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_list_of_frontends() {
     };
     let plain = Frontend { name: "wiki".into(), startup_done: true, ..held.clone() };
     assert_eq!(
-        shown(&Shown::Frontends(vec![held, fixture::web(), plain])),
+        shown(&CommandResult::Frontends(vec![held, fixture::web(), plain])),
         "\
 name  vip                state  pool      since   note
 shop  192.0.2.80 tcp/80  up     fallback  10m30s  startup hold
@@ -79,7 +79,7 @@ wiki  192.0.2.80 tcp/80  up     fallback  10m30s  -
 #[test]
 fn one_frontend() {
     assert_eq!(
-        shown(&Shown::Frontend(Box::new(fixture::web()))),
+        shown(&CommandResult::Frontend(Box::new(fixture::web()))),
         "\
 name           web
 description    the web site
@@ -91,7 +91,7 @@ encapsulation  gre4
 src-ip-sticky  no
 flush-on-down  yes
 table length   1024
-distorted      the weights in VPP add up to more than the table's length
+weights        in VPP exceed the table length: the shares are distorted
 warning        192.0.2.80 is an address of VPP's own
 
 pool      backend  address     state    weight  effective  in-vpp  buckets
@@ -115,7 +115,7 @@ fn what_vpp_has() {
     };
     let state = GetLbStateResponse { conf: Some(fixture::conf()), vips: vec![fixture::lb_vip(), stranger] };
     assert_eq!(
-        shown(&Shown::VppLbState(state)),
+        shown(&CommandResult::VppLbState(state)),
         "\
 ipv4-src-address         192.0.2.1
 ipv6-src-address         -

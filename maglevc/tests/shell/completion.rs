@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::fake::Fake;
+use crate::fake::FakeDaemon;
 use crate::terminal::Terminal;
 
 const CTRL_U: &str = "\x15";
@@ -67,7 +67,7 @@ fn common(terminal: &mut Terminal, address: &str) {
 
 #[test]
 fn bash_completes() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let arguments = ["--norc", "--noprofile", "-i"];
     let Some(mut terminal) = shell("bash", &arguments, "bash_completes", home.path()) else { return };
     common(&mut terminal, &fake.address());
@@ -81,7 +81,7 @@ fn bash_completes() {
 
 #[test]
 fn zsh_completes() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let Some(mut terminal) = shell("zsh", &["-f", "-i"], "zsh_completes", home.path()) else { return };
     common(&mut terminal, &fake.address());
     lists(
@@ -93,7 +93,7 @@ fn zsh_completes() {
 
 #[test]
 fn fish_completes() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let Some(mut terminal) = shell("fish", &["--no-config", "-i"], "fish_completes", home.path()) else {
         return;
     };
@@ -114,7 +114,7 @@ fn candidates(words: &[&str]) -> String {
 
 #[test]
 fn there_is_silence_where_nothing_is_known() {
-    let mut fake = Fake::start();
+    let mut fake = FakeDaemon::start();
     let server = fake.address();
     assert_eq!(candidates(&["--server", &server, "show", "backends", "sor"]), "sorry\tup, 192.0.2.11\n");
     for nothing in [

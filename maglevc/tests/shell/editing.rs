@@ -3,14 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::fake::Fake;
+use crate::fake::FakeDaemon;
 use crate::terminal::Terminal;
 
 const UP: &str = "\x1b[A";
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
 
-fn shell(fake: &Fake, home: &tempfile::TempDir) -> Terminal {
+fn shell(fake: &FakeDaemon, home: &tempfile::TempDir) -> Terminal {
     let terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
     terminal.until_last("maglev>");
     terminal
@@ -18,7 +18,7 @@ fn shell(fake: &Fake, home: &tempfile::TempDir) -> Terminal {
 
 #[test]
 fn a_line_tells_where_one_is() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let terminal = shell(&fake, &home);
     let banner =
         format!("maglevc {}, maglevd 1.2.3 at {}; ? for help", env!("CARGO_PKG_VERSION"), fake.address());
@@ -27,7 +27,7 @@ fn a_line_tells_where_one_is() {
 
 #[test]
 fn tab_completes_words_and_names() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("sh\tba\tng\t");
     let lines = terminal.until_line("nginx1");
@@ -41,7 +41,7 @@ fn tab_completes_words_and_names() {
 
 #[test]
 fn a_question_mark_helps_and_does_not_stay() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("set backend nginx0 ?");
     let lines = terminal.until_line("enable ");
@@ -72,7 +72,7 @@ fn a_question_mark_helps_and_does_not_stay() {
 
 #[test]
 fn a_question_mark_within_quotes_is_one() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("set backend nginx0 pause reason \"why?\"\r");
     terminal.until_line("nginx0 is paused (was down)");
@@ -82,7 +82,7 @@ fn a_question_mark_within_quotes_is_one() {
 
 #[test]
 fn a_question_mark_helps_in_the_middle_of_a_line() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     // Back over ` lb state`, so that the help is for what follows `vpp`.
     terminal.press("show vpp lb state\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D?");
@@ -94,7 +94,7 @@ fn a_question_mark_helps_in_the_middle_of_a_line() {
 
 #[test]
 fn ctrl_c_takes_a_line_back_and_ctrl_d_leaves() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("set backend nginx0 disable");
     terminal.until_last("maglev> set backend nginx0 disable");
@@ -110,7 +110,7 @@ fn ctrl_c_takes_a_line_back_and_ctrl_d_leaves() {
 
 #[test]
 fn what_was_typed_is_remembered() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("show vpp info\r");
     terminal.until_line("26.10-release");
@@ -133,7 +133,7 @@ fn what_was_typed_is_remembered() {
 
 #[test]
 fn a_history_that_cannot_be_written_is_no_fault() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     // A file where the folder should be stops even root.
     fs::write(home.path().join(".local"), "").unwrap();
     let mut terminal = shell(&fake, &home);
@@ -146,7 +146,7 @@ fn a_history_that_cannot_be_written_is_no_fault() {
 
 #[test]
 fn mistakes_are_pointed_at() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     for (typed, pointer, said) in [
         ("show bakcends", "             ^", "show: unknown word `bakcends`, did you mean: backends"),
@@ -166,7 +166,7 @@ fn mistakes_are_pointed_at() {
 
 #[test]
 fn a_table_fits_the_terminal() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("show backends\r");
     terminal.until_line("L4CON connection refused");
@@ -182,7 +182,7 @@ fn a_table_fits_the_terminal() {
 
 #[test]
 fn a_line_is_drawn_anew_when_the_terminal_changes() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("\x0c");
     terminal.until("an empty screen", |lines| lines == ["maglev>"]);

@@ -3,16 +3,16 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Output, Stdio};
 
-use crate::fake::Fake;
+use crate::fake::FakeDaemon;
 use crate::terminal::MAGLEVC;
 
-fn maglevc(fake: &Fake) -> Command {
+fn maglevc(fake: &FakeDaemon) -> Command {
     let mut command = Command::new(MAGLEVC);
     command.args(["--server", &fake.address()]);
     command
 }
 
-fn batch(fake: &Fake, arguments: &[&str], lines: &str) -> Output {
+fn batch(fake: &FakeDaemon, arguments: &[&str], lines: &str) -> Output {
     let mut command = maglevc(fake);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -26,7 +26,7 @@ fn text(bytes: &[u8]) -> &str {
 
 #[test]
 fn commands_are_read_line_by_line() {
-    let fake = Fake::start();
+    let fake = FakeDaemon::start();
     let lines =
         "# maintenance\n\nset backend nginx0 disable reason 'disk swap'  # soon\nset backend sorry pause\n";
     let output = batch(&fake, &[], lines);
@@ -37,7 +37,7 @@ fn commands_are_read_line_by_line() {
 
 #[test]
 fn the_first_failure_ends_a_batch() {
-    let fake = Fake::start();
+    let fake = FakeDaemon::start();
     for (wrong, said) in [
         ("show backends nobody", "line 2: no backend is named `nobody`\n"),
         ("shwo", "line 2: unknown word `shwo`, did you mean: show\n"),
@@ -57,13 +57,13 @@ fn the_first_failure_ends_a_batch() {
 
 #[test]
 fn quit_ends_a_batch() {
-    let output = batch(&Fake::start(), &[], "quit\nnonsense\n");
+    let output = batch(&FakeDaemon::start(), &[], "quit\nnonsense\n");
     assert_eq!((text(&output.stderr), output.status.code()), ("", Some(0)));
 }
 
 #[test]
 fn a_pipe_is_as_wide_as_it_takes_and_has_no_colour() {
-    let fake = Fake::start();
+    let fake = FakeDaemon::start();
     fake.state.lock().unwrap().overrides[0].reason = "a long story ".repeat(20);
     let output = maglevc(&fake).args(["show", "overrides"]).env("COLUMNS", "40").output().unwrap();
     assert!(text(&output.stdout).contains(&"a long story ".repeat(19)));
@@ -74,7 +74,7 @@ fn a_pipe_is_as_wide_as_it_takes_and_has_no_colour() {
 
 #[test]
 fn watching_ends_when_nobody_reads() {
-    let fake = Fake::start();
+    let fake = FakeDaemon::start();
     let mut child = maglevc(&fake).args(["watch", "events"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
@@ -85,7 +85,7 @@ fn watching_ends_when_nobody_reads() {
 
 #[test]
 fn whoever_closes_the_pipe_has_had_enough() {
-    let fake = Fake::start();
+    let fake = FakeDaemon::start();
     let mut child = maglevc(&fake).arg("help").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();

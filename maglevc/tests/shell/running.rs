@@ -7,14 +7,14 @@ use maglev_proto::v1::watch_events_response::Event;
 use rustix::process::Signal;
 use rustix::termios::LocalModes;
 
-use crate::fake::Fake;
+use crate::fake::FakeDaemon;
 use crate::terminal::Terminal;
 
 const CTRL_C: &str = "\x03";
 
 #[test]
 fn events_are_watched_until_a_key_is_pressed() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
     terminal.until_last("maglev>");
     // An arrow is several characters, none of which are left over.
@@ -35,7 +35,7 @@ fn events_are_watched_until_a_key_is_pressed() {
 
 #[test]
 fn a_key_ends_a_single_command_too() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     for key in ["x", CTRL_C] {
         let mut terminal = Terminal::start(home.path(), &["--server", &fake.address(), "watch", "events"]);
         terminal.until_line("frontend web is up, pool fallback");
@@ -46,7 +46,7 @@ fn a_key_ends_a_single_command_too() {
 
 #[test]
 fn who_is_told_to_end_leaves_the_keyboard_as_it_was() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let address = fake.address();
     let once = ["--server", &address, "watch", "events"];
     for (arguments, typed) in [(&once[..], ""), (&once[..2], "watch events\r"), (&once[..2], "")] {
@@ -71,7 +71,7 @@ fn who_is_told_to_end_leaves_the_keyboard_as_it_was() {
 
 #[test]
 fn an_interrupt_from_elsewhere_ends_a_watch_as_a_key_does() {
-    let (fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = Terminal::start(home.path(), &["--server", &fake.address(), "watch", "events"]);
     terminal.until_line("frontend web is up, pool fallback");
     terminal.signal(Signal::INT);
@@ -82,7 +82,7 @@ fn an_interrupt_from_elsewhere_ends_a_watch_as_a_key_does() {
 
 #[test]
 fn events_go_on_when_the_daemon_comes_back() {
-    let (mut fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (mut fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
     terminal.press("watch events\r");
     terminal.until_line("frontend web is up, pool fallback");
@@ -102,7 +102,7 @@ fn events_go_on_when_the_daemon_comes_back() {
 
 #[test]
 fn the_shell_outlives_the_daemon() {
-    let (mut fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (mut fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     fake.stop();
     let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
     let gone = format!(
@@ -123,7 +123,7 @@ fn the_shell_outlives_the_daemon() {
 
 #[test]
 fn ctrl_c_ends_a_command_and_not_the_shell() {
-    let (mut fake, home) = (Fake::start(), tempfile::tempdir().unwrap());
+    let (mut fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
     terminal.until_last("maglev>");
     fake.stop();

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use maglev_proto::v1;
-use maglevc::command::{self, Walk};
+use maglevc::command::{self, PartialCommand};
 use maglevc::{line, time};
 use prost::Message;
 
@@ -37,7 +37,7 @@ fn run_command(input: &[u8]) {
 }
 
 fn parse_words(words: &[&str]) {
-    let mut walk = Walk::default();
+    let mut walk = PartialCommand::default();
     let walked = words.iter().position(|word| {
         let _ = walk.expected();
         walk.take(word).is_err()
