@@ -108,7 +108,7 @@ fn unmapped_uids_match_no_rule() {
         config("{ roles: [{ user: nobody, role: admin }, { group: nogroup, role: admin }] }"),
     );
     maglevd.process.signal(nix::sys::signal::Signal::SIGHUP);
-    let warning = maglevd.process.line(position, "cannot be told apart");
+    let warning = maglevd.process.line(position, "cannot see other accounts");
     assert!(warning.contains("PrivateUsers=no"), "{warning}");
     maglevd.process.line(position, "configuration in force");
     assert_eq!(role(&dir, 65534, 65534, &[65534]), "view");

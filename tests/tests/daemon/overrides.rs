@@ -158,7 +158,7 @@ fn corrupt_overrides_file_is_set_aside() {
     fs::create_dir(fixture.dir.path("state")).unwrap();
     fixture.dir.write("state/overrides.json", "{\"version\": 1, \"overr");
     let maglevd = fixture.settled();
-    maglevd.process.line(0, "the overrides make no sense");
+    maglevd.process.line(0, "invalid overrides file");
     let names = || -> Vec<_> {
         fs::read_dir(fixture.dir.path("state"))
             .unwrap()
@@ -198,9 +198,9 @@ fn full_or_readonly_disk_keeps_overrides() {
     assert!(persist_error.contains("No space left on device"), "{persist_error}");
     fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
     assert_eq!((file(), listed(&maglevd).persist_error), (before.clone(), persist_error));
-    maglevd.process.line(0, "cannot be written down");
+    maglevd.process.line(0, "cannot persist the overrides");
     fs::remove_file(&ballast[0]).unwrap();
-    maglevd.process.line(0, "written down again");
+    maglevd.process.line(0, "overrides persisted again");
     assert!(file().contains("the disk is full"));
     assert_eq!(listed(&maglevd).persist_error, "");
 

@@ -35,7 +35,7 @@ fn reload_touches_only_changed_items() {
     fixture.observer().until([(VIP, [(nobody, 0), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
 
     // Only changes are sent. `d` equals the old `b`, so the prober keeps that check.
-    fixture.prober.line(position, "amended generation=2 kept=1 added=1 dropped=1 refused=0");
+    fixture.prober.line(position, "amended generation=2 kept=1 added=1 dropped=1 rejected=0");
     fixture.servers.http[2].wait_for_requests(requests + 3);
     let after = maglevd.backend("c");
     assert_eq!((after.since, after.transitions), (before.since, before.transitions));

@@ -55,7 +55,7 @@ fn restarted_maglevd_replays_history_minimally() {
     fixture.servers.http[0].answer(503);
     fixture.servers.http[0].wait_for_requests(requests + 5);
     let mut maglevd = fixture.setup(fixture.config()).start();
-    fixture.prober.line(position, "kept=3 added=0 dropped=0 refused=0");
+    fixture.prober.line(position, "kept=3 added=0 dropped=0 rejected=0");
     maglevd.until_backend("a", BackendState::Down);
     maglevd.until_up(&["b", "c"]);
     fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);

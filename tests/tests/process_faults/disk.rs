@@ -60,7 +60,7 @@ fn failing_disk_at_start_is_reported_later_saved() {
                 small.remount("rw");
             }
             ballast.iter().for_each(|path| fs::remove_file(path).unwrap());
-            maglevd.process.line(0, "written down again");
+            maglevd.process.line(0, "overrides persisted again");
         });
         assert_eq!(fixture.scrape().value("maglev_overrides_unsaved", &[]), 0.0);
         assert_eq!(names(&small.path("")), ["overrides.json".to_owned()].into());
@@ -97,7 +97,7 @@ fn failed_fsync_is_reported_as_unsaved() {
         assert_eq!(fs::read(fixture.dir.path("state/overrides.json")).unwrap(), before);
         let position = maglevd.process.line_count();
         drop(strace);
-        maglevd.process.line(position, "written down again");
+        maglevd.process.line(position, "overrides persisted again");
         assert!(maglevd.maglevc(&["set", "backend", "b", "enable"]).status.success());
         until(
             "the file to be as it was",

@@ -123,7 +123,7 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
         maglevd.until_vpp(true);
         maglevd.until_prober(true);
         fixture.until_weights(10, 5, 0);
-        maglevd.process.line(position, "written down again");
+        maglevd.process.line(position, "overrides persisted again");
         assert!(waiting.end().success());
     });
     assert_nothing_went_down(&maglevd.process);

@@ -77,7 +77,7 @@ fn sigterm_during_start_exits_cleanly() {
         process.line(0, "maglevd starts");
         process.signal(signal);
         assert_eq!(process.end().code(), Some(0));
-        process.line(0, "maglevd ends");
+        process.line(0, "maglevd stopping");
     }
 }
 
