@@ -95,7 +95,7 @@ impl RiseFall {
     ///  paused, disabled, removed    unchanged                     unchanged
     /// ```
     ///
-    /// As in HAProxy, each crossing moves the counter to the end of the scale: the way back is always a whole rise or fall.
+    /// Each crossing moves the counter to the end of the scale, as in HAProxy: the way back is always a whole rise or fall.
     pub fn next_state(&mut self, health: Health, passed: bool, in_service: bool) -> Health {
         let Thresholds { rise, fall } = self.thresholds;
         let next = match (health, passed) {

@@ -13,7 +13,7 @@ pub(super) struct InferredState {
     sticky: BTreeMap<VipKey, Option<bool>>,
     /// Servers without weight that may have flows: they lost their weight without a flush, or were disabled since.
     maybe_flows: BTreeSet<(VipKey, IpAddr)>,
-    /// Servers that had no weight in the first full read. An earlier `maglevd` flushed what it had to. But a server that was
+    /// Servers that had no weight in the first full read. An earlier `maglevd` sent its own flushes. But a server that was
     /// drained then may still have flows, which matters when it goes down.
     maybe_drained: BTreeSet<(VipKey, IpAddr)>,
     /// True after the first full read.

@@ -153,7 +153,7 @@ impl VppModel {
         *self = Self { pid: self.pid + 1, now: self.now, ..Self::new() };
     }
 
-    /// Records that another `maglevd` has taken over, which knows only what it reads.
+    /// Records that another `maglevd` has taken over, which knows only its own reads.
     pub fn controller_restarted(&mut self) {
         for vip in self.vips.values_mut() {
             vip.src_ip_sticky = None;

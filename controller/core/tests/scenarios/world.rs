@@ -83,7 +83,7 @@ impl ScenarioWorld {
                 self.config.healthchecks.insert("ping".into(), Arc::new(changed));
             }
             ["set", "mass-failure-threshold", percent] => {
-                self.config.mass_failure_threshold = percent.parse().unwrap()
+                self.config.mass_failure_threshold = percent.parse().unwrap();
             }
             ["set", "sync-interval", interval] => self.config.lb.sync_interval = seconds(interval),
             ["set", "startup-min-delay", delay] => self.config.lb.startup_min_delay = seconds(delay),

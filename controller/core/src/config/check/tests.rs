@@ -27,7 +27,7 @@ fn no_files(_: &str) -> Result<Vec<u8>, String> {
 }
 
 #[test]
-fn what_is_wrong_a_million_times_is_not_told_so_often() {
+fn repeated_errors_are_bounded() {
     let mut problems = Vec::new();
     let mut scope = Scope { place: Place::Root("here"), problems: &mut problems };
     for _ in 0..2 * MAX_PROBLEMS {
@@ -234,7 +234,7 @@ fn vpp_takes(config: &Config) {
 
 proptest! {
     #[test]
-    fn what_is_accepted_can_be_served(file in documents()) {
+    fn accepted_configuration_can_be_served(file in documents()) {
         let mut read = |_: &str| Ok(PEM.as_bytes().to_vec());
         let Ok(config) = check(&file, &mut read) else { return Ok(()) };
         for backend in config.backends.values() {
@@ -246,7 +246,7 @@ proptest! {
 }
 
 #[test]
-fn enough_is_accepted_for_that_to_mean_something() {
+fn generator_yields_accepted_configurations() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut read = |_: &str| Ok(PEM.as_bytes().to_vec());
     let mut accepted = 0;
@@ -259,7 +259,7 @@ fn enough_is_accepted_for_that_to_mean_something() {
 }
 
 #[test]
-fn defaults_are_what_the_documentation_says() {
+fn defaults_match_documentation() {
     let config = check(&File::default(), &mut no_files).unwrap();
     assert_eq!(config.transition_history, 5);
     assert_eq!(config.netns, None);
