@@ -16,7 +16,7 @@ use maglev_core::view::{
     BackendView, FrontendView, MemberView, PoolView, ProberView, Problems, View, VppInfo, VppView,
 };
 use maglev_ipc::{OutcomeCode, OutcomeDetail, ProbeTimeout, ProberStats};
-use maglev_vpp::stats::Traffic;
+use maglev_vpp::stats::CombinedCounter;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -138,7 +138,7 @@ pub fn view() -> View {
 
 /// Returns VPP's counters of that frontend, of a second VIP on its address, and of `nginx0`.
 pub fn counters() -> TrafficCounters {
-    let route = Some(Traffic { packets: 18, bytes: 1800 });
+    let route = Some(CombinedCounter { packets: 18, bytes: 1800 });
     let packets = Some(VipPackets { next: 9, first: 1, untracked: 3, no_server: 4 });
     let other = VipKey { port: 443, ..vip() };
     TrafficCounters {
@@ -147,7 +147,7 @@ pub fn counters() -> TrafficCounters {
             (vip(), VipCounters { packets, route }),
             (other, VipCounters { packets: None, route }),
         ]),
-        servers: BTreeMap::from([(address(NGINX0), Traffic { packets: 15, bytes: 1860 })]),
+        servers: BTreeMap::from([(address(NGINX0), CombinedCounter { packets: 15, bytes: 1860 })]),
     }
 }
 

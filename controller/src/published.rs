@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use maglev_core::dataplane::{ActualState, VipKey};
-use maglev_vpp::stats::Traffic;
+use maglev_vpp::stats::CombinedCounter;
 
 /// Status of persistence.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,7 +28,7 @@ pub struct VppReading {
     pub flows: BTreeMap<(VipKey, IpAddr), u64>,
 }
 
-/// Traffic counters of VPP's VIPs and servers. Keys are those of the [`ActualState`] at the time.
+/// CombinedCounter counters of VPP's VIPs and servers. Keys are those of the [`ActualState`] at the time.
 #[derive(Clone, Debug)]
 pub struct TrafficCounters {
     /// Time of the read.
@@ -36,7 +36,7 @@ pub struct TrafficCounters {
     /// Received traffic per VIP.
     pub vips: BTreeMap<VipKey, VipCounters>,
     /// Sent traffic per server, of all VIPs together.
-    pub servers: BTreeMap<IpAddr, Traffic>,
+    pub servers: BTreeMap<IpAddr, CombinedCounter>,
 }
 
 /// Received traffic of a VIP.
@@ -44,8 +44,8 @@ pub struct TrafficCounters {
 pub struct VipCounters {
     /// Packets by kind; `None` if their index is unknown.
     pub packets: Option<VipPackets>,
-    /// Traffic of the VIP's prefix, all ports together.
-    pub route: Option<Traffic>,
+    /// CombinedCounter of the VIP's prefix, all ports together.
+    pub route: Option<CombinedCounter>,
 }
 
 /// Packets of a VIP.

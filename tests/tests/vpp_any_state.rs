@@ -16,7 +16,7 @@ use maglev_lab::test_dir::TestDir;
 use maglev_lab::vpp_observer::{VppObserver, Weights, host};
 use maglev_proto::v1::SyncLbStateRequest;
 use maglev_vpp::message::*;
-use maglev_vpp::{Client, cli};
+use maglev_vpp::{VppClient, cli};
 
 /// Number of times VPP is disordered, each on top of the previous state.
 const ROUNDS: usize = 12;
@@ -42,7 +42,7 @@ maglev:
     six: { address: '2001:db8::80', protocol: udp, port: 53, pools: [{ name: p, backends: { y: { weight: 30 }, x: { weight: 20 } } }] }
 ";
 
-type LbState = BTreeMap<Vip, (Encap, Weights)>;
+type LbState = BTreeMap<Vip, (LbEncapType, Weights)>;
 
 #[test]
 fn random_vpp_state_converges() {
@@ -75,11 +75,17 @@ fn desired_state() -> LbState {
     BTreeMap::from([
         (
             vip("203.0.113.1", 6, 80),
-            (Encap::Gre4, servers(&[("192.0.2.1", 2), ("192.0.2.2", 1), ("192.0.2.3", 0)])),
+            (LbEncapType::Gre4, servers(&[("192.0.2.1", 2), ("192.0.2.2", 1), ("192.0.2.3", 0)])),
         ),
-        (vip("203.0.113.1", 6, 443), (Encap::Gre4, servers(&[("192.0.2.1", 1), ("192.0.2.2", 0)]))),
-        (vip("203.0.113.2", 255, 0), (Encap::Gre6, servers(&[("2001:db8:1::1", 1), ("2001:db8:1::2", 1)]))),
-        (vip("2001:db8::80", 17, 53), (Encap::Gre6, servers(&[("2001:db8:1::1", 2), ("2001:db8:1::2", 3)]))),
+        (vip("203.0.113.1", 6, 443), (LbEncapType::Gre4, servers(&[("192.0.2.1", 1), ("192.0.2.2", 0)]))),
+        (
+            vip("203.0.113.2", 255, 0),
+            (LbEncapType::Gre6, servers(&[("2001:db8:1::1", 1), ("2001:db8:1::2", 1)])),
+        ),
+        (
+            vip("2001:db8::80", 17, 53),
+            (LbEncapType::Gre6, servers(&[("2001:db8:1::1", 2), ("2001:db8:1::2", 3)])),
+        ),
     ])
 }
 
@@ -89,7 +95,7 @@ fn read_state(observer: &VppObserver<'_>) -> LbState {
         let vips = client.dump(&LbVipDump::all()).await.unwrap();
         let mut found: LbState = vips.iter().map(|vip| (vip.vip, (vip.encap, Weights::new()))).collect();
         for server in client.dump(&LbAsV2Dump::all()).await.unwrap() {
-            if let Some((_, servers)) = found.get_mut(&server.vip).filter(|_| server.in_use()) {
+            if let Some((_, servers)) = found.get_mut(&server.vip).filter(|_| server.is_in_use()) {
                 servers.insert(server.address, server.weight);
             }
         }
@@ -101,19 +107,19 @@ fn read_state(observer: &VppObserver<'_>) -> LbState {
 fn sticky(observer: &VppObserver<'_>) -> Vec<Vip> {
     let listing =
         observer.client(async |client| client.request(&CliInband::new(cli::SHOW_VIPS)).await.unwrap());
-    let sticky = cli::vips(&listing.output.0).into_iter().filter(|shown| shown.src_ip_sticky);
+    let sticky = cli::parse_vips(&listing.output.0).into_iter().filter(|shown| shown.src_ip_sticky);
     sticky.map(|shown| shown.vip).collect()
 }
 
 /// Makes random calls: our VIPs with other settings, foreign VIPs, servers, weights, and removals with and without a flush. VPP
 /// may refuse some.
-async fn make_random_calls(client: &Client, random: &mut Rng) {
+async fn make_random_calls(client: &VppClient, random: &mut Rng) {
     for _ in 0..CALLS {
         let vip = any_vip(random);
         let address = any_server(random);
         match random.u8(..10) {
             0..3 => {
-                let encap = if random.bool() { Encap::Gre4 } else { Encap::Gre6 };
+                let encap = if random.bool() { LbEncapType::Gre4 } else { LbEncapType::Gre6 };
                 let length = 1 << random.u32(6..17);
                 drop(client.request(&LbAddDelVipV2::add(vip, encap, length, random.bool())).await);
             }

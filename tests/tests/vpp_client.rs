@@ -8,11 +8,11 @@ use std::net::IpAddr;
 use maglev_core::maglev::table;
 use maglev_lab::dataplane::Vpp;
 use maglev_vpp::message::*;
-use maglev_vpp::{Client, Error, Options};
+use maglev_vpp::{ClientOptions, Error, VppClient};
 use maglev_vppsim::vip_key::VppAddress;
 
-async fn connect(vpp: &Vpp) -> Client {
-    Client::connect(vpp.api_socket(), "vpp-client-test", Options::default()).await.unwrap()
+async fn connect(vpp: &Vpp) -> VppClient {
+    VppClient::connect(vpp.api_socket(), "vpp-client-test", ClientOptions::default()).await.unwrap()
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -31,20 +31,20 @@ fn refusal<T>(result: Result<T, Error>) -> &'static str {
     }
 }
 
-async fn add_vip(client: &Client, vip: Vip, encap: Encap) -> &'static str {
+async fn add_vip(client: &VppClient, vip: Vip, encap: LbEncapType) -> &'static str {
     refusal(client.request(&LbAddDelVipV2::add(vip, encap, 1024, false)).await)
 }
 
-async fn add_as(client: &Client, vip: Vip, address: &str, weight: u8) -> &'static str {
+async fn add_as(client: &VppClient, vip: Vip, address: &str, weight: u8) -> &'static str {
     refusal(client.request(&LbAddDelAsV2::add(vip, ip(address), weight)).await)
 }
 
-async fn servers(client: &Client, vip: &Vip) -> Vec<(IpAddr, u8, u32, bool)> {
+async fn servers(client: &VppClient, vip: &Vip) -> Vec<(IpAddr, u8, u32, bool)> {
     let records = client.dump(&LbAsV2Dump::of_vip(vip)).await.unwrap();
     assert!(records.iter().all(|record| record.vip == *vip));
     records
         .iter()
-        .map(|record| (record.address, record.weight, record.num_buckets, record.in_use()))
+        .map(|record| (record.address, record.weight, record.num_buckets, record.is_in_use()))
         .collect()
 }
 
@@ -91,11 +91,11 @@ async fn vips_are_added_and_deleted() {
     let client = connect(&vpp).await;
     let web = vip("203.0.113.10", 6, 443);
     let all = Vip::all_ports(Prefix::host(ip("2001:db8:1::10")));
-    assert_eq!(add_vip(&client, web, Encap::Gre6).await, "OK");
-    assert_eq!(add_vip(&client, all, Encap::Gre4).await, "OK");
+    assert_eq!(add_vip(&client, web, LbEncapType::Gre6).await, "OK");
+    assert_eq!(add_vip(&client, all, LbEncapType::Gre4).await, "OK");
     let listed = client.dump(&LbVipDump::all()).await.unwrap();
     let listed: Vec<_> = listed.iter().map(|record| (record.vip, record.encap)).collect();
-    assert_eq!(listed, [(web, Encap::Gre6), (all, Encap::Gre4)]);
+    assert_eq!(listed, [(web, LbEncapType::Gre6), (all, LbEncapType::Gre4)]);
 
     client.request(&LbAddDelVipV2::delete(web)).await.unwrap();
     client.request(&LbAddDelVipV2::delete(all)).await.unwrap();
@@ -107,13 +107,13 @@ async fn refusals_name_the_error() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let web = vip("203.0.113.10", 6, 443);
-    assert_eq!(add_vip(&client, web, Encap::Gre4).await, "OK");
-    assert_eq!(add_vip(&client, web, Encap::Gre6).await, "VALUE_EXIST");
+    assert_eq!(add_vip(&client, web, LbEncapType::Gre4).await, "OK");
+    assert_eq!(add_vip(&client, web, LbEncapType::Gre6).await, "VALUE_EXIST");
     let all = Vip::all_ports(web.prefix);
-    assert_eq!(add_vip(&client, all, Encap::Gre4).await, "VALUE_EXIST");
-    assert_eq!(add_vip(&client, Vip { port: 80, ..web }, Encap::Gre6).await, "INVALID_ARGUMENT");
-    assert_eq!(add_vip(&client, vip("192.0.2.1", 6, 1), Encap::Nat6).await, "INVALID_ADDRESS_FAMILY");
-    let odd = LbAddDelVipV2::add(vip("192.0.2.1", 6, 1), Encap::Gre4, 1000, false);
+    assert_eq!(add_vip(&client, all, LbEncapType::Gre4).await, "VALUE_EXIST");
+    assert_eq!(add_vip(&client, Vip { port: 80, ..web }, LbEncapType::Gre6).await, "INVALID_ARGUMENT");
+    assert_eq!(add_vip(&client, vip("192.0.2.1", 6, 1), LbEncapType::Nat6).await, "INVALID_ADDRESS_FAMILY");
+    let odd = LbAddDelVipV2::add(vip("192.0.2.1", 6, 1), LbEncapType::Gre4, 1000, false);
     assert_eq!(refusal(client.request(&odd).await), "INVALID_MEMORY_SIZE");
 
     assert_eq!(add_as(&client, web, "10.0.0.1", 1).await, "OK");
@@ -138,11 +138,11 @@ async fn hazardous_requests_are_not_sent() {
         LbConf { ip4_src: [0; 4].into(), ip6_src: [0; 16].into(), sticky_buckets: 0, flow_timeout: 40 };
     assert!(matches!(client.request(&conf).await, Err(Error::Hazard { message: "lb_conf", .. })));
     for deadly in [
-        LbAddDelVipV2::add(web, Encap::Gre4, 0, false),
-        LbAddDelVipV2::add(web, Encap::Gre4, 1 << 30, false),
-        LbAddDelVipV2::add(long, Encap::Gre4, 1024, false),
+        LbAddDelVipV2::add(web, LbEncapType::Gre4, 0, false),
+        LbAddDelVipV2::add(web, LbEncapType::Gre4, 1 << 30, false),
+        LbAddDelVipV2::add(long, LbEncapType::Gre4, 1024, false),
         LbAddDelVipV2::delete(long),
-        LbAddDelVipV2::add(Vip::all_ports(web.prefix), Encap::Nat4, 1024, false),
+        LbAddDelVipV2::add(Vip::all_ports(web.prefix), LbEncapType::Nat4, 1024, false),
     ] {
         assert!(matches!(client.request(&deadly).await, Err(Error::Hazard { .. })), "{deadly:?}");
     }
@@ -156,7 +156,7 @@ async fn bucket_shares_match_model() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let web = vip("203.0.113.10", 6, 443);
-    assert_eq!(add_vip(&client, web, Encap::Gre6).await, "OK");
+    assert_eq!(add_vip(&client, web, LbEncapType::Gre6).await, "OK");
     let mut wanted: Vec<(IpAddr, u8)> = Vec::new();
     for (n, weight) in [100u8, 50, 0, 1, 255, 100, 7, 33, 100, 100, 100, 100].into_iter().enumerate() {
         let address = ip(&format!("2001:db8:{}::{n}", n % 3));
@@ -172,7 +172,7 @@ async fn bucket_shares_match_model() {
     }
 }
 
-async fn check_shares(client: &Client, vip: &Vip, wanted: &[(IpAddr, u8)]) {
+async fn check_shares(client: &VppClient, vip: &Vip, wanted: &[(IpAddr, u8)]) {
     let model: Vec<_> =
         wanted.iter().map(|(address, weight)| (VppAddress::from(*address).0, *weight)).collect();
     let shares = table::bucket_counts(&model, 1024);
@@ -198,7 +198,7 @@ async fn dump_by_vip_returns_only_that_vip() {
         vip("198.51.100.0", 6, 80),
     ];
     for (n, vip) in vips.iter().enumerate() {
-        assert_eq!(add_vip(&client, *vip, Encap::Gre4).await, "OK");
+        assert_eq!(add_vip(&client, *vip, LbEncapType::Gre4).await, "OK");
         assert_eq!(add_as(&client, *vip, &format!("10.0.0.{n}"), 1).await, "OK");
     }
     for (n, vip) in vips.iter().enumerate() {
@@ -219,7 +219,7 @@ async fn removed_servers_linger_as_ghosts() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let web = vip("203.0.113.10", 6, 443);
-    assert_eq!(add_vip(&client, web, Encap::Gre4).await, "OK");
+    assert_eq!(add_vip(&client, web, LbEncapType::Gre4).await, "OK");
     assert_eq!(add_as(&client, web, "10.0.0.1", 10).await, "OK");
     assert_eq!(add_as(&client, web, "10.0.0.2", 10).await, "OK");
     let (one, two) = (ip("10.0.0.1"), ip("10.0.0.2"));
@@ -238,12 +238,12 @@ async fn vip_can_be_readded_beside_ghost() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
     let web = vip("203.0.113.10", 6, 443);
-    assert_eq!(add_vip(&client, web, Encap::Gre4).await, "OK");
+    assert_eq!(add_vip(&client, web, LbEncapType::Gre4).await, "OK");
     assert_eq!(add_as(&client, web, "10.0.0.1", 10).await, "OK");
     client.request(&LbFlushVip { vip: web }).await.unwrap();
     client.request(&LbAddDelVipV2::delete(web)).await.unwrap();
     assert_eq!(add_as(&client, web, "10.0.0.1", 10).await, "NO_SUCH_ENTRY");
-    assert_eq!(add_vip(&client, web, Encap::Gre4).await, "OK");
+    assert_eq!(add_vip(&client, web, LbEncapType::Gre4).await, "OK");
     assert_eq!(client.dump(&LbVipDump::all()).await.unwrap().len(), 1);
     assert_eq!(add_as(&client, web, "10.0.0.1", 20).await, "OK");
     let one = ip("10.0.0.1");
@@ -257,7 +257,7 @@ async fn route_lookup_finds_vips_and_servers() {
     let web = vip("203.0.113.10", 6, 443);
     let look_up = |prefix| client.request(&IpRouteLookupV2::exact(prefix));
     assert_eq!(refusal(look_up(web.prefix).await), "NO_SUCH_ENTRY");
-    assert_eq!(add_vip(&client, web, Encap::Gre6).await, "OK");
+    assert_eq!(add_vip(&client, web, LbEncapType::Gre6).await, "OK");
     assert_eq!(add_as(&client, web, "2001:db8:2::1", 10).await, "OK");
     let route = look_up(web.prefix).await.unwrap();
     assert_eq!((route.prefix, route.paths.len()), (web.prefix, 1));
@@ -273,7 +273,7 @@ async fn route_lookup_finds_vips_and_servers() {
 async fn cli_inband_returns_output() {
     let vpp = Vpp::start().unwrap();
     let client = connect(&vpp).await;
-    let sticky = LbAddDelVipV2::add(vip("203.0.113.10", 6, 443), Encap::Gre4, 1024, true);
+    let sticky = LbAddDelVipV2::add(vip("203.0.113.10", 6, 443), LbEncapType::Gre4, 1024, true);
     client.request(&sticky).await.unwrap();
     let shown = client.request(&CliInband::new("show lb vips verbose")).await.unwrap();
     assert_eq!(shown.retval, 0);
@@ -290,7 +290,12 @@ async fn pipelined_requests_keep_order() {
     let names: Vec<Vip> = (1..=VIPS).map(|port| vip("203.0.113.10", 6, port)).collect();
     let mut answers = Vec::new();
     for (n, vip) in names.iter().enumerate() {
-        answers.push(tokio::spawn(ok(client.request(&LbAddDelVipV2::add(*vip, Encap::Gre4, 64, false)))));
+        answers.push(tokio::spawn(ok(client.request(&LbAddDelVipV2::add(
+            *vip,
+            LbEncapType::Gre4,
+            64,
+            false,
+        )))));
         for server in 1..=10u8 {
             let address = [10, (n >> 8) as u8, n as u8, server].into();
             answers.push(tokio::spawn(ok(client.request(&LbAddDelAsV2::add(*vip, address, 1)))));
@@ -304,7 +309,7 @@ async fn pipelined_requests_keep_order() {
     let records = client.dump(&LbAsV2Dump::all()).await.unwrap();
     let distinct: BTreeSet<_> = records.iter().map(|record| (record.vip, record.address)).collect();
     assert_eq!((records.len(), distinct.len()), (10_000, 10_000));
-    assert!(records.iter().all(|record| record.in_use() && matches!(record.num_buckets, 6 | 7)));
+    assert!(records.iter().all(|record| record.is_in_use() && matches!(record.num_buckets, 6 | 7)));
 }
 
 /// Discards the reply.
@@ -319,8 +324,8 @@ async fn two_clients_get_their_own_answers() {
     let mut answers = Vec::new();
     for port in 1..=500 {
         let [here, there] = [vip("203.0.113.1", 6, port), vip("203.0.113.2", 6, port)];
-        answers.push(left.request(&LbAddDelVipV2::add(here, Encap::Gre4, 64, false)));
-        answers.push(right.request(&LbAddDelVipV2::add(there, Encap::Gre4, 64, false)));
+        answers.push(left.request(&LbAddDelVipV2::add(here, LbEncapType::Gre4, 64, false)));
+        answers.push(right.request(&LbAddDelVipV2::add(there, LbEncapType::Gre4, 64, false)));
     }
     for answer in answers {
         answer.await.unwrap();

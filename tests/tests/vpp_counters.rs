@@ -10,50 +10,52 @@ use maglev_lab::dataplane::Vpp;
 use maglev_lab::packets::single_flow::{self, GRE, SIZE};
 use maglev_vpp::cli::{self, ShownVip};
 use maglev_vpp::message::{
-    CliInband, Encap, IpRouteLookupV2, LbAddDelAsV2, LbAddDelVipV2, LbAsV2Dump, Prefix, SOURCE_INTERFACE, Vip,
+    CliInband, IpRouteLookupV2, LbAddDelAsV2, LbAddDelVipV2, LbAsV2Dump, LbEncapType, Prefix,
+    SOURCE_INTERFACE, Vip,
 };
 use maglev_vpp::stats::{
-    FIRST_PACKETS, NEXT_PACKETS, NO_SERVER_PACKETS, ROUTE_TO, ROUTE_VIA, Segment, Traffic, UNTRACKED_PACKETS,
+    CombinedCounter, FIRST_PACKETS, NEXT_PACKETS, NO_SERVER_PACKETS, ROUTE_TO, ROUTE_VIA, StatsSegment,
+    UNTRACKED_PACKETS,
 };
-use maglev_vpp::{Client, Options};
+use maglev_vpp::{ClientOptions, VppClient};
 
 const KINDS: [&str; 4] = [NEXT_PACKETS, FIRST_PACKETS, UNTRACKED_PACKETS, NO_SERVER_PACKETS];
 
-async fn connect(vpp: &Vpp) -> Client {
-    Client::connect(vpp.api_socket(), "vpp-counters-test", Options::default()).await.unwrap()
+async fn connect(vpp: &Vpp) -> VppClient {
+    VppClient::connect(vpp.api_socket(), "vpp-counters-test", ClientOptions::default()).await.unwrap()
 }
 
-fn open(vpp: &Vpp) -> Segment {
-    Segment::open(&vpp.stats_socket(), Duration::from_secs(3)).unwrap()
+fn open(vpp: &Vpp) -> StatsSegment {
+    StatsSegment::open(&vpp.stats_socket(), Duration::from_secs(3)).unwrap()
 }
 
 fn vip(address: &str, port: u16) -> Vip {
     Vip { prefix: Prefix::host(address.parse().unwrap()), protocol: 6, port }
 }
 
-async fn add_vip(client: &Client, vip: Vip, servers: &[IpAddr]) {
-    client.request(&LbAddDelVipV2::add(vip, Encap::Gre4, 1024, false)).await.unwrap();
+async fn add_vip(client: &VppClient, vip: Vip, servers: &[IpAddr]) {
+    client.request(&LbAddDelVipV2::add(vip, LbEncapType::Gre4, 1024, false)).await.unwrap();
     for server in servers {
         client.request(&LbAddDelAsV2::add(vip, *server, 1)).await.unwrap();
     }
 }
 
-async fn listing(client: &Client) -> Vec<ShownVip> {
-    cli::vips(&client.request(&CliInband::new(cli::SHOW_VIPS)).await.unwrap().output.0)
+async fn listing(client: &VppClient) -> Vec<ShownVip> {
+    cli::parse_vips(&client.request(&CliInband::new(cli::SHOW_VIPS)).await.unwrap().output.0)
 }
 
-async fn route(client: &Client, prefix: Prefix) -> (u32, u8) {
+async fn route(client: &VppClient, prefix: Prefix) -> (u32, u8) {
     let reply = client.request(&IpRouteLookupV2::exact(prefix)).await.unwrap();
     (reply.stats_index, reply.source)
 }
 
 /// Returns the packets at this index, by kind.
-fn kinds(segment: &mut Segment, index: u32) -> [u64; 4] {
+fn kinds(segment: &mut StatsSegment, index: u32) -> [u64; 4] {
     let one = BTreeSet::from([index]);
     segment.read(|now| Ok(KINDS.map(|kind| now.simple(kind, &one).unwrap().unwrap()[&index]))).unwrap()
 }
 
-fn traffic(segment: &mut Segment, name: &str, index: u32) -> Traffic {
+fn traffic(segment: &mut StatsSegment, name: &str, index: u32) -> CombinedCounter {
     segment.read(|now| now.combined(name, &BTreeSet::from([index]))).unwrap().unwrap()[&index]
 }
 
@@ -82,9 +84,12 @@ async fn listing_indexes_match_counters() {
 
     // VIPs with one prefix share a route; VIPs also share a server's route.
     let (to, _) = route(&client, http.prefix).await;
-    assert_eq!(traffic(&mut segment, ROUTE_TO, to), Traffic { packets: 8, bytes: 8 * SIZE });
+    assert_eq!(traffic(&mut segment, ROUTE_TO, to), CombinedCounter { packets: 8, bytes: 8 * SIZE });
     let (via, _) = route(&client, Prefix::host(server)).await;
-    assert_eq!(traffic(&mut segment, ROUTE_VIA, via), Traffic { packets: 8, bytes: 8 * (SIZE + GRE) });
+    assert_eq!(
+        traffic(&mut segment, ROUTE_VIA, via),
+        CombinedCounter { packets: 8, bytes: 8 * (SIZE + GRE) }
+    );
     assert!(
         shown
             .iter()

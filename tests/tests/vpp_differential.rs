@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use maglev_lab::dataplane::{RealVpp, Vpp};
 use maglev_vpp::message::*;
-use maglev_vpp::wire::Text;
-use maglev_vpp::{Client, Error, Options};
+use maglev_vpp::wire::VarString;
+use maglev_vpp::{ClientOptions, Error, VppClient};
 
 const SEEDS: usize = 4;
 const STEPS: usize = 2000;
@@ -66,8 +66,8 @@ fn number(name: &str) -> Option<u64> {
 
 /// Clients of the real and the simulated VPP.
 struct VppPair {
-    real: Client,
-    simulated: Client,
+    real: VppClient,
+    simulated: VppClient,
     _processes: [Vpp; 2],
 }
 
@@ -76,16 +76,20 @@ impl VppPair {
         let processes = [Vpp::real(binary).unwrap(), Vpp::simulated().unwrap()];
         let [real, simulated] = processes
             .each_ref()
-            .map(|vpp| Client::connect(vpp.api_socket(), "differential", Options::default()));
+            .map(|vpp| VppClient::connect(vpp.api_socket(), "differential", ClientOptions::default()));
         Self { real: real.await.unwrap(), simulated: simulated.await.unwrap(), _processes: processes }
     }
 
     /// Sends a request to both, and compares the replies after `keep`.
-    async fn request<R: Request + Debug>(&self, step: usize, request: R, keep: impl Fn(R::Reply) -> R::Reply)
-    where
+    async fn request<R: RequestMessage + Debug>(
+        &self,
+        step: usize,
+        request: R,
+        keep: impl Fn(R::Reply) -> R::Reply,
+    ) where
         R::Reply: Debug,
     {
-        let ask = async |client: &Client| match client.request(&request).await {
+        let ask = async |client: &VppClient| match client.request(&request).await {
             Ok(reply) => format!("{:?}", keep(reply)),
             Err(Error::Refused { name, .. }) => name.to_owned(),
             Err(other) => format!("{other}"),
@@ -101,11 +105,15 @@ impl VppPair {
         }
     }
 
-    async fn dump<D: Dump + Debug>(&self, step: usize, dump: D, keep: impl Fn(D::Details) -> D::Details)
-    where
+    async fn dump<D: DumpMessage + Debug>(
+        &self,
+        step: usize,
+        dump: D,
+        keep: impl Fn(D::Details) -> D::Details,
+    ) where
         D::Details: Debug,
     {
-        let ask = async |client: &Client| {
+        let ask = async |client: &VppClient| {
             let records = client.dump(&dump).await.unwrap();
             records.into_iter().map(|record| format!("{:?}", keep(record))).collect::<Vec<_>>()
         };
@@ -173,19 +181,19 @@ impl RandomCalls {
 
     fn add_vip(&mut self) -> LbAddDelVipV2 {
         let encaps = [
-            Encap::Gre4,
-            Encap::Gre4,
-            Encap::Gre6,
-            Encap::Gre6,
-            Encap::L3dsr,
-            Encap::Nat4,
-            Encap::Nat6,
-            Encap::Other(9),
+            LbEncapType::Gre4,
+            LbEncapType::Gre4,
+            LbEncapType::Gre6,
+            LbEncapType::Gre6,
+            LbEncapType::L3dsr,
+            LbEncapType::Nat4,
+            LbEncapType::Nat6,
+            LbEncapType::Other(9),
         ];
         let mut encap = *self.rng.choice(&encaps).unwrap();
         let vip = self.vip();
-        if vip.port == 0 && matches!(encap, Encap::Nat4 | Encap::Nat6) {
-            encap = Encap::Gre4;
+        if vip.port == 0 && matches!(encap, LbEncapType::Nat4 | LbEncapType::Nat6) {
+            encap = LbEncapType::Gre4;
         }
         let length = *self.rng.choice(&[64, 64, 1, 1024, 65536, 1000, 3]).unwrap();
         self.nat_port += 1;
@@ -256,7 +264,7 @@ fn same<T>(reply: T) -> T {
 /// Removes stats indexes, which each VPP assigns itself.
 fn without_stats_indexes(reply: CliInbandReply) -> CliInbandReply {
     let words = reply.output.0.split(' ').filter(|word| !word.starts_with("dpo:"));
-    CliInbandReply { output: Text(words.collect::<Vec<_>>().join(" ")), ..reply }
+    CliInbandReply { output: VarString(words.collect::<Vec<_>>().join(" ")), ..reply }
 }
 
 fn ip(text: &str) -> IpAddr {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use maglev_vpp::message::*;
-use maglev_vpp::{Client, Closed, Error, Observer, Options, Outcome, Violation};
+use maglev_vpp::{ApiObserver, CallOutcome, ClientOptions, CloseReason, Error, ProtocolViolation, VppClient};
 use maglev_vppsim::{ReplyCorruption, VppSimulator};
 use tempfile::TempDir;
 
@@ -27,17 +27,17 @@ impl SimFixture {
         Self { sim: VppSimulator::start(dir.path()).unwrap(), _dir: dir }
     }
 
-    async fn try_connect(&self) -> Result<Client, Error> {
-        Client::connect(self.sim.api_socket(), "vpp-faults", options()).await
+    async fn try_connect(&self) -> Result<VppClient, Error> {
+        VppClient::connect(self.sim.api_socket(), "vpp-faults", options()).await
     }
 
-    async fn connect(&self) -> Client {
+    async fn connect(&self) -> VppClient {
         self.try_connect().await.unwrap()
     }
 }
 
-fn options() -> Options {
-    Options { timeout: LIMIT, ..Options::default() }
+fn options() -> ClientOptions {
+    ClientOptions { timeout: LIMIT, ..ClientOptions::default() }
 }
 
 fn error<T>(result: Result<T, Error>) -> Error {
@@ -49,7 +49,7 @@ fn web() -> Vip {
 }
 
 fn add_web() -> LbAddDelVipV2 {
-    LbAddDelVipV2::add(web(), Encap::Gre4, 1024, false)
+    LbAddDelVipV2::add(web(), LbEncapType::Gre4, 1024, false)
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn old_vpp_is_refused_with_missing_messages() {
 #[tokio::test]
 async fn missing_plugin_is_not_reported_as_old() {
     let fixture = SimFixture::new();
-    let of_plugin = NEEDED.iter().map(|(name, _)| *name).filter(|name| name.starts_with("lb_"));
+    let of_plugin = REQUIRED_MESSAGES.iter().map(|(name, _)| *name).filter(|name| name.starts_with("lb_"));
     fixture.sim.set_faults(|faults| faults.omitted_messages = of_plugin.collect());
     let error = error(fixture.try_connect().await);
     assert_eq!(error.to_string(), "VPP 26.10-vppsim has not loaded lb_plugin.so");
@@ -119,7 +119,7 @@ async fn oversized_message_table_is_rejected() {
     let fixture = SimFixture::new();
     fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::Oversized));
     let error = error(fixture.try_connect().await);
-    assert!(matches!(error, Error::Lost(Closed::Violation(Violation::TooLarge(_)))), "{error}");
+    assert!(matches!(error, Error::Lost(CloseReason::Violation(ProtocolViolation::TooLarge(_)))), "{error}");
 }
 
 #[tokio::test]
@@ -130,10 +130,10 @@ async fn hung_vpp_closes_connection() {
     let (ping, add) = tokio::join!(client.request(&ControlPing {}), client.request(&add_web()));
     assert!(matches!(ping, Err(Error::Timeout { message: "control_ping", .. })));
     // VPP may or may not execute the other call.
-    assert!(matches!(add, Err(Error::Timeout { .. } | Error::Lost(Closed::Silent { .. }))));
-    assert!(matches!(client.closed().await, Closed::Silent { message: "control_ping", .. }));
+    assert!(matches!(add, Err(Error::Timeout { .. } | Error::Lost(CloseReason::Unresponsive { .. }))));
+    assert!(matches!(client.closed().await, CloseReason::Unresponsive { message: "control_ping", .. }));
     let late = error(client.request(&ControlPing {}).await);
-    assert!(matches!(late, Error::Lost(Closed::Silent { .. })), "{late}");
+    assert!(matches!(late, Error::Lost(CloseReason::Unresponsive { .. })), "{late}");
 
     fixture.sim.set_faults(|faults| faults.hang = false);
     fixture.connect().await;
@@ -178,10 +178,12 @@ async fn mismatched_answer_closes_connection() {
     let client = fixture.connect().await;
     fixture.sim.set_faults(|faults| faults.corrupt_reply = Some(ReplyCorruption::WrongType));
     let error = error(client.request(&LbConfGet {}).await);
-    let expected =
-        matches!(error, Error::Lost(Closed::Violation(Violation::Mismatch { message: "lb_conf_get", .. })));
+    let expected = matches!(
+        error,
+        Error::Lost(CloseReason::Violation(ProtocolViolation::Mismatch { message: "lb_conf_get", .. }))
+    );
     assert!(expected, "{error}");
-    assert!(matches!(client.closed().await, Closed::Violation(_)));
+    assert!(matches!(client.closed().await, CloseReason::Violation(_)));
 }
 
 #[tokio::test]
@@ -213,10 +215,10 @@ async fn disconnect_fails_calls_in_flight() {
     let calls: Vec<_> = (0..5).map(|_| client.request(&LbConfGet {})).collect();
     let mut lost = 0;
     for call in calls {
-        lost += usize::from(matches!(call.await, Err(Error::Lost(Closed::Eof | Closed::Io(_)))));
+        lost += usize::from(matches!(call.await, Err(Error::Lost(CloseReason::Eof | CloseReason::Io(_)))));
     }
     assert!(lost >= 3, "{lost}");
-    assert!(matches!(client.closed().await, Closed::Eof | Closed::Io(_)));
+    assert!(matches!(client.closed().await, CloseReason::Eof | CloseReason::Io(_)));
 }
 
 #[tokio::test]
@@ -226,7 +228,7 @@ async fn restarted_vpp_is_empty() {
     client.request(&add_web()).await.unwrap();
     let before = client.request(&ControlPing {}).await.unwrap().pid;
     fixture.sim.restart().unwrap();
-    assert!(matches!(client.closed().await, Closed::Eof | Closed::Io(_)));
+    assert!(matches!(client.closed().await, CloseReason::Eof | CloseReason::Io(_)));
 
     let client = fixture.connect().await;
     assert_ne!(client.request(&ControlPing {}).await.unwrap().pid, before);
@@ -247,8 +249,8 @@ async fn slow_answers_arrive() {
 #[tokio::test]
 async fn in_flight_limit_is_enforced() {
     let fixture = SimFixture::new();
-    let options = Options { in_flight: 4, timeout: LONG, ..options() };
-    let client = Client::connect(fixture.sim.api_socket(), "few", options).await.unwrap();
+    let options = ClientOptions { in_flight: 4, timeout: LONG, ..options() };
+    let client = VppClient::connect(fixture.sim.api_socket(), "few", options).await.unwrap();
     fixture.sim.set_faults(|faults| faults.hang = true);
     let calls: Vec<_> = (0..20).map(|_| client.request(&LbConfGet {})).collect();
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -271,16 +273,16 @@ impl CallCounts {
     }
 }
 
-impl Observer for CallCounts {
+impl ApiObserver for CallCounts {
     fn sent(&self, message: &'static str) {
         self.add(message, "sent".into());
     }
 
-    fn ended(&self, message: &'static str, outcome: Outcome, _took: Duration) {
+    fn ended(&self, message: &'static str, outcome: CallOutcome, _took: Duration) {
         self.add(message, format!("{outcome:?}"));
     }
 
-    fn stray(&self) {
+    fn unmatched_reply(&self) {
         self.add("", "stray".into());
     }
 }
@@ -289,8 +291,8 @@ impl Observer for CallCounts {
 async fn observer_sees_every_call() {
     let fixture = SimFixture::new();
     let counts = Arc::new(CallCounts::default());
-    let options = Options { observer: counts.clone(), ..options() };
-    let client = Client::connect(fixture.sim.api_socket(), "observed", options).await.unwrap();
+    let options = ClientOptions { observer: counts.clone(), ..options() };
+    let client = VppClient::connect(fixture.sim.api_socket(), "observed", options).await.unwrap();
     client.request(&add_web()).await.unwrap();
     error(client.request(&add_web()).await);
     client.dump(&LbVipDump::all()).await.unwrap();

@@ -15,9 +15,9 @@ use std::time::Duration;
 use maglev_lab::dataplane::Vpp;
 use maglev_lab::programs::program;
 use maglev_lab::uninterrupted;
-use maglev_vpp::frame::{self, Splitter};
+use maglev_vpp::frame::{self, FrameSplitter};
 use maglev_vpp::message::*;
-use maglev_vpp::wire::Name;
+use maglev_vpp::wire::FixedString;
 use maglev_vppsim::VppSimulator;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,7 +27,7 @@ const LONG: Duration = Duration::from_secs(10);
 /// A client that sends arbitrary frames.
 struct RawClient {
     stream: UnixStream,
-    splitter: Splitter,
+    splitter: FrameSplitter,
     index: u32,
     ids: HashMap<String, u16>,
 }
@@ -36,10 +36,15 @@ impl RawClient {
     fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
-        let mut raw = Self { stream, splitter: Splitter::default(), index: 0, ids: HashMap::new() };
+        let mut raw = Self { stream, splitter: FrameSplitter::default(), index: 0, ids: HashMap::new() };
         let mut hello = Vec::new();
-        let head = Head { client_index: 0, context: 7 };
-        frame::encode(&mut hello, SOCKCLNT_CREATE_ID, head, &SockclntCreate { name: Name("raw".into()) });
+        let head = MessageHeader { client_index: 0, context: 7 };
+        frame::encode(
+            &mut hello,
+            SOCKCLNT_CREATE_ID,
+            head,
+            &SockclntCreate { name: FixedString("raw".into()) },
+        );
         raw.send(&hello);
         let (head, welcome) = raw.receive::<SockclntCreateReply>().unwrap();
         assert_eq!((head.context, welcome.response), (7, 0));
@@ -54,7 +59,7 @@ impl RawClient {
 
     fn frame<M: Message>(&self, client_index: u32, context: u32, message: &M) -> Vec<u8> {
         let mut bytes = Vec::new();
-        frame::encode(&mut bytes, self.id::<M>(), Head { client_index, context }, message);
+        frame::encode(&mut bytes, self.id::<M>(), MessageHeader { client_index, context }, message);
         bytes
     }
 
@@ -65,16 +70,16 @@ impl RawClient {
     /// Returns the next payload, or `None` when VPP disconnects.
     fn payload(&mut self) -> Option<Vec<u8>> {
         loop {
-            if let Some(payload) = self.splitter.payload().unwrap() {
+            if let Some(payload) = self.splitter.next_payload().unwrap() {
                 return Some(payload.to_vec());
             }
             let mut buffer = [0; 4096];
             let Ok(read @ 1..) = uninterrupted(|| self.stream.read(&mut buffer)) else { return None };
-            self.splitter.space().extend(&buffer[..read]);
+            self.splitter.read_buffer().extend(&buffer[..read]);
         }
     }
 
-    fn receive<M: Message>(&mut self) -> Option<(Head, M)> {
+    fn receive<M: Message>(&mut self) -> Option<(MessageHeader, M)> {
         self.payload().map(|payload| frame::decode(&payload).unwrap())
     }
 
@@ -92,7 +97,7 @@ fn web() -> Vip {
 }
 
 fn add_web() -> LbAddDelVipV2 {
-    LbAddDelVipV2::add(web(), Encap::Gre4, 1024, false)
+    LbAddDelVipV2::add(web(), LbEncapType::Gre4, 1024, false)
 }
 
 #[test]
@@ -180,7 +185,7 @@ fn client_slots_are_reused_lifo() {
 fn repeated_handshake_is_accepted() {
     let vpp = Vpp::start().unwrap();
     let mut raw = RawClient::connect(&vpp.api_socket());
-    let hello = raw.frame(0, 9, &SockclntCreate { name: Name("again".into()) });
+    let hello = raw.frame(0, 9, &SockclntCreate { name: FixedString("again".into()) });
     raw.send(&hello);
     let (head, welcome) = raw.receive::<SockclntCreateReply>().unwrap();
     assert_eq!((head.context, welcome.index), (9, raw.index));
@@ -204,8 +209,8 @@ fn assert_crashes<M: Message + Debug>(deadly: &[M]) {
 #[test]
 fn hazardous_messages_crash_simulator() {
     let long = Vip { prefix: Prefix { len: 128, ..web().prefix }, ..web() };
-    assert_crashes(&[LbAddDelVipV2::add(long, Encap::Gre4, 1024, false)]);
-    assert_crashes(&[add_web(), LbAddDelVipV2::add(Vip { port: 1, ..web() }, Encap::Gre4, 0, false)]);
+    assert_crashes(&[LbAddDelVipV2::add(long, LbEncapType::Gre4, 1024, false)]);
+    assert_crashes(&[add_web(), LbAddDelVipV2::add(Vip { port: 1, ..web() }, LbEncapType::Gre4, 0, false)]);
     assert_crashes(&[LbFlushVip { vip: long }]);
 }
 
@@ -232,7 +237,7 @@ fn unexpected_crash_fails_the_test() {
     let dir = tempfile::tempdir().unwrap();
     let sim = VppSimulator::start(dir.path()).unwrap();
     let mut raw = RawClient::connect(&sim.api_socket());
-    let deadly = raw.frame(raw.index, 1, &LbAddDelVipV2::add(web(), Encap::Gre4, 0, false));
+    let deadly = raw.frame(raw.index, 1, &LbAddDelVipV2::add(web(), LbEncapType::Gre4, 0, false));
     raw.send(&deadly);
     assert_eq!(raw.payload(), None);
 }
@@ -263,7 +268,7 @@ fn vppsim_reports_readiness_and_exit_codes() {
         .unwrap();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut ready).unwrap();
     let mut raw = RawClient::connect(&dir.path().join("api.sock"));
-    let deadly = raw.frame(raw.index, 1, &LbAddDelVipV2::add(web(), Encap::Gre4, 0, false));
+    let deadly = raw.frame(raw.index, 1, &LbAddDelVipV2::add(web(), LbEncapType::Gre4, 0, false));
     raw.send(&deadly);
     assert_eq!(process.wait().unwrap().code(), Some(134));
     let mut last_words = String::new();

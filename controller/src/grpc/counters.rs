@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maglev_core::dataplane::VipKey;
 use maglev_core::view::View;
 use maglev_proto::v1;
-use maglev_vpp::stats::Traffic;
+use maglev_vpp::stats::CombinedCounter;
 
 use super::convert;
 use crate::published::{TrafficCounters, VipCounters, VipPackets};
@@ -43,7 +43,7 @@ const fn packets(packets: VipPackets) -> v1::LbPackets {
     v1::LbPackets { existing_flow: next, first, untracked, no_server }
 }
 
-const fn traffic(traffic: Traffic) -> v1::Traffic {
-    let Traffic { packets, bytes } = traffic;
+const fn traffic(traffic: CombinedCounter) -> v1::Traffic {
+    let CombinedCounter { packets, bytes } = traffic;
     v1::Traffic { packets, bytes }
 }

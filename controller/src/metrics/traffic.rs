@@ -1,7 +1,7 @@
 //! Families of VPP's traffic counters. They reset when VPP restarts, as counters may.
 
 use maglev_core::view::View;
-use maglev_vpp::stats::Traffic;
+use maglev_vpp::stats::CombinedCounter;
 
 use super::text::{FamilyType, TextEncoder};
 use crate::published::TrafficCounters;
@@ -40,7 +40,7 @@ fn routes(counters: &TrafficCounters, text: &mut TextEncoder) {
     let vips: Vec<_> = counters.vips.iter().collect();
     let prefixes = vips.chunk_by(|(a, _), (b, _)| a.same_prefix(b)).map(|vips| vips[0]);
     let routes: Vec<_> = prefixes.filter_map(|(vip, found)| Some((vip.prefix(), found.route?))).collect();
-    let mut family = |name, help, of: fn(&Traffic) -> u64| {
+    let mut family = |name, help, of: fn(&CombinedCounter) -> u64| {
         let mut family = text.family(name, FamilyType::Counter, help);
         for (prefix, route) in &routes {
             family.sample(&[("prefix", prefix)], of(route));
@@ -53,7 +53,7 @@ fn routes(counters: &TrafficCounters, text: &mut TextEncoder) {
 }
 
 fn backends(view: &View, counters: &TrafficCounters, text: &mut TextEncoder) {
-    let mut family = |name, help, of: fn(&Traffic) -> u64| {
+    let mut family = |name, help, of: fn(&CombinedCounter) -> u64| {
         let mut family = text.family(name, FamilyType::Counter, help);
         for backend in &view.backends {
             if let Some(traffic) = counters.servers.get(&backend.address) {

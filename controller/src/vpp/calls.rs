@@ -10,10 +10,10 @@ use maglev_core::plan::StepCounts;
 use maglev_core::state::{Input, ListedVip, Output};
 use maglev_vpp::cli::{self, ShownVip};
 use maglev_vpp::message::{
-    self, CliInband, Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbAsV2Details, LbAsV2Dump, LbConfGet,
-    LbConfGetReply, LbVipDetails, LbVipDump, Prefix, Vip,
+    self, CliInband, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbAsV2Details, LbAsV2Dump, LbConfGet,
+    LbConfGetReply, LbEncapType, LbVipDetails, LbVipDump, Prefix, Vip,
 };
-use maglev_vpp::{Client, Error};
+use maglev_vpp::{Error, VppClient};
 use tokio::sync::oneshot;
 
 use super::{PendingCall, VppCommand};
@@ -30,7 +30,7 @@ const LINES_PER_VIP: usize = 10;
 const NO_SUCH_ENTRY: i32 = -6;
 
 /// Starts a command. VPP receives commands in call order.
-pub fn start(client: &Client, command: VppCommand, metrics: &Arc<Metrics>) -> PendingCall {
+pub fn start(client: &VppClient, command: VppCommand, metrics: &Arc<Metrics>) -> PendingCall {
     let (output, scope) = match command {
         VppCommand::Do(output, scope) => (output, scope),
         VppCommand::Read(answer) => return Box::pin(read_for_client(client, answer)),
@@ -56,13 +56,13 @@ pub fn start(client: &Client, command: VppCommand, metrics: &Arc<Metrics>) -> Pe
 
 type CallResult = Result<Option<Input>, Error>;
 
-fn read_all(client: &Client) -> impl Future<Output = CallResult> + use<> {
+fn read_all(client: &VppClient) -> impl Future<Output = CallResult> + use<> {
     let reading = read_whole(client);
     async move { Ok(Some(Input::AllRead(reading.await?.actual))) }
 }
 
 fn read_for_client(
-    client: &Client,
+    client: &VppClient,
     answer: oneshot::Sender<VppReading>,
 ) -> impl Future<Output = CallResult> + use<> {
     let reading = read_whole(client);
@@ -73,7 +73,7 @@ fn read_for_client(
     }
 }
 
-fn read_whole(client: &Client) -> impl Future<Output = Result<VppReading, Error>> + use<> {
+fn read_whole(client: &VppClient) -> impl Future<Output = Result<VppReading, Error>> + use<> {
     let (client, actual) = (client.clone(), read_actual(client));
     async move {
         let mut actual = actual.await?;
@@ -92,7 +92,7 @@ fn read_whole(client: &Client) -> impl Future<Output = Result<VppReading, Error>
 ///
 /// # Errors
 /// VPP is lost.
-pub async fn listing(client: &Client, actual: &ActualState) -> Result<Option<Vec<ShownVip>>, Error> {
+pub async fn listing(client: &VppClient, actual: &ActualState) -> Result<Option<Vec<ShownVip>>, Error> {
     if actual.vips.is_empty() {
         return Ok(Some(Vec::new()));
     }
@@ -101,7 +101,7 @@ pub async fn listing(client: &Client, actual: &ActualState) -> Result<Option<Vec
         return Ok(None);
     }
     match client.request(&CliInband::new(cli::SHOW_VIPS)).await {
-        Ok(reply) if reply.retval == 0 => Ok(Some(cli::vips(&reply.output.0))),
+        Ok(reply) if reply.retval == 0 => Ok(Some(cli::parse_vips(&reply.output.0))),
         Ok(_) | Err(Error::Refused { .. } | Error::Timeout { .. }) => Ok(None),
         Err(lost) => Err(lost),
     }
@@ -116,7 +116,7 @@ fn flows(shown: &[ShownVip]) -> BTreeMap<(VipKey, IpAddr), u64> {
     shown.iter().flat_map(of_vip).collect()
 }
 
-fn read_actual(client: &Client) -> impl Future<Output = Result<ActualState, Error>> + use<> {
+fn read_actual(client: &VppClient) -> impl Future<Output = Result<ActualState, Error>> + use<> {
     let conf = client.request(&LbConfGet {});
     let vips = client.dump(&LbVipDump::all());
     let servers = client.dump(&LbAsV2Dump::all());
@@ -128,7 +128,7 @@ fn read_actual(client: &Client) -> impl Future<Output = Result<ActualState, Erro
             let found = ActualVip { encap, table_length, src_ip_sticky: None, servers: BTreeMap::new() };
             actual.vips.insert(key(&details.vip), found);
         }
-        for details in servers.iter().filter(|d| d.in_use()) {
+        for details in servers.iter().filter(|d| d.is_in_use()) {
             // VPP still lists servers of a removed VIP until it is garbage-collected.
             if let Some(found) = actual.vips.get_mut(&key(&details.vip)) {
                 found.servers.insert(details.address, server(details));
@@ -138,7 +138,7 @@ fn read_actual(client: &Client) -> impl Future<Output = Result<ActualState, Erro
     }
 }
 
-fn list(client: &Client) -> impl Future<Output = CallResult> + use<> {
+fn list(client: &VppClient) -> impl Future<Output = CallResult> + use<> {
     let conf = client.request(&LbConfGet {});
     let vips = client.dump(&LbVipDump::all());
     async move {
@@ -148,12 +148,12 @@ fn list(client: &Client) -> impl Future<Output = CallResult> + use<> {
     }
 }
 
-fn read_servers(client: &Client, vip: VipKey) -> impl Future<Output = CallResult> + use<> {
+fn read_servers(client: &VppClient, vip: VipKey) -> impl Future<Output = CallResult> + use<> {
     let servers = client.dump(&LbAsV2Dump::of_vip(&name(&vip)));
     async move { Ok(Some(Input::ServersRead(vip, servers_in_use(vip, &servers.await?)))) }
 }
 
-fn read_vip(client: &Client, vip: VipKey) -> impl Future<Output = CallResult> + use<> {
+fn read_vip(client: &VppClient, vip: VipKey) -> impl Future<Output = CallResult> + use<> {
     let vips = client.dump(&LbVipDump::all());
     let servers = client.dump(&LbAsV2Dump::of_vip(&name(&vip)));
     async move {
@@ -166,7 +166,7 @@ fn read_vip(client: &Client, vip: VipKey) -> impl Future<Output = CallResult> + 
     }
 }
 
-fn set_conf(client: &Client, conf: &LbConf) -> impl Future<Output = CallResult> + use<> {
+fn set_conf(client: &VppClient, conf: &LbConf) -> impl Future<Output = CallResult> + use<> {
     let call = client.request(&message::LbConf {
         ip4_src: conf.ipv4_src,
         ip6_src: conf.ipv6_src,
@@ -177,7 +177,7 @@ fn set_conf(client: &Client, conf: &LbConf) -> impl Future<Output = CallResult> 
 }
 
 /// Applies steps until one is refused. Returns the number of applied steps, and the error.
-async fn apply_steps(client: &Client, run: &VipPlan) -> Result<(usize, Option<String>), Error> {
+async fn apply_steps(client: &VppClient, run: &VipPlan) -> Result<(usize, Option<String>), Error> {
     let vip = name(&run.vip);
     for (done, step) in run.steps.iter().enumerate() {
         let error = split_refusal(apply_step(client, vip, step).await)?;
@@ -188,7 +188,7 @@ async fn apply_steps(client: &Client, run: &VipPlan) -> Result<(usize, Option<St
     Ok((run.steps.len(), None))
 }
 
-async fn apply_step(client: &Client, vip: Vip, step: &Step) -> Result<(), Error> {
+async fn apply_step(client: &VppClient, vip: Vip, step: &Step) -> Result<(), Error> {
     match *step {
         Step::CreateVip { encap, src_ip_sticky, table_length } => {
             let call = LbAddDelVipV2::add(vip, wire_encap(encap), table_length, src_ip_sticky);
@@ -226,7 +226,7 @@ fn split_refusal(result: Result<(), Error>) -> Result<Option<String>, Error> {
 }
 
 fn servers_in_use(vip: VipKey, servers: &[LbAsV2Details]) -> BTreeMap<IpAddr, ActualAs> {
-    let of_vip = servers.iter().filter(|d| d.in_use() && key(&d.vip) == vip);
+    let of_vip = servers.iter().filter(|d| d.is_in_use() && key(&d.vip) == vip);
     of_vip.map(|details| (details.address, server(details))).collect()
 }
 
@@ -260,23 +260,23 @@ pub(super) const fn name(vip: &VipKey) -> Vip {
     Vip { prefix, protocol: vip.protocol, port: vip.port }
 }
 
-const fn wire_encap(encap: dataplane::Encap) -> Encap {
+const fn wire_encap(encap: dataplane::Encap) -> LbEncapType {
     match encap {
-        dataplane::Encap::Gre4 => Encap::Gre4,
-        dataplane::Encap::Gre6 => Encap::Gre6,
-        dataplane::Encap::L3dsr => Encap::L3dsr,
-        dataplane::Encap::Nat4 => Encap::Nat4,
-        dataplane::Encap::Nat6 => Encap::Nat6,
+        dataplane::Encap::Gre4 => LbEncapType::Gre4,
+        dataplane::Encap::Gre6 => LbEncapType::Gre6,
+        dataplane::Encap::L3dsr => LbEncapType::L3dsr,
+        dataplane::Encap::Nat4 => LbEncapType::Nat4,
+        dataplane::Encap::Nat6 => LbEncapType::Nat6,
     }
 }
 
 /// Converts an encapsulation. VPP treats unknown ones like GRE over IPv6.
-const fn core_encap(encap: Encap) -> dataplane::Encap {
+const fn core_encap(encap: LbEncapType) -> dataplane::Encap {
     match encap {
-        Encap::Gre4 => dataplane::Encap::Gre4,
-        Encap::Gre6 | Encap::Other(_) => dataplane::Encap::Gre6,
-        Encap::L3dsr => dataplane::Encap::L3dsr,
-        Encap::Nat4 => dataplane::Encap::Nat4,
-        Encap::Nat6 => dataplane::Encap::Nat6,
+        LbEncapType::Gre4 => dataplane::Encap::Gre4,
+        LbEncapType::Gre6 | LbEncapType::Other(_) => dataplane::Encap::Gre6,
+        LbEncapType::L3dsr => dataplane::Encap::L3dsr,
+        LbEncapType::Nat4 => dataplane::Encap::Nat4,
+        LbEncapType::Nat6 => dataplane::Encap::Nat6,
     }
 }

@@ -11,8 +11,8 @@ use maglev_core::state::{Input, Output};
 use maglev_core::time::WallTime;
 use maglev_core::view::VppInfo;
 use maglev_vpp::message::{ControlPing, ShowVersion};
-use maglev_vpp::stats::{BOOT_TIME, Segment};
-use maglev_vpp::{Client, Error, Observer, Options};
+use maglev_vpp::stats::{BOOT_TIME, StatsSegment};
+use maglev_vpp::{ApiObserver, ClientOptions, Error, VppClient};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
@@ -29,7 +29,7 @@ pub use traffic::IndexChange;
 
 use traffic::TrafficReader;
 
-/// Client name shown in VPP.
+/// VppClient name shown in VPP.
 pub const CLIENT_NAME: &str = "vpp-maglev";
 /// Interval of pings.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ pub enum VppCommand {
 /// Connection to VPP's API.
 pub trait ConnectVpp: Send + Sync + 'static {
     /// Connects, and completes the handshake.
-    fn connect(&self, options: Options) -> impl Future<Output = Result<Client, Error>> + Send;
+    fn connect(&self, options: ClientOptions) -> impl Future<Output = Result<VppClient, Error>> + Send;
 
     /// Returns the start time of the connected VPP, if the stats socket at `stats` provides it.
     fn boot(&self, stats: PathBuf) -> impl Future<Output = Option<WallTime>> + Send {
@@ -59,8 +59,8 @@ pub trait ConnectVpp: Send + Sync + 'static {
 
 /// Connects to the socket at this path.
 impl ConnectVpp for PathBuf {
-    async fn connect(&self, options: Options) -> Result<Client, Error> {
-        Client::connect(self, CLIENT_NAME, options).await
+    async fn connect(&self, options: ClientOptions) -> Result<VppClient, Error> {
+        VppClient::connect(self, CLIENT_NAME, options).await
     }
 }
 
@@ -130,9 +130,9 @@ impl<R: ConnectVpp> VppLink<R> {
         }
     }
 
-    async fn connect(&self) -> Result<(Client, VppInfo), Error> {
+    async fn connect(&self) -> Result<(VppClient, VppInfo), Error> {
         let observer = Arc::new(CallObserver(Arc::clone(&self.metrics)));
-        let options = Options { observer, ..Options::default() };
+        let options = ClientOptions { observer, ..ClientOptions::default() };
         let client = self.api.connect(options).await?;
         let (version, ping) = (client.request(&ShowVersion {}), client.request(&ControlPing {}));
         let (version, ping) = (version.await?, ping.await?);
@@ -143,7 +143,7 @@ impl<R: ConnectVpp> VppLink<R> {
     }
 
     /// Serves the core until the connection is lost.
-    async fn session(&mut self, client: Client, info: VppInfo) {
+    async fn session(&mut self, client: VppClient, info: VppInfo) {
         if let Err(reason) = self.serve(&client, info).await {
             warn!(event = %"vpp", %reason, "VPP lost; it keeps forwarding unchanged");
             self.metrics.link_error("vpp", "lost");
@@ -153,7 +153,7 @@ impl<R: ConnectVpp> VppLink<R> {
     }
 
     /// Serves the connection; returns `Ok` once the driver has ended.
-    async fn serve(&mut self, client: &Client, info: VppInfo) -> Result<(), Error> {
+    async fn serve(&mut self, client: &VppClient, info: VppInfo) -> Result<(), Error> {
         let mut work: FuturesUnordered<PendingCall> = FuturesUnordered::new();
         let mut pings = interval(PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -202,7 +202,7 @@ async fn boot_time(path: PathBuf) -> Option<WallTime> {
     if path.as_os_str().is_empty() {
         return None;
     }
-    let read = move || Segment::open(&path, STATS_TIMEOUT)?.read(|now| now.scalar(BOOT_TIME));
+    let read = move || StatsSegment::open(&path, STATS_TIMEOUT)?.read(|now| now.scalar(BOOT_TIME));
     match tokio::task::spawn_blocking(read).await {
         Ok(Ok(seconds)) => seconds.map(|seconds| WallTime(seconds.saturating_mul(1_000_000_000))),
         Ok(Err(error)) => {
@@ -214,25 +214,25 @@ async fn boot_time(path: PathBuf) -> Option<WallTime> {
     }
 }
 
-/// Observer that counts calls.
+/// ApiObserver that counts calls.
 struct CallObserver(Arc<Metrics>);
 
-impl Observer for CallObserver {
+impl ApiObserver for CallObserver {
     fn sent(&self, message: &'static str) {
         self.0.vpp_call(message, CallDirection::Sent, "ok", None);
     }
 
-    fn ended(&self, message: &'static str, outcome: maglev_vpp::Outcome, took: Duration) {
+    fn ended(&self, message: &'static str, outcome: maglev_vpp::CallOutcome, took: Duration) {
         let result = match outcome {
-            maglev_vpp::Outcome::Ok => "ok",
-            maglev_vpp::Outcome::Refused => "refused",
-            maglev_vpp::Outcome::Timeout => "timeout",
-            maglev_vpp::Outcome::Lost => "lost",
+            maglev_vpp::CallOutcome::Ok => "ok",
+            maglev_vpp::CallOutcome::Refused => "refused",
+            maglev_vpp::CallOutcome::Timeout => "timeout",
+            maglev_vpp::CallOutcome::Lost => "lost",
         };
         self.0.vpp_call(message, CallDirection::Received, result, Some(took));
     }
 
-    fn stray(&self) {
+    fn unmatched_reply(&self) {
         self.0.link_error("vpp", "unmatched_reply");
     }
 }

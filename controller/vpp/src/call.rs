@@ -2,32 +2,32 @@
 
 use tokio::sync::oneshot;
 
-use crate::error::{Error, Violation};
+use crate::error::{Error, ProtocolViolation};
 use crate::frame;
-use crate::message::{ControlPing, Dump, Message, Reply, Request};
-use crate::observer::Outcome;
+use crate::message::{ControlPing, DumpMessage, Message, ReplyMessage, RequestMessage};
+use crate::observer::CallOutcome;
 
 /// Largest number of records of one dump, about 60 MB.
 pub(crate) const MAX_RECORDS: usize = 1_000_000;
 
 /// Result of a call, as its caller receives it.
-pub(crate) type Answer<T> = Result<T, Error>;
+pub(crate) type ReplyResult<T> = Result<T, Error>;
 
 /// A request, or a dump with the ping that marks its end.
-pub(crate) struct Call {
+pub(crate) struct QueuedCall {
     pub message: &'static str,
     /// Number shared by the call's frames and their replies.
     pub context: u32,
     pub frames: Vec<u8>,
     /// True if VPP always replies to this call, so that a timeout means a dead VPP.
     pub vital: bool,
-    pub answers: Box<dyn Answers>,
+    pub answers: Box<dyn ReplyReceiver>,
 }
 
 /// Receiver of the replies to one call.
-pub(crate) trait Answers: Send {
+pub(crate) trait ReplyReceiver: Send {
     /// Takes one payload. Returns an outcome with the last one.
-    fn take(&mut self, id: u16, payload: &[u8]) -> Result<Option<Outcome>, Violation>;
+    fn take(&mut self, id: u16, payload: &[u8]) -> Result<Option<CallOutcome>, ProtocolViolation>;
 
     /// Reports to the caller that there will be no reply.
     fn fail(self: Box<Self>, error: Error);
@@ -37,30 +37,30 @@ pub(crate) trait Answers: Send {
 }
 
 /// Expects one reply.
-pub(crate) struct One<R: Request> {
+pub(crate) struct SingleReply<R: RequestMessage> {
     pub reply_id: u16,
-    pub caller: Option<oneshot::Sender<Answer<R::Reply>>>,
+    pub caller: Option<oneshot::Sender<ReplyResult<R::Reply>>>,
 }
 
 /// Expects the records of a dump, then the reply to its ping.
-pub(crate) struct Many<D: Dump> {
+pub(crate) struct DumpReply<D: DumpMessage> {
     pub details_id: u16,
     pub end_id: u16,
     pub records: Vec<D::Details>,
-    pub caller: Option<oneshot::Sender<Answer<Vec<D::Details>>>>,
+    pub caller: Option<oneshot::Sender<ReplyResult<Vec<D::Details>>>>,
 }
 
-impl<R: Request> Answers for One<R> {
-    fn take(&mut self, id: u16, payload: &[u8]) -> Result<Option<Outcome>, Violation> {
+impl<R: RequestMessage> ReplyReceiver for SingleReply<R> {
+    fn take(&mut self, id: u16, payload: &[u8]) -> Result<Option<CallOutcome>, ProtocolViolation> {
         if id != self.reply_id {
-            return Err(Violation::Mismatch { message: R::NAME, id });
+            return Err(ProtocolViolation::Mismatch { message: R::NAME, id });
         }
         let reply: R::Reply = read(R::NAME, payload)?;
         let retval = reply.retval();
         let (outcome, answer) = if retval < 0 {
-            (Outcome::Refused, Err(Error::refused(R::NAME, retval)))
+            (CallOutcome::Refused, Err(Error::refused(R::NAME, retval)))
         } else {
-            (Outcome::Ok, Ok(reply))
+            (CallOutcome::Ok, Ok(reply))
         };
         settle(&mut self.caller, answer);
         Ok(Some(outcome))
@@ -75,18 +75,18 @@ impl<R: Request> Answers for One<R> {
     }
 }
 
-impl<D: Dump> Answers for Many<D> {
-    fn take(&mut self, id: u16, payload: &[u8]) -> Result<Option<Outcome>, Violation> {
+impl<D: DumpMessage> ReplyReceiver for DumpReply<D> {
+    fn take(&mut self, id: u16, payload: &[u8]) -> Result<Option<CallOutcome>, ProtocolViolation> {
         if id == self.end_id {
-            read::<<ControlPing as Request>::Reply>(ControlPing::NAME, payload)?;
+            read::<<ControlPing as RequestMessage>::Reply>(ControlPing::NAME, payload)?;
             settle(&mut self.caller, Ok(std::mem::take(&mut self.records)));
-            return Ok(Some(Outcome::Ok));
+            return Ok(Some(CallOutcome::Ok));
         }
         if id != self.details_id {
-            return Err(Violation::Mismatch { message: D::NAME, id });
+            return Err(ProtocolViolation::Mismatch { message: D::NAME, id });
         }
         if self.records.len() == MAX_RECORDS {
-            return Err(Violation::Endless { message: D::NAME, limit: MAX_RECORDS });
+            return Err(ProtocolViolation::TooManyRecords { message: D::NAME, limit: MAX_RECORDS });
         }
         self.records.push(read(D::NAME, payload)?);
         Ok(None)
@@ -101,15 +101,15 @@ impl<D: Dump> Answers for Many<D> {
     }
 }
 
-fn read<M: Message>(message: &'static str, payload: &[u8]) -> Result<M, Violation> {
+fn read<M: Message>(message: &'static str, payload: &[u8]) -> Result<M, ProtocolViolation> {
     match frame::decode(payload) {
         Ok((_, body)) => Ok(body),
-        Err(fault) => Err(Violation::Malformed { message, fault }),
+        Err(fault) => Err(ProtocolViolation::Malformed { message, fault }),
     }
 }
 
 /// Sends the result to the caller, if it still waits.
-fn settle<T>(caller: &mut Option<oneshot::Sender<Answer<T>>>, answer: Answer<T>) {
+fn settle<T>(caller: &mut Option<oneshot::Sender<ReplyResult<T>>>, answer: ReplyResult<T>) {
     if let Some(caller) = caller.take() {
         _ = caller.send(answer);
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::message::{Prefix, Vip};
 
-/// Command whose output [`vips`] parses. It stops VPP's workers for about as long as a dump of all servers.
+/// Command whose output [`parse_vips`] parses. It stops VPP's workers for about as long as a dump of all servers.
 pub const SHOW_VIPS: &str = "show lb vips verbose";
 
 /// A VIP in the output.
@@ -36,7 +36,7 @@ pub struct ShownServer {
 /// Parses the output of [`SHOW_VIPS`]. Omits removed VIPs, and all lines that do not parse. The size of VPP's reply bounds the
 /// number of VIPs.
 #[must_use]
-pub fn vips(text: &str) -> Vec<ShownVip> {
+pub fn parse_vips(text: &str) -> Vec<ShownVip> {
     let mut vips: Vec<ShownVip> = Vec::new();
     // True while lines belong to the last VIP in `found`.
     let mut open = false;
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn vips_and_servers_have_indexes() {
         assert_eq!(
-            vips(SHOWN),
+            parse_vips(SHOWN),
             [
                 shown(
                     ("203.0.113.1", 32),
@@ -170,18 +170,21 @@ mod tests {
 
     #[test]
     fn malformed_lines_are_skipped() {
-        assert_eq!(vips("show: unknown input `lb vips verbose'\n"), []);
-        assert_eq!(vips(" ip4-gre4 [x] 203.0.113.1/32\n ip4-gre4 [1] 203.0.113/32\n ip4-gre4\n \n"), []);
+        assert_eq!(parse_vips("show: unknown input `lb vips verbose'\n"), []);
+        assert_eq!(
+            parse_vips(" ip4-gre4 [x] 203.0.113.1/32\n ip4-gre4 [1] 203.0.113/32\n ip4-gre4\n \n"),
+            []
+        );
         let orphans = "  protocol:6 port:80\n    10.0.2.9 weight:1 buckets:1 flows:0 dpo:1 used\n";
-        assert_eq!(vips(orphans), []);
-        assert_eq!(vips(&format!(" ip4-gre4 [1] 1.2.3.4/32\n ip4-gre4 [?]\n{orphans}"))[0].servers, []);
+        assert_eq!(parse_vips(orphans), []);
+        assert_eq!(parse_vips(&format!(" ip4-gre4 [1] 1.2.3.4/32\n ip4-gre4 [?]\n{orphans}"))[0].servers, []);
     }
 
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "[ \\n\\[\\]:/.0-9a-fp-]{0,200}", at in 0usize..900) {
-            let _ = vips(&text);
-            let _ = vips(&SHOWN[at.min(SHOWN.len())..]);
+            let _ = parse_vips(&text);
+            let _ = parse_vips(&SHOWN[at.min(SHOWN.len())..]);
         }
     }
 }

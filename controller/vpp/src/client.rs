@@ -11,31 +11,31 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::call::{Answer, Call, Many, One};
-use crate::connection::Connection;
-use crate::error::{Closed, Error};
-use crate::flight::Flight;
+use crate::call::{DumpReply, QueuedCall, ReplyResult, SingleReply};
+use crate::connection::ConnectionTask;
+use crate::error::{CloseReason, Error};
 use crate::frame;
-use crate::handshake::{self, Ids};
+use crate::handshake::{self, MessageIds};
+use crate::in_flight::CallsInFlight;
 use crate::message::{
-    ControlPing, Dump, Head, MemclntKeepalive, MemclntKeepaliveReply, Message, Request, SockclntCreate,
-    table_name,
+    ControlPing, DumpMessage, MemclntKeepalive, MemclntKeepaliveReply, Message, MessageHeader,
+    RequestMessage, SockclntCreate, table_name,
 };
-use crate::observer::Observer;
+use crate::observer::ApiObserver;
 
-/// Limits and observer of a [`Client`].
+/// Limits and observer of a [`VppClient`].
 #[derive(Clone)]
-pub struct Options {
+pub struct ClientOptions {
     /// Timeout of the handshake as a whole, and of each call after it was sent or, for a dump, after its last record.
     /// Default: 3 s.
     pub timeout: Duration,
     /// Largest number of calls in flight. VPP queues replies without a limit, so further calls wait here. Default: 256.
     pub in_flight: usize,
-    /// Observer of all calls.
-    pub observer: Arc<dyn Observer>,
+    /// ApiObserver of all calls.
+    pub observer: Arc<dyn ApiObserver>,
 }
 
-impl Default for Options {
+impl Default for ClientOptions {
     fn default() -> Self {
         Self { timeout: Duration::from_secs(3), in_flight: 256, observer: Arc::new(()) }
     }
@@ -43,45 +43,45 @@ impl Default for Options {
 
 /// A connection to one VPP. Clones share it. It closes after the last clone is dropped and its calls have ended.
 ///
-/// VPP handles calls in the order in which [`Client::request`] and [`Client::dump`] were called, independent of the polling
+/// VPP handles calls in the order in which [`VppClient::request`] and [`VppClient::dump`] were called, independent of the polling
 /// of their futures. A call whose future is dropped before it is sent is discarded.
 ///
 /// The caller must detect a dead VPP by periodic [`ControlPing`]s. One that times out ends the connection.
 #[derive(Clone)]
-pub struct Client {
-    shared: Arc<Shared>,
-    calls: mpsc::UnboundedSender<Call>,
-    closed: watch::Receiver<Option<Closed>>,
+pub struct VppClient {
+    shared: Arc<SharedSession>,
+    calls: mpsc::UnboundedSender<QueuedCall>,
+    closed: watch::Receiver<Option<CloseReason>>,
 }
 
-struct Shared {
+struct SharedSession {
     index: u32,
-    ids: Ids,
+    ids: MessageIds,
     version: String,
     context: AtomicU32,
 }
 
-impl Client {
+impl VppClient {
     /// Connects to the API socket at `path`, with `name` (at most 63 bytes) as the client's name. Spawns a task on the current
     /// tokio runtime.
     ///
     /// # Errors
     /// [`Error::Connect`]; [`Error::Timeout`] if VPP does not reply; [`Error::Unsupported`] if it lacks a message of
-    /// [`crate::message::NEEDED`]; [`Error::NoPlugin`] if it lacks all of the plugin; [`Error::Lost`] if it closes the connection
+    /// [`crate::message::REQUIRED_MESSAGES`]; [`Error::NoPlugin`] if it lacks all of the plugin; [`Error::Lost`] if it closes the connection
     /// or violates the protocol.
-    pub async fn connect(path: impl AsRef<Path>, name: &str, options: Options) -> Result<Self, Error> {
+    pub async fn connect(path: impl AsRef<Path>, name: &str, options: ClientOptions) -> Result<Self, Error> {
         let path = path.as_ref();
         let failed = |error| Error::Connect { path: path.to_owned(), reason: Arc::new(error) };
         let connected = timeout(options.timeout, UnixStream::connect(path)).await;
         let stream = connected.map_err(|_| late(options.timeout))?.map_err(failed)?;
-        Self::over(stream.into_split(), name, options).await
+        Self::from_stream(stream.into_split(), name, options).await
     }
 
     /// Does the same over an open stream to VPP, given as a reader and a writer.
     ///
     /// # Errors
-    /// Those of [`Client::connect`], except [`Error::Connect`].
-    pub async fn over<R, W>(stream: (R, W), name: &str, options: Options) -> Result<Self, Error>
+    /// Those of [`VppClient::connect`], except [`Error::Connect`].
+    pub async fn from_stream<R, W>(stream: (R, W), name: &str, options: ClientOptions) -> Result<Self, Error>
     where
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
@@ -89,17 +89,17 @@ impl Client {
         let limit = options.timeout;
         let session = timeout(limit, handshake::open(stream, name)).await.map_err(|_| late(limit))??;
 
-        let shared = Shared {
+        let shared = SharedSession {
             index: session.index,
             ids: session.ids,
             version: session.version,
             context: AtomicU32::new(1),
         };
         let keepalive = (shared.id::<MemclntKeepalive>()?, shared.id::<MemclntKeepaliveReply>()?);
-        let flight = Flight::new(limit, keepalive, options.observer);
+        let flight = CallsInFlight::new(limit, keepalive, options.observer);
         let (calls, queue) = mpsc::unbounded_channel();
         let connection =
-            Connection::new(session.stream, session.splitter, queue, flight, options.in_flight.max(1));
+            ConnectionTask::new(session.stream, session.splitter, queue, flight, options.in_flight.max(1));
         let (ended, closed) = watch::channel(None);
         tokio::spawn(async move { ended.send_replace(Some(connection.run().await)) });
         Ok(Self { shared: Arc::new(shared), calls, closed })
@@ -116,7 +116,7 @@ impl Client {
     /// # Errors
     /// [`Error::Refused`] if VPP replies with an error; [`Error::Timeout`]; [`Error::Lost`]; [`Error::Hazard`], without sending,
     /// if the request would kill VPP.
-    pub fn request<R: Request>(
+    pub fn request<R: RequestMessage>(
         &self,
         request: &R,
     ) -> impl Future<Output = Result<R::Reply, Error>> + Send + use<R> {
@@ -129,7 +129,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Lost`], also after a timeout or more than a million records.
-    pub fn dump<D: Dump>(
+    pub fn dump<D: DumpMessage>(
         &self,
         dump: &D,
     ) -> impl Future<Output = Result<Vec<D::Details>, Error>> + Send + use<D> {
@@ -139,17 +139,20 @@ impl Client {
     }
 
     /// Waits for the end of the connection and returns its reason.
-    pub async fn closed(&self) -> Closed {
+    pub async fn closed(&self) -> CloseReason {
         reason(self.closed.clone()).await
     }
 
-    fn enqueue_request<R: Request>(&self, request: &R) -> Result<oneshot::Receiver<Answer<R::Reply>>, Error> {
+    fn enqueue_request<R: RequestMessage>(
+        &self,
+        request: &R,
+    ) -> Result<oneshot::Receiver<ReplyResult<R::Reply>>, Error> {
         if let Some(why) = request.hazard() {
             return Err(Error::Hazard { message: R::NAME, why });
         }
         let (caller, waiting) = oneshot::channel();
-        let answers = One::<R> { reply_id: self.shared.id::<R::Reply>()?, caller: Some(caller) };
-        let mut call = Call {
+        let answers = SingleReply::<R> { reply_id: self.shared.id::<R::Reply>()?, caller: Some(caller) };
+        let mut call = QueuedCall {
             message: R::NAME,
             context: self.shared.next_context(),
             frames: Vec::new(),
@@ -162,15 +165,18 @@ impl Client {
     }
 
     /// Queues a dump and a ping under one context. Their replies have different message numbers.
-    fn enqueue_dump<D: Dump>(&self, dump: &D) -> Result<oneshot::Receiver<Answer<Vec<D::Details>>>, Error> {
+    fn enqueue_dump<D: DumpMessage>(
+        &self,
+        dump: &D,
+    ) -> Result<oneshot::Receiver<ReplyResult<Vec<D::Details>>>, Error> {
         let (caller, waiting) = oneshot::channel();
-        let answers = Many::<D> {
+        let answers = DumpReply::<D> {
             details_id: self.shared.id::<D::Details>()?,
-            end_id: self.shared.id::<<ControlPing as Request>::Reply>()?,
+            end_id: self.shared.id::<<ControlPing as RequestMessage>::Reply>()?,
             records: Vec::new(),
             caller: Some(caller),
         };
-        let mut call = Call {
+        let mut call = QueuedCall {
             message: D::NAME,
             context: self.shared.next_context(),
             frames: Vec::new(),
@@ -184,12 +190,12 @@ impl Client {
     }
 
     /// If the connection has ended, the call is dropped. Its caller then gets the reason from `closed`.
-    fn enqueue(&self, call: Call) {
+    fn enqueue(&self, call: QueuedCall) {
         _ = self.calls.send(call);
     }
 }
 
-impl Shared {
+impl SharedSession {
     fn next_context(&self) -> u32 {
         self.context.fetch_add(1, Ordering::Relaxed)
     }
@@ -201,16 +207,16 @@ impl Shared {
         })
     }
 
-    fn encode<M: Message>(&self, call: &mut Call, message: &M) -> Result<(), Error> {
-        let head = Head { client_index: self.index, context: call.context };
+    fn encode<M: Message>(&self, call: &mut QueuedCall, message: &M) -> Result<(), Error> {
+        let head = MessageHeader { client_index: self.index, context: call.context };
         frame::encode(&mut call.frames, self.id::<M>()?, head, message);
         Ok(())
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for VppClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("version", &self.shared.version).finish_non_exhaustive()
+        f.debug_struct("VppClient").field("version", &self.shared.version).finish_non_exhaustive()
     }
 }
 
@@ -219,8 +225,8 @@ const fn late(limit: Duration) -> Error {
 }
 
 async fn answer<T>(
-    waiting: oneshot::Receiver<Answer<T>>,
-    closed: watch::Receiver<Option<Closed>>,
+    waiting: oneshot::Receiver<ReplyResult<T>>,
+    closed: watch::Receiver<Option<CloseReason>>,
 ) -> Result<T, Error> {
     match waiting.await {
         Ok(answer) => answer,
@@ -228,10 +234,10 @@ async fn answer<T>(
     }
 }
 
-async fn reason(mut closed: watch::Receiver<Option<Closed>>) -> Closed {
+async fn reason(mut closed: watch::Receiver<Option<CloseReason>>) -> CloseReason {
     match closed.wait_for(Option::is_some).await {
-        Ok(reason) => reason.clone().unwrap_or(Closed::Released),
+        Ok(reason) => reason.clone().unwrap_or(CloseReason::ClientDropped),
         // The runtime shut down and dropped the task.
-        Err(_) => Closed::Released,
+        Err(_) => CloseReason::ClientDropped,
     }
 }

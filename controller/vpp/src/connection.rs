@@ -4,33 +4,33 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 
-use crate::call::Call;
-use crate::error::{Closed, Error};
-use crate::flight::Flight;
-use crate::frame::Splitter;
+use crate::call::QueuedCall;
+use crate::error::{CloseReason, Error};
+use crate::frame::FrameSplitter;
+use crate::in_flight::CallsInFlight;
 
 /// Writes queued calls, several per write, and reads at the same time: VPP queues unread replies without a limit.
-pub(crate) struct Connection<R, W> {
+pub(crate) struct ConnectionTask<R, W> {
     reader: R,
     writer: W,
-    splitter: Splitter,
-    calls: UnboundedReceiver<Call>,
+    splitter: FrameSplitter,
+    calls: UnboundedReceiver<QueuedCall>,
     /// True while clients exist.
     open: bool,
     /// Bytes to write.
     out: Vec<u8>,
-    flight: Flight,
+    flight: CallsInFlight,
     max_in_flight: usize,
     /// Time of the next check for expired calls, at the latest when the first is due.
     wake: Instant,
 }
 
-impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ConnectionTask<R, W> {
     pub fn new(
         (reader, writer): (R, W),
-        splitter: Splitter,
-        calls: UnboundedReceiver<Call>,
-        flight: Flight,
+        splitter: FrameSplitter,
+        calls: UnboundedReceiver<QueuedCall>,
+        flight: CallsInFlight,
         max_in_flight: usize,
     ) -> Self {
         let (out, wake) = (Vec::new(), Instant::now());
@@ -38,10 +38,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     }
 
     /// Runs until the connection ends, and returns the reason.
-    pub async fn run(mut self) -> Closed {
+    pub async fn run(mut self) -> CloseReason {
         let reason = loop {
             if !self.open && self.flight.len() == 0 {
-                break Closed::Released;
+                break CloseReason::ClientDropped;
             }
             if let Err(reason) = self.turn().await {
                 break reason;
@@ -56,7 +56,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     }
 
     /// Waits for the first possible step and does it.
-    async fn turn(&mut self) -> Result<(), Closed> {
+    async fn turn(&mut self) -> Result<(), CloseReason> {
         // The order favours writes: VPP limits its input, but not its output.
         tokio::select! {
             biased;
@@ -68,8 +68,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                 self.out.drain(..written?);
                 Ok(())
             }
-            read = self.reader.read_buf(self.splitter.space()) => match read? {
-                0 => Err(Closed::Eof),
+            read = self.reader.read_buf(self.splitter.read_buffer()) => match read? {
+                0 => Err(CloseReason::Eof),
                 _ => self.receive(),
             },
             call = self.calls.recv(), if self.open && self.flight.len() < self.max_in_flight => {
@@ -80,16 +80,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         }
     }
 
-    fn receive(&mut self) -> Result<(), Closed> {
+    fn receive(&mut self) -> Result<(), CloseReason> {
         let now = Instant::now();
-        while let Some(payload) = self.splitter.payload()? {
+        while let Some(payload) = self.splitter.next_payload()? {
             self.flight.receive(payload, &mut self.out, now)?;
         }
         Ok(())
     }
 
     /// Sends `first` and further queued calls, up to the limit of calls in flight.
-    fn launch(&mut self, first: Option<Call>) {
+    fn launch(&mut self, first: Option<QueuedCall>) {
         let now = Instant::now();
         let mut next = first;
         while let Some(call) = next {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::frame::TooLarge;
-use crate::wire::Malformed;
+use crate::frame::FrameTooLarge;
+use crate::wire::MalformedMessage;
 
 /// Reason for a failed call.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -61,12 +61,12 @@ pub enum Error {
     },
     /// The connection ended. VPP may have executed the request.
     #[error("connection to VPP lost: {0}")]
-    Lost(Closed),
+    Lost(CloseReason),
 }
 
 /// Reason for the end of a connection.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Closed {
+pub enum CloseReason {
     /// VPP closed the connection, usually by exiting.
     #[error("closed by VPP")]
     Eof,
@@ -75,7 +75,7 @@ pub enum Closed {
     Io(Arc<io::Error>),
     /// VPP no longer replies.
     #[error("no answer to {message} within {limit:?}")]
-    Silent {
+    Unresponsive {
         /// Name of the request.
         message: &'static str,
         /// The timeout.
@@ -83,25 +83,25 @@ pub enum Closed {
     },
     /// VPP violated the protocol.
     #[error(transparent)]
-    Violation(#[from] Violation),
-    /// The last [`crate::Client`] was dropped.
+    Violation(#[from] ProtocolViolation),
+    /// The last [`crate::VppClient`] was dropped.
     #[error("closed by us")]
-    Released,
+    ClientDropped,
 }
 
 /// A violation of the protocol by VPP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
+pub enum ProtocolViolation {
     /// A frame exceeds the limit.
     #[error(transparent)]
-    TooLarge(#[from] TooLarge),
+    TooLarge(#[from] FrameTooLarge),
     /// A reply does not decode.
     #[error("malformed reply to {message}: {fault}")]
     Malformed {
         /// Name of the request.
         message: &'static str,
         /// The mistake.
-        fault: Malformed,
+        fault: MalformedMessage,
     },
     /// A reply has the type of another request.
     #[error("message {id} is not a reply to {message}")]
@@ -113,10 +113,10 @@ pub enum Violation {
     },
     /// A payload is too short for a message number and a context.
     #[error("message without a header: {0}")]
-    Headless(Malformed),
+    MissingHeader(MalformedMessage),
     /// A dump has too many records.
     #[error("more than {limit} records in reply to {message}")]
-    Endless {
+    TooManyRecords {
         /// Name of the dump.
         message: &'static str,
         /// The limit.
@@ -124,14 +124,14 @@ pub enum Violation {
     },
 }
 
-impl From<io::Error> for Closed {
+impl From<io::Error> for CloseReason {
     fn from(error: io::Error) -> Self {
         Self::Io(Arc::new(error))
     }
 }
 
-impl From<TooLarge> for Closed {
-    fn from(error: TooLarge) -> Self {
+impl From<FrameTooLarge> for CloseReason {
+    fn from(error: FrameTooLarge) -> Self {
         Self::Violation(error.into())
     }
 }

@@ -1,7 +1,7 @@
 //! Frames: a header of 16 bytes, with only the length in use, and a payload.
 
-use crate::message::{Head, Message};
-use crate::wire::{Field, Malformed, Reader};
+use crate::message::{Message, MessageHeader};
+use crate::wire::{MalformedMessage, WireField, WireReader};
 
 /// Size of the header before each payload.
 pub const HEADER: usize = 16;
@@ -15,10 +15,10 @@ const READ: usize = 64 << 10;
 /// A frame announces more than [`MAX_PAYLOAD`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("frame of {0} bytes is too large")]
-pub struct TooLarge(pub usize);
+pub struct FrameTooLarge(pub usize);
 
 /// Appends the frame of `message` to `out`. `id` is the number of such messages in this VPP.
-pub fn encode<M: Message>(out: &mut Vec<u8>, id: u16, head: Head, message: &M) {
+pub fn encode<M: Message>(out: &mut Vec<u8>, id: u16, head: MessageHeader, message: &M) {
     let start = out.len();
     out.resize(start + HEADER, 0);
     id.put(out);
@@ -32,31 +32,31 @@ pub fn encode<M: Message>(out: &mut Vec<u8>, id: u16, head: Head, message: &M) {
 ///
 /// # Errors
 /// The payload is too short.
-pub fn id(payload: &[u8]) -> Result<u16, Malformed> {
-    u16::get(&mut Reader::new(payload))
+pub fn id(payload: &[u8]) -> Result<u16, MalformedMessage> {
+    u16::get(&mut WireReader::new(payload))
 }
 
 /// Decodes `payload` as an `M`. Trailing bytes are ignored, because VPP's payloads may be longer than their message.
 ///
 /// # Errors
 /// The payload is too short, or malformed.
-pub fn decode<M: Message>(payload: &[u8]) -> Result<(Head, M), Malformed> {
-    let mut from = Reader::new(payload);
+pub fn decode<M: Message>(payload: &[u8]) -> Result<(MessageHeader, M), MalformedMessage> {
+    let mut from = WireReader::new(payload);
     u16::get(&mut from)?;
-    let head = Head::get::<M>(&mut from)?;
+    let head = MessageHeader::get::<M>(&mut from)?;
     Ok((head, M::get(&mut from)?))
 }
 
 /// Splits a stream of bytes into payloads, independent of the sizes of the reads.
 #[derive(Debug, Default)]
-pub struct Splitter {
+pub struct FrameSplitter {
     bytes: Vec<u8>,
     taken: usize,
 }
 
-impl Splitter {
+impl FrameSplitter {
     /// Returns the buffer to which the caller appends bytes of the stream.
-    pub fn space(&mut self) -> &mut Vec<u8> {
+    pub fn read_buffer(&mut self) -> &mut Vec<u8> {
         self.bytes.drain(..self.taken);
         self.taken = 0;
         if self.bytes.capacity() - self.bytes.len() < READ / 2 {
@@ -69,12 +69,12 @@ impl Splitter {
     ///
     /// # Errors
     /// The next frame is larger than [`MAX_PAYLOAD`]. The stream cannot be used any more.
-    pub fn payload(&mut self) -> Result<Option<&[u8]>, TooLarge> {
+    pub fn next_payload(&mut self) -> Result<Option<&[u8]>, FrameTooLarge> {
         let rest = &self.bytes[self.taken..];
         let Some((header, body)) = rest.split_first_chunk::<HEADER>() else { return Ok(None) };
         let length = u32::from_be_bytes([header[8], header[9], header[10], header[11]]) as usize;
         if length > MAX_PAYLOAD {
-            return Err(TooLarge(length));
+            return Err(FrameTooLarge(length));
         }
         let Some(payload) = body.get(..length) else { return Ok(None) };
         self.taken += HEADER + length;
@@ -92,31 +92,31 @@ mod tests {
     fn pings(n: u32) -> Vec<u8> {
         let mut out = Vec::new();
         for context in 0..n {
-            encode(&mut out, 23, Head { client_index: 7, context }, &ControlPing {});
+            encode(&mut out, 23, MessageHeader { client_index: 7, context }, &ControlPing {});
         }
         out
     }
 
-    fn contexts(splitter: &mut Splitter) -> Vec<u32> {
+    fn contexts(splitter: &mut FrameSplitter) -> Vec<u32> {
         std::iter::from_fn(|| {
-            splitter.payload().unwrap().map(|payload| decode::<ControlPing>(payload).unwrap().0.context)
+            splitter.next_payload().unwrap().map(|payload| decode::<ControlPing>(payload).unwrap().0.context)
         })
         .collect()
     }
 
     #[test]
     fn merged_frames_are_split() {
-        let mut splitter = Splitter::default();
-        splitter.space().extend(pings(3));
+        let mut splitter = FrameSplitter::default();
+        splitter.read_buffer().extend(pings(3));
         assert_eq!(contexts(&mut splitter), [0, 1, 2]);
     }
 
     #[test]
     fn frames_are_assembled_from_single_bytes() {
-        let mut splitter = Splitter::default();
+        let mut splitter = FrameSplitter::default();
         let mut seen = Vec::new();
         for byte in pings(3) {
-            splitter.space().push(byte);
+            splitter.read_buffer().push(byte);
             seen.extend(contexts(&mut splitter));
         }
         assert_eq!(seen, [0, 1, 2]);
@@ -124,18 +124,18 @@ mod tests {
 
     #[test]
     fn oversized_frame_is_refused_at_its_header() {
-        let mut splitter = Splitter::default();
-        splitter.space().extend([[0; 8], [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]].concat());
-        assert_eq!(splitter.payload(), Err(TooLarge(0x7fff_ffff)));
+        let mut splitter = FrameSplitter::default();
+        splitter.read_buffer().extend([[0; 8], [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]].concat());
+        assert_eq!(splitter.next_payload(), Err(FrameTooLarge(0x7fff_ffff)));
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>, cut in 0usize..64) {
-            let mut splitter = Splitter::default();
+            let mut splitter = FrameSplitter::default();
             for piece in bytes.chunks(cut + 1) {
-                splitter.space().extend(piece);
-                while let Ok(Some(_)) = splitter.payload() {}
+                splitter.read_buffer().extend(piece);
+                while let Ok(Some(_)) = splitter.next_payload() {}
             }
         }
     }

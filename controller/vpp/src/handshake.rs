@@ -4,35 +4,35 @@ use std::collections::{BTreeSet, HashMap};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::error::{Closed, Error, Violation};
-use crate::frame::{self, Splitter};
+use crate::error::{CloseReason, Error, ProtocolViolation};
+use crate::frame::{self, FrameSplitter};
 use crate::message::{
-    Head, Message, MessageTable, NEEDED, Request, SOCKCLNT_CREATE_ID, SOCKCLNT_CREATE_REPLY_ID, ShowVersion,
-    SockclntCreate, SockclntCreateReply, table_name,
+    Message, MessageHeader, MessageTable, REQUIRED_MESSAGES, RequestMessage, SOCKCLNT_CREATE_ID,
+    SOCKCLNT_CREATE_REPLY_ID, ShowVersion, SockclntCreate, SockclntCreateReply, table_name,
 };
-use crate::wire::Name;
+use crate::wire::FixedString;
 
 /// Result of the handshake.
-pub(crate) struct Session<R, W> {
+pub(crate) struct OpenSession<R, W> {
     pub stream: (R, W),
-    pub splitter: Splitter,
-    /// Client index of the session.
+    pub splitter: FrameSplitter,
+    /// VppClient index of the session.
     pub index: u32,
-    pub ids: Ids,
+    pub ids: MessageIds,
     pub version: String,
 }
 
-/// Numbers that this VPP gives to the messages in [`NEEDED`].
+/// Numbers that this VPP gives to the messages in [`REQUIRED_MESSAGES`].
 #[derive(Clone, Debug)]
-pub(crate) struct Ids(HashMap<&'static str, u16>);
+pub(crate) struct MessageIds(HashMap<&'static str, u16>);
 
-impl Ids {
+impl MessageIds {
     /// Looks the needed messages up in VPP's table. Returns the missing ones second.
     fn find(table: &MessageTable) -> (Self, Vec<String>) {
         let rows: HashMap<&str, u16> = table.0.iter().map(|row| (row.name.0.as_str(), row.id)).collect();
         let mut ids = HashMap::new();
         let mut missing = BTreeSet::new();
-        for signature in NEEDED {
+        for signature in REQUIRED_MESSAGES {
             let name = table_name(*signature);
             match rows.get(name.as_str()) {
                 Some(id) => _ = ids.insert(signature.0, *id),
@@ -42,28 +42,29 @@ impl Ids {
         (Self(ids), missing.into_iter().collect())
     }
 
-    /// Returns the number of `M`, if it is among [`NEEDED`].
+    /// Returns the number of `M`, if it is among [`REQUIRED_MESSAGES`].
     pub fn of<M: Message>(&self) -> Option<u16> {
         self.0.get(M::NAME).copied()
     }
 }
 
 /// Does the handshake. The caller sets the timeout.
-pub(crate) async fn open<R, W>(stream: (R, W), name: &str) -> Result<Session<R, W>, Error>
+pub(crate) async fn open<R, W>(stream: (R, W), name: &str) -> Result<OpenSession<R, W>, Error>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut line = Line { stream, splitter: Splitter::default() };
+    let mut line = HandshakeStream { stream, splitter: FrameSplitter::default() };
 
-    let hello = SockclntCreate { name: Name(name.to_owned()) };
+    let hello = SockclntCreate { name: FixedString(name.to_owned()) };
     let ids = (SOCKCLNT_CREATE_ID, SOCKCLNT_CREATE_REPLY_ID);
-    let welcome: SockclntCreateReply = line.ask(ids, Head::default(), &hello).await.map_err(Error::Lost)?;
+    let welcome: SockclntCreateReply =
+        line.ask(ids, MessageHeader::default(), &hello).await.map_err(Error::Lost)?;
     if welcome.response != 0 {
         return Err(Error::refused(SockclntCreate::NAME, welcome.response));
     }
 
-    let (ids, missing) = Ids::find(&welcome.table);
+    let (ids, missing) = MessageIds::find(&welcome.table);
     let version = line.version(welcome.index, &ids).await.map_err(Error::Lost)?;
     if !welcome.table.0.iter().any(|row| row.name.0.starts_with("lb_")) {
         return Err(Error::NoPlugin { version });
@@ -71,23 +72,23 @@ where
     if !missing.is_empty() {
         return Err(Error::Unsupported { missing, version });
     }
-    let Line { stream, splitter } = line;
-    Ok(Session { stream, splitter, index: welcome.index, ids, version })
+    let HandshakeStream { stream, splitter } = line;
+    Ok(OpenSession { stream, splitter, index: welcome.index, ids, version })
 }
 
 /// A stream with one request at a time.
-struct Line<R, W> {
+struct HandshakeStream<R, W> {
     stream: (R, W),
-    splitter: Splitter,
+    splitter: FrameSplitter,
 }
 
-impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Line<R, W> {
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> HandshakeStream<R, W> {
     /// Requests the version. It comes first, so that an error about missing messages can name it.
-    async fn version(&mut self, client_index: u32, ids: &Ids) -> Result<String, Closed> {
-        let numbers = ids.of::<ShowVersion>().zip(ids.of::<<ShowVersion as Request>::Reply>());
+    async fn version(&mut self, client_index: u32, ids: &MessageIds) -> Result<String, CloseReason> {
+        let numbers = ids.of::<ShowVersion>().zip(ids.of::<<ShowVersion as RequestMessage>::Reply>());
         let Some(numbers) = numbers else { return Ok("of unknown version".to_owned()) };
-        let head = Head { client_index, context: 1 };
-        let reply: <ShowVersion as Request>::Reply = self.ask(numbers, head, &ShowVersion {}).await?;
+        let head = MessageHeader { client_index, context: 1 };
+        let reply: <ShowVersion as RequestMessage>::Reply = self.ask(numbers, head, &ShowVersion {}).await?;
         Ok(reply.version.0)
     }
 
@@ -95,25 +96,25 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Line<R, W> {
     async fn ask<Q: Message, A: Message>(
         &mut self,
         (question_id, answer_id): (u16, u16),
-        head: Head,
+        head: MessageHeader,
         question: &Q,
-    ) -> Result<A, Closed> {
+    ) -> Result<A, CloseReason> {
         let mut bytes = Vec::new();
         frame::encode(&mut bytes, question_id, head, question);
         self.stream.1.write_all(&bytes).await?;
         loop {
-            while let Some(payload) = self.splitter.payload()? {
+            while let Some(payload) = self.splitter.next_payload()? {
                 if frame::id(payload) != Ok(answer_id) {
                     continue;
                 }
                 let (found, answer) = frame::decode::<A>(payload)
-                    .map_err(|fault| Violation::Malformed { message: Q::NAME, fault })?;
+                    .map_err(|fault| ProtocolViolation::Malformed { message: Q::NAME, fault })?;
                 if found.context == head.context {
                     return Ok(answer);
                 }
             }
-            if self.stream.0.read_buf(self.splitter.space()).await? == 0 {
-                return Err(Closed::Eof);
+            if self.stream.0.read_buf(self.splitter.read_buffer()).await? == 0 {
+                return Err(CloseReason::Eof);
             }
         }
     }

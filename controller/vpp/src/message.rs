@@ -2,7 +2,7 @@
 //!
 //! Names, layouts and checksums are those of VPP 26.10.
 
-use crate::wire::{Field, Malformed, Reader};
+use crate::wire::{MalformedMessage, WireField, WireReader};
 
 /// Declares structs with their fields in wire order.
 macro_rules! fields {
@@ -11,15 +11,15 @@ macro_rules! fields {
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name { $($(#[$about])* pub $field: $type,)* }
 
-        impl $crate::wire::Field for $name {
+        impl $crate::wire::WireField for $name {
             #[allow(unused_variables, reason = "some messages are their head alone")]
             fn put(&self, out: &mut Vec<u8>) {
                 $(self.$field.put(out);)*
             }
 
             #[allow(unused_variables, reason = "some messages are their head alone")]
-            fn get(from: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::wire::Malformed> {
-                Ok(Self { $($field: $crate::wire::Field::get(from)?,)* })
+            fn get(from: &mut $crate::wire::WireReader<'_>) -> Result<Self, $crate::wire::MalformedMessage> {
+                Ok(Self { $($field: $crate::wire::WireField::get(from)?,)* })
             }
         }
     )*};
@@ -41,7 +41,7 @@ macro_rules! requests {
     ($($type:ty = $name:literal, $crc:literal => $reply:ty $(, hazard: $hazard:path)?;)*) => {$(
         messages! { $type = $name, $crc, addressed = true; }
 
-        impl $crate::message::Request for $type {
+        impl $crate::message::RequestMessage for $type {
             type Reply = $reply;
             $(
                 fn hazard(&self) -> Option<&'static str> {
@@ -57,7 +57,7 @@ macro_rules! dumps {
     ($($type:ty = $name:literal, $crc:literal => $details:ty;)*) => {$(
         messages! { $type = $name, $crc, addressed = true; }
 
-        impl $crate::message::Dump for $type {
+        impl $crate::message::DumpMessage for $type {
             type Details = $details;
         }
     )*};
@@ -79,7 +79,7 @@ macro_rules! replies {
 
         messages! { $name = $wire, $crc; }
 
-        impl $crate::message::Reply for $name {
+        impl $crate::message::ReplyMessage for $name {
             fn retval(&self) -> i32 {
                 self.retval
             }
@@ -98,8 +98,8 @@ pub use route::*;
 pub use vip::*;
 
 /// A message: its body on the wire, and its name in VPP's message table.
-pub trait Message: Field + Send + 'static {
-    /// Name without the checksum.
+pub trait Message: WireField + Send + 'static {
+    /// FixedString without the checksum.
     const NAME: &'static str;
     /// Checksum of the message's definition. VPP changes it with every change of the layout.
     const CRC: u32;
@@ -108,10 +108,10 @@ pub trait Message: Field + Send + 'static {
     const ADDRESSED: bool = false;
 }
 
-/// A message with exactly one [`Reply`].
-pub trait Request: Message {
+/// A message with exactly one [`ReplyMessage`].
+pub trait RequestMessage: Message {
     /// Type of the reply.
-    type Reply: Reply;
+    type Reply: ReplyMessage;
 
     /// Returns the property of the request that would kill VPP, if it has one.
     fn hazard(&self) -> Option<&'static str> {
@@ -119,28 +119,28 @@ pub trait Request: Message {
     }
 }
 
-/// The reply to a [`Request`].
-pub trait Reply: Message {
+/// The reply to a [`RequestMessage`].
+pub trait ReplyMessage: Message {
     /// Returns the result of VPP's handler: 0, or a negative error number.
     fn retval(&self) -> i32;
 }
 
 /// A message that VPP answers with any number of details, without an end marker.
-pub trait Dump: Message {
+pub trait DumpMessage: Message {
     /// Type of the records.
     type Details: Message;
 }
 
 /// The fields between a message's number and its body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Head {
+pub struct MessageHeader {
     /// Index of the client, from the handshake. VPP sends the reply to this client. 0 if the message has none.
     pub client_index: u32,
     /// Number chosen by the client. VPP echoes it in every reply.
     pub context: u32,
 }
 
-impl Head {
+impl MessageHeader {
     pub(crate) fn put<M: Message>(self, out: &mut Vec<u8>) {
         if M::ADDRESSED {
             self.client_index.put(out);
@@ -148,18 +148,18 @@ impl Head {
         self.context.put(out);
     }
 
-    pub(crate) fn get<M: Message>(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(crate) fn get<M: Message>(from: &mut WireReader<'_>) -> Result<Self, MalformedMessage> {
         let client_index = if M::ADDRESSED { u32::get(from)? } else { 0 };
         Ok(Self { client_index, context: u32::get(from)? })
     }
 }
 
 /// Name and checksum of a message in VPP's table.
-pub type Signature = (&'static str, u32);
+pub type MessageSignature = (&'static str, u32);
 
 /// Returns the name of a message in VPP's table, such as `lb_flush_vip_1063f819`.
 #[must_use]
-pub fn table_name((name, crc): Signature) -> String {
+pub fn table_name((name, crc): MessageSignature) -> String {
     format!("{name}_{crc:08x}")
 }
 
@@ -168,7 +168,7 @@ macro_rules! signatures {
 }
 
 /// All messages that the client sends or understands. A VPP that lacks one is unsupported.
-pub const NEEDED: &[Signature] = signatures![
+pub const REQUIRED_MESSAGES: &[MessageSignature] = signatures![
     SockclntCreate,
     SockclntCreateReply,
     MemclntKeepalive,

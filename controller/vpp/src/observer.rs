@@ -1,10 +1,10 @@
-//! Observer of calls, for metrics.
+//! ApiObserver of calls, for metrics.
 
 use std::time::Duration;
 
 /// Result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CallOutcome {
     /// VPP executed it.
     Ok,
     /// VPP replied with an error.
@@ -15,22 +15,22 @@ pub enum Outcome {
     Lost,
 }
 
-/// Observer of all calls, called from the task that owns the socket. It must not block. `message` is the name of the request
+/// ApiObserver of all calls, called from the task that owns the socket. It must not block. `message` is the name of the request
 /// or dump without its checksum.
-pub trait Observer: Send + Sync {
+pub trait ApiObserver: Send + Sync {
     /// Called after a call was sent.
     fn sent(&self, message: &'static str) {
         _ = message;
     }
 
     /// Called after a call ended, `took` after it was sent.
-    fn ended(&self, message: &'static str, outcome: Outcome, took: Duration) {
+    fn ended(&self, message: &'static str, outcome: CallOutcome, took: Duration) {
         _ = (message, outcome, took);
     }
 
     /// Called for a reply to no call in flight, such as one after its timeout. The client drops it.
-    fn stray(&self) {}
+    fn unmatched_reply(&self) {}
 }
 
 /// Observes nothing.
-impl Observer for () {}
+impl ApiObserver for () {}

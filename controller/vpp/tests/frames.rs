@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path as FilePath;
+use std::path::Path;
 
 use maglev_vpp::frame::{self, HEADER};
 use maglev_vpp::message::*;
-use maglev_vpp::wire::{Name, Text};
+use maglev_vpp::wire::{FixedString, VarString};
 use proptest::prelude::*;
 
-/// Client index in the capture.
+/// VppClient index in the capture.
 const INDEX: u32 = 0x8000_0001;
 
 fn frames() -> BTreeMap<String, Vec<u8>> {
-    let directory = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("tests/frames");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frames");
     fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -26,9 +26,9 @@ fn frames() -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The frames that remain to be checked.
-struct Capture(BTreeMap<String, Vec<u8>>);
+struct CapturedFrames(BTreeMap<String, Vec<u8>>);
 
-impl Capture {
+impl CapturedFrames {
     /// Asserts that frame `number` holds exactly `message`.
     fn check<M: Message + PartialEq + Debug>(&mut self, number: u32, id: u16, context: u32, message: &M) {
         let prefix = format!("{number:03}_");
@@ -41,7 +41,7 @@ impl Capture {
         let payload = &golden[HEADER..];
         // The reply to the handshake goes to a client without an index.
         let client_index = if M::ADDRESSED && M::NAME != SockclntCreateReply::NAME { INDEX } else { 0 };
-        let head = Head { client_index, context };
+        let head = MessageHeader { client_index, context };
         assert_eq!(frame::id(payload), Ok(id), "{name}");
         let (found, body) = frame::decode::<M>(payload).unwrap();
         assert_eq!((found, &body), (head, message), "{name}");
@@ -91,7 +91,7 @@ fn conf(sticky_buckets: u32) -> LbConf {
 
 #[test]
 fn captured_frames_are_reproduced() {
-    let mut capture = Capture(frames());
+    let mut capture = CapturedFrames(frames());
     handshake(&mut capture);
     parameters(&mut capture);
     vips(&mut capture);
@@ -103,17 +103,17 @@ fn captured_frames_are_reproduced() {
     assert_eq!(capture.0.keys().collect::<Vec<_>>(), Vec::<&String>::new(), "frames without a check");
 }
 
-fn handshake(capture: &mut Capture) {
-    let golden = || Name("golden".into());
+fn handshake(capture: &mut CapturedFrames) {
+    let golden = || FixedString("golden".into());
     capture.check(1, SOCKCLNT_CREATE_ID, 0x1122_3344, &SockclntCreate { name: golden() });
 
     let reply = frames().remove("002_rx_sockclnt_create_reply.bin").unwrap();
     let (_, reply) = frame::decode::<SockclntCreateReply>(&reply[HEADER..]).unwrap();
     assert_eq!((reply.response, reply.index, reply.table.0.len()), (0, INDEX, 850));
-    let row = |id, name: &str| MessageTableEntry { id, name: Name(name.into()) };
+    let row = |id, name: &str| MessageTableEntry { id, name: FixedString(name.into()) };
     assert_eq!(reply.table.0[0], row(615, "mpls_ip_bind_unbind_c7533b32"));
     assert_eq!(reply.table.0[849], row(788, "qos_mark_dump_f9e6675e"));
-    let missing: Vec<_> = NEEDED
+    let missing: Vec<_> = REQUIRED_MESSAGES
         .iter()
         .map(|signature| table_name(*signature))
         .filter(|name| !reply.table.0.iter().any(|row| row.name.0 == *name))
@@ -124,26 +124,26 @@ fn handshake(capture: &mut Capture) {
     capture.check(3, 845, 1, &ShowVersion {});
     let version = ShowVersionReply {
         retval: 0,
-        program: Name("vpe".into()),
-        version: Name("26.10-rc0~374-gb575ec2c56d".into()),
-        build_date: Name("2026-11-22T08:29:54".into()),
-        build_directory: Name("/usr/src/vpp".into()),
+        program: FixedString("vpe".into()),
+        version: FixedString("26.10-rc0~374-gb575ec2c56d".into()),
+        build_date: FixedString("2026-11-22T08:29:54".into()),
+        build_directory: FixedString("/usr/src/vpp".into()),
     };
     capture.check(4, 846, 1, &version);
     capture.check(5, 123, 2, &ShowThreads {});
-    let main = Thread {
+    let main = VppThread {
         id: 0,
-        name: Name("vpp_main".into()),
-        kind: Name::default(),
+        name: FixedString("vpp_main".into()),
+        kind: FixedString::default(),
         pid: 19362,
         cpu_id: 1,
         core: 1,
         cpu_socket: 0,
     };
-    capture.check(6, 124, 2, &ShowThreadsReply { retval: 0, threads: Threads(vec![main]) });
+    capture.check(6, 124, 2, &ShowThreadsReply { retval: 0, threads: ThreadList(vec![main]) });
 }
 
-fn parameters(capture: &mut Capture) {
+fn parameters(capture: &mut CapturedFrames) {
     capture.check(7, 91, 3, &LbConfGet {});
     let defaults = LbConfGetReply {
         retval: 0,
@@ -159,25 +159,26 @@ fn parameters(capture: &mut Capture) {
     capture.check(12, 90, 5, &LbConfReply { retval: -70 });
 }
 
-fn vips(capture: &mut Capture) {
-    let gre6 = LbAddDelVipV2::add(web(), Encap::Gre6, 1024, true);
+fn vips(capture: &mut CapturedFrames) {
+    let gre6 = LbAddDelVipV2::add(web(), LbEncapType::Gre6, 1024, true);
     capture.check(13, 95, 6, &gre6);
     capture.check(14, 96, 6, &LbAddDelVipV2Reply { retval: 0 });
     capture.check(15, 95, 7, &gre6);
     capture.check(16, 96, 7, &LbAddDelVipV2Reply { retval: -81 });
     // The captured client sent protocol 0, which VPP replaces by 255.
     let vip = Vip { protocol: 0, ..all() };
-    capture.check(17, 95, 8, &LbAddDelVipV2::add(vip, Encap::Gre4, 1024, false));
+    capture.check(17, 95, 8, &LbAddDelVipV2::add(vip, LbEncapType::Gre4, 1024, false));
     capture.check(18, 96, 8, &LbAddDelVipV2Reply { retval: 0 });
-    let nat = LbAddDelVipV2 { target_port: 5353, ..LbAddDelVipV2::add(dns(), Encap::Nat4, 1024, false) };
+    let nat =
+        LbAddDelVipV2 { target_port: 5353, ..LbAddDelVipV2::add(dns(), LbEncapType::Nat4, 1024, false) };
     capture.check(19, 95, 9, &nat);
     capture.check(20, 96, 9, &LbAddDelVipV2Reply { retval: 0 });
-    let l3dsr = LbAddDelVipV2 { dscp: 7, ..LbAddDelVipV2::add(dsr(), Encap::L3dsr, 65536, false) };
+    let l3dsr = LbAddDelVipV2 { dscp: 7, ..LbAddDelVipV2::add(dsr(), LbEncapType::L3dsr, 65536, false) };
     capture.check(21, 95, 10, &l3dsr);
     capture.check(22, 96, 10, &LbAddDelVipV2Reply { retval: 0 });
 }
 
-fn servers(capture: &mut Capture) {
+fn servers(capture: &mut CapturedFrames) {
     capture.check(23, 99, 11, &LbAddDelAsV2::add(web(), ip("2001:db8:2::1"), 100));
     capture.check(24, 100, 11, &LbAddDelAsV2Reply { retval: 0 });
     capture.check(25, 99, 12, &LbAddDelAsV2::add(web(), ip("2001:db8:2::2"), 50));
@@ -197,7 +198,7 @@ fn pong() -> ControlPingReply {
     ControlPingReply { retval: 0, client_index: INDEX, pid: 19362 }
 }
 
-fn dumps(capture: &mut Capture) {
+fn dumps(capture: &mut CapturedFrames) {
     capture.check(35, 105, 17, &LbVipDump::all());
     capture.check(36, 23, 18, &ControlPing {});
     let plain = |vip, encap| LbVipDetails {
@@ -208,17 +209,17 @@ fn dumps(capture: &mut Capture) {
         target_port: 0,
         flow_table_length: 1024,
     };
-    capture.check(37, 106, 17, &plain(web(), Encap::Gre6));
-    capture.check(38, 106, 17, &plain(all(), Encap::Gre4));
+    capture.check(37, 106, 17, &plain(web(), LbEncapType::Gre6));
+    capture.check(38, 106, 17, &plain(all(), LbEncapType::Gre4));
     // VPP sends the target port byte-swapped.
     capture.check(
         39,
         106,
         17,
-        &LbVipDetails { target_port: 5353u16.swap_bytes(), ..plain(dns(), Encap::Nat4) },
+        &LbVipDetails { target_port: 5353u16.swap_bytes(), ..plain(dns(), LbEncapType::Nat4) },
     );
     // The code point shows through in the service type, and 65,536 does not fit the length.
-    let l3dsr = plain(dsr(), Encap::L3dsr);
+    let l3dsr = plain(dsr(), LbEncapType::L3dsr);
     let l3dsr = LbVipDetails { dscp: 7, srv_type: 0x0700_0000, flow_table_length: 0, ..l3dsr };
     capture.check(40, 106, 17, &l3dsr);
     capture.check(41, 24, 18, &pong());
@@ -239,10 +240,10 @@ fn dumps(capture: &mut Capture) {
     capture.check(58, 24, 24, &pong());
 }
 
-fn route(capture: &mut Capture) {
+fn route(capture: &mut CapturedFrames) {
     let prefix = host("2001:db8:2::1");
     capture.check(63, 400, 27, &IpRouteLookupV2::exact(prefix));
-    let drop = Path {
+    let drop = FibPath {
         sw_if_index: u32::MAX,
         table_id: 0,
         rpf_id: 0,
@@ -269,7 +270,7 @@ fn route(capture: &mut Capture) {
     capture.check(64, 402, 27, &reply);
 }
 
-fn removal(capture: &mut Capture) {
+fn removal(capture: &mut CapturedFrames) {
     capture.check(65, 99, 28, &LbAddDelAsV2::delete(web(), ip("2001:db8:2::2"), true));
     capture.check(66, 100, 28, &LbAddDelAsV2Reply { retval: 0 });
     capture.check(67, 109, 29, &LbAsV2Dump::all());
@@ -283,14 +284,14 @@ fn removal(capture: &mut Capture) {
     capture.check(74, 96, 31, &LbAddDelVipV2Reply { retval: 0 });
 }
 
-fn command_line(capture: &mut Capture) {
+fn command_line(capture: &mut CapturedFrames) {
     capture.check(75, 116, 32, &CliInband::new("show lb"));
     let shown =
         "lb_main ip4-src-address: 192.0.2.254 \n ip6-src-address: 2001:db8::254 \n #vips: 5\n #ass: 3\n";
-    capture.check(76, 118, 32, &CliInbandReply { retval: 0, output: Text(shown.into()) });
+    capture.check(76, 118, 32, &CliInbandReply { retval: 0, output: VarString(shown.into()) });
     capture.check(77, 116, 33, &CliInband::new("show nonsense"));
     let unknown = "show: unknown input `nonsense'\n";
-    capture.check(78, 118, 33, &CliInbandReply { retval: -1, output: Text(unknown.into()) });
+    capture.check(78, 118, 33, &CliInbandReply { retval: -1, output: VarString(unknown.into()) });
     capture.check(81, 17, 0x55, &SockclntDelete { index: INDEX });
     capture.check(82, 18, 0x55, &SockclntDeleteReply { response: 1 });
 }

@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use flate2::read::GzDecoder;
-use maglev_vpp::stats::{ROUTE_TO, ROUTE_VIA, Segment, Traffic};
+use maglev_vpp::stats::{CombinedCounter, ROUTE_TO, ROUTE_VIA, StatsSegment};
 use serde_json::Value;
 
-fn golden() -> Segment {
+fn golden() -> StatsSegment {
     let mut file = tempfile::tempfile().unwrap();
     io::copy(&mut GzDecoder::new(&include_bytes!("segment/golden.bin.gz")[..]), &mut file).unwrap();
     file.flush().unwrap();
-    Segment::from_file(file)
+    StatsSegment::from_file(file)
 }
 
 fn values() -> Value {
@@ -24,8 +24,8 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
 
-fn traffic(pair: &Value) -> Traffic {
-    Traffic { packets: number(&pair[0]), bytes: number(&pair[1]) }
+fn traffic(pair: &Value) -> CombinedCounter {
+    CombinedCounter { packets: number(&pair[0]), bytes: number(&pair[1]) }
 }
 
 /// Sums the rows of all threads, by index.
@@ -63,14 +63,14 @@ fn every_value_is_read() {
                 assert_eq!(found, [expected, vec![0]].concat(), "{name}");
             }
             3 => {
-                let expected = summed::<Traffic>(entry, |sum, value| {
+                let expected = summed::<CombinedCounter>(entry, |sum, value| {
                     sum.packets += traffic(value).packets;
                     sum.bytes += traffic(value).bytes;
                 });
                 let found =
                     segment.read(|now| now.combined(name, &indexes(expected.len()))).unwrap().unwrap();
-                let found: Vec<Traffic> = found.into_values().collect();
-                assert_eq!(found, [expected, vec![Traffic::default()]].concat(), "{name}");
+                let found: Vec<CombinedCounter> = found.into_values().collect();
+                assert_eq!(found, [expected, vec![CombinedCounter::default()]].concat(), "{name}");
             }
             // Names of interfaces are not needed.
             kind => assert_eq!(kind, 4, "{name}"),
@@ -85,7 +85,7 @@ fn routes_are_found_by_their_stats_index() {
         let index = u32::try_from(number(&route["stats_index"])).unwrap();
         for (name, rows) in [(ROUTE_TO, &route["to"]), (ROUTE_VIA, &route["via"])] {
             let found = segment.read(|now| now.combined(name, &BTreeSet::from([index]))).unwrap().unwrap();
-            let rows: Vec<Traffic> = rows.as_array().unwrap().iter().map(traffic).collect();
+            let rows: Vec<CombinedCounter> = rows.as_array().unwrap().iter().map(traffic).collect();
             assert_eq!(found[&index].packets, rows.iter().map(|row| row.packets).sum::<u64>(), "{prefix}");
             assert_eq!(found[&index].bytes, rows.iter().map(|row| row.bytes).sum::<u64>(), "{prefix}");
         }
@@ -101,7 +101,7 @@ fn truncated_segment_fails_or_reads_the_same() {
     for length in (0..whole.len()).step_by(whole.len() / 199) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&whole[..length]).unwrap();
-        let found = Segment::from_file(file).read(|now| now.combined(ROUTE_TO, &indexes(20)));
+        let found = StatsSegment::from_file(file).read(|now| now.combined(ROUTE_TO, &indexes(20)));
         assert!(found.is_err() || found.is_ok_and(|found| found == expected), "{length} bytes");
     }
 }

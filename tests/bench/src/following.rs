@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::ensure;
 use maglev_core::maglev::table_length;
 use maglev_ipc::OutcomeCode;
-use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbAsV2Dump, Prefix, Vip};
-use maglev_vpp::{Client, Error, Options};
+use maglev_vpp::message::{LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbAsV2Dump, LbEncapType, Prefix, Vip};
+use maglev_vpp::{ClientOptions, Error, VppClient};
 use tokio::runtime::{self, Runtime};
 
 use super::Bench;
@@ -210,16 +210,16 @@ fn fill_vpp(
     Ok(())
 }
 
-fn connect(runtime: &Runtime, vpp: &Vpp) -> Result<Client, Error> {
-    let options = Options { timeout: PATIENCE, ..Options::default() };
-    runtime.block_on(Client::connect(vpp.api_socket(), "maglev-bench", options))
+fn connect(runtime: &Runtime, vpp: &Vpp) -> Result<VppClient, Error> {
+    let options = ClientOptions { timeout: PATIENCE, ..ClientOptions::default() };
+    runtime.block_on(VppClient::connect(vpp.api_socket(), "maglev-bench", options))
 }
 
 fn until_filled(runtime: &Runtime, vpp: &Vpp, frontends: ManyFrontends) -> anyhow::Result<()> {
     let client = connect(runtime, vpp)?;
     let raised = || {
         let servers = runtime.block_on(client.dump(&LbAsV2Dump::all())).unwrap_or_default();
-        servers.iter().filter(|server| server.in_use() && server.weight > 0).count()
+        servers.iter().filter(|server| server.is_in_use() && server.weight > 0).count()
     };
     until(
         || raised() == frontends.len(),
@@ -255,12 +255,12 @@ fn time_of_day(line: &str) -> Option<Duration> {
 }
 
 /// Makes the calls that `maglevd` makes, as fast as possible.
-async fn fill(client: Client, frontends: ManyFrontends) -> Result<(), Error> {
+async fn fill(client: VppClient, frontends: ManyFrontends) -> Result<(), Error> {
     let mut vips = Vec::new();
     let mut servers = Vec::new();
     for frontend in 0..frontends.frontends {
         let vip = Vip::all_ports(Prefix::host(ManyFrontends::vip(frontend)));
-        vips.push(client.request(&LbAddDelVipV2::add(vip, Encap::Gre4, 1024, false)));
+        vips.push(client.request(&LbAddDelVipV2::add(vip, LbEncapType::Gre4, 1024, false)));
         let add =
             |backend| client.request(&LbAddDelAsV2::add(vip, ManyFrontends::server(frontend, backend), 1));
         servers.extend((0..frontends.backends).map(add));
@@ -290,10 +290,10 @@ fn changes(vpp: &Vpp, part: &mut Part) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn change(client: &Client, vip: u16, servers: u16, weight: u8) -> Result<Vec<f64>, Error> {
+async fn change(client: &VppClient, vip: u16, servers: u16, weight: u8) -> Result<Vec<f64>, Error> {
     let vip = Vip::all_ports(Prefix::host(ManyFrontends::vip(vip)));
     let length = table_length(servers.into(), servers.into());
-    client.request(&LbAddDelVipV2::add(vip, Encap::Gre4, length, false)).await?;
+    client.request(&LbAddDelVipV2::add(vip, LbEncapType::Gre4, length, false)).await?;
     for server in 0..servers {
         client.request(&LbAddDelAsV2::add(vip, ManyFrontends::server(server, 0), weight)).await?;
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use maglev_vpp::frame;
 use maglev_vpp::message::*;
-use maglev_vpp::wire::Name;
-use maglev_vpp::{Client, Options};
+use maglev_vpp::wire::FixedString;
+use maglev_vpp::{ClientOptions, VppClient};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::FuzzTarget;
@@ -63,8 +63,8 @@ async fn session(place: &SessionSocket, input: &[u8]) {
     };
     let client = async {
         let limit = Duration::from_secs(600);
-        let options = Options { timeout: limit, ..Options::default() };
-        let Ok(client) = Client::connect(&path, "fuzz", options).await else { return };
+        let options = ClientOptions { timeout: limit, ..ClientOptions::default() };
+        let Ok(client) = VppClient::connect(&path, "fuzz", options).await else { return };
         assert!(client.version().len() <= 32 * '\u{fffd}'.len_utf8());
         let (vips, servers) = (LbVipDump::all(), LbAsV2Dump::all());
         let command = CliInband::new("show lb vips verbose");
@@ -83,23 +83,25 @@ async fn session(place: &SessionSocket, input: &[u8]) {
 
 /// Returns the replies of the handshake: the message table, and VPP's version.
 fn handshake() -> Vec<u8> {
-    let row =
-        |(id, signature): (u16, &Signature)| MessageTableEntry { id, name: Name(table_name(*signature)) };
-    let table = MessageTable((FIRST..).zip(NEEDED).map(row).collect());
+    let row = |(id, signature): (u16, &MessageSignature)| MessageTableEntry {
+        id,
+        name: FixedString(table_name(*signature)),
+    };
+    let table = MessageTable((FIRST..).zip(REQUIRED_MESSAGES).map(row).collect());
     let mut bytes = Vec::new();
     let welcome = SockclntCreateReply { response: 0, index: 1, table };
-    frame::encode(&mut bytes, SOCKCLNT_CREATE_REPLY_ID, Head::default(), &welcome);
+    frame::encode(&mut bytes, SOCKCLNT_CREATE_REPLY_ID, MessageHeader::default(), &welcome);
     let version = ShowVersionReply {
         retval: 0,
-        program: Name("vpe".into()),
-        version: Name("26.10".into()),
-        build_date: Name::default(),
-        build_directory: Name::default(),
+        program: FixedString("vpe".into()),
+        version: FixedString("26.10".into()),
+        build_date: FixedString::default(),
+        build_directory: FixedString::default(),
     };
     frame::encode(
         &mut bytes,
         message_number(ShowVersionReply::NAME),
-        Head { client_index: 0, context: 1 },
+        MessageHeader { client_index: 0, context: 1 },
         &version,
     );
     bytes
@@ -107,7 +109,7 @@ fn handshake() -> Vec<u8> {
 
 /// Returns the number of a message in the table.
 fn message_number(name: &str) -> u16 {
-    (FIRST..).zip(NEEDED).find(|(_, signature)| signature.0 == name).expect("it is needed").0
+    (FIRST..).zip(REQUIRED_MESSAGES).find(|(_, signature)| signature.0 == name).expect("it is needed").0
 }
 
 fn frames(mut input: InputParts<'_>) -> Vec<u8> {

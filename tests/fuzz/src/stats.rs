@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use maglev_vpp::stats::{BOOT_TIME, Error, FIRST_PACKETS, ROUTE_TO, Segment};
+use maglev_vpp::stats::{BOOT_TIME, Error, FIRST_PACKETS, ROUTE_TO, StatsSegment};
 
 use crate::FuzzTarget;
 
@@ -32,12 +32,12 @@ fn run(input: &[u8]) {
         file.set_len(0).and_then(|()| file.write_all_at(&bytes, 0)).expect("the segment is written");
         file.try_clone().expect("a second descriptor")
     });
-    let mut segment = Segment::from_file(file);
+    let mut segment = StatsSegment::from_file(file);
     let indexes = BTreeSet::from([0, 1, 2, 40, 5000, u32::MAX]);
     let _ = segment.read(|now| now.scalar(BOOT_TIME));
     let counters = segment.read(|now| now.simple(FIRST_PACKETS, &indexes));
     let _ = segment.read(|now| now.combined(ROUTE_TO, &indexes));
-    assert!(!matches!(counters, Err(Error::Restless)), "nobody changes it");
+    assert!(!matches!(counters, Err(Error::LayoutUnstable)), "nobody changes it");
     if let Ok(Some(counters)) = counters {
         assert_eq!(Some(counters), read_counters(&bytes, &indexes), "as read by a simpler reader");
     }

@@ -15,7 +15,9 @@ use maglev_core::view::VppInfo;
 use maglev_ipc::outcome::MAX_DETAIL;
 use maglev_ipc::{OutcomeDetail, ToProber, VERSION};
 use maglev_ipc_link::{batch_checks, codec};
-use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, Prefix, Request, Vip};
+use maglev_vpp::message::{
+    LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, LbEncapType, Prefix, RequestMessage, Vip,
+};
 use maglevd_prober::probe::tls::TlsConfigs;
 use maglevd_prober::protocol::{self, InboundProtocol};
 use maglevd_prober::set::ProbeLimits;
@@ -182,8 +184,8 @@ impl TestSystem {
                     );
                 }
                 let encap = match encap {
-                    dataplane::Encap::Gre4 => Encap::Gre4,
-                    dataplane::Encap::Gre6 => Encap::Gre6,
+                    dataplane::Encap::Gre4 => LbEncapType::Gre4,
+                    dataplane::Encap::Gre6 => LbEncapType::Gre6,
                     other => panic!("{other} is never ours"),
                 };
                 assert_harmless(&LbAddDelVipV2::add(vip, encap, table_length, src_ip_sticky));
@@ -204,7 +206,7 @@ impl TestSystem {
     }
 }
 
-fn assert_harmless<R: Request>(request: &R) {
+fn assert_harmless<R: RequestMessage>(request: &R) {
     assert_eq!(request.hazard(), None);
 }
 

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 use std::net::IpAddr;
 
-use maglev_vpp::cli::{ShownServer, ShownVip, vips};
-use maglev_vpp::frame::{self, HEADER, Splitter};
+use maglev_vpp::cli::{ShownServer, ShownVip, parse_vips};
+use maglev_vpp::frame::{self, FrameSplitter, HEADER};
 use maglev_vpp::message::*;
 
 use crate::FuzzTarget;
@@ -31,12 +31,12 @@ fn run_frames(input: &[u8]) {
 
 /// Returns the payloads of a stream, and true if the stream is broken.
 fn payloads(stream: &[&[u8]]) -> (Vec<Vec<u8>>, bool) {
-    let mut splitter = Splitter::default();
+    let mut splitter = FrameSplitter::default();
     let mut payloads = Vec::new();
     for piece in stream {
-        splitter.space().extend_from_slice(piece);
+        splitter.read_buffer().extend_from_slice(piece);
         loop {
-            match splitter.payload() {
+            match splitter.next_payload() {
                 Ok(Some(payload)) => payloads.push(payload.to_vec()),
                 Ok(None) => break,
                 Err(_) => return (payloads, true),
@@ -62,7 +62,7 @@ fn every_message(payload: &[u8]) {
 
 /// A decoded message must encode to the same bytes, except for names that were not UTF-8.
 fn assert_round_trip<M: Message + Debug + PartialEq>(payload: &[u8]) {
-    let written = |(head, message): &(Head, M)| {
+    let written = |(head, message): &(MessageHeader, M)| {
         let mut bytes = Vec::new();
         frame::encode(&mut bytes, 1, *head, message);
         bytes.split_off(HEADER)
@@ -70,7 +70,7 @@ fn assert_round_trip<M: Message + Debug + PartialEq>(payload: &[u8]) {
     let Ok(first) = frame::decode::<M>(payload) else { return };
     let bytes = written(&first);
     let second = frame::decode::<M>(&bytes).expect("what was written is read");
-    let garbled = |read: &(Head, M)| format!("{read:?}").contains('\u{fffd}');
+    let garbled = |read: &(MessageHeader, M)| format!("{read:?}").contains('\u{fffd}');
     if !garbled(&first) && !garbled(&second) {
         assert_eq!(written(&second), bytes, "{}", M::NAME);
     }
@@ -79,10 +79,10 @@ fn assert_round_trip<M: Message + Debug + PartialEq>(payload: &[u8]) {
 /// A parsed listing is bounded by its text, and prints and parses to the same value.
 fn run_listing(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
-    let found = vips(&text);
+    let found = parse_vips(&text);
     let servers: usize = found.iter().map(|vip| vip.servers.len()).sum();
     assert!(found.len() + servers <= text.lines().count());
-    assert_eq!(vips(&render_listing(&found)), found);
+    assert_eq!(parse_vips(&render_listing(&found)), found);
 }
 
 fn render_listing(vips: &[ShownVip]) -> String {
@@ -106,9 +106,9 @@ fn render_listing(vips: &[ShownVip]) -> String {
 fn seeds() -> Vec<Vec<u8>> {
     let mut stream = Vec::new();
     let vip = Vip { prefix: Prefix::host(IpAddr::from([203, 0, 113, 10])), protocol: 6, port: 443 };
-    let head = Head { client_index: 1, context: 2 };
+    let head = MessageHeader { client_index: 1, context: 2 };
     frame::encode(&mut stream, 20, head, &ControlPingReply { retval: 0, client_index: 1, pid: 2 });
-    frame::encode(&mut stream, 21, head, &LbAddDelVipV2::add(vip, Encap::Gre4, 1024, true));
+    frame::encode(&mut stream, 21, head, &LbAddDelVipV2::add(vip, LbEncapType::Gre4, 1024, true));
     frame::encode(&mut stream, 22, head, &LbAddDelAsV2::add(vip, IpAddr::from([192, 0, 2, 1]), 100));
     frame::encode(&mut stream, 23, head, &LbAsV2Dump::of_vip(&vip));
     frame::encode(&mut stream, 24, head, &CliInband::new("show lb vips verbose"));

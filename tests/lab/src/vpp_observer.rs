@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use maglev_vpp::message::{LbAsV2Dump, LbVipDump, Prefix};
-use maglev_vpp::{Client, Options};
+use maglev_vpp::{ClientOptions, VppClient};
 use tokio::runtime::{self, Runtime};
 
 use super::PATIENCE;
@@ -40,9 +40,10 @@ impl<'a> VppObserver<'a> {
     ///
     /// # Panics
     /// If that fails.
-    pub fn client<T>(&self, work: impl AsyncFnOnce(Client) -> T) -> T {
+    pub fn client<T>(&self, work: impl AsyncFnOnce(VppClient) -> T) -> T {
         self.runtime.block_on(async {
-            let client = Client::connect(self.vpp.api_socket(), "lab", Options::default()).await.unwrap();
+            let client =
+                VppClient::connect(self.vpp.api_socket(), "lab", ClientOptions::default()).await.unwrap();
             work(client).await
         })
     }
@@ -58,7 +59,7 @@ impl<'a> VppObserver<'a> {
             let mut vips: BTreeMap<_, Weights> =
                 listed.iter().map(|vip| (vip.vip.prefix.address, Weights::new())).collect();
             for server in client.dump(&LbAsV2Dump::all()).await.unwrap() {
-                if server.in_use()
+                if server.is_in_use()
                     && let Some(weights) = vips.get_mut(&server.vip.prefix.address)
                 {
                     weights.insert(server.address, server.weight);

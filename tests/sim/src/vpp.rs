@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use maglev_core::time::WallTime;
-use maglev_vpp::frame::{self, Splitter};
+use maglev_vpp::frame::{self, FrameSplitter};
 use maglev_vpp::message::{LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, LbFlushVip, Message};
-use maglev_vpp::{Client, Error, Options};
+use maglev_vpp::{ClientOptions, Error, VppClient};
 use maglevd::vpp::{CLIENT_NAME, ConnectVpp};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -35,7 +35,7 @@ pub struct SimVppConnector {
 }
 
 impl ConnectVpp for SimVppConnector {
-    async fn connect(&self, options: Options) -> Result<Client, Error> {
+    async fn connect(&self, options: ClientOptions) -> Result<VppClient, Error> {
         let failed = || Error::Connect {
             path: "api.sock".into(),
             reason: Arc::new(io::ErrorKind::ConnectionRefused.into()),
@@ -52,8 +52,12 @@ impl ConnectVpp for SimVppConnector {
         });
         let (slot, generation) = slot.ok_or_else(failed)?;
         tokio::spawn(serve(Arc::clone(&self.sim), PipeReader::new(&to), connection, slot, generation));
-        Client::over((PipeReader::new(&from), PipeWriter::new(&to, &self.process)), CLIENT_NAME, options)
-            .await
+        VppClient::from_stream(
+            (PipeReader::new(&from), PipeWriter::new(&to, &self.process)),
+            CLIENT_NAME,
+            options,
+        )
+        .await
     }
 
     async fn boot(&self, _: PathBuf) -> Option<WallTime> {
@@ -78,11 +82,11 @@ async fn serve(
     slot: usize,
     generation: u32,
 ) {
-    let mut splitter = Splitter::default();
-    while let Ok(1..) = reader.read_buf(splitter.space()).await {
+    let mut splitter = FrameSplitter::default();
+    while let Ok(1..) = reader.read_buf(splitter.read_buffer()).await {
         let mut out = ReplyQueue::default();
         loop {
-            let payload = match splitter.payload() {
+            let payload = match splitter.next_payload() {
                 Ok(Some(payload)) => payload.to_vec(),
                 Ok(None) => break,
                 Err(_) => return connection.close(),

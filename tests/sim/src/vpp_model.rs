@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
-use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, Prefix, Vip};
+use maglev_vpp::message::{LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, LbEncapType, Prefix, Vip};
 use tokio::time::Instant;
 
 use super::config_model::ConfigModel;
@@ -92,7 +92,7 @@ impl RunningVpp {
                 plugin.add_del_as(&LbAddDelAsV2::delete(vip, address, true), now)
             }
             ExternalChange::ForeignVip => {
-                plugin.add_del_vip(&LbAddDelVipV2::add(vip(FOREIGN_VIP), Encap::Gre4, 1024, false), now)
+                plugin.add_del_vip(&LbAddDelVipV2::add(vip(FOREIGN_VIP), LbEncapType::Gre4, 1024, false), now)
             }
             ExternalChange::Parameters => {
                 let conf = plugin.conf();

@@ -10,7 +10,7 @@ use std::{env, io, thread};
 
 use anyhow::{Context, bail};
 use maglev_proto::v1::maglev_client::MaglevClient;
-use maglev_vpp::{Client, Options};
+use maglev_vpp::{ClientOptions, VppClient};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -38,7 +38,7 @@ pub const SERVERS: [(&str, Ipv4Addr, &str); 3] = [
 pub struct DemoEnvironment {
     maglevd: DemoDaemon,
     /// The demo's own connection to VPP.
-    pub vpp: Client,
+    pub vpp: VppClient,
     vpp_process: Vpp,
     /// In the order of [`SERVERS`].
     pub servers: [DemoServer; 3],
@@ -176,7 +176,7 @@ impl Drop for DemoDaemon {
 }
 
 /// Starts the VPP of this machine if it is suitable, or else the simulator.
-async fn start_vpp() -> anyhow::Result<(Vpp, Client)> {
+async fn start_vpp() -> anyhow::Result<(Vpp, VppClient)> {
     if let Some(binary) = RealVpp::binary().or_else(|| in_path("vpp")) {
         match connect(Vpp::real(&binary)).await {
             Ok(found) => return Ok(found),
@@ -186,9 +186,9 @@ async fn start_vpp() -> anyhow::Result<(Vpp, Client)> {
     connect(Vpp::simulated()).await
 }
 
-async fn connect(started: io::Result<Vpp>) -> anyhow::Result<(Vpp, Client)> {
+async fn connect(started: io::Result<Vpp>) -> anyhow::Result<(Vpp, VppClient)> {
     let vpp = started?;
-    let client = Client::connect(vpp.api_socket(), "maglev-demo", Options::default()).await?;
+    let client = VppClient::connect(vpp.api_socket(), "maglev-demo", ClientOptions::default()).await?;
     Ok((vpp, client))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use maglev_vpp::message::LbAsV2Dump;
-use maglev_vpp::{Client, Error};
+use maglev_vpp::{Error, VppClient};
 
 /// VPP's servers by address. The demo has one VIP, so addresses are unique.
 pub type ServerTable = BTreeMap<IpAddr, TableEntry>;
@@ -22,8 +22,8 @@ pub struct TableEntry {
 ///
 /// # Errors
 /// If VPP does not answer.
-pub async fn read(vpp: &Client) -> Result<ServerTable, Error> {
+pub async fn read(vpp: &VppClient) -> Result<ServerTable, Error> {
     let servers = vpp.dump(&LbAsV2Dump::all()).await?;
-    let in_use = servers.into_iter().filter(maglev_vpp::message::LbAsV2Details::in_use);
+    let in_use = servers.into_iter().filter(maglev_vpp::message::LbAsV2Details::is_in_use);
     Ok(in_use.map(|s| (s.address, TableEntry { weight: s.weight, buckets: s.num_buckets })).collect())
 }

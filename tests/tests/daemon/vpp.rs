@@ -4,7 +4,7 @@ use maglev_lab::PATIENCE;
 use maglev_lab::vpp_observer::host;
 use maglev_proto::v1::BackendState;
 use maglev_proto::v1::watch_events_response::Event;
-use maglev_vpp::message::{Encap, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, Vip};
+use maglev_vpp::message::{LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbEncapType, Vip};
 use maglev_vppsim::{InjectedFaults, ReplyCorruption};
 
 use crate::{BACKENDS, VIP, WebFixture, web_vip};
@@ -103,7 +103,7 @@ fn foreign_vip_policy_is_applied() {
         let foreign = Vip { prefix: host(FOREIGN), protocol: 6, port: 80 };
         let server = "10.0.0.1".parse().unwrap();
         fixture.observer().client(async |client| {
-            client.request(&LbAddDelVipV2::add(foreign, Encap::Gre4, 1024, false)).await.unwrap();
+            client.request(&LbAddDelVipV2::add(foreign, LbEncapType::Gre4, 1024, false)).await.unwrap();
             client.request(&LbAddDelAsV2::add(foreign, server, 7)).await.unwrap();
         });
         let mut config = fixture.config();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use maglev_vpp::message::Encap;
+use maglev_vpp::message::LbEncapType;
 
 use super::plugin::LbPlugin;
 use super::state::VipState;
@@ -51,7 +51,7 @@ fn show_vips(plugin: &LbPlugin) -> TextResult {
             write!(out, "  protocol:{} port:{} ", vip.key.protocol, vip.key.port)?;
         }
         match vip.family.encap {
-            Encap::L3dsr => writeln!(out, "  dscp:{}", vip.dscp_or_type)?,
+            LbEncapType::L3dsr => writeln!(out, "  dscp:{}", vip.dscp_or_type)?,
             _ if vip.family.is_nat() => writeln!(out, " {}", nat(vip))?,
             _ => writeln!(out)?,
         }
@@ -71,7 +71,7 @@ fn show_vips_verbose(plugin: &LbPlugin) -> TextResult {
             writeln!(out, "  protocol:{} port:{}", vip.key.protocol, vip.key.port)?;
         }
         match vip.family.encap {
-            Encap::L3dsr => writeln!(out, "  dscp:{}", vip.dscp_or_type)?,
+            LbEncapType::L3dsr => writeln!(out, "  dscp:{}", vip.dscp_or_type)?,
             // VPP omits the end of this line.
             _ if vip.family.is_nat() => write!(out, "  {}", nat(vip))?,
             _ => {}
@@ -101,11 +101,11 @@ fn show_servers(plugin: &LbPlugin, vip: &VipState, out: &mut String) -> std::fmt
 fn kind(vip: &VipState) -> String {
     let family = if vip.family.is_ipv4 { "ip4" } else { "ip6" };
     let encap = match vip.family.encap {
-        Encap::Gre4 => "gre4",
-        Encap::Gre6 | Encap::Other(_) => "gre6",
-        Encap::L3dsr => "l3dsr",
-        Encap::Nat4 => "nat4",
-        Encap::Nat6 => "nat6",
+        LbEncapType::Gre4 => "gre4",
+        LbEncapType::Gre6 | LbEncapType::Other(_) => "gre6",
+        LbEncapType::L3dsr => "l3dsr",
+        LbEncapType::Nat4 => "nat4",
+        LbEncapType::Nat6 => "nat6",
     };
     format!("{family}-{encap}")
 }

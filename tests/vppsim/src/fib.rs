@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use maglev_vpp::message::{IpRouteLookupV2, IpRouteLookupV2Reply, Path, Prefix, SOURCE_INTERFACE};
+use maglev_vpp::message::{FibPath, IpRouteLookupV2, IpRouteLookupV2Reply, Prefix, SOURCE_INTERFACE};
 
-use maglev_vpp::stats::Traffic;
+use maglev_vpp::stats::CombinedCounter;
 
 use super::crash::{VppCrash, error};
 use super::slot_pool::SlotPool;
@@ -46,8 +46,8 @@ struct FibRoute {
     interface: bool,
     vips: usize,
     servers: usize,
-    to: Traffic,
-    via: Traffic,
+    to: CombinedCounter,
+    via: CombinedCounter,
 }
 
 impl Default for Fib {
@@ -96,14 +96,14 @@ impl Fib {
     }
 
     /// Counts packets to a VIP's network. Returns true if they reach the VIP.
-    pub fn count_to_vip(&mut self, network: VppPrefix, traffic: Traffic) -> bool {
+    pub fn count_to_vip(&mut self, network: VppPrefix, traffic: CombinedCounter) -> bool {
         let Some(route) = self.routes.get_mut(&network.fib_prefix()) else { return false };
         add(&mut route.to, traffic);
         route.winning_source() == SOURCE_LB
     }
 
     /// Counts packets that the plugin sends to a server.
-    pub fn count_to_server(&mut self, server: VppAddress, traffic: Traffic) {
+    pub fn count_to_server(&mut self, server: VppAddress, traffic: CombinedCounter) {
         if let Some(route) = self.routes.get_mut(&Prefix::host(server.into())) {
             add(&mut route.via, traffic);
         }
@@ -111,9 +111,10 @@ impl Fib {
 
     /// Returns the counters of all routes by stats index: packets to them, and packets through them.
     #[must_use]
-    pub fn counters(&self) -> [Vec<Traffic>; 2] {
+    pub fn counters(&self) -> [Vec<CombinedCounter>; 2] {
         let length = self.stats.all().count();
-        let mut counters = [vec![Traffic::default(); length], vec![Traffic::default(); length]];
+        let mut counters =
+            [vec![CombinedCounter::default(); length], vec![CombinedCounter::default(); length]];
         for route in self.routes.values() {
             let index = route.stats_index as usize;
             (counters[0][index], counters[1][index]) = (route.to, route.via);
@@ -211,7 +212,7 @@ impl FibRoute {
     }
 }
 
-fn add(sum: &mut Traffic, traffic: Traffic) {
+fn add(sum: &mut CombinedCounter, traffic: CombinedCounter) {
     sum.packets += traffic.packets;
     sum.bytes += traffic.bytes;
 }
@@ -221,8 +222,8 @@ fn lookup_failure(retval: i32) -> IpRouteLookupV2Reply {
     IpRouteLookupV2Reply { retval, table_id: 0, stats_index: 0, prefix, source: 0, paths: Vec::new() }
 }
 
-fn path(kind: u32, is_ipv6: bool) -> Path {
-    Path {
+fn path(kind: u32, is_ipv6: bool) -> FibPath {
+    FibPath {
         sw_if_index: u32::MAX,
         table_id: 0,
         rpf_id: 0,

@@ -46,7 +46,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use maglev_vpp::message::Vip;
-use maglev_vpp::stats::Traffic;
+use maglev_vpp::stats::CombinedCounter;
 
 pub use faults::{InjectedFaults, ReplyCorruption, RequestRejection};
 pub use process::RecordedCall;
@@ -206,7 +206,7 @@ impl VppSimulator {
         vip: &Vip,
         outcome: PacketOutcome,
         server: Option<IpAddr>,
-        traffic: Traffic,
+        traffic: CombinedCounter,
     ) -> bool {
         self.change(|process| {
             let counted = process.plugin.count(vip, outcome, server, traffic)?;

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use maglev_vpp::message::{Encap, KEEP, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, Vip};
-use maglev_vpp::stats::Traffic;
+use maglev_vpp::message::{KEEP, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, LbEncapType, Vip};
+use maglev_vpp::stats::CombinedCounter;
 
 use super::crash::{CallResult, VppCrash, error};
 use super::fib::Fib;
@@ -154,7 +154,7 @@ impl LbPlugin {
         let found = self.find_vip(&key).and_then(|vip| Some((vip, self.find_server(vip, address.into())?)));
         let Some((index, server)) = found else { return Ok(false) };
         self.flows.push(StickyFlow { vip: index, server });
-        self.count(vip, PacketOutcome::NewFlow, Some(address), Traffic { packets: 1, bytes: 100 })
+        self.count(vip, PacketOutcome::NewFlow, Some(address), CombinedCounter { packets: 1, bytes: 100 })
     }
 
     /// Counts packets to `vip` with this outcome, at `server` unless they are dropped. It adds no flow. Returns false if they
@@ -167,7 +167,7 @@ impl LbPlugin {
         vip: &Vip,
         outcome: PacketOutcome,
         server: Option<IpAddr>,
-        traffic: Traffic,
+        traffic: CombinedCounter,
     ) -> Result<bool, VppCrash> {
         let key = VipKey::new(vip)?;
         let Some(index) = self.find_vip(&key) else { return Ok(false) };
@@ -178,7 +178,7 @@ impl LbPlugin {
         state.packets[outcome as usize] += traffic.packets;
         if let Some(server) = server {
             let bytes = traffic.bytes + state.family.overhead() * traffic.packets;
-            self.fib.count_to_server(server.into(), Traffic { bytes, ..traffic });
+            self.fib.count_to_server(server.into(), CombinedCounter { bytes, ..traffic });
         }
         Ok(true)
     }
@@ -221,8 +221,8 @@ impl LbPlugin {
         }
         self.vips.insert(|old| {
             let (dscp_or_type, target_port) = match (family.encap, old) {
-                (Encap::L3dsr, old) => (request.dscp & 0x3f, old.map_or(0, |old| old.target_port)),
-                (Encap::Nat4 | Encap::Nat6, _) => {
+                (LbEncapType::L3dsr, old) => (request.dscp & 0x3f, old.map_or(0, |old| old.target_port)),
+                (LbEncapType::Nat4 | LbEncapType::Nat6, _) => {
                     (u8::from(request.srv_type == NODEPORT), request.target_port)
                 }
                 (_, old) => old.map_or((0, 0), |old| (old.dscp_or_type, old.target_port)),
@@ -260,7 +260,7 @@ impl LbPlugin {
         if !is_power_of_two_or_zero(table_length) {
             return error::INVALID_MEMORY_SIZE;
         }
-        if key.network.is_ipv4() && matches!(family.encap, Encap::Nat6 | Encap::Other(_)) {
+        if key.network.is_ipv4() && matches!(family.encap, LbEncapType::Nat6 | LbEncapType::Other(_)) {
             return error::INVALID_ADDRESS_FAMILY;
         }
         0
@@ -354,7 +354,7 @@ impl LbPlugin {
         let key = VipKey { network, protocol: 255, port: 0 };
         self.vips.insert(|_| VipState {
             key,
-            family: VipType { is_ipv4: true, encap: Encap::Gre4 },
+            family: VipType { is_ipv4: true, encap: LbEncapType::Gre4 },
             table_length: 1,
             src_ip_sticky: false,
             used: false,

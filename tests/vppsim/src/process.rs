@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use maglev_vpp::frame;
 use maglev_vpp::message::*;
-use maglev_vpp::wire::{Name, Text};
+use maglev_vpp::wire::{FixedString, VarString};
 use tokio::time::Instant;
 
 use super::cli;
@@ -25,7 +25,7 @@ const MAX_CALLS: usize = 100_000;
 pub struct RecordedCall {
     /// Slot of the sender.
     pub client: u32,
-    /// Name, without checksum.
+    /// FixedString, without checksum.
     pub name: &'static str,
     /// Debug format of the message.
     pub message: String,
@@ -93,7 +93,7 @@ pub struct VppProcess {
     advanced: Duration,
     /// Slot 0 belongs to the listener.
     clients: SlotPool<ClientSlot>,
-    message_ids: BTreeMap<u16, Signature>,
+    message_ids: BTreeMap<u16, MessageSignature>,
 }
 
 #[derive(Clone)]
@@ -104,7 +104,7 @@ struct ClientSlot {
 }
 
 /// Messages with the same number in each VPP.
-const FIXED: &[(u16, Signature)] = &[
+const FIXED: &[(u16, MessageSignature)] = &[
     (SOCKCLNT_CREATE_ID, (SockclntCreate::NAME, SockclntCreate::CRC)),
     (SOCKCLNT_CREATE_REPLY_ID, (SockclntCreateReply::NAME, SockclntCreateReply::CRC)),
     (17, (SockclntDelete::NAME, SockclntDelete::CRC)),
@@ -199,7 +199,7 @@ impl VppProcess {
             }
             CliInband::NAME => self.handle_request(payload, out, |process, _, request: &CliInband| {
                 let (retval, output) = cli::run(&process.plugin, process.version(), &request.command.0);
-                Ok(CliInbandReply { retval, output: Text(output) })
+                Ok(CliInbandReply { retval, output: VarString(output) })
             }),
             IpRouteLookupV2::NAME => self
                 .handle_request(payload, out, |process, _, request| process.plugin.fib.lookup_route(request)),
@@ -250,11 +250,11 @@ impl VppProcess {
         Ok(now)
     }
 
-    fn handle_request<R: Request + Debug>(
+    fn handle_request<R: RequestMessage + Debug>(
         &mut self,
         payload: &[u8],
         out: &mut ReplyQueue,
-        handle: impl FnOnce(&mut Self, Head, &R) -> Result<R::Reply, VppCrash>,
+        handle: impl FnOnce(&mut Self, MessageHeader, &R) -> Result<R::Reply, VppCrash>,
     ) -> Result<(), VppCrash> {
         let Ok((head, request)) = frame::decode::<R>(payload) else { return Ok(()) };
         self.record(head.client_index, &request);
@@ -267,7 +267,7 @@ impl VppProcess {
         Ok(())
     }
 
-    fn handle_dump<D: Dump + Debug>(
+    fn handle_dump<D: DumpMessage + Debug>(
         &mut self,
         payload: &[u8],
         out: &mut ReplyQueue,
@@ -282,14 +282,19 @@ impl VppProcess {
     }
 
     fn create_client(&mut self, slot: usize, payload: &[u8], out: &mut ReplyQueue) -> Result<(), VppCrash> {
-        let Ok((Head { context, .. }, hello)) = frame::decode::<SockclntCreate>(payload) else {
+        let Ok((MessageHeader { context, .. }, hello)) = frame::decode::<SockclntCreate>(payload) else {
             return Ok(());
         };
         let index = SOCKET | slot as u32;
         self.record(index, &hello);
         let reply = SockclntCreateReply { response: 0, index, table: self.table() };
         let mut bytes = Vec::new();
-        frame::encode(&mut bytes, SOCKCLNT_CREATE_REPLY_ID, Head { client_index: 0, context }, &reply);
+        frame::encode(
+            &mut bytes,
+            SOCKCLNT_CREATE_REPLY_ID,
+            MessageHeader { client_index: 0, context },
+            &reply,
+        );
         self.send_reply(index, bytes, out);
         Ok(())
     }
@@ -315,24 +320,24 @@ impl VppProcess {
     fn show_version(&self) -> ShowVersionReply {
         ShowVersionReply {
             retval: 0,
-            program: Name("vpe".into()),
-            version: Name(self.version().into()),
-            build_date: Name("2026-11-22T08:29:54".into()),
-            build_directory: Name("/usr/src/vpp".into()),
+            program: FixedString("vpe".into()),
+            version: FixedString(self.version().into()),
+            build_date: FixedString("2026-11-22T08:29:54".into()),
+            build_directory: FixedString("/usr/src/vpp".into()),
         }
     }
 
     fn show_threads(&self) -> ShowThreadsReply {
-        let main = Thread {
+        let main = VppThread {
             id: 0,
-            name: Name("vpp_main".into()),
-            kind: Name::default(),
+            name: FixedString("vpp_main".into()),
+            kind: FixedString::default(),
             pid: self.identity.pid,
             cpu_id: 0,
             core: 0,
             cpu_socket: 0,
         };
-        ShowThreadsReply { retval: 0, threads: Threads(vec![main]) }
+        ShowThreadsReply { retval: 0, threads: ThreadList(vec![main]) }
     }
 
     fn version(&self) -> &str {
@@ -344,7 +349,7 @@ impl VppProcess {
             self.message_ids.iter().filter(|(_, (name, _))| !self.faults.omitted_messages.contains(name));
         let rows = listed.map(|(id, (name, crc))| {
             let crc = if self.faults.wrong_crc.contains(name) { !crc } else { *crc };
-            MessageTableEntry { id: *id, name: Name(table_name((name, crc))) }
+            MessageTableEntry { id: *id, name: FixedString(table_name((name, crc))) }
         });
         MessageTable(rows.collect())
     }
@@ -363,14 +368,14 @@ impl VppProcess {
         });
     }
 
-    fn send<M: Message>(&mut self, head: Head, message: &M, out: &mut ReplyQueue) {
+    fn send<M: Message>(&mut self, head: MessageHeader, message: &M, out: &mut ReplyQueue) {
         let mut bytes = Vec::new();
         frame::encode(&mut bytes, self.id::<M>(), head, message);
         self.send_reply(head.client_index, bytes, out);
     }
 
     /// Sends a reply with this return value, and zeros in its other fields.
-    fn reject<R: Reply>(&mut self, head: Head, retval: i32, out: &mut ReplyQueue) {
+    fn reject<R: ReplyMessage>(&mut self, head: MessageHeader, retval: i32, out: &mut ReplyQueue) {
         let mut bytes = Vec::new();
         frame::encode(&mut bytes, self.id::<R>(), head, &LbConfReply { retval });
         bytes.resize(bytes.len() + 512, 0);
@@ -402,8 +407,9 @@ impl VppProcess {
 }
 
 /// Assigns other numbers in each generation, as after a change of VPP's plugins.
-fn assign_message_ids(generation: u32) -> BTreeMap<u16, Signature> {
+fn assign_message_ids(generation: u32) -> BTreeMap<u16, MessageSignature> {
     let first = 100 + (generation % 100) as u16 * 7;
-    let dynamic = NEEDED.iter().filter(|needed| !FIXED.iter().any(|(_, fixed)| fixed.0 == needed.0));
+    let dynamic =
+        REQUIRED_MESSAGES.iter().filter(|needed| !FIXED.iter().any(|(_, fixed)| fixed.0 == needed.0));
     FIXED.iter().copied().chain((first..).zip(dynamic.copied())).collect()
 }

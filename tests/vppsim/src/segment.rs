@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use maglev_vpp::stats::{
-    BOOT_TIME, FIRST_PACKETS, NEXT_PACKETS, NO_SERVER_PACKETS, ROUTE_TO, ROUTE_VIA, Traffic,
+    BOOT_TIME, CombinedCounter, FIRST_PACKETS, NEXT_PACKETS, NO_SERVER_PACKETS, ROUTE_TO, ROUTE_VIA,
     UNTRACKED_PACKETS,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -102,7 +102,7 @@ impl SegmentImage {
         self.counters(SIMPLE, name, row.len(), &row);
     }
 
-    fn combined(&mut self, name: &str, row: &[Traffic]) {
+    fn combined(&mut self, name: &str, row: &[CombinedCounter]) {
         let words: Vec<u64> = row.iter().flat_map(|traffic| [traffic.packets, traffic.bytes]).collect();
         self.counters(COMBINED, name, row.len(), &words);
     }

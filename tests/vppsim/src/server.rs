@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use maglev_vpp::frame::Splitter;
+use maglev_vpp::frame::FrameSplitter;
 
 use super::crash::VppCrash;
 use super::process::{ClientConnection, ReplyQueue, VppProcess};
@@ -139,15 +139,15 @@ pub(super) fn accept(shared: &Arc<SharedProcess>, listener: &UnixListener, gener
 
 /// Serves one connection until it ends.
 fn serve(shared: &SharedProcess, connection: &SocketConnection, slot: usize, generation: u32) {
-    let mut splitter = Splitter::default();
+    let mut splitter = FrameSplitter::default();
     let mut buffer = vec![0; 64 << 10];
     loop {
         let Ok(read @ 1..) = (&connection.stream).read(&mut buffer) else { return };
-        splitter.space().extend(&buffer[..read]);
+        splitter.read_buffer().extend(&buffer[..read]);
         let mut out = ReplyQueue::default();
         loop {
             // VPP would wait forever for the rest of this frame.
-            let Ok(payload) = splitter.payload() else { return };
+            let Ok(payload) = splitter.next_payload() else { return };
             let Some(payload) = payload else { break };
             if handle(shared, slot, generation, payload, &mut out).is_none() {
                 return;

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use maglev_vpp::message::Encap;
+use maglev_vpp::message::LbEncapType;
 
 use super::slot_pool::SlotPool;
 use super::vip_key::{VipKey, VppAddress};
@@ -46,7 +46,7 @@ pub(super) struct VipState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct VipType {
     pub is_ipv4: bool,
-    pub encap: Encap,
+    pub encap: LbEncapType,
 }
 
 /// The outcome of a packet to a VIP.
@@ -84,10 +84,10 @@ pub(super) struct StickyFlow {
 impl VipType {
     /// Returns the type that VPP makes of `encap`. An IPv6 VIP with an IPv4-only or unknown encapsulation silently becomes
     /// GRE6.
-    pub fn of(key: &VipKey, encap: Encap) -> Self {
+    pub fn of(key: &VipKey, encap: LbEncapType) -> Self {
         let is_ipv4 = key.network.is_ipv4();
         let encap = match encap {
-            Encap::L3dsr | Encap::Nat4 | Encap::Other(_) if !is_ipv4 => Encap::Gre6,
+            LbEncapType::L3dsr | LbEncapType::Nat4 | LbEncapType::Other(_) if !is_ipv4 => LbEncapType::Gre6,
             other => other,
         };
         Self { is_ipv4, encap }
@@ -96,13 +96,13 @@ impl VipType {
     /// Returns the number of bytes that the encapsulation adds to a packet.
     pub fn overhead(self) -> u64 {
         match self.encap {
-            Encap::Gre4 => 24,
-            Encap::Gre6 | Encap::Other(_) => 44,
-            Encap::L3dsr | Encap::Nat4 | Encap::Nat6 => 0,
+            LbEncapType::Gre4 => 24,
+            LbEncapType::Gre6 | LbEncapType::Other(_) => 44,
+            LbEncapType::L3dsr | LbEncapType::Nat4 | LbEncapType::Nat6 => 0,
         }
     }
 
     pub fn is_nat(self) -> bool {
-        matches!(self.encap, Encap::Nat4 | Encap::Nat6)
+        matches!(self.encap, LbEncapType::Nat4 | LbEncapType::Nat6)
     }
 }

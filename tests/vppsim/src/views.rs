@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use maglev_vpp::message::{Encap, FLAG_IN_USE, LbAsV2Details, LbAsV2Dump, LbConfGetReply, LbVipDetails, Vip};
+use maglev_vpp::message::{
+    FLAG_IN_USE, LbAsV2Details, LbAsV2Dump, LbConfGetReply, LbEncapType, LbVipDetails, Vip,
+};
 
 use super::plugin::LbPlugin;
 use super::state::VipState;
@@ -13,7 +15,7 @@ pub struct VipView {
     /// Address, protocol and port.
     pub vip: Vip,
     /// Encapsulation towards its servers.
-    pub encap: Encap,
+    pub encap: LbEncapType,
     /// Length of the table of new flows.
     pub table_length: u32,
     /// Flows are identified by source address alone.

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use maglev_core::dataplane::{ActualState, VipKey};
 use maglev_core::event::{Audit, AuditAction, Kind};
 use maglev_vpp::message::{IpRouteLookupV2, Prefix, SOURCE_INTERFACE};
-use maglev_vpp::{Client, Error};
+use maglev_vpp::{Error, VppClient};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::Instant;
@@ -174,7 +174,7 @@ impl IndexCache {
     ///
     /// # Errors
     /// VPP is lost.
-    pub async fn resolve_routes(&mut self, client: &Client, actual: &ActualState) -> Result<(), Error> {
+    pub async fn resolve_routes(&mut self, client: &VppClient, actual: &ActualState) -> Result<(), Error> {
         let prefixes: BTreeSet<Prefix> = actual.vips.keys().map(|vip| name(vip).prefix).collect();
         let is_local = |route: &Option<RouteIndex>| route.is_some_and(|route| route.is_local);
         self.routes.retain(|prefix, route| prefixes.contains(prefix) && !is_local(route));
@@ -191,7 +191,7 @@ impl IndexCache {
     /// VPP is lost.
     pub async fn resolve_counters(
         &mut self,
-        client: &Client,
+        client: &VppClient,
         actual: &ActualState,
         pause: Duration,
     ) -> Result<(), Error> {
@@ -212,7 +212,7 @@ impl IndexCache {
     /// Reads VPP's listing, which has the indexes of all VIPs and servers.
     async fn read_listing(
         &mut self,
-        client: &Client,
+        client: &VppClient,
         actual: &ActualState,
         pause: Duration,
     ) -> Result<(), Error> {
@@ -246,7 +246,7 @@ impl IndexCache {
 }
 
 async fn look_up_routes(
-    client: &Client,
+    client: &VppClient,
     prefixes: BTreeSet<Prefix>,
 ) -> Result<Vec<(Prefix, Option<RouteIndex>)>, Error> {
     let asked = stream::iter(prefixes).map(|prefix| async move {

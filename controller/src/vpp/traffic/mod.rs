@@ -1,4 +1,4 @@
-//! Traffic counters, read from VPP's stats segment every few seconds.
+//! CombinedCounter counters, read from VPP's stats segment every few seconds.
 //!
 //! Reading the segment costs VPP nothing. The indexes must be requested from VPP itself, as rarely as possible
 //! ([`index_cache`]).
@@ -13,10 +13,10 @@ use std::time::{Duration, SystemTime};
 use maglev_core::dataplane::{ActualState, VipKey};
 use maglev_core::state::Input;
 use maglev_vpp::stats::{
-    self, FIRST_PACKETS, NEXT_PACKETS, NO_SERVER_PACKETS, ROUTE_TO, ROUTE_VIA, Segment, Snapshot, Traffic,
-    UNTRACKED_PACKETS,
+    self, CombinedCounter, FIRST_PACKETS, NEXT_PACKETS, NO_SERVER_PACKETS, ROUTE_TO, ROUTE_VIA,
+    SegmentSnapshot, StatsSegment, UNTRACKED_PACKETS,
 };
-use maglev_vpp::{Client, Error};
+use maglev_vpp::{Error, VppClient};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
@@ -36,20 +36,20 @@ const READ_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reader of the counters of one connected VPP.
 pub struct TrafficReader {
-    client: Client,
+    client: VppClient,
     stats: PathBuf,
     state: StateReader,
     counters: watch::Sender<Option<Arc<TrafficCounters>>>,
     changes: broadcast::Receiver<IndexChange>,
     inputs: mpsc::Sender<Vec<Input>>,
-    segment: Option<Segment>,
+    segment: Option<StatsSegment>,
     retry: RetryState,
 }
 
 impl TrafficReader {
     /// Creates a reader. Without a stats socket it only detects address conflicts.
     pub const fn new(
-        client: Client,
+        client: VppClient,
         stats: PathBuf,
         state: StateReader,
         counters: watch::Sender<Option<Arc<TrafficCounters>>>,
@@ -157,19 +157,22 @@ impl CounterIndexes {
 
 fn read(
     path: &Path,
-    segment: Option<Segment>,
+    segment: Option<StatsSegment>,
     wanted: &CounterIndexes,
-) -> Result<(Segment, TrafficCounters), stats::Error> {
+) -> Result<(StatsSegment, TrafficCounters), stats::Error> {
     let mut segment = match segment {
         Some(segment) => segment,
-        None => Segment::open(path, STATS_TIMEOUT)?,
+        None => StatsSegment::open(path, STATS_TIMEOUT)?,
     };
     let at = SystemTime::now();
     let (vips, servers) = segment.read(|now| Ok((vips(now, wanted)?, servers(now, wanted)?)))?;
     Ok((segment, TrafficCounters { at, vips, servers }))
 }
 
-fn vips(now: &Snapshot<'_>, wanted: &CounterIndexes) -> Result<BTreeMap<VipKey, VipCounters>, stats::Error> {
+fn vips(
+    now: &SegmentSnapshot<'_>,
+    wanted: &CounterIndexes,
+) -> Result<BTreeMap<VipKey, VipCounters>, stats::Error> {
     let vip_indexes: BTreeSet<u32> = wanted.vips.iter().filter_map(|(_, index, _)| *index).collect();
     let routes: BTreeSet<u32> = wanted.vips.iter().filter_map(|(_, _, route)| *route).collect();
     let kind = |name| now.simple(name, &vip_indexes);
@@ -192,7 +195,10 @@ fn vips(now: &Snapshot<'_>, wanted: &CounterIndexes) -> Result<BTreeMap<VipKey, 
     Ok(counters.collect())
 }
 
-fn servers(now: &Snapshot<'_>, wanted: &CounterIndexes) -> Result<BTreeMap<IpAddr, Traffic>, stats::Error> {
+fn servers(
+    now: &SegmentSnapshot<'_>,
+    wanted: &CounterIndexes,
+) -> Result<BTreeMap<IpAddr, CombinedCounter>, stats::Error> {
     let server_indexes = wanted.servers.iter().map(|(_, index)| *index).collect();
     let routes = now.combined(ROUTE_VIA, &server_indexes)?.unwrap_or_default();
     let traffic = |(server, index): &(IpAddr, u32)| Some((*server, *routes.get(index)?));

@@ -1,7 +1,7 @@
 //! The handshake, liveness checks, version and threads of VPP, and its command line.
 
-use super::Reply;
-use crate::wire::{Field, Malformed, Name, Reader, Text, list};
+use super::ReplyMessage;
+use crate::wire::{FixedString, MalformedMessage, VarString, WireField, WireReader, list};
 
 /// Number of [`SockclntCreate`]. It is the same in every VPP, because the client needs it before the table.
 pub const SOCKCLNT_CREATE_ID: u16 = 15;
@@ -12,14 +12,14 @@ fields! {
     /// Opens a session.
     SockclntCreate {
         /// Name of the client in VPP's output.
-        name: Name<64>,
+        name: FixedString<64>,
     }
 
     /// Index of the client, and the numbers of all messages of this VPP.
     SockclntCreateReply {
         /// 0 on success.
         response: i32,
-        /// Value for [`super::Head::client_index`] of each request.
+        /// Value for [`super::MessageHeader::client_index`] of each request.
         index: u32,
         /// Numbers of all messages, unordered.
         table: MessageTable,
@@ -30,7 +30,7 @@ fields! {
         /// Number on the wire.
         id: u16,
         /// Name and checksum, see [`super::table_name`].
-        name: Name<64>,
+        name: FixedString<64>,
     }
 
     /// Ends a session.
@@ -58,14 +58,14 @@ fields! {
     ShowThreads {}
 
     /// A thread of VPP.
-    Thread {
+    VppThread {
         /// 0 is the main thread.
         id: u32,
         /// `vpp_main`, `vpp_wk_0`...
-        name: Name<64>,
+        name: FixedString<64>,
         /// Empty for the main thread, `workers` for those that forward packets.
-        kind: Name<64>,
-        /// Thread id of Linux.
+        kind: FixedString<64>,
+        /// VppThread id of Linux.
         pid: u32,
         /// Logical CPU to which it is pinned.
         cpu_id: u32,
@@ -78,7 +78,7 @@ fields! {
     /// Runs a command of VPP's command line.
     CliInband {
         /// The command, without a newline.
-        command: Text,
+        command: VarString,
     }
 
     /// Output of the command. A failed command is not an error of the request: `output` has the reason.
@@ -86,7 +86,7 @@ fields! {
         /// 0, or -1 for a command that is unknown or failed.
         retval: i32,
         /// The output, or the error.
-        output: Text,
+        output: VarString,
     }
 }
 
@@ -105,19 +105,19 @@ replies! {
     /// VPP's version and build.
     ShowVersionReply = "show_version_reply", 0xc919_bde1 {
         /// `vpe`.
-        program: Name<32>,
+        program: FixedString<32>,
         /// e.g. `26.10-rc0~374-gb575ec2c56d`.
-        version: Name<32>,
+        version: FixedString<32>,
         /// ISO 8601, without a zone.
-        build_date: Name<32>,
+        build_date: FixedString<32>,
         /// Directory of the build.
-        build_directory: Name<256>,
+        build_directory: FixedString<256>,
     }
 
     /// VPP's threads.
     ShowThreadsReply = "show_threads_reply", 0xefd7_8e83 {
         /// The main thread first.
-        threads: Threads,
+        threads: ThreadList,
     }
 }
 
@@ -138,7 +138,7 @@ messages! {
 }
 
 /// A failed command is not an error of the request, because callers need its output.
-impl Reply for CliInbandReply {
+impl ReplyMessage for CliInbandReply {
     fn retval(&self) -> i32 {
         0
     }
@@ -148,30 +148,30 @@ impl Reply for CliInbandReply {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageTable(pub Vec<MessageTableEntry>);
 
-impl Field for MessageTable {
+impl WireField for MessageTable {
     fn put(&self, out: &mut Vec<u8>) {
         let rows = &self.0[..self.0.len().min(usize::from(u16::MAX))];
         (rows.len() as u16).put(out);
         rows.iter().for_each(|row| row.put(out));
     }
 
-    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn get(from: &mut WireReader<'_>) -> Result<Self, MalformedMessage> {
         let count = u16::get(from)?;
         list(from, count.into()).map(Self)
     }
 }
 
-/// Threads: a count of four bytes, then the items.
+/// ThreadList: a count of four bytes, then the items.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Threads(pub Vec<Thread>);
+pub struct ThreadList(pub Vec<VppThread>);
 
-impl Field for Threads {
+impl WireField for ThreadList {
     fn put(&self, out: &mut Vec<u8>) {
         u32::try_from(self.0.len()).unwrap_or(u32::MAX).put(out);
         self.0.iter().for_each(|thread| thread.put(out));
     }
 
-    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn get(from: &mut WireReader<'_>) -> Result<Self, MalformedMessage> {
         let count = u32::get(from)?;
         list(from, count as usize).map(Self)
     }
@@ -181,6 +181,6 @@ impl CliInband {
     /// Creates the request for the command `text`, such as `show lb vips verbose`.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        Self { command: Text(text.to_owned()) }
+        Self { command: VarString(text.to_owned()) }
     }
 }

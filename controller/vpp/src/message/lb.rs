@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Encap, Filter, Prefix, Vip};
+use super::{LbEncapType, Prefix, Vip, VipFilter};
 
 /// Value in [`LbConf`] that keeps the current setting.
 pub const KEEP: u32 = u32::MAX;
@@ -35,7 +35,7 @@ fields! {
         /// -81 if it exists, or conflicts with one of all ports; -6 for the deletion of one that does not exist.
         vip: Vip,
         /// -73 if another port of the prefix has a different one.
-        encap: Encap,
+        encap: LbEncapType,
         /// L3DSR only.
         dscp: u8,
         /// NAT only. VPP reads it in host order, so 1 is not NODEPORT.
@@ -104,7 +104,7 @@ fields! {
         /// Identity of the VIP.
         vip: Vip,
         /// Encapsulation to its servers.
-        encap: Encap,
+        encap: LbEncapType,
         /// L3DSR only, else garbage.
         dscp: u8,
         /// NAT only, and in little-endian order; else garbage.
@@ -118,7 +118,7 @@ fields! {
     /// Lists application servers, including ghosts and those of removed VIPs.
     LbAsV2Dump {
         /// The VIP.
-        filter: Filter,
+        filter: VipFilter,
         /// 255 for a VIP of all ports.
         protocol: u8,
         /// As in the VIP.
@@ -200,7 +200,7 @@ impl LbConf {
 impl LbAddDelVipV2 {
     /// Adds a VIP.
     #[must_use]
-    pub const fn add(vip: Vip, encap: Encap, new_flows_table_length: u32, src_ip_sticky: bool) -> Self {
+    pub const fn add(vip: Vip, encap: LbEncapType, new_flows_table_length: u32, src_ip_sticky: bool) -> Self {
         Self { encap, new_flows_table_length, src_ip_sticky, is_del: false, ..Self::delete(vip) }
     }
 
@@ -209,7 +209,7 @@ impl LbAddDelVipV2 {
     pub const fn delete(vip: Vip) -> Self {
         Self {
             vip,
-            encap: Encap::Gre4,
+            encap: LbEncapType::Gre4,
             dscp: 0,
             srv_type: 0,
             target_port: 0,
@@ -221,7 +221,7 @@ impl LbAddDelVipV2 {
     }
 
     fn kills(&self) -> Option<&'static str> {
-        let nat = matches!(self.encap, Encap::Nat4 | Encap::Nat6);
+        let nat = matches!(self.encap, LbEncapType::Nat4 | LbEncapType::Nat6);
         match self.new_flows_table_length {
             _ if self.is_del => self.vip.kills(),
             0 => Some("a table of new flows without a bucket"),
@@ -275,7 +275,7 @@ impl LbAsV2Dump {
     /// Lists the servers of all VIPs.
     #[must_use]
     pub const fn all() -> Self {
-        Self { filter: Filter::ALL, protocol: 0, port: 0 }
+        Self { filter: VipFilter::ALL, protocol: 0, port: 0 }
     }
 
     /// Lists the servers of `vip`, and of VIPs that differ in the prefix length only. For `0.0.0.0` and `::`, VPP cannot
@@ -283,14 +283,14 @@ impl LbAsV2Dump {
     #[must_use]
     pub fn of_vip(vip: &Vip) -> Self {
         let protocol = if vip.port == 0 { 255 } else { vip.protocol };
-        Self { filter: Filter::of(vip.prefix), protocol, port: vip.port }
+        Self { filter: VipFilter::of(vip.prefix), protocol, port: vip.port }
     }
 }
 
 impl LbAsV2Details {
     /// True for a server in use, false for a ghost.
     #[must_use]
-    pub const fn in_use(&self) -> bool {
+    pub const fn is_in_use(&self) -> bool {
         self.flags & FLAG_IN_USE != 0
     }
 }

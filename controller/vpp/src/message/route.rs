@@ -1,7 +1,7 @@
 //! Route lookups: they show address conflicts of VIPs, and the stats indexes of routes.
 
-use super::{Prefix, Reply};
-use crate::wire::{Field, Malformed, Reader, list};
+use super::{Prefix, ReplyMessage};
+use crate::wire::{MalformedMessage, WireField, WireReader, list};
 
 /// [`IpRouteLookupV2Reply::source`] of an address on an interface of VPP. It takes precedence over the lb plugin: a VIP on
 /// such an address gets no traffic.
@@ -19,7 +19,7 @@ fields! {
     }
 
     /// A path of a route.
-    Path {
+    FibPath {
         /// Interface, or `u32::MAX`.
         sw_if_index: u32,
         /// Table of the next lookup.
@@ -73,17 +73,17 @@ pub struct IpRouteLookupV2Reply {
     /// Origin of the route, see [`SOURCE_INTERFACE`].
     pub source: u8,
     /// Paths, at most 255.
-    pub paths: Vec<Path>,
+    pub paths: Vec<FibPath>,
 }
 
-impl Reply for IpRouteLookupV2Reply {
+impl ReplyMessage for IpRouteLookupV2Reply {
     fn retval(&self) -> i32 {
         self.retval
     }
 }
 
 /// Written by hand, because the source stands between the count and the paths.
-impl Field for IpRouteLookupV2Reply {
+impl WireField for IpRouteLookupV2Reply {
     fn put(&self, out: &mut Vec<u8>) {
         let paths = &self.paths[..self.paths.len().min(usize::from(u8::MAX))];
         self.retval.put(out);
@@ -95,13 +95,13 @@ impl Field for IpRouteLookupV2Reply {
         paths.iter().for_each(|path| path.put(out));
     }
 
-    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let retval = Field::get(from)?;
-        let table_id = Field::get(from)?;
-        let stats_index = Field::get(from)?;
-        let prefix = Field::get(from)?;
+    fn get(from: &mut WireReader<'_>) -> Result<Self, MalformedMessage> {
+        let retval = WireField::get(from)?;
+        let table_id = WireField::get(from)?;
+        let stats_index = WireField::get(from)?;
+        let prefix = WireField::get(from)?;
         let count = u8::get(from)?;
-        let source = Field::get(from)?;
+        let source = WireField::get(from)?;
         let paths = list(from, count.into())?;
         Ok(Self { retval, table_id, stats_index, prefix, source, paths })
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::wire::{Field, Malformed, Reader};
+use crate::wire::{MalformedMessage, WireField, WireReader};
 
 fields! {
     /// An address or a network of addresses.
@@ -31,7 +31,7 @@ fields! {
 
 /// Encapsulation of packets to the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Encap {
+pub enum LbEncapType {
     /// GRE over IPv4.
     Gre4,
     /// GRE over IPv6.
@@ -46,7 +46,7 @@ pub enum Encap {
     Other(u32),
 }
 
-impl Encap {
+impl LbEncapType {
     /// True if servers need an IPv4 address. The family of the VIP is independent.
     #[must_use]
     pub const fn is_ipv4(self) -> bool {
@@ -54,7 +54,7 @@ impl Encap {
     }
 }
 
-impl Field for Encap {
+impl WireField for LbEncapType {
     fn put(&self, out: &mut Vec<u8>) {
         let number: u32 = match *self {
             Self::Gre4 => 0,
@@ -67,7 +67,7 @@ impl Field for Encap {
         number.put(out);
     }
 
-    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+    fn get(from: &mut WireReader<'_>) -> Result<Self, MalformedMessage> {
         Ok(match u32::get(from)? {
             0 => Self::Gre4,
             1 => Self::Gre6,
@@ -79,18 +79,18 @@ impl Field for Encap {
     }
 }
 
-/// Filter of [`LbAsV2Dump`].
+/// VipFilter of [`LbAsV2Dump`].
 ///
 /// VPP compares the 16 bytes with its own form of the VIP's prefix. There IPv4 takes the *last* four bytes, but in all other
 /// messages the first four. Zero matches every VIP. VPP ignores family and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Filter {
+pub struct VipFilter {
     family: u8,
     bytes: [u8; 16],
     len: u8,
 }
 
-impl Filter {
+impl VipFilter {
     pub(super) const ALL: Self = Self { family: 0, bytes: [0; 16], len: 0 };
 
     pub(super) fn of(prefix: Prefix) -> Self {
@@ -109,15 +109,15 @@ impl Filter {
     }
 }
 
-impl Field for Filter {
+impl WireField for VipFilter {
     fn put(&self, out: &mut Vec<u8>) {
         self.family.put(out);
         self.bytes.put(out);
         self.len.put(out);
     }
 
-    fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { family: Field::get(from)?, bytes: Field::get(from)?, len: Field::get(from)? })
+    fn get(from: &mut WireReader<'_>) -> Result<Self, MalformedMessage> {
+        Ok(Self { family: WireField::get(from)?, bytes: WireField::get(from)?, len: WireField::get(from)? })
     }
 }
 

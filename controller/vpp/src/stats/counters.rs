@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Error;
-use super::memory::{Memory, Vector, word_at};
+use super::memory::{SegmentMemory, VectorRange, word_at};
 
 /// Upper bound of VPP's threads.
 const MAX_THREADS: u64 = 1024;
@@ -15,7 +15,7 @@ const AT_ONCE: usize = 1024;
 /// Sums the counters with these `indexes`, of `N` words each, of the vector at VPP's address `pointer`. Missing rows and
 /// counters beyond a row's end count as zero.
 pub(super) fn sums<const N: usize>(
-    memory: &Memory<'_>,
+    memory: &SegmentMemory<'_>,
     pointer: u64,
     indexes: &BTreeSet<u32>,
 ) -> Result<BTreeMap<u32, [u64; N]>, Error> {
@@ -33,8 +33,8 @@ pub(super) fn sums<const N: usize>(
 
 /// Adds the counters of `row` to `sums`, with one read.
 fn add<const N: usize>(
-    memory: &Memory<'_>,
-    row: Vector,
+    memory: &SegmentMemory<'_>,
+    row: VectorRange,
     sums: &mut [(u32, [u64; N])],
     buffer: &mut Vec<u8>,
 ) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Error;
-use super::memory::{Memory, half_at, word_at};
+use super::memory::{SegmentMemory, half_at, word_at};
 
 /// Supported types of entries. Others are skipped, because their meaning differs between releases.
 pub(super) const SCALAR: u32 = 1;
@@ -18,19 +18,19 @@ pub(super) const NAME: usize = 16;
 
 /// Index of each name in the directory, valid for one epoch.
 #[derive(Debug)]
-pub(super) struct Directory(HashMap<Box<[u8]>, u64>);
+pub(super) struct SegmentDirectory(HashMap<Box<[u8]>, u64>);
 
 /// Current content of an entry.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(super) struct DirectoryEntry {
     pub kind: u32,
     /// Value of a scalar, or address of a vector.
     pub value: u64,
 }
 
-impl Directory {
+impl SegmentDirectory {
     /// Reads the directory at VPP's address `pointer`. Allocates as much as that part of the file.
-    pub fn read(memory: &Memory<'_>, pointer: u64) -> Result<Self, Error> {
+    pub fn read(memory: &SegmentMemory<'_>, pointer: u64) -> Result<Self, Error> {
         let vector = memory.vector(pointer, ENTRY)?;
         let mut bytes = vec![0; vector.len as usize * ENTRY];
         memory.fill(vector.at, &mut bytes)?;
@@ -44,7 +44,12 @@ impl Directory {
 
     /// Looks `name` up. Reads the value each time: scalars change without a new epoch, and so does the directory's address when
     /// VPP appends a link.
-    pub fn find(&self, memory: &Memory<'_>, pointer: u64, name: &str) -> Result<Option<Entry>, Error> {
+    pub fn find(
+        &self,
+        memory: &SegmentMemory<'_>,
+        pointer: u64,
+        name: &str,
+    ) -> Result<Option<DirectoryEntry>, Error> {
         let Some(index) = self.0.get(name.as_bytes()) else { return Ok(None) };
         let vector = memory.vector(pointer, ENTRY)?;
         if *index >= vector.len {
@@ -52,6 +57,6 @@ impl Directory {
         }
         let mut head = [0; NAME];
         memory.fill(vector.at + index * ENTRY as u64, &mut head)?;
-        Ok(Some(Entry { kind: half_at(&head, 0), value: word_at(&head, VALUE) }))
+        Ok(Some(DirectoryEntry { kind: half_at(&head, 0), value: word_at(&head, VALUE) }))
     }
 }

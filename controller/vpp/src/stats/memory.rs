@@ -10,7 +10,7 @@ const VECTOR_HEADER: u64 = 8;
 
 /// The file, and its address in VPP's memory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Memory<'a> {
+pub(super) struct SegmentMemory<'a> {
     pub file: &'a File,
     /// Size in bytes at this moment.
     pub size: u64,
@@ -20,18 +20,18 @@ pub(super) struct Memory<'a> {
 
 /// A vector that lies inside the file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Vector {
+pub(super) struct VectorRange {
     /// Offset of the first element in the file.
     pub at: u64,
     /// Number of elements.
     pub len: u64,
 }
 
-impl Memory<'_> {
+impl SegmentMemory<'_> {
     /// Returns the vector of `width`-byte elements at VPP's address `pointer`. A null pointer is an empty vector.
-    pub fn vector(&self, pointer: u64, width: usize) -> Result<Vector, Error> {
+    pub fn vector(&self, pointer: u64, width: usize) -> Result<VectorRange, Error> {
         if pointer == 0 {
-            return Ok(Vector { at: 0, len: 0 });
+            return Ok(VectorRange { at: 0, len: 0 });
         }
         let at = pointer.checked_sub(self.base).ok_or(Error::Malformed("an address"))?;
         let header = at.checked_sub(VECTOR_HEADER).ok_or(Error::Malformed("an address"))?;
@@ -44,7 +44,7 @@ impl Memory<'_> {
         if len > (self.size - at) / width as u64 {
             return Err(Error::Malformed("a length"));
         }
-        Ok(Vector { at, len })
+        Ok(VectorRange { at, len })
     }
 
     /// Reads a vector of at most `most` words.

@@ -21,10 +21,10 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use directory::{COMBINED, Directory, Entry, GAUGE, SCALAR, SIMPLE};
-use memory::{Memory, word_at};
+use directory::{COMBINED, DirectoryEntry, GAUGE, SCALAR, SIMPLE, SegmentDirectory};
+use memory::{SegmentMemory, word_at};
 
-/// Entry with the time of VPP's start, in seconds since the Unix epoch.
+/// DirectoryEntry with the time of VPP's start, in seconds since the Unix epoch.
 pub const BOOT_TIME: &str = "/sys/boottime";
 /// Per VIP: packets of known flows. The four vectors of this kind are indexed by [`crate::cli::ShownVip::index`]. VPP creates
 /// them with its first VIP, and their names lack a slash.
@@ -73,29 +73,29 @@ pub enum Error {
     Malformed(&'static str),
     /// VPP did not finish changing the layout.
     #[error("VPP keeps changing the layout of its stats segment")]
-    Restless,
+    LayoutUnstable,
 }
 
 /// A stats segment. It stays readable after its VPP exits; the values then stop changing.
 #[derive(Debug)]
-pub struct Segment {
+pub struct StatsSegment {
     file: File,
     /// The directory, with its epoch.
-    directory: Option<(u64, Directory)>,
+    directory: Option<(u64, SegmentDirectory)>,
 }
 
 /// View of the segment during one epoch.
 #[derive(Debug)]
-pub struct Snapshot<'a> {
-    memory: Memory<'a>,
+pub struct SegmentSnapshot<'a> {
+    memory: SegmentMemory<'a>,
     /// VPP's address of the directory.
     pointer: u64,
-    directory: &'a Directory,
+    directory: &'a SegmentDirectory,
 }
 
 /// Value of a counter in `/net/route/...`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Traffic {
+pub struct CombinedCounter {
     /// Packets.
     pub packets: u64,
     /// Bytes from the IP header on.
@@ -104,14 +104,14 @@ pub struct Traffic {
 
 /// Start of the segment.
 #[derive(Clone, Copy)]
-struct Header {
+struct SegmentHeader {
     base: u64,
     epoch: u64,
     in_progress: bool,
     directory: u64,
 }
 
-impl Segment {
+impl StatsSegment {
     /// Requests the segment from the stats socket at `path`. Blocks for at most twice `limit`.
     ///
     /// # Errors
@@ -130,7 +130,10 @@ impl Segment {
     ///
     /// # Errors
     /// Those of `look`; the segment cannot be read, is invalid, or keeps changing.
-    pub fn read<T>(&mut self, mut look: impl FnMut(&Snapshot<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    pub fn read<T>(
+        &mut self,
+        mut look: impl FnMut(&SegmentSnapshot<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         for _ in 0..TRIES {
             let before = self.header()?;
             if !before.in_progress {
@@ -145,22 +148,22 @@ impl Segment {
             }
             std::thread::sleep(PAUSE);
         }
-        Err(Error::Restless)
+        Err(Error::LayoutUnstable)
     }
 
-    fn snapshot(&mut self, header: Header) -> Result<Snapshot<'_>, Error> {
+    fn snapshot(&mut self, header: SegmentHeader) -> Result<SegmentSnapshot<'_>, Error> {
         fence(Ordering::Acquire);
-        let memory = Memory { file: &self.file, size: self.file.metadata()?.len(), base: header.base };
+        let memory = SegmentMemory { file: &self.file, size: self.file.metadata()?.len(), base: header.base };
         let pointer = header.directory;
         let directory = match self.directory.take() {
             Some((epoch, directory)) if epoch == header.epoch => directory,
-            _ => Directory::read(&memory, pointer)?,
+            _ => SegmentDirectory::read(&memory, pointer)?,
         };
         let (_, directory) = self.directory.insert((header.epoch, directory));
-        Ok(Snapshot { memory, pointer, directory })
+        Ok(SegmentSnapshot { memory, pointer, directory })
     }
 
-    fn header(&self) -> Result<Header, Error> {
+    fn header(&self) -> Result<SegmentHeader, Error> {
         let mut bytes = [0; HEADER];
         self.file.read_exact_at(&mut bytes, 0)?;
         let word = |index: usize| word_at(&bytes, index * 8);
@@ -168,11 +171,11 @@ impl Segment {
             VERSION => {}
             other => return Err(Error::Version(other)),
         }
-        Ok(Header { base: word(1), epoch: word(2), in_progress: word(3) != 0, directory: word(4) })
+        Ok(SegmentHeader { base: word(1), epoch: word(2), in_progress: word(3) != 0, directory: word(4) })
     }
 }
 
-impl Snapshot<'_> {
+impl SegmentSnapshot<'_> {
     /// Returns the value of the scalar `name`, if there is one.
     ///
     /// The segment cannot be read, or is invalid.
@@ -200,11 +203,13 @@ impl Snapshot<'_> {
         &self,
         name: &str,
         indexes: &BTreeSet<u32>,
-    ) -> Result<Option<BTreeMap<u32, Traffic>>, Error> {
+    ) -> Result<Option<BTreeMap<u32, CombinedCounter>>, Error> {
         let Some(pointer) = self.vector(name, COMBINED)? else { return Ok(None) };
         let sums = counters::sums(&self.memory, pointer, indexes)?;
         Ok(Some(
-            sums.into_iter().map(|(index, [packets, bytes])| (index, Traffic { packets, bytes })).collect(),
+            sums.into_iter()
+                .map(|(index, [packets, bytes])| (index, CombinedCounter { packets, bytes }))
+                .collect(),
         ))
     }
 
@@ -212,7 +217,7 @@ impl Snapshot<'_> {
         Ok(self.entry(name)?.filter(|entry| entry.kind == kind).map(|entry| entry.value))
     }
 
-    fn entry(&self, name: &str) -> Result<Option<Entry>, Error> {
+    fn entry(&self, name: &str) -> Result<Option<DirectoryEntry>, Error> {
         self.directory.find(&self.memory, self.pointer, name)
     }
 }

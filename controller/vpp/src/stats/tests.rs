@@ -10,13 +10,13 @@ const BASE: u64 = 0x1_3000_0000;
 const EPOCH: u64 = 16;
 const IN_PROGRESS: u64 = 24;
 
-/// Builder of a segment in the layout of VPP 26.10.
-struct Builder {
+/// SegmentBuilder of a segment in the layout of VPP 26.10.
+struct SegmentBuilder {
     bytes: Vec<u8>,
     entries: Vec<(u32, u64, &'static str)>,
 }
 
-impl Builder {
+impl SegmentBuilder {
     fn new() -> Self {
         Self { bytes: vec![0; HEADER], entries: Vec::new() }
     }
@@ -60,7 +60,7 @@ impl Builder {
 
 /// Returns a segment of three threads: the second has more counters than the first, the third has none.
 fn two_threads() -> Vec<u8> {
-    Builder::new()
+    SegmentBuilder::new()
         .with(SCALAR, 1_700_000_000, BOOT_TIME)
         .with(SCALAR, 7, "/sys/boot")
         .with(GAUGE, 3, "/sys/gauge")
@@ -75,16 +75,16 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
-fn open(bytes: &[u8]) -> Segment {
-    Segment::from_file(file(bytes))
+fn open(bytes: &[u8]) -> StatsSegment {
+    StatsSegment::from_file(file(bytes))
 }
 
-fn scalar(segment: &mut Segment, name: &str) -> Result<Option<u64>, Error> {
+fn scalar(segment: &mut StatsSegment, name: &str) -> Result<Option<u64>, Error> {
     segment.read(|now| now.scalar(name))
 }
 
 /// Reads all kinds of entries, to reach every check.
-fn read_all(segment: &mut Segment) -> Result<(), Error> {
+fn read_all(segment: &mut StatsSegment) -> Result<(), Error> {
     let indexes = BTreeSet::from([0, 1, 2, 40, u32::MAX]);
     segment.read(|now| {
         now.scalar(BOOT_TIME)?;
@@ -110,10 +110,10 @@ fn counters_are_summed_over_unequal_rows() {
     let packets = segment.read(|now| now.simple(FIRST_PACKETS, &indexes)).unwrap().unwrap();
     assert_eq!(packets, BTreeMap::from([(0, 11), (1, 22), (2, 30), (3, 0), (1000, 0)]));
     let route = segment.read(|now| now.combined(ROUTE_TO, &indexes)).unwrap().unwrap();
-    let traffic = |packets, bytes| Traffic { packets, bytes };
+    let traffic = |packets, bytes| CombinedCounter { packets, bytes };
     assert_eq!(route[&0], traffic(11, 1100));
     assert_eq!(route[&1], traffic(2, 200));
-    assert_eq!(route[&2], Traffic::default());
+    assert_eq!(route[&2], CombinedCounter::default());
     assert_eq!(segment.read(|now| now.simple(ROUTE_TO, &indexes)).unwrap(), None, "another type");
     assert_eq!(segment.read(|now| now.combined(ROUTE_VIA, &indexes)).unwrap(), None);
 }
@@ -121,7 +121,7 @@ fn counters_are_summed_over_unequal_rows() {
 #[test]
 fn sparse_and_dense_counters_are_read() {
     let row: Vec<u64> = (0..5000).collect();
-    let mut segment = open(&Builder::new().counters(SIMPLE, FIRST_PACKETS, &[&row, &row]).bytes());
+    let mut segment = open(&SegmentBuilder::new().counters(SIMPLE, FIRST_PACKETS, &[&row, &row]).bytes());
     let indexes: BTreeSet<u32> = (0..3000).chain([4000, 4031, 4064, 4999, 5000]).collect();
     let found = segment.read(|now| now.simple(FIRST_PACKETS, &indexes)).unwrap().unwrap();
     assert!(
@@ -134,10 +134,10 @@ fn sparse_and_dense_counters_are_read() {
 fn values_are_fresh_names_hold_per_epoch() {
     let before = two_threads();
     let file = file(&before);
-    let mut segment = Segment::from_file(file.try_clone().unwrap());
+    let mut segment = StatsSegment::from_file(file.try_clone().unwrap());
     assert_eq!(scalar(&mut segment, "/sys/boot").unwrap(), Some(7));
 
-    let with = |value, name| Builder::new().with(SCALAR, value, name).bytes();
+    let with = |value, name| SegmentBuilder::new().with(SCALAR, value, name).bytes();
     let (at_first, renamed) = (with(8, "/sys/boot"), with(9, "/sys/other"));
     file.write_all_at(&at_first, 0).unwrap();
     assert_eq!(scalar(&mut segment, BOOT_TIME).unwrap(), Some(8), "by its place: the epoch is the same");
@@ -150,7 +150,7 @@ fn values_are_fresh_names_hold_per_epoch() {
 #[test]
 fn read_across_change_is_repeated() {
     let file = file(&two_threads());
-    let mut segment = Segment::from_file(file.try_clone().unwrap());
+    let mut segment = StatsSegment::from_file(file.try_clone().unwrap());
     let mut looks = 0;
     let seen = segment.read(|now| {
         looks += 1;
@@ -167,7 +167,7 @@ fn read_across_change_is_repeated() {
 fn endless_change_is_an_error() {
     let file = file(&two_threads());
     file.write_all_at(&[1], IN_PROGRESS).unwrap();
-    assert!(matches!(scalar(&mut Segment::from_file(file), BOOT_TIME), Err(Error::Restless)));
+    assert!(matches!(scalar(&mut StatsSegment::from_file(file), BOOT_TIME), Err(Error::LayoutUnstable)));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn truncated_segment_is_an_error() {
 #[test]
 fn segment_truncated_after_open_is_error() {
     let file = file(&two_threads());
-    let mut segment = Segment::from_file(file.try_clone().unwrap());
+    let mut segment = StatsSegment::from_file(file.try_clone().unwrap());
     read_all(&mut segment).unwrap();
     file.set_len(100).unwrap();
     assert!(read_all(&mut segment).is_err());
@@ -199,7 +199,7 @@ fn segment_truncated_after_open_is_error() {
 #[test]
 fn too_many_threads_are_malformed() {
     let rows: Vec<&[u64]> = vec![&[1]; 1025];
-    let mut segment = open(&Builder::new().counters(SIMPLE, FIRST_PACKETS, &rows).bytes());
+    let mut segment = open(&SegmentBuilder::new().counters(SIMPLE, FIRST_PACKETS, &rows).bytes());
     assert!(matches!(read_all(&mut segment), Err(Error::Malformed(_))));
 }
 
@@ -235,7 +235,7 @@ proptest! {
         indexes in prop::collection::btree_set(0u32..300, 0..50),
     ) {
         let slices: Vec<&[u64]> = rows.iter().map(Vec::as_slice).collect();
-        let mut segment = open(&Builder::new().counters(SIMPLE, FIRST_PACKETS, &slices).bytes());
+        let mut segment = open(&SegmentBuilder::new().counters(SIMPLE, FIRST_PACKETS, &slices).bytes());
         let found = segment.read(|now| now.simple(FIRST_PACKETS, &indexes)).unwrap().unwrap();
         for (index, sum) in found {
             let expected = rows.iter().filter_map(|row| row.get(index as usize)).fold(0, |a: u64, b| a.wrapping_add(*b));

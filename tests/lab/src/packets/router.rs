@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use maglev_vpp::message::{CliInband, LbAsV2Details, LbAsV2Dump};
-use maglev_vpp::{Client, Options};
+use maglev_vpp::{ClientOptions, VppClient};
 use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
 
@@ -41,7 +41,7 @@ const PACKET_SIZE: u32 = 100;
 pub struct Router {
     /// VPP itself.
     pub vpp: Vpp,
-    client: Client,
+    client: VppClient,
     runtime: Runtime,
     directory: TempDir,
     captures: Cell<u32>,
@@ -98,7 +98,7 @@ impl Router {
     }
 
     /// Runs `work` with the client of VPP.
-    pub fn client<T>(&self, work: impl AsyncFnOnce(Client) -> T) -> T {
+    pub fn client<T>(&self, work: impl AsyncFnOnce(VppClient) -> T) -> T {
         self.runtime.block_on(work(self.client.clone()))
     }
 
@@ -124,7 +124,7 @@ impl Router {
     pub fn servers(&self, vip: SocketAddr) -> Vec<LbAsV2Details> {
         let mut servers = self.runtime.block_on(self.client.dump(&LbAsV2Dump::all())).unwrap();
         let of_vip = |server: &LbAsV2Details| {
-            server.in_use() && (server.vip.prefix.address, server.vip.port) == (vip.ip(), vip.port())
+            server.is_in_use() && (server.vip.prefix.address, server.vip.port) == (vip.ip(), vip.port())
         };
         servers.retain(of_vip);
         servers
@@ -146,7 +146,7 @@ impl Router {
     pub fn until_raised(&self, count: usize) {
         let raised = || {
             let servers = self.runtime.block_on(self.client.dump(&LbAsV2Dump::all())).unwrap();
-            servers.iter().filter(|server| server.in_use() && server.weight > 0).count()
+            servers.iter().filter(|server| server.is_in_use() && server.weight > 0).count()
         };
         until(|| raised() == count, || format!("{} servers have weight, not {count}", raised()));
     }
@@ -240,7 +240,7 @@ impl<'a> TrafficCapture<'a> {
     }
 }
 
-fn connect(runtime: &Runtime, vpp: &Vpp) -> Client {
-    let options = Options { timeout: PATIENCE, ..Options::default() };
-    runtime.block_on(Client::connect(vpp.api_socket(), "packets", options)).unwrap()
+fn connect(runtime: &Runtime, vpp: &Vpp) -> VppClient {
+    let options = ClientOptions { timeout: PATIENCE, ..ClientOptions::default() };
+    runtime.block_on(VppClient::connect(vpp.api_socket(), "packets", options)).unwrap()
 }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use maglev_vpp::message::{CliInband, Vip};
-use maglev_vpp::stats::Traffic;
-use maglev_vpp::{Client, Error};
+use maglev_vpp::stats::CombinedCounter;
+use maglev_vpp::{Error, VppClient};
 
 use crate::dataplane::Vpp;
 use maglev_vppsim::PacketOutcome;
@@ -24,13 +24,13 @@ pub const GRE: u64 = 24;
 /// If a command fails, or the simulator has no such VIP or server.
 pub async fn send(
     vpp: &Vpp,
-    client: &Client,
+    client: &VppClient,
     vip: &Vip,
     count: u64,
     server: Option<IpAddr>,
 ) -> Result<(), Error> {
     if let Some(sim) = vpp.sim() {
-        let packets = |packets| Traffic { packets, bytes: packets * SIZE };
+        let packets = |packets| CombinedCounter { packets, bytes: packets * SIZE };
         let counted = match server {
             None => sim.count_traffic(vip, PacketOutcome::NoServer, None, packets(count)),
             Some(_) => {

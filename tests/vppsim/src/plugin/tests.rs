@@ -24,7 +24,7 @@ impl PluginTest {
     /// Returns a plugin with the VIP [`web`], added at second 1.
     fn new() -> Self {
         let mut bench = Self { plugin: LbPlugin::default(), now: 1 };
-        assert_eq!(bench.add_vip(web(), Encap::Gre4), 0);
+        assert_eq!(bench.add_vip(web(), LbEncapType::Gre4), 0);
         bench
     }
 
@@ -34,7 +34,7 @@ impl PluginTest {
         self
     }
 
-    fn add_vip(&mut self, vip: Vip, encap: Encap) -> i32 {
+    fn add_vip(&mut self, vip: Vip, encap: LbEncapType) -> i32 {
         self.plugin.add_del_vip(&LbAddDelVipV2::add(vip, encap, 1024, false), self.now).unwrap()
     }
 
@@ -176,7 +176,7 @@ fn changed_sticky_buckets_drop_all_flows() {
 fn removed_vip_is_freed_after_last_server() {
     let mut bench = PluginTest::new();
     let other = vip("203.0.113.11", 80);
-    bench.add_vip(other, Encap::Gre4);
+    bench.add_vip(other, LbEncapType::Gre4);
     bench.add(web(), "10.0.0.1");
     bench.at(5).delete_vip(web());
     assert_eq!(
@@ -186,7 +186,7 @@ fn removed_vip_is_freed_after_last_server() {
     assert_eq!(bench.plugin.view().len(), 2);
     assert_eq!(bench.at(119).plugin.view().len(), 2);
     assert_eq!(bench.at(120).plugin.view().len(), 1);
-    bench.add_vip(vip("203.0.113.12", 80), Encap::Gre4);
+    bench.add_vip(vip("203.0.113.12", 80), LbEncapType::Gre4);
     let order: Vec<_> =
         bench.plugin.vip_details().iter().map(|record| record.vip.prefix.to_string()).collect();
     assert_eq!(order, ["203.0.113.12/32", "203.0.113.11/32"]);
@@ -203,11 +203,11 @@ fn empty_removed_vip_is_freed_within_minute() {
 fn reused_slot_shows_stale_values() {
     let mut bench = PluginTest::new();
     let dsr = vip("203.0.113.11", 80);
-    let l3dsr = LbAddDelVipV2 { dscp: 70, ..LbAddDelVipV2::add(dsr, Encap::L3dsr, 1024, false) };
+    let l3dsr = LbAddDelVipV2 { dscp: 70, ..LbAddDelVipV2::add(dsr, LbEncapType::L3dsr, 1024, false) };
     bench.plugin.add_del_vip(&l3dsr, 1).unwrap();
     assert_eq!(bench.plugin.vip_details()[1].dscp, 6);
     bench.delete_vip(dsr);
-    bench.at(60).add_vip(vip("203.0.113.12", 80), Encap::Gre4);
+    bench.at(60).add_vip(vip("203.0.113.12", 80), LbEncapType::Gre4);
     let shown = &bench.plugin.vip_details()[1];
     assert_eq!((shown.dscp, shown.srv_type), (6, 0x0600_0000));
 }
@@ -219,7 +219,7 @@ fn ports_of_prefix_share_one_route() {
         let request = maglev_vpp::message::IpRouteLookupV2::exact(web().prefix);
         bench.plugin.fib.lookup_route(&request).unwrap().retval
     };
-    bench.add_vip(vip("203.0.113.10", 80), Encap::Gre4);
+    bench.add_vip(vip("203.0.113.10", 80), LbEncapType::Gre4);
     bench.delete_vip(web());
     assert_eq!(found(&bench), 0);
     bench.delete_vip(vip("203.0.113.10", 80));
@@ -239,7 +239,7 @@ fn interface_address_overrides_vip() {
 fn lookup_returns_longest_match() {
     let mut bench = PluginTest::new();
     let net = Vip { prefix: Prefix { address: ip("203.0.113.0"), len: 24 }, ..web() };
-    bench.add_vip(net, Encap::Gre4);
+    bench.add_vip(net, LbEncapType::Gre4);
     let found = |address| {
         let prefix = Prefix::host(ip(address));
         let request = maglev_vpp::message::IpRouteLookupV2 { table_id: 0, exact: 0, prefix };
@@ -260,7 +260,7 @@ fn crashing_inputs_crash_plugin() {
     assert_eq!(bench.plugin.configure(&conf), 0);
     assert!(bench.plugin.add_flow(&web(), ip("10.0.0.1")).is_err());
 
-    let add = |vip, length| LbAddDelVipV2::add(vip, Encap::Gre4, length, false);
+    let add = |vip, length| LbAddDelVipV2::add(vip, LbEncapType::Gre4, length, false);
     let other = vip("203.0.113.11", 80);
     assert!(PluginTest::new().plugin.add_del_vip(&add(other, 0), 1).is_err());
     assert!(PluginTest::new().plugin.add_del_vip(&add(other, 1 << 30), 1).is_err());
@@ -269,7 +269,7 @@ fn crashing_inputs_crash_plugin() {
 
     let mut bench = PluginTest::new();
     let all = Vip::all_ports(other.prefix);
-    assert_eq!(bench.add_vip(all, Encap::Nat4), 0);
+    assert_eq!(bench.add_vip(all, LbEncapType::Nat4), 0);
     assert!(bench.plugin.add_del_as(&LbAddDelAsV2::add(all, ip("10.0.0.1"), 1), 1).is_err());
 }
 
@@ -278,7 +278,8 @@ fn shared_nat_server_crashes_on_second_removal() {
     let mut bench = PluginTest::new();
     let vips = [vip("203.0.113.11", 53), vip("203.0.113.12", 53)];
     for vip in vips {
-        let nat = LbAddDelVipV2 { target_port: 5353, ..LbAddDelVipV2::add(vip, Encap::Nat4, 1024, false) };
+        let nat =
+            LbAddDelVipV2 { target_port: 5353, ..LbAddDelVipV2::add(vip, LbEncapType::Nat4, 1024, false) };
         assert_eq!(bench.plugin.add_del_vip(&nat, 1), Ok(0));
         assert_eq!(bench.add(vip, "10.0.0.1"), 0);
     }

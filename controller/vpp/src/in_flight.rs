@@ -7,35 +7,35 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::call::{Answers, Call};
-use crate::error::{Closed, Error, Violation};
+use crate::call::{QueuedCall, ReplyReceiver};
+use crate::error::{CloseReason, Error, ProtocolViolation};
 use crate::frame;
-use crate::message::{Head, MemclntKeepalive, MemclntKeepaliveReply};
-use crate::observer::{Observer, Outcome};
-use crate::wire::{Field, Malformed, Reader};
+use crate::message::{MemclntKeepalive, MemclntKeepaliveReply, MessageHeader};
+use crate::observer::{ApiObserver, CallOutcome};
+use crate::wire::{MalformedMessage, WireField, WireReader};
 
 /// Calls that VPP has not answered yet.
-pub(crate) struct Flight {
+pub(crate) struct CallsInFlight {
     /// Calls by context, in the order in which they were made.
-    pending: BTreeMap<u32, Pending>,
+    pending: BTreeMap<u32, InFlightCall>,
     keepalive: (u16, u16),
     limit: Duration,
-    observer: Arc<dyn Observer>,
+    observer: Arc<dyn ApiObserver>,
 }
 
-struct Pending {
+struct InFlightCall {
     message: &'static str,
     vital: bool,
     sent: Instant,
     /// Time of the last reply, or of sending.
     heard: Instant,
-    answers: Box<dyn Answers>,
+    answers: Box<dyn ReplyReceiver>,
 }
 
-impl Flight {
+impl CallsInFlight {
     /// Creates an empty set. `limit` is the timeout of a call, `keepalive` holds the message numbers of VPP's keepalive and of
     /// its reply.
-    pub fn new(limit: Duration, keepalive: (u16, u16), observer: Arc<dyn Observer>) -> Self {
+    pub fn new(limit: Duration, keepalive: (u16, u16), observer: Arc<dyn ApiObserver>) -> Self {
         Self { pending: BTreeMap::new(), keepalive, limit, observer }
     }
 
@@ -45,25 +45,30 @@ impl Flight {
     }
 
     /// Appends the call's frames to `out`, unless its caller has dropped it.
-    pub fn launch(&mut self, call: Call, out: &mut Vec<u8>, now: Instant) {
-        let Call { message, context, frames, vital, answers } = call;
+    pub fn launch(&mut self, call: QueuedCall, out: &mut Vec<u8>, now: Instant) {
+        let QueuedCall { message, context, frames, vital, answers } = call;
         if answers.unwanted() {
             return;
         }
         out.extend(frames);
         self.observer.sent(message);
-        self.pending.insert(context, Pending { message, vital, sent: now, heard: now, answers });
+        self.pending.insert(context, InFlightCall { message, vital, sent: now, heard: now, answers });
     }
 
     /// Handles one payload from VPP. Appends a reply to `out` if VPP expects one.
-    pub fn receive(&mut self, payload: &[u8], out: &mut Vec<u8>, now: Instant) -> Result<(), Violation> {
-        let (id, context) = head(payload).map_err(Violation::Headless)?;
+    pub fn receive(
+        &mut self,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+        now: Instant,
+    ) -> Result<(), ProtocolViolation> {
+        let (id, context) = head(payload).map_err(ProtocolViolation::MissingHeader)?;
         if id == self.keepalive.0 {
             return self.reassure(payload, out);
         }
         let Some(pending) = self.pending.get_mut(&context) else {
             debug!(id, context, "VPP answers no call in flight");
-            self.observer.stray();
+            self.observer.unmatched_reply();
             return Ok(());
         };
         pending.heard = now;
@@ -75,39 +80,39 @@ impl Flight {
     }
 
     /// Fails expired calls, and returns the time of the next check. An expired vital call ends the connection.
-    pub fn expire(&mut self, now: Instant) -> Result<Instant, Closed> {
+    pub fn expire(&mut self, now: Instant) -> Result<Instant, CloseReason> {
         let limit = self.limit;
         for (_, pending) in self.pending.extract_if(.., |_, pending| pending.heard + limit <= now) {
             let message = pending.message;
-            self.observer.ended(message, Outcome::Timeout, now - pending.sent);
+            self.observer.ended(message, CallOutcome::Timeout, now - pending.sent);
             pending.answers.fail(Error::Timeout { message, limit });
             if pending.vital {
-                return Err(Closed::Silent { message, limit });
+                return Err(CloseReason::Unresponsive { message, limit });
             }
         }
         Ok(self.pending.values().map(|pending| pending.heard).min().unwrap_or(now) + limit)
     }
 
     /// Fails all calls, after the connection ended.
-    pub fn abandon(self, reason: &Closed, now: Instant) {
+    pub fn abandon(self, reason: &CloseReason, now: Instant) {
         for pending in self.pending.into_values() {
-            self.observer.ended(pending.message, Outcome::Lost, now - pending.sent);
+            self.observer.ended(pending.message, CallOutcome::Lost, now - pending.sent);
             pending.answers.fail(Error::Lost(reason.clone()));
         }
     }
 
     /// Replies to VPP's keepalive.
-    fn reassure(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
-        let (head, MemclntKeepalive {}) = frame::decode(payload).map_err(Violation::Headless)?;
-        let head = Head { client_index: 0, context: head.context };
+    fn reassure(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolViolation> {
+        let (head, MemclntKeepalive {}) = frame::decode(payload).map_err(ProtocolViolation::MissingHeader)?;
+        let head = MessageHeader { client_index: 0, context: head.context };
         frame::encode(out, self.keepalive.1, head, &MemclntKeepaliveReply { retval: 0 });
         Ok(())
     }
 }
 
 /// Reads the message number and the context of a reply.
-fn head(payload: &[u8]) -> Result<(u16, u32), Malformed> {
-    let mut from = Reader::new(payload);
+fn head(payload: &[u8]) -> Result<(u16, u32), MalformedMessage> {
+    let mut from = WireReader::new(payload);
     Ok((u16::get(&mut from)?, u32::get(&mut from)?))
 }
 
@@ -117,25 +122,25 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::call::One;
+    use crate::call::SingleReply;
     use crate::message::{ControlPingReply, LbConfGet, LbConfGetReply, Message};
 
     const LIMIT: Duration = Duration::from_secs(3);
     const KEEPALIVE: (u16, u16) = (21, 22);
 
-    fn flight() -> Flight {
-        Flight::new(LIMIT, KEEPALIVE, Arc::new(()))
+    fn flight() -> CallsInFlight {
+        CallsInFlight::new(LIMIT, KEEPALIVE, Arc::new(()))
     }
 
-    fn call(context: u32, vital: bool) -> (Call, oneshot::Receiver<Result<LbConfGetReply, Error>>) {
+    fn call(context: u32, vital: bool) -> (QueuedCall, oneshot::Receiver<Result<LbConfGetReply, Error>>) {
         let (caller, waiting) = oneshot::channel();
-        let answers = Box::new(One::<LbConfGet> { reply_id: 92, caller: Some(caller) });
-        (Call { message: LbConfGet::NAME, context, frames: vec![7], vital, answers }, waiting)
+        let answers = Box::new(SingleReply::<LbConfGet> { reply_id: 92, caller: Some(caller) });
+        (QueuedCall { message: LbConfGet::NAME, context, frames: vec![7], vital, answers }, waiting)
     }
 
     fn payload<M: Message>(id: u16, context: u32, message: &M) -> Vec<u8> {
         let mut bytes = Vec::new();
-        frame::encode(&mut bytes, id, Head { client_index: 1, context }, message);
+        frame::encode(&mut bytes, id, MessageHeader { client_index: 1, context }, message);
         bytes.split_off(frame::HEADER)
     }
 
@@ -177,7 +182,7 @@ mod tests {
         let (mut flight, now) = (flight(), Instant::now());
         let (call, _waiting) = call(1, true);
         flight.launch(call, &mut Vec::new(), now);
-        assert!(matches!(flight.expire(now + LIMIT), Err(Closed::Silent { .. })));
+        assert!(matches!(flight.expire(now + LIMIT), Err(CloseReason::Unresponsive { .. })));
     }
 
     #[test]
@@ -186,7 +191,7 @@ mod tests {
         let (call, _waiting) = call(1, false);
         flight.launch(call, &mut Vec::new(), now);
         let pong = payload(24, 1, &ControlPingReply { retval: 0, client_index: 1, pid: 1 });
-        let expected = Violation::Mismatch { message: LbConfGet::NAME, id: 24 };
+        let expected = ProtocolViolation::Mismatch { message: LbConfGet::NAME, id: 24 };
         assert_eq!(flight.receive(&pong, &mut Vec::new(), now), Err(expected));
     }
 
