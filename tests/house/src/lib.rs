@@ -12,8 +12,18 @@ pub mod modules;
 pub mod prose;
 
 /// The crates that are shipped, as directories from the root. The rules about names and cycles apply to these.
-pub const PRODUCT: [&str; 6] =
-    ["ipc", "prober", "controller/core", "controller/vpp", "controller", "maglevc"];
+pub const PRODUCT: [&str; 10] = [
+    "ipc",
+    "ipc/link",
+    "time",
+    "sandbox",
+    "systemd/notify",
+    "prober",
+    "controller/core",
+    "controller/vpp",
+    "controller",
+    "maglevc",
+];
 
 /// A checkout of this repository.
 #[derive(Debug)]

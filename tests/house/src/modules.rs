@@ -185,7 +185,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Returns the path from the crate's root, if it starts with `crate`, `self` or `super`.
-    fn from_root(&self, path: &[String]) -> Option<Vec<String>> {
+    fn absolute_path(&self, path: &[String]) -> Option<Vec<String>> {
         let mut base = match path.first()?.as_str() {
             "crate" => Vec::new(),
             "self" => self.path.clone(),
@@ -224,8 +224,9 @@ impl Walk<'_> {
         }
         self.refer(&path);
         // A path without `crate` may start at a child of this module, as in `pub use child::Type`.
-        let target =
-            self.from_root(&path).unwrap_or_else(|| self.path.iter().cloned().chain(path.clone()).collect());
+        let target = self
+            .absolute_path(&path)
+            .unwrap_or_else(|| self.path.iter().cloned().chain(path.clone()).collect());
         let binding = if name == "self" { path.last().cloned() } else { Some(binding.to_string()) };
         if let Some(binding) = binding {
             // An import of a name from itself would not end.
@@ -239,7 +240,7 @@ impl Walk<'_> {
     }
 
     fn refer(&mut self, path: &[String]) {
-        if let Some(path) = self.from_root(path) {
+        if let Some(path) = self.absolute_path(path) {
             self.module.references.insert(path);
         }
     }

@@ -10,13 +10,13 @@ use maglev_house::Repository;
 use maglev_house::prose::{self, Comments, Density};
 
 /// Per thousand words; the guide has the reasons.
-const COMMENTS: Density = Density { noun_clauses: 2.0, pronouns: 0.3, told: 0.3 };
+const COMMENTS: Density = Density { noun_clauses: 0.5, pronouns: 0.2, told: 0.1 };
 /// The same for Markdown.
-const DOCUMENTS: Density = Density { noun_clauses: 1.5, pronouns: 0.3, told: 1.0 };
+const DOCUMENTS: Density = Density { noun_clauses: 0.5, pronouns: 0.2, told: 0.2 };
 /// Doc comments that begin with a word such as "Whether", in a hundred.
-const OPENERS: f64 = 5.0;
+const OPENERS: f64 = 0.5;
 /// Types whose name is one word, in a hundred.
-const SINGLE_WORDS: f64 = 55.0;
+const SINGLE_WORDS: f64 = 35.0;
 /// The longest name of a test, in words.
 const TEST_NAME: usize = 9;
 
@@ -45,7 +45,11 @@ fn comments_are_plain() {
     assert!(comments.summaries > 1000, "{} doc comments found", comments.summaries);
     let openers = share(comments.openers.len(), comments.summaries);
     println!("doc comments with an opener: {openers:.1} % of {}", comments.summaries);
-    assert!(openers <= OPENERS, "{openers:.1} %, such as {:#?}", &comments.openers[..10]);
+    assert!(
+        openers <= OPENERS,
+        "{openers:.1} %, such as {:#?}",
+        &comments.openers[..comments.openers.len().min(10)]
+    );
     assert_below("comments", comments.density(), COMMENTS);
 }
 

@@ -111,7 +111,7 @@ fn unmatched_packets_are_only_counted() {
                 return;
             }
             Ok(ToController::Outcomes(outcomes)) => {
-                assert!(outcomes.iter().all(|o| o.code == OutcomeCode::L7Ok))
+                assert!(outcomes.iter().all(|o| o.code == OutcomeCode::L7Ok));
             }
             Ok(_) | Err(Error::WouldBlock) => {}
             Err(error) => panic!("{error}"),

@@ -56,7 +56,7 @@ impl Image {
             match step {
                 Step::Run(script) => _ = machine.sh(script),
                 Step::Copy { files, directory } => {
-                    files.iter().for_each(|file| copy(&machine, file, directory))
+                    files.iter().for_each(|file| copy(&machine, file, directory));
                 }
             }
         }
