@@ -15,7 +15,7 @@ use crate::health::{Health, ProbeCounters, Signal, Thresholds, Tracker, Transiti
 
 /// One backend.
 #[derive(Clone, Debug)]
-pub(super) struct Backend {
+pub(super) struct BackendEntry {
     pub name: Name,
     pub address: IpAddr,
     /// `None` for a static backend.
@@ -34,7 +34,7 @@ pub(super) struct Backend {
     pub frontends: Vec<usize>,
 }
 
-impl Backend {
+impl BackendEntry {
     /// Returns the kind of its probes, or `static`.
     pub fn kind(&self) -> &'static str {
         self.healthcheck.as_ref().map_or("static", |(_, healthcheck)| healthcheck.kind())

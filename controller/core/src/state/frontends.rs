@@ -16,7 +16,7 @@ use crate::time::{MonoTime, WallTime};
 
 /// One frontend.
 #[derive(Clone, Debug)]
-pub(super) struct Frontend {
+pub(super) struct FrontendEntry {
     pub name: Name,
     pub vip: VipKey,
     pub config: Arc<config::Frontend>,
@@ -48,7 +48,7 @@ pub(super) struct StartupHold {
     pub since: MonoTime,
 }
 
-impl Frontend {
+impl FrontendEntry {
     /// Reports whether a server of that health loses its flows.
     fn flushes(&self, health: Health) -> bool {
         health == Health::Disabled || health == Health::Down && self.config.flush_on_down
@@ -70,7 +70,7 @@ impl Frontend {
 
 impl State {
     /// Returns the failover decision for a frontend.
-    pub(super) fn decision(&self, frontend: &Frontend) -> Decision {
+    pub(super) fn decision(&self, frontend: &FrontendEntry) -> Decision {
         let member = |slot: &Slot| PoolMember {
             pool: slot.pool,
             health: self.backends[slot.backend].tracker.health(),
@@ -81,7 +81,7 @@ impl State {
     }
 
     /// Reports whether VPP gives weight to a backend of a frontend. Backends that an operator has taken out do not count.
-    pub(super) fn has_weight_in_vpp(&self, frontend: &Frontend, found: Option<&ActualVip>) -> bool {
+    pub(super) fn has_weight_in_vpp(&self, frontend: &FrontendEntry, found: Option<&ActualVip>) -> bool {
         let has = |slot: &Slot| found.is_some_and(|vip| vip.serves(&slot.address));
         frontend.slots.iter().any(|slot| self.is_holdable(slot) && has(slot))
     }
@@ -94,7 +94,7 @@ impl State {
     /// Returns the desired state of a frontend's VIP.
     pub(super) fn desired(
         &self,
-        frontend: &Frontend,
+        frontend: &FrontendEntry,
         found: Option<&ActualVip>,
         now: MonoTime,
     ) -> DesiredVip {

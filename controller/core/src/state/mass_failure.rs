@@ -22,7 +22,7 @@ use core::time::Duration;
 
 use maglev_ipc::Outcome;
 
-use super::backends::Backend;
+use super::backends::BackendEntry;
 use super::{Ctx, State, Timer};
 use crate::event::{Kind, MassFailureResult};
 use crate::health::{Signal, TransitionCause};
@@ -235,6 +235,6 @@ fn correlation(interval: Duration) -> u64 {
     u64::try_from((interval * 9 / 8).as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn interval(backend: &Backend) -> Duration {
+fn interval(backend: &BackendEntry) -> Duration {
     backend.healthcheck.as_ref().map_or(Duration::ZERO, |(_, healthcheck)| healthcheck.interval)
 }

@@ -77,9 +77,9 @@ pub use operate::{OperateError, OperatorCommand, Requester};
 pub use preview::{PlanPreview, VipPreview};
 pub use summary::StateSummary;
 
-use backends::Backend;
+use backends::BackendEntry;
 use conf_reconciler::ConfReconciler;
-use frontends::Frontend;
+use frontends::FrontendEntry;
 use inferred::InferredState;
 use local_faults::LocalFaults;
 use mass_failure::MassFailure;
@@ -233,9 +233,9 @@ pub struct State {
     /// Shared with the readers and the writer of the overrides file; a change allocates another one.
     overrides: Arc<Overrides>,
     /// Sorted by name.
-    backends: CowList<Backend>,
+    backends: CowList<BackendEntry>,
     /// Sorted by name.
-    frontends: CowList<Frontend>,
+    frontends: CowList<FrontendEntry>,
     frontend_by_vip: Arc<BTreeMap<VipKey, usize>>,
     counts: StateCounts,
     prober: ProberState,

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use maglev_ipc::{Check, CheckId, ProberStats, Schedule};
 
-use super::backends::Backend;
+use super::backends::BackendEntry;
 use super::check_index::CheckIndex;
 use super::{CheckSet, Ctx, Output, State, Timer};
 use crate::config::Bundle;
@@ -22,7 +22,7 @@ pub(super) struct ProberState {
     /// Reason of the last failed connection attempt since the prober was connected.
     pub fault: Option<String>,
     pub stats: ProberStats,
-    /// Backend of each check.
+    /// Entry of each check's backend.
     pub checks: Arc<CheckIndex>,
     /// Reason of each rejected check.
     pub rejected: BTreeMap<CheckId, String>,
@@ -67,7 +67,7 @@ impl ProberState {
     }
 }
 
-impl Backend {
+impl BackendEntry {
     fn bundle(&self) -> Option<&Arc<Bundle>> {
         self.healthcheck.as_ref()?.1.bundle()
     }

@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 
 use maglev_ipc::CheckId;
 
-use super::backends::Backend;
+use super::backends::BackendEntry;
 use super::check_index::CheckIndex;
-use super::frontends::{Frontend, Slot, StartupHold};
+use super::frontends::{FrontendEntry, Slot, StartupHold};
 use super::{Ctx, State, Timer};
 use crate::Name;
 use crate::config::{self, Config};
@@ -97,13 +97,13 @@ impl State {
         &mut self,
         name: &Name,
         wanted: &config::Backend,
-        old: Option<Backend>,
+        old: Option<BackendEntry>,
         ctx: &Ctx,
     ) -> Option<Transition> {
         let healthcheck = wanted.healthcheck.as_ref().and_then(|h| {
             self.config.healthchecks.get(h).map(|healthcheck| (Arc::clone(h), Arc::clone(healthcheck)))
         });
-        let thresholds = Backend::thresholds(healthcheck.as_ref().map(|(_, h)| h.as_ref()));
+        let thresholds = BackendEntry::thresholds(healthcheck.as_ref().map(|(_, h)| h.as_ref()));
         let initial = self.initial_health(name, wanted.enabled);
         let is_known = old.is_some();
         let mut backend = old.unwrap_or_else(|| self.new_backend(name, wanted, initial, thresholds, ctx));
@@ -149,8 +149,8 @@ impl State {
         health: Health,
         thresholds: Thresholds,
         ctx: &Ctx,
-    ) -> Backend {
-        Backend {
+    ) -> BackendEntry {
+        BackendEntry {
             name: Arc::clone(name),
             address: wanted.address,
             healthcheck: None,
@@ -176,7 +176,7 @@ impl State {
                 self.backends[slot.backend].frontends.push(index);
             }
             let hold = StartupHold { not_before: ctx.now.mono, since: ctx.now.mono };
-            let mut frontend = old.remove(name).unwrap_or_else(|| Frontend {
+            let mut frontend = old.remove(name).unwrap_or_else(|| FrontendEntry {
                 name: Arc::clone(name),
                 vip: wanted.vip,
                 config: Arc::clone(wanted),

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::State;
-use super::backends::Backend;
-use super::frontends::{Frontend, Slot};
+use super::backends::BackendEntry;
+use super::frontends::{FrontendEntry, Slot};
 use crate::dataplane::{ActualState, ActualVip};
 use crate::health::Health;
 use crate::time::Now;
@@ -92,7 +92,7 @@ impl State {
         }
     }
 
-    fn frontend_view(&self, frontend: &Frontend) -> FrontendView {
+    fn frontend_view(&self, frontend: &FrontendEntry) -> FrontendView {
         let found = self.observed.vip(&frontend.vip);
         let weights = self.decision(frontend).weights;
         let member = |(slot, effective): (&Slot, &u8)| {
@@ -141,7 +141,7 @@ impl State {
 
     fn warnings(
         &self,
-        frontend: &Frontend,
+        frontend: &FrontendEntry,
         found: Option<&ActualVip>,
         table_length: u32,
     ) -> FrontendWarnings {
@@ -192,7 +192,7 @@ pub(super) fn weights_exceed_table(vip: &ActualVip, table_length: u32) -> Option
     })
 }
 
-fn backend_view(backend: &Backend) -> BackendView {
+fn backend_view(backend: &BackendEntry) -> BackendView {
     let tracker = &backend.tracker;
     BackendView {
         name: Arc::clone(&backend.name),

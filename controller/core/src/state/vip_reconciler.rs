@@ -37,7 +37,7 @@ use crate::time::MonoTime;
 #[derive(Clone, Debug, Default)]
 pub(super) struct VipReconciler {
     jobs: BTreeMap<VipKey, Job>,
-    failures: BTreeMap<VipKey, Failure>,
+    failures: BTreeMap<VipKey, VipFailure>,
     /// VIPs that left the configuration. They are removed from VPP even if it keeps foreign VIPs.
     retired: BTreeSet<VipKey>,
     /// While VPP lists its VIPs: those with a job since the request, for which the list may be out of date.
@@ -50,7 +50,7 @@ pub(super) struct VipReconciler {
 
 /// Consecutive failed runs of a VIP.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
+pub(super) struct VipFailure {
     /// The step that VPP rejected last.
     pub step: Step,
     pub error: String,
@@ -98,19 +98,19 @@ impl VipReconciler {
     }
 
     /// Returns the failure of a VIP.
-    pub fn failure(&self, vip: &VipKey) -> Option<&Failure> {
+    pub fn failure(&self, vip: &VipKey) -> Option<&VipFailure> {
         self.failures.get(vip)
     }
 
     /// Returns all failures.
-    pub fn failures(&self) -> impl Iterator<Item = (&VipKey, &Failure)> {
+    pub fn failures(&self) -> impl Iterator<Item = (&VipKey, &VipFailure)> {
         self.failures.iter()
     }
 
     /// Records a failed step, and returns the number of consecutive failures.
     pub fn record_failure(&mut self, vip: VipKey, step: Step, error: String) -> u32 {
         let times = self.failures.get(&vip).map_or(0, |f| f.times) + 1;
-        self.failures.insert(vip, Failure { step, error, times });
+        self.failures.insert(vip, VipFailure { step, error, times });
         times
     }
 

@@ -8,7 +8,7 @@ use core::time::Duration;
 use maglev_ipc::ProbeTimeout;
 use maglev_time::TextDuration;
 
-use super::super::backends::Backend;
+use super::super::backends::BackendEntry;
 use super::super::frontends::Slot;
 use super::context::FrontendContext;
 use super::format::{self, count, in_brackets, list};
@@ -88,7 +88,7 @@ impl<'a> Explanation<'a> {
         Some((context, slot, effective))
     }
 
-    fn backend_conclusion(&self, backend: &Backend, members: &[MemberContext]) -> String {
+    fn backend_conclusion(&self, backend: &BackendEntry, members: &[MemberContext]) -> String {
         let word = format!("{} is {}", backend.name, backend.tracker.health());
         if members.is_empty() {
             return format!("{word}; no frontend uses it");
@@ -132,7 +132,7 @@ impl<'a> Explanation<'a> {
     }
 
     /// Returns the reason for which no outcomes arrive.
-    fn missing_outcomes(&self, backend: &Backend) -> Option<String> {
+    fn missing_outcomes(&self, backend: &BackendEntry) -> Option<String> {
         let prober = &self.state.prober;
         let since = self.age(prober.since);
         if !prober.connected {
@@ -148,7 +148,7 @@ impl<'a> Explanation<'a> {
         idle.then(|| format!("connected for {since}, but its checks are not in force yet"))
     }
 
-    fn is_rejected(&self, backend: &Backend) -> bool {
+    fn is_rejected(&self, backend: &BackendEntry) -> bool {
         self.state.prober.rejected.contains_key(&backend.check)
     }
 

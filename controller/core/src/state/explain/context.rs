@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use super::super::State;
-use super::super::frontends::{Frontend, Slot};
+use super::super::frontends::{FrontendEntry, Slot};
 use super::format::{known, list};
 use crate::dataplane::{ActualVip, DesiredVip};
 use crate::failover::Decision;
@@ -14,7 +14,7 @@ use crate::time::Now;
 /// Context of one frontend.
 pub struct FrontendContext<'a> {
     pub state: &'a State,
-    pub frontend: &'a Frontend,
+    pub frontend: &'a FrontendEntry,
     pub now: Now,
     pub decision: Decision,
     pub divisor: u8,
@@ -25,7 +25,7 @@ pub struct FrontendContext<'a> {
 }
 
 impl<'a> FrontendContext<'a> {
-    pub fn new(state: &'a State, frontend: &'a Frontend, now: Now) -> Self {
+    pub fn new(state: &'a State, frontend: &'a FrontendEntry, now: Now) -> Self {
         let found = state.observed.vip(&frontend.vip);
         Self {
             state,

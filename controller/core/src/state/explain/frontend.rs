@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::super::frontends::Frontend;
+use super::super::frontends::FrontendEntry;
 use super::context::FrontendContext;
 use super::format::{in_brackets, list};
 use super::{Explanation, Topic};
@@ -12,7 +12,7 @@ use crate::health::Health;
 
 impl<'a> Explanation<'a> {
     /// Adds all lines about a frontend.
-    pub fn frontend(&mut self, frontend: &'a Frontend) {
+    pub fn frontend(&mut self, frontend: &'a FrontendEntry) {
         let context = self.context(frontend);
         let name = &frontend.name;
         let (state, age) = (frontend.state, self.age(frontend.since));

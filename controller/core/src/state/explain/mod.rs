@@ -5,8 +5,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::backends::Backend;
-use super::frontends::Frontend;
+use super::backends::BackendEntry;
+use super::frontends::FrontendEntry;
 use super::{State, Timer};
 use crate::time::{Now, WallTime};
 
@@ -116,11 +116,11 @@ impl<'a> Explanation<'a> {
         self.reasons.extend(text.map(|text| ExplanationLine { topic, text }));
     }
 
-    fn context(&self, frontend: &'a Frontend) -> FrontendContext<'a> {
+    fn context(&self, frontend: &'a FrontendEntry) -> FrontendContext<'a> {
         FrontendContext::new(self.state, frontend, self.now)
     }
 
-    fn backend_of(&self, index: usize) -> &'a Backend {
+    fn backend_of(&self, index: usize) -> &'a BackendEntry {
         &self.state.backends[index]
     }
 

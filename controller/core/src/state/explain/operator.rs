@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::super::backends::Backend;
+use super::super::backends::BackendEntry;
 use super::super::frontends::Slot;
 use super::context::FrontendContext;
 use super::format::{Age, age};
@@ -13,7 +13,7 @@ use crate::time::{Now, WallTime};
 
 impl Explanation<'_> {
     /// Adds the overrides of a backend, or `enabled: false` of the configuration.
-    pub fn operator(&mut self, backend: &Backend) {
+    pub fn operator(&mut self, backend: &BackendEntry) {
         let state = self.state;
         let name = &backend.name;
         let enabled = state.config.backends.get(name).is_some_and(|b| b.enabled);

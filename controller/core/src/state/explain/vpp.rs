@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use super::super::frontends::Slot;
 use super::super::reconcile::is_nat;
-use super::super::vip_reconciler::{Failure, Job};
+use super::super::vip_reconciler::{Job, VipFailure};
 use super::super::{State, Timer, show};
 use super::context::FrontendContext;
 use super::format::until;
@@ -82,7 +82,7 @@ impl FrontendContext<'_> {
 
     /// Returns the last failure, and the time of the retry.
     pub fn failure(&self) -> Option<String> {
-        let Failure { step, error, times } = self.state.vip_jobs.failure(&self.frontend.vip)?;
+        let VipFailure { step, error, times } = self.state.vip_jobs.failure(&self.frontend.vip)?;
         let often = if *times > 1 { format!(", {times} times in a row") } else { String::new() };
         let again = match self.job() {
             Some(Job::Waiting) => self.state.next_retry(Timer::RetryVip(self.frontend.vip), self.now),
