@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_word_wins() {
+    fn exact_word_wins() {
         assert_eq!(choose("web", &["web", "web2"]), Ok(0));
         assert_eq!(
             choose("we", &["web", "web2"]),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_are_recognised() {
+    fn typo_suggests_nearest_word() {
         let words = ["show", "watch", "set", "sync", "config", "help"];
         assert_eq!(nearest("shwo", &words), ["show"]);
         assert_eq!(nearest("hlep", &words), ["help"]);
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_stays_on_its_line() {
+    fn long_list_is_shortened() {
         let names: Vec<String> = (0..10).map(|i| format!("n{i}")).collect();
         assert_eq!(list(&names), "n0, n1, n2, n3, n4, n5, n6, n7 and 2 more");
     }

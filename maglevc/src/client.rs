@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_of_one_likely_reason_comes_with_it() {
+    fn connection_error_names_likely_cause() {
         let remedy = |address: &str, kind: io::ErrorKind| {
             address.parse::<ServerAddress>().unwrap().remedy(&io::Error::from(kind))
         };
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_host_and_port() {
+    fn address_parses_host_and_port() {
         assert_eq!(address("lb1.example.org").as_deref(), Some("http://lb1.example.org:9090/"));
         assert_eq!(address("[::1]:9190").as_deref(), Some("http://[::1]:9190/"));
         assert_eq!(address("https://lb1.example.org").as_deref(), Some("https://lb1.example.org:9090/"));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn any_file_makes_tls_of_tcp() {
+    fn any_tls_file_enables_tls() {
         let tls = TlsOptions { ca: Some("ca.pem".into()), ..TlsOptions::default() };
         let speaks = |address: &str, tls: &TlsOptions| {
             address.parse::<ServerAddress>().unwrap().with(tls.clone()).speaks_tls()

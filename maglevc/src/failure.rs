@@ -75,7 +75,7 @@ mod tests {
     use crate::screen::ColorChoice;
 
     #[test]
-    fn json_has_the_code_and_no_colour() {
+    fn json_error_has_code_without_colour() {
         let failure = Failure::new(Code::PermissionDenied, "no \"way\"");
         let screen = Screen::new(ColorChoice::Always, false);
         assert_eq!(

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn names_may_be_shortened() {
+    fn name_prefix_is_completed() {
         assert_eq!(full("nginx0"), Ok("nginx0-ams".into()));
         assert_eq!(full("nginx1"), Err("`nginx1` is ambiguous: nginx1-ams, nginx1-fra".into()));
         assert_eq!(full("apache"), Err("no such thing".into()));

@@ -78,7 +78,7 @@ fn following(then: &NextNodes) -> String {
 /// command.
 pub fn at_cursor(rows: &[(String, String)], screen: Screen) -> String {
     if rows.is_empty() {
-        return "  nothing fits here\n".into();
+        return "  nothing may follow here\n".into();
     }
     let mut table = Table::list().indented();
     for (token, help) in rows {

@@ -328,7 +328,7 @@ mod tests {
     use crate::fixture;
 
     #[test]
-    fn names_and_their_order_are_stable() {
+    fn field_order_is_stable() {
         assert_eq!(
             render(&CommandResult::Backend(Box::new(fixture::nginx0()))).to_string(),
             concat!(
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_named_and_what_is_not_there_is_null() {
+    fn lists_are_named_and_absent_is_null() {
         let frontends = render(&CommandResult::Frontends(vec![fixture::web()]));
         let sorry = &frontends["frontends"][0]["pools"][1]["backends"][0];
         assert_eq!((&sorry["overridden"], &sorry["vpp_weight"]), (&json!(true), &Value::Null));

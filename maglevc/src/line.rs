@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_part_words() {
+    fn blanks_separate_words() {
         assert_eq!(words("  show\tbackends  "), [word("show", 2), word("backends", 7)]);
         assert_eq!(words(" \t"), []);
         assert!(split("show").unfinished);
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_hold_words_together() {
+    fn quotes_join_words() {
         assert_eq!(
             words(r#"reason "disk swap" now"#),
             [word("reason", 0), word("disk swap", 7), word("now", 19)]
@@ -93,21 +93,21 @@ mod tests {
     }
 
     #[test]
-    fn an_open_quote_is_found() {
+    fn open_quote_is_located() {
         assert_eq!(split("a 'b c").open, Some(2));
         assert_eq!(split("a \"it's\"").open, None);
         assert_eq!(split("a \"it's").open, Some(2));
     }
 
     #[test]
-    fn remarks_are_left_out() {
+    fn comments_are_skipped() {
         assert_eq!(words("# nothing"), []);
         assert_eq!(words("show # this"), [word("show", 0)]);
         assert_eq!(words("a#b '#c'"), [word("a#b", 0), word("#c", 4)]);
     }
 
     #[test]
-    fn quoting_is_undone_by_splitting() {
+    fn quoted_text_splits_back() {
         for text in ["plain", "two words", "", "it's", r#"say "hi" \ #"#, "größe"] {
             assert_eq!(words(&quoted(text)), [word(text, 0)], "{text}");
         }

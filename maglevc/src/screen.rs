@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colour_only_where_it_is_wanted() {
+    fn colour_follows_choice_and_terminal() {
         assert_eq!(Screen::new(ColorChoice::Always, false).apply(TextStyle::Good, "up"), "\x1b[32mup\x1b[0m");
         assert_eq!(Screen::new(ColorChoice::Never, true).apply(TextStyle::Good, "up"), "up");
         assert_eq!(Screen::new(ColorChoice::Auto, false).apply(TextStyle::Good, "up"), "up");
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_words_cannot_drive_the_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable("a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
         assert_eq!(printable("grün"), "grün");
     }

@@ -18,7 +18,7 @@ pub struct Session {
     pub server: ServerAddress,
     /// Text or JSON.
     pub output: OutputFormat,
-    /// When to use colour.
+    /// Use of colour.
     pub color: ColorChoice,
 }
 

@@ -45,9 +45,9 @@ const CASES: &[SnapshotCase] = &[
         line: "show overrides",
         before: |state| state.overrides.clear(),
     },
-    SnapshotCase { name: "show-overrides-persist_error", line: "show overrides", before: full },
+    SnapshotCase { name: "show-overrides-persist-error", line: "show overrides", before: full },
     SnapshotCase {
-        name: "show-no-overrides-persist_error",
+        name: "show-no-overrides-persist-error",
         line: "show overrides",
         before: |state| {
             state.overrides.clear();
@@ -66,7 +66,7 @@ const CASES: &[SnapshotCase] = &[
     case("set-backend-gone-enable", "set backend sor enable"),
     SnapshotCase { name: "set-backend-gone-resume", line: "set backend sor resume", before: paused },
     case("set-backend-gone-disable", "set backend sor disable"),
-    SnapshotCase { name: "set-backend-persist_error", line: "set backend nginx0 disable", before: full },
+    SnapshotCase { name: "set-backend-persist-error", line: "set backend nginx0 disable", before: full },
     case("set-weight", "set frontend web pool prim backend nginx0 weight 30 for 1h30m"),
     case("set-weight-as-before", "set frontend web pool fallback backend sorry weight 50"),
     case("unset-weight", "unset frontend web pool fallback backend sorry weight"),
@@ -86,12 +86,12 @@ const CASES: &[SnapshotCase] = &[
         before: |state| weighted(state, ["we", "prim", "nginx"]),
     },
     SnapshotCase {
-        name: "set-weight-persist_error",
+        name: "set-weight-persist-error",
         line: "set frontend web pool primary backend nginx0 weight 30",
         before: full,
     },
     SnapshotCase {
-        name: "unset-weight-gone-persist_error",
+        name: "unset-weight-gone-persist-error",
         line: "unset frontend we pool prim backend nginx weight",
         before: |state| {
             weighted(state, ["we", "prim", "nginx"]);
@@ -166,13 +166,13 @@ fn refused(state: &mut FakeState) {
 }
 
 #[test]
-fn every_command_and_fault_looks_as_it_did() {
+fn outputs_match_snapshots() {
     let wrong: Vec<&str> = CASES.iter().filter(|case| !is_as_recorded(case)).map(|case| case.name).collect();
     assert!(wrong.is_empty(), "other than recorded: {wrong:?}; MAGLEV_REWRITE=1 records anew");
 }
 
 #[test]
-fn there_is_a_case_for_every_command() {
+fn every_verb_has_a_snapshot() {
     use Verb::{
         ConfigCheck, ConfigReload, ExplainBackend, ExplainFrontend, Help, SetBackend, SetWeight,
         ShowBackends, ShowFrontends, ShowHealthchecks, ShowOverrides, ShowVersion, ShowVppInfo,
@@ -206,7 +206,7 @@ fn there_is_a_case_for_every_command() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_one_line() {
+fn unreachable_server_is_one_line() {
     let mut fake = FakeDaemon::start();
     let address = fake.address();
     fake.stop();

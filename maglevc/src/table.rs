@@ -268,7 +268,7 @@ größe   down        5  -
     }
 
     #[test]
-    fn colour_does_not_count() {
+    fn colour_does_not_affect_width() {
         let mut painted = table().render(Screen::new(ColorChoice::Always, false));
         for code in ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m"] {
             painted = painted.replace(code, "");
@@ -277,14 +277,14 @@ größe   down        5  -
     }
 
     #[test]
-    fn wide_letters_count_twice() {
+    fn wide_characters_count_twice() {
         let mut table = Table::new(&["name", "state"]);
         table.row([text("網頁"), text("up")]);
         assert_eq!(table.render(plain()), "name  state\n網頁  up\n");
     }
 
     #[test]
-    fn prose_is_cut_first_and_names_last() {
+    fn prose_is_cut_before_names() {
         let mut table = table();
         table.row([
             text("a-backend-with-a-long-name"),
@@ -322,7 +322,7 @@ a-backend-…  unkn…       7  L4CON c…
     }
 
     #[test]
-    fn no_line_is_wider_than_the_screen() {
+    fn lines_fit_the_screen() {
         let mut list = Table::list();
         list.entry("description", text("a site that has a rather long description, and anunbreakableword"));
         list.entry("größe", text("網頁網頁網頁網頁網頁網頁"));
@@ -338,7 +338,7 @@ a-backend-…  unkn…       7  L4CON c…
     }
 
     #[test]
-    fn a_lists_values_go_on() {
+    fn list_values_wrap() {
         let mut list = Table::list();
         list.entry("name", text("web"));
         list.entry("description", text("a site that has a rather long description"));

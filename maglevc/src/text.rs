@@ -122,8 +122,11 @@ fn frontend(one: &Frontend, now: SystemTime, screen: Screen) -> String {
         list.entry("warning", styled(TextStyle::Odd, warning));
     }
     let set = one.pools.iter().flat_map(|pool| &pool.backends).any(|member| member.overridden);
-    let legend =
-        if set { "\n(N) is configured: `show overrides` says who has set another, and why\n" } else { "" };
+    let legend = if set {
+        "\n(N) is configured: `show overrides` shows who set another, and the reason\n"
+    } else {
+        ""
+    };
     format!("{}\n{}{legend}", list.render(screen), members(&one.pools).render(screen))
 }
 

@@ -81,14 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_has_two_units() {
+    fn remaining_time_has_two_units() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let left = |seconds| left(Some(&(now + Duration::from_secs(seconds)).into()), now);
         assert_eq!([0, 7_199, 180_000].map(left), ["0s", "1h59m", "2d2h"]);
     }
 
     #[test]
-    fn durations_are_read() {
+    fn duration_parses() {
         let cases = [
             ("30s", Some(30)),
             ("10m", Some(600)),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn formatted_duration_parses_back() {
         for seconds in [1, 59, 60, 3_600, 5_400, 86_400, 93_784] {
             let duration = Duration::from_secs(seconds);
             assert_eq!(parse_duration(&written(duration)), Some(duration));
@@ -125,21 +125,21 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_runs_ahead_is_no_fault() {
+    fn future_time_has_age_zero() {
         let ahead = Timestamp { seconds: 10, nanos: 0 };
         assert_eq!(age(Some(&ahead), SystemTime::UNIX_EPOCH), "0s");
         assert_eq!(age(None, SystemTime::UNIX_EPOCH), "-");
     }
 
     #[test]
-    fn moments_are_utc() {
+    fn times_are_utc() {
         let at = Timestamp { seconds: 1_795_349_400, nanos: 45_600_000 };
         assert_eq!(second(Some(&at)), "2026-11-22T12:10:00Z");
         assert_eq!(millisecond(Some(&at)), "2026-11-22T12:10:00.045Z");
     }
 
     #[test]
-    fn durations_are_short() {
+    fn duration_format_is_short() {
         let duration = |nanos| duration(Some(&Duration::from_nanos(nanos).try_into().unwrap()));
         let nanos = [0, 120_000, 1_234_567, 500_000_000, 2_000_000_000, 60_000_000_000, 1_500_000_000];
         assert_eq!(nanos.map(duration), ["0s", "120us", "1.2ms", "500ms", "2s", "1m", "1500ms"]);

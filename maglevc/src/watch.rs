@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_says_what_is_and_an_event_what_changed() {
+    fn replay_and_change_differ() {
         let transition = Some(fixture::went_down());
         let nginx0 = || {
             Event::Backend(BackendEvent {
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_as_wanted_are_printed() {
+    fn num_limits_printed_events() {
         let fake = FakeDaemon::start();
         let Ok(server) = fake.address().parse::<ServerAddress>();
         let command = crate::command::parse(&["watch", "events", "num", "4", "backend", "operator"]).unwrap();
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_has_its_line() {
+    fn every_event_has_a_line() {
         assert_eq!(told(true, Event::Prober(ProberEvent { connected: false })), "prober is not connected");
         assert_eq!(told(false, Event::Prober(ProberEvent { connected: false })), "prober lost");
         let wait = Some(Duration::from_millis(300).try_into().unwrap());

@@ -272,7 +272,7 @@ async fn slow_subscriber_learns_lost_count() {
     for _ in 0..EVENT_BACKLOG + 5 {
         daemon.handle.publish(fixture::nginx0_down());
     }
-    assert_eq!(told(&next(&mut events).await), ("lost 5".into(), false));
+    assert_eq!(told(&next(&mut events).await), ("dropped 5".into(), false));
 }
 
 #[tokio::test]

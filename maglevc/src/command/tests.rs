@@ -11,7 +11,7 @@ fn verb(line: &str) -> Verb {
 }
 
 #[test]
-fn words_may_be_shortened() {
+fn word_prefix_is_accepted() {
     assert_eq!(verb("show backends nginx0"), Verb::ShowBackends);
     assert_eq!(said("sh ba nginx0").unwrap().name(NameKind::Backend), Some("nginx0"));
     assert_eq!(verb("sh vp l s"), Verb::ShowVppLbState);
@@ -22,7 +22,7 @@ fn words_may_be_shortened() {
 }
 
 #[test]
-fn a_weight_has_its_place() {
+fn weight_takes_one_position() {
     let command =
         said("set frontend web pool primary backend nginx0 weight 50 for 1h30m reason \"a test\"").unwrap();
     assert_eq!(command.verb, Verb::SetWeight);
@@ -35,7 +35,7 @@ fn a_weight_has_its_place() {
 }
 
 #[test]
-fn a_note_comes_in_any_order() {
+fn options_parse_in_any_order() {
     for line in ["set backend a pause for 2h reason x", "set backend a pause reason x for 2h"] {
         let command = said(line).unwrap();
         assert_eq!(command.duration("for"), Some(Duration::from_secs(7_200)), "{line}");
@@ -45,7 +45,7 @@ fn a_note_comes_in_any_order() {
 }
 
 #[test]
-fn events_are_chosen_in_any_order() {
+fn event_kinds_parse_in_any_order() {
     for line in ["watch events log level debug vpp num 5 backend", "w e l l d v n 5 b"] {
         let command = said(line).unwrap();
         assert_eq!(command.event_kinds(), [EventKind::Log, EventKind::Backend, EventKind::Vpp], "{line}");
@@ -56,13 +56,13 @@ fn events_are_chosen_in_any_order() {
 }
 
 #[test]
-fn a_name_may_be_a_word_of_the_grammar() {
+fn keyword_is_a_valid_name() {
     let command = said("set frontend weight pool pool backend backend weight 1").unwrap();
     assert_eq!((command.name(NameKind::Frontend), command.number("weight")), (Some("weight"), Some(1)));
 }
 
 #[test]
-fn mistakes_are_pointed_out() {
+fn parse_error_names_the_word() {
     let cases = [
         ("", 0, "what? One of: show, explain, watch, set, unset, sync, config, help and 2 more"),
         ("shw", 0, "unknown word `shw`, did you mean: show"),

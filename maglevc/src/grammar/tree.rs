@@ -27,26 +27,26 @@ macro_rules! member {
 
 /// Every command.
 pub static COMMANDS: &[GrammarNode] = &[
-    group("show", "What there is", SHOW),
+    group("show", "Show the current state", SHOW),
     group(
         "explain",
-        "Why it is so",
+        "Explain a state",
         &[
             group(
                 "backend",
-                "Why a backend has its state and its weights",
+                "Explain the state and the weights of a backend",
                 &[name(
                     NameKind::Backend,
-                    "Why this backend has its state and its weights",
+                    "Explain the state and the weights of this backend",
                     NextNodes::Run(Verb::ExplainBackend, &[]),
                 )],
             ),
             group(
                 "frontend",
-                "Why a frontend has its state, its pool and its weights",
+                "Explain the state, the pool and the weights of a frontend",
                 &[name(
                     NameKind::Frontend,
-                    "Why this frontend has its state, its pool and its weights",
+                    "Explain the state, the pool and the weights of this frontend",
                     NextNodes::Run(Verb::ExplainFrontend, &[]),
                 )],
             ),
@@ -54,16 +54,16 @@ pub static COMMANDS: &[GrammarNode] = &[
     ),
     group(
         "watch",
-        "What happens",
+        "Watch events",
         &[GrammarNode {
             token: Token::Word("events"),
-            help: "What is so now, then what happens; all but the log if no kind is named",
+            help: "Show the current state, then events; without a kind, all but the log",
             then: NextNodes::Run(Verb::WatchEvents, EVENTS),
         }],
     ),
     group(
         "set",
-        "Override the configuration, until it is undone",
+        "Override the configuration",
         &[
             group(
                 "backend",
@@ -72,13 +72,13 @@ pub static COMMANDS: &[GrammarNode] = &[
             ),
             group(
                 "frontend",
-                "Give a backend of a pool another weight",
+                "Override the weight of a pool member",
                 &[member!(&[group(
                     "weight",
                     "The new weight",
                     &[GrammarNode {
                         token: Token::Value(ValueKind::Weight),
-                        help: "Another weight than the configured one: 0 to 100, 0 drains",
+                        help: "Override the configured weight: 0 to 100, 0 drains",
                         then: NextNodes::Run(Verb::SetWeight, NOTE),
                     }]
                 )],)],
@@ -87,27 +87,27 @@ pub static COMMANDS: &[GrammarNode] = &[
     ),
     group(
         "unset",
-        "Undo an override of a weight",
+        "Remove a weight override",
         &[group(
             "frontend",
-            "Give a backend of a pool its configured weight",
-            &[member!(&[command("weight", "The configured weight again", Verb::UnsetWeight, &[],)])],
+            "Restore the configured weight of a pool member",
+            &[member!(&[command("weight", "Restore the configured weight", Verb::UnsetWeight, &[],)])],
         )],
     ),
     group(
         "sync",
-        "Compare with VPP, and mend it",
+        "Reconcile VPP",
         &[group(
             "vpp",
-            "Compare with VPP, and mend it",
+            "Reconcile VPP",
             &[group(
                 "lb",
-                "Compare with VPP, and mend it",
+                "Reconcile VPP",
                 &[command(
                     "state",
-                    "Compare everything with what VPP has, and mend it",
+                    "Compare VPP with the desired state, and revert differences",
                     Verb::SyncVppLbState,
-                    &[option("dry-run", "Only say what would be done")],
+                    &[option("dry-run", "Show the plan without executing it")],
                 )],
             )],
         )],
@@ -118,11 +118,11 @@ pub static COMMANDS: &[GrammarNode] = &[
         &[
             command(
                 "check",
-                "What is wrong with the file; what a reload would do",
+                "Check the file, or show the plan of a reload",
                 Verb::ConfigCheck,
-                &[option("plan", "Say, too, what a reload would do to VPP")],
+                &[option("plan", "Also show the plan of a reload")],
             ),
-            command("reload", "Put the file in force", Verb::ConfigReload, &[]),
+            command("reload", "Reload the file", Verb::ConfigReload, &[]),
         ],
     ),
     command("help", "This list", Verb::Help, &[]),
@@ -134,39 +134,34 @@ const SHOW: &[GrammarNode] = &[
     command("version", "The versions of maglevd and maglevc", Verb::ShowVersion, &[]),
     command(
         "frontends",
-        "Every frontend, or one with its pools",
+        "All frontends, or one with its pools",
         Verb::ShowFrontends,
         &[name(NameKind::Frontend, "This frontend, with its pools", NextNodes::Nothing)],
     ),
     command(
         "backends",
-        "Every backend, or one with its transitions",
+        "All backends, or one with its transitions",
         Verb::ShowBackends,
         &[name(NameKind::Backend, "This backend, with its transitions", NextNodes::Nothing)],
     ),
     command(
         "healthchecks",
-        "Every healthcheck, or one in full",
+        "All healthchecks, or the details of one",
         Verb::ShowHealthchecks,
-        &[name(NameKind::Healthcheck, "This healthcheck, in full", NextNodes::Nothing)],
+        &[name(NameKind::Healthcheck, "The details of this healthcheck", NextNodes::Nothing)],
     ),
-    command(
-        "overrides",
-        "What operators have paused, disabled, enabled and weighted",
-        Verb::ShowOverrides,
-        &[],
-    ),
+    command("overrides", "Overrides of backends and weights", Verb::ShowOverrides, &[]),
     group(
         "vpp",
         "VPP and its load balancer",
         &[
-            command("info", "The VPP that is connected", Verb::ShowVppInfo, &[]),
+            command("info", "The connected VPP", Verb::ShowVppInfo, &[]),
             group(
                 "lb",
                 "VPP's load balancer",
                 &[
-                    command("state", "What VPP's load balancer has, with shares", Verb::ShowVppLbState, &[]),
-                    command("counters", "How much traffic it has seen", Verb::ShowVppLbCounters, &[]),
+                    command("state", "VIPs and servers in VPP, with their shares", Verb::ShowVppLbState, &[]),
+                    command("counters", "Traffic counters", Verb::ShowVppLbCounters, &[]),
                 ],
             ),
         ],
@@ -176,54 +171,55 @@ const SHOW: &[GrammarNode] = &[
 const ORDERS: &[GrammarNode] = &[
     command(
         "pause",
-        "Stop its probes: no new flows, the others stay",
+        "Stop its probes: no new flows, existing ones stay",
         Verb::SetBackend(BackendAction::Pause),
         NOTE,
     ),
     command("resume", "Undo pause", Verb::SetBackend(BackendAction::Resume), &[]),
-    command("disable", "Take it out, and flush its flows", Verb::SetBackend(BackendAction::Disable), NOTE),
+    command(
+        "disable",
+        "Take it out of service, and flush its flows",
+        Verb::SetBackend(BackendAction::Disable),
+        NOTE,
+    ),
     command(
         "enable",
-        "Undo disable, or put in what the configuration has disabled",
+        "Undo disable, or enable a backend that the configuration disables",
         Verb::SetBackend(BackendAction::Enable),
         NOTE,
     ),
 ];
 
 const NOTE: &[GrammarNode] = &[
-    group(
-        "reason",
-        "Why, for whoever finds it at night",
-        &[value(ValueKind::Text, "Quoted, if it is several words")],
-    ),
+    group("reason", "Reason for the override", &[value(ValueKind::Text, "Quote several words")]),
     group(
         "for",
-        "After how long it is undone by itself",
+        "Time after which it expires",
         &[value(ValueKind::Duration, "Such as 30s, 10m, 2h, 1d or 1h30m")],
     ),
 ];
 
 const EVENTS: &[GrammarNode] = &[
-    group("num", "Stop after so many", &[value(ValueKind::Count, "How many events")]),
+    group("num", "Stop after this number", &[value(ValueKind::Count, "Number of events")]),
     GrammarNode {
         token: Token::Word("log"),
         help: "maglevd's log",
         then: NextNodes::Maybe(&[group(
             "level",
-            "Leave out what is less severe; `info` if not said",
+            "Minimum severity; default `info`",
             &[
-                option("error", "Something does not work"),
-                option("warn", "Something wants to be looked at"),
-                option("info", "Something happened"),
-                option("debug", "How it happened"),
-                option("trace", "Every step of it"),
+                option("error", "Failures"),
+                option("warn", "Conditions that need attention"),
+                option("info", "Normal events"),
+                option("debug", "Details"),
+                option("trace", "Every step"),
             ],
         )]),
     },
     option("backend", "Backends and the prober"),
     option("frontend", "Frontends"),
-    option("vpp", "VPP, and what is done to it"),
-    option("operator", "What operators change: the audit trail"),
+    option("vpp", "VPP and its changes"),
+    option("operator", "Operators' actions: the audit trail"),
 ];
 
 const fn group(word: &'static str, help: &'static str, nodes: &'static [GrammarNode]) -> GrammarNode {

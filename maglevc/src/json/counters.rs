@@ -49,7 +49,7 @@ mod tests {
     use crate::fixture;
 
     #[test]
-    fn a_counter_that_is_not_known_is_null() {
+    fn unknown_counter_is_null() {
         let counters = render(&fixture::lb_counters());
         assert_eq!(
             counters["vips"][1].to_string(),

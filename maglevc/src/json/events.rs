@@ -105,7 +105,7 @@ mod tests {
     use crate::fixture;
 
     #[test]
-    fn an_event_is_named_by_its_kind() {
+    fn event_is_named_by_kind() {
         let dropped = maglev_proto::v1::DroppedEvent { count: 7 };
         let told = WatchEventsResponse {
             at: Some(fixture::at(0)),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drift_says_whether_it_is_mended_where_that_is_told() {
+    fn drift_shows_reverted() {
         for reverted in [Some(true), Some(false), None] {
             let drift = maglev_proto::v1::DriftEvent { vip: Some(fixture::vip()), reverted };
             let told = WatchEventsResponse { at: None, replay: false, event: Some(Event::Drift(drift)) };

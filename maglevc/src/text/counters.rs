@@ -69,7 +69,7 @@ mod tests {
     use crate::screen::ColorChoice;
 
     #[test]
-    fn what_is_not_known_is_no_zero() {
+    fn unknown_counters_show_a_dash() {
         assert_eq!(
             render(&fixture::lb_counters(), fixture::now(), Screen::new(ColorChoice::Never, false)),
             "\

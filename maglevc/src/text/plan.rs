@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_names_each_step_and_what_it_breaks() {
+    fn plan_shows_steps_and_broken_flows() {
         assert_eq!(
             synced(&plan(), true, screen()),
             "\
@@ -149,7 +149,7 @@ nothing was written
     }
 
     #[test]
-    fn each_problem_has_its_line() {
+    fn each_problem_has_one_line() {
         let problem =
             |path: &str, message: &str| ConfigProblem { path: path.into(), message: message.into() };
         let fault = ConfigFault {

@@ -7,7 +7,7 @@ fn shown(shown: &CommandResult) -> String {
 }
 
 #[test]
-fn a_list_of_backends() {
+fn backend_list() {
     assert_eq!(
         shown(&CommandResult::Backends(vec![fixture::nginx0(), fixture::sorry()])),
         "\
@@ -19,14 +19,14 @@ sorry   192.0.2.11  -            up (stale)      1/1  10m30s  -
 }
 
 #[test]
-fn a_list_of_nothing_says_so() {
+fn empty_list_has_a_message() {
     assert_eq!(shown(&CommandResult::Frontends(Vec::new())), "the configuration has no frontends\n");
     assert_eq!(shown(&CommandResult::Backends(Vec::new())), "the configuration has no backends\n");
     assert_eq!(shown(&CommandResult::Healthchecks(Vec::new())), "the configuration has no healthchecks\n");
 }
 
 #[test]
-fn one_backend() {
+fn backend_details() {
     assert_eq!(
         shown(&CommandResult::Backend(Box::new(fixture::nginx0()))),
         "\
@@ -50,13 +50,13 @@ when                  age    from  to    why
 }
 
 #[test]
-fn a_backend_that_is_not_probed_says_why() {
+fn rejected_backend_shows_reason() {
     let refused = Backend { rejection: "too many checks".into(), ..fixture::nginx0() };
     assert!(shown(&CommandResult::Backends(vec![refused])).contains("not probed: too many checks"));
 }
 
 #[test]
-fn a_list_of_frontends() {
+fn frontend_list() {
     let held = Frontend {
         name: "shop".into(),
         startup_done: false,
@@ -77,7 +77,7 @@ wiki  192.0.2.80 tcp/80  up     fallback  10m30s  -
 }
 
 #[test]
-fn one_frontend() {
+fn frontend_details() {
     assert_eq!(
         shown(&CommandResult::Frontend(Box::new(fixture::web()))),
         "\
@@ -98,13 +98,13 @@ pool      backend  address     state    weight  effective  in-vpp  buckets
 primary   nginx0   192.0.2.10  down        100          0       0        0
 fallback  sorry    192.0.2.11  up     50 (100)         50       -        -
 
-(N) is configured: `show overrides` says who has set another, and why
+(N) is configured: `show overrides` shows who set another, and the reason
 "
     );
 }
 
 #[test]
-fn what_vpp_has() {
+fn vpp_state() {
     let stranger = LbVip {
         frontend: String::new(),
         table_length: None,

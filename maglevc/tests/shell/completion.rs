@@ -53,7 +53,7 @@ fn lists(terminal: &mut Terminal, begun: &str, all: &[&str]) {
     terminal.until(&format!("{all:?}"), listed);
 }
 
-/// What every shell can do.
+/// Checks common to all shells.
 fn common(terminal: &mut Terminal, address: &str) {
     let before = format!("maglevc --server {address}");
     completes(terminal, &format!("{before} sh"), &format!("{before} show"));
@@ -105,7 +105,7 @@ fn fish_completes() {
     );
 }
 
-/// What `maglevc __complete` prints.
+/// Returns the output of `maglevc __complete`.
 fn candidates(words: &[&str]) -> String {
     let output = Command::new(crate::terminal::MAGLEVC).arg("__complete").args(words).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
@@ -113,7 +113,7 @@ fn candidates(words: &[&str]) -> String {
 }
 
 #[test]
-fn there_is_silence_where_nothing_is_known() {
+fn completion_is_silent_without_server() {
     let mut fake = FakeDaemon::start();
     let server = fake.address();
     assert_eq!(candidates(&["--server", &server, "show", "backends", "sor"]), "sorry\tup, 192.0.2.11\n");
@@ -130,5 +130,5 @@ fn there_is_silence_where_nothing_is_known() {
     }
     fake.stop();
     assert_eq!(candidates(&["--server", &server, "show", "backends", ""]), "");
-    assert_eq!(candidates(&["--server", &server, "show", "vpp", "i"]), "info\tThe VPP that is connected\n");
+    assert_eq!(candidates(&["--server", &server, "show", "vpp", "i"]), "info\tThe connected VPP\n");
 }

@@ -17,7 +17,7 @@ fn shell(fake: &FakeDaemon, home: &tempfile::TempDir) -> Terminal {
 }
 
 #[test]
-fn a_line_tells_where_one_is() {
+fn banner_names_the_server() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let terminal = shell(&fake, &home);
     let banner =
@@ -40,7 +40,7 @@ fn tab_completes_words_and_names() {
 }
 
 #[test]
-fn a_question_mark_helps_and_does_not_stay() {
+fn question_mark_shows_help() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("set backend nginx0 ?");
@@ -71,7 +71,7 @@ fn a_question_mark_helps_and_does_not_stay() {
 }
 
 #[test]
-fn a_question_mark_within_quotes_is_one() {
+fn quoted_question_mark_is_text() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("set backend nginx0 pause reason \"why?\"\r");
@@ -81,19 +81,19 @@ fn a_question_mark_within_quotes_is_one() {
 }
 
 #[test]
-fn a_question_mark_helps_in_the_middle_of_a_line() {
+fn question_mark_works_inside_line() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     // Back over ` lb state`, so that the help is for what follows `vpp`.
     terminal.press("show vpp lb state\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D\x1b[D?");
-    terminal.until_line("  info  The VPP that is connected");
+    terminal.until_line("  info  The connected VPP");
     terminal.until_last("maglev> show vpp lb state");
     terminal.press("\x0binfo\r");
     terminal.until_line("26.10-release");
 }
 
 #[test]
-fn ctrl_c_takes_a_line_back_and_ctrl_d_leaves() {
+fn ctrl_c_cancels_and_ctrl_d_quits() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("set backend nginx0 disable");
@@ -109,7 +109,7 @@ fn ctrl_c_takes_a_line_back_and_ctrl_d_leaves() {
 }
 
 #[test]
-fn what_was_typed_is_remembered() {
+fn history_is_saved() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("show vpp info\r");
@@ -132,7 +132,7 @@ fn what_was_typed_is_remembered() {
 }
 
 #[test]
-fn a_history_that_cannot_be_written_is_no_fault() {
+fn unwritable_history_is_ignored() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     // A file where the folder should be stops even root.
     fs::write(home.path().join(".local"), "").unwrap();
@@ -145,7 +145,7 @@ fn a_history_that_cannot_be_written_is_no_fault() {
 }
 
 #[test]
-fn mistakes_are_pointed_at() {
+fn parse_error_is_marked() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     for (typed, pointer, said) in [
@@ -165,7 +165,7 @@ fn mistakes_are_pointed_at() {
 }
 
 #[test]
-fn a_table_fits_the_terminal() {
+fn table_fits_the_terminal() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("show backends\r");
@@ -181,7 +181,7 @@ fn a_table_fits_the_terminal() {
 }
 
 #[test]
-fn a_line_is_drawn_anew_when_the_terminal_changes() {
+fn resize_redraws_the_line() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = shell(&fake, &home);
     terminal.press("\x0c");

@@ -25,7 +25,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn commands_are_read_line_by_line() {
+fn batch_runs_line_by_line() {
     let fake = FakeDaemon::start();
     let lines =
         "# maintenance\n\nset backend nginx0 disable reason 'disk swap'  # soon\nset backend sorry pause\n";
@@ -36,7 +36,7 @@ fn commands_are_read_line_by_line() {
 }
 
 #[test]
-fn the_first_failure_ends_a_batch() {
+fn first_failure_ends_batch() {
     let fake = FakeDaemon::start();
     for (wrong, said) in [
         ("show backends nobody", "line 2: no backend is named `nobody`\n"),
@@ -56,13 +56,13 @@ fn the_first_failure_ends_a_batch() {
 }
 
 #[test]
-fn quit_ends_a_batch() {
+fn quit_ends_batch() {
     let output = batch(&FakeDaemon::start(), &[], "quit\nnonsense\n");
     assert_eq!((text(&output.stderr), output.status.code()), ("", Some(0)));
 }
 
 #[test]
-fn a_pipe_is_as_wide_as_it_takes_and_has_no_colour() {
+fn pipe_has_full_width_without_colour() {
     let fake = FakeDaemon::start();
     fake.state.lock().unwrap().overrides[0].reason = "a long story ".repeat(20);
     let output = maglevc(&fake).args(["show", "overrides"]).env("COLUMNS", "40").output().unwrap();
@@ -73,7 +73,7 @@ fn a_pipe_is_as_wide_as_it_takes_and_has_no_colour() {
 }
 
 #[test]
-fn watching_ends_when_nobody_reads() {
+fn closed_reader_ends_watch() {
     let fake = FakeDaemon::start();
     let mut child = maglevc(&fake).args(["watch", "events"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
@@ -84,7 +84,7 @@ fn watching_ends_when_nobody_reads() {
 }
 
 #[test]
-fn whoever_closes_the_pipe_has_had_enough() {
+fn closed_pipe_is_no_error() {
     let fake = FakeDaemon::start();
     let mut child = maglevc(&fake).arg("help").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());

@@ -13,7 +13,7 @@ use crate::terminal::Terminal;
 const CTRL_C: &str = "\x03";
 
 #[test]
-fn events_are_watched_until_a_key_is_pressed() {
+fn key_ends_watch() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
     terminal.until_last("maglev>");
@@ -23,7 +23,7 @@ fn events_are_watched_until_a_key_is_pressed() {
         terminal.until_line("until any key is pressed:");
         terminal.until_line("frontend web is up, pool fallback");
         fake.tell(Event::Dropped(DroppedEvent { count: 7 }));
-        terminal.until_last("2026-11-22T12:01:00.000Z lost 7 events: read too slowly");
+        terminal.until_last("2026-11-22T12:01:00.000Z dropped 7 events: read too slowly");
         terminal.press(key);
         terminal.until_last("maglev>");
         terminal.press("\x0c");
@@ -34,7 +34,7 @@ fn events_are_watched_until_a_key_is_pressed() {
 }
 
 #[test]
-fn a_key_ends_a_single_command_too() {
+fn key_ends_one_shot_watch() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     for key in ["x", CTRL_C] {
         let mut terminal = Terminal::start(home.path(), &["--server", &fake.address(), "watch", "events"]);
@@ -45,7 +45,7 @@ fn a_key_ends_a_single_command_too() {
 }
 
 #[test]
-fn who_is_told_to_end_leaves_the_keyboard_as_it_was() {
+fn sigterm_restores_the_terminal() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let address = fake.address();
     let once = ["--server", &address, "watch", "events"];
@@ -70,7 +70,7 @@ fn who_is_told_to_end_leaves_the_keyboard_as_it_was() {
 }
 
 #[test]
-fn an_interrupt_from_elsewhere_ends_a_watch_as_a_key_does() {
+fn external_sigint_ends_watch() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = Terminal::start(home.path(), &["--server", &fake.address(), "watch", "events"]);
     terminal.until_line("frontend web is up, pool fallback");
@@ -81,7 +81,7 @@ fn an_interrupt_from_elsewhere_ends_a_watch_as_a_key_does() {
 }
 
 #[test]
-fn events_go_on_when_the_daemon_comes_back() {
+fn watch_resumes_after_daemon_restart() {
     let (mut fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
     terminal.press("watch events\r");
@@ -95,13 +95,13 @@ fn events_go_on_when_the_daemon_comes_back() {
         |lines: &[String]| lines.iter().filter(|line| line.contains("frontend web is up")).count() == 2;
     terminal.until("a second replay", replayed);
     fake.tell(Event::Dropped(DroppedEvent { count: 7 }));
-    terminal.until_line("lost 7 events");
+    terminal.until_line("dropped 7 events");
     terminal.press("x");
     terminal.until_last("maglev>");
 }
 
 #[test]
-fn the_shell_outlives_the_daemon() {
+fn shell_survives_daemon_restart() {
     let (mut fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     fake.stop();
     let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
@@ -122,7 +122,7 @@ fn the_shell_outlives_the_daemon() {
 }
 
 #[test]
-fn ctrl_c_ends_a_command_and_not_the_shell() {
+fn ctrl_c_ends_command_only() {
     let (mut fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
     let mut terminal = Terminal::start(home.path(), &["--server", &fake.address()]);
     terminal.until_last("maglev>");
