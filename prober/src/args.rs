@@ -49,7 +49,7 @@ pub struct Args {
     pub log_level: Level,
     /// Log format.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub log_format: LogFormat,
+    pub log_format: LogEncoding,
 }
 
 /// State of the sandbox.
@@ -63,7 +63,7 @@ pub enum SandboxMode {
 
 /// Format of log lines.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LogFormat {
+pub enum LogEncoding {
     /// Plain text.
     Text,
     /// One JSON object per line.

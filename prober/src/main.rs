@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tracing::{info, warn};
 
-use maglevd_prober::args::{Args, LogFormat, SandboxMode};
+use maglevd_prober::args::{Args, LogEncoding, SandboxMode};
 use maglevd_prober::engine::{ControllerEndpoint, Engine, EngineConfig, Exit};
 use maglevd_prober::probe::half_open::SynProber;
 use maglevd_prober::probe::icmp::IcmpProber;
@@ -124,10 +124,10 @@ fn init_logging(args: &Args) {
     // The journal adds its own timestamps.
     let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     match (args.log_format, is_journal) {
-        (LogFormat::Text, false) => builder.init(),
-        (LogFormat::Text, true) => builder.without_time().init(),
-        (LogFormat::Json, false) => builder.json().init(),
-        (LogFormat::Json, true) => builder.json().without_time().init(),
+        (LogEncoding::Text, false) => builder.init(),
+        (LogEncoding::Text, true) => builder.without_time().init(),
+        (LogEncoding::Json, false) => builder.json().init(),
+        (LogEncoding::Json, true) => builder.json().without_time().init(),
     }
 }
 

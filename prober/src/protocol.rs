@@ -6,20 +6,20 @@ use maglev_ipc::message::MAX_BATCH;
 use maglev_ipc::{CheckId, ToProber, VERSION};
 
 use crate::probe::tls;
-use crate::set::{ActiveSet, CheckSet, ProbeLimits, ProtocolError, StagedSet, is_allowed_interval};
+use crate::set::{ActiveSet, ProbeLimits, ProtocolError, ReceivedSet, StagedSet, is_allowed_interval};
 
 /// A request of the controller, after validation.
 #[derive(Debug)]
 pub enum ControllerRequest {
     /// Activate a check set, or an amendment to the active one.
-    ApplySet(CheckSet),
+    ApplySet(ReceivedSet),
     /// Change intervals of active checks.
     SetIntervals(Vec<(CheckId, Duration)>),
 }
 
 /// State of the protocol on one link.
 #[derive(Debug)]
-pub struct InboundProtocol {
+pub struct ControllerProtocol {
     limits: ProbeLimits,
     has_hello: bool,
     staging: Option<StagedSet>,
@@ -28,7 +28,7 @@ pub struct InboundProtocol {
     active: ActiveSet,
 }
 
-impl InboundProtocol {
+impl ControllerProtocol {
     /// Returns the state of a new link.
     pub fn new(limits: ProbeLimits) -> Self {
         Self { limits, has_hello: false, staging: None, generation: None, active: ActiveSet::default() }

@@ -52,7 +52,7 @@ pub struct ProbeLimits {
 
 /// A whole set, or an amendment to the active one.
 #[derive(Debug)]
-pub struct CheckSet {
+pub struct ReceivedSet {
     /// The controller's number of it.
     pub generation: u64,
     /// Checks to remove from the active set; `None` for a whole set, which replaces it.
@@ -63,7 +63,7 @@ pub struct CheckSet {
     pub rejected: Vec<(CheckId, RejectReason)>,
 }
 
-impl CheckSet {
+impl ReceivedSet {
     /// Activates the set and queues the messages about it: rejected checks, the verdict histories of kept checks after the
     /// first set of a link, and the commit.
     pub fn apply<F>(
@@ -110,14 +110,14 @@ pub struct ActiveSet {
 #[derive(Debug)]
 pub struct StagedSet {
     limits: ProbeLimits,
-    set: CheckSet,
+    set: ReceivedSet,
     active: ActiveSet,
 }
 
 impl StagedSet {
     /// Begins a whole set.
     pub fn begin_set(generation: u64, limits: ProbeLimits) -> Self {
-        let set = CheckSet { generation, dropped: None, accepted: Vec::new(), rejected: Vec::new() };
+        let set = ReceivedSet { generation, dropped: None, accepted: Vec::new(), rejected: Vec::new() };
         Self { limits, set, active: ActiveSet::default() }
     }
 
@@ -126,7 +126,7 @@ impl StagedSet {
         let dropped = Some(Vec::new());
         Self {
             limits,
-            set: CheckSet { generation, dropped, accepted: Vec::new(), rejected: Vec::new() },
+            set: ReceivedSet { generation, dropped, accepted: Vec::new(), rejected: Vec::new() },
             active,
         }
     }
@@ -216,7 +216,7 @@ impl StagedSet {
         self,
         generation: u64,
         configs: &mut tls::TlsConfigs,
-    ) -> Result<(CheckSet, ActiveSet), ProtocolError> {
+    ) -> Result<(ReceivedSet, ActiveSet), ProtocolError> {
         if generation != self.set.generation {
             return Err(ProtocolError::UnexpectedMessage("Commit of another generation"));
         }

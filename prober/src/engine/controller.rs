@@ -16,9 +16,9 @@ use super::{Engine, EngineConfig, Exit, LINK, LISTENER};
 use crate::clock::{Nanos, nanos};
 use crate::outbox::Outbox;
 use crate::probe::{InFlightProbe, ProbePlan};
-use crate::protocol::{ControllerRequest, InboundProtocol};
+use crate::protocol::{ControllerProtocol, ControllerRequest};
 use crate::scheduler::{OutcomeReport, Scheduler, SetChange};
-use crate::set::{CheckSet, ProbeLimits, ProtocolError};
+use crate::set::{ProbeLimits, ProtocolError, ReceivedSet};
 
 /// Maximum number of messages read per iteration, so that a large set does not delay probes. A message holds hundreds of
 /// checks.
@@ -58,7 +58,7 @@ pub struct ControllerState {
 #[derive(Debug)]
 struct ControllerSession {
     link: ProberSocket,
-    protocol: InboundProtocol,
+    protocol: ControllerProtocol,
     outbox: Outbox,
     /// Time of the last message.
     last_message: Nanos,
@@ -168,7 +168,7 @@ impl ControllerState {
         link.send(&ToController::Hello { version: VERSION, release, instance: self.instance })?;
         let session = ControllerSession {
             link,
-            protocol: InboundProtocol::new(self.limits),
+            protocol: ControllerProtocol::new(self.limits),
             outbox: Outbox::default(),
             last_message: now,
             is_readable: true,
@@ -272,7 +272,7 @@ impl ControllerSession {
     /// Activates a set or an amendment.
     fn apply_set(
         &mut self,
-        set: CheckSet,
+        set: ReceivedSet,
         scheduler: &mut Scheduler<ProbePlan, InFlightProbe>,
         sockets: &mut ProbeSockets,
         now: Nanos,

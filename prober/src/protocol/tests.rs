@@ -21,13 +21,13 @@ fn icmp(last_octet: u8) -> Check {
 }
 
 struct TestLink {
-    protocol: InboundProtocol,
+    protocol: ControllerProtocol,
     configs: tls::TlsConfigs,
 }
 
 impl TestLink {
     fn new() -> Self {
-        let mut link = Self { protocol: InboundProtocol::new(LIMITS), configs: tls::TlsConfigs::new([]) };
+        let mut link = Self { protocol: ControllerProtocol::new(LIMITS), configs: tls::TlsConfigs::new([]) };
         link.send(ToProber::Hello { version: VERSION, release: String::new() }).unwrap();
         link
     }
@@ -36,7 +36,11 @@ impl TestLink {
         self.protocol.handle(message, &mut self.configs)
     }
 
-    fn set(&mut self, generation: u64, checks: impl IntoIterator<Item = (u32, Duration, Check)>) -> CheckSet {
+    fn set(
+        &mut self,
+        generation: u64,
+        checks: impl IntoIterator<Item = (u32, Duration, Check)>,
+    ) -> ReceivedSet {
         self.send(ToProber::Begin { generation }).unwrap();
         self.checks(checks);
         self.commit(generation)
@@ -47,7 +51,7 @@ impl TestLink {
         generation: u64,
         gone: &[u32],
         checks: impl IntoIterator<Item = (u32, Duration, Check)>,
-    ) -> CheckSet {
+    ) -> ReceivedSet {
         self.send(ToProber::Amend { generation }).unwrap();
         self.send(ToProber::Drop(gone.iter().copied().map(CheckId).collect())).unwrap();
         self.checks(checks);
@@ -61,7 +65,7 @@ impl TestLink {
         }
     }
 
-    fn commit(&mut self, generation: u64) -> CheckSet {
+    fn commit(&mut self, generation: u64) -> ReceivedSet {
         match self.send(ToProber::Commit { generation }) {
             Ok(Some(ControllerRequest::ApplySet(set))) => set,
             other => panic!("{other:?}"),
@@ -194,7 +198,7 @@ fn too_many_checks_end_the_link() {
 
 #[test]
 fn version_mismatch_error_names_both() {
-    let mut protocol = InboundProtocol::new(LIMITS);
+    let mut protocol = ControllerProtocol::new(LIMITS);
     let hello = ToProber::Hello { version: 77, release: String::new() };
     let error = protocol.handle(hello, &mut tls::TlsConfigs::new([])).unwrap_err();
     assert_eq!(

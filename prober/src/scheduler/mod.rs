@@ -54,7 +54,7 @@ use timer_wheel::TimerWheel;
 /// so timeouts of that period are local faults, and checks that became due are spread over their interval.
 const STALL: Nanos = 250_000_000;
 /// Detail of such a timeout.
-const STALLED_DETAIL: &str = "prober was not scheduled by this host";
+const STALLED_DETAIL: &str = "prober stalled on this host";
 /// Time whose probes may start at once after a pause.
 const BURST: Duration = Duration::from_millis(50);
 /// Time to wait for the rate limiter when checks are due.

@@ -8,6 +8,8 @@ use maglev_ipc::{ConnectMode, ProbeKind};
 
 const NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
 const NET_RAW: [&str; 4] = ["--inh-caps", "-all,+net_raw", "--ambient-caps", "-all,+net_raw"];
+/// Number of sockets of `ServiceNotifier`.
+const NOTIFIER: usize = 2;
 /// Number of reserved ports.
 const PORTS: usize = maglevd_prober::probe::ports::PORT_COUNT as usize;
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -31,8 +33,9 @@ fn cap_net_raw_is_dropped_before_probing() {
     let prober = dir.start(&[&NOBODY[..], &NET_RAW].concat(), &[]);
     let mut controller = prober.connect();
     assert_unprivileged(&prober);
-    // RawSocket sockets of two families for ICMP, for TCP, and for routes; ports; the listener and the link. Epoll; signals.
-    let sockets = 3 * 2 + PORTS + 2;
+    // Per family a raw socket for ICMP, TCP and source lookup; ports; listener and link; two of the notifier. The others are
+    // epoll and signals.
+    let sockets = 3 * 2 + PORTS + 2 + NOTIFIER;
     assert_eq!(prober.descriptors(), [vec!["anon_inode"; 2], vec!["socket"; sockets]].concat());
     for (generation, target) in (1..).zip(LOOPBACK) {
         assert_eq!(controller.probe(generation, target, ProbeKind::Icmp), "L7OK");
@@ -49,7 +52,7 @@ fn missing_capability_disables_only_icmp() {
     let prober = dir.start(&NOBODY, &[]);
     let mut controller = prober.connect();
     assert_unprivileged(&prober);
-    assert_eq!(prober.descriptors(), [vec!["anon_inode"; 2], vec!["socket"; PORTS + 2]].concat());
+    assert_eq!(prober.descriptors(), [vec!["anon_inode"; 2], vec!["socket"; PORTS + 2 + NOTIFIER]].concat());
     let icmp = controller.probe(1, LOOPBACK[0], ProbeKind::Icmp);
     assert_eq!(icmp, "LOCAL raw sockets are not permitted (CAP_NET_RAW)");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

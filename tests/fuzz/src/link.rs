@@ -53,7 +53,7 @@ const CONFIG: &[u8] = b"maglev: { vpp: { lb: { ipv4-src-address: 192.0.2.254 } }
 /// Input: messages in sequence, until one of them closes the link.
 fn run_prober(input: &[u8]) {
     let limits = ProbeLimits { max_checks: 8, max_rate: 100 };
-    let mut protocol = protocol::InboundProtocol::new(limits);
+    let mut protocol = protocol::ControllerProtocol::new(limits);
     let mut configs = TlsConfigs::new([]);
     for part in InputParts(input).parts() {
         let Some(message) = decode_message::<ToProber>(part) else { return };
@@ -193,7 +193,7 @@ mod tests {
     /// Seeds that are rejected explore nothing.
     #[test]
     fn seeds_decode_completely() {
-        let (mut protocol, mut configs) = (protocol::InboundProtocol::new(LIMITS), TlsConfigs::new([]));
+        let (mut protocol, mut configs) = (protocol::ControllerProtocol::new(LIMITS), TlsConfigs::new([]));
         let mut sets = Vec::new();
         for part in InputParts(&controller_messages()[0]).parts() {
             let message = decode_message::<ToProber>(part).expect("a message");

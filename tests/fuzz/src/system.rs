@@ -19,7 +19,7 @@ use maglev_vpp::message::{
     LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, LbEncapType, Prefix, RequestMessage, Vip,
 };
 use maglevd_prober::probe::tls::TlsConfigs;
-use maglevd_prober::protocol::{self, InboundProtocol};
+use maglevd_prober::protocol::{self, ControllerProtocol};
 use maglevd_prober::set::ProbeLimits;
 
 /// The prober's default limits.
@@ -223,9 +223,9 @@ pub fn shown(text: &str, most: usize) {
 }
 
 /// Validates a set of checks as a prober does.
-pub fn received(set: &CheckSet) -> maglevd_prober::set::CheckSet {
+pub fn received(set: &CheckSet) -> maglevd_prober::set::ReceivedSet {
     let mut configs = TlsConfigs::new([]);
-    let mut protocol = InboundProtocol::new(LIMITS);
+    let mut protocol = ControllerProtocol::new(LIMITS);
     let mut say = |message: ToProber| {
         let bytes = codec::encode(&message).expect("what is sent fits");
         let message = codec::decode(&bytes).expect("what is sent is read");
@@ -247,7 +247,7 @@ pub fn received(set: &CheckSet) -> maglevd_prober::set::CheckSet {
 }
 
 /// Asserts that a set respects all limits of the prober.
-pub fn within_limits(set: &maglevd_prober::set::CheckSet, limits: ProbeLimits) {
+pub fn within_limits(set: &maglevd_prober::set::ReceivedSet, limits: ProbeLimits) {
     assert!(set.accepted.len() <= limits.max_checks as usize);
     let mut ids = HashSet::new();
     let mut rate = 0.0;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use maglev_core::event::Kind;
 use maglev_core::health::TransitionCause;
-use maglevd_prober::set::CheckSet;
+use maglevd_prober::set::ReceivedSet;
 use tokio::time::Instant;
 
 use super::config_model::ConfigModel;
@@ -14,7 +14,7 @@ use super::world::SimWorld;
 
 impl SimWorld {
     /// Handles a set that takes effect: records newly rejected and newly accepted checks.
-    pub fn on_set_applied(&mut self, sent_checks: &mut SentChecks, set: &CheckSet) {
+    pub fn on_set_applied(&mut self, sent_checks: &mut SentChecks, set: &ReceivedSet) {
         sent_checks.record_rejected(set);
         let (sent, rejected) = (sent_checks.sent.len(), sent_checks.rejected.len());
         let has_room = rejected > 0 && sent - rejected < self.host.max_checks as usize;

@@ -14,9 +14,9 @@ use maglevd_prober::clock::{Nanos, nanos};
 use maglevd_prober::outbox::Outbox;
 use maglevd_prober::probe::{ProbePlan, tls};
 use maglevd_prober::probe_id::ProbeId;
-use maglevd_prober::protocol::{ControllerRequest, InboundProtocol};
+use maglevd_prober::protocol::{ControllerProtocol, ControllerRequest};
 use maglevd_prober::scheduler::{Scheduler, StartResult};
-use maglevd_prober::set::{CheckSet, ProbeLimits};
+use maglevd_prober::set::{ProbeLimits, ReceivedSet};
 use maglevd_prober::verdict::Verdict;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
@@ -156,7 +156,7 @@ struct SimProber {
 
 struct ProberSession {
     pipes: LinkPipes,
-    protocol: InboundProtocol,
+    protocol: ControllerProtocol,
     sent_checks: SentChecks,
     outbox: Outbox,
     heard: Nanos,
@@ -253,7 +253,7 @@ impl SimProber {
         let mut outbox = Outbox::default();
         outbox.push_message(hello);
         let heard = self.sim.nanos();
-        let (protocol, sent_checks) = (InboundProtocol::new(self.limits), SentChecks::default());
+        let (protocol, sent_checks) = (ControllerProtocol::new(self.limits), SentChecks::default());
         self.sim.with(|world| world.rejected_checks.reset_link());
         self.session = Some(ProberSession { pipes, protocol, sent_checks, outbox, heard, committed: false });
     }
@@ -298,7 +298,7 @@ impl SimProber {
         session.outbox.flush(now, next, send).ok()
     }
 
-    fn apply_set(&mut self, set: CheckSet, now: Nanos) {
+    fn apply_set(&mut self, set: ReceivedSet, now: Nanos) {
         if let Some(session) = &mut self.session {
             let is_first = !std::mem::replace(&mut session.committed, true);
             self.sim.with(|world| world.on_set_applied(&mut session.sent_checks, &set));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use maglev_core::health::Health;
 use maglev_ipc::{CheckId, ToProber};
-use maglevd_prober::set::CheckSet;
+use maglevd_prober::set::ReceivedSet;
 use tokio::time::Instant;
 
 use super::config_model::ConfigModel;
@@ -36,7 +36,7 @@ impl SentChecks {
     }
 
     /// Records the rejected checks of a set.
-    pub fn record_rejected(&mut self, set: &CheckSet) {
+    pub fn record_rejected(&mut self, set: &ReceivedSet) {
         self.rejected.extend(set.rejected.iter().map(|(id, _)| *id));
     }
 
