@@ -20,8 +20,8 @@ pub(crate) struct QueuedCall {
     pub context: u32,
     pub frames: Vec<u8>,
     /// True if VPP always replies to this call, so that a timeout means a dead VPP.
-    pub vital: bool,
-    pub answers: Box<dyn ReplyReceiver>,
+    pub must_reply: bool,
+    pub receiver: Box<dyn ReplyReceiver>,
 }
 
 /// Receiver of the replies to one call.
@@ -33,7 +33,7 @@ pub(crate) trait ReplyReceiver: Send {
     fn fail(self: Box<Self>, error: Error);
 
     /// True if the caller has dropped its future.
-    fn unwanted(&self) -> bool;
+    fn is_abandoned(&self) -> bool;
 }
 
 /// Expects one reply.
@@ -57,20 +57,20 @@ impl<R: RequestMessage> ReplyReceiver for SingleReply<R> {
         }
         let reply: R::Reply = read(R::NAME, payload)?;
         let retval = reply.retval();
-        let (outcome, answer) = if retval < 0 {
+        let (outcome, result) = if retval < 0 {
             (CallOutcome::Refused, Err(Error::refused(R::NAME, retval)))
         } else {
             (CallOutcome::Ok, Ok(reply))
         };
-        settle(&mut self.caller, answer);
+        send_result(&mut self.caller, result);
         Ok(Some(outcome))
     }
 
     fn fail(mut self: Box<Self>, error: Error) {
-        settle(&mut self.caller, Err(error));
+        send_result(&mut self.caller, Err(error));
     }
 
-    fn unwanted(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         self.caller.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 }
@@ -79,7 +79,7 @@ impl<D: DumpMessage> ReplyReceiver for DumpReply<D> {
     fn take(&mut self, id: u16, payload: &[u8]) -> Result<Option<CallOutcome>, ProtocolViolation> {
         if id == self.end_id {
             read::<<ControlPing as RequestMessage>::Reply>(ControlPing::NAME, payload)?;
-            settle(&mut self.caller, Ok(std::mem::take(&mut self.records)));
+            send_result(&mut self.caller, Ok(std::mem::take(&mut self.records)));
             return Ok(Some(CallOutcome::Ok));
         }
         if id != self.details_id {
@@ -93,10 +93,10 @@ impl<D: DumpMessage> ReplyReceiver for DumpReply<D> {
     }
 
     fn fail(mut self: Box<Self>, error: Error) {
-        settle(&mut self.caller, Err(error));
+        send_result(&mut self.caller, Err(error));
     }
 
-    fn unwanted(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         self.caller.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 }
@@ -109,8 +109,8 @@ fn read<M: Message>(message: &'static str, payload: &[u8]) -> Result<M, Protocol
 }
 
 /// Sends the result to the caller, if it still waits.
-fn settle<T>(caller: &mut Option<oneshot::Sender<ReplyResult<T>>>, answer: ReplyResult<T>) {
+fn send_result<T>(caller: &mut Option<oneshot::Sender<ReplyResult<T>>>, result: ReplyResult<T>) {
     if let Some(caller) = caller.take() {
-        _ = caller.send(answer);
+        _ = caller.send(result);
     }
 }

@@ -38,7 +38,7 @@ pub struct ShownServer {
 #[must_use]
 pub fn parse_vips(text: &str) -> Vec<ShownVip> {
     let mut vips: Vec<ShownVip> = Vec::new();
-    // True while lines belong to the last VIP in `found`.
+    // True while lines belong to the last VIP in `vips`.
     let mut open = false;
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("    ") {

@@ -1,4 +1,4 @@
-//! The client.
+//! The client: it encodes calls, queues them, and waits for their replies.
 
 use std::fmt;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// Largest number of calls in flight. VPP queues replies without a limit, so further calls wait here. Default: 256.
     pub in_flight: usize,
-    /// ApiObserver of all calls.
+    /// Observer of all calls.
     pub observer: Arc<dyn ApiObserver>,
 }
 
@@ -43,8 +43,8 @@ impl Default for ClientOptions {
 
 /// A connection to one VPP. Clones share it. It closes after the last clone is dropped and its calls have ended.
 ///
-/// VPP handles calls in the order in which [`VppClient::request`] and [`VppClient::dump`] were called, independent of the polling
-/// of their futures. A call whose future is dropped before it is sent is discarded.
+/// VPP handles calls in the order in which [`VppClient::request`] and [`VppClient::dump`] were called, independent of the
+/// polling of their futures. A call whose future is dropped before it is sent is discarded.
 ///
 /// The caller must detect a dead VPP by periodic [`ControlPing`]s. One that times out ends the connection.
 #[derive(Clone)]
@@ -66,14 +66,14 @@ impl VppClient {
     /// tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Connect`]; [`Error::Timeout`] if VPP does not reply; [`Error::Unsupported`] if it lacks a message of
-    /// [`crate::message::REQUIRED_MESSAGES`]; [`Error::NoPlugin`] if it lacks all of the plugin; [`Error::Lost`] if it closes the connection
-    /// or violates the protocol.
+    /// [`Error::Connect`]; [`Error::Timeout`] if VPP does not reply; [`Error::Unsupported`] if it lacks one of
+    /// [`crate::message::REQUIRED_MESSAGES`]; [`Error::NoPlugin`] if it lacks all of the plugin; [`Error::Lost`] if it closes
+    /// the connection or violates the protocol.
     pub async fn connect(path: impl AsRef<Path>, name: &str, options: ClientOptions) -> Result<Self, Error> {
         let path = path.as_ref();
         let failed = |error| Error::Connect { path: path.to_owned(), reason: Arc::new(error) };
         let connected = timeout(options.timeout, UnixStream::connect(path)).await;
-        let stream = connected.map_err(|_| late(options.timeout))?.map_err(failed)?;
+        let stream = connected.map_err(|_| handshake_timeout(options.timeout))?.map_err(failed)?;
         Self::from_stream(stream.into_split(), name, options).await
     }
 
@@ -87,7 +87,8 @@ impl VppClient {
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let limit = options.timeout;
-        let session = timeout(limit, handshake::open(stream, name)).await.map_err(|_| late(limit))??;
+        let session =
+            timeout(limit, handshake::open(stream, name)).await.map_err(|_| handshake_timeout(limit))??;
 
         let shared = SharedSession {
             index: session.index,
@@ -122,7 +123,7 @@ impl VppClient {
     ) -> impl Future<Output = Result<R::Reply, Error>> + Send + use<R> {
         let waiting = self.enqueue_request(request);
         let closed = self.closed.clone();
-        async move { answer(waiting?, closed).await }
+        async move { await_reply(waiting?, closed).await }
     }
 
     /// Sends a dump and returns its records.
@@ -135,12 +136,12 @@ impl VppClient {
     ) -> impl Future<Output = Result<Vec<D::Details>, Error>> + Send + use<D> {
         let waiting = self.enqueue_dump(dump);
         let closed = self.closed.clone();
-        async move { answer(waiting?, closed).await }
+        async move { await_reply(waiting?, closed).await }
     }
 
     /// Waits for the end of the connection and returns its reason.
     pub async fn closed(&self) -> CloseReason {
-        reason(self.closed.clone()).await
+        close_reason(self.closed.clone()).await
     }
 
     fn enqueue_request<R: RequestMessage>(
@@ -151,13 +152,13 @@ impl VppClient {
             return Err(Error::Hazard { message: R::NAME, why });
         }
         let (caller, waiting) = oneshot::channel();
-        let answers = SingleReply::<R> { reply_id: self.shared.id::<R::Reply>()?, caller: Some(caller) };
+        let receiver = SingleReply::<R> { reply_id: self.shared.id::<R::Reply>()?, caller: Some(caller) };
         let mut call = QueuedCall {
             message: R::NAME,
             context: self.shared.next_context(),
             frames: Vec::new(),
-            vital: R::NAME == ControlPing::NAME,
-            answers: Box::new(answers),
+            must_reply: R::NAME == ControlPing::NAME,
+            receiver: Box::new(receiver),
         };
         self.shared.encode(&mut call, request)?;
         self.enqueue(call);
@@ -170,7 +171,7 @@ impl VppClient {
         dump: &D,
     ) -> Result<oneshot::Receiver<ReplyResult<Vec<D::Details>>>, Error> {
         let (caller, waiting) = oneshot::channel();
-        let answers = DumpReply::<D> {
+        let receiver = DumpReply::<D> {
             details_id: self.shared.id::<D::Details>()?,
             end_id: self.shared.id::<<ControlPing as RequestMessage>::Reply>()?,
             records: Vec::new(),
@@ -180,8 +181,8 @@ impl VppClient {
             message: D::NAME,
             context: self.shared.next_context(),
             frames: Vec::new(),
-            vital: true,
-            answers: Box::new(answers),
+            must_reply: true,
+            receiver: Box::new(receiver),
         };
         self.shared.encode(&mut call, dump)?;
         self.shared.encode(&mut call, &ControlPing {})?;
@@ -220,21 +221,21 @@ impl fmt::Debug for VppClient {
     }
 }
 
-const fn late(limit: Duration) -> Error {
+const fn handshake_timeout(limit: Duration) -> Error {
     Error::Timeout { message: SockclntCreate::NAME, limit }
 }
 
-async fn answer<T>(
+async fn await_reply<T>(
     waiting: oneshot::Receiver<ReplyResult<T>>,
     closed: watch::Receiver<Option<CloseReason>>,
 ) -> Result<T, Error> {
     match waiting.await {
-        Ok(answer) => answer,
-        Err(_) => Err(Error::Lost(reason(closed).await)),
+        Ok(result) => result,
+        Err(_) => Err(Error::Lost(close_reason(closed).await)),
     }
 }
 
-async fn reason(mut closed: watch::Receiver<Option<CloseReason>>) -> CloseReason {
+async fn close_reason(mut closed: watch::Receiver<Option<CloseReason>>) -> CloseReason {
     match closed.wait_for(Option::is_some).await {
         Ok(reason) => reason.clone().unwrap_or(CloseReason::ClientDropped),
         // The runtime shut down and dropped the task.

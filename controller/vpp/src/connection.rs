@@ -43,20 +43,20 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> ConnectionTask<R, W> {
             if !self.open && self.flight.len() == 0 {
                 break CloseReason::ClientDropped;
             }
-            if let Err(reason) = self.turn().await {
+            if let Err(reason) = self.run_step().await {
                 break reason;
             }
         };
         self.flight.abandon(&reason, Instant::now());
         self.calls.close();
         while let Ok(call) = self.calls.try_recv() {
-            call.answers.fail(Error::Lost(reason.clone()));
+            call.receiver.fail(Error::Lost(reason.clone()));
         }
         reason
     }
 
     /// Waits for the first possible step and does it.
-    async fn turn(&mut self) -> Result<(), CloseReason> {
+    async fn run_step(&mut self) -> Result<(), CloseReason> {
         // The order favours writes: VPP limits its input, but not its output.
         tokio::select! {
             biased;

@@ -85,7 +85,7 @@ pub enum CloseReason {
     #[error(transparent)]
     Violation(#[from] ProtocolViolation),
     /// The last [`crate::VppClient`] was dropped.
-    #[error("closed by us")]
+    #[error("closed by the client")]
     ClientDropped,
 }
 

@@ -10,7 +10,7 @@ pub const HEADER: usize = 16;
 pub const MAX_PAYLOAD: usize = 16 << 20;
 
 /// Space reserved for one read from the socket.
-const READ: usize = 64 << 10;
+const READ_SIZE: usize = 64 << 10;
 
 /// A frame announces more than [`MAX_PAYLOAD`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,8 +59,8 @@ impl FrameSplitter {
     pub fn read_buffer(&mut self) -> &mut Vec<u8> {
         self.bytes.drain(..self.taken);
         self.taken = 0;
-        if self.bytes.capacity() - self.bytes.len() < READ / 2 {
-            self.bytes.reserve(READ);
+        if self.bytes.capacity() - self.bytes.len() < READ_SIZE / 2 {
+            self.bytes.reserve(READ_SIZE);
         }
         &mut self.bytes
     }

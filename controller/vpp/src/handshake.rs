@@ -16,7 +16,7 @@ use crate::wire::FixedString;
 pub(crate) struct OpenSession<R, W> {
     pub stream: (R, W),
     pub splitter: FrameSplitter,
-    /// VppClient index of the session.
+    /// Client index of the session.
     pub index: u32,
     pub ids: MessageIds,
     pub version: String,
@@ -27,7 +27,7 @@ pub(crate) struct OpenSession<R, W> {
 pub(crate) struct MessageIds(HashMap<&'static str, u16>);
 
 impl MessageIds {
-    /// Looks the needed messages up in VPP's table. Returns the missing ones second.
+    /// Looks the required messages up in VPP's table. Returns the missing ones second.
     fn find(table: &MessageTable) -> (Self, Vec<String>) {
         let rows: HashMap<&str, u16> = table.0.iter().map(|row| (row.name.0.as_str(), row.id)).collect();
         let mut ids = HashMap::new();
@@ -54,26 +54,26 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut line = HandshakeStream { stream, splitter: FrameSplitter::default() };
+    let mut handshake = HandshakeStream { stream, splitter: FrameSplitter::default() };
 
-    let hello = SockclntCreate { name: FixedString(name.to_owned()) };
+    let create = SockclntCreate { name: FixedString(name.to_owned()) };
     let ids = (SOCKCLNT_CREATE_ID, SOCKCLNT_CREATE_REPLY_ID);
-    let welcome: SockclntCreateReply =
-        line.ask(ids, MessageHeader::default(), &hello).await.map_err(Error::Lost)?;
-    if welcome.response != 0 {
-        return Err(Error::refused(SockclntCreate::NAME, welcome.response));
+    let created: SockclntCreateReply =
+        handshake.exchange(ids, MessageHeader::default(), &create).await.map_err(Error::Lost)?;
+    if created.response != 0 {
+        return Err(Error::refused(SockclntCreate::NAME, created.response));
     }
 
-    let (ids, missing) = MessageIds::find(&welcome.table);
-    let version = line.version(welcome.index, &ids).await.map_err(Error::Lost)?;
-    if !welcome.table.0.iter().any(|row| row.name.0.starts_with("lb_")) {
+    let (ids, missing) = MessageIds::find(&created.table);
+    let version = handshake.query_version(created.index, &ids).await.map_err(Error::Lost)?;
+    if !created.table.0.iter().any(|row| row.name.0.starts_with("lb_")) {
         return Err(Error::NoPlugin { version });
     }
     if !missing.is_empty() {
         return Err(Error::Unsupported { missing, version });
     }
-    let HandshakeStream { stream, splitter } = line;
-    Ok(OpenSession { stream, splitter, index: welcome.index, ids, version })
+    let HandshakeStream { stream, splitter } = handshake;
+    Ok(OpenSession { stream, splitter, index: created.index, ids, version })
 }
 
 /// A stream with one request at a time.
@@ -84,33 +84,34 @@ struct HandshakeStream<R, W> {
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> HandshakeStream<R, W> {
     /// Requests the version. It comes first, so that an error about missing messages can name it.
-    async fn version(&mut self, client_index: u32, ids: &MessageIds) -> Result<String, CloseReason> {
+    async fn query_version(&mut self, client_index: u32, ids: &MessageIds) -> Result<String, CloseReason> {
         let numbers = ids.of::<ShowVersion>().zip(ids.of::<<ShowVersion as RequestMessage>::Reply>());
         let Some(numbers) = numbers else { return Ok("of unknown version".to_owned()) };
         let head = MessageHeader { client_index, context: 1 };
-        let reply: <ShowVersion as RequestMessage>::Reply = self.ask(numbers, head, &ShowVersion {}).await?;
+        let reply: <ShowVersion as RequestMessage>::Reply =
+            self.exchange(numbers, head, &ShowVersion {}).await?;
         Ok(reply.version.0)
     }
 
-    /// Sends `question` and waits for its reply. Drops all other messages.
-    async fn ask<Q: Message, A: Message>(
+    /// Sends `request` and waits for its reply. Drops all other messages.
+    async fn exchange<Q: Message, A: Message>(
         &mut self,
-        (question_id, answer_id): (u16, u16),
+        (request_id, reply_id): (u16, u16),
         head: MessageHeader,
-        question: &Q,
+        request: &Q,
     ) -> Result<A, CloseReason> {
         let mut bytes = Vec::new();
-        frame::encode(&mut bytes, question_id, head, question);
+        frame::encode(&mut bytes, request_id, head, request);
         self.stream.1.write_all(&bytes).await?;
         loop {
             while let Some(payload) = self.splitter.next_payload()? {
-                if frame::id(payload) != Ok(answer_id) {
+                if frame::id(payload) != Ok(reply_id) {
                     continue;
                 }
-                let (found, answer) = frame::decode::<A>(payload)
+                let (found, reply) = frame::decode::<A>(payload)
                     .map_err(|fault| ProtocolViolation::Malformed { message: Q::NAME, fault })?;
                 if found.context == head.context {
-                    return Ok(answer);
+                    return Ok(reply);
                 }
             }
             if self.stream.0.read_buf(self.splitter.read_buffer()).await? == 0 {

@@ -25,11 +25,11 @@ pub(crate) struct CallsInFlight {
 
 struct InFlightCall {
     message: &'static str,
-    vital: bool,
+    must_reply: bool,
     sent: Instant,
     /// Time of the last reply, or of sending.
-    heard: Instant,
-    answers: Box<dyn ReplyReceiver>,
+    last_activity: Instant,
+    receiver: Box<dyn ReplyReceiver>,
 }
 
 impl CallsInFlight {
@@ -46,13 +46,14 @@ impl CallsInFlight {
 
     /// Appends the call's frames to `out`, unless its caller has dropped it.
     pub fn launch(&mut self, call: QueuedCall, out: &mut Vec<u8>, now: Instant) {
-        let QueuedCall { message, context, frames, vital, answers } = call;
-        if answers.unwanted() {
+        let QueuedCall { message, context, frames, must_reply, receiver } = call;
+        if receiver.is_abandoned() {
             return;
         }
         out.extend(frames);
         self.observer.sent(message);
-        self.pending.insert(context, InFlightCall { message, vital, sent: now, heard: now, answers });
+        self.pending
+            .insert(context, InFlightCall { message, must_reply, sent: now, last_activity: now, receiver });
     }
 
     /// Handles one payload from VPP. Appends a reply to `out` if VPP expects one.
@@ -62,47 +63,47 @@ impl CallsInFlight {
         out: &mut Vec<u8>,
         now: Instant,
     ) -> Result<(), ProtocolViolation> {
-        let (id, context) = head(payload).map_err(ProtocolViolation::MissingHeader)?;
+        let (id, context) = id_and_context(payload).map_err(ProtocolViolation::MissingHeader)?;
         if id == self.keepalive.0 {
-            return self.reassure(payload, out);
+            return self.reply_to_keepalive(payload, out);
         }
         let Some(pending) = self.pending.get_mut(&context) else {
-            debug!(id, context, "VPP answers no call in flight");
+            debug!(id, context, "reply matches no call in flight, dropped");
             self.observer.unmatched_reply();
             return Ok(());
         };
-        pending.heard = now;
-        if let Some(outcome) = pending.answers.take(id, payload)? {
+        pending.last_activity = now;
+        if let Some(outcome) = pending.receiver.take(id, payload)? {
             self.observer.ended(pending.message, outcome, now - pending.sent);
             self.pending.remove(&context);
         }
         Ok(())
     }
 
-    /// Fails expired calls, and returns the time of the next check. An expired vital call ends the connection.
+    /// Fails expired calls, and returns the time of the next check. An expired call that VPP always answers ends the connection.
     pub fn expire(&mut self, now: Instant) -> Result<Instant, CloseReason> {
         let limit = self.limit;
-        for (_, pending) in self.pending.extract_if(.., |_, pending| pending.heard + limit <= now) {
+        for (_, pending) in self.pending.extract_if(.., |_, pending| pending.last_activity + limit <= now) {
             let message = pending.message;
             self.observer.ended(message, CallOutcome::Timeout, now - pending.sent);
-            pending.answers.fail(Error::Timeout { message, limit });
-            if pending.vital {
+            pending.receiver.fail(Error::Timeout { message, limit });
+            if pending.must_reply {
                 return Err(CloseReason::Unresponsive { message, limit });
             }
         }
-        Ok(self.pending.values().map(|pending| pending.heard).min().unwrap_or(now) + limit)
+        Ok(self.pending.values().map(|pending| pending.last_activity).min().unwrap_or(now) + limit)
     }
 
     /// Fails all calls, after the connection ended.
     pub fn abandon(self, reason: &CloseReason, now: Instant) {
         for pending in self.pending.into_values() {
             self.observer.ended(pending.message, CallOutcome::Lost, now - pending.sent);
-            pending.answers.fail(Error::Lost(reason.clone()));
+            pending.receiver.fail(Error::Lost(reason.clone()));
         }
     }
 
     /// Replies to VPP's keepalive.
-    fn reassure(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolViolation> {
+    fn reply_to_keepalive(&self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolViolation> {
         let (head, MemclntKeepalive {}) = frame::decode(payload).map_err(ProtocolViolation::MissingHeader)?;
         let head = MessageHeader { client_index: 0, context: head.context };
         frame::encode(out, self.keepalive.1, head, &MemclntKeepaliveReply { retval: 0 });
@@ -111,7 +112,7 @@ impl CallsInFlight {
 }
 
 /// Reads the message number and the context of a reply.
-fn head(payload: &[u8]) -> Result<(u16, u32), MalformedMessage> {
+fn id_and_context(payload: &[u8]) -> Result<(u16, u32), MalformedMessage> {
     let mut from = WireReader::new(payload);
     Ok((u16::get(&mut from)?, u32::get(&mut from)?))
 }
@@ -132,10 +133,13 @@ mod tests {
         CallsInFlight::new(LIMIT, KEEPALIVE, Arc::new(()))
     }
 
-    fn call(context: u32, vital: bool) -> (QueuedCall, oneshot::Receiver<Result<LbConfGetReply, Error>>) {
+    fn call(
+        context: u32,
+        must_reply: bool,
+    ) -> (QueuedCall, oneshot::Receiver<Result<LbConfGetReply, Error>>) {
         let (caller, waiting) = oneshot::channel();
-        let answers = Box::new(SingleReply::<LbConfGet> { reply_id: 92, caller: Some(caller) });
-        (QueuedCall { message: LbConfGet::NAME, context, frames: vec![7], vital, answers }, waiting)
+        let receiver = Box::new(SingleReply::<LbConfGet> { reply_id: 92, caller: Some(caller) });
+        (QueuedCall { message: LbConfGet::NAME, context, frames: vec![7], must_reply, receiver }, waiting)
     }
 
     fn payload<M: Message>(id: u16, context: u32, message: &M) -> Vec<u8> {

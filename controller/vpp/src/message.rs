@@ -99,7 +99,7 @@ pub use vip::*;
 
 /// A message: its body on the wire, and its name in VPP's message table.
 pub trait Message: WireField + Send + 'static {
-    /// FixedString without the checksum.
+    /// Name without the checksum.
     const NAME: &'static str;
     /// Checksum of the message's definition. VPP changes it with every change of the layout.
     const CRC: u32;
@@ -108,7 +108,7 @@ pub trait Message: WireField + Send + 'static {
     const ADDRESSED: bool = false;
 }
 
-/// A message with exactly one [`ReplyMessage`].
+/// A message that VPP answers with exactly one [`ReplyMessage`].
 pub trait RequestMessage: Message {
     /// Type of the reply.
     type Reply: ReplyMessage;

@@ -1,4 +1,4 @@
-//! ApiObserver of calls, for metrics.
+//! Observer of calls, for metrics.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub enum CallOutcome {
     Lost,
 }
 
-/// ApiObserver of all calls, called from the task that owns the socket. It must not block. `message` is the name of the request
+/// Observer of all calls. The task that owns the socket calls it, so it must not block. `message` is the name of the request
 /// or dump without its checksum.
 pub trait ApiObserver: Send + Sync {
     /// Called after a call was sent.

@@ -13,7 +13,7 @@ use maglev_vpp::message::*;
 use maglev_vpp::wire::{FixedString, VarString};
 use proptest::prelude::*;
 
-/// VppClient index in the capture.
+/// Client index in the capture.
 const INDEX: u32 = 0x8000_0001;
 
 fn frames() -> BTreeMap<String, Vec<u8>> {

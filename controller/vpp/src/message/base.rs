@@ -65,7 +65,7 @@ fields! {
         name: FixedString<64>,
         /// Empty for the main thread, `workers` for those that forward packets.
         kind: FixedString<64>,
-        /// VppThread id of Linux.
+        /// Thread id of Linux.
         pid: u32,
         /// Logical CPU to which it is pinned.
         cpu_id: u32,
@@ -161,7 +161,7 @@ impl WireField for MessageTable {
     }
 }
 
-/// ThreadList: a count of four bytes, then the items.
+/// Thread list: a count of four bytes, then the items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadList(pub Vec<VppThread>);
 

@@ -121,7 +121,7 @@ fields! {
         filter: VipFilter,
         /// 255 for a VIP of all ports.
         protocol: u8,
-        /// As in the VIP.
+        /// Port of the VIP.
         port: u16,
     }
 
@@ -168,7 +168,7 @@ replies! {
     /// The weight is set.
     LbAsSetWeightReply = "lb_as_set_weight_reply", 0xe8d4_e804 {}
 
-    /// The flows are forgotten.
+    /// The flows are dropped.
     LbFlushVipReply = "lb_flush_vip_reply", 0xe8d4_e804 {}
 }
 

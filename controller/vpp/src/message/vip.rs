@@ -79,7 +79,7 @@ impl WireField for LbEncapType {
     }
 }
 
-/// VipFilter of [`LbAsV2Dump`].
+/// Filter of [`super::LbAsV2Dump`] by VIP.
 ///
 /// VPP compares the 16 bytes with its own form of the VIP's prefix. There IPv4 takes the *last* four bytes, but in all other
 /// messages the first four. Zero matches every VIP. VPP ignores family and length.

@@ -8,13 +8,13 @@ use super::memory::{SegmentMemory, VectorRange, word_at};
 /// Upper bound of VPP's threads.
 const MAX_THREADS: u64 = 1024;
 /// Largest gap between counters that one read covers: skipping a gap costs less than another read.
-const NEAR: u32 = 32;
+const MAX_GAP: u32 = 32;
 /// Largest number of counters per read, at most half a megabyte.
-const AT_ONCE: usize = 1024;
+const MAX_BATCH: usize = 1024;
 
 /// Sums the counters with these `indexes`, of `N` words each, of the vector at VPP's address `pointer`. Missing rows and
 /// counters beyond a row's end count as zero.
-pub(super) fn sums<const N: usize>(
+pub(super) fn sum_counters<const N: usize>(
     memory: &SegmentMemory<'_>,
     pointer: u64,
     indexes: &BTreeSet<u32>,
@@ -23,16 +23,16 @@ pub(super) fn sums<const N: usize>(
     let mut buffer = Vec::new();
     for row in memory.words(pointer, MAX_THREADS)? {
         let row = memory.vector(row, N * 8)?;
-        let near = sums.chunk_by_mut(|a, b| b.0 - a.0 <= NEAR);
-        for sums in near.flat_map(|sums| sums.chunks_mut(AT_ONCE)) {
-            add(memory, row, sums, &mut buffer)?;
+        let clusters = sums.chunk_by_mut(|a, b| b.0 - a.0 <= MAX_GAP);
+        for sums in clusters.flat_map(|sums| sums.chunks_mut(MAX_BATCH)) {
+            add_row(memory, row, sums, &mut buffer)?;
         }
     }
     Ok(sums.into_iter().collect())
 }
 
 /// Adds the counters of `row` to `sums`, with one read.
-fn add<const N: usize>(
+fn add_row<const N: usize>(
     memory: &SegmentMemory<'_>,
     row: VectorRange,
     sums: &mut [(u32, [u64; N])],

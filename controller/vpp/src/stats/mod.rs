@@ -24,7 +24,7 @@ mod tests;
 use directory::{COMBINED, DirectoryEntry, GAUGE, SCALAR, SIMPLE, SegmentDirectory};
 use memory::{SegmentMemory, word_at};
 
-/// DirectoryEntry with the time of VPP's start, in seconds since the Unix epoch.
+/// Entry with the time of VPP's start, in seconds since the Unix epoch.
 pub const BOOT_TIME: &str = "/sys/boottime";
 /// Per VIP: packets of known flows. The four vectors of this kind are indexed by [`crate::cli::ShownVip::index`]. VPP creates
 /// them with its first VIP, and their names lack a slash.
@@ -45,8 +45,8 @@ pub const ROUTE_VIA: &str = "/net/route/via";
 const VERSION: u64 = 2;
 const HEADER: usize = 40;
 /// Number of attempts of a read while VPP changes the layout.
-const TRIES: usize = 100;
-const PAUSE: Duration = Duration::from_millis(1);
+const MAX_ATTEMPTS: usize = 100;
+const RETRY_DELAY: Duration = Duration::from_millis(1);
 
 /// Reason for a failed read of the stats segment.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +117,7 @@ impl StatsSegment {
     /// # Errors
     /// [`Error::Connect`], [`Error::NoSegment`] or [`Error::Io`].
     pub fn open(path: &Path, limit: Duration) -> Result<Self, Error> {
-        socket::ask(path, limit).map(Self::from_file)
+        socket::request_segment(path, limit).map(Self::from_file)
     }
 
     /// Wraps the segment in `file`.
@@ -134,7 +134,7 @@ impl StatsSegment {
         &mut self,
         mut look: impl FnMut(&SegmentSnapshot<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let before = self.header()?;
             if !before.in_progress {
                 let seen = self.snapshot(before).and_then(|snapshot| look(&snapshot));
@@ -146,7 +146,7 @@ impl StatsSegment {
                 }
                 self.directory = None;
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(RETRY_DELAY);
         }
         Err(Error::LayoutUnstable)
     }
@@ -178,8 +178,8 @@ impl StatsSegment {
 impl SegmentSnapshot<'_> {
     /// Returns the value of the scalar `name`, if there is one.
     ///
+    /// # Errors
     /// The segment cannot be read, or is invalid.
-    /// The segment cannot be read, or makes no sense.
     pub fn scalar(&self, name: &str) -> Result<Option<u64>, Error> {
         let entry = self.entry(name)?;
         Ok(entry.filter(|entry| matches!(entry.kind, SCALAR | GAUGE)).map(|entry| entry.value))
@@ -191,21 +191,21 @@ impl SegmentSnapshot<'_> {
     /// The segment cannot be read, or is invalid.
     pub fn simple(&self, name: &str, indexes: &BTreeSet<u32>) -> Result<Option<BTreeMap<u32, u64>>, Error> {
         let Some(pointer) = self.vector(name, SIMPLE)? else { return Ok(None) };
-        let sums = counters::sums(&self.memory, pointer, indexes)?;
+        let sums = counters::sum_counters(&self.memory, pointer, indexes)?;
         Ok(Some(sums.into_iter().map(|(index, [count])| (index, count)).collect()))
     }
 
     /// Returns the packet and byte counters of the vector `name` with these `indexes`, if there is such a vector.
     ///
     /// # Errors
-    /// The segment cannot be read, or makes no sense.
+    /// The segment cannot be read, or is invalid.
     pub fn combined(
         &self,
         name: &str,
         indexes: &BTreeSet<u32>,
     ) -> Result<Option<BTreeMap<u32, CombinedCounter>>, Error> {
         let Some(pointer) = self.vector(name, COMBINED)? else { return Ok(None) };
-        let sums = counters::sums(&self.memory, pointer, indexes)?;
+        let sums = counters::sum_counters(&self.memory, pointer, indexes)?;
         Ok(Some(
             sums.into_iter()
                 .map(|(index, [packets, bytes])| (index, CombinedCounter { packets, bytes }))

@@ -16,7 +16,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use super::Error;
 
 /// Requests the segment from the stats socket at `path`. Blocks for at most twice `limit`.
-pub(super) fn ask(path: &Path, limit: Duration) -> Result<File, Error> {
+pub(super) fn request_segment(path: &Path, limit: Duration) -> Result<File, Error> {
     let failed = |errno: nix::Error| Error::Connect { path: path.to_owned(), reason: errno.into() };
     let socket =
         socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
@@ -26,11 +26,11 @@ pub(super) fn ask(path: &Path, limit: Duration) -> Result<File, Error> {
     setsockopt(&socket, sockopt::SendTimeout, &limit).map_err(failed)?;
     let address = UnixAddr::new(path).map_err(failed)?;
     connect(socket.as_raw_fd(), &address).map_err(failed)?;
-    received(&socket)
+    receive_descriptor(&socket)
 }
 
 /// Receives the descriptor, which VPP sends with an empty message (`SCM_RIGHTS`).
-fn received(socket: &OwnedFd) -> Result<File, Error> {
+fn receive_descriptor(socket: &OwnedFd) -> Result<File, Error> {
     let mut space = cmsg_space!([i32; 1]);
     let mut byte = [0];
     let mut into = [IoSliceMut::new(&mut byte)];
@@ -41,7 +41,7 @@ fn received(socket: &OwnedFd) -> Result<File, Error> {
         return Err(Error::NoSegment);
     };
     let fd = *fds.first().ok_or(Error::NoSegment)?;
-    Ok(File::from(owned(fd)))
+    Ok(File::from(take_ownership(fd)))
 }
 
 /// Takes ownership of a descriptor just received. nix returns only its number.
@@ -49,7 +49,7 @@ fn received(socket: &OwnedFd) -> Result<File, Error> {
     unsafe_code,
     reason = "the kernel created the descriptor for this message, so it has no other owner"
 )]
-fn owned(fd: RawFd) -> OwnedFd {
+fn take_ownership(fd: RawFd) -> OwnedFd {
     // SAFETY: the kernel created the open descriptor for this message, so it has no other owner.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }

@@ -10,7 +10,7 @@ const BASE: u64 = 0x1_3000_0000;
 const EPOCH: u64 = 16;
 const IN_PROGRESS: u64 = 24;
 
-/// SegmentBuilder of a segment in the layout of VPP 26.10.
+/// Builder of a segment in the layout of VPP 26.10.
 struct SegmentBuilder {
     bytes: Vec<u8>,
     entries: Vec<(u32, u64, &'static str)>,
