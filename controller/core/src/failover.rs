@@ -39,7 +39,7 @@ impl fmt::Display for FrontendState {
 
 /// One backend of a pool.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct PoolMember {
+pub struct FailoverMember {
     /// Index of its pool; the lowest has priority.
     pub pool: usize,
     /// Its health.
@@ -66,10 +66,10 @@ pub struct Decision {
 /// state `down`.
 ///
 /// ```
-/// use maglev_core::failover::{FrontendState, PoolMember, decide};
+/// use maglev_core::failover::{FrontendState, FailoverMember, decide};
 /// use maglev_core::health::Health;
 ///
-/// let member = |pool, health, weight| PoolMember { pool, health, weight };
+/// let member = |pool, health, weight| FailoverMember { pool, health, weight };
 /// let members = [
 ///     member(0, Health::Down, 100),
 ///     member(1, Health::Up, 10),
@@ -81,11 +81,12 @@ pub struct Decision {
 /// assert_eq!(decision.weights, [0, 10, 20]);
 /// ```
 #[must_use]
-pub fn decide(members: &[PoolMember], wait_for_unknown: bool) -> Decision {
+pub fn decide(members: &[FailoverMember], wait_for_unknown: bool) -> Decision {
     let active = active_pool(members, wait_for_unknown);
-    let weight = |m: &PoolMember| if Some(m.pool) == active && m.health == Health::Up { m.weight } else { 0 };
+    let weight =
+        |m: &FailoverMember| if Some(m.pool) == active && m.health == Health::Up { m.weight } else { 0 };
     let weights: Vec<u8> = members.iter().map(weight).collect();
-    let unknown = |m: &PoolMember| m.health == Health::Unknown;
+    let unknown = |m: &FailoverMember| m.health == Health::Unknown;
     let state = if weights.iter().any(|w| *w > 0) {
         FrontendState::Up
     } else if members.iter().all(unknown) || wait_for_unknown && members.iter().any(unknown) {
@@ -96,9 +97,9 @@ pub fn decide(members: &[PoolMember], wait_for_unknown: bool) -> Decision {
     Decision { active, state, weights }
 }
 
-fn active_pool(members: &[PoolMember], wait_for_unknown: bool) -> Option<usize> {
+fn active_pool(members: &[FailoverMember], wait_for_unknown: bool) -> Option<usize> {
     let serving = members.iter().filter(|m| m.health == Health::Up && m.weight > 0).map(|m| m.pool).min()?;
-    let undecided = |m: &PoolMember| m.pool < serving && m.health == Health::Unknown && m.weight > 0;
+    let undecided = |m: &FailoverMember| m.pool < serving && m.health == Health::Unknown && m.weight > 0;
     let wait = wait_for_unknown && members.iter().any(undecided);
     (!wait).then_some(serving)
 }
@@ -110,8 +111,8 @@ mod tests {
     use super::*;
     use Health::{Disabled, Down, Paused, Unknown, Up};
 
-    fn member(pool: usize, health: Health, weight: u8) -> PoolMember {
-        PoolMember { pool, health, weight }
+    fn member(pool: usize, health: Health, weight: u8) -> FailoverMember {
+        FailoverMember { pool, health, weight }
     }
 
     #[test]
@@ -167,7 +168,7 @@ mod tests {
         ) {
             let members: Vec<_> = members.iter().map(|(p, h, w)| member(*p, Health::ALL[*h], *w)).collect();
             let decision = decide(&members, false);
-            let can_serve = |m: &&PoolMember| m.health == Up && m.weight > 0;
+            let can_serve = |m: &&FailoverMember| m.health == Up && m.weight > 0;
             let first = members.iter().filter(can_serve).map(|m| m.pool).min();
             for (m, weight) in members.iter().zip(&decision.weights) {
                 let serves = m.health == Up && Some(m.pool) == first;

@@ -106,7 +106,7 @@ pub enum ForeignVips {
 pub struct Healthcheck {
     /// Kind of probe.
     #[serde(rename = "type")]
-    pub kind: Option<Kind>,
+    pub kind: Option<ProbeType>,
     /// Destination port.
     pub port: Option<i64>,
     /// Interval of steady probes.
@@ -146,7 +146,7 @@ pub enum Timeout {
 /// `type`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ProbeType {
     /// ICMP echo.
     Icmp,
     /// TCP connection.

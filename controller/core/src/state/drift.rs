@@ -7,7 +7,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::reconcile::is_nat;
-use super::vip_reconciler::Job;
+use super::vip_reconciler::VipJob;
 use super::{Ctx, ListedVip, Output, State, Timer};
 use crate::config::ForeignVips;
 use crate::dataplane::{ActualAs, ActualVip, Encap, LbConf, VipKey};
@@ -64,7 +64,7 @@ impl State {
             return;
         }
         if self.observed.vip(&vip).is_some() {
-            self.vip_jobs.begin(vip, Job::Reading);
+            self.vip_jobs.begin(vip, VipJob::Reading);
             ctx.out.push(Output::ReadServers(vip));
         } else {
             // The VIP that blocked its creation may be gone.
@@ -79,7 +79,7 @@ impl State {
     }
 
     pub(super) fn servers_read(&mut self, vip: VipKey, servers: BTreeMap<IpAddr, ActualAs>, ctx: &mut Ctx) {
-        let Some(Job::Reading) = self.vip_jobs.job(&vip) else { return };
+        let Some(VipJob::Reading) = self.vip_jobs.job(&vip) else { return };
         let found = self.observed.latest().and_then(|actual| actual.vips.get(&vip));
         // An answer without servers leaves open whether the VIP itself still exists.
         let Some(found) = found.filter(|found| !servers.is_empty() || found.servers.is_empty()) else {
@@ -154,7 +154,7 @@ impl State {
         let Some(actual) = self.observed.latest_mut() else { return };
         let ListedVip { encap, table_length } = listed;
         actual.vips.insert(vip, ActualVip { encap, table_length, src_ip_sticky, servers: BTreeMap::new() });
-        self.vip_jobs.begin(vip, Job::Reading);
+        self.vip_jobs.begin(vip, VipJob::Reading);
         ctx.out.push(Output::ReadServers(vip));
     }
 }

@@ -9,7 +9,7 @@ use crate::Name;
 use crate::config;
 use crate::dataplane::{ActualVip, DesiredAs, DesiredVip, VipKey};
 use crate::event::Kind;
-use crate::failover::{Decision, FrontendState, PoolMember, decide};
+use crate::failover::{Decision, FailoverMember, FrontendState, decide};
 use crate::health::Health;
 use crate::maglev;
 use crate::time::{MonoTime, WallTime};
@@ -20,7 +20,7 @@ pub(super) struct FrontendEntry {
     pub name: Name,
     pub vip: VipKey,
     pub config: Arc<config::Frontend>,
-    pub slots: Vec<Slot>,
+    pub slots: Vec<FrontendSlot>,
     /// While set, VPP keeps the weights that it has.
     pub hold: Option<StartupHold>,
     pub state: FrontendState,
@@ -31,7 +31,7 @@ pub(super) struct FrontendEntry {
 
 /// One backend of a frontend.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
+pub(super) struct FrontendSlot {
     pub pool: usize,
     /// Index of the backend.
     pub backend: usize,
@@ -71,7 +71,7 @@ impl FrontendEntry {
 impl State {
     /// Returns the failover decision for a frontend.
     pub(super) fn decision(&self, frontend: &FrontendEntry) -> Decision {
-        let member = |slot: &Slot| PoolMember {
+        let member = |slot: &FrontendSlot| FailoverMember {
             pool: slot.pool,
             health: self.backends[slot.backend].tracker.health(),
             weight: slot.weight,
@@ -82,12 +82,12 @@ impl State {
 
     /// Reports whether VPP gives weight to a backend of a frontend. Backends that an operator has taken out do not count.
     pub(super) fn has_weight_in_vpp(&self, frontend: &FrontendEntry, found: Option<&ActualVip>) -> bool {
-        let has = |slot: &Slot| found.is_some_and(|vip| vip.serves(&slot.address));
+        let has = |slot: &FrontendSlot| found.is_some_and(|vip| vip.serves(&slot.address));
         frontend.slots.iter().any(|slot| self.is_holdable(slot) && has(slot))
     }
 
     /// Reports whether a hold keeps the backend's weight in VPP.
-    fn is_holdable(&self, slot: &Slot) -> bool {
+    fn is_holdable(&self, slot: &FrontendSlot) -> bool {
         !matches!(self.backends[slot.backend].tracker.health(), Health::Paused | Health::Disabled)
     }
 
@@ -100,10 +100,12 @@ impl State {
     ) -> DesiredVip {
         let decision = self.decision(frontend);
         let divisor = frontend.divisor();
-        let health = |slot: &Slot| self.backends[slot.backend].tracker.health();
-        let has = |slot: &Slot| found.and_then(|vip| vip.servers.get(&slot.address)).map_or(0, |s| s.weight);
+        let health = |slot: &FrontendSlot| self.backends[slot.backend].tracker.health();
+        let has = |slot: &FrontendSlot| {
+            found.and_then(|vip| vip.servers.get(&slot.address)).map_or(0, |s| s.weight)
+        };
         let keeps_weights = self.has_weight_in_vpp(frontend, found);
-        let server = |(slot, weight): (&Slot, &u8)| {
+        let server = |(slot, weight): (&FrontendSlot, &u8)| {
             let weight = match frontend.hold {
                 Some(_) if keeps_weights && self.is_holdable(slot) => has(slot),
                 Some(hold) if !keeps_weights && now < hold.not_before => 0,
@@ -168,7 +170,7 @@ impl State {
     fn lift_hold(&mut self, index: usize, now: MonoTime) {
         let frontend = &self.frontends[index];
         let Some(hold) = frontend.hold else { return };
-        let known = |slot: &Slot| self.backends[slot.backend].tracker.health() != Health::Unknown;
+        let known = |slot: &FrontendSlot| self.backends[slot.backend].tracker.health() != Health::Unknown;
         let all = now >= hold.not_before && frontend.slots.iter().all(known);
         let delay = self.config.lb.startup_max_delay;
         let overdue = self.prober.probing_since.is_some_and(|since| now >= hold.since.max(since) + delay);

@@ -83,7 +83,7 @@ use frontends::FrontendEntry;
 use inferred::InferredState;
 use local_faults::LocalFaults;
 use mass_failure::MassFailure;
-use observed::Observed;
+use observed::ObservedState;
 use prober::ProberState;
 use summary::StateCounts;
 use vip_reconciler::VipReconciler;
@@ -242,7 +242,7 @@ pub struct State {
     mass_failure: MassFailure,
     local_faults: LocalFaults,
     vpp: VppSession,
-    observed: Observed,
+    observed: ObservedState,
     inferred: InferredState,
     vip_jobs: VipReconciler,
     conf_job: ConfReconciler,
@@ -271,7 +271,7 @@ impl State {
             mass_failure: MassFailure::default(),
             local_faults: LocalFaults::default(),
             vpp: VppSession::new(vpp_enabled, now),
-            observed: Observed::default(),
+            observed: ObservedState::default(),
             inferred: InferredState::default(),
             vip_jobs: VipReconciler::default(),
             conf_job: ConfReconciler::default(),

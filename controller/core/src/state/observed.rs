@@ -7,14 +7,14 @@ use crate::dataplane::{ActualState, ActualVip, VipKey};
 
 /// The state of VPP as read last. It survives a lost connection, but is then no longer fresh.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Observed {
+pub(super) struct ObservedState {
     actual: Option<Arc<ActualState>>,
     is_fresh: bool,
     /// VIPs whose address VPP has on an interface, on this connection.
     conflicts: BTreeSet<VipKey>,
 }
 
-impl Observed {
+impl ObservedState {
     /// Reports whether VPP was read on this connection.
     pub const fn is_fresh(&self) -> bool {
         self.is_fresh

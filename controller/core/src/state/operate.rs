@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::frontends::Slot;
+use super::frontends::FrontendSlot;
 use super::{Ctx, Output, State};
 use crate::Name;
 use crate::event::{Audit, AuditAction, Kind};
@@ -267,7 +267,7 @@ impl State {
     fn slot(&self, [frontend, pool, backend]: [&Name; 3]) -> Option<(usize, usize)> {
         let index = self.frontends.search(|f| f.name.cmp(frontend))?;
         let frontend = &self.frontends[index];
-        let matches = |slot: &Slot| {
+        let matches = |slot: &FrontendSlot| {
             frontend.config.pools[slot.pool].name == *pool && self.backends[slot.backend].name == *backend
         };
         Some((index, frontend.slots.iter().position(matches)?))

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::conf_reconciler::ConfResult;
 use super::inferred::InferredState;
-use super::vip_reconciler::{Job, of_prefix};
+use super::vip_reconciler::{VipJob, of_prefix};
 use super::vpp_session::InstanceChange;
 use super::{Ctx, Output, State, Timer};
 use crate::config::ForeignVips;
@@ -106,7 +106,7 @@ impl State {
             return;
         }
         self.inferred.step_requested(vip, &steps, exists);
-        self.vip_jobs.begin(vip, Job::Running(steps.clone()));
+        self.vip_jobs.begin(vip, VipJob::Running(steps.clone()));
         ctx.out.push(Output::Apply(VipPlan { vip, steps }));
     }
 
@@ -137,7 +137,7 @@ impl State {
     }
 
     pub(super) fn steps_applied(&mut self, vip: VipKey, done: usize, error: Option<String>, ctx: &mut Ctx) {
-        let Some(Job::Running(steps)) = self.vip_jobs.end(&vip) else { return };
+        let Some(VipJob::Running(steps)) = self.vip_jobs.end(&vip) else { return };
         let done = done.min(steps.len());
         let (applied, left) = steps.split_at(done);
         self.record_applied(vip, applied);
@@ -173,7 +173,7 @@ impl State {
 
     fn step_failed(&mut self, vip: VipKey, step: Step, error: String, ctx: &mut Ctx) {
         let times = self.vip_jobs.record_failure(vip, step, error.clone());
-        self.vip_jobs.begin(vip, Job::Waiting);
+        self.vip_jobs.begin(vip, VipJob::Waiting);
         let pause = backoff(times, self.config.lb.sync_interval);
         self.set_timer(ctx, pause, Timer::RetryVip(vip));
         ctx.event(Kind::StepFailed { vip, step, error });
@@ -181,14 +181,14 @@ impl State {
 
     /// Ends the backoff of a VIP: reads it again before the next plan.
     pub(super) fn retry_vip(&mut self, vip: VipKey, ctx: &mut Ctx) {
-        if let Some(Job::Waiting) = self.vip_jobs.job(&vip) {
-            self.vip_jobs.begin(vip, Job::Reading);
+        if let Some(VipJob::Waiting) = self.vip_jobs.job(&vip) {
+            self.vip_jobs.begin(vip, VipJob::Reading);
             ctx.out.push(Output::ReadVip(vip));
         }
     }
 
     pub(super) fn vip_read(&mut self, vip: VipKey, found: Option<ActualVip>, ctx: &mut Ctx) {
-        let Some(Job::Reading) = self.vip_jobs.end(&vip) else { return };
+        let Some(VipJob::Reading) = self.vip_jobs.end(&vip) else { return };
         let src_ip_sticky = self.inferred_sticky(&vip);
         let Some(actual) = self.observed.latest_mut() else { return };
         let before = actual.vips.remove(&vip);

@@ -8,7 +8,7 @@ use maglev_ipc::CheckId;
 
 use super::backends::BackendEntry;
 use super::check_index::CheckIndex;
-use super::frontends::{FrontendEntry, Slot, StartupHold};
+use super::frontends::{FrontendEntry, FrontendSlot, StartupHold};
 use super::{Ctx, State, Timer};
 use crate::Name;
 use crate::config::{self, Config};
@@ -200,18 +200,18 @@ impl State {
     }
 
     /// Reports whether VPP gives weight to a backend that has become unknown.
-    fn serves_unknown(&self, vip: &VipKey, slot: &Slot) -> bool {
+    fn serves_unknown(&self, vip: &VipKey, slot: &FrontendSlot) -> bool {
         self.backends[slot.backend].tracker.health() == Health::Unknown
             && self.observed.latest().is_some_and(|actual| actual.serves(vip, &slot.address))
     }
 
-    fn build_slots(&self, name: &Name, frontend: &config::Frontend) -> Vec<Slot> {
+    fn build_slots(&self, name: &Name, frontend: &config::Frontend) -> Vec<FrontendSlot> {
         let slot = |(pool, backend, weight): (usize, &Name, u8)| {
             let index = self.backends.search(|b| b.name.cmp(backend))?;
             let key = (Arc::clone(name), Arc::clone(&frontend.pools[pool].name), Arc::clone(backend));
             let override_weight = self.overrides.weights.get(&key).map(|(weight, _)| *weight);
             let address = self.backends[index].address;
-            Some(Slot {
+            Some(FrontendSlot {
                 pool,
                 backend: index,
                 address,

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::State;
 use super::backends::BackendEntry;
-use super::frontends::{FrontendEntry, Slot};
+use super::frontends::{FrontendEntry, FrontendSlot};
 use crate::dataplane::{ActualState, ActualVip};
 use crate::health::Health;
 use crate::time::Now;
@@ -95,7 +95,7 @@ impl State {
     fn frontend_view(&self, frontend: &FrontendEntry) -> FrontendView {
         let found = self.observed.vip(&frontend.vip);
         let weights = self.decision(frontend).weights;
-        let member = |(slot, effective): (&Slot, &u8)| {
+        let member = |(slot, effective): (&FrontendSlot, &u8)| {
             let backend = &self.backends[slot.backend];
             let server = found.and_then(|vip| vip.servers.get(&slot.address));
             MemberView {
@@ -115,7 +115,7 @@ impl State {
             }
         };
         let pool = |(index, pool): (usize, &crate::config::Pool)| {
-            let of_pool = |(slot, _): &(&Slot, &u8)| slot.pool == index;
+            let of_pool = |(slot, _): &(&FrontendSlot, &u8)| slot.pool == index;
             let backends: Vec<_> = frontend.slots.iter().zip(&weights).filter(of_pool).map(member).collect();
             PoolView { name: Arc::clone(&pool.name), backends }
         };
@@ -146,7 +146,7 @@ impl State {
         table_length: u32,
     ) -> FrontendWarnings {
         let vpp_disconnected = self.vpp.is_enabled() && !self.vpp.is_connected();
-        let is_probed = |slot: &Slot| self.backends[slot.backend].is_probed();
+        let is_probed = |slot: &FrontendSlot| self.backends[slot.backend].is_probed();
         let prober_disconnected = !self.prober.connected && frontend.slots.iter().any(is_probed);
         let rejection = self.conf_job.rejection();
         let vip_conflict = self.observed.is_fresh()

@@ -36,7 +36,7 @@ use crate::time::MonoTime;
 /// Jobs, failures and drift checks of all VIPs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct VipReconciler {
-    jobs: BTreeMap<VipKey, Job>,
+    jobs: BTreeMap<VipKey, VipJob>,
     failures: BTreeMap<VipKey, VipFailure>,
     /// VIPs that left the configuration. They are removed from VPP even if it keeps foreign VIPs.
     retired: BTreeSet<VipKey>,
@@ -59,7 +59,7 @@ pub(super) struct VipFailure {
 
 /// A job in flight for a VIP.
 #[derive(Clone, Debug)]
-pub(super) enum Job {
+pub(super) enum VipJob {
     Running(Vec<Step>),
     Reading,
     Waiting,
@@ -67,7 +67,7 @@ pub(super) enum Job {
 
 impl VipReconciler {
     /// Returns the job of a VIP.
-    pub fn job(&self, vip: &VipKey) -> Option<&Job> {
+    pub fn job(&self, vip: &VipKey) -> Option<&VipJob> {
         self.jobs.get(vip)
     }
 
@@ -77,7 +77,7 @@ impl VipReconciler {
     }
 
     /// Starts a job.
-    pub fn begin(&mut self, vip: VipKey, job: Job) {
+    pub fn begin(&mut self, vip: VipKey, job: VipJob) {
         self.jobs.insert(vip, job);
         if let Some(touched) = &mut self.list_in_flight {
             touched.insert(vip);
@@ -85,15 +85,15 @@ impl VipReconciler {
     }
 
     /// Ends the job of a VIP, and returns it.
-    pub fn end(&mut self, vip: &VipKey) -> Option<Job> {
+    pub fn end(&mut self, vip: &VipKey) -> Option<VipJob> {
         self.jobs.remove(vip)
     }
 
     /// Returns the VIPs of one prefix that VPP is being asked to create, with their encapsulation.
     pub fn creations(&self, vip: &VipKey) -> impl Iterator<Item = (&VipKey, Encap)> {
         of_prefix(&self.jobs, vip).filter_map(|(key, job)| match job {
-            Job::Running(steps) => plan::created_options(steps).map(|(encap, _)| (key, encap)),
-            Job::Reading | Job::Waiting => None,
+            VipJob::Running(steps) => plan::created_options(steps).map(|(encap, _)| (key, encap)),
+            VipJob::Reading | VipJob::Waiting => None,
         })
     }
 

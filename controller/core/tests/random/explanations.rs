@@ -1,6 +1,6 @@
 //! Explanations agree with the view.
 
-use maglev_core::failover::{PoolMember, decide};
+use maglev_core::failover::{FailoverMember, decide};
 use maglev_core::health::Health;
 use maglev_core::state::{ExplanationLine, Topic};
 use maglev_core::view::{BackendView, FrontendView, MemberView, View};
@@ -66,7 +66,7 @@ fn check_prediction(frontend: &FrontendView, member: &MemberView, lines: &[Expla
     let pools = frontend.pools.iter().enumerate();
     let members = pools.flat_map(|(pool, p)| p.backends.iter().map(move |m| (pool, m))).map(|(pool, m)| {
         let health = if m.name == member.name { Health::Up } else { m.health };
-        (m.name == member.name, PoolMember { pool, health, weight: m.weight })
+        (m.name == member.name, FailoverMember { pool, health, weight: m.weight })
     });
     let (is_it, members): (Vec<_>, Vec<_>) = members.unzip();
     let weights = decide(&members, !frontend.startup_done).weights;

@@ -13,7 +13,7 @@ use maglev_ipc::{ConnectMode, ProbeTimeout};
 use maglev_time::TextDuration;
 use regex_lite::Regex;
 
-use super::super::file::{self, Kind, Params};
+use super::super::file::{self, Params, ProbeType};
 use super::super::{Healthcheck, Probe, Tls, Verify};
 use super::bundle::Bundles;
 use super::{Scope, value};
@@ -89,10 +89,10 @@ fn timeout(scope: &mut Scope<'_>, check: &file::Healthcheck) -> Option<ProbeTime
 }
 
 /// Returns the port; 0 for types without one.
-fn port(scope: &mut Scope<'_>, kind: Kind, port: Option<i64>) -> Option<u16> {
+fn port(scope: &mut Scope<'_>, kind: ProbeType, port: Option<i64>) -> Option<u16> {
     match (kind, port) {
-        (Kind::Icmp, None) => Some(0),
-        (Kind::Icmp, Some(_)) => scope.refuse("an icmp check has no port"),
+        (ProbeType::Icmp, None) => Some(0),
+        (ProbeType::Icmp, Some(_)) => scope.refuse("an icmp check has no port"),
         (_, Some(port)) => value::port(scope, port),
         (_, None) => scope.refuse(format!("required for type {}", spelled(kind))),
     }
@@ -100,17 +100,17 @@ fn port(scope: &mut Scope<'_>, kind: Kind, port: Option<i64>) -> Option<u16> {
 
 fn probe(
     scope: &mut Scope<'_>,
-    kind: Kind,
+    kind: ProbeType,
     port: Option<u16>,
     params: &Params,
     bundles: &mut Bundles<'_, '_>,
 ) -> Option<Probe> {
     let fitting = only_fitting(scope, kind, params);
     let probe = match kind {
-        Kind::Icmp => Some(Probe::Icmp),
-        Kind::Tcp => tcp(scope, port, params, bundles),
-        Kind::Http => http(scope, port, params, |_| Some(None)),
-        Kind::Https => http(scope, port, params, |scope| tls(scope, params, bundles).map(Some)),
+        ProbeType::Icmp => Some(Probe::Icmp),
+        ProbeType::Tcp => tcp(scope, port, params, bundles),
+        ProbeType::Http => http(scope, port, params, |_| Some(None)),
+        ProbeType::Https => http(scope, port, params, |scope| tls(scope, params, bundles).map(Some)),
     };
     fitting.and(probe)
 }
@@ -223,14 +223,14 @@ fn without_tls(scope: &mut Scope<'_>, params: &Params) -> Option<()> {
 }
 
 /// Reports parameters that the type does not support.
-fn only_fitting(scope: &mut Scope<'_>, kind: Kind, params: &Params) -> Option<()> {
+fn only_fitting(scope: &mut Scope<'_>, kind: ProbeType, params: &Params) -> Option<()> {
     let fitting: &[&str] = match kind {
-        Kind::Icmp => &[],
-        Kind::Tcp => &["mode", "tls", "server-name", "insecure-skip-verify", "ca-file"],
-        Kind::Http => {
+        ProbeType::Icmp => &[],
+        ProbeType::Tcp => &["mode", "tls", "server-name", "insecure-skip-verify", "ca-file"],
+        ProbeType::Http => {
             &["path", "host", "response-code", "response-regexp", "keep-alive", "keep-alive-requests"]
         }
-        Kind::Https => &[
+        ProbeType::Https => &[
             "path",
             "host",
             "response-code",
@@ -275,11 +275,11 @@ fn refuse_given(
     result
 }
 
-fn spelled(kind: Kind) -> &'static str {
+fn spelled(kind: ProbeType) -> &'static str {
     match kind {
-        Kind::Icmp => "icmp",
-        Kind::Tcp => "tcp",
-        Kind::Http => "http",
-        Kind::Https => "https",
+        ProbeType::Icmp => "icmp",
+        ProbeType::Tcp => "tcp",
+        ProbeType::Http => "http",
+        ProbeType::Https => "https",
     }
 }

@@ -15,7 +15,7 @@ use proptest::strategy::ValueTree;
 
 use super::super::ForeignVips;
 use super::super::file::{
-    Address, Healthcheck, Kind, Mode, Named, Params, Pool, PoolMember, Protocol, Timeout,
+    Address, Healthcheck, Mode, Named, Params, Pool, PoolMember, ProbeType, Protocol, Timeout,
 };
 use super::*;
 use crate::dataplane::{ANY_PROTOCOL, Encap};
@@ -65,7 +65,7 @@ fn text(good: &'static [&'static str]) -> impl Strategy<Value = Option<String>> 
     weighted(0.3, prop_oneof![20 => select(good).prop_map(String::from), 1 => "\\PC{0,8}"])
 }
 
-fn params(kind: Kind) -> impl Strategy<Value = Params> {
+fn params(kind: ProbeType) -> impl Strategy<Value = Params> {
     let all = (
         text(&["/", "/healthz?a=b"]),
         text(&["example.org", "example.org:8080", "[2001:db8::1]:80", "192.0.2.1"]),
@@ -92,8 +92,8 @@ fn params(kind: Kind) -> impl Strategy<Value = Params> {
             ca_file,
             (kept, mode),
         )| {
-            let http = matches!(kind, Kind::Http | Kind::Https);
-            let with_tls = kind == Kind::Https || (kind == Kind::Tcp && tls);
+            let http = matches!(kind, ProbeType::Http | ProbeType::Https);
+            let with_tls = kind == ProbeType::Https || (kind == ProbeType::Tcp && tls);
             Params {
                 path: path.filter(|_| http),
                 host: host.filter(|_| http),
@@ -101,8 +101,8 @@ fn params(kind: Kind) -> impl Strategy<Value = Params> {
                 response_regexp: response_regexp.filter(|_| http),
                 keep_alive: kept.map(|_| true).filter(|_| http),
                 keep_alive_requests: kept.flatten().filter(|_| http),
-                mode: mode.filter(|_| kind == Kind::Tcp && !tls),
-                tls: (kind == Kind::Tcp).then_some(tls),
+                mode: mode.filter(|_| kind == ProbeType::Tcp && !tls),
+                tls: (kind == ProbeType::Tcp).then_some(tls),
                 server_name: server_name.filter(|_| with_tls),
                 insecure_skip_verify: insecure.filter(|_| with_tls),
                 ca_file: ca_file.filter(|_| with_tls),
@@ -112,11 +112,11 @@ fn params(kind: Kind) -> impl Strategy<Value = Params> {
 }
 
 fn healthcheck() -> impl Strategy<Value = Healthcheck> {
-    let kinds = select(vec![Kind::Icmp, Kind::Tcp, Kind::Http, Kind::Https]);
+    let kinds = select(vec![ProbeType::Icmp, ProbeType::Tcp, ProbeType::Http, ProbeType::Https]);
     kinds.prop_flat_map(|kind| {
         let counts = weighted(0.2, prop_oneof![20 => 1..5_i64, 1 => any::<i64>()]);
         let port = prop_oneof![20 => 1..65535_i64, 1 => any::<i64>()]
-            .prop_map(move |p| (kind != Kind::Icmp).then_some(p));
+            .prop_map(move |p| (kind != ProbeType::Icmp).then_some(p));
         let all = (
             port,
             span(),

@@ -9,7 +9,7 @@ use maglev_ipc::ProbeTimeout;
 use maglev_time::TextDuration;
 
 use super::super::backends::BackendEntry;
-use super::super::frontends::Slot;
+use super::super::frontends::FrontendSlot;
 use super::context::FrontendContext;
 use super::format::{self, count, in_brackets, list};
 use super::{Explanation, Topic};
@@ -17,7 +17,7 @@ use crate::config::Healthcheck;
 use crate::health::{Health, OutcomeRun, Tracker};
 
 /// A backend in one of its frontends, with its effective weight there.
-type MemberContext<'a> = (FrontendContext<'a>, &'a Slot, u8);
+type MemberContext<'a> = (FrontendContext<'a>, &'a FrontendSlot, u8);
 
 impl<'a> Explanation<'a> {
     /// Adds all lines about a backend.

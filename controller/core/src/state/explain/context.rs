@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use super::super::State;
-use super::super::frontends::{FrontendEntry, Slot};
+use super::super::frontends::{FrontendEntry, FrontendSlot};
 use super::format::{known, list};
 use crate::dataplane::{ActualVip, DesiredVip};
 use crate::failover::Decision;
@@ -38,11 +38,11 @@ impl<'a> FrontendContext<'a> {
         }
     }
 
-    pub fn health(&self, slot: &Slot) -> Health {
+    pub fn health(&self, slot: &FrontendSlot) -> Health {
         self.state.backends[slot.backend].tracker.health()
     }
 
-    pub fn name(&self, slot: &Slot) -> &'a str {
+    pub fn name(&self, slot: &FrontendSlot) -> &'a str {
         &self.state.backends[slot.backend].name
     }
 
@@ -51,23 +51,24 @@ impl<'a> FrontendContext<'a> {
     }
 
     /// Returns the slots with their effective weights.
-    pub fn slots(&self) -> impl Iterator<Item = (&'a Slot, u8)> {
+    pub fn slots(&self) -> impl Iterator<Item = (&'a FrontendSlot, u8)> {
         self.frontend.slots.iter().zip(self.decision.weights.iter().copied())
     }
 
-    pub fn slots_of(&self, pool: usize) -> impl Iterator<Item = &'a Slot> + Clone {
+    pub fn slots_of(&self, pool: usize) -> impl Iterator<Item = &'a FrontendSlot> + Clone {
         self.frontend.slots.iter().filter(move |slot| slot.pool == pool)
     }
 
-    pub fn can_serve(&self, slot: &Slot) -> bool {
+    pub fn can_serve(&self, slot: &FrontendSlot) -> bool {
         slot.weight > 0 && self.health(slot) == Health::Up
     }
 
     /// Returns the unknown backends of better pools, for which a held frontend waits before it promotes `pool`.
-    pub fn awaited(&self, pool: usize) -> impl Iterator<Item = &'a Slot> + Clone {
+    pub fn awaited(&self, pool: usize) -> impl Iterator<Item = &'a FrontendSlot> + Clone {
         let held = self.frontend.hold.is_some();
-        let undecided =
-            move |s: &&Slot| held && s.pool < pool && s.weight > 0 && self.health(s) == Health::Unknown;
+        let undecided = move |s: &&FrontendSlot| {
+            held && s.pool < pool && s.weight > 0 && self.health(s) == Health::Unknown
+        };
         self.frontend.slots.iter().filter(undecided)
     }
 
@@ -85,7 +86,7 @@ impl<'a> FrontendContext<'a> {
     }
 
     /// Returns the reason of a backend's effective weight.
-    pub fn reason(&self, slot: &Slot) -> String {
+    pub fn reason(&self, slot: &FrontendSlot) -> String {
         let (health, weight) = (self.health(slot), slot.weight);
         let source = self.weight_source(slot);
         match (health, self.decision.active) {
@@ -104,7 +105,7 @@ impl<'a> FrontendContext<'a> {
     }
 
     /// Returns the source of a backend's own weight.
-    fn weight_source(&self, slot: &Slot) -> String {
+    fn weight_source(&self, slot: &FrontendSlot) -> String {
         let name = self.name(slot);
         let configured = self.frontend.config.pools[slot.pool].backends.get(name);
         match configured {
@@ -119,7 +120,7 @@ impl<'a> FrontendContext<'a> {
         let (all, able) =
             (self.slots_of(pool).count(), self.slots_of(pool).filter(|s| self.can_serve(s)).count());
         let unable = || {
-            let reason = |s: &Slot| match self.health(s) {
+            let reason = |s: &FrontendSlot| match self.health(s) {
                 Health::Up => format!("{} has weight 0", self.name(s)),
                 health => format!("{} is {health}", self.name(s)),
             };

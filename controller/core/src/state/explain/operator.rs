@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::super::backends::BackendEntry;
-use super::super::frontends::Slot;
+use super::super::frontends::FrontendSlot;
 use super::context::FrontendContext;
 use super::format::{Age, age};
 use super::{Explanation, Topic};
@@ -53,7 +53,7 @@ impl Explanation<'_> {
 
 impl FrontendContext<'_> {
     /// Returns the source of an overridden weight.
-    pub fn overridden(&self, slot: &Slot, configured: u8) -> String {
+    pub fn overridden(&self, slot: &FrontendSlot, configured: u8) -> String {
         let frontend = &self.frontend;
         let (pool, backend) =
             (&frontend.config.pools[slot.pool].name, &self.state.backends[slot.backend].name);

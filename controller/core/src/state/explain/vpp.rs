@@ -3,9 +3,9 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::super::frontends::Slot;
+use super::super::frontends::FrontendSlot;
 use super::super::reconcile::is_nat;
-use super::super::vip_reconciler::{Job, VipFailure};
+use super::super::vip_reconciler::{VipFailure, VipJob};
 use super::super::{State, Timer, show};
 use super::context::FrontendContext;
 use super::format::until;
@@ -23,16 +23,16 @@ impl State {
 
 impl FrontendContext<'_> {
     /// Reports whether VPP has the effective weight. VPP must have been read.
-    pub fn agrees(&self, slot: &Slot, effective: u8) -> bool {
+    pub fn agrees(&self, slot: &FrontendSlot, effective: u8) -> bool {
         self.server(slot).is_some_and(|s| s.weight == effective / self.divisor)
     }
 
-    pub fn server(&self, slot: &Slot) -> Option<&ActualAs> {
+    pub fn server(&self, slot: &FrontendSlot) -> Option<&ActualAs> {
         self.found.and_then(|vip| vip.servers.get(&slot.address))
     }
 
     /// Returns a server's weight in VPP, and the reason of a difference. VPP must have been read.
-    pub fn in_vpp(&self, slot: &Slot, effective: u8) -> String {
+    pub fn in_vpp(&self, slot: &FrontendSlot, effective: u8) -> String {
         let Some(found) = self.found else {
             return format!("not there, as the VIP is not: {}", self.absence());
         };
@@ -60,7 +60,7 @@ impl FrontendContext<'_> {
     }
 
     /// Returns a note about the flows of a server without weight.
-    fn remaining_flows(&self, slot: &Slot, has: u8) -> &'static str {
+    fn remaining_flows(&self, slot: &FrontendSlot, has: u8) -> &'static str {
         let kept = has == 0 && self.state.inferred.may_have_flows(self.frontend.vip, slot.address);
         if kept { "; its existing flows continue" } else { "" }
     }
@@ -75,8 +75,8 @@ impl FrontendContext<'_> {
             if self.divisor > 1 { format!(", weights divided by {}", self.divisor) } else { String::new() };
         let word = format!("{vip} is there: {}{table}{scale}", found.encap);
         match self.job() {
-            Some(Job::Running(steps)) => format!("{word}; {}", describe_steps(steps)),
-            Some(Job::Reading | Job::Waiting) | None => word,
+            Some(VipJob::Running(steps)) => format!("{word}; {}", describe_steps(steps)),
+            Some(VipJob::Reading | VipJob::Waiting) | None => word,
         }
     }
 
@@ -85,7 +85,7 @@ impl FrontendContext<'_> {
         let VipFailure { step, error, times } = self.state.vip_jobs.failure(&self.frontend.vip)?;
         let often = if *times > 1 { format!(", {times} times in a row") } else { String::new() };
         let again = match self.job() {
-            Some(Job::Waiting) => self.state.next_retry(Timer::RetryVip(self.frontend.vip), self.now),
+            Some(VipJob::Waiting) => self.state.next_retry(Timer::RetryVip(self.frontend.vip), self.now),
             _ => "; the retry is in progress".into(),
         };
         Some(format!("`{step}` failed: {error}{often}{again}"))
@@ -102,7 +102,7 @@ impl FrontendContext<'_> {
         self.state.observed.conflicts().contains(&self.frontend.vip).then_some(show::ADDRESS_CONFLICT)
     }
 
-    fn job(&self) -> Option<&Job> {
+    fn job(&self) -> Option<&VipJob> {
         self.state.vip_jobs.job(&self.frontend.vip)
     }
 
@@ -110,7 +110,7 @@ impl FrontendContext<'_> {
     fn absence(&self) -> String {
         let (state, vip) = (self.state, &self.frontend.vip);
         match (self.job(), state.creation_blocker(vip, self.wanted.encap)) {
-            (None | Some(Job::Reading), Some(blocker)) => self.describe_blocker(blocker),
+            (None | Some(VipJob::Reading), Some(blocker)) => self.describe_blocker(blocker),
             _ => self.progress(),
         }
     }
@@ -133,9 +133,9 @@ impl FrontendContext<'_> {
     /// Returns the job of the VIP.
     fn progress(&self) -> String {
         match self.job() {
-            Some(Job::Running(steps)) => describe_steps(steps),
-            Some(Job::Reading) => "VPP is being read".into(),
-            Some(Job::Waiting) => self.failure().unwrap_or_else(|| "a retry is due".into()),
+            Some(VipJob::Running(steps)) => describe_steps(steps),
+            Some(VipJob::Reading) => "VPP is being read".into(),
+            Some(VipJob::Waiting) => self.failure().unwrap_or_else(|| "a retry is due".into()),
             None => "not sent to VPP yet".into(),
         }
     }
