@@ -121,12 +121,12 @@ impl AccessControl {
 
     /// Creates the refusal counter of `call` with the value 0.
     pub fn register_method(&self, call: &str) {
-        self.metrics.refused(call, 0);
+        self.metrics.count_refusals(call, 0);
     }
 
     /// Counts and logs a refused call. The log is rate-limited, so a client that retries cannot fill it.
     pub fn refused(&self, who: &str, call: &str, role: Role, grant: RoleGrant) {
-        self.metrics.refused(call, 1);
+        self.metrics.count_refusals(call, 1);
         if let Some(suppressed) = take_log_token(&self.refusals) {
             let (takes, has) = (role.as_str(), grant.as_str());
             warn!(who, call, takes, has, why = grant.source.to_string(), suppressed, "call refused");

@@ -80,7 +80,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
     };
     let (store, overrides) = overrides::open(overrides::SystemDisk, flags.state_dir());
     let metrics = Arc::new(Metrics::new()?);
-    metrics.loaded(clock::now());
+    metrics.record_load(clock::now());
     let access = AccessControl::new(&loaded, Arc::clone(&metrics));
     let config = Arc::new(loaded.config);
     Ok(PreparedDaemon {
@@ -130,7 +130,7 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
         overrides,
         metrics: Arc::clone(&running.metrics),
         stats: flags.vpp_stats_addr.clone(),
-        pulse: DriverStatus::new(notifier.clone()),
+        driver_status: DriverStatus::new(notifier.clone()),
     };
     let vpp = (!flags.vpp_api_addr.as_os_str().is_empty()).then(|| flags.vpp_api_addr.clone());
     let outside = Environment { clock: clock::SystemClock, prober: way, vpp, store };

@@ -42,7 +42,7 @@ pub struct Driver<C> {
     netns: watch::Sender<Option<String>>,
     vpp: Option<mpsc::UnboundedSender<vpp::VppCommand>>,
     pending_write: watch::Sender<PendingWrite>,
-    pulse: DriverStatus,
+    driver_status: DriverStatus,
 }
 
 /// Channels of the driver.
@@ -64,7 +64,7 @@ pub struct DriverChannels {
     /// Overrides to persist. Starts with those of the last run, which are on disk.
     pub pending_write: watch::Sender<PendingWrite>,
     /// Notifier of the service manager.
-    pub pulse: DriverStatus,
+    pub driver_status: DriverStatus,
 }
 
 impl<C: Clock> Driver<C> {
@@ -80,7 +80,7 @@ impl<C: Clock> Driver<C> {
             vpp,
             index_changes,
             pending_write,
-            pulse,
+            driver_status,
         } = channels;
         let mut outputs = Vec::new();
         let overrides = Arc::clone(&pending_write.borrow().1);
@@ -100,7 +100,7 @@ impl<C: Clock> Driver<C> {
             netns,
             vpp,
             pending_write,
-            pulse,
+            driver_status,
         };
         driver.dispatch(SyncScope::All);
         driver
@@ -114,13 +114,13 @@ impl<C: Clock> Driver<C> {
         let mut set = None;
         loop {
             // The watchdog is fed here only, before each wait, so a flood of inputs cannot starve it.
-            self.pulse.turn(|| self.state.summary().to_string());
+            self.driver_status.poll(|| self.state.summary().to_string());
             let at = self.state.wake_at();
             if set != Some(at) {
                 set = Some(at);
                 wake.as_mut().reset(Instant::now() + self.time_until(at));
             }
-            let pulse = notification_due(self.pulse.next());
+            let notification = notification_due(self.driver_status.next_deadline());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -133,7 +133,7 @@ impl<C: Clock> Driver<C> {
                     set = None;
                     self.feed(Input::Tick);
                 }
-                () = pulse => {}
+                () = notification => {}
             }
         }
     }
@@ -230,8 +230,8 @@ impl<C: Clock> Driver<C> {
                 }
                 Output::Event(event) => {
                     log::event(&event);
-                    self.metrics.event(&event);
-                    self.pulse.changed();
+                    self.metrics.count_event(&event);
+                    self.driver_status.changed();
                     // Both fail without subscribers.
                     if let Some(change) = IndexChange::of(&event.kind) {
                         let _ = self.index_changes.send(change);

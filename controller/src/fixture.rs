@@ -77,9 +77,9 @@ pub fn driven(status: PersistStatus) -> (Handle, watch::Sender<PersistStatus>) {
     let metrics = Arc::new(Metrics::new().unwrap());
     let (pending_write, pending) = watch::channel((0, Arc::default()));
     let (prober, probed) = mpsc::unbounded_channel();
-    let (inputs, heard) = mpsc::channel(1);
+    let (inputs, input_receiver) = mpsc::channel(1);
     let channels = DriverChannels {
-        inputs: heard,
+        inputs: input_receiver,
         requests,
         events,
         prober,
@@ -87,7 +87,7 @@ pub fn driven(status: PersistStatus) -> (Handle, watch::Sender<PersistStatus>) {
         vpp: None,
         index_changes: broadcast::channel(1).0,
         pending_write,
-        pulse: DriverStatus::default(),
+        driver_status: DriverStatus::default(),
     };
     let driver = Driver::new(Arc::new(config()), metrics, channels, crate::clock::SystemClock);
     tokio::spawn(async move {

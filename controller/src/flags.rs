@@ -9,7 +9,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
 
 use crate::listen::ListenAddresses;
-use crate::log::LogFormat;
+use crate::log::LineFormat;
 use crate::version;
 
 /// Program of the prober.
@@ -89,7 +89,7 @@ pub struct Flags {
 
     /// Format of log lines
     #[arg(long, env = "MAGLEV_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "text")]
-    pub log_format: LogFormat,
+    pub log_format: LineFormat,
 
     /// Serve gRPC reflection, for clients such as grpcurl
     #[arg(long, env = "MAGLEV_REFLECTION", value_name = "BOOL", action = clap::ArgAction::Set, default_value_t = true)]

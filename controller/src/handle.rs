@@ -200,12 +200,12 @@ impl Handle {
         self.state.snapshot().await
     }
 
-    /// Puts a configuration in force, as requested by `who`.
+    /// Puts a configuration in force, as requested by `requester`.
     ///
     /// # Errors
     /// [`ShuttingDown`].
-    pub async fn reload(&self, config: Arc<Config>, who: String) -> Result<(), ShuttingDown> {
-        self.request(DriverRequest::Reload(config, who)).await
+    pub async fn reload(&self, config: Arc<Config>, requester: String) -> Result<(), ShuttingDown> {
+        self.request(DriverRequest::Reload(config, requester)).await
     }
 
     /// Executes an operator's command, and waits up to a bound until it is on disk. Returns the persist error, or an
@@ -274,12 +274,12 @@ impl Handle {
         read.await.map_err(|_| ShuttingDown)
     }
 
-    /// Verifies and repairs everything in VPP, as requested by `who`.
+    /// Verifies and repairs everything in VPP, as requested by `requester`.
     ///
     /// # Errors
     /// [`ShuttingDown`].
-    pub async fn resync(&self, who: String) -> Result<(), ShuttingDown> {
-        self.request(DriverRequest::Resync(who)).await
+    pub async fn resync(&self, requester: String) -> Result<(), ShuttingDown> {
+        self.request(DriverRequest::Resync(requester)).await
     }
 
     /// Returns the newest traffic counters; `None` while VPP is away or they are unreadable.

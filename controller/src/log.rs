@@ -36,7 +36,7 @@ const OWN_TARGET: &str = "maglev";
 
 /// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
-pub enum LogFormat {
+pub enum LineFormat {
     /// Text, for people and the journal.
     #[default]
     Text,
@@ -49,7 +49,7 @@ pub enum LogFormat {
 ///
 /// # Errors
 /// `level` is invalid.
-pub fn init(level: &str, format: LogFormat) -> Result<LogBroadcast, ParseError> {
+pub fn init(level: &str, format: LineFormat) -> Result<LogBroadcast, ParseError> {
     let subscribe = LogBroadcast::default();
     let style = if is_journal_stream() {
         LineStyle::Journal
@@ -76,7 +76,7 @@ enum LineStyle {
 }
 
 fn lines<S>(
-    format: LogFormat,
+    format: LineFormat,
     style: LineStyle,
     writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
 ) -> Box<dyn Layer<S> + Send + Sync>
@@ -85,14 +85,14 @@ where
 {
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     match (format, style) {
-        (LogFormat::Json, LineStyle::Journal) => {
+        (LineFormat::Json, LineStyle::Journal) => {
             lines.json().flatten_event(true).map_event_format(JournalFormat).boxed()
         }
-        (LogFormat::Json, LineStyle::Plain | LineStyle::Color) => lines.json().flatten_event(true).boxed(),
-        (LogFormat::Text, LineStyle::Journal) => {
+        (LineFormat::Json, LineStyle::Plain | LineStyle::Color) => lines.json().flatten_event(true).boxed(),
+        (LineFormat::Text, LineStyle::Journal) => {
             lines.with_ansi(false).without_time().map_event_format(JournalFormat).boxed()
         }
-        (LogFormat::Text, LineStyle::Plain | LineStyle::Color) => {
+        (LineFormat::Text, LineStyle::Plain | LineStyle::Color) => {
             lines.with_ansi(style == LineStyle::Color).boxed()
         }
     }

@@ -54,7 +54,7 @@ impl Reloader {
     pub async fn reload(&self, who: String) -> Result<Result<(), LoadError>, ShuttingDown> {
         let _turn = self.lock.lock().await;
         let loaded = self.load().await?;
-        self.metrics.reload(loaded.is_ok(), clock::now());
+        self.metrics.record_reload(loaded.is_ok(), clock::now());
         match loaded {
             Ok(loaded) => {
                 info!(config = %self.path.display(), "reloading");

@@ -17,11 +17,11 @@ const STATUS_PAUSE: Duration = Duration::from_secs(1);
 pub struct DriverStatus {
     notifier: ServiceNotifier,
     /// Watchdog interval, and the time of the next notification.
-    beat: Option<(Duration, Instant)>,
+    watchdog: Option<(Duration, Instant)>,
     /// Last status sent.
     status: String,
     /// Earliest time of the next status.
-    quiet_until: Instant,
+    next_status: Instant,
     changed: bool,
 }
 
@@ -37,8 +37,8 @@ impl DriverStatus {
     #[must_use]
     pub fn new(notifier: ServiceNotifier) -> Self {
         let now = Instant::now();
-        let beat = notifier.watchdog().map(|limit| (limit / 2, now));
-        Self { notifier, beat, status: String::new(), quiet_until: now, changed: true }
+        let watchdog = notifier.watchdog().map(|limit| (limit / 2, now));
+        Self { notifier, watchdog, status: String::new(), next_status: now, changed: true }
     }
 
     /// Marks the status as changed.
@@ -47,22 +47,22 @@ impl DriverStatus {
     }
 
     /// Sends due notifications. `status` returns the current status.
-    pub fn turn(&mut self, status: impl FnOnce() -> String) {
+    pub fn poll(&mut self, status: impl FnOnce() -> String) {
         if !self.notifier.is_active() {
             return;
         }
         let now = Instant::now();
-        if let Some((every, next)) = &mut self.beat
-            && *next <= now
+        if let Some((interval, next_deadline)) = &mut self.watchdog
+            && *next_deadline <= now
         {
-            *next = now + *every;
+            *next_deadline = now + *interval;
             send(&self.notifier, NotifyState::Watchdog);
         }
-        if self.changed && self.quiet_until <= now {
+        if self.changed && self.next_status <= now {
             self.changed = false;
             let status = status();
             if status != self.status {
-                self.quiet_until = now + STATUS_PAUSE;
+                self.next_status = now + STATUS_PAUSE;
                 send(&self.notifier, NotifyState::Status(&status));
                 self.status = status;
             }
@@ -70,10 +70,10 @@ impl DriverStatus {
     }
 
     /// Returns the time at which the driver must call again.
-    pub fn next(&self) -> Option<Instant> {
-        let status = (self.notifier.is_active() && self.changed).then_some(self.quiet_until);
-        let beat = self.beat.map(|(_, next)| next);
-        beat.into_iter().chain(status).min()
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let status = (self.notifier.is_active() && self.changed).then_some(self.next_status);
+        let watchdog = self.watchdog.map(|(_, next_deadline)| next_deadline);
+        watchdog.into_iter().chain(status).min()
     }
 }
 
@@ -93,13 +93,13 @@ mod tests {
     fn listen(watchdog: Option<Duration>) -> (tempfile::TempDir, UnixDatagram, DriverStatus) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
-        let heard = UnixDatagram::bind(&path).unwrap();
-        heard.set_nonblocking(true).unwrap();
-        let pulse = DriverStatus::new(ServiceNotifier::connect(path.as_os_str(), watchdog).unwrap());
-        (directory, heard, pulse)
+        let received = UnixDatagram::bind(&path).unwrap();
+        received.set_nonblocking(true).unwrap();
+        let status = DriverStatus::new(ServiceNotifier::connect(path.as_os_str(), watchdog).unwrap());
+        (directory, received, status)
     }
 
-    fn heard(socket: &UnixDatagram) -> Vec<String> {
+    fn received(socket: &UnixDatagram) -> Vec<String> {
         let mut buffer = [0; 200];
         let receive =
             || socket.recv(&mut buffer).ok().map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned());
@@ -108,50 +108,50 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn watchdog_is_fed_at_half_the_limit() {
-        let (_directory, manager, mut pulse) = listen(Some(Duration::from_secs(4)));
+        let (_directory, manager, mut status) = listen(Some(Duration::from_secs(4)));
         let mut beats = 0;
         for _ in 0..100 {
-            pulse.turn(String::new);
-            beats += heard(&manager).iter().filter(|state| *state == "WATCHDOG=1").count();
+            status.poll(String::new);
+            beats += received(&manager).iter().filter(|state| *state == "WATCHDOG=1").count();
             tokio::time::advance(Duration::from_millis(100)).await;
         }
         assert_eq!(beats, 5);
-        assert!(pulse.next().unwrap() <= Instant::now() + Duration::from_secs(2));
+        assert!(status.next_deadline().unwrap() <= Instant::now() + Duration::from_secs(2));
     }
 
     #[tokio::test(start_paused = true)]
     async fn status_is_sent_on_change_once_a_second() {
-        let (_directory, manager, mut pulse) = listen(None);
-        pulse.turn(|| "1 up".into());
-        assert_eq!(heard(&manager), ["STATUS=1 up"]);
+        let (_directory, manager, mut status) = listen(None);
+        status.poll(|| "1 up".into());
+        assert_eq!(received(&manager), ["STATUS=1 up"]);
         for _ in 0..9 {
-            pulse.changed();
-            pulse.turn(|| panic!("too soon"));
+            status.changed();
+            status.poll(|| panic!("too soon"));
             tokio::time::advance(Duration::from_millis(100)).await;
         }
-        assert_eq!(pulse.next(), Some(Instant::now() + Duration::from_millis(100)));
+        assert_eq!(status.next_deadline(), Some(Instant::now() + Duration::from_millis(100)));
         tokio::time::advance(Duration::from_millis(100)).await;
-        pulse.turn(|| "1 down".into());
-        assert_eq!((heard(&manager), pulse.next()), (vec!["STATUS=1 down".to_owned()], None));
+        status.poll(|| "1 down".into());
+        assert_eq!((received(&manager), status.next_deadline()), (vec!["STATUS=1 down".to_owned()], None));
         tokio::time::advance(STATUS_PAUSE).await;
-        pulse.changed();
-        pulse.turn(|| "1 down".into());
-        assert_eq!(heard(&manager), [""; 0]);
+        status.changed();
+        status.poll(|| "1 down".into());
+        assert_eq!(received(&manager), [""; 0]);
     }
 
     #[tokio::test]
     async fn slow_service_manager_never_blocks() {
-        let (_directory, manager, mut pulse) = listen(Some(Duration::from_nanos(2)));
+        let (_directory, manager, mut status) = listen(Some(Duration::from_nanos(2)));
         for _ in 0..10_000 {
-            pulse.turn(String::new);
+            status.poll(String::new);
         }
-        assert!(heard(&manager).len() < 10_000);
+        assert!(received(&manager).len() < 10_000);
     }
 
     #[tokio::test]
     async fn without_service_manager_nothing_is_due() {
-        let mut pulse = DriverStatus::default();
-        pulse.turn(|| panic!("nobody asks"));
-        assert_eq!(pulse.next(), None);
+        let mut status = DriverStatus::default();
+        status.poll(|| panic!("nobody asks"));
+        assert_eq!(status.next_deadline(), None);
     }
 }

@@ -31,7 +31,7 @@ pub struct TaskConfig {
     /// VPP's stats socket; empty is off.
     pub stats: PathBuf,
     /// Notifier of the service manager.
-    pub pulse: DriverStatus,
+    pub driver_status: DriverStatus,
 }
 
 /// Access to the outside world, replaceable in simulations.
@@ -53,7 +53,7 @@ pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
     tasks: &mut JoinSet<()>,
     stop: CancellationToken,
 ) -> Handle {
-    let TaskConfig { config, overrides, metrics, stats, pulse } = begin;
+    let TaskConfig { config, overrides, metrics, stats, driver_status } = begin;
     let Environment { clock, prober, vpp, store } = outside;
     let (handle, HandleEnds { requests, events, counters, persist_status }) = Handle::new();
     let (input_sender, inputs) = mpsc::channel(INPUT_BACKLOG);
@@ -95,7 +95,7 @@ pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
         vpp: to_vpp,
         index_changes,
         pending_write,
-        pulse,
+        driver_status,
     };
     tasks.spawn(Driver::new(config, metrics, channels, clock).run(stop));
     handle

@@ -24,13 +24,13 @@ pub fn max_weight(length: usize) -> usize {
 /// The first syntax error, or more than `max` nodes and bytes of text after alias expansion.
 pub fn check_weight(text: &str, max: usize) -> Result<(), serde_yaml::Error> {
     let mut left = max;
-    Node(&mut left).deserialize(serde_yaml::Deserializer::from_str(text))
+    YamlNode(&mut left).deserialize(serde_yaml::Deserializer::from_str(text))
 }
 
 /// Any node, with the weight left for the rest of the document.
-struct Node<'a>(&'a mut usize);
+struct YamlNode<'a>(&'a mut usize);
 
-impl Node<'_> {
+impl YamlNode<'_> {
     fn take<E: Error>(&mut self, weight: usize) -> Result<(), E> {
         let left = self.0.checked_sub(weight);
         *self.0 = left.ok_or_else(|| E::custom("alias expansion makes the file too large"))?;
@@ -38,7 +38,7 @@ impl Node<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Node<'_> {
+impl<'de> DeserializeSeed<'de> for YamlNode<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -46,7 +46,7 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Node<'_> {
+impl<'de> Visitor<'de> for YamlNode<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,15 +55,15 @@ impl<'de> Visitor<'de> for Node<'_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         self.take(1)?;
-        while map.next_key_seed(Node(self.0))?.is_some() {
-            map.next_value_seed(Node(self.0))?;
+        while map.next_key_seed(YamlNode(self.0))?.is_some() {
+            map.next_value_seed(YamlNode(self.0))?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut sequence: A) -> Result<(), A::Error> {
         self.take(1)?;
-        while sequence.next_element_seed(Node(self.0))?.is_some() {}
+        while sequence.next_element_seed(YamlNode(self.0))?.is_some() {}
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use super::*;
 mod rules;
 
 /// Returns the report for `text` as a file, without the file's name.
-fn said(text: &[u8]) -> (u8, Vec<String>) {
+fn reported(text: &[u8]) -> (u8, Vec<String>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), text).unwrap();
     let Err(error) = load(file.path()) else { return (0, Vec::new()) };
@@ -17,7 +17,7 @@ fn said(text: &[u8]) -> (u8, Vec<String>) {
 }
 
 fn refused(text: &[u8]) -> String {
-    let (code, lines) = said(text);
+    let (code, lines) = reported(text);
     assert_eq!((code, lines.len()), (1, 1), "{lines:?}");
     lines.into_iter().next().unwrap()
 }
@@ -113,7 +113,7 @@ fn sections_may_be_empty() {
         "maglev: { healthchecker: , vpp: , healthchecks: , backends: , frontends: }\n",
         "maglev:\n  vpp:\n    lb:\n      flow-timeout:\n",
     ] {
-        assert_eq!(said(text.as_bytes()), (0, vec![]), "{text}");
+        assert_eq!(reported(text.as_bytes()), (0, vec![]), "{text}");
     }
 }
 
@@ -175,21 +175,21 @@ fn brackets_in_quotes_are_not_counted() {
 #[test]
 fn only_bounded_regular_files_are_read() {
     let directory = tempfile::tempdir().unwrap();
-    let said = |path: &Path| report(&load(path).unwrap_err());
+    let reported = |path: &Path| report(&load(path).unwrap_err());
     let alone = |line: &str| (1, vec![line.to_owned()]);
 
-    assert_eq!(said(Path::new("/dev/zero")), alone("/dev/zero: not a regular file"));
-    assert_eq!(said(Path::new("/nowhere")), alone("/nowhere: No such file or directory (os error 2)"));
+    assert_eq!(reported(Path::new("/dev/zero")), alone("/dev/zero: not a regular file"));
+    assert_eq!(reported(Path::new("/nowhere")), alone("/nowhere: No such file or directory (os error 2)"));
     let name = directory.path().display();
-    assert_eq!(said(directory.path()), alone(&format!("{name}: not a regular file")));
+    assert_eq!(reported(directory.path()), alone(&format!("{name}: not a regular file")));
 
     let fifo = directory.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert_eq!(said(&fifo), alone(&format!("{name}/fifo: not a regular file")));
+    assert_eq!(reported(&fifo), alone(&format!("{name}/fifo: not a regular file")));
 
     let huge = directory.path().join("huge");
     fs::File::create(&huge).unwrap().set_len(100 << 20).unwrap();
-    assert_eq!(said(&huge), alone(&format!("{name}/huge: larger than 16777216 bytes")));
+    assert_eq!(reported(&huge), alone(&format!("{name}/huge: larger than 16777216 bytes")));
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn invalid_utf8_has_position() {
 #[test]
 fn quoted_text_stays_on_one_line() {
     assert_eq!(
-        said(b"maglev: { backends: { \"a\\n\\e[31m\": { address: 192.0.2.1 } } }\n"),
+        reported(b"maglev: { backends: { \"a\\n\\e[31m\": { address: 192.0.2.1 } } }\n"),
         (
             2,
             vec![

@@ -49,7 +49,7 @@ fn stuck_driver_feeds_no_watchdog() {
     let armed = Arc::new(AtomicBool::new(false));
     let (blocked, has_begun) = channel();
     let (release, go_on) = channel();
-    let (inputs, heard) = mpsc::channel(1);
+    let (inputs, input_receiver) = mpsc::channel(1);
     let (prober, _commands) = mpsc::unbounded_channel();
     let (netns, _) = watch::channel(None);
     let (pending_write, _) = watch::channel(Default::default());
@@ -62,9 +62,10 @@ fn stuck_driver_feeds_no_watchdog() {
         let _guard = tracing::subscriber::set_default(subscriber);
         let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let pulse = DriverStatus::new(ServiceNotifier::connect(socket.as_os_str(), Some(LIMIT)).unwrap());
+            let driver_status =
+                DriverStatus::new(ServiceNotifier::connect(socket.as_os_str(), Some(LIMIT)).unwrap());
             let channels = DriverChannels {
-                inputs: heard,
+                inputs: input_receiver,
                 requests,
                 events,
                 prober,
@@ -72,7 +73,7 @@ fn stuck_driver_feeds_no_watchdog() {
                 vpp: None,
                 index_changes: broadcast::channel(1).0,
                 pending_write,
-                pulse,
+                driver_status,
             };
             let (config, metrics) = (fixture::view().config, Arc::new(Metrics::new().unwrap()));
             Driver::new(config, metrics, channels, clock::SystemClock).run(stopped).await;

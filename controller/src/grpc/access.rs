@@ -55,8 +55,11 @@ struct AdmittedCall {
 }
 
 /// Returns the caller's description, for the audit trail.
-pub fn who<T>(request: &Request<T>) -> String {
-    request.extensions().get::<ApiCaller>().map_or_else(|| "somebody".into(), |caller| caller.who.to_string())
+pub fn caller_name<T>(request: &Request<T>) -> String {
+    request
+        .extensions()
+        .get::<ApiCaller>()
+        .map_or_else(|| "somebody".into(), |caller| caller.name.to_string())
 }
 
 /// Requires `role` of the caller, for calls whose role depends on the request.
@@ -76,9 +79,11 @@ impl AdmittedCall {
             return Ok(());
         }
         let Self { call, grant, caller, access } = self;
-        access.refused(&caller.who, call, role, *grant);
-        let (who, has, source) = (&caller.who, grant.as_str(), grant.source);
-        Err(Status::permission_denied(format!("{call} requires the role {role}; {who} has {has}, {source}")))
+        access.refused(&caller.name, call, role, *grant);
+        let (caller_name, has, source) = (&caller.name, grant.as_str(), grant.source);
+        Err(Status::permission_denied(format!(
+            "{call} requires the role {role}; {caller_name} has {has}, {source}"
+        )))
     }
 }
 

@@ -25,7 +25,7 @@ use maglev_proto::v1::{
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use super::overrides::{self, by};
+use super::overrides::{self, requester};
 use super::status::{connected, not_found, shutting_down};
 use super::{access, convert, counters, event_stream, plans};
 use crate::handle::{Handle, NamedItem};
@@ -42,7 +42,7 @@ pub struct ApiService {
     stopping: watch::Receiver<bool>,
 }
 
-type Reply<T> = Result<Response<T>, Status>;
+type ApiReply<T> = Result<Response<T>, Status>;
 
 impl ApiService {
     /// Creates a service whose streams end once `stopping` is true.
@@ -67,14 +67,14 @@ impl ApiService {
 
 #[tonic::async_trait]
 impl Maglev for ApiService {
-    async fn list_frontends(&self, _: Request<ListFrontendsRequest>) -> Reply<ListFrontendsResponse> {
+    async fn list_frontends(&self, _: Request<ListFrontendsRequest>) -> ApiReply<ListFrontendsResponse> {
         let view = self.view().await?;
         let frontends =
             view.frontends.iter().map(|frontend| convert::frontend(frontend, &view.config)).collect();
         Ok(Response::new(ListFrontendsResponse { frontends }))
     }
 
-    async fn get_frontend(&self, request: Request<GetFrontendRequest>) -> Reply<GetFrontendResponse> {
+    async fn get_frontend(&self, request: Request<GetFrontendRequest>) -> ApiReply<GetFrontendResponse> {
         let name = request.into_inner().name;
         let view = self.view_of(NamedItem::Frontend(name.clone())).await?;
         let found = view.frontends.iter().find(|frontend| *frontend.name == *name);
@@ -83,7 +83,7 @@ impl Maglev for ApiService {
         Ok(Response::new(GetFrontendResponse { frontend }))
     }
 
-    async fn list_backends(&self, _: Request<ListBackendsRequest>) -> Reply<ListBackendsResponse> {
+    async fn list_backends(&self, _: Request<ListBackendsRequest>) -> ApiReply<ListBackendsResponse> {
         let view = self.view().await?;
         let rejections = convert::rejections(&view.prober);
         let backends =
@@ -91,7 +91,7 @@ impl Maglev for ApiService {
         Ok(Response::new(ListBackendsResponse { backends }))
     }
 
-    async fn get_backend(&self, request: Request<GetBackendRequest>) -> Reply<GetBackendResponse> {
+    async fn get_backend(&self, request: Request<GetBackendRequest>) -> ApiReply<GetBackendResponse> {
         let name = request.into_inner().name;
         let view = self.view_of(NamedItem::Backend(name.clone())).await?;
         let found = view.backends.iter().find(|backend| *backend.name == *name);
@@ -104,7 +104,7 @@ impl Maglev for ApiService {
     async fn list_healthchecks(
         &self,
         _: Request<ListHealthchecksRequest>,
-    ) -> Reply<ListHealthchecksResponse> {
+    ) -> ApiReply<ListHealthchecksResponse> {
         let view = self.view().await?;
         let healthchecks = &view.config.healthchecks;
         let healthchecks =
@@ -115,7 +115,7 @@ impl Maglev for ApiService {
     async fn get_healthcheck(
         &self,
         request: Request<GetHealthcheckRequest>,
-    ) -> Reply<GetHealthcheckResponse> {
+    ) -> ApiReply<GetHealthcheckResponse> {
         let name = request.into_inner().name;
         let view = self.view().await?;
         let found = view.config.healthchecks.get(name.as_str());
@@ -124,67 +124,81 @@ impl Maglev for ApiService {
         Ok(Response::new(GetHealthcheckResponse { healthcheck }))
     }
 
-    async fn pause_backend(&self, request: Request<PauseBackendRequest>) -> Reply<PauseBackendResponse> {
-        let who = access::who(&request);
+    async fn pause_backend(&self, request: Request<PauseBackendRequest>) -> ApiReply<PauseBackendResponse> {
+        let caller_name = access::caller_name(&request);
         let PauseBackendRequest { name, metadata } = request.into_inner();
         let (backend, persist_error) =
-            overrides::backend(&self.handle, &name, BackendAction::Pause, by(who, metadata)?).await?;
+            overrides::backend(&self.handle, &name, BackendAction::Pause, requester(caller_name, metadata)?)
+                .await?;
         Ok(Response::new(PauseBackendResponse { backend, persist_error }))
     }
 
-    async fn resume_backend(&self, request: Request<ResumeBackendRequest>) -> Reply<ResumeBackendResponse> {
-        let who = access::who(&request);
+    async fn resume_backend(
+        &self,
+        request: Request<ResumeBackendRequest>,
+    ) -> ApiReply<ResumeBackendResponse> {
+        let caller_name = access::caller_name(&request);
         let ResumeBackendRequest { name } = request.into_inner();
         let (backend, persist_error) =
-            overrides::backend(&self.handle, &name, BackendAction::Resume, by(who, None)?).await?;
+            overrides::backend(&self.handle, &name, BackendAction::Resume, requester(caller_name, None)?)
+                .await?;
         Ok(Response::new(ResumeBackendResponse { backend, persist_error }))
     }
 
     async fn disable_backend(
         &self,
         request: Request<DisableBackendRequest>,
-    ) -> Reply<DisableBackendResponse> {
-        let who = access::who(&request);
+    ) -> ApiReply<DisableBackendResponse> {
+        let caller_name = access::caller_name(&request);
         let DisableBackendRequest { name, metadata } = request.into_inner();
-        let (backend, persist_error) =
-            overrides::backend(&self.handle, &name, BackendAction::Disable, by(who, metadata)?).await?;
+        let (backend, persist_error) = overrides::backend(
+            &self.handle,
+            &name,
+            BackendAction::Disable,
+            requester(caller_name, metadata)?,
+        )
+        .await?;
         Ok(Response::new(DisableBackendResponse { backend, persist_error }))
     }
 
-    async fn enable_backend(&self, request: Request<EnableBackendRequest>) -> Reply<EnableBackendResponse> {
-        let who = access::who(&request);
+    async fn enable_backend(
+        &self,
+        request: Request<EnableBackendRequest>,
+    ) -> ApiReply<EnableBackendResponse> {
+        let caller_name = access::caller_name(&request);
         let EnableBackendRequest { name, metadata } = request.into_inner();
         let (backend, persist_error) =
-            overrides::backend(&self.handle, &name, BackendAction::Enable, by(who, metadata)?).await?;
+            overrides::backend(&self.handle, &name, BackendAction::Enable, requester(caller_name, metadata)?)
+                .await?;
         Ok(Response::new(EnableBackendResponse { backend, persist_error }))
     }
 
     async fn set_frontend_pool_backend_weight(
         &self,
         request: Request<SetFrontendPoolBackendWeightRequest>,
-    ) -> Reply<SetFrontendPoolBackendWeightResponse> {
-        let who = access::who(&request);
+    ) -> ApiReply<SetFrontendPoolBackendWeightResponse> {
+        let caller_name = access::caller_name(&request);
         let SetFrontendPoolBackendWeightRequest { frontend, pool, backend, weight, metadata } =
             request.into_inner();
-        let by = by(who, metadata)?;
+        let requester = requester(caller_name, metadata)?;
         let (frontend, persist_error) =
-            overrides::weight(&self.handle, [frontend, pool, backend], Some(weight), by).await?;
+            overrides::weight(&self.handle, [frontend, pool, backend], Some(weight), requester).await?;
         Ok(Response::new(SetFrontendPoolBackendWeightResponse { frontend, persist_error }))
     }
 
     async fn unset_frontend_pool_backend_weight(
         &self,
         request: Request<UnsetFrontendPoolBackendWeightRequest>,
-    ) -> Reply<UnsetFrontendPoolBackendWeightResponse> {
-        let who = access::who(&request);
+    ) -> ApiReply<UnsetFrontendPoolBackendWeightResponse> {
+        let caller_name = access::caller_name(&request);
         let UnsetFrontendPoolBackendWeightRequest { frontend, pool, backend } = request.into_inner();
-        let by = by(who, None)?;
+        let requester = requester(caller_name, None)?;
         let (frontend, persist_error) =
-            overrides::weight(&self.handle, [frontend, pool, backend], None, by).await?;
+            overrides::weight(&self.handle, [frontend, pool, backend], None, requester).await?;
         Ok(Response::new(UnsetFrontendPoolBackendWeightResponse { frontend, persist_error }))
     }
 
-    async fn list_overrides(&self, _: Request<ListOverridesRequest>) -> Reply<ListOverridesResponse> {
+    async fn list_overrides(&self, _: Request<ListOverridesRequest>) -> ApiReply<ListOverridesResponse> {
         let view = self.view().await?;
         let overrides = view.overrides.list().map(|listed| convert::over(&listed, &view.config)).collect();
         Ok(Response::new(ListOverridesResponse { overrides, persist_error: self.handle.persist_error() }))
@@ -193,7 +207,7 @@ impl Maglev for ApiService {
     async fn explain_backend(
         &self,
         request: Request<ExplainBackendRequest>,
-    ) -> Reply<ExplainBackendResponse> {
+    ) -> ApiReply<ExplainBackendResponse> {
         let name = request.into_inner().name;
         let reasons = self.handle.explain(NamedItem::Backend(name.clone())).await.map_err(shutting_down)?;
         let reasons = reasons.ok_or_else(|| not_found("backend", &name))?;
@@ -204,7 +218,7 @@ impl Maglev for ApiService {
     async fn explain_frontend(
         &self,
         request: Request<ExplainFrontendRequest>,
-    ) -> Reply<ExplainFrontendResponse> {
+    ) -> ApiReply<ExplainFrontendResponse> {
         let name = request.into_inner().name;
         let reasons = self.handle.explain(NamedItem::Frontend(name.clone())).await.map_err(shutting_down)?;
         let reasons = reasons.ok_or_else(|| not_found("frontend", &name))?;
@@ -214,14 +228,14 @@ impl Maglev for ApiService {
 
     type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
 
-    async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Reply<Self::WatchEventsStream> {
+    async fn watch_events(&self, request: Request<WatchEventsRequest>) -> ApiReply<Self::WatchEventsStream> {
         let choice = event_stream::EventFilter::try_from(&request.into_inner())?;
-        let watcher = self.metrics.watcher();
-        let stream = event_stream::events(choice, &self.handle, &self.log, watcher, self.stopping.clone());
+        let subscriber = self.metrics.subscriber();
+        let stream = event_stream::events(choice, &self.handle, &self.log, subscriber, self.stopping.clone());
         Ok(Response::new(Box::pin(stream.await.map_err(shutting_down)?)))
     }
 
-    async fn get_version(&self, _: Request<GetVersionRequest>) -> Reply<GetVersionResponse> {
+    async fn get_version(&self, _: Request<GetVersionRequest>) -> ApiReply<GetVersionResponse> {
         Ok(Response::new(GetVersionResponse {
             version: version::VERSION.into(),
             commit: version::COMMIT.into(),
@@ -229,13 +243,13 @@ impl Maglev for ApiService {
         }))
     }
 
-    async fn get_vpp_info(&self, _: Request<GetVppInfoRequest>) -> Reply<GetVppInfoResponse> {
+    async fn get_vpp_info(&self, _: Request<GetVppInfoRequest>) -> ApiReply<GetVppInfoResponse> {
         let view = self.view().await?;
         let info = connected(&view.vpp)?;
         Ok(Response::new(convert::vpp_info(info, view.vpp.since)))
     }
 
-    async fn get_lb_state(&self, _: Request<GetLbStateRequest>) -> Reply<GetLbStateResponse> {
+    async fn get_lb_state(&self, _: Request<GetLbStateRequest>) -> ApiReply<GetLbStateResponse> {
         let view = self.view().await?;
         connected(&view.vpp)?;
         let unread = || Status::unavailable("VPP's load balancer has not been read yet");
@@ -243,7 +257,7 @@ impl Maglev for ApiService {
         Ok(Response::new(convert::lb_state(actual, &view)))
     }
 
-    async fn get_lb_counters(&self, _: Request<GetLbCountersRequest>) -> Reply<GetLbCountersResponse> {
+    async fn get_lb_counters(&self, _: Request<GetLbCountersRequest>) -> ApiReply<GetLbCountersResponse> {
         let view = self.view().await?;
         connected(&view.vpp)?;
         let unread = || Status::unavailable("VPP's counters have not been read yet, or are unreadable");
@@ -251,24 +265,24 @@ impl Maglev for ApiService {
         Ok(Response::new(counters::lb_counters(&found, &view)))
     }
 
-    async fn sync_lb_state(&self, request: Request<SyncLbStateRequest>) -> Reply<SyncLbStateResponse> {
+    async fn sync_lb_state(&self, request: Request<SyncLbStateRequest>) -> ApiReply<SyncLbStateResponse> {
         if !request.get_ref().dry_run {
             access::require_role(&request, Role::Operate)?;
         }
-        let who = access::who(&request);
+        let caller_name = access::caller_name(&request);
         let plan = plans::plan(&self.handle, None).await?;
         if !request.into_inner().dry_run {
-            self.handle.resync(who).await.map_err(shutting_down)?;
+            self.handle.resync(caller_name).await.map_err(shutting_down)?;
         }
         Ok(Response::new(SyncLbStateResponse { plan: Some(plan) }))
     }
 
-    async fn check_config(&self, request: Request<CheckConfigRequest>) -> Reply<CheckConfigResponse> {
+    async fn check_config(&self, request: Request<CheckConfigRequest>) -> ApiReply<CheckConfigResponse> {
         let config = match self.reloader.load().await.map_err(shutting_down)? {
             Ok(loaded) => loaded.config,
             Err(error) => {
                 return Ok(Response::new(CheckConfigResponse {
-                    fault: Some(plans::fault(&error)),
+                    config_fault: Some(plans::config_fault(&error)),
                     plan: None,
                 }));
             }
@@ -277,11 +291,13 @@ impl Maglev for ApiService {
             true => Some(plans::plan(&self.handle, Some(Arc::new(config))).await?),
             false => None,
         };
-        Ok(Response::new(CheckConfigResponse { fault: None, plan }))
+        Ok(Response::new(CheckConfigResponse { config_fault: None, plan }))
     }
 
-    async fn reload_config(&self, request: Request<ReloadConfigRequest>) -> Reply<ReloadConfigResponse> {
-        let reloaded = self.reloader.reload(access::who(&request)).await.map_err(shutting_down)?;
-        Ok(Response::new(ReloadConfigResponse { fault: reloaded.err().map(|error| plans::fault(&error)) }))
+    async fn reload_config(&self, request: Request<ReloadConfigRequest>) -> ApiReply<ReloadConfigResponse> {
+        let reloaded = self.reloader.reload(access::caller_name(&request)).await.map_err(shutting_down)?;
+        Ok(Response::new(ReloadConfigResponse {
+            config_fault: reloaded.err().map(|error| plans::config_fault(&error)),
+        }))
     }
 }

@@ -36,14 +36,14 @@ impl From<&Peer> for ConnectionOwner {
 
 /// Connections of one listener.
 #[derive(Debug)]
-pub struct Connections {
+pub struct ConnectionLimiter {
     limit: usize,
-    guard: Mutex<Vec<Arc<Connection>>>,
+    guard: Mutex<Vec<Arc<ApiConnection>>>,
 }
 
 /// One connection.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ApiConnection {
     owner: ConnectionOwner,
     usage: Mutex<ConnectionUse>,
     evicted: CancellationToken,
@@ -59,15 +59,15 @@ struct ConnectionUse {
 /// Handle that removes its connection from the count on drop.
 #[derive(Debug)]
 pub struct ConnectionGuard {
-    connection: Arc<Connection>,
-    connection_limit: Arc<Connections>,
+    connection: Arc<ApiConnection>,
+    connection_limit: Arc<ConnectionLimiter>,
 }
 
 /// Handle that marks a call as in progress until dropped.
 #[derive(Debug)]
-pub struct CallGuard(Arc<Connection>);
+pub struct CallGuard(Arc<ApiConnection>);
 
-impl Connections {
+impl ConnectionLimiter {
     /// Creates an empty set with room for `limit` connections.
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
@@ -78,7 +78,7 @@ impl Connections {
     #[must_use]
     pub fn take(self: &Arc<Self>, owner: ConnectionOwner) -> ConnectionGuard {
         let usage = Mutex::new(ConnectionUse { calls: 0, since: Instant::now() });
-        let connection = Arc::new(Connection { owner, usage, evicted: CancellationToken::new() });
+        let connection = Arc::new(ApiConnection { owner, usage, evicted: CancellationToken::new() });
         let mut guard = lock(&self.guard);
         if guard.len() >= self.limit
             && let Some(eviction_victim) = eviction_victim(&guard, owner)
@@ -91,19 +91,19 @@ impl Connections {
 }
 
 /// Picks a connection of the heaviest owner: idle before busy, least recently used first.
-fn eviction_victim(guard: &[Arc<Connection>], newcomer: ConnectionOwner) -> Option<usize> {
+fn eviction_victim(guard: &[Arc<ApiConnection>], newcomer: ConnectionOwner) -> Option<usize> {
     let mut counts = BTreeMap::from([(newcomer, 1)]);
     for connection in guard {
         *counts.entry(connection.owner).or_insert(0) += 1;
     }
-    let key = |connection: &Connection| {
+    let key = |connection: &ApiConnection| {
         let ConnectionUse { calls, since } = *lock(&connection.usage);
         (counts.get(&connection.owner).copied(), calls == 0, Reverse(since))
     };
     guard.iter().enumerate().max_by_key(|(_, connection)| key(connection)).map(|(index, _)| index)
 }
 
-impl Connection {
+impl ApiConnection {
     /// Records the start of a call.
     #[must_use]
     pub fn call(self: &Arc<Self>) -> CallGuard {
@@ -116,7 +116,7 @@ impl Connection {
 impl ConnectionGuard {
     /// Returns the connection.
     #[must_use]
-    pub const fn connection(&self) -> &Arc<Connection> {
+    pub const fn connection(&self) -> &Arc<ApiConnection> {
         &self.connection
     }
 
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn heaviest_owner_loses_least_recently_used() {
-        let connection_limit = Connections::new(4);
+        let connection_limit = ConnectionLimiter::new(4);
         let crowd: Vec<_> = (0..3).map(|_| connection_limit.take(ConnectionOwner::User(1))).collect();
         let single = connection_limit.take(ConnectionOwner::User(2));
         drop(crowd[0].connection().call());
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn flood_evicts_its_own_connections() {
-        let connection_limit = Connections::new(4);
+        let connection_limit = ConnectionLimiter::new(4);
         let others: Vec<_> = [7, 7, 8].map(|uid| connection_limit.take(ConnectionOwner::User(uid))).into();
         let crowd: Vec<_> = (0..100).map(|_| connection_limit.take(ConnectionOwner::User(9))).collect();
         assert!(others[2..].iter().all(|other| !has_left(other)));
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn idle_connections_are_evicted_before_busy() {
-        let connection_limit = Connections::new(2);
+        let connection_limit = ConnectionLimiter::new(2);
         let busy = connection_limit.take(ConnectionOwner::User(1));
         let call = busy.connection().call();
         let idle = connection_limit.take(ConnectionOwner::User(1));
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn closed_connections_free_their_slot() {
-        let connection_limit = Connections::new(2);
+        let connection_limit = ConnectionLimiter::new(2);
         for _ in 0..10 {
             drop(connection_limit.take(ConnectionOwner::User(1)));
         }

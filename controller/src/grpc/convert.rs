@@ -16,7 +16,7 @@ use maglev_core::view::{
     BackendView, FrontendView, MemberView, PoolView, ProberView, View, VppInfo, VppView,
 };
 use maglev_ipc as ipc;
-use maglev_proto::v1::watch_events_response::Event as Told;
+use maglev_proto::v1::watch_events_response::Event as ApiEvent;
 use maglev_proto::v1::{self, WatchEventsResponse, transition};
 use maglev_proto::{Duration as ProtoDuration, Timestamp};
 
@@ -281,26 +281,26 @@ pub fn vip(key: &VipKey) -> v1::Vip {
 
 /// Converts an event.
 pub fn event(event: &Event) -> WatchEventsResponse {
-    let told = match &event.kind {
-        Kind::Backend { name, address, transition: moved } => Told::Backend(v1::BackendEvent {
+    let payload = match &event.kind {
+        Kind::Backend { name, address, transition: moved } => ApiEvent::Backend(v1::BackendEvent {
             name: name.to_string(),
             address: address.to_string(),
             transition: Some(transition(moved)),
         }),
-        Kind::Frontend { name, from, to, active_pool } => Told::Frontend(v1::FrontendEvent {
+        Kind::Frontend { name, from, to, active_pool } => ApiEvent::Frontend(v1::FrontendEvent {
             name: name.to_string(),
             from: frontend_state(*from).into(),
             to: frontend_state(*to).into(),
             active_pool: active_pool.as_deref().unwrap_or_default().into(),
         }),
-        Kind::Prober { connected } => Told::Prober(v1::ProberEvent { connected: *connected }),
-        Kind::MassFailure(stage) => Told::MassFailure(mass_failure(stage)),
-        Kind::LocalFaults(change) => Told::LocalFaults(local_faults(change)),
+        Kind::Prober { connected } => ApiEvent::Prober(v1::ProberEvent { connected: *connected }),
+        Kind::MassFailure(stage) => ApiEvent::MassFailure(mass_failure(stage)),
+        Kind::LocalFaults(change) => ApiEvent::LocalFaults(local_faults(change)),
         Kind::CheckRejected { name, reason } => {
-            Told::CheckRejected(v1::CheckRejectedEvent { name: name.to_string(), reason: reason.clone() })
+            ApiEvent::CheckRejected(v1::CheckRejectedEvent { name: name.to_string(), reason: reason.clone() })
         }
-        Kind::Vpp { connected } => Told::Vpp(v1::VppEvent { connected: *connected }),
-        Kind::Synced { vip: key, counts } => Told::Sync(v1::SyncEvent {
+        Kind::Vpp { connected } => ApiEvent::Vpp(v1::VppEvent { connected: *connected }),
+        Kind::Synced { vip: key, counts } => ApiEvent::Sync(v1::SyncEvent {
             vip: Some(vip(key)),
             vip_added: counts.vip_added,
             vip_removed: counts.vip_removed,
@@ -308,20 +308,25 @@ pub fn event(event: &Event) -> WatchEventsResponse {
             as_removed: counts.as_removed,
             as_weight_updated: counts.as_weight_updated,
         }),
-        Kind::StepFailed { vip: key, step, error } => Told::SyncFailure(v1::SyncFailureEvent {
+        Kind::StepFailed { vip: key, step, error } => ApiEvent::SyncFailure(v1::SyncFailureEvent {
             vip: Some(vip(key)),
             step: step.to_string(),
             error: error.clone(),
         }),
         Kind::Drift { vip: key, reverted } => {
-            Told::Drift(v1::DriftEvent { vip: Some(vip(key)), reverted: Some(*reverted) })
+            ApiEvent::Drift(v1::DriftEvent { vip: Some(vip(key)), reverted: Some(*reverted) })
         }
         Kind::AddressConflict { vip: key, conflicting } => {
-            Told::AddressConflict(v1::AddressConflictEvent { vip: Some(vip(key)), conflicting: *conflicting })
+            ApiEvent::AddressConflict(v1::AddressConflictEvent {
+                vip: Some(vip(key)),
+                conflicting: *conflicting,
+            })
         }
-        Kind::LbConf { error } => Told::LbConf(v1::LbConfEvent { error: error.clone().unwrap_or_default() }),
-        Kind::Reloaded => Told::Reload(v1::ReloadEvent {}),
-        Kind::Operator(audit) => Told::Operator(v1::OperatorEvent {
+        Kind::LbConf { error } => {
+            ApiEvent::LbConf(v1::LbConfEvent { error: error.clone().unwrap_or_default() })
+        }
+        Kind::Reloaded => ApiEvent::Reload(v1::ReloadEvent {}),
+        Kind::Operator(audit) => ApiEvent::Operator(v1::OperatorEvent {
             actor: audit.actor.clone(),
             action: audit_action(audit.action).into(),
             subject: audit.subject.clone(),
@@ -331,7 +336,7 @@ pub fn event(event: &Event) -> WatchEventsResponse {
             expires: audit.expires.map(timestamp),
         }),
     };
-    WatchEventsResponse { at: Some(timestamp(event.at)), replay: false, event: Some(told) }
+    WatchEventsResponse { at: Some(timestamp(event.at)), replay: false, event: Some(payload) }
 }
 
 fn mass_failure(stage: &MassFailureResult) -> v1::MassFailureEvent {
@@ -364,39 +369,39 @@ pub fn backend_now(view: &BackendView) -> WatchEventsResponse {
     let state = backend_state(view.health).into();
     let newest = view.transitions.first().map(transition);
     let still = || v1::Transition { from: state, to: state, at: Some(timestamp(view.since)), cause: None };
-    let told = Told::Backend(v1::BackendEvent {
+    let payload = ApiEvent::Backend(v1::BackendEvent {
         name: view.name.to_string(),
         address: view.address.to_string(),
         transition: Some(newest.unwrap_or_else(still)),
     });
-    now(view.since, told)
+    now(view.since, payload)
 }
 
 /// Returns a frontend's current state as a replayed event.
 pub fn frontend_now(view: &FrontendView) -> WatchEventsResponse {
     let state = frontend_state(view.state).into();
     let active = view.active_pool.and_then(|index| view.pools.get(index));
-    let told = Told::Frontend(v1::FrontendEvent {
+    let payload = ApiEvent::Frontend(v1::FrontendEvent {
         name: view.name.to_string(),
         from: state,
         to: state,
         active_pool: active.map(|pool| pool.name.to_string()).unwrap_or_default(),
     });
-    now(view.since, told)
+    now(view.since, payload)
 }
 
 /// Returns the prober's current state as a replayed event.
 pub fn prober_now(view: &ProberView) -> WatchEventsResponse {
-    now(view.since, Told::Prober(v1::ProberEvent { connected: view.connected }))
+    now(view.since, ApiEvent::Prober(v1::ProberEvent { connected: view.connected }))
 }
 
 /// Returns VPP's current state as a replayed event.
 pub fn vpp_now(view: &VppView) -> WatchEventsResponse {
-    now(view.since, Told::Vpp(v1::VppEvent { connected: view.info.is_some() }))
+    now(view.since, ApiEvent::Vpp(v1::VppEvent { connected: view.info.is_some() }))
 }
 
-fn now(since: WallTime, told: Told) -> WatchEventsResponse {
-    WatchEventsResponse { at: Some(timestamp(since)), replay: true, event: Some(told) }
+fn now(since: WallTime, payload: ApiEvent) -> WatchEventsResponse {
+    WatchEventsResponse { at: Some(timestamp(since)), replay: true, event: Some(payload) }
 }
 
 /// Converts one line of an explanation.
@@ -408,19 +413,19 @@ pub fn reason(reason: ExplanationLine) -> v1::Reason {
 pub fn record(record: &LogRecord) -> WatchEventsResponse {
     let fields =
         record.fields.iter().map(|(name, value)| v1::LogField { name: (*name).into(), value: value.clone() });
-    let told = Told::Log(v1::LogEvent {
+    let payload = ApiEvent::Log(v1::LogEvent {
         level: log_level(record.level).into(),
         target: record.target.into(),
         message: record.message.clone(),
         fields: fields.collect(),
     });
-    WatchEventsResponse { at: Some(record.at.into()), replay: false, event: Some(told) }
+    WatchEventsResponse { at: Some(record.at.into()), replay: false, event: Some(payload) }
 }
 
 /// Returns the event that `count` events were dropped.
 pub fn dropped(count: u64) -> WatchEventsResponse {
-    let told = Told::Dropped(v1::DroppedEvent { count });
-    WatchEventsResponse { at: Some(SystemTime::now().into()), replay: false, event: Some(told) }
+    let payload = ApiEvent::Dropped(v1::DroppedEvent { count });
+    WatchEventsResponse { at: Some(SystemTime::now().into()), replay: false, event: Some(payload) }
 }
 
 fn timestamp(wall: WallTime) -> Timestamp {

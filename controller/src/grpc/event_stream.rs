@@ -91,7 +91,7 @@ pub async fn events(
     filter: EventFilter,
     handle: &Handle,
     log: &log::LogBroadcast,
-    watcher: WatchGuard,
+    guard: WatchGuard,
     stopping: watch::Receiver<bool>,
 ) -> Result<impl Stream<Item = Result<WatchEventsResponse, Status>> + Send + use<>, ShuttingDown> {
     // Subscribe before taking the view, so that no event is missed between.
@@ -99,7 +99,7 @@ pub async fn events(
     let records = filter.log.map(|level| log.records(level));
     let replay = Box::new(replay(handle.view().await?, filter));
     let subscriber =
-        EventSubscriber { filter, replay, events, records, watcher, stop: Box::pin(stopped(stopping)) };
+        EventSubscriber { filter, replay, events, records, guard, stop: Box::pin(stopped(stopping)) };
     Ok(stream::unfold(Some(subscriber), |subscriber| async {
         let mut subscriber = subscriber?;
         let next = subscriber.next().await;
@@ -125,7 +125,7 @@ struct EventSubscriber {
     replay: Box<dyn Iterator<Item = WatchEventsResponse> + Send>,
     events: Option<broadcast::Receiver<Arc<Event>>>,
     records: Option<LogSubscription>,
-    watcher: WatchGuard,
+    guard: WatchGuard,
     stop: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -143,7 +143,7 @@ impl EventSubscriber {
                     ReceivedItem::Item(event) if self.filter.matches_event(&event.kind) => convert::event(&event),
                     ReceivedItem::Item(_) => continue,
                     ReceivedItem::Lost(count) => {
-                        self.watcher.lost_events(count);
+                        self.guard.lost_events(count);
                         convert::dropped(count)
                     }
                 },
@@ -151,7 +151,7 @@ impl EventSubscriber {
                     ReceivedItem::Item(record) if self.filter.matches_record(&record) => convert::record(&record),
                     ReceivedItem::Item(_) => continue,
                     ReceivedItem::Lost(count) => {
-                        self.watcher.lost_records(count);
+                        self.guard.lost_records(count);
                         convert::dropped(count)
                     }
                 },

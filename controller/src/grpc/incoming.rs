@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, error};
 
-use super::connection_limit::{ConnectionGuard, ConnectionOwner, Connections};
+use super::connection_limit::{ConnectionGuard, ConnectionLimiter, ConnectionOwner};
 use super::transport::ClientTransport;
 use crate::access::{AccessControl, ClientCertificate, Peer, names};
 use crate::config::TlsConfig;
@@ -37,7 +37,7 @@ pub fn incoming(
     let limit = limit_per_listener(listeners.len());
     for listener in listeners {
         let door = ConnectionAcceptor {
-            connection_limit: Connections::new(limit),
+            connection_limit: ConnectionLimiter::new(limit),
             access: access.clone(),
             sender: sender.clone(),
         };
@@ -57,7 +57,7 @@ fn limit_per_listener(listeners: usize) -> usize {
 /// Acceptor of one listener.
 #[derive(Clone)]
 struct ConnectionAcceptor {
-    connection_limit: Arc<Connections>,
+    connection_limit: Arc<ConnectionLimiter>,
     access: AccessControl,
     sender: mpsc::Sender<io::Result<ClientTransport>>,
 }

@@ -13,7 +13,7 @@ use crate::handle::{Handle, NamedItem};
 ///
 /// # Errors
 /// Invalid lifetime.
-pub fn by(who: String, metadata: Option<OverrideMetadata>) -> Result<Requester, Status> {
+pub fn requester(who: String, metadata: Option<OverrideMetadata>) -> Result<Requester, Status> {
     let OverrideMetadata { reason, lifetime } = metadata.unwrap_or_default();
     let lifetime = lifetime.map(|lifetime| {
         lifetime
@@ -31,9 +31,10 @@ pub async fn backend(
     handle: &Handle,
     name: &str,
     action: BackendAction,
-    by: Requester,
+    requester: Requester,
 ) -> Result<(Option<Backend>, String), Status> {
-    let persist_error = operate(handle, OperatorCommand::Backend { name: name.into(), action }, by).await?;
+    let persist_error =
+        operate(handle, OperatorCommand::Backend { name: name.into(), action }, requester).await?;
     let view = handle.view_of(&NamedItem::Backend(name.into())).await.map_err(shutting_down)?;
     let found = view.backends.iter().find(|backend| *backend.name == *name);
     let found = found.map(|found| convert::backend(found, &convert::rejections(&view.prober), &view));
@@ -49,21 +50,21 @@ pub async fn weight(
     handle: &Handle,
     path: [String; 3],
     weight: Option<u32>,
-    by: Requester,
+    requester: Requester,
 ) -> Result<(Option<Frontend>, String), Status> {
     // A value beyond one byte exceeds the bound as well.
     let weight = weight.map(|weight| u8::try_from(weight).unwrap_or(u8::MAX));
     let [frontend, pool, backend] = path.map(Into::into);
     let name = std::sync::Arc::clone(&frontend);
     let persist_error =
-        operate(handle, OperatorCommand::Weight { frontend, pool, backend, weight }, by).await?;
+        operate(handle, OperatorCommand::Weight { frontend, pool, backend, weight }, requester).await?;
     let view = handle.view_of(&NamedItem::Frontend(name.to_string())).await.map_err(shutting_down)?;
     let found = view.frontends.iter().find(|frontend| frontend.name == name);
     Ok((found.map(|found| convert::frontend(found, &view.config)), persist_error))
 }
 
-async fn operate(handle: &Handle, command: OperatorCommand, by: Requester) -> Result<String, Status> {
-    handle.operate(command, by).await.map_err(shutting_down)?.map_err(|error| match error {
+async fn operate(handle: &Handle, command: OperatorCommand, requester: Requester) -> Result<String, Status> {
+    handle.operate(command, requester).await.map_err(shutting_down)?.map_err(|error| match error {
         OperateError::NotFound(why) => Status::not_found(why),
         OperateError::Invalid(why) => Status::invalid_argument(why),
         OperateError::Rejected(why) => Status::failed_precondition(why),

@@ -40,7 +40,7 @@ fn convert(preview: &PlanPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> v1
         frontend: planned.frontend.as_deref().unwrap_or_default().into(),
         steps: planned.steps.iter().map(ToString::to_string).collect(),
         new_flows_moved: planned.new_flows_moved,
-        flows_flushed: flushed(planned, flows),
+        flows_flushed: flushed_flows(planned, flows),
         recreates_vip: planned.recreates_vip,
     };
     v1::Plan {
@@ -50,17 +50,17 @@ fn convert(preview: &PlanPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> v1
 }
 
 /// Returns the number of flows that the plan flushes, if any and if VPP reports them.
-fn flushed(planned: &VipPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> Option<u64> {
-    let flushed = planned.steps.iter().filter_map(|step| match step {
+fn flushed_flows(planned: &VipPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> Option<u64> {
+    let flushed_flows = planned.steps.iter().filter_map(|step| match step {
         Step::RemoveAs { server } | Step::SetWeight { server, flush: true, .. } => Some(server),
         _ => None,
     });
-    let flows = flushed.filter_map(|server| flows.get(&(planned.vip, *server)));
+    let flows = flushed_flows.filter_map(|server| flows.get(&(planned.vip, *server)));
     flows.copied().reduce(|sum, flows| sum + flows)
 }
 
 /// Converts a load error.
-pub fn fault(error: &LoadError) -> v1::ConfigFault {
+pub fn config_fault(error: &LoadError) -> v1::ConfigFault {
     let problem = |problem: &Problem| v1::ConfigProblem {
         path: problem.path.clone(),
         message: problem.message.clone(),

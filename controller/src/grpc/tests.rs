@@ -7,7 +7,7 @@ use std::sync::Arc;
 use maglev_core::event::Event;
 use maglev_core::view::View;
 use maglev_proto::v1::maglev_client::MaglevClient;
-use maglev_proto::v1::watch_events_response::Event as Told;
+use maglev_proto::v1::watch_events_response::Event as ApiEvent;
 use maglev_proto::v1::{
     BackendState, EventKind, ExplainBackendRequest, ExplainFrontendRequest, GetBackendRequest,
     GetFrontendRequest, GetHealthcheckRequest, GetLbCountersRequest, GetLbStateRequest, GetVppInfoRequest,
@@ -37,7 +37,7 @@ mod vocabulary;
 struct Daemon {
     handle: Handle,
     channel: Channel,
-    tap: LogBroadcast,
+    log_broadcast: LogBroadcast,
     metrics: Arc<Metrics>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Result<(), super::ServeError>>,
@@ -52,7 +52,7 @@ async fn daemon_of(handle: Handle) -> Daemon {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("maglevd.sock");
     let listener = bind_unix(&socket).unwrap();
-    let tap = LogBroadcast::default();
+    let log_broadcast = LogBroadcast::default();
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { drop(stopped.await) };
     let metrics = Arc::new(Metrics::new().unwrap());
@@ -61,13 +61,20 @@ async fn daemon_of(handle: Handle) -> Daemon {
     let reloader =
         Reloader::new(directory.path().join("maglev.yaml"), handle.clone(), Arc::clone(&metrics), access);
     let shown = Arc::clone(&metrics);
-    let serving =
-        super::serve(vec![listener], handle.clone(), tap.clone(), reloader, metrics, true, shutdown);
+    let serving = super::serve(
+        vec![listener],
+        handle.clone(),
+        log_broadcast.clone(),
+        reloader,
+        metrics,
+        true,
+        shutdown,
+    );
     let server = tokio::spawn(serving);
     Daemon {
         handle,
         channel: connect(&socket).await,
-        tap,
+        log_broadcast,
         metrics: shown,
         stop,
         server,
@@ -101,14 +108,14 @@ async fn next(events: &mut Streaming<WatchEventsResponse>) -> WatchEventsRespons
 }
 
 /// Returns the item of an event, such as `backend nginx0`, and true for a replay.
-fn told(event: &WatchEventsResponse) -> (String, bool) {
+fn item_of(event: &WatchEventsResponse) -> (String, bool) {
     let what = match event.event.as_ref().unwrap() {
-        Told::Backend(backend) => format!("backend {}", backend.name),
-        Told::Frontend(frontend) => format!("frontend {}", frontend.name),
-        Told::Prober(prober) => format!("prober {}", prober.connected),
-        Told::Vpp(vpp) => format!("vpp {}", vpp.connected),
-        Told::Log(log) => format!("log {}", log.message),
-        Told::Dropped(dropped) => format!("dropped {}", dropped.count),
+        ApiEvent::Backend(backend) => format!("backend {}", backend.name),
+        ApiEvent::Frontend(frontend) => format!("frontend {}", frontend.name),
+        ApiEvent::Prober(prober) => format!("prober {}", prober.connected),
+        ApiEvent::Vpp(vpp) => format!("vpp {}", vpp.connected),
+        ApiEvent::Log(log) => format!("log {}", log.message),
+        ApiEvent::Dropped(dropped) => format!("dropped {}", dropped.count),
         other => format!("{other:?}"),
     };
     (what, event.replay)
@@ -246,46 +253,46 @@ async fn watch_starts_with_replay() {
     let daemon = daemon(fixture::view()).await;
     let mut events = daemon.watch(&[], LogLevel::Unspecified).await;
     for expected in ["prober true", "backend nginx0", "backend sorry", "frontend web", "vpp true"] {
-        assert_eq!(told(&next(&mut events).await), (expected.into(), true));
+        assert_eq!(item_of(&next(&mut events).await), (expected.into(), true));
     }
     daemon.handle.publish(fixture::nginx0_down());
-    assert_eq!(told(&next(&mut events).await), ("backend nginx0".into(), false));
+    assert_eq!(item_of(&next(&mut events).await), ("backend nginx0".into(), false));
 }
 
 #[tokio::test]
 async fn only_requested_kinds_are_sent() {
     let daemon = daemon(fixture::view()).await;
     let mut events = daemon.watch(&[EventKind::Frontend], LogLevel::Unspecified).await;
-    assert_eq!(told(&next(&mut events).await), ("frontend web".into(), true));
+    assert_eq!(item_of(&next(&mut events).await), ("frontend web".into(), true));
     daemon.handle.publish(fixture::nginx0_down());
     let reloaded = Event { at: fixture::wall(701), kind: maglev_core::event::Kind::Reloaded };
     daemon.handle.publish(reloaded);
-    assert!(matches!(next(&mut events).await.event, Some(Told::Reload(_))));
+    assert!(matches!(next(&mut events).await.event, Some(ApiEvent::Reload(_))));
 }
 
 #[tokio::test]
 async fn slow_subscriber_learns_lost_count() {
     let daemon = daemon(fixture::view()).await;
     let mut events = daemon.watch(&[EventKind::Frontend], LogLevel::Unspecified).await;
-    assert_eq!(told(&next(&mut events).await), ("frontend web".into(), true));
+    assert_eq!(item_of(&next(&mut events).await), ("frontend web".into(), true));
     // The test's one thread does not let the server read before all events are published.
     for _ in 0..EVENT_BACKLOG + 5 {
         daemon.handle.publish(fixture::nginx0_down());
     }
-    assert_eq!(told(&next(&mut events).await), ("dropped 5".into(), false));
+    assert_eq!(item_of(&next(&mut events).await), ("dropped 5".into(), false));
 }
 
 #[tokio::test]
 async fn log_stream_starts_at_requested_level() {
     let daemon = daemon(fixture::view()).await;
     let mut events = daemon.watch(&[EventKind::Log], LogLevel::Warn).await;
-    let subscriber = tracing_subscriber::registry().with(daemon.tap.layer());
+    let subscriber = tracing_subscriber::registry().with(daemon.log_broadcast.layer());
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!("not severe enough");
         tracing::warn!(target: "h2", "not ours");
         tracing::warn!(backend = "nginx0", tries = 3, "severe");
     });
-    let Some(Told::Log(log)) = next(&mut events).await.event else { panic!("no log record") };
+    let Some(ApiEvent::Log(log)) = next(&mut events).await.event else { panic!("no log record") };
     assert_eq!((log.level(), log.message.as_str()), (LogLevel::Warn, "severe"));
     let fields: Vec<_> = log.fields.iter().map(|f| (f.name.as_str(), f.value.as_str())).collect();
     assert_eq!(fields, [("backend", "nginx0"), ("tries", "3")]);
@@ -295,7 +302,7 @@ async fn log_stream_starts_at_requested_level() {
 async fn shutdown_ends_streams_with_a_status() {
     let daemon = daemon(fixture::view()).await;
     let mut events = daemon.watch(&[EventKind::Vpp], LogLevel::Unspecified).await;
-    assert_eq!(told(&next(&mut events).await), ("vpp true".into(), true));
+    assert_eq!(item_of(&next(&mut events).await), ("vpp true".into(), true));
     daemon.stop.send(()).unwrap();
     let status = events.message().await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "maglevd is shutting down"));

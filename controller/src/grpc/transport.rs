@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
-use super::connection_limit::{Connection, ConnectionGuard};
+use super::connection_limit::{ApiConnection, ConnectionGuard};
 use crate::access::Peer;
 
 /// Length of the HTTP/2 client preface (RFC 9113 §3.4).
@@ -37,9 +37,9 @@ pub struct ApiCaller {
     /// Peer.
     pub peer: Arc<Peer>,
     /// Description of the peer.
-    pub who: Arc<str>,
+    pub name: Arc<str>,
     /// Entry in the connection limit.
-    pub connection: Arc<Connection>,
+    pub connection: Arc<ApiConnection>,
 }
 
 impl ClientTransport {
@@ -47,12 +47,12 @@ impl ClientTransport {
     pub fn new(
         bytes: Box<dyn Bytes>,
         peer: Peer,
-        who: String,
+        name: String,
         guard: ConnectionGuard,
         deadline: Instant,
     ) -> Self {
         let caller =
-            ApiCaller { peer: peer.into(), who: who.into(), connection: Arc::clone(guard.connection()) };
+            ApiCaller { peer: peer.into(), name: name.into(), connection: Arc::clone(guard.connection()) };
         let evicted = Box::pin(guard.evicted().cancelled_owned());
         let opening = Some((PREFACE, Box::pin(sleep_until(deadline))));
         Self { bytes, opening, evicted, caller, _taken: guard }

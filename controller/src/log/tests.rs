@@ -35,7 +35,7 @@ impl Paper {
     }
 }
 
-fn written(level: &str, format: LogFormat, style: LineStyle, log: impl FnOnce()) -> String {
+fn written(level: &str, format: LineFormat, style: LineStyle, log: impl FnOnce()) -> String {
     let paper = Paper::default();
     let lines = lines(format, style, paper.clone()).with_filter(filter(level).unwrap());
     tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), log);
@@ -44,7 +44,7 @@ fn written(level: &str, format: LogFormat, style: LineStyle, log: impl FnOnce())
 
 /// Returns the lines in the journal's style, which has no time.
 fn logged(level: &str, log: impl FnOnce()) -> String {
-    written(level, LogFormat::Text, LineStyle::Journal, log)
+    written(level, LineFormat::Text, LineStyle::Journal, log)
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn events_have_stable_fields() {
 
 #[test]
 fn json_has_the_same_fields() {
-    let plain = written("info", LogFormat::Json, LineStyle::Plain, || event(&fixture::nginx0_down()));
+    let plain = written("info", LineFormat::Json, LineStyle::Plain, || event(&fixture::nginx0_down()));
     assert!(plain.starts_with("{\"timestamp\":\"20"), "{plain}");
     assert!(
         plain.ends_with(
@@ -88,7 +88,7 @@ fn json_has_the_same_fields() {
         ),
         "{plain}"
     );
-    let journal = written("info", LogFormat::Json, LineStyle::Journal, || warn!("w"));
+    let journal = written("info", LineFormat::Json, LineStyle::Journal, || warn!("w"));
     assert!(journal.starts_with("<4>{\"timestamp\":"), "{journal}");
 }
 
@@ -105,9 +105,9 @@ fn journal_gets_priorities_terminal_gets_colors() {
     };
     let priorities: Vec<_> = logged("trace", all).lines().map(|line| line[..3].to_owned()).collect();
     assert_eq!(priorities, ["<3>", "<4>", "<6>", "<7>", "<7>", "<6>", "<6>"]);
-    let plain = written("info", LogFormat::Text, LineStyle::Plain, || warn!("w"));
+    let plain = written("info", LineFormat::Text, LineStyle::Plain, || warn!("w"));
     assert!(plain.starts_with("20") && plain.ends_with("Z  WARN maglevd::log::tests: w\n"), "{plain}");
-    assert!(written("info", LogFormat::Text, LineStyle::Color, || warn!("w")).contains("\u{1b}[33m"));
+    assert!(written("info", LineFormat::Text, LineStyle::Color, || warn!("w")).contains("\u{1b}[33m"));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn plain_level_applies_to_this_program() {
 fn subscribers_have_separate_levels() {
     let (subscribe, paper) = (LogBroadcast::default(), Paper::default());
     let lines =
-        lines(LogFormat::Text, LineStyle::Journal, paper.clone()).with_filter(filter("warn").unwrap());
+        lines(LineFormat::Text, LineStyle::Journal, paper.clone()).with_filter(filter("warn").unwrap());
     tracing::subscriber::with_default(
         tracing_subscriber::registry().with(lines).with(subscribe.layer()),
         || {
@@ -170,7 +170,7 @@ fn subscribers_have_separate_levels() {
 #[test]
 fn unrequested_records_are_never_built() {
     let (subscribe, paper) = (LogBroadcast::default(), Paper::default());
-    let lines = lines(LogFormat::Text, LineStyle::Journal, paper).with_filter(filter("warn").unwrap());
+    let lines = lines(LineFormat::Text, LineStyle::Journal, paper).with_filter(filter("warn").unwrap());
     let subscriber = tracing_subscriber::registry().with(lines).with(subscribe.layer());
     assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::WARN));
     let records = subscribe.records(Level::DEBUG);

@@ -176,7 +176,7 @@ impl Metrics {
 
     /// Counts a subscriber until the returned guard is dropped.
     #[must_use]
-    pub fn watcher(&self) -> WatchGuard {
+    pub fn subscriber(&self) -> WatchGuard {
         self.subscribers.inc();
         WatchGuard {
             subscribers: self.subscribers.clone(),
@@ -186,7 +186,7 @@ impl Metrics {
     }
 
     /// Counts an event of the core.
-    pub fn event(&self, event: &Event) {
+    pub fn count_event(&self, event: &Event) {
         match &event.kind {
             // `sync_to_config` removes the counters of removed backends.
             Kind::Backend { name, transition, .. } if transition.to != Health::Removed => {
@@ -207,7 +207,13 @@ impl Metrics {
     }
 
     /// Counts a message of VPP's API; with the response time, if known.
-    pub fn vpp_call(&self, msg: &str, direction: CallDirection, result: &str, duration: Option<Duration>) {
+    pub fn count_vpp_call(
+        &self,
+        msg: &str,
+        direction: CallDirection,
+        result: &str,
+        duration: Option<Duration>,
+    ) {
         let direction = match direction {
             CallDirection::Sent => "tx",
             CallDirection::Received => "rx",
@@ -222,7 +228,7 @@ impl Metrics {
     }
 
     /// Counts steps applied to VPP.
-    pub fn sync(&self, scope: SyncScope, counts: &StepCounts, duration: Duration) {
+    pub fn count_sync(&self, scope: SyncScope, counts: &StepCounts, duration: Duration) {
         let scope = match scope {
             SyncScope::All => "all",
             SyncScope::Vip => "vip",
@@ -241,31 +247,31 @@ impl Metrics {
     }
 
     /// Records a loaded configuration.
-    pub fn loaded(&self, at: Now) {
+    pub fn record_load(&self, at: Now) {
         self.reloaded.set(Duration::from_nanos(at.wall.0).as_secs_f64());
     }
 
     /// Records a reload; a failed one leaves the running configuration in force.
-    pub fn reload(&self, ok: bool, at: Now) {
+    pub fn record_reload(&self, ok: bool, at: Now) {
         self.reloads.with_label_values(&[RESULTS[usize::from(!ok)]]).inc();
         self.reload_failing.set((!ok).into());
         if ok {
-            self.loaded(at);
+            self.record_load(at);
         }
     }
 
     /// Counts an error on the link to `peer` (`prober` or `vpp`); `reason` is one of a few fixed words.
-    pub fn link_error(&self, peer: &str, reason: &str) {
+    pub fn count_link_error(&self, peer: &str, reason: &str) {
         self.link_errors.with_label_values(&[peer, reason]).inc();
     }
 
     /// Records a write of the overrides.
-    pub fn saved(&self, ok: bool) {
-        self.operators.saved(ok);
+    pub fn record_save(&self, ok: bool) {
+        self.operators.record_save(ok);
     }
 
     /// Adds `times` refusals of a call because of the caller's role.
-    pub fn refused(&self, method: &str, times: u64) {
+    pub fn count_refusals(&self, method: &str, times: u64) {
         self.refusals.with_label_values(&[method]).inc_by(times);
     }
 

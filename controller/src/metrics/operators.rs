@@ -37,7 +37,7 @@ impl OperatorMetrics {
         self.actions.with_label_values(&[audit.action.as_str()]).inc();
     }
 
-    pub fn saved(&self, ok: bool) {
+    pub fn record_save(&self, ok: bool) {
         self.saves.with_label_values(&[RESULTS[usize::from(!ok)]]).inc();
         self.unsaved.set((!ok).into());
     }

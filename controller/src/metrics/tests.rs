@@ -91,20 +91,20 @@ fn frontend_conditions_have_series() {
 #[test]
 fn drift_and_reload_counters_start_at_zero() {
     let metrics = Metrics::new().unwrap();
-    let told = |metrics: &Metrics| {
+    let values = |metrics: &Metrics| {
         let text = metrics.render(&fixture::view(), None, ExpositionFormat::Text);
         let value = |name| lines(&text, name).last().unwrap().rsplit(' ').next().unwrap().to_owned();
         (value("maglev_drift_total "), value("maglev_config_reload_failing "))
     };
-    assert_eq!(told(&metrics), ("0".into(), "0".into()));
+    assert_eq!(values(&metrics), ("0".into(), "0".into()));
     let vip = fixture::config().frontends["web"].vip;
     for reverted in [true, false] {
-        metrics.event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, reverted } });
+        metrics.count_event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, reverted } });
     }
-    metrics.reload(false, Now::default());
-    assert_eq!(told(&metrics), ("1".into(), "1".into()));
-    metrics.reload(true, Now::default());
-    assert_eq!(told(&metrics), ("1".into(), "0".into()));
+    metrics.record_reload(false, Now::default());
+    assert_eq!(values(&metrics), ("1".into(), "1".into()));
+    metrics.record_reload(true, Now::default());
+    assert_eq!(values(&metrics), ("1".into(), "0".into()));
 }
 
 #[test]
@@ -185,14 +185,14 @@ fn down_transitions_start_at_zero() {
                 "maglev_backend_transitions_total{{backend=\"nginx0\",from=\"up\",to=\"down\"}} {count}"
             )]
         );
-        metrics.event(&fixture::nginx0_down());
+        metrics.count_event(&fixture::nginx0_down());
     }
 }
 
 #[test]
 fn removed_items_lose_their_counters() {
     let metrics = Metrics::new().unwrap();
-    metrics.event(&fixture::nginx0_down());
+    metrics.count_event(&fixture::nginx0_down());
     let view = fixture::view();
     let mut config = (*view.config).clone();
     config.backends.remove("nginx0");
@@ -204,12 +204,17 @@ fn removed_items_lose_their_counters() {
 fn actions_are_counted() {
     let metrics = Metrics::new().unwrap();
     let counts = StepCounts { as_added: 3, ..StepCounts::default() };
-    metrics.sync(SyncScope::Vip, &counts, Duration::from_micros(700));
-    metrics.vpp_call("lb_add_del_as", CallDirection::Sent, "ok", None);
-    metrics.vpp_call("lb_add_del_as_reply", CallDirection::Received, "ok", Some(Duration::from_micros(50)));
-    metrics.reload(true, Now { mono: MonoTime(0), wall: fixture::wall(0) });
-    metrics.reload(false, Now::default());
-    metrics.link_error("prober", "malformed");
+    metrics.count_sync(SyncScope::Vip, &counts, Duration::from_micros(700));
+    metrics.count_vpp_call("lb_add_del_as", CallDirection::Sent, "ok", None);
+    metrics.count_vpp_call(
+        "lb_add_del_as_reply",
+        CallDirection::Received,
+        "ok",
+        Some(Duration::from_micros(50)),
+    );
+    metrics.record_reload(true, Now { mono: MonoTime(0), wall: fixture::wall(0) });
+    metrics.record_reload(false, Now::default());
+    metrics.count_link_error("prober", "malformed");
     let text = metrics.render(&fixture::view(), None, ExpositionFormat::Text);
     assert_eq!(
         lines(&text, "maglev_vpp_lbsync_total"),
@@ -264,19 +269,19 @@ fn lateness_histogram_comes_from_prober() {
 fn everything(format: ExpositionFormat) -> String {
     let metrics = Metrics::new().unwrap();
     metrics.enable_call_metrics(&crate::grpc::descriptors(true)).unwrap();
-    metrics.event(&fixture::nginx0_down());
+    metrics.count_event(&fixture::nginx0_down());
     let (from, to) = (FrontendState::Up, FrontendState::Down);
     let kind = Kind::Frontend { name: "web".into(), from, to, active_pool: None };
-    metrics.event(&Event { at: fixture::wall(1), kind });
-    metrics.vpp_call("show_version", CallDirection::Received, "ok", Some(Duration::from_micros(50)));
-    metrics.sync(
+    metrics.count_event(&Event { at: fixture::wall(1), kind });
+    metrics.count_vpp_call("show_version", CallDirection::Received, "ok", Some(Duration::from_micros(50)));
+    metrics.count_sync(
         SyncScope::All,
         &StepCounts { vip_added: 1, ..StepCounts::default() },
         Duration::from_micros(700),
     );
-    metrics.link_error("vpp", "lost");
-    metrics.loaded(Now::default());
-    metrics.refused("ReloadConfig", 1);
+    metrics.count_link_error("vpp", "lost");
+    metrics.record_load(Now::default());
+    metrics.count_refusals("ReloadConfig", 1);
     let mut view = View { overrides: disabled_and_weighed(), ..fixture::view() };
     view.backends[0].probes.record(OutcomeCode::L7Ok, Duration::from_millis(1));
     metrics.render(&view, Some(&fixture::counters()), format)
@@ -366,8 +371,8 @@ fn operator_actions_start_at_zero() {
     let text = |metrics: &Metrics| metrics.render(&fixture::view(), None, ExpositionFormat::Text);
     assert_eq!(lines(&text(&metrics), "maglev_operator_actions_total").len(), AuditAction::ALL.len());
     let audit = Audit::of("alice".into(), AuditAction::SetWeight);
-    metrics.event(&Event { at: fixture::wall(0), kind: Kind::Operator(audit) });
-    metrics.saved(false);
+    metrics.count_event(&Event { at: fixture::wall(0), kind: Kind::Operator(audit) });
+    metrics.record_save(false);
     let after = text(&metrics);
     for line in [
         "maglev_operator_actions_total{action=\"set_weight\"} 1",
@@ -378,6 +383,6 @@ fn operator_actions_start_at_zero() {
     ] {
         assert!(after.lines().any(|found| found == line), "{line} is not in\n{after}");
     }
-    metrics.saved(true);
+    metrics.record_save(true);
     assert_eq!(lines(&text(&metrics), "maglev_overrides_unsaved"), ["maglev_overrides_unsaved 0"]);
 }

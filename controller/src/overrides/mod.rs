@@ -73,7 +73,7 @@ impl<D: Disk> Persister<D> {
             // This fails only when the runtime shuts down.
             let Some((result, used)): Option<(io::Result<()>, _)> = attempt else { return };
             store = used;
-            self.metrics.saved(result.is_ok());
+            self.metrics.record_save(result.is_ok());
             persisted.attempted = number;
             match result {
                 Ok(()) => {

@@ -17,11 +17,11 @@ const MAX_TIME: u64 = 253_402_300_799;
 
 /// Protocol state of a link.
 #[derive(Debug, Default)]
-pub struct InboundProtocol {
+pub struct ProberProtocol {
     is_identified: bool,
 }
 
-impl InboundProtocol {
+impl ProberProtocol {
     /// Returns true once the prober has identified itself.
     #[must_use]
     pub const fn is_identified(&self) -> bool {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     fn received(message: ToController) -> Result<Vec<Input>, LinkError> {
-        let (mut inbound, mut inputs) = (InboundProtocol::default(), Vec::new());
+        let (mut inbound, mut inputs) = (ProberProtocol::default(), Vec::new());
         inbound.take(hello(), &mut Vec::new())?;
         inbound.take(message, &mut inputs)?;
         Ok(inputs)
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn hello_comes_first_and_once() {
-        let mut inbound = InboundProtocol::default();
+        let mut inbound = ProberProtocol::default();
         let heartbeat = ToController::Heartbeat(maglev_ipc::ProberStats::default());
         assert!(matches!(inbound.take(heartbeat.clone(), &mut Vec::new()), Err(LinkError::Protocol(_))));
         inbound.take(hello(), &mut Vec::new()).unwrap();

@@ -20,7 +20,7 @@ mod session;
 mod transport;
 
 pub use connect::ProberConnector;
-pub use inbound::InboundProtocol;
+pub use inbound::ProberProtocol;
 
 /// Command to the prober.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ impl<R: ConnectProber> ProberLink<R> {
 
     fn count(&self, fault: &LinkError) {
         if let Some(reason) = fault.label() {
-            self.metrics.link_error("prober", reason);
+            self.metrics.count_link_error("prober", reason);
         }
     }
 

@@ -10,7 +10,7 @@ use maglev_ipc_link as link;
 use maglev_ipc_link::batch_checks;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::inbound::InboundProtocol;
+use super::inbound::ProberProtocol;
 use super::{ConnectProber, LinkError, MessageTransport, ProberCommand, ProberLink};
 use crate::version;
 
@@ -23,7 +23,7 @@ pub struct ProberSession<'a, R: ConnectProber> {
     link: &'a mut R::Transport,
     /// Messages not yet sent.
     outgoing: &'a mut VecDeque<ToProber>,
-    inbound: InboundProtocol,
+    inbound: ProberProtocol,
     /// True once a check set was sent on this link. Earlier commands were meant for a previous link.
     set_sent: bool,
 }
@@ -36,7 +36,7 @@ impl<'a, R: ConnectProber> ProberSession<'a, R> {
     ) -> Self {
         outgoing.clear();
         outgoing.push_back(ToProber::Hello { version: VERSION, release: version::VERSION.to_owned() });
-        Self { owner, link, outgoing, inbound: InboundProtocol::default(), set_sent: false }
+        Self { owner, link, outgoing, inbound: ProberProtocol::default(), set_sent: false }
     }
 
     /// Serves the link until it ends. Returns the reason, and true if the prober had identified itself.

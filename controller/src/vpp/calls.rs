@@ -46,7 +46,7 @@ pub fn start(client: &VppClient, command: VppCommand, metrics: &Arc<Metrics>) ->
             Box::pin(async move {
                 let began = Instant::now();
                 let (done, error) = apply_steps(&client, &run).await?;
-                metrics.sync(scope, &StepCounts::of(&run.steps[..done]), began.elapsed());
+                metrics.count_sync(scope, &StepCounts::of(&run.steps[..done]), began.elapsed());
                 Ok(Some(Input::StepsApplied { vip: run.vip, done, error }))
             })
         }

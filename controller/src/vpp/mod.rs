@@ -146,7 +146,7 @@ impl<R: ConnectVpp> VppLink<R> {
     async fn session(&mut self, client: VppClient, info: VppInfo) {
         if let Err(reason) = self.serve(&client, info).await {
             warn!(event = %"vpp", %reason, "VPP lost; it keeps forwarding unchanged");
-            self.metrics.link_error("vpp", "lost");
+            self.metrics.count_link_error("vpp", "lost");
         }
         // No input of this session follows this one.
         let _ = self.inputs.send(vec![Input::VppDown]).await;
@@ -214,12 +214,12 @@ async fn boot_time(path: PathBuf) -> Option<WallTime> {
     }
 }
 
-/// ApiObserver that counts calls.
+/// Observer that counts calls.
 struct CallObserver(Arc<Metrics>);
 
 impl ApiObserver for CallObserver {
     fn sent(&self, message: &'static str) {
-        self.0.vpp_call(message, CallDirection::Sent, "ok", None);
+        self.0.count_vpp_call(message, CallDirection::Sent, "ok", None);
     }
 
     fn ended(&self, message: &'static str, outcome: maglev_vpp::CallOutcome, took: Duration) {
@@ -229,10 +229,10 @@ impl ApiObserver for CallObserver {
             maglev_vpp::CallOutcome::Timeout => "timeout",
             maglev_vpp::CallOutcome::Lost => "lost",
         };
-        self.0.vpp_call(message, CallDirection::Received, result, Some(took));
+        self.0.count_vpp_call(message, CallDirection::Received, result, Some(took));
     }
 
     fn unmatched_reply(&self) {
-        self.0.link_error("vpp", "unmatched_reply");
+        self.0.count_link_error("vpp", "unmatched_reply");
     }
 }

@@ -14,7 +14,7 @@ use maglev_ipc::{
 };
 use maglev_ipc_link::codec;
 
-use maglevd::prober::InboundProtocol;
+use maglevd::prober::ProberProtocol;
 use maglevd_prober::probe::tls::TlsConfigs;
 use maglevd_prober::protocol::{self, ControllerRequest};
 use maglevd_prober::set::{ProbeLimits, is_allowed_interval};
@@ -74,7 +74,7 @@ fn run_prober(input: &[u8]) {
 /// Input: messages in sequence, with a delay between two of them.
 fn run_controller(input: &[u8]) {
     let mut system = TestSystem::new(good(CONFIG), Arc::default());
-    let mut inbound = InboundProtocol::default();
+    let mut inbound = ProberProtocol::default();
     let kept = system.state.overrides().clone();
     for part in InputParts(input).parts() {
         let Some(message) = decode_message::<ToController>(part) else { break };
@@ -205,7 +205,7 @@ mod tests {
         }
         assert_eq!(sets, [(5, Vec::new()), (0, Vec::new())]);
         for seed in prober_messages() {
-            let mut inbound = InboundProtocol::default();
+            let mut inbound = ProberProtocol::default();
             for part in InputParts(&seed).parts() {
                 let message = decode_message::<ToController>(part).expect("a message");
                 inbound.take(message, &mut Vec::new()).expect("in turn");

@@ -63,8 +63,10 @@ fn run_request(input: &[u8]) {
         _ => assert_round_trip::<v1::GetFrontendRequest>(bytes),
     }
     if let Ok(v1::OverrideMetadata { reason, lifetime }) = v1::OverrideMetadata::decode(bytes) {
-        let by =
-            maglevd::grpc::overrides::by("nobody".into(), Some(v1::OverrideMetadata { reason, lifetime }));
+        let by = maglevd::grpc::overrides::requester(
+            "nobody".into(),
+            Some(v1::OverrideMetadata { reason, lifetime }),
+        );
         assert!(by.is_ok() || lifetime.is_some());
     }
     if let Ok(request) = v1::WatchEventsRequest::decode(bytes) {

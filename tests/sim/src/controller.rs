@@ -38,7 +38,7 @@ impl RunningController {
             overrides,
             metrics: Arc::clone(&sim.metrics),
             stats: PathBuf::new(),
-            pulse: DriverStatus::default(),
+            driver_status: DriverStatus::default(),
         };
         let outside = Environment {
             clock: SimClock(Arc::clone(sim)),

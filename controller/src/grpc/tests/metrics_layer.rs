@@ -140,11 +140,11 @@ async fn lost_events_are_counted() {
     let daemon = daemon(fixture::view()).await;
     let counts = daemon.counts();
     let mut events = daemon.watch(&[EventKind::Backend], LogLevel::Unspecified).await;
-    assert_eq!(told(&next(&mut events).await), ("prober true".into(), true));
+    assert_eq!(item_of(&next(&mut events).await), ("prober true".into(), true));
     for _ in 0..EVENT_BACKLOG + 5 {
         daemon.handle.publish(fixture::nginx0_down());
     }
-    while told(&next(&mut events).await).0 != "lost 5" {}
+    while item_of(&next(&mut events).await).0 != "lost 5" {}
     assert_eq!(counts.sample("maglev_events_lost_total{kind=\"event\"}"), 5);
     assert_eq!(counts.sample("maglev_events_lost_total{kind=\"log\"}"), 0);
 }

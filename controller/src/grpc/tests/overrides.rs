@@ -167,15 +167,15 @@ async fn audit_events_reach_subscribers() {
         client.disable_backend(disable("nginx0", metadata("disk swap", None))).await.unwrap();
     }
     client.set_frontend_pool_backend_weight(set(SLOT, 7)).await.unwrap();
-    let mut told = Vec::new();
-    while told.len() < 3 {
-        let Some(Told::Operator(event)) = next(&mut events).await.event else { panic!("another kind") };
+    let mut item_of = Vec::new();
+    while item_of.len() < 3 {
+        let Some(ApiEvent::Operator(event)) = next(&mut events).await.event else { panic!("another kind") };
         assert!(!event.actor.is_empty());
         let action = event.action().as_str_name().trim_start_matches("AUDIT_ACTION_").to_lowercase();
-        told.push([action, event.subject, event.from, event.to, event.reason].join("; "));
+        item_of.push([action, event.subject, event.from, event.to, event.reason].join("; "));
     }
     assert_eq!(
-        told,
+        item_of,
         [
             "disable; backend nginx0; unknown; disabled; disk swap",
             "disable; backend nginx0; disabled; disabled; disk swap",

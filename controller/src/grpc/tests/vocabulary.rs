@@ -7,7 +7,7 @@ use maglev_core::event::{Audit, AuditAction, Event, Kind, LocalFaultsChange, Mas
 use maglev_core::failover::FrontendState;
 use maglev_core::plan::StepCounts;
 use maglev_proto::DESCRIPTORS;
-use maglev_proto::v1::watch_events_response::Event as Told;
+use maglev_proto::v1::watch_events_response::Event as ApiEvent;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 
@@ -59,8 +59,9 @@ fn core_and_api_event_names_agree() {
 fn drift_event_reports_repair() {
     let vip = VipKey::host("192.0.2.80".parse().unwrap(), 6, 80);
     for reverted in [true, false] {
-        let told = convert::event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, reverted } }).event;
-        let Some(Told::Drift(drift)) = told else { panic!("{told:?}") };
+        let payload =
+            convert::event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, reverted } }).event;
+        let Some(ApiEvent::Drift(drift)) = payload else { panic!("{payload:?}") };
         assert_eq!(drift.reverted, Some(reverted));
     }
 }

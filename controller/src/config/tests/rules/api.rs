@@ -93,7 +93,7 @@ impl Files {
     }
 
     /// Returns the problems of a configuration that names these files.
-    fn said(&self, certificate: &str, key: &str, client_ca: &str) -> Vec<String> {
+    fn reported(&self, certificate: &str, key: &str, client_ca: &str) -> Vec<String> {
         let path = |name: &str| self.0.path().join(name).display().to_string();
         let text = format!(
             "maglev: {{ api: {{ tls: {{ certificate: {}, key: {}, client-ca: {} }} }} }}",
@@ -101,7 +101,7 @@ impl Files {
             path(key),
             path(client_ca)
         );
-        let (_, lines) = super::super::said(text.as_bytes());
+        let (_, lines) = super::super::reported(text.as_bytes());
         let folder = format!("{}/", self.0.path().display());
         lines
             .iter()
@@ -113,7 +113,7 @@ impl Files {
 #[test]
 fn files_of_tls() {
     let files = Files::new();
-    assert_eq!(files.said("one.pem", "one.key", "other.pem"), [""; 0]);
+    assert_eq!(files.reported("one.pem", "one.key", "other.pem"), [""; 0]);
     for (certificate, key, client_ca, expected) in [
         (
             "none",
@@ -143,8 +143,8 @@ fn files_of_tls() {
             ],
         ),
     ] {
-        assert_eq!(files.said(certificate, key, client_ca), expected, "{certificate} {key} {client_ca}");
+        assert_eq!(files.reported(certificate, key, client_ca), expected, "{certificate} {key} {client_ca}");
     }
-    let [cut] = &files.said("cut", "one.key", "one.pem")[..] else { panic!("one problem") };
+    let [cut] = &files.reported("cut", "one.key", "one.pem")[..] else { panic!("one problem") };
     assert!(cut.starts_with("certificate: \"cut\": holds a truncated or invalid certificate"), "{cut}");
 }
