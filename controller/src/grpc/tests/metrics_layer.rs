@@ -144,7 +144,7 @@ async fn lost_events_are_counted() {
     for _ in 0..EVENT_BACKLOG + 5 {
         daemon.handle.publish(fixture::nginx0_down());
     }
-    while item_of(&next(&mut events).await).0 != "lost 5" {}
+    while item_of(&next(&mut events).await).0 != "dropped 5" {}
     assert_eq!(counts.sample("maglev_events_lost_total{kind=\"event\"}"), 5);
     assert_eq!(counts.sample("maglev_events_lost_total{kind=\"log\"}"), 0);
 }

@@ -78,7 +78,7 @@ fn holds_certificates(text: &str) -> Result<(), &'static str> {
     let is_whole = |block: &str| {
         block.split_once(END).is_some_and(|(body, _)| !body.trim().is_empty() && body.bytes().all(is_base64))
     };
-    if blocks.all(is_whole) { Ok(()) } else { Err("holds a certificate that is cut short or garbled") }
+    if blocks.all(is_whole) { Ok(()) } else { Err("holds a truncated or invalid certificate") }
 }
 
 /// Computes FNV-1a. Collisions need no protection: the file's author could as well edit the file.
