@@ -248,13 +248,13 @@ pub struct Pool {
     pub name: Option<String>,
     /// By name.
     #[serde(default, deserialize_with = "or_empty")]
-    pub backends: Named<PoolMember>,
+    pub backends: Named<PoolEntry>,
 }
 
 /// One of a pool's `backends`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(expecting = "a map of keys", deny_unknown_fields)]
-pub struct PoolMember {
+pub struct PoolEntry {
     /// Weight in the pool.
     pub weight: Option<i64>,
 }

@@ -165,7 +165,7 @@ fn frontend() -> impl Strategy<Value = file::Frontend> {
     let length = weighted(0.1, select(vec![0, 1024, 1 << 20, 1 << 30, 1000]));
     (vips, service, many(member, 1..3), length).prop_map(
         |(address, (protocol, port), members, table_length)| {
-            let member = |(n, weight): (usize, _)| (n.to_string(), PoolMember { weight });
+            let member = |(n, weight): (usize, _)| (n.to_string(), PoolEntry { weight });
             let pool =
                 Pool { name: Some("p".into()), backends: Named(members.into_iter().map(member).collect()) };
             let address = Some(address);
