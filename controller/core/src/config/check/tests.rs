@@ -15,7 +15,7 @@ use proptest::strategy::ValueTree;
 
 use super::super::ForeignVips;
 use super::super::file::{
-    Address, Healthcheck, Mode, Named, Params, Pool, PoolMember, ProbeType, Protocol, Timeout,
+    Address, Healthcheck, Mode, Named, Params, Pool, PoolEntry, ProbeType, Protocol, Timeout,
 };
 use super::*;
 use crate::dataplane::{ANY_PROTOCOL, Encap};
