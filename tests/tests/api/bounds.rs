@@ -129,7 +129,7 @@ fn oversized_request_is_rejected() {
         let status = client.get_backend(GetBackendRequest { name }).await.unwrap_err();
         assert_eq!(
             (status.code(), status.message()),
-            (Code::ResourceExhausted, "a request may have at most 1 MiB")
+            (Code::ResourceExhausted, "requests are limited to 1 MiB")
         );
         check_answers(channel(&fixture).await).await.unwrap();
     });
