@@ -18,10 +18,10 @@ const DIRECTORIES: [&str; 8] = [
 
 /// Packages whose unit tests are named, and their source directories.
 const PACKAGES: [(&str, &str); 4] = [
-    ("controller", "controller/src"),
+    ("maglevd", "controller/src"),
     ("maglev-core", "controller/core/src"),
     ("maglev-vpp", "controller/vpp/src"),
-    ("prober", "prober/src"),
+    ("maglevd-prober", "prober/src"),
 ];
 
 #[test]
