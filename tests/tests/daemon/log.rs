@@ -25,7 +25,7 @@ fn log_subscriber_may_request_debug_level() {
         let Some(Event::Log(record)) = response.event else {
             panic!("expected a log record, got {response:?}")
         };
-        if record.level() == LogLevel::Debug && record.message == "no prober" {
+        if record.level() == LogLevel::Debug && record.message == "cannot connect to the prober" {
             break;
         }
     }

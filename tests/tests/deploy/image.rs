@@ -186,7 +186,7 @@ fn image_names_missing_capability() {
     }
     let fixture = ImageFixture::new(CONFIG);
     let mut dropped = fixture.image.run(&RunOptions { capabilities: "-all", ..AS_DOCKER });
-    let line = dropped.line(0, "no prober");
+    let line = dropped.line(0, "cannot connect to the prober");
     assert!(line.contains("/usr/bin/maglevd-prober: Operation not permitted"), "{line}");
     stop(&mut dropped);
     let confined = fixture.image.run(&RunOptions { more: &["--no-new-privs"], ..AS_DOCKER });

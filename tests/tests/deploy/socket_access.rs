@@ -34,15 +34,15 @@ fn sockets_reject_unauthorized_users() {
     machine.run("useradd --system --groups maglevd alice");
     machine.run(&format!("runuser -u alice -- {ask}"));
 
-    let line = start_as_other_user(machine).line(0, "no prober");
+    let line = start_as_other_user(machine).line(0, "cannot connect to the prober");
     assert!(line.to_lowercase().contains("permission denied"), "{line}");
     // The prober also checks `SO_PEERCRED`, independent of the file mode.
     let journal = machine.journal(PROBER);
     machine.run(&format!("chmod 0666 {PROBER_SOCKET}"));
     let peer = start_as_other_user(machine);
     let uid = machine.run("id -u nobody");
-    let line = journal.line(0, &format!("is of user {uid}, who is not allowed"));
-    peer.line(0, "no prober");
+    let line = journal.line(0, &format!(" of user {uid}"));
+    peer.line(0, "cannot connect to the prober");
     println!("{line}");
     // The legitimate controller is not affected.
     fixture.settled();
