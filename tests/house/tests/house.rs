@@ -11,9 +11,7 @@ use maglev_house::{PRODUCT, Repository};
 ///
 /// * `Error`: each module has the errors of its boundary.
 /// * `BackendAction`: an action of the core, and the word for it in `maglevc`'s grammar.
-/// * `CheckSet`, `InboundProtocol`: the two ends of the link.
-/// * `LogFormat`: a flag of each daemon.
-const SHARED: [&str; 5] = ["BackendAction", "CheckSet", "Error", "InboundProtocol", "LogFormat"];
+const SHARED: [&str; 2] = ["BackendAction", "Error"];
 
 /// The shapes of the configuration file, which `config` checks and turns into types of the same names.
 const RAW: [&str; 2] = ["config", "file"];
