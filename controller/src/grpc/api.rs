@@ -282,7 +282,7 @@ impl Maglev for ApiService {
             Ok(loaded) => loaded.config,
             Err(error) => {
                 return Ok(Response::new(CheckConfigResponse {
-                    config_fault: Some(plans::config_fault(&error)),
+                    fault: Some(plans::config_fault(&error)),
                     plan: None,
                 }));
             }
@@ -291,13 +291,13 @@ impl Maglev for ApiService {
             true => Some(plans::plan(&self.handle, Some(Arc::new(config))).await?),
             false => None,
         };
-        Ok(Response::new(CheckConfigResponse { config_fault: None, plan }))
+        Ok(Response::new(CheckConfigResponse { fault: None, plan }))
     }
 
     async fn reload_config(&self, request: Request<ReloadConfigRequest>) -> ApiReply<ReloadConfigResponse> {
         let reloaded = self.reloader.reload(access::caller_name(&request)).await.map_err(shutting_down)?;
         Ok(Response::new(ReloadConfigResponse {
-            config_fault: reloaded.err().map(|error| plans::config_fault(&error)),
+            fault: reloaded.err().map(|error| plans::config_fault(&error)),
         }))
     }
 }
