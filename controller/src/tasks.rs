@@ -18,7 +18,7 @@ use crate::service_manager::DriverStatus;
 use crate::{prober, vpp};
 
 /// Maximum number of index changes that VPP's link may lag behind before it clears its whole cache.
-const INDEX_CHANGE_BACKLOG: usize = 1024;
+const INDEX_CHANGE_BACKLOG: usize = 4096;
 
 /// Parameters of the tasks.
 pub struct TaskConfig {

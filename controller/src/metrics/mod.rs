@@ -201,8 +201,17 @@ impl Metrics {
             Kind::MassFailure(stage) => self.mass_failures.with_label_values(&[stage.as_str()]).inc(),
             Kind::LocalFaults(LocalFaultsChange::Unobserved { .. }) => self.local_faults.inc(),
             Kind::Operator(audit) => self.operators.audit(audit),
-            // Others have no counter.
-            _ => {}
+            Kind::Backend { .. }
+            | Kind::Frontend { .. }
+            | Kind::LocalFaults(LocalFaultsChange::Cleared)
+            | Kind::Prober { .. }
+            | Kind::CheckRejected { .. }
+            | Kind::Vpp { .. }
+            | Kind::AddressConflict { .. }
+            | Kind::LbConf { .. }
+            | Kind::Synced { .. }
+            | Kind::StepFailed { .. }
+            | Kind::Reloaded => {}
         }
     }
 

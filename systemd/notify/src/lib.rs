@@ -33,8 +33,9 @@ use std::time::Duration;
 
 pub use sd_notify::NotifyState;
 
-/// Longest time that [`ServiceNotifier::notify_once`] waits.
-const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time that [`ServiceNotifier::notify_once`] waits. A lost `READY` fails the unit at its `TimeoutStartSec=`, 90 s by
+/// default, so a stalled service manager gets most of that time.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A sender of messages to the service manager. Clones share its sockets.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +98,7 @@ impl ServiceNotifier {
         self.manager.as_ref().map_or(Ok(()), |manager| manager.send(&manager.nonblocking, states))
     }
 
-    /// Sends `states` in one message, and waits up to 5 s for room in the service manager's queue.
+    /// Sends `states` in one message, and waits up to 60 s for room in the service manager's queue.
     ///
     /// # Errors
     /// Those of [`notify`](Self::notify).
