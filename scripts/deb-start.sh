@@ -4,18 +4,18 @@
 #   scripts/deb-start.sh PACKAGE
 set -euo pipefail
 
-folder=$(mktemp -d)
+directory=$(mktemp -d)
 processes=()
 
 end() {
 	((${#processes[@]} == 0)) || kill "${processes[@]}" || true
 	wait
-	rm -r "$folder"
+	rm -r "$directory"
 }
 trap end EXIT
 
-dpkg-deb --extract "$1" "$folder"
-cd "$folder"
+dpkg-deb --extract "$1" "$directory"
+cd "$directory"
 
 # Waits until a command succeeds.
 await() { # COMMAND...

@@ -35,7 +35,7 @@ prepare() { # TARGET
 	mkdir -p "$seeds/$1" "$learned/$1" "$found" "$kept/$1"
 }
 
-run() { # TARGET LONGEST OPTION... FOLDER...
+run() { # TARGET LONGEST OPTION... DIRECTORY...
 	local target=$1 longest=$2
 	shift 2
 	MAGLEV_FUZZ=$target MAGLEV_FUZZ_SEEDS=$seeds/$target "$fuzz" -max_len="$longest" -timeout=10 -rss_limit_mb=2048 \

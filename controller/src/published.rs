@@ -28,7 +28,7 @@ pub struct VppReading {
     pub flows: BTreeMap<(VipKey, IpAddr), u64>,
 }
 
-/// CombinedCounter counters of VPP's VIPs and servers. Keys are those of the [`ActualState`] at the time.
+/// Traffic counters of VPP's VIPs and servers. Keys are those of the [`ActualState`] at the time.
 #[derive(Clone, Debug)]
 pub struct TrafficCounters {
     /// Time of the read.
@@ -44,7 +44,7 @@ pub struct TrafficCounters {
 pub struct VipCounters {
     /// Packets by kind; `None` if their index is unknown.
     pub packets: Option<VipPackets>,
-    /// CombinedCounter of the VIP's prefix, all ports together.
+    /// Traffic of the VIP's prefix, all ports together.
     pub route: Option<CombinedCounter>,
 }
 

@@ -203,7 +203,7 @@ impl Check {
         target_allowed(self.target).map_err(|why| RejectReason::Target(self.target, why.to_owned()))?;
         ensure(self.source.is_none_or(|s| s.is_ipv4() == self.target.is_ipv4()), "source family")?;
         self.timeout.validate()?;
-        ensure((MIN_INTERVAL..=MAX_INTERVAL).contains(&self.fast_interval), "fast_interval interval")?;
+        ensure((MIN_INTERVAL..=MAX_INTERVAL).contains(&self.fast_interval), "fast interval")?;
         let (port, tls) = match &self.probe {
             ProbeKind::Icmp => return Ok(()),
             ProbeKind::Tcp { port, mode, tls } => {
@@ -382,7 +382,7 @@ mod tests {
             assert_eq!(Check { timeout, ..http() }.validate().is_ok(), is_allowed, "{timeout:?}");
         }
         let check = Check { fast_interval: MIN_INTERVAL / 2, ..http() };
-        assert_eq!(check.validate(), Err(RejectReason::Bounds { what: "fast_interval interval".into() }));
+        assert_eq!(check.validate(), Err(RejectReason::Bounds { what: "fast interval".into() }));
     }
 
     #[test]

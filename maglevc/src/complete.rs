@@ -13,7 +13,7 @@ use crate::names::NameCache;
 use crate::session;
 use crate::suggest::suggest;
 
-/// OutputFormat that asks the shell to complete file names.
+/// Output that asks the shell to complete file names.
 const FILES: &str = ":files";
 
 /// Returns the words to complete, if this process was started for completion.

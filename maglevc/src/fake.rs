@@ -18,7 +18,7 @@ use crate::fixture;
 
 type Reply<T> = Result<Response<T>, Status>;
 
-/// FakeState of the fake daemon.
+/// State of the fake daemon.
 #[derive(Debug)]
 pub struct FakeState {
     /// The frontends.
@@ -41,7 +41,7 @@ pub struct FakeState {
 pub struct FakeDaemon {
     /// The shared state.
     pub state: Arc<Mutex<FakeState>>,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     running: Option<Running>,
 }
 
@@ -68,15 +68,15 @@ impl FakeDaemon {
             fault: None,
             plan: fixture::plan(),
         };
-        let folder = tempfile::tempdir().unwrap();
-        let mut fake = Self { state: Arc::new(Mutex::new(state)), folder, running: None };
+        let directory = tempfile::tempdir().unwrap();
+        let mut fake = Self { state: Arc::new(Mutex::new(state)), directory, running: None };
         fake.resume();
         fake
     }
 
     /// Returns the path of its socket.
     pub fn socket(&self) -> PathBuf {
-        self.folder.path().join("maglevd.sock")
+        self.directory.path().join("maglevd.sock")
     }
 
     /// Returns its address.

@@ -29,7 +29,7 @@ pub enum Token {
     Value(ValueKind),
 }
 
-/// NameKind of a name.
+/// Kind of a name.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum NameKind {
     /// A frontend.
@@ -44,7 +44,7 @@ pub enum NameKind {
     Healthcheck,
 }
 
-/// NameKind of a value.
+/// Kind of a value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ValueKind {
     /// A number above 0.

@@ -62,7 +62,7 @@ struct Cli {
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     color: ColorChoice,
 
-    /// OutputFormat format
+    /// Output format
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: OutputFormat,
 
@@ -77,7 +77,7 @@ impl Cli {
     }
 }
 
-/// OutputFormat format.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 enum OutputFormat {
     /// Tables, for people

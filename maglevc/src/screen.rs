@@ -20,7 +20,7 @@ pub enum ColorChoice {
     Never,
 }
 
-/// TextStyle of a text.
+/// Style of a text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TextStyle {
     /// No style.

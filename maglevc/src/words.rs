@@ -1,4 +1,4 @@
-//! NameCache of the API's values, as in the configuration.
+//! Names of the API's values, as in the configuration.
 
 use maglev_proto::v1::{
     Action, AuditAction, BackendState, Code, CodeRange, Encap, FrontendState, LogLevel, MassFailureResult,

@@ -94,7 +94,7 @@ pub enum TransitionCause {
     Outcome {
         /// Verdict.
         code: OutcomeCode,
-        /// OutcomeDetail of the verdict.
+        /// Detail of the verdict.
         detail: OutcomeDetail,
     },
     /// Action of an operator.
@@ -136,7 +136,7 @@ pub struct LastOutcome {
     pub duration: Duration,
     /// Verdict.
     pub code: OutcomeCode,
-    /// OutcomeDetail of the verdict.
+    /// Detail of the verdict.
     pub detail: OutcomeDetail,
     /// Timeout of the next probe, if the timeout is derived.
     pub timeout: Option<Duration>,

@@ -29,7 +29,7 @@ pub use traffic::IndexChange;
 
 use traffic::TrafficReader;
 
-/// VppClient name shown in VPP.
+/// Client name shown in VPP.
 pub const CLIENT_NAME: &str = "vpp-maglev";
 /// Interval of pings.
 const PING_INTERVAL: Duration = Duration::from_secs(1);

@@ -12,8 +12,8 @@ pub const MAX_LINES: usize = 1_000;
 pub fn file() -> Option<PathBuf> {
     let absolute = |variable| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
-    let folder = state.join("maglevc");
+    let directory = state.join("maglevc");
     // If this fails, saving the history fails too.
-    let _ = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    Some(folder.join("history"))
+    let _ = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+    Some(directory.join("history"))
 }

@@ -134,7 +134,7 @@ fn history_is_saved() {
 #[test]
 fn unwritable_history_is_ignored() {
     let (fake, home) = (FakeDaemon::start(), tempfile::tempdir().unwrap());
-    // A file where the folder should be stops even root.
+    // A file where the directory should be stops even root.
     fs::write(home.path().join(".local"), "").unwrap();
     let mut terminal = shell(&fake, &home);
     terminal.press("show vpp info\r");

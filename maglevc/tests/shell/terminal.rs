@@ -36,7 +36,7 @@ struct Seen {
 }
 
 impl Terminal {
-    /// Starts `maglevc` in a wide terminal, with this folder as its home.
+    /// Starts `maglevc` in a wide terminal, with this directory as its home.
     pub fn start(home: &Path, arguments: &[&str]) -> Self {
         Self::run(home, MAGLEVC, arguments)
     }

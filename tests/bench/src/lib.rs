@@ -75,7 +75,7 @@ pub struct Bench {
     pub options: BenchOptions,
     /// Progress output.
     pub screen: ProgressScreen,
-    /// BackendServer of all backends.
+    /// Server of all backends.
     pub server: BackendServer,
     /// Starter of checkers.
     pub kit: CheckerKit,

@@ -1,4 +1,4 @@
-//! BackendServer of all backends: one thread on every address of 127.0.0.0/8.
+//! Server of all backends: one thread on every address of 127.0.0.0/8.
 //!
 //! `TCP` accepts and closes. `HTTP` and `HTTPS` answer, and close on request.
 
@@ -38,7 +38,7 @@ const MAX_REQUEST: usize = 4096;
 const OK_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
 const SICK: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\n\r\nsick\n";
 
-/// BackendHealth of a backend.
+/// Health of a backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum BackendHealth {

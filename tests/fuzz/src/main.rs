@@ -15,9 +15,9 @@ fuzz_target!(
         let target = env::var("MAGLEV_FUZZ").ok().and_then(|name| FuzzTarget::named(&name));
         let target = *TARGET.get_or_init(|| target.expect("MAGLEV_FUZZ names a target"));
         target.warm_up();
-        if let Some(folder) = env::var_os("MAGLEV_FUZZ_SEEDS") {
+        if let Some(directory) = env::var_os("MAGLEV_FUZZ_SEEDS") {
             for (number, seed) in (target.seeds)().iter().enumerate() {
-                let file = std::path::Path::new(&folder).join(format!("seed-{number}"));
+                let file = std::path::Path::new(&directory).join(format!("seed-{number}"));
                 fs::write(file, seed).expect("the seeds are written");
             }
         }

@@ -21,7 +21,7 @@ const FIRST: u16 = 100;
 struct SessionSocket {
     runtime: tokio::runtime::Runtime,
     listener: tokio::net::UnixListener,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 thread_local! {
@@ -31,14 +31,14 @@ thread_local! {
 impl SessionSocket {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let folder = tempfile::tempdir().expect("a place for the socket");
-        let listener = UnixListener::bind(folder.path().join("api.sock")).expect("a socket");
+        let directory = tempfile::tempdir().expect("a place for the socket");
+        let listener = UnixListener::bind(directory.path().join("api.sock")).expect("a socket");
         listener.set_nonblocking(true).expect("it does not block");
         let listener = {
             let _entered = runtime.enter();
             tokio::net::UnixListener::from_std(listener).expect("it is known to the runtime")
         };
-        Self { runtime, listener, folder }
+        Self { runtime, listener, directory }
     }
 }
 
@@ -51,7 +51,7 @@ async fn session(place: &SessionSocket, input: &[u8]) {
     let mut input = InputParts(input);
     let garbled = input.byte() & 1 == 1;
     let said = if garbled { input.0.to_vec() } else { [handshake(), frames(input)].concat() };
-    let path = place.folder.path().join("api.sock");
+    let path = place.directory.path().join("api.sock");
     let vpp = async {
         let (mut stream, _) = place.listener.accept().await.expect("a client");
         // A client may have closed the connection.

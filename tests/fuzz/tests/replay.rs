@@ -11,8 +11,8 @@ use maglev_fuzz::TARGETS;
 #[test]
 fn recorded_inputs_pass() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for folder in fs::read_dir(&corpus).unwrap() {
-        let name = folder.unwrap().file_name().into_string().unwrap();
+    for directory in fs::read_dir(&corpus).unwrap() {
+        let name = directory.unwrap().file_name().into_string().unwrap();
         assert!(TARGETS.iter().any(|target| target.name == name), "corpus/{name} is of no target");
     }
     for target in TARGETS {

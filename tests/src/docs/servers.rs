@@ -1,4 +1,4 @@
-//! DocumentedServers of a configuration, at their configured addresses.
+//! Servers of a configuration, at their configured addresses.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use maglev_lab::http_server::HttpServer;
 const OK_STATUS: u16 = 200;
 const FAILING_STATUS: u16 = 503;
 
-/// DocumentedServers of all backends with TCP or HTTP checks, by backend name.
+/// Servers of all backends with TCP or HTTP checks, by backend name.
 pub struct DocumentedServers {
     http: BTreeMap<String, HttpServer>,
 }

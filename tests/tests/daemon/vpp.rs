@@ -1,4 +1,4 @@
-//! InjectedFaults of VPP.
+//! Faults of VPP.
 
 use maglev_lab::PATIENCE;
 use maglev_lab::vpp_observer::host;

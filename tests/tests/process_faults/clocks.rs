@@ -24,9 +24,10 @@ struct FakeClock {
 impl FakeClock {
     /// Returns a correct clock, or `None` if test `name` must be skipped.
     fn new(name: &str, fixture: &ProcessFixture) -> Option<Self> {
-        let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
-        let library =
-            folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|path| path.is_file());
+        let directories = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+        let library = directories
+            .map(|directory| directory.join("faketime/libfaketime.so.1"))
+            .find(|path| path.is_file());
         if library.is_none() {
             println!("SKIP {name}: needs libfaketime");
         }

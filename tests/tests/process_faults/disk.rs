@@ -116,8 +116,8 @@ fn corrupt_overrides_file_does_not_prevent_start() {
     let mut maglevd = fixture.settled();
     assert_eq!(disable(&maglevd, "c"), "");
     maglevd.process.kill();
-    let folder = fixture.dir.path("state");
-    let path = folder.join("overrides.json");
+    let directory = fixture.dir.path("state");
+    let path = directory.join("overrides.json");
     let good = fs::read(&path).unwrap();
     let strange: [(&str, Corruption); 7] = [
         ("of a later release", |path, good| {
@@ -150,10 +150,10 @@ fn corrupt_overrides_file_does_not_prevent_start() {
 /// Starts `maglevd` with a corrupt overrides file. It starts without overrides, or with those that the file still contains. New
 /// overrides must be persisted.
 fn start_with_corrupt_file(fixture: &ProcessFixture, what: &str, spoil: impl FnOnce(&Path)) {
-    let folder = fixture.dir.path("state");
-    fs::remove_dir_all(&folder).unwrap();
-    fs::create_dir(&folder).unwrap();
-    spoil(&folder.join("overrides.json"));
+    let directory = fixture.dir.path("state");
+    fs::remove_dir_all(&directory).unwrap();
+    fs::create_dir(&directory).unwrap();
+    spoil(&directory.join("overrides.json"));
     let mut maglevd = fixture.setup(&fixture.config()).start();
     maglevd.until_vpp(true);
     let mut client = maglevd.client.clone();

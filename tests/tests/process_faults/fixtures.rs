@@ -173,8 +173,8 @@ pub fn until_at_most_open(process: &Process, than: usize) {
 }
 
 /// Returns the names in a directory.
-pub fn names(folder: &std::path::Path) -> BTreeSet<String> {
-    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+pub fn names(directory: &std::path::Path) -> BTreeSet<String> {
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 /// Returns the resident memory in bytes.

@@ -120,11 +120,11 @@ fn executable_memory_is_denied() {
 fn only_state_directory_is_writable() {
     let dir = tempfile::tempdir().unwrap();
     let (state, other) = (dir.path().join("state"), dir.path().join("other"));
-    for folder in [&state, &other] {
-        fs::create_dir(folder).unwrap();
-        fs::write(folder.join("file"), "old").unwrap();
+    for directory in [&state, &other] {
+        fs::create_dir(directory).unwrap();
+        fs::write(directory.join("file"), "old").unwrap();
     }
-    let name = |folder: &Path| folder.join("file").to_str().unwrap().to_owned();
+    let name = |directory: &Path| directory.join("file").to_str().unwrap().to_owned();
     for file in [&name(&state), &name(&other), "/etc/passwd", "/proc/self/stat"] {
         assert_eq!(attempt_in(&state, CONTROLLER, &["read", file]), CallResult::Allowed, "{file}");
     }

@@ -332,7 +332,7 @@ impl Drop for VppSimulator {
         if let Some(reason) = self.crash_reason()
             && !thread::panicking()
         {
-            panic!("the simulated VPP has crash_reason: {reason}");
+            panic!("the simulated VPP has crashed: {reason}");
         }
     }
 }

@@ -25,7 +25,7 @@ const MAX_CALLS: usize = 100_000;
 pub struct RecordedCall {
     /// Slot of the sender.
     pub client: u32,
-    /// FixedString, without checksum.
+    /// Name, without checksum.
     pub name: &'static str,
     /// Debug format of the message.
     pub message: String,

@@ -1,4 +1,4 @@
-//! CombinedCounter counters, read from VPP's stats segment every few seconds.
+//! Traffic counters, read from VPP's stats segment every few seconds.
 //!
 //! Reading the segment costs VPP nothing. The indexes must be requested from VPP itself, as rarely as possible
 //! ([`index_cache`]).

@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     });
     tokio::select! {
         reason = crash => {
-            eprintln!("vppsim: crash_reason: {}", reason?.unwrap_or_default());
+            eprintln!("vppsim: crashed: {}", reason?.unwrap_or_default());
             std::process::exit(ABORTED.into());
         }
         _ = terminate.recv() => std::process::exit(0),

@@ -102,10 +102,10 @@ impl Files {
             path(client_ca)
         );
         let (_, lines) = super::super::reported(text.as_bytes());
-        let folder = format!("{}/", self.0.path().display());
+        let directory = format!("{}/", self.0.path().display());
         lines
             .iter()
-            .map(|line| line.trim_start().replace(&folder, "").replace("maglev.api.tls.", ""))
+            .map(|line| line.trim_start().replace(&directory, "").replace("maglev.api.tls.", ""))
             .collect()
     }
 }
