@@ -10,7 +10,7 @@
 //! Modules in the order of their dependencies: models ([`config_model`], [`servers`], [`pipe`], [`disk`], [`vpp_model`]), the
 //! expectations ([`oracle`], [`expected_overrides`], [`rejected_checks`]), the state ([`world`]) with its rules
 //! ([`expected_state`], [`check_limit`]), the processes ([`controller`], [`prober`], [`vpp`], [`lifecycle`]), the faults
-//! ([`fault`], [`script`], [`inject`]), and the run ([`run`]).
+//! ([`fault`], [`script`], [`inject`]), and the run ([`mod@run`]).
 
 mod check_limit;
 mod config_model;
