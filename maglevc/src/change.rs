@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::client::Client;
 use crate::command::Command;
-use crate::fetch::{self, empty, whole};
+use crate::fetch::{self, empty, unknown};
 use crate::grammar::{BackendAction, NameKind};
 use crate::result::{ActionResult, WeightResult};
 
@@ -67,19 +67,20 @@ async fn send_action(
     })
 }
 
-/// Resolves the backend's name. Returns `None` if only an override still has this name: it must not be completed to
-/// another backend.
+/// Returns the backend with exactly this name, or `None` if only an override still has it. A prefix is refused: the one
+/// that a script names may have left the configuration, and another begin with its name.
 async fn find(client: &mut Client, name: &str) -> Result<Option<Backend>, Status> {
     let request = maglev_proto::v1::GetBackendRequest { name: name.into() };
-    match client.get_backend(request).await {
-        Err(status) if status.code() == Code::NotFound => {}
+    let status = match client.get_backend(request).await {
+        Err(status) if status.code() == Code::NotFound => status,
         answer => return answer?.into_inner().backend.ok_or_else(empty).map(Some),
-    }
+    };
     let overrides = fetch::overrides(client).await?.overrides;
     if overrides.iter().any(|one| one.frontend.is_empty() && one.backend == name) {
         return Ok(None);
     }
-    fetch::backend(client, name.into()).await.map(Some)
+    let names: Vec<String> = fetch::backends(client).await?.into_iter().map(|one| one.name).collect();
+    Err(unknown(name, &names, status))
 }
 
 /// Overrides the weight that the command names.
@@ -115,8 +116,7 @@ pub async fn unset_weight(client: &mut Client, command: &Command) -> Result<Weig
     Ok(member.into_result(answer.frontend, None, answer.persist_error))
 }
 
-/// Resolves the names of a member. Overrides of removed members come first: their names must not be completed to other
-/// members.
+/// Finds the member with exactly these names. Overrides of removed members come first.
 async fn member(client: &mut Client, command: &Command) -> Result<Member, Status> {
     let given = |kind| command.name(kind).unwrap_or_default();
     let names = [NameKind::Frontend, NameKind::Pool, NameKind::Member].map(given);
@@ -125,20 +125,24 @@ async fn member(client: &mut Client, command: &Command) -> Result<Member, Status
         let [frontend, pool, backend] = names.map(String::from);
         return Ok(Member { frontend, pool, backend, before: None });
     }
-    let frontend = fetch::frontend(client, given(NameKind::Frontend).into()).await?;
-    let unknown =
-        |kind: &str, name: &str, of: &str| Status::not_found(format!("no {kind} is named `{name}` in {of}"));
+    let frontend = fetch::whole_frontend(client, given(NameKind::Frontend).into()).await?;
+    let [_, pool, backend] = names;
+    let of = format!("frontend `{}`", frontend.name);
+    let Some(members) = frontend.pools.iter().find(|one| one.name == pool).map(|one| &one.backends) else {
+        let pools = frontend.pools.iter().map(|one| one.name.clone());
+        return Err(no("pool", pool, &of, pools));
+    };
+    let Some(before) = members.iter().find(|one| one.name == backend).cloned() else {
+        let members = members.iter().map(|one| one.name.clone());
+        return Err(no("backend", backend, &format!("pool `{pool}` of {of}"), members));
+    };
+    Ok(Member { frontend: frontend.name, pool: pool.into(), backend: backend.into(), before: Some(before) })
+}
 
-    let (name, of) = (given(NameKind::Pool), format!("frontend `{}`", frontend.name));
-    let pools = frontend.pools.iter().map(|pool| pool.name.clone());
-    let pool = whole(name, pools, unknown("pool", name, &of))?;
-
-    let (name, of) = (given(NameKind::Member), format!("pool `{pool}` of {of}"));
-    let here = || frontend.pools.iter().filter(|one| one.name == pool).flat_map(|one| &one.backends);
-    let unknown = unknown("backend", name, &of);
-    let name = whole(name, here().map(|one| one.name.clone()), unknown)?;
-    let before = here().find(|one| one.name == name).cloned();
-    Ok(Member { frontend: frontend.name, pool, backend: name, before })
+/// Returns the error for a name that `parent` has not.
+fn no(kind: &str, name: &str, parent: &str, names: impl Iterator<Item = String>) -> Status {
+    let names: Vec<String> = names.collect();
+    unknown(name, &names, Status::not_found(format!("no {kind} is named `{name}` in {parent}")))
 }
 
 impl Member {

@@ -35,7 +35,7 @@ pub async fn frontend(client: &mut Client, name: String) -> Result<Frontend, Sta
     let answer = match client.get_frontend(GetFrontendRequest { name: name.clone() }).await {
         Err(status) if status.code() == Code::NotFound => {
             let names = frontends(client).await?.into_iter().map(|frontend| frontend.name);
-            let name = whole(&name, names, status)?;
+            let name = complete(&name, names, status)?;
             client.get_frontend(GetFrontendRequest { name }).await?
         }
         answer => answer?,
@@ -48,12 +48,25 @@ pub async fn backend(client: &mut Client, name: String) -> Result<Backend, Statu
     let answer = match client.get_backend(GetBackendRequest { name: name.clone() }).await {
         Err(status) if status.code() == Code::NotFound => {
             let names = backends(client).await?.into_iter().map(|backend| backend.name);
-            let name = whole(&name, names, status)?;
+            let name = complete(&name, names, status)?;
             client.get_backend(GetBackendRequest { name }).await?
         }
         answer => answer?,
     };
     answer.into_inner().backend.ok_or_else(empty)
+}
+
+/// Returns the frontend with exactly this name: a prefix could name another frontend than the one that has left the
+/// configuration.
+pub async fn whole_frontend(client: &mut Client, name: String) -> Result<Frontend, Status> {
+    let answer = match client.get_frontend(GetFrontendRequest { name: name.clone() }).await {
+        Err(status) if status.code() == Code::NotFound => {
+            let names: Vec<String> = frontends(client).await?.into_iter().map(|one| one.name).collect();
+            return Err(unknown(&name, &names, status));
+        }
+        answer => answer?,
+    };
+    answer.into_inner().frontend.ok_or_else(empty)
 }
 
 /// Returns the full name of the backend with this name or unique prefix.
@@ -67,7 +80,7 @@ pub async fn healthcheck(client: &mut Client, name: String) -> Result<Healthchec
         match client.get_healthcheck(Request::new(GetHealthcheckRequest { name: name.clone() })).await {
             Err(status) if status.code() == Code::NotFound => {
                 let names = healthchecks(client).await?.into_iter().map(|check| check.name);
-                let name = whole(&name, names, status)?;
+                let name = complete(&name, names, status)?;
                 client.get_healthcheck(GetHealthcheckRequest { name }).await?
             }
             answer => answer?,
@@ -77,18 +90,28 @@ pub async fn healthcheck(client: &mut Client, name: String) -> Result<Healthchec
 
 /// Completes a prefix to a name. Returns the server's error with similar names if there is none, or an error with the
 /// candidates if there are several.
-pub fn whole(begun: &str, names: impl Iterator<Item = String>, unknown: Status) -> Result<String, Status> {
+fn complete(begun: &str, names: impl Iterator<Item = String>, unknown: Status) -> Result<String, Status> {
     let mut names: Vec<String> = names.collect();
     match choose(begun, &names) {
         Ok(index) => Ok(names.swap_remove(index)),
         Err(ChoiceError::Ambiguous(several)) => {
             Err(Status::invalid_argument(format!("`{begun}` is ambiguous: {}", list(&several))))
         }
-        Err(ChoiceError::Unknown(_)) => Err(match nearest(begun, &names).as_slice() {
-            [] => unknown,
-            near => Status::not_found(format!("{}, did you mean: {}", unknown.message(), list(near))),
-        }),
+        Err(ChoiceError::Unknown(_)) => Err(self::unknown(begun, &names, unknown)),
     }
+}
+
+/// Returns the server's error for an unknown name, with the names that begin so, or else with similar ones.
+pub fn unknown(name: &str, names: &[String], unknown: Status) -> Status {
+    let begun = names.iter().filter(|one| one.starts_with(name) && !name.is_empty());
+    let mut near: Vec<String> = begun.cloned().collect();
+    if near.is_empty() {
+        near = nearest(name, names);
+    }
+    if near.is_empty() {
+        return unknown;
+    }
+    Status::not_found(format!("{}, did you mean: {}", unknown.message(), list(&near)))
 }
 
 /// Returns the status for a reply without its main field.
@@ -102,7 +125,7 @@ mod tests {
 
     fn full(begun: &str) -> Result<String, String> {
         let names = ["nginx0-ams", "nginx1-ams", "nginx1-fra"].map(String::from);
-        whole(begun, names.into_iter(), Status::not_found("no such thing")).map_err(|s| s.message().into())
+        complete(begun, names.into_iter(), Status::not_found("no such thing")).map_err(|s| s.message().into())
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct GrammarNode {
 pub enum Token {
     /// A keyword, which may be abbreviated.
     Word(&'static str),
-    /// A name that the server knows, which may be abbreviated.
+    /// A name that the server knows. Commands that change nothing accept a unique prefix.
     Name(NameKind),
     /// A value.
     Value(ValueKind),

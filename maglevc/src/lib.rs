@@ -66,7 +66,8 @@ struct Cli {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: OutputFormat,
 
-    /// The command; words may be abbreviated, as in `sh ba nginx0`. Without a command, maglevc starts a shell
+    /// The command; words may be abbreviated, as in `sh ba`, and names where nothing is changed. Without a command,
+    /// maglevc starts a shell
     command: Vec<String>,
 }
 

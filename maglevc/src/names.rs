@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use maglev_proto::v1::{Backend, Frontend, Healthcheck};
 use tonic::Status;
 
-use crate::choose::choose;
 use crate::client::{Client, ServerAddress};
 use crate::command::PartialCommand;
 use crate::grammar::NameKind;
@@ -132,7 +131,7 @@ fn members(frontends: &[Frontend], given: &PartialCommand) -> Vec<LiveName> {
     members.iter().map(name).collect()
 }
 
-fn chosen<'a, T>(all: &'a [T], begun: Option<&str>, name: fn(&T) -> &String) -> Option<&'a T> {
-    let names: Vec<&String> = all.iter().map(name).collect();
-    all.get(choose(begun?, &names).ok()?)
+/// Returns the one with exactly this name, as the commands with pools require it.
+fn chosen<'a, T>(all: &'a [T], given: Option<&str>, name: fn(&T) -> &String) -> Option<&'a T> {
+    all.iter().find(|one| given == Some(name(one)))
 }

@@ -58,7 +58,7 @@ fn common(terminal: &mut Terminal, address: &str) {
     let before = format!("maglevc --server {address}");
     completes(terminal, &format!("{before} sh"), &format!("{before} show"));
     completes(terminal, &format!("{before} show backends sor"), &format!("{before} show backends sorry"));
-    completes(terminal, &format!("{before} se f w pool fa"), &format!("{before} se f w pool fallback"));
+    completes(terminal, &format!("{before} se f web pool fa"), &format!("{before} se f web pool fallback"));
     completes(terminal, "maglevc --ou", "maglevc --output");
     completes(terminal, "maglevc --output j", "maglevc --output json");
     completes(terminal, "maglevc --color=al", "maglevc --color=always");
