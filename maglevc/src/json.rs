@@ -1,4 +1,4 @@
-//! JSON output. The names are an interface: they may be added to, but never change.
+//! JSON output. The names are an interface: a release may add names, and the changelog lists each one that changes.
 //!
 //! Times are RFC 3339 in UTC, durations are seconds, and absent values are null.
 

@@ -21,9 +21,9 @@ use super::{Scope, value};
 /// Highest rise and fall.
 const MAX_COUNT: u32 = 1000;
 /// Default of `keep-alive-requests`.
-const USUAL_FRESH_EVERY: u32 = 10;
+const DEFAULT_KEEP_ALIVE_REQUESTS: u32 = 10;
 /// Default of `timeout-min`.
-const USUAL_TIMEOUT_MIN: Duration = Duration::from_millis(50);
+const DEFAULT_TIMEOUT_MIN: Duration = Duration::from_millis(50);
 
 pub fn healthcheck(
     scope: &mut Scope<'_>,
@@ -70,7 +70,7 @@ fn timeout(scope: &mut Scope<'_>, check: &file::Healthcheck) -> Option<ProbeTime
     if check.timeout == Some(file::Timeout::Auto) {
         let max = value::span(&mut scope.at("timeout-max"), check.timeout_max, usual, bounds.clone());
         // A low `timeout-max` alone lowers the default of `timeout-min`.
-        let least = USUAL_TIMEOUT_MIN.min(max.unwrap_or(usual));
+        let least = DEFAULT_TIMEOUT_MIN.min(max.unwrap_or(usual));
         let min = value::span(&mut scope.at("timeout-min"), check.timeout_min, least, bounds);
         let (min, max) = (min?, max?);
         if min > max {
@@ -177,7 +177,7 @@ fn keep_alive(scope: &mut Scope<'_>, params: &Params) -> Option<Option<NonZeroU3
         return value::integer(
             &mut scope,
             params.keep_alive_requests,
-            USUAL_FRESH_EVERY,
+            DEFAULT_KEEP_ALIVE_REQUESTS,
             KEEP_ALIVE_REQUESTS,
         )
         .map(NonZeroU32::new);
