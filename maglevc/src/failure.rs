@@ -14,12 +14,23 @@ use crate::screen::Screen;
 pub struct Failure {
     code: Code,
     text: String,
+    interrupt: bool,
 }
 
 impl Failure {
     /// Creates a failure.
     pub fn new(code: Code, text: impl Into<String>) -> Self {
-        Self { code, text: text.into() }
+        Self { code, text: text.into(), interrupt: false }
+    }
+
+    /// Creates the failure for a command that Ctrl-C ended.
+    pub fn interrupt() -> Self {
+        Self { interrupt: true, ..Self::new(Code::Cancelled, "interrupted") }
+    }
+
+    /// Reports whether Ctrl-C ended the command.
+    pub const fn is_interrupt(&self) -> bool {
+        self.interrupt
     }
 
     /// Creates the failure for a server without connection.

@@ -51,6 +51,11 @@ pub fn split(line: &str) -> SplitLine {
     split
 }
 
+/// Returns the last line of a block.
+pub fn last(block: &str) -> &str {
+    block.rsplit('\n').next().unwrap_or(block)
+}
+
 /// Quotes `text` to one word.
 pub fn quoted(text: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | '#' | '\\');
@@ -104,6 +109,11 @@ mod tests {
         assert_eq!(words("# nothing"), []);
         assert_eq!(words("show # this"), [word("show", 0)]);
         assert_eq!(words("a#b '#c'"), [word("a#b", 0), word("#c", 4)]);
+    }
+
+    #[test]
+    fn last_line_follows_last_break() {
+        assert_eq!([last("a"), last("a\nb c"), last("a\n"), last("")], ["a", "b c", "", ""]);
     }
 
     #[test]

@@ -7,22 +7,25 @@ use std::rc::Rc;
 
 use maglev_proto::v1::GetVersionRequest;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tonic::Code;
 use unicode_width::UnicodeWidthStr;
 
 use crate::command::{self, Command};
 use crate::failure::Failure;
 use crate::grammar::Verb;
+use crate::keys::{self, ShellKeyboard};
 use crate::line::{self, SplitLine};
 use crate::names::NameCache;
+use crate::screen::printable;
 use crate::session::{self, Session};
 use crate::suggest::{Suggestions, suggest};
-use crate::{OutputFormat, VERSION, help, keys};
+use crate::{OutputFormat, VERSION, help};
 
 mod editor;
 mod history;
 
-use editor::{LineEditor, PROMPT, UserInput};
+use editor::{KeyRequest, LineEditor, PROMPT, RequestKind, UserInput};
 
 /// Number of names in the help at the cursor.
 const MAX_NAMES: usize = 20;
@@ -31,12 +34,16 @@ const MAX_NAMES: usize = 20;
 enum RunStatus {
     Done,
     Failed,
+    /// Ctrl-C ended it.
+    Interrupted,
     Quit,
 }
 
 /// Runs an interactive shell.
 pub fn interactive(runtime: Runtime, session: Session) -> ExitCode {
     keys::guard();
+    // From here on, Ctrl-C ends a command and not the shell. If this fails, it ends the shell.
+    let _handled = runtime.block_on(async { signal(SignalKind::interrupt()) });
     let runtime = Rc::new(runtime);
     let names = Rc::new(RefCell::new(NameCache::new(session.server.clone())));
     let mut editor = match LineEditor::new(Rc::clone(&runtime), Rc::clone(&names)) {
@@ -46,28 +53,14 @@ pub fn interactive(runtime: Runtime, session: Session) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let shell = Shell { runtime, session, names };
+    let shell = Shell { runtime, session, names, keyboard: ShellKeyboard::take() };
     shell.greet();
-    let mut kept = None;
-    loop {
-        match editor.read(kept.take()) {
-            Ok(UserInput::Line(line)) => {
-                if matches!(shell.run(&line), RunStatus::Quit) {
-                    return ExitCode::SUCCESS;
-                }
-            }
-            Ok(UserInput::Question { line, at }) => {
-                shell.help(&line[..at]);
-                kept = Some((line, at));
-            }
-            Ok(UserInput::Nothing) => {}
-            Ok(UserInput::End) => return ExitCode::SUCCESS,
-            Err(error) => {
-                let failure =
-                    Failure::new(Code::Internal, format!("cannot read from this terminal: {error}"));
-                shell.session.complain(&failure);
-                return ExitCode::FAILURE;
-            }
+    match shell.run_all(&mut editor) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let failure = Failure::new(Code::Internal, format!("cannot read from this terminal: {error}"));
+            shell.session.complain(&failure);
+            ExitCode::FAILURE
         }
     }
 }
@@ -81,7 +74,7 @@ pub fn batch(runtime: &Runtime, session: &Session) -> ExitCode {
         match ran {
             Ok(RunStatus::Done) => {}
             Ok(RunStatus::Quit) => break,
-            Ok(RunStatus::Failed) => return ExitCode::FAILURE,
+            Ok(RunStatus::Failed | RunStatus::Interrupted) => return ExitCode::FAILURE,
             Err(failure) => {
                 session.complain(&failure.at_line(index + 1));
                 return ExitCode::FAILURE;
@@ -131,9 +124,59 @@ struct Shell {
     runtime: Rc<Runtime>,
     session: Session,
     names: Rc<RefCell<NameCache>>,
+    keyboard: ShellKeyboard,
 }
 
 impl Shell {
+    /// Runs lines until the user leaves.
+    fn run_all(&self, editor: &mut LineEditor) -> rustyline::Result<()> {
+        let mut kept = None;
+        loop {
+            self.keyboard.enter();
+            let read = editor.read(kept.take().or_else(keys::take_unused))?;
+            match read {
+                UserInput::Lines(lines) => match self.run_block(&lines) {
+                    RunStatus::Quit => return Ok(()),
+                    // The terminal has discarded what it had, as with any program.
+                    RunStatus::Interrupted => editor.forget_typed_ahead()?,
+                    RunStatus::Done | RunStatus::Failed => {}
+                },
+                UserInput::Request(KeyRequest { kind, line, at }) => {
+                    match kind {
+                        RequestKind::Cancel => continue,
+                        RequestKind::Help => self.help(line::last(line.get(..at).unwrap_or(&line))),
+                        RequestKind::Suspend => self.keyboard.suspend(),
+                    }
+                    kept = Some((line, at));
+                }
+                UserInput::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Runs a line, or the lines of a pasted block up to the first failure.
+    fn run_block(&self, lines: &[String]) -> RunStatus {
+        let [first, more @ ..] = lines else { return RunStatus::Done };
+        if more.is_empty() {
+            return self.run(first);
+        }
+        let mut left = lines.iter().filter(|line| !line.trim().is_empty());
+        while let Some(line) = left.next() {
+            println!("{PROMPT}{}", printable(line));
+            let status = self.run(line);
+            if matches!(status, RunStatus::Done) {
+                continue;
+            }
+            let after = left.count();
+            if after > 0 && !matches!(status, RunStatus::Quit) {
+                let text = format!("stopped: the last {after} of the pasted lines did not run");
+                self.session.complain(&Failure::new(Code::Aborted, text));
+            }
+            return status;
+        }
+        RunStatus::Done
+    }
+
     fn greet(&self) {
         if self.session.output == OutputFormat::Json {
             return;
@@ -178,7 +221,7 @@ impl Shell {
             Ok(false) => RunStatus::Failed,
             Err(failure) => {
                 self.session.complain(&failure);
-                RunStatus::Failed
+                if failure.is_interrupt() { RunStatus::Interrupted } else { RunStatus::Failed }
             }
         }
     }
@@ -189,7 +232,7 @@ impl Shell {
             // Install the Ctrl-C handler first.
             tokio::select! {
                 biased;
-                Ok(()) = tokio::signal::ctrl_c() => Err(Failure::new(Code::Cancelled, "interrupted")),
+                Ok(()) = tokio::signal::ctrl_c() => Err(Failure::interrupt()),
                 ended = run => ended,
             }
         })

@@ -39,6 +39,8 @@ pub async fn run(
     let keys = RawKeyboard::take();
     if keys.is_some() {
         eprintln!("until any key is pressed:");
+    } else if keys::is_waiting() {
+        eprintln!("until Ctrl-C, as more is typed already:");
     }
     tokio::select! {
         ended = follow_on(server, client, command, &mut printer) => ended,

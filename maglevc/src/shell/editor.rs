@@ -1,10 +1,10 @@
 //! The line editor: rustyline with completion and help.
 
 use std::cell::RefCell;
+use std::mem;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustyline::completion::{Completer, Pair};
 use rustyline::config::BellStyle;
@@ -27,32 +27,48 @@ use crate::suggest::suggest;
 /// The prompt.
 pub const PROMPT: &str = "maglev> ";
 
-/// Value for no position.
-const NOWHERE: usize = usize::MAX;
-
 /// Result of reading a line.
 pub enum UserInput {
-    /// A line.
-    Line(String),
-    /// `?` at a position of a line, in bytes. The line does not contain it.
-    Question {
-        /// The line.
-        line: String,
-        /// The position.
-        at: usize,
-    },
-    /// A cancelled line.
-    Nothing,
+    /// A line, or the lines of a pasted block.
+    Lines(Vec<String>),
+    /// A request about an unfinished line, which starts again afterwards.
+    Request(KeyRequest),
     /// End of input.
     End,
 }
 
-/// The line editor.
+/// A key that ends the line without running it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyRequest {
+    /// The meaning of the key.
+    pub kind: RequestKind,
+    /// The line, without the key.
+    pub line: String,
+    /// The cursor in the line, in bytes.
+    pub at: usize,
+}
+
+/// Meaning of a key that ends the line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RequestKind {
+    /// `?`: help at the cursor.
+    Help,
+    /// Ctrl-C: discards the line. rustyline's own interrupt would also discard the keys after it.
+    Cancel,
+    /// Ctrl-Z: suspends the process. rustyline's own would leave the terminal without echo.
+    Suspend,
+}
+
+/// The line editor. It keeps the keys that arrive before it reads the next line.
 pub struct LineEditor {
     editor: rustyline::Editor<WordCompleter, FileHistory>,
-    question: Arc<AtomicUsize>,
+    config: Config,
+    requested: RequestedKey,
     history: Option<PathBuf>,
 }
+
+/// The request of the last key, shared with its handlers.
+type RequestedKey = Arc<Mutex<Option<KeyRequest>>>;
 
 impl LineEditor {
     /// Creates an editor with completion.
@@ -68,17 +84,26 @@ impl LineEditor {
             .completion_show_all_if_ambiguous(true)
             .bell_style(BellStyle::None)
             .build();
-        let mut editor = rustyline::Editor::with_config(config)?;
-        let question = Arc::new(AtomicUsize::new(NOWHERE));
-        editor.set_helper(Some(WordCompleter { runtime, names }));
-        let asks = EventHandler::Conditional(Box::new(HelpRequest(Arc::clone(&question))));
-        editor.bind_sequence(KeyEvent::from('?'), asks);
+        let requested = RequestedKey::default();
+        let completer = WordCompleter { runtime, names };
+        let mut editor = build(&config, FileHistory::with_config(&config), completer, &requested)?;
         let history = history::file();
         if let Some(file) = &history {
             // There may be no history yet.
             let _ = editor.load_history(file);
         }
-        Ok(Self { editor, question, history })
+        Ok(Self { editor, config, requested, history })
+    }
+
+    /// Discards the keys that were read and not used yet.
+    ///
+    /// # Errors
+    /// Fails if the terminal cannot be used.
+    pub fn forget_typed_ahead(&mut self) -> rustyline::Result<()> {
+        let Some(completer) = self.editor.helper().cloned() else { return Ok(()) };
+        let history = mem::replace(self.editor.history_mut(), FileHistory::with_config(&self.config));
+        self.editor = build(&self.config, history, completer, &self.requested)?;
+        Ok(())
     }
 
     /// Reads a line. Starts with a saved line and cursor position, if given.
@@ -87,19 +112,27 @@ impl LineEditor {
     /// Fails if the terminal cannot be read.
     pub fn read(&mut self, kept: Option<(String, usize)>) -> rustyline::Result<UserInput> {
         let (line, at) = kept.unwrap_or_default();
-        self.question.store(NOWHERE, Ordering::Relaxed);
+        self.take_request();
         match self.editor.readline_with_initial(PROMPT, line.split_at(at)) {
-            Ok(line) => Ok(match self.question.load(Ordering::Relaxed) {
-                NOWHERE => {
-                    self.remember(&line);
-                    UserInput::Line(line)
-                }
-                at => UserInput::Question { at: at.min(line.len()), line },
+            Ok(line) => Ok(match self.take_request().filter(|request| request.line == line) {
+                Some(request) => UserInput::Request(request),
+                None => UserInput::Lines(self.remembered(&line)),
             }),
-            Err(ReadlineError::Interrupted) => Ok(UserInput::Nothing),
+            Err(ReadlineError::Interrupted) => Ok(UserInput::Lines(Vec::new())),
             Err(ReadlineError::Eof) => Ok(UserInput::End),
             Err(error) => Err(error),
         }
+    }
+
+    fn take_request(&self) -> Option<KeyRequest> {
+        self.requested.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Splits a pasted block into its lines, and adds each to the history.
+    fn remembered(&mut self, block: &str) -> Vec<String> {
+        let lines: Vec<String> = block.lines().map(String::from).collect();
+        lines.iter().for_each(|line| self.remember(line));
+        lines
     }
 
     /// Appends to the history immediately, so that a later crash loses nothing. Ignores write errors.
@@ -111,21 +144,45 @@ impl LineEditor {
     }
 }
 
-/// Handler of `?`: it ends the line, which starts again below the help. Within quotes `?` is a character.
-struct HelpRequest(Arc<AtomicUsize>);
+fn build(
+    config: &Config,
+    history: FileHistory,
+    completer: WordCompleter,
+    requested: &RequestedKey,
+) -> rustyline::Result<rustyline::Editor<WordCompleter, FileHistory>> {
+    let mut editor = rustyline::Editor::with_history(config.clone(), history)?;
+    editor.set_helper(Some(completer));
+    for (key, kind) in [
+        (KeyEvent::from('?'), RequestKind::Help),
+        (KeyEvent::ctrl('C'), RequestKind::Cancel),
+        (KeyEvent::ctrl('Z'), RequestKind::Suspend),
+    ] {
+        let handler = RequestHandler { kind, requested: Arc::clone(requested) };
+        editor.bind_sequence(key, EventHandler::Conditional(Box::new(handler)));
+    }
+    Ok(editor)
+}
 
-impl ConditionalEventHandler for HelpRequest {
+/// Handler of a key that ends the line. Within quotes `?` is a character.
+struct RequestHandler {
+    kind: RequestKind,
+    requested: RequestedKey,
+}
+
+impl ConditionalEventHandler for RequestHandler {
     fn handle(&self, _: &Event, _: RepeatCount, _: bool, context: &EventContext<'_>) -> Option<Cmd> {
         let typed = context.line().get(..context.pos())?;
-        if line::split(typed).open.is_some() {
+        if self.kind == RequestKind::Help && line::split(line::last(typed)).open.is_some() {
             return None;
         }
-        self.0.store(context.pos(), Ordering::Relaxed);
+        let request = KeyRequest { kind: self.kind, line: context.line().into(), at: context.pos() };
+        *self.requested.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
         Some(Cmd::AcceptLine)
     }
 }
 
 /// The completer.
+#[derive(Clone)]
 struct WordCompleter {
     runtime: Rc<Runtime>,
     names: Rc<RefCell<NameCache>>,
@@ -135,10 +192,12 @@ impl Completer for WordCompleter {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        let split = line::split(line.get(..at).unwrap_or(line));
+        let typed = line::last(line.get(..at).unwrap_or(line));
+        let split = line::split(typed);
         let mut words = split.words;
         let begun = if split.unfinished { words.pop() } else { None };
-        let (begun, start) = begun.map_or((String::new(), at), |word| (word.text, word.start));
+        let (begun, start) =
+            begun.map_or((String::new(), at), |word| (word.text, at - typed.len() + word.start));
         let before: Vec<String> = words.into_iter().map(|word| word.text).collect();
         let mut names = self.names.borrow_mut();
         let suggested = self.runtime.block_on(suggest(&before, &begun, &mut names)).unwrap_or_default();

@@ -11,3 +11,4 @@ mod editing;
 mod piped;
 mod running;
 mod terminal;
+mod typed_ahead;

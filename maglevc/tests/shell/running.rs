@@ -116,8 +116,6 @@ fn shell_survives_daemon_restart() {
     // Neither TAB nor ? has anything to say of names.
     terminal.press("show backends \t?");
     terminal.until_line("  BACKEND");
-    // Keys that arrive while help is printed go to the terminal's own line editing.
-    terminal.until_last("maglev> show backends");
     fake.resume();
     terminal.press("\x15show version\r");
     terminal.until_line("c0ffee");
