@@ -116,7 +116,8 @@ fn config(scope: &mut Scope<'_>, file: &Maglev, read: &mut Read<'_>) -> Option<C
     let wanted = file.healthchecker.transition_history;
     let history = value::integer(&mut probes.at("transition-history"), wanted, 5, 1..=MAX_HISTORY);
     let wanted = file.healthchecker.mass_failure_threshold;
-    let mass_failure_threshold = value::integer(&mut probes.at("mass-failure-threshold"), wanted, 100, 0..=100);
+    let mass_failure_threshold =
+        value::integer(&mut probes.at("mass-failure-threshold"), wanted, 100, 0..=100);
     let netns = netns(&mut probes.at("netns"), file.healthchecker.netns.as_deref());
     let lb = lb::lb(&mut scope.at("vpp").at("lb"), file);
 
