@@ -144,10 +144,11 @@ pub fn counters() -> TrafficCounters {
     TrafficCounters {
         at: SystemTime::UNIX_EPOCH + Duration::from_nanos(wall(629).0),
         vips: BTreeMap::from([
-            (vip(), VipCounters { packets, route }),
-            (other, VipCounters { packets: None, route }),
+            (vip(), VipCounters { packets, route, weight: 3 }),
+            (other, VipCounters { packets: None, route, weight: 0 }),
         ]),
         servers: BTreeMap::from([(address(NGINX0), CombinedCounter { packets: 15, bytes: 1860 })]),
+        strays: Some(5),
     }
 }
 

@@ -37,6 +37,8 @@ pub struct TrafficCounters {
     pub vips: BTreeMap<VipKey, VipCounters>,
     /// Sent traffic per server, of all VIPs together.
     pub servers: BTreeMap<IpAddr, CombinedCounter>,
+    /// Packets to addresses of VIPs that belong to no VIP, all dropped; `None` before VPP's first VIP.
+    pub strays: Option<u64>,
 }
 
 /// Received traffic of a VIP.
@@ -46,6 +48,8 @@ pub struct VipCounters {
     pub packets: Option<VipPackets>,
     /// Traffic of the VIP's prefix, all ports together.
     pub route: Option<CombinedCounter>,
+    /// Sum of its servers' weights in VPP. At 0, VPP drops its untracked packets, too.
+    pub weight: u32,
 }
 
 /// Packets of a VIP.

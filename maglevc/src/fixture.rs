@@ -252,14 +252,15 @@ pub fn lb_counters() -> GetLbCountersResponse {
     GetLbCountersResponse {
         read_at: Some(at(628)),
         vips: vec![
-            LbVipCounters { vip: Some(vip()), frontend: "web".into(), packets, route },
-            LbVipCounters { vip: Some(other), frontend: String::new(), packets: None, route },
+            LbVipCounters { vip: Some(vip()), frontend: "web".into(), packets, route, weight: 0 },
+            LbVipCounters { vip: Some(other), frontend: String::new(), packets: None, route, weight: 3 },
         ],
         backends: vec![LbBackendCounters {
             backend: "nginx0".into(),
             address: "192.0.2.10".into(),
             traffic: Some(Traffic { packets: 15, bytes: 1860 }),
         }],
+        stray_packets: Some(5),
     }
 }
 

@@ -26,6 +26,7 @@ pub fn lb_counters(counters: &TrafficCounters, view: &View) -> v1::GetLbCounters
         read_at: Some(counters.at.into()),
         vips: vips.collect(),
         backends: backends.collect(),
+        stray_packets: counters.strays,
     }
 }
 
@@ -35,6 +36,7 @@ fn vip(key: &VipKey, found: &VipCounters, frontend: Option<&str>) -> v1::LbVipCo
         frontend: frontend.unwrap_or_default().into(),
         packets: found.packets.map(packets),
         route: found.route.map(traffic),
+        weight: found.weight,
     }
 }
 

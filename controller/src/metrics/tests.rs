@@ -126,6 +126,13 @@ fn traffic_has_vip_prefix_and_backend_series() {
         ["existing_flow\"} 9", "first\"} 1", "untracked\"} 3", "no_server\"} 4"]
             .map(|kind| format!("{tcp},kind=\"{kind}"))
     );
+    assert_eq!(
+        lines(&text, "maglev_vpp_vip_weight"),
+        [("80", 3), ("443", 0)].map(|(port, weight)| format!(
+            "maglev_vpp_vip_weight{{prefix=\"192.0.2.80\",protocol=\"tcp\",port=\"{port}\"}} {weight}"
+        ))
+    );
+    assert_eq!(lines(&text, "maglev_vpp_stray"), ["maglev_vpp_stray_packets_total 5"]);
     // The prefix has two VIPs and one route.
     assert_eq!(
         lines(&text, "maglev_vpp_vip_route_"),

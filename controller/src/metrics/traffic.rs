@@ -9,6 +9,8 @@ use crate::published::TrafficCounters;
 /// Writes the families of VPP's counters.
 pub fn render(view: &View, counters: &TrafficCounters, text: &mut TextEncoder) {
     vips(counters, text);
+    weights(counters, text);
+    strays(counters, text);
     routes(counters, text);
     backends(view, counters, text);
 }
@@ -33,6 +35,21 @@ fn vips(counters: &TrafficCounters, text: &mut TextEncoder) {
             family.sample(&labels, count);
         }
     }
+}
+
+fn weights(counters: &TrafficCounters, text: &mut TextEncoder) {
+    let help = "Sum of the weights of a VIP's servers in VPP.";
+    let mut family = text.family("maglev_vpp_vip_weight", FamilyType::Gauge, help);
+    for (vip, found) in &counters.vips {
+        let (prefix, protocol, port) = (vip.prefix(), vip.protocol_name(), vip.port.to_string());
+        family.sample(&[("prefix", &*prefix), ("protocol", &protocol), ("port", &port)], found.weight);
+    }
+}
+
+fn strays(counters: &TrafficCounters, text: &mut TextEncoder) {
+    let Some(strays) = counters.strays else { return };
+    let help = "Dropped packets to the address of a VIP, of no VIP's protocol and port.";
+    text.family("maglev_vpp_stray_packets_total", FamilyType::Counter, help).sample(&[], strays);
 }
 
 /// Writes one series per prefix. VIPs of a prefix are adjacent, and share a route.

@@ -11,6 +11,7 @@ pub fn render(counters: &GetLbCountersResponse) -> Value {
         "read_at": time(counters.read_at.as_ref()),
         "vips": list(&counters.vips, vip_counters),
         "backends": list(&counters.backends, backend_counters),
+        "stray_packets": counters.stray_packets,
     })
 }
 
@@ -28,6 +29,7 @@ fn vip_counters(one: &LbVipCounters) -> Value {
         "frontend": given(&one.frontend),
         "packets": packets,
         "route": one.route.as_ref().map(traffic),
+        "weight": one.weight,
     })
 }
 
@@ -55,7 +57,7 @@ mod tests {
             counters["vips"][1].to_string(),
             concat!(
                 r#"{"vip":{"prefix":"192.0.2.80","protocol":"tcp","port":443},"frontend":null,"#,
-                r#""packets":null,"route":{"packets":18,"bytes":1800}}"#
+                r#""packets":null,"route":{"packets":18,"bytes":1800},"weight":3}"#
             )
         );
         assert_eq!(counters["vips"][0]["packets"]["no_server"], 4);

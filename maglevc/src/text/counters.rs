@@ -9,17 +9,29 @@ use crate::table::{Table, maybe, text};
 use crate::time::{age, second};
 use crate::words;
 
-/// Formats a table of VIPs, a table of backends, and the time of the read.
+/// Formats the time of the read, a table of VIPs with notes, a table of backends, and the number of strays.
 pub fn render(counters: &GetLbCountersResponse, now: SystemTime, screen: Screen) -> String {
     let read = counters.read_at.as_ref();
-    let (vips, backends) = (vips(&counters.vips), backends(&counters.backends));
+    let (vips, notes, backends) =
+        (vips(&counters.vips), weightless(&counters.vips), backends(&counters.backends));
+    let strays = counters.stray_packets.map(|strays| format!("\nstray packets  {strays}\n"));
     format!(
-        "read {} ({} ago)\n\n{}\n{}",
+        "read {} ({} ago)\n\n{}{notes}\n{}{}",
         second(read),
         age(read, now),
         vips.render(screen),
-        backends.render(screen)
+        backends.render(screen),
+        strays.unwrap_or_default()
     )
+}
+
+/// Returns a note for each VIP without weight. Most of its dropped packets count as untracked.
+fn weightless(all: &[LbVipCounters]) -> String {
+    let note = |one: &LbVipCounters| {
+        let vip = words::vip(one.vip.as_ref());
+        format!("{vip} has no weight: VPP drops its new flows, and counts them as no-server and untracked\n")
+    };
+    all.iter().filter(|one| one.weight == 0 && one.packets.is_some()).map(note).collect()
 }
 
 fn vips(all: &[LbVipCounters]) -> Table {
@@ -78,9 +90,12 @@ read 2026-11-22T12:10:28Z (2s ago)
 vip                 frontend  existing-flow  first  untracked  no-server  prefix-packets  prefix-bytes
 192.0.2.80 tcp/80   web                   9      1          3          4              18          1800
 192.0.2.80 tcp/443  -                     -      -          -          -              18          1800
+192.0.2.80 tcp/80 has no weight: VPP drops its new flows, and counts them as no-server and untracked
 
 backend  address     packets  bytes
 nginx0   192.0.2.10       15   1860
+
+stray packets  5
 "
         );
     }

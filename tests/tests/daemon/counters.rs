@@ -9,6 +9,7 @@ use maglev_lab::packets::single_flow::{self, GRE, SIZE};
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_proto::v1::{GetLbCountersRequest, GetLbCountersResponse, LbPackets};
 use maglev_vpp::message::{CliInband, Message};
+use maglev_vppsim::PacketOutcome;
 use tonic::{Code, Status};
 
 use crate::{BACKENDS, VIP, WebFixture, frontend, web_vip};
@@ -76,6 +77,21 @@ fn packets_are_counted_per_vip_and_backend() {
     let shown = String::from_utf8(shown.stdout).unwrap();
     let web = shown.lines().find(|line| line.contains("web")).unwrap();
     assert!(web.split_whitespace().eq([VIP, "tcp/80", "web", "9", "1", "0", "0", "10", "1000"]), "{shown}");
+}
+
+#[test]
+fn strays_are_counted_apart() {
+    let fixture = WebFixture::new();
+    let Some(sim) = fixture.sim_or_skip("strays_are_counted_apart") else { return };
+    let maglevd = fixture.settled();
+    sim.count_strays(PacketOutcome::NoServer, 4);
+    sim.count_strays(PacketOutcome::Untracked, 3);
+    let is_counted = |found: &Result<GetLbCountersResponse, _>| {
+        found.as_ref().is_ok_and(|found| found.stray_packets == Some(7))
+    };
+    let found = until(&maglevd, "strays", is_counted);
+    assert_eq!(vip_packets(&found), Some(LbPackets::default()));
+    assert!(found.unwrap().vips[0].weight > 0);
 }
 
 #[test]

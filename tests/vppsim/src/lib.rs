@@ -216,6 +216,13 @@ impl VppSimulator {
         .unwrap_or(false)
     }
 
+    /// Counts strays: packets to the address of a VIP, of no VIP's protocol and port.
+    pub fn count_strays(&self, outcome: PacketOutcome, packets: u64) {
+        let mut process = self.shared.lock();
+        process.plugin.count_strays(outcome, packets);
+        process.publish_stats();
+    }
+
     /// Moves all vectors of the stats segment, which starts a new epoch.
     pub fn relocate_stats(&self) {
         let mut process = self.shared.lock();

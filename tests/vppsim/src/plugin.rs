@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use maglev_vpp::message::{KEEP, LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbConf, LbEncapType, Vip};
-use maglev_vpp::stats::CombinedCounter;
+use maglev_vpp::stats::{CombinedCounter, STRAY_INDEX};
 
 use super::crash::{CallResult, VppCrash, error};
 use super::fib::Fib;
@@ -181,6 +181,13 @@ impl LbPlugin {
             self.fib.count_to_server(server.into(), CombinedCounter { bytes, ..traffic });
         }
         Ok(true)
+    }
+
+    /// Counts strays: packets to the address of a VIP, of no VIP's protocol and port. The hidden VIP takes and drops them.
+    pub fn count_strays(&mut self, outcome: PacketOutcome, packets: u64) {
+        if let Some(hidden) = self.vips.get_any_mut(STRAY_INDEX as usize) {
+            hidden.packets[outcome as usize] += packets;
+        }
     }
 
     /// Adds an interface address.

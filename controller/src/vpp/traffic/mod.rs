@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use maglev_core::dataplane::{ActualState, VipKey};
 use maglev_core::state::Input;
 use maglev_vpp::stats::{
-    self, CombinedCounter, FIRST_PACKETS, NEXT_PACKETS, NO_SERVER_PACKETS, ROUTE_TO, ROUTE_VIA,
+    self, CombinedCounter, FIRST_PACKETS, NEXT_PACKETS, NO_SERVER_PACKETS, ROUTE_TO, ROUTE_VIA, STRAY_INDEX,
     SegmentSnapshot, StatsSegment, UNTRACKED_PACKETS,
 };
 use maglev_vpp::{Error, VppClient};
@@ -133,8 +133,16 @@ impl Drop for ClearOnDrop<'_> {
 
 /// Indexes to read.
 struct CounterIndexes {
-    vips: Vec<(VipKey, Option<u32>, Option<u32>)>,
+    vips: Vec<VipIndexes>,
     servers: Vec<(IpAddr, u32)>,
+}
+
+/// Indexes of a VIP, and its weight at the time.
+struct VipIndexes {
+    vip: VipKey,
+    packets: Option<u32>,
+    route: Option<u32>,
+    weight: u32,
 }
 
 impl CounterIndexes {
@@ -144,8 +152,13 @@ impl CounterIndexes {
         Self {
             vips: actual
                 .vips
-                .keys()
-                .map(|vip| (*vip, index_cache.vip(vip), index_cache.route(vip)))
+                .iter()
+                .map(|(vip, found)| VipIndexes {
+                    vip: *vip,
+                    packets: index_cache.vip(vip),
+                    route: index_cache.route(vip),
+                    weight: found.servers.values().map(|server| u32::from(server.weight)).sum(),
+                })
                 .collect(),
             servers: servers
                 .into_iter()
@@ -165,16 +178,18 @@ fn read(
         None => StatsSegment::open(path, STATS_TIMEOUT)?,
     };
     let at = SystemTime::now();
-    let (vips, servers) = segment.read(|now| Ok((vips(now, wanted)?, servers(now, wanted)?)))?;
-    Ok((segment, TrafficCounters { at, vips, servers }))
+    let ((vips, strays), servers) = segment.read(|now| Ok((vips(now, wanted)?, servers(now, wanted)?)))?;
+    Ok((segment, TrafficCounters { at, vips, servers, strays }))
 }
 
+/// Reads the counters of VIPs, and the number of strays.
 fn vips(
     now: &SegmentSnapshot<'_>,
     wanted: &CounterIndexes,
-) -> Result<BTreeMap<VipKey, VipCounters>, stats::Error> {
-    let vip_indexes: BTreeSet<u32> = wanted.vips.iter().filter_map(|(_, index, _)| *index).collect();
-    let routes: BTreeSet<u32> = wanted.vips.iter().filter_map(|(_, _, route)| *route).collect();
+) -> Result<(BTreeMap<VipKey, VipCounters>, Option<u64>), stats::Error> {
+    let mut vip_indexes: BTreeSet<u32> = wanted.vips.iter().filter_map(|vip| vip.packets).collect();
+    vip_indexes.insert(STRAY_INDEX);
+    let routes: BTreeSet<u32> = wanted.vips.iter().filter_map(|vip| vip.route).collect();
     let kind = |name| now.simple(name, &vip_indexes);
     let (next, first) = (kind(NEXT_PACKETS)?, kind(FIRST_PACKETS)?);
     let (untracked, no_server) = (kind(UNTRACKED_PACKETS)?, kind(NO_SERVER_PACKETS)?);
@@ -188,11 +203,12 @@ fn vips(
             no_server: of(&no_server)?,
         })
     };
-    let counters = wanted.vips.iter().map(|(vip, index, route)| {
-        let route = route.and_then(|route| routes.get(&route).copied());
-        (*vip, VipCounters { packets: index.and_then(packets), route })
+    let counters = wanted.vips.iter().map(|vip| {
+        let route = vip.route.and_then(|route| routes.get(&route).copied());
+        (vip.vip, VipCounters { packets: vip.packets.and_then(packets), route, weight: vip.weight })
     });
-    Ok(counters.collect())
+    let strays = packets(STRAY_INDEX).map(|packets| packets.no_server.saturating_add(packets.untracked));
+    Ok((counters.collect(), strays))
 }
 
 fn servers(

@@ -26,6 +26,9 @@ use memory::{SegmentMemory, word_at};
 
 /// Entry with the time of VPP's start, in seconds since the Unix epoch.
 pub const BOOT_TIME: &str = "/sys/boottime";
+/// Index of the hidden VIP that takes strays: packets to the address of a VIP, of no VIP's protocol and port. VPP counts them as
+/// [`NO_SERVER_PACKETS`] and [`UNTRACKED_PACKETS`], and drops them.
+pub const STRAY_INDEX: u32 = 0;
 /// Per VIP: packets of known flows. The four vectors of this kind are indexed by [`crate::cli::ShownVip::index`]. VPP creates
 /// them with its first VIP, and their names lack a slash.
 pub const NEXT_PACKETS: &str = "packet from existing sessions";
