@@ -10,6 +10,7 @@ use core::num::NonZeroU32;
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
+use rustls_pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 
 /// Shortest time between the starts of two probes of one check.
@@ -22,7 +23,7 @@ pub const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest path, in bytes.
 pub const MAX_PATH: usize = 2048;
-/// Longest host or server name, in bytes (RFC 1035 allows 253).
+/// Longest host, in bytes: a name of up to 253 (RFC 1035), or an address, with a port.
 pub const MAX_NAME: usize = 255;
 /// Longest regular expression, in bytes.
 pub const MAX_REGEXP: usize = 1024;
@@ -216,7 +217,7 @@ impl Check {
             }
         };
         ensure(port != 0, "port")?;
-        tls.as_ref().map_or(Ok(()), |tls| ensure(is_token(&tls.server_name, MAX_NAME), "server name"))
+        tls.as_ref().map_or(Ok(()), |tls| ensure(server_name(&tls.server_name).is_some(), "server name"))
     }
 }
 
@@ -274,8 +275,22 @@ pub fn target_allowed(address: IpAddr) -> Result<(), &'static str> {
         Some(Ipv4Addr::BROADCAST) => Err("the broadcast address"),
         Some(v4) if v4.octets()[0] == 0 => Err("an address of \"this network\" (RFC 1122)"),
         Some(v4) if v4.is_multicast() => Err("a multicast address"),
-        _ => Ok(()),
+        _ => match address {
+            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+                Err("an IPv4 address written as IPv6 (write it as IPv4)")
+            }
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                Err("a link-local address, and no interface can be given")
+            }
+            _ => Ok(()),
+        },
     }
+}
+
+/// Parses a name expected in a certificate: a host name or an address.
+#[must_use]
+pub fn server_name(text: &str) -> Option<ServerName<'static>> {
+    ServerName::try_from(text.to_owned()).ok()
 }
 
 /// True if `text` is printable ASCII without spaces, so that it cannot inject into an HTTP request.

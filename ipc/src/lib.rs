@@ -51,9 +51,11 @@
 
 extern crate alloc;
 
+pub mod bundle;
 pub mod check;
 pub mod message;
 pub mod outcome;
+pub mod regexp;
 
 pub use check::{
     Check, CheckId, ConnectMode, HttpCheck, ProbeKind, ProbeTimeout, RejectReason, Schedule, TlsHandshake,

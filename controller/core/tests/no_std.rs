@@ -13,7 +13,18 @@ use std::process::Command;
 /// The crates of the reduced workspace.
 const OURS: [&str; 3] = ["controller/core", "ipc", "time"];
 /// Dependencies, each of them `no_std` without its feature `std`.
-const NO_STD: [&str; 6] = ["maglev-core", "maglev-ipc", "maglev-time", "serde", "serde_core", "thiserror"];
+const NO_STD: [&str; 10] = [
+    "maglev-core",
+    "maglev-ipc",
+    "maglev-time",
+    "rustls-pki-types",
+    "rustls-webpki",
+    "serde",
+    "serde_core",
+    "thiserror",
+    "untrusted",
+    "zeroize",
+];
 /// Procedural macros and their dependencies. They run in the compiler and are not linked.
 const MACROS: [&str; 6] = ["proc-macro2", "quote", "serde_derive", "syn", "thiserror-impl", "unicode-ident"];
 /// Requires its feature `std`, for a mutex, a hash map and the trait `Error`. It has no way to do IO.

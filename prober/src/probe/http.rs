@@ -5,8 +5,8 @@ mod head;
 
 use std::num::NonZeroU32;
 
-use maglev_ipc::{HttpCheck, OutcomeCode, OutcomeDetail, RejectReason};
-use regex_lite::{Regex, RegexBuilder};
+use maglev_ipc::{HttpCheck, OutcomeCode, OutcomeDetail, RejectReason, regexp};
+use regex_lite::Regex;
 
 use super::body::BodyDecoder;
 use crate::verdict::Verdict;
@@ -16,8 +16,6 @@ use head::ResponseHead;
 pub const MAX_HEAD: usize = 16 * 1024;
 /// Size of the part of the body that the regular expression sees, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
-/// Maximum size of a compiled regular expression, in bytes: it bounds the time of a match.
-const MAX_COMPILED: usize = 32 * 1024;
 /// First bytes of every response.
 const MAGIC: &[u8] = b"HTTP/1.";
 
@@ -55,8 +53,7 @@ impl HttpRequest {
 }
 
 fn compile_regexp(pattern: &str) -> Result<Regex, RejectReason> {
-    let regexp = RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build();
-    regexp.map_err(|error| RejectReason::Invalid(format!("response-regexp: {error}")))
+    regexp::compile(pattern).map_err(|why| RejectReason::Invalid(format!("response-regexp: {why}")))
 }
 
 /// A response that is being received. After the verdict it is read up to its end, where the next response will begin.

@@ -38,7 +38,6 @@ impl ProbePlan {
     /// # Errors
     /// The check cannot be probed.
     pub fn compile(check: &Check, configs: &mut tls::TlsConfigs) -> Result<Self, RejectReason> {
-        tcp::check_target(check.target)?;
         match check.probe {
             ProbeKind::Icmp => Ok(Self::Icmp { answered: None }),
             ProbeKind::Tcp { mode: ConnectMode::HalfOpen, .. } => {
@@ -71,3 +70,6 @@ pub enum InFlightProbe {
     /// A SYN, by its sequence number.
     HalfOpen(u32),
 }
+
+#[cfg(test)]
+mod tests;

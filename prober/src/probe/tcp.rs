@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use maglev_ipc::{OutcomeCode, RejectReason};
+use maglev_ipc::OutcomeCode;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -67,23 +67,6 @@ pub fn describe(error: &io::Error) -> &'static str {
         Errno::ETIMEDOUT => "connection timed out",
         other => other.desc(),
     }
-}
-
-/// Checks that a target can be probed.
-///
-/// # Errors
-/// It is a link-local address, which needs an interface that checks do not have; or an IPv4-mapped address, which the rules
-/// of the other family would apply to.
-pub fn check_target(target: IpAddr) -> Result<(), RejectReason> {
-    let IpAddr::V6(v6) = target else { return Ok(()) };
-    let why = if v6.is_unicast_link_local() {
-        "link-local addresses are not supported"
-    } else if v6.to_ipv4_mapped().is_some() {
-        "IPv4-mapped addresses are not supported: use the IPv4 address"
-    } else {
-        return Ok(());
-    };
-    Err(RejectReason::Target(target, why.to_owned()))
 }
 
 fn open(to: SocketAddr, from: Option<IpAddr>, acknowledge: bool) -> io::Result<Socket> {

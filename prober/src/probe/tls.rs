@@ -7,11 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use maglev_ipc::{HttpCheck, RejectReason, TlsHandshake, TlsVerify};
+use maglev_ipc::{HttpCheck, RejectReason, TlsHandshake, TlsVerify, bundle, check};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind,
@@ -64,7 +63,8 @@ pub struct TlsConfigs {
     system: Arc<RootCertStore>,
     /// Number of each CA bundle, by content. Numbers are never reused.
     numbers: HashMap<Box<[u8]>, u32>,
-    bundles: HashMap<u32, Arc<RootCertStore>>,
+    /// The certificates of each bundle, or the reason why it has none.
+    bundles: HashMap<u32, Result<Arc<RootCertStore>, String>>,
     last_number: u32,
     built: HashMap<(TlsVerify, bool), Arc<ClientConfig>>,
 }
@@ -96,10 +96,14 @@ impl TlsConfigs {
             return *number;
         }
         let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok));
+        // The reason is the same for each check that uses the bundle.
+        let bundle = bundle::certificates(pem).map(|found| {
+            roots.add_parsable_certificates(found);
+            Arc::new(roots)
+        });
         self.last_number += 1;
         self.numbers.insert(pem.into(), self.last_number);
-        self.bundles.insert(self.last_number, Arc::new(roots));
+        self.bundles.insert(self.last_number, bundle);
         self.last_number
     }
 
@@ -118,9 +122,9 @@ impl TlsConfigs {
     /// # Errors
     /// The server name is invalid, or there are no root certificates to verify with.
     pub fn plan(&mut self, tls: &TlsHandshake, http: Option<&HttpCheck>) -> Result<TlsPlan, RejectReason> {
-        let name = ServerName::try_from(tls.server_name.clone());
+        let name = check::server_name(&tls.server_name);
         let name =
-            name.map_err(|_| RejectReason::Invalid(format!("invalid server name {}", tls.server_name)))?;
+            name.ok_or_else(|| RejectReason::Invalid(format!("invalid server name {}", tls.server_name)))?;
         let config = self.shared_config(tls.verify, http.is_some())?;
         if http.is_none_or(|http| http.keep_alive.is_none()) {
             return Ok(TlsPlan { config, name, session: None });
@@ -141,24 +145,27 @@ impl TlsConfigs {
         Ok(config)
     }
 
+    /// Returns the certificates to trust; `None` if any certificate passes.
+    fn roots(&self, verify: TlsVerify) -> Result<Option<Arc<RootCertStore>>, String> {
+        match verify {
+            TlsVerify::Nothing => Ok(None),
+            TlsVerify::System if self.system.is_empty() => {
+                Err("this host has no root certificates".to_owned())
+            }
+            TlsVerify::System => Ok(Some(self.system.clone())),
+            TlsVerify::Bundle(number) => match self.bundles.get(&number) {
+                Some(Ok(roots)) => Ok(Some(roots.clone())),
+                Some(Err(why)) => Err(format!("ca-file: {why}")),
+                None => Err("ca-file: was not sent".to_owned()),
+            },
+        }
+    }
+
     fn build(&self, verify: TlsVerify, http: bool) -> Result<ClientConfig, RejectReason> {
         let builder =
             ClientConfig::builder_with_provider(self.provider.clone()).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| RejectReason::Invalid(error.to_string()))?;
-        let roots =
-            match verify {
-                TlsVerify::Nothing => None,
-                TlsVerify::System if self.system.is_empty() => {
-                    return Err(RejectReason::Invalid("this host has no root certificates".to_owned()));
-                }
-                TlsVerify::System => Some(self.system.clone()),
-                TlsVerify::Bundle(number) => {
-                    let roots = self.bundles.get(&number).filter(|roots| !roots.is_empty()).cloned();
-                    Some(roots.ok_or_else(|| {
-                        RejectReason::Invalid("the CA bundle holds no certificate".to_owned())
-                    })?)
-                }
-            };
+        let roots = self.roots(verify).map_err(RejectReason::Invalid)?;
         let mut config = match roots {
             Some(roots) => builder.with_root_certificates(roots).with_no_client_auth(),
             None => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use maglev_core::config::{Config, check};
 use maglev_core::state::Input;
+use maglev_ipc::RejectReason;
 use maglevd::config::parse;
 use maglevd::overrides::file;
 
@@ -31,8 +32,8 @@ pub fn good(text: &[u8]) -> Arc<Config> {
     Arc::new(check(&file, &mut |_| Err("none".to_owned())).expect("a good configuration"))
 }
 
-/// A text with the outline of a certificate, as far as `maglevd` looks.
-const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+/// A self-signed certificate.
+pub const PEM: &[u8] = include_bytes!("../../../ipc/tests/self-signed.pem");
 
 /// An accepted file must work in everything behind the parser.
 fn run(input: &[u8]) {
@@ -56,6 +57,12 @@ fn run(input: &[u8]) {
     let checks = system.checks.take().expect("the prober is told what to probe");
     let set = received(&checks);
     within_limits(&set, LIMITS);
+    // The prober accepts what the check accepts, up to its own limits.
+    assert!(
+        set.rejected.iter().all(|(_, why)| matches!(why, RejectReason::Limit { .. })),
+        "{:?}",
+        set.rejected
+    );
     for (id, why) in &set.rejected {
         system.take(Input::CheckRejected(*id, why.to_string()));
     }

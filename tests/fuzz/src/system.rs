@@ -12,6 +12,7 @@ use maglev_core::plan;
 use maglev_core::state::{CheckSet, Input, ListedVip, Output, State};
 use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_core::view::VppInfo;
+use maglev_ipc::bundle::certificates;
 use maglev_ipc::outcome::MAX_DETAIL;
 use maglev_ipc::{OutcomeDetail, ToProber, VERSION};
 use maglev_ipc_link::{batch_checks, codec};
@@ -21,6 +22,8 @@ use maglev_vpp::message::{
 use maglevd_prober::probe::tls::TlsConfigs;
 use maglevd_prober::protocol::{self, ControllerProtocol};
 use maglevd_prober::set::ProbeLimits;
+
+use crate::configuration::PEM;
 
 /// The prober's default limits.
 pub const LIMITS: ProbeLimits = ProbeLimits { max_checks: 100_000, max_rate: 100_000 };
@@ -224,7 +227,8 @@ pub fn shown(text: &str, most: usize) {
 
 /// Validates a set of checks as a prober does.
 pub fn received(set: &CheckSet) -> maglevd_prober::set::ReceivedSet {
-    let mut configs = TlsConfigs::new([]);
+    // A host with root certificates.
+    let mut configs = TlsConfigs::new(certificates(PEM).expect("a certificate"));
     let mut protocol = ControllerProtocol::new(LIMITS);
     let mut say = |message: ToProber| {
         let bytes = codec::encode(&message).expect("what is sent fits");

@@ -5,7 +5,7 @@ use super::*;
 mod api;
 mod healthchecks;
 
-const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIU\n-----END CERTIFICATE-----\n";
+const PEM: &str = include_str!("../../../../ipc/tests/self-signed.pem");
 
 /// Returns all problems of a document, with paths below `maglev.`.
 fn problems(document: &str) -> Vec<String> {
@@ -13,6 +13,8 @@ fn problems(document: &str) -> Vec<String> {
     let read = &mut |path: &str| match path {
         "/good.pem" => Ok(PEM.as_bytes().to_vec()),
         "/key.pem" => Ok(format!("{PEM}-----BEGIN PRIVATE KEY-----\n").into_bytes()),
+        "/indented.pem" => Ok(PEM.replace("-----BEGIN", " -----BEGIN").into_bytes()),
+        "/other.pem" => Ok(PEM.replace("MIIB", "MIIC").into_bytes()),
         "/cut.pem" => Ok(PEM.as_bytes()[..40].to_vec()),
         "/empty.pem" => Ok(b"nothing here".to_vec()),
         "/large.pem" => Ok(vec![b'\n'; MAX_BUNDLE + 1]),

@@ -280,7 +280,7 @@ fn bundle_without_certificate_is_rejected() {
         })
         .collect();
     let expected = [
-        (1, "the CA bundle holds no certificate".to_owned()),
+        (1, "ca-file: holds no PEM certificate".to_owned()),
         (2, "bundle 4 was not sent".to_owned()),
         (3, "this host has no root certificates".to_owned()),
     ];

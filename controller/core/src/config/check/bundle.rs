@@ -6,13 +6,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
+use maglev_ipc::bundle::certificates;
 use maglev_ipc::check::{MAX_BUNDLE, MAX_BUNDLES};
 
 use super::super::Bundle;
 use super::{Read, Scope};
-
-const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-const END: &str = "-----END CERTIFICATE-----";
 
 /// Bundles read so far. Each file is read once, and equal files share a bundle.
 pub struct Bundles<'r, 'f> {
@@ -48,7 +46,7 @@ impl<'r, 'f> Bundles<'r, 'f> {
         if pem.len() > MAX_BUNDLE {
             return Err(format!("larger than {MAX_BUNDLE} bytes"));
         }
-        holds_certificates(&String::from_utf8_lossy(&pem))?;
+        certificates(&pem)?;
 
         let id = fnv1a(&pem);
         match self.by_id.get(&id) {
@@ -63,22 +61,6 @@ impl<'r, 'f> Bundles<'r, 'f> {
         self.by_id.insert(id, bundle.clone());
         Ok(bundle)
     }
-}
-
-/// Checks for at least one certificate and for no private key.
-fn holds_certificates(text: &str) -> Result<(), &'static str> {
-    if text.contains("PRIVATE KEY-----") {
-        return Err("holds a private key, which has no place in a ca-file");
-    }
-    let mut blocks = text.split(BEGIN).skip(1).peekable();
-    if blocks.peek().is_none() {
-        return Err("holds no PEM certificate");
-    }
-    let is_base64 = |b: u8| b.is_ascii_alphanumeric() || b"+/=".contains(&b) || b.is_ascii_whitespace();
-    let is_whole = |block: &str| {
-        block.split_once(END).is_some_and(|(body, _)| !body.trim().is_empty() && body.bytes().all(is_base64))
-    };
-    if blocks.all(is_whole) { Ok(()) } else { Err("holds a truncated or invalid certificate") }
 }
 
 /// Computes FNV-1a. Collisions need no protection: the file's author could as well edit the file.

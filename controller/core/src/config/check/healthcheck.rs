@@ -9,9 +9,8 @@ use core::time::Duration;
 use maglev_ipc::check::{
     KEEP_ALIVE_REQUESTS, MAX_INTERVAL, MAX_REGEXP, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT,
 };
-use maglev_ipc::{ConnectMode, ProbeTimeout};
+use maglev_ipc::{ConnectMode, ProbeTimeout, regexp};
 use maglev_time::TextDuration;
-use regex_lite::Regex;
 
 use super::super::file::{self, Params, ProbeType};
 use super::super::{Healthcheck, Probe, Tls, Verify};
@@ -156,7 +155,7 @@ fn http(
         None => Some(vec![(200, 200)]),
     };
     let body = value::optional(params.response_regexp.as_deref(), |pattern| {
-        regexp(&mut scope.at("response-regexp"), pattern).map(|()| pattern.to_owned())
+        is_regexp(&mut scope.at("response-regexp"), pattern).map(|()| pattern.to_owned())
     });
     let keep_alive = keep_alive(scope, params);
     let tls = tls(scope);
@@ -188,13 +187,11 @@ fn keep_alive(scope: &mut Scope<'_>, params: &Params) -> Option<Option<NonZeroU3
     }
 }
 
-fn regexp(scope: &mut Scope<'_>, pattern: &str) -> Option<()> {
-    if pattern.len() > MAX_REGEXP {
-        return scope.refuse(format!("longer than {MAX_REGEXP} bytes"));
-    }
-    match Regex::new(pattern) {
+fn is_regexp(scope: &mut Scope<'_>, pattern: &str) -> Option<()> {
+    match regexp::compile(pattern) {
         Ok(_) => Some(()),
-        Err(why) => scope.refuse(format!("{pattern:?} is not a regular expression: {why}")),
+        Err(why) if pattern.len() > MAX_REGEXP => scope.refuse(why),
+        Err(why) => scope.refuse(format!("{pattern:?} is {why}")),
     }
 }
 

@@ -6,6 +6,8 @@ use alloc::vec;
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
 
+use maglev_ipc::bundle::certificates;
+use maglev_ipc::{HttpCheck, ProbeKind, regexp};
 use maglev_time::TextDuration;
 use proptest::collection::vec as many;
 use proptest::option::weighted;
@@ -20,7 +22,7 @@ use super::super::file::{
 use super::*;
 use crate::dataplane::{ANY_PROTOCOL, Encap};
 
-const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+const PEM: &str = include_str!("../../../../../ipc/tests/self-signed.pem");
 
 fn no_files(_: &str) -> Result<Vec<u8>, String> {
     Err("not found".to_owned())
@@ -39,8 +41,16 @@ fn repeated_errors_are_bounded() {
 
 fn address() -> impl Strategy<Value = Address> {
     let v4 = (1..250_u8).prop_map(|last| IpAddr::from([192, 0, 2, last]));
-    let odd =
-        ["2001:db8::1", "127.0.0.1", "0.0.0.0", "255.255.255.255", "::1", "::192.0.2.1", "::ffff:192.0.2.1"];
+    let odd = [
+        "2001:db8::1",
+        "fe80::1",
+        "127.0.0.1",
+        "0.0.0.0",
+        "255.255.255.255",
+        "::1",
+        "::192.0.2.1",
+        "::ffff:192.0.2.1",
+    ];
     let odd = select(odd.to_vec()).prop_map(|text| text.parse().unwrap());
     prop_oneof![40 => v4, 1 => odd].prop_map(Address)
 }
@@ -62,7 +72,8 @@ fn timeouts() -> impl Strategy<Value = (Option<Timeout>, Option<TextDuration>, O
 }
 
 fn text(good: &'static [&'static str]) -> impl Strategy<Value = Option<String>> {
-    weighted(0.3, prop_oneof![20 => select(good).prop_map(String::from), 1 => "\\PC{0,8}"])
+    let odd = ["a{1,400}b{1,400}", "example.org.", "-a", "1.2"].map(String::from).to_vec();
+    weighted(0.3, prop_oneof![20 => select(good).prop_map(String::from), 1 => "\\PC{0,8}", 1 => select(odd)])
 }
 
 fn params(kind: ProbeType) -> impl Strategy<Value = Params> {
@@ -70,9 +81,9 @@ fn params(kind: ProbeType) -> impl Strategy<Value = Params> {
         text(&["/", "/healthz?a=b"]),
         text(&["example.org", "example.org:8080", "[2001:db8::1]:80", "192.0.2.1"]),
         text(&["200", "200-299", "200, 301-302"]),
-        text(&["ok", "^a[bc]+$"]),
+        text(&["ok", "^a[bc]+$", "x.{0,200}y"]),
         any::<bool>(),
-        text(&["example.org", "2001:db8::1"]),
+        text(&["example.org", "2001:db8::1", "a_b.example"]),
         weighted(0.1, any::<bool>()),
         text(&["/ca.pem"]),
         (
@@ -239,7 +250,12 @@ proptest! {
         let Ok(config) = check(&file, &mut read) else { return Ok(()) };
         for backend in config.backends.values() {
             let Some(name) = &backend.healthcheck else { continue };
-            prop_assert_eq!(config.healthchecks[name].check(backend.address).validate(), Ok(()));
+            let check = config.healthchecks[name].check(backend.address);
+            prop_assert_eq!(check.validate(), Ok(()));
+            prop_assert_eq!(config.healthchecks[name].bundle().map(|b| certificates(&b.pem).map(drop)).unwrap_or(Ok(())), Ok(()));
+            if let ProbeKind::Http { http: HttpCheck { body: Some(pattern), .. }, .. } = &check.probe {
+                prop_assert_eq!(regexp::compile(pattern).map(drop), Ok(()));
+            }
         }
         vpp_takes(&config);
     }

@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
-use maglev_ipc::check::{MAX_CODE_RANGES, MAX_PATH, is_token, target_allowed};
+use maglev_ipc::check::{self, MAX_CODE_RANGES, MAX_PATH, is_token, target_allowed};
 use maglev_time::TextDuration;
 
 use super::super::file::Address;
@@ -121,14 +121,8 @@ pub fn ipv6(scope: &mut Scope<'_>, value: Address) -> Option<Ipv6Addr> {
 fn address_allowed(address: IpAddr) -> Result<(), &'static str> {
     target_allowed(address)?;
     let IpAddr::V6(v6) = address else { return Ok(()) };
-    if v6.to_ipv4_mapped().is_some() {
-        return Err("an IPv4 address written as IPv6 (write it as IPv4)");
-    }
     if v6.to_bits() >> 32 == 0 {
         return Err("an IPv6 address that VPP takes for an IPv4 one (its first 96 bits are 0)");
-    }
-    if v6.is_unicast_link_local() {
-        return Err("a link-local address, and no interface can be given");
     }
     Ok(())
 }
@@ -155,7 +149,7 @@ pub fn host(scope: &mut Scope<'_>, host: &str) -> Option<()> {
 
 /// Checks a name in a certificate: a host name or an address.
 pub fn server_name(scope: &mut Scope<'_>, name: &str) -> Option<()> {
-    if is_dns_name(name) || name.parse::<IpAddr>().is_ok() {
+    if check::server_name(name).is_some() {
         return Some(());
     }
     scope.refuse(format!("{name:?} is neither a host name nor an address"))

@@ -119,6 +119,11 @@ fn http_params() {
                 "response-regexp: \"(\"",
                 "response-regexp: \"(\" is not a regular expression: found open group without closing ')'",
             ),
+            (
+                "response-regexp: \"UP.{0,200}db.{0,200}UP\"",
+                "response-regexp: \"UP.{0,200}db.{0,200}UP\" is larger than 32 KiB when compiled: use .* or smaller \
+                 repetitions {n,m}",
+            ),
             (&pattern, "response-regexp: longer than 1024 bytes"),
             ("keep-alive: true", ""),
             ("keep-alive: true, keep-alive-requests: 2", ""),
@@ -156,6 +161,11 @@ fn tls_params() {
             ("ca-file: /no.pem", "ca-file: \"/no.pem\": No such file or directory"),
             ("ca-file: /empty.pem", "ca-file: \"/empty.pem\": holds no PEM certificate"),
             ("ca-file: /cut.pem", "ca-file: \"/cut.pem\": holds a truncated or invalid certificate"),
+            (
+                "ca-file: /indented.pem",
+                "ca-file: \"/indented.pem\": line 1 is indented, so its certificate would be ignored",
+            ),
+            ("ca-file: /other.pem", "ca-file: \"/other.pem\": certificate 1 of it is no X.509 certificate"),
             (
                 "ca-file: /key.pem",
                 "ca-file: \"/key.pem\": holds a private key, which has no place in a ca-file",
