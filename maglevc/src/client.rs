@@ -3,19 +3,25 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
-use clap::Args;
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use anyhow::anyhow;
 use maglev_proto::v1::maglev_client::MaglevClient;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tonic::Status;
-use tonic::codegen::http::uri::Authority;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
+
+mod address;
+mod tls;
+
+use crate::failure::Failure;
+use address::HostPort;
+pub use tls::TlsOptions;
 
 /// Default path of the daemon's unix socket.
 const SOCKET: &str = "/run/vpp-maglev/maglevd.sock";
@@ -23,13 +29,19 @@ const SOCKET: &str = "/run/vpp-maglev/maglevd.sock";
 /// Default TCP address of the daemon.
 const ADDRESS: &str = "127.0.0.1:9090";
 
-/// Default port of an address.
-const PORT: u16 = 9090;
-
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interval of HTTP/2 keep-alive pings while watching.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// Longest wait for the answer that shows a TLS port.
+const TLS_ANSWER: Duration = Duration::from_secs(1);
+
+/// First bytes of HTTP/2 without TLS.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// First byte of a TLS alert.
+const TLS_ALERT: u8 = 21;
 
 /// Bound on a reply: a list of ten thousand backends takes some megabytes.
 const MAX_REPLY: usize = 256 << 20;
@@ -39,27 +51,6 @@ const MAX_REPLY: usize = 256 << 20;
 pub struct ServerAddress {
     address: String,
     tls: TlsOptions,
-}
-
-/// TLS options: files in PEM. Any of them enables TLS, as `https://` does.
-#[derive(Args, Clone, Debug, Default)]
-pub struct TlsOptions {
-    /// Use TLS, and trust servers with a certificate of these authorities [default with https://: the system's]
-    #[arg(long = "tls-ca", env = "MAGLEV_TLS_CA", value_name = "FILE", value_parser = path_or_none())]
-    ca: Option<PathBuf>,
-
-    /// Use TLS, and present this certificate
-    #[arg(long = "tls-cert", env = "MAGLEV_TLS_CERT", value_name = "FILE", value_parser = path_or_none())]
-    certificate: Option<PathBuf>,
-
-    /// The certificate's private key
-    #[arg(long = "tls-key", env = "MAGLEV_TLS_KEY", value_name = "FILE", value_parser = path_or_none())]
-    key: Option<PathBuf>,
-}
-
-/// Returns a parser of paths that accepts an empty one, unlike clap's own.
-fn path_or_none() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// The gRPC client.
@@ -104,19 +95,18 @@ impl ServerAddress {
     /// # Errors
     /// Returns one line with the server and the reason.
     pub async fn connect(&self) -> anyhow::Result<Client> {
-        let endpoint = self
-            .endpoint()
-            .ok_or_else(|| anyhow!("`{self}` is none of HOST:PORT, https://HOST:PORT and unix:PATH"))?;
-        let mut endpoint = endpoint
+        let mut endpoint = self
+            .endpoint()?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(CONNECT_TIMEOUT);
         if self.speaks_tls() {
-            endpoint = endpoint.tls_config(self.tls.config()?)?;
+            let config = endpoint.tls_config(self.tls.config()?);
+            endpoint = config.map_err(|error| anyhow!("{}", reason(&error)))?;
         }
         let connected = endpoint.connect().await;
         let channel = connected
-            .map_err(|e| anyhow!("cannot reach maglevd at {self}: {}{}", root(&e), self.remedy(&e)))?;
+            .map_err(|e| anyhow!("cannot reach maglevd at {self}: {}{}", reason(&e), self.remedy(&e)))?;
         Ok(MaglevClient::new(channel).max_decoding_message_size(MAX_REPLY))
     }
 
@@ -124,14 +114,29 @@ impl ServerAddress {
         !self.address.starts_with("unix:") && (self.address.starts_with("https://") || self.tls.is_given())
     }
 
-    fn endpoint(&self) -> Option<Endpoint> {
-        if self.address.starts_with("unix:") {
-            return Endpoint::from_shared(self.address.clone()).ok();
+    fn endpoint(&self) -> anyhow::Result<Endpoint> {
+        let uri = if self.address.starts_with("unix:") {
+            self.address.clone()
+        } else {
+            let HostPort { host, port } = address::parse(&self.address).map_err(anyhow::Error::msg)?;
+            let scheme = if self.speaks_tls() { "https" } else { "http" };
+            format!("{scheme}://{host}:{port}")
+        };
+        Endpoint::from_shared(uri).map_err(|error| anyhow!("`{self}`: {error}"))
+    }
+
+    /// Reports whether a server that we address without TLS requires it: then its answer is a TLS alert.
+    async fn requires_tls(&self) -> bool {
+        if self.speaks_tls() || self.address.starts_with("unix:") {
+            return false;
         }
-        let authority: Authority = self.address.trim_start_matches("https://").parse().ok()?;
-        let port = authority.port_u16().unwrap_or(PORT);
-        let scheme = if self.speaks_tls() { "https" } else { "http" };
-        Endpoint::from_shared(format!("{scheme}://{}:{port}", authority.host())).ok()
+        let Ok(HostPort { host, port }) = address::parse(&self.address) else { return false };
+        let answer = async {
+            let mut stream = TcpStream::connect(format!("{host}:{port}")).await?;
+            stream.write_all(PREFACE).await?;
+            stream.read_u8().await
+        };
+        matches!(timeout(TLS_ANSWER, answer).await, Ok(Ok(TLS_ALERT)))
     }
 
     /// Returns advice for errors with one likely cause.
@@ -146,40 +151,22 @@ impl ServerAddress {
     }
 
     /// Formats a failed call: the server's own message, or a connection error.
-    pub fn failed(&self, status: &Status) -> anyhow::Error {
-        match status.source() {
-            Some(cause) => anyhow!("lost maglevd at {self}: {}", root(cause)),
-            None if status.message().is_empty() => anyhow!("{}", status.code().description()),
-            None => anyhow!("{}", status.message().to_owned()),
-        }
-    }
-}
-
-impl TlsOptions {
-    /// Reports whether the option is set and not empty.
-    fn is_given(&self) -> bool {
-        [&self.ca, &self.certificate, &self.key].into_iter().any(|path| given(path).is_some())
-    }
-
-    fn config(&self) -> anyhow::Result<ClientTlsConfig> {
-        let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
-        let mut config = match given(&self.ca) {
-            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)),
-            None => ClientTlsConfig::new().with_native_roots(),
-        };
-        match (given(&self.certificate), given(&self.key)) {
-            (Some(certificate), Some(key)) => {
-                config = config.identity(Identity::from_pem(read(certificate)?, read(key)?));
+    pub async fn failure(&self, status: &Status) -> Failure {
+        let text = match status.source() {
+            Some(_) if self.requires_tls().await => {
+                format!("maglevd at {self} requires TLS; write https://{self}")
             }
-            (None, None) => {}
-            _ => bail!("--tls-cert and --tls-key want each other"),
-        }
-        Ok(config)
+            Some(cause) => format!("lost maglevd at {self}: {}", reason(cause)),
+            None if status.message().is_empty() => status.code().description().into(),
+            None => status.message().into(),
+        };
+        Failure::new(status.code(), text)
     }
 }
 
-fn given(path: &Option<PathBuf>) -> Option<&Path> {
-    path.as_deref().filter(|path| !path.as_os_str().is_empty())
+/// Returns the cause of an error in words.
+fn reason(error: &(dyn Error + 'static)) -> String {
+    tls::describe(error).unwrap_or_else(|| root(error))
 }
 
 /// Returns the innermost error's text.
@@ -201,6 +188,8 @@ fn kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -217,19 +206,33 @@ mod tests {
         assert_eq!(remedy("lb1:9090", denied), "");
     }
 
-    fn address(server: &str) -> Option<String> {
-        Some(server.parse::<ServerAddress>().unwrap().endpoint()?.uri().to_string())
+    #[tokio::test]
+    async fn tls_port_is_recognised_without_tls() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server: ServerAddress = listener.local_addr().unwrap().to_string().parse().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                // It answers the preface with an alert, as TLS servers do.
+                let mut preface = [0; 24];
+                stream.read_exact(&mut preface).await.unwrap();
+                stream.write_all(&[TLS_ALERT, 3, 3, 0, 2, 2, 50]).await.unwrap();
+            }
+        });
+        let request = maglev_proto::v1::GetVersionRequest {};
+        let lost = server.connect().await.unwrap().get_version(request).await.unwrap_err();
+        let said = server.failure(&lost).await.to_string();
+        assert_eq!(said, format!("maglevd at {server} requires TLS; write https://{server}"));
     }
 
     #[test]
-    fn address_parses_host_and_port() {
-        assert_eq!(address("lb1.example.org").as_deref(), Some("http://lb1.example.org:9090/"));
-        assert_eq!(address("[::1]:9190").as_deref(), Some("http://[::1]:9190/"));
-        assert_eq!(address("https://lb1.example.org").as_deref(), Some("https://lb1.example.org:9090/"));
-        assert!(address("unix:/run/maglevd.sock").is_some());
-        for wrong in ["", "foo bar", "::1", "http://lb1:9090", "https://"] {
-            assert_eq!(address(wrong), None, "{wrong}");
-        }
+    fn endpoint_has_scheme_and_port() {
+        let uri = |server: &str| {
+            server.parse::<ServerAddress>().unwrap().endpoint().ok().map(|one| one.uri().to_string())
+        };
+        assert_eq!(uri("[::1]").as_deref(), Some("http://[::1]:9090/"));
+        assert_eq!(uri("https://lb1:1").as_deref(), Some("https://lb1:1/"));
+        assert!(uri("unix:/run/maglevd.sock").is_some());
+        assert_eq!(uri("lb1:99999"), None);
     }
 
     #[test]

@@ -185,7 +185,10 @@ impl Shell {
             let server = &self.session.server;
             let mut client = server.connect().await.map_err(|error| Failure::unreachable(&error))?;
             let answer = client.get_version(GetVersionRequest {}).await;
-            answer.map_err(|status| Failure::new(status.code(), server.failed(&status).to_string()))
+            match answer {
+                Ok(answer) => Ok(answer),
+                Err(status) => Err(server.failure(&status).await),
+            }
         };
         match self.unless_interrupted(asked) {
             Ok(daemon) => {

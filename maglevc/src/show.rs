@@ -34,7 +34,10 @@ pub async fn ask(server: &ServerAddress, command: &Command) -> Result<CommandRes
     let answer = tokio::time::timeout(TIMEOUT, asked).await;
     let answer = answer
         .map_err(|_| Failure::new(Code::DeadlineExceeded, format!("maglevd at {server} does not answer")))?;
-    answer.map_err(|status| Failure::new(status.code(), server.failed(&status).to_string()))
+    match answer {
+        Ok(answer) => Ok(answer),
+        Err(status) => Err(server.failure(&status).await),
+    }
 }
 
 async fn ask_client(client: &mut Client, command: &Command) -> Result<CommandResult, Status> {

@@ -58,10 +58,10 @@ async fn follow_on(
         match follow(&mut client, command, printer).await? {
             ControlFlow::Break(()) => return Ok(()),
             ControlFlow::Continue(status) if is_passing(status.code()) => {
-                eprintln!("{}; waiting for it", printable(&server.failed(&status).to_string()));
+                eprintln!("{}; waiting for it", printable(&server.failure(&status).await.to_string()));
             }
             ControlFlow::Continue(status) => {
-                return Err(Failure::new(status.code(), server.failed(&status).to_string()));
+                return Err(server.failure(&status).await);
             }
         }
         client = reconnect(server).await;

@@ -137,7 +137,7 @@ fn maglevc_connects_over_tls() {
     files.dir.write("client.key", &identity.key);
     // The certificate does not contain the address, so verification must fail.
     let output = fixture.maglevc(&["--tls-ca", &at("ca.pem")], "show version");
-    assert!(error_text(&output).contains("certificate not valid for name"), "{output:?}");
+    assert!(error_text(&output).contains("certificate is not for the name"), "{output:?}");
 
     files.serve(&files.authority.valid(&fixture.address.ip().to_string()));
     fixture.reload(files.api(DEPLOY));
