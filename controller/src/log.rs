@@ -144,11 +144,17 @@ pub fn event(Event { kind, .. }: &Event) {
         Kind::StepFailed { vip, step, error } => {
             error!(%event, vip = quoted(vip), step = quoted(step), error, "cannot change VIP in VPP");
         }
-        Kind::Drift { vip, reverted: true } => {
+        Kind::Drift { vip: Some(vip), reverted: true } => {
             warn!(%event, vip = quoted(vip), "VIP changed by another client, reverting");
         }
-        Kind::Drift { vip, reverted: false } => {
+        Kind::Drift { vip: Some(vip), reverted: false } => {
             info!(%event, vip = quoted(vip), "foreign VIP changed, leaving it");
+        }
+        Kind::Drift { vip: None, reverted: true } => {
+            warn!(%event, "VPP's global settings changed by another client, reverting");
+        }
+        Kind::Drift { vip: None, reverted: false } => {
+            info!(%event, "VPP's global settings changed by another client, leaving them");
         }
         Kind::AddressConflict { vip, conflicting: true } => {
             warn!(%event, vip = quoted(vip), "VPP has this address on an interface: the VIP gets no traffic");

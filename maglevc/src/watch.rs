@@ -257,7 +257,8 @@ fn drift_line(drift: &DriftEvent) -> String {
         Some(false) => "; left alone",
         None => "",
     };
-    format!("vpp {}: changed by another client{fate}", printable(&words::vip(drift.vip.as_ref())))
+    let what = drift.vip.as_ref().map_or("global settings".into(), |vip| words::vip(Some(vip)));
+    format!("vpp {}: changed by another client{fate}", printable(&what))
 }
 
 fn address_conflict_line(conflict: &AddressConflictEvent, screen: Screen) -> String {
@@ -433,6 +434,8 @@ mod tests {
         assert_eq!(drift(None), "vpp 192.0.2.80 tcp/80: changed by another client");
         assert_eq!(drift(Some(true)), "vpp 192.0.2.80 tcp/80: changed by another client; reverting");
         assert_eq!(drift(Some(false)), "vpp 192.0.2.80 tcp/80: changed by another client; left alone");
+        let settings = told(false, Event::Drift(DriftEvent { vip: None, reverted: Some(true) }));
+        assert_eq!(settings, "vpp global settings: changed by another client; reverting");
         let order = OperatorEvent {
             actor: "alice (uid 1000)".into(),
             action: AuditAction::Disable.into(),

@@ -66,11 +66,11 @@ pub enum Kind {
         /// True if connected.
         connected: bool,
     },
-    /// Another client changed this VIP in VPP.
+    /// Another client changed VPP.
     Drift {
-        /// The VIP.
-        vip: VipKey,
-        /// True if maglevd reverts the change; it leaves foreign VIPs alone.
+        /// The changed VIP; `None` for the global settings.
+        vip: Option<VipKey>,
+        /// True if maglevd reverts the change. It leaves foreign VIPs alone, and all settings while no frontend needs them.
         reverted: bool,
     },
     /// An address conflict began or ended: VPP has a VIP's address on one of its interfaces, so that the VIP gets no

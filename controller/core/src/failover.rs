@@ -14,10 +14,12 @@ pub enum FrontendState {
     Up,
     /// No backend has an effective weight.
     Down,
+    /// The configuration does not contain it any more. In events only.
+    Removed,
 }
 
 impl FrontendState {
-    /// All states, in display order.
+    /// All states of a configured frontend, in display order.
     pub const ALL: [Self; 3] = [Self::Unknown, Self::Up, Self::Down];
 
     /// Returns the name that users see.
@@ -27,6 +29,7 @@ impl FrontendState {
             Self::Unknown => "unknown",
             Self::Up => "up",
             Self::Down => "down",
+            Self::Removed => "removed",
         }
     }
 }

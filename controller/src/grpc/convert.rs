@@ -314,7 +314,7 @@ pub fn event(event: &Event) -> WatchEventsResponse {
             error: error.clone(),
         }),
         Kind::Drift { vip: key, reverted } => {
-            ApiEvent::Drift(v1::DriftEvent { vip: Some(vip(key)), reverted: Some(*reverted) })
+            ApiEvent::Drift(v1::DriftEvent { vip: key.as_ref().map(vip), reverted: Some(*reverted) })
         }
         Kind::AddressConflict { vip: key, conflicting } => {
             ApiEvent::AddressConflict(v1::AddressConflictEvent {

@@ -37,6 +37,7 @@ pub const fn frontend_state(state: FrontendState) -> v1::FrontendState {
         FrontendState::Unknown => v1::FrontendState::Unknown,
         FrontendState::Up => v1::FrontendState::Up,
         FrontendState::Down => v1::FrontendState::Down,
+        FrontendState::Removed => v1::FrontendState::Removed,
     }
 }
 

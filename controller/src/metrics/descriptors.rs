@@ -43,8 +43,11 @@ pub const RELOAD_FAILING: Descriptor = metric(
     &[],
 );
 
-pub const DRIFT: Descriptor =
-    metric("maglev_drift_total", "External changes of VIPs in VPP that maglevd reverted.", &[]);
+pub const DRIFT: Descriptor = metric(
+    "maglev_drift_total",
+    "External changes of VPP's VIPs and global settings that maglevd reverted.",
+    &[],
+);
 
 pub const MASS_FAILURES: Descriptor = metric(
     "maglev_mass_failures_total",

@@ -193,8 +193,8 @@ impl Metrics {
                 let key = (name.clone(), transition.from, transition.to);
                 *lock(&self.backends).entry(key).or_default() += 1;
             }
-            // An unchanged state means a pool change.
-            Kind::Frontend { name, from, to, .. } if from != to => {
+            // An unchanged state means a pool change. `sync_to_config` removes the counters of removed frontends.
+            Kind::Frontend { name, from, to, .. } if from != to && *to != FrontendState::Removed => {
                 *lock(&self.frontends).entry((name.clone(), *from, *to)).or_default() += 1;
             }
             Kind::Drift { reverted, .. } => self.drift.inc_by((*reverted).into()),

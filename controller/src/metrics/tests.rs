@@ -97,14 +97,14 @@ fn drift_and_reload_counters_start_at_zero() {
         (value("maglev_drift_total "), value("maglev_config_reload_failing "))
     };
     assert_eq!(values(&metrics), ("0".into(), "0".into()));
-    let vip = fixture::config().frontends["web"].vip;
-    for reverted in [true, false] {
+    let vip = Some(fixture::config().frontends["web"].vip);
+    for (vip, reverted) in [(vip, true), (vip, false), (None, true)] {
         metrics.count_event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, reverted } });
     }
     metrics.record_reload(false, Now::default());
-    assert_eq!(values(&metrics), ("1".into(), "1".into()));
+    assert_eq!(values(&metrics), ("2".into(), "1".into()));
     metrics.record_reload(true, Now::default());
-    assert_eq!(values(&metrics), ("1".into(), "0".into()));
+    assert_eq!(values(&metrics), ("2".into(), "0".into()));
 }
 
 #[test]

@@ -10,6 +10,8 @@ pub(super) struct ConfReconciler {
     job: ConfJob,
     failures: u32,
     rejection: Option<String>,
+    /// True if settings were in flight since VPP's list was requested, so that the list may show those before.
+    list_may_be_outdated: bool,
 }
 
 /// Job in flight for the global settings.
@@ -37,9 +39,14 @@ impl ConfReconciler {
         self.job == ConfJob::Idle
     }
 
-    /// Reports whether an answer is outstanding.
-    pub const fn is_sent(&self) -> bool {
-        matches!(self.job, ConfJob::Sent(_))
+    /// Records a request of VPP's list, which shows the settings too.
+    pub const fn begin_list(&mut self) {
+        self.list_may_be_outdated = matches!(self.job, ConfJob::Sent(_));
+    }
+
+    /// Ends the request of VPP's list. Returns true if its settings say nothing, as others were in flight meanwhile.
+    pub const fn end_list(&mut self) -> bool {
+        core::mem::replace(&mut self.list_may_be_outdated, false)
     }
 
     /// Returns VPP's error while a rejected request waits for its retry.
@@ -55,6 +62,7 @@ impl ConfReconciler {
     /// Records a request.
     pub const fn begin(&mut self, conf: LbConf) {
         self.job = ConfJob::Sent(conf);
+        self.list_may_be_outdated = true;
     }
 
     /// Records VPP's answer; `None` if no request is in flight.
@@ -83,5 +91,34 @@ impl ConfReconciler {
     /// Discards the job: no answer will arrive.
     pub fn reset(&mut self) {
         *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONF: LbConf = LbConf {
+        ipv4_src: core::net::Ipv4Addr::LOCALHOST,
+        ipv6_src: core::net::Ipv6Addr::LOCALHOST,
+        sticky_buckets_per_core: 1024,
+        flow_timeout: 40,
+    };
+
+    #[test]
+    fn list_amid_own_change_says_nothing() {
+        let mut job = ConfReconciler::default();
+        job.begin_list();
+        assert!(!job.end_list(), "nothing was in flight");
+        job.begin_list();
+        job.begin(CONF);
+        job.end(None);
+        assert!(job.end_list(), "sent and answered while VPP was listed");
+        job.begin(CONF);
+        job.begin_list();
+        job.end(None);
+        assert!(job.end_list(), "sent before, answered while VPP was listed");
+        job.begin_list();
+        assert!(!job.end_list(), "the next list counts again");
     }
 }

@@ -74,6 +74,7 @@ impl State {
 
     fn request_list(&mut self, ctx: &mut Ctx) {
         if self.vip_jobs.begin_list() {
+            self.conf_job.begin_list();
             ctx.out.push(Output::ListVips);
         }
     }
@@ -100,7 +101,7 @@ impl State {
         if drifted {
             let found = self.observed.vip(&vip);
             let reverted = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
-            ctx.event(Kind::Drift { vip, reverted });
+            ctx.event(Kind::Drift { vip: Some(vip), reverted });
         }
         self.sync_vip(vip, ctx);
     }
@@ -112,12 +113,7 @@ impl State {
         ctx: &mut Ctx,
     ) {
         let Some(touched) = self.vip_jobs.end_list() else { return };
-        if !self.conf_job.is_sent()
-            && self.observed.latest().is_some_and(|actual| actual.conf != conf)
-            && let Some(actual) = self.observed.latest_mut()
-        {
-            actual.conf = conf;
-        }
+        self.conf_listed(conf, ctx);
         let Some(actual) = self.observed.latest() else { return };
         let is_comparable = |vip: &VipKey| !touched.contains(vip) && !self.vip_jobs.is_busy(vip);
         let gone: Vec<_> =
@@ -131,12 +127,27 @@ impl State {
             let found = self.observed.latest_mut().and_then(|actual| actual.vips.remove(&vip));
             self.inferred.vip_gone(vip);
             let reverted = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
-            ctx.event(Kind::Drift { vip, reverted });
+            ctx.event(Kind::Drift { vip: Some(vip), reverted });
             self.sync_vip(vip, ctx);
             self.sync_neighbours(vip, ctx);
         }
         for (vip, listed) in new {
             self.read_new_vip(vip, listed, ctx);
+        }
+    }
+
+    /// Records the global settings that came with VPP's list. Another client may have changed them.
+    fn conf_listed(&mut self, conf: Option<LbConf>, ctx: &mut Ctx) {
+        let before = self.observed.latest().and_then(|actual| actual.conf);
+        if self.conf_job.end_list() || before == conf {
+            return;
+        }
+        if let Some(actual) = self.observed.latest_mut() {
+            actual.conf = conf;
+        }
+        // Settings that VPP did not report before show no change.
+        if before.is_some() && conf.is_some() {
+            ctx.event(Kind::Drift { vip: None, reverted: !self.config.frontends.is_empty() });
         }
     }
 
@@ -148,7 +159,7 @@ impl State {
 
     /// Records a VIP that another program has created or replaced, and requests its servers.
     fn read_new_vip(&mut self, vip: VipKey, listed: ListedVip, ctx: &mut Ctx) {
-        ctx.event(Kind::Drift { vip, reverted: !self.is_left_alone(&vip, listed.encap) });
+        ctx.event(Kind::Drift { vip: Some(vip), reverted: !self.is_left_alone(&vip, listed.encap) });
         self.inferred.vip_gone(vip);
         let src_ip_sticky = self.inferred_sticky(&vip);
         let Some(actual) = self.observed.latest_mut() else { return };

@@ -193,7 +193,7 @@ impl State {
         let Some(actual) = self.observed.latest_mut() else { return };
         let before = actual.vips.remove(&vip);
         if before.as_ref().map(ActualVip::weights) != found.as_ref().map(ActualVip::weights) {
-            ctx.event(Kind::Drift { vip, reverted: true });
+            ctx.event(Kind::Drift { vip: Some(vip), reverted: true });
         }
         if let Some(found) = found {
             actual.vips.insert(vip, ActualVip { src_ip_sticky, ..found });

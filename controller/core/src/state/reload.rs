@@ -164,7 +164,7 @@ impl State {
         }
     }
 
-    fn install_frontends(&mut self, ctx: &Ctx) {
+    fn install_frontends(&mut self, ctx: &mut Ctx) {
         let config = Arc::clone(&self.config);
         let mut old: BTreeMap<_, _> = self.frontends.take().map(|f| (Arc::clone(&f.name), f)).collect();
         let mut vips = BTreeMap::new();
@@ -194,6 +194,9 @@ impl State {
             frontend.slots = slots;
             vips.insert(frontend.vip, index);
             self.frontends.push(frontend);
+        }
+        for FrontendEntry { name, state: from, .. } in old.into_values() {
+            ctx.event(Kind::Frontend { name, from, to: FrontendState::Removed, active_pool: None });
         }
         self.vip_jobs.retire(&self.frontend_by_vip, &vips);
         self.frontend_by_vip = Arc::new(vips);

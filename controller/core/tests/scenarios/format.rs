@@ -50,8 +50,10 @@ pub fn event_text(kind: &Kind) -> String {
         Kind::Vpp { connected } => format!("vpp {}", there(*connected)),
         Kind::AddressConflict { vip, conflicting: true } => format!("address conflict {vip}"),
         Kind::AddressConflict { vip, conflicting: false } => format!("no address conflict {vip}"),
-        Kind::Drift { vip, reverted: true } => format!("drift {vip}"),
-        Kind::Drift { vip, reverted: false } => format!("drift {vip}, left alone"),
+        Kind::Drift { vip, reverted } => {
+            let what = vip.map_or("conf".into(), |vip| vip.to_string());
+            format!("drift {what}{}", if *reverted { "" } else { ", left alone" })
+        }
         Kind::LbConf { error: None } => "conf sent".into(),
         Kind::LbConf { error: Some(error) } => format!("conf rejected: {error}"),
         Kind::Synced { vip, counts } => format!(

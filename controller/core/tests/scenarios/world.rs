@@ -119,6 +119,10 @@ impl ScenarioWorld {
             }
             ["vpp", "loses", "answers"] => self.vpp_loses_answers(),
             ["vpp", "rejects", "conf"] => self.vpp.rejects_conf = true,
+            ["vpp", "has", "conf", source] => {
+                let conf = LbConf { ipv4_src: source.parse().unwrap(), ..self.config.lb.conf };
+                self.vpp.actual.conf = Some(conf);
+            }
             ["vpp", "accepts", "conf"] => self.vpp.rejects_conf = false,
             ["vpp", "rejects", times] => self.vpp.rejections = times.parse().unwrap(),
             ["vpp", "loses", "vip", address] => {

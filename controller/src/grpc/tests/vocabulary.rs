@@ -25,7 +25,7 @@ fn kinds() -> Vec<Kind> {
         Kind::LocalFaults(LocalFaultsChange::Cleared),
         Kind::CheckRejected { name: "nginx0".into(), reason: String::new() },
         Kind::Vpp { connected: true },
-        Kind::Drift { vip, reverted: true },
+        Kind::Drift { vip: Some(vip), reverted: true },
         Kind::AddressConflict { vip, conflicting: true },
         Kind::LbConf { error: None },
         Kind::Synced { vip, counts: StepCounts::default() },
@@ -57,11 +57,11 @@ fn core_and_api_event_names_agree() {
 
 #[test]
 fn drift_event_reports_repair() {
-    let vip = VipKey::host("192.0.2.80".parse().unwrap(), 6, 80);
-    for reverted in [true, false] {
+    let vip = Some(VipKey::host("192.0.2.80".parse().unwrap(), 6, 80));
+    for (vip, reverted) in [(vip, true), (vip, false), (None, true)] {
         let payload =
             convert::event(&Event { at: fixture::wall(0), kind: Kind::Drift { vip, reverted } }).event;
         let Some(ApiEvent::Drift(drift)) = payload else { panic!("{payload:?}") };
-        assert_eq!(drift.reverted, Some(reverted));
+        assert_eq!((drift.vip.is_some(), drift.reverted), (vip.is_some(), Some(reverted)));
     }
 }

@@ -42,7 +42,7 @@ impl IndexChange {
             Kind::Synced { vip, counts } if counts.vip_added + counts.vip_removed > 0 => {
                 Some(Self::Recreated(*vip))
             }
-            Kind::Drift { vip, .. } => Some(Self::Drifted(*vip)),
+            Kind::Drift { vip: Some(vip), .. } => Some(Self::Drifted(*vip)),
             Kind::Operator(Audit { action: AuditAction::Sync, .. }) => Some(Self::SyncRequested),
             _ => None,
         }

@@ -70,7 +70,7 @@ impl<'a> Explanation<'a> {
             FrontendState::Unknown => {
                 format!("nothing is known yet of {}", list(unknown().map(|s| context.name(s))))
             }
-            FrontendState::Down => "no backend is up with a weight above 0".into(),
+            FrontendState::Down | FrontendState::Removed => "no backend is up with a weight above 0".into(),
         };
         format!("{why}{}", self.vpp_difference(context))
     }
