@@ -1,13 +1,14 @@
 //! Daemon: start-up sequence, signals and shutdown.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use maglev_core::config::Config;
 use maglev_core::overrides::Overrides;
+use maglev_core::ownership::OwnedVips;
 use maglev_notify::{NotifyState, ServiceNotifier};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -23,12 +24,13 @@ use crate::handle::Handle;
 use crate::listen::{self, InheritedSockets, Listener};
 use crate::metrics::{self, Metrics};
 use crate::overrides::{self, OverrideStore};
+use crate::ownership::OwnershipStore;
 use crate::prober::ProberConnector;
 use crate::reload::Reloader;
 use crate::service_manager::DriverStatus;
 use crate::spawner::ProberSpawner;
 use crate::tasks::{self, Environment, TaskConfig};
-use crate::{clock, config, grpc, log, privilege, version};
+use crate::{clock, config, grpc, log, ownership, privilege, version};
 
 /// Requested limit of descriptors: some thousand connections, and the rest.
 const MAX_DESCRIPTORS: u64 = 65_536;
@@ -47,6 +49,8 @@ struct PreparedDaemon {
     prober: ProberConnector,
     store: Option<OverrideStore<overrides::SystemDisk>>,
     overrides: Arc<Overrides>,
+    ownership: Option<OwnershipStore<overrides::SystemDisk>>,
+    owned_vips: OwnedVips,
 }
 
 /// Runs `maglevd` until a signal ends it.
@@ -79,6 +83,9 @@ fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
         }
     };
     let (store, overrides) = overrides::open(overrides::SystemDisk, flags.state_dir());
+    // Without VPP, the file of a run with VPP stays as it is.
+    let directory = if flags.uses_vpp() { flags.state_dir() } else { PathBuf::new() };
+    let (ownership, owned_vips) = ownership::open(overrides::SystemDisk, directory);
     let metrics = Arc::new(Metrics::new()?);
     metrics.record_load(clock::now());
     let access = AccessControl::new(&loaded, Arc::clone(&metrics));
@@ -93,6 +100,8 @@ fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
         prober,
         store,
         overrides,
+        ownership,
+        owned_vips,
     })
 }
 
@@ -119,6 +128,8 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
         prober: way,
         store,
         overrides,
+        ownership,
+        owned_vips,
     } = ready;
     if !grpc_listeners.is_empty() {
         metrics.enable_call_metrics(&grpc::descriptors(flags.reflection))?;
@@ -128,12 +139,13 @@ async fn serve(flags: &Flags, ready: PreparedDaemon) -> anyhow::Result<()> {
     let begin = TaskConfig {
         config,
         overrides,
+        owned_vips,
         metrics: Arc::clone(&running.metrics),
         stats: flags.vpp_stats_addr.clone(),
         driver_status: DriverStatus::new(notifier.clone()),
     };
-    let vpp = (!flags.vpp_api_addr.as_os_str().is_empty()).then(|| flags.vpp_api_addr.clone());
-    let outside = Environment { clock: clock::SystemClock, prober: way, vpp, store };
+    let vpp = flags.uses_vpp().then(|| flags.vpp_api_addr.clone());
+    let outside = Environment { clock: clock::SystemClock, prober: way, vpp, store, ownership };
     let handle = tasks::start(begin, outside, &mut running.tasks, running.stop.clone());
     let path = flags.config.clone();
     let reloader = Reloader::new(path, handle.clone(), Arc::clone(&running.metrics), access);

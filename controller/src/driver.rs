@@ -7,6 +7,7 @@ use std::time::Duration;
 use maglev_core::config::Config;
 use maglev_core::event::{AuditAction, Event};
 use maglev_core::overrides::Overrides;
+use maglev_core::ownership::OwnedVips;
 use maglev_core::state::{Input, Output, State};
 use maglev_core::time::MonoTime;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -42,6 +43,7 @@ pub struct Driver<C> {
     netns: watch::Sender<Option<String>>,
     vpp: Option<mpsc::UnboundedSender<vpp::VppCommand>>,
     pending_write: watch::Sender<PendingWrite>,
+    owned_vips: watch::Sender<OwnedVips>,
     driver_status: DriverStatus,
 }
 
@@ -63,6 +65,8 @@ pub struct DriverChannels {
     pub index_changes: broadcast::Sender<IndexChange>,
     /// Overrides to persist. Starts with those of the last run, which are on disk.
     pub pending_write: watch::Sender<PendingWrite>,
+    /// VIPs that are ours in VPP, to be saved. Starts with those of the last run.
+    pub owned_vips: watch::Sender<OwnedVips>,
     /// Notifier of the service manager.
     pub driver_status: DriverStatus,
 }
@@ -80,12 +84,14 @@ impl<C: Clock> Driver<C> {
             vpp,
             index_changes,
             pending_write,
+            owned_vips,
             driver_status,
         } = channels;
         let mut outputs = Vec::new();
         let overrides = Arc::clone(&pending_write.borrow().1);
         metrics.sync_to_config(&config);
-        let state = State::new(config, overrides, vpp.is_some(), clock.now(), &mut outputs);
+        let mut state = State::new(config, overrides, vpp.is_some(), clock.now(), &mut outputs);
+        state.restore_ownership(owned_vips.borrow().clone());
         let mut driver = Self {
             clock,
             state,
@@ -100,6 +106,7 @@ impl<C: Clock> Driver<C> {
             netns,
             vpp,
             pending_write,
+            owned_vips,
             driver_status,
         };
         driver.dispatch(SyncScope::All);
@@ -219,9 +226,18 @@ impl<C: Clock> Driver<C> {
         }
     }
 
+    /// Sends changed VIPs to the writer.
+    fn persist_ownership(&self) {
+        let now = self.state.owned_vips();
+        if !now.is_unchanged(&self.owned_vips.borrow()) {
+            self.owned_vips.send_replace(now);
+        }
+    }
+
     /// Carries out the core's outputs. A send fails only during shutdown.
     fn dispatch(&mut self, scope: SyncScope) {
         self.persist_overrides();
+        self.persist_ownership();
         for output in self.outputs.drain(..) {
             match output {
                 Output::SetChecks(set) => _ = self.prober.send(prober::ProberCommand::Checks(set)),

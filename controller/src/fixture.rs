@@ -87,6 +87,7 @@ pub fn driven(status: PersistStatus) -> (Handle, watch::Sender<PersistStatus>) {
         vpp: None,
         index_changes: broadcast::channel(1).0,
         pending_write,
+        owned_vips: watch::channel(Default::default()).0,
         driver_status: DriverStatus::default(),
     };
     let driver = Driver::new(Arc::new(config()), metrics, channels, crate::clock::SystemClock);
@@ -209,6 +210,7 @@ pub fn config() -> Config {
             startup_min_delay: Duration::ZERO,
             startup_max_delay: Duration::from_secs(30),
             foreign_vips: ForeignVips::Remove,
+            allow_no_frontends: false,
         },
         healthchecks: BTreeMap::from([("nginx".into(), Arc::new(healthcheck))]),
         backends: BTreeMap::from([

@@ -109,7 +109,13 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Returns the directory of overrides; empty is none. systemd names the one that it created.
+    /// Reports whether VPP is to be programmed.
+    #[must_use]
+    pub fn uses_vpp(&self) -> bool {
+        !self.vpp_api_addr.as_os_str().is_empty()
+    }
+
+    /// Returns the directory of overrides and of owned VIPs; empty is none. systemd names the one that it created.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
         let default = || default_state_dir(env::var_os("STATE_DIRECTORY").unwrap_or_default().as_bytes());

@@ -26,6 +26,7 @@
 //!   runs the traffic reader ([`vpp`]'s `traffic`), which receives index changes (`broadcast`) and publishes counters (`watch`).
 //! * **Persister** ([`overrides`]): receives the newest overrides (`watch`, so it may skip some), writes them to disk, and
 //!   publishes its status (`watch`). The driver never waits for the disk.
+//! * **Ownership writer** ([`ownership`]): receives the VIPs that are ours in VPP (`watch`), and writes them to disk.
 //! * **gRPC server** ([`grpc`]) and **metrics endpoint** ([`metrics`]): clients of the driver through a [`handle::Handle`]. They
 //!   render snapshots on their own threads and subscribe to events (`broadcast`, bounded: a slow subscriber loses the oldest).
 //!
@@ -51,6 +52,7 @@ pub mod listen;
 pub mod log;
 pub mod metrics;
 pub mod overrides;
+pub mod ownership;
 pub mod privilege;
 pub mod prober;
 pub mod published;

@@ -41,10 +41,23 @@ impl Reloader {
     ///
     /// # Errors
     /// [`ShuttingDown`]; inside, the error in the file.
-    pub async fn load(&self) -> Result<Result<LoadedConfig, LoadError>, ShuttingDown> {
+    async fn load(&self) -> Result<Result<LoadedConfig, LoadError>, ShuttingDown> {
         let path = self.path.clone();
         // Joining fails only when the runtime shuts down.
         spawn_blocking(move || config::load(&path)).await.map_err(|_| ShuttingDown)
+    }
+
+    /// Reads and checks the file, also against the configuration in force.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; inside, also a reload that should be refused.
+    pub async fn check(&self) -> Result<Result<LoadedConfig, LoadError>, ShuttingDown> {
+        let loaded = self.load().await?;
+        let snapshot = self.handle.snapshot().await?;
+        Ok(loaded.and_then(|loaded| match snapshot.state.reload_objection(&loaded.config) {
+            Some(problem) => Err(LoadError::Semantic { path: self.path.clone(), problems: vec![problem] }),
+            None => Ok(loaded),
+        }))
     }
 
     /// Puts the file in force, as requested by `who`. On any error the running configuration stays, complete.
@@ -53,7 +66,7 @@ impl Reloader {
     /// [`ShuttingDown`]; inside, the error in the file.
     pub async fn reload(&self, who: String) -> Result<Result<(), LoadError>, ShuttingDown> {
         let _turn = self.lock.lock().await;
-        let loaded = self.load().await?;
+        let loaded = self.check().await?;
         self.metrics.record_reload(loaded.is_ok(), clock::now());
         match loaded {
             Ok(loaded) => {

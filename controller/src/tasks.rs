@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use maglev_core::config::Config;
 use maglev_core::overrides::Overrides;
+use maglev_core::ownership::OwnedVips;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use crate::driver::{Driver, DriverChannels, INPUT_BACKLOG};
 use crate::handle::{Handle, HandleEnds};
 use crate::metrics::Metrics;
 use crate::overrides::{Disk, OverrideStore, Persister};
+use crate::ownership::{OwnershipStore, OwnershipWriter};
 use crate::service_manager::DriverStatus;
 use crate::{prober, vpp};
 
@@ -26,6 +28,8 @@ pub struct TaskConfig {
     pub config: Arc<Config>,
     /// Overrides of the last run, which are on disk.
     pub overrides: Arc<Overrides>,
+    /// VIPs of the last run.
+    pub owned_vips: OwnedVips,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// VPP's stats socket; empty is off.
@@ -44,6 +48,8 @@ pub struct Environment<C, P, V, D> {
     pub vpp: Option<V>,
     /// Store of overrides; `None` does not persist.
     pub store: Option<OverrideStore<D>>,
+    /// Store of the VIPs that are ours; `None` does not persist.
+    pub ownership: Option<OwnershipStore<D>>,
 }
 
 /// Starts the tasks in `tasks`. After `stop` they persist the overrides and end.
@@ -53,8 +59,8 @@ pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
     tasks: &mut JoinSet<()>,
     stop: CancellationToken,
 ) -> Handle {
-    let TaskConfig { config, overrides, metrics, stats, driver_status } = begin;
-    let Environment { clock, prober, vpp, store } = outside;
+    let TaskConfig { config, overrides, owned_vips, metrics, stats, driver_status } = begin;
+    let Environment { clock, prober, vpp, store, ownership } = outside;
     let (handle, HandleEnds { requests, events, counters, persist_status }) = Handle::new();
     let (input_sender, inputs) = mpsc::channel(INPUT_BACKLOG);
     let (to_prober, prober_commands) = mpsc::unbounded_channel();
@@ -86,6 +92,10 @@ pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
     let (pending_write, pending) = watch::channel((0, overrides));
     let persister = Persister { store, pending, status: persist_status, metrics: Arc::clone(&metrics) };
     tasks.spawn(persister.run());
+    let (owned_vips, pending) = watch::channel(owned_vips);
+    if let Some(store) = ownership {
+        tasks.spawn(OwnershipWriter { store, pending }.run());
+    }
     let channels = DriverChannels {
         inputs,
         requests,
@@ -95,6 +105,7 @@ pub fn start<C: Clock, P: prober::ConnectProber, V: vpp::ConnectVpp, D: Disk>(
         vpp: to_vpp,
         index_changes,
         pending_write,
+        owned_vips,
         driver_status,
     };
     tasks.spawn(Driver::new(config, metrics, channels, clock).run(stop));

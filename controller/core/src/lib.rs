@@ -46,6 +46,7 @@
 //! | [`plan`] | steps in a safe order |
 //! | [`maglev`] | weights, and VPP's new-flow table |
 //! | [`overrides`] | operators' overrides |
+//! | [`ownership`] | the VIPs that `maglevd` owns in VPP |
 //! | [`state`] | the state machine, with the list of stored state |
 //! | [`view`], [`event`] | everything that is displayed or published |
 #![no_std]
@@ -63,6 +64,7 @@ pub mod failover;
 pub mod health;
 pub mod maglev;
 pub mod overrides;
+pub mod ownership;
 pub mod plan;
 pub mod state;
 pub mod time;

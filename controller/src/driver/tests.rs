@@ -73,6 +73,7 @@ fn stuck_driver_feeds_no_watchdog() {
                 vpp: None,
                 index_changes: broadcast::channel(1).0,
                 pending_write,
+                owned_vips: watch::channel(Default::default()).0,
                 driver_status,
             };
             let (config, metrics) = (fixture::view().config, Arc::new(Metrics::new().unwrap()));

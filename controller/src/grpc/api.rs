@@ -278,7 +278,7 @@ impl Maglev for ApiService {
     }
 
     async fn check_config(&self, request: Request<CheckConfigRequest>) -> ApiReply<CheckConfigResponse> {
-        let config = match self.reloader.load().await.map_err(shutting_down)? {
+        let config = match self.reloader.check().await.map_err(shutting_down)? {
             Ok(loaded) => loaded.config,
             Err(error) => {
                 return Ok(Response::new(CheckConfigResponse {

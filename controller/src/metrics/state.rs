@@ -1,11 +1,12 @@
 //! Families of the current state.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use maglev_core::failover::FrontendState;
 use maglev_core::health::Health;
 use maglev_core::time::WallTime;
-use maglev_core::view::{ProberView, View, VppView};
+use maglev_core::view::{ProberView, View};
 use maglev_ipc::LatenessHistogram;
 
 use super::text::{FamilyType, TextEncoder, labels};
@@ -19,7 +20,7 @@ pub fn render(view: &View, text: &mut TextEncoder) {
     pools(view, text);
     weights(view, text);
     prober(&view.prober, text);
-    vpp(&view.vpp, view.at.wall, text);
+    vpp(view, text);
 }
 
 fn backends(view: &View, text: &mut TextEncoder) {
@@ -242,7 +243,8 @@ fn prober(prober: &ProberView, text: &mut TextEncoder) {
 }
 
 /// Writes VPP's state. While it is away, only the connection is known; without VPP, nothing is written.
-fn vpp(vpp: &VppView, now: WallTime, text: &mut TextEncoder) {
+fn vpp(view: &View, text: &mut TextEncoder) {
+    let (vpp, now) = (&view.vpp, view.at.wall);
     if !vpp.enabled {
         return;
     }
@@ -257,6 +259,11 @@ fn vpp(vpp: &VppView, now: WallTime, text: &mut TextEncoder) {
     let labels =
         [("version", &*info.version), ("build_date", &*info.build_date), ("pid", &*info.pid.to_string())];
     family.sample(&labels, 1_u8);
+    if let Some(actual) = &vpp.actual {
+        let ours: BTreeSet<_> = view.config.frontends.values().map(|frontend| frontend.vip).collect();
+        let foreign = actual.vips.keys().filter(|vip| !ours.contains(vip)).count();
+        text.gauge("maglev_vpp_foreign_vips", "VIPs in VPP that no frontend has.", foreign);
+    }
 }
 
 fn seconds(from: WallTime, to: WallTime) -> f64 {

@@ -1,4 +1,4 @@
-//! File-system access of the override store.
+//! File-system access of the stores in the state directory.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -34,6 +34,22 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Syncs a directory, which makes its entries durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Replaces the file `name` in `directory` atomically and durably. After an error the previous file is unchanged.
+    fn replace(&self, directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let new = directory.join(format!("{name}.new"));
+        // A run that crashed before its rename may have left it.
+        self.remove(&new)?;
+        let written = self.write(&new, bytes);
+        let moved = written.and_then(|()| self.rename(&new, &directory.join(name)));
+        if moved.is_err() {
+            // A partial file would waste space on a full disk.
+            let _ = self.remove(&new);
+        }
+        moved?;
+        // The rename is durable once the directory is synced.
+        self.sync_dir(directory)
+    }
 }
 
 /// File system of the host.

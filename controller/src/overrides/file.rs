@@ -114,18 +114,7 @@ impl<D: Disk> OverrideStore<D> {
     pub fn save(&mut self, overrides: &Overrides) -> io::Result<()> {
         self.disk.create_dir(&self.directory)?;
         self.move_aside()?;
-        let new = self.directory.join(format!("{NAME}.new"));
-        // A run that crashed before its rename may have left it.
-        self.disk.remove(&new)?;
-        let written = self.disk.write(&new, render(overrides).as_bytes());
-        let moved = written.and_then(|()| self.disk.rename(&new, &self.path()));
-        if moved.is_err() {
-            // A partial file would waste space on a full disk.
-            let _ = self.disk.remove(&new);
-        }
-        moved?;
-        // The rename is durable once the directory is synced.
-        self.disk.sync_dir(&self.directory)
+        self.disk.replace(&self.directory, NAME, render(overrides).as_bytes())
     }
 
     /// Renames an unusable file to a free name.
@@ -290,11 +279,12 @@ pub fn render(overrides: &Overrides) -> String {
 }
 
 /// Formats a time in UTC (RFC 3339).
-fn format_time(at: WallTime) -> String {
+pub(crate) fn format_time(at: WallTime) -> String {
     Timestamp::from(UNIX_EPOCH + Duration::from_nanos(at.0)).to_string()
 }
 
-fn parse_time(text: &str) -> Result<WallTime, String> {
+/// Parses a time in UTC (RFC 3339).
+pub(crate) fn parse_time(text: &str) -> Result<WallTime, String> {
     let wrong = || format!("invalid time `{text}`, expected e.g. 2026-11-22T12:00:00Z");
     let at = SystemTime::try_from(text.parse::<Timestamp>().map_err(|_| wrong())?).map_err(|_| wrong())?;
     let since = at.duration_since(UNIX_EPOCH).map_err(|_| wrong())?;

@@ -1,4 +1,4 @@
-//! The two files: the operators' configuration, and the overrides that `maglevd` writes.
+//! The files: the operators' configuration, and the overrides and the VIPs that `maglevd` writes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use maglev_core::state::Input;
 use maglev_ipc::RejectReason;
 use maglevd::config::parse;
 use maglevd::overrides::file;
+use maglevd::ownership::file as ownership;
 
 use crate::FuzzTarget;
 use crate::system::{LIMITS, TestSystem, received, within_limits};
@@ -21,6 +22,14 @@ pub const OVERRIDES: FuzzTarget = FuzzTarget {
     memory: 4 << 20,
     seeds: override_seeds,
     run: run_overrides,
+};
+
+pub const OWNERSHIP: FuzzTarget = FuzzTarget {
+    name: "ownership",
+    longest: 64 << 10,
+    memory: 4 << 20,
+    seeds: ownership_seeds,
+    run: run_ownership,
 };
 
 /// Returns a valid configuration.
@@ -83,6 +92,18 @@ fn run_overrides(input: &[u8]) {
     TestSystem::new(config, Arc::new(overrides)).look();
 }
 
+/// VIPs that decode must encode and decode to the same value, and be no more than the file had bytes for.
+fn run_ownership(input: &[u8]) {
+    let Ok(owned) = ownership::parse(input) else { return };
+    let again = ownership::parse(ownership::render(&owned).as_bytes()).expect("what was written is read");
+    assert_eq!((again.vpp, again.vips()), (owned.vpp, owned.vips()));
+    assert!(owned.vips().iter().all(|vip| vip.prefix_len == 32 || vip.address.is_ipv6()));
+    let config = good(include_bytes!("../../../docs/examples/maglev.yaml"));
+    let mut system = TestSystem::new(config, Arc::default());
+    system.state.restore_ownership(owned);
+    system.look();
+}
+
 fn seeds() -> Vec<Vec<u8>> {
     let examples: [&[u8]; 3] = [
         include_bytes!("../../../docs/examples/maglev.yaml"),
@@ -108,6 +129,19 @@ fn override_seeds() -> Vec<Vec<u8>> {
     vec![text.as_bytes().to_vec()]
 }
 
+fn ownership_seeds() -> Vec<Vec<u8>> {
+    let text = r#"{
+"version": 1,
+"vpp": {"pid":4242,"boot":"2026-11-22T12:00:00Z"},
+"vips": [
+  {"address":"192.0.2.80","protocol":6,"port":80},
+  {"address":"2001:db8::80","protocol":255,"port":0}
+]
+}
+"#;
+    vec![text.as_bytes().to_vec(), b"{\"version\":1,\"vpp\":null,\"vips\":[]}".to_vec()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +156,6 @@ mod tests {
         for seed in override_seeds() {
             assert_eq!(file::parse(&seed).expect("read").len(), 4);
         }
+        assert!(ownership_seeds().iter().all(|seed| ownership::parse(seed).is_ok()));
     }
 }

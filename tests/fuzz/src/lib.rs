@@ -43,6 +43,7 @@ pub struct FuzzTarget {
 pub const TARGETS: &[FuzzTarget] = &[
     configuration::CONFIG,
     configuration::OVERRIDES,
+    configuration::OWNERSHIP,
     http::HTTP,
     http::BODY,
     icmp::ICMP,

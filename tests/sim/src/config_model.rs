@@ -313,7 +313,7 @@ impl ConfigModel {
             "vpp": { "lb": {
                 "sync-interval": ms(self.sync_interval * 1000), "startup-max-delay": ms(STARTUP.as_millis() as u64),
                 "ipv4-src-address": "192.0.2.100", "flow-timeout": ms(self.flow_timeout * 1000),
-                "foreign-vips": if self.removes_foreign { "remove" } else { "keep" },
+                "allow-no-frontends": true, "foreign-vips": if self.removes_foreign { "remove" } else { "keep" },
             } },
             "healthchecks": checks.collect::<serde_json::Map<_, _>>(),
             "backends": backends.collect::<serde_json::Map<_, _>>(),

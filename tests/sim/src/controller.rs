@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maglevd::handle::Handle;
-use maglevd::overrides;
 use maglevd::service_manager::DriverStatus;
 use maglevd::tasks::{self, Environment, TaskConfig};
+use maglevd::{overrides, ownership};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -27,6 +27,7 @@ impl RunningController {
     pub fn start(sim: &Arc<Simulation>) -> Self {
         let process = SimProcess::new();
         let (config, disk) = sim.with(|world| (Arc::clone(&world.config), world.disk.mount(&process)));
+        let (ownership, owned_vips) = ownership::open(disk.clone(), PathBuf::from("state"));
         let (store, overrides) = overrides::open(disk, PathBuf::from("state"));
         match sim.with(|world| world.expected_overrides.load(&overrides)) {
             Ok(changed) => changed.into_iter().for_each(|target| sim.with(|w| w.tolerate_target(target))),
@@ -36,6 +37,7 @@ impl RunningController {
         let begin = TaskConfig {
             config,
             overrides,
+            owned_vips,
             metrics: Arc::clone(&sim.metrics),
             stats: PathBuf::new(),
             driver_status: DriverStatus::default(),
@@ -45,6 +47,7 @@ impl RunningController {
             prober: prober::SimProberConnector { sim: Arc::clone(sim), process: Arc::clone(&process) },
             vpp: Some(vpp::SimVppConnector { sim: Arc::clone(sim), process: Arc::clone(&process) }),
             store,
+            ownership,
         };
         let handle = tasks::start(begin, outside, &mut set, stop.clone());
         let listener = tokio::spawn(forward_events(Arc::clone(sim), handle.clone()));

@@ -163,6 +163,7 @@ fn corrupt_overrides_file_is_set_aside() {
         fs::read_dir(fixture.dir.path("state"))
             .unwrap()
             .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("overrides"))
             .collect()
     };
     assert!(names().len() == 1 && names()[0].starts_with("overrides.json.corrupt-"), "{:?}", names());

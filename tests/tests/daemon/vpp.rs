@@ -1,13 +1,16 @@
 //! Faults of VPP.
 
+use std::fs;
+
 use maglev_lab::PATIENCE;
+use maglev_lab::packets::until;
 use maglev_lab::vpp_observer::host;
 use maglev_proto::v1::BackendState;
 use maglev_proto::v1::watch_events_response::Event;
 use maglev_vpp::message::{LbAddDelAsV2, LbAddDelVipV2, LbAsSetWeight, LbEncapType, Vip};
 use maglev_vppsim::{InjectedFaults, ReplyCorruption};
 
-use crate::{BACKENDS, VIP, WebFixture, web_vip};
+use crate::{BACKENDS, VIP, WebFixture, frontend, web_vip};
 
 #[test]
 fn restarted_vpp_is_refilled() {
@@ -116,6 +119,45 @@ fn foreign_vip_policy_is_applied() {
             fixture.observer().until([ours]);
         }
     }
+}
+
+#[test]
+fn vip_dropped_during_restart_leaves_vpp() {
+    const MAIL: &str = "203.0.113.81";
+    let fixture = WebFixture::new();
+    let mut config = fixture.config();
+    config.lb += ", foreign-vips: keep";
+    let without = config.clone();
+    config.frontends.push(frontend("mail", MAIL, "{ name: all, backends: { c: { weight: 1 } } }"));
+    let mut maglevd = fixture.setup(&config).start();
+    let web = (VIP, fixture.weights(10, 5, 0));
+    let mail = [(fixture.servers.address(2), 1)].into();
+    fixture.observer().until([web.clone(), (MAIL, mail)]);
+    let saved = || fs::read_to_string(fixture.dir.path("state/owned-vips.json")).unwrap_or_default();
+    until(|| saved().contains("pid") && saved().contains(MAIL), saved);
+    maglevd.process.kill();
+    let _maglevd = fixture.setup(&without).start();
+    fixture.observer().until([web]);
+}
+
+#[test]
+fn emptied_file_is_refused_unless_it_says_so() {
+    let fixture = WebFixture::new();
+    let maglevd = fixture.settled();
+    let mut config = fixture.config();
+    config.frontends = vec!["    {}".to_owned()];
+    fixture.dir.write("maglev.yaml", config.to_string());
+    for command in ["check", "reload"] {
+        let refused = maglevd.maglevc(&["config", command]);
+        assert!(!refused.status.success());
+        let text = String::from_utf8_lossy(&refused.stdout);
+        assert!(text.contains("allow-no-frontends"), "{text}");
+    }
+    fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
+    config.lb += ", allow-no-frontends: true";
+    fixture.dir.write("maglev.yaml", config.to_string());
+    assert!(maglevd.maglevc(&["config", "reload"]).status.success());
+    fixture.observer().until([]);
 }
 
 #[test]

@@ -88,6 +88,8 @@ pub struct Lb {
     pub startup_max_delay: Option<TextDuration>,
     /// Treatment of VIPs without a frontend.
     pub foreign_vips: Option<ForeignVips>,
+    /// Consent to a file without frontends.
+    pub allow_no_frontends: Option<bool>,
 }
 
 /// `foreign-vips`.

@@ -55,6 +55,8 @@ pub struct Lb {
     pub startup_max_delay: Duration,
     /// Treatment of VIPs without a frontend.
     pub foreign_vips: ForeignVips,
+    /// True if the file may have no frontend, so that VPP loses all VIPs.
+    pub allow_no_frontends: bool,
 }
 
 /// Treatment of VIPs in VPP without a frontend.

@@ -69,6 +69,7 @@ fn config(backends: u32) -> Config {
             startup_min_delay: Duration::ZERO,
             startup_max_delay: Duration::ZERO,
             foreign_vips: ForeignVips::Keep,
+            allow_no_frontends: false,
         },
         healthchecks: BTreeMap::from([("ping".into(), Arc::new(healthcheck))]),
         backends: (0..backends).map(backend).collect(),

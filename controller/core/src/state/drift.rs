@@ -6,10 +6,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use super::reconcile::is_nat;
 use super::vip_reconciler::VipJob;
 use super::{Ctx, ListedVip, Output, State, Timer};
-use crate::config::ForeignVips;
 use crate::dataplane::{ActualAs, ActualVip, Encap, LbConf, VipKey};
 use crate::event::Kind;
 
@@ -153,8 +151,7 @@ impl State {
 
     /// Reports whether a VIP is foreign and stays, so that its drift is not reverted.
     fn is_left_alone(&self, vip: &VipKey, encap: Encap) -> bool {
-        let stays = self.config.lb.foreign_vips == ForeignVips::Keep || is_nat(encap);
-        stays && !self.frontend_by_vip.contains_key(vip) && !self.vip_jobs.is_retired(vip)
+        !self.frontend_by_vip.contains_key(vip) && !self.is_unwanted(vip, encap)
     }
 
     /// Records a VIP that another program has created or replaced, and requests its servers.

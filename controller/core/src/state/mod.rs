@@ -14,7 +14,8 @@
 //! | what | where | until |
 //! |---|---|---|
 //! | health, with counter, freshness and history | a [`Tracker`](crate::health::Tracker) per backend | the backend or its check changes |
-//! | operators' overrides | `overrides`; the only state on disk | an operator removes them, or they expire |
+//! | operators' overrides | `overrides`; saved on disk | an operator removes them, or they expire |
+//! | VIPs of the last run | `last_run`; all owned VIPs are saved on disk | VPP is connected |
 //! | VPP as read last, plus the steps applied since | `observed`; its address conflicts with it | the next full read |
 //! | facts that VPP does not report | `inferred` | another VPP instance |
 //! | jobs, retry counters, cursor and next time of the drift checks | `vip_jobs`, `conf_job` | the job ends, or VPP is lost |
@@ -45,6 +46,7 @@ use crate::cow_list::CowList;
 use crate::dataplane::{ActualAs, ActualState, ActualVip, Encap, LbConf, VipKey, VipPlan};
 use crate::event::{Audit, AuditAction, Event, Kind};
 use crate::overrides::Overrides;
+use crate::ownership::OwnedVips;
 use crate::time::{MonoTime, Now};
 use crate::view::VppInfo;
 
@@ -246,6 +248,8 @@ pub struct State {
     inferred: InferredState,
     vip_jobs: VipReconciler,
     conf_job: ConfReconciler,
+    /// VIPs of the last run, until VPP is connected.
+    last_run: OwnedVips,
     timers: BTreeSet<(MonoTime, Timer)>,
 }
 
@@ -275,6 +279,7 @@ impl State {
             inferred: InferredState::default(),
             vip_jobs: VipReconciler::default(),
             conf_job: ConfReconciler::default(),
+            last_run: OwnedVips::default(),
             timers: BTreeSet::new(),
         };
         let ctx = &mut Ctx { now, out };

@@ -1,7 +1,8 @@
 //! Brings VPP to the desired state: connection, full read, plans, their results, and retries.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -13,6 +14,7 @@ use super::{Ctx, Output, State, Timer};
 use crate::config::ForeignVips;
 use crate::dataplane::{ActualState, ActualVip, Encap, Step, VipKey, VipPlan};
 use crate::event::Kind;
+use crate::ownership::OwnedVips;
 use crate::plan::{self, StepCounts};
 use crate::time::Now;
 use crate::view::VppInfo;
@@ -29,7 +31,7 @@ const RESYNC_AFTER_RECONNECT: Duration = Duration::from_secs(1);
 impl State {
     pub(super) fn vpp_up(&mut self, info: VppInfo, ctx: &mut Ctx) {
         match self.vpp.connect(info, ctx.now) {
-            InstanceChange::First => {}
+            InstanceChange::First => self.reclaim_vips(),
             // A VPP that was stopped may apply requests of the old connection after this one has read it.
             InstanceChange::Same => self.set_timer(ctx, RESYNC_AFTER_RECONNECT, Timer::Resync),
             InstanceChange::Restarted => {
@@ -42,6 +44,32 @@ impl State {
         self.observed.mark_unread();
         ctx.event(Kind::Vpp { connected: true });
         ctx.out.push(Output::ReadAll);
+    }
+
+    /// Retires the VIPs of the last run that left the configuration meanwhile, if VPP is still the same one.
+    fn reclaim_vips(&mut self) {
+        let last = core::mem::take(&mut self.last_run);
+        if last.vpp.is_some() && last.vpp == self.vpp.run() {
+            let vips: BTreeMap<_, _> = last.vips().into_iter().map(|vip| (vip, ())).collect();
+            let configured = self.frontend_by_vip.keys().map(|vip| (*vip, ())).collect();
+            self.vip_jobs.retire(&vips, &configured);
+        }
+    }
+
+    /// Takes over the VIPs of the last run. They are foreign unless VPP is still the same one.
+    pub fn restore_ownership(&mut self, last: OwnedVips) {
+        self.last_run = last;
+    }
+
+    /// Returns the VIPs that are ours in VPP.
+    #[must_use]
+    pub fn owned_vips(&self) -> OwnedVips {
+        OwnedVips {
+            vpp: self.vpp.run().or(self.last_run.vpp),
+            configured: Arc::clone(&self.frontend_by_vip),
+            retired: Arc::clone(self.vip_jobs.retired_shared()),
+            restored: Arc::clone(&self.last_run.restored),
+        }
     }
 
     pub(super) fn vpp_down(&mut self, ctx: &mut Ctx) {
@@ -113,14 +141,21 @@ impl State {
     fn plan_vip(&self, vip: VipKey, now: Now) -> Vec<Step> {
         let found = self.observed.vip(&vip);
         let Some(index) = self.frontend_by_vip.get(&vip) else {
-            let foreign = self.config.lb.foreign_vips == ForeignVips::Remove
-                && !found.is_some_and(|found| is_nat(found.encap));
-            let goes = foreign || self.vip_jobs.is_retired(&vip);
+            let goes = found.is_some_and(|found| self.is_unwanted(&vip, found.encap));
             return if goes { plan::plan(None, found, false) } else { Vec::new() };
         };
         let wanted = self.desired(&self.frontends[*index], found, now.mono);
         let may_create = self.may_create(&vip, wanted.encap);
         plan::plan(Some(&wanted), found, may_create)
+    }
+
+    /// Reports whether a VIP without a frontend is to be removed. A file without frontends removes none, unless it says that
+    /// this is meant: a template without its data makes such a file.
+    pub(super) fn is_unwanted(&self, vip: &VipKey, encap: Encap) -> bool {
+        let lb = &self.config.lb;
+        let foreign = lb.foreign_vips == ForeignVips::Remove && !is_nat(encap);
+        let is_meant = lb.allow_no_frontends || !self.config.frontends.is_empty();
+        is_meant && (foreign || self.vip_jobs.is_retired(vip))
     }
 
     /// Reports whether VPP accepts the creation of a VIP.
@@ -258,7 +293,7 @@ impl State {
 
 /// Reports whether a VIP translates addresses. `maglevd` never removes a foreign one: VPP crashes when it collects two
 /// removed VIPs of this kind that share a server.
-pub(super) const fn is_nat(encap: Encap) -> bool {
+const fn is_nat(encap: Encap) -> bool {
     matches!(encap, Encap::Nat4 | Encap::Nat6)
 }
 

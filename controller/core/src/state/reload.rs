@@ -1,6 +1,7 @@
 //! Installs a configuration: at the start, and on a reload.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -11,7 +12,7 @@ use super::check_index::CheckIndex;
 use super::frontends::{FrontendEntry, FrontendSlot, StartupHold};
 use super::{Ctx, State, Timer};
 use crate::Name;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Problem};
 use crate::dataplane::VipKey;
 use crate::event::Kind;
 use crate::failover::FrontendState;
@@ -37,6 +38,19 @@ impl State {
             self.refresh_frontend(index, ctx);
         }
         self.recount();
+    }
+
+    /// Returns the reason for which a reload should be refused: it would remove every VIP, without consent.
+    #[must_use]
+    pub fn reload_objection(&self, config: &Config) -> Option<Problem> {
+        let count = self.frontends.len();
+        let is_emptied = config.frontends.is_empty() && count > 0 && !config.lb.allow_no_frontends;
+        is_emptied.then(|| Problem {
+            path: "maglev.frontends".into(),
+            message: format!(
+                "no frontend in the file, {count} in force: a reload would remove every VIP; to allow that, set `allow-no-frontends: true` in vpp.lb"
+            ),
+        })
     }
 
     /// Replaces the configuration.

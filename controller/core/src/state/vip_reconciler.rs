@@ -26,6 +26,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
@@ -39,7 +40,7 @@ pub(super) struct VipReconciler {
     jobs: BTreeMap<VipKey, VipJob>,
     failures: BTreeMap<VipKey, VipFailure>,
     /// VIPs that left the configuration. They are removed from VPP even if it keeps foreign VIPs.
-    retired: BTreeSet<VipKey>,
+    retired: Arc<BTreeSet<VipKey>>,
     /// While VPP lists its VIPs: those with a job since the request, for which the list may be out of date.
     list_in_flight: Option<BTreeSet<VipKey>>,
     /// VIP of the last drift check.
@@ -131,18 +132,25 @@ impl VipReconciler {
 
     /// Retires the VIPs of `before` that are not in `now`, and keeps those retired earlier.
     pub fn retire<T>(&mut self, before: &BTreeMap<VipKey, T>, now: &BTreeMap<VipKey, T>) {
-        self.retired.extend(before.keys());
-        self.retired.retain(|vip| !now.contains_key(vip));
+        let gone = self.retired.iter().chain(before.keys()).filter(|vip| !now.contains_key(vip));
+        self.retired = Arc::new(gone.copied().collect());
+    }
+
+    /// Returns a shared reference to the retired VIPs. Each change is another allocation.
+    pub const fn retired_shared(&self) -> &Arc<BTreeSet<VipKey>> {
+        &self.retired
     }
 
     /// Forgets a retired VIP: VPP does not have it any more.
     pub fn unretire(&mut self, vip: &VipKey) {
-        self.retired.remove(vip);
+        if self.retired.contains(vip) {
+            Arc::make_mut(&mut self.retired).remove(vip);
+        }
     }
 
     /// Forgets all retired VIPs: another VPP has only foreign ones.
     pub fn clear_retired(&mut self) {
-        self.retired.clear();
+        self.retired = Arc::default();
     }
 
     /// Records a request of VPP's list. Returns false if one is in flight.

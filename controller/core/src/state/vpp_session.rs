@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use crate::ownership::VppRun;
 use crate::time::{Now, WallTime};
 use crate::view::VppInfo;
 
@@ -73,6 +74,12 @@ impl VppSession {
     /// Records a failed connection attempt.
     pub fn set_fault(&mut self, fault: String) {
         self.fault = Some(fault);
+    }
+
+    /// Returns the run of VPP connected last, if its start time is known.
+    pub fn run(&self) -> Option<VppRun> {
+        let VppInstance { pid, boot, .. } = self.instance?;
+        boot.map(|boot| VppRun { pid, boot })
     }
 
     /// Records a new connection.

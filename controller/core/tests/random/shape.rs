@@ -185,6 +185,7 @@ impl ConfigShape {
                 startup_min_delay: Duration::from_secs(self.startup_delays.0),
                 startup_max_delay: Duration::from_secs(self.startup_delays.0 + self.startup_delays.1),
                 foreign_vips: self.foreign,
+                allow_no_frontends: true,
             },
             healthchecks: healthchecks.collect(),
             backends: backends.collect(),

@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use std::{env, fs};
 
 use maglev_core::overrides::{MAX, Override, OverrideKind, Overrides};
+use maglev_core::ownership::OwnedVips;
 
 use world::ScenarioWorld;
 
@@ -54,7 +55,7 @@ fn full_overrides_reject_additions_only() {
     let mut overrides = Overrides::default();
     (1..MAX).for_each(|n| overrides.insert(paused(format!("gone{n}"))));
     overrides.insert(paused("a1".into()));
-    world.start_with(overrides.into());
+    world.start_with(overrides.into(), OwnedVips::default());
     for (command, lines) in [
         ("operator pause a2", "the limit of 100000 overrides is reached"),
         ("operator pause a1", "alice: pause backend a1: paused -> paused"),

@@ -9,6 +9,7 @@ use maglev_core::config::{self, Config, ForeignVips, Frontend, Healthcheck, Lb, 
 use maglev_core::dataplane::{ActualState, Encap, LbConf, VipKey};
 use maglev_core::health::BackendAction;
 use maglev_core::overrides::{Override, Overrides};
+use maglev_core::ownership::OwnedVips;
 use maglev_core::state::{ExplanationLine, Input, OperatorCommand, Output, Requester, State};
 use maglev_core::time::{MonoTime, Now, WallTime};
 use maglev_ipc::{OutcomeCode, OutcomeDetail};
@@ -46,6 +47,7 @@ impl ScenarioWorld {
                     startup_min_delay: Duration::ZERO,
                     startup_max_delay: Duration::from_secs(30),
                     foreign_vips: ForeignVips::Remove,
+                    allow_no_frontends: false,
                 },
                 healthchecks: BTreeMap::from([("ping".into(), Arc::new(healthcheck()))]),
                 backends: BTreeMap::new(),
@@ -89,12 +91,19 @@ impl ScenarioWorld {
             ["set", "startup-min-delay", delay] => self.config.lb.startup_min_delay = seconds(delay),
             ["set", "foreign-vips", "keep"] => self.config.lb.foreign_vips = ForeignVips::Keep,
             ["set", "foreign-vips", "remove"] => self.config.lb.foreign_vips = ForeignVips::Remove,
+            ["set", "allow-no-frontends"] => self.config.lb.allow_no_frontends = true,
             ["start"] => self.start(),
+            ["start", "without", "ownership"] => {
+                self.start_with(self.saved_overrides(), OwnedVips::default());
+            }
             ["start", "without", "overrides"] => {
                 self.state = None;
                 self.start();
             }
-            ["reload"] => self.feed(Input::Reload(Arc::new(self.config.clone()))),
+            ["reload"] => match self.state.as_ref().unwrap().reload_objection(&self.config) {
+                Some(problem) => self.lines.push(format!("REFUSED {problem}")),
+                None => self.feed(Input::Reload(Arc::new(self.config.clone()))),
+            },
             ["prober", "up"] => self.prober_up(false),
             ["prober", "back"] => self.prober_up(true),
             ["prober", "resets", "sequence"] => self.prober.seq = 0,
@@ -210,15 +219,21 @@ impl ScenarioWorld {
         self.config.frontends.insert(name.into(), Arc::new(frontend));
     }
 
-    /// Starts `maglevd` with the overrides of the last run. VPP and the prober keep their state.
+    /// Starts `maglevd` with the overrides and the VIPs of the last run. VPP and the prober keep their state.
     pub fn start(&mut self) {
-        let kept = self.state.as_ref().map(|state| Arc::clone(state.overrides())).unwrap_or_default();
-        self.start_with(kept);
+        let owned = self.state.as_ref().map(State::owned_vips).unwrap_or_default();
+        self.start_with(self.saved_overrides(), OwnedVips::restored(owned.vpp, owned.vips()));
     }
 
-    pub fn start_with(&mut self, kept: Arc<Overrides>) {
+    fn saved_overrides(&self) -> Arc<Overrides> {
+        self.state.as_ref().map(|state| Arc::clone(state.overrides())).unwrap_or_default()
+    }
+
+    pub fn start_with(&mut self, kept: Arc<Overrides>, owned: OwnedVips) {
         let mut out = Vec::new();
-        self.state = Some(State::new(Arc::new(self.config.clone()), kept, true, self.now(), &mut out));
+        let mut state = State::new(Arc::new(self.config.clone()), kept, true, self.now(), &mut out);
+        state.restore_ownership(owned);
+        self.state = Some(state);
         self.take(out);
     }
 

@@ -46,6 +46,7 @@ pub fn lb(scope: &mut Scope<'_>, file: &Maglev) -> Option<Lb> {
             None | Some(file::ForeignVips::Remove) => ForeignVips::Remove,
             Some(file::ForeignVips::Keep) => ForeignVips::Keep,
         },
+        allow_no_frontends: lb.allow_no_frontends.unwrap_or_default(),
     })
 }
 

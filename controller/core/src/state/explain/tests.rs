@@ -152,6 +152,7 @@ impl ExplainCase {
                 startup_min_delay: Duration::from_secs(if held { 20 } else { 0 }),
                 startup_max_delay: Duration::from_secs(if held { 30 } else { 0 }),
                 foreign_vips: ForeignVips::Keep,
+                allow_no_frontends: false,
             },
             healthchecks: BTreeMap::from([("ping".into(), Arc::new(healthcheck))]),
             backends: BTreeMap::from([

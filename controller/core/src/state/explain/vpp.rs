@@ -4,12 +4,10 @@ use alloc::format;
 use alloc::string::String;
 
 use super::super::frontends::FrontendSlot;
-use super::super::reconcile::is_nat;
 use super::super::vip_reconciler::{VipFailure, VipJob};
 use super::super::{State, Timer, show};
 use super::context::FrontendContext;
 use super::format::until;
-use crate::config::ForeignVips;
 use crate::dataplane::{ActualAs, ActualVip, Step, VipKey};
 use crate::time::Now;
 
@@ -121,9 +119,7 @@ impl FrontendContext<'_> {
         if let Some(index) = state.frontend_by_vip.get(&blocker) {
             return format!("{word}; it is of frontend {}", state.frontends[*index].name);
         }
-        let nat = state.observed.vip(&blocker).is_some_and(|found| is_nat(found.encap));
-        if state.vip_jobs.is_retired(&blocker) || state.config.lb.foreign_vips == ForeignVips::Remove && !nat
-        {
+        if state.observed.vip(&blocker).is_none_or(|found| state.is_unwanted(&blocker, found.encap)) {
             format!("{word}; it is to be removed")
         } else {
             format!("{word}; it is foreign, and stays")
