@@ -109,7 +109,7 @@ fn frontend(one: &Frontend, now: SystemTime, screen: Screen) -> String {
     if !one.startup_done {
         list.entry(
             "startup hold",
-            styled(TextStyle::Odd, "VPP keeps its weights until the backends are known"),
+            styled(TextStyle::Odd, "VPP keeps the weights of unknown backends until a verdict"),
         );
     }
     if one.weights_exceed_table {

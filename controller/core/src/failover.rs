@@ -49,6 +49,15 @@ pub struct FailoverMember {
     pub health: Health,
     /// Its weight by the configuration, or by an operator.
     pub weight: u8,
+    /// True if it keeps its weight while it is unknown: VPP serves it, and there is no verdict against it.
+    pub keeps_weight: bool,
+}
+
+impl FailoverMember {
+    /// Reports whether new flows may go to it.
+    fn can_serve(&self) -> bool {
+        self.weight > 0 && (self.health == Health::Up || self.keeps_weight && self.health == Health::Unknown)
+    }
 }
 
 /// Failover decision for a frontend.
@@ -64,15 +73,15 @@ pub struct Decision {
 
 /// Returns the decision for a frontend with these members.
 ///
-/// The first pool with a member that is up and has a weight is active; all other pools get weight 0. With
-/// `wait_for_unknown`, unknown members of a better pool prevent the promotion of a pool, and unknown members prevent the
-/// state `down`.
+/// The first pool with a member that can serve is active: one that has a weight and is up, or is unknown and keeps its
+/// weight. All other pools get weight 0. With `wait_for_unknown`, unknown members of a better pool prevent the promotion of
+/// a pool, and unknown members prevent the state `down`. A frontend is `up` only by a member that is up.
 ///
 /// ```
 /// use maglev_core::failover::{FrontendState, FailoverMember, decide};
 /// use maglev_core::health::Health;
 ///
-/// let member = |pool, health, weight| FailoverMember { pool, health, weight };
+/// let member = |pool, health, weight| FailoverMember { pool, health, weight, keeps_weight: false };
 /// let members = [
 ///     member(0, Health::Down, 100),
 ///     member(1, Health::Up, 10),
@@ -86,13 +95,15 @@ pub struct Decision {
 #[must_use]
 pub fn decide(members: &[FailoverMember], wait_for_unknown: bool) -> Decision {
     let active = active_pool(members, wait_for_unknown);
-    let weight =
-        |m: &FailoverMember| if Some(m.pool) == active && m.health == Health::Up { m.weight } else { 0 };
-    let weights: Vec<u8> = members.iter().map(weight).collect();
+    let serves = |m: &FailoverMember| Some(m.pool) == active && m.can_serve();
+    let weights = members.iter().map(|m| if serves(m) { m.weight } else { 0 }).collect();
     let unknown = |m: &FailoverMember| m.health == Health::Unknown;
-    let state = if weights.iter().any(|w| *w > 0) {
+    let state = if members.iter().any(|m| serves(m) && m.health == Health::Up) {
         FrontendState::Up
-    } else if members.iter().all(unknown) || wait_for_unknown && members.iter().any(unknown) {
+    } else if active.is_some()
+        || members.iter().all(unknown)
+        || wait_for_unknown && members.iter().any(unknown)
+    {
         FrontendState::Unknown
     } else {
         FrontendState::Down
@@ -101,7 +112,7 @@ pub fn decide(members: &[FailoverMember], wait_for_unknown: bool) -> Decision {
 }
 
 fn active_pool(members: &[FailoverMember], wait_for_unknown: bool) -> Option<usize> {
-    let serving = members.iter().filter(|m| m.health == Health::Up && m.weight > 0).map(|m| m.pool).min()?;
+    let serving = members.iter().filter(|m| m.can_serve()).map(|m| m.pool).min()?;
     let undecided = |m: &FailoverMember| m.pool < serving && m.health == Health::Unknown && m.weight > 0;
     let wait = wait_for_unknown && members.iter().any(undecided);
     (!wait).then_some(serving)
@@ -115,7 +126,11 @@ mod tests {
     use Health::{Disabled, Down, Paused, Unknown, Up};
 
     fn member(pool: usize, health: Health, weight: u8) -> FailoverMember {
-        FailoverMember { pool, health, weight }
+        FailoverMember { pool, health, weight, keeps_weight: false }
+    }
+
+    fn kept(pool: usize, health: Health, weight: u8) -> FailoverMember {
+        FailoverMember { keeps_weight: true, ..member(pool, health, weight) }
     }
 
     #[test]
@@ -162,6 +177,23 @@ mod tests {
         assert_eq!(decide(&above, false).active, Some(1));
         let beside = [member(0, Up, 1), member(0, Unknown, 1), member(1, Unknown, 1)];
         assert_eq!(decide(&beside, true).active, Some(0));
+    }
+
+    #[test]
+    fn unknown_member_that_keeps_weight_prevents_promotion() {
+        let decision = decide(&[kept(0, Unknown, 100), member(0, Down, 50), member(1, Up, 10)], false);
+        assert_eq!(decision.weights, [100, 0, 0]);
+        assert_eq!((decision.active, decision.state), (Some(0), FrontendState::Unknown));
+        let beside = decide(&[kept(0, Unknown, 100), member(0, Up, 50), member(1, Up, 10)], false);
+        assert_eq!((&beside.weights[..], beside.state), (&[100, 50, 0][..], FrontendState::Up));
+    }
+
+    #[test]
+    fn verdict_weight_and_better_pool_outrank_kept_weight() {
+        for gone in [kept(0, Down, 100), kept(0, Paused, 100), kept(0, Disabled, 100), kept(0, Unknown, 0)] {
+            assert_eq!(decide(&[gone, member(1, Up, 10)], false).weights, [0, 10], "{gone:?}");
+        }
+        assert_eq!(decide(&[member(0, Up, 100), kept(1, Unknown, 10)], false).weights, [100, 0]);
     }
 
     proptest! {

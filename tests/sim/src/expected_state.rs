@@ -1,6 +1,6 @@
 //! The state that VPP should have, derived from the servers, the file and the overrides. It shares no code with `maglevd`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -50,11 +50,6 @@ impl SimWorld {
         }
     }
 
-    /// Returns the number of the next probes of a backend that are lost.
-    pub fn probes_to_drop(&self, backend: usize) -> u32 {
-        self.fleet.probes_to_drop(self.model.server(backend))
-    }
-
     /// Returns the first difference between VPP and the expected state.
     pub fn find_violation(&self) -> Option<String> {
         let Some(vpp) = &self.vpp else {
@@ -96,9 +91,26 @@ impl SimWorld {
         (used && is != wanted).then(|| format!("VPP's flow timeout is {is} instead of {wanted}"))
     }
 
-    /// Returns the first difference between VPP's weights for a frontend and the expected ones.
+    /// Returns the first difference between VPP's weights for a frontend and the expected ones. Each unknown backend may have
+    /// kept its weight, or have had none; the check of writes notices one that lost it.
     fn weight_difference(&self, frontend: usize, found: &BTreeMap<IpAddr, u8>) -> Option<String> {
-        let wanted = self.wanted(frontend);
+        let pools = &self.model.frontends[frontend].pools;
+        let members = pools.iter().flat_map(|members| members.keys().copied());
+        let unknown: Vec<_> = members.filter(|b| self.health(*b) == Health::Unknown.as_str()).collect();
+        let kept = |bits: u32| unknown.iter().enumerate().filter(move |(at, _)| bits >> at & 1 == 1);
+        let mut differences = (0..1 << unknown.len()).map(|bits| {
+            let kept = kept(bits).map(|(_, backend)| *backend).collect();
+            self.difference_from(&self.wanted(frontend, &kept), found)
+        });
+        let first = differences.next()?;
+        first.filter(|_| differences.all(|difference| difference.is_some()))
+    }
+
+    fn difference_from(
+        &self,
+        wanted: &BTreeMap<IpAddr, (u8, &'static str)>,
+        found: &BTreeMap<IpAddr, u8>,
+    ) -> Option<String> {
         // While all backends are unknown, VPP's weights stay as they are.
         let is_unknown = wanted.values().all(|(_, why)| *why == Health::Unknown.as_str());
         let servers = wanted.keys().chain(found.keys().filter(|server| !wanted.contains_key(server)));
@@ -123,8 +135,8 @@ impl SimWorld {
         None
     }
 
-    /// Returns the expected weight of each server of a frontend, with the reason.
-    fn wanted(&self, frontend: usize) -> BTreeMap<IpAddr, (u8, &'static str)> {
+    /// Returns the expected weight of each server of a frontend, with the reason. The unknown backends in `kept` keep theirs.
+    fn wanted(&self, frontend: usize, kept: &BTreeSet<usize>) -> BTreeMap<IpAddr, (u8, &'static str)> {
         let pools = self.model.frontends[frontend].pools.iter().enumerate();
         let members: Vec<_> = pools
             .flat_map(|(pool, members)| {
@@ -140,10 +152,11 @@ impl SimWorld {
             })
             .collect();
         let divisor = members.iter().fold(0, |divisor, member| gcd(divisor, member.2)).max(1);
-        let can_serve = |member: &&(usize, usize, u8, &str)| member.2 > 0 && member.3 == UP;
+        let serves = |backend: usize, health: &str| health == UP || kept.contains(&backend);
+        let can_serve = |member: &&(usize, usize, u8, &str)| member.2 > 0 && serves(member.1, member.3);
         let active = members.iter().filter(can_serve).map(|member| member.0).min();
         let set_weight = |(pool, backend, weight, health): (usize, usize, u8, &'static str)| {
-            let serves = health == UP && Some(pool) == active;
+            let serves = serves(backend, health) && Some(pool) == active;
             let why = if health == UP && !serves { "in a standby pool" } else { health };
             (
                 ConfigModel::address(self.model.server(backend)),

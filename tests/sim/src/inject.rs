@@ -12,8 +12,8 @@ use super::controller;
 use super::expected_overrides::OverrideTarget;
 use super::fault::{ExternalChange, Fault};
 use super::lifecycle::{
-    crash_controller, crash_prober, may_outlast_warm_up, reset_vpp_latency, restart_comparison, restart_vpp,
-    run_later, start_controller, tolerate_all, tolerate_blind_probes, tolerate_difference, tolerate_outage,
+    crash_controller, crash_prober, reset_vpp_latency, restart_comparison, restart_vpp, run_later,
+    start_controller, tolerate_all, tolerate_blind_probes, tolerate_difference, tolerate_outage,
 };
 use super::pipe::NORMAL_LATENCY;
 use super::servers::ServerState;
@@ -158,8 +158,7 @@ fn lose_probes(world: &mut SimWorld, backend: usize, probes: u32) {
         let frontends = world.model.frontends_of(backend);
         let time = check.longest_interval() * (probes + 1) + check.detection_time();
         let calm = world.oracle.tolerate_loss(backend, &frontends, time);
-        let starts = Instant::now() < world.starting_until && may_outlast_warm_up(&check, probes);
-        if !calm || starts || probes >= check.fall || !world.fleet.is_healthy(server) {
+        if !calm || probes >= check.fall || !world.fleet.is_healthy(server) {
             world.tolerate_backend(backend, time);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::config_model::{CheckModel, STARTUP};
+use super::config_model::STARTUP;
 use super::process::SimProcess;
 use super::running::{RunningController, RunningProber};
 use super::simulation::Simulation;
@@ -162,17 +162,11 @@ pub fn tolerate_outage(sim: &Simulation, after: Duration) {
     sim.with(|world| world.oracle.tolerate_outage(within));
 }
 
-/// Tolerates deviations while probes give no verdicts. During a start of `maglevd` backends may still be unknown when its
-/// startup delay ends.
+/// Tolerates existing deviations while probes give no verdicts. Also a `maglevd` that starts meanwhile must leave correct
+/// frontends as they are: backends that VPP serves keep their weights until a verdict.
 pub fn tolerate_blind_probes(sim: &Simulation, time: Duration) {
     tolerate_outage(sim, time);
-    sim.with(|world| {
-        world.probes_blind_until = world.probes_blind_until.max(Instant::now() + time);
-        if Instant::now() < world.starting_until {
-            let within = time + RECOVERY + world.model.recovery();
-            world.oracle.tolerate_all(within);
-        }
-    });
+    sim.with(|world| world.probes_blind_until = world.probes_blind_until.max(Instant::now() + time));
 }
 
 /// Tolerates deviations during a start of `maglevd`, which knows only later verdicts.
@@ -182,23 +176,7 @@ fn tolerate_start(sim: &Simulation) {
         let within = RECOVERY + world.model.recovery();
         world.starting_until = now + within;
         world.rejected_checks.reset_reported();
-        if let Some(blind) =
-            world.probes_blind_until.checked_duration_since(now).filter(|left| !left.is_zero())
-        {
-            world.oracle.tolerate_all(blind + within);
-        }
-        for backend in 0..world.model.backends.len() {
-            let check = world.model.backends[backend].map(|check| &world.model.checks[check]);
-            if check.is_some_and(|check| may_outlast_warm_up(check, world.probes_to_drop(backend)))
-                || world.rejected_checks.has(world.model.server(backend))
-            {
-                world.tolerate_backend(backend, within);
-            }
-        }
+        let blind = world.probes_blind_until.saturating_duration_since(now);
+        world.oracle.tolerate_outage(blind + within);
     });
-}
-
-/// Returns true if a backend that loses this many probes may still be unknown when the warm-up ends. It has no weight then.
-pub fn may_outlast_warm_up(check: &CheckModel, probes: u32) -> bool {
-    probes > 0 && check.longest_interval() * (probes + 1) >= STARTUP
 }

@@ -21,7 +21,7 @@ pub(super) struct FrontendEntry {
     pub vip: VipKey,
     pub config: Arc<config::Frontend>,
     pub slots: Vec<FrontendSlot>,
-    /// While set, VPP keeps the weights that it has.
+    /// While set, VPP keeps weights that it has.
     pub hold: Option<StartupHold>,
     pub state: FrontendState,
     pub since: WallTime,
@@ -39,19 +39,52 @@ pub(super) struct FrontendSlot {
     /// Weight by the configuration, or by an operator.
     pub weight: u8,
     pub overridden: bool,
+    /// True if VPP served the backend when it became unknown, and there is no verdict yet. Meaningful during a hold.
+    pub is_served: bool,
 }
 
-/// Startup hold: a frontend does not follow health until its backends are known.
+/// Startup hold of a frontend.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StartupHold {
     pub not_before: MonoTime,
     pub since: MonoTime,
+    /// True if weights follow known health. Unknown backends that VPP serves keep theirs.
+    pub follows_health: bool,
+}
+
+impl StartupHold {
+    /// Creates a hold that keeps all weights in VPP.
+    pub const fn frozen(since: MonoTime, not_before: MonoTime) -> Self {
+        Self { not_before, since, follows_health: false }
+    }
+
+    /// Creates a hold that keeps only the weights of unknown backends.
+    pub const fn following(since: MonoTime) -> Self {
+        Self { not_before: since, since, follows_health: true }
+    }
 }
 
 impl FrontendEntry {
     /// Reports whether a server of that health loses its flows.
     fn flushes(&self, health: Health) -> bool {
         health == Health::Disabled || health == Health::Down && self.config.flush_on_down
+    }
+
+    /// Reports whether a hold keeps pools from promotion over unknown backends.
+    pub fn waits_for_unknown(&self) -> bool {
+        self.hold.is_some_and(|hold| !hold.follows_health)
+    }
+
+    /// Records for each slot that VPP serves its unknown backend.
+    pub fn set_served(&mut self, served: &[bool]) {
+        for (slot, is_served) in self.slots.iter_mut().zip(served) {
+            slot.is_served = *is_served;
+        }
+    }
+
+    /// Reports whether an unknown backend counts as up in this slot.
+    pub fn keeps_weight(&self, slot: &FrontendSlot) -> bool {
+        slot.is_served && self.hold.is_some_and(|hold| hold.follows_health)
     }
 
     /// Returns the divisor of the weights sent to VPP. It depends on the configuration and the overrides, not on health, so
@@ -75,20 +108,10 @@ impl State {
             pool: slot.pool,
             health: self.backends[slot.backend].tracker.health(),
             weight: slot.weight,
+            keeps_weight: frontend.keeps_weight(slot),
         };
         let members: Vec<_> = frontend.slots.iter().map(member).collect();
-        decide(&members, frontend.hold.is_some())
-    }
-
-    /// Reports whether VPP gives weight to a backend of a frontend. Backends that an operator has taken out do not count.
-    pub(super) fn has_weight_in_vpp(&self, frontend: &FrontendEntry, found: Option<&ActualVip>) -> bool {
-        let has = |slot: &FrontendSlot| found.is_some_and(|vip| vip.serves(&slot.address));
-        frontend.slots.iter().any(|slot| self.is_holdable(slot) && has(slot))
-    }
-
-    /// Reports whether a hold keeps the backend's weight in VPP.
-    fn is_holdable(&self, slot: &FrontendSlot) -> bool {
-        !matches!(self.backends[slot.backend].tracker.health(), Health::Paused | Health::Disabled)
+        decide(&members, frontend.waits_for_unknown())
     }
 
     /// Returns the desired state of a frontend's VIP.
@@ -105,8 +128,9 @@ impl State {
             found.and_then(|vip| vip.servers.get(&slot.address)).map_or(0, |s| s.weight)
         };
         let keeps_weights = self.has_weight_in_vpp(frontend, found);
+        let frozen = frontend.hold.filter(|hold| !hold.follows_health);
         let server = |(slot, weight): (&FrontendSlot, &u8)| {
-            let weight = match frontend.hold {
+            let weight = match frozen {
                 Some(_) if keeps_weights && self.is_holdable(slot) => has(slot),
                 Some(hold) if !keeps_weights && now < hold.not_before => 0,
                 _ => weight / divisor,
@@ -125,7 +149,7 @@ impl State {
 
     /// Recomputes a frontend after a change of its backends, weights or hold, and reconciles its VIP.
     pub(super) fn refresh_frontend(&mut self, index: usize, ctx: &mut Ctx) {
-        self.lift_hold(index, ctx.now.mono);
+        self.advance_hold(index, ctx.now.mono);
         let decision = self.decision(&self.frontends[index]);
         let frontend = &mut self.frontends[index];
         if (frontend.state, frontend.active) != (decision.state, decision.active) {
@@ -142,40 +166,5 @@ impl State {
         }
         let vip = self.frontends[index].vip;
         self.sync_vip(vip, ctx);
-    }
-
-    /// Recomputes all frontends with a hold.
-    pub(super) fn refresh_held_frontends(&mut self, ctx: &mut Ctx) {
-        for index in 0..self.frontends.len() {
-            if self.frontends[index].hold.is_some() {
-                self.refresh_frontend(index, ctx);
-            }
-        }
-    }
-
-    /// Waives `startup-min-delay`: the prober kept running, so its histories are current.
-    pub(super) fn waive_min_delay(&mut self, ctx: &Ctx) {
-        for index in 0..self.frontends.len() {
-            if self.frontends[index].hold.is_some_and(|hold| ctx.now.mono < hold.not_before)
-                && let Some(hold) = &mut self.frontends[index].hold
-            {
-                hold.not_before = ctx.now.mono;
-            }
-        }
-    }
-
-    /// Ends a frontend's hold if one of these is true:
-    /// * each of its backends is known, and `startup-min-delay` has passed;
-    /// * `startup-max-delay` has passed since the prober started probing, and at least one backend is known.
-    fn lift_hold(&mut self, index: usize, now: MonoTime) {
-        let frontend = &self.frontends[index];
-        let Some(hold) = frontend.hold else { return };
-        let known = |slot: &FrontendSlot| self.backends[slot.backend].tracker.health() != Health::Unknown;
-        let all = now >= hold.not_before && frontend.slots.iter().all(known);
-        let delay = self.config.lb.startup_max_delay;
-        let overdue = self.prober.probing_since.is_some_and(|since| now >= hold.since.max(since) + delay);
-        if all || overdue && frontend.slots.iter().any(known) {
-            self.frontends[index].hold = None;
-        }
     }
 }

@@ -70,6 +70,8 @@ mod prober;
 mod reconcile;
 mod reload;
 mod show;
+mod stale;
+mod startup_hold;
 mod summary;
 mod vip_reconciler;
 mod vpp_session;

@@ -104,7 +104,10 @@ impl State {
         }
         self.inferred.full_read(&actual);
         self.observed.set(actual);
+        self.mark_served_slots();
         self.sync_all(ctx);
+        // Their holds may have waited for this read.
+        self.refresh_held_frontends(ctx);
         self.schedule_drift_check(ctx);
     }
 

@@ -13,7 +13,6 @@ use super::frontends::{FrontendEntry, FrontendSlot, StartupHold};
 use super::{Ctx, State, Timer};
 use crate::Name;
 use crate::config::{self, Config, Problem};
-use crate::dataplane::VipKey;
 use crate::event::Kind;
 use crate::failover::FrontendState;
 use crate::health::{Health, ProbeCounters, Signal, Thresholds, Tracker, Transition};
@@ -26,10 +25,10 @@ impl State {
     pub(super) fn start(&mut self, config: Arc<Config>, ctx: &mut Ctx) {
         self.install_config(config, ctx);
         let (now, lb) = (ctx.now.mono, &self.config.lb);
-        let (min, max) = (lb.startup_min_delay, lb.startup_max_delay);
+        let min = lb.startup_min_delay;
+        let hold = self.vpp.is_enabled().then_some(StartupHold::frozen(now, now + min));
         for frontend in self.frontends.iter_mut() {
-            let is_held = self.vpp.is_enabled() && !max.is_zero();
-            frontend.hold = is_held.then_some(StartupHold { not_before: now + min, since: now });
+            frontend.hold = hold;
         }
         self.set_timer(ctx, min, Timer::HoldEnd);
         self.pass_static_backends(ctx);
@@ -182,26 +181,30 @@ impl State {
         let config = Arc::clone(&self.config);
         let mut old: BTreeMap<_, _> = self.frontends.take().map(|f| (Arc::clone(&f.name), f)).collect();
         let mut vips = BTreeMap::new();
+        let now = ctx.now.mono;
         for (name, wanted) in &config.frontends {
-            let slots = self.build_slots(name, wanted);
+            let mut slots = self.build_slots(name, wanted);
             let index = self.frontends.len();
-            let serves_unknown = slots.iter().any(|slot| self.serves_unknown(&wanted.vip, slot));
             for slot in &slots {
                 self.backends[slot.backend].frontends.push(index);
             }
-            let hold = StartupHold { not_before: ctx.now.mono, since: ctx.now.mono };
             let mut frontend = old.remove(name).unwrap_or_else(|| FrontendEntry {
                 name: Arc::clone(name),
                 vip: wanted.vip,
                 config: Arc::clone(wanted),
                 slots: Vec::new(),
-                hold: self.vpp.is_enabled().then_some(hold),
+                hold: self.vpp.is_enabled().then_some(StartupHold::frozen(now, now)),
                 state: FrontendState::Unknown,
                 since: ctx.now.wall,
                 active: None,
             });
-            if serves_unknown {
-                frontend.hold.get_or_insert(hold);
+            for slot in &mut slots {
+                let was_served = frontend.slots.iter().any(|s| s.is_served && s.address == slot.address);
+                slot.is_served =
+                    self.serves_unknown(&wanted.vip, slot) || was_served && self.is_unknown(slot);
+            }
+            if slots.iter().any(|slot| slot.is_served) {
+                frontend.hold.get_or_insert(StartupHold::following(now));
             }
             frontend.vip = wanted.vip;
             frontend.config = Arc::clone(wanted);
@@ -216,12 +219,6 @@ impl State {
         self.frontend_by_vip = Arc::new(vips);
     }
 
-    /// Reports whether VPP gives weight to a backend that has become unknown.
-    fn serves_unknown(&self, vip: &VipKey, slot: &FrontendSlot) -> bool {
-        self.backends[slot.backend].tracker.health() == Health::Unknown
-            && self.observed.latest().is_some_and(|actual| actual.serves(vip, &slot.address))
-    }
-
     fn build_slots(&self, name: &Name, frontend: &config::Frontend) -> Vec<FrontendSlot> {
         let slot = |(pool, backend, weight): (usize, &Name, u8)| {
             let index = self.backends.search(|b| b.name.cmp(backend))?;
@@ -234,6 +231,7 @@ impl State {
                 address,
                 weight: override_weight.unwrap_or(weight),
                 overridden: override_weight.is_some(),
+                is_served: false,
             })
         };
         frontend.members().filter_map(slot).collect()

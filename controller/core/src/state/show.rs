@@ -20,6 +20,7 @@ pub(super) const ADDRESS_CONFLICT: &str = "VPP has this address on an interface:
 struct FrontendWarnings {
     vpp_disconnected: Option<String>,
     prober_disconnected: Option<String>,
+    stale: Option<String>,
     conf_rejected: Option<String>,
     vip_conflict: Option<String>,
     sync_failed: Option<String>,
@@ -157,6 +158,7 @@ impl State {
             vpp_disconnected: vpp_disconnected.then(|| "VPP is not connected".into()),
             prober_disconnected: prober_disconnected
                 .then(|| "the prober is not connected: health stays as it was".into()),
+            stale: self.stale_warning(frontend),
             conf_rejected: rejection.map(|word| alloc::format!("VPP rejects the global settings: {word}")),
             vip_conflict: vip_conflict
                 .then(|| "VPP has another VIP on this address that does not allow this one".into()),
@@ -172,6 +174,7 @@ impl FrontendWarnings {
         let all = [
             self.vpp_disconnected,
             self.prober_disconnected,
+            self.stale,
             self.conf_rejected,
             self.vip_conflict,
             self.sync_failed,

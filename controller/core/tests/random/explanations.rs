@@ -66,10 +66,16 @@ fn check_prediction(frontend: &FrontendView, member: &MemberView, lines: &[Expla
     let pools = frontend.pools.iter().enumerate();
     let members = pools.flat_map(|(pool, p)| p.backends.iter().map(move |m| (pool, m))).map(|(pool, m)| {
         let health = if m.name == member.name { Health::Up } else { m.health };
-        (m.name == member.name, FailoverMember { pool, health, weight: m.weight })
+        (
+            m.name == member.name,
+            FailoverMember { pool, health, weight: m.weight, keeps_weight: m.effective > 0 },
+        )
     });
     let (is_it, members): (Vec<_>, Vec<_>) = members.unzip();
-    let weights = decide(&members, !frontend.startup_done).weights;
+    // A hold that follows health waits for no unknown backend, and keeps the weight of one.
+    let mut all = frontend.pools.iter().flat_map(|pool| &pool.backends);
+    let waits = !frontend.startup_done && !all.any(|m| m.health == Health::Unknown && m.effective > 0);
+    let weights = decide(&members, waits).weights;
     let at = is_it.iter().position(|it| *it).unwrap();
     let prediction = if weights[at] > 0 { "once up it has" } else { "once up it stands by with" };
     let line = |reason: &ExplanationLine| {

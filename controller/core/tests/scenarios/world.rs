@@ -88,6 +88,7 @@ impl ScenarioWorld {
                 self.config.mass_failure_threshold = percent.parse().unwrap();
             }
             ["set", "sync-interval", interval] => self.config.lb.sync_interval = seconds(interval),
+            ["set", "startup-max-delay", delay] => self.config.lb.startup_max_delay = seconds(delay),
             ["set", "startup-min-delay", delay] => self.config.lb.startup_min_delay = seconds(delay),
             ["set", "foreign-vips", "keep"] => self.config.lb.foreign_vips = ForeignVips::Keep,
             ["set", "foreign-vips", "remove"] => self.config.lb.foreign_vips = ForeignVips::Remove,

@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 
 use super::super::State;
 use super::super::frontends::{FrontendEntry, FrontendSlot};
-use super::format::{known, list};
+use super::format::{in_brackets, known, list};
 use crate::dataplane::{ActualVip, DesiredVip};
 use crate::failover::Decision;
 use crate::health::Health;
@@ -60,12 +60,17 @@ impl<'a> FrontendContext<'a> {
     }
 
     pub fn can_serve(&self, slot: &FrontendSlot) -> bool {
-        slot.weight > 0 && self.health(slot) == Health::Up
+        slot.weight > 0 && (self.health(slot) == Health::Up || self.keeps_weight(slot))
+    }
+
+    /// Reports whether a backend counts as up until a verdict, because VPP serves it.
+    fn keeps_weight(&self, slot: &FrontendSlot) -> bool {
+        self.health(slot) == Health::Unknown && self.frontend.keeps_weight(slot)
     }
 
     /// Returns the unknown backends of better pools, for which a held frontend waits before it promotes `pool`.
     pub fn awaited(&self, pool: usize) -> impl Iterator<Item = &'a FrontendSlot> + Clone {
-        let held = self.frontend.hold.is_some();
+        let held = self.frontend.waits_for_unknown();
         let undecided = move |s: &&FrontendSlot| {
             held && s.pool < pool && s.weight > 0 && self.health(s) == Health::Unknown
         };
@@ -98,6 +103,11 @@ impl<'a> FrontendContext<'a> {
             (Health::Up, None) => {
                 format!("it waits with {weight} ({source}) until {}", self.waits_for(slot.pool))
             }
+            _ if self.keeps_weight(slot) && self.decision.active == Some(slot.pool) && weight > 0 => {
+                format!(
+                    "it is unknown, and keeps its weight in VPP until a verdict; once up it has {weight} ({source})"
+                )
+            }
             _ if weight == 0 => format!("it is {health}; once up it has 0 ({source})"),
             _ if self.would_serve(slot.pool) => format!("it is {health}; once up it has {weight} ({source})"),
             _ => format!("it is {health}; once up it stands by with {weight} ({source})"),
@@ -119,6 +129,9 @@ impl<'a> FrontendContext<'a> {
         let name = self.pool_name(pool);
         let (all, able) =
             (self.slots_of(pool).count(), self.slots_of(pool).filter(|s| self.can_serve(s)).count());
+        let is_stale = |s: &&FrontendSlot| self.can_serve(s) && self.state.is_stale_slot(s);
+        let stale = self.slots_of(pool).filter(is_stale).map(|s| format!("{} is stale", self.name(s)));
+        let stale = in_brackets(Some(list(stale)).as_deref().filter(|list| !list.is_empty()));
         let unable = || {
             let reason = |s: &FrontendSlot| match self.health(s) {
                 Health::Up => format!("{} has weight 0", self.name(s)),
@@ -129,8 +142,8 @@ impl<'a> FrontendContext<'a> {
         let can = || format!("{able} of {all} can");
         match self.decision.active {
             _ if all == 0 => format!("{name} has no backends"),
-            Some(active) if active == pool && able == all => format!("{name} serves: {}", can()),
-            Some(active) if active == pool => format!("{name} serves: {} ({})", can(), unable()),
+            Some(active) if active == pool && able == all => format!("{name} serves: {}{stale}", can()),
+            Some(active) if active == pool => format!("{name} serves: {} ({}){stale}", can(), unable()),
             Some(active) if active < pool => {
                 let better = self.pool_name(active);
                 let rest =

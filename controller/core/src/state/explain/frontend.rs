@@ -66,6 +66,11 @@ impl<'a> Explanation<'a> {
                 let pool = decision.active.map_or("", |active| context.pool_name(active));
                 format!("pool {pool} serves with {}", list(serving.map(|(s, _)| context.name(s))))
             }
+            FrontendState::Unknown if context.decision.active.is_some() => {
+                let serving = context.slots().filter(|(_, weight)| *weight > 0);
+                let names = list(serving.map(|(s, _)| context.name(s)));
+                format!("VPP keeps serving with {names}, of which nothing is known yet")
+            }
             FrontendState::Unknown if frontend.slots.is_empty() => "it has no backends".into(),
             FrontendState::Unknown => {
                 format!("nothing is known yet of {}", list(unknown().map(|s| context.name(s))))

@@ -2,12 +2,12 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::super::frontends::StartupHold;
+use super::super::frontends::{FrontendSlot, StartupHold};
 use super::context::FrontendContext;
 use super::format::{Age, known, until};
-use crate::health::Health;
 
 impl FrontendContext<'_> {
     /// Returns the effect and the end of the frontend's hold.
@@ -20,6 +20,8 @@ impl FrontendContext<'_> {
     fn hold_effect(&self, hold: StartupHold) -> &'static str {
         if !self.state.observed.is_fresh() {
             "the weights that VPP has stay"
+        } else if hold.follows_health {
+            "health is followed where it is known, and unknown backends that VPP serves keep their weights"
         } else if self.state.has_weight_in_vpp(self.frontend, self.found) {
             "VPP keeps the weights that it has"
         } else if self.now.mono < hold.not_before {
@@ -34,21 +36,29 @@ impl FrontendContext<'_> {
     /// Returns the event that ends the hold.
     fn hold_end(&self, hold: StartupHold) -> String {
         let now = self.now.mono;
-        let unknown = || self.frontend.slots.iter().filter(|s| self.health(s) == Health::Unknown);
+        let named = |slots: &mut dyn Iterator<Item = &FrontendSlot>| {
+            known(slots.map(|s| self.name(s)).collect::<Vec<_>>().iter())
+        };
+        let unknown = || self.frontend.slots.iter().filter(|s| self.state.is_unknown(s));
         if unknown().next().is_none() {
             return format!("startup-min-delay is over, in {}", until(hold.not_before - now));
         }
-        let all_known = known(unknown().map(|s| self.name(s)));
-        let none_known = unknown().count() == self.frontend.slots.len();
+        if hold.follows_health {
+            return named(&mut unknown().filter(|s| s.is_served));
+        }
+        let all_known = named(&mut unknown());
         let Some(since) = self.state.prober.probing_since else {
             return format!("{all_known}; startup-max-delay begins once the prober has its checks");
         };
-        let end = hold.since.max(since) + self.state.config.lb.startup_max_delay;
-        match (end - now, none_known) {
-            (Duration::ZERO, true) => "any backend is known, as startup-max-delay is over".into(),
-            (Duration::ZERO, false) => "the next refresh, as startup-max-delay is over".into(),
-            (left, true) => format!("{all_known}, or in {} if any is known by then", until(left)),
-            (left, false) => format!("{all_known}, at the latest in {}", until(left)),
+        let left = hold.since.max(since) + self.state.config.lb.startup_max_delay - now;
+        match (left, self.state.observed.latest().is_some()) {
+            (Duration::ZERO, false) => "VPP is read, as startup-max-delay is over".into(),
+            (Duration::ZERO, true) => "the next refresh, as startup-max-delay is over".into(),
+            _ if unknown().any(|s| s.is_served) => {
+                let effect = "known health is followed, and backends that VPP serves stay until a verdict";
+                format!("{all_known}; in {} {effect}", until(left))
+            }
+            _ => format!("{all_known}, at the latest in {}", until(left)),
         }
     }
 }

@@ -21,6 +21,7 @@ mod tests;
 mod vpp;
 
 use context::FrontendContext;
+pub(super) use format::list;
 
 /// One line of an explanation.
 #[derive(Clone, Debug, Eq, PartialEq)]

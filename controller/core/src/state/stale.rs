@@ -1,0 +1,23 @@
+//! Stale backends in a frontend: their health is out of date, and their weights follow it all the same.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::State;
+use super::explain::list;
+use super::frontends::{FrontendEntry, FrontendSlot};
+
+impl State {
+    /// Reports whether a backend's health is out of date although the prober is connected.
+    pub(super) fn is_stale_slot(&self, slot: &FrontendSlot) -> bool {
+        let backend = &self.backends[slot.backend];
+        self.prober.connected && backend.is_probed() && backend.tracker.is_stale()
+    }
+
+    /// Returns the warning about a frontend's stale backends.
+    pub(super) fn stale_warning(&self, frontend: &FrontendEntry) -> Option<String> {
+        let stale = frontend.slots.iter().filter(|slot| self.is_stale_slot(slot));
+        let names = list(stale.map(|slot| &self.backends[slot.backend].name));
+        (!names.is_empty()).then(|| format!("no verdict arrives about {names}: the health shown is stale"))
+    }
+}
