@@ -8,7 +8,7 @@ use crate::choose::{ChoiceError, choose, list};
 use crate::grammar::{
     COMMANDS, EVENT_KINDS, GrammarNode, LEVELS, NameKind, NextNodes, Token, ValueKind, Verb,
 };
-use crate::time;
+use crate::{foreign, time};
 
 /// A complete command.
 #[derive(Clone, Debug)]
@@ -57,9 +57,16 @@ pub struct CommandError {
 pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Command, CommandError> {
     let mut walk = PartialCommand::new();
     for word in words {
-        walk.take(word.as_ref())?;
+        walk.take(word.as_ref()).map_err(|mistake| with_translation(mistake, words))?;
     }
     walk.finish()
+}
+
+/// Names the command here for the words of another program.
+fn with_translation<S: AsRef<str>>(mistake: CommandError, words: &[S]) -> CommandError {
+    let Some(here) = foreign::translate(words, mistake.word) else { return mistake };
+    let given: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    CommandError { text: format!("unknown command `{}`; here it is: {here}", given.join(" ")), ..mistake }
 }
 
 impl Default for PartialCommand {
@@ -198,6 +205,12 @@ impl Command {
         self.steps.iter().find(|step| step.node.token == Token::Name(kind)).map(|step| step.given.as_str())
     }
 
+    /// Returns the first word of the commands to list.
+    pub fn topic(&self) -> Option<&str> {
+        let is_topic = |step: &&ParsedWord| step.node.token == Token::Value(ValueKind::Topic);
+        self.steps.iter().find(is_topic).map(|step| step.given.as_str())
+    }
+
     /// Reports whether this word was given.
     pub fn has(&self, word: &str) -> bool {
         self.steps.iter().any(|step| step.node.token.word() == Some(word))
@@ -251,6 +264,10 @@ fn value(token: Token, word: &str) -> Result<Argument, String> {
     let number = || word.parse::<u32>().ok();
     let value = match of {
         ValueKind::Text => Some(Argument::Text),
+        ValueKind::Topic => {
+            let topics: Vec<&str> = COMMANDS.iter().filter_map(|node| node.token.word()).collect();
+            choose(word, &topics).ok().map(|_| Argument::Text)
+        }
         ValueKind::Count => number().filter(|number| *number > 0).map(Argument::Number),
         ValueKind::Weight => number().filter(|number| *number <= 100).map(Argument::Number),
         ValueKind::Duration => time::parse_duration(word).map(Argument::Duration),
@@ -264,6 +281,7 @@ const fn article(value: ValueKind) -> &'static str {
         ValueKind::Weight => "a weight from 0 to 100",
         ValueKind::Duration => "a duration such as 30s, 10m, 2h, 1d or 1h30m",
         ValueKind::Text => "a text",
+        ValueKind::Topic => "the first word of a command",
     }
 }
 

@@ -55,6 +55,8 @@ pub enum ValueKind {
     Duration,
     /// Any text.
     Text,
+    /// The first word of a command.
+    Topic,
 }
 
 /// Continuation after a node.
@@ -157,6 +159,7 @@ impl Token {
             Self::Value(ValueKind::Weight) => "WEIGHT",
             Self::Value(ValueKind::Duration) => "DURATION",
             Self::Value(ValueKind::Text) => "TEXT",
+            Self::Value(ValueKind::Topic) => "COMMAND",
         }
     }
 

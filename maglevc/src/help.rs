@@ -15,9 +15,9 @@ struct UsageLine {
     help: &'static str,
 }
 
-/// Formats the list of commands.
-pub fn commands() -> String {
-    let usages = usages();
+/// Formats the list of commands, or of those that begin with `topic`.
+pub fn commands(topic: Option<&str>) -> String {
+    let usages = usages(topic);
     let short = usages.iter().map(|one| one.usage.len()).filter(|length| *length <= LONGEST);
     let width = short.max().unwrap_or(0);
     let mut text = String::from("Commands:\n");
@@ -32,15 +32,16 @@ pub fn commands() -> String {
 }
 
 /// Formats the list of commands as JSON.
-pub fn commands_json() -> Value {
+pub fn commands_json(topic: Option<&str>) -> Value {
     let all: Vec<Value> =
-        usages().into_iter().map(|one| json!({ "usage": one.usage, "help": one.help })).collect();
+        usages(topic).into_iter().map(|one| json!({ "usage": one.usage, "help": one.help })).collect();
     json!({ "commands": all })
 }
 
-fn usages() -> Vec<UsageLine> {
+fn usages(topic: Option<&str>) -> Vec<UsageLine> {
     let mut usages = Vec::new();
     collect(COMMANDS, "", &mut usages);
+    usages.retain(|one| one.usage.starts_with(topic.unwrap_or_default()));
     usages
 }
 

@@ -24,7 +24,7 @@ pub use events::event;
 /// Renders a result: an object, or for a list an object with that list.
 pub fn render(shown: &CommandResult) -> Value {
     match shown {
-        CommandResult::Help => help::commands_json(),
+        CommandResult::Help(topic) => help::commands_json(topic.as_deref()),
         CommandResult::Version(daemon) => version(daemon),
         CommandResult::Frontends(all) => json!({ "frontends": list(all, frontend) }),
         CommandResult::Frontend(one) => frontend(one),

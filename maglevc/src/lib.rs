@@ -4,10 +4,12 @@
 //! command by the tree in [`grammar`]; `session` runs it; `shell` is the interactive mode. It is a library so that the
 //! fuzz tests can call its parsers. It has no stable API.
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
 use tokio::runtime::{Builder, Runtime};
 
 mod change;
@@ -21,6 +23,7 @@ mod fake;
 mod fetch;
 #[cfg(test)]
 mod fixture;
+mod foreign;
 pub mod grammar;
 mod help;
 mod json;
@@ -48,7 +51,7 @@ use session::Session;
 
 /// Shows and changes the state of maglevd.
 #[derive(Debug, Parser)]
-#[command(name = "maglevc", version = version(), after_help = help::commands())]
+#[command(name = "maglevc", version = version(), after_help = help::commands(None))]
 struct Cli {
     /// The daemon: HOST:PORT, https://HOST:PORT or unix:PATH [default: the daemon's unix socket if it exists, else
     /// 127.0.0.1:9090]
@@ -66,8 +69,13 @@ struct Cli {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: OutputFormat,
 
+    /// A command as one argument; several run in order, up to the first that fails
+    #[arg(short = 'c', long = "command", value_name = "LINE", conflicts_with = "command")]
+    lines: Vec<String>,
+
     /// The command; words may be abbreviated, as in `sh ba`, and names where nothing is changed. Without a command,
     /// maglevc starts a shell
+    #[arg(allow_negative_numbers = true)]
     command: Vec<String>,
 }
 
@@ -116,8 +124,11 @@ pub fn run() -> ExitCode {
         runtime.block_on(complete::run(words));
         return ExitCode::SUCCESS;
     }
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(with_double_dashes(env::args_os()));
     let session = Session { server: cli.server(), output: cli.output, color: cli.color };
+    if !cli.lines.is_empty() {
+        return shell::lines(&runtime, &session, &cli.lines);
+    }
     if !cli.command.is_empty() {
         return once(&runtime, &session, &cli.command);
     }
@@ -128,7 +139,30 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Gives the options of Go programs, `-server ADDR` and `-color=false`, a second dash.
+fn with_double_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut command = Cli::command();
+    command.build();
+    let known = |name: &str| command.get_arguments().any(|flag| flag.get_long() == Some(name));
+    let double = |argument: OsString| {
+        let option = argument.to_str().and_then(|text| text.strip_prefix('-')).filter(|text| text.len() > 1);
+        match option {
+            // Go's options that are true or false have no further argument.
+            Some("color") => "--color=auto".into(),
+            Some(text) if known(text.split('=').next().unwrap_or(text)) => format!("--{text}").into(),
+            Some(_) | None => argument,
+        }
+    };
+    arguments.map(double).collect()
+}
+
 fn once(runtime: &Runtime, session: &Session, words: &[String]) -> ExitCode {
+    // A line in quotes, as for vtysh and vppctl.
+    if let [line] = words
+        && line.contains(char::is_whitespace)
+    {
+        return shell::lines(runtime, session, words);
+    }
     let ran = match command::parse(words) {
         Ok(command) => runtime.block_on(session.run(&command)),
         Err(mistake) => Err(Failure::mistaken(mistake)),

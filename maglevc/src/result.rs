@@ -10,8 +10,8 @@ use maglev_proto::v1::{
 /// Result of a command.
 #[derive(Clone, Debug)]
 pub enum CommandResult {
-    /// The list of commands.
-    Help,
+    /// The list of commands; those that begin so, if a word was given.
+    Help(Option<String>),
     /// The daemon's version.
     Version(GetVersionResponse),
     /// All frontends.

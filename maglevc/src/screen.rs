@@ -13,10 +13,12 @@ use rustix::termios::tcgetwinsize;
 pub enum ColorChoice {
     /// On a terminal, unless NO_COLOR is set
     #[default]
+    #[value(alias = "true")]
     Auto,
     /// Always
     Always,
     /// Never
+    #[value(alias = "false")]
     Never,
 }
 

@@ -27,6 +27,9 @@ mod history;
 
 use editor::{KeyRequest, LineEditor, PROMPT, RequestKind, UserInput};
 
+/// Mark at the start of files that some editors write.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Number of names in the help at the cursor.
 const MAX_NAMES: usize = 20;
 
@@ -65,12 +68,28 @@ pub fn interactive(runtime: Runtime, session: Session) -> ExitCode {
     }
 }
 
+/// Runs lines from the arguments up to the first that fails.
+pub fn lines(runtime: &Runtime, session: &Session, lines: &[String]) -> ExitCode {
+    for line in lines {
+        match batch_line(runtime, session, line) {
+            Ok(RunStatus::Done) => {}
+            Ok(RunStatus::Quit) => break,
+            Ok(RunStatus::Failed | RunStatus::Interrupted) => return ExitCode::FAILURE,
+            Err(failure) => {
+                session.complain(&failure);
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
 /// Runs a batch of commands, one per line. Stops at the first failure, as later commands may depend on it.
 pub fn batch(runtime: &Runtime, session: &Session) -> ExitCode {
     for (index, line) in io::stdin().lock().lines().enumerate() {
         let ran = line
             .map_err(|error| Failure::new(Code::InvalidArgument, format!("cannot read: {error}")))
-            .and_then(|line| batch_line(runtime, session, &line));
+            .and_then(|line| batch_line(runtime, session, line.trim_start_matches(BYTE_ORDER_MARK)));
         match ran {
             Ok(RunStatus::Done) => {}
             Ok(RunStatus::Quit) => break,

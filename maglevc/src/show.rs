@@ -27,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// Returns one line if the server cannot be reached or returns an error.
 pub async fn ask(server: &ServerAddress, command: &Command) -> Result<CommandResult, Failure> {
     if command.verb == Verb::Help {
-        return Ok(CommandResult::Help);
+        return Ok(CommandResult::Help(command.topic().map(String::from)));
     }
     let mut client = server.connect().await.map_err(|error| Failure::unreachable(&error))?;
     let asked = ask_client(&mut client, command);
@@ -44,7 +44,7 @@ async fn ask_client(client: &mut Client, command: &Command) -> Result<CommandRes
     let name = |kind| command.name(kind).map(String::from);
     Ok(match command.verb {
         // These have no call.
-        Verb::Help | Verb::Quit | Verb::WatchEvents => CommandResult::Help,
+        Verb::Help | Verb::Quit | Verb::WatchEvents => CommandResult::Help(None),
         Verb::ShowVersion => {
             CommandResult::Version(client.get_version(GetVersionRequest {}).await?.into_inner())
         }

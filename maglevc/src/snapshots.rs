@@ -31,6 +31,9 @@ const fn case(name: &'static str, line: &'static str) -> SnapshotCase {
 
 const CASES: &[SnapshotCase] = &[
     case("help", "help"),
+    case("help-topic", "help sy"),
+    case("help-no-topic", "help nothing"),
+    case("foreign-words", "show lb vips"),
     case("show-version", "show version"),
     case("show-frontends", "show frontends"),
     case("show-frontend", "show frontends web"),

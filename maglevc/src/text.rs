@@ -23,7 +23,7 @@ mod tests;
 /// Formats a result, as of `now`.
 pub fn render(shown: &CommandResult, now: SystemTime, screen: Screen) -> String {
     match shown {
-        CommandResult::Help => help::commands(),
+        CommandResult::Help(topic) => help::commands(topic.as_deref()),
         CommandResult::Version(daemon) => version(daemon, screen),
         CommandResult::Frontends(all) if all.is_empty() => none("frontends"),
         CommandResult::Frontends(all) => frontends(all, now).render(screen),

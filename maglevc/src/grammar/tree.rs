@@ -125,7 +125,12 @@ pub static COMMANDS: &[GrammarNode] = &[
             command("reload", "Reload the file", Verb::ConfigReload, &[]),
         ],
     ),
-    command("help", "This list", Verb::Help, &[]),
+    command(
+        "help",
+        "All commands, or those with this first word",
+        Verb::Help,
+        &[value(ValueKind::Topic, "The first word, such as show")],
+    ),
     command("quit", "Leave the shell", Verb::Quit, &[]),
     command("exit", "Leave the shell", Verb::Quit, &[]),
 ];

@@ -91,3 +91,55 @@ fn closed_pipe_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((text(&output.stderr), output.status.code()), ("", Some(0)));
 }
+
+fn said(fake: &FakeDaemon, arguments: &[&str]) -> (i32, String) {
+    let output = maglevc(fake).args(arguments).output().unwrap();
+    (output.status.code().unwrap(), text(&output.stdout).to_owned() + text(&output.stderr))
+}
+
+#[test]
+fn quoted_line_is_a_command() {
+    let fake = FakeDaemon::start();
+    let expected = said(&fake, &["show", "backends"]);
+    assert_eq!(expected.0, 0);
+    for same in [&["show backends"][..], &["-c", "show backends"], &["--command=show  backends  # all"]] {
+        assert_eq!(said(&fake, same), expected, "{same:?}");
+    }
+    let pause = "set backend nginx0 pause reason 'disk swap'";
+    let (code, told) = said(&fake, &["-c", pause, "-c", "show nothing", "-c", "set backend sorry pause"]);
+    let paused = "nginx0 is paused (was down)\n";
+    assert!(code == 1 && told.starts_with(paused) && told.contains("show: unknown word `nothing`"), "{told}");
+    assert_eq!(fake.state.lock().unwrap().backends[0].overrides[0].reason, "disk swap");
+    assert_eq!(said(&fake, &["show 'backends"]), (1, "this quote is never closed\n".into()));
+    assert_eq!(said(&fake, &["-c", "show version", "show"]).0, 2);
+}
+
+#[test]
+fn single_dash_of_go_is_accepted() {
+    let fake = FakeDaemon::start();
+    let address = fake.address();
+    let expected = said(&fake, &["show", "version"]);
+    for arguments in [
+        &["-server", &address, "-color=false", "show", "version"][..],
+        &["-server", &address, "-color", "show", "version"],
+        &[&format!("-server={address}"), "-output=text", "-color=true", "show", "version"],
+    ] {
+        let output = Command::new(MAGLEVC).args(arguments).output().unwrap();
+        assert_eq!(text(&output.stdout), expected.1, "{arguments:?} {output:?}");
+    }
+    assert_eq!(said(&fake, &["-colour", "show", "version"]).0, 2);
+}
+
+#[test]
+fn negative_weight_is_named() {
+    let line = "set frontend web pool primary backend nginx0 weight -1";
+    let (code, told) = said(&FakeDaemon::start(), &line.split(' ').collect::<Vec<_>>());
+    assert!(code == 1 && told.ends_with("`-1` is not a weight from 0 to 100\n"), "{told}");
+}
+
+#[test]
+fn byte_order_mark_and_crlf_are_ignored() {
+    let output = batch(&FakeDaemon::start(), &[], "\u{feff}help show\r\nhelp sync\r\n");
+    assert_eq!((text(&output.stderr), output.status.code()), ("", Some(0)));
+    assert!(text(&output.stdout).contains("show frontends") && text(&output.stdout).contains("sync vpp"));
+}
