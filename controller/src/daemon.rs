@@ -76,16 +76,16 @@ fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
     let (grpc_listeners, metrics_listeners) = listeners(flags)?;
     let log_broadcast = log::init(&flags.log_level, flags.log_format).context("--log-level")?;
     info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
+    let (store, overrides) = overrides::open(overrides::SystemDisk::default(), flags.state_dir())?;
     let prober = match ProberAddress::parse(&flags.prober) {
         ProberAddress::Socket(path) => ProberConnector::Socket(path),
         ProberAddress::Spawn(program) => {
             ProberConnector::Spawner(Arc::new(ProberSpawner::begin(&program, flags)?))
         }
     };
-    let (store, overrides) = overrides::open(overrides::SystemDisk, flags.state_dir());
     // Without VPP, the file of a run with VPP stays as it is.
     let directory = if flags.uses_vpp() { flags.state_dir() } else { PathBuf::new() };
-    let (ownership, owned_vips) = ownership::open(overrides::SystemDisk, directory);
+    let (ownership, owned_vips) = ownership::open(overrides::SystemDisk::default(), directory);
     let metrics = Arc::new(Metrics::new()?);
     metrics.record_load(clock::now());
     let access = AccessControl::new(&loaded, Arc::clone(&metrics));

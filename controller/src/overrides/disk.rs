@@ -1,11 +1,14 @@
 //! File-system access of the stores in the state directory.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::OnceLock;
 
+use nix::fcntl::OFlag;
 use tokio::task::spawn_blocking;
+use tracing::warn;
 
 /// Blocking file operations.
 pub trait Disk: Send + Sync + 'static {
@@ -14,8 +17,9 @@ pub trait Disk: Send + Sync + 'static {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = Option<T>> + Send;
 
-    /// Creates a directory, unless it exists.
-    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Creates a directory, unless it exists, and locks it until this process exits. Fails with
+    /// [`io::ErrorKind::ResourceBusy`] if another process has the lock.
+    fn claim_dir(&mut self, path: &Path) -> io::Result<()>;
 
     /// Reads a file of at most `max` bytes; `None` if it does not exist.
     fn read(&self, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>>;
@@ -52,25 +56,111 @@ pub trait Disk: Send + Sync + 'static {
     }
 }
 
+/// File in a directory whose lock stands for the directory. It stays empty, and the lock ends with the process.
+const LOCK: &str = "lock";
+
 /// File system of the host.
-#[derive(Clone, Copy, Debug)]
-pub struct SystemDisk;
+#[derive(Debug, Default)]
+pub struct SystemDisk {
+    /// State directory at the start. The sandbox permits writes in no other.
+    first: OnceLock<Option<DirId>>,
+    locked: Option<DirLock>,
+}
+
+/// Device and inode of a directory.
+type DirId = (u64, u64);
+
+/// Locked directory.
+#[derive(Debug)]
+struct DirLock {
+    directory: DirId,
+    /// Holds the lock.
+    _file: File,
+}
+
+impl SystemDisk {
+    /// Creates and locks the directory at `path`, unless this process already has. It may be another one than before:
+    /// moved, restored from a backup, or below a new mount.
+    fn lock_dir(&mut self, path: &Path) -> io::Result<()> {
+        match DirBuilder::new().mode(0o750).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.is_dir() => {
+                return Err(error);
+            }
+            _ => {}
+        }
+        let directory = dir_id(path)?;
+        if self.locked.as_ref().is_none_or(|locked| locked.directory != directory) {
+            self.locked = None;
+            self.locked = Some(DirLock { directory, _file: lock_file(&path.join(LOCK))? });
+        }
+        Ok(())
+    }
+}
+
+fn dir_id(path: &Path) -> io::Result<DirId> {
+    path.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Error of a directory in which the sandbox permits no writes.
+const REPLACED: &str = "maglevd's sandbox permits writes only in the directory of its start, which is no longer there: put it \
+                        back, or note `maglevc show overrides`, restart maglevd and set them again";
+
+/// Creates and locks a file. Some file systems have no locks: there, two processes are not told apart.
+fn lock_file(path: &Path) -> io::Result<File> {
+    // A file that is open for writing keeps its file system from being remounted read-only.
+    let file = open_lock(path, false)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(busy()),
+        Err(TryLockError::Error(_)) => {
+            // NFS locks only files that are open for writing.
+            let file = open_lock(path, true)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(busy()),
+                Err(TryLockError::Error(error)) => warn!(
+                    file = %path.display(), %error,
+                    "cannot lock the state directory: no other maglevd may use it"
+                ),
+            }
+            Ok(file)
+        }
+    }
+}
+
+fn open_lock(path: &Path, write: bool) -> io::Result<File> {
+    // Opening a FIFO of that name would block.
+    let flags = OFlag::O_CREAT | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    OpenOptions::new().read(true).write(write).mode(0o600).custom_flags(flags.bits()).open(path)
+}
+
+fn busy() -> io::Error {
+    let message = "another maglevd uses this state directory: stop it, or give each its own --state-dir";
+    io::Error::new(io::ErrorKind::ResourceBusy, message)
+}
 
 impl Disk for SystemDisk {
     async fn block<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         spawn_blocking(work).await.ok()
     }
 
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        match DirBuilder::new().mode(0o750).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.is_dir() => Err(error),
-            _ => Ok(()),
+    fn claim_dir(&mut self, path: &Path) -> io::Result<()> {
+        let claimed = self.lock_dir(path);
+        let now = dir_id(path).ok();
+        let first = *self.first.get_or_init(|| now);
+        match claimed {
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied && (now.is_none() || now != first) =>
+            {
+                Err(io::Error::new(error.kind(), REPLACED))
+            }
+            claimed => claimed,
         }
     }
 
     fn read(&self, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
         // Opening a FIFO of that name would block.
-        let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+        let flags = OFlag::O_NONBLOCK.bits();
         let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,

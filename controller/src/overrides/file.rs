@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -55,13 +55,24 @@ pub struct OverrideStore<D> {
 }
 
 impl<D: Disk> OverrideStore<D> {
-    /// Loads the overrides from `directory`, and creates that directory if its parent exists. Errors are logged, and the
-    /// store starts empty. The next write moves an unusable file aside instead of replacing it.
-    #[must_use]
-    pub fn open(disk: D, directory: PathBuf) -> (Self, Overrides) {
+    /// Locks `directory`, creates it if its parent exists, and loads the overrides from it. Other errors are logged, and
+    /// the store starts empty. The next write moves an unusable file aside instead of replacing it.
+    ///
+    /// # Errors
+    /// Another process has the lock: the last one to write would overwrite the overrides of the other.
+    pub fn open(disk: D, directory: PathBuf) -> io::Result<(Self, Overrides)> {
         let mut store = Self { disk, directory, quarantine: None };
+        match store.disk.claim_dir(&store.directory) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                return Err(with_path(&error, &store.directory));
+            }
+            Err(error) => {
+                error!(directory = %store.directory.display(), %error, "cannot use the directory of the overrides");
+            }
+            Ok(()) => {}
+        }
         let overrides = store.load();
-        (store, overrides)
+        Ok((store, overrides))
     }
 
     fn path(&self) -> PathBuf {
@@ -71,9 +82,6 @@ impl<D: Disk> OverrideStore<D> {
     fn load(&mut self) -> Overrides {
         let path = self.path();
         let shown = path.display();
-        if let Err(error) = self.disk.create_dir(&self.directory) {
-            error!(directory = %self.directory.display(), %error, "cannot create the directory of the overrides");
-        }
         match self.disk.read(&path, MAX_FILE) {
             Ok(None) => return Overrides::default(),
             Ok(Some(bytes)) => match parse(&bytes) {
@@ -110,9 +118,13 @@ impl<D: Disk> OverrideStore<D> {
     /// Replaces the file atomically.
     ///
     /// # Errors
-    /// The system's error; the previous file is unchanged.
+    /// The path, and the system's error; the previous file is unchanged.
     pub fn save(&mut self, overrides: &Overrides) -> io::Result<()> {
-        self.disk.create_dir(&self.directory)?;
+        self.disk.claim_dir(&self.directory).map_err(|error| with_path(&error, &self.directory))?;
+        self.replace_file(overrides).map_err(|error| with_path(&error, &self.path()))
+    }
+
+    fn replace_file(&mut self, overrides: &Overrides) -> io::Result<()> {
         self.move_aside()?;
         self.disk.replace(&self.directory, NAME, render(overrides).as_bytes())
     }
@@ -141,6 +153,11 @@ impl<D: Disk> OverrideStore<D> {
         self.quarantine = None;
         Ok(())
     }
+}
+
+/// Adds the path, which the system's errors lack.
+fn with_path(error: &io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Reason for which a file is unusable.

@@ -32,16 +32,19 @@ pub type PendingWrite = (u64, Arc<Overrides>);
 /// Persist error of a daemon without a state directory.
 pub const NOT_PERSISTED: &str = "maglevd runs without --state-dir: a restart loses overrides";
 
-/// Opens the store in `directory`; no store if the path is empty. Errors are logged.
-pub fn open<D: Disk>(disk: D, directory: PathBuf) -> (Option<OverrideStore<D>>, Arc<Overrides>) {
+/// Opens the store in `directory`; no store if the path is empty.
+///
+/// # Errors
+/// Another process has the directory. Other errors are logged.
+pub fn open<D: Disk>(disk: D, directory: PathBuf) -> io::Result<(Option<OverrideStore<D>>, Arc<Overrides>)> {
     if directory.as_os_str().is_empty() {
-        return (None, Arc::default());
+        return Ok((None, Arc::default()));
     }
-    let (store, overrides) = OverrideStore::open(disk, directory);
+    let (store, overrides) = OverrideStore::open(disk, directory)?;
     if !overrides.is_empty() {
         info!(overrides = overrides.len(), "restored the overrides of the last run");
     }
-    (Some(store), Arc::new(overrides))
+    Ok((Some(store), Arc::new(overrides)))
 }
 
 /// Task that writes the overrides.
@@ -87,7 +90,7 @@ impl<D: Disk> Persister<D> {
                     }
                 }
                 Err(error) => {
-                    persisted.error = format!("cannot persist the overrides: {error}");
+                    persisted.error = error.to_string();
                     self.status.send_replace(persisted.clone());
                     if retry.is_new_error(&persisted.error) {
                         warn!(%error, "cannot persist the overrides: a restart would lose them");

@@ -28,7 +28,8 @@ impl RunningController {
         let process = SimProcess::new();
         let (config, disk) = sim.with(|world| (Arc::clone(&world.config), world.disk.mount(&process)));
         let (ownership, owned_vips) = ownership::open(disk.clone(), PathBuf::from("state"));
-        let (store, overrides) = overrides::open(disk, PathBuf::from("state"));
+        // The model's disk has no lock that another process could hold.
+        let Ok((store, overrides)) = overrides::open(disk, PathBuf::from("state")) else { unreachable!() };
         match sim.with(|world| world.expected_overrides.load(&overrides)) {
             Ok(changed) => changed.into_iter().for_each(|target| sim.with(|w| w.tolerate_target(target))),
             Err(violation) => sim.report_violation(&violation),

@@ -129,7 +129,7 @@ impl Disk for MountedDisk {
         Some(work())
     }
 
-    fn create_dir(&self, _: &Path) -> io::Result<()> {
+    fn claim_dir(&mut self, _: &Path) -> io::Result<()> {
         Ok(())
     }
 

@@ -220,3 +220,45 @@ fn full_or_readonly_disk_keeps_overrides() {
     small.remount("rw");
     assert_eq!(disable(&maglevd, "c", None), "");
 }
+
+#[test]
+fn second_maglevd_of_state_dir_is_refused() {
+    let fixture = WebFixture::new();
+    let mut maglevd = fixture.settled();
+    let second = || {
+        let socket = fixture.dir.path("second.sock");
+        MaglevdSetup::new(&fixture.dir, &fixture.config().to_string()).flag("--grpc-socket", socket.display())
+    };
+    let (status, lines) = second().start_failing();
+    assert_eq!(status.code(), Some(1), "{lines:?}");
+    let last = lines.last().unwrap();
+    assert!(last.contains("/state: another maglevd uses this state directory"), "{last}");
+    // The lock ends with its process, however that ends.
+    maglevd.process.kill();
+    second()
+        .spawn_as(&mut std::process::Command::new(maglev_lab::programs::program("maglevd").unwrap()))
+        .line(0, "maglevd starts");
+}
+
+/// As a restore from a backup does.
+#[test]
+fn recreated_state_dir_needs_restart() {
+    let fixture = WebFixture::new();
+    let maglevd = fixture.settled();
+    assert_eq!(disable(&maglevd, "a", None), "");
+    let (state, old) = (fixture.dir.path("state"), fixture.dir.path("old"));
+    fs::rename(&state, &old).unwrap();
+    for _ in 0..2 {
+        let persist_error = disable(&maglevd, "b", None);
+        assert!(persist_error.starts_with(&state.display().to_string()), "{persist_error}");
+        assert!(
+            persist_error.contains("sandbox permits") && persist_error.contains("restart"),
+            "{persist_error}"
+        );
+        let _ = fs::create_dir(&state);
+    }
+    fs::remove_dir(&state).unwrap();
+    fs::rename(&old, &state).unwrap();
+    maglevd.process.line(0, "overrides persisted again");
+    assert_eq!(listed(&maglevd).persist_error, "");
+}

@@ -53,12 +53,13 @@ impl Place {
     }
 
     fn open(&self) -> (OverrideStore<SystemDisk>, Overrides) {
-        OverrideStore::open(SystemDisk, self.0.path().to_owned())
+        OverrideStore::open(SystemDisk::default(), self.0.path().to_owned()).unwrap()
     }
 
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.0.path()).unwrap();
         let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != "lock");
         names.sort();
         names
     }
@@ -85,8 +86,9 @@ fn written_overrides_parse_back() {
     store.save(&some()).unwrap();
     assert_eq!(place.names(), [NAME]);
     assert_eq!(fs::metadata(place.file()).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(place.open().1, some());
+    assert_eq!(place.persisted(), some());
     store.save(&Overrides::default()).unwrap();
+    drop(store);
     assert!(place.open().1.is_empty());
 }
 
@@ -226,6 +228,7 @@ fn partial_new_file_is_ignored() {
     let (mut store, _) = place.open();
     store.save(&some()).unwrap();
     fs::write(place.0.path().join(format!("{NAME}.new")), "{\"version\": 1, \"overr").unwrap();
+    drop(store);
     let (mut store, overrides) = place.open();
     assert_eq!(overrides, some());
     store.save(&Overrides::default()).unwrap();
@@ -244,13 +247,47 @@ fn new_file_does_not_follow_symlink() {
 #[test]
 fn directory_is_created_without_parents() {
     let place = Place::new();
-    let (mut store, _) = OverrideStore::open(SystemDisk, place.0.path().join("state"));
+    let (mut store, _) = OverrideStore::open(SystemDisk::default(), place.0.path().join("state")).unwrap();
     store.save(&some()).unwrap();
     assert_eq!(fs::metadata(place.0.path().join("state")).unwrap().permissions().mode() & 0o777, 0o750);
-    let (mut store, overrides) = OverrideStore::open(SystemDisk, place.0.path().join("no/such"));
+    let (mut store, overrides) =
+        OverrideStore::open(SystemDisk::default(), place.0.path().join("no/such")).unwrap();
     assert!(overrides.is_empty());
     assert_eq!(store.save(&some()).unwrap_err().kind(), io::ErrorKind::NotFound);
     assert!(!place.0.path().join("no").exists());
+}
+
+#[test]
+fn second_store_of_directory_is_refused() {
+    let place = Place::new();
+    let (first, _) = place.open();
+    let again = || OverrideStore::open(SystemDisk::default(), place.0.path().to_owned());
+    let error = again().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+    let message = error.to_string();
+    assert!(message.starts_with(&place.0.path().display().to_string()), "{message}");
+    assert!(message.contains("another maglevd uses this state directory"), "{message}");
+    drop(first);
+    again().unwrap();
+}
+
+#[test]
+fn recreated_directory_is_locked_and_written() {
+    let place = Place::new();
+    let state = place.0.path().join("state");
+    let open = || OverrideStore::open(SystemDisk::default(), state.clone());
+    let (mut store, _) = open().unwrap();
+    store.save(&some()).unwrap();
+    fs::rename(&state, place.0.path().join("old")).unwrap();
+    store.save(&some()).unwrap();
+    assert_eq!(parse(&fs::read(state.join(NAME)).unwrap()).unwrap(), some());
+    assert_eq!(open().unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+
+    // In the time of the move, another process took the new directory.
+    fs::rename(&state, place.0.path().join("older")).unwrap();
+    let (_other, _) = open().unwrap();
+    assert_eq!(store.save(&some()).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+    assert!(!state.join(NAME).exists());
 }
 
 /// The maximum number of overrides of maximum length.
