@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::access::AccessControl;
-use crate::flags::{Flags, OnOff, ProberAddress};
+use crate::flags::{DEFAULT_GRPC_SOCKET, Flags, OnOff, ProberAddress};
 use crate::handle::Handle;
 use crate::listen::{self, InheritedSockets, Listener};
 use crate::metrics::{self, Metrics};
@@ -73,11 +73,11 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
 fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
     let loaded = config::load(&flags.config)?;
     raise_descriptor_limit();
+    let log_broadcast = log::init(&flags.log_level, flags.log_format);
     let (grpc_listeners, metrics_listeners) = listeners(flags)?;
-    let log_broadcast = log::init(&flags.log_level, flags.log_format).context("--log-level")?;
     info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
     let (store, overrides) = overrides::open(overrides::SystemDisk::default(), flags.state_dir())?;
-    let prober = match ProberAddress::parse(&flags.prober) {
+    let prober = match flags.prober(loaded.config.netns.as_deref()) {
         ProberAddress::Socket(path) => ProberConnector::Socket(path),
         ProberAddress::Spawn(program) => {
             ProberConnector::Spawner(Arc::new(ProberSpawner::begin(&program, flags)?))
@@ -247,9 +247,19 @@ async fn reload(reloader: &Reloader, handle: &Handle, notifier: &ServiceNotifier
 
 fn bind_grpc(flags: &Flags) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = flags.grpc_addr.bind()?;
-    if !flags.grpc_socket.as_os_str().is_empty() {
-        create_socket_dir(&flags.grpc_socket);
-        listeners.push(listen::bind_unix(&flags.grpc_socket)?);
+    let default = Path::new(DEFAULT_GRPC_SOCKET);
+    let socket = flags.grpc_socket.as_deref().unwrap_or(default);
+    if socket.as_os_str().is_empty() {
+        return Ok(listeners);
+    }
+    create_socket_dir(socket);
+    match listen::bind_unix(socket) {
+        Ok(listener) => listeners.push(listener),
+        // An ordinary user may have no directory in /run, and has asked for none.
+        Err(error) if error.is_place_missing() && flags.grpc_socket.is_none() && !listeners.is_empty() => {
+            warn!("{error}: only TCP serves gRPC; --grpc-socket names another path");
+        }
+        Err(error) => return Err(error.into()),
     }
     Ok(listeners)
 }

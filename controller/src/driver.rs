@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::handle::{DriverRequest, StateSnapshot};
+use crate::log::EventLog;
 use crate::metrics::{Metrics, SyncScope};
 use crate::overrides::PendingWrite;
 use crate::service_manager::DriverStatus;
 use crate::vpp::IndexChange;
-use crate::{log, prober, vpp};
+use crate::{prober, vpp};
 
 /// Maximum number of queued input batches. A compromised prober can send batches of thousands of outcomes without
 /// end; this bounds the memory.
@@ -45,6 +46,7 @@ pub struct Driver<C> {
     pending_write: watch::Sender<PendingWrite>,
     owned_vips: watch::Sender<OwnedVips>,
     driver_status: DriverStatus,
+    log: EventLog,
 }
 
 /// Channels of the driver.
@@ -108,6 +110,7 @@ impl<C: Clock> Driver<C> {
             pending_write,
             owned_vips,
             driver_status,
+            log: EventLog::default(),
         };
         driver.dispatch(SyncScope::All);
         driver
@@ -122,6 +125,7 @@ impl<C: Clock> Driver<C> {
         loop {
             // The watchdog is fed here only, before each wait, so a flood of inputs cannot starve it.
             self.driver_status.poll(|| self.state.summary().to_string());
+            self.log.report(Duration::from_nanos(self.clock.now().mono.0));
             let at = self.state.wake_at();
             if set != Some(at) {
                 set = Some(at);
@@ -245,7 +249,7 @@ impl<C: Clock> Driver<C> {
                     _ = self.prober.send(prober::ProberCommand::Pace(check, interval));
                 }
                 Output::Event(event) => {
-                    log::event(&event);
+                    self.log.write(&event, Duration::from_nanos(self.clock.now().mono.0));
                     self.metrics.count_event(&event);
                     self.driver_status.changed();
                     // Both fail without subscribers.

@@ -3,13 +3,14 @@
 use std::env;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Parser, ValueEnum};
 
 use crate::listen::ListenAddresses;
-use crate::log::LineFormat;
+use crate::log::{LineFormat, LogFilter};
+use crate::prober::socket_for_netns;
 use crate::version;
 
 /// Program of the prober.
@@ -35,15 +36,10 @@ pub struct Flags {
     )]
     pub grpc_addr: ListenAddresses,
 
-    /// Unix socket of the gRPC server, of mode 0660; empty is off
-    #[arg(
-        long,
-        env = "MAGLEV_GRPC_SOCKET",
-        value_name = "PATH",
-        default_value = "/run/vpp-maglev/maglevd.sock",
-        value_parser = path_or_off()
-    )]
-    pub grpc_socket: PathBuf,
+    /// Unix socket of the gRPC server, of mode 0660; empty is off [default: /run/vpp-maglev/maglevd.sock, if this user may
+    /// create it]
+    #[arg(long, env = "MAGLEV_GRPC_SOCKET", value_name = "PATH", value_parser = path_or_off())]
+    pub grpc_socket: Option<PathBuf>,
 
     /// TCP addresses of the Prometheus endpoint /metrics; empty is off
     #[arg(long, env = "MAGLEV_METRICS_ADDR", value_name = "ADDR,...", default_value = ":9091")]
@@ -69,23 +65,19 @@ pub struct Flags {
     )]
     pub vpp_stats_addr: PathBuf,
 
-    /// The prober's socket; `spawn` or `spawn:PATH` starts the prober as a child
-    #[arg(
-        long,
-        env = "MAGLEV_PROBER",
-        value_name = "PATH|spawn",
-        default_value = "/run/vpp-maglev/prober.sock"
-    )]
-    pub prober: String,
+    /// The prober's socket; `spawn` or `spawn:PATH` starts the prober as a child [default: /run/vpp-maglev/prober.sock if
+    /// it exists, or else spawn]
+    #[arg(long, env = "MAGLEV_PROBER", value_name = "PATH|spawn")]
+    pub prober: Option<String>,
 
     /// Directory of operators' overrides; empty does not persist them [default: $STATE_DIRECTORY, or else
     /// /var/lib/vpp-maglev]
     #[arg(long, env = "MAGLEV_STATE_DIR", value_name = "DIR", value_parser = path_or_off())]
     pub state_dir: Option<PathBuf>,
 
-    /// `error`, `warn`, `info`, `debug` or `trace`, or a list of tracing directives
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, or a list of those and TARGET=LEVEL
     #[arg(long, env = "MAGLEV_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
-    pub log_level: String,
+    pub log_level: LogFilter,
 
     /// Format of log lines
     #[arg(long, env = "MAGLEV_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "text")]
@@ -108,11 +100,28 @@ pub struct Flags {
     pub check: bool,
 }
 
+/// Socket of the gRPC server, unless a flag names another.
+pub const DEFAULT_GRPC_SOCKET: &str = "/run/vpp-maglev/maglevd.sock";
+
+/// Socket of the installed prober.
+const DEFAULT_PROBER_SOCKET: &str = "/run/vpp-maglev/prober.sock";
+
 impl Flags {
     /// Reports whether VPP is to be programmed.
     #[must_use]
     pub fn uses_vpp(&self) -> bool {
         !self.vpp_api_addr.as_os_str().is_empty()
+    }
+
+    /// Returns the address of the prober for network namespace `netns`. Where no prober is installed as a service, a
+    /// `maglevd` that is started by hand starts its own.
+    #[must_use]
+    pub fn prober(&self, netns: Option<&str>) -> ProberAddress {
+        if let Some(text) = &self.prober {
+            return ProberAddress::parse(text);
+        }
+        let socket = Path::new(DEFAULT_PROBER_SOCKET);
+        default_prober(socket, socket.exists() || socket_for_netns(socket, netns).exists())
     }
 
     /// Returns the directory of overrides and of owned VIPs; empty is none. systemd names the one that it created.
@@ -129,6 +138,10 @@ fn default_state_dir(directories: &[u8]) -> PathBuf {
         None | Some(b"") => "/var/lib/vpp-maglev".into(),
         Some(first) => OsStr::from_bytes(first).into(),
     }
+}
+
+fn default_prober(socket: &Path, exists: bool) -> ProberAddress {
+    if exists { ProberAddress::Socket(socket.to_owned()) } else { ProberAddress::Spawn(installed_prober()) }
 }
 
 /// Address of the prober.
@@ -194,6 +207,15 @@ mod tests {
     }
 
     #[test]
+    fn missing_prober_socket_means_spawn() {
+        let flags = Flags::try_parse_from(["maglevd", "--prober=/run/p.sock"]).unwrap();
+        assert_eq!(flags.prober(None), ProberAddress::Socket("/run/p.sock".into()));
+        let socket = Path::new("/run/vpp-maglev/prober.sock");
+        assert_eq!(default_prober(socket, true), ProberAddress::Socket(socket.to_owned()));
+        assert_eq!(default_prober(socket, false), ProberAddress::Spawn(installed_prober()));
+    }
+
+    #[test]
     fn state_dir_prefers_flag_over_systemd() {
         let flags = |flag: &str| Flags::try_parse_from(["maglevd", flag]).unwrap();
         assert_eq!(flags("--state-dir=").state_dir(), PathBuf::new());
@@ -207,9 +229,7 @@ mod tests {
     fn empty_address_disables_listener() {
         let flags = ["maglevd", "--grpc-addr=", "--grpc-socket=", "--vpp-api-addr=", "--vpp-stats-addr="];
         let flags = Flags::try_parse_from(flags).unwrap();
-        assert_eq!(
-            [flags.grpc_socket, flags.vpp_api_addr, flags.vpp_stats_addr],
-            [const { PathBuf::new() }; 3]
-        );
+        assert_eq!(flags.grpc_socket, Some(PathBuf::new()));
+        assert_eq!([flags.vpp_api_addr, flags.vpp_stats_addr], [const { PathBuf::new() }; 2]);
     }
 }

@@ -54,6 +54,7 @@ enum ListenAddress {
 pub struct ListenError {
     address: String,
     reason: String,
+    kind: io::ErrorKind,
 }
 
 /// Bound socket, usable without a runtime.
@@ -129,7 +130,14 @@ impl ListenError {
             Some(errno) => Errno::from_raw(errno).desc().to_lowercase(),
             None => error.to_string(),
         };
-        Self { address: address.to_string(), reason }
+        Self { address: address.to_string(), reason, kind: error.kind() }
+    }
+
+    /// Returns true if this user cannot create the file: its directory is missing, or not writable.
+    #[must_use]
+    pub const fn is_place_missing(&self) -> bool {
+        use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+        matches!(self.kind, NotFound | PermissionDenied | ReadOnlyFilesystem)
     }
 }
 

@@ -14,19 +14,21 @@ use maglev_core::health::{Health, Transition, TransitionCause};
 use maglev_core::plan::StepCounts;
 use maglev_core::time::WallTime;
 use maglev_proto::Timestamp;
-use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, error, info, warn};
-use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+mod event_log;
+mod filter;
 mod journal;
 mod subscribe;
 #[cfg(test)]
 mod tests;
 
+pub use event_log::EventLog;
+pub use filter::LogFilter;
 pub use subscribe::{LogBroadcast, LogRecord, LogSubscription};
 
 use journal::JournalFormat;
@@ -44,12 +46,19 @@ pub enum LineFormat {
     Json,
 }
 
-/// Starts logging to standard error. `level` is `error`, `warn`, `info`, `debug` or `trace`, or a list of
-/// `tracing_subscriber::EnvFilter` directives.
-///
-/// # Errors
-/// `level` is invalid.
-pub fn init(level: &str, format: LineFormat) -> Result<LogBroadcast, ParseError> {
+impl LineFormat {
+    /// Returns the value of `--log-format`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// Starts logging to standard error.
+pub fn init(level: &LogFilter, format: LineFormat) -> LogBroadcast {
     let subscribe = LogBroadcast::default();
     let style = if is_journal_stream() {
         LineStyle::Journal
@@ -59,9 +68,9 @@ pub fn init(level: &str, format: LineFormat) -> Result<LogBroadcast, ParseError>
     } else {
         LineStyle::Plain
     };
-    let lines = lines(format, style, io::stderr).with_filter(filter(level)?);
+    let lines = lines(format, style, io::stderr).with_filter(level.filter());
     tracing_subscriber::registry().with(lines).with(subscribe.layer()).init();
-    Ok(subscribe)
+    subscribe
 }
 
 /// Destination of the lines.
@@ -106,16 +115,8 @@ fn is_journal_stream() -> bool {
     stderr.is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
-/// Builds the filter. A plain level applies to this program; libraries log from `warn` on.
-fn filter(level: &str) -> Result<EnvFilter, ParseError> {
-    match level.trim().parse::<LevelFilter>() {
-        Ok(own) => EnvFilter::try_new(format!("{},{OWN_TARGET}={own}", own.min(LevelFilter::WARN))),
-        Err(_) => EnvFilter::try_new(level),
-    }
-}
-
 /// Logs an event of the core. Field names are a stable interface, used in searches.
-pub fn event(Event { kind, .. }: &Event) {
+fn event(Event { kind, .. }: &Event) {
     let event = kind.name();
     match kind {
         Kind::Backend { name, address, transition } => log_transition(event, name, *address, transition),

@@ -2,7 +2,8 @@
 //!
 //! The sandboxed `maglevd` cannot start programs, and its children would be sandboxed like it and could not probe. So
 //! it first starts itself with `--spawner`. That process keeps the privilege of a starting prober, and runs only the
-//! code in this file. It reads only requests from `maglevd`: a network namespace, and the prober's end of a link.
+//! code in this module. It reads requests from `maglevd` (a network namespace with the prober's end of a link, or the
+//! reason of the prober's exit), and forwards the prober's standard error.
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
@@ -29,9 +31,18 @@ use rustix::net::{
 
 use crate::flags::{Flags, OnOff, ProberAddress};
 use crate::privilege;
+use output::ProberOutput;
+
+mod output;
 
 /// Prefix of a request, so that no message is empty.
 const REQUEST_PREFIX: &[u8] = b"start ";
+
+/// Request for the reason of the last prober's exit.
+const REASON_REQUEST: &[u8] = b"reason";
+
+/// Maximum time for a prober to exit after its link has closed.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum length of a namespace name, which is a file name.
 const MAX_NETNS_LEN: usize = 255;
@@ -76,6 +87,8 @@ impl ProberSpawner {
         // This path is the running program, even after an upgrade has replaced its file.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("maglevd").arg("--spawner").arg(target).stdin(Stdio::from(theirs));
+        command.arg(format!("--log-level={}", flags.log_level.of_prober()));
+        command.arg(format!("--log-format={}", flags.log_format.as_str()));
         if flags.sandbox == OnOff::Off {
             command.arg("--sandbox=off");
         }
@@ -99,6 +112,16 @@ impl ProberSpawner {
             0 => Ok(ours),
             errno => Err(self.failed(io::Error::from_raw_os_error(errno))),
         }
+    }
+
+    /// Returns the reason of the prober's exit; `None` if it still runs, or gave none. Blocks.
+    pub fn exit_reason(&self) -> Option<String> {
+        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        send(&*link, REASON_REQUEST, SendFlags::NOSIGNAL).ok()?;
+        let mut answer = [0; 2048];
+        let (length, _) = retry_on_intr(|| recv(&*link, &mut answer[..], RecvFlags::empty())).ok()?;
+        let reason = output::reason(&answer[..length]);
+        (!reason.is_empty()).then_some(reason)
     }
 
     fn failed(&self, source: io::Error) -> Error {
@@ -129,68 +152,136 @@ fn send_request(link: BorrowedFd<'_>, netns: Option<&str>, prober: BorrowedFd<'_
 /// # Errors
 /// `maglevd` did not start this process.
 pub fn serve(flags: &Flags) -> anyhow::Result<()> {
-    let ProberAddress::Spawn(program) = ProberAddress::parse(&flags.prober) else {
-        anyhow::bail!("no program to start")
-    };
+    let ProberAddress::Spawn(program) = flags.prober(None) else { anyhow::bail!("no program to start") };
     privilege::keep_for_probers().context("privilege")?;
     // Ignore signals sent to every process named maglevd: this one exits with its link. Children reset the mask.
     SigSet::from_iter([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]).thread_block()?;
     prctl::set_name(c"maglevd-spawner")?;
     let link = io::stdin().as_fd().try_clone_to_owned()?;
-    let mut prober = None;
-    while let Some((netns, theirs)) = receive(link.as_fd()).context("--spawner is for maglevd itself")? {
-        // The old prober must exit before its successor starts.
-        drop(prober.take());
-        let answer = match start(&program, flags.sandbox, &netns, theirs) {
-            Ok(child) => {
-                prober = Some(ProberChild(child));
-                0
+    let mut prober: Option<ProberChild> = None;
+    loop {
+        forward_until_request(link.as_fd(), prober.as_mut())?;
+        match receive(link.as_fd()).context("--spawner is for maglevd itself")? {
+            SpawnRequest::Start(netns, theirs) => {
+                // The old prober must exit before its successor starts.
+                drop(prober.take());
+                let answer = match start(&program, flags, &netns, theirs) {
+                    Ok(child) => {
+                        prober = Some(ProberChild::new(child));
+                        0
+                    }
+                    Err(error) => error.raw_os_error().unwrap_or(Errno::EINVAL as i32),
+                };
+                send(&link, &answer.to_ne_bytes(), SendFlags::NOSIGNAL)?;
             }
-            Err(error) => error.raw_os_error().unwrap_or(Errno::EINVAL as i32),
-        };
-        send(&link, &answer.to_ne_bytes(), SendFlags::NOSIGNAL)?;
+            SpawnRequest::Reason => {
+                let reason = prober.as_mut().map(ProberChild::exit_reason).unwrap_or_default();
+                // An empty message would read as the end of the link.
+                let reason = if reason.is_empty() { b" ".to_vec() } else { reason };
+                send(&link, &reason, SendFlags::NOSIGNAL)?;
+            }
+            SpawnRequest::End => return Ok(()),
+        }
     }
-    Ok(())
 }
 
-fn receive(link: BorrowedFd<'_>) -> anyhow::Result<Option<(Vec<u8>, OwnedFd)>> {
+/// Forwards the prober's output until a request comes.
+fn forward_until_request(link: BorrowedFd<'_>, mut prober: Option<&mut ProberChild>) -> anyhow::Result<()> {
+    loop {
+        let output = prober.as_ref().and_then(|prober| prober.output.descriptor());
+        let mut polled: Vec<_> =
+            [Some(link), output].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        match poll(&mut polled, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            result => result?,
+        };
+        let has_request = polled[0].any() == Some(true);
+        let has_output = polled.get(1).is_some_and(|output| output.any() == Some(true));
+        if has_request {
+            return Ok(());
+        }
+        if let (true, Some(prober)) = (has_output, prober.as_mut()) {
+            prober.output.forward();
+        }
+    }
+}
+
+/// Request of `maglevd`.
+enum SpawnRequest {
+    /// Start a prober in a network namespace, which may be empty, with this end of a link.
+    Start(Vec<u8>, OwnedFd),
+    /// Return the reason of its exit.
+    Reason,
+    /// The link has closed.
+    End,
+}
+
+fn receive(link: BorrowedFd<'_>) -> anyhow::Result<SpawnRequest> {
     let mut bytes = [0; REQUEST_PREFIX.len() + MAX_NETNS_LEN];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut into = [IoSliceMut::new(&mut bytes)];
     let length = recvmsg(link, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
     if length == 0 {
-        return Ok(None);
+        return Ok(SpawnRequest::End);
+    }
+    if bytes[..length] == *REASON_REQUEST {
+        return Ok(SpawnRequest::Reason);
     }
     let descriptor = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     });
     let netns = bytes[..length].strip_prefix(REQUEST_PREFIX).context("a malformed request")?.to_vec();
-    Ok(Some((netns, descriptor.context("a request without a link")?)))
+    Ok(SpawnRequest::Start(netns, descriptor.context("a request without a link")?))
 }
 
 /// Starts the prober with its end of the link as standard input.
-fn start(program: &Path, sandbox: OnOff, netns: &[u8], link: OwnedFd) -> io::Result<Child> {
+fn start(program: &Path, flags: &Flags, netns: &[u8], link: OwnedFd) -> io::Result<Child> {
     let mut command = Command::new(program);
     command.arg("--stdin").stdin(Stdio::from(link));
-    if sandbox == OnOff::Off {
+    command.arg(format!("--log-level={}", flags.log_level.of_prober()));
+    command.arg(format!("--log-format={}", flags.log_format.as_str()));
+    if flags.sandbox == OnOff::Off {
         command.arg("--sandbox=off");
     }
     if !netns.is_empty() {
         command.arg("--netns").arg(OsStr::from_bytes(netns));
     }
-    command.spawn()
+    command.stderr(Stdio::piped()).spawn()
 }
 
 /// Child prober. It exits with its link, unless it hangs.
-struct ProberChild(Child);
+struct ProberChild {
+    child: Child,
+    output: ProberOutput,
+}
+
+impl ProberChild {
+    fn new(mut child: Child) -> Self {
+        let output = ProberOutput::new(child.stderr.take());
+        Self { child, output }
+    }
+
+    /// Returns the last line of a prober that has exited, or else its status.
+    fn exit_reason(&mut self) -> Vec<u8> {
+        self.output.forward_all(EXIT_TIMEOUT);
+        match self.child.try_wait() {
+            Ok(Some(status)) if status.code().is_none() || self.output.last_line().is_empty() => {
+                status.to_string().into_bytes()
+            }
+            Ok(Some(_)) => self.output.last_line().to_vec(),
+            Ok(None) | Err(_) => Vec::new(),
+        }
+    }
+}
 
 impl Drop for ProberChild {
     fn drop(&mut self) {
         // Killing an exited child fails, which is fine.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.output.forward_all(Duration::ZERO);
     }
 }
 

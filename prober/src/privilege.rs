@@ -19,7 +19,7 @@ const FALLBACK_ID: u32 = 65534;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
-    #[error("cannot {0}: {1}")]
+    #[error("cannot {0}")]
     Step(&'static str, #[source] io::Error),
     /// The process still has privilege afterwards.
     #[error("still has privilege after dropping it: {0}")]

@@ -27,7 +27,7 @@ impl InheritedSockets {
     /// # Errors
     /// A socket has an unknown name, or is not a listening TCP or unix stream socket.
     pub fn take() -> Result<Self, ListenError> {
-        let refuse = |address: &str, reason: String| ListenError { address: address.into(), reason };
+        let refuse = |address: &str, reason: String| ListenError::new(&address, &io::Error::other(reason));
         let passed = sd_listen_fds::get().map_err(|error| refuse("LISTEN_FDS", error.to_string()))?;
         let mut inherited = Self::default();
         for (name, socket) in passed {

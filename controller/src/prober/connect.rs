@@ -38,10 +38,19 @@ impl ConnectProber for ProberConnector {
         };
         Ok(SocketTransport::new(link)?)
     }
+
+    async fn explain(&self, fault: LinkError) -> LinkError {
+        let (Self::Spawner(spawner), LinkError::Link(_) | LinkError::Io(_)) = (self, &fault) else {
+            return fault;
+        };
+        let spawner = Arc::clone(spawner);
+        let reason = spawn_blocking(move || spawner.exit_reason()).await;
+        reason.ok().flatten().map_or(fault, LinkError::Exited)
+    }
 }
 
 /// Returns the socket of the prober in a network namespace: `prober@NAME.sock` next to `prober.sock`.
-fn socket_for_netns(path: &Path, netns: Option<&str>) -> PathBuf {
+pub fn socket_for_netns(path: &Path, netns: Option<&str>) -> PathBuf {
     let Some(netns) = netns else { return path.to_owned() };
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{stem}@{netns}.sock"))

@@ -19,7 +19,7 @@ mod inbound;
 mod session;
 mod transport;
 
-pub use connect::ProberConnector;
+pub use connect::{ProberConnector, socket_for_netns};
 pub use inbound::ProberProtocol;
 
 /// Command to the prober.
@@ -39,6 +39,11 @@ pub trait ConnectProber: Send + Sync + 'static {
     /// Connects to the prober of network namespace `netns`.
     fn connect(&self, netns: Option<&str>)
     -> impl Future<Output = Result<Self::Transport, LinkError>> + Send;
+
+    /// Returns a failure of the link with the prober's own reason, if it can be had.
+    fn explain(&self, fault: LinkError) -> impl Future<Output = LinkError> + Send {
+        std::future::ready(fault)
+    }
 }
 
 /// Message transport to a prober. Messages arrive complete and in order, or the link ends.
@@ -116,6 +121,9 @@ pub enum LinkError {
     /// A system call failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// A spawned prober has exited; with its last words, or its status.
+    #[error("the prober exited: {0}")]
+    Exited(String),
     /// Probes must run in another network namespace.
     #[error("the network namespace has changed")]
     NetnsChanged,
@@ -136,7 +144,7 @@ impl LinkError {
                 "protocol"
             }
             Self::Timeout => "timeout",
-            Self::Link(_) | Self::Io(_) => "lost",
+            Self::Link(_) | Self::Io(_) | Self::Exited(_) => "lost",
             Self::NetnsChanged | Self::ShuttingDown => return None,
         })
     }
@@ -155,6 +163,7 @@ impl<R: ConnectProber> ProberLink<R> {
                     let (fault, is_identified) = session.run().await;
                     // Dropping the link ends a child prober.
                     drop(link);
+                    let fault = self.connector.explain(fault).await;
                     self.lost(&fault, is_identified, &mut retry).await;
                 }
                 Err(fault) => self.log_failure(&fault, &mut retry).await,

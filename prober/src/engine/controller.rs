@@ -308,7 +308,11 @@ impl Engine {
             self.controller.accept_all(&self.sockets.epoll, now);
         }
         if let Err(error) = self.exchange_messages(now) {
-            warn!(%error, "controller link closed");
+            match &error {
+                // As when maglevd stops or restarts.
+                LinkFault::Link(Error::Closed) => info!("controller closed the link"),
+                error => warn!(%error, "controller link closed"),
+            }
             self.controller.close_session(now);
         }
         self.controller.exit_reason(now)

@@ -27,6 +27,17 @@ fn refusal(config: &str) -> (Option<i32>, Vec<String>) {
 }
 
 #[test]
+fn unknown_log_level_is_refused() {
+    for check in [false, true] {
+        let mut maglevd = std::process::Command::new(maglev_lab::programs::program("maglevd").unwrap());
+        let output = maglevd.args(["--log-level=warning"]).args(check.then_some("--check")).output().unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(words.contains("`warning` is no level: use error, warn, info"), "{words}");
+    }
+}
+
+#[test]
 fn malformed_config_is_refused_with_position() {
     for (config, complaint) in [
         ("maglev:\n  backends: {\n", "FILE:3:1: "),

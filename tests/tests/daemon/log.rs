@@ -54,3 +54,29 @@ fn log_events_match_api_event_names() {
         maglevd.process.line(0, words);
     }
 }
+
+#[test]
+fn spawned_prober_logs_like_maglevd() {
+    let dir = TestDir::new();
+    let setup = MaglevdSetup::new(&dir, "maglev: {}").flag("--log-format", "json").flag("--prober", "spawn");
+    let maglevd = setup.start();
+    maglevd.process.line(0, "\"message\":\"ready\"");
+    maglevd.process.line(0, "prober connected");
+    for line in maglevd.process.lines(0) {
+        assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
+    }
+}
+
+/// A prober that cannot start says why, and so does `explain`.
+#[test]
+fn exit_of_spawned_prober_is_explained() {
+    let dir = TestDir::new();
+    let config = "maglev: { healthchecker: { netns: nowhere } }";
+    let maglevd = MaglevdSetup::new(&dir, config).flag("--prober", "spawn").start();
+    let line = maglevd.process.line(0, "cannot connect to the prober, retrying");
+    assert!(
+        line.contains("the prober exited: network namespace nowhere: No such file or directory"),
+        "{line}"
+    );
+    maglevd.process.line(0, "maglevd-prober: network namespace nowhere");
+}

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use maglev_lab::host::Host;
 use maglev_lab::maglevd::MaglevdSetup;
-use maglev_lab::process::child_of;
+use maglev_lab::process::{Process, child_of};
 use maglev_lab::programs::program;
 use maglev_lab::skip;
 use maglev_lab::test_dir::TestDir;
@@ -157,4 +157,34 @@ fn prober_uses_file_capability() {
     let setup = MaglevdSetup::new(&dir, &config(&["a"])).program(maglevd);
     let (kept, _) = spawner_privileges(&dir, setup, &NOBODY);
     assert_eq!(kept, [NONE, NONE, NONE, NONE, "0"]);
+}
+
+/// As by hand: no flag names a prober or a socket, and `nobody` has no directory in `/run`.
+#[test]
+fn maglevd_without_flags_starts_a_prober() {
+    if skip("maglevd_without_flags_starts_a_prober", &["setpriv"]) {
+        return;
+    }
+    if ["/run/vpp-maglev/prober.sock", "/run/vpp-maglev/maglevd.sock"].iter().any(|p| fs::exists(p).unwrap())
+    {
+        println!("SKIP maglevd_without_flags_starts_a_prober: vpp-maglev runs here");
+        return;
+    }
+    let dir = TestDir::new();
+    let maglevd = programs(&dir);
+    for caps in [&NET_RAW[..], &[]] {
+        let mut command = Command::new(NOBODY[0]);
+        if !caps.is_empty() {
+            command.args(&NOBODY[1..]).args(caps);
+        }
+        command.arg(&maglevd).arg("--config").arg(dir.write("maglev.yaml", &config(&["a"])));
+        command.args(["--grpc-addr=127.0.0.1:0", "--metrics-addr=", "--vpp-api-addr=", "--vpp-stats-addr="]);
+        let process = Process::spawn("maglevd", command.arg("--state-dir="));
+        process.line(0, "backend changed state event=backend backend=a address=127.0.0.1 from=unknown to=up");
+        let warned = process.lines(0).iter().any(|line| line.contains("only TCP serves gRPC"));
+        // Root may create the directory.
+        assert_eq!(warned, !caps.is_empty(), "{:?}", process.lines(0));
+    }
+    let _ = fs::remove_file("/run/vpp-maglev/maglevd.sock");
+    let _ = fs::remove_dir("/run/vpp-maglev");
 }
