@@ -11,6 +11,7 @@ use nix::fcntl::OFlag;
 
 mod aliases;
 mod nesting;
+mod syntax;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -27,6 +28,16 @@ pub struct LoadedConfig {
     pub config: Config,
     /// TLS configuration, if set.
     pub tls: Option<TlsConfig>,
+}
+
+impl LoadedConfig {
+    /// Returns a warning about a valid configuration, for its author; `None` if there is none.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let refusal =
+            self.tls.as_ref().map(|tls| tls.refusal.as_str()).filter(|refusal| !refusal.is_empty())?;
+        Some(format!("maglev.api.tls.certificate: {refusal}"))
+    }
 }
 
 /// Error that prevents a configuration from loading.
@@ -122,6 +133,10 @@ pub fn parse(bytes: &[u8]) -> Result<file::File, SyntaxError> {
     if let Some(offset) = nesting::find_excess_nesting(bytes) {
         return Err(error_at(bytes, offset, "nested too deeply".into()));
     }
+    if let Some((offset, c)) = syntax::find_forbidden_character(text) {
+        let message = format!("control character U+{:04X}: YAML is text", u32::from(c));
+        return Err(error_at(bytes, offset, message));
+    }
     // A text without an asterisk has no alias; its length bounds its weight.
     let bounded = if text.contains('*') {
         aliases::check_weight(text, aliases::max_weight(text.len()))
@@ -129,12 +144,23 @@ pub fn parse(bytes: &[u8]) -> Result<file::File, SyntaxError> {
         Ok(())
     };
     let file = bounded.and_then(|()| serde_yaml::from_str(text));
-    file.map_err(|error| match error.location() {
-        Some(at) => {
-            SyntaxError { line: at.line(), column: at.column(), message: without_position(&error, &at) }
-        }
-        None => error_at(bytes, 0, error.to_string()),
-    })
+    file.map_err(|error| syntax_error(text, &error))
+}
+
+/// Locates an error of the parser, and says it in the words of the file's author.
+fn syntax_error(text: &str, error: &serde_yaml::Error) -> SyntaxError {
+    let said = error.to_string();
+    if said.contains("more than one document") {
+        let offset = syntax::find_second_document(text).unwrap_or_default();
+        return error_at(text.as_bytes(), offset, "a second document: a configuration is one".into());
+    }
+    let duplicate = said.contains("duplicate field").then(|| syntax::find_duplicate_key(text)).flatten();
+    let Some(at) = duplicate.as_ref().unwrap_or(error).location() else {
+        return error_at(text.as_bytes(), 0, said);
+    };
+    let rest = text.as_bytes().get(at.index()..).unwrap_or_default();
+    let message = syntax::in_plain_words(without_position(error), rest);
+    SyntaxError { line: at.line(), column: at.column(), message }
 }
 
 /// Returns an error at `offset` of `bytes`, which are UTF-8 up to there.
@@ -145,11 +171,10 @@ fn error_at(bytes: &[u8], offset: usize, message: String) -> SyntaxError {
 }
 
 /// Returns the parser's message without the position in it.
-fn without_position(error: &serde_yaml::Error, at: &serde_yaml::Location) -> String {
-    let said = error.to_string().replacen(&format!(" at line {} column {}", at.line(), at.column()), "", 1);
-    // Users need no Rust vocabulary.
-    match said.strip_suffix("expected i64") {
-        Some(before) => format!("{before}expected a whole number"),
+fn without_position(error: &serde_yaml::Error) -> String {
+    let said = error.to_string();
+    match error.location() {
+        Some(at) => said.replacen(&format!(" at line {} column {}", at.line(), at.column()), "", 1),
         None => said,
     }
 }

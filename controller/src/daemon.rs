@@ -26,7 +26,7 @@ use crate::metrics::{self, Metrics};
 use crate::overrides::{self, OverrideStore};
 use crate::ownership::OwnershipStore;
 use crate::prober::ProberConnector;
-use crate::reload::Reloader;
+use crate::reload::{Reloader, warn_about};
 use crate::service_manager::DriverStatus;
 use crate::spawner::ProberSpawner;
 use crate::tasks::{self, Environment, TaskConfig};
@@ -76,6 +76,7 @@ fn prepare(flags: &Flags) -> anyhow::Result<PreparedDaemon> {
     let log_broadcast = log::init(&flags.log_level, flags.log_format);
     let (grpc_listeners, metrics_listeners) = listeners(flags)?;
     info!(version = version::VERSION, config = %flags.config.display(), "maglevd starts");
+    warn_about(&loaded);
     let (store, overrides) = overrides::open(overrides::SystemDisk::default(), flags.state_dir())?;
     let prober = match flags.prober(loaded.config.netns.as_deref()) {
         ProberAddress::Socket(path) => ProberConnector::Socket(path),

@@ -45,7 +45,10 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 /// Implements `--check`: exits with 0 if valid, 1 if unreadable or unparsable, 2 if invalid.
 fn check(path: &Path) -> ExitCode {
     match config::load(path) {
-        Ok(_) => {
+        Ok(loaded) => {
+            if let Some(warning) = loaded.warning() {
+                eprintln!("{}: warning: {warning}", path.display());
+            }
             println!("{}: configuration valid", path.display());
             ExitCode::SUCCESS
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::access::AccessControl;
 use crate::clock;
@@ -22,6 +22,13 @@ pub struct Reloader {
     access: AccessControl,
     /// Serializes reloads, so that the file read last is in force.
     lock: Arc<Mutex<()>>,
+}
+
+/// Logs what is valid and yet wrong.
+pub fn warn_about(loaded: &LoadedConfig) {
+    if let Some(warning) = loaded.warning() {
+        warn!("{warning}");
+    }
 }
 
 impl Reloader {
@@ -71,6 +78,7 @@ impl Reloader {
         match loaded {
             Ok(loaded) => {
                 info!(config = %self.path.display(), "reloading");
+                warn_about(&loaded);
                 let access = self.access.clone();
                 let prepared = spawn_blocking(move || (access.resolve_policy(&loaded), loaded.config)).await;
                 let (policy, config) = prepared.map_err(|_| ShuttingDown)?;

@@ -35,7 +35,7 @@ fn tls(client_ca: &[u8]) -> TlsConfig {
             .unwrap()
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
-    TlsConfig { server: Arc::new(server), client_ca: Some(client_ca.into()) }
+    TlsConfig { server: Arc::new(server), client_ca: Some(client_ca.into()), refusal: String::new() }
 }
 
 const ALICE: Caller = Caller::User(Account::Id(1000));

@@ -38,14 +38,11 @@ fn parse_errors_have_position_and_key() {
         ("{}", "1:1: missing field `maglev`"),
         ("maglev: {}\nvpp: {}\n", "2:1: unknown field `vpp`, expected `maglev`"),
         ("maglev: [1]\n", "1:9: maglev: invalid type: sequence, expected a map of keys"),
-        (
-            "maglev:\n\tbackends: {}\n",
-            "2:1: found character that cannot start any token, while scanning for the next token",
-        ),
-        (
-            "maglev: {}\n---\nmaglev: {}\n",
-            "1:1: deserializing from YAML containing more than one document is not supported",
-        ),
+        ("maglev:\n\tbackends: {}\n", "2:1: found a tab: YAML is indented with spaces"),
+        ("maglev: {}\n---\nmaglev: {}\n", "2:1: a second document: a configuration is one"),
+        ("# x\n---\nmaglev: {}\n...\n--- {}\n", "5:1: a second document: a configuration is one"),
+        ("maglev:\n  vpp: {}\nmaglev: {}\n", "3:1: duplicate field `maglev`"),
+        ("maglev:\n  vpp:\0 {}\n", "2:7: control character U+0000: YAML is text"),
     ] {
         assert_eq!(refused(text.as_bytes()), expected, "{text}");
     }
@@ -63,7 +60,24 @@ fn parse_errors_have_position_and_key() {
             "{ enabled: yes }",
             "3:19: maglev.backends.x.enabled: invalid type: string \"yes\", expected a boolean",
         ),
-        ("{ enabled: true, enabled: true }", "3:8: maglev.backends.x: duplicate field `enabled`"),
+        ("{ enabled: true, enabled: true }", "3:25: maglev.backends.x: duplicate field `enabled`"),
+        (
+            "\n      address: 2001:db8::",
+            "4:16: maglev.backends.x.address: \"2001:db8:\" is no IP address: YAML takes a colon at the end away, so quote \
+             \"2001:db8::\"",
+        ),
+        (
+            "{ address: 192.0.2.1/32 }",
+            "3:19: maglev.backends.x.address: \"192.0.2.1/32\" is a prefix: write the address without /32",
+        ),
+        (
+            "{ address:, enabled: true }",
+            "3:17: found unexpected ':': in braces, a key without a value needs a blank after it, as in { a: , b: }",
+        ),
+        (
+            "&x { enabled: true }\n    y: { <<: *x }",
+            "4:10: maglev.backends.y: `<<` is a merge key, which is not supported: write the keys out",
+        ),
         ("{}\n    y: {}\n    x: {}", "5:5: maglev.backends: duplicate key `x`"),
         ("{}\n    \"x\": {}", "4:5: maglev.backends: duplicate key `x`"),
         ("{", "4:1: did not find expected node content, while parsing a flow node"),
@@ -82,6 +96,17 @@ fn wrong_scalar_type_is_parse_error() {
         (
             "interval: soon",
             "4:17: maglev.healthchecks.x.interval: \"soon\" is not a duration: write it like 500ms, 2s, 1m30s or 1h",
+        ),
+        (
+            "timeout: 1.5s",
+            "4:16: maglev.healthchecks.x.timeout: \"1.5s\" is not a duration: write fractions in smaller units, 1.5s as \
+             1s500ms",
+        ),
+        (
+            "params: { ssl: true }",
+            "4:17: maglev.healthchecks.x.params: unknown field `ssl`, which is `tls` here; expected one of `path`, `host`, \
+             `response-code`, `response-regexp`, `keep-alive`, `keep-alive-requests`, `mode`, `tls`, `server-name`, \
+             `insecure-skip-verify`, `ca-file`",
         ),
         (
             "interval: []",

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use maglev_core::config::{Problem, file};
 use maglev_ipc::check::MAX_BUNDLE;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::{CertificateError, RootCertStore, ServerConfig};
 
 /// ALPN protocol of gRPC.
 const ALPN: &[u8] = b"h2";
@@ -21,6 +22,8 @@ pub struct TlsConfig {
     pub server: Arc<ServerConfig>,
     /// CA bundle for client certificates, in PEM; `None` requests no certificate.
     pub client_ca: Option<Arc<[u8]>>,
+    /// Reason for which clients refuse the certificate now; empty if there is none.
+    pub refusal: String,
 }
 
 /// Loads the files. The configuration rules check the paths themselves.
@@ -74,10 +77,51 @@ pub fn from_pem(
         None => Ok(WebPkiClientVerifier::no_client_auth()),
     };
     let (Ok(chain), Ok(key), Ok(verifier)) = (chain, key, verifier) else { return Err(faults) };
+    let refusal = client_refusal(&chain).unwrap_or_default();
     match server(chain, key, verifier) {
-        Ok(server) => Ok(TlsConfig { server: Arc::new(server), client_ca: client_ca.map(Into::into) }),
-        Err(error) => Err(vec![("certificate", format!("cannot be used with the key: {error}"))]),
+        Ok(server) => {
+            Ok(TlsConfig { server: Arc::new(server), client_ca: client_ca.map(Into::into), refusal })
+        }
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(vec![("key", "is not the key of the certificate".into())])
+        }
+        Err(error) => Err(vec![("certificate", format!("cannot be used: {error}"))]),
     }
+}
+
+/// Returns the reason for which maglevc refuses this chain, whatever authorities it trusts.
+fn client_refusal(chain: &[CertificateDer<'static>]) -> Option<String> {
+    let (leaf, issuers) = chain.split_first()?;
+    let leaf = match ParsedCertificate::try_from(leaf) {
+        Ok(leaf) => leaf,
+        Err(error) => return Some(format!("clients cannot parse the certificate: {error}")),
+    };
+    let algorithms = provider().signature_verification_algorithms.all;
+    let (nobody, now) = (RootCertStore::empty(), UnixTime::now());
+    match verify_server_cert_signed_by_trust_anchor(&leaf, &nobody, issuers, now, algorithms) {
+        Err(rustls::Error::InvalidCertificate(fault)) => refusal_of(&fault),
+        _ => None,
+    }
+}
+
+fn refusal_of(fault: &CertificateError) -> Option<String> {
+    Some(match fault {
+        // No authority is trusted here.
+        CertificateError::UnknownIssuer => return None,
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "the certificate has expired".into(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the certificate is not valid yet".into()
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "the certificate is not for servers (extendedKeyUsage without serverAuth)".into()
+        }
+        fault if format!("{fault:?}").contains("CaUsedAsEndEntity") => {
+            "the certificate is a CA's own (CA:TRUE), which maglevc refuses: issue one for the server, or add \
+             `-addext basicConstraints=critical,CA:FALSE` to `openssl req -x509`"
+                .into()
+        }
+        fault => format!("clients refuse the certificate: {fault}"),
+    })
 }
 
 fn problem(key: &str, path: &str, why: &str) -> Problem {

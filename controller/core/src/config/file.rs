@@ -389,7 +389,7 @@ impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let parse = |text: &str| match text.parse() {
             Ok(address) => Ok(Self(address)),
-            Err(_) => Err(format!("{text:?} is no IP address (names are not looked up)")),
+            Err(_) => Err(no_address(text)),
         };
         deserializer.deserialize_str(Scalar { what: "an IP address", parse })
     }
@@ -402,6 +402,21 @@ impl<'de> Deserialize<'de> for Timeout {
             other => TextDuration::parse(other).map(Self::Fixed),
         };
         deserializer.deserialize_str(Scalar { what: "auto, or a duration such as 500ms or 1m30s", parse })
+    }
+}
+
+/// Says why a text is no address, and how it would be one.
+fn no_address(text: &str) -> String {
+    let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
+    let whole = format!("{text}:");
+    match text.split_once('/') {
+        Some((address, length)) if is_address(address) => {
+            format!("{text:?} is a prefix: write the address without /{length}")
+        }
+        _ if is_address(&whole) => {
+            format!("{text:?} is no IP address: YAML takes a colon at the end away, so quote \"{whole}\"")
+        }
+        _ => format!("{text:?} is no IP address (names are not looked up)"),
     }
 }
 

@@ -123,7 +123,8 @@ impl<'a> Frontends<'a> {
 }
 
 fn description(scope: &mut Scope<'_>, text: Option<&str>) -> Option<String> {
-    let text = text.unwrap_or_default();
+    // A folded scalar (`description: >`) ends with a newline.
+    let text = text.unwrap_or_default().trim_end_matches('\n');
     if text.chars().count() > MAX_DESCRIPTION || text.chars().any(char::is_control) {
         return scope.refuse(format!("must be one line of at most {MAX_DESCRIPTION} characters"));
     }

@@ -1,7 +1,7 @@
 //! Roles and TLS of the API.
 
 use maglev_core::config::{Account, Caller, Role, Rule};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tempfile::TempDir;
 
 use super::*;
@@ -134,17 +134,29 @@ fn files_of_tls() {
                 "client-ca: \"empty\": holds no PEM certificate",
             ],
         ),
-        (
-            "one.pem",
-            "other.key",
-            "one.pem",
-            &[
-                "certificate: \"one.pem\": cannot be used with the key: keys may not be consistent: KeyMismatch",
-            ],
-        ),
+        ("one.pem", "other.key", "one.pem", &["key: \"other.key\": is not the key of the certificate"]),
     ] {
         assert_eq!(files.reported(certificate, key, client_ca), expected, "{certificate} {key} {client_ca}");
     }
     let [cut] = &files.reported("cut", "one.key", "one.pem")[..] else { panic!("one problem") };
     assert!(cut.starts_with("certificate: \"cut\": holds a truncated or invalid certificate"), "{cut}");
+}
+
+#[test]
+fn certificate_that_clients_refuse_is_warned_of() {
+    let warning = |change: fn(&mut CertificateParams)| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["lb1".to_owned()]).unwrap();
+        change(&mut params);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        tls::from_pem(certificate.as_bytes(), key.serialize_pem().as_bytes(), None).unwrap().refusal
+    };
+    assert_eq!(warning(|_| {}), "");
+    // As `openssl req -x509` makes it.
+    let refusal = warning(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    assert!(refusal.starts_with("the certificate is a CA's own (CA:TRUE)"), "{refusal}");
+    let refusal = warning(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    assert_eq!(refusal, "the certificate has expired");
+    let refusal = warning(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
+    assert!(refusal.starts_with("the certificate is not for servers"), "{refusal}");
 }
