@@ -24,8 +24,14 @@ GUIDES := operations user-guide config-guide healthchecks vpp security
 # How many seeds `make soak` tries.
 SEEDS ?= 1000
 
-.DEFAULT_GOAL := help
-.PHONY: help demo demo-run test soak lint bench fuzz deny build release install deb deb-check fmt clean
+# The architecture by Debian's name, for the directory of the programs.
+ARCH ?= $(or $(shell dpkg --print-architecture 2>/dev/null),$(shell uname -m))
+
+.DEFAULT_GOAL := all
+.PHONY: all help pkg-deb demo demo-run test soak lint bench fuzz deny build release install deb deb-check fmt clean
+
+all: release ## Build the three programs for shipping, into build/ARCH; this is what `make` alone does
+	install -Dm755 -t build/$(ARCH) $(addprefix $(PROGRAMS)/,maglevd maglevd-prober maglevc)
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -98,6 +104,8 @@ deb: ## Build the Debian packages, for amd64 and arm64, in target/deb
 	@scripts/setup.sh build deb
 	@scripts/deb.sh build
 
+pkg-deb: deb ## The same as deb
+
 deb-check: ## Build them, run lintian, start those for arm64, and build once more for comparison
 	@scripts/setup.sh build deb
 	@scripts/test.sh deb
@@ -108,4 +116,4 @@ fmt: ## Format everything
 	shfmt --write $$(scripts/test.sh scripts)
 
 clean: ## Remove what was built
-	rm -rf target
+	rm -rf target build

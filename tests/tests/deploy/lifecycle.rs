@@ -1,10 +1,15 @@
 //! Package lifecycle: upgrade, reinstallation, removal and purge.
 
 use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
 use maglev_lab::container;
 use maglev_lab::container::machine::Machine;
 use maglev_lab::packets::until;
+use maglev_lab::test_dir::TestDir;
 
 use crate::fixtures::{CONTROLLER, FILE, PROBER, PackageFixture};
 
@@ -98,4 +103,24 @@ fn purge_removes_all_and_remove_keeps_config() {
         machine.run("systemctl list-units --plain --no-legend --state=active,failed vpp-maglevd*"),
         ""
     );
+}
+
+/// Runs the script itself, with commands that fail as for a user with a process and a group that others use.
+#[test]
+fn purge_succeeds_where_users_stay() {
+    let fakes = TestDir::new();
+    for (name, code) in
+        [("getent", 0), ("find", 0), ("systemctl", 0), ("rm", 1), ("userdel", 8), ("groupdel", 8)]
+    {
+        let fake = fakes.write(name, &format!("#!/bin/sh\nexit {code}\n"));
+        fs::set_permissions(&fake, Permissions::from_mode(0o755)).unwrap();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../debian/vpp-maglev.postrm");
+    let output =
+        Command::new("/bin/sh").arg(script).arg("purge").env("PATH", fakes.path(".")).output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{words}");
+    for part in ["some files stay", "the user maglevd stays", "the group maglevd-prober stays"] {
+        assert!(words.contains(part), "{words}");
+    }
 }
