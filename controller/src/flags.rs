@@ -10,7 +10,6 @@ use clap::{Parser, ValueEnum};
 
 use crate::listen::ListenAddresses;
 use crate::log::{LineFormat, LogFilter};
-use crate::prober::socket_for_netns;
 use crate::version;
 
 /// Program of the prober.
@@ -142,6 +141,14 @@ fn default_state_dir(directories: &[u8]) -> PathBuf {
 
 fn default_prober(socket: &Path, exists: bool) -> ProberAddress {
     if exists { ProberAddress::Socket(socket.to_owned()) } else { ProberAddress::Spawn(installed_prober()) }
+}
+
+/// Returns the socket of the prober in a network namespace: `prober@NAME.sock` next to `prober.sock`.
+#[must_use]
+pub fn socket_for_netns(path: &Path, netns: Option<&str>) -> PathBuf {
+    let Some(netns) = netns else { return path.to_owned() };
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}@{netns}.sock"))
 }
 
 /// Address of the prober.

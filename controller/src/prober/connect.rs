@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 
 use super::transport::SocketTransport;
 use super::{ConnectProber, LinkError};
+use crate::flags::socket_for_netns;
 use crate::spawner::ProberSpawner;
 
 /// User of the packaged prober.
@@ -47,13 +48,6 @@ impl ConnectProber for ProberConnector {
         let reason = spawn_blocking(move || spawner.exit_reason()).await;
         reason.ok().flatten().map_or(fault, LinkError::Exited)
     }
-}
-
-/// Returns the socket of the prober in a network namespace: `prober@NAME.sock` next to `prober.sock`.
-pub fn socket_for_netns(path: &Path, netns: Option<&str>) -> PathBuf {
-    let Some(netns) = netns else { return path.to_owned() };
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{stem}@{netns}.sock"))
 }
 
 fn connect(path: &Path) -> Result<ControllerSocket, LinkError> {

@@ -19,7 +19,7 @@ mod inbound;
 mod session;
 mod transport;
 
-pub use connect::{ProberConnector, socket_for_netns};
+pub use connect::ProberConnector;
 pub use inbound::ProberProtocol;
 
 /// Command to the prober.
