@@ -177,7 +177,7 @@ fn maglevd_without_flags_starts_a_prober() {
         if !caps.is_empty() {
             command.args(&NOBODY[1..]).args(caps);
         }
-        command.arg(&maglevd).arg("--config").arg(dir.write("maglev.yaml", &config(&["a"])));
+        command.arg(&maglevd).arg("--config").arg(dir.write("maglev.yaml", config(&["a"])));
         command.args(["--grpc-addr=127.0.0.1:0", "--metrics-addr=", "--vpp-api-addr=", "--vpp-stats-addr="]);
         let process = Process::spawn("maglevd", command.arg("--state-dir="));
         process.line(0, "backend changed state event=backend backend=a address=127.0.0.1 from=unknown to=up");

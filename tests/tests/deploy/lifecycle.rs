@@ -112,7 +112,7 @@ fn purge_succeeds_where_users_stay() {
     for (name, code) in
         [("getent", 0), ("find", 0), ("systemctl", 0), ("rm", 1), ("userdel", 8), ("groupdel", 8)]
     {
-        let fake = fakes.write(name, &format!("#!/bin/sh\nexit {code}\n"));
+        let fake = fakes.write(name, format!("#!/bin/sh\nexit {code}\n"));
         fs::set_permissions(&fake, Permissions::from_mode(0o755)).unwrap();
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../debian/vpp-maglev.postrm");

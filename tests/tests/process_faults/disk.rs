@@ -63,7 +63,10 @@ fn failing_disk_at_start_is_reported_later_saved() {
             maglevd.process.line(0, "overrides persisted again");
         });
         assert_eq!(fixture.scrape().value("maglev_overrides_unsaved", &[]), 0.0);
-        assert_eq!(names(&small.path("")), ["lock", "overrides.json", "owned-vips.json"].map(str::to_owned).into());
+        assert_eq!(
+            names(&small.path("")),
+            ["lock", "overrides.json", "owned-vips.json"].map(str::to_owned).into()
+        );
         maglevd.process.kill();
         assert_eq!(fixture.start().backend("b").state(), BackendState::Disabled);
     }
