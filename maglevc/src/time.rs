@@ -103,7 +103,7 @@ mod tests {
             ("s", None),
             ("-1s", None),
             ("+1s", None),
-            ("1.5h", None),
+            ("1.5h", Some(5_400)),
             ("1m1h", None),
             ("1h1h", None),
             ("1h 2m", None),

@@ -7,8 +7,8 @@ use core::time::Duration;
 
 /// A duration in the notation of the configuration, the command lines and `maglevc`, such as `1m30s`.
 ///
-/// The notation is whole numbers with the units `d`, `h`, `m`, `s` and `ms`. Each unit stands at most once, the largest
-/// first. [`Display`](fmt::Display) writes the shortest form and drops fractions of a millisecond.
+/// The notation is numbers with the units `d`, `h`, `m`, `s` and `ms`. Each unit stands at most once, the largest
+/// first, and the last number may have a fraction: `1.5s` is `1s500ms`. [`Display`](fmt::Display) writes the shortest form and drops fractions of a millisecond.
 ///
 /// ```
 /// use core::time::Duration;
@@ -42,15 +42,23 @@ impl TextDuration {
         let mut total = 0_u64;
         while !rest.is_empty() || text.is_empty() {
             let (number, after) = split(rest, |b| b.is_ascii_digit());
+            let (fraction, after) = match after.strip_prefix('.') {
+                Some(after) => split(after, |b| b.is_ascii_digit()),
+                None => ("0", after),
+            };
             let (unit, after) = split(after, |b| b.is_ascii_alphabetic());
             // The iterator continues after the last unit found, so a unit can neither repeat nor follow a smaller one.
             let (_, scale) = units.find(|(name, _)| *name == unit).ok_or_else(malformed)?;
-            if number.is_empty() {
+            let is_last = after.is_empty() || fraction == "0";
+            if number.is_empty() || fraction.is_empty() || !is_last {
                 return Err(malformed());
             }
             // The text is all digits, so overflow is the only possible error.
             let number: u64 = number.parse().map_err(|_| too_long())?;
-            total = number.checked_mul(*scale).and_then(|ms| total.checked_add(ms)).ok_or_else(too_long)?;
+            let part = part_of(*scale, fraction)
+                .ok_or_else(|| format!("{text:?} is not a whole number of milliseconds"))?;
+            let whole = number.checked_mul(*scale).and_then(|ms| total.checked_add(ms));
+            total = whole.and_then(|ms| ms.checked_add(part)).ok_or_else(too_long)?;
             rest = after;
         }
         Ok(Self(Duration::from_millis(total)))
@@ -93,6 +101,15 @@ impl<'de> serde::Deserialize<'de> for TextDuration {
     }
 }
 
+/// Returns the decimal fraction `digits` of `scale`; `None` if that is not a whole number.
+fn part_of(scale: u64, digits: &str) -> Option<u64> {
+    let digits = digits.trim_end_matches('0');
+    let denominator = 10_u64.checked_pow(u32::try_from(digits.len()).ok()?)?;
+    let numerator = if digits.is_empty() { 0 } else { digits.parse::<u64>().ok()? };
+    let product = numerator.checked_mul(scale)?;
+    product.is_multiple_of(denominator).then(|| product / denominator)
+}
+
 /// Splits `text` after its longest prefix of bytes that match `predicate`.
 fn split(text: &str, predicate: fn(u8) -> bool) -> (&str, &str) {
     let end = text.bytes().position(|b| !predicate(b)).unwrap_or(text.len());
@@ -122,6 +139,12 @@ mod tests {
             ("1d", 86_400_000),
             ("1d2h3m4s5ms", 93_784_005),
             ("18446744073709551615ms", u64::MAX),
+            ("1.5s", 1500),
+            ("1.50s", 1500),
+            ("0.001s", 1),
+            ("1.5h", 5_400_000),
+            ("1h0.25m", 3_615_000),
+            ("2.0ms", 2),
         ] {
             assert_eq!(TextDuration::parse(text), Ok(TextDuration(Duration::from_millis(ms))), "{text}");
         }
@@ -136,11 +159,19 @@ mod tests {
     #[test]
     fn malformed_text_is_rejected() {
         for text in [
-            "", " ", "s", "-1s", "+1s", "1.5s", "1 s", "2s ", "1w", "1s1s", "1s1m", "1ms1s", "1h1d", "2S",
-            "1h\u{b5}",
+            "", " ", "s", "-1s", "+1s", ".5s", "1.s", "1.5m1s", "1.5", "1..5s", "1 s", "2s ", "1w", "1s1s",
+            "1s1m", "1ms1s", "1h1d", "2S", "1h\u{b5}",
         ] {
             let error = TextDuration::parse(text).unwrap_err();
             assert!(error.ends_with("is not a duration: write it like 500ms, 2s, 1m30s or 1h"), "{error}");
+        }
+    }
+
+    #[test]
+    fn fraction_finer_than_a_millisecond_is_rejected() {
+        for text in ["0.0001s", "1.5ms", "0.3333333333333333333333h", "1.00000000000000000000000001s"] {
+            let error = TextDuration::parse(text).unwrap_err();
+            assert!(error.ends_with("is not a whole number of milliseconds"), "{error}");
         }
     }
 
@@ -155,7 +186,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_text_never_panics(text in "\\PC*|[0-9dhms]{0,30}") {
+        fn arbitrary_text_never_panics(text in "\\PC*|[0-9dhms.]{0,30}") {
             let _ = TextDuration::parse(&text);
         }
 

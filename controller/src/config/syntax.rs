@@ -46,14 +46,9 @@ pub fn in_plain_words(message: String, rest: &[u8]) -> String {
     if let Some((path, _)) = message.split_once("unknown field `<<`") {
         return format!("{path}`<<` is a merge key, which is not supported: write the keys out");
     }
-    // Forms of the Go maglevd.
+    // The name in the Go maglevd.
     if let Some((path, fields)) = message.split_once("unknown field `ssl`,") {
         return format!("{path}unknown field `ssl`, which is `tls` here;{fields}");
-    }
-    if let Some((text, _)) = message.split_once(" is not a duration")
-        && text.rsplit_once(' ').is_some_and(|(_, value)| value.contains('.'))
-    {
-        return format!("{text} is not a duration: write fractions in smaller units, 1.5s as 1s500ms");
     }
     // Users need no Rust vocabulary.
     match message.strip_suffix("expected i64") {
