@@ -240,7 +240,7 @@ async fn reload(reloader: &Reloader, handle: &Handle, notifier: &ServiceNotifier
         Err(error) => warn!(%error, "cannot read the clock"),
     }
     // The reloader has logged any error.
-    let _ = reloader.reload("SIGHUP".into()).await;
+    let _ = reloader.reload("SIGHUP".into(), false).await;
     // Requests are handled in order, so this one completes after the reload.
     let _ = handle.snapshot().await;
     notify(notifier, &[NotifyState::Ready]);

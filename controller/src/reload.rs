@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use maglev_core::config::Problem;
+use maglev_core::state::PlanNote;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
@@ -12,6 +14,14 @@ use crate::clock;
 use crate::config::{self, LoadError, LoadedConfig};
 use crate::handle::{Handle, ShuttingDown};
 use crate::metrics::Metrics;
+
+/// Number of overrides that a reload warns about.
+const MAX_WARNINGS: usize = 100;
+
+/// Returns the problem of a reload that must keep overrides.
+fn lost_override(note: &PlanNote) -> Problem {
+    Problem { path: "maglev".into(), message: note.to_string() }
+}
 
 /// Reloader of the configuration file. Clones share the lock.
 #[derive(Clone)]
@@ -67,24 +77,40 @@ impl Reloader {
         }))
     }
 
-    /// Puts the file in force, as requested by `who`. On any error the running configuration stays, complete.
+    /// Puts the file in force, as requested by `who`, and returns warnings. On any error the running configuration stays,
+    /// complete. With `keep_overrides`, an override that would lose its object is an error.
     ///
     /// # Errors
     /// [`ShuttingDown`]; inside, the error in the file.
-    pub async fn reload(&self, who: String) -> Result<Result<(), LoadError>, ShuttingDown> {
+    pub async fn reload(
+        &self,
+        who: String,
+        keep_overrides: bool,
+    ) -> Result<Result<Vec<String>, LoadError>, ShuttingDown> {
         let _turn = self.lock.lock().await;
-        let loaded = self.check().await?;
+        let mut loaded = self.check().await?;
+        let mut warnings = Vec::new();
+        if let Ok(LoadedConfig { config, .. }) = &loaded {
+            let notes = self.handle.snapshot().await?.state.override_notes(config);
+            warnings = notes.iter().take(MAX_WARNINGS).map(ToString::to_string).collect();
+            let lost = notes.iter().filter(|note| matches!(note, PlanNote::OverrideLost { .. }));
+            let problems: Vec<_> = lost.take(MAX_WARNINGS).map(lost_override).collect();
+            if keep_overrides && !problems.is_empty() {
+                loaded = Err(LoadError::Semantic { path: self.path.clone(), problems });
+            }
+        }
         self.metrics.record_reload(loaded.is_ok(), clock::now());
         match loaded {
             Ok(loaded) => {
                 info!(config = %self.path.display(), "reloading");
                 warn_about(&loaded);
+                warnings.iter().for_each(|warning| warn!("{warning}"));
                 let access = self.access.clone();
                 let prepared = spawn_blocking(move || (access.resolve_policy(&loaded), loaded.config)).await;
                 let (policy, config) = prepared.map_err(|_| ShuttingDown)?;
                 // First, so that the rules are in force before anyone sees the new configuration.
                 self.access.set(policy);
-                self.handle.reload(Arc::new(config), who).await.map(Ok)
+                self.handle.reload(Arc::new(config), who).await.map(|()| Ok(warnings))
             }
             Err(fault) => {
                 for line in config::report(&fault).1 {

@@ -349,6 +349,7 @@ impl Maglev for Api {
     }
 
     async fn reload_config(&self, _: Request<ReloadConfigRequest>) -> Reply<ReloadConfigResponse> {
-        reply(ReloadConfigResponse { fault: self.changeable()?.fault.clone() })
+        let warning = "override `disabled` has no effect any more: backend web1 is gone".to_owned();
+        reply(ReloadConfigResponse { fault: self.changeable()?.fault.clone(), warnings: vec![warning] })
     }
 }

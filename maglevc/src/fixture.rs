@@ -148,7 +148,8 @@ pub fn plan() -> Plan {
         flows_flushed: Some(17),
         recreates_vip: false,
     };
-    Plan { updates_global_conf: false, vips: vec![set] }
+    let notes = vec!["unknown until they are probed, then further steps: nginx1".to_owned()];
+    Plan { updates_global_conf: false, vips: vec![set], notes }
 }
 
 /// Returns the replay at noon.

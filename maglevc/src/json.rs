@@ -47,8 +47,9 @@ pub fn render(shown: &CommandResult) -> Value {
         CommandResult::Checked(answer) => {
             json!({ "fault": answer.fault.as_ref().map(fault), "plan": answer.plan.as_ref().map(plan) })
         }
-        CommandResult::Reloaded(wrong) => {
-            json!({ "reloaded": wrong.is_none(), "fault": wrong.as_ref().map(fault) })
+        CommandResult::Reloaded(answer) => {
+            let wrong = answer.fault.as_ref().map(fault);
+            json!({ "reloaded": wrong.is_none(), "fault": wrong, "warnings": answer.warnings })
         }
     }
 }
@@ -299,7 +300,11 @@ fn plan(plan: &Plan) -> Value {
             "recreates_vip": planned.recreates_vip,
         })
     };
-    json!({ "updates_global_conf": plan.updates_global_conf, "vips": plan.vips.iter().map(vip_plan).collect::<Value>() })
+    json!({
+        "updates_global_conf": plan.updates_global_conf,
+        "vips": plan.vips.iter().map(vip_plan).collect::<Value>(),
+        "notes": plan.notes,
+    })
 }
 
 fn fault(fault: &ConfigFault) -> Value {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use maglev_proto::v1::{
-    Backend, CheckConfigResponse, ConfigFault, Frontend, GetLbCountersResponse, GetLbStateResponse,
-    GetVersionResponse, GetVppInfoResponse, Healthcheck, ListOverridesResponse, Plan, PoolBackend, Reason,
+    Backend, CheckConfigResponse, Frontend, GetLbCountersResponse, GetLbStateResponse, GetVersionResponse,
+    GetVppInfoResponse, Healthcheck, ListOverridesResponse, Plan, PoolBackend, Reason, ReloadConfigResponse,
 };
 
 /// Result of a command.
@@ -49,14 +49,18 @@ pub enum CommandResult {
     },
     /// Result of a check of the configuration file.
     Checked(CheckConfigResponse),
-    /// Errors that prevented a reload; `None` after a reload.
-    Reloaded(Option<ConfigFault>),
+    /// Result of a reload.
+    Reloaded(ReloadConfigResponse),
 }
 
 impl CommandResult {
     /// Reports whether the command failed.
     pub const fn is_failure(&self) -> bool {
-        matches!(self, Self::Checked(CheckConfigResponse { fault: Some(_), .. }) | Self::Reloaded(Some(_)))
+        matches!(
+            self,
+            Self::Checked(CheckConfigResponse { fault: Some(_), .. })
+                | Self::Reloaded(ReloadConfigResponse { fault: Some(_), .. })
+        )
     }
 }
 

@@ -96,7 +96,9 @@ async fn ask_client(client: &mut Client, command: &Command) -> Result<CommandRes
             CommandResult::Checked(client.check_config(CheckConfigRequest { plan }).await?.into_inner())
         }
         Verb::ConfigReload => {
-            CommandResult::Reloaded(client.reload_config(ReloadConfigRequest {}).await?.into_inner().fault)
+            let keep_overrides = command.has("keep-overrides");
+            let request = ReloadConfigRequest { keep_overrides };
+            CommandResult::Reloaded(client.reload_config(request).await?.into_inner())
         }
     })
 }

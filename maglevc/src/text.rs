@@ -43,7 +43,7 @@ pub fn render(shown: &CommandResult, now: SystemTime, screen: Screen) -> String 
         CommandResult::Explained(reasons) => explained(reasons).render(screen),
         CommandResult::Synced { plan: planned, dry_run } => plan::synced(planned, *dry_run, screen),
         CommandResult::Checked(answer) => plan::checked(answer, screen),
-        CommandResult::Reloaded(fault) => plan::reloaded(fault.as_ref(), screen),
+        CommandResult::Reloaded(answer) => plan::reloaded(answer, screen),
     }
 }
 

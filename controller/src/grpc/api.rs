@@ -295,9 +295,13 @@ impl Maglev for ApiService {
     }
 
     async fn reload_config(&self, request: Request<ReloadConfigRequest>) -> ApiReply<ReloadConfigResponse> {
-        let reloaded = self.reloader.reload(access::caller_name(&request)).await.map_err(shutting_down)?;
-        Ok(Response::new(ReloadConfigResponse {
-            fault: reloaded.err().map(|error| plans::config_fault(&error)),
-        }))
+        let caller_name = access::caller_name(&request);
+        let keep_overrides = request.into_inner().keep_overrides;
+        let reloaded = self.reloader.reload(caller_name, keep_overrides).await.map_err(shutting_down)?;
+        let (fault, warnings) = match reloaded {
+            Ok(warnings) => (None, warnings),
+            Err(error) => (Some(plans::config_fault(&error)), Vec::new()),
+        };
+        Ok(Response::new(ReloadConfigResponse { fault, warnings }))
     }
 }

@@ -20,7 +20,11 @@ use crate::published::VppReading;
 
 /// Returns the changes to VPP as it is now, after a reload to `config` if given.
 pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Plan, Status> {
-    connected(&handle.view().await.map_err(shutting_down)?.vpp)?;
+    let connection = connected(&handle.view().await.map_err(shutting_down)?.vpp).map(drop);
+    if let (Err(_), Some(config)) = (&connection, &config) {
+        return notes_alone(handle, config).await;
+    }
+    connection?;
     let reading = handle.read_vpp().await.map_err(shutting_down)?;
     let (VppReading { actual, flows }, turn) = reading.ok_or_else(not_connected)?;
     let snapshot = handle.snapshot().await.map_err(shutting_down)?;
@@ -32,6 +36,15 @@ pub async fn plan(handle: &Handle, config: Option<Arc<Config>>) -> Result<v1::Pl
     .await;
     let preview = preview.map_err(|error| Status::internal(format!("cannot plan: {error}")))?;
     Ok(convert(&preview, &flows))
+}
+
+/// Returns what can be told of a reload while VPP is not connected.
+async fn notes_alone(handle: &Handle, config: &Arc<Config>) -> Result<v1::Plan, Status> {
+    let snapshot = handle.snapshot().await.map_err(shutting_down)?;
+    let notes = snapshot.state.reload_notes(config, clock::now());
+    let missing = "VPP is not connected: the steps are not known".to_owned();
+    let notes = notes.iter().map(ToString::to_string).chain([missing]).collect();
+    Ok(v1::Plan { notes, ..v1::Plan::default() })
 }
 
 fn convert(preview: &PlanPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> v1::Plan {
@@ -46,6 +59,7 @@ fn convert(preview: &PlanPreview, flows: &BTreeMap<(VipKey, IpAddr), u64>) -> v1
     v1::Plan {
         updates_global_conf: preview.conf.is_some(),
         vips: preview.vips.iter().map(vip_plan).collect(),
+        notes: preview.notes.iter().map(ToString::to_string).collect(),
     }
 }
 

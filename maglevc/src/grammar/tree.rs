@@ -122,7 +122,12 @@ pub static COMMANDS: &[GrammarNode] = &[
                 Verb::ConfigCheck,
                 &[option("plan", "Also show the plan of a reload")],
             ),
-            command("reload", "Reload the file", Verb::ConfigReload, &[]),
+            command(
+                "reload",
+                "Reload the file",
+                Verb::ConfigReload,
+                &[option("keep-overrides", "Refuse if an override would lose its object")],
+            ),
         ],
     ),
     command(

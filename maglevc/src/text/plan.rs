@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use maglev_proto::v1::{CheckConfigResponse, ConfigFault, Plan, VipPlan};
+use maglev_proto::v1::{CheckConfigResponse, ConfigFault, Plan, ReloadConfigResponse, VipPlan};
 
 use crate::screen::{Screen, TextStyle, printable};
 use crate::words;
@@ -10,7 +10,7 @@ use crate::words;
 /// Formats the result of a sync with VPP.
 pub fn synced(plan: &Plan, dry_run: bool, screen: Screen) -> String {
     match (is_empty(plan), dry_run) {
-        (true, _) => "VPP has all that it should have\n".into(),
+        (true, _) => notes(plan, screen) + "VPP has all that it should have\n",
         (false, true) => steps(plan, screen) + "nothing was written\n",
         (false, false) => steps(plan, screen),
     }
@@ -22,7 +22,11 @@ pub fn checked(answer: &CheckConfigResponse, screen: Screen) -> String {
         (Some(fault), _) => lines(fault, screen),
         (None, None) => "the configuration is valid\n".into(),
         (None, Some(plan)) if is_empty(plan) => {
-            "the configuration is valid; a reload writes nothing to VPP\n".into()
+            let soon = if plan.notes.is_empty() { "" } else { " at once" };
+            format!(
+                "the configuration is valid; a reload writes nothing to VPP{soon}\n{}",
+                notes(plan, screen)
+            )
         }
         (None, Some(plan)) => {
             format!("the configuration is valid; a reload does this to VPP:\n{}", steps(plan, screen))
@@ -31,9 +35,9 @@ pub fn checked(answer: &CheckConfigResponse, screen: Screen) -> String {
 }
 
 /// Formats the result of a reload.
-pub fn reloaded(fault: Option<&ConfigFault>, screen: Screen) -> String {
-    match fault {
-        None => "reloaded\n".into(),
+pub fn reloaded(answer: &ReloadConfigResponse, screen: Screen) -> String {
+    match &answer.fault {
+        None => format!("{}reloaded\n", remarks("warning", &answer.warnings, screen)),
         Some(fault) => format!("{}not reloaded: the configuration in force stays\n", lines(fault, screen)),
     }
 }
@@ -50,7 +54,19 @@ fn steps(plan: &Plan, screen: Screen) -> String {
     for vip in &plan.vips {
         text.push_str(&vip_steps(vip, screen));
     }
-    text
+    text + &notes(plan, screen)
+}
+
+fn notes(plan: &Plan, screen: Screen) -> String {
+    remarks("note", &plan.notes, screen)
+}
+
+/// Formats sentences, one per line.
+fn remarks(word: &str, sentences: &[String], screen: Screen) -> String {
+    let line = |sentence: &String| {
+        format!("{} {}\n", screen.apply(TextStyle::Odd, &format!("{word}:")), printable(sentence))
+    };
+    sentences.iter().map(line).collect()
 }
 
 fn vip_steps(vip: &VipPlan, screen: Screen) -> String {
@@ -126,7 +142,8 @@ mod tests {
             flows_flushed: None,
             recreates_vip: false,
         };
-        Plan { updates_global_conf: true, vips: vec![set, reset, gone] }
+        let notes = vec!["VIPs of no frontend that stay in VPP: 192.0.2.9".to_owned()];
+        Plan { updates_global_conf: true, vips: vec![set, reset, gone], notes }
     }
 
     #[test]
@@ -142,6 +159,7 @@ global settings: send
   create vip gre4 table 1024
 192.0.2.1 tcp/8080: no frontend
   remove vip
+note: VIPs of no frontend that stay in VPP: 192.0.2.9
 nothing was written
 "
         );
@@ -157,7 +175,7 @@ nothing was written
             problems: vec![problem("maglev.a", "is wrong"), problem("maglev.b", "is worse")],
         };
         assert_eq!(
-            reloaded(Some(&fault), screen()),
+            reloaded(&ReloadConfigResponse { fault: Some(fault.clone()), warnings: Vec::new() }, screen()),
             "maglev.a: is wrong\nmaglev.b: is worse\nnot reloaded: the configuration in force stays\n"
         );
         let answer = CheckConfigResponse { fault: Some(fault), plan: None };

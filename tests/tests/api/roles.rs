@@ -121,7 +121,7 @@ fn refusals_are_counted_and_logs_rate_limited() {
         let uri = format!("http://{address}");
         let mut client = MaglevClient::connect(uri).await.unwrap();
         for _ in 0..refused {
-            let status = client.reload_config(ReloadConfigRequest {}).await.unwrap_err();
+            let status = client.reload_config(ReloadConfigRequest::default()).await.unwrap_err();
             assert_eq!(status.code(), Code::PermissionDenied);
         }
         client.check_config(CheckConfigRequest::default()).await.unwrap();

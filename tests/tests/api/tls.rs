@@ -11,7 +11,7 @@ use crate::{ApiFixture, NAME, TlsFiles, check_answers, connect, error_text};
 const DEPLOY: &str = "{ certificate: deploy.example.org, role: admin }";
 
 async fn reload(channel: Channel) -> Result<(), Status> {
-    MaglevClient::new(channel).reload_config(ReloadConfigRequest {}).await.map(drop)
+    MaglevClient::new(channel).reload_config(ReloadConfigRequest::default()).await.map(drop)
 }
 
 #[test]
@@ -122,7 +122,8 @@ fn reload_with_unreadable_certificate_changes_nothing() {
         let channel = files.connect(fixture.address, Some(&identity)).await.unwrap();
         // The previous rules remain in force, and the answer names the error.
         let mut client = MaglevClient::new(channel);
-        let fault = client.reload_config(ReloadConfigRequest {}).await.unwrap().into_inner().fault.unwrap();
+        let fault =
+            client.reload_config(ReloadConfigRequest::default()).await.unwrap().into_inner().fault.unwrap();
         assert_eq!(fault.problems[0].path, "maglev.api.tls.certificate");
     });
 }

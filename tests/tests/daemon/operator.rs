@@ -6,7 +6,8 @@ use maglev_lab::maglevd::Maglevd;
 use maglev_lab::metrics::Scrape;
 use maglev_lab::vpp_observer::host;
 use maglev_proto::v1::{
-    CheckConfigRequest, ConfigFault, ReloadConfigRequest, SyncLbStateRequest, SyncLbStateResponse,
+    BackendState, CheckConfigRequest, ConfigFault, ReloadConfigRequest, SyncLbStateRequest,
+    SyncLbStateResponse,
 };
 use maglev_vpp::message::{LbAsSetWeight, Vip};
 use nix::sys::signal::Signal;
@@ -42,6 +43,31 @@ fn sync_applies_the_dry_run_plan() {
 }
 
 #[test]
+fn rename_that_ends_maintenance_is_told_and_refusable() {
+    let fixture = WebFixture::new();
+    let maglevd = fixture.settled();
+    assert!(maglevd.maglevc(&["set", "backend", "a", "disable"]).status.success());
+    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    let renamed = fixture.config().to_string().replace("    a: {", "    a2: {").replace("{ a: {", "{ a2: {");
+    fixture.dir.write("maglev.yaml", renamed);
+    let run = |words: &[&str]| {
+        let output = maglevd.maglevc(words);
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let warning =
+        "override `disabled` has no effect any more: backend a is gone; a2 has its address, and no override";
+    let (_, plan) = run(&["config", "check", "plan"]);
+    assert!(plan.contains(&format!("note: {warning}")), "{plan}");
+    assert!(plan.contains("note: unknown until they are probed, then further steps: a2"), "{plan}");
+    let (reloaded, text) = run(&["config", "reload", "keep-overrides"]);
+    assert!(!reloaded && text.contains(warning), "{text}");
+    assert_eq!(maglevd.backend("a").state(), BackendState::Disabled);
+    let (reloaded, text) = run(&["config", "reload"]);
+    assert!(reloaded && text.contains(&format!("warning: {warning}")), "{text}");
+    maglevd.process.line(0, warning);
+}
+
+#[test]
 fn invalid_config_is_reported_and_counted() {
     let fixture = WebFixture::new();
     let metrics = SocketAddr::new(fixture.servers.address(199), fixture.servers.port());
@@ -50,7 +76,8 @@ fn invalid_config_is_reported_and_counted() {
     let ask = |plan| {
         let (mut checker, mut reloader) = (maglevd.client.clone(), maglevd.client.clone());
         let checked = maglevd.wait(checker.check_config(CheckConfigRequest { plan })).unwrap().into_inner();
-        let reloaded = maglevd.wait(reloader.reload_config(ReloadConfigRequest {})).unwrap().into_inner();
+        let reloaded =
+            maglevd.wait(reloader.reload_config(ReloadConfigRequest::default())).unwrap().into_inner();
         assert_eq!(checked.fault, reloaded.fault);
         reloaded.fault
     };

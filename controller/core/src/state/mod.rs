@@ -65,6 +65,7 @@ mod local_faults;
 mod mass_failure;
 mod observed;
 mod operate;
+mod plan_notes;
 mod preview;
 mod prober;
 mod reconcile;
@@ -78,6 +79,7 @@ mod vpp_session;
 
 pub use explain::{ExplanationLine, Topic};
 pub use operate::{OperateError, OperatorCommand, Requester};
+pub use plan_notes::PlanNote;
 pub use preview::{PlanPreview, VipPreview};
 pub use summary::StateSummary;
 

@@ -355,6 +355,7 @@ pub(super) fn audit_removal(left: &Override, who: &str, from: Option<String>, to
     Audit { subject, from, to, ..Audit::of(who.to_string(), action) }
 }
 
-fn slot_subject([frontend, pool, backend]: [&Name; 3]) -> String {
+/// Returns the subject of a weight in the audit trail.
+pub(super) fn slot_subject([frontend, pool, backend]: [&Name; 3]) -> String {
     alloc::format!("frontend {frontend} pool {pool} backend {backend}")
 }

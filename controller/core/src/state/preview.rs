@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use super::{Input, Output, State};
+use super::{Input, Output, PlanNote, State};
 use crate::Name;
 use crate::config::Config;
 use crate::dataplane::{ActualState, ActualVip, LbConf, Step, VipKey, VipPlan};
@@ -19,6 +19,8 @@ pub struct PlanPreview {
     pub conf: Option<LbConf>,
     /// Changed VIPs, in the order of their first steps.
     pub vips: Vec<VipPreview>,
+    /// What the steps do not show.
+    pub notes: Vec<PlanNote>,
 }
 
 /// Preview of the steps for one VIP.
@@ -44,11 +46,14 @@ impl State {
         let mut trial = self.clone();
         let mut out = Vec::new();
         trial.discard_jobs();
+        let mut notes = Vec::new();
         if let Some(config) = config {
             trial.handle(Input::Reload(config), now, &mut out);
+            notes = self.notes_on(&trial);
         }
         trial.handle(Input::AllRead(actual.clone()), now, &mut out);
-        let mut preview = trial.apply_all(out, now);
+        let mut preview = PlanPreview { notes, ..trial.apply_all(out, now) };
+        preview.notes.extend(trial.foreign_note());
         for planned in &mut preview.vips {
             let after = trial.observed.vip(&planned.vip);
             planned.new_flows_moved = actual

@@ -308,6 +308,7 @@ impl ScenarioWorld {
             self.lines.push(format!("{} ({frontend}{moved}{resets})", planned.vip));
             self.lines.extend(planned.steps.iter().map(|step| format!("  {step}")));
         }
+        self.lines.extend(preview.notes.iter().map(|note| format!("note: {note}")));
     }
 
     pub fn explain(&mut self, ask: impl Fn(&State, Now) -> Option<Vec<ExplanationLine>>) {
