@@ -2,6 +2,7 @@
 //! with the configuration, so that one round takes `sync-interval`.
 
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -10,6 +11,7 @@ use super::vip_reconciler::VipJob;
 use super::{Ctx, ListedVip, Output, State, Timer};
 use crate::dataplane::{ActualAs, ActualVip, Encap, LbConf, VipKey};
 use crate::event::Kind;
+use crate::time::MonoTime;
 
 impl State {
     pub(super) fn schedule_drift_check(&mut self, ctx: &Ctx) {
@@ -99,7 +101,7 @@ impl State {
         if drifted {
             let found = self.observed.vip(&vip);
             let reverted = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
-            ctx.event(Kind::Drift { vip: Some(vip), reverted });
+            self.drifted(vip, reverted, ctx);
         }
         self.sync_vip(vip, ctx);
     }
@@ -125,13 +127,26 @@ impl State {
             let found = self.observed.latest_mut().and_then(|actual| actual.vips.remove(&vip));
             self.inferred.vip_gone(vip);
             let reverted = found.is_none_or(|found| !self.is_left_alone(&vip, found.encap));
-            ctx.event(Kind::Drift { vip: Some(vip), reverted });
+            self.drifted(vip, reverted, ctx);
             self.sync_vip(vip, ctx);
             self.sync_neighbours(vip, ctx);
         }
         for (vip, listed) in new {
             self.read_new_vip(vip, listed, ctx);
         }
+    }
+
+    /// Reports that another client has changed a VIP.
+    pub(super) fn drifted(&mut self, vip: VipKey, reverted: bool, ctx: &mut Ctx) {
+        ctx.event(Kind::Drift { vip: Some(vip), reverted });
+        if self.frontend_by_vip.contains_key(&vip) {
+            self.drifts.record(vip, self.config.lb.sync_interval, ctx.now.mono);
+        }
+    }
+
+    /// Returns a warning while a VIP is changed again and again.
+    pub(super) fn drift_warning(&self, vip: &VipKey, now: MonoTime) -> Option<String> {
+        self.drifts.warning(vip, self.config.lb.sync_interval, now)
     }
 
     /// Records the global settings that came with VPP's list. Another client may have changed them.
@@ -156,7 +171,7 @@ impl State {
 
     /// Records a VIP that another program has created or replaced, and requests its servers.
     fn read_new_vip(&mut self, vip: VipKey, listed: ListedVip, ctx: &mut Ctx) {
-        ctx.event(Kind::Drift { vip: Some(vip), reverted: !self.is_left_alone(&vip, listed.encap) });
+        self.drifted(vip, !self.is_left_alone(&vip, listed.encap), ctx);
         self.inferred.vip_gone(vip);
         let src_ip_sticky = self.inferred_sticky(&vip);
         let Some(actual) = self.observed.latest_mut() else { return };

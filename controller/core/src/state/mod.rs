@@ -17,6 +17,7 @@
 //! | operators' overrides | `overrides`; saved on disk | an operator removes them, or they expire |
 //! | VIPs of the last run | `last_run`; all owned VIPs are saved on disk | VPP is connected |
 //! | VPP as read last, plus the steps applied since | `observed`; its address conflicts with it | the next full read |
+//! | external changes that were reverted | `drifts` | none for ten minutes; the VIP leaves the configuration |
 //! | facts that VPP does not report | `inferred` | another VPP instance |
 //! | jobs, retry counters, cursor and next time of the drift checks | `vip_jobs`, `conf_job` | the job ends, or VPP is lost |
 //! | the last rejection of the global settings | `conf_job` | VPP accepts them, or is lost |
@@ -57,6 +58,7 @@ mod conf_reconciler;
 #[cfg(test)]
 mod cost;
 mod drift;
+mod drift_history;
 mod expiry;
 mod explain;
 mod frontends;
@@ -85,6 +87,7 @@ pub use summary::StateSummary;
 
 use backends::BackendEntry;
 use conf_reconciler::ConfReconciler;
+use drift_history::DriftHistory;
 use frontends::FrontendEntry;
 use inferred::InferredState;
 use local_faults::LocalFaults;
@@ -249,6 +252,7 @@ pub struct State {
     local_faults: LocalFaults,
     vpp: VppSession,
     observed: ObservedState,
+    drifts: DriftHistory,
     inferred: InferredState,
     vip_jobs: VipReconciler,
     conf_job: ConfReconciler,
@@ -280,6 +284,7 @@ impl State {
             local_faults: LocalFaults::default(),
             vpp: VppSession::new(vpp_enabled, now),
             observed: ObservedState::default(),
+            drifts: DriftHistory::default(),
             inferred: InferredState::default(),
             vip_jobs: VipReconciler::default(),
             conf_job: ConfReconciler::default(),

@@ -228,15 +228,15 @@ impl State {
     pub(super) fn vip_read(&mut self, vip: VipKey, found: Option<ActualVip>, ctx: &mut Ctx) {
         let Some(VipJob::Reading) = self.vip_jobs.end(&vip) else { return };
         let src_ip_sticky = self.inferred_sticky(&vip);
-        let Some(actual) = self.observed.latest_mut() else { return };
-        let before = actual.vips.remove(&vip);
+        let Some(before) = self.observed.latest_mut().map(|actual| actual.vips.remove(&vip)) else { return };
         if before.as_ref().map(ActualVip::weights) != found.as_ref().map(ActualVip::weights) {
-            ctx.event(Kind::Drift { vip: Some(vip), reverted: true });
+            self.drifted(vip, true, ctx);
         }
-        if let Some(found) = found {
-            actual.vips.insert(vip, ActualVip { src_ip_sticky, ..found });
-        } else {
-            self.inferred.vip_gone(vip);
+        match (found, self.observed.latest_mut()) {
+            (Some(found), Some(actual)) => {
+                actual.vips.insert(vip, ActualVip { src_ip_sticky, ..found });
+            }
+            _ => self.inferred.vip_gone(vip),
         }
         self.sync_vip(vip, ctx);
     }

@@ -216,6 +216,7 @@ impl State {
             ctx.event(Kind::Frontend { name, from, to: FrontendState::Removed, active_pool: None });
         }
         self.vip_jobs.retire(&self.frontend_by_vip, &vips);
+        self.drifts.retain(|vip| vips.contains_key(vip));
         self.frontend_by_vip = Arc::new(vips);
     }
 

@@ -26,6 +26,7 @@ struct FrontendWarnings {
     sync_failed: Option<String>,
     weights_exceed_table: Option<String>,
     address_conflict: Option<String>,
+    drift: Option<String>,
 }
 
 impl State {
@@ -33,7 +34,7 @@ impl State {
     #[must_use]
     pub fn view(&self, now: Now) -> View {
         let backends = self.backends.iter().map(backend_view).collect();
-        let frontends = self.frontends.iter().map(|f| self.frontend_view(f)).collect();
+        let frontends = self.frontends.iter().map(|f| self.frontend_view(f, now)).collect();
         View { backends, frontends, ..self.base_view(now) }
     }
 
@@ -49,7 +50,8 @@ impl State {
     #[must_use]
     pub fn view_of_frontend(&self, name: &str, now: Now) -> View {
         let found = self.frontends.search(|frontend| (*frontend.name).cmp(name));
-        let frontends = found.map(|index| self.frontend_view(&self.frontends[index])).into_iter().collect();
+        let frontends =
+            found.map(|index| self.frontend_view(&self.frontends[index], now)).into_iter().collect();
         View { frontends, ..self.base_view(now) }
     }
 
@@ -93,7 +95,7 @@ impl State {
         }
     }
 
-    fn frontend_view(&self, frontend: &FrontendEntry) -> FrontendView {
+    fn frontend_view(&self, frontend: &FrontendEntry, now: Now) -> FrontendView {
         let found = self.observed.vip(&frontend.vip);
         let weights = self.decision(frontend).weights;
         let member = |(slot, effective): (&FrontendSlot, &u8)| {
@@ -121,7 +123,8 @@ impl State {
             PoolView { name: Arc::clone(&pool.name), backends }
         };
         let table_length = found.and_then(|vip| vip.table_length).unwrap_or_else(|| frontend.table_length());
-        let warnings = self.warnings(frontend, found, table_length);
+        let drift = self.drift_warning(&frontend.vip, now.mono);
+        let warnings = FrontendWarnings { drift, ..self.warnings(frontend, found, table_length) };
         FrontendView {
             name: Arc::clone(&frontend.name),
             state: frontend.state,
@@ -165,6 +168,7 @@ impl State {
             sync_failed: self.vip_jobs.failure(&frontend.vip).map(|f| alloc::format!("VPP: {}", f.error)),
             weights_exceed_table: found.and_then(|vip| weights_exceed_table(vip, table_length)),
             address_conflict: address_conflict.then(|| ADDRESS_CONFLICT.into()),
+            drift: None,
         }
     }
 }
@@ -180,6 +184,7 @@ impl FrontendWarnings {
             self.sync_failed,
             self.weights_exceed_table,
             self.address_conflict,
+            self.drift,
         ];
         all.into_iter().flatten().collect()
     }

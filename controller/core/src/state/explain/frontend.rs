@@ -51,6 +51,7 @@ impl<'a> Explanation<'a> {
             self.add_if(Topic::Warning, context.weights_exceed_table());
         }
         self.add_if(Topic::Warning, context.address_conflict().map(String::from));
+        self.add_if(Topic::Warning, context.drift());
     }
 
     fn is_probed(&self, backend: usize) -> bool {

@@ -100,6 +100,11 @@ impl FrontendContext<'_> {
         self.state.observed.conflicts().contains(&self.frontend.vip).then_some(show::ADDRESS_CONFLICT)
     }
 
+    /// Returns a warning while another client changes the VIP again and again.
+    pub fn drift(&self) -> Option<String> {
+        self.state.drift_warning(&self.frontend.vip, self.now.mono)
+    }
+
     fn job(&self) -> Option<&VipJob> {
         self.state.vip_jobs.job(&self.frontend.vip)
     }
