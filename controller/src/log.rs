@@ -164,7 +164,7 @@ fn event(Event { kind, .. }: &Event) {
             info!(%event, vip = quoted(vip), "VPP no longer has this address on an interface");
         }
         Kind::LbConf { error: None } => info!(%event, "VPP's global settings sent"),
-        Kind::LbConf { error: Some(error) } => error!(%event, error, "VPP refused the global settings"),
+        Kind::LbConf { error: Some(error) } => error!(%event, error, "VPP does not have the global settings"),
         Kind::Reloaded => info!(%event, "configuration in force"),
         Kind::Operator(audit) => log_audit(event, audit),
     }

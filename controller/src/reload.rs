@@ -71,7 +71,7 @@ impl Reloader {
     pub async fn check(&self) -> Result<Result<LoadedConfig, LoadError>, ShuttingDown> {
         let loaded = self.load().await?;
         let snapshot = self.handle.snapshot().await?;
-        Ok(loaded.and_then(|loaded| match snapshot.state.reload_objection(&loaded.config) {
+        Ok(loaded.and_then(|loaded| match snapshot.state.reload_objection(&loaded.config, clock::now()) {
             Some(problem) => Err(LoadError::Semantic { path: self.path.clone(), problems: vec![problem] }),
             None => Ok(loaded),
         }))

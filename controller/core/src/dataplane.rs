@@ -104,10 +104,21 @@ pub struct LbConf {
     pub ipv4_src: Ipv4Addr,
     /// Outer source address of GRE over IPv6; all ones if unset.
     pub ipv6_src: Ipv6Addr,
-    /// A power of two. VPP accepts 0, and crashes at the next packet.
+    /// A power of two.
     pub sticky_buckets_per_core: u32,
     /// In seconds.
     pub flow_timeout: u32,
+}
+
+/// Memory of a VPP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct VppMemory {
+    /// Size of its main heap, in bytes.
+    pub total: u64,
+    /// Free part of it, in bytes.
+    pub free: u64,
+    /// Number of its worker threads; 0 if the main thread forwards.
+    pub workers: u32,
 }
 
 /// State of VPP as read. Removed VIPs and servers that VPP still lists until its garbage collection are left out.

@@ -7,14 +7,15 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use maglev_core::dataplane::VppMemory;
 use maglev_core::state::{Input, Output};
 use maglev_core::time::WallTime;
 use maglev_core::view::VppInfo;
 use maglev_vpp::message::{ControlPing, ShowVersion};
-use maglev_vpp::stats::{BOOT_TIME, StatsSegment};
+use maglev_vpp::stats::{self, BOOT_TIME, MAIN_HEAP, SegmentSnapshot, StatsSegment, WORKERS};
 use maglev_vpp::{ApiObserver, ClientOptions, Error, VppClient};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
 use crate::handle::StateReader;
@@ -33,6 +34,15 @@ use traffic::TrafficReader;
 pub const CLIENT_NAME: &str = "vpp-maglev";
 /// Interval of pings.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Duration of a session that is worth noting if several in a row are shorter.
+const SHORT_SESSION: Duration = Duration::from_secs(30);
+
+/// Number of short sessions in a row that make VPP unstable.
+const MANY_SESSIONS: u32 = 3;
+
+/// Pause before the next connection to an unstable VPP.
+const UNSTABLE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Maximum time to receive VPP's stats segment.
 const STATS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -54,6 +64,11 @@ pub trait ConnectVpp: Send + Sync + 'static {
     /// Returns the start time of the connected VPP, if the stats socket at `stats` provides it.
     fn boot(&self, stats: PathBuf) -> impl Future<Output = Option<WallTime>> + Send {
         boot_time(stats)
+    }
+
+    /// Returns the memory of the connected VPP, if the stats socket at `stats` provides it.
+    fn memory(&self, stats: PathBuf) -> impl Future<Output = Option<VppMemory>> + Send {
+        memory(stats)
     }
 }
 
@@ -90,18 +105,24 @@ type PendingCall = BoxFuture<'static, Result<Option<Input>, Error>>;
 impl<R: ConnectVpp> VppLink<R> {
     /// Connects and serves VPP until the driver ends.
     pub async fn run(mut self) {
-        let mut retry = RetryState::default();
+        let (mut retry, mut short_sessions) = (RetryState::default(), 0);
         while !self.inputs.is_closed() {
             match self.connect().await {
                 Ok((client, info)) => {
                     retry.reset();
                     info!(event = %"vpp", version = %info.version, pid = info.pid, "VPP connected");
+                    let began = Instant::now();
                     self.session(client, info).await;
+                    short_sessions = if began.elapsed() < SHORT_SESSION { short_sessions + 1 } else { 0 };
                 }
                 Err(error) => self.log_failure(&mut retry, &error).await,
             }
-            let pause = sleep(retry.pause());
-            self.discard_until(pause).await;
+            let mut pause = retry.pause();
+            if short_sessions >= MANY_SESSIONS {
+                error!(event = %"vpp", times = short_sessions, "VPP ends, or hangs up, soon after each connection: see its own log; its heap may be too small");
+                pause = pause.max(UNSTABLE_PAUSE);
+            }
+            self.discard_until(sleep(pause)).await;
         }
     }
 
@@ -145,7 +166,7 @@ impl<R: ConnectVpp> VppLink<R> {
     /// Serves the core until the connection is lost.
     async fn session(&mut self, client: VppClient, info: VppInfo) {
         if let Err(reason) = self.serve(&client, info).await {
-            warn!(event = %"vpp", %reason, "VPP lost; it keeps forwarding unchanged");
+            warn!(event = %"vpp", %reason, "VPP lost; if it still runs, it keeps forwarding unchanged");
             self.metrics.count_link_error("vpp", "lost");
         }
         // No input of this session follows this one.
@@ -159,7 +180,9 @@ impl<R: ConnectVpp> VppLink<R> {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Commands for an earlier session are void; the first one of this session is to read everything.
         let mut all_read = false;
-        if self.inputs.send(vec![Input::VppUp(info)]).await.is_err() {
+        let memory = self.api.memory(self.stats.clone()).await.map(Input::VppMeasured);
+        let first = std::iter::once(Input::VppUp(info)).chain(memory).collect();
+        if self.inputs.send(first).await.is_err() {
             return Ok(());
         }
         let traffic = TrafficReader::new(
@@ -199,19 +222,36 @@ impl<R: ConnectVpp> VppLink<R> {
 
 /// Returns VPP's start time. VPP is managed even if its stats are unreadable.
 async fn boot_time(path: PathBuf) -> Option<WallTime> {
+    let seconds = read_stats(path, |now| now.scalar(BOOT_TIME)).await;
+    let seconds = seconds.inspect_err(|error| warn!(%error, "cannot read VPP's start time"));
+    Some(WallTime(seconds.ok()??.saturating_mul(1_000_000_000)))
+}
+
+/// Returns VPP's memory. Without it, nothing is refused for want of memory.
+async fn memory(path: PathBuf) -> Option<VppMemory> {
+    let read = read_stats(path, read_memory).await;
+    read.inspect_err(|error| debug!(%error, "cannot read VPP's memory")).ok()?
+}
+
+fn read_memory(now: &SegmentSnapshot<'_>) -> Result<Option<VppMemory>, stats::Error> {
+    let heap = now.simple(MAIN_HEAP, &[0, 2].into())?.unwrap_or_default();
+    let gauge = |index| heap.get(&index).copied().unwrap_or_default();
+    let workers = now.scalar(WORKERS)?.and_then(|workers| u32::try_from(workers).ok());
+    let (total, free) = (gauge(0), gauge(2));
+    // The gauges are 0 until VPP has computed them, soon after its start.
+    Ok(workers.filter(|_| total > 0).map(|workers| VppMemory { total, free, workers }))
+}
+
+/// Reads the stats segment; `None` without a path, and during shutdown.
+async fn read_stats<T: Send + 'static>(
+    path: PathBuf,
+    look: fn(&SegmentSnapshot<'_>) -> Result<Option<T>, stats::Error>,
+) -> Result<Option<T>, stats::Error> {
     if path.as_os_str().is_empty() {
-        return None;
+        return Ok(None);
     }
-    let read = move || StatsSegment::open(&path, STATS_TIMEOUT)?.read(|now| now.scalar(BOOT_TIME));
-    match tokio::task::spawn_blocking(read).await {
-        Ok(Ok(seconds)) => seconds.map(|seconds| WallTime(seconds.saturating_mul(1_000_000_000))),
-        Ok(Err(error)) => {
-            warn!(%error, "cannot read VPP's start time");
-            None
-        }
-        // The runtime is shutting down.
-        Err(_) => None,
-    }
+    let read = move || StatsSegment::open(&path, STATS_TIMEOUT)?.read(look);
+    tokio::task::spawn_blocking(read).await.unwrap_or(Ok(None))
 }
 
 /// Observer that counts calls.

@@ -46,7 +46,7 @@ fn log_events_match_api_event_names() {
         "INFO maglevd::prober::inbound: prober connected event=prober ",
         "WARN maglevd::prober: prober lost; health is frozen event=prober ",
         "INFO maglevd::vpp: VPP connected event=vpp ",
-        "WARN maglevd::vpp: VPP lost; it keeps forwarding unchanged event=vpp ",
+        "WARN maglevd::vpp: VPP lost; if it still runs, it keeps forwarding unchanged event=vpp ",
         "INFO maglevd::log: backend changed state event=backend backend=a ",
         "INFO maglevd::log: frontend changed state event=frontend frontend=web ",
         "INFO maglevd::log: VIP changed in VPP event=sync vip=",

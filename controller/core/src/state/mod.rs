@@ -18,6 +18,7 @@
 //! | VIPs of the last run | `last_run`; all owned VIPs are saved on disk | VPP is connected |
 //! | VPP as read last, plus the steps applied since | `observed`; its address conflicts with it | the next full read |
 //! | external changes that were reverted | `drifts` | none for ten minutes; the VIP leaves the configuration |
+//! | VPP's memory and its tables at the connection | `heap` | the next connection |
 //! | facts that VPP does not report | `inferred` | another VPP instance |
 //! | jobs, retry counters, cursor and next time of the drift checks | `vip_jobs`, `conf_job` | the job ends, or VPP is lost |
 //! | the last rejection of the global settings | `conf_job` | VPP accepts them, or is lost |
@@ -44,7 +45,7 @@ use maglev_ipc::{Check, CheckId, Outcome, ProberStats, Schedule, VerdictHistory}
 
 use crate::config::{Bundle, Config};
 use crate::cow_list::CowList;
-use crate::dataplane::{ActualAs, ActualState, ActualVip, Encap, LbConf, VipKey, VipPlan};
+use crate::dataplane::{ActualAs, ActualState, ActualVip, Encap, LbConf, VipKey, VipPlan, VppMemory};
 use crate::event::{Audit, AuditAction, Event, Kind};
 use crate::overrides::Overrides;
 use crate::ownership::OwnedVips;
@@ -62,6 +63,7 @@ mod drift_history;
 mod expiry;
 mod explain;
 mod frontends;
+mod heap;
 mod inferred;
 mod local_faults;
 mod mass_failure;
@@ -89,6 +91,7 @@ use backends::BackendEntry;
 use conf_reconciler::ConfReconciler;
 use drift_history::DriftHistory;
 use frontends::FrontendEntry;
+use heap::HeapGuard;
 use inferred::InferredState;
 use local_faults::LocalFaults;
 use mass_failure::MassFailure;
@@ -121,6 +124,8 @@ pub enum Input {
     Reload(Arc<Config>),
     /// VPP connected. Nothing has been read from it yet.
     VppUp(VppInfo),
+    /// Memory of the connected VPP. Sent before the answer to the first read.
+    VppMeasured(VppMemory),
     /// The connection to VPP was lost. Outstanding requests get no answer.
     VppDown,
     /// A connection attempt to VPP failed, for this reason.
@@ -253,6 +258,7 @@ pub struct State {
     vpp: VppSession,
     observed: ObservedState,
     drifts: DriftHistory,
+    heap: HeapGuard,
     inferred: InferredState,
     vip_jobs: VipReconciler,
     conf_job: ConfReconciler,
@@ -285,6 +291,7 @@ impl State {
             vpp: VppSession::new(vpp_enabled, now),
             observed: ObservedState::default(),
             drifts: DriftHistory::default(),
+            heap: HeapGuard::default(),
             inferred: InferredState::default(),
             vip_jobs: VipReconciler::default(),
             conf_job: ConfReconciler::default(),
@@ -315,6 +322,7 @@ impl State {
             }
             Input::Reload(config) => self.reload(config, ctx),
             Input::VppUp(info) => self.vpp_up(info, ctx),
+            Input::VppMeasured(memory) => self.heap.measured(memory),
             Input::VppDown => self.vpp_down(ctx),
             Input::VppUnreachable(fault) => self.vpp.set_fault(fault),
             Input::AllRead(actual) => self.all_read(actual, ctx),

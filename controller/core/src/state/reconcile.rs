@@ -42,6 +42,7 @@ impl State {
             InstanceChange::MaybeRestarted => self.inferred = InferredState::default(),
         }
         self.observed.mark_unread();
+        self.heap.connected();
         ctx.event(Kind::Vpp { connected: true });
         ctx.out.push(Output::ReadAll);
     }
@@ -103,6 +104,8 @@ impl State {
             found.src_ip_sticky = self.inferred_sticky(vip);
         }
         self.inferred.full_read(&actual);
+        self.heap.found(&actual);
+        self.weigh_heap(ctx);
         self.observed.set(actual);
         self.mark_served_slots();
         self.sync_all(ctx);
@@ -163,7 +166,9 @@ impl State {
 
     /// Reports whether VPP accepts the creation of a VIP.
     pub(super) fn may_create(&self, vip: &VipKey, encap: Encap) -> bool {
-        self.observed.is_fresh() && self.creation_blocker(vip, encap).is_none()
+        self.observed.is_fresh()
+            && self.heap.excess().is_none()
+            && self.creation_blocker(vip, encap).is_none()
     }
 
     /// Returns the VIP, in VPP or being created, that makes VPP reject the creation of this one.
@@ -264,6 +269,11 @@ impl State {
             return;
         }
         let wanted = self.config.lb.conf;
+        let is_resized =
+            actual.conf.map(|conf| conf.sticky_buckets_per_core) != Some(wanted.sticky_buckets_per_core);
+        if is_resized && self.heap.excess().is_some() {
+            return;
+        }
         if actual.conf != Some(wanted) {
             self.conf_job.begin(wanted);
             ctx.out.push(Output::SetConf(wanted));

@@ -10,12 +10,13 @@ use maglev_ipc::CheckId;
 use super::backends::BackendEntry;
 use super::check_index::CheckIndex;
 use super::frontends::{FrontendEntry, FrontendSlot, StartupHold};
-use super::{Ctx, State, Timer};
+use super::{Ctx, Input, State, Timer};
 use crate::Name;
 use crate::config::{self, Config, Problem};
 use crate::event::Kind;
 use crate::failover::FrontendState;
 use crate::health::{Health, ProbeCounters, Signal, Thresholds, Tracker, Transition};
+use crate::time::Now;
 
 /// Transition of the backend at an index, to be published once the whole configuration is installed.
 type PendingTransition = (usize, Transition);
@@ -39,16 +40,23 @@ impl State {
         self.recount();
     }
 
-    /// Returns the reason for which a reload should be refused: it would remove every VIP, without consent.
+    /// Returns the reason for which a reload should be refused: it would remove every VIP, without consent, or VPP's heap does
+    /// not hold its tables.
     #[must_use]
-    pub fn reload_objection(&self, config: &Config) -> Option<Problem> {
+    pub fn reload_objection(&self, config: &Config, now: Now) -> Option<Problem> {
         let count = self.frontends.len();
-        let is_emptied = config.frontends.is_empty() && count > 0 && !config.lb.allow_no_frontends;
-        is_emptied.then(|| Problem {
-            path: "maglev.frontends".into(),
-            message: format!(
+        if config.frontends.is_empty() && count > 0 && !config.lb.allow_no_frontends {
+            let message = format!(
                 "no frontend in the file, {count} in force: a reload would remove every VIP; to allow that, set `allow-no-frontends: true` in vpp.lb"
-            ),
+            );
+            return Some(Problem { path: "maglev.frontends".into(), message });
+        }
+        let mut trial = self.clone();
+        trial.handle(Input::Reload(Arc::new(config.clone())), now, &mut Vec::new());
+        let excess = trial.heap.excess().filter(|_| self.heap.excess().is_none())?;
+        Some(Problem {
+            path: "maglev.vpp.lb".into(),
+            message: format!("{excess}: raise main-heap-size, or make them shorter"),
         })
     }
 
@@ -61,6 +69,7 @@ impl State {
         }
         let (transitions, removed) = self.install_config(config, ctx);
         ctx.event(Kind::Reloaded);
+        self.weigh_heap(ctx);
         self.recount_unobserved(ctx);
         self.amend_check_set(removed, 0..self.backends.len(), ctx);
         for (index, transition) in transitions {

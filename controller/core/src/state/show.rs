@@ -162,7 +162,11 @@ impl State {
             prober_disconnected: prober_disconnected
                 .then(|| "the prober is not connected: health stays as it was".into()),
             stale: self.stale_warning(frontend),
-            conf_rejected: rejection.map(|word| alloc::format!("VPP rejects the global settings: {word}")),
+            conf_rejected: self
+                .heap
+                .excess()
+                .map(|word| alloc::format!("nothing is created in VPP: {word}"))
+                .or_else(|| rejection.map(|word| alloc::format!("VPP rejects the global settings: {word}"))),
             vip_conflict: vip_conflict
                 .then(|| "VPP has another VIP on this address that does not allow this one".into()),
             sync_failed: self.vip_jobs.failure(&frontend.vip).map(|f| alloc::format!("VPP: {}", f.error)),

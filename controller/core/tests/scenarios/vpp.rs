@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use maglev_core::dataplane::{ActualAs, ActualState, ActualVip, Encap, LbConf, VipKey, VipPlan};
+use maglev_core::dataplane::{ActualAs, ActualState, ActualVip, Encap, LbConf, VipKey, VipPlan, VppMemory};
 use maglev_core::plan;
 use maglev_core::state::{Input, ListedVip, Output};
 use maglev_core::time::WallTime;
@@ -23,6 +23,7 @@ pub struct ScriptedVpp {
     pub asked: Vec<Output>,
     pub rejections: usize,
     pub rejects_conf: bool,
+    pub memory: Option<VppMemory>,
 }
 
 impl ScenarioWorld {
@@ -33,7 +34,13 @@ impl ScenarioWorld {
             self.vpp.actual.conf = Some(default_conf());
         }
         let (version, build_date) = ("26.10".into(), String::new());
+        let is_paused = std::mem::replace(&mut self.vpp.is_paused, true);
         self.feed(Input::VppUp(VppInfo { version, build_date, pid: self.vpp.pid, boot }));
+        if let Some(memory) = self.vpp.memory {
+            self.feed(Input::VppMeasured(memory));
+        }
+        self.vpp.is_paused = is_paused;
+        self.vpp_answers_all();
     }
 
     /// Reconnects before the first read is answered: two full reads are requested on the connection that stays, and the

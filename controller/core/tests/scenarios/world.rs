@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maglev_core::config::{self, Config, ForeignVips, Frontend, Healthcheck, Lb, Pool};
-use maglev_core::dataplane::{ActualState, Encap, LbConf, VipKey};
+use maglev_core::dataplane::{ActualState, Encap, LbConf, VipKey, VppMemory};
 use maglev_core::health::BackendAction;
 use maglev_core::overrides::{Override, Overrides};
 use maglev_core::ownership::OwnedVips;
@@ -101,7 +101,7 @@ impl ScenarioWorld {
                 self.state = None;
                 self.start();
             }
-            ["reload"] => match self.state.as_ref().unwrap().reload_objection(&self.config) {
+            ["reload"] => match self.state.as_ref().unwrap().reload_objection(&self.config, self.now()) {
                 Some(problem) => self.lines.push(format!("REFUSED {problem}")),
                 None => self.feed(Input::Reload(Arc::new(self.config.clone()))),
             },
@@ -115,6 +115,14 @@ impl ScenarioWorld {
             ["wait", time] => self.wait(seconds(time)),
             ["vpp", "up"] => self.vpp_up(None),
             ["vpp", "up", "since", boot] => self.vpp_up(Some(WallTime(0) + seconds(boot))),
+            ["vpp", "memory", "unknown"] => self.vpp.memory = None,
+            ["vpp", "memory", total, free, workers] => {
+                let [total, free] = [total, free].map(|mib| mib.parse::<u64>().unwrap() << 20);
+                self.vpp.memory = Some(VppMemory { total, free, workers: workers.parse().unwrap() });
+            }
+            ["set", "buckets", buckets] => {
+                self.config.lb.conf.sticky_buckets_per_core = buckets.parse().unwrap();
+            }
             ["vpp", "down"] => self.vpp_down(),
             ["vpp", "restarts", "empty"] => {
                 self.vpp.actual = ActualState { conf: Some(default_conf()), vips: BTreeMap::new() };

@@ -29,6 +29,10 @@ pub const BOOT_TIME: &str = "/sys/boottime";
 /// Index of the hidden VIP that takes strays: packets to the address of a VIP, of no VIP's protocol and port. VPP counts them as
 /// [`NO_SERVER_PACKETS`] and [`UNTRACKED_PACKETS`], and drops them.
 pub const STRAY_INDEX: u32 = 0;
+/// Entry with the number of VPP's worker threads.
+pub const WORKERS: &str = "/sys/num_worker_threads";
+/// Gauges of VPP's main heap, in bytes: its size at index 0, and its free part at index 2. They are 0 at first.
+pub const MAIN_HEAP: &str = "/mem/main heap";
 /// Per VIP: packets of known flows. The four vectors of this kind are indexed by [`crate::cli::ShownVip::index`]. VPP creates
 /// them with its first VIP, and their names lack a slash.
 pub const NEXT_PACKETS: &str = "packet from existing sessions";

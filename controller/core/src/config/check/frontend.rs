@@ -15,7 +15,7 @@ use crate::dataplane::{ANY_PROTOCOL, Encap, VipKey};
 
 /// Longest description.
 const MAX_DESCRIPTION: usize = 256;
-/// Bounds of a new-flow table. VPP crashes on 0 and on tables larger than its heap.
+/// Bounds of a new-flow table. VPP's heap bounds the tables of all frontends together.
 const MIN_TABLE: u32 = 64;
 const MAX_TABLE: u32 = 1 << 20;
 const MAX_WEIGHT: u32 = 100;

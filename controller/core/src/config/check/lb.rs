@@ -11,7 +11,7 @@ use super::super::{ForeignVips, Lb};
 use super::{Scope, frontend, value};
 use crate::dataplane::LbConf;
 
-/// Bound on buckets: 4 flows and 64 bytes each, for every VPP worker. VPP crashes when its heap is full.
+/// Bound on buckets: 4 flows and 64 bytes each, for every VPP worker. VPP's heap bounds them further.
 const MAX_BUCKETS: u32 = 1 << 22;
 
 pub fn lb(scope: &mut Scope<'_>, file: &Maglev) -> Option<Lb> {

@@ -52,6 +52,7 @@ impl<'a> Explanation<'a> {
         }
         self.add_if(Topic::Warning, context.address_conflict().map(String::from));
         self.add_if(Topic::Warning, context.drift());
+        self.add_if(Topic::Warning, self.state.heap.excess().map(String::from));
     }
 
     fn is_probed(&self, backend: usize) -> bool {
