@@ -193,6 +193,7 @@ pub fn config() -> Config {
         src_ip_sticky: false,
         flush_on_down: true,
         table_length: None,
+        weight_step: None,
         pools: vec![pool("primary", "nginx0", 100), pool("fallback", "sorry", 10)],
     };
     let backend = |last, healthcheck: Option<&str>| Backend {
@@ -303,6 +304,7 @@ fn web() -> FrontendView {
         pools: vec![primary, fallback],
         table_length: 1024,
         weights_exceed_table: false,
+        other_table: false,
         problems: Problems::default(),
         warnings: Vec::new(),
     }

@@ -105,7 +105,7 @@ fn lingering_ghost_records_are_ignored() {
     let start = || MaglevdSetup::new(&dir, &WEB.replace("INTERVAL", "500ms")).vpp(&router.vpp).start();
     let maglevd = start();
     let vip = SocketAddr::from(([203, 0, 113, 80], 80));
-    let weights: Weights = [1, 2].map(|number| (IpAddr::from(Ipv4Addr::new(10, 1, 0, number)), 1)).into();
+    let weights: Weights = [1, 2].map(|number| (IpAddr::from(Ipv4Addr::new(10, 1, 0, number)), 20)).into();
     router.until(vip, &weights);
     let flows = Flows { to: vip, port: 1024, ports: 100 };
     let table = MaglevTable::new(weights.clone(), 1024);

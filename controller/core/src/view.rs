@@ -89,6 +89,8 @@ pub struct FrontendView {
     pub table_length: u32,
     /// True if its weights in VPP exceed the table length, which distorts the shares.
     pub weights_exceed_table: bool,
+    /// True if its table in VPP has another length than one created now.
+    pub other_table: bool,
     /// Problems that affect its traffic.
     pub problems: Problems,
     /// Warnings for operators.

@@ -101,6 +101,14 @@ fn frontends(view: &View, text: &mut TextEncoder) {
     for frontend in &view.frontends {
         family.sample(&[("frontend", &frontend.name)], u8::from(frontend.weights_exceed_table));
     }
+    let mut family = text.family(
+        "maglev_frontend_other_table",
+        FamilyType::Gauge,
+        "1 if a frontend's table in VPP has another length than one created now.",
+    );
+    for frontend in &view.frontends {
+        family.sample(&[("frontend", &frontend.name)], u8::from(frontend.other_table));
+    }
 }
 
 fn conditions(view: &View, text: &mut TextEncoder) {

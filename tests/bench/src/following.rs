@@ -34,6 +34,8 @@ use maglev_vppsim::{RecordedCall, VppSimulator};
 const CONNECTED: &str = "VPP connected";
 const CHANGED: &str = "VIP changed in VPP";
 const SET_WEIGHT: &str = "lb_as_set_weight";
+/// Weight in VPP of a server with the default weight.
+const FULL_WEIGHT: u8 = 20;
 /// Repetitions of filling and of flapping.
 const TIMES: usize = 5;
 /// Weight changes on a real VPP.
@@ -256,13 +258,15 @@ fn time_of_day(line: &str) -> Option<Duration> {
 
 /// Makes the calls that `maglevd` makes, as fast as possible.
 async fn fill(client: VppClient, frontends: ManyFrontends) -> Result<(), Error> {
+    let length = table_length(frontends.backends.into(), None);
     let mut vips = Vec::new();
     let mut servers = Vec::new();
     for frontend in 0..frontends.frontends {
         let vip = Vip::all_ports(Prefix::host(ManyFrontends::vip(frontend)));
-        vips.push(client.request(&LbAddDelVipV2::add(vip, LbEncapType::Gre4, 1024, false)));
-        let add =
-            |backend| client.request(&LbAddDelAsV2::add(vip, ManyFrontends::server(frontend, backend), 1));
+        vips.push(client.request(&LbAddDelVipV2::add(vip, LbEncapType::Gre4, length, false)));
+        let add = |backend| {
+            client.request(&LbAddDelAsV2::add(vip, ManyFrontends::server(frontend, backend), FULL_WEIGHT))
+        };
         servers.extend((0..frontends.backends).map(add));
     }
     // All calls are in flight; wait for the replies.
@@ -280,10 +284,10 @@ fn changes(vpp: &Vpp, part: &mut Part) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let client = connect(&runtime, vpp)?;
     for (vip, (servers, weight)) in
-        (0..).zip([(10, 1), (10, 100), (100, 1), (100, 100), (1000, 1), (1000, 100)])
+        (0..).zip([(10, 20), (10, 100), (100, 20), (100, 100), (1000, 20), (1000, 100)])
     {
         let times = runtime.block_on(change(&client, vip, servers, weight))?;
-        let length = table_length(servers.into(), servers.into());
+        let length = table_length(servers.into(), None);
         let what = format!("VPP changes a weight among {servers} servers of weight {weight}, table {length}");
         part.add_figure(Figure::new(what, "ms", times));
     }
@@ -292,7 +296,7 @@ fn changes(vpp: &Vpp, part: &mut Part) -> anyhow::Result<()> {
 
 async fn change(client: &VppClient, vip: u16, servers: u16, weight: u8) -> Result<Vec<f64>, Error> {
     let vip = Vip::all_ports(Prefix::host(ManyFrontends::vip(vip)));
-    let length = table_length(servers.into(), servers.into());
+    let length = table_length(servers.into(), None);
     client.request(&LbAddDelVipV2::add(vip, LbEncapType::Gre4, length, false)).await?;
     for server in 0..servers {
         client.request(&LbAddDelAsV2::add(vip, ManyFrontends::server(server, 0), weight)).await?;

@@ -93,7 +93,7 @@ impl WebFixture {
     pub fn settled(&self) -> Maglevd {
         let mut maglevd = self.setup(self.config()).start();
         maglevd.until_up(&BACKENDS);
-        self.observer().until([(VIP, self.weights(10, 5, 0))]);
+        self.observer().until([(VIP, self.weights(20, 10, 0))]);
         maglevd
     }
 
@@ -105,7 +105,7 @@ impl WebFixture {
         maglevd.until_up(&BACKENDS);
         self.servers.http[1].answer(503);
         maglevd.until_backend("b", BackendState::Down);
-        self.observer().until([(VIP, self.weights(10, 0, 0))]);
+        self.observer().until([(VIP, self.weights(20, 0, 0))]);
         (maglevd, metrics)
     }
 

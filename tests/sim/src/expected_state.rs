@@ -151,16 +151,17 @@ impl SimWorld {
                 (pool, backend, weight, self.health(backend))
             })
             .collect();
-        let divisor = members.iter().fold(0, |divisor, member| gcd(divisor, member.2)).max(1);
         let serves = |backend: usize, health: &str| health == UP || kept.contains(&backend);
         let can_serve = |member: &&(usize, usize, u8, &str)| member.2 > 0 && serves(member.1, member.3);
         let active = members.iter().filter(can_serve).map(|member| member.0).min();
+        let is_exact =
+            |pool: usize| self.model.frontends[frontend].pools[pool].values().all(|weight| *weight <= 20);
         let set_weight = |(pool, backend, weight, health): (usize, usize, u8, &'static str)| {
             let serves = serves(backend, health) && Some(pool) == active;
             let why = if health == UP && !serves { "in a standby pool" } else { health };
             (
                 ConfigModel::address(self.model.server(backend)),
-                (if serves { weight / divisor } else { 0 }, why),
+                (if serves { units(weight, is_exact(pool)) } else { 0 }, why),
             )
         };
         members.into_iter().map(set_weight).collect()
@@ -182,6 +183,12 @@ impl SimWorld {
 /// State of a server that may have weight.
 const UP: &str = "up";
 
-fn gcd(a: u8, b: u8) -> u8 {
-    if b == 0 { a } else { gcd(b, a % b) }
+/// Returns the weight in VPP: a fifth, rounded, unless the pool's configured weights are small.
+fn units(weight: u8, is_exact: bool) -> u8 {
+    match weight {
+        _ if is_exact => weight,
+        0 => 0,
+        1..=7 => 1,
+        _ => (weight + 2) / 5,
+    }
 }

@@ -19,18 +19,18 @@ struct Arguments {
 const OPENING: Act = Act {
     title: "maglevd starts, finds three healthy servers, and programs VPP",
     running: [true, true, true],
-    weights: [2, 1, 0],
+    weights: [20, 10, 0],
 };
 
 const ACTS: [Act; 4] = [
-    Act { title: "web1 stops", running: [false, true, true], weights: [0, 1, 0] },
+    Act { title: "web1 stops", running: [false, true, true], weights: [0, 10, 0] },
     Act {
         title: "web2 stops too: the first pool is down, the second takes over",
         running: [false, false, true],
-        weights: [0, 0, 2],
+        weights: [0, 0, 20],
     },
-    Act { title: "web2 starts again", running: [false, true, true], weights: [0, 1, 0] },
-    Act { title: "web1 starts again", running: [true, true, true], weights: [2, 1, 0] },
+    Act { title: "web2 starts again", running: [false, true, true], weights: [0, 10, 0] },
+    Act { title: "web1 starts again", running: [true, true, true], weights: [20, 10, 0] },
 ];
 
 /// Pause for the reader after the table of an act.

@@ -59,7 +59,7 @@ impl DemoRun {
         screen.say(&format!(
             "Running: {vpp} {}, maglevd, its prober, and three web servers.
 Each server is probed every 200 ms. It is down after 3 failures and up after 2 passes.
-The weights 100 of web1 and 50 of web2 are reduced to 2 and 1 in VPP: the same shares with fewer buckets.",
+The weights 100 of web1 and 50 of web2 are 20 and 10 in VPP: it gets a fifth of each weight.",
             environment.vpp.version()
         ))?;
         let request = WatchEventsRequest { kinds: vec![EventKind::Backend.into()], ..Default::default() };

@@ -21,13 +21,13 @@ fn weights_follow_health_across_pools() {
     let mut fixture = WebFixture::new();
     let _maglevd = fixture.settled();
     fixture.servers.http[0].answer(503);
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
     fixture.servers.http[1].close();
-    fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 0, 10))]);
     fixture.servers.http[0].answer(200);
-    fixture.observer().until([(VIP, fixture.weights(10, 0, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(20, 0, 0))]);
     fixture.servers.http[1].open();
-    fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(20, 10, 0))]);
 }
 
 #[test]
@@ -36,13 +36,13 @@ fn failover_raises_weights_before_lowering() {
     let _maglevd = fixture.settled();
     let Some(sim) = fixture.sim_or_skip("failover_raises_weights_before_lowering") else { return };
     fixture.servers.http[0].answer(503);
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
     sim.clear_calls();
     fixture.servers.http[1].answer(503);
-    fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 0, 10))]);
     let writes = fixture.observer().writes();
     assert_eq!(writes.len(), 2, "{writes:#?}");
-    assert!(writes[0].contains("weight: 1, is_flush: false"), "{writes:#?}");
+    assert!(writes[0].contains("weight: 10, is_flush: false"), "{writes:#?}");
     assert!(writes[1].contains("weight: 0, is_flush: true"), "{writes:#?}");
 }
 
@@ -60,12 +60,12 @@ fn flush_on_down_decides_flow_removal() {
     let mut maglevd = fixture.setup(&config).start();
     maglevd.until_up(&BACKENDS);
     let a = fixture.servers.address(0);
-    fixture.observer().until([(VIP, fixture.weights(10, 5, 0)), (KEEPER, [(a, 1)].into())]);
+    fixture.observer().until([(VIP, fixture.weights(20, 10, 0)), (KEEPER, [(a, 20)].into())]);
     for address in [VIP, KEEPER] {
         assert!(sim.add_flow(&Vip { prefix: host(address), protocol: 6, port: 80 }, a));
     }
     fixture.servers.http[0].answer(503);
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0)), (KEEPER, [(a, 0)].into())]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0)), (KEEPER, [(a, 0)].into())]);
     let flows = |vip: &VipView| vip.servers.iter().map(|server| server.flows).sum::<usize>();
     assert_eq!(sim.vips().iter().map(flows).collect::<Vec<_>>(), [0, 1]);
 }
@@ -98,13 +98,13 @@ fn unreachable_server_is_drained_until_back() {
     let weights = |weight| {
         [("2001:db8::80", [(V4.server, weight)].into()), ("192.0.2.80", [(V6.server, weight)].into())]
     };
-    VppObserver::new(&vpp).until(weights(1));
+    VppObserver::new(&vpp).until(weights(20));
     lab.server.filter("input", &["tcp dport 80 drop", "icmpv6 type echo-request drop"]);
     VppObserver::new(&vpp).until(weights(0));
     maglevd.until_backend("four", BackendState::Down);
     assert_eq!(maglevd.backend("four").last.unwrap().verdict.unwrap().code().as_str_name(), "CODE_L4TOUT");
     lab.server.remove_filters();
-    VppObserver::new(&vpp).until(weights(1));
+    VppObserver::new(&vpp).until(weights(20));
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn disable_is_announced_and_survives_restart() {
     let answer = run_words(&maglevd, &disable);
     let until = answer.strip_prefix("a is disabled until ").and_then(|rest| rest.strip_suffix(" (was up)\n"));
     let until = until.unwrap_or_else(|| panic!("{answer}"));
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
 
     let reported = watch.line(" operator ");
     let what = format!(": disable backend a, up -> disabled, until {until}: disk swap");
@@ -128,7 +128,7 @@ fn disable_is_announced_and_survives_restart() {
         "{enabled}"
     );
     maglevd.until_up(&["a"]);
-    fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(20, 10, 0))]);
     assert_eq!(run_command(&maglevd, "show overrides"), "nothing is overridden\n");
 }
 
@@ -140,7 +140,7 @@ fn explain_reports_failover() {
         fixture.servers.http[server].answer(503);
         maglevd.until_backend(BACKENDS[server], BackendState::Down);
     }
-    fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 0, 10))]);
     for (command, conclusion, more) in [
         ("explain backend a", "a is down, weight 0 in web", &["HTTP 503", "pool first"][..]),
         ("explain backend c", "c is up, weight 10 in web", &["HTTP 200", "pool last"]),
@@ -167,12 +167,12 @@ fn weights_are_set_and_unset() {
         run_command(&maglevd, "set frontend web pool first backend b weight 100 for 1d"),
         "b has weight 100 in pool first of web for 1d (was 50)\n"
     );
-    fixture.observer().until([(VIP, fixture.weights(10, 10, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(20, 20, 0))]);
     let shown = run_command(&maglevd, "show frontends web");
     assert!(shown.contains("100 (50)"), "{shown}");
     let unset = json_of(&maglevd, "unset frontend web pool first backend b weight");
     assert_eq!((&unset["was"], &unset["backend"]["weight"]), (&json!(100), &json!(50)), "{unset}");
-    fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(20, 10, 0))]);
 }
 
 #[test]

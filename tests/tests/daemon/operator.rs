@@ -30,7 +30,7 @@ fn sync_applies_the_dry_run_plan() {
     let plan = sync(&maglevd, true).plan.unwrap();
     assert_eq!((plan.updates_global_conf, plan.vips.len()), (false, 1), "{plan:#?}");
     assert_eq!((plan.vips[0].frontend.as_str(), plan.vips[0].steps.len()), ("web", 1), "{plan:#?}");
-    assert_eq!(fixture.observer().vips()[&VIP.parse().unwrap()], fixture.weights(99, 5, 0));
+    assert_eq!(fixture.observer().vips()[&VIP.parse().unwrap()], fixture.weights(99, 10, 0));
 
     assert!(
         !maglevd.process.lines(0).iter().any(|line| line.contains("audit")),
@@ -38,7 +38,7 @@ fn sync_applies_the_dry_run_plan() {
     );
     assert_eq!(sync(&maglevd, false).plan.unwrap(), plan);
     maglevd.process.line(0, "action=\"sync\"");
-    fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(20, 10, 0))]);
     assert_eq!(sync(&maglevd, true).plan.unwrap_or_default().vips, []);
 }
 

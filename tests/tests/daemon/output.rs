@@ -95,7 +95,7 @@ fn maglevc_shows_state_as_json() {
     let frontend = json("show frontends web").to_string();
     assert!(frontend.contains("\"first\"") && frontend.contains("\"effective_weight\":100"), "{frontend}");
     let state = json("show vpp lb state").to_string();
-    assert!(state.contains(VIP) && state.contains("\"weight\":10"), "{state}");
+    assert!(state.contains(VIP) && state.contains("\"weight\":20"), "{state}");
     for event in text(&maglevd, &["--output", "json", "watch", "events", "num", "3"]).lines() {
         assert!(serde_json::from_str::<Value>(event).unwrap().is_object(), "{event}");
     }

@@ -53,11 +53,11 @@ fn acknowledged_overrides_survive_sigkill() {
     let fixture = WebFixture::new();
     let mut maglevd = fixture.settled();
     set_weight(&maglevd, "b", 100);
-    fixture.observer().until([(VIP, fixture.weights(10, 10, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(20, 20, 0))]);
     pause(&maglevd, "c");
     assert_eq!(disable(&maglevd, "a", metadata("disk swap", Some(3600))), "");
     let before = listed(&maglevd);
-    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 20, 0))]);
     maglevd.process.kill();
 
     let written = fixture.observer().writes().len();
@@ -74,7 +74,7 @@ fn acknowledged_overrides_survive_sigkill() {
     let mut client = maglevd.client.clone();
     let request = EnableBackendRequest { name: "a".to_owned(), metadata: None };
     maglevd.wait(client.enable_backend(request)).unwrap();
-    fixture.observer().until([(VIP, fixture.weights(10, 10, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(20, 20, 0))]);
     let writes = fixture.observer().writes().split_off(written);
     if fixture.vpp.sim().is_some() {
         assert_eq!(writes.len(), 1, "{writes:#?}");
@@ -112,7 +112,7 @@ fn persisted_disable_is_applied_after_restart() {
     fixture.dir.write("state/overrides.json", file);
     let written = fixture.observer().writes().len();
     let _maglevd = fixture.setup(fixture.config()).start();
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
     let writes = fixture.observer().writes().split_off(written);
     if fixture.vpp.sim().is_some() {
         assert_eq!(writes.len(), 1, "{writes:#?}");
@@ -197,7 +197,7 @@ fn full_or_readonly_disk_keeps_overrides() {
 
     let persist_error = disable(&maglevd, "b", metadata("the disk is full", None));
     assert!(persist_error.contains("No space left on device"), "{persist_error}");
-    fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 0, 10))]);
     assert_eq!((file(), listed(&maglevd).persist_error), (before.clone(), persist_error));
     maglevd.process.line(0, "cannot persist the overrides");
     fs::remove_file(&ballast[0]).unwrap();

@@ -64,7 +64,7 @@ fn garbage_on_prober_socket_is_harmless() {
     fixture.prober.line(position, "controller link closed");
     fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
 }
 
 #[test]
@@ -78,5 +78,5 @@ fn spawned_prober_is_restarted_when_killed() {
     maglevd.until_prober(false);
     fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
 }

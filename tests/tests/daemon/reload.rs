@@ -19,7 +19,7 @@ fn reload_touches_only_changed_items() {
     ];
     let mut maglevd = fixture.setup(&config).start();
     maglevd.until_up(&BACKENDS);
-    fixture.observer().until([(VIP, [(a, 1), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
+    fixture.observer().until([(VIP, [(a, 20), (b, 20)].into()), (OTHER_VIP, [(c, 20)].into())]);
 
     let (before, position) = (maglevd.backend("c"), fixture.prober.line_count());
     let written = fixture.observer().writes().len();
@@ -32,7 +32,7 @@ fn reload_touches_only_changed_items() {
     maglevd.until_backend("b", BackendState::Removed);
     maglevd.until_backend("a", BackendState::Down);
     maglevd.until_up(&["d"]);
-    fixture.observer().until([(VIP, [(nobody, 0), (b, 1)].into()), (OTHER_VIP, [(c, 1)].into())]);
+    fixture.observer().until([(VIP, [(nobody, 0), (b, 20)].into()), (OTHER_VIP, [(c, 20)].into())]);
 
     // Only changes are sent. `d` equals the old `b`, so the prober keeps that check.
     fixture.prober.line(position, "amended generation=2 kept=1 added=1 dropped=1 rejected=0");

@@ -26,7 +26,7 @@ fn prober_loss_freezes_health_until_reconnect() {
     assert_frozen(&fixture, &maglevd, &written);
     fixture.prober = fixture.dir.prober(None, &[]);
     maglevd.until_backend("a", BackendState::Down);
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
     assert!(!maglevd.backend("a").stale);
 }
 
@@ -41,7 +41,7 @@ fn hung_prober_freezes_health() {
     fixture.servers.http[1].answer(503);
     fixture.prober.signal(Signal::SIGCONT);
     maglevd.until_backend("b", BackendState::Down);
-    fixture.observer().until([(VIP, fixture.weights(10, 0, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(20, 0, 0))]);
 }
 
 #[test]
@@ -58,9 +58,9 @@ fn restarted_maglevd_replays_history_minimally() {
     fixture.prober.line(position, "kept=3 added=0 dropped=0 rejected=0");
     maglevd.until_backend("a", BackendState::Down);
     maglevd.until_up(&["b", "c"]);
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
     fixture.servers.http[1].answer(503);
-    fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 0, 10))]);
     let writes = fixture.observer().writes().split_off(written);
     if fixture.vpp.sim().is_some() {
         assert_eq!(writes.len(), 3, "{writes:#?}");
@@ -78,7 +78,7 @@ fn maglevd_restart_leaves_vpp_unchanged() {
     maglevd.until_vpp(true);
     // This write proves that `maglevd` had the opportunity to write more.
     fixture.servers.http[0].answer(503);
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
     let writes = fixture.observer().writes().split_off(written);
     if fixture.vpp.sim().is_some() {
         assert_eq!(writes.len(), 1, "{writes:#?}");
@@ -96,7 +96,7 @@ fn restart_of_both_leaves_vpp_unchanged() {
     let mut maglevd = fixture.setup(fixture.config()).start();
     maglevd.until_up(&BACKENDS);
     fixture.servers.http[0].answer(503);
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
     let writes = fixture.observer().writes().split_off(written.len());
     if fixture.vpp.sim().is_some() {
         assert_eq!(writes.len(), 1, "{writes:#?}");
@@ -111,5 +111,5 @@ fn sigterm_leaves_vpp_unchanged() {
     maglevd.process.signal(Signal::SIGTERM);
     assert_eq!(maglevd.process.end().code(), Some(0));
     assert_eq!(fixture.observer().writes(), written);
-    fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(20, 10, 0))]);
 }

@@ -17,14 +17,14 @@ fn restarted_vpp_is_refilled() {
     let mut fixture = WebFixture::new();
     let mut maglevd = fixture.settled();
     fixture.servers.http[0].answer(503);
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
     fixture.vpp.kill();
     maglevd.until_vpp(false);
     // Changes while VPP is away are applied afterwards.
     fixture.servers.http[1].answer(503);
     maglevd.until_backend("b", BackendState::Down);
     fixture.vpp.boot().unwrap();
-    fixture.observer().until([(VIP, fixture.weights(0, 0, 1))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 0, 10))]);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn hung_vpp_is_resynced_when_it_resumes() {
     maglevd.until_backend("a", BackendState::Down);
     fixture.vpp.hang(false);
     maglevd.until_vpp(true);
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn unsupported_vpp_is_refused_until_replaced() {
     assert_eq!(fixture.observer().writes(), Vec::<String>::new());
     sim.set_faults(|faults| *faults = InjectedFaults::default());
     sim.restart().unwrap();
-    fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(20, 10, 0))]);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn malformed_vpp_replies_still_converge() {
     for (spoil, well) in spoils.into_iter().zip([false, true].into_iter().cycle()) {
         sim.set_faults(|faults| faults.corrupt_reply = Some(spoil));
         fixture.servers.http[0].answer(if well { 200 } else { 503 });
-        let weights = if well { fixture.weights(10, 5, 0) } else { fixture.weights(0, 5, 0) };
+        let weights = if well { fixture.weights(20, 10, 0) } else { fixture.weights(0, 10, 0) };
         assert!(
             sim.wait_for(PATIENCE, |vpp| {
                 vpp.vips().iter().any(|vip| weights == vip.weights().into_iter().collect())
@@ -95,7 +95,7 @@ fn refused_step_is_reported_and_retried() {
     sim.set_faults(|faults| faults.reject("lb_as_set_weight", -1, 1));
     fixture.servers.http[0].answer(503);
     maglevd.until("the refusal", |event| matches!(event, Event::SyncFailure(_)));
-    fixture.observer().until([(VIP, fixture.weights(0, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(0, 10, 0))]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn foreign_vip_policy_is_applied() {
         let mut config = fixture.config();
         config.lb += &format!(", foreign-vips: {policy}");
         let _maglevd = fixture.setup(&config).start();
-        let ours = (VIP, fixture.weights(10, 5, 0));
+        let ours = (VIP, fixture.weights(20, 10, 0));
         if kept {
             fixture.observer().until([ours, (FOREIGN, [(server, 7)].into())]);
         } else {
@@ -130,7 +130,7 @@ fn vip_dropped_during_restart_leaves_vpp() {
     let without = config.clone();
     config.frontends.push(frontend("mail", MAIL, "{ name: all, backends: { c: { weight: 1 } } }"));
     let mut maglevd = fixture.setup(&config).start();
-    let web = (VIP, fixture.weights(10, 5, 0));
+    let web = (VIP, fixture.weights(20, 10, 0));
     let mail = [(fixture.servers.address(2), 1)].into();
     fixture.observer().until([web.clone(), (MAIL, mail)]);
     let saved = || fs::read_to_string(fixture.dir.path("state/owned-vips.json")).unwrap_or_default();
@@ -153,7 +153,7 @@ fn emptied_file_is_refused_unless_it_says_so() {
         let text = String::from_utf8_lossy(&refused.stdout);
         assert!(text.contains("allow-no-frontends"), "{text}");
     }
-    fixture.observer().until([(VIP, fixture.weights(10, 5, 0))]);
+    fixture.observer().until([(VIP, fixture.weights(20, 10, 0))]);
     config.lb += ", allow-no-frontends: true";
     fixture.dir.write("maglev.yaml", config.to_string());
     assert!(maglevd.maglevc(&["config", "reload"]).status.success());
@@ -166,7 +166,7 @@ fn external_changes_are_reverted_by_sync() {
     let mut config = fixture.config();
     config.lb = "sync-interval: 500ms".to_owned();
     let _maglevd = fixture.setup(&config).start();
-    let right = fixture.weights(10, 5, 0);
+    let right = fixture.weights(20, 10, 0);
     fixture.observer().until([(VIP, right.clone())]);
     let [a, b, nobody] = [0, 1, 100].map(|server| fixture.servers.address(server));
 

@@ -100,7 +100,7 @@ impl PackageFixture {
         let mut maglevd = self.maglevd();
         maglevd.until_up(&BACKENDS);
         until(|| is_in_control(&maglevd), || format!("{:#?}", maglevd.frontend("web")));
-        self.until_weights([1, 0]);
+        self.until_weights([20, 0]);
         maglevd
     }
 

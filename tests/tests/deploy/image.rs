@@ -136,7 +136,7 @@ fn image_works_as_unprivileged_user() {
     assert!(!fixture.image.healthcheck(&AS_DOCKER).status.success());
     let mut maglevd = fixture.started(&AS_DOCKER);
     maglevd.until_up(&["alive", "serving"]);
-    fixture.until_weight(1);
+    fixture.until_weight(20);
 
     let controller = first_process(&maglevd.process);
     let others = descendants(controller);
@@ -176,7 +176,7 @@ fn compose_example_privileges_suffice() {
     fixture.image.machine.run("mount --bind /var/lib/vpp-maglev /var/lib/vpp-maglev");
     let mut maglevd = fixture.started(&AS_COMPOSE);
     maglevd.until_up(&["alive", "serving"]);
-    fixture.until_weight(1);
+    fixture.until_weight(20);
 }
 
 #[test]

@@ -11,10 +11,10 @@ fn vpp_follows_health_and_reloads() {
     }
     let mut fixture = PackageFixture::running("bookworm");
     fixture.http[0].close();
-    fixture.until_weights([0, 1]);
+    fixture.until_weights([0, 20]);
     let PackageFixture { machine, http, .. } = &mut fixture;
     machine.inside_netns(SERVERS, || http[0].open());
-    fixture.until_weights([1, 0]);
+    fixture.until_weights([20, 0]);
 
     let machine = &fixture.machine;
     let journal = machine.journal(CONTROLLER);
@@ -24,7 +24,7 @@ fn vpp_follows_health_and_reloads() {
         CONFIG.replace("{ a: }", "{ b: }").replace("last, backends: { b: }", "last, backends: { a: }"),
     );
     machine.run("systemctl reload vpp-maglevd");
-    fixture.until_weights([0, 1]);
+    fixture.until_weights([0, 20]);
 
     // An invalid file is not applied, and the caller learns the reason.
     let position = journal.line_count();
@@ -33,7 +33,7 @@ fn vpp_follows_health_and_reloads() {
     let line = journal.line(position, "pong");
     assert!(line.contains(FILE), "{line}");
     assert_eq!(machine.property(CONTROLLER, "ActiveState"), "active");
-    fixture.until_weights([0, 1]);
+    fixture.until_weights([0, 20]);
     assert_eq!(machine.main_pid(CONTROLLER), pid);
 }
 

@@ -83,9 +83,9 @@ fn loss_below_fall_changes_nothing() {
         move |packet, _| if packet.server() == victim { Vec::new() } else { vec![packet.forward()] },
     );
     fixture.maglevd.until_backend("b0", BackendState::Down);
-    fixture.until_weights(|name| u8::from(name != "b0"));
+    fixture.until_weights(|name| 20 * u8::from(name != "b0"));
     fixture.until_outcome("b0", "L4TOUT");
     link.clear_rule();
-    recovery("all packets of one backend are lost", || fixture.until_weights(|_| 1));
+    recovery("all packets of one backend are lost", || fixture.until_weights(|_| 20));
     fixture.assert_unchanged_except(&["b0"]);
 }

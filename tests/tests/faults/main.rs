@@ -73,7 +73,7 @@ impl FaultFixture {
     fn settle(&mut self) {
         let names: Vec<_> = self.backends.iter().map(|(name, ..)| name.as_str()).collect();
         self.maglevd.until_up(&names);
-        self.until_weights(|_| 1);
+        self.until_weights(|_| 20);
         self.written = self.observer().writes();
     }
 

@@ -51,12 +51,12 @@ fn unresolved_neighbour_takes_server_down() {
         fixture.maglevd.until_backend(name, BackendState::Down);
         fixture.until_outcome(name, words);
     }
-    fixture.until_weights(|name| u8::from(name.ends_with("stays")));
+    fixture.until_weights(|name| 20 * u8::from(name.ends_with("stays")));
     for ((_, address, _), _) in &gone {
         let length = if address.is_ipv4() { 24 } else { 64 };
         fixture.lab.server.ip(&format!("address add {address}/{length} dev eth0"));
     }
-    recovery("six unresolved neighbours", || fixture.until_weights(|_| 1));
+    recovery("six unresolved neighbours", || fixture.until_weights(|_| 20));
     let names: Vec<_> = gone.iter().map(|((name, ..), _)| name.as_str()).collect();
     fixture.assert_unchanged_except(&names);
 }

@@ -217,7 +217,7 @@ fn long_uplink_cut_is_total_outage() {
         fixture.until_outcome(name, "L4TOUT");
     }
     link.clear_rule();
-    recovery("the uplink is cut for longer", || fixture.until_weights(|_| 1));
+    recovery("the uplink is cut for longer", || fixture.until_weights(|_| 20));
     fixture.flush_outcomes();
     fixture.maglevd.until_mass_failures(&[MassFailureResult::Suspected, MassFailureResult::Confirmed]);
     for name in &names {

@@ -68,18 +68,18 @@ fn wall_clock_steps_change_only_timestamps() {
     let Some(clock) = FakeClock::new(name, &fixture) else { return };
     let mut maglevd = clock.apply_to(fixture.setup(&fixture.config())).start();
     maglevd.until_up(&BACKENDS);
-    fixture.until_weights(10, 5, 0);
+    fixture.until_weights(20, 10, 0);
     let written = fixture.writes();
     let since = changed(&maglevd, "a");
     for (number, ahead) in [YEAR, -YEAR, 0].into_iter().enumerate() {
         clock.set(ahead);
         fixture.servers.http[1].answer(503);
         maglevd.until_backend("b", BackendState::Down);
-        fixture.until_weights(10, 0, 0);
+        fixture.until_weights(20, 0, 0);
         assert!((changed(&maglevd, "b") - now() - ahead).abs() < DAY, "{:#?}", maglevd.backend("b"));
         fixture.servers.http[1].answer(200);
         maglevd.until_backend("b", BackendState::Up);
-        fixture.until_weights(10, 5, 0);
+        fixture.until_weights(20, 10, 0);
         assert_eq!(fixture.writes().len(), written.len() + 2 * (number + 1));
     }
     assert_eq!(changed(&maglevd, "a"), since);
@@ -134,7 +134,7 @@ fn differing_monotonic_clocks_do_not_matter() {
         let wrapper = ["unshare", "--time", &monotonic, &boottime, "--fork", "--kill-child"];
         let mut maglevd = fixture.setup(&fixture.config()).wrapped(&wrapper).start();
         maglevd.until_up(&BACKENDS);
-        fixture.until_weights(10, 5, 0);
+        fixture.until_weights(20, 10, 0);
         let written = fixture.writes();
         fixture.servers.http.iter().for_each(|site| site.answer(503));
         for name in BACKENDS {
@@ -143,7 +143,7 @@ fn differing_monotonic_clocks_do_not_matter() {
         fixture.until_weights(0, 0, 0);
         fixture.servers.http.iter().for_each(|site| site.answer(200));
         maglevd.until_up(&BACKENDS);
-        fixture.until_weights(10, 5, 0);
+        fixture.until_weights(20, 10, 0);
         assert!(fixture.writes().len() > written.len());
         assert_eq!(fixture.scrape().value("maglev_mass_failures_total", &["result=\"confirmed\""]), 1.0);
     }

@@ -41,7 +41,7 @@ fn assert_recovered(
         assert!(maglevd.maglevc(&["show", "version"]).status.success());
         fixture.servers.http[0].answer(503);
         maglevd.until_backend("a", BackendState::Down);
-        fixture.until_weights(0, 5, 0);
+        fixture.until_weights(0, 10, 0);
     });
     until_at_most_open(&maglevd.process, open);
     let now = memory(&maglevd.process);
@@ -137,14 +137,14 @@ fn scrape_flood_is_served_despite_slow_readers() {
     // Failures are still detected meanwhile.
     fixture.servers.http[1].answer(503);
     maglevd.until_backend("b", BackendState::Down);
-    fixture.until_weights(10, 0, 0);
+    fixture.until_weights(20, 0, 0);
     fixture.servers.http[1].answer(200);
     maglevd.until_up(&["b"]);
     storm.into_iter().for_each(|thread| thread.join().unwrap());
     drop(slow);
     fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
-    fixture.until_weights(0, 5, 0);
+    fixture.until_weights(0, 10, 0);
     until_at_most_open(&maglevd.process, open);
     let now = memory(&maglevd.process);
     println!("memory: {} kB before, {} kB afterwards", before / 1024, now / 1024);

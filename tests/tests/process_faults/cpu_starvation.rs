@@ -48,7 +48,7 @@ fn starved_prober_reports_lateness_and_keeps_health() {
     let config = fixture.config_with("interval: 20ms, timeout: 300ms, rise: 1, fall: 1");
     let mut maglevd = fixture.setup(&config).start();
     maglevd.until_up(&BACKENDS);
-    fixture.until_weights(10, 5, 0);
+    fixture.until_weights(20, 10, 0);
     let written = fixture.writes();
 
     // A thousandth of one processor: one millisecond, then a pause longer than any timeout.
@@ -70,7 +70,7 @@ fn starved_prober_reports_lateness_and_keeps_health() {
     recovery.time(|| {
         group.set(QUOTA, -1);
         maglevd.until_backend("a", BackendState::Down);
-        fixture.until_weights(0, 5, 0);
+        fixture.until_weights(0, 10, 0);
     });
     assert_eq!(fixture.writes().len(), written.len() + 1);
     recovery.print("prober with a thousandth of a processor");

@@ -50,7 +50,7 @@ fn failing_disk_at_start_is_reported_later_saved() {
         let persist_error = disable(&maglevd, "b");
         let why = if read_only { "Read-only file system" } else { "No space left on device" };
         assert!(persist_error.contains(why), "{persist_error}");
-        fixture.until_weights(10, 0, 0);
+        fixture.until_weights(20, 0, 0);
         assert_eq!(fixture.scrape().value("maglev_overrides_unsaved", &[]), 1.0);
         assert!(fixture.scrape().value("maglev_overrides_save_total", &["result=\"failure\""]) >= 1.0);
         assert_eq!(fs::read(small.path("overrides.json")).unwrap(), before);

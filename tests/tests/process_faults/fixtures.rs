@@ -81,7 +81,7 @@ impl ProcessFixture {
     /// Waits until every backend is up and in VPP and the counters are read. All long-lived descriptors are open then.
     pub fn settle(&self, maglevd: &mut Maglevd) {
         maglevd.until_up(&BACKENDS);
-        self.until_weights(10, 5, 0);
+        self.until_weights(20, 10, 0);
         let counted = |open: &Vec<String>| open.iter().any(|what| what.contains(STATS_SEGMENT));
         until("VPP's counters to be read", || open_descriptors(maglevd.process.pid()), counted);
     }
@@ -128,7 +128,7 @@ impl ProcessFixture {
         maglevd.until_backend("a", BackendState::Down);
         // [`assert_nothing_went_down`] relies on this log line.
         maglevd.process.line(0, DOWN);
-        self.until_weights(0, 5, 0);
+        self.until_weights(0, 10, 0);
         assert_eq!(self.writes().len(), written.len() + 1, "{:#?}", self.writes());
     }
 }

@@ -110,7 +110,7 @@ fn repeatedly_killed_vpp_is_refilled() {
         fixture.sim().clear_calls();
         recovery.time(|| {
             fixture.vpp.boot().unwrap();
-            fixture.until_weights(10, 5, 0);
+            fixture.until_weights(20, 10, 0);
         });
         maglevd.until_vpp(true);
         // Settings, the VIP, and each server with its weight.
@@ -145,7 +145,7 @@ fn vpp_killed_while_filling_is_refilled() {
         fixture.sim().set_faults(|faults| faults.drop_after = None);
         recovery.time(|| {
             fixture.vpp.boot().unwrap();
-            fixture.until_weights(10, 5, 0);
+            fixture.until_weights(20, 10, 0);
         });
         until(
             "VPP to be known",
@@ -219,7 +219,7 @@ fn failure_while_stopped_is_found_afterwards() {
         }
         fixture.vpp.hang(false);
         maglevd.until_backend("a", BackendState::Down);
-        fixture.until_weights(0, 5, 0);
+        fixture.until_weights(0, 10, 0);
     });
     recovery.print("everything stopped");
 }

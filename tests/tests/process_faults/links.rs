@@ -39,7 +39,7 @@ fn mute_vpp_is_retried_without_leaks() {
     let mut recovery = Recovery::new();
     recovery.time(|| {
         fixture.sim().set_faults(|faults| faults.drop_replies = false);
-        fixture.until_weights(0, 5, 0);
+        fixture.until_weights(0, 10, 0);
     });
     until_at_most_open(&maglevd.process, open);
     assert_eq!(fixture.writes().len(), written.len() + 1, "{:#?}", fixture.writes());

@@ -19,7 +19,7 @@ fn oom_killed_prober_is_restarted() {
     fixture.prober.kill();
     let mut maglevd = fixture.setup(&fixture.config()).flag("--prober", "spawn").start();
     maglevd.until_up(&BACKENDS);
-    fixture.until_weights(10, 5, 0);
+    fixture.until_weights(20, 10, 0);
     let written = fixture.writes();
     let mut recovery = Recovery::new();
     for _ in 0..3 {

@@ -44,7 +44,7 @@ fn fd_exhaustion_reports_local_and_keeps_health() {
     recovery.time(|| {
         limit(&fixture.prober, PLENTY);
         maglevd.until_backend("a", BackendState::Down);
-        fixture.until_weights(0, 5, 0);
+        fixture.until_weights(0, 10, 0);
     });
     assert_eq!(fixture.writes().len(), written.len() + 1);
     recovery.print("prober out of descriptors");
@@ -122,7 +122,7 @@ fn fd_exhausted_maglevd_keeps_links_and_recovers() {
         limit(&maglevd.process, PLENTY);
         maglevd.until_vpp(true);
         maglevd.until_prober(true);
-        fixture.until_weights(10, 5, 0);
+        fixture.until_weights(20, 10, 0);
         maglevd.process.line(position, "overrides persisted again");
         assert!(waiting.end().success());
     });

@@ -30,7 +30,7 @@ fn last_of_many_reloads_wins() {
         maglevd.process.signal(Signal::SIGPIPE);
     }
     let mut recovery = Recovery::new();
-    recovery.time(|| fixture.until_weights(10, 10, 0));
+    recovery.time(|| fixture.until_weights(20, 20, 0));
     let reloads = || {
         let scrape = fixture.scrape();
         ["success", "failure"].map(|result| {
@@ -43,7 +43,7 @@ fn last_of_many_reloads_wins() {
     assert_nothing_went_down(&maglevd.process);
     fixture.servers.http[0].answer(503);
     maglevd.until_backend("a", BackendState::Down);
-    fixture.until_weights(0, 10, 0);
+    fixture.until_weights(0, 20, 0);
     recovery.print("1000 SIGHUP");
 }
 
@@ -99,7 +99,7 @@ fn sigterm_while_filling_vpp_exits_cleanly() {
         fixture.vpp.hang(false);
         maglevd = recovery.time(|| {
             let maglevd = fixture.start();
-            fixture.until_weights(10, 5, 0);
+            fixture.until_weights(20, 10, 0);
             maglevd
         });
         maglevd.until_up(&BACKENDS);
@@ -178,9 +178,9 @@ fn second_of_two_large_reloads_wins() {
     let (dir, vpp) = (TestDir::new(), maglev_lab::dataplane::Vpp::simulated().unwrap());
     let sim = vpp.sim().unwrap();
     let mut maglevd = MaglevdSetup::new(&dir, &many_servers(100, 100)).vpp(&vpp).start();
-    until("all servers", || have_weights(&sim.vips(), [1, 1, 1]), |&so| so);
+    until("all servers", || have_weights(&sim.vips(), [20, 20, 20]), |&so| so);
     let mut recovery = Recovery::new();
-    for (first, second, wanted) in [((50, 100), (100, 50), [2, 1, 2]), ((20, 20), (50, 25), [2, 1, 4])] {
+    for (first, second, wanted) in [((50, 100), (100, 50), [20, 10, 20]), ((20, 20), (50, 25), [10, 5, 20])] {
         dir.write("maglev.yaml", many_servers(first.0, first.1));
         let position = maglevd.process.line_count();
         maglevd.process.signal(Signal::SIGHUP);
@@ -197,7 +197,7 @@ fn second_of_two_large_reloads_wins() {
         Some(plan.plan.is_none_or(|plan| !plan.updates_global_conf && plan.vips.is_empty()))
     };
     until("an empty plan", is_content, |content| *content == Some(true));
-    assert!(have_weights(&sim.vips(), [2, 1, 4]));
+    assert!(have_weights(&sim.vips(), [10, 5, 20]));
     maglevd.process.kill();
     recovery.print("two reloads of 10,000 changes (from the second on)");
 }

@@ -38,7 +38,7 @@ fn encapsulation_works_across_address_families() {
     {
         let [balancer, servers @ ..] = outer.map(|address| address.parse::<IpAddr>().unwrap());
         let vip = SocketAddr::new(vip.parse().unwrap(), 53);
-        let weights: Weights = servers.map(|server| (server, 1)).into();
+        let weights: Weights = servers.map(|server| (server, 20)).into();
         router.until(vip, &weights);
         let table = MaglevTable::new(weights, 1024);
         let packets = router.send(&Flows { to: vip, port: 1024, ports: 1000 }, 1000);

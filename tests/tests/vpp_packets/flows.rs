@@ -71,10 +71,10 @@ impl FlowFixture {
         self.prober.report(servers.iter().map(|number| server(*number)), code);
     }
 
-    /// Waits until VPP has these weights for both VIPs.
+    /// Waits until VPP has these weights, in full servers, for both VIPs.
     fn until(&self, weights: [u8; 4]) {
         for vip in [FLUSHES, KEEPS] {
-            let wanted = (1..).zip(weights).map(|(number, weight)| (server(number), weight)).collect();
+            let wanted = (1..).zip(weights).map(|(number, weight)| (server(number), 20 * weight)).collect();
             self.router.until(SocketAddr::new(vip.into(), 0), &wanted);
         }
     }

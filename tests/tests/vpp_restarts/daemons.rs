@@ -17,7 +17,7 @@ use crate::until_in_control;
 
 /// Number of restarts of each daemon, and of both together.
 const TIMES: usize = 20;
-const TABLE: u32 = 1024;
+const TABLE: u32 = 4096;
 
 /// Number of flows that exist before the first restart and continue.
 const OLD: u32 = 1004;
@@ -122,11 +122,11 @@ fn config(servers: &Servers) -> String {
 fn restarts_move_no_flow() {
     let Some(router) = Router::start("restarts_move_no_flow") else { return };
     let mut daemons = Daemons::start(&router);
-    router.until(vip(), &daemons.weights([4, 2, 1, 1]));
+    router.until(vip(), &daemons.weights([20, 10, 5, 5]));
     let began: BTreeMap<Flow, IpAddr> =
         router.send(&old_flows(), OLD).iter().map(|packet| (packet.flow, packet.server)).collect();
     daemons.servers.http[3].answer(503);
-    let weights = daemons.weights([4, 2, 1, 0]);
+    let weights = daemons.weights([20, 10, 5, 0]);
     router.until(vip(), &weights);
     until_in_control(&daemons.maglevd);
 
@@ -152,7 +152,7 @@ fn restarts_move_no_flow() {
     assert!(drained > 0);
     // This write proves that others would have been recorded.
     daemons.servers.http[0].answer(503);
-    router.until(vip(), &daemons.weights([0, 2, 1, 0]));
+    router.until(vip(), &daemons.weights([0, 10, 5, 0]));
     assert_eq!(router.recorded(), ["lb_as_set_weight"]);
     println!("{sent} packets, {drained} of draining flows: each went to the server of its flow");
 }

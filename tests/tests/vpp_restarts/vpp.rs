@@ -34,7 +34,7 @@ fn empty_vpp_is_filled_in_one_pass() {
 
     for frontend in [0, MANY.frontends - 1] {
         let vip = SocketAddr::new(ManyFrontends::vip(frontend), 0);
-        let weights: Weights = (0..MANY.backends).map(|b| (ManyFrontends::server(frontend, b), 1)).collect();
+        let weights: Weights = (0..MANY.backends).map(|b| (ManyFrontends::server(frontend, b), 20)).collect();
         router.until(vip, &weights);
         let flows = Flows { to: SocketAddr::new(vip.ip(), 80), port: 1024, ports: 100 };
         assert_eq!(router.send(&flows, 1000).len(), 1000);

@@ -227,6 +227,8 @@ pub struct Frontend {
     pub flush_on_down: Option<bool>,
     /// Length of the new-flow table.
     pub table_length: Option<i64>,
+    /// Weight that is one unit in VPP.
+    pub weight_step: Option<i64>,
     /// Pools by descending priority.
     #[serde(default, deserialize_with = "or_empty")]
     pub pools: Vec<Pool>,

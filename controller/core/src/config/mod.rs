@@ -13,6 +13,7 @@ use maglev_ipc::{self as ipc, ProbeTimeout};
 
 use crate::Name;
 use crate::dataplane::{Encap, LbConf, VipKey};
+use crate::maglev::{self, WeightScale};
 
 mod api;
 mod check;
@@ -177,8 +178,10 @@ pub struct Frontend {
     pub src_ip_sticky: bool,
     /// True to flush flows of a server that goes down.
     pub flush_on_down: bool,
-    /// Length of the new-flow table; `None` derives it from the weights.
+    /// Length of the new-flow table; `None` derives it from the number of servers.
     pub table_length: Option<u32>,
+    /// Weight that is one unit in VPP; `None` derives it from the weights of each pool.
+    pub weight_step: Option<u8>,
     /// Pools by descending priority; at least one.
     pub pools: Vec<Pool>,
 }
@@ -263,6 +266,20 @@ impl Frontend {
     pub fn members(&self) -> impl Iterator<Item = (usize, &Name, u8)> {
         let pools = self.pools.iter().enumerate();
         pools.flat_map(|(pool, p)| p.backends.iter().map(move |(name, weight)| (pool, name, *weight)))
+    }
+
+    /// Returns the scale of a pool's weights.
+    #[must_use]
+    pub fn weight_scale(&self, pool: &Pool) -> WeightScale {
+        self.weight_step
+            .map_or_else(|| WeightScale::of_pool(pool.backends.values().copied()), WeightScale::new)
+    }
+
+    /// Returns the length of the new-flow table with which the VIP is created.
+    #[must_use]
+    pub fn created_table_length(&self) -> u32 {
+        let of_pool = |pool: &Pool| maglev::table_length(pool.backends.len(), self.weight_step);
+        self.table_length.unwrap_or_else(|| self.pools.iter().map(of_pool).max().unwrap_or(maglev::MIN_TABLE))
     }
 }
 

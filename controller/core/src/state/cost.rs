@@ -49,6 +49,7 @@ fn config(backends: u32) -> Config {
             src_ip_sticky: false,
             flush_on_down: true,
             table_length: None,
+            weight_step: None,
             pools: vec![Pool { name: "all".into(), backends }],
         };
         (name(number), Arc::new(frontend))

@@ -11,8 +11,11 @@ use crate::dataplane::{ActualVip, DesiredAs, DesiredVip, VipKey};
 use crate::event::Kind;
 use crate::failover::{Decision, FailoverMember, FrontendState, decide};
 use crate::health::Health;
-use crate::maglev;
+use crate::maglev::WeightScale;
 use crate::time::{MonoTime, WallTime};
+
+/// Shortest table that VPP cannot report: its answer has 16 bits.
+const UNREPORTED_TABLE: u32 = 1 << 16;
 
 /// One frontend.
 #[derive(Clone, Debug)]
@@ -41,6 +44,8 @@ pub(super) struct FrontendSlot {
     pub overridden: bool,
     /// True if VPP served the backend when it became unknown, and there is no verdict yet. Meaningful during a hold.
     pub is_served: bool,
+    /// Scale of its pool's weights, by the configuration alone.
+    pub scale: WeightScale,
 }
 
 /// Startup hold of a frontend.
@@ -87,17 +92,12 @@ impl FrontendEntry {
         slot.is_served && self.hold.is_some_and(|hold| hold.follows_health)
     }
 
-    /// Returns the divisor of the weights sent to VPP. It depends on the configuration and the overrides, not on health, so
-    /// that no failover rescales.
-    pub fn divisor(&self) -> u8 {
-        maglev::divisor(self.slots.iter().map(|slot| slot.weight))
-    }
-
-    /// Returns the length of the new-flow table with which the VIP is created.
-    pub fn table_length(&self) -> u32 {
-        let divisor = self.divisor();
-        let sum = self.slots.iter().map(|slot| u32::from(slot.weight / divisor)).sum();
-        self.config.table_length.unwrap_or_else(|| maglev::table_length(self.slots.len(), sum))
+    /// Returns the length of the VIP's table in VPP if a VIP created now would have another. `None` of a table is 65,536 or
+    /// more.
+    pub fn other_table(&self, found: &ActualVip) -> Option<u32> {
+        let (is, wanted) = (found.table_length, self.config.created_table_length());
+        let is_other = is.map_or(wanted < UNREPORTED_TABLE, |length| length != wanted);
+        is_other.then(|| is.unwrap_or(UNREPORTED_TABLE))
     }
 }
 
@@ -122,7 +122,6 @@ impl State {
         now: MonoTime,
     ) -> DesiredVip {
         let decision = self.decision(frontend);
-        let divisor = frontend.divisor();
         let health = |slot: &FrontendSlot| self.backends[slot.backend].tracker.health();
         let has = |slot: &FrontendSlot| {
             found.and_then(|vip| vip.servers.get(&slot.address)).map_or(0, |s| s.weight)
@@ -133,7 +132,7 @@ impl State {
             let weight = match frozen {
                 Some(_) if keeps_weights && self.is_holdable(slot) => has(slot),
                 Some(hold) if !keeps_weights && now < hold.not_before => 0,
-                _ => weight / divisor,
+                _ => slot.scale.units(*weight),
             };
             let may_have_flows = has(slot) > 0 || self.inferred.may_have_flows(frontend.vip, slot.address);
             let flush = weight == 0 && may_have_flows && frontend.flushes(health(slot));
@@ -142,7 +141,7 @@ impl State {
         DesiredVip {
             encap: frontend.config.encap,
             src_ip_sticky: frontend.config.src_ip_sticky,
-            table_length: frontend.table_length(),
+            table_length: frontend.config.created_table_length(),
             servers: frontend.slots.iter().zip(&decision.weights).map(server).collect(),
         }
     }

@@ -71,7 +71,7 @@ impl State {
         let scratch = self.frontends.iter().map(scratch).max().unwrap_or_default();
         let (mut tables, mut added) = (0, 0);
         for frontend in self.frontends.iter() {
-            let wanted = ENTRY * u64::from(frontend.table_length());
+            let wanted = ENTRY * u64::from(frontend.config.created_table_length());
             let found = self.heap.tables.get(&frontend.vip);
             tables += found.copied().unwrap_or(wanted);
             added += if found.is_some() { 0 } else { wanted };
@@ -97,7 +97,7 @@ impl State {
 /// Returns the bytes that VPP needs while it computes the table of a frontend.
 fn scratch(frontend: &FrontendEntry) -> u64 {
     let weights: u64 = frontend.slots.iter().map(|slot| u64::from(slot.weight)).sum();
-    ENTRY * u64::from(frontend.table_length()) + WEIGHT * weights
+    ENTRY * u64::from(frontend.config.created_table_length()) + WEIGHT * weights
 }
 
 fn mib(bytes: u64) -> String {

@@ -242,6 +242,7 @@ impl State {
                 weight: override_weight.unwrap_or(weight),
                 overridden: override_weight.is_some(),
                 is_served: false,
+                scale: frontend.weight_scale(&frontend.pools[pool]),
             })
         };
         frontend.members().filter_map(slot).collect()

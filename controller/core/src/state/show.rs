@@ -25,6 +25,7 @@ struct FrontendWarnings {
     vip_conflict: Option<String>,
     sync_failed: Option<String>,
     weights_exceed_table: Option<String>,
+    other_table: Option<String>,
     address_conflict: Option<String>,
     drift: Option<String>,
 }
@@ -122,7 +123,8 @@ impl State {
             let backends: Vec<_> = frontend.slots.iter().zip(&weights).filter(of_pool).map(member).collect();
             PoolView { name: Arc::clone(&pool.name), backends }
         };
-        let table_length = found.and_then(|vip| vip.table_length).unwrap_or_else(|| frontend.table_length());
+        let table_length =
+            found.and_then(|vip| vip.table_length).unwrap_or_else(|| frontend.config.created_table_length());
         let drift = self.drift_warning(&frontend.vip, now.mono);
         let warnings = FrontendWarnings { drift, ..self.warnings(frontend, found, table_length) };
         FrontendView {
@@ -134,6 +136,7 @@ impl State {
             pools: frontend.config.pools.iter().enumerate().map(pool).collect(),
             table_length,
             weights_exceed_table: warnings.weights_exceed_table.is_some(),
+            other_table: warnings.other_table.is_some(),
             problems: Problems {
                 vip_conflict: warnings.vip_conflict.is_some(),
                 sync_failed: warnings.sync_failed.is_some() || warnings.conf_rejected.is_some(),
@@ -171,6 +174,7 @@ impl State {
                 .then(|| "VPP has another VIP on this address that does not allow this one".into()),
             sync_failed: self.vip_jobs.failure(&frontend.vip).map(|f| alloc::format!("VPP: {}", f.error)),
             weights_exceed_table: found.and_then(|vip| weights_exceed_table(vip, table_length)),
+            other_table: found.and_then(|vip| other_table(frontend, vip)),
             address_conflict: address_conflict.then(|| ADDRESS_CONFLICT.into()),
             drift: None,
         }
@@ -187,6 +191,7 @@ impl FrontendWarnings {
             self.vip_conflict,
             self.sync_failed,
             self.weights_exceed_table,
+            self.other_table,
             self.address_conflict,
             self.drift,
         ];
@@ -202,6 +207,17 @@ pub(super) fn weights_exceed_table(vip: &ActualVip, table_length: u32) -> Option
             "the weights in VPP add up to {sum}, more than its table of {table_length}: shares are distorted"
         )
     })
+}
+
+/// Returns a warning if a VIP created now would have another table.
+pub(super) fn other_table(frontend: &FrontendEntry, found: &ActualVip) -> Option<String> {
+    let is = frontend.other_table(found)?;
+    let wanted = frontend.config.created_table_length();
+    let or_more = if found.table_length.is_none() { " or more" } else { "" };
+    Some(alloc::format!(
+        "VPP's table has {is}{or_more} entries, and a VIP created now has {wanted}: \
+         another load balancer may send flows to other servers"
+    ))
 }
 
 fn backend_view(backend: &BackendEntry) -> BackendView {

@@ -44,7 +44,7 @@ fn check_backend(backend: &BackendView, view: &View, lines: &[ExplanationLine]) 
             assert!(in_vpp.next().is_some_and(|line| line.starts_with(&start)), "{lines:?}");
         }
         check_prediction(frontend, member, lines);
-        agrees &= member.in_vpp == Some(member.effective / divisor(frontend));
+        agrees &= member.in_vpp == Some(wanted_in_vpp(view, frontend, member));
     }
     assert_eq!(weights.next(), None, "{lines:?}");
     let used = view.frontends.iter().any(|f| member_of(f, backend).is_some());
@@ -119,8 +119,9 @@ fn member_of<'a>(frontend: &'a FrontendView, backend: &BackendView) -> Option<(&
     members.into_iter().find(|(_, member)| member.name == backend.name)
 }
 
-/// Returns the divisor of the weights sent to VPP.
-fn divisor(frontend: &FrontendView) -> u8 {
-    let weights = || frontend.pools.iter().flat_map(|p| &p.backends).map(|member| member.weight);
-    (1..=100).rev().find(|d| weights().all(|weight| weight % d == 0)).unwrap()
+/// Returns the weight that VPP is to have for a member.
+fn wanted_in_vpp(view: &View, frontend: &FrontendView, member: &MemberView) -> u8 {
+    let pools = &view.config.frontends[&frontend.name].pools;
+    let pool = pools.iter().find(|pool| pool.backends.contains_key(&member.name)).unwrap();
+    crate::oracle::units(member.effective, crate::oracle::has_exact_weights(pool))
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use maglev_core::Name;
-use maglev_core::config::{Backend, Config, ForeignVips, Frontend, Healthcheck};
+use maglev_core::config::{Backend, Config, ForeignVips, Frontend, Healthcheck, Pool};
 use maglev_core::dataplane::{Step, VipKey, VipPlan};
 use maglev_core::health::Health;
 use maglev_core::view::{FrontendView, View};
@@ -80,14 +80,28 @@ fn weights_of(world: &RandomWorld, name: &Name, frontend: &Frontend, view: &View
             members.push((&pool.name, backend, weight, health_of(view, backend) == Health::Up));
         }
     }
-    let divides_all = |d: &u8| members.iter().all(|(_, _, weight, _)| weight % d == 0);
-    let divisor = (1..=100).rev().find(divides_all).unwrap();
     let serving = members.iter().find(|(_, _, weight, up)| *up && *weight > 0).map(|(pool, ..)| *pool);
     let weight = |(pool, backend, weight, up): &(&Name, &Name, u8, bool)| {
         let serves = *up && serving == Some(*pool);
-        (world.config.backends[*backend].address, if serves { weight / divisor } else { 0 })
+        let exact = frontend.pools.iter().find(|p| p.name == **pool).is_some_and(has_exact_weights);
+        (world.config.backends[*backend].address, if serves { units(*weight, exact) } else { 0 })
     };
     members.iter().map(weight).collect()
+}
+
+/// Reports whether VPP gets the weights of a pool as they are.
+pub fn has_exact_weights(pool: &Pool) -> bool {
+    pool.backends.values().all(|configured| *configured <= 20)
+}
+
+/// Returns the weight in VPP for one that serves.
+pub fn units(weight: u8, exact: bool) -> u8 {
+    match weight {
+        _ if exact => weight,
+        0 => 0,
+        1..=7 => 1,
+        _ => (weight + 2) / 5,
+    }
 }
 
 fn health_of(view: &View, backend: &Name) -> Health {

@@ -227,6 +227,7 @@ impl ConfigShape {
             src_ip_sticky: shape.src_ip_sticky,
             flush_on_down: shape.flush_on_down,
             table_length: None,
+            weight_step: None,
             pools,
         }
     }

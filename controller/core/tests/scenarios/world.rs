@@ -223,6 +223,7 @@ impl ScenarioWorld {
             src_ip_sticky: has("sticky"),
             flush_on_down: has("flush"),
             table_length: None,
+            weight_step: None,
             pools,
         };
         self.config.frontends.insert(name.into(), Arc::new(frontend));

@@ -68,6 +68,9 @@ impl<'a> Frontends<'a> {
         let table_length = value::optional(frontend.table_length, |length| {
             value::power_of_two(&mut scope.at("table-length"), length, MIN_TABLE..=MAX_TABLE)
         });
+        let weight_step = value::optional(frontend.weight_step, |step| {
+            value::integer(&mut scope.at("weight-step"), Some(step), 1, 1..=MAX_WEIGHT)
+        });
         let mut servers =
             Servers { frontends: self, pool_of: BTreeMap::new(), by_address: BTreeMap::new(), first: None };
         let pools = pools(&mut scope.at("pools"), frontend, &mut servers);
@@ -83,6 +86,7 @@ impl<'a> Frontends<'a> {
             src_ip_sticky: frontend.src_ip_sticky.unwrap_or(false),
             flush_on_down: frontend.flush_on_down.unwrap_or(true),
             table_length: table_length?,
+            weight_step: weight_step?.and_then(|step| u8::try_from(step).ok()),
             pools: pools?,
         })
     }

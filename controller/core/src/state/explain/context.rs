@@ -17,7 +17,6 @@ pub struct FrontendContext<'a> {
     pub frontend: &'a FrontendEntry,
     pub now: Now,
     pub decision: Decision,
-    pub divisor: u8,
     /// The VIP in VPP, if VPP was read.
     pub found: Option<&'a ActualVip>,
     /// The desired VIP.
@@ -32,7 +31,6 @@ impl<'a> FrontendContext<'a> {
             frontend,
             now,
             decision: state.decision(frontend),
-            divisor: frontend.divisor(),
             found,
             wanted: state.desired(frontend, found, now.mono),
         }

@@ -49,6 +49,7 @@ impl<'a> Explanation<'a> {
             self.add(Topic::Vpp, context.vip_in_vpp());
             self.add_if(Topic::Warning, context.failure());
             self.add_if(Topic::Warning, context.weights_exceed_table());
+            self.add_if(Topic::Warning, context.other_table());
         }
         self.add_if(Topic::Warning, context.address_conflict().map(String::from));
         self.add_if(Topic::Warning, context.drift());

@@ -103,11 +103,6 @@ impl ExplainCase {
         if self.is == HealthCase::Up && self.first { self.weight.unwrap_or(100) } else { 0 }
     }
 
-    /// The divisor of the weights; the weight of `y` is 20.
-    fn divisor(self) -> u8 {
-        20
-    }
-
     fn config(self) -> Config {
         let healthcheck = Healthcheck {
             probe: Probe::Icmp,
@@ -138,6 +133,7 @@ impl ExplainCase {
             src_ip_sticky: false,
             flush_on_down: false,
             table_length: None,
+            weight_step: None,
             pools: pools.into(),
         };
         let held = self.vpp == VppCase::Held;
@@ -335,13 +331,13 @@ fn vpp_line_names_difference_and_reason() {
             VppCase::Blocked => "web: not there, as the VIP is not: VPP has 203.0.113.1 on this address, which allows no \
                              other; it is foreign, and stays"
                 .into(),
-            VppCase::Synced | VppCase::Shadowed => match case.effective() / case.divisor() {
+            VppCase::Synced | VppCase::Shadowed => match case.effective() / 5 {
                 0 => "web: weight 0".into(),
-                weight => format!("web: weight {weight} ({} / 20), 100.0% of new flows", case.effective()),
+                weight => format!("web: weight {weight} ({} / 5), 100.0% of new flows", case.effective()),
             },
             VppCase::Held if matches!(case.is, HealthCase::Paused | HealthCase::Disabled | HealthCase::DisabledByConfig) => "web: weight 0".into(),
             VppCase::Held => {
-                format!("web: weight 1, kept while web is held; health asks for {}", case.effective() / 20)
+                format!("web: weight 1, kept while web is held; health asks for {}", case.effective() / 5)
             }
         };
         let vpp = texts(&lines, Topic::Vpp);

@@ -22,7 +22,7 @@ impl State {
 impl FrontendContext<'_> {
     /// Reports whether VPP has the effective weight. VPP must have been read.
     pub fn agrees(&self, slot: &FrontendSlot, effective: u8) -> bool {
-        self.server(slot).is_some_and(|s| s.weight == effective / self.divisor)
+        self.server(slot).is_some_and(|s| s.weight == slot.scale.units(effective))
     }
 
     pub fn server(&self, slot: &FrontendSlot) -> Option<&ActualAs> {
@@ -39,7 +39,7 @@ impl FrontendContext<'_> {
         };
         let has = server.weight;
         let to = self.wanted.servers.get(&slot.address).map_or(has, |s| s.weight);
-        let target = effective / self.divisor;
+        let target = slot.scale.units(effective);
         if has != to {
             return format!("weight {has}, to become {to}: {}", self.progress());
         }
@@ -49,12 +49,12 @@ impl FrontendContext<'_> {
                 self.frontend.name
             );
         }
-        let scale = if self.divisor > 1 && has > 0 {
-            format!(" ({effective} / {})", self.divisor)
-        } else {
-            String::new()
-        };
-        format!("weight {has}{scale}{}{}", share(found, *server), self.remaining_flows(slot, has))
+        format!(
+            "weight {has}{}{}{}",
+            units_of(effective, slot.scale.step()),
+            share(found, *server),
+            self.remaining_flows(slot, has)
+        )
     }
 
     /// Returns a note about the flows of a server without weight.
@@ -69,9 +69,7 @@ impl FrontendContext<'_> {
         let Some(found) = self.found else { return format!("{vip} is not there: {}", self.absence()) };
         let table =
             found.table_length.map_or_else(String::new, |length| format!(", table of {length} entries"));
-        let scale =
-            if self.divisor > 1 { format!(", weights divided by {}", self.divisor) } else { String::new() };
-        let word = format!("{vip} is there: {}{table}{scale}", found.encap);
+        let word = format!("{vip} is there: {}{table}", found.encap);
         match self.job() {
             Some(VipJob::Running(steps)) => format!("{word}; {}", describe_steps(steps)),
             Some(VipJob::Reading | VipJob::Waiting) | None => word,
@@ -92,7 +90,15 @@ impl FrontendContext<'_> {
     /// Returns a warning if the weights exceed the table.
     pub fn weights_exceed_table(&self) -> Option<String> {
         let found = self.found?;
-        show::weights_exceed_table(found, found.table_length.unwrap_or_else(|| self.frontend.table_length()))
+        show::weights_exceed_table(
+            found,
+            found.table_length.unwrap_or_else(|| self.frontend.config.created_table_length()),
+        )
+    }
+
+    /// Returns a warning if a VIP created now would have another table.
+    pub fn other_table(&self) -> Option<String> {
+        show::other_table(self.frontend, self.found?)
     }
 
     /// Returns a warning if VPP has the address on an interface.
@@ -147,6 +153,15 @@ fn describe_steps(steps: &[Step]) -> String {
         [] => "VPP is applying steps".into(),
         [step] => format!("VPP is applying steps: {step}"),
         [step, rest @ ..] => format!("VPP is applying steps: {step}, and {} more", rest.len()),
+    }
+}
+
+/// Returns the origin of a weight in VPP, unless it is the effective weight itself.
+fn units_of(effective: u8, step: u8) -> String {
+    match effective.checked_rem(step) {
+        _ if step == 1 || effective == 0 => String::new(),
+        Some(0) => format!(" ({effective} / {step})"),
+        _ => format!(" ({effective} / {step}, rounded)"),
     }
 }
 
